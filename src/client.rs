@@ -1,0 +1,142 @@
+//! Who a client is, and the words for why things end: what hooks, sessions and shards all speak of.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use crate::codec::{ProtocolVersion, ReasonCode};
+
+/// The identity of a session: mountpoint and client id. Two mountpoints never see each other.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SubscriberId {
+    /// The namespace of the client: its topics, retained messages and client ids. Empty is the default one.
+    pub mountpoint: Arc<str>,
+    /// The client id, as sent, assigned, or settled by a hook.
+    pub client_id: Arc<str>,
+}
+
+impl SubscriberId {
+    /// The subscriber `client_id` of `mountpoint`.
+    pub fn new(mountpoint: impl Into<Arc<str>>, client_id: impl Into<Arc<str>>) -> Self {
+        SubscriberId { mountpoint: mountpoint.into(), client_id: client_id.into() }
+    }
+}
+
+impl fmt::Display for SubscriberId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.mountpoint.is_empty() {
+            write!(f, "{}", self.client_id)
+        } else {
+            write!(f, "{}:{}", self.mountpoint, self.client_id)
+        }
+    }
+}
+
+impl fmt::Debug for SubscriberId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{self}\"")
+    }
+}
+
+/// What is known of a client, handed to every hook.
+#[derive(Clone, Debug)]
+pub struct Client {
+    /// Mountpoint and client id. Before they are settled (`on_auth_m5` of a client without an id) the client id is empty.
+    pub subscriber: SubscriberId,
+    /// The far end of the network connection.
+    pub peer: SocketAddr,
+    /// The name of the listener that accepted it.
+    pub listener: Arc<str>,
+    /// The protocol version it speaks.
+    pub version: ProtocolVersion,
+    /// The user name of its CONNECT, or the one a hook put in its place.
+    pub username: Option<Arc<str>>,
+    /// The certificate it showed in the TLS handshake, DER-encoded; none on a plain connection.
+    pub certificate: Option<Arc<[u8]>>,
+    /// When its network connection was accepted.
+    pub connected_at: SystemTime,
+    /// Rises with every connection of this subscriber id, so that whoever hears of two of them knows which came later.
+    pub session_number: u64,
+}
+
+/// Why a connection ended: what `on_client_offline` and `on_client_gone` are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndReason {
+    /// The client sent DISCONNECT, with this reason code (v3: [`ReasonCode::NormalDisconnection`]).
+    ClientDisconnect(ReasonCode),
+    /// The network connection was closed or broke without a DISCONNECT.
+    ConnectionLost,
+    /// Nothing was heard from the client for one and a half times its keep-alive.
+    KeepAlive,
+    /// Another connection registered the same subscriber id.
+    TakenOver,
+    /// The client broke the protocol, with this reason code.
+    ProtocolError(ReasonCode),
+    /// A publish of the client was refused and it is to be disconnected for that.
+    NotAuthorized,
+    /// A hook panicked or did not answer in time.
+    HookFailure,
+    /// A rate or quota was exceeded, with this reason code.
+    Quota(ReasonCode),
+    /// An operator or the embedding program ended it.
+    Admin,
+    /// It lived as long as a connection may.
+    MaximumLifetime,
+    /// The broker stops.
+    ServerShutdown,
+}
+
+/// Why a kept session ended while its client was offline: what `on_session_expired` is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExpiredReason {
+    /// Its session expiry interval ran out.
+    Expiry,
+    /// The client came back and asked for a clean start.
+    CleanStart,
+    /// An operator or the embedding program removed it.
+    Admin,
+    /// A limit on sessions was reached.
+    Limit,
+}
+
+/// Why a message was not delivered to one subscriber: what `on_message_drop` is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DropReason {
+    /// The online or offline queue was full, by messages or by bytes.
+    QueueFull,
+    /// Its message expiry interval ran out before it could be sent.
+    Expired,
+    /// It is larger than the client's Maximum Packet Size.
+    PacketTooLarge,
+    /// The session it waited in ended.
+    SessionEnded,
+    /// It was published, or subscribed to, at QoS 0 and the client is offline.
+    OfflineQos0,
+    /// It was QoS 0 and the client does not read what it is sent.
+    SlowConsumer,
+}
+
+impl DropReason {
+    /// Every reason, in the order of the counters.
+    pub const ALL: [DropReason; 6] = [
+        DropReason::QueueFull,
+        DropReason::Expired,
+        DropReason::PacketTooLarge,
+        DropReason::SessionEnded,
+        DropReason::OfflineQos0,
+        DropReason::SlowConsumer,
+    ];
+
+    /// The name under which operators see it, in `$SYS` and in logs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            DropReason::QueueFull => "queue_full",
+            DropReason::Expired => "expired",
+            DropReason::PacketTooLarge => "packet_too_large",
+            DropReason::SessionEnded => "session_ended",
+            DropReason::OfflineQos0 => "offline_qos0",
+            DropReason::SlowConsumer => "slow_consumer",
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Topic filters: what a subscription or an access rule asks for.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::{MAX_TOPIC_BYTES, TopicError, TopicName};
+
+/// What the text of a shared subscription begins with `[MQTT-4.8.2-1]`.
+const SHARE_PREFIX: &str = "$share/";
+
+/// A checked topic filter, owned; cloning it shares the text.
+///
+/// A filter is the text as the client sent it. Of a shared subscription, `$share/{ShareName}/{filter}`, the parts are
+/// told apart by [`share_name`](Self::share_name) and [`filter`](Self::filter). Equality is equality of the whole text.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct TopicFilter {
+    text: Arc<str>,
+    /// Where the filter proper begins: 0, or behind `$share/{ShareName}/`. At most [`MAX_TOPIC_BYTES`].
+    start: u16,
+    wildcard: bool,
+}
+
+impl TopicFilter {
+    /// Checks `text` as a topic filter of at most `max_levels` levels, not counting those of `$share/{ShareName}/`, and
+    /// at most [`MAX_TOPIC_BYTES`] bytes in all.
+    pub fn parse(text: &str, max_levels: usize) -> Result<Self, TopicError> {
+        if text.is_empty() {
+            return Err(TopicError::Empty);
+        }
+        if text.len() > MAX_TOPIC_BYTES {
+            return Err(TopicError::TooLong);
+        }
+        if text.as_bytes().contains(&0) {
+            return Err(TopicError::Null);
+        }
+        let filter = match text.strip_prefix(SHARE_PREFIX) {
+            Some(shared) => split_share(shared)?,
+            None => text,
+        };
+        let wildcard = check_levels(filter, max_levels)?;
+        let start = u16::try_from(text.len() - filter.len()).map_err(|_| TopicError::TooLong)?;
+        Ok(TopicFilter { text: text.into(), start, wildcard })
+    }
+
+    /// The whole text as the client sent it, `$share/{ShareName}/` included.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The filter proper: what topics are compared with.
+    pub fn filter(&self) -> &str {
+        &self.text[usize::from(self.start)..]
+    }
+
+    /// The group of a shared subscription; none if the subscription is not shared.
+    pub fn share_name(&self) -> Option<&str> {
+        let end = usize::from(self.start).checked_sub(1)?;
+        Some(&self.text[SHARE_PREFIX.len()..end])
+    }
+
+    /// Whether `+` or `#` occurs in it: whether it can match more than one topic.
+    pub const fn has_wildcard(&self) -> bool {
+        self.wildcard
+    }
+
+    /// Whether it matches `topic`. Wildcards in the first level match no topic that begins with `$` `[MQTT-4.7.2-1]`.
+    pub fn matches(&self, topic: TopicName<'_>) -> bool {
+        let filter = self.filter();
+        if !self.wildcard {
+            return filter == topic.as_str();
+        }
+        if topic.is_dollar() && begins_with_wildcard(filter) {
+            return false;
+        }
+        let mut wanted = filter.split('/');
+        let mut given = topic.levels();
+        loop {
+            match (wanted.next(), given.next()) {
+                (None, None) | (Some("#"), _) => return true,
+                (Some("+"), Some(_)) => {}
+                (Some(want), Some(level)) if want == level => {}
+                _ => return false,
+            }
+        }
+    }
+
+    /// Whether every topic that `other` matches is matched by this filter too: `a/#` covers `a/+` and `a`, but `a/+` does
+    /// not cover `a/#`, nor `#` `$SYS/a`. Groups of shared subscriptions do not count.
+    pub fn covers(&self, other: &TopicFilter) -> bool {
+        let (wide, narrow) = (self.filter(), other.filter());
+        if begins_with_wildcard(wide) && narrow.starts_with('$') {
+            return false;
+        }
+        // A topic has at least one level, so these two match the same.
+        if (wide, narrow) == ("+/#", "#") {
+            return true;
+        }
+        let mut wide = wide.split('/');
+        let mut narrow = narrow.split('/');
+        loop {
+            match (wide.next(), narrow.next()) {
+                (None, None) | (Some("#"), _) => return true,
+                (_, Some("#")) => return false,
+                (Some("+"), Some(_)) => {}
+                (Some(w), Some(n)) if w == n => {}
+                _ => return false,
+            }
+        }
+    }
+
+    /// The filter proper as shared text: the client's own unless it is behind `$share/{ShareName}/`.
+    pub(super) fn shared_filter(&self) -> Arc<str> {
+        if self.start == 0 { self.text.clone() } else { self.filter().into() }
+    }
+}
+
+/// `{ShareName}/{filter}` → `{filter}` `[MQTT-4.8.2-1]`, `[MQTT-4.8.2-2]`.
+fn split_share(shared: &str) -> Result<&str, TopicError> {
+    let (name, filter) = shared.split_once('/').unwrap_or((shared, ""));
+    if name.is_empty() || name.contains(['+', '#']) {
+        return Err(TopicError::ShareName);
+    }
+    if filter.is_empty() {
+        return Err(TopicError::ShareFilter);
+    }
+    Ok(filter)
+}
+
+/// Whether `filter` has wildcards; they must be alone in their level, `#` in the last one.
+fn check_levels(filter: &str, max_levels: usize) -> Result<bool, TopicError> {
+    let (mut count, mut wildcard, mut ended) = (0, false, false);
+    for level in filter.split('/') {
+        count += 1;
+        if count > max_levels {
+            return Err(TopicError::TooManyLevels(max_levels));
+        }
+        if ended {
+            return Err(TopicError::HashNotLast);
+        }
+        match level {
+            "+" => wildcard = true,
+            "#" => (wildcard, ended) = (true, true),
+            _ if level.contains(['+', '#']) => return Err(TopicError::WildcardNotAlone),
+            _ => {}
+        }
+    }
+    Ok(wildcard)
+}
+
+/// Whether the first level of `filter` is `+` or `#`, so that it matches nothing that begins with `$` `[MQTT-4.7.2-1]`.
+fn begins_with_wildcard(filter: &str) -> bool {
+    filter.starts_with(['+', '#'])
+}
+
+impl fmt::Display for TopicFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl fmt::Debug for TopicFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.text)
+    }
+}

@@ -163,3 +163,130 @@ impl fmt::Debug for TopicFilter {
         write!(f, "{:?}", self.text)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::arbitrary;
+    use super::*;
+
+    fn filter(text: &str) -> TopicFilter {
+        TopicFilter::parse(text, 9).expect(text)
+    }
+
+    fn matches(text: &str, topic: &str) -> bool {
+        filter(text).matches(TopicName::parse(topic, 9).expect(topic))
+    }
+
+    #[test]
+    fn filters_are_checked() {
+        let error = |text| TopicFilter::parse(text, 3).expect_err(text);
+        assert_eq!(error(""), TopicError::Empty);
+        assert_eq!(error("a/\0"), TopicError::Null);
+        assert_eq!(error("a/b/c/d"), TopicError::TooManyLevels(3));
+        assert_eq!(error("a/#/b"), TopicError::HashNotLast);
+        assert_eq!(error("#/"), TopicError::HashNotLast);
+        for text in ["a+", "+a/b", "a/b#", "a/#b", "++", "##", "+#"] {
+            assert_eq!(error(text), TopicError::WildcardNotAlone, "{text}");
+        }
+        for text in ["/", "#", "+", "+/+/#", "//", "a/+/b", "$SYS/#", "$share", "share/a"] {
+            let filter = TopicFilter::parse(text, 3).expect(text);
+            assert_eq!((filter.as_str(), filter.filter(), filter.share_name()), (text, text, None));
+        }
+    }
+
+    #[test]
+    fn filters_have_at_most_65535_bytes() {
+        let text = format!("$share/{}/a", "g".repeat(MAX_TOPIC_BYTES - 9));
+        let longest = TopicFilter::parse(&text, 1).unwrap();
+        assert_eq!((longest.filter(), longest.share_name().map(str::len)), ("a", Some(MAX_TOPIC_BYTES - 9)));
+        assert_eq!(TopicFilter::parse(&format!("{text}b"), 1), Err(TopicError::TooLong));
+    }
+
+    /// [MQTT-4.8.2-1], [MQTT-4.8.2-2]
+    #[test]
+    fn shared_subscriptions_are_taken_apart() {
+        let shared = TopicFilter::parse("$share/group/a/+/c", 3).unwrap();
+        assert_eq!(shared.as_str(), "$share/group/a/+/c");
+        assert_eq!((shared.filter(), shared.share_name()), ("a/+/c", Some("group")));
+        assert!(shared.has_wildcard());
+        let root = filter("$share/g//");
+        assert_eq!((root.filter(), root.share_name(), root.has_wildcard()), ("/", Some("g"), false));
+        for text in ["$share/", "$share//a", "$share/+/a", "$share/g#/a"] {
+            assert_eq!(TopicFilter::parse(text, 9), Err(TopicError::ShareName), "{text}");
+        }
+        for text in ["$share/g", "$share/g/"] {
+            assert_eq!(TopicFilter::parse(text, 9), Err(TopicError::ShareFilter), "{text}");
+        }
+        assert_eq!(TopicFilter::parse("$share/g/a/#/b", 9), Err(TopicError::HashNotLast));
+    }
+
+    /// The examples of section 4.7.
+    #[test]
+    fn wildcards_match_as_the_standard_says() {
+        for topic in ["sport/tennis/player1", "sport/tennis/player1/ranking", "sport/tennis/player1/score/wimbledon"] {
+            assert!(matches("sport/tennis/player1/#", topic));
+        }
+        assert!(matches("sport/#", "sport"));
+        assert!(matches("#", "sport/"));
+        assert!(matches("sport/tennis/+", "sport/tennis/player2"));
+        assert!(!matches("sport/tennis/+", "sport/tennis/player1/ranking"));
+        assert!(!matches("sport/+", "sport"));
+        assert!(matches("sport/+", "sport/"));
+        assert!(matches("+/+", "/finance") && matches("/+", "/finance") && !matches("+", "/finance"));
+        assert!(!matches("ACCOUNTS", "Accounts"));
+        assert!(!matches("a", "a/") && !matches("a/", "a") && !matches("a/#", "ab"));
+    }
+
+    /// [MQTT-4.7.2-1]
+    #[test]
+    fn wildcards_in_the_first_level_do_not_match_dollar_topics() {
+        for text in ["#", "+/a", "+/#", "+/+", "$share/g/#", "$share/g/+/a"] {
+            assert!(!matches(text, "$SYS/a"), "{text}");
+        }
+        for text in ["$SYS/#", "$SYS/+", "$SYS/a", "$share/g/$SYS/#"] {
+            assert!(matches(text, "$SYS/a"), "{text}");
+        }
+        assert!(matches("+/+", "a/$b") && matches("#", "a/$b"));
+    }
+
+    #[test]
+    fn covering() {
+        let covers = |wide, narrow| filter(wide).covers(&filter(narrow));
+        assert!(covers("a/#", "a") && covers("a/#", "a/+") && covers("a/#", "a/#") && covers("a/+/#", "a/b/#"));
+        assert!(!covers("a/+", "a/#") && !covers("a/+/#", "a/#") && !covers("a", "+"));
+        assert!(covers("#", "+/a") && !covers("#", "$SYS/a") && covers("$SYS/#", "$SYS/+/b"));
+        assert!(covers("+/#", "#") && covers("#", "+/#"));
+        assert!(covers("a/+", "$share/g/a/b") && covers("$share/g/a/+", "a/b"));
+    }
+
+    proptest! {
+        /// Against every topic of up to five levels of a small alphabet; filters have up to three, and `y` is in none of them.
+        #[test]
+        fn covers_is_what_matching_every_topic_tells(
+            pair in prop::collection::vec(prop::sample::select(&["", "a", "$x", "+", "+", "#"][..]), 3..7)
+        ) {
+            let (wide, narrow) = pair.split_at(pair.len() / 2);
+            let parse = |levels: &[&str]| TopicFilter::parse(&levels.join("/"), 9);
+            let (Ok(wide), Ok(narrow)) = (parse(wide), parse(narrow)) else { return Ok(()) };
+            let labels = ["", "a", "$x", "y"].map(str::to_owned);
+            let mut topics = labels.to_vec();
+            for depth in 1..5 {
+                let above: Vec<_> = topics.iter().filter(|topic| topic.split('/').count() == depth).cloned().collect();
+                topics.extend(above.iter().flat_map(|above| labels.each_ref().map(|level| format!("{above}/{level}"))));
+            }
+            let mut names = topics.iter().filter(|text| !text.is_empty()).map(|text| TopicName::checked_before(text));
+            let missed = names.find(|&name| narrow.matches(name) && !wide.matches(name));
+            prop_assert_eq!(wide.covers(&narrow), missed.is_none(), "{} {} {:?}", wide, narrow, missed);
+        }
+
+        #[test]
+        fn a_filter_without_wildcards_matches_its_own_text_only(filter in arbitrary::filter(), topic in arbitrary::topic()) {
+            let name = TopicName::parse(&topic, 9).unwrap();
+            if !filter.has_wildcard() {
+                prop_assert_eq!(filter.matches(name), filter.filter() == topic);
+            }
+        }
+    }
+}

@@ -10,10 +10,16 @@
 
 mod filter;
 mod filter_tree;
+mod levels;
 mod name;
 mod topic_tree;
 
 use std::fmt;
+
+use ahash::RandomState;
+use indexmap::IndexMap;
+
+use crate::random::Random;
 
 pub use filter::TopicFilter;
 pub use filter_tree::FilterTree;
@@ -63,3 +69,52 @@ impl fmt::Display for TopicError {
 }
 
 impl std::error::Error for TopicError {}
+
+/// The hasher that `seed` determines.
+fn seeded(seed: u64) -> RandomState {
+    let mut random = Random::from_seed(seed);
+    RandomState::with_seeds(random.u64(), random.u64(), random.u64(), random.u64())
+}
+
+/// Gives the memory of `map` back if it uses less than a quarter of it.
+fn shrink<K, V>(map: &mut IndexMap<K, V, RandomState>) {
+    /// With room for fewer than this, it is not worth while.
+    const WORTH_SHRINKING: usize = 1024;
+
+    if map.capacity() >= WORTH_SHRINKING && map.len() < map.capacity() / 4 {
+        map.shrink_to(map.len() * 2);
+    }
+}
+
+/// What the property tests of this module choose from: few levels and few labels, so that things meet.
+#[cfg(test)]
+mod arbitrary {
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
+    use super::TopicFilter;
+
+    const LABELS: [&str; 6] = ["", "a", "b", "$x", "a label with more than sixteen bytes", "ä"];
+
+    fn labels() -> impl Strategy<Value = Vec<&'static str>> {
+        prop::collection::vec(select(&LABELS[..]), 1..5)
+    }
+
+    /// Texts of topic names.
+    pub(super) fn topic() -> impl Strategy<Value = String> {
+        labels().prop_map(|labels| labels.join("/")).prop_filter("a topic is not empty", |text| !text.is_empty())
+    }
+
+    /// Filters with and without wildcards, shared and not.
+    pub(super) fn filter() -> impl Strategy<Value = TopicFilter> {
+        let level = prop_oneof![2 => select(&LABELS[..]), 1 => Just("+")];
+        let end = select(&["", "", "/#"][..]);
+        let text = prop_oneof![
+            9 => (prop::collection::vec(level, 1..5), end).prop_map(|(levels, end)| levels.join("/") + end),
+            1 => Just("#".to_owned()),
+        ];
+        let share = select(&["", "", "", "$share/group/"][..]);
+        (share, text.prop_filter("a filter is not empty", |text| !text.is_empty()))
+            .prop_map(|(share, text)| TopicFilter::parse(&format!("{share}{text}"), 9).expect(&text))
+    }
+}

@@ -1,34 +1,49 @@
 //! Filters by the topics they match: subscriptions, and what other shards are interested in.
 //!
-//! All filters are in one flat map by their text, so a topic finds the filter that spells it with one look-up. Those with
-//! wildcards are also in a tree of levels, which a topic walks only if there is one; without wildcard filters that
-//! part costs one comparison. A walk follows, from each node it reaches, the child with the name of the topic's next level
-//! and the child `+`, and so sees each node at most once. It allocates nothing for topics of up to 16 levels.
+//! Filters without wildcards are in one flat table by their text, so a topic finds the one that spells it with one look-up.
+//! Those with wildcards are in a tree of levels, which costs a comparison while there are none. A topic is taken through it
+//! level by level, together with all nodes it has reached: from each on to the child with the name of the level and to the
+//! child `+`. So each level of the topic is cut and hashed once, each node is seen at most once, and nothing is allocated
+//! unless dozens of nodes are reached.
 
 use std::sync::Arc;
 
 use ahash::RandomState;
+use hashbrown::HashTable;
 use indexmap::IndexMap;
+use smallvec::{SmallVec, smallvec};
 
-use super::levels::{Levels, NONE, ROOT};
-use super::{TopicFilter, TopicName, seeded, shrink};
+use super::levels::{Level, Levels, NONE, ROOT};
+use super::{TopicFilter, TopicName, is_wasteful, seeded, shrink};
+
+/// Nodes that a topic can reach without anything being allocated.
+const INLINE_REACHED: usize = 64;
 
 /// A map from topic filters to `T` that is asked with topic names.
 ///
 /// The key is the filter without `$share/{ShareName}/`: shared and other subscriptions to a filter meet in the same `T`.
 pub struct FilterTree<T> {
-    filters: IndexMap<Arc<str>, Kept<T>, RandomState>,
-    wildcards: Levels<Marks>,
+    exact: HashTable<Exact<T>>,
+    wildcards: IndexMap<Arc<str>, Wildcard<T>, RandomState>,
+    levels: Levels<Marks>,
+    hasher: RandomState,
 }
 
-/// One per filter.
-struct Kept<T> {
-    /// Where the filter ends in `wildcards`; [`NONE`] if it has no wildcards.
+/// One per filter without wildcards. The hash is kept so that the table can grow without reading a million texts.
+struct Exact<T> {
+    hash: u64,
+    text: Arc<str>,
+    value: T,
+}
+
+/// One per filter with wildcards.
+struct Wildcard<T> {
+    /// Where the filter ends in `levels`.
     node: u32,
     value: T,
 }
 
-/// What a level knows about filters: positions in `filters`, or [`NONE`].
+/// What a level knows about filters: positions in `wildcards`, or [`NONE`].
 struct Marks {
     /// The filter that ends with this level.
     here: u32,
@@ -44,173 +59,207 @@ impl Default for Marks {
     }
 }
 
+impl Marks {
+    /// The mark of a filter that ends here, or with `#` below.
+    fn end_of(&mut self, filter: &str) -> &mut u32 {
+        if filter.ends_with('#') { &mut self.hash } else { &mut self.here }
+    }
+}
+
+impl<T> Exact<T> {
+    fn is(&self, hash: u64, text: &str) -> bool {
+        self.hash == hash && *self.text == *text
+    }
+}
+
 impl<T> FilterTree<T> {
     /// An empty tree. What hashes depend on is `seed`: random in production, so that nobody can choose filters that collide.
     pub fn new(seed: u64) -> Self {
         let hasher = seeded(seed);
-        FilterTree { filters: IndexMap::with_hasher(hasher.clone()), wildcards: Levels::new(hasher) }
+        FilterTree {
+            exact: HashTable::new(),
+            wildcards: IndexMap::with_hasher(hasher.clone()),
+            levels: Levels::new(hasher.clone()),
+            hasher,
+        }
     }
 
     /// What is kept for [`filter.filter()`](TopicFilter::filter).
     pub fn get(&self, filter: &TopicFilter) -> Option<&T> {
-        self.filters.get(filter.filter()).map(|kept| &kept.value)
+        let text = filter.filter();
+        if filter.has_wildcard() { self.wildcards.get(text).map(|kept| &kept.value) } else { self.exactly(text) }
     }
 
     /// As [`get`](Self::get), to change it.
     pub fn get_mut(&mut self, filter: &TopicFilter) -> Option<&mut T> {
-        self.filters.get_mut(filter.filter()).map(|kept| &mut kept.value)
+        let text = filter.filter();
+        if filter.has_wildcard() {
+            return self.wildcards.get_mut(text).map(|kept| &mut kept.value);
+        }
+        let hash = self.hasher.hash_one(text);
+        self.exact.find_mut(hash, |exact| exact.is(hash, text)).map(|exact| &mut exact.value)
     }
 
     /// What is kept for [`filter.filter()`](TopicFilter::filter), put there now if there was nothing.
     pub fn entry(&mut self, filter: &TopicFilter, default: impl FnOnce() -> T) -> &mut T {
-        let index = match self.filters.get_index_of(filter.filter()) {
-            Some(index) => index,
-            None => self.insert(filter, default()),
-        };
-        &mut self.filters[index].value
+        let text = filter.filter();
+        if filter.has_wildcard() {
+            let index = match self.wildcards.get_index_of(text) {
+                Some(index) => index,
+                None => self.insert_wildcard(filter, default()),
+            };
+            return &mut self.wildcards[index].value;
+        }
+        let hash = self.hasher.hash_one(text);
+        let entry = self.exact.entry(hash, |exact| exact.is(hash, text), |exact| exact.hash);
+        &mut entry.or_insert_with(|| Exact { hash, text: filter.shared_filter(), value: default() }).into_mut().value
     }
 
     /// Removes and returns what is kept for [`filter.filter()`](TopicFilter::filter). Memory follows when most of it is
     /// unused.
     pub fn remove(&mut self, filter: &TopicFilter) -> Option<T> {
-        let (index, text, kept) = self.filters.swap_remove_full(filter.filter())?;
-        if kept.node != NONE {
-            let marks = self.wildcards.marks_mut(kept.node);
-            *(if text.ends_with('#') { &mut marks.hash } else { &mut marks.here }) = NONE;
-            self.prune(kept.node);
-        }
-        self.moved(self.filters.len(), index);
-        shrink(&mut self.filters);
-        Some(kept.value)
+        if filter.has_wildcard() { self.remove_wildcard(filter.filter()) } else { self.remove_exact(filter.filter()) }
     }
 
     /// Calls `found` once for every filter that matches `topic`, in no particular order.
     pub fn matching<'t>(&'t self, topic: TopicName<'_>, found: &mut impl FnMut(&'t T)) {
-        if let Some(kept) = self.filters.get(topic.as_str()) {
-            found(&kept.value);
+        if let Some(value) = self.exactly(topic.as_str()) {
+            found(value);
         }
-        if !self.wildcards.is_bare() || self.wildcards.marks(ROOT).hash != NONE {
+        if !self.wildcards.is_empty() {
             self.walk(topic, found);
         }
     }
 
     /// How many filters are kept.
     pub fn len(&self) -> usize {
-        self.filters.len()
+        self.exact.len() + self.wildcards.len()
     }
 
     /// Whether no filter is kept.
     pub fn is_empty(&self) -> bool {
-        self.filters.is_empty()
+        self.len() == 0
     }
 
     /// Every filter (without `$share/{ShareName}/`) and what is kept for it, in no particular order.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &T)> {
-        self.filters.iter().map(|(text, kept)| (&**text, &kept.value))
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &T)> {
+        let exact = self.exact.iter().map(|exact| (&*exact.text, &exact.value));
+        exact.chain(self.wildcards.iter().map(|(text, kept)| (&**text, &kept.value)))
+    }
+
+    fn exactly(&self, text: &str) -> Option<&T> {
+        if self.exact.is_empty() {
+            return None;
+        }
+        let hash = self.hasher.hash_one(text);
+        self.exact.find(hash, |exact| exact.is(hash, text)).map(|exact| &exact.value)
     }
 
     /// As [`matching`](Self::matching), of the filters with wildcards.
     fn walk<'t>(&'t self, topic: TopicName<'_>, found: &mut impl FnMut(&'t T)) {
-        let levels = &self.wildcards;
-        let mut report = |index: u32| {
-            if index != NONE {
-                found(&self.filters[index as usize].value);
+        let mut report = |position: u32| {
+            if position != NONE {
+                found(&self.wildcards[position as usize].value);
             }
         };
+        // All nodes reached so far; from `start` on, those at the present depth.
+        let mut reached: SmallVec<[u32; INLINE_REACHED]> = smallvec![ROOT];
+        let mut start = 0;
         // No wildcard in the first level for a topic that begins with `$` [MQTT-4.7.2-1].
-        let wildcards_at = |node: u32| node != ROOT || !topic.is_dollar();
-        let plus_of = |node: u32| if wildcards_at(node) { levels.marks(node).plus } else { NONE };
-
-        let mut path = levels.path(topic.as_str());
-        let (mut node, mut depth) = (ROOT, 0);
-        loop {
-            // `a/#` matches `a` too, so it counts at `a` already.
-            if wildcards_at(node) {
-                report(levels.marks(node).hash);
-            }
-            let next = match path.level(depth) {
-                Some(level) => levels.child(node, level).unwrap_or_else(|| plus_of(node)),
-                None => {
-                    report(levels.marks(node).here);
-                    NONE
+        let mut wildcards_count = !topic.is_dollar();
+        let mut rest = Some(topic.as_str().as_bytes());
+        while let Some(text) = rest {
+            let (level, behind) = Level::cut(text);
+            let end = reached.len();
+            for index in start..end {
+                let node = reached[index];
+                let marks = self.levels.marks(node);
+                if wildcards_count {
+                    report(marks.hash);
+                    if marks.plus != NONE {
+                        reached.push(marks.plus);
+                    }
                 }
-            };
-            if next != NONE {
-                (node, depth) = (next, depth + 1);
-                continue;
+                reached.extend(self.levels.child(node, &level));
             }
-            // Up to the nearest level where `+` remains to be followed.
-            loop {
-                if node == ROOT {
-                    return;
-                }
-                let parent = levels.parent(node);
-                let plus = plus_of(parent);
-                if plus != NONE && plus != node {
-                    node = plus;
-                    break;
-                }
-                (node, depth) = (parent, depth - 1);
+            if reached.len() == end {
+                return;
             }
+            (start, rest, wildcards_count) = (end, behind, true);
         }
+        for &node in &reached[start..] {
+            let marks = self.levels.marks(node);
+            // `a/#` matches `a` too.
+            report(marks.hash);
+            report(marks.here);
+        }
+    }
+
+    fn remove_exact(&mut self, text: &str) -> Option<T> {
+        let hash = self.hasher.hash_one(text);
+        let (removed, _) = self.exact.find_entry(hash, |exact| exact.is(hash, text)).ok()?.remove();
+        if is_wasteful(self.exact.len(), self.exact.capacity()) {
+            self.exact.shrink_to(self.exact.len() * 2, |exact| exact.hash);
+        }
+        Some(removed.value)
     }
 
     /// Puts in a filter that is not there; returns its position.
-    fn insert(&mut self, filter: &TopicFilter, value: T) -> usize {
-        let index = self.filters.len();
-        let node = if filter.has_wildcard() { self.mark(filter.filter(), index as u32) } else { NONE };
-        self.filters.insert(filter.shared_filter(), Kept { node, value });
-        index
+    fn insert_wildcard(&mut self, filter: &TopicFilter, value: T) -> usize {
+        let position = self.wildcards.len();
+        let node = self.make_levels(filter.filter());
+        *self.levels.marks_mut(node).end_of(filter.filter()) = position as u32;
+        self.wildcards.insert(filter.shared_filter(), Wildcard { node, value });
+        position
     }
 
-    /// Makes the levels of `filter` as far as they are missing, and the last one point to `index`; returns the last one.
-    fn mark(&mut self, filter: &str, index: u32) -> u32 {
-        let mut node = ROOT;
-        for level in filter.split('/') {
-            if level == "#" {
-                self.wildcards.marks_mut(node).hash = index;
-                return node;
+    /// Makes the levels of `filter` as far as they are missing; returns the last one that is not `#`.
+    fn make_levels(&mut self, filter: &str) -> u32 {
+        let (mut node, mut rest) = (ROOT, Some(filter.as_bytes()));
+        while let Some(text) = rest.filter(|&text| text != b"#") {
+            let (level, behind) = Level::cut(text);
+            let child = self.levels.child_or_new(node, &level);
+            if level.text == b"+" {
+                self.levels.marks_mut(node).plus = child;
             }
-            let child = self.wildcards.child_or_new(node, level.as_bytes());
-            if level == "+" {
-                self.wildcards.marks_mut(node).plus = child;
-            }
-            node = child;
+            (node, rest) = (child, behind);
         }
-        self.wildcards.marks_mut(node).here = index;
         node
+    }
+
+    fn remove_wildcard(&mut self, text: &str) -> Option<T> {
+        let (position, text, removed) = self.wildcards.swap_remove_full(text)?;
+        *self.levels.marks_mut(removed.node).end_of(&text) = NONE;
+        // The last one took its place.
+        if let Some((text, moved)) = self.wildcards.get_index(position) {
+            *self.levels.marks_mut(moved.node).end_of(text) = position as u32;
+        }
+        self.prune(removed.node);
+        shrink(&mut self.wildcards);
+        Some(removed.value)
     }
 
     /// Removes `node` and the levels above it, as far up as no filter needs them.
     fn prune(&mut self, mut node: u32) {
-        while node != ROOT && self.wildcards.first_child(node) == NONE {
-            let marks = self.wildcards.marks(node);
+        while node != ROOT && self.levels.first_child(node) == NONE {
+            let marks = self.levels.marks(node);
             if marks.here != NONE || marks.hash != NONE {
                 break;
             }
-            let parent = self.wildcards.remove_leaf(node);
-            let marks = self.wildcards.marks_mut(parent);
+            let parent = self.levels.remove_leaf(node);
+            let marks = self.levels.marks_mut(parent);
             if marks.plus == node {
                 marks.plus = NONE;
             }
             node = parent;
         }
-        let Some(moved) = self.wildcards.compact() else { return };
-        for marks in self.wildcards.all_marks_mut().filter(|marks| marks.plus != NONE) {
+        let Some(moved) = self.levels.compact() else { return };
+        for marks in self.levels.all_marks_mut().filter(|marks| marks.plus != NONE) {
             marks.plus = moved[marks.plus as usize];
         }
-        for kept in self.filters.values_mut().filter(|kept| kept.node != NONE) {
+        for kept in self.wildcards.values_mut() {
             kept.node = moved[kept.node as usize];
         }
-    }
-
-    /// The filter that was at position `from` is at `to` now, if there is one: tells its level.
-    fn moved(&mut self, from: usize, to: usize) {
-        let Some((text, kept)) = self.filters.get_index(to).filter(|(_, kept)| kept.node != NONE) else { return };
-        let marks = self.wildcards.marks_mut(kept.node);
-        let mark = if text.ends_with('#') { &mut marks.hash } else { &mut marks.here };
-        debug_assert!(*mark == from as u32 || *mark == to as u32);
-        *mark = to as u32;
     }
 }
 
@@ -287,7 +336,7 @@ mod tests {
         assert_eq!(matching(&tree, &texts[1]), [0, 1, 2]);
         assert_eq!(matching(&tree, &format!("{}/b", texts[1])), [2]);
         texts.iter().for_each(|text| assert!(tree.remove(&filter(text)).is_some()));
-        assert!(tree.wildcards.is_bare());
+        assert!(tree.levels.is_bare());
     }
 
     #[test]
@@ -295,11 +344,13 @@ mod tests {
         let mut tree = FilterTree::new(1);
         let text = |n: u32| filter(&format!("site/{}/device {n}/{}", n % 7, ["state", "+", "#"][n as usize % 3]));
         (0..20_000).for_each(|n| *tree.entry(&text(n), || 0) = n);
-        let full = tree.wildcards.capacity();
-        assert!(full.0 > 20_000 && full.1 > 20_000 && tree.filters.capacity() >= 20_000);
+        let full = tree.levels.capacity();
+        assert!(full.0 > 20_000 && full.1 > 20_000);
+        assert!(tree.wildcards.capacity() > 13_000 && tree.exact.capacity() > 6_000);
         (0..20_000).filter(|n| n % 50 != 0).for_each(|n| assert_eq!(tree.remove(&text(n)), Some(n)));
-        let rest = tree.wildcards.capacity();
-        assert!(rest.0 < full.0 / 10 && rest.1 < full.1 / 10 && tree.filters.capacity() < 4_000, "{rest:?}");
+        let rest = tree.levels.capacity();
+        assert!(rest.0 < full.0 / 10 && rest.1 < full.1 / 10, "{rest:?}");
+        assert!(tree.wildcards.capacity() < 3_000 && tree.exact.capacity() < 1_500);
         for n in (0..20_000).step_by(50) {
             assert_eq!(tree.get(&text(n)), Some(&n));
             assert_eq!(matching(&tree, &format!("site/{}/device {n}/state", n % 7)), [n]);
@@ -353,7 +404,7 @@ mod tests {
                 prop_assert_eq!(tree.get(filter), Some(value));
                 prop_assert_eq!(tree.remove(filter), Some(*value));
             }
-            prop_assert!(tree.is_empty() && tree.wildcards.is_bare());
+            prop_assert!(tree.is_empty() && tree.levels.is_bare());
         }
     }
 }

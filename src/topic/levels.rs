@@ -5,6 +5,8 @@
 //! allocation of its own (its text up to [`INLINE_LABEL`] bytes included), wide levels need no other shape than narrow
 //! ones, and growing never reads the nodes. Siblings are linked, for those who must visit all of them.
 
+use std::cell::OnceCell;
+
 use ahash::RandomState;
 use hashbrown::HashTable;
 use smallvec::SmallVec;
@@ -18,8 +20,6 @@ const FREE: u32 = u32::MAX - 1;
 
 /// Longer labels are on the heap.
 const INLINE_LABEL: usize = 16;
-/// Levels of a path that are kept without allocating.
-const INLINE_DEPTH: usize = 16;
 /// With fewer nodes than this, it is not worth while to give memory back.
 const WORTH_COMPACTING: usize = 1024;
 
@@ -38,6 +38,8 @@ struct Node<M> {
     label: SmallVec<[u8; INLINE_LABEL]>,
     parent: u32,
     first_child: u32,
+    /// How many children there are: one is looked at, several are looked up.
+    children: u32,
     next: u32,
     previous: u32,
     marks: M,
@@ -50,9 +52,9 @@ struct Edge {
 }
 
 impl Edge {
-    /// Level hashes are seeded; distinct parents of the same level never collide.
-    fn hash(parent: u32, level: Level<'_>) -> u32 {
-        level.hash ^ parent.wrapping_mul(0x9e37_79b1)
+    /// Level hashes are seeded; the same level below distinct parents never collides.
+    fn hash(parent: u32, level: u32) -> u32 {
+        level ^ parent.wrapping_mul(0x9e37_79b1)
     }
 
     /// The hash as the table wants it, with its entropy at both ends.
@@ -61,38 +63,28 @@ impl Edge {
     }
 }
 
-/// One level of a topic name or filter, with its hash.
-#[derive(Clone, Copy)]
+/// One level of a topic name or filter, with its hash if somebody needed it: however often it is looked for, a long level
+/// is hashed once.
 pub(super) struct Level<'a> {
     pub(super) text: &'a [u8],
-    hash: u32,
-}
-
-/// The levels of a topic name or filter, cut and hashed as far down as somebody asked, and once only.
-pub(super) struct Path<'a> {
-    hasher: &'a RandomState,
-    levels: SmallVec<[Level<'a>; INLINE_DEPTH]>,
-    rest: Option<&'a [u8]>,
-}
-
-impl<'a> Path<'a> {
-    /// The level at `depth`, counted from 0; none below the last one. Depths must be asked for in order the first time.
-    pub(super) fn level(&mut self, depth: usize) -> Option<Level<'a>> {
-        debug_assert!(depth <= self.levels.len());
-        if depth == self.levels.len() {
-            let rest = self.rest?;
-            let end = rest.iter().position(|&byte| byte == b'/');
-            let text = &rest[..end.unwrap_or(rest.len())];
-            self.rest = end.map(|end| &rest[end + 1..]);
-            self.levels.push(Level::new(self.hasher, text));
-        }
-        Some(self.levels[depth])
-    }
+    hash: OnceCell<u32>,
 }
 
 impl<'a> Level<'a> {
-    fn new(hasher: &RandomState, text: &'a [u8]) -> Self {
-        Level { text, hash: hasher.hash_one(text) as u32 }
+    pub(super) fn new(text: &'a [u8]) -> Self {
+        Level { text, hash: OnceCell::new() }
+    }
+
+    /// The first level of a topic name or filter, and the rest behind it unless it is the last.
+    pub(super) fn cut(text: &'a [u8]) -> (Self, Option<&'a [u8]>) {
+        match text.iter().position(|&byte| byte == b'/') {
+            Some(end) => (Level::new(&text[..end]), Some(&text[end + 1..])),
+            None => (Level::new(text), None),
+        }
+    }
+
+    fn hash(&self, hasher: &RandomState) -> u32 {
+        *self.hash.get_or_init(|| hasher.hash_one(self.text) as u32)
     }
 }
 
@@ -109,22 +101,18 @@ impl<M: Default> Levels<M> {
         self.live == 1
     }
 
-    /// `text`, a topic name or filter, as a path through this tree.
-    pub(super) fn path<'a>(&'a self, text: &'a str) -> Path<'a> {
-        Path { hasher: &self.hasher, levels: SmallVec::new(), rest: Some(text.as_bytes()) }
+    /// The child of `parent` with the label `level`.
+    pub(super) fn child(&self, parent: u32, level: &Level<'_>) -> Option<u32> {
+        let above = &self.nodes[parent as usize];
+        match above.children {
+            0 => None,
+            1 => (*self.nodes[above.first_child as usize].label == *level.text).then_some(above.first_child),
+            _ => self.look_up(parent, level),
+        }
     }
 
-    /// The child of `parent` with the label `level`.
-    pub(super) fn child(&self, parent: u32, level: Level<'_>) -> Option<u32> {
-        let first = self.nodes[parent as usize].first_child;
-        if first == NONE {
-            return None;
-        }
-        let only = &self.nodes[first as usize];
-        if only.next == NONE {
-            return (*only.label == *level.text).then_some(first);
-        }
-        let hash = Edge::hash(parent, level);
+    fn look_up(&self, parent: u32, level: &Level<'_>) -> Option<u32> {
+        let hash = Edge::hash(parent, level.hash(&self.hasher));
         let is_it = |edge: &Edge| {
             edge.hash == hash && {
                 let node = &self.nodes[edge.child as usize];
@@ -135,18 +123,19 @@ impl<M: Default> Levels<M> {
     }
 
     /// The child of `parent` with the label `level`, made now if there is none.
-    pub(super) fn child_or_new(&mut self, parent: u32, level: &[u8]) -> u32 {
-        let level = Level::new(&self.hasher, level);
+    pub(super) fn child_or_new(&mut self, parent: u32, level: &Level<'_>) -> u32 {
         if let Some(child) = self.child(parent, level) {
             return child;
         }
         let child = self.allocate(level.text, parent);
-        let sibling = std::mem::replace(&mut self.nodes[parent as usize].first_child, child);
+        let above = &mut self.nodes[parent as usize];
+        above.children += 1;
+        let sibling = std::mem::replace(&mut above.first_child, child);
         self.nodes[child as usize].next = sibling;
         if sibling != NONE {
             self.nodes[sibling as usize].previous = child;
         }
-        self.link(Edge { hash: Edge::hash(parent, level), child });
+        self.link(Edge { hash: Edge::hash(parent, level.hash(&self.hasher)), child });
         child
     }
 
@@ -154,7 +143,7 @@ impl<M: Default> Levels<M> {
     pub(super) fn remove_leaf(&mut self, node: u32) -> u32 {
         let removed = &mut self.nodes[node as usize];
         debug_assert!(node != ROOT && removed.first_child == NONE && removed.parent != FREE);
-        let hash = Edge::hash(removed.parent, Level::new(&self.hasher, &removed.label));
+        let hash = Edge::hash(removed.parent, Level::new(&removed.label).hash(&self.hasher));
         if let Ok(edge) = self.edges.find_entry(Edge::spread(hash), |edge| edge.child == node) {
             edge.remove();
         }
@@ -167,6 +156,7 @@ impl<M: Default> Levels<M> {
         self.free = node;
         self.live -= 1;
 
+        self.nodes[parent as usize].children -= 1;
         if previous == NONE {
             self.nodes[parent as usize].first_child = next;
         } else {
@@ -202,7 +192,7 @@ impl<M: Default> Levels<M> {
         self.edges = HashTable::with_capacity(self.nodes.len());
         for child in 1..self.nodes.len() as u32 {
             let node = &self.nodes[child as usize];
-            let hash = Edge::hash(node.parent, Level::new(&self.hasher, &node.label));
+            let hash = Edge::hash(node.parent, Level::new(&node.label).hash(&self.hasher));
             self.link(Edge { hash, child });
         }
         Some(moved)
@@ -218,6 +208,7 @@ impl<M: Default> Levels<M> {
             label: SmallVec::from_slice(label),
             parent,
             first_child: NONE,
+            children: 0,
             next: NONE,
             previous: NONE,
             marks: M::default(),

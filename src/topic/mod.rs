@@ -76,12 +76,17 @@ fn seeded(seed: u64) -> RandomState {
     RandomState::with_seeds(random.u64(), random.u64(), random.u64(), random.u64())
 }
 
-/// Gives the memory of `map` back if it uses less than a quarter of it.
-fn shrink<K, V>(map: &mut IndexMap<K, V, RandomState>) {
-    /// With room for fewer than this, it is not worth while.
+/// Whether a table with room for `capacity` entries and `len` of them should give memory back.
+fn is_wasteful(len: usize, capacity: usize) -> bool {
+    /// With less room than this, it is not worth while.
     const WORTH_SHRINKING: usize = 1024;
 
-    if map.capacity() >= WORTH_SHRINKING && map.len() < map.capacity() / 4 {
+    capacity >= WORTH_SHRINKING && len < capacity / 4
+}
+
+/// Gives memory of `map` back if it is wasteful.
+fn shrink<K, V>(map: &mut IndexMap<K, V, RandomState>) {
+    if is_wasteful(map.len(), map.capacity()) {
         map.shrink_to(map.len() * 2);
     }
 }

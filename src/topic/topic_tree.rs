@@ -7,9 +7,13 @@
 
 use ahash::RandomState;
 use indexmap::IndexMap;
+use smallvec::SmallVec;
 
-use super::levels::{Levels, NONE, ROOT};
+use super::levels::{Level, Levels, NONE, ROOT};
 use super::{TopicFilter, seeded, shrink};
+
+/// Levels of a filter that are kept without allocating.
+const INLINE_DEPTH: usize = 16;
 
 /// A map from topic names to `T` that is asked with topic filters.
 pub struct TopicTree<T> {
@@ -45,7 +49,8 @@ impl<T> TopicTree<T> {
         if let Some(kept) = self.topics.get_mut(topic) {
             return Some(std::mem::replace(&mut kept.value, value));
         }
-        let node = topic.split('/').fold(ROOT, |node, level| self.levels.child_or_new(node, level.as_bytes()));
+        let node =
+            topic.split('/').fold(ROOT, |node, level| self.levels.child_or_new(node, &Level::new(level.as_bytes())));
         self.levels.marks_mut(node).0 = self.topics.len() as u32;
         self.topics.insert(topic.into(), Kept { node, value });
         None
@@ -108,11 +113,12 @@ impl<T> TopicTree<T> {
 
     /// As [`matching`](Self::matching), for a filter with wildcards.
     fn walk<'t>(&'t self, filter: &str, found: &mut impl FnMut(&'t str, &'t T)) {
-        let mut path = self.levels.path(filter);
+        let path: SmallVec<[Level<'_>; INLINE_DEPTH]> =
+            filter.split('/').map(|level| Level::new(level.as_bytes())).collect();
         // The node that the first `depth` levels of the filter led to.
         let (mut node, mut depth) = (ROOT, 0);
         loop {
-            let next = match path.level(depth) {
+            let next = match path.get(depth) {
                 None => {
                     self.report(node, found);
                     NONE
@@ -133,16 +139,14 @@ impl<T> TopicTree<T> {
                 if node == ROOT {
                     return;
                 }
-                let (parent, chosen_by) = (self.levels.parent(node), path.level(depth - 1));
-                let sibling = match chosen_by {
-                    Some(level) if level.text == b"+" => self.matched_by_plus(self.levels.next_sibling(node)),
-                    _ => NONE,
-                };
-                if sibling != NONE {
-                    node = sibling;
-                    break;
+                if path[depth - 1].text == b"+" {
+                    let sibling = self.matched_by_plus(self.levels.next_sibling(node));
+                    if sibling != NONE {
+                        node = sibling;
+                        break;
+                    }
                 }
-                (node, depth) = (parent, depth - 1);
+                (node, depth) = (self.levels.parent(node), depth - 1);
             }
         }
     }

@@ -147,6 +147,12 @@ impl<'a> Publication<'a> {
         }
     }
 
+    /// Sets when it expires. What was kept before does not: it is kept anew when it is needed.
+    pub fn expire(&mut self, at: Time) {
+        self.expires = at;
+        self.kept = OnceCell::new();
+    }
+
     /// The publication as a message of its own. The first call copies the bytes once; later ones share that copy, so the
     /// public fields must not be changed after it.
     pub fn keep(&self) -> Message {

@@ -73,7 +73,7 @@ fn openness(listener: &ListenerConfig, config: &Config) -> Result<(), ConfigErro
     }
     let problem = format!(
         "{address} can be reached from other machines while anonymous clients are allowed: if that is meant, \
-         write allow_anonymous = true under [listeners.{name}] in the configuration file, else false"
+         write allow_anonymous = true under [listeners.{name}] in a configuration file, else false"
     );
     Err(ConfigError::new(format!("listeners.{name}.address"), problem))
 }

@@ -76,3 +76,54 @@ impl Walker for Printer {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, HookDeadline};
+
+    /// Holds the last line of every text to what is allowed and what the default is.
+    struct Proofreader {
+        path: Vec<String>,
+        read: usize,
+    }
+
+    impl Walker for Proofreader {
+        type Error = Infallible;
+
+        fn setting<K: Kind>(
+            &mut self,
+            name: &'static str,
+            docs: &[&str],
+            kind: &K,
+            value: &mut K::Value,
+        ) -> Result<(), Infallible> {
+            let last = docs.last().expect("every setting has a text").trim();
+            let truth = format!("Allowed: {}; default {}.", kind.expected(), kind.write(value));
+            assert_eq!(last, truth, "{}.{name}", self.path.join("."));
+            assert!(docs.len() > 1, "{name} says what it is for");
+            assert!(kind.allows(value), "{name} allows its default");
+            self.read += 1;
+            Ok(())
+        }
+
+        fn section<S: Section>(&mut self, name: &'static str, _: &[&str], section: &mut S) -> Result<(), Infallible> {
+            self.path.push(name.to_owned());
+            let Ok(()) = section.walk(self);
+            self.path.pop();
+            Ok(())
+        }
+
+        fn members<M: Member>(&mut self, members: &mut Vec<M>) -> Result<(), Infallible> {
+            members.iter_mut().try_for_each(|member| member.walk(self))
+        }
+    }
+
+    #[test]
+    fn every_text_says_what_is_allowed_and_the_default() {
+        let mut reader = Proofreader { path: Vec::new(), read: 0 };
+        let Ok(()) = Config::default().walk(&mut reader);
+        let Ok(()) = HookDeadline::default().walk(&mut reader);
+        assert!(reader.read > 60, "only {} settings were read", reader.read);
+    }
+}

@@ -2,6 +2,7 @@
 #![forbid(unsafe_op_in_unsafe_fn)]
 
 pub mod client;
+pub mod codec;
 pub mod config;
 pub mod deadlines;
 pub mod random;

@@ -1,3 +1,4 @@
+<<<<<<< HEAD
 //! The program: arguments, configuration, logs, broker, and a wait for the signal to stop.
 
 mod cli;
@@ -62,3 +63,6 @@ fn fail(error: impl std::fmt::Display) -> ExitCode {
     eprintln!("{error}");
     ExitCode::FAILURE
 }
+=======
+fn main() {}
+>>>>>>> wt-codec

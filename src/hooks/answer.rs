@@ -245,49 +245,59 @@ pub enum HookAnswer {
 #[derive(Default)]
 #[must_use]
 pub struct Notified {
-    pending: Vec<HookFuture>,
+    // `None` and not an empty list: the compiler sees at once that there is nothing to drop.
+    pending: Option<VecDeque<HookFuture>>,
     failed: u32,
 }
 
 impl Notified {
     /// How many links panicked; each has been logged and given up, the others were called.
+    #[inline]
     pub fn failed(&self) -> u32 {
         self.failed
     }
 
     /// What the links want done before the client goes on, one after the other in the order of the chain; nothing, as
     /// a rule. Resolves to [`HookAnswer::Notification`].
+    #[inline]
     pub fn into_future(self) -> Option<HookFuture> {
-        if self.pending.len() <= 1 {
-            return self.pending.into_iter().next();
-        }
-        Some(Box::pin(OneByOne(self.pending.into())))
+        self.pending.map(OneByOne::boxed)
     }
 
     /// A link handed these tasks over.
     #[cold]
     pub(super) fn add_tasks(&mut self, tasks: Vec<Task>, place: Place) {
         let futures = tasks.into_iter().map(|task| Box::pin(NoticeTask::new(task, place)) as HookFuture);
-        self.pending.extend(futures);
+        self.pending.get_or_insert_default().extend(futures);
     }
 
-    /// A link panicked, after it had handed these tasks over: they are given up with it.
+    /// A link panicked, perhaps after it had handed tasks over: they are given up with it.
     #[cold]
-    pub(super) fn add_failed(&mut self, panic: Box<dyn Any + Send>, tasks: Vec<Task>, place: Place) {
-        place.report(panic);
+    pub(super) fn add_failed(&mut self, panic: Box<dyn Any + Send>, tasks: Option<Vec<Task>>, place: Place) {
         self.failed += 1;
-        drop(tasks.into_iter().map(|task| NoticeTask::new(task, place)).collect::<Vec<_>>());
+        place.report(panic);
+        for task in tasks.into_iter().flatten() {
+            drop(NoticeTask::new(task, place));
+        }
     }
 }
 
 impl fmt::Debug for Notified {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Notified").field("pending", &self.pending.len()).field("failed", &self.failed).finish()
+        let pending = self.pending.as_ref().map_or(0, VecDeque::len);
+        f.debug_struct("Notified").field("pending", &pending).field("failed", &self.failed).finish()
     }
 }
 
 /// Runs futures of notifications one after the other.
 struct OneByOne(VecDeque<HookFuture>);
+
+impl OneByOne {
+    #[cold]
+    fn boxed(futures: VecDeque<HookFuture>) -> HookFuture {
+        Box::pin(OneByOne(futures))
+    }
+}
 
 impl Future for OneByOne {
     type Output = HookAnswer;

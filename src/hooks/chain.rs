@@ -185,12 +185,14 @@ macro_rules! define_chain {
                 #[inline]
                 fn $tell(&mut self, client: &Client, state: &mut Self::State $(, $tell_arg: $Tell)*) -> Notified {
                     let mut notified = self.front.$tell(client, &mut state.0 $(, $tell_arg)*);
-                    let mut tasks = Vec::new();
+                    let mut tasks = None;
                     let cx = &mut Notice::new(client, &mut state.1, &mut tasks);
-                    match guard(|| self.hook.$tell(cx $(, $tell_arg)*)) {
-                        Ok(()) if tasks.is_empty() => {}
-                        Ok(()) => notified.add_tasks(tasks, Place::of(stringify!($tell), &self.hook)),
-                        Err(panic) => notified.add_failed(panic, tasks, Place::of(stringify!($tell), &self.hook)),
+                    match (guard(|| self.hook.$tell(cx $(, $tell_arg)*)), tasks) {
+                        (Ok(()), None) => {}
+                        (Ok(()), Some(tasks)) => notified.add_tasks(tasks, Place::of(stringify!($tell), &self.hook)),
+                        (Err(panic), tasks) => {
+                            notified.add_failed(panic, tasks, Place::of(stringify!($tell), &self.hook));
+                        }
                     }
                     notified
                 }

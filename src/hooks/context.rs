@@ -13,9 +13,8 @@ pub struct Context<'a, S> {
 }
 
 impl<'a, S> Context<'a, S> {
-    /// The context of one call.
     #[inline(always)]
-    pub fn new(client: &'a Client, state: &'a mut S) -> Self {
+    pub(super) fn new(client: &'a Client, state: &'a mut S) -> Self {
         Context { client, state }
     }
 
@@ -43,12 +42,12 @@ pub(super) type Task = Pin<Box<dyn Future<Output = ()>>>;
 pub struct Notice<'a, S> {
     client: &'a Client,
     state: &'a mut S,
-    tasks: &'a mut Vec<Task>,
+    tasks: &'a mut Option<Vec<Task>>,
 }
 
 impl<'a, S> Notice<'a, S> {
     #[inline(always)]
-    pub(super) fn new(client: &'a Client, state: &'a mut S, tasks: &'a mut Vec<Task>) -> Self {
+    pub(super) fn new(client: &'a Client, state: &'a mut S, tasks: &'a mut Option<Vec<Task>>) -> Self {
         Notice { client, state, tasks }
     }
 
@@ -69,7 +68,7 @@ impl<'a, S> Notice<'a, S> {
     ///
     /// What need not be waited for is better sent to a thread or task of your own.
     pub fn later(&mut self, task: impl Future<Output = ()> + 'static) {
-        self.tasks.push(Box::pin(task));
+        self.tasks.get_or_insert_default().push(Box::pin(task));
     }
 }
 

@@ -35,6 +35,9 @@ pub mod stock;
 mod subscribe;
 mod v3_only;
 
+#[cfg(test)]
+mod tests;
+
 use std::convert::Infallible;
 
 pub use answer::{Answer, DeliverAnswer, HookAnswer, HookFuture, Later, Notified, Verdict};

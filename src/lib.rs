@@ -5,6 +5,7 @@ pub mod client;
 pub mod codec;
 pub mod config;
 pub mod deadlines;
+pub mod hooks;
 pub mod random;
 pub mod time;
 pub mod topic;

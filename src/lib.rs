@@ -2,4 +2,5 @@
 #![forbid(unsafe_op_in_unsafe_fn)]
 
 pub mod client;
+pub mod net;
 pub mod time;

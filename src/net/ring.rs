@@ -228,7 +228,7 @@ impl<P: AsRef<[u8]>> Ring<P> {
     }
 
     fn push_flight(&mut self, slot: u32) {
-        // SAFETY: the slot was just launched or has just landed, so no operation of it is outstanding; `next` calls `land`
+        // SAFETY: the slot was just launched or has just landed, so no operation of it is outstanding; `next_completion` calls `land`
         // only with a completion, and `Drop` leaks the sends if completions fail to come.
         let send = unsafe { self.memory.sends.entry(slot) };
         self.push(send, Kind::Send.tag(slot as usize, 0));
@@ -337,7 +337,7 @@ impl<P: AsRef<[u8]>> Ring<P> {
     }
 
     /// The next completion of those taken in by the last [`submit`](Self::submit) or [`wait`](Self::wait).
-    pub fn next(&mut self) -> Option<Completion<P>> {
+    pub fn next_completion(&mut self) -> Option<Completion<P>> {
         loop {
             let entry = self.reaped.pop_front()?;
             let more = cqueue::more(entry.flags());

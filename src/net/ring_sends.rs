@@ -40,6 +40,7 @@ pub(super) enum Landing<P> {
 
 /// The flights, by slot. A slot keeps its box when its flight is over, so that a steady load allocates nothing.
 pub(super) struct Sends<P> {
+    #[expect(clippy::vec_box, reason = "the kernel has pointers into flights: they stay put when the vector grows")]
     flights: Vec<Box<Flight<P>>>,
     idle: Vec<u32>,
 }

@@ -199,7 +199,7 @@ impl<P: AsRef<[u8]>> Sockets<P> {
         if let Some((conn, moving)) = self.detached.pop_front() {
             return Some(Event::Detached { conn, moving });
         }
-        while let Some(completion) = self.ring.next() {
+        while let Some(completion) = self.ring.next_completion() {
             let event = match completion {
                 Completion::Accepted { listener, result, more } => {
                     self.listeners.accepted(listener, result.as_ref().err(), more, now);

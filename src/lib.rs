@@ -6,6 +6,7 @@ pub mod codec;
 pub mod config;
 pub mod deadlines;
 pub mod hooks;
+pub mod net;
 pub mod random;
 pub mod time;
 pub mod topic;

@@ -1,0 +1,476 @@
+//! The `io_uring` of one shard, as safe code may use it.
+//!
+//! Owns the ring, and all memory that the kernel reads or writes on its behalf: receive buffers (`ring_buffers`), outputs
+//! on their way (`ring_sends`), and the word that a wake-up is read into. Such memory stays owned by the ring until the
+//! last completion of the operation that names it; if the ring is dropped before, it cancels and waits, and what the kernel
+//! still does not give up it leaks.
+//!
+//! It knows file descriptors and [`ConnectionId`]s, not what they are for. It trusts its owner to keep a descriptor open
+//! until the operations on it are over; otherwise they reach another file, but never freed memory.
+
+#![allow(unsafe_code)]
+
+use std::collections::VecDeque;
+use std::io;
+use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::ptr::NonNull;
+use std::time::Duration;
+
+use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
+use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue};
+
+pub use super::ring_buffers::Buffer;
+use super::ring_buffers::{Buffers, GROUP};
+use super::ring_sends::{Landing, Sends};
+use crate::client::ConnectionId;
+use crate::net::output::Output;
+
+/// Connections that one ring can tell apart; one more than the highest index of a [`ConnectionId`] that it takes.
+pub const MAX_CONNECTIONS: usize = 1 << 24;
+
+/// How large a ring is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RingSize {
+    /// Operations submitted by one system call. Rounded up to a power of two.
+    pub submissions: u32,
+    /// Completions that fit before the kernel has to set some aside, at some cost. Rounded up to a power of two.
+    pub completions: u32,
+    /// Receive buffers, all of which may be in use in one turn. Rounded up to a power of two, at most 32768.
+    pub buffers: u16,
+    /// Bytes of one receive buffer: the most that one receive can bring.
+    pub buffer_bytes: u32,
+}
+
+/// The step of setting a ring up that failed, for a message that helps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SetupStep {
+    /// Creating the ring (`io_uring_setup`).
+    Ring,
+    /// Registering the receive buffers (`IORING_REGISTER_PBUF_RING`).
+    Buffers,
+    /// Creating and registering the eventfd that tells of completions.
+    Eventfd,
+}
+
+/// Something that an operation brought about.
+#[derive(Debug)]
+pub enum Completion<P> {
+    /// A listener accepted a connection or failed to.
+    Accepted {
+        /// The listener's number.
+        listener: usize,
+        /// The connection's socket.
+        result: io::Result<OwnedFd>,
+        /// More follow; otherwise the accept is over.
+        more: bool,
+    },
+    /// A receive brought bytes, the end of the stream (`None`), or failed.
+    Received {
+        /// The connection.
+        conn: ConnectionId,
+        /// What was received.
+        result: io::Result<Option<Buffer>>,
+        /// More follow; otherwise the receive is over.
+        more: bool,
+    },
+    /// All of an output has left, or the send failed.
+    Sent {
+        /// The connection.
+        conn: ConnectionId,
+        /// How the send ended.
+        result: io::Result<()>,
+        /// The output, for its memory.
+        output: Output<P>,
+    },
+    /// The eventfd given to [`Ring::watch`] was raised. Watch again for more.
+    Woken,
+}
+
+/// What a completion belongs to: the highest byte of its user data. Below it are 24 bits of index and 32 of generation.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Kind {
+    Accept,
+    Receive,
+    Send,
+    Watch,
+    Cancel,
+    Close,
+}
+
+impl Kind {
+    const ALL: [Kind; 6] = [Kind::Accept, Kind::Receive, Kind::Send, Kind::Watch, Kind::Cancel, Kind::Close];
+
+    fn tag(self, index: usize, generation: u32) -> u64 {
+        assert!(index < MAX_CONNECTIONS, "index {index} does not fit into user data");
+        u64::from(self as u8) << 56 | (index as u64) << 32 | u64::from(generation)
+    }
+
+    fn of(user_data: u64) -> (Option<Kind>, usize, u32) {
+        let kind = Kind::ALL.get((user_data >> 56) as usize).copied();
+        (kind, (user_data >> 32) as usize & (MAX_CONNECTIONS - 1), user_data as u32)
+    }
+}
+
+/// The memory the kernel goes at.
+struct Memory<P> {
+    buffers: Buffers,
+    sends: Sends<P>,
+    /// What a watched eventfd is read into; nobody ever looks.
+    watched: NonNull<u64>,
+}
+
+impl<P> Drop for Memory<P> {
+    fn drop(&mut self) {
+        // SAFETY: made by `Box::into_raw` in `Ring::new` and freed only here, when no operation is outstanding.
+        drop(unsafe { Box::from_raw(self.watched.as_ptr()) });
+    }
+}
+
+/// One shard's ring. It stays on the thread that made it.
+pub struct Ring<P: AsRef<[u8]>> {
+    uring: IoUring,
+    /// Dropped only when nothing is outstanding.
+    memory: ManuallyDrop<Memory<P>>,
+    /// Operations whose last completion has not been reaped, those of `backlog` included.
+    outstanding: usize,
+    /// Operations for which the submission queue had no room.
+    backlog: VecDeque<squeue::Entry>,
+    /// Completions taken off the queue and not looked at yet.
+    reaped: VecDeque<cqueue::Entry>,
+    /// Flags of an enter that waits.
+    waiting: EnterFlags,
+    /// The kernel takes a ring with these flags from one thread only.
+    stays: PhantomData<*const ()>,
+}
+
+impl<P: AsRef<[u8]>> Ring<P> {
+    /// A ring for this thread. `bell` is raised by completions while [`ring_bell`](Self::ring_bell) is on.
+    ///
+    /// # Errors
+    ///
+    /// The step that failed and the kernel's answer: see [`StartError`](super::probe::StartError) for what it may mean.
+    pub fn new(size: RingSize, bell: BorrowedFd<'_>) -> Result<Self, (SetupStep, io::Error)> {
+        let uring = IoUring::builder()
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .setup_taskrun_flag()
+            .setup_submit_all()
+            .setup_clamp()
+            .setup_cqsize(size.completions.max(size.submissions))
+            .dontfork()
+            .build(size.submissions.max(1))
+            .map_err(|error| (SetupStep::Ring, error))?;
+        let parameters = uring.params();
+        let mut waiting = EnterFlags::GETEVENTS | EnterFlags::EXT_ARG;
+        if parameters.is_feature_no_iowait() {
+            waiting |= EnterFlags::NO_IOWAIT;
+        }
+        if !parameters.is_feature_nodrop() || !parameters.is_feature_ext_arg() {
+            return Err((SetupStep::Ring, io::ErrorKind::Unsupported.into()));
+        }
+        let watched = NonNull::from(Box::leak(Box::new(0)));
+        let memory = Memory { buffers: Buffers::new(size.buffers, size.buffer_bytes), sends: Sends::new(), watched };
+        let mut ring = Ring {
+            uring,
+            memory: ManuallyDrop::new(memory),
+            outstanding: 0,
+            backlog: VecDeque::new(),
+            reaped: VecDeque::new(),
+            waiting,
+            stays: PhantomData,
+        };
+        // SAFETY: `Drop` frees the buffers only after unregistering them, and with no operation outstanding.
+        let registered = unsafe { ring.memory.buffers.register(&ring.uring.submitter()) };
+        registered.map_err(|error| (SetupStep::Buffers, error))?;
+        ring.uring.completion().disable_eventfd();
+        let registered = ring.uring.submitter().register_eventfd(bell.as_raw_fd());
+        registered.map_err(|error| (SetupStep::Eventfd, error))?;
+        Ok(ring)
+    }
+
+    /// Accepts connections from `socket`, one after the other, as listener number `listener`, until it is cancelled or
+    /// fails. Their sockets are closed on exec.
+    pub fn accept(&mut self, listener: usize, socket: BorrowedFd<'_>) {
+        let accept = opcode::AcceptMulti::new(fd(socket)).flags(libc::SOCK_CLOEXEC).build();
+        self.push(accept, Kind::Accept.tag(listener, 0));
+    }
+
+    /// Ends the accept of a listener, which then completes with ECANCELED, unless it ends otherwise first.
+    pub fn cancel_accept(&mut self, listener: usize) {
+        self.cancel(Kind::Accept.tag(listener, 0));
+    }
+
+    /// Receives once from `socket`, when there is something to receive. Fails with ENOBUFS if all buffers are lent then.
+    pub fn receive_once(&mut self, conn: ConnectionId, socket: BorrowedFd<'_>) {
+        let receive = opcode::Recv::new(fd(socket), std::ptr::null_mut(), 0).buf_group(GROUP).build();
+        self.push(receive.flags(squeue::Flags::BUFFER_SELECT), Kind::Receive.tag(conn.index(), conn.generation()));
+    }
+
+    /// Receives from `socket` again and again, until it is cancelled, fails (ENOBUFS when all buffers are lent), reaches
+    /// the end of the stream, or the kernel finds it has done enough.
+    pub fn receive_many(&mut self, conn: ConnectionId, socket: BorrowedFd<'_>) {
+        let receive = opcode::RecvMulti::new(fd(socket), GROUP).build();
+        self.push(receive, Kind::Receive.tag(conn.index(), conn.generation()));
+    }
+
+    /// Ends the receive of a connection, which then completes with ECANCELED, unless it ends otherwise first.
+    pub fn cancel_receive(&mut self, conn: ConnectionId) {
+        self.cancel(Kind::Receive.tag(conn.index(), conn.generation()));
+    }
+
+    /// Sends all of `output` to `socket`, in as many operations as it takes.
+    pub fn send(&mut self, conn: ConnectionId, socket: BorrowedFd<'_>, output: Output<P>) {
+        let slot = self.memory.sends.launch(conn, socket.as_raw_fd(), output);
+        self.push_flight(slot);
+    }
+
+    fn push_flight(&mut self, slot: u32) {
+        // SAFETY: the slot was just launched or has just landed, so no operation of it is outstanding; `next_completion` calls `land`
+        // only with a completion, and `Drop` leaks the sends if completions fail to come.
+        let send = unsafe { self.memory.sends.entry(slot) };
+        self.push(send, Kind::Send.tag(slot as usize, 0));
+    }
+
+    /// Closes a descriptor on which no operations are outstanding.
+    pub fn close(&mut self, socket: OwnedFd) {
+        let close = opcode::Close::new(Fd(socket.into_raw_fd())).build();
+        self.push(close, Kind::Close.tag(0, 0));
+    }
+
+    /// Waits for `eventfd` to be raised and lowers it: once, by a [`Completion::Woken`].
+    pub fn watch(&mut self, eventfd: BorrowedFd<'_>) {
+        let read = opcode::Read::new(fd(eventfd), self.memory.watched.as_ptr().cast(), size_of::<u64>() as u32).build();
+        self.push(read, Kind::Watch.tag(0, 0));
+    }
+
+    fn cancel(&mut self, user_data: u64) {
+        self.push(opcode::AsyncCancel::new(user_data).build(), Kind::Cancel.tag(0, 0));
+    }
+
+    fn push(&mut self, entry: squeue::Entry, user_data: u64) {
+        self.outstanding += 1;
+        let entry = entry.user_data(user_data);
+        // SAFETY: whatever memory the entry names is owned by `memory` until its completion came. The constructors of
+        // entries above name the receive buffers, a flight's output, and the watched word, or none at all.
+        if !self.backlog.is_empty() || unsafe { self.uring.submission().push(&entry) }.is_err() {
+            self.backlog.push_back(entry);
+        }
+    }
+
+    /// Moves operations from the backlog to the submission queue, as many as fit, in order.
+    fn fill_queue(&mut self) {
+        let mut queue = self.uring.submission();
+        while let Some(entry) = self.backlog.front() {
+            // SAFETY: as in `push`.
+            if unsafe { queue.push(entry) }.is_err() {
+                break;
+            }
+            self.backlog.pop_front();
+        }
+    }
+
+    /// Submits everything and takes in the completions that are there, without waiting for any. Costs no system call when
+    /// there is nothing to submit and the kernel has nothing for us.
+    ///
+    /// # Errors
+    ///
+    /// Only such as the ring cannot go on after.
+    pub fn submit(&mut self) -> io::Result<()> {
+        loop {
+            let queue = self.uring.submission();
+            let queued = queue.len() as u32;
+            let call = queued > 0 || queue.taskrun() || queue.cq_overflow();
+            drop(queue);
+            let submitted = if call { self.enter(queued, 0, EnterFlags::GETEVENTS, None)? } else { 0 };
+            self.reap();
+            // What the kernel does not take now, for want of memory or because it wants its completions taken first, waits
+            // for the next turn.
+            if self.backlog.is_empty() && submitted == queued as usize || submitted == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Submits everything and waits for a completion, `at_most` that long if given. Returns early when a signal arrives,
+    /// and at once when there are completions to take.
+    ///
+    /// # Errors
+    ///
+    /// As [`submit`](Self::submit).
+    pub fn wait(&mut self, at_most: Option<Duration>) -> io::Result<()> {
+        self.reap();
+        if !self.reaped.is_empty() || !self.backlog.is_empty() {
+            return self.submit();
+        }
+        let timeout = at_most.map(Timespec::from);
+        let args = SubmitArgs::new();
+        let args = match &timeout {
+            Some(timeout) => args.timespec(timeout),
+            None => args,
+        };
+        let queued = self.uring.submission().len() as u32;
+        self.enter(queued, 1, self.waiting, Some(&args))?;
+        self.reap();
+        Ok(())
+    }
+
+    fn enter(&self, submit: u32, want: u32, flags: EnterFlags, args: Option<&SubmitArgs<'_, '_>>) -> io::Result<usize> {
+        let submitter = self.uring.submitter();
+        // SAFETY: `submit` is what the queue holds, and `args` is what `EXT_ARG`, set exactly when it is given, announces;
+        // the crate passes its size along.
+        match unsafe { submitter.enter(submit, want, flags.bits(), args) } {
+            Ok(submitted) => Ok(submitted),
+            // Time is up; a signal; or the kernel wants its completions taken, or memory, before it goes on.
+            Err(error) => match error.raw_os_error() {
+                Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN) => Ok(0),
+                _ => Err(error),
+            },
+        }
+    }
+
+    fn reap(&mut self) {
+        self.reaped.extend(self.uring.completion());
+        self.fill_queue();
+    }
+
+    /// The next completion of those taken in by the last [`submit`](Self::submit) or [`wait`](Self::wait).
+    pub fn next_completion(&mut self) -> Option<Completion<P>> {
+        loop {
+            let entry = self.reaped.pop_front()?;
+            let more = cqueue::more(entry.flags());
+            if !more {
+                self.outstanding -= 1;
+            }
+            let (kind, index, generation) = Kind::of(entry.user_data());
+            let result = entry.result();
+            return Some(match kind.expect("all user data is made by `Kind::tag`") {
+                Kind::Accept => {
+                    // SAFETY: the kernel opened this descriptor for us, and tells of it only here.
+                    let result = errno(result).map(|fd| unsafe { OwnedFd::from_raw_fd(fd as i32) });
+                    Completion::Accepted { listener: index, result, more }
+                }
+                Kind::Receive => {
+                    let conn = ConnectionId::new(index as u32, generation);
+                    let result = self.received(result, entry.flags());
+                    Completion::Received { conn, result, more }
+                }
+                Kind::Send => match self.memory.sends.land(index as u32, result) {
+                    Landing::Over { conn, result, output } => Completion::Sent { conn, result, output },
+                    Landing::Onward => {
+                        self.push_flight(index as u32);
+                        continue;
+                    }
+                },
+                Kind::Watch => Completion::Woken,
+                Kind::Cancel | Kind::Close => continue,
+            });
+        }
+    }
+
+    fn received(&mut self, result: i32, flags: u32) -> io::Result<Option<Buffer>> {
+        let len = errno(result);
+        let filled = len.as_ref().map_or(0, |len| *len);
+        let buffer = cqueue::buffer_select(flags).map(|id| self.memory.buffers.lend(id, filled));
+        match buffer {
+            Some(buffer) if filled > 0 => Ok(Some(buffer)),
+            Some(unused) => {
+                self.memory.buffers.give_back(unused);
+                len.map(|_| None)
+            }
+            None => len.map(|_| None),
+        }
+    }
+
+    /// Whether completions are at hand, or operations wait to be submitted.
+    pub fn has_work(&mut self) -> bool {
+        !self.reaped.is_empty() || !self.backlog.is_empty() || !self.uring.submission().is_empty()
+    }
+
+    /// The bytes in a buffer.
+    ///
+    /// # Panics
+    ///
+    /// If the buffer is another ring's.
+    pub fn bytes(&self, buffer: &Buffer) -> &[u8] {
+        self.memory.buffers.bytes(buffer)
+    }
+
+    /// Hands a buffer back, to be filled again.
+    ///
+    /// # Panics
+    ///
+    /// If the buffer is another ring's.
+    pub fn give_back(&mut self, buffer: Buffer) {
+        self.memory.buffers.give_back(buffer);
+    }
+
+    /// How many buffers receives can count on, as far as the completions taken so far tell.
+    pub fn free_buffers(&self) -> usize {
+        self.memory.buffers.with_kernel()
+    }
+
+    /// Whether completions raise the bell from now on. After switching it on, [`submit`](Self::submit) and look for
+    /// completions once more before relying on it.
+    pub fn ring_bell(&mut self, on: bool) {
+        let queue = self.uring.completion();
+        if on { queue.enable_eventfd() } else { queue.disable_eventfd() }
+    }
+}
+
+fn fd(socket: impl AsFd) -> Fd {
+    Fd(socket.as_fd().as_raw_fd())
+}
+
+/// A result as the kernel writes it: an error number if negative.
+fn errno(result: i32) -> io::Result<u32> {
+    u32::try_from(result).map_err(|_| io::Error::from_raw_os_error(-result))
+}
+
+/// How long a dropped ring waits for its operations to be over, in tenths of a second.
+const PATIENCE: usize = 10;
+
+impl<P: AsRef<[u8]>> Drop for Ring<P> {
+    fn drop(&mut self) {
+        if self.outstanding > 0 {
+            self.push(opcode::AsyncCancel2::new(CancelBuilder::any()).build(), Kind::Cancel.tag(0, 0));
+        }
+        for _ in 0..PATIENCE {
+            while let Some(entry) = self.reaped.pop_front() {
+                self.outstanding -= usize::from(!cqueue::more(entry.flags()));
+                if Kind::of(entry.user_data()).0 == Some(Kind::Accept) && entry.result() >= 0 {
+                    // SAFETY: the kernel opened this descriptor for us, and tells of it only here.
+                    drop(unsafe { OwnedFd::from_raw_fd(entry.result()) });
+                }
+            }
+            if self.outstanding == 0 || self.wait(Some(Duration::from_millis(100))).is_err() {
+                break;
+            }
+        }
+        if self.outstanding > 0 || Buffers::unregister(&self.uring.submitter()).is_err() {
+            tracing::warn!(operations = self.outstanding, "leaking the memory of a ring that does not come to rest");
+            return;
+        }
+        // SAFETY: nothing is outstanding and the buffers are unregistered, so the kernel is done with the memory; it is not
+        // used after this.
+        unsafe { ManuallyDrop::drop(&mut self.memory) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn user_data_comes_back_as_it_went_in() {
+        for kind in Kind::ALL {
+            for (index, generation) in [(0, 0), (MAX_CONNECTIONS - 1, 0), (7, u32::MAX)] {
+                let (of, at, tenant) = Kind::of(kind.tag(index, generation));
+                assert!(of == Some(kind) && at == index && tenant == generation);
+            }
+        }
+        assert!(Kind::of(u64::MAX).0.is_none());
+    }
+}

@@ -1,0 +1,189 @@
+//! The receive buffers of one ring: one block of memory, lent to the kernel buffer by buffer ("provided buffers").
+//!
+//! Owns the block and the ring of entries through which the kernel is told which buffers it may fill. A buffer is either
+//! the kernel's, who may write to it at any moment, or lent to us, from the completion that names it until it is given
+//! back. Idle connections own none.
+
+#![allow(unsafe_code)]
+
+use std::alloc::{Layout, alloc, alloc_zeroed, dealloc, handle_alloc_error};
+use std::io;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use io_uring::Submitter;
+use io_uring::types::BufRingEntry;
+
+/// The kernel's most.
+pub(super) const MAX_BUFFERS: u16 = 32768;
+/// The only group of buffers a ring has.
+pub(super) const GROUP: u16 = 0;
+/// Where the kernel wants the entries to start; enough for every page size in use to matter only in waste.
+const ALIGNMENT: usize = 65536;
+/// In `lent`: the buffer is the kernel's.
+const WITH_KERNEL: u32 = u32::MAX;
+
+/// Received bytes in a buffer that is lent to us. Goes back by [`Ring::give_back`](super::ring::Ring::give_back); one that
+/// is dropped instead is lost to its ring.
+#[derive(Debug)]
+#[must_use = "a buffer that is not given back is lost"]
+pub struct Buffer(u16);
+
+/// The block, the entries, and who has which buffer.
+pub(super) struct Buffers {
+    entries: NonNull<BufRingEntry>,
+    block: NonNull<u8>,
+    /// A power of two.
+    count: u16,
+    /// Of one buffer.
+    bytes: u32,
+    /// Entries published so far, wrapping.
+    tail: u16,
+    /// By buffer: how many of its bytes are ours to read, or [`WITH_KERNEL`].
+    lent: Vec<u32>,
+    /// How many are not lent.
+    with_kernel: u16,
+}
+
+impl Buffers {
+    /// `count` buffers, rounded up to a power of two and at most [`MAX_BUFFERS`], of `bytes` bytes each, none of them
+    /// published yet.
+    pub fn new(count: u16, bytes: u32) -> Buffers {
+        let count = count.clamp(1, MAX_BUFFERS).next_power_of_two();
+        let bytes = bytes.clamp(1, WITH_KERNEL - 1);
+        let (entries_layout, block_layout) = Self::layouts(count, bytes);
+        // SAFETY: both layouts have a size above zero, as `count` and `bytes` are at least one.
+        let (entries, block) = unsafe { (alloc_zeroed(entries_layout), alloc(block_layout)) };
+        let entries = NonNull::new(entries.cast()).unwrap_or_else(|| handle_alloc_error(entries_layout));
+        let block = NonNull::new(block).unwrap_or_else(|| handle_alloc_error(block_layout));
+        let lent = vec![WITH_KERNEL; usize::from(count)];
+        Buffers { entries, block, count, bytes, tail: 0, lent, with_kernel: count }
+    }
+
+    fn layouts(count: u16, bytes: u32) -> (Layout, Layout) {
+        let entries = Layout::from_size_align(usize::from(count) * size_of::<BufRingEntry>(), ALIGNMENT);
+        let block = Layout::from_size_align(usize::from(count) * bytes as usize, 64);
+        (entries.expect("512 KiB at most"), block.expect("32768 buffers below 4 GiB: less than an address space"))
+    }
+
+    /// Makes the buffers those of group [`GROUP`] of a ring, and publishes all of them.
+    ///
+    /// # Safety
+    ///
+    /// `self` must live until the ring is gone or [`unregister`](Self::unregister) succeeded, and as long as any
+    /// receive of the ring is outstanding.
+    pub unsafe fn register(&mut self, submitter: &Submitter<'_>) -> io::Result<()> {
+        let address = self.entries.as_ptr() as u64;
+        // SAFETY: the entries are `count` initialised entries, aligned to a page, and live long enough by our contract.
+        unsafe { submitter.register_buf_ring_with_flags(address, self.count, GROUP, 0)? };
+        for id in 0..self.count {
+            self.publish(id);
+        }
+        Ok(())
+    }
+
+    /// The reverse of [`register`](Self::register).
+    pub fn unregister(submitter: &Submitter<'_>) -> io::Result<()> {
+        submitter.unregister_buf_ring(GROUP)
+    }
+
+    /// How many buffers the kernel may fill, as far as the completions seen so far tell.
+    pub fn with_kernel(&self) -> usize {
+        usize::from(self.with_kernel)
+    }
+
+    /// Takes note that the kernel filled the first `len` bytes of buffer `id` and lends it to us.
+    pub fn lend(&mut self, id: u16, len: u32) -> Buffer {
+        let lent = &mut self.lent[usize::from(id)];
+        assert!(*lent == WITH_KERNEL && len <= self.bytes, "the kernel lends a buffer it does not have");
+        *lent = len;
+        self.with_kernel -= 1;
+        Buffer(id)
+    }
+
+    /// The received bytes.
+    ///
+    /// # Panics
+    ///
+    /// If the buffer is another ring's.
+    pub fn bytes(&self, buffer: &Buffer) -> &[u8] {
+        let id = usize::from(buffer.0);
+        let len = self.lent[id];
+        assert!(len != WITH_KERNEL, "a buffer of another ring");
+        // SAFETY: `id` is below `count` (or the index above panicked) and `len` at most `bytes`, so the range lies in the
+        // block. The kernel filled it, so it is initialised, and lent it, so nobody writes to it before `give_back`, which
+        // needs `&mut self`.
+        unsafe { std::slice::from_raw_parts(self.block.as_ptr().add(id * self.bytes as usize), len as usize) }
+    }
+
+    /// Hands the buffer back to the kernel.
+    ///
+    /// # Panics
+    ///
+    /// If the buffer is another ring's.
+    pub fn give_back(&mut self, buffer: Buffer) {
+        let lent = &mut self.lent[usize::from(buffer.0)];
+        assert!(*lent != WITH_KERNEL, "a buffer of another ring");
+        *lent = WITH_KERNEL;
+        self.with_kernel += 1;
+        self.publish(buffer.0);
+    }
+
+    /// Appends the entry of buffer `id`, which must be marked as the kernel's, and not be among its entries yet.
+    fn publish(&mut self, id: u16) {
+        let place = usize::from(self.tail & (self.count - 1));
+        // SAFETY: `place` is below `count`. Only we write entries, and the kernel reads this one only after the tail below
+        // has passed it: at most `count` buffers are published at a time, each once.
+        let entry = unsafe { self.entries.add(place).as_mut() };
+        // SAFETY: `id` is below `count`, so the buffer lies in the block.
+        let address = unsafe { self.block.add(usize::from(id) * self.bytes as usize) };
+        entry.set_addr(address.as_ptr() as u64);
+        entry.set_len(self.bytes);
+        entry.set_bid(id);
+        self.tail = self.tail.wrapping_add(1);
+        // SAFETY: the pointer is that of the first of at least one initialised entry; the tail lies within it, aligned, and
+        // everybody who shares it, the kernel included, goes at it atomically.
+        let tail = unsafe { AtomicU16::from_ptr(BufRingEntry::tail(self.entries.as_ptr()).cast_mut()) };
+        tail.store(self.tail, Ordering::Release);
+    }
+}
+
+impl Drop for Buffers {
+    fn drop(&mut self) {
+        let (entries, block) = Self::layouts(self.count, self.bytes);
+        // SAFETY: allocated in `new` with these layouts; the owner of the ring lets us drop only when the kernel is done
+        // with it (contract of `register`).
+        unsafe {
+            dealloc(self.entries.as_ptr().cast(), entries);
+            dealloc(self.block.as_ptr(), block);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_rounded_up_to_what_the_kernel_takes() {
+        assert_eq!(Buffers::new(0, 16).count, 1);
+        assert_eq!(Buffers::new(100, 16).count, 128);
+        assert_eq!(Buffers::new(u16::MAX, 1).count, MAX_BUFFERS);
+    }
+
+    #[test]
+    fn a_lent_buffer_is_out_until_it_is_given_back() {
+        let mut buffers = Buffers::new(4, 16);
+        let buffer = buffers.lend(2, 0);
+        assert_eq!((buffers.with_kernel(), buffers.bytes(&buffer)), (3, &[][..]));
+        buffers.give_back(buffer);
+        assert_eq!(buffers.with_kernel(), 4);
+    }
+
+    #[test]
+    #[should_panic(expected = "another ring")]
+    fn a_strangers_buffer_is_never_read() {
+        let stranger = Buffers::new(4, 16).lend(1, 8);
+        let _ = Buffers::new(4, 16).bytes(&stranger);
+    }
+}

@@ -1,0 +1,125 @@
+//! The sends of one ring that are under way: outputs that the kernel reads from until their completion comes.
+//!
+//! Owns every output from the moment it is submitted until all of it left or the send failed. While the kernel has a
+//! flight, nothing here touches its output: that is what makes the pointers handed to the kernel good.
+
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::RawFd;
+use std::ptr::null_mut;
+
+use io_uring::{opcode, squeue, types};
+
+use super::output::{Output, Place};
+use crate::client::ConnectionId;
+
+/// Segments of one vectored send; the kernel takes no more (`UIO_MAXIOV`). What is beyond follows in the next.
+const MAX_SEGMENTS: usize = 1024;
+/// Bytes of one plain send; what is beyond follows in the next. The kernel stops a little short of 2 GiB.
+const MAX_BYTES: usize = 1 << 30;
+
+/// One output on its way.
+struct Flight<P> {
+    conn: ConnectionId,
+    fd: RawFd,
+    output: Output<P>,
+    place: Place,
+    /// The vector of a vectored send, and the header that points at it: the kernel reads both, so they stay put.
+    segments: Vec<libc::iovec>,
+    header: libc::msghdr,
+}
+
+/// What became of a flight.
+pub(super) enum Landing<P> {
+    /// A part has left; submit [`Sends::entry`] once more.
+    Onward,
+    /// It is over: everything has left, or the send failed.
+    Over { conn: ConnectionId, result: io::Result<()>, output: Output<P> },
+}
+
+/// The flights, by slot. A slot keeps its box when its flight is over, so that a steady load allocates nothing.
+pub(super) struct Sends<P> {
+    #[expect(clippy::vec_box, reason = "the kernel has pointers into flights: they stay put when the vector grows")]
+    flights: Vec<Box<Flight<P>>>,
+    idle: Vec<u32>,
+}
+
+impl<P: AsRef<[u8]>> Sends<P> {
+    /// No flights.
+    pub fn new() -> Self {
+        Sends { flights: Vec::new(), idle: Vec::new() }
+    }
+
+    /// Takes an output in and returns its slot. It leaves by submitting [`entry`](Self::entry).
+    pub fn launch(&mut self, conn: ConnectionId, fd: RawFd, output: Output<P>) -> u32 {
+        if let Some(slot) = self.idle.pop() {
+            let flight = &mut self.flights[slot as usize];
+            (flight.conn, flight.fd, flight.output, flight.place) = (conn, fd, output, Place::default());
+            return slot;
+        }
+        let header = libc::msghdr {
+            msg_name: null_mut(),
+            msg_namelen: 0,
+            msg_iov: null_mut(),
+            msg_iovlen: 0,
+            msg_control: null_mut(),
+            msg_controllen: 0,
+            msg_flags: 0,
+        };
+        let flight = Flight { conn, fd, output, place: Place::default(), segments: Vec::new(), header };
+        self.flights.push(Box::new(flight));
+        u32::try_from(self.flights.len() - 1).expect("fewer sends than connections")
+    }
+
+    /// The operation that sends what remains of the flight in `slot`.
+    ///
+    /// # Safety
+    ///
+    /// Between the submission of the operation and its completion, the caller calls neither `entry` nor
+    /// [`land`](Self::land) for this slot, and keeps `self` alive (leaks it if need be). The pointers in the operation
+    /// then stay good: they point into the boxed flight, the heap memory of its vectors, and memory that its payloads
+    /// lend for as long as they are neither moved nor changed; and no other function of this type touches a flight.
+    pub unsafe fn entry(&mut self, slot: u32) -> squeue::Entry {
+        let flight = &mut *self.flights[slot as usize];
+        let fd = types::Fd(flight.fd);
+        flight.segments.clear();
+        let segments = &mut flight.segments;
+        flight.output.segments_from(flight.place, |segment| {
+            let len = segment.len().min(MAX_BYTES);
+            segments.push(libc::iovec { iov_base: segment.as_ptr().cast_mut().cast(), iov_len: len });
+            segments.len() < MAX_SEGMENTS && len == segment.len()
+        });
+        match *segments.as_slice() {
+            [] => opcode::Send::new(fd, std::ptr::null(), 0).flags(libc::MSG_NOSIGNAL).build(),
+            [one] => {
+                let len = one.iov_len as u32;
+                opcode::Send::new(fd, one.iov_base.cast(), len).flags(libc::MSG_NOSIGNAL).build()
+            }
+            _ => {
+                flight.header.msg_iov = flight.segments.as_mut_ptr();
+                flight.header.msg_iovlen = flight.segments.len();
+                opcode::SendMsg::new(fd, &raw const flight.header).flags(libc::MSG_NOSIGNAL as u32).build()
+            }
+        }
+    }
+
+    /// Takes in the completion of the last submitted operation of `slot`.
+    pub fn land(&mut self, slot: u32, result: i32) -> Landing<P> {
+        let flight = &mut *self.flights[slot as usize];
+        let result = match usize::try_from(result) {
+            Ok(sent) => {
+                flight.place = flight.output.place_after(flight.place, sent);
+                match flight.output.ends_at(flight.place) {
+                    true => Ok(()),
+                    false if sent == 0 => Err(io::ErrorKind::WriteZero.into()),
+                    false => return Landing::Onward,
+                }
+            }
+            Err(_) if -result == libc::EINTR => return Landing::Onward,
+            Err(_) => Err(io::Error::from_raw_os_error(-result)),
+        };
+        self.idle.push(slot);
+        Landing::Over { conn: flight.conn, result, output: std::mem::take(&mut flight.output) }
+    }
+}

@@ -1,0 +1,528 @@
+//! The connections of one shard as sockets: accepted, read, written, handed over, closed.
+//!
+//! Owns the listeners, the connections' sockets and the ring that works on them. It knows when to read and how to close,
+//! and nothing of what the bytes mean. A [`ConnectionId`] is reused only after the last completion of its predecessor has
+//! arrived, so no completion is ever taken for a stranger's.
+//!
+//! A turn: [`submit`](Sockets::submit) or [`wait`](Sockets::wait), then [`next_event`](Sockets::next_event) until there is
+//! none. What the answers to these events ask for is queued, and submitted by the next turn in one go.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use socket2::SockRef;
+
+use super::listeners::Listeners;
+pub use super::listeners::{ACCEPT_RETRY, listen};
+use super::output::Output;
+use super::ring::{Buffer, Completion, MAX_CONNECTIONS, Ring, RingSize, SetupStep};
+use super::socket::{Parting, Reading, Socket, Stage, Table};
+use crate::client::ConnectionId;
+use crate::time::Time;
+
+/// The limits of one shard's sockets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SocketLimits {
+    /// The size of the ring and of its receive buffers.
+    pub ring: RingSize,
+    /// Connections at which accepting pauses, those that are being closed included. At most [`MAX_CONNECTIONS`]. Handed-over
+    /// connections are taken beyond it.
+    pub max_connections: usize,
+    /// How long a closed connection's peer has to take its last output and to close its side, before it is cut off by a
+    /// reset.
+    pub close_deadline: Duration,
+}
+
+impl Default for SocketLimits {
+    /// 1024 operations per system call, 8192 completions, 256 receive buffers of 16 KiB (4 MiB), one million
+    /// connections, five seconds to close.
+    fn default() -> Self {
+        SocketLimits {
+            ring: RingSize { submissions: 1024, completions: 8192, buffers: 256, buffer_bytes: 16 * 1024 },
+            max_connections: 1_000_000,
+            close_deadline: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Something that happened to a shard's sockets.
+#[derive(Debug)]
+pub enum Event {
+    /// A client connected. Its socket is read by single receives until told otherwise.
+    Accepted {
+        /// The new connection.
+        conn: ConnectionId,
+        /// The number of the listener.
+        listener: usize,
+        /// The far end.
+        peer: SocketAddr,
+    },
+    /// Bytes arrived: [`Sockets::bytes`]. Give the buffer back.
+    Received {
+        /// Whose bytes.
+        conn: ConnectionId,
+        /// Where they are.
+        buffer: Buffer,
+    },
+    /// The whole of an output has left.
+    Sent {
+        /// Whose output.
+        conn: ConnectionId,
+        /// The vector its bytes were in, emptied.
+        emptied: Vec<u8>,
+    },
+    /// The peer closed the connection or it broke. Nothing more comes from it; the id is stale.
+    Closed {
+        /// Which connection.
+        conn: ConnectionId,
+    },
+    /// A connection is free to be handed over: nothing is outstanding on its socket. The id is stale.
+    Detached {
+        /// What its id was here.
+        conn: ConnectionId,
+        /// The connection, for [`Sockets::adopt`].
+        moving: Moving,
+    },
+    /// The watched eventfd was raised. Watch it again.
+    Woken,
+}
+
+/// A connection between two shards.
+#[derive(Debug)]
+pub struct Moving {
+    /// Its socket.
+    pub socket: OwnedFd,
+    /// The number of the listener that accepted it.
+    pub listener: usize,
+    /// The far end.
+    pub peer: SocketAddr,
+    /// Bytes that arrived after the last [`Event::Received`].
+    pub unread: Vec<u8>,
+}
+
+/// One shard's sockets.
+pub struct Sockets<P: AsRef<[u8]>> {
+    limits: SocketLimits,
+    ring: Ring<P>,
+    listeners: Listeners,
+    table: Table<P>,
+    /// Sockets whose receive is to be armed by the next submit.
+    to_arm: Vec<ConnectionId>,
+    /// Sockets whose receive found no buffer, first come first served.
+    starved: VecDeque<ConnectionId>,
+    /// Closing sockets in the order in which they are cut off.
+    cut_off: VecDeque<(Time, ConnectionId)>,
+    /// Detached sockets that nobody was told of yet.
+    detached: VecDeque<(ConnectionId, Moving)>,
+}
+
+impl<P: AsRef<[u8]>> Sockets<P> {
+    /// Sockets for this thread, accepting from `listeners` (see [`listen`]), numbered in their order. `bell` is raised by
+    /// completions while [`ring_bell`](Self::ring_bell) is on.
+    ///
+    /// # Errors
+    ///
+    /// The step of setting up the ring that failed, and the kernel's answer.
+    pub fn new(
+        limits: SocketLimits,
+        listeners: Vec<OwnedFd>,
+        bell: BorrowedFd<'_>,
+    ) -> Result<Self, (SetupStep, io::Error)> {
+        let max_connections = limits.max_connections.min(MAX_CONNECTIONS);
+        Ok(Sockets {
+            limits: SocketLimits { max_connections, ..limits },
+            ring: Ring::new(limits.ring, bell)?,
+            listeners: Listeners::new(listeners),
+            table: Table::new(),
+            to_arm: Vec::new(),
+            starved: VecDeque::new(),
+            cut_off: VecDeque::new(),
+            detached: VecDeque::new(),
+        })
+    }
+
+    /// How many sockets there are, those that are being closed or handed over included.
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Submits all that was asked for, and takes in what has completed, without waiting.
+    ///
+    /// # Errors
+    ///
+    /// Only such as the shard cannot go on after.
+    pub fn submit(&mut self, now: Time) -> io::Result<()> {
+        self.prepare(now);
+        self.ring.submit()
+    }
+
+    /// Submits all that was asked for, and waits for an event, `at_most` that long if given. May return without one.
+    ///
+    /// # Errors
+    ///
+    /// As [`submit`](Self::submit).
+    pub fn wait(&mut self, at_most: Option<Duration>, now: Time) -> io::Result<()> {
+        self.prepare(now);
+        if self.detached.is_empty() && self.starved.is_empty() { self.ring.wait(at_most) } else { self.ring.submit() }
+    }
+
+    fn prepare(&mut self, now: Time) {
+        while let Some((_, conn)) = self.cut_off.front().copied().filter(|(deadline, _)| *deadline <= now) {
+            self.cut_off.pop_front();
+            self.cut(conn);
+        }
+        self.arm_receives();
+        self.listeners.steer(&mut self.ring, self.table.len() < self.limits.max_connections, now);
+    }
+
+    /// When [`submit`](Self::submit) or [`wait`](Self::wait) should be called again even if nothing happens.
+    pub fn next_deadline(&self) -> Time {
+        let cut_off = self.cut_off.front().map_or(Time::NEVER, |(deadline, _)| *deadline);
+        cut_off.min(self.listeners.next_deadline())
+    }
+
+    /// Whether there are events at hand, or operations to submit.
+    pub fn has_work(&mut self) -> bool {
+        !(self.detached.is_empty() && self.to_arm.is_empty() && self.starved.is_empty()) || self.ring.has_work()
+    }
+
+    /// The next of the events that the last [`submit`](Self::submit) or [`wait`](Self::wait) brought.
+    pub fn next_event(&mut self, now: Time) -> Option<Event> {
+        if let Some((conn, moving)) = self.detached.pop_front() {
+            return Some(Event::Detached { conn, moving });
+        }
+        while let Some(completion) = self.ring.next_completion() {
+            let event = match completion {
+                Completion::Accepted { listener, result, more } => {
+                    self.listeners.accepted(listener, result.as_ref().err(), more, now);
+                    result.ok().and_then(|socket| self.accepted(listener, socket))
+                }
+                Completion::Received { conn, result, more } => self.received(conn, result, more),
+                Completion::Sent { conn, result, output } => self.sent(conn, result, output),
+                Completion::Woken => Some(Event::Woken),
+            };
+            if event.is_some() {
+                return event;
+            }
+        }
+        None
+    }
+
+    fn accepted(&mut self, listener: usize, socket: OwnedFd) -> Option<Event> {
+        if self.table.len() >= self.limits.max_connections {
+            // Accepted before the accept could be cancelled.
+            self.ring.close(socket);
+            return None;
+        }
+        // A client that is gone already has no address any more.
+        let stream = TcpStream::from(socket);
+        let peer = stream.peer_addr().ok()?;
+        let socket = Socket::new(stream.into(), listener as u16, peer, Reading::Singly);
+        let conn = self.table.insert(socket, self.limits.max_connections)?;
+        self.steer_reading(conn);
+        Some(Event::Accepted { conn, listener, peer })
+    }
+
+    fn received(&mut self, conn: ConnectionId, result: io::Result<Option<Buffer>>, more: bool) -> Option<Event> {
+        let Some(socket) = self.table.get_mut(conn) else {
+            self.discard(result);
+            return None;
+        };
+        if !more {
+            (socket.armed, socket.cancelling) = (Reading::Not, false);
+        }
+        match (socket.stage, result) {
+            (Stage::Open, Ok(Some(buffer))) => {
+                self.steer_reading(conn);
+                return Some(Event::Received { conn, buffer });
+            }
+            (Stage::Leaving, Ok(Some(buffer))) => {
+                if let Some(Parting::Unread(unread)) = socket.parting.as_deref_mut() {
+                    unread.extend_from_slice(self.ring.bytes(&buffer));
+                }
+                self.ring.give_back(buffer);
+            }
+            (_, Ok(Some(buffer))) => self.ring.give_back(buffer),
+            (_, Ok(None)) => return self.peer_ended(conn),
+            (stage, Err(error)) => match error.raw_os_error() {
+                Some(libc::ECANCELED | libc::EINTR | libc::EAGAIN) => {}
+                Some(libc::ENOBUFS) => self.starve(conn),
+                _ if matches!(stage, Stage::Ending | Stage::Leaving) => {}
+                _ => return self.broke(conn),
+            },
+        }
+        self.settle(conn);
+        self.steer_reading(conn);
+        None
+    }
+
+    fn discard(&mut self, result: io::Result<Option<Buffer>>) {
+        if let Ok(Some(buffer)) = result {
+            self.ring.give_back(buffer);
+        }
+    }
+
+    fn sent(&mut self, conn: ConnectionId, result: io::Result<()>, output: Output<P>) -> Option<Event> {
+        let socket = self.table.get_mut(conn)?;
+        socket.sending = false;
+        match socket.stage {
+            Stage::Open if result.is_ok() => {
+                let mut emptied = output.bytes;
+                emptied.clear();
+                return Some(Event::Sent { conn, emptied });
+            }
+            Stage::Open | Stage::Flushing if result.is_err() => return self.broke(conn),
+            Stage::Flushing => match socket.parting.take().map(|parting| *parting) {
+                Some(Parting::LastWords(output)) => self.launch(conn, output),
+                _ => self.drain(conn),
+            },
+            _ => self.settle(conn),
+        }
+        None
+    }
+
+    /// The peer sends no more.
+    fn peer_ended(&mut self, conn: ConnectionId) -> Option<Event> {
+        let socket = self.table.get_mut(conn)?;
+        socket.ended = true;
+        socket.wanted = Reading::Not;
+        match socket.stage {
+            Stage::Open => return self.broke(conn),
+            Stage::Draining => self.end(conn),
+            // It may still take what is on its way to it; whoever adopts it will find the end again.
+            Stage::Flushing | Stage::Leaving | Stage::Ending => self.settle(conn),
+        }
+        None
+    }
+
+    /// The connection is of no more use.
+    fn broke(&mut self, conn: ConnectionId) -> Option<Event> {
+        let was_open = self.table.get(conn)?.stage == Stage::Open;
+        self.end(conn);
+        was_open.then_some(Event::Closed { conn })
+    }
+
+    /// The received bytes.
+    ///
+    /// # Panics
+    ///
+    /// If the buffer is of another shard.
+    pub fn bytes(&self, buffer: &Buffer) -> &[u8] {
+        self.ring.bytes(buffer)
+    }
+
+    /// Hands back a buffer whose bytes have been dealt with.
+    ///
+    /// # Panics
+    ///
+    /// If the buffer is of another shard.
+    pub fn give_back(&mut self, buffer: Buffer) {
+        self.ring.give_back(buffer);
+    }
+
+    /// Reads the connection by one receive that goes on, instead of single ones.
+    pub fn read_continuously(&mut self, conn: ConnectionId) {
+        self.read(conn, Reading::Continuously);
+    }
+
+    /// Stops reading the connection. What has been received already, and what a single receive under way may bring, is
+    /// still delivered.
+    pub fn pause(&mut self, conn: ConnectionId) {
+        self.read(conn, Reading::Not);
+    }
+
+    /// Reads a paused connection again, continuously.
+    pub fn resume(&mut self, conn: ConnectionId) {
+        self.read(conn, Reading::Continuously);
+    }
+
+    fn read(&mut self, conn: ConnectionId, wanted: Reading) {
+        if let Some(socket) = self.table.get_mut(conn).filter(|socket| socket.stage == Stage::Open) {
+            socket.wanted = wanted;
+            self.steer_reading(conn);
+        }
+    }
+
+    /// Whether an output of the connection is on its way, so that [`send`](Self::send) has to wait for
+    /// [`Event::Sent`].
+    pub fn is_sending(&self, conn: ConnectionId) -> bool {
+        self.table.get(conn).is_some_and(|socket| socket.sending)
+    }
+
+    /// Sends `output`, in as many operations as it takes; [`Event::Sent`] tells when all of it has left. An output for a
+    /// connection that is gone is dropped.
+    ///
+    /// # Panics
+    ///
+    /// If one is on its way.
+    pub fn send(&mut self, conn: ConnectionId, output: Output<P>) {
+        if self.table.get(conn).is_some_and(|socket| socket.stage == Stage::Open) {
+            self.launch(conn, output);
+        }
+    }
+
+    fn launch(&mut self, conn: ConnectionId, output: Output<P>) {
+        let Some(socket) = self.table.get_mut(conn) else { return };
+        assert!(!socket.sending, "two outputs of one connection at a time");
+        socket.sending = true;
+        self.ring.send(conn, socket.fd.as_fd(), output);
+    }
+
+    /// Lets go of a connection in order to hand it over; [`Event::Detached`] tells when it is free. What is on its way to
+    /// the peer goes out first. No other event comes from it.
+    pub fn detach(&mut self, conn: ConnectionId) {
+        if let Some(socket) = self.table.get_mut(conn).filter(|socket| socket.stage == Stage::Open) {
+            socket.stage = Stage::Leaving;
+            socket.wanted = Reading::Not;
+            socket.parting = Some(Box::new(Parting::Unread(Vec::new())));
+            self.steer_reading(conn);
+            self.settle(conn);
+        }
+    }
+
+    /// Takes over a connection, and returns its id here with the bytes that arrived while it moved. It is not read before
+    /// [`read_continuously`](Self::read_continuously) or [`resume`](Self::resume). Its socket must block.
+    ///
+    /// `None` if there are [`MAX_CONNECTIONS`]; the connection is closed then.
+    pub fn adopt(&mut self, moving: Moving) -> Option<(ConnectionId, Vec<u8>)> {
+        let socket = Socket::new(moving.socket, moving.listener as u16, moving.peer, Reading::Not);
+        let conn = self.table.insert(socket, MAX_CONNECTIONS)?;
+        Some((conn, moving.unread))
+    }
+
+    /// Closes a connection: after what is on its way to the peer, and then `last_words`, have been sent, or at the
+    /// [`close_deadline`](SocketLimits::close_deadline). No event comes from it any more.
+    pub fn close(&mut self, conn: ConnectionId, last_words: Output<P>, now: Time) {
+        let Some(socket) = self.table.get_mut(conn).filter(|socket| socket.stage == Stage::Open) else { return };
+        socket.stage = Stage::Flushing;
+        self.cut_off.push_back((now + self.limits.close_deadline, conn));
+        match (socket.sending, last_words.is_empty()) {
+            (true, true) => {}
+            (true, false) => socket.parting = Some(Box::new(Parting::LastWords(last_words))),
+            (false, true) => self.drain(conn),
+            (false, false) => self.launch(conn, last_words),
+        }
+    }
+
+    /// Stops accepting for good. Connections that wait to be accepted are reset.
+    pub fn close_listeners(&mut self) {
+        self.listeners.close();
+    }
+
+    /// Everything has been sent: tells the peer, and waits for its side.
+    fn drain(&mut self, conn: ConnectionId) {
+        let Some(socket) = self.table.get_mut(conn) else { return };
+        if socket.ended || SockRef::from(&socket.fd).shutdown(std::net::Shutdown::Write).is_err() {
+            return self.end(conn);
+        }
+        socket.stage = Stage::Draining;
+        socket.wanted = Reading::Continuously;
+        self.steer_reading(conn);
+    }
+
+    /// The peer had its time.
+    fn cut(&mut self, conn: ConnectionId) {
+        let Some(socket) = self.table.get(conn) else { return };
+        // With a linger time of zero the close is a reset: the kernel keeps nothing for a peer that takes nothing.
+        let _ = SockRef::from(&socket.fd).set_linger(Some(Duration::ZERO));
+        self.end(conn);
+    }
+
+    /// Closes the socket as soon as nothing is outstanding on it, and sees to it that this is soon.
+    fn end(&mut self, conn: ConnectionId) {
+        let Some(socket) = self.table.get_mut(conn) else { return };
+        socket.stage = Stage::Ending;
+        socket.wanted = Reading::Not;
+        if !socket.is_quiet() {
+            // Ends receives and sends; it fails if the connection broke, which ends them as well.
+            let _ = SockRef::from(&socket.fd).shutdown(std::net::Shutdown::Both);
+        }
+        self.steer_reading(conn);
+        self.settle(conn);
+    }
+
+    /// Lets a socket go on whose last completion has arrived.
+    fn settle(&mut self, conn: ConnectionId) {
+        let Some(socket) = self.table.get(conn).filter(|socket| socket.is_quiet()) else { return };
+        if !matches!(socket.stage, Stage::Ending | Stage::Leaving) {
+            return;
+        }
+        let Some(socket) = self.table.remove(conn) else { return };
+        self.listeners.relieve();
+        let Socket { fd, peer, listener, parting, .. } = socket;
+        if socket.stage == Stage::Ending {
+            return self.ring.close(fd);
+        }
+        let unread = match parting.map(|parting| *parting) {
+            Some(Parting::Unread(unread)) => unread,
+            _ => Vec::new(),
+        };
+        let moving = Moving { socket: fd, listener: usize::from(listener), peer, unread };
+        self.detached.push_back((conn, moving));
+    }
+
+    /// Brings the receive of a socket nearer to what is wanted: lists it to be armed, or cancels it.
+    fn steer_reading(&mut self, conn: ConnectionId) {
+        let Some(socket) = self.table.get_mut(conn) else { return };
+        match (socket.armed, socket.wanted) {
+            (Reading::Not, Reading::Singly | Reading::Continuously) if !socket.listed => {
+                socket.listed = true;
+                self.to_arm.push(conn);
+            }
+            // A single receive of an open socket may as well bring what it brings.
+            (Reading::Singly, Reading::Not) if socket.stage == Stage::Open => {}
+            (Reading::Singly | Reading::Continuously, Reading::Not) if !socket.cancelling => {
+                socket.cancelling = true;
+                self.ring.cancel_receive(conn);
+            }
+            _ => {}
+        }
+    }
+
+    /// Its receive found no buffer.
+    fn starve(&mut self, conn: ConnectionId) {
+        if let Some(socket) = self.table.get_mut(conn).filter(|socket| !socket.listed) {
+            socket.listed = true;
+            self.starved.push_back(conn);
+        }
+    }
+
+    /// Arms the receives that are to be, those that starved as far as there are buffers.
+    fn arm_receives(&mut self) {
+        let mut to_arm = std::mem::take(&mut self.to_arm);
+        let fed = self.starved.len().min(self.ring.free_buffers());
+        for conn in self.starved.drain(..fed).chain(to_arm.drain(..)) {
+            let Some(socket) = self.table.get_mut(conn) else { continue };
+            socket.listed = false;
+            if socket.armed != Reading::Not {
+                continue;
+            }
+            match socket.wanted {
+                Reading::Not => continue,
+                Reading::Singly => self.ring.receive_once(conn, socket.fd.as_fd()),
+                Reading::Continuously => self.ring.receive_many(conn, socket.fd.as_fd()),
+            }
+            socket.armed = socket.wanted;
+        }
+        self.to_arm = to_arm;
+    }
+
+    /// Waits for `eventfd` to be raised: once, by an [`Event::Woken`].
+    pub fn watch(&mut self, eventfd: BorrowedFd<'_>) {
+        self.ring.watch(eventfd);
+    }
+
+    /// Whether completions raise the bell from now on. After switching it on, [`submit`](Self::submit) and look for events
+    /// once more before relying on it.
+    pub fn ring_bell(&mut self, on: bool) {
+        self.ring.ring_bell(on);
+    }
+}

@@ -1,0 +1,447 @@
+//! Sockets over real loopback connections, driven by an echo: whatever arrives goes back.
+
+use std::collections::HashMap;
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use glommio::{LocalExecutorBuilder, Placement};
+use moormq::client::ConnectionId;
+use moormq::net::clock::Clock;
+use moormq::net::output::{Output, Splice};
+use moormq::net::ring::RingSize;
+use moormq::net::ring_wakeup::Eventfd;
+use moormq::net::sockets::{Event, SocketLimits, Sockets, listen};
+use socket2::SockRef;
+
+type Payload = Arc<[u8]>;
+
+/// A fresh executor, because that is where a shard lives; and a panic of the test is a panic here.
+fn in_executor(test: impl FnOnce() + Send + 'static) {
+    let executor = LocalExecutorBuilder::new(Placement::Unbound).io_memory(0).spawn(move || async move { test() });
+    executor.unwrap().join().unwrap();
+}
+
+fn limits() -> SocketLimits {
+    let ring = RingSize { submissions: 64, completions: 256, buffers: 16, buffer_bytes: 4096 };
+    SocketLimits { ring, max_connections: 10_000, close_deadline: Duration::from_secs(60) }
+}
+
+/// Echoes, and keeps what does not go out yet in one outbox per connection, as a core would.
+struct Echo {
+    sockets: Sockets<Payload>,
+    clock: Clock,
+    outboxes: HashMap<ConnectionId, Vec<u8>>,
+    /// Connections that were accepted or adopted and have not ended.
+    open: Vec<ConnectionId>,
+    closed: usize,
+    /// Payloads of at least this many bytes go out spliced, from where they are.
+    splice_from: usize,
+    _bell: Eventfd,
+}
+
+impl Echo {
+    fn new(limits: SocketLimits, listeners: Vec<OwnedFd>) -> Echo {
+        let bell = Eventfd::new().unwrap();
+        let sockets = Sockets::new(limits, listeners, bell.as_fd()).unwrap();
+        let (outboxes, open) = (HashMap::new(), Vec::new());
+        Echo { sockets, clock: Clock::start(), outboxes, open, closed: 0, splice_from: usize::MAX, _bell: bell }
+    }
+
+    /// One turn. Events that the echo has no answer to are returned.
+    fn turn(&mut self) -> Vec<Event> {
+        let now = self.clock.now();
+        if self.sockets.has_work() {
+            self.sockets.submit(now).unwrap();
+        } else {
+            self.sockets.wait(Some(Duration::from_millis(20)), now).unwrap();
+        }
+        let mut others = Vec::new();
+        let mut dirty = Vec::new();
+        while let Some(event) = self.sockets.next_event(now) {
+            match event {
+                Event::Accepted { conn, .. } => self.open.push(conn),
+                Event::Received { conn, buffer } => {
+                    let outbox = self.outboxes.entry(conn).or_default();
+                    outbox.extend_from_slice(self.sockets.bytes(&buffer));
+                    self.sockets.give_back(buffer);
+                    dirty.push(conn);
+                }
+                Event::Sent { conn, emptied } => {
+                    assert!(emptied.is_empty());
+                    dirty.push(conn);
+                }
+                Event::Closed { conn } => {
+                    self.open.retain(|open| *open != conn);
+                    self.outboxes.remove(&conn);
+                    self.closed += 1;
+                }
+                other => others.push(other),
+            }
+        }
+        for conn in dirty {
+            self.flush(conn);
+        }
+        others
+    }
+
+    fn flush(&mut self, conn: ConnectionId) {
+        if self.sockets.is_sending(conn) || self.outboxes.get(&conn).is_none_or(Vec::is_empty) {
+            return;
+        }
+        let bytes = std::mem::take(self.outboxes.get_mut(&conn).unwrap());
+        let output = if bytes.len() < self.splice_from { Output::from(bytes) } else { spliced(&bytes) };
+        self.sockets.send(conn, output);
+    }
+
+    /// Turns until `done`; the test hangs, and its runner says so, if that never comes.
+    fn run_until(&mut self, mut done: impl FnMut(&mut Echo) -> bool) {
+        while !done(self) {
+            assert!(self.turn().is_empty(), "an event that nobody asked for");
+        }
+    }
+}
+
+/// The same bytes, cut into own bytes and payloads in turn.
+fn spliced(bytes: &[u8]) -> Output<Payload> {
+    let mut output = Output::default();
+    for (number, piece) in bytes.chunks(1000).enumerate() {
+        if number % 2 == 0 {
+            output.bytes.extend_from_slice(piece);
+        } else {
+            output.splices.push(Splice { at: output.bytes.len(), payload: Arc::from(piece) });
+        }
+    }
+    output
+}
+
+fn listener() -> (OwnedFd, SocketAddr) {
+    let listener = listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), 1024).unwrap();
+    let address = SockRef::from(&listener).local_addr().unwrap().as_socket().unwrap();
+    (listener, address)
+}
+
+fn pattern(len: usize, seed: usize) -> Vec<u8> {
+    (0..len).map(|at| (at.wrapping_mul(31) ^ (at >> 8) ^ seed) as u8).collect()
+}
+
+/// Sends `bytes` and reads them back, at the same time.
+fn exchange(stream: &TcpStream, bytes: &[u8]) {
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut stream = stream;
+            stream.write_all(bytes).unwrap();
+        });
+        let mut back = vec![0; bytes.len()];
+        let mut stream = stream;
+        stream.read_exact(&mut back).unwrap();
+        assert!(back == bytes, "other bytes came back");
+    });
+}
+
+/// Runs `client` on a thread beside the echo until it is done.
+fn with_client(echo: &mut Echo, client: impl FnOnce() + Send + 'static) {
+    let client = thread::spawn(client);
+    echo.run_until(|_| client.is_finished());
+    client.join().unwrap();
+}
+
+fn open_descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+#[test]
+fn many_connections_share_few_buffers() {
+    in_executor(|| {
+        let (listener, address) = listener();
+        let ring = RingSize { submissions: 8, completions: 16, buffers: 2, buffer_bytes: 64 };
+        let mut echo = Echo::new(SocketLimits { ring, ..limits() }, vec![listener]);
+        with_client(&mut echo, move || {
+            let streams: Vec<_> = (0..200).map(|_| TcpStream::connect(address).unwrap()).collect();
+            for round in 0..3 {
+                for (number, mut stream) in streams.iter().enumerate() {
+                    stream.write_all(&pattern(500, number + round)).unwrap();
+                }
+                for (number, mut stream) in streams.iter().enumerate() {
+                    let mut back = vec![0; 500];
+                    stream.read_exact(&mut back).unwrap();
+                    assert_eq!(back, pattern(500, number + round));
+                }
+            }
+        });
+        echo.run_until(|echo| echo.closed == 200 && echo.sockets.is_empty());
+    });
+}
+
+#[test]
+fn continuous_receives_survive_a_want_of_buffers() {
+    in_executor(|| {
+        let (listener, address) = listener();
+        let ring = RingSize { submissions: 8, completions: 16, buffers: 4, buffer_bytes: 256 };
+        let mut echo = Echo::new(SocketLimits { ring, ..limits() }, vec![listener]);
+        let clients: Vec<_> = (0..20)
+            .map(|seed| {
+                thread::spawn(move || exchange(&TcpStream::connect(address).unwrap(), &pattern(100_000, seed)))
+            })
+            .collect();
+        echo.run_until(|echo| echo.open.len() + echo.closed == 20);
+        for conn in echo.open.clone() {
+            echo.sockets.read_continuously(conn);
+        }
+        echo.run_until(|_| clients.iter().all(|client| client.is_finished()));
+        clients.into_iter().for_each(|client| client.join().unwrap());
+    });
+}
+
+#[test]
+fn short_sends_go_on_where_they_stopped() {
+    in_executor(|| {
+        let (listener, address) = listener();
+        // Inherited by accepted sockets: the least the kernel allows, some 4 KiB.
+        SockRef::from(&listener).set_send_buffer_size(1).unwrap();
+        let mut echo = Echo::new(limits(), vec![listener]);
+        for splice_from in [usize::MAX, 0] {
+            echo.splice_from = splice_from;
+            with_client(&mut echo, move || {
+                exchange(&TcpStream::connect(address).unwrap(), &pattern(3_000_000, splice_from));
+            });
+        }
+    });
+}
+
+#[test]
+fn an_output_of_more_segments_than_one_send_takes_leaves_whole() {
+    in_executor(|| {
+        let (listener, address) = listener();
+        let mut echo = Echo::new(limits(), vec![listener]);
+        let client = thread::spawn(move || {
+            let mut all = Vec::new();
+            TcpStream::connect(address).unwrap().read_to_end(&mut all).unwrap();
+            all
+        });
+        echo.run_until(|echo| echo.open.len() == 1);
+        let conn = echo.open[0];
+        let sent = pattern(5_000_000, 9);
+        let now = echo.clock.now();
+        echo.sockets.send(conn, spliced(&sent[..4_000_000]));
+        echo.sockets.close(conn, spliced(&sent[4_000_000..]), now);
+        echo.run_until(|_| client.is_finished());
+        assert!(client.join().unwrap() == sent);
+        echo.run_until(|echo| echo.sockets.is_empty());
+        assert_eq!(echo.closed, 0, "a connection that was closed here brings no event");
+    });
+}
+
+#[test]
+fn accepted_sockets_do_not_delay() {
+    in_executor(|| {
+        let (listener, address) = listener();
+        let mut echo = Echo::new(limits(), vec![listener]);
+        let _client = TcpStream::connect(address).unwrap();
+        echo.run_until(|echo| echo.open.len() == 1);
+        echo.sockets.detach(echo.open[0]);
+        let moving = detached(&mut echo);
+        assert!(SockRef::from(&moving.socket).tcp_nodelay().unwrap());
+    });
+}
+
+fn detached(echo: &mut Echo) -> moormq::net::sockets::Moving {
+    loop {
+        for event in echo.turn() {
+            let Event::Detached { moving, .. } = event else { panic!("unexpected {event:?}") };
+            return moving;
+        }
+    }
+}
+
+#[test]
+fn a_connection_moves_to_another_shard_with_what_it_has_not_read() {
+    in_executor(|| {
+        let (listener, address) = listener();
+        let mut first = Echo::new(limits(), vec![listener]);
+        let mut second = Echo::new(limits(), Vec::new());
+        for continuously in [false, true] {
+            let mut client = TcpStream::connect(address).unwrap();
+            first.run_until(|first| first.open.len() == 1);
+            let conn = first.open.pop().unwrap();
+            if continuously {
+                first.sockets.read_continuously(conn);
+            }
+            client.write_all(b"before").unwrap();
+            let mut back = [0; 6];
+            client.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+            while client.read_exact(&mut back).is_err() {
+                first.turn();
+            }
+            client.write_all(b"during").unwrap();
+            first.sockets.detach(conn);
+            let moving = detached(&mut first);
+            assert!(first.sockets.is_empty());
+            let (conn, unread) = second.sockets.adopt(moving).unwrap();
+            second.outboxes.insert(conn, unread);
+            second.flush(conn);
+            second.sockets.read_continuously(conn);
+            client.write_all(b"after!").unwrap();
+            let mut back = [0; 12];
+            let client = thread::spawn(move || {
+                client.set_read_timeout(None).unwrap();
+                client.read_exact(&mut back).unwrap();
+                back
+            });
+            second.run_until(|_| client.is_finished());
+            assert_eq!(&client.join().unwrap(), b"duringafter!");
+            second.run_until(|second| second.sockets.is_empty());
+        }
+    });
+}
+
+#[test]
+fn a_paused_connection_is_not_read_until_it_is_resumed() {
+    in_executor(|| {
+        let (listener, address) = listener();
+        let mut echo = Echo::new(limits(), vec![listener]);
+        let mut client = TcpStream::connect(address).unwrap();
+        echo.run_until(|echo| echo.open.len() == 1);
+        let conn = echo.open[0];
+        echo.sockets.read_continuously(conn);
+        echo.turn();
+        echo.sockets.pause(conn);
+        // Until the cancelled receive is over: then nothing is left to submit and nothing completes.
+        while echo.sockets.has_work() {
+            echo.turn();
+        }
+        echo.turn();
+        client.write_all(b"wait").unwrap();
+        for _ in 0..5 {
+            assert!(echo.turn().is_empty());
+            assert!(echo.outboxes.is_empty(), "a paused connection was read");
+        }
+        echo.sockets.resume(conn);
+        with_client(&mut echo, move || {
+            let mut back = [0; 4];
+            client.read_exact(&mut back).unwrap();
+            assert_eq!(&back, b"wait");
+        });
+    });
+}
+
+#[test]
+fn accepting_pauses_while_the_shard_is_full() {
+    in_executor(|| {
+        let (listener, address) = listener();
+        let mut echo = Echo::new(SocketLimits { max_connections: 3, ..limits() }, vec![listener]);
+        let mut first: Vec<_> = (0..3).map(|_| TcpStream::connect(address).unwrap()).collect();
+        echo.run_until(|echo| echo.open.len() == 3);
+        // The accept is cancelled, and then nothing is left to do.
+        while echo.sockets.has_work() {
+            echo.turn();
+        }
+        let waiting = TcpStream::connect(address).unwrap();
+        for _ in 0..5 {
+            echo.turn();
+            assert_eq!(echo.sockets.len(), 3);
+        }
+        first.pop();
+        with_client(&mut echo, move || exchange(&waiting, b"my turn"));
+    });
+}
+
+#[test]
+fn a_peer_that_takes_nothing_is_cut_off_at_the_deadline() {
+    in_executor(|| {
+        let (listener, address) = listener();
+        let limits = SocketLimits { close_deadline: Duration::from_millis(50), ..limits() };
+        let mut echo = Echo::new(limits, vec![listener]);
+        let mut client = TcpStream::connect(address).unwrap();
+        echo.run_until(|echo| echo.open.len() == 1);
+        let now = echo.clock.now();
+        echo.sockets.close(echo.open[0], Output::from(vec![0; 30_000_000]), now);
+        echo.run_until(|echo| echo.sockets.is_empty() && !echo.sockets.has_work());
+        let mut taken = Vec::new();
+        let error = client.read_to_end(&mut taken).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    });
+}
+
+#[test]
+fn the_last_words_arrive_although_the_peer_talks_on() {
+    in_executor(|| {
+        let (listener, address) = listener();
+        let mut echo = Echo::new(limits(), vec![listener]);
+        let mut client = TcpStream::connect(address).unwrap();
+        echo.run_until(|echo| echo.open.len() == 1);
+        let conn = echo.open[0];
+        let now = echo.clock.now();
+        client.write_all(&pattern(100_000, 0)).unwrap();
+        echo.sockets.close(conn, Output::from(b"goodbye".to_vec()), now);
+        with_client(&mut echo, move || {
+            client.write_all(&pattern(100_000, 1)).unwrap();
+            let mut all = Vec::new();
+            client.read_to_end(&mut all).unwrap();
+            assert_eq!(all, b"goodbye");
+        });
+        echo.run_until(|echo| echo.sockets.is_empty());
+    });
+}
+
+#[test]
+fn thousands_come_and_go_and_leave_nothing_behind() {
+    in_executor(|| {
+        let (listener, address) = listener();
+        let mut echo = Echo::new(limits(), vec![listener]);
+        echo.turn();
+        let before = open_descriptors();
+        let mut highest = 0;
+        for round in 0..30 {
+            let client = thread::spawn(move || {
+                let streams: Vec<_> = (0..100).map(|_| TcpStream::connect(address).unwrap()).collect();
+                for (number, mut stream) in streams.iter().enumerate() {
+                    match (number + round) % 4 {
+                        // Goes without a word, after a word, at once with a reset, or is served.
+                        0 => {}
+                        1 => stream.write_all(b"and away").unwrap(),
+                        2 => SockRef::from(stream).set_linger(Some(Duration::ZERO)).unwrap(),
+                        _ => exchange(stream, b"hello"),
+                    }
+                }
+            });
+            echo.run_until(|echo| {
+                highest = echo.open.iter().map(|conn| conn.index()).max().unwrap_or(0).max(highest);
+                client.is_finished()
+            });
+            client.join().unwrap();
+            echo.run_until(|echo| echo.sockets.is_empty());
+        }
+        assert!(highest < 200, "places are not reused: {highest}");
+        while echo.sockets.has_work() {
+            echo.turn();
+        }
+        echo.turn();
+        // Other tests run beside this one and have descriptors too.
+        let after = open_descriptors();
+        assert!(after < before + 500, "{before} descriptors before, {after} after");
+    });
+}
+
+#[test]
+fn a_dropped_ring_takes_its_operations_back() {
+    in_executor(|| {
+        let (listener, address) = listener();
+        let mut echo = Echo::new(limits(), vec![listener]);
+        let _clients: Vec<_> = (0..10).map(|_| TcpStream::connect(address).unwrap()).collect();
+        echo.run_until(|echo| echo.open.len() == 10);
+        let payload: Payload = vec![7; 30_000_000].into();
+        for conn in echo.open.clone() {
+            let splices = vec![Splice { at: 1, payload: Arc::clone(&payload) }];
+            echo.sockets.read_continuously(conn);
+            echo.sockets.send(conn, Output { bytes: vec![0; 2], splices });
+        }
+        echo.turn();
+        assert_eq!(Arc::strong_count(&payload), 11);
+        drop(echo);
+        assert_eq!(Arc::strong_count(&payload), 1, "the ring leaked its sends");
+    });
+}

@@ -31,7 +31,7 @@ impl<'a> TopicName<'a> {
 
     /// Takes `text` as the topic name it is known to be, because it was checked when it came in. Text that is none
     /// is a bug of the caller, found in debug builds; in others it just matches what its levels happen to match.
-    pub fn checked_before(text: &'a str) -> Self {
+    pub fn trusted(text: &'a str) -> Self {
         debug_assert_eq!(TopicName::parse(text, usize::MAX).err(), None, "not a topic name: {text:?}");
         TopicName(text)
     }

@@ -69,6 +69,12 @@ impl Outgoing<'_> {
         frame_len(self.body_len(version))
     }
 
+    /// The first byte of the packet: its type and flags.
+    #[inline]
+    pub const fn first_byte(&self) -> u8 {
+        first_byte(self.dup, self.qos, self.retain)
+    }
+
     /// Where the two bytes of the packet identifier stand in what is encoded, high byte first; none at QoS 0. The DUP flag
     /// is always bit 3 of the first byte.
     #[inline]

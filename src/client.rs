@@ -39,6 +39,16 @@ impl fmt::Debug for SubscriberId {
     }
 }
 
+/// One network connection of one shard. The runtime that owns the socket assigns it; an index is used again only under
+/// another generation, so that a late event for a closed connection is recognised.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct ConnectionId {
+    /// Where its records stand in the tables of its shard.
+    pub index: u32,
+    /// Which connection at that index.
+    pub generation: u32,
+}
+
 /// What is known of a client, handed to every hook.
 #[derive(Clone, Debug)]
 pub struct Client {

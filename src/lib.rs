@@ -2,5 +2,11 @@
 #![forbid(unsafe_op_in_unsafe_fn)]
 
 pub mod client;
+pub mod codec;
+pub mod config;
+pub mod deadlines;
+pub mod hooks;
 pub mod net;
+pub mod random;
 pub mod time;
+pub mod topic;

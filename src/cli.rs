@@ -1,0 +1,103 @@
+//! The command line, and the configuration it leads to.
+
+use std::fmt::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+use moormq::config::{Config, ConfigError, CpuSet, ListenerConfig};
+
+/// An MQTT 3.1, 3.1.1 and 5.0 broker. Without a configuration it listens on 127.0.0.1:1883 and lets everybody on this machine in.
+#[derive(Parser)]
+#[command(name = "moormq", version, args_conflicts_with_subcommands = true)]
+pub struct Args {
+    #[command(flatten)]
+    pub run: RunArgs,
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What a broker is to run with.
+#[derive(clap::Args)]
+pub struct RunArgs {
+    /// The configuration file; `moormq print-config` writes one to start from
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where the default listener listens, instead of 127.0.0.1:1883
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<SocketAddr>,
+    /// How many shards to run, instead of one per core
+    #[arg(long, value_name = "N")]
+    shards: Option<usize>,
+    /// The cores to run on, such as 0-3,6, instead of all that the process may use
+    #[arg(long, value_name = "LIST")]
+    cpus: Option<CpuSet>,
+}
+
+/// What else the program does.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Check a configuration file, and say what a broker would do with it
+    CheckConfig {
+        /// The file
+        file: PathBuf,
+    },
+    /// Print every setting with its default, as a configuration file
+    PrintConfig,
+}
+
+impl RunArgs {
+    /// The file if there is one, with what the command line says on top. Says so on standard error if there is no file.
+    pub fn config(self) -> Result<Config, ConfigError> {
+        let mut config = match &self.config {
+            Some(file) => Config::load(file)?,
+            None => Config::quick_start(),
+        };
+        if let Some(address) = self.listen {
+            self.default_listener(&mut config)?.address = address;
+        }
+        config.shards = self.shards.or(config.shards);
+        config.cpus = self.cpus.or(config.cpus);
+        config.check().map_err(of_command_line)?;
+        if self.config.is_none() {
+            let address = config.listeners[0].address;
+            eprintln!("moormq: no configuration: listening on {address} only, anonymous clients are allowed");
+        }
+        Ok(config)
+    }
+
+    /// The listener that `--listen` moves.
+    fn default_listener<'a>(&self, config: &'a mut Config) -> Result<&'a mut ListenerConfig, ConfigError> {
+        config.listeners.iter_mut().find(|listener| listener.name == "default").ok_or_else(|| {
+            of_command_line(ConfigError {
+                file: None,
+                line: None,
+                key: "--listen".to_owned(),
+                problem: "moves [listeners.default], which the file does not have: set the address in the file"
+                    .to_owned(),
+            })
+        })
+    }
+}
+
+/// The file was without fault, so that what is wrong now came with the command line.
+fn of_command_line(error: ConfigError) -> ConfigError {
+    ConfigError { file: Some("command line".to_owned()), ..error }
+}
+
+/// What a broker with this configuration would do, in a few lines.
+pub fn summary(config: &Config) -> String {
+    let mut lines = String::new();
+    for listener in &config.listeners {
+        let protocols: Vec<String> = listener.protocols.iter().map(|protocol| protocol.to_string()).collect();
+        let (name, address, protocols) = (&listener.name, listener.address, protocols.join(", "));
+        let anonymous = if config.allows_anonymous(listener) { "allowed" } else { "refused" };
+        // Writing to a string does not fail.
+        let _ = writeln!(lines, "listens on {address} ({name}): MQTT {protocols}; anonymous clients are {anonymous}");
+    }
+    let shards = config.shards.map_or("one shard per core".to_owned(), |shards| format!("{shards} shards"));
+    let cores = config.cpus.as_ref().map_or("all cores it may use".to_owned(), |cpus| format!("cores {cpus}"));
+    let _ = writeln!(lines, "runs {shards} on {cores}");
+    let _ = writeln!(lines, "logs {} as {}", config.log.filter, config.log.format);
+    lines
+}

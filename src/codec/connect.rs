@@ -1,0 +1,341 @@
+//! CONNECT: the first packet of a connection, which says who the client is and what it speaks (MQTT 5.0, 3.1).
+
+use super::property::{Properties, Property, PropertyList, property_block, put_if};
+use super::read::Reader;
+use super::write::{binary_len, frame_len, put_binary, put_header, put_string, put_u16, string_len};
+use super::{DecodeError, PacketType, ProtocolVersion, PublishProperties, QoS, ReasonCode, UserProperties};
+
+/// The bits of the Connect Flags (3.1.2.3).
+mod flag {
+    pub(super) const RESERVED: u8 = 1 << 0;
+    pub(super) const CLEAN_START: u8 = 1 << 1;
+    pub(super) const WILL: u8 = 1 << 2;
+    pub(super) const WILL_QOS_SHIFT: u8 = 3;
+    pub(super) const WILL_RETAIN: u8 = 1 << 5;
+    pub(super) const PASSWORD: u8 = 1 << 6;
+    pub(super) const USERNAME: u8 = 1 << 7;
+}
+
+/// A client asks for a connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Connect<'a> {
+    /// The protocol version that this packet and all after it have.
+    pub version: ProtocolVersion,
+    /// Clean Start; before MQTT 5.0 Clean Session, which also ends the session with the connection.
+    pub clean_start: bool,
+    /// Keep Alive in seconds; zero turns it off.
+    pub keep_alive: u16,
+    /// The client identifier. If empty the server assigns one; MQTT 3.1 does not allow that, MQTT 3.1.1 only with a clean session.
+    pub client_id: &'a str,
+    /// User name.
+    pub username: Option<&'a str>,
+    /// Password. Before MQTT 5.0 only with a user name (`[MQTT-3.1.2-22]` in MQTT 3.1.1).
+    pub password: Option<&'a [u8]>,
+    /// The message to publish when the connection ends badly.
+    pub will: Option<Will<'a>>,
+    /// Properties; the default before MQTT 5.0.
+    pub properties: ConnectProperties<'a>,
+}
+
+/// The message that a server publishes for a client that is lost.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Will<'a> {
+    /// Where to: a string, otherwise unchecked.
+    pub topic: &'a str,
+    /// The message.
+    pub payload: &'a [u8],
+    /// At which QoS.
+    pub qos: QoS,
+    /// Whether it is to be retained.
+    pub retain: bool,
+    /// Will Delay Interval: how many seconds to wait for the client to come back.
+    pub delay: u32,
+    /// Properties, without Topic Alias and Subscription Identifier.
+    pub properties: PublishProperties<'a>,
+}
+
+/// The properties of CONNECT (3.1.2.11). The default is what holds when none is sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ConnectProperties<'a> {
+    /// Session Expiry Interval in seconds; none ends the session with the connection, `u32::MAX` never.
+    pub session_expiry: Option<u32>,
+    /// Receive Maximum: how many QoS 1 and 2 messages may be in flight to the client; never zero, none is 65,535.
+    pub receive_maximum: Option<u16>,
+    /// The largest packet in bytes that the client accepts; never zero, none is no limit but the protocol's.
+    pub maximum_packet_size: Option<u32>,
+    /// The highest topic alias that the client accepts; zero accepts none.
+    pub topic_alias_maximum: u16,
+    /// Whether the client asks for Response Information in CONNACK.
+    pub request_response_information: bool,
+    /// Whether reason strings and user properties may be sent with any packet but PUBLISH, CONNACK and DISCONNECT.
+    pub request_problem_information: bool,
+    /// The method of an enhanced authentication.
+    pub authentication_method: Option<&'a str>,
+    /// The first data of an enhanced authentication; only with a method.
+    pub authentication_data: Option<&'a [u8]>,
+    /// User properties, in order.
+    pub user: UserProperties<'a>,
+}
+
+impl Default for ConnectProperties<'_> {
+    fn default() -> Self {
+        ConnectProperties {
+            session_expiry: None,
+            receive_maximum: None,
+            maximum_packet_size: None,
+            topic_alias_maximum: 0,
+            request_response_information: false,
+            request_problem_information: true,
+            authentication_method: None,
+            authentication_data: None,
+            user: UserProperties::NONE,
+        }
+    }
+}
+
+impl<'a> Connect<'a> {
+    /// A CONNECT with a clean start, without keep-alive, credentials, will and properties.
+    pub fn new(version: ProtocolVersion, client_id: &'a str) -> Self {
+        Connect {
+            version,
+            clean_start: true,
+            keep_alive: 0,
+            client_id,
+            username: None,
+            password: None,
+            will: None,
+            properties: ConnectProperties::default(),
+        }
+    }
+
+    /// The version in which to answer a CONNECT with this body, even if it cannot be decoded: MQTT 5.0 if it asks for
+    /// that or a later one, otherwise the nearest that it may understand.
+    pub fn answer_version(body: &[u8]) -> ProtocolVersion {
+        let mut reader = Reader::new(body);
+        match (reader.binary(), reader.u8()) {
+            (Ok(b"MQIsdp"), _) => ProtocolVersion::V31,
+            (Ok(_), Ok(level)) if level >= ProtocolVersion::V5 as u8 => ProtocolVersion::V5,
+            _ => ProtocolVersion::V311,
+        }
+    }
+
+    /// The version that a CONNECT with this body asks for.
+    pub(super) fn read_version(body: &[u8]) -> Result<ProtocolVersion, DecodeError> {
+        version(&mut Reader::new(body))
+    }
+
+    pub(super) fn decode(body: &'a [u8]) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(body);
+        let version = version(&mut reader)?;
+        let flags = reader.u8()?;
+        check_flags(flags, version)?;
+        let keep_alive = reader.u16()?;
+        let properties = match version {
+            ProtocolVersion::V5 => ConnectProperties::parse(property_block(&mut reader)?)?,
+            _ => ConnectProperties::default(),
+        };
+        let client_id = reader.string()?;
+        let clean_start = flags & flag::CLEAN_START != 0;
+        check_client_id(client_id, clean_start, version)?;
+        let will = match flags & flag::WILL {
+            0 => None,
+            _ => Some(Will::read(&mut reader, flags, version)?),
+        };
+        let username = match flags & flag::USERNAME != 0 && !left_out(&reader, version) {
+            true => Some(reader.string()?),
+            false => None,
+        };
+        let password = match flags & flag::PASSWORD != 0 && !left_out(&reader, version) {
+            true => Some(reader.binary()?),
+            false => None,
+        };
+        reader.finish()?;
+        Ok(Connect { version, clean_start, keep_alive, client_id, username, password, will, properties })
+    }
+
+    fn flags(&self) -> u8 {
+        let mut flags = 0;
+        let mut set = |condition, flag| flags |= if condition { flag } else { 0 };
+        set(self.clean_start, flag::CLEAN_START);
+        set(self.username.is_some(), flag::USERNAME);
+        set(self.password.is_some(), flag::PASSWORD);
+        if let Some(will) = &self.will {
+            set(true, flag::WILL | (will.qos as u8) << flag::WILL_QOS_SHIFT);
+            set(will.retain, flag::WILL_RETAIN);
+        }
+        flags
+    }
+
+    fn body_len(&self) -> usize {
+        string_len(protocol_name(self.version))
+            + 4
+            + self.properties.section_len(self.version)
+            + string_len(self.client_id)
+            + self.will.map_or(0, |will| {
+                WillSection(&will).section_len(self.version) + string_len(will.topic) + binary_len(will.payload)
+            })
+            + self.username.map_or(0, string_len)
+            + self.password.map_or(0, binary_len)
+    }
+
+    /// How many bytes [`encode`](Connect::encode) appends.
+    pub fn encoded_len(&self) -> usize {
+        frame_len(self.body_len())
+    }
+
+    /// Appends the packet to `out`, in the version that it asks for.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        put_header(PacketType::Connect.first_byte(), self.body_len(), out);
+        put_string(protocol_name(self.version), out);
+        out.push(self.version as u8);
+        out.push(self.flags());
+        put_u16(self.keep_alive, out);
+        self.properties.put_section(self.version, out);
+        put_string(self.client_id, out);
+        if let Some(will) = &self.will {
+            WillSection(will).put_section(self.version, out);
+            put_string(will.topic, out);
+            put_binary(will.payload, out);
+        }
+        if let Some(username) = self.username {
+            put_string(username, out);
+        }
+        if let Some(password) = self.password {
+            put_binary(password, out);
+        }
+    }
+}
+
+const fn protocol_name(version: ProtocolVersion) -> &'static str {
+    match version {
+        ProtocolVersion::V31 => "MQIsdp",
+        ProtocolVersion::V311 | ProtocolVersion::V5 => "MQTT",
+    }
+}
+
+/// Protocol name and level. A client that speaks something else is told so `[MQTT-3.1.2-1]`, `[MQTT-3.1.2-2]`; that includes the
+/// levels 131 and 132, with which some bridges try to be recognised as such before they connect like everybody else.
+fn version(reader: &mut Reader<'_>) -> Result<ProtocolVersion, DecodeError> {
+    let name = reader.binary()?;
+    let level = reader.u8()?;
+    let what = match (name, level) {
+        (b"MQIsdp", 3) => return Ok(ProtocolVersion::V31),
+        (b"MQTT", 4) => return Ok(ProtocolVersion::V311),
+        (b"MQTT", 5) => return Ok(ProtocolVersion::V5),
+        (b"MQTT" | b"MQIsdp", _) => "unsupported protocol level [MQTT-3.1.2-2]",
+        _ => "unknown protocol name [MQTT-3.1.2-1]",
+    };
+    Err(DecodeError { code: ReasonCode::UnsupportedProtocolVersion, what })
+}
+
+/// What the Connect Flags may not say together. MQTT 3.1 does not use bit 0, and disregards QoS and retain of a will that
+/// is not there.
+fn check_flags(flags: u8, version: ProtocolVersion) -> Result<(), DecodeError> {
+    let lenient = version == ProtocolVersion::V31;
+    let will_qos = flags >> flag::WILL_QOS_SHIFT & 0b11;
+    let what = if flags & flag::RESERVED != 0 && !lenient {
+        "reserved Connect Flag is set [MQTT-3.1.2-3]"
+    } else if flags & flag::WILL == 0 && will_qos != 0 && !lenient {
+        "Will QoS without a will [MQTT-3.1.2-11]"
+    } else if flags & flag::WILL == 0 && flags & flag::WILL_RETAIN != 0 && !lenient {
+        "Will Retain without a will [MQTT-3.1.2-13]"
+    } else if flags & flag::WILL != 0 && will_qos == 3 {
+        "Will QoS is 3 [MQTT-3.1.2-12]"
+    } else if flags & (flag::PASSWORD | flag::USERNAME) == flag::PASSWORD && !version.is_v5() {
+        "password without user name [MQTT-3.1.2-22]"
+    } else {
+        return Ok(());
+    };
+    Err(DecodeError::malformed(what))
+}
+
+/// MQTT 3.1 asks for 1 to 23 characters, MQTT 3.1.1 for an identifier if the session is to be kept `[MQTT-3.1.3-8]`. How
+/// long it may be is the server's business.
+fn check_client_id(client_id: &str, clean_start: bool, version: ProtocolVersion) -> Result<(), DecodeError> {
+    let what = match version {
+        ProtocolVersion::V31 if client_id.is_empty() => "empty client identifier (MQTT 3.1, 3.1)",
+        ProtocolVersion::V311 if client_id.is_empty() && !clean_start => {
+            "empty client identifier without clean session [MQTT-3.1.3-8]"
+        }
+        _ => return Ok(()),
+    };
+    Err(DecodeError { code: ReasonCode::ClientIdentifierNotValid, what })
+}
+
+/// In MQTT 3.1 the length of the packet takes precedence over the flags: user name and password may be announced but missing.
+fn left_out(reader: &Reader<'_>, version: ProtocolVersion) -> bool {
+    version == ProtocolVersion::V31 && reader.is_empty()
+}
+
+impl<'a> Will<'a> {
+    fn read(reader: &mut Reader<'a>, flags: u8, version: ProtocolVersion) -> Result<Self, DecodeError> {
+        let (properties, delay) = match version {
+            ProtocolVersion::V5 => PublishProperties::parse_will(property_block(reader)?)?,
+            _ => Default::default(),
+        };
+        Ok(Will {
+            topic: reader.string()?,
+            payload: reader.binary()?,
+            qos: QoS::from_u8(flags >> flag::WILL_QOS_SHIFT & 0b11).unwrap_or_default(),
+            retain: flags & flag::WILL_RETAIN != 0,
+            delay,
+            properties,
+        })
+    }
+}
+
+/// The will properties: those of the message, and the delay.
+struct WillSection<'w, 'a>(&'w Will<'a>);
+
+impl PropertyList for WillSection<'_, '_> {
+    fn each(&self, mut put: impl FnMut(Property<'_>)) {
+        if self.0.delay > 0 {
+            put(Property::WillDelayInterval(self.0.delay));
+        }
+        self.0.properties.each(put);
+    }
+}
+
+impl<'a> ConnectProperties<'a> {
+    fn parse(block: &'a [u8]) -> Result<Self, DecodeError> {
+        let mut properties = Self::default();
+        for property in Properties::new(block) {
+            match property? {
+                Property::SessionExpiryInterval(seconds) => properties.session_expiry = Some(seconds),
+                Property::ReceiveMaximum(maximum) => properties.receive_maximum = Some(maximum),
+                Property::MaximumPacketSize(bytes) => properties.maximum_packet_size = Some(bytes),
+                Property::TopicAliasMaximum(maximum) => properties.topic_alias_maximum = maximum,
+                Property::RequestResponseInformation(yes) => properties.request_response_information = yes,
+                Property::RequestProblemInformation(yes) => properties.request_problem_information = yes,
+                Property::AuthenticationMethod(method) => properties.authentication_method = Some(method),
+                Property::AuthenticationData(data) => properties.authentication_data = Some(data),
+                Property::UserProperty(..) => properties.user = UserProperties::in_block(block),
+                property => return Err(property.misplaced()),
+            }
+        }
+        if properties.authentication_data.is_some() && properties.authentication_method.is_none() {
+            return Err(DecodeError::protocol("Authentication Data without a method (3.1.2.11.10)"));
+        }
+        Ok(properties)
+    }
+}
+
+impl PropertyList for ConnectProperties<'_> {
+    fn each(&self, mut put: impl FnMut(Property<'_>)) {
+        put_if(self.session_expiry, Property::SessionExpiryInterval, &mut put);
+        put_if(self.receive_maximum, Property::ReceiveMaximum, &mut put);
+        put_if(self.maximum_packet_size, Property::MaximumPacketSize, &mut put);
+        if self.topic_alias_maximum > 0 {
+            put(Property::TopicAliasMaximum(self.topic_alias_maximum));
+        }
+        if self.request_response_information {
+            put(Property::RequestResponseInformation(true));
+        }
+        if !self.request_problem_information {
+            put(Property::RequestProblemInformation(false));
+        }
+        put_if(self.authentication_method, Property::AuthenticationMethod, &mut put);
+        put_if(self.authentication_data, Property::AuthenticationData, &mut put);
+        self.user.each(&mut put);
+    }
+}

@@ -1,0 +1,64 @@
+//! MQTT packets as bytes: every packet of MQTT 3.1, 3.1.1 and 5.0, in both directions.
+//!
+//! Owns the wire format and nothing else. [`split`] finds the next packet in what was received, [`decode`] checks it once
+//! and gives a [`Packet`] whose fields are slices of the receive buffer, `encode` appends a packet to an output buffer.
+//!
+//! There is one vocabulary for all versions, that of MQTT 5.0; the version is asked for only where bytes are read or
+//! written. An MQTT 3.1 or 3.1.1 packet is a packet without properties whose reason codes are few.
+//!
+//! Trusts nothing it is given to decode: any bytes end in a packet or in a [`DecodeError`], in time linear in their number,
+//! without allocating. Trusts what it is given to encode to be legal, which is said with each type.
+//!
+//! Never does I/O and keeps no state between packets. It does not know what topics mean: wildcards in topic names and
+//! the grammar of topic filters are the topic module's, topic aliases and packet ids in use are the connection's.
+//!
+//! | file | what |
+//! |---|---|
+//! | `frame` | the fixed header |
+//! | `reason` | reason codes, and which packet may carry which |
+//! | `read`, `write` | the data types: integers, strings, binary data |
+//! | `property` | the properties of MQTT 5.0, one by one; `user_properties`, `publish_properties`: read later, or passed on |
+//! | `connect`, `connack`, `publish`, `ack`, `subscribe`, `suback`, `unsubscribe`, `disconnect`, `auth` | one file per packet family |
+//! | `outgoing` | PUBLISH as a broker sends it, encoded once for many receivers |
+
+mod ack;
+mod auth;
+mod connack;
+mod connect;
+mod disconnect;
+mod error;
+mod explanation;
+mod frame;
+mod outgoing;
+mod packet;
+mod property;
+mod property_block;
+mod publish;
+mod publish_properties;
+mod read;
+mod reason;
+mod suback;
+mod subscribe;
+mod unsubscribe;
+mod user_properties;
+mod words;
+mod write;
+
+pub use ack::{Ack, AckKind};
+pub use auth::Auth;
+pub use connack::{Connack, ConnackProperties};
+pub use connect::{Connect, ConnectProperties, Will};
+pub use disconnect::Disconnect;
+pub use error::DecodeError;
+pub use frame::{Frame, MAX_PACKET_SIZE, PacketType, Split, split};
+pub use outgoing::Outgoing;
+pub use packet::{Packet, decode};
+pub use property_block::PropertyBlock;
+pub use publish::Publish;
+pub use publish_properties::{PublishProperties, SubscriptionIds, SubscriptionIdsIter};
+pub use reason::ReasonCode;
+pub use suback::{ReasonCodes, ReasonCodesIter, Suback, Unsuback};
+pub use subscribe::{Filters, FiltersIter, RetainHandling, Subscribe, SubscribeFilter, SubscriptionOptions};
+pub use unsubscribe::{TopicFilters, TopicFiltersIter, Unsubscribe};
+pub use user_properties::{UserProperties, UserPropertiesIter};
+pub use words::{PacketId, ProtocolVersion, QoS, Sender};

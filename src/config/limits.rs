@@ -1,0 +1,160 @@
+//! The settings that bound memory and speed: limits, queues, retained messages, and how shards use the machine.
+//!
+//! Written like `sections`; the clauses and sections cited are those of MQTT 5.0.
+
+use std::time::Duration;
+
+use super::kinds::{Flag, Limited, Word, one_of};
+use super::numbers::{COUNT_MAX, Count, GIB, HOUR, KIB, MIB, PACKET_SIZE, PowerOfTwo, RATE, Size, Span, WAIT};
+use super::values::{Limit, QueueType, SharedPolicy};
+use super::walk::settings;
+
+/// The most bytes that can be set: a tebibyte.
+const BYTES_MAX: usize = 1 << 40;
+
+settings! {
+    /// What one client may ask of the broker, and how many clients there may be.
+    pub struct LimitsConfig {
+        /// How long a new connection may take until its CONNECT is complete (section 3.1.4).
+        /// Allowed: a duration from "100ms" to "1h"; default "5s".
+        pub connect_timeout: Duration = Duration::from_secs(5), WAIT;
+        /// How long an exchange of AUTH packets may take (section 4.12).
+        /// Allowed: a duration from "100ms" to "1h"; default "10s".
+        pub auth_timeout: Duration = Duration::from_secs(10), WAIT;
+        /// The largest packet a client may send, fixed header included. MQTT 5.0 clients are told [MQTT-3.2.2-15].
+        /// Allowed: a size from "64B" to "268435460B"; default "1MiB".
+        pub max_packet_size: usize = MIB, PACKET_SIZE;
+        /// Publishes at QoS 1 and 2 that an MQTT 5.0 client may have unacknowledged; it is told as Receive Maximum
+        /// (section 3.2.2.3.3).
+        /// Allowed: 1 to 65535; default 1024.
+        pub receive_maximum: u16 = 1024, Count(1..=u16::MAX);
+        /// Topic aliases that a client may use towards the broker; it is told [MQTT-3.2.2-17].
+        /// Allowed: 0 to 65535; default 32.
+        pub topic_alias_maximum: u16 = 32, Count(0..=u16::MAX);
+        /// Topic aliases that the broker uses towards a client, if the client allows as many.
+        /// Allowed: 0 to 65535; default 32.
+        pub outbound_topic_aliases: u16 = 32, Count(0..=u16::MAX);
+        /// Messages at QoS 1 and 2 that the broker has unacknowledged at a client; a smaller Receive Maximum of the client wins
+        /// [MQTT-3.3.4-9].
+        /// Allowed: 1 to 65535; default 100.
+        pub max_inflight_messages: u16 = 100, Count(1..=u16::MAX);
+        /// Publishes a second that are read from a client; beyond that it is read more slowly, nothing is dropped. 0 is unlimited.
+        /// Allowed: 0 to 1000000; default 0.
+        pub max_message_rate: u32 = 0, RATE;
+        /// Subscriptions of one session.
+        /// Allowed: -1 (unlimited) or 1 to 1000000000; default 10000.
+        pub max_subscriptions_per_client: Limit = Limit::at_most(10_000), Limited(Count(1..=COUNT_MAX));
+        /// Topic filters in one SUBSCRIBE or UNSUBSCRIBE.
+        /// Allowed: 1 to 65535; default 1024.
+        pub max_filters_per_subscribe: usize = 1024, Count(1..=65535);
+        /// Levels of a topic name or topic filter: one more than it has slashes.
+        /// Allowed: 1 to 65535; default 32.
+        pub max_topic_levels: usize = 32, Count(1..=65535);
+        /// Connections of the whole broker. "auto" is what the limit on open files of the process leaves room for.
+        /// Allowed: "auto" or 1 to 1000000000; default "auto".
+        pub max_connections: Option<usize> = None, Word("auto", Count(1..=COUNT_MAX));
+        /// Sessions of the whole broker, those of absent clients included.
+        /// Allowed: -1 (unlimited) or 1 to 1000000000; default 1000000.
+        pub max_sessions: Limit = Limit::at_most(1_000_000), Limited(Count(1..=COUNT_MAX));
+        /// New connections a second that each listener accepts. 0 is unlimited.
+        /// Allowed: 0 to 1000000; default 0.
+        pub connection_rate: u32 = 0, RATE;
+        /// The highest QoS that clients may publish at and subscriptions are granted. MQTT 5.0 clients are told [MQTT-3.2.2-9].
+        /// Allowed: 0 to 2; default 2.
+        pub maximum_qos: u8 = 2, Count(0..=2);
+        /// Whether messages may be retained. MQTT 5.0 clients are told if not [MQTT-3.2.2-14].
+        /// Allowed: true or false; default true.
+        pub retain_available: bool = true, Flag;
+        /// Whether topic filters may contain wildcards. MQTT 5.0 clients are told if not (section 3.2.2.3.11).
+        /// Allowed: true or false; default true.
+        pub wildcard_available: bool = true, Flag;
+        /// Whether there are shared subscriptions. MQTT 5.0 clients are told if not (section 3.2.2.3.13).
+        /// Allowed: true or false; default true.
+        pub shared_available: bool = true, Flag;
+        /// Whether there are subscription identifiers. MQTT 5.0 clients are told if not (section 3.2.2.3.12).
+        /// Allowed: true or false; default true.
+        pub subscription_ids_available: bool = true, Flag;
+    }
+}
+
+settings! {
+    /// Messages that wait for a client.
+    pub struct QueueConfig {
+        /// Messages that wait for a connected client, beyond those in flight.
+        /// Allowed: -1 (unlimited) or 0 to 1000000000; default 1000.
+        pub max_online_messages: Limit = Limit::at_most(1000), Limited(Count(0..=COUNT_MAX));
+        /// Messages that wait for an absent client.
+        /// Allowed: -1 (unlimited) or 0 to 1000000000; default 1000.
+        pub max_offline_messages: Limit = Limit::at_most(1000), Limited(Count(0..=COUNT_MAX));
+        /// Bytes that wait in the queue of one session: topics, payloads and properties.
+        /// Allowed: -1 (unlimited) or a size from "1KiB" to "1024GiB"; default "16MiB".
+        pub max_queue_bytes: Limit = Limit::at_most(16 * MIB), Limited(Size(KIB..=BYTES_MAX));
+        /// Bytes that wait to be sent on one connection because the client does not read. Beyond that QoS 0 is dropped and the rest
+        /// goes to the queue.
+        /// Allowed: a size from "4KiB" to "1GiB"; default "1MiB".
+        pub max_waiting_output_bytes: usize = MIB, Size(4 * KIB..=GIB);
+        /// Which message goes first, and which is dropped when the queue is full.
+        /// Allowed: "fifo" or "lifo"; default "fifo".
+        pub queue_type: QueueType = QueueType::Fifo, one_of();
+    }
+}
+
+settings! {
+    /// Shared subscriptions.
+    pub struct SharedConfig {
+        /// Which member of a shared subscription gets a message. Connected members come before absent ones.
+        /// Allowed: "random", "round_robin", "sticky", "hash_publisher" or "local_first"; default "random".
+        pub policy: SharedPolicy = SharedPolicy::Random, one_of();
+    }
+}
+
+settings! {
+    /// Retained messages.
+    pub struct RetainedConfig {
+        /// How many are kept, all mountpoints together.
+        /// Allowed: -1 (unlimited) or 0 to 1000000000; default 1000000.
+        pub max_messages: Limit = Limit::at_most(1_000_000), Limited(Count(0..=COUNT_MAX));
+        /// The largest payload that is kept.
+        /// Allowed: -1 (unlimited) or a size from "0B" to "1024GiB"; default -1.
+        pub max_message_bytes: Limit = Limit::UNLIMITED, Limited(Size(0..=BYTES_MAX));
+        /// Bytes that are kept: topics, payloads and properties, all mountpoints together.
+        /// Allowed: -1 (unlimited) or a size from "0B" to "1024GiB"; default "1GiB".
+        pub max_total_bytes: Limit = Limit::at_most(GIB), Limited(Size(0..=BYTES_MAX));
+    }
+}
+
+settings! {
+    /// What the broker publishes about itself.
+    pub struct SysConfig {
+        /// How often. 0 is never.
+        /// Allowed: a duration from "0s" to "1h"; default "20s".
+        pub interval: Duration = Duration::from_secs(20), Span(Duration::ZERO..=HOUR);
+    }
+}
+
+settings! {
+    /// How shards use the machine.
+    pub struct RuntimeConfig {
+        /// Receive buffers of each shard. A connection holds one only while it has unread bytes.
+        /// Allowed: a power of two from 16 to 32768; default 1024.
+        pub receive_buffers: usize = 1024, PowerOfTwo(16..=32768);
+        /// How large a receive buffer is: what one read takes at most.
+        /// Allowed: a size from "512B" to "1MiB"; default "4KiB".
+        pub receive_buffer_size: usize = 4 * KIB, Size(512..=MIB);
+        /// Entries of the submission queue of each shard's ring.
+        /// Allowed: a power of two from 64 to 32768; default 1024.
+        pub ring_entries: usize = 1024, PowerOfTwo(64..=32768);
+        /// Pieces of mail that may wait between two shards before the publishers that cause them are read more slowly.
+        /// Allowed: 16 to 1048576; default 4096.
+        pub mailbox_capacity: usize = 4096, Count(16..=1_048_576);
+        /// How many times a shard with nothing to do looks again before it sleeps. Saves the wake-up, costs the core.
+        /// Allowed: 0 to 1000000; default 4.
+        pub spin: u32 = 4, Count(0..=1_000_000);
+        /// How long an orderly stop may take; what is left then is cut.
+        /// Allowed: a duration from "0s" to "1h"; default "10s".
+        pub shutdown_timeout: Duration = Duration::from_secs(10), Span(Duration::ZERO..=HOUR);
+        /// Connections that may wait to be accepted, per listener and shard; the kernel has a limit of its own (net.core.somaxconn).
+        /// Allowed: 1 to 65535; default 4096.
+        pub listen_backlog: u32 = 4096, Count(1..=65535);
+    }
+}

@@ -1,0 +1,129 @@
+//! The configuration as a TOML file that explains itself.
+
+use std::convert::Infallible;
+use std::fmt::Write;
+
+use super::kinds::Kind;
+use super::walk::{Member, Section, Walker};
+
+/// Writes what `section` holds, every setting with its text above it.
+pub(super) fn print<S: Section>(title: &str, section: &mut S) -> String {
+    let mut printer = Printer { out: String::new(), path: String::new() };
+    printer.comment(&[title]);
+    let Ok(()) = section.walk(&mut printer);
+    printer.out
+}
+
+struct Printer {
+    out: String,
+    /// The table that is being written; empty for the whole file.
+    path: String,
+}
+
+impl Printer {
+    fn line(&mut self, line: impl AsRef<str>) {
+        self.out.push_str(line.as_ref());
+        self.out.push('\n');
+    }
+
+    fn comment(&mut self, docs: &[&str]) {
+        for line in docs {
+            self.line(format!("# {}", line.trim()));
+        }
+    }
+
+    /// Writes `section` as a table below the one that is being written.
+    fn table<S: Section>(&mut self, name: &str, section: &mut S) {
+        let outer = self.path.len();
+        let dot = if outer == 0 { "" } else { "." };
+        // Writing to a string does not fail.
+        let _ = write!(self.path, "{dot}{name}");
+        self.line(format!("[{}]", self.path));
+        let Ok(()) = section.walk(self);
+        self.path.truncate(outer);
+    }
+}
+
+impl Walker for Printer {
+    type Error = Infallible;
+
+    fn setting<K: Kind>(
+        &mut self,
+        name: &'static str,
+        docs: &[&str],
+        kind: &K,
+        value: &mut K::Value,
+    ) -> Result<(), Infallible> {
+        self.line("");
+        self.comment(docs);
+        self.line(format!("{name} = {}", kind.write(value)));
+        Ok(())
+    }
+
+    fn section<S: Section>(&mut self, name: &'static str, docs: &[&str], section: &mut S) -> Result<(), Infallible> {
+        self.line("\n");
+        self.comment(docs);
+        self.table(name, section);
+        Ok(())
+    }
+
+    fn members<M: Member>(&mut self, members: &mut Vec<M>) -> Result<(), Infallible> {
+        for member in members {
+            let name = member.name().to_owned();
+            self.line("");
+            self.table(&name, member);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, HookDeadline};
+
+    /// Holds the last line of every text to what is allowed and what the default is.
+    struct Proofreader {
+        path: Vec<String>,
+        read: usize,
+    }
+
+    impl Walker for Proofreader {
+        type Error = Infallible;
+
+        fn setting<K: Kind>(
+            &mut self,
+            name: &'static str,
+            docs: &[&str],
+            kind: &K,
+            value: &mut K::Value,
+        ) -> Result<(), Infallible> {
+            let last = docs.last().expect("every setting has a text").trim();
+            let truth = format!("Allowed: {}; default {}.", kind.expected(), kind.write(value));
+            assert_eq!(last, truth, "{}.{name}", self.path.join("."));
+            assert!(docs.len() > 1, "{name} says what it is for");
+            assert!(kind.allows(value), "{name} allows its default");
+            self.read += 1;
+            Ok(())
+        }
+
+        fn section<S: Section>(&mut self, name: &'static str, _: &[&str], section: &mut S) -> Result<(), Infallible> {
+            self.path.push(name.to_owned());
+            let Ok(()) = section.walk(self);
+            self.path.pop();
+            Ok(())
+        }
+
+        fn members<M: Member>(&mut self, members: &mut Vec<M>) -> Result<(), Infallible> {
+            members.iter_mut().try_for_each(|member| member.walk(self))
+        }
+    }
+
+    #[test]
+    fn every_text_says_what_is_allowed_and_the_default() {
+        let mut reader = Proofreader { path: Vec::new(), read: 0 };
+        let Ok(()) = Config::default().walk(&mut reader);
+        let Ok(()) = HookDeadline::default().walk(&mut reader);
+        assert!(reader.read > 60, "only {} settings were read", reader.read);
+    }
+}

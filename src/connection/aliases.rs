@@ -1,0 +1,113 @@
+//! Topic aliases [MQTT-3.3.2.3.4]: numbers that stand for topics on one connection.
+
+use hashbrown::HashMap;
+
+/// Aliases that the client set. Numbers up to the Topic Alias Maximum it was told.
+#[derive(Default)]
+pub struct AliasesIn {
+    topics: Vec<Option<Box<str>>>,
+}
+
+impl AliasesIn {
+    /// The client set `alias`, checked against the maximum, to mean `topic`.
+    pub fn set(&mut self, alias: u16, topic: &str) {
+        let at = usize::from(alias) - 1;
+        if self.topics.len() <= at {
+            self.topics.resize(at + 1, None);
+        }
+        if self.topics[at].as_deref() != Some(topic) {
+            self.topics[at] = Some(topic.into());
+        }
+    }
+
+    /// What `alias` stands for.
+    pub fn get(&self, alias: u16) -> Option<&str> {
+        self.topics.get(usize::from(alias).checked_sub(1)?)?.as_deref()
+    }
+}
+
+/// How an outgoing PUBLISH names its topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutgoingAlias {
+    /// By its name alone.
+    None,
+    /// By its name; from now on the alias stands for it.
+    Introduce(u16),
+    /// By the alias alone.
+    Use(u16),
+}
+
+/// Aliases that the broker sets: a topic gets one when it comes a second time, as long as there are numbers left.
+#[derive(Default)]
+pub struct AliasesOut {
+    topics: HashMap<Box<str>, u16, ahash::RandomState>,
+    assigned: u16,
+}
+
+/// A topic was seen once.
+const SEEN: u16 = 0;
+
+impl AliasesOut {
+    /// How to name `topic` in a PUBLISH that goes out now, with at most `maximum` aliases in use. The PUBLISH must really go
+    /// out.
+    pub fn name(&mut self, topic: &str, maximum: u16) -> OutgoingAlias {
+        match self.topics.get_mut(topic) {
+            Some(&mut SEEN) if self.assigned < maximum => {
+                self.assigned += 1;
+                self.topics.insert(topic.into(), self.assigned);
+                OutgoingAlias::Introduce(self.assigned)
+            }
+            Some(&mut SEEN) => OutgoingAlias::None,
+            Some(alias) => OutgoingAlias::Use(*alias),
+            None => {
+                self.note(topic, maximum);
+                OutgoingAlias::None
+            }
+        }
+    }
+
+    /// Remembers that `topic` was seen. Topics seen only once are forgotten when they become too many, so that what stays
+    /// is what is hot.
+    fn note(&mut self, topic: &str, maximum: u16) {
+        if self.assigned >= maximum {
+            return;
+        }
+        if self.topics.len() >= usize::from(maximum) * 4 {
+            self.topics.retain(|_, alias| *alias != SEEN);
+        }
+        self.topics.insert(topic.into(), SEEN);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_second_publish_introduces_and_the_third_uses() {
+        let mut aliases = AliasesOut::default();
+        assert_eq!(aliases.name("a", 1), OutgoingAlias::None);
+        assert_eq!(aliases.name("b", 1), OutgoingAlias::None);
+        assert_eq!(aliases.name("a", 1), OutgoingAlias::Introduce(1));
+        assert_eq!(aliases.name("a", 1), OutgoingAlias::Use(1));
+        assert_eq!(aliases.name("b", 1), OutgoingAlias::None, "there is one alias only");
+    }
+
+    #[test]
+    fn a_flood_of_topics_does_not_pile_up() {
+        let mut aliases = AliasesOut::default();
+        for topic in 0..10_000 {
+            aliases.name(&topic.to_string(), 2);
+        }
+        assert!(aliases.topics.len() <= 8);
+    }
+
+    #[test]
+    fn incoming_aliases_can_be_set_anew() {
+        let mut aliases = AliasesIn::default();
+        aliases.set(2, "a");
+        assert_eq!((aliases.get(1), aliases.get(2), aliases.get(3), aliases.get(0)), (None, Some("a"), None, None));
+        aliases.set(2, "b");
+        assert_eq!(aliases.get(2), Some("b"));
+    }
+}

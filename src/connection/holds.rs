@@ -1,0 +1,45 @@
+//! Why the packets of a connection are not being served.
+
+/// A reason not to serve packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Hold {
+    /// A hook answers later.
+    Hook = 1,
+    /// Other shards are taking in a subscription.
+    Subscribe = 2,
+    /// A hook asked for a pause, or the message rate is used up.
+    Throttle = 4,
+    /// The client does not read what it is sent.
+    Outbox = 8,
+    /// The mailbox of another shard is full.
+    Mailbox = 16,
+}
+
+/// A set of [`Hold`]s. Packets are served only while it is empty.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Holds(u8);
+
+impl Holds {
+    /// Whether there is no reason to wait.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Whether `hold` is one of the reasons.
+    pub fn contains(self, hold: Hold) -> bool {
+        self.0 & hold as u8 != 0
+    }
+
+    /// Adds a reason.
+    pub fn insert(&mut self, hold: Hold) {
+        self.0 |= hold as u8;
+    }
+
+    /// Takes a reason away; true if it was there and nothing else holds.
+    pub fn release(&mut self, hold: Hold) -> bool {
+        let held = self.contains(hold);
+        self.0 &= !(hold as u8);
+        held && self.is_empty()
+    }
+}

@@ -1,0 +1,138 @@
+//! One network connection, as the protocol sees it.
+//!
+//! Owns: the bytes that came and are not served yet, the bytes that are to go out, the stage of the connection, topic
+//! aliases. Never routes, never calls a hook, never knows a session but by its key.
+//!
+//! ```text
+//!            CONNECT                 accepted by the hooks               registered
+//!  Opening ──────────► Connecting ──────────────────────────► (owner) ──────────────► Connected ──► closed
+//!                       │  ▲ answers, AUTH
+//!                       ▼  │
+//!                     waiting
+//! ```
+
+mod aliases;
+mod holds;
+mod outbox;
+mod unread;
+mod violation;
+
+use std::net::SocketAddr;
+use std::time::SystemTime;
+
+pub use aliases::{AliasesIn, AliasesOut, OutgoingAlias};
+pub use holds::{Hold, Holds};
+pub use outbox::{Outbox, Output, Splice};
+pub use unread::Unread;
+pub use violation::Violation;
+
+use crate::client::ConnectionId;
+use crate::codec::ProtocolVersion;
+use crate::time::Time;
+
+/// One connection; a shard holds one for each socket. `A` is what is known of a client that is still connecting.
+pub struct Connection<A> {
+    /// Which connection of the shard this is.
+    pub id: ConnectionId,
+    /// The listener that accepted it, by its place in the configuration.
+    pub listener: usize,
+    /// The far end.
+    pub peer: SocketAddr,
+    /// When it was accepted, by the calendar.
+    pub connected_at: SystemTime,
+    /// When the last complete packet came.
+    pub last_heard: Time,
+    /// How far it has come.
+    pub stage: ConnectionStage<A>,
+    /// Bytes that came and are not served yet.
+    pub unread: Unread,
+    /// Bytes that go out with the next flush.
+    pub outbox: Outbox,
+    /// Why its packets are not being served at the moment.
+    pub holds: Holds,
+    /// Until when [`Hold::Throttle`] lasts.
+    pub throttled_until: Time,
+    /// Whether the runtime was asked not to read from it.
+    pub paused: bool,
+    /// Whether it stands on the list of connections to flush.
+    pub dirty: bool,
+}
+
+/// How far a connection has come.
+pub enum ConnectionStage<A> {
+    /// Nothing but parts of a CONNECT came so far.
+    Opening,
+    /// The CONNECT is here, and hooks or an exchange of AUTH packets decide on it.
+    Connecting(Box<A>),
+    /// It belongs to a session.
+    Connected(Connected),
+}
+
+/// A connection that belongs to a session.
+pub struct Connected {
+    /// The session, by its place in the table of the shard.
+    pub session: u32,
+    /// The version the client speaks.
+    pub version: ProtocolVersion,
+    /// Largest packet that is taken from it, in bytes.
+    pub maximum_incoming: usize,
+    /// What MQTT 5 adds; none for other clients, and for those that use no aliases.
+    pub aliases: Option<Box<Aliases>>,
+    /// Which hook answer, subscription or delay the client waits for.
+    pub pending: Option<Pending>,
+    /// Messages that may still be read before the rate limit stops reading, and since when they are counted.
+    pub rate: Rate,
+    /// When the connection was registered: its lifetime counts from here.
+    pub registered: Time,
+    /// An enhanced re-authentication is under way [MQTT-4.12.1].
+    pub reauthenticating: bool,
+    /// Its authentication method, if it used one.
+    pub auth_method: Option<Box<str>>,
+}
+
+/// Topic aliases of both directions.
+#[derive(Default)]
+pub struct Aliases {
+    /// Set by the client.
+    pub incoming: AliasesIn,
+    /// Set by the broker.
+    pub outgoing: AliasesOut,
+}
+
+/// A packet that could not be finished in the turn in which it came.
+#[derive(Debug)]
+pub enum Pending {
+    /// A hook answers later; the packet is served again, with the answer, when it does.
+    Hook {
+        /// The number under which the hook runs.
+        task: u64,
+        /// The link of the chain that answers.
+        link: usize,
+        /// The whole packet.
+        frame: Vec<u8>,
+    },
+    /// A SUBSCRIBE whose filters other shards are taking in.
+    Subscribe {
+        /// The number under which the shard keeps it.
+        token: u64,
+    },
+}
+
+/// Message rate of one client: a bucket that holds one second's worth.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Rate {
+    used: u32,
+    since: Time,
+}
+
+impl Rate {
+    /// Counts one message at `now`; if that reaches `limit` a second, until when reading is to stop.
+    pub fn count(&mut self, limit: u32, now: Time) -> Option<Time> {
+        let second = std::time::Duration::from_secs(1);
+        if now.since(self.since) >= second {
+            *self = Rate { used: 0, since: now };
+        }
+        self.used += 1;
+        (self.used >= limit).then(|| self.since + second)
+    }
+}

@@ -1,0 +1,102 @@
+//! What goes out to one client with the next flush.
+//!
+//! Small packets are copied into one run of bytes, so that one send carries many of them. A large payload stays where it
+//! is and is spliced in: the send is then a vectored one.
+
+use crate::message::Message;
+
+/// A payload that stands in the output without being copied into it.
+#[derive(Debug)]
+pub struct Splice {
+    /// How many of the bytes come before it.
+    pub at: usize,
+    /// The message whose payload it is.
+    pub message: Message,
+}
+
+/// What one send carries.
+#[derive(Debug, Default)]
+pub struct Output {
+    /// Encoded packets.
+    pub bytes: Vec<u8>,
+    /// Payloads between them, in order.
+    pub splices: Vec<Splice>,
+}
+
+impl Output {
+    /// How many bytes are to be sent.
+    pub fn len(&self) -> usize {
+        self.bytes.len() + self.splices.iter().map(|splice| splice.message.payload().len()).sum::<usize>()
+    }
+
+    /// Whether nothing is to be sent.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+}
+
+/// Payloads of at least so many bytes are spliced in, not copied.
+///
+/// Below it the copy is cheaper than one more segment in the send, see `perf/`.
+pub const SPLICE_FROM: usize = 8 * 1024;
+
+/// The output of one connection.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    output: Output,
+    /// Bytes in the splices.
+    spliced: usize,
+    /// Bytes that the runtime took and has not sent yet.
+    sending: usize,
+}
+
+impl Outbox {
+    /// Bytes that wait here or on their way into the socket.
+    pub fn waiting(&self) -> usize {
+        self.output.bytes.len() + self.spliced + self.sending
+    }
+
+    /// Whether there is something for the next flush.
+    pub fn has_output(&self) -> bool {
+        !self.output.bytes.is_empty()
+    }
+
+    /// Whether a send is under way.
+    pub fn is_sending(&self) -> bool {
+        self.sending > 0
+    }
+
+    /// The bytes, to append to. `spare` gives a buffer if there is none yet.
+    pub fn bytes(&mut self, spare: &mut Vec<Vec<u8>>) -> &mut Vec<u8> {
+        if self.output.bytes.capacity() == 0 {
+            self.output.bytes = spare.pop().unwrap_or_default();
+        }
+        &mut self.output.bytes
+    }
+
+    /// Lets the payload of `message` follow the bytes appended so far.
+    pub fn splice(&mut self, message: Message) {
+        self.spliced += message.payload().len();
+        self.output.splices.push(Splice { at: self.output.bytes.len(), message });
+    }
+
+    /// Hands everything over for sending; none while a send is under way or there is nothing to send.
+    pub fn take(&mut self) -> Option<Output> {
+        if self.is_sending() || !self.has_output() {
+            return None;
+        }
+        self.sending = self.waiting();
+        self.spliced = 0;
+        Some(std::mem::take(&mut self.output))
+    }
+
+    /// Hands everything over for sending, behind whatever is under way: the connection ends with it.
+    pub fn take_last(&mut self) -> Option<Output> {
+        self.has_output().then(|| std::mem::take(&mut self.output))
+    }
+
+    /// What was handed over has left.
+    pub fn sent(&mut self) {
+        self.sending = 0;
+    }
+}

@@ -1,0 +1,43 @@
+//! What a client did wrong, as a value: the connection ends with it.
+
+use crate::client::EndReason;
+use crate::codec::{DecodeError, ReasonCode};
+
+/// A client broke the protocol or a limit. MQTT 5 clients are told the code in a DISCONNECT (before CONNACK: in the
+/// CONNACK); others are closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// The code the client is told.
+    pub code: ReasonCode,
+    /// What it did, in words: for the log, and as reason string.
+    pub what: &'static str,
+}
+
+impl Violation {
+    /// A violation with a code of its own.
+    pub const fn new(code: ReasonCode, what: &'static str) -> Self {
+        Violation { code, what }
+    }
+
+    /// A protocol error, 0x82.
+    pub const fn protocol(what: &'static str) -> Self {
+        Violation { code: ReasonCode::ProtocolError, what }
+    }
+
+    /// What the lifecycle hooks are told.
+    pub fn end_reason(self) -> EndReason {
+        match self.code {
+            ReasonCode::QuotaExceeded | ReasonCode::MessageRateTooHigh | ReasonCode::ConnectionRateExceeded => {
+                EndReason::Quota(self.code)
+            }
+            ReasonCode::NotAuthorized => EndReason::NotAuthorized,
+            code => EndReason::ProtocolError(code),
+        }
+    }
+}
+
+impl From<DecodeError> for Violation {
+    fn from(error: DecodeError) -> Self {
+        Violation { code: error.code, what: error.what }
+    }
+}

@@ -1,0 +1,79 @@
+//! What a hook can reach besides its arguments: the client, and what its link keeps for the session.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+
+use crate::client::Client;
+
+/// The client a conditional hook is asked about, and the link's state of its session.
+pub struct Context<'a, S> {
+    client: &'a Client,
+    state: &'a mut S,
+}
+
+impl<'a, S> Context<'a, S> {
+    #[inline(always)]
+    pub(super) fn new(client: &'a Client, state: &'a mut S) -> Self {
+        Context { client, state }
+    }
+
+    /// The client, as it is known now: earlier answers may have changed its subscriber id and user name.
+    pub fn client(&self) -> &'a Client {
+        self.client
+    }
+
+    /// What this link keeps for the session; see [`Hook::State`](super::Hook::State).
+    pub fn state(&mut self) -> &mut S {
+        self.state
+    }
+}
+
+impl<S: fmt::Debug> fmt::Debug for Context<'_, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context").field("client", self.client).field("state", self.state).finish()
+    }
+}
+
+/// Something a notification wants done before the client goes on.
+pub(super) type Task = Pin<Box<dyn Future<Output = ()>>>;
+
+/// The client a notification is about, and the link's state of its session.
+pub struct Notice<'a, S> {
+    client: &'a Client,
+    state: &'a mut S,
+    tasks: &'a mut Option<Vec<Task>>,
+}
+
+impl<'a, S> Notice<'a, S> {
+    #[inline(always)]
+    pub(super) fn new(client: &'a Client, state: &'a mut S, tasks: &'a mut Option<Vec<Task>>) -> Self {
+        Notice { client, state, tasks }
+    }
+
+    /// The client, with the subscriber id and user name it has in the end.
+    pub fn client(&self) -> &'a Client {
+        self.client
+    }
+
+    /// What this link keeps for the session; see [`Hook::State`](super::Hook::State).
+    pub fn state(&mut self) -> &mut S {
+        self.state
+    }
+
+    /// Has the shard run `task` before this client goes on: before its next packet is looked at, and before the next
+    /// hook of the same subscriber id is called. Other clients do not wait. Tasks of several links, and several tasks
+    /// of one, run one after the other in the order they were handed over. `task` runs on the shard, so it must not
+    /// block; it is given up at the deadline of notifications, or when it panics.
+    ///
+    /// What need not be waited for is better sent to a thread or task of your own.
+    pub fn later(&mut self, task: impl Future<Output = ()> + 'static) {
+        self.tasks.get_or_insert_default().push(Box::pin(task));
+    }
+}
+
+impl<S: fmt::Debug> fmt::Debug for Notice<'_, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Notice").field("client", self.client).field("state", self.state).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,71 @@
+//! `on_deliver` and `on_deliver_m5`: what they see of an outgoing PUBLISH and may rewrite.
+
+use bytes::Bytes;
+
+use super::modifiers::modifiers;
+use crate::codec::{PropertyBlock, PublishProperties, QoS};
+
+/// A PUBLISH about to go out to a v3 client.
+#[derive(Clone, Copy, Debug)]
+pub struct Delivery<'a> {
+    /// The topic it was published to.
+    pub topic: &'a str,
+    /// The application message.
+    pub payload: &'a [u8],
+    /// The QoS it goes out at.
+    pub qos: QoS,
+    /// The retain flag it goes out with.
+    pub retain: bool,
+}
+
+/// A PUBLISH about to go out to a v5 client.
+#[derive(Clone, Copy, Debug)]
+pub struct DeliveryM5<'a> {
+    /// The topic it was published to.
+    pub topic: &'a str,
+    /// The application message.
+    pub payload: &'a [u8],
+    /// The QoS it goes out at.
+    pub qos: QoS,
+    /// The retain flag it goes out with.
+    pub retain: bool,
+    /// Its properties as published: without subscription identifiers and topic alias, and with the whole expiry.
+    pub properties: &'a PublishProperties<'a>,
+}
+
+impl<'a> DeliveryM5<'a> {
+    /// What a v3 hook sees of it: everything but the properties.
+    pub fn without_properties(&self) -> Delivery<'a> {
+        let DeliveryM5 { topic, payload, qos, retain, .. } = *self;
+        Delivery { topic, payload, qos, retain }
+    }
+}
+
+modifiers! {
+    /// What *Ok* of `on_deliver` changes, for this client alone.
+    pub struct DeliverModifiers {
+        /// The topic to send. One that is not a valid topic name is ignored.
+        topic: String,
+        /// The payload to send.
+        payload: Bytes,
+    }
+}
+
+modifiers! {
+    /// What *Ok* of `on_deliver_m5` changes, for this client alone.
+    pub struct DeliverModifiersM5 {
+        /// The topic to send. One that is not a valid topic name is ignored.
+        topic: String,
+        /// The payload to send.
+        payload: Bytes,
+        /// Send exactly these properties, and those the broker adds: subscription identifiers, topic alias, the
+        /// remaining expiry.
+        properties: PropertyBlock,
+    }
+}
+
+impl From<DeliverModifiers> for DeliverModifiersM5 {
+    fn from(v3: DeliverModifiers) -> Self {
+        DeliverModifiersM5 { topic: v3.topic, payload: v3.payload, properties: None }
+    }
+}

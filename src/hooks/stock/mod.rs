@@ -1,0 +1,5 @@
+//! Links that come with the broker.
+
+mod allow;
+
+pub use allow::AllowAll;

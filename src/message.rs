@@ -1,0 +1,251 @@
+//! The application message: what a publisher hands over and every receiver shares.
+//!
+//! Owns: [`Publication`], a message on its way, borrowed from wherever it came (a receive buffer, a will, a retained copy);
+//! and [`Message`], the same kept in one shared block of memory for those who need it later: queues, in-flight windows,
+//! other shards. A publication that is delivered at once to everybody is never kept, and so costs no allocation.
+//!
+//! Trusts its makers: the topic is checked, the property block is well-formed. Never knows a subscriber.
+
+use std::cell::OnceCell;
+use std::ops::Range;
+
+use triomphe::ThinArc;
+
+use crate::codec::QoS;
+use crate::time::Time;
+use crate::topic::TopicName;
+
+/// A message in one reference-counted block: head, topic, properties, payload. Cloning it copies a pointer.
+#[derive(Clone)]
+pub struct Message(ThinArc<Head, u8>);
+
+/// One per kept message. The ranges point into the body behind it.
+struct Head {
+    topic: Range<u32>,
+    properties: Range<u32>,
+    payload: Range<u32>,
+    qos: QoS,
+    retain: bool,
+    expires: Time,
+}
+
+impl Message {
+    /// The topic it was published to, after the hooks.
+    pub fn topic(&self) -> TopicName<'_> {
+        let bytes = self.part(&self.0.header.header.topic);
+        // The bytes were copied from a `TopicName`, so both checks hold; they are not worth a second walk of the levels.
+        TopicName::trusted(std::str::from_utf8(bytes).unwrap_or_default())
+    }
+
+    /// The encoded MQTT 5 properties that go on unchanged to every receiver.
+    pub fn properties(&self) -> &[u8] {
+        self.part(&self.0.header.header.properties)
+    }
+
+    /// The application payload.
+    pub fn payload(&self) -> &[u8] {
+        self.part(&self.0.header.header.payload)
+    }
+
+    /// The quality of service it was published with.
+    pub fn qos(&self) -> QoS {
+        self.0.header.header.qos
+    }
+
+    /// Whether it was published with RETAIN set.
+    pub fn retain(&self) -> bool {
+        self.0.header.header.retain
+    }
+
+    /// When its Message Expiry Interval runs out; [`Time::NEVER`] without one.
+    pub fn expires(&self) -> Time {
+        self.0.header.header.expires
+    }
+
+    /// What it counts for in limits given in bytes: the memory it holds, shared or not.
+    pub fn size(&self) -> usize {
+        self.0.slice.len() + size_of::<Head>()
+    }
+
+    /// Whether this and `other` are one and the same published message.
+    pub fn same_as(&self, other: &Message) -> bool {
+        std::ptr::eq(self.0.slice.as_ptr(), other.0.slice.as_ptr())
+    }
+
+    /// The message as a publication, to be routed or delivered again.
+    pub fn publication(&self) -> Publication<'_> {
+        Publication {
+            topic: self.topic(),
+            properties: self.properties(),
+            payload: self.payload(),
+            qos: self.qos(),
+            retain: self.retain(),
+            expires: self.expires(),
+            source: &self.0.slice,
+            kept: OnceCell::from(self.clone()),
+        }
+    }
+
+    fn part(&self, range: &Range<u32>) -> &[u8] {
+        &self.0.slice[range.start as usize..range.end as usize]
+    }
+}
+
+impl std::fmt::Debug for Message {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Message")
+            .field("topic", &self.topic().as_str())
+            .field("payload", &self.payload().len())
+            .field("qos", &self.qos())
+            .field("retain", &self.retain())
+            .finish()
+    }
+}
+
+/// The payload of a message as something that can be sent from where it lies.
+#[derive(Clone, Debug)]
+pub struct Payload(pub Message);
+
+impl AsRef<[u8]> for Payload {
+    fn as_ref(&self) -> &[u8] {
+        self.0.payload()
+    }
+}
+
+/// A message on its way through the broker.
+#[derive(Clone, Debug)]
+pub struct Publication<'a> {
+    /// The topic, after the hooks.
+    pub topic: TopicName<'a>,
+    /// The encoded MQTT 5 properties that go on unchanged to every receiver.
+    pub properties: &'a [u8],
+    /// The application payload.
+    pub payload: &'a [u8],
+    /// The quality of service it was published with.
+    pub qos: QoS,
+    /// Whether it was published with RETAIN set.
+    pub retain: bool,
+    /// When its Message Expiry Interval runs out; [`Time::NEVER`] without one.
+    pub expires: Time,
+    /// Bytes that hold topic, properties and payload in one piece, if there are such: then keeping the message is one copy.
+    pub source: &'a [u8],
+    kept: OnceCell<Message>,
+}
+
+impl<'a> Publication<'a> {
+    /// A QoS 0 publication of `payload` to `topic`; set the public fields for the rest.
+    pub fn new(topic: TopicName<'a>, payload: &'a [u8]) -> Self {
+        Publication {
+            topic,
+            properties: &[],
+            payload,
+            qos: QoS::AtMostOnce,
+            retain: false,
+            expires: Time::NEVER,
+            source: &[],
+            kept: OnceCell::new(),
+        }
+    }
+
+    /// Sets when it expires. What was kept before does not: it is kept anew when it is needed.
+    pub fn expire(&mut self, at: Time) {
+        self.expires = at;
+        self.kept = OnceCell::new();
+    }
+
+    /// The publication as a message of its own. The first call copies the bytes once; later ones share that copy, so the
+    /// public fields must not be changed after it.
+    pub fn keep(&self) -> Message {
+        self.kept.get_or_init(|| self.copy()).clone()
+    }
+
+    /// Seconds until it expires, as MQTT tells it to receivers: rounded up, none if it never does [MQTT-3.3.2-6].
+    pub fn remaining_expiry(&self, now: Time) -> Option<u32> {
+        remaining_expiry(self.expires, now)
+    }
+
+    fn copy(&self) -> Message {
+        let parts = [self.topic.as_str().as_bytes(), self.properties, self.payload];
+        let head = |ranges: [Range<u32>; 3]| {
+            let [topic, properties, payload] = ranges;
+            Head { topic, properties, payload, qos: self.qos, retain: self.retain, expires: self.expires }
+        };
+        if let Some(ranges) = positions(self.source, parts) {
+            return Message(ThinArc::from_header_and_slice(head(ranges), self.source));
+        }
+        let mut end = 0;
+        let ranges = parts.map(|part| {
+            let start = end;
+            end += part.len() as u32;
+            start..end
+        });
+        Message(ThinArc::from_header_and_slice(head(ranges), &parts.concat()))
+    }
+}
+
+/// Seconds from `now` until `expires`, rounded up; none if that is never.
+pub fn remaining_expiry(expires: Time, now: Time) -> Option<u32> {
+    (expires != Time::NEVER).then(|| {
+        let millis = expires.as_millis().saturating_sub(now.as_millis());
+        u32::try_from(millis.div_ceil(1000)).unwrap_or(u32::MAX)
+    })
+}
+
+/// Where the parts stand inside `source`, if every one of them does.
+fn positions(source: &[u8], parts: [&[u8]; 3]) -> Option<[Range<u32>; 3]> {
+    let base = source.as_ptr() as usize;
+    let mut ranges = [0..0, 0..0, 0..0];
+    for (range, part) in ranges.iter_mut().zip(parts) {
+        if part.is_empty() {
+            continue;
+        }
+        let start = (part.as_ptr() as usize).checked_sub(base)?;
+        let end = start + part.len();
+        if end > source.len() {
+            return None;
+        }
+        *range = start as u32..end as u32;
+    }
+    Some(ranges)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn topic(text: &str) -> TopicName<'_> {
+        TopicName::parse(text, 16).expect("a valid topic")
+    }
+
+    #[test]
+    fn a_message_in_one_piece_is_kept_in_one_copy() {
+        let source = b"..a/b--propspayload".as_slice();
+        let mut publication = Publication::new(topic(std::str::from_utf8(&source[2..5]).expect("ASCII")), &source[12..]);
+        publication.properties = &source[7..12];
+        publication.source = source;
+        let message = publication.keep();
+        assert_eq!(message.topic().as_str(), "a/b");
+        assert_eq!(message.properties(), b"props");
+        assert_eq!(message.payload(), b"payload");
+        assert!(message.same_as(&publication.keep()));
+    }
+
+    #[test]
+    fn a_message_in_pieces_is_put_together() {
+        let mut publication = Publication::new(topic("rewritten"), b"payload");
+        publication.source = b"something else altogether";
+        publication.properties = b"p";
+        publication.retain = true;
+        let message = publication.keep();
+        assert_eq!((message.topic().as_str(), message.properties(), message.payload()), ("rewritten", &b"p"[..], &b"payload"[..]));
+        assert!(message.retain());
+        assert_eq!(message.publication().keep().payload(), b"payload");
+    }
+
+    #[test]
+    fn the_remaining_expiry_is_rounded_up_and_none_without_one() {
+        assert_eq!(remaining_expiry(Time::NEVER, Time::ZERO), None);
+        assert_eq!(remaining_expiry(Time::from_millis(1001), Time::ZERO), Some(2));
+        assert_eq!(remaining_expiry(Time::from_millis(5), Time::from_millis(9)), Some(0));
+    }
+}

@@ -1,0 +1,48 @@
+//! Incoming QoS 2: which packet ids wait for their PUBREL.
+
+use hashbrown::HashSet;
+
+use crate::codec::PacketId;
+
+/// The packet ids of incoming QoS 2 messages that were routed and not yet released. A PUBLISH with one of them is a
+/// repetition, and is not routed again [MQTT-4.3.3-10]. Survives the connection for kept sessions of every version.
+#[derive(Debug, Default)]
+pub struct Inbound {
+    unreleased: HashSet<PacketId, ahash::RandomState>,
+}
+
+impl Inbound {
+    /// Nothing received yet; `hasher` is the seeded one of the shard.
+    pub fn new(hasher: ahash::RandomState) -> Self {
+        Inbound { unreleased: HashSet::with_hasher(hasher) }
+    }
+
+    /// Whether a PUBLISH with this id was taken and not released yet.
+    pub fn contains(&self, id: PacketId) -> bool {
+        self.unreleased.contains(&id)
+    }
+
+    /// Takes note of a PUBLISH that was taken.
+    pub fn take(&mut self, id: PacketId) {
+        self.unreleased.insert(id);
+    }
+
+    /// The client released `id` with PUBREL; false if nothing was known of it.
+    pub fn release(&mut self, id: PacketId) -> bool {
+        let known = self.unreleased.remove(&id);
+        if self.unreleased.is_empty() {
+            self.unreleased.shrink_to_fit();
+        }
+        known
+    }
+
+    /// How many are incomplete.
+    pub fn len(&self) -> usize {
+        self.unreleased.len()
+    }
+
+    /// Whether none is incomplete.
+    pub fn is_empty(&self) -> bool {
+        self.unreleased.is_empty()
+    }
+}

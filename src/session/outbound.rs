@@ -1,0 +1,164 @@
+//! Messages to a client: the window of those in flight, their packet ids, and the queue behind the window.
+
+use std::collections::VecDeque;
+
+use super::{Delivery, Queue};
+use crate::codec::{PacketId, QoS};
+
+/// What a message in flight waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// QoS 1, sent.
+    AwaitingPuback,
+    /// QoS 2, sent.
+    AwaitingPubrec,
+    /// QoS 2, received by the client, PUBREL sent. The message itself is no longer needed.
+    AwaitingPubcomp,
+}
+
+/// One message in flight; a window full of them per busy session.
+#[derive(Debug)]
+pub struct InFlight {
+    /// Rises by one for each packet id that was given out; the id follows from it.
+    sequence: u64,
+    /// What it waits for.
+    pub stage: Stage,
+    /// The message; gone once the client has it.
+    pub delivery: Option<Delivery>,
+}
+
+impl InFlight {
+    /// Its packet id.
+    pub fn packet_id(&self) -> PacketId {
+        packet_id(self.sequence)
+    }
+}
+
+/// Everything on its way to one client.
+///
+/// Packet ids are handed out in turn, 1 to 65535 and around; one that is still in use is passed over [MQTT-2.2.1-3]. The
+/// window is ordered by the time of first sending, which is the order of redelivery [MQTT-4.6.0-1].
+#[derive(Debug, Default)]
+pub struct Outbound {
+    window: VecDeque<InFlight>,
+    next_sequence: u64,
+    /// Messages behind the window.
+    pub queue: Queue,
+}
+
+const IDS: u64 = 65535;
+
+fn packet_id(sequence: u64) -> PacketId {
+    PacketId::new((sequence % IDS) as u16 + 1).expect("one more than a remainder is not zero")
+}
+
+impl Outbound {
+    /// How many messages are in flight: what counts against the client's Receive Maximum [MQTT-3.3.4-9].
+    pub fn in_flight(&self) -> usize {
+        self.window.len()
+    }
+
+    /// Whether a message may be sent with `send_maximum` in flight at most.
+    pub fn has_room(&self, send_maximum: u16) -> bool {
+        self.window.len() < usize::from(send_maximum)
+    }
+
+    /// Puts a QoS 1 or 2 message in flight and says under which packet id. There must be room.
+    pub fn launch(&mut self, delivery: Delivery) -> PacketId {
+        debug_assert!(self.window.len() < IDS as usize, "a window holds no more than there are packet ids");
+        let stage = match delivery.qos {
+            QoS::ExactlyOnce => Stage::AwaitingPubrec,
+            _ => Stage::AwaitingPuback,
+        };
+        while self.position(packet_id(self.next_sequence)).is_some() {
+            self.next_sequence += 1;
+        }
+        let sequence = self.next_sequence;
+        self.next_sequence += 1;
+        self.window.push_back(InFlight { sequence, stage, delivery: Some(delivery) });
+        packet_id(sequence)
+    }
+
+    /// PUBACK, or the end of a QoS 2 exchange by a PUBREC with an error: the message is out of the window. None if the id
+    /// is not in flight at that stage.
+    pub fn complete(&mut self, id: PacketId, stage: Stage) -> Option<InFlight> {
+        let at = self.position(id)?;
+        if self.window[at].stage != stage {
+            return None;
+        }
+        let done = self.window.remove(at);
+        if self.window.is_empty() && self.window.capacity() > 64 {
+            self.window = VecDeque::new();
+        }
+        done
+    }
+
+    /// PUBREC: the client has the message; PUBREL is to be sent. Also true for a repeated PUBREC [MQTT-4.3.3-4].
+    pub fn received(&mut self, id: PacketId) -> bool {
+        let Some(at) = self.position(id) else { return false };
+        let entry = &mut self.window[at];
+        match entry.stage {
+            Stage::AwaitingPuback => false,
+            Stage::AwaitingPubrec | Stage::AwaitingPubcomp => {
+                entry.stage = Stage::AwaitingPubcomp;
+                entry.delivery = None;
+                true
+            }
+        }
+    }
+
+    /// What the message under `id` waits for; none if the id is not in flight.
+    pub fn stage(&self, id: PacketId) -> Option<Stage> {
+        self.position(id).map(|at| self.window[at].stage)
+    }
+
+    /// Takes back the message that was put in flight last: it could not be sent. Its packet id goes to the next one.
+    pub fn take_back_last(&mut self) -> Option<InFlight> {
+        let last = self.window.pop_back()?;
+        self.next_sequence = last.sequence;
+        Some(last)
+    }
+
+    /// The messages in flight, in the order in which they were first sent.
+    pub fn window(&self) -> impl ExactSizeIterator<Item = &InFlight> {
+        self.window.iter()
+    }
+
+    /// The message in flight at `at` in that order.
+    pub fn at(&self, at: usize) -> Option<&InFlight> {
+        self.window.get(at)
+    }
+
+    /// Takes out of the window every message for which `which` holds.
+    pub fn extract(&mut self, mut which: impl FnMut(&InFlight) -> bool) -> Vec<InFlight> {
+        let mut taken = Vec::new();
+        for entry in std::mem::take(&mut self.window) {
+            if which(&entry) { taken.push(entry) } else { self.window.push_back(entry) }
+        }
+        taken
+    }
+
+    /// Where `id` stands in the window. Acknowledgements come in the order of sending [MQTT-4.6.0-2], so it is nearly
+    /// always the first; otherwise the sequences that give this id are looked up, latest first, each by bisection.
+    fn position(&self, id: PacketId) -> Option<usize> {
+        let first = self.window.front()?.sequence;
+        if packet_id(first) == id {
+            return Some(0);
+        }
+        let last = self.window.back()?.sequence;
+        let remainder = u64::from(id.get()) - 1;
+        let mut sequence = (last / IDS) * IDS + remainder;
+        if sequence > last {
+            sequence = sequence.checked_sub(IDS)?;
+        }
+        loop {
+            if sequence < first {
+                return None;
+            }
+            if let Ok(at) = self.window.binary_search_by_key(&sequence, |entry| entry.sequence) {
+                return Some(at);
+            }
+            sequence = sequence.checked_sub(IDS)?;
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! What client and broker agreed on at CONNECT, after configuration and hooks had their say.
+
+use std::time::Duration;
+
+use super::QueueLimits;
+use crate::codec::QoS;
+use crate::config::SharedPolicy;
+
+/// The terms of a session: enforced by the shard, and told to MQTT 5 clients where CONNACK has a field for it.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    /// Whether the session is kept when its connection ends.
+    pub kept: bool,
+    /// How long a kept session waits for its client; none: for ever.
+    pub expiry: Option<Duration>,
+    /// Most QoS 1 and 2 messages to the client that may be unacknowledged (its Receive Maximum, or
+    /// `max_inflight_messages`).
+    pub send_maximum: u16,
+    /// Most QoS 2 messages from the client that may be incomplete: the Receive Maximum it was told.
+    pub receive_maximum: u16,
+    /// Largest packet the client takes, in bytes [MQTT-3.1.2-24].
+    pub maximum_outgoing: usize,
+    /// Largest packet taken from the client, in bytes.
+    pub maximum_incoming: usize,
+    /// Highest topic alias the client may use.
+    pub alias_maximum_in: u16,
+    /// Highest topic alias the broker may use.
+    pub alias_maximum_out: u16,
+    /// Highest QoS the client may publish with.
+    pub maximum_qos: QoS,
+    /// Whether the client may publish retained messages.
+    pub retain_available: bool,
+    /// Whether it may subscribe with wildcards.
+    pub wildcard_available: bool,
+    /// Whether it may subscribe with Subscription Identifiers.
+    pub ids_available: bool,
+    /// Whether it may use shared subscriptions.
+    pub shared_available: bool,
+    /// Messages a second that are read from the client; 0: as many as come.
+    pub message_rate: u32,
+    /// Whether messages are delivered at the QoS of the subscription even if they were published with a lower one.
+    pub upgrade_qos: bool,
+    /// How members of shared subscriptions are chosen for what this client publishes.
+    pub shared_policy: SharedPolicy,
+    /// Bounds of the queue.
+    pub queue: QueueLimits,
+    /// How long the connection may live; none: for ever.
+    pub lifetime: Option<Duration>,
+    /// v3: unacknowledged messages are sent again on a live connection after this long; zero: only on reconnect.
+    pub retry_interval: Duration,
+    /// The effective keep-alive in seconds; 0: none.
+    pub keep_alive: u16,
+    /// Whether the client wants reason strings and user properties on packets other than PUBLISH, CONNACK and DISCONNECT
+    /// [MQTT-3.1.2-29].
+    pub problem_information: bool,
+}

@@ -1,0 +1,130 @@
+//! Asking the hooks. Here the two forms of each hook, for MQTT 3 and for MQTT 5, become one.
+
+use std::convert::Infallible;
+
+use crate::client::Client;
+use crate::hooks::{
+    Answer, Chain, ConnectRefusalM5, HookAnswer, PublishModifiersM5, PublishRefusalM5, PublishRequestM5, RegisterM5,
+    RegisterModifiersM5, SubscribeModifiersM5, SubscribeRefusalM5, SubscribeRequestM5, UnsubscribeModifiersM5,
+    UnsubscribeRequestM5, Verdict,
+};
+
+/// What a question that was put off came to.
+#[derive(Debug)]
+pub enum Resumed {
+    /// The link `link` has answered.
+    Answered {
+        link: usize,
+        answer: HookAnswer,
+    },
+    /// It did not answer in time, and the configuration lets the client pass.
+    Allowed,
+}
+
+/// Asks from the first link, or goes on where an earlier question stopped.
+fn ask<M: Default, R>(
+    resumed: Option<Resumed>,
+    typed: impl FnOnce(HookAnswer) -> Option<Answer<M, R>>,
+    ask_from: impl FnOnce(usize) -> Verdict<M, R>,
+) -> Verdict<M, R> {
+    let (link, answer) = match resumed {
+        None => return ask_from(0),
+        Some(Resumed::Allowed) => return Verdict::Ok(M::default()),
+        Some(Resumed::Answered { link, answer }) => (link, answer),
+    };
+    match typed(answer) {
+        Some(Answer::Ok(modifiers)) => Verdict::Ok(modifiers),
+        Some(Answer::Error(refusal)) => Verdict::Refused(refusal),
+        Some(Answer::Next | Answer::Absent) => ask_from(link + 1),
+        Some(Answer::Later(_)) | None => Verdict::Failed { link },
+    }
+}
+
+/// `auth_on_register` or `auth_on_register_m5`.
+pub fn register<C: Chain>(
+    chain: &mut C,
+    client: &Client,
+    state: &mut C::State,
+    request: &RegisterM5<'_>,
+    resumed: Option<Resumed>,
+) -> Verdict<RegisterModifiersM5, ConnectRefusalM5> {
+    let typed = |answer| match answer {
+        HookAnswer::Register(answer) => Some(answer.convert()),
+        HookAnswer::RegisterM5(answer) => Some(answer),
+        _ => None,
+    };
+    ask(resumed, typed, |from| {
+        if client.version.is_v5() {
+            chain.auth_on_register_m5(from, client, state, request)
+        } else {
+            chain.auth_on_register(from, client, state, &request.without_properties()).convert()
+        }
+    })
+}
+
+/// `auth_on_publish` or `auth_on_publish_m5`.
+#[inline]
+pub fn publish<C: Chain>(
+    chain: &mut C,
+    client: &Client,
+    state: &mut C::State,
+    request: &PublishRequestM5<'_>,
+    resumed: Option<Resumed>,
+) -> Verdict<PublishModifiersM5, PublishRefusalM5> {
+    let typed = |answer| match answer {
+        HookAnswer::Publish(answer) => Some(answer.convert()),
+        HookAnswer::PublishM5(answer) => Some(answer),
+        _ => None,
+    };
+    ask(resumed, typed, |from| {
+        if client.version.is_v5() {
+            chain.auth_on_publish_m5(from, client, state, request)
+        } else {
+            chain.auth_on_publish(from, client, state, &request.without_properties()).convert()
+        }
+    })
+}
+
+/// `auth_on_subscribe` or `auth_on_subscribe_m5`.
+pub fn subscribe<C: Chain>(
+    chain: &mut C,
+    client: &Client,
+    state: &mut C::State,
+    request: &SubscribeRequestM5<'_>,
+    resumed: Option<Resumed>,
+) -> Verdict<SubscribeModifiersM5, SubscribeRefusalM5> {
+    let typed = |answer| match answer {
+        HookAnswer::Subscribe(answer) => Some(answer.convert()),
+        HookAnswer::SubscribeM5(answer) => Some(answer),
+        _ => None,
+    };
+    ask(resumed, typed, |from| {
+        if client.version.is_v5() {
+            chain.auth_on_subscribe_m5(from, client, state, request)
+        } else {
+            chain.auth_on_subscribe(from, client, state, &request.without_properties()).convert()
+        }
+    })
+}
+
+/// `on_unsubscribe` or `on_unsubscribe_m5`.
+pub fn unsubscribe<C: Chain>(
+    chain: &mut C,
+    client: &Client,
+    state: &mut C::State,
+    request: &UnsubscribeRequestM5<'_>,
+    resumed: Option<Resumed>,
+) -> Verdict<UnsubscribeModifiersM5, Infallible> {
+    let typed = |answer| match answer {
+        HookAnswer::Unsubscribe(answer) => Some(answer.convert()),
+        HookAnswer::UnsubscribeM5(answer) => Some(answer),
+        _ => None,
+    };
+    ask(resumed, typed, |from| {
+        if client.version.is_v5() {
+            chain.on_unsubscribe_m5(from, client, state, request)
+        } else {
+            chain.on_unsubscribe(from, client, state, &request.without_properties()).convert()
+        }
+    })
+}

@@ -1,0 +1,198 @@
+//! How connections end, and how sessions do.
+//!
+//! The hooks hear of it in a fixed order: the will first, then `on_client_offline` for a session that is kept, or
+//! `on_topic_unsubscribed` and `on_client_gone` for one that ends with its connection. Whoever comes later for the same
+//! subscriber id comes after all of them.
+
+use super::connect::Attempt;
+use super::{Effect, Shard};
+use crate::client::{ConnectionId, DropReason, EndReason, ExpiredReason};
+use crate::codec::{Disconnect, QoS, ReasonCode};
+use crate::connection::{Connection, ConnectionStage, Output, Pending, Violation};
+use crate::hooks::{Chain, Unsubscribed};
+use crate::session::{InFlight, Stage};
+
+impl<C: Chain> Shard<C> {
+    /// DISCONNECT from the client. With reason code 0x00 its will is forgotten [MQTT-3.14.4-3].
+    pub(super) fn on_disconnect_packet(
+        &mut self,
+        id: ConnectionId,
+        index: u32,
+        disconnect: Disconnect<'_>,
+    ) -> Result<(), Violation> {
+        let Some(session) = self.sessions.get_mut(index) else { return Ok(()) };
+        if let Some(seconds) = disconnect.session_expiry {
+            if !session.terms.kept && seconds > 0 {
+                return Err(Violation::protocol("DISCONNECT raises the session expiry interval from zero"));
+            }
+            let (kept, expiry) = self.expiry_at_disconnect(seconds);
+            if let Some(session) = self.sessions.get_mut(index) {
+                (session.terms.kept, session.terms.expiry) = (kept, expiry);
+            }
+        }
+        if disconnect.code == ReasonCode::Success
+            && let Some(session) = self.sessions.get_mut(index)
+        {
+            session.will = None;
+        }
+        self.end_connection(id, EndReason::ClientDisconnect(disconnect.code), None);
+        Ok(())
+    }
+
+    /// Ends a connection that belongs to a session. `code` is what an MQTT 5 client is told in a DISCONNECT.
+    pub(super) fn end_connection(&mut self, id: ConnectionId, reason: EndReason, code: Option<ReasonCode>) {
+        let Some(connection) = self.connections.get(id) else { return };
+        let ConnectionStage::Connected(connected) = &connection.stage else { return };
+        let index = connected.session;
+        if let Some(code) = code
+            && connected.version.is_v5()
+        {
+            self.write(id, |version, out| Disconnect::new(code).encode(version, out));
+        }
+        self.forget_connection(id, None);
+        let Some(session) = self.sessions.get_mut(index) else { return };
+        debug_assert_eq!(session.connection, Some(id), "a session knows its connection");
+        session.connection = None;
+        tracing::debug!(client = %session.client.subscriber, ?reason, kept = session.terms.kept, "connection ended");
+        self.members_turn_online(index, false);
+        self.drop_qos0(index);
+        self.leave_will(index, reason);
+        if self.sessions.get(index).is_some_and(|session| session.is_kept()) {
+            self.go_offline(index, reason);
+        } else {
+            self.remove_session(index, |shard, session| {
+                let notified = shard.chain.on_client_gone(&session.client, &mut session.state, reason);
+                shard.notified_without_session(notified, "on_client_gone");
+            });
+        }
+    }
+
+    /// A kept session waits for its client.
+    fn go_offline(&mut self, index: u32, reason: EndReason) {
+        self.redistribute(index);
+        let Some(session) = self.sessions.get_mut(index) else { return };
+        session.expires = session.terms.expiry.map_or(crate::time::Time::NEVER, |expiry| self.now + expiry);
+        let notified = self.chain.on_client_offline(&session.client, &mut session.state, reason);
+        self.notified(index, notified);
+        self.arm_session(index);
+    }
+
+    /// Ends a kept session whose client is offline.
+    pub(super) fn expire_session(&mut self, index: u32, reason: ExpiredReason) {
+        let Some(session) = self.sessions.get_mut(index) else { return };
+        debug_assert!(session.connection.is_none(), "only offline sessions expire");
+        let will = session.will.take();
+        self.remove_session(index, |shard, session| {
+            let notified = shard.chain.on_session_expired(&session.client, &mut session.state, reason);
+            shard.notified_without_session(notified, "on_session_expired");
+            if let Some(will) = will {
+                shard.publish_will(&session.client, &mut session.state, session.terms.shared_policy, will);
+            }
+        });
+    }
+
+    /// Takes a session apart: its subscriptions end, what it still had to deliver is dropped, and `last` has the last word.
+    fn remove_session(&mut self, index: u32, last: impl FnOnce(&mut Self, &mut crate::session::Session<C::State>)) {
+        let Some(session) = self.sessions.get_mut(index) else { return };
+        let realm = self.realms.number(&session.client.subscriber.mountpoint);
+        let filters: Vec<_> = session.subscriptions.drain().map(|(filter, _)| filter).collect();
+        for filter in &filters {
+            self.remove_subscriber(realm, filter, index);
+        }
+        self.counters.subscriptions -= filters.len() as u64;
+        self.redistribute(index);
+        let Some(session) = self.sessions.get_mut(index) else { return };
+        let notified = self.chain.on_topic_unsubscribed(&session.client, &mut session.state, Unsubscribed::All);
+        self.notified(index, notified);
+        self.drop_undelivered(index);
+        if let Some(mut session) = self.sessions.remove(index) {
+            last(self, &mut session);
+        }
+    }
+
+    /// What a session that ends had not delivered is dropped, and said to be.
+    fn drop_undelivered(&mut self, index: u32) {
+        let Some(session) = self.sessions.get_mut(index) else { return };
+        let in_flight = session.outbound.extract(|_| true).into_iter().filter_map(|entry| entry.delivery);
+        let waiting: Vec<_> = in_flight.chain(session.outbound.queue.drain()).collect();
+        for delivery in waiting {
+            self.report_dropped(index, &delivery, DropReason::SessionEnded);
+        }
+    }
+
+    /// QoS 0 messages do not wait for a client to come back.
+    fn drop_qos0(&mut self, index: u32) {
+        let Some(session) = self.sessions.get_mut(index) else { return };
+        for delivery in session.outbound.queue.extract(|delivery| delivery.qos == QoS::AtMostOnce) {
+            self.report_dropped(index, &delivery, DropReason::OfflineQos0);
+        }
+    }
+
+    /// Messages of shared subscriptions that a member has not acknowledged go to a member that is online.
+    ///
+    /// A QoS 2 message that was sent stays: the client may have it already, and nobody else may get it then
+    /// [MQTT-4.8.2-5], [MQTT-4.8.2-6].
+    fn redistribute(&mut self, index: u32) {
+        let Some(session) = self.sessions.get_mut(index) else { return };
+        let client = session.client.subscriber.clone();
+        let policy = session.terms.shared_policy;
+        let realm = self.realms.number(&client.mountpoint);
+        let realm = &self.realms[realm];
+        let has_other = |group: &Option<std::sync::Arc<crate::topic::TopicFilter>>| {
+            group.as_ref().and_then(|filter| realm.group(filter)).is_some_and(|group| group.has_online_anywhere())
+        };
+        let in_flight = session.outbound.extract(|entry: &InFlight| {
+            entry.stage == Stage::AwaitingPuback
+                && entry.delivery.as_ref().is_some_and(|delivery| has_other(&delivery.group))
+        });
+        let queued = session.outbound.queue.extract(|delivery| has_other(&delivery.group));
+        let moved = in_flight.into_iter().filter_map(|entry| entry.delivery).chain(queued);
+        let publisher = self.slots.hash(&client);
+        for delivery in moved.collect::<Vec<_>>() {
+            let Some(group) = delivery.group else { continue };
+            self.offer_to_group(&client.mountpoint, &group, &delivery.message, policy, publisher, 0);
+        }
+    }
+
+    /// The runtime closes the connection, after what it still has to send; here it is gone at once.
+    pub(super) fn forget_connection(&mut self, id: ConnectionId, last: Option<Output>) {
+        let Some(mut connection) = self.connections.remove(id) else { return };
+        self.listeners[connection.listener].connections -= 1;
+        if let Some(task) = waiting_for(&connection) {
+            self.tasks.remove(&task);
+            self.effects.push(Effect::CancelHook { task });
+        }
+        if let ConnectionStage::Connected(connected) = &connection.stage
+            && let Some(Pending::Subscribe { token }) = connected.pending
+        {
+            self.abandon_subscribe(token);
+        }
+        let last = last.or_else(|| connection.outbox.take_last());
+        if let Some(output) = &last {
+            self.counters.bytes_out += output.len() as u64;
+        }
+        self.effects.push(Effect::Close { connection: id, last });
+    }
+
+    /// Begins an orderly stop: every client is told, every will is published, every hook is called. New clients are refused.
+    pub fn stop(&mut self, now: crate::time::Time) {
+        self.now = now;
+        self.stopping = true;
+        for id in self.connections.ids() {
+            self.end_with(id, EndReason::ServerShutdown, ReasonCode::ServerShuttingDown);
+        }
+        self.effects.push(Effect::Stopped);
+    }
+}
+
+/// The hook that a connection waits for.
+fn waiting_for<S>(connection: &Connection<Attempt<S>>) -> Option<u64> {
+    match &connection.stage {
+        ConnectionStage::Opening => None,
+        ConnectionStage::Connecting(attempt) => attempt.waiting.map(|(task, _)| task),
+        ConnectionStage::Connected(connected) => match connected.pending {
+            Some(Pending::Hook { task, .. }) => Some(task),
+            _ => None,
+        },
+    }
+}

@@ -1,0 +1,103 @@
+//! What shards tell each other. Mail between two shards arrives in the order in which it was sent; between other pairs
+//! there is no order.
+
+use std::sync::Arc;
+
+use super::counters::Counters;
+use crate::config::SharedPolicy;
+use crate::message::Message;
+use crate::topic::TopicFilter;
+
+/// A letter from one shard to another.
+#[derive(Debug)]
+pub enum Mail {
+    /// A message for all who match on the receiving shard.
+    Publish {
+        /// The mountpoint it was published in.
+        mountpoint: Arc<str>,
+        /// The message.
+        message: Message,
+    },
+    /// A message of which some copies go to one member each of shared subscriptions.
+    Share(Box<Share>),
+    /// A client of the sender subscribes. Answered with [`Mail::Subscribed`] once it has been taken in.
+    Subscribe {
+        /// The sender's number for it.
+        token: u64,
+        /// The mountpoint of the client.
+        mountpoint: Arc<str>,
+        /// The filters.
+        filters: Vec<Announcement>,
+    },
+    /// The answer to [`Mail::Subscribe`]: from now on nothing that matches is missed.
+    Subscribed {
+        /// The number of the question.
+        token: u64,
+        /// Retained messages that the answering shard keeps, with the place of their filter in the question.
+        retained: Vec<(u16, Message)>,
+        /// Messages that the answering shard has sent to be retained and that may not have arrived there.
+        recent: Vec<Message>,
+    },
+    /// The sender has no subscriber to this filter any more.
+    Unsubscribe {
+        /// The mountpoint.
+        mountpoint: Arc<str>,
+        /// The filter; not a shared one.
+        filter: TopicFilter,
+    },
+    /// How many members the sender has in a shared subscription now.
+    Group {
+        /// The mountpoint.
+        mountpoint: Arc<str>,
+        /// The filter, with its share name.
+        filter: TopicFilter,
+        /// Members with a live connection.
+        online: u32,
+        /// Members without.
+        offline: u32,
+    },
+    /// A message that the receiver is to retain; with an empty payload, one it is to forget.
+    Retain {
+        /// The mountpoint.
+        mountpoint: Arc<str>,
+        /// The message.
+        message: Message,
+    },
+    /// So many [`Mail::Retain`] of the receiver have been seen to since the last time.
+    Retained {
+        /// How many.
+        count: u32,
+    },
+    /// What the sender has counted so far.
+    Counters(Box<Counters>),
+}
+
+/// One filter of a [`Mail::Subscribe`].
+#[derive(Debug)]
+pub struct Announcement {
+    /// The filter.
+    pub filter: TopicFilter,
+    /// Whether it is new to the sender, so that the receiver must take note of it.
+    pub interest: bool,
+    /// Whether retained messages are wanted.
+    pub retained: bool,
+}
+
+/// A message for members of shared subscriptions.
+#[derive(Debug)]
+pub struct Share {
+    /// The mountpoint it was published in.
+    pub mountpoint: Arc<str>,
+    /// The message.
+    pub message: Message,
+    /// The shared subscriptions of which one member each, on the receiving shard, is to get it.
+    pub groups: Vec<Arc<TopicFilter>>,
+    /// Whether ordinary subscribers are to get it, too.
+    pub plain: bool,
+    /// The number that stands for the publisher.
+    pub publisher: u64,
+    /// How members are chosen.
+    pub policy: SharedPolicy,
+    /// How many shards this copy was sent to in vain: members leave while it is on its way.
+    pub hops: u8,
+}

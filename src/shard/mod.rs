@@ -1,0 +1,396 @@
+//! The shard: the owner of sessions, subscriptions and retained messages of its share of the clients.
+//!
+//! A state machine without I/O and with one door. In go events, with the time at which they happen: [`Shard::accepted`],
+//! [`Shard::received`], [`Shard::sent`], [`Shard::closed`], [`Shard::arrived`], [`Shard::mail`], [`Shard::hook_answered`],
+//! [`Shard::congestion`], [`Shard::tick`], [`Shard::stop`] and the requests of the embedding program. Out come, after each
+//! of them: output of connections ([`Shard::take_dirty`], [`Shard::take_output`]), mail for other shards
+//! ([`Shard::take_mail`]) and [`Effect`]s. Sockets, tests and the simulator all use this door.
+//!
+//! It trusts the runtime to hand in every event of a connection in order, and mail of each pair of shards in order. It never
+//! reads a clock, never waits and never fails: what a client does wrong ends that client's connection.
+//!
+//! | file | what |
+//! |---|---|
+//! | `serve` | bytes to packets, packets to those who handle them |
+//! | `connect`, `terms`, `register` | CONNECT: the questions to the hooks, the terms, the place in a session |
+//! | `auth` | the exchange of AUTH packets |
+//! | `publish`, `acks`, `subscribe` | the other packets |
+//! | `route`, `audience`, `share`, `deliver`, `frames` | from a publication to its receivers |
+//! | `interest`, `retained` | what other shards must know of subscriptions, and retained messages |
+//! | `ending`, `wills` | how connections and sessions end |
+//! | `clock`, `sys`, `program` | deadlines, `$SYS`, the embedding program |
+//! | `tables`, `realm`, `slots`, `mail`, `effect`, `counters`, `ask` | what all of them stand on |
+
+mod acks;
+mod ask;
+mod audience;
+mod auth;
+mod clock;
+mod connect;
+mod counters;
+mod deliver;
+mod effect;
+mod ending;
+mod frames;
+mod interest;
+mod mail;
+mod program;
+mod publish;
+mod realm;
+mod register;
+mod retained;
+mod route;
+mod serve;
+mod share;
+mod slots;
+mod subscribe;
+mod sys;
+mod tables;
+mod terms;
+mod wills;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use hashbrown::HashMap;
+
+pub use connect::{Arrival, Attempt};
+pub use counters::Counters;
+pub use effect::Effect;
+pub use mail::{Announcement, Mail, Share};
+pub use program::{Refused, Request};
+pub use realm::MAX_SHARDS;
+pub use slots::SLOTS;
+
+use crate::client::ConnectionId;
+use crate::codec::ProtocolVersion;
+use crate::config::Config;
+use crate::connection::{Connection, ConnectionStage, Hold, Holds, Outbox, Output, Unread};
+use crate::deadlines::Deadlines;
+use crate::hooks::{Chain, HookAnswer};
+use crate::random::Random;
+use crate::time::Time;
+
+use audience::Audience;
+use clock::Deadline;
+use connect::Listener;
+use frames::Frames;
+use interest::Subscribing;
+use program::Program;
+use realm::{Realms, ShardSet};
+use retained::Recent;
+use slots::SlotMap;
+use tables::{Connections, Sessions};
+
+/// What a shard is told when it is made.
+#[derive(Clone)]
+pub struct Place {
+    /// Which shard it is, from 0.
+    pub id: usize,
+    /// How many there are, at most [`MAX_SHARDS`].
+    pub shards: usize,
+    /// The seed of hashes: random, and the same on every shard.
+    pub seed: u64,
+    /// The version of the broker, as `$SYS` shows it.
+    pub version: &'static str,
+}
+
+/// One shard. `C` is the chain of hooks.
+pub struct Shard<C: Chain> {
+    id: usize,
+    shards: usize,
+    version: &'static str,
+    config: Arc<Config>,
+    listeners: Vec<Listener>,
+    chain: C,
+    /// The time of the event that is being handled.
+    now: Time,
+    random: Random,
+    hasher: ahash::RandomState,
+    slots: SlotMap,
+
+    connections: Connections<Attempt<C::State>>,
+    sessions: Sessions<C::State>,
+    realms: Realms,
+    deadlines: Deadlines<Deadline>,
+    /// Hooks that answer later, and the connection that waits; none for notifications of sessions without one.
+    tasks: HashMap<u64, Task>,
+    /// Subscriptions that other shards are taking in.
+    subscribing: HashMap<u64, Subscribing>,
+    /// Numbers for tasks, subscriptions and connections: never used twice.
+    next_number: u64,
+    recent: Recent,
+    program: Program,
+    /// What the other shards counted when they were last heard of.
+    others: Vec<Counters>,
+    counters: Counters,
+    stopping: bool,
+
+    /// Connections that go to other shards when the effects are taken.
+    handing_off: Vec<(ConnectionId, usize, Box<Arrival<C::State>>)>,
+
+    /// What the runtime fetches.
+    effects: Vec<Effect<C::State>>,
+    dirty: Vec<ConnectionId>,
+    outgoing: Vec<Vec<Mail>>,
+    /// Shards whose mailboxes are full, and the connections that are not served until they have room.
+    congested: ShardSet,
+    waiting_for_mailbox: Vec<ConnectionId>,
+    /// Confirmations of retained messages that are owed to other shards.
+    retained_for: Vec<u32>,
+
+    /// Room to work in, kept to save allocations.
+    audience: Audience,
+    frames: Frames,
+    aliased: String,
+    spare: Vec<Vec<u8>>,
+}
+
+/// A hook that answers later.
+struct Task {
+    connection: Option<ConnectionId>,
+    due: Time,
+    /// Its place among the hooks of the configuration.
+    hook: &'static str,
+}
+
+/// Empty output buffers that are kept, and the largest that is: what idle connections cost is bounded by their product.
+const SPARE_BUFFERS: usize = 1024;
+const SPARE_CAPACITY: usize = 16 * 1024;
+
+impl<C: Chain> Shard<C> {
+    /// A shard without clients. `config` must have been checked.
+    pub fn new(place: Place, config: Arc<Config>, chain: C, now: Time) -> Self {
+        let Place { id, shards, seed, version } = place;
+        assert!(id < shards && shards <= MAX_SHARDS, "shard {id} of {shards}");
+        let hasher = slots::hasher(seed);
+        let mut deadlines = Deadlines::new(now);
+        if !config.sys.interval.is_zero() {
+            deadlines.arm(now + config.sys.interval, Deadline::Sys);
+        }
+        deadlines.arm(now + clock::SWEEP, Deadline::Sweep);
+        Shard {
+            id,
+            shards,
+            version,
+            listeners: config.listeners.iter().map(|listener| Listener::new(listener, &config)).collect(),
+            chain,
+            now,
+            random: Random::from_seed(seed ^ (id as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15)),
+            slots: SlotMap::even(shards, seed),
+            connections: Connections::new(),
+            sessions: Sessions::new(hasher.clone()),
+            realms: Realms::new(seed),
+            deadlines,
+            tasks: HashMap::new(),
+            subscribing: HashMap::new(),
+            next_number: 1,
+            recent: Recent::new(shards),
+            program: Program::default(),
+            others: vec![Counters::default(); shards],
+            counters: Counters::default(),
+            stopping: false,
+            handing_off: Vec::new(),
+            effects: Vec::new(),
+            dirty: Vec::new(),
+            outgoing: (0..shards).map(|_| Vec::new()).collect(),
+            congested: ShardSet::default(),
+            waiting_for_mailbox: Vec::new(),
+            retained_for: vec![0; shards],
+            audience: Audience::default(),
+            frames: Frames::default(),
+            aliased: String::new(),
+            spare: Vec::new(),
+            hasher,
+            config,
+        }
+    }
+
+    /// A listener accepted a connection. Nothing is sent or called before its CONNECT.
+    pub fn accepted(
+        &mut self,
+        id: ConnectionId,
+        listener: usize,
+        peer: SocketAddr,
+        connected_at: SystemTime,
+        now: Time,
+    ) {
+        self.now = now;
+        self.counters.accepted += 1;
+        self.listeners[listener].connections += 1;
+        self.add_connection(id, listener, peer, connected_at);
+        let connect_timeout = self.listeners[listener].connect_timeout;
+        self.arm_connection(id, now + connect_timeout);
+    }
+
+    /// Everything that was handed over for `id` has left. `emptied` is the buffer it was in.
+    pub fn sent(&mut self, id: ConnectionId, emptied: Vec<u8>, now: Time) {
+        self.now = now;
+        self.keep_spare(emptied);
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        connection.outbox.sent();
+        if connection.outbox.has_output() && connection.dirty {
+            self.dirty.push(id);
+        }
+        let ConnectionStage::Connected(connected) = &connection.stage else { return };
+        let session = connected.session;
+        if self.sessions.get(session).is_some_and(|session| !session.outbound.queue.is_empty()) {
+            self.pump(session);
+        }
+        self.release(id, Hold::Outbox);
+    }
+
+    /// The far end closed the connection, or it broke.
+    pub fn closed(&mut self, id: ConnectionId, now: Time) {
+        self.now = now;
+        self.connection_lost(id);
+    }
+
+    /// A letter from shard `from`.
+    pub fn mail(&mut self, from: usize, mail: Mail, now: Time) {
+        self.now = now;
+        match mail {
+            Mail::Publish { mountpoint, message } => self.route_from_mail(&mountpoint, &message),
+            Mail::Share(share) => self.route_share(*share),
+            Mail::Subscribe { token, mountpoint, filters } => self.take_in(from, token, &mountpoint, &filters),
+            Mail::Subscribed { token, retained, recent } => self.taken_in(token, retained, recent),
+            Mail::Unsubscribe { mountpoint, filter } => self.forget_interest(from, &mountpoint, &filter),
+            Mail::Group { mountpoint, filter, online, offline } => {
+                self.group_elsewhere(from, &mountpoint, &filter, online, offline);
+            }
+            Mail::Retain { mountpoint, message } => {
+                let realm = self.realms.number(&mountpoint);
+                self.store_retained(realm, message);
+                self.retained_for[from] += 1;
+            }
+            Mail::Retained { count } => self.recent.confirmed(from, count),
+            Mail::Counters(counters) => self.others[from] = *counters,
+        }
+    }
+
+    /// The mailbox of shard `to` is full, or has room again. While it is full, clients that publish to it are not served.
+    pub fn congestion(&mut self, to: usize, congested: bool, now: Time) {
+        self.now = now;
+        if congested {
+            self.congested.insert(to);
+            return;
+        }
+        self.congested.remove(to);
+        if self.congested.is_empty() {
+            for id in std::mem::take(&mut self.waiting_for_mailbox) {
+                self.release(id, Hold::Mailbox);
+            }
+        }
+    }
+
+    /// A hook's answer is here, or its future panicked.
+    pub fn hook_answered(&mut self, task: u64, answer: HookAnswer, now: Time) {
+        self.now = now;
+        if let Some(Task { connection, hook, .. }) = self.tasks.remove(&task) {
+            if matches!(answer, HookAnswer::Failed) {
+                self.counters.hook_failures += 1;
+                tracing::error!(hook, "hook panicked in its later answer");
+            }
+            if let Some(id) = connection {
+                self.resume_hook(id, task, Some(answer));
+            }
+        }
+    }
+
+    /// The connections that have output since the last call, once each.
+    pub fn take_dirty(&mut self, into: &mut Vec<ConnectionId>) {
+        into.append(&mut self.dirty);
+    }
+
+    /// The output of a connection, for one send; none if there is nothing, or if a send is under way.
+    pub fn take_output(&mut self, id: ConnectionId) -> Option<Output> {
+        let connection = self.connections.get_mut(id)?;
+        let output = connection.outbox.take()?;
+        connection.dirty = false;
+        self.counters.bytes_out += connection.outbox.waiting() as u64;
+        Some(output)
+    }
+
+    /// What the runtime is to do, in order.
+    pub fn take_effects(&mut self, into: &mut Vec<Effect<C::State>>) {
+        self.carry_out_hand_offs();
+        into.append(&mut self.effects);
+    }
+
+    /// The mail for shard `to` since the last call, in order.
+    pub fn take_mail(&mut self, to: usize) -> Vec<Mail> {
+        let owed = std::mem::take(&mut self.retained_for[to]);
+        if owed > 0 {
+            self.outgoing[to].push(Mail::Retained { count: owed });
+        }
+        std::mem::take(&mut self.outgoing[to])
+    }
+
+    /// What this shard counted.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    fn post(&mut self, to: usize, mail: Mail) {
+        debug_assert_ne!(to, self.id, "a shard does not write to itself");
+        self.outgoing[to].push(mail);
+    }
+
+    fn number(&mut self) -> u64 {
+        self.next_number += 1;
+        self.next_number - 1
+    }
+
+    fn others(&self) -> impl Iterator<Item = usize> + use<C> {
+        let own = self.id;
+        (0..self.shards).filter(move |shard| *shard != own)
+    }
+
+    fn add_connection(&mut self, id: ConnectionId, listener: usize, peer: SocketAddr, connected_at: SystemTime) {
+        self.connections.insert(Connection {
+            id,
+            listener,
+            peer,
+            connected_at,
+            last_heard: self.now,
+            stage: ConnectionStage::Opening,
+            unread: Unread::default(),
+            outbox: Outbox::default(),
+            holds: Holds::default(),
+            throttled_until: Time::ZERO,
+            paused: false,
+            dirty: false,
+        });
+    }
+
+    /// Writes a packet into the outbox of a connection.
+    fn write(&mut self, id: ConnectionId, encode: impl FnOnce(ProtocolVersion, &mut Vec<u8>)) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let version = match &connection.stage {
+            ConnectionStage::Opening => ProtocolVersion::V311,
+            ConnectionStage::Connecting(attempt) => attempt.client.version,
+            ConnectionStage::Connected(connected) => connected.version,
+        };
+        encode(version, connection.outbox.bytes(&mut self.spare));
+        self.mark_dirty(id);
+    }
+
+    #[inline]
+    fn mark_dirty(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(id)
+            && !connection.dirty
+        {
+            connection.dirty = true;
+            self.dirty.push(id);
+        }
+    }
+
+    fn keep_spare(&mut self, mut buffer: Vec<u8>) {
+        if buffer.capacity() > 0 && buffer.capacity() <= SPARE_CAPACITY && self.spare.len() < SPARE_BUFFERS {
+            buffer.clear();
+            self.spare.push(buffer);
+        }
+    }
+}
+

@@ -1,0 +1,217 @@
+//! One mountpoint as a shard sees it: who subscribes to what, here and elsewhere, and the retained messages it keeps.
+
+use std::cell::Cell;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use smallvec::SmallVec;
+
+use super::retained::Retained;
+use super::share::Group;
+use crate::codec::QoS;
+use crate::session::Subscription;
+use crate::topic::{FilterTree, TopicFilter};
+
+/// A set of shards.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ShardSet([u64; 4]);
+
+/// Most shards a broker can have.
+pub const MAX_SHARDS: usize = 256;
+
+impl ShardSet {
+    pub fn insert(&mut self, shard: usize) {
+        self.0[shard / 64] |= 1 << (shard % 64);
+    }
+
+    pub fn remove(&mut self, shard: usize) {
+        self.0[shard / 64] &= !(1 << (shard % 64));
+    }
+
+    pub fn contains(&self, shard: usize) -> bool {
+        self.0[shard / 64] & 1 << (shard % 64) != 0
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0 == [0; 4]
+    }
+
+    pub fn union(&mut self, other: &ShardSet) {
+        self.0.iter_mut().zip(other.0).for_each(|(own, other)| *own |= other);
+    }
+
+    pub fn intersects(&self, other: &ShardSet) -> bool {
+        self.0.iter().zip(other.0).any(|(own, other)| own & other != 0)
+    }
+
+    pub fn iter(self) -> impl Iterator<Item = usize> {
+        (0..4).flat_map(move |word| {
+            let mut bits = self.0[word];
+            std::iter::from_fn(move || {
+                let bit = bits.trailing_zeros() as usize;
+                (bits != 0).then(|| {
+                    bits &= bits - 1;
+                    word * 64 + bit
+                })
+            })
+        })
+    }
+}
+
+/// One session's subscription to one filter, as the filter tree holds it: one per subscription, so kept small.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Subscriber {
+    /// The session, by its place in the table; with [`PROGRAM`] set, a subscription of the embedding program.
+    pub session: u32,
+    /// The Subscription Identifier; zero without one.
+    pub id: u32,
+    /// The QoS that was granted.
+    pub qos: QoS,
+    /// The client wants nothing of its own.
+    pub no_local: bool,
+    /// The client wants to see the RETAIN flag as it was published.
+    pub retain_as_published: bool,
+}
+
+/// Marks subscriptions of the embedding program.
+pub const PROGRAM: u32 = 1 << 31;
+
+impl Subscriber {
+    pub fn new(session: u32, subscription: Subscription) -> Self {
+        Subscriber {
+            session,
+            id: subscription.id,
+            qos: subscription.options.qos,
+            no_local: subscription.options.no_local,
+            retain_as_published: subscription.options.retain_as_published,
+        }
+    }
+}
+
+/// Everybody who subscribes to one filter.
+#[derive(Debug, Default)]
+pub struct Routes {
+    /// Sessions of this shard.
+    pub local: SmallVec<[Subscriber; 1]>,
+    /// Shared subscriptions to this filter.
+    pub groups: Vec<Group>,
+    /// Shards that have subscribers.
+    pub remote: ShardSet,
+}
+
+impl Routes {
+    pub fn is_empty(&self) -> bool {
+        self.local.is_empty() && self.groups.is_empty() && self.remote.is_empty()
+    }
+}
+
+/// One mountpoint.
+pub struct Realm {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Filters and who subscribes to them.
+    pub tree: FilterTree<Routes>,
+    /// Retained messages that this shard keeps.
+    pub retained: Retained,
+}
+
+impl Realm {
+    /// The routes of `filter`, made if there are none.
+    pub fn routes(&mut self, filter: &TopicFilter) -> &mut Routes {
+        self.tree.entry(filter, Routes::default)
+    }
+
+    /// The members of the shared subscription `filter`.
+    pub fn group(&self, filter: &TopicFilter) -> Option<&Group> {
+        self.tree.get(filter)?.groups.iter().find(|group| *group.filter == *filter)
+    }
+
+    /// Forgets `filter` if nobody subscribes to it.
+    pub fn prune(&mut self, filter: &TopicFilter) {
+        if self.tree.get(filter).is_some_and(Routes::is_empty) {
+            self.tree.remove(filter);
+        }
+    }
+}
+
+/// The mountpoints of a broker, numbered as this shard met them. They are named by configuration and hooks, not by clients,
+/// so they are few and are never forgotten.
+pub struct Realms {
+    realms: Vec<Realm>,
+    by_name: HashMap<Arc<str>, u32>,
+    seed: u64,
+    last: Cell<u32>,
+}
+
+impl Realms {
+    pub fn new(seed: u64) -> Self {
+        Realms { realms: Vec::new(), by_name: HashMap::new(), seed, last: Cell::new(0) }
+    }
+
+    /// The number of the mountpoint `name`.
+    pub fn number(&mut self, name: &Arc<str>) -> u32 {
+        let last = self.last.get();
+        if self.realms.get(last as usize).is_some_and(|realm| realm.name == *name) {
+            return last;
+        }
+        let number = match self.by_name.get(name) {
+            Some(&number) => number,
+            None => self.add(name.clone()),
+        };
+        self.last.set(number);
+        number
+    }
+
+    fn add(&mut self, name: Arc<str>) -> u32 {
+        let number = u32::try_from(self.realms.len()).expect("mountpoints are few");
+        self.by_name.insert(name.clone(), number);
+        self.realms.push(Realm { name, tree: FilterTree::new(self.seed), retained: Retained::new(self.seed) });
+        number
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Realm> {
+        self.realms.iter()
+    }
+
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Realm> {
+        self.realms.iter_mut()
+    }
+}
+
+impl std::ops::Index<u32> for Realms {
+    type Output = Realm;
+
+    fn index(&self, number: u32) -> &Realm {
+        &self.realms[number as usize]
+    }
+}
+
+impl std::ops::IndexMut<u32> for Realms {
+    fn index_mut(&mut self, number: u32) -> &mut Realm {
+        &mut self.realms[number as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shard_set_holds_what_was_put_in() {
+        let mut set = ShardSet::default();
+        for shard in [0, 63, 64, 255] {
+            set.insert(shard);
+        }
+        set.remove(63);
+        assert_eq!(set.iter().collect::<Vec<_>>(), [0, 64, 255]);
+        assert!(set.contains(255) && !set.contains(63) && !set.is_empty());
+    }
+
+    #[test]
+    fn mountpoints_keep_their_numbers() {
+        let mut realms = Realms::new(1);
+        let (a, b): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
+        assert_eq!([realms.number(&a), realms.number(&b), realms.number(&a)], [0, 1, 0]);
+        assert_eq!(&*realms[1].name, "b");
+    }
+}

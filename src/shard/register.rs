@@ -1,0 +1,214 @@
+//! A client that was accepted meets its session.
+//!
+//! Registrations of one subscriber id are served one after the other, in the order in which they come: the whole of one
+//! happens in one event of the shard that owns the id. The hooks are called in the order of the lifecycle:
+//! `on_register`, then whatever ends for the connection or session before, then `on_client_wakeup`, then CONNACK.
+
+use super::connect::{Arrival, decoded};
+use super::terms::Welcome;
+use super::{Effect, Shard};
+use crate::client::{Client, ConnectionId, EndReason, ExpiredReason};
+use crate::codec::ReasonCode;
+use crate::connection::{Connected, ConnectionStage, Rate};
+use crate::hooks::Chain;
+use crate::session::{Inbound, Outbound, Session};
+use crate::time::Time;
+
+impl<C: Chain> Shard<C> {
+    /// A connection that another shard accepted, and that belongs to a client of this one.
+    pub fn arrived(&mut self, id: ConnectionId, mut arrival: Box<Arrival<C::State>>, now: Time) {
+        self.now = now;
+        let unread = std::mem::take(&mut arrival.unread);
+        self.listeners[arrival.listener].connections += 1;
+        self.add_connection(id, arrival.listener, arrival.client.peer, arrival.connected_at);
+        self.register(id, arrival);
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.unread.push(&unread);
+        }
+        self.go_on(id);
+    }
+
+    /// Registers a client with its session. From here on it is one, or it was refused for a limit.
+    pub(super) fn register(&mut self, id: ConnectionId, arrival: Box<Arrival<C::State>>) {
+        if let Some(code) = self.refuse_registration(&arrival) {
+            return self.refuse_arrival(id, *arrival, code);
+        }
+        let Arrival { frame, mut client, mut state, auth, modifiers, assigned_id, will, clean_start, terms, .. } = *arrival;
+        let Ok(connect) = decoded(&frame) else { return };
+        client.session_number = self.number();
+        self.tell_registered(&client, &mut state, &connect.properties);
+
+        let existing = self.end_previous(&client, clean_start);
+        let session_present = existing.is_some();
+        let session = match existing {
+            Some(session) => session,
+            None => self.new_session(client.clone(), C::State::default(), terms.clone()),
+        };
+        self.attach(id, session, client, state, terms, will);
+        if let Some(connection) = self.connections.get_mut(id)
+            && let ConnectionStage::Connected(connected) = &mut connection.stage
+        {
+            connected.auth_method = connect.properties.authentication_method.map(Into::into);
+        }
+        if let Some(record) = self.sessions.get_mut(session) {
+            let notified = self.chain.on_client_wakeup(&record.client, &mut record.state, session_present);
+            self.notified(session, notified);
+        }
+        self.welcome(id, session, |terms, client_id| Welcome {
+            session_present,
+            connect: &connect,
+            terms,
+            assigned_client_id: assigned_id.then_some(client_id),
+            auth: auth.as_ref(),
+            by: &modifiers,
+        });
+        self.effects.push(Effect::ReadContinuously(id));
+        self.resend(session);
+        self.pump(session);
+    }
+
+    /// Ends the connection that the subscriber id had, and its session if it is not to be resumed. What is left is resumed.
+    fn end_previous(&mut self, client: &Client, clean_start: bool) -> Option<u32> {
+        let old = self.sessions.find(&client.subscriber)?;
+        if let Some(connection) = self.sessions.get(old).and_then(|session| session.connection) {
+            self.counters.takeovers += 1;
+            self.end_connection(connection, EndReason::TakenOver, Some(ReasonCode::SessionTakenOver));
+        }
+        let kept = self.sessions.find(&client.subscriber)?;
+        if clean_start {
+            self.expire_session(kept, ExpiredReason::CleanStart);
+            return None;
+        }
+        Some(kept)
+    }
+
+    fn new_session(&mut self, client: Client, state: C::State, terms: crate::session::Terms) -> u32 {
+        self.sessions.insert(Session {
+            client,
+            state,
+            connection: None,
+            terms,
+            outbound: Outbound::default(),
+            inbound: Inbound::new(self.hasher.clone()),
+            subscriptions: hashbrown::HashMap::with_hasher(self.hasher.clone()),
+            will: None,
+            expires: Time::NEVER,
+            will_due: Time::NEVER,
+            takeovers: (0, self.now),
+        })
+    }
+
+    /// Connection and session belong together from here on.
+    fn attach(
+        &mut self,
+        id: ConnectionId,
+        index: u32,
+        client: Client,
+        state: C::State,
+        terms: crate::session::Terms,
+        will: Option<crate::session::Will>,
+    ) {
+        let Some(session) = self.sessions.get_mut(index) else { return };
+        session.client = client;
+        session.state = state;
+        session.terms = terms;
+        session.connection = Some(id);
+        session.expires = Time::NEVER;
+        // The will of the last connection is forgotten, not only put off [MQTT-3.1.3-9].
+        session.will = will;
+        session.will_due = Time::NEVER;
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        connection.holds.release(crate::connection::Hold::Hook);
+        connection.stage = ConnectionStage::Connected(Connected {
+            session: index,
+            version: session.client.version,
+            maximum_incoming: session.terms.maximum_incoming,
+            aliases: None,
+            pending: None,
+            rate: Rate::default(),
+            registered: self.now,
+            reauthenticating: false,
+            auth_method: None,
+        });
+        self.members_turn_online(index, true);
+        self.arm_connected(id);
+    }
+
+    fn tell_registered(
+        &mut self,
+        client: &Client,
+        state: &mut C::State,
+        properties: &crate::codec::ConnectProperties<'_>,
+    ) {
+        let notified = if client.version.is_v5() {
+            self.chain.on_register_m5(client, state, properties)
+        } else {
+            self.chain.on_register(client, state)
+        };
+        self.counters.hook_failures += u64::from(notified.failed());
+        if let Some(future) = notified.into_future() {
+            self.run_hook(None, future, "on_register");
+        }
+    }
+
+    fn welcome<'a>(
+        &mut self,
+        id: ConnectionId,
+        session: u32,
+        with: impl for<'t> FnOnce(&'t crate::session::Terms, &'t str) -> Welcome<'t> + 'a,
+    ) {
+        let (Some(session), Some(connection)) = (self.sessions.get(session), self.connections.get_mut(id)) else {
+            return;
+        };
+        let welcome = with(&session.terms, &session.client.subscriber.client_id);
+        welcome.encode(session.client.version, connection.outbox.bytes(&mut self.spare));
+        tracing::debug!(client = %session.client.subscriber, peer = %session.client.peer, session_present = welcome.session_present, "connected");
+        self.mark_dirty(id);
+    }
+
+    /// Why a client that the hooks accepted cannot be registered: limits that only the owner of the session knows.
+    fn refuse_registration(&mut self, arrival: &Arrival<C::State>) -> Option<ReasonCode> {
+        if self.stopping {
+            return Some(ReasonCode::ServerShuttingDown);
+        }
+        let listener = &self.listeners[arrival.listener];
+        if !listener.max_connections.allows(listener.connections * self.shards) {
+            return Some(ReasonCode::QuotaExceeded);
+        }
+        let limits = &self.config.session;
+        let Some(index) = self.sessions.find(&arrival.client.subscriber) else {
+            let sessions = (self.sessions.len() + 1) * self.shards;
+            return (!self.config.limits.max_sessions.allows(sessions)).then_some(ReasonCode::QuotaExceeded);
+        };
+        let session = self.sessions.get_mut(index)?;
+        session.connection?;
+        let most = limits.takeover_limit?;
+        let (count, since) = session.takeovers;
+        if self.now.since(since) >= limits.takeover_window {
+            session.takeovers = (1, self.now);
+            return None;
+        }
+        session.takeovers.0 += 1;
+        (count >= most).then_some(ReasonCode::ConnectionRateExceeded)
+    }
+
+    fn refuse_arrival(&mut self, id: ConnectionId, arrival: Arrival<C::State>, code: ReasonCode) {
+        let Arrival { frame, client, state, auth, modifiers, assigned_id, will, .. } = arrival;
+        let attempt = super::Attempt {
+            frame,
+            client,
+            state,
+            step: super::connect::Step::Will,
+            waiting: None,
+            auth_frame: Vec::new(),
+            auth,
+            modifiers,
+            assigned_id,
+            will,
+            due: Time::NEVER,
+        };
+        tracing::info!(client = %attempt.client.subscriber, %code, "connection refused: a limit is reached");
+        self.set_stage(id, ConnectionStage::Connecting(Box::new(attempt)));
+        self.refuse(id, code, "a limit of the broker is reached");
+    }
+}

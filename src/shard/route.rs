@@ -1,0 +1,178 @@
+//! From a publication to its receivers: who they are, here and on other shards.
+
+use std::sync::Arc;
+
+use super::audience::{Audience, Origin};
+use super::mail::{Mail, Share};
+use super::realm::PROGRAM;
+use super::retained::Retention;
+use super::{Effect, Shard};
+use crate::config::SharedPolicy;
+use crate::hooks::Chain;
+use crate::message::{Message, Publication};
+use crate::topic::TopicFilter;
+
+/// How often a message for a shared subscription is sent on when the shard it came to has lost its members.
+const MAX_HOPS: u8 = 8;
+
+impl<C: Chain> Shard<C> {
+    /// Brings a publication that was made on this shard to everybody. Says how many receivers there are, a shard with
+    /// subscribers counting for one.
+    pub(super) fn route(&mut self, realm: u32, publication: &Publication<'_>, origin: Origin) -> usize {
+        if publication.retain {
+            self.retain(realm, publication);
+        }
+        let mut audience = std::mem::take(&mut self.audience);
+        audience.clear();
+        let Shard { realms, random, id, .. } = self;
+        realms[realm].tree.matching(publication.topic, &mut |routes| audience.add(routes, origin, *id, random));
+        let remote = if self.shards > 1 { self.send_copies(realm, publication, &audience, origin) } else { 0 };
+        let receivers = audience.targets.len() + remote;
+        self.deliver_all(&mut audience, publication);
+        self.audience = audience;
+        receivers
+    }
+
+    /// Sends one copy to every shard that has receivers.
+    fn send_copies(
+        &mut self,
+        realm: u32,
+        publication: &Publication<'_>,
+        audience: &Audience,
+        origin: Origin,
+    ) -> usize {
+        let mut shards = audience.remote;
+        audience.shares.iter().for_each(|(shard, _)| shards.insert(*shard));
+        let mut count = 0;
+        for shard in shards.iter() {
+            count += 1;
+            let (mountpoint, message) = (self.realms[realm].name.clone(), publication.keep());
+            let groups: Vec<_> =
+                audience.shares.iter().filter(|(to, _)| *to == shard).map(|(_, group)| group.clone()).collect();
+            let mail = if groups.is_empty() {
+                Mail::Publish { mountpoint, message }
+            } else {
+                let plain = audience.remote.contains(shard);
+                let Origin { publisher, policy, .. } = origin;
+                Mail::Share(Box::new(Share { mountpoint, message, groups, plain, publisher, policy, hops: 0 }))
+            };
+            self.post(shard, mail);
+        }
+        count
+    }
+
+    /// Whether what was published last goes to a shard whose mailbox is full.
+    pub(super) fn last_went_to_congested(&self) -> bool {
+        !self.congested.is_empty()
+            && (self.audience.remote.intersects(&self.congested)
+                || self.audience.shares.iter().any(|(shard, _)| self.congested.contains(*shard)))
+    }
+
+    /// A message that another shard routed here.
+    pub(super) fn route_from_mail(&mut self, mountpoint: &Arc<str>, message: &Message) {
+        let realm = self.realms.number(mountpoint);
+        let publication = message.publication();
+        self.note_live_retained(realm, &publication);
+        let mut audience = std::mem::take(&mut self.audience);
+        audience.clear();
+        self.realms[realm].tree.matching(publication.topic, &mut |routes| audience.add_plain(routes));
+        self.deliver_all(&mut audience, &publication);
+        self.audience = audience;
+    }
+
+    /// A message that another shard routed here for members of shared subscriptions.
+    pub(super) fn route_share(&mut self, share: Share) {
+        if share.plain {
+            self.route_from_mail(&share.mountpoint, &share.message);
+        }
+        for group in &share.groups {
+            self.offer_to_group(&share.mountpoint, group, &share.message, share.policy, share.publisher, share.hops);
+        }
+    }
+
+    /// Gives `message` to one member of a shared subscription: an online one if there is one on any shard.
+    pub(super) fn offer_to_group(
+        &mut self,
+        mountpoint: &Arc<str>,
+        filter: &Arc<TopicFilter>,
+        message: &Message,
+        policy: SharedPolicy,
+        publisher: u64,
+        hops: u8,
+    ) {
+        use super::share::Choice;
+        let realm = self.realms.number(mountpoint);
+        let Shard { realms, random, id, .. } = self;
+        let Some(group) = realms[realm].group(filter) else { return };
+        let choice = match group.choose_here(policy, publisher, random) {
+            Some(member) if group.has_online() || hops >= MAX_HOPS => Choice::Member(member),
+            _ => group.choose(policy, publisher, *id, random),
+        };
+        match choice {
+            Choice::Member(member) => {
+                let mut audience = std::mem::take(&mut self.audience);
+                audience.clear();
+                audience.add_member(&member, filter.clone());
+                self.deliver_all(&mut audience, &message.publication());
+                self.audience = audience;
+            }
+            Choice::Shard(shard) if hops < MAX_HOPS => {
+                let share = Share {
+                    mountpoint: mountpoint.clone(),
+                    message: message.clone(),
+                    groups: vec![filter.clone()],
+                    plain: false,
+                    publisher,
+                    policy,
+                    hops: hops + 1,
+                };
+                self.post(shard, Mail::Share(Box::new(share)));
+            }
+            Choice::Shard(_) | Choice::Nobody => {
+                tracing::warn!(filter = filter.as_str(), "no member left in the shared subscription: message dropped");
+            }
+        }
+    }
+
+    /// Keeps `publication` as the last message of its topic, here or at the shard that does.
+    fn retain(&mut self, realm: u32, publication: &Publication<'_>) {
+        self.note_live_retained(realm, publication);
+        let message = publication.keep();
+        let mountpoint = self.realms[realm].name.clone();
+        let keeper = self.slots.keeper(&mountpoint, publication.topic.as_str(), self.shards);
+        if keeper == self.id {
+            self.store_retained(realm, message);
+        } else {
+            self.recent.sent(keeper, &mountpoint, message.clone());
+            self.post(keeper, Mail::Retain { mountpoint, message });
+        }
+    }
+
+    pub(super) fn store_retained(&mut self, realm: u32, message: Message) {
+        let outcome = self.realms[realm].retained.store(message.clone(), &self.config.retained, self.shards);
+        if outcome == Retention::Refused {
+            self.counters.retained_refused += 1;
+            tracing::warn!(topic = message.topic().as_str(), "a limit of [retained] is reached: message not retained");
+        }
+    }
+
+    /// Delivers to everybody in `audience`, which is empty afterwards.
+    fn deliver_all(&mut self, audience: &mut Audience, publication: &Publication<'_>) {
+        self.frames.begin(audience.targets.len() > 1);
+        for target in audience.targets.drain(..) {
+            if target.session & PROGRAM != 0 {
+                self.deliver_to_program(target.session, publication);
+                continue;
+            }
+            let retain = target.retain_as_published && publication.retain;
+            self.deliver(target, publication, retain);
+        }
+        self.frames.begin(false);
+    }
+
+    fn deliver_to_program(&mut self, subscriber: u32, publication: &Publication<'_>) {
+        if let Some(subscription) = self.program.number(subscriber) {
+            self.effects.push(Effect::Deliver { subscription, message: publication.keep() });
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! From bytes to packets, and from packets to those who handle them.
+//!
+//! Bytes are parsed where they lie. Only a packet that straddles two reads is put together in a buffer of its connection,
+//! which grows with what arrives, never with what a length field announces.
+
+use super::ask::Resumed;
+use super::{Shard, Task};
+use crate::client::{ConnectionId, EndReason};
+use crate::codec::{Packet, ProtocolVersion, ReasonCode, Sender, Split, decode, split};
+use crate::connection::{ConnectionStage, Hold, Pending, Unread, Violation};
+use crate::hooks::{Chain, HookAnswer, HookFuture, Notified};
+use crate::time::Time;
+
+impl<C: Chain> Shard<C> {
+    /// Bytes came from a client.
+    pub fn received(&mut self, id: ConnectionId, bytes: &[u8], now: Time) {
+        self.now = now;
+        self.counters.bytes_in += bytes.len() as u64;
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if !connection.holds.is_empty() {
+            connection.unread.push(bytes);
+            if !connection.paused {
+                connection.paused = true;
+                self.effects.push(super::Effect::Pause(id));
+            }
+            return;
+        }
+        let rest = if connection.unread.is_empty() { bytes } else { self.complete_straddling(id, bytes) };
+        if !rest.is_empty() {
+            let served = self.serve(id, rest);
+            if let Some(connection) = self.connections.get_mut(id) {
+                connection.unread.push(&rest[served..]);
+            }
+        }
+        self.hold_if_not_reading(id);
+    }
+
+    /// Adds to the packet that straddles two reads what it lacks, and serves it. Gives back the bytes behind it.
+    fn complete_straddling<'a>(&mut self, id: ConnectionId, mut bytes: &'a [u8]) -> &'a [u8] {
+        loop {
+            let limit = self.packet_limit(id);
+            let Some(connection) = self.connections.get_mut(id) else { return &[] };
+            if connection.unread.is_empty() && connection.holds.is_empty() {
+                return bytes;
+            }
+            match split(connection.unread.as_slice(), limit) {
+                Ok(Split::Incomplete { missing }) if !bytes.is_empty() && connection.holds.is_empty() => {
+                    let (more, rest) = bytes.split_at(missing.clamp(1, bytes.len()));
+                    connection.unread.push(more);
+                    bytes = rest;
+                }
+                Ok(Split::Frame(_)) if connection.holds.is_empty() => self.serve_unread(id),
+                Ok(_) => {
+                    connection.unread.push(bytes);
+                    return &[];
+                }
+                Err(error) => {
+                    self.violation(id, error.into());
+                    return &[];
+                }
+            }
+        }
+    }
+
+    /// Serves whole packets at the front of `bytes` and says how many bytes that were. Stops when the connection is held.
+    fn serve(&mut self, id: ConnectionId, bytes: &[u8]) -> usize {
+        let mut at = 0;
+        loop {
+            let limit = self.packet_limit(id);
+            let Some(connection) = self.connections.get_mut(id) else { return bytes.len() };
+            if !connection.holds.is_empty() {
+                return at;
+            }
+            match split(&bytes[at..], limit) {
+                Ok(Split::Frame(frame)) => {
+                    connection.last_heard = self.now;
+                    let raw = &bytes[at..at + frame.length];
+                    at += frame.length;
+                    if let Err(violation) = self.packet(id, raw, None) {
+                        self.violation(id, violation);
+                    }
+                }
+                Ok(Split::Incomplete { .. }) => return at,
+                Err(error) => {
+                    self.violation(id, error.into());
+                    return bytes.len();
+                }
+            }
+        }
+    }
+
+    /// Serves what waits in the connection's own buffer.
+    pub(super) fn serve_unread(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let mut unread: Unread = connection.unread.take();
+        let served = self.serve(id, unread.as_slice());
+        unread.advance(served);
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.unread.put_back(unread);
+        }
+    }
+
+    /// The largest packet that is taken from this connection.
+    fn packet_limit(&self, id: ConnectionId) -> usize {
+        let Some(connection) = self.connections.get(id) else { return 0 };
+        match &connection.stage {
+            ConnectionStage::Connected(connected) => connected.maximum_incoming,
+            _ => self.listeners[connection.listener].max_packet_size,
+        }
+    }
+
+    /// Serves one whole packet; a second time, with the answer, if a hook put it off the first time.
+    fn packet(&mut self, id: ConnectionId, raw: &[u8], resumed: Option<Resumed>) -> Result<(), Violation> {
+        let Some(connection) = self.connections.get(id) else { return Ok(()) };
+        match &connection.stage {
+            ConnectionStage::Opening => self.on_first_packet(id, raw),
+            ConnectionStage::Connecting(_) => self.on_packet_while_connecting(id, raw),
+            ConnectionStage::Connected(connected) => {
+                let (session, version) = (connected.session, connected.version);
+                self.on_packet(id, session, version, raw, resumed)
+            }
+        }
+    }
+
+    #[inline]
+    fn on_packet(
+        &mut self,
+        id: ConnectionId,
+        session: u32,
+        version: ProtocolVersion,
+        raw: &[u8],
+        resumed: Option<Resumed>,
+    ) -> Result<(), Violation> {
+        let Split::Frame(frame) = split(raw, raw.len())? else { return Ok(()) };
+        match decode(frame, version, Sender::Client)? {
+            Packet::Publish(publish) => self.on_publish_packet(id, session, publish, raw, resumed),
+            Packet::Puback(ack) => self.on_puback(session, ack),
+            Packet::Pubrec(ack) => self.on_pubrec(id, session, ack),
+            Packet::Pubrel(ack) => self.on_pubrel(id, session, ack),
+            Packet::Pubcomp(ack) => self.on_pubcomp(session, ack),
+            Packet::Subscribe(subscribe) => self.on_subscribe_packet(id, session, subscribe, raw, resumed),
+            Packet::Unsubscribe(unsubscribe) => self.on_unsubscribe_packet(id, session, unsubscribe, raw, resumed),
+            Packet::Pingreq => {
+                self.write(id, |version, out| Packet::Pingresp.encode(version, out));
+                Ok(())
+            }
+            Packet::Disconnect(disconnect) => self.on_disconnect_packet(id, session, disconnect),
+            Packet::Auth(auth) => self.on_auth_packet(id, session, auth, raw, resumed),
+            Packet::Connect(_) => Err(Violation::protocol("a second CONNECT")),
+            Packet::Connack(_) | Packet::Suback(_) | Packet::Unsuback(_) | Packet::Pingresp => {
+                Err(Violation::protocol("a packet that only servers send"))
+            }
+        }
+    }
+
+    /// The client did something it must not: it is told, and its connection ends.
+    pub(super) fn violation(&mut self, id: ConnectionId, violation: Violation) {
+        let Some(connection) = self.connections.get(id) else { return };
+        tracing::info!(peer = %connection.peer, code = %violation.code, "connection closed: {}", violation.what);
+        match connection.stage {
+            ConnectionStage::Connected(_) => self.end_connection(id, violation.end_reason(), Some(violation.code)),
+            _ => self.refuse(id, violation.code, violation.what),
+        }
+    }
+
+    /// Puts a packet off until a hook has answered. Its connection is not served until then.
+    pub(super) fn put_off(
+        &mut self,
+        id: ConnectionId,
+        raw: &[u8],
+        link: usize,
+        future: HookFuture,
+        hook: &'static str,
+    ) {
+        let task = self.run_hook(Some(id), future, hook);
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        connection.holds.insert(Hold::Hook);
+        if let ConnectionStage::Connected(connected) = &mut connection.stage {
+            connected.pending = Some(Pending::Hook { task, link, frame: raw.to_vec() });
+        }
+    }
+
+    /// Has the runtime run a later answer, with the deadline of its hook.
+    pub(super) fn run_hook(&mut self, connection: Option<ConnectionId>, future: HookFuture, hook: &'static str) -> u64 {
+        let task = self.number();
+        let due = self.now + self.config.hooks.deadline(hook).0;
+        self.tasks.insert(task, Task { connection, due, hook });
+        self.deadlines.arm(due, super::clock::Deadline::Hook(task));
+        self.effects.push(super::Effect::RunHook { task, future });
+        task
+    }
+
+    /// Notifications whose hooks asked for more time: the client waits for them.
+    pub(super) fn notified(&mut self, session: u32, notified: Notified) {
+        self.counters.hook_failures += u64::from(notified.failed());
+        let Some(future) = notified.into_future() else { return };
+        let connection = self.sessions.get(session).and_then(|session| session.connection);
+        self.run_hook(connection, future, "notification");
+    }
+
+    /// A hook has answered (or failed to: `None` lets the client pass). The packet is served again, with the answer.
+    pub(super) fn resume_hook(&mut self, id: ConnectionId, task: u64, answer: Option<HookAnswer>) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let outcome = match &mut connection.stage {
+            ConnectionStage::Opening => return,
+            ConnectionStage::Connecting(_) => self.resume_connecting(id, task, answer),
+            ConnectionStage::Connected(connected) => match connected.pending.take() {
+                Some(Pending::Hook { task: waiting, link, frame }) if waiting == task => {
+                    connection.holds.release(Hold::Hook);
+                    let resumed = match answer {
+                        Some(answer) => Resumed::Answered { link, answer },
+                        None => Resumed::Allowed,
+                    };
+                    self.packet(id, &frame, Some(resumed))
+                }
+                pending => {
+                    connected.pending = pending;
+                    Ok(())
+                }
+            },
+        };
+        if let Err(violation) = outcome {
+            self.violation(id, violation);
+        }
+        self.go_on(id);
+    }
+
+    /// Takes away a reason not to serve a connection; if it was the last one, what came in the meantime is served.
+    pub(super) fn release(&mut self, id: ConnectionId, hold: Hold) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if connection.holds.contains(hold) {
+            connection.holds.release(hold);
+            self.go_on(id);
+        }
+    }
+
+    /// Serves what waits, unless something holds the connection, and has the runtime read on.
+    pub(super) fn go_on(&mut self, id: ConnectionId) {
+        self.serve_unread(id);
+        self.hold_if_not_reading(id);
+        if let Some(connection) = self.connections.get_mut(id)
+            && connection.holds.is_empty()
+            && connection.paused
+        {
+            connection.paused = false;
+            self.effects.push(super::Effect::Resume(id));
+        }
+    }
+
+    /// A client that sends but does not read what it is answered is not served until it does.
+    fn hold_if_not_reading(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if connection.outbox.waiting() > self.config.queue.max_waiting_output_bytes {
+            connection.holds.insert(Hold::Outbox);
+        }
+    }
+
+    /// The connection broke without a word.
+    pub(super) fn connection_lost(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get(id) else { return };
+        match connection.stage {
+            ConnectionStage::Connected(_) => self.end_connection(id, EndReason::ConnectionLost, None),
+            _ => self.forget_connection(id, None),
+        }
+    }
+
+    /// An operator's or the broker's own wish to end a connection.
+    pub(super) fn end_with(&mut self, id: ConnectionId, reason: EndReason, code: ReasonCode) {
+        let Some(connection) = self.connections.get(id) else { return };
+        match connection.stage {
+            ConnectionStage::Connected(_) => self.end_connection(id, reason, Some(code)),
+            _ => self.refuse(id, code, "the broker ends the connection"),
+        }
+    }
+}

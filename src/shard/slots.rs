@@ -1,0 +1,67 @@
+//! Which shard owns a subscriber id.
+//!
+//! Ids are hashed to 4096 slots, and slots belong to shards. Every shard holds the same map and the same hash seeds.
+
+use std::hash::{BuildHasher, Hash, Hasher};
+
+use crate::client::SubscriberId;
+
+/// How many slots there are: enough that shards can be evened out, few enough that the map is small.
+pub const SLOTS: usize = 4096;
+
+/// The slot map of a broker.
+#[derive(Clone)]
+pub struct SlotMap {
+    owners: Box<[u16]>,
+    hasher: ahash::RandomState,
+}
+
+impl SlotMap {
+    /// Slots dealt out evenly to `shards`. `seed` must be the same on all of them.
+    pub fn even(shards: usize, seed: u64) -> Self {
+        SlotMap { owners: (0..SLOTS).map(|slot| (slot % shards) as u16).collect(), hasher: hasher(seed) }
+    }
+
+    /// The shard that owns `subscriber`.
+    pub fn owner(&self, subscriber: &SubscriberId) -> usize {
+        usize::from(self.owners[self.hash(subscriber) as usize % SLOTS])
+    }
+
+    /// A number that stands for `subscriber`, the same on every shard.
+    pub fn hash(&self, subscriber: &SubscriberId) -> u64 {
+        self.hasher.hash_one(subscriber)
+    }
+
+    /// The shard that keeps the retained message of `topic`: retained messages do not move with slots.
+    pub fn keeper(&self, mountpoint: &str, topic: &str, shards: usize) -> usize {
+        if shards == 1 {
+            return 0;
+        }
+        let mut hasher = self.hasher.build_hasher();
+        mountpoint.hash(&mut hasher);
+        topic.hash(&mut hasher);
+        hasher.finish() as usize % shards
+    }
+}
+
+/// A hasher for maps that are keyed by what clients choose.
+pub fn hasher(seed: u64) -> ahash::RandomState {
+    ahash::RandomState::with_seeds(seed, seed.rotate_left(17), !seed, seed.rotate_left(41))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_shard_agrees_and_each_has_its_share() {
+        let (a, b) = (SlotMap::even(4, 7), SlotMap::even(4, 7));
+        let mut counts = [0; 4];
+        for number in 0..4000 {
+            let id = SubscriberId::new("", format!("client-{number}"));
+            assert_eq!(a.owner(&id), b.owner(&id));
+            counts[a.owner(&id)] += 1;
+        }
+        assert!(counts.iter().all(|&count| count > 800), "{counts:?}");
+    }
+}

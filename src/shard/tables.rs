@@ -1,0 +1,135 @@
+//! The tables of a shard: connections by the index the runtime gave them, sessions by an index of their own and by
+//! subscriber id.
+
+use hashbrown::HashMap;
+
+use crate::client::{ConnectionId, SubscriberId};
+use crate::connection::Connection;
+use crate::session::Session;
+use crate::time::Time;
+
+/// The connections of a shard. The runtime assigns indices; a stale id finds nothing.
+pub struct Connections<A> {
+    records: Vec<Option<Box<Connection<A>>>>,
+    /// For each index, when its next look at the clock is due. Outlives the connection: the entry in the timer wheel does.
+    due: Vec<Time>,
+    count: usize,
+}
+
+impl<A> Connections<A> {
+    pub fn new() -> Self {
+        Connections { records: Vec::new(), due: Vec::new(), count: 0 }
+    }
+
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    pub fn insert(&mut self, connection: Connection<A>) {
+        let at = connection.id.index as usize;
+        if self.records.len() <= at {
+            self.records.resize_with(at + 1, || None);
+            self.due.resize(at + 1, Time::NEVER);
+        }
+        debug_assert!(self.records[at].is_none(), "an index is assigned again only when its connection is gone");
+        self.count += usize::from(self.records[at].is_none());
+        self.records[at] = Some(Box::new(connection));
+    }
+
+    #[inline]
+    pub fn get(&self, id: ConnectionId) -> Option<&Connection<A>> {
+        self.records.get(id.index as usize)?.as_deref().filter(|connection| connection.id == id)
+    }
+
+    #[inline]
+    pub fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Connection<A>> {
+        self.records.get_mut(id.index as usize)?.as_deref_mut().filter(|connection| connection.id == id)
+    }
+
+    pub fn remove(&mut self, id: ConnectionId) -> Option<Box<Connection<A>>> {
+        self.get(id)?;
+        self.count -= 1;
+        self.records[id.index as usize].take()
+    }
+
+    /// The connection at `index`, whichever it is now.
+    pub fn id_at(&self, index: u32) -> Option<ConnectionId> {
+        Some(self.records.get(index as usize)?.as_deref()?.id)
+    }
+
+    /// When the clock is looked at next for `index`.
+    pub fn due_mut(&mut self, index: u32) -> Option<&mut Time> {
+        self.due.get_mut(index as usize)
+    }
+
+    /// The ids of all connections.
+    pub fn ids(&self) -> Vec<ConnectionId> {
+        self.records.iter().flatten().map(|connection| connection.id).collect()
+    }
+}
+
+/// The sessions of a shard.
+pub struct Sessions<S> {
+    records: Vec<Option<Box<Session<S>>>>,
+    due: Vec<Time>,
+    free: Vec<u32>,
+    by_id: HashMap<SubscriberId, u32, ahash::RandomState>,
+}
+
+impl<S> Sessions<S> {
+    pub fn new(hasher: ahash::RandomState) -> Self {
+        Sessions { records: Vec::new(), due: Vec::new(), free: Vec::new(), by_id: HashMap::with_hasher(hasher) }
+    }
+
+    pub fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    pub fn insert(&mut self, session: Session<S>) -> u32 {
+        let id = session.client.subscriber.clone();
+        let session = Some(Box::new(session));
+        let index = match self.free.pop() {
+            Some(index) => {
+                self.records[index as usize] = session;
+                index
+            }
+            None => {
+                self.records.push(session);
+                self.due.push(Time::NEVER);
+                u32::try_from(self.records.len() - 1).expect("a shard has fewer than 2^32 sessions")
+            }
+        };
+        let before = self.by_id.insert(id, index);
+        debug_assert!(before.is_none(), "a subscriber id has one session");
+        index
+    }
+
+    pub fn find(&self, id: &SubscriberId) -> Option<u32> {
+        self.by_id.get(id).copied()
+    }
+
+    #[inline]
+    pub fn get(&self, index: u32) -> Option<&Session<S>> {
+        self.records.get(index as usize)?.as_deref()
+    }
+
+    #[inline]
+    pub fn get_mut(&mut self, index: u32) -> Option<&mut Session<S>> {
+        self.records.get_mut(index as usize)?.as_deref_mut()
+    }
+
+    pub fn remove(&mut self, index: u32) -> Option<Box<Session<S>>> {
+        let session = self.records.get_mut(index as usize)?.take()?;
+        self.by_id.remove(&session.client.subscriber);
+        self.free.push(index);
+        if self.by_id.is_empty() {
+            self.by_id.shrink_to_fit();
+        }
+        Some(session)
+    }
+
+    /// When the clock is looked at next for `index`.
+    pub fn due_mut(&mut self, index: u32) -> Option<&mut Time> {
+        self.due.get_mut(index as usize)
+    }
+}

@@ -1,0 +1,410 @@
+//! Filters by the topics they match: subscriptions, and what other shards are interested in.
+//!
+//! Filters without wildcards are in one flat table by their text, so a topic finds the one that spells it with one look-up.
+//! Those with wildcards are in a tree of levels, which costs a comparison while there are none. A topic is taken through it
+//! level by level, together with all nodes it has reached: from each on to the child with the name of the level and to the
+//! child `+`. So each level of the topic is cut and hashed once, each node is seen at most once, and nothing is allocated
+//! unless dozens of nodes are reached.
+
+use std::sync::Arc;
+
+use ahash::RandomState;
+use hashbrown::HashTable;
+use indexmap::IndexMap;
+use smallvec::{SmallVec, smallvec};
+
+use super::levels::{Level, Levels, NONE, ROOT};
+use super::{TopicFilter, TopicName, is_wasteful, seeded, shrink};
+
+/// Nodes that a topic can reach without anything being allocated.
+const INLINE_REACHED: usize = 64;
+
+/// A map from topic filters to `T` that is asked with topic names.
+///
+/// The key is the filter without `$share/{ShareName}/`: shared and other subscriptions to a filter meet in the same `T`.
+pub struct FilterTree<T> {
+    exact: HashTable<Exact<T>>,
+    wildcards: IndexMap<Arc<str>, Wildcard<T>, RandomState>,
+    levels: Levels<Marks>,
+    hasher: RandomState,
+}
+
+/// One per filter without wildcards. The hash is kept so that the table can grow without reading a million texts.
+struct Exact<T> {
+    hash: u64,
+    text: Arc<str>,
+    value: T,
+}
+
+/// One per filter with wildcards.
+struct Wildcard<T> {
+    /// Where the filter ends in `levels`.
+    node: u32,
+    value: T,
+}
+
+/// What a level knows about filters: positions in `wildcards`, or [`NONE`].
+struct Marks {
+    /// The filter that ends with this level.
+    here: u32,
+    /// The filter that continues with `#` and so ends.
+    hash: u32,
+    /// The child `+`, to find it without looking.
+    plus: u32,
+}
+
+impl Default for Marks {
+    fn default() -> Self {
+        Marks { here: NONE, hash: NONE, plus: NONE }
+    }
+}
+
+impl Marks {
+    /// The mark of a filter that ends here, or with `#` below.
+    fn end_of(&mut self, filter: &str) -> &mut u32 {
+        if filter.ends_with('#') { &mut self.hash } else { &mut self.here }
+    }
+}
+
+impl<T> Exact<T> {
+    fn is(&self, hash: u64, text: &str) -> bool {
+        self.hash == hash && *self.text == *text
+    }
+}
+
+impl<T> FilterTree<T> {
+    /// An empty tree. What hashes depend on is `seed`: random in production, so that nobody can choose filters that collide.
+    pub fn new(seed: u64) -> Self {
+        let hasher = seeded(seed);
+        FilterTree {
+            exact: HashTable::new(),
+            wildcards: IndexMap::with_hasher(hasher.clone()),
+            levels: Levels::new(hasher.clone()),
+            hasher,
+        }
+    }
+
+    /// What is kept for [`filter.filter()`](TopicFilter::filter).
+    pub fn get(&self, filter: &TopicFilter) -> Option<&T> {
+        let text = filter.filter();
+        if filter.has_wildcard() { self.wildcards.get(text).map(|kept| &kept.value) } else { self.exactly(text) }
+    }
+
+    /// As [`get`](Self::get), to change it.
+    pub fn get_mut(&mut self, filter: &TopicFilter) -> Option<&mut T> {
+        let text = filter.filter();
+        if filter.has_wildcard() {
+            return self.wildcards.get_mut(text).map(|kept| &mut kept.value);
+        }
+        let hash = self.hasher.hash_one(text);
+        self.exact.find_mut(hash, |exact| exact.is(hash, text)).map(|exact| &mut exact.value)
+    }
+
+    /// What is kept for [`filter.filter()`](TopicFilter::filter), put there now if there was nothing.
+    pub fn entry(&mut self, filter: &TopicFilter, default: impl FnOnce() -> T) -> &mut T {
+        let text = filter.filter();
+        if filter.has_wildcard() {
+            let index = match self.wildcards.get_index_of(text) {
+                Some(index) => index,
+                None => self.insert_wildcard(filter, default()),
+            };
+            return &mut self.wildcards[index].value;
+        }
+        let hash = self.hasher.hash_one(text);
+        let entry = self.exact.entry(hash, |exact| exact.is(hash, text), |exact| exact.hash);
+        &mut entry.or_insert_with(|| Exact { hash, text: filter.shared_filter(), value: default() }).into_mut().value
+    }
+
+    /// Removes and returns what is kept for [`filter.filter()`](TopicFilter::filter). Memory follows when most of it is
+    /// unused.
+    pub fn remove(&mut self, filter: &TopicFilter) -> Option<T> {
+        if filter.has_wildcard() { self.remove_wildcard(filter.filter()) } else { self.remove_exact(filter.filter()) }
+    }
+
+    /// Calls `found` once for every filter that matches `topic`, in no particular order.
+    pub fn matching<'t>(&'t self, topic: TopicName<'_>, found: &mut impl FnMut(&'t T)) {
+        if let Some(value) = self.exactly(topic.as_str()) {
+            found(value);
+        }
+        if !self.wildcards.is_empty() {
+            self.walk(topic, found);
+        }
+    }
+
+    /// How many filters are kept.
+    pub fn len(&self) -> usize {
+        self.exact.len() + self.wildcards.len()
+    }
+
+    /// Whether no filter is kept.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Every filter (without `$share/{ShareName}/`) and what is kept for it, in no particular order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &T)> {
+        let exact = self.exact.iter().map(|exact| (&*exact.text, &exact.value));
+        exact.chain(self.wildcards.iter().map(|(text, kept)| (&**text, &kept.value)))
+    }
+
+    fn exactly(&self, text: &str) -> Option<&T> {
+        if self.exact.is_empty() {
+            return None;
+        }
+        let hash = self.hasher.hash_one(text);
+        self.exact.find(hash, |exact| exact.is(hash, text)).map(|exact| &exact.value)
+    }
+
+    /// As [`matching`](Self::matching), of the filters with wildcards.
+    fn walk<'t>(&'t self, topic: TopicName<'_>, found: &mut impl FnMut(&'t T)) {
+        let mut report = |position: u32| {
+            if position != NONE {
+                found(&self.wildcards[position as usize].value);
+            }
+        };
+        // All nodes reached so far; from `start` on, those at the present depth.
+        let mut reached: SmallVec<[u32; INLINE_REACHED]> = smallvec![ROOT];
+        let mut start = 0;
+        // No wildcard in the first level for a topic that begins with `$` [MQTT-4.7.2-1].
+        let mut wildcards_count = !topic.is_dollar();
+        let mut rest = Some(topic.as_str().as_bytes());
+        while let Some(text) = rest {
+            let (level, behind) = Level::cut(text);
+            let end = reached.len();
+            for index in start..end {
+                let node = reached[index];
+                let marks = self.levels.marks(node);
+                if wildcards_count {
+                    report(marks.hash);
+                    if marks.plus != NONE {
+                        reached.push(marks.plus);
+                    }
+                }
+                reached.extend(self.levels.child(node, &level));
+            }
+            if reached.len() == end {
+                return;
+            }
+            (start, rest, wildcards_count) = (end, behind, true);
+        }
+        for &node in &reached[start..] {
+            let marks = self.levels.marks(node);
+            // `a/#` matches `a` too.
+            report(marks.hash);
+            report(marks.here);
+        }
+    }
+
+    fn remove_exact(&mut self, text: &str) -> Option<T> {
+        let hash = self.hasher.hash_one(text);
+        let (removed, _) = self.exact.find_entry(hash, |exact| exact.is(hash, text)).ok()?.remove();
+        if is_wasteful(self.exact.len(), self.exact.capacity()) {
+            self.exact.shrink_to(self.exact.len() * 2, |exact| exact.hash);
+        }
+        Some(removed.value)
+    }
+
+    /// Puts in a filter that is not there; returns its position.
+    fn insert_wildcard(&mut self, filter: &TopicFilter, value: T) -> usize {
+        let position = self.wildcards.len();
+        let node = self.make_levels(filter.filter());
+        *self.levels.marks_mut(node).end_of(filter.filter()) = position as u32;
+        self.wildcards.insert(filter.shared_filter(), Wildcard { node, value });
+        position
+    }
+
+    /// Makes the levels of `filter` as far as they are missing; returns the last one that is not `#`.
+    fn make_levels(&mut self, filter: &str) -> u32 {
+        let (mut node, mut rest) = (ROOT, Some(filter.as_bytes()));
+        while let Some(text) = rest.filter(|&text| text != b"#") {
+            let (level, behind) = Level::cut(text);
+            let child = self.levels.child_or_new(node, &level);
+            if level.text == b"+" {
+                self.levels.marks_mut(node).plus = child;
+            }
+            (node, rest) = (child, behind);
+        }
+        node
+    }
+
+    fn remove_wildcard(&mut self, text: &str) -> Option<T> {
+        let (position, text, removed) = self.wildcards.swap_remove_full(text)?;
+        *self.levels.marks_mut(removed.node).end_of(&text) = NONE;
+        // The last one took its place.
+        if let Some((text, moved)) = self.wildcards.get_index(position) {
+            *self.levels.marks_mut(moved.node).end_of(text) = position as u32;
+        }
+        self.prune(removed.node);
+        shrink(&mut self.wildcards);
+        Some(removed.value)
+    }
+
+    /// Removes `node` and the levels above it, as far up as no filter needs them.
+    fn prune(&mut self, mut node: u32) {
+        while node != ROOT && self.levels.first_child(node) == NONE {
+            let marks = self.levels.marks(node);
+            if marks.here != NONE || marks.hash != NONE {
+                break;
+            }
+            let parent = self.levels.remove_leaf(node);
+            let marks = self.levels.marks_mut(parent);
+            if marks.plus == node {
+                marks.plus = NONE;
+            }
+            node = parent;
+        }
+        let Some(moved) = self.levels.compact() else { return };
+        for marks in self.levels.all_marks_mut().filter(|marks| marks.plus != NONE) {
+            marks.plus = moved[marks.plus as usize];
+        }
+        for kept in self.wildcards.values_mut() {
+            kept.node = moved[kept.node as usize];
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::super::arbitrary;
+    use super::*;
+
+    fn filter(text: &str) -> TopicFilter {
+        TopicFilter::parse(text, usize::MAX).expect(text)
+    }
+
+    fn matching<T: Clone + Ord>(tree: &FilterTree<T>, topic: &str) -> Vec<T> {
+        let mut found = Vec::new();
+        tree.matching(TopicName::parse(topic, usize::MAX).expect(topic), &mut |value| found.push(value.clone()));
+        found.sort();
+        found
+    }
+
+    #[test]
+    fn shared_and_other_subscriptions_meet() {
+        let mut tree = FilterTree::new(1);
+        *tree.entry(&filter("a/+"), || 0) += 1;
+        *tree.entry(&filter("$share/g/a/+"), || 0) += 1;
+        assert_eq!((tree.len(), tree.get(&filter("$share/h/a/+"))), (1, Some(&2)));
+        assert_eq!(tree.iter().collect::<Vec<_>>(), [("a/+", &2)]);
+        assert_eq!(tree.remove(&filter("$share/i/a/+")), Some(2));
+        assert!(tree.is_empty());
+    }
+
+    /// [MQTT-4.7.2-1]
+    #[test]
+    fn wildcards_in_the_first_level_do_not_find_dollar_topics() {
+        let mut tree = FilterTree::new(1);
+        for text in ["#", "+/a", "+/#", "$SYS/#", "$SYS/+", "$SYS/a", "$share/g/+/+"] {
+            tree.entry(&filter(text), || text);
+        }
+        assert_eq!(matching(&tree, "$SYS/a"), ["$SYS/#", "$SYS/+", "$SYS/a"]);
+        assert_eq!(matching(&tree, "b/a"), ["#", "$share/g/+/+", "+/#", "+/a"]);
+    }
+
+    #[test]
+    fn the_only_filter_may_be_hash() {
+        let mut tree = FilterTree::new(1);
+        tree.entry(&filter("#"), || 1);
+        assert_eq!(matching(&tree, "a/b"), [1]);
+        assert_eq!(matching(&tree, "$SYS"), []);
+        tree.remove(&filter("#"));
+        assert_eq!(matching(&tree, "a/b"), []);
+    }
+
+    /// Every node is visited once: 2^12 filters over `a` and `+` are found once each, and thousands of levels are walked
+    /// without recursion.
+    #[test]
+    fn walks_do_not_explode() {
+        let mut tree = FilterTree::new(1);
+        for bits in 0..1_u32 << 12 {
+            let levels: Vec<_> = (0..12).map(|bit| if bits >> bit & 1 == 0 { "a" } else { "+" }).collect();
+            tree.entry(&filter(&levels.join("/")), || bits);
+        }
+        assert_eq!(matching(&tree, &["a"; 12].join("/")), (0..1 << 12).collect::<Vec<_>>());
+        assert_eq!(matching(&tree, &["a"; 13].join("/")), []);
+
+        let deep = 30_000;
+        let mut tree = FilterTree::new(1);
+        let texts = [vec!["+"; deep].join("/"), vec!["a"; deep].join("/"), format!("{}#", "+/".repeat(deep))];
+        for (value, text) in texts.iter().enumerate() {
+            tree.entry(&filter(text), || value);
+        }
+        assert_eq!(matching(&tree, &texts[1]), [0, 1, 2]);
+        assert_eq!(matching(&tree, &format!("{}/b", texts[1])), [2]);
+        texts.iter().for_each(|text| assert!(tree.remove(&filter(text)).is_some()));
+        assert!(tree.levels.is_bare());
+    }
+
+    #[test]
+    fn memory_returns() {
+        let mut tree = FilterTree::new(1);
+        let text = |n: u32| filter(&format!("site/{}/device {n}/{}", n % 7, ["state", "+", "#"][n as usize % 3]));
+        (0..20_000).for_each(|n| *tree.entry(&text(n), || 0) = n);
+        let full = tree.levels.capacity();
+        assert!(full.0 > 20_000 && full.1 > 20_000);
+        assert!(tree.wildcards.capacity() > 13_000 && tree.exact.capacity() > 6_000);
+        (0..20_000).filter(|n| n % 50 != 0).for_each(|n| assert_eq!(tree.remove(&text(n)), Some(n)));
+        let rest = tree.levels.capacity();
+        assert!(rest.0 < full.0 / 10 && rest.1 < full.1 / 10, "{rest:?}");
+        assert!(tree.wildcards.capacity() < 3_000 && tree.exact.capacity() < 1_500);
+        for n in (0..20_000).step_by(50) {
+            assert_eq!(tree.get(&text(n)), Some(&n));
+            assert_eq!(matching(&tree, &format!("site/{}/device {n}/state", n % 7)), [n]);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn finds_what_each_filter_matches(
+            filters in prop::collection::vec(arbitrary::filter(), 0..40),
+            topics in prop::collection::vec(arbitrary::topic(), 1..20),
+            seed: u64,
+        ) {
+            let mut tree = FilterTree::new(seed);
+            let mut model = BTreeMap::new();
+            for filter in filters {
+                tree.entry(&filter, || filter.filter().to_owned());
+                model.insert(filter.filter().to_owned(), filter);
+            }
+            for topic in topics {
+                let name = TopicName::parse(&topic, 9).unwrap();
+                let wanted = model.iter().filter(|(_, filter)| filter.matches(name)).map(|(text, _)| text.clone());
+                prop_assert_eq!(matching(&tree, &topic), wanted.collect::<Vec<_>>());
+            }
+        }
+
+        #[test]
+        fn putting_in_and_taking_out_leaves_what_a_map_has(
+            steps in prop::collection::vec((arbitrary::filter(), any::<bool>()), 1..150),
+            topic in arbitrary::topic(),
+        ) {
+            let mut tree = FilterTree::new(5);
+            let mut model: BTreeMap<String, (TopicFilter, usize)> = BTreeMap::new();
+            for (value, (filter, put)) in steps.into_iter().enumerate() {
+                let key = filter.filter().to_owned();
+                if put {
+                    *tree.entry(&filter, || 0) = value;
+                    model.insert(key, (filter, value));
+                } else {
+                    prop_assert_eq!(tree.remove(&filter), model.remove(&key).map(|(_, value)| value));
+                }
+                prop_assert_eq!(tree.len(), model.len());
+            }
+            let all: BTreeMap<_, _> = tree.iter().collect();
+            prop_assert_eq!(&all, &model.iter().map(|(text, (_, value))| (&**text, value)).collect::<BTreeMap<_, _>>());
+            let name = TopicName::parse(&topic, 9).unwrap();
+            let mut wanted: Vec<_> = model.values().filter(|(filter, _)| filter.matches(name)).map(|&(_, v)| v).collect();
+            wanted.sort_unstable();
+            prop_assert_eq!(matching(&tree, &topic), wanted);
+            for (filter, value) in model.values() {
+                prop_assert_eq!(tree.get(filter), Some(value));
+                prop_assert_eq!(tree.remove(filter), Some(*value));
+            }
+            prop_assert!(tree.is_empty() && tree.levels.is_bare());
+        }
+    }
+}

@@ -183,9 +183,7 @@ fn continuous_receives_survive_a_want_of_buffers() {
         let ring = RingSize { submissions: 8, completions: 16, buffers: 4, buffer_bytes: 256 };
         let mut echo = Echo::new(SocketLimits { ring, ..limits() }, vec![listener]);
         let clients: Vec<_> = (0..20)
-            .map(|seed| {
-                thread::spawn(move || exchange(&TcpStream::connect(address).unwrap(), &pattern(100_000, seed)))
-            })
+            .map(|seed| thread::spawn(move || exchange(&TcpStream::connect(address).unwrap(), &pattern(100_000, seed))))
             .collect();
         echo.run_until(|echo| echo.open.len() + echo.closed == 20);
         for conn in echo.open.clone() {
@@ -409,7 +407,7 @@ fn thousands_come_and_go_and_leave_nothing_behind() {
                 }
             });
             echo.run_until(|echo| {
-                highest = echo.open.iter().map(|conn| conn.index()).max().unwrap_or(0).max(highest);
+                highest = echo.open.iter().map(|conn| conn.index).max().unwrap_or(0).max(highest);
                 client.is_finished()
             });
             client.join().unwrap();

@@ -206,19 +206,19 @@ impl<P: AsRef<[u8]>> Ring<P> {
     /// Receives once from `socket`, when there is something to receive. Fails with ENOBUFS if all buffers are lent then.
     pub fn receive_once(&mut self, conn: ConnectionId, socket: BorrowedFd<'_>) {
         let receive = opcode::Recv::new(fd(socket), std::ptr::null_mut(), 0).buf_group(GROUP).build();
-        self.push(receive.flags(squeue::Flags::BUFFER_SELECT), Kind::Receive.tag(conn.index(), conn.generation()));
+        self.push(receive.flags(squeue::Flags::BUFFER_SELECT), Kind::Receive.tag(conn.index as usize, conn.generation));
     }
 
     /// Receives from `socket` again and again, until it is cancelled, fails (ENOBUFS when all buffers are lent), reaches
     /// the end of the stream, or the kernel finds it has done enough.
     pub fn receive_many(&mut self, conn: ConnectionId, socket: BorrowedFd<'_>) {
         let receive = opcode::RecvMulti::new(fd(socket), GROUP).build();
-        self.push(receive, Kind::Receive.tag(conn.index(), conn.generation()));
+        self.push(receive, Kind::Receive.tag(conn.index as usize, conn.generation));
     }
 
     /// Ends the receive of a connection, which then completes with ECANCELED, unless it ends otherwise first.
     pub fn cancel_receive(&mut self, conn: ConnectionId) {
-        self.cancel(Kind::Receive.tag(conn.index(), conn.generation()));
+        self.cancel(Kind::Receive.tag(conn.index as usize, conn.generation));
     }
 
     /// Sends all of `output` to `socket`, in as many operations as it takes.
@@ -353,7 +353,7 @@ impl<P: AsRef<[u8]>> Ring<P> {
                     Completion::Accepted { listener: index, result, more }
                 }
                 Kind::Receive => {
-                    let conn = ConnectionId::new(index as u32, generation);
+                    let conn = ConnectionId { index: index as u32, generation };
                     let result = self.received(result, entry.flags());
                     Completion::Received { conn, result, more }
                 }

@@ -146,9 +146,10 @@ impl Surroundings {
             (SetupStep::Ring, Some(libc::EINVAL)) => {
                 StartError::TooOld { release: release(), lacks: "IORING_SETUP_DEFER_TASKRUN (Linux 6.1)" }
             }
-            (SetupStep::Ring, None) => {
-                StartError::TooOld { release: release(), lacks: "IORING_FEAT_NODROP or IORING_FEAT_EXT_ARG (Linux 5.11)" }
-            }
+            (SetupStep::Ring, None) => StartError::TooOld {
+                release: release(),
+                lacks: "IORING_FEAT_NODROP or IORING_FEAT_EXT_ARG (Linux 5.11)",
+            },
             (SetupStep::Buffers, Some(libc::EINVAL)) => {
                 StartError::TooOld { release: release(), lacks: "IORING_REGISTER_PBUF_RING (Linux 5.19)" }
             }

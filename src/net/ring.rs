@@ -24,11 +24,10 @@ use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue};
 pub use super::ring_buffers::Buffer;
 use super::ring_buffers::{Buffers, GROUP};
 use super::ring_sends::{Landing, Sends};
+use super::ring_tag::Kind;
+pub use super::ring_tag::MAX_CONNECTIONS;
 use crate::client::ConnectionId;
 use crate::net::output::Output;
-
-/// Connections that one ring can tell apart; one more than the highest index of a [`ConnectionId`] that it takes.
-pub const MAX_CONNECTIONS: usize = 1 << 24;
 
 /// How large a ring is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,32 +85,6 @@ pub enum Completion<P> {
     },
     /// The eventfd given to [`Ring::watch`] was raised. Watch again for more.
     Woken,
-}
-
-/// What a completion belongs to: the highest byte of its user data. Below it are 24 bits of index and 32 of generation.
-#[derive(Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-enum Kind {
-    Accept,
-    Receive,
-    Send,
-    Watch,
-    Cancel,
-    Close,
-}
-
-impl Kind {
-    const ALL: [Kind; 6] = [Kind::Accept, Kind::Receive, Kind::Send, Kind::Watch, Kind::Cancel, Kind::Close];
-
-    fn tag(self, index: usize, generation: u32) -> u64 {
-        assert!(index < MAX_CONNECTIONS, "index {index} does not fit into user data");
-        u64::from(self as u8) << 56 | (index as u64) << 32 | u64::from(generation)
-    }
-
-    fn of(user_data: u64) -> (Option<Kind>, usize, u32) {
-        let kind = Kind::ALL.get((user_data >> 56) as usize).copied();
-        (kind, (user_data >> 32) as usize & (MAX_CONNECTIONS - 1), user_data as u32)
-    }
 }
 
 /// The memory the kernel goes at.
@@ -206,19 +179,19 @@ impl<P: AsRef<[u8]>> Ring<P> {
     /// Receives once from `socket`, when there is something to receive. Fails with ENOBUFS if all buffers are lent then.
     pub fn receive_once(&mut self, conn: ConnectionId, socket: BorrowedFd<'_>) {
         let receive = opcode::Recv::new(fd(socket), std::ptr::null_mut(), 0).buf_group(GROUP).build();
-        self.push(receive.flags(squeue::Flags::BUFFER_SELECT), Kind::Receive.tag(conn.index as usize, conn.generation));
+        self.push(receive.flags(squeue::Flags::BUFFER_SELECT), Kind::Receive.tag(conn.index(), conn.generation()));
     }
 
     /// Receives from `socket` again and again, until it is cancelled, fails (ENOBUFS when all buffers are lent), reaches
     /// the end of the stream, or the kernel finds it has done enough.
     pub fn receive_many(&mut self, conn: ConnectionId, socket: BorrowedFd<'_>) {
         let receive = opcode::RecvMulti::new(fd(socket), GROUP).build();
-        self.push(receive, Kind::Receive.tag(conn.index as usize, conn.generation));
+        self.push(receive, Kind::Receive.tag(conn.index(), conn.generation()));
     }
 
     /// Ends the receive of a connection, which then completes with ECANCELED, unless it ends otherwise first.
     pub fn cancel_receive(&mut self, conn: ConnectionId) {
-        self.cancel(Kind::Receive.tag(conn.index as usize, conn.generation));
+        self.cancel(Kind::Receive.tag(conn.index(), conn.generation()));
     }
 
     /// Sends all of `output` to `socket`, in as many operations as it takes.
@@ -353,7 +326,7 @@ impl<P: AsRef<[u8]>> Ring<P> {
                     Completion::Accepted { listener: index, result, more }
                 }
                 Kind::Receive => {
-                    let conn = ConnectionId { index: index as u32, generation };
+                    let conn = ConnectionId::new(index as u32, generation);
                     let result = self.received(result, entry.flags());
                     Completion::Received { conn, result, more }
                 }
@@ -456,21 +429,5 @@ impl<P: AsRef<[u8]>> Drop for Ring<P> {
         // SAFETY: nothing is outstanding and the buffers are unregistered, so the kernel is done with the memory; it is not
         // used after this.
         unsafe { ManuallyDrop::drop(&mut self.memory) };
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn user_data_comes_back_as_it_went_in() {
-        for kind in Kind::ALL {
-            for (index, generation) in [(0, 0), (MAX_CONNECTIONS - 1, 0), (7, u32::MAX)] {
-                let (of, at, tenant) = Kind::of(kind.tag(index, generation));
-                assert!(of == Some(kind) && at == index && tenant == generation);
-            }
-        }
-        assert!(Kind::of(u64::MAX).0.is_none());
     }
 }

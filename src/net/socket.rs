@@ -125,31 +125,31 @@ impl<P> Table<P> {
         if let Some(index) = self.free.pop() {
             let place = &mut self.places[index as usize];
             place.tenant = Some(socket);
-            return Some(ConnectionId { index, generation: place.generation });
+            return Some(ConnectionId::new(index, place.generation));
         }
         let index = u32::try_from(self.places.len()).ok().filter(|index| (*index as usize) < limit)?;
         self.places.push(Place { generation: 0, tenant: Some(socket) });
-        Some(ConnectionId { index, generation: 0 })
+        Some(ConnectionId::new(index, 0))
     }
 
     /// The socket of `conn`, unless it is gone.
     pub fn get(&self, conn: ConnectionId) -> Option<&Socket<P>> {
-        let place = self.places.get(conn.index as usize).filter(|place| place.generation == conn.generation)?;
+        let place = self.places.get(conn.index()).filter(|place| place.generation == conn.generation())?;
         place.tenant.as_ref()
     }
 
     /// The socket of `conn`, unless it is gone.
     pub fn get_mut(&mut self, conn: ConnectionId) -> Option<&mut Socket<P>> {
-        let place = self.places.get_mut(conn.index as usize).filter(|place| place.generation == conn.generation)?;
+        let place = self.places.get_mut(conn.index()).filter(|place| place.generation == conn.generation())?;
         place.tenant.as_mut()
     }
 
     /// Takes the socket of `conn` out; its id is stale from here on.
     pub fn remove(&mut self, conn: ConnectionId) -> Option<Socket<P>> {
-        let place = self.places.get_mut(conn.index as usize).filter(|place| place.generation == conn.generation)?;
+        let place = self.places.get_mut(conn.index()).filter(|place| place.generation == conn.generation())?;
         let socket = place.tenant.take()?;
         place.generation = place.generation.wrapping_add(1);
-        self.free.push(conn.index);
+        self.free.push(conn.index() as u32);
         Some(socket)
     }
 }
@@ -178,7 +178,7 @@ mod tests {
         assert!(table.remove(first).is_some());
         assert!(table.remove(first).is_none());
         let second = table.insert(socket(), 1).unwrap();
-        assert_eq!(second.index, first.index);
+        assert_eq!(second.index(), first.index());
         assert!(table.get(first).is_none() && table.get_mut(second).is_some());
         assert_eq!(table.len(), 1);
     }

@@ -39,16 +39,6 @@ impl fmt::Debug for SubscriberId {
     }
 }
 
-/// One network connection of one shard. The runtime that owns the socket assigns it; an index is used again only under
-/// another generation, so that a late event for a closed connection is recognised.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct ConnectionId {
-    /// Where its records stand in the tables of its shard.
-    pub index: u32,
-    /// Which connection at that index.
-    pub generation: u32,
-}
-
 /// What is known of a client, handed to every hook.
 #[derive(Clone, Debug)]
 pub struct Client {
@@ -73,7 +63,7 @@ pub struct Client {
 /// Why a connection ended: what `on_client_offline` and `on_client_gone` are told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndReason {
-    /// The client sent DISCONNECT, with this reason code (v3: [`ReasonCode::NormalDisconnection`]).
+    /// The client sent DISCONNECT, with this reason code (v3: [`ReasonCode::Success`]).
     ClientDisconnect(ReasonCode),
     /// The network connection was closed or broke without a DISCONNECT.
     ConnectionLost,

@@ -309,7 +309,7 @@ impl<'a> ConnectProperties<'a> {
                 Property::RequestProblemInformation(yes) => properties.request_problem_information = yes,
                 Property::AuthenticationMethod(method) => properties.authentication_method = Some(method),
                 Property::AuthenticationData(data) => properties.authentication_data = Some(data),
-                Property::UserProperty(..) => properties.user = UserProperties::in_block(block),
+                Property::User(..) => properties.user = UserProperties::in_block(block),
                 property => return Err(property.misplaced()),
             }
         }
@@ -337,5 +337,211 @@ impl PropertyList for ConnectProperties<'_> {
         put_if(self.authentication_method, Property::AuthenticationMethod, &mut put);
         put_if(self.authentication_data, Property::AuthenticationData, &mut put);
         self.user.each(&mut put);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::Packet;
+    use crate::codec::ReasonCode::*;
+    use crate::codec::Sender::*;
+    use crate::codec::transcript::{V5, V31, V311, frame, read, refused, same};
+
+    /// A CONNECT with these flags and this payload, and a property length where there is one.
+    fn connect(version: ProtocolVersion, flags: u8, payload: &[u8]) -> Vec<u8> {
+        let head: &[u8] = match version {
+            ProtocolVersion::V31 => b"\x00\x06MQIsdp\x03",
+            ProtocolVersion::V311 => b"\x00\x04MQTT\x04",
+            ProtocolVersion::V5 => b"\x00\x04MQTT\x05",
+        };
+        let properties: &[u8] = if version.is_v5() { &[0] } else { &[] };
+        frame(0x10, &[head, &[flags, 0, 60], properties, payload])
+    }
+
+    /// An MQTT 5.0 CONNECT of client "c" with these properties.
+    fn with_properties(properties: &[u8]) -> Vec<u8> {
+        let len = [properties.len() as u8];
+        frame(0x10, &[b"\x00\x04MQTT\x05\x02\x00\x00", &len, properties, b"\x00\x01c"])
+    }
+
+    fn refuse(bytes: &[u8]) -> ReasonCode {
+        // The version of the connection does not count: CONNECT brings its own.
+        refused(bytes, V31, Client)
+    }
+
+    #[test]
+    fn the_least_there_is() {
+        for version in ProtocolVersion::ALL {
+            let packet = Connect { keep_alive: 60, ..Connect::new(version, "c") };
+            same(&connect(version, 0x02, b"\x00\x01c"), V31, Client, Packet::Connect(packet));
+        }
+    }
+
+    #[test]
+    fn will_and_credentials() {
+        let will = Will { topic: "w", payload: b"\x00x", qos: QoS::ExactlyOnce, retain: true, ..Default::default() };
+        for version in ProtocolVersion::ALL {
+            let packet = Connect {
+                clean_start: false,
+                keep_alive: 60,
+                username: Some("u"),
+                password: Some(&[0xFF]),
+                will: Some(will),
+                ..Connect::new(version, "c")
+            };
+            let will_properties: &[u8] = if version.is_v5() { &[0] } else { &[] };
+            let payload = [b"\x00\x01c", will_properties, b"\x00\x01w\x00\x02\x00x\x00\x01u\x00\x01\xFF"].concat();
+            same(&connect(version, 0xF4, &payload), V311, Client, Packet::Connect(packet));
+        }
+    }
+
+    #[test]
+    fn all_properties() {
+        let pairs = [("k".to_owned(), "v".to_owned())];
+        let properties = ConnectProperties {
+            session_expiry: Some(u32::MAX),
+            receive_maximum: Some(1),
+            maximum_packet_size: Some(2),
+            topic_alias_maximum: 3,
+            request_response_information: true,
+            request_problem_information: false,
+            authentication_method: Some("m"),
+            authentication_data: Some(&[]),
+            user: (&pairs[..]).into(),
+        };
+        let packet = Connect { properties, ..Connect::new(V5, "c") };
+        let bytes: &[&[u8]] = &[
+            &[0x11, 255, 255, 255, 255],
+            &[0x21, 0, 1],
+            &[0x27, 0, 0, 0, 2],
+            &[0x22, 0, 3],
+            &[0x19, 1],
+            &[0x17, 0],
+            b"\x15\x00\x01m",
+            b"\x16\x00\x00",
+            b"\x26\x00\x01k\x00\x01v",
+        ];
+        same(&with_properties(&bytes.concat()), V5, Client, Packet::Connect(packet));
+    }
+
+    #[test]
+    fn a_will_has_properties_of_its_own() {
+        let properties = PublishProperties { content_type: Some("t"), ..Default::default() };
+        let will = Will { topic: "w", delay: 9, properties, ..Default::default() };
+        let packet = Connect { keep_alive: 60, will: Some(will), ..Connect::new(V5, "c") };
+        let payload = b"\x00\x01c\x09\x18\x00\x00\x00\x09\x03\x00\x01t\x00\x01w\x00\x00";
+        same(&connect(V5, 0x06, payload), V5, Client, Packet::Connect(packet));
+        let bytes = connect(V5, 0x06, payload);
+        let Ok(Packet::Connect(packet)) = read(&bytes, V5, Client) else { panic!() };
+        assert_eq!(*packet.will.unwrap().properties.forwarded(), *b"\x03\x00\x01t");
+        let alias = b"\x00\x01c\x03\x23\x00\x01\x00\x01w\x00\x00";
+        assert_eq!(refuse(&connect(V5, 0x06, alias)), MalformedPacket);
+        let twice = b"\x00\x01c\x0A\x18\x00\x00\x00\x09\x18\x00\x00\x00\x09\x00\x01w\x00\x00";
+        assert_eq!(refuse(&connect(V5, 0x06, twice)), ProtocolError, "(3.1.3.2.2)");
+    }
+
+    #[test]
+    fn other_protocols_and_versions() {
+        for (name, level, answer) in [
+            (&b"\x00\x04MQTT"[..], 0, V311),
+            (b"\x00\x04MQTT", 3, V311),
+            (b"\x00\x04MQTT", 6, V5),
+            (b"\x00\x04MQTT", 132, V5),
+            (b"\x00\x06MQIsdp", 4, V31),
+            (b"\x00\x06MQIsdp", 131, V31),
+            (b"\x00\x04mqtt", 4, V311),
+            (b"\x00\x00", 5, V5),
+        ] {
+            let bytes = frame(0x10, &[name, &[level], b"\x02\x00\x00\x00\x00\x01c"]);
+            assert_eq!(refuse(&bytes), UnsupportedProtocolVersion, "[MQTT-3.1.2-1], [MQTT-3.1.2-2]");
+            assert_eq!(Connect::answer_version(&bytes[2..]), answer, "{bytes:x?}");
+        }
+        for version in ProtocolVersion::ALL {
+            assert_eq!(Connect::answer_version(&connect(version, 0, b"")[2..]), version);
+        }
+        assert_eq!(refuse(b"\x10\x03\x00\x04M"), MalformedPacket);
+        assert_eq!(refuse(b"\x10\x06\x00\x04MQTT"), MalformedPacket);
+        assert_eq!(refuse(b"\x10\x00"), MalformedPacket);
+        assert_eq!(Connect::answer_version(b""), V311);
+    }
+
+    #[test]
+    fn flags_that_contradict_each_other() {
+        for version in [V311, V5] {
+            assert_eq!(refuse(&connect(version, 0x03, b"\x00\x01c")), MalformedPacket, "[MQTT-3.1.2-3]");
+            assert_eq!(refuse(&connect(version, 0x0A, b"\x00\x01c")), MalformedPacket, "[MQTT-3.1.2-11]");
+            assert_eq!(refuse(&connect(version, 0x22, b"\x00\x01c")), MalformedPacket, "[MQTT-3.1.2-13]");
+        }
+        // MQTT 3.1 disregards all three.
+        assert!(read(&connect(V31, 0x2B, b"\x00\x01c"), V31, Client).is_ok());
+        for version in ProtocolVersion::ALL {
+            let payload = b"\x00\x01c\x00\x01w\x00\x00\x00";
+            assert_eq!(refuse(&connect(version, 0x1E, payload)), MalformedPacket, "[MQTT-3.1.2-12]");
+        }
+        let password = b"\x00\x01c\x00\x01p";
+        assert_eq!(refuse(&connect(V31, 0x42, password)), MalformedPacket);
+        assert_eq!(refuse(&connect(V311, 0x42, password)), MalformedPacket, "[MQTT-3.1.2-22] of 3.1.1");
+        let bytes = connect(V5, 0x42, password);
+        let Ok(Packet::Connect(packet)) = read(&bytes, V5, Client) else { panic!() };
+        assert_eq!((packet.username, packet.password), (None, Some(&b"p"[..])));
+    }
+
+    #[test]
+    fn only_mqtt_31_may_announce_credentials_and_leave_them_out() {
+        for (payload, username) in [(&b"\x00\x01c"[..], None), (b"\x00\x01c\x00\x01u", Some("u"))] {
+            let bytes = connect(V31, 0xC2, payload);
+            let Ok(Packet::Connect(packet)) = read(&bytes, V31, Client) else { panic!() };
+            assert_eq!((packet.username, packet.password), (username, None));
+            assert_eq!(refuse(&connect(V311, 0xC2, payload)), MalformedPacket, "[MQTT-3.1.2-19] of 3.1.1");
+            assert_eq!(refuse(&connect(V5, 0xC2, payload)), MalformedPacket);
+        }
+    }
+
+    #[test]
+    fn empty_client_identifiers() {
+        assert_eq!(refuse(&connect(V31, 0x02, b"\x00\x00")), ClientIdentifierNotValid);
+        assert_eq!(refuse(&connect(V311, 0x00, b"\x00\x00")), ClientIdentifierNotValid, "[MQTT-3.1.3-8] of 3.1.1");
+        assert!(read(&connect(V311, 0x02, b"\x00\x00"), V31, Client).is_ok());
+        assert!(read(&connect(V5, 0x00, b"\x00\x00"), V31, Client).is_ok());
+    }
+
+    #[test]
+    fn malformed() {
+        for version in ProtocolVersion::ALL {
+            let whole = connect(version, 0x02, b"\x00\x01c");
+            assert_eq!(refuse(&connect(version, 0x02, b"\x00\x01cx")), MalformedPacket, "bytes behind");
+            assert_eq!(refuse(&connect(version, 0x02, b"\x00\x01\xFF")), MalformedPacket, "[MQTT-1.5.4-1]");
+            assert_eq!(refused(&whole, version, Server), ProtocolError, "from a server");
+            for end in 2..whole.len() {
+                let cut = frame(0x10, &[&whole[2..end]]);
+                assert_eq!(refuse(&cut), MalformedPacket, "{cut:x?}");
+            }
+        }
+        assert_eq!(refuse(&[&[0x11], &connect(V5, 0x02, b"\x00\x01c")[1..]].concat()), MalformedPacket);
+        let overlong = [&[0x10, 0x8E, 0x00], &with_properties(&[])[2..]].concat();
+        let shorter = [&[0x10, 0x8E, 0x00], &connect(V311, 0x02, b"\x00\x02cc")[2..]].concat();
+        assert_eq!(overlong[1] & 0x7F, with_properties(&[])[1], "the length, in two bytes");
+        assert_eq!(refuse(&overlong), MalformedPacket, "[MQTT-1.5.5-1]");
+        assert!(read(&shorter, V311, Client).is_ok());
+    }
+
+    #[test]
+    fn what_mqtt_5_forbids() {
+        for (properties, code, clause) in [
+            (&[0x21, 0, 0][..], ProtocolError, "(3.1.2.11.3)"),
+            (&[0x27, 0, 0, 0, 0], ProtocolError, "(3.1.2.11.4)"),
+            (&[0x19, 2], ProtocolError, "(3.1.2.11.6)"),
+            (&[0x17, 2], ProtocolError, "(3.1.2.11.7)"),
+            (&[0x16, 0, 1, 0], ProtocolError, "(3.1.2.11.10)"),
+            (&[0x11, 0, 0, 0, 1, 0x11, 0, 0, 0, 1], ProtocolError, "(3.1.2.11.2)"),
+            (&[0x18, 0, 0, 0, 1], MalformedPacket, "will delay"),
+            (&[0x23, 0, 1], MalformedPacket, "topic alias"),
+            (&[0x12, 0, 1, b'x'], MalformedPacket, "assigned client identifier"),
+            (&[0x7F, 0], MalformedPacket, "unknown"),
+            (&[0x11, 0], MalformedPacket, "cut short"),
+        ] {
+            assert_eq!(refuse(&with_properties(properties)), code, "{clause}");
+        }
     }
 }

@@ -17,7 +17,7 @@ impl<'a> Explanation<'a> {
         for property in Properties::new(block) {
             match property? {
                 Property::ReasonString(reason) => explanation.reason_string = Some(reason),
-                Property::UserProperty(..) => explanation.user = UserProperties::in_block(block),
+                Property::User(..) => explanation.user = UserProperties::in_block(block),
                 property => return Err(property.misplaced()),
             }
         }

@@ -39,6 +39,8 @@ mod read;
 mod reason;
 mod suback;
 mod subscribe;
+#[cfg(test)]
+mod transcript;
 mod unsubscribe;
 mod user_properties;
 mod words;

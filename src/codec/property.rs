@@ -64,7 +64,7 @@ pub(super) enum Property<'a> {
     TopicAlias(u16),
     MaximumQoS(QoS),
     RetainAvailable(bool),
-    UserProperty(&'a str, &'a str),
+    User(&'a str, &'a str),
     MaximumPacketSize(u32),
     WildcardSubscriptionAvailable(bool),
     SubscriptionIdentifierAvailable(bool),
@@ -122,7 +122,7 @@ impl<'a> Property<'a> {
                 true => Property::MaximumQoS(QoS::AtLeastOnce),
             },
             id::RETAIN_AVAILABLE => Property::RetainAvailable(flag(reader)?),
-            id::USER_PROPERTY => Property::UserProperty(reader.string()?, reader.string()?),
+            id::USER_PROPERTY => Property::User(reader.string()?, reader.string()?),
             id::MAXIMUM_PACKET_SIZE => match reader.u32()? {
                 0 => return Err(DecodeError::protocol("Maximum Packet Size is 0 (3.1.2.11.4)")),
                 maximum => Property::MaximumPacketSize(maximum),
@@ -160,7 +160,7 @@ impl<'a> Property<'a> {
             Property::TopicAlias(value) => (id::TOPIC_ALIAS, Two(value)),
             Property::MaximumQoS(value) => (id::MAXIMUM_QOS, Byte(value as u8)),
             Property::RetainAvailable(value) => (id::RETAIN_AVAILABLE, Byte(value.into())),
-            Property::UserProperty(name, value) => (id::USER_PROPERTY, Pair(name, value)),
+            Property::User(name, value) => (id::USER_PROPERTY, Pair(name, value)),
             Property::MaximumPacketSize(value) => (id::MAXIMUM_PACKET_SIZE, Four(value)),
             Property::WildcardSubscriptionAvailable(value) => (id::WILDCARD_SUBSCRIPTION_AVAILABLE, Byte(value.into())),
             Property::SubscriptionIdentifierAvailable(value) => {
@@ -392,7 +392,7 @@ mod tests {
         Property::TopicAlias(65_535),
         Property::MaximumQoS(QoS::AtLeastOnce),
         Property::RetainAvailable(false),
-        Property::UserProperty("", "v"),
+        Property::User("", "v"),
         Property::MaximumPacketSize(1),
         Property::WildcardSubscriptionAvailable(true),
         Property::SubscriptionIdentifierAvailable(false),
@@ -437,7 +437,7 @@ mod tests {
             property.encode(&mut block);
             property.encode(&mut block);
             let error = Properties::new(&block).find_map(Result::err).map(|error| error.code);
-            let repeats = matches!(property, Property::UserProperty(..) | Property::SubscriptionIdentifier(_));
+            let repeats = matches!(property, Property::User(..) | Property::SubscriptionIdentifier(_));
             assert_eq!(error, if repeats { None } else { Some(ReasonCode::ProtocolError) }, "{property:?}");
         }
     }

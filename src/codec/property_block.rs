@@ -73,7 +73,7 @@ impl PropertyBlock {
     ///
     /// Name or value is longer than 65,535 bytes or contains U+0000.
     pub fn user(&mut self, name: &str, value: &str) -> Result<&mut Self, DecodeError> {
-        self.set(id::USER_PROPERTY, Property::UserProperty(name, value), name.len().max(value.len()))
+        self.set(id::USER_PROPERTY, Property::User(name, value), name.len().max(value.len()))
     }
 
     /// Removes all user properties.

@@ -46,7 +46,7 @@ impl<'a> UserProperties<'a> {
 
     pub(super) fn each(&self, put: &mut impl FnMut(Property<'a>)) {
         for (name, value) in self.iter() {
-            put(Property::UserProperty(name, value));
+            put(Property::User(name, value));
         }
     }
 }

@@ -73,14 +73,8 @@ impl<C: Chain> World<C> {
     /// A new connection, accepted by `shard`.
     pub fn connect(&mut self, shard: usize) -> Socket {
         let socket = self.wires.len();
-        let wire = Wire {
-            at: None,
-            received: Vec::new(),
-            reading: true,
-            unsent: Vec::new(),
-            stuck: false,
-            under_way: None,
-        };
+        let wire =
+            Wire { at: None, received: Vec::new(), reading: true, unsent: Vec::new(), stuck: false, under_way: None };
         self.wires.push(wire);
         let id = self.assign(socket, shard);
         let peer = SocketAddr::from(([127, 0, 0, 1], socket as u16));

@@ -220,7 +220,8 @@ mod tests {
     #[test]
     fn a_message_in_one_piece_is_kept_in_one_copy() {
         let source = b"..a/b--propspayload".as_slice();
-        let mut publication = Publication::new(topic(std::str::from_utf8(&source[2..5]).expect("ASCII")), &source[12..]);
+        let mut publication =
+            Publication::new(topic(std::str::from_utf8(&source[2..5]).expect("ASCII")), &source[12..]);
         publication.properties = &source[7..12];
         publication.source = source;
         let message = publication.keep();
@@ -237,7 +238,10 @@ mod tests {
         publication.properties = b"p";
         publication.retain = true;
         let message = publication.keep();
-        assert_eq!((message.topic().as_str(), message.properties(), message.payload()), ("rewritten", &b"p"[..], &b"payload"[..]));
+        assert_eq!(
+            (message.topic().as_str(), message.properties(), message.payload()),
+            ("rewritten", &b"p"[..], &b"payload"[..])
+        );
         assert!(message.retain());
         assert_eq!(message.publication().keep().payload(), b"payload");
     }

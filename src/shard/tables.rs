@@ -13,53 +13,46 @@ pub struct Connections<A> {
     records: Vec<Option<Box<Connection<A>>>>,
     /// For each index, when its next look at the clock is due. Outlives the connection: the entry in the timer wheel does.
     due: Vec<Time>,
-    count: usize,
 }
 
 impl<A> Connections<A> {
     pub fn new() -> Self {
-        Connections { records: Vec::new(), due: Vec::new(), count: 0 }
-    }
-
-    pub fn len(&self) -> usize {
-        self.count
+        Connections { records: Vec::new(), due: Vec::new() }
     }
 
     pub fn insert(&mut self, connection: Connection<A>) {
-        let at = connection.id.index as usize;
+        let at = connection.id.index();
         if self.records.len() <= at {
             self.records.resize_with(at + 1, || None);
             self.due.resize(at + 1, Time::NEVER);
         }
         debug_assert!(self.records[at].is_none(), "an index is assigned again only when its connection is gone");
-        self.count += usize::from(self.records[at].is_none());
         self.records[at] = Some(Box::new(connection));
     }
 
     #[inline]
     pub fn get(&self, id: ConnectionId) -> Option<&Connection<A>> {
-        self.records.get(id.index as usize)?.as_deref().filter(|connection| connection.id == id)
+        self.records.get(id.index())?.as_deref().filter(|connection| connection.id == id)
     }
 
     #[inline]
     pub fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Connection<A>> {
-        self.records.get_mut(id.index as usize)?.as_deref_mut().filter(|connection| connection.id == id)
+        self.records.get_mut(id.index())?.as_deref_mut().filter(|connection| connection.id == id)
     }
 
     pub fn remove(&mut self, id: ConnectionId) -> Option<Box<Connection<A>>> {
         self.get(id)?;
-        self.count -= 1;
-        self.records[id.index as usize].take()
+        self.records[id.index()].take()
     }
 
     /// The connection at `index`, whichever it is now.
-    pub fn id_at(&self, index: u32) -> Option<ConnectionId> {
-        Some(self.records.get(index as usize)?.as_deref()?.id)
+    pub fn id_at(&self, index: usize) -> Option<ConnectionId> {
+        Some(self.records.get(index)?.as_deref()?.id)
     }
 
     /// When the clock is looked at next for `index`.
-    pub fn due_mut(&mut self, index: u32) -> Option<&mut Time> {
-        self.due.get_mut(index as usize)
+    pub fn due_mut(&mut self, index: usize) -> Option<&mut Time> {
+        self.due.get_mut(index)
     }
 
     /// The ids of all connections.

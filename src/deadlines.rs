@@ -7,7 +7,7 @@
 //!
 //! Time is counted in ticks of [`TICK_MILLIS`]. A deadline waits in the level where its tick first differs from the
 //! present one, as numbers in base 64, so arming is a shift and a push, and a deadline moves down at most once per
-//! level, of which [`LEVELS`] reach to the end of time. A word of 64 bits per level says which slots hold something:
+//! level, of which `LEVELS` reach to the end of time. A word of 64 bits per level says which slots hold something:
 //! nothing ever walks over empty ones, however long the shard slept.
 
 use std::array;

@@ -312,9 +312,9 @@ mod tests {
         let mut tree = FilterTree::new(1);
         tree.entry(&filter("#"), || 1);
         assert_eq!(matching(&tree, "a/b"), [1]);
-        assert_eq!(matching(&tree, "$SYS"), []);
+        assert!(matching(&tree, "$SYS").is_empty());
         tree.remove(&filter("#"));
-        assert_eq!(matching(&tree, "a/b"), []);
+        assert!(matching(&tree, "a/b").is_empty());
     }
 
     /// Every node is visited once: 2^12 filters over `a` and `+` are found once each, and thousands of levels are walked
@@ -327,7 +327,7 @@ mod tests {
             tree.entry(&filter(&levels.join("/")), || bits);
         }
         assert_eq!(matching(&tree, &["a"; 12].join("/")), (0..1 << 12).collect::<Vec<_>>());
-        assert_eq!(matching(&tree, &["a"; 13].join("/")), []);
+        assert!(matching(&tree, &["a"; 13].join("/")).is_empty());
 
         let deep = 30_000;
         let mut tree = FilterTree::new(1);

@@ -59,6 +59,23 @@ pub enum Errand {
     Request(Request),
 }
 
+/// What a shard tells the embedding program.
+#[derive(Debug)]
+pub enum Notice {
+    /// A message for one of its subscriptions.
+    Message {
+        /// The number that the program gave the subscription.
+        subscription: u64,
+        /// The message.
+        message: Message,
+    },
+    /// All shards have taken in a subscription: nothing is missed from here on.
+    Subscribed {
+        /// Its number.
+        subscription: u64,
+    },
+}
+
 /// Where a connection goes once nothing is outstanding on its socket.
 struct Departure<S> {
     to: usize,
@@ -93,8 +110,8 @@ pub struct WorkerParts<C: Chain> {
     pub mesh: Mesh<Parcel<C::State>>,
     /// Rings the mesh's doorbell.
     pub inbox: Inbox<Errand>,
-    /// Where messages for the embedding program's subscriptions go. It must not block.
-    pub deliver: Box<dyn FnMut(u64, Message)>,
+    /// Tells the embedding program. It must not block.
+    pub notify: Box<dyn FnMut(Notice)>,
     /// By listener number: see [`listen`](super::sockets::listen).
     pub listeners: Vec<OwnedFd>,
     /// The same on all shards.
@@ -106,7 +123,7 @@ pub struct Worker<C: Chain> {
     shard: Shard<C>,
     mesh: Mesh<Parcel<C::State>>,
     inbox: Inbox<Errand>,
-    deliver: Box<dyn FnMut(u64, Message)>,
+    notify: Box<dyn FnMut(Notice)>,
     clock: Clock,
     limits: WorkerLimits,
 
@@ -151,7 +168,7 @@ impl<C: Chain> Worker<C> {
             shard: parts.shard,
             mesh: parts.mesh,
             inbox: parts.inbox,
-            deliver: parts.deliver,
+            notify: parts.notify,
             clock: parts.clock,
             limits,
             sockets,
@@ -328,7 +345,8 @@ impl<C: Chain> Worker<C> {
             }
             Effect::RunHook { task, future } => self.hooks.run(task, future),
             Effect::CancelHook { task } => self.hooks.cancel(task),
-            Effect::Deliver { subscription, message } => (self.deliver)(subscription, message),
+            Effect::Deliver { subscription, message } => (self.notify)(Notice::Message { subscription, message }),
+            Effect::Subscribed { subscription } => (self.notify)(Notice::Subscribed { subscription }),
             Effect::Stopped => {
                 if let Stopping::Until(deadline) = self.stopping {
                     self.stopping = Stopping::Flushing(deadline);

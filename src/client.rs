@@ -39,27 +39,6 @@ impl fmt::Debug for SubscriberId {
     }
 }
 
-/// What is known of a client, handed to every hook.
-#[derive(Clone, Debug)]
-pub struct Client {
-    /// Mountpoint and client id. Before they are settled (`on_auth_m5` of a client without an id) the client id is empty.
-    pub subscriber: SubscriberId,
-    /// The far end of the network connection.
-    pub peer: SocketAddr,
-    /// The name of the listener that accepted it.
-    pub listener: Arc<str>,
-    /// The protocol version it speaks.
-    pub version: ProtocolVersion,
-    /// The user name of its CONNECT, or the one a hook put in its place.
-    pub username: Option<Arc<str>>,
-    /// The certificate it showed in the TLS handshake, DER-encoded; none on a plain connection.
-    pub certificate: Option<Arc<[u8]>>,
-    /// When its network connection was accepted.
-    pub connected_at: SystemTime,
-    /// Rises with every connection of this subscriber id, so that whoever hears of two of them knows which came later.
-    pub session_number: u64,
-}
-
 /// One network connection, as the shard that serves it names it. Another shard's connection may have the same id.
 ///
 /// The index is that of a reused place in a table; the generation tells its tenants apart, so an id that outlived its
@@ -85,6 +64,27 @@ impl ConnectionId {
     pub const fn generation(self) -> u32 {
         self.generation
     }
+}
+
+/// What is known of a client, handed to every hook.
+#[derive(Clone, Debug)]
+pub struct Client {
+    /// Mountpoint and client id. Before they are settled (`on_auth_m5` of a client without an id) the client id is empty.
+    pub subscriber: SubscriberId,
+    /// The far end of the network connection.
+    pub peer: SocketAddr,
+    /// The name of the listener that accepted it.
+    pub listener: Arc<str>,
+    /// The protocol version it speaks.
+    pub version: ProtocolVersion,
+    /// The user name of its CONNECT, or the one a hook put in its place.
+    pub username: Option<Arc<str>>,
+    /// The certificate it showed in the TLS handshake, DER-encoded; none on a plain connection.
+    pub certificate: Option<Arc<[u8]>>,
+    /// When its network connection was accepted.
+    pub connected_at: SystemTime,
+    /// Rises with every connection of this subscriber id, so that whoever hears of two of them knows which came later.
+    pub session_number: u64,
 }
 
 /// Why a connection ended: what `on_client_offline` and `on_client_gone` are told.

@@ -1,6 +1,7 @@
 //! moormq: an MQTT 3.1, 3.1.1 and 5.0 broker for one Linux machine.
 #![forbid(unsafe_op_in_unsafe_fn)]
 
+pub mod broker;
 pub mod client;
 pub mod codec;
 pub mod config;
@@ -14,3 +15,5 @@ pub mod session;
 pub mod shard;
 pub mod time;
 pub mod topic;
+
+pub use broker::Broker;

@@ -42,7 +42,7 @@ impl Shards {
             let make = move || {
                 let place = Place { id, shards, seed: 7, version: "test" };
                 let shard = Shard::new(place, config, chain, clock.now());
-                WorkerParts { shard, mesh, inbox, notify: Box::new(|_| {}), listeners: vec![listener], clock }
+                WorkerParts { shard, mesh, inbox, listeners: vec![listener], clock }
             };
             threads.push(ShardThread::start(id, None, limits, make).unwrap());
         }

@@ -1,7 +1,7 @@
 //! PUBACK, PUBREC, PUBREL and PUBCOMP: the four packets that acknowledge a message, all of one form (MQTT 5.0, 3.4 to 3.7).
 
 use super::explanation::Explanation;
-use super::property::{PropertyList, property_block};
+use super::properties::{PropertyList, property_block};
 use super::read::Reader;
 use super::write::{frame_len, put_header, put_u16};
 use super::{DecodeError, PacketId, PacketType, ProtocolVersion, ReasonCode, Sender, UserProperties};

@@ -1,6 +1,7 @@
 //! CONNACK: the server accepts a connection or refuses it, and says under which terms (MQTT 5.0, 3.2).
 
-use super::property::{Properties, Property, PropertyList, property_block, put_if};
+use super::properties::{Properties, PropertyList, property_block, put_if};
+use super::property::Property;
 use super::read::Reader;
 use super::write::{frame_len, put_header};
 use super::{DecodeError, PacketType, ProtocolVersion, QoS, ReasonCode, Sender, UserProperties};

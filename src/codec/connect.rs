@@ -1,9 +1,9 @@
 //! CONNECT: the first packet of a connection, which says who the client is and what it speaks (MQTT 5.0, 3.1).
 
-use super::property::{Properties, Property, PropertyList, property_block, put_if};
+use super::properties::{PropertyList, property_block};
 use super::read::Reader;
 use super::write::{binary_len, frame_len, put_binary, put_header, put_string, put_u16, string_len};
-use super::{DecodeError, PacketType, ProtocolVersion, PublishProperties, QoS, ReasonCode, UserProperties};
+use super::{ConnectProperties, DecodeError, PacketType, ProtocolVersion, QoS, ReasonCode, Will};
 
 /// The bits of the Connect Flags (3.1.2.3).
 mod flag {
@@ -35,62 +35,6 @@ pub struct Connect<'a> {
     pub will: Option<Will<'a>>,
     /// Properties; the default before MQTT 5.0.
     pub properties: ConnectProperties<'a>,
-}
-
-/// The message that a server publishes for a client that is lost.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Will<'a> {
-    /// Where to: a string, otherwise unchecked.
-    pub topic: &'a str,
-    /// The message.
-    pub payload: &'a [u8],
-    /// At which QoS.
-    pub qos: QoS,
-    /// Whether it is to be retained.
-    pub retain: bool,
-    /// Will Delay Interval: how many seconds to wait for the client to come back.
-    pub delay: u32,
-    /// Properties, without Topic Alias and Subscription Identifier.
-    pub properties: PublishProperties<'a>,
-}
-
-/// The properties of CONNECT (3.1.2.11). The default is what holds when none is sent.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct ConnectProperties<'a> {
-    /// Session Expiry Interval in seconds; none ends the session with the connection, `u32::MAX` never.
-    pub session_expiry: Option<u32>,
-    /// Receive Maximum: how many QoS 1 and 2 messages may be in flight to the client; never zero, none is 65,535.
-    pub receive_maximum: Option<u16>,
-    /// The largest packet in bytes that the client accepts; never zero, none is no limit but the protocol's.
-    pub maximum_packet_size: Option<u32>,
-    /// The highest topic alias that the client accepts; zero accepts none.
-    pub topic_alias_maximum: u16,
-    /// Whether the client asks for Response Information in CONNACK.
-    pub request_response_information: bool,
-    /// Whether reason strings and user properties may be sent with any packet but PUBLISH, CONNACK and DISCONNECT.
-    pub request_problem_information: bool,
-    /// The method of an enhanced authentication.
-    pub authentication_method: Option<&'a str>,
-    /// The first data of an enhanced authentication; only with a method.
-    pub authentication_data: Option<&'a [u8]>,
-    /// User properties, in order.
-    pub user: UserProperties<'a>,
-}
-
-impl Default for ConnectProperties<'_> {
-    fn default() -> Self {
-        ConnectProperties {
-            session_expiry: None,
-            receive_maximum: None,
-            maximum_packet_size: None,
-            topic_alias_maximum: 0,
-            request_response_information: false,
-            request_problem_information: true,
-            authentication_method: None,
-            authentication_data: None,
-            user: UserProperties::NONE,
-        }
-    }
 }
 
 impl<'a> Connect<'a> {
@@ -128,7 +72,7 @@ impl<'a> Connect<'a> {
         let mut reader = Reader::new(body);
         let version = version(&mut reader)?;
         let flags = reader.u8()?;
-        check_flags(flags, version)?;
+        let will_qos = check_flags(flags, version)?;
         let keep_alive = reader.u16()?;
         let properties = match version {
             ProtocolVersion::V5 => ConnectProperties::parse(property_block(&mut reader)?)?,
@@ -137,9 +81,9 @@ impl<'a> Connect<'a> {
         let client_id = reader.string()?;
         let clean_start = flags & flag::CLEAN_START != 0;
         check_client_id(client_id, clean_start, version)?;
-        let will = match flags & flag::WILL {
-            0 => None,
-            _ => Some(Will::read(&mut reader, flags, version)?),
+        let will = match will_qos {
+            None => None,
+            Some(qos) => Some(Will::read(&mut reader, qos, flags & flag::WILL_RETAIN != 0, version)?),
         };
         let username = match flags & flag::USERNAME != 0 && !left_out(&reader, version) {
             true => Some(reader.string()?),
@@ -171,9 +115,7 @@ impl<'a> Connect<'a> {
             + 4
             + self.properties.section_len(self.version)
             + string_len(self.client_id)
-            + self.will.map_or(0, |will| {
-                WillSection(&will).section_len(self.version) + string_len(will.topic) + binary_len(will.payload)
-            })
+            + self.will.map_or(0, |will| will.len(self.version))
             + self.username.map_or(0, string_len)
             + self.password.map_or(0, binary_len)
     }
@@ -193,9 +135,7 @@ impl<'a> Connect<'a> {
         self.properties.put_section(self.version, out);
         put_string(self.client_id, out);
         if let Some(will) = &self.will {
-            WillSection(will).put_section(self.version, out);
-            put_string(will.topic, out);
-            put_binary(will.payload, out);
+            will.put(self.version, out);
         }
         if let Some(username) = self.username {
             put_string(username, out);
@@ -228,23 +168,24 @@ fn version(reader: &mut Reader<'_>) -> Result<ProtocolVersion, DecodeError> {
     Err(DecodeError { code: ReasonCode::UnsupportedProtocolVersion, what })
 }
 
-/// What the Connect Flags may not say together. MQTT 3.1 does not use bit 0, and disregards QoS and retain of a will that
-/// is not there.
-fn check_flags(flags: u8, version: ProtocolVersion) -> Result<(), DecodeError> {
-    let lenient = version == ProtocolVersion::V31;
-    let will_qos = flags >> flag::WILL_QOS_SHIFT & 0b11;
-    let what = if flags & flag::RESERVED != 0 && !lenient {
+/// Refuses Connect Flags that contradict each other; gives the QoS of the will, if there is one. MQTT 3.1 does not use bit
+/// 0, and disregards QoS and retain of a will that is not there.
+fn check_flags(flags: u8, version: ProtocolVersion) -> Result<Option<QoS>, DecodeError> {
+    let strict = version != ProtocolVersion::V31;
+    let will_qos = QoS::from_u8(flags >> flag::WILL_QOS_SHIFT & 0b11);
+    let will = flags & flag::WILL != 0;
+    let what = if strict && flags & flag::RESERVED != 0 {
         "reserved Connect Flag is set [MQTT-3.1.2-3]"
-    } else if flags & flag::WILL == 0 && will_qos != 0 && !lenient {
+    } else if strict && !will && will_qos != Some(QoS::AtMostOnce) {
         "Will QoS without a will [MQTT-3.1.2-11]"
-    } else if flags & flag::WILL == 0 && flags & flag::WILL_RETAIN != 0 && !lenient {
+    } else if strict && !will && flags & flag::WILL_RETAIN != 0 {
         "Will Retain without a will [MQTT-3.1.2-13]"
-    } else if flags & flag::WILL != 0 && will_qos == 3 {
+    } else if will && will_qos.is_none() {
         "Will QoS is 3 [MQTT-3.1.2-12]"
     } else if flags & (flag::PASSWORD | flag::USERNAME) == flag::PASSWORD && !version.is_v5() {
         "password without user name [MQTT-3.1.2-22]"
     } else {
-        return Ok(());
+        return Ok(will_qos.filter(|_| will));
     };
     Err(DecodeError::malformed(what))
 }
@@ -267,86 +208,13 @@ fn left_out(reader: &Reader<'_>, version: ProtocolVersion) -> bool {
     version == ProtocolVersion::V31 && reader.is_empty()
 }
 
-impl<'a> Will<'a> {
-    fn read(reader: &mut Reader<'a>, flags: u8, version: ProtocolVersion) -> Result<Self, DecodeError> {
-        let (properties, delay) = match version {
-            ProtocolVersion::V5 => PublishProperties::parse_will(property_block(reader)?)?,
-            _ => Default::default(),
-        };
-        Ok(Will {
-            topic: reader.string()?,
-            payload: reader.binary()?,
-            qos: QoS::from_u8(flags >> flag::WILL_QOS_SHIFT & 0b11).unwrap_or_default(),
-            retain: flags & flag::WILL_RETAIN != 0,
-            delay,
-            properties,
-        })
-    }
-}
-
-/// The will properties: those of the message, and the delay.
-struct WillSection<'w, 'a>(&'w Will<'a>);
-
-impl PropertyList for WillSection<'_, '_> {
-    fn each(&self, mut put: impl FnMut(Property<'_>)) {
-        if self.0.delay > 0 {
-            put(Property::WillDelayInterval(self.0.delay));
-        }
-        self.0.properties.each(put);
-    }
-}
-
-impl<'a> ConnectProperties<'a> {
-    fn parse(block: &'a [u8]) -> Result<Self, DecodeError> {
-        let mut properties = Self::default();
-        for property in Properties::new(block) {
-            match property? {
-                Property::SessionExpiryInterval(seconds) => properties.session_expiry = Some(seconds),
-                Property::ReceiveMaximum(maximum) => properties.receive_maximum = Some(maximum),
-                Property::MaximumPacketSize(bytes) => properties.maximum_packet_size = Some(bytes),
-                Property::TopicAliasMaximum(maximum) => properties.topic_alias_maximum = maximum,
-                Property::RequestResponseInformation(yes) => properties.request_response_information = yes,
-                Property::RequestProblemInformation(yes) => properties.request_problem_information = yes,
-                Property::AuthenticationMethod(method) => properties.authentication_method = Some(method),
-                Property::AuthenticationData(data) => properties.authentication_data = Some(data),
-                Property::User(..) => properties.user = UserProperties::in_block(block),
-                property => return Err(property.misplaced()),
-            }
-        }
-        if properties.authentication_data.is_some() && properties.authentication_method.is_none() {
-            return Err(DecodeError::protocol("Authentication Data without a method (3.1.2.11.10)"));
-        }
-        Ok(properties)
-    }
-}
-
-impl PropertyList for ConnectProperties<'_> {
-    fn each(&self, mut put: impl FnMut(Property<'_>)) {
-        put_if(self.session_expiry, Property::SessionExpiryInterval, &mut put);
-        put_if(self.receive_maximum, Property::ReceiveMaximum, &mut put);
-        put_if(self.maximum_packet_size, Property::MaximumPacketSize, &mut put);
-        if self.topic_alias_maximum > 0 {
-            put(Property::TopicAliasMaximum(self.topic_alias_maximum));
-        }
-        if self.request_response_information {
-            put(Property::RequestResponseInformation(true));
-        }
-        if !self.request_problem_information {
-            put(Property::RequestProblemInformation(false));
-        }
-        put_if(self.authentication_method, Property::AuthenticationMethod, &mut put);
-        put_if(self.authentication_data, Property::AuthenticationData, &mut put);
-        self.user.each(&mut put);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec::Packet;
     use crate::codec::ReasonCode::*;
     use crate::codec::Sender::*;
     use crate::codec::transcript::{V5, V31, V311, frame, read, refused, same};
+    use crate::codec::{Packet, PublishProperties};
 
     /// A CONNECT with these flags and this payload, and a property length where there is one.
     fn connect(version: ProtocolVersion, flags: u8, payload: &[u8]) -> Vec<u8> {

@@ -1,6 +1,7 @@
 //! DISCONNECT: the connection ends, and from MQTT 5.0 on why (3.14).
 
-use super::property::{Properties, Property, PropertyList, property_block, put_if};
+use super::properties::{Properties, PropertyList, property_block, put_if};
+use super::property::Property;
 use super::read::Reader;
 use super::write::{frame_len, put_header};
 use super::{DecodeError, PacketType, ProtocolVersion, ReasonCode, Sender, UserProperties};

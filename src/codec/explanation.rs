@@ -1,6 +1,7 @@
 //! What an answer may say besides its reason code: the properties that acknowledgements, SUBACK and UNSUBACK have in common.
 
-use super::property::{Properties, Property, PropertyList, put_if};
+use super::properties::{Properties, PropertyList, put_if};
+use super::property::Property;
 use super::{DecodeError, UserProperties};
 
 /// Reason string and user properties.

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use super::property::{Property, Spelled, id};
+use super::properties::Spelled;
+use super::property::{Property, id};
 use super::write::MAX_FIELD_LEN;
 use super::{DecodeError, PublishProperties};
 

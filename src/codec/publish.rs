@@ -1,6 +1,6 @@
 //! PUBLISH as it is received, and as a client sends it (MQTT 5.0, 3.3). How a broker sends it: [`Outgoing`](super::Outgoing).
 
-use super::property::{PropertyList, property_block};
+use super::properties::{PropertyList, property_block};
 use super::read::Reader;
 use super::write::{frame_len, put_header, put_string, put_u16, string_len};
 use super::{DecodeError, PacketId, PacketType, ProtocolVersion, PublishProperties, QoS, Sender};

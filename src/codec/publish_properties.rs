@@ -7,7 +7,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use super::property::{Properties, Property, PropertyList, Spelled, id, put_if};
+use super::properties::{Properties, PropertyList, Spelled, put_if};
+use super::property::{Property, id};
 use super::read::Reader;
 use super::{DecodeError, UserProperties};
 

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::explanation::Explanation;
-use super::property::{PropertyList, property_block};
+use super::properties::{PropertyList, property_block};
 use super::read::Reader;
 use super::write::{frame_len, put_header, put_u16};
 use super::{DecodeError, PacketId, PacketType, ProtocolVersion, ReasonCode, Sender, UserProperties};

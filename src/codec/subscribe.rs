@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use super::property::{Properties, Property, PropertyList, property_block, put_if};
+use super::properties::{Properties, PropertyList, property_block, put_if};
+use super::property::Property;
 use super::read::Reader;
 use super::write::{frame_len, put_header, put_string, put_u16, string_len};
 use super::{DecodeError, PacketId, PacketType, ProtocolVersion, QoS, UserProperties};

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use super::property::{Property, Spelled, id};
+use super::properties::Spelled;
+use super::property::{Property, id};
 use super::read::Reader;
 
 /// The user properties of a packet, in order; a name may come several times.

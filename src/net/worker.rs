@@ -57,23 +57,29 @@ pub enum Errand {
     Stop,
     /// Something for the core.
     Request(Request),
+    /// Messages of the embedding program's subscription `subscription` go to `sink` from here on.
+    Open {
+        /// The number of the subscription.
+        subscription: u64,
+        /// What takes them.
+        sink: Sink,
+    },
+    /// Nobody takes the messages of this subscription any more.
+    Close {
+        /// The number of the subscription.
+        subscription: u64,
+    },
 }
 
-/// What a shard tells the embedding program.
-#[derive(Debug)]
-pub enum Notice {
-    /// A message for one of its subscriptions.
-    Message {
-        /// The number that the program gave the subscription.
-        subscription: u64,
-        /// The message.
-        message: Message,
-    },
-    /// All shards have taken in a subscription: nothing is missed from here on.
-    Subscribed {
-        /// Its number.
-        subscription: u64,
-    },
+/// What a subscription of the embedding program is told. It must not block.
+pub type Sink = Box<dyn FnMut(Told) + Send>;
+
+/// Something that a [`Sink`] is told.
+pub enum Told {
+    /// Nothing is missed from here on.
+    Subscribed,
+    /// A message.
+    Message(Message),
 }
 
 /// Where a connection goes once nothing is outstanding on its socket.
@@ -110,8 +116,6 @@ pub struct WorkerParts<C: Chain> {
     pub mesh: Mesh<Parcel<C::State>>,
     /// Rings the mesh's doorbell.
     pub inbox: Inbox<Errand>,
-    /// Tells the embedding program. It must not block.
-    pub notify: Box<dyn FnMut(Notice)>,
     /// By listener number: see [`listen`](super::sockets::listen).
     pub listeners: Vec<OwnedFd>,
     /// The same on all shards.
@@ -123,7 +127,8 @@ pub struct Worker<C: Chain> {
     shard: Shard<C>,
     mesh: Mesh<Parcel<C::State>>,
     inbox: Inbox<Errand>,
-    notify: Box<dyn FnMut(Notice)>,
+    /// Where messages for the embedding program's subscriptions go.
+    sinks: HashMap<u64, Sink>,
     clock: Clock,
     limits: WorkerLimits,
 
@@ -168,7 +173,7 @@ impl<C: Chain> Worker<C> {
             shard: parts.shard,
             mesh: parts.mesh,
             inbox: parts.inbox,
-            notify: parts.notify,
+            sinks: HashMap::new(),
             clock: parts.clock,
             limits,
             sockets,
@@ -293,6 +298,8 @@ impl<C: Chain> Worker<C> {
             busy = true;
             match errand {
                 Errand::Request(request) => self.shard.request(request, self.now),
+                Errand::Open { subscription, sink } => drop(self.sinks.insert(subscription, sink)),
+                Errand::Close { subscription } => drop(self.sinks.remove(&subscription)),
                 Errand::Stop if self.stopping == Stopping::No => {
                     self.stopping = Stopping::Until(self.now + self.limits.shutdown_timeout);
                     self.sockets.close_listeners();
@@ -339,13 +346,19 @@ impl<C: Chain> Worker<C> {
             }
             Effect::RunHook { task, future } => self.hooks.run(task, future),
             Effect::CancelHook { task } => self.hooks.cancel(task),
-            Effect::Deliver { subscription, message } => (self.notify)(Notice::Message { subscription, message }),
-            Effect::Subscribed { subscription } => (self.notify)(Notice::Subscribed { subscription }),
+            Effect::Deliver { subscription, message } => self.tell(subscription, Told::Message(message)),
+            Effect::Subscribed { subscription } => self.tell(subscription, Told::Subscribed),
             Effect::Stopped => {
                 if let Stopping::Until(deadline) = self.stopping {
                     self.stopping = Stopping::Flushing(deadline);
                 }
             }
+        }
+    }
+
+    fn tell(&mut self, subscription: u64, told: Told) {
+        if let Some(sink) = self.sinks.get_mut(&subscription) {
+            sink(told);
         }
     }
 

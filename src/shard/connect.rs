@@ -17,8 +17,8 @@ use super::ask::{self, Resumed};
 use super::{Effect, Shard};
 use crate::client::{Client, ConnectionId, SubscriberId};
 use crate::codec::{
-    Connack, ConnackProperties, Connect, DecodeError, Packet, ProtocolVersion, PublishProperties, QoS, ReasonCode,
-    Sender, Split, UserProperties, Will as ConnectWill, decode, split,
+    Connack, ConnackProperties, Connect, DecodeError, Packet, ProtocolVersion, PublishProperties, ReasonCode, Sender,
+    Split, UserProperties, Will as ConnectWill, decode, split,
 };
 use crate::config::{Config, Limit, ListenerConfig, Protocol};
 use crate::connection::{ConnectionStage, Hold, Violation};

@@ -61,7 +61,7 @@ pub use effect::Effect;
 pub use mail::{Announcement, Mail, Share};
 pub use program::Request;
 pub use realm::MAX_SHARDS;
-pub use slots::SLOTS;
+pub use slots::{SLOTS, owner_of};
 
 use crate::client::ConnectionId;
 use crate::codec::ProtocolVersion;
@@ -151,7 +151,6 @@ pub struct Shard<C: Chain> {
 /// A hook that answers later.
 struct Task {
     connection: Option<ConnectionId>,
-    due: Time,
     /// Its place among the hooks of the configuration.
     hook: &'static str,
 }

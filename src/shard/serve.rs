@@ -185,7 +185,7 @@ impl<C: Chain> Shard<C> {
     pub(super) fn run_hook(&mut self, connection: Option<ConnectionId>, future: HookFuture, hook: &'static str) -> u64 {
         let task = self.number();
         let due = self.now + self.config.hooks.deadline_of(hook).0;
-        self.tasks.insert(task, Task { connection, due, hook });
+        self.tasks.insert(task, Task { connection, hook });
         self.deadlines.arm(due, super::clock::Deadline::Hook(task));
         self.effects.push(super::Effect::RunHook { task, future });
         task

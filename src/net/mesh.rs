@@ -453,7 +453,7 @@ mod tests {
         let (mut a, _) = pair_of(4);
         a.send(0, 7, 1);
         assert!(a.has_work());
-        assert_eq!(next(&mut a), Some(7));
+        assert_eq!(all(&mut a), [7]);
         assert!(!a.has_work());
     }
 

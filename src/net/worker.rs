@@ -35,7 +35,7 @@ use crate::message::Message;
 use crate::shard::{Arrival, Effect, Mail, Request, Shard};
 use crate::time::Time;
 
-/// Letters from one shard, and requests of other threads, that are taken in before others have their turn.
+/// Letters of other shards, and requests of other threads, that are taken in before the sockets have their turn.
 const LETTERS_PER_TURN: usize = 256;
 
 /// What one shard's thread sends another's. `S` is what the hooks keep with a session.
@@ -277,18 +277,12 @@ impl<C: Chain> Worker<C> {
 
     fn receive_mail(&mut self) -> bool {
         let mut busy = false;
-        for from in 0..self.mesh.shards() {
-            for _ in 0..LETTERS_PER_TURN {
-                let Some(parcel) = self.mesh.receive(from) else { break };
-                busy = true;
-                match parcel {
-                    Parcel::Mail(mail) => {
-                        for mail in mail {
-                            self.shard.mail(from, mail, self.now);
-                        }
-                    }
-                    Parcel::HandOff(hand_off) => self.welcome(*hand_off),
-                }
+        for _ in 0..LETTERS_PER_TURN {
+            let Some((from, parcel)) = self.mesh.receive() else { break };
+            busy = true;
+            match parcel {
+                Parcel::Mail(mail) => mail.into_iter().for_each(|mail| self.shard.mail(from, mail, self.now)),
+                Parcel::HandOff(hand_off) => self.welcome(*hand_off),
             }
         }
         busy

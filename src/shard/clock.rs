@@ -159,7 +159,8 @@ impl<C: Chain> Shard<C> {
         if retries && connected.retried + terms.retry_interval <= now {
             connected.retried = now;
             let (index, oldest) = (connected.session, session.outbound.oldest());
-            let stuck = oldest.is_some() && oldest == connected.oldest_in_flight;
+            // Not while the client has not even read what was sent before.
+            let stuck = oldest.is_some() && oldest == connected.oldest_in_flight && connection.outbox.waiting() == 0;
             connected.oldest_in_flight = oldest;
             if stuck {
                 self.resend(index);

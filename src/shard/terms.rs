@@ -172,7 +172,11 @@ impl Welcome<'_> {
                 response_information: by.response_information.as_deref().filter(|_| asked.request_response_information),
                 server_reference: None,
                 authentication_method: asked.authentication_method,
-                authentication_data: by.authentication_data.as_deref().or(auth_data),
+                authentication_data: by
+                    .authentication_data
+                    .as_deref()
+                    .or(auth_data)
+                    .filter(|_| asked.authentication_method.is_some()),
                 user: UserProperties::from(&user_properties[..]),
             },
         };

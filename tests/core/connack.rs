@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use moormq::codec::{ConnackProperties, Packet, QoS, ReasonCode};
 use moormq::config::{Config, ListenerConfig};
-use moormq::hooks::{Answer, Chain, ConnectCode, ConnectRefusal, ConnectRefusalM5, Expiry, NoHooks, RegisterModifiersM5};
+use moormq::hooks::{
+    Answer, Chain, ConnectCode, ConnectRefusal, ConnectRefusalM5, Expiry, NoHooks, RegisterModifiersM5,
+};
 
 use crate::client::{Client, Hello, V5, V31, V311};
 use crate::heard::Got;

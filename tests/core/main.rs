@@ -5,5 +5,6 @@ mod connack;
 mod connecting;
 mod heard;
 mod messaging;
+mod publishing;
 mod script;
 mod world;

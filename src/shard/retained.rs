@@ -1,11 +1,5 @@
-//! Retained messages of one mountpoint, as far as this shard keeps them.
-//!
-//! Each topic has one keeper among the shards, by hash. The shard of a publisher sends a retained message there, and keeps
-//! a note of it until the keeper confirms: a subscriber that asks in between is told of it by the publisher's shard
-//! ([`Recent`]), so that no order of mail between shards can hide it.
-
-use std::collections::VecDeque;
-use std::sync::Arc;
+//! Retained messages of one mountpoint, as far as this shard keeps them. Which shard keeps what, and how a subscriber gets
+//! to know of it: `keeper`.
 
 use crate::config::RetainedConfig;
 use crate::message::Message;
@@ -91,39 +85,5 @@ impl Retained {
             keep
         });
         self.bytes -= freed;
-    }
-}
-
-/// Retained messages that were sent to their keeper and are not confirmed, for each keeper in the order of sending.
-#[derive(Default)]
-pub struct Recent {
-    unconfirmed: Vec<VecDeque<(Arc<str>, Message)>>,
-}
-
-impl Recent {
-    pub fn new(shards: usize) -> Self {
-        Recent { unconfirmed: (0..shards).map(|_| VecDeque::new()).collect() }
-    }
-
-    pub fn sent(&mut self, keeper: usize, mountpoint: &Arc<str>, message: Message) {
-        self.unconfirmed[keeper].push_back((mountpoint.clone(), message));
-    }
-
-    pub fn confirmed(&mut self, keeper: usize, count: u32) {
-        let list = &mut self.unconfirmed[keeper];
-        list.drain(..(count as usize).min(list.len()));
-        if list.is_empty() {
-            *list = VecDeque::new();
-        }
-    }
-
-    /// The messages that match `filter`.
-    pub fn matching(&self, mountpoint: &str, filter: &TopicFilter) -> Vec<Message> {
-        self.unconfirmed
-            .iter()
-            .flatten()
-            .filter(|(realm, message)| **realm == *mountpoint && filter.matches(message.topic()))
-            .map(|(_, message)| message.clone())
-            .collect()
     }
 }

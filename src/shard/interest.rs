@@ -42,7 +42,7 @@ pub(super) struct Subscribing {
     pub by: SubscribeModifiersM5,
     /// How many shards have not answered the question that is open.
     pub waiting: usize,
-    /// For each shard, how much it had told keepers when it took the filters in; empty for this one.
+    /// For each shard, how much it had told keepers when it took the filters in.
     pub told: Vec<Box<[u64]>>,
     /// Retained messages that came live in the meantime.
     pub live: Vec<Live>,
@@ -155,6 +155,7 @@ impl<C: Chain> Shard<C> {
 
     /// Tells the others of new filters; what is left is done when all have answered.
     pub(super) fn announce(&mut self, mut pending: Subscribing, filters: Vec<Announcement>) {
+        pending.told[self.id] = self.keeping.told();
         if self.shards == 1 || filters.is_empty() {
             return self.ask_keepers(pending);
         }

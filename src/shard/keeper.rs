@@ -7,7 +7,8 @@
 //! shard first has every shard take in its filters: from then on each of them sends live copies, and says how much it had
 //! told each keeper by then. After that it asks the keepers, who answer when they have seen to as much. Whatever was
 //! published before is in their answers then, or was superseded; whatever was published after comes live, with its number.
-//! The keepers' answers say how far they had got, so a live message that came first is known to be newer, or older.
+//! So what a keeper has is left out if its number says that it comes live, too. And the keeper says how far it had got: so
+//! a live message that came first is known to be newer, or older.
 //!
 //! Trusts that mail between two shards arrives in order; needs no order between other pairs.
 
@@ -18,7 +19,7 @@ use super::audience::Target;
 use super::interest::Subscribing;
 use super::mail::Mail;
 use super::realm::PROGRAM;
-use super::retained::Retention;
+use super::retained::{Kept, Retention};
 use crate::hooks::Chain;
 use crate::message::{Message, Publication};
 use crate::session::SubscriptionIds;
@@ -52,17 +53,19 @@ pub struct Asked {
 /// The answer of a keeper.
 #[derive(Debug)]
 pub struct Found {
+    /// The keeper.
+    pub(super) keeper: usize,
     /// The number of the question.
     pub(super) token: u64,
     /// Retained messages, each with the place of its filter.
-    pub(super) messages: Vec<(u16, Message)>,
+    pub(super) messages: Vec<(u16, Kept)>,
     /// How many messages of each shard had been seen to.
     pub(super) seen_to: Box<[u64]>,
 }
 
 /// A retained message that came live while a subscription was being made.
 pub(super) struct Live {
-    message: Message,
+    topic: Box<str>,
     /// The shard it was published on, and which of that shard's messages to its keeper it is.
     source: usize,
     number: u64,
@@ -98,12 +101,13 @@ impl<C: Chain> Shard<C> {
 
     /// Keeps a message that shard `from` told of.
     pub(super) fn see_to(&mut self, from: usize, realm: u32, message: Message) {
-        let outcome = self.realms[realm].retained.store(message.clone(), &self.config.retained, self.shards);
+        self.keeping.seen_to[from] += 1;
+        let kept = Kept { message: message.clone(), source: from, number: self.keeping.seen_to[from] };
+        let outcome = self.realms[realm].retained.store(kept, &self.config.retained, self.shards);
         if outcome == Retention::Refused {
             self.counters.retained_refused += 1;
             tracing::warn!(topic = message.topic().as_str(), "a limit of [retained] is reached: message not retained");
         }
-        self.keeping.seen_to[from] += 1;
         if !self.keeping.asked.is_empty() {
             self.answer_asked();
         }
@@ -114,7 +118,7 @@ impl<C: Chain> Shard<C> {
         for pending in self.subscribing.values_mut().filter(|pending| pending.realm == realm) {
             let mut wanted = pending.granted.iter().flatten().filter(|granted| granted.wants_retained);
             if wanted.any(|granted| granted.filter.matches(publication.topic)) {
-                pending.live.push(Live { message: publication.keep(), source, number });
+                pending.live.push(Live { topic: publication.topic.as_str().into(), source, number });
             }
         }
     }
@@ -142,10 +146,10 @@ impl<C: Chain> Shard<C> {
         let filters: Arc<[_]> = wanted.into();
         let token = pending.token;
         pending.waiting = keepers.len();
-        let told = std::mem::take(&mut pending.told);
+        let after = |keeper: usize| pending.told.iter().map(|told| told.get(keeper).copied().unwrap_or(0)).collect();
+        let questions: Vec<_> = keepers.into_iter().map(|keeper| (keeper, after(keeper))).collect();
         self.subscribing.insert(token, pending);
-        for keeper in keepers {
-            let after = told.iter().map(|told| told.get(keeper).copied().unwrap_or(0)).collect();
+        for (keeper, after) in questions {
             let (mountpoint, filters) = (mountpoint.clone(), filters.clone());
             let asked = Asked { token, mountpoint, filters, after, from: self.id };
             if keeper == self.id {
@@ -172,9 +176,9 @@ impl<C: Chain> Shard<C> {
             let mut messages = Vec::new();
             for (at, filter) in filters.iter() {
                 let found = self.realms[realm].retained.matching(filter, self.now);
-                messages.extend(found.into_iter().map(|message| (*at, message)));
+                messages.extend(found.into_iter().map(|kept| (*at, kept)));
             }
-            let found = Found { token, messages, seen_to: self.keeping.seen_to.as_slice().into() };
+            let found = Found { keeper: self.id, token, messages, seen_to: self.keeping.seen_to.as_slice().into() };
             if from == self.id {
                 self.found_retained(found);
             } else {
@@ -198,11 +202,12 @@ impl<C: Chain> Shard<C> {
     /// Sends what is retained for a new subscription [MQTT-3.3.1-9], but what came live already or is older than what did.
     pub(super) fn deliver_retained(&mut self, mut pending: Subscribing) {
         self.frames.begin(false);
-        for Found { messages, seen_to, .. } in std::mem::take(&mut pending.found) {
-            for (at, message) in messages {
-                let overtakes = |live: &Live| live.number > seen_to[live.source] || live.message.same_as(&message);
-                let mut live = pending.live.iter().filter(|live| live.message.topic() == message.topic());
-                if !live.any(overtakes) {
+        for Found { keeper, messages, seen_to, .. } in std::mem::take(&mut pending.found) {
+            for (at, Kept { message, source, number }) in messages {
+                let comes_live = pending.told[source].get(keeper).is_some_and(|told| number > *told);
+                let overtakes =
+                    |live: &Live| live.number > seen_to[live.source] && *live.topic == *message.topic().as_str();
+                if !comes_live && !pending.live.iter().any(overtakes) {
                     self.deliver_one_retained(&pending, &message, at);
                 }
             }

@@ -7,5 +7,6 @@ mod heard;
 mod messaging;
 mod passing_on;
 mod publishing;
+mod retained;
 mod script;
 mod world;

@@ -14,6 +14,8 @@ pub enum Hold {
     Outbox = 8,
     /// The mailbox of another shard is full.
     Mailbox = 16,
+    /// A hook that was told of something has not done yet what it wants to do first. Nothing is sent, either.
+    Notice = 32,
 }
 
 /// A set of [`Hold`]s. Packets are served only while it is empty.

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::ask::{self, Resumed};
-use super::{Effect, Shard};
+use super::{Effect, Shard, Waits};
 use crate::client::{Client, ConnectionId, SubscriberId};
 use crate::codec::{
     Connack, ConnackProperties, Connect, DecodeError, Packet, PacketType, ProtocolVersion, PublishProperties, QoS,
@@ -425,7 +425,7 @@ impl<C: Chain> Shard<C> {
             client,
         });
         if owner == self.id {
-            self.register(id, arrival);
+            self.wait_for_notices(id, arrival);
             return Ok(());
         }
         // What came behind the CONNECT follows it: it gathers in the connection's buffer until the effects are taken.
@@ -444,7 +444,7 @@ impl<C: Chain> Shard<C> {
         future: HookFuture,
         hook: &'static str,
     ) -> Result<(), Violation> {
-        let task = self.run_hook(Some(id), future, hook);
+        let task = self.run_hook(Waits::Connection(id), future, hook);
         attempt.waiting = Some((task, link));
         self.set_stage(id, ConnectionStage::Connecting(attempt));
         if let Some(connection) = self.connections.get_mut(id) {

@@ -20,7 +20,7 @@ impl<C: Chain> Shard<C> {
         self.now = now;
         let unread = std::mem::take(&mut arrival.unread);
         self.add_connection(id, arrival.listener, arrival.client.peer, arrival.connected_at);
-        self.register(id, arrival);
+        self.wait_for_notices(id, arrival);
         if let Some(connection) = self.connections.get_mut(id) {
             connection.unread.push(&unread);
         }
@@ -55,7 +55,7 @@ impl<C: Chain> Shard<C> {
         }
         if let Some(record) = self.sessions.get_mut(session) {
             let notified = self.chain.on_client_wakeup(&record.client, &mut record.state, session_present);
-            self.notified(session, notified);
+            self.notified(session, notified, "on_client_wakeup");
         }
         let welcome = Welcome { session_present, connect: &connect, auth: auth.as_ref(), by: &modifiers };
         self.welcome(id, session, welcome, assigned_id);
@@ -130,6 +130,8 @@ impl<C: Chain> Shard<C> {
             reauthenticating: false,
             auth_method: None,
         });
+        let subscriber = session.client.subscriber.clone();
+        self.hold_if_noticed(id, &subscriber);
         self.members_turn_online(index, true);
         self.arm_connected(id);
     }
@@ -140,12 +142,12 @@ impl<C: Chain> Shard<C> {
         state: &mut C::State,
         properties: &crate::codec::ConnectProperties<'_>,
     ) {
-        let notified = if client.version.is_v5() {
-            self.chain.on_register_m5(client, state, properties)
+        let (notified, hook) = if client.version.is_v5() {
+            (self.chain.on_register_m5(client, state, properties), "on_register_m5")
         } else {
-            self.chain.on_register(client, state)
+            (self.chain.on_register(client, state), "on_register")
         };
-        self.notified_without_session(notified, "on_register");
+        self.notified_without_session(&client.subscriber, notified, hook);
     }
 
     /// Writes the CONNACK.

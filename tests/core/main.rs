@@ -1,9 +1,11 @@
 //! The core without sockets: shards driven through their door, on one shard and on several.
 
+mod answers;
 mod client;
 mod connack;
 mod connecting;
 mod heard;
+mod lifecycle;
 mod messaging;
 mod passing_on;
 mod publishing;

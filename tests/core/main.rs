@@ -7,6 +7,8 @@ mod connecting;
 mod heard;
 mod lifecycle;
 mod messaging;
+mod modifiers;
+mod notices;
 mod passing_on;
 mod publishing;
 mod queues;

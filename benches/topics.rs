@@ -66,11 +66,13 @@ fn matching(c: &mut Criterion) {
         for size in SIZES {
             let tree = filters(size, filter);
             let names: Vec<String> = devices(size).take(ASKED).map(topic).collect();
-            let mut names = names.iter().map(|text| TopicName::parse(text, MAX_LEVELS).expect("a topic name")).cycle();
+            let names: Vec<_> = names.iter().map(|text| TopicName::trusted(text)).collect();
+            let mut turn = 0;
             group.bench_function(BenchmarkId::from_parameter(size), |b| {
                 b.iter(|| {
+                    turn = (turn + 1) % ASKED;
                     let mut sum = 0;
-                    names.by_ref().take(1).for_each(|topic| tree.matching(topic, &mut |value| sum += value));
+                    tree.matching(names[turn], &mut |value| sum += value);
                     sum
                 });
             });

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 use moormq::config::{Config, ConfigError, CpuSet, ListenerConfig};
 
-/// An MQTT 3.1, 3.1.1 and 5.0 broker. Without a configuration it listens on 127.0.0.1:1883 and lets everybody on this machine in.
+/// An MQTT 3.1, 3.1.1 and 5.0 broker. Without a configuration it listens on 127.0.0.1:1883 and lets everybody on this
+/// machine in.
 #[derive(Parser)]
 #[command(name = "moormq", version, args_conflicts_with_subcommands = true)]
 pub struct Args {

@@ -39,16 +39,6 @@ impl fmt::Debug for SubscriberId {
     }
 }
 
-/// One network connection of one shard. The runtime that owns the socket assigns it; an index is used again only under
-/// another generation, so that a late event for a closed connection is recognised.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct ConnectionId {
-    /// Where its records stand in the tables of its shard.
-    pub index: u32,
-    /// Which connection at that index.
-    pub generation: u32,
-}
-
 /// What is known of a client, handed to every hook.
 #[derive(Clone, Debug)]
 pub struct Client {
@@ -70,37 +60,10 @@ pub struct Client {
     pub session_number: u64,
 }
 
-/// One network connection, as the shard that serves it names it. Another shard's connection may have the same id.
-///
-/// The index is that of a reused place in a table; the generation tells its tenants apart, so an id that outlived its
-/// connection is recognised as stale instead of meaning a stranger.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ConnectionId {
-    index: u32,
-    generation: u32,
-}
-
-impl ConnectionId {
-    /// The tenant number `generation` of place `index`.
-    pub const fn new(index: u32, generation: u32) -> Self {
-        ConnectionId { index, generation }
-    }
-
-    /// The place in the shard's tables. Small and dense: fit to index an array with.
-    pub const fn index(self) -> usize {
-        self.index as usize
-    }
-
-    /// Which tenant of that place it is.
-    pub const fn generation(self) -> u32 {
-        self.generation
-    }
-}
-
 /// Why a connection ended: what `on_client_offline` and `on_client_gone` are told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndReason {
-    /// The client sent DISCONNECT, with this reason code (v3: [`ReasonCode::NormalDisconnection`]).
+    /// The client sent DISCONNECT, with this reason code (v3: [`ReasonCode::Success`]).
     ClientDisconnect(ReasonCode),
     /// The network connection was closed or broke without a DISCONNECT.
     ConnectionLost,

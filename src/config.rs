@@ -1,8 +1,9 @@
 //! Configuration: plain values with names, units, limits and defaults.
 //!
-//! Owns what can be set, how it is written in a TOML file, and what makes sense. A [`Config`] that was read from a file or passed
-//! [`Config::check`] is within all limits; the rest of the broker does not check again. Knows nothing of sockets, cores or
-//! protocols beyond their names, and resolves nothing: "one shard per core" stays just that until the broker starts.
+//! Owns what can be set, how it is written in a TOML file, and what makes sense. A [`Config`] that was read from a file
+//! or passed [`Config::check`] is within all limits; the rest of the broker does not check again. Knows nothing of
+//! sockets, cores or protocols beyond their names, and resolves nothing: "one shard per core" stays just that until the
+//! broker starts.
 
 mod check;
 mod error;
@@ -24,8 +25,8 @@ pub use sections::{Config, HOOKS, HookConfig, HookDeadline, ListenerConfig, LogC
 pub use values::{CpuSet, Limit, LogFormat, OnDeadline, Protocol, QueueType, SharedPolicy, UnauthorizedPublish};
 
 impl Config {
-    /// What the broker runs with when nobody configured anything: the defaults, and whoever is on this machine may connect to
-    /// 127.0.0.1:1883.
+    /// What the broker runs with when nobody configured anything: the defaults, and whoever is on this machine may
+    /// connect to 127.0.0.1:1883.
     pub fn quick_start() -> Self {
         Config { allow_anonymous: true, ..Config::default() }
     }

@@ -4,9 +4,13 @@
 pub mod client;
 pub mod codec;
 pub mod config;
+pub mod connection;
 pub mod deadlines;
 pub mod hooks;
+pub mod message;
 pub mod net;
 pub mod random;
+pub mod session;
+pub mod shard;
 pub mod time;
 pub mod topic;

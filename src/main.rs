@@ -1,4 +1,3 @@
-<<<<<<< HEAD
 //! The program: arguments, configuration, logs, broker, and a wait for the signal to stop.
 
 mod cli;
@@ -63,6 +62,3 @@ fn fail(error: impl std::fmt::Display) -> ExitCode {
     eprintln!("{error}");
     ExitCode::FAILURE
 }
-=======
-fn main() {}
->>>>>>> wt-codec

@@ -34,7 +34,7 @@ impl Message {
     pub fn topic(&self) -> TopicName<'_> {
         let bytes = self.part(&self.0.header.header.topic);
         // The bytes were copied from a `TopicName`, so both checks hold; they are not worth a second walk of the levels.
-        TopicName::trusted(std::str::from_utf8(bytes).unwrap_or_default())
+        TopicName::checked_before(std::str::from_utf8(bytes).unwrap_or_default())
     }
 
     /// The encoded MQTT 5 properties that go on unchanged to every receiver.
@@ -220,7 +220,8 @@ mod tests {
     #[test]
     fn a_message_in_one_piece_is_kept_in_one_copy() {
         let source = b"..a/b--propspayload".as_slice();
-        let mut publication = Publication::new(topic(std::str::from_utf8(&source[2..5]).expect("ASCII")), &source[12..]);
+        let mut publication =
+            Publication::new(topic(std::str::from_utf8(&source[2..5]).expect("ASCII")), &source[12..]);
         publication.properties = &source[7..12];
         publication.source = source;
         let message = publication.keep();
@@ -237,7 +238,10 @@ mod tests {
         publication.properties = b"p";
         publication.retain = true;
         let message = publication.keep();
-        assert_eq!((message.topic().as_str(), message.properties(), message.payload()), ("rewritten", &b"p"[..], &b"payload"[..]));
+        assert_eq!(
+            (message.topic().as_str(), message.properties(), message.payload()),
+            ("rewritten", &b"p"[..], &b"payload"[..])
+        );
         assert!(message.retain());
         assert_eq!(message.publication().keep().payload(), b"payload");
     }

@@ -10,7 +10,8 @@ use signal_hook::iterator::Signals;
 
 const SIGNALS: [i32; 2] = [SIGTERM, SIGINT];
 
-/// The signals that stop the broker. As soon as they are armed none of them is lost, one that comes during the start included.
+/// The signals that stop the broker. As soon as they are armed none of them is lost, one that comes during the start
+/// included.
 pub struct StopSignals(Signals);
 
 impl StopSignals {
@@ -18,16 +19,16 @@ impl StopSignals {
     pub fn arm() -> io::Result<Self> {
         let stopping = Arc::new(AtomicBool::new(false));
         for signal in SIGNALS {
-            // In this order: the first signal finds the flag down, and raises it; the next one finds it up. The exit status is the
-            // one shells give to a process that a signal ended.
+            // In this order: the first signal finds the flag down, and raises it; the next one finds it up. The exit
+            // status is the one shells give to a process that a signal ended.
             flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&stopping))?;
             flag::register(signal, Arc::clone(&stopping))?;
         }
         Signals::new(SIGNALS).map(StopSignals)
     }
 
-    /// Blocks until the first signal has come, and says which. From then on the next one ends the process, with status 143 for SIGTERM
-    /// and 130 for SIGINT, however far an orderly stop has got.
+    /// Blocks until the first signal has come, and says which. From then on the next one ends the process, with status
+    /// 143 for SIGTERM and 130 for SIGINT, however far an orderly stop has got.
     pub fn wait(mut self) -> &'static str {
         match self.0.forever().next() {
             Some(SIGINT) => "SIGINT",

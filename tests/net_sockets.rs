@@ -19,6 +19,8 @@ use socket2::SockRef;
 
 type Payload = Arc<[u8]>;
 
+const MINUTE: Duration = Duration::from_secs(60);
+
 /// A fresh executor, because that is where a shard lives; and a panic of the test is a panic here.
 fn in_executor(test: impl FnOnce() + Send + 'static) {
     let executor = LocalExecutorBuilder::new(Placement::Unbound).io_memory(0).spawn(move || async move { test() });
@@ -27,7 +29,7 @@ fn in_executor(test: impl FnOnce() + Send + 'static) {
 
 fn limits() -> SocketLimits {
     let ring = RingSize { submissions: 64, completions: 256, buffers: 16, buffer_bytes: 4096 };
-    SocketLimits { ring, max_connections: 10_000, close_deadline: Duration::from_secs(60) }
+    SocketLimits { ring, max_connections: 10_000, flush_timeout: MINUTE, linger: MINUTE }
 }
 
 /// Echoes, and keeps what does not go out yet in one outbox per connection, as a core would.
@@ -149,10 +151,6 @@ fn with_client(echo: &mut Echo, client: impl FnOnce() + Send + 'static) {
     client.join().unwrap();
 }
 
-fn open_descriptors() -> usize {
-    std::fs::read_dir("/proc/self/fd").unwrap().count()
-}
-
 #[test]
 fn many_connections_share_few_buffers() {
     in_executor(|| {
@@ -183,9 +181,7 @@ fn continuous_receives_survive_a_want_of_buffers() {
         let ring = RingSize { submissions: 8, completions: 16, buffers: 4, buffer_bytes: 256 };
         let mut echo = Echo::new(SocketLimits { ring, ..limits() }, vec![listener]);
         let clients: Vec<_> = (0..20)
-            .map(|seed| {
-                thread::spawn(move || exchange(&TcpStream::connect(address).unwrap(), &pattern(100_000, seed)))
-            })
+            .map(|seed| thread::spawn(move || exchange(&TcpStream::connect(address).unwrap(), &pattern(100_000, seed))))
             .collect();
         echo.run_until(|echo| echo.open.len() + echo.closed == 20);
         for conn in echo.open.clone() {
@@ -271,11 +267,11 @@ fn a_connection_moves_to_another_shard_with_what_it_has_not_read() {
                 first.sockets.read_continuously(conn);
             }
             client.write_all(b"before").unwrap();
+            first.run_until(|first| {
+                first.outboxes.get(&conn).is_some_and(Vec::is_empty) && !first.sockets.is_sending(conn)
+            });
             let mut back = [0; 6];
-            client.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
-            while client.read_exact(&mut back).is_err() {
-                first.turn();
-            }
+            client.read_exact(&mut back).unwrap();
             client.write_all(b"during").unwrap();
             first.sockets.detach(conn);
             let moving = detached(&mut first);
@@ -287,7 +283,6 @@ fn a_connection_moves_to_another_shard_with_what_it_has_not_read() {
             client.write_all(b"after!").unwrap();
             let mut back = [0; 12];
             let client = thread::spawn(move || {
-                client.set_read_timeout(None).unwrap();
                 client.read_exact(&mut back).unwrap();
                 back
             });
@@ -353,7 +348,7 @@ fn accepting_pauses_while_the_shard_is_full() {
 fn a_peer_that_takes_nothing_is_cut_off_at_the_deadline() {
     in_executor(|| {
         let (listener, address) = listener();
-        let limits = SocketLimits { close_deadline: Duration::from_millis(50), ..limits() };
+        let limits = SocketLimits { flush_timeout: Duration::from_millis(50), ..limits() };
         let mut echo = Echo::new(limits, vec![listener]);
         let mut client = TcpStream::connect(address).unwrap();
         echo.run_until(|echo| echo.open.len() == 1);
@@ -388,12 +383,27 @@ fn the_last_words_arrive_although_the_peer_talks_on() {
 }
 
 #[test]
+fn a_peer_that_does_not_close_its_side_is_closed_after_a_while() {
+    in_executor(|| {
+        let (listener, address) = listener();
+        let limits = SocketLimits { linger: Duration::from_millis(50), ..limits() };
+        let mut echo = Echo::new(limits, vec![listener]);
+        let mut client = TcpStream::connect(address).unwrap();
+        echo.run_until(|echo| echo.open.len() == 1);
+        let now = echo.clock.now();
+        echo.sockets.close(echo.open[0], Output::from(b"goodbye".to_vec()), now);
+        echo.run_until(|echo| echo.sockets.is_empty() && !echo.sockets.has_work());
+        let mut all = Vec::new();
+        client.read_to_end(&mut all).unwrap();
+        assert_eq!(all, b"goodbye");
+    });
+}
+
+#[test]
 fn thousands_come_and_go_and_leave_nothing_behind() {
     in_executor(|| {
         let (listener, address) = listener();
         let mut echo = Echo::new(limits(), vec![listener]);
-        echo.turn();
-        let before = open_descriptors();
         let mut highest = 0;
         for round in 0..30 {
             let client = thread::spawn(move || {
@@ -416,14 +426,17 @@ fn thousands_come_and_go_and_leave_nothing_behind() {
             echo.run_until(|echo| echo.sockets.is_empty());
         }
         assert!(highest < 200, "places are not reused: {highest}");
-        while echo.sockets.has_work() {
-            echo.turn();
-        }
-        echo.turn();
-        // Other tests run beside this one and have descriptors too.
-        let after = open_descriptors();
-        assert!(after < before + 500, "{before} descriptors before, {after} after");
+        echo.run_until(|echo| !echo.sockets.has_work());
+        assert_eq!(sockets_of_port(address.port()), 1, "more than the listener is left");
     });
+}
+
+/// Sockets at a local port that some process still has a descriptor of.
+fn sockets_of_port(port: u16) -> usize {
+    let table = std::fs::read_to_string("/proc/self/net/tcp").unwrap();
+    let port = format!(":{port:04X}");
+    let columns = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
+    columns.filter(|columns| columns[1].ends_with(&port) && columns[9] != "0").count()
 }
 
 #[test]

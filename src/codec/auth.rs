@@ -1,6 +1,7 @@
 //! AUTH: one step of an enhanced authentication, MQTT 5.0 only (3.15, 4.12).
 
-use super::property::{Properties, Property, PropertyList, property_block, put_if};
+use super::properties::{Properties, PropertyList, property_block, put_if};
+use super::property::Property;
 use super::read::Reader;
 use super::write::{frame_len, put_header};
 use super::{DecodeError, PacketType, ProtocolVersion, ReasonCode, Sender, UserProperties};
@@ -48,7 +49,7 @@ impl<'a> Auth<'a> {
                 Property::AuthenticationMethod(method) => self.method = Some(method),
                 Property::AuthenticationData(data) => self.data = Some(data),
                 Property::ReasonString(reason) => self.reason_string = Some(reason),
-                Property::UserProperty(..) => self.user = UserProperties::in_block(block),
+                Property::User(..) => self.user = UserProperties::in_block(block),
                 property => return Err(property.misplaced()),
             }
         }
@@ -87,5 +88,46 @@ impl PropertyList for Auth<'_> {
         put_if(self.data, Property::AuthenticationData, &mut put);
         put_if(self.reason_string, Property::ReasonString, &mut put);
         self.user.each(&mut put);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::Packet;
+    use crate::codec::ReasonCode::*;
+    use crate::codec::Sender::*;
+    use crate::codec::transcript::{V5, V31, V311, read, refused, same};
+
+    #[test]
+    fn a_step_in_either_direction() {
+        let step = Auth { data: Some(&[1, 2]), ..Auth::new(ContinueAuthentication, "X") };
+        for sender in [Client, Server] {
+            same(b"\xF0\x0B\x18\x09\x15\x00\x01X\x16\x00\x02\x01\x02", V5, sender, Packet::Auth(step));
+        }
+        let again = Auth { reason_string: Some("r"), ..Auth::new(ReAuthenticate, "X") };
+        same(b"\xF0\x0A\x19\x08\x15\x00\x01X\x1F\x00\x01r", V5, Client, Packet::Auth(again));
+    }
+
+    #[test]
+    fn a_success_may_be_two_bytes() {
+        let success = Auth { method: None, ..Auth::new(Success, "") };
+        same(&[0xF0, 0], V5, Server, Packet::Auth(success));
+        assert_eq!(read(&[0xF0, 2, 0, 0], V5, Server), Ok(Packet::Auth(success)));
+        assert_eq!(refused(&[0xF0, 0], V5, Client), ProtocolError, "[MQTT-3.15.2-1]: not the client's to say");
+    }
+
+    #[test]
+    fn malformed() {
+        assert_eq!(refused(&[0xF0, 0], V31, Client), MalformedPacket, "reserved type");
+        assert_eq!(refused(&[0xF0, 0], V311, Server), MalformedPacket, "reserved type");
+        assert_eq!(refused(&[0xF1, 0], V5, Server), MalformedPacket, "[MQTT-3.15.1-1]");
+        assert_eq!(refused(&[0xF0, 1, 0x18], V5, Client), ProtocolError, "no method (3.15.2.2.2)");
+        assert_eq!(refused(&[0xF0, 2, 0x18, 0], V5, Client), ProtocolError, "no method (3.15.2.2.2)");
+        assert_eq!(refused(&[0xF0, 6, 0, 4, 0x16, 0, 1, 7], V5, Server), ProtocolError, "data without method");
+        assert_eq!(refused(b"\xF0\x06\x19\x04\x15\x00\x01X", V5, Server), ProtocolError, "[MQTT-3.15.2-1]");
+        assert_eq!(refused(b"\xF0\x06\x87\x04\x15\x00\x01X", V5, Server), ProtocolError, "[MQTT-3.15.2-1]");
+        assert_eq!(refused(b"\xF0\x07\x18\x04\x15\x00\x01X\x00", V5, Server), MalformedPacket, "bytes behind");
+        assert_eq!(refused(b"\xF0\x0A\x18\x08\x15\x00\x01X\x15\x00\x01X", V5, Server), ProtocolError, "two methods");
     }
 }

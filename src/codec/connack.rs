@@ -1,6 +1,7 @@
 //! CONNACK: the server accepts a connection or refuses it, and says under which terms (MQTT 5.0, 3.2).
 
-use super::property::{Properties, Property, PropertyList, property_block, put_if};
+use super::properties::{Properties, PropertyList, property_block, put_if};
+use super::property::Property;
 use super::read::Reader;
 use super::write::{frame_len, put_header};
 use super::{DecodeError, PacketType, ProtocolVersion, QoS, ReasonCode, Sender, UserProperties};
@@ -122,7 +123,7 @@ impl<'a> ConnackProperties<'a> {
                 Property::ServerReference(reference) => properties.server_reference = Some(reference),
                 Property::AuthenticationMethod(method) => properties.authentication_method = Some(method),
                 Property::AuthenticationData(data) => properties.authentication_data = Some(data),
-                Property::UserProperty(..) => properties.user = UserProperties::in_block(block),
+                Property::User(..) => properties.user = UserProperties::in_block(block),
                 property => return Err(property.misplaced()),
             }
         }
@@ -153,5 +154,116 @@ impl PropertyList for ConnackProperties<'_> {
         put_if(self.authentication_method, Property::AuthenticationMethod, &mut put);
         put_if(self.authentication_data, Property::AuthenticationData, &mut put);
         self.user.each(&mut put);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::Packet;
+    use crate::codec::ReasonCode::*;
+    use crate::codec::Sender::*;
+    use crate::codec::transcript::{V5, V31, V311, frame, read, refused, same, writes};
+
+    #[test]
+    fn accepted() {
+        same(&[0x20, 2, 0, 0], V31, Server, Packet::Connack(Connack::new(false, Success)));
+        same(&[0x20, 2, 1, 0], V311, Server, Packet::Connack(Connack::new(true, Success)));
+        same(&[0x20, 3, 1, 0, 0], V5, Server, Packet::Connack(Connack::new(true, Success)));
+        let plain = Packet::Connack(Connack::new(false, Success));
+        assert_eq!(read(&[0x20, 2, 0xFF, 0], V31, Server), Ok(plain), "not used in MQTT 3.1");
+        writes(Packet::Connack(Connack::new(true, Success)), V31, &[0x20, 2, 0, 0]);
+    }
+
+    #[test]
+    fn refused_in_the_words_of_each_version() {
+        for (value, code) in [
+            (1, UnsupportedProtocolVersion),
+            (2, ClientIdentifierNotValid),
+            (3, ServerUnavailable),
+            (4, BadUserNameOrPassword),
+            (5, NotAuthorized),
+        ] {
+            let connack = Packet::Connack(Connack::new(false, code));
+            same(&[0x20, 2, 0, value], V31, Server, connack);
+            same(&[0x20, 2, 0, value], V311, Server, connack);
+            same(&[0x20, 3, 0, code.value(), 0], V5, Server, connack);
+        }
+        writes(Packet::Connack(Connack::new(true, QuotaExceeded)), V311, &[0x20, 2, 0, 3]);
+        writes(Packet::Connack(Connack::new(true, QuotaExceeded)), V5, &[0x20, 3, 0, 0x97, 0]);
+    }
+
+    #[test]
+    fn terms() {
+        let pairs = [("k".to_owned(), "v".to_owned())];
+        let properties = ConnackProperties {
+            session_expiry: Some(1),
+            receive_maximum: Some(2),
+            maximum_qos: Some(QoS::AtLeastOnce),
+            retain_available: Some(false),
+            maximum_packet_size: Some(3),
+            assigned_client_id: Some("i"),
+            topic_alias_maximum: Some(4),
+            reason_string: Some("r"),
+            wildcard_available: Some(false),
+            subscription_ids_available: Some(true),
+            shared_available: Some(false),
+            server_keep_alive: Some(5),
+            response_information: Some("x"),
+            server_reference: Some("s"),
+            authentication_method: Some("m"),
+            authentication_data: Some(&[0]),
+            user: (&pairs[..]).into(),
+        };
+        let bytes: &[&[u8]] = &[
+            &[0, 0, 60],
+            &[0x11, 0, 0, 0, 1],
+            &[0x21, 0, 2],
+            &[0x24, 1],
+            &[0x25, 0],
+            &[0x27, 0, 0, 0, 3],
+            b"\x12\x00\x01i",
+            &[0x22, 0, 4],
+            b"\x1F\x00\x01r",
+            &[0x28, 0],
+            &[0x29, 1],
+            &[0x2A, 0],
+            &[0x13, 0, 5],
+            b"\x1A\x00\x01x",
+            b"\x1C\x00\x01s",
+            b"\x15\x00\x01m",
+            b"\x16\x00\x01\x00",
+            b"\x26\x00\x01k\x00\x01v",
+        ];
+        let connack = Connack { properties, ..Connack::new(false, Success) };
+        same(&frame(0x20, bytes), V5, Server, Packet::Connack(connack));
+        writes(Packet::Connack(connack), V311, &[0x20, 2, 0, 0]);
+    }
+
+    #[test]
+    fn qos_2_is_said_by_silence() {
+        let properties = ConnackProperties { maximum_qos: Some(QoS::ExactlyOnce), ..Default::default() };
+        let connack = Connack { properties, ..Connack::new(false, Success) };
+        writes(Packet::Connack(connack), V5, &[0x20, 3, 0, 0, 0]);
+    }
+
+    #[test]
+    fn malformed() {
+        for version in [V311, V5] {
+            assert_eq!(refused(&[0x20, 3, 2, 0, 0], version, Server), MalformedPacket, "[MQTT-3.2.2-1]");
+            assert_eq!(refused(&[0x20, 1, 0], version, Server), MalformedPacket);
+        }
+        assert_eq!(refused(&[0x20, 2, 0, 6], V311, Server), MalformedPacket, "reserved return code");
+        assert_eq!(refused(&[0x20, 3, 0, 0, 0], V311, Server), MalformedPacket, "too long");
+        assert_eq!(refused(&[0x20, 2, 0, 0], V5, Server), MalformedPacket, "no property length");
+        assert_eq!(refused(&[0x20, 3, 0, 0x01, 0], V5, Server), ProtocolError, "[MQTT-3.2.2-8]");
+        assert_eq!(refused(&[0x20, 3, 0, 0x8E, 0], V5, Server), ProtocolError, "[MQTT-3.2.2-8]");
+        assert_eq!(refused(&[0x20, 3, 0, 0x05, 0], V5, Server), MalformedPacket, "no such code");
+        assert_eq!(refused(&[0x20, 3, 1, 0x87, 0], V5, Server), ProtocolError, "[MQTT-3.2.2-6]");
+        assert_eq!(refused(&[0x20, 2, 1, 5], V311, Server), ProtocolError, "[MQTT-3.2.2-4] of 3.1.1");
+        assert_eq!(refused(&[0x20, 2, 0, 0], V311, Client), ProtocolError, "from a client");
+        assert_eq!(refused(b"\x20\x07\x00\x00\x04\x16\x00\x01x", V5, Server), ProtocolError, "data without method");
+        assert_eq!(refused(&[0x20, 5, 0, 0, 2, 0x17, 1], V5, Server), MalformedPacket, "the client's property");
+        assert_eq!(refused(&[0x20, 5, 0, 0, 2, 0x24, 2], V5, Server), ProtocolError, "(3.2.2.3.4)");
     }
 }

@@ -1,9 +1,9 @@
 //! CONNECT: the first packet of a connection, which says who the client is and what it speaks (MQTT 5.0, 3.1).
 
-use super::property::{Properties, Property, PropertyList, property_block, put_if};
+use super::properties::{PropertyList, property_block};
 use super::read::Reader;
 use super::write::{binary_len, frame_len, put_binary, put_header, put_string, put_u16, string_len};
-use super::{DecodeError, PacketType, ProtocolVersion, PublishProperties, QoS, ReasonCode, UserProperties};
+use super::{ConnectProperties, DecodeError, PacketType, ProtocolVersion, QoS, ReasonCode, Will};
 
 /// The bits of the Connect Flags (3.1.2.3).
 mod flag {
@@ -35,62 +35,6 @@ pub struct Connect<'a> {
     pub will: Option<Will<'a>>,
     /// Properties; the default before MQTT 5.0.
     pub properties: ConnectProperties<'a>,
-}
-
-/// The message that a server publishes for a client that is lost.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Will<'a> {
-    /// Where to: a string, otherwise unchecked.
-    pub topic: &'a str,
-    /// The message.
-    pub payload: &'a [u8],
-    /// At which QoS.
-    pub qos: QoS,
-    /// Whether it is to be retained.
-    pub retain: bool,
-    /// Will Delay Interval: how many seconds to wait for the client to come back.
-    pub delay: u32,
-    /// Properties, without Topic Alias and Subscription Identifier.
-    pub properties: PublishProperties<'a>,
-}
-
-/// The properties of CONNECT (3.1.2.11). The default is what holds when none is sent.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct ConnectProperties<'a> {
-    /// Session Expiry Interval in seconds; none ends the session with the connection, `u32::MAX` never.
-    pub session_expiry: Option<u32>,
-    /// Receive Maximum: how many QoS 1 and 2 messages may be in flight to the client; never zero, none is 65,535.
-    pub receive_maximum: Option<u16>,
-    /// The largest packet in bytes that the client accepts; never zero, none is no limit but the protocol's.
-    pub maximum_packet_size: Option<u32>,
-    /// The highest topic alias that the client accepts; zero accepts none.
-    pub topic_alias_maximum: u16,
-    /// Whether the client asks for Response Information in CONNACK.
-    pub request_response_information: bool,
-    /// Whether reason strings and user properties may be sent with any packet but PUBLISH, CONNACK and DISCONNECT.
-    pub request_problem_information: bool,
-    /// The method of an enhanced authentication.
-    pub authentication_method: Option<&'a str>,
-    /// The first data of an enhanced authentication; only with a method.
-    pub authentication_data: Option<&'a [u8]>,
-    /// User properties, in order.
-    pub user: UserProperties<'a>,
-}
-
-impl Default for ConnectProperties<'_> {
-    fn default() -> Self {
-        ConnectProperties {
-            session_expiry: None,
-            receive_maximum: None,
-            maximum_packet_size: None,
-            topic_alias_maximum: 0,
-            request_response_information: false,
-            request_problem_information: true,
-            authentication_method: None,
-            authentication_data: None,
-            user: UserProperties::NONE,
-        }
-    }
 }
 
 impl<'a> Connect<'a> {
@@ -128,7 +72,7 @@ impl<'a> Connect<'a> {
         let mut reader = Reader::new(body);
         let version = version(&mut reader)?;
         let flags = reader.u8()?;
-        check_flags(flags, version)?;
+        let will_qos = check_flags(flags, version)?;
         let keep_alive = reader.u16()?;
         let properties = match version {
             ProtocolVersion::V5 => ConnectProperties::parse(property_block(&mut reader)?)?,
@@ -137,9 +81,9 @@ impl<'a> Connect<'a> {
         let client_id = reader.string()?;
         let clean_start = flags & flag::CLEAN_START != 0;
         check_client_id(client_id, clean_start, version)?;
-        let will = match flags & flag::WILL {
-            0 => None,
-            _ => Some(Will::read(&mut reader, flags, version)?),
+        let will = match will_qos {
+            None => None,
+            Some(qos) => Some(Will::read(&mut reader, qos, flags & flag::WILL_RETAIN != 0, version)?),
         };
         let username = match flags & flag::USERNAME != 0 && !left_out(&reader, version) {
             true => Some(reader.string()?),
@@ -171,9 +115,7 @@ impl<'a> Connect<'a> {
             + 4
             + self.properties.section_len(self.version)
             + string_len(self.client_id)
-            + self.will.map_or(0, |will| {
-                WillSection(&will).section_len(self.version) + string_len(will.topic) + binary_len(will.payload)
-            })
+            + self.will.map_or(0, |will| will.len(self.version))
             + self.username.map_or(0, string_len)
             + self.password.map_or(0, binary_len)
     }
@@ -193,9 +135,7 @@ impl<'a> Connect<'a> {
         self.properties.put_section(self.version, out);
         put_string(self.client_id, out);
         if let Some(will) = &self.will {
-            WillSection(will).put_section(self.version, out);
-            put_string(will.topic, out);
-            put_binary(will.payload, out);
+            will.put(self.version, out);
         }
         if let Some(username) = self.username {
             put_string(username, out);
@@ -228,23 +168,24 @@ fn version(reader: &mut Reader<'_>) -> Result<ProtocolVersion, DecodeError> {
     Err(DecodeError { code: ReasonCode::UnsupportedProtocolVersion, what })
 }
 
-/// What the Connect Flags may not say together. MQTT 3.1 does not use bit 0, and disregards QoS and retain of a will that
-/// is not there.
-fn check_flags(flags: u8, version: ProtocolVersion) -> Result<(), DecodeError> {
-    let lenient = version == ProtocolVersion::V31;
-    let will_qos = flags >> flag::WILL_QOS_SHIFT & 0b11;
-    let what = if flags & flag::RESERVED != 0 && !lenient {
+/// Refuses Connect Flags that contradict each other; gives the QoS of the will, if there is one. MQTT 3.1 does not use bit
+/// 0, and disregards QoS and retain of a will that is not there.
+fn check_flags(flags: u8, version: ProtocolVersion) -> Result<Option<QoS>, DecodeError> {
+    let strict = version != ProtocolVersion::V31;
+    let will_qos = QoS::from_u8(flags >> flag::WILL_QOS_SHIFT & 0b11);
+    let will = flags & flag::WILL != 0;
+    let what = if strict && flags & flag::RESERVED != 0 {
         "reserved Connect Flag is set [MQTT-3.1.2-3]"
-    } else if flags & flag::WILL == 0 && will_qos != 0 && !lenient {
+    } else if strict && !will && will_qos != Some(QoS::AtMostOnce) {
         "Will QoS without a will [MQTT-3.1.2-11]"
-    } else if flags & flag::WILL == 0 && flags & flag::WILL_RETAIN != 0 && !lenient {
+    } else if strict && !will && flags & flag::WILL_RETAIN != 0 {
         "Will Retain without a will [MQTT-3.1.2-13]"
-    } else if flags & flag::WILL != 0 && will_qos == 3 {
+    } else if will && will_qos.is_none() {
         "Will QoS is 3 [MQTT-3.1.2-12]"
     } else if flags & (flag::PASSWORD | flag::USERNAME) == flag::PASSWORD && !version.is_v5() {
         "password without user name [MQTT-3.1.2-22]"
     } else {
-        return Ok(());
+        return Ok(will_qos.filter(|_| will));
     };
     Err(DecodeError::malformed(what))
 }
@@ -267,75 +208,208 @@ fn left_out(reader: &Reader<'_>, version: ProtocolVersion) -> bool {
     version == ProtocolVersion::V31 && reader.is_empty()
 }
 
-impl<'a> Will<'a> {
-    fn read(reader: &mut Reader<'a>, flags: u8, version: ProtocolVersion) -> Result<Self, DecodeError> {
-        let (properties, delay) = match version {
-            ProtocolVersion::V5 => PublishProperties::parse_will(property_block(reader)?)?,
-            _ => Default::default(),
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::ReasonCode::*;
+    use crate::codec::Sender::*;
+    use crate::codec::transcript::{V5, V31, V311, frame, read, refused, same};
+    use crate::codec::{Packet, PublishProperties};
+
+    /// A CONNECT with these flags and this payload, and a property length where there is one.
+    fn connect(version: ProtocolVersion, flags: u8, payload: &[u8]) -> Vec<u8> {
+        let head: &[u8] = match version {
+            ProtocolVersion::V31 => b"\x00\x06MQIsdp\x03",
+            ProtocolVersion::V311 => b"\x00\x04MQTT\x04",
+            ProtocolVersion::V5 => b"\x00\x04MQTT\x05",
         };
-        Ok(Will {
-            topic: reader.string()?,
-            payload: reader.binary()?,
-            qos: QoS::from_u8(flags >> flag::WILL_QOS_SHIFT & 0b11).unwrap_or_default(),
-            retain: flags & flag::WILL_RETAIN != 0,
-            delay,
-            properties,
-        })
+        let properties: &[u8] = if version.is_v5() { &[0] } else { &[] };
+        frame(0x10, &[head, &[flags, 0, 60], properties, payload])
     }
-}
 
-/// The will properties: those of the message, and the delay.
-struct WillSection<'w, 'a>(&'w Will<'a>);
+    /// An MQTT 5.0 CONNECT of client "c" with these properties.
+    fn with_properties(properties: &[u8]) -> Vec<u8> {
+        let len = [properties.len() as u8];
+        frame(0x10, &[b"\x00\x04MQTT\x05\x02\x00\x00", &len, properties, b"\x00\x01c"])
+    }
 
-impl PropertyList for WillSection<'_, '_> {
-    fn each(&self, mut put: impl FnMut(Property<'_>)) {
-        if self.0.delay > 0 {
-            put(Property::WillDelayInterval(self.0.delay));
+    fn refuse(bytes: &[u8]) -> ReasonCode {
+        // The version of the connection does not count: CONNECT brings its own.
+        refused(bytes, V31, Client)
+    }
+
+    #[test]
+    fn the_least_there_is() {
+        for version in ProtocolVersion::ALL {
+            let packet = Connect { keep_alive: 60, ..Connect::new(version, "c") };
+            same(&connect(version, 0x02, b"\x00\x01c"), V31, Client, Packet::Connect(packet));
         }
-        self.0.properties.each(put);
     }
-}
 
-impl<'a> ConnectProperties<'a> {
-    fn parse(block: &'a [u8]) -> Result<Self, DecodeError> {
-        let mut properties = Self::default();
-        for property in Properties::new(block) {
-            match property? {
-                Property::SessionExpiryInterval(seconds) => properties.session_expiry = Some(seconds),
-                Property::ReceiveMaximum(maximum) => properties.receive_maximum = Some(maximum),
-                Property::MaximumPacketSize(bytes) => properties.maximum_packet_size = Some(bytes),
-                Property::TopicAliasMaximum(maximum) => properties.topic_alias_maximum = maximum,
-                Property::RequestResponseInformation(yes) => properties.request_response_information = yes,
-                Property::RequestProblemInformation(yes) => properties.request_problem_information = yes,
-                Property::AuthenticationMethod(method) => properties.authentication_method = Some(method),
-                Property::AuthenticationData(data) => properties.authentication_data = Some(data),
-                Property::UserProperty(..) => properties.user = UserProperties::in_block(block),
-                property => return Err(property.misplaced()),
+    #[test]
+    fn will_and_credentials() {
+        let will = Will { topic: "w", payload: b"\x00x", qos: QoS::ExactlyOnce, retain: true, ..Default::default() };
+        for version in ProtocolVersion::ALL {
+            let packet = Connect {
+                clean_start: false,
+                keep_alive: 60,
+                username: Some("u"),
+                password: Some(&[0xFF]),
+                will: Some(will),
+                ..Connect::new(version, "c")
+            };
+            let will_properties: &[u8] = if version.is_v5() { &[0] } else { &[] };
+            let payload = [b"\x00\x01c", will_properties, b"\x00\x01w\x00\x02\x00x\x00\x01u\x00\x01\xFF"].concat();
+            same(&connect(version, 0xF4, &payload), V311, Client, Packet::Connect(packet));
+        }
+    }
+
+    #[test]
+    fn all_properties() {
+        let pairs = [("k".to_owned(), "v".to_owned())];
+        let properties = ConnectProperties {
+            session_expiry: Some(u32::MAX),
+            receive_maximum: Some(1),
+            maximum_packet_size: Some(2),
+            topic_alias_maximum: 3,
+            request_response_information: true,
+            request_problem_information: false,
+            authentication_method: Some("m"),
+            authentication_data: Some(&[]),
+            user: (&pairs[..]).into(),
+        };
+        let packet = Connect { properties, ..Connect::new(V5, "c") };
+        let bytes: &[&[u8]] = &[
+            &[0x11, 255, 255, 255, 255],
+            &[0x21, 0, 1],
+            &[0x27, 0, 0, 0, 2],
+            &[0x22, 0, 3],
+            &[0x19, 1],
+            &[0x17, 0],
+            b"\x15\x00\x01m",
+            b"\x16\x00\x00",
+            b"\x26\x00\x01k\x00\x01v",
+        ];
+        same(&with_properties(&bytes.concat()), V5, Client, Packet::Connect(packet));
+    }
+
+    #[test]
+    fn a_will_has_properties_of_its_own() {
+        let properties = PublishProperties { content_type: Some("t"), ..Default::default() };
+        let will = Will { topic: "w", delay: 9, properties, ..Default::default() };
+        let packet = Connect { keep_alive: 60, will: Some(will), ..Connect::new(V5, "c") };
+        let payload = b"\x00\x01c\x09\x18\x00\x00\x00\x09\x03\x00\x01t\x00\x01w\x00\x00";
+        same(&connect(V5, 0x06, payload), V5, Client, Packet::Connect(packet));
+        let bytes = connect(V5, 0x06, payload);
+        let Ok(Packet::Connect(packet)) = read(&bytes, V5, Client) else { panic!() };
+        assert_eq!(*packet.will.unwrap().properties.forwarded(), *b"\x03\x00\x01t");
+        let alias = b"\x00\x01c\x03\x23\x00\x01\x00\x01w\x00\x00";
+        assert_eq!(refuse(&connect(V5, 0x06, alias)), MalformedPacket);
+        let twice = b"\x00\x01c\x0A\x18\x00\x00\x00\x09\x18\x00\x00\x00\x09\x00\x01w\x00\x00";
+        assert_eq!(refuse(&connect(V5, 0x06, twice)), ProtocolError, "(3.1.3.2.2)");
+    }
+
+    #[test]
+    fn other_protocols_and_versions() {
+        for (name, level, answer) in [
+            (&b"\x00\x04MQTT"[..], 0, V311),
+            (b"\x00\x04MQTT", 3, V311),
+            (b"\x00\x04MQTT", 6, V5),
+            (b"\x00\x04MQTT", 132, V5),
+            (b"\x00\x06MQIsdp", 4, V31),
+            (b"\x00\x06MQIsdp", 131, V31),
+            (b"\x00\x04mqtt", 4, V311),
+            (b"\x00\x00", 5, V5),
+        ] {
+            let bytes = frame(0x10, &[name, &[level], b"\x02\x00\x00\x00\x00\x01c"]);
+            assert_eq!(refuse(&bytes), UnsupportedProtocolVersion, "[MQTT-3.1.2-1], [MQTT-3.1.2-2]");
+            assert_eq!(Connect::answer_version(&bytes[2..]), answer, "{bytes:x?}");
+        }
+        for version in ProtocolVersion::ALL {
+            assert_eq!(Connect::answer_version(&connect(version, 0, b"")[2..]), version);
+        }
+        assert_eq!(refuse(b"\x10\x03\x00\x04M"), MalformedPacket);
+        assert_eq!(refuse(b"\x10\x06\x00\x04MQTT"), MalformedPacket);
+        assert_eq!(refuse(b"\x10\x00"), MalformedPacket);
+        assert_eq!(Connect::answer_version(b""), V311);
+    }
+
+    #[test]
+    fn flags_that_contradict_each_other() {
+        for version in [V311, V5] {
+            assert_eq!(refuse(&connect(version, 0x03, b"\x00\x01c")), MalformedPacket, "[MQTT-3.1.2-3]");
+            assert_eq!(refuse(&connect(version, 0x0A, b"\x00\x01c")), MalformedPacket, "[MQTT-3.1.2-11]");
+            assert_eq!(refuse(&connect(version, 0x22, b"\x00\x01c")), MalformedPacket, "[MQTT-3.1.2-13]");
+        }
+        // MQTT 3.1 disregards all three.
+        assert!(read(&connect(V31, 0x2B, b"\x00\x01c"), V31, Client).is_ok());
+        for version in ProtocolVersion::ALL {
+            let payload = b"\x00\x01c\x00\x01w\x00\x00\x00";
+            assert_eq!(refuse(&connect(version, 0x1E, payload)), MalformedPacket, "[MQTT-3.1.2-12]");
+        }
+        let password = b"\x00\x01c\x00\x01p";
+        assert_eq!(refuse(&connect(V31, 0x42, password)), MalformedPacket);
+        assert_eq!(refuse(&connect(V311, 0x42, password)), MalformedPacket, "[MQTT-3.1.2-22] of 3.1.1");
+        let bytes = connect(V5, 0x42, password);
+        let Ok(Packet::Connect(packet)) = read(&bytes, V5, Client) else { panic!() };
+        assert_eq!((packet.username, packet.password), (None, Some(&b"p"[..])));
+    }
+
+    #[test]
+    fn only_mqtt_31_may_announce_credentials_and_leave_them_out() {
+        for (payload, username) in [(&b"\x00\x01c"[..], None), (b"\x00\x01c\x00\x01u", Some("u"))] {
+            let bytes = connect(V31, 0xC2, payload);
+            let Ok(Packet::Connect(packet)) = read(&bytes, V31, Client) else { panic!() };
+            assert_eq!((packet.username, packet.password), (username, None));
+            assert_eq!(refuse(&connect(V311, 0xC2, payload)), MalformedPacket, "[MQTT-3.1.2-19] of 3.1.1");
+            assert_eq!(refuse(&connect(V5, 0xC2, payload)), MalformedPacket);
+        }
+    }
+
+    #[test]
+    fn empty_client_identifiers() {
+        assert_eq!(refuse(&connect(V31, 0x02, b"\x00\x00")), ClientIdentifierNotValid);
+        assert_eq!(refuse(&connect(V311, 0x00, b"\x00\x00")), ClientIdentifierNotValid, "[MQTT-3.1.3-8] of 3.1.1");
+        assert!(read(&connect(V311, 0x02, b"\x00\x00"), V31, Client).is_ok());
+        assert!(read(&connect(V5, 0x00, b"\x00\x00"), V31, Client).is_ok());
+    }
+
+    #[test]
+    fn malformed() {
+        for version in ProtocolVersion::ALL {
+            let whole = connect(version, 0x02, b"\x00\x01c");
+            assert_eq!(refuse(&connect(version, 0x02, b"\x00\x01cx")), MalformedPacket, "bytes behind");
+            assert_eq!(refuse(&connect(version, 0x02, b"\x00\x01\xFF")), MalformedPacket, "[MQTT-1.5.4-1]");
+            assert_eq!(refused(&whole, version, Server), ProtocolError, "from a server");
+            for end in 2..whole.len() {
+                let cut = frame(0x10, &[&whole[2..end]]);
+                assert_eq!(refuse(&cut), MalformedPacket, "{cut:x?}");
             }
         }
-        if properties.authentication_data.is_some() && properties.authentication_method.is_none() {
-            return Err(DecodeError::protocol("Authentication Data without a method (3.1.2.11.10)"));
-        }
-        Ok(properties)
+        assert_eq!(refuse(&[&[0x11], &connect(V5, 0x02, b"\x00\x01c")[1..]].concat()), MalformedPacket);
+        let overlong = [&[0x10, 0x8E, 0x00], &with_properties(&[])[2..]].concat();
+        let shorter = [&[0x10, 0x8E, 0x00], &connect(V311, 0x02, b"\x00\x02cc")[2..]].concat();
+        assert_eq!(overlong[1] & 0x7F, with_properties(&[])[1], "the length, in two bytes");
+        assert_eq!(refuse(&overlong), MalformedPacket, "[MQTT-1.5.5-1]");
+        assert!(read(&shorter, V311, Client).is_ok());
     }
-}
 
-impl PropertyList for ConnectProperties<'_> {
-    fn each(&self, mut put: impl FnMut(Property<'_>)) {
-        put_if(self.session_expiry, Property::SessionExpiryInterval, &mut put);
-        put_if(self.receive_maximum, Property::ReceiveMaximum, &mut put);
-        put_if(self.maximum_packet_size, Property::MaximumPacketSize, &mut put);
-        if self.topic_alias_maximum > 0 {
-            put(Property::TopicAliasMaximum(self.topic_alias_maximum));
+    #[test]
+    fn what_mqtt_5_forbids() {
+        for (properties, code, clause) in [
+            (&[0x21, 0, 0][..], ProtocolError, "(3.1.2.11.3)"),
+            (&[0x27, 0, 0, 0, 0], ProtocolError, "(3.1.2.11.4)"),
+            (&[0x19, 2], ProtocolError, "(3.1.2.11.6)"),
+            (&[0x17, 2], ProtocolError, "(3.1.2.11.7)"),
+            (&[0x16, 0, 1, 0], ProtocolError, "(3.1.2.11.10)"),
+            (&[0x11, 0, 0, 0, 1, 0x11, 0, 0, 0, 1], ProtocolError, "(3.1.2.11.2)"),
+            (&[0x18, 0, 0, 0, 1], MalformedPacket, "will delay"),
+            (&[0x23, 0, 1], MalformedPacket, "topic alias"),
+            (&[0x12, 0, 1, b'x'], MalformedPacket, "assigned client identifier"),
+            (&[0x7F, 0], MalformedPacket, "unknown"),
+            (&[0x11, 0], MalformedPacket, "cut short"),
+        ] {
+            assert_eq!(refuse(&with_properties(properties)), code, "{clause}");
         }
-        if self.request_response_information {
-            put(Property::RequestResponseInformation(true));
-        }
-        if !self.request_problem_information {
-            put(Property::RequestProblemInformation(false));
-        }
-        put_if(self.authentication_method, Property::AuthenticationMethod, &mut put);
-        put_if(self.authentication_data, Property::AuthenticationData, &mut put);
-        self.user.each(&mut put);
     }
 }

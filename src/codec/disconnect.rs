@@ -1,6 +1,7 @@
 //! DISCONNECT: the connection ends, and from MQTT 5.0 on why (3.14).
 
-use super::property::{Properties, Property, PropertyList, property_block, put_if};
+use super::properties::{Properties, PropertyList, property_block, put_if};
+use super::property::Property;
 use super::read::Reader;
 use super::write::{frame_len, put_header};
 use super::{DecodeError, PacketType, ProtocolVersion, ReasonCode, Sender, UserProperties};
@@ -60,7 +61,7 @@ impl<'a> Disconnect<'a> {
                 (Property::SessionExpiryInterval(seconds), _) => self.session_expiry = Some(seconds),
                 (Property::ServerReference(reference), _) => self.server_reference = Some(reference),
                 (Property::ReasonString(reason), _) => self.reason_string = Some(reason),
-                (Property::UserProperty(..), _) => self.user = UserProperties::in_block(block),
+                (Property::User(..), _) => self.user = UserProperties::in_block(block),
                 (property, _) => return Err(property.misplaced()),
             }
         }
@@ -100,5 +101,65 @@ impl PropertyList for Disconnect<'_> {
         put_if(self.reason_string, Property::ReasonString, &mut put);
         put_if(self.server_reference, Property::ServerReference, &mut put);
         self.user.each(&mut put);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::Packet;
+    use crate::codec::ReasonCode::*;
+    use crate::codec::Sender::*;
+    use crate::codec::transcript::{V5, V31, V311, frame, read, refused, same, writes};
+
+    #[test]
+    fn a_normal_disconnection_is_two_bytes() {
+        let normal = Disconnect::new(ReasonCode::NormalDisconnection);
+        for version in ProtocolVersion::ALL {
+            same(&[0xE0, 0], version, Client, Packet::Disconnect(normal));
+        }
+        for bytes in [&[0xE0, 1, 0][..], &[0xE0, 2, 0, 0]] {
+            assert_eq!(read(bytes, V5, Client), Ok(Packet::Disconnect(normal)));
+        }
+    }
+
+    #[test]
+    fn mqtt_5_says_why() {
+        same(&[0xE0, 1, 0x04], V5, Client, Packet::Disconnect(Disconnect::new(DisconnectWithWill)));
+        same(&[0xE0, 1, 0x8E], V5, Server, Packet::Disconnect(Disconnect::new(SessionTakenOver)));
+        let moved =
+            Disconnect { reason_string: Some("go"), server_reference: Some("b:1"), ..Disconnect::new(ServerMoved) };
+        same(b"\xE0\x0D\x9D\x0B\x1F\x00\x02go\x1C\x00\x03b:1", V5, Server, Packet::Disconnect(moved));
+        writes(Packet::Disconnect(moved), V311, &[0xE0, 0]);
+        let expires = Disconnect { session_expiry: Some(1), ..Disconnect::new(ReasonCode::NormalDisconnection) };
+        same(&[0xE0, 7, 0, 5, 0x11, 0, 0, 0, 1], V5, Client, Packet::Disconnect(expires));
+    }
+
+    #[test]
+    fn some_things_only_one_side_may_say() {
+        let properties = |properties: &[u8]| frame(0xE0, &[&[0x80, properties.len() as u8], properties]);
+        let expiry = properties(&[0x11, 0, 0, 0, 1]);
+        assert_eq!(refused(&expiry, V5, Server), ProtocolError, "[MQTT-3.14.2-2]");
+        assert!(read(&expiry, V5, Client).is_ok());
+        let reference = properties(&[0x1C, 0, 1, b'b']);
+        assert_eq!(refused(&reference, V5, Client), ProtocolError, "(3.14.2.2.5)");
+        assert!(read(&reference, V5, Server).is_ok());
+        assert_eq!(refused(&[0xE0, 0], V311, Server), ProtocolError, "no such thing before MQTT 5.0");
+        assert_eq!(refused(&[0xE0, 1, 0x8E], V5, Client), ProtocolError, "[MQTT-3.14.2-1]");
+        assert_eq!(refused(&[0xE0, 1, 0x04], V5, Server), ProtocolError, "[MQTT-3.14.2-1]");
+    }
+
+    #[test]
+    fn malformed() {
+        for version in [V31, V311] {
+            assert_eq!(refused(&[0xE0, 1, 0], version, Client), MalformedPacket, "has a body");
+        }
+        for version in [V311, V5] {
+            assert_eq!(refused(&[0xE1, 0], version, Client), MalformedPacket, "[MQTT-3.14.1-1]");
+        }
+        assert_eq!(refused(&[0xE0, 1, 0x03], V5, Client), MalformedPacket, "no such code");
+        assert_eq!(refused(&[0xE0, 2, 0, 1], V5, Client), MalformedPacket, "properties cut short");
+        assert_eq!(refused(&[0xE0, 3, 0, 0, 0], V5, Client), MalformedPacket, "bytes behind");
+        assert_eq!(refused(&[0xE0, 5, 0, 3, 0x21, 0, 1], V5, Client), MalformedPacket, "receive maximum");
     }
 }

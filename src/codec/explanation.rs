@@ -1,6 +1,7 @@
 //! What an answer may say besides its reason code: the properties that acknowledgements, SUBACK and UNSUBACK have in common.
 
-use super::property::{Properties, Property, PropertyList, put_if};
+use super::properties::{Properties, PropertyList, put_if};
+use super::property::Property;
 use super::{DecodeError, UserProperties};
 
 /// Reason string and user properties.
@@ -17,7 +18,7 @@ impl<'a> Explanation<'a> {
         for property in Properties::new(block) {
             match property? {
                 Property::ReasonString(reason) => explanation.reason_string = Some(reason),
-                Property::UserProperty(..) => explanation.user = UserProperties::in_block(block),
+                Property::User(..) => explanation.user = UserProperties::in_block(block),
                 property => return Err(property.misplaced()),
             }
         }

@@ -17,20 +17,23 @@
 //! | `frame` | the fixed header |
 //! | `reason` | reason codes, and which packet may carry which |
 //! | `read`, `write` | the data types: integers, strings, binary data |
-//! | `property` | the properties of MQTT 5.0, one by one; `user_properties`, `publish_properties`: read later, or passed on |
-//! | `connect`, `connack`, `publish`, `ack`, `subscribe`, `suback`, `unsubscribe`, `disconnect`, `auth` | one file per packet family |
+//! | `property`, `properties` | the properties of MQTT 5.0: each of them, and those of a packet |
+//! | `user_properties`, `publish_properties`, `property_block` | those that are read later, passed on, or made anew |
+//! | `connect` with `connect_properties` and `will`, `connack`, `publish`, `ack`, `subscribe`, `suback`, `unsubscribe`, `disconnect`, `auth` | one file per packet family |
 //! | `outgoing` | PUBLISH as a broker sends it, encoded once for many receivers |
 
 mod ack;
 mod auth;
 mod connack;
 mod connect;
+mod connect_properties;
 mod disconnect;
 mod error;
 mod explanation;
 mod frame;
 mod outgoing;
 mod packet;
+mod properties;
 mod property;
 mod property_block;
 mod publish;
@@ -39,15 +42,19 @@ mod read;
 mod reason;
 mod suback;
 mod subscribe;
+#[cfg(test)]
+mod transcript;
 mod unsubscribe;
 mod user_properties;
+mod will;
 mod words;
 mod write;
 
 pub use ack::{Ack, AckKind};
 pub use auth::Auth;
 pub use connack::{Connack, ConnackProperties};
-pub use connect::{Connect, ConnectProperties, Will};
+pub use connect::Connect;
+pub use connect_properties::ConnectProperties;
 pub use disconnect::Disconnect;
 pub use error::DecodeError;
 pub use frame::{Frame, MAX_PACKET_SIZE, PacketType, Split, split};
@@ -61,4 +68,5 @@ pub use suback::{ReasonCodes, ReasonCodesIter, Suback, Unsuback};
 pub use subscribe::{Filters, FiltersIter, RetainHandling, Subscribe, SubscribeFilter, SubscriptionOptions};
 pub use unsubscribe::{TopicFilters, TopicFiltersIter, Unsubscribe};
 pub use user_properties::{UserProperties, UserPropertiesIter};
+pub use will::Will;
 pub use words::{PacketId, ProtocolVersion, QoS, Sender};

@@ -69,6 +69,12 @@ impl Outgoing<'_> {
         frame_len(self.body_len(version))
     }
 
+    /// The first byte of the packet: its type and flags.
+    #[inline]
+    pub const fn first_byte(&self) -> u8 {
+        first_byte(self.dup, self.qos, self.retain)
+    }
+
     /// Where the two bytes of the packet identifier stand in what is encoded, high byte first; none at QoS 0. The DUP flag
     /// is always bit 3 of the first byte.
     #[inline]
@@ -134,5 +140,92 @@ impl Outgoing<'_> {
             Property::SubscriptionIdentifier(id).encode(out);
         }
         out.extend_from_slice(self.properties);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::transcript::{V5, V311, pid, read};
+    use crate::codec::{Packet, PropertyBlock, Publish, PublishProperties, Sender};
+
+    /// Every way of encoding gives the same bytes.
+    fn encoded(outgoing: &Outgoing<'_>, version: ProtocolVersion) -> Vec<u8> {
+        let mut whole = Vec::new();
+        outgoing.encode(version, &mut whole);
+        let mut head = Vec::new();
+        outgoing.encode_head(version, &mut head);
+        assert_eq!([&head, outgoing.payload].concat(), whole);
+        assert_eq!(outgoing.encoded_len(version), whole.len());
+        whole
+    }
+
+    #[test]
+    fn properties_of_the_delivery_stand_before_those_of_the_message() {
+        let mut block = PropertyBlock::new();
+        block.content_type("t").unwrap().user("k", "v").unwrap();
+        let outgoing = Outgoing {
+            dup: true,
+            qos: QoS::AtLeastOnce,
+            retain: true,
+            topic: "a/b",
+            packet_id: Some(pid(0x0102)),
+            alias: Some(4),
+            message_expiry: Some(5),
+            subscription_ids: &[6, 200],
+            properties: block.as_bytes(),
+            payload: b"hi",
+        };
+        let bytes = encoded(&outgoing, V5);
+        let ids = [6, 200];
+        let properties = PublishProperties {
+            topic_alias: Some(4),
+            message_expiry: Some(5),
+            subscription_ids: (&ids[..]).into(),
+            ..block.properties()
+        };
+        let publish = Publish {
+            dup: true,
+            qos: QoS::AtLeastOnce,
+            retain: true,
+            topic: "a/b",
+            packet_id: Some(pid(0x0102)),
+            properties,
+            payload: b"hi",
+        };
+        assert_eq!(read(&bytes, V5, Sender::Server), Ok(Packet::Publish(publish)));
+        assert_eq!(*publish.properties.forwarded(), *block.as_bytes());
+        assert_eq!(encoded(&outgoing, V311), b"\x3B\x09\x00\x03a/b\x01\x02hi");
+    }
+
+    #[test]
+    fn an_alias_may_stand_for_the_topic() {
+        let outgoing = Outgoing { alias: Some(1), payload: b"x", ..Default::default() };
+        assert_eq!(encoded(&outgoing, V5), b"\x30\x07\x00\x00\x03\x23\x00\x01x");
+        assert_eq!(outgoing.packet_id_offset(V5), None);
+    }
+
+    #[test]
+    fn a_frame_is_patched_for_each_receiver() {
+        for payload_len in [0, 100, 200, 20_000, 3_000_000] {
+            let payload = vec![7; payload_len];
+            for version in [V311, V5] {
+                let first = Outgoing {
+                    qos: QoS::ExactlyOnce,
+                    topic: "some/topic",
+                    packet_id: Some(pid(1)),
+                    message_expiry: Some(3),
+                    payload: &payload,
+                    ..Default::default()
+                };
+                let mut frame = encoded(&first, version);
+                let offset = first.packet_id_offset(version).unwrap();
+                let second = Outgoing { dup: true, packet_id: Some(pid(0xABCD)), ..first };
+                Outgoing::patch(&mut frame, offset, pid(0xABCD), true);
+                assert!(frame == encoded(&second, version));
+                Outgoing::patch(&mut frame, offset, pid(1), false);
+                assert!(frame == encoded(&first, version));
+            }
+        }
     }
 }

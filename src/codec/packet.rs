@@ -7,7 +7,6 @@ use super::{
 
 /// A packet. Its fields borrow from the bytes that it was decoded from, or from whoever made it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[expect(clippy::large_enum_variant, reason = "decoded in place and matched at once; never stored")]
 pub enum Packet<'a> {
     /// A client asks for a connection.
     Connect(Connect<'a>),
@@ -170,4 +169,36 @@ fn check_direction(packet: PacketType, version: ProtocolVersion, sender: Sender)
         Publish | Puback | Pubrec | Pubrel | Pubcomp | Disconnect | Auth => return Ok(()),
     };
     if only == sender { Ok(()) } else { Err(DecodeError::protocol("packet of the other side (2.1.2)")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::ReasonCode::*;
+    use crate::codec::transcript::{V5, V311, read, refused, same};
+
+    #[test]
+    fn pings() {
+        for version in ProtocolVersion::ALL {
+            same(&[0xC0, 0], version, Sender::Client, Packet::Pingreq);
+            same(&[0xD0, 0], version, Sender::Server, Packet::Pingresp);
+            assert_eq!(refused(&[0xC0, 1, 0], version, Sender::Client), MalformedPacket);
+            assert_eq!(refused(&[0xD0, 1, 0], version, Sender::Server), MalformedPacket);
+            assert_eq!(refused(&[0xC0, 0], version, Sender::Server), ProtocolError);
+            assert_eq!(refused(&[0xD0, 0], version, Sender::Client), ProtocolError);
+        }
+        assert_eq!(refused(&[0xC1, 0], V311, Sender::Client), MalformedPacket, "[MQTT-2.1.3-1]");
+    }
+
+    #[test]
+    fn a_long_remaining_length_is_malformed_in_mqtt_5_only() {
+        assert_eq!(read(&[0xC0, 0x80, 0], V311, Sender::Client), Ok(Packet::Pingreq));
+        assert_eq!(refused(&[0xC0, 0x80, 0], V5, Sender::Client), MalformedPacket, "[MQTT-1.5.5-1]");
+    }
+
+    #[test]
+    fn a_frame_of_the_reserved_type_is_malformed() {
+        let frame = Frame { first: 0x02, body: &[], length: 2 };
+        assert_eq!(decode(frame, V5, Sender::Client).unwrap_err().code, MalformedPacket);
+    }
 }

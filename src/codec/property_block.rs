@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use super::property::{Property, Spelled, id};
+use super::properties::Spelled;
+use super::property::{Property, id};
 use super::write::MAX_FIELD_LEN;
 use super::{DecodeError, PublishProperties};
 
@@ -73,7 +74,7 @@ impl PropertyBlock {
     ///
     /// Name or value is longer than 65,535 bytes or contains U+0000.
     pub fn user(&mut self, name: &str, value: &str) -> Result<&mut Self, DecodeError> {
-        self.set(id::USER_PROPERTY, Property::UserProperty(name, value), name.len().max(value.len()))
+        self.set(id::USER_PROPERTY, Property::User(name, value), name.len().max(value.len()))
     }
 
     /// Removes all user properties.

@@ -1,6 +1,6 @@
 //! PUBLISH as it is received, and as a client sends it (MQTT 5.0, 3.3). How a broker sends it: [`Outgoing`](super::Outgoing).
 
-use super::property::{PropertyList, property_block};
+use super::properties::{PropertyList, property_block};
 use super::read::Reader;
 use super::write::{frame_len, put_header, put_string, put_u16, string_len};
 use super::{DecodeError, PacketId, PacketType, ProtocolVersion, PublishProperties, QoS, Sender};
@@ -104,5 +104,123 @@ fn no_topic(version: ProtocolVersion) -> DecodeError {
     match version {
         ProtocolVersion::V5 => DecodeError::protocol("PUBLISH with neither topic nor Topic Alias (3.3.2.1)"),
         _ => DecodeError::malformed("PUBLISH with an empty topic [MQTT-4.7.3-1]"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::Packet;
+    use crate::codec::ReasonCode::*;
+    use crate::codec::Sender::*;
+    use crate::codec::transcript::{V5, V31, V311, frame, pid, read, refused, same, writes};
+
+    const PLAIN: Publish<'_> = Publish {
+        dup: false,
+        qos: QoS::AtMostOnce,
+        retain: false,
+        topic: "a/b",
+        packet_id: None,
+        properties: PublishProperties {
+            payload_is_utf8: None,
+            message_expiry: None,
+            topic_alias: None,
+            response_topic: None,
+            correlation_data: None,
+            content_type: None,
+            subscription_ids: crate::codec::SubscriptionIds::NONE,
+            user: crate::codec::UserProperties::NONE,
+            block: &[],
+        },
+        payload: b"hi",
+    };
+
+    #[test]
+    fn at_every_qos() {
+        let dup = Publish { dup: true, qos: QoS::AtLeastOnce, packet_id: Some(pid(0x0102)), ..PLAIN };
+        let kept = Publish { retain: true, qos: QoS::ExactlyOnce, packet_id: Some(pid(65_535)), payload: b"", ..PLAIN };
+        for version in [V31, V311] {
+            same(b"\x30\x07\x00\x03a/bhi", version, Client, Packet::Publish(PLAIN));
+            same(b"\x3A\x09\x00\x03a/b\x01\x02hi", version, Server, Packet::Publish(dup));
+            same(b"\x35\x07\x00\x03a/b\xFF\xFF", version, Client, Packet::Publish(kept));
+        }
+        same(b"\x30\x08\x00\x03a/b\x00hi", V5, Client, Packet::Publish(PLAIN));
+        same(b"\x3A\x0A\x00\x03a/b\x01\x02\x00hi", V5, Server, Packet::Publish(dup));
+    }
+
+    #[test]
+    fn with_all_properties() {
+        let pairs = [("k".to_owned(), "v".to_owned())];
+        let properties = PublishProperties {
+            payload_is_utf8: Some(true),
+            message_expiry: Some(1),
+            topic_alias: Some(2),
+            response_topic: Some("r"),
+            correlation_data: Some(&[9]),
+            content_type: Some("t"),
+            subscription_ids: (&[3, 128][..]).into(),
+            user: (&pairs[..]).into(),
+            block: &[],
+        };
+        let block: &[&[u8]] = &[
+            &[0x01, 1],
+            &[0x02, 0, 0, 0, 1],
+            &[0x23, 0, 2],
+            b"\x08\x00\x01r",
+            b"\x09\x00\x01\x09",
+            b"\x03\x00\x01t",
+            &[0x0B, 3],
+            &[0x0B, 0x80, 1],
+            b"\x26\x00\x01k\x00\x01v",
+        ];
+        let block = block.concat();
+        let bytes = frame(0x30, &[b"\x00\x03a/b", &[block.len() as u8], &block, b"hi"]);
+        same(&bytes, V5, Server, Packet::Publish(Publish { properties, ..PLAIN }));
+        let Ok(Packet::Publish(publish)) = read(&bytes, V5, Server) else { panic!() };
+        assert_eq!(publish.properties.block, block);
+        writes(Packet::Publish(Publish { properties, ..PLAIN }), V311, b"\x30\x07\x00\x03a/bhi");
+    }
+
+    #[test]
+    fn an_alias_may_stand_for_the_topic() {
+        let properties = PublishProperties { topic_alias: Some(7), ..Default::default() };
+        let publish = Publish { topic: "", properties, payload: b"", ..PLAIN };
+        same(&[0x30, 6, 0, 0, 3, 0x23, 0, 7], V5, Client, Packet::Publish(publish));
+        assert_eq!(refused(&[0x30, 3, 0, 0, 0], V5, Client), ProtocolError, "(3.3.2.1)");
+        assert_eq!(refused(&[0x30, 2, 0, 0], V311, Client), MalformedPacket, "[MQTT-4.7.3-1]");
+        assert_eq!(refused(&[0x30, 6, 0, 0, 3, 0x23, 0, 0], V5, Client), TopicAliasInvalid, "[MQTT-3.3.2-8]");
+    }
+
+    #[test]
+    fn malformed() {
+        for version in ProtocolVersion::ALL {
+            for first in [0x36, 0x37, 0x3E, 0x3F] {
+                let bytes = [&[first][..], b"\x08\x00\x01a\x00\x01\x00xx"].concat();
+                assert_eq!(refused(&bytes, version, Client), MalformedPacket, "[MQTT-3.3.1-4]");
+            }
+            assert_eq!(refused(b"\x38\x04\x00\x01a\x00", version, Client), MalformedPacket, "[MQTT-3.3.1-2]");
+            assert_eq!(refused(b"\x32\x06\x00\x01a\x00\x00\x00", version, Client), MalformedPacket, "packet id 0");
+            assert_eq!(refused(b"\x32\x04\x00\x01a\x00", version, Client), MalformedPacket, "no packet id");
+            assert_eq!(refused(b"\x30\x04\x00\x03a\x00", version, Client), MalformedPacket, "topic cut short");
+            assert_eq!(refused(b"\x30\x04\x00\x01\xFF\x00", version, Client), MalformedPacket, "[MQTT-1.5.4-1]");
+            assert_eq!(refused(b"\x30\x04\x00\x01\x00\x00", version, Client), MalformedPacket, "[MQTT-1.5.4-2]");
+            assert_eq!(refused(b"\x30\x00", version, Client), MalformedPacket, "no topic");
+        }
+        assert_eq!(refused(b"\x30\x03\x00\x01a", V5, Client), MalformedPacket, "no property length");
+        assert_eq!(refused(b"\x30\x05\x00\x01a\x02\x01", V5, Client), MalformedPacket, "properties cut short");
+        assert_eq!(refused(b"\x30\x08\x00\x01a\x80\x80\x80\x80\x01", V5, Client), MalformedPacket, "property length");
+    }
+
+    #[test]
+    fn what_mqtt_5_forbids() {
+        let publish = |properties: &[u8]| frame(0x30, &[b"\x00\x01a", &[properties.len() as u8], properties]);
+        assert_eq!(refused(&publish(&[0x0B, 1]), V5, Client), ProtocolError, "[MQTT-3.3.4-6]");
+        assert!(read(&publish(&[0x0B, 1, 0x0B, 1]), V5, Server).is_ok());
+        assert_eq!(refused(&publish(&[0x0B, 0]), V5, Server), ProtocolError, "(3.3.2.3.8)");
+        assert_eq!(refused(&publish(&[0x01, 1, 0x01, 1]), V5, Client), ProtocolError, "twice");
+        assert_eq!(refused(&publish(&[0x01, 2]), V5, Client), ProtocolError);
+        assert_eq!(refused(&publish(&[0x08, 0, 1, b'#']), V5, Client), ProtocolError, "[MQTT-3.3.2-14]");
+        assert_eq!(refused(&publish(&[0x18, 0, 0, 0, 1]), V5, Client), MalformedPacket, "will delay");
+        assert_eq!(refused(&publish(&[0x03, 0, 9, b'x']), V5, Client), MalformedPacket, "beyond the block");
     }
 }

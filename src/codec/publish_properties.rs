@@ -7,7 +7,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use super::property::{Properties, Property, PropertyList, Spelled, id, put_if};
+use super::properties::{Properties, PropertyList, Spelled, put_if};
+use super::property::{Property, id};
 use super::read::Reader;
 use super::{DecodeError, UserProperties};
 
@@ -82,7 +83,7 @@ impl<'a> PublishProperties<'a> {
                 Property::CorrelationData(data) => properties.correlation_data = Some(data),
                 Property::ContentType(name) => properties.content_type = Some(name),
                 Property::SubscriptionIdentifier(_) => properties.subscription_ids = SubscriptionIds::in_block(block),
-                Property::UserProperty(..) => properties.user = UserProperties::in_block(block),
+                Property::User(..) => properties.user = UserProperties::in_block(block),
                 property => other(property)?,
             }
         }
@@ -263,7 +264,7 @@ mod tests {
     const EXPIRY: Property<'_> = Property::MessageExpiryInterval(60);
     const ID: Property<'_> = Property::SubscriptionIdentifier(300);
     const TYPE: Property<'_> = Property::ContentType("json");
-    const USER: Property<'_> = Property::UserProperty("k", "v");
+    const USER: Property<'_> = Property::User("k", "v");
 
     fn block(properties: &[Property<'_>]) -> Vec<u8> {
         let mut block = Vec::new();

@@ -93,6 +93,15 @@ impl ReasonCode {
 }
 
 impl ReasonCode {
+    /// The code in a SUBACK that grants `qos`.
+    pub const fn granted(qos: super::QoS) -> ReasonCode {
+        match qos {
+            super::QoS::AtMostOnce => ReasonCode::Success,
+            super::QoS::AtLeastOnce => ReasonCode::GrantedQoS1,
+            super::QoS::ExactlyOnce => ReasonCode::GrantedQoS2,
+        }
+    }
+
     /// Its number.
     #[inline]
     pub const fn value(self) -> u8 {

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::explanation::Explanation;
-use super::property::{PropertyList, property_block};
+use super::properties::{PropertyList, property_block};
 use super::read::Reader;
 use super::write::{frame_len, put_header, put_u16};
 use super::{DecodeError, PacketId, PacketType, ProtocolVersion, ReasonCode, Sender, UserProperties};
@@ -225,5 +225,67 @@ impl Iterator for ReasonCodesIter<'_> {
             Rest::Bytes(bytes) => ReasonCode::from_u8(*bytes.next()?),
             Rest::List(list) => list.next().copied(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::Packet;
+    use crate::codec::ReasonCode::*;
+    use crate::codec::Sender::*;
+    use crate::codec::transcript::{V5, V31, V311, pid, read, refused, same, writes};
+
+    #[test]
+    fn suback_says_what_was_granted() {
+        let granted = [ReasonCode::GrantedQoS0, GrantedQoS1, GrantedQoS2, UnspecifiedError];
+        let suback = Suback::new(pid(0x0A0B), &granted[..]);
+        for version in [V31, V311] {
+            same(&[0x90, 6, 10, 11, 0, 1, 2, 0x80], version, Server, Packet::Suback(suback));
+        }
+        same(&[0x90, 7, 10, 11, 0, 0, 1, 2, 0x80], V5, Server, Packet::Suback(suback));
+        assert_eq!((suback.codes.len(), suback.codes.is_empty()), (4, false));
+    }
+
+    #[test]
+    fn every_failure_is_0x80_before_mqtt_5() {
+        let codes = [NotAuthorized, GrantedQoS1, WildcardSubscriptionsNotSupported];
+        let suback = Suback { reason_string: Some("no"), ..Suback::new(pid(1), &codes[..]) };
+        writes(Packet::Suback(suback), V311, &[0x90, 5, 0, 1, 0x80, 1, 0x80]);
+        same(b"\x90\x0B\x00\x01\x05\x1F\x00\x02no\x87\x01\xA2", V5, Server, Packet::Suback(suback));
+    }
+
+    #[test]
+    fn malformed_suback() {
+        for code in [0x03, 0x7F, 0x87, 0xFF] {
+            assert_eq!(refused(&[0x90, 3, 0, 1, code], V311, Server), MalformedPacket, "[MQTT-3.9.3-2] of 3.1.1");
+        }
+        assert_eq!(refused(&[0x90, 4, 0, 1, 0, 0x03], V5, Server), MalformedPacket, "no such code");
+        assert_eq!(refused(&[0x90, 4, 0, 1, 0, 0x11], V5, Server), ProtocolError, "[MQTT-3.9.3-2]");
+        assert_eq!(refused(&[0x90, 2, 0, 1], V311, Server), ProtocolError, "no codes");
+        assert_eq!(refused(&[0x90, 3, 0, 1, 0], V5, Server), ProtocolError, "no codes");
+        assert_eq!(refused(&[0x90, 2, 0, 1], V5, Server), MalformedPacket, "no property length");
+        assert_eq!(refused(&[0x90, 3, 0, 0, 0], V311, Server), MalformedPacket, "packet id 0");
+        assert_eq!(refused(&[0x91, 3, 0, 1, 0], V311, Server), MalformedPacket, "[MQTT-2.1.3-1]");
+        assert_eq!(refused(&[0x90, 3, 0, 1, 0], V311, Client), ProtocolError, "from a client");
+    }
+
+    #[test]
+    fn unsuback_has_codes_from_mqtt_5_on() {
+        let codes = [Success, NoSubscriptionExisted, TopicFilterInvalid];
+        let unsuback = Unsuback::new(pid(9), &codes[..]);
+        same(&[0xB0, 6, 0, 9, 0, 0, 0x11, 0x8F], V5, Server, Packet::Unsuback(unsuback));
+        writes(Packet::Unsuback(unsuback), V311, &[0xB0, 2, 0, 9]);
+        let none = Unsuback::new(pid(9), ReasonCodes::default());
+        assert_eq!(read(&[0xB0, 2, 0, 9], V31, Server), Ok(Packet::Unsuback(none)));
+    }
+
+    #[test]
+    fn malformed_unsuback() {
+        assert_eq!(refused(&[0xB0, 3, 0, 9, 0], V311, Server), MalformedPacket, "too long");
+        assert_eq!(refused(&[0xB0, 3, 0, 9, 0], V5, Server), ProtocolError, "no codes");
+        assert_eq!(refused(&[0xB0, 4, 0, 9, 0, 0x01], V5, Server), ProtocolError, "[MQTT-3.11.3-2]");
+        assert_eq!(refused(&[0xB0, 4, 0, 9, 0, 0x99], V5, Server), ProtocolError, "[MQTT-3.11.3-2]");
+        assert_eq!(refused(&[0xB0, 2, 0, 9], V311, Client), ProtocolError, "from a client");
     }
 }

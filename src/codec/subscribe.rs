@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use super::property::{Properties, Property, PropertyList, property_block, put_if};
+use super::properties::{Properties, PropertyList, property_block, put_if};
+use super::property::Property;
 use super::read::Reader;
 use super::write::{frame_len, put_header, put_string, put_u16, string_len};
 use super::{DecodeError, PacketId, PacketType, ProtocolVersion, QoS, UserProperties};
@@ -43,7 +44,7 @@ impl<'a> Subscribe<'a> {
                     return Err(DecodeError::protocol("Subscription Identifier included more than once (3.8.2.1.2)"));
                 }
                 Property::SubscriptionIdentifier(id) => self.subscription_id = Some(id),
-                Property::UserProperty(..) => self.user = UserProperties::in_block(block),
+                Property::User(..) => self.user = UserProperties::in_block(block),
                 property => return Err(property.misplaced()),
             }
         }
@@ -277,5 +278,100 @@ impl<'a> Iterator for FiltersIter<'a> {
             Rest::Payload(reader, version) => read_filter(reader, *version).ok(),
             Rest::List(list) => list.next().copied(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::Packet;
+    use crate::codec::ReasonCode::*;
+    use crate::codec::Sender::*;
+    use crate::codec::transcript::{V5, V31, V311, frame, pid, read, refused, same, writes};
+
+    const ALL_OPTIONS: SubscriptionOptions = SubscriptionOptions {
+        qos: QoS::ExactlyOnce,
+        no_local: true,
+        retain_as_published: true,
+        retain_handling: RetainHandling::DoNotSend,
+    };
+
+    #[test]
+    fn filters_with_a_qos() {
+        let filters = [
+            SubscribeFilter { filter: "a/b", options: SubscriptionOptions::new(QoS::AtLeastOnce) },
+            SubscribeFilter { filter: "c/#", options: SubscriptionOptions::new(QoS::ExactlyOnce) },
+        ];
+        let subscribe = Subscribe::new(pid(10), &filters[..]);
+        for version in [V31, V311] {
+            same(b"\x82\x0E\x00\x0A\x00\x03a/b\x01\x00\x03c/#\x02", version, Client, Packet::Subscribe(subscribe));
+        }
+        same(b"\x82\x0F\x00\x0A\x00\x00\x03a/b\x01\x00\x03c/#\x02", V5, Client, Packet::Subscribe(subscribe));
+        assert_eq!((subscribe.filters.len(), subscribe.filters.is_empty()), (2, false));
+    }
+
+    #[test]
+    fn options_and_properties_come_with_mqtt_5() {
+        let pairs = [("k".to_owned(), "v".to_owned())];
+        let filters = [SubscribeFilter { filter: "a", options: ALL_OPTIONS }];
+        let subscribe = Subscribe {
+            subscription_id: Some(268_435_455),
+            user: (&pairs[..]).into(),
+            ..Subscribe::new(pid(1), &filters[..])
+        };
+        let bytes = b"\x82\x13\x00\x01\x0C\x0B\xFF\xFF\xFF\x7F\x26\x00\x01k\x00\x01v\x00\x01a\x2E";
+        same(bytes, V5, Client, Packet::Subscribe(subscribe));
+        writes(Packet::Subscribe(subscribe), V311, b"\x82\x06\x00\x01\x00\x01a\x02");
+    }
+
+    fn options(byte: u8, version: ProtocolVersion) -> Result<SubscriptionOptions, crate::codec::ReasonCode> {
+        SubscriptionOptions::from_byte(byte, version).map_err(|error| error.code)
+    }
+
+    #[test]
+    fn every_byte_of_options_is_legal_or_not() {
+        for byte in 0..=255 {
+            let expected = if byte > 2 { Some(MalformedPacket) } else { None };
+            assert_eq!(options(byte, V311).err(), expected, "[MQTT-3-8.3-4] {byte:#x}");
+            assert_eq!(options(byte, V31).err(), expected, "{byte:#x}");
+            let expected = match byte {
+                0x40.. => Some(MalformedPacket),
+                _ if byte & 3 == 3 || byte >> 4 == 3 => Some(ProtocolError),
+                _ => None,
+            };
+            let options = options(byte, V5);
+            assert_eq!(options.err(), expected, "[MQTT-3.8.3-5] {byte:#x}");
+            if let Ok(options) = options {
+                assert_eq!(options.to_byte(V5), byte);
+            }
+        }
+    }
+
+    #[test]
+    fn malformed() {
+        for version in [V31, V311] {
+            assert_eq!(refused(b"\x82\x02\x00\x0A", version, Client), ProtocolError, "[MQTT-3.8.3-2]");
+            assert_eq!(refused(b"\x82\x06\x00\x00\x00\x01a\x00", version, Client), MalformedPacket, "packet id 0");
+            assert_eq!(refused(b"\x82\x05\x00\x01\x00\x01a", version, Client), MalformedPacket, "no options");
+            assert_eq!(refused(b"\x82\x06\x00\x01\x00\x03a\x00", version, Client), MalformedPacket);
+            assert_eq!(refused(b"\x82\x06\x00\x01\x00\x01\xFF\x00", version, Client), MalformedPacket);
+            assert_eq!(refused(b"\x80\x06\x00\x01\x00\x01a\x00", version, Client), MalformedPacket, "[MQTT-3.8.1-1]");
+            assert_eq!(refused(b"\x82\x06\x00\x01\x00\x01a\x00", version, Server), ProtocolError);
+        }
+        assert!(read(b"\x8A\x06\x00\x01\x00\x01a\x00", V31, Client).is_ok(), "DUP in 3.1");
+        assert_eq!(refused(b"\x8A\x06\x00\x01\x00\x01a\x00", V311, Client), MalformedPacket, "[MQTT-3.8.1-1]");
+        assert_eq!(refused(b"\x82\x03\x00\x0A\x00", V5, Client), ProtocolError, "[MQTT-3.8.3-2]");
+    }
+
+    #[test]
+    fn what_mqtt_5_forbids() {
+        let refused = |properties: &[u8], filter: &[u8]| {
+            refused(&frame(0x82, &[&[0, 1, properties.len() as u8], properties, filter]), V5, Client)
+        };
+        assert_eq!(refused(&[0x0B, 0], b"\x00\x01a\x00"), ProtocolError, "id 0 (3.8.2.1.2)");
+        assert_eq!(refused(&[0x0B, 1, 0x0B, 1], b"\x00\x01a\x00"), ProtocolError, "two ids (3.8.2.1.2)");
+        assert_eq!(refused(&[0x1F, 0, 0], b"\x00\x01a\x00"), MalformedPacket, "reason string");
+        assert_eq!(refused(&[], b"\x00\x08$share/a\x04"), ProtocolError, "[MQTT-3.8.3-4]");
+        assert!(read(b"\x82\x0E\x00\x01\x00\x00\x08$share/a\x01", V5, Client).is_ok());
     }
 }

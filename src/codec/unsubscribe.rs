@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use super::property::{Properties, Property, PropertyList, property_block};
+use super::properties::{Properties, PropertyList, property_block};
+use super::property::Property;
 use super::read::Reader;
 use super::write::{frame_len, put_header, put_string, put_u16, string_len};
 use super::{DecodeError, PacketId, PacketType, ProtocolVersion, UserProperties};
@@ -32,7 +33,7 @@ impl<'a> Unsubscribe<'a> {
             let block = property_block(&mut reader)?;
             for property in Properties::new(block) {
                 match property? {
-                    Property::UserProperty(..) => user = UserProperties::in_block(block),
+                    Property::User(..) => user = UserProperties::in_block(block),
                     property => return Err(property.misplaced()),
                 }
             }
@@ -160,5 +161,45 @@ impl<'a> Iterator for TopicFiltersIter<'a> {
             Rest::Payload(reader) => reader.string().ok(),
             Rest::List(list) => list.next().copied(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::Packet;
+    use crate::codec::ReasonCode::*;
+    use crate::codec::Sender::*;
+    use crate::codec::transcript::{V5, V31, V311, pid, read, refused, same, writes};
+
+    #[test]
+    fn filters_to_remove() {
+        let unsubscribe = Unsubscribe::new(pid(10), &["a/b", "+"][..]);
+        for version in [V31, V311] {
+            same(b"\xA2\x0A\x00\x0A\x00\x03a/b\x00\x01+", version, Client, Packet::Unsubscribe(unsubscribe));
+        }
+        same(b"\xA2\x0B\x00\x0A\x00\x00\x03a/b\x00\x01+", V5, Client, Packet::Unsubscribe(unsubscribe));
+        assert_eq!((unsubscribe.filters.len(), unsubscribe.filters.is_empty()), (2, false));
+    }
+
+    #[test]
+    fn user_properties_come_with_mqtt_5() {
+        let pairs = [("k".to_owned(), "v".to_owned())];
+        let unsubscribe = Unsubscribe { user: (&pairs[..]).into(), ..Unsubscribe::new(pid(1), &["a"][..]) };
+        same(b"\xA2\x0D\x00\x01\x07\x26\x00\x01k\x00\x01v\x00\x01a", V5, Client, Packet::Unsubscribe(unsubscribe));
+        writes(Packet::Unsubscribe(unsubscribe), V31, b"\xA2\x05\x00\x01\x00\x01a");
+    }
+
+    #[test]
+    fn malformed() {
+        assert_eq!(refused(b"\xA2\x02\x00\x0A", V311, Client), ProtocolError, "[MQTT-3.10.3-2]");
+        assert_eq!(refused(b"\xA2\x03\x00\x0A\x00", V5, Client), ProtocolError, "[MQTT-3.10.3-2]");
+        assert_eq!(refused(b"\xA2\x05\x00\x00\x00\x01a", V311, Client), MalformedPacket, "packet id 0");
+        assert_eq!(refused(b"\xA2\x05\x00\x01\x00\x02a", V311, Client), MalformedPacket);
+        assert_eq!(refused(b"\xA2\x05\x00\x01\x00\x01\x00", V311, Client), MalformedPacket, "[MQTT-1.5.4-2]");
+        assert_eq!(refused(b"\xA0\x05\x00\x01\x00\x01a", V311, Client), MalformedPacket, "[MQTT-3.10.1-1]");
+        assert_eq!(refused(b"\xA2\x08\x00\x01\x02\x0B\x01\x00\x01a", V5, Client), MalformedPacket, "subscription id");
+        assert_eq!(refused(b"\xA2\x05\x00\x01\x00\x01a", V311, Server), ProtocolError);
+        assert!(read(b"\xAA\x05\x00\x01\x00\x01a", V31, Client).is_ok(), "DUP in 3.1");
     }
 }

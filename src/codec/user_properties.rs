@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use super::property::{Property, Spelled, id};
+use super::properties::Spelled;
+use super::property::{Property, id};
 use super::read::Reader;
 
 /// The user properties of a packet, in order; a name may come several times.
@@ -46,7 +47,7 @@ impl<'a> UserProperties<'a> {
 
     pub(super) fn each(&self, put: &mut impl FnMut(Property<'a>)) {
         for (name, value) in self.iter() {
-            put(Property::UserProperty(name, value));
+            put(Property::User(name, value));
         }
     }
 }

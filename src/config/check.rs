@@ -1,4 +1,5 @@
-//! Checks of a configuration as a whole, wherever it came from: each value within its bounds, and no combination that cannot work.
+//! Checks of a configuration as a whole, wherever it came from: each value within its bounds, and no combination that
+//! cannot work.
 
 use super::error::ConfigError;
 use super::kinds::Kind;
@@ -35,8 +36,8 @@ pub(super) fn combinations(config: &Config) -> Result<(), ConfigError> {
     })
 }
 
-/// Every shard listens on the address of every listener, and the kernel lets sockets of one process share an address: of two
-/// listeners with one address each would get the clients of the other without a word.
+/// Every shard listens on the address of every listener, and the kernel lets sockets of one process share an address:
+/// of two listeners with one address each would get the clients of the other without a word.
 fn one_of_its_kind(listener: &ListenerConfig, earlier: &[ListenerConfig]) -> Result<(), ConfigError> {
     let ListenerConfig { name, address, .. } = listener;
     if name.is_empty() {
@@ -64,8 +65,8 @@ fn connections(listener: &ListenerConfig, config: &Config) -> Result<(), ConfigE
     }
 }
 
-/// Nobody opens a broker to a network by accident: where strangers can reach it, letting them in has to be asked for at that very
-/// listener.
+/// Nobody opens a broker to a network by accident: where strangers can reach it, letting them in has to be asked for at
+/// that very listener.
 fn openness(listener: &ListenerConfig, config: &Config) -> Result<(), ConfigError> {
     let ListenerConfig { name, address, .. } = listener;
     if address.ip().to_canonical().is_loopback() || listener.allow_anonymous.is_some() || !config.allow_anonymous {

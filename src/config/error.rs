@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-/// Why a configuration cannot be used, in one sentence: `moormq.toml:12: limits.receive_maximum: must be 1 to 65535, not 0`.
+/// Why a configuration cannot be used, in one sentence: `moormq.toml:12: limits.receive_maximum: must be 1 to 65535,
+/// not 0`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
     /// The file, as it was named by whoever asked for it; none for a configuration built in code.

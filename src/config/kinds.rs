@@ -202,7 +202,7 @@ impl<T: Display> Kind for Text<T> {
 
 /// Where a listener listens.
 pub(super) fn address() -> Text<SocketAddr> {
-    Text("an address and port, such as \"127.0.0.1:1883\" or \"[::1]:1883\"", |text| text.parse().ok())
+    Text("an IP address and port, such as \"127.0.0.1:1883\"", |text| text.parse().ok())
 }
 
 /// Cores to run on.
@@ -218,10 +218,10 @@ pub(super) fn mountpoint() -> Text<String> {
     })
 }
 
-/// What is logged. A bare word that is not a level would be taken for a target and silence all else; it is a slip more often than
-/// that, and a target can be written with its level.
+/// What is logged. A bare word that is not a level would be taken for a target and silence all else; it is a slip more
+/// often than that, and a target can be written with its level.
 pub(super) fn log_filter() -> Text<String> {
-    Text("a level (off, error, warn, info, debug, trace) or directives such as \"info,moormq::net=debug\"", |text| {
+    Text("a level such as \"info\", or directives such as \"info,moormq::net=debug\"", |text| {
         let levels = ["off", "error", "warn", "info", "debug", "trace"];
         let plain = |directive: &str| directive.contains(['=', '[']) || levels.contains(&directive);
         (text.split(',').all(|directive| plain(directive.trim())) && EnvFilter::try_new(text).is_ok())

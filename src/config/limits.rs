@@ -34,11 +34,12 @@ settings! {
         /// Topic aliases that the broker uses towards a client, if the client allows as many.
         /// Allowed: 0 to 65535; default 32.
         pub outbound_topic_aliases: u16 = 32, Count(0..=u16::MAX);
-        /// Messages at QoS 1 and 2 that the broker has unacknowledged at a client; a smaller Receive Maximum of the client wins
-        /// [MQTT-3.3.4-9].
+        /// Messages at QoS 1 and 2 that the broker has unacknowledged at a client; a smaller Receive Maximum of the
+        /// client wins [MQTT-3.3.4-9].
         /// Allowed: 1 to 65535; default 100.
         pub max_inflight_messages: u16 = 100, Count(1..=u16::MAX);
-        /// Publishes a second that are read from a client; beyond that it is read more slowly, nothing is dropped. 0 is unlimited.
+        /// Publishes a second that are read from a client; beyond that it is read more slowly, nothing is dropped. 0 is
+        /// unlimited.
         /// Allowed: 0 to 1000000; default 0.
         pub max_message_rate: u32 = 0, RATE;
         /// Subscriptions of one session.
@@ -59,7 +60,8 @@ settings! {
         /// New connections a second that each listener accepts. 0 is unlimited.
         /// Allowed: 0 to 1000000; default 0.
         pub connection_rate: u32 = 0, RATE;
-        /// The highest QoS that clients may publish at and subscriptions are granted. MQTT 5.0 clients are told [MQTT-3.2.2-9].
+        /// The highest QoS that clients may publish at and subscriptions are granted. MQTT 5.0 clients are told
+        /// [MQTT-3.2.2-9].
         /// Allowed: 0 to 2; default 2.
         pub maximum_qos: u8 = 2, Count(0..=2);
         /// Whether messages may be retained. MQTT 5.0 clients are told if not [MQTT-3.2.2-14].
@@ -89,8 +91,8 @@ settings! {
         /// Bytes that wait in the queue of one session: topics, payloads and properties.
         /// Allowed: -1 (unlimited) or a size from "1KiB" to "1024GiB"; default "16MiB".
         pub max_queue_bytes: Limit = Limit::at_most(16 * MIB), Limited(Size(KIB..=BYTES_MAX));
-        /// Bytes that wait to be sent on one connection because the client does not read. Beyond that QoS 0 is dropped and the rest
-        /// goes to the queue.
+        /// Bytes that wait to be sent on one connection because the client does not read. Beyond that QoS 0 is dropped
+        /// and the rest goes to the queue.
         /// Allowed: a size from "4KiB" to "1GiB"; default "1MiB".
         pub max_waiting_output_bytes: usize = MIB, Size(4 * KIB..=GIB);
         /// Which message goes first, and which is dropped when the queue is full.
@@ -153,7 +155,8 @@ settings! {
         /// How long an orderly stop may take; what is left then is cut.
         /// Allowed: a duration from "0s" to "1h"; default "10s".
         pub shutdown_timeout: Duration = Duration::from_secs(10), Span(Duration::ZERO..=HOUR);
-        /// Connections that may wait to be accepted, per listener and shard; the kernel has a limit of its own (net.core.somaxconn).
+        /// Connections that may wait to be accepted, per listener and shard; the kernel has a limit of its own
+        /// (net.core.somaxconn).
         /// Allowed: 1 to 65535; default 4096.
         pub listen_backlog: u32 = 4096, Count(1..=65535);
     }

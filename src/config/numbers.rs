@@ -26,8 +26,8 @@ pub(super) const COUNT_MAX: usize = 1_000_000_000;
 pub(super) const WAIT: Span = Span(Duration::from_millis(100)..=HOUR);
 /// How long something may be kept.
 pub(super) const LONG: Span = Span(SECOND..=Duration::from_secs(100 * YEAR.as_secs()));
-/// How large a packet may be. The largest that MQTT can express has five bytes of fixed header and a Remaining Length of 268435455
-/// (section 2.1.4).
+/// How large a packet may be. The largest that MQTT can express has five bytes of fixed header and a Remaining Length
+/// of 268435455 (section 2.1.4).
 pub(super) const PACKET_SIZE: Size = Size(64..=268_435_460);
 /// Events a second; 0 is unlimited.
 pub(super) const RATE: Count<u32> = Count(0..=1_000_000);

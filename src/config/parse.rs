@@ -1,4 +1,5 @@
-//! From TOML text to a configuration: every key is known, of the right kind and within bounds, or the error says where and why not.
+//! From TOML text to a configuration: every key is known, of the right kind and within bounds, or the error says where
+//! and why not.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -91,13 +92,14 @@ impl<'a> Reader<'a> {
             DeValue::Table(table) => {
                 Reader { path: path + ".", table, known: Vec::new(), named: false, ..*self }.read(section)
             }
+            _ if S::MEMBERS_ONLY => Err(self.not(name, value, &format!("tables, written [{path}.NAME]"))),
             _ => Err(self.not(name, value, &format!("a table, written [{path}]"))),
         }
     }
 
     /// The error that the value of `name` is something else than expected.
     fn not(&self, name: &str, value: &Spanned<DeValue<'_>>, expected: &str) -> ConfigError {
-        let found = match (value.get_ref(), &self.text[value.span()]) {
+        let found = match (value.get_ref(), self.text.get(value.span()).unwrap_or_default()) {
             (DeValue::Table(_), _) => "a table",
             (_, source) if source.contains('\n') || source.len() > 60 => match value.get_ref() {
                 DeValue::Array(_) => "that list",

@@ -38,7 +38,9 @@ impl Printer {
         let dot = if outer == 0 { "" } else { "." };
         // Writing to a string does not fail.
         let _ = write!(self.path, "{dot}{name}");
-        self.line(format!("[{}]", self.path));
+        if !S::MEMBERS_ONLY {
+            self.line(format!("[{}]", self.path));
+        }
         let Ok(()) = section.walk(self);
         self.path.truncate(outer);
     }
@@ -70,7 +72,6 @@ impl Walker for Printer {
     fn members<M: Member>(&mut self, members: &mut Vec<M>) -> Result<(), Infallible> {
         for member in members {
             let name = member.name().to_owned();
-            self.line("");
             self.table(&name, member);
         }
         Ok(())

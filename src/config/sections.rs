@@ -1,6 +1,8 @@
-//! Every setting, section by section (what bounds memory and speed: `limits`): what it does, its unit, its limits and its default.
+//! Every setting, section by section (what bounds memory and speed: `limits`): what it does, its unit, its limits and
+//! its default.
 //!
-//! The last line of each text is what is allowed and the default; a test holds it to both. Clauses and sections are those of MQTT 5.0.
+//! The last line of each text is what is allowed and the default; a test holds it to both. Clauses and sections are
+//! those of MQTT 5.0.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -18,11 +20,12 @@ settings! {
         /// "auto" is one per core in `cpus`.
         /// Allowed: "auto" or 1 to 256; default "auto".
         pub shards: Option<usize> = None, Word("auto", Count(1..=256));
-        /// The cores that shards are pinned to, by the kernel's numbers. "all" is every core that the process may run on.
+        /// The cores that shards are pinned to, by the kernel's numbers. "all" is every core that the process may run
+        /// on.
         /// Allowed: "all" or core numbers, such as "0-3,6"; default "all".
         pub cpus: Option<CpuSet> = None, Word("all", cores());
-        /// Whether a client that no hook could validate is let in. A listener can say otherwise; one that can be reached from other
-        /// machines has to say true itself.
+        /// Whether a client that no hook could validate is let in. A listener can say otherwise; one that can be
+        /// reached from other machines has to say true itself.
         /// Allowed: true or false; default false.
         pub allow_anonymous: bool = false, Flag;
     }
@@ -41,8 +44,8 @@ settings! {
         pub shared: SharedConfig = SharedConfig::default();
         /// Retained messages. One that would exceed a limit is routed, but not kept.
         pub retained: RetainedConfig = RetainedConfig::default();
-        /// Hooks that answer later. A table [hooks.NAME], named after a hook such as auth_on_register, sets either value for that
-        /// hook alone.
+        /// Hooks that answer later. A table [hooks.NAME], named after a hook such as auth_on_register, sets either
+        /// value for that hook alone.
         pub hooks: HookConfig = HookConfig::default();
         /// What the broker publishes about itself below $SYS/.
         pub sys: SysConfig = SysConfig::default();
@@ -54,8 +57,9 @@ settings! {
 settings! {
     /// What is logged, and how.
     pub struct LogConfig {
-        /// What is logged. Nothing is logged per packet at info; a release build has no trace.
-        /// Allowed: a level (off, error, warn, info, debug, trace) or directives such as "info,moormq::net=debug"; default "info".
+        /// What is logged: off, error, warn, info, debug or trace, for everything or by target. Nothing is logged per
+        /// packet at info; a release build has no trace.
+        /// Allowed: a level such as "info", or directives such as "info,moormq::net=debug"; default "info".
         pub filter: String = "info".to_owned(), log_filter();
         /// How a line looks.
         /// Allowed: "text" or "json"; default "text".
@@ -66,8 +70,8 @@ settings! {
 settings! {
     /// One address where clients connect. What is "inherit" holds as the sections `limits` and `session` have it.
     pub struct ListenerConfig {
-        /// Where it listens, on every shard. Port 0 takes any free port.
-        /// Allowed: an address and port, such as "127.0.0.1:1883" or "[::1]:1883"; default "127.0.0.1:1883".
+        /// Where it listens, on every shard. An IPv6 address stands in brackets. Port 0 takes any free port.
+        /// Allowed: an IP address and port, such as "127.0.0.1:1883"; default "127.0.0.1:1883".
         pub address: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 1883)), address();
         /// The namespace its clients live in: client ids, topics and retained messages of two mountpoints never meet.
         /// Allowed: at most 64 bytes of text without control characters, + and #; default "".
@@ -122,6 +126,8 @@ impl Member for ListenerConfig {
 }
 
 impl Section for Vec<ListenerConfig> {
+    const MEMBERS_ONLY: bool = true;
+
     fn walk<W: Walker>(&mut self, walker: &mut W) -> Result<(), W::Error> {
         walker.members(self)
     }
@@ -130,48 +136,48 @@ impl Section for Vec<ListenerConfig> {
 settings! {
     /// What a session is, how long it stays, and how its client has to behave.
     pub struct SessionConfig {
-        /// How long the session of an MQTT 3.1 or 3.1.1 client that connected with clean session 0 is kept after its connection
-        /// ended.
+        /// How long the session of an MQTT 3.1 or 3.1.1 client that connected with clean session 0 is kept after its
+        /// connection ended.
         /// Allowed: "never" or a duration from "1s" to "100years"; default "never".
         pub persistent_session_expiry: Option<Duration> = None, Word("never", LONG);
-        /// The longest Session Expiry Interval that an MQTT 5.0 client gets; it is told in CONNACK when that is less than it asked
-        /// for (section 3.2.2.3.2).
+        /// The longest Session Expiry Interval that an MQTT 5.0 client gets; it is told in CONNACK when that is less
+        /// than it asked for (section 3.2.2.3.2).
         /// Allowed: "unlimited" or a duration from "1s" to "100years"; default "unlimited".
         pub max_session_expiry: Option<Duration> = None, Word("unlimited", LONG);
         /// The longest client id, in bytes. All versions of MQTT want at least 23 to be allowed [MQTT-3.1.3-5].
         /// Allowed: 23 to 65535; default 100.
         pub max_client_id_size: usize = 100, Count(23..=65535);
-        /// Whether client ids and user names may contain +, # and the character U+0000. They are dangerous where an access rule puts
-        /// the name of a client into a topic filter.
+        /// Whether client ids and user names may contain +, # and the character U+0000. They are dangerous where an
+        /// access rule puts the name of a client into a topic filter.
         /// Allowed: true or false; default false.
         pub allow_wildcards_in_identity: bool = false, Flag;
-        /// Whether a message reaches a subscriber at the QoS of the subscription even if it was published at a lower one. MQTT wants
-        /// the lower of the two [MQTT-3.8.4-8].
+        /// Whether a message reaches a subscriber at the QoS of the subscription even if it was published at a lower
+        /// one. MQTT wants the lower of the two [MQTT-3.8.4-8].
         /// Allowed: true or false; default false.
         pub upgrade_qos: bool = false, Flag;
-        /// Whether the will of a connection is dropped when another one takes over its client id. MQTT wants it published
-        /// [MQTT-3.1.2-8].
+        /// Whether the will of a connection is dropped when another one takes over its client id. MQTT wants it
+        /// published [MQTT-3.1.2-8].
         /// Allowed: true or false; default false.
         pub suppress_will_on_takeover: bool = false, Flag;
         /// The longest Will Delay Interval; a longer one is cut.
         /// Allowed: "unlimited" or a duration from "1s" to "100years"; default "unlimited".
         pub max_will_delay: Option<Duration> = None, Word("unlimited", LONG);
-        /// How often one client id may be taken over by a new connection within `takeover_window`; the next one is refused. Ends the
-        /// fight of two clients for one id.
+        /// How often one client id may be taken over by a new connection within `takeover_window`; the next one is
+        /// refused. Ends the fight of two clients for one id.
         /// Allowed: "off" or 1 to 1000000; default "off".
         pub takeover_limit: Option<u32> = None, Word("off", Count(1..=1_000_000));
         /// The time in which `takeover_limit` counts.
         /// Allowed: a duration from "1s" to "1day"; default "1m".
         pub takeover_window: Duration = Duration::from_secs(60), Span(SECOND..=DAY);
-        /// After how long an unacknowledged message is sent again on the same connection, to MQTT 3.1 and 3.1.1 clients only: MQTT 5.0
-        /// forbids it, and MQTT 3.1.1 needs it on reconnect only [MQTT-4.4.0-1]. 0 is never.
+        /// After how long an unacknowledged message is sent again on the same connection, to MQTT 3.1 and 3.1.1 clients
+        /// only: MQTT 5.0 forbids it, and MQTT 3.1.1 needs it on reconnect only [MQTT-4.4.0-1]. 0 is never.
         /// Allowed: a duration from "0s" to "1h"; default "0s".
         pub retry_interval: Duration = Duration::ZERO, Span(Duration::ZERO..=HOUR);
         /// What happens to an MQTT 3.1.1 client whose publish was refused. MQTT 5.0 clients get a reason code.
         /// Allowed: "disconnect" or "ignore"; default "disconnect".
         pub unauthorized_publish: UnauthorizedPublish = UnauthorizedPublish::Disconnect, one_of();
-        /// The longest keep-alive. An MQTT 5.0 client that asks for more, or for none, is told this one as Server Keep Alive
-        /// [MQTT-3.2.2-21]; an older one cannot be told and keeps what it asked for.
+        /// The longest keep-alive. An MQTT 5.0 client that asks for more, or for none, is told this one as Server Keep
+        /// Alive [MQTT-3.2.2-21]; an older one cannot be told and keeps what it asked for.
         /// Allowed: "unlimited" or a duration of whole seconds from "1s" to "18h 12m 15s"; default "unlimited".
         pub max_keep_alive: Option<u16> = None, Word("unlimited", Seconds);
         /// How long a connection may live; then it is closed, MQTT 5.0 with reason code 0xA0.

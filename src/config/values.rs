@@ -137,8 +137,8 @@ choice! {
 }
 
 choice! {
-    /// What happens to an MQTT 3.1.1 client whose publish was refused. MQTT 5.0 clients get a reason code, MQTT 3.1 clients
-    /// never learn of it.
+    /// What happens to an MQTT 3.1.1 client whose publish was refused. MQTT 5.0 clients get a reason code, MQTT 3.1
+    /// clients never learn of it.
     pub enum UnauthorizedPublish {
         /// Its connection is closed, and its will published.
         Disconnect = "disconnect",

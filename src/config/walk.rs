@@ -1,8 +1,8 @@
 //! One table per section, walked for every purpose.
 //!
-//! [`settings!`] declares a section once: field, text, default and kind. Whoever reads a file, checks a configuration built in code
-//! or prints the defaults is a [`Walker`] that visits the same settings in the same order, so the three cannot disagree
-//! about a name, a default or a limit.
+//! [`settings!`] declares a section once: field, text, default and kind. Whoever reads a file, checks a configuration
+//! built in code or prints the defaults is a [`Walker`] that visits the same settings in the same order, so the three
+//! cannot disagree about a name, a default or a limit.
 
 use super::kinds::Kind;
 
@@ -29,6 +29,9 @@ pub(super) trait Walker: Sized {
 
 /// A group of settings.
 pub(super) trait Section {
+    /// Whether members are all it has, so that only their tables are ever written.
+    const MEMBERS_ONLY: bool = false;
+
     /// Shows every setting to the walker, settings of its own before sections and members, as TOML wants them.
     fn walk<W: Walker>(&mut self, walker: &mut W) -> Result<(), W::Error>;
 }
@@ -47,9 +50,9 @@ pub(super) trait Member: Section + Sized {
 
 /// Declares a section: the struct, its `Default`, and its walk.
 ///
-/// A setting is `pub name: Type = default, kind;`. The last line of its text repeats kind and default for the reader; a test holds
-/// it to them. Behind the settings there may be a `name { .. }` (the section is a [`Member`] and this is its key), `sections { .. }`
-/// and `members { .. }`.
+/// A setting is `pub name: Type = default, kind;`. The last line of its text repeats kind and default for the reader; a
+/// test holds it to them. Behind the settings there may be a `name { .. }` (the section is a [`Member`] and this is its
+/// key), `sections { .. }` and `members { .. }`.
 macro_rules! settings {
     (
         $(#[doc = $about:literal])*

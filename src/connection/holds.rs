@@ -31,6 +31,11 @@ impl Holds {
         self.0 & hold as u8 != 0
     }
 
+    /// Whether the client waits for something that is not its own fault.
+    pub fn is_waiting_for_us(self) -> bool {
+        self.0 & !(Hold::Outbox as u8) != 0
+    }
+
     /// Adds a reason.
     pub fn insert(&mut self, hold: Hold) {
         self.0 |= hold as u8;

@@ -22,7 +22,7 @@ use std::time::SystemTime;
 
 pub use aliases::{AliasesIn, AliasesOut, OutgoingAlias};
 pub use holds::{Hold, Holds};
-pub use outbox::{Outbox, Output, Splice};
+pub use outbox::{Outbox, Output, SPLICE_FROM, Splice};
 pub use unread::Unread;
 pub use violation::Violation;
 
@@ -84,6 +84,10 @@ pub struct Connected {
     pub rate: Rate,
     /// When the connection was registered: its lifetime counts from here.
     pub registered: Time,
+    /// When it was last seen to whether something has to be sent again, and what was the oldest then.
+    pub retried: Time,
+    /// The oldest packet in flight at that time.
+    pub oldest_in_flight: Option<u64>,
     /// An enhanced re-authentication is under way [MQTT-4.12.1].
     pub reauthenticating: bool,
     /// Its authentication method, if it used one.
@@ -91,12 +95,18 @@ pub struct Connected {
 }
 
 /// Topic aliases of both directions.
-#[derive(Default)]
 pub struct Aliases {
     /// Set by the client.
     pub incoming: AliasesIn,
     /// Set by the broker.
     pub outgoing: AliasesOut,
+}
+
+impl Aliases {
+    /// None set; topics are hashed with `hasher`.
+    pub fn new(hasher: &ahash::RandomState) -> Box<Self> {
+        Box::new(Aliases { incoming: AliasesIn::default(), outgoing: AliasesOut::new(hasher.clone()) })
+    }
 }
 
 /// A packet that could not be finished in the turn in which it came.

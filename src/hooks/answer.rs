@@ -73,6 +73,7 @@ impl<M, R> Answer<M, R> {
     }
 
     /// The same answer in the words of another version: v3 modifiers and refusals become m5 ones.
+    #[inline]
     pub fn convert<M5, R5>(self) -> Answer<M5, R5>
     where
         M: 'static,
@@ -147,6 +148,7 @@ impl<M> DeliverAnswer<M> {
     }
 
     /// The same answer in the words of another version: v3 modifiers become m5 ones.
+    #[inline]
     pub fn convert<M5: From<M>>(self) -> DeliverAnswer<M5> {
         match self {
             DeliverAnswer::Ok(modifiers) => DeliverAnswer::Ok(modifiers.into()),
@@ -183,6 +185,7 @@ pub enum Verdict<M, R> {
 impl<M, R> Verdict<M, R> {
     /// The same verdict in the words of another version: v3 modifiers and refusals become m5 ones. A later answer still
     /// resolves to the variant of the hook that was called; see [`Answer::convert`].
+    #[inline]
     pub fn convert<M5: From<M>, R5: From<R>>(self) -> Verdict<M5, R5> {
         match self {
             Verdict::Ok(modifiers) => Verdict::Ok(modifiers.into()),

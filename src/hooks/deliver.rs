@@ -35,6 +35,7 @@ pub struct DeliveryM5<'a> {
 
 impl<'a> DeliveryM5<'a> {
     /// What a v3 hook sees of it: everything but the properties.
+    #[inline]
     pub fn without_properties(&self) -> Delivery<'a> {
         let DeliveryM5 { topic, payload, qos, retain, .. } = *self;
         Delivery { topic, payload, qos, retain }

@@ -1,4 +1,4 @@
-//! Every hook, once: the list from which the chain, its two links and the forwarding sets are made.
+//! Every hook, once: the list from which the chain and its two ends are made.
 
 /// Hands the list of hooks to the macro `$make`, in three groups:
 ///
@@ -7,9 +7,8 @@
 /// * `rewriting`: hooks that answer now or not at all, with what *Ok* carries;
 /// * `notifications`: hooks that answer nothing.
 macro_rules! for_every_hook {
-    ($make:ident $($more:tt)*) => {
+    ($make:ident) => {
         $make! {
-            $($more)*
             conditional {
                 auth_on_register(register: &Register<'_>) -> RegisterModifiers, ConnectRefusal as Register;
                 auth_on_register_m5(register: &RegisterM5<'_>) -> RegisterModifiersM5, ConnectRefusalM5 as RegisterM5;

@@ -15,6 +15,9 @@
 //! A hook that panics is caught and logged: a conditional hook then counts as *no*, a notification is given up. The
 //! shard and other clients are not affected.
 //!
+//! Modifiers change nothing unless a field is set. Strings and binary data that go into a packet are cut at the 65,535
+//! bytes that MQTT allows.
+//!
 //! # What this module is
 //!
 //! The questions, the answers and the order of asking. It touches no session and runs no future: the shard calls the
@@ -85,8 +88,12 @@ use crate::codec::ConnectProperties;
 /// A panic in a hook is caught and logged with the names of hook and link, and the link is called again the next time.
 /// A conditional hook that panics has refused, as its table of answers says; one that cannot refuse has changed nothing.
 pub trait Hook: Send + 'static {
-    /// What this link keeps per session; `()` if nothing. It moves with the session, from shard to shard, is made with
-    /// `Default` (which must not panic), and is dropped when the session ends.
+    /// What this link keeps per session; `()` if nothing.
+    ///
+    /// It begins with `Default` at each CONNECT, so that the hooks which let the client in can leave there what later
+    /// ones need, and belongs to the session from `on_client_wakeup` on: it moves with it from shard to shard, stays
+    /// while the client is away, and is dropped when the session ends or the next CONNECT of a kept session brings its
+    /// own. Neither making nor dropping it may panic.
     type State: Default + Send + 'static;
 
     /// How logs and counters name this link; the name of its type, unless you say otherwise.

@@ -1,5 +1,5 @@
 //! How modifiers are declared: every field optional and public, with a setter of the same name, the default changing
-//! nothing.
+//! nothing. Strings and binary data that go into a packet are cut at the 65,535 bytes that MQTT allows.
 
 /// Declares a struct whose fields are all `Option`s, each with a builder-style setter of the same name. A last line
 /// `..user_properties` adds a list of MQTT 5 user properties.
@@ -47,6 +47,11 @@ macro_rules! refusal_codes {
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
         pub enum $name {
             $($(#[$doc])* $code,)*
+        }
+
+        impl $name {
+            /// Every code.
+            pub const ALL: &'static [$name] = &[$($name::$code,)*];
         }
 
         impl From<$name> for ReasonCode {

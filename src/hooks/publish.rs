@@ -43,6 +43,7 @@ pub struct PublishRequestM5<'a> {
 
 impl<'a> PublishRequestM5<'a> {
     /// What a v3 hook sees of it: everything but the properties.
+    #[inline]
     pub fn without_properties(&self) -> PublishRequest<'a> {
         let PublishRequestM5 { topic, payload, qos, retain, is_will, .. } = *self;
         PublishRequest { topic, payload, qos, retain, is_will }
@@ -82,10 +83,10 @@ modifiers! {
         mountpoint: Arc<str>,
         /// Read nothing from this client for so long; counted in milliseconds, rounded up. Ignored for a will.
         throttle: Duration,
-        /// Publish with exactly these properties instead: those left out are lost.
+        /// Publish with exactly these properties instead: those left out are lost. An expiry is none of them.
         properties: PropertyBlock,
         /// The message expires so long after its receipt, whatever the client asked; [`Expiry::Never`] takes an expiry
-        /// off. Goes before an expiry among [`properties`](Self::properties). Whole seconds, rounded up.
+        /// off. Counted in whole seconds, rounded up.
         message_expiry: Expiry,
     }
 }
@@ -191,8 +192,25 @@ pub struct PublishedM5<'a> {
 
 impl<'a> PublishedM5<'a> {
     /// What a v3 hook sees of it: everything but the properties.
+    #[inline]
     pub fn without_properties(&self) -> Published<'a> {
         let PublishedM5 { mountpoint, topic, payload, qos, retain, is_will, .. } = *self;
         Published { mountpoint, topic, payload, qos, retain, is_will }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::{PacketType, Sender};
+
+    #[test]
+    fn every_refusal_can_be_told() {
+        for &code in PublishCode::ALL {
+            for packet in [PacketType::Puback, PacketType::Pubrec] {
+                assert!(ReasonCode::from(code).is_allowed_in(packet, Sender::Server), "{code:?} in {packet:?}");
+            }
+        }
+        assert_eq!(ReasonCode::from(PublishRefusalM5::default().code), ReasonCode::NotAuthorized);
     }
 }

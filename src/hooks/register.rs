@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::modifiers::{modifiers, refusal_codes};
 use super::publish::{PublishRequest, PublishRequestM5};
-use crate::codec::{ConnectProperties, QoS, ReasonCode};
+use crate::codec::{ConnectProperties, PacketType, QoS, ReasonCode, Sender};
 use crate::config::{Limit, QueueType, SharedPolicy};
 
 /// A CONNECT of a v3 client whose client id is settled. Client id, user name and the rest are in
@@ -43,6 +43,7 @@ pub struct RegisterM5<'a> {
 
 impl<'a> RegisterM5<'a> {
     /// What a v3 hook sees of it: clean start for clean session, and no properties.
+    #[inline]
     pub fn without_properties(&self) -> Register<'a> {
         let RegisterM5 { password, clean_start, keep_alive, will, .. } = *self;
         let will = will.map(|will| will.without_properties());
@@ -249,6 +250,15 @@ refusal_codes! {
     }
 }
 
+impl ConnectCode {
+    /// The code with which DISCONNECT says this, to a client that failed to authenticate again: the same if DISCONNECT
+    /// may carry it, else 0x87 [MQTT-3.14.2-1].
+    pub fn in_disconnect(self) -> ReasonCode {
+        let code = ReasonCode::from(self);
+        if code.is_allowed_in(PacketType::Disconnect, Sender::Server) { code } else { ReasonCode::NotAuthorized }
+    }
+}
+
 modifiers! {
     /// A v5 CONNECT is refused with CONNACK, or a re-authentication with DISCONNECT.
     pub struct ConnectRefusalM5 {
@@ -270,5 +280,33 @@ impl From<ConnectRefusal> for ConnectRefusalM5 {
             ConnectRefusal::IdentifierRejected => ConnectCode::ClientIdentifierNotValid,
             ConnectRefusal::Unavailable => ConnectCode::ServerUnavailable,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_refusal_can_be_told() {
+        for &code in ConnectCode::ALL {
+            assert!(ReasonCode::from(code).is_allowed_in(PacketType::Connack, Sender::Server), "{code:?}");
+            assert!(code.in_disconnect().is_allowed_in(PacketType::Disconnect, Sender::Server), "{code:?}");
+        }
+        assert_eq!(ConnectCode::ServerBusy.in_disconnect(), ReasonCode::ServerBusy);
+        assert_eq!(ConnectCode::Banned.in_disconnect(), ReasonCode::NotAuthorized);
+    }
+
+    #[test]
+    fn a_clean_session_is_a_clean_start_that_ends_with_the_connection() {
+        let hour = Expiry::After(Duration::from_secs(3600));
+        let v3 = RegisterModifiers::default().session_expiry(hour);
+        let expiry = |v3: RegisterModifiers| {
+            let m5 = RegisterModifiersM5::from(v3);
+            (m5.clean_start, m5.session_expiry_interval)
+        };
+        assert_eq!(expiry(v3.clone()), (None, Some(hour)));
+        assert_eq!(expiry(v3.clone().clean_session(false)), (Some(false), Some(hour)));
+        assert_eq!(expiry(v3.clean_session(true)), (Some(true), Some(Expiry::After(Duration::ZERO))));
     }
 }

@@ -1,7 +1,5 @@
 //! `auth_on_subscribe`, `on_subscribe`, `on_unsubscribe`, their m5 forms and `on_topic_unsubscribed`.
 
-use std::num::NonZeroU32;
-
 use super::modifiers::{modifiers, refusal_codes};
 use crate::codec::{QoS, ReasonCode, SubscriptionOptions, UserProperties};
 
@@ -26,14 +24,15 @@ pub struct SubscribeRequest<'a> {
 pub struct SubscribeRequestM5<'a> {
     /// Its filters, in order; at least one.
     pub filters: &'a [RequestedFilter<'a>],
-    /// The subscription identifier it puts on all of them, if any.
-    pub subscription_id: Option<NonZeroU32>,
+    /// The subscription identifier it puts on all of them, if any: 1 to 268,435,455.
+    pub subscription_id: Option<u32>,
     /// Its user properties.
     pub user_properties: UserProperties<'a>,
 }
 
 impl<'a> SubscribeRequestM5<'a> {
     /// What a v3 hook sees of it: everything but the properties.
+    #[inline]
     pub fn without_properties(&self) -> SubscribeRequest<'a> {
         SubscribeRequest { filters: self.filters }
     }
@@ -164,14 +163,15 @@ pub struct Subscribed<'a> {
 pub struct SubscribedM5<'a> {
     /// The filters granted, as hooks rewrote them, at the QoS granted; at least one. Those refused are left out.
     pub filters: &'a [RequestedFilter<'a>],
-    /// The subscription identifier on all of them, if any.
-    pub subscription_id: Option<NonZeroU32>,
+    /// The subscription identifier on all of them, if any: 1 to 268,435,455.
+    pub subscription_id: Option<u32>,
     /// The user properties of the SUBSCRIBE.
     pub user_properties: UserProperties<'a>,
 }
 
 impl<'a> SubscribedM5<'a> {
     /// What a v3 hook sees of it: everything but the properties.
+    #[inline]
     pub fn without_properties(&self) -> Subscribed<'a> {
         Subscribed { filters: self.filters }
     }
@@ -195,6 +195,7 @@ pub struct UnsubscribeRequestM5<'a> {
 
 impl<'a> UnsubscribeRequestM5<'a> {
     /// What a v3 hook sees of it: everything but the properties.
+    #[inline]
     pub fn without_properties(&self) -> UnsubscribeRequest<'a> {
         UnsubscribeRequest { filters: self.filters }
     }
@@ -234,4 +235,27 @@ pub enum Unsubscribed<'a> {
     Topics(&'a [&'a str]),
     /// All it had: the session ends.
     All,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::{PacketType, Sender};
+
+    #[test]
+    fn every_refusal_can_be_told() {
+        for &code in SubscribeCode::ALL {
+            assert!(ReasonCode::from(code).is_allowed_in(PacketType::Suback, Sender::Server), "{code:?}");
+        }
+        assert_eq!(ReasonCode::from(SubscribeRefusalM5::default().code), ReasonCode::NotAuthorized);
+    }
+
+    #[test]
+    fn a_forgotten_filter_is_refused() {
+        assert_eq!(*SubscribeModifiers::default().grant(7), FilterGrant::Grant);
+        let modifiers = SubscribeModifiersM5::default().filters([FilterGrant::GrantAt(QoS::AtMostOnce)]);
+        assert_eq!(*modifiers.grant(0), FilterGrant::GrantAt(QoS::AtMostOnce));
+        assert_eq!(*modifiers.grant(1), FilterGrant::Refuse(SubscribeCode::NotAuthorized));
+        assert_eq!(*SubscribeModifiers::default().filters([]).grant(0), *modifiers.grant(1));
+    }
 }

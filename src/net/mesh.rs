@@ -1,1 +1,415 @@
+//! The mail between shards: one first-in first-out queue for each ordered pair of them, and a doorbell for each shard.
+//!
+//! Nothing here blocks. A queue takes a bounded load; what is beyond stays with its sender, in order, and the sender is told
+//! that it is congested, so that it can stop taking in what makes such mail. A doorbell costs a system call only when
+//! its shard sleeps.
+//!
+//! **No wake-up is lost.** Sleeper and caller each write one word, then read the other's, with a sequentially consistent
+//! fence in between: the sleeper sets `asleep`, fences, and looks for mail; the caller puts mail in, fences, and looks at
+//! `asleep`. Whichever fence comes second in their total order, the read behind it sees the write before the other one. So
+//! either the sleeper finds the mail and stays awake, or the caller finds it asleep and rings. The same argument, with
+//! `load` and `waiting` for the two words, holds for a sender that waits for a congested queue to drain.
 
+use std::collections::VecDeque;
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+
+use crossbeam::channel::{self, Receiver, Sender, TrySendError};
+use crossbeam::queue::SegQueue;
+use crossbeam::utils::CachePadded;
+
+use super::ring_wakeup::Eventfd;
+
+/// What wakes a sleeping shard. Others call, the shard alone sleeps.
+#[derive(Debug)]
+pub struct Doorbell {
+    asleep: CachePadded<AtomicBool>,
+    eventfd: Eventfd,
+}
+
+impl Doorbell {
+    /// The doorbell of a shard that is awake.
+    ///
+    /// # Errors
+    ///
+    /// When the process has no file descriptors left.
+    pub fn new() -> std::io::Result<Self> {
+        Ok(Doorbell { asleep: CachePadded::new(AtomicBool::new(false)), eventfd: Eventfd::new()? })
+    }
+
+    /// Wakes the shard if it sleeps. To be called after what it is to find is in its place.
+    pub fn ring(&self) {
+        fence(Ordering::SeqCst);
+        if self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::Relaxed) {
+            self.eventfd.raise();
+        }
+    }
+
+    /// Goes to sleep unless `found` says that something is there to be done; whether it did. From then on a call raises the
+    /// eventfd, until [`awake`](Self::awake).
+    pub fn sleep_unless(&self, found: impl FnOnce() -> bool) -> bool {
+        self.asleep.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        let stay_up = found();
+        if stay_up {
+            self.awake();
+        }
+        !stay_up
+    }
+
+    /// The shard is awake; calls cost nothing from here on.
+    pub fn awake(&self) {
+        self.asleep.store(false, Ordering::Relaxed);
+    }
+}
+
+impl AsFd for Doorbell {
+    /// The eventfd that a call raises.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.eventfd.as_fd()
+    }
+}
+
+/// One direction between two shards.
+struct Pair<M> {
+    queue: SegQueue<(M, usize)>,
+    /// The sum of the weights in the queue.
+    load: CachePadded<AtomicUsize>,
+    /// The sender wants to be woken when the load has halved.
+    waiting: AtomicBool,
+}
+
+struct Shared<M> {
+    shards: usize,
+    /// The load at which a queue takes no more.
+    capacity: usize,
+    /// From shard `from` to shard `to` at `from * shards + to`.
+    pairs: Vec<Pair<M>>,
+    doorbells: Vec<Arc<Doorbell>>,
+}
+
+/// One shard's end of the mesh.
+pub struct Mesh<M> {
+    shared: Arc<Shared<M>>,
+    shard: usize,
+    /// By receiver: what its queue has no room for.
+    outgoing: Vec<Outgoing<M>>,
+    /// Receivers whose congestion changed and was not told yet.
+    changed: Vec<usize>,
+}
+
+struct Outgoing<M> {
+    backlog: VecDeque<(M, usize)>,
+    congested: bool,
+}
+
+impl<M: Send> Mesh<M> {
+    /// The ends of a mesh of `shards` shards, in order. A queue takes letters until their weights sum up to `capacity` (1 at
+    /// least).
+    ///
+    /// # Errors
+    ///
+    /// When the process has no file descriptors left.
+    pub fn new(shards: usize, capacity: usize) -> std::io::Result<Vec<Mesh<M>>> {
+        let pair = || Pair {
+            queue: SegQueue::new(),
+            load: CachePadded::new(AtomicUsize::new(0)),
+            waiting: AtomicBool::new(false),
+        };
+        let doorbells = (0..shards).map(|_| Doorbell::new().map(Arc::new)).collect::<Result<_, _>>()?;
+        let pairs = (0..shards * shards).map(|_| pair()).collect();
+        let shared = Arc::new(Shared { shards, capacity: capacity.max(1), pairs, doorbells });
+        let outgoing = || (0..shards).map(|_| Outgoing { backlog: VecDeque::new(), congested: false }).collect();
+        let end = |shard| Mesh { shared: Arc::clone(&shared), shard, outgoing: outgoing(), changed: Vec::new() };
+        Ok((0..shards).map(end).collect())
+    }
+
+    /// How many shards there are.
+    pub fn shards(&self) -> usize {
+        self.shared.shards
+    }
+
+    /// Which of them this end is of.
+    pub fn shard(&self) -> usize {
+        self.shard
+    }
+
+    /// What wakes this shard.
+    pub fn doorbell(&self) -> &Arc<Doorbell> {
+        &self.shared.doorbells[self.shard]
+    }
+
+    /// Sends a letter of some weight (how many messages it carries; nothing weighs less than one) to shard `to`, after all
+    /// that was sent to it before.
+    pub fn send(&mut self, to: usize, letter: M, weight: usize) {
+        let weight = weight.max(1);
+        let outgoing = &mut self.outgoing[to];
+        if outgoing.backlog.is_empty() && self.shared.pair(self.shard, to).load() < self.shared.capacity {
+            self.shared.post(self.shard, to, letter, weight);
+            return;
+        }
+        outgoing.backlog.push_back((letter, weight));
+        if !outgoing.congested {
+            outgoing.congested = true;
+            self.changed.push(to);
+        }
+        self.push_on(to);
+    }
+
+    /// Sends what waits for room, as far as there is some. Once per turn.
+    pub fn flush(&mut self) {
+        for to in 0..self.shards() {
+            if self.outgoing[to].congested {
+                self.push_on(to);
+            }
+        }
+    }
+
+    fn push_on(&mut self, to: usize) {
+        let pair = self.shared.pair(self.shard, to);
+        let (full, relieved) = (self.shared.capacity, self.shared.relieved());
+        let outgoing = &mut self.outgoing[to];
+        loop {
+            while pair.load() < full
+                && let Some((letter, weight)) = outgoing.backlog.pop_front()
+            {
+                self.shared.post(self.shard, to, letter, weight);
+            }
+            if outgoing.backlog.is_empty() && pair.load() <= relieved {
+                outgoing.congested = false;
+                self.changed.push(to);
+                return;
+            }
+            // Announce that we wait, then look again: see the module's reasoning. A relieved queue takes at least one letter,
+            // so this comes to an end.
+            pair.waiting.store(true, Ordering::Relaxed);
+            fence(Ordering::SeqCst);
+            if pair.load() > relieved {
+                return;
+            }
+            pair.waiting.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether mail to shard `to` has to wait: from the moment that its queue was full until that has half drained.
+    pub fn congested(&self, to: usize) -> bool {
+        self.outgoing[to].congested
+    }
+
+    /// The next shard whose [`congested`](Self::congested) has changed, and to what.
+    pub fn next_change(&mut self) -> Option<(usize, bool)> {
+        let to = self.changed.pop()?;
+        self.changed.retain(|changed| *changed != to);
+        Some((to, self.congested(to)))
+    }
+
+    /// The next letter from shard `from`.
+    pub fn receive(&mut self, from: usize) -> Option<M> {
+        let pair = self.shared.pair(from, self.shard);
+        if pair.load() == 0 {
+            return None;
+        }
+        let (letter, weight) = pair.queue.pop()?;
+        let load = pair.load.fetch_sub(weight, Ordering::AcqRel) - weight;
+        fence(Ordering::SeqCst);
+        let relieved = load <= self.shared.relieved();
+        if relieved && pair.waiting.load(Ordering::Relaxed) && pair.waiting.swap(false, Ordering::Relaxed) {
+            self.shared.doorbells[from].ring();
+        }
+        Some(letter)
+    }
+
+    /// Whether mail has come, or a queue that was congested has drained enough.
+    pub fn has_work(&self) -> bool {
+        (0..self.shards()).any(|other| {
+            let relieved = || self.shared.pair(self.shard, other).load() <= self.shared.relieved();
+            self.shared.pair(other, self.shard).load() > 0 || self.congested(other) && relieved()
+        })
+    }
+}
+
+impl<M> Shared<M> {
+    fn pair(&self, from: usize, to: usize) -> &Pair<M> {
+        &self.pairs[from * self.shards + to]
+    }
+
+    /// The load at which a congested queue no longer is.
+    fn relieved(&self) -> usize {
+        self.capacity / 2
+    }
+
+    fn post(&self, from: usize, to: usize, letter: M, weight: usize) {
+        let pair = self.pair(from, to);
+        // The load first: a queue whose load is zero holds nothing.
+        pair.load.fetch_add(weight, Ordering::AcqRel);
+        pair.queue.push((letter, weight));
+        self.doorbells[to].ring();
+    }
+}
+
+impl<M> Pair<M> {
+    fn load(&self) -> usize {
+        self.load.load(Ordering::Acquire)
+    }
+}
+
+impl<M> fmt::Debug for Mesh<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Mesh({} of {})", self.shard, self.shared.shards)
+    }
+}
+
+/// Where other threads leave requests for a shard: those of the embedding program, of the control plane.
+#[derive(Debug)]
+pub struct Inbox<R> {
+    requests: Receiver<R>,
+}
+
+/// The way to a shard's [`Inbox`], from any thread.
+#[derive(Debug)]
+pub struct InboxSender<R> {
+    requests: Sender<R>,
+    doorbell: Arc<Doorbell>,
+}
+
+impl<R> Clone for InboxSender<R> {
+    fn clone(&self) -> Self {
+        InboxSender { requests: self.requests.clone(), doorbell: Arc::clone(&self.doorbell) }
+    }
+}
+
+/// An inbox that holds up to `capacity` requests (1 at least) and rings `doorbell` for each.
+pub fn inbox<R>(capacity: usize, doorbell: &Arc<Doorbell>) -> (InboxSender<R>, Inbox<R>) {
+    let (sender, requests) = channel::bounded(capacity.max(1));
+    (InboxSender { requests: sender, doorbell: Arc::clone(doorbell) }, Inbox { requests })
+}
+
+impl<R> InboxSender<R> {
+    /// Leaves a request, without waiting.
+    ///
+    /// # Errors
+    ///
+    /// The request, when the inbox is full or its shard has ended.
+    pub fn try_send(&self, request: R) -> Result<(), TrySendError<R>> {
+        self.requests.try_send(request)?;
+        self.doorbell.ring();
+        Ok(())
+    }
+}
+
+impl<R> Inbox<R> {
+    /// The next request.
+    pub fn receive(&self) -> Option<R> {
+        self.requests.try_recv().ok()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.requests.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::io::Read;
+    use std::thread;
+
+    fn pair_of(capacity: usize) -> (Mesh<u32>, Mesh<u32>) {
+        let mut ends = Mesh::new(2, capacity).unwrap().into_iter();
+        (ends.next().unwrap(), ends.next().unwrap())
+    }
+
+    fn all(mesh: &mut Mesh<u32>, from: usize) -> Vec<u32> {
+        std::iter::from_fn(|| mesh.receive(from)).collect()
+    }
+
+    #[test]
+    fn what_finds_no_room_waits_in_order_and_is_congestion() {
+        let (mut a, mut b) = pair_of(4);
+        for letter in 0..10 {
+            a.send(1, letter, 1);
+        }
+        assert_eq!((a.next_change(), a.next_change()), (Some((1, true)), None));
+        assert_eq!(all(&mut b, 0), [0, 1, 2, 3]);
+        assert!(a.has_work(), "relief is work");
+        a.flush();
+        assert!(a.congested(1));
+        a.send(1, 10, 1);
+        assert_eq!(b.receive(0), Some(4));
+        a.flush();
+        assert_eq!((a.congested(1), all(&mut b, 0)), (true, vec![5, 6, 7, 8]));
+        a.flush();
+        assert_eq!((a.next_change(), all(&mut b, 0)), (Some((1, false)), vec![9, 10]));
+    }
+
+    #[test]
+    fn a_letter_heavier_than_a_queue_still_goes() {
+        let (mut a, mut b) = pair_of(4);
+        a.send(1, 1, 100);
+        a.send(1, 2, 0);
+        assert_eq!((b.receive(0), b.receive(0)), (Some(1), None));
+        a.flush();
+        assert_eq!((b.receive(0), a.congested(1)), (Some(2), false));
+    }
+
+    #[test]
+    fn a_shard_may_write_to_itself() {
+        let (mut a, _) = pair_of(4);
+        a.send(0, 7, 1);
+        assert!(a.has_work());
+        assert_eq!(a.receive(0), Some(7));
+        assert!(!a.has_work());
+    }
+
+    #[test]
+    fn an_inbox_refuses_what_it_cannot_hold() {
+        let doorbell = Arc::new(Doorbell::new().unwrap());
+        let (sender, inbox) = inbox(1, &doorbell);
+        assert!(sender.try_send(1).is_ok());
+        assert_eq!(sender.clone().try_send(2).unwrap_err().into_inner(), 2);
+        assert_eq!((inbox.receive(), inbox.is_empty()), (Some(1), true));
+        drop(inbox);
+        assert!(sender.try_send(3).is_err());
+    }
+
+    /// Sleeps as a shard does, unless there is work.
+    fn sleep(mesh: &Mesh<u32>) {
+        let doorbell = mesh.doorbell();
+        if doorbell.sleep_unless(|| mesh.has_work()) {
+            let mut eventfd = File::from(doorbell.as_fd().try_clone_to_owned().unwrap());
+            eventfd.read_exact(&mut [0; 8]).unwrap();
+            doorbell.awake();
+        }
+    }
+
+    /// A lost wake-up, of the receiver or of the sender of a congested queue, hangs this test.
+    #[test]
+    fn no_wake_up_is_lost_and_no_letter_overtakes() {
+        const LETTERS: u32 = 200_000;
+        let (mut a, mut b) = pair_of(8);
+        let sender = thread::spawn(move || {
+            for letter in 0..LETTERS {
+                a.send(1, letter, 1 + letter as usize % 3);
+                while a.congested(1) {
+                    sleep(&a);
+                    a.flush();
+                }
+            }
+        });
+        let mut expected = 0;
+        while expected < LETTERS {
+            while let Some(letter) = b.receive(0) {
+                assert_eq!(letter, expected);
+                expected += 1;
+            }
+            if expected < LETTERS {
+                sleep(&b);
+            }
+        }
+        sender.join().unwrap();
+    }
+}

@@ -24,11 +24,10 @@ use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue};
 pub use super::ring_buffers::Buffer;
 use super::ring_buffers::{Buffers, GROUP};
 use super::ring_sends::{Landing, Sends};
+use super::ring_tag::Kind;
+pub use super::ring_tag::MAX_CONNECTIONS;
 use crate::client::ConnectionId;
 use crate::net::output::Output;
-
-/// Connections that one ring can tell apart; one more than the highest index of a [`ConnectionId`] that it takes.
-pub const MAX_CONNECTIONS: usize = 1 << 24;
 
 /// How large a ring is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,32 +85,6 @@ pub enum Completion<P> {
     },
     /// The eventfd given to [`Ring::watch`] was raised. Watch again for more.
     Woken,
-}
-
-/// What a completion belongs to: the highest byte of its user data. Below it are 24 bits of index and 32 of generation.
-#[derive(Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-enum Kind {
-    Accept,
-    Receive,
-    Send,
-    Watch,
-    Cancel,
-    Close,
-}
-
-impl Kind {
-    const ALL: [Kind; 6] = [Kind::Accept, Kind::Receive, Kind::Send, Kind::Watch, Kind::Cancel, Kind::Close];
-
-    fn tag(self, index: usize, generation: u32) -> u64 {
-        assert!(index < MAX_CONNECTIONS, "index {index} does not fit into user data");
-        u64::from(self as u8) << 56 | (index as u64) << 32 | u64::from(generation)
-    }
-
-    fn of(user_data: u64) -> (Option<Kind>, usize, u32) {
-        let kind = Kind::ALL.get((user_data >> 56) as usize).copied();
-        (kind, (user_data >> 32) as usize & (MAX_CONNECTIONS - 1), user_data as u32)
-    }
 }
 
 /// The memory the kernel goes at.
@@ -456,21 +429,5 @@ impl<P: AsRef<[u8]>> Drop for Ring<P> {
         // SAFETY: nothing is outstanding and the buffers are unregistered, so the kernel is done with the memory; it is not
         // used after this.
         unsafe { ManuallyDrop::drop(&mut self.memory) };
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn user_data_comes_back_as_it_went_in() {
-        for kind in Kind::ALL {
-            for (index, generation) in [(0, 0), (MAX_CONNECTIONS - 1, 0), (7, u32::MAX)] {
-                let (of, at, tenant) = Kind::of(kind.tag(index, generation));
-                assert!(of == Some(kind) && at == index && tenant == generation);
-            }
-        }
-        assert!(Kind::of(u64::MAX).0.is_none());
     }
 }

@@ -13,8 +13,6 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use socket2::SockRef;
-
 use super::listeners::Listeners;
 pub use super::listeners::{ACCEPT_RETRY, listen};
 use super::output::Output;
@@ -31,19 +29,21 @@ pub struct SocketLimits {
     /// Connections at which accepting pauses, those that are being closed included. At most [`MAX_CONNECTIONS`]. Handed-over
     /// connections are taken beyond it.
     pub max_connections: usize,
-    /// How long a closed connection's peer has to take its last output and to close its side, before it is cut off by a
-    /// reset.
-    pub close_deadline: Duration,
+    /// How long a closed connection's peer has to take its last output before it is cut off by a reset.
+    pub flush_timeout: Duration,
+    /// How long it then has to close its side.
+    pub linger: Duration,
 }
 
 impl Default for SocketLimits {
     /// 1024 operations per system call, 8192 completions, 256 receive buffers of 16 KiB (4 MiB), one million
-    /// connections, five seconds to close.
+    /// connections, five seconds to flush, one to linger.
     fn default() -> Self {
         SocketLimits {
             ring: RingSize { submissions: 1024, completions: 8192, buffers: 256, buffer_bytes: 16 * 1024 },
             max_connections: 1_000_000,
-            close_deadline: Duration::from_secs(5),
+            flush_timeout: Duration::from_secs(5),
+            linger: Duration::from_secs(1),
         }
     }
 }
@@ -105,18 +105,22 @@ pub struct Moving {
 
 /// One shard's sockets.
 pub struct Sockets<P: AsRef<[u8]>> {
-    limits: SocketLimits,
-    ring: Ring<P>,
-    listeners: Listeners,
-    table: Table<P>,
+    pub(super) limits: SocketLimits,
+    pub(super) ring: Ring<P>,
+    pub(super) listeners: Listeners,
+    pub(super) table: Table<P>,
     /// Sockets whose receive is to be armed by the next submit.
-    to_arm: Vec<ConnectionId>,
+    pub(super) to_arm: Vec<ConnectionId>,
     /// Sockets whose receive found no buffer, first come first served.
-    starved: VecDeque<ConnectionId>,
-    /// Closing sockets in the order in which they are cut off.
-    cut_off: VecDeque<(Time, ConnectionId)>,
+    pub(super) starved: VecDeque<ConnectionId>,
+    /// The time of the last call that told it.
+    pub(super) now: Time,
+    /// Closing sockets that have output, in the order in which they are cut off.
+    pub(super) flushing: VecDeque<(Time, ConnectionId)>,
+    /// Closing sockets whose peers were told, in the order in which their time is up.
+    pub(super) lingering: VecDeque<(Time, ConnectionId)>,
     /// Detached sockets that nobody was told of yet.
-    detached: VecDeque<(ConnectionId, Moving)>,
+    pub(super) detached: VecDeque<(ConnectionId, Moving)>,
 }
 
 impl<P: AsRef<[u8]>> Sockets<P> {
@@ -139,7 +143,9 @@ impl<P: AsRef<[u8]>> Sockets<P> {
             table: Table::new(),
             to_arm: Vec::new(),
             starved: VecDeque::new(),
-            cut_off: VecDeque::new(),
+            now: Time::ZERO,
+            flushing: VecDeque::new(),
+            lingering: VecDeque::new(),
             detached: VecDeque::new(),
         })
     }
@@ -175,18 +181,15 @@ impl<P: AsRef<[u8]>> Sockets<P> {
     }
 
     fn prepare(&mut self, now: Time) {
-        while let Some((_, conn)) = self.cut_off.front().copied().filter(|(deadline, _)| *deadline <= now) {
-            self.cut_off.pop_front();
-            self.cut(conn);
-        }
+        self.now = now;
+        self.end_overdue(now);
         self.arm_receives();
         self.listeners.steer(&mut self.ring, self.table.len() < self.limits.max_connections, now);
     }
 
     /// When [`submit`](Self::submit) or [`wait`](Self::wait) should be called again even if nothing happens.
     pub fn next_deadline(&self) -> Time {
-        let cut_off = self.cut_off.front().map_or(Time::NEVER, |(deadline, _)| *deadline);
-        cut_off.min(self.listeners.next_deadline())
+        self.next_overdue().min(self.listeners.next_deadline())
     }
 
     /// Whether there are events at hand, or operations to submit.
@@ -196,6 +199,7 @@ impl<P: AsRef<[u8]>> Sockets<P> {
 
     /// The next of the events that the last [`submit`](Self::submit) or [`wait`](Self::wait) brought.
     pub fn next_event(&mut self, now: Time) -> Option<Event> {
+        self.now = now;
         if let Some((conn, moving)) = self.detached.pop_front() {
             return Some(Event::Detached { conn, moving });
         }
@@ -289,27 +293,6 @@ impl<P: AsRef<[u8]>> Sockets<P> {
         None
     }
 
-    /// The peer sends no more.
-    fn peer_ended(&mut self, conn: ConnectionId) -> Option<Event> {
-        let socket = self.table.get_mut(conn)?;
-        socket.ended = true;
-        socket.wanted = Reading::Not;
-        match socket.stage {
-            Stage::Open => return self.broke(conn),
-            Stage::Draining => self.end(conn),
-            // It may still take what is on its way to it; whoever adopts it will find the end again.
-            Stage::Flushing | Stage::Leaving | Stage::Ending => self.settle(conn),
-        }
-        None
-    }
-
-    /// The connection is of no more use.
-    fn broke(&mut self, conn: ConnectionId) -> Option<Event> {
-        let was_open = self.table.get(conn)?.stage == Stage::Open;
-        self.end(conn);
-        was_open.then_some(Event::Closed { conn })
-    }
-
     /// The received bytes.
     ///
     /// # Panics
@@ -326,29 +309,6 @@ impl<P: AsRef<[u8]>> Sockets<P> {
     /// If the buffer is of another shard.
     pub fn give_back(&mut self, buffer: Buffer) {
         self.ring.give_back(buffer);
-    }
-
-    /// Reads the connection by one receive that goes on, instead of single ones.
-    pub fn read_continuously(&mut self, conn: ConnectionId) {
-        self.read(conn, Reading::Continuously);
-    }
-
-    /// Stops reading the connection. What has been received already, and what a single receive under way may bring, is
-    /// still delivered.
-    pub fn pause(&mut self, conn: ConnectionId) {
-        self.read(conn, Reading::Not);
-    }
-
-    /// Reads a paused connection again, continuously.
-    pub fn resume(&mut self, conn: ConnectionId) {
-        self.read(conn, Reading::Continuously);
-    }
-
-    fn read(&mut self, conn: ConnectionId, wanted: Reading) {
-        if let Some(socket) = self.table.get_mut(conn).filter(|socket| socket.stage == Stage::Open) {
-            socket.wanted = wanted;
-            self.steer_reading(conn);
-        }
     }
 
     /// Whether an output of the connection is on its way, so that [`send`](Self::send) has to wait for
@@ -369,150 +329,16 @@ impl<P: AsRef<[u8]>> Sockets<P> {
         }
     }
 
-    fn launch(&mut self, conn: ConnectionId, output: Output<P>) {
+    pub(super) fn launch(&mut self, conn: ConnectionId, output: Output<P>) {
         let Some(socket) = self.table.get_mut(conn) else { return };
         assert!(!socket.sending, "two outputs of one connection at a time");
         socket.sending = true;
         self.ring.send(conn, socket.fd.as_fd(), output);
     }
 
-    /// Lets go of a connection in order to hand it over; [`Event::Detached`] tells when it is free. What is on its way to
-    /// the peer goes out first. No other event comes from it.
-    pub fn detach(&mut self, conn: ConnectionId) {
-        if let Some(socket) = self.table.get_mut(conn).filter(|socket| socket.stage == Stage::Open) {
-            socket.stage = Stage::Leaving;
-            socket.wanted = Reading::Not;
-            socket.parting = Some(Box::new(Parting::Unread(Vec::new())));
-            self.steer_reading(conn);
-            self.settle(conn);
-        }
-    }
-
-    /// Takes over a connection, and returns its id here with the bytes that arrived while it moved. It is not read before
-    /// [`read_continuously`](Self::read_continuously) or [`resume`](Self::resume). Its socket must block.
-    ///
-    /// `None` if there are [`MAX_CONNECTIONS`]; the connection is closed then.
-    pub fn adopt(&mut self, moving: Moving) -> Option<(ConnectionId, Vec<u8>)> {
-        let socket = Socket::new(moving.socket, moving.listener as u16, moving.peer, Reading::Not);
-        let conn = self.table.insert(socket, MAX_CONNECTIONS)?;
-        Some((conn, moving.unread))
-    }
-
-    /// Closes a connection: after what is on its way to the peer, and then `last_words`, have been sent, or at the
-    /// [`close_deadline`](SocketLimits::close_deadline). No event comes from it any more.
-    pub fn close(&mut self, conn: ConnectionId, last_words: Output<P>, now: Time) {
-        let Some(socket) = self.table.get_mut(conn).filter(|socket| socket.stage == Stage::Open) else { return };
-        socket.stage = Stage::Flushing;
-        self.cut_off.push_back((now + self.limits.close_deadline, conn));
-        match (socket.sending, last_words.is_empty()) {
-            (true, true) => {}
-            (true, false) => socket.parting = Some(Box::new(Parting::LastWords(last_words))),
-            (false, true) => self.drain(conn),
-            (false, false) => self.launch(conn, last_words),
-        }
-    }
-
     /// Stops accepting for good. Connections that wait to be accepted are reset.
     pub fn close_listeners(&mut self) {
         self.listeners.close();
-    }
-
-    /// Everything has been sent: tells the peer, and waits for its side.
-    fn drain(&mut self, conn: ConnectionId) {
-        let Some(socket) = self.table.get_mut(conn) else { return };
-        if socket.ended || SockRef::from(&socket.fd).shutdown(std::net::Shutdown::Write).is_err() {
-            return self.end(conn);
-        }
-        socket.stage = Stage::Draining;
-        socket.wanted = Reading::Continuously;
-        self.steer_reading(conn);
-    }
-
-    /// The peer had its time.
-    fn cut(&mut self, conn: ConnectionId) {
-        let Some(socket) = self.table.get(conn) else { return };
-        // With a linger time of zero the close is a reset: the kernel keeps nothing for a peer that takes nothing.
-        let _ = SockRef::from(&socket.fd).set_linger(Some(Duration::ZERO));
-        self.end(conn);
-    }
-
-    /// Closes the socket as soon as nothing is outstanding on it, and sees to it that this is soon.
-    fn end(&mut self, conn: ConnectionId) {
-        let Some(socket) = self.table.get_mut(conn) else { return };
-        socket.stage = Stage::Ending;
-        socket.wanted = Reading::Not;
-        if !socket.is_quiet() {
-            // Ends receives and sends; it fails if the connection broke, which ends them as well.
-            let _ = SockRef::from(&socket.fd).shutdown(std::net::Shutdown::Both);
-        }
-        self.steer_reading(conn);
-        self.settle(conn);
-    }
-
-    /// Lets a socket go on whose last completion has arrived.
-    fn settle(&mut self, conn: ConnectionId) {
-        let Some(socket) = self.table.get(conn).filter(|socket| socket.is_quiet()) else { return };
-        if !matches!(socket.stage, Stage::Ending | Stage::Leaving) {
-            return;
-        }
-        let Some(socket) = self.table.remove(conn) else { return };
-        self.listeners.relieve();
-        let Socket { fd, peer, listener, parting, .. } = socket;
-        if socket.stage == Stage::Ending {
-            return self.ring.close(fd);
-        }
-        let unread = match parting.map(|parting| *parting) {
-            Some(Parting::Unread(unread)) => unread,
-            _ => Vec::new(),
-        };
-        let moving = Moving { socket: fd, listener: usize::from(listener), peer, unread };
-        self.detached.push_back((conn, moving));
-    }
-
-    /// Brings the receive of a socket nearer to what is wanted: lists it to be armed, or cancels it.
-    fn steer_reading(&mut self, conn: ConnectionId) {
-        let Some(socket) = self.table.get_mut(conn) else { return };
-        match (socket.armed, socket.wanted) {
-            (Reading::Not, Reading::Singly | Reading::Continuously) if !socket.listed => {
-                socket.listed = true;
-                self.to_arm.push(conn);
-            }
-            // A single receive of an open socket may as well bring what it brings.
-            (Reading::Singly, Reading::Not) if socket.stage == Stage::Open => {}
-            (Reading::Singly | Reading::Continuously, Reading::Not) if !socket.cancelling => {
-                socket.cancelling = true;
-                self.ring.cancel_receive(conn);
-            }
-            _ => {}
-        }
-    }
-
-    /// Its receive found no buffer.
-    fn starve(&mut self, conn: ConnectionId) {
-        if let Some(socket) = self.table.get_mut(conn).filter(|socket| !socket.listed) {
-            socket.listed = true;
-            self.starved.push_back(conn);
-        }
-    }
-
-    /// Arms the receives that are to be, those that starved as far as there are buffers.
-    fn arm_receives(&mut self) {
-        let mut to_arm = std::mem::take(&mut self.to_arm);
-        let fed = self.starved.len().min(self.ring.free_buffers());
-        for conn in self.starved.drain(..fed).chain(to_arm.drain(..)) {
-            let Some(socket) = self.table.get_mut(conn) else { continue };
-            socket.listed = false;
-            if socket.armed != Reading::Not {
-                continue;
-            }
-            match socket.wanted {
-                Reading::Not => continue,
-                Reading::Singly => self.ring.receive_once(conn, socket.fd.as_fd()),
-                Reading::Continuously => self.ring.receive_many(conn, socket.fd.as_fd()),
-            }
-            socket.armed = socket.wanted;
-        }
-        self.to_arm = to_arm;
     }
 
     /// Waits for `eventfd` to be raised: once, by an [`Event::Woken`].

@@ -1,1 +1,428 @@
+//! One shard at work: the loop that feeds its core and carries out what the core asks for.
+//!
+//! Owns the shard, its sockets, its end of the mesh and the futures of its hooks; all of them on one thread, as one task of
+//! a glommio executor. A turn takes in everything that has happened, in one go, and then writes once to each connection
+//! that has output: a connection that floods us gets no more than the receive buffers hold before the others have their
+//! turn.
+//!
+//! With nothing to do the thread sleeps in its own ring, which costs one system call. Only while hooks are under way does
+//! it sleep in the executor, which wakes it for them and, by the ring's bell, for everything else.
 
+use std::collections::HashMap;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, SystemTime};
+
+use glommio::timer::Timer;
+
+use super::clock::Clock;
+use super::hook_tasks::HookTasks;
+use super::mesh::{Inbox, Mesh};
+use super::output::{self, Output};
+use super::ring::SetupStep;
+use super::ring_wakeup::{Eventfd, EventfdReader};
+use super::sockets::{Event, Moving, SocketLimits, Sockets};
+use crate::client::ConnectionId;
+use crate::connection;
+use crate::hooks::Chain;
+use crate::message::Message;
+use crate::shard::{Arrival, Effect, Mail, Request, Shard};
+use crate::time::Time;
+
+/// Letters from one shard, and requests of other threads, that are taken in before others have their turn.
+const LETTERS_PER_TURN: usize = 256;
+
+/// What one shard's thread sends another's. `S` is what the hooks keep with a session.
+pub enum Parcel<S> {
+    /// Mail of one turn, in order.
+    Mail(Vec<Mail>),
+    /// A connection whose client belongs to the receiver.
+    HandOff(Box<HandOff<S>>),
+}
+
+/// A connection on its way to another shard.
+pub struct HandOff<S> {
+    moving: Moving,
+    arrival: Box<Arrival<S>>,
+}
+
+/// What other threads ask of a shard.
+pub enum Errand {
+    /// Accept no more connections, end those that are there, and then the thread.
+    Stop,
+    /// Something for the core.
+    Request(Request),
+}
+
+/// Where a connection goes once nothing is outstanding on its socket.
+struct Departure<S> {
+    to: usize,
+    arrival: Box<Arrival<S>>,
+}
+
+/// A payload as the ring sends it: from the message itself, which lives until it has left.
+struct Payload(Message);
+
+impl AsRef<[u8]> for Payload {
+    fn as_ref(&self) -> &[u8] {
+        self.0.payload()
+    }
+}
+
+/// How a worker runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WorkerLimits {
+    /// Those of its sockets.
+    pub sockets: SocketLimits,
+    /// How many times a worker with nothing to do looks again before it sleeps.
+    pub spin: u32,
+    /// How long a stop may take before what is left is cut.
+    pub shutdown_timeout: Duration,
+}
+
+/// What a worker is made of.
+pub struct WorkerParts<C: Chain> {
+    /// The core.
+    pub shard: Shard<C>,
+    /// The end of the mesh with the number of the shard.
+    pub mesh: Mesh<Parcel<C::State>>,
+    /// Rings the mesh's doorbell.
+    pub inbox: Inbox<Errand>,
+    /// Where messages for the embedding program's subscriptions go. It must not block.
+    pub deliver: Box<dyn FnMut(u64, Message)>,
+    /// By listener number: see [`listen`](super::sockets::listen).
+    pub listeners: Vec<OwnedFd>,
+    /// The same on all shards.
+    pub clock: Clock,
+}
+
+/// One shard at work.
+pub struct Worker<C: Chain> {
+    shard: Shard<C>,
+    mesh: Mesh<Parcel<C::State>>,
+    inbox: Inbox<Errand>,
+    deliver: Box<dyn FnMut(u64, Message)>,
+    clock: Clock,
+    limits: WorkerLimits,
+
+    sockets: Sockets<Payload>,
+    hooks: HookTasks,
+    /// Raised by completions while we sleep in the executor.
+    bell: Rc<EventfdReader>,
+    /// The read of the bell that the executor has been given, from one sleep to the next.
+    bell_read: Option<Pin<Box<dyn Future<Output = io::Result<()>>>>>,
+
+    /// Of the present turn.
+    now: Time,
+    leaving: HashMap<ConnectionId, Departure<C::State>>,
+    stopping: Stopping,
+
+    /// Room to work in, kept to save allocations.
+    dirty: Vec<ConnectionId>,
+    effects: Vec<Effect<C::State>>,
+}
+
+/// How far an orderly stop is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stopping {
+    No,
+    /// The core is ending its connections. What is left at that time is cut.
+    Until(Time),
+    /// The core is done; its last output is on its way.
+    Flushing(Time),
+}
+
+impl<C: Chain> Worker<C> {
+    /// A worker for this thread. Only inside a glommio executor.
+    ///
+    /// # Errors
+    ///
+    /// The step of setting up the ring that failed, and the kernel's answer.
+    pub fn new(parts: WorkerParts<C>, limits: WorkerLimits) -> Result<Self, (SetupStep, io::Error)> {
+        let bell = Eventfd::new().map_err(|error| (SetupStep::Eventfd, error))?;
+        let sockets = Sockets::new(limits.sockets, parts.listeners, bell.as_fd())?;
+        let bell = EventfdReader::new(&bell).map_err(|error| (SetupStep::Eventfd, error))?;
+        Ok(Worker {
+            shard: parts.shard,
+            mesh: parts.mesh,
+            inbox: parts.inbox,
+            deliver: parts.deliver,
+            clock: parts.clock,
+            limits,
+            sockets,
+            hooks: HookTasks::default(),
+            bell: Rc::new(bell),
+            bell_read: None,
+            now: parts.clock.now(),
+            leaving: HashMap::new(),
+            stopping: Stopping::No,
+            dirty: Vec::new(),
+            effects: Vec::new(),
+        })
+    }
+
+    /// Works until [`Errand::Stop`] has been carried out.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses to go on with the ring. The shard's connections are lost then.
+    pub async fn run(mut self) -> io::Result<()> {
+        self.sockets.watch(self.mesh.doorbell().as_fd());
+        let mut looks = 0;
+        while !self.has_ended() {
+            self.now = self.clock.now();
+            self.sockets.submit(self.now)?;
+            if self.turn() {
+                looks = 0;
+            } else if looks < self.limits.spin {
+                looks += 1;
+            } else {
+                looks = 0;
+                self.sleep().await?;
+            }
+            if !self.hooks.is_empty() {
+                glommio::executor().yield_now().await;
+            }
+        }
+        let Worker { bell, bell_read, .. } = self;
+        drop(bell_read);
+        match Rc::into_inner(bell) {
+            Some(bell) => bell.close().await,
+            None => Ok(()),
+        }
+    }
+
+    fn has_ended(&self) -> bool {
+        match self.stopping {
+            Stopping::No => false,
+            Stopping::Until(deadline) => self.now >= deadline,
+            Stopping::Flushing(deadline) => self.sockets.is_empty() || self.now >= deadline,
+        }
+    }
+
+    /// Takes in what has happened and sends out what comes of it. Whether anything had happened.
+    fn turn(&mut self) -> bool {
+        let mut busy = false;
+        while let Some(event) = self.sockets.next_event(self.now) {
+            self.on_event(event);
+            busy = true;
+        }
+        busy |= self.receive_mail();
+        busy |= self.receive_errands();
+        while let Some((task, answer)) = self.hooks.next_answer() {
+            self.shard.hook_answered(task, answer, self.now);
+            busy = true;
+        }
+        if self.shard.next_deadline() <= self.now {
+            self.shard.tick(self.now);
+            busy = true;
+        }
+        self.carry_out_all();
+        busy | self.send_mail()
+    }
+
+    fn on_event(&mut self, event: Event) {
+        let now = self.now;
+        match event {
+            Event::Accepted { conn, listener, peer } => {
+                self.shard.accepted(conn, listener, peer, SystemTime::now(), now);
+            }
+            Event::Received { conn, buffer } => {
+                self.shard.received(conn, self.sockets.bytes(&buffer), now);
+                self.sockets.give_back(buffer);
+            }
+            Event::Sent { conn, emptied } => self.shard.sent(conn, emptied, now),
+            Event::Closed { conn } => self.shard.closed(conn, now),
+            Event::Detached { conn, moving } => {
+                if let Some(Departure { to, arrival }) = self.leaving.remove(&conn) {
+                    self.mesh.send(to, Parcel::HandOff(Box::new(HandOff { moving, arrival })), 1);
+                }
+            }
+            Event::Woken => self.sockets.watch(self.mesh.doorbell().as_fd()),
+        }
+    }
+
+    fn receive_mail(&mut self) -> bool {
+        let mut busy = false;
+        for from in 0..self.mesh.shards() {
+            for _ in 0..LETTERS_PER_TURN {
+                let Some(parcel) = self.mesh.receive(from) else { break };
+                busy = true;
+                match parcel {
+                    Parcel::Mail(mail) => {
+                        for mail in mail {
+                            self.shard.mail(from, mail, self.now);
+                        }
+                    }
+                    Parcel::HandOff(hand_off) => self.welcome(*hand_off),
+                }
+            }
+        }
+        busy
+    }
+
+    fn welcome(&mut self, hand_off: HandOff<C::State>) {
+        let HandOff { moving, arrival } = hand_off;
+        let Some((conn, unread)) = self.sockets.adopt(moving) else { return };
+        self.shard.arrived(conn, arrival, self.now);
+        if !unread.is_empty() {
+            self.shard.received(conn, &unread, self.now);
+        }
+    }
+
+    fn receive_errands(&mut self) -> bool {
+        let mut busy = false;
+        for _ in 0..LETTERS_PER_TURN {
+            let Some(errand) = self.inbox.receive() else { break };
+            busy = true;
+            match errand {
+                Errand::Request(request) => self.shard.request(request, self.now),
+                Errand::Stop if self.stopping == Stopping::No => {
+                    self.stopping = Stopping::Until(self.now + self.limits.shutdown_timeout);
+                    self.sockets.close_listeners();
+                    self.shard.stop(self.now);
+                }
+                Errand::Stop => {}
+            }
+        }
+        busy
+    }
+
+    /// Writes to the connections that have output and carries out effects, until there are none. An effect finds the
+    /// output that was made before it sent.
+    fn carry_out_all(&mut self) {
+        loop {
+            self.shard.take_dirty(&mut self.dirty);
+            for conn in self.dirty.drain(..) {
+                if let Some(output) = self.shard.take_output(conn) {
+                    self.sockets.send(conn, sendable(output));
+                }
+            }
+            let mut effects = std::mem::take(&mut self.effects);
+            self.shard.take_effects(&mut effects);
+            let done = effects.is_empty();
+            effects.drain(..).for_each(|effect| self.carry_out(effect));
+            self.effects = effects;
+            if done {
+                return;
+            }
+        }
+    }
+
+    fn carry_out(&mut self, effect: Effect<C::State>) {
+        match effect {
+            Effect::ReadContinuously(conn) => self.sockets.read_continuously(conn),
+            Effect::Pause(conn) => self.sockets.pause(conn),
+            Effect::Resume(conn) => self.sockets.resume(conn),
+            Effect::Close { connection, last } => {
+                self.sockets.close(connection, last.map(sendable).unwrap_or_default(), self.now);
+            }
+            Effect::HandOff { connection, to, arrival } => {
+                self.leaving.insert(connection, Departure { to, arrival });
+                self.sockets.detach(connection);
+            }
+            Effect::RunHook { task, future } => self.hooks.run(task, future),
+            Effect::CancelHook { task } => self.hooks.cancel(task),
+            Effect::Deliver { subscription, message } => (self.deliver)(subscription, message),
+            Effect::Stopped => {
+                if let Stopping::Until(deadline) = self.stopping {
+                    self.stopping = Stopping::Flushing(deadline);
+                }
+            }
+        }
+    }
+
+    /// Posts the core's mail and tells it of congestion. Whether there was any change of that.
+    fn send_mail(&mut self) -> bool {
+        for to in 0..self.mesh.shards() {
+            let mail = self.shard.take_mail(to);
+            if !mail.is_empty() {
+                let weight = mail.len();
+                self.mesh.send(to, Parcel::Mail(mail), weight);
+            }
+        }
+        self.mesh.flush();
+        let mut changed = false;
+        while let Some((to, congested)) = self.mesh.next_change() {
+            self.shard.congestion(to, congested, self.now);
+            changed = true;
+        }
+        if changed {
+            self.carry_out_all();
+        }
+        changed
+    }
+
+    /// Sleeps until something happens or is due.
+    async fn sleep(&mut self) -> io::Result<()> {
+        let at_most = self.until_next_deadline();
+        let doorbell = Arc::clone(self.mesh.doorbell());
+        let found = || self.mesh.has_work() || !self.inbox.is_empty() || self.sockets.has_work();
+        if !doorbell.sleep_unless(found) {
+            return Ok(());
+        }
+        let slept = match self.hooks.is_empty() {
+            true => self.sockets.wait(at_most, self.now),
+            false => self.sleep_in_executor(at_most).await,
+        };
+        doorbell.awake();
+        slept
+    }
+
+    fn until_next_deadline(&self) -> Option<Duration> {
+        let stop = match self.stopping {
+            Stopping::No => Time::NEVER,
+            Stopping::Until(deadline) | Stopping::Flushing(deadline) => deadline,
+        };
+        let deadline = self.shard.next_deadline().min(self.sockets.next_deadline()).min(stop);
+        (deadline != Time::NEVER).then(|| deadline.since(self.now))
+    }
+
+    /// Sleeps where the executor can wake us for a hook.
+    async fn sleep_in_executor(&mut self, at_most: Option<Duration>) -> io::Result<()> {
+        self.sockets.ring_bell(true);
+        self.sockets.submit(self.now)?;
+        if !self.sockets.has_work() {
+            let hooks = &self.hooks;
+            let bell = &self.bell;
+            let bell_read = self.bell_read.get_or_insert_with(|| {
+                let bell = Rc::clone(bell);
+                Box::pin(async move { bell.raised().await })
+            });
+            let mut timer = pin!(async {
+                match at_most {
+                    Some(at_most) => drop(Timer::new(at_most).await),
+                    None => std::future::pending().await,
+                }
+            });
+            let rung = poll_fn(|cx| {
+                if let Poll::Ready(rung) = bell_read.as_mut().poll(cx) {
+                    return Poll::Ready(Some(rung));
+                }
+                if hooks.poll_answer(cx).is_ready() || timer.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(None);
+                }
+                Poll::Pending
+            })
+            .await;
+            if let Some(rung) = rung {
+                self.bell_read = None;
+                rung?;
+            }
+        }
+        self.sockets.ring_bell(false);
+        Ok(())
+    }
+}
+
+/// The core's output as the ring takes it.
+fn sendable(output: connection::Output) -> Output<Payload> {
+    let splices = output.splices.into_iter();
+    let splices = splices.map(|splice| output::Splice { at: splice.at, payload: Payload(splice.message) });
+    Output { bytes: output.bytes, splices: splices.collect() }
+}

@@ -1,6 +1,6 @@
 //! Incoming QoS 2: which packet ids wait for their PUBREL.
 
-use hashbrown::HashSet;
+use std::collections::BTreeSet;
 
 use crate::codec::PacketId;
 
@@ -8,15 +8,10 @@ use crate::codec::PacketId;
 /// repetition, and is not routed again [MQTT-4.3.3-10]. Survives the connection for kept sessions of every version.
 #[derive(Debug, Default)]
 pub struct Inbound {
-    unreleased: HashSet<PacketId, ahash::RandomState>,
+    unreleased: BTreeSet<PacketId>,
 }
 
 impl Inbound {
-    /// Nothing received yet; `hasher` is the seeded one of the shard.
-    pub fn new(hasher: ahash::RandomState) -> Self {
-        Inbound { unreleased: HashSet::with_hasher(hasher) }
-    }
-
     /// Whether a PUBLISH with this id was taken and not released yet.
     pub fn contains(&self, id: PacketId) -> bool {
         self.unreleased.contains(&id)
@@ -29,11 +24,7 @@ impl Inbound {
 
     /// The client released `id` with PUBREL; false if nothing was known of it.
     pub fn release(&mut self, id: PacketId) -> bool {
-        let known = self.unreleased.remove(&id);
-        if self.unreleased.is_empty() {
-            self.unreleased.shrink_to_fit();
-        }
-        known
+        self.unreleased.remove(&id)
     }
 
     /// How many are incomplete.

@@ -119,6 +119,11 @@ impl Outbound {
         Some(last)
     }
 
+    /// A number that stands for the oldest message in flight.
+    pub fn oldest(&self) -> Option<u64> {
+        self.window.front().map(|entry| entry.sequence)
+    }
+
     /// The messages in flight, in the order in which they were first sent.
     pub fn window(&self) -> impl ExactSizeIterator<Item = &InFlight> {
         self.window.iter()

@@ -4,19 +4,16 @@ use std::convert::Infallible;
 
 use crate::client::Client;
 use crate::hooks::{
-    Answer, Chain, ConnectRefusalM5, HookAnswer, PublishModifiersM5, PublishRefusalM5, PublishRequestM5, RegisterM5,
-    RegisterModifiersM5, SubscribeModifiersM5, SubscribeRefusalM5, SubscribeRequestM5, UnsubscribeModifiersM5,
-    UnsubscribeRequestM5, Verdict,
+    Answer, AuthExchange, AuthStep, Chain, ConnectRefusalM5, HookAnswer, PublishModifiersM5, PublishRefusalM5,
+    PublishRequestM5, RegisterM5, RegisterModifiersM5, SubscribeModifiersM5, SubscribeRefusalM5, SubscribeRequestM5,
+    UnsubscribeModifiersM5, UnsubscribeRequestM5, Verdict,
 };
 
 /// What a question that was put off came to.
 #[derive(Debug)]
 pub enum Resumed {
     /// The link `link` has answered.
-    Answered {
-        link: usize,
-        answer: HookAnswer,
-    },
+    Answered { link: usize, answer: HookAnswer },
     /// It did not answer in time, and the configuration lets the client pass.
     Allowed,
 }
@@ -127,4 +124,19 @@ pub fn unsubscribe<C: Chain>(
             chain.on_unsubscribe(from, client, state, &request.without_properties()).convert()
         }
     })
+}
+
+/// `on_auth_m5`.
+pub fn auth<C: Chain>(
+    chain: &mut C,
+    client: &Client,
+    state: &mut C::State,
+    exchange: &AuthExchange<'_>,
+    resumed: Option<Resumed>,
+) -> Verdict<AuthStep, ConnectRefusalM5> {
+    let typed = |answer| match answer {
+        HookAnswer::Auth(answer) => Some(answer),
+        _ => None,
+    };
+    ask(resumed, typed, |from| chain.on_auth_m5(from, client, state, exchange))
 }

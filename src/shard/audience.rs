@@ -173,10 +173,21 @@ mod tests {
         let (mut audience, mut random) = (Audience::default(), Random::from_seed(1));
         for _ in 0..2 {
             audience.clear();
-            audience.add(&routes(&[subscriber(1, QoS::AtMostOnce, 1), subscriber(2, QoS::AtLeastOnce, 0)]), origin(), 0, &mut random);
-            audience.add(&routes(&[subscriber(1, QoS::ExactlyOnce, 2), subscriber(3, QoS::AtMostOnce, 0)]), origin(), 0, &mut random);
+            audience.add(
+                &routes(&[subscriber(1, QoS::AtMostOnce, 1), subscriber(2, QoS::AtLeastOnce, 0)]),
+                origin(),
+                0,
+                &mut random,
+            );
+            audience.add(
+                &routes(&[subscriber(1, QoS::ExactlyOnce, 2), subscriber(3, QoS::AtMostOnce, 0)]),
+                origin(),
+                0,
+                &mut random,
+            );
             audience.add(&routes(&[subscriber(3, QoS::AtMostOnce, 7)]), origin(), 0, &mut random);
-            let seen: Vec<_> = audience.targets.iter().map(|t| (t.session, t.qos, t.ids.to_vec(), t.retain_as_published)).collect();
+            let seen: Vec<_> =
+                audience.targets.iter().map(|t| (t.session, t.qos, t.ids.to_vec(), t.retain_as_published)).collect();
             assert_eq!(
                 seen,
                 [

@@ -342,7 +342,9 @@ impl<C: Chain> Shard<C> {
         };
         match self.make_will(attempt, will, modifiers) {
             Some(will) => attempt.will = Some(will),
-            None => tracing::error!(client = %attempt.client.subscriber, "a hook gave the will a topic that is not valid"),
+            None => {
+                tracing::error!(client = %attempt.client.subscriber, "a hook gave the will a topic that is not valid")
+            }
         }
         Asked::Accepted
     }
@@ -430,7 +432,6 @@ impl<C: Chain> Shard<C> {
     ) -> Result<(), Violation> {
         let task = self.run_hook(Some(id), future, hook);
         attempt.waiting = Some((task, link));
-        attempt.due = Time::NEVER;
         self.set_stage(id, ConnectionStage::Connecting(attempt));
         if let Some(connection) = self.connections.get_mut(id) {
             connection.holds.insert(Hold::Hook);
@@ -490,7 +491,7 @@ impl<C: Chain> Shard<C> {
             reason_string: refusal.reason_string.as_deref(),
             server_reference: refusal.server_reference.as_deref(),
             authentication_method: method.as_deref(),
-            user: UserProperties::from_pairs(&refusal.user_properties),
+            user: UserProperties::from(&refusal.user_properties[..]),
             ..ConnackProperties::default()
         };
         self.write_refusal(id, code, properties);
@@ -525,7 +526,10 @@ impl<C: Chain> Shard<C> {
         };
         let version = match level {
             Some(5..) => ProtocolVersion::V5,
-            Some(3 | 4) if error.code != ReasonCode::UnsupportedProtocolVersion && error.code != ReasonCode::ClientIdentifierNotValid => {
+            Some(3 | 4)
+                if error.code != ReasonCode::UnsupportedProtocolVersion
+                    && error.code != ReasonCode::ClientIdentifierNotValid =>
+            {
                 return self.forget_connection(id, None);
             }
             Some(_) => ProtocolVersion::V311,

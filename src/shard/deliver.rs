@@ -42,7 +42,8 @@ impl<C: Chain> Shard<C> {
         let straight = session.outbound.queue.is_empty() && !slow;
         if qos == QoS::AtMostOnce && straight {
             let item = Item { publication, qos, retain, dup: false, ids: &target.ids, packet_id: None };
-            let sent = write_publish(&mut self.chain, &mut self.frames, session, connection, item, self.now, &mut self.spare);
+            let sent =
+                write_publish(&mut self.chain, &mut self.frames, session, connection, item, self.now, &mut self.spare);
             self.wrote(target.session, id, publication, qos, retain, sent);
         } else if qos == QoS::AtMostOnce && slow {
             self.report_drop(target.session, publication, qos, retain, DropReason::SlowConsumer);
@@ -62,7 +63,8 @@ impl<C: Chain> Shard<C> {
         let (qos, retain, ids) = (delivery.qos, delivery.retain, delivery.ids.clone());
         let packet_id = session.outbound.launch(delivery);
         let item = Item { publication, qos, retain, dup: false, ids: &ids, packet_id: Some(packet_id) };
-        let sent = write_publish(&mut self.chain, &mut self.frames, session, connection, item, self.now, &mut self.spare);
+        let sent =
+            write_publish(&mut self.chain, &mut self.frames, session, connection, item, self.now, &mut self.spare);
         if !sent {
             session.outbound.take_back_last();
         }
@@ -77,7 +79,8 @@ impl<C: Chain> Shard<C> {
         let delivery = Delivery { message: publication.keep(), qos, retain, ids: target.ids, group: target.group };
         if self.enqueue(target.session, delivery, false) {
             let Some(session) = self.sessions.get_mut(target.session) else { return };
-            let message = OfflineMessage { topic: publication.topic.as_str(), payload: publication.payload, qos, retain };
+            let message =
+                OfflineMessage { topic: publication.topic.as_str(), payload: publication.payload, qos, retain };
             let notified = self.chain.on_offline_message(&session.client, &mut session.state, &message);
             self.notified(target.session, notified);
         }
@@ -124,7 +127,8 @@ impl<C: Chain> Shard<C> {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let (qos, retain) = (delivery.qos, delivery.retain);
         let item = Item { publication, qos, retain, dup: false, ids: &delivery.ids, packet_id: None };
-        let sent = write_publish(&mut self.chain, &mut self.frames, session, connection, item, self.now, &mut self.spare);
+        let sent =
+            write_publish(&mut self.chain, &mut self.frames, session, connection, item, self.now, &mut self.spare);
         self.wrote(index, id, publication, qos, retain, sent);
     }
 
@@ -145,8 +149,10 @@ impl<C: Chain> Shard<C> {
                 continue;
             };
             let publication = message.publication();
-            let item = Item { publication: &publication, qos, retain, dup: true, ids: &ids, packet_id: Some(packet_id) };
-            let sent = write_publish(&mut self.chain, &mut self.frames, session, connection, item, self.now, &mut self.spare);
+            let item =
+                Item { publication: &publication, qos, retain, dup: true, ids: &ids, packet_id: Some(packet_id) };
+            let sent =
+                write_publish(&mut self.chain, &mut self.frames, session, connection, item, self.now, &mut self.spare);
             if sent {
                 self.wrote(index, id, &publication, qos, retain, true);
             } else {
@@ -164,7 +170,15 @@ impl<C: Chain> Shard<C> {
 
     /// Takes note of a PUBLISH that was written, or was not because the client takes no packet of that size
     /// [MQTT-3.1.2-24], [MQTT-3.1.2-25].
-    fn wrote(&mut self, index: u32, id: ConnectionId, publication: &Publication<'_>, qos: QoS, retain: bool, sent: bool) {
+    fn wrote(
+        &mut self,
+        index: u32,
+        id: ConnectionId,
+        publication: &Publication<'_>,
+        qos: QoS,
+        retain: bool,
+        sent: bool,
+    ) {
         if sent {
             self.counters.messages_out += 1;
             self.mark_dirty(id);
@@ -228,7 +242,7 @@ fn write_publish<C: Chain>(
     }
     let ConnectionStage::Connected(connected) = &mut connection.stage else { return true };
     if session.terms.alias_maximum_out > 0 {
-        let aliases = connected.aliases.get_or_insert_with(|| Box::new(Aliases::default()));
+        let aliases = connected.aliases.get_or_insert_with(|| Aliases::new(session.subscriptions.hasher()));
         match aliases.outgoing.name(topic, session.terms.alias_maximum_out) {
             OutgoingAlias::None => {}
             OutgoingAlias::Introduce(alias) => outgoing.alias = Some(alias),
@@ -260,7 +274,7 @@ fn ask_on_deliver<C: Chain>(
         payload: publication.payload,
         qos: item.qos,
         retain: item.retain,
-        properties: &PublishProperties::trusted(publication.properties),
+        properties: &PublishProperties::parse(publication.properties).unwrap_or_default(),
     };
     if session.client.version.is_v5() {
         chain.on_deliver_m5(&session.client, &mut session.state, &delivery)

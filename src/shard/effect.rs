@@ -49,6 +49,11 @@ pub enum Effect<S> {
         /// The message.
         message: Message,
     },
+    /// All shards have taken in a subscription of the embedding program: nothing is missed from here on.
+    Subscribed {
+        /// Its number.
+        subscription: u64,
+    },
     /// After [`Shard::stop`](super::Shard::stop): all connections are closed and all hooks were called.
     Stopped,
 }

@@ -53,6 +53,7 @@ impl<C: Chain> Shard<C> {
         let Some(session) = self.sessions.get_mut(index) else { return };
         debug_assert_eq!(session.connection, Some(id), "a session knows its connection");
         session.connection = None;
+        self.counters.connected -= 1;
         tracing::debug!(client = %session.client.subscriber, ?reason, kept = session.terms.kept, "connection ended");
         self.members_turn_online(index, false);
         self.drop_qos0(index);
@@ -86,7 +87,7 @@ impl<C: Chain> Shard<C> {
             let notified = shard.chain.on_session_expired(&session.client, &mut session.state, reason);
             shard.notified_without_session(notified, "on_session_expired");
             if let Some(will) = will {
-                shard.publish_will(&session.client, &mut session.state, session.terms.shared_policy, will);
+                shard.publish_will_after(session, &will);
             }
         });
     }
@@ -161,11 +162,6 @@ impl<C: Chain> Shard<C> {
         if let Some(task) = waiting_for(&connection) {
             self.tasks.remove(&task);
             self.effects.push(Effect::CancelHook { task });
-        }
-        if let ConnectionStage::Connected(connected) = &connection.stage
-            && let Some(Pending::Subscribe { token }) = connected.pending
-        {
-            self.abandon_subscribe(token);
         }
         let last = last.or_else(|| connection.outbox.take_last());
         if let Some(output) = &last {

@@ -27,7 +27,7 @@ pub enum Mail {
         /// The mountpoint of the client.
         mountpoint: Arc<str>,
         /// The filters.
-        filters: Vec<Announcement>,
+        filters: Arc<[Announcement]>,
     },
     /// The answer to [`Mail::Subscribe`]: from now on nothing that matches is missed.
     Subscribed {

@@ -53,13 +53,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use hashbrown::HashMap;
+use std::collections::BTreeMap;
 
 pub use connect::{Arrival, Attempt};
 pub use counters::Counters;
 pub use effect::Effect;
 pub use mail::{Announcement, Mail, Share};
-pub use program::{Refused, Request};
+pub use program::Request;
 pub use realm::MAX_SHARDS;
 pub use slots::SLOTS;
 
@@ -115,9 +115,9 @@ pub struct Shard<C: Chain> {
     realms: Realms,
     deadlines: Deadlines<Deadline>,
     /// Hooks that answer later, and the connection that waits; none for notifications of sessions without one.
-    tasks: HashMap<u64, Task>,
+    tasks: BTreeMap<u64, Task>,
     /// Subscriptions that other shards are taking in.
-    subscribing: HashMap<u64, Subscribing>,
+    subscribing: BTreeMap<u64, Subscribing>,
     /// Numbers for tasks, subscriptions and connections: never used twice.
     next_number: u64,
     recent: Recent,
@@ -144,6 +144,7 @@ pub struct Shard<C: Chain> {
     audience: Audience,
     frames: Frames,
     aliased: String,
+    fired: Vec<Deadline>,
     spare: Vec<Vec<u8>>,
 }
 
@@ -183,8 +184,8 @@ impl<C: Chain> Shard<C> {
             sessions: Sessions::new(hasher.clone()),
             realms: Realms::new(seed),
             deadlines,
-            tasks: HashMap::new(),
-            subscribing: HashMap::new(),
+            tasks: BTreeMap::new(),
+            subscribing: BTreeMap::new(),
             next_number: 1,
             recent: Recent::new(shards),
             program: Program::default(),
@@ -201,6 +202,7 @@ impl<C: Chain> Shard<C> {
             audience: Audience::default(),
             frames: Frames::default(),
             aliased: String::new(),
+            fired: Vec::new(),
             spare: Vec::new(),
             hasher,
             config,
@@ -393,4 +395,3 @@ impl<C: Chain> Shard<C> {
         }
     }
 }
-

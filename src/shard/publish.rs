@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
+use super::Shard;
 use super::ask::{self, Resumed};
 use super::audience::Origin;
-use super::Shard;
 use crate::client::{ConnectionId, EndReason};
 use crate::codec::{Ack, AckKind, PacketId, ProtocolVersion, Publish, PublishProperties, QoS, ReasonCode};
 use crate::config::UnauthorizedPublish;
-use crate::connection::{ConnectionStage, Hold, Violation};
+use crate::connection::{Aliases, ConnectionStage, Hold, Violation};
 use crate::hooks::{Chain, Expiry, PublishModifiersM5, PublishRefusalM5, PublishRequestM5, PublishedM5, Verdict};
 use crate::message::Publication;
 use crate::time::Time;
@@ -26,7 +26,7 @@ impl<C: Chain> Shard<C> {
         &mut self,
         id: ConnectionId,
         index: u32,
-        mut publish: Publish<'_>,
+        publish: Publish<'_>,
         raw: &[u8],
         resumed: Option<Resumed>,
     ) -> Result<(), Violation> {
@@ -35,11 +35,10 @@ impl<C: Chain> Shard<C> {
             self.counters.messages_in += 1;
         }
         let mut aliased = std::mem::take(&mut self.aliased);
-        let named = self.resolve_alias(id, index, &publish, &mut aliased);
-        if publish.topic.is_empty() {
-            publish.topic = &aliased;
-        }
-        let outcome = named.and_then(|()| self.publish(id, index, &publish, raw, resumed));
+        let outcome = self.resolve_alias(id, index, &publish, &mut aliased).and_then(|()| {
+            let topic = if publish.topic.is_empty() { &aliased } else { publish.topic };
+            self.publish(id, index, &Publish { topic, ..publish }, raw, resumed)
+        });
         self.aliased = aliased;
         if first_time {
             self.count_rate(id, index);
@@ -63,7 +62,7 @@ impl<C: Chain> Shard<C> {
         }
         let Some(connection) = self.connections.get_mut(id) else { return Ok(()) };
         let ConnectionStage::Connected(connected) = &mut connection.stage else { return Ok(()) };
-        let aliases = connected.aliases.get_or_insert_default();
+        let aliases = connected.aliases.get_or_insert_with(|| Aliases::new(&self.hasher));
         if publish.topic.is_empty() {
             let topic = aliases.incoming.get(alias).ok_or(Violation::protocol("the topic alias was never set"))?;
             aliased.clear();
@@ -98,7 +97,10 @@ impl<C: Chain> Shard<C> {
                 return Ok(());
             }
             if session.client.version.is_v5() && session.inbound.len() >= usize::from(terms.receive_maximum) {
-                return Err(Violation::new(ReasonCode::ReceiveMaximumExceeded, "more QoS 2 messages than Receive Maximum"));
+                return Err(Violation::new(
+                    ReasonCode::ReceiveMaximumExceeded,
+                    "more QoS 2 messages than Receive Maximum",
+                ));
             }
         }
         let version = session.client.version;
@@ -221,7 +223,8 @@ impl<C: Chain> Shard<C> {
         rewritten: bool,
     ) {
         let Some(session) = self.sessions.get_mut(index) else { return };
-        let properties = if rewritten { PublishProperties::trusted(publication.properties) } else { *properties };
+        let properties =
+            if rewritten { PublishProperties::parse(publication.properties).unwrap_or_default() } else { *properties };
         let published = PublishedM5 {
             mountpoint: &self.realms[realm].name,
             topic: publication.topic.as_str(),

@@ -1,9 +1,9 @@
 //! One mountpoint as a shard sees it: who subscribes to what, here and elsewhere, and the retained messages it keeps.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use hashbrown::HashMap;
 use smallvec::SmallVec;
 
 use super::retained::Retained;
@@ -138,14 +138,14 @@ impl Realm {
 /// so they are few and are never forgotten.
 pub struct Realms {
     realms: Vec<Realm>,
-    by_name: HashMap<Arc<str>, u32>,
+    by_name: BTreeMap<Arc<str>, u32>,
     seed: u64,
     last: Cell<u32>,
 }
 
 impl Realms {
     pub fn new(seed: u64) -> Self {
-        Realms { realms: Vec::new(), by_name: HashMap::new(), seed, last: Cell::new(0) }
+        Realms { realms: Vec::new(), by_name: BTreeMap::new(), seed, last: Cell::new(0) }
     }
 
     /// The number of the mountpoint `name`.

@@ -33,7 +33,8 @@ impl<C: Chain> Shard<C> {
         if let Some(code) = self.refuse_registration(&arrival) {
             return self.refuse_arrival(id, *arrival, code);
         }
-        let Arrival { frame, mut client, mut state, auth, modifiers, assigned_id, will, clean_start, terms, .. } = *arrival;
+        let Arrival { frame, mut client, mut state, auth, modifiers, assigned_id, will, clean_start, terms, .. } =
+            *arrival;
         let Ok(connect) = decoded(&frame) else { return };
         client.session_number = self.number();
         self.tell_registered(&client, &mut state, &connect.properties);
@@ -54,14 +55,8 @@ impl<C: Chain> Shard<C> {
             let notified = self.chain.on_client_wakeup(&record.client, &mut record.state, session_present);
             self.notified(session, notified);
         }
-        self.welcome(id, session, |terms, client_id| Welcome {
-            session_present,
-            connect: &connect,
-            terms,
-            assigned_client_id: assigned_id.then_some(client_id),
-            auth: auth.as_ref(),
-            by: &modifiers,
-        });
+        let welcome = Welcome { session_present, connect: &connect, auth: auth.as_ref(), by: &modifiers };
+        self.welcome(id, session, welcome, assigned_id);
         self.effects.push(Effect::ReadContinuously(id));
         self.resend(session);
         self.pump(session);
@@ -89,7 +84,7 @@ impl<C: Chain> Shard<C> {
             connection: None,
             terms,
             outbound: Outbound::default(),
-            inbound: Inbound::new(self.hasher.clone()),
+            inbound: Inbound::default(),
             subscriptions: hashbrown::HashMap::with_hasher(self.hasher.clone()),
             will: None,
             expires: Time::NEVER,
@@ -109,6 +104,7 @@ impl<C: Chain> Shard<C> {
         will: Option<crate::session::Will>,
     ) {
         let Some(session) = self.sessions.get_mut(index) else { return };
+        self.counters.connected += 1;
         session.client = client;
         session.state = state;
         session.terms = terms;
@@ -127,6 +123,8 @@ impl<C: Chain> Shard<C> {
             pending: None,
             rate: Rate::default(),
             registered: self.now,
+            retried: self.now,
+            oldest_in_flight: None,
             reauthenticating: false,
             auth_method: None,
         });
@@ -145,24 +143,19 @@ impl<C: Chain> Shard<C> {
         } else {
             self.chain.on_register(client, state)
         };
-        self.counters.hook_failures += u64::from(notified.failed());
-        if let Some(future) = notified.into_future() {
-            self.run_hook(None, future, "on_register");
-        }
+        self.notified_without_session(notified, "on_register");
     }
 
-    fn welcome<'a>(
-        &mut self,
-        id: ConnectionId,
-        session: u32,
-        with: impl for<'t> FnOnce(&'t crate::session::Terms, &'t str) -> Welcome<'t> + 'a,
-    ) {
+    /// Writes the CONNACK.
+    fn welcome(&mut self, id: ConnectionId, session: u32, welcome: Welcome<'_>, assigned_id: bool) {
         let (Some(session), Some(connection)) = (self.sessions.get(session), self.connections.get_mut(id)) else {
             return;
         };
-        let welcome = with(&session.terms, &session.client.subscriber.client_id);
-        welcome.encode(session.client.version, connection.outbox.bytes(&mut self.spare));
-        tracing::debug!(client = %session.client.subscriber, peer = %session.client.peer, session_present = welcome.session_present, "connected");
+        let client = &session.client;
+        let assigned = assigned_id.then_some(&*client.subscriber.client_id);
+        welcome.encode(client.version, &session.terms, assigned, connection.outbox.bytes(&mut self.spare));
+        let present = welcome.session_present;
+        tracing::debug!(client = %client.subscriber, peer = %client.peer, session_present = present, "connected");
         self.mark_dirty(id);
     }
 

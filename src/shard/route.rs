@@ -34,13 +34,7 @@ impl<C: Chain> Shard<C> {
     }
 
     /// Sends one copy to every shard that has receivers.
-    fn send_copies(
-        &mut self,
-        realm: u32,
-        publication: &Publication<'_>,
-        audience: &Audience,
-        origin: Origin,
-    ) -> usize {
+    fn send_copies(&mut self, realm: u32, publication: &Publication<'_>, audience: &Audience, origin: Origin) -> usize {
         let mut shards = audience.remote;
         audience.shares.iter().for_each(|(shard, _)| shards.insert(*shard));
         let mut count = 0;

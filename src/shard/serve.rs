@@ -18,6 +18,7 @@ impl<C: Chain> Shard<C> {
         self.counters.bytes_in += bytes.len() as u64;
         let Some(connection) = self.connections.get_mut(id) else { return };
         if !connection.holds.is_empty() {
+            connection.last_heard = now;
             connection.unread.push(bytes);
             if !connection.paused {
                 connection.paused = true;
@@ -183,7 +184,7 @@ impl<C: Chain> Shard<C> {
     /// Has the runtime run a later answer, with the deadline of its hook.
     pub(super) fn run_hook(&mut self, connection: Option<ConnectionId>, future: HookFuture, hook: &'static str) -> u64 {
         let task = self.number();
-        let due = self.now + self.config.hooks.deadline(hook).0;
+        let due = self.now + self.config.hooks.deadline_of(hook).0;
         self.tasks.insert(task, Task { connection, due, hook });
         self.deadlines.arm(due, super::clock::Deadline::Hook(task));
         self.effects.push(super::Effect::RunHook { task, future });
@@ -196,6 +197,14 @@ impl<C: Chain> Shard<C> {
         let Some(future) = notified.into_future() else { return };
         let connection = self.sessions.get(session).and_then(|session| session.connection);
         self.run_hook(connection, future, "notification");
+    }
+
+    /// Notifications of a session that is gone, whose hooks asked for more time.
+    pub(super) fn notified_without_session(&mut self, notified: Notified, hook: &'static str) {
+        self.counters.hook_failures += u64::from(notified.failed());
+        if let Some(future) = notified.into_future() {
+            self.run_hook(None, future, hook);
+        }
     }
 
     /// A hook has answered (or failed to: `None` lets the client pass). The packet is served again, with the answer.

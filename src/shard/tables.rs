@@ -26,7 +26,7 @@ impl<A> Connections<A> {
     }
 
     pub fn insert(&mut self, connection: Connection<A>) {
-        let at = connection.id.index as usize;
+        let at = connection.id.index();
         if self.records.len() <= at {
             self.records.resize_with(at + 1, || None);
             self.due.resize(at + 1, Time::NEVER);
@@ -38,28 +38,28 @@ impl<A> Connections<A> {
 
     #[inline]
     pub fn get(&self, id: ConnectionId) -> Option<&Connection<A>> {
-        self.records.get(id.index as usize)?.as_deref().filter(|connection| connection.id == id)
+        self.records.get(id.index())?.as_deref().filter(|connection| connection.id == id)
     }
 
     #[inline]
     pub fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Connection<A>> {
-        self.records.get_mut(id.index as usize)?.as_deref_mut().filter(|connection| connection.id == id)
+        self.records.get_mut(id.index())?.as_deref_mut().filter(|connection| connection.id == id)
     }
 
     pub fn remove(&mut self, id: ConnectionId) -> Option<Box<Connection<A>>> {
         self.get(id)?;
         self.count -= 1;
-        self.records[id.index as usize].take()
+        self.records[id.index()].take()
     }
 
     /// The connection at `index`, whichever it is now.
-    pub fn id_at(&self, index: u32) -> Option<ConnectionId> {
-        Some(self.records.get(index as usize)?.as_deref()?.id)
+    pub fn id_at(&self, index: usize) -> Option<ConnectionId> {
+        Some(self.records.get(index)?.as_deref()?.id)
     }
 
     /// When the clock is looked at next for `index`.
-    pub fn due_mut(&mut self, index: u32) -> Option<&mut Time> {
-        self.due.get_mut(index as usize)
+    pub fn due_mut(&mut self, index: usize) -> Option<&mut Time> {
+        self.due.get_mut(index)
     }
 
     /// The ids of all connections.

@@ -87,7 +87,11 @@ impl<C: Chain> Shard<C> {
         let most = attempt.modifiers.server_keep_alive.or(self.config.session.max_keep_alive);
         match most {
             // Only MQTT 5 clients can be told of a keep-alive other than their own [MQTT-3.1.2-21].
-            Some(most) if connect.version.is_v5() && most > 0 && (connect.keep_alive == 0 || connect.keep_alive > most) => most,
+            Some(most)
+                if connect.version.is_v5() && most > 0 && (connect.keep_alive == 0 || connect.keep_alive > most) =>
+            {
+                most
+            }
             Some(most) if connect.version.is_v5() && attempt.modifiers.server_keep_alive.is_some() => most,
             _ => connect.keep_alive,
         }
@@ -116,8 +120,6 @@ fn capped(asked: Expiry, most: Option<Duration>) -> (bool, Option<Duration>) {
 pub(super) struct Welcome<'a> {
     pub session_present: bool,
     pub connect: &'a Connect<'a>,
-    pub terms: &'a Terms,
-    pub assigned_client_id: Option<&'a str>,
     pub auth: Option<&'a crate::hooks::AuthSuccess>,
     pub by: &'a crate::hooks::RegisterModifiersM5,
 }
@@ -125,8 +127,8 @@ pub(super) struct Welcome<'a> {
 impl Welcome<'_> {
     /// Writes the CONNACK. Reason string and user properties are left out if it were larger than the client takes
     /// [MQTT-3.2.2-19], [MQTT-3.2.2-20].
-    pub fn encode(&self, version: ProtocolVersion, out: &mut Vec<u8>) {
-        let (terms, asked, by) = (self.terms, &self.connect.properties, self.by);
+    pub fn encode(&self, version: ProtocolVersion, terms: &Terms, assigned: Option<&str>, out: &mut Vec<u8>) {
+        let (asked, by) = (&self.connect.properties, self.by);
         let seconds = match (terms.kept, terms.expiry) {
             (false, _) => 0,
             (true, None) => NEVER,
@@ -145,21 +147,18 @@ impl Welcome<'_> {
                 maximum_qos: (terms.maximum_qos != QoS::ExactlyOnce).then_some(terms.maximum_qos),
                 retain_available: (!terms.retain_available).then_some(false),
                 maximum_packet_size: u32::try_from(terms.maximum_incoming).ok(),
-                assigned_client_id: self.assigned_client_id,
+                assigned_client_id: assigned,
                 topic_alias_maximum: (terms.alias_maximum_in > 0).then_some(terms.alias_maximum_in),
                 reason_string: by.reason_string.as_deref().or(auth_reason),
                 wildcard_available: (!terms.wildcard_available).then_some(false),
                 subscription_ids_available: (!terms.ids_available).then_some(false),
                 shared_available: (!terms.shared_available).then_some(false),
                 server_keep_alive: (terms.keep_alive != self.connect.keep_alive).then_some(terms.keep_alive),
-                response_information: by
-                    .response_information
-                    .as_deref()
-                    .filter(|_| asked.request_response_information),
+                response_information: by.response_information.as_deref().filter(|_| asked.request_response_information),
                 server_reference: None,
                 authentication_method: asked.authentication_method,
                 authentication_data: by.authentication_data.as_deref().or(auth_data),
-                user: UserProperties::from_pairs(&user_properties),
+                user: UserProperties::from(&user_properties[..]),
             },
         };
         let fits = |connack: &Connack<'_>| connack.encoded_len(version) <= terms.maximum_outgoing;

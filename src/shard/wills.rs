@@ -5,8 +5,8 @@ use super::audience::Origin;
 use crate::client::{Client, EndReason};
 use crate::codec::PublishProperties;
 use crate::config::SharedPolicy;
-use crate::hooks::{Chain, PublishedM5};
-use crate::session::Will;
+use crate::hooks::{Chain, Notified, PublishedM5};
+use crate::session::{Session, Will};
 use crate::time::Time;
 
 impl<C: Chain> Shard<C> {
@@ -36,18 +36,21 @@ impl<C: Chain> Shard<C> {
         let Some(session) = self.sessions.get_mut(index) else { return };
         session.will_due = Time::NEVER;
         let Some(will) = session.will.take() else { return };
-        let client = session.client.clone();
-        let policy = session.terms.shared_policy;
-        // The hooks' state is lent out while the will is routed, which may lead back to this very session.
-        let mut state = std::mem::take(&mut session.state);
-        self.publish_will(&client, &mut state, policy, will);
-        if let Some(session) = self.sessions.get_mut(index) {
-            session.state = state;
-        }
+        let (client, policy) = (session.client.clone(), session.terms.shared_policy);
+        self.route_will(&client, policy, &will);
+        let Some(session) = self.sessions.get_mut(index) else { return };
+        let notified = tell_published(&mut self.chain, &client, &mut session.state, &will);
+        self.notified(index, notified);
     }
 
-    /// Publishes `will` and tells the hooks, as for any publish.
-    pub(super) fn publish_will(&mut self, client: &Client, state: &mut C::State, policy: SharedPolicy, will: Will) {
+    /// Publishes the will of a session that is no longer in the tables.
+    pub(super) fn publish_will_after(&mut self, session: &mut Session<C::State>, will: &Will) {
+        self.route_will(&session.client, session.terms.shared_policy, will);
+        let notified = tell_published(&mut self.chain, &session.client, &mut session.state, will);
+        self.notified_without_session(notified, "on_publish");
+    }
+
+    fn route_will(&mut self, client: &Client, policy: SharedPolicy, will: &Will) {
         let realm = self.realms.number(&will.mountpoint);
         let mut publication = will.message.publication();
         if let Some(expiry) = will.expiry {
@@ -55,20 +58,24 @@ impl<C: Chain> Shard<C> {
         }
         let origin = Origin { session: None, publisher: self.slots.hash(&client.subscriber), policy };
         self.route(realm, &publication, origin);
-        let published = PublishedM5 {
-            mountpoint: &will.mountpoint,
-            topic: publication.topic.as_str(),
-            payload: publication.payload,
-            qos: publication.qos,
-            retain: publication.retain,
-            is_will: true,
-            properties: &PublishProperties::trusted(publication.properties),
-        };
-        let notified = if client.version.is_v5() {
-            self.chain.on_publish_m5(client, state, &published)
-        } else {
-            self.chain.on_publish(client, state, &published.without_properties())
-        };
-        self.notified_without_session(notified, "on_publish");
+    }
+}
+
+/// `on_publish` or `on_publish_m5` for a will.
+fn tell_published<C: Chain>(chain: &mut C, client: &Client, state: &mut C::State, will: &Will) -> Notified {
+    let message = &will.message;
+    let published = PublishedM5 {
+        mountpoint: &will.mountpoint,
+        topic: message.topic().as_str(),
+        payload: message.payload(),
+        qos: message.qos(),
+        retain: message.retain(),
+        is_will: true,
+        properties: &PublishProperties::parse(message.properties()).unwrap_or_default(),
+    };
+    if client.version.is_v5() {
+        chain.on_publish_m5(client, state, &published)
+    } else {
+        chain.on_publish(client, state, &published.without_properties())
     }
 }

@@ -180,7 +180,9 @@ impl<T> FilterTree<T> {
                         reached.push(marks.plus);
                     }
                 }
-                reached.extend(self.levels.child(node, &level));
+                if let Some(child) = self.levels.child(node, &level) {
+                    reached.push(child);
+                }
             }
             if reached.len() == end {
                 return;

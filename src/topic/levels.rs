@@ -96,11 +96,6 @@ impl<M: Default> Levels<M> {
         levels
     }
 
-    /// Whether the root has no children.
-    pub(super) fn is_bare(&self) -> bool {
-        self.live == 1
-    }
-
     /// The child of `parent` with the label `level`.
     pub(super) fn child(&self, parent: u32, level: &Level<'_>) -> Option<u32> {
         let above = &self.nodes[parent as usize];
@@ -265,6 +260,11 @@ impl<M> Levels<M> {
 
 #[cfg(test)]
 impl<M> Levels<M> {
+    /// Whether the root has no children.
+    pub(super) fn is_bare(&self) -> bool {
+        self.live == 1 && self.edges.is_empty()
+    }
+
     /// Room for nodes and for edges.
     pub(super) fn capacity(&self) -> (usize, usize) {
         (self.nodes.capacity(), self.edges.capacity())

@@ -1,0 +1,283 @@
+//! Who subscribes to what, as far as other shards must know.
+//!
+//! A filter that is new to this shard is told to all others, and a SUBSCRIBE is complete only when all have answered:
+//! after SUBACK nothing is missed, whichever shard a publisher is on. The same letter asks for the retained messages that
+//! the others keep. A message that is published while the answers are on their way goes to the subscriber live; what is
+//! retained for the same topic is older then, and is not sent after it.
+
+use std::sync::Arc;
+
+use super::Shard;
+use super::audience::Target;
+use super::mail::{Announcement, Mail};
+use super::realm::{PROGRAM, Subscriber};
+use super::share::Group;
+use crate::client::ConnectionId;
+use crate::codec::{PacketId, ReasonCode, SubscriptionOptions};
+use crate::connection::{ConnectionStage, Hold, Pending};
+use crate::hooks::{Chain, SubscribeModifiersM5};
+use crate::message::{Message, Publication};
+use crate::session::{Subscription, SubscriptionIds};
+use crate::topic::TopicFilter;
+
+/// A filter that was granted.
+pub(super) struct Granted {
+    pub filter: TopicFilter,
+    pub options: SubscriptionOptions,
+    pub wants_retained: bool,
+}
+
+/// A SUBSCRIBE between taking effect here and SUBACK.
+pub(super) struct Subscribing {
+    pub connection: ConnectionId,
+    pub session: u32,
+    pub session_number: u64,
+    pub realm: u32,
+    pub packet_id: PacketId,
+    pub subscription_id: u32,
+    /// For each filter, what was granted.
+    pub granted: Vec<Result<Granted, ReasonCode>>,
+    pub user: Vec<(String, String)>,
+    pub by: SubscribeModifiersM5,
+    /// How many shards have not answered.
+    pub waiting: usize,
+    /// Topics of which a newer message was delivered in the meantime.
+    pub seen: Vec<Box<str>>,
+    /// Retained messages, with the place of their filter among those that were granted.
+    pub retained: Vec<(u16, Message)>,
+}
+
+impl<C: Chain> Shard<C> {
+    /// Puts a subscription into the tree. Says whether the filter is new to this shard, so that the others must know.
+    pub(super) fn add_subscriber(
+        &mut self,
+        realm: u32,
+        filter: &TopicFilter,
+        session: u32,
+        subscription: Subscription,
+        online: bool,
+    ) -> bool {
+        let subscriber = Subscriber::new(session, subscription);
+        let routes = self.realms[realm].routes(filter);
+        if filter.share_name().is_some() {
+            let group = match routes.groups.iter_mut().find(|group| *group.filter == *filter) {
+                Some(group) => group,
+                None => routes.groups.push_mut(Group::new(filter.clone())),
+            };
+            group.join(subscriber, online);
+            self.tell_group(realm, filter);
+            return false;
+        }
+        match routes.local.iter_mut().find(|other| other.session == session) {
+            Some(other) => *other = subscriber,
+            None => routes.local.push(subscriber),
+        }
+        routes.local.len() == 1
+    }
+
+    /// Takes a subscription out of the tree, and tells the others if it was the last to this filter.
+    pub(super) fn remove_subscriber(&mut self, realm: u32, filter: &TopicFilter, session: u32) {
+        let Some(routes) = self.realms[realm].tree.get_mut(filter) else { return };
+        if filter.share_name().is_some() {
+            if let Some(group) = routes.groups.iter_mut().find(|group| *group.filter == *filter) {
+                group.leave(session);
+            }
+            self.tell_group(realm, filter);
+            self.forget_empty_groups(realm, filter);
+            return;
+        }
+        let before = routes.local.len();
+        routes.local.retain(|subscriber| subscriber.session != session);
+        if routes.local.is_empty() && before > 0 {
+            self.realms[realm].prune(filter);
+            for shard in self.others() {
+                let mountpoint = self.realms[realm].name.clone();
+                self.post(shard, Mail::Unsubscribe { mountpoint, filter: filter.clone() });
+            }
+        }
+    }
+
+    /// The client of a session came or left: its memberships in shared subscriptions follow.
+    pub(super) fn members_turn_online(&mut self, index: u32, online: bool) {
+        let Some(session) = self.sessions.get(index) else { return };
+        let shared: Vec<TopicFilter> =
+            session.subscriptions.keys().filter(|filter| filter.share_name().is_some()).cloned().collect();
+        if shared.is_empty() {
+            return;
+        }
+        let realm = self.realms.number(&session.client.subscriber.mountpoint);
+        for filter in shared {
+            let Some(routes) = self.realms[realm].tree.get_mut(&filter) else { continue };
+            if let Some(group) = routes.groups.iter_mut().find(|group| *group.filter == filter) {
+                group.turn_online(index, online);
+            }
+            self.tell_group(realm, &filter);
+        }
+    }
+
+    /// Tells the others how many members of a shared subscription are here.
+    fn tell_group(&mut self, realm: u32, filter: &TopicFilter) {
+        let Some((online, offline)) = self.realms[realm].group(filter).map(Group::counts) else { return };
+        for shard in self.others() {
+            let mountpoint = self.realms[realm].name.clone();
+            self.post(shard, Mail::Group { mountpoint, filter: filter.clone(), online, offline });
+        }
+    }
+
+    /// Another shard has so many members of a shared subscription now.
+    pub(super) fn group_elsewhere(
+        &mut self,
+        shard: usize,
+        mountpoint: &Arc<str>,
+        filter: &TopicFilter,
+        online: u32,
+        offline: u32,
+    ) {
+        let realm = self.realms.number(mountpoint);
+        let routes = self.realms[realm].routes(filter);
+        let group = match routes.groups.iter_mut().find(|group| *group.filter == *filter) {
+            Some(group) => group,
+            None => routes.groups.push_mut(Group::new(filter.clone())),
+        };
+        group.elsewhere(shard, online, offline);
+        self.forget_empty_groups(realm, filter);
+    }
+
+    fn forget_empty_groups(&mut self, realm: u32, filter: &TopicFilter) {
+        if let Some(routes) = self.realms[realm].tree.get_mut(filter) {
+            routes.groups.retain(|group| !group.is_empty());
+        }
+        self.realms[realm].prune(filter);
+    }
+
+    /// Tells the others of new filters and asks for retained messages; what is left is done when all have answered.
+    pub(super) fn announce(&mut self, mut pending: Subscribing, filters: Vec<Announcement>) {
+        for (at, granted) in pending.granted.iter().flatten().enumerate() {
+            if granted.wants_retained {
+                let found = self.realms[pending.realm].retained.matching(&granted.filter, self.now);
+                pending.retained.extend(found.into_iter().map(|message| (at as u16, message)));
+            }
+        }
+        if self.shards == 1 || filters.is_empty() {
+            return self.subscribed(pending);
+        }
+        let token = self.number();
+        let mountpoint = self.realms[pending.realm].name.clone();
+        let filters: Arc<[Announcement]> = filters.into();
+        for shard in self.others() {
+            pending.waiting += 1;
+            self.post(shard, Mail::Subscribe { token, mountpoint: mountpoint.clone(), filters: filters.clone() });
+        }
+        if let Some(connection) = self.connections.get_mut(pending.connection) {
+            connection.holds.insert(Hold::Subscribe);
+            if let ConnectionStage::Connected(connected) = &mut connection.stage {
+                connected.pending = Some(Pending::Subscribe { token });
+            }
+        }
+        self.subscribing.insert(token, pending);
+    }
+
+    /// Another shard has new subscriptions.
+    pub(super) fn take_in(&mut self, from: usize, token: u64, mountpoint: &Arc<str>, filters: &[Announcement]) {
+        let realm = self.realms.number(mountpoint);
+        let (mut retained, mut recent) = (Vec::new(), Vec::new());
+        for (at, Announcement { filter, interest, retained: wanted }) in filters.iter().enumerate() {
+            if *interest {
+                self.realms[realm].routes(filter).remote.insert(from);
+            }
+            if *wanted {
+                let found = self.realms[realm].retained.matching(filter, self.now);
+                retained.extend(found.into_iter().map(|message| (at as u16, message)));
+                recent.extend(self.recent.matching(mountpoint, filter));
+            }
+        }
+        self.post(from, Mail::Subscribed { token, retained, recent });
+    }
+
+    /// Another shard has lost its last subscriber to a filter.
+    pub(super) fn forget_interest(&mut self, from: usize, mountpoint: &Arc<str>, filter: &TopicFilter) {
+        let realm = self.realms.number(mountpoint);
+        if let Some(routes) = self.realms[realm].tree.get_mut(filter) {
+            routes.remote.remove(from);
+        }
+        self.realms[realm].prune(filter);
+    }
+
+    /// Another shard has taken in a subscription of this one.
+    pub(super) fn taken_in(&mut self, token: u64, retained: Vec<(u16, Message)>, recent: Vec<Message>) {
+        let Some(mut pending) = self.subscribing.remove(&token) else { return };
+        pending.retained.extend(retained);
+        for message in recent {
+            // It was published before the filter was known there, and may not have reached its keeper: deliver it now.
+            if !pending.seen.iter().any(|topic| **topic == *message.topic().as_str()) {
+                pending.seen.push(message.topic().as_str().into());
+                self.deliver_one_retained(&pending, &message, None);
+            }
+        }
+        pending.waiting -= 1;
+        if pending.waiting > 0 {
+            self.subscribing.insert(token, pending);
+            return;
+        }
+        let id = pending.connection;
+        if let Some(connection) = self.connections.get_mut(id)
+            && let ConnectionStage::Connected(connected) = &mut connection.stage
+            && matches!(connected.pending, Some(Pending::Subscribe { token: waiting }) if waiting == token)
+        {
+            connected.pending = None;
+        }
+        self.subscribed(pending);
+        self.release(id, Hold::Subscribe);
+    }
+
+    /// A retained message goes to subscribers live: those whose SUBSCRIBE is not complete need no older one for its topic.
+    pub(super) fn note_live_retained(&mut self, realm: u32, publication: &Publication<'_>) {
+        if !publication.retain || self.subscribing.is_empty() {
+            return;
+        }
+        for pending in self.subscribing.values_mut().filter(|pending| pending.realm == realm) {
+            let matches = |granted: &Granted| granted.wants_retained && granted.filter.matches(publication.topic);
+            if pending.granted.iter().flatten().any(matches) {
+                pending.seen.push(publication.topic.as_str().into());
+            }
+        }
+    }
+
+    /// Sends what is retained for a new subscription [MQTT-3.3.1-9].
+    pub(super) fn deliver_retained(&mut self, mut pending: Subscribing) {
+        let retained = std::mem::take(&mut pending.retained);
+        self.frames.begin(false);
+        for (at, message) in retained {
+            if !pending.seen.iter().any(|topic| **topic == *message.topic().as_str()) {
+                self.deliver_one_retained(&pending, &message, Some(at));
+            }
+        }
+    }
+
+    /// Sends one retained message for the filter at `at`, or for all that match.
+    fn deliver_one_retained(&mut self, pending: &Subscribing, message: &Message, at: Option<u16>) {
+        let granted = pending.granted.iter().flatten().enumerate().find(|(place, granted)| match at {
+            Some(at) => *place == usize::from(at),
+            None => granted.wants_retained && granted.filter.matches(message.topic()),
+        });
+        let Some((_, granted)) = granted else { return };
+        if pending.session & PROGRAM != 0 {
+            return self.deliver_retained_to_program(pending.session, message);
+        }
+        let Some(session) = self.sessions.get(pending.session) else { return };
+        // The session may have ended in the meantime, and another one have its place.
+        if session.subscriptions.get(&granted.filter).is_none_or(|now| now.options != granted.options) {
+            return;
+        }
+        if message.expires() <= self.now || message.payload().is_empty() {
+            return;
+        }
+        let mut ids = SubscriptionIds::new();
+        if pending.subscription_id != 0 {
+            ids.push(pending.subscription_id);
+        }
+        let target =
+            Target { session: pending.session, qos: granted.options.qos, retain_as_published: true, ids, group: None };
+        self.deliver(target, &message.publication(), true);
+    }
+}

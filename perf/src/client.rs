@@ -233,10 +233,11 @@ impl Client {
     #[inline]
     fn acknowledged(&mut self, kind: AckKind, ack: &Ack<'_>) -> Result<(), String> {
         accepted("acknowledgement", ack.code)?;
-        match &mut self.role {
-            Role::Publisher(publisher) if publisher.window.acknowledge(kind, ack.packet_id) => Ok(()),
-            _ => Err(format!("{kind:?} {} that nobody waits for", ack.packet_id)),
-        }
+        let awaited = match &mut self.role {
+            Role::Publisher(publisher) => publisher.window.acknowledge(kind, ack.packet_id),
+            Role::Idler | Role::Subscriber(_) => false,
+        };
+        if awaited { Ok(()) } else { Err(format!("{kind:?} {} that nobody waits for", ack.packet_id)) }
     }
 }
 

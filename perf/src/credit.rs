@@ -15,6 +15,8 @@ pub struct Credit {
     ready: Vec<u32>,
     /// By publisher: messages before this one were given up, and give nothing back.
     base: Vec<u32>,
+    /// By publisher: whether a subscriber was done with a message since the last [`Credit::give_up_stuck`].
+    moved: Vec<bool>,
     /// How many subscribers are not done with a message: `ring` places per publisher, by sequence number. As subscribers are done with
     /// messages in order, those that are outstanding are never more than `each` apart. Unused if there is one copy.
     waiting: Vec<u32>,
@@ -31,6 +33,7 @@ impl Credit {
             left: vec![each as u32; publishers],
             ready: (0..publishers as u32).collect(),
             base: vec![0; publishers],
+            moved: vec![false; publishers],
             waiting: vec![0; publishers * ring],
             ring,
         }
@@ -66,6 +69,7 @@ impl Credit {
     /// One subscriber is done with these messages of `publisher`.
     #[inline]
     pub fn done(&mut self, publisher: u32, sequences: Range<u32>) {
+        self.moved[publisher as usize] |= !sequences.is_empty();
         let from = sequences.start.max(self.base[publisher as usize]);
         let mut complete = sequences.end.saturating_sub(from);
         if self.ring > 0 {
@@ -79,12 +83,19 @@ impl Credit {
         self.give(publisher, complete);
     }
 
-    /// Gives up all messages before `published`, by publisher: full credit for everybody.
-    pub fn give_up(&mut self, published: &[u32]) {
-        self.base.copy_from_slice(published);
-        for publisher in 0..published.len() {
-            self.give(publisher as u32, self.each - self.left[publisher]);
+    /// Gives up the messages of every publisher that has no credit and of whom nobody was done with anything since this was called
+    /// last: full credit for him. `published` is how many messages each of them published. Gives how many publishers that were.
+    pub fn give_up_stuck(&mut self, published: &[u32]) -> u64 {
+        let mut stuck = 0;
+        for (publisher, &published) in published.iter().enumerate() {
+            let moved = std::mem::take(&mut self.moved[publisher]);
+            if !moved && self.left[publisher] == 0 {
+                self.base[publisher] = published;
+                self.give(publisher as u32, self.each);
+                stuck += 1;
+            }
         }
+        stuck
     }
 
     #[inline]
@@ -154,7 +165,8 @@ mod tests {
         let mut sequence = 0;
         spend_all(&mut credit, &mut sequence);
         credit.done(0, 0..2);
-        credit.give_up(&[4]);
+        assert_eq!(credit.give_up_stuck(&[4]), 0);
+        assert_eq!(credit.give_up_stuck(&[4]), 1);
         assert_eq!(spend_all(&mut credit, &mut sequence), 4);
         credit.done(0, 0..4);
         assert_eq!(spend_all(&mut credit, &mut sequence), 0);

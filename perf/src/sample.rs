@@ -33,7 +33,7 @@ pub struct MessagesSample {
     pub expected: u64,
     /// Messages that the broker never acknowledged.
     pub unacknowledged: u64,
-    /// How often everything had to be given up because nothing arrived any more.
+    /// How often a publisher waited in vain for his messages to be delivered, and had to give them up.
     pub stalls: u64,
     /// The time from when a message should have been published until it was delivered; where there is a schedule.
     pub latency: Option<Latency>,

@@ -149,7 +149,7 @@ const fn connections(name: &'static str, about: &'static str, count: usize) -> S
 }
 
 /// Every scenario, in the order in which they run.
-pub const SCENARIOS: &[Scenario] = &[
+pub static SCENARIOS: &[Scenario] = &[
     messages(
         "p2p_q0",
         "100 publishers to 100 subscribers, a topic each, QoS 0, 64 B, 5000 outstanding",

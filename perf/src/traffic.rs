@@ -20,11 +20,14 @@ use crate::stamp::Stamp;
 /// How many clients connect at a time.
 const AT_A_TIME: usize = 64;
 
-/// If nothing arrives for so long, what is outstanding is lost.
+/// If nothing arrives for so long, what is on its way is lost.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long a drain may take as long as things do arrive.
 const DRAIN: Duration = Duration::from_secs(30);
+
+/// The longest latency that is told from longer ones.
+const LATENCY_MAX: Duration = Duration::from_secs(600);
 
 /// How long the loop sleeps at most before it looks at the time.
 const LOOK: Duration = Duration::from_millis(20);
@@ -144,7 +147,7 @@ impl Traffic {
     /// Lets messages flow for `duration`.
     fn flow(&mut self, duration: Duration) -> Result<(), Failure> {
         let end = Instant::now() + duration;
-        self.arrived = Instant::now();
+        let mut look = Instant::now() + PATIENCE;
         loop {
             self.source.publish(&mut self.engine, &mut self.ledger, self.subscribers, self.start.elapsed());
             self.engine.flush()?;
@@ -153,9 +156,9 @@ impl Traffic {
             if now >= end {
                 return Ok(());
             }
-            if now - self.arrived > PATIENCE && self.source.give_up(&self.ledger) {
-                self.stalls += 1;
-                self.arrived = now;
+            if now >= look {
+                look = now + PATIENCE;
+                self.stalls += self.source.give_up_stuck(&self.ledger);
             }
         }
     }
@@ -235,14 +238,11 @@ impl Source {
         }
     }
 
-    /// Gives up what is outstanding, if there is such a thing.
-    fn give_up(&mut self, ledger: &Ledger) -> bool {
+    /// Gives up what publishers wait for in vain, and gives how many publishers did.
+    fn give_up_stuck(&mut self, ledger: &Ledger) -> u64 {
         match self {
-            Source::Closed(closed) => {
-                closed.credit.give_up(ledger.published());
-                true
-            }
-            Source::Open(_) => false,
+            Source::Closed(closed) => closed.credit.give_up_stuck(ledger.published()),
+            Source::Open(_) => 0,
         }
     }
 
@@ -301,7 +301,7 @@ impl Schedule {
 /// The latency of the messages that were due in `window`, out of pairs of when a message was due and how long it took, in nanoseconds. None
 /// if there are no such messages.
 fn latency(took: &[(u64, u64)], window: Range<Duration>) -> Option<Latency> {
-    let mut histogram = Histogram::<u64>::new(3).ok()?;
+    let mut histogram = Histogram::<u64>::new_with_max(LATENCY_MAX.as_nanos() as u64, 3).ok()?;
     for (due, nanos) in took {
         if window.contains(&Duration::from_nanos(*due)) {
             histogram.saturating_record(*nanos);

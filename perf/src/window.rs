@@ -21,18 +21,23 @@ pub struct Window {
     free: VecDeque<PacketId>,
     /// By packet identifier less one.
     awaits: Vec<Awaits>,
+    /// How many identifiers there are, free or not.
+    size: usize,
 }
 
 impl Window {
     /// `size` identifiers for messages of `qos`; at QoS 0 none are needed.
     pub fn new(qos: QoS, size: u16) -> Self {
         let size = if qos == QoS::AtMostOnce { 0 } else { size };
-        Window { qos, free: (1..=size).filter_map(PacketId::new).collect(), awaits: vec![Awaits::Nothing; size.into()] }
+        let free = (1..=size).filter_map(PacketId::new).collect();
+        let size = usize::from(size);
+        Window { qos, free, awaits: vec![Awaits::Nothing; size], size }
     }
 
     /// Takes in the server's Receive Maximum `[MQTT-3.3.4-7]`. To be called before the first message.
     pub fn limit(&mut self, receive_maximum: u16) {
         self.free.retain(|id| id.get() <= receive_maximum);
+        self.size = self.free.len();
     }
 
     /// The identifier for the next message: none within at QoS 0; none at all if every identifier is in use.
@@ -68,7 +73,7 @@ impl Window {
 
     /// How many messages are not acknowledged yet.
     pub fn in_flight(&self) -> usize {
-        self.awaits.iter().filter(|awaits| **awaits != Awaits::Nothing).count()
+        self.size - self.free.len()
     }
 }
 
@@ -118,5 +123,6 @@ mod tests {
         let mut window = Window::new(QoS::AtLeastOnce, 10);
         window.limit(1);
         assert_eq!((window.take(), window.take()), (Some(Some(id(1))), None));
+        assert_eq!(window.in_flight(), 1);
     }
 }

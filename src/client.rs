@@ -39,6 +39,33 @@ impl fmt::Debug for SubscriberId {
     }
 }
 
+/// One network connection, as the shard that serves it names it. Another shard's connection may have the same id.
+///
+/// The index is that of a reused place in a table; the generation tells its tenants apart, so an id that outlived its
+/// connection is recognised as stale instead of meaning a stranger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ConnectionId {
+    index: u32,
+    generation: u32,
+}
+
+impl ConnectionId {
+    /// The tenant number `generation` of place `index`.
+    pub const fn new(index: u32, generation: u32) -> Self {
+        ConnectionId { index, generation }
+    }
+
+    /// The place in the shard's tables. Small and dense: fit to index an array with.
+    pub const fn index(self) -> usize {
+        self.index as usize
+    }
+
+    /// Which tenant of that place it is.
+    pub const fn generation(self) -> u32 {
+        self.generation
+    }
+}
+
 /// What is known of a client, handed to every hook.
 #[derive(Clone, Debug)]
 pub struct Client {

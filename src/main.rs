@@ -8,6 +8,7 @@ use std::io::{Write, stdout};
 use std::process::ExitCode;
 
 use clap::Parser;
+use moormq::Broker;
 use moormq::config::Config;
 
 use cli::{Args, Command};
@@ -35,19 +36,19 @@ fn run(config: Config) -> ExitCode {
         Ok(signals) => signals,
         Err(error) => return fail(format_args!("moormq: cannot handle signals: {error}")),
     };
-    match start(config) {
-        Ok(()) => {
-            let signal = signals.wait();
-            tracing::info!(signal, "stopping");
-            ExitCode::SUCCESS
-        }
-        Err(error) => fail(format_args!("moormq: {error}")),
+    let broker = match Broker::builder().config(config).start() {
+        Ok(broker) => broker,
+        Err(error) => return fail(format_args!("moormq: {error}")),
+    };
+    for (listener, address) in broker.addresses() {
+        tracing::info!(listener, %address, shards = broker.shards(), "listening");
     }
-}
-
-/// Starts the broker.
-fn start(_: Config) -> Result<(), String> {
-    Err("the configuration is ok, but the broker is not built yet".to_owned())
+    let signal = signals.wait();
+    tracing::info!(signal, "stopping");
+    match broker.stop() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(format_args!("moormq: a shard did not stop as it should have: {error}")),
+    }
 }
 
 /// Writes to standard output. A reader that has left is not worth a panic.

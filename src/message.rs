@@ -34,7 +34,7 @@ impl Message {
     pub fn topic(&self) -> TopicName<'_> {
         let bytes = self.part(&self.0.header.header.topic);
         // The bytes were copied from a `TopicName`, so both checks hold; they are not worth a second walk of the levels.
-        TopicName::checked_before(std::str::from_utf8(bytes).unwrap_or_default())
+        TopicName::trusted(std::str::from_utf8(bytes).unwrap_or_default())
     }
 
     /// The encoded MQTT 5 properties that go on unchanged to every receiver.

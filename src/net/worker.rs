@@ -15,6 +15,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
@@ -34,7 +35,7 @@ use crate::message::Message;
 use crate::shard::{Arrival, Effect, Mail, Request, Shard};
 use crate::time::Time;
 
-/// Letters from one shard, and requests of other threads, that are taken in before others have their turn.
+/// Letters of other shards, and requests of other threads, that are taken in before the sockets have their turn.
 const LETTERS_PER_TURN: usize = 256;
 
 /// What one shard's thread sends another's. `S` is what the hooks keep with a session.
@@ -57,6 +58,29 @@ pub enum Errand {
     Stop,
     /// Something for the core.
     Request(Request),
+    /// Messages of the embedding program's subscription `subscription` go to `sink` from here on.
+    Open {
+        /// The number of the subscription.
+        subscription: u64,
+        /// What takes them.
+        sink: Sink,
+    },
+    /// Nobody takes the messages of this subscription any more.
+    Close {
+        /// The number of the subscription.
+        subscription: u64,
+    },
+}
+
+/// What a subscription of the embedding program is told. It must not block.
+pub type Sink = Box<dyn FnMut(Told) + Send>;
+
+/// Something that a [`Sink`] is told.
+pub enum Told {
+    /// Nothing is missed from here on.
+    Subscribed,
+    /// A message.
+    Message(Message),
 }
 
 /// Where a connection goes once nothing is outstanding on its socket.
@@ -93,10 +117,10 @@ pub struct WorkerParts<C: Chain> {
     pub mesh: Mesh<Parcel<C::State>>,
     /// Rings the mesh's doorbell.
     pub inbox: Inbox<Errand>,
-    /// Where messages for the embedding program's subscriptions go. It must not block.
-    pub deliver: Box<dyn FnMut(u64, Message)>,
     /// By listener number: see [`listen`](super::sockets::listen).
     pub listeners: Vec<OwnedFd>,
+    /// How many connections each listener has, counted on all shards together.
+    pub connections: Arc<[AtomicUsize]>,
     /// The same on all shards.
     pub clock: Clock,
 }
@@ -106,7 +130,9 @@ pub struct Worker<C: Chain> {
     shard: Shard<C>,
     mesh: Mesh<Parcel<C::State>>,
     inbox: Inbox<Errand>,
-    deliver: Box<dyn FnMut(u64, Message)>,
+    connections: Arc<[AtomicUsize]>,
+    /// Where messages for the embedding program's subscriptions go.
+    sinks: HashMap<u64, Sink>,
     clock: Clock,
     limits: WorkerLimits,
 
@@ -151,7 +177,8 @@ impl<C: Chain> Worker<C> {
             shard: parts.shard,
             mesh: parts.mesh,
             inbox: parts.inbox,
-            deliver: parts.deliver,
+            connections: parts.connections,
+            sinks: HashMap::new(),
             clock: parts.clock,
             limits,
             sockets,
@@ -230,7 +257,8 @@ impl<C: Chain> Worker<C> {
         let now = self.now;
         match event {
             Event::Accepted { conn, listener, peer } => {
-                self.shard.accepted(conn, listener, peer, SystemTime::now(), now);
+                let connections = self.connections[listener].fetch_add(1, Ordering::Relaxed) + 1;
+                self.shard.accepted(conn, listener, peer, SystemTime::now(), connections, now);
             }
             Event::Received { conn, buffer } => {
                 self.shard.received(conn, self.sockets.bytes(&buffer), now);
@@ -249,18 +277,12 @@ impl<C: Chain> Worker<C> {
 
     fn receive_mail(&mut self) -> bool {
         let mut busy = false;
-        for from in 0..self.mesh.shards() {
-            for _ in 0..LETTERS_PER_TURN {
-                let Some(parcel) = self.mesh.receive(from) else { break };
-                busy = true;
-                match parcel {
-                    Parcel::Mail(mail) => {
-                        for mail in mail {
-                            self.shard.mail(from, mail, self.now);
-                        }
-                    }
-                    Parcel::HandOff(hand_off) => self.welcome(*hand_off),
-                }
+        for _ in 0..LETTERS_PER_TURN {
+            let Some((from, parcel)) = self.mesh.receive() else { break };
+            busy = true;
+            match parcel {
+                Parcel::Mail(mail) => mail.into_iter().for_each(|mail| self.shard.mail(from, mail, self.now)),
+                Parcel::HandOff(hand_off) => self.welcome(*hand_off),
             }
         }
         busy
@@ -268,7 +290,11 @@ impl<C: Chain> Worker<C> {
 
     fn welcome(&mut self, hand_off: HandOff<C::State>) {
         let HandOff { moving, arrival } = hand_off;
-        let Some((conn, unread)) = self.sockets.adopt(moving) else { return };
+        let listener = arrival.listener();
+        let Some((conn, unread)) = self.sockets.adopt(moving) else {
+            self.connections[listener].fetch_sub(1, Ordering::Relaxed);
+            return;
+        };
         self.shard.arrived(conn, arrival, self.now);
         if !unread.is_empty() {
             self.shard.received(conn, &unread, self.now);
@@ -282,6 +308,8 @@ impl<C: Chain> Worker<C> {
             busy = true;
             match errand {
                 Errand::Request(request) => self.shard.request(request, self.now),
+                Errand::Open { subscription, sink } => drop(self.sinks.insert(subscription, sink)),
+                Errand::Close { subscription } => drop(self.sinks.remove(&subscription)),
                 Errand::Stop if self.stopping == Stopping::No => {
                     self.stopping = Stopping::Until(self.now + self.limits.shutdown_timeout);
                     self.sockets.close_listeners();
@@ -319,7 +347,8 @@ impl<C: Chain> Worker<C> {
             Effect::ReadContinuously(conn) => self.sockets.read_continuously(conn),
             Effect::Pause(conn) => self.sockets.pause(conn),
             Effect::Resume(conn) => self.sockets.resume(conn),
-            Effect::Close { connection, last } => {
+            Effect::Close { connection, listener, last } => {
+                self.connections[listener].fetch_sub(1, Ordering::Relaxed);
                 self.sockets.close(connection, last.map(sendable).unwrap_or_default(), self.now);
             }
             Effect::HandOff { connection, to, arrival } => {
@@ -328,12 +357,19 @@ impl<C: Chain> Worker<C> {
             }
             Effect::RunHook { task, future } => self.hooks.run(task, future),
             Effect::CancelHook { task } => self.hooks.cancel(task),
-            Effect::Deliver { subscription, message } => (self.deliver)(subscription, message),
+            Effect::Deliver { subscription, message } => self.tell(subscription, Told::Message(message)),
+            Effect::Subscribed { subscription } => self.tell(subscription, Told::Subscribed),
             Effect::Stopped => {
                 if let Stopping::Until(deadline) = self.stopping {
                     self.stopping = Stopping::Flushing(deadline);
                 }
             }
+        }
+    }
+
+    fn tell(&mut self, subscription: u64, told: Told) {
+        if let Some(sink) = self.sinks.get_mut(&subscription) {
+            sink(told);
         }
     }
 

@@ -159,7 +159,9 @@ impl<C: Chain> Shard<C> {
         let Some(connection) = self.connections.get(id) else { return };
         tracing::info!(peer = %connection.peer, code = %violation.code, "connection closed: {}", violation.what);
         match connection.stage {
-            ConnectionStage::Connected(_) => self.end_connection(id, violation.end_reason(), Some(violation.code)),
+            ConnectionStage::Connected(_) => {
+                self.end_connection(id, violation.end_reason(), Some((violation.code, violation.what)))
+            }
             _ => self.refuse(id, violation.code, violation.what),
         }
     }
@@ -185,7 +187,7 @@ impl<C: Chain> Shard<C> {
     pub(super) fn run_hook(&mut self, connection: Option<ConnectionId>, future: HookFuture, hook: &'static str) -> u64 {
         let task = self.number();
         let due = self.now + self.config.hooks.deadline_of(hook).0;
-        self.tasks.insert(task, Task { connection, due, hook });
+        self.tasks.insert(task, Task { connection, hook });
         self.deadlines.arm(due, super::clock::Deadline::Hook(task));
         self.effects.push(super::Effect::RunHook { task, future });
         task
@@ -277,7 +279,7 @@ impl<C: Chain> Shard<C> {
     pub(super) fn end_with(&mut self, id: ConnectionId, reason: EndReason, code: ReasonCode) {
         let Some(connection) = self.connections.get(id) else { return };
         match connection.stage {
-            ConnectionStage::Connected(_) => self.end_connection(id, reason, Some(code)),
+            ConnectionStage::Connected(_) => self.end_connection(id, reason, Some((code, ""))),
             _ => self.refuse(id, code, "the broker ends the connection"),
         }
     }

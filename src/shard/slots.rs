@@ -44,6 +44,11 @@ impl SlotMap {
     }
 }
 
+/// The shard that owns `subscriber` in a broker of so many shards with this seed, while no slot has moved.
+pub fn owner_of(subscriber: &SubscriberId, shards: usize, seed: u64) -> usize {
+    hasher(seed).hash_one(subscriber) as usize % SLOTS % shards
+}
+
 /// A hasher for maps that are keyed by what clients choose.
 pub fn hasher(seed: u64) -> ahash::RandomState {
     ahash::RandomState::with_seeds(seed, seed.rotate_left(17), !seed, seed.rotate_left(41))

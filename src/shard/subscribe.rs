@@ -3,8 +3,6 @@
 //! A subscription takes effect on this shard at once, and is told to the others; when all of them have taken it in, the
 //! hooks are told, SUBACK goes out, and retained messages follow. Until then the client's next packets wait.
 
-use std::num::NonZeroU32;
-
 use super::Shard;
 use super::ask::{self, Resumed};
 use super::interest::{Granted, Subscribing};
@@ -43,7 +41,7 @@ impl<C: Chain> Shard<C> {
         let Some(session) = self.sessions.get_mut(index) else { return Ok(()) };
         let request = SubscribeRequestM5 {
             filters: &requested,
-            subscription_id: subscribe.subscription_id.and_then(NonZeroU32::new),
+            subscription_id: subscribe.subscription_id,
             user_properties: subscribe.user,
         };
         let is_v5 = session.client.version.is_v5();
@@ -221,7 +219,7 @@ impl<C: Chain> Shard<C> {
         if !granted.is_empty() {
             let subscribed = SubscribedM5 {
                 filters: &granted,
-                subscription_id: NonZeroU32::new(pending.subscription_id),
+                subscription_id: Some(pending.subscription_id).filter(|id| *id > 0),
                 user_properties: user,
             };
             let notified = if session.client.version.is_v5() {

@@ -13,16 +13,11 @@ pub struct Connections<A> {
     records: Vec<Option<Box<Connection<A>>>>,
     /// For each index, when its next look at the clock is due. Outlives the connection: the entry in the timer wheel does.
     due: Vec<Time>,
-    count: usize,
 }
 
 impl<A> Connections<A> {
     pub fn new() -> Self {
-        Connections { records: Vec::new(), due: Vec::new(), count: 0 }
-    }
-
-    pub fn len(&self) -> usize {
-        self.count
+        Connections { records: Vec::new(), due: Vec::new() }
     }
 
     pub fn insert(&mut self, connection: Connection<A>) {
@@ -32,7 +27,6 @@ impl<A> Connections<A> {
             self.due.resize(at + 1, Time::NEVER);
         }
         debug_assert!(self.records[at].is_none(), "an index is assigned again only when its connection is gone");
-        self.count += usize::from(self.records[at].is_none());
         self.records[at] = Some(Box::new(connection));
     }
 
@@ -48,7 +42,6 @@ impl<A> Connections<A> {
 
     pub fn remove(&mut self, id: ConnectionId) -> Option<Box<Connection<A>>> {
         self.get(id)?;
-        self.count -= 1;
         self.records[id.index()].take()
     }
 

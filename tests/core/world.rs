@@ -73,18 +73,12 @@ impl<C: Chain> World<C> {
     /// A new connection, accepted by `shard`.
     pub fn connect(&mut self, shard: usize) -> Socket {
         let socket = self.wires.len();
-        let wire = Wire {
-            at: None,
-            received: Vec::new(),
-            reading: true,
-            unsent: Vec::new(),
-            stuck: false,
-            under_way: None,
-        };
+        let wire =
+            Wire { at: None, received: Vec::new(), reading: true, unsent: Vec::new(), stuck: false, under_way: None };
         self.wires.push(wire);
         let id = self.assign(socket, shard);
         let peer = SocketAddr::from(([127, 0, 0, 1], socket as u16));
-        self.shards[shard].accepted(id, 0, peer, SystemTime::UNIX_EPOCH, self.now);
+        self.shards[shard].accepted(id, 0, peer, SystemTime::UNIX_EPOCH, 1, self.now);
         self.settle();
         Socket(socket)
     }
@@ -242,7 +236,7 @@ impl<C: Chain> World<C> {
                     self.shards[shard].received(id, &unsent, self.now);
                 }
             }
-            Effect::Close { connection, last } => {
+            Effect::Close { connection, last, .. } => {
                 if let Some(socket) = self.socket_of(shard, connection) {
                     self.by_id.remove(&(shard, connection.index()));
                     let wire = &mut self.wires[socket];

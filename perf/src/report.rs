@@ -204,7 +204,7 @@ fn faults(samples: &[&MessagesSample]) -> String {
         (sum(|sample| sample.tally.reordered), "reordered"),
         (sum(|sample| sample.tally.stray), "stray"),
         (sum(|sample| sample.unacknowledged), "unacknowledged"),
-        (sum(|sample| sample.stalls), "stalls"),
+        (sum(|sample| sample.given_up), "given up"),
     ] {
         if count > 0 {
             faults.push(format!("{count} {what}"));

@@ -33,8 +33,8 @@ pub struct MessagesSample {
     pub expected: u64,
     /// Messages that the broker never acknowledged.
     pub unacknowledged: u64,
-    /// How often a publisher waited in vain for his messages to be delivered, and had to give them up.
-    pub stalls: u64,
+    /// Messages that were on their way for more than a second, and given up so that others could be published. They may have arrived later.
+    pub given_up: u64,
     /// The time from when a message should have been published until it was delivered; where there is a schedule.
     pub latency: Option<Latency>,
 }
@@ -152,7 +152,7 @@ pub mod tests {
             tally: Tally { published: 1000, delivered, ..Tally::default() },
             expected: 1000,
             unacknowledged: 0,
-            stalls: 0,
+            given_up: 0,
             latency: None,
         }
     }

@@ -58,7 +58,7 @@ pub fn round(
         tally: traffic.ledger.tally(),
         expected: traffic.ledger.expected(),
         unacknowledged: traffic.engine.in_flight() as u64,
-        stalls: traffic.stalls,
+        given_up: traffic.given_up,
         latency: traffic.source.latency(before.time..after.time),
     })
     .inspect(|_| traffic.engine.close())
@@ -82,9 +82,9 @@ struct Traffic {
     start: Instant,
     /// When something arrived last.
     arrived: Instant,
-    /// When to look for publishers that wait in vain.
+    /// When to look for messages that publishers wait for in vain.
     look: Instant,
-    stalls: u64,
+    given_up: u64,
 }
 
 /// What makes publishers publish.
@@ -93,12 +93,8 @@ enum Source {
     Open(Schedule),
 }
 
-/// Publishers wait until their messages were delivered.
-struct Closed {
-    credit: Credit,
-    /// Publishers about to be served; kept for its memory.
-    serve: Vec<u32>,
-}
+/// Publishers wait until messages were delivered.
+struct Closed(Credit);
 
 /// Publishers take turns at fixed times.
 struct Schedule {
@@ -115,9 +111,7 @@ impl Traffic {
     fn connect(messages: &Messages, target: &Target, interrupt: &Interrupt) -> Result<Self, Failure> {
         let mut engine = Engine::new(interrupt)?;
         let Messages { version, qos, payload, .. } = *messages;
-        // Twice as many as may be outstanding: a message can be delivered long before its publisher has its acknowledgement.
-        let in_flight = messages.outstanding_each().map_or(u16::MAX as usize, |each| (2 * each).max(16));
-        let in_flight = u16::try_from(in_flight).unwrap_or(u16::MAX);
+        let in_flight = messages.packet_ids();
         let subscribers = (0..messages.subscribers)
             .map(|number| Client::subscriber(format!("perf-sub-{number}"), version, messages.filter(number), qos));
         engine.open(subscribers, target.address, AT_A_TIME)?;
@@ -134,7 +128,7 @@ impl Traffic {
             start: now,
             arrived: now,
             look: now + PATIENCE,
-            stalls: 0,
+            given_up: 0,
         })
     }
 
@@ -160,7 +154,7 @@ impl Traffic {
             }
             if now >= self.look {
                 self.look = now + PATIENCE;
-                self.stalls += self.source.give_up_stuck(&self.ledger);
+                self.given_up += self.source.give_up_old(&self.ledger);
             }
         }
     }
@@ -205,10 +199,8 @@ impl Traffic {
 impl Source {
     fn new(messages: &Messages) -> Self {
         match messages.load {
-            Load::Closed { outstanding } => {
-                let each = outstanding / messages.publishers;
-                let credit = Credit::new(messages.publishers, each, messages.copies());
-                Source::Closed(Closed { credit, serve: Vec::new() })
+            Load::Closed { outstanding, share } => {
+                Source::Closed(Closed(Credit::new(messages.publishers, outstanding, share, messages.copies())))
             }
             Load::Open { rate } => Source::Open(Schedule {
                 interval: Duration::from_secs(1) / rate,
@@ -232,7 +224,7 @@ impl Source {
     #[inline]
     fn delivered(&mut self, stamp: Stamp, done: Range<u32>, start: Instant) {
         match self {
-            Source::Closed(closed) => closed.credit.done(stamp.publisher, done),
+            Source::Closed(closed) => closed.0.done(stamp.publisher, done),
             Source::Open(schedule) => {
                 let took = (start.elapsed().as_nanos() as u64).saturating_sub(stamp.time);
                 schedule.took.push((stamp.time, took));
@@ -240,10 +232,10 @@ impl Source {
         }
     }
 
-    /// Gives up what publishers wait for in vain, and gives how many publishers did.
-    fn give_up_stuck(&mut self, ledger: &Ledger) -> u64 {
+    /// Gives up messages that publishers wait for in vain, and gives how many those were.
+    fn give_up_old(&mut self, ledger: &Ledger) -> u64 {
         match self {
-            Source::Closed(closed) => closed.credit.give_up_stuck(ledger.published()),
+            Source::Closed(closed) => closed.0.give_up_old(ledger.published()),
             Source::Open(_) => 0,
         }
     }
@@ -268,16 +260,20 @@ impl Source {
 impl Closed {
     fn publish(&mut self, engine: &mut Engine, ledger: &mut Ledger, subscribers: usize, now: Duration) {
         let time = now.as_nanos() as u64;
-        self.credit.take_ready(&mut self.serve);
-        for publisher in self.serve.drain(..) {
-            while self.credit.has(publisher) {
-                let sequence = ledger.published()[publisher as usize];
-                if !engine.publish(subscribers + publisher as usize, Stamp { publisher, sequence, time }) {
-                    self.credit.put_back(publisher);
-                    break;
-                }
+        // Publishers in a row that have to wait for an acknowledgement.
+        let mut waiting = 0;
+        self.0.resume();
+        while waiting < ledger.published().len()
+            && let Some(publisher) = self.0.next()
+        {
+            let sequence = ledger.published()[publisher as usize];
+            if engine.publish(subscribers + publisher as usize, Stamp { publisher, sequence, time }) {
                 ledger.publish(publisher);
-                self.credit.spend(publisher, sequence);
+                self.0.spend(publisher, sequence);
+                waiting = 0;
+            } else {
+                self.0.postpone(publisher);
+                waiting += 1;
             }
         }
     }

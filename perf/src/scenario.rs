@@ -146,7 +146,7 @@ const fn pairs(pairs: usize, qos: QoS, load: Load) -> Messages {
 
 /// Two publishers, 500 subscribers, one topic.
 const fn fanout(qos: QoS) -> Messages {
-    Messages { publishers: 2, subscribers: 500, topology: Topology::OneTopic, ..pairs(0, qos, closed(100)) }
+    Messages { publishers: 2, subscribers: 500, topology: Topology::OneTopic, ..pairs(0, qos, closed(50)) }
 }
 
 /// 500 publishers with a topic each, few subscribers to all of them.
@@ -178,7 +178,7 @@ pub static SCENARIOS: &[Scenario] = &[
     ),
     messages(
         "fanout_q0",
-        "2 publishers to 500 subscribers on one topic, QoS 0, 64 B, 100 messages (50,000 deliveries) outstanding",
+        "2 publishers to 500 subscribers on one topic, QoS 0, 64 B, 50 messages (25,000 deliveries) outstanding",
         fanout(AtMostOnce),
     ),
     messages("fanout_q1", "as fanout_q0, QoS 1", fanout(AtLeastOnce)),
@@ -194,8 +194,8 @@ pub static SCENARIOS: &[Scenario] = &[
     ),
     messages(
         "p2p_4k",
-        "50 publishers to 50 subscribers, a topic each, QoS 0, 4096 B, 1000 outstanding",
-        Messages { payload: 4096, ..pairs(50, AtMostOnce, closed(1000)) },
+        "50 publishers to 50 subscribers, a topic each, QoS 0, 4096 B, 5000 outstanding",
+        Messages { payload: 4096, ..pairs(50, AtMostOnce, closed(5000)) },
     ),
     messages("v5_q1", "as p2p_q1, over MQTT 5.0", Messages { version: V5, ..pairs(100, AtLeastOnce, closed(5000)) }),
     messages(

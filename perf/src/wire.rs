@@ -84,28 +84,27 @@ impl Wire {
         self.client.disconnect(&mut self.out);
     }
 
-    /// Reads once, and hands each packet to the client. `buffer` is room for what is read.
+    /// Reads once, and hands each packet to the client. `buffer` is room for what is read and for the largest packet.
     ///
     /// # Errors
     ///
     /// If the broker closed the connection, or did something wrong.
     pub fn receive(&mut self, buffer: &mut [u8], mut tell: impl FnMut(Event<'_>)) -> Result<(), Failure> {
-        let read = match self.stream.read(buffer) {
+        let before = self.partial.len();
+        if before >= buffer.len() {
+            return Err(self.failure("a packet larger than any that was published"));
+        }
+        let read = match self.stream.read(&mut buffer[before..]) {
             Ok(0) => return Err(self.failure("the broker closed the connection")),
             Ok(read) => read,
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => return Ok(()),
             Err(error) => return Err(self.failure(error)),
         };
-        if self.partial.is_empty() {
-            let used = self.consume(&buffer[..read], &mut tell)?;
-            self.partial.extend_from_slice(&buffer[used..read]);
-            return Ok(());
-        }
-        let mut bytes = std::mem::take(&mut self.partial);
-        bytes.extend_from_slice(&buffer[..read]);
-        let used = self.consume(&bytes, &mut tell)?;
-        bytes.drain(..used);
-        self.partial = bytes;
+        buffer[..before].copy_from_slice(&self.partial);
+        let bytes = &buffer[..before + read];
+        let used = self.consume(bytes, &mut tell)?;
+        self.partial.clear();
+        self.partial.extend_from_slice(&bytes[used..]);
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -229,6 +229,7 @@ impl<C: Chain + Clone> Builder<C> {
         let config = Arc::new(config);
         let seed = random_seed();
         let clock = Clock::start();
+        let connections: Arc<[AtomicUsize]> = config.listeners.iter().map(|_| AtomicUsize::new(0)).collect();
         let meshes = Mesh::new(layout.cpus.len(), config.runtime.mailbox_capacity).map_err(StartError::Resources)?;
         let mut inboxes = Vec::new();
         let mut threads = Vec::new();
@@ -236,10 +237,11 @@ impl<C: Chain + Clone> Builder<C> {
             let (sender, receiver) = inbox(INBOX_CAPACITY, mesh.doorbell());
             inboxes.push(sender);
             let (config, chain, shards) = (config.clone(), chain.clone(), layout.cpus.len());
+            let connections = connections.clone();
             let place = Place { id, shards, seed, version: env!("CARGO_PKG_VERSION") };
             let make = move || {
                 let shard = Shard::new(place, config, chain, clock.now());
-                WorkerParts { shard, mesh, inbox: receiver, listeners, clock }
+                WorkerParts { shard, mesh, inbox: receiver, listeners, connections, clock }
             };
             let thread = ShardThread::start(id, Some(layout.cpus[id]), layout.limits, make);
             threads.push(thread.map_err(StartError::Resources)?);

@@ -305,7 +305,12 @@ fn tasks_of_notifications_run_one_after_the_other() {
                 ..Probe::new("a", calls)
             })
             .hook(Probe {
-                notice: |cx| cx.later(future::poll_fn(|_| Poll::Ready(done("b")))),
+                notice: |cx| {
+                    cx.later(future::poll_fn(|_| {
+                        done("b");
+                        Poll::Ready(())
+                    }));
+                },
                 ..Probe::new("b", calls)
             })
     });

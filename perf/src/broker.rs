@@ -150,10 +150,9 @@ impl Running {
     fn wait_until_ready(&mut self, name: &str, interrupt: &Interrupt) -> Result<(), Failure> {
         let deadline = Instant::now() + START_TIMEOUT;
         loop {
-            let refusal = match self.try_connect(interrupt) {
-                Ok(()) => return Ok(()),
-                Err(Failure::Interrupted) => return Err(Failure::Interrupted),
-                Err(refusal) => refusal,
+            interrupt.check()?;
+            let Err(refusal) = self.try_connect(interrupt) else {
+                return Ok(());
             };
             if let Ok(Some(status)) = self.child.try_wait() {
                 return Err(Failure::Broker(format!("{name} ended ({status}): {}", self.last_words())));

@@ -82,6 +82,8 @@ struct Traffic {
     start: Instant,
     /// When something arrived last.
     arrived: Instant,
+    /// When to look for publishers that wait in vain.
+    look: Instant,
     stalls: u64,
 }
 
@@ -131,6 +133,7 @@ impl Traffic {
             subscribers: messages.subscribers,
             start: now,
             arrived: now,
+            look: now + PATIENCE,
             stalls: 0,
         })
     }
@@ -147,7 +150,6 @@ impl Traffic {
     /// Lets messages flow for `duration`.
     fn flow(&mut self, duration: Duration) -> Result<(), Failure> {
         let end = Instant::now() + duration;
-        let mut look = Instant::now() + PATIENCE;
         loop {
             self.source.publish(&mut self.engine, &mut self.ledger, self.subscribers, self.start.elapsed());
             self.engine.flush()?;
@@ -156,8 +158,8 @@ impl Traffic {
             if now >= end {
                 return Ok(());
             }
-            if now >= look {
-                look = now + PATIENCE;
+            if now >= self.look {
+                self.look = now + PATIENCE;
                 self.stalls += self.source.give_up_stuck(&self.ledger);
             }
         }

@@ -373,7 +373,7 @@ impl<C: Chain> Shard<C> {
         }
         Some(Will {
             message: publication.keep(),
-            mountpoint: by.mountpoint.unwrap_or_else(|| attempt.client.subscriber.mountpoint.clone()),
+            mountpoint: by.mountpoint.clone().unwrap_or_else(|| attempt.client.subscriber.mountpoint.clone()),
             delay,
             expiry: match by.message_expiry {
                 None => asked,

@@ -29,11 +29,17 @@ pub struct DeliveryM5<'a> {
     pub qos: QoS,
     /// The retain flag it goes out with.
     pub retain: bool,
-    /// Its properties as published: without subscription identifiers and topic alias, and with the whole expiry.
-    pub properties: &'a PublishProperties<'a>,
+    /// Its properties, encoded: read them with [`DeliveryM5::properties`]. They are passed on unread, since every delivery
+    /// comes by here and few hooks look.
+    pub(crate) properties: &'a [u8],
 }
 
 impl<'a> DeliveryM5<'a> {
+    /// Its properties as published: without subscription identifiers, topic alias and expiry.
+    pub fn properties(&self) -> PublishProperties<'a> {
+        PublishProperties::parse(self.properties).unwrap_or_default()
+    }
+
     /// What a v3 hook sees of it: everything but the properties.
     #[inline]
     pub fn without_properties(&self) -> Delivery<'a> {

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::ask::{self, Resumed};
-use super::{Effect, Shard};
+use super::{Effect, HandingOff, Shard};
 use crate::client::{Client, ConnectionId, SubscriberId};
 use crate::codec::{
     Connack, ConnackProperties, Connect, DecodeError, Packet, ProtocolVersion, PublishProperties, ReasonCode, Sender,
@@ -385,7 +385,7 @@ impl<C: Chain> Shard<C> {
 
     /// Sends off the connections that belong to other shards, with the bytes behind their CONNECT.
     pub(super) fn carry_out_hand_offs(&mut self) {
-        for (id, to, mut arrival) in std::mem::take(&mut self.handing_off) {
+        for HandingOff { connection: id, to, mut arrival } in std::mem::take(&mut self.handing_off) {
             let Some(connection) = self.connections.remove(id) else { continue };
             arrival.unread = connection.unread.as_slice().to_vec();
             self.effects.push(Effect::HandOff { connection: id, to, arrival });
@@ -426,7 +426,7 @@ impl<C: Chain> Shard<C> {
         // What came behind the CONNECT follows it: it gathers in the connection's buffer until the effects are taken.
         connection.stage = ConnectionStage::Opening;
         connection.holds.insert(Hold::Hook);
-        self.handing_off.push((id, owner, arrival));
+        self.handing_off.push(HandingOff { connection: id, to: owner, arrival });
         Ok(())
     }
 
@@ -466,7 +466,7 @@ impl<C: Chain> Shard<C> {
         let ConnectionStage::Connecting(mut attempt) = stage else { return Ok(()) };
         attempt.waiting = None;
         let resumed = match answer {
-            Some(answer) => Resumed::Answered { link, answer },
+            Some(answer) => Resumed::Answered { link, answer: Box::new(answer) },
             None => Resumed::Allowed,
         };
         let frame = attempt.frame.clone();

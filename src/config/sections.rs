@@ -97,8 +97,8 @@ settings! {
         /// As `allow_anonymous` of the whole broker, for this listener.
         /// Allowed: "inherit" or true or false; default "inherit".
         pub allow_anonymous: Option<bool> = None, Word("inherit", Flag);
-        /// Which of the hooks that come with the program its clients are put to, and in which order they are asked. "all" is
-        /// scram, password and acl, those of them that have a file.
+        /// Which of the hooks that come with the program its clients are put to: those of `password_file`, `acl_file` and
+        /// `scram_file`. "all" is all that have a file. No two decide about the same client, so the order is free.
         /// Allowed: "all" or a list, each at most once, of "password", "acl" or "scram"; default "all".
         pub hooks: Option<Vec<StockHook>> = None, Word("all", SomeOf(one_of()));
         /// As in `limits`, for this listener.

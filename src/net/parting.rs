@@ -40,7 +40,7 @@ impl<P: AsRef<[u8]>> Sockets<P> {
     }
 
     /// Closes a connection: once what is on its way to the peer, and then `last_words`, have been sent, or after the
-    /// [`flush_timeout`](SocketLimits::flush_timeout). No event comes from it any more.
+    /// [`flush_timeout`](super::sockets::SocketLimits::flush_timeout). No event comes from it any more.
     pub fn close(&mut self, conn: ConnectionId, last_words: Output<P>, now: Time) {
         let Some(socket) = self.table.get_mut(conn).filter(|socket| socket.stage == Stage::Open) else { return };
         self.now = now;

@@ -15,6 +15,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
@@ -34,7 +35,7 @@ use crate::message::Message;
 use crate::shard::{Arrival, Effect, Mail, Request, Shard};
 use crate::time::Time;
 
-/// Letters from one shard, and requests of other threads, that are taken in before others have their turn.
+/// Letters of other shards, and requests of other threads, that are taken in before the sockets have their turn.
 const LETTERS_PER_TURN: usize = 256;
 
 /// What one shard's thread sends another's. `S` is what the hooks keep with a session.
@@ -118,6 +119,8 @@ pub struct WorkerParts<C: Chain> {
     pub inbox: Inbox<Errand>,
     /// By listener number: see [`listen`](super::sockets::listen).
     pub listeners: Vec<OwnedFd>,
+    /// How many connections each listener has, counted on all shards together.
+    pub connections: Arc<[AtomicUsize]>,
     /// The same on all shards.
     pub clock: Clock,
 }
@@ -127,6 +130,7 @@ pub struct Worker<C: Chain> {
     shard: Shard<C>,
     mesh: Mesh<Parcel<C::State>>,
     inbox: Inbox<Errand>,
+    connections: Arc<[AtomicUsize]>,
     /// Where messages for the embedding program's subscriptions go.
     sinks: HashMap<u64, Sink>,
     clock: Clock,
@@ -173,6 +177,7 @@ impl<C: Chain> Worker<C> {
             shard: parts.shard,
             mesh: parts.mesh,
             inbox: parts.inbox,
+            connections: parts.connections,
             sinks: HashMap::new(),
             clock: parts.clock,
             limits,
@@ -252,7 +257,8 @@ impl<C: Chain> Worker<C> {
         let now = self.now;
         match event {
             Event::Accepted { conn, listener, peer } => {
-                self.shard.accepted(conn, listener, peer, SystemTime::now(), now);
+                let connections = self.connections[listener].fetch_add(1, Ordering::Relaxed) + 1;
+                self.shard.accepted(conn, listener, peer, SystemTime::now(), connections, now);
             }
             Event::Received { conn, buffer } => {
                 self.shard.received(conn, self.sockets.bytes(&buffer), now);
@@ -271,18 +277,12 @@ impl<C: Chain> Worker<C> {
 
     fn receive_mail(&mut self) -> bool {
         let mut busy = false;
-        for from in 0..self.mesh.shards() {
-            for _ in 0..LETTERS_PER_TURN {
-                let Some(parcel) = self.mesh.receive(from) else { break };
-                busy = true;
-                match parcel {
-                    Parcel::Mail(mail) => {
-                        for mail in mail {
-                            self.shard.mail(from, mail, self.now);
-                        }
-                    }
-                    Parcel::HandOff(hand_off) => self.welcome(*hand_off),
-                }
+        for _ in 0..LETTERS_PER_TURN {
+            let Some((from, parcel)) = self.mesh.receive() else { break };
+            busy = true;
+            match parcel {
+                Parcel::Mail(mail) => mail.into_iter().for_each(|mail| self.shard.mail(from, mail, self.now)),
+                Parcel::HandOff(hand_off) => self.welcome(*hand_off),
             }
         }
         busy
@@ -290,7 +290,11 @@ impl<C: Chain> Worker<C> {
 
     fn welcome(&mut self, hand_off: HandOff<C::State>) {
         let HandOff { moving, arrival } = hand_off;
-        let Some((conn, unread)) = self.sockets.adopt(moving) else { return };
+        let listener = arrival.listener();
+        let Some((conn, unread)) = self.sockets.adopt(moving) else {
+            self.connections[listener].fetch_sub(1, Ordering::Relaxed);
+            return;
+        };
         self.shard.arrived(conn, arrival, self.now);
         if !unread.is_empty() {
             self.shard.received(conn, &unread, self.now);
@@ -343,7 +347,8 @@ impl<C: Chain> Worker<C> {
             Effect::ReadContinuously(conn) => self.sockets.read_continuously(conn),
             Effect::Pause(conn) => self.sockets.pause(conn),
             Effect::Resume(conn) => self.sockets.resume(conn),
-            Effect::Close { connection, last } => {
+            Effect::Close { connection, listener, last } => {
+                self.connections[listener].fetch_sub(1, Ordering::Relaxed);
                 self.sockets.close(connection, last.map(sendable).unwrap_or_default(), self.now);
             }
             Effect::HandOff { connection, to, arrival } => {

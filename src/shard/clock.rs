@@ -147,14 +147,14 @@ impl<C: Chain> Shard<C> {
         let Some(session) = self.sessions.get(connected.session) else { return };
         let terms = &session.terms;
         if terms.lifetime.is_some_and(|lifetime| connected.registered + lifetime <= now) {
-            return self.end_connection(id, EndReason::MaximumLifetime, Some(ReasonCode::MaximumConnectTime));
+            return self.end_connection(id, EndReason::MaximumLifetime, Some((ReasonCode::MaximumConnectTime, "")));
         }
         if terms.keep_alive > 0 && connection.last_heard + patience(terms.keep_alive) <= now {
             if connection.holds.is_waiting_for_us() {
                 // Its packets wait because of us: that is not silence.
                 connection.last_heard = now;
             } else {
-                return self.end_connection(id, EndReason::KeepAlive, Some(ReasonCode::KeepAliveTimeout));
+                return self.end_connection(id, EndReason::KeepAlive, Some((ReasonCode::KeepAliveTimeout, "")));
             }
         }
         if !terms.retry_interval.is_zero() && connected.retried + terms.retry_interval <= now {

@@ -14,14 +14,14 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::ask::{self, Resumed};
-use super::{Effect, Shard};
+use super::{Effect, HandingOff, Shard};
 use crate::client::{Client, ConnectionId, SubscriberId};
 use crate::codec::{
     Connack, ConnackProperties, Connect, DecodeError, Packet, ProtocolVersion, PublishProperties, ReasonCode, Sender,
     Split, UserProperties, Will as ConnectWill, decode, split,
 };
 use crate::config::{Config, Limit, ListenerConfig, Protocol};
-use crate::connection::{ConnectionStage, Hold, Violation};
+use crate::connection::{Connection, ConnectionStage, Hold, Rate, Violation};
 use crate::hooks::{
     AuthSuccess, Chain, ConnectRefusalM5, Expiry, HookAnswer, HookFuture, PublishModifiersM5, PublishRequestM5,
     RegisterM5, RegisterModifiersM5, Verdict,
@@ -37,7 +37,9 @@ pub(super) struct Listener {
     pub mountpoint: Arc<str>,
     pub protocols: Vec<Protocol>,
     pub max_connections: Limit,
-    pub connections: usize,
+    /// Connections a second, on all shards; 0: as many as come.
+    pub connection_rate: u32,
+    pub rate: Rate,
     pub allow_anonymous: bool,
     pub connect_timeout: Duration,
     pub max_packet_size: usize,
@@ -55,7 +57,8 @@ impl Listener {
             mountpoint: own.mountpoint.as_str().into(),
             protocols: own.protocols.clone(),
             max_connections: own.max_connections,
-            connections: 0,
+            connection_rate: own.connection_rate.unwrap_or(limits.connection_rate),
+            rate: Rate::default(),
             allow_anonymous: own.allow_anonymous.unwrap_or(config.allow_anonymous),
             connect_timeout: own.connect_timeout.unwrap_or(limits.connect_timeout),
             max_packet_size: own.max_packet_size.unwrap_or(limits.max_packet_size),
@@ -177,7 +180,7 @@ impl<C: Chain> Shard<C> {
             connected_at: connection.connected_at,
             session_number: 0,
         };
-        let refusal = self.check_connect(connection.listener, &connect);
+        let refusal = self.check_connect(connection, &connect);
         let attempt = Box::new(Attempt {
             frame: raw.to_vec(),
             client,
@@ -199,8 +202,12 @@ impl<C: Chain> Shard<C> {
     }
 
     /// What can be said of a CONNECT without asking anybody: why it is refused, if it is.
-    fn check_connect(&self, listener: usize, connect: &Connect<'_>) -> Option<(ReasonCode, &'static str)> {
-        let listener = &self.listeners[listener];
+    fn check_connect(
+        &self,
+        connection: &Connection<Attempt<C::State>>,
+        connect: &Connect<'_>,
+    ) -> Option<(ReasonCode, &'static str)> {
+        let listener = &self.listeners[connection.listener];
         let session = &self.config.session;
         let id = connect.client_id;
         if !listener.speaks(connect.version) {
@@ -208,6 +215,9 @@ impl<C: Chain> Shard<C> {
         }
         if self.stopping {
             return Some((ReasonCode::ServerShuttingDown, "the broker stops"));
+        }
+        if let Some(code) = connection.refused {
+            return Some((code, "max_connections or connection_rate of the listener is reached"));
         }
         if id.len() > session.max_client_id_size {
             return Some((ReasonCode::ClientIdentifierNotValid, "the client id is longer than max_client_id_size"));
@@ -363,7 +373,7 @@ impl<C: Chain> Shard<C> {
         }
         Some(Will {
             message: publication.keep(),
-            mountpoint: by.mountpoint.unwrap_or_else(|| attempt.client.subscriber.mountpoint.clone()),
+            mountpoint: by.mountpoint.clone().unwrap_or_else(|| attempt.client.subscriber.mountpoint.clone()),
             delay,
             expiry: match by.message_expiry {
                 None => asked,
@@ -375,9 +385,8 @@ impl<C: Chain> Shard<C> {
 
     /// Sends off the connections that belong to other shards, with the bytes behind their CONNECT.
     pub(super) fn carry_out_hand_offs(&mut self) {
-        for (id, to, mut arrival) in std::mem::take(&mut self.handing_off) {
+        for HandingOff { connection: id, to, mut arrival } in std::mem::take(&mut self.handing_off) {
             let Some(connection) = self.connections.remove(id) else { continue };
-            self.listeners[connection.listener].connections -= 1;
             arrival.unread = connection.unread.as_slice().to_vec();
             self.effects.push(Effect::HandOff { connection: id, to, arrival });
         }
@@ -417,7 +426,7 @@ impl<C: Chain> Shard<C> {
         // What came behind the CONNECT follows it: it gathers in the connection's buffer until the effects are taken.
         connection.stage = ConnectionStage::Opening;
         connection.holds.insert(Hold::Hook);
-        self.handing_off.push((id, owner, arrival));
+        self.handing_off.push(HandingOff { connection: id, to: owner, arrival });
         Ok(())
     }
 
@@ -457,7 +466,7 @@ impl<C: Chain> Shard<C> {
         let ConnectionStage::Connecting(mut attempt) = stage else { return Ok(()) };
         attempt.waiting = None;
         let resumed = match answer {
-            Some(answer) => Resumed::Answered { link, answer },
+            Some(answer) => Resumed::Answered { link, answer: Box::new(answer) },
             None => Resumed::Allowed,
         };
         let frame = attempt.frame.clone();

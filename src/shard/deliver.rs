@@ -11,12 +11,13 @@ use super::audience::Target;
 use super::frames::Frames;
 use super::{Attempt, Shard};
 use crate::client::{ConnectionId, DropReason};
-use crate::codec::{Outgoing, PacketId, PublishProperties, QoS};
+use crate::codec::{Outgoing, PacketId, QoS};
 use crate::connection::{Aliases, Connection, ConnectionStage, OutgoingAlias, SPLICE_FROM};
 use crate::hooks::{Chain, DeliverModifiersM5, DeliveryM5, DroppedMessage, OfflineMessage};
 use crate::message::Publication;
 use crate::session::{Delivery, InFlight, Session, Stage};
 use crate::time::Time;
+use crate::topic::TopicName;
 
 /// A PUBLISH that is to be written: everything but who it goes to.
 #[derive(Clone, Copy)]
@@ -27,6 +28,19 @@ struct Item<'a> {
     dup: bool,
     ids: &'a [u32],
     packet_id: Option<PacketId>,
+}
+
+/// The pen of a shard, which leaves its sessions and connections free to be borrowed.
+macro_rules! pen {
+    ($shard:ident) => {
+        Pen {
+            chain: &mut $shard.chain,
+            frames: &mut $shard.frames,
+            spare: &mut $shard.spare,
+            max_topic_levels: $shard.config.limits.max_topic_levels,
+            now: $shard.now,
+        }
+    };
 }
 
 impl<C: Chain> Shard<C> {
@@ -42,8 +56,7 @@ impl<C: Chain> Shard<C> {
         let straight = session.outbound.queue.is_empty() && !slow;
         if qos == QoS::AtMostOnce && straight {
             let item = Item { publication, qos, retain, dup: false, ids: &target.ids, packet_id: None };
-            let sent =
-                write_publish(&mut self.chain, &mut self.frames, session, connection, item, self.now, &mut self.spare);
+            let sent = pen!(self).write(session, connection, item);
             self.wrote(target.session, id, publication, qos, retain, sent);
         } else if qos == QoS::AtMostOnce && slow {
             self.report_drop(target.session, publication, qos, retain, DropReason::SlowConsumer);
@@ -63,8 +76,7 @@ impl<C: Chain> Shard<C> {
         let (qos, retain, ids) = (delivery.qos, delivery.retain, delivery.ids.clone());
         let packet_id = session.outbound.launch(delivery);
         let item = Item { publication, qos, retain, dup: false, ids: &ids, packet_id: Some(packet_id) };
-        let sent =
-            write_publish(&mut self.chain, &mut self.frames, session, connection, item, self.now, &mut self.spare);
+        let sent = pen!(self).write(session, connection, item);
         if !sent {
             session.outbound.take_back_last();
         }
@@ -127,8 +139,7 @@ impl<C: Chain> Shard<C> {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let (qos, retain) = (delivery.qos, delivery.retain);
         let item = Item { publication, qos, retain, dup: false, ids: &delivery.ids, packet_id: None };
-        let sent =
-            write_publish(&mut self.chain, &mut self.frames, session, connection, item, self.now, &mut self.spare);
+        let sent = pen!(self).write(session, connection, item);
         self.wrote(index, id, publication, qos, retain, sent);
     }
 
@@ -151,8 +162,7 @@ impl<C: Chain> Shard<C> {
             let publication = message.publication();
             let item =
                 Item { publication: &publication, qos, retain, dup: true, ids: &ids, packet_id: Some(packet_id) };
-            let sent =
-                write_publish(&mut self.chain, &mut self.frames, session, connection, item, self.now, &mut self.spare);
+            let sent = pen!(self).write(session, connection, item);
             if sent {
                 self.wrote(index, id, &publication, qos, retain, true);
             } else {
@@ -203,82 +213,90 @@ impl<C: Chain> Shard<C> {
     }
 }
 
-/// Writes a PUBLISH into the outbox; false if it is larger than the client's Maximum Packet Size.
-#[allow(clippy::too_many_arguments)]
-fn write_publish<C: Chain>(
-    chain: &mut C,
-    frames: &mut Frames,
-    session: &mut Session<C::State>,
-    connection: &mut Connection<Attempt<C::State>>,
-    item: Item<'_>,
+/// Writes PUBLISH packets, as the hooks leave them.
+struct Pen<'a, C> {
+    chain: &'a mut C,
+    frames: &'a mut Frames,
+    spare: &'a mut Vec<Vec<u8>>,
+    max_topic_levels: usize,
     now: Time,
-    spare: &mut Vec<Vec<u8>>,
-) -> bool {
-    let version = session.client.version;
-    let rewritten = ask_on_deliver(chain, session, &item);
-    let (topic, properties, payload) = match &rewritten {
-        None => (item.publication.topic.as_str(), item.publication.properties, item.publication.payload),
-        Some(modified) => (
-            modified.topic.as_deref().unwrap_or(item.publication.topic.as_str()),
-            modified.properties.as_ref().map_or(item.publication.properties, |block| block.as_bytes()),
-            modified.payload.as_deref().unwrap_or(item.publication.payload),
-        ),
-    };
-    let mut outgoing = Outgoing {
-        dup: item.dup,
-        qos: item.qos,
-        retain: item.retain,
-        topic,
-        packet_id: item.packet_id,
-        alias: None,
-        message_expiry: item.publication.remaining_expiry(now),
-        subscription_ids: item.ids,
-        properties,
-        payload,
-    };
-    let limit = session.terms.maximum_outgoing;
-    if limit < usize::MAX && outgoing.encoded_len(version) > limit {
-        return false;
-    }
-    let ConnectionStage::Connected(connected) = &mut connection.stage else { return true };
-    if session.terms.alias_maximum_out > 0 {
-        let aliases = connected.aliases.get_or_insert_with(|| Aliases::new(session.subscriptions.hasher()));
-        match aliases.outgoing.name(topic, session.terms.alias_maximum_out) {
-            OutgoingAlias::None => {}
-            OutgoingAlias::Introduce(alias) => outgoing.alias = Some(alias),
-            OutgoingAlias::Use(alias) => (outgoing.alias, outgoing.topic) = (Some(alias), ""),
-        }
-    }
-    let out = connection.outbox.bytes(spare);
-    if rewritten.is_none() && payload.len() >= SPLICE_FROM {
-        outgoing.encode_head(version, out);
-        connection.outbox.splice(item.publication.keep());
-    } else if frames.enabled() && rewritten.is_none() && item.ids.is_empty() && outgoing.alias.is_none() {
-        frames.append(&outgoing, version, out);
-    } else {
-        outgoing.encode(version, out);
-    }
-    true
 }
 
-/// `on_deliver` or `on_deliver_m5`: what the hooks put in the place of what was published.
-#[inline]
-fn ask_on_deliver<C: Chain>(
-    chain: &mut C,
-    session: &mut Session<C::State>,
-    item: &Item<'_>,
-) -> Option<DeliverModifiersM5> {
-    let publication = item.publication;
-    let delivery = DeliveryM5 {
-        topic: publication.topic.as_str(),
-        payload: publication.payload,
-        qos: item.qos,
-        retain: item.retain,
-        properties: &PublishProperties::parse(publication.properties).unwrap_or_default(),
-    };
-    if session.client.version.is_v5() {
-        chain.on_deliver_m5(&session.client, &mut session.state, &delivery)
-    } else {
-        chain.on_deliver(&session.client, &mut session.state, &delivery.without_properties()).map(Into::into)
+impl<C: Chain> Pen<'_, C> {
+    /// Writes a PUBLISH into the outbox; false if it is larger than the client's Maximum Packet Size.
+    fn write(
+        &mut self,
+        session: &mut Session<C::State>,
+        connection: &mut Connection<Attempt<C::State>>,
+        item: Item<'_>,
+    ) -> bool {
+        let version = session.client.version;
+        let rewritten = self.ask_on_deliver(session, &item);
+        let by = rewritten.as_ref();
+        let publication = item.publication;
+        let payload = by.and_then(|by| by.payload.as_deref()).unwrap_or(publication.payload);
+        let mut outgoing = Outgoing {
+            dup: item.dup,
+            qos: item.qos,
+            retain: item.retain,
+            topic: by.and_then(|by| by.topic.as_deref()).unwrap_or(publication.topic.as_str()),
+            packet_id: item.packet_id,
+            alias: None,
+            message_expiry: publication.remaining_expiry(self.now),
+            subscription_ids: item.ids,
+            properties: by
+                .and_then(|by| by.properties.as_ref())
+                .map_or(publication.properties, |block| block.as_bytes()),
+            payload,
+        };
+        let limit = session.terms.maximum_outgoing;
+        if limit < usize::MAX && outgoing.encoded_len(version) > limit {
+            return false;
+        }
+        let ConnectionStage::Connected(connected) = &mut connection.stage else { return true };
+        if session.terms.alias_maximum_out > 0 {
+            let aliases = connected.aliases.get_or_insert_with(|| Aliases::new(session.subscriptions.hasher()));
+            match aliases.outgoing.name(outgoing.topic, session.terms.alias_maximum_out) {
+                OutgoingAlias::None => {}
+                OutgoingAlias::Introduce(alias) => outgoing.alias = Some(alias),
+                OutgoingAlias::Use(alias) => (outgoing.alias, outgoing.topic) = (Some(alias), ""),
+            }
+        }
+        let out = connection.outbox.bytes(self.spare);
+        if by.is_none() && payload.len() >= SPLICE_FROM {
+            outgoing.encode_head(version, out);
+            connection.outbox.splice(publication.keep());
+        } else if self.frames.enabled() && by.is_none() && item.ids.is_empty() && outgoing.alias.is_none() {
+            self.frames.append(&outgoing, version, out);
+        } else {
+            outgoing.encode(version, out);
+        }
+        true
+    }
+
+    /// `on_deliver` or `on_deliver_m5`: what the hooks put in the place of what was published, if they change anything.
+    #[inline]
+    fn ask_on_deliver(&mut self, session: &mut Session<C::State>, item: &Item<'_>) -> Option<DeliverModifiersM5> {
+        let publication = item.publication;
+        let delivery = DeliveryM5 {
+            topic: publication.topic.as_str(),
+            payload: publication.payload,
+            qos: item.qos,
+            retain: item.retain,
+            properties: publication.properties,
+        };
+        let by = if session.client.version.is_v5() {
+            self.chain.on_deliver_m5(&session.client, &mut session.state, &delivery)
+        } else {
+            self.chain.on_deliver(&session.client, &mut session.state, &delivery.without_properties()).map(Into::into)
+        };
+        let by = by.filter(|by| !by.is_unchanged())?;
+        match by.topic.as_deref().map(|topic| TopicName::parse(topic, self.max_topic_levels)) {
+            Some(Err(error)) => {
+                tracing::error!(client = %session.client.subscriber, topic = by.topic, "on_deliver gave a topic that is not valid, message unchanged: {error}");
+                None
+            }
+            _ => Some(by),
+        }
     }
 }

@@ -18,6 +18,8 @@ pub enum Effect<S> {
     Close {
         /// The connection.
         connection: ConnectionId,
+        /// Its listener, which has one connection less now.
+        listener: usize,
         /// The end of its output.
         last: Option<Output>,
     },

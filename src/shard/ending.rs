@@ -39,15 +39,16 @@ impl<C: Chain> Shard<C> {
         Ok(())
     }
 
-    /// Ends a connection that belongs to a session. `code` is what an MQTT 5 client is told in a DISCONNECT.
-    pub(super) fn end_connection(&mut self, id: ConnectionId, reason: EndReason, code: Option<ReasonCode>) {
+    /// Ends a connection that belongs to a session. `told` is what an MQTT 5 client finds in a DISCONNECT: the code, and what
+    /// there is to say about it.
+    pub(super) fn end_connection(&mut self, id: ConnectionId, reason: EndReason, told: Option<(ReasonCode, &str)>) {
         let Some(connection) = self.connections.get(id) else { return };
         let ConnectionStage::Connected(connected) = &connection.stage else { return };
         let index = connected.session;
-        if let Some(code) = code
+        if let Some((code, what)) = told
             && connected.version.is_v5()
         {
-            self.write(id, |version, out| Disconnect::new(code).encode(version, out));
+            self.write_disconnect(id, index, code, what);
         }
         self.forget_connection(id, None);
         let Some(session) = self.sessions.get_mut(index) else { return };
@@ -66,6 +67,18 @@ impl<C: Chain> Shard<C> {
                 shard.notified_without_session(notified, "on_client_gone");
             });
         }
+    }
+
+    fn write_disconnect(&mut self, id: ConnectionId, index: u32, code: ReasonCode, what: &str) {
+        let most = self.sessions.get(index).map_or(0, |session| session.terms.maximum_outgoing);
+        self.write(id, |version, out| {
+            let mut disconnect = Disconnect::new(code);
+            disconnect.reason_string = Some(what).filter(|what| !what.is_empty());
+            if disconnect.encoded_len(version) > most {
+                disconnect.reason_string = None;
+            }
+            disconnect.encode(version, out);
+        });
     }
 
     /// A kept session waits for its client.
@@ -158,7 +171,6 @@ impl<C: Chain> Shard<C> {
     /// The runtime closes the connection, after what it still has to send; here it is gone at once.
     pub(super) fn forget_connection(&mut self, id: ConnectionId, last: Option<Output>) {
         let Some(mut connection) = self.connections.remove(id) else { return };
-        self.listeners[connection.listener].connections -= 1;
         if let Some(task) = waiting_for(&connection) {
             self.tasks.remove(&task);
             self.effects.push(Effect::CancelHook { task });
@@ -167,7 +179,7 @@ impl<C: Chain> Shard<C> {
         if let Some(output) = &last {
             self.counters.bytes_out += output.len() as u64;
         }
-        self.effects.push(Effect::Close { connection: id, last });
+        self.effects.push(Effect::Close { connection: id, listener: connection.listener, last });
     }
 
     /// Begins an orderly stop: every client is told, every will is published, every hook is called. New clients are refused.

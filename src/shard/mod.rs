@@ -64,7 +64,7 @@ pub use realm::MAX_SHARDS;
 pub use slots::{SLOTS, owner_of};
 
 use crate::client::ConnectionId;
-use crate::codec::ProtocolVersion;
+use crate::codec::{ProtocolVersion, ReasonCode};
 use crate::config::Config;
 use crate::connection::{Connection, ConnectionStage, Hold, Holds, Outbox, Output, Unread};
 use crate::deadlines::Deadlines;
@@ -128,7 +128,7 @@ pub struct Shard<C: Chain> {
     stopping: bool,
 
     /// Connections that go to other shards when the effects are taken.
-    handing_off: Vec<(ConnectionId, usize, Box<Arrival<C::State>>)>,
+    handing_off: Vec<HandingOff<C::State>>,
 
     /// What the runtime fetches.
     effects: Vec<Effect<C::State>>,
@@ -146,6 +146,13 @@ pub struct Shard<C: Chain> {
     aliased: String,
     fired: Vec<Deadline>,
     spare: Vec<Vec<u8>>,
+}
+
+/// A connection that goes to another shard.
+struct HandingOff<S> {
+    connection: ConnectionId,
+    to: usize,
+    arrival: Box<Arrival<S>>,
 }
 
 /// A hook that answers later.
@@ -208,21 +215,36 @@ impl<C: Chain> Shard<C> {
         }
     }
 
-    /// A listener accepted a connection. Nothing is sent or called before its CONNECT.
+    /// A listener accepted a connection. Nothing is sent or called before its CONNECT. `connections` is how many the listener
+    /// has on all shards, this one included: the runtime knows.
     pub fn accepted(
         &mut self,
         id: ConnectionId,
         listener: usize,
         peer: SocketAddr,
         connected_at: SystemTime,
+        connections: usize,
         now: Time,
     ) {
         self.now = now;
         self.counters.accepted += 1;
-        self.listeners[listener].connections += 1;
         self.add_connection(id, listener, peer, connected_at);
-        let connect_timeout = self.listeners[listener].connect_timeout;
-        self.arm_connection(id, now + connect_timeout);
+        let shards = self.shards as u32;
+        let listener = &mut self.listeners[listener];
+        let due = now + listener.connect_timeout;
+        let too_fast =
+            listener.connection_rate > 0 && listener.rate.exceeds(listener.connection_rate.div_ceil(shards), now);
+        let refused = if !listener.max_connections.allows(connections) {
+            Some(ReasonCode::QuotaExceeded)
+        } else if too_fast {
+            Some(ReasonCode::ConnectionRateExceeded)
+        } else {
+            None
+        };
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.refused = refused;
+        }
+        self.arm_connection(id, due);
     }
 
     /// Everything that was handed over for `id` has left. `emptied` is the buffer it was in.
@@ -354,6 +376,7 @@ impl<C: Chain> Shard<C> {
             listener,
             peer,
             connected_at,
+            refused: None,
             last_heard: self.now,
             stage: ConnectionStage::Opening,
             unread: Unread::default(),

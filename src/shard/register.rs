@@ -19,7 +19,6 @@ impl<C: Chain> Shard<C> {
     pub fn arrived(&mut self, id: ConnectionId, mut arrival: Box<Arrival<C::State>>, now: Time) {
         self.now = now;
         let unread = std::mem::take(&mut arrival.unread);
-        self.listeners[arrival.listener].connections += 1;
         self.add_connection(id, arrival.listener, arrival.client.peer, arrival.connected_at);
         self.register(id, arrival);
         if let Some(connection) = self.connections.get_mut(id) {
@@ -67,7 +66,7 @@ impl<C: Chain> Shard<C> {
         let old = self.sessions.find(&client.subscriber)?;
         if let Some(connection) = self.sessions.get(old).and_then(|session| session.connection) {
             self.counters.takeovers += 1;
-            self.end_connection(connection, EndReason::TakenOver, Some(ReasonCode::SessionTakenOver));
+            self.end_connection(connection, EndReason::TakenOver, Some((ReasonCode::SessionTakenOver, "")));
         }
         let kept = self.sessions.find(&client.subscriber)?;
         if clean_start {
@@ -164,14 +163,11 @@ impl<C: Chain> Shard<C> {
         if self.stopping {
             return Some(ReasonCode::ServerShuttingDown);
         }
-        let listener = &self.listeners[arrival.listener];
-        if !listener.max_connections.allows(listener.connections * self.shards) {
-            return Some(ReasonCode::QuotaExceeded);
-        }
         let limits = &self.config.session;
         let Some(index) = self.sessions.find(&arrival.client.subscriber) else {
-            let sessions = (self.sessions.len() + 1) * self.shards;
-            return (!self.config.limits.max_sessions.allows(sessions)).then_some(ReasonCode::QuotaExceeded);
+            // Shared out among the shards, rounded up.
+            let others = self.sessions.len() * self.shards;
+            return (!self.config.limits.max_sessions.allows(others + 1)).then_some(ReasonCode::QuotaExceeded);
         };
         let session = self.sessions.get_mut(index)?;
         session.connection?;

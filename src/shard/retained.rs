@@ -42,19 +42,27 @@ impl Retained {
         self.bytes
     }
 
-    /// Keeps `message` as the last one of its topic. `share` is how many shards the limits are divided among.
+    /// Keeps `message` as the last one of its topic. `share` is how many shards the limits are divided among, rounded up.
     pub fn store(&mut self, message: Message, limits: &RetainedConfig, share: usize) -> Retention {
-        let topic = message.topic();
-        if let Some(old) = self.messages.remove(topic.as_str()) {
+        let size = message.size();
+        if let Some(old) = self.messages.get_mut(message.topic().as_str())
+            && !message.payload().is_empty()
+            && limits.max_message_bytes.allows(message.payload().len())
+            && limits.max_total_bytes.allows((self.bytes - old.size()) * share + size)
+        {
+            self.bytes = self.bytes - old.size() + size;
+            *old = message;
+            return Retention::Kept;
+        }
+        if let Some(old) = self.messages.remove(message.topic().as_str()) {
             self.bytes -= old.size();
         }
         if message.payload().is_empty() {
             return Retention::Cleared;
         }
-        let size = message.size();
         let fits = limits.max_message_bytes.allows(message.payload().len())
-            && limits.max_messages.allows((self.messages.len() + 1) * share)
-            && limits.max_total_bytes.allows((self.bytes + size) * share);
+            && limits.max_messages.allows(self.messages.len() * share + 1)
+            && limits.max_total_bytes.allows(self.bytes * share + size);
         if !fits {
             return Retention::Refused;
         }

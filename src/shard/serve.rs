@@ -159,7 +159,9 @@ impl<C: Chain> Shard<C> {
         let Some(connection) = self.connections.get(id) else { return };
         tracing::info!(peer = %connection.peer, code = %violation.code, "connection closed: {}", violation.what);
         match connection.stage {
-            ConnectionStage::Connected(_) => self.end_connection(id, violation.end_reason(), Some(violation.code)),
+            ConnectionStage::Connected(_) => {
+                self.end_connection(id, violation.end_reason(), Some((violation.code, violation.what)))
+            }
             _ => self.refuse(id, violation.code, violation.what),
         }
     }
@@ -217,7 +219,7 @@ impl<C: Chain> Shard<C> {
                 Some(Pending::Hook { task: waiting, link, frame }) if waiting == task => {
                     connection.holds.release(Hold::Hook);
                     let resumed = match answer {
-                        Some(answer) => Resumed::Answered { link, answer },
+                        Some(answer) => Resumed::Answered { link, answer: Box::new(answer) },
                         None => Resumed::Allowed,
                     };
                     self.packet(id, &frame, Some(resumed))
@@ -277,7 +279,7 @@ impl<C: Chain> Shard<C> {
     pub(super) fn end_with(&mut self, id: ConnectionId, reason: EndReason, code: ReasonCode) {
         let Some(connection) = self.connections.get(id) else { return };
         match connection.stage {
-            ConnectionStage::Connected(_) => self.end_connection(id, reason, Some(code)),
+            ConnectionStage::Connected(_) => self.end_connection(id, reason, Some((code, ""))),
             _ => self.refuse(id, code, "the broker ends the connection"),
         }
     }

@@ -78,7 +78,7 @@ impl<C: Chain> World<C> {
         self.wires.push(wire);
         let id = self.assign(socket, shard);
         let peer = SocketAddr::from(([127, 0, 0, 1], socket as u16));
-        self.shards[shard].accepted(id, 0, peer, SystemTime::UNIX_EPOCH, self.now);
+        self.shards[shard].accepted(id, 0, peer, SystemTime::UNIX_EPOCH, 1, self.now);
         self.settle();
         Socket(socket)
     }
@@ -236,7 +236,7 @@ impl<C: Chain> World<C> {
                     self.shards[shard].received(id, &unsent, self.now);
                 }
             }
-            Effect::Close { connection, last } => {
+            Effect::Close { connection, last, .. } => {
                 if let Some(socket) = self.socket_of(shard, connection) {
                     self.by_id.remove(&(shard, connection.index()));
                     let wire = &mut self.wires[socket];

@@ -235,7 +235,7 @@ topic $SYS/#
 
     #[test]
     fn rules_are_counted() {
-        assert_eq!((rules().len(), rules().is_empty()), (11, false));
+        assert_eq!((rules().len(), rules().is_empty()), (12, false));
         assert!(AclRules::parse("# nothing\nuser a\n").unwrap().is_empty());
     }
 }

@@ -131,6 +131,10 @@ fn meet(one: &str, other: &str) -> bool {
     if (wild(one) && other.starts_with('$')) || (wild(other) && one.starts_with('$')) {
         return false;
     }
+    // All they have in common is the topic without characters, which does not exist.
+    if matches!((one, other), ("+", "/#") | ("/#", "+")) {
+        return false;
+    }
     let (mut one, mut other) = (one.split('/'), other.split('/'));
     loop {
         match (one.next(), other.next()) {

@@ -60,11 +60,7 @@ impl<C: Chain> Shard<C> {
         let subscriber = Subscriber::new(session, subscription);
         let routes = self.realms[realm].routes(filter);
         if filter.share_name().is_some() {
-            let group = match routes.groups.iter_mut().find(|group| *group.filter == *filter) {
-                Some(group) => group,
-                None => routes.groups.push_mut(Group::new(filter.clone())),
-            };
-            group.join(subscriber, online);
+            routes.group(filter).join(subscriber, online);
             self.tell_group(realm, filter);
             return false;
         }
@@ -134,12 +130,7 @@ impl<C: Chain> Shard<C> {
         offline: u32,
     ) {
         let realm = self.realms.number(mountpoint);
-        let routes = self.realms[realm].routes(filter);
-        let group = match routes.groups.iter_mut().find(|group| *group.filter == *filter) {
-            Some(group) => group,
-            None => routes.groups.push_mut(Group::new(filter.clone())),
-        };
-        group.elsewhere(shard, online, offline);
+        self.realms[realm].routes(filter).group(filter).elsewhere(shard, online, offline);
         self.forget_empty_groups(realm, filter);
     }
 

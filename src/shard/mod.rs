@@ -128,7 +128,7 @@ pub struct Shard<C: Chain> {
     stopping: bool,
 
     /// Connections that go to other shards when the effects are taken.
-    handing_off: Vec<(ConnectionId, usize, Box<Arrival<C::State>>)>,
+    handing_off: Vec<HandingOff<C::State>>,
 
     /// What the runtime fetches.
     effects: Vec<Effect<C::State>>,
@@ -146,6 +146,13 @@ pub struct Shard<C: Chain> {
     aliased: String,
     fired: Vec<Deadline>,
     spare: Vec<Vec<u8>>,
+}
+
+/// A connection that goes to another shard.
+struct HandingOff<S> {
+    connection: ConnectionId,
+    to: usize,
+    arrival: Box<Arrival<S>>,
 }
 
 /// A hook that answers later.
@@ -251,9 +258,7 @@ impl<C: Chain> Shard<C> {
         }
         let ConnectionStage::Connected(connected) = &connection.stage else { return };
         let session = connected.session;
-        if self.sessions.get(session).is_some_and(|session| !session.outbound.queue.is_empty()) {
-            self.pump(session);
-        }
+        self.send_more(session);
         self.release(id, Hold::Outbox);
     }
 

@@ -1,0 +1,163 @@
+//! The link that speaks SCRAM.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+
+use super::exchange::{Exchange, Proven, ScramError};
+use super::{ScramTable, hmac_of};
+use crate::hooks::stock::Live;
+use crate::hooks::{
+    Answer, AuthContinue, AuthExchange, AuthStage, AuthStep, AuthSuccess, ConnectCode, ConnectRefusalM5, Context, Hook,
+    RegisterM5, RegisterModifiersM5,
+};
+
+/// The authentication method that the link knows.
+pub const SCRAM_SHA_256: &str = "SCRAM-SHA-256";
+
+/// Lets in who proves, in an enhanced authentication with the method SCRAM-SHA-256, to know the password of a user of the
+/// table. The user name is that of the exchange from then on, whatever CONNECT said.
+///
+/// | the client | the answer |
+/// |---|---|
+/// | uses another method, or none | *Next* |
+/// | begins an exchange | *Ok*: continue, whether there is such a user or not |
+/// | proves it | *Ok*: success; and *Ok* to the `auth_on_register_m5` that follows |
+/// | does not | *Error*: bad user name or password (0x86); of a re-authentication, not authorised (0x87) |
+/// | breaks the rules of the exchange | *Error*: not authorised (0x87), with a sentence |
+/// | authenticates again as another user | *Error*: not authorised (0x87) |
+///
+/// It belongs before a link that asks for passwords: the client it let in may have none.
+#[derive(Clone, Debug)]
+pub struct ScramFile {
+    table: Live<ScramTable>,
+    nonces: Nonces,
+}
+
+/// What the link keeps of a session: who the client has proven to be, and an exchange that is under way.
+#[derive(Default)]
+pub struct ScramState {
+    user: Option<Arc<str>>,
+    exchange: Option<Box<Exchange>>,
+}
+
+/// Nonces that nobody can foresee and that never repeat. Clones share the count.
+#[derive(Clone)]
+pub struct Nonces {
+    key: [u8; 32],
+    count: Arc<AtomicU64>,
+}
+
+impl Nonces {
+    /// Nonces from `key`, which is random and secret, and another one each time the program runs.
+    pub fn new(key: [u8; 32]) -> Self {
+        Nonces { key, count: Arc::default() }
+    }
+
+    fn next(&self) -> String {
+        let count = self.count.fetch_add(1, Ordering::Relaxed);
+        STANDARD_NO_PAD.encode(&hmac_of(&self.key, &count.to_be_bytes())[..24])
+    }
+}
+
+impl ScramFile {
+    /// Lets in the users of `table`.
+    pub fn new(table: Live<ScramTable>, nonces: Nonces) -> Self {
+        ScramFile { table, nonces }
+    }
+
+    /// Whether the table has such a user.
+    pub(in crate::hooks::stock) fn knows(&mut self, user: &str) -> bool {
+        self.table.get().contains(user)
+    }
+
+    fn begin(&mut self, state: &mut ScramState, exchange: &AuthExchange<'_>) -> Answer<AuthStep, ConnectRefusalM5> {
+        let first = exchange.data.unwrap_or_default();
+        match Exchange::begin(first, self.table.get(), &self.nonces.next()) {
+            Ok((begun, answer)) => {
+                state.exchange = Some(Box::new(begun));
+                Answer::Ok(AuthContinue::default().data(answer).into())
+            }
+            Err(error) => refuse(error, state.user.is_some()),
+        }
+    }
+}
+
+impl ScramState {
+    /// Whether the client has proven who it is.
+    pub(in crate::hooks::stock) fn is_proven(&self) -> bool {
+        self.user.is_some()
+    }
+
+    fn finish(&mut self, last: &[u8]) -> Answer<AuthStep, ConnectRefusalM5> {
+        let is_again = self.user.is_some();
+        let Some(exchange) = self.exchange.take() else {
+            return refuse(ScramError::Message("no exchange has begun"), is_again);
+        };
+        let Proven { user, signature } = match exchange.finish(last) {
+            Ok(proven) => proven,
+            Err(error) => return refuse(error, is_again),
+        };
+        if self.user.as_deref().is_some_and(|before| before != user) {
+            return refuse(ScramError::Message("the user must stay the same"), is_again);
+        }
+        let user: Arc<str> = user.into();
+        self.user = Some(Arc::clone(&user));
+        Answer::Ok(AuthSuccess::default().data(signature).username(user).into())
+    }
+}
+
+/// The refusal for `error`. DISCONNECT, which answers a re-authentication, has no code for a wrong password.
+fn refuse(error: ScramError, is_again: bool) -> Answer<AuthStep, ConnectRefusalM5> {
+    let refusal = ConnectRefusalM5::default();
+    Answer::Error(match error {
+        ScramError::Proof if is_again => refusal.code(ConnectCode::NotAuthorized),
+        ScramError::Proof => refusal.code(ConnectCode::BadUserNameOrPassword),
+        ScramError::Message(what) => {
+            refusal.code(ConnectCode::NotAuthorized).reason_string(format!("{SCRAM_SHA_256}: {what}"))
+        }
+    })
+}
+
+impl Hook for ScramFile {
+    type State = ScramState;
+
+    fn on_auth_m5(
+        &mut self,
+        cx: &mut Context<'_, ScramState>,
+        exchange: &AuthExchange<'_>,
+    ) -> Answer<AuthStep, ConnectRefusalM5> {
+        if exchange.method != SCRAM_SHA_256 {
+            return Answer::Next;
+        }
+        match exchange.stage {
+            AuthStage::Connect | AuthStage::Reauthenticate => self.begin(cx.state(), exchange),
+            AuthStage::Continue => cx.state().finish(exchange.data.unwrap_or_default()),
+        }
+    }
+
+    fn auth_on_register_m5(
+        &mut self,
+        cx: &mut Context<'_, ScramState>,
+        _: &RegisterM5<'_>,
+    ) -> Answer<RegisterModifiersM5, ConnectRefusalM5> {
+        if cx.state().is_proven() { Answer::ok() } else { Answer::Next }
+    }
+}
+
+/// Nothing of the exchange.
+impl fmt::Debug for ScramState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ScramState").field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
+/// Nothing of the key.
+impl fmt::Debug for Nonces {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Nonces")
+    }
+}

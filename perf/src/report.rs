@@ -56,8 +56,8 @@ pub fn report(plan: &Plan, versions: &[String], machine: &Machine, rows: &[Row])
 
 fn heading(plan: &Plan, versions: &[String], machine: &Machine) -> String {
     let mut text = format!(
-        "# Brokers side by side\n\n{}; {}; {}. Brokers on core {}, one at a time and started anew for each round; generator on core {}; \
-         loopback. {} rounds in turn, warm-up {:?}, window {:?}; medians.\n\n",
+        "# Brokers side by side\n\n{}; {}; {}. Brokers on core {}, one at a time and started anew for each round, generator on core {}; \
+         loopback. Rounds of each: {}, interleaved; warm-up {:?}, window {:?}; medians.\n\n",
         machine.date,
         machine.processor,
         machine.kernel,

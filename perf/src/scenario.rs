@@ -169,8 +169,16 @@ pub static SCENARIOS: &[Scenario] = &[
         "100 publishers to 100 subscribers, a topic each, QoS 0, 64 B, 5000 outstanding",
         pairs(100, AtMostOnce, closed(5000)),
     ),
-    messages("p2p_q1", "as p2p_q0, QoS 1", pairs(100, AtLeastOnce, closed(5000))),
-    messages("p2p_q2", "as p2p_q0, QoS 2, 2000 outstanding", pairs(100, ExactlyOnce, closed(2000))),
+    messages(
+        "p2p_q1",
+        "100 publishers to 100 subscribers, a topic each, QoS 1, 64 B, 5000 outstanding",
+        pairs(100, AtLeastOnce, closed(5000)),
+    ),
+    messages(
+        "p2p_q2",
+        "100 publishers to 100 subscribers, a topic each, QoS 2, 64 B, 2000 outstanding",
+        pairs(100, ExactlyOnce, closed(2000)),
+    ),
     messages(
         "p2p_shallow",
         "500 publishers to 500 subscribers, a topic each, QoS 1, 64 B, one outstanding each",
@@ -181,7 +189,11 @@ pub static SCENARIOS: &[Scenario] = &[
         "2 publishers to 500 subscribers on one topic, QoS 0, 64 B, 50 messages (25,000 deliveries) outstanding",
         fanout(AtMostOnce),
     ),
-    messages("fanout_q1", "as fanout_q0, QoS 1", fanout(AtLeastOnce)),
+    messages(
+        "fanout_q1",
+        "2 publishers to 500 subscribers on one topic, QoS 1, 64 B, 50 messages (25,000 deliveries) outstanding",
+        fanout(AtLeastOnce),
+    ),
     messages(
         "fanin_q0",
         "500 publishers, 2 subscribers to a wildcard, QoS 0, 64 B, 5000 messages (10,000 deliveries) outstanding",
@@ -197,7 +209,11 @@ pub static SCENARIOS: &[Scenario] = &[
         "50 publishers to 50 subscribers, a topic each, QoS 0, 4096 B, 5000 outstanding",
         Messages { payload: 4096, ..pairs(50, AtMostOnce, closed(5000)) },
     ),
-    messages("v5_q1", "as p2p_q1, over MQTT 5.0", Messages { version: V5, ..pairs(100, AtLeastOnce, closed(5000)) }),
+    messages(
+        "v5_q1",
+        "100 publishers to 100 subscribers, a topic each, QoS 1, 64 B, MQTT 5.0, 5000 outstanding",
+        Messages { version: V5, ..pairs(100, AtLeastOnce, closed(5000)) },
+    ),
     messages(
         "lat_q1",
         "50 publishers to 50 subscribers, a topic each, QoS 1, 64 B, 5000 messages/s in all, on schedule",

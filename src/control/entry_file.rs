@@ -146,3 +146,75 @@ impl Drop for Draft<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn append(text: &str) -> impl FnOnce(&str) -> Result<String, FileProblem> + '_ {
+        move |old| Ok(old.to_owned() + text)
+    }
+
+    #[test]
+    fn a_new_file_is_for_its_owner_alone_and_an_old_one_keeps_its_mode() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("users");
+        let mode = || fs::metadata(&path).unwrap().mode() & 0o7777;
+        rewrite(&path, append("a\n")).unwrap();
+        assert_eq!((read(&path).unwrap().as_str(), mode()), ("a\n", 0o600));
+        fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
+        rewrite(&path, append("b\n")).unwrap();
+        assert_eq!((read(&path).unwrap().as_str(), mode()), ("a\nb\n", 0o640));
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "nothing else is left");
+    }
+
+    #[test]
+    fn a_link_stays_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, link) = (directory.path().join("users"), directory.path().join("link"));
+        rewrite(&path, append("a\n")).unwrap();
+        symlink(&path, &link).unwrap();
+        rewrite(&link, append("b\n")).unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(read(&path).unwrap(), "a\nb\n");
+    }
+
+    #[test]
+    fn a_change_that_fails_leaves_all_as_it_was() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("users");
+        rewrite(&path, append("a\n")).unwrap();
+        let refused = rewrite(&path, |_| Err(FileProblem::Refused("has no user b".to_owned()))).unwrap_err();
+        assert_eq!(refused.to_string(), format!("{}: has no user b", path.display()));
+        assert_eq!(read(&path).unwrap(), "a\n");
+        rewrite(&path, append("b\n")).expect("the way is free again");
+    }
+
+    #[test]
+    fn two_do_not_change_it_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("users");
+        let mut inner = None;
+        rewrite(&path, |_| {
+            inner = Some(rewrite(&path, append("b\n")).unwrap_err().to_string());
+            Ok("a\n".to_owned())
+        })
+        .unwrap();
+        let lock = directory.path().join("users.new");
+        let expected =
+            format!("{}: is being changed by somebody else; if nobody is, remove {}", path.display(), lock.display());
+        assert_eq!(inner.as_deref(), Some(expected.as_str()));
+        assert_eq!(read(&path).unwrap(), "a\n");
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_told_with_its_place() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("users");
+        assert!(read(&path).unwrap_err().to_string().contains("users: cannot be read: No such file"));
+        fs::write(&path, b"a\nb\n\xff\n").unwrap();
+        assert!(read(&path).unwrap_err().to_string().ends_with("users:3: not valid UTF-8"));
+    }
+}

@@ -130,3 +130,100 @@ fn run(mut files: Vec<Watched>, orders: &Receiver<()>, interval: Option<Duration
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::sync::mpsc::{Receiver as Texts, channel};
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// A file, watched, and what was taken of it. A text with `bad` in it is not valid.
+    struct Trial {
+        _directory: TempDir,
+        path: PathBuf,
+        watched: Watched,
+        texts: Texts<String>,
+    }
+
+    impl Trial {
+        fn new() -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("file");
+            fs::write(&path, "first").unwrap();
+            let (sender, texts) = channel();
+            let watched = FirstReading::of(&path).unwrap().watched(move |text| {
+                let fault = || FaultyLine { line: 1, problem: "bad".to_owned() };
+                sender.send(text.to_owned()).unwrap();
+                if text.contains("bad") { Err(fault()) } else { Ok(1) }
+            });
+            Trial { _directory: directory, path, watched, texts }
+        }
+
+        /// Replaces the file the way that leaves no doubt that it is another one.
+        fn replace(&self, text: &str) {
+            let draft = self.path.with_extension("draft");
+            fs::write(&draft, text).unwrap();
+            fs::rename(draft, &self.path).unwrap();
+        }
+
+        fn taken(&self) -> Vec<String> {
+            self.texts.try_iter().collect()
+        }
+    }
+
+    #[test]
+    fn a_file_is_read_when_it_has_changed_and_stays_so() {
+        let mut trial = Trial::new();
+        trial.watched.look();
+        assert!(trial.taken().is_empty(), "it is the same");
+        trial.replace("second");
+        trial.watched.look();
+        assert!(trial.taken().is_empty(), "somebody may still be writing");
+        trial.replace("third!");
+        trial.watched.look();
+        assert!(trial.taken().is_empty(), "so it was");
+        trial.watched.look();
+        assert_eq!(trial.taken(), ["third!"]);
+        trial.watched.look();
+        assert!(trial.taken().is_empty(), "once is enough");
+    }
+
+    #[test]
+    fn a_broken_file_is_tried_once_and_again_when_it_changes() {
+        let mut trial = Trial::new();
+        trial.replace("bad");
+        (0..5).for_each(|_| trial.watched.look());
+        assert_eq!(trial.taken(), ["bad"]);
+        fs::remove_file(&trial.path).unwrap();
+        (0..5).for_each(|_| trial.watched.look());
+        assert!(trial.taken().is_empty());
+        trial.replace("good");
+        (0..5).for_each(|_| trial.watched.look());
+        assert_eq!(trial.taken(), ["good"]);
+    }
+
+    #[test]
+    fn an_order_has_it_read_at_once() {
+        let Trial { _directory, path, watched, texts } = Trial::new();
+        let reloader = watch(vec![watched], None).unwrap();
+        reloader.reload();
+        assert_eq!(texts.recv().unwrap(), "first");
+        fs::write(&path, "second").unwrap();
+        reloader.clone().reload();
+        assert_eq!(texts.recv().unwrap(), "second");
+        drop(reloader);
+        texts.recv().expect_err("the thread has ended");
+    }
+
+    #[test]
+    fn a_change_is_noticed_in_time() {
+        let trial = Trial::new();
+        trial.replace("second");
+        let Trial { _directory, watched, texts, .. } = trial;
+        let _reloader = watch(vec![watched], Some(Duration::from_millis(10))).unwrap();
+        assert_eq!(texts.recv().unwrap(), "second");
+    }
+}

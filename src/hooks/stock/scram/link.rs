@@ -161,3 +161,127 @@ impl fmt::Debug for Nonces {
         f.write_str("Nonces")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::client::Client;
+    use crate::codec::{ConnectProperties, ProtocolVersion};
+    use crate::hooks::stock::scram::exchange::tests::{proof, table};
+    use crate::hooks::tests::client;
+    use crate::hooks::{Chain, Linked, NoHooks, Verdict};
+
+    /// One session of one client, and the link.
+    struct Session {
+        chain: Linked<NoHooks, ScramFile>,
+        state: ((), ScramState),
+        client: Client,
+    }
+
+    impl Session {
+        fn new() -> Self {
+            let link = ScramFile::new(Live::fixed(table()), Nonces::new([7; 32]));
+            Session { chain: NoHooks.hook(link), state: Default::default(), client: client(ProtocolVersion::V5) }
+        }
+
+        fn say(&mut self, stage: AuthStage, data: &str) -> Verdict<AuthStep, ConnectRefusalM5> {
+            let exchange = AuthExchange {
+                stage,
+                method: SCRAM_SHA_256,
+                data: Some(data.as_bytes()),
+                reason_string: None,
+                user_properties: Default::default(),
+            };
+            self.chain.on_auth_m5(0, &self.client, &mut self.state, &exchange)
+        }
+
+        /// Begins as `user`, and says what the client would with this password.
+        fn prove(&mut self, stage: AuthStage, user: &str, password: &str) -> Verdict<AuthStep, ConnectRefusalM5> {
+            let bare = format!("n={user},r=abc");
+            let Verdict::Ok(AuthStep::Continue(question)) = self.say(stage, &format!("n,,{bare}")) else {
+                panic!("every user is asked")
+            };
+            let question = String::from_utf8(question.data.expect("a question").to_vec()).unwrap();
+            self.say(AuthStage::Continue, &proof(&bare, &question, password))
+        }
+
+        fn may_register(&mut self) -> bool {
+            let properties = &ConnectProperties::default();
+            let register = RegisterM5 { password: None, clean_start: true, keep_alive: 0, will: None, properties };
+            match self.chain.auth_on_register_m5(0, &self.client, &mut self.state, &register) {
+                Verdict::Ok(_) => true,
+                Verdict::Exhausted => false,
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    fn refusal(verdict: Verdict<AuthStep, ConnectRefusalM5>) -> (ConnectCode, String) {
+        let Verdict::Refused(refusal) = verdict else { panic!("{verdict:?} is no refusal") };
+        (refusal.code.unwrap(), refusal.reason_string.unwrap_or_default())
+    }
+
+    #[test]
+    fn who_proves_it_is_in() {
+        let mut session = Session::new();
+        assert!(!session.may_register());
+        let Verdict::Ok(AuthStep::Success(success)) = session.prove(AuthStage::Connect, "user", "pencil") else {
+            panic!("the password is right")
+        };
+        assert_eq!(success.username.as_deref(), Some("user"));
+        assert!(success.data.unwrap().starts_with(b"v="));
+        assert!(session.may_register());
+    }
+
+    #[test]
+    fn who_does_not_is_not() {
+        let mut session = Session::new();
+        for (user, password) in [("user", "pen"), ("nobody", "pencil")] {
+            let refusal = refusal(session.prove(AuthStage::Connect, user, password));
+            assert_eq!(refusal, (ConnectCode::BadUserNameOrPassword, String::new()), "{user}");
+            assert!(!session.may_register());
+        }
+        let (code, why) = refusal(session.say(AuthStage::Connect, "nonsense"));
+        assert!(code == ConnectCode::NotAuthorized && why.starts_with("SCRAM-SHA-256: "), "{code:?} {why}");
+        let (code, why) = refusal(session.say(AuthStage::Continue, "c=biws,r=abc,p="));
+        assert_eq!((code, why.as_str()), (ConnectCode::NotAuthorized, "SCRAM-SHA-256: no exchange has begun"));
+    }
+
+    #[test]
+    fn authenticating_again_is_for_the_same_user() {
+        let mut session = Session::new();
+        let again = AuthStage::Reauthenticate;
+        assert!(matches!(session.prove(AuthStage::Connect, "user", "pencil"), Verdict::Ok(_)));
+        assert!(matches!(session.prove(again, "user", "pencil"), Verdict::Ok(AuthStep::Success(_))));
+        assert_eq!(refusal(session.prove(again, "user", "pen")).0, ConnectCode::NotAuthorized);
+        let (code, why) = refusal(session.prove(again, "other", "pencil"));
+        assert_eq!((code, why.as_str()), (ConnectCode::NotAuthorized, "SCRAM-SHA-256: the user must stay the same"));
+        assert_eq!(session.state.1.user.as_deref(), Some("user"));
+    }
+
+    #[test]
+    fn other_methods_are_for_others() {
+        let mut session = Session::new();
+        let exchange = AuthExchange {
+            stage: AuthStage::Connect,
+            method: "SCRAM-SHA-1",
+            data: None,
+            reason_string: None,
+            user_properties: Default::default(),
+        };
+        let Session { chain, client, state } = &mut session;
+        assert!(matches!(chain.on_auth_m5(0, client, state, &exchange), Verdict::Exhausted));
+    }
+
+    #[test]
+    fn nonces_do_not_repeat_across_shards() {
+        let nonces = Nonces::new([1; 32]);
+        let shards = [nonces.clone(), nonces];
+        let drawn: HashSet<String> = shards.iter().flat_map(|nonces| (0..100).map(|_| nonces.next())).collect();
+        assert_eq!(drawn.len(), 200);
+        assert!(drawn.iter().all(|nonce| nonce.len() == 32 && !nonce.contains(',')));
+        assert!(!drawn.contains(&Nonces::new([2; 32]).next()));
+    }
+}

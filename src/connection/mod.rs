@@ -24,7 +24,7 @@ pub use aliases::{AliasesIn, AliasesOut, OutgoingAlias};
 pub use holds::{Hold, Holds};
 pub use outbox::{Outbox, Output, SPLICE_FROM, Splice};
 pub use unread::Unread;
-pub use violation::Violation;
+pub use violation::{Violation, code_for};
 
 use crate::client::ConnectionId;
 use crate::codec::{ProtocolVersion, ReasonCode};

@@ -64,8 +64,7 @@ impl<C: Chain> Shard<C> {
     pub(super) fn arm_connection(&mut self, id: ConnectionId, at: Time) {
         let Some(due) = self.connections.due_mut(id.index()) else { return };
         let at = at.min(self.now + HORIZON);
-        if at < *due {
-            *due = at;
+        if due.wants(at) {
             self.deadlines.arm(at, Deadline::Connection(id.index()));
         }
     }
@@ -87,8 +86,7 @@ impl<C: Chain> Shard<C> {
         }
         let at = at.min(self.now + HORIZON);
         let Some(due) = self.sessions.due_mut(index) else { return };
-        if at < *due {
-            *due = at;
+        if due.wants(at) {
             self.deadlines.arm(at, Deadline::Session(index));
         }
     }
@@ -119,10 +117,9 @@ impl<C: Chain> Shard<C> {
 
     fn look_at_connection(&mut self, index: usize) {
         let Some(due) = self.connections.due_mut(index) else { return };
-        if *due > self.now {
+        if !due.fires(self.now) {
             return;
         }
-        *due = Time::NEVER;
         let Some(id) = self.connections.id_at(index) else { return };
         let Some(connection) = self.connections.get(id) else { return };
         if self.connection_due(connection) <= self.now {
@@ -157,10 +154,13 @@ impl<C: Chain> Shard<C> {
                 return self.end_connection(id, EndReason::KeepAlive, Some((ReasonCode::KeepAliveTimeout, "")));
             }
         }
-        if !terms.retry_interval.is_zero() && connected.retried + terms.retry_interval <= now {
+        // Never to MQTT 5 clients [MQTT-4.4.0-1].
+        let retries = !terms.retry_interval.is_zero() && !connected.version.is_v5();
+        if retries && connected.retried + terms.retry_interval <= now {
             connected.retried = now;
             let (index, oldest) = (connected.session, session.outbound.oldest());
-            let stuck = oldest.is_some() && oldest == connected.oldest_in_flight;
+            // Not while the client has not even read what was sent before.
+            let stuck = oldest.is_some() && oldest == connected.oldest_in_flight && connection.outbox.waiting() == 0;
             connected.oldest_in_flight = oldest;
             if stuck {
                 self.resend(index);
@@ -174,10 +174,9 @@ impl<C: Chain> Shard<C> {
 
     fn look_at_session(&mut self, index: u32) {
         let Some(due) = self.sessions.due_mut(index) else { return };
-        if *due > self.now {
+        if !due.fires(self.now) {
             return;
         }
-        *due = Time::NEVER;
         let Some(session) = self.sessions.get(index) else { return };
         if session.connection.is_some() {
             return;

@@ -17,14 +17,14 @@ use super::ask::{self, Resumed};
 use super::{Effect, HandingOff, Shard};
 use crate::client::{Client, ConnectionId, SubscriberId};
 use crate::codec::{
-    Connack, ConnackProperties, Connect, DecodeError, Packet, ProtocolVersion, PublishProperties, ReasonCode, Sender,
-    Split, UserProperties, Will as ConnectWill, decode, split,
+    Connack, ConnackProperties, Connect, DecodeError, Packet, PacketType, ProtocolVersion, PublishProperties, QoS,
+    ReasonCode, Sender, Split, UserProperties, Will as ConnectWill, decode, split,
 };
 use crate::config::{Config, Limit, ListenerConfig, Protocol};
-use crate::connection::{Connection, ConnectionStage, Hold, Rate, Violation};
+use crate::connection::{Connection, ConnectionStage, Hold, Rate, Violation, code_for};
 use crate::hooks::{
-    AuthSuccess, Chain, ConnectRefusalM5, Expiry, HookAnswer, HookFuture, PublishModifiersM5, PublishRequestM5,
-    RegisterM5, RegisterModifiersM5, Verdict,
+    AuthSuccess, Chain, ConnectCode, ConnectRefusalM5, Expiry, HookAnswer, HookFuture, PublishModifiersM5,
+    PublishRequestM5, RegisterM5, RegisterModifiersM5, Verdict,
 };
 use crate::message::Publication;
 use crate::session::{Terms, Will};
@@ -239,17 +239,9 @@ impl<C: Chain> Shard<C> {
             }
         }
         let will = connect.will.as_ref()?;
-        let limits = &self.config.limits;
-        if TopicName::parse(will.topic, limits.max_topic_levels).is_err() {
-            return Some((ReasonCode::TopicNameInvalid, "the topic of the will is not valid"));
-        }
-        if will.qos as u8 > limits.maximum_qos {
-            return Some((ReasonCode::QosNotSupported, "the QoS of the will is higher than maximum_qos"));
-        }
-        if will.retain && !limits.retain_available {
-            return Some((ReasonCode::RetainNotSupported, "the will is retained, and retain_available is off"));
-        }
-        None
+        TopicName::parse(will.topic, self.config.limits.max_topic_levels)
+            .is_err()
+            .then_some((ReasonCode::TopicNameInvalid, "the topic of the will is not valid"))
     }
 
     /// Asks the questions that are left, from `attempt.step` on; `resumed` answers the first of them.
@@ -331,6 +323,9 @@ impl<C: Chain> Shard<C> {
         resumed: Option<Resumed>,
     ) -> Asked {
         let Some(will) = &connect.will else { return Asked::Accepted };
+        if let Some(code) = self.will_beyond_terms(will, &attempt.modifiers) {
+            return Asked::Refused(ConnectRefusalM5::default().code(code));
+        }
         let modifiers = if will.topic.starts_with('$') {
             tracing::info!(client = %attempt.client.subscriber, topic = will.topic, "a will to a $ topic is never published");
             return Asked::Accepted;
@@ -350,13 +345,23 @@ impl<C: Chain> Shard<C> {
                 Verdict::Later { link, future } => return Asked::Later(link, future, "auth_on_publish"),
             }
         };
-        match self.make_will(attempt, will, modifiers) {
-            Some(will) => attempt.will = Some(will),
-            None => {
-                tracing::error!(client = %attempt.client.subscriber, "a hook gave the will a topic that is not valid")
-            }
+        attempt.will = self.make_will(attempt, will, modifiers);
+        if attempt.will.is_none() {
+            tracing::error!(client = %attempt.client.subscriber, "a hook gave the will a topic that is not valid");
+            return Asked::Refused(ConnectRefusalM5::default());
         }
         Asked::Accepted
+    }
+
+    /// Why a will is not within the terms that a hook has set for this client [MQTT-3.2.2-12], [MQTT-3.2.2-13].
+    fn will_beyond_terms(&self, will: &ConnectWill<'_>, by: &RegisterModifiersM5) -> Option<ConnectCode> {
+        let limits = &self.config.limits;
+        let highest = by.maximum_qos.or(QoS::from_u8(limits.maximum_qos)).unwrap_or(QoS::ExactlyOnce);
+        if will.qos > highest {
+            return Some(ConnectCode::QosNotSupported);
+        }
+        (will.retain && !by.retain_available.unwrap_or(limits.retain_available))
+            .then_some(ConnectCode::RetainNotSupported)
     }
 
     fn make_will(&self, attempt: &Attempt<C::State>, will: &ConnectWill<'_>, by: PublishModifiersM5) -> Option<Will> {
@@ -516,9 +521,22 @@ impl<C: Chain> Shard<C> {
         self.write_refusal(id, code, ConnackProperties { reason_string: Some(what), ..ConnackProperties::default() });
     }
 
+    /// Writes a CONNACK that refuses, and closes the connection. Reason string and user properties are left out if it were
+    /// larger than the client takes [MQTT-3.2.2-19], [MQTT-3.2.2-20].
     fn write_refusal(&mut self, id: ConnectionId, code: ReasonCode, properties: ConnackProperties<'_>) {
         self.counters.refused += 1;
-        self.write(id, |version, out| Connack { session_present: false, code, properties }.encode(version, out));
+        let most = self.connections.get(id).and_then(|connection| match &connection.stage {
+            ConnectionStage::Connecting(attempt) => decoded(&attempt.frame).ok()?.properties.maximum_packet_size,
+            _ => None,
+        });
+        self.write(id, |version, out| {
+            let code = code_for(PacketType::Connack, code);
+            let mut connack = Connack { session_present: false, code, properties };
+            if most.is_some_and(|most| connack.encoded_len(version) > most as usize) {
+                (connack.properties.reason_string, connack.properties.user) = (None, UserProperties::default());
+            }
+            connack.encode(version, out);
+        });
         self.forget_connection(id, None);
     }
 
@@ -544,7 +562,7 @@ impl<C: Chain> Shard<C> {
             Some(_) => ProtocolVersion::V311,
             None => return self.forget_connection(id, None),
         };
-        let connack = Connack { session_present: false, code: error.code, properties: ConnackProperties::default() };
+        let connack = Connack::new(false, code_for(PacketType::Connack, error.code));
         connack.encode(version, connection.outbox.bytes(&mut self.spare));
         self.forget_connection(id, None);
     }

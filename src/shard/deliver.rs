@@ -14,8 +14,8 @@ use crate::client::{ConnectionId, DropReason};
 use crate::codec::{Outgoing, PacketId, QoS};
 use crate::connection::{Aliases, Connection, ConnectionStage, OutgoingAlias, SPLICE_FROM};
 use crate::hooks::{Chain, DeliverModifiersM5, DeliveryM5, DroppedMessage, OfflineMessage};
-use crate::message::Publication;
-use crate::session::{Delivery, InFlight, Session, Stage};
+use crate::message::{Message, Publication};
+use crate::session::{Delivery, Session, Stage};
 use crate::time::Time;
 use crate::topic::TopicName;
 
@@ -25,21 +25,22 @@ struct Item<'a> {
     publication: &'a Publication<'a>,
     qos: QoS,
     retain: bool,
-    dup: bool,
+    /// It was sent before: DUP is set, and hooks have said what they make of it.
+    again: bool,
     ids: &'a [u32],
     packet_id: Option<PacketId>,
 }
 
+/// A PUBLISH that is larger than the client's Maximum Packet Size [MQTT-3.1.2-24].
+struct TooLarge;
+
+/// How much longer a Topic Alias makes a packet at most: the property, and each of two lengths that may need one byte more.
+const ALIAS_COST: usize = 5;
+
 /// The pen of a shard, which leaves its sessions and connections free to be borrowed.
 macro_rules! pen {
     ($shard:ident) => {
-        Pen {
-            chain: &mut $shard.chain,
-            frames: &mut $shard.frames,
-            spare: &mut $shard.spare,
-            max_topic_levels: $shard.config.limits.max_topic_levels,
-            now: $shard.now,
-        }
+        Pen { chain: &mut $shard.chain, frames: &mut $shard.frames, spare: &mut $shard.spare, now: $shard.now }
     };
 }
 
@@ -53,11 +54,11 @@ impl<C: Chain> Shard<C> {
         };
         let Some(connection) = self.connections.get_mut(id) else { return };
         let slow = connection.outbox.waiting() >= self.config.queue.max_waiting_output_bytes;
-        let straight = session.outbound.queue.is_empty() && !slow;
+        let straight = session.outbound.queue.is_empty() && !session.outbound.has_unsent() && !slow;
         if qos == QoS::AtMostOnce && straight {
-            let item = Item { publication, qos, retain, dup: false, ids: &target.ids, packet_id: None };
-            let sent = pen!(self).write(session, connection, item);
-            self.wrote(target.session, id, publication, qos, retain, sent);
+            let item = Item { publication, qos, retain, again: false, ids: &target.ids, packet_id: None };
+            let written = pen!(self).write(session, connection, item);
+            self.wrote(target.session, id, publication, qos, retain, written.is_ok());
         } else if qos == QoS::AtMostOnce && slow {
             self.report_drop(target.session, publication, qos, retain, DropReason::SlowConsumer);
         } else if straight && session.outbound.has_room(session.terms.send_maximum) {
@@ -75,16 +76,25 @@ impl<C: Chain> Shard<C> {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let (qos, retain, ids) = (delivery.qos, delivery.retain, delivery.ids.clone());
         let packet_id = session.outbound.launch(delivery);
-        let item = Item { publication, qos, retain, dup: false, ids: &ids, packet_id: Some(packet_id) };
-        let sent = pen!(self).write(session, connection, item);
-        if !sent {
-            session.outbound.take_back_last();
+        let item = Item { publication, qos, retain, again: false, ids: &ids, packet_id: Some(packet_id) };
+        let written = pen!(self).write(session, connection, item);
+        let sent = written.is_ok();
+        match written {
+            Ok(None) => {}
+            Ok(Some(rewritten)) => session.outbound.rewrite_last(rewritten),
+            Err(TooLarge) => {
+                session.outbound.take_back_last();
+            }
         }
         self.wrote(index, id, publication, qos, retain, sent);
     }
 
     /// A message for a session without a connection.
     fn keep_for_later(&mut self, target: Target, publication: &Publication<'_>, qos: QoS, retain: bool) {
+        if self.sessions.get(target.session).is_some_and(|session| !session.is_kept()) {
+            // It is about to go, and its will found it among its own receivers.
+            return self.report_drop(target.session, publication, qos, retain, DropReason::SessionEnded);
+        }
         if qos == QoS::AtMostOnce {
             return self.report_drop(target.session, publication, qos, retain, DropReason::OfflineQos0);
         }
@@ -108,6 +118,18 @@ impl<C: Chain> Shard<C> {
         insert.stored
     }
 
+    /// There is room again in the window or on the connection: what waits for it goes.
+    #[inline]
+    pub(super) fn send_more(&mut self, index: u32) {
+        let Some(session) = self.sessions.get(index) else { return };
+        if session.outbound.has_unsent() {
+            self.go_on_resending(index);
+        }
+        if self.sessions.get(index).is_some_and(|session| !session.outbound.queue.is_empty()) {
+            self.pump(index);
+        }
+    }
+
     /// Sends what waits in the queue as long as window and connection take it.
     pub(super) fn pump(&mut self, index: u32) {
         self.frames.begin(false);
@@ -117,7 +139,10 @@ impl<C: Chain> Shard<C> {
             let Some(connection) = self.connections.get(id) else { return };
             let order = session.terms.queue.order;
             let Some(next) = session.outbound.queue.next(order) else { return };
-            let fits = next.qos == QoS::AtMostOnce || session.outbound.has_room(session.terms.send_maximum);
+            let fits = match next.qos {
+                QoS::AtMostOnce => !session.outbound.has_unsent(),
+                _ => session.outbound.has_room(session.terms.send_maximum),
+            };
             if !fits || connection.outbox.waiting() >= self.config.queue.max_waiting_output_bytes {
                 return;
             }
@@ -138,41 +163,49 @@ impl<C: Chain> Shard<C> {
         let Some(session) = self.sessions.get_mut(index) else { return };
         let Some(connection) = self.connections.get_mut(id) else { return };
         let (qos, retain) = (delivery.qos, delivery.retain);
-        let item = Item { publication, qos, retain, dup: false, ids: &delivery.ids, packet_id: None };
-        let sent = pen!(self).write(session, connection, item);
-        self.wrote(index, id, publication, qos, retain, sent);
+        let item = Item { publication, qos, retain, again: false, ids: &delivery.ids, packet_id: None };
+        let written = pen!(self).write(session, connection, item);
+        self.wrote(index, id, publication, qos, retain, written.is_ok());
     }
 
     /// Sends again what is in flight, with the same packet ids and in the same order: DUP is set, and PUBREL stands for
     /// what the client has already [MQTT-4.4.0-1].
     pub(super) fn resend(&mut self, index: u32) {
+        if let Some(session) = self.sessions.get_mut(index) {
+            session.outbound.send_again();
+            self.go_on_resending(index);
+        }
+    }
+
+    /// Goes on with what is to be sent again, as far as the client's Receive Maximum and its reading allow.
+    pub(super) fn go_on_resending(&mut self, index: u32) {
         self.frames.begin(false);
-        let mut too_large = Vec::new();
-        for at in 0.. {
+        loop {
             let Some(session) = self.sessions.get_mut(index) else { return };
             let Some(id) = session.connection else { return };
             let Some(connection) = self.connections.get_mut(id) else { return };
-            let Some(entry) = session.outbound.at(at) else { break };
+            if connection.outbox.waiting() >= self.config.queue.max_waiting_output_bytes {
+                return;
+            }
+            let Some(entry) = session.outbound.next_unsent(session.terms.send_maximum) else { return };
             let packet_id = entry.packet_id();
-            let Some(Delivery { message, qos, retain, ids, .. }) = entry.delivery.clone() else {
+            let Some(delivery) = entry.delivery.clone() else {
                 debug_assert_eq!(entry.stage, Stage::AwaitingPubcomp, "only what the client has is not kept");
+                session.outbound.sent_again();
                 self.write_pubrel(id, packet_id);
                 continue;
             };
+            let Delivery { message, qos, retain, ids, .. } = delivery.clone();
+            let message = entry.rewritten.clone().unwrap_or(message);
             let publication = message.publication();
             let item =
-                Item { publication: &publication, qos, retain, dup: true, ids: &ids, packet_id: Some(packet_id) };
-            let sent = pen!(self).write(session, connection, item);
-            if sent {
+                Item { publication: &publication, qos, retain, again: true, ids: &ids, packet_id: Some(packet_id) };
+            let written = pen!(self).write(session, connection, item);
+            if written.is_ok() {
+                session.outbound.sent_again();
                 self.wrote(index, id, &publication, qos, retain, true);
             } else {
-                too_large.push(packet_id);
-            }
-        }
-        let Some(session) = self.sessions.get_mut(index) else { return };
-        let dropped = session.outbound.extract(|entry| too_large.contains(&entry.packet_id()));
-        for InFlight { delivery, .. } in dropped {
-            if let Some(delivery) = delivery {
+                session.outbound.drop_unsent();
                 self.report_dropped(index, &delivery, DropReason::PacketTooLarge);
             }
         }
@@ -218,65 +251,66 @@ struct Pen<'a, C> {
     chain: &'a mut C,
     frames: &'a mut Frames,
     spare: &'a mut Vec<Vec<u8>>,
-    max_topic_levels: usize,
     now: Time,
 }
 
 impl<C: Chain> Pen<'_, C> {
-    /// Writes a PUBLISH into the outbox; false if it is larger than the client's Maximum Packet Size.
+    /// Writes a PUBLISH into the outbox, and gives what a hook made of its message, if one did. Fails if it is larger than
+    /// the client's Maximum Packet Size.
     fn write(
         &mut self,
         session: &mut Session<C::State>,
         connection: &mut Connection<Attempt<C::State>>,
         item: Item<'_>,
-    ) -> bool {
+    ) -> Result<Option<Message>, TooLarge> {
         let version = session.client.version;
-        let rewritten = self.ask_on_deliver(session, &item);
-        let by = rewritten.as_ref();
-        let publication = item.publication;
-        let payload = by.and_then(|by| by.payload.as_deref()).unwrap_or(publication.payload);
+        let rewritten = if item.again { None } else { self.ask_on_deliver(session, &item) };
+        let shown = rewritten.as_ref().map(Message::publication);
+        let publication = shown.as_ref().unwrap_or(item.publication);
+        let topic = publication.topic.as_str();
         let mut outgoing = Outgoing {
-            dup: item.dup,
+            dup: item.again,
             qos: item.qos,
             retain: item.retain,
-            topic: by.and_then(|by| by.topic.as_deref()).unwrap_or(publication.topic.as_str()),
+            topic,
             packet_id: item.packet_id,
             alias: None,
             message_expiry: publication.remaining_expiry(self.now),
             subscription_ids: item.ids,
-            properties: by
-                .and_then(|by| by.properties.as_ref())
-                .map_or(publication.properties, |block| block.as_bytes()),
-            payload,
+            properties: publication.properties,
+            payload: publication.payload,
         };
         let limit = session.terms.maximum_outgoing;
         if limit < usize::MAX && outgoing.encoded_len(version) > limit {
-            return false;
+            return Err(TooLarge);
         }
-        let ConnectionStage::Connected(connected) = &mut connection.stage else { return true };
-        if session.terms.alias_maximum_out > 0 {
+        let ConnectionStage::Connected(connected) = &mut connection.stage else { return Ok(rewritten) };
+        let most = session.terms.alias_maximum_out;
+        // The packet that introduces an alias is longer for it.
+        let fits = || limit == usize::MAX || outgoing.encoded_len(version) + ALIAS_COST <= limit;
+        if most > 0 && fits() {
             let aliases = connected.aliases.get_or_insert_with(|| Aliases::new(session.subscriptions.hasher()));
-            match aliases.outgoing.name(outgoing.topic, session.terms.alias_maximum_out) {
+            match aliases.outgoing.name(topic, most) {
                 OutgoingAlias::None => {}
                 OutgoingAlias::Introduce(alias) => outgoing.alias = Some(alias),
                 OutgoingAlias::Use(alias) => (outgoing.alias, outgoing.topic) = (Some(alias), ""),
             }
         }
         let out = connection.outbox.bytes(self.spare);
-        if by.is_none() && payload.len() >= SPLICE_FROM {
+        if outgoing.payload.len() >= SPLICE_FROM {
             outgoing.encode_head(version, out);
             connection.outbox.splice(publication.keep());
-        } else if self.frames.enabled() && by.is_none() && item.ids.is_empty() && outgoing.alias.is_none() {
+        } else if self.frames.enabled() && rewritten.is_none() && item.ids.is_empty() && outgoing.alias.is_none() {
             self.frames.append(&outgoing, version, out);
         } else {
             outgoing.encode(version, out);
         }
-        true
+        Ok(rewritten)
     }
 
-    /// `on_deliver` or `on_deliver_m5`: what the hooks put in the place of what was published, if they change anything.
+    /// `on_deliver` or `on_deliver_m5`: the message that the hooks put in the place of what was published.
     #[inline]
-    fn ask_on_deliver(&mut self, session: &mut Session<C::State>, item: &Item<'_>) -> Option<DeliverModifiersM5> {
+    fn ask_on_deliver(&mut self, session: &mut Session<C::State>, item: &Item<'_>) -> Option<Message> {
         let publication = item.publication;
         let delivery = DeliveryM5 {
             topic: publication.topic.as_str(),
@@ -285,18 +319,25 @@ impl<C: Chain> Pen<'_, C> {
             retain: item.retain,
             properties: publication.properties,
         };
-        let by = if session.client.version.is_v5() {
+        let modifiers = if session.client.version.is_v5() {
             self.chain.on_deliver_m5(&session.client, &mut session.state, &delivery)
         } else {
             self.chain.on_deliver(&session.client, &mut session.state, &delivery.without_properties()).map(Into::into)
         };
-        let by = by.filter(|by| !by.is_unchanged())?;
-        match by.topic.as_deref().map(|topic| TopicName::parse(topic, self.max_topic_levels)) {
-            Some(Err(error)) => {
-                tracing::error!(client = %session.client.subscriber, topic = by.topic, "on_deliver gave a topic that is not valid, message unchanged: {error}");
-                None
-            }
-            _ => Some(by),
-        }
+        rewrite(publication, &modifiers?)
     }
+}
+
+/// `publication` as a hook wants one client to see it; none if nothing changes. A topic that is not valid is ignored.
+#[cold]
+fn rewrite(publication: &Publication<'_>, by: &DeliverModifiersM5) -> Option<Message> {
+    let topic = by.topic.as_deref().and_then(|topic| TopicName::parse(topic, usize::MAX).ok());
+    if by.is_unchanged() {
+        return None;
+    }
+    let mut shown =
+        Publication::new(topic.unwrap_or(publication.topic), by.payload.as_deref().unwrap_or(publication.payload));
+    shown.properties = by.properties.as_ref().map_or(publication.properties, |block| block.as_bytes());
+    (shown.qos, shown.retain, shown.expires) = (publication.qos, publication.retain, publication.expires);
+    Some(shown.keep())
 }

@@ -7,8 +7,8 @@
 use super::connect::Attempt;
 use super::{Effect, Shard};
 use crate::client::{ConnectionId, DropReason, EndReason, ExpiredReason};
-use crate::codec::{Disconnect, QoS, ReasonCode};
-use crate::connection::{Connection, ConnectionStage, Output, Pending, Violation};
+use crate::codec::{Disconnect, PacketType, QoS, ReasonCode};
+use crate::connection::{Connection, ConnectionStage, Output, Pending, Violation, code_for};
 use crate::hooks::{Chain, Unsubscribed};
 use crate::session::{InFlight, Stage};
 
@@ -72,7 +72,7 @@ impl<C: Chain> Shard<C> {
     fn write_disconnect(&mut self, id: ConnectionId, index: u32, code: ReasonCode, what: &str) {
         let most = self.sessions.get(index).map_or(0, |session| session.terms.maximum_outgoing);
         self.write(id, |version, out| {
-            let mut disconnect = Disconnect::new(code);
+            let mut disconnect = Disconnect::new(code_for(PacketType::Disconnect, code));
             disconnect.reason_string = Some(what).filter(|what| !what.is_empty());
             if disconnect.encoded_len(version) > most {
                 disconnect.reason_string = None;

@@ -258,9 +258,7 @@ impl<C: Chain> Shard<C> {
         }
         let ConnectionStage::Connected(connected) = &connection.stage else { return };
         let session = connected.session;
-        if self.sessions.get(session).is_some_and(|session| !session.outbound.queue.is_empty()) {
-            self.pump(session);
-        }
+        self.send_more(session);
         self.release(id, Hold::Outbox);
     }
 

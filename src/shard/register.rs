@@ -38,11 +38,14 @@ impl<C: Chain> Shard<C> {
         client.session_number = self.number();
         self.tell_registered(&client, &mut state, &connect.properties);
 
+        // A fight for an id goes on across the sessions that end with each takeover.
+        let takeovers =
+            self.sessions.find(&client.subscriber).and_then(|old| self.sessions.get(old)).map(|s| s.takeovers);
         let existing = self.end_previous(&client, clean_start);
         let session_present = existing.is_some();
         let session = match existing {
             Some(session) => session,
-            None => self.new_session(client.clone(), C::State::default(), terms.clone()),
+            None => self.new_session(client.clone(), terms.clone(), takeovers.unwrap_or((0, self.now))),
         };
         self.attach(id, session, client, state, terms, will);
         if let Some(connection) = self.connections.get_mut(id)
@@ -76,10 +79,10 @@ impl<C: Chain> Shard<C> {
         Some(kept)
     }
 
-    fn new_session(&mut self, client: Client, state: C::State, terms: crate::session::Terms) -> u32 {
+    fn new_session(&mut self, client: Client, terms: crate::session::Terms, takeovers: (u32, Time)) -> u32 {
         self.sessions.insert(Session {
             client,
-            state,
+            state: C::State::default(),
             connection: None,
             terms,
             outbound: Outbound::default(),
@@ -88,7 +91,7 @@ impl<C: Chain> Shard<C> {
             will: None,
             expires: Time::NEVER,
             will_due: Time::NEVER,
-            takeovers: (0, self.now),
+            takeovers,
         })
     }
 

@@ -270,6 +270,10 @@ impl<C: Chain> Shard<C> {
         resumed: Option<Resumed>,
     ) -> Result<(), Violation> {
         let requested: Vec<&str> = unsubscribe.filters.iter().collect();
+        if requested.len() > self.config.limits.max_filters_per_subscribe {
+            let what = "more filters than max_filters_per_subscribe";
+            return Err(Violation::new(ReasonCode::QuotaExceeded, what));
+        }
         let Some(session) = self.sessions.get_mut(index) else { return Ok(()) };
         let request = UnsubscribeRequestM5 { filters: &requested, user_properties: unsubscribe.user };
         let is_v5 = session.client.version.is_v5();
@@ -285,10 +289,10 @@ impl<C: Chain> Shard<C> {
                 UnsubscribeModifiersM5::default()
             }
         };
-        let rewritten: Vec<&str> = match &by.filters {
-            Some(filters) => filters.iter().map(String::as_str).collect(),
-            None => requested,
-        };
+        // One answer for each filter of the packet [MQTT-3.11.3-1], whatever the hooks left out or added.
+        let by_hooks = by.filters.iter().flatten().map(String::as_str).map(Some).chain(std::iter::repeat(None));
+        let rewritten: Vec<&str> =
+            requested.iter().zip(by_hooks).map(|(asked, rewritten)| rewritten.unwrap_or(asked)).collect();
         let codes = self.unsubscribe(index, &rewritten)?;
         self.write_unsuback(id, index, unsubscribe.packet_id, &codes, &by);
         Ok(())

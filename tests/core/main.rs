@@ -1,5 +1,10 @@
 //! The core without sockets: shards driven through their door, on one shard and on several.
 
 mod client;
+mod connack;
+mod connecting;
+mod heard;
 mod messaging;
+mod publishing;
+mod script;
 mod world;

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use moormq::client::ConnectionId;
 use moormq::config::Config;
 use moormq::connection::Output;
-use moormq::hooks::{Chain, HookFuture};
+use moormq::hooks::{Chain, HookFuture, NoHooks};
 use moormq::message::Message;
 use moormq::shard::{Effect, Mail, Place, Request, Shard};
 use moormq::time::Time;
@@ -50,6 +50,24 @@ pub struct World<C: Chain> {
 /// A configuration in which everybody may do everything.
 pub fn open_config() -> Config {
     Config { allow_anonymous: true, ..Config::default() }
+}
+
+/// The open configuration with a change.
+pub fn config(change: impl FnOnce(&mut Config)) -> Config {
+    let mut config = open_config();
+    change(&mut config);
+    config.check().expect("tests configure what makes sense");
+    config
+}
+
+/// Worlds of one, two and four shards without hooks.
+pub fn worlds() -> impl Iterator<Item = World<NoHooks>> {
+    worlds_with(open_config)
+}
+
+/// The same with this configuration.
+pub fn worlds_with(config: impl Fn() -> Config) -> impl Iterator<Item = World<NoHooks>> {
+    [1, 2, 4].into_iter().map(move |shards| World::new(shards, config(), || NoHooks))
 }
 
 impl<C: Chain> World<C> {
@@ -251,6 +269,10 @@ impl<C: Chain> World<C> {
                 self.by_id.remove(&(shard, connection.index()));
                 let id = self.assign(socket, to);
                 self.shards[to].arrived(id, arrival, self.now);
+                // Whoever takes a connection over reads from it.
+                self.wires[socket].reading = true;
+                let unsent = std::mem::take(&mut self.wires[socket].unsent);
+                self.shards[to].received(id, &unsent, self.now);
             }
             Effect::RunHook { task, future } => self.hooks.push((shard, task, future)),
             Effect::CancelHook { task } => {

@@ -219,6 +219,17 @@ pub(super) mod tests {
         }
     }
 
+    proptest::proptest! {
+        /// What clients send is never trusted. Texts made of the right pieces get further than others.
+        #[test]
+        fn no_message_does_harm(pieces in proptest::collection::vec("[,=ynprca]|n=user|r=x|c=biws|,p=|\\PC", 0..12)) {
+            let message = pieces.concat();
+            let _ = begin(message.as_bytes());
+            let _ = begun().finish(message.as_bytes());
+            let _ = begun().finish(format!("{},p={message}", LAST.split(",p=").next().unwrap()).as_bytes());
+        }
+    }
+
     #[test]
     fn what_the_mechanism_does_not_allow_is_refused() {
         for message in [

@@ -26,7 +26,7 @@ pub const SCRAM_SHA_256: &str = "SCRAM-SHA-256";
 /// | uses another method, or none | *Next* |
 /// | begins an exchange | *Ok*: continue, whether there is such a user or not |
 /// | proves it | *Ok*: success; and *Ok* to the `auth_on_register_m5` that follows |
-/// | does not | *Error*: bad user name or password (0x86); of a re-authentication, not authorised (0x87) |
+/// | does not | *Error*: bad user name or password (0x86, in DISCONNECT 0x87) |
 /// | breaks the rules of the exchange | *Error*: not authorised (0x87), with a sentence |
 /// | authenticates again as another user | *Error*: not authorised (0x87) |
 ///
@@ -81,7 +81,7 @@ impl ScramFile {
                 state.exchange = Some(Box::new(begun));
                 Answer::Ok(AuthContinue::default().data(answer).into())
             }
-            Err(error) => refuse(error, state.user.is_some()),
+            Err(error) => refuse(error),
         }
     }
 }
@@ -93,16 +93,15 @@ impl ScramState {
     }
 
     fn finish(&mut self, last: &[u8]) -> Answer<AuthStep, ConnectRefusalM5> {
-        let is_again = self.user.is_some();
         let Some(exchange) = self.exchange.take() else {
-            return refuse(ScramError::Message("no exchange has begun"), is_again);
+            return refuse(ScramError::Message("no exchange has begun"));
         };
         let Proven { user, signature } = match exchange.finish(last) {
             Ok(proven) => proven,
-            Err(error) => return refuse(error, is_again),
+            Err(error) => return refuse(error),
         };
         if self.user.as_deref().is_some_and(|before| before != user) {
-            return refuse(ScramError::Message("the user must stay the same"), is_again);
+            return refuse(ScramError::Message("the user must stay the same"));
         }
         let user: Arc<str> = user.into();
         self.user = Some(Arc::clone(&user));
@@ -110,11 +109,9 @@ impl ScramState {
     }
 }
 
-/// The refusal for `error`. DISCONNECT, which answers a re-authentication, has no code for a wrong password.
-fn refuse(error: ScramError, is_again: bool) -> Answer<AuthStep, ConnectRefusalM5> {
+fn refuse(error: ScramError) -> Answer<AuthStep, ConnectRefusalM5> {
     let refusal = ConnectRefusalM5::default();
     Answer::Error(match error {
-        ScramError::Proof if is_again => refusal.code(ConnectCode::NotAuthorized),
         ScramError::Proof => refusal.code(ConnectCode::BadUserNameOrPassword),
         ScramError::Message(what) => {
             refusal.code(ConnectCode::NotAuthorized).reason_string(format!("{SCRAM_SHA_256}: {what}"))
@@ -255,7 +252,7 @@ mod tests {
         let again = AuthStage::Reauthenticate;
         assert!(matches!(session.prove(AuthStage::Connect, "user", "pencil"), Verdict::Ok(_)));
         assert!(matches!(session.prove(again, "user", "pencil"), Verdict::Ok(AuthStep::Success(_))));
-        assert_eq!(refusal(session.prove(again, "user", "pen")).0, ConnectCode::NotAuthorized);
+        assert_eq!(refusal(session.prove(again, "user", "pen")).0, ConnectCode::BadUserNameOrPassword);
         let (code, why) = refusal(session.prove(again, "other", "pencil"));
         assert_eq!((code, why.as_str()), (ConnectCode::NotAuthorized, "SCRAM-SHA-256: the user must stay the same"));
         assert_eq!(session.state.1.user.as_deref(), Some("user"));

@@ -55,10 +55,11 @@ impl Place {
         assert!(output.status.success(), "{output:?}");
     }
 
-    /// Starts a broker with this configuration and what every test wants: any free port, two shards, a log to read.
+    /// Starts a broker with this configuration and what every test wants: any free port, two shards, a log to read, and
+    /// all the time that a password takes on a busy machine.
     pub fn start(self, config: &str) -> Program {
-        let common = "shards = 2\nlog.format = 'json'\nlisteners.default.address = '127.0.0.1:0'\n";
-        self.write("moormq.toml", &format!("{common}{config}"));
+        let common = "shards = 2\nlog.format = 'json'\nlisteners.default.address = '127.0.0.1:0'";
+        self.write("moormq.toml", &format!("{common}\nhooks.later_deadline = '1m'\n{config}"));
         Program::start(self)
     }
 }

@@ -137,6 +137,8 @@ fn unescape(name: &str) -> Result<Cow<'_, str>, ScramError> {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use std::sync::LazyLock;
+
     use super::*;
 
     const OWN_NONCE: &str = "%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0";
@@ -146,9 +148,11 @@ pub(super) mod tests {
 
     /// The users `user`, `other` and `a=,b`, all with the password `pencil`.
     pub fn table() -> ScramTable {
-        let salt = STANDARD.decode("W22ZaJ0SNY7soEsUEjb6gQ==").unwrap();
-        let credentials = ScramCredentials::derive("pencil", &salt, 4096).unwrap();
-        let text: String = ["user", "other", "a=,b"].map(|user| format!("{user}:{credentials}\n")).concat();
+        static CREDENTIALS: LazyLock<ScramCredentials> = LazyLock::new(|| {
+            let salt = STANDARD.decode("W22ZaJ0SNY7soEsUEjb6gQ==").unwrap();
+            ScramCredentials::derive("pencil", &salt, 4096).unwrap()
+        });
+        let text: String = ["user", "other", "a=,b"].map(|user| format!("{user}:{}\n", *CREDENTIALS)).concat();
         ScramTable::parse(&text, [9; 32]).unwrap()
     }
 

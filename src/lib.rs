@@ -46,6 +46,7 @@
 //! |---|---|---|
 //! | 6 | [`broker`] | the public door: builder, start, publish, subscribe, stop |
 //! | 5 | [`net`] | ring, listeners, sockets, the mesh between shards, clocks, threads |
+//! | 5 | [`control`] | the files and threads that serve the stock hooks |
 //! | 4 | [`shard`] | sessions, subscriptions, retained messages, routing; a state machine with one door |
 //! | 3 | [`hooks`], [`session`], [`connection`] | the questions to the program; what outlives a connection; what does not |
 //! | 2 | [`message`], [`client`] | the application message; who clients are, and why things end |
@@ -71,6 +72,7 @@ pub mod client;
 pub mod codec;
 pub mod config;
 pub mod connection;
+pub mod control;
 pub mod deadlines;
 pub mod hooks;
 pub mod message;

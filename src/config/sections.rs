@@ -57,7 +57,8 @@ settings! {
         /// Written by `moormq passwd --scram`.
         pub scram_file: ScramFileConfig = ScramFileConfig::default();
         /// How changes of the files of `password_file`, `acl_file` and `scram_file` are noticed. SIGHUP has all of them
-        /// read at once. One that cannot be used is logged, and what was read before stays in force.
+        /// read at once. One that cannot be used is logged, and what was read before stays in force. What is changed holds
+        /// for whoever connects, publishes or subscribes from then on.
         pub reload: ReloadConfig = ReloadConfig::default();
         /// What the broker publishes about itself below $SYS/.
         pub sys: SysConfig = SysConfig::default();

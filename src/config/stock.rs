@@ -46,7 +46,8 @@ settings! {
 
 settings! {
     /// How changes of the files of `password_file`, `acl_file` and `scram_file` are noticed. SIGHUP has all of them read
-    /// at once. One that cannot be used is logged, and what was read before stays in force.
+    /// at once. One that cannot be used is logged, and what was read before stays in force. What is changed holds for
+    /// whoever connects, publishes or subscribes from then on.
     pub struct ReloadConfig {
         /// How often to look for changes. A file that was changed is read when it has stayed the same from one look to
         /// the next, lest it is still being written. "never" leaves it to SIGHUP.

@@ -187,3 +187,105 @@ impl Hook for Stock {
         self.subscribe(cx.client(), subscribe.filters).convert()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::{ProtocolVersion, SubscriptionOptions};
+    use crate::hooks::stock::{AclRules, Live, Nonces, PasswordTable, ScramCredentials, ScramTable, hash_queue};
+    use crate::hooks::tests::{PUBLISH, client};
+    use crate::hooks::{Chain, Linked, NoHooks, Verdict};
+
+    /// Knows alice by password and sam by SCRAM, and grants `a` to everyone. Its listeners are called by the hooks they
+    /// have.
+    fn chain() -> Linked<NoHooks, Stock> {
+        use StockHook::{Acl, Password, Scram};
+        let listeners = [
+            ("none", vec![]),
+            ("password", vec![Password]),
+            ("scram", vec![Scram]),
+            ("all", vec![Acl, Scram, Password]),
+        ];
+        let hash = "A".repeat(86) + "==";
+        let passwords = PasswordTable::parse(&format!("alice:$6$AQID${hash}")).unwrap();
+        let credentials = ScramCredentials::derive("x", b"salt", 4096).unwrap();
+        let scram = ScramTable::parse(&format!("sam:{credentials}"), [0; 32]).unwrap();
+        let stock = Stock::new(listeners)
+            .password(PasswordFile::new(Live::fixed(passwords), hash_queue(9).0))
+            .acl(AclFile::new(Live::fixed(AclRules::parse("topic a").unwrap())))
+            .scram(ScramFile::new(Live::fixed(scram), Nonces::new([0; 32])));
+        NoHooks.hook(stock)
+    }
+
+    fn someone(listener: &str, username: &str) -> Client {
+        Client { listener: listener.into(), username: Some(username.into()), ..client(ProtocolVersion::V311) }
+    }
+
+    #[test]
+    fn each_listener_asks_its_own_hooks_who_may_connect() {
+        let mut chain = chain();
+        let mut register = |listener, username| {
+            let register = Register { password: None, clean_session: true, keep_alive: 0, will: None };
+            match chain.auth_on_register(0, &someone(listener, username), &mut Default::default(), &register) {
+                Verdict::Refused(refusal) => Some(refusal),
+                Verdict::Exhausted => None,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(register("none", "alice"), None);
+        assert_eq!(register("scram", "alice"), None);
+        assert_eq!(register("password", "alice"), Some(ConnectRefusal::InvalidCredentials));
+        assert_eq!(register("all", "alice"), Some(ConnectRefusal::InvalidCredentials));
+        assert_eq!(register("password", "sam"), None);
+        assert_eq!(register("scram", "sam"), Some(ConnectRefusal::NotAuthorized), "he has to prove it");
+        assert_eq!(register("all", "sam"), Some(ConnectRefusal::NotAuthorized));
+        assert_eq!(register("all", "nobody"), None);
+        assert_eq!(register("not configured", "alice"), Some(ConnectRefusal::InvalidCredentials), "all hooks hold");
+    }
+
+    #[test]
+    fn scram_is_spoken_where_it_is_asked_for() {
+        let mut chain = chain();
+        let mut begin = |listener| {
+            let exchange = AuthExchange {
+                stage: crate::hooks::AuthStage::Connect,
+                method: crate::hooks::stock::SCRAM_SHA_256,
+                data: Some(b"n,,n=sam,r=x"),
+                reason_string: None,
+                user_properties: Default::default(),
+            };
+            chain.on_auth_m5(0, &someone(listener, "sam"), &mut Default::default(), &exchange)
+        };
+        for (listener, speaks) in [("none", false), ("password", false), ("scram", true), ("all", true)] {
+            match begin(listener) {
+                Verdict::Ok(AuthStep::Continue(_)) => assert!(speaks, "{listener}"),
+                Verdict::Exhausted => assert!(!speaks, "{listener}"),
+                other => panic!("{listener}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn what_the_rules_do_not_grant_is_refused_and_without_rules_all_is_allowed() {
+        let mut chain = chain();
+        for (listener, topic, allowed) in
+            [("all", "a", true), ("all", "b", false), ("password", "b", true), ("none", "b", true)]
+        {
+            let client = someone(listener, "alice");
+            let publish = PublishRequest { topic, ..PUBLISH };
+            let filters = &[RequestedFilter { filter: topic, options: SubscriptionOptions::default() }];
+            let state = &mut Default::default();
+            let published = match chain.auth_on_publish(0, &client, state, &publish) {
+                Verdict::Ok(_) => true,
+                Verdict::Refused(_) => false,
+                other => panic!("{other:?}"),
+            };
+            let subscribed = match chain.auth_on_subscribe(0, &client, state, &SubscribeRequest { filters }) {
+                Verdict::Ok(_) => true,
+                Verdict::Refused(_) => false,
+                other => panic!("{other:?}"),
+            };
+            assert_eq!((published, subscribed), (allowed, allowed), "{listener} {topic}");
+        }
+    }
+}

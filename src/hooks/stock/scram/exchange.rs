@@ -136,7 +136,9 @@ fn unescape(name: &str) -> Result<Cow<'_, str>, ScramError> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use std::sync::LazyLock;
+
     use super::*;
 
     const OWN_NONCE: &str = "%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0";
@@ -144,10 +146,32 @@ mod tests {
     const LAST: &str = "c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,\
         p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=";
 
-    fn table() -> ScramTable {
-        let salt = STANDARD.decode("W22ZaJ0SNY7soEsUEjb6gQ==").unwrap();
-        let credentials = ScramCredentials::derive("pencil", &salt, 4096).unwrap();
-        ScramTable::parse(&format!("user:{credentials}\na=,b:{credentials}"), [9; 32]).unwrap()
+    /// The users `user`, `other` and `a=,b`, all with the password `pencil`.
+    pub fn table() -> ScramTable {
+        static CREDENTIALS: LazyLock<ScramCredentials> = LazyLock::new(|| {
+            let salt = STANDARD.decode("W22ZaJ0SNY7soEsUEjb6gQ==").unwrap();
+            ScramCredentials::derive("pencil", &salt, 4096).unwrap()
+        });
+        let text: String = ["user", "other", "a=,b"].map(|user| format!("{user}:{}\n", *CREDENTIALS)).concat();
+        ScramTable::parse(&text, [9; 32]).unwrap()
+    }
+
+    /// What a client says last that said `n,,` and `bare` first and was answered `question`.
+    pub fn proof(bare: &str, question: &str, password: &str) -> String {
+        let part = |name| question.split(',').find_map(|part| part.strip_prefix(name)).expect("a part of the question");
+        let (salt, rounds) = (STANDARD.decode(part("s=")).unwrap(), part("i=").parse().unwrap());
+        let salted = pbkdf2::pbkdf2_hmac_array::<Sha256, 32>(password.as_bytes(), &salt, rounds);
+        let client_key = hmac_of(&salted, b"Client Key");
+        let unsigned = format!("c=biws,r={}", part("r="));
+        let signature = hmac_of(&Sha256::digest(client_key).into(), format!("{bare},{question},{unsigned}").as_bytes());
+        let proof: Vec<u8> = client_key.iter().zip(signature).map(|(key, signature)| key ^ signature).collect();
+        format!("{unsigned},p={}", STANDARD.encode(proof))
+    }
+
+    #[test]
+    fn the_proof_of_these_tests_is_that_of_the_rfc() {
+        let (_, question) = begin(FIRST).unwrap();
+        assert_eq!(proof("n=user,r=rOprNGfwEbeRWgbNEkqO", &question, "pencil"), LAST);
     }
 
     fn begin(message: &[u8]) -> Result<(Exchange, String), ScramError> {
@@ -196,6 +220,17 @@ mod tests {
                 begin(message.as_bytes()).err(),
                 Some(ScramError::Message("the user name is not escaped as it should be"))
             );
+        }
+    }
+
+    proptest::proptest! {
+        /// What clients send is never trusted. Texts made of the right pieces get further than others.
+        #[test]
+        fn no_message_does_harm(pieces in proptest::collection::vec("[,=ynprca]|n=user|r=x|c=biws|,p=|\\PC", 0..12)) {
+            let message = pieces.concat();
+            let _ = begin(message.as_bytes());
+            let _ = begun().finish(message.as_bytes());
+            let _ = begun().finish(format!("{},p={message}", LAST.split(",p=").next().unwrap()).as_bytes());
         }
     }
 

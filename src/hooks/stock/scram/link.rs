@@ -26,7 +26,7 @@ pub const SCRAM_SHA_256: &str = "SCRAM-SHA-256";
 /// | uses another method, or none | *Next* |
 /// | begins an exchange | *Ok*: continue, whether there is such a user or not |
 /// | proves it | *Ok*: success; and *Ok* to the `auth_on_register_m5` that follows |
-/// | does not | *Error*: bad user name or password (0x86); of a re-authentication, not authorised (0x87) |
+/// | does not | *Error*: bad user name or password (0x86, in DISCONNECT 0x87) |
 /// | breaks the rules of the exchange | *Error*: not authorised (0x87), with a sentence |
 /// | authenticates again as another user | *Error*: not authorised (0x87) |
 ///
@@ -81,7 +81,7 @@ impl ScramFile {
                 state.exchange = Some(Box::new(begun));
                 Answer::Ok(AuthContinue::default().data(answer).into())
             }
-            Err(error) => refuse(error, state.user.is_some()),
+            Err(error) => refuse(error),
         }
     }
 }
@@ -93,16 +93,15 @@ impl ScramState {
     }
 
     fn finish(&mut self, last: &[u8]) -> Answer<AuthStep, ConnectRefusalM5> {
-        let is_again = self.user.is_some();
         let Some(exchange) = self.exchange.take() else {
-            return refuse(ScramError::Message("no exchange has begun"), is_again);
+            return refuse(ScramError::Message("no exchange has begun"));
         };
         let Proven { user, signature } = match exchange.finish(last) {
             Ok(proven) => proven,
-            Err(error) => return refuse(error, is_again),
+            Err(error) => return refuse(error),
         };
         if self.user.as_deref().is_some_and(|before| before != user) {
-            return refuse(ScramError::Message("the user must stay the same"), is_again);
+            return refuse(ScramError::Message("the user must stay the same"));
         }
         let user: Arc<str> = user.into();
         self.user = Some(Arc::clone(&user));
@@ -110,11 +109,9 @@ impl ScramState {
     }
 }
 
-/// The refusal for `error`. DISCONNECT, which answers a re-authentication, has no code for a wrong password.
-fn refuse(error: ScramError, is_again: bool) -> Answer<AuthStep, ConnectRefusalM5> {
+fn refuse(error: ScramError) -> Answer<AuthStep, ConnectRefusalM5> {
     let refusal = ConnectRefusalM5::default();
     Answer::Error(match error {
-        ScramError::Proof if is_again => refusal.code(ConnectCode::NotAuthorized),
         ScramError::Proof => refusal.code(ConnectCode::BadUserNameOrPassword),
         ScramError::Message(what) => {
             refusal.code(ConnectCode::NotAuthorized).reason_string(format!("{SCRAM_SHA_256}: {what}"))
@@ -159,5 +156,129 @@ impl fmt::Debug for ScramState {
 impl fmt::Debug for Nonces {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Nonces")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::client::Client;
+    use crate::codec::{ConnectProperties, ProtocolVersion};
+    use crate::hooks::stock::scram::exchange::tests::{proof, table};
+    use crate::hooks::tests::client;
+    use crate::hooks::{Chain, Linked, NoHooks, Verdict};
+
+    /// One session of one client, and the link.
+    struct Session {
+        chain: Linked<NoHooks, ScramFile>,
+        state: ((), ScramState),
+        client: Client,
+    }
+
+    impl Session {
+        fn new() -> Self {
+            let link = ScramFile::new(Live::fixed(table()), Nonces::new([7; 32]));
+            Session { chain: NoHooks.hook(link), state: Default::default(), client: client(ProtocolVersion::V5) }
+        }
+
+        fn say(&mut self, stage: AuthStage, data: &str) -> Verdict<AuthStep, ConnectRefusalM5> {
+            let exchange = AuthExchange {
+                stage,
+                method: SCRAM_SHA_256,
+                data: Some(data.as_bytes()),
+                reason_string: None,
+                user_properties: Default::default(),
+            };
+            self.chain.on_auth_m5(0, &self.client, &mut self.state, &exchange)
+        }
+
+        /// Begins as `user`, and says what the client would with this password.
+        fn prove(&mut self, stage: AuthStage, user: &str, password: &str) -> Verdict<AuthStep, ConnectRefusalM5> {
+            let bare = format!("n={user},r=abc");
+            let Verdict::Ok(AuthStep::Continue(question)) = self.say(stage, &format!("n,,{bare}")) else {
+                panic!("every user is asked")
+            };
+            let question = String::from_utf8(question.data.expect("a question").to_vec()).unwrap();
+            self.say(AuthStage::Continue, &proof(&bare, &question, password))
+        }
+
+        fn may_register(&mut self) -> bool {
+            let properties = &ConnectProperties::default();
+            let register = RegisterM5 { password: None, clean_start: true, keep_alive: 0, will: None, properties };
+            match self.chain.auth_on_register_m5(0, &self.client, &mut self.state, &register) {
+                Verdict::Ok(_) => true,
+                Verdict::Exhausted => false,
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    fn refusal(verdict: Verdict<AuthStep, ConnectRefusalM5>) -> (ConnectCode, String) {
+        let Verdict::Refused(refusal) = verdict else { panic!("{verdict:?} is no refusal") };
+        (refusal.code.unwrap(), refusal.reason_string.unwrap_or_default())
+    }
+
+    #[test]
+    fn who_proves_it_is_in() {
+        let mut session = Session::new();
+        assert!(!session.may_register());
+        let Verdict::Ok(AuthStep::Success(success)) = session.prove(AuthStage::Connect, "user", "pencil") else {
+            panic!("the password is right")
+        };
+        assert_eq!(success.username.as_deref(), Some("user"));
+        assert!(success.data.unwrap().starts_with(b"v="));
+        assert!(session.may_register());
+    }
+
+    #[test]
+    fn who_does_not_is_not() {
+        let mut session = Session::new();
+        for (user, password) in [("user", "pen"), ("nobody", "pencil")] {
+            let refusal = refusal(session.prove(AuthStage::Connect, user, password));
+            assert_eq!(refusal, (ConnectCode::BadUserNameOrPassword, String::new()), "{user}");
+            assert!(!session.may_register());
+        }
+        let (code, why) = refusal(session.say(AuthStage::Connect, "nonsense"));
+        assert!(code == ConnectCode::NotAuthorized && why.starts_with("SCRAM-SHA-256: "), "{code:?} {why}");
+        let (code, why) = refusal(session.say(AuthStage::Continue, "c=biws,r=abc,p="));
+        assert_eq!((code, why.as_str()), (ConnectCode::NotAuthorized, "SCRAM-SHA-256: no exchange has begun"));
+    }
+
+    #[test]
+    fn authenticating_again_is_for_the_same_user() {
+        let mut session = Session::new();
+        let again = AuthStage::Reauthenticate;
+        assert!(matches!(session.prove(AuthStage::Connect, "user", "pencil"), Verdict::Ok(_)));
+        assert!(matches!(session.prove(again, "user", "pencil"), Verdict::Ok(AuthStep::Success(_))));
+        assert_eq!(refusal(session.prove(again, "user", "pen")).0, ConnectCode::BadUserNameOrPassword);
+        let (code, why) = refusal(session.prove(again, "other", "pencil"));
+        assert_eq!((code, why.as_str()), (ConnectCode::NotAuthorized, "SCRAM-SHA-256: the user must stay the same"));
+        assert_eq!(session.state.1.user.as_deref(), Some("user"));
+    }
+
+    #[test]
+    fn other_methods_are_for_others() {
+        let mut session = Session::new();
+        let exchange = AuthExchange {
+            stage: AuthStage::Connect,
+            method: "SCRAM-SHA-1",
+            data: None,
+            reason_string: None,
+            user_properties: Default::default(),
+        };
+        let Session { chain, client, state } = &mut session;
+        assert!(matches!(chain.on_auth_m5(0, client, state, &exchange), Verdict::Exhausted));
+    }
+
+    #[test]
+    fn nonces_do_not_repeat_across_shards() {
+        let nonces = Nonces::new([1; 32]);
+        let shards = [nonces.clone(), nonces];
+        let drawn: HashSet<String> = shards.iter().flat_map(|nonces| (0..100).map(|_| nonces.next())).collect();
+        assert_eq!(drawn.len(), 200);
+        assert!(drawn.iter().all(|nonce| nonce.len() == 32 && !nonce.contains(',')));
+        assert!(!drawn.contains(&Nonces::new([2; 32]).next()));
     }
 }

@@ -83,7 +83,7 @@ impl<C: Chain> Shard<C> {
 
     /// A kept session waits for its client.
     fn go_offline(&mut self, index: u32, reason: EndReason) {
-        self.redistribute(index);
+        self.redistribute(index, false);
         let Some(session) = self.sessions.get_mut(index) else { return };
         session.expires = session.terms.expiry.map_or(crate::time::Time::NEVER, |expiry| self.now + expiry);
         let notified = self.chain.on_client_offline(&session.client, &mut session.state, reason);
@@ -114,7 +114,7 @@ impl<C: Chain> Shard<C> {
             self.remove_subscriber(realm, filter, index);
         }
         self.counters.subscriptions -= filters.len() as u64;
-        self.redistribute(index);
+        self.redistribute(index, true);
         let Some(session) = self.sessions.get_mut(index) else { return };
         let notified = self.chain.on_topic_unsubscribed(&session.client, &mut session.state, Unsubscribed::All);
         self.notified(index, notified);
@@ -142,18 +142,22 @@ impl<C: Chain> Shard<C> {
         }
     }
 
-    /// Messages of shared subscriptions that a member has not acknowledged go to a member that is online.
+    /// Messages of shared subscriptions that a member has not acknowledged go to a member that is online; if the session of
+    /// this one `ends`, to one that is not, if need be.
     ///
     /// A QoS 2 message that was sent stays: the client may have it already, and nobody else may get it then
     /// [MQTT-4.8.2-5], [MQTT-4.8.2-6].
-    fn redistribute(&mut self, index: u32) {
+    fn redistribute(&mut self, index: u32, ends: bool) {
         let Some(session) = self.sessions.get_mut(index) else { return };
         let client = session.client.subscriber.clone();
         let policy = session.terms.shared_policy;
         let realm = self.realms.number(&client.mountpoint);
         let realm = &self.realms[realm];
         let has_other = |group: &Option<std::sync::Arc<crate::topic::TopicFilter>>| {
-            group.as_ref().and_then(|filter| realm.group(filter)).is_some_and(|group| group.has_online_anywhere())
+            group
+                .as_ref()
+                .and_then(|filter| realm.group(filter))
+                .is_some_and(|group| ends || group.has_online_anywhere())
         };
         let in_flight = session.outbound.extract(|entry: &InFlight| {
             entry.stage == Stage::AwaitingPuback

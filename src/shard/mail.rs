@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::counters::Counters;
+use super::keeper::{Asked, Found};
 use crate::config::SharedPolicy;
 use crate::message::Message;
 use crate::topic::TopicFilter;
@@ -17,6 +18,8 @@ pub enum Mail {
         mountpoint: Arc<str>,
         /// The message.
         message: Message,
+        /// If it is retained: which one it is of those that the sender told its keeper of; else zero.
+        number: u64,
     },
     /// A message of which some copies go to one member each of shared subscriptions.
     Share(Box<Share>),
@@ -33,11 +36,14 @@ pub enum Mail {
     Subscribed {
         /// The number of the question.
         token: u64,
-        /// Retained messages that the answering shard keeps, with the place of their filter in the question.
-        retained: Vec<(u16, Message)>,
-        /// Messages that the answering shard has sent to be retained and that may not have arrived there.
-        recent: Vec<Message>,
+        /// For each keeper, how many messages to be retained the answering shard had told it of. Empty if nobody wants to
+        /// know what is retained.
+        told: Box<[u64]>,
     },
+    /// What is retained for the filters of a new subscription? Answered with [`Mail::Retained`].
+    AskRetained(Box<Asked>),
+    /// The answer to [`Mail::AskRetained`].
+    Retained(Box<Found>),
     /// The sender has no subscriber to this filter any more.
     Unsubscribe {
         /// The mountpoint.
@@ -56,17 +62,12 @@ pub enum Mail {
         /// Members without.
         offline: u32,
     },
-    /// A message that the receiver is to retain; with an empty payload, one it is to forget.
+    /// A message that the receiver, its keeper, is to retain; with an empty payload, one it is to forget.
     Retain {
         /// The mountpoint.
         mountpoint: Arc<str>,
         /// The message.
         message: Message,
-    },
-    /// So many [`Mail::Retain`] of the receiver have been seen to since the last time.
-    Retained {
-        /// How many.
-        count: u32,
     },
     /// What the sender has counted so far.
     Counters(Box<Counters>),
@@ -79,7 +80,7 @@ pub struct Announcement {
     pub filter: TopicFilter,
     /// Whether it is new to the sender, so that the receiver must take note of it.
     pub interest: bool,
-    /// Whether retained messages are wanted.
+    /// Whether the sender will ask what is retained.
     pub retained: bool,
 }
 
@@ -90,6 +91,8 @@ pub struct Share {
     pub mountpoint: Arc<str>,
     /// The message.
     pub message: Message,
+    /// As in [`Mail::Publish`].
+    pub number: u64,
     /// The shared subscriptions of which one member each, on the receiving shard, is to get it.
     pub groups: Vec<Arc<TopicFilter>>,
     /// Whether ordinary subscribers are to get it, too.

@@ -16,7 +16,7 @@
 //! | `auth` | the exchange of AUTH packets |
 //! | `publish`, `acks`, `subscribe` | the other packets |
 //! | `route`, `audience`, `share`, `deliver`, `frames` | from a publication to its receivers |
-//! | `interest`, `retained` | what other shards must know of subscriptions, and retained messages |
+//! | `interest`, `keeper`, `retained` | what other shards must know of subscriptions, and retained messages |
 //! | `ending`, `wills` | how connections and sessions end |
 //! | `clock`, `sys`, `program` | deadlines, `$SYS`, the embedding program |
 //! | `tables`, `realm`, `slots`, `mail`, `effect`, `counters`, `ask` | what all of them stand on |
@@ -33,6 +33,7 @@ mod effect;
 mod ending;
 mod frames;
 mod interest;
+mod keeper;
 mod mail;
 mod program;
 mod publish;
@@ -58,6 +59,7 @@ use std::collections::BTreeMap;
 pub use connect::{Arrival, Attempt};
 pub use counters::Counters;
 pub use effect::Effect;
+pub use keeper::{Asked, Found};
 pub use mail::{Announcement, Mail, Share};
 pub use program::Request;
 pub use realm::MAX_SHARDS;
@@ -77,9 +79,9 @@ use clock::Deadline;
 use connect::Listener;
 use frames::Frames;
 use interest::Subscribing;
+use keeper::Keeping;
 use program::Program;
 use realm::{Realms, ShardSet};
-use retained::Recent;
 use slots::SlotMap;
 use tables::{Connections, Sessions};
 
@@ -120,7 +122,7 @@ pub struct Shard<C: Chain> {
     subscribing: BTreeMap<u64, Subscribing>,
     /// Numbers for tasks, subscriptions and connections: never used twice.
     next_number: u64,
-    recent: Recent,
+    keeping: Keeping,
     program: Program,
     /// What the other shards counted when they were last heard of.
     others: Vec<Counters>,
@@ -137,8 +139,6 @@ pub struct Shard<C: Chain> {
     /// Shards whose mailboxes are full, and the connections that are not served until they have room.
     congested: ShardSet,
     waiting_for_mailbox: Vec<ConnectionId>,
-    /// Confirmations of retained messages that are owed to other shards.
-    retained_for: Vec<u32>,
 
     /// Room to work in, kept to save allocations.
     audience: Audience,
@@ -193,7 +193,7 @@ impl<C: Chain> Shard<C> {
             tasks: BTreeMap::new(),
             subscribing: BTreeMap::new(),
             next_number: 1,
-            recent: Recent::new(shards),
+            keeping: Keeping::new(shards),
             program: Program::default(),
             others: vec![Counters::default(); shards],
             counters: Counters::default(),
@@ -204,7 +204,6 @@ impl<C: Chain> Shard<C> {
             outgoing: (0..shards).map(|_| Vec::new()).collect(),
             congested: ShardSet::default(),
             waiting_for_mailbox: Vec::new(),
-            retained_for: vec![0; shards],
             audience: Audience::default(),
             frames: Frames::default(),
             aliased: String::new(),
@@ -272,20 +271,20 @@ impl<C: Chain> Shard<C> {
     pub fn mail(&mut self, from: usize, mail: Mail, now: Time) {
         self.now = now;
         match mail {
-            Mail::Publish { mountpoint, message } => self.route_from_mail(&mountpoint, &message),
-            Mail::Share(share) => self.route_share(*share),
+            Mail::Publish { mountpoint, message, number } => self.route_from_mail(from, &mountpoint, &message, number),
+            Mail::Share(share) => self.route_share(from, *share),
             Mail::Subscribe { token, mountpoint, filters } => self.take_in(from, token, &mountpoint, &filters),
-            Mail::Subscribed { token, retained, recent } => self.taken_in(token, retained, recent),
+            Mail::Subscribed { token, told } => self.taken_in(from, token, told),
             Mail::Unsubscribe { mountpoint, filter } => self.forget_interest(from, &mountpoint, &filter),
             Mail::Group { mountpoint, filter, online, offline } => {
                 self.group_elsewhere(from, &mountpoint, &filter, online, offline);
             }
             Mail::Retain { mountpoint, message } => {
                 let realm = self.realms.number(&mountpoint);
-                self.store_retained(realm, message);
-                self.retained_for[from] += 1;
+                self.see_to(from, realm, message);
             }
-            Mail::Retained { count } => self.recent.confirmed(from, count),
+            Mail::AskRetained(asked) => self.ask_keeper(*asked),
+            Mail::Retained(found) => self.found_retained(*found),
             Mail::Counters(counters) => self.others[from] = *counters,
         }
     }
@@ -341,10 +340,6 @@ impl<C: Chain> Shard<C> {
 
     /// The mail for shard `to` since the last call, in order.
     pub fn take_mail(&mut self, to: usize) -> Vec<Mail> {
-        let owed = std::mem::take(&mut self.retained_for[to]);
-        if owed > 0 {
-            self.outgoing[to].push(Mail::Retained { count: owed });
-        }
         std::mem::take(&mut self.outgoing[to])
     }
 

@@ -148,7 +148,9 @@ impl<C: Chain> Shard<C> {
         let pending = Subscribing {
             connection: crate::client::ConnectionId::new(u32::MAX, 0),
             session: place,
+            subscriber: SubscriberId::new("", ""),
             session_number: number,
+            token: self.number(),
             realm,
             packet_id: PacketId::new(1).expect("one is not zero"),
             subscription_id: 0,
@@ -156,8 +158,9 @@ impl<C: Chain> Shard<C> {
             user: Vec::new(),
             by: SubscribeModifiersM5::default(),
             waiting: 0,
-            seen: Vec::new(),
-            retained: Vec::new(),
+            told: vec![Box::default(); self.shards],
+            live: Vec::new(),
+            found: Vec::new(),
         };
         self.announce(pending, vec![Announcement { filter, interest, retained: true }]);
     }

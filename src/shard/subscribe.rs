@@ -118,10 +118,13 @@ impl<C: Chain> Shard<C> {
         let Some(session) = self.sessions.get(index) else { return };
         let realm = self.realms.number(&session.client.subscriber.mountpoint);
         let user = subscribe.user.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let (subscriber, session_number) = (session.client.subscriber.clone(), session.client.session_number);
         let mut pending = Subscribing {
             connection: id,
             session: index,
-            session_number: session.client.session_number,
+            subscriber,
+            session_number,
+            token: self.number(),
             realm,
             packet_id: subscribe.packet_id,
             subscription_id: subscribe.subscription_id.unwrap_or(0),
@@ -129,8 +132,9 @@ impl<C: Chain> Shard<C> {
             user,
             by,
             waiting: 0,
-            seen: Vec::new(),
-            retained: Vec::new(),
+            told: vec![Box::default(); self.shards],
+            live: Vec::new(),
+            found: Vec::new(),
         };
         let mut announcements = Vec::new();
         for grant in grants {

@@ -11,6 +11,7 @@ use moormq::config::Config;
 use moormq::connection::Output;
 use moormq::hooks::{Chain, HookFuture, NoHooks};
 use moormq::message::Message;
+use moormq::random::Random;
 use moormq::shard::{Effect, Mail, Place, Request, Shard};
 use moormq::time::Time;
 
@@ -222,6 +223,18 @@ impl<C: Chain> World<C> {
     pub fn carry_letter(&mut self, from: usize, to: usize) -> bool {
         let Some(letter) = self.mail[from][to].pop_front() else { return false };
         self.shards[to].mail(from, letter, self.now);
+        true
+    }
+
+    /// Hands over one letter, of a pair of shards that chance picks, and carries out what follows from it on the spot. Says
+    /// whether there was one.
+    pub fn carry_any_letter(&mut self, random: &mut Random) -> bool {
+        self.carry_out_effects();
+        let shards = self.shards.len();
+        let pairs: Vec<_> = (0..shards * shards).filter(|at| !self.mail[at / shards][at % shards].is_empty()).collect();
+        let Some(&pair) = pairs.get(random.below(pairs.len())) else { return false };
+        self.carry_letter(pair / shards, pair % shards);
+        self.carry_out_effects();
         true
     }
 

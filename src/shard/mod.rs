@@ -17,6 +17,7 @@
 //! | `publish`, `acks`, `subscribe` | the other packets |
 //! | `route`, `audience`, `share`, `deliver`, `frames` | from a publication to its receivers |
 //! | `interest`, `retained` | what other shards must know of subscriptions, and retained messages |
+//! | `migrate` | slots and sessions that move to another shard |
 //! | `ending`, `wills` | how connections and sessions end |
 //! | `clock`, `sys`, `program` | deadlines, `$SYS`, the embedding program |
 //! | `tables`, `realm`, `slots`, `mail`, `effect`, `counters`, `ask` | what all of them stand on |
@@ -34,6 +35,7 @@ mod ending;
 mod frames;
 mod interest;
 mod mail;
+mod migrate;
 mod program;
 mod publish;
 mod realm;
@@ -59,9 +61,10 @@ pub use connect::{Arrival, Attempt};
 pub use counters::Counters;
 pub use effect::Effect;
 pub use mail::{Announcement, Mail, Share};
+pub use migrate::{Prepare, Transfer};
 pub use program::Request;
 pub use realm::MAX_SHARDS;
-pub use slots::{SLOTS, owner_of};
+pub use slots::{SLOTS, owner_of, slot_of};
 
 use crate::client::ConnectionId;
 use crate::codec::{ProtocolVersion, ReasonCode};
@@ -70,6 +73,7 @@ use crate::connection::{Connection, ConnectionStage, Hold, Holds, Outbox, Output
 use crate::deadlines::Deadlines;
 use crate::hooks::{Chain, HookAnswer};
 use crate::random::Random;
+use crate::session::Source;
 use crate::time::Time;
 
 use audience::Audience;
@@ -77,6 +81,7 @@ use clock::Deadline;
 use connect::Listener;
 use frames::Frames;
 use interest::Subscribing;
+use migrate::Moves;
 use program::Program;
 use realm::{Realms, ShardSet};
 use retained::Recent;
@@ -121,6 +126,16 @@ pub struct Shard<C: Chain> {
     /// Numbers for tasks, subscriptions and connections: never used twice.
     next_number: u64,
     recent: Recent,
+    moves: Moves<C::State>,
+    /// Moves that this shard prepares for: the old owner and its token, and how many shards have not answered.
+    preparing: BTreeMap<u64, (usize, u64, usize)>,
+    /// Sessions that came with a cut.
+    cutting: Vec<u32>,
+    /// How many publications were routed here, and which of them is being delivered, if it is one of here.
+    sequence: u64,
+    source: Source,
+    /// Of each shard, the last publication that it sent here.
+    heard: Vec<u64>,
     program: Program,
     /// What the other shards counted when they were last heard of.
     others: Vec<Counters>,
@@ -194,6 +209,12 @@ impl<C: Chain> Shard<C> {
             subscribing: BTreeMap::new(),
             next_number: 1,
             recent: Recent::new(shards),
+            moves: Moves::new(),
+            preparing: BTreeMap::new(),
+            cutting: Vec::new(),
+            sequence: 0,
+            source: Source::NONE,
+            heard: vec![0; shards],
             program: Program::default(),
             others: vec![Counters::default(); shards],
             counters: Counters::default(),
@@ -272,9 +293,16 @@ impl<C: Chain> Shard<C> {
     pub fn mail(&mut self, from: usize, mail: Mail, now: Time) {
         self.now = now;
         match mail {
-            Mail::Publish { mountpoint, message } => self.route_from_mail(&mountpoint, &message),
-            Mail::Share(share) => self.route_share(*share),
-            Mail::Subscribe { token, mountpoint, filters } => self.take_in(from, token, &mountpoint, &filters),
+            Mail::Publish { sequence, mountpoint, message } => {
+                self.route_from_mail(from, sequence, &mountpoint, &message);
+            }
+            Mail::Share(share) => self.route_share(from, *share),
+            Mail::Subscribe { token, mountpoint, filters, flush } => {
+                self.take_in(from, token, &mountpoint, &filters);
+                if let Some((shard, token)) = flush.filter(|(shard, _)| *shard != self.id) {
+                    self.post(shard, Mail::Flushed { token });
+                }
+            }
             Mail::Subscribed { token, retained, recent } => self.taken_in(token, retained, recent),
             Mail::Unsubscribe { mountpoint, filter } => self.forget_interest(from, &mountpoint, &filter),
             Mail::Group { mountpoint, filter, online, offline } => {
@@ -286,6 +314,14 @@ impl<C: Chain> Shard<C> {
                 self.retained_for[from] += 1;
             }
             Mail::Retained { count } => self.recent.confirmed(from, count),
+            Mail::Flushed { token } => self.flushed(token),
+            Mail::Prepare(prepare) => self.prepare(from, *prepare),
+            Mail::Abandoned { token } => self.arrival_abandoned(from, token),
+            Mail::SlotMoved { slot, to } => self.slot_moved(from, slot, to),
+            Mail::SlotEmptied { slot } => self.slot_emptied(slot),
+            Mail::Pull { subscriber } => self.pulled(from, subscriber),
+            Mail::NotHere { subscriber } => self.not_here(&subscriber),
+            Mail::Disconnect { subscriber, cleanup } => self.disconnect(subscriber, cleanup),
             Mail::Counters(counters) => self.others[from] = *counters,
         }
     }

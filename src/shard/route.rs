@@ -10,6 +10,7 @@ use super::{Effect, Shard};
 use crate::config::SharedPolicy;
 use crate::hooks::Chain;
 use crate::message::{Message, Publication};
+use crate::session::Source;
 use crate::topic::TopicFilter;
 
 /// How often a message for a shared subscription is sent on when the shard it came to has lost its members.
@@ -19,6 +20,8 @@ impl<C: Chain> Shard<C> {
     /// Brings a publication that was made on this shard to everybody. Says how many receivers there are, a shard with
     /// subscribers counting for one.
     pub(super) fn route(&mut self, realm: u32, publication: &Publication<'_>, origin: Origin) -> usize {
+        self.sequence += 1;
+        self.source = Source { shard: self.id, sequence: self.sequence };
         if publication.retain {
             self.retain(realm, publication);
         }
@@ -30,6 +33,7 @@ impl<C: Chain> Shard<C> {
         let receivers = audience.targets.len() + remote;
         self.deliver_all(&mut audience, publication);
         self.audience = audience;
+        self.source = Source::NONE;
         receivers
     }
 
@@ -44,11 +48,13 @@ impl<C: Chain> Shard<C> {
             let groups: Vec<_> =
                 audience.shares.iter().filter(|(to, _)| *to == shard).map(|(_, group)| group.clone()).collect();
             let mail = if groups.is_empty() {
-                Mail::Publish { mountpoint, message }
+                Mail::Publish { sequence: self.sequence, mountpoint, message }
             } else {
                 let plain = audience.remote.contains(shard);
                 let Origin { publisher, policy, .. } = origin;
-                Mail::Share(Box::new(Share { mountpoint, message, groups, plain, publisher, policy, hops: 0 }))
+                let sequence = self.sequence;
+                let hops = 0;
+                Mail::Share(Box::new(Share { sequence, mountpoint, message, groups, plain, publisher, policy, hops }))
             };
             self.post(shard, mail);
         }
@@ -62,8 +68,10 @@ impl<C: Chain> Shard<C> {
                 || self.audience.shares.iter().any(|(shard, _)| self.congested.contains(*shard)))
     }
 
-    /// A message that another shard routed here.
-    pub(super) fn route_from_mail(&mut self, mountpoint: &Arc<str>, message: &Message) {
+    /// A message that another shard routed here, as its publication `sequence`.
+    pub(super) fn route_from_mail(&mut self, from: usize, sequence: u64, mountpoint: &Arc<str>, message: &Message) {
+        self.heard[from] = sequence;
+        self.source = Source { shard: from, sequence };
         let realm = self.realms.number(mountpoint);
         let publication = message.publication();
         self.note_live_retained(realm, &publication);
@@ -72,12 +80,14 @@ impl<C: Chain> Shard<C> {
         self.realms[realm].tree.matching(publication.topic, &mut |routes| audience.add_plain(routes));
         self.deliver_all(&mut audience, &publication);
         self.audience = audience;
+        self.source = Source::NONE;
     }
 
     /// A message that another shard routed here for members of shared subscriptions.
-    pub(super) fn route_share(&mut self, share: Share) {
+    pub(super) fn route_share(&mut self, from: usize, share: Share) {
+        self.heard[from] = self.heard[from].max(share.sequence);
         if share.plain {
-            self.route_from_mail(&share.mountpoint, &share.message);
+            self.route_from_mail(from, share.sequence, &share.mountpoint, &share.message);
         }
         for group in &share.groups {
             self.offer_to_group(&share.mountpoint, group, &share.message, share.policy, share.publisher, share.hops);
@@ -112,6 +122,7 @@ impl<C: Chain> Shard<C> {
             }
             Choice::Shard(shard) if hops < MAX_HOPS => {
                 let share = Share {
+                    sequence: 0,
                     mountpoint: mountpoint.clone(),
                     message: message.clone(),
                     groups: vec![filter.clone()],

@@ -32,7 +32,7 @@ use crate::client::ConnectionId;
 use crate::connection;
 use crate::hooks::Chain;
 use crate::message::Message;
-use crate::shard::{Arrival, Effect, Mail, Request, Shard};
+use crate::shard::{Arrival, Effect, Mail, Request, Shard, Transfer};
 use crate::time::Time;
 
 /// Letters of other shards, and requests of other threads, that are taken in before the sockets have their turn.
@@ -43,13 +43,19 @@ pub enum Parcel<S> {
     /// Mail of one turn, in order.
     Mail(Vec<Mail>),
     /// A connection whose client belongs to the receiver.
-    HandOff(Box<HandOff<S>>),
-}
-
-/// A connection on its way to another shard.
-pub struct HandOff<S> {
-    moving: Moving,
-    arrival: Box<Arrival<S>>,
+    HandOff {
+        /// Its socket.
+        moving: Moving,
+        /// What the receiver's core must know.
+        arrival: Box<Arrival<S>>,
+    },
+    /// A session whose slot belongs to the receiver, with its socket unless it has none or lost it on the way.
+    Transfer {
+        /// Its socket.
+        moving: Option<Moving>,
+        /// The session.
+        transfer: Box<Transfer<S>>,
+    },
 }
 
 /// What other threads ask of a shard.
@@ -83,10 +89,10 @@ pub enum Told {
     Message(Message),
 }
 
-/// Where a connection goes once nothing is outstanding on its socket.
-struct Departure<S> {
-    to: usize,
-    arrival: Box<Arrival<S>>,
+/// Where a connection goes once nothing is outstanding on its socket, and what goes with it.
+enum Departure<S> {
+    HandOff { to: usize, arrival: Box<Arrival<S>> },
+    Transfer { to: usize, transfer: Box<Transfer<S>> },
 }
 
 /// A payload as the ring sends it: from the message itself, which lives until it has left.
@@ -265,12 +271,23 @@ impl<C: Chain> Worker<C> {
                 self.sockets.give_back(buffer);
             }
             Event::Sent { conn, emptied } => self.shard.sent(conn, emptied, now),
-            Event::Closed { conn } => self.shard.closed(conn, now),
-            Event::Detached { conn, moving } => {
-                if let Some(Departure { to, arrival }) = self.leaving.remove(&conn) {
-                    self.mesh.send(to, Parcel::HandOff(Box::new(HandOff { moving, arrival })), 1);
+            Event::Closed { conn } => match self.leaving.remove(&conn) {
+                None => self.shard.closed(conn, now),
+                Some(Departure::HandOff { arrival, .. }) => self.one_connection_less(arrival.listener()),
+                Some(Departure::Transfer { to, transfer }) => {
+                    self.one_connection_less(transfer.listener());
+                    self.mesh.send(to, Parcel::Transfer { moving: None, transfer }, 1);
                 }
-            }
+            },
+            Event::Detached { conn, moving } => match self.leaving.remove(&conn) {
+                None => {}
+                Some(Departure::HandOff { to, arrival }) => {
+                    self.mesh.send(to, Parcel::HandOff { moving, arrival }, 1);
+                }
+                Some(Departure::Transfer { to, transfer }) => {
+                    self.mesh.send(to, Parcel::Transfer { moving: Some(moving), transfer }, 1);
+                }
+            },
             Event::Woken => self.sockets.watch(self.mesh.doorbell().as_fd()),
         }
     }
@@ -282,23 +299,39 @@ impl<C: Chain> Worker<C> {
             busy = true;
             match parcel {
                 Parcel::Mail(mail) => mail.into_iter().for_each(|mail| self.shard.mail(from, mail, self.now)),
-                Parcel::HandOff(hand_off) => self.welcome(*hand_off),
+                Parcel::HandOff { moving, arrival } => self.welcome(moving, arrival),
+                Parcel::Transfer { moving, transfer } => self.take_over(moving, transfer),
             }
         }
         busy
     }
 
-    fn welcome(&mut self, hand_off: HandOff<C::State>) {
-        let HandOff { moving, arrival } = hand_off;
-        let listener = arrival.listener();
+    fn welcome(&mut self, moving: Moving, arrival: Box<Arrival<C::State>>) {
         let Some((conn, unread)) = self.sockets.adopt(moving) else {
-            self.connections[listener].fetch_sub(1, Ordering::Relaxed);
-            return;
+            return self.one_connection_less(arrival.listener());
         };
         self.shard.arrived(conn, arrival, self.now);
         if !unread.is_empty() {
             self.shard.received(conn, &unread, self.now);
         }
+    }
+
+    fn take_over(&mut self, moving: Option<Moving>, transfer: Box<Transfer<C::State>>) {
+        let listener = transfer.listener();
+        let had_socket = moving.is_some();
+        match moving.and_then(|moving| self.sockets.adopt(moving)) {
+            Some((conn, unread)) => self.shard.transferred(Some((conn, &unread)), transfer, self.now),
+            None => {
+                if had_socket {
+                    self.one_connection_less(listener);
+                }
+                self.shard.transferred(None, transfer, self.now);
+            }
+        }
+    }
+
+    fn one_connection_less(&self, listener: usize) {
+        self.connections[listener].fetch_sub(1, Ordering::Relaxed);
     }
 
     fn receive_errands(&mut self) -> bool {
@@ -348,12 +381,19 @@ impl<C: Chain> Worker<C> {
             Effect::Pause(conn) => self.sockets.pause(conn),
             Effect::Resume(conn) => self.sockets.resume(conn),
             Effect::Close { connection, listener, last } => {
-                self.connections[listener].fetch_sub(1, Ordering::Relaxed);
+                self.one_connection_less(listener);
                 self.sockets.close(connection, last.map(sendable).unwrap_or_default(), self.now);
             }
             Effect::HandOff { connection, to, arrival } => {
-                self.leaving.insert(connection, Departure { to, arrival });
+                self.leaving.insert(connection, Departure::HandOff { to, arrival });
                 self.sockets.detach(connection);
+            }
+            Effect::Transfer { connection: Some(connection), to, transfer } => {
+                self.leaving.insert(connection, Departure::Transfer { to, transfer });
+                self.sockets.detach(connection);
+            }
+            Effect::Transfer { connection: None, to, transfer } => {
+                self.mesh.send(to, Parcel::Transfer { moving: None, transfer }, 1);
             }
             Effect::RunHook { task, future } => self.hooks.run(task, future),
             Effect::CancelHook { task } => self.hooks.cancel(task),

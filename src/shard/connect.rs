@@ -407,9 +407,7 @@ impl<C: Chain> Shard<C> {
         let Some(connection) = self.connections.get(id) else { return Ok(()) };
         let listener = connection.listener;
         let terms = self.terms(listener, connect, &attempt);
-        let Some(connection) = self.connections.get_mut(id) else { return Ok(()) };
         let Attempt { frame, client, state, auth, modifiers, assigned_id, will, .. } = *attempt;
-        let owner = self.slots.owner(&client.subscriber);
         let arrival = Box::new(Arrival {
             frame,
             state,
@@ -424,15 +422,17 @@ impl<C: Chain> Shard<C> {
             connected_at: client.connected_at,
             client,
         });
-        if owner == self.id {
-            self.register(id, arrival);
-            return Ok(());
-        }
-        // What came behind the CONNECT follows it: it gathers in the connection's buffer until the effects are taken.
+        self.register(id, arrival);
+        Ok(())
+    }
+
+    /// Hands a connection to the shard that owns its client. What came behind the CONNECT follows it: it gathers in the
+    /// connection's buffer until the effects are taken.
+    pub(super) fn hand_off(&mut self, id: ConnectionId, to: usize, arrival: Box<Arrival<C::State>>) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
         connection.stage = ConnectionStage::Opening;
         connection.holds.insert(Hold::Hook);
-        self.handing_off.push(HandingOff { connection: id, to: owner, arrival });
-        Ok(())
+        self.handing_off.push(HandingOff { connection: id, to, arrival });
     }
 
     /// A question is answered later.

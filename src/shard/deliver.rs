@@ -15,7 +15,7 @@ use crate::codec::{Outgoing, PacketId, QoS};
 use crate::connection::{Aliases, Connection, ConnectionStage, OutgoingAlias, SPLICE_FROM};
 use crate::hooks::{Chain, DeliverModifiersM5, DeliveryM5, DroppedMessage, OfflineMessage};
 use crate::message::{Message, Publication};
-use crate::session::{Delivery, Session, Stage};
+use crate::session::{Aside, Delivery, Journey, Session, Stage};
 use crate::time::Time;
 use crate::topic::TopicName;
 
@@ -48,6 +48,17 @@ impl<C: Chain> Shard<C> {
     /// Delivers `publication` to one receiver, with this RETAIN flag.
     pub(super) fn deliver(&mut self, target: Target, publication: &Publication<'_>, retain: bool) {
         let Some(session) = self.sessions.get_mut(target.session) else { return };
+        if let Some(journey) = &mut session.journey {
+            if !journey.is_new(self.source, target.group.is_some()) {
+                return;
+            }
+            if let Journey::Arriving { aside } = journey {
+                let Target { qos, ids, group, .. } = target;
+                let delivery = Delivery { message: publication.keep(), qos, retain, ids, group };
+                aside.push(Aside { source: self.source, delivery });
+                return;
+            }
+        }
         let qos = if session.terms.upgrade_qos { target.qos } else { target.qos.min(publication.qos) };
         let Some(id) = session.connection else {
             return self.keep_for_later(target, publication, qos, retain);

@@ -5,6 +5,7 @@ mod connack;
 mod connecting;
 mod heard;
 mod messaging;
+mod migrating;
 mod passing_on;
 mod publishing;
 mod queues;

@@ -12,7 +12,7 @@ use moormq::client::{Client, SubscriberId};
 use moormq::codec::{ProtocolVersion, QoS};
 use moormq::hooks::{
     Answer, Chain, Context, DeliverAnswer, DeliverModifiers, Delivery, Hook, NoHooks, Notice, Notified,
-    PublishModifiers, PublishRefusal, PublishRequest, Published, Verdict,
+    PublishModifiers, PublishModifiersM5, PublishRefusal, PublishRefusalM5, PublishRequest, Published, Verdict,
 };
 
 /// A link that has none of the hooks asked.
@@ -112,9 +112,11 @@ impl Message {
     }
 }
 
-/// What a chain is asked for one message. Whether it may be published, whether it is changed, whether a call failed.
+/// What a chain is asked for one message of a v3 client, its verdict put in m5 words as the shard does. Whether it may be
+/// published, whether it is changed, whether a call failed.
 fn through_chain<C: Chain>(chain: &mut C, state: &mut C::State, message: &Message) -> (bool, bool, bool) {
-    let allowed = match chain.auth_on_publish(0, &message.client, state, &message.request()) {
+    let verdict = chain.auth_on_publish(0, &message.client, state, &message.request());
+    let allowed = match verdict.convert::<PublishModifiersM5, PublishRefusalM5>() {
         Verdict::Ok(modifiers) => modifiers.topic.is_none(),
         _ => false,
     };
@@ -151,7 +153,7 @@ impl<C: Chain<State = ((), ())>> Link for C {
 fn through_list(links: &mut [Box<dyn Link>], message: &Message) -> (bool, bool, bool) {
     let mut allowed = false;
     for link in links.iter_mut() {
-        match link.auth_on_publish(message) {
+        match link.auth_on_publish(message).convert::<PublishModifiersM5, PublishRefusalM5>() {
             Verdict::Exhausted => continue,
             Verdict::Ok(modifiers) => allowed = modifiers.topic.is_none(),
             _ => {}

@@ -14,7 +14,7 @@ use moormq::net::clock::Clock;
 use moormq::net::output::{Output, Splice};
 use moormq::net::ring::RingSize;
 use moormq::net::ring_wakeup::Eventfd;
-use moormq::net::sockets::{Event, SocketLimits, Sockets, listen};
+use moormq::net::sockets::{Event, Moving, SocketLimits, Sockets, listen};
 use socket2::SockRef;
 
 type Payload = Arc<[u8]>;
@@ -244,9 +244,10 @@ fn accepted_sockets_do_not_delay() {
     });
 }
 
-fn detached(echo: &mut Echo) -> moormq::net::sockets::Moving {
+/// Turns until a connection is detached, which is the next event that the echo has no answer to.
+fn detached(echo: &mut Echo) -> Moving {
     loop {
-        for event in echo.turn() {
+        if let Some(event) = echo.turn().into_iter().next() {
             let Event::Detached { moving, .. } = event else { panic!("unexpected {event:?}") };
             return moving;
         }
@@ -426,8 +427,8 @@ fn thousands_come_and_go_and_leave_nothing_behind() {
             echo.run_until(|echo| echo.sockets.is_empty());
         }
         assert!(highest < 200, "places are not reused: {highest}");
-        echo.run_until(|echo| !echo.sockets.has_work());
-        assert_eq!(sockets_of_port(address.port()), 1, "more than the listener is left");
+        // Some may have come and gone and wait to be accepted all the same. In the end only the listener is left.
+        echo.run_until(|_| sockets_of_port(address.port()) == 1);
     });
 }
 

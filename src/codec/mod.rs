@@ -14,12 +14,13 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `frame` | the fixed header |
+//! | `words`, `error` | version, QoS, packet identifier, sender; what decoding says of bytes that are no packet |
+//! | `frame`, `packet` | the fixed header; a packet of any type, and the door to decode it |
 //! | `reason` | reason codes, and which packet may carry which |
 //! | `read`, `write` | the data types: integers, strings, binary data |
 //! | `property`, `properties` | the properties of MQTT 5.0: each of them, and those of a packet |
 //! | `user_properties`, `publish_properties`, `property_block` | those that are read later, passed on, or made anew |
-//! | `connect` with `connect_properties` and `will`, `connack`, `publish`, `ack`, `subscribe`, `suback`, `unsubscribe`, `disconnect`, `auth` | one file per packet family |
+//! | `connect` with `connect_properties` and `will`, `connack`, `publish`, `ack`, `subscribe`, `suback`, `unsubscribe`, `disconnect`, `auth` | one file per packet family; `explanation` is what acknowledgements have in common |
 //! | `outgoing` | PUBLISH as a broker sends it, encoded once for many receivers |
 
 mod ack;

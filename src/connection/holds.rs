@@ -14,6 +14,8 @@ pub enum Hold {
     Outbox = 8,
     /// The mailbox of another shard is full.
     Mailbox = 16,
+    /// Its session moves to another shard.
+    Move = 32,
 }
 
 /// A set of [`Hold`]s. Packets are served only while it is empty.
@@ -34,6 +36,11 @@ impl Holds {
     /// Whether the client waits for something that is not its own fault.
     pub fn is_waiting_for_us(self) -> bool {
         self.0 & !(Hold::Outbox as u8) != 0
+    }
+
+    /// Leaves the reasons that were those of another shard behind.
+    pub fn settle_in(&mut self) {
+        self.0 &= Hold::Throttle as u8;
     }
 
     /// Adds a reason.

@@ -24,10 +24,10 @@ pub use aliases::{AliasesIn, AliasesOut, OutgoingAlias};
 pub use holds::{Hold, Holds};
 pub use outbox::{Outbox, Output, SPLICE_FROM, Splice};
 pub use unread::Unread;
-pub use violation::Violation;
+pub use violation::{Violation, code_for};
 
 use crate::client::ConnectionId;
-use crate::codec::ProtocolVersion;
+use crate::codec::{ProtocolVersion, ReasonCode};
 use crate::time::Time;
 
 /// One connection; a shard holds one for each socket. `A` is what is known of a client that is still connecting.
@@ -40,6 +40,8 @@ pub struct Connection<A> {
     pub peer: SocketAddr,
     /// When it was accepted, by the calendar.
     pub connected_at: SystemTime,
+    /// Why its CONNECT will be refused, if that is clear already: the listener is full, or too many come at once.
+    pub refused: Option<ReasonCode>,
     /// When the last complete packet came.
     pub last_heard: Time,
     /// How far it has come.
@@ -66,6 +68,16 @@ pub enum ConnectionStage<A> {
     Connecting(Box<A>),
     /// It belongs to a session.
     Connected(Connected),
+}
+
+impl<A> Connection<A> {
+    /// Whether it waits for an answer that comes to this shard.
+    pub fn is_pending(&self) -> bool {
+        match &self.stage {
+            ConnectionStage::Connected(connected) => connected.pending.is_some(),
+            ConnectionStage::Opening | ConnectionStage::Connecting(_) => true,
+        }
+    }
 }
 
 /// A connection that belongs to a session.
@@ -128,7 +140,7 @@ pub enum Pending {
     },
 }
 
-/// Message rate of one client: a bucket that holds one second's worth.
+/// A rate: messages of one client, or connections of one listener. A bucket that holds one second's worth.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Rate {
     used: u32,
@@ -136,6 +148,11 @@ pub struct Rate {
 }
 
 impl Rate {
+    /// Counts one at `now`, and says whether that is more than `limit` a second.
+    pub fn exceeds(&mut self, limit: u32, now: Time) -> bool {
+        self.count(limit.saturating_add(1), now).is_some()
+    }
+
     /// Counts one message at `now`; if that reaches `limit` a second, until when reading is to stop.
     pub fn count(&mut self, limit: u32, now: Time) -> Option<Time> {
         let second = std::time::Duration::from_secs(1);

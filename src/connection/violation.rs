@@ -1,7 +1,7 @@
 //! What a client did wrong, as a value: the connection ends with it.
 
 use crate::client::EndReason;
-use crate::codec::{DecodeError, ReasonCode};
+use crate::codec::{DecodeError, PacketType, ReasonCode, Sender};
 
 /// A client broke the protocol or a limit. MQTT 5 clients are told the code in a DISCONNECT (before CONNACK: in the
 /// CONNACK); others are closed.
@@ -33,6 +33,16 @@ impl Violation {
             ReasonCode::NotAuthorized => EndReason::NotAuthorized,
             code => EndReason::ProtocolError(code),
         }
+    }
+}
+
+/// The code with which a server may say `code` in a CONNACK or DISCONNECT: the same if that packet may carry it
+/// [MQTT-3.2.2-8], [MQTT-3.14.2-1], else the nearest.
+pub fn code_for(packet: PacketType, code: ReasonCode) -> ReasonCode {
+    match code {
+        code if code.is_allowed_in(packet, Sender::Server) => code,
+        ReasonCode::ServerShuttingDown => ReasonCode::ServerUnavailable,
+        _ => ReasonCode::ProtocolError,
     }
 }
 

@@ -1,4 +1,4 @@
-//! `on_auth_m5`: the exchange of an enhanced authentication [MQTT-4.12].
+//! `on_auth_m5`: the exchange of an enhanced authentication (MQTT 5.0, 4.12).
 
 use std::num::NonZeroU32;
 use std::sync::Arc;

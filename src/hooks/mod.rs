@@ -18,6 +18,35 @@
 //! Modifiers change nothing unless a field is set. Strings and binary data that go into a packet are cut at the 65,535
 //! bytes that MQTT allows.
 //!
+//! A program that knows its users, and lets them do everything once they are in:
+//!
+//! ```
+//! use moormq::hooks::stock::AllowAll;
+//! use moormq::hooks::{Answer, Chain, ConnectRefusal, Context, Hook, NoHooks, Register, RegisterModifiers, V3Only};
+//!
+//! struct OneUser;
+//!
+//! impl Hook for OneUser {
+//!     type State = ();
+//!
+//!     fn auth_on_register(
+//!         &mut self,
+//!         cx: &mut Context<'_, ()>,
+//!         register: &Register<'_>,
+//!     ) -> Answer<RegisterModifiers, ConnectRefusal> {
+//!         match (cx.client().username.as_deref(), register.password) {
+//!             (Some("ann"), Some(b"secret")) => Answer::Ok(RegisterModifiers::default().mountpoint("ann")),
+//!             (Some("ann"), _) => Answer::Error(ConnectRefusal::InvalidCredentials),
+//!             _ => Answer::Next,
+//!         }
+//!     }
+//! }
+//!
+//! // `V3Only`: v5 clients are asked the same question.
+//! let chain = NoHooks.hook(V3Only(OneUser)).hook(AllowAll);
+//! # let _ = chain;
+//! ```
+//!
 //! # What this module is
 //!
 //! The questions, the answers and the order of asking. It touches no session and runs no future: the shard calls the
@@ -47,11 +76,11 @@ pub use answer::{Answer, DeliverAnswer, HookAnswer, HookFuture, Later, Notified,
 pub use auth::{AuthContinue, AuthExchange, AuthStage, AuthStep, AuthSuccess};
 pub use chain::{Chain, Linked, NoHooks};
 pub use context::{Context, Notice};
-pub use deliver::{DeliverModifiers, DeliverModifiersM5, Delivery, DeliveryM5};
+pub use deliver::{DeliverChanges, DeliverModifiers, DeliverModifiersM5, Delivery, DeliveryM5};
 pub use lifecycle::{DroppedMessage, OfflineMessage};
 pub use publish::{
-    PublishCode, PublishModifiers, PublishModifiersM5, PublishRefusal, PublishRefusalM5, PublishRequest,
-    PublishRequestM5, Published, PublishedM5,
+    PublishChanges, PublishCode, PublishModifiers, PublishModifiersM5, PublishRefusal, PublishRefusalM5,
+    PublishRequest, PublishRequestM5, Published, PublishedM5,
 };
 pub use register::{
     ConnectCode, ConnectRefusal, ConnectRefusalM5, Expiry, Register, RegisterM5, RegisterModifiers, RegisterModifiersM5,
@@ -134,7 +163,7 @@ pub trait Hook: Send + 'static {
         Answer::absent()
     }
 
-    /// The next step of an enhanced authentication [MQTT-4.12].
+    /// The next step of an enhanced authentication (MQTT 5.0, 4.12).
     ///
     /// *When:* CONNECT with an Authentication Method (user name, password and client id not looked at yet: a client
     /// without an id has an empty one), each AUTH 0x18 that follows, and AUTH 0x19 on a live connection, with which the
@@ -335,7 +364,8 @@ pub trait Hook: Send + 'static {
     /// *When:* just before an outgoing PUBLISH is built; a retransmission carries what was answered the first time.
     /// Answers are given now: an outgoing PUBLISH never waits.
     ///
-    /// *Ok:* send it with [`DeliverModifiers`]. *All next, or panic:* send it unchanged.
+    /// *Ok:* send it with [`DeliverModifiers`]. *All next, or panic:* send it unchanged. What is changed is encoded for this
+    /// subscriber alone: leave alone what need not change.
     fn on_deliver(
         &mut self,
         cx: &mut Context<'_, Self::State>,

@@ -114,7 +114,7 @@ modifiers! {
         /// How many QoS 1 and 2 messages may be on their way to the client unacknowledged; the client's own Receive
         /// Maximum applies too.
         max_inflight_messages: NonZeroU16,
-        /// Has no effect on v5 clients, to whom nothing is sent again on a live connection [MQTT-4.4.0-1]; here so
+        /// Has no effect on v5 clients, to whom nothing is sent again on a live connection (`[MQTT-4.4.0-1]`); here so
         /// that both versions take the same settings.
         retry_interval: Duration,
         /// Whether messages go out at the QoS of the subscription even if they were published at a lower one.
@@ -252,7 +252,7 @@ refusal_codes! {
 
 impl ConnectCode {
     /// The code with which DISCONNECT says this, to a client that failed to authenticate again: the same if DISCONNECT
-    /// may carry it, else 0x87 [MQTT-3.14.2-1].
+    /// may carry it, else 0x87 (`[MQTT-3.14.2-1]`).
     pub fn in_disconnect(self) -> ReasonCode {
         let code = ReasonCode::from(self);
         if code.is_allowed_in(PacketType::Disconnect, Sender::Server) { code } else { ReasonCode::NotAuthorized }

@@ -4,73 +4,21 @@
 //! that it is congested, so that it can stop taking in what makes such mail. A doorbell costs a system call only when
 //! its shard sleeps.
 //!
-//! **No wake-up is lost.** Sleeper and caller each write one word, then read the other's, with a sequentially consistent
-//! fence in between: the sleeper sets `asleep`, fences, and looks for mail; the caller puts mail in, fences, and looks at
-//! `asleep`. Whichever fence comes second in their total order, the read behind it sees the write before the other one. So
-//! either the sleeper finds the mail and stays awake, or the caller finds it asleep and rings. The same argument, with
-//! `load` and `waiting` for the two words, holds for a sender that waits for a congested queue to drain.
+//! That a sender who waits for a congested queue to drain is woken follows as for the doorbell, see there, with `load` and
+//! `waiting` for the two words.
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 
-use crossbeam::channel::{self, Receiver, Sender, TrySendError};
 use crossbeam::queue::SegQueue;
 use crossbeam::utils::CachePadded;
 
-use super::ring_wakeup::Eventfd;
+pub use super::doorbell::{Doorbell, Inbox, InboxSender, inbox};
 
-/// What wakes a sleeping shard. Others call, the shard alone sleeps.
-#[derive(Debug)]
-pub struct Doorbell {
-    asleep: CachePadded<AtomicBool>,
-    eventfd: Eventfd,
-}
-
-impl Doorbell {
-    /// The doorbell of a shard that is awake.
-    ///
-    /// # Errors
-    ///
-    /// When the process has no file descriptors left.
-    pub fn new() -> std::io::Result<Self> {
-        Ok(Doorbell { asleep: CachePadded::new(AtomicBool::new(false)), eventfd: Eventfd::new()? })
-    }
-
-    /// Wakes the shard if it sleeps. To be called after what it is to find is in its place.
-    pub fn ring(&self) {
-        fence(Ordering::SeqCst);
-        if self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::Relaxed) {
-            self.eventfd.raise();
-        }
-    }
-
-    /// Goes to sleep unless `found` says that something is there to be done; whether it did. From then on a call raises the
-    /// eventfd, until [`awake`](Self::awake).
-    pub fn sleep_unless(&self, found: impl FnOnce() -> bool) -> bool {
-        self.asleep.store(true, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
-        let stay_up = found();
-        if stay_up {
-            self.awake();
-        }
-        !stay_up
-    }
-
-    /// The shard is awake; calls cost nothing from here on.
-    pub fn awake(&self) {
-        self.asleep.store(false, Ordering::Relaxed);
-    }
-}
-
-impl AsFd for Doorbell {
-    /// The eventfd that a call raises.
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.eventfd.as_fd()
-    }
-}
+/// Bits of a word.
+const WORD: usize = u64::BITS as usize;
 
 /// One direction between two shards.
 struct Pair<M> {
@@ -87,6 +35,8 @@ struct Shared<M> {
     capacity: usize,
     /// From shard `from` to shard `to` at `from * shards + to`.
     pairs: Vec<Pair<M>>,
+    /// By receiver: a bit for each sender that has posted since the receiver last looked.
+    posted: Vec<CachePadded<Vec<AtomicU64>>>,
     doorbells: Vec<Arc<Doorbell>>,
 }
 
@@ -96,8 +46,14 @@ pub struct Mesh<M> {
     shard: usize,
     /// By receiver: what its queue has no room for.
     outgoing: Vec<Outgoing<M>>,
+    /// How many of them are congested.
+    congested: usize,
     /// Receivers whose congestion changed and was not told yet.
     changed: Vec<usize>,
+    /// A bit for each sender whose queue may hold letters.
+    senders: Vec<u64>,
+    /// The sender whose letter was received last: the others come first.
+    last: usize,
 }
 
 struct Outgoing<M> {
@@ -120,9 +76,20 @@ impl<M: Send> Mesh<M> {
         };
         let doorbells = (0..shards).map(|_| Doorbell::new().map(Arc::new)).collect::<Result<_, _>>()?;
         let pairs = (0..shards * shards).map(|_| pair()).collect();
-        let shared = Arc::new(Shared { shards, capacity: capacity.max(1), pairs, doorbells });
+        let words = shards.div_ceil(WORD);
+        let posted = || CachePadded::new((0..words).map(|_| AtomicU64::new(0)).collect());
+        let posted = (0..shards).map(|_| posted()).collect();
+        let shared = Arc::new(Shared { shards, capacity: capacity.max(1), pairs, posted, doorbells });
         let outgoing = || (0..shards).map(|_| Outgoing { backlog: VecDeque::new(), congested: false }).collect();
-        let end = |shard| Mesh { shared: Arc::clone(&shared), shard, outgoing: outgoing(), changed: Vec::new() };
+        let end = |shard| Mesh {
+            shared: Arc::clone(&shared),
+            shard,
+            outgoing: outgoing(),
+            congested: 0,
+            changed: Vec::new(),
+            senders: vec![0; words],
+            last: 0,
+        };
         Ok((0..shards).map(end).collect())
     }
 
@@ -153,6 +120,7 @@ impl<M: Send> Mesh<M> {
         outgoing.backlog.push_back((letter, weight));
         if !outgoing.congested {
             outgoing.congested = true;
+            self.congested += 1;
             self.changed.push(to);
         }
         self.push_on(to);
@@ -160,6 +128,9 @@ impl<M: Send> Mesh<M> {
 
     /// Sends what waits for room, as far as there is some. Once per turn.
     pub fn flush(&mut self) {
+        if self.congested == 0 {
+            return;
+        }
         for to in 0..self.shards() {
             if self.outgoing[to].congested {
                 self.push_on(to);
@@ -179,10 +150,11 @@ impl<M: Send> Mesh<M> {
             }
             if outgoing.backlog.is_empty() && pair.load() <= relieved {
                 outgoing.congested = false;
+                self.congested -= 1;
                 self.changed.push(to);
                 return;
             }
-            // Announce that we wait, then look again: see the module's reasoning. A relieved queue takes at least one letter,
+            // Announce that we wait, then look again: see the doorbell's reasoning. A relieved queue takes at least one letter,
             // so this comes to an end.
             pair.waiting.store(true, Ordering::Relaxed);
             fence(Ordering::SeqCst);
@@ -205,12 +177,50 @@ impl<M: Send> Mesh<M> {
         Some((to, self.congested(to)))
     }
 
-    /// The next letter from shard `from`.
-    pub fn receive(&mut self, from: usize) -> Option<M> {
-        let pair = self.shared.pair(from, self.shard);
-        if pair.load() == 0 {
-            return None;
+    /// The next letter, and the shard it is from. Takes from one sender after the other.
+    pub fn receive(&mut self) -> Option<(usize, M)> {
+        loop {
+            let Some(from) = self.next_sender() else {
+                if self.look() {
+                    continue;
+                }
+                return None;
+            };
+            self.last = from;
+            if let Some(letter) = self.take_from(from) {
+                return Some((from, letter));
+            }
+            self.senders[from / WORD] &= !(1 << (from % WORD));
         }
+    }
+
+    /// The next after the last one, in a circle, that may have letters for us.
+    fn next_sender(&self) -> Option<usize> {
+        let words = self.senders.len();
+        let start = self.last + 1;
+        (0..=words).find_map(|step| {
+            let word = (start / WORD + step) % words;
+            // The word that we start in comes twice: its end first, its beginning last.
+            let skipped = if step == 0 && start / WORD < words { start % WORD } else { 0 };
+            let bits = self.senders[word] >> skipped << skipped;
+            (bits != 0).then(|| word * WORD + bits.trailing_zeros() as usize)
+        })
+    }
+
+    /// Takes note of the senders that have posted. Whether there are any.
+    fn look(&mut self) -> bool {
+        let mut found = false;
+        for (senders, posted) in self.senders.iter_mut().zip(self.shared.posted[self.shard].iter()) {
+            if posted.load(Ordering::Relaxed) != 0 {
+                *senders |= posted.swap(0, Ordering::Acquire);
+                found = true;
+            }
+        }
+        found
+    }
+
+    fn take_from(&self, from: usize) -> Option<M> {
+        let pair = self.shared.pair(from, self.shard);
         let (letter, weight) = pair.queue.pop()?;
         let load = pair.load.fetch_sub(weight, Ordering::AcqRel) - weight;
         fence(Ordering::SeqCst);
@@ -221,12 +231,13 @@ impl<M: Send> Mesh<M> {
         Some(letter)
     }
 
-    /// Whether mail has come, or a queue that was congested has drained enough.
+    /// Whether mail may have come, or a queue that was congested has drained enough.
     pub fn has_work(&self) -> bool {
-        (0..self.shards()).any(|other| {
-            let relieved = || self.shared.pair(self.shard, other).load() <= self.shared.relieved();
-            self.shared.pair(other, self.shard).load() > 0 || self.congested(other) && relieved()
-        })
+        let posted = || self.shared.posted[self.shard].iter().any(|posted| posted.load(Ordering::Relaxed) != 0);
+        let relieved = |to: usize| self.shared.pair(self.shard, to).load() <= self.shared.relieved();
+        self.senders.iter().any(|senders| *senders != 0)
+            || posted()
+            || self.congested > 0 && (0..self.shards()).any(|to| self.congested(to) && relieved(to))
     }
 }
 
@@ -242,9 +253,9 @@ impl<M> Shared<M> {
 
     fn post(&self, from: usize, to: usize, letter: M, weight: usize) {
         let pair = self.pair(from, to);
-        // The load first: a queue whose load is zero holds nothing.
         pair.load.fetch_add(weight, Ordering::AcqRel);
         pair.queue.push((letter, weight));
+        self.posted[to][from / WORD].fetch_or(1 << (from % WORD), Ordering::Release);
         self.doorbells[to].ring();
     }
 }
@@ -261,61 +272,12 @@ impl<M> fmt::Debug for Mesh<M> {
     }
 }
 
-/// Where other threads leave requests for a shard: those of the embedding program, of the control plane.
-#[derive(Debug)]
-pub struct Inbox<R> {
-    requests: Receiver<R>,
-}
-
-/// The way to a shard's [`Inbox`], from any thread.
-#[derive(Debug)]
-pub struct InboxSender<R> {
-    requests: Sender<R>,
-    doorbell: Arc<Doorbell>,
-}
-
-impl<R> Clone for InboxSender<R> {
-    fn clone(&self) -> Self {
-        InboxSender { requests: self.requests.clone(), doorbell: Arc::clone(&self.doorbell) }
-    }
-}
-
-/// An inbox that holds up to `capacity` requests (1 at least) and rings `doorbell` for each.
-pub fn inbox<R>(capacity: usize, doorbell: &Arc<Doorbell>) -> (InboxSender<R>, Inbox<R>) {
-    let (sender, requests) = channel::bounded(capacity.max(1));
-    (InboxSender { requests: sender, doorbell: Arc::clone(doorbell) }, Inbox { requests })
-}
-
-impl<R> InboxSender<R> {
-    /// Leaves a request, without waiting.
-    ///
-    /// # Errors
-    ///
-    /// The request, when the inbox is full or its shard has ended.
-    pub fn try_send(&self, request: R) -> Result<(), TrySendError<R>> {
-        self.requests.try_send(request)?;
-        self.doorbell.ring();
-        Ok(())
-    }
-}
-
-impl<R> Inbox<R> {
-    /// The next request.
-    pub fn receive(&self) -> Option<R> {
-        self.requests.try_recv().ok()
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.requests.is_empty()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::fs::File;
     use std::io::Read;
+    use std::os::fd::AsFd;
     use std::thread;
 
     fn pair_of(capacity: usize) -> (Mesh<u32>, Mesh<u32>) {
@@ -323,8 +285,12 @@ mod tests {
         (ends.next().unwrap(), ends.next().unwrap())
     }
 
-    fn all(mesh: &mut Mesh<u32>, from: usize) -> Vec<u32> {
-        std::iter::from_fn(|| mesh.receive(from)).collect()
+    fn next(mesh: &mut Mesh<u32>) -> Option<u32> {
+        mesh.receive().map(|(_, letter)| letter)
+    }
+
+    fn all(mesh: &mut Mesh<u32>) -> Vec<u32> {
+        std::iter::from_fn(|| next(mesh)).collect()
     }
 
     #[test]
@@ -334,16 +300,37 @@ mod tests {
             a.send(1, letter, 1);
         }
         assert_eq!((a.next_change(), a.next_change()), (Some((1, true)), None));
-        assert_eq!(all(&mut b, 0), [0, 1, 2, 3]);
+        assert_eq!(all(&mut b), [0, 1, 2, 3]);
         assert!(a.has_work(), "relief is work");
         a.flush();
         assert!(a.congested(1));
         a.send(1, 10, 1);
-        assert_eq!(b.receive(0), Some(4));
+        assert_eq!(next(&mut b), Some(4));
         a.flush();
-        assert_eq!((a.congested(1), all(&mut b, 0)), (true, vec![5, 6, 7, 8]));
+        assert_eq!((a.congested(1), all(&mut b)), (true, vec![5, 6, 7, 8]));
         a.flush();
-        assert_eq!((a.next_change(), all(&mut b, 0)), (Some((1, false)), vec![9, 10]));
+        assert_eq!((a.next_change(), all(&mut b)), (Some((1, false)), vec![9, 10]));
+    }
+
+    #[test]
+    fn senders_take_turns_however_many_there_are() {
+        const SHARDS: usize = 130;
+        let mut ends: Vec<Mesh<u32>> = Mesh::new(SHARDS, 4).unwrap();
+        let senders = [0, 1, 62, 63, 64, 127, 128, 129];
+        for letter in 0..2 {
+            for sender in senders {
+                ends[sender].send(5, letter, 1);
+            }
+        }
+        let received: Vec<_> = std::iter::from_fn(|| ends[5].receive()).collect();
+        for (letter, round) in received.chunks(senders.len()).enumerate() {
+            let mut from: Vec<_> = round.iter().map(|(from, _)| *from).collect();
+            from.sort_unstable();
+            assert_eq!(from, senders);
+            assert!(round.iter().all(|(_, this)| *this as usize == letter));
+        }
+        assert_eq!(received.len(), 2 * senders.len());
+        assert!(!ends[5].has_work());
     }
 
     #[test]
@@ -351,9 +338,9 @@ mod tests {
         let (mut a, mut b) = pair_of(4);
         a.send(1, 1, 100);
         a.send(1, 2, 0);
-        assert_eq!((b.receive(0), b.receive(0)), (Some(1), None));
+        assert_eq!((next(&mut b), next(&mut b)), (Some(1), None));
         a.flush();
-        assert_eq!((b.receive(0), a.congested(1)), (Some(2), false));
+        assert_eq!((next(&mut b), a.congested(1)), (Some(2), false));
     }
 
     #[test]
@@ -361,19 +348,8 @@ mod tests {
         let (mut a, _) = pair_of(4);
         a.send(0, 7, 1);
         assert!(a.has_work());
-        assert_eq!(a.receive(0), Some(7));
+        assert_eq!(all(&mut a), [7]);
         assert!(!a.has_work());
-    }
-
-    #[test]
-    fn an_inbox_refuses_what_it_cannot_hold() {
-        let doorbell = Arc::new(Doorbell::new().unwrap());
-        let (sender, inbox) = inbox(1, &doorbell);
-        assert!(sender.try_send(1).is_ok());
-        assert_eq!(sender.clone().try_send(2).unwrap_err().into_inner(), 2);
-        assert_eq!((inbox.receive(), inbox.is_empty()), (Some(1), true));
-        drop(inbox);
-        assert!(sender.try_send(3).is_err());
     }
 
     /// Sleeps as a shard does, unless there is work.
@@ -402,7 +378,7 @@ mod tests {
         });
         let mut expected = 0;
         while expected < LETTERS {
-            while let Some(letter) = b.receive(0) {
+            while let Some(letter) = next(&mut b) {
                 assert_eq!(letter, expected);
                 expected += 1;
             }

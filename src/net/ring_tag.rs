@@ -1,6 +1,6 @@
 //! User data: the 64 bits by which a completion is known to belong to an operation.
 
-/// Connections that one ring can tell apart; one more than the highest index of a [`ConnectionId`] that it takes.
+/// Connections that one ring can tell apart; one more than the highest index of a [`ConnectionId`](crate::client::ConnectionId) that it takes.
 pub const MAX_CONNECTIONS: usize = 1 << 24;
 
 /// What a completion belongs to: the highest byte of its user data. Below it are 24 bits of index and 32 of generation.

@@ -15,6 +15,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
@@ -31,10 +32,10 @@ use crate::client::ConnectionId;
 use crate::connection;
 use crate::hooks::Chain;
 use crate::message::Message;
-use crate::shard::{Arrival, Effect, Mail, Request, Shard};
+use crate::shard::{Arrival, Effect, Mail, Request, Shard, Transfer};
 use crate::time::Time;
 
-/// Letters from one shard, and requests of other threads, that are taken in before others have their turn.
+/// Letters of other shards, and requests of other threads, that are taken in before the sockets have their turn.
 const LETTERS_PER_TURN: usize = 256;
 
 /// What one shard's thread sends another's. `S` is what the hooks keep with a session.
@@ -42,13 +43,19 @@ pub enum Parcel<S> {
     /// Mail of one turn, in order.
     Mail(Vec<Mail>),
     /// A connection whose client belongs to the receiver.
-    HandOff(Box<HandOff<S>>),
-}
-
-/// A connection on its way to another shard.
-pub struct HandOff<S> {
-    moving: Moving,
-    arrival: Box<Arrival<S>>,
+    HandOff {
+        /// Its socket.
+        moving: Moving,
+        /// What the receiver's core must know.
+        arrival: Box<Arrival<S>>,
+    },
+    /// A session whose slot belongs to the receiver, with its socket unless it has none or lost it on the way.
+    Transfer {
+        /// Its socket.
+        moving: Option<Moving>,
+        /// The session.
+        transfer: Box<Transfer<S>>,
+    },
 }
 
 /// What other threads ask of a shard.
@@ -82,10 +89,10 @@ pub enum Told {
     Message(Message),
 }
 
-/// Where a connection goes once nothing is outstanding on its socket.
-struct Departure<S> {
-    to: usize,
-    arrival: Box<Arrival<S>>,
+/// Where a connection goes once nothing is outstanding on its socket, and what goes with it.
+enum Departure<S> {
+    HandOff { to: usize, arrival: Box<Arrival<S>> },
+    Transfer { to: usize, transfer: Box<Transfer<S>> },
 }
 
 /// A payload as the ring sends it: from the message itself, which lives until it has left.
@@ -118,6 +125,8 @@ pub struct WorkerParts<C: Chain> {
     pub inbox: Inbox<Errand>,
     /// By listener number: see [`listen`](super::sockets::listen).
     pub listeners: Vec<OwnedFd>,
+    /// How many connections each listener has, counted on all shards together.
+    pub connections: Arc<[AtomicUsize]>,
     /// The same on all shards.
     pub clock: Clock,
 }
@@ -127,6 +136,7 @@ pub struct Worker<C: Chain> {
     shard: Shard<C>,
     mesh: Mesh<Parcel<C::State>>,
     inbox: Inbox<Errand>,
+    connections: Arc<[AtomicUsize]>,
     /// Where messages for the embedding program's subscriptions go.
     sinks: HashMap<u64, Sink>,
     clock: Clock,
@@ -173,6 +183,7 @@ impl<C: Chain> Worker<C> {
             shard: parts.shard,
             mesh: parts.mesh,
             inbox: parts.inbox,
+            connections: parts.connections,
             sinks: HashMap::new(),
             clock: parts.clock,
             limits,
@@ -252,49 +263,75 @@ impl<C: Chain> Worker<C> {
         let now = self.now;
         match event {
             Event::Accepted { conn, listener, peer } => {
-                self.shard.accepted(conn, listener, peer, SystemTime::now(), now);
+                let connections = self.connections[listener].fetch_add(1, Ordering::Relaxed) + 1;
+                self.shard.accepted(conn, listener, peer, SystemTime::now(), connections, now);
             }
             Event::Received { conn, buffer } => {
                 self.shard.received(conn, self.sockets.bytes(&buffer), now);
                 self.sockets.give_back(buffer);
             }
             Event::Sent { conn, emptied } => self.shard.sent(conn, emptied, now),
-            Event::Closed { conn } => self.shard.closed(conn, now),
-            Event::Detached { conn, moving } => {
-                if let Some(Departure { to, arrival }) = self.leaving.remove(&conn) {
-                    self.mesh.send(to, Parcel::HandOff(Box::new(HandOff { moving, arrival })), 1);
+            Event::Closed { conn } => match self.leaving.remove(&conn) {
+                None => self.shard.closed(conn, now),
+                Some(Departure::HandOff { arrival, .. }) => self.one_connection_less(arrival.listener()),
+                Some(Departure::Transfer { to, transfer }) => {
+                    self.one_connection_less(transfer.listener());
+                    self.mesh.send(to, Parcel::Transfer { moving: None, transfer }, 1);
                 }
-            }
+            },
+            Event::Detached { conn, moving } => match self.leaving.remove(&conn) {
+                None => {}
+                Some(Departure::HandOff { to, arrival }) => {
+                    self.mesh.send(to, Parcel::HandOff { moving, arrival }, 1);
+                }
+                Some(Departure::Transfer { to, transfer }) => {
+                    self.mesh.send(to, Parcel::Transfer { moving: Some(moving), transfer }, 1);
+                }
+            },
             Event::Woken => self.sockets.watch(self.mesh.doorbell().as_fd()),
         }
     }
 
     fn receive_mail(&mut self) -> bool {
         let mut busy = false;
-        for from in 0..self.mesh.shards() {
-            for _ in 0..LETTERS_PER_TURN {
-                let Some(parcel) = self.mesh.receive(from) else { break };
-                busy = true;
-                match parcel {
-                    Parcel::Mail(mail) => {
-                        for mail in mail {
-                            self.shard.mail(from, mail, self.now);
-                        }
-                    }
-                    Parcel::HandOff(hand_off) => self.welcome(*hand_off),
-                }
+        for _ in 0..LETTERS_PER_TURN {
+            let Some((from, parcel)) = self.mesh.receive() else { break };
+            busy = true;
+            match parcel {
+                Parcel::Mail(mail) => mail.into_iter().for_each(|mail| self.shard.mail(from, mail, self.now)),
+                Parcel::HandOff { moving, arrival } => self.welcome(moving, arrival),
+                Parcel::Transfer { moving, transfer } => self.take_over(moving, transfer),
             }
         }
         busy
     }
 
-    fn welcome(&mut self, hand_off: HandOff<C::State>) {
-        let HandOff { moving, arrival } = hand_off;
-        let Some((conn, unread)) = self.sockets.adopt(moving) else { return };
+    fn welcome(&mut self, moving: Moving, arrival: Box<Arrival<C::State>>) {
+        let Some((conn, unread)) = self.sockets.adopt(moving) else {
+            return self.one_connection_less(arrival.listener());
+        };
         self.shard.arrived(conn, arrival, self.now);
         if !unread.is_empty() {
             self.shard.received(conn, &unread, self.now);
         }
+    }
+
+    fn take_over(&mut self, moving: Option<Moving>, transfer: Box<Transfer<C::State>>) {
+        let listener = transfer.listener();
+        let had_socket = moving.is_some();
+        match moving.and_then(|moving| self.sockets.adopt(moving)) {
+            Some((conn, unread)) => self.shard.transferred(Some((conn, &unread)), transfer, self.now),
+            None => {
+                if had_socket {
+                    self.one_connection_less(listener);
+                }
+                self.shard.transferred(None, transfer, self.now);
+            }
+        }
+    }
+
+    fn one_connection_less(&self, listener: usize) {
+        self.connections[listener].fetch_sub(1, Ordering::Relaxed);
     }
 
     fn receive_errands(&mut self) -> bool {
@@ -343,12 +380,20 @@ impl<C: Chain> Worker<C> {
             Effect::ReadContinuously(conn) => self.sockets.read_continuously(conn),
             Effect::Pause(conn) => self.sockets.pause(conn),
             Effect::Resume(conn) => self.sockets.resume(conn),
-            Effect::Close { connection, last } => {
+            Effect::Close { connection, listener, last } => {
+                self.one_connection_less(listener);
                 self.sockets.close(connection, last.map(sendable).unwrap_or_default(), self.now);
             }
             Effect::HandOff { connection, to, arrival } => {
-                self.leaving.insert(connection, Departure { to, arrival });
+                self.leaving.insert(connection, Departure::HandOff { to, arrival });
                 self.sockets.detach(connection);
+            }
+            Effect::Transfer { connection: Some(connection), to, transfer } => {
+                self.leaving.insert(connection, Departure::Transfer { to, transfer });
+                self.sockets.detach(connection);
+            }
+            Effect::Transfer { connection: None, to, transfer } => {
+                self.mesh.send(to, Parcel::Transfer { moving: None, transfer }, 1);
             }
             Effect::RunHook { task, future } => self.hooks.run(task, future),
             Effect::CancelHook { task } => self.hooks.cancel(task),

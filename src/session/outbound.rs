@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use super::{Delivery, Queue};
 use crate::codec::{PacketId, QoS};
+use crate::message::Message;
 
 /// What a message in flight waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +26,8 @@ pub struct InFlight {
     pub stage: Stage,
     /// The message; gone once the client has it.
     pub delivery: Option<Delivery>,
+    /// What a hook made of it for this client: every transmission is the same.
+    pub rewritten: Option<Message>,
 }
 
 impl InFlight {
@@ -42,6 +45,8 @@ impl InFlight {
 pub struct Outbound {
     window: VecDeque<InFlight>,
     next_sequence: u64,
+    /// So many at the end of the window are to be sent again and have not been.
+    unsent: usize,
     /// Messages behind the window.
     pub queue: Queue,
 }
@@ -58,9 +63,46 @@ impl Outbound {
         self.window.len()
     }
 
-    /// Whether a message may be sent with `send_maximum` in flight at most.
+    /// Whether a message may be sent with `send_maximum` in flight at most. Not while others are to be sent again first.
     pub fn has_room(&self, send_maximum: u16) -> bool {
-        self.window.len() < usize::from(send_maximum)
+        self.unsent == 0 && self.window.len() < usize::from(send_maximum)
+    }
+
+    /// Everything in flight is to be sent again.
+    pub fn send_again(&mut self) {
+        self.unsent = self.window.len();
+    }
+
+    /// Whether something is left that is to be sent again.
+    pub fn has_unsent(&self) -> bool {
+        self.unsent > 0
+    }
+
+    /// What is to be sent again next; none if nothing is, or if it has to wait because `send_maximum` messages are
+    /// unacknowledged: the client may have come back with a smaller Receive Maximum [MQTT-3.3.4-9].
+    pub fn next_unsent(&self, send_maximum: u16) -> Option<&InFlight> {
+        let at = self.window.len() - self.unsent;
+        let entry = self.window.get(at)?;
+        (entry.delivery.is_none() || at < usize::from(send_maximum)).then_some(entry)
+    }
+
+    /// What [`Outbound::next_unsent`] gave was sent.
+    pub fn sent_again(&mut self) {
+        self.unsent -= 1;
+    }
+
+    /// What [`Outbound::next_unsent`] gave can never be sent.
+    pub fn drop_unsent(&mut self) -> Option<InFlight> {
+        let at = self.window.len() - self.unsent;
+        self.unsent = self.unsent.saturating_sub(1);
+        self.window.remove(at)
+    }
+
+    /// A hook made `rewritten` of the message that was put in flight last.
+    pub fn rewrite_last(&mut self, rewritten: Message) {
+        if let Some(last) = self.window.back_mut() {
+            last.rewritten = Some(rewritten);
+        }
     }
 
     /// Puts a QoS 1 or 2 message in flight and says under which packet id. There must be room.
@@ -75,7 +117,7 @@ impl Outbound {
         }
         let sequence = self.next_sequence;
         self.next_sequence += 1;
-        self.window.push_back(InFlight { sequence, stage, delivery: Some(delivery) });
+        self.window.push_back(InFlight { sequence, stage, delivery: Some(delivery), rewritten: None });
         packet_id(sequence)
     }
 
@@ -85,6 +127,9 @@ impl Outbound {
         let at = self.position(id)?;
         if self.window[at].stage != stage {
             return None;
+        }
+        if at >= self.window.len() - self.unsent {
+            self.unsent -= 1;
         }
         let done = self.window.remove(at);
         if self.window.is_empty() && self.window.capacity() > 64 {
@@ -101,7 +146,7 @@ impl Outbound {
             Stage::AwaitingPuback => false,
             Stage::AwaitingPubrec | Stage::AwaitingPubcomp => {
                 entry.stage = Stage::AwaitingPubcomp;
-                entry.delivery = None;
+                (entry.delivery, entry.rewritten) = (None, None);
                 true
             }
         }
@@ -124,22 +169,20 @@ impl Outbound {
         self.window.front().map(|entry| entry.sequence)
     }
 
-    /// The messages in flight, in the order in which they were first sent.
-    pub fn window(&self) -> impl ExactSizeIterator<Item = &InFlight> {
-        self.window.iter()
-    }
-
-    /// The message in flight at `at` in that order.
-    pub fn at(&self, at: usize) -> Option<&InFlight> {
-        self.window.get(at)
-    }
-
     /// Takes out of the window every message for which `which` holds.
     pub fn extract(&mut self, mut which: impl FnMut(&InFlight) -> bool) -> Vec<InFlight> {
         let mut taken = Vec::new();
-        for entry in std::mem::take(&mut self.window) {
-            if which(&entry) { taken.push(entry) } else { self.window.push_back(entry) }
+        let mut unsent = 0;
+        let first_unsent = self.window.len() - self.unsent;
+        for (at, entry) in std::mem::take(&mut self.window).into_iter().enumerate() {
+            if which(&entry) {
+                taken.push(entry);
+            } else {
+                unsent += usize::from(at >= first_unsent);
+                self.window.push_back(entry);
+            }
         }
+        self.unsent = unsent;
         taken
     }
 

@@ -55,19 +55,21 @@ pub struct Insert {
 /// Messages in the order in which they came.
 ///
 /// Bounded in messages and bytes. QoS 0 gives way to QoS 1 and 2; then the new message (fifo) or the oldest (lifo) does.
+/// Nothing is dropped in vain: if all that may go does not make room, the new message alone does.
 #[derive(Debug)]
 pub struct Queue {
     waiting: VecDeque<Delivery>,
     bytes: usize,
-    /// How many of them are QoS 0.
+    /// How many of them are QoS 0, and their bytes.
     qos0: usize,
+    qos0_bytes: usize,
     /// No message in the queue expires before this.
     earliest_expiry: Time,
 }
 
 impl Default for Queue {
     fn default() -> Self {
-        Queue { waiting: VecDeque::new(), bytes: 0, qos0: 0, earliest_expiry: Time::NEVER }
+        Queue { waiting: VecDeque::new(), bytes: 0, qos0: 0, qos0_bytes: 0, earliest_expiry: Time::NEVER }
     }
 }
 
@@ -88,19 +90,27 @@ impl Queue {
     }
 
     /// Adds `delivery` at the end, making room if there has to be.
+    ///
+    /// A queue that is over its limit already, because the limit of the other state of the session is higher, is not cut
+    /// down to it: what was let in stays, and only makes room for what comes.
     pub fn push(&mut self, delivery: Delivery, limits: &QueueLimits, online: bool, now: Time) -> Insert {
         let mut insert = Insert::default();
         let most = if online { limits.online } else { limits.offline };
         let size = delivery.message.size();
-        while !most.allows(self.waiting.len() + 1) || !limits.bytes.allows(self.bytes + size) {
-            if self.earliest_expiry <= now {
-                self.drop_expired(now, &mut insert);
-                continue;
-            }
-            let Some(victim) = self.victim(&delivery, limits.order) else {
-                insert.dropped.push((delivery, DropReason::QueueFull));
-                return insert;
-            };
+        let full = !most.allows(self.waiting.len() + 1) || !limits.bytes.allows(self.bytes + size);
+        if full && self.earliest_expiry <= now {
+            self.drop_expired(now, &mut insert);
+        }
+        let most = bound(most, self.waiting.len(), 1);
+        let most_bytes = bound(limits.bytes, self.bytes, size);
+        let has_room = |len: usize, bytes: usize| len < most && bytes + size <= most_bytes;
+        let (replaceable, their_bytes) = self.replaceable(&delivery, limits.order);
+        if !has_room(self.waiting.len() - replaceable, self.bytes - their_bytes) {
+            insert.dropped.push((delivery, DropReason::QueueFull));
+            return insert;
+        }
+        while !has_room(self.waiting.len(), self.bytes) {
+            let Some(victim) = self.victim() else { break };
             insert.dropped.push((victim, DropReason::QueueFull));
         }
         self.earliest_expiry = self.earliest_expiry.min(delivery.message.expires());
@@ -108,13 +118,6 @@ impl Queue {
         self.waiting.push_back(delivery);
         insert.stored = true;
         insert
-    }
-
-    /// Puts back in front what was taken out and not sent. Ignores the limits: it was inside them before.
-    pub fn push_front(&mut self, delivery: Delivery) {
-        self.earliest_expiry = self.earliest_expiry.min(delivery.message.expires());
-        self.note_in(&delivery);
-        self.waiting.push_front(delivery);
     }
 
     /// The message that is to be sent next.
@@ -164,14 +167,20 @@ impl Queue {
             self.waiting.iter().map(|delivery| delivery.message.expires()).min().unwrap_or(Time::NEVER);
     }
 
-    /// The message that makes room for `newcomer`, taken out; none if it is the newcomer itself.
-    fn victim(&mut self, newcomer: &Delivery, order: QueueType) -> Option<Delivery> {
-        let at = if newcomer.qos != QoS::AtMostOnce && self.qos0 > 0 {
-            self.waiting.iter().position(|delivery| delivery.qos == QoS::AtMostOnce)?
-        } else if order == QueueType::Lifo && (newcomer.qos != QoS::AtMostOnce || self.qos0 == self.waiting.len()) {
-            0
-        } else {
-            return None;
+    /// How many messages, and of how many bytes, may go to make room for `newcomer`.
+    fn replaceable(&self, newcomer: &Delivery, order: QueueType) -> (usize, usize) {
+        match (order, newcomer.qos) {
+            (QueueType::Fifo, QoS::AtMostOnce) => (0, 0),
+            (QueueType::Fifo, _) | (QueueType::Lifo, QoS::AtMostOnce) => (self.qos0, self.qos0_bytes),
+            (QueueType::Lifo, _) => (self.waiting.len(), self.bytes),
+        }
+    }
+
+    /// The message that goes first to make room, taken out: the oldest of QoS 0, or the oldest of all.
+    fn victim(&mut self) -> Option<Delivery> {
+        let at = match self.qos0 {
+            0 => 0,
+            _ => self.waiting.iter().position(|delivery| delivery.qos == QoS::AtMostOnce)?,
         };
         let victim = self.waiting.remove(at)?;
         self.note_out(&victim);
@@ -179,12 +188,24 @@ impl Queue {
     }
 
     fn note_in(&mut self, delivery: &Delivery) {
-        self.bytes += delivery.message.size();
-        self.qos0 += usize::from(delivery.qos == QoS::AtMostOnce);
+        let size = delivery.message.size();
+        self.bytes += size;
+        if delivery.qos == QoS::AtMostOnce {
+            (self.qos0, self.qos0_bytes) = (self.qos0 + 1, self.qos0_bytes + size);
+        }
     }
 
     fn note_out(&mut self, delivery: &Delivery) {
-        self.bytes -= delivery.message.size();
-        self.qos0 -= usize::from(delivery.qos == QoS::AtMostOnce);
+        let size = delivery.message.size();
+        self.bytes -= size;
+        if delivery.qos == QoS::AtMostOnce {
+            (self.qos0, self.qos0_bytes) = (self.qos0 - 1, self.qos0_bytes - size);
+        }
     }
+}
+
+/// What `limit` allows of something of which `held` are there already and another `more` are to come; never fewer than are
+/// there, unless even those to come are too many.
+fn bound(limit: Limit, held: usize, more: usize) -> usize {
+    if limit.allows(more) { limit.get().map_or(usize::MAX, |most| most.max(held)) } else { 0 }
 }

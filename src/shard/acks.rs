@@ -55,9 +55,7 @@ impl<C: Chain> Shard<C> {
             tracing::debug!(client = %session.client.subscriber, id = id.get(), "acknowledgement of an unknown packet id");
             return Ok(());
         }
-        if !session.outbound.queue.is_empty() {
-            self.pump(index);
-        }
+        self.send_more(index);
         Ok(())
     }
 

@@ -52,6 +52,8 @@ impl<C: Chain> Shard<C> {
                 }
                 attempt.auth = Some(success);
                 attempt.step = Step::Register;
+                // The exchange is over; what follows has deadlines of its own.
+                attempt.due = Time::NEVER;
                 return Ok(Some(attempt));
             }
             Verdict::Ok(AuthStep::Continue(question)) => {
@@ -134,7 +136,9 @@ impl<C: Chain> Shard<C> {
             Verdict::Later { link, future } => self.put_off(id, raw, link, future, "on_auth_m5"),
             Verdict::Exhausted => self.end_with(id, EndReason::NotAuthorized, ReasonCode::BadAuthenticationMethod),
             Verdict::Refused(refusal) => {
-                self.end_with(id, EndReason::NotAuthorized, refusal.code.unwrap_or_default().into())
+                let code = refusal.code.unwrap_or_default().in_disconnect();
+                let what = refusal.reason_string.as_deref().unwrap_or_default();
+                self.end_connection(id, EndReason::NotAuthorized, Some((code, what)));
             }
             Verdict::Failed { .. } => {
                 self.counters.hook_failures += 1;
@@ -152,9 +156,6 @@ impl<C: Chain> Shard<C> {
         if let Some(rate) = success.max_message_rate {
             session.terms.message_rate = rate.get();
         }
-        if let Some(lifetime) = success.max_connection_lifetime {
-            session.terms.lifetime = Some(lifetime);
-        }
         if let Some(size) = success.max_message_size {
             session.terms.maximum_incoming = size.get().unwrap_or(usize::MAX);
         }
@@ -164,32 +165,55 @@ impl<C: Chain> Shard<C> {
         {
             connected.reauthenticating = false;
             connected.maximum_incoming = maximum_incoming;
-            connected.registered = self.now;
+            if let Some(lifetime) = success.max_connection_lifetime {
+                // From now on, but no longer than the listener allows from the start.
+                let lifetime = self.now.since(connected.registered) + lifetime;
+                let most = self.listeners[connection.listener].lifetime;
+                session.terms.lifetime = Some(most.map_or(lifetime, |most| most.min(lifetime)));
+            }
         }
         self.arm_connected(id);
-        self.write(id, |version, out| {
-            let auth = Auth {
-                code: ReasonCode::Success,
-                method: Some(method),
-                data: success.data.as_deref(),
-                reason_string: success.reason_string.as_deref(),
-                user: UserProperties::from(&success.user_properties[..]),
-            };
-            auth.encode(version, out);
-        });
+        let auth = Auth {
+            code: ReasonCode::Success,
+            method: Some(method),
+            data: success.data.as_deref(),
+            reason_string: success.reason_string.as_deref(),
+            user: UserProperties::from(&success.user_properties[..]),
+        };
+        self.write_auth(id, auth);
     }
 
     fn write_auth_continue(&mut self, id: ConnectionId, method: &str, question: &AuthContinue) {
-        self.write(id, |version, out| {
-            let auth = Auth {
-                code: ReasonCode::ContinueAuthentication,
-                method: Some(method),
-                data: question.data.as_deref(),
-                reason_string: question.reason_string.as_deref(),
-                user: UserProperties::from(&question.user_properties[..]),
-            };
-            auth.encode(version, out);
-        });
+        let auth = Auth {
+            code: ReasonCode::ContinueAuthentication,
+            method: Some(method),
+            data: question.data.as_deref(),
+            reason_string: question.reason_string.as_deref(),
+            user: UserProperties::from(&question.user_properties[..]),
+        };
+        self.write_auth(id, auth);
+    }
+
+    /// Writes an AUTH, without reason string and user properties if the client does not want them [MQTT-3.1.2-29] or the
+    /// packet were too large with them [MQTT-3.15.2-2], [MQTT-3.15.2-3].
+    fn write_auth(&mut self, id: ConnectionId, mut auth: Auth<'_>) {
+        let Some(connection) = self.connections.get(id) else { return };
+        let (wanted, most) = match &connection.stage {
+            ConnectionStage::Connected(connected) => match self.sessions.get(connected.session) {
+                Some(session) => (session.terms.problem_information, session.terms.maximum_outgoing),
+                None => return,
+            },
+            ConnectionStage::Connecting(attempt) => {
+                let Ok(connect) = decoded(&attempt.frame) else { return };
+                let most = connect.properties.maximum_packet_size.map_or(usize::MAX, |most| most as usize);
+                (connect.properties.request_problem_information, most)
+            }
+            ConnectionStage::Opening => return,
+        };
+        if !wanted || auth.encoded_len(ProtocolVersion::V5) > most {
+            (auth.reason_string, auth.user) = (None, UserProperties::default());
+        }
+        self.write(id, |version, out| auth.encode(version, out));
     }
 }
 

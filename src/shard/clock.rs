@@ -25,8 +25,10 @@ pub(super) enum Deadline {
     Hook(u64),
     /// `$SYS` is to be published.
     Sys,
-    /// Retained messages that expired are to be forgotten.
+    /// Retained messages that expired are to be forgotten, and what moves have left behind.
     Sweep,
+    /// Sessions that could not begin to move are looked at again.
+    Moves,
 }
 
 /// How far ahead an entry is armed at most.
@@ -46,8 +48,10 @@ impl<C: Chain> Shard<C> {
                 Deadline::Session(index) => self.look_at_session(index),
                 Deadline::Hook(task) => self.hook_due(task),
                 Deadline::Sys => self.sys_due(),
+                Deadline::Moves => self.begin_moves(),
                 Deadline::Sweep => {
                     self.realms.iter_mut().for_each(|realm| realm.retained.forget_expired(now));
+                    self.forget_cuts();
                     self.deadlines.arm(now + SWEEP, Deadline::Sweep);
                 }
             }
@@ -64,8 +68,7 @@ impl<C: Chain> Shard<C> {
     pub(super) fn arm_connection(&mut self, id: ConnectionId, at: Time) {
         let Some(due) = self.connections.due_mut(id.index()) else { return };
         let at = at.min(self.now + HORIZON);
-        if at < *due {
-            *due = at;
+        if due.wants(at) {
             self.deadlines.arm(at, Deadline::Connection(id.index()));
         }
     }
@@ -87,8 +90,7 @@ impl<C: Chain> Shard<C> {
         }
         let at = at.min(self.now + HORIZON);
         let Some(due) = self.sessions.due_mut(index) else { return };
-        if at < *due {
-            *due = at;
+        if due.wants(at) {
             self.deadlines.arm(at, Deadline::Session(index));
         }
     }
@@ -119,10 +121,9 @@ impl<C: Chain> Shard<C> {
 
     fn look_at_connection(&mut self, index: usize) {
         let Some(due) = self.connections.due_mut(index) else { return };
-        if *due > self.now {
+        if !due.fires(self.now) {
             return;
         }
-        *due = Time::NEVER;
         let Some(id) = self.connections.id_at(index) else { return };
         let Some(connection) = self.connections.get(id) else { return };
         if self.connection_due(connection) <= self.now {
@@ -147,20 +148,23 @@ impl<C: Chain> Shard<C> {
         let Some(session) = self.sessions.get(connected.session) else { return };
         let terms = &session.terms;
         if terms.lifetime.is_some_and(|lifetime| connected.registered + lifetime <= now) {
-            return self.end_connection(id, EndReason::MaximumLifetime, Some(ReasonCode::MaximumConnectTime));
+            return self.end_connection(id, EndReason::MaximumLifetime, Some((ReasonCode::MaximumConnectTime, "")));
         }
         if terms.keep_alive > 0 && connection.last_heard + patience(terms.keep_alive) <= now {
             if connection.holds.is_waiting_for_us() {
                 // Its packets wait because of us: that is not silence.
                 connection.last_heard = now;
             } else {
-                return self.end_connection(id, EndReason::KeepAlive, Some(ReasonCode::KeepAliveTimeout));
+                return self.end_connection(id, EndReason::KeepAlive, Some((ReasonCode::KeepAliveTimeout, "")));
             }
         }
-        if !terms.retry_interval.is_zero() && connected.retried + terms.retry_interval <= now {
+        // Never to MQTT 5 clients [MQTT-4.4.0-1].
+        let retries = !terms.retry_interval.is_zero() && !connected.version.is_v5();
+        if retries && connected.retried + terms.retry_interval <= now {
             connected.retried = now;
             let (index, oldest) = (connected.session, session.outbound.oldest());
-            let stuck = oldest.is_some() && oldest == connected.oldest_in_flight;
+            // Not while the client has not even read what was sent before.
+            let stuck = oldest.is_some() && oldest == connected.oldest_in_flight && connection.outbox.waiting() == 0;
             connected.oldest_in_flight = oldest;
             if stuck {
                 self.resend(index);
@@ -174,10 +178,9 @@ impl<C: Chain> Shard<C> {
 
     fn look_at_session(&mut self, index: u32) {
         let Some(due) = self.sessions.due_mut(index) else { return };
-        if *due > self.now {
+        if !due.fires(self.now) {
             return;
         }
-        *due = Time::NEVER;
         let Some(session) = self.sessions.get(index) else { return };
         if session.connection.is_some() {
             return;

@@ -14,17 +14,17 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::ask::{self, Resumed};
-use super::{Effect, Shard};
+use super::{Effect, HandingOff, Shard};
 use crate::client::{Client, ConnectionId, SubscriberId};
 use crate::codec::{
-    Connack, ConnackProperties, Connect, DecodeError, Packet, ProtocolVersion, PublishProperties, ReasonCode, Sender,
-    Split, UserProperties, Will as ConnectWill, decode, split,
+    Connack, ConnackProperties, Connect, DecodeError, Packet, PacketType, ProtocolVersion, PublishProperties, QoS,
+    ReasonCode, Sender, Split, UserProperties, Will as ConnectWill, decode, split,
 };
 use crate::config::{Config, Limit, ListenerConfig, Protocol};
-use crate::connection::{ConnectionStage, Hold, Violation};
+use crate::connection::{Connection, ConnectionStage, Hold, Rate, Violation, code_for};
 use crate::hooks::{
-    AuthSuccess, Chain, ConnectRefusalM5, Expiry, HookAnswer, HookFuture, PublishModifiersM5, PublishRequestM5,
-    RegisterM5, RegisterModifiersM5, Verdict,
+    AuthSuccess, Chain, ConnectCode, ConnectRefusalM5, Expiry, HookAnswer, HookFuture, PublishModifiersM5,
+    PublishRequestM5, RegisterM5, RegisterModifiersM5, Verdict,
 };
 use crate::message::Publication;
 use crate::session::{Terms, Will};
@@ -37,7 +37,9 @@ pub(super) struct Listener {
     pub mountpoint: Arc<str>,
     pub protocols: Vec<Protocol>,
     pub max_connections: Limit,
-    pub connections: usize,
+    /// Connections a second, on all shards; 0: as many as come.
+    pub connection_rate: u32,
+    pub rate: Rate,
     pub allow_anonymous: bool,
     pub connect_timeout: Duration,
     pub max_packet_size: usize,
@@ -55,7 +57,8 @@ impl Listener {
             mountpoint: own.mountpoint.as_str().into(),
             protocols: own.protocols.clone(),
             max_connections: own.max_connections,
-            connections: 0,
+            connection_rate: own.connection_rate.unwrap_or(limits.connection_rate),
+            rate: Rate::default(),
             allow_anonymous: own.allow_anonymous.unwrap_or(config.allow_anonymous),
             connect_timeout: own.connect_timeout.unwrap_or(limits.connect_timeout),
             max_packet_size: own.max_packet_size.unwrap_or(limits.max_packet_size),
@@ -177,7 +180,7 @@ impl<C: Chain> Shard<C> {
             connected_at: connection.connected_at,
             session_number: 0,
         };
-        let refusal = self.check_connect(connection.listener, &connect);
+        let refusal = self.check_connect(connection, &connect);
         let attempt = Box::new(Attempt {
             frame: raw.to_vec(),
             client,
@@ -199,8 +202,12 @@ impl<C: Chain> Shard<C> {
     }
 
     /// What can be said of a CONNECT without asking anybody: why it is refused, if it is.
-    fn check_connect(&self, listener: usize, connect: &Connect<'_>) -> Option<(ReasonCode, &'static str)> {
-        let listener = &self.listeners[listener];
+    fn check_connect(
+        &self,
+        connection: &Connection<Attempt<C::State>>,
+        connect: &Connect<'_>,
+    ) -> Option<(ReasonCode, &'static str)> {
+        let listener = &self.listeners[connection.listener];
         let session = &self.config.session;
         let id = connect.client_id;
         if !listener.speaks(connect.version) {
@@ -208,6 +215,9 @@ impl<C: Chain> Shard<C> {
         }
         if self.stopping {
             return Some((ReasonCode::ServerShuttingDown, "the broker stops"));
+        }
+        if let Some(code) = connection.refused {
+            return Some((code, "max_connections or connection_rate of the listener is reached"));
         }
         if id.len() > session.max_client_id_size {
             return Some((ReasonCode::ClientIdentifierNotValid, "the client id is longer than max_client_id_size"));
@@ -229,17 +239,9 @@ impl<C: Chain> Shard<C> {
             }
         }
         let will = connect.will.as_ref()?;
-        let limits = &self.config.limits;
-        if TopicName::parse(will.topic, limits.max_topic_levels).is_err() {
-            return Some((ReasonCode::TopicNameInvalid, "the topic of the will is not valid"));
-        }
-        if will.qos as u8 > limits.maximum_qos {
-            return Some((ReasonCode::QosNotSupported, "the QoS of the will is higher than maximum_qos"));
-        }
-        if will.retain && !limits.retain_available {
-            return Some((ReasonCode::RetainNotSupported, "the will is retained, and retain_available is off"));
-        }
-        None
+        TopicName::parse(will.topic, self.config.limits.max_topic_levels)
+            .is_err()
+            .then_some((ReasonCode::TopicNameInvalid, "the topic of the will is not valid"))
     }
 
     /// Asks the questions that are left, from `attempt.step` on; `resumed` answers the first of them.
@@ -321,6 +323,9 @@ impl<C: Chain> Shard<C> {
         resumed: Option<Resumed>,
     ) -> Asked {
         let Some(will) = &connect.will else { return Asked::Accepted };
+        if let Some(code) = self.will_beyond_terms(will, &attempt.modifiers) {
+            return Asked::Refused(ConnectRefusalM5::default().code(code));
+        }
         let modifiers = if will.topic.starts_with('$') {
             tracing::info!(client = %attempt.client.subscriber, topic = will.topic, "a will to a $ topic is never published");
             return Asked::Accepted;
@@ -340,13 +345,23 @@ impl<C: Chain> Shard<C> {
                 Verdict::Later { link, future } => return Asked::Later(link, future, "auth_on_publish"),
             }
         };
-        match self.make_will(attempt, will, modifiers) {
-            Some(will) => attempt.will = Some(will),
-            None => {
-                tracing::error!(client = %attempt.client.subscriber, "a hook gave the will a topic that is not valid")
-            }
+        attempt.will = self.make_will(attempt, will, modifiers);
+        if attempt.will.is_none() {
+            tracing::error!(client = %attempt.client.subscriber, "a hook gave the will a topic that is not valid");
+            return Asked::Refused(ConnectRefusalM5::default());
         }
         Asked::Accepted
+    }
+
+    /// Why a will is not within the terms that a hook has set for this client [MQTT-3.2.2-12], [MQTT-3.2.2-13].
+    fn will_beyond_terms(&self, will: &ConnectWill<'_>, by: &RegisterModifiersM5) -> Option<ConnectCode> {
+        let limits = &self.config.limits;
+        let highest = by.maximum_qos.or(QoS::from_u8(limits.maximum_qos)).unwrap_or(QoS::ExactlyOnce);
+        if will.qos > highest {
+            return Some(ConnectCode::QosNotSupported);
+        }
+        (will.retain && !by.retain_available.unwrap_or(limits.retain_available))
+            .then_some(ConnectCode::RetainNotSupported)
     }
 
     fn make_will(&self, attempt: &Attempt<C::State>, will: &ConnectWill<'_>, by: PublishModifiersM5) -> Option<Will> {
@@ -363,7 +378,7 @@ impl<C: Chain> Shard<C> {
         }
         Some(Will {
             message: publication.keep(),
-            mountpoint: by.mountpoint.unwrap_or_else(|| attempt.client.subscriber.mountpoint.clone()),
+            mountpoint: by.mountpoint.clone().unwrap_or_else(|| attempt.client.subscriber.mountpoint.clone()),
             delay,
             expiry: match by.message_expiry {
                 None => asked,
@@ -375,9 +390,8 @@ impl<C: Chain> Shard<C> {
 
     /// Sends off the connections that belong to other shards, with the bytes behind their CONNECT.
     pub(super) fn carry_out_hand_offs(&mut self) {
-        for (id, to, mut arrival) in std::mem::take(&mut self.handing_off) {
+        for HandingOff { connection: id, to, mut arrival } in std::mem::take(&mut self.handing_off) {
             let Some(connection) = self.connections.remove(id) else { continue };
-            self.listeners[connection.listener].connections -= 1;
             arrival.unread = connection.unread.as_slice().to_vec();
             self.effects.push(Effect::HandOff { connection: id, to, arrival });
         }
@@ -393,9 +407,7 @@ impl<C: Chain> Shard<C> {
         let Some(connection) = self.connections.get(id) else { return Ok(()) };
         let listener = connection.listener;
         let terms = self.terms(listener, connect, &attempt);
-        let Some(connection) = self.connections.get_mut(id) else { return Ok(()) };
         let Attempt { frame, client, state, auth, modifiers, assigned_id, will, .. } = *attempt;
-        let owner = self.slots.owner(&client.subscriber);
         let arrival = Box::new(Arrival {
             frame,
             state,
@@ -410,15 +422,17 @@ impl<C: Chain> Shard<C> {
             connected_at: client.connected_at,
             client,
         });
-        if owner == self.id {
-            self.register(id, arrival);
-            return Ok(());
-        }
-        // What came behind the CONNECT follows it: it gathers in the connection's buffer until the effects are taken.
+        self.register(id, arrival);
+        Ok(())
+    }
+
+    /// Hands a connection to the shard that owns its client. What came behind the CONNECT follows it: it gathers in the
+    /// connection's buffer until the effects are taken.
+    pub(super) fn hand_off(&mut self, id: ConnectionId, to: usize, arrival: Box<Arrival<C::State>>) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
         connection.stage = ConnectionStage::Opening;
         connection.holds.insert(Hold::Hook);
-        self.handing_off.push((id, owner, arrival));
-        Ok(())
+        self.handing_off.push(HandingOff { connection: id, to, arrival });
     }
 
     /// A question is answered later.
@@ -457,7 +471,7 @@ impl<C: Chain> Shard<C> {
         let ConnectionStage::Connecting(mut attempt) = stage else { return Ok(()) };
         attempt.waiting = None;
         let resumed = match answer {
-            Some(answer) => Resumed::Answered { link, answer },
+            Some(answer) => Resumed::Answered { link, answer: Box::new(answer) },
             None => Resumed::Allowed,
         };
         let frame = attempt.frame.clone();
@@ -507,9 +521,22 @@ impl<C: Chain> Shard<C> {
         self.write_refusal(id, code, ConnackProperties { reason_string: Some(what), ..ConnackProperties::default() });
     }
 
+    /// Writes a CONNACK that refuses, and closes the connection. Reason string and user properties are left out if it were
+    /// larger than the client takes [MQTT-3.2.2-19], [MQTT-3.2.2-20].
     fn write_refusal(&mut self, id: ConnectionId, code: ReasonCode, properties: ConnackProperties<'_>) {
         self.counters.refused += 1;
-        self.write(id, |version, out| Connack { session_present: false, code, properties }.encode(version, out));
+        let most = self.connections.get(id).and_then(|connection| match &connection.stage {
+            ConnectionStage::Connecting(attempt) => decoded(&attempt.frame).ok()?.properties.maximum_packet_size,
+            _ => None,
+        });
+        self.write(id, |version, out| {
+            let code = code_for(PacketType::Connack, code);
+            let mut connack = Connack { session_present: false, code, properties };
+            if most.is_some_and(|most| connack.encoded_len(version) > most as usize) {
+                (connack.properties.reason_string, connack.properties.user) = (None, UserProperties::default());
+            }
+            connack.encode(version, out);
+        });
         self.forget_connection(id, None);
     }
 
@@ -535,7 +562,7 @@ impl<C: Chain> Shard<C> {
             Some(_) => ProtocolVersion::V311,
             None => return self.forget_connection(id, None),
         };
-        let connack = Connack { session_present: false, code: error.code, properties: ConnackProperties::default() };
+        let connack = Connack::new(false, code_for(PacketType::Connack, error.code));
         connack.encode(version, connection.outbox.bytes(&mut self.spare));
         self.forget_connection(id, None);
     }

@@ -11,12 +11,13 @@ use super::audience::Target;
 use super::frames::Frames;
 use super::{Attempt, Shard};
 use crate::client::{ConnectionId, DropReason};
-use crate::codec::{Outgoing, PacketId, PublishProperties, QoS};
+use crate::codec::{Outgoing, PacketId, QoS};
 use crate::connection::{Aliases, Connection, ConnectionStage, OutgoingAlias, SPLICE_FROM};
 use crate::hooks::{Chain, DeliverModifiersM5, DeliveryM5, DroppedMessage, OfflineMessage};
-use crate::message::Publication;
-use crate::session::{Delivery, InFlight, Session, Stage};
+use crate::message::{Message, Publication};
+use crate::session::{Aside, Delivery, Journey, Session, Stage};
 use crate::time::Time;
+use crate::topic::TopicName;
 
 /// A PUBLISH that is to be written: everything but who it goes to.
 #[derive(Clone, Copy)]
@@ -24,27 +25,51 @@ struct Item<'a> {
     publication: &'a Publication<'a>,
     qos: QoS,
     retain: bool,
-    dup: bool,
+    /// It was sent before: DUP is set, and hooks have said what they make of it.
+    again: bool,
     ids: &'a [u32],
     packet_id: Option<PacketId>,
+}
+
+/// A PUBLISH that is larger than the client's Maximum Packet Size [MQTT-3.1.2-24].
+struct TooLarge;
+
+/// How much longer a Topic Alias makes a packet at most: the property, and each of two lengths that may need one byte more.
+const ALIAS_COST: usize = 5;
+
+/// The pen of a shard, which leaves its sessions and connections free to be borrowed.
+macro_rules! pen {
+    ($shard:ident) => {
+        Pen { chain: &mut $shard.chain, frames: &mut $shard.frames, spare: &mut $shard.spare, now: $shard.now }
+    };
 }
 
 impl<C: Chain> Shard<C> {
     /// Delivers `publication` to one receiver, with this RETAIN flag.
     pub(super) fn deliver(&mut self, target: Target, publication: &Publication<'_>, retain: bool) {
         let Some(session) = self.sessions.get_mut(target.session) else { return };
+        if let Some(journey) = &mut session.journey {
+            if !journey.is_new(self.source, target.group.is_some()) {
+                return;
+            }
+            if let Journey::Arriving { aside } = journey {
+                let Target { qos, ids, group, .. } = target;
+                let delivery = Delivery { message: publication.keep(), qos, retain, ids, group };
+                aside.push(Aside { source: self.source, delivery });
+                return;
+            }
+        }
         let qos = if session.terms.upgrade_qos { target.qos } else { target.qos.min(publication.qos) };
         let Some(id) = session.connection else {
             return self.keep_for_later(target, publication, qos, retain);
         };
         let Some(connection) = self.connections.get_mut(id) else { return };
         let slow = connection.outbox.waiting() >= self.config.queue.max_waiting_output_bytes;
-        let straight = session.outbound.queue.is_empty() && !slow;
+        let straight = session.outbound.queue.is_empty() && !session.outbound.has_unsent() && !slow;
         if qos == QoS::AtMostOnce && straight {
-            let item = Item { publication, qos, retain, dup: false, ids: &target.ids, packet_id: None };
-            let sent =
-                write_publish(&mut self.chain, &mut self.frames, session, connection, item, self.now, &mut self.spare);
-            self.wrote(target.session, id, publication, qos, retain, sent);
+            let item = Item { publication, qos, retain, again: false, ids: &target.ids, packet_id: None };
+            let written = pen!(self).write(session, connection, item);
+            self.wrote(target.session, id, publication, qos, retain, written.is_ok());
         } else if qos == QoS::AtMostOnce && slow {
             self.report_drop(target.session, publication, qos, retain, DropReason::SlowConsumer);
         } else if straight && session.outbound.has_room(session.terms.send_maximum) {
@@ -62,17 +87,25 @@ impl<C: Chain> Shard<C> {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let (qos, retain, ids) = (delivery.qos, delivery.retain, delivery.ids.clone());
         let packet_id = session.outbound.launch(delivery);
-        let item = Item { publication, qos, retain, dup: false, ids: &ids, packet_id: Some(packet_id) };
-        let sent =
-            write_publish(&mut self.chain, &mut self.frames, session, connection, item, self.now, &mut self.spare);
-        if !sent {
-            session.outbound.take_back_last();
+        let item = Item { publication, qos, retain, again: false, ids: &ids, packet_id: Some(packet_id) };
+        let written = pen!(self).write(session, connection, item);
+        let sent = written.is_ok();
+        match written {
+            Ok(None) => {}
+            Ok(Some(rewritten)) => session.outbound.rewrite_last(rewritten),
+            Err(TooLarge) => {
+                session.outbound.take_back_last();
+            }
         }
         self.wrote(index, id, publication, qos, retain, sent);
     }
 
     /// A message for a session without a connection.
     fn keep_for_later(&mut self, target: Target, publication: &Publication<'_>, qos: QoS, retain: bool) {
+        if self.sessions.get(target.session).is_some_and(|session| !session.is_kept()) {
+            // It is about to go, and its will found it among its own receivers.
+            return self.report_drop(target.session, publication, qos, retain, DropReason::SessionEnded);
+        }
         if qos == QoS::AtMostOnce {
             return self.report_drop(target.session, publication, qos, retain, DropReason::OfflineQos0);
         }
@@ -96,6 +129,18 @@ impl<C: Chain> Shard<C> {
         insert.stored
     }
 
+    /// There is room again in the window or on the connection: what waits for it goes.
+    #[inline]
+    pub(super) fn send_more(&mut self, index: u32) {
+        let Some(session) = self.sessions.get(index) else { return };
+        if session.outbound.has_unsent() {
+            self.go_on_resending(index);
+        }
+        if self.sessions.get(index).is_some_and(|session| !session.outbound.queue.is_empty()) {
+            self.pump(index);
+        }
+    }
+
     /// Sends what waits in the queue as long as window and connection take it.
     pub(super) fn pump(&mut self, index: u32) {
         self.frames.begin(false);
@@ -105,7 +150,10 @@ impl<C: Chain> Shard<C> {
             let Some(connection) = self.connections.get(id) else { return };
             let order = session.terms.queue.order;
             let Some(next) = session.outbound.queue.next(order) else { return };
-            let fits = next.qos == QoS::AtMostOnce || session.outbound.has_room(session.terms.send_maximum);
+            let fits = match next.qos {
+                QoS::AtMostOnce => !session.outbound.has_unsent(),
+                _ => session.outbound.has_room(session.terms.send_maximum),
+            };
             if !fits || connection.outbox.waiting() >= self.config.queue.max_waiting_output_bytes {
                 return;
             }
@@ -126,43 +174,49 @@ impl<C: Chain> Shard<C> {
         let Some(session) = self.sessions.get_mut(index) else { return };
         let Some(connection) = self.connections.get_mut(id) else { return };
         let (qos, retain) = (delivery.qos, delivery.retain);
-        let item = Item { publication, qos, retain, dup: false, ids: &delivery.ids, packet_id: None };
-        let sent =
-            write_publish(&mut self.chain, &mut self.frames, session, connection, item, self.now, &mut self.spare);
-        self.wrote(index, id, publication, qos, retain, sent);
+        let item = Item { publication, qos, retain, again: false, ids: &delivery.ids, packet_id: None };
+        let written = pen!(self).write(session, connection, item);
+        self.wrote(index, id, publication, qos, retain, written.is_ok());
     }
 
     /// Sends again what is in flight, with the same packet ids and in the same order: DUP is set, and PUBREL stands for
     /// what the client has already [MQTT-4.4.0-1].
     pub(super) fn resend(&mut self, index: u32) {
+        if let Some(session) = self.sessions.get_mut(index) {
+            session.outbound.send_again();
+            self.go_on_resending(index);
+        }
+    }
+
+    /// Goes on with what is to be sent again, as far as the client's Receive Maximum and its reading allow.
+    pub(super) fn go_on_resending(&mut self, index: u32) {
         self.frames.begin(false);
-        let mut too_large = Vec::new();
-        for at in 0.. {
+        loop {
             let Some(session) = self.sessions.get_mut(index) else { return };
             let Some(id) = session.connection else { return };
             let Some(connection) = self.connections.get_mut(id) else { return };
-            let Some(entry) = session.outbound.at(at) else { break };
+            if connection.outbox.waiting() >= self.config.queue.max_waiting_output_bytes {
+                return;
+            }
+            let Some(entry) = session.outbound.next_unsent(session.terms.send_maximum) else { return };
             let packet_id = entry.packet_id();
-            let Some(Delivery { message, qos, retain, ids, .. }) = entry.delivery.clone() else {
+            let Some(delivery) = entry.delivery.clone() else {
                 debug_assert_eq!(entry.stage, Stage::AwaitingPubcomp, "only what the client has is not kept");
+                session.outbound.sent_again();
                 self.write_pubrel(id, packet_id);
                 continue;
             };
+            let Delivery { message, qos, retain, ids, .. } = delivery.clone();
+            let message = entry.rewritten.clone().unwrap_or(message);
             let publication = message.publication();
             let item =
-                Item { publication: &publication, qos, retain, dup: true, ids: &ids, packet_id: Some(packet_id) };
-            let sent =
-                write_publish(&mut self.chain, &mut self.frames, session, connection, item, self.now, &mut self.spare);
-            if sent {
+                Item { publication: &publication, qos, retain, again: true, ids: &ids, packet_id: Some(packet_id) };
+            let written = pen!(self).write(session, connection, item);
+            if written.is_ok() {
+                session.outbound.sent_again();
                 self.wrote(index, id, &publication, qos, retain, true);
             } else {
-                too_large.push(packet_id);
-            }
-        }
-        let Some(session) = self.sessions.get_mut(index) else { return };
-        let dropped = session.outbound.extract(|entry| too_large.contains(&entry.packet_id()));
-        for InFlight { delivery, .. } in dropped {
-            if let Some(delivery) = delivery {
+                session.outbound.drop_unsent();
                 self.report_dropped(index, &delivery, DropReason::PacketTooLarge);
             }
         }
@@ -203,82 +257,98 @@ impl<C: Chain> Shard<C> {
     }
 }
 
-/// Writes a PUBLISH into the outbox; false if it is larger than the client's Maximum Packet Size.
-#[allow(clippy::too_many_arguments)]
-fn write_publish<C: Chain>(
-    chain: &mut C,
-    frames: &mut Frames,
-    session: &mut Session<C::State>,
-    connection: &mut Connection<Attempt<C::State>>,
-    item: Item<'_>,
+/// Writes PUBLISH packets, as the hooks leave them.
+struct Pen<'a, C> {
+    chain: &'a mut C,
+    frames: &'a mut Frames,
+    spare: &'a mut Vec<Vec<u8>>,
     now: Time,
-    spare: &mut Vec<Vec<u8>>,
-) -> bool {
-    let version = session.client.version;
-    let rewritten = ask_on_deliver(chain, session, &item);
-    let (topic, properties, payload) = match &rewritten {
-        None => (item.publication.topic.as_str(), item.publication.properties, item.publication.payload),
-        Some(modified) => (
-            modified.topic.as_deref().unwrap_or(item.publication.topic.as_str()),
-            modified.properties.as_ref().map_or(item.publication.properties, |block| block.as_bytes()),
-            modified.payload.as_deref().unwrap_or(item.publication.payload),
-        ),
-    };
-    let mut outgoing = Outgoing {
-        dup: item.dup,
-        qos: item.qos,
-        retain: item.retain,
-        topic,
-        packet_id: item.packet_id,
-        alias: None,
-        message_expiry: item.publication.remaining_expiry(now),
-        subscription_ids: item.ids,
-        properties,
-        payload,
-    };
-    let limit = session.terms.maximum_outgoing;
-    if limit < usize::MAX && outgoing.encoded_len(version) > limit {
-        return false;
-    }
-    let ConnectionStage::Connected(connected) = &mut connection.stage else { return true };
-    if session.terms.alias_maximum_out > 0 {
-        let aliases = connected.aliases.get_or_insert_with(|| Aliases::new(session.subscriptions.hasher()));
-        match aliases.outgoing.name(topic, session.terms.alias_maximum_out) {
-            OutgoingAlias::None => {}
-            OutgoingAlias::Introduce(alias) => outgoing.alias = Some(alias),
-            OutgoingAlias::Use(alias) => (outgoing.alias, outgoing.topic) = (Some(alias), ""),
-        }
-    }
-    let out = connection.outbox.bytes(spare);
-    if rewritten.is_none() && payload.len() >= SPLICE_FROM {
-        outgoing.encode_head(version, out);
-        connection.outbox.splice(item.publication.keep());
-    } else if frames.enabled() && rewritten.is_none() && item.ids.is_empty() && outgoing.alias.is_none() {
-        frames.append(&outgoing, version, out);
-    } else {
-        outgoing.encode(version, out);
-    }
-    true
 }
 
-/// `on_deliver` or `on_deliver_m5`: what the hooks put in the place of what was published.
-#[inline]
-fn ask_on_deliver<C: Chain>(
-    chain: &mut C,
-    session: &mut Session<C::State>,
-    item: &Item<'_>,
-) -> Option<DeliverModifiersM5> {
-    let publication = item.publication;
-    let delivery = DeliveryM5 {
-        topic: publication.topic.as_str(),
-        payload: publication.payload,
-        qos: item.qos,
-        retain: item.retain,
-        properties: &PublishProperties::parse(publication.properties).unwrap_or_default(),
-    };
-    if session.client.version.is_v5() {
-        chain.on_deliver_m5(&session.client, &mut session.state, &delivery)
-    } else {
-        chain.on_deliver(&session.client, &mut session.state, &delivery.without_properties()).map(Into::into)
+impl<C: Chain> Pen<'_, C> {
+    /// Writes a PUBLISH into the outbox, and gives what a hook made of its message, if one did. Fails if it is larger than
+    /// the client's Maximum Packet Size.
+    fn write(
+        &mut self,
+        session: &mut Session<C::State>,
+        connection: &mut Connection<Attempt<C::State>>,
+        item: Item<'_>,
+    ) -> Result<Option<Message>, TooLarge> {
+        let version = session.client.version;
+        let rewritten = if item.again { None } else { self.ask_on_deliver(session, &item) };
+        let shown = rewritten.as_ref().map(Message::publication);
+        let publication = shown.as_ref().unwrap_or(item.publication);
+        let topic = publication.topic.as_str();
+        let mut outgoing = Outgoing {
+            dup: item.again,
+            qos: item.qos,
+            retain: item.retain,
+            topic,
+            packet_id: item.packet_id,
+            alias: None,
+            message_expiry: publication.remaining_expiry(self.now),
+            subscription_ids: item.ids,
+            properties: publication.properties,
+            payload: publication.payload,
+        };
+        let limit = session.terms.maximum_outgoing;
+        if limit < usize::MAX && outgoing.encoded_len(version) > limit {
+            return Err(TooLarge);
+        }
+        let ConnectionStage::Connected(connected) = &mut connection.stage else { return Ok(rewritten) };
+        let most = session.terms.alias_maximum_out;
+        // The packet that introduces an alias is longer for it.
+        let fits = || limit == usize::MAX || outgoing.encoded_len(version) + ALIAS_COST <= limit;
+        if most > 0 && fits() {
+            let aliases = connected.aliases.get_or_insert_with(|| Aliases::new(session.subscriptions.hasher()));
+            match aliases.outgoing.name(topic, most) {
+                OutgoingAlias::None => {}
+                OutgoingAlias::Introduce(alias) => outgoing.alias = Some(alias),
+                OutgoingAlias::Use(alias) => (outgoing.alias, outgoing.topic) = (Some(alias), ""),
+            }
+        }
+        let out = connection.outbox.bytes(self.spare);
+        if outgoing.payload.len() >= SPLICE_FROM {
+            outgoing.encode_head(version, out);
+            connection.outbox.splice(publication.keep());
+        } else if self.frames.enabled() && rewritten.is_none() && item.ids.is_empty() && outgoing.alias.is_none() {
+            self.frames.append(&outgoing, version, out);
+        } else {
+            outgoing.encode(version, out);
+        }
+        Ok(rewritten)
     }
+
+    /// `on_deliver` or `on_deliver_m5`: the message that the hooks put in the place of what was published.
+    #[inline]
+    fn ask_on_deliver(&mut self, session: &mut Session<C::State>, item: &Item<'_>) -> Option<Message> {
+        let publication = item.publication;
+        let delivery = DeliveryM5 {
+            topic: publication.topic.as_str(),
+            payload: publication.payload,
+            qos: item.qos,
+            retain: item.retain,
+            properties: publication.properties,
+        };
+        let modifiers = if session.client.version.is_v5() {
+            self.chain.on_deliver_m5(&session.client, &mut session.state, &delivery)
+        } else {
+            self.chain.on_deliver(&session.client, &mut session.state, &delivery.without_properties()).map(Into::into)
+        };
+        rewrite(publication, &modifiers?)
+    }
+}
+
+/// `publication` as a hook wants one client to see it; none if nothing changes. A topic that is not valid is ignored.
+#[cold]
+fn rewrite(publication: &Publication<'_>, by: &DeliverModifiersM5) -> Option<Message> {
+    let topic = by.topic.as_deref().and_then(|topic| TopicName::parse(topic, usize::MAX).ok());
+    if by.is_unchanged() {
+        return None;
+    }
+    let mut shown =
+        Publication::new(topic.unwrap_or(publication.topic), by.payload.as_deref().unwrap_or(publication.payload));
+    shown.properties = by.properties.as_ref().map_or(publication.properties, |block| block.as_bytes());
+    (shown.qos, shown.retain, shown.expires) = (publication.qos, publication.retain, publication.expires);
+    Some(shown.keep())
 }

@@ -7,10 +7,10 @@
 use super::connect::Attempt;
 use super::{Effect, Shard};
 use crate::client::{ConnectionId, DropReason, EndReason, ExpiredReason};
-use crate::codec::{Disconnect, QoS, ReasonCode};
-use crate::connection::{Connection, ConnectionStage, Output, Pending, Violation};
+use crate::codec::{Disconnect, PacketType, QoS, ReasonCode};
+use crate::connection::{Connection, ConnectionStage, Output, Pending, Violation, code_for};
 use crate::hooks::{Chain, Unsubscribed};
-use crate::session::{InFlight, Stage};
+use crate::session::{InFlight, Journey, Stage};
 
 impl<C: Chain> Shard<C> {
     /// DISCONNECT from the client. With reason code 0x00 its will is forgotten [MQTT-3.14.4-3].
@@ -39,19 +39,26 @@ impl<C: Chain> Shard<C> {
         Ok(())
     }
 
-    /// Ends a connection that belongs to a session. `code` is what an MQTT 5 client is told in a DISCONNECT.
-    pub(super) fn end_connection(&mut self, id: ConnectionId, reason: EndReason, code: Option<ReasonCode>) {
+    /// Ends a connection that belongs to a session. `told` is what an MQTT 5 client finds in a DISCONNECT: the code, and what
+    /// there is to say about it.
+    pub(super) fn end_connection(&mut self, id: ConnectionId, reason: EndReason, told: Option<(ReasonCode, &str)>) {
         let Some(connection) = self.connections.get(id) else { return };
         let ConnectionStage::Connected(connected) = &connection.stage else { return };
         let index = connected.session;
-        if let Some(code) = code
+        if let Some((code, what)) = told
             && connected.version.is_v5()
         {
-            self.write(id, |version, out| Disconnect::new(code).encode(version, out));
+            self.write_disconnect(id, index, code, what);
         }
         self.forget_connection(id, None);
+        let session = self.sessions.get(index);
+        debug_assert_eq!(session.and_then(|session| session.connection), Some(id), "a session knows its connection");
+        self.session_lost_connection(index, reason);
+    }
+
+    /// What the end of its connection means for a session.
+    pub(super) fn session_lost_connection(&mut self, index: u32, reason: EndReason) {
         let Some(session) = self.sessions.get_mut(index) else { return };
-        debug_assert_eq!(session.connection, Some(id), "a session knows its connection");
         session.connection = None;
         self.counters.connected -= 1;
         tracing::debug!(client = %session.client.subscriber, ?reason, kept = session.terms.kept, "connection ended");
@@ -68,9 +75,21 @@ impl<C: Chain> Shard<C> {
         }
     }
 
+    fn write_disconnect(&mut self, id: ConnectionId, index: u32, code: ReasonCode, what: &str) {
+        let most = self.sessions.get(index).map_or(0, |session| session.terms.maximum_outgoing);
+        self.write(id, |version, out| {
+            let mut disconnect = Disconnect::new(code_for(PacketType::Disconnect, code));
+            disconnect.reason_string = Some(what).filter(|what| !what.is_empty());
+            if disconnect.encoded_len(version) > most {
+                disconnect.reason_string = None;
+            }
+            disconnect.encode(version, out);
+        });
+    }
+
     /// A kept session waits for its client.
     fn go_offline(&mut self, index: u32, reason: EndReason) {
-        self.redistribute(index);
+        self.redistribute(index, false);
         let Some(session) = self.sessions.get_mut(index) else { return };
         session.expires = session.terms.expiry.map_or(crate::time::Time::NEVER, |expiry| self.now + expiry);
         let notified = self.chain.on_client_offline(&session.client, &mut session.state, reason);
@@ -95,13 +114,18 @@ impl<C: Chain> Shard<C> {
     /// Takes a session apart: its subscriptions end, what it still had to deliver is dropped, and `last` has the last word.
     fn remove_session(&mut self, index: u32, last: impl FnOnce(&mut Self, &mut crate::session::Session<C::State>)) {
         let Some(session) = self.sessions.get_mut(index) else { return };
+        if let Some(Journey::Leaving { token }) = session.journey {
+            session.journey = None;
+            self.abandon_move(token);
+        }
+        let Some(session) = self.sessions.get_mut(index) else { return };
         let realm = self.realms.number(&session.client.subscriber.mountpoint);
         let filters: Vec<_> = session.subscriptions.drain().map(|(filter, _)| filter).collect();
         for filter in &filters {
             self.remove_subscriber(realm, filter, index);
         }
         self.counters.subscriptions -= filters.len() as u64;
-        self.redistribute(index);
+        self.redistribute(index, true);
         let Some(session) = self.sessions.get_mut(index) else { return };
         let notified = self.chain.on_topic_unsubscribed(&session.client, &mut session.state, Unsubscribed::All);
         self.notified(index, notified);
@@ -129,18 +153,22 @@ impl<C: Chain> Shard<C> {
         }
     }
 
-    /// Messages of shared subscriptions that a member has not acknowledged go to a member that is online.
+    /// Messages of shared subscriptions that a member has not acknowledged go to a member that is online; if the session of
+    /// this one `ends`, to one that is not, if need be.
     ///
     /// A QoS 2 message that was sent stays: the client may have it already, and nobody else may get it then
     /// [MQTT-4.8.2-5], [MQTT-4.8.2-6].
-    fn redistribute(&mut self, index: u32) {
+    fn redistribute(&mut self, index: u32, ends: bool) {
         let Some(session) = self.sessions.get_mut(index) else { return };
         let client = session.client.subscriber.clone();
         let policy = session.terms.shared_policy;
         let realm = self.realms.number(&client.mountpoint);
         let realm = &self.realms[realm];
         let has_other = |group: &Option<std::sync::Arc<crate::topic::TopicFilter>>| {
-            group.as_ref().and_then(|filter| realm.group(filter)).is_some_and(|group| group.has_online_anywhere())
+            group
+                .as_ref()
+                .and_then(|filter| realm.group(filter))
+                .is_some_and(|group| ends || group.has_online_anywhere())
         };
         let in_flight = session.outbound.extract(|entry: &InFlight| {
             entry.stage == Stage::AwaitingPuback
@@ -158,7 +186,6 @@ impl<C: Chain> Shard<C> {
     /// The runtime closes the connection, after what it still has to send; here it is gone at once.
     pub(super) fn forget_connection(&mut self, id: ConnectionId, last: Option<Output>) {
         let Some(mut connection) = self.connections.remove(id) else { return };
-        self.listeners[connection.listener].connections -= 1;
         if let Some(task) = waiting_for(&connection) {
             self.tasks.remove(&task);
             self.effects.push(Effect::CancelHook { task });
@@ -167,7 +194,7 @@ impl<C: Chain> Shard<C> {
         if let Some(output) = &last {
             self.counters.bytes_out += output.len() as u64;
         }
-        self.effects.push(Effect::Close { connection: id, last });
+        self.effects.push(Effect::Close { connection: id, listener: connection.listener, last });
     }
 
     /// Begins an orderly stop: every client is told, every will is published, every hook is called. New clients are refused.

@@ -1,23 +1,21 @@
 //! Who subscribes to what, as far as other shards must know.
 //!
 //! A filter that is new to this shard is told to all others, and a SUBSCRIBE is complete only when all have answered:
-//! after SUBACK nothing is missed, whichever shard a publisher is on. The same letter asks for the retained messages that
-//! the others keep. A message that is published while the answers are on their way goes to the subscriber live; what is
-//! retained for the same topic is older then, and is not sent after it.
+//! after SUBACK nothing is missed, whichever shard a publisher is on. Then the keepers of retained messages are asked, see
+//! `keeper`.
 
 use std::sync::Arc;
 
 use super::Shard;
-use super::audience::Target;
+use super::keeper::{Found, Live};
 use super::mail::{Announcement, Mail};
-use super::realm::{PROGRAM, Subscriber};
+use super::realm::Subscriber;
 use super::share::Group;
-use crate::client::ConnectionId;
+use crate::client::{ConnectionId, SubscriberId};
 use crate::codec::{PacketId, ReasonCode, SubscriptionOptions};
 use crate::connection::{ConnectionStage, Hold, Pending};
 use crate::hooks::{Chain, SubscribeModifiersM5};
-use crate::message::{Message, Publication};
-use crate::session::{Subscription, SubscriptionIds};
+use crate::session::Subscription;
 use crate::topic::TopicFilter;
 
 /// A filter that was granted.
@@ -31,7 +29,10 @@ pub(super) struct Granted {
 pub(super) struct Subscribing {
     pub connection: ConnectionId,
     pub session: u32,
+    pub subscriber: SubscriberId,
     pub session_number: u64,
+    /// The number under which answers come.
+    pub token: u64,
     pub realm: u32,
     pub packet_id: PacketId,
     pub subscription_id: u32,
@@ -39,12 +40,14 @@ pub(super) struct Subscribing {
     pub granted: Vec<Result<Granted, ReasonCode>>,
     pub user: Vec<(String, String)>,
     pub by: SubscribeModifiersM5,
-    /// How many shards have not answered.
+    /// How many shards have not answered the question that is open.
     pub waiting: usize,
-    /// Topics of which a newer message was delivered in the meantime.
-    pub seen: Vec<Box<str>>,
-    /// Retained messages, with the place of their filter among those that were granted.
-    pub retained: Vec<(u16, Message)>,
+    /// For each shard, how much it had told keepers when it took the filters in.
+    pub told: Vec<Box<[u64]>>,
+    /// Retained messages that came live in the meantime.
+    pub live: Vec<Live>,
+    /// What the keepers answered.
+    pub found: Vec<Found>,
 }
 
 impl<C: Chain> Shard<C> {
@@ -60,11 +63,7 @@ impl<C: Chain> Shard<C> {
         let subscriber = Subscriber::new(session, subscription);
         let routes = self.realms[realm].routes(filter);
         if filter.share_name().is_some() {
-            let group = match routes.groups.iter_mut().find(|group| *group.filter == *filter) {
-                Some(group) => group,
-                None => routes.groups.push_mut(Group::new(filter.clone())),
-            };
-            group.join(subscriber, online);
+            routes.group(filter).join(subscriber, online);
             self.tell_group(realm, filter);
             return false;
         }
@@ -134,12 +133,7 @@ impl<C: Chain> Shard<C> {
         offline: u32,
     ) {
         let realm = self.realms.number(mountpoint);
-        let routes = self.realms[realm].routes(filter);
-        let group = match routes.groups.iter_mut().find(|group| *group.filter == *filter) {
-            Some(group) => group,
-            None => routes.groups.push_mut(Group::new(filter.clone())),
-        };
-        group.elsewhere(shard, online, offline);
+        self.realms[realm].routes(filter).group(filter).elsewhere(shard, online, offline);
         self.forget_empty_groups(realm, filter);
     }
 
@@ -150,23 +144,19 @@ impl<C: Chain> Shard<C> {
         self.realms[realm].prune(filter);
     }
 
-    /// Tells the others of new filters and asks for retained messages; what is left is done when all have answered.
+    /// Tells the others of new filters; what is left is done when all have answered.
     pub(super) fn announce(&mut self, mut pending: Subscribing, filters: Vec<Announcement>) {
-        for (at, granted) in pending.granted.iter().flatten().enumerate() {
-            if granted.wants_retained {
-                let found = self.realms[pending.realm].retained.matching(&granted.filter, self.now);
-                pending.retained.extend(found.into_iter().map(|message| (at as u16, message)));
-            }
-        }
+        pending.told[self.id] = self.keeping.told();
         if self.shards == 1 || filters.is_empty() {
-            return self.subscribed(pending);
+            return self.ask_keepers(pending);
         }
-        let token = self.number();
+        let token = pending.token;
         let mountpoint = self.realms[pending.realm].name.clone();
         let filters: Arc<[Announcement]> = filters.into();
         for shard in self.others() {
             pending.waiting += 1;
-            self.post(shard, Mail::Subscribe { token, mountpoint: mountpoint.clone(), filters: filters.clone() });
+            let (mountpoint, filters) = (mountpoint.clone(), filters.clone());
+            self.post(shard, Mail::Subscribe { token, mountpoint, filters, flush: None });
         }
         if let Some(connection) = self.connections.get_mut(pending.connection) {
             connection.holds.insert(Hold::Subscribe);
@@ -177,21 +167,37 @@ impl<C: Chain> Shard<C> {
         self.subscribing.insert(token, pending);
     }
 
+    /// Tells the others of the filters of a session that is to come from shard `from`.
+    pub(super) fn announce_arrival(&mut self, from: usize, token: u64, realm: u32, filters: Vec<Announcement>) {
+        let own = self.number();
+        self.preparing.insert(own, (from, token, self.shards - 1));
+        let mountpoint = self.realms[realm].name.clone();
+        let filters: Arc<[Announcement]> = filters.into();
+        for shard in self.others() {
+            let (mountpoint, filters) = (mountpoint.clone(), filters.clone());
+            self.post(shard, Mail::Subscribe { token: own, mountpoint, filters, flush: Some((from, token)) });
+        }
+    }
+
+    fn taken_in_for_move(&mut self, own: u64) {
+        let Some((from, token, waiting)) = self.preparing.get_mut(&own) else { return };
+        *waiting -= 1;
+        if *waiting == 0 {
+            let (from, token) = (*from, *token);
+            self.preparing.remove(&own);
+            self.post(from, Mail::Flushed { token });
+        }
+    }
+
     /// Another shard has new subscriptions.
     pub(super) fn take_in(&mut self, from: usize, token: u64, mountpoint: &Arc<str>, filters: &[Announcement]) {
         let realm = self.realms.number(mountpoint);
-        let (mut retained, mut recent) = (Vec::new(), Vec::new());
-        for (at, Announcement { filter, interest, retained: wanted }) in filters.iter().enumerate() {
-            if *interest {
-                self.realms[realm].routes(filter).remote.insert(from);
-            }
-            if *wanted {
-                let found = self.realms[realm].retained.matching(filter, self.now);
-                retained.extend(found.into_iter().map(|message| (at as u16, message)));
-                recent.extend(self.recent.matching(mountpoint, filter));
-            }
+        for Announcement { filter, .. } in filters.iter().filter(|announcement| announcement.interest) {
+            self.realms[realm].routes(filter).remote.insert(from);
         }
-        self.post(from, Mail::Subscribed { token, retained, recent });
+        let wanted = filters.iter().any(|announcement| announcement.retained);
+        let told = if wanted { self.keeping.told() } else { Box::default() };
+        self.post(from, Mail::Subscribed { token, told });
     }
 
     /// Another shard has lost its last subscriber to a filter.
@@ -203,23 +209,21 @@ impl<C: Chain> Shard<C> {
         self.realms[realm].prune(filter);
     }
 
-    /// Another shard has taken in a subscription of this one.
-    pub(super) fn taken_in(&mut self, token: u64, retained: Vec<(u16, Message)>, recent: Vec<Message>) {
-        let Some(mut pending) = self.subscribing.remove(&token) else { return };
-        pending.retained.extend(retained);
-        for message in recent {
-            // It was published before the filter was known there, and may not have reached its keeper: deliver it now.
-            if !pending.seen.iter().any(|topic| **topic == *message.topic().as_str()) {
-                pending.seen.push(message.topic().as_str().into());
-                self.deliver_one_retained(&pending, &message, None);
-            }
-        }
+    /// Shard `from` has taken in a subscription of this one, and had told keepers of so many messages by then.
+    pub(super) fn taken_in(&mut self, from: usize, token: u64, told: Box<[u64]>) {
+        let Some(mut pending) = self.subscribing.remove(&token) else { return self.taken_in_for_move(token) };
+        pending.told[from] = told;
         pending.waiting -= 1;
         if pending.waiting > 0 {
             self.subscribing.insert(token, pending);
-            return;
+        } else {
+            self.ask_keepers(pending);
         }
-        let id = pending.connection;
+    }
+
+    /// A subscription is known everywhere, and so is what is retained for it. Its client's next packets are served.
+    pub(super) fn complete_subscribe(&mut self, pending: Subscribing) {
+        let (id, token) = (pending.connection, pending.token);
         if let Some(connection) = self.connections.get_mut(id)
             && let ConnectionStage::Connected(connected) = &mut connection.stage
             && matches!(connected.pending, Some(Pending::Subscribe { token: waiting }) if waiting == token)
@@ -228,56 +232,5 @@ impl<C: Chain> Shard<C> {
         }
         self.subscribed(pending);
         self.release(id, Hold::Subscribe);
-    }
-
-    /// A retained message goes to subscribers live: those whose SUBSCRIBE is not complete need no older one for its topic.
-    pub(super) fn note_live_retained(&mut self, realm: u32, publication: &Publication<'_>) {
-        if !publication.retain || self.subscribing.is_empty() {
-            return;
-        }
-        for pending in self.subscribing.values_mut().filter(|pending| pending.realm == realm) {
-            let matches = |granted: &Granted| granted.wants_retained && granted.filter.matches(publication.topic);
-            if pending.granted.iter().flatten().any(matches) {
-                pending.seen.push(publication.topic.as_str().into());
-            }
-        }
-    }
-
-    /// Sends what is retained for a new subscription [MQTT-3.3.1-9].
-    pub(super) fn deliver_retained(&mut self, mut pending: Subscribing) {
-        let retained = std::mem::take(&mut pending.retained);
-        self.frames.begin(false);
-        for (at, message) in retained {
-            if !pending.seen.iter().any(|topic| **topic == *message.topic().as_str()) {
-                self.deliver_one_retained(&pending, &message, Some(at));
-            }
-        }
-    }
-
-    /// Sends one retained message for the filter at `at`, or for all that match.
-    fn deliver_one_retained(&mut self, pending: &Subscribing, message: &Message, at: Option<u16>) {
-        let granted = pending.granted.iter().flatten().enumerate().find(|(place, granted)| match at {
-            Some(at) => *place == usize::from(at),
-            None => granted.wants_retained && granted.filter.matches(message.topic()),
-        });
-        let Some((_, granted)) = granted else { return };
-        if pending.session & PROGRAM != 0 {
-            return self.deliver_retained_to_program(pending.session, message);
-        }
-        let Some(session) = self.sessions.get(pending.session) else { return };
-        // The session may have ended in the meantime, and another one have its place.
-        if session.subscriptions.get(&granted.filter).is_none_or(|now| now.options != granted.options) {
-            return;
-        }
-        if message.expires() <= self.now || message.payload().is_empty() {
-            return;
-        }
-        let mut ids = SubscriptionIds::new();
-        if pending.subscription_id != 0 {
-            ids.push(pending.subscription_id);
-        }
-        let target =
-            Target { session: pending.session, qos: granted.options.qos, retain_as_published: true, ids, group: None };
-        self.deliver(target, &message.publication(), true);
     }
 }

@@ -4,6 +4,9 @@
 use std::sync::Arc;
 
 use super::counters::Counters;
+use super::keeper::{Asked, Found};
+use super::migrate::Prepare;
+use crate::client::SubscriberId;
 use crate::config::SharedPolicy;
 use crate::message::Message;
 use crate::topic::TopicFilter;
@@ -13,10 +16,14 @@ use crate::topic::TopicFilter;
 pub enum Mail {
     /// A message for all who match on the receiving shard.
     Publish {
+        /// Its number among the publications of the sender.
+        sequence: u64,
         /// The mountpoint it was published in.
         mountpoint: Arc<str>,
         /// The message.
         message: Message,
+        /// If it is retained: which one it is of those that the sender told its keeper of; else zero.
+        number: u64,
     },
     /// A message of which some copies go to one member each of shared subscriptions.
     Share(Box<Share>),
@@ -28,16 +35,21 @@ pub enum Mail {
         mountpoint: Arc<str>,
         /// The filters.
         filters: Arc<[Announcement]>,
+        /// The subscriptions are those of a session that comes from this shard, which is to be told, too; by this token.
+        flush: Option<(usize, u64)>,
     },
     /// The answer to [`Mail::Subscribe`]: from now on nothing that matches is missed.
     Subscribed {
         /// The number of the question.
         token: u64,
-        /// Retained messages that the answering shard keeps, with the place of their filter in the question.
-        retained: Vec<(u16, Message)>,
-        /// Messages that the answering shard has sent to be retained and that may not have arrived there.
-        recent: Vec<Message>,
+        /// For each keeper, how many messages to be retained the answering shard had told it of. Empty if nobody wants to
+        /// know what is retained.
+        told: Box<[u64]>,
     },
+    /// What is retained for the filters of a new subscription? Answered with [`Mail::Retained`].
+    AskRetained(Box<Asked>),
+    /// The answer to [`Mail::AskRetained`].
+    Retained(Box<Found>),
     /// The sender has no subscriber to this filter any more.
     Unsubscribe {
         /// The mountpoint.
@@ -56,17 +68,53 @@ pub enum Mail {
         /// Members without.
         offline: u32,
     },
-    /// A message that the receiver is to retain; with an empty payload, one it is to forget.
+    /// A message that the receiver, its keeper, is to retain; with an empty payload, one it is to forget.
     Retain {
         /// The mountpoint.
         mountpoint: Arc<str>,
         /// The message.
         message: Message,
     },
-    /// So many [`Mail::Retain`] of the receiver have been seen to since the last time.
-    Retained {
-        /// How many.
-        count: u32,
+    /// The sender has taken in what was announced for a move: all it sent before has come.
+    Flushed {
+        /// The receiver's number for the move.
+        token: u64,
+    },
+    /// A session is to come to the receiver.
+    Prepare(Box<Prepare>),
+    /// A session that was to come has ended.
+    Abandoned {
+        /// The sender's number for the move.
+        token: u64,
+    },
+    /// A slot of the sender belongs to another shard now.
+    SlotMoved {
+        /// The slot.
+        slot: u16,
+        /// Its new owner.
+        to: usize,
+    },
+    /// The sender has no session of this slot any more; it is the receiver's.
+    SlotEmptied {
+        /// The slot.
+        slot: u16,
+    },
+    /// The sender needs this session at once.
+    Pull {
+        /// Whose.
+        subscriber: SubscriberId,
+    },
+    /// There is no such session here.
+    NotHere {
+        /// Whose.
+        subscriber: SubscriberId,
+    },
+    /// An operator wants a client of the receiver gone.
+    Disconnect {
+        /// Which.
+        subscriber: SubscriberId,
+        /// With its session.
+        cleanup: bool,
     },
     /// What the sender has counted so far.
     Counters(Box<Counters>),
@@ -79,17 +127,21 @@ pub struct Announcement {
     pub filter: TopicFilter,
     /// Whether it is new to the sender, so that the receiver must take note of it.
     pub interest: bool,
-    /// Whether retained messages are wanted.
+    /// Whether the sender will ask what is retained.
     pub retained: bool,
 }
 
 /// A message for members of shared subscriptions.
 #[derive(Debug)]
 pub struct Share {
+    /// Its number among the publications of the sender; zero if it was sent on.
+    pub sequence: u64,
     /// The mountpoint it was published in.
     pub mountpoint: Arc<str>,
     /// The message.
     pub message: Message,
+    /// As in [`Mail::Publish`].
+    pub number: u64,
     /// The shared subscriptions of which one member each, on the receiving shard, is to get it.
     pub groups: Vec<Arc<TopicFilter>>,
     /// Whether ordinary subscribers are to get it, too.

@@ -16,7 +16,8 @@
 //! | `auth` | the exchange of AUTH packets |
 //! | `publish`, `acks`, `subscribe` | the other packets |
 //! | `route`, `audience`, `share`, `deliver`, `frames` | from a publication to its receivers |
-//! | `interest`, `retained` | what other shards must know of subscriptions, and retained messages |
+//! | `interest`, `keeper`, `retained` | what other shards must know of subscriptions, and retained messages |
+//! | `migrate` | slots and sessions that move to another shard |
 //! | `ending`, `wills` | how connections and sessions end |
 //! | `clock`, `sys`, `program` | deadlines, `$SYS`, the embedding program |
 //! | `tables`, `realm`, `slots`, `mail`, `effect`, `counters`, `ask` | what all of them stand on |
@@ -33,7 +34,9 @@ mod effect;
 mod ending;
 mod frames;
 mod interest;
+mod keeper;
 mod mail;
+mod migrate;
 mod program;
 mod publish;
 mod realm;
@@ -58,18 +61,21 @@ use std::collections::BTreeMap;
 pub use connect::{Arrival, Attempt};
 pub use counters::Counters;
 pub use effect::Effect;
+pub use keeper::{Asked, Found};
 pub use mail::{Announcement, Mail, Share};
+pub use migrate::{Prepare, Transfer};
 pub use program::Request;
 pub use realm::MAX_SHARDS;
-pub use slots::{SLOTS, owner_of};
+pub use slots::{SLOTS, owner_of, slot_of};
 
 use crate::client::ConnectionId;
-use crate::codec::ProtocolVersion;
+use crate::codec::{ProtocolVersion, ReasonCode};
 use crate::config::Config;
 use crate::connection::{Connection, ConnectionStage, Hold, Holds, Outbox, Output, Unread};
 use crate::deadlines::Deadlines;
 use crate::hooks::{Chain, HookAnswer};
 use crate::random::Random;
+use crate::session::Source;
 use crate::time::Time;
 
 use audience::Audience;
@@ -77,9 +83,10 @@ use clock::Deadline;
 use connect::Listener;
 use frames::Frames;
 use interest::Subscribing;
+use keeper::Keeping;
+use migrate::Moves;
 use program::Program;
 use realm::{Realms, ShardSet};
-use retained::Recent;
 use slots::SlotMap;
 use tables::{Connections, Sessions};
 
@@ -120,7 +127,17 @@ pub struct Shard<C: Chain> {
     subscribing: BTreeMap<u64, Subscribing>,
     /// Numbers for tasks, subscriptions and connections: never used twice.
     next_number: u64,
-    recent: Recent,
+    keeping: Keeping,
+    moves: Moves<C::State>,
+    /// Moves that this shard prepares for: the old owner and its token, and how many shards have not answered.
+    preparing: BTreeMap<u64, (usize, u64, usize)>,
+    /// Sessions that came with a cut.
+    cutting: Vec<u32>,
+    /// How many publications were routed here, and which of them is being delivered, if it is one of here.
+    sequence: u64,
+    source: Source,
+    /// Of each shard, the last publication that it sent here.
+    heard: Vec<u64>,
     program: Program,
     /// What the other shards counted when they were last heard of.
     others: Vec<Counters>,
@@ -128,7 +145,7 @@ pub struct Shard<C: Chain> {
     stopping: bool,
 
     /// Connections that go to other shards when the effects are taken.
-    handing_off: Vec<(ConnectionId, usize, Box<Arrival<C::State>>)>,
+    handing_off: Vec<HandingOff<C::State>>,
 
     /// What the runtime fetches.
     effects: Vec<Effect<C::State>>,
@@ -137,8 +154,6 @@ pub struct Shard<C: Chain> {
     /// Shards whose mailboxes are full, and the connections that are not served until they have room.
     congested: ShardSet,
     waiting_for_mailbox: Vec<ConnectionId>,
-    /// Confirmations of retained messages that are owed to other shards.
-    retained_for: Vec<u32>,
 
     /// Room to work in, kept to save allocations.
     audience: Audience,
@@ -146,6 +161,13 @@ pub struct Shard<C: Chain> {
     aliased: String,
     fired: Vec<Deadline>,
     spare: Vec<Vec<u8>>,
+}
+
+/// A connection that goes to another shard.
+struct HandingOff<S> {
+    connection: ConnectionId,
+    to: usize,
+    arrival: Box<Arrival<S>>,
 }
 
 /// A hook that answers later.
@@ -186,7 +208,13 @@ impl<C: Chain> Shard<C> {
             tasks: BTreeMap::new(),
             subscribing: BTreeMap::new(),
             next_number: 1,
-            recent: Recent::new(shards),
+            keeping: Keeping::new(shards),
+            moves: Moves::new(),
+            preparing: BTreeMap::new(),
+            cutting: Vec::new(),
+            sequence: 0,
+            source: Source::NONE,
+            heard: vec![0; shards],
             program: Program::default(),
             others: vec![Counters::default(); shards],
             counters: Counters::default(),
@@ -197,7 +225,6 @@ impl<C: Chain> Shard<C> {
             outgoing: (0..shards).map(|_| Vec::new()).collect(),
             congested: ShardSet::default(),
             waiting_for_mailbox: Vec::new(),
-            retained_for: vec![0; shards],
             audience: Audience::default(),
             frames: Frames::default(),
             aliased: String::new(),
@@ -208,21 +235,36 @@ impl<C: Chain> Shard<C> {
         }
     }
 
-    /// A listener accepted a connection. Nothing is sent or called before its CONNECT.
+    /// A listener accepted a connection. Nothing is sent or called before its CONNECT. `connections` is how many the listener
+    /// has on all shards, this one included: the runtime knows.
     pub fn accepted(
         &mut self,
         id: ConnectionId,
         listener: usize,
         peer: SocketAddr,
         connected_at: SystemTime,
+        connections: usize,
         now: Time,
     ) {
         self.now = now;
         self.counters.accepted += 1;
-        self.listeners[listener].connections += 1;
         self.add_connection(id, listener, peer, connected_at);
-        let connect_timeout = self.listeners[listener].connect_timeout;
-        self.arm_connection(id, now + connect_timeout);
+        let shards = self.shards as u32;
+        let listener = &mut self.listeners[listener];
+        let due = now + listener.connect_timeout;
+        let too_fast =
+            listener.connection_rate > 0 && listener.rate.exceeds(listener.connection_rate.div_ceil(shards), now);
+        let refused = if !listener.max_connections.allows(connections) {
+            Some(ReasonCode::QuotaExceeded)
+        } else if too_fast {
+            Some(ReasonCode::ConnectionRateExceeded)
+        } else {
+            None
+        };
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.refused = refused;
+        }
+        self.arm_connection(id, due);
     }
 
     /// Everything that was handed over for `id` has left. `emptied` is the buffer it was in.
@@ -236,9 +278,7 @@ impl<C: Chain> Shard<C> {
         }
         let ConnectionStage::Connected(connected) = &connection.stage else { return };
         let session = connected.session;
-        if self.sessions.get(session).is_some_and(|session| !session.outbound.queue.is_empty()) {
-            self.pump(session);
-        }
+        self.send_more(session);
         self.release(id, Hold::Outbox);
     }
 
@@ -252,20 +292,36 @@ impl<C: Chain> Shard<C> {
     pub fn mail(&mut self, from: usize, mail: Mail, now: Time) {
         self.now = now;
         match mail {
-            Mail::Publish { mountpoint, message } => self.route_from_mail(&mountpoint, &message),
-            Mail::Share(share) => self.route_share(*share),
-            Mail::Subscribe { token, mountpoint, filters } => self.take_in(from, token, &mountpoint, &filters),
-            Mail::Subscribed { token, retained, recent } => self.taken_in(token, retained, recent),
+            Mail::Publish { sequence, mountpoint, message, number } => {
+                let source = Source { shard: from, sequence };
+                self.route_from_mail(source, &mountpoint, &message, number);
+            }
+            Mail::Share(share) => self.route_share(from, *share),
+            Mail::Subscribe { token, mountpoint, filters, flush } => {
+                self.take_in(from, token, &mountpoint, &filters);
+                if let Some((shard, token)) = flush.filter(|(shard, _)| *shard != self.id) {
+                    self.post(shard, Mail::Flushed { token });
+                }
+            }
+            Mail::Subscribed { token, told } => self.taken_in(from, token, told),
             Mail::Unsubscribe { mountpoint, filter } => self.forget_interest(from, &mountpoint, &filter),
             Mail::Group { mountpoint, filter, online, offline } => {
                 self.group_elsewhere(from, &mountpoint, &filter, online, offline);
             }
             Mail::Retain { mountpoint, message } => {
                 let realm = self.realms.number(&mountpoint);
-                self.store_retained(realm, message);
-                self.retained_for[from] += 1;
+                self.see_to(from, realm, message);
             }
-            Mail::Retained { count } => self.recent.confirmed(from, count),
+            Mail::AskRetained(asked) => self.ask_keeper(*asked),
+            Mail::Retained(found) => self.found_retained(*found),
+            Mail::Flushed { token } => self.flushed(token),
+            Mail::Prepare(prepare) => self.prepare(from, *prepare),
+            Mail::Abandoned { token } => self.arrival_abandoned(from, token),
+            Mail::SlotMoved { slot, to } => self.slot_moved(from, slot, to),
+            Mail::SlotEmptied { slot } => self.slot_emptied(slot),
+            Mail::Pull { subscriber } => self.pulled(from, subscriber),
+            Mail::NotHere { subscriber } => self.not_here(&subscriber),
+            Mail::Disconnect { subscriber, cleanup } => self.disconnect(subscriber, cleanup),
             Mail::Counters(counters) => self.others[from] = *counters,
         }
     }
@@ -321,10 +377,6 @@ impl<C: Chain> Shard<C> {
 
     /// The mail for shard `to` since the last call, in order.
     pub fn take_mail(&mut self, to: usize) -> Vec<Mail> {
-        let owed = std::mem::take(&mut self.retained_for[to]);
-        if owed > 0 {
-            self.outgoing[to].push(Mail::Retained { count: owed });
-        }
         std::mem::take(&mut self.outgoing[to])
     }
 
@@ -354,6 +406,7 @@ impl<C: Chain> Shard<C> {
             listener,
             peer,
             connected_at,
+            refused: None,
             last_heard: self.now,
             stage: ConnectionStage::Opening,
             unread: Unread::default(),

@@ -9,7 +9,9 @@ use crate::client::{ConnectionId, EndReason};
 use crate::codec::{Ack, AckKind, PacketId, ProtocolVersion, Publish, PublishProperties, QoS, ReasonCode};
 use crate::config::UnauthorizedPublish;
 use crate::connection::{Aliases, ConnectionStage, Hold, Violation};
-use crate::hooks::{Chain, Expiry, PublishModifiersM5, PublishRefusalM5, PublishRequestM5, PublishedM5, Verdict};
+use crate::hooks::{
+    Chain, Expiry, PublishCode, PublishModifiersM5, PublishRefusalM5, PublishRequestM5, PublishedM5, Verdict,
+};
 use crate::message::Publication;
 use crate::time::Time;
 use crate::topic::TopicName;
@@ -91,19 +93,19 @@ impl<C: Chain> Shard<C> {
         if publish.retain && !terms.retain_available {
             return Err(Violation::new(ReasonCode::RetainNotSupported, "retained messages are not available"));
         }
-        if let Some(packet_id) = publish.packet_id.filter(|_| publish.qos == QoS::ExactlyOnce) {
-            if session.inbound.contains(packet_id) {
-                self.write_ack(id, AckKind::Pubrec, packet_id, ReasonCode::Success);
-                return Ok(());
-            }
-            if session.client.version.is_v5() && session.inbound.len() >= usize::from(terms.receive_maximum) {
-                return Err(Violation::new(
-                    ReasonCode::ReceiveMaximumExceeded,
-                    "more QoS 2 messages than Receive Maximum",
-                ));
-            }
+        if let Some(packet_id) = publish.packet_id.filter(|_| publish.qos == QoS::ExactlyOnce)
+            && session.inbound.contains(packet_id)
+        {
+            self.write_ack(id, AckKind::Pubrec, packet_id, ReasonCode::Success);
+            return Ok(());
         }
         let version = session.client.version;
+        // QoS 1 is acknowledged at once, so what is incomplete is QoS 2; but a QoS 1 message on top is one too many, too.
+        let is_acknowledged = publish.qos != QoS::AtMostOnce;
+        if version.is_v5() && is_acknowledged && session.inbound.len() >= usize::from(terms.receive_maximum) {
+            let what = "more unacknowledged messages than Receive Maximum [MQTT-3.3.4-7]";
+            return Err(Violation::new(ReasonCode::ReceiveMaximumExceeded, what));
+        }
         if topic.is_dollar() {
             self.counters.publish_refused += 1;
             let code = if version.is_v5() { ReasonCode::NotAuthorized } else { ReasonCode::Success };
@@ -170,7 +172,9 @@ impl<C: Chain> Shard<C> {
             Some(Ok(topic)) => topic,
             Some(Err(error)) => {
                 tracing::error!(client = %session.client.subscriber, topic = by.topic, "a hook gave a publish a topic that is not valid: {error}");
-                return self.acknowledge(id, index, publish, ReasonCode::ImplementationSpecific, None);
+                let refusal = PublishRefusalM5::new(PublishCode::ImplementationSpecific);
+                let version = session.client.version;
+                return self.refuse_publish(id, index, version, publish, refusal, true);
             }
         };
         let mountpoint = by.mountpoint.as_ref().unwrap_or(&session.client.subscriber.mountpoint);

@@ -5,11 +5,12 @@
 //! `on_register`, then whatever ends for the connection or session before, then `on_client_wakeup`, then CONNACK.
 
 use super::connect::{Arrival, decoded};
+use super::migrate::Waiting;
 use super::terms::Welcome;
 use super::{Effect, Shard};
 use crate::client::{Client, ConnectionId, EndReason, ExpiredReason};
 use crate::codec::ReasonCode;
-use crate::connection::{Connected, ConnectionStage, Rate};
+use crate::connection::{Connected, ConnectionStage, Hold, Rate};
 use crate::hooks::Chain;
 use crate::session::{Inbound, Outbound, Session};
 use crate::time::Time;
@@ -19,7 +20,6 @@ impl<C: Chain> Shard<C> {
     pub fn arrived(&mut self, id: ConnectionId, mut arrival: Box<Arrival<C::State>>, now: Time) {
         self.now = now;
         let unread = std::mem::take(&mut arrival.unread);
-        self.listeners[arrival.listener].connections += 1;
         self.add_connection(id, arrival.listener, arrival.client.peer, arrival.connected_at);
         self.register(id, arrival);
         if let Some(connection) = self.connections.get_mut(id) {
@@ -28,8 +28,25 @@ impl<C: Chain> Shard<C> {
         self.go_on(id);
     }
 
-    /// Registers a client with its session. From here on it is one, or it was refused for a limit.
+    /// Registers a client with its session: on another shard if the slot has moved meanwhile, and not before its session is
+    /// here if that is still to come.
     pub(super) fn register(&mut self, id: ConnectionId, arrival: Box<Arrival<C::State>>) {
+        let owner = self.slots.owner(&arrival.client.subscriber);
+        if owner != self.id {
+            return self.hand_off(id, owner, arrival);
+        }
+        if self.must_wait(&arrival.client.subscriber) {
+            if let Some(connection) = self.connections.get_mut(id) {
+                connection.holds.insert(Hold::Hook);
+            }
+            let subscriber = arrival.client.subscriber.clone();
+            return self.wait_for(subscriber, Waiting::Register(id, arrival));
+        }
+        self.register_here(id, arrival);
+    }
+
+    /// Registers a client with its session. From here on it is one, or it was refused for a limit.
+    pub(super) fn register_here(&mut self, id: ConnectionId, arrival: Box<Arrival<C::State>>) {
         if let Some(code) = self.refuse_registration(&arrival) {
             return self.refuse_arrival(id, *arrival, code);
         }
@@ -39,11 +56,14 @@ impl<C: Chain> Shard<C> {
         client.session_number = self.number();
         self.tell_registered(&client, &mut state, &connect.properties);
 
+        // A fight for an id goes on across the sessions that end with each takeover.
+        let takeovers =
+            self.sessions.find(&client.subscriber).and_then(|old| self.sessions.get(old)).map(|s| s.takeovers);
         let existing = self.end_previous(&client, clean_start);
         let session_present = existing.is_some();
         let session = match existing {
             Some(session) => session,
-            None => self.new_session(client.clone(), C::State::default(), terms.clone()),
+            None => self.new_session(client.clone(), terms.clone(), takeovers.unwrap_or((0, self.now))),
         };
         self.attach(id, session, client, state, terms, will);
         if let Some(connection) = self.connections.get_mut(id)
@@ -67,7 +87,7 @@ impl<C: Chain> Shard<C> {
         let old = self.sessions.find(&client.subscriber)?;
         if let Some(connection) = self.sessions.get(old).and_then(|session| session.connection) {
             self.counters.takeovers += 1;
-            self.end_connection(connection, EndReason::TakenOver, Some(ReasonCode::SessionTakenOver));
+            self.end_connection(connection, EndReason::TakenOver, Some((ReasonCode::SessionTakenOver, "")));
         }
         let kept = self.sessions.find(&client.subscriber)?;
         if clean_start {
@@ -77,10 +97,10 @@ impl<C: Chain> Shard<C> {
         Some(kept)
     }
 
-    fn new_session(&mut self, client: Client, state: C::State, terms: crate::session::Terms) -> u32 {
+    pub(super) fn new_session(&mut self, client: Client, terms: crate::session::Terms, takeovers: (u32, Time)) -> u32 {
         self.sessions.insert(Session {
             client,
-            state,
+            state: C::State::default(),
             connection: None,
             terms,
             outbound: Outbound::default(),
@@ -89,7 +109,8 @@ impl<C: Chain> Shard<C> {
             will: None,
             expires: Time::NEVER,
             will_due: Time::NEVER,
-            takeovers: (0, self.now),
+            journey: None,
+            takeovers,
         })
     }
 
@@ -114,7 +135,7 @@ impl<C: Chain> Shard<C> {
         session.will = will;
         session.will_due = Time::NEVER;
         let Some(connection) = self.connections.get_mut(id) else { return };
-        connection.holds.release(crate::connection::Hold::Hook);
+        connection.holds.release(Hold::Hook);
         connection.stage = ConnectionStage::Connected(Connected {
             session: index,
             version: session.client.version,
@@ -164,14 +185,11 @@ impl<C: Chain> Shard<C> {
         if self.stopping {
             return Some(ReasonCode::ServerShuttingDown);
         }
-        let listener = &self.listeners[arrival.listener];
-        if !listener.max_connections.allows(listener.connections * self.shards) {
-            return Some(ReasonCode::QuotaExceeded);
-        }
         let limits = &self.config.session;
         let Some(index) = self.sessions.find(&arrival.client.subscriber) else {
-            let sessions = (self.sessions.len() + 1) * self.shards;
-            return (!self.config.limits.max_sessions.allows(sessions)).then_some(ReasonCode::QuotaExceeded);
+            // Shared out among the shards, rounded up.
+            let others = self.sessions.len() * self.shards;
+            return (!self.config.limits.max_sessions.allows(others + 1)).then_some(ReasonCode::QuotaExceeded);
         };
         let session = self.sessions.get_mut(index)?;
         session.connection?;

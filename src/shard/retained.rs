@@ -1,20 +1,24 @@
-//! Retained messages of one mountpoint, as far as this shard keeps them.
-//!
-//! Each topic has one keeper among the shards, by hash. The shard of a publisher sends a retained message there, and keeps
-//! a note of it until the keeper confirms: a subscriber that asks in between is told of it by the publisher's shard
-//! ([`Recent`]), so that no order of mail between shards can hide it.
-
-use std::collections::VecDeque;
-use std::sync::Arc;
+//! Retained messages of one mountpoint, as far as this shard keeps them. Which shard keeps what, and how a subscriber gets
+//! to know of it: `keeper`.
 
 use crate::config::RetainedConfig;
 use crate::message::Message;
 use crate::time::Time;
 use crate::topic::{TopicFilter, TopicTree};
 
+/// A retained message, and where it came from: one for each topic.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    pub message: Message,
+    /// The shard it was published on.
+    pub source: usize,
+    /// Which of that shard's messages to this keeper it is.
+    pub number: u64,
+}
+
 /// The retained messages that this shard keeps for one mountpoint.
 pub struct Retained {
-    messages: TopicTree<Message>,
+    messages: TopicTree<Kept>,
     bytes: usize,
 }
 
@@ -42,33 +46,42 @@ impl Retained {
         self.bytes
     }
 
-    /// Keeps `message` as the last one of its topic. `share` is how many shards the limits are divided among.
-    pub fn store(&mut self, message: Message, limits: &RetainedConfig, share: usize) -> Retention {
-        let topic = message.topic();
-        if let Some(old) = self.messages.remove(topic.as_str()) {
-            self.bytes -= old.size();
+    /// Keeps `kept` as the last message of its topic. `share` is how many shards the limits are divided among, rounded up.
+    pub fn store(&mut self, kept: Kept, limits: &RetainedConfig, share: usize) -> Retention {
+        let message = kept.message.clone();
+        let size = message.size();
+        if let Some(old) = self.messages.get_mut(message.topic().as_str())
+            && !message.payload().is_empty()
+            && limits.max_message_bytes.allows(message.payload().len())
+            && limits.max_total_bytes.allows((self.bytes - old.message.size()) * share + size)
+        {
+            self.bytes = self.bytes - old.message.size() + size;
+            *old = kept;
+            return Retention::Kept;
+        }
+        if let Some(old) = self.messages.remove(message.topic().as_str()) {
+            self.bytes -= old.message.size();
         }
         if message.payload().is_empty() {
             return Retention::Cleared;
         }
-        let size = message.size();
         let fits = limits.max_message_bytes.allows(message.payload().len())
-            && limits.max_messages.allows((self.messages.len() + 1) * share)
-            && limits.max_total_bytes.allows((self.bytes + size) * share);
+            && limits.max_messages.allows(self.messages.len() * share + 1)
+            && limits.max_total_bytes.allows(self.bytes * share + size);
         if !fits {
             return Retention::Refused;
         }
         self.bytes += size;
-        self.messages.insert(message.clone().topic().as_str(), message);
+        self.messages.insert(message.topic().as_str(), kept);
         Retention::Kept
     }
 
     /// The retained messages that match `filter` and have not expired.
-    pub fn matching(&self, filter: &TopicFilter, now: Time) -> Vec<Message> {
+    pub fn matching(&self, filter: &TopicFilter, now: Time) -> Vec<Kept> {
         let mut found = Vec::new();
-        self.messages.matching(filter, &mut |_, message| {
-            if message.expires() > now {
-                found.push(message.clone());
+        self.messages.matching(filter, &mut |_, kept| {
+            if kept.message.expires() > now {
+                found.push(kept.clone());
             }
         });
         found
@@ -77,45 +90,11 @@ impl Retained {
     /// Forgets what has expired.
     pub fn forget_expired(&mut self, now: Time) {
         let mut freed = 0;
-        self.messages.retain(|_, message| {
-            let keep = message.expires() > now;
-            freed += if keep { 0 } else { message.size() };
+        self.messages.retain(|_, kept| {
+            let keep = kept.message.expires() > now;
+            freed += if keep { 0 } else { kept.message.size() };
             keep
         });
         self.bytes -= freed;
-    }
-}
-
-/// Retained messages that were sent to their keeper and are not confirmed, for each keeper in the order of sending.
-#[derive(Default)]
-pub struct Recent {
-    unconfirmed: Vec<VecDeque<(Arc<str>, Message)>>,
-}
-
-impl Recent {
-    pub fn new(shards: usize) -> Self {
-        Recent { unconfirmed: (0..shards).map(|_| VecDeque::new()).collect() }
-    }
-
-    pub fn sent(&mut self, keeper: usize, mountpoint: &Arc<str>, message: Message) {
-        self.unconfirmed[keeper].push_back((mountpoint.clone(), message));
-    }
-
-    pub fn confirmed(&mut self, keeper: usize, count: u32) {
-        let list = &mut self.unconfirmed[keeper];
-        list.drain(..(count as usize).min(list.len()));
-        if list.is_empty() {
-            *list = VecDeque::new();
-        }
-    }
-
-    /// The messages that match `filter`.
-    pub fn matching(&self, mountpoint: &str, filter: &TopicFilter) -> Vec<Message> {
-        self.unconfirmed
-            .iter()
-            .flatten()
-            .filter(|(realm, message)| **realm == *mountpoint && filter.matches(message.topic()))
-            .map(|(_, message)| message.clone())
-            .collect()
     }
 }

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use super::audience::{Audience, Origin};
 use super::mail::{Mail, Share};
 use super::realm::PROGRAM;
-use super::retained::Retention;
 use super::{Effect, Shard};
 use crate::config::SharedPolicy;
 use crate::hooks::Chain;
 use crate::message::{Message, Publication};
+use crate::session::Source;
 use crate::topic::TopicFilter;
 
 /// How often a message for a shared subscription is sent on when the shard it came to has lost its members.
@@ -19,22 +19,30 @@ impl<C: Chain> Shard<C> {
     /// Brings a publication that was made on this shard to everybody. Says how many receivers there are, a shard with
     /// subscribers counting for one.
     pub(super) fn route(&mut self, realm: u32, publication: &Publication<'_>, origin: Origin) -> usize {
-        if publication.retain {
-            self.retain(realm, publication);
-        }
+        self.sequence += 1;
+        self.source = Source { shard: self.id, sequence: self.sequence };
+        let number = if publication.retain { self.retain(realm, publication) } else { 0 };
         let mut audience = std::mem::take(&mut self.audience);
         audience.clear();
         let Shard { realms, random, id, .. } = self;
         realms[realm].tree.matching(publication.topic, &mut |routes| audience.add(routes, origin, *id, random));
-        let remote = if self.shards > 1 { self.send_copies(realm, publication, &audience, origin) } else { 0 };
+        let remote = if self.shards > 1 { self.send_copies(realm, publication, number, &audience, origin) } else { 0 };
         let receivers = audience.targets.len() + remote;
         self.deliver_all(&mut audience, publication);
         self.audience = audience;
+        self.source = Source::NONE;
         receivers
     }
 
     /// Sends one copy to every shard that has receivers.
-    fn send_copies(&mut self, realm: u32, publication: &Publication<'_>, audience: &Audience, origin: Origin) -> usize {
+    fn send_copies(
+        &mut self,
+        realm: u32,
+        publication: &Publication<'_>,
+        number: u64,
+        audience: &Audience,
+        origin: Origin,
+    ) -> usize {
         let mut shards = audience.remote;
         audience.shares.iter().for_each(|(shard, _)| shards.insert(*shard));
         let mut count = 0;
@@ -44,11 +52,13 @@ impl<C: Chain> Shard<C> {
             let groups: Vec<_> =
                 audience.shares.iter().filter(|(to, _)| *to == shard).map(|(_, group)| group.clone()).collect();
             let mail = if groups.is_empty() {
-                Mail::Publish { mountpoint, message }
+                Mail::Publish { sequence: self.sequence, mountpoint, message, number }
             } else {
                 let plain = audience.remote.contains(shard);
                 let Origin { publisher, policy, .. } = origin;
-                Mail::Share(Box::new(Share { mountpoint, message, groups, plain, publisher, policy, hops: 0 }))
+                let (sequence, hops) = (self.sequence, 0);
+                let share = Share { sequence, mountpoint, message, number, groups, plain, publisher, policy, hops };
+                Mail::Share(Box::new(share))
             };
             self.post(shard, mail);
         }
@@ -62,22 +72,29 @@ impl<C: Chain> Shard<C> {
                 || self.audience.shares.iter().any(|(shard, _)| self.congested.contains(*shard)))
     }
 
-    /// A message that another shard routed here.
-    pub(super) fn route_from_mail(&mut self, mountpoint: &Arc<str>, message: &Message) {
+    /// A message that another shard routed here, as the publication `source`; `number` as in [`Mail::Publish`].
+    pub(super) fn route_from_mail(&mut self, source: Source, mountpoint: &Arc<str>, message: &Message, number: u64) {
+        self.heard[source.shard] = source.sequence;
+        self.source = source;
         let realm = self.realms.number(mountpoint);
         let publication = message.publication();
-        self.note_live_retained(realm, &publication);
+        if number > 0 {
+            self.note_live_retained(realm, &publication, source.shard, number);
+        }
         let mut audience = std::mem::take(&mut self.audience);
         audience.clear();
         self.realms[realm].tree.matching(publication.topic, &mut |routes| audience.add_plain(routes));
         self.deliver_all(&mut audience, &publication);
         self.audience = audience;
+        self.source = Source::NONE;
     }
 
     /// A message that another shard routed here for members of shared subscriptions.
-    pub(super) fn route_share(&mut self, share: Share) {
+    pub(super) fn route_share(&mut self, from: usize, share: Share) {
+        self.heard[from] = self.heard[from].max(share.sequence);
         if share.plain {
-            self.route_from_mail(&share.mountpoint, &share.message);
+            let source = Source { shard: from, sequence: share.sequence };
+            self.route_from_mail(source, &share.mountpoint, &share.message, share.number);
         }
         for group in &share.groups {
             self.offer_to_group(&share.mountpoint, group, &share.message, share.policy, share.publisher, share.hops);
@@ -112,8 +129,10 @@ impl<C: Chain> Shard<C> {
             }
             Choice::Shard(shard) if hops < MAX_HOPS => {
                 let share = Share {
+                    sequence: 0,
                     mountpoint: mountpoint.clone(),
                     message: message.clone(),
+                    number: 0,
                     groups: vec![filter.clone()],
                     plain: false,
                     publisher,
@@ -125,28 +144,6 @@ impl<C: Chain> Shard<C> {
             Choice::Shard(_) | Choice::Nobody => {
                 tracing::warn!(filter = filter.as_str(), "no member left in the shared subscription: message dropped");
             }
-        }
-    }
-
-    /// Keeps `publication` as the last message of its topic, here or at the shard that does.
-    fn retain(&mut self, realm: u32, publication: &Publication<'_>) {
-        self.note_live_retained(realm, publication);
-        let message = publication.keep();
-        let mountpoint = self.realms[realm].name.clone();
-        let keeper = self.slots.keeper(&mountpoint, publication.topic.as_str(), self.shards);
-        if keeper == self.id {
-            self.store_retained(realm, message);
-        } else {
-            self.recent.sent(keeper, &mountpoint, message.clone());
-            self.post(keeper, Mail::Retain { mountpoint, message });
-        }
-    }
-
-    pub(super) fn store_retained(&mut self, realm: u32, message: Message) {
-        let outcome = self.realms[realm].retained.store(message.clone(), &self.config.retained, self.shards);
-        if outcome == Retention::Refused {
-            self.counters.retained_refused += 1;
-            tracing::warn!(topic = message.topic().as_str(), "a limit of [retained] is reached: message not retained");
         }
     }
 

@@ -6,7 +6,7 @@
 use super::ask::Resumed;
 use super::{Shard, Task};
 use crate::client::{ConnectionId, EndReason};
-use crate::codec::{Packet, ProtocolVersion, ReasonCode, Sender, Split, decode, split};
+use crate::codec::{Packet, PacketType, ProtocolVersion, ReasonCode, Sender, Split, decode, split};
 use crate::connection::{ConnectionStage, Hold, Pending, Unread, Violation};
 use crate::hooks::{Chain, HookAnswer, HookFuture, Notified};
 use crate::time::Time;
@@ -81,7 +81,14 @@ impl<C: Chain> Shard<C> {
                         self.violation(id, violation);
                     }
                 }
-                Ok(Split::Incomplete { .. }) => return at,
+                Ok(Split::Incomplete { .. }) => {
+                    let strange = bytes.get(at).is_some_and(|first| first >> 4 != PacketType::Connect as u8);
+                    if strange && matches!(connection.stage, ConnectionStage::Opening) {
+                        // Another protocol, most likely: its client need not be waited for.
+                        self.forget_connection(id, None);
+                    }
+                    return at;
+                }
                 Err(error) => {
                     self.violation(id, error.into());
                     return bytes.len();
@@ -133,6 +140,10 @@ impl<C: Chain> Shard<C> {
         resumed: Option<Resumed>,
     ) -> Result<(), Violation> {
         let Split::Frame(frame) = split(raw, raw.len())? else { return Ok(()) };
+        if frame.packet_type() == Some(PacketType::Connect) {
+            // Whatever is in it.
+            return Err(Violation::protocol("a second CONNECT [MQTT-3.1.0-2]"));
+        }
         match decode(frame, version, Sender::Client)? {
             Packet::Publish(publish) => self.on_publish_packet(id, session, publish, raw, resumed),
             Packet::Puback(ack) => self.on_puback(session, ack),
@@ -147,8 +158,7 @@ impl<C: Chain> Shard<C> {
             }
             Packet::Disconnect(disconnect) => self.on_disconnect_packet(id, session, disconnect),
             Packet::Auth(auth) => self.on_auth_packet(id, session, auth, raw, resumed),
-            Packet::Connect(_) => Err(Violation::protocol("a second CONNECT")),
-            Packet::Connack(_) | Packet::Suback(_) | Packet::Unsuback(_) | Packet::Pingresp => {
+            Packet::Connect(_) | Packet::Connack(_) | Packet::Suback(_) | Packet::Unsuback(_) | Packet::Pingresp => {
                 Err(Violation::protocol("a packet that only servers send"))
             }
         }
@@ -159,7 +169,9 @@ impl<C: Chain> Shard<C> {
         let Some(connection) = self.connections.get(id) else { return };
         tracing::info!(peer = %connection.peer, code = %violation.code, "connection closed: {}", violation.what);
         match connection.stage {
-            ConnectionStage::Connected(_) => self.end_connection(id, violation.end_reason(), Some(violation.code)),
+            ConnectionStage::Connected(_) => {
+                self.end_connection(id, violation.end_reason(), Some((violation.code, violation.what)))
+            }
             _ => self.refuse(id, violation.code, violation.what),
         }
     }
@@ -217,7 +229,7 @@ impl<C: Chain> Shard<C> {
                 Some(Pending::Hook { task: waiting, link, frame }) if waiting == task => {
                     connection.holds.release(Hold::Hook);
                     let resumed = match answer {
-                        Some(answer) => Resumed::Answered { link, answer },
+                        Some(answer) => Resumed::Answered { link, answer: Box::new(answer) },
                         None => Resumed::Allowed,
                     };
                     self.packet(id, &frame, Some(resumed))
@@ -277,7 +289,7 @@ impl<C: Chain> Shard<C> {
     pub(super) fn end_with(&mut self, id: ConnectionId, reason: EndReason, code: ReasonCode) {
         let Some(connection) = self.connections.get(id) else { return };
         match connection.stage {
-            ConnectionStage::Connected(_) => self.end_connection(id, reason, Some(code)),
+            ConnectionStage::Connected(_) => self.end_connection(id, reason, Some((code, ""))),
             _ => self.refuse(id, code, "the broker ends the connection"),
         }
     }

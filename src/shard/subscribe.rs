@@ -118,10 +118,13 @@ impl<C: Chain> Shard<C> {
         let Some(session) = self.sessions.get(index) else { return };
         let realm = self.realms.number(&session.client.subscriber.mountpoint);
         let user = subscribe.user.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let (subscriber, session_number) = (session.client.subscriber.clone(), session.client.session_number);
         let mut pending = Subscribing {
             connection: id,
             session: index,
-            session_number: session.client.session_number,
+            subscriber,
+            session_number,
+            token: self.number(),
             realm,
             packet_id: subscribe.packet_id,
             subscription_id: subscribe.subscription_id.unwrap_or(0),
@@ -129,8 +132,9 @@ impl<C: Chain> Shard<C> {
             user,
             by,
             waiting: 0,
-            seen: Vec::new(),
-            retained: Vec::new(),
+            told: vec![Box::default(); self.shards],
+            live: Vec::new(),
+            found: Vec::new(),
         };
         let mut announcements = Vec::new();
         for grant in grants {
@@ -270,6 +274,10 @@ impl<C: Chain> Shard<C> {
         resumed: Option<Resumed>,
     ) -> Result<(), Violation> {
         let requested: Vec<&str> = unsubscribe.filters.iter().collect();
+        if requested.len() > self.config.limits.max_filters_per_subscribe {
+            let what = "more filters than max_filters_per_subscribe";
+            return Err(Violation::new(ReasonCode::QuotaExceeded, what));
+        }
         let Some(session) = self.sessions.get_mut(index) else { return Ok(()) };
         let request = UnsubscribeRequestM5 { filters: &requested, user_properties: unsubscribe.user };
         let is_v5 = session.client.version.is_v5();
@@ -285,10 +293,10 @@ impl<C: Chain> Shard<C> {
                 UnsubscribeModifiersM5::default()
             }
         };
-        let rewritten: Vec<&str> = match &by.filters {
-            Some(filters) => filters.iter().map(String::as_str).collect(),
-            None => requested,
-        };
+        // One answer for each filter of the packet [MQTT-3.11.3-1], whatever the hooks left out or added.
+        let by_hooks = by.filters.iter().flatten().map(String::as_str).map(Some).chain(std::iter::repeat(None));
+        let rewritten: Vec<&str> =
+            requested.iter().zip(by_hooks).map(|(asked, rewritten)| rewritten.unwrap_or(asked)).collect();
         let codes = self.unsubscribe(index, &rewritten)?;
         self.write_unsuback(id, index, unsubscribe.packet_id, &codes, &by);
         Ok(())

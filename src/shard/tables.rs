@@ -8,11 +8,42 @@ use crate::connection::Connection;
 use crate::session::Session;
 use crate::time::Time;
 
+/// The moments at which the timer wheel holds entries of one owner, as far as they count: so that it is not armed for a
+/// moment for which there is an entry already.
+#[derive(Clone, Copy, Debug)]
+pub struct Due {
+    next: Time,
+    /// An entry behind the next one: when that has fired, this is the next.
+    after: Time,
+}
+
+impl Due {
+    const NEVER: Due = Due { next: Time::NEVER, after: Time::NEVER };
+
+    /// The owner wants to be looked at when `at` has come; says whether an entry must be armed for that.
+    pub fn wants(&mut self, at: Time) -> bool {
+        if at >= self.next {
+            return false;
+        }
+        *self = Due { next: at, after: self.next };
+        true
+    }
+
+    /// An entry of this owner has fired; says whether it is one that counts.
+    pub fn fires(&mut self, now: Time) -> bool {
+        if self.next > now {
+            return false;
+        }
+        *self = if self.after > now { Due { next: self.after, after: Time::NEVER } } else { Due::NEVER };
+        true
+    }
+}
+
 /// The connections of a shard. The runtime assigns indices; a stale id finds nothing.
 pub struct Connections<A> {
     records: Vec<Option<Box<Connection<A>>>>,
     /// For each index, when its next look at the clock is due. Outlives the connection: the entry in the timer wheel does.
-    due: Vec<Time>,
+    due: Vec<Due>,
 }
 
 impl<A> Connections<A> {
@@ -24,7 +55,7 @@ impl<A> Connections<A> {
         let at = connection.id.index();
         if self.records.len() <= at {
             self.records.resize_with(at + 1, || None);
-            self.due.resize(at + 1, Time::NEVER);
+            self.due.resize(at + 1, Due::NEVER);
         }
         debug_assert!(self.records[at].is_none(), "an index is assigned again only when its connection is gone");
         self.records[at] = Some(Box::new(connection));
@@ -51,7 +82,7 @@ impl<A> Connections<A> {
     }
 
     /// When the clock is looked at next for `index`.
-    pub fn due_mut(&mut self, index: usize) -> Option<&mut Time> {
+    pub fn due_mut(&mut self, index: usize) -> Option<&mut Due> {
         self.due.get_mut(index)
     }
 
@@ -64,7 +95,7 @@ impl<A> Connections<A> {
 /// The sessions of a shard.
 pub struct Sessions<S> {
     records: Vec<Option<Box<Session<S>>>>,
-    due: Vec<Time>,
+    due: Vec<Due>,
     free: Vec<u32>,
     by_id: HashMap<SubscriberId, u32, ahash::RandomState>,
 }
@@ -88,7 +119,7 @@ impl<S> Sessions<S> {
             }
             None => {
                 self.records.push(session);
-                self.due.push(Time::NEVER);
+                self.due.push(Due::NEVER);
                 u32::try_from(self.records.len() - 1).expect("a shard has fewer than 2^32 sessions")
             }
         };
@@ -121,8 +152,13 @@ impl<S> Sessions<S> {
         Some(session)
     }
 
+    /// The subscriber ids for which `which` holds, in no order.
+    pub fn ids_where(&self, which: impl Fn(&SubscriberId) -> bool) -> Vec<SubscriberId> {
+        self.by_id.keys().filter(|id| which(id)).cloned().collect()
+    }
+
     /// When the clock is looked at next for `index`.
-    pub fn due_mut(&mut self, index: u32) -> Option<&mut Time> {
+    pub fn due_mut(&mut self, index: u32) -> Option<&mut Due> {
         self.due.get_mut(index as usize)
     }
 }

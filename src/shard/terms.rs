@@ -56,7 +56,9 @@ impl<C: Chain> Shard<C> {
             lifetime: by
                 .max_connection_lifetime
                 .or(auth.and_then(|auth| auth.max_connection_lifetime))
-                .or(listener.lifetime),
+                .into_iter()
+                .chain(listener.lifetime)
+                .min(),
             retry_interval: by.retry_interval.unwrap_or(self.config.session.retry_interval),
             keep_alive: self.keep_alive(connect, attempt),
             problem_information: asked.request_problem_information,
@@ -80,7 +82,10 @@ impl<C: Chain> Shard<C> {
             }
             _ => (session.persistent_session_expiry.map_or(Expiry::Never, Expiry::After), None),
         };
-        capped(by.unwrap_or(asked), if by.is_some() { None } else { most })
+        match by {
+            Some(by) => capped(whole_seconds(by), None),
+            None => capped(asked, most),
+        }
     }
 
     fn keep_alive(&self, connect: &Connect<'_>, attempt: &Attempt<C::State>) -> u16 {
@@ -101,6 +106,16 @@ impl<C: Chain> Shard<C> {
     pub(super) fn expiry_at_disconnect(&self, seconds: u32) -> (bool, Option<Duration>) {
         let asked = if seconds == NEVER { Expiry::Never } else { Expiry::After(Duration::from_secs(seconds.into())) };
         capped(asked, self.config.session.max_session_expiry)
+    }
+}
+
+/// MQTT counts in seconds: a fraction of one is rounded up.
+fn whole_seconds(expiry: Expiry) -> Expiry {
+    match expiry {
+        Expiry::After(after) if after.subsec_nanos() > 0 => {
+            Expiry::After(Duration::from_secs(after.as_secs().saturating_add(1)))
+        }
+        expiry => expiry,
     }
 }
 
@@ -157,7 +172,11 @@ impl Welcome<'_> {
                 response_information: by.response_information.as_deref().filter(|_| asked.request_response_information),
                 server_reference: None,
                 authentication_method: asked.authentication_method,
-                authentication_data: by.authentication_data.as_deref().or(auth_data),
+                authentication_data: by
+                    .authentication_data
+                    .as_deref()
+                    .or(auth_data)
+                    .filter(|_| asked.authentication_method.is_some()),
                 user: UserProperties::from(&user_properties[..]),
             },
         };

@@ -266,6 +266,8 @@ mod tests {
         assert!(rest.0 < full.0 / 10 && rest.1 < full.1 / 10 && tree.topics.capacity() < 4_000, "{rest:?}");
         assert_eq!((tree.len(), topics(&tree, "devices/+/state").len()), (400, 400));
         assert_eq!((tree.get("devices/50/state"), tree.get("devices/51/state")), (Some(&50), None));
+        (0..20_000).step_by(50).for_each(|n| assert_eq!(tree.remove(&format!("devices/{n}/state")), Some(n)));
+        assert!(tree.levels.is_bare());
     }
 
     #[derive(Clone, Debug)]

@@ -1,14 +1,10 @@
 //! Messages between clients of one and of several shards.
 
 use moormq::codec::{AckKind, ProtocolVersion, QoS, ReasonCode};
-use moormq::hooks::NoHooks;
 
-use crate::client::{Client, Got, Hello, id_owned_by};
-use crate::world::{World, open_config};
-
-fn worlds() -> impl Iterator<Item = World<NoHooks>> {
-    [1, 2, 4].into_iter().map(|shards| World::new(shards, open_config(), || NoHooks))
-}
+use crate::client::{Client, Hello, id_owned_by};
+use crate::heard::Got;
+use crate::world::worlds;
 
 #[test]
 fn a_message_reaches_a_subscriber_of_any_shard() {

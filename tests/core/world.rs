@@ -9,10 +9,14 @@ use std::time::{Duration, SystemTime};
 use moormq::client::ConnectionId;
 use moormq::config::Config;
 use moormq::connection::Output;
-use moormq::hooks::{Chain, HookFuture};
+use moormq::hooks::{Chain, HookFuture, NoHooks};
 use moormq::message::Message;
-use moormq::shard::{Effect, Mail, Place, Request, Shard};
+use moormq::random::Random;
+use moormq::shard::{Effect, Mail, Place, Request, Shard, Transfer};
 use moormq::time::Time;
+
+/// The seed of the shards' hashes.
+pub const SEED: u64 = 42;
 
 /// One end of a connection, as a client holds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,6 +44,8 @@ pub struct World<C: Chain> {
     next_generation: u32,
     /// Letters from each shard to each other.
     mail: Vec<Vec<VecDeque<Mail>>>,
+    /// Sessions on their way: to which shard, with which connection.
+    travelling: VecDeque<(usize, Option<ConnectionId>, Box<Transfer<C::State>>)>,
     hooks: Vec<(usize, u64, HookFuture)>,
     /// What was delivered to the embedding program: subscription and message.
     pub delivered: Vec<(u64, Message)>,
@@ -52,10 +58,28 @@ pub fn open_config() -> Config {
     Config { allow_anonymous: true, ..Config::default() }
 }
 
+/// The open configuration with a change.
+pub fn config(change: impl FnOnce(&mut Config)) -> Config {
+    let mut config = open_config();
+    change(&mut config);
+    config.check().expect("tests configure what makes sense");
+    config
+}
+
+/// Worlds of one, two and four shards without hooks.
+pub fn worlds() -> impl Iterator<Item = World<NoHooks>> {
+    worlds_with(open_config)
+}
+
+/// The same with this configuration.
+pub fn worlds_with(config: impl Fn() -> Config) -> impl Iterator<Item = World<NoHooks>> {
+    [1, 2, 4].into_iter().map(move |shards| World::new(shards, config(), || NoHooks))
+}
+
 impl<C: Chain> World<C> {
     pub fn new(shards: usize, config: Config, chain: impl Fn() -> C) -> Self {
         let config = Arc::new(config);
-        let place = |id| Place { id, shards, seed: 42, version: "test" };
+        let place = |id| Place { id, shards, seed: SEED, version: "test" };
         World {
             shards: (0..shards).map(|id| Shard::new(place(id), config.clone(), chain(), Time::ZERO)).collect(),
             now: Time::ZERO,
@@ -63,6 +87,7 @@ impl<C: Chain> World<C> {
             by_id: BTreeMap::new(),
             next_generation: 0,
             mail: (0..shards).map(|_| (0..shards).map(|_| VecDeque::new()).collect()).collect(),
+            travelling: VecDeque::new(),
             hooks: Vec::new(),
             delivered: Vec::new(),
             subscribed: Vec::new(),
@@ -78,7 +103,7 @@ impl<C: Chain> World<C> {
         self.wires.push(wire);
         let id = self.assign(socket, shard);
         let peer = SocketAddr::from(([127, 0, 0, 1], socket as u16));
-        self.shards[shard].accepted(id, 0, peer, SystemTime::UNIX_EPOCH, self.now);
+        self.shards[shard].accepted(id, 0, peer, SystemTime::UNIX_EPOCH, 1, self.now);
         self.settle();
         Socket(socket)
     }
@@ -164,7 +189,7 @@ impl<C: Chain> World<C> {
 
     /// Carries effects, mail and output until nothing moves any more.
     pub fn settle(&mut self) {
-        while self.carry_out_effects() | self.poll_hooks() | self.carry_mail() {}
+        while self.carry_out_effects() | self.poll_hooks() | self.carry_mail() | self.carry_transfer() {}
     }
 
     /// Carries out what the shards ask for, and takes their output and mail. Says whether there was any.
@@ -200,10 +225,30 @@ impl<C: Chain> World<C> {
         moved
     }
 
+    /// Hands in the session that has been on its way longest.
+    pub fn carry_transfer(&mut self) -> bool {
+        let Some((to, id, transfer)) = self.travelling.pop_front() else { return false };
+        let id = id.filter(|id| self.socket_of(to, *id).is_some());
+        self.shards[to].transferred(id.map(|id| (id, &[][..])), transfer, self.now);
+        true
+    }
+
     /// Hands over the oldest letter from one shard to another.
     pub fn carry_letter(&mut self, from: usize, to: usize) -> bool {
         let Some(letter) = self.mail[from][to].pop_front() else { return false };
         self.shards[to].mail(from, letter, self.now);
+        true
+    }
+
+    /// Hands over one letter, of a pair of shards that chance picks, and carries out what follows from it on the spot. Says
+    /// whether there was one.
+    pub fn carry_any_letter(&mut self, random: &mut Random) -> bool {
+        self.carry_out_effects();
+        let shards = self.shards.len();
+        let pairs: Vec<_> = (0..shards * shards).filter(|at| !self.mail[at / shards][at % shards].is_empty()).collect();
+        let Some(&pair) = pairs.get(random.below(pairs.len())) else { return false };
+        self.carry_letter(pair / shards, pair % shards);
+        self.carry_out_effects();
         true
     }
 
@@ -236,7 +281,7 @@ impl<C: Chain> World<C> {
                     self.shards[shard].received(id, &unsent, self.now);
                 }
             }
-            Effect::Close { connection, last } => {
+            Effect::Close { connection, last, .. } => {
                 if let Some(socket) = self.socket_of(shard, connection) {
                     self.by_id.remove(&(shard, connection.index()));
                     let wire = &mut self.wires[socket];
@@ -251,6 +296,21 @@ impl<C: Chain> World<C> {
                 self.by_id.remove(&(shard, connection.index()));
                 let id = self.assign(socket, to);
                 self.shards[to].arrived(id, arrival, self.now);
+                // Whoever takes a connection over reads from it.
+                self.wires[socket].reading = true;
+                let unsent = std::mem::take(&mut self.wires[socket].unsent);
+                self.shards[to].received(id, &unsent, self.now);
+            }
+            Effect::Transfer { connection, to, transfer } => {
+                let socket = connection.and_then(|id| self.socket_of(shard, id));
+                if let Some(id) = connection {
+                    self.by_id.remove(&(shard, id.index()));
+                }
+                let id = socket.map(|socket| {
+                    self.wires[socket].reading = false;
+                    self.assign(socket, to)
+                });
+                self.travelling.push_back((to, id, transfer));
             }
             Effect::RunHook { task, future } => self.hooks.push((shard, task, future)),
             Effect::CancelHook { task } => {

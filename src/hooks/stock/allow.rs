@@ -53,3 +53,31 @@ impl Hook for AllowAll {
         Answer::ok()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::{ProtocolVersion, PublishProperties, UserProperties};
+    use crate::hooks::tests::{PUBLISH, client};
+    use crate::hooks::{Chain, NoHooks, Register, Verdict};
+
+    #[test]
+    fn it_authorises_and_does_not_authenticate() {
+        let (mut chain, mut state) = (NoHooks.hook(AllowAll), ((), ()));
+        let client = client(ProtocolVersion::V5);
+        let PublishRequest { topic, payload, qos, retain, is_will } = PUBLISH;
+        let publish =
+            PublishRequestM5 { topic, payload, qos, retain, is_will, properties: &PublishProperties::default() };
+        assert!(matches!(chain.auth_on_publish(0, &client, &mut state, &PUBLISH), Verdict::Ok(_)));
+        assert!(matches!(chain.auth_on_publish_m5(0, &client, &mut state, &publish), Verdict::Ok(_)));
+
+        let user_properties = UserProperties::default();
+        let subscribe = SubscribeRequestM5 { filters: &[], subscription_id: None, user_properties };
+        let v3 = subscribe.without_properties();
+        assert!(matches!(chain.auth_on_subscribe(0, &client, &mut state, &v3), Verdict::Ok(_)));
+        assert!(matches!(chain.auth_on_subscribe_m5(0, &client, &mut state, &subscribe), Verdict::Ok(_)));
+
+        let register = Register { password: None, clean_session: true, keep_alive: 0, will: None };
+        assert!(matches!(chain.auth_on_register(0, &client, &mut state, &register), Verdict::Exhausted));
+    }
+}

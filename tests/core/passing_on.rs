@@ -1,0 +1,341 @@
+//! What travels with a message: properties, expiry, aliases, sizes. MQTT 5.0 sections 3.3.2.3 and 3.1.2.11.
+
+use std::time::Duration;
+
+use moormq::codec::{AckKind, Publish, PublishProperties, QoS, ReasonCode, Will};
+use moormq::hooks::NoHooks;
+
+use crate::client::{Client, Hello, V5, V311, acked, publish};
+use crate::heard::Got;
+use crate::world::{World, config, open_config, worlds, worlds_with};
+
+/// A subscriber to `#` on the last shard, which connects with `hello`.
+fn subscriber(world: &mut World<NoHooks>, hello: Hello<'_>) -> Client {
+    let last = world.shards.len() - 1;
+    let mut client = Client::on(world, last, "subscriber", hello);
+    client.subscribed(world, "#", QoS::AtLeastOnce);
+    client
+}
+
+fn with<'a>(topic: &'a str, qos: QoS, properties: PublishProperties<'a>) -> Publish<'a> {
+    Publish { properties, ..publish(topic, "x", qos, 1) }
+}
+
+fn alias(number: u16) -> PublishProperties<'static> {
+    PublishProperties { topic_alias: Some(number), ..PublishProperties::default() }
+}
+
+/// [MQTT-3.3.2-4], [MQTT-3.3.2-15], [MQTT-3.3.2-16], [MQTT-3.3.2-17], [MQTT-3.3.2-18], [MQTT-3.3.2-20]
+#[test]
+fn properties_are_passed_on_unchanged_and_in_order() {
+    let pairs: Vec<_> =
+        [("b", "1"), ("a", "2"), ("b", "3"), ("", "")].map(|(k, v)| (k.to_owned(), v.to_owned())).to_vec();
+    let properties = PublishProperties {
+        payload_is_utf8: Some(true),
+        response_topic: Some("answer/here"),
+        correlation_data: Some(&[0, 1, 255]),
+        content_type: Some("text/plain"),
+        user: (&pairs[..]).into(),
+        ..PublishProperties::default()
+    };
+    for mut world in worlds() {
+        let mut live = subscriber(&mut world, Hello::clean(V5));
+        let last = world.shards.len() - 1;
+        let kept = Client::on(&mut world, last, "kept", Hello::kept(V5));
+        kept.say(&mut world, &subscribe_all());
+        world.hang_up(kept.socket);
+        let old = Client::clean(&mut world, "old", V311);
+        old.say(&mut world, &subscribe_all());
+        let publisher = Client::clean(&mut world, "publisher", V5);
+        // Those that end here stand between them.
+        let more = PublishProperties { topic_alias: Some(1), message_expiry: Some(50), ..properties };
+        for properties in [properties, more] {
+            publisher.publish_with(&mut world, with("t", QoS::AtLeastOnce, properties));
+        }
+        publisher.publish_with(&mut world, Publish { retain: true, ..with("t", QoS::AtMostOnce, properties) });
+        let will = Will { topic: "t", payload: b"x", properties, ..Will::default() };
+        let dying = Client::connect(&mut world, 0, "dying", Hello { will: Some(will), ..Hello::clean(V5) }).0;
+        world.hang_up(dying.socket);
+        let heard = live.publishes(&mut world);
+        assert_eq!(heard.len(), 4);
+        for (at, heard) in heard.iter().enumerate() {
+            let expiry = (at == 1).then_some(50);
+            assert_eq!(
+                heard.properties,
+                PublishProperties { message_expiry: expiry, block: heard.properties.block, ..properties }
+            );
+        }
+        let heard = Client::on(&mut world, last, "kept", Hello::kept(V5)).publishes(&mut world);
+        assert_eq!(heard.len(), 2);
+        assert_eq!((heard[0].properties, heard[0].payload.as_slice()), (properties, &b"x"[..]));
+        let mut late = Client::clean(&mut world, "late", V5);
+        late.say(&mut world, &subscribe_all());
+        assert_eq!(late.publishes(&mut world)[0].properties, properties, "retained");
+    }
+}
+
+fn subscribe_all() -> moormq::codec::Packet<'static> {
+    use moormq::codec::{Packet, Subscribe, SubscribeFilter, SubscriptionOptions};
+    const ALL: [SubscribeFilter<'static>; 1] =
+        [SubscribeFilter { filter: "#", options: SubscriptionOptions::new(QoS::AtLeastOnce) }];
+    Packet::Subscribe(Subscribe::new(crate::client::packet_id(1), &ALL[..]))
+}
+
+/// [MQTT-3.3.2-5], [MQTT-3.3.2-6]
+#[test]
+fn a_message_that_waits_expires_or_goes_out_with_the_time_that_is_left() {
+    for mut world in worlds() {
+        let client = subscriber(&mut world, Hello::kept(V5));
+        world.hang_up(client.socket);
+        let publisher = Client::clean(&mut world, "publisher", V5);
+        for seconds in [5, 20, u32::MAX] {
+            let expiry = PublishProperties { message_expiry: Some(seconds), ..PublishProperties::default() };
+            let payload = seconds.to_string();
+            let packet = Publish { payload: payload.as_bytes(), ..with("t", QoS::AtLeastOnce, expiry) };
+            publisher.publish_with(&mut world, packet);
+        }
+        world.advance(Duration::from_millis(7500));
+        let last = world.shards.len() - 1;
+        let mut client = Client::on(&mut world, last, "subscriber", Hello::kept(V5));
+        let left: Vec<_> = client.publishes(&mut world).iter().map(|heard| heard.properties.message_expiry).collect();
+        assert_eq!(left, [Some(13), Some(u32::MAX - 7)], "rounded up");
+        let dropped: u64 = world.shards.iter().map(|shard| shard.counters().dropped.iter().sum::<u64>()).sum();
+        assert_eq!(dropped, 1);
+    }
+}
+
+#[test]
+fn a_retained_message_expires_too() {
+    for mut world in worlds() {
+        let publisher = Client::clean(&mut world, "publisher", V5);
+        let expiry = PublishProperties { message_expiry: Some(10), ..PublishProperties::default() };
+        let packet = Publish { retain: true, ..with("t", QoS::AtMostOnce, expiry) };
+        publisher.publish_with(&mut world, packet);
+        world.advance(Duration::from_secs(4));
+        let last = world.shards.len() - 1;
+        let mut client = Client::on(&mut world, last, "subscriber", Hello::clean(V5));
+        client.subscribe(&mut world, "t", QoS::AtMostOnce);
+        assert_eq!(client.publishes(&mut world)[0].properties.message_expiry, Some(6));
+        world.advance(Duration::from_secs(7));
+        client.subscribe(&mut world, "t", QoS::AtMostOnce);
+        assert_eq!(client.publishes(&mut world), []);
+    }
+}
+
+/// A message that is expired makes room in a full queue.
+#[test]
+fn expired_messages_free_their_place() {
+    for mut world in
+        worlds_with(|| config(|config| config.queue.max_offline_messages = moormq::config::Limit::at_most(2)))
+    {
+        let client = subscriber(&mut world, Hello::kept(V5));
+        world.hang_up(client.socket);
+        let publisher = Client::clean(&mut world, "publisher", V5);
+        let expiry = PublishProperties { message_expiry: Some(1), ..PublishProperties::default() };
+        publisher.publish_with(&mut world, with("t", QoS::AtLeastOnce, expiry));
+        publisher.publish_with(&mut world, with("t", QoS::AtLeastOnce, expiry));
+        world.advance(Duration::from_secs(2));
+        for payload in ["a", "b", "c"] {
+            publisher.publish(&mut world, "t", payload, QoS::AtLeastOnce, 1);
+        }
+        let last = world.shards.len() - 1;
+        let mut client = Client::on(&mut world, last, "subscriber", Hello::kept(V5));
+        assert_eq!(client.texts(&mut world), ["a", "b"]);
+    }
+}
+
+/// Section 3.3.2.3.4: an alias stands for its topic on this connection, and can be set anew.
+#[test]
+fn an_alias_of_the_client_stands_for_its_topic() {
+    for mut world in worlds() {
+        let mut client = subscriber(&mut world, Hello::clean(V311));
+        let publisher = Client::clean(&mut world, "publisher", V5);
+        for (topic, number) in [("a", 1), ("b", 32), ("", 1), ("", 32), ("c", 1), ("", 1)] {
+            publisher.publish_with(&mut world, with(topic, QoS::AtMostOnce, alias(number)));
+        }
+        publisher.publish_with(&mut world, Publish { retain: true, ..with("", QoS::AtMostOnce, alias(1)) });
+        let topics: Vec<_> = client.publishes(&mut world).into_iter().map(|heard| heard.topic).collect();
+        assert_eq!(topics, ["a", "b", "a", "b", "c", "c", "c"]);
+        publisher.disconnect(&mut world);
+        // [MQTT-3.3.2-7]: not on the next one.
+        let mut publisher = Client::clean(&mut world, "publisher", V5);
+        publisher.publish_with(&mut world, with("", QoS::AtMostOnce, alias(1)));
+        assert_eq!(publisher.heard(&mut world), [Got::Disconnect(ReasonCode::ProtocolError)]);
+    }
+}
+
+/// [MQTT-3.3.2-8], [MQTT-3.3.2-9]
+#[test]
+fn an_alias_that_is_not_allowed_ends_the_connection() {
+    let invalid = ReasonCode::TopicAliasInvalid;
+    for (topic, number, code) in
+        [("a", 33, invalid), ("", 33, invalid), ("a", 0xFFFF, invalid), ("", 7, ReasonCode::ProtocolError)]
+    {
+        let mut world = World::new(2, open_config(), || NoHooks);
+        let mut client = Client::clean(&mut world, "c", V5);
+        client.publish_with(&mut world, with(topic, QoS::AtMostOnce, alias(number)));
+        assert_eq!(client.heard(&mut world), [Got::Disconnect(code)]);
+    }
+    let mut world = World::new(1, open_config(), || NoHooks);
+    let mut client = Client::clean(&mut world, "c", V5);
+    world.send(client.socket, &[0x30, 7, 0, 1, b'a', 3, 0x23, 0, 0]);
+    assert_eq!(client.heard(&mut world), [Got::Disconnect(invalid)], "zero");
+    let mut world = World::new(1, config(|config| config.limits.topic_alias_maximum = 0), || NoHooks);
+    let mut client = Client::clean(&mut world, "c", V5);
+    client.publish_with(&mut world, with("a", QoS::AtMostOnce, alias(1)));
+    assert_eq!(client.heard(&mut world), [Got::Disconnect(invalid)], "none were offered");
+}
+
+/// [MQTT-3.1.2-26], [MQTT-3.1.2-27]
+#[test]
+fn the_broker_uses_no_more_aliases_than_the_client_takes() {
+    for mut world in worlds() {
+        for most in [0, 1, 3] {
+            let hello = Hello::clean(V5).with(|properties| properties.topic_alias_maximum = most);
+            let mut client = subscriber(&mut world, hello);
+            let publisher = Client::clean(&mut world, "publisher", V311);
+            let topics = ["a", "b", "c", "d"];
+            for topic in topics.iter().cycle().take(16) {
+                publisher.publish(&mut world, topic, "x", QoS::AtMostOnce, 0);
+            }
+            let heard = client.publishes(&mut world);
+            let expected: Vec<_> = topics.iter().cycle().take(16).map(|topic| (*topic).to_owned()).collect();
+            assert_eq!(heard.iter().map(|heard| heard.topic.clone()).collect::<Vec<_>>(), expected);
+            let aliases: std::collections::BTreeSet<_> =
+                heard.iter().filter_map(|heard| heard.properties.topic_alias).collect();
+            assert_eq!(aliases, (1..=most).collect());
+            let used = heard.iter().filter(|heard| heard.by_alias).count();
+            assert_eq!(used, usize::from(most) * 2, "the third time and the fourth");
+            client.disconnect(&mut world);
+        }
+    }
+}
+
+/// [MQTT-3.1.2-24], [MQTT-3.1.2-25]: what is too large is dropped as if it had been delivered, and what follows is not.
+#[test]
+fn nothing_larger_than_the_client_takes_is_sent() {
+    for mut world in worlds() {
+        for (most, aliases) in [(40, 0), (40, 8)] {
+            let hello = Hello::kept(V5).with(|properties| {
+                properties.maximum_packet_size = Some(most);
+                properties.topic_alias_maximum = aliases;
+            });
+            let last = world.shards.len() - 1;
+            let mut client = Client::on(&mut world, last, "small", hello);
+            client.subscribed(&mut world, "t", QoS::ExactlyOnce);
+            let publisher = Client::clean(&mut world, "publisher", V5);
+            let mut expected = Vec::new();
+            for round in 0..3 {
+                for length in 20..50 {
+                    let qos = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce][length % 3];
+                    let payload = "x".repeat(length);
+                    publisher.publish(&mut world, "t", &payload, qos, 1);
+                    publisher.ack(&mut world, AckKind::Pubrel, 1);
+                    // Fixed header, topic, property length, packet id.
+                    let size = 2 + 3 + 1 + length + if qos == QoS::AtMostOnce { 0 } else { 2 };
+                    // By an alias a little more would fit, but what the message is by itself decides.
+                    if size <= most as usize {
+                        expected.push(length);
+                    }
+                }
+                let heard = client.publishes(&mut world);
+                assert_eq!(
+                    heard.iter().map(|heard| heard.payload.len()).collect::<Vec<_>>(),
+                    expected,
+                    "round {round}"
+                );
+                assert!(client.longest <= most as usize);
+                expected.clear();
+                for heard in heard {
+                    match (heard.qos, heard.id) {
+                        (QoS::AtLeastOnce, Some(id)) => client.ack(&mut world, AckKind::Puback, id),
+                        (QoS::ExactlyOnce, Some(id)) => {
+                            client.ack(&mut world, AckKind::Pubrec, id);
+                            client.ack(&mut world, AckKind::Pubcomp, id);
+                        }
+                        _ => {}
+                    }
+                }
+                client.heard(&mut world);
+            }
+            // In flight under a larger maximum, and too large when the client comes back.
+            world.hang_up(client.socket);
+            let roomy = Hello::kept(V5);
+            let client = Client::on(&mut world, last, "small", roomy);
+            publisher.publish(&mut world, "t", &"y".repeat(100), QoS::AtLeastOnce, 1);
+            publisher.publish(&mut world, "t", "short", QoS::AtLeastOnce, 1);
+            world.hang_up(client.socket);
+            let mut client = Client::on(&mut world, last, "small", hello);
+            assert_eq!(client.texts(&mut world), ["short"]);
+            client.leave(
+                &mut world,
+                moormq::codec::Disconnect {
+                    session_expiry: Some(0),
+                    ..moormq::codec::Disconnect::new(ReasonCode::Success)
+                },
+            );
+        }
+    }
+}
+
+/// LIFECYCLE 4: 0x95; older clients are closed.
+#[test]
+fn nothing_larger_than_the_limit_is_taken() {
+    for mut world in worlds_with(|| config(|config| config.limits.max_packet_size = 100)) {
+        for version in [V311, V5] {
+            let head = if version == V5 { 6 } else { 5 };
+            let mut client = Client::clean(&mut world, "c", version);
+            client.publish(&mut world, "t", &"x".repeat(100 - head - 2), QoS::AtLeastOnce, 1);
+            let heard = client.heard(&mut world);
+            assert!(matches!(heard[..], [Got::Ack(AckKind::Puback, 1, _)]), "{heard:?}");
+            // The length alone tells.
+            world.send(client.socket, &[0x30, 99]);
+            let told = (version == V5).then_some(Got::Disconnect(ReasonCode::PacketTooLarge));
+            assert_eq!(client.heard(&mut world), Vec::from_iter(told));
+            assert!(world.is_closed(client.socket));
+        }
+    }
+}
+
+/// Payloads that are spliced into the output are as good as those that are copied.
+#[test]
+fn large_payloads_arrive_whole_and_in_order_with_small_ones() {
+    for mut world in worlds() {
+        let mut clients = [Hello::clean(V5), Hello::kept(V311)].map(|hello| {
+            let mut client = Client::on(&mut world, 0, &format!("c{:?}", hello.version), hello);
+            client.subscribed(&mut world, "t", QoS::AtLeastOnce);
+            client
+        });
+        let publisher = Client::clean(&mut world, "publisher", V5);
+        let splice = moormq::connection::SPLICE_FROM;
+        let sizes = [0, 1, splice - 1, splice, splice + 1, 5, 300_000, 2, 70_000];
+        for (at, size) in sizes.into_iter().enumerate() {
+            let payload = char::from(b'a' + at as u8).to_string().repeat(size);
+            for client in &clients {
+                world.stick(client.socket, at % 3 == 0);
+            }
+            publisher.publish(&mut world, "t", &payload, [QoS::AtMostOnce, QoS::AtLeastOnce][at % 2], 1);
+        }
+        for client in &mut clients {
+            world.stick(client.socket, false);
+            let heard = client.publishes(&mut world);
+            assert_eq!(heard.iter().map(|heard| heard.payload.len()).collect::<Vec<_>>(), sizes);
+            for (at, heard) in heard.iter().enumerate() {
+                assert!(heard.payload.iter().all(|byte| *byte == b'a' + at as u8));
+            }
+        }
+    }
+}
+
+/// MQTT 3 has no properties: they are left out, and the expiry is kept to all the same.
+#[test]
+fn older_clients_get_the_message_without_its_properties() {
+    for mut world in worlds() {
+        let mut client = subscriber(&mut world, Hello::clean(V311));
+        let mut publisher = Client::clean(&mut world, "publisher", V5);
+        let properties = PublishProperties { message_expiry: Some(9), content_type: Some("x"), ..Default::default() };
+        publisher.publish_with(&mut world, with("t", QoS::AtLeastOnce, properties));
+        assert_eq!(client.publishes(&mut world)[0].properties, PublishProperties::default());
+        assert_eq!(publisher.heard(&mut world), [acked(AckKind::Puback, 1)]);
+    }
+}

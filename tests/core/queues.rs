@@ -1,0 +1,351 @@
+//! What waits for a client: LIFECYCLE section 7.
+
+use std::time::Duration;
+
+use moormq::client::DropReason;
+use moormq::codec::{AckKind, Publish, PublishProperties, QoS};
+use moormq::config::{Config, Limit, QueueType};
+use moormq::hooks::{Chain, Linked, NoHooks};
+
+use crate::client::{Client, Hello, V5, V31, V311, publish};
+use crate::script::Script;
+use crate::world::{World, config};
+
+type Hooked = World<Linked<NoHooks, Script>>;
+
+/// Worlds of one, two and four shards with hooks that write down what is dropped.
+fn each(change: fn(&mut Config), mut check: impl FnMut(&mut Hooked, &Script)) {
+    for shards in [1, 2, 4] {
+        let script = Script::default();
+        let mut world = World::new(shards, config(change), || NoHooks.hook(script.clone()));
+        check(&mut world, &script);
+    }
+}
+
+/// A kept session on the last shard, subscribed to `t` at QoS 2.
+fn subscriber(world: &mut Hooked, hello: Hello<'_>) -> Client {
+    let last = world.shards.len() - 1;
+    let mut client = Client::on(world, last, "c", hello);
+    client.subscribed(world, "t/+", QoS::ExactlyOnce);
+    client
+}
+
+fn again(world: &mut Hooked, hello: Hello<'_>) -> Client {
+    let last = world.shards.len() - 1;
+    Client::on(world, last, "c", hello)
+}
+
+/// Publishes to `t/...` under its payload: one word for each message, with its QoS behind it.
+fn publish_all(world: &mut Hooked, words: &str) {
+    let publisher = Client::clean(world, "publisher", V5);
+    for (id, word) in (1..).zip(words.split(' ')) {
+        let (payload, qos) = word.split_at(word.len() - 1);
+        let qos = QoS::from_u8(qos.parse().expect("a QoS")).expect("a QoS");
+        publisher.publish(world, &format!("t/{payload}"), payload, qos, id);
+    }
+    publisher.disconnect(world);
+}
+
+/// What the client hears until it has acknowledged everything.
+fn drained(world: &mut Hooked, client: &mut Client) -> String {
+    let mut heard = Vec::new();
+    loop {
+        let publishes = client.publishes(world);
+        if publishes.is_empty() {
+            return heard.join(" ");
+        }
+        for publish in publishes {
+            heard.push(publish.text().to_owned());
+            let Some(id) = publish.id else { continue };
+            if publish.qos == QoS::ExactlyOnce {
+                client.ack(world, AckKind::Pubrec, id);
+            }
+            client.ack(world, if publish.qos == QoS::ExactlyOnce { AckKind::Pubcomp } else { AckKind::Puback }, id);
+        }
+    }
+}
+
+/// What was dropped for the client and why, as the hooks were told.
+fn dropped(script: &Script) -> Vec<String> {
+    let lines = script.log.all();
+    lines.iter().filter_map(|line| Some(line.split_once("dropped t/")?.1.to_owned())).collect()
+}
+
+fn count(world: &Hooked, reason: DropReason) -> u64 {
+    world.shards.iter().map(|shard| shard.counters().dropped[reason as usize]).sum()
+}
+
+#[test]
+fn qos_0_does_not_wait_for_an_absent_client() {
+    each(
+        |_| {},
+        |world, script| {
+            let client = subscriber(world, Hello::kept(V311));
+            world.hang_up(client.socket);
+            script.log.all();
+            publish_all(world, "a0 b1 c2 d0");
+            assert_eq!(dropped(script), ["a OfflineQos0", "d OfflineQos0"]);
+            assert_eq!(count(world, DropReason::OfflineQos0), 2);
+            let mut client = again(world, Hello::kept(V311));
+            assert_eq!(drained(world, &mut client), "b c");
+        },
+    );
+}
+
+/// LIFECYCLE 7: unless `upgrade_qos`, which lets the QoS of the subscription hold.
+#[test]
+fn upgraded_messages_go_out_and_wait_at_the_qos_of_the_subscription() {
+    each(
+        |config| config.session.upgrade_qos = true,
+        |world, _| {
+            let mut client = subscriber(world, Hello::kept(V5));
+            publish_all(world, "a0 b1");
+            let qos: Vec<_> = client.publishes(world).iter().map(|heard| heard.qos).collect();
+            assert_eq!(qos, [QoS::ExactlyOnce; 2]);
+            world.hang_up(client.socket);
+            publish_all(world, "c0");
+            let mut client = again(world, Hello::kept(V5));
+            assert_eq!(drained(world, &mut client), "a b c");
+            client.disconnect(world);
+        },
+    );
+}
+
+#[test]
+fn a_full_queue_drops_the_newest_and_qos_0_before_the_others() {
+    let few = |config: &mut Config| {
+        config.queue.max_offline_messages = Limit::at_most(3);
+        config.queue.max_online_messages = Limit::at_most(3);
+    };
+    each(few, |world, script| {
+        let client = subscriber(world, Hello::kept(V311));
+        world.hang_up(client.socket);
+        script.log.all();
+        publish_all(world, "a1 b2 c1 d1 e2");
+        assert_eq!(dropped(script), ["d QueueFull", "e QueueFull"]);
+        assert_eq!(count(world, DropReason::QueueFull), 2);
+        let mut client = again(world, Hello::kept(V311));
+        assert_eq!(drained(world, &mut client), "a b c");
+    });
+    // Online, behind a window of one.
+    each(few, |world, script| {
+        let hello = Hello::kept(V5).with(|properties| properties.receive_maximum = Some(1));
+        let mut client = subscriber(world, hello);
+        script.log.all();
+        publish_all(world, "window1 a0 b1 c0 d1 e1 f0 g1");
+        assert_eq!(dropped(script), ["c QueueFull", "f QueueFull", "g QueueFull"]);
+        assert_eq!(drained(world, &mut client), "window a b d e", "nothing was queued before a");
+    });
+}
+
+#[test]
+fn a_lifo_queue_drops_the_oldest_and_gives_the_newest_first() {
+    let few = |config: &mut Config| {
+        config.queue.max_offline_messages = Limit::at_most(3);
+        config.queue.max_online_messages = Limit::at_most(3);
+        config.queue.queue_type = QueueType::Lifo;
+    };
+    each(few, |world, script| {
+        let client = subscriber(world, Hello::kept(V311));
+        world.hang_up(client.socket);
+        script.log.all();
+        publish_all(world, "a1 b2 c1 d1 e2");
+        assert_eq!(dropped(script), ["a QueueFull", "b QueueFull"]);
+        let mut client = again(world, Hello::kept(V311));
+        assert_eq!(drained(world, &mut client), "e d c");
+    });
+    each(few, |world, script| {
+        let hello = Hello::kept(V5).with(|properties| properties.receive_maximum = Some(1));
+        let mut client = subscriber(world, hello);
+        script.log.all();
+        publish_all(world, "window1 a0 b1 c0 d0 e1 f1 g0 h1");
+        let expected = ["c QueueFull", "d QueueFull", "g QueueFull", "b QueueFull"];
+        assert_eq!(dropped(script), expected, "QoS 0 goes first, a newer one before an older message");
+        assert_eq!(drained(world, &mut client), "window a h f e");
+    });
+}
+
+#[test]
+fn bytes_are_limited_too_and_nothing_is_dropped_in_vain() {
+    let text = |length: usize| "x".repeat(length);
+    for order in [QueueType::Fifo, QueueType::Lifo] {
+        for shards in [1, 2] {
+            let script = Script::default();
+            let small = config(|config| {
+                config.queue.max_queue_bytes = Limit::at_most(2048);
+                config.queue.queue_type = order;
+            });
+            let mut world = World::new(shards, small, || NoHooks.hook(script.clone()));
+            let client = subscriber(&mut world, Hello::kept(V311));
+            world.hang_up(client.socket);
+            script.log.all();
+            let publisher = Client::clean(&mut world, "publisher", V5);
+            for (topic, length) in [("t/a", 800), ("t/b", 800), ("t/large", 3000), ("t/c", 800)] {
+                publisher.publish(&mut world, topic, &text(length), QoS::AtLeastOnce, 1);
+            }
+            let (first, kept) = match order {
+                QueueType::Fifo => ("c", ["t/a", "t/b"]),
+                QueueType::Lifo => ("a", ["t/c", "t/b"]),
+            };
+            assert_eq!(dropped(&script), ["large QueueFull".to_owned(), format!("{first} QueueFull")]);
+            let mut client = again(&mut world, Hello::kept(V311));
+            let topics: Vec<_> = client.publishes(&mut world).into_iter().map(|heard| heard.topic).collect();
+            assert_eq!(topics, kept);
+        }
+    }
+}
+
+/// LIFECYCLE 7: reconnecting never drops, and neither does losing the connection.
+#[test]
+fn what_was_within_one_limit_is_not_dropped_for_the_other() {
+    for order in [QueueType::Fifo, QueueType::Lifo] {
+        for (offline, online) in [(20, 2), (2, 20)] {
+            let script = Script::default();
+            let limits = config(|config| {
+                config.queue.max_offline_messages = Limit::at_most(offline);
+                config.queue.max_online_messages = Limit::at_most(online);
+                config.queue.queue_type = order;
+            });
+            let mut world = World::new(2, limits, || NoHooks.hook(script.clone()));
+            let one = |hello: Hello<'static>| hello.with(|properties| properties.receive_maximum = Some(1));
+            let mut client = subscriber(&mut world, one(Hello::kept(V5)));
+            let ten = "a1 b1 c1 d1 e1 f1 g1 h1 i1 j1";
+            if online > offline {
+                publish_all(&mut world, ten);
+                world.hang_up(client.socket);
+            } else {
+                world.hang_up(client.socket);
+                publish_all(&mut world, ten);
+                client = again(&mut world, one(Hello::kept(V5)));
+            }
+            assert_eq!(dropped(&script), [""; 0]);
+            // A new one finds the queue over its limit: one message goes for it, or it goes itself.
+            publish_all(&mut world, "new1");
+            assert_eq!(dropped(&script).len(), 1);
+            if online > offline {
+                client = again(&mut world, one(Hello::kept(V5)));
+            }
+            let heard = drained(&mut world, &mut client);
+            assert_eq!(heard.split(' ').count(), 10, "{heard}");
+            assert_eq!(heard.contains("new"), order == QueueType::Lifo);
+        }
+    }
+}
+
+/// LIFECYCLE 7: drops are told with their reasons: expired ones when they are found, all others when a session ends.
+#[test]
+fn what_a_session_had_left_is_dropped_with_it() {
+    each(
+        |_| {},
+        |world, script| {
+            let mut client = subscriber(world, Hello::kept(V5));
+            publish_all(world, "flying1 flying2");
+            client.heard(world);
+            world.hang_up(client.socket);
+            publish_all(world, "waiting1");
+            let publisher = Client::clean(world, "publisher", V5);
+            let expiry = PublishProperties { message_expiry: Some(2), ..PublishProperties::default() };
+            let packet = Publish { properties: expiry, ..publish("t/short", "x", QoS::AtLeastOnce, 1) };
+            publisher.publish_with(world, packet);
+            script.log.all();
+            world.advance(Duration::from_secs(3));
+            let mut client = again(world, Hello::kept(V5));
+            assert_eq!(dropped(script), ["short Expired"]);
+            client.heard(world);
+            world.hang_up(client.socket);
+            let client = again(world, Hello::clean(V5));
+            assert_eq!(dropped(script), ["flying SessionEnded", "flying SessionEnded", "waiting SessionEnded"]);
+            client.disconnect(world);
+        },
+    );
+}
+
+/// QoS 0 that waited behind a full window does not wait for the next connection.
+#[test]
+fn qos_0_behind_a_full_window_goes_with_the_connection() {
+    each(
+        |_| {},
+        |world, script| {
+            let hello = Hello::kept(V5).with(|properties| properties.receive_maximum = Some(1));
+            let client = subscriber(world, hello);
+            publish_all(world, "a1 c1 b0 d0");
+            script.log.all();
+            world.hang_up(client.socket);
+            assert_eq!(dropped(script), ["b OfflineQos0", "d OfflineQos0"]);
+            let mut client = again(world, hello);
+            assert_eq!(drained(world, &mut client), "a c");
+        },
+    );
+}
+
+/// LIFECYCLE 2: told for what was stored, and only for that.
+#[test]
+fn what_is_stored_for_an_absent_client_is_told() {
+    each(
+        |config| config.queue.max_offline_messages = Limit::at_most(2),
+        |world, script| {
+            let client = subscriber(world, Hello::kept(V31));
+            world.hang_up(client.socket);
+            script.log.all();
+            publish_all(world, "a1 b0 c2 d1");
+            let stored: Vec<_> =
+                script.log.all().iter().filter_map(|line| Some(line.split_once("stored t/")?.1.to_owned())).collect();
+            assert_eq!(stored, ["a", "c"]);
+        },
+    );
+}
+
+/// LIFECYCLE 7: a client that does not read.
+#[test]
+fn a_client_that_does_not_read_loses_qos_0_and_keeps_the_rest() {
+    each(
+        |config| config.queue.max_waiting_output_bytes = 4096,
+        |world, script| {
+            let mut slow = subscriber(world, Hello::clean(V5));
+            let last = world.shards.len() - 1;
+            let mut quick = Client::on(world, last, "quick", Hello::clean(V5));
+            quick.subscribed(world, "t/+", QoS::AtMostOnce);
+            world.stick(slow.socket, true);
+            let publisher = Client::clean(world, "publisher", V311);
+            let payload = "x".repeat(1000);
+            script.log.all();
+            for number in 0..10 {
+                let qos = [QoS::AtMostOnce, QoS::AtLeastOnce][number % 2];
+                publisher.publish(world, &format!("t/{number}"), &payload, qos, 1);
+            }
+            assert_eq!(quick.publishes(world).len(), 10, "others do not wait");
+            let lost = dropped(script);
+            assert!(!lost.is_empty() && lost.iter().all(|line| line.ends_with("SlowConsumer")), "{lost:?}");
+            assert_eq!(count(world, DropReason::SlowConsumer), lost.len() as u64);
+            world.stick(slow.socket, false);
+            let topics: Vec<_> = slow.publishes(world).into_iter().map(|heard| heard.topic).collect();
+            assert_eq!(topics.len() + lost.len(), 10);
+            for number in [1, 3, 5, 7, 9] {
+                assert!(topics.contains(&format!("t/{number}")), "{topics:?}");
+            }
+        },
+    );
+}
+
+/// A publisher that does not read what it is answered is not served until it does; nothing it sent is lost.
+#[test]
+fn a_publisher_that_does_not_read_its_acknowledgements_is_held() {
+    each(
+        |config| config.queue.max_waiting_output_bytes = 4096,
+        |world, _| {
+            let mut subscriber = subscriber(world, Hello::clean(V311));
+            let mut publisher = Client::clean(world, "publisher", V311);
+            world.stick(publisher.socket, true);
+            for id in 1..=3000 {
+                publisher.publish(world, "t/x", "x", QoS::AtLeastOnce, id);
+                for heard in subscriber.publishes(world) {
+                    subscriber.ack(world, AckKind::Puback, heard.id.expect("QoS 1"));
+                }
+            }
+            let served: u64 = world.shards.iter().map(|shard| shard.counters().messages_in).sum();
+            assert!((1000..2000).contains(&served), "four bytes each: {served}");
+            world.stick(publisher.socket, false);
+            assert_eq!(publisher.heard(world).len(), 3000);
+        },
+    );
+}

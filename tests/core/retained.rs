@@ -1,0 +1,287 @@
+//! Retained messages, wherever they are kept: MQTT 5.0 sections 3.3.1.3 and 3.8.3.1, LIFECYCLE section 7.
+
+use moormq::client::SubscriberId;
+use moormq::codec::{Packet, Publish, QoS, RetainHandling, Subscribe, SubscribeFilter, SubscriptionOptions};
+use moormq::config::{Config, Limit};
+use moormq::hooks::NoHooks;
+use moormq::random::Random;
+
+use crate::client::{Client, Hello, V5, V311, id_owned_by, packet_id, publish};
+use crate::heard::Got;
+use crate::world::{World, config, open_config, worlds, worlds_with};
+
+/// What a new subscriber on `shard` hears: topics and payloads in rising order.
+fn retained(world: &mut World<NoHooks>, shard: usize, filter: &str) -> Vec<(String, String)> {
+    let mut client = Client::on(world, shard, "reader", Hello::clean(V311));
+    client.subscribe(world, filter, QoS::ExactlyOnce);
+    let heard = client.heard(world);
+    assert!(matches!(heard[0], Got::Suback(..)), "SUBACK comes first");
+    client.disconnect(world);
+    let mut found = Vec::new();
+    for got in heard.into_iter().skip(1) {
+        let Got::Publish(heard) = got else { panic!("{got:?}") };
+        assert!(heard.retain && !heard.dup, "[MQTT-3.3.1-8]");
+        found.push((heard.topic.clone(), heard.text().to_owned()));
+    }
+    found.sort();
+    found
+}
+
+fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
+    expected.iter().map(|(topic, payload)| ((*topic).to_owned(), (*payload).to_owned())).collect()
+}
+
+/// [MQTT-3.3.1-5], [MQTT-3.3.1-6], [MQTT-3.3.1-7]
+#[test]
+fn the_last_message_of_a_topic_is_kept_until_it_is_replaced_or_cleared() {
+    for mut world in worlds() {
+        let shards = world.shards.len();
+        for (from, to) in (0..shards).flat_map(|from| (0..shards).map(move |to| (from, to))) {
+            let publisher = Client::on(&mut world, from, "publisher", Hello::clean(V5));
+            for topic in ["a/1", "a/2", "b", "a/1/x", "a"] {
+                publisher.retain(&mut world, topic, "old");
+                publisher.retain(&mut world, topic, topic);
+                publisher.publish(&mut world, topic, "not kept", QoS::AtMostOnce, 0);
+            }
+            assert_eq!(retained(&mut world, to, "a/+"), pairs(&[("a/1", "a/1"), ("a/2", "a/2")]));
+            assert_eq!(retained(&mut world, to, "b"), pairs(&[("b", "b")]));
+            let all = pairs(&[("a", "a"), ("a/1", "a/1"), ("a/1/x", "a/1/x"), ("a/2", "a/2")]);
+            assert_eq!(retained(&mut world, to, "a/#"), all);
+            for topic in ["a/1", "a/2", "b", "a/1/x", "a"] {
+                publisher.retain(&mut world, topic, "");
+            }
+            assert_eq!(retained(&mut world, to, "#"), []);
+            publisher.disconnect(&mut world);
+        }
+    }
+}
+
+/// [MQTT-3.3.1-3], [MQTT-3.3.1-12], [MQTT-3.3.1-13]: live copies have the flag only for those who want it as published.
+#[test]
+fn the_flag_of_live_messages_is_as_the_subscriber_wants_it() {
+    for mut world in worlds() {
+        for (as_published, published) in [(false, false), (false, true), (true, false), (true, true)] {
+            let last = world.shards.len() - 1;
+            let mut client = Client::on(&mut world, last, "client", Hello::clean(V5));
+            let options =
+                SubscriptionOptions { retain_as_published: as_published, ..SubscriptionOptions::new(QoS::AtLeastOnce) };
+            client.subscribe_with(&mut world, "live/#", options, None);
+            client.heard(&mut world);
+            let publisher = Client::clean(&mut world, "publisher", V311);
+            publisher
+                .publish_with(&mut world, Publish { retain: published, ..publish("live/a", "x", QoS::AtLeastOnce, 1) });
+            assert_eq!(client.publishes(&mut world)[0].retain, as_published && published);
+            publisher.retain(&mut world, "live/a", "");
+            assert_eq!(client.publishes(&mut world)[0].retain, as_published, "a message that clears is live, too");
+            client.disconnect(&mut world);
+        }
+    }
+}
+
+/// Section 3.8.3.1: Retain Handling 0, 1 and 2.
+#[test]
+fn retained_messages_are_sent_as_the_subscription_asks() {
+    for mut world in worlds() {
+        let publisher = Client::clean(&mut world, "publisher", V5);
+        publisher.retain(&mut world, "t", "kept");
+        let handlings = [
+            (RetainHandling::SendAtSubscribe, [1, 1]),
+            (RetainHandling::SendIfNew, [1, 0]),
+            (RetainHandling::DoNotSend, [0, 0]),
+        ];
+        for (retain_handling, expected) in handlings {
+            let last = world.shards.len() - 1;
+            let mut client = Client::on(&mut world, last, "client", Hello::kept(V5));
+            let options = SubscriptionOptions { retain_handling, ..SubscriptionOptions::new(QoS::AtMostOnce) };
+            for count in expected {
+                client.subscribe_with(&mut world, "t", options, Some(5));
+                let heard = client.publishes(&mut world);
+                assert_eq!(heard.len(), count, "{retain_handling:?}");
+                assert!(heard.iter().all(|heard| heard.ids() == [5] && heard.retain));
+            }
+            client.disconnect(&mut world);
+            let mut client = Client::on(&mut world, last, "client", Hello::kept(V5));
+            client.subscribe_with(&mut world, "t", options, None);
+            assert_eq!(client.publishes(&mut world).len(), expected[1], "the session had it");
+            client.unsubscribe(&mut world, &["t"]);
+            client.subscribe_with(&mut world, "t", options, None);
+            assert_eq!(client.publishes(&mut world).len(), expected[0], "new again");
+            let hello = Hello::clean(V5);
+            client.disconnect(&mut world);
+            let client = Client::on(&mut world, last, "client", hello);
+            client.disconnect(&mut world);
+        }
+    }
+}
+
+#[test]
+fn the_qos_is_the_lower_of_both_and_each_filter_of_a_subscribe_is_served() {
+    for mut world in worlds() {
+        let publisher = Client::clean(&mut world, "publisher", V5);
+        publisher.publish_with(&mut world, Publish { retain: true, ..publish("a", "x", QoS::AtLeastOnce, 1) });
+        publisher.publish_with(&mut world, Publish { retain: true, ..publish("b", "x", QoS::ExactlyOnce, 2) });
+        let last = world.shards.len() - 1;
+        let mut client = Client::on(&mut world, last, "client", Hello::clean(V5));
+        let filter = |filter, qos| SubscribeFilter { filter, options: SubscriptionOptions::new(qos) };
+        let filters = [filter("a", QoS::ExactlyOnce), filter("x/#/y", QoS::AtMostOnce), filter("b", QoS::AtLeastOnce)];
+        client.say(&mut world, &Packet::Subscribe(Subscribe::new(packet_id(1), &filters[..])));
+        let mut heard: Vec<_> =
+            client.publishes(&mut world).into_iter().map(|heard| (heard.topic.clone(), heard.qos)).collect();
+        heard.sort_by(|one, other| one.0.cmp(&other.0));
+        assert_eq!(heard, [("a".to_owned(), QoS::AtLeastOnce), ("b".to_owned(), QoS::AtLeastOnce)]);
+    }
+}
+
+/// [MQTT-4.8.2] and LIFECYCLE 7: never to shared subscriptions.
+#[test]
+fn shared_subscriptions_get_no_retained_messages() {
+    for mut world in worlds() {
+        let publisher = Client::clean(&mut world, "publisher", V5);
+        publisher.retain(&mut world, "t", "kept");
+        assert_eq!(retained(&mut world, 0, "$share/g/t"), []);
+        assert_eq!(retained(&mut world, 0, "$share/g/#"), []);
+    }
+}
+
+#[test]
+fn a_limit_keeps_messages_out_and_forgets_what_they_would_have_replaced() {
+    let kept_of = |change: fn(&mut Config), payloads: &[(&str, &str)]| {
+        let mut world = World::new(1, config(change), || NoHooks);
+        let publisher = Client::clean(&mut world, "publisher", V311);
+        for (topic, payload) in payloads {
+            publisher.retain(&mut world, topic, payload);
+        }
+        retained(&mut world, 0, "#")
+    };
+    let two = |config: &mut Config| config.retained.max_messages = Limit::at_most(2);
+    assert_eq!(kept_of(two, &[("a", "1"), ("b", "2"), ("c", "3"), ("a", "4")]), pairs(&[("a", "4"), ("b", "2")]));
+    assert_eq!(kept_of(two, &[("a", "1"), ("b", "2"), ("a", ""), ("c", "3")]), pairs(&[("b", "2"), ("c", "3")]));
+    let short = |config: &mut Config| config.retained.max_message_bytes = Limit::at_most(3);
+    assert_eq!(kept_of(short, &[("a", "123"), ("b", "1234"), ("c", "1"), ("c", "1234")]), pairs(&[("a", "123")]));
+    let none = |config: &mut Config| config.retained.max_messages = Limit::at_most(0);
+    assert_eq!(kept_of(none, &[("a", "1")]), []);
+    let bytes = |config: &mut Config| config.retained.max_total_bytes = Limit::at_most(400);
+    let long = "x".repeat(150);
+    assert_eq!(kept_of(bytes, &[("a", &long), ("b", &long), ("c", "1")]).len(), 2);
+    // With several shards a limit is shared out, and nobody is left without.
+    for mut world in worlds_with(|| config(two)) {
+        let publisher = Client::clean(&mut world, "publisher", V311);
+        for number in 0..100 {
+            publisher.retain(&mut world, &number.to_string(), "x");
+        }
+        let kept = retained(&mut world, 0, "#").len();
+        assert!((1..=2.max(world.shards.len())).contains(&kept), "{kept}");
+    }
+}
+
+/// One topic with one publisher, as the test knows it.
+struct Source {
+    publisher: Client,
+    topic: String,
+    published: Vec<String>,
+}
+
+/// The places in `published` of what was heard, in order: each not before the one that came last.
+fn places(published: &[String], heard: &[String]) -> Vec<usize> {
+    let mut at = 0;
+    let place = |payload: &String| {
+        at = (at..published.len()).find(|place| published[*place] == *payload)?;
+        Some(at)
+    };
+    heard.iter().map_while(place).collect()
+}
+
+/// After SUBACK nothing is missed, and no older value comes after a newer one, whichever mail overtakes which.
+#[test]
+fn a_subscriber_among_busy_publishers_sees_every_topic_up_to_its_last_value() {
+    for seed in 0..400 {
+        let mut random = Random::from_seed(seed);
+        let shards = 2 + random.below(4);
+        let mut world = World::new(shards, open_config(), || NoHooks);
+        let mut sources: Vec<Source> = (0..4)
+            .map(|number| {
+                let shard = random.below(shards);
+                let publisher = Client::on(&mut world, shard, &format!("p{number}-"), Hello::clean(V311));
+                Source { publisher, topic: format!("t/{number}"), published: Vec::new() }
+            })
+            .collect();
+        let shard = random.below(shards);
+        let mut subscriber = Client::on(&mut world, shard, "subscriber", Hello::clean(V5));
+        let subscribe_at = random.below(40);
+        for step in 0..80 {
+            if step == subscribe_at {
+                let filter = ["t/+", "t/0", "t/#"][random.below(3)];
+                let filters = [SubscribeFilter { filter, options: SubscriptionOptions::new(QoS::AtMostOnce) }];
+                let mut bytes = Vec::new();
+                Subscribe::new(packet_id(1), &filters[..]).encode(V5, &mut bytes);
+                world.send_quietly(subscriber.socket, &bytes);
+            }
+            if random.below(3) == 0 {
+                let at = random.below(sources.len());
+                let source = &mut sources[at];
+                let clears = random.below(4) == 0;
+                let payload = if clears { String::new() } else { step.to_string() };
+                let mut bytes = Vec::new();
+                let packet = Publish { retain: true, ..publish(&source.topic, &payload, QoS::AtMostOnce, 0) };
+                packet.encode(V311, &mut bytes);
+                source.published.push(payload);
+                world.send_quietly(source.publisher.socket, &bytes);
+            } else {
+                world.carry_any_letter(&mut random);
+            }
+        }
+        while world.carry_any_letter(&mut random) {}
+        let heard = subscriber.publishes(&mut world);
+        for source in &sources {
+            let payloads: Vec<_> =
+                heard.iter().filter(|heard| heard.topic == source.topic).map(|heard| heard.text().to_owned()).collect();
+            let places = places(&source.published, &payloads);
+            assert_eq!(places.len(), payloads.len(), "seed {seed}: {payloads:?} is no part of {:?}", source.published);
+            let Some(last) = source.published.last() else { continue };
+            let up_to_date = match payloads.last() {
+                Some(payload) => payload == last,
+                // Only `t/0` was subscribed to, or there was nothing to be seen.
+                None => last.is_empty() || source.topic != "t/0",
+            };
+            assert!(up_to_date, "seed {seed}: {payloads:?} of {:?}", source.published);
+        }
+    }
+}
+
+/// The same with several publishers of one topic: what is retained in the end has been seen.
+#[test]
+fn the_value_that_stays_has_been_seen_whoever_published_it() {
+    for seed in 0..400 {
+        let mut random = Random::from_seed(seed);
+        let shards = 2 + random.below(4);
+        let mut world = World::new(shards, open_config(), || NoHooks);
+        let publishers: Vec<_> =
+            (0..shards).map(|shard| Client::on(&mut world, shard, &format!("p{shard}-"), Hello::clean(V311))).collect();
+        let shard = random.below(shards);
+        let id = id_owned_by(&world, shard, "subscriber");
+        assert_eq!(world.shards[0].owner(&SubscriberId::new("", id.as_str())), shard);
+        let mut subscriber = Client::connect(&mut world, 0, &id, Hello::clean(V5)).0;
+        let subscribe_at = random.below(30);
+        for step in 0..60 {
+            if step == subscribe_at {
+                let filters = [SubscribeFilter { filter: "t", options: SubscriptionOptions::new(QoS::AtMostOnce) }];
+                let mut bytes = Vec::new();
+                Subscribe::new(packet_id(1), &filters[..]).encode(V5, &mut bytes);
+                world.send_quietly(subscriber.socket, &bytes);
+            }
+            if random.below(3) == 0 {
+                let mut bytes = Vec::new();
+                let payload = step.to_string();
+                let packet = Publish { retain: true, ..publish("t", &payload, QoS::AtMostOnce, 0) };
+                packet.encode(V311, &mut bytes);
+                world.send_quietly(publishers[random.below(shards)].socket, &bytes);
+            } else {
+                world.carry_any_letter(&mut random);
+            }
+        }
+        while world.carry_any_letter(&mut random) {}
+        let heard = subscriber.texts(&mut world);
+        let stays = retained(&mut world, 0, "t");
+        assert!(stays.iter().all(|(_, payload)| heard.contains(payload)), "seed {seed}: {stays:?}, heard {heard:?}");
+    }
+}

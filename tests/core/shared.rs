@@ -1,0 +1,293 @@
+//! Shared subscriptions: MQTT 5.0 section 4.8.2, LIFECYCLE section 7.
+
+use std::collections::BTreeMap;
+
+use moormq::codec::{AckKind, QoS};
+use moormq::config::SharedPolicy;
+use moormq::hooks::NoHooks;
+
+use crate::client::{Client, Hello, V5, V311};
+use crate::heard::Heard;
+use crate::world::{World, config, open_config, worlds, worlds_with};
+
+const SHARED: &str = "$share/g/t";
+
+/// Members of one shared subscription, in turn on each shard.
+fn members(world: &mut World<NoHooks>, count: usize, hello: Hello<'_>) -> Vec<Client> {
+    let shards = world.shards.len();
+    (0..count)
+        .map(|number| {
+            let mut member = Client::on(world, number % shards, &format!("m{number}-"), hello);
+            member.subscribed(world, SHARED, QoS::ExactlyOnce);
+            member
+        })
+        .collect()
+}
+
+/// What each member has heard, and acknowledged if it is QoS 1.
+fn heard(world: &mut World<NoHooks>, members: &mut [Client]) -> Vec<Vec<Heard>> {
+    members
+        .iter_mut()
+        .map(|member| {
+            let heard = member.publishes(world);
+            heard
+                .iter()
+                .filter(|heard| heard.qos == QoS::AtLeastOnce)
+                .for_each(|heard| member.ack(world, AckKind::Puback, heard.id.expect("QoS 1")));
+            heard
+        })
+        .collect()
+}
+
+fn counts(heard: &[Vec<Heard>]) -> Vec<usize> {
+    heard.iter().map(Vec::len).collect()
+}
+
+fn policy(policy: SharedPolicy) -> impl Fn() -> moormq::config::Config {
+    move || config(|config| config.shared.policy = policy)
+}
+
+#[test]
+fn every_message_goes_to_exactly_one_member_whatever_the_policy() {
+    let policies = [
+        SharedPolicy::Random,
+        SharedPolicy::RoundRobin,
+        SharedPolicy::Sticky,
+        SharedPolicy::HashPublisher,
+        SharedPolicy::LocalFirst,
+    ];
+    for which in policies {
+        for mut world in worlds_with(policy(which)) {
+            let mut members = members(&mut world, 8, Hello::clean(V5));
+            for from in 0..world.shards.len() {
+                let publisher = Client::on(&mut world, from, "publisher", Hello::clean(V311));
+                for number in 0..40 {
+                    publisher.publish(&mut world, "t", &number.to_string(), QoS::AtLeastOnce, 1);
+                }
+                let heard = heard(&mut world, &mut members);
+                let mut texts: Vec<usize> =
+                    heard.iter().flatten().map(|heard| heard.text().parse().expect("a number")).collect();
+                texts.sort_unstable();
+                assert_eq!(texts, (0..40).collect::<Vec<_>>(), "{which:?}");
+                let busy = counts(&heard).into_iter().filter(|count| *count > 0).count();
+                let local: Vec<_> = (0..8).filter(|member| member % world.shards.len() == from).collect();
+                match which {
+                    SharedPolicy::Random => assert!(busy > 4),
+                    SharedPolicy::RoundRobin => assert_eq!(busy, 8, "{:?}", counts(&heard)),
+                    SharedPolicy::Sticky | SharedPolicy::HashPublisher => assert_eq!(busy, 1),
+                    SharedPolicy::LocalFirst => {
+                        assert!((0..8).all(|member| local.contains(&member) || heard[member].is_empty()));
+                    }
+                }
+                publisher.disconnect(&mut world);
+            }
+        }
+    }
+}
+
+#[test]
+fn round_robin_is_fair_on_one_shard() {
+    let mut world = World::new(1, policy(SharedPolicy::RoundRobin)(), || NoHooks);
+    let mut members = members(&mut world, 5, Hello::clean(V311));
+    let publisher = Client::clean(&mut world, "publisher", V311);
+    for _ in 0..50 {
+        publisher.publish(&mut world, "t", "x", QoS::AtMostOnce, 0);
+    }
+    assert_eq!(counts(&heard(&mut world, &mut members)), [10; 5]);
+}
+
+#[test]
+fn a_publisher_keeps_its_member_when_publishers_are_hashed() {
+    for mut world in worlds_with(policy(SharedPolicy::HashPublisher)) {
+        let mut members = members(&mut world, 4, Hello::clean(V311));
+        let mut members_of = BTreeMap::new();
+        for round in 0..3 {
+            for number in 0..20 {
+                let id = format!("publisher{number}");
+                let publisher = Client::clean(&mut world, &id, V311);
+                publisher.publish(&mut world, "t", "x", QoS::AtMostOnce, 0);
+                publisher.disconnect(&mut world);
+                let member = counts(&heard(&mut world, &mut members)).iter().position(|count| *count == 1);
+                let member = member.expect("one member has it");
+                assert_eq!(*members_of.entry(number).or_insert(member), member, "round {round}");
+            }
+        }
+        assert!(members_of.values().collect::<std::collections::BTreeSet<_>>().len() > 1);
+    }
+}
+
+#[test]
+fn groups_and_ordinary_subscriptions_have_copies_of_their_own() {
+    for mut world in worlds() {
+        let last = world.shards.len() - 1;
+        let mut both = Client::on(&mut world, last, "both", Hello::clean(V311));
+        for filter in ["t", "$share/g/t", "$share/h/t", "$share/h/+"] {
+            both.subscribed(&mut world, filter, QoS::AtMostOnce);
+        }
+        let mut other = Client::on(&mut world, 0, "other", Hello::clean(V311));
+        other.subscribed(&mut world, "$share/i/#", QoS::AtMostOnce);
+        let publisher = Client::clean(&mut world, "publisher", V311);
+        publisher.publish(&mut world, "t", "x", QoS::AtMostOnce, 0);
+        assert_eq!((both.texts(&mut world).len(), other.texts(&mut world).len()), (4, 1));
+        both.unsubscribe(&mut world, &["$share/h/t"]);
+        both.heard(&mut world);
+        publisher.publish(&mut world, "t", "x", QoS::AtMostOnce, 0);
+        assert_eq!((both.texts(&mut world).len(), other.texts(&mut world).len()), (3, 1));
+    }
+}
+
+#[test]
+fn online_members_come_before_offline_ones_on_any_shard() {
+    for mut world in worlds() {
+        let mut members = members(&mut world, 4, Hello::kept(V311));
+        for away in [0, 1, 3] {
+            world.hang_up(members[away].socket);
+        }
+        let publisher = Client::clean(&mut world, "publisher", V5);
+        for _ in 0..20 {
+            publisher.publish(&mut world, "t", "x", QoS::AtLeastOnce, 1);
+        }
+        assert_eq!(counts(&heard(&mut world, &mut members)), [0, 0, 20, 0]);
+        world.hang_up(members[2].socket);
+        for _ in 0..20 {
+            publisher.publish(&mut world, "t", "x", QoS::AtLeastOnce, 1);
+        }
+        let shards = world.shards.len();
+        let mut total = 0;
+        for number in 0..4 {
+            let name = format!("m{number}-");
+            let mut member = Client::on(&mut world, number % shards, &name, Hello::kept(V311));
+            let waited = member.publishes(&mut world);
+            total += waited.len();
+            waited.iter().for_each(|heard| member.ack(&mut world, AckKind::Puback, heard.id.expect("QoS 1")));
+        }
+        assert_eq!(total, 20, "nobody was there: they waited");
+    }
+}
+
+/// [MQTT-4.8.2-4], LIFECYCLE 7: unsent and unacknowledged messages go to another member; a QoS 2 message that was sent stays
+/// with the member that may have it [MQTT-4.8.2-5].
+#[test]
+fn a_member_that_leaves_has_its_messages_moved() {
+    for mut world in worlds_with(policy(SharedPolicy::Sticky)) {
+        for kept in [true, false] {
+            let last = world.shards.len() - 1;
+            let small = |hello: Hello<'static>| hello.with(|properties| properties.receive_maximum = Some(2));
+            let hello = if kept { small(Hello::kept(V5)) } else { small(Hello::clean(V5)) };
+            let mut first = Client::on(&mut world, 0, "first", hello);
+            first.subscribed(&mut world, SHARED, QoS::ExactlyOnce);
+            first.subscribed(&mut world, "own", QoS::ExactlyOnce);
+            let mut second = Client::on(&mut world, last, "second", Hello::clean(V5));
+            second.subscribed(&mut world, SHARED, QoS::ExactlyOnce);
+            let publisher = Client::clean(&mut world, "publisher", V311);
+            let sent =
+                [("1", QoS::AtLeastOnce), ("2", QoS::ExactlyOnce), ("3", QoS::AtLeastOnce), ("4", QoS::ExactlyOnce)];
+            for (at, (payload, qos)) in sent.into_iter().enumerate() {
+                publisher.publish(&mut world, "t", payload, qos, at as u16 + 1);
+            }
+            publisher.publish(&mut world, "own", "own", QoS::AtLeastOnce, 9);
+            let in_flight = first.texts(&mut world);
+            let (mut first, second) = if in_flight.is_empty() { (second, first) } else { (first, second) };
+            let mut second = second;
+            if in_flight.is_empty() {
+                // The sticky member is the other one; nothing is held back there, so there is nothing to be moved.
+                first.publishes(&mut world);
+            } else {
+                assert_eq!(in_flight, ["1", "2"]);
+                world.hang_up(first.socket);
+                let moved: Vec<_> =
+                    second.publishes(&mut world).iter().map(|heard| (heard.text().to_owned(), heard.dup)).collect();
+                let expected = ["1", "3", "4"].map(|payload| (payload.to_owned(), false));
+                assert_eq!(moved, expected);
+            }
+            if kept && !in_flight.is_empty() {
+                let mut first = Client::on(&mut world, 0, "first", hello);
+                let heard: Vec<_> =
+                    first.publishes(&mut world).iter().map(|heard| (heard.text().to_owned(), heard.dup)).collect();
+                assert_eq!(heard, [("2".to_owned(), true), ("own".to_owned(), false)]);
+                first.leave(
+                    &mut world,
+                    moormq::codec::Disconnect {
+                        session_expiry: Some(0),
+                        ..moormq::codec::Disconnect::new(moormq::codec::ReasonCode::Success)
+                    },
+                );
+            }
+            second.disconnect(&mut world);
+        }
+    }
+}
+
+#[test]
+fn messages_of_a_session_that_ends_go_to_members_that_are_away_if_there_are_no_others() {
+    for mut world in worlds() {
+        let last = world.shards.len() - 1;
+        let mut away = Client::on(&mut world, last, "away", Hello::kept(V311));
+        away.subscribed(&mut world, SHARED, QoS::AtLeastOnce);
+        world.hang_up(away.socket);
+        let mut here = Client::on(&mut world, 0, "here", Hello::clean(V311));
+        here.subscribed(&mut world, SHARED, QoS::AtLeastOnce);
+        let publisher = Client::clean(&mut world, "publisher", V311);
+        publisher.publish(&mut world, "t", "x", QoS::AtLeastOnce, 1);
+        assert_eq!(here.texts(&mut world), ["x"]);
+        world.hang_up(here.socket);
+        let mut away = Client::on(&mut world, last, "away", Hello::kept(V311));
+        assert_eq!(away.texts(&mut world), ["x"]);
+        away.disconnect(&mut world);
+    }
+}
+
+/// Members come and go on all shards while messages are on their way: at QoS 1 none is lost as long as a member is there.
+#[test]
+fn no_message_is_lost_while_members_come_and_go() {
+    use moormq::random::Random;
+    for seed in 0..60 {
+        let mut random = Random::from_seed(seed);
+        let shards = 1 + random.below(4);
+        let mut world = World::new(shards, open_config(), || NoHooks);
+        let mut members: Vec<Option<Client>> =
+            members(&mut world, 5, Hello::kept(V311)).into_iter().map(Some).collect();
+        let publisher = Client::clean(&mut world, "publisher", V311);
+        let mut missing: std::collections::BTreeSet<String> = (0..60).map(|number| number.to_string()).collect();
+        for number in 0..60 {
+            let mut bytes = Vec::new();
+            let payload = number.to_string();
+            crate::client::publish("t", &payload, QoS::AtLeastOnce, 1).encode(V311, &mut bytes);
+            world.send_quietly(publisher.socket, &bytes);
+            for _ in 0..random.below(3) {
+                world.carry_any_letter(&mut random);
+            }
+            let at = random.below(5);
+            match members[at].take() {
+                Some(mut member) if random.below(2) == 0 => {
+                    for heard in member.publishes(&mut world) {
+                        missing.remove(heard.text());
+                        member.ack(&mut world, AckKind::Puback, heard.id.expect("QoS 1"));
+                    }
+                    members[at] = Some(member);
+                }
+                Some(member) => world.hang_up(member.socket),
+                None => {
+                    let name = format!("m{at}-");
+                    members[at] = Some(Client::on(&mut world, at % shards, &name, Hello::kept(V311)));
+                }
+            }
+        }
+        world.settle();
+        for (at, member) in members.into_iter().enumerate() {
+            let name = format!("m{at}-");
+            let mut member = member.unwrap_or_else(|| Client::on(&mut world, at % shards, &name, Hello::kept(V311)));
+            loop {
+                let heard = member.publishes(&mut world);
+                if heard.is_empty() {
+                    break;
+                }
+                for heard in heard {
+                    missing.remove(heard.text());
+                    member.ack(&mut world, AckKind::Puback, heard.id.expect("QoS 1"));
+                }
+            }
+        }
+        assert!(missing.is_empty(), "seed {seed}: {missing:?}");
+    }
+}

@@ -1,0 +1,219 @@
+//! Shards at work on threads of their own: MQTT over loopback, handed from shard to shard, with hooks that answer later.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use moormq::config::{Config, ListenerConfig};
+use moormq::hooks::{Answer, Chain, ConnectRefusal, Context, Hook, NoHooks, Register, RegisterModifiers};
+use moormq::net::clock::Clock;
+use moormq::net::mesh::{InboxSender, Mesh, inbox};
+use moormq::net::sockets::{SocketLimits, listen};
+use moormq::net::thread::ShardThread;
+use moormq::net::worker::{Errand, WorkerLimits, WorkerParts};
+use moormq::shard::{Place, Shard};
+use socket2::SockRef;
+
+struct Shards {
+    address: SocketAddr,
+    inboxes: Vec<InboxSender<Errand>>,
+    threads: Vec<ShardThread>,
+}
+
+impl Shards {
+    /// Several shards on whatever core the system likes.
+    fn start<C: Chain + Clone>(shards: usize, config: Config, chain: &C) -> Shards {
+        let config = Arc::new(config);
+        let clock = Clock::start();
+        let mut address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let (mut inboxes, mut threads) = (Vec::new(), Vec::new());
+        for (id, mesh) in Mesh::new(shards, 4).unwrap().into_iter().enumerate() {
+            let listener = listen(address, 128).unwrap();
+            address = SockRef::from(&listener).local_addr().unwrap().as_socket().unwrap();
+            let (sender, inbox) = inbox(4, mesh.doorbell());
+            inboxes.push(sender);
+            let sockets = SocketLimits { linger: Duration::from_millis(100), ..SocketLimits::default() };
+            let limits = WorkerLimits { sockets, spin: 2, shutdown_timeout: Duration::from_secs(30) };
+            let (config, chain) = (Arc::clone(&config), chain.clone());
+            let connections = Arc::new([AtomicUsize::new(0)]);
+            let make = move || {
+                let place = Place { id, shards, seed: 7, version: "test" };
+                let shard = Shard::new(place, config, chain, clock.now());
+                WorkerParts { shard, mesh, inbox, listeners: vec![listener], connections, clock }
+            };
+            threads.push(ShardThread::start(id, None, limits, make).unwrap());
+        }
+        threads.iter().for_each(|thread| thread.started().unwrap());
+        Shards { address, inboxes, threads }
+    }
+
+    fn stop(self) {
+        self.inboxes.iter().for_each(|inbox| assert!(inbox.try_send(Errand::Stop).is_ok()));
+        self.threads.into_iter().for_each(|thread| thread.join().unwrap());
+    }
+}
+
+fn config() -> Config {
+    Config { allow_anonymous: true, listeners: vec![ListenerConfig::default()], ..Config::default() }
+}
+
+fn connect(address: SocketAddr, client_id: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(address).unwrap();
+    let mut connect = vec![0x10, 12 + client_id.len() as u8, 0, 4, b'M', b'Q', b'T', b'T', 4, 2, 0, 0];
+    connect.extend([0, client_id.len() as u8]);
+    connect.extend(client_id.as_bytes());
+    stream.write_all(&connect).unwrap();
+    expect(&mut stream, &[0x20, 2, 0, 0]);
+    stream
+}
+
+fn expect(stream: &mut TcpStream, bytes: &[u8]) {
+    let mut read = vec![0; bytes.len()];
+    stream.read_exact(&mut read).unwrap();
+    assert_eq!(read, bytes);
+}
+
+fn subscribe(stream: &mut TcpStream, filter: &str) {
+    let len = filter.len() as u8;
+    stream.write_all(&[&[0x82, 5 + len, 0, 1, 0, len], filter.as_bytes(), &[1]].concat()).unwrap();
+    expect(stream, &[0x90, 3, 0, 1, 1]);
+}
+
+fn publish(topic: &str, payload: &[u8]) -> Vec<u8> {
+    let mut length = topic.len() + 2 + payload.len();
+    let mut packet = vec![0x30];
+    while length >= 0x80 {
+        packet.push(length as u8 | 0x80);
+        length >>= 7;
+    }
+    packet.extend([length as u8, 0, topic.len() as u8]);
+    packet.extend(topic.as_bytes());
+    packet.extend(payload);
+    packet
+}
+
+#[test]
+fn clients_meet_wherever_they_were_accepted() {
+    const CLIENTS: usize = 24;
+    let shards = Shards::start(3, config(), &NoHooks);
+    let mut clients: Vec<_> = (0..CLIENTS).map(|number| connect(shards.address, &format!("c{number}"))).collect();
+    for (number, client) in clients.iter_mut().enumerate() {
+        subscribe(client, &format!("to/{number}"));
+    }
+    // Small ones many to a send, and more than a mailbox holds; large ones from where they are, as few as a broker keeps
+    // for a client that reads slowly.
+    for (payload, times) in [(&b"x"[..], 500), (&[7; 100_000], 8)] {
+        thread::scope(|scope| {
+            for (number, stream) in clients.iter().enumerate() {
+                let (mut sender, mut receiver) = (stream.try_clone().unwrap(), stream.try_clone().unwrap());
+                scope.spawn(move || {
+                    let packet = publish(&format!("to/{}", (number + 5) % CLIENTS), payload);
+                    (0..times).for_each(|_| sender.write_all(&packet).unwrap());
+                });
+                scope.spawn(move || {
+                    let packet = publish(&format!("to/{number}"), payload);
+                    (0..times).for_each(|_| expect(&mut receiver, &packet));
+                });
+            }
+        });
+    }
+    shards.stop();
+}
+
+#[test]
+fn a_stop_ends_the_connections_and_the_threads() {
+    let shards = Shards::start(2, config(), &NoHooks);
+    let address = shards.address;
+    let mut clients: Vec<_> = (0..8).map(|number| connect(address, &format!("c{number}"))).collect();
+    shards.stop();
+    for client in &mut clients {
+        assert_eq!(client.read(&mut [0; 16]).unwrap(), 0);
+    }
+    assert!(TcpStream::connect(address).is_err());
+}
+
+/// Answers from another thread, when that is told to.
+#[derive(Clone)]
+struct Elsewhere {
+    questions: mpsc::Sender<mpsc::Sender<()>>,
+    dropped: Arc<AtomicUsize>,
+}
+
+/// Counts the futures that were dropped, finished or not.
+struct Dropped(Arc<AtomicUsize>);
+
+impl Drop for Dropped {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+impl Hook for Elsewhere {
+    type State = ();
+
+    fn auth_on_register(
+        &mut self,
+        _: &mut Context<'_, ()>,
+        _: &Register<'_>,
+    ) -> Answer<RegisterModifiers, ConnectRefusal> {
+        let (yes, answer) = mpsc::channel();
+        self.questions.send(yes).unwrap();
+        let dropped = Dropped(Arc::clone(&self.dropped));
+        Answer::later(async move {
+            let _dropped = dropped;
+            let answer = glommio::executor().spawn_blocking(move || answer.recv()).await;
+            answer.unwrap();
+            Answer::Ok(RegisterModifiers::default())
+        })
+    }
+}
+
+#[test]
+fn a_shard_serves_others_while_a_hook_thinks_and_wakes_for_its_answer() {
+    let (questions, asked) = mpsc::channel();
+    let dropped = Arc::new(AtomicUsize::new(0));
+    let hook = Elsewhere { questions, dropped: Arc::clone(&dropped) };
+    let shards = Shards::start(1, config(), &NoHooks.hook(hook));
+    let address = shards.address;
+    let answer_next = || asked.recv().unwrap().send(()).unwrap();
+
+    let first = thread::spawn(move || connect(address, "first"));
+    answer_next();
+    let mut first = first.join().unwrap();
+    subscribe(&mut first, "echo");
+
+    // While the second client waits, the first is served: asleep in the executor, and under load.
+    let second = thread::spawn(move || connect(address, "second"));
+    let yes = asked.recv().unwrap();
+    for _ in 0..100 {
+        first.write_all(&publish("echo", b"still here")).unwrap();
+        expect(&mut first, &publish("echo", b"still here"));
+    }
+    yes.send(()).unwrap();
+    second.join().unwrap();
+
+    // An answer comes through while the shard never has nothing to do.
+    let third = thread::spawn(move || connect(address, "third"));
+    let yes = asked.recv().unwrap();
+    let done = Arc::new(AtomicBool::new(false));
+    let busy = thread::spawn({
+        let done = Arc::clone(&done);
+        move || {
+            while !done.load(Ordering::SeqCst) {
+                let many = publish("echo", b"busy").repeat(50);
+                first.write_all(&many).unwrap();
+                expect(&mut first, &many);
+            }
+        }
+    });
+    yes.send(()).unwrap();
+    third.join().unwrap();
+    done.store(true, Ordering::SeqCst);
+    busy.join().unwrap();
+    assert_eq!(dropped.load(Ordering::SeqCst), 3);
+    shards.stop();
+}

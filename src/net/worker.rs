@@ -37,6 +37,10 @@ use crate::time::Time;
 
 /// Letters of other shards, and requests of other threads, that are taken in before the sockets have their turn.
 const LETTERS_PER_TURN: usize = 256;
+/// How often, while hooks are under way, the executor looks for what they wait for, however busy the shard is.
+const HOOK_LATENCY: Duration = Duration::from_millis(1);
+/// How long it looks at least.
+const HOOK_LOOK: Duration = Duration::from_micros(10);
 
 /// What one shard's thread sends another's. `S` is what the hooks keep with a session.
 pub enum Parcel<S> {
@@ -151,6 +155,8 @@ pub struct Worker<C: Chain> {
 
     /// Of the present turn.
     now: Time,
+    /// When the executor is to look for what hooks wait for.
+    next_hook_look: Time,
     leaving: HashMap<ConnectionId, Departure<C::State>>,
     stopping: Stopping,
 
@@ -192,6 +198,7 @@ impl<C: Chain> Worker<C> {
             bell: Rc::new(bell),
             bell_read: None,
             now: parts.clock.now(),
+            next_hook_look: parts.clock.now(),
             leaving: HashMap::new(),
             stopping: Stopping::No,
             dirty: Vec::new(),
@@ -219,7 +226,7 @@ impl<C: Chain> Worker<C> {
                 self.sleep().await?;
             }
             if !self.hooks.is_empty() {
-                glommio::executor().yield_now().await;
+                self.let_hooks_run().await;
             }
         }
         let Worker { bell, bell_read, .. } = self;
@@ -227,6 +234,17 @@ impl<C: Chain> Worker<C> {
         match Rc::into_inner(bell) {
             Some(bell) => bell.close().await,
             None => Ok(()),
+        }
+    }
+
+    /// Runs the hooks that can go on; now and then looks for what the others wait for. The executor looks only when no
+    /// task can run, this one included.
+    async fn let_hooks_run(&mut self) {
+        if self.now < self.next_hook_look {
+            glommio::executor().yield_now().await;
+        } else {
+            Timer::new(HOOK_LOOK).await;
+            self.next_hook_look = self.now + HOOK_LATENCY;
         }
     }
 

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 use moormq::config::{Config, ConfigError, CpuSet, ListenerConfig};
 
+use crate::passwd::PasswdArgs;
+
 /// An MQTT 3.1, 3.1.1 and 5.0 broker. Without a configuration it listens on 127.0.0.1:1883 and lets everybody on this
 /// machine in.
 #[derive(Parser)]
@@ -45,6 +47,9 @@ pub enum Command {
     },
     /// Print every setting with its default, as a configuration file
     PrintConfig,
+    /// Add a user to a password file, change the password of one, or remove one. Asks for the password, or takes the first
+    /// line of standard input if that is not a terminal
+    Passwd(PasswdArgs),
 }
 
 impl RunArgs {

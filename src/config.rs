@@ -13,6 +13,7 @@ mod numbers;
 mod parse;
 mod print;
 mod sections;
+mod stock;
 mod values;
 mod walk;
 
@@ -22,7 +23,10 @@ use std::time::Duration;
 pub use error::ConfigError;
 pub use limits::{LimitsConfig, QueueConfig, RetainedConfig, RuntimeConfig, SharedConfig, SysConfig};
 pub use sections::{Config, HOOKS, HookConfig, HookDeadline, ListenerConfig, LogConfig, SessionConfig};
-pub use values::{CpuSet, Limit, LogFormat, OnDeadline, Protocol, QueueType, SharedPolicy, UnauthorizedPublish};
+pub use stock::{AclFileConfig, PasswordFileConfig, ReloadConfig, ScramFileConfig};
+pub use values::{
+    CpuSet, Limit, LogFormat, OnDeadline, Protocol, QueueType, SharedPolicy, StockHook, UnauthorizedPublish,
+};
 
 impl Config {
     /// What the broker runs with when nobody configured anything: the defaults, and whoever is on this machine may

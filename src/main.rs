@@ -1,27 +1,37 @@
 //! The program: arguments, configuration, logs, broker, and a wait for the signal to stop.
 
 mod cli;
+mod hangup;
 mod logging;
+mod passwd;
 mod stop;
 
+use std::error::Error;
 use std::io::{Write, stdout};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
 use moormq::Broker;
 use moormq::config::Config;
+use moormq::control::stock_files::StockFiles;
 
 use cli::{Args, Command};
+use hangup::Hangup;
 use stop::StopSignals;
 
 fn main() -> ExitCode {
     let args = Args::parse();
     match args.command {
-        Some(Command::CheckConfig { file }) => match Config::load(&file) {
-            Ok(config) => print(&format!("{}: ok\n{}", file.display(), cli::summary(&config))),
+        Some(Command::CheckConfig { file }) => match check(&file) {
+            Ok(summary) => print(&format!("{}: ok\n{summary}", file.display())),
             Err(error) => fail(error),
         },
         Some(Command::PrintConfig) => print(&Config::print_default()),
+        Some(Command::Passwd(args)) => match passwd::run(&args) {
+            Ok(done) => print(&done),
+            Err(error) => fail(format_args!("moormq: {error}")),
+        },
         None => match args.run.config() {
             Ok(config) => run(config),
             Err(error) => fail(error),
@@ -29,14 +39,28 @@ fn main() -> ExitCode {
     }
 }
 
+/// Checks a configuration and the files it names. Says what a broker would do with it.
+fn check(file: &Path) -> Result<String, Box<dyn Error>> {
+    let config = Config::load(file)?;
+    StockFiles::open(&config)?;
+    Ok(cli::summary(&config))
+}
+
 /// Runs a broker until it is told to stop.
 fn run(config: Config) -> ExitCode {
     logging::init(&config.log);
-    let signals = match StopSignals::arm() {
+    let (signals, hangup) = match StopSignals::arm().and_then(|signals| Ok((signals, Hangup::arm()?))) {
         Ok(signals) => signals,
         Err(error) => return fail(format_args!("moormq: cannot handle signals: {error}")),
     };
-    let broker = match Broker::builder().config(config).start() {
+    let files = match StockFiles::open(&config) {
+        Ok(files) => files,
+        Err(error) => return fail(format_args!("moormq: {error}")),
+    };
+    if let Err(error) = hangup.pass_on(files.reloader()) {
+        return fail(format_args!("moormq: cannot handle signals: {error}"));
+    }
+    let broker = match Broker::builder().config(config).hook(files.hooks()).start() {
         Ok(broker) => broker,
         Err(error) => return fail(format_args!("moormq: {error}")),
     };

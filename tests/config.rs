@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use moormq::config::{
     Config, ConfigError, HookDeadline, Limit, ListenerConfig, LogFormat, OnDeadline, Protocol, QueueType, SharedPolicy,
-    UnauthorizedPublish,
+    StockHook, UnauthorizedPublish,
 };
 
 /// What is said about a file with this text.
@@ -322,10 +322,43 @@ fn combinations_that_cannot_work_are_refused() {
             "limits.max_connections = 5\n[listeners.a]\nmax_connections = 6\n",
             "moormq.toml:3: listeners.a.max_connections: must be at most limits.max_connections, which is 5, not 6",
         ),
+        (
+            "password_file.path = \"users\"\n[listeners.a]\nhooks = [\"password\", \"acl\"]\n",
+            "moormq.toml:3: listeners.a.hooks: names \"acl\", which needs a file: set acl_file.path",
+        ),
     ];
     for (text, message) in cases {
         assert_eq!(refusal(text), message);
     }
+}
+
+/// The hooks that come with the program: those a listener names, or all that have a file.
+#[test]
+fn a_listener_uses_the_stock_hooks_it_names() {
+    let config = accepted(
+        r#"
+        password_file = { path = "users", threads = 4, max_waiting = 10 }
+        acl_file.path = "rules"
+        reload.interval = "never"
+
+        [listeners.all]
+        address = "127.0.0.1:1"
+        [listeners.some]
+        address = "127.0.0.1:2"
+        hooks = ["acl"]
+        [listeners.none]
+        address = "127.0.0.1:3"
+        hooks = []
+        "#,
+    );
+    let hooks: Vec<_> = config.listeners.iter().map(|listener| config.stock_hooks_of(listener)).collect();
+    assert_eq!(hooks, [vec![StockHook::Password, StockHook::Acl], vec![StockHook::Acl], vec![]]);
+    assert_eq!(config.file_of(StockHook::Password), Some("users"));
+    assert_eq!(config.file_of(StockHook::Scram), None);
+    assert_eq!((config.password_file.threads, config.password_file.max_waiting), (4, 10));
+    assert_eq!(config.reload.interval, None);
+    assert!(refusal("[listeners.a]\nhooks = [\"acl\", \"acl\"]\n").contains("each at most once"));
+    assert!(refusal("acl_file.path = \"\"").contains("must be \"none\" or the path of a file"));
 }
 
 #[test]

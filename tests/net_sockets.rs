@@ -427,8 +427,8 @@ fn thousands_come_and_go_and_leave_nothing_behind() {
             echo.run_until(|echo| echo.sockets.is_empty());
         }
         assert!(highest < 200, "places are not reused: {highest}");
-        echo.run_until(|echo| !echo.sockets.has_work());
-        assert_eq!(sockets_of_port(address.port()), 1, "more than the listener is left");
+        // Some may have come and gone and wait to be accepted all the same. In the end only the listener is left.
+        echo.run_until(|_| sockets_of_port(address.port()) == 1);
     });
 }
 

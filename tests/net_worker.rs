@@ -39,10 +39,11 @@ impl Shards {
             let sockets = SocketLimits { linger: Duration::from_millis(100), ..SocketLimits::default() };
             let limits = WorkerLimits { sockets, spin: 2, shutdown_timeout: Duration::from_secs(30) };
             let (config, chain) = (Arc::clone(&config), chain.clone());
+            let connections = Arc::new([AtomicUsize::new(0)]);
             let make = move || {
                 let place = Place { id, shards, seed: 7, version: "test" };
                 let shard = Shard::new(place, config, chain, clock.now());
-                WorkerParts { shard, mesh, inbox, listeners: vec![listener], clock }
+                WorkerParts { shard, mesh, inbox, listeners: vec![listener], connections, clock }
             };
             threads.push(ShardThread::start(id, None, limits, make).unwrap());
         }

@@ -32,6 +32,7 @@ pub(super) fn combinations(config: &Config) -> Result<(), ConfigError> {
     config.listeners.iter().enumerate().try_for_each(|(at, listener)| {
         one_of_its_kind(listener, &config.listeners[..at])?;
         connections(listener, config)?;
+        hooks(listener, config)?;
         openness(listener, config)
     })
 }
@@ -62,6 +63,18 @@ fn connections(listener: &ListenerConfig, config: &Config) -> Result<(), ConfigE
             format!("must be at most limits.max_connections, which is {all}, not {own}"),
         )),
         _ => Ok(()),
+    }
+}
+
+/// A hook without its file would let everybody pass, or nobody.
+fn hooks(listener: &ListenerConfig, config: &Config) -> Result<(), ConfigError> {
+    let named = listener.hooks.as_deref().unwrap_or_default();
+    match named.iter().find(|hook| config.file_of(**hook).is_none()) {
+        Some(hook) => Err(ConfigError::new(
+            format!("listeners.{}.hooks", listener.name),
+            format!("names \"{hook}\", which needs a file: set {hook}_file.path"),
+        )),
+        None => Ok(()),
     }
 }
 

@@ -177,6 +177,29 @@ impl<T: Choice> Kind for ListOf<T> {
     }
 }
 
+/// A list of words, each once; perhaps none at all.
+pub(super) struct SomeOf<T>(pub(super) OneOf<T>);
+
+impl<T: Choice> Kind for SomeOf<T> {
+    type Value = Vec<T>;
+
+    fn expected(&self) -> String {
+        format!("a list, each at most once, of {}", self.0.expected())
+    }
+
+    fn read(&self, value: &DeValue<'_>) -> Option<Vec<T>> {
+        ListOf(one_of()).read(value)
+    }
+
+    fn write(&self, value: &Vec<T>) -> String {
+        ListOf(one_of()).write(value)
+    }
+
+    fn allows(&self, value: &Vec<T>) -> bool {
+        value.is_empty() || ListOf(one_of()).allows(value)
+    }
+}
+
 /// What is written as a string: what is expected of it, and how it is read.
 pub(super) struct Text<T>(&'static str, fn(&str) -> Option<T>);
 
@@ -215,6 +238,13 @@ pub(super) fn mountpoint() -> Text<String> {
     Text("at most 64 bytes of text without control characters, + and #", |text| {
         let forbidden = |c: char| c.is_control() || c == '+' || c == '#';
         (text.len() <= 64 && !text.contains(forbidden)).then(|| text.to_owned())
+    })
+}
+
+/// A file on this machine.
+pub(super) fn path() -> Text<String> {
+    Text("the path of a file, such as \"/etc/moormq/users\"", |text| {
+        (!text.is_empty() && !text.contains('\0')).then(|| text.to_owned())
     })
 }
 

@@ -7,10 +7,11 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::kinds::{Flag, Limited, ListOf, Word, address, cores, log_filter, mountpoint, one_of};
+use super::kinds::{Flag, Limited, ListOf, SomeOf, Word, address, cores, log_filter, mountpoint, one_of};
 use super::limits::{LimitsConfig, QueueConfig, RetainedConfig, RuntimeConfig, SharedConfig, SysConfig};
 use super::numbers::{COUNT_MAX, Count, DAY, HOUR, LONG, MILLISECOND, PACKET_SIZE, RATE, SECOND, Seconds, Span, WAIT};
-use super::values::{CpuSet, Limit, LogFormat, OnDeadline, Protocol, UnauthorizedPublish};
+use super::stock::{AclFileConfig, PasswordFileConfig, ReloadConfig, ScramFileConfig};
+use super::values::{CpuSet, Limit, LogFormat, OnDeadline, Protocol, StockHook, UnauthorizedPublish};
 use super::walk::{Member, Section, Walker, settings};
 
 settings! {
@@ -47,6 +48,18 @@ settings! {
         /// Hooks that answer later. A table [hooks.NAME], named after a hook such as auth_on_register, sets either
         /// value for that hook alone.
         pub hooks: HookConfig = HookConfig::default();
+        /// Users and their passwords. Written by `moormq passwd`; files of Mosquitto and of VerneMQ are read as they are.
+        pub password_file: PasswordFileConfig = PasswordFileConfig::default();
+        /// Who may publish and subscribe to what, in the format of VerneMQ: `topic`, `user`, `pattern`, and also `deny`.
+        /// At a listener without it every client that may connect may publish and subscribe to everything.
+        pub acl_file: AclFileConfig = AclFileConfig::default();
+        /// Users of enhanced authentication with the method SCRAM-SHA-256 (section 4.12, RFC 7677), and their keys.
+        /// Written by `moormq passwd --scram`.
+        pub scram_file: ScramFileConfig = ScramFileConfig::default();
+        /// How changes of the files of `password_file`, `acl_file` and `scram_file` are noticed. SIGHUP has all of them
+        /// read at once. One that cannot be used is logged, and what was read before stays in force. What is changed holds
+        /// for whoever connects, publishes or subscribes from then on.
+        pub reload: ReloadConfig = ReloadConfig::default();
         /// What the broker publishes about itself below $SYS/.
         pub sys: SysConfig = SysConfig::default();
         /// How shards use the machine. The defaults suit most; measure before and after a change.
@@ -85,6 +98,10 @@ settings! {
         /// As `allow_anonymous` of the whole broker, for this listener.
         /// Allowed: "inherit" or true or false; default "inherit".
         pub allow_anonymous: Option<bool> = None, Word("inherit", Flag);
+        /// Which of the hooks that come with the program its clients are put to: those of `password_file`, `acl_file` and
+        /// `scram_file`. "all" is all that have a file. No two decide about the same client, so the order is free.
+        /// Allowed: "all" or a list, each at most once, of "password", "acl" or "scram"; default "all".
+        pub hooks: Option<Vec<StockHook>> = None, Word("all", SomeOf(one_of()));
         /// As in `limits`, for this listener.
         /// Allowed: "inherit" or a duration from "100ms" to "1h"; default "inherit".
         pub connect_timeout: Option<Duration> = None, Word("inherit", WAIT);

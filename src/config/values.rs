@@ -183,6 +183,18 @@ choice! {
     }
 }
 
+choice! {
+    /// A hook that comes with the program and reads a file.
+    pub enum StockHook {
+        /// `password_file`: who may connect with which password.
+        Password = "password",
+        /// `acl_file`: who may publish and subscribe to what.
+        Acl = "acl",
+        /// `scram_file`: who may connect with enhanced authentication, method SCRAM-SHA-256.
+        Scram = "scram",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -14,8 +14,10 @@ pub enum Hold {
     Outbox = 8,
     /// The mailbox of another shard is full.
     Mailbox = 16,
+    /// Its session moves to another shard.
+    Move = 32,
     /// A hook that was told of something has not done yet what it wants to do first. Nothing is sent, either.
-    Notice = 32,
+    Notice = 64,
 }
 
 /// A set of [`Hold`]s. Packets are served only while it is empty.
@@ -36,6 +38,11 @@ impl Holds {
     /// Whether the client waits for something that is not its own fault.
     pub fn is_waiting_for_us(self) -> bool {
         self.0 & !(Hold::Outbox as u8) != 0
+    }
+
+    /// Leaves the reasons that were those of another shard behind.
+    pub fn settle_in(&mut self) {
+        self.0 &= Hold::Throttle as u8;
     }
 
     /// Adds a reason.

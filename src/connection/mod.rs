@@ -70,6 +70,16 @@ pub enum ConnectionStage<A> {
     Connected(Connected),
 }
 
+impl<A> Connection<A> {
+    /// Whether it waits for an answer that comes to this shard.
+    pub fn is_pending(&self) -> bool {
+        match &self.stage {
+            ConnectionStage::Connected(connected) => connected.pending.is_some(),
+            ConnectionStage::Opening | ConnectionStage::Connecting(_) => true,
+        }
+    }
+}
+
 /// A connection that belongs to a session.
 pub struct Connected {
     /// The session, by its place in the table of the shard.

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::modifiers::modifiers;
+use super::modifiers::boxed_modifiers;
 use crate::codec::{PropertyBlock, PublishProperties, QoS};
 
 /// A PUBLISH about to go out to a v3 client.
@@ -29,11 +29,17 @@ pub struct DeliveryM5<'a> {
     pub qos: QoS,
     /// The retain flag it goes out with.
     pub retain: bool,
-    /// Its properties as published: without subscription identifiers and topic alias, and with the whole expiry.
-    pub properties: &'a PublishProperties<'a>,
+    /// Its properties, encoded: read them with [`DeliveryM5::properties`]. They are passed on unread, since every delivery
+    /// comes by here and few hooks look.
+    pub(crate) properties: &'a [u8],
 }
 
 impl<'a> DeliveryM5<'a> {
+    /// Its properties as published: without subscription identifiers, topic alias and expiry.
+    pub fn properties(&self) -> PublishProperties<'a> {
+        PublishProperties::parse(self.properties).unwrap_or_default()
+    }
+
     /// What a v3 hook sees of it: everything but the properties.
     #[inline]
     pub fn without_properties(&self) -> Delivery<'a> {
@@ -42,31 +48,22 @@ impl<'a> DeliveryM5<'a> {
     }
 }
 
-modifiers! {
+boxed_modifiers! {
+    /// What a hook changed of a delivery, for one subscriber; what is not set goes out as it was published.
+    pub struct DeliverChanges;
     /// What *Ok* of `on_deliver` changes, for this client alone.
-    pub struct DeliverModifiers {
+    pub struct DeliverModifiers;
+    /// What *Ok* of `on_deliver_m5` changes, for this client alone.
+    pub struct DeliverModifiersM5;
+    both {
         /// The topic to send. One that is not a valid topic name is ignored.
         topic: String,
         /// The payload to send.
         payload: Bytes,
     }
-}
-
-modifiers! {
-    /// What *Ok* of `on_deliver_m5` changes, for this client alone.
-    pub struct DeliverModifiersM5 {
-        /// The topic to send. One that is not a valid topic name is ignored.
-        topic: String,
-        /// The payload to send.
-        payload: Bytes,
+    m5 {
         /// Send exactly these properties, and those the broker adds: subscription identifiers, topic alias, the
         /// remaining expiry.
         properties: PropertyBlock,
-    }
-}
-
-impl From<DeliverModifiers> for DeliverModifiersM5 {
-    fn from(v3: DeliverModifiers) -> Self {
-        DeliverModifiersM5 { topic: v3.topic, payload: v3.payload, properties: None }
     }
 }

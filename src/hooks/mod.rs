@@ -76,11 +76,11 @@ pub use answer::{Answer, DeliverAnswer, HookAnswer, HookFuture, Later, Notified,
 pub use auth::{AuthContinue, AuthExchange, AuthStage, AuthStep, AuthSuccess};
 pub use chain::{Chain, Linked, NoHooks};
 pub use context::{Context, Notice};
-pub use deliver::{DeliverModifiers, DeliverModifiersM5, Delivery, DeliveryM5};
+pub use deliver::{DeliverChanges, DeliverModifiers, DeliverModifiersM5, Delivery, DeliveryM5};
 pub use lifecycle::{DroppedMessage, OfflineMessage};
 pub use publish::{
-    PublishCode, PublishModifiers, PublishModifiersM5, PublishRefusal, PublishRefusalM5, PublishRequest,
-    PublishRequestM5, Published, PublishedM5,
+    PublishChanges, PublishCode, PublishModifiers, PublishModifiersM5, PublishRefusal, PublishRefusalM5,
+    PublishRequest, PublishRequestM5, Published, PublishedM5,
 };
 pub use register::{
     ConnectCode, ConnectRefusal, ConnectRefusalM5, Expiry, Register, RegisterM5, RegisterModifiers, RegisterModifiersM5,
@@ -364,7 +364,8 @@ pub trait Hook: Send + 'static {
     /// *When:* just before an outgoing PUBLISH is built; a retransmission carries what was answered the first time.
     /// Answers are given now: an outgoing PUBLISH never waits.
     ///
-    /// *Ok:* send it with [`DeliverModifiers`]. *All next, or panic:* send it unchanged.
+    /// *Ok:* send it with [`DeliverModifiers`]. *All next, or panic:* send it unchanged. What is changed is encoded for this
+    /// subscriber alone: leave alone what need not change.
     fn on_deliver(
         &mut self,
         cx: &mut Context<'_, Self::State>,

@@ -40,6 +40,79 @@ macro_rules! modifiers {
     };
 }
 
+/// Declares modifiers for a hook that is asked for every message, and seldom changes one: a pointer, null if nothing is
+/// changed. The v3 form and the m5 form point to the same fields, so that one becomes the other for nothing; each has
+/// setters only for the fields of its version, and reads them all.
+macro_rules! boxed_modifiers {
+    (
+        $(#[$about_changes:meta])* pub struct $Changes:ident;
+        $(#[$about_v3:meta])* pub struct $V3:ident;
+        $(#[$about_m5:meta])* pub struct $M5:ident;
+        both { $($(#[$doc:meta])* $field:ident: $type:ty,)* }
+        m5 { $($(#[$doc_m5:meta])* $field_m5:ident: $type_m5:ty,)* }
+    ) => {
+        $(#[$about_changes])*
+        #[derive(Clone, Debug, Default)]
+        pub struct $Changes {
+            $($(#[$doc])* pub $field: Option<$type>,)*
+            $($(#[$doc_m5])* pub $field_m5: Option<$type_m5>,)*
+        }
+
+        impl $Changes {
+            const NONE: &'static $Changes = &$Changes { $($field: None,)* $($field_m5: None,)* };
+        }
+
+        boxed_modifiers! {
+            @form $(#[$about_v3])* $V3: $Changes { $($(#[$doc])* $field: $type,)* }
+        }
+        boxed_modifiers! {
+            @form $(#[$about_m5])* $M5: $Changes {
+                $($(#[$doc])* $field: $type,)*
+                $($(#[$doc_m5])* $field_m5: $type_m5,)*
+            }
+        }
+
+        impl From<$V3> for $M5 {
+            #[inline]
+            fn from(v3: $V3) -> Self {
+                $M5(v3.0)
+            }
+        }
+    };
+    (@form $(#[$about:meta])* $name:ident: $Changes:ident { $($(#[$doc:meta])* $field:ident: $type:ty,)* }) => {
+        $(#[$about])*
+        #[doc = concat!("\n\nReads like the [`", stringify!($Changes), "`] it is made of.")]
+        #[derive(Clone, Debug, Default)]
+        pub struct $name(Option<Box<$Changes>>);
+
+        impl $name {
+            /// Whether nothing is changed.
+            #[inline]
+            pub fn is_unchanged(&self) -> bool {
+                self.0.is_none()
+            }
+
+            $(
+                $(#[$doc])*
+                #[must_use]
+                pub fn $field(mut self, $field: impl Into<$type>) -> Self {
+                    self.0.get_or_insert_default().$field = Some($field.into());
+                    self
+                }
+            )*
+        }
+
+        impl std::ops::Deref for $name {
+            type Target = $Changes;
+
+            #[inline]
+            fn deref(&self) -> &$Changes {
+                self.0.as_deref().unwrap_or($Changes::NONE)
+            }
+        }
+    };
+}
+
 /// Declares the reason codes one kind of refusal may carry, so that no other one compiles.
 macro_rules! refusal_codes {
     ($(#[$about:meta])* pub enum $name:ident { $($(#[$doc:meta])* $code:ident,)* }) => {
@@ -64,4 +137,4 @@ macro_rules! refusal_codes {
     };
 }
 
-pub(super) use {modifiers, refusal_codes};
+pub(super) use {boxed_modifiers, modifiers, refusal_codes};

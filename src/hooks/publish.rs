@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::modifiers::{modifiers, refusal_codes};
+use super::modifiers::{boxed_modifiers, refusal_codes};
 use super::register::Expiry;
 use crate::codec::{PropertyBlock, PublishProperties, QoS, ReasonCode};
 
@@ -50,9 +50,14 @@ impl<'a> PublishRequestM5<'a> {
     }
 }
 
-modifiers! {
+boxed_modifiers! {
+    /// What a hook changed of a publish; what is not set stays as the client sent it.
+    pub struct PublishChanges;
     /// What *Ok* of `auth_on_publish` changes. The acknowledgement still follows the QoS the client used.
-    pub struct PublishModifiers {
+    pub struct PublishModifiers;
+    /// What *Ok* of `auth_on_publish_m5` changes. The acknowledgement still follows the QoS the client used.
+    pub struct PublishModifiersM5;
+    both {
         /// Publish to this topic instead. A topic that is not a valid topic name refuses the publish.
         topic: String,
         /// Publish this payload instead.
@@ -66,35 +71,12 @@ modifiers! {
         /// Read nothing from this client for so long; counted in milliseconds, rounded up. Ignored for a will.
         throttle: Duration,
     }
-}
-
-modifiers! {
-    /// What *Ok* of `auth_on_publish_m5` changes. The acknowledgement still follows the QoS the client used.
-    pub struct PublishModifiersM5 {
-        /// Publish to this topic instead. A topic that is not a valid topic name refuses the publish.
-        topic: String,
-        /// Publish this payload instead.
-        payload: Bytes,
-        /// Route at this QoS instead.
-        qos: QoS,
-        /// Retain, or do not, whatever the client asked.
-        retain: bool,
-        /// Publish into this mountpoint instead of the client's.
-        mountpoint: Arc<str>,
-        /// Read nothing from this client for so long; counted in milliseconds, rounded up. Ignored for a will.
-        throttle: Duration,
+    m5 {
         /// Publish with exactly these properties instead: those left out are lost. An expiry is none of them.
         properties: PropertyBlock,
         /// The message expires so long after its receipt, whatever the client asked; [`Expiry::Never`] takes an expiry
         /// off. Counted in whole seconds, rounded up.
         message_expiry: Expiry,
-    }
-}
-
-impl From<PublishModifiers> for PublishModifiersM5 {
-    fn from(v3: PublishModifiers) -> Self {
-        let PublishModifiers { topic, payload, qos, retain, mountpoint, throttle } = v3;
-        PublishModifiersM5 { topic, payload, qos, retain, mountpoint, throttle, ..Default::default() }
     }
 }
 

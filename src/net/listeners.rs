@@ -118,3 +118,84 @@ impl Listeners {
         resting.map(|listener| listener.rest_until).min().unwrap_or(Time::NEVER)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::ring::{Completion, RingSize};
+    use crate::net::ring_wakeup::Eventfd;
+    use socket2::SockRef;
+    use std::net::TcpStream;
+
+    const NOW: Time = Time::from_millis(1000);
+
+    fn listener() -> (Listeners, SocketAddr, Ring<Vec<u8>>) {
+        let socket = listen(SocketAddr::from(([127, 0, 0, 1], 0)), 16).unwrap();
+        let address = SockRef::from(&socket).local_addr().unwrap().as_socket().unwrap();
+        let size = RingSize { submissions: 8, completions: 8, buffers: 1, buffer_bytes: 64 };
+        (Listeners::new(vec![socket]), address, Ring::new(size, Eventfd::new().unwrap().as_fd()).unwrap())
+    }
+
+    /// Waits for the next accept to complete, and hands it in.
+    fn accept(listeners: &mut Listeners, ring: &mut Ring<Vec<u8>>) -> bool {
+        loop {
+            ring.wait(None).unwrap();
+            if let Some(Completion::Accepted { listener, result, more }) = ring.next_completion() {
+                listeners.accepted(listener, result.as_ref().err(), more, NOW);
+                return result.is_ok();
+            }
+        }
+    }
+
+    #[test]
+    fn accepting_pauses_without_room_and_goes_on_with_some() {
+        let (mut listeners, address, mut ring) = listener();
+        listeners.steer(&mut ring, true, NOW);
+        let _first = TcpStream::connect(address).unwrap();
+        assert!(accept(&mut listeners, &mut ring));
+        listeners.steer(&mut ring, false, NOW);
+        assert!(!accept(&mut listeners, &mut ring), "cancelled");
+        assert!(!listeners.all[0].armed && listeners.next_deadline() == Time::NEVER);
+        let _second = TcpStream::connect(address).unwrap();
+        listeners.steer(&mut ring, true, NOW);
+        assert!(accept(&mut listeners, &mut ring));
+    }
+
+    #[test]
+    fn without_descriptors_a_listener_rests_until_a_connection_closes() {
+        let (mut listeners, _, mut ring) = listener();
+        let exhausted = io::Error::from_raw_os_error(libc::EMFILE);
+        listeners.steer(&mut ring, true, NOW);
+        listeners.accepted(0, Some(&exhausted), false, NOW);
+        assert_eq!(listeners.next_deadline(), NOW + ACCEPT_RETRY);
+        listeners.steer(&mut ring, true, NOW);
+        assert!(!listeners.all[0].armed);
+        listeners.relieve();
+        listeners.steer(&mut ring, true, NOW);
+        assert!(listeners.all[0].armed);
+        listeners.accepted(0, Some(&exhausted), false, NOW);
+        listeners.steer(&mut ring, true, NOW + ACCEPT_RETRY);
+        assert!(listeners.all[0].armed);
+    }
+
+    #[test]
+    fn a_client_that_came_and_went_is_no_reason_to_rest() {
+        let (mut listeners, _, mut ring) = listener();
+        listeners.steer(&mut ring, true, NOW);
+        listeners.accepted(0, Some(&io::Error::from_raw_os_error(libc::ECONNABORTED)), false, NOW);
+        assert_eq!(listeners.next_deadline(), Time::NEVER);
+        listeners.steer(&mut ring, true, NOW);
+        assert!(listeners.all[0].armed);
+    }
+
+    #[test]
+    fn a_closed_listener_is_gone_when_its_accept_is_over() {
+        let (mut listeners, address, mut ring) = listener();
+        listeners.steer(&mut ring, true, NOW);
+        listeners.close();
+        listeners.steer(&mut ring, true, NOW);
+        assert!(!accept(&mut listeners, &mut ring));
+        listeners.steer(&mut ring, true, NOW);
+        assert!(TcpStream::connect(address).is_err());
+    }
+}

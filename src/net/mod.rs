@@ -1,9 +1,20 @@
 //! Sockets, clocks and threads: everything below is driven from here.
 //!
-//! A shard's sockets live on an `io_uring` of their own ([`ring`], [`sockets`]), driven by one task of a glommio
-//! executor ([`worker`]); shards talk through a [`mesh`] of queues.
+//! A shard's sockets live on an `io_uring` of their own, driven by one task of a glommio executor; shards talk through a mesh
+//! of queues. What lies above `ring` is safe code.
+//!
+//! | file | what |
+//! |---|---|
+//! | `thread`, `worker`, `hook_tasks` | a shard's thread, the loop on it, and the futures of hooks that answer later |
+//! | `mesh`, `doorbell` | mail between shards, requests from other threads, and what wakes a sleeper |
+//! | `sockets`, `socket`, `listeners`, `reading`, `parting` | connections: accepted, read, written, closed, handed over |
+//! | `output` | what one connection is to send |
+//! | `ring` and `ring_*` | `io_uring`, its memory and its eventfds: all the `unsafe` there is |
+//! | `probe` | what this machine lacks, said at start |
+//! | `clock` | the one clock |
 
 pub mod clock;
+pub mod doorbell;
 mod hook_tasks;
 pub mod listeners;
 pub mod mesh;

@@ -18,7 +18,7 @@ use crate::time::Time;
 
 impl<P: AsRef<[u8]>> Sockets<P> {
     /// Lets go of a connection in order to hand it over; [`Event::Detached`] tells when it is free. What is on its way to
-    /// the peer goes out first. No other event comes from it.
+    /// the peer goes out first. If that fails there is an [`Event::Closed`] instead; nothing else comes from it.
     pub fn detach(&mut self, conn: ConnectionId) {
         if let Some(socket) = self.table.get_mut(conn).filter(|socket| socket.stage == Stage::Open) {
             socket.stage = Stage::Leaving;
@@ -72,9 +72,9 @@ impl<P: AsRef<[u8]>> Sockets<P> {
 
     /// The connection is of no more use.
     pub(super) fn broke(&mut self, conn: ConnectionId) -> Option<Event> {
-        let was_open = self.table.get(conn)?.stage == Stage::Open;
+        let was_ours = matches!(self.table.get(conn)?.stage, Stage::Open | Stage::Leaving);
         self.end(conn);
-        was_open.then_some(Event::Closed { conn })
+        was_ours.then_some(Event::Closed { conn })
     }
 
     /// Everything has been sent: tells the peer, and waits for its side.

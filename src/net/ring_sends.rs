@@ -16,6 +16,8 @@ use crate::client::ConnectionId;
 
 /// Segments of one vectored send; the kernel takes no more (`UIO_MAXIOV`). What is beyond follows in the next.
 const MAX_SEGMENTS: usize = 1024;
+/// Segments for which an idle slot keeps room.
+const KEPT_SEGMENTS: usize = 16;
 /// Bytes of one plain send; what is beyond follows in the next. The kernel stops a little short of 2 GiB.
 const MAX_BYTES: usize = 1 << 30;
 
@@ -119,7 +121,56 @@ impl<P: AsRef<[u8]>> Sends<P> {
             Err(_) if -result == libc::EINTR => return Landing::Onward,
             Err(_) => Err(io::Error::from_raw_os_error(-result)),
         };
+        if flight.segments.capacity() > KEPT_SEGMENTS {
+            flight.segments = Vec::new();
+        }
         self.idle.push(slot);
         Landing::Over { conn: flight.conn, result, output: std::mem::take(&mut flight.output) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::output::Splice;
+
+    fn launched(sends: &mut Sends<Vec<u8>>, output: Output<Vec<u8>>) -> u32 {
+        let slot = sends.launch(ConnectionId::new(3, 4), 5, output);
+        // SAFETY: the entry is never submitted.
+        let _ = unsafe { sends.entry(slot) };
+        slot
+    }
+
+    #[test]
+    fn a_flight_is_over_when_all_has_left_and_its_slot_serves_the_next() {
+        let mut sends = Sends::new();
+        let slot = launched(&mut sends, Output::from(vec![0; 10]));
+        assert!(matches!(sends.land(slot, 4), Landing::Onward));
+        assert!(matches!(sends.land(slot, -libc::EINTR), Landing::Onward));
+        let Landing::Over { conn, result, output } = sends.land(slot, 6) else { panic!("all has left") };
+        assert!(conn == ConnectionId::new(3, 4) && result.is_ok() && output.bytes.len() == 10);
+        assert_eq!(launched(&mut sends, Output::default()), slot);
+        assert!(matches!(sends.land(slot, 0), Landing::Over { result: Ok(()), .. }));
+    }
+
+    #[test]
+    fn a_flight_that_fails_or_gets_nowhere_is_over() {
+        let mut sends = Sends::new();
+        for result in [-libc::EPIPE, -libc::ECANCELED, 0] {
+            let slot = launched(&mut sends, Output::from(vec![0; 10]));
+            assert!(matches!(sends.land(slot, result), Landing::Over { result: Err(_), .. }));
+        }
+    }
+
+    #[test]
+    fn an_idle_slot_keeps_room_for_few_segments() {
+        let mut sends = Sends::new();
+        let splices = (0..2 * MAX_SEGMENTS).map(|at| Splice { at, payload: vec![1] });
+        let output = Output { bytes: vec![0; 2 * MAX_SEGMENTS], splices: splices.collect() };
+        let slot = launched(&mut sends, output);
+        assert_eq!(sends.flights[slot as usize].segments.len(), MAX_SEGMENTS);
+        assert!(matches!(sends.land(slot, MAX_SEGMENTS as i32), Landing::Onward));
+        assert!(matches!(sends.land(slot, 3 * MAX_SEGMENTS as i32), Landing::Over { result: Ok(()), .. }));
+        assert!(sends.flights[slot as usize].segments.capacity() <= KEPT_SEGMENTS);
     }
 }

@@ -11,8 +11,10 @@ use super::probe::{StartError, Surroundings};
 use super::worker::{Worker, WorkerLimits, WorkerParts};
 use crate::hooks::Chain;
 
-/// How often, while hooks are under way, the executor looks for what they wait for, however busy the shard is.
-const HOOK_LATENCY: Duration = Duration::from_millis(1);
+/// When the executor interrupts a thread's tasks to look for events: never, as far as anybody will notice. If that time
+/// comes while a thread waits for its core, between setting the timer and the first task, glommio 0.9 takes it for a
+/// thread without tasks and puts it to sleep for good. The worker sees to it that the executor gets its turn.
+const PREEMPTION: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// A shard's thread.
 pub struct ShardThread {
@@ -95,7 +97,7 @@ fn executor(cpu: Option<usize>) -> Result<LocalExecutor, glommio::GlommioError<(
     let placement = cpu.map_or(Placement::Unbound, Placement::Fixed);
     LocalExecutorBuilder::new(placement)
         .io_memory(0)
-        .preempt_timer(HOOK_LATENCY)
+        .preempt_timer(PREEMPTION)
         .blocking_thread_pool_placement(PoolPlacement::Unbound(1))
         .make()
 }

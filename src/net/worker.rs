@@ -32,24 +32,34 @@ use crate::client::ConnectionId;
 use crate::connection;
 use crate::hooks::Chain;
 use crate::message::Message;
-use crate::shard::{Arrival, Effect, Mail, Request, Shard};
+use crate::shard::{Arrival, Effect, Mail, Request, Shard, Transfer};
 use crate::time::Time;
 
 /// Letters of other shards, and requests of other threads, that are taken in before the sockets have their turn.
 const LETTERS_PER_TURN: usize = 256;
+/// How often, while hooks are under way, the executor looks for what they wait for, however busy the shard is.
+const HOOK_LATENCY: Duration = Duration::from_millis(1);
+/// How long it looks at least.
+const HOOK_LOOK: Duration = Duration::from_micros(10);
 
 /// What one shard's thread sends another's. `S` is what the hooks keep with a session.
 pub enum Parcel<S> {
     /// Mail of one turn, in order.
     Mail(Vec<Mail>),
     /// A connection whose client belongs to the receiver.
-    HandOff(Box<HandOff<S>>),
-}
-
-/// A connection on its way to another shard.
-pub struct HandOff<S> {
-    moving: Moving,
-    arrival: Box<Arrival<S>>,
+    HandOff {
+        /// Its socket.
+        moving: Moving,
+        /// What the receiver's core must know.
+        arrival: Box<Arrival<S>>,
+    },
+    /// A session whose slot belongs to the receiver, with its socket unless it has none or lost it on the way.
+    Transfer {
+        /// Its socket.
+        moving: Option<Moving>,
+        /// The session.
+        transfer: Box<Transfer<S>>,
+    },
 }
 
 /// What other threads ask of a shard.
@@ -83,10 +93,10 @@ pub enum Told {
     Message(Message),
 }
 
-/// Where a connection goes once nothing is outstanding on its socket.
-struct Departure<S> {
-    to: usize,
-    arrival: Box<Arrival<S>>,
+/// Where a connection goes once nothing is outstanding on its socket, and what goes with it.
+enum Departure<S> {
+    HandOff { to: usize, arrival: Box<Arrival<S>> },
+    Transfer { to: usize, transfer: Box<Transfer<S>> },
 }
 
 /// A payload as the ring sends it: from the message itself, which lives until it has left.
@@ -145,6 +155,8 @@ pub struct Worker<C: Chain> {
 
     /// Of the present turn.
     now: Time,
+    /// When the executor is to look for what hooks wait for.
+    next_hook_look: Time,
     leaving: HashMap<ConnectionId, Departure<C::State>>,
     stopping: Stopping,
 
@@ -186,6 +198,7 @@ impl<C: Chain> Worker<C> {
             bell: Rc::new(bell),
             bell_read: None,
             now: parts.clock.now(),
+            next_hook_look: parts.clock.now(),
             leaving: HashMap::new(),
             stopping: Stopping::No,
             dirty: Vec::new(),
@@ -213,7 +226,7 @@ impl<C: Chain> Worker<C> {
                 self.sleep().await?;
             }
             if !self.hooks.is_empty() {
-                glommio::executor().yield_now().await;
+                self.let_hooks_run().await;
             }
         }
         let Worker { bell, bell_read, .. } = self;
@@ -221,6 +234,17 @@ impl<C: Chain> Worker<C> {
         match Rc::into_inner(bell) {
             Some(bell) => bell.close().await,
             None => Ok(()),
+        }
+    }
+
+    /// Runs the hooks that can go on; now and then looks for what the others wait for. The executor looks only when no
+    /// task can run, this one included.
+    async fn let_hooks_run(&mut self) {
+        if self.now < self.next_hook_look {
+            glommio::executor().yield_now().await;
+        } else {
+            Timer::new(HOOK_LOOK).await;
+            self.next_hook_look = self.now + HOOK_LATENCY;
         }
     }
 
@@ -265,12 +289,23 @@ impl<C: Chain> Worker<C> {
                 self.sockets.give_back(buffer);
             }
             Event::Sent { conn, emptied } => self.shard.sent(conn, emptied, now),
-            Event::Closed { conn } => self.shard.closed(conn, now),
-            Event::Detached { conn, moving } => {
-                if let Some(Departure { to, arrival }) = self.leaving.remove(&conn) {
-                    self.mesh.send(to, Parcel::HandOff(Box::new(HandOff { moving, arrival })), 1);
+            Event::Closed { conn } => match self.leaving.remove(&conn) {
+                None => self.shard.closed(conn, now),
+                Some(Departure::HandOff { arrival, .. }) => self.one_connection_less(arrival.listener()),
+                Some(Departure::Transfer { to, transfer }) => {
+                    self.one_connection_less(transfer.listener());
+                    self.mesh.send(to, Parcel::Transfer { moving: None, transfer }, 1);
                 }
-            }
+            },
+            Event::Detached { conn, moving } => match self.leaving.remove(&conn) {
+                None => {}
+                Some(Departure::HandOff { to, arrival }) => {
+                    self.mesh.send(to, Parcel::HandOff { moving, arrival }, 1);
+                }
+                Some(Departure::Transfer { to, transfer }) => {
+                    self.mesh.send(to, Parcel::Transfer { moving: Some(moving), transfer }, 1);
+                }
+            },
             Event::Woken => self.sockets.watch(self.mesh.doorbell().as_fd()),
         }
     }
@@ -282,23 +317,39 @@ impl<C: Chain> Worker<C> {
             busy = true;
             match parcel {
                 Parcel::Mail(mail) => mail.into_iter().for_each(|mail| self.shard.mail(from, mail, self.now)),
-                Parcel::HandOff(hand_off) => self.welcome(*hand_off),
+                Parcel::HandOff { moving, arrival } => self.welcome(moving, arrival),
+                Parcel::Transfer { moving, transfer } => self.take_over(moving, transfer),
             }
         }
         busy
     }
 
-    fn welcome(&mut self, hand_off: HandOff<C::State>) {
-        let HandOff { moving, arrival } = hand_off;
-        let listener = arrival.listener();
+    fn welcome(&mut self, moving: Moving, arrival: Box<Arrival<C::State>>) {
         let Some((conn, unread)) = self.sockets.adopt(moving) else {
-            self.connections[listener].fetch_sub(1, Ordering::Relaxed);
-            return;
+            return self.one_connection_less(arrival.listener());
         };
         self.shard.arrived(conn, arrival, self.now);
         if !unread.is_empty() {
             self.shard.received(conn, &unread, self.now);
         }
+    }
+
+    fn take_over(&mut self, moving: Option<Moving>, transfer: Box<Transfer<C::State>>) {
+        let listener = transfer.listener();
+        let had_socket = moving.is_some();
+        match moving.and_then(|moving| self.sockets.adopt(moving)) {
+            Some((conn, unread)) => self.shard.transferred(Some((conn, &unread)), transfer, self.now),
+            None => {
+                if had_socket {
+                    self.one_connection_less(listener);
+                }
+                self.shard.transferred(None, transfer, self.now);
+            }
+        }
+    }
+
+    fn one_connection_less(&self, listener: usize) {
+        self.connections[listener].fetch_sub(1, Ordering::Relaxed);
     }
 
     fn receive_errands(&mut self) -> bool {
@@ -348,12 +399,19 @@ impl<C: Chain> Worker<C> {
             Effect::Pause(conn) => self.sockets.pause(conn),
             Effect::Resume(conn) => self.sockets.resume(conn),
             Effect::Close { connection, listener, last } => {
-                self.connections[listener].fetch_sub(1, Ordering::Relaxed);
+                self.one_connection_less(listener);
                 self.sockets.close(connection, last.map(sendable).unwrap_or_default(), self.now);
             }
             Effect::HandOff { connection, to, arrival } => {
-                self.leaving.insert(connection, Departure { to, arrival });
+                self.leaving.insert(connection, Departure::HandOff { to, arrival });
                 self.sockets.detach(connection);
+            }
+            Effect::Transfer { connection: Some(connection), to, transfer } => {
+                self.leaving.insert(connection, Departure::Transfer { to, transfer });
+                self.sockets.detach(connection);
+            }
+            Effect::Transfer { connection: None, to, transfer } => {
+                self.mesh.send(to, Parcel::Transfer { moving: None, transfer }, 1);
             }
             Effect::RunHook { task, future } => self.hooks.run(task, future),
             Effect::CancelHook { task } => self.hooks.cancel(task),

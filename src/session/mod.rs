@@ -4,6 +4,7 @@
 //! Never encodes a packet, calls a hook or knows another session: the shard above decides, this computes.
 
 mod inbound;
+mod journey;
 mod outbound;
 mod queue;
 mod terms;
@@ -12,6 +13,7 @@ mod will;
 use hashbrown::HashMap;
 
 pub use inbound::Inbound;
+pub use journey::{Aside, Journey, Source};
 pub use outbound::{InFlight, Outbound, Stage};
 pub use queue::{Delivery, Insert, Queue, QueueLimits, SubscriptionIds};
 pub use terms::Terms;
@@ -53,6 +55,8 @@ pub struct Session<S> {
     pub expires: Time,
     /// While offline: when the delayed will is due.
     pub will_due: Time,
+    /// Its way to or from another shard, if it is on one or has just come.
+    pub journey: Option<Journey>,
     /// Takeovers in the current window, and when that window began.
     pub takeovers: (u32, Time),
 }

@@ -13,7 +13,12 @@ use crate::hooks::{
 #[derive(Debug)]
 pub enum Resumed {
     /// The link `link` has answered.
-    Answered { link: usize, answer: HookAnswer },
+    Answered {
+        /// Which.
+        link: usize,
+        /// With what: boxed, since nearly every packet is served without.
+        answer: Box<HookAnswer>,
+    },
     /// It did not answer in time, and the configuration lets the client pass.
     Allowed,
 }
@@ -29,7 +34,7 @@ fn ask<M: Default, R>(
         Some(Resumed::Allowed) => return Verdict::Ok(M::default()),
         Some(Resumed::Answered { link, answer }) => (link, answer),
     };
-    match typed(answer) {
+    match typed(*answer) {
         Some(Answer::Ok(modifiers)) => Verdict::Ok(modifiers),
         Some(Answer::Error(refusal)) => Verdict::Refused(refusal),
         Some(Answer::Next | Answer::Absent) => ask_from(link + 1),

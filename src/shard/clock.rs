@@ -25,8 +25,10 @@ pub(super) enum Deadline {
     Hook(u64),
     /// `$SYS` is to be published.
     Sys,
-    /// Retained messages that expired are to be forgotten.
+    /// Retained messages that expired are to be forgotten, and what moves have left behind.
     Sweep,
+    /// Sessions that could not begin to move are looked at again.
+    Moves,
 }
 
 /// How far ahead an entry is armed at most.
@@ -46,8 +48,10 @@ impl<C: Chain> Shard<C> {
                 Deadline::Session(index) => self.look_at_session(index),
                 Deadline::Hook(task) => self.hook_due(task),
                 Deadline::Sys => self.sys_due(),
+                Deadline::Moves => self.begin_moves(),
                 Deadline::Sweep => {
                     self.realms.iter_mut().for_each(|realm| realm.retained.forget_expired(now));
+                    self.forget_cuts();
                     self.deadlines.arm(now + SWEEP, Deadline::Sweep);
                 }
             }

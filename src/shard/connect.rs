@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::ask::{self, Resumed};
-use super::{Effect, Shard, Waits};
+use super::{Effect, HandingOff, Shard, Waits};
 use crate::client::{Client, ConnectionId, SubscriberId};
 use crate::codec::{
     Connack, ConnackProperties, Connect, DecodeError, Packet, PacketType, ProtocolVersion, PublishProperties, QoS,
@@ -378,7 +378,7 @@ impl<C: Chain> Shard<C> {
         }
         Some(Will {
             message: publication.keep(),
-            mountpoint: by.mountpoint.unwrap_or_else(|| attempt.client.subscriber.mountpoint.clone()),
+            mountpoint: by.mountpoint.clone().unwrap_or_else(|| attempt.client.subscriber.mountpoint.clone()),
             delay,
             expiry: match by.message_expiry {
                 None => asked,
@@ -390,7 +390,7 @@ impl<C: Chain> Shard<C> {
 
     /// Sends off the connections that belong to other shards, with the bytes behind their CONNECT.
     pub(super) fn carry_out_hand_offs(&mut self) {
-        for (id, to, mut arrival) in std::mem::take(&mut self.handing_off) {
+        for HandingOff { connection: id, to, mut arrival } in std::mem::take(&mut self.handing_off) {
             let Some(connection) = self.connections.remove(id) else { continue };
             arrival.unread = connection.unread.as_slice().to_vec();
             self.effects.push(Effect::HandOff { connection: id, to, arrival });
@@ -407,9 +407,7 @@ impl<C: Chain> Shard<C> {
         let Some(connection) = self.connections.get(id) else { return Ok(()) };
         let listener = connection.listener;
         let terms = self.terms(listener, connect, &attempt);
-        let Some(connection) = self.connections.get_mut(id) else { return Ok(()) };
         let Attempt { frame, client, state, auth, modifiers, assigned_id, will, .. } = *attempt;
-        let owner = self.slots.owner(&client.subscriber);
         let arrival = Box::new(Arrival {
             frame,
             state,
@@ -424,15 +422,17 @@ impl<C: Chain> Shard<C> {
             connected_at: client.connected_at,
             client,
         });
-        if owner == self.id {
-            self.wait_for_notices(id, arrival);
-            return Ok(());
-        }
-        // What came behind the CONNECT follows it: it gathers in the connection's buffer until the effects are taken.
+        self.register(id, arrival);
+        Ok(())
+    }
+
+    /// Hands a connection to the shard that owns its client. What came behind the CONNECT follows it: it gathers in the
+    /// connection's buffer until the effects are taken.
+    pub(super) fn hand_off(&mut self, id: ConnectionId, to: usize, arrival: Box<Arrival<C::State>>) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
         connection.stage = ConnectionStage::Opening;
         connection.holds.insert(Hold::Hook);
-        self.handing_off.push((id, owner, arrival));
-        Ok(())
+        self.handing_off.push(HandingOff { connection: id, to, arrival });
     }
 
     /// A question is answered later.
@@ -471,7 +471,7 @@ impl<C: Chain> Shard<C> {
         let ConnectionStage::Connecting(mut attempt) = stage else { return Ok(()) };
         attempt.waiting = None;
         let resumed = match answer {
-            Some(answer) => Resumed::Answered { link, answer },
+            Some(answer) => Resumed::Answered { link, answer: Box::new(answer) },
             None => Resumed::Allowed,
         };
         let frame = attempt.frame.clone();

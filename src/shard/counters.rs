@@ -5,15 +5,19 @@ use crate::client::DropReason;
 /// Counts since the start, and gauges of the moment.
 #[derive(Clone, Debug, Default)]
 pub struct Counters {
-    /// Bytes received from and handed to sockets.
+    /// Bytes received from sockets.
     pub bytes_in: u64,
+    /// Bytes handed to sockets.
     pub bytes_out: u64,
-    /// PUBLISH packets received and sent.
+    /// PUBLISH packets received.
     pub messages_in: u64,
+    /// PUBLISH packets sent.
     pub messages_out: u64,
-    /// Connections accepted; CONNECTs refused; takeovers.
+    /// Connections accepted.
     pub accepted: u64,
+    /// CONNECT packets refused.
     pub refused: u64,
+    /// Connections that ended because another one registered the same subscriber id.
     pub takeovers: u64,
     /// PUBLISH packets that hooks refused, or that went to `$` topics.
     pub publish_refused: u64,
@@ -25,11 +29,15 @@ pub struct Counters {
     pub program_dropped: u64,
     /// Messages dropped, by [`DropReason`].
     pub dropped: [u64; DropReason::ALL.len()],
-    /// Now: connections that belong to a session, sessions, subscriptions, retained messages and their bytes.
+    /// Connections that belong to a session now.
     pub connected: u64,
+    /// Sessions now.
     pub sessions: u64,
+    /// Subscriptions now.
     pub subscriptions: u64,
+    /// Retained messages kept now.
     pub retained: u64,
+    /// Their bytes.
     pub retained_bytes: u64,
 }
 

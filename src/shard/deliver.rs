@@ -11,11 +11,11 @@ use super::audience::Target;
 use super::frames::Frames;
 use super::{Attempt, Shard};
 use crate::client::{ConnectionId, DropReason};
-use crate::codec::{Outgoing, PacketId, PublishProperties, QoS};
+use crate::codec::{Outgoing, PacketId, QoS};
 use crate::connection::{Aliases, Connection, ConnectionStage, OutgoingAlias, SPLICE_FROM};
 use crate::hooks::{Chain, DeliverModifiersM5, DeliveryM5, DroppedMessage, OfflineMessage};
 use crate::message::{Message, Publication};
-use crate::session::{Delivery, Session, Stage};
+use crate::session::{Aside, Delivery, Journey, Session, Stage};
 use crate::time::Time;
 use crate::topic::TopicName;
 
@@ -37,10 +37,28 @@ struct TooLarge;
 /// How much longer a Topic Alias makes a packet at most: the property, and each of two lengths that may need one byte more.
 const ALIAS_COST: usize = 5;
 
+/// The pen of a shard, which leaves its sessions and connections free to be borrowed.
+macro_rules! pen {
+    ($shard:ident) => {
+        Pen { chain: &mut $shard.chain, frames: &mut $shard.frames, spare: &mut $shard.spare, now: $shard.now }
+    };
+}
+
 impl<C: Chain> Shard<C> {
     /// Delivers `publication` to one receiver, with this RETAIN flag.
     pub(super) fn deliver(&mut self, target: Target, publication: &Publication<'_>, retain: bool) {
         let Some(session) = self.sessions.get_mut(target.session) else { return };
+        if let Some(journey) = &mut session.journey {
+            if !journey.is_new(self.source, target.group.is_some()) {
+                return;
+            }
+            if let Journey::Arriving { aside } = journey {
+                let Target { qos, ids, group, .. } = target;
+                let delivery = Delivery { message: publication.keep(), qos, retain, ids, group };
+                aside.push(Aside { source: self.source, delivery });
+                return;
+            }
+        }
         let qos = if session.terms.upgrade_qos { target.qos } else { target.qos.min(publication.qos) };
         let Some(id) = session.connection else {
             return self.keep_for_later(target, publication, qos, retain);
@@ -50,8 +68,7 @@ impl<C: Chain> Shard<C> {
         let straight = session.outbound.queue.is_empty() && !session.outbound.has_unsent() && !slow;
         if qos == QoS::AtMostOnce && straight {
             let item = Item { publication, qos, retain, again: false, ids: &target.ids, packet_id: None };
-            let written =
-                write_publish(&mut self.chain, &mut self.frames, session, connection, item, self.now, &mut self.spare);
+            let written = pen!(self).write(session, connection, item);
             self.wrote(target.session, id, publication, qos, retain, written.is_ok());
         } else if qos == QoS::AtMostOnce && slow {
             self.report_drop(target.session, publication, qos, retain, DropReason::SlowConsumer);
@@ -71,8 +88,7 @@ impl<C: Chain> Shard<C> {
         let (qos, retain, ids) = (delivery.qos, delivery.retain, delivery.ids.clone());
         let packet_id = session.outbound.launch(delivery);
         let item = Item { publication, qos, retain, again: false, ids: &ids, packet_id: Some(packet_id) };
-        let written =
-            write_publish(&mut self.chain, &mut self.frames, session, connection, item, self.now, &mut self.spare);
+        let written = pen!(self).write(session, connection, item);
         let sent = written.is_ok();
         match written {
             Ok(None) => {}
@@ -159,8 +175,7 @@ impl<C: Chain> Shard<C> {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let (qos, retain) = (delivery.qos, delivery.retain);
         let item = Item { publication, qos, retain, again: false, ids: &delivery.ids, packet_id: None };
-        let written =
-            write_publish(&mut self.chain, &mut self.frames, session, connection, item, self.now, &mut self.spare);
+        let written = pen!(self).write(session, connection, item);
         self.wrote(index, id, publication, qos, retain, written.is_ok());
     }
 
@@ -196,8 +211,7 @@ impl<C: Chain> Shard<C> {
             let publication = message.publication();
             let item =
                 Item { publication: &publication, qos, retain, again: true, ids: &ids, packet_id: Some(packet_id) };
-            let written =
-                write_publish(&mut self.chain, &mut self.frames, session, connection, item, self.now, &mut self.spare);
+            let written = pen!(self).write(session, connection, item);
             if written.is_ok() {
                 session.outbound.sent_again();
                 self.wrote(index, id, &publication, qos, retain, true);
@@ -243,87 +257,93 @@ impl<C: Chain> Shard<C> {
     }
 }
 
-/// Writes a PUBLISH into the outbox, and gives what a hook made of its message, if one did. Fails if it is larger than the
-/// client's Maximum Packet Size.
-#[allow(clippy::too_many_arguments)]
-fn write_publish<C: Chain>(
-    chain: &mut C,
-    frames: &mut Frames,
-    session: &mut Session<C::State>,
-    connection: &mut Connection<Attempt<C::State>>,
-    item: Item<'_>,
+/// Writes PUBLISH packets, as the hooks leave them.
+struct Pen<'a, C> {
+    chain: &'a mut C,
+    frames: &'a mut Frames,
+    spare: &'a mut Vec<Vec<u8>>,
     now: Time,
-    spare: &mut Vec<Vec<u8>>,
-) -> Result<Option<Message>, TooLarge> {
-    let version = session.client.version;
-    let rewritten = if item.again { None } else { ask_on_deliver(chain, session, &item) };
-    let shown = rewritten.as_ref().map(Message::publication);
-    let publication = shown.as_ref().unwrap_or(item.publication);
-    let topic = publication.topic.as_str();
-    let mut outgoing = Outgoing {
-        dup: item.again,
-        qos: item.qos,
-        retain: item.retain,
-        topic,
-        packet_id: item.packet_id,
-        alias: None,
-        message_expiry: publication.remaining_expiry(now),
-        subscription_ids: item.ids,
-        properties: publication.properties,
-        payload: publication.payload,
-    };
-    let limit = session.terms.maximum_outgoing;
-    if limit < usize::MAX && outgoing.encoded_len(version) > limit {
-        return Err(TooLarge);
-    }
-    let ConnectionStage::Connected(connected) = &mut connection.stage else { return Ok(rewritten) };
-    let most = session.terms.alias_maximum_out;
-    // The packet that introduces an alias is longer for it.
-    let with_alias = || outgoing.encoded_len(version) + ALIAS_COST <= limit;
-    if most > 0 && (limit == usize::MAX || with_alias()) {
-        let aliases = connected.aliases.get_or_insert_with(|| Aliases::new(session.subscriptions.hasher()));
-        match aliases.outgoing.name(topic, most) {
-            OutgoingAlias::None => {}
-            OutgoingAlias::Introduce(alias) => outgoing.alias = Some(alias),
-            OutgoingAlias::Use(alias) => (outgoing.alias, outgoing.topic) = (Some(alias), ""),
-        }
-    }
-    let out = connection.outbox.bytes(spare);
-    if outgoing.payload.len() >= SPLICE_FROM {
-        outgoing.encode_head(version, out);
-        connection.outbox.splice(publication.keep());
-    } else if frames.enabled() && rewritten.is_none() && item.ids.is_empty() && outgoing.alias.is_none() {
-        frames.append(&outgoing, version, out);
-    } else {
-        outgoing.encode(version, out);
-    }
-    Ok(rewritten)
 }
 
-/// `on_deliver` or `on_deliver_m5`: the message that the hooks put in the place of what was published.
-#[inline]
-fn ask_on_deliver<C: Chain>(chain: &mut C, session: &mut Session<C::State>, item: &Item<'_>) -> Option<Message> {
-    let publication = item.publication;
-    let delivery = DeliveryM5 {
-        topic: publication.topic.as_str(),
-        payload: publication.payload,
-        qos: item.qos,
-        retain: item.retain,
-        properties: &PublishProperties::parse(publication.properties).unwrap_or_default(),
-    };
-    let modifiers = if session.client.version.is_v5() {
-        chain.on_deliver_m5(&session.client, &mut session.state, &delivery)
-    } else {
-        chain.on_deliver(&session.client, &mut session.state, &delivery.without_properties()).map(Into::into)
-    };
-    rewrite(publication, &modifiers?)
+impl<C: Chain> Pen<'_, C> {
+    /// Writes a PUBLISH into the outbox, and gives what a hook made of its message, if one did. Fails if it is larger than
+    /// the client's Maximum Packet Size.
+    fn write(
+        &mut self,
+        session: &mut Session<C::State>,
+        connection: &mut Connection<Attempt<C::State>>,
+        item: Item<'_>,
+    ) -> Result<Option<Message>, TooLarge> {
+        let version = session.client.version;
+        let rewritten = if item.again { None } else { self.ask_on_deliver(session, &item) };
+        let shown = rewritten.as_ref().map(Message::publication);
+        let publication = shown.as_ref().unwrap_or(item.publication);
+        let topic = publication.topic.as_str();
+        let mut outgoing = Outgoing {
+            dup: item.again,
+            qos: item.qos,
+            retain: item.retain,
+            topic,
+            packet_id: item.packet_id,
+            alias: None,
+            message_expiry: publication.remaining_expiry(self.now),
+            subscription_ids: item.ids,
+            properties: publication.properties,
+            payload: publication.payload,
+        };
+        let limit = session.terms.maximum_outgoing;
+        if limit < usize::MAX && outgoing.encoded_len(version) > limit {
+            return Err(TooLarge);
+        }
+        let ConnectionStage::Connected(connected) = &mut connection.stage else { return Ok(rewritten) };
+        let most = session.terms.alias_maximum_out;
+        // The packet that introduces an alias is longer for it.
+        let fits = || limit == usize::MAX || outgoing.encoded_len(version) + ALIAS_COST <= limit;
+        if most > 0 && fits() {
+            let aliases = connected.aliases.get_or_insert_with(|| Aliases::new(session.subscriptions.hasher()));
+            match aliases.outgoing.name(topic, most) {
+                OutgoingAlias::None => {}
+                OutgoingAlias::Introduce(alias) => outgoing.alias = Some(alias),
+                OutgoingAlias::Use(alias) => (outgoing.alias, outgoing.topic) = (Some(alias), ""),
+            }
+        }
+        let out = connection.outbox.bytes(self.spare);
+        if outgoing.payload.len() >= SPLICE_FROM {
+            outgoing.encode_head(version, out);
+            connection.outbox.splice(publication.keep());
+        } else if self.frames.enabled() && rewritten.is_none() && item.ids.is_empty() && outgoing.alias.is_none() {
+            self.frames.append(&outgoing, version, out);
+        } else {
+            outgoing.encode(version, out);
+        }
+        Ok(rewritten)
+    }
+
+    /// `on_deliver` or `on_deliver_m5`: the message that the hooks put in the place of what was published.
+    #[inline]
+    fn ask_on_deliver(&mut self, session: &mut Session<C::State>, item: &Item<'_>) -> Option<Message> {
+        let publication = item.publication;
+        let delivery = DeliveryM5 {
+            topic: publication.topic.as_str(),
+            payload: publication.payload,
+            qos: item.qos,
+            retain: item.retain,
+            properties: publication.properties,
+        };
+        let modifiers = if session.client.version.is_v5() {
+            self.chain.on_deliver_m5(&session.client, &mut session.state, &delivery)
+        } else {
+            self.chain.on_deliver(&session.client, &mut session.state, &delivery.without_properties()).map(Into::into)
+        };
+        rewrite(publication, &modifiers?)
+    }
 }
 
 /// `publication` as a hook wants one client to see it; none if nothing changes. A topic that is not valid is ignored.
 #[cold]
 fn rewrite(publication: &Publication<'_>, by: &DeliverModifiersM5) -> Option<Message> {
     let topic = by.topic.as_deref().and_then(|topic| TopicName::parse(topic, usize::MAX).ok());
-    if topic.is_none() && by.payload.is_none() && by.properties.is_none() {
+    if by.is_unchanged() {
         return None;
     }
     let mut shown =

@@ -4,7 +4,7 @@ use crate::client::ConnectionId;
 use crate::connection::Output;
 use crate::hooks::HookFuture;
 use crate::message::Message;
-use crate::shard::Arrival;
+use crate::shard::{Arrival, Transfer};
 
 /// Something the runtime is to do. `S` is what the hooks keep with a session.
 pub enum Effect<S> {
@@ -31,6 +31,16 @@ pub enum Effect<S> {
         to: usize,
         /// What that shard needs to know.
         arrival: Box<Arrival<S>>,
+    },
+    /// Send a session to the shard that owns its slot now, with its connection if it has one; then it is handed in there
+    /// with [`Shard::transferred`](super::Shard::transferred). If the connection breaks on the way, it goes without.
+    Transfer {
+        /// The connection.
+        connection: Option<ConnectionId>,
+        /// The shard.
+        to: usize,
+        /// The session.
+        transfer: Box<Transfer<S>>,
     },
     /// Run a hook's answer to its end, and say what came of it with [`Shard::hook_answered`](super::Shard::hook_answered).
     RunHook {

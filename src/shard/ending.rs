@@ -10,7 +10,7 @@ use crate::client::{ConnectionId, DropReason, EndReason, ExpiredReason};
 use crate::codec::{Disconnect, PacketType, QoS, ReasonCode};
 use crate::connection::{Connection, ConnectionStage, Output, Pending, Violation, code_for};
 use crate::hooks::{Chain, Unsubscribed};
-use crate::session::{InFlight, Stage};
+use crate::session::{InFlight, Journey, Stage};
 
 impl<C: Chain> Shard<C> {
     /// DISCONNECT from the client. With reason code 0x00 its will is forgotten [MQTT-3.14.4-3].
@@ -51,8 +51,14 @@ impl<C: Chain> Shard<C> {
             self.write_disconnect(id, index, code, what);
         }
         self.forget_connection(id, None);
+        let session = self.sessions.get(index);
+        debug_assert_eq!(session.and_then(|session| session.connection), Some(id), "a session knows its connection");
+        self.session_lost_connection(index, reason);
+    }
+
+    /// What the end of its connection means for a session.
+    pub(super) fn session_lost_connection(&mut self, index: u32, reason: EndReason) {
         let Some(session) = self.sessions.get_mut(index) else { return };
-        debug_assert_eq!(session.connection, Some(id), "a session knows its connection");
         session.connection = None;
         self.counters.connected -= 1;
         tracing::debug!(client = %session.client.subscriber, ?reason, kept = session.terms.kept, "connection ended");
@@ -107,6 +113,11 @@ impl<C: Chain> Shard<C> {
 
     /// Takes a session apart: its subscriptions end, what it still had to deliver is dropped, and `last` has the last word.
     fn remove_session(&mut self, index: u32, last: impl FnOnce(&mut Self, &mut crate::session::Session<C::State>)) {
+        let Some(session) = self.sessions.get_mut(index) else { return };
+        if let Some(Journey::Leaving { token }) = session.journey {
+            session.journey = None;
+            self.abandon_move(token);
+        }
         let Some(session) = self.sessions.get_mut(index) else { return };
         let realm = self.realms.number(&session.client.subscriber.mountpoint);
         let filters: Vec<_> = session.subscriptions.drain().map(|(filter, _)| filter).collect();

@@ -63,11 +63,7 @@ impl<C: Chain> Shard<C> {
         let subscriber = Subscriber::new(session, subscription);
         let routes = self.realms[realm].routes(filter);
         if filter.share_name().is_some() {
-            let group = match routes.groups.iter_mut().find(|group| *group.filter == *filter) {
-                Some(group) => group,
-                None => routes.groups.push_mut(Group::new(filter.clone())),
-            };
-            group.join(subscriber, online);
+            routes.group(filter).join(subscriber, online);
             self.tell_group(realm, filter);
             return false;
         }
@@ -137,12 +133,7 @@ impl<C: Chain> Shard<C> {
         offline: u32,
     ) {
         let realm = self.realms.number(mountpoint);
-        let routes = self.realms[realm].routes(filter);
-        let group = match routes.groups.iter_mut().find(|group| *group.filter == *filter) {
-            Some(group) => group,
-            None => routes.groups.push_mut(Group::new(filter.clone())),
-        };
-        group.elsewhere(shard, online, offline);
+        self.realms[realm].routes(filter).group(filter).elsewhere(shard, online, offline);
         self.forget_empty_groups(realm, filter);
     }
 
@@ -164,7 +155,8 @@ impl<C: Chain> Shard<C> {
         let filters: Arc<[Announcement]> = filters.into();
         for shard in self.others() {
             pending.waiting += 1;
-            self.post(shard, Mail::Subscribe { token, mountpoint: mountpoint.clone(), filters: filters.clone() });
+            let (mountpoint, filters) = (mountpoint.clone(), filters.clone());
+            self.post(shard, Mail::Subscribe { token, mountpoint, filters, flush: None });
         }
         if let Some(connection) = self.connections.get_mut(pending.connection) {
             connection.holds.insert(Hold::Subscribe);
@@ -173,6 +165,28 @@ impl<C: Chain> Shard<C> {
             }
         }
         self.subscribing.insert(token, pending);
+    }
+
+    /// Tells the others of the filters of a session that is to come from shard `from`.
+    pub(super) fn announce_arrival(&mut self, from: usize, token: u64, realm: u32, filters: Vec<Announcement>) {
+        let own = self.number();
+        self.preparing.insert(own, (from, token, self.shards - 1));
+        let mountpoint = self.realms[realm].name.clone();
+        let filters: Arc<[Announcement]> = filters.into();
+        for shard in self.others() {
+            let (mountpoint, filters) = (mountpoint.clone(), filters.clone());
+            self.post(shard, Mail::Subscribe { token: own, mountpoint, filters, flush: Some((from, token)) });
+        }
+    }
+
+    fn taken_in_for_move(&mut self, own: u64) {
+        let Some((from, token, waiting)) = self.preparing.get_mut(&own) else { return };
+        *waiting -= 1;
+        if *waiting == 0 {
+            let (from, token) = (*from, *token);
+            self.preparing.remove(&own);
+            self.post(from, Mail::Flushed { token });
+        }
     }
 
     /// Another shard has new subscriptions.
@@ -197,7 +211,7 @@ impl<C: Chain> Shard<C> {
 
     /// Shard `from` has taken in a subscription of this one, and had told keepers of so many messages by then.
     pub(super) fn taken_in(&mut self, from: usize, token: u64, told: Box<[u64]>) {
-        let Some(mut pending) = self.subscribing.remove(&token) else { return };
+        let Some(mut pending) = self.subscribing.remove(&token) else { return self.taken_in_for_move(token) };
         pending.told[from] = told;
         pending.waiting -= 1;
         if pending.waiting > 0 {

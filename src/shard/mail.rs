@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use super::counters::Counters;
 use super::keeper::{Asked, Found};
+use super::migrate::Prepare;
+use crate::client::SubscriberId;
 use crate::config::SharedPolicy;
 use crate::message::Message;
 use crate::topic::TopicFilter;
@@ -14,6 +16,8 @@ use crate::topic::TopicFilter;
 pub enum Mail {
     /// A message for all who match on the receiving shard.
     Publish {
+        /// Its number among the publications of the sender.
+        sequence: u64,
         /// The mountpoint it was published in.
         mountpoint: Arc<str>,
         /// The message.
@@ -31,6 +35,8 @@ pub enum Mail {
         mountpoint: Arc<str>,
         /// The filters.
         filters: Arc<[Announcement]>,
+        /// The subscriptions are those of a session that comes from this shard, which is to be told, too; by this token.
+        flush: Option<(usize, u64)>,
     },
     /// The answer to [`Mail::Subscribe`]: from now on nothing that matches is missed.
     Subscribed {
@@ -69,6 +75,47 @@ pub enum Mail {
         /// The message.
         message: Message,
     },
+    /// The sender has taken in what was announced for a move: all it sent before has come.
+    Flushed {
+        /// The receiver's number for the move.
+        token: u64,
+    },
+    /// A session is to come to the receiver.
+    Prepare(Box<Prepare>),
+    /// A session that was to come has ended.
+    Abandoned {
+        /// The sender's number for the move.
+        token: u64,
+    },
+    /// A slot of the sender belongs to another shard now.
+    SlotMoved {
+        /// The slot.
+        slot: u16,
+        /// Its new owner.
+        to: usize,
+    },
+    /// The sender has no session of this slot any more; it is the receiver's.
+    SlotEmptied {
+        /// The slot.
+        slot: u16,
+    },
+    /// The sender needs this session at once.
+    Pull {
+        /// Whose.
+        subscriber: SubscriberId,
+    },
+    /// There is no such session here.
+    NotHere {
+        /// Whose.
+        subscriber: SubscriberId,
+    },
+    /// An operator wants a client of the receiver gone.
+    Disconnect {
+        /// Which.
+        subscriber: SubscriberId,
+        /// With its session.
+        cleanup: bool,
+    },
     /// What the sender has counted so far.
     Counters(Box<Counters>),
 }
@@ -87,6 +134,8 @@ pub struct Announcement {
 /// A message for members of shared subscriptions.
 #[derive(Debug)]
 pub struct Share {
+    /// Its number among the publications of the sender; zero if it was sent on.
+    pub sequence: u64,
     /// The mountpoint it was published in.
     pub mountpoint: Arc<str>,
     /// The message.

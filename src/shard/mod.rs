@@ -17,6 +17,7 @@
 //! | `publish`, `acks`, `subscribe` | the other packets |
 //! | `route`, `audience`, `share`, `deliver`, `frames` | from a publication to its receivers |
 //! | `interest`, `keeper`, `retained` | what other shards must know of subscriptions, and retained messages |
+//! | `migrate` | slots and sessions that move to another shard |
 //! | `ending`, `wills` | how connections and sessions end |
 //! | `ask`, `notices` | hooks that are asked, and hooks that are told and take their time |
 //! | `clock`, `sys`, `program` | deadlines, `$SYS`, the embedding program |
@@ -37,6 +38,7 @@ mod held;
 mod interest;
 mod keeper;
 mod mail;
+mod migrate;
 mod notices;
 mod program;
 mod publish;
@@ -65,9 +67,10 @@ pub use effect::Effect;
 pub use held::Held;
 pub use keeper::{Asked, Found};
 pub use mail::{Announcement, Mail, Share};
+pub use migrate::{Prepare, Transfer};
 pub use program::Request;
 pub use realm::MAX_SHARDS;
-pub use slots::{SLOTS, owner_of};
+pub use slots::{SLOTS, owner_of, slot_of};
 
 use crate::client::{ConnectionId, SubscriberId};
 use crate::codec::{ProtocolVersion, ReasonCode};
@@ -76,6 +79,7 @@ use crate::connection::{Connection, ConnectionStage, Hold, Holds, Outbox, Output
 use crate::deadlines::Deadlines;
 use crate::hooks::{Chain, HookAnswer};
 use crate::random::Random;
+use crate::session::Source;
 use crate::time::Time;
 
 use audience::Audience;
@@ -84,6 +88,7 @@ use connect::Listener;
 use frames::Frames;
 use interest::Subscribing;
 use keeper::Keeping;
+use migrate::Moves;
 use notices::Notices;
 use program::Program;
 use realm::{Realms, ShardSet};
@@ -129,6 +134,16 @@ pub struct Shard<C: Chain> {
     /// Numbers for tasks, subscriptions and connections: never used twice.
     next_number: u64,
     keeping: Keeping,
+    moves: Moves<C::State>,
+    /// Moves that this shard prepares for: the old owner and its token, and how many shards have not answered.
+    preparing: BTreeMap<u64, (usize, u64, usize)>,
+    /// Sessions that came with a cut.
+    cutting: Vec<u32>,
+    /// How many publications were routed here, and which of them is being delivered, if it is one of here.
+    sequence: u64,
+    source: Source,
+    /// Of each shard, the last publication that it sent here.
+    heard: Vec<u64>,
     program: Program,
     /// What the other shards counted when they were last heard of.
     others: Vec<Counters>,
@@ -136,7 +151,7 @@ pub struct Shard<C: Chain> {
     stopping: bool,
 
     /// Connections that go to other shards when the effects are taken.
-    handing_off: Vec<(ConnectionId, usize, Box<Arrival<C::State>>)>,
+    handing_off: Vec<HandingOff<C::State>>,
 
     /// What the runtime fetches.
     effects: Vec<Effect<C::State>>,
@@ -152,6 +167,13 @@ pub struct Shard<C: Chain> {
     aliased: String,
     fired: Vec<Deadline>,
     spare: Vec<Vec<u8>>,
+}
+
+/// A connection that goes to another shard.
+struct HandingOff<S> {
+    connection: ConnectionId,
+    to: usize,
+    arrival: Box<Arrival<S>>,
 }
 
 /// A hook that answers later.
@@ -202,6 +224,12 @@ impl<C: Chain> Shard<C> {
             subscribing: BTreeMap::new(),
             next_number: 1,
             keeping: Keeping::new(shards),
+            moves: Moves::new(),
+            preparing: BTreeMap::new(),
+            cutting: Vec::new(),
+            sequence: 0,
+            source: Source::NONE,
+            heard: vec![0; shards],
             program: Program::default(),
             others: vec![Counters::default(); shards],
             counters: Counters::default(),
@@ -279,9 +307,17 @@ impl<C: Chain> Shard<C> {
     pub fn mail(&mut self, from: usize, mail: Mail, now: Time) {
         self.now = now;
         match mail {
-            Mail::Publish { mountpoint, message, number } => self.route_from_mail(from, &mountpoint, &message, number),
+            Mail::Publish { sequence, mountpoint, message, number } => {
+                let source = Source { shard: from, sequence };
+                self.route_from_mail(source, &mountpoint, &message, number);
+            }
             Mail::Share(share) => self.route_share(from, *share),
-            Mail::Subscribe { token, mountpoint, filters } => self.take_in(from, token, &mountpoint, &filters),
+            Mail::Subscribe { token, mountpoint, filters, flush } => {
+                self.take_in(from, token, &mountpoint, &filters);
+                if let Some((shard, token)) = flush.filter(|(shard, _)| *shard != self.id) {
+                    self.post(shard, Mail::Flushed { token });
+                }
+            }
             Mail::Subscribed { token, told } => self.taken_in(from, token, told),
             Mail::Unsubscribe { mountpoint, filter } => self.forget_interest(from, &mountpoint, &filter),
             Mail::Group { mountpoint, filter, online, offline } => {
@@ -293,6 +329,14 @@ impl<C: Chain> Shard<C> {
             }
             Mail::AskRetained(asked) => self.ask_keeper(*asked),
             Mail::Retained(found) => self.found_retained(*found),
+            Mail::Flushed { token } => self.flushed(token),
+            Mail::Prepare(prepare) => self.prepare(from, *prepare),
+            Mail::Abandoned { token } => self.arrival_abandoned(from, token),
+            Mail::SlotMoved { slot, to } => self.slot_moved(from, slot, to),
+            Mail::SlotEmptied { slot } => self.slot_emptied(slot),
+            Mail::Pull { subscriber } => self.pulled(from, subscriber),
+            Mail::NotHere { subscriber } => self.not_here(&subscriber),
+            Mail::Disconnect { subscriber, cleanup } => self.disconnect(subscriber, cleanup),
             Mail::Counters(counters) => self.others[from] = *counters,
         }
     }

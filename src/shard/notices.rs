@@ -73,23 +73,27 @@ impl<C: Chain> Shard<C> {
             self.release(id, Hold::Notice);
         }
         for (id, arrival) in arrivals {
-            if self.connections.get(id).is_some() && !self.wait_for_notices(id, arrival) {
+            if let Some(connection) = self.connections.get_mut(id) {
+                connection.holds.release(Hold::Hook);
+                self.register(id, arrival);
                 self.go_on(id);
             }
         }
     }
 
-    /// Registers a client, now or when what was begun for its subscriber id is done. Says whether it has to wait.
-    pub(super) fn wait_for_notices(&mut self, id: ConnectionId, arrival: Box<Arrival<C::State>>) -> bool {
-        let Some(connection) = self.connections.get_mut(id) else { return false };
-        if let Some(notices) = self.notices.get_mut(&arrival.client.subscriber) {
+    /// Has a client that is to be registered wait until what was begun for its subscriber id is done. Gives it back if
+    /// there is nothing to wait for.
+    pub(super) fn wait_for_notices(
+        &mut self,
+        id: ConnectionId,
+        arrival: Box<Arrival<C::State>>,
+    ) -> Option<Box<Arrival<C::State>>> {
+        let Some(notices) = self.notices.get_mut(&arrival.client.subscriber) else { return Some(arrival) };
+        if let Some(connection) = self.connections.get_mut(id) {
             connection.holds.insert(Hold::Hook);
             notices.arrivals.push_back((id, arrival));
-            return true;
         }
-        connection.holds.release(Hold::Hook);
-        self.register(id, arrival);
-        false
+        None
     }
 
     /// Has a connection that was just registered wait for what its registration began.

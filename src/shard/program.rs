@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 
 use super::audience::Origin;
 use super::interest::{Granted, Subscribing};
-use super::mail::Announcement;
+use super::mail::{Announcement, Mail};
+use super::migrate::Waiting;
 use super::realm::PROGRAM;
 use super::{Effect, Shard};
 use crate::client::{EndReason, ExpiredReason, SubscriberId};
@@ -54,7 +55,14 @@ pub enum Request {
         /// Its number.
         subscription: u64,
     },
-    /// End the connection of a client. Must go to the shard that owns it, see [`Shard::owner`].
+    /// Move slots. A shard moves those of them that are its own.
+    MoveSlots {
+        /// Which.
+        slots: Vec<u16>,
+        /// To which shard.
+        to: usize,
+    },
+    /// End the connection of a client. Any shard will do; the one that owns it is the shortest way.
     Disconnect {
         /// The client.
         subscriber: SubscriberId,
@@ -121,7 +129,8 @@ impl<C: Chain> Shard<C> {
                     self.remove_subscriber(realm, &filter, place);
                 }
             }
-            Request::Disconnect { subscriber, cleanup } => self.disconnect(&subscriber, cleanup),
+            Request::Disconnect { subscriber, cleanup } => self.disconnect(subscriber, cleanup),
+            Request::MoveSlots { slots, to } => self.move_slots(&slots, to, now),
         }
     }
 
@@ -179,12 +188,19 @@ impl<C: Chain> Shard<C> {
     }
 
     /// Ends the connection of a client on behalf of an operator; with `cleanup`, its session too.
-    fn disconnect(&mut self, subscriber: &SubscriberId, cleanup: bool) {
-        let Some(index) = self.sessions.find(subscriber) else { return };
+    pub(super) fn disconnect(&mut self, subscriber: SubscriberId, cleanup: bool) {
+        let owner = self.slots.owner(&subscriber);
+        if owner != self.id {
+            return self.post(owner, Mail::Disconnect { subscriber, cleanup });
+        }
+        if self.must_wait(&subscriber) {
+            return self.wait_for(subscriber, Waiting::Disconnect { cleanup });
+        }
+        let Some(index) = self.sessions.find(&subscriber) else { return };
         if let Some(id) = self.sessions.get(index).and_then(|session| session.connection) {
             self.end_with(id, EndReason::Admin, ReasonCode::AdministrativeAction);
         }
-        if cleanup && self.sessions.find(subscriber) == Some(index) {
+        if cleanup && self.sessions.find(&subscriber) == Some(index) {
             self.expire_session(index, ExpiredReason::Admin);
         }
     }

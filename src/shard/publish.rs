@@ -93,11 +93,11 @@ impl<C: Chain> Shard<C> {
         if publish.retain && !terms.retain_available {
             return Err(Violation::new(ReasonCode::RetainNotSupported, "retained messages are not available"));
         }
-        if let Some(packet_id) = publish.packet_id.filter(|_| publish.qos == QoS::ExactlyOnce) {
-            if session.inbound.contains(packet_id) {
-                self.write_ack(id, AckKind::Pubrec, packet_id, ReasonCode::Success);
-                return Ok(());
-            }
+        if let Some(packet_id) = publish.packet_id.filter(|_| publish.qos == QoS::ExactlyOnce)
+            && session.inbound.contains(packet_id)
+        {
+            self.write_ack(id, AckKind::Pubrec, packet_id, ReasonCode::Success);
+            return Ok(());
         }
         let version = session.client.version;
         // QoS 1 is acknowledged at once, so what is incomplete is QoS 2; but a QoS 1 message on top is one too many, too.

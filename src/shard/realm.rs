@@ -100,6 +100,16 @@ pub struct Routes {
 }
 
 impl Routes {
+    /// The shared subscription `filter`, made if there is none.
+    pub fn group(&mut self, filter: &TopicFilter) -> &mut Group {
+        let known = self.groups.iter().position(|group| *group.filter == *filter);
+        let at = known.unwrap_or_else(|| {
+            self.groups.push(Group::new(filter.clone()));
+            self.groups.len() - 1
+        });
+        &mut self.groups[at]
+    }
+
     pub fn is_empty(&self) -> bool {
         self.local.is_empty() && self.groups.is_empty() && self.remote.is_empty()
     }

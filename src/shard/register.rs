@@ -5,11 +5,12 @@
 //! `on_register`, then whatever ends for the connection or session before, then `on_client_wakeup`, then CONNACK.
 
 use super::connect::{Arrival, decoded};
+use super::migrate::Waiting;
 use super::terms::Welcome;
 use super::{Effect, Shard};
 use crate::client::{Client, ConnectionId, EndReason, ExpiredReason};
 use crate::codec::ReasonCode;
-use crate::connection::{Connected, ConnectionStage, Rate};
+use crate::connection::{Connected, ConnectionStage, Hold, Rate};
 use crate::hooks::Chain;
 use crate::session::{Inbound, Outbound, Session};
 use crate::time::Time;
@@ -20,15 +21,34 @@ impl<C: Chain> Shard<C> {
         self.now = now;
         let unread = std::mem::take(&mut arrival.unread);
         self.add_connection(id, arrival.listener, arrival.client.peer, arrival.connected_at);
-        self.wait_for_notices(id, arrival);
+        self.register(id, arrival);
         if let Some(connection) = self.connections.get_mut(id) {
             connection.unread.push(&unread);
         }
         self.go_on(id);
     }
 
-    /// Registers a client with its session. From here on it is one, or it was refused for a limit.
+    /// Registers a client with its session: on another shard if the slot has moved meanwhile, not before its session is here if
+    /// that is still to come, and not before what was begun for it is done.
     pub(super) fn register(&mut self, id: ConnectionId, arrival: Box<Arrival<C::State>>) {
+        let owner = self.slots.owner(&arrival.client.subscriber);
+        if owner != self.id {
+            return self.hand_off(id, owner, arrival);
+        }
+        if self.must_wait(&arrival.client.subscriber) {
+            if let Some(connection) = self.connections.get_mut(id) {
+                connection.holds.insert(Hold::Hook);
+            }
+            let subscriber = arrival.client.subscriber.clone();
+            return self.wait_for(subscriber, Waiting::Register(id, arrival));
+        }
+        if let Some(arrival) = self.wait_for_notices(id, arrival) {
+            self.register_here(id, arrival);
+        }
+    }
+
+    /// Registers a client with its session. From here on it is one, or it was refused for a limit.
+    pub(super) fn register_here(&mut self, id: ConnectionId, arrival: Box<Arrival<C::State>>) {
         if let Some(code) = self.refuse_registration(&arrival) {
             return self.refuse_arrival(id, *arrival, code);
         }
@@ -79,7 +99,7 @@ impl<C: Chain> Shard<C> {
         Some(kept)
     }
 
-    fn new_session(&mut self, client: Client, terms: crate::session::Terms, takeovers: (u32, Time)) -> u32 {
+    pub(super) fn new_session(&mut self, client: Client, terms: crate::session::Terms, takeovers: (u32, Time)) -> u32 {
         self.sessions.insert(Session {
             client,
             state: C::State::default(),
@@ -91,6 +111,7 @@ impl<C: Chain> Shard<C> {
             will: None,
             expires: Time::NEVER,
             will_due: Time::NEVER,
+            journey: None,
             takeovers,
         })
     }
@@ -116,7 +137,7 @@ impl<C: Chain> Shard<C> {
         session.will = will;
         session.will_due = Time::NEVER;
         let Some(connection) = self.connections.get_mut(id) else { return };
-        connection.holds.release(crate::connection::Hold::Hook);
+        connection.holds.release(Hold::Hook);
         connection.stage = ConnectionStage::Connected(Connected {
             session: index,
             version: session.client.version,

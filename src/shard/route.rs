@@ -9,6 +9,7 @@ use super::{Effect, Shard};
 use crate::config::SharedPolicy;
 use crate::hooks::Chain;
 use crate::message::{Message, Publication};
+use crate::session::Source;
 use crate::topic::TopicFilter;
 
 /// How often a message for a shared subscription is sent on when the shard it came to has lost its members.
@@ -18,6 +19,8 @@ impl<C: Chain> Shard<C> {
     /// Brings a publication that was made on this shard to everybody. Says how many receivers there are, a shard with
     /// subscribers counting for one.
     pub(super) fn route(&mut self, realm: u32, publication: &Publication<'_>, origin: Origin) -> usize {
+        self.sequence += 1;
+        self.source = Source { shard: self.id, sequence: self.sequence };
         let number = if publication.retain { self.retain(realm, publication) } else { 0 };
         let mut audience = std::mem::take(&mut self.audience);
         audience.clear();
@@ -27,6 +30,7 @@ impl<C: Chain> Shard<C> {
         let receivers = audience.targets.len() + remote;
         self.deliver_all(&mut audience, publication);
         self.audience = audience;
+        self.source = Source::NONE;
         receivers
     }
 
@@ -48,11 +52,13 @@ impl<C: Chain> Shard<C> {
             let groups: Vec<_> =
                 audience.shares.iter().filter(|(to, _)| *to == shard).map(|(_, group)| group.clone()).collect();
             let mail = if groups.is_empty() {
-                Mail::Publish { mountpoint, message, number }
+                Mail::Publish { sequence: self.sequence, mountpoint, message, number }
             } else {
                 let plain = audience.remote.contains(shard);
                 let Origin { publisher, policy, .. } = origin;
-                Mail::Share(Box::new(Share { mountpoint, message, number, groups, plain, publisher, policy, hops: 0 }))
+                let (sequence, hops) = (self.sequence, 0);
+                let share = Share { sequence, mountpoint, message, number, groups, plain, publisher, policy, hops };
+                Mail::Share(Box::new(share))
             };
             self.post(shard, mail);
         }
@@ -66,24 +72,29 @@ impl<C: Chain> Shard<C> {
                 || self.audience.shares.iter().any(|(shard, _)| self.congested.contains(*shard)))
     }
 
-    /// A message that shard `from` routed here; `number` as in [`Mail::Publish`].
-    pub(super) fn route_from_mail(&mut self, from: usize, mountpoint: &Arc<str>, message: &Message, number: u64) {
+    /// A message that another shard routed here, as the publication `source`; `number` as in [`Mail::Publish`].
+    pub(super) fn route_from_mail(&mut self, source: Source, mountpoint: &Arc<str>, message: &Message, number: u64) {
+        self.heard[source.shard] = source.sequence;
+        self.source = source;
         let realm = self.realms.number(mountpoint);
         let publication = message.publication();
         if number > 0 {
-            self.note_live_retained(realm, &publication, from, number);
+            self.note_live_retained(realm, &publication, source.shard, number);
         }
         let mut audience = std::mem::take(&mut self.audience);
         audience.clear();
         self.realms[realm].tree.matching(publication.topic, &mut |routes| audience.add_plain(routes));
         self.deliver_all(&mut audience, &publication);
         self.audience = audience;
+        self.source = Source::NONE;
     }
 
     /// A message that another shard routed here for members of shared subscriptions.
     pub(super) fn route_share(&mut self, from: usize, share: Share) {
+        self.heard[from] = self.heard[from].max(share.sequence);
         if share.plain {
-            self.route_from_mail(from, &share.mountpoint, &share.message, share.number);
+            let source = Source { shard: from, sequence: share.sequence };
+            self.route_from_mail(source, &share.mountpoint, &share.message, share.number);
         }
         for group in &share.groups {
             self.offer_to_group(&share.mountpoint, group, &share.message, share.policy, share.publisher, share.hops);
@@ -118,6 +129,7 @@ impl<C: Chain> Shard<C> {
             }
             Choice::Shard(shard) if hops < MAX_HOPS => {
                 let share = Share {
+                    sequence: 0,
                     mountpoint: mountpoint.clone(),
                     message: message.clone(),
                     number: 0,

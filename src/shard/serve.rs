@@ -213,7 +213,7 @@ impl<C: Chain> Shard<C> {
                 Some(Pending::Hook { task: waiting, link, frame }) if waiting == task => {
                     connection.holds.release(Hold::Hook);
                     let resumed = match answer {
-                        Some(answer) => Resumed::Answered { link, answer },
+                        Some(answer) => Resumed::Answered { link, answer: Box::new(answer) },
                         None => Resumed::Allowed,
                     };
                     self.packet(id, &frame, Some(resumed))

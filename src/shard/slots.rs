@@ -27,6 +27,21 @@ impl SlotMap {
         usize::from(self.owners[self.hash(subscriber) as usize % SLOTS])
     }
 
+    /// The slot of `subscriber`.
+    pub fn slot(&self, subscriber: &SubscriberId) -> u16 {
+        (self.hash(subscriber) as usize % SLOTS) as u16
+    }
+
+    /// The shard that owns `slot`; none if there is no such slot.
+    pub fn owner_of_slot(&self, slot: u16) -> Option<usize> {
+        self.owners.get(usize::from(slot)).map(|owner| usize::from(*owner))
+    }
+
+    /// Gives `slot` to `shard`.
+    pub fn set(&mut self, slot: u16, shard: usize) {
+        self.owners[usize::from(slot)] = shard as u16;
+    }
+
     /// A number that stands for `subscriber`, the same on every shard.
     pub fn hash(&self, subscriber: &SubscriberId) -> u64 {
         self.hasher.hash_one(subscriber)
@@ -47,6 +62,11 @@ impl SlotMap {
 /// The shard that owns `subscriber` in a broker of so many shards with this seed, while no slot has moved.
 pub fn owner_of(subscriber: &SubscriberId, shards: usize, seed: u64) -> usize {
     hasher(seed).hash_one(subscriber) as usize % SLOTS % shards
+}
+
+/// The slot of `subscriber` in a broker with this seed.
+pub fn slot_of(subscriber: &SubscriberId, seed: u64) -> u16 {
+    (hasher(seed).hash_one(subscriber) as usize % SLOTS) as u16
 }
 
 /// A hasher for maps that are keyed by what clients choose.

@@ -152,6 +152,11 @@ impl<S> Sessions<S> {
         Some(session)
     }
 
+    /// The subscriber ids for which `which` holds, in no order.
+    pub fn ids_where(&self, which: impl Fn(&SubscriberId) -> bool) -> Vec<SubscriberId> {
+        self.by_id.keys().filter(|id| which(id)).cloned().collect()
+    }
+
     /// When the clock is looked at next for `index`.
     pub fn due_mut(&mut self, index: u32) -> Option<&mut Due> {
         self.due.get_mut(index as usize)

@@ -91,10 +91,12 @@ impl TopicFilter {
         if begins_with_wildcard(wide) && narrow.starts_with('$') {
             return false;
         }
-        // A topic has at least one level, so these two match the same.
-        if (wide, narrow) == ("+/#", "#") {
-            return true;
-        }
+        // A topic has at least one level, and is not empty: each of these two matches the same as the longer form.
+        let narrow = match narrow {
+            "#" => "+/#",
+            "/#" => "/+/#",
+            other => other,
+        };
         let mut wide = wide.split('/');
         let mut narrow = narrow.split('/');
         loop {
@@ -257,7 +259,8 @@ mod tests {
         assert!(covers("a/#", "a") && covers("a/#", "a/+") && covers("a/#", "a/#") && covers("a/+/#", "a/b/#"));
         assert!(!covers("a/+", "a/#") && !covers("a/+/#", "a/#") && !covers("a", "+"));
         assert!(covers("#", "+/a") && !covers("#", "$SYS/a") && covers("$SYS/#", "$SYS/+/b"));
-        assert!(covers("+/#", "#") && covers("#", "+/#"));
+        assert!(covers("+/#", "#") && covers("#", "+/#") && !covers("+/+/#", "#"));
+        assert!(covers("/+/#", "/#") && covers("+/+/#", "/#") && !covers("+", "/#"));
         assert!(covers("a/+", "$share/g/a/b") && covers("$share/g/a/+", "a/b"));
     }
 

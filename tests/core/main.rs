@@ -9,6 +9,7 @@ mod enhanced_auth;
 mod heard;
 mod lifecycle;
 mod messaging;
+mod migrating;
 mod modifiers;
 mod notices;
 mod passing_on;

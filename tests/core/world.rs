@@ -12,8 +12,11 @@ use moormq::connection::Output;
 use moormq::hooks::{Chain, HookFuture, NoHooks};
 use moormq::message::Message;
 use moormq::random::Random;
-use moormq::shard::{Effect, Mail, Place, Request, Shard};
+use moormq::shard::{Effect, Mail, Place, Request, Shard, Transfer};
 use moormq::time::Time;
+
+/// The seed of the shards' hashes.
+pub const SEED: u64 = 42;
 
 /// One end of a connection, as a client holds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,6 +44,8 @@ pub struct World<C: Chain> {
     next_generation: u32,
     /// Letters from each shard to each other.
     mail: Vec<Vec<VecDeque<Mail>>>,
+    /// Sessions on their way: to which shard, with which connection.
+    travelling: VecDeque<(usize, Option<ConnectionId>, Box<Transfer<C::State>>)>,
     hooks: Vec<(usize, u64, HookFuture)>,
     /// What was delivered to the embedding program: subscription and message.
     pub delivered: Vec<(u64, Message)>,
@@ -74,7 +79,7 @@ pub fn worlds_with(config: impl Fn() -> Config) -> impl Iterator<Item = World<No
 impl<C: Chain> World<C> {
     pub fn new(shards: usize, config: Config, chain: impl Fn() -> C) -> Self {
         let config = Arc::new(config);
-        let place = |id| Place { id, shards, seed: 42, version: "test" };
+        let place = |id| Place { id, shards, seed: SEED, version: "test" };
         World {
             shards: (0..shards).map(|id| Shard::new(place(id), config.clone(), chain(), Time::ZERO)).collect(),
             now: Time::ZERO,
@@ -82,6 +87,7 @@ impl<C: Chain> World<C> {
             by_id: BTreeMap::new(),
             next_generation: 0,
             mail: (0..shards).map(|_| (0..shards).map(|_| VecDeque::new()).collect()).collect(),
+            travelling: VecDeque::new(),
             hooks: Vec::new(),
             delivered: Vec::new(),
             subscribed: Vec::new(),
@@ -183,7 +189,7 @@ impl<C: Chain> World<C> {
 
     /// Carries effects, mail and output until nothing moves any more.
     pub fn settle(&mut self) {
-        while self.carry_out_effects() | self.poll_hooks() | self.carry_mail() {}
+        while self.carry_out_effects() | self.poll_hooks() | self.carry_mail() | self.carry_transfer() {}
     }
 
     /// Carries out what the shards ask for, and takes their output and mail. Says whether there was any.
@@ -217,6 +223,14 @@ impl<C: Chain> World<C> {
             }
         }
         moved
+    }
+
+    /// Hands in the session that has been on its way longest.
+    pub fn carry_transfer(&mut self) -> bool {
+        let Some((to, id, transfer)) = self.travelling.pop_front() else { return false };
+        let id = id.filter(|id| self.socket_of(to, *id).is_some());
+        self.shards[to].transferred(id.map(|id| (id, &[][..])), transfer, self.now);
+        true
     }
 
     /// Hands over the oldest letter from one shard to another.
@@ -286,6 +300,17 @@ impl<C: Chain> World<C> {
                 self.wires[socket].reading = true;
                 let unsent = std::mem::take(&mut self.wires[socket].unsent);
                 self.shards[to].received(id, &unsent, self.now);
+            }
+            Effect::Transfer { connection, to, transfer } => {
+                let socket = connection.and_then(|id| self.socket_of(shard, id));
+                if let Some(id) = connection {
+                    self.by_id.remove(&(shard, id.index()));
+                }
+                let id = socket.map(|socket| {
+                    self.wires[socket].reading = false;
+                    self.assign(socket, to)
+                });
+                self.travelling.push_back((to, id, transfer));
             }
             Effect::RunHook { task, future } => self.hooks.push((shard, task, future)),
             Effect::CancelHook { task } => {

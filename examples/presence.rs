@@ -1,0 +1,80 @@
+//! A presence logger: prints the lifecycle of every client, and publishes who is online as retained messages.
+//!
+//! ```text
+//! cargo run --example presence
+//! mosquitto_sub -t 'presence/#' -v
+//! mosquitto_sub -i lamp -t 'lamp/set'
+//! ```
+
+use std::sync::mpsc::{Sender, channel};
+
+use moormq::Broker;
+use moormq::broker::Publish;
+use moormq::client::{EndReason, ExpiredReason};
+use moormq::codec::ConnectProperties;
+use moormq::config::Config;
+use moormq::hooks::{Hook, Notice};
+
+/// Tells a thread of the program what happens to clients. Each shard has a clone of it.
+#[derive(Clone)]
+struct Presence {
+    events: Sender<(String, &'static str)>,
+}
+
+impl Presence {
+    fn tell(&self, cx: &Notice<'_, ()>, what: &'static str, detail: &str) {
+        let client = cx.client();
+        println!("{:>4} {} {what} {detail} (from {})", client.session_number, client.subscriber, client.peer);
+        // If the program no longer listens, there is nobody to tell.
+        let _ = self.events.send((client.subscriber.client_id.to_string(), what));
+    }
+}
+
+impl Hook for Presence {
+    type State = ();
+
+    fn on_register(&mut self, cx: &mut Notice<'_, ()>) {
+        self.tell(cx, "registers", "");
+    }
+
+    fn on_register_m5(&mut self, cx: &mut Notice<'_, ()>, _: &ConnectProperties<'_>) {
+        self.tell(cx, "registers", "");
+    }
+
+    fn on_client_wakeup(&mut self, cx: &mut Notice<'_, ()>, session_present: bool) {
+        self.tell(cx, "online", if session_present { "session resumed" } else { "new session" });
+    }
+
+    fn on_client_offline(&mut self, cx: &mut Notice<'_, ()>, reason: EndReason) {
+        self.tell(cx, "offline", &format!("{reason:?}"));
+    }
+
+    fn on_client_gone(&mut self, cx: &mut Notice<'_, ()>, reason: EndReason) {
+        self.tell(cx, "gone", &format!("{reason:?}"));
+    }
+
+    fn on_session_expired(&mut self, cx: &mut Notice<'_, ()>, reason: ExpiredReason) {
+        self.tell(cx, "expired", &format!("{reason:?}"));
+    }
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let (events, told) = channel();
+    let config = Config { allow_anonymous: true, ..Config::default() };
+    let broker = Broker::builder().config(config).hook(Presence { events }).start()?;
+    println!("listening on {}; end of input stops the broker", broker.addresses()[0].1);
+    let handle = broker.handle();
+    let publisher = std::thread::spawn(move || {
+        for (client_id, state) in told {
+            let topic = format!("presence/{client_id}");
+            let publish = Publish { topic, payload: state.into(), retain: true, ..Publish::default() };
+            if let Err(error) = handle.publish(publish) {
+                eprintln!("not published: {error}");
+            }
+        }
+    });
+    std::io::copy(&mut std::io::stdin(), &mut std::io::sink())?;
+    broker.stop()?;
+    publisher.join().map_err(|_| "the publisher panicked")?;
+    Ok(())
+}

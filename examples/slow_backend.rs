@@ -1,0 +1,71 @@
+//! A hook that asks a slow backend: it answers *later*, and only the client that is asked about waits.
+//!
+//! The backend here is a thread that takes half a second for each question; a database or an HTTP service looks the same
+//! from the hook.
+//!
+//! ```text
+//! cargo run --example slow_backend
+//! mosquitto_pub -i anything -u ann -t a -m 'half a second later'
+//! ```
+
+use std::sync::mpsc::{Sender, channel};
+use std::thread;
+use std::time::Duration;
+
+use moormq::Broker;
+use moormq::config::Config;
+use moormq::hooks::stock::AllowAll;
+use moormq::hooks::{Answer, ConnectRefusal, Context, Hook, Register, RegisterModifiers, V3Only};
+
+/// A question to the backend, and where its answer goes.
+struct Question {
+    username: String,
+    answer: async_channel::Sender<bool>,
+}
+
+#[derive(Clone)]
+struct Backend {
+    questions: Sender<Question>,
+}
+
+impl Hook for Backend {
+    type State = ();
+
+    fn auth_on_register(
+        &mut self,
+        cx: &mut Context<'_, ()>,
+        _: &Register<'_>,
+    ) -> Answer<RegisterModifiers, ConnectRefusal> {
+        let Some(username) = cx.client().username.as_deref() else { return Answer::Next };
+        let (answer, answered) = async_channel::bounded(1);
+        if self.questions.send(Question { username: username.to_owned(), answer }).is_err() {
+            return Answer::Error(ConnectRefusal::Unavailable);
+        }
+        // The shard goes on with other clients. If the answer takes longer than `hooks.later_deadline`, the client is refused.
+        Answer::later(async move {
+            match answered.recv().await {
+                Ok(true) => Answer::ok(),
+                Ok(false) => Answer::Error(ConnectRefusal::InvalidCredentials),
+                Err(_) => Answer::Error(ConnectRefusal::Unavailable),
+            }
+        })
+    }
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let (questions, asked) = channel::<Question>();
+    thread::spawn(move || {
+        for Question { username, answer } in asked {
+            thread::sleep(Duration::from_millis(500));
+            println!("the backend has thought about {username}");
+            // The client may have left in the meantime.
+            let _ = answer.try_send(username == "ann");
+        }
+    });
+    let broker =
+        Broker::builder().config(Config::default()).hook(V3Only(Backend { questions })).hook(AllowAll).start()?;
+    println!("listening on {}; end of input stops the broker", broker.addresses()[0].1);
+    std::io::copy(&mut std::io::stdin(), &mut std::io::sink())?;
+    broker.stop()?;
+    Ok(())
+}

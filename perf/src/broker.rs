@@ -1,0 +1,272 @@
+//! The brokers that are measured: how each is found, configured, started and stopped.
+//!
+//! All run with their limits lifted, without persistence, without a log, on one core.
+
+use std::fs::{self, File};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+
+use crate::client::Client;
+use crate::engine::Engine;
+use crate::failure::Failure;
+use crate::interrupt::Interrupt;
+use crate::process::{ProcessTree, pin};
+use crate::run::Target;
+
+/// How long a broker may take until it accepts a client.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A broker to measure.
+#[derive(Clone, Debug)]
+pub struct Broker {
+    /// What reports call it.
+    pub name: String,
+    /// What it is.
+    pub kind: Kind,
+}
+
+/// What a broker is.
+#[derive(Clone, Debug)]
+pub enum Kind {
+    /// moormq, the program at this path.
+    Moormq(PathBuf),
+    /// Mosquitto, the program at this path.
+    Mosquitto(PathBuf),
+    /// Any other: a command for the shell, in which `{port}`, `{core}` and `{dir}` (an empty folder) are replaced.
+    Command(String),
+}
+
+/// A broker that is running; it is killed when this is dropped.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    address: SocketAddr,
+    dir: PathBuf,
+}
+
+impl Broker {
+    /// The broker `name=command` of the command line.
+    ///
+    /// # Errors
+    ///
+    /// If there is no name or no command.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        match text.split_once('=') {
+            Some((name, command)) if !name.is_empty() && !command.is_empty() => {
+                Ok(Broker { name: name.to_owned(), kind: Kind::Command(command.to_owned()) })
+            }
+            _ => Err("must be NAME=COMMAND".to_owned()),
+        }
+    }
+
+    /// What it says about its version; of a command, the command.
+    pub fn version(&self) -> String {
+        let (program, argument) = match &self.kind {
+            Kind::Moormq(program) => (program, "--version"),
+            Kind::Mosquitto(program) => (program, "-h"),
+            Kind::Command(command) => return format!("`{command}`"),
+        };
+        let output = Command::new(program).arg(argument).output();
+        let said = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+        said.lines().next().unwrap_or("unknown version").to_owned()
+    }
+
+    /// The configuration it runs with, for reports; none for a command.
+    pub fn configuration(&self) -> Option<String> {
+        match &self.kind {
+            Kind::Moormq(_) => Some(moormq_configuration(1883)),
+            Kind::Mosquitto(_) => Some(mosquitto_configuration(1883)),
+            Kind::Command(_) => None,
+        }
+    }
+
+    /// Starts it on a free port and on one core, and waits until it accepts a client.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be started, ends, or accepts nobody within a minute.
+    pub fn start(&self, core: usize, interrupt: &Interrupt) -> Result<Running, Failure> {
+        let port = free_port().map_err(Failure::system("no free port"))?;
+        let dir = std::env::temp_dir().join(format!("moormq-perf-{}-{port}", std::process::id()));
+        let spawn = || {
+            fs::create_dir_all(&dir)?;
+            let log = File::create(dir.join("log"))?;
+            let mut command = self.command(port, core, &dir)?;
+            command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
+            Ok(command)
+        };
+        let command = spawn().map_err(Failure::system(format_args!("{} in {}", self.name, dir.display())))?;
+        let child = spawn_on(core, command).inspect_err(|_| drop(fs::remove_dir_all(&dir)))?;
+        let mut running = Running { child, address: (Ipv4Addr::LOCALHOST, port).into(), dir };
+        running.wait_until_ready(&self.name, interrupt)?;
+        Ok(running)
+    }
+
+    fn command(&self, port: u16, core: usize, dir: &Path) -> io::Result<Command> {
+        let file = dir.join("configuration");
+        let mut command;
+        match &self.kind {
+            Kind::Moormq(program) => {
+                fs::write(&file, moormq_configuration(port))?;
+                command = Command::new(program);
+                command.arg("--config").arg(file).args(["--shards", "1", "--cpus"]).arg(core.to_string());
+            }
+            Kind::Mosquitto(program) => {
+                fs::write(&file, mosquitto_configuration(port))?;
+                command = Command::new(program);
+                command.arg("-c").arg(file);
+            }
+            Kind::Command(template) => {
+                let line = template
+                    .replace("{port}", &port.to_string())
+                    .replace("{core}", &core.to_string())
+                    .replace("{dir}", &dir.to_string_lossy());
+                command = Command::new("sh");
+                command.arg("-c").arg(line);
+            }
+        }
+        Ok(command)
+    }
+}
+
+impl Running {
+    /// What to measure.
+    ///
+    /// # Errors
+    ///
+    /// If its processes cannot be looked at.
+    pub fn target(&self) -> Result<Target, Failure> {
+        Ok(Target { address: self.address, processes: ProcessTree::of(self.child.id())? })
+    }
+
+    fn wait_until_ready(&mut self, name: &str, interrupt: &Interrupt) -> Result<(), Failure> {
+        let deadline = Instant::now() + START_TIMEOUT;
+        loop {
+            interrupt.check()?;
+            let Err(refusal) = self.try_connect(interrupt) else {
+                return Ok(());
+            };
+            if let Ok(Some(status)) = self.child.try_wait() {
+                return Err(Failure::Broker(format!("{name} ended ({status}): {}", self.last_words())));
+            }
+            if Instant::now() > deadline {
+                return Err(Failure::Broker(format!("{name} accepts nobody ({refusal}): {}", self.last_words())));
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn try_connect(&self, interrupt: &Interrupt) -> Result<(), Failure> {
+        let mut engine = Engine::new(interrupt)?;
+        engine.open([Client::idler("perf-probe".to_owned())], self.address, 1)?;
+        engine.close();
+        Ok(())
+    }
+
+    /// The last lines that the broker printed.
+    fn last_words(&self) -> String {
+        let log = fs::read_to_string(self.dir.join("log")).unwrap_or_default();
+        let mut lines: Vec<&str> = log.lines().rev().take(3).collect();
+        lines.reverse();
+        lines.join(" / ")
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It leads a process group of its own, with all it started. An error means that there is nobody left to kill.
+        let _ = killpg(Pid::from_raw(self.child.id() as i32), Signal::SIGKILL);
+        let _ = self.child.wait();
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// Starts a command on one core: a process inherits the core of the thread that starts it.
+fn spawn_on(core: usize, mut command: Command) -> Result<Child, Failure> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let thread = thread::spawn(move || {
+        pin(core)?;
+        command.spawn().map_err(Failure::system(program))
+    });
+    thread.join().map_err(|_| Failure::System("the thread that starts brokers panicked".to_owned()))?
+}
+
+/// A port that nobody listens on now.
+fn free_port() -> io::Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}
+
+fn moormq_configuration(port: u16) -> String {
+    format!(
+        r#"allow_anonymous = true
+
+[log]
+filter = "error"
+
+[listeners.default]
+address = "127.0.0.1:{port}"
+
+[limits]
+receive_maximum = 65535
+max_inflight_messages = 65535
+
+[queue]
+max_online_messages = -1
+max_offline_messages = -1
+max_queue_bytes = -1
+max_waiting_output_bytes = "1GiB"
+
+[sys]
+interval = "0s"
+"#
+    )
+}
+
+fn mosquitto_configuration(port: u16) -> String {
+    format!(
+        "listener {port} 127.0.0.1
+allow_anonymous true
+persistence false
+log_type none
+sys_interval 0
+set_tcp_nodelay true
+max_inflight_messages 0
+max_inflight_bytes 0
+max_queued_messages 0
+max_queued_bytes 0
+"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moormq_accepts_its_configuration() {
+        let config = moormq::config::Config::from_toml(&moormq_configuration(1883), "test").unwrap();
+        assert!(config.allow_anonymous && config.queue.max_online_messages.allows(usize::MAX));
+    }
+
+    #[test]
+    fn a_command_has_a_name() {
+        assert_eq!(Broker::parse("other=run --x=1 {port}").unwrap().name, "other");
+        assert!(Broker::parse("=x").is_err() && Broker::parse("other").is_err());
+    }
+
+    #[test]
+    fn a_command_that_ends_is_reported_with_its_last_words() {
+        let broker = Broker::parse("other=test -d {dir} && echo port {port}; exit 3").unwrap();
+        let core = crate::process::cores().unwrap()[0];
+        let failure = broker.start(core, &Interrupt::default()).unwrap_err().to_string();
+        assert!(failure.starts_with("other ended (exit status: 3): port "), "{failure}");
+    }
+}

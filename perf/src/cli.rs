@@ -1,0 +1,215 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+
+use crate::broker::{Broker, Kind};
+use crate::compare::Plan;
+use crate::failure::Failure;
+use crate::process;
+use crate::run::Timing;
+use crate::scenario::{self, SCENARIOS, Scenario};
+
+/// Load generator for MQTT brokers, and a harness that measures them side by side.
+#[derive(Parser)]
+#[command(name = "moormq-perf", version)]
+pub struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Say which scenarios there are
+    List,
+    /// Measure a broker that is running
+    Run(RunArgs),
+    /// Start brokers in turn, measure each, and print a table
+    Compare(CompareArgs),
+}
+
+/// What a broker that is running is measured with.
+#[derive(clap::Args)]
+pub struct RunArgs {
+    /// Where it listens
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:1883")]
+    pub address: SocketAddr,
+    /// Its process id
+    #[arg(long)]
+    pub pid: u32,
+    /// The core to run on, instead of any
+    #[arg(long)]
+    pub core: Option<usize>,
+    #[command(flatten)]
+    pub scenarios: ScenarioArgs,
+    #[command(flatten)]
+    pub timing: TimingArgs,
+}
+
+/// What to compare.
+#[derive(clap::Args)]
+pub struct CompareArgs {
+    #[command(flatten)]
+    pub scenarios: ScenarioArgs,
+    #[command(flatten)]
+    pub timing: TimingArgs,
+    /// The brokers that this program knows how to run: moormq, mosquitto, or "" for none
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', default_value = "moormq,mosquitto")]
+    brokers: Vec<String>,
+    /// Another broker: a shell command, in which {port}, {core} and {dir}, an empty folder, are replaced
+    #[arg(long = "broker", value_name = "NAME=COMMAND", value_parser = Broker::parse)]
+    more: Vec<Broker>,
+    /// The moormq program, instead of the one beside this program
+    #[arg(long, value_name = "FILE")]
+    moormq: Option<PathBuf>,
+    /// The mosquitto program
+    #[arg(long, value_name = "FILE", default_value = "/usr/sbin/mosquitto")]
+    mosquitto: PathBuf,
+    /// The core of the brokers, instead of the first one
+    #[arg(long, value_name = "CORE")]
+    broker_core: Option<usize>,
+    /// The core of the generator, instead of the last one
+    #[arg(long, value_name = "CORE")]
+    generator_core: Option<usize>,
+    /// A file for the report, besides standard output
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+/// Which scenarios.
+#[derive(clap::Args)]
+pub struct ScenarioArgs {
+    /// The scenarios, instead of all
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', value_parser = named)]
+    scenarios: Vec<&'static Scenario>,
+}
+
+/// How long and how often.
+#[derive(clap::Args)]
+pub struct TimingArgs {
+    /// Rounds of each scenario
+    #[arg(long, default_value_t = 3)]
+    pub rounds: usize,
+    /// The window that is measured, in seconds
+    #[arg(long, default_value = "2", value_parser = seconds)]
+    seconds: Duration,
+    /// What goes before it, in seconds
+    #[arg(long, default_value = "0.5", value_parser = seconds)]
+    warm_up: Duration,
+}
+
+impl ScenarioArgs {
+    /// Those that were named; all if none was.
+    pub fn all(&self) -> Vec<&'static Scenario> {
+        if self.scenarios.is_empty() { SCENARIOS.iter().collect() } else { self.scenarios.clone() }
+    }
+}
+
+impl TimingArgs {
+    /// How long.
+    pub fn timing(&self) -> Timing {
+        Timing { warm_up: self.warm_up, window: self.seconds }
+    }
+}
+
+impl CompareArgs {
+    /// What to do about it.
+    ///
+    /// # Errors
+    ///
+    /// A broker that is not known or not there; too few cores.
+    pub fn plan(self) -> Result<Plan, Failure> {
+        let (broker_core, generator_core) = choose_cores(&process::cores()?, self.broker_core, self.generator_core)?;
+        let mut brokers = Vec::new();
+        for name in self.brokers.iter().filter(|name| !name.is_empty()) {
+            let kind = match name.as_str() {
+                "moormq" => Kind::Moormq(existing(&self.moormq.clone().unwrap_or_else(beside_us))?),
+                "mosquitto" => Kind::Mosquitto(existing(&self.mosquitto)?),
+                other => return Err(Failure::System(format!("unknown broker {other}: describe it with --broker"))),
+            };
+            brokers.push(Broker { name: name.clone(), kind });
+        }
+        brokers.extend(self.more);
+        Ok(Plan {
+            scenarios: self.scenarios.all(),
+            brokers,
+            rounds: self.timing.rounds,
+            timing: self.timing.timing(),
+            broker_core,
+            generator_core,
+        })
+    }
+}
+
+/// The core of the brokers and that of the generator: the first and the last that there are, unless chosen otherwise.
+fn choose_cores(cores: &[usize], broker: Option<usize>, generator: Option<usize>) -> Result<(usize, usize), Failure> {
+    let free = |taken: Option<usize>, mut cores: Box<dyn Iterator<Item = &usize> + '_>| {
+        cores.find(|core| Some(**core) != taken).copied()
+    };
+    let broker = broker.or_else(|| free(generator, Box::new(cores.iter())));
+    let generator = generator.or_else(|| free(broker, Box::new(cores.iter().rev())));
+    match (broker, generator) {
+        (Some(broker), Some(generator)) if broker != generator => Ok((broker, generator)),
+        _ => Err(Failure::System("brokers and generator need a core each".to_owned())),
+    }
+}
+
+/// The moormq program that was built with this one.
+fn beside_us() -> PathBuf {
+    std::env::current_exe().unwrap_or_default().with_file_name("moormq")
+}
+
+/// The absolute path of a program that is there.
+fn existing(program: &Path) -> Result<PathBuf, Failure> {
+    program.canonicalize().map_err(Failure::system(format_args!("{} (build or install it)", program.display())))
+}
+
+fn named(name: &str) -> Result<&'static Scenario, String> {
+    scenario::named(name).ok_or_else(|| "no such scenario; `moormq-perf list` names them".to_owned())
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().map_err(|_| "must be a number of seconds".to_owned())?;
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn scenarios_are_named_or_all_run() {
+        let scenarios = |arguments: &[&str]| {
+            let arguments = ["moormq-perf", "compare"].iter().chain(arguments);
+            match Args::try_parse_from(arguments).map(|args| args.command) {
+                Ok(Command::Compare(args)) => Some(args.scenarios.all().iter().map(|scenario| scenario.name).collect()),
+                _ => None,
+            }
+        };
+        assert_eq!(scenarios(&["--scenarios", "conn,p2p_q0"]), Some(vec!["conn", "p2p_q0"]));
+        assert_eq!(scenarios(&[]).map(|all| all.len()), Some(SCENARIOS.len()));
+        assert_eq!(scenarios(&["--scenarios", "p2p"]), None);
+    }
+
+    #[test]
+    fn brokers_and_generator_never_share_a_core() {
+        let choose = |cores: &[usize], broker, generator| choose_cores(cores, broker, generator).ok();
+        assert_eq!(choose(&[2, 3, 5], None, None), Some((2, 5)));
+        assert_eq!(choose(&[2, 3, 5], Some(5), None), Some((5, 3)));
+        assert_eq!(choose(&[2, 3, 5], None, Some(2)), Some((3, 2)));
+        assert_eq!(choose(&[2], None, None), None);
+        assert_eq!(choose(&[2, 3], Some(3), Some(3)), None);
+    }
+}

@@ -1,0 +1,183 @@
+//! The event loop: all connections on one thread, one read per connection and turn, one write for all it has to say.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+
+use crate::client::{Client, Event};
+use crate::failure::Failure;
+use crate::interrupt::Interrupt;
+use crate::stamp::Stamp;
+use crate::wire::Wire;
+
+/// What one read takes at most, in bytes.
+const READ: usize = 256 * 1024;
+
+/// Connections served in one turn at most.
+const EVENTS: usize = 1024;
+
+/// How long all clients may take to get ready.
+const OPENING_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// The event loop and its connections.
+pub struct Engine {
+    epoll: Epoll,
+    events: Vec<EpollEvent>,
+    buffer: Vec<u8>,
+    wires: Vec<Wire>,
+    /// Connections with something to send, each once.
+    listed: Vec<usize>,
+    interrupt: Interrupt,
+}
+
+impl Engine {
+    /// An event loop without connections, which ends when it is interrupted.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel has no epoll instance to spare.
+    pub fn new(interrupt: &Interrupt) -> Result<Self, Failure> {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(|errno| system("epoll_create", errno))?;
+        Ok(Engine {
+            epoll,
+            events: vec![EpollEvent::empty(); EVENTS],
+            buffer: vec![0; READ],
+            wires: Vec::new(),
+            listed: Vec::new(),
+            interrupt: interrupt.clone(),
+        })
+    }
+
+    /// Connects clients to the broker at `address`, `at_a_time` of them between CONNECT and ready, and returns when all are ready. They
+    /// are numbered in the order in which they are given.
+    ///
+    /// # Errors
+    ///
+    /// If one of them is refused, or all of them take longer than two minutes.
+    pub fn open(
+        &mut self,
+        clients: impl IntoIterator<Item = Client>,
+        address: SocketAddr,
+        at_a_time: usize,
+    ) -> Result<(), Failure> {
+        let deadline = Instant::now() + OPENING_TIMEOUT;
+        let mut clients = clients.into_iter();
+        let mut ready = self.wires.len();
+        loop {
+            while self.wires.len() - ready < at_a_time {
+                let Some(client) = clients.next() else { break };
+                self.add(client, address)?;
+            }
+            if ready == self.wires.len() {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                let waiting = self.wires.len() - ready;
+                return Err(Failure::Broker(format!("{waiting} clients get no answer, {ready} got one")));
+            }
+            self.flush()?;
+            self.turn(Some(Duration::from_millis(100)), |_, event| ready += usize::from(event == Event::Ready))?;
+        }
+    }
+
+    fn add(&mut self, client: Client, address: SocketAddr) -> Result<(), Failure> {
+        let index = self.wires.len();
+        let mut wire = Wire::open(client, index, address)?;
+        self.epoll
+            .add(wire.stream(), EpollEvent::new(EpollFlags::EPOLLIN, index as u64))
+            .map_err(|errno| system("epoll_ctl", errno))?;
+        wire.listed = true;
+        self.wires.push(wire);
+        self.listed.push(index);
+        Ok(())
+    }
+
+    /// Takes in what arrived, and waits for it at most `timeout`; none polls without a wait. Says to `tell` what became of it, and which
+    /// client it was for. What the clients answer is sent by the next [`flush`](Engine::flush).
+    ///
+    /// # Errors
+    ///
+    /// What a broker did wrong; an interruption.
+    pub fn turn(&mut self, timeout: Option<Duration>, mut tell: impl FnMut(usize, Event<'_>)) -> Result<(), Failure> {
+        self.interrupt.check()?;
+        let timeout = match timeout {
+            // Rounded up: a wait that ends just before a deadline would have to be repeated.
+            Some(timeout) => EpollTimeout::from((timeout.as_millis() + 1).min(1000) as u16),
+            None => EpollTimeout::ZERO,
+        };
+        let count = match self.epoll.wait(&mut self.events, timeout) {
+            Ok(count) => count,
+            Err(Errno::EINTR) => 0,
+            Err(errno) => return Err(system("epoll_wait", errno)),
+        };
+        for at in 0..count {
+            let (index, flags) = (self.events[at].data() as usize, self.events[at].events());
+            let wire = &mut self.wires[index];
+            if flags != EpollFlags::EPOLLOUT {
+                wire.receive(&mut self.buffer, |event| tell(index, event))?;
+            }
+            let wants_to_send = wire.has_output() && (!wire.blocked || flags.contains(EpollFlags::EPOLLOUT));
+            if wants_to_send && !wire.listed {
+                wire.listed = true;
+                self.listed.push(index);
+            }
+        }
+        Ok(())
+    }
+
+    /// Publishes a message of client number `index`. False if that has to wait for an acknowledgement.
+    #[inline]
+    pub fn publish(&mut self, index: usize, stamp: Stamp) -> bool {
+        let wire = &mut self.wires[index];
+        let published = wire.publish(stamp);
+        if published && !wire.listed && !wire.blocked {
+            wire.listed = true;
+            self.listed.push(index);
+        }
+        published
+    }
+
+    /// Sends what clients have to say, one write for each.
+    ///
+    /// # Errors
+    ///
+    /// If a connection broke.
+    pub fn flush(&mut self) -> Result<(), Failure> {
+        for index in self.listed.drain(..) {
+            let wire = &mut self.wires[index];
+            wire.listed = false;
+            let was_blocked = wire.blocked;
+            wire.send()?;
+            if wire.blocked != was_blocked {
+                let flags = match wire.blocked {
+                    true => EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT,
+                    false => EpollFlags::EPOLLIN,
+                };
+                self.epoll
+                    .modify(wire.stream(), &mut EpollEvent::new(flags, index as u64))
+                    .map_err(|errno| system("epoll_ctl", errno))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// How many messages of all clients are not acknowledged yet.
+    pub fn in_flight(&self) -> usize {
+        self.wires.iter().map(|wire| wire.client().in_flight()).sum()
+    }
+
+    /// Says DISCONNECT for every client and closes the connections. Does not wait for the broker.
+    pub fn close(mut self) {
+        for wire in &mut self.wires {
+            wire.disconnect();
+            // The broker may be gone already, which makes no difference now.
+            let _ = wire.send();
+        }
+    }
+}
+
+fn system(what: &str, errno: Errno) -> Failure {
+    Failure::System(format!("{what}: {errno}"))
+}

@@ -1,0 +1,42 @@
+//! One round of a scenario against a broker that is running.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::connecting;
+use crate::failure::Failure;
+use crate::interrupt::Interrupt;
+use crate::process::ProcessTree;
+use crate::sample::Sample;
+use crate::scenario::{Kind, Scenario};
+use crate::traffic;
+
+/// The broker to measure.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Its processes.
+    pub processes: ProcessTree,
+}
+
+/// How long things take.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    /// Messages flow, but are not measured yet.
+    pub warm_up: Duration,
+    /// The window.
+    pub window: Duration,
+}
+
+/// Runs one round of `scenario`.
+///
+/// # Errors
+///
+/// If the broker did something that makes the figures worthless, or somebody interrupts.
+pub fn round(scenario: &Scenario, target: &Target, timing: Timing, interrupt: &Interrupt) -> Result<Sample, Failure> {
+    match &scenario.kind {
+        Kind::Messages(messages) => traffic::round(messages, target, timing, interrupt).map(Sample::Messages),
+        Kind::Connections(connections) => connecting::round(connections, target, interrupt).map(Sample::Connections),
+    }
+}

@@ -1,0 +1,128 @@
+//! Where shards run and where they listen: configuration, as far as it depends on the machine.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+
+use crate::config::{Config, ConfigError, CpuSet};
+use crate::net::listeners::listen;
+use crate::net::probe::StartError as SystemError;
+use crate::net::ring::RingSize;
+use crate::net::sockets::SocketLimits;
+use crate::net::worker::WorkerLimits;
+use crate::shard::MAX_SHARDS;
+
+/// Why a broker did not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// The configuration is not possible.
+    Config(ConfigError),
+    /// A listener's address cannot be listened on.
+    Listen {
+        /// The listener.
+        name: String,
+        /// Its address.
+        address: SocketAddr,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// The system lacks something that is needed.
+    System(SystemError),
+    /// A thread, queue or file descriptor could not be had.
+    Resources(io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::Config(error) => error.fmt(f),
+            StartError::Listen { name, address, error } => {
+                write!(f, "listener {name}: cannot listen on {address}: {error}")
+            }
+            StartError::System(error) => error.fmt(f),
+            StartError::Resources(error) => write!(f, "the system is out of resources: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// How shards are laid out on cores.
+pub(super) struct Layout {
+    /// The core of each shard.
+    pub cpus: Vec<usize>,
+    pub limits: WorkerLimits,
+}
+
+impl Layout {
+    /// The layout that `config` asks for on this machine.
+    pub fn of(config: &Config) -> Result<Self, StartError> {
+        let allowed = allowed_cpus().map_err(StartError::Resources)?;
+        let cores = config.cpus.as_ref().unwrap_or(&allowed).cores();
+        if let Some(&cpu) = cores.iter().find(|cpu| !allowed.cores().contains(cpu)) {
+            let reason = format!("this process may use cores {allowed} only");
+            return Err(StartError::System(SystemError::Core { cpu, reason }));
+        }
+        let shards = config.shards.unwrap_or(cores.len()).min(MAX_SHARDS);
+        let runtime = &config.runtime;
+        let descriptors = rlimit::increase_nofile_limit(u64::MAX).map_err(StartError::Resources)? as usize;
+        let per_shard = config.limits.max_connections.map_or(descriptors, |most| most.div_ceil(shards));
+        Ok(Layout {
+            cpus: (0..shards).map(|shard| cores[shard % cores.len()]).collect(),
+            limits: WorkerLimits {
+                sockets: SocketLimits {
+                    ring: RingSize {
+                        submissions: runtime.ring_entries as u32,
+                        completions: runtime.ring_entries as u32 * 8,
+                        buffers: runtime.receive_buffers as u16,
+                        buffer_bytes: runtime.receive_buffer_size as u32,
+                    },
+                    max_connections: per_shard.min(SocketLimits::default().max_connections),
+                    ..SocketLimits::default()
+                },
+                spin: runtime.spin,
+                shutdown_timeout: runtime.shutdown_timeout,
+            },
+        })
+    }
+}
+
+/// The cores that this process may run on.
+fn allowed_cpus() -> io::Result<CpuSet> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    let unreadable = || io::Error::other("/proc/self/status does not tell which cores may be used");
+    list.and_then(|list| list.trim().parse().ok()).ok_or_else(unreadable)
+}
+
+/// The listeners of a broker.
+pub(super) struct Listening {
+    /// For each shard, a socket for each listener.
+    pub sockets: Vec<Vec<OwnedFd>>,
+    /// Their names, and where they listen.
+    pub addresses: Vec<(String, SocketAddr)>,
+}
+
+/// Opens every listener once for each shard.
+pub(super) fn open_listeners(config: &Config, shards: usize) -> Result<Listening, StartError> {
+    let mut sockets: Vec<Vec<OwnedFd>> = (0..shards).map(|_| Vec::new()).collect();
+    let mut addresses = Vec::new();
+    for listener in &config.listeners {
+        let failed = |address| move |error| StartError::Listen { name: listener.name.clone(), address, error };
+        let mut address = listener.address;
+        for shard in &mut sockets {
+            let socket = listen(address, config.runtime.listen_backlog).map_err(failed(address))?;
+            // Port 0 is chosen by the system once, for all shards.
+            address = local_address(&socket).map_err(failed(address))?;
+            shard.push(socket);
+        }
+        addresses.push((listener.name.clone(), address));
+    }
+    Ok(Listening { sockets, addresses })
+}
+
+fn local_address(socket: &OwnedFd) -> io::Result<SocketAddr> {
+    let address = socket2::SockRef::from(socket).local_addr()?;
+    address.as_socket().ok_or_else(|| io::Error::other("a listener has no IP address"))
+}

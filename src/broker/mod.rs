@@ -1,0 +1,178 @@
+//! The broker as a program embeds it: built, started, used from any thread, stopped.
+//!
+//! Owns the threads of the shards. Everything between the program and a shard goes through that shard's bounded inbox;
+//! nothing here waits for a shard but [`Broker::stop`] and [`Broker::subscribe`].
+
+mod handle;
+mod layout;
+
+use std::hash::{BuildHasher, Hasher};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+pub use handle::{Handle, Publish, RequestError, Subscription};
+pub use layout::StartError;
+
+use crate::config::Config;
+use crate::hooks::{Chain, Hook, Linked, NoHooks};
+use crate::net::clock::Clock;
+use crate::net::mesh::{Mesh, inbox};
+use crate::net::probe::probe;
+use crate::net::thread::ShardThread;
+use crate::net::worker::WorkerParts;
+use crate::shard::{Place, Shard};
+
+use layout::{Layout, Listening, open_listeners};
+
+/// How many requests of the program a shard's inbox holds.
+const INBOX_CAPACITY: usize = 4096;
+
+/// Puts a broker together: configuration, then hooks, then [`start`](Builder::start).
+///
+/// The hooks are part of its type, so that the compiler sees through them. Every shard gets a clone of the chain.
+#[derive(Clone, Debug)]
+pub struct Builder<C = NoHooks> {
+    config: Config,
+    chain: C,
+}
+
+/// A running broker. Dropping it stops it as [`Broker::stop`] does.
+pub struct Broker {
+    threads: Vec<ShardThread>,
+    handle: Handle,
+    addresses: Vec<(String, SocketAddr)>,
+}
+
+impl Broker {
+    /// A broker with the default configuration and no hooks yet: it listens on 127.0.0.1:1883, and refuses every client
+    /// unless `allow_anonymous` is set or a hook accepts it.
+    pub fn builder() -> Builder {
+        Builder { config: Config::default(), chain: NoHooks }
+    }
+
+    /// The listeners and where they listen; with the port that was assigned where the configuration asked for port 0.
+    pub fn addresses(&self) -> &[(String, SocketAddr)] {
+        &self.addresses
+    }
+
+    /// How many shards it runs on.
+    pub fn shards(&self) -> usize {
+        self.threads.len()
+    }
+
+    /// A way to the broker for another thread. What is published through it goes by a shard of its own, as far as there are
+    /// enough.
+    pub fn handle(&self) -> Handle {
+        self.handle.with_another_home()
+    }
+
+    /// As [`Handle::publish`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn publish(&self, publish: Publish) -> Result<(), RequestError> {
+        self.handle.publish(publish)
+    }
+
+    /// As [`Handle::subscribe`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn subscribe(&self, mountpoint: &str, filter: &str, capacity: usize) -> Result<Subscription, RequestError> {
+        self.handle.subscribe(mountpoint, filter, capacity)
+    }
+
+    /// Stops in an orderly way: clients are told (MQTT 5: DISCONNECT 0x8B), wills are published, every hook is called. Waits
+    /// until that is done, at most `runtime.shutdown_timeout`.
+    ///
+    /// # Errors
+    ///
+    /// When a shard did not end as it should have: its ring failed, or it panicked.
+    pub fn stop(mut self) -> io::Result<()> {
+        self.stop_threads()
+    }
+
+    fn stop_threads(&mut self) -> io::Result<()> {
+        self.handle.stop();
+        let mut outcome = Ok(());
+        for thread in self.threads.drain(..) {
+            outcome = outcome.and(thread.join());
+        }
+        outcome
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        if let Err(error) = self.stop_threads() {
+            tracing::error!(%error, "a shard did not stop as it should have");
+        }
+    }
+}
+
+impl<C> Builder<C> {
+    /// Takes another configuration than the default one.
+    #[must_use]
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+}
+
+impl<C: Chain> Builder<C> {
+    /// Adds a link at the end of the chain of hooks.
+    #[must_use]
+    pub fn hook<H: Hook>(self, hook: H) -> Builder<Linked<C, H>> {
+        Builder { config: self.config, chain: self.chain.hook(hook) }
+    }
+}
+
+impl<C: Chain + Clone> Builder<C> {
+    /// Starts the shards. When it returns, clients can connect.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the configuration or missing on this system, in one sentence.
+    pub fn start(self) -> Result<Broker, StartError> {
+        let Builder { config, chain } = self;
+        config.check().map_err(StartError::Config)?;
+        let layout = Layout::of(&config)?;
+        probe(layout.limits.sockets.ring).map_err(StartError::System)?;
+        let Listening { sockets, addresses } = open_listeners(&config, layout.cpus.len())?;
+        let config = Arc::new(config);
+        let seed = random_seed();
+        let clock = Clock::start();
+        let connections: Arc<[AtomicUsize]> = config.listeners.iter().map(|_| AtomicUsize::new(0)).collect();
+        let meshes = Mesh::new(layout.cpus.len(), config.runtime.mailbox_capacity).map_err(StartError::Resources)?;
+        let mut inboxes = Vec::new();
+        let mut threads = Vec::new();
+        for ((id, mesh), listeners) in meshes.into_iter().enumerate().zip(sockets) {
+            let (sender, receiver) = inbox(INBOX_CAPACITY, mesh.doorbell());
+            inboxes.push(sender);
+            let (config, chain, shards) = (config.clone(), chain.clone(), layout.cpus.len());
+            let connections = connections.clone();
+            let place = Place { id, shards, seed, version: env!("CARGO_PKG_VERSION") };
+            let make = move || {
+                let shard = Shard::new(place, config, chain, clock.now());
+                WorkerParts { shard, mesh, inbox: receiver, listeners, connections, clock }
+            };
+            let thread = ShardThread::start(id, Some(layout.cpus[id]), layout.limits, make);
+            threads.push(thread.map_err(StartError::Resources)?);
+        }
+        let handle = Handle::new(inboxes, seed, &config);
+        let broker = Broker { threads, handle, addresses };
+        for thread in &broker.threads {
+            thread.started().map_err(StartError::System)?;
+        }
+        Ok(broker)
+    }
+}
+
+/// A number nobody can guess: the standard library draws one for its hash maps.
+fn random_seed() -> u64 {
+    std::hash::RandomState::new().build_hasher().finish()
+}

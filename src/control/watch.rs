@@ -1,0 +1,229 @@
+//! A thread that reads files again when they change, or when told to.
+//!
+//! It looks at each file from time to time. One that is different is read as soon as two looks in a row find it the same:
+//! an editor that writes in pieces is not read in pieces. What was last read stays in force until something better was.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
+
+use super::entry_file::{FileError, FileProblem, read};
+use crate::hooks::stock::FaultyLine;
+
+/// A file, and what becomes of its text.
+pub(super) struct Watched {
+    path: PathBuf,
+    take: Box<Take>,
+    /// How the file looked when it was read, well or not; none if it was not there.
+    read: Option<Stamp>,
+    /// How it looked at the last look.
+    seen: Option<Stamp>,
+}
+
+type Take = dyn FnMut(&str) -> Result<usize, FaultyLine> + Send;
+
+/// What changes when a file does.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    place: (u64, u64),
+    length: u64,
+    changed: (i64, i64),
+    renamed: (i64, i64),
+}
+
+impl Stamp {
+    fn of(path: &Path) -> Option<Self> {
+        let metadata = fs::metadata(path).ok()?;
+        Some(Stamp {
+            place: (metadata.dev(), metadata.ino()),
+            length: metadata.len(),
+            changed: (metadata.mtime(), metadata.mtime_nsec()),
+            renamed: (metadata.ctime(), metadata.ctime_nsec()),
+        })
+    }
+}
+
+/// A file that was read for the first time.
+pub(super) struct FirstReading {
+    path: PathBuf,
+    stamp: Option<Stamp>,
+    pub text: String,
+}
+
+impl FirstReading {
+    pub fn of(path: &Path) -> Result<Self, FileError> {
+        let stamp = Stamp::of(path);
+        Ok(FirstReading { path: path.to_owned(), stamp, text: read(path)? })
+    }
+
+    /// The error that a line of it is wrong.
+    pub fn fault(&self, fault: FaultyLine) -> FileError {
+        FileError::new(&self.path, FileProblem::Line(fault))
+    }
+
+    /// The file, to be watched. `take` puts a new text into force, and says how many entries it has.
+    pub fn watched(self, take: impl FnMut(&str) -> Result<usize, FaultyLine> + Send + 'static) -> Watched {
+        let FirstReading { path, stamp, .. } = self;
+        Watched { path, take: Box::new(take), read: stamp, seen: stamp }
+    }
+}
+
+impl Watched {
+    /// Reads the file again if it has changed and is not changing any more.
+    fn look(&mut self) {
+        let stamp = Stamp::of(&self.path);
+        if stamp != self.read && stamp == self.seen {
+            self.reread();
+        }
+        self.seen = stamp;
+    }
+
+    /// Reads the file again. If it cannot be used, it is as if it had not been touched.
+    fn reread(&mut self) {
+        // Looked at before it is read: what happens meanwhile is found at the next look.
+        self.read = Stamp::of(&self.path);
+        let taken = read(&self.path)
+            .and_then(|text| (self.take)(&text).map_err(|fault| FileError::new(&self.path, FileProblem::Line(fault))));
+        match taken {
+            Ok(entries) => tracing::info!(file = %self.path.display(), entries, "read again"),
+            Err(error) => tracing::error!("{error}: not used, what was read before stays in force"),
+        }
+    }
+}
+
+/// Has the files read at once. Clones speak to the same thread.
+#[derive(Clone, Debug)]
+pub struct Reloader(Sender<()>);
+
+impl Reloader {
+    /// Has every file read again soon, changed or not. Does not wait for it.
+    pub fn reload(&self) {
+        // If the order is there already, it has not been carried out yet.
+        let _ = self.0.try_send(());
+    }
+}
+
+/// Watches `files` until all reloaders are gone; looks at them every `interval`, or never.
+pub(super) fn watch(files: Vec<Watched>, interval: Option<Duration>) -> io::Result<Reloader> {
+    let (sender, orders) = bounded(1);
+    if !files.is_empty() {
+        thread::Builder::new().name("moormq-files".to_owned()).spawn(move || run(files, &orders, interval))?;
+    }
+    Ok(Reloader(sender))
+}
+
+fn run(mut files: Vec<Watched>, orders: &Receiver<()>, interval: Option<Duration>) {
+    loop {
+        let order = match interval {
+            Some(interval) => orders.recv_timeout(interval),
+            None => orders.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        };
+        match order {
+            Ok(()) => files.iter_mut().for_each(Watched::reread),
+            Err(RecvTimeoutError::Timeout) => files.iter_mut().for_each(Watched::look),
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::sync::mpsc::{Receiver as Texts, channel};
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// A file, watched, and what was taken of it. A text with `bad` in it is not valid.
+    struct Trial {
+        _directory: TempDir,
+        path: PathBuf,
+        watched: Watched,
+        texts: Texts<String>,
+    }
+
+    impl Trial {
+        fn new() -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("file");
+            fs::write(&path, "first").unwrap();
+            let (sender, texts) = channel();
+            let watched = FirstReading::of(&path).unwrap().watched(move |text| {
+                let fault = || FaultyLine { line: 1, problem: "bad".to_owned() };
+                sender.send(text.to_owned()).unwrap();
+                if text.contains("bad") { Err(fault()) } else { Ok(1) }
+            });
+            Trial { _directory: directory, path, watched, texts }
+        }
+
+        /// Replaces the file the way that leaves no doubt that it is another one.
+        fn replace(&self, text: &str) {
+            let draft = self.path.with_extension("draft");
+            fs::write(&draft, text).unwrap();
+            fs::rename(draft, &self.path).unwrap();
+        }
+
+        fn taken(&self) -> Vec<String> {
+            self.texts.try_iter().collect()
+        }
+    }
+
+    #[test]
+    fn a_file_is_read_when_it_has_changed_and_stays_so() {
+        let mut trial = Trial::new();
+        trial.watched.look();
+        assert!(trial.taken().is_empty(), "it is the same");
+        trial.replace("second");
+        trial.watched.look();
+        assert!(trial.taken().is_empty(), "somebody may still be writing");
+        trial.replace("third!");
+        trial.watched.look();
+        assert!(trial.taken().is_empty(), "so it was");
+        trial.watched.look();
+        assert_eq!(trial.taken(), ["third!"]);
+        trial.watched.look();
+        assert!(trial.taken().is_empty(), "once is enough");
+    }
+
+    #[test]
+    fn a_broken_file_is_tried_once_and_again_when_it_changes() {
+        let mut trial = Trial::new();
+        trial.replace("bad");
+        (0..5).for_each(|_| trial.watched.look());
+        assert_eq!(trial.taken(), ["bad"]);
+        fs::remove_file(&trial.path).unwrap();
+        (0..5).for_each(|_| trial.watched.look());
+        assert!(trial.taken().is_empty());
+        trial.replace("good");
+        (0..5).for_each(|_| trial.watched.look());
+        assert_eq!(trial.taken(), ["good"]);
+    }
+
+    #[test]
+    fn an_order_has_it_read_at_once() {
+        let Trial { _directory, path, watched, texts } = Trial::new();
+        let reloader = watch(vec![watched], None).unwrap();
+        reloader.reload();
+        assert_eq!(texts.recv().unwrap(), "first");
+        fs::write(&path, "second").unwrap();
+        reloader.clone().reload();
+        assert_eq!(texts.recv().unwrap(), "second");
+        drop(reloader);
+        texts.recv().expect_err("the thread has ended");
+    }
+
+    #[test]
+    fn a_change_is_noticed_in_time() {
+        let trial = Trial::new();
+        trial.replace("second");
+        let Trial { _directory, watched, texts, .. } = trial;
+        let _reloader = watch(vec![watched], Some(Duration::from_millis(10))).unwrap();
+        assert_eq!(texts.recv().unwrap(), "second");
+    }
+}

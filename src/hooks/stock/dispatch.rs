@@ -1,0 +1,291 @@
+//! All stock hooks in one link, as the program runs them: each listener with its own choice of them.
+
+use std::sync::Arc;
+
+use super::{AclFile, PasswordFile, Ruling, ScramFile, ScramState};
+use crate::client::Client;
+use crate::config::StockHook;
+use crate::hooks::{
+    Answer, AuthExchange, AuthStep, ConnectRefusal, ConnectRefusalM5, Context, Hook, PublishModifiers,
+    PublishModifiersM5, PublishRefusal, PublishRefusalM5, PublishRequest, PublishRequestM5, Register, RegisterM5,
+    RegisterModifiers, RegisterModifiersM5, RequestedFilter, SubscribeModifiers, SubscribeModifiersM5,
+    SubscribeRefusal, SubscribeRefusalM5, SubscribeRequest, SubscribeRequestM5,
+};
+
+/// The stock hooks of a broker that has no others.
+///
+/// Each listener names the hooks its clients are put to. A client that has proven itself by SCRAM is not asked for a
+/// password too, and one that only says that it is a user of the SCRAM file is refused instead of left to
+/// `allow_anonymous`. So no two of the hooks decide about the same client, and their order makes no difference.
+///
+/// What clients may publish and subscribe to is decided here for good. At a listener with access rules, what these do
+/// not grant is refused, `allow_anonymous` or not; at one without, everything is allowed to whoever may connect. A chain in
+/// which others have a say is built of [`PasswordFile`], [`AclFile`] and [`ScramFile`] themselves.
+#[derive(Clone, Debug, Default)]
+pub struct Stock {
+    listeners: Arc<[Listener]>,
+    password: Option<PasswordFile>,
+    acl: Option<AclFile>,
+    scram: Option<ScramFile>,
+}
+
+#[derive(Debug)]
+struct Listener {
+    name: Box<str>,
+    hooks: Box<[StockHook]>,
+}
+
+impl Stock {
+    /// Hooks for these listeners, by name; none of the hooks is there yet, and one that is not decides nothing.
+    pub fn new<'a>(listeners: impl IntoIterator<Item = (&'a str, Vec<StockHook>)>) -> Self {
+        let listeners = listeners.into_iter().map(|(name, hooks)| Listener { name: name.into(), hooks: hooks.into() });
+        Stock { listeners: listeners.collect(), ..Stock::default() }
+    }
+
+    /// With a password file.
+    #[must_use]
+    pub fn password(self, link: PasswordFile) -> Self {
+        Stock { password: Some(link), ..self }
+    }
+
+    /// With access rules.
+    #[must_use]
+    pub fn acl(self, link: AclFile) -> Self {
+        Stock { acl: Some(link), ..self }
+    }
+
+    /// With a SCRAM file.
+    #[must_use]
+    pub fn scram(self, link: ScramFile) -> Self {
+        Stock { scram: Some(link), ..self }
+    }
+
+    /// The hooks of the client's listener.
+    #[inline]
+    fn hooks_of(&self, client: &Client) -> &[StockHook] {
+        let listener = self.listeners.iter().find(|listener| *listener.name == *client.listener);
+        listener.map_or(&[StockHook::Scram, StockHook::Password, StockHook::Acl], |listener| &listener.hooks)
+    }
+
+    #[inline]
+    fn uses(&self, client: &Client, hook: StockHook) -> bool {
+        self.hooks_of(client).contains(&hook)
+    }
+
+    /// Whether the client may connect, if SCRAM has not decided that.
+    fn register(&mut self, client: &Client, password: Option<&[u8]>) -> Answer<RegisterModifiers, ConnectRefusal> {
+        if self.uses(client, StockHook::Password)
+            && let Some(link) = &mut self.password
+        {
+            match link.ask(client, password) {
+                Answer::Next => {}
+                answer => return answer,
+            }
+        }
+        if self.uses(client, StockHook::Scram)
+            && let (Some(link), Some(user)) = (&mut self.scram, &client.username)
+            && link.knows(user)
+        {
+            // The same as for a user that nobody knows where anonymous clients are refused: this is not for them to learn.
+            return Answer::Error(ConnectRefusal::NotAuthorized);
+        }
+        Answer::Next
+    }
+
+    #[inline]
+    fn publish<M: Default, R: Default>(&mut self, client: &Client, topic: &str) -> Answer<M, R> {
+        if self.acl.is_none() || !self.uses(client, StockHook::Acl) {
+            return Answer::ok();
+        }
+        match self.acl.as_mut().map(|link| link.publish(client, topic)) {
+            Some(Ruling::Granted) | None => Answer::ok(),
+            Some(Ruling::Denied | Ruling::Silent) => Answer::refuse(),
+        }
+    }
+
+    fn subscribe(
+        &mut self,
+        client: &Client,
+        filters: &[RequestedFilter<'_>],
+    ) -> Answer<SubscribeModifiers, SubscribeRefusal> {
+        if !self.uses(client, StockHook::Acl) {
+            return Answer::ok();
+        }
+        match self.acl.as_mut().map(|link| link.subscribe(client, filters)) {
+            None => Answer::ok(),
+            Some(Answer::Next) => Answer::refuse(),
+            Some(answer) => answer,
+        }
+    }
+}
+
+impl Hook for Stock {
+    type State = ScramState;
+
+    fn auth_on_register(
+        &mut self,
+        cx: &mut Context<'_, ScramState>,
+        register: &Register<'_>,
+    ) -> Answer<RegisterModifiers, ConnectRefusal> {
+        self.register(cx.client(), register.password)
+    }
+
+    fn auth_on_register_m5(
+        &mut self,
+        cx: &mut Context<'_, ScramState>,
+        register: &RegisterM5<'_>,
+    ) -> Answer<RegisterModifiersM5, ConnectRefusalM5> {
+        if cx.state().is_proven() {
+            return Answer::ok();
+        }
+        self.register(cx.client(), register.password).convert()
+    }
+
+    fn on_auth_m5(
+        &mut self,
+        cx: &mut Context<'_, ScramState>,
+        exchange: &AuthExchange<'_>,
+    ) -> Answer<AuthStep, ConnectRefusalM5> {
+        let is_used = self.uses(cx.client(), StockHook::Scram);
+        match &mut self.scram {
+            Some(link) if is_used => link.on_auth_m5(cx, exchange),
+            _ => Answer::Next,
+        }
+    }
+
+    #[inline]
+    fn auth_on_publish(
+        &mut self,
+        cx: &mut Context<'_, ScramState>,
+        publish: &PublishRequest<'_>,
+    ) -> Answer<PublishModifiers, PublishRefusal> {
+        self.publish(cx.client(), publish.topic)
+    }
+
+    #[inline]
+    fn auth_on_publish_m5(
+        &mut self,
+        cx: &mut Context<'_, ScramState>,
+        publish: &PublishRequestM5<'_>,
+    ) -> Answer<PublishModifiersM5, PublishRefusalM5> {
+        self.publish(cx.client(), publish.topic)
+    }
+
+    fn auth_on_subscribe(
+        &mut self,
+        cx: &mut Context<'_, ScramState>,
+        subscribe: &SubscribeRequest<'_>,
+    ) -> Answer<SubscribeModifiers, SubscribeRefusal> {
+        self.subscribe(cx.client(), subscribe.filters)
+    }
+
+    fn auth_on_subscribe_m5(
+        &mut self,
+        cx: &mut Context<'_, ScramState>,
+        subscribe: &SubscribeRequestM5<'_>,
+    ) -> Answer<SubscribeModifiersM5, SubscribeRefusalM5> {
+        self.subscribe(cx.client(), subscribe.filters).convert()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::{ProtocolVersion, SubscriptionOptions};
+    use crate::hooks::stock::{AclRules, Live, Nonces, PasswordTable, ScramCredentials, ScramTable, hash_queue};
+    use crate::hooks::tests::{PUBLISH, client};
+    use crate::hooks::{Chain, Linked, NoHooks, Verdict};
+
+    /// Knows alice by password and sam by SCRAM, and grants `a` to everyone. Its listeners are called by the hooks they
+    /// have.
+    fn chain() -> Linked<NoHooks, Stock> {
+        use StockHook::{Acl, Password, Scram};
+        let listeners = [
+            ("none", vec![]),
+            ("password", vec![Password]),
+            ("scram", vec![Scram]),
+            ("all", vec![Acl, Scram, Password]),
+        ];
+        let hash = "A".repeat(86) + "==";
+        let passwords = PasswordTable::parse(&format!("alice:$6$AQID${hash}")).unwrap();
+        let credentials = ScramCredentials::derive("x", b"salt", 4096).unwrap();
+        let scram = ScramTable::parse(&format!("sam:{credentials}"), [0; 32]).unwrap();
+        let stock = Stock::new(listeners)
+            .password(PasswordFile::new(Live::fixed(passwords), hash_queue(9).0))
+            .acl(AclFile::new(Live::fixed(AclRules::parse("topic a").unwrap())))
+            .scram(ScramFile::new(Live::fixed(scram), Nonces::new([0; 32])));
+        NoHooks.hook(stock)
+    }
+
+    fn someone(listener: &str, username: &str) -> Client {
+        Client { listener: listener.into(), username: Some(username.into()), ..client(ProtocolVersion::V311) }
+    }
+
+    #[test]
+    fn each_listener_asks_its_own_hooks_who_may_connect() {
+        let mut chain = chain();
+        let mut register = |listener, username| {
+            let register = Register { password: None, clean_session: true, keep_alive: 0, will: None };
+            match chain.auth_on_register(0, &someone(listener, username), &mut Default::default(), &register) {
+                Verdict::Refused(refusal) => Some(refusal),
+                Verdict::Exhausted => None,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(register("none", "alice"), None);
+        assert_eq!(register("scram", "alice"), None);
+        assert_eq!(register("password", "alice"), Some(ConnectRefusal::InvalidCredentials));
+        assert_eq!(register("all", "alice"), Some(ConnectRefusal::InvalidCredentials));
+        assert_eq!(register("password", "sam"), None);
+        assert_eq!(register("scram", "sam"), Some(ConnectRefusal::NotAuthorized), "he has to prove it");
+        assert_eq!(register("all", "sam"), Some(ConnectRefusal::NotAuthorized));
+        assert_eq!(register("all", "nobody"), None);
+        assert_eq!(register("not configured", "alice"), Some(ConnectRefusal::InvalidCredentials), "all hooks hold");
+    }
+
+    #[test]
+    fn scram_is_spoken_where_it_is_asked_for() {
+        let mut chain = chain();
+        let mut begin = |listener| {
+            let exchange = AuthExchange {
+                stage: crate::hooks::AuthStage::Connect,
+                method: crate::hooks::stock::SCRAM_SHA_256,
+                data: Some(b"n,,n=sam,r=x"),
+                reason_string: None,
+                user_properties: Default::default(),
+            };
+            chain.on_auth_m5(0, &someone(listener, "sam"), &mut Default::default(), &exchange)
+        };
+        for (listener, speaks) in [("none", false), ("password", false), ("scram", true), ("all", true)] {
+            match begin(listener) {
+                Verdict::Ok(AuthStep::Continue(_)) => assert!(speaks, "{listener}"),
+                Verdict::Exhausted => assert!(!speaks, "{listener}"),
+                other => panic!("{listener}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn what_the_rules_do_not_grant_is_refused_and_without_rules_all_is_allowed() {
+        let mut chain = chain();
+        for (listener, topic, allowed) in
+            [("all", "a", true), ("all", "b", false), ("password", "b", true), ("none", "b", true)]
+        {
+            let client = someone(listener, "alice");
+            let publish = PublishRequest { topic, ..PUBLISH };
+            let filters = &[RequestedFilter { filter: topic, options: SubscriptionOptions::default() }];
+            let state = &mut Default::default();
+            let published = match chain.auth_on_publish(0, &client, state, &publish) {
+                Verdict::Ok(_) => true,
+                Verdict::Refused(_) => false,
+                other => panic!("{other:?}"),
+            };
+            let subscribed = match chain.auth_on_subscribe(0, &client, state, &SubscribeRequest { filters }) {
+                Verdict::Ok(_) => true,
+                Verdict::Refused(_) => false,
+                other => panic!("{other:?}"),
+            };
+            assert_eq!((published, subscribed), (allowed, allowed), "{listener} {topic}");
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! The broker as its users meet it: the real program on a free port, and clients that others wrote.
+//!
+//! rumqttc runs in the test itself; the mosquitto tools, paho-mqtt and MQTT.js are processes of their own. `tests/run`
+//! installs what is not there. Nothing here knows the inside of the broker.
+//!
+//! No test trusts the clock to be quick: what is to happen is waited for, up to [`DEADLINE`]; what must not happen is
+//! shown by a later message that arrives without it. Where a test sleeps, it is because something has to be old enough.
+
+mod broker;
+mod driver;
+mod large;
+mod listeners;
+mod messaging;
+mod mosquitto;
+mod mqtt3;
+mod mqtt5;
+mod process;
+mod properties;
+mod refusals;
+mod retained;
+mod sessions;
+mod shared;
+mod stopping;
+mod wills;
+
+use std::time::Duration;
+
+/// How long anything may take that has to happen. Only a broken broker makes a test wait for it.
+const DEADLINE: Duration = Duration::from_secs(120);
+
+/// Runs each scenario against brokers of one, two and four shards: what a client sees must not depend on it.
+macro_rules! on_every_number_of_shards {
+    ($($scenario:ident),+ $(,)?) => {
+        mod on_1_shard {
+            $(#[test] fn $scenario() { super::$scenario($crate::broker::Broker::start(1)) })+
+        }
+        mod on_2_shards {
+            $(#[test] fn $scenario() { super::$scenario($crate::broker::Broker::start(2)) })+
+        }
+        mod on_4_shards {
+            $(#[test] fn $scenario() { super::$scenario($crate::broker::Broker::start(4)) })+
+        }
+    };
+}
+use on_every_number_of_shards;

@@ -1,0 +1,108 @@
+//! Shared subscriptions: each message goes to one member, and does not stay with one that is gone.
+
+use std::collections::BTreeSet;
+
+use crate::broker::Broker;
+use crate::{mqtt3, mqtt5, on_every_number_of_shards};
+
+on_every_number_of_shards![
+    each_message_goes_to_one_member,
+    groups_do_not_know_each_other,
+    retained_messages_are_not_shared,
+    the_others_get_what_a_gone_member_leaves,
+    older_clients_can_share,
+];
+
+fn each_message_goes_to_one_member(broker: Broker) {
+    let mut publisher = mqtt5::Client::new(&broker, "publisher");
+    let mut members: Vec<mqtt5::Client> =
+        (0..4).map(|id| mqtt5::Client::new(&broker, &format!("member-{id}"))).collect();
+    for member in &mut members {
+        member.subscribe("$share/group/work/#", 1);
+        member.subscribe("end", 1);
+    }
+    for number in 0..200 {
+        publisher.publish("work/item", 1, number.to_string());
+    }
+    publisher.publish("end", 1, "end");
+    let mut all = BTreeSet::new();
+    for member in &mut members {
+        let received: Vec<usize> = until_end(member);
+        assert!(!received.is_empty(), "everybody has a share");
+        assert!(received.is_sorted(), "what one publisher sends stays in order: {received:?}");
+        assert!(received.iter().all(|number| all.insert(*number)), "nothing comes twice");
+    }
+    assert_eq!(all.len(), 200);
+}
+
+fn groups_do_not_know_each_other(broker: Broker) {
+    let mut publisher = mqtt5::Client::new(&broker, "publisher");
+    let mut clients: Vec<mqtt5::Client> = ["$share/one/work", "$share/two/work", "work"]
+        .into_iter()
+        .map(|filter| {
+            let mut client = mqtt5::Client::new(&broker, &filter.replace('/', "-"));
+            client.subscribe(filter, 1);
+            client.subscribe("end", 1);
+            client
+        })
+        .collect();
+    for number in 0..20 {
+        publisher.publish("work", 1, number.to_string());
+    }
+    publisher.publish("end", 1, "end");
+    for client in &mut clients {
+        assert_eq!(until_end(client), (0..20).collect::<Vec<_>>());
+    }
+}
+
+fn retained_messages_are_not_shared(broker: Broker) {
+    let mut client = mqtt5::Client::new(&broker, "client");
+    client.retain("work", "retained");
+    client.subscribe("$share/group/work", 1);
+    client.publish("work", 1, "live");
+    assert_eq!(client.receive_text(), "live");
+}
+
+fn the_others_get_what_a_gone_member_leaves(broker: Broker) {
+    let mut publisher = mqtt5::Client::new(&broker, "publisher");
+    // Both keep their sessions, and neither acknowledges anything before the first one goes.
+    let connect = |id: &str| {
+        let mut options = mqtt5::kept(&broker, id, 3600);
+        options.set_manual_acks(true);
+        let mut client = mqtt5::Client::connect(options);
+        client.subscribe("$share/group/work", 1);
+        client
+    };
+    let (goes, mut stays) = (connect("goes"), connect("stays"));
+    for number in 0..60 {
+        publisher.publish("work", 1, number.to_string());
+    }
+    goes.cut();
+    let mut received = BTreeSet::new();
+    while received.len() < 60 {
+        let message = stays.receive();
+        received.insert(mqtt5::text(&message).parse::<usize>().unwrap());
+        stays.ack(&message);
+    }
+}
+
+fn older_clients_can_share(broker: Broker) {
+    let mut members = ["one", "two"].map(|id| mqtt3::Client::new(&broker, id));
+    for member in &mut members {
+        assert_eq!(member.subscribe("$share/group/work", 1), Some(1));
+    }
+    let mut publisher = mqtt3::Client::new(&broker, "publisher");
+    for number in 0..50 {
+        publisher.publish("work", 1, number.to_string());
+    }
+    // Members that leave the group by and by: the rest takes everything.
+    let [one, mut two] = members;
+    one.disconnect();
+    publisher.publish("work", 1, "last");
+    while two.receive_text() != "last" {}
+}
+
+fn until_end(client: &mut mqtt5::Client) -> Vec<usize> {
+    let received = std::iter::repeat_with(|| client.receive_text());
+    received.take_while(|text| text != "end").map(|text| text.parse().unwrap()).collect()
+}

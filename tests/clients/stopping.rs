@@ -1,0 +1,128 @@
+//! How a broker ends: in an orderly way when it is asked, at once when it is asked again.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+
+use crate::broker::Broker;
+use crate::mqtt5::DisconnectReasonCode;
+use crate::{DEADLINE, mqtt3, mqtt5, on_every_number_of_shards};
+
+on_every_number_of_shards![
+    clients_are_told,
+    wills_are_published,
+    both_signals_stop_it,
+    nothing_that_was_acknowledged_before_is_lost_on_the_way_out,
+    its_port_is_free_at_once,
+];
+
+fn clients_are_told(mut broker: Broker) {
+    let mut newer: Vec<_> = (0..5).map(|id| mqtt5::Client::new(&broker, &format!("newer-{id}"))).collect();
+    let mut older: Vec<_> = (0..5).map(|id| mqtt3::Client::new(&broker, &format!("older-{id}"))).collect();
+    // One that has not said anything yet does not hold it up.
+    let _silent = TcpStream::connect(("127.0.0.1", broker.port())).expect("the broker listens");
+    assert_eq!(broker.stop().code(), Some(0));
+    for client in &mut newer {
+        assert_eq!(client.disconnected(), DisconnectReasonCode::ServerShuttingDown);
+    }
+    older.iter_mut().for_each(mqtt3::Client::closed);
+}
+
+fn wills_are_published(mut broker: Broker) {
+    // Retained wills would be seen by nobody: the one who watches is connected until the end.
+    let mut watcher = mqtt3::Client::new(&broker, "watcher");
+    watcher.subscribe("will", 1);
+    let mut options = mqtt5::options(&broker, "id");
+    let qos = rumqttc::v5::mqttbytes::QoS::AtLeastOnce;
+    options.set_last_will(mqtt5::LastWill::new("will", "shutdown", qos, false, None));
+    let _client = mqtt5::Client::connect(options);
+    assert_eq!(broker.stop().code(), Some(0));
+    assert_eq!(watcher.receive_text(), "shutdown");
+}
+
+fn both_signals_stop_it(mut broker: Broker) {
+    let mut client = mqtt5::Client::new(&broker, "client");
+    broker.process().signal("INT");
+    assert_eq!(broker.ended().code(), Some(0));
+    assert_eq!(client.disconnected(), DisconnectReasonCode::ServerShuttingDown);
+}
+
+fn nothing_that_was_acknowledged_before_is_lost_on_the_way_out(mut broker: Broker) {
+    let mut subscriber = mqtt3::Client::new(&broker, "subscriber");
+    subscriber.subscribe("last/words", 1);
+    let mut publisher = mqtt3::Client::new(&broker, "publisher");
+    for number in 0..50 {
+        publisher.send("last/words", 1, false, number.to_string());
+    }
+    publisher.settle(1, 50);
+    assert_eq!(broker.stop().code(), Some(0));
+    for number in 0..50 {
+        assert_eq!(subscriber.receive_text(), number.to_string());
+    }
+}
+
+fn its_port_is_free_at_once(mut broker: Broker) {
+    let port = broker.port();
+    let client = mqtt3::Client::new(&broker, "client");
+    assert_eq!(broker.stop().code(), Some(0));
+    drop(client);
+    let again = Broker::configured(&format!(
+        "shards = 2\n[listeners.default]\naddress = \"127.0.0.1:{port}\"\nallow_anonymous = true\n"
+    ));
+    mqtt3::Client::new(&again, "client");
+}
+
+/// A client that takes nothing more can hold up an orderly stop; whoever is in a hurry asks twice.
+#[test]
+fn the_second_signal_ends_it_at_once() {
+    let mut broker = Broker::with(2, "[runtime]\nshutdown_timeout = \"1h\"\n");
+    let _stuck = stuck_client(&broker);
+    broker.process().signal("TERM");
+    broker.process().stderr().find("stopping", |line| line.contains("stopping").then_some(()));
+    broker.process().signal("TERM");
+    assert_eq!(broker.ended().code(), Some(143), "128 + SIGTERM");
+}
+
+#[test]
+fn a_stuck_client_is_cut_when_the_time_is_up() {
+    let mut broker = Broker::with(2, "[runtime]\nshutdown_timeout = \"1s\"\n");
+    let _stuck = stuck_client(&broker);
+    assert_eq!(broker.stop().code(), Some(0));
+}
+
+#[test]
+fn an_address_in_use_is_a_sentence_and_a_failure() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
+    let address = taken.local_addr().expect("it is bound");
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_moormq"));
+    let mut process = crate::process::Process::spawn(command.args(["--listen", &address.to_string()]));
+    assert_eq!(process.wait().code(), Some(1));
+    let sentence = format!("cannot listen on {address}");
+    process.stderr().find(&sentence, |line| line.contains(&sentence).then_some(()));
+}
+
+#[test]
+fn a_wrong_configuration_is_a_sentence_and_a_failure() {
+    let file = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("wrong.toml");
+    std::fs::write(&file, "[limits]\nmaximum_qos = 3\n").expect("a file can be written");
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_moormq"));
+    let mut process = crate::process::Process::spawn(command.arg("--config").arg(&file));
+    assert_eq!(process.wait().code(), Some(1));
+    process.stderr().find("the setting", |line| line.contains("maximum_qos").then_some(()));
+}
+
+/// A client that subscribes, is sent more than the network holds, and never reads.
+fn stuck_client(broker: &Broker) -> TcpStream {
+    let mut stuck = TcpStream::connect(("127.0.0.1", broker.port())).expect("the broker listens");
+    stuck.set_read_timeout(Some(DEADLINE)).expect("a duration that is not zero");
+    // CONNECT: MQTT 3.1.1, clean session 1, keep-alive 0, client id "stuck"; SUBSCRIBE 1: "flood" at QoS 1.
+    stuck.write_all(b"\x10\x11\x00\x04MQTT\x04\x02\x00\x00\x00\x05stuck").expect("it is connected");
+    stuck.write_all(b"\x82\x0a\x00\x01\x00\x05flood\x01").expect("it is connected");
+    let mut answers = [0; 4 + 5];
+    stuck.read_exact(&mut answers).expect("CONNACK and SUBACK");
+    assert_eq!(answers, *b"\x20\x02\x00\x00\x90\x03\x00\x01\x01");
+    let mut publisher = mqtt3::Client::new(broker, "publisher");
+    for _ in 0..16 {
+        publisher.publish("flood", 1, vec![0; 1_000_000]);
+    }
+    stuck
+}

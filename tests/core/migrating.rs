@@ -1,0 +1,159 @@
+//! Slots that move to another shard while clients are connected: nothing is lost, doubled or reordered, and no hook hears of
+//! it.
+
+use moormq::client::SubscriberId;
+use moormq::codec::{Ack, Packet, ProtocolVersion, QoS, ReasonCode};
+use moormq::hooks::NoHooks;
+use moormq::random::Random;
+use moormq::shard::{Request, slot_of};
+
+use crate::client::{Client, Hello, id_owned_by, packet_id, publish};
+use crate::world::{World, open_config};
+
+fn world(shards: usize) -> World<NoHooks> {
+    World::new(shards, open_config(), || NoHooks)
+}
+
+/// Moves the slot of `id` to shard `to`, without waiting for it.
+fn move_slot(world: &mut World<NoHooks>, id: &str, to: usize) {
+    let slot = slot_of(&SubscriberId::new("", id), crate::world::SEED);
+    for shard in 0..world.shards.len() {
+        let request = Request::MoveSlots { slots: vec![slot], to };
+        let now = world.now;
+        world.shards[shard].request(request, now);
+    }
+}
+
+#[test]
+fn an_offline_session_moves_with_its_queue() {
+    for shards in [2, 4] {
+        let mut world = world(shards);
+        let id = id_owned_by(&world, 0, "subscriber");
+        let (mut subscriber, _) = Client::connect(&mut world, 0, &id, Hello::kept(ProtocolVersion::V311));
+        subscriber.subscribe(&mut world, "t", QoS::AtLeastOnce);
+        world.hang_up(subscriber.socket);
+        let (publisher, _) = Client::connect(&mut world, 0, "publisher", Hello::clean(ProtocolVersion::V5));
+        publisher.publish(&mut world, "t", "before", QoS::AtLeastOnce, 1);
+        move_slot(&mut world, &id, shards - 1);
+        publisher.publish(&mut world, "t", "while", QoS::AtLeastOnce, 2);
+        world.settle();
+        publisher.publish(&mut world, "t", "after", QoS::AtLeastOnce, 3);
+        let (mut subscriber, present) = Client::connect(&mut world, 0, &id, Hello::kept(ProtocolVersion::V311));
+        assert!(present);
+        assert_eq!(world.shard_of(subscriber.socket), Some(shards - 1));
+        let payloads: Vec<_> = subscriber.publishes(&mut world).into_iter().map(|heard| heard.payload).collect();
+        assert_eq!(payloads, [&b"before"[..], b"while", b"after"]);
+    }
+}
+
+#[test]
+fn a_client_that_connects_during_the_move_pulls_its_session() {
+    for shards in [2, 4] {
+        for steps in 0..12 {
+            let mut world = world(shards);
+            let id = id_owned_by(&world, 0, "subscriber");
+            let (mut subscriber, _) = Client::connect(&mut world, 0, &id, Hello::kept(ProtocolVersion::V5));
+            subscriber.subscribe(&mut world, "t", QoS::AtLeastOnce);
+            world.hang_up(subscriber.socket);
+            let (publisher, _) = Client::connect(&mut world, 0, "publisher", Hello::clean(ProtocolVersion::V5));
+            publisher.publish(&mut world, "t", "kept", QoS::AtLeastOnce, 1);
+            move_slot(&mut world, &id, 1);
+            for _ in 0..steps {
+                world.carry_out_effects();
+                world.carry_mail();
+            }
+            let (mut subscriber, present) = Client::connect(&mut world, 0, &id, Hello::kept(ProtocolVersion::V5));
+            assert!(present, "after {steps} steps of the move");
+            assert_eq!(world.shard_of(subscriber.socket), Some(1));
+            assert_eq!(subscriber.publishes(&mut world).len(), 1);
+        }
+    }
+}
+
+/// One client's view: what it has of each publisher must be 1, 2, 3 ... without a gap.
+#[derive(Default)]
+struct Ledger(std::collections::BTreeMap<String, u32>);
+
+impl Ledger {
+    fn note(&mut self, payload: &[u8], seed: u64) {
+        let text = String::from_utf8(payload.to_vec()).expect("payloads are text");
+        let (publisher, number) = text.split_once(' ').expect("publisher and number");
+        let last = self.0.entry(publisher.to_owned()).or_default();
+        assert_eq!(number.parse::<u32>(), Ok(*last + 1), "seed {seed}: from {publisher} after {last}");
+        *last += 1;
+    }
+}
+
+#[test]
+fn an_online_session_moves_and_its_client_notices_nothing() {
+    for seed in 0..400 {
+        let mut random = Random::from_seed(seed);
+        let shards = [2, 3, 4][random.below(3)];
+        let mut world = world(shards);
+        let qos = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce][random.below(3)];
+        let id = id_owned_by(&world, 0, "subscriber");
+        let (mut subscriber, _) = Client::connect(&mut world, 0, &id, Hello::kept(ProtocolVersion::V5));
+        subscriber.subscribe(&mut world, "to/+", qos);
+        let publishers: Vec<(String, Client)> = (0..shards)
+            .map(|shard| {
+                let id = id_owned_by(&world, shard, "publisher");
+                let (client, _) = Client::connect(&mut world, 0, &id, Hello::clean(ProtocolVersion::V5));
+                (id, client)
+            })
+            .collect();
+        let mut sent = vec![0; shards];
+        let mut ledger = Ledger::default();
+        for _ in 0..300 {
+            match random.below(8) {
+                0 | 1 => {
+                    let at = random.below(shards);
+                    sent[at] += 1;
+                    let payload = format!("{} {}", publishers[at].0, sent[at]);
+                    say(&mut world, &publishers[at].1, &Packet::Publish(publish("to/you", &payload, qos, sent[at])));
+                }
+                2 if random.below(10) == 0 => {
+                    let to = random.below(shards);
+                    move_slot(&mut world, &id, to);
+                }
+                3 => drop(world.carry_out_effects()),
+                4 => drop(world.carry_transfer()),
+                5 => {
+                    for heard in subscriber.publishes(&mut world) {
+                        ledger.note(&heard.payload, seed);
+                        acknowledge(&mut world, &subscriber, heard.qos, heard.id);
+                    }
+                }
+                _ => drop(world.carry_letter(random.below(shards), random.below(shards))),
+            }
+        }
+        for _ in 0..50 {
+            world.settle();
+            for heard in subscriber.publishes(&mut world) {
+                ledger.note(&heard.payload, seed);
+                acknowledge(&mut world, &subscriber, heard.qos, heard.id);
+            }
+        }
+        assert!(!world.is_closed(subscriber.socket), "seed {seed}");
+        for (at, (name, _)) in publishers.iter().enumerate() {
+            assert_eq!(ledger.0.get(name).copied().unwrap_or(0), u32::from(sent[at]), "seed {seed}: from {name}");
+        }
+    }
+}
+
+/// Says something of which nothing follows yet.
+fn say(world: &mut World<NoHooks>, client: &Client, packet: &Packet<'_>) {
+    let mut bytes = Vec::new();
+    packet.encode(client.version, &mut bytes);
+    world.send_quietly(client.socket, &bytes);
+}
+
+fn acknowledge(world: &mut World<NoHooks>, subscriber: &Client, qos: QoS, id: Option<u16>) {
+    let Some(id) = id else { return };
+    match qos {
+        QoS::ExactlyOnce => {
+            say(world, subscriber, &Packet::Pubrec(Ack::new(packet_id(id), ReasonCode::Success)));
+            say(world, subscriber, &Packet::Pubcomp(Ack::new(packet_id(id), ReasonCode::Success)));
+        }
+        _ => say(world, subscriber, &Packet::Puback(Ack::new(packet_id(id), ReasonCode::Success))),
+    }
+}

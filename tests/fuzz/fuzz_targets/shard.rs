@@ -1,0 +1,155 @@
+//! A whole shard, fed with the bytes of several clients: it never panics, what it sends is legal, and when all clients are
+//! gone nothing is left of them but what they asked to be kept.
+//!
+//! `cargo +nightly fuzz run --fuzz-dir tests/fuzz shard`
+
+#![no_main]
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use libfuzzer_sys::fuzz_target;
+use moormq::client::ConnectionId;
+use moormq::codec::{MAX_PACKET_SIZE, ProtocolVersion, Sender, Split, decode, split};
+use moormq::config::Config;
+use moormq::connection::Output;
+use moormq::hooks::NoHooks;
+use moormq::shard::{Effect, Place, Shard};
+use moormq::time::Time;
+
+/// How many clients there are at a time.
+const CLIENTS: usize = 4;
+
+struct Fuzzed {
+    shard: Shard<NoHooks>,
+    now: Time,
+    generation: u32,
+    clients: [Option<ConnectionId>; CLIENTS],
+    /// What each client was sent on this connection.
+    sent: [Vec<u8>; CLIENTS],
+    versions: [ProtocolVersion; CLIENTS],
+}
+
+impl Fuzzed {
+    fn new() -> Self {
+        let config = Config { allow_anonymous: true, ..Config::default() };
+        let place = Place { id: 0, shards: 1, seed: 1, version: "fuzzed" };
+        Fuzzed {
+            shard: Shard::new(place, Arc::new(config), NoHooks, Time::ZERO),
+            now: Time::ZERO,
+            generation: 0,
+            clients: [None; CLIENTS],
+            sent: Default::default(),
+            versions: [ProtocolVersion::V311; CLIENTS],
+        }
+    }
+
+    fn connect(&mut self, client: usize) -> ConnectionId {
+        self.generation += 1;
+        let id = ConnectionId::new(client as u32, self.generation);
+        self.clients[client] = Some(id);
+        self.sent[client].clear();
+        let peer = SocketAddr::from(([127, 0, 0, 1], client as u16));
+        self.shard.accepted(id, 0, peer, SystemTime::UNIX_EPOCH, 1, self.now);
+        id
+    }
+
+    fn hang_up(&mut self, client: usize) {
+        if let Some(id) = self.clients[client].take() {
+            self.shard.closed(id, self.now);
+        }
+        self.settle();
+    }
+
+    /// The level byte of a CONNECT says in which version the client must be answered.
+    fn note_version(&mut self, client: usize, bytes: &[u8]) {
+        if let Ok(Split::Frame(frame)) = split(bytes, MAX_PACKET_SIZE)
+            && let Ok(moormq::codec::Packet::Connect(connect)) = decode(frame, ProtocolVersion::V5, Sender::Client)
+        {
+            self.versions[client] = connect.version;
+        }
+    }
+
+    fn send(&mut self, client: usize, bytes: &[u8]) {
+        let id = match self.clients[client] {
+            Some(id) => id,
+            None => {
+                self.note_version(client, bytes);
+                self.connect(client)
+            }
+        };
+        self.shard.received(id, bytes, self.now);
+        self.settle();
+    }
+
+    fn settle(&mut self) {
+        let (mut dirty, mut effects) = (Vec::new(), Vec::new());
+        loop {
+            self.shard.take_dirty(&mut dirty);
+            self.shard.take_effects(&mut effects);
+            if dirty.is_empty() && effects.is_empty() {
+                return;
+            }
+            for id in dirty.drain(..) {
+                if let Some(output) = self.shard.take_output(id) {
+                    self.deliver(id, output);
+                    self.shard.sent(id, Vec::new(), self.now);
+                }
+            }
+            for effect in effects.drain(..) {
+                if let Effect::Close { connection, last, .. } = effect {
+                    if let Some(output) = last {
+                        self.deliver(connection, output);
+                    }
+                    if self.clients[connection.index()] == Some(connection) {
+                        self.clients[connection.index()] = None;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The first packet may be the answer to a CONNECT that could not be read, in whatever version; all others are of the
+    /// version that was agreed on.
+    fn deliver(&mut self, id: ConnectionId, output: Output) {
+        let client = id.index();
+        let mut at = 0;
+        for splice in &output.splices {
+            self.sent[client].extend_from_slice(&output.bytes[at..splice.at]);
+            self.sent[client].extend_from_slice(splice.message.payload());
+            at = splice.at;
+        }
+        self.sent[client].extend_from_slice(&output.bytes[at..]);
+        let mut rest = self.sent[client].as_slice();
+        while let Ok(Split::Frame(frame)) = split(rest, MAX_PACKET_SIZE) {
+            let length = frame.length;
+            let is_connack = frame.first == 0x20;
+            let packet = decode(frame, self.versions[client], Sender::Server);
+            assert!(is_connack || packet.is_ok(), "{packet:?}");
+            rest = &rest[length..];
+        }
+        let whole = self.sent[client].len() - rest.len();
+        self.sent[client].drain(..whole);
+    }
+}
+
+// Pieces of client, length and bytes; a length of zero hangs up, and client 7 lets time pass.
+fuzz_target!(|input: &[u8]| {
+    let mut fuzzed = Fuzzed::new();
+    let mut rest = input;
+    while let [choice, length, tail @ ..] = rest {
+        let (piece, tail) = tail.split_at(usize::from(*length).min(tail.len()));
+        match choice & 7 {
+            7 => {
+                fuzzed.now = fuzzed.now + Duration::from_secs(u64::from(*length));
+                fuzzed.shard.tick(fuzzed.now);
+                fuzzed.settle();
+            }
+            client if piece.is_empty() => fuzzed.hang_up(usize::from(client) % CLIENTS),
+            client => fuzzed.send(usize::from(client) % CLIENTS, piece),
+        }
+        rest = tail;
+    }
+    (0..CLIENTS).for_each(|client| fuzzed.hang_up(client));
+});

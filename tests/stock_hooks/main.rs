@@ -1,0 +1,11 @@
+//! The stock hooks in the program, as operators and clients meet them: files, signals, `moormq passwd`, and clients.
+//!
+//! Needs the Debian packages `mosquitto` (for `mosquitto_passwd`) and `mosquitto-clients`.
+
+mod acl;
+mod client;
+mod passwd;
+mod password;
+mod program;
+mod reload;
+mod scram;

@@ -132,6 +132,7 @@ impl<C: Chain> Shard<C> {
         self.drop_undelivered(index);
         if let Some(mut session) = self.sessions.remove(index) {
             last(self, &mut session);
+            self.session_ended(&session.client.subscriber);
         }
     }
 

@@ -18,6 +18,8 @@ pub struct Held {
     pub subscribing: usize,
     /// Hooks that have not answered, and subscriber ids that wait for some.
     pub hooks: usize,
+    /// Slots and sessions on their way to or from other shards, and what waits for them.
+    pub moves: usize,
     /// Entries in the timer wheel. One goes on for ever; others may outlive their owner by a minute.
     pub deadlines: usize,
 }
@@ -32,6 +34,7 @@ impl<C: Chain> Shard<C> {
             retained: self.realms.iter().map(|realm| realm.retained.len()).sum(),
             subscribing: self.subscribing.len() + self.keeping.asked(),
             hooks: self.tasks.len() + self.notices.len(),
+            moves: self.moves.len() + self.cutting.len(),
             deadlines: self.deadlines.len(),
         }
     }

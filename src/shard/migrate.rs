@@ -79,8 +79,8 @@ pub(super) struct Moves<S> {
     leaving: std::collections::BTreeMap<u64, Move>,
     /// Slots that came here and may have sessions at their old owner.
     gaining: std::collections::BTreeMap<u16, usize>,
-    /// Slots that left, and how many of their sessions are still here.
-    losing: std::collections::BTreeMap<u16, usize>,
+    /// Slots that left, and which of their sessions are still here.
+    losing: std::collections::BTreeMap<u16, std::collections::BTreeSet<SubscriberId>>,
     /// Sessions that are to come: old owner and token, and their place in the table.
     arriving: std::collections::BTreeMap<(usize, u64), u32>,
     /// What waits for a session to come.
@@ -107,6 +107,12 @@ impl<S> Moves<S> {
         }
     }
 
+    /// How many slots and sessions are on their way, or wait for some.
+    pub fn len(&self) -> usize {
+        let slots = self.gaining.len() + self.losing.len();
+        slots + self.queue.len() + self.leaving.len() + self.arriving.len() + self.waiting.len()
+    }
+
     /// Whether there is anything to begin.
     pub fn has_work(&self) -> bool {
         !self.queue.is_empty()
@@ -128,7 +134,7 @@ impl<C: Chain> Shard<C> {
                 self.post(shard, Mail::SlotMoved { slot, to });
             }
             let sessions = self.sessions.ids_where(|id| self.slots.slot(id) == slot);
-            self.moves.losing.insert(slot, sessions.len());
+            self.moves.losing.insert(slot, sessions.iter().cloned().collect());
             self.moves.queue.extend(sessions);
             self.slot_is_empty(slot);
         }
@@ -405,32 +411,43 @@ impl<C: Chain> Shard<C> {
         }
     }
 
-    /// What waited for a session goes on: it is here, or there is none.
+    /// What waited for a session goes on: it is here, or there is none. Nobody asks for it once more.
     pub(super) fn serve_waiting(&mut self, subscriber: &SubscriberId) {
         for waiting in self.moves.waiting.remove(subscriber).unwrap_or_default() {
             match waiting {
                 Waiting::Register(id, arrival) => {
-                    if self.connections.get(id).is_some() {
-                        self.register(id, arrival);
+                    if let Some(connection) = self.connections.get_mut(id) {
+                        connection.holds.release(Hold::Hook);
+                        self.register_settled(id, arrival);
                         self.go_on(id);
                     }
                 }
-                Waiting::Disconnect { cleanup } => self.disconnect(subscriber.clone(), cleanup),
+                Waiting::Disconnect { cleanup } => self.disconnect_here(subscriber, cleanup),
             }
         }
     }
 
-    /// One session less of a slot that left.
+    /// A session has ended here. If it was of a slot that left, the new owner must not wait for it.
+    pub(super) fn session_ended(&mut self, subscriber: &SubscriberId) {
+        let slot = self.slots.slot(subscriber);
+        if !self.moves.losing.is_empty() && self.moves.losing.contains_key(&slot) {
+            let owner = self.slots.owner(subscriber);
+            self.post(owner, Mail::NotHere { subscriber: subscriber.clone() });
+            self.session_left(subscriber);
+        }
+    }
+
+    /// A session is not here any more. If it was the last one of a slot that left, the new owner is told.
     fn session_left(&mut self, subscriber: &SubscriberId) {
         let slot = self.slots.slot(subscriber);
         if let Some(left) = self.moves.losing.get_mut(&slot) {
-            *left = left.saturating_sub(1);
+            left.remove(subscriber);
         }
         self.slot_is_empty(slot);
     }
 
     fn slot_is_empty(&mut self, slot: u16) {
-        if self.moves.losing.get(&slot) == Some(&0) {
+        if self.moves.losing.get(&slot).is_some_and(|left| left.is_empty()) {
             self.moves.losing.remove(&slot);
             if let Some(to) = self.slots.owner_of_slot(slot) {
                 self.post(to, Mail::SlotEmptied { slot });

@@ -196,11 +196,16 @@ impl<C: Chain> Shard<C> {
         if self.must_wait(&subscriber) {
             return self.wait_for(subscriber, Waiting::Disconnect { cleanup });
         }
-        let Some(index) = self.sessions.find(&subscriber) else { return };
+        self.disconnect_here(&subscriber, cleanup);
+    }
+
+    /// The same for a client whose session is here if there is one.
+    pub(super) fn disconnect_here(&mut self, subscriber: &SubscriberId, cleanup: bool) {
+        let Some(index) = self.sessions.find(subscriber) else { return };
         if let Some(id) = self.sessions.get(index).and_then(|session| session.connection) {
             self.end_with(id, EndReason::Admin, ReasonCode::AdministrativeAction);
         }
-        if cleanup && self.sessions.find(&subscriber) == Some(index) {
+        if cleanup && self.sessions.find(subscriber) == Some(index) {
             self.expire_session(index, ExpiredReason::Admin);
         }
     }

@@ -42,7 +42,15 @@ impl<C: Chain> Shard<C> {
             let subscriber = arrival.client.subscriber.clone();
             return self.wait_for(subscriber, Waiting::Register(id, arrival));
         }
-        if let Some(arrival) = self.wait_for_notices(id, arrival) {
+        self.register_settled(id, arrival);
+    }
+
+    /// Registers a client whose session is here if there is one, as soon as what was begun for it is done.
+    pub(super) fn register_settled(&mut self, id: ConnectionId, arrival: Box<Arrival<C::State>>) {
+        let owner = self.slots.owner(&arrival.client.subscriber);
+        if owner != self.id {
+            self.hand_off(id, owner, arrival);
+        } else if let Some(arrival) = self.wait_for_notices(id, arrival) {
             self.register_here(id, arrival);
         }
     }

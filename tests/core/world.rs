@@ -35,6 +35,9 @@ struct Wire {
     under_way: Option<Vec<u8>>,
 }
 
+/// A session on its way: to which shard, with which connection.
+type Travelling<S> = (usize, Option<ConnectionId>, Box<Transfer<S>>);
+
 /// A broker of some shards.
 pub struct World<C: Chain> {
     pub shards: Vec<Shard<C>>,
@@ -45,7 +48,7 @@ pub struct World<C: Chain> {
     /// Letters from each shard to each other.
     mail: Vec<Vec<VecDeque<Mail>>>,
     /// Sessions on their way: to which shard, with which connection.
-    travelling: VecDeque<(usize, Option<ConnectionId>, Box<Transfer<C::State>>)>,
+    travelling: VecDeque<Travelling<C::State>>,
     hooks: Vec<(usize, u64, HookFuture)>,
     /// What was delivered to the embedding program: subscription and message.
     pub delivered: Vec<(u64, Message)>,

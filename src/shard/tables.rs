@@ -162,3 +162,21 @@ impl<S> Sessions<S> {
         self.due.get_mut(index as usize)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_that_is_there_is_not_armed_again() {
+        let at = Time::from_millis;
+        let mut due = Due::NEVER;
+        assert!(due.wants(at(60)) && !due.wants(at(60)) && !due.wants(at(70)));
+        assert!(due.wants(at(10)), "sooner");
+        assert!(!due.fires(at(9)), "a stale entry");
+        assert!(due.fires(at(10)));
+        assert!(!due.wants(at(60)) && !due.wants(at(100)), "the entry at 60 is there still");
+        assert!(due.wants(at(20)) && due.fires(at(20)) && due.fires(at(60)));
+        assert!(!due.fires(at(200)) && due.wants(at(300)));
+    }
+}

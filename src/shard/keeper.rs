@@ -76,6 +76,11 @@ impl Keeping {
         Keeping { told: vec![0; shards], seen_to: vec![0; shards], asked: Vec::new() }
     }
 
+    /// How many questions wait.
+    pub fn asked(&self) -> usize {
+        self.asked.len()
+    }
+
     /// How much each keeper was told so far.
     pub fn told(&self) -> Box<[u64]> {
         self.told.as_slice().into()

@@ -21,7 +21,7 @@
 //! | `ending`, `wills` | how connections and sessions end |
 //! | `ask`, `notices` | hooks that are asked, and hooks that are told and take their time |
 //! | `clock`, `sys`, `program` | deadlines, `$SYS`, the embedding program |
-//! | `tables`, `realm`, `slots`, `mail`, `effect`, `counters` | what all of them stand on |
+//! | `tables`, `realm`, `slots`, `mail`, `effect`, `counters`, `held` | what all of them stand on |
 
 mod acks;
 mod ask;
@@ -34,6 +34,7 @@ mod deliver;
 mod effect;
 mod ending;
 mod frames;
+mod held;
 mod interest;
 mod keeper;
 mod mail;
@@ -63,6 +64,7 @@ use std::collections::BTreeMap;
 pub use connect::{Arrival, Attempt};
 pub use counters::Counters;
 pub use effect::Effect;
+pub use held::Held;
 pub use keeper::{Asked, Found};
 pub use mail::{Announcement, Mail, Share};
 pub use migrate::{Prepare, Transfer};

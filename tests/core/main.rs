@@ -1,12 +1,19 @@
 //! The core without sockets: shards driven through their door, on one shard and on several.
 
+mod answers;
+mod bytes_in;
 mod client;
 mod connack;
 mod connecting;
+mod enhanced_auth;
 mod heard;
+mod lifecycle;
 mod messaging;
 mod migrating;
+mod modifiers;
+mod notices;
 mod passing_on;
+mod program;
 mod publishing;
 mod queues;
 mod retained;

@@ -1,0 +1,361 @@
+//! Which hook, exactly: every row of LIFECYCLE section 5, on one shard and on several.
+
+use std::time::Duration;
+
+use moormq::client::SubscriberId;
+use moormq::codec::{Disconnect, Packet, ProtocolVersion, QoS, ReasonCode, Will};
+use moormq::config::Config;
+use moormq::hooks::{Answer, Chain, ConnectRefusal, Linked, NoHooks, PublishRefusal};
+use moormq::random::Random;
+use moormq::shard::Request;
+
+use crate::client::{Client, Hello, V5, V31, V311, connect_packet, id_owned_by};
+use crate::script::{Answers, Script};
+use crate::world::{World, config, open_config};
+
+type Hooked = World<Linked<NoHooks, Script>>;
+
+/// Runs `check` for each version and each number of shards, with an id of each shard.
+fn each(change: fn(&mut Config), check: impl Fn(&mut Hooked, &Script, &str, ProtocolVersion)) {
+    for (shards, version) in [1, 2, 4].into_iter().flat_map(|shards| ProtocolVersion::ALL.map(|v| (shards, v))) {
+        for owner in 0..shards {
+            let script = Script::default();
+            let mut world = World::new(shards, config(change), || NoHooks.hook(script.clone()));
+            let id = id_owned_by(&world, owner, "c");
+            check(&mut world, &script, &id, version);
+        }
+    }
+}
+
+fn connect(world: &mut Hooked, id: &str, hello: Hello<'_>) -> Client {
+    Client::connect(world, 0, id, hello).0
+}
+
+fn leaving(code: ReasonCode, expiry: Option<u32>) -> Disconnect<'static> {
+    Disconnect { session_expiry: expiry, ..Disconnect::new(code) }
+}
+
+fn admin(world: &mut Hooked, id: &str, cleanup: bool) {
+    let subscriber = SubscriberId::new("", id);
+    let shard = world.shards[0].owner(&subscriber);
+    world.request(shard, Request::Disconnect { subscriber, cleanup });
+}
+
+#[test]
+fn connecting_for_the_first_time_and_again() {
+    each(
+        |_| {},
+        |world, script, id, version| {
+            let client = connect(world, id, Hello::kept(version));
+            assert_eq!(script.log.of(id), ["register", "wakeup"]);
+            world.hang_up(client.socket);
+            assert_eq!(script.log.of(id), ["offline ConnectionLost"]);
+            let client = connect(world, id, Hello::kept(version));
+            assert_eq!(script.log.of(id), ["register", "wakeup present"]);
+            client.disconnect(world);
+            assert_eq!(script.log.of(id), ["offline ClientDisconnect(Success)"]);
+        },
+    );
+}
+
+#[test]
+fn a_session_that_ends_with_its_connection() {
+    each(
+        |_| {},
+        |world, script, id, version| {
+            let client = connect(world, id, Hello::clean(version));
+            world.hang_up(client.socket);
+            let lost = ["register", "wakeup", "unsubscribed all", "gone ConnectionLost"];
+            assert_eq!(script.log.of(id), lost);
+            let client = connect(world, id, Hello::clean(version));
+            client.disconnect(world);
+            let left = ["register", "wakeup", "unsubscribed all", "gone ClientDisconnect(Success)"];
+            assert_eq!(script.log.of(id), left);
+        },
+    );
+}
+
+#[test]
+fn a_disconnect_that_lowers_the_expiry_to_zero() {
+    each(
+        |_| {},
+        |world, script, id, version| {
+            if version != V5 {
+                return;
+            }
+            let client = connect(world, id, Hello::kept(V5));
+            script.log.all();
+            client.leave(world, leaving(ReasonCode::DisconnectWithWill, Some(0)));
+            assert_eq!(script.log.of(id), ["unsubscribed all", "gone ClientDisconnect(DisconnectWithWill)"]);
+        },
+    );
+}
+
+#[test]
+fn takeovers() {
+    let cases: [(bool, bool, &[&str]); 4] = [
+        (true, true, &["register", "offline TakenOver", "wakeup present"]),
+        (false, true, &["register", "unsubscribed all", "gone TakenOver", "wakeup"]),
+        (false, false, &["register", "unsubscribed all", "gone TakenOver", "wakeup"]),
+        (true, false, &["register", "offline TakenOver", "unsubscribed all", "expired CleanStart", "wakeup"]),
+    ];
+    each(
+        |_| {},
+        |world, script, id, version| {
+            for (old_kept, new_kept, expected) in cases {
+                let hello = |kept| if kept { Hello::kept(version) } else { Hello::clean(version) };
+                connect(world, id, hello(old_kept));
+                script.log.all();
+                let new = Client::connect(world, world.shards.len() - 1, id, hello(new_kept)).0;
+                assert_eq!(script.log.of(id), expected, "old kept {old_kept}, new kept {new_kept}");
+                new.disconnect(world);
+                connect(world, id, hello(false)).disconnect(world);
+            }
+        },
+    );
+}
+
+#[test]
+fn a_clean_start_over_a_session_whose_client_is_away() {
+    each(
+        |_| {},
+        |world, script, id, version| {
+            connect(world, id, Hello::kept(version)).disconnect(world);
+            script.log.all();
+            connect(world, id, Hello::clean(version));
+            assert_eq!(script.log.of(id), ["register", "unsubscribed all", "expired CleanStart", "wakeup"]);
+        },
+    );
+}
+
+/// The delayed will comes after the end of the session that it waited for.
+#[test]
+fn expiry() {
+    let soon = |config: &mut Config| config.session.persistent_session_expiry = Some(Duration::from_secs(20));
+    each(soon, |world, script, id, version| {
+        let will = Will { topic: "w", payload: b"x", delay: 100, ..Will::default() };
+        let hello = Hello { will: Some(will), ..Hello::kept(version) };
+        let client = connect(world, id, hello.with(|properties| properties.session_expiry = Some(20)));
+        script.log.all();
+        world.hang_up(client.socket);
+        let delayed = version == V5;
+        let lost: &[&str] =
+            if delayed { &["offline ConnectionLost"] } else { &["publish w will", "offline ConnectionLost"] };
+        assert_eq!(script.log.of(id), lost);
+        world.advance(Duration::from_secs(21));
+        let mut expected = vec!["unsubscribed all", "expired Expiry"];
+        expected.extend(delayed.then_some("publish w will"));
+        assert_eq!(script.log.of(id), expected);
+    });
+}
+
+#[test]
+fn an_operator_ends_connections_and_sessions() {
+    each(
+        |_| {},
+        |world, script, id, version| {
+            let mut kept = connect(world, id, Hello::kept(version));
+            script.log.all();
+            admin(world, id, false);
+            assert_eq!(script.log.of(id), ["offline Admin"]);
+            let told = (version == V5).then_some(crate::heard::Got::Disconnect(ReasonCode::AdministrativeAction));
+            assert_eq!(kept.heard(world), Vec::from_iter(told));
+            assert!(world.is_closed(kept.socket));
+            admin(world, id, false);
+            assert_eq!(script.log.of(id), [""; 0]);
+            admin(world, id, true);
+            assert_eq!(script.log.of(id), ["unsubscribed all", "expired Admin"]);
+            admin(world, id, true);
+            connect(world, id, Hello::kept(version));
+            script.log.all();
+            admin(world, id, true);
+            assert_eq!(script.log.of(id), ["offline Admin", "unsubscribed all", "expired Admin"]);
+            for cleanup in [false, true] {
+                connect(world, id, Hello::clean(version));
+                script.log.all();
+                admin(world, id, cleanup);
+                assert_eq!(script.log.of(id), ["unsubscribed all", "gone Admin"]);
+            }
+        },
+    );
+}
+
+#[test]
+fn an_orderly_stop_calls_every_hook() {
+    each(
+        |_| {},
+        |world, script, id, version| {
+            let mut kept = connect(world, id, Hello::kept(version).will("w"));
+            connect(world, "clean", Hello::clean(version));
+            let opening = world.connect(0);
+            script.log.all();
+            world.stop();
+            assert_eq!(script.log.of(id), ["publish w will", "offline ServerShutdown"]);
+            assert_eq!(script.log.of("clean"), ["unsubscribed all", "gone ServerShutdown"]);
+            let told = (version == V5).then_some(crate::heard::Got::Disconnect(ReasonCode::ServerShuttingDown));
+            assert_eq!(kept.heard(world), Vec::from_iter(told));
+            assert!(world.is_closed(opening));
+            assert_eq!(world.stopped, world.shards.len());
+            let mut late = Client::knock(world, 0, "late", Hello::clean(version));
+            let code = ReasonCode::ServerUnavailable;
+            assert_eq!(late.heard(world), [crate::heard::Got::Connack { present: false, code }]);
+            assert_eq!(script.log.of("late"), [""; 0]);
+        },
+    );
+}
+
+#[test]
+fn every_reason_for_which_a_connection_ends() {
+    let mortal = |config: &mut Config| {
+        config.session.max_connection_lifetime = Some(Duration::from_secs(90));
+        config.limits.max_filters_per_subscribe = 1;
+    };
+    type End = fn(&mut Hooked, &Client);
+    let ends: [(End, &str); 8] = [
+        (|world, client| world.hang_up(client.socket), "ConnectionLost"),
+        (|world, _| world.advance(Duration::from_secs(16)), "KeepAlive"),
+        (|world, client| world.send(client.socket, &[0, 0]), "ProtocolError(MalformedPacket)"),
+        (|world, client| world.send(client.socket, &[0xD0, 0]), "ProtocolError(ProtocolError)"),
+        (|world, client| world.send(client.socket, &[0x30, 0xFF, 0xFF, 0x7F]), "ProtocolError(PacketTooLarge)"),
+        (|world, client| client.publish(world, "a/+", "x", QoS::AtMostOnce, 0), "ProtocolError(TopicNameInvalid)"),
+        (|world, client| client.unsubscribe(world, &["a", "b"]), "Quota(QuotaExceeded)"),
+        (
+            |world, client| {
+                for _ in 0..10 {
+                    client.say(world, &Packet::Pingreq);
+                    world.advance(Duration::from_secs(10));
+                }
+            },
+            "MaximumLifetime",
+        ),
+    ];
+    each(mortal, |world, script, id, version| {
+        for (end, reason) in ends {
+            let client = connect(world, id, Hello { keep_alive: 10, ..Hello::kept(version) });
+            script.log.all();
+            end(world, &client);
+            assert_eq!(script.log.of(id), [format!("offline {reason}")], "{version:?}");
+        }
+    });
+}
+
+#[test]
+fn a_refused_or_failing_publish_is_the_reason_an_older_client_is_closed_for() {
+    let answers = Answers::default().auth_on_publish(|_, publish| match publish.topic {
+        "refused" => Answer::Error(PublishRefusal),
+        "fails" => panic!("as the test wants it"),
+        _ => Answer::ok(),
+    });
+    for shards in [1, 2] {
+        let script = Script::new(answers.clone());
+        let mut world = World::new(shards, open_config(), || NoHooks.hook(script.clone()));
+        for (topic, reason) in [("refused", "offline NotAuthorized"), ("fails", "offline HookFailure")] {
+            let client = connect(&mut world, "c", Hello::kept(V311));
+            script.log.all();
+            client.publish(&mut world, topic, "x", QoS::AtMostOnce, 0);
+            assert_eq!(script.log.of("c"), [reason]);
+        }
+    }
+}
+
+/// CONNACK refusal: none, every refusal comes before register.
+#[test]
+fn a_refusal_calls_none() {
+    let answers = Answers::default().auth_on_register(|_, _| Answer::Error(ConnectRefusal::NotAuthorized));
+    for shards in [1, 2] {
+        let script = Script::new(answers.clone());
+        let limited = config(|config| config.limits.max_sessions = moormq::config::Limit::at_most(1));
+        let mut world = World::new(shards, limited, || NoHooks.hook(script.clone()));
+        for version in [V31, V311] {
+            Client::knock(&mut world, 0, "c", Hello::kept(version));
+        }
+        Client::knock(&mut world, 0, "a+", Hello::kept(V5));
+        assert_eq!((script.log.of("c"), script.log.of("a+")), (vec![], vec![]));
+    }
+}
+
+#[test]
+fn subscriptions_and_publishes_are_told_before_they_are_acknowledged() {
+    each(
+        |_| {},
+        |world, script, id, version| {
+            let mut client = connect(world, id, Hello::kept(version));
+            script.log.all();
+            client.subscribe(world, "a/+", QoS::AtLeastOnce);
+            client.subscribe(world, "a/#/b", QoS::AtLeastOnce);
+            client.publish(world, "a/b", "x", QoS::ExactlyOnce, 3);
+            client.publish(world, "a/b", "x", QoS::ExactlyOnce, 3);
+            client.publish(world, "$a/b", "x", QoS::AtLeastOnce, 4);
+            client.unsubscribe(world, &["b", "a/+"]);
+            client.unsubscribe(world, &["b"]);
+            assert_eq!(script.log.of(id), ["subscribe a/+", "publish a/b", "unsubscribed a/+"]);
+            client.heard(world);
+        },
+    );
+}
+
+/// The grammar of LIFECYCLE section 5: where a subscriber id is after this hook, if it may be called where it was.
+fn follow(state: &str, line: &str) -> Option<&'static str> {
+    Some(match (state, line.split(' ').next()?) {
+        ("absent", "wakeup") if line == "wakeup" => "online",
+        ("online", "offline") => "offline",
+        ("online", "gone") => "absent",
+        ("offline", "wakeup") if line == "wakeup present" => "online",
+        ("offline", "expired") => "absent",
+        _ => return None,
+    })
+}
+
+/// Connects, takeovers, leaving, expiry, operators and mail in any order.
+#[test]
+fn the_hooks_of_a_subscriber_id_spell_the_grammar_in_any_interleaving() {
+    for seed in 0..300 {
+        let mut random = Random::from_seed(seed);
+        let shards = 1 + random.below(4);
+        let script = Script::default();
+        let mut world = World::new(shards, open_config(), || NoHooks.hook(script.clone()));
+        let mut sockets = Vec::new();
+        for _ in 0..120 {
+            match random.below(8) {
+                0..3 => {
+                    let mut hello = if random.below(2) == 0 { Hello::kept(V5) } else { Hello::clean(V5) };
+                    hello.clean_start = random.below(2) == 0;
+                    if random.below(2) == 0 {
+                        hello =
+                            hello.with(|properties| properties.session_expiry = properties.session_expiry.map(|_| 1));
+                    }
+                    let client = Client::dial(&mut world, random.below(shards), V5);
+                    let mut bytes = Vec::new();
+                    connect_packet(["a", "b"][random.below(2)], hello).encode(&mut bytes);
+                    world.send_quietly(client.socket, &bytes);
+                    sockets.push(client.socket);
+                }
+                3 if !sockets.is_empty() => world.hang_up(sockets.swap_remove(random.below(sockets.len()))),
+                4 if !sockets.is_empty() => {
+                    let socket = sockets[random.below(sockets.len())];
+                    world.send_quietly(
+                        socket,
+                        [&[0xE0, 0][..], &[0xE0, 1, 4], &[0x82, 7, 0, 1, 0, 0, 1, b't', 1]][random.below(3)],
+                    );
+                }
+                5 => world.advance(Duration::from_millis(700)),
+                6 if random.below(4) == 0 => admin(&mut world, ["a", "b"][random.below(2)], random.below(2) == 0),
+                _ => {
+                    world.carry_any_letter(&mut random);
+                }
+            }
+        }
+        world.settle();
+        world.stop();
+        for id in ["a", "b"] {
+            let (mut state, lines) = ("absent", script.log.of(id));
+            for line in lines
+                .iter()
+                .filter(|line| !["register", "unsubscribed", "subscribe"].iter().any(|w| line.starts_with(w)))
+            {
+                state = follow(state, line).unwrap_or_else(|| panic!("seed {seed}: {line} when {state} in {lines:#?}"));
+            }
+            assert_ne!(state, "online", "seed {seed}: everybody was sent away");
+        }
+    }
+}

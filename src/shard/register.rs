@@ -5,7 +5,7 @@
 //! `on_register`, then whatever ends for the connection or session before, then `on_client_wakeup`, then CONNACK.
 
 use super::connect::{Arrival, decoded};
-use super::migrate::Waiting;
+use super::slot_moves::Waiting;
 use super::terms::Welcome;
 use super::{Effect, Shard};
 use crate::client::{Client, ConnectionId, EndReason, ExpiredReason};
@@ -100,8 +100,10 @@ impl<C: Chain> Shard<C> {
     }
 
     pub(super) fn new_session(&mut self, client: Client, terms: crate::session::Terms, takeovers: (u32, Time)) -> u32 {
+        let slot = self.slots.slot(&client.subscriber);
         self.sessions.insert(Session {
             client,
+            slot,
             state: C::State::default(),
             connection: None,
             terms,

@@ -16,6 +16,8 @@ pub enum Hold {
     Mailbox = 16,
     /// Its session moves to another shard.
     Move = 32,
+    /// A hook that was told of something has not done yet what it wants to do first. Nothing is sent, either.
+    Notice = 64,
 }
 
 /// A set of [`Hold`]s. Packets are served only while it is empty.

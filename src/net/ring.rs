@@ -380,6 +380,11 @@ impl<P: AsRef<[u8]>> Ring<P> {
         self.memory.buffers.give_back(buffer);
     }
 
+    /// Receives found no buffer: puts more of them into use, if there are more.
+    pub fn grow_buffers(&mut self) {
+        self.memory.buffers.grow();
+    }
+
     /// How many buffers receives can count on, as far as the completions taken so far tell.
     pub fn free_buffers(&self) -> usize {
         self.memory.buffers.with_kernel()

@@ -22,6 +22,8 @@ pub(super) const GROUP: u16 = 0;
 const ALIGNMENT: usize = 65536;
 /// In `lent`: the buffer is the kernel's.
 const WITH_KERNEL: u32 = u32::MAX;
+/// How many are in use at first: enough for a turn of a quiet shard.
+const AT_FIRST: u16 = 64;
 
 /// Received bytes in a buffer that is lent to us. Goes back by [`Ring::give_back`](super::ring::Ring::give_back); one that
 /// is dropped instead is lost to its ring.
@@ -37,6 +39,9 @@ pub(super) struct Buffers {
     count: u16,
     /// Of one buffer.
     bytes: u32,
+    /// How many are in use: the first so many. The kernel goes round all that it has, so those in use are soon all touched;
+    /// the others cost no memory.
+    in_use: u16,
     /// Entries published so far, wrapping.
     tail: u16,
     /// By buffer: how many of its bytes are ours to read, or [`WITH_KERNEL`].
@@ -57,7 +62,7 @@ impl Buffers {
         let entries = NonNull::new(entries.cast()).unwrap_or_else(|| handle_alloc_error(entries_layout));
         let block = NonNull::new(block).unwrap_or_else(|| handle_alloc_error(block_layout));
         let lent = vec![WITH_KERNEL; usize::from(count)];
-        Buffers { entries, block, count, bytes, tail: 0, lent, with_kernel: count }
+        Buffers { entries, block, count, bytes, in_use: 0, tail: 0, lent, with_kernel: 0 }
     }
 
     fn layouts(count: u16, bytes: u32) -> (Layout, Layout) {
@@ -66,7 +71,7 @@ impl Buffers {
         (entries.expect("512 KiB at most"), block.expect("32768 buffers below 4 GiB: less than an address space"))
     }
 
-    /// Makes the buffers those of group [`GROUP`] of a ring, and publishes all of them.
+    /// Makes the buffers those of group [`GROUP`] of a ring, and publishes the first of them.
     ///
     /// # Safety
     ///
@@ -76,10 +81,22 @@ impl Buffers {
         let address = self.entries.as_ptr() as u64;
         // SAFETY: the entries are `count` initialised entries, aligned to a page, and live long enough by our contract.
         unsafe { submitter.register_buf_ring_with_flags(address, self.count, GROUP, 0)? };
-        for id in 0..self.count {
-            self.publish(id);
-        }
+        self.use_up_to(AT_FIRST);
         Ok(())
+    }
+
+    /// Receives found no buffer: puts as many again into use, as far as there are more.
+    pub fn grow(&mut self) {
+        self.use_up_to(self.in_use.saturating_mul(2));
+    }
+
+    fn use_up_to(&mut self, wanted: u16) {
+        let wanted = wanted.min(self.count);
+        for id in self.in_use..wanted {
+            self.publish(id);
+            self.with_kernel += 1;
+        }
+        self.in_use = self.in_use.max(wanted);
     }
 
     /// The reverse of [`register`](Self::register).
@@ -174,6 +191,7 @@ mod tests {
     #[test]
     fn a_lent_buffer_is_out_until_it_is_given_back() {
         let mut buffers = Buffers::new(4, 16);
+        buffers.use_up_to(4);
         let buffer = buffers.lend(2, 0);
         assert_eq!((buffers.with_kernel(), buffers.bytes(&buffer)), (3, &[][..]));
         buffers.give_back(buffer);
@@ -181,9 +199,21 @@ mod tests {
     }
 
     #[test]
+    fn more_come_into_use_until_there_are_no_more() {
+        let mut buffers = Buffers::new(128, 16);
+        buffers.use_up_to(AT_FIRST);
+        assert_eq!(buffers.with_kernel(), 64);
+        buffers.grow();
+        buffers.grow();
+        assert_eq!(buffers.with_kernel(), 128);
+    }
+
+    #[test]
     #[should_panic(expected = "another ring")]
     fn a_strangers_buffer_is_never_read() {
-        let stranger = Buffers::new(4, 16).lend(1, 8);
+        let mut buffers = Buffers::new(4, 16);
+        buffers.use_up_to(4);
+        let stranger = buffers.lend(1, 8);
         let _ = Buffers::new(4, 16).bytes(&stranger);
     }
 }

@@ -258,7 +258,10 @@ impl<P: AsRef<[u8]>> Sockets<P> {
             (_, Ok(None)) => return self.peer_ended(conn),
             (stage, Err(error)) => match error.raw_os_error() {
                 Some(libc::ECANCELED | libc::EINTR | libc::EAGAIN) => {}
-                Some(libc::ENOBUFS) => self.starve(conn),
+                Some(libc::ENOBUFS) => {
+                    self.ring.grow_buffers();
+                    self.starve(conn);
+                }
                 _ if matches!(stage, Stage::Ending | Stage::Leaving) => {}
                 _ => return self.broke(conn),
             },

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::{Shard, Task};
+use super::{Shard, Task, Waits};
 use crate::client::{ConnectionId, EndReason, ExpiredReason};
 use crate::codec::ReasonCode;
 use crate::config::OnDeadline;
@@ -136,6 +136,11 @@ impl<C: Chain> Shard<C> {
         let now = self.now;
         let Some(connection) = self.connections.get_mut(id) else { return };
         let connected = match &mut connection.stage {
+            // Its CONNECT is here, and waits for a hook.
+            ConnectionStage::Opening if connection.holds.is_waiting_for_us() => {
+                connection.last_heard = now;
+                return;
+            }
             ConnectionStage::Opening => {
                 tracing::info!(peer = %connection.peer, "connection closed: no CONNECT within connect_timeout");
                 return self.forget_connection(id, None);
@@ -196,11 +201,14 @@ impl<C: Chain> Shard<C> {
 
     /// A hook has not answered in time.
     fn hook_due(&mut self, task: u64) {
-        let Some(Task { connection, hook, .. }) = self.tasks.remove(&task) else { return };
+        let Some(Task { waits, hook }) = self.tasks.remove(&task) else { return };
         self.counters.hook_failures += 1;
         self.effects.push(super::Effect::CancelHook { task });
         tracing::error!(hook, "hook did not answer before its deadline");
-        let Some(id) = connection else { return };
+        let id = match waits {
+            Waits::Connection(id) => id,
+            Waits::Subscriber(subscriber) => return self.notice_done(subscriber),
+        };
         let answer = match self.config.hooks.deadline_of(hook).1 {
             OnDeadline::Refuse => Some(HookAnswer::Failed),
             OnDeadline::Allow => None,

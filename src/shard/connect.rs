@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::ask::{self, Resumed};
-use super::{Effect, HandingOff, Shard};
+use super::{Effect, HandingOff, Shard, Waits};
 use crate::client::{Client, ConnectionId, SubscriberId};
 use crate::codec::{
     Connack, ConnackProperties, Connect, DecodeError, Packet, PacketType, ProtocolVersion, PublishProperties, QoS,
@@ -444,7 +444,7 @@ impl<C: Chain> Shard<C> {
         future: HookFuture,
         hook: &'static str,
     ) -> Result<(), Violation> {
-        let task = self.run_hook(Some(id), future, hook);
+        let task = self.run_hook(Waits::Connection(id), future, hook);
         attempt.waiting = Some((task, link));
         self.set_stage(id, ConnectionStage::Connecting(attempt));
         if let Some(connection) = self.connections.get_mut(id) {

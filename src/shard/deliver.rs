@@ -115,7 +115,7 @@ impl<C: Chain> Shard<C> {
             let message =
                 OfflineMessage { topic: publication.topic.as_str(), payload: publication.payload, qos, retain };
             let notified = self.chain.on_offline_message(&session.client, &mut session.state, &message);
-            self.notified(target.session, notified);
+            self.notified(target.session, notified, "on_offline_message");
         }
     }
 
@@ -253,7 +253,7 @@ impl<C: Chain> Shard<C> {
         let message = DroppedMessage { topic: publication.topic.as_str(), payload: publication.payload, qos, retain };
         tracing::debug!(client = %session.client.subscriber, topic = message.topic, reason = reason.name(), "message dropped");
         let notified = self.chain.on_message_drop(&session.client, &mut session.state, &message, reason);
-        self.notified(index, notified);
+        self.notified(index, notified, "on_message_drop");
     }
 }
 

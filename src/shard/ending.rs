@@ -70,7 +70,7 @@ impl<C: Chain> Shard<C> {
         } else {
             self.remove_session(index, |shard, session| {
                 let notified = shard.chain.on_client_gone(&session.client, &mut session.state, reason);
-                shard.notified_without_session(notified, "on_client_gone");
+                shard.notified_without_session(&session.client.subscriber, notified, "on_client_gone");
             });
         }
     }
@@ -93,7 +93,7 @@ impl<C: Chain> Shard<C> {
         let Some(session) = self.sessions.get_mut(index) else { return };
         session.expires = session.terms.expiry.map_or(crate::time::Time::NEVER, |expiry| self.now + expiry);
         let notified = self.chain.on_client_offline(&session.client, &mut session.state, reason);
-        self.notified(index, notified);
+        self.notified(index, notified, "on_client_offline");
         self.arm_session(index);
     }
 
@@ -104,7 +104,7 @@ impl<C: Chain> Shard<C> {
         let will = session.will.take();
         self.remove_session(index, |shard, session| {
             let notified = shard.chain.on_session_expired(&session.client, &mut session.state, reason);
-            shard.notified_without_session(notified, "on_session_expired");
+            shard.notified_without_session(&session.client.subscriber, notified, "on_session_expired");
             if let Some(will) = will {
                 shard.publish_will_after(session, &will);
             }
@@ -128,7 +128,7 @@ impl<C: Chain> Shard<C> {
         self.redistribute(index, true);
         let Some(session) = self.sessions.get_mut(index) else { return };
         let notified = self.chain.on_topic_unsubscribed(&session.client, &mut session.state, Unsubscribed::All);
-        self.notified(index, notified);
+        self.notified(index, notified, "on_topic_unsubscribed");
         self.drop_undelivered(index);
         if let Some(mut session) = self.sessions.remove(index) {
             last(self, &mut session);

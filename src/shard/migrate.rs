@@ -175,6 +175,10 @@ impl<C: Chain> Shard<C> {
         if matches!(session.journey, Some(Journey::Leaving { .. } | Journey::Arriving { .. })) {
             return !matches!(session.journey, Some(Journey::Arriving { .. }));
         }
+        let subscriber = &session.client.subscriber;
+        if self.notices.contains_key(subscriber) {
+            return false;
+        }
         if let Some(id) = session.connection
             && let Some(connection) = self.connections.get_mut(id)
         {
@@ -407,7 +411,7 @@ impl<C: Chain> Shard<C> {
             match waiting {
                 Waiting::Register(id, arrival) => {
                     if self.connections.get(id).is_some() {
-                        self.register_here(id, arrival);
+                        self.register(id, arrival);
                         self.go_on(id);
                     }
                 }

@@ -19,8 +19,9 @@
 //! | `interest`, `keeper`, `retained` | what other shards must know of subscriptions, and retained messages |
 //! | `migrate` | slots and sessions that move to another shard |
 //! | `ending`, `wills` | how connections and sessions end |
+//! | `ask`, `notices` | hooks that are asked, and hooks that are told and take their time |
 //! | `clock`, `sys`, `program` | deadlines, `$SYS`, the embedding program |
-//! | `tables`, `realm`, `slots`, `mail`, `effect`, `counters`, `ask` | what all of them stand on |
+//! | `tables`, `realm`, `slots`, `mail`, `effect`, `counters` | what all of them stand on |
 
 mod acks;
 mod ask;
@@ -37,6 +38,7 @@ mod interest;
 mod keeper;
 mod mail;
 mod migrate;
+mod notices;
 mod program;
 mod publish;
 mod realm;
@@ -68,7 +70,7 @@ pub use program::Request;
 pub use realm::MAX_SHARDS;
 pub use slots::{SLOTS, owner_of, slot_of};
 
-use crate::client::ConnectionId;
+use crate::client::{ConnectionId, SubscriberId};
 use crate::codec::{ProtocolVersion, ReasonCode};
 use crate::config::Config;
 use crate::connection::{Connection, ConnectionStage, Hold, Holds, Outbox, Output, Unread};
@@ -85,6 +87,7 @@ use frames::Frames;
 use interest::Subscribing;
 use keeper::Keeping;
 use migrate::Moves;
+use notices::Notices;
 use program::Program;
 use realm::{Realms, ShardSet};
 use slots::SlotMap;
@@ -121,8 +124,9 @@ pub struct Shard<C: Chain> {
     sessions: Sessions<C::State>,
     realms: Realms,
     deadlines: Deadlines<Deadline>,
-    /// Hooks that answer later, and the connection that waits; none for notifications of sessions without one.
+    /// Hooks that answer later, and who waits.
     tasks: BTreeMap<u64, Task>,
+    notices: BTreeMap<SubscriberId, Notices<C::State>>,
     /// Subscriptions that other shards are taking in.
     subscribing: BTreeMap<u64, Subscribing>,
     /// Numbers for tasks, subscriptions and connections: never used twice.
@@ -172,9 +176,17 @@ struct HandingOff<S> {
 
 /// A hook that answers later.
 struct Task {
-    connection: Option<ConnectionId>,
+    waits: Waits,
     /// Its place among the hooks of the configuration.
     hook: &'static str,
+}
+
+/// Who waits for a hook.
+enum Waits {
+    /// A connection, whose packet it is asked about.
+    Connection(ConnectionId),
+    /// Whoever has this id: it was told of something.
+    Subscriber(SubscriberId),
 }
 
 /// Empty output buffers that are kept, and the largest that is: what idle connections cost is bounded by their product.
@@ -206,6 +218,7 @@ impl<C: Chain> Shard<C> {
             realms: Realms::new(seed),
             deadlines,
             tasks: BTreeMap::new(),
+            notices: BTreeMap::new(),
             subscribing: BTreeMap::new(),
             next_number: 1,
             keeping: Keeping::new(shards),
@@ -344,14 +357,14 @@ impl<C: Chain> Shard<C> {
     /// A hook's answer is here, or its future panicked.
     pub fn hook_answered(&mut self, task: u64, answer: HookAnswer, now: Time) {
         self.now = now;
-        if let Some(Task { connection, hook, .. }) = self.tasks.remove(&task) {
-            if matches!(answer, HookAnswer::Failed) {
-                self.counters.hook_failures += 1;
-                tracing::error!(hook, "hook panicked in its later answer");
-            }
-            if let Some(id) = connection {
-                self.resume_hook(id, task, Some(answer));
-            }
+        let Some(Task { waits, hook }) = self.tasks.remove(&task) else { return };
+        if matches!(answer, HookAnswer::Failed) {
+            self.counters.hook_failures += 1;
+            tracing::error!(hook, "hook panicked in its later answer");
+        }
+        match waits {
+            Waits::Connection(id) => self.resume_hook(id, task, Some(answer)),
+            Waits::Subscriber(subscriber) => self.notice_done(subscriber),
         }
     }
 
@@ -360,9 +373,13 @@ impl<C: Chain> Shard<C> {
         into.append(&mut self.dirty);
     }
 
-    /// The output of a connection, for one send; none if there is nothing, or if a send is under way.
+    /// The output of a connection, for one send; none if there is nothing, or if a send is under way, or if it must not be
+    /// seen before a hook is done.
     pub fn take_output(&mut self, id: ConnectionId) -> Option<Output> {
         let connection = self.connections.get_mut(id)?;
+        if connection.holds.contains(Hold::Notice) {
+            return None;
+        }
         let output = connection.outbox.take()?;
         connection.dirty = false;
         self.counters.bytes_out += connection.outbox.waiting() as u64;

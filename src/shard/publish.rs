@@ -238,12 +238,13 @@ impl<C: Chain> Shard<C> {
             is_will: false,
             properties: &properties,
         };
-        let notified = if session.client.version.is_v5() {
-            self.chain.on_publish_m5(&session.client, &mut session.state, &published)
+        let (notified, hook) = if session.client.version.is_v5() {
+            (self.chain.on_publish_m5(&session.client, &mut session.state, &published), "on_publish_m5")
         } else {
-            self.chain.on_publish(&session.client, &mut session.state, &published.without_properties())
+            let published = published.without_properties();
+            (self.chain.on_publish(&session.client, &mut session.state, &published), "on_publish")
         };
-        self.notified(index, notified);
+        self.notified(index, notified, hook);
     }
 
     /// MQTT 5: the client is told and stays. 3.1.1: closed, or told nothing, as configured. 3.1: told nothing.

@@ -28,8 +28,8 @@ impl<C: Chain> Shard<C> {
         self.go_on(id);
     }
 
-    /// Registers a client with its session: on another shard if the slot has moved meanwhile, and not before its session is
-    /// here if that is still to come.
+    /// Registers a client with its session: on another shard if the slot has moved meanwhile, not before its session is here if
+    /// that is still to come, and not before what was begun for it is done.
     pub(super) fn register(&mut self, id: ConnectionId, arrival: Box<Arrival<C::State>>) {
         let owner = self.slots.owner(&arrival.client.subscriber);
         if owner != self.id {
@@ -42,7 +42,9 @@ impl<C: Chain> Shard<C> {
             let subscriber = arrival.client.subscriber.clone();
             return self.wait_for(subscriber, Waiting::Register(id, arrival));
         }
-        self.register_here(id, arrival);
+        if let Some(arrival) = self.wait_for_notices(id, arrival) {
+            self.register_here(id, arrival);
+        }
     }
 
     /// Registers a client with its session. From here on it is one, or it was refused for a limit.
@@ -73,7 +75,7 @@ impl<C: Chain> Shard<C> {
         }
         if let Some(record) = self.sessions.get_mut(session) {
             let notified = self.chain.on_client_wakeup(&record.client, &mut record.state, session_present);
-            self.notified(session, notified);
+            self.notified(session, notified, "on_client_wakeup");
         }
         let welcome = Welcome { session_present, connect: &connect, auth: auth.as_ref(), by: &modifiers };
         self.welcome(id, session, welcome, assigned_id);
@@ -149,6 +151,8 @@ impl<C: Chain> Shard<C> {
             reauthenticating: false,
             auth_method: None,
         });
+        let subscriber = session.client.subscriber.clone();
+        self.hold_if_noticed(id, &subscriber);
         self.members_turn_online(index, true);
         self.arm_connected(id);
     }
@@ -159,12 +163,12 @@ impl<C: Chain> Shard<C> {
         state: &mut C::State,
         properties: &crate::codec::ConnectProperties<'_>,
     ) {
-        let notified = if client.version.is_v5() {
-            self.chain.on_register_m5(client, state, properties)
+        let (notified, hook) = if client.version.is_v5() {
+            (self.chain.on_register_m5(client, state, properties), "on_register_m5")
         } else {
-            self.chain.on_register(client, state)
+            (self.chain.on_register(client, state), "on_register")
         };
-        self.notified_without_session(notified, "on_register");
+        self.notified_without_session(&client.subscriber, notified, hook);
     }
 
     /// Writes the CONNACK.

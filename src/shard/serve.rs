@@ -4,11 +4,11 @@
 //! which grows with what arrives, never with what a length field announces.
 
 use super::ask::Resumed;
-use super::{Shard, Task};
+use super::{Shard, Task, Waits};
 use crate::client::{ConnectionId, EndReason};
 use crate::codec::{Packet, PacketType, ProtocolVersion, ReasonCode, Sender, Split, decode, split};
 use crate::connection::{ConnectionStage, Hold, Pending, Unread, Violation};
-use crate::hooks::{Chain, HookAnswer, HookFuture, Notified};
+use crate::hooks::{Chain, HookAnswer, HookFuture};
 use crate::time::Time;
 
 impl<C: Chain> Shard<C> {
@@ -185,7 +185,7 @@ impl<C: Chain> Shard<C> {
         future: HookFuture,
         hook: &'static str,
     ) {
-        let task = self.run_hook(Some(id), future, hook);
+        let task = self.run_hook(Waits::Connection(id), future, hook);
         let Some(connection) = self.connections.get_mut(id) else { return };
         connection.holds.insert(Hold::Hook);
         if let ConnectionStage::Connected(connected) = &mut connection.stage {
@@ -194,29 +194,13 @@ impl<C: Chain> Shard<C> {
     }
 
     /// Has the runtime run a later answer, with the deadline of its hook.
-    pub(super) fn run_hook(&mut self, connection: Option<ConnectionId>, future: HookFuture, hook: &'static str) -> u64 {
+    pub(super) fn run_hook(&mut self, waits: Waits, future: HookFuture, hook: &'static str) -> u64 {
         let task = self.number();
         let due = self.now + self.config.hooks.deadline_of(hook).0;
-        self.tasks.insert(task, Task { connection, hook });
+        self.tasks.insert(task, Task { waits, hook });
         self.deadlines.arm(due, super::clock::Deadline::Hook(task));
         self.effects.push(super::Effect::RunHook { task, future });
         task
-    }
-
-    /// Notifications whose hooks asked for more time: the client waits for them.
-    pub(super) fn notified(&mut self, session: u32, notified: Notified) {
-        self.counters.hook_failures += u64::from(notified.failed());
-        let Some(future) = notified.into_future() else { return };
-        let connection = self.sessions.get(session).and_then(|session| session.connection);
-        self.run_hook(connection, future, "notification");
-    }
-
-    /// Notifications of a session that is gone, whose hooks asked for more time.
-    pub(super) fn notified_without_session(&mut self, notified: Notified, hook: &'static str) {
-        self.counters.hook_failures += u64::from(notified.failed());
-        if let Some(future) = notified.into_future() {
-            self.run_hook(None, future, hook);
-        }
     }
 
     /// A hook has answered (or failed to: `None` lets the client pass). The packet is served again, with the answer.

@@ -226,12 +226,13 @@ impl<C: Chain> Shard<C> {
                 subscription_id: Some(pending.subscription_id).filter(|id| *id > 0),
                 user_properties: user,
             };
-            let notified = if session.client.version.is_v5() {
-                self.chain.on_subscribe_m5(&session.client, &mut session.state, &subscribed)
+            let (notified, hook) = if session.client.version.is_v5() {
+                (self.chain.on_subscribe_m5(&session.client, &mut session.state, &subscribed), "on_subscribe_m5")
             } else {
-                self.chain.on_subscribe(&session.client, &mut session.state, &subscribed.without_properties())
+                let subscribed = subscribed.without_properties();
+                (self.chain.on_subscribe(&session.client, &mut session.state, &subscribed), "on_subscribe")
             };
-            self.notified(index, notified);
+            self.notified(index, notified, hook);
         }
         self.write_suback(&pending);
         self.deliver_retained(pending);
@@ -327,7 +328,7 @@ impl<C: Chain> Shard<C> {
         {
             let topics = Unsubscribed::Topics(&removed);
             let notified = self.chain.on_topic_unsubscribed(&session.client, &mut session.state, topics);
-            self.notified(index, notified);
+            self.notified(index, notified, "on_topic_unsubscribed");
         }
         Ok(codes)
     }

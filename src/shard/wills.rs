@@ -40,14 +40,14 @@ impl<C: Chain> Shard<C> {
         self.route_will(&client, policy, &will);
         let Some(session) = self.sessions.get_mut(index) else { return };
         let notified = tell_published(&mut self.chain, &client, &mut session.state, &will);
-        self.notified(index, notified);
+        self.notified(index, notified, publish_hook(&client));
     }
 
     /// Publishes the will of a session that is no longer in the tables.
     pub(super) fn publish_will_after(&mut self, session: &mut Session<C::State>, will: &Will) {
         self.route_will(&session.client, session.terms.shared_policy, will);
         let notified = tell_published(&mut self.chain, &session.client, &mut session.state, will);
-        self.notified_without_session(notified, "on_publish");
+        self.notified_without_session(&session.client.subscriber, notified, publish_hook(&session.client));
     }
 
     fn route_will(&mut self, client: &Client, policy: SharedPolicy, will: &Will) {
@@ -59,6 +59,11 @@ impl<C: Chain> Shard<C> {
         let origin = Origin { session: None, publisher: self.slots.hash(&client.subscriber), policy };
         self.route(realm, &publication, origin);
     }
+}
+
+/// The hook that hears of what `client` published.
+fn publish_hook(client: &Client) -> &'static str {
+    if client.version.is_v5() { "on_publish_m5" } else { "on_publish" }
 }
 
 /// `on_publish` or `on_publish_m5` for a will.

@@ -11,6 +11,8 @@ mod publishing;
 mod queues;
 mod retained;
 mod script;
+mod sessions;
 mod shared;
 mod subscribing;
+mod wills;
 mod world;

@@ -210,7 +210,7 @@ fn packet_ids_wrap_and_pass_over_one_that_is_held() {
     assert_eq!([next(), next(), next()], [1, 2, 3]);
     let held = 2;
     let mut last = 3;
-    let mut ack = |world: &mut World<_>, subscriber: &mut Client, id| subscriber.ack(world, Puback, id);
+    let ack = |world: &mut World<_>, subscriber: &mut Client, id| subscriber.ack(world, Puback, id);
     for id in [1, 3] {
         ack(&mut world, &mut subscriber, id);
     }

@@ -1,0 +1,115 @@
+//! Notifications whose hooks asked for more time.
+//!
+//! What they want done for one subscriber id is done one after the other, in the order of the calls. Until it is, a live
+//! client is not served and sees nothing of what was written for it, and a connection that arrives for the id waits before
+//! it is registered. Others do not wait.
+
+use std::collections::VecDeque;
+
+use super::connect::Arrival;
+use super::{Shard, Waits};
+use crate::client::{ConnectionId, SubscriberId};
+use crate::connection::Hold;
+use crate::hooks::{Chain, HookFuture, Notified};
+
+/// What is to be done for one subscriber id, while there is something. `S` is what the hooks keep with a session.
+pub(super) struct Notices<S> {
+    /// Behind the one that runs.
+    queue: VecDeque<(HookFuture, &'static str)>,
+    /// Connections that wait to be registered.
+    arrivals: VecDeque<(ConnectionId, Box<Arrival<S>>)>,
+}
+
+impl<C: Chain> Shard<C> {
+    /// `hook` was called for a session.
+    #[inline]
+    pub(super) fn notified(&mut self, session: u32, notified: Notified, hook: &'static str) {
+        self.counters.hook_failures += u64::from(notified.failed());
+        if let Some(future) = notified.into_future()
+            && let Some(session) = self.sessions.get(session)
+        {
+            let subscriber = session.client.subscriber.clone();
+            self.run_notice(subscriber, future, hook);
+        }
+    }
+
+    /// `hook` was called for a subscriber id whose session is not in the tables: not yet, or no more.
+    pub(super) fn notified_without_session(&mut self, id: &SubscriberId, notified: Notified, hook: &'static str) {
+        self.counters.hook_failures += u64::from(notified.failed());
+        if let Some(future) = notified.into_future() {
+            self.run_notice(id.clone(), future, hook);
+        }
+    }
+
+    #[cold]
+    fn run_notice(&mut self, subscriber: SubscriberId, future: HookFuture, hook: &'static str) {
+        if let Some(connection) = self.connection_of(&subscriber) {
+            self.hold_for_notices(connection);
+        }
+        if let Some(notices) = self.notices.get_mut(&subscriber) {
+            notices.queue.push_back((future, hook));
+            return;
+        }
+        let notices = Notices { queue: VecDeque::new(), arrivals: VecDeque::new() };
+        self.notices.insert(subscriber.clone(), notices);
+        self.run_hook(Waits::Subscriber(subscriber), future, hook);
+    }
+
+    /// What ran for `subscriber` is done, or was given up.
+    pub(super) fn notice_done(&mut self, subscriber: SubscriberId) {
+        let Some(notices) = self.notices.get_mut(&subscriber) else { return };
+        if let Some((future, hook)) = notices.queue.pop_front() {
+            self.run_hook(Waits::Subscriber(subscriber), future, hook);
+            return;
+        }
+        let arrivals = self.notices.remove(&subscriber).map(|notices| notices.arrivals).unwrap_or_default();
+        if let Some(id) = self.connection_of(&subscriber) {
+            if let Some(connection) = self.connections.get_mut(id)
+                && connection.outbox.has_output()
+            {
+                connection.dirty = true;
+                self.dirty.push(id);
+            }
+            self.release(id, Hold::Notice);
+        }
+        for (id, arrival) in arrivals {
+            if let Some(connection) = self.connections.get_mut(id) {
+                connection.holds.release(Hold::Hook);
+                self.register(id, arrival);
+                self.go_on(id);
+            }
+        }
+    }
+
+    /// Has a client that is to be registered wait until what was begun for its subscriber id is done. Gives it back if
+    /// there is nothing to wait for.
+    pub(super) fn wait_for_notices(
+        &mut self,
+        id: ConnectionId,
+        arrival: Box<Arrival<C::State>>,
+    ) -> Option<Box<Arrival<C::State>>> {
+        let Some(notices) = self.notices.get_mut(&arrival.client.subscriber) else { return Some(arrival) };
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.holds.insert(Hold::Hook);
+            notices.arrivals.push_back((id, arrival));
+        }
+        None
+    }
+
+    /// Has a connection that was just registered wait for what its registration began.
+    pub(super) fn hold_if_noticed(&mut self, id: ConnectionId, subscriber: &SubscriberId) {
+        if self.notices.contains_key(subscriber) {
+            self.hold_for_notices(id);
+        }
+    }
+
+    fn hold_for_notices(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.holds.insert(Hold::Notice);
+        }
+    }
+
+    fn connection_of(&self, subscriber: &SubscriberId) -> Option<ConnectionId> {
+        self.sessions.get(self.sessions.find(subscriber)?)?.connection
+    }
+}

@@ -1,0 +1,329 @@
+//! Wills: MQTT 5.0 section 3.1.2.5 and 3.1.3.2.2, LIFECYCLE section 4.
+
+use std::time::Duration;
+
+use moormq::client::SubscriberId;
+use moormq::codec::{AckKind, Disconnect, Packet, ProtocolVersion, Publish, PublishProperties, QoS, ReasonCode, Will};
+use moormq::config::Config;
+use moormq::hooks::{Answer, Chain, NoHooks, PublishModifiers, PublishRefusal, PublishRefusalM5};
+use moormq::shard::Request;
+
+use crate::client::{Client, Hello, V5, V31, V311, publish};
+use crate::heard::Got;
+use crate::script::{Answers, Script};
+use crate::world::{World, config, open_config, worlds, worlds_with};
+
+/// Somebody on the last shard who hears of wills.
+fn watcher<C: Chain>(world: &mut World<C>) -> Client {
+    let last = world.shards.len() - 1;
+    let mut watcher = Client::on(world, last, "watcher", Hello::clean(V5));
+    watcher.subscribed(world, "will/#", QoS::ExactlyOnce);
+    watcher
+}
+
+fn delayed(hello: Hello<'static>, delay: u32) -> Hello<'static> {
+    Hello { will: Some(Will { topic: "will/x", payload: b"gone", delay, ..Will::default() }), ..hello }
+}
+
+fn expiring(seconds: u32) -> Hello<'static> {
+    Hello::kept(V5).with(|properties| properties.session_expiry = Some(seconds))
+}
+
+type End = fn(&mut World<NoHooks>, &Client);
+
+/// LIFECYCLE 4: everything but a proper goodbye publishes it.
+#[test]
+fn a_will_is_published_however_a_connection_ends_but_by_goodbye() {
+    let ends: [(&str, End); 9] = [
+        ("hangs up", |world, client| world.hang_up(client.socket)),
+        ("is silent", |world, _| world.advance(Duration::from_secs(16))),
+        ("sends garbage", |world, client| world.send(client.socket, &[0, 0, 0])),
+        ("sends a packet of the server", |world, client| world.send(client.socket, &[0xD0, 0])),
+        ("sends too much", |world, client| world.send(client.socket, &[0x30, 0xFF, 0xFF, 0xFF, 0x7F])),
+        ("publishes what it may not", |world, client| client.publish(world, "a/#", "x", QoS::AtMostOnce, 0)),
+        ("is taken over", |world, client| drop(Client::clean(world, "dying", client.version))),
+        ("is removed", |world, _| {
+            let subscriber = SubscriberId::new("", "dying");
+            let shard = world.shards[0].owner(&subscriber);
+            world.request(shard, Request::Disconnect { subscriber, cleanup: false });
+        }),
+        ("speaks after the lifetime", |world, _| world.advance(Duration::from_secs(100))),
+    ];
+    let mortal = |config: &mut Config| config.session.max_connection_lifetime = Some(Duration::from_secs(90));
+    for mut world in worlds_with(|| config(mortal)) {
+        for version in ProtocolVersion::ALL {
+            for (how, end) in ends {
+                let mut watcher = watcher(&mut world);
+                let hello = Hello { keep_alive: 10, ..Hello::clean(version).will("will/x") };
+                let dying = Client::connect(&mut world, 0, "dying", hello).0;
+                end(&mut world, &dying);
+                assert!(world.is_closed(dying.socket), "{how}");
+                assert_eq!(watcher.texts(&mut world), ["gone"], "{version:?} {how}");
+                let leaving = Client::connect(&mut world, 0, "dying", hello).0;
+                leaving.disconnect(&mut world);
+                world.advance(Duration::from_secs(20));
+                assert_eq!(watcher.texts(&mut world), [""; 0], "[MQTT-3.14.4-3]");
+                watcher.disconnect(&mut world);
+            }
+        }
+    }
+}
+
+/// [MQTT-3.14.4-3] and 0x04: only DISCONNECT 0x00 is a goodbye in MQTT 5.
+#[test]
+fn a_disconnect_with_another_code_publishes_the_will() {
+    for mut world in worlds() {
+        let mut watcher = watcher(&mut world);
+        for code in [ReasonCode::DisconnectWithWill, ReasonCode::UnspecifiedError, ReasonCode::QuotaExceeded] {
+            let dying = Client::connect(&mut world, 0, "dying", Hello::clean(V5).will("will/x")).0;
+            dying.leave(&mut world, Disconnect::new(code));
+            assert_eq!(watcher.texts(&mut world), ["gone"], "{code:?}");
+        }
+        // A DISCONNECT that is a protocol error is no goodbye either.
+        let dying = Client::connect(&mut world, 0, "dying", Hello::clean(V5).will("will/x")).0;
+        dying.leave(&mut world, Disconnect { session_expiry: Some(9), ..Disconnect::new(ReasonCode::Success) });
+        assert_eq!(watcher.texts(&mut world), ["gone"]);
+    }
+}
+
+#[test]
+fn a_will_has_its_qos_its_retain_flag_and_its_properties() {
+    for mut world in worlds() {
+        for version in [V311, V5] {
+            let mut watcher = watcher(&mut world);
+            let properties = PublishProperties {
+                message_expiry: Some(30),
+                content_type: Some("text"),
+                payload_is_utf8: Some(true),
+                ..PublishProperties::default()
+            };
+            let will =
+                Will { topic: "will/x", payload: b"x", qos: QoS::ExactlyOnce, retain: true, delay: 0, properties };
+            let hello = Hello { will: Some(will), ..Hello::clean(version) };
+            let dying = Client::connect(&mut world, 0, "dying", hello).0;
+            world.advance(Duration::from_secs(100));
+            world.hang_up(dying.socket);
+            let heard = watcher.publishes(&mut world);
+            assert_eq!((heard.len(), heard[0].qos, heard[0].retain), (1, QoS::ExactlyOnce, false));
+            if version == V5 {
+                let passed_on = heard[0].properties;
+                assert_eq!(passed_on.content_type, Some("text"));
+                assert_eq!(passed_on.message_expiry, Some(30), "from the moment it is published");
+            }
+            let mut late = Client::clean(&mut world, "late", V5);
+            late.subscribe(&mut world, "will/x", QoS::AtLeastOnce);
+            let kept = late.publishes(&mut world);
+            assert_eq!((kept[0].retain, kept[0].qos), (true, QoS::AtLeastOnce));
+            late.retain(&mut world, "will/x", "");
+            watcher.disconnect(&mut world);
+        }
+    }
+}
+
+/// [MQTT-3.1.3-9]: min(delay, session expiry).
+#[test]
+fn a_delayed_will_waits_for_its_delay_or_the_end_of_the_session() {
+    for mut world in worlds() {
+        let second = Duration::from_secs(1);
+        for (expiry, delay, due) in
+            [(100, 10, 10), (10, 100, 10), (5, 5, 5), (u32::MAX, 70, 70), (200, 0, 0), (0, 50, 0)]
+        {
+            let mut watcher = watcher(&mut world);
+            let dying = Client::connect(&mut world, 0, "dying", delayed(expiring(expiry), delay)).0;
+            world.hang_up(dying.socket);
+            if due > 0 {
+                world.advance(due * second - Duration::from_millis(100));
+                assert_eq!(watcher.heard(&mut world), [], "expiry {expiry}, delay {delay}");
+                world.advance(Duration::from_millis(200));
+            }
+            assert_eq!(watcher.texts(&mut world), ["gone"], "expiry {expiry}, delay {delay}");
+            world.advance(201 * second);
+            assert_eq!(watcher.heard(&mut world), [], "once");
+            watcher.disconnect(&mut world);
+        }
+        let cut = |config: &mut Config| config.session.max_will_delay = Some(Duration::from_secs(3));
+        let mut world = World::new(2, config(cut), || NoHooks);
+        let mut watcher = watcher(&mut world);
+        let dying = Client::connect(&mut world, 0, "dying", delayed(expiring(100), 50)).0;
+        world.hang_up(dying.socket);
+        world.advance(4 * second);
+        assert_eq!(watcher.texts(&mut world), ["gone"], "max_will_delay");
+    }
+}
+
+/// LIFECYCLE 4: cancelled **and forgotten** by a reconnect.
+#[test]
+fn a_reconnect_forgets_a_delayed_will() {
+    for mut world in worlds() {
+        let mut watcher = watcher(&mut world);
+        let dying = Client::connect(&mut world, 0, "dying", delayed(expiring(1000), 10)).0;
+        world.hang_up(dying.socket);
+        world.advance(Duration::from_secs(9));
+        let back = Client::connect(&mut world, 0, "dying", expiring(1000)).0;
+        world.advance(Duration::from_secs(100));
+        world.hang_up(back.socket);
+        world.advance(Duration::from_secs(2000));
+        assert_eq!(watcher.heard(&mut world), [], "not even when the session ends, or another connection does");
+        // A takeover is a reconnect, too; without a delay it publishes.
+        for (delay, expected) in [(10, vec![]), (0, vec!["gone"])] {
+            let old = Client::connect(&mut world, 0, "dying", delayed(expiring(1000), delay)).0;
+            let new = Client::connect(&mut world, 0, "dying", expiring(1000)).0;
+            assert!(world.is_closed(old.socket));
+            world.advance(Duration::from_secs(20));
+            new.disconnect(&mut world);
+            assert_eq!(watcher.texts(&mut world), expected);
+        }
+    }
+}
+
+/// LIFECYCLE 3.9: a clean start ends the session, and with it the wait.
+#[test]
+fn a_clean_start_publishes_the_delayed_will_of_the_session_it_ends() {
+    for mut world in worlds() {
+        let mut watcher = watcher(&mut world);
+        let dying = Client::connect(&mut world, 0, "dying", delayed(expiring(1000), 500)).0;
+        world.hang_up(dying.socket);
+        assert_eq!(watcher.heard(&mut world), []);
+        let _anew = Client::clean(&mut world, "dying", V5);
+        assert_eq!(watcher.texts(&mut world), ["gone"]);
+        let live = Client::connect(&mut world, 0, "dying", delayed(expiring(1000), 500)).0;
+        let _anew = Client::clean(&mut world, "dying", V5);
+        assert!(world.is_closed(live.socket));
+        assert_eq!(watcher.texts(&mut world), ["gone"], "the connection was live");
+    }
+}
+
+#[test]
+fn a_will_may_be_suppressed_on_takeover() {
+    let suppressed = |config: &mut Config| config.session.suppress_will_on_takeover = true;
+    for mut world in worlds_with(|| config(suppressed)) {
+        for version in ProtocolVersion::ALL {
+            let mut watcher = watcher(&mut world);
+            let hello = Hello::kept(version).will("will/x");
+            Client::connect(&mut world, 0, "dying", hello);
+            let second = Client::connect(&mut world, 0, "dying", hello).0;
+            assert_eq!(watcher.heard(&mut world), []);
+            world.hang_up(second.socket);
+            assert_eq!(watcher.texts(&mut world), ["gone"], "its own is not");
+            watcher.disconnect(&mut world);
+        }
+    }
+}
+
+/// LIFECYCLE 4: shutdown publishes it at once, delayed or not. Who has left already finds it in its queue one day.
+#[test]
+fn an_orderly_stop_publishes_every_will() {
+    for shards in [1, 2, 4] {
+        let script = Script::default();
+        let mut world = World::new(shards, open_config(), || NoHooks.hook(script.clone()));
+        let mut watcher = Client::on(&mut world, shards - 1, "watcher", Hello::kept(V5));
+        watcher.subscribed(&mut world, "will/#", QoS::AtLeastOnce);
+        let will = Will { topic: "will/x", payload: b"gone", qos: QoS::AtLeastOnce, delay: 500, ..Will::default() };
+        for shard in 0..shards {
+            let name = format!("dying{shard}-");
+            Client::on(&mut world, shard, &name, Hello { will: Some(will), ..expiring(1000) });
+        }
+        for version in [V31, V311] {
+            Client::connect(
+                &mut world,
+                0,
+                &format!("{version:?}"),
+                Hello { will: Some(will), ..Hello::clean(version) },
+            );
+        }
+        script.log.all();
+        world.stop();
+        assert_eq!(world.stopped, shards);
+        let lines = script.log.all();
+        let count = |what: &str| lines.iter().filter(|line| line.ends_with(what)).count();
+        assert_eq!(count("publish will/x will"), shards + 2);
+        let heard = watcher.publishes(&mut world).len();
+        assert_eq!(heard + count("stored will/x"), shards + 2);
+    }
+}
+
+/// LIFECYCLE 4: the publish of a v3.1.1 client that a hook refuses ends its connection.
+#[test]
+fn a_refused_publish_of_an_older_client_publishes_its_will() {
+    let answers = Answers::default().auth_on_publish(|_, publish| {
+        if publish.topic == "secret" { Answer::Error(PublishRefusal) } else { Answer::Next }
+    });
+    for shards in [1, 2] {
+        let mut world = World::new(shards, open_config(), || NoHooks.hook(Script::new(answers.clone())));
+        let mut watcher = watcher(&mut world);
+        let dying = Client::connect(&mut world, 0, "dying", Hello::clean(V311).will("will/x")).0;
+        dying.publish(&mut world, "secret", "x", QoS::AtLeastOnce, 1);
+        assert!(world.is_closed(dying.socket));
+        assert_eq!(watcher.texts(&mut world), ["gone"]);
+        let mut staying = Client::connect(&mut world, 0, "dying", Hello::clean(V31).will("will/x")).0;
+        staying.publish(&mut world, "secret", "x", QoS::AtLeastOnce, 1);
+        assert_eq!(staying.heard(&mut world), [Got::Ack(AckKind::Puback, 1, ReasonCode::Success)]);
+    }
+}
+
+/// LIFECYCLE 3.5: refused before anything of a session is touched; never routed below `$`.
+#[test]
+fn hooks_decide_on_the_will_when_the_client_connects() {
+    let answers = Answers::default()
+        .auth_on_publish(|_, publish| match publish.topic {
+            "will/no" => Answer::Error(PublishRefusal),
+            "will/other" => Answer::Ok(PublishModifiers::default().topic("will/y").retain(true)),
+            "will/bad" => Answer::Ok(PublishModifiers::default().topic("a/#")),
+            _ => Answer::Next,
+        })
+        .auth_on_publish_m5(|_, _| Answer::Error(PublishRefusalM5::default()));
+    for shards in [1, 2] {
+        let mut world = World::new(shards, open_config(), || NoHooks.hook(Script::new(answers.clone())));
+        let mut live = Client::clean(&mut world, "c", V311);
+        for (topic, version) in [("will/no", V311), ("will/no", V31), ("will/bad", V311), ("will/x", V5)] {
+            let mut refused = Client::knock(&mut world, 0, "c", Hello::clean(version).will(topic));
+            assert_eq!(refused.heard(&mut world), [Got::Connack { present: false, code: ReasonCode::NotAuthorized }]);
+        }
+        live.say(&mut world, &Packet::Pingreq);
+        assert_eq!(live.heard(&mut world), [Got::Pingresp], "untouched");
+        let mut watcher = watcher(&mut world);
+        let dying = Client::connect(&mut world, 0, "c", Hello::clean(V311).will("will/other")).0;
+        world.hang_up(dying.socket);
+        assert_eq!(watcher.publishes(&mut world)[0].topic, "will/y");
+        watcher.subscribe(&mut world, "$w/#", QoS::AtMostOnce);
+        watcher.heard(&mut world);
+        for version in [V31, V311, V5] {
+            let dying = Client::connect(&mut world, 0, "c", Hello::clean(version).will("$w/x")).0;
+            world.hang_up(dying.socket);
+        }
+        assert_eq!(watcher.heard(&mut world), []);
+    }
+}
+
+/// A client may subscribe to the topic of its own will.
+#[test]
+fn a_will_waits_for_its_own_client_if_its_session_is_kept() {
+    for mut world in worlds() {
+        for kept in [true, false] {
+            let hello = if kept { Hello::kept(V311) } else { Hello::clean(V311) };
+            let will = Will { topic: "will/own", payload: b"gone", qos: QoS::AtLeastOnce, ..Will::default() };
+            let hello = Hello { will: Some(will), ..hello };
+            let mut dying = Client::connect(&mut world, 0, "own", hello).0;
+            dying.subscribed(&mut world, "will/own", QoS::AtLeastOnce);
+            world.hang_up(dying.socket);
+            let mut back = Client::connect(&mut world, 0, "own", Hello::kept(V311)).0;
+            assert_eq!(back.texts(&mut world), Vec::from_iter(kept.then_some("gone")));
+            back.disconnect(&mut world);
+            Client::clean(&mut world, "own", V311).disconnect(&mut world);
+        }
+    }
+}
+
+/// A will whose message is retained and empty clears what is kept, like any other.
+#[test]
+fn a_will_may_clear_what_is_retained() {
+    for mut world in worlds() {
+        let publisher = Client::clean(&mut world, "publisher", V5);
+        publisher.publish_with(&mut world, Publish { retain: true, ..publish("will/x", "here", QoS::AtMostOnce, 0) });
+        let will = Will { topic: "will/x", payload: b"", retain: true, ..Will::default() };
+        let dying = Client::connect(&mut world, 0, "dying", Hello { will: Some(will), ..Hello::clean(V5) }).0;
+        world.hang_up(dying.socket);
+        let mut late = watcher(&mut world);
+        assert_eq!(late.heard(&mut world), []);
+    }
+}

@@ -189,15 +189,10 @@ impl<C: Chain> Shard<C> {
 
     /// A session has come: with the connection it is on, and the bytes that came for it on the way, unless it has none or
     /// it broke.
-    pub fn transferred(
-        &mut self,
-        arrived: Option<(ConnectionId, &[u8])>,
-        transfer: Box<Transfer<C::State>>,
-        now: Time,
-    ) {
+    pub fn transferred(&mut self, arrived: Option<(ConnectionId, &[u8])>, transfer: Transfer<C::State>, now: Time) {
         self.now = now;
         let id = arrived.map(|(id, _)| id);
-        let Transfer { from, token, mut session, connection, cut } = *transfer;
+        let Transfer { from, token, mut session, connection, cut } = transfer;
         let Some(index) = self.moves.arriving.remove(&(from, token)) else { return };
         let Some(place) = self.sessions.get_mut(index) else { return };
         let aside = match place.journey.take() {

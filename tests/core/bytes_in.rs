@@ -75,7 +75,7 @@ fn every_packet_may_be_split_anywhere() {
                 let heard = client.heard(world);
                 assert!(!world.is_closed(client.socket), "{heard:?}");
                 world.hang_up(client.socket);
-                let mut anew = Client::clean(world, "cleaner", V5);
+                let anew = Client::clean(world, "cleaner", V5);
                 anew.retain(world, "a/b", "");
                 anew.disconnect(world);
                 heard

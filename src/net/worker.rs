@@ -318,7 +318,7 @@ impl<C: Chain> Worker<C> {
             match parcel {
                 Parcel::Mail(mail) => mail.into_iter().for_each(|mail| self.shard.mail(from, mail, self.now)),
                 Parcel::HandOff { moving, arrival } => self.welcome(moving, arrival),
-                Parcel::Transfer { moving, transfer } => self.take_over(moving, transfer),
+                Parcel::Transfer { moving, transfer } => self.take_over(moving, *transfer),
             }
         }
         busy
@@ -334,7 +334,7 @@ impl<C: Chain> Worker<C> {
         }
     }
 
-    fn take_over(&mut self, moving: Option<Moving>, transfer: Box<Transfer<C::State>>) {
+    fn take_over(&mut self, moving: Option<Moving>, transfer: Transfer<C::State>) {
         let listener = transfer.listener();
         let had_socket = moving.is_some();
         match moving.and_then(|moving| self.sockets.adopt(moving)) {

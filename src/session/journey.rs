@@ -23,6 +23,8 @@ pub enum Journey {
     Leaving {
         /// The number of the move.
         token: u64,
+        /// As in [`Journey::Arrived`], if it had come here not long ago.
+        cut: Option<Box<[u64]>>,
     },
     /// It is to come: messages for it are put aside.
     Arriving {
@@ -50,8 +52,10 @@ impl Journey {
     /// What came through a shared subscription was sent to one shard only.
     pub fn is_new(&self, source: Source, shared: bool) -> bool {
         match self {
-            Journey::Arrived { cut } => shared || source.sequence > cut[source.shard],
-            Journey::Leaving { .. } | Journey::Arriving { .. } => true,
+            Journey::Arrived { cut } | Journey::Leaving { cut: Some(cut), .. } => {
+                shared || source.sequence > cut[source.shard]
+            }
+            Journey::Leaving { cut: None, .. } | Journey::Arriving { .. } => true,
         }
     }
 }

@@ -37,6 +37,8 @@ pub struct Subscription {
 pub struct Session<S> {
     /// The client as it connected last.
     pub client: Client,
+    /// The slot that its subscriber id is hashed to, from 0 to 4095.
+    pub slot: u16,
     /// What the hooks keep with this session.
     pub state: S,
     /// The live connection, if there is one.

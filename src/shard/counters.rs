@@ -19,6 +19,8 @@ pub struct Counters {
     pub refused: u64,
     /// Connections that ended because another one registered the same subscriber id.
     pub takeovers: u64,
+    /// Sessions that came from another shard, because their slot moved.
+    pub sessions_moved: u64,
     /// PUBLISH packets that hooks refused, or that went to `$` topics.
     pub publish_refused: u64,
     /// Retained messages that a limit kept out.
@@ -57,6 +59,7 @@ impl Counters {
             accepted,
             refused,
             takeovers,
+            sessions_moved,
             publish_refused,
             retained_refused,
             hook_failures,
@@ -75,6 +78,7 @@ impl Counters {
         self.accepted += accepted;
         self.refused += refused;
         self.takeovers += takeovers;
+        self.sessions_moved += sessions_moved;
         self.publish_refused += publish_refused;
         self.retained_refused += retained_refused;
         self.hook_failures += hook_failures;

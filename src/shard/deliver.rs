@@ -9,6 +9,7 @@
 
 use super::audience::Target;
 use super::frames::Frames;
+use super::slots::Traffic;
 use super::{Attempt, Shard};
 use crate::client::{ConnectionId, DropReason};
 use crate::codec::{Outgoing, PacketId, QoS};
@@ -40,7 +41,13 @@ const ALIAS_COST: usize = 5;
 /// The pen of a shard, which leaves its sessions and connections free to be borrowed.
 macro_rules! pen {
     ($shard:ident) => {
-        Pen { chain: &mut $shard.chain, frames: &mut $shard.frames, spare: &mut $shard.spare, now: $shard.now }
+        Pen {
+            chain: &mut $shard.chain,
+            frames: &mut $shard.frames,
+            traffic: &mut $shard.traffic,
+            spare: &mut $shard.spare,
+            now: $shard.now,
+        }
     };
 }
 
@@ -261,6 +268,7 @@ impl<C: Chain> Shard<C> {
 struct Pen<'a, C> {
     chain: &'a mut C,
     frames: &'a mut Frames,
+    traffic: &'a mut Traffic,
     spare: &'a mut Vec<Vec<u8>>,
     now: Time,
 }
@@ -307,6 +315,7 @@ impl<C: Chain> Pen<'_, C> {
                 OutgoingAlias::Use(alias) => (outgoing.alias, outgoing.topic) = (Some(alias), ""),
             }
         }
+        self.traffic.count(session.slot);
         let out = connection.outbox.bytes(self.spare);
         if outgoing.payload.len() >= SPLICE_FROM {
             outgoing.encode_head(version, out);

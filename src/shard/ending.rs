@@ -114,7 +114,7 @@ impl<C: Chain> Shard<C> {
     /// Takes a session apart: its subscriptions end, what it still had to deliver is dropped, and `last` has the last word.
     fn remove_session(&mut self, index: u32, last: impl FnOnce(&mut Self, &mut crate::session::Session<C::State>)) {
         let Some(session) = self.sessions.get_mut(index) else { return };
-        if let Some(Journey::Leaving { token }) = session.journey {
+        if let Some(Journey::Leaving { token, .. }) = session.journey {
             session.journey = None;
             self.abandon_move(token);
         }
@@ -132,7 +132,7 @@ impl<C: Chain> Shard<C> {
         self.drop_undelivered(index);
         if let Some(mut session) = self.sessions.remove(index) {
             last(self, &mut session);
-            self.session_ended(&session.client.subscriber);
+            self.session_ended(&session.client.subscriber, session.slot);
         }
     }
 

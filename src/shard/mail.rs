@@ -75,7 +75,13 @@ pub enum Mail {
         /// The message.
         message: Message,
     },
-    /// The sender has taken in what was announced for a move: all it sent before has come.
+    /// A client of the sender is about to leave; what it published there has come with all that was sent before. Answered
+    /// with [`Mail::Flushed`].
+    Leaving {
+        /// The sender's number for the move.
+        token: u64,
+    },
+    /// The sender has taken in what was announced for a move, or that it begins: all it sent before has come.
     Flushed {
         /// The receiver's number for the move.
         token: u64,
@@ -87,12 +93,12 @@ pub enum Mail {
         /// The sender's number for the move.
         token: u64,
     },
-    /// A slot of the sender belongs to another shard now.
-    SlotMoved {
-        /// The slot.
-        slot: u16,
-        /// Its new owner.
-        to: usize,
+    /// Slots of the sender belong to another shard now. Answered with [`Mail::SlotsSeen`].
+    SlotsMoved(Box<SlotsMoved>),
+    /// The answer to [`Mail::SlotsMoved`]: what clients in these slots published at the receiver has come.
+    SlotsSeen {
+        /// The number of the letter.
+        token: u64,
     },
     /// The sender has no session of this slot any more; it is the receiver's.
     SlotEmptied {
@@ -118,6 +124,19 @@ pub enum Mail {
     },
     /// What the sender has counted so far.
     Counters(Box<Counters>),
+}
+
+/// Slots that belong to another shard now.
+#[derive(Clone, Debug)]
+pub struct SlotsMoved {
+    /// The sender's number for the letter.
+    pub token: u64,
+    /// Their new owner.
+    pub to: usize,
+    /// The slots.
+    pub slots: Arc<[u16]>,
+    /// The sender has used up session numbers below this one.
+    pub next_number: u64,
 }
 
 /// One filter of a [`Mail::Subscribe`].

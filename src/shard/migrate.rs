@@ -1,11 +1,11 @@
-//! Slots that move to another shard, and their sessions with them, while clients stay connected.
+//! Sessions that move to another shard, because their slot did (see `slot_moves`), while clients stay connected.
 //!
 //! ```text
 //!   old owner A                       new owner B                        every other shard P
-//!   slot is B's ────────────────────► slot is mine ◄──────────────────── slot is B's
+//!   Leaving ───────────────────────────────────────────────────────────► (behind all that the client published at A)
 //!   Prepare(subscriptions) ─────────► joins them; puts messages aside
 //!                                     Subscribe(for A's token) ────────► takes them in
-//!   ◄───────────────────────────────────────────────────────────────────  Flushed   (behind all it sent A before)
+//!   ◄───────────────────────────────────────────────────────────────────  Flushed, for each of the two
 //!                                     ◄────────────────────────────────  Subscribed
 //!   ◄──────────────────────────────── Flushed            (behind all it sent A before)
 //!   packs session and connection
@@ -14,26 +14,27 @@
 //!
 //! Nothing is missed: what a shard published before it took B's subscriptions in, A has when that shard's `Flushed` is
 //! there. Nothing comes twice: what it published since then went to A and to B, and the *cut* says how far A delivered of
-//! it. Mail of each pair of shards is in order, and more is not needed.
-//!
-//! A client that connects in the meantime waits at B until its session is there: B *pulls* it.
+//! it. What the client publishes at B overtakes nothing that it published at A, for that has come everywhere by then.
+//! Mail of each pair of shards is in order, and more is not needed.
 
-use std::collections::VecDeque;
+use std::time::Duration;
 
-use super::connect::Arrival;
+use super::audience::Target;
+use super::clock::Deadline;
 use super::mail::{Announcement, Mail};
 use super::{Attempt, Effect, Shard};
-use crate::client::{Client, ConnectionId, EndReason, SubscriberId};
+use crate::client::{Client, ConnectionId, EndReason};
+use crate::codec::ReasonCode;
 use crate::connection::{Connection, Hold};
 use crate::hooks::Chain;
 use crate::session::{Aside, Delivery, Journey, Session, Source, Subscription, Terms};
 use crate::time::Time;
 use crate::topic::TopicFilter;
 
-use super::audience::Target;
-
 /// How many sessions are on their way from one shard at a time.
 const AT_A_TIME: usize = 64;
+/// After how long a session that could not begin to move is looked at again.
+const LATER: Duration = Duration::from_millis(20);
 
 /// What the new owner must know before a session comes.
 #[derive(Debug)]
@@ -62,128 +63,44 @@ impl<S> Transfer<S> {
     }
 }
 
-/// A move that the new owner is preparing for.
-pub(super) struct Move {
+/// A session that leaves, while it is still here.
+pub(super) struct Departure {
     index: u32,
     to: usize,
-    /// How many shards have not answered.
+    /// How many answers are to come.
     waiting: usize,
 }
 
-/// Moves of a shard, both ways.
-#[derive(Default)]
-pub(super) struct Moves<S> {
-    /// Sessions that are to leave and have not begun to.
-    queue: VecDeque<SubscriberId>,
-    /// Those that have, by token.
-    leaving: std::collections::BTreeMap<u64, Move>,
-    /// Slots that came here and may have sessions at their old owner.
-    gaining: std::collections::BTreeMap<u16, usize>,
-    /// Slots that left, and which of their sessions are still here.
-    losing: std::collections::BTreeMap<u16, std::collections::BTreeSet<SubscriberId>>,
-    /// Sessions that are to come: old owner and token, and their place in the table.
-    arriving: std::collections::BTreeMap<(usize, u64), u32>,
-    /// What waits for a session to come.
-    waiting: std::collections::BTreeMap<SubscriberId, VecDeque<Waiting<S>>>,
-}
-
-/// Something that waits for a session to come.
-pub(super) enum Waiting<S> {
-    /// Its client connects.
-    Register(ConnectionId, Box<Arrival<S>>),
-    /// An operator ends it.
-    Disconnect { cleanup: bool },
-}
-
-impl<S> Moves<S> {
-    pub fn new() -> Self {
-        Moves {
-            queue: VecDeque::new(),
-            leaving: Default::default(),
-            gaining: Default::default(),
-            losing: Default::default(),
-            arriving: Default::default(),
-            waiting: Default::default(),
-        }
-    }
-
-    /// How many slots and sessions are on their way, or wait for some.
-    pub fn len(&self) -> usize {
-        let slots = self.gaining.len() + self.losing.len();
-        slots + self.queue.len() + self.leaving.len() + self.arriving.len() + self.waiting.len()
-    }
-
-    /// Whether there is anything to begin.
-    pub fn has_work(&self) -> bool {
-        !self.queue.is_empty()
-    }
-}
-
 impl<C: Chain> Shard<C> {
-    /// Those of `slots` that are this shard's go to shard `to`, and their sessions follow.
-    pub fn move_slots(&mut self, slots: &[u16], to: usize, now: Time) {
-        self.now = now;
-        for &slot in slots {
-            let is_own = self.slots.owner_of_slot(slot) == Some(self.id);
-            // A slot whose last owner still has sessions of it stays until it has them all.
-            if !is_own || to == self.id || to >= self.shards || self.moves.gaining.contains_key(&slot) {
-                continue;
-            }
-            self.slots.set(slot, to);
-            for shard in self.others() {
-                self.post(shard, Mail::SlotMoved { slot, to });
-            }
-            let sessions = self.sessions.ids_where(|id| self.slots.slot(id) == slot);
-            self.moves.losing.insert(slot, sessions.iter().cloned().collect());
-            self.moves.queue.extend(sessions);
-            self.slot_is_empty(slot);
-        }
-        self.begin_moves();
-    }
-
-    /// A slot has another owner now; perhaps this shard.
-    pub(super) fn slot_moved(&mut self, from: usize, slot: u16, to: usize) {
-        self.slots.set(slot, to);
-        if to == self.id {
-            self.moves.gaining.insert(slot, from);
-        }
-    }
-
-    /// The old owner has no session of this slot any more.
-    pub(super) fn slot_emptied(&mut self, slot: u16) {
-        self.moves.gaining.remove(&slot);
-    }
-
     /// Begins to move sessions that wait for it. One whose client waits for a hook or a subscription is left for later.
     pub(super) fn begin_moves(&mut self) {
         for _ in 0..self.moves.queue.len() {
             if self.moves.leaving.len() >= AT_A_TIME {
                 return;
             }
-            let Some(subscriber) = self.moves.queue.pop_front() else { return };
-            let Some(index) = self.sessions.find(&subscriber) else {
-                self.session_left(&subscriber);
-                continue;
-            };
-            if !self.begin_move(index) {
+            let Some(subscriber) = self.moves.queue.pop_front() else { break };
+            // One that has ended meanwhile, or was pulled, is not there any more.
+            if let Some(index) = self.sessions.find(&subscriber)
+                && !self.begin_move(index)
+            {
                 self.moves.queue.push_back(subscriber);
             }
         }
-        if self.moves.has_work() && self.moves.leaving.is_empty() {
-            self.deadlines.arm(self.now + std::time::Duration::from_millis(20), super::clock::Deadline::Moves);
+        let looks_again = self.moves.looks_again > self.now;
+        if !self.moves.queue.is_empty() && self.moves.leaving.is_empty() && !looks_again {
+            self.moves.looks_again = self.now + LATER;
+            self.deadlines.arm(self.moves.looks_again, Deadline::Moves);
         }
     }
 
     /// Has the new owner prepare for a session. False if that must wait.
-    fn begin_move(&mut self, index: u32) -> bool {
+    pub(super) fn begin_move(&mut self, index: u32) -> bool {
         let token = self.number();
         let Some(session) = self.sessions.get_mut(index) else { return true };
-        if matches!(session.journey, Some(Journey::Leaving { .. } | Journey::Arriving { .. })) {
-            return !matches!(session.journey, Some(Journey::Arriving { .. }));
-        }
-        let subscriber = &session.client.subscriber;
-        if self.notices.contains_key(subscriber) {
-            return false;
+        match session.journey {
+            Some(Journey::Leaving { .. }) => return true,
+            Some(Journey::Arriving { .. }) => return false,
+            Some(Journey::Arrived { .. }) | None => {}
         }
         if let Some(id) = session.connection
             && let Some(connection) = self.connections.get_mut(id)
@@ -193,7 +110,11 @@ impl<C: Chain> Shard<C> {
             }
             connection.holds.insert(Hold::Move);
         }
-        session.journey = Some(Journey::Leaving { token });
+        let cut = match session.journey.take() {
+            Some(Journey::Arrived { cut }) => Some(cut),
+            _ => None,
+        };
+        session.journey = Some(Journey::Leaving { token, cut });
         let prepare = Prepare {
             token,
             client: session.client.clone(),
@@ -202,7 +123,12 @@ impl<C: Chain> Shard<C> {
             subscriptions: session.subscriptions.iter().map(|(filter, options)| (filter.clone(), *options)).collect(),
         };
         let to = self.slots.owner(&session.client.subscriber);
-        self.moves.leaving.insert(token, Move { index, to, waiting: self.shards - 1 });
+        let mut waiting = self.shards - 1;
+        for shard in self.others().filter(|shard| *shard != to) {
+            waiting += 1;
+            self.post(shard, Mail::Leaving { token });
+        }
+        self.moves.leaving.insert(token, Departure { index, to, waiting });
         self.post(to, Mail::Prepare(Box::new(prepare)));
         true
     }
@@ -226,7 +152,8 @@ impl<C: Chain> Shard<C> {
         self.announce_arrival(from, token, realm, filters);
     }
 
-    /// A shard has taken in what the new owner announced for a move; or the new owner itself is prepared.
+    /// A shard has what the client of a session that leaves published here, or has taken in what the new owner announced for
+    /// it; or the new owner itself is prepared.
     pub(super) fn flushed(&mut self, token: u64) {
         let Some(leaving) = self.moves.leaving.get_mut(&token) else { return };
         leaving.waiting -= 1;
@@ -237,7 +164,7 @@ impl<C: Chain> Shard<C> {
 
     /// The new owner is prepared and everything that only this shard was sent has come: the session goes.
     fn pack(&mut self, token: u64) {
-        let Some(Move { index, to, .. }) = self.moves.leaving.remove(&token) else { return };
+        let Some(Departure { index, to, .. }) = self.moves.leaving.remove(&token) else { return };
         let Some(session) = self.sessions.get_mut(index) else { return };
         let realm = self.realms.number(&session.client.subscriber.mountpoint);
         let filters: Vec<TopicFilter> = session.subscriptions.keys().cloned().collect();
@@ -246,31 +173,28 @@ impl<C: Chain> Shard<C> {
         }
         self.counters.subscriptions -= filters.len() as u64;
         let Some(mut session) = self.sessions.remove(index) else { return };
-        session.journey = None;
         let id = session.connection.take();
         let connection = id.and_then(|id| self.connections.remove(id));
         self.counters.connected -= u64::from(connection.is_some());
         let mut cut: Box<[u64]> = self.heard.clone().into();
         cut[self.id] = self.sequence;
-        let subscriber = session.client.subscriber.clone();
+        if let Some(Journey::Leaving { cut: Some(earlier), .. }) = session.journey.take() {
+            // What was delivered even before it came here may still be on its way here.
+            cut.iter_mut().zip(earlier).for_each(|(cut, earlier)| *cut = (*cut).max(earlier));
+        }
+        let slot = session.slot;
         let connection_id = connection.as_ref().map(|connection| connection.id);
         let transfer = Box::new(Transfer { from: self.id, token, session, connection, cut });
         self.effects.push(Effect::Transfer { connection: connection_id, to, transfer });
-        self.session_left(&subscriber);
-        self.begin_moves();
+        self.session_left(slot);
     }
 
     /// A session has come: with the connection it is on, and the bytes that came for it on the way, unless it has none or
     /// it broke.
-    pub fn transferred(
-        &mut self,
-        arrived: Option<(ConnectionId, &[u8])>,
-        transfer: Box<Transfer<C::State>>,
-        now: Time,
-    ) {
+    pub fn transferred(&mut self, arrived: Option<(ConnectionId, &[u8])>, transfer: Transfer<C::State>, now: Time) {
         self.now = now;
         let id = arrived.map(|(id, _)| id);
-        let Transfer { from, token, mut session, connection, cut } = *transfer;
+        let Transfer { from, token, mut session, connection, cut } = transfer;
         let Some(index) = self.moves.arriving.remove(&(from, token)) else { return };
         let Some(place) = self.sessions.get_mut(index) else { return };
         let aside = match place.journey.take() {
@@ -285,6 +209,7 @@ impl<C: Chain> Shard<C> {
         *place = *session;
         self.cutting.push(index);
         self.counters.connected += u64::from(was_online);
+        self.counters.sessions_moved += 1;
         if let (Some(id), Some(connection)) = (id, connection) {
             self.settle_in(id, index, *connection);
         }
@@ -298,6 +223,9 @@ impl<C: Chain> Shard<C> {
         if let Some((id, bytes)) = arrived {
             if let Some(connection) = self.connections.get_mut(id) {
                 connection.unread.push(bytes);
+            }
+            if self.stopping {
+                self.end_with(id, EndReason::ServerShutdown, ReasonCode::ServerShuttingDown);
             }
             self.go_on(id);
         }
@@ -350,7 +278,9 @@ impl<C: Chain> Shard<C> {
             self.remove_subscriber(realm, filter, index);
         }
         self.counters.subscriptions -= filters.len() as u64;
-        self.sessions.remove(index);
+        if let Some(session) = self.sessions.remove(index) {
+            self.session_left(session.slot);
+        }
         let publisher = self.slots.hash(&subscriber);
         for Aside { delivery, .. } in aside {
             if let Some(group) = delivery.group {
@@ -362,96 +292,8 @@ impl<C: Chain> Shard<C> {
 
     /// A session of this shard ends. If it was about to leave, nobody needs to wait for it.
     pub(super) fn abandon_move(&mut self, token: u64) {
-        if let Some(Move { to, .. }) = self.moves.leaving.remove(&token) {
+        if let Some(Departure { to, .. }) = self.moves.leaving.remove(&token) {
             self.post(to, Mail::Abandoned { token });
-        }
-    }
-
-    /// Whether a client of this shard must wait for its session to come; then it is pulled.
-    pub(super) fn must_wait(&mut self, subscriber: &SubscriberId) -> bool {
-        let slot = self.slots.slot(subscriber);
-        let Some(&from) = self.moves.gaining.get(&slot) else {
-            return self.is_arriving(subscriber);
-        };
-        if self.is_arriving(subscriber) || self.moves.waiting.contains_key(subscriber) {
-            return true;
-        }
-        if self.sessions.find(subscriber).is_some() {
-            return false;
-        }
-        self.post(from, Mail::Pull { subscriber: subscriber.clone() });
-        true
-    }
-
-    fn is_arriving(&self, subscriber: &SubscriberId) -> bool {
-        let session = self.sessions.find(subscriber).and_then(|index| self.sessions.get(index));
-        session.is_some_and(|session| matches!(session.journey, Some(Journey::Arriving { .. })))
-    }
-
-    pub(super) fn wait_for(&mut self, subscriber: SubscriberId, waiting: Waiting<C::State>) {
-        self.moves.waiting.entry(subscriber).or_default().push_back(waiting);
-    }
-
-    /// The new owner of a slot needs a session now.
-    pub(super) fn pulled(&mut self, from: usize, subscriber: SubscriberId) {
-        match self.sessions.find(&subscriber) {
-            Some(index) => {
-                if !self.begin_move(index) {
-                    self.moves.queue.push_front(subscriber);
-                }
-            }
-            None => self.post(from, Mail::NotHere { subscriber }),
-        }
-    }
-
-    /// The old owner has no session of this subscriber id; unless it is on its way, there is none.
-    pub(super) fn not_here(&mut self, subscriber: &SubscriberId) {
-        if !self.is_arriving(subscriber) {
-            self.serve_waiting(subscriber);
-        }
-    }
-
-    /// What waited for a session goes on: it is here, or there is none. Nobody asks for it once more.
-    pub(super) fn serve_waiting(&mut self, subscriber: &SubscriberId) {
-        for waiting in self.moves.waiting.remove(subscriber).unwrap_or_default() {
-            match waiting {
-                Waiting::Register(id, arrival) => {
-                    if let Some(connection) = self.connections.get_mut(id) {
-                        connection.holds.release(Hold::Hook);
-                        self.register_settled(id, arrival);
-                        self.go_on(id);
-                    }
-                }
-                Waiting::Disconnect { cleanup } => self.disconnect_here(subscriber, cleanup),
-            }
-        }
-    }
-
-    /// A session has ended here. If it was of a slot that left, the new owner must not wait for it.
-    pub(super) fn session_ended(&mut self, subscriber: &SubscriberId) {
-        let slot = self.slots.slot(subscriber);
-        if !self.moves.losing.is_empty() && self.moves.losing.contains_key(&slot) {
-            let owner = self.slots.owner(subscriber);
-            self.post(owner, Mail::NotHere { subscriber: subscriber.clone() });
-            self.session_left(subscriber);
-        }
-    }
-
-    /// A session is not here any more. If it was the last one of a slot that left, the new owner is told.
-    fn session_left(&mut self, subscriber: &SubscriberId) {
-        let slot = self.slots.slot(subscriber);
-        if let Some(left) = self.moves.losing.get_mut(&slot) {
-            left.remove(subscriber);
-        }
-        self.slot_is_empty(slot);
-    }
-
-    fn slot_is_empty(&mut self, slot: u16) {
-        if self.moves.losing.get(&slot).is_some_and(|left| left.is_empty()) {
-            self.moves.losing.remove(&slot);
-            if let Some(to) = self.slots.owner_of_slot(slot) {
-                self.post(to, Mail::SlotEmptied { slot });
-            }
         }
     }
 

@@ -17,10 +17,10 @@
 //! | `publish`, `acks`, `subscribe` | the other packets |
 //! | `route`, `audience`, `share`, `deliver`, `frames` | from a publication to its receivers |
 //! | `interest`, `keeper`, `retained` | what other shards must know of subscriptions, and retained messages |
-//! | `migrate` | slots and sessions that move to another shard |
+//! | `slot_moves`, `migrate` | slots, and sessions, that move to another shard |
 //! | `ending`, `wills` | how connections and sessions end |
 //! | `ask`, `notices` | hooks that are asked, and hooks that are told and take their time |
-//! | `clock`, `sys`, `program` | deadlines, `$SYS`, the embedding program |
+//! | `clock`, `sys`, `report`, `program` | deadlines, `$SYS`, reports, the embedding program |
 //! | `tables`, `realm`, `slots`, `mail`, `effect`, `counters`, `held` | what all of them stand on |
 
 mod acks;
@@ -44,10 +44,12 @@ mod program;
 mod publish;
 mod realm;
 mod register;
+mod report;
 mod retained;
 mod route;
 mod serve;
 mod share;
+mod slot_moves;
 mod slots;
 mod subscribe;
 mod sys;
@@ -66,10 +68,12 @@ pub use counters::Counters;
 pub use effect::Effect;
 pub use held::Held;
 pub use keeper::{Asked, Found};
-pub use mail::{Announcement, Mail, Share};
+pub use mail::{Announcement, Mail, Share, SlotsMoved};
 pub use migrate::{Prepare, Transfer};
 pub use program::Request;
 pub use realm::MAX_SHARDS;
+pub use report::{Report, SlotReport};
+pub use slot_moves::{SlotJourney, SlotsMoving};
 pub use slots::{SLOTS, owner_of, slot_of};
 
 use crate::client::{ConnectionId, SubscriberId};
@@ -88,11 +92,11 @@ use connect::Listener;
 use frames::Frames;
 use interest::Subscribing;
 use keeper::Keeping;
-use migrate::Moves;
 use notices::Notices;
 use program::Program;
 use realm::{Realms, ShardSet};
-use slots::SlotMap;
+use slot_moves::Moves;
+use slots::{SlotMap, Traffic};
 use tables::{Connections, Sessions};
 
 /// What a shard is told when it is made.
@@ -121,6 +125,7 @@ pub struct Shard<C: Chain> {
     random: Random,
     hasher: ahash::RandomState,
     slots: SlotMap,
+    traffic: Traffic,
 
     connections: Connections<Attempt<C::State>>,
     sessions: Sessions<C::State>,
@@ -215,6 +220,7 @@ impl<C: Chain> Shard<C> {
             now,
             random: Random::from_seed(seed ^ (id as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15)),
             slots: SlotMap::even(shards, seed),
+            traffic: Traffic::new(),
             connections: Connections::new(),
             sessions: Sessions::new(hasher.clone()),
             realms: Realms::new(seed),
@@ -329,10 +335,12 @@ impl<C: Chain> Shard<C> {
             }
             Mail::AskRetained(asked) => self.ask_keeper(*asked),
             Mail::Retained(found) => self.found_retained(*found),
+            Mail::Leaving { token } => self.post(from, Mail::Flushed { token }),
             Mail::Flushed { token } => self.flushed(token),
             Mail::Prepare(prepare) => self.prepare(from, *prepare),
             Mail::Abandoned { token } => self.arrival_abandoned(from, token),
-            Mail::SlotMoved { slot, to } => self.slot_moved(from, slot, to),
+            Mail::SlotsMoved(moved) => self.slots_moved(from, &moved),
+            Mail::SlotsSeen { token } => self.slots_seen(token),
             Mail::SlotEmptied { slot } => self.slot_emptied(slot),
             Mail::Pull { subscriber } => self.pulled(from, subscriber),
             Mail::NotHere { subscriber } => self.not_here(&subscriber),

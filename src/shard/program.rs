@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use super::audience::Origin;
 use super::interest::{Granted, Subscribing};
 use super::mail::{Announcement, Mail};
-use super::migrate::Waiting;
 use super::realm::PROGRAM;
+use super::slot_moves::Waiting;
 use super::{Effect, Shard};
 use crate::client::{EndReason, ExpiredReason, SubscriberId};
 use crate::codec::{PacketId, PropertyBlock, QoS, ReasonCode, RetainHandling, SubscriptionOptions};
@@ -130,7 +130,7 @@ impl<C: Chain> Shard<C> {
                 }
             }
             Request::Disconnect { subscriber, cleanup } => self.disconnect(subscriber, cleanup),
-            Request::MoveSlots { slots, to } => self.move_slots(&slots, to, now),
+            Request::MoveSlots { slots, to } => drop(self.move_slots(&slots, to, now)),
         }
     }
 

@@ -86,6 +86,7 @@ impl<C: Chain> Shard<C> {
         let topic = TopicName::parse(publish.topic, self.config.limits.max_topic_levels)
             .map_err(|_| Violation::new(ReasonCode::TopicNameInvalid, "the topic name is not valid"))?;
         let Some(session) = self.sessions.get(index) else { return Ok(()) };
+        self.traffic.count(session.slot);
         let terms = &session.terms;
         if publish.qos > terms.maximum_qos {
             return Err(Violation::new(ReasonCode::QosNotSupported, "the QoS is higher than the maximum"));

@@ -5,7 +5,7 @@
 //! `on_register`, then whatever ends for the connection or session before, then `on_client_wakeup`, then CONNACK.
 
 use super::connect::{Arrival, decoded};
-use super::migrate::Waiting;
+use super::slot_moves::Waiting;
 use super::terms::Welcome;
 use super::{Effect, Shard};
 use crate::client::{Client, ConnectionId, EndReason, ExpiredReason};
@@ -42,15 +42,7 @@ impl<C: Chain> Shard<C> {
             let subscriber = arrival.client.subscriber.clone();
             return self.wait_for(subscriber, Waiting::Register(id, arrival));
         }
-        self.register_settled(id, arrival);
-    }
-
-    /// Registers a client whose session is here if there is one, as soon as what was begun for it is done.
-    pub(super) fn register_settled(&mut self, id: ConnectionId, arrival: Box<Arrival<C::State>>) {
-        let owner = self.slots.owner(&arrival.client.subscriber);
-        if owner != self.id {
-            self.hand_off(id, owner, arrival);
-        } else if let Some(arrival) = self.wait_for_notices(id, arrival) {
+        if let Some(arrival) = self.wait_for_notices(id, arrival) {
             self.register_here(id, arrival);
         }
     }
@@ -108,8 +100,10 @@ impl<C: Chain> Shard<C> {
     }
 
     pub(super) fn new_session(&mut self, client: Client, terms: crate::session::Terms, takeovers: (u32, Time)) -> u32 {
+        let slot = self.slots.slot(&client.subscriber);
         self.sessions.insert(Session {
             client,
+            slot,
             state: C::State::default(),
             connection: None,
             terms,

@@ -59,6 +59,29 @@ impl SlotMap {
     }
 }
 
+/// Messages by slot: what its clients published and were sent, as PUBLISH packets, since the start. Wraps around.
+pub struct Traffic(Box<[u32; SLOTS]>);
+
+impl Traffic {
+    /// Nothing so far.
+    pub fn new() -> Self {
+        Traffic(Box::new([0; SLOTS]))
+    }
+
+    /// Counts a message of a client in `slot`.
+    #[inline]
+    pub fn count(&mut self, slot: u16) {
+        // The mask spares the check of bounds: there are as many places.
+        let place = &mut self.0[usize::from(slot) % SLOTS];
+        *place = place.wrapping_add(1);
+    }
+
+    /// How many it counted.
+    pub fn of(&self, slot: u16) -> u32 {
+        self.0[usize::from(slot) % SLOTS]
+    }
+}
+
 /// The shard that owns `subscriber` in a broker of so many shards with this seed, while no slot has moved.
 pub fn owner_of(subscriber: &SubscriberId, shards: usize, seed: u64) -> usize {
     hasher(seed).hash_one(subscriber) as usize % SLOTS % shards
@@ -77,6 +100,15 @@ pub fn hasher(seed: u64) -> ahash::RandomState {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn traffic_is_counted_by_slot_and_wraps_around() {
+        let mut traffic = Traffic::new();
+        traffic.0[9] = u32::MAX;
+        traffic.count(9);
+        traffic.count(4095);
+        assert_eq!([8, 9, 4095].map(|slot| traffic.of(slot)), [0, 0, 1]);
+    }
 
     #[test]
     fn every_shard_agrees_and_each_has_its_share() {

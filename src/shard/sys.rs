@@ -38,7 +38,8 @@ impl<C: Chain> Shard<C> {
         self.publish_own(realm, &publication);
     }
 
-    fn count_gauges(&mut self) {
+    /// Brings the counters up to date that are gauges.
+    pub(super) fn count_gauges(&mut self) {
         self.counters.sessions = self.sessions.len() as u64;
         self.counters.retained = self.realms.iter().map(|realm| realm.retained.len() as u64).sum();
         self.counters.retained_bytes = self.realms.iter().map(|realm| realm.retained.bytes() as u64).sum();
@@ -56,6 +57,7 @@ fn lines(total: &Counters, now: Time) -> Vec<(String, u64)> {
         ("connections/accepted", total.accepted),
         ("connections/refused", total.refused),
         ("connections/takeovers", total.takeovers),
+        ("sessions/moved", total.sessions_moved),
         ("subscriptions/count", total.subscriptions),
         ("retained messages/count", total.retained),
         ("retained messages/bytes", total.retained_bytes),

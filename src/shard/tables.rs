@@ -3,6 +3,7 @@
 
 use hashbrown::HashMap;
 
+use super::slots::SLOTS;
 use crate::client::{ConnectionId, SubscriberId};
 use crate::connection::Connection;
 use crate::session::Session;
@@ -98,11 +99,19 @@ pub struct Sessions<S> {
     due: Vec<Due>,
     free: Vec<u32>,
     by_id: HashMap<SubscriberId, u32, ahash::RandomState>,
+    /// How many there are in each slot.
+    in_slot: Box<[u32]>,
 }
 
 impl<S> Sessions<S> {
     pub fn new(hasher: ahash::RandomState) -> Self {
-        Sessions { records: Vec::new(), due: Vec::new(), free: Vec::new(), by_id: HashMap::with_hasher(hasher) }
+        Sessions {
+            records: Vec::new(),
+            due: Vec::new(),
+            free: Vec::new(),
+            by_id: HashMap::with_hasher(hasher),
+            in_slot: vec![0; SLOTS].into(),
+        }
     }
 
     pub fn len(&self) -> usize {
@@ -111,6 +120,7 @@ impl<S> Sessions<S> {
 
     pub fn insert(&mut self, session: Session<S>) -> u32 {
         let id = session.client.subscriber.clone();
+        self.in_slot[usize::from(session.slot)] += 1;
         let session = Some(Box::new(session));
         let index = match self.free.pop() {
             Some(index) => {
@@ -145,6 +155,7 @@ impl<S> Sessions<S> {
     pub fn remove(&mut self, index: u32) -> Option<Box<Session<S>>> {
         let session = self.records.get_mut(index as usize)?.take()?;
         self.by_id.remove(&session.client.subscriber);
+        self.in_slot[usize::from(session.slot)] -= 1;
         self.free.push(index);
         if self.by_id.is_empty() {
             self.by_id.shrink_to_fit();
@@ -152,9 +163,15 @@ impl<S> Sessions<S> {
         Some(session)
     }
 
-    /// The subscriber ids for which `which` holds, in no order.
-    pub fn ids_where(&self, which: impl Fn(&SubscriberId) -> bool) -> Vec<SubscriberId> {
-        self.by_id.keys().filter(|id| which(id)).cloned().collect()
+    /// How many there are in `slot`.
+    pub fn in_slot(&self, slot: u16) -> u32 {
+        self.in_slot[usize::from(slot)]
+    }
+
+    /// The subscriber ids of the sessions in the slots for which `which` holds, in no order. Looks at every session.
+    pub fn ids_in_slots(&self, which: impl Fn(u16) -> bool) -> Vec<SubscriberId> {
+        let found = self.records.iter().flatten().filter(|session| which(session.slot));
+        found.map(|session| session.client.subscriber.clone()).collect()
     }
 
     /// When the clock is looked at next for `index`.

@@ -7,9 +7,11 @@
 //! shown by a later message that arrives without it. Where a test sleeps, it is because something has to be old enough.
 
 mod broker;
+mod cutter;
 mod driver;
 mod large;
 mod listeners;
+mod loss;
 mod messaging;
 mod mosquitto;
 mod mqtt3;
@@ -18,6 +20,7 @@ mod process;
 mod properties;
 mod refusals;
 mod retained;
+mod scripts;
 mod sessions;
 mod shared;
 mod stopping;

@@ -26,7 +26,9 @@ impl Subscriber {
     /// Starts it with these arguments; messages are printed in this format (`man mosquitto_sub`, "Output format").
     pub fn new(broker: &Broker, format: &str, arguments: &[&str]) -> Subscriber {
         let format = format!("{MARK}{format}");
-        let mut command = tool("mosquitto_sub", broker);
+        // What is not a terminal gets its lines only when many have come together; stdbuf becomes the tool.
+        let mut command = Command::new("stdbuf");
+        command.args(["-oL", "mosquitto_sub", "-h", "127.0.0.1", "-p", &broker.port().to_string()]);
         let process = Process::spawn(command.args(["-d", "-k", "600", "-F", &format]).args(arguments));
         process.stdout().find("Subscribed", |line| line.starts_with("Subscribed").then_some(()));
         Subscriber(process)

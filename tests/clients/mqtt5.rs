@@ -6,8 +6,8 @@ use std::time::Duration;
 use rumqttc::v5::mqttbytes::qos;
 pub use rumqttc::v5::mqttbytes::v5::{
     ConnAck, ConnAckProperties, ConnectReturnCode, DisconnectReasonCode, Filter, LastWill, LastWillProperties, Packet,
-    PubAckReason, PubRecReason, Publish, PublishProperties, RetainForwardRule, SubscribeProperties,
-    SubscribeReasonCode, UnsubAckReason,
+    PubAckReason, Publish, PublishProperties, RetainForwardRule, SubscribeProperties, SubscribeReasonCode,
+    UnsubAckReason,
 };
 use rumqttc::v5::{AsyncClient, Event, EventLoop};
 pub use rumqttc::v5::{ConnectionError, MqttOptions, StateError};
@@ -132,14 +132,6 @@ impl Client {
     pub fn puback(&mut self) -> PubAckReason {
         self.driver.wait("PUBACK", |event| match event {
             Ok(Packet::PubAck(puback)) => Some(puback.reason),
-            _ => None,
-        })
-    }
-
-    /// Waits for a PUBREC, and tells its reason code.
-    pub fn pubrec(&mut self) -> PubRecReason {
-        self.driver.wait("PUBREC", |event| match event {
-            Ok(Packet::PubRec(pubrec)) => Some(pubrec.reason),
             _ => None,
         })
     }

@@ -20,28 +20,30 @@ on_every_number_of_shards![
     a_session_belongs_to_all_versions,
 ];
 
+/// At QoS 1: rumqttc forgets with the connection how far messages at QoS 2 have got. `loss` has clients that know.
 fn what_was_queued_arrives_in_order(broker: Broker) {
     let mut publisher = mqtt3::Client::new(&broker, "publisher");
     let mut away = mqtt3::Client::connect(mqtt3::kept(&broker, "away"));
     assert!(!away.session_present);
-    away.subscribe("queue/#", 2);
+    away.subscribe("queue/#", 1);
     for round in 0..3 {
         if round == 1 {
-            away.disconnect();
+            away.disconnect()
         } else {
-            away.cut();
+            away.cut()
         }
-        for (number, qos) in (0..500).zip([1, 2].into_iter().cycle()) {
-            publisher.send("queue/of/it", qos, false, number.to_string());
+        for number in 0..500 {
+            publisher.send("queue/of/it", 1 + (number % 2) as u8, false, number.to_string());
         }
         publisher.settle(1, 250);
         publisher.settle(2, 250);
         away = mqtt3::Client::connect(mqtt3::kept(&broker, "away"));
         assert!(away.session_present);
-        for (number, qos) in (0..500).zip([1, 2].into_iter().cycle()) {
-            let received = away.receive();
-            assert_eq!((mqtt3::text(&received), received.qos as u8), (number.to_string(), qos));
+        for number in 0..500 {
+            assert_eq!(away.receive_text(), number.to_string());
         }
+        // What follows the acknowledgements shows that the broker has read them.
+        away.publish("elsewhere", 1, "");
     }
 }
 

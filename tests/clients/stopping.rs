@@ -7,13 +7,7 @@ use crate::broker::Broker;
 use crate::mqtt5::DisconnectReasonCode;
 use crate::{DEADLINE, mqtt3, mqtt5, on_every_number_of_shards};
 
-on_every_number_of_shards![
-    clients_are_told,
-    wills_are_published,
-    both_signals_stop_it,
-    nothing_that_was_acknowledged_before_is_lost_on_the_way_out,
-    its_port_is_free_at_once,
-];
+on_every_number_of_shards![clients_are_told, both_signals_stop_it, its_port_is_free_at_once,];
 
 fn clients_are_told(mut broker: Broker) {
     let mut newer: Vec<_> = (0..5).map(|id| mqtt5::Client::new(&broker, &format!("newer-{id}"))).collect();
@@ -27,18 +21,6 @@ fn clients_are_told(mut broker: Broker) {
     older.iter_mut().for_each(mqtt3::Client::closed);
 }
 
-fn wills_are_published(mut broker: Broker) {
-    // Retained wills would be seen by nobody: the one who watches is connected until the end.
-    let mut watcher = mqtt3::Client::new(&broker, "watcher");
-    watcher.subscribe("will", 1);
-    let mut options = mqtt5::options(&broker, "id");
-    let qos = rumqttc::v5::mqttbytes::QoS::AtLeastOnce;
-    options.set_last_will(mqtt5::LastWill::new("will", "shutdown", qos, false, None));
-    let _client = mqtt5::Client::connect(options);
-    assert_eq!(broker.stop().code(), Some(0));
-    assert_eq!(watcher.receive_text(), "shutdown");
-}
-
 fn both_signals_stop_it(mut broker: Broker) {
     let mut client = mqtt5::Client::new(&broker, "client");
     broker.process().signal("INT");
@@ -46,7 +28,10 @@ fn both_signals_stop_it(mut broker: Broker) {
     assert_eq!(client.disconnected(), DisconnectReasonCode::ServerShuttingDown);
 }
 
-fn nothing_that_was_acknowledged_before_is_lost_on_the_way_out(mut broker: Broker) {
+/// On one shard: what a shard has acknowledged is on its way to its own subscribers.
+#[test]
+fn what_was_acknowledged_goes_out_before_the_end() {
+    let mut broker = Broker::start(1);
     let mut subscriber = mqtt3::Client::new(&broker, "subscriber");
     subscriber.subscribe("last/words", 1);
     let mut publisher = mqtt3::Client::new(&broker, "publisher");

@@ -7,7 +7,8 @@ use moormq::hooks::NoHooks;
 use moormq::random::Random;
 use moormq::shard::{Request, slot_of};
 
-use crate::client::{Client, Hello, id_owned_by, packet_id, publish};
+use crate::client::{Client, Hello, connect_packet, id_owned_by, packet_id, publish};
+use crate::heard::Got;
 use crate::world::{World, open_config};
 
 fn world(shards: usize) -> World<NoHooks> {
@@ -70,6 +71,77 @@ fn a_client_that_connects_during_the_move_pulls_its_session() {
     }
 }
 
+/// Ids that share the slot of `first`.
+fn in_the_slot_of(first: &str, count: usize) -> Vec<String> {
+    let slot = |id: &str| slot_of(&SubscriberId::new("", id), crate::world::SEED);
+    let ids = (0..).map(|number| format!("{first}-{number}")).filter(|id| slot(id) == slot(first));
+    ids.take(count).collect()
+}
+
+/// Leaves a kept session behind that is subscribed to `t` and has one message waiting.
+fn leave_session(world: &mut World<NoHooks>, id: &str) {
+    let (mut client, _) = Client::connect(world, 0, id, Hello::kept(ProtocolVersion::V5));
+    client.subscribe(world, "t", QoS::AtLeastOnce);
+    world.hang_up(client.socket);
+}
+
+#[test]
+fn clients_that_connect_while_their_slot_moves_find_their_sessions() {
+    const SESSIONS: usize = 200;
+    for shards in [2, 3] {
+        let mut world = world(shards);
+        let ids = in_the_slot_of(&id_owned_by(&world, 0, "many"), SESSIONS);
+        ids.iter().for_each(|id| leave_session(&mut world, id));
+        let clients: Vec<Client> = ids.iter().map(|_| Client::dial(&mut world, 1, ProtocolVersion::V5)).collect();
+        move_slot(&mut world, &ids[0], 1);
+        // Those at the end of the queue first, so that they are pulled before it is their turn.
+        for (client, id) in clients.iter().zip(&ids).rev() {
+            let hello = Hello::kept(ProtocolVersion::V5);
+            say(&mut world, client, &Packet::Connect(connect_packet(id, hello)));
+            world.carry_out_effects();
+            world.carry_mail();
+            world.carry_transfer();
+        }
+        world.settle();
+        for (mut client, id) in clients.into_iter().zip(&ids) {
+            let heard = client.heard(&mut world);
+            assert!(matches!(heard.first(), Some(Got::Connack { present: true, .. })), "{id}: {heard:?}");
+            assert_eq!(world.shard_of(client.socket), Some(1));
+        }
+    }
+}
+
+#[test]
+fn a_session_that_ends_on_its_way_leaves_its_slot_free_to_move() {
+    let mut world = world(2);
+    let id = id_owned_by(&world, 0, "short");
+    let (client, _) = Client::connect(&mut world, 0, &id, Hello::clean(ProtocolVersion::V5));
+    move_slot(&mut world, &id, 1);
+    world.hang_up(client.socket);
+    move_slot(&mut world, &id, 0);
+    world.settle();
+    let (client, present) = Client::connect(&mut world, 1, &id, Hello::clean(ProtocolVersion::V5));
+    assert!(!present);
+    assert_eq!(world.shard_of(client.socket), Some(0), "the slot went back");
+}
+
+#[test]
+fn a_slot_moves_on_only_when_every_shard_has_heard_of_its_last_move() {
+    let mut world = world(3);
+    let id = id_owned_by(&world, 0, "wanderer");
+    // The third shard is slow to hear that the slot went to the second one.
+    move_slot(&mut world, &id, 1);
+    world.carry_out_effects();
+    let pairs = [(0, 1), (1, 0), (1, 2), (2, 1), (2, 0)];
+    while pairs.iter().any(|(from, to)| world.carry_letter(*from, *to)) | world.carry_out_effects() {}
+    move_slot(&mut world, &id, 2);
+    world.settle();
+    move_slot(&mut world, &id, 2);
+    world.settle();
+    let (client, _) = Client::connect(&mut world, 2, &id, Hello::clean(ProtocolVersion::V5));
+    assert_eq!(world.shard_of(client.socket), Some(2));
+}
+
 /// One client's view: what it has of each publisher must be 1, 2, 3 ... without a gap.
 #[derive(Default)]
 struct Ledger(std::collections::BTreeMap<String, u32>);
@@ -102,6 +174,7 @@ fn an_online_session_moves_and_its_client_notices_nothing() {
             })
             .collect();
         let mut sent = vec![0; shards];
+        let restlessness = [1, 4, 10][random.below(3)];
         let mut ledger = Ledger::default();
         for _ in 0..300 {
             match random.below(8) {
@@ -111,9 +184,9 @@ fn an_online_session_moves_and_its_client_notices_nothing() {
                     let payload = format!("{} {}", publishers[at].0, sent[at]);
                     say(&mut world, &publishers[at].1, &Packet::Publish(publish("to/you", &payload, qos, sent[at])));
                 }
-                2 if random.below(10) == 0 => {
-                    let to = random.below(shards);
-                    move_slot(&mut world, &id, to);
+                2 if random.below(restlessness) == 0 => {
+                    let who = if random.below(2) == 0 { &id } else { &publishers[random.below(shards)].0 };
+                    move_slot(&mut world, who, random.below(shards));
                 }
                 3 => drop(world.carry_out_effects()),
                 4 => drop(world.carry_transfer()),

@@ -35,8 +35,12 @@ struct Wire {
     under_way: Option<Vec<u8>>,
 }
 
-/// A session on its way: to which shard, with which connection.
-type Travelling<S> = (usize, Option<ConnectionId>, Box<Transfer<S>>);
+/// A session between two shards.
+struct Travelling<S> {
+    to: usize,
+    connection: Option<ConnectionId>,
+    transfer: Box<Transfer<S>>,
+}
 
 /// A broker of some shards.
 pub struct World<C: Chain> {
@@ -47,7 +51,7 @@ pub struct World<C: Chain> {
     next_generation: u32,
     /// Letters from each shard to each other.
     mail: Vec<Vec<VecDeque<Mail>>>,
-    /// Sessions on their way: to which shard, with which connection.
+    /// Sessions on their way.
     travelling: VecDeque<Travelling<C::State>>,
     hooks: Vec<(usize, u64, HookFuture)>,
     /// What was delivered to the embedding program: subscription and message.
@@ -230,9 +234,9 @@ impl<C: Chain> World<C> {
 
     /// Hands in the session that has been on its way longest.
     pub fn carry_transfer(&mut self) -> bool {
-        let Some((to, id, transfer)) = self.travelling.pop_front() else { return false };
-        let id = id.filter(|id| self.socket_of(to, *id).is_some());
-        self.shards[to].transferred(id.map(|id| (id, &[][..])), transfer, self.now);
+        let Some(Travelling { to, connection, transfer }) = self.travelling.pop_front() else { return false };
+        let id = connection.filter(|id| self.socket_of(to, *id).is_some());
+        self.shards[to].transferred(id.map(|id| (id, &[][..])), *transfer, self.now);
         true
     }
 
@@ -313,7 +317,7 @@ impl<C: Chain> World<C> {
                     self.wires[socket].reading = false;
                     self.assign(socket, to)
                 });
-                self.travelling.push_back((to, id, transfer));
+                self.travelling.push_back(Travelling { to, connection: id, transfer });
             }
             Effect::RunHook { task, future } => self.hooks.push((shard, task, future)),
             Effect::CancelHook { task } => {

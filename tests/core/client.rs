@@ -110,6 +110,11 @@ impl Client {
     /// Opens a connection and sends nothing.
     pub fn dial<C: Chain>(world: &mut World<C>, shard: usize, version: ProtocolVersion) -> Client {
         let socket = world.connect(shard);
+        Client::at(socket, version)
+    }
+
+    /// Whoever is at `socket`.
+    pub fn at(socket: Socket, version: ProtocolVersion) -> Client {
         Client { socket, version, ear: Ear::default(), early: Vec::new(), longest: 0 }
     }
 

@@ -346,3 +346,52 @@ fn a_connection_that_ends_before_or_amid_its_connect_leaves_nothing_behind() {
         assert!(!present);
     }
 }
+
+/// A CONNECT on a connection of the listener at this place, which has so many connections: the code of its CONNACK.
+fn answer_at(
+    world: &mut World<moormq::hooks::NoHooks>,
+    version: ProtocolVersion,
+    listener: usize,
+    connections: usize,
+) -> ReasonCode {
+    let shard = connections % world.shards.len();
+    let socket = world.connect_to(shard, listener, connections);
+    let mut client = Client::at(socket, version);
+    world.send(socket, &connect_bytes(&format!("c{connections}"), Hello::clean(version)));
+    match client.heard(world)[..] {
+        [Got::Connack { code, .. }] => code,
+        ref heard => panic!("{heard:?}"),
+    }
+}
+
+/// LIFECYCLE 4: quota 0x97, connection rate 0x9F; code 3 for older clients.
+#[test]
+fn a_listener_that_is_full_or_overrun_says_so() {
+    let named = |name: &str, change: fn(&mut ListenerConfig)| {
+        let mut listener = ListenerConfig { name: name.to_owned(), ..ListenerConfig::default() };
+        change(&mut listener);
+        listener
+    };
+    let listeners = || {
+        config(|config| {
+            let port = |port| std::net::SocketAddr::from(([127, 0, 0, 1], port));
+            config.listeners = vec![
+                named("full", |listener| listener.max_connections = moormq::config::Limit::at_most(2)),
+                named("busy", |listener| listener.connection_rate = Some(4)),
+            ];
+            (config.listeners[0].address, config.listeners[1].address) = (port(1883), port(1884));
+        })
+    };
+    for mut world in worlds_with(listeners) {
+        world.advance(Duration::from_secs(5));
+        for version in [V311, V5] {
+            let or = |code| if version == V5 { code } else { ReasonCode::ServerUnavailable };
+            assert_eq!(answer_at(&mut world, version, 0, 2), ReasonCode::Success);
+            assert_eq!(answer_at(&mut world, version, 0, 3), or(ReasonCode::QuotaExceeded));
+            let codes: Vec<_> = (0..8).map(|number| answer_at(&mut world, version, 1, number)).collect();
+            let refused = codes.iter().filter(|code| **code == or(ReasonCode::ConnectionRateExceeded)).count();
+            assert_eq!((refused, codes[0]), (4, ReasonCode::Success), "{codes:?}");
+            world.advance(Duration::from_secs(2));
+        }
+    }
+}

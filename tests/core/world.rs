@@ -104,13 +104,18 @@ impl<C: Chain> World<C> {
 
     /// A new connection, accepted by `shard`.
     pub fn connect(&mut self, shard: usize) -> Socket {
+        self.connect_to(shard, 0, 1)
+    }
+
+    /// A new connection of a listener, which has `connections` with it.
+    pub fn connect_to(&mut self, shard: usize, listener: usize, connections: usize) -> Socket {
         let socket = self.wires.len();
         let wire =
             Wire { at: None, received: Vec::new(), reading: true, unsent: Vec::new(), stuck: false, under_way: None };
         self.wires.push(wire);
         let id = self.assign(socket, shard);
         let peer = SocketAddr::from(([127, 0, 0, 1], socket as u16));
-        self.shards[shard].accepted(id, 0, peer, SystemTime::UNIX_EPOCH, 1, self.now);
+        self.shards[shard].accepted(id, listener, peer, SystemTime::UNIX_EPOCH, connections, self.now);
         self.settle();
         Socket(socket)
     }

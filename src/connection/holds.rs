@@ -57,3 +57,33 @@ impl Holds {
         held && self.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packets_are_served_when_the_last_reason_has_gone() {
+        let mut holds = Holds::default();
+        assert!(!holds.release(Hold::Hook) && holds.is_empty());
+        holds.insert(Hold::Hook);
+        holds.insert(Hold::Throttle);
+        holds.insert(Hold::Hook);
+        assert!(holds.contains(Hold::Hook) && !holds.contains(Hold::Outbox));
+        assert!(!holds.release(Hold::Hook), "the other one holds");
+        assert!(holds.release(Hold::Throttle) && holds.is_empty());
+    }
+
+    #[test]
+    fn a_client_that_does_not_read_waits_for_itself_alone() {
+        let mut holds = Holds::default();
+        holds.insert(Hold::Outbox);
+        assert!(!holds.is_waiting_for_us());
+        for hold in [Hold::Hook, Hold::Subscribe, Hold::Throttle, Hold::Mailbox, Hold::Notice] {
+            holds.insert(hold);
+            assert!(holds.is_waiting_for_us());
+            holds.release(hold);
+        }
+        assert!(!holds.is_waiting_for_us());
+    }
+}

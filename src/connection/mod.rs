@@ -163,3 +163,22 @@ impl Rate {
         (self.used >= limit).then(|| self.since + second)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_used_up_until_its_second_is_over() {
+        let at = Time::from_millis;
+        let mut rate = Rate::default();
+        assert_eq!(rate.count(3, at(5000)), None);
+        assert_eq!(rate.count(3, at(5100)), None);
+        assert_eq!(rate.count(3, at(5900)), Some(at(6000)), "the third of three: nothing more in this second");
+        assert_eq!(rate.count(3, at(6000)), None);
+        let mut rate = Rate::default();
+        let exceeds: Vec<_> = (0..4).map(|_| rate.exceeds(2, at(7000))).collect();
+        assert_eq!(exceeds, [false, false, true, true]);
+        assert!(!rate.exceeds(2, at(8000)));
+    }
+}

@@ -100,3 +100,51 @@ impl Outbox {
         self.sending = 0;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::Publication;
+    use crate::topic::TopicName;
+
+    fn message(payload: &[u8]) -> Message {
+        Publication::new(TopicName::trusted("t"), payload).keep()
+    }
+
+    #[test]
+    fn splices_stand_between_the_bytes_they_came_between() {
+        let mut outbox = Outbox::default();
+        outbox.bytes(&mut Vec::new()).extend_from_slice(b"head");
+        outbox.splice(message(b"payload"));
+        outbox.bytes(&mut Vec::new()).extend_from_slice(b"tail");
+        assert_eq!(outbox.waiting(), 15);
+        let output = outbox.take().expect("there is output");
+        assert_eq!((output.len(), output.bytes.as_slice(), output.splices[0].at), (15, &b"headtail"[..], 4));
+        assert!(!output.is_empty());
+    }
+
+    #[test]
+    fn one_send_is_under_way_at_a_time_and_counts_until_it_has_left() {
+        let mut outbox = Outbox::default();
+        assert!(outbox.take().is_none() && outbox.take_last().is_none());
+        outbox.bytes(&mut Vec::new()).extend_from_slice(b"one");
+        assert!(outbox.take().is_some() && outbox.is_sending() && !outbox.has_output());
+        outbox.bytes(&mut Vec::new()).extend_from_slice(b"two");
+        assert!(outbox.take().is_none());
+        assert_eq!(outbox.waiting(), 6);
+        outbox.sent();
+        assert_eq!(outbox.waiting(), 3);
+        assert!(outbox.take().is_some());
+        outbox.bytes(&mut Vec::new()).extend_from_slice(b"end");
+        assert_eq!(outbox.take_last().map(|last| last.bytes), Some(b"end".to_vec()), "behind what is under way");
+    }
+
+    #[test]
+    fn buffers_are_used_again() {
+        let mut spare = vec![Vec::with_capacity(100)];
+        let mut outbox = Outbox::default();
+        outbox.bytes(&mut spare).push(1);
+        assert!(spare.is_empty());
+        assert_eq!(outbox.take().map(|output| output.bytes.capacity()), Some(100));
+    }
+}

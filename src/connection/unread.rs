@@ -59,6 +59,8 @@ impl Unread {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -73,5 +75,37 @@ mod tests {
         unread.advance(4);
         assert!(unread.is_empty());
         assert_eq!(unread.bytes.capacity(), 0);
+    }
+
+    proptest! {
+        /// Bytes come, are taken out, served in part and put back; the order is kept and nothing is lost.
+        #[test]
+        fn agrees_with_a_queue_of_bytes(steps in prop::collection::vec((0..20_usize, 0..20_usize, any::<bool>()), 0..60)) {
+            let (mut unread, mut model) = (Unread::default(), std::collections::VecDeque::<u8>::new());
+            let mut next = 0_u8;
+            for (count, served, aside) in steps {
+                let bytes: Vec<u8> = (0..count).map(|_| { next = next.wrapping_add(1); next }).collect();
+                let (early, late) = bytes.split_at(count / 2);
+                unread.push(early);
+                model.extend(early);
+                if aside {
+                    let mut taken = unread.take();
+                    unread.push(late);
+                    let served = served.min(taken.len());
+                    taken.advance(served);
+                    unread.put_back(taken);
+                    model.drain(..served);
+                    model.extend(late);
+                } else {
+                    unread.push(late);
+                    model.extend(late);
+                    let served = served.min(unread.len());
+                    unread.advance(served);
+                    model.drain(..served);
+                }
+                prop_assert_eq!(unread.as_slice(), &*model.make_contiguous());
+                prop_assert_eq!(unread.is_empty(), model.is_empty());
+            }
+        }
     }
 }

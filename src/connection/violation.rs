@@ -51,3 +51,30 @@ impl From<DecodeError> for Violation {
         Violation { code: error.code, what: error.what }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// [MQTT-3.2.2-8], [MQTT-3.14.2-1]
+    #[test]
+    fn every_code_can_be_told_in_some_words() {
+        for &code in ReasonCode::ALL {
+            for packet in [PacketType::Connack, PacketType::Disconnect] {
+                let told = code_for(packet, code);
+                assert!(told.is_allowed_in(packet, Sender::Server), "{code:?} in {packet:?}");
+                assert_eq!(told == code, code.is_allowed_in(packet, Sender::Server));
+            }
+        }
+        assert_eq!(code_for(PacketType::Connack, ReasonCode::ServerShuttingDown), ReasonCode::ServerUnavailable);
+        assert_eq!(code_for(PacketType::Disconnect, ReasonCode::UnsupportedProtocolVersion), ReasonCode::ProtocolError);
+    }
+
+    #[test]
+    fn hooks_hear_of_quotas_as_such() {
+        let reason = |code| Violation::new(code, "").end_reason();
+        assert_eq!(reason(ReasonCode::QuotaExceeded), EndReason::Quota(ReasonCode::QuotaExceeded));
+        assert_eq!(reason(ReasonCode::NotAuthorized), EndReason::NotAuthorized);
+        assert_eq!(reason(ReasonCode::PacketTooLarge), EndReason::ProtocolError(ReasonCode::PacketTooLarge));
+    }
+}

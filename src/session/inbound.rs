@@ -37,3 +37,21 @@ impl Inbound {
         self.unreleased.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// [MQTT-4.3.3-10]
+    #[test]
+    fn an_id_is_taken_until_it_is_released() {
+        let id = PacketId::new(7).expect("not zero");
+        let mut inbound = Inbound::default();
+        assert!(!inbound.contains(id) && !inbound.release(id) && inbound.is_empty());
+        inbound.take(id);
+        inbound.take(id);
+        assert!(inbound.contains(id));
+        assert_eq!(inbound.len(), 1);
+        assert!(inbound.release(id) && !inbound.release(id) && inbound.is_empty());
+    }
+}

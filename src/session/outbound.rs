@@ -210,3 +210,182 @@ impl Outbound {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::session::queue::tests::delivery;
+
+    fn outbound(next_sequence: u64) -> Outbound {
+        Outbound { next_sequence, ..Outbound::default() }
+    }
+
+    fn ids(outbound: &Outbound) -> Vec<u16> {
+        outbound.window.iter().map(|entry| entry.packet_id().get()).collect()
+    }
+
+    fn id(id: u16) -> PacketId {
+        PacketId::new(id).expect("not zero")
+    }
+
+    /// [MQTT-2.2.1-3]
+    #[test]
+    fn ids_go_round_and_pass_over_those_in_use() {
+        let mut outbound = outbound(IDS - 2);
+        for expected in [65_534, 65_535, 1, 2] {
+            assert_eq!(outbound.launch(delivery("x", QoS::AtLeastOnce)).get(), expected);
+        }
+        for done in [65_535, 1, 2] {
+            assert!(outbound.complete(id(done), Stage::AwaitingPuback).is_some());
+        }
+        outbound.next_sequence = 2 * IDS - 2;
+        assert_eq!(outbound.launch(delivery("x", QoS::AtLeastOnce)).get(), 65_535, "65534 is still in flight");
+        assert_eq!(ids(&outbound), [65_534, 65_535]);
+    }
+
+    #[test]
+    fn a_window_may_hold_every_id_there_is_but_one() {
+        let mut outbound = Outbound::default();
+        let message = delivery("x", QoS::AtLeastOnce);
+        for _ in 0..IDS {
+            outbound.launch(message.clone());
+        }
+        assert!(outbound.complete(id(4711), Stage::AwaitingPuback).is_some());
+        assert_eq!(outbound.launch(message).get(), 4711);
+        assert_eq!(outbound.in_flight(), 65_535);
+        assert!(!outbound.has_room(u16::MAX));
+    }
+
+    #[test]
+    fn a_handshake_takes_its_stages_in_order() {
+        let mut outbound = Outbound::default();
+        let (one, two) =
+            (outbound.launch(delivery("1", QoS::AtLeastOnce)), outbound.launch(delivery("2", QoS::ExactlyOnce)));
+        assert!(!outbound.received(one) && !outbound.received(id(9)));
+        assert!(outbound.complete(one, Stage::AwaitingPubcomp).is_none());
+        assert!(outbound.complete(two, Stage::AwaitingPubcomp).is_none());
+        assert!(outbound.received(two) && outbound.received(two), "PUBREC may come twice [MQTT-4.3.3-4]");
+        assert_eq!(outbound.stage(two), Some(Stage::AwaitingPubcomp));
+        assert!(outbound.complete(two, Stage::AwaitingPubcomp).is_some_and(|done| done.delivery.is_none()));
+        assert!(outbound.complete(one, Stage::AwaitingPuback).is_some());
+        assert_eq!((outbound.stage(one), outbound.oldest(), outbound.in_flight()), (None, None, 0));
+    }
+
+    #[test]
+    fn a_message_that_was_taken_back_gives_its_id_to_the_next() {
+        let mut outbound = Outbound::default();
+        outbound.launch(delivery("1", QoS::AtLeastOnce));
+        let two = outbound.launch(delivery("2", QoS::AtLeastOnce));
+        assert!(outbound.take_back_last().is_some());
+        assert_eq!(outbound.launch(delivery("3", QoS::AtLeastOnce)), two);
+    }
+
+    /// [MQTT-3.3.4-9]
+    #[test]
+    fn what_is_sent_again_keeps_to_a_smaller_window() {
+        let mut outbound = Outbound::default();
+        for _ in 0..4 {
+            outbound.launch(delivery("x", QoS::ExactlyOnce));
+        }
+        outbound.received(id(1));
+        outbound.send_again();
+        let mut sent = Vec::new();
+        let mut send = |outbound: &mut Outbound| {
+            while let Some(entry) = outbound.next_unsent(2) {
+                sent.push(entry.packet_id().get());
+                outbound.sent_again();
+            }
+            sent.clone()
+        };
+        assert_eq!(send(&mut outbound), [1, 2]);
+        assert!(outbound.has_unsent() && !outbound.has_room(100), "nothing new before them");
+        assert!(outbound.complete(id(1), Stage::AwaitingPubcomp).is_some());
+        assert_eq!(send(&mut outbound), [1, 2, 3]);
+        // One that is acknowledged before it was sent again needs no more.
+        assert!(outbound.complete(id(4), Stage::AwaitingPubrec).is_some());
+        assert!(!outbound.has_unsent() && outbound.has_room(3));
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Launch(bool),
+        Complete(usize),
+        Received(usize),
+        Extract(u64),
+        SendAgain,
+        Send(u16),
+        Drop,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => any::<bool>().prop_map(Step::Launch),
+            3 => any::<usize>().prop_map(Step::Complete),
+            2 => any::<usize>().prop_map(Step::Received),
+            1 => (1..4_u64).prop_map(Step::Extract),
+            1 => Just(Step::SendAgain),
+            2 => (1..6_u16).prop_map(Step::Send),
+            1 => Just(Step::Drop),
+        ]
+    }
+
+    proptest! {
+        /// Against a list of ids with what was sent and what is to be sent again; near the end of the ids and far from it.
+        #[test]
+        fn agrees_with_a_list(start in prop_oneof![Just(0), IDS - 5..IDS], steps in prop::collection::vec(step(), 0..80)) {
+            let mut outbound = outbound(start);
+            let mut list: Vec<(u16, bool)> = Vec::new();
+            for step in steps {
+                match step {
+                    Step::Launch(twice) => {
+                        if outbound.has_room(20) {
+                            let qos = if twice { QoS::ExactlyOnce } else { QoS::AtLeastOnce };
+                            list.push((outbound.launch(delivery("x", qos)).get(), true));
+                        }
+                    }
+                    Step::Complete(at) if !list.is_empty() => {
+                        let (packet_id, _) = list.remove(at % list.len());
+                        let stage = outbound.stage(id(packet_id)).expect("it is in flight");
+                        prop_assert!(outbound.complete(id(packet_id), stage).is_some());
+                        prop_assert!(outbound.stage(id(packet_id)).is_none());
+                    }
+                    Step::Received(at) if !list.is_empty() => {
+                        let (packet_id, _) = list[at % list.len()];
+                        let once = outbound.stage(id(packet_id)) == Some(Stage::AwaitingPuback);
+                        prop_assert_eq!(outbound.received(id(packet_id)), !once);
+                    }
+                    Step::Extract(every) => {
+                        let which = |packet_id: u16| u64::from(packet_id).is_multiple_of(every + 1);
+                        let taken = outbound.extract(|entry| which(entry.packet_id().get()));
+                        let before = list.len();
+                        list.retain(|(packet_id, _)| !which(*packet_id));
+                        prop_assert_eq!(taken.len(), before - list.len());
+                    }
+                    Step::SendAgain => {
+                        outbound.send_again();
+                        list.iter_mut().for_each(|(_, sent)| *sent = false);
+                    }
+                    Step::Send(most) => {
+                        if let Some(next) = outbound.next_unsent(most) {
+                            let at = list.iter().position(|(_, sent)| !sent).expect("one is unsent");
+                            prop_assert_eq!(next.packet_id().get(), list[at].0);
+                            prop_assert!(at < most.into() || next.delivery.is_none());
+                            outbound.sent_again();
+                            list[at].1 = true;
+                        }
+                    }
+                    Step::Drop => {
+                        let at = list.iter().position(|(_, sent)| !sent);
+                        prop_assert_eq!(outbound.drop_unsent().is_some(), at.is_some());
+                        at.map(|at| list.remove(at));
+                    }
+                    Step::Complete(_) | Step::Received(_) => {}
+                }
+                prop_assert_eq!(ids(&outbound), list.iter().map(|(id, _)| *id).collect::<Vec<_>>());
+                prop_assert_eq!(outbound.has_unsent(), list.iter().any(|(_, sent)| !sent));
+            }
+        }
+    }
+}

@@ -209,3 +209,144 @@ impl Queue {
 fn bound(limit: Limit, held: usize, more: usize) -> usize {
     if limit.allows(more) { limit.get().map_or(usize::MAX, |most| most.max(held)) } else { 0 }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::message::Publication;
+    use crate::topic::TopicName;
+
+    /// A delivery of `payload` to topic `t`.
+    pub(in crate::session) fn delivery(payload: &str, qos: QoS) -> Delivery {
+        expiring(payload, qos, Time::NEVER)
+    }
+
+    fn expiring(payload: &str, qos: QoS, at: Time) -> Delivery {
+        let mut publication = Publication::new(TopicName::trusted("t"), payload.as_bytes());
+        publication.expire(at);
+        Delivery { message: publication.keep(), qos, retain: false, ids: SubscriptionIds::new(), group: None }
+    }
+
+    fn limits(messages: usize, bytes: Limit, order: QueueType) -> QueueLimits {
+        QueueLimits { online: Limit::at_most(messages), offline: Limit::UNLIMITED, bytes, order }
+    }
+
+    fn texts<'a>(deliveries: impl IntoIterator<Item = &'a Delivery>) -> Vec<String> {
+        deliveries.into_iter().map(|one| String::from_utf8_lossy(one.message.payload()).into_owned()).collect()
+    }
+
+    /// Gives `words`, each with its QoS behind it, to a queue of three; tells what it holds then and what was dropped.
+    fn three(order: QueueType, words: &str) -> (Vec<String>, Vec<String>) {
+        let mut queue = Queue::default();
+        let mut dropped = Vec::new();
+        for word in words.split(' ') {
+            let (payload, qos) = word.split_at(1);
+            let qos = QoS::from_u8(qos.parse().expect("a QoS")).expect("a QoS");
+            let insert = queue.push(delivery(payload, qos), &limits(3, Limit::UNLIMITED, order), true, Time::ZERO);
+            dropped.extend(texts(insert.dropped.iter().map(|(delivery, _)| delivery)));
+        }
+        (texts(&queue.waiting), dropped)
+    }
+
+    #[test]
+    fn who_gives_way_to_whom() {
+        let words =
+            |words: &str| words.split(' ').filter(|word| !word.is_empty()).map(str::to_owned).collect::<Vec<_>>();
+        let cases = [
+            (QueueType::Fifo, "a1 b1 c1 d1", "a b c", "d"),
+            (QueueType::Fifo, "a0 b1 c0 d2 e1 f1", "b d e", "a c f"),
+            (QueueType::Fifo, "a1 b0 c1 d0", "a b c", "d"),
+            (QueueType::Lifo, "a1 b1 c1 d1 e2", "c d e", "a b"),
+            (QueueType::Lifo, "a1 b0 c1 d0", "a c d", "b"),
+            (QueueType::Lifo, "a1 b1 c1 d0", "a b c", "d"),
+            (QueueType::Lifo, "a0 b1 c0 d1 e1 f1", "d e f", "a c b"),
+        ];
+        for (order, given, held, dropped) in cases {
+            assert_eq!(three(order, given), (words(held), words(dropped)), "{given}");
+        }
+    }
+
+    #[test]
+    fn a_queue_over_its_limit_makes_room_for_one_and_is_not_cut_down() {
+        for (order, stored) in [(QueueType::Fifo, false), (QueueType::Lifo, true)] {
+            let mut queue = Queue::default();
+            let limits = limits(2, Limit::UNLIMITED, order);
+            for number in 0..10 {
+                assert!(queue.push(delivery(&number.to_string(), QoS::AtLeastOnce), &limits, false, Time::ZERO).stored);
+            }
+            let insert = queue.push(delivery("new", QoS::AtLeastOnce), &limits, true, Time::ZERO);
+            assert_eq!((insert.stored, insert.dropped.len(), queue.len()), (stored, 1, 10));
+        }
+    }
+
+    #[test]
+    fn nothing_is_dropped_in_vain() {
+        let one = delivery("1234", QoS::AtLeastOnce).message.size();
+        for order in [QueueType::Fifo, QueueType::Lifo] {
+            let limits = limits(10, Limit::at_most(3 * one), order);
+            let mut queue = Queue::default();
+            for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::AtMostOnce] {
+                queue.push(delivery("1234", qos), &limits, true, Time::ZERO);
+            }
+            let insert = queue.push(delivery(&"x".repeat(4 * one), QoS::ExactlyOnce), &limits, true, Time::ZERO);
+            assert_eq!((insert.stored, insert.dropped.len(), queue.len()), (false, 1, 3), "{order:?}");
+            // It needs two of the three places, and there is QoS 0 in them.
+            let insert = queue.push(delivery(&"x".repeat(one), QoS::ExactlyOnce), &limits, true, Time::ZERO);
+            assert_eq!((insert.stored, insert.dropped.len(), queue.len()), (true, 2, 2), "{order:?}");
+        }
+    }
+
+    #[test]
+    fn expired_messages_go_first() {
+        let mut queue = Queue::default();
+        let limits = limits(2, Limit::UNLIMITED, QueueType::Fifo);
+        let at = Time::from_millis;
+        queue.push(expiring("a", QoS::AtLeastOnce, at(10)), &limits, true, at(0));
+        queue.push(delivery("b", QoS::AtLeastOnce), &limits, true, at(0));
+        assert!(!queue.push(delivery("c", QoS::AtLeastOnce), &limits, true, at(9)).stored);
+        let insert = queue.push(delivery("d", QoS::AtLeastOnce), &limits, true, at(10));
+        assert!(insert.stored && matches!(insert.dropped[..], [(_, DropReason::Expired)]));
+        assert_eq!(texts(&queue.waiting), ["b", "d"]);
+    }
+
+    proptest! {
+        /// Whatever comes and goes, the counts are right and the limits hold.
+        #[test]
+        fn counts_are_right_and_limits_hold(
+            most in 0..6_usize,
+            bytes in 0..1200_usize,
+            lifo in any::<bool>(),
+            steps in prop::collection::vec((0..6_u8, 0..200_usize, any::<bool>()), 0..60),
+        ) {
+            let order = if lifo { QueueType::Lifo } else { QueueType::Fifo };
+            let limits = limits(most, Limit::at_most(bytes), order);
+            let mut queue = Queue::default();
+            for (what, size, online) in steps {
+                let (len, held) = (queue.len(), queue.bytes());
+                match what {
+                    0..=2 => {
+                        let qos = QoS::from_u8(what).expect("0 to 2");
+                        let insert = queue.push(delivery(&"x".repeat(size), qos), &limits, online, Time::ZERO);
+                        prop_assert_eq!(queue.len() + insert.dropped.len(), len + 1);
+                        prop_assert!(queue.bytes() <= bytes.max(held));
+                        prop_assert!(!online || queue.len() <= most.max(len));
+                        prop_assert!(insert.stored || insert.dropped.len() == 1, "itself and nobody else");
+                    }
+                    3 | 4 => {
+                        let next = queue.next(order).map(|next| next.message.clone());
+                        let taken = queue.take(order);
+                        prop_assert_eq!(taken.is_some(), len > 0);
+                        prop_assert!(next.zip(taken).is_none_or(|(next, taken)| next.same_as(&taken.message)));
+                    }
+                    _ => drop(queue.extract(|delivery| delivery.qos == QoS::AtMostOnce)),
+                }
+                let zero: Vec<_> = queue.waiting.iter().filter(|delivery| delivery.qos == QoS::AtMostOnce).collect();
+                prop_assert_eq!(queue.qos0, zero.len());
+                prop_assert_eq!(queue.qos0_bytes, zero.iter().map(|delivery| delivery.message.size()).sum::<usize>());
+                prop_assert_eq!(queue.bytes(), queue.waiting.iter().map(|delivery| delivery.message.size()).sum::<usize>());
+            }
+        }
+    }
+}

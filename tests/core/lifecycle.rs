@@ -11,7 +11,7 @@ use moormq::shard::Request;
 
 use crate::client::{Client, Hello, V5, V31, V311, connect_packet, id_owned_by};
 use crate::script::{Answers, Script};
-use crate::world::{World, config, open_config};
+use crate::world::{SEED, World, config, open_config};
 
 type Hooked = World<Linked<NoHooks, Script>>;
 
@@ -306,17 +306,25 @@ fn follow(state: &str, line: &str) -> Option<&'static str> {
     })
 }
 
-/// Connects, takeovers, leaving, expiry, operators and mail in any order.
+/// Connects, takeovers, leaving, expiry, operators, moves to other shards and mail in any order.
 #[test]
 fn the_hooks_of_a_subscriber_id_spell_the_grammar_in_any_interleaving() {
-    for seed in 0..300 {
+    for seed in 0..600 {
         let mut random = Random::from_seed(seed);
         let shards = 1 + random.below(4);
         let script = Script::default();
         let mut world = World::new(shards, open_config(), || NoHooks.hook(script.clone()));
         let mut sockets = Vec::new();
         for _ in 0..120 {
-            match random.below(8) {
+            match random.below(9) {
+                8 => {
+                    let slot = moormq::shard::slot_of(&SubscriberId::new("", ["a", "b"][random.below(2)]), SEED);
+                    let (to, now) = (random.below(shards), world.now);
+                    for shard in &mut world.shards {
+                        shard.request(Request::MoveSlots { slots: vec![slot], to }, now);
+                    }
+                }
+                7 => drop(world.carry_transfer()),
                 0..3 => {
                     let mut hello = if random.below(2) == 0 { Hello::kept(V5) } else { Hello::clean(V5) };
                     hello.clean_start = random.below(2) == 0;

@@ -197,7 +197,7 @@ fn a_full_mailbox_holds_those_who_write_to_it() {
 /// the timer wheel holds is bounded, however much came and went.
 #[test]
 fn memory_returns_to_zero() {
-    for seed in 0..30 {
+    for seed in 0..60 {
         let mut random = Random::from_seed(seed);
         let shards = 1 + random.below(4);
         let gate = Gate::default();
@@ -253,6 +253,14 @@ fn memory_returns_to_zero() {
                 4 if !clients.is_empty() => {
                     let client = clients.swap_remove(random.below(clients.len()));
                     world.hang_up(client.socket);
+                }
+                5 if random.below(3) == 0 => {
+                    let name = format!("c{}", random.below(12));
+                    let slot = moormq::shard::slot_of(&SubscriberId::new("", name.as_str()), crate::world::SEED);
+                    let (to, now) = (random.below(shards), world.now);
+                    for shard in &mut world.shards {
+                        shard.request(Request::MoveSlots { slots: vec![slot], to }, now);
+                    }
                 }
                 5 => world.advance(Duration::from_millis(random.below(400) as u64)),
                 _ => {

@@ -53,10 +53,10 @@ impl Client {
     }
 
     /// Connects, or tells why not.
-    pub fn try_connect(options: MqttOptions) -> Result<Client, ConnectionError> {
+    pub fn try_connect(options: MqttOptions) -> Result<Client, Box<ConnectionError>> {
         let (requests, driver) = start(options, false);
         let mut client = Client { requests, driver, session_present: false };
-        client.session_present = client.driver.wait("CONNACK", connack)?.session_present;
+        client.session_present = client.driver.wait("CONNACK", connack).map_err(Box::new)?.session_present;
         Ok(client)
     }
 

@@ -107,6 +107,16 @@ impl<C: Chain> Shard<C> {
             let what = "more unacknowledged messages than Receive Maximum [MQTT-3.3.4-7]";
             return Err(Violation::new(ReasonCode::ReceiveMaximumExceeded, what));
         }
+        if publish.properties.payload_is_utf8 == Some(true) && std::str::from_utf8(publish.payload).is_err() {
+            // The client says of its payload what is not so [MQTT-3.3.2-4].
+            let invalid = ReasonCode::PayloadFormatInvalid;
+            if publish.packet_id.is_none() {
+                return Err(Violation::new(invalid, "a payload that says it is UTF-8 is not"));
+            }
+            self.counters.publish_refused += 1;
+            self.acknowledge(id, index, publish, invalid, None);
+            return Ok(());
+        }
         if topic.is_dollar() {
             self.counters.publish_refused += 1;
             let code = if version.is_v5() { ReasonCode::NotAuthorized } else { ReasonCode::Success };

@@ -339,3 +339,24 @@ fn older_clients_get_the_message_without_its_properties() {
         assert_eq!(publisher.heard(&mut world), [acked(AckKind::Puback, 1)]);
     }
 }
+
+/// [MQTT-3.3.2-4]: what says it is UTF-8 has to be. With QoS the client is told of the message, without it loses its
+/// connection, since nothing else can tell it.
+#[test]
+fn a_payload_is_what_it_says_it_is() {
+    for mut world in worlds() {
+        let mut client = subscriber(&mut world, Hello::clean(V311));
+        let mut publisher = Client::clean(&mut world, "publisher", V5);
+        let properties = PublishProperties { payload_is_utf8: Some(true), ..Default::default() };
+        for (qos, kind) in [(QoS::AtLeastOnce, AckKind::Puback), (QoS::ExactlyOnce, AckKind::Pubrec)] {
+            publisher.publish_with(&mut world, Publish { payload: b"\xff", ..with("t", qos, properties) });
+            let refused = Got::Ack(kind, 1, ReasonCode::PayloadFormatInvalid);
+            assert_eq!(publisher.heard(&mut world), [refused]);
+        }
+        publisher.publish_with(&mut world, with("t", QoS::AtLeastOnce, properties));
+        assert_eq!(client.publishes(&mut world).len(), 1, "only what is as it says");
+        publisher.heard(&mut world);
+        publisher.publish_with(&mut world, Publish { payload: b"\xff", ..with("t", QoS::AtMostOnce, properties) });
+        assert_eq!(publisher.heard(&mut world), [Got::Disconnect(ReasonCode::PayloadFormatInvalid)]);
+    }
+}

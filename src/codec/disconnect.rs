@@ -69,10 +69,11 @@ impl<'a> Disconnect<'a> {
     }
 
     fn body_len(&self, version: ProtocolVersion) -> usize {
-        let nothing_to_say = self.is_empty() && self.code == ReasonCode::NormalDisconnection;
-        match version.is_v5() && !nothing_to_say {
-            true => 1 + self.section_len(version),
-            false => 0,
+        match self.is_empty() {
+            _ if !version.is_v5() => 0,
+            true if self.code == ReasonCode::NormalDisconnection => 0,
+            true => 1,
+            false => 1 + self.section_len(version),
         }
     }
 
@@ -81,14 +82,14 @@ impl<'a> Disconnect<'a> {
         frame_len(self.body_len(version))
     }
 
-    /// Appends the packet to `out`: in its shortest form, but for the Property Length, which is never left out behind a
-    /// reason code. It may be (section 3.14.2.2.1), but rumqttc 0.25 takes such a packet for an incomplete one, and its
-    /// user would never learn the reason.
+    /// Appends the packet to `out`, in its shortest form.
     pub fn encode(&self, version: ProtocolVersion, out: &mut Vec<u8>) {
         let body_len = self.body_len(version);
         put_header(PacketType::Disconnect.first_byte(), body_len, out);
         if body_len > 0 {
             out.push(self.code.value());
+        }
+        if body_len > 1 {
             self.put_section(version, out);
         }
     }
@@ -124,11 +125,8 @@ mod tests {
 
     #[test]
     fn mqtt_5_says_why() {
-        let (with_will, taken_over) = (Disconnect::new(DisconnectWithWill), Disconnect::new(SessionTakenOver));
-        same(&[0xE0, 2, 0x04, 0], V5, Client, Packet::Disconnect(with_will));
-        assert_eq!(read(&[0xE0, 1, 0x04], V5, Client), Ok(Packet::Disconnect(with_will)));
-        same(&[0xE0, 2, 0x8E, 0], V5, Server, Packet::Disconnect(taken_over));
-        assert_eq!(read(&[0xE0, 1, 0x8E], V5, Server), Ok(Packet::Disconnect(taken_over)));
+        same(&[0xE0, 1, 0x04], V5, Client, Packet::Disconnect(Disconnect::new(DisconnectWithWill)));
+        same(&[0xE0, 1, 0x8E], V5, Server, Packet::Disconnect(Disconnect::new(SessionTakenOver)));
         let moved =
             Disconnect { reason_string: Some("go"), server_reference: Some("b:1"), ..Disconnect::new(ServerMoved) };
         same(b"\xE0\x0D\x9D\x0B\x1F\x00\x02go\x1C\x00\x03b:1", V5, Server, Packet::Disconnect(moved));

@@ -75,11 +75,13 @@ impl<C: Chain> Shard<C> {
         }
     }
 
+    /// Writes the DISCONNECT, with a Reason String if the client takes one: without any property, paho-mqtt 2.1 and rumqttc
+    /// 0.25 do not see the reason code either.
     fn write_disconnect(&mut self, id: ConnectionId, index: u32, code: ReasonCode, what: &str) {
         let most = self.sessions.get(index).map_or(0, |session| session.terms.maximum_outgoing);
         self.write(id, |version, out| {
             let mut disconnect = Disconnect::new(code_for(PacketType::Disconnect, code));
-            disconnect.reason_string = Some(what).filter(|what| !what.is_empty());
+            disconnect.reason_string = Some(if what.is_empty() { disconnect.code.name() } else { what });
             if disconnect.encoded_len(version) > most {
                 disconnect.reason_string = None;
             }

@@ -197,33 +197,27 @@ fn publish_all(port: u16) -> Vec<(&'static str, u8, JoinHandle<()>)> {
         ("pub-paho-5", 2, python("5", "pub-paho-5")),
         ("pub-js-4", 2, node("4", "pub-js-4")),
         ("pub-js-5", 2, node("5", "pub-js-5")),
-        (
-            "pub-rumqttc-4",
-            1,
-            thread::spawn(move || {
-                let mut options = mqtt3::options_at(port, "pub-rumqttc-4");
-                options.set_clean_session(false);
-                let mut client = mqtt3::Client::connect_again_and_again(options);
-                for number in 0..COUNT {
-                    client.send("loss/pub-rumqttc-4/1", 1, false, number.to_string());
-                }
-                client.settle(1, COUNT);
-            }),
-        ),
-        (
-            "pub-rumqttc-5",
-            1,
-            thread::spawn(move || {
-                let mut options = mqtt5::options_at(port, "pub-rumqttc-5");
-                options.set_clean_start(false).set_session_expiry_interval(Some(3600));
-                let mut client = mqtt5::Client::connect_again_and_again(options);
-                for number in 0..COUNT {
-                    client.send("loss/pub-rumqttc-5/1", 1, false, number.to_string(), Default::default());
-                }
-                for _ in 0..COUNT {
-                    client.puback();
-                }
-            }),
-        ),
+        ("pub-rumqttc-4", 1, thread::spawn(move || rumqttc_3_1_1(port, "pub-rumqttc-4"))),
+        ("pub-rumqttc-5", 1, thread::spawn(move || rumqttc_5(port, "pub-rumqttc-5"))),
     ]
+}
+
+/// One message at a time: with more under way, rumqttc changes their order when a connection breaks that has not sent all
+/// of them again.
+fn rumqttc_3_1_1(port: u16, name: &str) {
+    let mut options = mqtt3::options_at(port, name);
+    options.set_clean_session(false);
+    let mut client = mqtt3::Client::connect_again_and_again(options);
+    for number in 0..COUNT {
+        client.publish(&format!("loss/{name}/1"), 1, number.to_string());
+    }
+}
+
+fn rumqttc_5(port: u16, name: &str) {
+    let mut options = mqtt5::options_at(port, name);
+    options.set_clean_start(false).set_session_expiry_interval(Some(3600));
+    let mut client = mqtt5::Client::connect_again_and_again(options);
+    for number in 0..COUNT {
+        client.publish(&format!("loss/{name}/1"), 1, number.to_string());
+    }
 }

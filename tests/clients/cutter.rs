@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 
@@ -67,9 +67,13 @@ impl Cutter {
         self.state.cutting.store(cutting, Ordering::Relaxed);
     }
 
-    /// How many connections were cut.
-    pub fn cuts(&self) -> usize {
-        self.state.cuts.load(Ordering::Relaxed)
+    /// Waits until so many connections were cut.
+    pub fn cut_at_least(&self, count: usize) {
+        let begin = Instant::now();
+        while self.state.cuts.load(Ordering::Relaxed) < count {
+            assert!(begin.elapsed() < crate::DEADLINE, "connections are not cut any more");
+            thread::sleep(Duration::from_millis(20));
+        }
     }
 }
 

@@ -22,6 +22,9 @@ const PUBLISHER_BYTES: std::ops::Range<i64> = 300..6_000;
 const SUBSCRIBER_BYTES: std::ops::Range<i64> = 500..12_000;
 /// For mosquitto_sub, who waits a second before it connects again.
 const SLOW_SUBSCRIBER_BYTES: std::ops::Range<i64> = 3_000..15_000;
+/// How often each kind of line is cut at least: what all subscribers of a kind are sent is enough for that, even if they
+/// get most of it after the last message was published.
+const ENOUGH: usize = 4;
 
 #[test]
 fn on_1_shard() {
@@ -66,7 +69,7 @@ fn nothing_is_lost(shards: usize) {
         run.join().unwrap_or_else(|_| panic!("publisher {name} failed"));
     }
     for cutter in [&to_subscribers, &to_slow_subscribers, &to_publishers] {
-        assert!(cutter.cuts() > 5, "the connections were cut {} times only", cutter.cuts());
+        cutter.cut_at_least(ENOUGH);
         cutter.cut(false);
     }
     mqtt3::Client::new(&broker, "end").publish("loss/end", 2, "");

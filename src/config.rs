@@ -10,6 +10,7 @@ mod error;
 mod kinds;
 mod limits;
 mod numbers;
+mod operating;
 mod parse;
 mod print;
 mod sections;
@@ -22,6 +23,7 @@ use std::time::Duration;
 
 pub use error::ConfigError;
 pub use limits::{LimitsConfig, QueueConfig, RetainedConfig, RuntimeConfig, SharedConfig, SysConfig};
+pub use operating::{ControlConfig, RebalanceConfig};
 pub use sections::{Config, HOOKS, HookConfig, HookDeadline, ListenerConfig, LogConfig, SessionConfig};
 pub use stock::{AclFileConfig, PasswordFileConfig, ReloadConfig, ScramFileConfig};
 pub use values::{

@@ -248,6 +248,13 @@ pub(super) fn path() -> Text<String> {
     })
 }
 
+/// A Unix socket on this machine. The kernel takes 107 bytes; some are left for where it is made.
+pub(super) fn socket_path() -> Text<String> {
+    Text("the path of a socket, of at most 90 bytes, such as \"/run/moormq/control\"", |text| {
+        (!text.is_empty() && text.len() <= 90 && !text.contains('\0')).then(|| text.to_owned())
+    })
+}
+
 /// What is logged. A bare word that is not a level would be taken for a target and silence all else; it is a slip more
 /// often than that, and a target can be written with its level.
 pub(super) fn log_filter() -> Text<String> {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::kinds::{Flag, Limited, ListOf, SomeOf, Word, address, cores, log_filter, mountpoint, one_of};
 use super::limits::{LimitsConfig, QueueConfig, RetainedConfig, RuntimeConfig, SharedConfig, SysConfig};
 use super::numbers::{COUNT_MAX, Count, DAY, HOUR, LONG, MILLISECOND, PACKET_SIZE, RATE, SECOND, Seconds, Span, WAIT};
+use super::operating::{ControlConfig, RebalanceConfig};
 use super::stock::{AclFileConfig, PasswordFileConfig, ReloadConfig, ScramFileConfig};
 use super::values::{CpuSet, Limit, LogFormat, OnDeadline, Protocol, StockHook, UnauthorizedPublish};
 use super::walk::{Member, Section, Walker, settings};
@@ -62,6 +63,11 @@ settings! {
         pub reload: ReloadConfig = ReloadConfig::default();
         /// What the broker publishes about itself below $SYS/.
         pub sys: SysConfig = SysConfig::default();
+        /// How operators reach a running broker, with `moormq ctl`.
+        pub control: ControlConfig = ControlConfig::default();
+        /// Whether the broker moves clients from a shard that is busier than the others. What counts are the PUBLISH packets
+        /// that clients send and are sent; clients move by slots, of which there are 4096, and notice nothing.
+        pub rebalance: RebalanceConfig = RebalanceConfig::default();
         /// How shards use the machine. The defaults suit most; measure before and after a change.
         pub runtime: RuntimeConfig = RuntimeConfig::default();
     }

@@ -18,6 +18,7 @@
 //! | `route`, `audience`, `share`, `deliver`, `frames` | from a publication to its receivers |
 //! | `interest`, `keeper`, `retained` | what other shards must know of subscriptions, and retained messages |
 //! | `slot_moves`, `migrate` | slots, and sessions, that move to another shard |
+//! | `load`, `balance` | how busy shards and slots are, and which slots should move |
 //! | `ending`, `wills` | how connections and sessions end |
 //! | `ask`, `notices` | hooks that are asked, and hooks that are told and take their time |
 //! | `clock`, `sys`, `report`, `program` | deadlines, `$SYS`, reports, the embedding program |
@@ -27,6 +28,7 @@ mod acks;
 mod ask;
 mod audience;
 mod auth;
+mod balance;
 mod clock;
 mod connect;
 mod counters;
@@ -37,6 +39,7 @@ mod frames;
 mod held;
 mod interest;
 mod keeper;
+mod load;
 mod mail;
 mod migrate;
 mod notices;
@@ -63,11 +66,13 @@ use std::time::SystemTime;
 
 use std::collections::BTreeMap;
 
+pub use balance::{BalanceLimits, Balancer, SlotMove, plan};
 pub use connect::{Arrival, Attempt};
 pub use counters::Counters;
 pub use effect::Effect;
 pub use held::Held;
 pub use keeper::{Asked, Found};
+pub use load::{Load, ShardLoad, SlotLoad};
 pub use mail::{Announcement, Mail, Share, SlotsMoved};
 pub use migrate::{Prepare, Transfer};
 pub use program::Request;

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 use moormq::config::{Config, ConfigError, CpuSet, ListenerConfig};
 
+use crate::ctl::CtlArgs;
 use crate::passwd::PasswdArgs;
 
 /// An MQTT 3.1, 3.1.1 and 5.0 broker. Without a configuration it listens on 127.0.0.1:1883 and lets everybody on this
@@ -50,6 +51,8 @@ pub enum Command {
     /// Add a user to a password file, change the password of one, or remove one. Asks for the password, or takes the first
     /// line of standard input if that is not a terminal
     Passwd(PasswdArgs),
+    /// Ask a running broker how it is doing, and move clients between its shards
+    Ctl(CtlArgs),
 }
 
 impl RunArgs {
@@ -104,6 +107,9 @@ pub fn summary(config: &Config) -> String {
     let shards = config.shards.map_or("one shard per core".to_owned(), |shards| format!("{shards} shards"));
     let cores = config.cpus.as_ref().map_or("all cores it may use".to_owned(), |cpus| format!("cores {cpus}"));
     let _ = writeln!(lines, "runs {shards} on {cores}");
+    if let Some(socket) = &config.control.socket {
+        let _ = writeln!(lines, "answers `moormq ctl --socket {socket}`");
+    }
     let _ = writeln!(lines, "logs {} as {}", config.log.filter, config.log.format);
     lines
 }

@@ -1,6 +1,7 @@
 //! The program: arguments, configuration, logs, broker, and a wait for the signal to stop.
 
 mod cli;
+mod ctl;
 mod hangup;
 mod logging;
 mod passwd;
@@ -30,6 +31,10 @@ fn main() -> ExitCode {
         Some(Command::PrintConfig) => print(&Config::print_default()),
         Some(Command::Passwd(args)) => match passwd::run(&args) {
             Ok(done) => print(&done),
+            Err(error) => fail(format_args!("moormq: {error}")),
+        },
+        Some(Command::Ctl(args)) => match ctl::run(args) {
+            Ok(answer) => print(&answer),
             Err(error) => fail(format_args!("moormq: {error}")),
         },
         None => match args.run.config() {

@@ -13,6 +13,7 @@ use crate::codec::{PropertyBlock, QoS};
 use crate::config::Config;
 use crate::message::Message;
 use crate::net::mesh::InboxSender;
+use crate::net::thread::ThreadId;
 use crate::net::worker::{Errand, Told};
 use crate::shard::{Request, owner_of};
 use crate::topic::{TopicError, TopicFilter, TopicName};
@@ -23,13 +24,21 @@ const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(30);
 /// A way to a running broker for any thread. Messages published through one handle and its clones stay in order.
 #[derive(Clone)]
 pub struct Handle {
-    inboxes: Arc<[InboxSender<Errand>]>,
-    seed: u64,
+    pub(super) inboxes: Arc<[InboxSender<Errand>]>,
+    /// The threads of the shards.
+    pub(super) threads: Arc<[Thread]>,
+    pub(super) seed: u64,
     /// The shard by which its messages go.
     home: usize,
     next_home: Arc<AtomicU64>,
     next_subscription: Arc<AtomicU64>,
     max_topic_levels: usize,
+}
+
+/// Where a shard runs.
+pub(super) struct Thread {
+    pub id: ThreadId,
+    pub core: usize,
 }
 
 /// Why a message was not published or a subscription not made.
@@ -78,6 +87,7 @@ impl Handle {
     pub(super) fn new(inboxes: Vec<InboxSender<Errand>>, seed: u64, config: &Config) -> Self {
         Handle {
             inboxes: inboxes.into(),
+            threads: Arc::new([]),
             seed,
             home: 0,
             next_home: Arc::new(AtomicU64::new(0)),
@@ -163,7 +173,7 @@ impl Handle {
         self.send(shard, Errand::Request(Request::Disconnect { subscriber, cleanup }))
     }
 
-    fn send(&self, shard: usize, errand: Errand) -> Result<(), RequestError> {
+    pub(super) fn send(&self, shard: usize, errand: Errand) -> Result<(), RequestError> {
         self.inboxes[shard].try_send(errand).map_err(|error| match error {
             channel::TrySendError::Full(_) => RequestError::Full,
             channel::TrySendError::Disconnected(_) => RequestError::Stopped,

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
 use crate::config::{Config, ConfigError, CpuSet};
+use crate::control::socket::SocketError;
 use crate::net::listeners::listen;
 use crate::net::probe::StartError as SystemError;
 use crate::net::ring::RingSize;
@@ -27,6 +28,8 @@ pub enum StartError {
         /// What the system says.
         error: io::Error,
     },
+    /// The control socket cannot be had.
+    Control(SocketError),
     /// The system lacks something that is needed.
     System(SystemError),
     /// A thread, queue or file descriptor could not be had.
@@ -40,6 +43,7 @@ impl fmt::Display for StartError {
             StartError::Listen { name, address, error } => {
                 write!(f, "listener {name}: cannot listen on {address}: {error}")
             }
+            StartError::Control(error) => error.fmt(f),
             StartError::System(error) => error.fmt(f),
             StartError::Resources(error) => write!(f, "the system is out of resources: {error}"),
         }

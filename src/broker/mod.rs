@@ -1,21 +1,28 @@
 //! The broker as a program embeds it: built, started, used from any thread, stopped.
 //!
 //! Owns the threads of the shards. Everything between the program and a shard goes through that shard's bounded inbox;
-//! nothing here waits for a shard but [`Broker::stop`] and [`Broker::subscribe`].
+//! nothing here waits for a shard but [`Broker::stop`], [`Broker::subscribe`] and what [`Handle`] has for operators.
 
 mod handle;
 mod layout;
+mod operations;
+mod operator;
+mod rebalancing;
 
 use std::hash::{BuildHasher, Hasher};
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
 pub use handle::{Handle, Publish, RequestError, Subscription};
 pub use layout::StartError;
+pub use operations::OperationError;
 
 use crate::config::Config;
+use crate::control::server::ControlServer;
+use crate::control::socket::ControlSocket;
 use crate::hooks::{Chain, Hook, Linked, NoHooks};
 use crate::net::clock::Clock;
 use crate::net::mesh::{Mesh, inbox};
@@ -24,7 +31,9 @@ use crate::net::thread::ShardThread;
 use crate::net::worker::WorkerParts;
 use crate::shard::{Place, Shard};
 
+use handle::Thread;
 use layout::{Layout, Listening, open_listeners};
+use rebalancing::Rebalancing;
 
 /// How many requests of the program a shard's inbox holds.
 const INBOX_CAPACITY: usize = 4096;
@@ -43,6 +52,8 @@ pub struct Broker {
     threads: Vec<ShardThread>,
     handle: Handle,
     addresses: Vec<(String, SocketAddr)>,
+    control: Option<ControlServer>,
+    rebalancing: Option<Rebalancing>,
 }
 
 impl Broker {
@@ -97,6 +108,8 @@ impl Broker {
     }
 
     fn stop_threads(&mut self) -> io::Result<()> {
+        drop(self.control.take());
+        drop(self.rebalancing.take());
         self.handle.stop();
         let mut outcome = Ok(());
         for thread in self.threads.drain(..) {
@@ -142,6 +155,9 @@ impl<C: Chain + Clone> Builder<C> {
         config.check().map_err(StartError::Config)?;
         let layout = Layout::of(&config)?;
         probe(layout.limits.sockets.ring).map_err(StartError::System)?;
+        // Before the listeners: if another broker is running, they would take clients away from it.
+        let socket = config.control.socket.as_ref().map(|path| ControlSocket::bind(Path::new(path))).transpose();
+        let socket = socket.map_err(StartError::Control)?;
         let Listening { sockets, addresses } = open_listeners(&config, layout.cpus.len())?;
         let config = Arc::new(config);
         let seed = random_seed();
@@ -164,9 +180,17 @@ impl<C: Chain + Clone> Builder<C> {
             threads.push(thread.map_err(StartError::Resources)?);
         }
         let handle = Handle::new(inboxes, seed, &config);
-        let broker = Broker { threads, handle, addresses };
-        for thread in &broker.threads {
-            thread.started().map_err(StartError::System)?;
+        let mut broker = Broker { threads, handle, addresses, control: None, rebalancing: None };
+        let started = broker.threads.iter().zip(&layout.cpus);
+        let started = started.map(|(thread, core)| thread.started().map(|id| Thread { id, core: *core }));
+        broker.handle.threads = started.collect::<Result<_, _>>().map_err(StartError::System)?;
+        if let Some(socket) = socket {
+            let control = ControlServer::start(socket, broker.handle());
+            broker.control = Some(control.map_err(StartError::Resources)?);
+        }
+        if config.rebalance.enabled {
+            let rebalancing = Rebalancing::start(config.rebalance.clone(), broker.handle(), clock);
+            broker.rebalancing = Some(rebalancing.map_err(StartError::Resources)?);
         }
         Ok(broker)
     }

@@ -1,5 +1,6 @@
 //! The threads that shards run on, one executor each.
 
+use std::fs;
 use std::io;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
@@ -19,7 +20,36 @@ const PREEMPTION: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// A shard's thread.
 pub struct ShardThread {
     thread: JoinHandle<io::Result<()>>,
-    started: Receiver<Result<(), StartError>>,
+    started: Receiver<Result<ThreadId, StartError>>,
+}
+
+/// A thread of this process, as the kernel knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ThreadId(u32);
+
+impl ThreadId {
+    /// The calling thread. None without `/proc`.
+    fn own() -> Option<Self> {
+        let link = fs::read_link("/proc/thread-self").ok()?;
+        link.file_name()?.to_str()?.parse().ok().map(ThreadId)
+    }
+
+    /// The processor time that the thread took so far, user and system. None if it has ended, or without `/proc`.
+    pub fn cpu_time(self) -> Option<Duration> {
+        // Nanoseconds on a core come first; not every kernel counts them. The other file has hundredths of a second.
+        let read = |file| fs::read_to_string(format!("/proc/self/task/{}/{file}", self.0)).ok();
+        match read("schedstat") {
+            Some(text) => text.split_whitespace().next()?.parse().ok().map(Duration::from_nanos),
+            None => cpu_time_in(&read("stat")?),
+        }
+    }
+}
+
+/// The processor time in the text of a file `stat` below `/proc`. The name, in parentheses, may contain anything.
+fn cpu_time_in(stat: &str) -> Option<Duration> {
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let mut ticks = || fields.next()?.parse::<u64>().ok();
+    Some(Duration::from_millis(10 * (ticks()? + ticks()?)))
 }
 
 impl ShardThread {
@@ -41,12 +71,12 @@ impl ShardThread {
         Ok(ShardThread { thread, started })
     }
 
-    /// Waits until the shard works.
+    /// Waits until the shard works; says which thread it is.
     ///
     /// # Errors
     ///
     /// Why it does not.
-    pub fn started(&self) -> Result<(), StartError> {
+    pub fn started(&self) -> Result<ThreadId, StartError> {
         let ended = |_| StartError::Other { doing: "starting a shard", reason: "its thread ended".to_owned() };
         self.started.recv().map_err(ended)?
     }
@@ -65,7 +95,7 @@ fn run<C: Chain>(
     cpu: Option<usize>,
     limits: WorkerLimits,
     make: impl FnOnce() -> WorkerParts<C>,
-    report: &SyncSender<Result<(), StartError>>,
+    report: &SyncSender<Result<ThreadId, StartError>>,
 ) -> io::Result<()> {
     let tell = |outcome| {
         // Nobody listens if the start was given up meanwhile.
@@ -78,10 +108,15 @@ fn run<C: Chain>(
             return Ok(());
         }
     };
+    let Some(own) = ThreadId::own() else {
+        let reason = "there is no /proc/thread-self: mount /proc".to_owned();
+        tell(Err(StartError::Other { doing: "starting a shard", reason }));
+        return Ok(());
+    };
     executor.run(async {
         match Worker::new(make(), limits) {
             Ok(worker) => {
-                tell(Ok(()));
+                tell(Ok(own));
                 worker.run().await
             }
             Err((step, error)) => {
@@ -100,4 +135,27 @@ fn executor(cpu: Option<usize>) -> Result<LocalExecutor, glommio::GlommioError<(
         .preempt_timer(PREEMPTION)
         .blocking_thread_pool_placement(PoolPlacement::Unbound(1))
         .make()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_knows_itself_and_what_it_took() {
+        let own = ThreadId::own().expect("there is /proc");
+        let other = thread::spawn(ThreadId::own).join().expect("it does not panic").expect("there is /proc");
+        assert_ne!(own, other);
+        let start = own.cpu_time().expect("it lives");
+        while own.cpu_time().expect("it lives") == start {}
+        // It has ended; the kernel may need a moment to see to it.
+        while other.cpu_time().is_some() {}
+    }
+
+    #[test]
+    fn ticks_are_read_behind_any_name() {
+        let stat = "7 (a) 1 (b)) S 1 2 3 4 5 6 7 8 9 10 250 50 0 0 20 0 1";
+        assert_eq!(cpu_time_in(stat), Some(Duration::from_secs(3)));
+        assert_eq!(cpu_time_in("7 (a) S 1"), None);
+    }
 }

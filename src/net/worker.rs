@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
+use crossbeam::channel::Sender;
 use glommio::timer::Timer;
 
 use super::clock::Clock;
@@ -32,7 +33,7 @@ use crate::client::ConnectionId;
 use crate::connection;
 use crate::hooks::Chain;
 use crate::message::Message;
-use crate::shard::{Arrival, Effect, Mail, Request, Shard, Transfer};
+use crate::shard::{Arrival, Effect, Mail, Report, Request, Shard, SlotsMoving, Transfer};
 use crate::time::Time;
 
 /// Letters of other shards, and requests of other threads, that are taken in before the sockets have their turn.
@@ -68,6 +69,20 @@ pub enum Errand {
     Stop,
     /// Something for the core.
     Request(Request),
+    /// How is the shard doing? The answer is dropped if there is no room for it in `answer`.
+    Report {
+        /// Where to say so.
+        answer: Sender<Report>,
+    },
+    /// Move those of these slots that are the shard's own. The answer is dropped as that to a report is.
+    MoveSlots {
+        /// Which.
+        slots: Arc<[u16]>,
+        /// To which shard.
+        to: usize,
+        /// Where to say what became of it.
+        answer: Sender<SlotsMoving>,
+    },
     /// Messages of the embedding program's subscription `subscription` go to `sink` from here on.
     Open {
         /// The number of the subscription.
@@ -359,6 +374,10 @@ impl<C: Chain> Worker<C> {
             busy = true;
             match errand {
                 Errand::Request(request) => self.shard.request(request, self.now),
+                Errand::Report { answer } => drop(answer.try_send(self.shard.report())),
+                Errand::MoveSlots { slots, to, answer } => {
+                    drop(answer.try_send(self.shard.move_slots(&slots, to, self.now)));
+                }
                 Errand::Open { subscription, sink } => drop(self.sinks.insert(subscription, sink)),
                 Errand::Close { subscription } => drop(self.sinks.remove(&subscription)),
                 Errand::Stop if self.stopping == Stopping::No => {

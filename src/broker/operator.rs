@@ -1,0 +1,63 @@
+//! Carries out what comes over the control socket, by the same door that embedding programs use.
+
+use std::time::Duration;
+
+use super::handle::{Handle, RequestError};
+use super::operations::OperationError;
+use crate::client::SubscriberId;
+use crate::control::protocol::{Answer, ClientName, Command};
+use crate::control::server::Operator;
+use crate::control::status::MoveProgress;
+use crate::shard::slot_of;
+
+/// The longest that an operator may have something measured or wait for a move.
+const LONGEST: Duration = Duration::from_secs(60 * 60);
+
+impl Operator for Handle {
+    fn carry_out(&self, command: Command, told: &mut dyn FnMut(MoveProgress) -> bool) -> Answer {
+        match obey(self, command, told) {
+            Ok(answer) => answer,
+            Err(why) => Answer::Error(why),
+        }
+    }
+}
+
+fn obey(handle: &Handle, command: Command, told: &mut dyn FnMut(MoveProgress) -> bool) -> Result<Answer, String> {
+    match command {
+        Command::Shards { seconds, slots } => {
+            handle.status(duration(seconds)?, slots).map(Answer::Status).map_err(request)
+        }
+        Command::Move { mut slots, clients, to, timeout } => {
+            slots.extend(clients.iter().map(|ClientName { mountpoint, client_id }| {
+                slot_of(&SubscriberId::new(mountpoint.as_str(), client_id.as_str()), handle.seed)
+            }));
+            if slots.is_empty() {
+                return Err("nothing to move: name slots or clients".to_owned());
+            }
+            handle.move_slots(&slots, to, duration(timeout)?, told).map(Answer::Moved).map_err(operation)
+        }
+        Command::Rebalance { seconds, dry_run, timeout } => {
+            let (window, timeout) = (duration(seconds)?, duration(timeout)?);
+            handle.rebalance(window, dry_run, timeout, told).map(Answer::Rebalanced).map_err(operation)
+        }
+        Command::Find(ClientName { mountpoint, client_id }) => {
+            handle.find(&mountpoint, &client_id).map(Answer::Berth).map_err(request)
+        }
+        Command::Disconnect { client: ClientName { mountpoint, client_id }, cleanup } => {
+            handle.disconnect(&mountpoint, &client_id, cleanup).map(|()| Answer::Done).map_err(request)
+        }
+    }
+}
+
+fn duration(seconds: f64) -> Result<Duration, String> {
+    let duration = Duration::try_from_secs_f64(seconds).ok().filter(|duration| *duration <= LONGEST);
+    duration.ok_or_else(|| format!("{seconds} is not a number of seconds from 0 to {}", LONGEST.as_secs()))
+}
+
+fn request(error: RequestError) -> String {
+    error.to_string()
+}
+
+fn operation(error: OperationError) -> String {
+    error.to_string()
+}

@@ -1,0 +1,60 @@
+//! The far side of the control socket: what `moormq ctl` does.
+
+use std::io::{self, BufReader};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use super::protocol::{Answer, Command, MAX_ANSWER, Reply, Request, VERSION, read_line, write_line};
+use super::socket::SocketError;
+use super::status::MoveProgress;
+
+/// Has a running broker carry out a command, and waits until it has. It tells `told` how far it is.
+///
+/// # Errors
+///
+/// When nobody listens at `path` or we may not speak to him, and when he hangs up or makes no sense.
+pub fn ask(path: &Path, command: Command, told: &mut dyn FnMut(MoveProgress)) -> Result<Answer, SocketError> {
+    let mut stream = dial(path)?;
+    let broken = |error: io::Error| {
+        let what = match error.kind() {
+            io::ErrorKind::InvalidData => format!("what answers there is not a broker that we know: {error}"),
+            _ => format!("the broker does not answer: {error}"),
+        };
+        SocketError::new(path, what)
+    };
+    // A broker that has no room answers without listening; what it said is still there.
+    let written = write_line(&mut stream, &Request { version: VERSION, command });
+    let mut replies = BufReader::new(stream);
+    loop {
+        match read_line(&mut replies, MAX_ANSWER).map_err(broken)? {
+            Some(Reply { version: VERSION, answer: Answer::Progress(progress) }) => told(progress),
+            Some(Reply { version: VERSION, answer }) => return Ok(answer),
+            Some(Reply { version, .. }) => {
+                let what = format!("the broker speaks version {version}, this program {VERSION}: use the broker's own");
+                return Err(SocketError::new(path, what));
+            }
+            None => {
+                written.map_err(broken)?;
+                return Err(SocketError::new(path, "the broker hung up: it may have stopped"));
+            }
+        }
+    }
+}
+
+/// A connection to whoever listens at `path`.
+pub(super) fn dial(path: &Path) -> Result<UnixStream, SocketError> {
+    UnixStream::connect(path).map_err(|error| {
+        let problem = match error.kind() {
+            io::ErrorKind::NotFound => {
+                "there is none: is a broker running, and does its configuration set control.socket to this path?"
+                    .to_owned()
+            }
+            io::ErrorKind::ConnectionRefused => "nobody listens there: the broker that made it has ended".to_owned(),
+            io::ErrorKind::PermissionDenied => {
+                "it is not for this user: run the command as the user that the broker runs as, or as root".to_owned()
+            }
+            _ => format!("cannot be opened: {error}"),
+        };
+        SocketError::new(path, problem)
+    })
+}

@@ -1,0 +1,165 @@
+//! What goes over the control socket: lines of JSON.
+//!
+//! ```text
+//! → {"version":1,"command":{"move":{"slots":[7],"clients":[],"to":1,"timeout":60.0}}}
+//! ← {"version":1,"answer":{"progress":{"slots":1,"slots_left":1,"sessions":900,"sessions_left":512}}}
+//! ← {"version":1,"answer":{"moved":{ ... }}}
+//! ```
+//!
+//! One command to a connection. `progress` comes as often as there is something new; any other answer is the last. A version
+//! other than ours, and a command that we do not know, are answered with an error.
+
+use std::io::{self, BufRead, Read, Write};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::status::{Berth, MoveProgress, Moved, Rebalanced, Status};
+
+/// The version of the protocol.
+pub const VERSION: u32 = 1;
+/// The longest command, in bytes: 4096 slots fit.
+pub const MAX_COMMAND: usize = 64 * 1024;
+/// The longest answer that a client takes, in bytes.
+pub const MAX_ANSWER: usize = 4 << 20;
+
+/// A line from the client.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Request {
+    /// [`VERSION`].
+    pub version: u32,
+    /// What is to be done.
+    pub command: Command,
+}
+
+/// What an operator wants.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Command {
+    /// How are the shards? Answered with [`Answer::Status`].
+    Shards {
+        /// For how long to measure, in seconds.
+        seconds: f64,
+        /// How many of the busiest slots to tell.
+        slots: usize,
+    },
+    /// Move slots, and those of clients, to a shard. Answered with [`Answer::Moved`] when all of them are there.
+    Move {
+        /// Slots.
+        slots: Vec<u16>,
+        /// Clients whose slots are meant.
+        clients: Vec<ClientName>,
+        /// The shard.
+        to: usize,
+        /// For how long to wait, in seconds.
+        timeout: f64,
+    },
+    /// Even out the load. Answered with [`Answer::Rebalanced`].
+    Rebalance {
+        /// For how long to measure before, in seconds.
+        seconds: f64,
+        /// Only say what would move.
+        dry_run: bool,
+        /// For how long to wait, in seconds.
+        timeout: f64,
+    },
+    /// Where does a client belong? Answered with [`Answer::Berth`].
+    Find(ClientName),
+    /// End the connection of a client, if it has one. Answered with [`Answer::Done`].
+    Disconnect {
+        /// Whose.
+        client: ClientName,
+        /// End its session, too.
+        cleanup: bool,
+    },
+}
+
+/// A client, by its subscriber id.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClientName {
+    /// The mountpoint; empty is the default one.
+    pub mountpoint: String,
+    /// The client id.
+    pub client_id: String,
+}
+
+/// A line from the broker.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Reply {
+    /// [`VERSION`].
+    pub version: u32,
+    /// The answer.
+    pub answer: Answer,
+}
+
+/// What the broker says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// A move has got this far. More follows.
+    Progress(MoveProgress),
+    /// How the shards are.
+    Status(Status),
+    /// What has moved.
+    Moved(Moved),
+    /// What has moved, or would.
+    Rebalanced(Rebalanced),
+    /// Where a client belongs.
+    Berth(Berth),
+    /// It was passed on.
+    Done,
+    /// It was not done, or not to the end; why.
+    Error(String),
+}
+
+/// Writes one line.
+pub(super) fn write_line(to: &mut impl Write, line: &impl Serialize) -> io::Result<()> {
+    let mut text = serde_json::to_vec(line)?;
+    text.push(b'\n');
+    to.write_all(&text)?;
+    to.flush()
+}
+
+/// Reads one line of at most `most` bytes; none if there is none any more. A line that is longer, or makes no sense, is
+/// [`io::ErrorKind::InvalidData`].
+pub(super) fn read_line<T: DeserializeOwned>(from: &mut impl BufRead, most: usize) -> io::Result<Option<T>> {
+    let mut line = Vec::new();
+    let read = from.by_ref().take(most as u64 + 1).read_until(b'\n', &mut line)?;
+    let wrong = |why: String| io::Error::new(io::ErrorKind::InvalidData, why);
+    match line.pop() {
+        None => Ok(None),
+        Some(b'\n') => serde_json::from_slice(&line).map(Some).map_err(|error| wrong(error.to_string())),
+        Some(_) if read > most => Err(wrong(format!("a line of more than {most} bytes"))),
+        Some(_) => Err(wrong("it ends in the middle of a line".to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_what_they_were_and_none_is_too_long() {
+        let command = Command::Move {
+            slots: (0..4096).collect(),
+            clients: vec![ClientName { mountpoint: "m".to_owned(), client_id: "ann".to_owned() }],
+            to: 3,
+            timeout: 0.5,
+        };
+        let mut bytes = Vec::new();
+        write_line(&mut bytes, &Request { version: VERSION, command: command.clone() }).unwrap();
+        let mut lines = &bytes[..];
+        let read: Request = read_line(&mut lines, MAX_COMMAND).unwrap().expect("there is one");
+        assert_eq!((read.command, read_line::<Request>(&mut lines, MAX_COMMAND).unwrap()), (command, None));
+        for (bytes, why) in [
+            (&bytes[..], "a line of more than 1000 bytes"),
+            (&bytes[..900], "it ends in the middle of a line"),
+            (b"{}\n", "missing field `version` at line 1 column 2"),
+            (b"{\"version\":1,\"command\":{\"fly\":{}}}\n", "unknown variant `fly`"),
+        ] {
+            let error = read_line::<Request>(&mut &bytes[..], 1000).unwrap_err();
+            assert!(error.kind() == io::ErrorKind::InvalidData && error.to_string().starts_with(why), "{error}");
+        }
+    }
+}

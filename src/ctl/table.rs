@@ -1,0 +1,176 @@
+//! Answers of a broker, for people and for programs.
+
+use std::fmt::Write;
+
+use moormq::control::protocol::Answer;
+use moormq::control::status::{Berth, Moved, Rebalanced, ShardStatus, SlotStatus, Status};
+use serde::Serialize;
+
+/// The answer for programs: one line of JSON.
+pub fn json(answer: &Answer) -> Result<String, String> {
+    fn line(value: &impl Serialize) -> Result<String, String> {
+        serde_json::to_string(value).map(|text| text + "\n").map_err(|error| error.to_string())
+    }
+    match answer {
+        Answer::Status(status) => line(status),
+        Answer::Moved(moved) => line(moved),
+        Answer::Rebalanced(rebalanced) => line(rebalanced),
+        Answer::Berth(berth) => line(berth),
+        Answer::Progress(progress) => line(progress),
+        Answer::Done => line(&serde_json::json!({})),
+        Answer::Error(why) => line(&serde_json::json!({ "error": why })),
+    }
+}
+
+/// The answer for people.
+pub fn text(answer: &Answer) -> String {
+    match answer {
+        Answer::Status(status) => shards(status),
+        Answer::Moved(moved) => self::moved(moved),
+        Answer::Rebalanced(rebalanced) => self::rebalanced(rebalanced),
+        Answer::Berth(Berth { slot, shard }) => format!("slot {slot}, shard {shard}\n"),
+        Answer::Done => "done\n".to_owned(),
+        Answer::Progress(progress) => format!("{} slots left\n", progress.slots_left),
+        Answer::Error(why) => format!("{why}\n"),
+    }
+}
+
+fn shards(status: &Status) -> String {
+    let mut rows =
+        vec![["shard", "core", "slots", "sessions", "connections", "in/s", "out/s", "CPU %"].map(str::to_owned)];
+    rows.extend(status.shards.iter().map(|shard| row(&shard.shard.to_string(), &shard.core.to_string(), shard)));
+    if status.shards.len() > 1 {
+        rows.push(row("all", "", &total(&status.shards)));
+    }
+    let mut text = aligned(&rows);
+    if !status.slots.is_empty() {
+        let mut rows = vec![["slot", "shard", "sessions", "messages/s", ""].map(str::to_owned)];
+        rows.extend(status.slots.iter().map(|slot| {
+            let SlotStatus { slot, shard, sessions, messages_per_second, is_moving } = slot;
+            let moving = if *is_moving { "arriving" } else { "" };
+            [slot.to_string(), shard.to_string(), sessions.to_string(), rate(*messages_per_second), moving.to_owned()]
+        }));
+        text.push('\n');
+        text += &aligned(&rows);
+    }
+    text
+}
+
+fn row(name: &str, core: &str, shard: &ShardStatus) -> [String; 8] {
+    [
+        name.to_owned(),
+        core.to_owned(),
+        shard.slots.to_string(),
+        shard.sessions.to_string(),
+        shard.connections.to_string(),
+        rate(shard.messages_in_per_second),
+        rate(shard.messages_out_per_second),
+        shard.cpu_percent.map_or("?".to_owned(), |percent| format!("{percent:.1}")),
+    ]
+}
+
+fn total(shards: &[ShardStatus]) -> ShardStatus {
+    let mut total = ShardStatus { cpu_percent: Some(0.0), ..ShardStatus::default() };
+    for shard in shards {
+        total.slots += shard.slots;
+        total.sessions += shard.sessions;
+        total.connections += shard.connections;
+        total.messages_in_per_second += shard.messages_in_per_second;
+        total.messages_out_per_second += shard.messages_out_per_second;
+        total.cpu_percent = total.cpu_percent.zip(shard.cpu_percent).map(|(sum, percent)| sum + percent);
+    }
+    total
+}
+
+fn moved(moved: &Moved) -> String {
+    let Moved { to, slots, already_there, sessions, seconds } = moved;
+    let mut text = match slots.is_empty() {
+        true => "nothing had to move\n".to_owned(),
+        false => format!(
+            "moved {} with {} to shard {to} in {:.1} ms\n",
+            counted(slots.len() as u64, "slot"),
+            counted(*sessions, "session"),
+            seconds * 1000.0
+        ),
+    };
+    if !already_there.is_empty() {
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "{} there already", counted(already_there.len() as u64, "slot"));
+    }
+    text
+}
+
+fn rebalanced(rebalanced: &Rebalanced) -> String {
+    if rebalanced.moves.is_empty() {
+        return "nothing to move: the load is as even as it can be\n".to_owned();
+    }
+    let mut rows = vec![["slot", "from", "to", "sessions", "messages/s"].map(str::to_owned)];
+    rows.extend(rebalanced.moves.iter().map(|one| {
+        let numbers = [one.slot.to_string(), one.from.to_string(), one.to.to_string(), one.sessions.to_string()];
+        let [slot, from, to, sessions] = numbers;
+        [slot, from, to, sessions, rate(one.messages_per_second)]
+    }));
+    let mut text = aligned(&rows);
+    let sessions = rebalanced.moves.iter().map(|one| one.sessions).sum();
+    let done = if rebalanced.is_done { "moved" } else { "would move" };
+    let slots = counted(rebalanced.moves.len() as u64, "slot");
+    // Writing to a string does not fail.
+    let _ = writeln!(text, "\n{done} {slots} with {}; messages/s by shard:", counted(sessions, "session"));
+    let mut rows = vec![["shard", "before", "after"].map(str::to_owned)];
+    let rates = rebalanced.before.iter().zip(&rebalanced.after).enumerate();
+    rows.extend(rates.map(|(shard, (before, after))| [shard.to_string(), rate(*before), rate(*after)]));
+    text += &aligned(&rows);
+    text
+}
+
+fn rate(per_second: f64) -> String {
+    format!("{:.0}", per_second.abs())
+}
+
+fn counted(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+/// Columns aligned to the right.
+fn aligned<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) -> String {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..COLUMNS).map(width).collect();
+    let mut text = String::new();
+    for row in rows {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:>width$}"));
+        text += cells.collect::<Vec<_>>().join("  ").trim_end();
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_are_aligned_and_add_up() {
+        let shard = ShardStatus { slots: 2048, sessions: 9, cpu_percent: Some(12.34), ..ShardStatus::default() };
+        let slot = SlotStatus { slot: 7, shard: 1, sessions: 3, messages_per_second: 99.6, is_moving: true };
+        let status =
+            Status { seconds: 1.0, shards: vec![shard.clone(), ShardStatus { shard: 1, ..shard }], slots: vec![slot] };
+        assert_eq!(
+            shards(&status),
+            "shard  core  slots  sessions  connections  in/s  out/s  CPU %
+    0     0   2048         9            0     0      0   12.3
+    1     0   2048         9            0     0      0   12.3
+  all         4096        18            0     0      0   24.7
+
+slot  shard  sessions  messages/s
+   7      1         3         100  arriving
+"
+        );
+    }
+
+    #[test]
+    fn what_moved_is_said_in_words() {
+        let moved = Moved { to: 1, slots: vec![3, 4], already_there: vec![9], sessions: 1, seconds: 0.0015 };
+        assert_eq!(self::moved(&moved), "moved 2 slots with 1 session to shard 1 in 1.5 ms\n1 slot there already\n");
+        assert!(json(&Answer::Moved(moved)).unwrap().contains("\"slots\":[3,4]"));
+    }
+}

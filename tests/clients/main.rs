@@ -7,6 +7,7 @@
 //! shown by a later message that arrives without it. Where a test sleeps, it is because something has to be old enough.
 
 mod broker;
+mod control;
 mod cutter;
 mod driver;
 mod large;

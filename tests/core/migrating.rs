@@ -230,3 +230,30 @@ fn acknowledge(world: &mut World<NoHooks>, subscriber: &Client, qos: QoS, id: Op
         _ => say(world, subscriber, &Packet::Puback(Ack::new(packet_id(id), ReasonCode::Success))),
     }
 }
+
+/// The program asks the shard that owned the client at the start: it is found, wherever it or its session is by then.
+#[test]
+fn a_client_that_moved_or_moves_is_found_by_who_disconnects_it() {
+    for (shards, steps) in [2, 4].into_iter().flat_map(|shards| (0..14).map(move |steps| (shards, steps))) {
+        for cleanup in [false, true] {
+            let mut world = world(shards);
+            let id = id_owned_by(&world, 0, "client");
+            let (client, _) = Client::connect(&mut world, 1, &id, Hello::kept(ProtocolVersion::V5));
+            move_slot(&mut world, &id, shards - 1);
+            for _ in 0..steps {
+                world.carry_out_effects();
+                world.carry_mail();
+                world.carry_transfer();
+            }
+            let subscriber = SubscriberId::new("", id.as_str());
+            assert_eq!(moormq::shard::owner_of(&subscriber, shards, crate::world::SEED), 0);
+            let now = world.now;
+            world.shards[0].request(Request::Disconnect { subscriber, cleanup }, now);
+            world.settle();
+            assert!(world.is_closed(client.socket), "{shards} shards, after {steps} steps");
+            let (again, present) = Client::connect(&mut world, 0, &id, Hello::kept(ProtocolVersion::V5));
+            assert_eq!(present, !cleanup, "{shards} shards, after {steps} steps");
+            assert_eq!(world.shard_of(again.socket), Some(shards - 1));
+        }
+    }
+}

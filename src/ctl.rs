@@ -32,8 +32,15 @@ pub struct CtlArgs {
 enum What {
     /// Show the shards; or move clients between them
     Shards(ShardsArgs),
-    /// Say which slot and shard a client belongs to, whether it is there or not
-    Find(ClientArgs),
+    /// Say which slots and shards clients belong to, whether they are there or not
+    Find {
+        /// The client ids
+        #[arg(value_name = "CLIENT", required = true)]
+        clients: Vec<String>,
+        /// Their mountpoint
+        #[arg(long, value_name = "MOUNTPOINT", default_value = "")]
+        mountpoint: String,
+    },
     /// End the connection of a client, if it has one
     Disconnect {
         #[command(flatten)]
@@ -157,7 +164,10 @@ impl From<What> for Command {
             What::Shards(ShardsArgs { change: Some(Change::Rebalance { dry_run, seconds, patience }), .. }) => {
                 Command::Rebalance { seconds, dry_run, timeout: patience.timeout }
             }
-            What::Find(client) => Command::Find(client.into()),
+            What::Find { clients, mountpoint } => {
+                let named = |client_id| ClientName { mountpoint: mountpoint.clone(), client_id };
+                Command::Find(clients.into_iter().map(named).collect())
+            }
             What::Disconnect { client, cleanup } => Command::Disconnect { client: client.into(), cleanup },
         }
     }

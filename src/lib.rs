@@ -46,7 +46,7 @@
 //! |---|---|---|
 //! | 6 | [`broker`] | the public door: builder, start, publish, subscribe, stop |
 //! | 5 | [`net`] | ring, listeners, sockets, the mesh between shards, clocks, threads |
-//! | 5 | [`control`] | the files and threads that serve the stock hooks |
+//! | 5 | [`control`] | the socket for operators; the files and threads that serve the stock hooks |
 //! | 4 | [`shard`] | sessions, subscriptions, retained messages, routing; a state machine with one door |
 //! | 3 | [`hooks`], [`session`], [`connection`] | the questions to the program; what outlives a connection; what does not |
 //! | 2 | [`message`], [`client`] | the application message; who clients are, and why things end |

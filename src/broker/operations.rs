@@ -134,19 +134,25 @@ impl Handle {
         Ok(Status { seconds, shards, slots: slots.collect() })
     }
 
-    /// Where a client belongs, whether there is one of that id or not. Only [`Handle::move_slots`] and rebalancing change it.
+    /// Where clients belong, given as mountpoint and client id, whether they are there or not. Only [`Handle::move_slots`] and
+    /// rebalancing change it.
     ///
     /// # Errors
     ///
     /// As [`Handle::reports`].
-    pub fn find(&self, mountpoint: &str, client_id: &str) -> Result<Berth, RequestError> {
-        let slot = slot_of(&SubscriberId::new(mountpoint, client_id), self.seed);
+    pub fn find<'a>(&self, clients: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Vec<Berth>, RequestError> {
+        let mut owners = vec![0; SLOTS];
         let reports = self.reports()?;
-        let owns = |report: &&Report| report.slots.iter().any(|of| of.slot == slot && of.is_own);
-        // While the news that it moved is on its way, the old owner says no already, and the new one not yet yes.
-        let knows = |report: &&Report| report.slots.iter().any(|of| of.slot == slot);
-        let report = reports.iter().find(owns).or_else(|| reports.iter().find(knows));
-        Ok(Berth { slot, shard: report.map_or(0, |report| report.shard) })
+        let slots = reports.iter().flat_map(|report| report.slots.iter().map(|slot| (report.shard, slot)));
+        let (own, left): (Vec<_>, Vec<_>) = slots.partition(|(_, slot)| slot.is_own);
+        // While the news that a slot moved is on its way, the old owner says no already, and the new one not yet yes.
+        left.into_iter().chain(own).for_each(|(shard, slot)| owners[usize::from(slot.slot)] = shard);
+        let berth = |(mountpoint, client_id): (&str, &str)| {
+            let slot = slot_of(&SubscriberId::new(mountpoint, client_id), self.seed);
+            let shard = owners[usize::from(slot)];
+            Berth { mountpoint: mountpoint.to_owned(), client_id: client_id.to_owned(), slot, shard }
+        };
+        Ok(clients.into_iter().map(berth).collect())
     }
 
     /// Moves slots to shard `to`, with the sessions and connections of the clients in them, and waits until all are there, at

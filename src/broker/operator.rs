@@ -40,8 +40,9 @@ fn obey(handle: &Handle, command: Command, told: &mut dyn FnMut(MoveProgress) ->
             let (window, timeout) = (duration(seconds)?, duration(timeout)?);
             handle.rebalance(window, dry_run, timeout, told).map(Answer::Rebalanced).map_err(operation)
         }
-        Command::Find(ClientName { mountpoint, client_id }) => {
-            handle.find(&mountpoint, &client_id).map(Answer::Berth).map_err(request)
+        Command::Find(clients) => {
+            let clients = clients.iter().map(|name| (name.mountpoint.as_str(), name.client_id.as_str()));
+            handle.find(clients).map(Answer::Berths).map_err(request)
         }
         Command::Disconnect { client: ClientName { mountpoint, client_id }, cleanup } => {
             handle.disconnect(&mountpoint, &client_id, cleanup).map(|()| Answer::Done).map_err(request)

@@ -18,8 +18,8 @@ use super::status::{Berth, MoveProgress, Moved, Rebalanced, Status};
 
 /// The version of the protocol.
 pub const VERSION: u32 = 1;
-/// The longest command, in bytes: 4096 slots fit.
-pub const MAX_COMMAND: usize = 64 * 1024;
+/// The longest command, in bytes: all slots and some thousand clients fit.
+pub const MAX_COMMAND: usize = 256 * 1024;
 /// The longest answer that a client takes, in bytes.
 pub const MAX_ANSWER: usize = 4 << 20;
 
@@ -63,8 +63,8 @@ pub enum Command {
         /// For how long to wait, in seconds.
         timeout: f64,
     },
-    /// Where does a client belong? Answered with [`Answer::Berth`].
-    Find(ClientName),
+    /// Where do clients belong? Answered with [`Answer::Berths`].
+    Find(Vec<ClientName>),
     /// End the connection of a client, if it has one. Answered with [`Answer::Done`].
     Disconnect {
         /// Whose.
@@ -105,8 +105,8 @@ pub enum Answer {
     Moved(Moved),
     /// What has moved, or would.
     Rebalanced(Rebalanced),
-    /// Where a client belongs.
-    Berth(Berth),
+    /// Where clients belong, in the order in which they were named.
+    Berths(Vec<Berth>),
     /// It was passed on.
     Done,
     /// It was not done, or not to the end; why.

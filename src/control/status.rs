@@ -108,8 +108,12 @@ pub struct Rebalanced {
 }
 
 /// Where a client belongs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Berth {
+    /// Its mountpoint.
+    pub mountpoint: String,
+    /// Its client id.
+    pub client_id: String,
     /// The slot of its subscriber id.
     pub slot: u16,
     /// The shard that owns the slot now.

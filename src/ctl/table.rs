@@ -15,7 +15,7 @@ pub fn json(answer: &Answer) -> Result<String, String> {
         Answer::Status(status) => line(status),
         Answer::Moved(moved) => line(moved),
         Answer::Rebalanced(rebalanced) => line(rebalanced),
-        Answer::Berth(berth) => line(berth),
+        Answer::Berths(berths) => line(berths),
         Answer::Progress(progress) => line(progress),
         Answer::Done => line(&serde_json::json!({})),
         Answer::Error(why) => line(&serde_json::json!({ "error": why })),
@@ -28,7 +28,7 @@ pub fn text(answer: &Answer) -> String {
         Answer::Status(status) => shards(status),
         Answer::Moved(moved) => self::moved(moved),
         Answer::Rebalanced(rebalanced) => self::rebalanced(rebalanced),
-        Answer::Berth(Berth { slot, shard }) => format!("slot {slot}, shard {shard}\n"),
+        Answer::Berths(berths) => self::berths(berths),
         Answer::Done => "done\n".to_owned(),
         Answer::Progress(progress) => format!("{} slots left\n", progress.slots_left),
         Answer::Error(why) => format!("{why}\n"),
@@ -54,6 +54,16 @@ fn shards(status: &Status) -> String {
         text += &aligned(&rows);
     }
     text
+}
+
+fn berths(berths: &[Berth]) -> String {
+    let mut rows = vec![["slot", "shard", "client"].map(str::to_owned)];
+    let names = berths.iter().map(|Berth { client_id, slot, shard, .. }| {
+        // It may contain anything that moves a terminal.
+        [slot.to_string(), shard.to_string(), client_id.escape_debug().to_string()]
+    });
+    rows.extend(names);
+    aligned(&rows)
 }
 
 fn row(name: &str, core: &str, shard: &ShardStatus) -> [String; 8] {

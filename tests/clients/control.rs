@@ -57,7 +57,7 @@ impl Operated {
     }
 
     fn shard_of(&self, client: &str) -> usize {
-        number(&self.json(&["find", client])["shard"])
+        number(&self.json(&["find", client])[0]["shard"])
     }
 
     fn move_to(&self, client: &str, shard: usize) {
@@ -71,7 +71,7 @@ impl Operated {
         let mut slots: BTreeMap<usize, String> = BTreeMap::new();
         for number in 0.. {
             let id = format!("client-{number}");
-            let berth = self.json(&["find", &id]);
+            let berth = self.json(&["find", &id])[0].take();
             if self::number(&berth["shard"]) == shard {
                 slots.entry(self::number(&berth["slot"])).or_insert(id);
             }

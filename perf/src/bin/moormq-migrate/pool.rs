@@ -1,0 +1,161 @@
+//! All connections, on one epoll: one read per connection and turn, one write for all it has to say.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+use crate::Failure;
+use crate::wire::{Event, Wire};
+
+/// What one read takes at most, in bytes.
+const READ: usize = 256 * 1024;
+/// Connections served in one turn at most.
+const EVENTS: usize = 1024;
+/// Clients that are between CONNECT and ready at a time, where many are made ready.
+const AT_A_TIME: usize = 64;
+/// How long may pass without anything happening that should.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The connections.
+pub struct Pool {
+    epoll: Epoll,
+    events: Vec<EpollEvent>,
+    buffer: Vec<u8>,
+    wires: Vec<Option<Wire>>,
+    /// Those with something to send, each once.
+    listed: Vec<usize>,
+    address: SocketAddr,
+}
+
+impl Pool {
+    /// None yet, to a broker at `address`.
+    pub fn new(address: SocketAddr) -> Result<Pool, Failure> {
+        Ok(Pool {
+            epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
+            events: vec![EpollEvent::empty(); EVENTS],
+            buffer: vec![0; READ],
+            wires: Vec::new(),
+            listed: Vec::new(),
+            address,
+        })
+    }
+
+    /// Connects a client; gives its number.
+    pub fn open(&mut self, id: &str, clean: bool) -> Result<usize, Failure> {
+        let wire = Wire::open(id, clean, self.address)?;
+        let number = self.wires.len();
+        self.epoll.add(&wire.stream, EpollEvent::new(EpollFlags::EPOLLIN, number as u64))?;
+        self.wires.push(Some(wire));
+        self.list(number);
+        Ok(number)
+    }
+
+    /// Connects clients, subscribes each to its filter if it has one, and waits until all that is done. Messages that come
+    /// meanwhile go to `tell`. Gives the number of the first; the others follow it.
+    pub fn open_all(
+        &mut self,
+        clients: &[(&str, Option<String>)],
+        clean: bool,
+        mut tell: impl FnMut(usize, Event<'_>),
+    ) -> Result<usize, Failure> {
+        let first = self.wires.len();
+        let (mut opened, mut ready) = (0, 0);
+        let mut last = Instant::now();
+        while ready < clients.len() {
+            while opened < clients.len() && opened - ready < AT_A_TIME {
+                self.open(clients[opened].0, clean)?;
+                opened += 1;
+            }
+            let mut connected = Vec::new();
+            self.turn(Duration::from_millis(100), |number, event| match event {
+                Event::Connected { .. } => connected.push(number),
+                Event::Subscribed => ready += 1,
+                Event::Message { .. } => tell(number, event),
+            })?;
+            for number in connected {
+                last = Instant::now();
+                match &clients[number - first].1 {
+                    Some(filter) => self.say(number, |wire| wire.subscribe(filter)),
+                    None => ready += 1,
+                }
+            }
+            if last.elapsed() > PATIENCE {
+                return Err(format!("{} clients get no answer", opened - ready).into());
+            }
+        }
+        Ok(first)
+    }
+
+    /// Has a client say something, if it is connected.
+    pub fn say(&mut self, number: usize, what: impl FnOnce(&mut Wire)) {
+        if let Some(wire) = &mut self.wires[number] {
+            what(wire);
+            self.list(number);
+        }
+    }
+
+    fn list(&mut self, number: usize) {
+        if let Some(wire) = &mut self.wires[number]
+            && !wire.listed
+            && !wire.blocked
+        {
+            wire.listed = true;
+            self.listed.push(number);
+        }
+    }
+
+    /// Messages of a client that are not acknowledged.
+    pub fn in_flight(&self, number: usize) -> usize {
+        self.wires[number].as_ref().map_or(0, |wire| wire.in_flight)
+    }
+
+    /// Sends what there is to say, waits at most `timeout` for something to come, and takes it in.
+    pub fn turn(&mut self, timeout: Duration, mut tell: impl FnMut(usize, Event<'_>)) -> Result<(), Failure> {
+        self.flush()?;
+        let count = self.epoll.wait(&mut self.events, EpollTimeout::try_from(timeout)?)?;
+        for at in 0..count {
+            let (number, flags) = (self.events[at].data() as usize, self.events[at].events());
+            let Some(wire) = &mut self.wires[number] else { continue };
+            if flags != EpollFlags::EPOLLOUT {
+                wire.receive(&mut self.buffer, |event| tell(number, event))?;
+            }
+            if flags.contains(EpollFlags::EPOLLOUT) {
+                wire.blocked = false;
+            }
+            if wire.has_output() {
+                self.list(number);
+            }
+        }
+        self.flush()
+    }
+
+    fn flush(&mut self) -> Result<(), Failure> {
+        for number in std::mem::take(&mut self.listed) {
+            let Some(wire) = &mut self.wires[number] else { continue };
+            wire.listed = false;
+            wire.send()?;
+            let wanted = if wire.blocked { EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT } else { EpollFlags::EPOLLIN };
+            if wire.blocked != wire.waits {
+                wire.waits = wire.blocked;
+                self.epoll.modify(&wire.stream, &mut EpollEvent::new(wanted, number as u64))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Says DISCONNECT for a client and closes its connection.
+    pub fn close(&mut self, number: usize) -> Result<(), Failure> {
+        self.say(number, Wire::disconnect);
+        self.flush()?;
+        self.wires[number] = None;
+        Ok(())
+    }
+}
+
+/// Allows this process as many open files as the system lets it have.
+pub fn lift_open_files() -> Result<(), Failure> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    Ok(setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?)
+}

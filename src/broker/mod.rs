@@ -109,12 +109,15 @@ impl Broker {
 
     fn stop_threads(&mut self) -> io::Result<()> {
         drop(self.control.take());
-        drop(self.rebalancing.take());
+        if let Some(rebalancing) = &mut self.rebalancing {
+            rebalancing.end();
+        }
         self.handle.stop();
         let mut outcome = Ok(());
         for thread in self.threads.drain(..) {
             outcome = outcome.and(thread.join());
         }
+        self.rebalancing = None;
         outcome
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Everything here waits for the shards, on the thread that calls; no shard waits for it.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -46,7 +47,7 @@ impl fmt::Display for OperationError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut left = |progress: &MoveProgress, what: &str| {
             let MoveProgress { slots_left, sessions_left, .. } = progress;
-            write!(f, "{what}: {slots_left} slots with {sessions_left} sessions are on their way, and go on moving")
+            write!(f, "{what}: what is left goes on moving (slots: {slots_left}, sessions: {sessions_left})")
         };
         match self {
             OperationError::Unfinished(progress) => left(progress, "not done in time"),
@@ -283,7 +284,7 @@ impl Handle {
 /// Slots on their way to a shard.
 struct Journey {
     to: usize,
-    moved: Vec<u16>,
+    moved: BTreeSet<u16>,
     already_there: Vec<u16>,
     /// Those that are not wholly there, ascending.
     left: Vec<u16>,
@@ -298,7 +299,7 @@ impl Journey {
         left.sort_unstable();
         left.dedup();
         let slots = left.len();
-        Journey { to, moved: Vec::new(), already_there: Vec::new(), left, slots, sessions: 0, sessions_left: 0 }
+        Journey { to, moved: BTreeSet::new(), already_there: Vec::new(), left, slots, sessions: 0, sessions_left: 0 }
     }
 
     /// Has those move that have not begun to, and sees which have come.
@@ -334,11 +335,10 @@ impl Journey {
         }
     }
 
-    fn end(mut self, took: Duration) -> Moved {
-        self.moved.sort_unstable();
+    fn end(self, took: Duration) -> Moved {
         Moved {
             to: self.to,
-            slots: self.moved,
+            slots: self.moved.into_iter().collect(),
             already_there: self.already_there,
             sessions: self.sessions,
             seconds: took.as_secs_f64(),

@@ -16,7 +16,8 @@ use crate::shard::{Balancer, SlotMove};
 /// How long slots may take to move until the next look is due anyway.
 const MOVE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A thread that evens out the load. Dropping it ends it.
+/// A thread that evens out the load. Dropping it waits for its end: it must have been told to, and the shards must have
+/// stopped, lest a move that they do not end keeps it waiting.
 pub(super) struct Rebalancing {
     running: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -30,11 +31,16 @@ impl Rebalancing {
         let thread = thread::Builder::new().name("moormq-balance".to_owned()).spawn(run)?;
         Ok(Rebalancing { running: Some(running), thread: Some(thread) })
     }
+
+    /// Begins nothing more.
+    pub fn end(&mut self) {
+        self.running = None;
+    }
 }
 
 impl Drop for Rebalancing {
     fn drop(&mut self) {
-        drop(self.running.take());
+        self.end();
         if let Some(thread) = self.thread.take() {
             // A panic there has been reported on standard error.
             let _ = thread.join();

@@ -1,0 +1,125 @@
+//! What operators can do, as an embedding program does it: see how shards are, move slots, even out the load.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::mpsc::{Sender, channel};
+use std::time::Duration;
+
+use moormq::Broker;
+use moormq::broker::OperationError;
+use moormq::config::Config;
+use moormq::hooks::{Answer, Context, Hook, PublishModifiers, PublishRefusal, PublishRequest};
+
+/// As long as anything may take.
+const LONG: Duration = Duration::from_secs(120);
+
+/// Answers when it is told to: it is handed what to tell it by.
+#[derive(Clone)]
+struct Slow(Sender<async_channel::Sender<()>>);
+
+impl Hook for Slow {
+    type State = ();
+
+    fn auth_on_publish(
+        &mut self,
+        _: &mut Context<'_, ()>,
+        _: &PublishRequest<'_>,
+    ) -> Answer<PublishModifiers, PublishRefusal> {
+        let (tell, told) = async_channel::bounded(1);
+        self.0.send(tell).expect("the test listens");
+        Answer::later(async move {
+            let _ = told.recv().await;
+            Answer::ok()
+        })
+    }
+}
+
+fn config(shards: usize) -> Config {
+    let text = "allow_anonymous = true\nlisteners.default.address = '127.0.0.1:0'\nhooks.later_deadline = '1h'";
+    Config { shards: Some(shards), ..Config::from_toml(text, "inline").expect("it is valid") }
+}
+
+fn connect(address: SocketAddr, client_id: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    let mut packet = vec![0x10, 12 + client_id.len() as u8, 0, 4, b'M', b'Q', b'T', b'T', 4, 2, 0, 0];
+    packet.extend([0, client_id.len() as u8]);
+    packet.extend(client_id.as_bytes());
+    stream.write_all(&packet).expect("it reads");
+    expect(&mut stream, &[0x20, 2, 0, 0]);
+    stream
+}
+
+fn expect(stream: &mut TcpStream, bytes: &[u8]) {
+    let mut read = vec![0; bytes.len()];
+    stream.read_exact(&mut read).expect("it answers");
+    assert_eq!(read, bytes);
+}
+
+/// A client whose packet waits for a hook cannot move yet; who waits for it is told so, and when the hook has answered it moves.
+#[test]
+fn a_move_that_takes_long_is_told_of_and_goes_on() {
+    for shards in [2, 4] {
+        let (questions, asked) = channel();
+        let broker = Broker::builder().config(config(shards)).hook(Slow(questions)).start().expect("it starts");
+        let handle = broker.handle();
+        let mut client = connect(broker.addresses()[0].1, "client");
+        client.write_all(&[0x32, 5, 0, 1, b't', 0, 7]).expect("it reads");
+        let answer = asked.recv().expect("the hook is asked");
+        let berth = handle.find([("", "client")]).expect("shards answer").remove(0);
+        let to = (berth.shard + 1) % shards;
+
+        let mut heard = Vec::new();
+        let note = |progress| {
+            heard.push(progress);
+            true
+        };
+        let error = handle.move_slots(&[berth.slot], to, Duration::from_millis(50), note).expect_err("it is held up");
+        let OperationError::Unfinished(progress) = &error else { panic!("{error}") };
+        assert_eq!((progress.slots, progress.slots_left, progress.sessions_left), (1, 1, 1));
+        assert_eq!(heard.last(), Some(progress));
+        assert!(error.to_string().starts_with("not done in time: what is left goes on moving (slots: 1, sessions: 1)"));
+        let given_up = handle.move_slots(&[berth.slot], to, LONG, |_| false);
+        assert!(matches!(given_up, Err(OperationError::GivenUp(_))), "{given_up:?}");
+
+        answer.try_send(()).expect("the hook waits");
+        handle.move_slots(&[berth.slot], to, LONG, |_| true).expect("it comes");
+        expect(&mut client, &[0x40, 2, 0, 7]);
+        let status = handle.status(Duration::from_millis(100), 4096).expect("shards answer");
+        assert_eq!(status.shards.iter().map(|shard| shard.slots).sum::<usize>(), 4096);
+        assert_eq!((status.shards[to].sessions, status.shards[to].connections), (1, 1));
+        assert!(status.shards.iter().all(|shard| shard.cpu_percent.is_some()));
+        let [slot] = &status.slots[..] else { panic!("one slot has a client: {status:?}") };
+        assert_eq!((slot.slot, slot.shard, slot.sessions), (berth.slot, to, 1));
+        broker.stop().expect("it stops");
+    }
+}
+
+#[test]
+fn what_cannot_move_is_refused_and_moves_nothing() {
+    let broker = Broker::builder().config(config(2)).start().expect("it starts");
+    let handle = broker.handle();
+    let error =
+        |slots: &[u16], to| handle.move_slots(slots, to, LONG, |_| true).expect_err("it is refused").to_string();
+    assert_eq!(error(&[7], 2), "there is no shard 2: they are numbered from 0 to 1");
+    assert_eq!(error(&[7, 4096], 1), "there is no slot 4096: they are numbered from 0 to 4095");
+    let owned: Vec<usize> =
+        handle.status(Duration::ZERO, 0).expect("shards answer").shards.iter().map(|shard| shard.slots).collect();
+    assert_eq!(owned, [2048, 2048]);
+    let moved = handle.move_slots(&[6, 7, 7], 1, LONG, |_| true).expect("they move");
+    assert_eq!((&moved.slots[..], &moved.already_there[..]), (&[6][..], &[7][..]));
+    let even = handle.rebalance(Duration::ZERO, false, LONG, |_| true).expect("shards answer");
+    assert!(even.moves.is_empty(), "nobody says anything");
+    broker.stop().expect("it stops");
+    let stopped = handle.move_slots(&[6], 0, LONG, |_| true).expect_err("there is nobody any more");
+    assert_eq!(stopped.to_string(), "the broker has stopped");
+}
+
+/// A stop does not wait for a move that does not end.
+#[test]
+fn a_broker_that_rebalances_stops_when_it_is_told_to() {
+    let mut config = config(2);
+    config.rebalance.enabled = true;
+    config.rebalance.interval = Duration::from_millis(100);
+    let broker = Broker::builder().config(config).start().expect("it starts");
+    broker.stop().expect("it stops");
+}

@@ -47,7 +47,7 @@ impl Shards {
             };
             threads.push(ShardThread::start(id, None, limits, make).unwrap());
         }
-        threads.iter().for_each(|thread| drop(thread.started().unwrap()));
+        threads.iter().for_each(|thread| assert!(thread.started().is_ok()));
         Shards { address, inboxes, threads }
     }
 

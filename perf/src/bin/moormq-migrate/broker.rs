@@ -196,6 +196,6 @@ mod tests {
     #[test]
     fn the_broker_accepts_its_configuration() {
         let config = moormq::config::Config::from_toml(&configuration(1883, Path::new("/tmp/x")), "test").unwrap();
-        assert_eq!((config.shards, config.control.socket.as_deref()), (None.or(Some(2)), Some("/tmp/x")));
+        assert_eq!((config.shards, config.control.socket.as_deref()), (Some(2), Some("/tmp/x")));
     }
 }

@@ -4,8 +4,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::connecting;
+use crate::curve;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
+use crate::names::Landings;
 use crate::process::ProcessTree;
 use crate::sample::Sample;
 use crate::scenario::{Kind, Scenario};
@@ -18,6 +20,8 @@ pub struct Target {
     pub address: SocketAddr,
     /// Its processes.
     pub processes: ProcessTree,
+    /// Where its clients land, if that matters.
+    pub landings: Option<Landings>,
 }
 
 /// How long things take.
@@ -37,6 +41,9 @@ pub struct Timing {
 pub fn round(scenario: &Scenario, target: &Target, timing: Timing, interrupt: &Interrupt) -> Result<Sample, Failure> {
     match &scenario.kind {
         Kind::Messages(messages) => traffic::round(messages, target, timing, interrupt).map(Sample::Messages),
-        Kind::Connections(connections) => connecting::round(connections, target, interrupt).map(Sample::Connections),
+        Kind::Curve(messages, rates) => curve::round(messages, rates, target, timing, interrupt).map(Sample::Curve),
+        Kind::Connections(connections) => {
+            connecting::round(connections, target, timing, interrupt).map(Sample::Connections)
+        }
     }
 }

@@ -7,6 +7,7 @@ use moormq::codec::{ProtocolVersion, QoS};
 use ProtocolVersion::{V5, V311};
 use QoS::{AtLeastOnce, AtMostOnce, ExactlyOnce};
 
+use crate::emqtt_bench::Bench;
 use crate::scenario::{
     Connections, Contenders, Kind, Limits, Links, Load, Messages, Placing, Scenario, Seat, Share, Topology, Variant,
 };
@@ -72,6 +73,11 @@ const fn slow(qos: QoS) -> Kind {
         stuck: 1,
         ..pairs(0, qos, Load::Open { rate: 500 })
     })
+}
+
+/// What `emqtt_bench` is told: 100 subscribers, 64 bytes.
+const fn bench(publishers: usize, topic: &'static str, qos: QoS, interval: u32) -> Bench {
+    Bench { publishers, subscribers: 100, topic, qos, payload: 64, interval }
 }
 
 /// One shard with these hooks.
@@ -202,6 +208,16 @@ pub static SCENARIOS: &[Scenario] = &[
             ],
         ),
     ),
+    scenario(
+        "bench_p2p_q1",
+        "emqtt_bench: 100 publishers to 100 subscribers, a topic each, QoS 1, 64 B, each every 10 ms (10,000 messages/s)",
+        Kind::Bench(bench(100, "bench/%i", AtLeastOnce, 10)),
+    ),
+    scenario(
+        "bench_fanout_q0",
+        "emqtt_bench: 10 publishers to 100 subscribers on one topic, QoS 0, 64 B, each every 100 ms (10,000 deliveries/s)",
+        Kind::Bench(bench(10, "bench/all", AtMostOnce, 100)),
+    ),
     Scenario {
         contenders: Contenders::Variants(&[hooked("no hooks", Links::None), hooked("3 links", Links::Three)]),
         ..messages(
@@ -238,7 +254,7 @@ mod tests {
     fn all_messages() -> impl Iterator<Item = (&'static str, &'static Messages)> {
         SCENARIOS.iter().filter_map(|scenario| match &scenario.kind {
             Kind::Messages(messages) | Kind::Curve(messages, _) => Some((scenario.name, messages)),
-            Kind::Connections(_) => None,
+            Kind::Connections(_) | Kind::Bench(_) => None,
         })
     }
 

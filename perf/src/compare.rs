@@ -2,15 +2,16 @@
 
 use std::path::PathBuf;
 
-use crate::broker::{Broker, Kind};
+use crate::broker::{self, Broker};
 use crate::cores::Cores;
+use crate::emqtt_bench;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::process;
 use crate::report;
 use crate::run::{self, Timing};
 use crate::sample::Sample;
-use crate::scenario::{Contenders, Scenario};
+use crate::scenario::{Contenders, Kind, Scenario};
 
 /// What to measure.
 #[derive(Debug)]
@@ -50,8 +51,11 @@ pub struct Row {
 }
 
 impl Plan {
-    /// Who is measured with `scenario`.
+    /// Who is measured with `scenario`: nobody, if something is missing for it.
     fn contenders(&self, scenario: &Scenario) -> Vec<Broker> {
+        if matches!(scenario.kind, Kind::Bench(_)) && emqtt_bench::program().is_none() {
+            return Vec::new();
+        }
         match (scenario.contenders, &self.embedded) {
             (Contenders::Brokers, _) => self.brokers.clone(),
             (Contenders::Variants(_), None) => Vec::new(),
@@ -59,7 +63,7 @@ impl Plan {
                 .iter()
                 .map(|variant| Broker {
                     name: variant.name.to_owned(),
-                    kind: Kind::Embedded(program.clone(), *variant),
+                    kind: broker::Kind::Embedded(program.clone(), *variant),
                 })
                 .collect(),
         }
@@ -77,6 +81,7 @@ pub fn compare(plan: &Plan, interrupt: &Interrupt) -> Result<Vec<Row>, Failure> 
     for scenario in &plan.scenarios {
         let brokers = plan.contenders(scenario);
         if brokers.is_empty() {
+            eprintln!("{:<15} left out: it needs moormq, or emqtt_bench on the PATH", scenario.name);
             continue;
         }
         let outcomes = brokers.iter().map(|_| Outcome::default()).collect();
@@ -99,7 +104,7 @@ pub fn compare(plan: &Plan, interrupt: &Interrupt) -> Result<Vec<Row>, Failure> 
 fn rounds(plan: &Plan, row: &mut Row, interrupt: &Interrupt) -> Result<(), Failure> {
     for round in 1..=plan.rounds {
         for (broker, outcome) in row.brokers.iter().zip(&mut row.outcomes) {
-            eprint!("{:<13} round {round}/{}  {:<12} ", row.scenario.name, plan.rounds, broker.name);
+            eprint!("{:<15} round {round}/{}  {:<12} ", row.scenario.name, plan.rounds, broker.name);
             match measure(plan, broker, row.scenario, interrupt) {
                 Ok(sample) => {
                     eprintln!("{}", report::line(&sample));

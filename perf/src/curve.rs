@@ -15,8 +15,10 @@ const KEPT_UP: f64 = 0.97;
 /// Half of the messages may take so long at most: beyond that they stand in a queue.
 const STANDING: Duration = Duration::from_millis(250);
 
-/// Runs one round: a step for each rate, lowest first, with new connections each. The first step at which the broker or the generator does not
-/// keep up is the last one.
+/// Steps in a row that the broker does not keep up with, until it is believed: one may be the fault of something else on the machine.
+const BELIEVED: usize = 2;
+
+/// Runs one round: a step for each rate, lowest first, with new connections each, until the broker or the generator does not keep up.
 ///
 /// # Errors
 ///
@@ -33,7 +35,7 @@ pub fn round(
         let messages = Messages { load: Load::Open { rate }, ..*messages };
         let sample = traffic::round(&messages, target, timing, interrupt)?;
         steps.push(Step { offered: rate, sample });
-        if steps.last().is_some_and(|step| !step.kept_up()) {
+        if steps.iter().rev().take_while(|step| !step.kept_up()).count() == BELIEVED {
             break;
         }
     }

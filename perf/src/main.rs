@@ -8,6 +8,7 @@
 //! | `stamp`, `ledger`, `credit` | what payloads carry; what arrived and what did not; the closed loop |
 //! | `wire`, `engine` | one connection; the event loop of all of them |
 //! | `traffic`, `curve`, `connecting`, `run` | a round with messages; one with ever more of them; one with connections; any of these |
+//! | `emqtt_bench` | a round for which another program makes the load |
 //! | `process`, `machine`, `interrupt`, `failure` | what the kernel is asked for; Ctrl-C; what goes wrong |
 //! | `broker`, `configuration`, `cores`, `compare` | brokers to start and stop; what they are told; where they run; all of them in turn |
 //! | `times`, `sample`, `report`, `plot` | how long things took; what a round gave; tables; pictures |
@@ -22,6 +23,7 @@ mod connecting;
 mod cores;
 mod credit;
 mod curve;
+mod emqtt_bench;
 mod engine;
 mod failure;
 mod interrupt;
@@ -73,7 +75,7 @@ fn main() -> ExitCode {
 
 fn list() -> Result<(), Failure> {
     for scenario in SCENARIOS {
-        println!("{:<13} {}", scenario.name, scenario.about);
+        println!("{:<15} {}", scenario.name, scenario.about);
     }
     Ok(())
 }
@@ -88,7 +90,7 @@ fn run(args: &RunArgs) -> Result<(), Failure> {
         for round in 1..=args.timing.rounds {
             let target = Target { address: args.address, processes: ProcessTree::of(args.pid)?, landings: None };
             let sample = run::round(scenario, &target, args.timing.timing(), &interrupt)?;
-            println!("{:<13} round {round}/{}  {}", scenario.name, args.timing.rounds, report::line(&sample));
+            println!("{:<15} round {round}/{}  {}", scenario.name, args.timing.rounds, report::line(&sample));
         }
     }
     Ok(())

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::connecting;
 use crate::curve;
+use crate::emqtt_bench;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::names::Landings;
@@ -40,6 +41,7 @@ pub struct Timing {
 /// If the broker did something that makes the figures worthless, or somebody interrupts.
 pub fn round(scenario: &Scenario, target: &Target, timing: Timing, interrupt: &Interrupt) -> Result<Sample, Failure> {
     match &scenario.kind {
+        Kind::Bench(bench) => emqtt_bench::round(bench, target, timing, interrupt).map(Sample::Bench),
         Kind::Messages(messages) => traffic::round(messages, target, timing, interrupt).map(Sample::Messages),
         Kind::Curve(messages, rates) => curve::round(messages, rates, target, timing, interrupt).map(Sample::Curve),
         Kind::Connections(connections) => {

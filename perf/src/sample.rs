@@ -14,6 +14,8 @@ pub enum Sample {
     Connections(ConnectionsSample),
     /// Messages flowed at one rate after the other, up to the first that was too much.
     Curve(Vec<Step>),
+    /// `emqtt_bench` made the load.
+    Bench(BenchSample),
 }
 
 /// What a round of messages gave. The window is the part of the round that was measured; counts of what went wrong are those of the
@@ -82,6 +84,26 @@ pub struct Idle {
     pub silent: f64,
     /// Clients ping as their keep-alive demands.
     pub pinging: f64,
+}
+
+/// What a round gave whose load `emqtt_bench` made.
+#[derive(Clone, Copy, Debug)]
+pub struct BenchSample {
+    /// How long the window was.
+    pub wall: Duration,
+    /// Processor time of the broker in the window.
+    pub broker_cpu: Duration,
+    /// Messages per second that it published in the window, as it counts.
+    pub published: f64,
+    /// Messages per second that it received in the window, as it counts.
+    pub received: f64,
+}
+
+impl BenchSample {
+    /// Processor time of the broker per delivery, in microseconds; none if nothing was delivered.
+    pub fn micros_per_delivery(&self) -> Option<f64> {
+        (self.received > 0.0).then(|| micros(self.broker_cpu) / self.wall.as_secs_f64() / self.received)
+    }
 }
 
 impl MessagesSample {
@@ -215,6 +237,14 @@ pub mod tests {
         assert!((sample.broker_load() - 0.36).abs() < 1e-9);
         assert!((sample.generator_load() - 50.0).abs() < 1e-9);
         assert_eq!(messages(0).micros_per_delivery(), None);
+    }
+
+    #[test]
+    fn figures_of_rates() {
+        let (wall, broker_cpu) = (Duration::from_secs(5), Duration::from_secs(1));
+        let sample = BenchSample { wall, broker_cpu, published: 10_000.0, received: 20_000.0 };
+        assert!((sample.micros_per_delivery().unwrap() - 10.0).abs() < 1e-9);
+        assert_eq!(BenchSample { received: 0.0, ..sample }.micros_per_delivery(), None);
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use moormq::codec::{ProtocolVersion, QoS};
 
+use crate::emqtt_bench::Bench;
+
 /// Something to measure brokers with.
 #[derive(Debug)]
 pub struct Scenario {
@@ -26,6 +28,8 @@ pub enum Kind {
     Curve(Messages, &'static [u32]),
     /// Clients connect and then stay, silent or nearly so.
     Connections(Connections),
+    /// `emqtt_bench` makes the load, if it is there.
+    Bench(Bench),
 }
 
 /// Who is measured.

@@ -18,7 +18,8 @@ impl Axis {
             (low, high) = (low.min(value), high.max(value));
         }
         (high > 0.0).then(|| {
-            let low = last_before(low);
+            // Below the lowest, so that it can be seen.
+            let low = last_before(low * 0.9);
             Axis { low, high: first_after(high.max(low * 2.0)), from, to }
         })
     }

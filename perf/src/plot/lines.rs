@@ -8,7 +8,7 @@ const WIDTH: f64 = 860.0;
 const HEIGHT: f64 = 520.0;
 const LEFT: f64 = 80.0;
 const RIGHT: f64 = 30.0;
-const TOP: f64 = 80.0;
+const TOP: f64 = 96.0;
 const BOTTOM: f64 = 60.0;
 
 /// A line.
@@ -38,8 +38,8 @@ pub struct Point {
 pub struct Words<'a> {
     /// Above.
     pub title: &'a str,
-    /// Below the title.
-    pub note: &'a str,
+    /// Below the title, in two lines.
+    pub notes: [&'a str; 2],
     /// Below.
     pub along: &'a str,
     /// At the side.
@@ -54,8 +54,10 @@ pub fn lines(words: Words<'_>, brokers: &[String], lines: &[Line]) -> Option<Str
     let up = Axis::over(points().map(|point| point.y), bottom, TOP)?;
     let mut svg = Svg::new(WIDTH, HEIGHT);
     svg.text(LEFT, 24.0, Anchor::Start, 16, words.title);
-    svg.text(LEFT, 44.0, Anchor::Start, 12, words.note);
-    legend(&mut svg, LEFT, 64.0, brokers);
+    for (note, y) in words.notes.into_iter().zip([42.0, 57.0]) {
+        svg.text(LEFT, y, Anchor::Start, 12, note);
+    }
+    legend(&mut svg, LEFT, 80.0, brokers);
     for mark in along.marks() {
         svg.line([along.place(mark), TOP, along.place(mark), bottom], "#dddddd");
         svg.text(along.place(mark), bottom + 18.0, Anchor::Middle, 12, &label(mark));
@@ -84,7 +86,7 @@ mod tests {
     fn a_dot_for_each_point_and_a_ring_where_there_is_doubt() {
         let point = |x, sure| Point { x, y: 10.0 * x, sure };
         let line = Line { broker: 0, dashed: true, points: vec![point(1000.0, true), point(2000.0, false)] };
-        let words = Words { title: "latency", note: "", along: "offered", up: "µs" };
+        let words = Words { title: "latency", notes: [""; 2], along: "offered", up: "µs" };
         let text = lines(words, &["a".to_owned()], &[line]).unwrap();
         assert_eq!((text.matches("<polyline").count(), text.matches("<circle").count()), (1, 2));
         assert_eq!(text.matches("fill=\"white\"").count(), 2);

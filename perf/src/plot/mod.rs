@@ -75,8 +75,10 @@ fn curve(title: &str, brokers: &[String], row: &Row) -> Option<String> {
     }
     let words = Words {
         title,
-        note: "Half of the messages (solid) and 99 of 100 (dashed) took no longer, from the time at which they were due. Rings: the \
-               generator was late itself.",
+        notes: [
+            "Half of the messages (solid) and 99 of 100 (dashed) took no longer, from the time at which they were due.",
+            "Rings: the generator was late itself.",
+        ],
         along: "messages per second offered",
         up: "µs",
     };

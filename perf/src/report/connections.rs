@@ -38,7 +38,7 @@ pub fn details(rows: &[&Row]) -> String {
 fn median(outcome: &Outcome, value: impl Fn(&ConnectionsSample) -> Option<f64>) -> Option<f64> {
     let samples = outcome.samples.iter().filter_map(|sample| match sample {
         Sample::Connections(sample) => value(sample),
-        Sample::Messages(_) | Sample::Curve(_) => None,
+        Sample::Messages(_) | Sample::Curve(_) | Sample::Bench(_) => None,
     });
     Spread::of(samples).map(|spread| spread.median)
 }

@@ -32,7 +32,7 @@ pub fn tables(rows: &[&Row]) -> String {
 pub fn rates(outcomes: &[Outcome]) -> Vec<u32> {
     let steps = outcomes.iter().flat_map(|outcome| &outcome.samples).flat_map(|sample| match sample {
         Sample::Curve(steps) => steps.as_slice(),
-        Sample::Messages(_) | Sample::Connections(_) => &[],
+        Sample::Messages(_) | Sample::Connections(_) | Sample::Bench(_) => &[],
     });
     let mut rates: Vec<u32> = steps.map(|step| step.offered).collect();
     rates.sort_unstable();
@@ -44,7 +44,7 @@ pub fn rates(outcomes: &[Outcome]) -> Vec<u32> {
 pub fn samples_at(outcome: &Outcome, rate: u32) -> Vec<&MessagesSample> {
     let steps = outcome.samples.iter().flat_map(|sample| match sample {
         Sample::Curve(steps) => steps.as_slice(),
-        Sample::Messages(_) | Sample::Connections(_) => &[],
+        Sample::Messages(_) | Sample::Connections(_) | Sample::Bench(_) => &[],
     });
     steps.filter(|step| step.offered == rate).map(|step| &step.sample).collect()
 }

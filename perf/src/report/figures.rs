@@ -33,7 +33,7 @@ pub fn whole(value: Option<f64>) -> String {
 pub fn messages_of(outcome: &Outcome) -> Vec<&MessagesSample> {
     let messages = outcome.samples.iter().filter_map(|sample| match sample {
         Sample::Messages(sample) => Some(sample),
-        Sample::Connections(_) | Sample::Curve(_) => None,
+        Sample::Connections(_) | Sample::Curve(_) | Sample::Bench(_) => None,
     });
     messages.collect()
 }

@@ -42,6 +42,12 @@ pub fn line(sample: &Sample) -> String {
             }
             line
         }
+        Sample::Bench(sample) => format!(
+            "{} µs/out  {:.0}/s received  {:.0}/s published",
+            figure(sample.micros_per_delivery()),
+            sample.received,
+            sample.published
+        ),
         Sample::Curve(steps) => match steps.last() {
             Some(step) if step.kept_up() => format!("kept up with {}/s and all below", step.offered),
             Some(step) => format!("fell behind at {}/s: {:.0}/s", step.offered, step.sample.rate()),

@@ -1,5 +1,6 @@
 //! The report: Markdown tables of medians.
 
+mod bench;
 mod connections;
 mod curve;
 mod figures;
@@ -33,6 +34,7 @@ pub fn report(plan: &Plan, versions: &[String], machine: &Machine, rows: &[Row],
     let messages = of(|row| !row.scenario.is_of_variants() && matches!(row.scenario.kind, Kind::Messages(_)));
     let curves = of(|row| matches!(row.scenario.kind, Kind::Curve(..)));
     let connections = of(|row| matches!(row.scenario.kind, Kind::Connections(_)));
+    let bench = of(|row| matches!(row.scenario.kind, Kind::Bench(_)));
     let mut text = heading(plan, versions, machine);
     if !messages.is_empty() {
         text += &messages::overview(&plan.brokers, &messages);
@@ -46,6 +48,9 @@ pub fn report(plan: &Plan, versions: &[String], machine: &Machine, rows: &[Row],
     text += &curve::tables(&curves);
     if !connections.is_empty() {
         text += &connections::details(&connections);
+    }
+    if !bench.is_empty() {
+        text += &bench::details(&bench);
     }
     if !ours.is_empty() {
         text += &variants::details(&plan.cores, &ours);

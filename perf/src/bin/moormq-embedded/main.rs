@@ -3,7 +3,6 @@
 //! It runs until it is killed.
 
 mod landings;
-mod links;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -12,9 +11,9 @@ use std::thread;
 use clap::Parser;
 use moormq::Broker;
 use moormq::config::Config;
+use moormq_perf::links::{Agreeing, Undecided};
 
 use landings::Landings;
-use links::{Agreeing, Undecided};
 
 /// moormq as a program embeds it, for measurements.
 #[derive(Parser)]

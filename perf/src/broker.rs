@@ -181,7 +181,7 @@ impl Running {
     /// If its processes cannot be looked at.
     pub fn target(&self) -> Result<Target, Failure> {
         let landings = self.placing.map(|placing| Landings { file: self.dir.join(LANDINGS), placing });
-        Ok(Target { address: self.address, processes: ProcessTree::of(self.child.id())?, landings })
+        Ok(Target { address: self.address, processes: ProcessTree::of(self.child.id())?, landings, watcher: None })
     }
 
     fn wait_until_ready(&mut self, name: &str, interrupt: &Interrupt) -> Result<(), Failure> {

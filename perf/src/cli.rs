@@ -44,6 +44,10 @@ pub struct RunArgs {
     /// Its process id
     #[arg(long)]
     pub pid: u32,
+    /// A program that watches the broker while messages are measured, and is interrupted after that: a shell command, in which
+    /// {pid} is replaced
+    #[arg(long, value_name = "COMMAND")]
+    pub watch: Option<String>,
     /// The core to run on, instead of any
     #[arg(long)]
     pub core: Option<usize>,

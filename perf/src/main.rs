@@ -8,7 +8,7 @@
 //! | `stamp`, `ledger`, `credit` | what payloads carry; what arrived and what did not; the closed loop |
 //! | `wire`, `engine` | one connection; the event loop of all of them |
 //! | `traffic`, `curve`, `connecting`, `run` | a round with messages; one with ever more of them; one with connections; any of these |
-//! | `emqtt_bench` | a round for which another program makes the load |
+//! | `emqtt_bench`, `watcher` | another program that makes the load; one that looks on |
 //! | `process`, `machine`, `interrupt`, `failure` | what the kernel is asked for; Ctrl-C; what goes wrong |
 //! | `broker`, `configuration`, `cores`, `compare` | brokers to start and stop; what they are told; where they run; all of them in turn |
 //! | `times`, `sample`, `report`, `plot` | how long things took; what a round gave; tables; pictures |
@@ -40,6 +40,7 @@ mod stamp;
 mod times;
 mod topics;
 mod traffic;
+mod watcher;
 mod window;
 mod wire;
 
@@ -57,6 +58,8 @@ use plot::Picture;
 use process::ProcessTree;
 use report::Plot;
 use run::Target;
+use sample::Sample;
+use watcher::Watcher;
 
 fn main() -> ExitCode {
     let done = match Args::parse().command {
@@ -88,9 +91,14 @@ fn run(args: &RunArgs) -> Result<(), Failure> {
     }
     for scenario in args.scenarios.all() {
         for round in 1..=args.timing.rounds {
-            let target = Target { address: args.address, processes: ProcessTree::of(args.pid)?, landings: None };
+            let watcher = args.watch.as_deref().map(|command| Watcher::new(command, args.pid));
+            let processes = ProcessTree::of(args.pid)?;
+            let target = Target { address: args.address, processes, landings: None, watcher };
             let sample = run::round(scenario, &target, args.timing.timing(), &interrupt)?;
             println!("{:<15} round {round}/{}  {}", scenario.name, args.timing.rounds, report::line(&sample));
+            if let Sample::Messages(sample) = sample {
+                println!("{:<15} {} deliveries in {:.3} s", "", sample.delivered, sample.wall.as_secs_f64());
+            }
         }
     }
     Ok(())

@@ -13,6 +13,7 @@ use crate::process::ProcessTree;
 use crate::sample::Sample;
 use crate::scenario::{Kind, Scenario};
 use crate::traffic;
+use crate::watcher::Watcher;
 
 /// The broker to measure.
 #[derive(Clone, Debug)]
@@ -23,6 +24,8 @@ pub struct Target {
     pub processes: ProcessTree,
     /// Where its clients land, if that matters.
     pub landings: Option<Landings>,
+    /// Who watches it while messages are measured.
+    pub watcher: Option<Watcher>,
 }
 
 /// How long things take.

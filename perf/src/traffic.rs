@@ -16,6 +16,7 @@ use crate::sample::MessagesSample;
 use crate::scenario::{Load, Messages};
 use crate::stamp::Stamp;
 use crate::times::{Latency, Times};
+use crate::watcher::Watcher;
 
 /// How many clients connect at a time.
 const AT_A_TIME: usize = 64;
@@ -43,9 +44,13 @@ pub fn round(
     let names = Names::of(messages, target, interrupt)?;
     let mut traffic = Traffic::connect(messages, &names, target, interrupt)?;
     traffic.flow(timing.warm_up)?;
+    let watching = target.watcher.as_ref().map(Watcher::start).transpose()?;
     let before = traffic.mark(target)?;
     traffic.flow(timing.window)?;
     let after = traffic.mark(target)?;
+    if let Some(watching) = watching {
+        watching.stop();
+    }
     traffic.drain()?;
     Ok(MessagesSample {
         wall: after.time - before.time,

@@ -230,12 +230,15 @@ pub static SCENARIOS: &[Scenario] = &[
         contenders: Contenders::Variants(&[
             seated("1 shard", Seat::Own, Placing::Any),
             seated("1 shard, on the generator's core", Seat::WithGenerator, Placing::Any),
+            seated("2 shards on one core, none crosses", Seat::TwoOnOne, Placing::Within),
+            seated("2 shards on one core, all cross", Seat::TwoOnOne, Placing::Across),
             seated("2 shards, none crosses", Seat::Two, Placing::Within),
             seated("2 shards, all cross", Seat::Two, Placing::Across),
         ]),
         ..messages(
             "crossing_q1",
-            "p2p_q1 on one shard, and on two with publisher and subscriber of a pair on the same one or on different ones",
+            "p2p_q1 on one shard, and on two (on one core, and on a core each) with publisher and subscriber of a pair on the \
+             same shard or on different ones",
             pairs(100, AtLeastOnce, closed(5000)),
         )
     },

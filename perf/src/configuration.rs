@@ -35,10 +35,10 @@ interval = "0s"
     )
 }
 
-/// moormq without a command line: a shard for each of these cores.
-pub fn embedded(port: u16, limits: Limits, cores: &[usize]) -> String {
+/// moormq without a command line: so many shards on these cores.
+pub fn embedded(port: u16, limits: Limits, shards: usize, cores: &[usize]) -> String {
     let list = cores.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
-    format!("shards = {}\ncpus = \"{list}\"\n{}", cores.len(), moormq(port, limits))
+    format!("shards = {shards}\ncpus = \"{list}\"\n{}", moormq(port, limits))
 }
 
 /// Mosquitto, listening on `port`.
@@ -72,7 +72,7 @@ mod tests {
 
     #[test]
     fn moormq_accepts_its_configuration() {
-        let config = Config::from_toml(&embedded(1883, Limits::Lifted, &[3, 5]), "test").unwrap();
+        let config = Config::from_toml(&embedded(1883, Limits::Lifted, 2, &[3, 5]), "test").unwrap();
         assert!(config.allow_anonymous && config.queue.max_online_messages.allows(usize::MAX));
         assert_eq!((config.shards, config.cpus.unwrap().cores()), (Some(2), &[3, 5][..]));
         let config = Config::from_toml(&moormq(1883, Limits::Default), "test").unwrap();

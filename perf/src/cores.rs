@@ -39,7 +39,7 @@ impl Cores {
     /// Those of a broker.
     pub fn of(&self, seat: Seat) -> Vec<usize> {
         match seat {
-            Seat::Own => vec![self.broker],
+            Seat::Own | Seat::TwoOnOne => vec![self.broker],
             Seat::WithGenerator => vec![self.generator],
             Seat::Two => vec![self.broker, self.second],
         }

@@ -72,6 +72,8 @@ pub enum Seat {
     Own,
     /// One shard on the core of the generator.
     WithGenerator,
+    /// Two shards on the core of the brokers.
+    TwoOnOne,
     /// Two shards on a core each; the second core is that of the generator if there is no third.
     Two,
 }
@@ -171,6 +173,16 @@ pub struct Connections {
     /// The keep-alive that they ask for, in seconds, if somebody is to look what it costs to have them: first in silence, then
     /// with the pings that are due.
     pub keep_alive: Option<u16>,
+}
+
+impl Seat {
+    /// How many shards.
+    pub fn shards(self) -> usize {
+        match self {
+            Seat::Own | Seat::WithGenerator => 1,
+            Seat::TwoOnOne | Seat::Two => 2,
+        }
+    }
 }
 
 impl Scenario {

@@ -32,9 +32,9 @@ pub fn details(cores: &Cores, rows: &[&Row]) -> String {
         }
     }
     if cores.second == cores.generator {
-        text += "\nThere is no third core: the second shard shares that of the generator. Processor time is the broker's own, wherever it \
-                 runs, but threads that wait for each other find more to do at a time: what that changes shows in the line with one shard \
-                 on the generator's core.\n";
+        text += "\nThere is no third core: a second shard on a core of its own shares that of the generator. Processor time is the broker's \
+                 own, wherever it runs, but how much a thread finds to do when it runs changes with what else runs there: the line with one \
+                 shard on the generator's core shows how much that is, and two shards on one core run beside the generator as one shard does.\n";
     }
     text + &legend(rows)
 }

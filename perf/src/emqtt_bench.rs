@@ -205,7 +205,8 @@ fn mean_rate(text: &str, names: &[&str]) -> Option<f64> {
 /// The lines about one of `names`: `1s recv total=40 rate=39.92/sec`, or of older versions `recv(1001): total=40, rate=40(msg/sec)`. Progress is
 /// printed over itself with carriage returns.
 fn lines_of<'a>(text: &'a str, names: &'a [&str]) -> impl DoubleEndedIterator<Item = &'a str> {
-    text.split(['\r', '\n']).filter(move |line| line.split([' ', '(']).take(2).any(|word| names.contains(&word)))
+    let about = |line: &&str| line.split([' ', '(']).take(2).any(|word| names.contains(&word));
+    text.split(['\r', '\n']).filter(move |line| line.contains("total=") && about(line))
 }
 
 /// The number that follows `key`.

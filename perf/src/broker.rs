@@ -1,6 +1,7 @@
 //! The brokers that are measured: how each is found, configured, started and stopped.
 //!
-//! All run with their limits lifted, without persistence, without a log, on one core.
+//! All run without persistence, without a log, and on one core unless a scenario is about two. How they are configured is in
+//! [`configuration`](crate::configuration).
 
 use std::fs::{self, File};
 use std::io;
@@ -15,11 +16,15 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 use crate::client::Client;
+use crate::configuration::{embedded, moormq, mosquitto};
+use crate::cores::Cores;
 use crate::engine::Engine;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
+use crate::names::Landings;
 use crate::process::{ProcessTree, pin};
 use crate::run::Target;
+use crate::scenario::{Limits, Links, Placing, Seat, Variant};
 
 /// How long a broker may take until it accepts a client.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
@@ -40,6 +45,8 @@ pub enum Kind {
     Moormq(PathBuf),
     /// Mosquitto, the program at this path.
     Mosquitto(PathBuf),
+    /// moormq as a program embeds it: the program `moormq-embedded` at this path, in this variant.
+    Embedded(PathBuf, Variant),
     /// Any other: a command for the shell, in which `{port}`, `{core}` and `{dir}` (an empty folder) are replaced.
     Command(String),
 }
@@ -50,7 +57,11 @@ pub struct Running {
     child: Child,
     address: SocketAddr,
     dir: PathBuf,
+    placing: Option<Placing>,
 }
+
+/// The file in a broker's folder in which it writes where clients land.
+const LANDINGS: &str = "landings";
 
 impl Broker {
     /// The broker `name=command` of the command line.
@@ -70,7 +81,7 @@ impl Broker {
     /// What it says about its version; of a command, the command.
     pub fn version(&self) -> String {
         let (program, argument) = match &self.kind {
-            Kind::Moormq(program) => (program, "--version"),
+            Kind::Moormq(program) | Kind::Embedded(program, _) => (program, "--version"),
             Kind::Mosquitto(program) => (program, "-h"),
             Kind::Command(command) => return format!("`{command}`"),
         };
@@ -82,52 +93,77 @@ impl Broker {
     /// The configuration it runs with, for reports; none for a command.
     pub fn configuration(&self) -> Option<String> {
         match &self.kind {
-            Kind::Moormq(_) => Some(moormq_configuration(1883)),
-            Kind::Mosquitto(_) => Some(mosquitto_configuration(1883)),
+            Kind::Moormq(_) | Kind::Embedded(..) => Some(moormq(1883, Limits::Lifted)),
+            Kind::Mosquitto(_) => Some(mosquitto(1883, Limits::Lifted)),
             Kind::Command(_) => None,
         }
     }
 
-    /// Starts it on a free port and on one core, and waits until it accepts a client.
+    /// Where it runs.
+    fn seat(&self) -> Seat {
+        match &self.kind {
+            Kind::Embedded(_, variant) => variant.seat,
+            Kind::Moormq(_) | Kind::Mosquitto(_) | Kind::Command(_) => Seat::Own,
+        }
+    }
+
+    /// Starts it on a free port, on its cores and with these limits, and waits until it accepts a client. The limits of a broker that is
+    /// described by a command are its own.
     ///
     /// # Errors
     ///
     /// If it cannot be started, ends, or accepts nobody within a minute.
-    pub fn start(&self, core: usize, interrupt: &Interrupt) -> Result<Running, Failure> {
+    pub fn start(&self, cores: &Cores, limits: Limits, interrupt: &Interrupt) -> Result<Running, Failure> {
+        let cores = cores.of(self.seat());
         let port = free_port().map_err(Failure::system("no free port"))?;
         let dir = std::env::temp_dir().join(format!("moormq-perf-{}-{port}", std::process::id()));
         let spawn = || {
             fs::create_dir_all(&dir)?;
             let log = File::create(dir.join("log"))?;
-            let mut command = self.command(port, core, &dir)?;
+            let mut command = self.command(port, &cores, limits, &dir)?;
             command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
             Ok(command)
         };
         let command = spawn().map_err(Failure::system(format_args!("{} in {}", self.name, dir.display())))?;
-        let child = spawn_on(core, command).inspect_err(|_| drop(fs::remove_dir_all(&dir)))?;
-        let mut running = Running { child, address: (Ipv4Addr::LOCALHOST, port).into(), dir };
+        let child = spawn_on(cores.clone(), command).inspect_err(|_| drop(fs::remove_dir_all(&dir)))?;
+        let placing = match &self.kind {
+            Kind::Embedded(_, variant) if variant.links == Links::Landings => Some(variant.placing),
+            _ => None,
+        };
+        let mut running = Running { child, address: (Ipv4Addr::LOCALHOST, port).into(), dir, placing };
         running.wait_until_ready(&self.name, interrupt)?;
         Ok(running)
     }
 
-    fn command(&self, port: u16, core: usize, dir: &Path) -> io::Result<Command> {
+    fn command(&self, port: u16, cores: &[usize], limits: Limits, dir: &Path) -> io::Result<Command> {
+        let list = cores.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
         let file = dir.join("configuration");
         let mut command;
         match &self.kind {
             Kind::Moormq(program) => {
-                fs::write(&file, moormq_configuration(port))?;
+                fs::write(&file, moormq(port, limits))?;
                 command = Command::new(program);
-                command.arg("--config").arg(file).args(["--shards", "1", "--cpus"]).arg(core.to_string());
+                command.arg("--config").arg(file).args(["--shards", "1", "--cpus", &list]);
+            }
+            Kind::Embedded(program, variant) => {
+                fs::write(&file, embedded(port, limits, variant.seat.shards(), cores))?;
+                command = Command::new(program);
+                command.arg("--config").arg(file);
+                match variant.links {
+                    Links::None => {}
+                    Links::Three => drop(command.args(["--links", "3"])),
+                    Links::Landings => drop(command.arg("--landings").arg(dir.join(LANDINGS))),
+                }
             }
             Kind::Mosquitto(program) => {
-                fs::write(&file, mosquitto_configuration(port))?;
+                fs::write(&file, mosquitto(port, limits))?;
                 command = Command::new(program);
                 command.arg("-c").arg(file);
             }
             Kind::Command(template) => {
                 let line = template
                     .replace("{port}", &port.to_string())
-                    .replace("{core}", &core.to_string())
+                    .replace("{core}", &list)
                     .replace("{dir}", &dir.to_string_lossy());
                 command = Command::new("sh");
                 command.arg("-c").arg(line);
@@ -144,7 +180,8 @@ impl Running {
     ///
     /// If its processes cannot be looked at.
     pub fn target(&self) -> Result<Target, Failure> {
-        Ok(Target { address: self.address, processes: ProcessTree::of(self.child.id())? })
+        let landings = self.placing.map(|placing| Landings { file: self.dir.join(LANDINGS), placing });
+        Ok(Target { address: self.address, processes: ProcessTree::of(self.child.id())?, landings, watcher: None })
     }
 
     fn wait_until_ready(&mut self, name: &str, interrupt: &Interrupt) -> Result<(), Failure> {
@@ -189,11 +226,11 @@ impl Drop for Running {
     }
 }
 
-/// Starts a command on one core: a process inherits the core of the thread that starts it.
-fn spawn_on(core: usize, mut command: Command) -> Result<Child, Failure> {
+/// Starts a command on these cores: a process inherits those of the thread that starts it.
+fn spawn_on(cores: Vec<usize>, mut command: Command) -> Result<Child, Failure> {
     let program = command.get_program().to_string_lossy().into_owned();
     let thread = thread::spawn(move || {
-        pin(core)?;
+        pin(&cores)?;
         command.spawn().map_err(Failure::system(program))
     });
     thread.join().map_err(|_| Failure::System("the thread that starts brokers panicked".to_owned()))?
@@ -204,57 +241,9 @@ fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
-fn moormq_configuration(port: u16) -> String {
-    format!(
-        r#"allow_anonymous = true
-
-[log]
-filter = "error"
-
-[listeners.default]
-address = "127.0.0.1:{port}"
-
-[limits]
-receive_maximum = 65535
-max_inflight_messages = 65535
-
-[queue]
-max_online_messages = -1
-max_offline_messages = -1
-max_queue_bytes = -1
-max_waiting_output_bytes = "1GiB"
-
-[sys]
-interval = "0s"
-"#
-    )
-}
-
-fn mosquitto_configuration(port: u16) -> String {
-    format!(
-        "listener {port} 127.0.0.1
-allow_anonymous true
-persistence false
-log_type none
-sys_interval 0
-set_tcp_nodelay true
-max_inflight_messages 0
-max_inflight_bytes 0
-max_queued_messages 0
-max_queued_bytes 0
-"
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn moormq_accepts_its_configuration() {
-        let config = moormq::config::Config::from_toml(&moormq_configuration(1883), "test").unwrap();
-        assert!(config.allow_anonymous && config.queue.max_online_messages.allows(usize::MAX));
-    }
 
     #[test]
     fn a_command_has_a_name() {
@@ -266,7 +255,8 @@ mod tests {
     fn a_command_that_ends_is_reported_with_its_last_words() {
         let broker = Broker::parse("other=test -d {dir} && echo port {port}; exit 3").unwrap();
         let core = crate::process::cores().unwrap()[0];
-        let failure = broker.start(core, &Interrupt::default()).unwrap_err().to_string();
+        let cores = Cores { broker: core, second: core, generator: core };
+        let failure = broker.start(&cores, Limits::Lifted, &Interrupt::default()).unwrap_err().to_string();
         assert!(failure.starts_with("other ended (exit status: 3): port "), "{failure}");
     }
 }

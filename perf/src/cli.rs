@@ -7,11 +7,13 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 
 use crate::broker::{Broker, Kind};
+use crate::catalogue::{self, SCENARIOS};
 use crate::compare::Plan;
+use crate::cores::Cores;
 use crate::failure::Failure;
 use crate::process;
 use crate::run::Timing;
-use crate::scenario::{self, SCENARIOS, Scenario};
+use crate::scenario::Scenario;
 
 /// Load generator for MQTT brokers, and a harness that measures them side by side.
 #[derive(Parser)]
@@ -42,6 +44,10 @@ pub struct RunArgs {
     /// Its process id
     #[arg(long)]
     pub pid: u32,
+    /// A program that watches the broker while messages are measured, and is interrupted after that: a shell command, in which
+    /// {pid} is replaced
+    #[arg(long, value_name = "COMMAND")]
+    pub watch: Option<String>,
     /// The core to run on, instead of any
     #[arg(long)]
     pub core: Option<usize>,
@@ -124,44 +130,31 @@ impl CompareArgs {
     ///
     /// A broker that is not known or not there; too few cores.
     pub fn plan(self) -> Result<Plan, Failure> {
-        let (broker_core, generator_core) = choose_cores(&process::cores()?, self.broker_core, self.generator_core)?;
+        let cores = Cores::choose(&process::cores()?, self.broker_core, self.generator_core)?;
         let mut brokers = Vec::new();
         for name in self.brokers.iter().filter(|name| !name.is_empty()) {
             let kind = match name.as_str() {
-                "moormq" => Kind::Moormq(existing(&self.moormq.clone().unwrap_or_else(beside_us))?),
+                "moormq" => Kind::Moormq(existing(&self.moormq.clone().unwrap_or_else(|| beside_us("moormq")))?),
                 "mosquitto" => Kind::Mosquitto(existing(&self.mosquitto)?),
                 other => return Err(Failure::System(format!("unknown broker {other}: describe it with --broker"))),
             };
             brokers.push(Broker { name: name.clone(), kind });
         }
         brokers.extend(self.more);
-        Ok(Plan {
-            scenarios: self.scenarios.all(),
-            brokers,
-            rounds: self.timing.rounds,
-            timing: self.timing.timing(),
-            broker_core,
-            generator_core,
-        })
+        let scenarios = self.scenarios.all();
+        let ours = brokers.iter().any(|broker| matches!(broker.kind, Kind::Moormq(_)));
+        let embedded = if ours && scenarios.iter().any(|scenario| scenario.is_of_variants()) {
+            Some(existing(&beside_us("moormq-embedded"))?)
+        } else {
+            None
+        };
+        Ok(Plan { scenarios, embedded, brokers, rounds: self.timing.rounds, timing: self.timing.timing(), cores })
     }
 }
 
-/// The core of the brokers and that of the generator: the first and the last that there are, unless chosen otherwise.
-fn choose_cores(cores: &[usize], broker: Option<usize>, generator: Option<usize>) -> Result<(usize, usize), Failure> {
-    let free = |taken: Option<usize>, mut cores: Box<dyn Iterator<Item = &usize> + '_>| {
-        cores.find(|core| Some(**core) != taken).copied()
-    };
-    let broker = broker.or_else(|| free(generator, Box::new(cores.iter())));
-    let generator = generator.or_else(|| free(broker, Box::new(cores.iter().rev())));
-    match (broker, generator) {
-        (Some(broker), Some(generator)) if broker != generator => Ok((broker, generator)),
-        _ => Err(Failure::System("brokers and generator need a core each".to_owned())),
-    }
-}
-
-/// The moormq program that was built with this one.
-fn beside_us() -> PathBuf {
-    std::env::current_exe().unwrap_or_default().with_file_name("moormq")
+/// A program that was built with this one.
+fn beside_us(name: &str) -> PathBuf {
+    std::env::current_exe().unwrap_or_default().with_file_name(name)
 }
 
 /// The absolute path of a program that is there.
@@ -170,7 +163,7 @@ fn existing(program: &Path) -> Result<PathBuf, Failure> {
 }
 
 fn named(name: &str) -> Result<&'static Scenario, String> {
-    scenario::named(name).ok_or_else(|| "no such scenario; `moormq-perf list` names them".to_owned())
+    catalogue::named(name).ok_or_else(|| "no such scenario; `moormq-perf list` names them".to_owned())
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -201,15 +194,5 @@ mod tests {
         assert_eq!(scenarios(&["--scenarios", "conn,p2p_q0"]), Some(vec!["conn", "p2p_q0"]));
         assert_eq!(scenarios(&[]).map(|all| all.len()), Some(SCENARIOS.len()));
         assert_eq!(scenarios(&["--scenarios", "p2p"]), None);
-    }
-
-    #[test]
-    fn brokers_and_generator_never_share_a_core() {
-        let choose = |cores: &[usize], broker, generator| choose_cores(cores, broker, generator).ok();
-        assert_eq!(choose(&[2, 3, 5], None, None), Some((2, 5)));
-        assert_eq!(choose(&[2, 3, 5], Some(5), None), Some((5, 3)));
-        assert_eq!(choose(&[2, 3, 5], None, Some(2)), Some((3, 2)));
-        assert_eq!(choose(&[2], None, None), None);
-        assert_eq!(choose(&[2, 3], Some(3), Some(3)), None);
     }
 }

@@ -11,16 +11,21 @@ use moormq::codec::{
 };
 
 use crate::stamp::Stamp;
+use crate::topics::place;
 use crate::window::Window;
 
-/// Seconds of keep-alive that clients ask for: longer than any scenario, so nobody has to ping.
+/// Seconds of keep-alive that clients ask for, unless told otherwise: longer than any scenario, so nobody has to ping.
 const KEEP_ALIVE: u16 = 600;
+
+/// Filters in one SUBSCRIBE at most: few enough for every broker.
+const FILTERS: usize = 100;
 
 /// How far a client is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Stage {
     Connecting,
-    Subscribing,
+    /// How many SUBACKs are to come.
+    Subscribing(usize),
     Ready,
 }
 
@@ -37,14 +42,15 @@ enum Role {
 
 #[derive(Debug)]
 struct Subscriber {
-    filter: String,
+    filters: Vec<String>,
     qos: QoS,
     held: Held,
+    stuck: bool,
 }
 
 #[derive(Debug)]
 struct Publisher {
-    topic: String,
+    topics: Vec<String>,
     qos: QoS,
     payload: Vec<u8>,
     window: Window,
@@ -55,8 +61,23 @@ struct Publisher {
 pub struct Client {
     id: String,
     version: ProtocolVersion,
+    keep_alive: u16,
+    session: SessionWish,
     stage: Stage,
     role: Role,
+    /// The broker may end the connection.
+    retired: bool,
+}
+
+/// What a client asks the broker to remember.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum SessionWish {
+    /// Nothing.
+    Clean,
+    /// What happens from now on.
+    Kept,
+    /// What an earlier connection, this number of the engine's, has left: it is taken over.
+    TakenOver(usize),
 }
 
 /// What became of a packet.
@@ -68,32 +89,86 @@ pub enum Event<'a> {
     Ready,
     /// A message was delivered; this is its payload.
     Delivered(&'a [u8]),
+    /// A ping was answered.
+    Pong,
+    /// The broker ended the connection of a client that was retired.
+    Ended,
 }
 
 impl Client {
+    fn new(id: String, version: ProtocolVersion, role: Role) -> Self {
+        let (session, stage) = (SessionWish::Clean, Stage::Connecting);
+        Client { id, version, keep_alive: KEEP_ALIVE, session, stage, role, retired: false }
+    }
+
     /// A client that connects and does nothing more.
     pub fn idler(id: String) -> Self {
-        Client { id, version: ProtocolVersion::V311, stage: Stage::Connecting, role: Role::Idler }
+        Self::new(id, ProtocolVersion::V311, Role::Idler)
     }
 
-    /// A client that subscribes to `filter`.
-    pub fn subscriber(id: String, version: ProtocolVersion, filter: String, qos: QoS) -> Self {
-        let role = Role::Subscriber(Subscriber { filter, qos, held: Held::default() });
-        Client { id, version, stage: Stage::Connecting, role }
+    /// A client that subscribes to `filters`.
+    pub fn subscriber(id: String, version: ProtocolVersion, filters: Vec<String>, qos: QoS) -> Self {
+        Self::new(id, version, Role::Subscriber(Subscriber { filters, qos, held: Held::default(), stuck: false }))
     }
 
-    /// A client that publishes payloads of `payload` bytes to `topic`, with the QoS and the packet identifiers of `window`.
+    /// A client that publishes payloads of `payload` bytes to its topics in turn, with the QoS and the packet identifiers of
+    /// `window`.
     pub fn publisher(
         id: String,
         version: ProtocolVersion,
-        topic: String,
+        topics: Vec<String>,
         payload: usize,
         qos: QoS,
         in_flight: u16,
     ) -> Self {
         let window = Window::new(qos, in_flight);
-        let role = Role::Publisher(Publisher { topic, qos, payload: vec![b'.'; payload], window });
-        Client { id, version, stage: Stage::Connecting, role }
+        Self::new(id, version, Role::Publisher(Publisher { topics, qos, payload: vec![b'.'; payload], window }))
+    }
+
+    /// The same with another keep-alive, in seconds: whoever runs it has to ping.
+    pub fn keep_alive(self, keep_alive: u16) -> Self {
+        Client { keep_alive, ..self }
+    }
+
+    /// The same with a session that is kept.
+    pub fn kept(self) -> Self {
+        Client { session: SessionWish::Kept, ..self }
+    }
+
+    /// The same with the session of connection number `index` of the engine, which has the same client id.
+    pub fn taking_over(self, index: usize) -> Self {
+        Client { session: SessionWish::TakenOver(index), ..self }
+    }
+
+    /// The connection whose session it takes over.
+    pub fn takes_over(&self) -> Option<usize> {
+        match self.session {
+            SessionWish::TakenOver(index) => Some(index),
+            SessionWish::Clean | SessionWish::Kept => None,
+        }
+    }
+
+    /// The same, but as soon as it is subscribed nothing is read from its connection any more.
+    pub fn stuck(mut self) -> Self {
+        if let Role::Subscriber(subscriber) = &mut self.role {
+            subscriber.stuck = true;
+        }
+        self
+    }
+
+    /// Whether nothing is to be read from its connection once it is ready.
+    pub fn is_stuck(&self) -> bool {
+        matches!(&self.role, Role::Subscriber(subscriber) if subscriber.stuck)
+    }
+
+    /// From now on the broker may end the connection: another one takes the session over.
+    pub fn retire(&mut self) {
+        self.retired = true;
+    }
+
+    /// Whether the broker may end the connection.
+    pub fn is_retired(&self) -> bool {
+        self.retired
     }
 
     /// What it speaks.
@@ -103,7 +178,13 @@ impl Client {
 
     /// Says CONNECT.
     pub fn connect(&self, out: &mut Vec<u8>) {
-        Connect { keep_alive: KEEP_ALIVE, ..Connect::new(self.version, &self.id) }.encode(out);
+        let clean_start = self.session == SessionWish::Clean;
+        Connect { keep_alive: self.keep_alive, clean_start, ..Connect::new(self.version, &self.id) }.encode(out);
+    }
+
+    /// Says PINGREQ.
+    pub fn ping(&self, out: &mut Vec<u8>) {
+        Packet::Pingreq.encode(self.version, out);
     }
 
     /// Says DISCONNECT.
@@ -125,7 +206,7 @@ impl Client {
         stamp.put(&mut publisher.payload);
         Publish {
             qos: publisher.qos,
-            topic: &publisher.topic,
+            topic: &publisher.topics[place(stamp.sequence, publisher.topics.len())],
             packet_id,
             payload: &publisher.payload,
             ..Publish::default()
@@ -160,15 +241,21 @@ impl Client {
             (Stage::Ready, Packet::Pubrel(ack)) => self.released(&ack, out)?,
             (Stage::Connecting, Packet::Connack(connack)) => {
                 accepted("CONNACK", connack.code)?;
+                self.resumed(connack.session_present)?;
                 return Ok(self.connected(connack.properties.receive_maximum, out));
             }
-            (Stage::Subscribing, Packet::Suback(suback)) => {
+            (Stage::Subscribing(missing), Packet::Suback(suback)) => {
                 for code in suback.codes.iter() {
                     self.granted(code)?;
                 }
-                self.stage = Stage::Ready;
-                return Ok(Event::Ready);
+                if missing == 1 {
+                    self.stage = Stage::Ready;
+                    return Ok(Event::Ready);
+                }
+                self.stage = Stage::Subscribing(missing - 1);
             }
+            (Stage::Ready, Packet::Pingresp) => return Ok(Event::Pong),
+            (_, Packet::Disconnect(_)) if self.retired => {}
             (_, Packet::Disconnect(disconnect)) => return Err(format!("DISCONNECT with {:?}", disconnect.code)),
             (stage, packet) => return Err(format!("unexpected {:?} while {stage:?}", packet.packet_type())),
         }
@@ -177,10 +264,13 @@ impl Client {
 
     fn connected(&mut self, receive_maximum: Option<u16>, out: &mut Vec<u8>) -> Event<'static> {
         match &mut self.role {
-            Role::Subscriber(Subscriber { filter, qos, .. }) => {
-                let filters = [SubscribeFilter { filter, options: SubscriptionOptions::new(*qos) }];
-                Subscribe::new(PacketId::MIN, &filters[..]).encode(self.version, out);
-                self.stage = Stage::Subscribing;
+            Role::Subscriber(Subscriber { filters, qos, .. }) => {
+                let options = SubscriptionOptions::new(*qos);
+                for (part, id) in filters.chunks(FILTERS).zip((1..).filter_map(PacketId::new)) {
+                    let part: Vec<_> = part.iter().map(|filter| SubscribeFilter { filter, options }).collect();
+                    Subscribe::new(id, &part[..]).encode(self.version, out);
+                }
+                self.stage = Stage::Subscribing(filters.len().div_ceil(FILTERS));
                 return Event::None;
             }
             Role::Publisher(publisher) => publisher.window.limit(receive_maximum.unwrap_or(u16::MAX)),
@@ -188,6 +278,14 @@ impl Client {
         }
         self.stage = Stage::Ready;
         Event::Ready
+    }
+
+    fn resumed(&self, session_present: bool) -> Result<(), String> {
+        match (self.session, session_present) {
+            (SessionWish::Clean, true) => Err("CONNACK with a session for a clean start".to_owned()),
+            (SessionWish::TakenOver(_), false) => Err("CONNACK without the session that was there".to_owned()),
+            _ => Ok(()),
+        }
     }
 
     fn granted(&self, code: ReasonCode) -> Result<(), String> {
@@ -319,7 +417,7 @@ mod tests {
     }
 
     fn subscriber(qos: QoS, granted: ReasonCode) -> Result<Client, String> {
-        let mut client = Client::subscriber("s".to_owned(), V5, "a".to_owned(), qos);
+        let mut client = Client::subscriber("s".to_owned(), V5, vec!["a".to_owned()], qos);
         let mut out = Vec::new();
         assert_eq!(client.handle(connack(None), &mut out), Ok(Event::None));
         assert_eq!(said(&out, V5), [moormq::codec::PacketType::Subscribe]);
@@ -338,7 +436,7 @@ mod tests {
 
     #[test]
     fn receive_maximum_of_the_server_is_obeyed() {
-        let mut client = Client::publisher("p".to_owned(), V5, "a".to_owned(), 64, QoS::AtLeastOnce, 100);
+        let mut client = Client::publisher("p".to_owned(), V5, vec!["a".to_owned()], 64, QoS::AtLeastOnce, 100);
         let mut out = Vec::new();
         assert_eq!(client.handle(connack(Some(2)), &mut out), Ok(Event::Ready));
         assert_eq!([0, 1, 2].map(|sequence| client.publish(stamp(sequence), &mut out)), [true, true, false]);
@@ -366,7 +464,7 @@ mod tests {
 
     #[test]
     fn a_publisher_takes_qos_2_through_all_steps() {
-        let mut client = Client::publisher("p".to_owned(), V5, "a".to_owned(), 64, QoS::ExactlyOnce, 1);
+        let mut client = Client::publisher("p".to_owned(), V5, vec!["a".to_owned()], 64, QoS::ExactlyOnce, 1);
         let mut out = Vec::new();
         client.handle(connack(None), &mut out).unwrap();
         assert!(client.publish(stamp(0), &mut out));
@@ -375,5 +473,30 @@ mod tests {
         use moormq::codec::PacketType::{Publish, Pubrel};
         assert_eq!(said(&out, V5), [Publish, Pubrel]);
         assert_eq!(client.in_flight(), 0);
+    }
+
+    #[test]
+    fn many_filters_go_in_several_packets_and_all_are_answered() {
+        let filters: Vec<String> = (0..250).map(|number| format!("a/{number}")).collect();
+        let mut client = Client::subscriber("s".to_owned(), V5, filters, QoS::AtMostOnce);
+        let mut out = Vec::new();
+        client.handle(connack(None), &mut out).unwrap();
+        assert_eq!(said(&out, V5), [moormq::codec::PacketType::Subscribe; 3]);
+        let codes = [ReasonCode::GrantedQoS0];
+        let ready =
+            |n| client.handle(Packet::Suback(Suback::new(id(n), &codes[..])), &mut out).unwrap() == Event::Ready;
+        assert_eq!([1, 2, 3].map(ready), [false, false, true]);
+    }
+
+    #[test]
+    fn a_session_that_is_taken_over_has_to_be_there() {
+        let answer = |client: Client, present| {
+            let connack = Connack::new(present, ReasonCode::Success);
+            { client }.handle(Packet::Connack(connack), &mut Vec::new()).is_ok()
+        };
+        let idler = || Client::idler("i".to_owned());
+        assert!(answer(idler(), false) && !answer(idler(), true));
+        assert!(answer(idler().kept(), false) && answer(idler().kept(), true));
+        assert!(!answer(idler().taking_over(0), false) && answer(idler().taking_over(0), true));
     }
 }

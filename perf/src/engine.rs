@@ -1,6 +1,6 @@
 //! The event loop: all connections on one thread, one read per connection and turn, one write for all it has to say.
 
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -14,6 +14,9 @@ use crate::wire::Wire;
 
 /// What one read takes at most, in bytes.
 const READ: usize = 256 * 1024;
+
+/// What is kept of a packet that has not arrived whole, in bytes: more than the largest packet.
+const PARTIAL: usize = 1024 * 1024;
 
 /// Connections served in one turn at most.
 const EVENTS: usize = 1024;
@@ -29,6 +32,8 @@ pub struct Engine {
     wires: Vec<Wire>,
     /// Connections with something to send, each once.
     listed: Vec<usize>,
+    /// How long each connection took to get ready, in the order in which they did.
+    answers: Vec<Duration>,
     interrupt: Interrupt,
 }
 
@@ -43,9 +48,10 @@ impl Engine {
         Ok(Engine {
             epoll,
             events: vec![EpollEvent::empty(); EVENTS],
-            buffer: vec![0; READ],
+            buffer: vec![0; PARTIAL + READ],
             wires: Vec::new(),
             listed: Vec::new(),
+            answers: Vec::new(),
             interrupt: interrupt.clone(),
         })
     }
@@ -84,6 +90,9 @@ impl Engine {
 
     fn add(&mut self, client: Client, address: SocketAddr) -> Result<(), Failure> {
         let index = self.wires.len();
+        if let Some(old) = client.takes_over() {
+            self.wires[old].retire();
+        }
         let mut wire = Wire::open(client, index, address)?;
         self.epoll
             .add(wire.stream(), EpollEvent::new(EpollFlags::EPOLLIN, index as u64))
@@ -116,7 +125,22 @@ impl Engine {
             let (index, flags) = (self.events[at].data() as usize, self.events[at].events());
             let wire = &mut self.wires[index];
             if flags != EpollFlags::EPOLLOUT {
-                wire.receive(&mut self.buffer, |event| tell(index, event))?;
+                let mut ready = false;
+                wire.receive(&mut self.buffer, READ, |event| {
+                    ready |= event == Event::Ready;
+                    tell(index, event);
+                })?;
+                if ready {
+                    self.answers.push(wire.opened.elapsed());
+                }
+                if wire.ended || ready && wire.client().is_stuck() {
+                    self.epoll.delete(wire.stream()).map_err(|errno| system("epoll_ctl", errno))?;
+                }
+                if wire.ended {
+                    // Our end is closed too, so that the port is free. The far end is gone: nothing can fail that matters.
+                    let _ = wire.stream().shutdown(Shutdown::Both);
+                    continue;
+                }
             }
             let wants_to_send = wire.has_output() && (!wire.blocked || flags.contains(EpollFlags::EPOLLOUT));
             if wants_to_send && !wire.listed {
@@ -139,6 +163,16 @@ impl Engine {
         published
     }
 
+    /// Pings for client number `index`.
+    pub fn ping(&mut self, index: usize) {
+        let wire = &mut self.wires[index];
+        wire.ping();
+        if !wire.listed && !wire.blocked {
+            wire.listed = true;
+            self.listed.push(index);
+        }
+    }
+
     /// Sends what clients have to say, one write for each.
     ///
     /// # Errors
@@ -148,6 +182,9 @@ impl Engine {
         for index in self.listed.drain(..) {
             let wire = &mut self.wires[index];
             wire.listed = false;
+            if wire.ended {
+                continue;
+            }
             let was_blocked = wire.blocked;
             wire.send()?;
             if wire.blocked != was_blocked {
@@ -161,6 +198,16 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    /// How long each connection took from connect until it was ready, in the order in which they were.
+    pub fn answers(&self) -> &[Duration] {
+        &self.answers
+    }
+
+    /// How many connections were to end because others took their sessions over, and have not ended.
+    pub fn lingering(&self) -> usize {
+        self.wires.iter().filter(|wire| wire.client().is_retired() && !wire.ended).count()
     }
 
     /// How many messages of all clients are not acknowledged yet.

@@ -26,8 +26,7 @@ pub struct Tally {
 /// The account of one run.
 #[derive(Debug)]
 pub struct Ledger {
-    topology: Topology,
-    copies: u64,
+    messages: Messages,
     /// By publisher: how many messages it published, which is the sequence number of its next one.
     published: Vec<u32>,
     /// By stream: one more than the highest sequence number that arrived.
@@ -42,18 +41,22 @@ impl Ledger {
     pub fn new(messages: &Messages) -> Self {
         let (publishers, subscribers) = (messages.publishers, messages.subscribers);
         let streams = match messages.topology {
-            Topology::Pairs => publishers,
-            Topology::OneTopic | Topology::Wildcard | Topology::Shared => publishers * subscribers,
+            Topology::Pairs(_) => publishers,
+            _ => publishers * subscribers,
         };
-        let deliveries = if messages.topology == Topology::Shared { publishers } else { streams };
+        let deliveries = if Self::shares(messages) { publishers } else { streams };
         Ledger {
-            topology: messages.topology,
-            copies: messages.copies() as u64,
+            messages: *messages,
             published: vec![0; publishers],
             next: vec![0; streams],
             arrived: vec![Bits::default(); deliveries],
             tally: Tally::default(),
         }
+    }
+
+    /// Whether each message goes to one subscriber of several.
+    fn shares(messages: &Messages) -> bool {
+        matches!(messages.topology, Topology::Shared | Topology::Scattered(_))
     }
 
     /// Enters a message of `publisher`, and gives its sequence number.
@@ -71,16 +74,16 @@ impl Ledger {
     pub fn deliver(&mut self, subscriber: usize, stamp: Stamp) -> Range<u32> {
         let publisher = stamp.publisher as usize;
         let due = self.published.get(publisher).is_some_and(|published| stamp.sequence < *published)
-            && (self.topology != Topology::Pairs || subscriber == publisher);
+            && self.messages.receiver(publisher, stamp.sequence).is_none_or(|receiver| receiver == subscriber);
         if !due {
             self.tally.stray += 1;
             return 0..0;
         }
-        let stream = match self.topology {
-            Topology::Pairs => publisher,
-            Topology::OneTopic | Topology::Wildcard | Topology::Shared => subscriber * self.published.len() + publisher,
+        let stream = match self.messages.topology {
+            Topology::Pairs(_) => publisher,
+            _ => subscriber * self.published.len() + publisher,
         };
-        let shared = self.topology == Topology::Shared;
+        let shared = Self::shares(&self.messages);
         if !self.arrived[if shared { publisher } else { stream }].set(stamp.sequence) {
             self.tally.duplicated += 1;
             return 0..0;
@@ -103,7 +106,7 @@ impl Ledger {
 
     /// How many deliveries all that was published should come to.
     pub fn expected(&self) -> u64 {
-        self.tally.published * self.copies
+        self.tally.published * self.messages.copies() as u64
     }
 
     /// By publisher, how many messages it published.
@@ -133,7 +136,8 @@ impl Bits {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scenario::{Kind, named};
+    use crate::catalogue::named;
+    use crate::scenario::Kind;
 
     fn ledger(scenario: &str, published: u32) -> Ledger {
         let Kind::Messages(messages) = &named(scenario).unwrap().kind else { panic!("{scenario}") };

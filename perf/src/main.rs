@@ -2,47 +2,64 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `scenario` | what is measured, as data |
+//! | `scenario`, `catalogue` | what is measured, as data; all there is of it |
+//! | `topics`, `names` | where messages go; who the clients are |
 //! | `client`, `window` | one MQTT client; the packet identifiers of a publisher |
 //! | `stamp`, `ledger`, `credit` | what payloads carry; what arrived and what did not; the closed loop |
 //! | `wire`, `engine` | one connection; the event loop of all of them |
-//! | `traffic`, `connecting`, `run` | a round with messages; a round with connections; either |
+//! | `traffic`, `curve`, `connecting`, `run` | a round with messages; one with ever more of them; one with connections; any of these |
+//! | `emqtt_bench`, `watcher` | another program that makes the load; one that looks on |
 //! | `process`, `machine`, `interrupt`, `failure` | what the kernel is asked for; Ctrl-C; what goes wrong |
-//! | `broker`, `compare` | brokers to start and stop; all of them in turn |
-//! | `sample`, `report` | what a round gave; tables |
+//! | `broker`, `configuration`, `cores`, `compare` | brokers to start and stop; what they are told; where they run; all of them in turn |
+//! | `times`, `sample`, `report`, `plot` | how long things took; what a round gave; tables; pictures |
 
 mod broker;
+mod catalogue;
 mod cli;
 mod client;
 mod compare;
+mod configuration;
 mod connecting;
+mod cores;
 mod credit;
+mod curve;
+mod emqtt_bench;
 mod engine;
 mod failure;
 mod interrupt;
 mod ledger;
 mod machine;
+mod names;
+mod plot;
 mod process;
 mod report;
 mod run;
 mod sample;
 mod scenario;
 mod stamp;
+mod times;
+mod topics;
 mod traffic;
+mod watcher;
 mod window;
 mod wire;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
 
+use catalogue::SCENARIOS;
 use cli::{Args, Command, CompareArgs, RunArgs};
 use failure::Failure;
 use interrupt::Interrupt;
 use machine::Machine;
+use plot::Picture;
 use process::ProcessTree;
+use report::Plot;
 use run::Target;
-use scenario::SCENARIOS;
+use sample::Sample;
+use watcher::Watcher;
 
 fn main() -> ExitCode {
     let done = match Args::parse().command {
@@ -61,7 +78,7 @@ fn main() -> ExitCode {
 
 fn list() -> Result<(), Failure> {
     for scenario in SCENARIOS {
-        println!("{:<12} {}", scenario.name, scenario.about);
+        println!("{:<15} {}", scenario.name, scenario.about);
     }
     Ok(())
 }
@@ -70,13 +87,18 @@ fn list() -> Result<(), Failure> {
 fn run(args: &RunArgs) -> Result<(), Failure> {
     let interrupt = prepare()?;
     if let Some(core) = args.core {
-        process::pin(core)?;
+        process::pin(&[core])?;
     }
     for scenario in args.scenarios.all() {
         for round in 1..=args.timing.rounds {
-            let target = Target { address: args.address, processes: ProcessTree::of(args.pid)? };
+            let watcher = args.watch.as_deref().map(|command| Watcher::new(command, args.pid));
+            let processes = ProcessTree::of(args.pid)?;
+            let target = Target { address: args.address, processes, landings: None, watcher };
             let sample = run::round(scenario, &target, args.timing.timing(), &interrupt)?;
-            println!("{:<12} round {round}/{}  {}", scenario.name, args.timing.rounds, report::line(&sample));
+            println!("{:<15} round {round}/{}  {}", scenario.name, args.timing.rounds, report::line(&sample));
+            if let Sample::Messages(sample) = sample {
+                println!("{:<15} {} deliveries in {:.3} s", "", sample.delivered, sample.wall.as_secs_f64());
+            }
         }
     }
     Ok(())
@@ -90,12 +112,28 @@ fn compare(args: CompareArgs) -> Result<(), Failure> {
     let plan = args.plan()?;
     let versions: Vec<String> = plan.brokers.iter().map(broker::Broker::version).collect();
     let rows = compare::compare(&plan, &interrupt)?;
-    let text = report::report(&plan, &versions, &machine, &rows);
+    let plots = match &output {
+        Some(file) => save_plots(file, &plan, &rows)?,
+        None => Vec::new(),
+    };
+    let text = report::report(&plan, &versions, &machine, &rows, &plots);
     print!("{text}");
     if let Some(file) = output {
         std::fs::write(&file, text).map_err(Failure::system(file.display()))?;
     }
     interrupt.check()
+}
+
+/// Draws the plots that belong to the report `output`, and puts them beside it.
+fn save_plots(output: &Path, plan: &compare::Plan, rows: &[compare::Row]) -> Result<Vec<Plot>, Failure> {
+    let mut plots = Vec::new();
+    for Picture { name, title, text } in plot::pictures(&plan.brokers, rows) {
+        let file = report::beside(output, &name, "svg");
+        let path = output.with_file_name(&file);
+        std::fs::write(&path, text).map_err(Failure::system(path.display()))?;
+        plots.push(Plot { file, title });
+    }
+    Ok(plots)
 }
 
 fn prepare() -> Result<Interrupt, Failure> {

@@ -119,16 +119,18 @@ fn with_descendants(root: u32, all: &[(u32, u32)]) -> Vec<u32> {
     family
 }
 
-/// Pins the calling thread, and all that it starts from now on, to one core.
+/// Pins the calling thread, and all that it starts from now on, to these cores.
 ///
 /// # Errors
 ///
-/// If the process may not run on that core.
-pub fn pin(core: usize) -> Result<(), Failure> {
+/// If the process may not run on one of them.
+pub fn pin(cores: &[usize]) -> Result<(), Failure> {
     let mut set = CpuSet::new();
-    set.set(core)
+    cores
+        .iter()
+        .try_for_each(|core| set.set(*core))
         .and_then(|()| sched_setaffinity(Pid::from_raw(0), &set))
-        .map_err(|errno| system(&format!("cannot run on core {core}"), errno))
+        .map_err(|errno| system(&format!("cannot run on cores {cores:?}"), errno))
 }
 
 /// The cores that the calling thread may run on.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::ledger::Tally;
+use crate::times::Latency;
 
 /// What one round gave.
 #[derive(Clone, Debug)]
@@ -11,6 +12,10 @@ pub enum Sample {
     Messages(MessagesSample),
     /// Clients connected and stayed.
     Connections(ConnectionsSample),
+    /// Messages flowed at one rate after the other, up to the first that was too much.
+    Curve(Vec<Step>),
+    /// `emqtt_bench` made the load.
+    Bench(BenchSample),
 }
 
 /// What a round of messages gave. The window is the part of the round that was measured; counts of what went wrong are those of the
@@ -37,23 +42,26 @@ pub struct MessagesSample {
     pub given_up: u64,
     /// The time from when a message should have been published until it was delivered; where there is a schedule.
     pub latency: Option<Latency>,
+    /// The time from when a message should have been published until the generator published it, likewise: what of the latency is not the
+    /// broker's.
+    pub lateness: Option<Latency>,
 }
 
-/// Times from publish to delivery.
-#[derive(Clone, Copy, Debug)]
-pub struct Latency {
-    /// Half of the messages took no longer.
-    pub p50: Duration,
-    /// 99 of 100 messages took no longer.
-    pub p99: Duration,
-    /// No message took longer.
-    pub max: Duration,
+/// What messages at one rate gave.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// Messages that were to be published in a second.
+    pub offered: u32,
+    /// What came of it.
+    pub sample: MessagesSample,
 }
 
 /// What a round of connections gave.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectionsSample {
-    /// How many connections were made.
+    /// How many connections there were in the end.
+    pub open: u64,
+    /// How many connections were made in the time that was measured.
     pub count: u64,
     /// How long that took.
     pub wall: Duration,
@@ -63,6 +71,39 @@ pub struct ConnectionsSample {
     pub resident_before: u64,
     /// Resident memory of the broker when all are connected and silent, in KiB.
     pub resident_after: u64,
+    /// The time from connect to CONNACK.
+    pub answer: Option<Latency>,
+    /// What it costs to have them; if somebody looked.
+    pub idle: Option<Idle>,
+}
+
+/// Processor time of the broker, in seconds per second, with all connections up.
+#[derive(Clone, Copy, Debug)]
+pub struct Idle {
+    /// Nobody says anything.
+    pub silent: f64,
+    /// Clients ping as their keep-alive demands.
+    pub pinging: f64,
+}
+
+/// What a round gave whose load `emqtt_bench` made.
+#[derive(Clone, Copy, Debug)]
+pub struct BenchSample {
+    /// How long the window was.
+    pub wall: Duration,
+    /// Processor time of the broker in the window.
+    pub broker_cpu: Duration,
+    /// Messages per second that it published in the window, as it counts.
+    pub published: f64,
+    /// Messages per second that it received in the window, as it counts.
+    pub received: f64,
+}
+
+impl BenchSample {
+    /// Processor time of the broker per delivery, in microseconds; none if nothing was delivered.
+    pub fn micros_per_delivery(&self) -> Option<f64> {
+        (self.received > 0.0).then(|| micros(self.broker_cpu) / self.wall.as_secs_f64() / self.received)
+    }
 }
 
 impl MessagesSample {
@@ -79,6 +120,14 @@ impl MessagesSample {
     /// Deliveries that were due and never came.
     pub fn lost(&self) -> u64 {
         self.expected.saturating_sub(self.tally.delivered)
+    }
+
+    /// Whether the generator published in time: at the ninety-ninth percentile of the messages its own lateness is less than half of the latency.
+    pub fn generator_kept_up(&self) -> bool {
+        match (self.lateness, self.latency) {
+            (Some(lateness), Some(latency)) => lateness.p99 < latency.p99 / 2,
+            _ => false,
+        }
     }
 
     /// How much of one core the broker used, in percent.
@@ -105,7 +154,7 @@ impl ConnectionsSample {
 
     /// Resident memory that each connection added, in KiB.
     pub fn resident_each(&self) -> f64 {
-        (self.resident_after as f64 - self.resident_before as f64) / self.count as f64
+        (self.resident_after as f64 - self.resident_before as f64) / self.open as f64
     }
 }
 
@@ -154,6 +203,21 @@ pub mod tests {
             unacknowledged: 0,
             given_up: 0,
             latency: None,
+            lateness: None,
+        }
+    }
+
+    /// A round in which 100 clients connected in 50 ms, at 30 µs and 1.5 KiB each.
+    pub fn connections() -> ConnectionsSample {
+        ConnectionsSample {
+            open: 100,
+            count: 100,
+            wall: Duration::from_millis(50),
+            broker_cpu: Duration::from_millis(3),
+            resident_before: 1000,
+            resident_after: 1150,
+            answer: None,
+            idle: None,
         }
     }
 
@@ -176,14 +240,16 @@ pub mod tests {
     }
 
     #[test]
+    fn figures_of_rates() {
+        let (wall, broker_cpu) = (Duration::from_secs(5), Duration::from_secs(1));
+        let sample = BenchSample { wall, broker_cpu, published: 10_000.0, received: 20_000.0 };
+        assert!((sample.micros_per_delivery().unwrap() - 10.0).abs() < 1e-9);
+        assert_eq!(BenchSample { received: 0.0, ..sample }.micros_per_delivery(), None);
+    }
+
+    #[test]
     fn figures_per_connection() {
-        let sample = ConnectionsSample {
-            count: 100,
-            wall: Duration::from_millis(50),
-            broker_cpu: Duration::from_millis(3),
-            resident_before: 1000,
-            resident_after: 1150,
-        };
+        let sample = connections();
         assert_eq!((sample.rate(), sample.resident_each()), (2000.0, 1.5));
         assert!((sample.micros_per_connect() - 30.0).abs() < 1e-9);
     }

@@ -1,13 +1,10 @@
-//! What is measured, as data: who talks to whom, how much, how hard.
-//!
-//! A scenario keeps its name and its figures for good: results are compared over years. Change one, and it is a new one.
+//! What a scenario is, as data: who talks to whom, how much, how hard. The list of all of them is in [`catalogue`](crate::catalogue).
 
 use moormq::codec::{ProtocolVersion, QoS};
 
-use ProtocolVersion::{V5, V311};
-use QoS::{AtLeastOnce, AtMostOnce, ExactlyOnce};
+use crate::emqtt_bench::Bench;
 
-/// Something to measure a broker with.
+/// Something to measure brokers with.
 #[derive(Debug)]
 pub struct Scenario {
     /// What it is called on the command line and in reports.
@@ -16,19 +13,93 @@ pub struct Scenario {
     pub about: &'static str,
     /// What happens, for the generator.
     pub kind: Kind,
+    /// Who is measured with it.
+    pub contenders: Contenders,
+    /// What the brokers are told to allow.
+    pub limits: Limits,
 }
 
-/// The two families of scenarios.
+/// The families of scenarios.
 #[derive(Debug)]
 pub enum Kind {
     /// Messages flow from publishers to subscribers.
     Messages(Messages),
-    /// Clients connect and then stay, silent.
+    /// Messages at one rate after the other, until the broker cannot keep up: the load in it is only where that begins.
+    Curve(Messages, &'static [u32]),
+    /// Clients connect and then stay, silent or nearly so.
     Connections(Connections),
+    /// `emqtt_bench` makes the load, if it is there.
+    Bench(Bench),
+}
+
+/// Who is measured.
+#[derive(Clone, Copy, Debug)]
+pub enum Contenders {
+    /// The brokers that were asked for.
+    Brokers,
+    /// moormq against itself, if it was asked for.
+    Variants(&'static [Variant]),
+}
+
+/// moormq as a program embeds it, in one of several ways.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Variant {
+    /// What it is called in reports.
+    pub name: &'static str,
+    /// Its hooks.
+    pub links: Links,
+    /// Where it runs.
+    pub seat: Seat,
+    /// Which shard the clients belong to.
+    pub placing: Placing,
+}
+
+/// The hooks of a variant.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Links {
+    /// None.
+    None,
+    /// Three links, each with all hooks that a message calls, which answer now.
+    Three,
+    /// One link, which writes down where clients land, and has nothing to do with messages.
+    Landings,
+}
+
+/// The cores of a variant.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Seat {
+    /// One shard on the core of the brokers.
+    Own,
+    /// One shard on the core of the generator.
+    WithGenerator,
+    /// Two shards on the core of the brokers.
+    TwoOnOne,
+    /// Two shards on a core each; the second core is that of the generator if there is no third.
+    Two,
+}
+
+/// Which shard clients belong to, in a broker of two.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Placing {
+    /// Whichever their names lead to.
+    Any,
+    /// Publisher and subscriber of a pair to the same; the pairs take turns.
+    Within,
+    /// Publisher and subscriber of a pair to different ones; the pairs take turns.
+    Across,
+}
+
+/// What brokers are told to allow.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Limits {
+    /// As much as they can: what is measured is work, not refusals.
+    Lifted,
+    /// What they allow by default: what is measured is how they protect themselves.
+    Default,
 }
 
 /// Messages from publishers to subscribers.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Messages {
     /// How many publishers, each on a connection of its own.
     pub publishers: usize,
@@ -44,19 +115,23 @@ pub struct Messages {
     pub payload: usize,
     /// How hard the publishers push.
     pub load: Load,
+    /// How many of the subscribers, the last ones, read nothing once they have subscribed. Their messages are not counted.
+    pub stuck: usize,
 }
 
 /// Which subscriber gets whose messages.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Topology {
-    /// Publisher and subscriber of the same number share a topic that nobody else uses.
-    Pairs,
+    /// Publisher and subscriber of the same number share so many topics, which nobody else uses.
+    Pairs(usize),
     /// All publish to one topic, all subscribe to it.
     OneTopic,
     /// A topic for each publisher, and every subscriber has a wildcard over all of them.
     Wildcard,
     /// A topic for each publisher; the subscribers are the members of one shared subscription to all of them.
     Shared,
+    /// Every subscriber has so many filters, each with a wildcard; every message matches one filter of all, and the publishers share the topics.
+    Scattered(usize),
 }
 
 /// How hard the publishers push.
@@ -87,38 +162,47 @@ pub enum Share {
 }
 
 /// Clients that connect and stay.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Connections {
-    /// How many there are in the end.
+    /// How many connect, all together.
     pub count: usize,
     /// How many are between connect and CONNACK at a time.
     pub at_a_time: usize,
+    /// Over how many client ids they go round: more clients than ids take sessions over from each other, which are kept ones then.
+    pub ids: usize,
+    /// The keep-alive that they ask for, in seconds, if somebody is to look what it costs to have them: first in silence, then
+    /// with the pings that are due.
+    pub keep_alive: Option<u16>,
+}
+
+impl Seat {
+    /// How many shards.
+    pub fn shards(self) -> usize {
+        match self {
+            Seat::Own | Seat::WithGenerator => 1,
+            Seat::TwoOnOne | Seat::Two => 2,
+        }
+    }
+}
+
+impl Scenario {
+    /// Whether moormq is measured against itself.
+    pub fn is_of_variants(&self) -> bool {
+        matches!(self.contenders, Contenders::Variants(_))
+    }
+
+    /// Whether messages are published as fast as the broker lets them.
+    pub fn is_closed_loop(&self) -> bool {
+        matches!(self.kind, Kind::Messages(Messages { load: Load::Closed { .. }, .. }))
+    }
 }
 
 impl Messages {
     /// How many deliveries a message causes.
     pub fn copies(&self) -> usize {
         match self.topology {
-            Topology::Pairs | Topology::Shared => 1,
-            Topology::OneTopic | Topology::Wildcard => self.subscribers,
-        }
-    }
-
-    /// Where publisher number `publisher` publishes.
-    pub fn topic(&self, publisher: usize) -> String {
-        match self.topology {
-            Topology::OneTopic => "perf/all".to_owned(),
-            Topology::Pairs | Topology::Wildcard | Topology::Shared => format!("perf/{publisher}/data"),
-        }
-    }
-
-    /// What subscriber number `subscriber` subscribes to.
-    pub fn filter(&self, subscriber: usize) -> String {
-        match self.topology {
-            Topology::OneTopic => "perf/all".to_owned(),
-            Topology::Pairs => format!("perf/{subscriber}/data"),
-            Topology::Wildcard => "perf/+/data".to_owned(),
-            Topology::Shared => "$share/group/perf/+/data".to_owned(),
+            Topology::Pairs(_) | Topology::Shared | Topology::Scattered(_) => 1,
+            Topology::OneTopic | Topology::Wildcard => self.subscribers - self.stuck,
         }
     }
 
@@ -131,142 +215,5 @@ impl Messages {
             }
             Load::Open { .. } => u16::MAX,
         }
-    }
-}
-
-/// A closed loop in which publishers take turns.
-const fn closed(outstanding: usize) -> Load {
-    Load::Closed { outstanding, share: Share::Turns }
-}
-
-/// `pairs` publishers and as many subscribers, 64 bytes of payload, MQTT 3.1.1.
-const fn pairs(pairs: usize, qos: QoS, load: Load) -> Messages {
-    Messages { publishers: pairs, subscribers: pairs, topology: Topology::Pairs, qos, version: V311, payload: 64, load }
-}
-
-/// Two publishers, 500 subscribers, one topic.
-const fn fanout(qos: QoS) -> Messages {
-    Messages { publishers: 2, subscribers: 500, topology: Topology::OneTopic, ..pairs(0, qos, closed(50)) }
-}
-
-/// 500 publishers with a topic each, few subscribers to all of them.
-const fn fanin(subscribers: usize, topology: Topology, qos: QoS) -> Messages {
-    Messages { publishers: 500, subscribers, topology, ..pairs(0, qos, closed(5000)) }
-}
-
-const fn messages(name: &'static str, about: &'static str, messages: Messages) -> Scenario {
-    Scenario { name, about, kind: Kind::Messages(messages) }
-}
-
-const fn connections(name: &'static str, about: &'static str, count: usize) -> Scenario {
-    Scenario { name, about, kind: Kind::Connections(Connections { count, at_a_time: 64 }) }
-}
-
-/// Every scenario, in the order in which they run.
-pub static SCENARIOS: &[Scenario] = &[
-    messages(
-        "p2p_q0",
-        "100 publishers to 100 subscribers, a topic each, QoS 0, 64 B, 5000 outstanding",
-        pairs(100, AtMostOnce, closed(5000)),
-    ),
-    messages(
-        "p2p_q1",
-        "100 publishers to 100 subscribers, a topic each, QoS 1, 64 B, 5000 outstanding",
-        pairs(100, AtLeastOnce, closed(5000)),
-    ),
-    messages(
-        "p2p_q2",
-        "100 publishers to 100 subscribers, a topic each, QoS 2, 64 B, 2000 outstanding",
-        pairs(100, ExactlyOnce, closed(2000)),
-    ),
-    messages(
-        "p2p_shallow",
-        "500 publishers to 500 subscribers, a topic each, QoS 1, 64 B, one outstanding each",
-        pairs(500, AtLeastOnce, Load::Closed { outstanding: 500, share: Share::Own }),
-    ),
-    messages(
-        "fanout_q0",
-        "2 publishers to 500 subscribers on one topic, QoS 0, 64 B, 50 messages (25,000 deliveries) outstanding",
-        fanout(AtMostOnce),
-    ),
-    messages(
-        "fanout_q1",
-        "2 publishers to 500 subscribers on one topic, QoS 1, 64 B, 50 messages (25,000 deliveries) outstanding",
-        fanout(AtLeastOnce),
-    ),
-    messages(
-        "fanin_q0",
-        "500 publishers, 2 subscribers to a wildcard, QoS 0, 64 B, 5000 messages (10,000 deliveries) outstanding",
-        fanin(2, Topology::Wildcard, AtMostOnce),
-    ),
-    messages(
-        "share_q1",
-        "500 publishers, 5 members of one shared subscription, QoS 1, 64 B, 5000 outstanding",
-        fanin(5, Topology::Shared, AtLeastOnce),
-    ),
-    messages(
-        "p2p_4k",
-        "50 publishers to 50 subscribers, a topic each, QoS 0, 4096 B, 5000 outstanding",
-        Messages { payload: 4096, ..pairs(50, AtMostOnce, closed(5000)) },
-    ),
-    messages(
-        "v5_q1",
-        "100 publishers to 100 subscribers, a topic each, QoS 1, 64 B, MQTT 5.0, 5000 outstanding",
-        Messages { version: V5, ..pairs(100, AtLeastOnce, closed(5000)) },
-    ),
-    messages(
-        "lat_q1",
-        "50 publishers to 50 subscribers, a topic each, QoS 1, 64 B, 5000 messages/s in all, on schedule",
-        pairs(50, AtLeastOnce, Load::Open { rate: 5000 }),
-    ),
-    connections("conn", "5000 clients connect, 64 at a time, and stay", 5000),
-    connections("idle15k", "15,000 clients connect, 64 at a time, and stay", 15_000),
-];
-
-/// The scenario called `name`.
-pub fn named(name: &str) -> Option<&'static Scenario> {
-    SCENARIOS.iter().find(|scenario| scenario.name == name)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::stamp::STAMP_LEN;
-
-    fn all_messages() -> impl Iterator<Item = (&'static str, &'static Messages)> {
-        SCENARIOS.iter().filter_map(|scenario| match &scenario.kind {
-            Kind::Messages(messages) => Some((scenario.name, messages)),
-            Kind::Connections(_) => None,
-        })
-    }
-
-    #[test]
-    fn what_is_outstanding_can_be_shared_and_published() {
-        for (name, messages) in all_messages() {
-            let Load::Closed { outstanding, share } = messages.load else { continue };
-            assert!(usize::from(messages.packet_ids()) * messages.publishers > outstanding, "{name}");
-            if share == Share::Own {
-                assert!(outstanding > 0 && outstanding.is_multiple_of(messages.publishers), "{name}");
-            }
-        }
-    }
-
-    #[test]
-    fn payloads_hold_a_stamp_and_pairs_are_pairs() {
-        for (name, messages) in all_messages() {
-            assert!(messages.payload >= STAMP_LEN, "{name}");
-            if messages.topology == Topology::Pairs {
-                assert_eq!(messages.publishers, messages.subscribers, "{name}");
-                assert_eq!(messages.topic(7), messages.filter(7), "{name}");
-            }
-        }
-    }
-
-    #[test]
-    fn names_are_unique() {
-        for scenario in SCENARIOS {
-            assert!(std::ptr::eq(named(scenario.name).unwrap(), scenario), "{}", scenario.name);
-        }
-        assert!(named("p2p").is_none());
     }
 }

@@ -3,19 +3,20 @@
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use hdrhistogram::Histogram;
-
 use crate::client::{Client, Event};
 use crate::credit::Credit;
 use crate::engine::Engine;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::ledger::Ledger;
+use crate::names::Names;
 use crate::process::own_cpu;
 use crate::run::{Target, Timing};
-use crate::sample::{Latency, MessagesSample};
+use crate::sample::MessagesSample;
 use crate::scenario::{Load, Messages};
 use crate::stamp::Stamp;
+use crate::times::{Latency, Times};
+use crate::watcher::Watcher;
 
 /// How many clients connect at a time.
 const AT_A_TIME: usize = 64;
@@ -25,9 +26,6 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long a drain may take as long as things do arrive.
 const DRAIN: Duration = Duration::from_secs(30);
-
-/// The longest latency that is told from longer ones.
-const LATENCY_MAX: Duration = Duration::from_secs(600);
 
 /// How long the loop sleeps at most before it looks at the time.
 const LOOK: Duration = Duration::from_millis(20);
@@ -43,11 +41,16 @@ pub fn round(
     timing: Timing,
     interrupt: &Interrupt,
 ) -> Result<MessagesSample, Failure> {
-    let mut traffic = Traffic::connect(messages, target, interrupt)?;
+    let names = Names::of(messages, target, interrupt)?;
+    let mut traffic = Traffic::connect(messages, &names, target, interrupt)?;
     traffic.flow(timing.warm_up)?;
+    let watching = target.watcher.as_ref().map(Watcher::start).transpose()?;
     let before = traffic.mark(target)?;
     traffic.flow(timing.window)?;
     let after = traffic.mark(target)?;
+    if let Some(watching) = watching {
+        watching.stop();
+    }
     traffic.drain()?;
     Ok(MessagesSample {
         wall: after.time - before.time,
@@ -60,6 +63,7 @@ pub fn round(
         unacknowledged: traffic.engine.in_flight() as u64,
         given_up: traffic.given_up,
         latency: traffic.source.latency(before.time..after.time),
+        lateness: traffic.source.lateness(before.time..after.time),
     })
     .inspect(|_| traffic.engine.close())
 }
@@ -103,20 +107,24 @@ struct Schedule {
     /// When the next message is due, since the start, and whose turn it is.
     due: Duration,
     turn: u32,
-    /// When each delivered message had been due, and how long it took after that, in nanoseconds.
-    took: Vec<(u64, u64)>,
+    /// When each delivered message had been due, and how long it took after that.
+    took: Times,
+    /// When each published message was due, and how long after that it was published.
+    late: Times,
 }
 
 impl Traffic {
-    fn connect(messages: &Messages, target: &Target, interrupt: &Interrupt) -> Result<Self, Failure> {
+    fn connect(messages: &Messages, names: &Names, target: &Target, interrupt: &Interrupt) -> Result<Self, Failure> {
         let mut engine = Engine::new(interrupt)?;
         let Messages { version, qos, payload, .. } = *messages;
         let in_flight = messages.packet_ids();
-        let subscribers = (0..messages.subscribers)
-            .map(|number| Client::subscriber(format!("perf-sub-{number}"), version, messages.filter(number), qos));
+        let subscribers = (0..messages.subscribers).map(|number| {
+            let client = Client::subscriber(names.subscriber(number), version, messages.filters(number), qos);
+            if number < messages.subscribers - messages.stuck { client } else { client.stuck() }
+        });
         engine.open(subscribers, target.address, AT_A_TIME)?;
         let publishers = (0..messages.publishers).map(|number| {
-            Client::publisher(format!("perf-pub-{number}"), version, messages.topic(number), payload, qos, in_flight)
+            Client::publisher(names.publisher(number), version, messages.topics(number), payload, qos, in_flight)
         });
         engine.open(publishers, target.address, AT_A_TIME)?;
         let now = Instant::now();
@@ -207,7 +215,8 @@ impl Source {
                 publishers: messages.publishers as u32,
                 due: Duration::ZERO,
                 turn: 0,
-                took: Vec::new(),
+                took: Times::default(),
+                late: Times::default(),
             }),
         }
     }
@@ -227,7 +236,7 @@ impl Source {
             Source::Closed(closed) => closed.0.done(stamp.publisher, done),
             Source::Open(schedule) => {
                 let took = (start.elapsed().as_nanos() as u64).saturating_sub(stamp.time);
-                schedule.took.push((stamp.time, took));
+                schedule.took.add(stamp.time, took);
             }
         }
     }
@@ -252,7 +261,15 @@ impl Source {
     fn latency(&self, window: Range<Duration>) -> Option<Latency> {
         match self {
             Source::Closed(_) => None,
-            Source::Open(schedule) => latency(&schedule.took, window),
+            Source::Open(schedule) => schedule.took.within(window),
+        }
+    }
+
+    /// How late the generator itself was with the messages that were due in `window`.
+    fn lateness(&self, window: Range<Duration>) -> Option<Latency> {
+        match self {
+            Source::Closed(_) => None,
+            Source::Open(schedule) => schedule.late.within(window),
         }
     }
 }
@@ -290,37 +307,9 @@ impl Schedule {
                 return;
             }
             ledger.publish(publisher);
+            self.late.add(stamp.time, (now.as_nanos() as u64).saturating_sub(stamp.time));
             self.due += self.interval;
             self.turn = (self.turn + 1) % self.publishers;
         }
-    }
-}
-
-/// The latency of the messages that were due in `window`, out of pairs of when a message was due and how long it took, in nanoseconds. None
-/// if there are no such messages.
-fn latency(took: &[(u64, u64)], window: Range<Duration>) -> Option<Latency> {
-    let mut histogram = Histogram::<u64>::new_with_max(LATENCY_MAX.as_nanos() as u64, 3).ok()?;
-    for (due, nanos) in took {
-        if window.contains(&Duration::from_nanos(*due)) {
-            histogram.saturating_record(*nanos);
-        }
-    }
-    let at = |quantile| Duration::from_nanos(histogram.value_at_quantile(quantile));
-    (!histogram.is_empty()).then(|| Latency { p50: at(0.5), p99: at(0.99), max: Duration::from_nanos(histogram.max()) })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_messages_due_in_the_window_count() {
-        let second = 1_000_000_000;
-        let mut took: Vec<(u64, u64)> = (1..=1000).map(|each| (second + each, each * 1000)).collect();
-        took.extend([(second - 1, second), (2 * second, second)]);
-        let latency = latency(&took, Duration::from_secs(1)..Duration::from_secs(2)).unwrap();
-        let close = |duration: Duration, micros: u128| duration.as_micros().abs_diff(micros) <= 1;
-        assert!(close(latency.p50, 500) && close(latency.p99, 990) && close(latency.max, 1000), "{latency:?}");
-        assert!(super::latency(&took, Duration::ZERO..Duration::from_millis(1)).is_none());
     }
 }

@@ -2,17 +2,18 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::Instant;
 
 use moormq::codec::{MAX_PACKET_SIZE, Sender, Split, decode, split};
+use nix::errno::Errno;
 use socket2::{Domain, Socket, Type};
 
 use crate::client::{Client, Event};
 use crate::failure::Failure;
 use crate::stamp::Stamp;
 
-/// How long the kernel may take to make a connection.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+/// The receive buffer of a client that stops reading, in bytes: small, so that the broker soon notices.
+const STUCK_BUFFER: usize = 4096;
 
 /// Connections from one local address to one port of the broker; the range of local ports must have room for so many.
 const CONNECTIONS_PER_ADDRESS: usize = 10_000;
@@ -27,6 +28,10 @@ pub struct Wire {
     out: Vec<u8>,
     /// How much of `out` was sent.
     sent: usize,
+    /// When it was opened.
+    pub opened: Instant,
+    /// Whether the broker ended it, as it may once the client is retired.
+    pub ended: bool,
     /// Whether it waits for room in the socket.
     pub blocked: bool,
     /// Whether it is on the list of those with something to send.
@@ -34,12 +39,12 @@ pub struct Wire {
 }
 
 impl Wire {
-    /// Connects `client`, number `index` of all, to the broker at `address`, and says CONNECT. Waits for the kernel of the broker's
-    /// machine, not for the broker.
+    /// Connects `client`, number `index` of all, to the broker at `address`, and says CONNECT. Waits for nobody: the
+    /// connection may still be on its way.
     ///
     /// # Errors
     ///
-    /// If the kernel makes no connection.
+    /// If the kernel cannot even begin.
     pub fn open(client: Client, index: usize, address: SocketAddr) -> Result<Self, Failure> {
         let connect = || {
             let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
@@ -47,15 +52,31 @@ impl Wire {
                 socket.set_reuse_address(true)?;
                 socket.bind(&source.into())?;
             }
-            socket.connect_timeout(&address.into(), CONNECT_TIMEOUT)?;
+            if client.is_stuck() {
+                socket.set_recv_buffer_size(STUCK_BUFFER)?;
+            }
             socket.set_nonblocking(true)?;
             socket.set_tcp_nodelay(true)?;
-            Ok(socket.into())
+            match socket.connect(&address.into()) {
+                Err(error) if error.raw_os_error() != Some(Errno::EINPROGRESS as i32) => Err(error),
+                _ => Ok(socket.into()),
+            }
         };
+        let opened = Instant::now();
         let stream = connect().map_err(Failure::system(format_args!("{client} cannot connect to {address}")))?;
         let mut out = Vec::new();
         client.connect(&mut out);
-        Ok(Wire { stream, client, partial: Vec::new(), out, sent: 0, blocked: false, listed: false })
+        Ok(Wire {
+            stream,
+            client,
+            partial: Vec::new(),
+            out,
+            sent: 0,
+            opened,
+            ended: false,
+            blocked: false,
+            listed: false,
+        })
     }
 
     /// The socket.
@@ -79,25 +100,46 @@ impl Wire {
         self.client.publish(stamp, &mut self.out)
     }
 
+    /// Says PINGREQ.
+    pub fn ping(&mut self) {
+        self.client.ping(&mut self.out);
+    }
+
+    /// Lets the broker end the connection.
+    pub fn retire(&mut self) {
+        self.client.retire();
+    }
+
     /// Says DISCONNECT.
     pub fn disconnect(&mut self) {
         self.client.disconnect(&mut self.out);
     }
 
-    /// Reads once, and hands each packet to the client. `buffer` is room for what is read and for the largest packet.
+    /// Reads once, and hands each packet to the client. `buffer` is room for what is read, `at_most` bytes, behind the beginning
+    /// of the largest packet.
     ///
     /// # Errors
     ///
     /// If the broker closed the connection, or did something wrong.
-    pub fn receive(&mut self, buffer: &mut [u8], mut tell: impl FnMut(Event<'_>)) -> Result<(), Failure> {
+    pub fn receive(
+        &mut self,
+        buffer: &mut [u8],
+        at_most: usize,
+        mut tell: impl FnMut(Event<'_>),
+    ) -> Result<(), Failure> {
         let before = self.partial.len();
-        if before >= buffer.len() {
+        if before + at_most > buffer.len() {
             return Err(self.failure("a packet larger than any that was published"));
         }
-        let read = match self.stream.read(&mut buffer[before..]) {
-            Ok(0) => return Err(self.failure("the broker closed the connection")),
-            Ok(read) => read,
+        let read = match self.stream.read(&mut buffer[before..before + at_most]) {
+            Ok(read) if read > 0 => read,
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => return Ok(()),
+            Ok(_) | Err(_) if self.client.is_retired() => {
+                self.ended = true;
+                tell(Event::Ended);
+                return Ok(());
+            }
+            Ok(_) => return Err(self.failure("the broker closed the connection")),
             Err(error) => return Err(self.failure(error)),
         };
         buffer[..before].copy_from_slice(&self.partial);
@@ -136,6 +178,8 @@ impl Wire {
         match self.stream.write(&self.out[self.sent..]) {
             Ok(sent) => self.sent += sent,
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+            // Whoever reads next will see that it ended.
+            Err(_) if self.client.is_retired() => self.sent = self.out.len(),
             Err(error) => return Err(self.failure(error)),
         }
         self.blocked = self.sent < self.out.len();
@@ -184,7 +228,9 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut wire = Wire::open(Client::idler("i".to_owned()), 0, listener.local_addr().unwrap()).unwrap();
         let (mut broker, _) = listener.accept().unwrap();
-        wire.send().unwrap();
+        while wire.has_output() {
+            wire.send().unwrap();
+        }
         assert!(!wire.has_output() && !wire.blocked);
 
         let mut connect = [0; 64];
@@ -198,10 +244,10 @@ mod tests {
         wire.stream.set_nonblocking(false).unwrap();
         for (part, expected) in [(&connack[..1], 0), (&connack[1..], 1)] {
             broker.write_all(part).unwrap();
-            wire.receive(&mut [0; 16], |event| ready += usize::from(event == Event::Ready)).unwrap();
+            wire.receive(&mut [0; 32], 16, |event| ready += usize::from(event == Event::Ready)).unwrap();
             assert_eq!(ready, expected);
         }
         drop(broker);
-        assert!(matches!(wire.receive(&mut [0; 16], |_| {}), Err(Failure::Broker(_))));
+        assert!(matches!(wire.receive(&mut [0; 32], 16, |_| {}), Err(Failure::Broker(_))));
     }
 }

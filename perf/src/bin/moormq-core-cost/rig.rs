@@ -1,0 +1,180 @@
+//! Shards and clients without sockets: what a worker does in its turns, in the same order every time.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use moormq::client::{ConnectionId, SubscriberId};
+use moormq::codec::{
+    Connect, PacketId, ProtocolVersion, Publish, QoS, Subscribe, SubscribeFilter, SubscriptionOptions,
+};
+use moormq::config::Config;
+use moormq::hooks::Chain;
+use moormq::shard::{Effect, Place, Shard, owner_of};
+use moormq::time::Time;
+
+use crate::case::BATCH;
+use crate::responder::Responder;
+
+/// The seed of the shards' hashes: the same in every run, so that everything is.
+const SEED: u64 = 42;
+
+/// Bytes of payload in each message.
+const PAYLOAD: usize = 64;
+
+/// Shards and clients.
+pub struct Rig<C: Chain> {
+    shards: Vec<Shard<C>>,
+    now: Time,
+    /// By shard, the clients on it: the index of a connection is the place of its client.
+    clients: Vec<Vec<Client>>,
+    /// Shards and places of the publishers.
+    publishers: Vec<(usize, usize)>,
+    effects: Vec<Effect<C::State>>,
+    dirty: Vec<ConnectionId>,
+}
+
+/// A client and its connection.
+struct Client {
+    id: ConnectionId,
+    responder: Responder,
+    /// What it says in each turn.
+    batch: Vec<u8>,
+}
+
+impl<C: Chain> Rig<C> {
+    /// Shards without clients, which let everybody do everything.
+    pub fn new(shards: usize, chain: impl Fn() -> C) -> Self {
+        let config = Arc::new(Config { allow_anonymous: true, ..Config::default() });
+        let place = |id| Place { id, shards, seed: SEED, version: "cost" };
+        Rig {
+            shards: (0..shards).map(|id| Shard::new(place(id), config.clone(), chain(), Time::ZERO)).collect(),
+            now: Time::ZERO,
+            clients: (0..shards).map(|_| Vec::new()).collect(),
+            publishers: Vec::new(),
+            effects: Vec::new(),
+            dirty: Vec::new(),
+        }
+    }
+
+    /// Adds a subscriber to `shard`.
+    pub fn subscriber(&mut self, number: usize, shard: usize, version: ProtocolVersion, filter: &str, qos: QoS) {
+        let place = self.connect(&format!("sub-{number}"), shard, version);
+        let filters = [SubscribeFilter { filter, options: SubscriptionOptions::new(qos) }];
+        let mut bytes = Vec::new();
+        Subscribe::new(PacketId::MIN, &filters[..]).encode(version, &mut bytes);
+        self.hand_in(shard, place, &bytes);
+        self.settle();
+    }
+
+    /// Adds a publisher to `shard`, which publishes [`BATCH`] messages in every turn. All are acknowledged by the end of it, so that each turn has the
+    /// same packet identifiers.
+    pub fn publisher(&mut self, number: usize, shard: usize, version: ProtocolVersion, topic: &str, qos: QoS) {
+        let place = self.connect(&format!("pub-{number}"), shard, version);
+        let mut batch = Vec::new();
+        for id in 1..=BATCH {
+            let packet_id = if qos == QoS::AtMostOnce { None } else { PacketId::new(id) };
+            Publish { qos, topic, packet_id, payload: &[b'.'; PAYLOAD], ..Publish::default() }
+                .encode(version, &mut batch);
+        }
+        self.clients[shard][place].batch = batch;
+        self.publishers.push((shard, place));
+    }
+
+    /// Lets every publisher publish, and everything happen that follows.
+    pub fn turn(&mut self, step: Duration) {
+        self.now = self.now + step;
+        for shard in &mut self.shards {
+            shard.tick(self.now);
+        }
+        for at in 0..self.publishers.len() {
+            let (shard, place) = self.publishers[at];
+            let client = &self.clients[shard][place];
+            self.shards[shard].received(client.id, &client.batch, self.now);
+        }
+        self.settle();
+    }
+
+    /// How many deliveries there were in all.
+    pub fn deliveries(&self) -> u64 {
+        self.clients.iter().flatten().map(|client| client.responder.deliveries).sum()
+    }
+
+    /// Connects a client to `shard`, with an id that leads there. Gives its place.
+    fn connect(&mut self, name: &str, shard: usize, version: ProtocolVersion) -> usize {
+        let leads_here = |id: &String| owner_of(&SubscriberId::new("", id.as_str()), self.shards.len(), SEED) == shard;
+        let id =
+            (0..).map(|number| format!("{name}-{number}")).find(leads_here).expect("there is always another number");
+        let place = self.clients[shard].len();
+        let connection = ConnectionId::new(place as u32, 1);
+        self.clients[shard].push(Client { id: connection, responder: Responder::default(), batch: Vec::new() });
+        let peer = SocketAddr::from(([127, 0, 0, 1], 1024 + place as u16));
+        self.shards[shard].accepted(connection, 0, peer, SystemTime::UNIX_EPOCH, place + 1, self.now);
+        let mut bytes = Vec::new();
+        Connect { clean_start: true, ..Connect::new(version, &id) }.encode(&mut bytes);
+        self.hand_in(shard, place, &bytes);
+        self.settle();
+        place
+    }
+
+    fn hand_in(&mut self, shard: usize, place: usize, bytes: &[u8]) {
+        let id = self.clients[shard][place].id;
+        self.shards[shard].received(id, bytes, self.now);
+    }
+
+    /// Carries output, answers and mail until nothing moves any more.
+    fn settle(&mut self) {
+        while self.flush() | self.answer() | self.carry_mail() {}
+    }
+
+    /// Hands all output to the clients.
+    fn flush(&mut self) -> bool {
+        let mut moved = false;
+        for (shard, clients) in self.shards.iter_mut().zip(&mut self.clients) {
+            shard.take_effects(&mut self.effects);
+            for effect in self.effects.drain(..) {
+                assert!(
+                    matches!(effect, Effect::ReadContinuously(_) | Effect::Pause(_) | Effect::Resume(_)),
+                    "clients stay where they are, and nothing but packets happens"
+                );
+            }
+            shard.take_dirty(&mut self.dirty);
+            for id in self.dirty.drain(..) {
+                let Some(output) = shard.take_output(id) else { continue };
+                assert!(output.splices.is_empty(), "payloads are small");
+                clients[id.index()].responder.take(&output.bytes);
+                shard.sent(id, output.bytes, self.now);
+                moved = true;
+            }
+        }
+        moved
+    }
+
+    /// Hands in what clients answer.
+    fn answer(&mut self) -> bool {
+        let mut moved = false;
+        for (shard, clients) in self.shards.iter_mut().zip(&mut self.clients) {
+            for client in clients {
+                if !client.responder.answers.is_empty() {
+                    shard.received(client.id, &client.responder.answers, self.now);
+                    client.responder.answers.clear();
+                    moved = true;
+                }
+            }
+        }
+        moved
+    }
+
+    fn carry_mail(&mut self) -> bool {
+        let mut moved = false;
+        for from in 0..self.shards.len() {
+            for to in (0..self.shards.len()).filter(|to| *to != from) {
+                for letter in self.shards[from].take_mail(to) {
+                    self.shards[to].mail(from, letter, self.now);
+                    moved = true;
+                }
+            }
+        }
+        moved
+    }
+}

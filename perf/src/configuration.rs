@@ -1,0 +1,81 @@
+//! What brokers are configured with.
+
+use crate::scenario::Limits;
+
+/// moormq, listening on `port`.
+pub fn moormq(port: u16, limits: Limits) -> String {
+    let limits = match limits {
+        Limits::Default => "",
+        Limits::Lifted => {
+            r#"
+[limits]
+receive_maximum = 65535
+max_inflight_messages = 65535
+
+[queue]
+max_online_messages = -1
+max_offline_messages = -1
+max_queue_bytes = -1
+max_waiting_output_bytes = "1GiB"
+"#
+        }
+    };
+    format!(
+        r#"allow_anonymous = true
+
+[log]
+filter = "error"
+
+[listeners.default]
+address = "127.0.0.1:{port}"
+{limits}
+[sys]
+interval = "0s"
+"#
+    )
+}
+
+/// moormq without a command line: so many shards on these cores.
+pub fn embedded(port: u16, limits: Limits, shards: usize, cores: &[usize]) -> String {
+    let list = cores.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
+    format!("shards = {shards}\ncpus = \"{list}\"\n{}", moormq(port, limits))
+}
+
+/// Mosquitto, listening on `port`.
+pub fn mosquitto(port: u16, limits: Limits) -> String {
+    let limits = match limits {
+        Limits::Default => "",
+        Limits::Lifted => {
+            "max_inflight_messages 0
+max_inflight_bytes 0
+max_queued_messages 0
+max_queued_bytes 0
+"
+        }
+    };
+    format!(
+        "listener {port} 127.0.0.1
+allow_anonymous true
+persistence false
+log_type none
+sys_interval 0
+set_tcp_nodelay true
+{limits}"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use moormq::config::Config;
+
+    use super::*;
+
+    #[test]
+    fn moormq_accepts_its_configuration() {
+        let config = Config::from_toml(&embedded(1883, Limits::Lifted, 2, &[3, 5]), "test").unwrap();
+        assert!(config.allow_anonymous && config.queue.max_online_messages.allows(usize::MAX));
+        assert_eq!((config.shards, config.cpus.unwrap().cores()), (Some(2), &[3, 5][..]));
+        let config = Config::from_toml(&moormq(1883, Limits::Default), "test").unwrap();
+        assert_eq!(config.queue, Config::default().queue);
+    }
+}

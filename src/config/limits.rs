@@ -82,7 +82,7 @@ settings! {
 settings! {
     /// Messages that wait for a client.
     pub struct QueueConfig {
-        /// Messages that wait for a connected client, beyond those in flight.
+        /// Messages that wait for a connected client, beyond those in flight and what is retained for a new subscription.
         /// Allowed: -1 (unlimited) or 0 to 1000000000; default 1000.
         pub max_online_messages: Limit = Limit::at_most(1000), Limited(Count(0..=COUNT_MAX));
         /// Messages that wait for an absent client.

@@ -238,8 +238,14 @@ impl<C: Chain> Shard<C> {
         if pending.subscription_id != 0 {
             ids.push(pending.subscription_id);
         }
-        let target =
-            Target { session: pending.session, qos: granted.options.qos, retain_as_published: true, ids, group: None };
+        let target = Target {
+            session: pending.session,
+            qos: granted.options.qos,
+            retain_as_published: true,
+            ids,
+            group: None,
+            initial: true,
+        };
         self.deliver(target, &message.publication(), true);
     }
 }

@@ -254,9 +254,9 @@ impl<C: Chain> Shard<C> {
     fn take_up(&mut self, index: u32, aside: Vec<Aside>) {
         self.frames.begin(false);
         for Aside { source, delivery } in aside {
-            let Delivery { message, qos, retain, ids, group } = delivery;
+            let Delivery { message, qos, retain, ids, group, initial } = delivery;
             self.source = source;
-            let target = Target { session: index, qos, retain_as_published: retain, ids, group };
+            let target = Target { session: index, qos, retain_as_published: retain, ids, group, initial };
             self.deliver(target, &message.publication(), retain);
         }
         self.source = Source::NONE;

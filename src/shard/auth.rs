@@ -213,6 +213,9 @@ impl<C: Chain> Shard<C> {
         if !wanted || auth.encoded_len(ProtocolVersion::V5) > most {
             (auth.reason_string, auth.user) = (None, UserProperties::default());
         }
+        if auth.encoded_len(ProtocolVersion::V5) > most {
+            return self.answer_too_large(id);
+        }
         self.write(id, |version, out| auth.encode(version, out));
     }
 }

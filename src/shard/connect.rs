@@ -535,7 +535,10 @@ impl<C: Chain> Shard<C> {
             if most.is_some_and(|most| connack.encoded_len(version) > most as usize) {
                 (connack.properties.reason_string, connack.properties.user) = (None, UserProperties::default());
             }
-            connack.encode(version, out);
+            // Not even so: it is closed without a word [MQTT-3.1.2-24].
+            if most.is_none_or(|most| connack.encoded_len(version) <= most as usize) {
+                connack.encode(version, out);
+            }
         });
         self.forget_connection(id, None);
     }

@@ -244,7 +244,14 @@ pub(super) mod tests {
     fn expiring(payload: &str, qos: QoS, at: Time) -> Delivery {
         let mut publication = Publication::new(TopicName::trusted("t"), payload.as_bytes());
         publication.expire(at);
-        Delivery { message: publication.keep(), qos, retain: false, ids: SubscriptionIds::new(), group: None, initial: false }
+        Delivery {
+            message: publication.keep(),
+            qos,
+            retain: false,
+            ids: SubscriptionIds::new(),
+            group: None,
+            initial: false,
+        }
     }
 
     fn limits(messages: usize, bytes: Limit, order: QueueType) -> QueueLimits {

@@ -391,7 +391,7 @@ impl<C: Chain> Shard<C> {
     /// Sends off the connections that belong to other shards, with the bytes behind their CONNECT.
     pub(super) fn carry_out_hand_offs(&mut self) {
         for HandingOff { connection: id, to, mut arrival } in std::mem::take(&mut self.handing_off) {
-            let Some(connection) = self.connections.remove(id) else { continue };
+            let Some(connection) = self.take_connection(id) else { continue };
             arrival.unread = connection.unread.as_slice().to_vec();
             self.effects.push(Effect::HandOff { connection: id, to, arrival });
         }

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | online, nothing queued, window open | sent | sent, in flight |
 //! | online, something queued or window full | queued behind | queued |
-//! | online, its client does not read | dropped; what is retained: queued | queued |
+//! | online, its client does not read | dropped after a while, see `consumers`; what is retained: queued | queued |
 //! | offline | dropped | queued |
 
 use super::audience::Target;
@@ -78,7 +78,11 @@ impl<C: Chain> Shard<C> {
             return self.keep_for_later(target, publication, qos, retain);
         };
         let Some(connection) = self.connections.get_mut(id) else { return };
-        let slow = connection.outbox.waiting() >= self.config.queue.max_waiting_output_bytes;
+        let (waiting, most) = (connection.outbox.waiting(), self.config.queue.max_waiting_output_bytes);
+        let is_full = waiting >= most;
+        let slow = is_full
+            && (qos != QoS::AtMostOnce || target.initial || self.slow_consumers.takes_no_more(id, waiting, most));
+        let publisher_waits = is_full && !slow;
         let straight = session.outbound.queue.is_empty() && !session.outbound.has_unsent() && !slow;
         if qos == QoS::AtMostOnce && straight {
             let item = Item { publication, qos, retain, again: false, ids: &target.ids, packet_id: None };
@@ -91,6 +95,9 @@ impl<C: Chain> Shard<C> {
             self.launch(session, id, target.delivery(publication, qos, retain), publication);
         } else {
             self.enqueue(target.session, target.delivery(publication, qos, retain), true);
+        }
+        if publisher_waits {
+            self.wait_for_consumer(id);
         }
     }
 

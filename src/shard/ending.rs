@@ -188,7 +188,7 @@ impl<C: Chain> Shard<C> {
 
     /// The runtime closes the connection, after what it still has to send; here it is gone at once.
     pub(super) fn forget_connection(&mut self, id: ConnectionId, last: Option<Output>) {
-        let Some(mut connection) = self.connections.remove(id) else { return };
+        let Some(mut connection) = self.take_connection(id) else { return };
         if let Some(task) = waiting_for(&connection) {
             self.tasks.remove(&task);
             self.effects.push(Effect::CancelHook { task });

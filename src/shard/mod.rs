@@ -15,7 +15,7 @@
 //! | `connect`, `terms`, `register` | CONNECT: the questions to the hooks, the terms, the place in a session |
 //! | `auth` | the exchange of AUTH packets |
 //! | `publish`, `acks`, `subscribe` | the other packets |
-//! | `route`, `audience`, `share`, `deliver`, `frames` | from a publication to its receivers |
+//! | `route`, `audience`, `share`, `deliver`, `frames`, `consumers` | from a publication to its receivers, and back-pressure |
 //! | `interest`, `keeper`, `retained` | what other shards must know of subscriptions, and retained messages |
 //! | `slot_moves`, `migrate` | slots, and sessions, that move to another shard |
 //! | `ending`, `wills` | how connections and sessions end |
@@ -29,6 +29,7 @@ mod audience;
 mod auth;
 mod clock;
 mod connect;
+mod consumers;
 mod counters;
 mod deliver;
 mod effect;
@@ -89,6 +90,7 @@ use crate::time::Time;
 use audience::Audience;
 use clock::Deadline;
 use connect::Listener;
+use consumers::{Publisher, SlowConsumers};
 use frames::Frames;
 use interest::Subscribing;
 use keeper::Keeping;
@@ -147,6 +149,9 @@ pub struct Shard<C: Chain> {
     /// How many publications were routed here, and which of them is being delivered, if it is one of here.
     sequence: u64,
     source: Source,
+    /// Who published it, if a client did that is to wait when a receiver cannot follow.
+    publishing: Option<Publisher>,
+    slow_consumers: SlowConsumers,
     /// Of each shard, the last publication that it sent here.
     heard: Vec<u64>,
     program: Program,
@@ -235,6 +240,8 @@ impl<C: Chain> Shard<C> {
             cutting: Vec::new(),
             sequence: 0,
             source: Source::NONE,
+            publishing: None,
+            slow_consumers: SlowConsumers::default(),
             heard: vec![0; shards],
             program: Program::default(),
             others: vec![Counters::default(); shards],
@@ -300,6 +307,7 @@ impl<C: Chain> Shard<C> {
         let ConnectionStage::Connected(connected) = &connection.stage else { return };
         let session = connected.session;
         self.send_more(session);
+        self.consumer_has_read(id);
         self.release(id, Hold::Outbox);
     }
 
@@ -313,9 +321,11 @@ impl<C: Chain> Shard<C> {
     pub fn mail(&mut self, from: usize, mail: Mail, now: Time) {
         self.now = now;
         match mail {
-            Mail::Publish { sequence, mountpoint, message, number } => {
+            Mail::Publish { sequence, mountpoint, message, number, publisher } => {
                 let source = Source { shard: from, sequence };
+                self.publishing = publisher.map(|connection| (from, connection));
                 self.route_from_mail(source, &mountpoint, &message, number);
+                self.publishing = None;
             }
             Mail::Share(share) => self.route_share(from, *share),
             Mail::Subscribe { token, mountpoint, filters, flush } => {
@@ -345,6 +355,7 @@ impl<C: Chain> Shard<C> {
             Mail::Pull { subscriber } => self.pulled(from, subscriber),
             Mail::NotHere { subscriber } => self.not_here(&subscriber),
             Mail::Disconnect { subscriber, cleanup } => self.disconnect(subscriber, cleanup),
+            Mail::Publisher { connection, wait } => self.publisher_told(connection, wait),
             Mail::Counters(counters) => self.others[from] = *counters,
         }
     }
@@ -439,6 +450,7 @@ impl<C: Chain> Shard<C> {
             unread: Unread::default(),
             outbox: Outbox::default(),
             holds: Holds::default(),
+            consumers: 0,
             throttled_until: Time::ZERO,
             paused: false,
             dirty: false,

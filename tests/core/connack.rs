@@ -248,7 +248,9 @@ fn no_packet_is_larger_than_the_client_takes() {
     let takes = |size| Hello::kept(V5).with(|properties| properties.maximum_packet_size = Some(size));
     for shards in [1, 2, 4] {
         let mut world = World::new(shards, open_config(), || NoHooks.hook(Script::new(Answers::default())));
-        for (id, size, code) in [("c", 15, None), ("c+", 4, None), ("c+", 5, Some(ReasonCode::ClientIdentifierNotValid))] {
+        for (id, size, code) in
+            [("c", 15, None), ("c+", 4, None), ("c+", 5, Some(ReasonCode::ClientIdentifierNotValid))]
+        {
             let mut client = Client::knock(&mut world, 0, id, takes(size));
             let expected: Vec<_> = code.map(|code| Got::Connack { present: false, code }).into_iter().collect();
             assert_eq!(client.heard(&mut world), expected, "{id} {size}");

@@ -2,7 +2,7 @@
 
 use super::Shard;
 use super::ask::{self, Resumed};
-use super::connect::{Attempt, Step, decoded};
+use super::attempt::{Attempt, Step, decoded};
 use crate::client::{ConnectionId, EndReason};
 use crate::codec::{Auth, Connect, Packet, ProtocolVersion, ReasonCode, Sender, Split, UserProperties, decode, split};
 use crate::connection::{ConnectionStage, Violation};

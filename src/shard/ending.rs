@@ -4,7 +4,7 @@
 //! `on_topic_unsubscribed` and `on_client_gone` for one that ends with its connection. Whoever comes later for the same
 //! subscriber id comes after all of them.
 
-use super::connect::Attempt;
+use super::attempt::Attempt;
 use super::{Effect, Shard};
 use crate::client::{ConnectionId, DropReason, EndReason, ExpiredReason};
 use crate::codec::{Disconnect, PacketType, QoS, ReasonCode};

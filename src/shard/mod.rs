@@ -12,7 +12,7 @@
 //! | file | what |
 //! |---|---|
 //! | `serve` | bytes to packets, packets to those who handle them |
-//! | `connect`, `terms`, `register` | CONNECT: the questions to the hooks, the terms, the place in a session |
+//! | `connect`, `attempt`, `refuse`, `terms`, `register` | CONNECT: the questions to the hooks, the terms, the place in a session |
 //! | `auth` | the exchange of AUTH packets |
 //! | `publish`, `acks`, `subscribe` | the other packets |
 //! | `route`, `audience`, `share`, `deliver`, `frames`, `consumers` | from a publication to its receivers, and back-pressure |
@@ -21,10 +21,11 @@
 //! | `ending`, `wills` | how connections and sessions end |
 //! | `ask`, `notices` | hooks that are asked, and hooks that are told and take their time |
 //! | `clock`, `sys`, `report`, `program` | deadlines, `$SYS`, reports, the embedding program |
-//! | `tables`, `realm`, `slots`, `mail`, `effect`, `counters`, `held` | what all of them stand on |
+//! | `tables`, `listener`, `realm`, `slots`, `mail`, `effect`, `counters`, `held` | what all of them stand on |
 
 mod acks;
 mod ask;
+mod attempt;
 mod audience;
 mod auth;
 mod clock;
@@ -38,12 +39,14 @@ mod frames;
 mod held;
 mod interest;
 mod keeper;
+mod listener;
 mod mail;
 mod migrate;
 mod notices;
 mod program;
 mod publish;
 mod realm;
+mod refuse;
 mod register;
 mod report;
 mod retained;
@@ -64,7 +67,7 @@ use std::time::SystemTime;
 
 use std::collections::BTreeMap;
 
-pub use connect::{Arrival, Attempt};
+pub use attempt::{Arrival, Attempt};
 pub use counters::Counters;
 pub use effect::Effect;
 pub use held::Held;
@@ -89,11 +92,11 @@ use crate::time::Time;
 
 use audience::Audience;
 use clock::Deadline;
-use connect::Listener;
 use consumers::{Publisher, SlowConsumers};
 use frames::Frames;
 use interest::Subscribing;
 use keeper::Keeping;
+use listener::Listener;
 use notices::Notices;
 use program::Program;
 use realm::{Realms, ShardSet};

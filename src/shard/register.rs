@@ -4,7 +4,7 @@
 //! happens in one event of the shard that owns the id. The hooks are called in the order of the lifecycle:
 //! `on_register`, then whatever ends for the connection or session before, then `on_client_wakeup`, then CONNACK.
 
-use super::connect::{Arrival, decoded};
+use super::attempt::{Arrival, Attempt, Step, decoded};
 use super::slot_moves::Waiting;
 use super::terms::Welcome;
 use super::{Effect, Shard};
@@ -218,11 +218,11 @@ impl<C: Chain> Shard<C> {
 
     fn refuse_arrival(&mut self, id: ConnectionId, arrival: Arrival<C::State>, code: ReasonCode) {
         let Arrival { frame, client, state, auth, modifiers, assigned_id, will, .. } = arrival;
-        let attempt = super::Attempt {
+        let attempt = Attempt {
             frame,
             client,
             state,
-            step: super::connect::Step::Will,
+            step: Step::Will,
             waiting: None,
             auth_frame: Vec::new(),
             auth,

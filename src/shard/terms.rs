@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Shard;
-use super::connect::Attempt;
+use super::attempt::Attempt;
 use crate::codec::{Connack, ConnackProperties, Connect, ProtocolVersion, QoS, ReasonCode, UserProperties};
 use crate::hooks::{Chain, Expiry};
 use crate::session::{QueueLimits, Terms};

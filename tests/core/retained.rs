@@ -327,3 +327,34 @@ fn all_that_is_retained_comes_even_if_it_is_more_than_may_wait_for_a_client() {
         }
     }
 }
+
+/// One SUBSCRIBE brings a message once, however many of its filters match: at the highest QoS, as it has come to be granted.
+#[test]
+fn overlapping_filters_of_one_subscribe_bring_one_copy() {
+    for mut world in worlds() {
+        let publisher = Client::clean(&mut world, "publisher", V5);
+        for (id, topic) in [(1, "a/b"), (2, "a/c"), (3, "d")] {
+            publisher.publish_with(&mut world, Publish { retain: true, ..publish(topic, "x", QoS::ExactlyOnce, id) });
+        }
+        let mut client = Client::clean(&mut world, "client", V5);
+        let filter = |filter, qos| SubscribeFilter { filter, options: SubscriptionOptions::new(qos) };
+        let new_only = |filter, qos| {
+            let options =
+                SubscriptionOptions { retain_handling: RetainHandling::SendIfNew, ..SubscriptionOptions::new(qos) };
+            SubscribeFilter { filter, options }
+        };
+        let filters = [
+            filter("#", QoS::AtMostOnce),
+            filter("a/+", QoS::AtLeastOnce),
+            filter("d", QoS::ExactlyOnce),
+            filter("a/b", QoS::AtMostOnce),
+            filter("#", QoS::AtMostOnce),
+            new_only("d", QoS::AtMostOnce),
+        ];
+        client.say(&mut world, &Packet::Subscribe(Subscribe::new(packet_id(1), &filters[..])));
+        let heard = client.publishes(&mut world);
+        let mut heard: Vec<_> = heard.iter().map(|heard| (heard.topic.as_str(), heard.qos)).collect();
+        heard.sort_unstable();
+        assert_eq!(heard, [("a/b", QoS::AtLeastOnce), ("a/c", QoS::AtLeastOnce), ("d", QoS::AtMostOnce)]);
+    }
+}

@@ -94,15 +94,23 @@ fn of_command_line(error: ConfigError) -> ConfigError {
     ConfigError { file: Some("command line".to_owned()), ..error }
 }
 
+/// What is to be said of a listener that refuses every client, which is hardly meant.
+pub const NOBODY: &str =
+    "every client is refused: set allow_anonymous = true, or the path of a password_file or scram_file";
+
 /// What a broker with this configuration would do, in a few lines.
 pub fn summary(config: &Config) -> String {
     let mut lines = String::new();
     for listener in &config.listeners {
         let protocols: Vec<String> = listener.protocols.iter().map(|protocol| protocol.to_string()).collect();
         let (name, address, protocols) = (&listener.name, listener.address, protocols.join(", "));
-        let anonymous = if config.allows_anonymous(listener) { "allowed" } else { "refused" };
+        let whom = match (config.lets_anybody_in(listener), config.allows_anonymous(listener)) {
+            (false, _) => NOBODY,
+            (true, true) => "anonymous clients are allowed",
+            (true, false) => "anonymous clients are refused",
+        };
         // Writing to a string does not fail.
-        let _ = writeln!(lines, "listens on {address} ({name}): MQTT {protocols}; anonymous clients are {anonymous}");
+        let _ = writeln!(lines, "listens on {address} ({name}): MQTT {protocols}; {whom}");
     }
     let shards = config.shards.map_or("one shard per core".to_owned(), |shards| format!("{shards} shards"));
     let cores = config.cpus.as_ref().map_or("all cores it may use".to_owned(), |cpus| format!("cores {cpus}"));

@@ -43,7 +43,7 @@ impl fmt::Debug for SubscriberId {
 ///
 /// The index is that of a reused place in a table; the generation tells its tenants apart, so an id that outlived its
 /// connection is recognised as stale instead of meaning a stranger.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId {
     index: u32,
     generation: u32,

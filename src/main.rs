@@ -65,6 +65,9 @@ fn run(config: Config) -> ExitCode {
     if let Err(error) = hangup.pass_on(files.reloader()) {
         return fail(format_args!("moormq: cannot handle signals: {error}"));
     }
+    for listener in config.listeners.iter().filter(|listener| !config.lets_anybody_in(listener)) {
+        tracing::warn!(listener = listener.name, "{}", cli::NOBODY);
+    }
     let broker = match Broker::builder().config(config).hook(files.hooks()).start() {
         Ok(broker) => broker,
         Err(error) => return fail(format_args!("moormq: {error}")),

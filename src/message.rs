@@ -69,7 +69,12 @@ impl Message {
 
     /// Whether this and `other` are one and the same published message.
     pub fn same_as(&self, other: &Message) -> bool {
-        std::ptr::eq(self.0.slice.as_ptr(), other.0.slice.as_ptr())
+        self.address() == other.address()
+    }
+
+    /// A number that no other message has that is kept at the same time.
+    pub fn address(&self) -> usize {
+        self.0.slice.as_ptr() as usize
     }
 
     /// The message as a publication, to be routed or delivered again.

@@ -478,7 +478,8 @@ fn check_config_says_ok_and_what_would_happen() {
     let expected = format!(
         "{}: ok\n\
          listens on 0.0.0.0:1883 (a): MQTT 3.1, 3.1.1, 5; anonymous clients are allowed\n\
-         listens on 127.0.0.1:1883 (b): MQTT 5; anonymous clients are refused\n\
+         listens on 127.0.0.1:1883 (b): MQTT 5; every client is refused: set allow_anonymous = true, or the path of a password_file or \
+         scram_file\n\
          runs 2 shards on cores 0-1\n\
          logs info as text\n",
         file.0

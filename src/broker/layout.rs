@@ -5,9 +5,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
-use crate::config::{Config, ConfigError, CpuSet};
+use crate::config::{Config, ConfigError, CpuSet, ListenerConfig};
 use crate::control::socket::SocketError;
-use crate::net::listeners::listen;
+use crate::net::listeners::{check_free, listen};
 use crate::net::probe::StartError as SystemError;
 use crate::net::ring::RingSize;
 use crate::net::sockets::SocketLimits;
@@ -112,13 +112,20 @@ pub(super) struct Listening {
 pub(super) fn open_listeners(config: &Config, shards: usize) -> Result<Listening, StartError> {
     let mut sockets: Vec<Vec<OwnedFd>> = (0..shards).map(|_| Vec::new()).collect();
     let mut addresses = Vec::new();
+    let failed = |listener: &ListenerConfig, address, error| {
+        let name = listener.name.clone();
+        StartError::Listen { name, address, error }
+    };
     for listener in &config.listeners {
-        let failed = |address| move |error| StartError::Listen { name: listener.name.clone(), address, error };
+        check_free(listener.address).map_err(|error| failed(listener, listener.address, error))?;
+    }
+    for listener in &config.listeners {
         let mut address = listener.address;
         for shard in &mut sockets {
-            let socket = listen(address, config.runtime.listen_backlog).map_err(failed(address))?;
+            let socket = listen(address, config.runtime.listen_backlog);
+            let socket = socket.map_err(|error| failed(listener, address, error))?;
             // Port 0 is chosen by the system once, for all shards.
-            address = local_address(&socket).map_err(failed(address))?;
+            address = local_address(&socket).map_err(|error| failed(listener, address, error))?;
             shard.push(socket);
         }
         addresses.push((listener.name.clone(), address));

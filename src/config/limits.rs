@@ -5,7 +5,9 @@
 use std::time::Duration;
 
 use super::kinds::{Flag, Limited, Word, one_of};
-use super::numbers::{COUNT_MAX, Count, GIB, HOUR, KIB, MIB, PACKET_SIZE, PowerOfTwo, RATE, Size, Span, WAIT};
+use super::numbers::{
+    COUNT_MAX, Count, GIB, HOUR, KIB, MIB, MILLISECOND, PACKET_SIZE, PowerOfTwo, RATE, Size, Span, WAIT,
+};
 use super::values::{Limit, QueueType, SharedPolicy};
 use super::walk::settings;
 
@@ -82,7 +84,7 @@ settings! {
 settings! {
     /// Messages that wait for a client.
     pub struct QueueConfig {
-        /// Messages that wait for a connected client, beyond those in flight.
+        /// Messages that wait for a connected client, beyond those in flight and what is retained for a new subscription.
         /// Allowed: -1 (unlimited) or 0 to 1000000000; default 1000.
         pub max_online_messages: Limit = Limit::at_most(1000), Limited(Count(0..=COUNT_MAX));
         /// Messages that wait for an absent client.
@@ -91,10 +93,14 @@ settings! {
         /// Bytes that wait in the queue of one session: topics, payloads and properties.
         /// Allowed: -1 (unlimited) or a size from "1KiB" to "1024GiB"; default "16MiB".
         pub max_queue_bytes: Limit = Limit::at_most(16 * MIB), Limited(Size(KIB..=BYTES_MAX));
-        /// Bytes that wait to be sent on one connection because the client does not read. Beyond that QoS 0 is dropped
-        /// and the rest goes to the queue.
+        /// Bytes that wait to be sent on one connection because the client does not read. Beyond that QoS 1 and 2 go to
+        /// the queue, and those who publish to it at QoS 0 have to wait. While they wait it may become four times as much.
         /// Allowed: a size from "4KiB" to "1GiB"; default "1MiB".
         pub max_waiting_output_bytes: usize = MIB, Size(4 * KIB..=GIB);
+        /// How long they wait for the client to read half of it. Then they go on; for the next minute nobody waits for
+        /// this client, and what is published to it at QoS 0 is dropped while as much waits.
+        /// Allowed: a duration from "1ms" to "1h"; default "500ms".
+        pub publisher_patience: Duration = Duration::from_millis(500), Span(MILLISECOND..=HOUR);
         /// Which message goes first, and which is dropped when the queue is full.
         /// Allowed: "fifo" or "lifo"; default "fifo".
         pub queue_type: QueueType = QueueType::Fifo, one_of();

@@ -98,7 +98,7 @@ settings! {
         /// The versions of MQTT it speaks.
         /// Allowed: a list, each once, of "3.1", "3.1.1" or "5"; default ["3.1", "3.1.1", "5"].
         pub protocols: Vec<Protocol> = vec![Protocol::V31, Protocol::V311, Protocol::V5], ListOf(one_of());
-        /// Connections it may have at a time; further ones are closed at once.
+        /// Connections it may have at a time; further ones are refused when their CONNECT comes.
         /// Allowed: -1 (unlimited) or 1 to 1000000000; default -1.
         pub max_connections: Limit = Limit::UNLIMITED, Limited(Count(1..=COUNT_MAX));
         /// As `allow_anonymous` of the whole broker, for this listener.

@@ -67,6 +67,12 @@ impl Config {
         }
     }
 
+    /// Whether the stock hooks may let some client of `listener` in: one that has a password, or one that has none.
+    pub fn lets_anybody_in(&self, listener: &ListenerConfig) -> bool {
+        let validates = |hook: &StockHook| matches!(hook, StockHook::Password | StockHook::Scram);
+        self.allows_anonymous(listener) || self.stock_hooks_of(listener).iter().any(validates)
+    }
+
     /// The stock hooks that clients of `listener` are put to, in the order in which they are asked: those it names, or
     /// else all that have a file.
     pub fn stock_hooks_of(&self, listener: &ListenerConfig) -> Vec<StockHook> {

@@ -18,6 +18,8 @@ pub enum Hold {
     Move = 32,
     /// A hook that was told of something has not done yet what it wants to do first. Nothing is sent, either.
     Notice = 64,
+    /// Clients that it publishes to have not taken yet what is for them.
+    Consumer = 128,
 }
 
 /// A set of [`Hold`]s. Packets are served only while it is empty.
@@ -79,7 +81,7 @@ mod tests {
         let mut holds = Holds::default();
         holds.insert(Hold::Outbox);
         assert!(!holds.is_waiting_for_us());
-        for hold in [Hold::Hook, Hold::Subscribe, Hold::Throttle, Hold::Mailbox, Hold::Notice] {
+        for hold in [Hold::Hook, Hold::Subscribe, Hold::Throttle, Hold::Mailbox, Hold::Notice, Hold::Consumer] {
             holds.insert(hold);
             assert!(holds.is_waiting_for_us());
             holds.release(hold);

@@ -52,6 +52,8 @@ pub struct Connection<A> {
     pub outbox: Outbox,
     /// Why its packets are not being served at the moment.
     pub holds: Holds,
+    /// For how many clients it waits while there is [`Hold::Consumer`].
+    pub consumers: u32,
     /// Until when [`Hold::Throttle`] lasts.
     pub throttled_until: Time,
     /// Whether the runtime was asked not to read from it.

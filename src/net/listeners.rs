@@ -25,16 +25,32 @@ pub const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 ///
 /// When the address cannot be listened on: taken by another program, not of this machine, a port that is not permitted.
 pub fn listen(address: SocketAddr, backlog: u32) -> io::Result<OwnedFd> {
-    let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    socket.set_reuse_address(true)?;
+    let socket = tcp_socket(address)?;
     socket.set_reuse_port(true)?;
     socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;
     socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
     Ok(socket.into())
+}
+
+/// Makes sure that nobody listens on `address`. [`listen`] would not notice another program of the same user that shares
+/// its address too, a second broker above all: each of them would get some of the clients.
+///
+/// # Errors
+///
+/// As for [`listen`].
+pub fn check_free(address: SocketAddr) -> io::Result<()> {
+    tcp_socket(address)?.bind(&address.into())
+}
+
+/// A socket that does not mind what connections of earlier programs have left behind at `address`.
+fn tcp_socket(address: SocketAddr) -> io::Result<socket2::Socket> {
+    let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    Ok(socket)
 }
 
 struct Listener {

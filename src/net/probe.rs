@@ -158,6 +158,7 @@ impl Surroundings {
                     SetupStep::Ring => "creating an io_uring",
                     SetupStep::Buffers => "registering receive buffers with an io_uring",
                     SetupStep::Eventfd => "registering an eventfd with an io_uring",
+                    SetupStep::Enter => "entering an io_uring",
                 };
                 StartError::Other { doing, reason: error.to_string() }
             }

@@ -51,6 +51,8 @@ pub enum SetupStep {
     Buffers,
     /// Creating and registering the eventfd that tells of completions.
     Eventfd,
+    /// Entering the ring (`io_uring_enter`), with nothing to submit yet.
+    Enter,
 }
 
 /// Something that an operation brought about.
@@ -161,6 +163,7 @@ impl<P: AsRef<[u8]>> Ring<P> {
         ring.uring.completion().disable_eventfd();
         let registered = ring.uring.submitter().register_eventfd(bell.as_raw_fd());
         registered.map_err(|error| (SetupStep::Eventfd, error))?;
+        ring.enter(0, 0, EnterFlags::GETEVENTS, None).map_err(|error| (SetupStep::Enter, error))?;
         Ok(ring)
     }
 
@@ -427,7 +430,7 @@ impl<P: AsRef<[u8]>> Drop for Ring<P> {
                 break;
             }
         }
-        if self.outstanding > 0 || Buffers::unregister(&self.uring.submitter()).is_err() {
+        if self.outstanding > 0 || self.memory.buffers.unregister(&self.uring.submitter()).is_err() {
             tracing::warn!(operations = self.outstanding, "leaking the memory of a ring that does not come to rest");
             return;
         }

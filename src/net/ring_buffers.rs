@@ -99,9 +99,9 @@ impl Buffers {
         self.in_use = self.in_use.max(wanted);
     }
 
-    /// The reverse of [`register`](Self::register).
-    pub fn unregister(submitter: &Submitter<'_>) -> io::Result<()> {
-        submitter.unregister_buf_ring(GROUP)
+    /// The reverse of [`register`](Self::register); nothing if that did not succeed.
+    pub fn unregister(&self, submitter: &Submitter<'_>) -> io::Result<()> {
+        if self.in_use == 0 { Ok(()) } else { submitter.unregister_buf_ring(GROUP) }
     }
 
     /// How many buffers the kernel may fill, as far as the completions seen so far tell.

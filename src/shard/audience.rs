@@ -23,6 +23,8 @@ pub struct Target {
     pub ids: SubscriptionIds,
     /// The shared subscription through which it was chosen.
     pub group: Option<Arc<TopicFilter>>,
+    /// The message was retained when the client subscribed.
+    pub initial: bool,
 }
 
 impl Target {
@@ -37,6 +39,7 @@ impl Target {
             retain_as_published: subscriber.retain_as_published,
             ids,
             group,
+            initial: false,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::Shard;
 use super::ask::{self, Resumed};
-use super::connect::{Attempt, Step, decoded};
+use super::attempt::{Attempt, Step, decoded};
 use crate::client::{ConnectionId, EndReason};
 use crate::codec::{Auth, Connect, Packet, ProtocolVersion, ReasonCode, Sender, Split, UserProperties, decode, split};
 use crate::connection::{ConnectionStage, Violation};
@@ -212,6 +212,9 @@ impl<C: Chain> Shard<C> {
         };
         if !wanted || auth.encoded_len(ProtocolVersion::V5) > most {
             (auth.reason_string, auth.user) = (None, UserProperties::default());
+        }
+        if auth.encoded_len(ProtocolVersion::V5) > most {
+            return self.answer_too_large(id);
         }
         self.write(id, |version, out| auth.encode(version, out));
     }

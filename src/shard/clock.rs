@@ -23,6 +23,10 @@ pub(super) enum Deadline {
     Session(u32),
     /// A hook that answers later.
     Hook(u64),
+    /// A client that publishers wait for.
+    Consumer(ConnectionId),
+    /// A publisher whose client has left.
+    Publisher(ConnectionId),
     /// `$SYS` is to be published.
     Sys,
     /// Retained messages that expired are to be forgotten, and what moves have left behind.
@@ -47,6 +51,8 @@ impl<C: Chain> Shard<C> {
                 Deadline::Connection(index) => self.look_at_connection(index),
                 Deadline::Session(index) => self.look_at_session(index),
                 Deadline::Hook(task) => self.hook_due(task),
+                Deadline::Consumer(id) => self.consumer_is_due(id),
+                Deadline::Publisher(id) => self.publisher_told(id, false),
                 Deadline::Sys => self.sys_due(),
                 Deadline::Moves => self.begin_moves(),
                 Deadline::Sweep => {

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | online, nothing queued, window open | sent | sent, in flight |
 //! | online, something queued or window full | queued behind | queued |
-//! | online, its client does not read | dropped | queued |
+//! | online, its client does not read | dropped after a while, see `consumers`; what is retained: queued | queued |
 //! | offline | dropped | queued |
 
 use super::audience::Target;
@@ -35,6 +35,14 @@ struct Item<'a> {
 /// A PUBLISH that is larger than the client's Maximum Packet Size [MQTT-3.1.2-24].
 struct TooLarge;
 
+impl Target {
+    /// `publication` as it waits for this receiver.
+    fn delivery(self, publication: &Publication<'_>, qos: QoS, retain: bool) -> Delivery {
+        let Target { ids, group, initial, .. } = self;
+        Delivery { message: publication.keep(), qos, retain, ids, group, initial }
+    }
+}
+
 /// How much longer a Topic Alias makes a packet at most: the property, and each of two lengths that may need one byte more.
 const ALIAS_COST: usize = 5;
 
@@ -60,9 +68,8 @@ impl<C: Chain> Shard<C> {
                 return;
             }
             if let Journey::Arriving { aside } = journey {
-                let Target { qos, ids, group, .. } = target;
-                let delivery = Delivery { message: publication.keep(), qos, retain, ids, group };
-                aside.push(Aside { source: self.source, delivery });
+                let qos = target.qos;
+                aside.push(Aside { source: self.source, delivery: target.delivery(publication, qos, retain) });
                 return;
             }
         }
@@ -71,20 +78,26 @@ impl<C: Chain> Shard<C> {
             return self.keep_for_later(target, publication, qos, retain);
         };
         let Some(connection) = self.connections.get_mut(id) else { return };
-        let slow = connection.outbox.waiting() >= self.config.queue.max_waiting_output_bytes;
+        let (waiting, most) = (connection.outbox.waiting(), self.config.queue.max_waiting_output_bytes);
+        let is_full = waiting >= most;
+        let slow = is_full
+            && (qos != QoS::AtMostOnce || target.initial || self.slow_consumers.takes_no_more(id, waiting, most));
+        let publisher_waits = is_full && !slow;
         let straight = session.outbound.queue.is_empty() && !session.outbound.has_unsent() && !slow;
         if qos == QoS::AtMostOnce && straight {
             let item = Item { publication, qos, retain, again: false, ids: &target.ids, packet_id: None };
             let written = pen!(self).write(session, connection, item);
             self.wrote(target.session, id, publication, qos, retain, written.is_ok());
-        } else if qos == QoS::AtMostOnce && slow {
+        } else if qos == QoS::AtMostOnce && slow && !target.initial {
             self.report_drop(target.session, publication, qos, retain, DropReason::SlowConsumer);
         } else if straight && session.outbound.has_room(session.terms.send_maximum) {
-            let delivery = Delivery { message: publication.keep(), qos, retain, ids: target.ids, group: target.group };
-            self.launch(target.session, id, delivery, publication);
+            let session = target.session;
+            self.launch(session, id, target.delivery(publication, qos, retain), publication);
         } else {
-            let delivery = Delivery { message: publication.keep(), qos, retain, ids: target.ids, group: target.group };
-            self.enqueue(target.session, delivery, true);
+            self.enqueue(target.session, target.delivery(publication, qos, retain), true);
+        }
+        if publisher_waits {
+            self.wait_for_consumer(id);
         }
     }
 
@@ -116,13 +129,13 @@ impl<C: Chain> Shard<C> {
         if qos == QoS::AtMostOnce {
             return self.report_drop(target.session, publication, qos, retain, DropReason::OfflineQos0);
         }
-        let delivery = Delivery { message: publication.keep(), qos, retain, ids: target.ids, group: target.group };
-        if self.enqueue(target.session, delivery, false) {
-            let Some(session) = self.sessions.get_mut(target.session) else { return };
+        let index = target.session;
+        if self.enqueue(index, target.delivery(publication, qos, retain), false) {
+            let Some(session) = self.sessions.get_mut(index) else { return };
             let message =
                 OfflineMessage { topic: publication.topic.as_str(), payload: publication.payload, qos, retain };
             let notified = self.chain.on_offline_message(&session.client, &mut session.state, &message);
-            self.notified(target.session, notified, "on_offline_message");
+            self.notified(index, notified, "on_offline_message");
         }
     }
 

@@ -4,7 +4,7 @@
 //! `on_topic_unsubscribed` and `on_client_gone` for one that ends with its connection. Whoever comes later for the same
 //! subscriber id comes after all of them.
 
-use super::connect::Attempt;
+use super::attempt::Attempt;
 use super::{Effect, Shard};
 use crate::client::{ConnectionId, DropReason, EndReason, ExpiredReason};
 use crate::codec::{Disconnect, PacketType, QoS, ReasonCode};
@@ -188,7 +188,7 @@ impl<C: Chain> Shard<C> {
 
     /// The runtime closes the connection, after what it still has to send; here it is gone at once.
     pub(super) fn forget_connection(&mut self, id: ConnectionId, last: Option<Output>) {
-        let Some(mut connection) = self.connections.remove(id) else { return };
+        let Some(mut connection) = self.take_connection(id) else { return };
         if let Some(task) = waiting_for(&connection) {
             self.tasks.remove(&task);
             self.effects.push(Effect::CancelHook { task });

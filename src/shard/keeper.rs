@@ -12,14 +12,19 @@
 //!
 //! Trusts that mail between two shards arrives in order; needs no order between other pairs.
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::sync::Arc;
+
+use hashbrown::HashSet;
 
 use super::Shard;
 use super::audience::Target;
-use super::interest::Subscribing;
+use super::interest::{Granted, Subscribing};
 use super::mail::Mail;
 use super::realm::PROGRAM;
 use super::retained::{Kept, Retention};
+use crate::codec::ReasonCode;
 use crate::hooks::Chain;
 use crate::message::{Message, Publication};
 use crate::session::SubscriptionIds;
@@ -42,7 +47,7 @@ pub struct Asked {
     pub(super) token: u64,
     /// The mountpoint.
     pub(super) mountpoint: Arc<str>,
-    /// The filters, each with its place among those that were granted.
+    /// The filters, each with its place among those that were granted; those of a higher QoS first.
     pub(super) filters: Arc<[(u16, TopicFilter)]>,
     /// How many messages of each shard must have been seen to before it is answered.
     pub(super) after: Box<[u64]>,
@@ -130,11 +135,7 @@ impl<C: Chain> Shard<C> {
 
     /// All shards have taken in the filters of `pending`: the keepers of what is retained are asked.
     pub(super) fn ask_keepers(&mut self, mut pending: Subscribing) {
-        let wanted: Vec<_> = (0..)
-            .zip(pending.granted.iter().flatten())
-            .filter(|(_, granted)| granted.wants_retained)
-            .map(|(at, granted)| (at, granted.filter.clone()))
-            .collect();
+        let wanted = wanted(&pending.granted);
         let mountpoint = self.realms[pending.realm].name.clone();
         let keepers: Vec<usize> = if wanted.iter().any(|(_, filter)| filter.has_wildcard()) {
             (0..self.shards).collect()
@@ -179,8 +180,12 @@ impl<C: Chain> Shard<C> {
         for Asked { token, mountpoint, filters, from, .. } in ready {
             let realm = self.realms.number(&mountpoint);
             let mut messages = Vec::new();
+            let mut seen = HashSet::with_hasher(self.hasher.clone());
             for (at, filter) in filters.iter() {
-                let found = self.realms[realm].retained.matching(filter, self.now);
+                let mut found = self.realms[realm].retained.matching(filter, self.now);
+                if filters.len() > 1 {
+                    found.retain(|kept| seen.insert(kept.message.address()));
+                }
                 messages.extend(found.into_iter().map(|kept| (*at, kept)));
             }
             let found = Found { keeper: self.id, token, messages, seen_to: self.keeping.seen_to.as_slice().into() };
@@ -207,20 +212,22 @@ impl<C: Chain> Shard<C> {
     /// Sends what is retained for a new subscription [MQTT-3.3.1-9], but what came live already or is older than what did.
     pub(super) fn deliver_retained(&mut self, mut pending: Subscribing) {
         self.frames.begin(false);
-        for Found { keeper, messages, seen_to, .. } in std::mem::take(&mut pending.found) {
+        let found = std::mem::take(&mut pending.found);
+        let granted: Vec<&Granted> = pending.granted.iter().flatten().collect();
+        for Found { keeper, messages, seen_to, .. } in found {
             for (at, Kept { message, source, number }) in messages {
+                let Some(granted) = granted.get(usize::from(at)) else { continue };
                 let comes_live = pending.told[source].get(keeper).is_some_and(|told| number > *told);
                 let overtakes =
                     |live: &Live| live.number > seen_to[live.source] && *live.topic == *message.topic().as_str();
                 if !comes_live && !pending.live.iter().any(overtakes) {
-                    self.deliver_one_retained(&pending, &message, at);
+                    self.deliver_one_retained(&pending, granted, &message);
                 }
             }
         }
     }
 
-    fn deliver_one_retained(&mut self, pending: &Subscribing, message: &Message, at: u16) {
-        let Some(granted) = pending.granted.iter().flatten().nth(at.into()) else { return };
+    fn deliver_one_retained(&mut self, pending: &Subscribing, granted: &Granted, message: &Message) {
         if message.expires() <= self.now {
             return;
         }
@@ -238,8 +245,30 @@ impl<C: Chain> Shard<C> {
         if pending.subscription_id != 0 {
             ids.push(pending.subscription_id);
         }
-        let target =
-            Target { session: pending.session, qos: granted.options.qos, retain_as_published: true, ids, group: None };
+        let target = Target {
+            session: pending.session,
+            qos: granted.options.qos,
+            retain_as_published: true,
+            ids,
+            group: None,
+            initial: true,
+        };
         self.deliver(target, &message.publication(), true);
     }
+}
+
+/// The filters for which retained messages are to be sent, each with its place among those that were granted.
+///
+/// A message that several filters of one SUBSCRIBE match is sent once, at the highest QoS, like any other message: keepers take
+/// the first that matches. So the work that one packet makes is bounded by what is retained, and one filter that comes
+/// several times counts once, with the options that it has in the end.
+fn wanted(granted: &[Result<Granted, ReasonCode>]) -> Vec<(u16, TopicFilter)> {
+    let mut by_filter: BTreeMap<&str, (u16, &Granted, bool)> = BTreeMap::new();
+    for (at, granted) in (0..).zip(granted.iter().flatten()) {
+        let before = by_filter.get(granted.filter.as_str()).is_some_and(|(_, _, wanted)| *wanted);
+        by_filter.insert(granted.filter.as_str(), (at, granted, before || granted.wants_retained));
+    }
+    let mut wanted: Vec<_> = by_filter.into_values().filter(|(_, _, wanted)| *wanted).collect();
+    wanted.sort_by_key(|(at, granted, _)| (Reverse(granted.options.qos), *at));
+    wanted.into_iter().map(|(at, granted, _)| (at, granted.filter.clone())).collect()
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::counters::Counters;
 use super::keeper::{Asked, Found};
 use super::migrate::Prepare;
-use crate::client::SubscriberId;
+use crate::client::{ConnectionId, SubscriberId};
 use crate::config::SharedPolicy;
 use crate::message::Message;
 use crate::topic::TopicFilter;
@@ -24,6 +24,8 @@ pub enum Mail {
         message: Message,
         /// If it is retained: which one it is of those that the sender told its keeper of; else zero.
         number: u64,
+        /// The sender's connection that published it, if one did.
+        publisher: Option<ConnectionId>,
     },
     /// A message of which some copies go to one member each of shared subscriptions.
     Share(Box<Share>),
@@ -122,6 +124,13 @@ pub enum Mail {
         /// With its session.
         cleanup: bool,
     },
+    /// A connection of the receiver publishes more than a client of the sender takes, or no longer does.
+    Publisher {
+        /// Which.
+        connection: ConnectionId,
+        /// Whether it is to wait.
+        wait: bool,
+    },
     /// What the sender has counted so far.
     Counters(Box<Counters>),
 }
@@ -165,6 +174,8 @@ pub struct Share {
     pub groups: Vec<Arc<TopicFilter>>,
     /// Whether ordinary subscribers are to get it, too.
     pub plain: bool,
+    /// The sender's connection that published it, if one did.
+    pub connection: Option<ConnectionId>,
     /// The number that stands for the publisher.
     pub publisher: u64,
     /// How members are chosen.

@@ -174,7 +174,7 @@ impl<C: Chain> Shard<C> {
         self.counters.subscriptions -= filters.len() as u64;
         let Some(mut session) = self.sessions.remove(index) else { return };
         let id = session.connection.take();
-        let connection = id.and_then(|id| self.connections.remove(id));
+        let connection = id.and_then(|id| self.take_connection(id));
         self.counters.connected -= u64::from(connection.is_some());
         let mut cut: Box<[u64]> = self.heard.clone().into();
         cut[self.id] = self.sequence;
@@ -238,6 +238,7 @@ impl<C: Chain> Shard<C> {
         connection.dirty = false;
         connection.outbox.sent();
         connection.holds.settle_in();
+        connection.consumers = 0;
         connection.paused = true;
         if let crate::connection::ConnectionStage::Connected(connected) = &mut connection.stage {
             connected.session = index;
@@ -254,9 +255,9 @@ impl<C: Chain> Shard<C> {
     fn take_up(&mut self, index: u32, aside: Vec<Aside>) {
         self.frames.begin(false);
         for Aside { source, delivery } in aside {
-            let Delivery { message, qos, retain, ids, group } = delivery;
+            let Delivery { message, qos, retain, ids, group, initial } = delivery;
             self.source = source;
-            let target = Target { session: index, qos, retain_as_published: retain, ids, group };
+            let target = Target { session: index, qos, retain_as_published: retain, ids, group, initial };
             self.deliver(target, &message.publication(), retain);
         }
         self.source = Source::NONE;

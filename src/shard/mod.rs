@@ -12,25 +12,27 @@
 //! | file | what |
 //! |---|---|
 //! | `serve` | bytes to packets, packets to those who handle them |
-//! | `connect`, `terms`, `register` | CONNECT: the questions to the hooks, the terms, the place in a session |
+//! | `connect`, `attempt`, `refuse`, `terms`, `register` | CONNECT: the questions to the hooks, the terms, the place in a session |
 //! | `auth` | the exchange of AUTH packets |
 //! | `publish`, `acks`, `subscribe` | the other packets |
-//! | `route`, `audience`, `share`, `deliver`, `frames` | from a publication to its receivers |
+//! | `route`, `audience`, `share`, `deliver`, `frames`, `consumers` | from a publication to its receivers, and back-pressure |
 //! | `interest`, `keeper`, `retained` | what other shards must know of subscriptions, and retained messages |
 //! | `slot_moves`, `migrate` | slots, and sessions, that move to another shard |
 //! | `load`, `balance` | how busy shards and slots are, and which slots should move |
 //! | `ending`, `wills` | how connections and sessions end |
 //! | `ask`, `notices` | hooks that are asked, and hooks that are told and take their time |
 //! | `clock`, `sys`, `report`, `program` | deadlines, `$SYS`, reports, the embedding program |
-//! | `tables`, `realm`, `slots`, `mail`, `effect`, `counters`, `held` | what all of them stand on |
+//! | `tables`, `listener`, `realm`, `slots`, `mail`, `effect`, `counters`, `held` | what all of them stand on |
 
 mod acks;
 mod ask;
+mod attempt;
 mod audience;
 mod auth;
 mod balance;
 mod clock;
 mod connect;
+mod consumers;
 mod counters;
 mod deliver;
 mod effect;
@@ -39,6 +41,7 @@ mod frames;
 mod held;
 mod interest;
 mod keeper;
+mod listener;
 mod load;
 mod mail;
 mod migrate;
@@ -46,6 +49,7 @@ mod notices;
 mod program;
 mod publish;
 mod realm;
+mod refuse;
 mod register;
 mod report;
 mod retained;
@@ -66,8 +70,8 @@ use std::time::SystemTime;
 
 use std::collections::BTreeMap;
 
+pub use attempt::{Arrival, Attempt};
 pub use balance::{BalanceLimits, Balancer, SlotMove, plan};
-pub use connect::{Arrival, Attempt};
 pub use counters::Counters;
 pub use effect::Effect;
 pub use held::Held;
@@ -93,10 +97,11 @@ use crate::time::Time;
 
 use audience::Audience;
 use clock::Deadline;
-use connect::Listener;
+use consumers::{Publisher, SlowConsumers};
 use frames::Frames;
 use interest::Subscribing;
 use keeper::Keeping;
+use listener::Listener;
 use notices::Notices;
 use program::Program;
 use realm::{Realms, ShardSet};
@@ -152,6 +157,9 @@ pub struct Shard<C: Chain> {
     /// How many publications were routed here, and which of them is being delivered, if it is one of here.
     sequence: u64,
     source: Source,
+    /// Who published it, if a client did that is to wait when a receiver cannot follow.
+    publishing: Option<Publisher>,
+    slow_consumers: SlowConsumers,
     /// Of each shard, the last publication that it sent here.
     heard: Vec<u64>,
     program: Program,
@@ -240,6 +248,8 @@ impl<C: Chain> Shard<C> {
             cutting: Vec::new(),
             sequence: 0,
             source: Source::NONE,
+            publishing: None,
+            slow_consumers: SlowConsumers::default(),
             heard: vec![0; shards],
             program: Program::default(),
             others: vec![Counters::default(); shards],
@@ -305,6 +315,7 @@ impl<C: Chain> Shard<C> {
         let ConnectionStage::Connected(connected) = &connection.stage else { return };
         let session = connected.session;
         self.send_more(session);
+        self.consumer_has_read(id);
         self.release(id, Hold::Outbox);
     }
 
@@ -318,9 +329,11 @@ impl<C: Chain> Shard<C> {
     pub fn mail(&mut self, from: usize, mail: Mail, now: Time) {
         self.now = now;
         match mail {
-            Mail::Publish { sequence, mountpoint, message, number } => {
+            Mail::Publish { sequence, mountpoint, message, number, publisher } => {
                 let source = Source { shard: from, sequence };
+                self.publishing = publisher.map(|connection| (from, connection));
                 self.route_from_mail(source, &mountpoint, &message, number);
+                self.publishing = None;
             }
             Mail::Share(share) => self.route_share(from, *share),
             Mail::Subscribe { token, mountpoint, filters, flush } => {
@@ -350,6 +363,7 @@ impl<C: Chain> Shard<C> {
             Mail::Pull { subscriber } => self.pulled(from, subscriber),
             Mail::NotHere { subscriber } => self.not_here(&subscriber),
             Mail::Disconnect { subscriber, cleanup } => self.disconnect(subscriber, cleanup),
+            Mail::Publisher { connection, wait } => self.publisher_told(connection, wait),
             Mail::Counters(counters) => self.others[from] = *counters,
         }
     }
@@ -444,6 +458,7 @@ impl<C: Chain> Shard<C> {
             unread: Unread::default(),
             outbox: Outbox::default(),
             holds: Holds::default(),
+            consumers: 0,
             throttled_until: Time::ZERO,
             paused: false,
             dirty: false,

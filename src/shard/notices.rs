@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use super::connect::Arrival;
+use super::attempt::Arrival;
 use super::{Shard, Waits};
 use crate::client::{ConnectionId, SubscriberId};
 use crate::connection::Hold;

@@ -202,7 +202,9 @@ impl<C: Chain> Shard<C> {
         publication.retain = by.retain.unwrap_or(publish.retain);
         publication.expires = self.expires(&publish.properties, by.message_expiry);
         publication.source = raw;
+        self.publishing = Some((self.id, id));
         let receivers = self.route(realm, &publication, origin);
+        self.publishing = None;
         if self.last_went_to_congested() {
             self.wait_for_mailbox(id);
         }

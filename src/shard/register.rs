@@ -4,7 +4,7 @@
 //! happens in one event of the shard that owns the id. The hooks are called in the order of the lifecycle:
 //! `on_register`, then whatever ends for the connection or session before, then `on_client_wakeup`, then CONNACK.
 
-use super::connect::{Arrival, decoded};
+use super::attempt::{Arrival, Attempt, Step, decoded};
 use super::slot_moves::Waiting;
 use super::terms::Welcome;
 use super::{Effect, Shard};
@@ -78,7 +78,10 @@ impl<C: Chain> Shard<C> {
             self.notified(session, notified, "on_client_wakeup");
         }
         let welcome = Welcome { session_present, connect: &connect, auth: auth.as_ref(), by: &modifiers };
-        self.welcome(id, session, welcome, assigned_id);
+        if !self.welcome(id, session, welcome, assigned_id) {
+            // Without a word: DISCONNECT must not come before CONNACK [MQTT-3.14.0-1].
+            return self.end_connection(id, EndReason::ProtocolError(ReasonCode::PacketTooLarge), None);
+        }
         self.effects.push(Effect::ReadContinuously(id));
         self.resend(session);
         self.pump(session);
@@ -173,17 +176,21 @@ impl<C: Chain> Shard<C> {
         self.notified_without_session(&client.subscriber, notified, hook);
     }
 
-    /// Writes the CONNACK.
-    fn welcome(&mut self, id: ConnectionId, session: u32, welcome: Welcome<'_>, assigned_id: bool) {
+    /// Writes the CONNACK; false if it is larger than the client accepts.
+    fn welcome(&mut self, id: ConnectionId, session: u32, welcome: Welcome<'_>, assigned_id: bool) -> bool {
         let (Some(session), Some(connection)) = (self.sessions.get(session), self.connections.get_mut(id)) else {
-            return;
+            return true;
         };
         let client = &session.client;
         let assigned = assigned_id.then_some(&*client.subscriber.client_id);
-        welcome.encode(client.version, &session.terms, assigned, connection.outbox.bytes(&mut self.spare));
+        let out = connection.outbox.bytes(&mut self.spare);
+        if !welcome.encode(client.version, &session.terms, assigned, out) {
+            return false;
+        }
         let present = welcome.session_present;
         tracing::debug!(client = %client.subscriber, peer = %client.peer, session_present = present, "connected");
         self.mark_dirty(id);
+        true
     }
 
     /// Why a client that the hooks accepted cannot be registered: limits that only the owner of the session knows.
@@ -211,11 +218,11 @@ impl<C: Chain> Shard<C> {
 
     fn refuse_arrival(&mut self, id: ConnectionId, arrival: Arrival<C::State>, code: ReasonCode) {
         let Arrival { frame, client, state, auth, modifiers, assigned_id, will, .. } = arrival;
-        let attempt = super::Attempt {
+        let attempt = Attempt {
             frame,
             client,
             state,
-            step: super::connect::Step::Will,
+            step: Step::Will,
             waiting: None,
             auth_frame: Vec::new(),
             auth,

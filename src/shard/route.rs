@@ -45,6 +45,7 @@ impl<C: Chain> Shard<C> {
     ) -> usize {
         let mut shards = audience.remote;
         audience.shares.iter().for_each(|(shard, _)| shards.insert(*shard));
+        let connection = self.publishing.map(|(_, connection)| connection);
         let mut count = 0;
         for shard in shards.iter() {
             count += 1;
@@ -52,12 +53,13 @@ impl<C: Chain> Shard<C> {
             let groups: Vec<_> =
                 audience.shares.iter().filter(|(to, _)| *to == shard).map(|(_, group)| group.clone()).collect();
             let mail = if groups.is_empty() {
-                Mail::Publish { sequence: self.sequence, mountpoint, message, number }
+                Mail::Publish { sequence: self.sequence, mountpoint, message, number, publisher: connection }
             } else {
                 let plain = audience.remote.contains(shard);
                 let Origin { publisher, policy, .. } = origin;
                 let (sequence, hops) = (self.sequence, 0);
-                let share = Share { sequence, mountpoint, message, number, groups, plain, publisher, policy, hops };
+                let share =
+                    Share { sequence, mountpoint, message, number, groups, plain, connection, publisher, policy, hops };
                 Mail::Share(Box::new(share))
             };
             self.post(shard, mail);
@@ -92,6 +94,7 @@ impl<C: Chain> Shard<C> {
     /// A message that another shard routed here for members of shared subscriptions.
     pub(super) fn route_share(&mut self, from: usize, share: Share) {
         self.heard[from] = self.heard[from].max(share.sequence);
+        self.publishing = share.connection.map(|connection| (from, connection));
         if share.plain {
             let source = Source { shard: from, sequence: share.sequence };
             self.route_from_mail(source, &share.mountpoint, &share.message, share.number);
@@ -99,6 +102,7 @@ impl<C: Chain> Shard<C> {
         for group in &share.groups {
             self.offer_to_group(&share.mountpoint, group, &share.message, share.policy, share.publisher, share.hops);
         }
+        self.publishing = None;
     }
 
     /// Gives `message` to one member of a shared subscription: an online one if there is one on any shard.
@@ -135,6 +139,7 @@ impl<C: Chain> Shard<C> {
                     number: 0,
                     groups: vec![filter.clone()],
                     plain: false,
+                    connection: None,
                     publisher,
                     policy,
                     hops: hops + 1,

@@ -260,6 +260,12 @@ impl<C: Chain> Shard<C> {
         }
     }
 
+    /// What a client has to be answered is larger than it accepts, so that it can never be [MQTT-3.1.2-24].
+    pub(super) fn answer_too_large(&mut self, id: ConnectionId) {
+        tracing::info!("connection closed: an answer is larger than the Maximum Packet Size of the client");
+        self.end_with(id, EndReason::ProtocolError(ReasonCode::PacketTooLarge), ReasonCode::PacketTooLarge);
+    }
+
     /// The connection broke without a word.
     pub(super) fn connection_lost(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get(id) else { return };

@@ -23,7 +23,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::Shard;
-use super::connect::Arrival;
+use super::attempt::Arrival;
 use super::mail::{Mail, SlotsMoved};
 use super::migrate::Departure;
 use super::slots::SLOTS;

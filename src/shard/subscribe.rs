@@ -248,22 +248,19 @@ impl<C: Chain> Shard<C> {
                 Err(code) => *code,
             })
             .collect();
-        let (wanted, most) = (session.terms.problem_information, session.terms.maximum_outgoing);
-        self.write(pending.connection, |version, out| {
-            let mut suback = Suback {
-                reason_string: pending.by.reason_string.as_deref().filter(|_| wanted),
-                user: if wanted {
-                    UserProperties::from(&pending.by.user_properties[..])
-                } else {
-                    UserProperties::default()
-                },
-                ..Suback::new(pending.packet_id, &codes[..])
-            };
-            if suback.encoded_len(version) > most {
-                (suback.reason_string, suback.user) = (None, UserProperties::default());
-            }
-            suback.encode(version, out);
-        });
+        let (version, terms) = (session.client.version, &session.terms);
+        let mut suback = Suback::new(pending.packet_id, &codes[..]);
+        if terms.problem_information {
+            suback.reason_string = pending.by.reason_string.as_deref();
+            suback.user = UserProperties::from(&pending.by.user_properties[..]);
+        }
+        if suback.encoded_len(version) > terms.maximum_outgoing {
+            (suback.reason_string, suback.user) = (None, UserProperties::default());
+        }
+        if suback.encoded_len(version) > terms.maximum_outgoing {
+            return self.answer_too_large(pending.connection);
+        }
+        self.write(pending.connection, |version, out| suback.encode(version, out));
     }
 
     pub(super) fn on_unsubscribe_packet(
@@ -342,17 +339,18 @@ impl<C: Chain> Shard<C> {
         by: &UnsubscribeModifiersM5,
     ) {
         let Some(session) = self.sessions.get(index) else { return };
-        let (wanted, most) = (session.terms.problem_information, session.terms.maximum_outgoing);
-        self.write(id, |version, out| {
-            let mut unsuback = Unsuback {
-                reason_string: by.reason_string.as_deref().filter(|_| wanted),
-                user: if wanted { UserProperties::from(&by.user_properties[..]) } else { UserProperties::default() },
-                ..Unsuback::new(packet_id, codes)
-            };
-            if unsuback.encoded_len(version) > most {
-                (unsuback.reason_string, unsuback.user) = (None, UserProperties::default());
-            }
-            unsuback.encode(version, out);
-        });
+        let (version, terms) = (session.client.version, &session.terms);
+        let mut unsuback = Unsuback::new(packet_id, codes);
+        if terms.problem_information {
+            unsuback.reason_string = by.reason_string.as_deref();
+            unsuback.user = UserProperties::from(&by.user_properties[..]);
+        }
+        if unsuback.encoded_len(version) > terms.maximum_outgoing {
+            (unsuback.reason_string, unsuback.user) = (None, UserProperties::default());
+        }
+        if unsuback.encoded_len(version) > terms.maximum_outgoing {
+            return self.answer_too_large(id);
+        }
+        self.write(id, |version, out| unsuback.encode(version, out));
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Shard;
-use super::connect::Attempt;
+use super::attempt::Attempt;
 use crate::codec::{Connack, ConnackProperties, Connect, ProtocolVersion, QoS, ReasonCode, UserProperties};
 use crate::hooks::{Chain, Expiry};
 use crate::session::{QueueLimits, Terms};
@@ -141,8 +141,8 @@ pub(super) struct Welcome<'a> {
 
 impl Welcome<'_> {
     /// Writes the CONNACK. Reason string and user properties are left out if it were larger than the client takes
-    /// [MQTT-3.2.2-19], [MQTT-3.2.2-20].
-    pub fn encode(&self, version: ProtocolVersion, terms: &Terms, assigned: Option<&str>, out: &mut Vec<u8>) {
+    /// [MQTT-3.2.2-19], [MQTT-3.2.2-20]; false if it is still, and was not written.
+    pub fn encode(&self, version: ProtocolVersion, terms: &Terms, assigned: Option<&str>, out: &mut Vec<u8>) -> bool {
         let (asked, by) = (&self.connect.properties, self.by);
         let seconds = match (terms.kept, terms.expiry) {
             (false, _) => 0,
@@ -187,6 +187,10 @@ impl Welcome<'_> {
         if !fits(&connack) {
             connack.properties.reason_string = None;
         }
-        connack.encode(version, out);
+        let written = fits(&connack);
+        if written {
+            connack.encode(version, out);
+        }
+        written
     }
 }

@@ -1,15 +1,100 @@
-//! Wills: published when a connection ends without a proper goodbye, at once or after their delay.
+//! Wills: accepted with the CONNECT that brings them, and published when a connection ends without a proper goodbye, at once or
+//! after their delay.
+
+use std::time::Duration;
 
 use super::Shard;
+use super::ask::{self, Resumed};
+use super::attempt::Attempt;
 use super::audience::Origin;
-use crate::client::{Client, EndReason};
-use crate::codec::PublishProperties;
+use super::connect::Asked;
+use crate::client::{Client, ConnectionId, EndReason};
+use crate::codec::{Connect, PublishProperties, QoS, Will as ConnectWill};
 use crate::config::SharedPolicy;
-use crate::hooks::{Chain, Notified, PublishedM5};
+use crate::hooks::{
+    Chain, ConnectCode, ConnectRefusalM5, Expiry, Notified, PublishModifiersM5, PublishRequestM5, PublishedM5,
+    RegisterModifiersM5, Verdict,
+};
+use crate::message::Publication;
 use crate::session::{Session, Will};
 use crate::time::Time;
+use crate::topic::TopicName;
 
 impl<C: Chain> Shard<C> {
+    /// `auth_on_publish` for the will, if there is one.
+    pub(super) fn ask_will(
+        &mut self,
+        id: ConnectionId,
+        attempt: &mut Attempt<C::State>,
+        connect: &Connect<'_>,
+        resumed: Option<Resumed>,
+    ) -> Asked {
+        let Some(will) = &connect.will else { return Asked::Accepted };
+        if let Some(code) = self.will_beyond_terms(will, &attempt.modifiers) {
+            return Asked::Refused(ConnectRefusalM5::default().code(code));
+        }
+        let modifiers = if will.topic.starts_with('$') {
+            tracing::info!(client = %attempt.client.subscriber, topic = will.topic, "a will to a $ topic is never published");
+            return Asked::Accepted;
+        } else {
+            let request = will_request(will, &will.properties);
+            match ask::publish(&mut self.chain, &attempt.client, &mut attempt.state, &request, resumed) {
+                Verdict::Ok(modifiers) => modifiers,
+                Verdict::Exhausted if self.is_anonymous_allowed(id) => PublishModifiersM5::default(),
+                Verdict::Exhausted | Verdict::Refused(_) => return Asked::Refused(ConnectRefusalM5::default()),
+                Verdict::Failed { .. } => {
+                    self.counters.hook_failures += 1;
+                    return Asked::Refused(ConnectRefusalM5::default());
+                }
+                Verdict::Later { link, future } if attempt.client.version.is_v5() => {
+                    return Asked::Later(link, future, "auth_on_publish_m5");
+                }
+                Verdict::Later { link, future } => return Asked::Later(link, future, "auth_on_publish"),
+            }
+        };
+        attempt.will = self.make_will(attempt, will, modifiers);
+        if attempt.will.is_none() {
+            tracing::error!(client = %attempt.client.subscriber, "a hook gave the will a topic that is not valid");
+            return Asked::Refused(ConnectRefusalM5::default());
+        }
+        Asked::Accepted
+    }
+
+    /// Why a will is not within the terms that a hook has set for this client [MQTT-3.2.2-12], [MQTT-3.2.2-13].
+    fn will_beyond_terms(&self, will: &ConnectWill<'_>, by: &RegisterModifiersM5) -> Option<ConnectCode> {
+        let limits = &self.config.limits;
+        let highest = by.maximum_qos.or(QoS::from_u8(limits.maximum_qos)).unwrap_or(QoS::ExactlyOnce);
+        if will.qos > highest {
+            return Some(ConnectCode::QosNotSupported);
+        }
+        (will.retain && !by.retain_available.unwrap_or(limits.retain_available))
+            .then_some(ConnectCode::RetainNotSupported)
+    }
+
+    fn make_will(&self, attempt: &Attempt<C::State>, will: &ConnectWill<'_>, by: PublishModifiersM5) -> Option<Will> {
+        let topic = TopicName::parse(by.topic.as_deref().unwrap_or(will.topic), self.config.limits.max_topic_levels);
+        let mut publication = Publication::new(topic.ok()?, by.payload.as_deref().unwrap_or(will.payload));
+        let properties = will.properties.forwarded();
+        publication.properties = by.properties.as_ref().map_or(&*properties, |block| block.as_bytes());
+        publication.qos = by.qos.unwrap_or(will.qos);
+        publication.retain = by.retain.unwrap_or(will.retain);
+        let asked = will.properties.message_expiry.map(|seconds| Duration::from_secs(seconds.into()));
+        let mut delay = Duration::from_secs(will.delay.into());
+        if let Some(most) = self.config.session.max_will_delay {
+            delay = delay.min(most);
+        }
+        Some(Will {
+            message: publication.keep(),
+            mountpoint: by.mountpoint.clone().unwrap_or_else(|| attempt.client.subscriber.mountpoint.clone()),
+            delay,
+            expiry: match by.message_expiry {
+                None => asked,
+                Some(Expiry::Never) => None,
+                Some(Expiry::After(after)) => Some(after),
+            },
+        })
+    }
+
     /// The connection of a session has ended for `reason`: its will is published now, or put off until its delay has passed
     /// or the session ends, whichever comes first [MQTT-3.1.3-9]. A goodbye has taken the will away before.
     pub(super) fn leave_will(&mut self, index: u32, reason: EndReason) {
@@ -82,5 +167,17 @@ fn tell_published<C: Chain>(chain: &mut C, client: &Client, state: &mut C::State
         chain.on_publish_m5(client, state, &published)
     } else {
         chain.on_publish(client, state, &published.without_properties())
+    }
+}
+
+/// What the hooks are asked about a will.
+pub(super) fn will_request<'a>(will: &ConnectWill<'a>, properties: &'a PublishProperties<'a>) -> PublishRequestM5<'a> {
+    PublishRequestM5 {
+        topic: will.topic,
+        payload: will.payload,
+        qos: will.qos,
+        retain: will.retain,
+        is_will: true,
+        properties,
     }
 }

@@ -24,6 +24,7 @@ mod retained;
 mod scripts;
 mod sessions;
 mod shared;
+mod starting;
 mod stopping;
 mod wills;
 

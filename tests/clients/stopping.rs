@@ -1,7 +1,7 @@
 //! How a broker ends: in an orderly way when it is asked, at once when it is asked again.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 
 use crate::broker::Broker;
 use crate::mqtt5::DisconnectReasonCode;
@@ -72,27 +72,6 @@ fn a_stuck_client_is_cut_when_the_time_is_up() {
     let mut broker = Broker::with(2, "[runtime]\nshutdown_timeout = \"1s\"\n");
     let _stuck = stuck_client(&broker);
     assert_eq!(broker.stop().code(), Some(0));
-}
-
-#[test]
-fn an_address_in_use_is_a_sentence_and_a_failure() {
-    let taken = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
-    let address = taken.local_addr().expect("it is bound");
-    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_moormq"));
-    let mut process = crate::process::Process::spawn(command.args(["--listen", &address.to_string()]));
-    assert_eq!(process.wait().code(), Some(1));
-    let sentence = format!("cannot listen on {address}");
-    process.stderr().find(&sentence, |line| line.contains(&sentence).then_some(()));
-}
-
-#[test]
-fn a_wrong_configuration_is_a_sentence_and_a_failure() {
-    let file = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("wrong.toml");
-    std::fs::write(&file, "[limits]\nmaximum_qos = 3\n").expect("a file can be written");
-    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_moormq"));
-    let mut process = crate::process::Process::spawn(command.arg("--config").arg(&file));
-    assert_eq!(process.wait().code(), Some(1));
-    process.stderr().find("the setting", |line| line.contains("maximum_qos").then_some(()));
 }
 
 /// A client that subscribes, is sent more than the network holds, and never reads.

@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use moormq::codec::{ConnackProperties, Packet, QoS, ReasonCode};
+use moormq::codec::{
+    ConnackProperties, Packet, QoS, ReasonCode, Subscribe, SubscribeFilter, SubscriptionOptions, Unsubscribe,
+};
 use moormq::config::{Config, ListenerConfig};
 use moormq::hooks::{
     Answer, Chain, ConnectCode, ConnectRefusal, ConnectRefusalM5, Expiry, NoHooks, RegisterModifiersM5,
 };
 
-use crate::client::{Client, Hello, V5, V31, V311};
+use crate::client::{Client, Hello, V5, V31, V311, packet_id};
 use crate::heard::Got;
 use crate::script::{Answers, Script};
 use crate::world::{World, config, open_config, worlds};
@@ -237,6 +239,37 @@ fn words_for_people_are_left_out_if_the_client_takes_no_packet_of_that_size() {
         assert_eq!(client.heard(&mut world), [Got::Connack { present: false, code: ReasonCode::NotAuthorized }]);
         assert_eq!(client.connack().properties.reason_string.is_some(), said);
         assert!(client.longest <= size as usize);
+    }
+}
+
+/// [MQTT-3.1.2-24]: a client that nothing can be said to is closed; its session comes and goes as the lifecycle wants it.
+#[test]
+fn no_packet_is_larger_than_the_client_takes() {
+    let takes = |size| Hello::kept(V5).with(|properties| properties.maximum_packet_size = Some(size));
+    for shards in [1, 2, 4] {
+        let mut world = World::new(shards, open_config(), || NoHooks.hook(Script::new(Answers::default())));
+        for (id, size, code) in
+            [("c", 15, None), ("c+", 4, None), ("c+", 5, Some(ReasonCode::ClientIdentifierNotValid))]
+        {
+            let mut client = Client::knock(&mut world, 0, id, takes(size));
+            let expected: Vec<_> = code.map(|code| Got::Connack { present: false, code }).into_iter().collect();
+            assert_eq!(client.heard(&mut world), expected, "{id} {size}");
+            assert!(world.is_closed(client.socket));
+        }
+
+        let many: Vec<_> = (0..30).map(|number| format!("filter/{number}")).collect();
+        let filters: Vec<_> = many.iter().map(|filter| filter.as_str()).collect();
+        let options = SubscriptionOptions::default();
+        let subscribe: Vec<_> = filters.iter().map(|&filter| SubscribeFilter { filter, options }).collect();
+        for asks in [
+            Packet::Subscribe(Subscribe::new(packet_id(1), &subscribe[..])),
+            Packet::Unsubscribe(Unsubscribe::new(packet_id(1), &filters[..])),
+        ] {
+            let (mut client, _) = Client::connect(&mut world, 0, "c", takes(30));
+            client.say(&mut world, &asks);
+            assert_eq!(client.heard(&mut world), [Got::Disconnect(ReasonCode::PacketTooLarge)]);
+            assert!(world.is_closed(client.socket) && client.longest <= 30);
+        }
     }
 }
 

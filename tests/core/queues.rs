@@ -295,6 +295,61 @@ fn what_is_stored_for_an_absent_client_is_told() {
     );
 }
 
+/// A publisher at QoS 0 is slowed down to the pace of its subscriber, wherever both are, and nothing is lost.
+#[test]
+fn a_fast_publisher_waits_for_a_client_that_reads() {
+    each(
+        |config| config.queue.max_waiting_output_bytes = 4096,
+        |world, script| {
+            for shard in 0..world.shards.len() {
+                let mut slow = Client::on(world, shard, "slow", Hello::clean(V5));
+                slow.subscribed(world, "t/+", QoS::AtMostOnce);
+                let publisher = Client::clean(world, "publisher", V311);
+                let served =
+                    |world: &Hooked| -> u64 { world.shards.iter().map(|shard| shard.counters().messages_in).sum() };
+                let before = served(world);
+                world.stick(slow.socket, true);
+                let payload = "x".repeat(1000);
+                for number in 0..40 {
+                    publisher.publish(world, &format!("t/{number}"), &payload, QoS::AtMostOnce, 0);
+                }
+                assert!(served(world) - before < 10, "it waits: {}", served(world) - before);
+                let mut heard = 0;
+                while served(world) - before < 40 {
+                    world.stick(slow.socket, false);
+                    heard += slow.publishes(world).len();
+                    world.stick(slow.socket, true);
+                }
+                world.stick(slow.socket, false);
+                assert_eq!(heard + slow.publishes(world).len(), 40);
+                slow.disconnect(world);
+                publisher.disconnect(world);
+            }
+            assert_eq!(dropped(script), [""; 0]);
+        },
+    );
+}
+
+/// Nobody waits for a client that has left, however full its output was.
+#[test]
+fn publishers_go_on_when_the_client_they_wait_for_leaves() {
+    each(
+        |config| config.queue.max_waiting_output_bytes = 4096,
+        |world, _| {
+            let stuck = subscriber(world, Hello::clean(V5));
+            let publisher = Client::clean(world, "publisher", V311);
+            world.stick(stuck.socket, true);
+            for number in 0..20 {
+                publisher.publish(world, &format!("t/{number}"), &"x".repeat(1000), QoS::AtMostOnce, 0);
+            }
+            world.hang_up(stuck.socket);
+            world.advance(Duration::from_millis(50));
+            let served: u64 = world.shards.iter().map(|shard| shard.counters().messages_in).sum();
+            assert_eq!(served, 20);
+        },
+    );
+}
+
 /// LIFECYCLE 7: a client that does not read.
 #[test]
 fn a_client_that_does_not_read_loses_qos_0_and_keeps_the_rest() {
@@ -312,8 +367,9 @@ fn a_client_that_does_not_read_loses_qos_0_and_keeps_the_rest() {
             for number in 0..10 {
                 let qos = [QoS::AtMostOnce, QoS::AtLeastOnce][number % 2];
                 publisher.publish(world, &format!("t/{number}"), &payload, qos, 1);
+                world.advance(Duration::from_millis(600));
             }
-            assert_eq!(quick.publishes(world).len(), 10, "others do not wait");
+            assert_eq!(quick.publishes(world).len(), 10, "others do not wait for long");
             let lost = dropped(script);
             assert!(!lost.is_empty() && lost.iter().all(|line| line.ends_with("SlowConsumer")), "{lost:?}");
             assert_eq!(count(world, DropReason::SlowConsumer), lost.len() as u64);

@@ -285,3 +285,76 @@ fn the_value_that_stays_has_been_seen_whoever_published_it() {
         assert!(stays.iter().all(|(_, payload)| heard.contains(payload)), "seed {seed}: {stays:?}, heard {heard:?}");
     }
 }
+
+/// [MQTT-3.3.1-9]: what is retained reaches the client, however little of other messages may wait for it, as long as its
+/// bytes may; and live messages come behind it, within their own limit.
+#[test]
+fn all_that_is_retained_comes_even_if_it_is_more_than_may_wait_for_a_client() {
+    let tight = || {
+        config(|config| {
+            config.queue.max_online_messages = Limit::at_most(3);
+            config.queue.max_waiting_output_bytes = 4096;
+            config.limits.max_inflight_messages = 200;
+        })
+    };
+    for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
+        for mut world in worlds_with(tight) {
+            let publisher = Client::on(&mut world, 0, "publisher", Hello::clean(V5));
+            let payload = "x".repeat(500);
+            for number in 0..100 {
+                let topic = format!("t/{number}");
+                publisher.publish_with(
+                    &mut world,
+                    Publish { retain: true, ..publish(&topic, &payload, QoS::ExactlyOnce, number + 1) },
+                );
+            }
+            let mut client = Client::on(&mut world, 0, "client", Hello::clean(V311));
+            world.stick(client.socket, true);
+            client.subscribe(&mut world, "t/+", qos);
+            for number in 0..5 {
+                let (topic, text) = (format!("t/{number}"), format!("live {number}"));
+                publisher.publish(&mut world, &topic, &text, QoS::ExactlyOnce, 200 + number);
+            }
+            world.stick(client.socket, false);
+            world.settle();
+            let heard = client.publishes(&mut world);
+            let (retained, live): (Vec<_>, Vec<_>) = heard.iter().partition(|heard| heard.retain);
+            assert_eq!(retained.len(), 100, "{qos:?}");
+            let live: Vec<_> = live.iter().map(|heard| heard.text()).collect();
+            // At QoS 0 the publisher waits for the client.
+            let room = if qos == QoS::AtMostOnce { 5 } else { 3 };
+            assert_eq!(live, ["live 0", "live 1", "live 2", "live 3", "live 4"][..room], "{qos:?}");
+        }
+    }
+}
+
+/// One SUBSCRIBE brings a message once, however many of its filters match: at the highest QoS, as it has come to be granted.
+#[test]
+fn overlapping_filters_of_one_subscribe_bring_one_copy() {
+    for mut world in worlds() {
+        let publisher = Client::clean(&mut world, "publisher", V5);
+        for (id, topic) in [(1, "a/b"), (2, "a/c"), (3, "d")] {
+            publisher.publish_with(&mut world, Publish { retain: true, ..publish(topic, "x", QoS::ExactlyOnce, id) });
+        }
+        let mut client = Client::clean(&mut world, "client", V5);
+        let filter = |filter, qos| SubscribeFilter { filter, options: SubscriptionOptions::new(qos) };
+        let new_only = |filter, qos| {
+            let options =
+                SubscriptionOptions { retain_handling: RetainHandling::SendIfNew, ..SubscriptionOptions::new(qos) };
+            SubscribeFilter { filter, options }
+        };
+        let filters = [
+            filter("#", QoS::AtMostOnce),
+            filter("a/+", QoS::AtLeastOnce),
+            filter("d", QoS::ExactlyOnce),
+            filter("a/b", QoS::AtMostOnce),
+            filter("#", QoS::AtMostOnce),
+            new_only("d", QoS::AtMostOnce),
+        ];
+        client.say(&mut world, &Packet::Subscribe(Subscribe::new(packet_id(1), &filters[..])));
+        let heard = client.publishes(&mut world);
+        let mut heard: Vec<_> = heard.iter().map(|heard| (heard.topic.as_str(), heard.qos)).collect();
+        heard.sort_unstable();
+        assert_eq!(heard, [("a/b", QoS::AtLeastOnce), ("a/c", QoS::AtLeastOnce), ("d", QoS::AtMostOnce)]);
+    }
+}

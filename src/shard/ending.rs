@@ -44,9 +44,12 @@ impl<C: Chain> Shard<C> {
     pub(super) fn end_connection(&mut self, id: ConnectionId, reason: EndReason, told: Option<(ReasonCode, &str)>) {
         let Some(connection) = self.connections.get(id) else { return };
         let ConnectionStage::Connected(connected) = &connection.stage else { return };
-        let index = connected.session;
+        let (index, version) = (connected.session, connected.version);
+        if let Some(Pending::Subscribe { token }) = connected.pending {
+            self.subscribed_without_suback(token);
+        }
         if let Some((code, what)) = told
-            && connected.version.is_v5()
+            && version.is_v5()
         {
             self.write_disconnect(id, index, code, what);
         }

@@ -294,6 +294,40 @@ fn subscriptions_and_publishes_are_told_before_they_are_acknowledged() {
     );
 }
 
+/// SUBACK waits for the other shards. What was granted is told, and told before the end of a connection that does not live to
+/// see it.
+#[test]
+fn a_subscription_is_told_although_its_connection_ends_before_suback() {
+    each(
+        |_| {},
+        |world, script, id, version| {
+            let subscribe = |topic: u8| match version {
+                V5 => vec![0x82, 7, 0, 1, 0, 0, 1, topic, 1],
+                _ => vec![0x82, 6, 0, 1, 0, 1, topic, 1],
+            };
+            let client = connect(world, id, Hello::kept(version));
+            script.log.all();
+            world.send_quietly(client.socket, &subscribe(b's'));
+            world.hang_up(client.socket);
+            assert_eq!(script.log.of(id), ["subscribe s", "offline ConnectionLost"]);
+            let old = connect(world, id, Hello::kept(version));
+            let owner = world.shard_of(old.socket).expect("it is connected");
+            let new = Client::dial(world, owner, version);
+            let mut bytes = Vec::new();
+            connect_packet(id, Hello::kept(version)).encode(&mut bytes);
+            script.log.all();
+            world.send_quietly(old.socket, &subscribe(b't'));
+            world.send_quietly(new.socket, &bytes);
+            world.settle();
+            let expected = match world.shards.len() {
+                1 => ["subscribe t", "register", "offline TakenOver", "wakeup present"],
+                _ => ["register", "subscribe t", "offline TakenOver", "wakeup present"],
+            };
+            assert_eq!(script.log.of(id), expected);
+        },
+    );
+}
+
 /// The grammar of LIFECYCLE section 5: where a subscriber id is after this hook, if it may be called where it was.
 fn follow(state: &str, line: &str) -> Option<&'static str> {
     Some(match (state, line.split(' ').next()?) {

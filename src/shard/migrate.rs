@@ -15,7 +15,8 @@
 //! Nothing is missed: what a shard published before it took B's subscriptions in, A has when that shard's `Flushed` is
 //! there. Nothing comes twice: what it published since then went to A and to B, and the *cut* says how far A delivered of
 //! it. What the client publishes at B overtakes nothing that it published at A, for that has come everywhere by then.
-//! Mail of each pair of shards is in order, and more is not needed.
+//! Mail of each pair of shards is in order, and more is not needed. Hooks are not overtaken either: a session leaves when
+//! what those that were told of something want done is done.
 
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ use super::audience::Target;
 use super::clock::Deadline;
 use super::mail::{Announcement, Mail};
 use super::{Attempt, Effect, Shard};
-use crate::client::{Client, ConnectionId, EndReason};
+use crate::client::{Client, ConnectionId, EndReason, SubscriberId};
 use crate::codec::ReasonCode;
 use crate::connection::{Connection, Hold};
 use crate::hooks::Chain;
@@ -72,7 +73,7 @@ pub(super) struct Departure {
 }
 
 impl<C: Chain> Shard<C> {
-    /// Begins to move sessions that wait for it. One whose client waits for a hook or a subscription is left for later.
+    /// Begins to move sessions that wait for it. One that waits for a hook or a subscription is left for later.
     pub(super) fn begin_moves(&mut self) {
         for _ in 0..self.moves.queue.len() {
             if self.moves.leaving.len() >= AT_A_TIME {
@@ -101,6 +102,9 @@ impl<C: Chain> Shard<C> {
             Some(Journey::Leaving { .. }) => return true,
             Some(Journey::Arriving { .. }) => return false,
             Some(Journey::Arrived { .. }) | None => {}
+        }
+        if self.notices.contains_key(&session.client.subscriber) {
+            return false;
         }
         if let Some(id) = session.connection
             && let Some(connection) = self.connections.get_mut(id)
@@ -157,9 +161,25 @@ impl<C: Chain> Shard<C> {
     pub(super) fn flushed(&mut self, token: u64) {
         let Some(leaving) = self.moves.leaving.get_mut(&token) else { return };
         leaving.waiting -= 1;
-        if leaving.waiting == 0 {
+        self.pack_if_ready(token);
+    }
+
+    fn pack_if_ready(&mut self, token: u64) {
+        let Some(Departure { index, waiting: 0, .. }) = self.moves.leaving.get(&token) else { return };
+        let Some(session) = self.sessions.get(*index) else { return };
+        if !self.notices.contains_key(&session.client.subscriber) {
             self.pack(token);
         }
+    }
+
+    /// What hooks wanted done about a subscriber id is done: its session leaves if it was to, and whoever asked for it is
+    /// answered.
+    pub(super) fn go_on_moving(&mut self, subscriber: &SubscriberId) {
+        let session = self.sessions.find(subscriber).and_then(|index| self.sessions.get(index));
+        if let Some(Journey::Leaving { token, .. }) = session.and_then(|session| session.journey.as_ref()) {
+            self.pack_if_ready(*token);
+        }
+        self.answer_pulls(self.slots.slot(subscriber));
     }
 
     /// The new owner is prepared and everything that only this shard was sent has come: the session goes.

@@ -83,7 +83,8 @@ pub struct Client {
     pub certificate: Option<Arc<[u8]>>,
     /// When its network connection was accepted.
     pub connected_at: SystemTime,
-    /// Rises with every connection of this subscriber id, so that whoever hears of two of them knows which came later.
+    /// Rises with every connection of this subscriber id, so that whoever hears of two of them knows which came later. 0 in
+    /// the hooks that are asked before the client is registered.
     pub session_number: u64,
 }
 

@@ -1,11 +1,14 @@
 //! Which hook, exactly: every row of LIFECYCLE section 5, on one shard and on several.
 
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
 
 use moormq::client::SubscriberId;
 use moormq::codec::{Disconnect, Packet, ProtocolVersion, QoS, ReasonCode, Will};
 use moormq::config::Config;
-use moormq::hooks::{Answer, Chain, ConnectRefusal, Linked, NoHooks, PublishRefusal};
+use moormq::hooks::{
+    Answer, Chain, ConnectRefusal, Expiry, Linked, NoHooks, PublishRefusal, RegisterModifiersM5, V3Only,
+};
 use moormq::random::Random;
 use moormq::shard::Request;
 
@@ -292,6 +295,67 @@ fn subscriptions_and_publishes_are_told_before_they_are_acknowledged() {
             client.heard(world);
         },
     );
+}
+
+/// Zero from a hook is told, and holds: the session ends with its connection although its client asked for an hour.
+#[test]
+fn a_hook_may_have_the_session_end_with_its_connection() {
+    let answers = Answers::default().auth_on_register_m5(|_, _| {
+        Answer::Ok(RegisterModifiersM5::default().session_expiry_interval(Expiry::After(Duration::ZERO)))
+    });
+    for shards in [1, 2, 4] {
+        let script = Script::new(answers.clone());
+        let mut world = World::new(shards, open_config(), || NoHooks.hook(script.clone()));
+        let client = connect(&mut world, "c", Hello::kept(V5));
+        assert_eq!(client.connack().properties.session_expiry, Some(0));
+        script.log.all();
+        let new = connect(&mut world, "c", Hello::kept(V5));
+        assert_eq!(script.log.of("c"), ["register", "unsubscribed all", "gone TakenOver", "wakeup"]);
+        world.hang_up(new.socket);
+        assert_eq!(script.log.of("c"), ["unsubscribed all", "gone ConnectionLost"]);
+    }
+}
+
+/// Every hook gets the client: who it is, where it comes from, and which of its connections this is.
+#[test]
+fn hooks_know_whom_they_are_asked_about() {
+    for (shards, version) in [1, 2, 4].into_iter().flat_map(|shards| ProtocolVersion::ALL.map(|v| (shards, v))) {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let (older, newer) = (seen.clone(), seen.clone());
+        let note = |seen: &Mutex<Vec<_>>, client: &moormq::client::Client| {
+            seen.lock().expect("no test panics while it writes").push(client.clone());
+        };
+        let answers = Answers::default()
+            .auth_on_register(move |client, _| {
+                note(&older, client);
+                Answer::Next
+            })
+            .auth_on_publish(move |client, _| {
+                note(&newer, client);
+                Answer::Next
+            });
+        let script = Script::new(answers);
+        let mut world = World::new(shards, open_config(), || NoHooks.hook(V3Only(script.clone())));
+        let mut last = 0;
+        for _ in 0..3 {
+            let hello = Hello { username: Some("ann"), ..Hello::kept(version) };
+            let client = Client::connect(&mut world, 0, "c", hello).0;
+            client.publish(&mut world, "t", "x", QoS::AtMostOnce, 0);
+            let asked = std::mem::take(&mut *seen.lock().expect("no test panics while it writes"));
+            let [connecting, connected] = &asked[..] else { panic!("{asked:?}") };
+            for client in [connecting, connected] {
+                assert_eq!((client.subscriber.to_string(), &*client.listener), ("c".to_owned(), "default"));
+                assert_eq!((client.version, client.username.as_deref()), (version, Some("ann")));
+                assert_eq!((client.connected_at, client.certificate.is_none()), (SystemTime::UNIX_EPOCH, true));
+                assert_eq!(client.peer.ip(), std::net::Ipv4Addr::LOCALHOST);
+            }
+            assert_eq!(connecting.peer, connected.peer);
+            assert_eq!(connecting.session_number, 0, "it has none before it is registered");
+            assert!(connected.session_number > last);
+            last = connected.session_number;
+            world.hang_up(client.socket);
+        }
+    }
 }
 
 /// SUBACK waits for the other shards. What was granted is told, and told before the end of a connection that does not live to

@@ -349,3 +349,47 @@ fn a_publisher_that_does_not_read_its_acknowledgements_is_held() {
         },
     );
 }
+
+/// -1 is no limit, for those who are there and for those who are not.
+#[test]
+fn a_queue_without_limits_keeps_everything() {
+    let unlimited = |config: &mut Config| {
+        config.queue.max_offline_messages = Limit::UNLIMITED;
+        config.queue.max_online_messages = Limit::UNLIMITED;
+        config.queue.max_queue_bytes = Limit::UNLIMITED;
+    };
+    const COUNT: usize = 2500;
+    each(unlimited, |world, script| {
+        let one = Hello::kept(V5).with(|properties| properties.receive_maximum = Some(1));
+        let client = subscriber(world, one);
+        let publisher = Client::clean(world, "publisher", V311);
+        for number in 0..2 * COUNT {
+            if number == COUNT {
+                world.hang_up(client.socket);
+            }
+            publisher.publish(world, "t/x", &number.to_string(), QoS::AtLeastOnce, 1);
+        }
+        let mut client = again(world, one);
+        let expected: Vec<String> = (0..2 * COUNT).map(|number| number.to_string()).collect();
+        assert_eq!(drained(world, &mut client), expected.join(" "));
+        assert_eq!(dropped(script), [""; 0]);
+    });
+}
+
+/// A member of a shared subscription that is away is told of like any other.
+#[test]
+fn what_is_stored_or_dropped_through_a_shared_subscription_is_told() {
+    each(
+        |config| config.queue.max_offline_messages = Limit::at_most(1),
+        |world, script| {
+            let last = world.shards.len() - 1;
+            let mut member = Client::on(world, last, "member", Hello::kept(V311));
+            member.subscribed(world, "$share/g/t/+", QoS::AtLeastOnce);
+            world.hang_up(member.socket);
+            script.log.all();
+            publish_all(world, "a0 b1 c1");
+            let id = crate::client::id_owned_by(world, last, "member");
+            assert_eq!(script.log.of(&id), ["dropped t/a OfflineQos0", "stored t/b", "dropped t/c QueueFull"]);
+        },
+    );
+}

@@ -210,6 +210,23 @@ fn a_will_may_be_suppressed_on_takeover() {
     }
 }
 
+/// An operator who removes a session ends the wait of its will, too.
+#[test]
+fn removing_a_session_publishes_its_delayed_will() {
+    for mut world in worlds() {
+        let mut watcher = watcher(&mut world);
+        let dying = Client::connect(&mut world, 0, "dying", delayed(expiring(1000), 100)).0;
+        world.hang_up(dying.socket);
+        assert_eq!(watcher.texts(&mut world), [""; 0]);
+        let subscriber = SubscriberId::new("", "dying");
+        let shard = world.shards[0].owner(&subscriber);
+        world.request(shard, Request::Disconnect { subscriber, cleanup: true });
+        assert_eq!(watcher.texts(&mut world), ["gone"]);
+        world.advance(Duration::from_secs(200));
+        assert_eq!(watcher.texts(&mut world), [""; 0], "once");
+    }
+}
+
 /// LIFECYCLE 4: shutdown publishes it at once, delayed or not. Who has left already finds it in its queue one day.
 #[test]
 fn an_orderly_stop_publishes_every_will() {
@@ -242,19 +259,23 @@ fn an_orderly_stop_publishes_every_will() {
     }
 }
 
-/// LIFECYCLE 4: the publish of a v3.1.1 client that a hook refuses ends its connection.
+/// LIFECYCLE 4: the publish of a v3.1.1 client that a hook refuses, or fails at, ends its connection.
 #[test]
 fn a_refused_publish_of_an_older_client_publishes_its_will() {
-    let answers = Answers::default().auth_on_publish(|_, publish| {
-        if publish.topic == "secret" { Answer::Error(PublishRefusal) } else { Answer::Next }
+    let answers = Answers::default().auth_on_publish(|_, publish| match publish.topic {
+        "secret" => Answer::Error(PublishRefusal),
+        "fails" => panic!("as the test wants it"),
+        _ => Answer::Next,
     });
     for shards in [1, 2] {
         let mut world = World::new(shards, open_config(), || NoHooks.hook(Script::new(answers.clone())));
         let mut watcher = watcher(&mut world);
-        let dying = Client::connect(&mut world, 0, "dying", Hello::clean(V311).will("will/x")).0;
-        dying.publish(&mut world, "secret", "x", QoS::AtLeastOnce, 1);
-        assert!(world.is_closed(dying.socket));
-        assert_eq!(watcher.texts(&mut world), ["gone"]);
+        for topic in ["secret", "fails"] {
+            let dying = Client::connect(&mut world, 0, "dying", Hello::clean(V311).will("will/x")).0;
+            dying.publish(&mut world, topic, "x", QoS::AtLeastOnce, 1);
+            assert!(world.is_closed(dying.socket));
+            assert_eq!(watcher.texts(&mut world), ["gone"]);
+        }
         let mut staying = Client::connect(&mut world, 0, "dying", Hello::clean(V31).will("will/x")).0;
         staying.publish(&mut world, "secret", "x", QoS::AtLeastOnce, 1);
         assert_eq!(staying.heard(&mut world), [Got::Ack(AckKind::Puback, 1, ReasonCode::Success)]);

@@ -204,13 +204,23 @@ impl<C: Chain> Shard<C> {
     }
 
     /// Begins an orderly stop: every client is told, every will is published, every hook is called. New clients are refused.
+    /// [`Effect::Stopped`] follows when that is true of those, too, that were on their way from another shard.
     pub fn stop(&mut self, now: crate::time::Time) {
         self.now = now;
         self.stopping = true;
         for id in self.connections.ids() {
             self.end_with(id, EndReason::ServerShutdown, ReasonCode::ServerShuttingDown);
         }
-        self.effects.push(Effect::Stopped);
+        self.abandon_moves();
+        self.stopped_if_told();
+    }
+
+    /// Says that the shard has stopped, once no session is on its way here.
+    pub(super) fn stopped_if_told(&mut self) {
+        if self.stopping && !self.stop_announced && self.moves.arriving.is_empty() {
+            self.stop_announced = true;
+            self.effects.push(Effect::Stopped);
+        }
     }
 }
 

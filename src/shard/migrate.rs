@@ -75,6 +75,9 @@ pub(super) struct Departure {
 impl<C: Chain> Shard<C> {
     /// Begins to move sessions that wait for it. One that waits for a hook or a subscription is left for later.
     pub(super) fn begin_moves(&mut self) {
+        if self.stopping {
+            return;
+        }
         for _ in 0..self.moves.queue.len() {
             if self.moves.leaving.len() >= AT_A_TIME {
                 return;
@@ -103,7 +106,7 @@ impl<C: Chain> Shard<C> {
             Some(Journey::Arriving { .. }) => return false,
             Some(Journey::Arrived { .. }) | None => {}
         }
-        if self.notices.contains_key(&session.client.subscriber) {
+        if self.stopping || self.notices.contains_key(&session.client.subscriber) {
             return false;
         }
         if let Some(id) = session.connection
@@ -139,6 +142,10 @@ impl<C: Chain> Shard<C> {
 
     /// A session is to come from shard `from`: from now on what is published for it is put aside here.
     pub(super) fn prepare(&mut self, from: usize, prepare: Prepare) {
+        if self.stopping {
+            // It stays where it is: nothing leaves before it is expected.
+            return;
+        }
         let Prepare { token, client, terms, online, subscriptions } = prepare;
         let realm = self.realms.number(&client.subscriber.mountpoint);
         let index = self.new_session(client, terms, (0, self.now));
@@ -250,6 +257,7 @@ impl<C: Chain> Shard<C> {
             self.go_on(id);
         }
         self.serve_waiting(&subscriber);
+        self.stopped_if_told();
     }
 
     /// A connection that came with its session.
@@ -308,6 +316,7 @@ impl<C: Chain> Shard<C> {
             }
         }
         self.serve_waiting(&subscriber);
+        self.stopped_if_told();
     }
 
     /// A session of this shard ends. If it was about to leave, nobody needs to wait for it.
@@ -315,6 +324,13 @@ impl<C: Chain> Shard<C> {
         if let Some(Departure { to, .. }) = self.moves.leaving.remove(&token) {
             self.post(to, Mail::Abandoned { token });
         }
+    }
+
+    /// The shard stops: what has not left yet ends here.
+    pub(super) fn abandon_moves(&mut self) {
+        self.moves.queue.clear();
+        let leaving: Vec<u64> = self.moves.leaving.keys().copied().collect();
+        leaving.into_iter().for_each(|token| self.abandon_move(token));
     }
 
     /// Forgets cuts that every shard's mail has passed.

@@ -154,6 +154,8 @@ pub struct Shard<C: Chain> {
     others: Vec<Counters>,
     counters: Counters,
     stopping: bool,
+    /// [`Effect::Stopped`] has been said.
+    stop_announced: bool,
 
     /// Connections that go to other shards when the effects are taken.
     handing_off: Vec<HandingOff<C::State>>,
@@ -240,6 +242,7 @@ impl<C: Chain> Shard<C> {
             others: vec![Counters::default(); shards],
             counters: Counters::default(),
             stopping: false,
+            stop_announced: false,
             handing_off: Vec::new(),
             effects: Vec::new(),
             dirty: Vec::new(),

@@ -296,6 +296,44 @@ fn no_hook_hears_of_a_move() {
     }
 }
 
+/// A stop finds everybody, also those between two shards: a shard has stopped when they have come and were sent away.
+#[test]
+fn a_stop_waits_for_sessions_that_are_on_their_way() {
+    for (shards, step) in [2, 4].into_iter().flat_map(|shards| (0..14).map(move |step| (shards, step))) {
+        for (hello, end) in [
+            (Hello::kept(V5), &["offline ServerShutdown"][..]),
+            (Hello::clean(V5), &["unsubscribed all", "gone ServerShutdown"]),
+        ] {
+            let script = Script::default();
+            let mut world = World::new(shards, open_config(), || NoHooks.hook(script.clone()));
+            let id = id_owned_by(&world, 0, "mover");
+            let (mut client, _) = Client::connect(&mut world, 0, &id, hello);
+            client.subscribe(&mut world, "t", QoS::AtLeastOnce);
+            client.heard(&mut world);
+            script.log.all();
+            move_slot(&mut world, &id, 1);
+            for _ in 0..step {
+                world.carry_out_effects();
+                world.carry_mail();
+            }
+            let now = world.now;
+            for shard in 0..shards {
+                world.shards[shard].stop(now);
+                while world.carry_out_effects() {}
+                world.carry_mail();
+            }
+            // What the last shard needs for its stop is there, but for the session that travels.
+            while world.carry_out_effects() | world.carry_mail() {}
+            let told_early = script.log.of(&id) == end;
+            assert_eq!(world.stopped, if told_early { shards } else { shards - 1 }, "after {step} steps");
+            world.settle();
+            assert!(told_early || script.log.of(&id) == end, "after {step} steps on {shards} shards");
+            assert_eq!(world.stopped, shards);
+            assert_eq!(client.heard(&mut world), [Got::Disconnect(ReasonCode::ServerShuttingDown)]);
+        }
+    }
+}
+
 /// What hooks began for a subscriber id on one shard is done before anybody is registered for it on another.
 #[test]
 fn hooks_that_take_their_time_are_not_overtaken_by_a_move() {

@@ -1,4 +1,4 @@
-//! Which hook, exactly: every row of LIFECYCLE section 5, on one shard and on several.
+//! Which hook, exactly: every row of lifecycle.md section 5, on one shard and on several.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
@@ -392,7 +392,7 @@ fn a_subscription_is_told_although_its_connection_ends_before_suback() {
     );
 }
 
-/// The grammar of LIFECYCLE section 5: where a subscriber id is after this hook, if it may be called where it was.
+/// The grammar of lifecycle.md section 5: where a subscriber id is after this hook, if it may be called where it was.
 fn follow(state: &str, line: &str) -> Option<&'static str> {
     Some(match (state, line.split(' ').next()?) {
         ("absent", "wakeup") if line == "wakeup" => "online",

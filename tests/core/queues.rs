@@ -1,4 +1,4 @@
-//! What waits for a client: LIFECYCLE section 7.
+//! What waits for a client: lifecycle.md section 7.
 
 use std::time::Duration;
 
@@ -92,7 +92,7 @@ fn qos_0_does_not_wait_for_an_absent_client() {
     );
 }
 
-/// LIFECYCLE 7: unless `upgrade_qos`, which lets the QoS of the subscription hold.
+/// lifecycle.md 7: unless `upgrade_qos`, which lets the QoS of the subscription hold.
 #[test]
 fn upgraded_messages_go_out_and_wait_at_the_qos_of_the_subscription() {
     each(
@@ -195,7 +195,7 @@ fn bytes_are_limited_too_and_nothing_is_dropped_in_vain() {
     }
 }
 
-/// LIFECYCLE 7: reconnecting never drops, and neither does losing the connection.
+/// lifecycle.md 7: reconnecting never drops, and neither does losing the connection.
 #[test]
 fn what_was_within_one_limit_is_not_dropped_for_the_other() {
     for order in [QueueType::Fifo, QueueType::Lifo] {
@@ -232,7 +232,7 @@ fn what_was_within_one_limit_is_not_dropped_for_the_other() {
     }
 }
 
-/// LIFECYCLE 7: drops are told with their reasons: expired ones when they are found, all others when a session ends.
+/// lifecycle.md 7: drops are told with their reasons: expired ones when they are found, all others when a session ends.
 #[test]
 fn what_a_session_had_left_is_dropped_with_it() {
     each(
@@ -278,7 +278,7 @@ fn qos_0_behind_a_full_window_goes_with_the_connection() {
     );
 }
 
-/// LIFECYCLE 2: told for what was stored, and only for that.
+/// lifecycle.md 2: told for what was stored, and only for that.
 #[test]
 fn what_is_stored_for_an_absent_client_is_told() {
     each(
@@ -295,7 +295,7 @@ fn what_is_stored_for_an_absent_client_is_told() {
     );
 }
 
-/// LIFECYCLE 7: a client that does not read.
+/// lifecycle.md 7: a client that does not read.
 #[test]
 fn a_client_that_does_not_read_loses_qos_0_and_keeps_the_rest() {
     each(

@@ -124,7 +124,7 @@ pub enum ExpiredReason {
     CleanStart,
     /// An operator or the embedding program removed it.
     Admin,
-    /// A limit on sessions was reached.
+    /// `max_sessions` was reached, and it made room for another client.
     Limit,
 }
 

@@ -61,7 +61,7 @@ fn every_event_is_shown_with_real_connections() {
     let text = read("tests/lifecycle.md").expect("it is there");
     let table = text.split_once("| event | hooks, in order | shown by |").expect("it has a table of events").1;
     let rows: Vec<_> = table.lines().skip(2).take_while(|line| line.starts_with('|')).collect();
-    assert_eq!(rows.len(), 16);
+    assert_eq!(rows.len(), 17);
     for row in rows {
         let invisible = row.starts_with("| a session moves to another shard");
         assert!(row.contains("`tests/core/") && (invisible || row.contains("`tests/clients/lifecycle/")), "{row}");

@@ -99,6 +99,7 @@ impl<C: Chain> Shard<C> {
         session.expires = session.terms.expiry.map_or(crate::time::Time::NEVER, |expiry| self.now + expiry);
         let notified = self.chain.on_client_offline(&session.client, &mut session.state, reason);
         self.notified(index, notified, "on_client_offline");
+        self.absent.left(index);
         self.arm_session(index);
     }
 
@@ -135,6 +136,7 @@ impl<C: Chain> Shard<C> {
         let notified = self.chain.on_topic_unsubscribed(&session.client, &mut session.state, Unsubscribed::All);
         self.notified(index, notified, "on_topic_unsubscribed");
         self.drop_undelivered(index);
+        self.absent.forget(index);
         if let Some(mut session) = self.sessions.remove(index) {
             last(self, &mut session);
             self.session_ended(&session.client.subscriber, session.slot);

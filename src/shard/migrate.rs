@@ -199,6 +199,7 @@ impl<C: Chain> Shard<C> {
             self.remove_subscriber(realm, filter, index);
         }
         self.counters.subscriptions -= filters.len() as u64;
+        self.absent.forget(index);
         let Some(mut session) = self.sessions.remove(index) else { return };
         let id = session.connection.take();
         let connection = id.and_then(|id| self.connections.remove(id));
@@ -244,7 +245,8 @@ impl<C: Chain> Shard<C> {
         self.take_up(index, aside);
         if was_online && id.is_none() {
             self.session_lost_connection(index, EndReason::ConnectionLost);
-        } else {
+        } else if !was_online {
+            self.absent.left(index);
             self.arm_session(index);
         }
         if let Some((id, bytes)) = arrived {

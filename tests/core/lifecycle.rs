@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use moormq::client::SubscriberId;
 use moormq::codec::{Disconnect, Packet, ProtocolVersion, QoS, ReasonCode, Will};
-use moormq::config::Config;
+use moormq::config::{Config, Limit, SessionsFull};
 use moormq::hooks::{
     Answer, Chain, ConnectRefusal, Expiry, Linked, NoHooks, PublishRefusal, RegisterModifiersM5, V3Only,
 };
@@ -150,6 +150,36 @@ fn expiry() {
         expected.extend(delayed.then_some("publish w will"));
         assert_eq!(script.log.of(id), expected);
     });
+}
+
+/// The session whose client has been away longest makes room for a newcomer; one whose client is there never does.
+#[test]
+fn a_limit_ends_the_session_whose_client_has_been_away_longest() {
+    for version in ProtocolVersion::ALL {
+        let script = Script::default();
+        let few = config(|config| {
+            config.limits.max_sessions = Limit::at_most(3);
+            config.limits.sessions_full = SessionsFull::Expire;
+        });
+        let mut world = World::new(1, few, || NoHooks.hook(script.clone()));
+        for id in ["a", "b", "c"] {
+            connect(&mut world, id, Hello::kept(version)).disconnect(&mut world);
+        }
+        // Who was here in between has not been away for long.
+        connect(&mut world, "a", Hello::kept(version)).disconnect(&mut world);
+        script.log.all();
+        connect(&mut world, "d", Hello::kept(version));
+        assert_eq!(script.log.of("b"), ["unsubscribed all", "expired Limit"]);
+        assert_eq!(script.log.of("d"), ["register", "wakeup"]);
+        connect(&mut world, "e", Hello::clean(version));
+        connect(&mut world, "a", Hello::kept(version));
+        assert_eq!(script.log.of("c"), ["unsubscribed all", "expired Limit"]);
+        assert_eq!(script.log.of("a"), ["register", "wakeup present"]);
+        let mut refused = Client::knock(&mut world, 0, "f", Hello::kept(version));
+        let code = if version == V5 { ReasonCode::QuotaExceeded } else { ReasonCode::ServerUnavailable };
+        assert_eq!(refused.heard(&mut world), [crate::heard::Got::Connack { present: false, code }]);
+        assert_eq!(script.log.all().iter().filter(|line| line.contains("expired")).count(), 0);
+    }
 }
 
 #[test]

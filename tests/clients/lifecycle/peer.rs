@@ -20,7 +20,7 @@ impl Version {
 /// A connected client. Dropping it cuts the connection.
 pub enum Peer {
     Older(mqtt3::Client),
-    Newer(mqtt5::Client),
+    Newer(Box<mqtt5::Client>),
 }
 
 /// What a client says of its session when it connects.
@@ -43,9 +43,13 @@ impl Peer {
         match (version, session) {
             (Version::Older, Session::Clean) => Peer::Older(mqtt3::Client::connect(mqtt3::options(broker, id))),
             (Version::Older, Session::Kept) => Peer::Older(mqtt3::Client::connect(mqtt3::kept(broker, id))),
-            (Version::Newer, Session::Clean) => Peer::Newer(mqtt5::Client::connect(mqtt5::options(broker, id))),
-            (Version::Newer, Session::Kept) => Peer::Newer(mqtt5::Client::connect(mqtt5::kept(broker, id, 3600))),
+            (Version::Newer, Session::Clean) => Peer::newer(mqtt5::options(broker, id)),
+            (Version::Newer, Session::Kept) => Peer::newer(mqtt5::kept(broker, id, 3600)),
         }
+    }
+
+    fn newer(options: mqtt5::MqttOptions) -> Peer {
+        Peer::Newer(Box::new(mqtt5::Client::connect(options)))
     }
 
     /// Leaves with DISCONNECT.

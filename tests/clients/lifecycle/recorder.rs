@@ -32,7 +32,8 @@ impl Recorder {
         self.broker.process().order(line);
     }
 
-    /// Waits until it has written as much more about `id` as `expected`, which must be just that.
+    /// Waits until it has written as much more about `id` as `expected`, which must be that. What it writes beyond stays for
+    /// the next call, and for the end.
     pub fn told(&self, id: &str, expected: &[&str]) {
         let mut taken = self.taken.borrow_mut();
         let from = taken.entry(id.to_owned()).or_default();
@@ -42,8 +43,9 @@ impl Recorder {
             let lines = trace::lifecycle_of(lines, id);
             (lines.len() >= *from + expected.len()).then_some(lines)
         });
-        assert_eq!(lines[*from..], *expected, "about {id}, after {:#?}", &lines[..*from]);
-        *from = lines.len();
+        let until = *from + expected.len();
+        assert_eq!(lines[*from..until], *expected, "about {id}, after {:#?}", &lines[..*from]);
+        *from = until;
     }
 
     /// Everything about `id` up to now, as written.

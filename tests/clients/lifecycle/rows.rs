@@ -14,6 +14,7 @@ on_every_number_of_shards![std::convert::identity =>
     a_takeover_publishes_the_will_of_the_old_connection,
     a_clean_start_over_a_session_whose_client_is_away,
     expiry,
+    a_newcomer_that_needs_room,
     an_operator_ends_connections_and_sessions,
     an_orderly_stop_calls_every_hook_before_the_process_ends,
     a_refusal_calls_none,
@@ -147,6 +148,24 @@ fn expiry(shards: usize) {
     recorder.finish();
 }
 
+/// One session for each shard: a newcomer finds its shard full when as many as there are shards have been.
+fn a_newcomer_that_needs_room(shards: usize) {
+    let limits = format!("[limits]\nmax_sessions = {shards}\nsessions_full = \"expire\"\n");
+    let recorder = Recorder::with(shards, &limits);
+    let ids: Vec<String> = (0..=shards).map(|number| format!("client-{number}")).collect();
+    for id in &ids {
+        Peer::connect(&recorder, id, Version::Newer, Session::Kept).disconnect();
+        recorder.told(id, &["1 register", "1 wakeup", "1 offline ClientDisconnect(Success)"]);
+    }
+    let has_expired = |id: &&String| recorder.lines_of(id).iter().any(|line| line.hook == "on_session_expired");
+    let expired: Vec<_> = ids.iter().filter(has_expired).collect();
+    assert!(!expired.is_empty(), "at least two were on one shard, and the later one took the place of the earlier");
+    for id in expired {
+        recorder.told(id, &["1 unsubscribed all", "1 expired Limit"]);
+    }
+    recorder.finish();
+}
+
 fn an_operator_ends_connections_and_sessions(shards: usize) {
     each(shards, "", |recorder, id, version| {
         let (disconnect, remove) = (format!("disconnect {id}"), format!("remove {id}"));
@@ -208,7 +227,8 @@ fn an_orderly_stop_calls_every_hook_before_the_process_ends(shards: usize) {
 fn a_refusal_calls_none(shards: usize) {
     let rules = tempfile::NamedTempFile::new().expect("a file can be made");
     std::fs::write(&rules, "topic read #\n").expect("a file can be written");
-    let sections = format!("[session]\ntakeover_limit = 1\n[acl_file]\npath = {:?}\n", rules.path());
+    let sections =
+        format!("[session]\ntakeover_limit = 1\ntakeover_window = \"1day\"\n[acl_file]\npath = {:?}\n", rules.path());
     let recorder = Recorder::with(shards, &sections);
     let port = recorder.broker().port();
     for version in [ProtocolVersion::V311, ProtocolVersion::V5] {

@@ -35,46 +35,41 @@ pub fn lines_of(lines: &[String], id: &str) -> Vec<Line> {
 }
 
 /// The lifecycle of `id` in short words: each line the number of the connection, counted from 1, and what happened to it.
-/// Session numbers must rise from one connection to the next.
+/// Session numbers must rise from one connection to the next; one that does not is counted as 0.
 pub fn lifecycle_of(lines: &[String], id: &str) -> Vec<String> {
     let mut numbers: Vec<u64> = Vec::new();
     let mut told = Vec::new();
     for line in lines_of(lines, id) {
         let Some(word) = short(&line) else { continue };
-        let place = numbers.iter().position(|number| *number == line.number).unwrap_or_else(|| {
-            assert!(numbers.last().is_none_or(|last| *last < line.number), "{line:?} after connections {numbers:?}");
+        if numbers.last().is_none_or(|last| *last < line.number) {
             numbers.push(line.number);
-            numbers.len() - 1
-        });
-        told.push(format!("{} {word}", place + 1));
+        }
+        let place = numbers.iter().position(|number| *number == line.number).map_or(0, |place| place + 1);
+        told.push(format!("{place} {word}"));
     }
     told
 }
 
-/// A lifecycle hook, or the publication of a will, in short.
+/// A lifecycle hook, or the publication of a will, in short. Of hooks that differ by version it must be the right one.
 fn short(line: &Line) -> Option<String> {
     let reason = line.arguments.strip_prefix("reason=").unwrap_or_default();
-    let is_v5 = line.version == "5";
-    Some(match line.hook.as_str() {
-        "on_register" if !is_v5 => "register".to_owned(),
-        "on_register_m5" if is_v5 => "register".to_owned(),
-        "on_client_wakeup" => match line.arguments.as_str() {
-            "session_present=true" => "wakeup present".to_owned(),
-            _ => "wakeup".to_owned(),
-        },
-        "on_client_offline" => format!("offline {reason}"),
-        "on_client_gone" => format!("gone {reason}"),
-        "on_session_expired" => format!("expired {reason}"),
-        "on_topic_unsubscribed" if line.arguments == "topics=All" => "unsubscribed all".to_owned(),
-        "on_publish" | "on_publish_m5" if line.arguments.ends_with(" will=true") => {
-            assert_eq!(line.hook.ends_with("_m5"), is_v5, "{line:?}");
-            "will".to_owned()
-        }
-        hook => {
-            assert!(!hook.starts_with("on_register"), "the hook is not that of the version: {line:?}");
-            return None;
-        }
-    })
+    let hook = match (line.hook.strip_suffix("_m5"), line.version.as_str()) {
+        (Some(hook), "5") => hook,
+        (None, "5") if ["on_register", "on_publish"].contains(&line.hook.as_str()) => return Some(line.hook.clone()),
+        (None, _) => &line.hook,
+        (Some(_), _) => return Some(line.hook.clone()),
+    };
+    match hook {
+        "on_register" => Some("register".to_owned()),
+        "on_client_wakeup" if line.arguments == "session_present=true" => Some("wakeup present".to_owned()),
+        "on_client_wakeup" => Some("wakeup".to_owned()),
+        "on_client_offline" => Some(format!("offline {reason}")),
+        "on_client_gone" => Some(format!("gone {reason}")),
+        "on_session_expired" => Some(format!("expired {reason}")),
+        "on_topic_unsubscribed" if line.arguments == "topics=All" => Some("unsubscribed all".to_owned()),
+        "on_publish" if line.arguments.ends_with(" will=true") => Some("will".to_owned()),
+        _ => None,
+    }
 }
 
 /// Where a subscriber id is.

@@ -292,7 +292,8 @@ impl<C: Chain> Shard<C> {
         self.source = Source::NONE;
     }
 
-    /// A session that was to come has ended where it was.
+    /// A session that was to come has ended where it was. Who waits for it is served when the old owner says that nothing of it
+    /// is left there: its hooks may not be done yet.
     pub(super) fn arrival_abandoned(&mut self, from: usize, token: u64) {
         let Some(index) = self.moves.arriving.remove(&(from, token)) else { return };
         let Some(session) = self.sessions.get_mut(index) else { return };
@@ -317,7 +318,6 @@ impl<C: Chain> Shard<C> {
                 self.offer_to_group(&subscriber.mountpoint, &group, &delivery.message, policy, publisher, 0);
             }
         }
-        self.serve_waiting(&subscriber);
         self.stopped_if_told();
     }
 

@@ -14,7 +14,7 @@ use moormq::shard::Request;
 
 use crate::client::{Client, Hello, V5, V31, V311, connect_packet, id_owned_by};
 use crate::script::{Answers, Script};
-use crate::world::{SEED, World, config, open_config};
+use crate::world::{SEED, Socket, World, config, open_config};
 
 type Hooked = World<Linked<NoHooks, Script>>;
 
@@ -434,64 +434,134 @@ fn follow(state: &str, line: &str) -> Option<&'static str> {
     })
 }
 
+/// Where two subscriber ids are in the end, and that they came there by the grammar.
+fn check_grammar(script: &Script, seed: u64) {
+    for id in ["a", "b"] {
+        let (mut state, lines) = ("absent", script.log.of(id));
+        check_tasks(&lines, seed);
+        let of_the_grammar = |line: &&String| {
+            !["register", "unsubscribed", "subscribe"].iter().any(|word| line.starts_with(word))
+                && !line.ends_with("is done")
+        };
+        for line in lines.iter().filter(of_the_grammar) {
+            state = follow(state, line).unwrap_or_else(|| panic!("seed {seed}: {line} when {state} in {lines:#?}"));
+        }
+        assert_ne!(state, "online", "seed {seed}: everybody was sent away");
+    }
+}
+
+/// What hooks want done is done in the order of their calls, and before anybody else is registered.
+fn check_tasks(lines: &[String], seed: u64) {
+    let mut to_do = std::collections::VecDeque::new();
+    for line in lines {
+        if let Some(hook) = line.strip_suffix(" is done") {
+            assert_eq!(to_do.pop_front(), Some(hook), "seed {seed}: {lines:#?}");
+        } else if line == "register" {
+            let done = to_do.is_empty() || !lines.iter().any(|line| line.ends_with("is done"));
+            assert!(done, "seed {seed}: registered before {to_do:?}: {lines:#?}");
+        } else if let Some((hook, _)) = SLOW.iter().find(|(_, word)| line.starts_with(word)) {
+            to_do.push_back(*hook);
+        }
+    }
+}
+
+/// Notifications that take their time, if a script says so, and how lines about them begin.
+const SLOW: [(&str, &str); 3] =
+    [("on_client_offline", "offline"), ("on_client_gone", "gone"), ("on_session_expired", "expired")];
+
 /// Connects, takeovers, leaving, expiry, operators, moves to other shards and mail in any order.
+fn anything_happens(world: &mut Hooked, random: &mut Random, sockets: &mut Vec<Socket>) {
+    let shards = world.shards.len();
+    match random.below(9) {
+        8 => {
+            let slot = moormq::shard::slot_of(&SubscriberId::new("", ["a", "b"][random.below(2)]), SEED);
+            let (to, now) = (random.below(shards), world.now);
+            for shard in &mut world.shards {
+                shard.request(Request::MoveSlots { slots: vec![slot], to }, now);
+            }
+        }
+        7 => drop(world.carry_transfer()),
+        0..3 => {
+            let mut hello = if random.below(2) == 0 { Hello::kept(V5) } else { Hello::clean(V5) };
+            hello.clean_start = random.below(2) == 0;
+            if random.below(2) == 0 {
+                hello = hello.with(|properties| properties.session_expiry = properties.session_expiry.map(|_| 1));
+            }
+            let client = Client::dial(world, random.below(shards), V5);
+            let mut bytes = Vec::new();
+            connect_packet(["a", "b"][random.below(2)], hello).encode(&mut bytes);
+            world.send_quietly(client.socket, &bytes);
+            sockets.push(client.socket);
+        }
+        3 if !sockets.is_empty() => world.hang_up(sockets.swap_remove(random.below(sockets.len()))),
+        4 if !sockets.is_empty() => {
+            let socket = sockets[random.below(sockets.len())];
+            let packets = [&[0xE0, 0][..], &[0xE0, 1, 4], &[0x82, 7, 0, 1, 0, 0, 1, b't', 1]];
+            world.send_quietly(socket, packets[random.below(3)]);
+        }
+        5 => world.advance(Duration::from_millis(700)),
+        6 if random.below(4) == 0 => admin(world, ["a", "b"][random.below(2)], random.below(2) == 0),
+        _ => {
+            world.carry_any_letter(random);
+        }
+    }
+}
+
 #[test]
 fn the_hooks_of_a_subscriber_id_spell_the_grammar_in_any_interleaving() {
     for seed in 0..600 {
         let mut random = Random::from_seed(seed);
-        let shards = 1 + random.below(4);
         let script = Script::default();
-        let mut world = World::new(shards, open_config(), || NoHooks.hook(script.clone()));
+        let mut world = World::new(1 + random.below(4), open_config(), || NoHooks.hook(script.clone()));
         let mut sockets = Vec::new();
         for _ in 0..120 {
-            match random.below(9) {
-                8 => {
-                    let slot = moormq::shard::slot_of(&SubscriberId::new("", ["a", "b"][random.below(2)]), SEED);
-                    let (to, now) = (random.below(shards), world.now);
-                    for shard in &mut world.shards {
-                        shard.request(Request::MoveSlots { slots: vec![slot], to }, now);
-                    }
-                }
-                7 => drop(world.carry_transfer()),
-                0..3 => {
-                    let mut hello = if random.below(2) == 0 { Hello::kept(V5) } else { Hello::clean(V5) };
-                    hello.clean_start = random.below(2) == 0;
-                    if random.below(2) == 0 {
-                        hello =
-                            hello.with(|properties| properties.session_expiry = properties.session_expiry.map(|_| 1));
-                    }
-                    let client = Client::dial(&mut world, random.below(shards), V5);
-                    let mut bytes = Vec::new();
-                    connect_packet(["a", "b"][random.below(2)], hello).encode(&mut bytes);
-                    world.send_quietly(client.socket, &bytes);
-                    sockets.push(client.socket);
-                }
-                3 if !sockets.is_empty() => world.hang_up(sockets.swap_remove(random.below(sockets.len()))),
-                4 if !sockets.is_empty() => {
-                    let socket = sockets[random.below(sockets.len())];
-                    world.send_quietly(
-                        socket,
-                        [&[0xE0, 0][..], &[0xE0, 1, 4], &[0x82, 7, 0, 1, 0, 0, 1, b't', 1]][random.below(3)],
-                    );
-                }
-                5 => world.advance(Duration::from_millis(700)),
-                6 if random.below(4) == 0 => admin(&mut world, ["a", "b"][random.below(2)], random.below(2) == 0),
-                _ => {
-                    world.carry_any_letter(&mut random);
-                }
-            }
+            anything_happens(&mut world, &mut random, &mut sockets);
         }
         world.settle();
         world.stop();
-        for id in ["a", "b"] {
-            let (mut state, lines) = ("absent", script.log.of(id));
-            for line in lines
-                .iter()
-                .filter(|line| !["register", "unsubscribed", "subscribe"].iter().any(|w| line.starts_with(w)))
-            {
-                state = follow(state, line).unwrap_or_else(|| panic!("seed {seed}: {line} when {state} in {lines:#?}"));
+        check_grammar(&script, seed);
+    }
+}
+
+/// Hooks that want something done about it first, for as long as chance wants it.
+#[test]
+fn hooks_that_take_their_time_spell_the_grammar_in_any_interleaving() {
+    for seed in 0..300 {
+        let mut random = Random::from_seed(seed);
+        let script = Script { slow: SLOW.map(|(hook, _)| hook).to_vec(), ..Script::default() };
+        let patient = config(|config| config.hooks.later_deadline = Duration::from_secs(3600));
+        let mut world = World::new(1 + random.below(4), patient, || NoHooks.hook(script.clone()));
+        let mut sockets = Vec::new();
+        for _ in 0..120 {
+            match random.below(8) {
+                0 => script.gate.open(),
+                1 => script.gate.close(),
+                _ => anything_happens(&mut world, &mut random, &mut sockets),
             }
-            assert_ne!(state, "online", "seed {seed}: everybody was sent away");
         }
+        script.gate.open();
+        world.settle();
+        world.stop();
+        check_grammar(&script, seed);
+        assert_eq!(world.stopped, world.shards.len());
+    }
+}
+
+/// Hooks that fail leave nothing open either.
+#[test]
+fn hooks_that_panic_spell_the_grammar_in_any_interleaving() {
+    for seed in 0..40 {
+        let mut random = Random::from_seed(seed);
+        let panics =
+            ["on_register_m5", "on_client_wakeup", "on_client_offline", "on_client_gone", "on_session_expired"];
+        let script = Script { panics: panics.to_vec(), ..Script::default() };
+        let mut world = World::new(1 + random.below(4), open_config(), || NoHooks.hook(script.clone()));
+        let mut sockets = Vec::new();
+        for _ in 0..60 {
+            anything_happens(&mut world, &mut random, &mut sockets);
+        }
+        world.settle();
+        world.stop();
+        check_grammar(&script, seed);
     }
 }

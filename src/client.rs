@@ -83,7 +83,8 @@ pub struct Client {
     pub certificate: Option<Arc<[u8]>>,
     /// When its network connection was accepted.
     pub connected_at: SystemTime,
-    /// Rises with every connection of this subscriber id, so that whoever hears of two of them knows which came later.
+    /// Rises with every connection of this subscriber id, so that whoever hears of two of them knows which came later. 0 in
+    /// the hooks that are asked before the client is registered.
     pub session_number: u64,
 }
 
@@ -123,7 +124,7 @@ pub enum ExpiredReason {
     CleanStart,
     /// An operator or the embedding program removed it.
     Admin,
-    /// A limit on sessions was reached.
+    /// `max_sessions` was reached, and it made room for another client.
     Limit,
 }
 

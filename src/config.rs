@@ -27,7 +27,8 @@ pub use operating::{ControlConfig, RebalanceConfig};
 pub use sections::{Config, HOOKS, HookConfig, HookDeadline, ListenerConfig, LogConfig, SessionConfig};
 pub use stock::{AclFileConfig, PasswordFileConfig, ReloadConfig, ScramFileConfig};
 pub use values::{
-    CpuSet, Limit, LogFormat, OnDeadline, Protocol, QueueType, SharedPolicy, StockHook, UnauthorizedPublish,
+    CpuSet, Limit, LogFormat, OnDeadline, Protocol, QueueType, SessionsFull, SharedPolicy, StockHook,
+    UnauthorizedPublish,
 };
 
 impl Config {

@@ -5,8 +5,8 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use moormq::config::{
-    Config, ConfigError, HookDeadline, Limit, ListenerConfig, LogFormat, OnDeadline, Protocol, QueueType, SharedPolicy,
-    StockHook, UnauthorizedPublish,
+    Config, ConfigError, HookDeadline, Limit, ListenerConfig, LogFormat, OnDeadline, Protocol, QueueType, SessionsFull,
+    SharedPolicy, StockHook, UnauthorizedPublish,
 };
 
 /// What is said about a file with this text.
@@ -113,6 +113,7 @@ fn every_section_of_a_file_is_taken_over() {
         [limits]
         max_packet_size = "2MiB"
         max_connections = 1000
+        sessions_full = "expire"
         maximum_qos = 1
 
         [queue]
@@ -154,6 +155,7 @@ fn every_section_of_a_file_is_taken_over() {
     expected.session.unauthorized_publish = UnauthorizedPublish::Ignore;
     expected.limits.max_packet_size = 2 << 20;
     expected.limits.max_connections = Some(1000);
+    expected.limits.sessions_full = SessionsFull::Expire;
     expected.limits.maximum_qos = 1;
     expected.queue.max_online_messages = Limit::UNLIMITED;
     expected.queue.max_queue_bytes = Limit::at_most(4096);

@@ -8,7 +8,7 @@ use super::kinds::{Flag, Limited, Word, one_of};
 use super::numbers::{
     COUNT_MAX, Count, GIB, HOUR, KIB, MIB, MILLISECOND, PACKET_SIZE, PowerOfTwo, RATE, Size, Span, WAIT,
 };
-use super::values::{Limit, QueueType, SharedPolicy};
+use super::values::{Limit, QueueType, SessionsFull, SharedPolicy};
 use super::walk::settings;
 
 /// The most bytes that can be set: a tebibyte.
@@ -59,6 +59,10 @@ settings! {
         /// Sessions of the whole broker, those of absent clients included.
         /// Allowed: -1 (unlimited) or 1 to 1000000000; default 1000000.
         pub max_sessions: Limit = Limit::at_most(1_000_000), Limited(Count(1..=COUNT_MAX));
+        /// What happens to a newcomer when `max_sessions` is reached: it is refused, with reason code 0x97, or the session
+        /// whose client has been away longest ends to make room for it. If there is none, it is refused all the same.
+        /// Allowed: "refuse" or "expire"; default "refuse".
+        pub sessions_full: SessionsFull = SessionsFull::Refuse, one_of();
         /// New connections a second that each listener accepts. 0 is unlimited.
         /// Allowed: 0 to 1000000; default 0.
         pub connection_rate: u32 = 0, RATE;

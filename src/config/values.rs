@@ -148,6 +148,16 @@ choice! {
 }
 
 choice! {
+    /// What happens to a client that would be one session too many.
+    pub enum SessionsFull {
+        /// It is refused.
+        Refuse = "refuse",
+        /// The session whose client has been away longest ends for it.
+        Expire = "expire",
+    }
+}
+
+choice! {
     /// In which order a queue is emptied, and from which end it drops when it is full.
     pub enum QueueType {
         /// Oldest first; a full queue drops the newest.

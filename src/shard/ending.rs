@@ -44,9 +44,12 @@ impl<C: Chain> Shard<C> {
     pub(super) fn end_connection(&mut self, id: ConnectionId, reason: EndReason, told: Option<(ReasonCode, &str)>) {
         let Some(connection) = self.connections.get(id) else { return };
         let ConnectionStage::Connected(connected) = &connection.stage else { return };
-        let index = connected.session;
+        let (index, version) = (connected.session, connected.version);
+        if let Some(Pending::Subscribe { token }) = connected.pending {
+            self.subscribed_without_suback(token);
+        }
         if let Some((code, what)) = told
-            && connected.version.is_v5()
+            && version.is_v5()
         {
             self.write_disconnect(id, index, code, what);
         }
@@ -96,6 +99,7 @@ impl<C: Chain> Shard<C> {
         session.expires = session.terms.expiry.map_or(crate::time::Time::NEVER, |expiry| self.now + expiry);
         let notified = self.chain.on_client_offline(&session.client, &mut session.state, reason);
         self.notified(index, notified, "on_client_offline");
+        self.absent.left(index);
         self.arm_session(index);
     }
 
@@ -132,6 +136,7 @@ impl<C: Chain> Shard<C> {
         let notified = self.chain.on_topic_unsubscribed(&session.client, &mut session.state, Unsubscribed::All);
         self.notified(index, notified, "on_topic_unsubscribed");
         self.drop_undelivered(index);
+        self.absent.forget(index);
         if let Some(mut session) = self.sessions.remove(index) {
             last(self, &mut session);
             self.session_ended(&session.client.subscriber, session.slot);
@@ -201,13 +206,23 @@ impl<C: Chain> Shard<C> {
     }
 
     /// Begins an orderly stop: every client is told, every will is published, every hook is called. New clients are refused.
+    /// [`Effect::Stopped`] follows when that is true of those, too, that were on their way from another shard.
     pub fn stop(&mut self, now: crate::time::Time) {
         self.now = now;
         self.stopping = true;
         for id in self.connections.ids() {
             self.end_with(id, EndReason::ServerShutdown, ReasonCode::ServerShuttingDown);
         }
-        self.effects.push(Effect::Stopped);
+        self.abandon_moves();
+        self.stopped_if_told();
+    }
+
+    /// Says that the shard has stopped, once no session is on its way here.
+    pub(super) fn stopped_if_told(&mut self) {
+        if self.stopping && !self.stop_announced && self.moves.arriving.is_empty() {
+            self.stop_announced = true;
+            self.effects.push(Effect::Stopped);
+        }
     }
 }
 

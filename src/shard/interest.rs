@@ -40,6 +40,8 @@ pub(super) struct Subscribing {
     pub granted: Vec<Result<Granted, ReasonCode>>,
     pub user: Vec<(String, String)>,
     pub by: SubscribeModifiersM5,
+    /// Whether the hooks have heard of it before SUBACK, because its connection ended.
+    pub told_early: bool,
     /// How many shards have not answered the question that is open.
     pub waiting: usize,
     /// For each shard, how much it had told keepers when it took the filters in.

@@ -15,7 +15,8 @@
 //! Nothing is missed: what a shard published before it took B's subscriptions in, A has when that shard's `Flushed` is
 //! there. Nothing comes twice: what it published since then went to A and to B, and the *cut* says how far A delivered of
 //! it. What the client publishes at B overtakes nothing that it published at A, for that has come everywhere by then.
-//! Mail of each pair of shards is in order, and more is not needed.
+//! Mail of each pair of shards is in order, and more is not needed. Hooks are not overtaken either: a session leaves when
+//! what those that were told of something want done is done.
 
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ use super::audience::Target;
 use super::clock::Deadline;
 use super::mail::{Announcement, Mail};
 use super::{Attempt, Effect, Shard};
-use crate::client::{Client, ConnectionId, EndReason};
+use crate::client::{Client, ConnectionId, EndReason, SubscriberId};
 use crate::codec::ReasonCode;
 use crate::connection::{Connection, Hold};
 use crate::hooks::Chain;
@@ -72,8 +73,11 @@ pub(super) struct Departure {
 }
 
 impl<C: Chain> Shard<C> {
-    /// Begins to move sessions that wait for it. One whose client waits for a hook or a subscription is left for later.
+    /// Begins to move sessions that wait for it. One that waits for a hook or a subscription is left for later.
     pub(super) fn begin_moves(&mut self) {
+        if self.stopping {
+            return;
+        }
         for _ in 0..self.moves.queue.len() {
             if self.moves.leaving.len() >= AT_A_TIME {
                 return;
@@ -101,6 +105,9 @@ impl<C: Chain> Shard<C> {
             Some(Journey::Leaving { .. }) => return true,
             Some(Journey::Arriving { .. }) => return false,
             Some(Journey::Arrived { .. }) | None => {}
+        }
+        if self.stopping || self.notices.contains_key(&session.client.subscriber) {
+            return false;
         }
         if let Some(id) = session.connection
             && let Some(connection) = self.connections.get_mut(id)
@@ -135,6 +142,10 @@ impl<C: Chain> Shard<C> {
 
     /// A session is to come from shard `from`: from now on what is published for it is put aside here.
     pub(super) fn prepare(&mut self, from: usize, prepare: Prepare) {
+        if self.stopping {
+            // It stays where it is: nothing leaves before it is expected.
+            return;
+        }
         let Prepare { token, client, terms, online, subscriptions } = prepare;
         let realm = self.realms.number(&client.subscriber.mountpoint);
         let index = self.new_session(client, terms, (0, self.now));
@@ -157,9 +168,25 @@ impl<C: Chain> Shard<C> {
     pub(super) fn flushed(&mut self, token: u64) {
         let Some(leaving) = self.moves.leaving.get_mut(&token) else { return };
         leaving.waiting -= 1;
-        if leaving.waiting == 0 {
+        self.pack_if_ready(token);
+    }
+
+    fn pack_if_ready(&mut self, token: u64) {
+        let Some(Departure { index, waiting: 0, .. }) = self.moves.leaving.get(&token) else { return };
+        let Some(session) = self.sessions.get(*index) else { return };
+        if !self.notices.contains_key(&session.client.subscriber) {
             self.pack(token);
         }
+    }
+
+    /// What hooks wanted done about a subscriber id is done: its session leaves if it was to, and whoever asked for it is
+    /// answered.
+    pub(super) fn go_on_moving(&mut self, subscriber: &SubscriberId) {
+        let session = self.sessions.find(subscriber).and_then(|index| self.sessions.get(index));
+        if let Some(Journey::Leaving { token, .. }) = session.and_then(|session| session.journey.as_ref()) {
+            self.pack_if_ready(*token);
+        }
+        self.answer_pulls(self.slots.slot(subscriber));
     }
 
     /// The new owner is prepared and everything that only this shard was sent has come: the session goes.
@@ -172,6 +199,7 @@ impl<C: Chain> Shard<C> {
             self.remove_subscriber(realm, filter, index);
         }
         self.counters.subscriptions -= filters.len() as u64;
+        self.absent.forget(index);
         let Some(mut session) = self.sessions.remove(index) else { return };
         let id = session.connection.take();
         let connection = id.and_then(|id| self.take_connection(id));
@@ -217,7 +245,8 @@ impl<C: Chain> Shard<C> {
         self.take_up(index, aside);
         if was_online && id.is_none() {
             self.session_lost_connection(index, EndReason::ConnectionLost);
-        } else {
+        } else if !was_online {
+            self.absent.left(index);
             self.arm_session(index);
         }
         if let Some((id, bytes)) = arrived {
@@ -230,6 +259,7 @@ impl<C: Chain> Shard<C> {
             self.go_on(id);
         }
         self.serve_waiting(&subscriber);
+        self.stopped_if_told();
     }
 
     /// A connection that came with its session.
@@ -263,7 +293,8 @@ impl<C: Chain> Shard<C> {
         self.source = Source::NONE;
     }
 
-    /// A session that was to come has ended where it was.
+    /// A session that was to come has ended where it was. Who waits for it is served when the old owner says that nothing of it
+    /// is left there: its hooks may not be done yet.
     pub(super) fn arrival_abandoned(&mut self, from: usize, token: u64) {
         let Some(index) = self.moves.arriving.remove(&(from, token)) else { return };
         let Some(session) = self.sessions.get_mut(index) else { return };
@@ -288,7 +319,7 @@ impl<C: Chain> Shard<C> {
                 self.offer_to_group(&subscriber.mountpoint, &group, &delivery.message, policy, publisher, 0);
             }
         }
-        self.serve_waiting(&subscriber);
+        self.stopped_if_told();
     }
 
     /// A session of this shard ends. If it was about to leave, nobody needs to wait for it.
@@ -296,6 +327,13 @@ impl<C: Chain> Shard<C> {
         if let Some(Departure { to, .. }) = self.moves.leaving.remove(&token) {
             self.post(to, Mail::Abandoned { token });
         }
+    }
+
+    /// The shard stops: what has not left yet ends here.
+    pub(super) fn abandon_moves(&mut self) {
+        self.moves.queue.clear();
+        let leaving: Vec<u64> = self.moves.leaving.keys().copied().collect();
+        leaving.into_iter().for_each(|token| self.abandon_move(token));
     }
 
     /// Forgets cuts that every shard's mail has passed.

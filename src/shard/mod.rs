@@ -22,8 +22,10 @@
 //! | `ending`, `wills` | how connections and sessions end |
 //! | `ask`, `notices` | hooks that are asked, and hooks that are told and take their time |
 //! | `clock`, `sys`, `report`, `program` | deadlines, `$SYS`, reports, the embedding program |
+//! | `absent` | sessions that make room for newcomers |
 //! | `tables`, `listener`, `realm`, `slots`, `mail`, `effect`, `counters`, `held` | what all of them stand on |
 
+mod absent;
 mod acks;
 mod ask;
 mod attempt;
@@ -87,7 +89,7 @@ pub use slots::{SLOTS, owner_of, slot_of};
 
 use crate::client::{ConnectionId, SubscriberId};
 use crate::codec::{ProtocolVersion, ReasonCode};
-use crate::config::Config;
+use crate::config::{Config, SessionsFull};
 use crate::connection::{Connection, ConnectionStage, Hold, Holds, Outbox, Output, Unread};
 use crate::deadlines::Deadlines;
 use crate::hooks::{Chain, HookAnswer};
@@ -95,6 +97,7 @@ use crate::random::Random;
 use crate::session::Source;
 use crate::time::Time;
 
+use absent::Absent;
 use audience::Audience;
 use clock::Deadline;
 use consumers::{Publisher, SlowConsumers};
@@ -139,6 +142,7 @@ pub struct Shard<C: Chain> {
 
     connections: Connections<Attempt<C::State>>,
     sessions: Sessions<C::State>,
+    absent: Absent,
     realms: Realms,
     deadlines: Deadlines<Deadline>,
     /// Hooks that answer later, and who waits.
@@ -167,6 +171,8 @@ pub struct Shard<C: Chain> {
     others: Vec<Counters>,
     counters: Counters,
     stopping: bool,
+    /// [`Effect::Stopped`] has been said.
+    stop_announced: bool,
 
     /// Connections that go to other shards when the effects are taken.
     handing_off: Vec<HandingOff<C::State>>,
@@ -236,6 +242,7 @@ impl<C: Chain> Shard<C> {
             traffic: Traffic::new(),
             connections: Connections::new(),
             sessions: Sessions::new(hasher.clone()),
+            absent: Absent::new(config.limits.sessions_full == SessionsFull::Expire),
             realms: Realms::new(seed),
             deadlines,
             tasks: BTreeMap::new(),
@@ -255,6 +262,7 @@ impl<C: Chain> Shard<C> {
             others: vec![Counters::default(); shards],
             counters: Counters::default(),
             stopping: false,
+            stop_announced: false,
             handing_off: Vec::new(),
             effects: Vec::new(),
             dirty: Vec::new(),

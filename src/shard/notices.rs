@@ -79,6 +79,7 @@ impl<C: Chain> Shard<C> {
                 self.go_on(id);
             }
         }
+        self.go_on_moving(&subscriber);
     }
 
     /// Has a client that is to be registered wait until what was begun for its subscriber id is done. Gives it back if

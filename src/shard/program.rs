@@ -166,6 +166,7 @@ impl<C: Chain> Shard<C> {
             granted: vec![Ok(Granted { filter: filter.clone(), options, wants_retained: true })],
             user: Vec::new(),
             by: SubscribeModifiersM5::default(),
+            told_early: false,
             waiting: 0,
             told: vec![Box::default(); self.shards],
             live: Vec::new(),

@@ -132,6 +132,7 @@ impl<C: Chain> Shard<C> {
         will: Option<crate::session::Will>,
     ) {
         let Some(session) = self.sessions.get_mut(index) else { return };
+        self.absent.forget(index);
         self.counters.connected += 1;
         session.client = client;
         session.state = state;
@@ -200,9 +201,7 @@ impl<C: Chain> Shard<C> {
         }
         let limits = &self.config.session;
         let Some(index) = self.sessions.find(&arrival.client.subscriber) else {
-            // Shared out among the shards, rounded up.
-            let others = self.sessions.len() * self.shards;
-            return (!self.config.limits.max_sessions.allows(others + 1)).then_some(ReasonCode::QuotaExceeded);
+            return (!self.make_room()).then_some(ReasonCode::QuotaExceeded);
         };
         let session = self.sessions.get_mut(index)?;
         session.connection?;
@@ -214,6 +213,19 @@ impl<C: Chain> Shard<C> {
         }
         session.takeovers.0 += 1;
         (count >= most).then_some(ReasonCode::ConnectionRateExceeded)
+    }
+
+    /// Whether there is room for one more session; perhaps because another one ends for it.
+    fn make_room(&mut self) -> bool {
+        loop {
+            // The limit is shared out among the shards, rounded up.
+            let others = self.sessions.len() * self.shards;
+            if self.config.limits.max_sessions.allows(others + 1) {
+                return true;
+            }
+            let Some(longest) = self.absent.longest() else { return false };
+            self.expire_session(longest, ExpiredReason::Limit);
+        }
     }
 
     fn refuse_arrival(&mut self, id: ConnectionId, arrival: Arrival<C::State>, code: ReasonCode) {

@@ -190,20 +190,29 @@ impl<C: Chain> Shard<C> {
         for slot in slots {
             if let Some(losing) = self.moves.losing.get_mut(&slot) {
                 losing.seen = true;
-                for subscriber in std::mem::take(&mut losing.asked) {
-                    self.say_not_here(slot, subscriber);
-                }
             }
-            self.give_up_if_empty(slot);
+            self.answer_pulls(slot);
         }
+    }
+
+    /// Tells the new owner of a slot which of the sessions that it asked for are not here, once every shard knows that the slot
+    /// left. A subscriber id about which hooks are not done yet has to wait: nobody is to be registered before.
+    pub(super) fn answer_pulls(&mut self, slot: u16) {
+        let Some(losing) = self.moves.losing.get_mut(&slot).filter(|losing| losing.seen) else { return };
+        let asked = std::mem::take(&mut losing.asked);
+        let (waiting, free) = asked.into_iter().partition(|subscriber| self.notices.contains_key(subscriber));
+        losing.asked = waiting;
+        for subscriber in free {
+            self.say_not_here(slot, subscriber);
+        }
+        self.give_up_if_empty(slot);
     }
 
     /// A session has ended here. If its slot left, the new owner may have asked for it, and must not wait.
     pub(super) fn session_ended(&mut self, subscriber: &SubscriberId, slot: u16) {
-        match self.moves.losing.get_mut(&slot) {
-            Some(losing) if !losing.seen => losing.asked.push(subscriber.clone()),
-            Some(_) => self.say_not_here(slot, subscriber.clone()),
-            None => {}
+        if let Some(losing) = self.moves.losing.get_mut(&slot) {
+            losing.asked.push(subscriber.clone());
+            self.answer_pulls(slot);
         }
         self.session_left(slot);
     }
@@ -218,7 +227,8 @@ impl<C: Chain> Shard<C> {
 
     fn give_up_if_empty(&mut self, slot: u16) {
         let is_done = self.moves.losing.get(&slot).is_some_and(|losing| losing.seen);
-        if is_done && self.sessions.in_slot(slot) == 0 {
+        let is_noticed = |id: &SubscriberId| self.slots.slot(id) == slot;
+        if is_done && self.sessions.in_slot(slot) == 0 && !self.notices.keys().any(is_noticed) {
             self.moves.losing.remove(&slot);
             if let Some(to) = self.slots.owner_of_slot(slot) {
                 self.post(to, Mail::SlotEmptied { slot });
@@ -267,8 +277,11 @@ impl<C: Chain> Shard<C> {
         }
         let slot = self.slots.slot(&subscriber);
         match self.moves.losing.get_mut(&slot) {
-            Some(losing) if !losing.seen => losing.asked.push(subscriber),
-            _ => self.post(from, Mail::NotHere { subscriber }),
+            Some(losing) => {
+                losing.asked.push(subscriber);
+                self.answer_pulls(slot);
+            }
+            None => self.post(from, Mail::NotHere { subscriber }),
         }
     }
 

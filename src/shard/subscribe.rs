@@ -131,6 +131,7 @@ impl<C: Chain> Shard<C> {
             granted: Vec::with_capacity(grants.len()),
             user,
             by,
+            told_early: false,
             waiting: 0,
             told: vec![Box::default(); self.shards],
             live: Vec::new(),
@@ -209,33 +210,50 @@ impl<C: Chain> Shard<C> {
         if index & PROGRAM != 0 {
             return self.program_subscribed(pending);
         }
-        let Some(session) = self.sessions.get_mut(index) else { return };
+        let Some(session) = self.sessions.get(index) else { return };
         if session.client.session_number != pending.session_number {
             return self.deliver_retained(pending);
         }
-        let user = UserProperties::from(&pending.user[..]);
+        if !pending.told_early {
+            self.tell_subscribed(&pending);
+        }
+        self.write_suback(&pending);
+        self.deliver_retained(pending);
+    }
+
+    /// The connection of a SUBSCRIBE ends before the other shards have taken it in. What was granted belongs to the session:
+    /// the hooks hear of it before they hear of the end.
+    pub(super) fn subscribed_without_suback(&mut self, token: u64) {
+        let Some(mut pending) = self.subscribing.remove(&token) else { return };
+        self.tell_subscribed(&pending);
+        pending.told_early = true;
+        self.subscribing.insert(token, pending);
+    }
+
+    /// `on_subscribe` or `on_subscribe_m5`, unless every filter was refused.
+    fn tell_subscribed(&mut self, pending: &Subscribing) {
+        let Some(session) = self.sessions.get_mut(pending.session) else { return };
         let granted: Vec<RequestedFilter<'_>> = pending
             .granted
             .iter()
             .flatten()
             .map(|granted| RequestedFilter { filter: granted.filter.as_str(), options: granted.options })
             .collect();
-        if !granted.is_empty() {
-            let subscribed = SubscribedM5 {
-                filters: &granted,
-                subscription_id: Some(pending.subscription_id).filter(|id| *id > 0),
-                user_properties: user,
-            };
-            let (notified, hook) = if session.client.version.is_v5() {
-                (self.chain.on_subscribe_m5(&session.client, &mut session.state, &subscribed), "on_subscribe_m5")
-            } else {
-                let subscribed = subscribed.without_properties();
-                (self.chain.on_subscribe(&session.client, &mut session.state, &subscribed), "on_subscribe")
-            };
-            self.notified(index, notified, hook);
+        if granted.is_empty() {
+            return;
         }
-        self.write_suback(&pending);
-        self.deliver_retained(pending);
+        let subscribed = SubscribedM5 {
+            filters: &granted,
+            subscription_id: Some(pending.subscription_id).filter(|id| *id > 0),
+            user_properties: UserProperties::from(&pending.user[..]),
+        };
+        let (notified, hook) = if session.client.version.is_v5() {
+            (self.chain.on_subscribe_m5(&session.client, &mut session.state, &subscribed), "on_subscribe_m5")
+        } else {
+            let subscribed = subscribed.without_properties();
+            (self.chain.on_subscribe(&session.client, &mut session.state, &subscribed), "on_subscribe")
+        };
+        self.notified(pending.session, notified, hook);
     }
 
     fn write_suback(&mut self, pending: &Subscribing) {

@@ -1,12 +1,12 @@
 //! The program under test, started on a free port and stopped in an orderly way.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use crate::process::Process;
+use crate::process::{Lines, Process};
 
 /// A listener that lets everybody in on a free port, and does not mind if the machine is busy.
 const LISTENER: &str =
@@ -30,18 +30,27 @@ impl Broker {
 
     /// Likewise, with further sections of the configuration file.
     pub fn with(shards: usize, sections: &str) -> Broker {
-        Broker::configured(&format!("shards = {shards}\n{LISTENER}{sections}"))
+        Broker::of(env!("CARGO_BIN_EXE_moormq").as_ref(), shards, sections)
+    }
+
+    /// Likewise, of another program that takes `--config`.
+    pub fn of(program: &Path, shards: usize, sections: &str) -> Broker {
+        Broker::run(program, &format!("shards = {shards}\n{LISTENER}{sections}"))
     }
 
     /// A broker with this configuration file. Its listeners should have port 0.
     pub fn configured(file: &str) -> Broker {
+        Broker::run(env!("CARGO_BIN_EXE_moormq").as_ref(), file)
+    }
+
+    fn run(program: &Path, file: &str) -> Broker {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let name = format!("broker-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
         fs::create_dir_all(&directory).expect("a directory below the target directory can be made");
         let config = directory.join("moormq.toml");
         fs::write(&config, file).expect("a file can be written");
-        let process = Process::spawn(Command::new(env!("CARGO_BIN_EXE_moormq")).arg("--config").arg(&config));
+        let process = Process::spawn_to_order(Command::new(program).arg("--config").arg(&config));
         let broker = Broker { process, directory, stopped: false };
         for name in file.lines().filter_map(|line| line.strip_prefix("[listeners.")?.strip_suffix(']')) {
             broker.port_of(name);
@@ -61,6 +70,11 @@ impl Broker {
             let (_, rest) = line.split_once(&listening)?;
             rest.split(' ').next()?.parse().ok()
         })
+    }
+
+    /// What the program writes to standard output.
+    pub fn stdout(&self) -> &Lines {
+        self.process.stdout()
     }
 
     /// The program itself.

@@ -1,6 +1,6 @@
 //! A program that runs beside the test: its lines are kept and can be waited for, and it never outlives the test.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
@@ -33,12 +33,27 @@ impl Process {
     ///
     /// Panics if there is no such program, with a hint where to get it.
     pub fn spawn(command: &mut Command) -> Process {
+        Process::start(command.stdin(Stdio::null()))
+    }
+
+    /// Likewise, with what [`Process::order`] says on its standard input.
+    pub fn spawn_to_order(command: &mut Command) -> Process {
+        Process::start(command.stdin(Stdio::piped()))
+    }
+
+    fn start(command: &mut Command) -> Process {
         let name = command.get_program().to_string_lossy().into_owned();
-        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
         let mut child = child.unwrap_or_else(|error| panic!("cannot run {name} (tests/run installs it): {error}"));
         let stdout = Lines::of(child.stdout.take().expect("it is piped"));
         let stderr = Lines::of(child.stderr.take().expect("it is piped"));
         Process { name, child, stdout, stderr }
+    }
+
+    /// Writes a line to its standard input.
+    pub fn order(&mut self, line: &str) {
+        let input = self.child.stdin.as_mut().expect("it was started to be given orders");
+        writeln!(input, "{line}").expect("it reads them");
     }
 
     /// What it writes to standard output.
@@ -112,6 +127,11 @@ impl Lines {
             written.taken += 1;
             Some(line)
         })
+    }
+
+    /// Waits until `pick` takes something of the lines there are.
+    pub fn pick<T>(&self, what: &str, pick: impl Fn(&[String]) -> Option<T>) -> T {
+        self.wait_until(what, |written| pick(&written.lines))
     }
 
     /// Waits for a line, old or new, in which `find` finds something.

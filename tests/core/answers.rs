@@ -1,4 +1,4 @@
-//! What conditional hooks may answer, and what becomes of it: LIFECYCLE sections 1 and 2.
+//! What conditional hooks may answer, and what becomes of it: lifecycle.md sections 1 and 2.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -137,7 +137,7 @@ fn publishing(say: Say, gate: Gate) -> Answers {
         .auth_on_publish_m5(move |_, publish| if publish.topic == "t" { answer(say, &other) } else { Answer::ok() })
 }
 
-/// LIFECYCLE 4: refused publish, per version and setting.
+/// lifecycle.md 4: refused publish, per version and setting.
 #[test]
 fn every_answer_to_a_publish() {
     for version in [V31, V311, V5] {
@@ -267,7 +267,7 @@ fn nothing_keeps_a_client_from_unsubscribing() {
     }
 }
 
-/// LIFECYCLE 1: what counts when the deadline has passed is set per hook.
+/// lifecycle.md 1: what counts when the deadline has passed is set per hook.
 #[test]
 fn a_deadline_may_let_the_client_pass() {
     let never = Answers::default()
@@ -295,7 +295,7 @@ fn a_deadline_may_let_the_client_pass() {
     assert_eq!(refused, 1);
 }
 
-/// LIFECYCLE 1: links are asked in order until one has an opinion, also when the answers come later.
+/// lifecycle.md 1: links are asked in order until one has an opinion, also when the answers come later.
 #[test]
 fn links_are_asked_in_order_until_one_decides() {
     for shards in [1, 2] {
@@ -390,7 +390,7 @@ fn a_refusal_says_why_in_its_own_words() {
     }
 }
 
-/// LIFECYCLE 2: per filter, in order: grant at a QoS, another filter, or refuse with a code.
+/// lifecycle.md 2: per filter, in order: grant at a QoS, another filter, or refuse with a code.
 #[test]
 fn each_filter_gets_the_grant_of_its_place() {
     let grants = || {

@@ -1,4 +1,4 @@
-//! What CONNACK tells, and that it is kept: LIFECYCLE section 3, MQTT 5.0 section 3.2.2.
+//! What CONNACK tells, and that it is kept: lifecycle.md section 3, MQTT 5.0 section 3.2.2.
 
 use std::time::Duration;
 
@@ -153,7 +153,7 @@ fn the_keep_alive_of_the_server_is_the_one_that_holds() {
     assert!(!world.is_closed(old.socket), "it could not be told");
 }
 
-/// LIFECYCLE 4: maximum connect time 0xA0.
+/// lifecycle.md 4: maximum connect time 0xA0.
 #[test]
 fn a_connection_lives_no_longer_than_it_may() {
     let limited = || config(|config| config.session.max_connection_lifetime = Some(Duration::from_secs(90)));
@@ -273,7 +273,7 @@ fn no_packet_is_larger_than_the_client_takes() {
     }
 }
 
-/// LIFECYCLE 2: what an error of `auth_on_register` says, by version.
+/// lifecycle.md 2: what an error of `auth_on_register` says, by version.
 #[test]
 fn a_hook_refuses_with_the_code_of_its_choice() {
     let v3 = [

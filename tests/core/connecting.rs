@@ -1,4 +1,4 @@
-//! CONNECT and its refusals: LIFECYCLE section 3, MQTT 5.0 section 3.1.
+//! CONNECT and its refusals: lifecycle.md section 3, MQTT 5.0 section 3.1.
 
 use std::time::Duration;
 
@@ -111,7 +111,7 @@ fn an_unsupported_protocol_is_refused_in_words_the_client_may_know() {
     assert!(closed && (said.is_empty() || said == v3.0), "{said:?}");
 }
 
-/// LIFECYCLE 3: `protocols` of a listener.
+/// lifecycle.md 3: `protocols` of a listener.
 #[test]
 fn a_listener_speaks_only_the_versions_it_was_given() {
     let only = |protocol| {
@@ -131,7 +131,7 @@ fn a_listener_speaks_only_the_versions_it_was_given() {
     }
 }
 
-/// LIFECYCLE 1: no link could validate the client.
+/// lifecycle.md 1: no link could validate the client.
 #[test]
 fn without_hooks_and_without_anonymous_clients_nobody_gets_in() {
     refused_alike(Config::default, "c", Hello::clean(V5), ReasonCode::NotAuthorized, ReasonCode::NotAuthorized);
@@ -194,7 +194,7 @@ fn a_second_connect_is_a_protocol_error() {
     }
 }
 
-/// LIFECYCLE 3.1: a CONNECT must be complete within `connect_timeout`, however busily it drips in.
+/// lifecycle.md 3.1: a CONNECT must be complete within `connect_timeout`, however busily it drips in.
 #[test]
 fn a_connect_that_takes_too_long_is_given_up() {
     let bytes = connect_bytes(&"x".repeat(60), Hello::clean(V311));
@@ -244,8 +244,8 @@ fn a_connect_may_be_split_anywhere_and_other_packets_follow_at_once() {
     }
 }
 
-/// LIFECYCLE 3.10: what the client pipelined behind CONNECT is processed without waiting for more input, also on the way to
-/// another shard.
+/// lifecycle.md 3.10: what the client pipelined behind CONNECT is processed without waiting for more input, also on the way
+/// to another shard.
 #[test]
 fn bytes_behind_connect_follow_the_client_to_its_shard() {
     for mut world in worlds() {
@@ -270,7 +270,7 @@ fn bytes_behind_connect_follow_the_client_to_its_shard() {
     }
 }
 
-/// LIFECYCLE 3: `takeover_limit`, for sessions that are kept and for such as end with every takeover.
+/// lifecycle.md 3: `takeover_limit`, for sessions that are kept and for such as end with every takeover.
 #[test]
 fn a_fight_for_one_client_id_ends_at_the_takeover_limit() {
     let limited = || config(|config| config.session.takeover_limit = Some(3));
@@ -321,7 +321,7 @@ fn sessions_are_limited_in_number() {
     Client::connect(&mut world, 0, "a", Hello::kept(V5));
 }
 
-/// LIFECYCLE 5: every refusal comes before anything of a session is touched.
+/// lifecycle.md 5: every refusal comes before anything of a session is touched.
 #[test]
 fn a_refused_connect_leaves_the_live_connection_alone() {
     for mut world in worlds() {
@@ -364,7 +364,7 @@ fn answer_at(
     }
 }
 
-/// LIFECYCLE 4: quota 0x97, connection rate 0x9F; code 3 for older clients.
+/// lifecycle.md 4: quota 0x97, connection rate 0x9F; code 3 for older clients.
 #[test]
 fn a_listener_that_is_full_or_overrun_says_so() {
     let named = |name: &str, change: fn(&mut ListenerConfig)| {

@@ -1,4 +1,4 @@
-//! Enhanced authentication: MQTT 5.0 section 4.12, LIFECYCLE section 6.
+//! Enhanced authentication: MQTT 5.0 section 4.12, lifecycle.md section 6.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -146,7 +146,7 @@ fn nothing_else_may_be_sent_before_the_end_of_the_exchange() {
     });
 }
 
-/// LIFECYCLE 6: the exchange has its own deadline; what follows it has not.
+/// lifecycle.md 6: the exchange has its own deadline; what follows it has not.
 #[test]
 fn an_exchange_takes_no_longer_than_it_may() {
     each(&method(2), |world, _| {
@@ -196,7 +196,7 @@ fn a_client_may_authenticate_again() {
     });
 }
 
-/// LIFECYCLE 6: failure is a DISCONNECT with the code, and the will is published. [MQTT-4.12.1-2]
+/// lifecycle.md 6: failure is a DISCONNECT with the code, and the will is published. [MQTT-4.12.1-2]
 #[test]
 fn a_client_that_fails_to_authenticate_again_is_disconnected() {
     each(&method(2), |world, script| {
@@ -226,7 +226,7 @@ fn a_client_that_fails_to_authenticate_again_is_disconnected() {
     });
 }
 
-/// LIFECYCLE 6: the hook may adjust username and limits.
+/// lifecycle.md 6: the hook may adjust username and limits.
 #[test]
 fn authenticating_again_may_change_the_terms() {
     let answers = Answers::default().on_auth_m5(|_, exchange| {

@@ -1,17 +1,20 @@
-//! Which hook, exactly: every row of LIFECYCLE section 5, on one shard and on several.
+//! Which hook, exactly: every row of lifecycle.md section 5, on one shard and on several.
 
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
 
 use moormq::client::SubscriberId;
 use moormq::codec::{Disconnect, Packet, ProtocolVersion, QoS, ReasonCode, Will};
-use moormq::config::Config;
-use moormq::hooks::{Answer, Chain, ConnectRefusal, Linked, NoHooks, PublishRefusal};
+use moormq::config::{Config, Limit, SessionsFull};
+use moormq::hooks::{
+    Answer, Chain, ConnectRefusal, Expiry, Linked, NoHooks, PublishRefusal, RegisterModifiersM5, V3Only,
+};
 use moormq::random::Random;
 use moormq::shard::Request;
 
 use crate::client::{Client, Hello, V5, V31, V311, connect_packet, id_owned_by};
 use crate::script::{Answers, Script};
-use crate::world::{SEED, World, config, open_config};
+use crate::world::{SEED, Socket, World, config, open_config};
 
 type Hooked = World<Linked<NoHooks, Script>>;
 
@@ -147,6 +150,36 @@ fn expiry() {
         expected.extend(delayed.then_some("publish w will"));
         assert_eq!(script.log.of(id), expected);
     });
+}
+
+/// The session whose client has been away longest makes room for a newcomer; one whose client is there never does.
+#[test]
+fn a_limit_ends_the_session_whose_client_has_been_away_longest() {
+    for version in ProtocolVersion::ALL {
+        let script = Script::default();
+        let few = config(|config| {
+            config.limits.max_sessions = Limit::at_most(3);
+            config.limits.sessions_full = SessionsFull::Expire;
+        });
+        let mut world = World::new(1, few, || NoHooks.hook(script.clone()));
+        for id in ["a", "b", "c"] {
+            connect(&mut world, id, Hello::kept(version)).disconnect(&mut world);
+        }
+        // Who was here in between has not been away for long.
+        connect(&mut world, "a", Hello::kept(version)).disconnect(&mut world);
+        script.log.all();
+        connect(&mut world, "d", Hello::kept(version));
+        assert_eq!(script.log.of("b"), ["unsubscribed all", "expired Limit"]);
+        assert_eq!(script.log.of("d"), ["register", "wakeup"]);
+        connect(&mut world, "e", Hello::clean(version));
+        connect(&mut world, "a", Hello::kept(version));
+        assert_eq!(script.log.of("c"), ["unsubscribed all", "expired Limit"]);
+        assert_eq!(script.log.of("a"), ["register", "wakeup present"]);
+        let mut refused = Client::knock(&mut world, 0, "f", Hello::kept(version));
+        let code = if version == V5 { ReasonCode::QuotaExceeded } else { ReasonCode::ServerUnavailable };
+        assert_eq!(refused.heard(&mut world), [crate::heard::Got::Connack { present: false, code }]);
+        assert_eq!(script.log.all().iter().filter(|line| line.contains("expired")).count(), 0);
+    }
 }
 
 #[test]
@@ -294,7 +327,102 @@ fn subscriptions_and_publishes_are_told_before_they_are_acknowledged() {
     );
 }
 
-/// The grammar of LIFECYCLE section 5: where a subscriber id is after this hook, if it may be called where it was.
+/// Zero from a hook is told, and holds: the session ends with its connection although its client asked for an hour.
+#[test]
+fn a_hook_may_have_the_session_end_with_its_connection() {
+    let answers = Answers::default().auth_on_register_m5(|_, _| {
+        Answer::Ok(RegisterModifiersM5::default().session_expiry_interval(Expiry::After(Duration::ZERO)))
+    });
+    for shards in [1, 2, 4] {
+        let script = Script::new(answers.clone());
+        let mut world = World::new(shards, open_config(), || NoHooks.hook(script.clone()));
+        let client = connect(&mut world, "c", Hello::kept(V5));
+        assert_eq!(client.connack().properties.session_expiry, Some(0));
+        script.log.all();
+        let new = connect(&mut world, "c", Hello::kept(V5));
+        assert_eq!(script.log.of("c"), ["register", "unsubscribed all", "gone TakenOver", "wakeup"]);
+        world.hang_up(new.socket);
+        assert_eq!(script.log.of("c"), ["unsubscribed all", "gone ConnectionLost"]);
+    }
+}
+
+/// Every hook gets the client: who it is, where it comes from, and which of its connections this is.
+#[test]
+fn hooks_know_whom_they_are_asked_about() {
+    for (shards, version) in [1, 2, 4].into_iter().flat_map(|shards| ProtocolVersion::ALL.map(|v| (shards, v))) {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let (older, newer) = (seen.clone(), seen.clone());
+        let note = |seen: &Mutex<Vec<_>>, client: &moormq::client::Client| {
+            seen.lock().expect("no test panics while it writes").push(client.clone());
+        };
+        let answers = Answers::default()
+            .auth_on_register(move |client, _| {
+                note(&older, client);
+                Answer::Next
+            })
+            .auth_on_publish(move |client, _| {
+                note(&newer, client);
+                Answer::Next
+            });
+        let script = Script::new(answers);
+        let mut world = World::new(shards, open_config(), || NoHooks.hook(V3Only(script.clone())));
+        let mut last = 0;
+        for _ in 0..3 {
+            let hello = Hello { username: Some("ann"), ..Hello::kept(version) };
+            let client = Client::connect(&mut world, 0, "c", hello).0;
+            client.publish(&mut world, "t", "x", QoS::AtMostOnce, 0);
+            let asked = std::mem::take(&mut *seen.lock().expect("no test panics while it writes"));
+            let [connecting, connected] = &asked[..] else { panic!("{asked:?}") };
+            for client in [connecting, connected] {
+                assert_eq!((client.subscriber.to_string(), &*client.listener), ("c".to_owned(), "default"));
+                assert_eq!((client.version, client.username.as_deref()), (version, Some("ann")));
+                assert_eq!((client.connected_at, client.certificate.is_none()), (SystemTime::UNIX_EPOCH, true));
+                assert_eq!(client.peer.ip(), std::net::Ipv4Addr::LOCALHOST);
+            }
+            assert_eq!(connecting.peer, connected.peer);
+            assert_eq!(connecting.session_number, 0, "it has none before it is registered");
+            assert!(connected.session_number > last);
+            last = connected.session_number;
+            world.hang_up(client.socket);
+        }
+    }
+}
+
+/// SUBACK waits for the other shards. What was granted is told, and told before the end of a connection that does not live to
+/// see it.
+#[test]
+fn a_subscription_is_told_although_its_connection_ends_before_suback() {
+    each(
+        |_| {},
+        |world, script, id, version| {
+            let subscribe = |topic: u8| match version {
+                V5 => vec![0x82, 7, 0, 1, 0, 0, 1, topic, 1],
+                _ => vec![0x82, 6, 0, 1, 0, 1, topic, 1],
+            };
+            let client = connect(world, id, Hello::kept(version));
+            script.log.all();
+            world.send_quietly(client.socket, &subscribe(b's'));
+            world.hang_up(client.socket);
+            assert_eq!(script.log.of(id), ["subscribe s", "offline ConnectionLost"]);
+            let old = connect(world, id, Hello::kept(version));
+            let owner = world.shard_of(old.socket).expect("it is connected");
+            let new = Client::dial(world, owner, version);
+            let mut bytes = Vec::new();
+            connect_packet(id, Hello::kept(version)).encode(&mut bytes);
+            script.log.all();
+            world.send_quietly(old.socket, &subscribe(b't'));
+            world.send_quietly(new.socket, &bytes);
+            world.settle();
+            let expected = match world.shards.len() {
+                1 => ["subscribe t", "register", "offline TakenOver", "wakeup present"],
+                _ => ["register", "subscribe t", "offline TakenOver", "wakeup present"],
+            };
+            assert_eq!(script.log.of(id), expected);
+        },
+    );
+}
+
+/// The grammar of lifecycle.md section 5: where a subscriber id is after this hook, if it may be called where it was.
 fn follow(state: &str, line: &str) -> Option<&'static str> {
     Some(match (state, line.split(' ').next()?) {
         ("absent", "wakeup") if line == "wakeup" => "online",
@@ -306,64 +434,134 @@ fn follow(state: &str, line: &str) -> Option<&'static str> {
     })
 }
 
+/// Where two subscriber ids are in the end, and that they came there by the grammar.
+fn check_grammar(script: &Script, seed: u64) {
+    for id in ["a", "b"] {
+        let (mut state, lines) = ("absent", script.log.of(id));
+        check_tasks(&lines, seed);
+        let of_the_grammar = |line: &&String| {
+            !["register", "unsubscribed", "subscribe"].iter().any(|word| line.starts_with(word))
+                && !line.ends_with("is done")
+        };
+        for line in lines.iter().filter(of_the_grammar) {
+            state = follow(state, line).unwrap_or_else(|| panic!("seed {seed}: {line} when {state} in {lines:#?}"));
+        }
+        assert_ne!(state, "online", "seed {seed}: everybody was sent away");
+    }
+}
+
+/// What hooks want done is done in the order of their calls, and before anybody else is registered.
+fn check_tasks(lines: &[String], seed: u64) {
+    let mut to_do = std::collections::VecDeque::new();
+    for line in lines {
+        if let Some(hook) = line.strip_suffix(" is done") {
+            assert_eq!(to_do.pop_front(), Some(hook), "seed {seed}: {lines:#?}");
+        } else if line == "register" {
+            let done = to_do.is_empty() || !lines.iter().any(|line| line.ends_with("is done"));
+            assert!(done, "seed {seed}: registered before {to_do:?}: {lines:#?}");
+        } else if let Some((hook, _)) = SLOW.iter().find(|(_, word)| line.starts_with(word)) {
+            to_do.push_back(*hook);
+        }
+    }
+}
+
+/// Notifications that take their time, if a script says so, and how lines about them begin.
+const SLOW: [(&str, &str); 3] =
+    [("on_client_offline", "offline"), ("on_client_gone", "gone"), ("on_session_expired", "expired")];
+
 /// Connects, takeovers, leaving, expiry, operators, moves to other shards and mail in any order.
+fn anything_happens(world: &mut Hooked, random: &mut Random, sockets: &mut Vec<Socket>) {
+    let shards = world.shards.len();
+    match random.below(9) {
+        8 => {
+            let slot = moormq::shard::slot_of(&SubscriberId::new("", ["a", "b"][random.below(2)]), SEED);
+            let (to, now) = (random.below(shards), world.now);
+            for shard in &mut world.shards {
+                shard.request(Request::MoveSlots { slots: vec![slot], to }, now);
+            }
+        }
+        7 => drop(world.carry_transfer()),
+        0..3 => {
+            let mut hello = if random.below(2) == 0 { Hello::kept(V5) } else { Hello::clean(V5) };
+            hello.clean_start = random.below(2) == 0;
+            if random.below(2) == 0 {
+                hello = hello.with(|properties| properties.session_expiry = properties.session_expiry.map(|_| 1));
+            }
+            let client = Client::dial(world, random.below(shards), V5);
+            let mut bytes = Vec::new();
+            connect_packet(["a", "b"][random.below(2)], hello).encode(&mut bytes);
+            world.send_quietly(client.socket, &bytes);
+            sockets.push(client.socket);
+        }
+        3 if !sockets.is_empty() => world.hang_up(sockets.swap_remove(random.below(sockets.len()))),
+        4 if !sockets.is_empty() => {
+            let socket = sockets[random.below(sockets.len())];
+            let packets = [&[0xE0, 0][..], &[0xE0, 1, 4], &[0x82, 7, 0, 1, 0, 0, 1, b't', 1]];
+            world.send_quietly(socket, packets[random.below(3)]);
+        }
+        5 => world.advance(Duration::from_millis(700)),
+        6 if random.below(4) == 0 => admin(world, ["a", "b"][random.below(2)], random.below(2) == 0),
+        _ => {
+            world.carry_any_letter(random);
+        }
+    }
+}
+
 #[test]
 fn the_hooks_of_a_subscriber_id_spell_the_grammar_in_any_interleaving() {
     for seed in 0..600 {
         let mut random = Random::from_seed(seed);
-        let shards = 1 + random.below(4);
         let script = Script::default();
-        let mut world = World::new(shards, open_config(), || NoHooks.hook(script.clone()));
+        let mut world = World::new(1 + random.below(4), open_config(), || NoHooks.hook(script.clone()));
         let mut sockets = Vec::new();
         for _ in 0..120 {
-            match random.below(9) {
-                8 => {
-                    let slot = moormq::shard::slot_of(&SubscriberId::new("", ["a", "b"][random.below(2)]), SEED);
-                    let (to, now) = (random.below(shards), world.now);
-                    for shard in &mut world.shards {
-                        shard.request(Request::MoveSlots { slots: vec![slot], to }, now);
-                    }
-                }
-                7 => drop(world.carry_transfer()),
-                0..3 => {
-                    let mut hello = if random.below(2) == 0 { Hello::kept(V5) } else { Hello::clean(V5) };
-                    hello.clean_start = random.below(2) == 0;
-                    if random.below(2) == 0 {
-                        hello =
-                            hello.with(|properties| properties.session_expiry = properties.session_expiry.map(|_| 1));
-                    }
-                    let client = Client::dial(&mut world, random.below(shards), V5);
-                    let mut bytes = Vec::new();
-                    connect_packet(["a", "b"][random.below(2)], hello).encode(&mut bytes);
-                    world.send_quietly(client.socket, &bytes);
-                    sockets.push(client.socket);
-                }
-                3 if !sockets.is_empty() => world.hang_up(sockets.swap_remove(random.below(sockets.len()))),
-                4 if !sockets.is_empty() => {
-                    let socket = sockets[random.below(sockets.len())];
-                    world.send_quietly(
-                        socket,
-                        [&[0xE0, 0][..], &[0xE0, 1, 4], &[0x82, 7, 0, 1, 0, 0, 1, b't', 1]][random.below(3)],
-                    );
-                }
-                5 => world.advance(Duration::from_millis(700)),
-                6 if random.below(4) == 0 => admin(&mut world, ["a", "b"][random.below(2)], random.below(2) == 0),
-                _ => {
-                    world.carry_any_letter(&mut random);
-                }
-            }
+            anything_happens(&mut world, &mut random, &mut sockets);
         }
         world.settle();
         world.stop();
-        for id in ["a", "b"] {
-            let (mut state, lines) = ("absent", script.log.of(id));
-            for line in lines
-                .iter()
-                .filter(|line| !["register", "unsubscribed", "subscribe"].iter().any(|w| line.starts_with(w)))
-            {
-                state = follow(state, line).unwrap_or_else(|| panic!("seed {seed}: {line} when {state} in {lines:#?}"));
+        check_grammar(&script, seed);
+    }
+}
+
+/// Hooks that want something done about it first, for as long as chance wants it.
+#[test]
+fn hooks_that_take_their_time_spell_the_grammar_in_any_interleaving() {
+    for seed in 0..300 {
+        let mut random = Random::from_seed(seed);
+        let script = Script { slow: SLOW.map(|(hook, _)| hook).to_vec(), ..Script::default() };
+        let patient = config(|config| config.hooks.later_deadline = Duration::from_secs(3600));
+        let mut world = World::new(1 + random.below(4), patient, || NoHooks.hook(script.clone()));
+        let mut sockets = Vec::new();
+        for _ in 0..120 {
+            match random.below(8) {
+                0 => script.gate.open(),
+                1 => script.gate.close(),
+                _ => anything_happens(&mut world, &mut random, &mut sockets),
             }
-            assert_ne!(state, "online", "seed {seed}: everybody was sent away");
         }
+        script.gate.open();
+        world.settle();
+        world.stop();
+        check_grammar(&script, seed);
+        assert_eq!(world.stopped, world.shards.len());
+    }
+}
+
+/// Hooks that fail leave nothing open either.
+#[test]
+fn hooks_that_panic_spell_the_grammar_in_any_interleaving() {
+    for seed in 0..40 {
+        let mut random = Random::from_seed(seed);
+        let panics =
+            ["on_register_m5", "on_client_wakeup", "on_client_offline", "on_client_gone", "on_session_expired"];
+        let script = Script { panics: panics.to_vec(), ..Script::default() };
+        let mut world = World::new(1 + random.below(4), open_config(), || NoHooks.hook(script.clone()));
+        let mut sockets = Vec::new();
+        for _ in 0..60 {
+            anything_happens(&mut world, &mut random, &mut sockets);
+        }
+        world.settle();
+        world.stop();
+        check_grammar(&script, seed);
     }
 }

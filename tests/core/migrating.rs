@@ -1,14 +1,18 @@
 //! Slots that move to another shard while clients are connected: nothing is lost, doubled or reordered, and no hook hears of
 //! it.
 
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
 use moormq::client::SubscriberId;
 use moormq::codec::{Ack, Packet, ProtocolVersion, QoS, ReasonCode};
-use moormq::hooks::NoHooks;
+use moormq::hooks::{Chain, Hook, NoHooks, Notice};
 use moormq::random::Random;
 use moormq::shard::{Request, slot_of};
 
-use crate::client::{Client, Hello, connect_packet, id_owned_by, packet_id, publish};
+use crate::client::{Client, Hello, V5, connect_packet, id_owned_by, packet_id, publish};
 use crate::heard::Got;
+use crate::script::Script;
 use crate::world::{World, open_config};
 
 fn world(shards: usize) -> World<NoHooks> {
@@ -16,7 +20,7 @@ fn world(shards: usize) -> World<NoHooks> {
 }
 
 /// Moves the slot of `id` to shard `to`, without waiting for it.
-fn move_slot(world: &mut World<NoHooks>, id: &str, to: usize) {
+fn move_slot<C: Chain>(world: &mut World<C>, id: &str, to: usize) {
     let slot = slot_of(&SubscriberId::new("", id), crate::world::SEED);
     for shard in 0..world.shards.len() {
         let request = Request::MoveSlots { slots: vec![slot], to };
@@ -214,7 +218,7 @@ fn an_online_session_moves_and_its_client_notices_nothing() {
 }
 
 /// Says something of which nothing follows yet.
-fn say(world: &mut World<NoHooks>, client: &Client, packet: &Packet<'_>) {
+fn say<C: Chain>(world: &mut World<C>, client: &Client, packet: &Packet<'_>) {
     let mut bytes = Vec::new();
     packet.encode(client.version, &mut bytes);
     world.send_quietly(client.socket, &bytes);
@@ -255,5 +259,202 @@ fn a_client_that_moved_or_moves_is_found_by_who_disconnects_it() {
             assert_eq!(present, !cleanup, "{shards} shards, after {steps} steps");
             assert_eq!(world.shard_of(again.socket), Some(shards - 1));
         }
+    }
+}
+
+/// The connection that is taken over may still be at the former owner of the slot, or on its way.
+#[test]
+fn a_takeover_finds_the_old_connection_wherever_its_session_is() {
+    for (shards, step) in [2, 4].into_iter().flat_map(|shards| (0..14).map(move |step| (shards, step))) {
+        for (old_hello, new_hello, expected) in [
+            (Hello::kept(V5), Hello::kept(V5), &["register", "offline TakenOver", "wakeup present"][..]),
+            (Hello::clean(V5), Hello::kept(V5), &["register", "unsubscribed all", "gone TakenOver", "wakeup"]),
+            (
+                Hello::kept(V5),
+                Hello::clean(V5),
+                &["register", "offline TakenOver", "unsubscribed all", "expired CleanStart", "wakeup"],
+            ),
+        ] {
+            let script = Script::default();
+            let mut world = World::new(shards, open_config(), || NoHooks.hook(script.clone()));
+            let id = id_owned_by(&world, 0, "mover");
+            let (mut old, _) = Client::connect(&mut world, 0, &id, old_hello);
+            old.subscribe(&mut world, "t", QoS::AtLeastOnce);
+            old.heard(&mut world);
+            let mut new = Client::dial(&mut world, 1, V5);
+            script.log.all();
+            move_slot(&mut world, &id, 1);
+            for _ in 0..step {
+                world.carry_out_effects();
+                world.carry_mail();
+                world.carry_transfer();
+            }
+            say(&mut world, &new, &Packet::Connect(connect_packet(&id, new_hello)));
+            world.settle();
+            assert_eq!(script.log.of(&id), expected, "after {step} steps on {shards} shards");
+            assert_eq!(old.heard(&mut world), [Got::Disconnect(ReasonCode::SessionTakenOver)]);
+            assert!(matches!(new.heard(&mut world)[..], [Got::Connack { .. }]));
+        }
+    }
+}
+
+/// Moving is invisible: no hook is called for a session that moves, with or without a connection.
+#[test]
+fn no_hook_hears_of_a_move() {
+    for shards in [2, 4] {
+        let script = Script::default();
+        let mut world = World::new(shards, open_config(), || NoHooks.hook(script.clone()));
+        for (name, online) in [("here", true), ("away", false)] {
+            let id = id_owned_by(&world, 0, name);
+            let (mut client, _) = Client::connect(&mut world, 0, &id, Hello::kept(V5));
+            client.subscribe(&mut world, "t", QoS::AtLeastOnce);
+            client.heard(&mut world);
+            if !online {
+                world.hang_up(client.socket);
+            }
+            script.log.all();
+            for to in (1..shards).chain([0]) {
+                move_slot(&mut world, &id, to);
+                world.settle();
+                assert_eq!((script.log.all(), client.heard(&mut world)), (vec![], vec![]));
+                assert_eq!(world.shard_of(client.socket), online.then_some(to));
+            }
+        }
+    }
+}
+
+/// A stop finds everybody, also those between two shards: a shard has stopped when they have come and were sent away.
+#[test]
+fn a_stop_waits_for_sessions_that_are_on_their_way() {
+    for (shards, step) in [2, 4].into_iter().flat_map(|shards| (0..14).map(move |step| (shards, step))) {
+        for (hello, end) in [
+            (Hello::kept(V5), &["offline ServerShutdown"][..]),
+            (Hello::clean(V5), &["unsubscribed all", "gone ServerShutdown"]),
+        ] {
+            let script = Script::default();
+            let mut world = World::new(shards, open_config(), || NoHooks.hook(script.clone()));
+            let id = id_owned_by(&world, 0, "mover");
+            let (mut client, _) = Client::connect(&mut world, 0, &id, hello);
+            client.subscribe(&mut world, "t", QoS::AtLeastOnce);
+            client.heard(&mut world);
+            script.log.all();
+            move_slot(&mut world, &id, 1);
+            for _ in 0..step {
+                world.carry_out_effects();
+                world.carry_mail();
+            }
+            let now = world.now;
+            for shard in 0..shards {
+                world.shards[shard].stop(now);
+                while world.carry_out_effects() {}
+                world.carry_mail();
+            }
+            // What the last shard needs for its stop is there, but for the session that travels.
+            while world.carry_out_effects() | world.carry_mail() {}
+            let told_early = script.log.of(&id) == end;
+            assert_eq!(world.stopped, if told_early { shards } else { shards - 1 }, "after {step} steps");
+            world.settle();
+            assert!(told_early || script.log.of(&id) == end, "after {step} steps on {shards} shards");
+            assert_eq!(world.stopped, shards);
+            assert_eq!(client.heard(&mut world), [Got::Disconnect(ReasonCode::ServerShuttingDown)]);
+        }
+    }
+}
+
+/// What hooks began for a subscriber id on one shard is done before anybody is registered for it on another.
+#[test]
+fn hooks_that_take_their_time_are_not_overtaken_by_a_move() {
+    let (kept, clean) = (Hello::kept(ProtocolVersion::V5), Hello::clean(ProtocolVersion::V311));
+    for (shards, step) in [2, 4].into_iter().flat_map(|shards| (0..10).map(move |step| (shards, step))) {
+        for (hello, what) in [(kept, "offline"), (clean, "gone"), (kept, "stored")] {
+            let slow = ["on_client_offline", "on_client_gone", "on_offline_message"];
+            let script = Script { slow: slow.to_vec(), ..Script::default() };
+            let mut world = World::new(shards, open_config(), || NoHooks.hook(script.clone()));
+            let id = id_owned_by(&world, 0, "slow");
+            let publisher = Client::clean(&mut world, "publisher", ProtocolVersion::V5);
+            let mut new = Client::dial(&mut world, 1, hello.version);
+            let (mut old, _) = Client::connect(&mut world, 0, &id, hello);
+            old.subscribe(&mut world, "t", QoS::AtLeastOnce);
+            if what == "stored" {
+                script.gate.open();
+                world.hang_up(old.socket);
+                script.gate.close();
+            }
+            script.log.all();
+            world.hang_up(old.socket);
+            move_slot(&mut world, &id, 1);
+            for _ in 0..step {
+                world.carry_out_effects();
+                world.carry_mail();
+                world.carry_transfer();
+            }
+            if what == "stored" {
+                say(&mut world, &publisher, &Packet::Publish(publish("t", "x", QoS::AtLeastOnce, 1)));
+            }
+            say(&mut world, &new, &Packet::Connect(connect_packet(&id, hello)));
+            world.settle();
+            world.advance(Duration::from_secs(1));
+            let mut lines = script.log.of(&id);
+            if !lines.iter().any(|line| line.starts_with(what)) {
+                assert_eq!(what, "stored", "the client was there before the message");
+                continue;
+            }
+            assert_eq!(new.heard(&mut world), [], "{what} is not done, after {step} steps on {shards} shards");
+            script.gate.open();
+            world.advance(Duration::from_secs(1));
+            lines.extend(script.log.of(&id));
+            let place = |end: &str| lines.iter().position(|line| line.ends_with(end)).expect("it was told");
+            assert!(place("is done") < place("register"), "{lines:?}");
+            let present = hello.properties.session_expiry.is_some();
+            assert_eq!(new.heard(&mut world)[0], Got::Connack { present, code: ReasonCode::Success });
+            assert_eq!(world.shard_of(new.socket), Some(1));
+        }
+    }
+}
+
+/// Session numbers rise with every connection, wherever the session is.
+#[test]
+fn the_numbers_of_a_clients_sessions_rise_wherever_it_connects() {
+    for shards in [1, 2, 4] {
+        let numbers = Numbers::default();
+        let mut world = World::new(shards, open_config(), || NoHooks.hook(numbers.clone()));
+        let id = id_owned_by(&world, 0, "wanderer");
+        for round in 0..20 {
+            let hello = if round % 3 == 0 { Hello::clean(V5) } else { Hello::kept(V5) };
+            let client = Client::connect(&mut world, round % shards, &id, hello).0;
+            // Other clients use up numbers of the shard where it is not.
+            for other in 0..round % 5 {
+                Client::clean(&mut world, &format!("other-{other}"), V5).disconnect(&mut world);
+            }
+            if round % 2 == 0 {
+                client.disconnect(&mut world);
+            }
+            move_slot(&mut world, &id, (round + 1) % shards);
+            if round % 4 < 2 {
+                world.settle();
+            }
+        }
+        let numbers = numbers.of(&id);
+        assert!(numbers.len() == 20 && numbers.is_sorted_by(|a, b| a < b), "{numbers:?}");
+    }
+}
+
+/// Writes down the session number of everybody who wakes up.
+#[derive(Clone, Default)]
+struct Numbers(Arc<Mutex<Vec<(String, u64)>>>);
+
+impl Numbers {
+    fn of(&self, id: &str) -> Vec<u64> {
+        let awake = self.0.lock().expect("no test panics while it writes");
+        awake.iter().filter(|(client, _)| client == id).map(|(_, number)| *number).collect()
+    }
+}
+
+impl Hook for Numbers {
+    type State = ();
+
+    fn on_client_wakeup(&mut self, cx: &mut Notice<'_, ()>, _: bool) {
+        let (client, mut awake) = (cx.client(), self.0.lock().expect("no test panics while it writes"));
+        awake.push((client.subscriber.to_string(), client.session_number));
     }
 }

@@ -1,4 +1,4 @@
-//! What hooks may change, and that it has its effect: LIFECYCLE section 2; and notifications that take their time.
+//! What hooks may change, and that it has its effect: lifecycle.md section 2; and notifications that take their time.
 
 use std::num::{NonZeroU16, NonZeroU32};
 use std::sync::Arc;
@@ -37,7 +37,7 @@ fn registering(v3: RegisterModifiers) -> Answers {
         .auth_on_register_m5(move |_, _| Answer::Ok(m5.clone()))
 }
 
-/// LIFECYCLE 3.4: identity may change here, and decides on the shard and the session.
+/// lifecycle.md 3.4: identity may change here, and decides on the shard and the session.
 #[test]
 fn a_hook_may_give_the_client_another_identity() {
     let answers = Answers::default().auth_on_register(|client, _| {
@@ -223,7 +223,7 @@ fn limits_that_a_hook_sets_hold() {
     });
 }
 
-/// LIFECYCLE 2: told in CONNACK **and enforced**.
+/// lifecycle.md 2: told in CONNACK **and enforced**.
 #[test]
 fn what_a_hook_takes_away_is_not_granted() {
     let m5 = RegisterModifiersM5::default()
@@ -311,7 +311,7 @@ fn the_rest_of_what_a_hook_may_set_for_a_session() {
     });
 }
 
-/// LIFECYCLE 2: just before an outgoing PUBLISH, for this client alone; the same on every retransmission.
+/// lifecycle.md 2: just before an outgoing PUBLISH, for this client alone; the same on every retransmission.
 #[test]
 fn a_delivery_is_rewritten_for_one_client_and_stays_as_it_was_first_sent() {
     let count = Arc::new(AtomicUsize::new(0));

@@ -1,4 +1,4 @@
-//! Notifications that panic, and those that take their time: LIFECYCLE section 1.
+//! Notifications that panic, and those that take their time: lifecycle.md section 1.
 
 use std::time::Duration;
 

@@ -278,7 +278,7 @@ fn nothing_larger_than_the_client_takes_is_sent() {
     }
 }
 
-/// LIFECYCLE 4: 0x95; older clients are closed.
+/// lifecycle.md 4: 0x95; older clients are closed.
 #[test]
 fn nothing_larger_than_the_limit_is_taken() {
     for mut world in worlds_with(|| config(|config| config.limits.max_packet_size = 100)) {

@@ -145,7 +145,7 @@ fn the_program_misses_nothing_while_it_subscribes() {
     }
 }
 
-/// LIFECYCLE 5: the hooks are in `lifecycle`; here what becomes of session and messages.
+/// lifecycle.md 5: the hooks are in `lifecycle`; here what becomes of session and messages.
 #[test]
 fn the_program_disconnects_clients_and_removes_sessions() {
     for mut world in worlds() {

@@ -1,4 +1,4 @@
-//! PUBLISH and its acknowledgements in both directions: MQTT 5.0 sections 3.3 to 3.7 and 4.3 to 4.9, LIFECYCLE section 4.
+//! PUBLISH and its acknowledgements in both directions: MQTT 5.0 sections 3.3 to 3.7 and 4.3 to 4.9, lifecycle.md section 4.
 
 use std::time::Duration;
 
@@ -390,7 +390,7 @@ fn only_older_clients_are_reminded_on_a_live_connection() {
     }
 }
 
-/// LIFECYCLE 2: 0x10 where nobody subscribes, on any shard.
+/// lifecycle.md 2: 0x10 where nobody subscribes, on any shard.
 #[test]
 fn a_v5_publisher_is_told_that_nobody_subscribes() {
     for mut world in worlds() {
@@ -414,7 +414,7 @@ fn a_v5_publisher_is_told_that_nobody_subscribes() {
     }
 }
 
-/// LIFECYCLE 4: not routed, and never left hanging.
+/// lifecycle.md 4: not routed, and never left hanging.
 #[test]
 fn a_publish_to_a_dollar_topic_is_answered_and_not_routed() {
     for mut world in worlds() {
@@ -468,7 +468,7 @@ fn what_may_not_be_published_ends_the_connection_with_its_code() {
     }
 }
 
-/// LIFECYCLE 4: slows reading, drops nothing.
+/// lifecycle.md 4: slows reading, drops nothing.
 #[test]
 fn the_message_rate_slows_a_client_and_drops_nothing() {
     for mut world in worlds_with(|| config(|config| config.limits.max_message_rate = 10)) {

@@ -1,4 +1,4 @@
-//! What waits for a client: LIFECYCLE section 7.
+//! What waits for a client: lifecycle.md section 7.
 
 use std::time::Duration;
 
@@ -92,7 +92,7 @@ fn qos_0_does_not_wait_for_an_absent_client() {
     );
 }
 
-/// LIFECYCLE 7: unless `upgrade_qos`, which lets the QoS of the subscription hold.
+/// lifecycle.md 7: unless `upgrade_qos`, which lets the QoS of the subscription hold.
 #[test]
 fn upgraded_messages_go_out_and_wait_at_the_qos_of_the_subscription() {
     each(
@@ -195,7 +195,7 @@ fn bytes_are_limited_too_and_nothing_is_dropped_in_vain() {
     }
 }
 
-/// LIFECYCLE 7: reconnecting never drops, and neither does losing the connection.
+/// lifecycle.md 7: reconnecting never drops, and neither does losing the connection.
 #[test]
 fn what_was_within_one_limit_is_not_dropped_for_the_other() {
     for order in [QueueType::Fifo, QueueType::Lifo] {
@@ -232,7 +232,7 @@ fn what_was_within_one_limit_is_not_dropped_for_the_other() {
     }
 }
 
-/// LIFECYCLE 7: drops are told with their reasons: expired ones when they are found, all others when a session ends.
+/// lifecycle.md 7: drops are told with their reasons: expired ones when they are found, all others when a session ends.
 #[test]
 fn what_a_session_had_left_is_dropped_with_it() {
     each(
@@ -278,7 +278,7 @@ fn qos_0_behind_a_full_window_goes_with_the_connection() {
     );
 }
 
-/// LIFECYCLE 2: told for what was stored, and only for that.
+/// lifecycle.md 2: told for what was stored, and only for that.
 #[test]
 fn what_is_stored_for_an_absent_client_is_told() {
     each(
@@ -350,7 +350,7 @@ fn publishers_go_on_when_the_client_they_wait_for_leaves() {
     );
 }
 
-/// LIFECYCLE 7: a client that does not read.
+/// lifecycle.md 7: a client that does not read.
 #[test]
 fn a_client_that_does_not_read_loses_qos_0_and_keeps_the_rest() {
     each(
@@ -402,6 +402,50 @@ fn a_publisher_that_does_not_read_its_acknowledgements_is_held() {
             assert!((1000..2000).contains(&served), "four bytes each: {served}");
             world.stick(publisher.socket, false);
             assert_eq!(publisher.heard(world).len(), 3000);
+        },
+    );
+}
+
+/// -1 is no limit, for those who are there and for those who are not.
+#[test]
+fn a_queue_without_limits_keeps_everything() {
+    let unlimited = |config: &mut Config| {
+        config.queue.max_offline_messages = Limit::UNLIMITED;
+        config.queue.max_online_messages = Limit::UNLIMITED;
+        config.queue.max_queue_bytes = Limit::UNLIMITED;
+    };
+    const COUNT: usize = 2500;
+    each(unlimited, |world, script| {
+        let one = Hello::kept(V5).with(|properties| properties.receive_maximum = Some(1));
+        let client = subscriber(world, one);
+        let publisher = Client::clean(world, "publisher", V311);
+        for number in 0..2 * COUNT {
+            if number == COUNT {
+                world.hang_up(client.socket);
+            }
+            publisher.publish(world, "t/x", &number.to_string(), QoS::AtLeastOnce, 1);
+        }
+        let mut client = again(world, one);
+        let expected: Vec<String> = (0..2 * COUNT).map(|number| number.to_string()).collect();
+        assert_eq!(drained(world, &mut client), expected.join(" "));
+        assert_eq!(dropped(script), [""; 0]);
+    });
+}
+
+/// A member of a shared subscription that is away is told of like any other.
+#[test]
+fn what_is_stored_or_dropped_through_a_shared_subscription_is_told() {
+    each(
+        |config| config.queue.max_offline_messages = Limit::at_most(1),
+        |world, script| {
+            let last = world.shards.len() - 1;
+            let mut member = Client::on(world, last, "member", Hello::kept(V311));
+            member.subscribed(world, "$share/g/t/+", QoS::AtLeastOnce);
+            world.hang_up(member.socket);
+            script.log.all();
+            publish_all(world, "a0 b1 c1");
+            let id = crate::client::id_owned_by(world, last, "member");
+            assert_eq!(script.log.of(&id), ["dropped t/a OfflineQos0", "stored t/b", "dropped t/c QueueFull"]);
         },
     );
 }

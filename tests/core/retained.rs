@@ -1,4 +1,4 @@
-//! Retained messages, wherever they are kept: MQTT 5.0 sections 3.3.1.3 and 3.8.3.1, LIFECYCLE section 7.
+//! Retained messages, wherever they are kept: MQTT 5.0 sections 3.3.1.3 and 3.8.3.1, lifecycle.md section 7.
 
 use moormq::client::SubscriberId;
 use moormq::codec::{Packet, Publish, QoS, RetainHandling, Subscribe, SubscribeFilter, SubscriptionOptions};
@@ -132,7 +132,7 @@ fn the_qos_is_the_lower_of_both_and_each_filter_of_a_subscribe_is_served() {
     }
 }
 
-/// [MQTT-4.8.2] and LIFECYCLE 7: never to shared subscriptions.
+/// [MQTT-4.8.2] and lifecycle.md 7: never to shared subscriptions.
 #[test]
 fn shared_subscriptions_get_no_retained_messages() {
     for mut world in worlds() {

@@ -1,4 +1,4 @@
-//! Sessions: kept, resumed, discarded, expired, taken over. MQTT 5.0 sections 3.1.2.4, 3.1.2.11.2 and 4.1, LIFECYCLE
+//! Sessions: kept, resumed, discarded, expired, taken over. MQTT 5.0 sections 3.1.2.4, 3.1.2.11.2 and 4.1, lifecycle.md
 //! sections 3 to 5.
 
 use std::time::Duration;
@@ -184,7 +184,7 @@ fn a_newcomer_takes_over_wherever_it_arrives() {
     }
 }
 
-/// LIFECYCLE 3.9: a session that ended with its connection is never resumed, and its subscriptions are gone.
+/// lifecycle.md 3.9: a session that ended with its connection is never resumed, and its subscriptions are gone.
 #[test]
 fn what_was_clean_is_not_inherited_by_a_newcomer() {
     for mut world in worlds() {
@@ -206,7 +206,7 @@ fn what_was_clean_is_not_inherited_by_a_newcomer() {
     }
 }
 
-/// LIFECYCLE 7: QoS 2 inbound state survives reconnect, for every version.
+/// lifecycle.md 7: QoS 2 inbound state survives reconnect, for every version.
 #[test]
 fn an_incoming_qos_2_message_is_taken_once_across_connections() {
     for mut world in worlds() {

@@ -1,4 +1,4 @@
-//! Shared subscriptions: MQTT 5.0 section 4.8.2, LIFECYCLE section 7.
+//! Shared subscriptions: MQTT 5.0 section 4.8.2, lifecycle.md section 7.
 
 use std::collections::BTreeMap;
 
@@ -165,8 +165,8 @@ fn online_members_come_before_offline_ones_on_any_shard() {
     }
 }
 
-/// [MQTT-4.8.2-4], LIFECYCLE 7: unsent and unacknowledged messages go to another member; a QoS 2 message that was sent stays
-/// with the member that may have it [MQTT-4.8.2-5].
+/// [MQTT-4.8.2-4], lifecycle.md 7: unsent and unacknowledged messages go to another member; a QoS 2 message that was sent
+/// stays with the member that may have it [MQTT-4.8.2-5].
 #[test]
 fn a_member_that_leaves_has_its_messages_moved() {
     for mut world in worlds_with(policy(SharedPolicy::Sticky)) {

@@ -1,4 +1,4 @@
-//! SUBSCRIBE and UNSUBSCRIBE, and who gets what: MQTT 5.0 sections 3.8 to 3.11 and 4.7, LIFECYCLE section 7.
+//! SUBSCRIBE and UNSUBSCRIBE, and who gets what: MQTT 5.0 sections 3.8 to 3.11 and 4.7, lifecycle.md section 7.
 
 use moormq::codec::{
     AckKind, Packet, ProtocolVersion, QoS, ReasonCode, Subscribe, SubscribeFilter, SubscriptionOptions,
@@ -85,7 +85,7 @@ fn what_the_broker_says_of_itself_is_seen_only_by_those_who_ask_for_it() {
     }
 }
 
-/// [MQTT-3.3.4-3], [MQTT-3.3.4-4], LIFECYCLE 7: one copy, at the highest QoS, with all identifiers.
+/// [MQTT-3.3.4-3], [MQTT-3.3.4-4], lifecycle.md 7: one copy, at the highest QoS, with all identifiers.
 #[test]
 fn overlapping_subscriptions_give_one_copy() {
     for mut world in worlds() {
@@ -192,7 +192,7 @@ fn each_filter_has_its_code() {
     }
 }
 
-/// LIFECYCLE 4: retain/QoS/shared/wildcard/identifier not supported.
+/// lifecycle.md 4: retain/QoS/shared/wildcard/identifier not supported.
 #[test]
 fn what_is_not_available_is_refused() {
     let strict = |config: &mut Config| {

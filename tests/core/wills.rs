@@ -1,4 +1,4 @@
-//! Wills: MQTT 5.0 section 3.1.2.5 and 3.1.3.2.2, LIFECYCLE section 4.
+//! Wills: MQTT 5.0 section 3.1.2.5 and 3.1.3.2.2, lifecycle.md section 4.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ fn expiring(seconds: u32) -> Hello<'static> {
 
 type End = fn(&mut World<NoHooks>, &Client);
 
-/// LIFECYCLE 4: everything but a proper goodbye publishes it.
+/// lifecycle.md 4: everything but a proper goodbye publishes it.
 #[test]
 fn a_will_is_published_however_a_connection_ends_but_by_goodbye() {
     let ends: [(&str, End); 9] = [
@@ -151,7 +151,7 @@ fn a_delayed_will_waits_for_its_delay_or_the_end_of_the_session() {
     }
 }
 
-/// LIFECYCLE 4: cancelled **and forgotten** by a reconnect.
+/// lifecycle.md 4: cancelled **and forgotten** by a reconnect.
 #[test]
 fn a_reconnect_forgets_a_delayed_will() {
     for mut world in worlds() {
@@ -176,7 +176,7 @@ fn a_reconnect_forgets_a_delayed_will() {
     }
 }
 
-/// LIFECYCLE 3.9: a clean start ends the session, and with it the wait.
+/// lifecycle.md 3.9: a clean start ends the session, and with it the wait.
 #[test]
 fn a_clean_start_publishes_the_delayed_will_of_the_session_it_ends() {
     for mut world in worlds() {
@@ -210,7 +210,24 @@ fn a_will_may_be_suppressed_on_takeover() {
     }
 }
 
-/// LIFECYCLE 4: shutdown publishes it at once, delayed or not. Who has left already finds it in its queue one day.
+/// An operator who removes a session ends the wait of its will, too.
+#[test]
+fn removing_a_session_publishes_its_delayed_will() {
+    for mut world in worlds() {
+        let mut watcher = watcher(&mut world);
+        let dying = Client::connect(&mut world, 0, "dying", delayed(expiring(1000), 100)).0;
+        world.hang_up(dying.socket);
+        assert_eq!(watcher.texts(&mut world), [""; 0]);
+        let subscriber = SubscriberId::new("", "dying");
+        let shard = world.shards[0].owner(&subscriber);
+        world.request(shard, Request::Disconnect { subscriber, cleanup: true });
+        assert_eq!(watcher.texts(&mut world), ["gone"]);
+        world.advance(Duration::from_secs(200));
+        assert_eq!(watcher.texts(&mut world), [""; 0], "once");
+    }
+}
+
+/// lifecycle.md 4: shutdown publishes it at once, delayed or not. Who has left already finds it in its queue one day.
 #[test]
 fn an_orderly_stop_publishes_every_will() {
     for shards in [1, 2, 4] {
@@ -242,26 +259,30 @@ fn an_orderly_stop_publishes_every_will() {
     }
 }
 
-/// LIFECYCLE 4: the publish of a v3.1.1 client that a hook refuses ends its connection.
+/// lifecycle.md 4: the publish of a v3.1.1 client that a hook refuses, or fails at, ends its connection.
 #[test]
 fn a_refused_publish_of_an_older_client_publishes_its_will() {
-    let answers = Answers::default().auth_on_publish(|_, publish| {
-        if publish.topic == "secret" { Answer::Error(PublishRefusal) } else { Answer::Next }
+    let answers = Answers::default().auth_on_publish(|_, publish| match publish.topic {
+        "secret" => Answer::Error(PublishRefusal),
+        "fails" => panic!("as the test wants it"),
+        _ => Answer::Next,
     });
     for shards in [1, 2] {
         let mut world = World::new(shards, open_config(), || NoHooks.hook(Script::new(answers.clone())));
         let mut watcher = watcher(&mut world);
-        let dying = Client::connect(&mut world, 0, "dying", Hello::clean(V311).will("will/x")).0;
-        dying.publish(&mut world, "secret", "x", QoS::AtLeastOnce, 1);
-        assert!(world.is_closed(dying.socket));
-        assert_eq!(watcher.texts(&mut world), ["gone"]);
+        for topic in ["secret", "fails"] {
+            let dying = Client::connect(&mut world, 0, "dying", Hello::clean(V311).will("will/x")).0;
+            dying.publish(&mut world, topic, "x", QoS::AtLeastOnce, 1);
+            assert!(world.is_closed(dying.socket));
+            assert_eq!(watcher.texts(&mut world), ["gone"]);
+        }
         let mut staying = Client::connect(&mut world, 0, "dying", Hello::clean(V31).will("will/x")).0;
         staying.publish(&mut world, "secret", "x", QoS::AtLeastOnce, 1);
         assert_eq!(staying.heard(&mut world), [Got::Ack(AckKind::Puback, 1, ReasonCode::Success)]);
     }
 }
 
-/// LIFECYCLE 3.5: refused before anything of a session is touched; never routed below `$`.
+/// lifecycle.md 3.5: refused before anything of a session is touched; never routed below `$`.
 #[test]
 fn hooks_decide_on_the_will_when_the_client_connects() {
     let answers = Answers::default()

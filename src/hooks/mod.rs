@@ -63,8 +63,10 @@ mod list;
 mod modifiers;
 mod publish;
 mod register;
+mod report;
 pub mod stock;
 mod subscribe;
+mod tally;
 mod v3_only;
 
 #[cfg(test)]
@@ -85,11 +87,13 @@ pub use publish::{
 pub use register::{
     ConnectCode, ConnectRefusal, ConnectRefusalM5, Expiry, Register, RegisterM5, RegisterModifiers, RegisterModifiersM5,
 };
+pub use report::{HookCounts, HookReport, LinkCounts};
 pub use subscribe::{
     FilterGrant, RequestedFilter, SubscribeCode, SubscribeModifiers, SubscribeModifiersM5, SubscribeRefusal,
     SubscribeRefusalM5, SubscribeRequest, SubscribeRequestM5, Subscribed, SubscribedM5, UnsubscribeModifiers,
     UnsubscribeModifiersM5, UnsubscribeRequest, UnsubscribeRequestM5, Unsubscribed,
 };
+pub use tally::{HookClock, Outcome};
 pub use v3_only::V3Only;
 
 use crate::client::{DropReason, EndReason, ExpiredReason};
@@ -124,6 +128,11 @@ pub trait Hook: Send + 'static {
     /// while the client is away, and is dropped when the session ends or the next CONNECT of a kept session brings its
     /// own. Neither making nor dropping it may panic.
     type State: Default + Send + 'static;
+
+    /// Whether the time that this link spends in its hooks is estimated, from one call in 64
+    /// ([`HookCounts::time`]). It costs each hook a comparison, also those that the link does not have; without it, these
+    /// are no code at all. How long later answers take is known in any case.
+    const TIMED: bool = false;
 
     /// How logs and counters name this link; the name of its type, unless you say otherwise.
     fn name(&self) -> &'static str {
@@ -189,14 +198,15 @@ pub trait Hook: Send + 'static {
     /// CONNECT can no longer be refused. Always followed by [`on_client_wakeup`](Self::on_client_wakeup), after what a
     /// takeover brings.
     fn on_register(&mut self, cx: &mut Notice<'_, Self::State>) {
-        let _ = cx;
+        cx.absent();
     }
 
     /// A v5 client was authenticated; `properties` are those of its CONNECT.
     ///
     /// *When:* as [`on_register`](Self::on_register).
     fn on_register_m5(&mut self, cx: &mut Notice<'_, Self::State>, properties: &ConnectProperties<'_>) {
-        let _ = (cx, properties);
+        let _ = properties;
+        cx.absent();
     }
 
     /// A client is connected and in a completely initialised, normal state: its session is there, a former connection
@@ -204,7 +214,8 @@ pub trait Hook: Send + 'static {
     ///
     /// *When:* just before CONNACK. `session_present` is what CONNACK says: whether an earlier session was resumed.
     fn on_client_wakeup(&mut self, cx: &mut Notice<'_, Self::State>, session_present: bool) {
-        let _ = (cx, session_present);
+        let _ = session_present;
+        cx.absent();
     }
 
     /// A client lost its connection, and its session is kept.
@@ -212,7 +223,8 @@ pub trait Hook: Send + 'static {
     /// *When:* after the connection is closed for whatever reason, a takeover included. Followed, some day, by
     /// [`on_client_wakeup`](Self::on_client_wakeup) or [`on_session_expired`](Self::on_session_expired).
     fn on_client_offline(&mut self, cx: &mut Notice<'_, Self::State>, reason: EndReason) {
-        let _ = (cx, reason);
+        let _ = reason;
+        cx.absent();
     }
 
     /// A client lost its connection, and its session ended with it.
@@ -220,7 +232,8 @@ pub trait Hook: Send + 'static {
     /// *When:* after the connection is closed for whatever reason, a takeover included, and after
     /// [`on_topic_unsubscribed`](Self::on_topic_unsubscribed) for all its subscriptions.
     fn on_client_gone(&mut self, cx: &mut Notice<'_, Self::State>, reason: EndReason) {
-        let _ = (cx, reason);
+        let _ = reason;
+        cx.absent();
     }
 
     /// A kept session ended while its client was away.
@@ -228,7 +241,8 @@ pub trait Hook: Send + 'static {
     /// *When:* it expired, an operator or a limit removed it, or its client comes back with a clean start; after
     /// [`on_topic_unsubscribed`](Self::on_topic_unsubscribed) for all its subscriptions.
     fn on_session_expired(&mut self, cx: &mut Notice<'_, Self::State>, reason: ExpiredReason) {
-        let _ = (cx, reason);
+        let _ = reason;
+        cx.absent();
     }
 
     /// May this v3 client publish this?
@@ -268,14 +282,16 @@ pub trait Hook: Send + 'static {
     ///
     /// *When:* after routing, with the values as modified, before the acknowledgement. Not if it was refused.
     fn on_publish(&mut self, cx: &mut Notice<'_, Self::State>, published: &Published<'_>) {
-        let _ = (cx, published);
+        let _ = published;
+        cx.absent();
     }
 
     /// A message of a v5 client was routed, or its will was.
     ///
     /// *When:* as [`on_publish`](Self::on_publish).
     fn on_publish_m5(&mut self, cx: &mut Notice<'_, Self::State>, published: &PublishedM5<'_>) {
-        let _ = (cx, published);
+        let _ = published;
+        cx.absent();
     }
 
     /// May this v3 client subscribe to these filters?
@@ -312,14 +328,16 @@ pub trait Hook: Send + 'static {
     ///
     /// *When:* after the subscriptions took effect, before SUBACK. Not if every filter was refused.
     fn on_subscribe(&mut self, cx: &mut Notice<'_, Self::State>, subscribed: &Subscribed<'_>) {
-        let _ = (cx, subscribed);
+        let _ = subscribed;
+        cx.absent();
     }
 
     /// A v5 client subscribed.
     ///
     /// *When:* as [`on_subscribe`](Self::on_subscribe).
     fn on_subscribe_m5(&mut self, cx: &mut Notice<'_, Self::State>, subscribed: &SubscribedM5<'_>) {
-        let _ = (cx, subscribed);
+        let _ = subscribed;
+        cx.absent();
     }
 
     /// Which filters does this v3 client mean to unsubscribe from?
@@ -356,7 +374,8 @@ pub trait Hook: Send + 'static {
     /// ends, just before [`on_client_gone`](Self::on_client_gone) or
     /// [`on_session_expired`](Self::on_session_expired).
     fn on_topic_unsubscribed(&mut self, cx: &mut Notice<'_, Self::State>, unsubscribed: Unsubscribed<'_>) {
-        let _ = (cx, unsubscribed);
+        let _ = unsubscribed;
+        cx.absent();
     }
 
     /// What does this v3 subscriber get to see of this message?
@@ -392,7 +411,8 @@ pub trait Hook: Send + 'static {
     /// *When:* after it was stored. Not if it was dropped instead: that is
     /// [`on_message_drop`](Self::on_message_drop).
     fn on_offline_message(&mut self, cx: &mut Notice<'_, Self::State>, message: &OfflineMessage<'_>) {
-        let _ = (cx, message);
+        let _ = message;
+        cx.absent();
     }
 
     /// A message was dropped for one subscriber: the client of `cx`.
@@ -400,7 +420,8 @@ pub trait Hook: Send + 'static {
     /// *When:* its queue was full, it expired, it is larger than the client's Maximum Packet Size, its session ended, it
     /// was QoS 0 and the client is away or does not read.
     fn on_message_drop(&mut self, cx: &mut Notice<'_, Self::State>, message: &DroppedMessage<'_>, reason: DropReason) {
-        let _ = (cx, message, reason);
+        let _ = (message, reason);
+        cx.absent();
     }
 }
 

@@ -11,7 +11,7 @@ use crate::client::{ConnectionId, EndReason, ExpiredReason};
 use crate::codec::ReasonCode;
 use crate::config::OnDeadline;
 use crate::connection::{Connection, ConnectionStage, Hold};
-use crate::hooks::{Chain, HookAnswer};
+use crate::hooks::{Chain, HookAnswer, Outcome};
 use crate::time::Time;
 
 /// An entry in the timer wheel.
@@ -207,7 +207,8 @@ impl<C: Chain> Shard<C> {
 
     /// A hook has not answered in time.
     fn hook_due(&mut self, task: u64) {
-        let Some(Task { waits, hook }) = self.tasks.remove(&task) else { return };
+        let Some(Task { waits, hook, link, asked }) = self.tasks.remove(&task) else { return };
+        self.chain.settle(link, hook, Outcome::TimedOut, self.now.since(asked));
         self.counters.hook_failures += 1;
         self.effects.push(super::Effect::CancelHook { task });
         tracing::error!(hook, "hook did not answer before its deadline");

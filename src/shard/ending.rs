@@ -201,13 +201,22 @@ impl<C: Chain> Shard<C> {
     }
 
     /// Begins an orderly stop: every client is told, every will is published, every hook is called. New clients are refused.
+    /// [`Effect::Stopped`] follows when the tasks of notifications are done, too, or have been given up.
     pub fn stop(&mut self, now: crate::time::Time) {
         self.now = now;
         self.stopping = true;
         for id in self.connections.ids() {
             self.end_with(id, EndReason::ServerShutdown, ReasonCode::ServerShuttingDown);
         }
-        self.effects.push(Effect::Stopped);
+        self.stopped_if_told();
+    }
+
+    /// Says that the shard has stopped, once no task of a notification is left.
+    pub(super) fn stopped_if_told(&mut self) {
+        if self.stopping && !self.stop_announced && self.notices.is_empty() {
+            self.stop_announced = true;
+            self.effects.push(Effect::Stopped);
+        }
     }
 }
 

@@ -209,18 +209,20 @@ impl<C: Chain> Shard<C> {
     fn hook_due(&mut self, task: u64) {
         let Some(Task { waits, hook, link, asked }) = self.tasks.remove(&task) else { return };
         self.chain.settle(link, hook, Outcome::TimedOut, self.now.since(asked));
-        self.counters.hook_failures += 1;
         self.effects.push(super::Effect::CancelHook { task });
         tracing::error!(hook, "hook did not answer before its deadline");
-        let id = match waits {
-            Waits::Connection(id) => id,
-            Waits::Subscriber(subscriber) => return self.notice_done(subscriber),
-        };
-        let answer = match self.config.hooks.deadline_of(hook).1 {
-            OnDeadline::Refuse => Some(HookAnswer::Failed),
-            OnDeadline::Allow => None,
-        };
-        self.resume_hook(id, task, answer);
+        match (waits, self.config.hooks.deadline_of(hook).1) {
+            // Who refuses the packet counts the failure.
+            (Waits::Connection(id), OnDeadline::Refuse) => self.resume_hook(id, task, Some(HookAnswer::Failed)),
+            (Waits::Connection(id), OnDeadline::Allow) => {
+                self.counters.hook_failures += 1;
+                self.resume_hook(id, task, None);
+            }
+            (Waits::Subscriber(subscriber), _) => {
+                self.counters.hook_failures += 1;
+                self.notice_done(subscriber);
+            }
+        }
     }
 }
 

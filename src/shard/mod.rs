@@ -394,13 +394,17 @@ impl<C: Chain> Shard<C> {
         self.now = now;
         let Some(Task { waits, hook, link, asked }) = self.tasks.remove(&task) else { return };
         self.chain.settle(link, hook, answer.outcome(), now.since(asked));
-        if matches!(answer, HookAnswer::Failed) {
-            self.counters.hook_failures += 1;
+        let failed = matches!(answer, HookAnswer::Failed);
+        if failed {
             tracing::error!(hook, "hook panicked in its later answer");
         }
         match waits {
+            // Who goes on with the packet counts the failure, as if it were one of now.
             Waits::Connection(id) => self.resume_hook(id, task, Some(answer)),
-            Waits::Subscriber(subscriber) => self.notice_done(subscriber),
+            Waits::Subscriber(subscriber) => {
+                self.counters.hook_failures += u64::from(failed);
+                self.notice_done(subscriber);
+            }
         }
     }
 

@@ -23,5 +23,6 @@ mod script;
 mod sessions;
 mod shared;
 mod subscribing;
+mod terms;
 mod wills;
 mod world;

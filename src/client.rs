@@ -123,7 +123,7 @@ pub enum ExpiredReason {
     CleanStart,
     /// An operator or the embedding program removed it.
     Admin,
-    /// A limit on sessions was reached.
+    /// A limit on sessions was reached. Nothing says so at present: `limits.max_sessions` refuses the newcomer instead.
     Limit,
 }
 

@@ -5,14 +5,15 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
-use std::task::{Poll, Waker};
+use std::task::{self, Poll, Waker};
 use std::thread;
 use std::time::Duration;
 
+use moormq::client::EndReason;
 use moormq::config::{Config, ListenerConfig};
 use moormq::hooks::{
-    Answer, Chain, ConnectRefusal, Context, Hook, NoHooks, PublishModifiers, PublishRefusal, PublishRequest, Register,
-    RegisterModifiers,
+    Answer, Chain, ConnectRefusal, Context, Hook, HookReport, NoHooks, Notice, PublishModifiers, PublishRefusal,
+    PublishRequest, Register, RegisterModifiers,
 };
 use moormq::net::clock::Clock;
 use moormq::net::mesh::{InboxSender, Mesh, inbox};
@@ -41,7 +42,7 @@ impl Shards {
             let (sender, inbox) = inbox(4, mesh.doorbell());
             inboxes.push(sender);
             let sockets = SocketLimits { linger: Duration::from_millis(100), ..SocketLimits::default() };
-            let limits = WorkerLimits { sockets, spin: 2, shutdown_timeout: Duration::from_secs(30) };
+            let limits = WorkerLimits { sockets, spin: 2, shutdown_timeout: Duration::from_secs(600) };
             let (config, chain) = (Arc::clone(&config), chain.clone());
             let connections = Arc::new([AtomicUsize::new(0)]);
             let make = move || {
@@ -240,6 +241,12 @@ impl Signal {
             thread::yield_now();
         }
     }
+
+    fn poll(&self, cx: &task::Context<'_>) -> Poll<()> {
+        *self.waker.lock().unwrap() = Some(cx.waker().clone());
+        self.polls.fetch_add(1, Ordering::SeqCst);
+        if self.given.load(Ordering::SeqCst) { Poll::Ready(()) } else { Poll::Pending }
+    }
 }
 
 /// Waits at each publish for a signal from another thread.
@@ -261,11 +268,7 @@ impl Hook for Signalled {
         }
         let signal = Arc::new(Signal::default());
         self.asked.send(Arc::clone(&signal)).unwrap();
-        Answer::later(poll_fn(move |cx| {
-            *signal.waker.lock().unwrap() = Some(cx.waker().clone());
-            signal.polls.fetch_add(1, Ordering::SeqCst);
-            if signal.given.load(Ordering::SeqCst) { Poll::Ready(Answer::ok()) } else { Poll::Pending }
-        }))
+        Answer::later(poll_fn(move |cx| signal.poll(cx).map(|()| Answer::ok())))
     }
 }
 
@@ -332,6 +335,56 @@ fn hooks_are_woken_from_other_threads_at_any_time() {
     }
     waking.join().unwrap();
     assert_eq!(signal.polls.load(Ordering::SeqCst), polls, "nobody asks it any more");
+    let (answer, answers) = crossbeam::channel::bounded(2);
+    for inbox in &shards.inboxes {
+        assert!(inbox.try_send(Errand::Hooks { answer: answer.clone() }).is_ok());
+    }
+    let mut reports = Vec::new();
+    (0..2).for_each(|_| HookReport::add(&mut reports, &answers.recv().unwrap()));
+    let counts = reports.iter().find(|report| report.hook == "auth_on_publish").unwrap().counts;
+    let times = u64::from(2 * TIMES);
+    assert_eq!((counts.calls, counts.later, counts.ok), (times + 1, times + 1, times));
     shards.stop();
     thread::spawn(move || waker.wake()).join().unwrap();
+}
+
+/// Has something to do when a client is gone that waits for another thread.
+#[derive(Clone)]
+struct Farewell {
+    asked: mpsc::Sender<Arc<Signal>>,
+    done: Arc<AtomicUsize>,
+}
+
+impl Hook for Farewell {
+    type State = ();
+
+    fn on_client_gone(&mut self, cx: &mut Notice<'_, ()>, _: EndReason) {
+        let (signal, done) = (Arc::new(Signal::default()), Arc::clone(&self.done));
+        self.asked.send(Arc::clone(&signal)).unwrap();
+        cx.later(async move {
+            poll_fn(|cx| signal.poll(cx)).await;
+            done.fetch_add(1, Ordering::SeqCst);
+        });
+    }
+}
+
+#[test]
+fn a_stop_waits_for_what_hooks_have_begun() {
+    let (sender, asked) = mpsc::channel();
+    let done = Arc::new(AtomicUsize::new(0));
+    // The test may take its time.
+    let mut patient = config();
+    patient.hooks.later_deadline = Duration::from_secs(600);
+    let shards = Shards::start(2, patient, &NoHooks.hook(Farewell { asked: sender, done: Arc::clone(&done) }));
+    let clients: Vec<_> = (0..6).map(|number| connect(shards.address, &format!("c{number}"))).collect();
+    let stopping = thread::spawn(move || shards.stop());
+    let signals: Vec<_> = clients.iter().map(|_| asked.recv().unwrap()).collect();
+    for signal in signals {
+        assert!(!stopping.is_finished());
+        let waker = signal.waker();
+        signal.given.store(true, Ordering::SeqCst);
+        waker.wake();
+    }
+    stopping.join().unwrap();
+    assert_eq!(done.load(Ordering::SeqCst), 6);
 }

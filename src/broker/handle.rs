@@ -177,6 +177,16 @@ impl Handle {
     /// What was counted of the hooks since the start, all shards together: one entry for each hook that was called of each
     /// link, in the order of the chain. `$SYS/broker/hooks/LINK/HOOK/COUNTER` shows the same. Waits for every shard.
     ///
+    /// ```
+    /// # fn show(handle: &moormq::broker::Handle) -> Result<(), moormq::broker::RequestError> {
+    /// for report in handle.hooks()? {
+    ///     let counts = report.counts;
+    ///     println!("{}.{}: {} calls, {} refused", report.link, report.hook, counts.calls, counts.refusals);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`RequestError::Full`] when a shard is far behind, [`RequestError::Stopped`] when the broker has stopped or does not

@@ -35,7 +35,8 @@ pub enum Answer<M, R> {
     /// This link has no opinion: ask the following one. When every link says so, the answer is no.
     Next,
     /// The answer comes when this future resolves. Until then the broker reads nothing more from this client, and goes
-    /// on in order afterwards. A deadline applies, after which the answer counts as [`Answer::Error`].
+    /// on in order afterwards. A deadline applies, after which the answer counts as [`Answer::Error`], or as an
+    /// [`Answer::Ok`] without modifiers if the configuration says `on_deadline = "allow"`.
     Later(Later<M, R>),
     /// What the default methods answer: this link does not have the hook. Otherwise like [`Answer::Next`].
     #[doc(hidden)]

@@ -68,7 +68,7 @@ impl Visitor {
 
     fn until<T>(&mut self, what: &str, pick: impl Fn(&Packet) -> Option<T>) -> T {
         loop {
-            let event = self.connection.recv_timeout(DEADLINE).unwrap_or_else(|_| panic!("no {what} in time"));
+            let Ok(event) = self.connection.recv_timeout(DEADLINE) else { panic!("no {what} in time") };
             let Event::Incoming(packet) = event.unwrap_or_else(|error| panic!("{error} instead of {what}")) else {
                 continue;
             };

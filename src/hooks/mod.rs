@@ -139,9 +139,9 @@ pub trait Hook: Send + 'static {
     /// own. Neither making nor dropping it may panic.
     type State: Default + Send + 'static;
 
-    /// Whether the time that this link spends in its hooks is estimated, from one call in 64
-    /// ([`HookCounts::time`]). It costs each hook a comparison, also those that the link does not have; without it, these
-    /// are no code at all. How long later answers take is known in any case.
+    /// Whether the time that this link spends in its hooks is estimated, from one call in 1024 and some of the first
+    /// ([`HookCounts::time`]). It costs each hook some comparisons, also those that the link does not have; without it,
+    /// these are no code at all. How long later answers take is known in any case.
     const TIMED: bool = false;
 
     /// How logs and counters name this link; the name of its type, unless you say otherwise.

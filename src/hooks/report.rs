@@ -22,8 +22,8 @@ pub struct HookCounts {
     pub timeouts: u64,
     /// Calls and later answers that panicked.
     pub panics: u64,
-    /// The time spent in calls: an estimate from one call in 64, and only for links that have it taken
-    /// ([`Hook::TIMED`](super::Hook::TIMED)).
+    /// The time spent in calls: an estimate from one call in 1024 and some of the first, and only for links that have it
+    /// taken ([`Hook::TIMED`](super::Hook::TIMED)).
     pub time: Duration,
     /// The time from question to answer of all later answers together, those that did not come in time included. Taken at
     /// the turns of the shard: to the millisecond.

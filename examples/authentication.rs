@@ -1,7 +1,7 @@
 //! A broker with an authentication hook of its own: two users, each in a mountpoint of their own.
 //!
 //! ```text
-//! cargo run --example authentication
+//! cargo run --example authentication              # or, at another address: -- 127.0.0.1:1884
 //! mosquitto_sub -u ann -P secret -t 'news/#' -v
 //! mosquitto_pub -u ann -P secret -t news/today -m 'good morning'
 //! mosquitto_pub -u ann -P wrong  -t news/today -m 'refused: bad user name or password'
@@ -41,7 +41,9 @@ impl Hook for Users {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let users = Users { passwords: &[("ann", b"secret"), ("bob", b"hunter2")] };
     // `V3Only` asks the same question for MQTT 5 clients. `AllowAll` lets everybody who is in publish and subscribe.
-    let broker = Broker::builder().config(Config::default()).hook(V3Only(users)).hook(AllowAll).start()?;
+    let address = std::env::args().nth(1).unwrap_or("127.0.0.1:1883".to_owned());
+    let config = Config::from_toml(&format!("listeners.default.address = '{address}'"), "the example")?;
+    let broker = Broker::builder().config(config).hook(V3Only(users)).hook(AllowAll).start()?;
     println!("listening on {}; end of input stops the broker", broker.addresses()[0].1);
     std::io::copy(&mut std::io::stdin(), &mut std::io::sink())?;
     broker.stop()?;

@@ -1,7 +1,7 @@
 //! A presence logger: prints the lifecycle of every client, and publishes who is online as retained messages.
 //!
 //! ```text
-//! cargo run --example presence
+//! cargo run --example presence              # or, at another address: -- 127.0.0.1:1884
 //! mosquitto_sub -t 'presence/#' -v
 //! mosquitto_sub -i lamp -t 'lamp/set'
 //! ```
@@ -60,7 +60,9 @@ impl Hook for Presence {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (events, told) = channel();
-    let config = Config { allow_anonymous: true, ..Config::default() };
+    let address = std::env::args().nth(1).unwrap_or("127.0.0.1:1883".to_owned());
+    let config =
+        Config::from_toml(&format!("allow_anonymous = true\nlisteners.default.address = '{address}'"), "the example")?;
     let broker = Broker::builder().config(config).hook(Presence { events }).start()?;
     println!("listening on {}; end of input stops the broker", broker.addresses()[0].1);
     let handle = broker.handle();

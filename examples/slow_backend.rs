@@ -4,7 +4,7 @@
 //! from the hook.
 //!
 //! ```text
-//! cargo run --example slow_backend
+//! cargo run --example slow_backend              # or, at another address: -- 127.0.0.1:1884
 //! mosquitto_pub -i anything -u ann -t a -m 'half a second later'
 //! ```
 
@@ -62,8 +62,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             let _ = answer.try_send(username == "ann");
         }
     });
-    let broker =
-        Broker::builder().config(Config::default()).hook(V3Only(Backend { questions })).hook(AllowAll).start()?;
+    let address = std::env::args().nth(1).unwrap_or("127.0.0.1:1883".to_owned());
+    let config = Config::from_toml(&format!("listeners.default.address = '{address}'"), "the example")?;
+    let broker = Broker::builder().config(config).hook(V3Only(Backend { questions })).hook(AllowAll).start()?;
     println!("listening on {}; end of input stops the broker", broker.addresses()[0].1);
     std::io::copy(&mut std::io::stdin(), &mut std::io::sink())?;
     broker.stop()?;

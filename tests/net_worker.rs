@@ -1,15 +1,20 @@
 //! Shards at work on threads of their own: MQTT over loopback, handed from shard to shard, with hooks that answer later.
 
+use std::future::poll_fn;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, mpsc};
+use std::task::{self, Poll, Waker};
 use std::thread;
 use std::time::Duration;
 
+use moormq::client::EndReason;
 use moormq::config::{Config, ListenerConfig};
-use moormq::hooks::{Answer, Chain, ConnectRefusal, Context, Hook, NoHooks, Register, RegisterModifiers};
+use moormq::hooks::{
+    Answer, Chain, ConnectRefusal, Context, Hook, HookReport, NoHooks, Notice, PublishModifiers, PublishRefusal,
+    PublishRequest, Register, RegisterModifiers,
+};
 use moormq::net::clock::Clock;
 use moormq::net::mesh::{InboxSender, Mesh, inbox};
 use moormq::net::sockets::{SocketLimits, listen};
@@ -37,7 +42,7 @@ impl Shards {
             let (sender, inbox) = inbox(4, mesh.doorbell());
             inboxes.push(sender);
             let sockets = SocketLimits { linger: Duration::from_millis(100), ..SocketLimits::default() };
-            let limits = WorkerLimits { sockets, spin: 2, shutdown_timeout: Duration::from_secs(30) };
+            let limits = WorkerLimits { sockets, spin: 2, shutdown_timeout: Duration::from_secs(600) };
             let (config, chain) = (Arc::clone(&config), chain.clone());
             let connections = Arc::new([AtomicUsize::new(0)]);
             let make = move || {
@@ -216,4 +221,170 @@ fn a_shard_serves_others_while_a_hook_thinks_and_wakes_for_its_answer() {
     busy.join().unwrap();
     assert_eq!(dropped.load(Ordering::SeqCst), 3);
     shards.stop();
+}
+
+/// What a hook waits for, and who waits.
+#[derive(Default)]
+struct Signal {
+    given: AtomicBool,
+    waker: Mutex<Option<Waker>>,
+    polls: AtomicUsize,
+}
+
+impl Signal {
+    /// The waker of whoever waits, once somebody does.
+    fn waker(&self) -> Waker {
+        loop {
+            if let Some(waker) = self.waker.lock().unwrap().clone() {
+                return waker;
+            }
+            thread::yield_now();
+        }
+    }
+
+    fn poll(&self, cx: &task::Context<'_>) -> Poll<()> {
+        *self.waker.lock().unwrap() = Some(cx.waker().clone());
+        self.polls.fetch_add(1, Ordering::SeqCst);
+        if self.given.load(Ordering::SeqCst) { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+/// Waits at each publish for a signal from another thread.
+#[derive(Clone)]
+struct Signalled {
+    asked: mpsc::Sender<Arc<Signal>>,
+}
+
+impl Hook for Signalled {
+    type State = ();
+
+    fn auth_on_publish(
+        &mut self,
+        _: &mut Context<'_, ()>,
+        publish: &PublishRequest<'_>,
+    ) -> Answer<PublishModifiers, PublishRefusal> {
+        if publish.topic != "ask" {
+            return Answer::ok();
+        }
+        let signal = Arc::new(Signal::default());
+        self.asked.send(Arc::clone(&signal)).unwrap();
+        Answer::later(poll_fn(move |cx| signal.poll(cx).map(|()| Answer::ok())))
+    }
+}
+
+/// PUBLISH to `ask` at QoS 1 with this packet id.
+fn ask(stream: &mut TcpStream, id: u16) {
+    let [high, low] = id.to_be_bytes();
+    stream.write_all(&[0x32, 7, 0, 3, b'a', b's', b'k', high, low]).unwrap();
+}
+
+#[test]
+fn hooks_are_woken_from_other_threads_at_any_time() {
+    const TIMES: u16 = 300;
+    let (sender, asked) = mpsc::channel::<Arc<Signal>>();
+    let shards = Shards::start(2, config(), &NoHooks.hook(Signalled { asked: sender }));
+    let address = shards.address;
+    // Two threads wake one hook, without reason as a rule; the shard sleeps between the questions, or works.
+    let waking = thread::spawn(move || {
+        for number in 0..2 * TIMES {
+            let signal = asked.recv().unwrap();
+            let waker = signal.waker();
+            let other = thread::spawn({
+                let waker = waker.clone();
+                move || (0..number % 7).for_each(|_| waker.wake_by_ref())
+            });
+            (0..number % 5).for_each(|_| waker.wake_by_ref());
+            signal.given.store(true, Ordering::SeqCst);
+            waker.wake();
+            other.join().unwrap();
+        }
+        asked
+    });
+    let clients = ["one", "other"].map(|name| {
+        thread::spawn(move || {
+            let mut client = connect(address, name);
+            for id in 1..=TIMES {
+                ask(&mut client, id);
+                let [high, low] = id.to_be_bytes();
+                expect(&mut client, &[0x40, 2, high, low]);
+            }
+            client
+        })
+    });
+    let [mut client, leaver] = clients.map(|client| client.join().unwrap());
+    let asked = waking.join().unwrap();
+
+    // The client is gone before its hook is woken, then the hook, and in the end the shard.
+    let mut leaver = leaver;
+    ask(&mut leaver, 1);
+    let signal = asked.recv().unwrap();
+    let waker = signal.waker();
+    drop(leaver);
+    while Arc::strong_count(&signal) > 1 {
+        thread::yield_now();
+    }
+    let polls = signal.polls.load(Ordering::SeqCst);
+    signal.given.store(true, Ordering::SeqCst);
+    let waking = thread::spawn({
+        let waker = waker.clone();
+        move || (0..1000).for_each(|_| waker.wake_by_ref())
+    });
+    for _ in 0..50 {
+        client.write_all(&[0xC0, 0]).unwrap();
+        expect(&mut client, &[0xD0, 0]);
+    }
+    waking.join().unwrap();
+    assert_eq!(signal.polls.load(Ordering::SeqCst), polls, "nobody asks it any more");
+    let (answer, answers) = crossbeam::channel::bounded(2);
+    for inbox in &shards.inboxes {
+        assert!(inbox.try_send(Errand::Hooks { answer: answer.clone() }).is_ok());
+    }
+    let mut reports = Vec::new();
+    (0..2).for_each(|_| HookReport::add(&mut reports, &answers.recv().unwrap()));
+    let counts = reports.iter().find(|report| report.hook == "auth_on_publish").unwrap().counts;
+    let times = u64::from(2 * TIMES);
+    assert_eq!((counts.calls, counts.later, counts.ok), (times + 1, times + 1, times));
+    shards.stop();
+    thread::spawn(move || waker.wake()).join().unwrap();
+}
+
+/// Has something to do when a client is gone that waits for another thread.
+#[derive(Clone)]
+struct Farewell {
+    asked: mpsc::Sender<Arc<Signal>>,
+    done: Arc<AtomicUsize>,
+}
+
+impl Hook for Farewell {
+    type State = ();
+
+    fn on_client_gone(&mut self, cx: &mut Notice<'_, ()>, _: EndReason) {
+        let (signal, done) = (Arc::new(Signal::default()), Arc::clone(&self.done));
+        self.asked.send(Arc::clone(&signal)).unwrap();
+        cx.later(async move {
+            poll_fn(|cx| signal.poll(cx)).await;
+            done.fetch_add(1, Ordering::SeqCst);
+        });
+    }
+}
+
+#[test]
+fn a_stop_waits_for_what_hooks_have_begun() {
+    let (sender, asked) = mpsc::channel();
+    let done = Arc::new(AtomicUsize::new(0));
+    // The test may take its time.
+    let mut patient = config();
+    patient.hooks.later_deadline = Duration::from_secs(600);
+    let shards = Shards::start(2, patient, &NoHooks.hook(Farewell { asked: sender, done: Arc::clone(&done) }));
+    let clients: Vec<_> = (0..6).map(|number| connect(shards.address, &format!("c{number}"))).collect();
+    let stopping = thread::spawn(move || shards.stop());
+    let signals: Vec<_> = clients.iter().map(|_| asked.recv().unwrap()).collect();
+    for signal in signals {
+        assert!(!stopping.is_finished());
+        let waker = signal.waker();
+        signal.given.store(true, Ordering::SeqCst);
+        waker.wake();
+    }
+    stopping.join().unwrap();
+    assert_eq!(done.load(Ordering::SeqCst), 6);
 }

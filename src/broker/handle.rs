@@ -11,6 +11,7 @@ use crossbeam::channel::{self, Receiver, RecvTimeoutError};
 use crate::client::SubscriberId;
 use crate::codec::{PropertyBlock, QoS};
 use crate::config::Config;
+use crate::hooks::HookReport;
 use crate::message::Message;
 use crate::net::mesh::InboxSender;
 use crate::net::thread::ThreadId;
@@ -18,8 +19,8 @@ use crate::net::worker::{Errand, Told};
 use crate::shard::{Request, owner_of};
 use crate::topic::{TopicError, TopicFilter, TopicName};
 
-/// How long [`Handle::subscribe`] waits for the shards.
-const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long [`Handle::subscribe`] and [`Handle::hooks`] wait for the shards.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A way to a running broker for any thread. Messages published through one handle and its clones stay in order.
 #[derive(Clone)]
@@ -157,7 +158,7 @@ impl Handle {
         let subscription = Subscription { messages, number, shard, handle: self.clone() };
         let request = Request::Subscribe { subscription: number, mountpoint: mountpoint.into(), filter };
         self.send(shard, Errand::Request(request))?;
-        subscribed.recv_timeout(SUBSCRIBE_TIMEOUT).map_err(|_| RequestError::Stopped)?;
+        subscribed.recv_timeout(ANSWER_TIMEOUT).map_err(|_| RequestError::Stopped)?;
         Ok(subscription)
     }
 
@@ -171,6 +172,36 @@ impl Handle {
         let subscriber = SubscriberId::new(mountpoint, client_id);
         let shard = owner_of(&subscriber, self.inboxes.len(), self.seed);
         self.send(shard, Errand::Request(Request::Disconnect { subscriber, cleanup }))
+    }
+
+    /// What was counted of the hooks since the start, all shards together: one entry for each hook that was called of each
+    /// link, in the order of the chain. `$SYS/broker/hooks/LINK/HOOK/COUNTER` shows the same. Waits for every shard.
+    ///
+    /// ```
+    /// # fn show(handle: &moormq::broker::Handle) -> Result<(), moormq::broker::RequestError> {
+    /// for report in handle.hooks()? {
+    ///     let counts = report.counts;
+    ///     println!("{}.{}: {} calls, {} refused", report.link, report.hook, counts.calls, counts.refusals);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`RequestError::Full`] when a shard is far behind, [`RequestError::Stopped`] when the broker has stopped or does not
+    /// answer.
+    pub fn hooks(&self) -> Result<Vec<HookReport>, RequestError> {
+        let (answer, answers) = channel::bounded(self.inboxes.len());
+        for shard in 0..self.inboxes.len() {
+            self.send(shard, Errand::Hooks { answer: answer.clone() })?;
+        }
+        let mut all = Vec::new();
+        for _ in 0..self.inboxes.len() {
+            let of_shard = answers.recv_timeout(ANSWER_TIMEOUT).map_err(|_| RequestError::Stopped)?;
+            HookReport::add(&mut all, &of_shard);
+        }
+        Ok(all)
     }
 
     pub(super) fn send(&self, shard: usize, errand: Errand) -> Result<(), RequestError> {

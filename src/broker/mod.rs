@@ -23,8 +23,8 @@ pub use operations::OperationError;
 use crate::config::Config;
 use crate::control::server::ControlServer;
 use crate::control::socket::ControlSocket;
-use crate::hooks::{Chain, Hook, Linked, NoHooks};
-use crate::net::clock::Clock;
+use crate::hooks::{Chain, Hook, HookClock, HookReport, Linked, NoHooks};
+use crate::net::clock::{Clock, nanos};
 use crate::net::mesh::{Mesh, inbox};
 use crate::net::probe::probe;
 use crate::net::thread::ShardThread;
@@ -97,8 +97,17 @@ impl Broker {
         self.handle.subscribe(mountpoint, filter, capacity)
     }
 
+    /// As [`Handle::hooks`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn hooks(&self) -> Result<Vec<HookReport>, RequestError> {
+        self.handle.hooks()
+    }
+
     /// Stops in an orderly way: clients are told (MQTT 5: DISCONNECT 0x8B), wills are published, every hook is called. Waits
-    /// until that is done, at most `runtime.shutdown_timeout`.
+    /// until that is done, tasks that hooks left included, at most `runtime.shutdown_timeout`.
     ///
     /// # Errors
     ///
@@ -176,7 +185,8 @@ impl<C: Chain + Clone> Builder<C> {
             let connections = connections.clone();
             let place = Place { id, shards, seed, version: env!("CARGO_PKG_VERSION") };
             let make = move || {
-                let shard = Shard::new(place, config, chain, clock.now());
+                let mut shard = Shard::new(place, config, chain, clock.now());
+                shard.time_hooks_by(HookClock(nanos));
                 WorkerParts { shard, mesh, inbox: receiver, listeners, connections, clock }
             };
             let thread = ShardThread::start(id, Some(layout.cpus[id]), layout.limits, make);

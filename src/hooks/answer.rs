@@ -5,7 +5,6 @@
 //! comes back as a [`HookAnswer`]. Nothing here runs a future: that is the runtime's work.
 
 use std::any::Any;
-use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
@@ -13,7 +12,7 @@ use std::pin::Pin;
 use std::task::{self, Poll};
 
 use super::auth::AuthStep;
-use super::barrier::{NoticeTask, Place};
+use super::barrier::{NoticeTasks, Place};
 use super::context::Task;
 use super::publish::{PublishModifiers, PublishModifiersM5, PublishRefusal, PublishRefusalM5};
 use super::register::{ConnectRefusal, ConnectRefusalM5, RegisterModifiers, RegisterModifiersM5};
@@ -21,6 +20,7 @@ use super::subscribe::{
     SubscribeModifiers, SubscribeModifiersM5, SubscribeRefusal, SubscribeRefusalM5, UnsubscribeModifiers,
     UnsubscribeModifiersM5,
 };
+use super::tally::Outcome;
 
 /// An answer that is not known yet. It runs on the shard of the client, so it need not be [`Send`]; it must not block.
 pub type Later<M, R> = Pin<Box<dyn Future<Output = Answer<M, R>>>>;
@@ -35,7 +35,8 @@ pub enum Answer<M, R> {
     /// This link has no opinion: ask the following one. When every link says so, the answer is no.
     Next,
     /// The answer comes when this future resolves. Until then the broker reads nothing more from this client, and goes
-    /// on in order afterwards. A deadline applies, after which the answer counts as [`Answer::Error`].
+    /// on in order afterwards. A deadline applies, after which the answer counts as [`Answer::Error`], or as an
+    /// [`Answer::Ok`] without modifiers if the configuration says `on_deadline = "allow"`.
     Later(Later<M, R>),
     /// What the default methods answer: this link does not have the hook. Otherwise like [`Answer::Next`].
     #[doc(hidden)]
@@ -70,6 +71,15 @@ impl<M, R> Answer<M, R> {
     #[inline(always)]
     pub fn absent() -> Self {
         Answer::Absent
+    }
+
+    /// What is counted of an answer that is settled.
+    fn outcome(&self) -> Outcome {
+        match self {
+            Answer::Ok(_) => Outcome::Ok,
+            Answer::Error(_) => Outcome::Refused,
+            Answer::Next | Answer::Later(_) | Answer::Absent => Outcome::Next,
+        }
     }
 
     /// The same answer in the words of another version: v3 modifiers and refusals become m5 ones.
@@ -239,9 +249,28 @@ pub enum HookAnswer {
     UnsubscribeM5(Answer<UnsubscribeModifiersM5, Infallible>),
     /// A notification has done what it wanted to do before the client goes on, or gave up.
     Notification,
-    /// The future of a conditional hook panicked; it has been logged. The runtime says the same of one that missed its
-    /// deadline. Counts as a refusal.
+    /// The future panicked; it has been logged. The shard says the same of one that missed its deadline. For a conditional
+    /// hook it counts as a refusal.
     Failed,
+}
+
+impl HookAnswer {
+    /// What is counted of it.
+    pub fn outcome(&self) -> Outcome {
+        match self {
+            HookAnswer::Register(answer) => answer.outcome(),
+            HookAnswer::RegisterM5(answer) => answer.outcome(),
+            HookAnswer::Auth(answer) => answer.outcome(),
+            HookAnswer::Publish(answer) => answer.outcome(),
+            HookAnswer::PublishM5(answer) => answer.outcome(),
+            HookAnswer::Subscribe(answer) => answer.outcome(),
+            HookAnswer::SubscribeM5(answer) => answer.outcome(),
+            HookAnswer::Unsubscribe(answer) => answer.outcome(),
+            HookAnswer::UnsubscribeM5(answer) => answer.outcome(),
+            HookAnswer::Notification => Outcome::Ok,
+            HookAnswer::Failed => Outcome::Panicked,
+        }
+    }
 }
 
 /// What came of calling every link for a notification.
@@ -249,7 +278,7 @@ pub enum HookAnswer {
 #[must_use]
 pub struct Notified {
     // `None` and not an empty list: the compiler sees at once that there is nothing to drop.
-    pending: Option<VecDeque<HookFuture>>,
+    pending: Option<Vec<(usize, HookFuture)>>,
     failed: u32,
 }
 
@@ -260,18 +289,18 @@ impl Notified {
         self.failed
     }
 
-    /// What the links want done before the client goes on, one after the other in the order of the chain; nothing, as
-    /// a rule. Resolves to [`HookAnswer::Notification`].
+    /// What the links want done before the client goes on, to be done one after the other: the place of a link in the
+    /// chain, and what it wants. Nothing, as a rule. Each resolves to [`HookAnswer::Notification`], or to
+    /// [`HookAnswer::Failed`] if some of it panicked.
     #[inline]
-    pub fn into_future(self) -> Option<HookFuture> {
-        self.pending.map(OneByOne::boxed)
+    pub fn into_futures(self) -> Option<Vec<(usize, HookFuture)>> {
+        self.pending
     }
 
-    /// A link handed these tasks over.
+    /// The link at this place handed these tasks over.
     #[cold]
-    pub(super) fn add_tasks(&mut self, tasks: Vec<Task>, place: Place) {
-        let futures = tasks.into_iter().map(|task| Box::pin(NoticeTask::new(task, place)) as HookFuture);
-        self.pending.get_or_insert_default().extend(futures);
+    pub(super) fn add_tasks(&mut self, link: usize, tasks: Vec<Task>, place: Place) {
+        self.pending.get_or_insert_default().push((link, Box::pin(NoticeTasks::new(tasks, place))));
     }
 
     /// A link panicked, perhaps after it had handed tasks over: they are given up with it.
@@ -279,39 +308,13 @@ impl Notified {
     pub(super) fn add_failed(&mut self, panic: Box<dyn Any + Send>, tasks: Option<Vec<Task>>, place: Place) {
         self.failed += 1;
         place.report(panic);
-        for task in tasks.into_iter().flatten() {
-            drop(NoticeTask::new(task, place));
-        }
+        drop(NoticeTasks::new(tasks.unwrap_or_default(), place));
     }
 }
 
 impl fmt::Debug for Notified {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let pending = self.pending.as_ref().map_or(0, VecDeque::len);
+        let pending = self.pending.as_ref().map_or(0, Vec::len);
         f.debug_struct("Notified").field("pending", &pending).field("failed", &self.failed).finish()
-    }
-}
-
-/// Runs futures of notifications one after the other.
-struct OneByOne(VecDeque<HookFuture>);
-
-impl OneByOne {
-    #[cold]
-    fn boxed(futures: VecDeque<HookFuture>) -> HookFuture {
-        Box::pin(OneByOne(futures))
-    }
-}
-
-impl Future for OneByOne {
-    type Output = HookAnswer;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<HookAnswer> {
-        while let Some(first) = self.0.front_mut() {
-            if first.as_mut().poll(cx).is_pending() {
-                return Poll::Pending;
-            }
-            self.0.pop_front();
-        }
-        Poll::Ready(HookAnswer::Notification)
     }
 }

@@ -5,6 +5,7 @@
 //! fields are still sound is its own affair.
 
 use std::any::Any;
+use std::collections::VecDeque;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -26,6 +27,11 @@ impl Place {
     #[cold]
     pub(super) fn of<H: Hook>(hook: &'static str, link: &H) -> Self {
         Place { hook, link: guard(|| link.name()).unwrap_or("(its name panics)") }
+    }
+
+    /// The name of the link.
+    pub(super) fn link(self) -> &'static str {
+        self.link
     }
 
     /// Logs the panic.
@@ -115,19 +121,28 @@ impl<M, R> Future for LaterAnswer<M, R> {
     }
 }
 
-/// A task of a notification as the runtime gets it: behind the barrier.
-pub(super) struct NoticeTask(Guarded<()>);
+/// The tasks of one call of a notification as the runtime gets them: behind the barrier, one after the other.
+pub(super) struct NoticeTasks {
+    tasks: VecDeque<Guarded<()>>,
+    panicked: bool,
+}
 
-impl NoticeTask {
-    pub(super) fn new(task: Task, place: Place) -> Self {
-        NoticeTask(Guarded { future: Some(task), place })
+impl NoticeTasks {
+    pub(super) fn new(tasks: Vec<Task>, place: Place) -> Self {
+        let tasks = tasks.into_iter().map(|task| Guarded { future: Some(task), place }).collect();
+        NoticeTasks { tasks, panicked: false }
     }
 }
 
-impl Future for NoticeTask {
+impl Future for NoticeTasks {
     type Output = HookAnswer;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<HookAnswer> {
-        self.0.poll(cx).map(|_| HookAnswer::Notification)
+        while let Some(first) = self.tasks.front_mut() {
+            let done = std::task::ready!(first.poll(cx));
+            self.panicked |= done.is_none();
+            self.tasks.pop_front();
+        }
+        Poll::Ready(if self.panicked { HookAnswer::Failed } else { HookAnswer::Notification })
     }
 }

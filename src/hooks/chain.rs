@@ -2,9 +2,11 @@
 //!
 //! A chain is a type, [`NoHooks`] at one end and a [`Linked`] for every link, so the compiler sees through all of it: a
 //! hook that no link has is no code at all. What a link does is not trusted: a panic is caught here, logged with the
-//! names of link and hook, and told as a value. Nothing of a chain's is shared; every shard has its own.
+//! names of link and hook, and told as a value. Every link counts what its hooks answer. Nothing of a chain's is shared;
+//! every shard has its own.
 
 use std::convert::Infallible;
+use std::time::Duration;
 
 use super::Hook;
 use super::answer::{Answer, DeliverAnswer, HookAnswer, Notified, Verdict};
@@ -19,11 +21,13 @@ use super::publish::{
     Published, PublishedM5,
 };
 use super::register::{ConnectRefusal, ConnectRefusalM5, Register, RegisterM5, RegisterModifiers, RegisterModifiersM5};
+use super::report::LinkCounts;
 use super::subscribe::{
     SubscribeModifiers, SubscribeModifiersM5, SubscribeRefusal, SubscribeRefusalM5, SubscribeRequest,
     SubscribeRequestM5, Subscribed, SubscribedM5, UnsubscribeModifiers, UnsubscribeModifiersM5, UnsubscribeRequest,
     UnsubscribeRequestM5, Unsubscribed,
 };
+use super::tally::{HookClock, Outcome, Tallies};
 use crate::client::{Client, DropReason, EndReason, ExpiredReason};
 use crate::codec::ConnectProperties;
 
@@ -36,6 +40,8 @@ pub struct NoHooks;
 pub struct Linked<Front, H> {
     front: Front,
     hook: H,
+    clock: HookClock,
+    tallies: Tallies,
 }
 
 macro_rules! define_chain {
@@ -62,8 +68,17 @@ macro_rules! define_chain {
             where
                 Self: Sized,
             {
-                Linked { front: self, hook }
+                Linked { front: self, hook, clock: HookClock::default(), tallies: Tallies::default() }
             }
+
+            /// The clock by which answers given now are timed, for links that want it; without one they take no time.
+            fn time_by(&mut self, clock: HookClock);
+
+            /// Counts what became of a later answer, or of a task of a notification: of `hook` of the link at this place.
+            fn settle(&mut self, link: usize, hook: &str, outcome: Outcome, waited: Duration);
+
+            /// Adds for each link, in order, what it is called and what it counted.
+            fn counts(&self, into: &mut Vec<LinkCounts>);
 
             $(
                 #[doc = concat!("Asks the links for [`Hook::", stringify!($ask), "`].")]
@@ -96,6 +111,12 @@ macro_rules! define_chain {
             type State = ();
             const LEN: usize = 0;
 
+            fn time_by(&mut self, _: HookClock) {}
+
+            fn settle(&mut self, _: usize, _: &str, _: Outcome, _: Duration) {}
+
+            fn counts(&self, _: &mut Vec<LinkCounts>) {}
+
             $(
                 #[inline(always)]
                 fn $ask(&mut self, _: usize, _: &Client, _: &mut (), _: $Ask) -> Verdict<$Modifiers, $Refusal> {
@@ -122,6 +143,26 @@ macro_rules! define_chain {
             type State = (Front::State, H::State);
             const LEN: usize = Front::LEN + 1;
 
+            fn time_by(&mut self, clock: HookClock) {
+                self.clock = clock;
+                self.front.time_by(clock);
+            }
+
+            fn settle(&mut self, link: usize, hook: &str, outcome: Outcome, waited: Duration) {
+                if link < Front::LEN {
+                    self.front.settle(link, hook, outcome, waited);
+                } else if link == Front::LEN
+                    && let Some(tally) = self.tallies.of(hook)
+                {
+                    tally.settle(outcome, waited);
+                }
+            }
+
+            fn counts(&self, into: &mut Vec<LinkCounts>) {
+                self.front.counts(into);
+                into.push((Place::of("counts", &self.hook).link(), self.tallies.counts()));
+            }
+
             $(
                 #[inline]
                 fn $ask(
@@ -140,17 +181,31 @@ macro_rules! define_chain {
                     if from > Front::LEN {
                         return Verdict::Exhausted;
                     }
+                    let tally = &mut self.tallies.$ask;
+                    let stopwatch = tally.begin(H::TIMED, self.clock);
                     let cx = &mut Context::new(client, &mut state.1);
                     match guard(|| self.hook.$ask(cx, $ask_arg)) {
-                        Ok(Answer::Ok(modifiers)) => Verdict::Ok(modifiers),
-                        Ok(Answer::Error(refusal)) => Verdict::Refused(refusal),
-                        Ok(Answer::Next | Answer::Absent) => Verdict::Exhausted,
+                        Ok(Answer::Absent) => Verdict::Exhausted,
+                        Ok(Answer::Next) => {
+                            tally.answered(Outcome::Next, stopwatch);
+                            Verdict::Exhausted
+                        }
+                        Ok(Answer::Ok(modifiers)) => {
+                            tally.answered(Outcome::Ok, stopwatch);
+                            Verdict::Ok(modifiers)
+                        }
+                        Ok(Answer::Error(refusal)) => {
+                            tally.answered(Outcome::Refused, stopwatch);
+                            Verdict::Refused(refusal)
+                        }
                         Ok(Answer::Later(future)) => {
+                            tally.put_off(stopwatch);
                             let place = Place::of(stringify!($ask), &self.hook);
                             let future = Box::pin(LaterAnswer::new(future, place, HookAnswer::$variant));
                             Verdict::Later { link: Front::LEN, future }
                         }
                         Err(panic) => {
+                            tally.answered(Outcome::Panicked, stopwatch);
                             Place::of(stringify!($ask), &self.hook).report(panic);
                             Verdict::Failed { link: Front::LEN }
                         }
@@ -169,11 +224,21 @@ macro_rules! define_chain {
                     if let Some(modifiers) = self.front.$rewrite(client, &mut state.0, $rewrite_arg) {
                         return Some(modifiers);
                     }
+                    let tally = &mut self.tallies.$rewrite;
+                    let stopwatch = tally.begin(H::TIMED, self.clock);
                     let cx = &mut Context::new(client, &mut state.1);
                     match guard(|| self.hook.$rewrite(cx, $rewrite_arg)) {
-                        Ok(DeliverAnswer::Ok(modifiers)) => Some(modifiers),
-                        Ok(DeliverAnswer::Next | DeliverAnswer::Absent) => None,
+                        Ok(DeliverAnswer::Absent) => None,
+                        Ok(DeliverAnswer::Next) => {
+                            tally.answered(Outcome::Next, stopwatch);
+                            None
+                        }
+                        Ok(DeliverAnswer::Ok(modifiers)) => {
+                            tally.answered(Outcome::Ok, stopwatch);
+                            Some(modifiers)
+                        }
                         Err(panic) => {
+                            tally.answered(Outcome::Panicked, stopwatch);
                             Place::of(stringify!($rewrite), &self.hook).report(panic);
                             Some(<$Rewritten>::default())
                         }
@@ -185,13 +250,23 @@ macro_rules! define_chain {
                 #[inline]
                 fn $tell(&mut self, client: &Client, state: &mut Self::State $(, $tell_arg: $Tell)*) -> Notified {
                     let mut notified = self.front.$tell(client, &mut state.0 $(, $tell_arg)*);
-                    let mut tasks = None;
-                    let cx = &mut Notice::new(client, &mut state.1, &mut tasks);
-                    match (guard(|| self.hook.$tell(cx $(, $tell_arg)*)), tasks) {
-                        (Ok(()), None) => {}
-                        (Ok(()), Some(tasks)) => notified.add_tasks(tasks, Place::of(stringify!($tell), &self.hook)),
-                        (Err(panic), tasks) => {
-                            notified.add_failed(panic, tasks, Place::of(stringify!($tell), &self.hook));
+                    let tally = &mut self.tallies.$tell;
+                    let stopwatch = tally.begin(H::TIMED, self.clock);
+                    let mut cx = Notice::new(client, &mut state.1);
+                    match guard(|| self.hook.$tell(&mut cx $(, $tell_arg)*)) {
+                        Ok(()) if cx.is_absent() => {}
+                        Ok(()) => match cx.into_tasks() {
+                            None => tally.answered(Outcome::Ok, stopwatch),
+                            Some(tasks) => {
+                                tally.put_off(stopwatch);
+                                let place = Place::of(stringify!($tell), &self.hook);
+                                notified.add_tasks(Front::LEN, tasks, place);
+                            }
+                        },
+                        Err(panic) => {
+                            tally.answered(Outcome::Panicked, stopwatch);
+                            let place = Place::of(stringify!($tell), &self.hook);
+                            notified.add_failed(panic, cx.into_tasks(), place);
                         }
                     }
                     notified

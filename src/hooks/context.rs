@@ -42,13 +42,34 @@ pub(super) type Task = Pin<Box<dyn Future<Output = ()>>>;
 pub struct Notice<'a, S> {
     client: &'a Client,
     state: &'a mut S,
-    tasks: &'a mut Option<Vec<Task>>,
+    tasks: Option<Vec<Task>>,
+    /// The link does not have the hook.
+    absent: bool,
 }
 
 impl<'a, S> Notice<'a, S> {
     #[inline(always)]
-    pub(super) fn new(client: &'a Client, state: &'a mut S, tasks: &'a mut Option<Vec<Task>>) -> Self {
-        Notice { client, state, tasks }
+    pub(super) fn new(client: &'a Client, state: &'a mut S) -> Self {
+        Notice { client, state, tasks: None, absent: false }
+    }
+
+    /// What the default methods of [`Hook`](super::Hook) do: say that there is no such hook.
+    #[doc(hidden)]
+    #[inline(always)]
+    pub fn absent(&mut self) {
+        self.absent = true;
+    }
+
+    /// Whether nothing but the default method was called.
+    #[inline(always)]
+    pub(super) fn is_absent(&self) -> bool {
+        self.absent && self.tasks.is_none()
+    }
+
+    /// What was handed over, in order.
+    #[inline(always)]
+    pub(super) fn into_tasks(self) -> Option<Vec<Task>> {
+        self.tasks
     }
 
     /// The client, with the subscriber id and user name it has in the end.
@@ -61,10 +82,15 @@ impl<'a, S> Notice<'a, S> {
         self.state
     }
 
-    /// Has the shard run `task` before this client goes on: before its next packet is looked at, and before the next
-    /// hook of the same subscriber id is called. Other clients do not wait. Tasks of several links, and several tasks
-    /// of one, run one after the other in the order they were handed over. `task` runs on the shard, so it must not
-    /// block; it is given up at the deadline of notifications, or when it panics.
+    /// Has the shard run `task` before this client goes on: before its next packet is looked at, before it sees anything
+    /// that was written to it, and before another connection of the same subscriber id is registered. Other clients do not
+    /// wait. `task` runs on the shard, so it must not block; it is given up at the deadline of its hook, which the tasks
+    /// of one call share, or when it panics.
+    ///
+    /// All tasks of one subscriber id run one after the other, in the order in which their hooks were called, whatever
+    /// hooks and links they are of. A hook itself is called at the moment it tells of, and does not wait for tasks of
+    /// hooks before it: `on_client_offline` is called when the connection is lost, also while a task of
+    /// `on_client_wakeup` is under way. What must come after that task belongs into a task, too.
     ///
     /// What need not be waited for is better sent to a thread or task of your own.
     pub fn later(&mut self, task: impl Future<Output = ()> + 'static) {

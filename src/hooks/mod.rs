@@ -10,7 +10,8 @@
 //! is no. *Notifications* go to every link, in order, and nothing comes back.
 //!
 //! An answer is given *now*, in an ordinary call on the shard that must not block, or *later*, by a future
-//! ([`Answer::Later`]) that the shard runs while it reads nothing more from this client. A later answer has a deadline.
+//! ([`Answer::Later`]) that the shard runs while it reads nothing more from this client. A later answer has a deadline. Its
+//! future may be woken by any thread, at any time.
 //!
 //! A hook that panics is caught and logged: a conditional hook then counts as *no*, a notification is given up. The
 //! shard and other clients are not affected.
@@ -63,8 +64,10 @@ mod list;
 mod modifiers;
 mod publish;
 mod register;
+mod report;
 pub mod stock;
 mod subscribe;
+mod tally;
 mod v3_only;
 
 #[cfg(test)]
@@ -85,11 +88,13 @@ pub use publish::{
 pub use register::{
     ConnectCode, ConnectRefusal, ConnectRefusalM5, Expiry, Register, RegisterM5, RegisterModifiers, RegisterModifiersM5,
 };
+pub use report::{HookCounts, HookReport, LinkCounts};
 pub use subscribe::{
     FilterGrant, RequestedFilter, SubscribeCode, SubscribeModifiers, SubscribeModifiersM5, SubscribeRefusal,
     SubscribeRefusalM5, SubscribeRequest, SubscribeRequestM5, Subscribed, SubscribedM5, UnsubscribeModifiers,
     UnsubscribeModifiersM5, UnsubscribeRequest, UnsubscribeRequestM5, Unsubscribed,
 };
+pub use tally::{HookClock, Outcome};
 pub use v3_only::V3Only;
 
 use crate::client::{DropReason, EndReason, ExpiredReason};
@@ -101,8 +106,10 @@ use crate::codec::ConnectProperties;
 /// v5 clients. [`V3Only`] has the plain ones serve both. Every shard has its own copy of a link, so `&mut self` needs
 /// no lock; what copies share they must share themselves (an [`Arc`](std::sync::Arc) made before the chain).
 ///
-/// For one subscriber id, hooks are called strictly in the order in which things happened, never two at a time, and
-/// before the client sees any packet that depends on them. They spell this grammar, whatever happens:
+/// For one subscriber id, notifications are called strictly in the order in which things happened, never two at a time, and
+/// before the client sees any packet that depends on them. They answer nothing; what one wants done before the client goes
+/// on it hands over as a task ([`Notice::later`]), and these tasks run one after the other, too. The hooks of the lifecycle
+/// spell this grammar, whatever happens:
 ///
 /// ```text
 /// absent  --on_client_wakeup-->    online
@@ -116,6 +123,13 @@ use crate::codec::ConnectProperties;
 ///
 /// A panic in a hook is caught and logged with the names of hook and link, and the link is called again the next time.
 /// A conditional hook that panics has refused, as its table of answers says; one that cannot refuse has changed nothing.
+/// So has one that answers *too late*, in what follows: after `hooks.later_deadline`, or the `later_deadline` of its own
+/// table `[hooks.NAME]`. With `on_deadline = "allow"` it has said *Ok* instead, without modifiers.
+///
+/// # Counters
+///
+/// Every link counts what its hooks answer, and how long later answers take: [`HookCounts`], by
+/// [`Broker::hooks`](crate::Broker::hooks) and in `$SYS/broker/hooks/LINK/HOOK/COUNTER`.
 pub trait Hook: Send + 'static {
     /// What this link keeps per session; `()` if nothing.
     ///
@@ -125,6 +139,11 @@ pub trait Hook: Send + 'static {
     /// own. Neither making nor dropping it may panic.
     type State: Default + Send + 'static;
 
+    /// Whether the time that this link spends in its hooks is estimated, from one call in 1024 and some of the first
+    /// ([`HookCounts::time`]). It costs each hook some comparisons, also those that the link does not have; without it,
+    /// these are no code at all. How long later answers take is known in any case.
+    const TIMED: bool = false;
+
     /// How logs and counters name this link; the name of its type, unless you say otherwise.
     fn name(&self) -> &'static str {
         short_type_name::<Self>()
@@ -132,7 +151,8 @@ pub trait Hook: Send + 'static {
 
     /// May this v3 client connect, and on which terms?
     ///
-    /// *When:* CONNECT of a v3 client whose client id is settled, before any session state is touched.
+    /// *When:* CONNECT of a v3 client whose client id is settled, before any session state is touched, on the shard that
+    /// accepted the connection.
     ///
     /// *Ok:* connect, with [`RegisterModifiers`]; the identity may change here. *Error:* CONNACK with return code 5, or
     /// 4, 2, 3, as [`ConnectRefusal`] says. *All next, panic, or too late:* code 5; unless `allow_anonymous` is on,
@@ -189,14 +209,15 @@ pub trait Hook: Send + 'static {
     /// CONNECT can no longer be refused. Always followed by [`on_client_wakeup`](Self::on_client_wakeup), after what a
     /// takeover brings.
     fn on_register(&mut self, cx: &mut Notice<'_, Self::State>) {
-        let _ = cx;
+        cx.absent();
     }
 
     /// A v5 client was authenticated; `properties` are those of its CONNECT.
     ///
     /// *When:* as [`on_register`](Self::on_register).
     fn on_register_m5(&mut self, cx: &mut Notice<'_, Self::State>, properties: &ConnectProperties<'_>) {
-        let _ = (cx, properties);
+        let _ = properties;
+        cx.absent();
     }
 
     /// A client is connected and in a completely initialised, normal state: its session is there, a former connection
@@ -204,7 +225,8 @@ pub trait Hook: Send + 'static {
     ///
     /// *When:* just before CONNACK. `session_present` is what CONNACK says: whether an earlier session was resumed.
     fn on_client_wakeup(&mut self, cx: &mut Notice<'_, Self::State>, session_present: bool) {
-        let _ = (cx, session_present);
+        let _ = session_present;
+        cx.absent();
     }
 
     /// A client lost its connection, and its session is kept.
@@ -212,7 +234,8 @@ pub trait Hook: Send + 'static {
     /// *When:* after the connection is closed for whatever reason, a takeover included. Followed, some day, by
     /// [`on_client_wakeup`](Self::on_client_wakeup) or [`on_session_expired`](Self::on_session_expired).
     fn on_client_offline(&mut self, cx: &mut Notice<'_, Self::State>, reason: EndReason) {
-        let _ = (cx, reason);
+        let _ = reason;
+        cx.absent();
     }
 
     /// A client lost its connection, and its session ended with it.
@@ -220,15 +243,17 @@ pub trait Hook: Send + 'static {
     /// *When:* after the connection is closed for whatever reason, a takeover included, and after
     /// [`on_topic_unsubscribed`](Self::on_topic_unsubscribed) for all its subscriptions.
     fn on_client_gone(&mut self, cx: &mut Notice<'_, Self::State>, reason: EndReason) {
-        let _ = (cx, reason);
+        let _ = reason;
+        cx.absent();
     }
 
     /// A kept session ended while its client was away.
     ///
-    /// *When:* it expired, an operator or a limit removed it, or its client comes back with a clean start; after
+    /// *When:* it expired, an operator or the program removed it, or its client comes back with a clean start; after
     /// [`on_topic_unsubscribed`](Self::on_topic_unsubscribed) for all its subscriptions.
     fn on_session_expired(&mut self, cx: &mut Notice<'_, Self::State>, reason: ExpiredReason) {
-        let _ = (cx, reason);
+        let _ = reason;
+        cx.absent();
     }
 
     /// May this v3 client publish this?
@@ -268,14 +293,16 @@ pub trait Hook: Send + 'static {
     ///
     /// *When:* after routing, with the values as modified, before the acknowledgement. Not if it was refused.
     fn on_publish(&mut self, cx: &mut Notice<'_, Self::State>, published: &Published<'_>) {
-        let _ = (cx, published);
+        let _ = published;
+        cx.absent();
     }
 
     /// A message of a v5 client was routed, or its will was.
     ///
     /// *When:* as [`on_publish`](Self::on_publish).
     fn on_publish_m5(&mut self, cx: &mut Notice<'_, Self::State>, published: &PublishedM5<'_>) {
-        let _ = (cx, published);
+        let _ = published;
+        cx.absent();
     }
 
     /// May this v3 client subscribe to these filters?
@@ -310,24 +337,26 @@ pub trait Hook: Send + 'static {
 
     /// A v3 client subscribed.
     ///
-    /// *When:* after the subscriptions took effect, before SUBACK. Not if every filter was refused.
+    /// *When:* after the subscriptions took effect on every shard, before SUBACK. Not if every filter was refused.
     fn on_subscribe(&mut self, cx: &mut Notice<'_, Self::State>, subscribed: &Subscribed<'_>) {
-        let _ = (cx, subscribed);
+        let _ = subscribed;
+        cx.absent();
     }
 
     /// A v5 client subscribed.
     ///
     /// *When:* as [`on_subscribe`](Self::on_subscribe).
     fn on_subscribe_m5(&mut self, cx: &mut Notice<'_, Self::State>, subscribed: &SubscribedM5<'_>) {
-        let _ = (cx, subscribed);
+        let _ = subscribed;
+        cx.absent();
     }
 
     /// Which filters does this v3 client mean to unsubscribe from?
     ///
     /// *When:* each UNSUBSCRIBE, once for all its filters, before it takes effect.
     ///
-    /// *Ok:* the filters of [`UnsubscribeModifiers`] instead. It cannot be refused: *all next, panic, or too late*
-    /// unsubscribes from the filters of the packet.
+    /// *Ok:* the filters of [`UnsubscribeModifiers`] instead, one for each of the packet. It cannot be refused: *all next,
+    /// panic, or too late* unsubscribes from the filters of the packet. UNSUBACK follows in any case.
     fn on_unsubscribe(
         &mut self,
         cx: &mut Context<'_, Self::State>,
@@ -352,11 +381,12 @@ pub trait Hook: Send + 'static {
 
     /// Subscriptions were removed.
     ///
-    /// *When:* after an UNSUBSCRIBE took effect, or an operator removed some; with [`Unsubscribed::All`] when the session
-    /// ends, just before [`on_client_gone`](Self::on_client_gone) or
-    /// [`on_session_expired`](Self::on_session_expired).
+    /// *When:* after an UNSUBSCRIBE took effect, before UNSUBACK, with those of its filters that were subscribed to; with
+    /// [`Unsubscribed::All`] when the session ends, just before [`on_client_gone`](Self::on_client_gone) or
+    /// [`on_session_expired`](Self::on_session_expired), also if there were none.
     fn on_topic_unsubscribed(&mut self, cx: &mut Notice<'_, Self::State>, unsubscribed: Unsubscribed<'_>) {
-        let _ = (cx, unsubscribed);
+        let _ = unsubscribed;
+        cx.absent();
     }
 
     /// What does this v3 subscriber get to see of this message?
@@ -389,18 +419,20 @@ pub trait Hook: Send + 'static {
 
     /// A message was stored for a client that is away, also as a member of a shared subscription.
     ///
-    /// *When:* after it was stored. Not if it was dropped instead: that is
+    /// *When:* after it was stored, at QoS 1 or 2. Not if it was dropped instead: that is
     /// [`on_message_drop`](Self::on_message_drop).
     fn on_offline_message(&mut self, cx: &mut Notice<'_, Self::State>, message: &OfflineMessage<'_>) {
-        let _ = (cx, message);
+        let _ = message;
+        cx.absent();
     }
 
     /// A message was dropped for one subscriber: the client of `cx`.
     ///
     /// *When:* its queue was full, it expired, it is larger than the client's Maximum Packet Size, its session ended, it
-    /// was QoS 0 and the client is away or does not read.
+    /// was QoS 0 and the client is away or does not read. The counter of its [`DropReason`] is in `$SYS`, too.
     fn on_message_drop(&mut self, cx: &mut Notice<'_, Self::State>, message: &DroppedMessage<'_>, reason: DropReason) {
-        let _ = (cx, message, reason);
+        let _ = (message, reason);
+        cx.absent();
     }
 }
 

@@ -276,7 +276,7 @@ fn notifications_reach_every_link_in_order() {
     });
     let notified = trial.offline();
     assert_eq!((notified.failed(), trial.calls().as_str()), (1, "a b c"));
-    assert!(notified.into_future().is_none());
+    assert!(notified.into_futures().is_none());
 }
 
 thread_local! {
@@ -314,10 +314,12 @@ fn tasks_of_notifications_run_one_after_the_other() {
                 ..Probe::new("b", calls)
             })
     });
-    let mut future = trial.offline().into_future().expect("tasks were handed over");
-    assert!(poll(&mut future).is_pending());
+    let mut futures = trial.offline().into_futures().expect("tasks were handed over");
+    assert_eq!(futures.iter().map(|(link, _)| *link).collect::<Vec<_>>(), [0, 1]);
+    assert!(poll(&mut futures[0].1).is_pending());
     assert_eq!(DONE.take(), ["a begins"]);
-    assert!(matches!(poll(&mut future), Poll::Ready(HookAnswer::Notification)));
+    assert!(matches!(poll(&mut futures[0].1), Poll::Ready(HookAnswer::Failed)), "its second task panicked");
+    assert!(matches!(poll(&mut futures[1].1), Poll::Ready(HookAnswer::Notification)));
     assert_eq!(DONE.take(), ["a ends", "b"]);
 }
 
@@ -330,7 +332,7 @@ fn tasks_of_a_notification_that_panicked_are_given_up() {
     let mut trial = Trial::new(|calls| NoHooks.hook(Probe { notice: dropped, ..Probe::new("a", calls) }));
     let notified = trial.offline();
     assert_eq!(notified.failed(), 1);
-    assert!(notified.into_future().is_none());
+    assert!(notified.into_futures().is_none());
 }
 
 #[test]

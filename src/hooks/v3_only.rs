@@ -55,6 +55,7 @@ macro_rules! adapt {
 
 impl<H: Hook> Hook for V3Only<H> {
     type State = H::State;
+    const TIMED: bool = H::TIMED;
 
     fn name(&self) -> &'static str {
         self.0.name()

@@ -1,5 +1,6 @@
 //! The one clock of the broker: all shards count from the same start.
 
+use std::sync::OnceLock;
 use std::time::Instant;
 
 use crate::time::Time;
@@ -20,4 +21,10 @@ impl Clock {
     pub fn now(&self) -> Time {
         Time::from_millis(u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX))
     }
+}
+
+/// Nanoseconds since the first call: for measuring what takes less than a turn.
+pub fn nanos() -> u64 {
+    static START: OnceLock<Instant> = OnceLock::new();
+    u64::try_from(START.get_or_init(Instant::now).elapsed().as_nanos()).unwrap_or(u64::MAX)
 }

@@ -6,7 +6,8 @@
 //! turn.
 //!
 //! With nothing to do the thread sleeps in its own ring, which costs one system call. Only while hooks are under way does
-//! it sleep in the executor, which wakes it for them and, by the ring's bell, for everything else.
+//! it sleep in the executor, which hooks may use for timers and blocking work of their own; the ring's bell wakes it for
+//! everything else.
 
 use std::collections::HashMap;
 use std::future::{Future, poll_fn};
@@ -31,7 +32,7 @@ use super::ring_wakeup::{Eventfd, EventfdReader};
 use super::sockets::{Event, Moving, SocketLimits, Sockets};
 use crate::client::ConnectionId;
 use crate::connection;
-use crate::hooks::Chain;
+use crate::hooks::{Chain, HookReport};
 use crate::message::Message;
 use crate::shard::{Arrival, Effect, Mail, Report, Request, Shard, SlotsMoving, Transfer};
 use crate::time::Time;
@@ -82,6 +83,11 @@ pub enum Errand {
         to: usize,
         /// Where to say what became of it.
         answer: Sender<SlotsMoving>,
+    },
+    /// What was counted of the hooks? The answer is dropped if there is no room for it in `answer`.
+    Hooks {
+        /// Where to say so.
+        answer: Sender<Vec<HookReport>>,
     },
     /// Messages of the embedding program's subscription `subscription` go to `sink` from here on.
     Open {
@@ -197,6 +203,7 @@ impl<C: Chain> Worker<C> {
     ///
     /// The step of setting up the ring that failed, and the kernel's answer.
     pub fn new(parts: WorkerParts<C>, limits: WorkerLimits) -> Result<Self, (SetupStep, io::Error)> {
+        let hooks = HookTasks::new(parts.mesh.doorbell());
         let bell = Eventfd::new().map_err(|error| (SetupStep::Eventfd, error))?;
         let sockets = Sockets::new(limits.sockets, parts.listeners, bell.as_fd())?;
         let bell = EventfdReader::new(&bell).map_err(|error| (SetupStep::Eventfd, error))?;
@@ -209,7 +216,7 @@ impl<C: Chain> Worker<C> {
             clock: parts.clock,
             limits,
             sockets,
-            hooks: HookTasks::default(),
+            hooks,
             bell: Rc::new(bell),
             bell_read: None,
             now: parts.clock.now(),
@@ -252,8 +259,8 @@ impl<C: Chain> Worker<C> {
         }
     }
 
-    /// Runs the hooks that can go on; now and then looks for what the others wait for. The executor looks only when no
-    /// task can run, this one included.
+    /// Gives the executor its turn, for what hooks have begun there; now and then has it look for what that waits for. It
+    /// looks only when no task can run, this one included.
     async fn let_hooks_run(&mut self) {
         if self.now < self.next_hook_look {
             glommio::executor().yield_now().await;
@@ -280,9 +287,11 @@ impl<C: Chain> Worker<C> {
         }
         busy |= self.receive_mail();
         busy |= self.receive_errands();
-        while let Some((task, answer)) = self.hooks.next_answer() {
-            self.shard.hook_answered(task, answer, self.now);
+        for _ in 0..self.hooks.woken() {
             busy = true;
+            if let Some((task, answer)) = self.hooks.go_on() {
+                self.shard.hook_answered(task, answer, self.now);
+            }
         }
         if self.shard.next_deadline() <= self.now {
             self.shard.tick(self.now);
@@ -378,6 +387,7 @@ impl<C: Chain> Worker<C> {
                 Errand::MoveSlots { slots, to, answer } => {
                     drop(answer.try_send(self.shard.move_slots(&slots, to, self.now)));
                 }
+                Errand::Hooks { answer } => drop(answer.try_send(self.shard.hook_reports())),
                 Errand::Open { subscription, sink } => drop(self.sinks.insert(subscription, sink)),
                 Errand::Close { subscription } => drop(self.sinks.remove(&subscription)),
                 Errand::Stop if self.stopping == Stopping::No => {
@@ -475,7 +485,8 @@ impl<C: Chain> Worker<C> {
     async fn sleep(&mut self) -> io::Result<()> {
         let at_most = self.until_next_deadline();
         let doorbell = Arc::clone(self.mesh.doorbell());
-        let found = || self.mesh.has_work() || !self.inbox.is_empty() || self.sockets.has_work();
+        let found =
+            || self.mesh.has_work() || !self.inbox.is_empty() || self.hooks.has_woken() || self.sockets.has_work();
         if !doorbell.sleep_unless(found) {
             return Ok(());
         }
@@ -496,12 +507,11 @@ impl<C: Chain> Worker<C> {
         (deadline != Time::NEVER).then(|| deadline.since(self.now))
     }
 
-    /// Sleeps where the executor can wake us for a hook.
+    /// Sleeps where the executor works on for hooks that use it.
     async fn sleep_in_executor(&mut self, at_most: Option<Duration>) -> io::Result<()> {
         self.sockets.ring_bell(true);
         self.sockets.submit(self.now)?;
         if !self.sockets.has_work() {
-            let hooks = &self.hooks;
             let bell = &self.bell;
             let bell_read = self.bell_read.get_or_insert_with(|| {
                 let bell = Rc::clone(bell);
@@ -517,10 +527,7 @@ impl<C: Chain> Worker<C> {
                 if let Poll::Ready(rung) = bell_read.as_mut().poll(cx) {
                     return Poll::Ready(Some(rung));
                 }
-                if hooks.poll_answer(cx).is_ready() || timer.as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(None);
-                }
-                Poll::Pending
+                timer.as_mut().poll(cx).map(|()| None)
             })
             .await;
             if let Some(rung) = rung {

@@ -215,7 +215,7 @@ mod tests {
                 let slots = slots.map(|(slot, (_, _, messages))| (slot as u16, *messages)).map(|(slot, messages)| {
                     SlotReport { slot, is_own: true, journey: journey(slot), sessions: 10, messages }
                 });
-                Report { shard, counters: Counters::default(), slots: slots.collect() }
+                Report { shard, counters: Counters::default(), hooks: Vec::new(), slots: slots.collect() }
             };
             (0..self.shards).map(report).collect()
         }

@@ -11,7 +11,7 @@ use crate::client::{ConnectionId, EndReason, ExpiredReason};
 use crate::codec::ReasonCode;
 use crate::config::OnDeadline;
 use crate::connection::{Connection, ConnectionStage, Hold};
-use crate::hooks::{Chain, HookAnswer};
+use crate::hooks::{Chain, HookAnswer, Outcome};
 use crate::time::Time;
 
 /// An entry in the timer wheel.
@@ -207,19 +207,22 @@ impl<C: Chain> Shard<C> {
 
     /// A hook has not answered in time.
     fn hook_due(&mut self, task: u64) {
-        let Some(Task { waits, hook }) = self.tasks.remove(&task) else { return };
-        self.counters.hook_failures += 1;
+        let Some(Task { waits, hook, link, asked }) = self.tasks.remove(&task) else { return };
+        self.chain.settle(link, hook, Outcome::TimedOut, self.now.since(asked));
         self.effects.push(super::Effect::CancelHook { task });
         tracing::error!(hook, "hook did not answer before its deadline");
-        let id = match waits {
-            Waits::Connection(id) => id,
-            Waits::Subscriber(subscriber) => return self.notice_done(subscriber),
-        };
-        let answer = match self.config.hooks.deadline_of(hook).1 {
-            OnDeadline::Refuse => Some(HookAnswer::Failed),
-            OnDeadline::Allow => None,
-        };
-        self.resume_hook(id, task, answer);
+        match (waits, self.config.hooks.deadline_of(hook).1) {
+            // Who refuses the packet counts the failure.
+            (Waits::Connection(id), OnDeadline::Refuse) => self.resume_hook(id, task, Some(HookAnswer::Failed)),
+            (Waits::Connection(id), OnDeadline::Allow) => {
+                self.counters.hook_failures += 1;
+                self.resume_hook(id, task, None);
+            }
+            (Waits::Subscriber(subscriber), _) => {
+                self.counters.hook_failures += 1;
+                self.notice_done(subscriber);
+            }
+        }
     }
 }
 

@@ -243,7 +243,7 @@ impl<C: Chain> Shard<C> {
         future: HookFuture,
         hook: &'static str,
     ) -> Result<(), Violation> {
-        let task = self.run_hook(Waits::Connection(id), future, hook);
+        let task = self.run_hook(Waits::Connection(id), link, future, hook);
         attempt.waiting = Some((task, link));
         self.set_stage(id, ConnectionStage::Connecting(attempt));
         if let Some(connection) = self.connections.get_mut(id) {

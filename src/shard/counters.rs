@@ -1,6 +1,7 @@
 //! What a shard counts. Every shard has its own and adds only to them; `$SYS` shows the sum.
 
 use crate::client::DropReason;
+use crate::hooks::HookReport;
 
 /// Counts since the start, and gauges of the moment.
 #[derive(Clone, Debug, Default)]
@@ -89,5 +90,22 @@ impl Counters {
         self.subscriptions += subscriptions;
         self.retained += retained;
         self.retained_bytes += retained_bytes;
+    }
+}
+
+/// All that a shard counts.
+#[derive(Clone, Debug, Default)]
+pub struct Counted {
+    /// What it counted itself.
+    pub counters: Counters,
+    /// What its hooks counted.
+    pub hooks: Vec<HookReport>,
+}
+
+impl Counted {
+    /// Adds what another shard counted.
+    pub fn add(&mut self, other: &Counted) {
+        self.counters.add(&other.counters);
+        HookReport::add(&mut self.hooks, &other.hooks);
     }
 }

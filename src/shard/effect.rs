@@ -66,6 +66,7 @@ pub enum Effect<S> {
         /// Its number.
         subscription: u64,
     },
-    /// After [`Shard::stop`](super::Shard::stop): all connections are closed and all hooks were called.
+    /// After [`Shard::stop`](super::Shard::stop), once: all connections are closed, all hooks were called, and the tasks
+    /// that notifications left are done.
     Stopped,
 }

@@ -206,7 +206,8 @@ impl<C: Chain> Shard<C> {
     }
 
     /// Begins an orderly stop: every client is told, every will is published, every hook is called. New clients are refused.
-    /// [`Effect::Stopped`] follows when that is true of those, too, that were on their way from another shard.
+    /// [`Effect::Stopped`] follows when that is true of those, too, that were on their way from another shard, and when the tasks
+    /// of notifications are done or have been given up.
     pub fn stop(&mut self, now: crate::time::Time) {
         self.now = now;
         self.stopping = true;
@@ -217,9 +218,9 @@ impl<C: Chain> Shard<C> {
         self.stopped_if_told();
     }
 
-    /// Says that the shard has stopped, once no session is on its way here.
+    /// Says that the shard has stopped, once no session is on its way here and no task of a notification is left.
     pub(super) fn stopped_if_told(&mut self) {
-        if self.stopping && !self.stop_announced && self.moves.arriving.is_empty() {
+        if self.stopping && !self.stop_announced && self.moves.arriving.is_empty() && self.notices.is_empty() {
             self.stop_announced = true;
             self.effects.push(Effect::Stopped);
         }

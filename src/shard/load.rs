@@ -107,7 +107,12 @@ mod tests {
     use crate::shard::Counters;
 
     fn report(shard: usize, messages_in: u64, slots: &[SlotReport]) -> Report {
-        Report { shard, counters: Counters { messages_in, ..Counters::default() }, slots: slots.to_vec() }
+        Report {
+            shard,
+            counters: Counters { messages_in, ..Counters::default() },
+            hooks: Vec::new(),
+            slots: slots.to_vec(),
+        }
     }
 
     fn slot(slot: u16, is_own: bool, messages: u32) -> SlotReport {

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::counters::Counters;
+use super::counters::Counted;
 use super::keeper::{Asked, Found};
 use super::migrate::Prepare;
 use crate::client::{ConnectionId, SubscriberId};
@@ -132,7 +132,7 @@ pub enum Mail {
         wait: bool,
     },
     /// What the sender has counted so far.
-    Counters(Box<Counters>),
+    Counters(Box<Counted>),
 }
 
 /// Slots that belong to another shard now.

@@ -74,7 +74,7 @@ use std::collections::BTreeMap;
 
 pub use attempt::{Arrival, Attempt};
 pub use balance::{BalanceLimits, Balancer, SlotMove, plan};
-pub use counters::Counters;
+pub use counters::{Counted, Counters};
 pub use effect::Effect;
 pub use held::Held;
 pub use keeper::{Asked, Found};
@@ -92,7 +92,7 @@ use crate::codec::{ProtocolVersion, ReasonCode};
 use crate::config::{Config, SessionsFull};
 use crate::connection::{Connection, ConnectionStage, Hold, Holds, Outbox, Output, Unread};
 use crate::deadlines::Deadlines;
-use crate::hooks::{Chain, HookAnswer};
+use crate::hooks::{Chain, HookAnswer, HookClock, HookReport};
 use crate::random::Random;
 use crate::session::Source;
 use crate::time::Time;
@@ -168,7 +168,7 @@ pub struct Shard<C: Chain> {
     heard: Vec<u64>,
     program: Program,
     /// What the other shards counted when they were last heard of.
-    others: Vec<Counters>,
+    others: Vec<Counted>,
     counters: Counters,
     stopping: bool,
     /// [`Effect::Stopped`] has been said.
@@ -205,6 +205,9 @@ struct Task {
     waits: Waits,
     /// Its place among the hooks of the configuration.
     hook: &'static str,
+    /// The link that answers, and since when it is thinking.
+    link: usize,
+    asked: Time,
 }
 
 /// Who waits for a hook.
@@ -259,7 +262,7 @@ impl<C: Chain> Shard<C> {
             slow_consumers: SlowConsumers::default(),
             heard: vec![0; shards],
             program: Program::default(),
-            others: vec![Counters::default(); shards],
+            others: vec![Counted::default(); shards],
             counters: Counters::default(),
             stopping: false,
             stop_announced: false,
@@ -372,7 +375,7 @@ impl<C: Chain> Shard<C> {
             Mail::NotHere { subscriber } => self.not_here(&subscriber),
             Mail::Disconnect { subscriber, cleanup } => self.disconnect(subscriber, cleanup),
             Mail::Publisher { connection, wait } => self.publisher_told(connection, wait),
-            Mail::Counters(counters) => self.others[from] = *counters,
+            Mail::Counters(counted) => self.others[from] = *counted,
         }
     }
 
@@ -394,14 +397,19 @@ impl<C: Chain> Shard<C> {
     /// A hook's answer is here, or its future panicked.
     pub fn hook_answered(&mut self, task: u64, answer: HookAnswer, now: Time) {
         self.now = now;
-        let Some(Task { waits, hook }) = self.tasks.remove(&task) else { return };
-        if matches!(answer, HookAnswer::Failed) {
-            self.counters.hook_failures += 1;
+        let Some(Task { waits, hook, link, asked }) = self.tasks.remove(&task) else { return };
+        self.chain.settle(link, hook, answer.outcome(), now.since(asked));
+        let failed = matches!(answer, HookAnswer::Failed);
+        if failed {
             tracing::error!(hook, "hook panicked in its later answer");
         }
         match waits {
+            // Who goes on with the packet counts the failure, as if it were one of now.
             Waits::Connection(id) => self.resume_hook(id, task, Some(answer)),
-            Waits::Subscriber(subscriber) => self.notice_done(subscriber),
+            Waits::Subscriber(subscriber) => {
+                self.counters.hook_failures += u64::from(failed);
+                self.notice_done(subscriber);
+            }
         }
     }
 
@@ -437,6 +445,16 @@ impl<C: Chain> Shard<C> {
     /// What this shard counted.
     pub fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// What was counted here of the hooks that were called, link by link.
+    pub fn hook_reports(&self) -> Vec<HookReport> {
+        HookReport::of(&self.chain)
+    }
+
+    /// Times answers of hooks by `clock`, for links that want it ([`Hook::TIMED`](crate::hooks::Hook::TIMED)).
+    pub fn time_hooks_by(&mut self, clock: HookClock) {
+        self.chain.time_by(clock);
     }
 
     fn post(&mut self, to: usize, mail: Mail) {

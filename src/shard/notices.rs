@@ -1,8 +1,9 @@
 //! Notifications whose hooks asked for more time.
 //!
-//! What they want done for one subscriber id is done one after the other, in the order of the calls. Until it is, a live
-//! client is not served and sees nothing of what was written for it, and a connection that arrives for the id waits before
-//! it is registered. Others do not wait.
+//! What they want done for one subscriber id is done one after the other, in the order of the calls, never two at a time.
+//! Until it is, a live client is not served and sees nothing of what was written for it, and a connection that arrives for
+//! the id waits before it is registered. Others do not wait. Nor does what happens to the session in the meantime: its hooks
+//! are called at once, and what these want done comes last.
 
 use std::collections::VecDeque;
 
@@ -15,9 +16,16 @@ use crate::hooks::{Chain, HookFuture, Notified};
 /// What is to be done for one subscriber id, while there is something. `S` is what the hooks keep with a session.
 pub(super) struct Notices<S> {
     /// Behind the one that runs.
-    queue: VecDeque<(HookFuture, &'static str)>,
+    queue: VecDeque<ToDo>,
     /// Connections that wait to be registered.
     arrivals: VecDeque<(ConnectionId, Box<Arrival<S>>)>,
+}
+
+/// What one link wants done.
+struct ToDo {
+    link: usize,
+    future: HookFuture,
+    hook: &'static str,
 }
 
 impl<C: Chain> Shard<C> {
@@ -25,41 +33,42 @@ impl<C: Chain> Shard<C> {
     #[inline]
     pub(super) fn notified(&mut self, session: u32, notified: Notified, hook: &'static str) {
         self.counters.hook_failures += u64::from(notified.failed());
-        if let Some(future) = notified.into_future()
+        if let Some(futures) = notified.into_futures()
             && let Some(session) = self.sessions.get(session)
         {
             let subscriber = session.client.subscriber.clone();
-            self.run_notice(subscriber, future, hook);
+            self.run_notices(subscriber, futures, hook);
         }
     }
 
     /// `hook` was called for a subscriber id whose session is not in the tables: not yet, or no more.
     pub(super) fn notified_without_session(&mut self, id: &SubscriberId, notified: Notified, hook: &'static str) {
         self.counters.hook_failures += u64::from(notified.failed());
-        if let Some(future) = notified.into_future() {
-            self.run_notice(id.clone(), future, hook);
+        if let Some(futures) = notified.into_futures() {
+            self.run_notices(id.clone(), futures, hook);
         }
     }
 
     #[cold]
-    fn run_notice(&mut self, subscriber: SubscriberId, future: HookFuture, hook: &'static str) {
+    fn run_notices(&mut self, subscriber: SubscriberId, futures: Vec<(usize, HookFuture)>, hook: &'static str) {
         if let Some(connection) = self.connection_of(&subscriber) {
             self.hold_for_notices(connection);
         }
+        let to_do = futures.into_iter().map(|(link, future)| ToDo { link, future, hook });
         if let Some(notices) = self.notices.get_mut(&subscriber) {
-            notices.queue.push_back((future, hook));
+            notices.queue.extend(to_do);
             return;
         }
-        let notices = Notices { queue: VecDeque::new(), arrivals: VecDeque::new() };
+        let notices = Notices { queue: to_do.collect(), arrivals: VecDeque::new() };
         self.notices.insert(subscriber.clone(), notices);
-        self.run_hook(Waits::Subscriber(subscriber), future, hook);
+        self.notice_done(subscriber);
     }
 
-    /// What ran for `subscriber` is done, or was given up.
+    /// What ran for `subscriber`, if anything did, is done or was given up: what comes next?
     pub(super) fn notice_done(&mut self, subscriber: SubscriberId) {
         let Some(notices) = self.notices.get_mut(&subscriber) else { return };
-        if let Some((future, hook)) = notices.queue.pop_front() {
-            self.run_hook(Waits::Subscriber(subscriber), future, hook);
+        if let Some(ToDo { link, future, hook }) = notices.queue.pop_front() {
+            self.run_hook(Waits::Subscriber(subscriber), link, future, hook);
             return;
         }
         let arrivals = self.notices.remove(&subscriber).map(|notices| notices.arrivals).unwrap_or_default();
@@ -80,6 +89,7 @@ impl<C: Chain> Shard<C> {
             }
         }
         self.go_on_moving(&subscriber);
+        self.stopped_if_told();
     }
 
     /// Has a client that is to be registered wait until what was begun for its subscriber id is done. Gives it back if

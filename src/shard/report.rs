@@ -1,7 +1,7 @@
 //! How a shard is doing: what operators see, and what the balance between shards is judged by.
 
 use super::{Counters, Shard, SlotJourney};
-use crate::hooks::Chain;
+use crate::hooks::{Chain, HookReport};
 use crate::shard::slots::SLOTS;
 
 /// How a shard is doing.
@@ -11,6 +11,8 @@ pub struct Report {
     pub shard: usize,
     /// What it has counted.
     pub counters: Counters,
+    /// What was counted of its hooks.
+    pub hooks: Vec<HookReport>,
     /// The slots that it has or had something to do with, ascending.
     pub slots: Vec<SlotReport>,
 }
@@ -42,6 +44,11 @@ impl<C: Chain> Shard<C> {
             messages: self.traffic.of(slot),
         });
         let known = |report: &SlotReport| report.is_own || report.messages > 0 || report.journey != SlotJourney::None;
-        Report { shard: self.id, counters: self.counters.clone(), slots: slots.filter(known).collect() }
+        Report {
+            shard: self.id,
+            counters: self.counters.clone(),
+            hooks: self.hook_reports(),
+            slots: slots.filter(known).collect(),
+        }
     }
 }

@@ -185,7 +185,7 @@ impl<C: Chain> Shard<C> {
         future: HookFuture,
         hook: &'static str,
     ) {
-        let task = self.run_hook(Waits::Connection(id), future, hook);
+        let task = self.run_hook(Waits::Connection(id), link, future, hook);
         let Some(connection) = self.connections.get_mut(id) else { return };
         connection.holds.insert(Hold::Hook);
         if let ConnectionStage::Connected(connected) = &mut connection.stage {
@@ -193,11 +193,11 @@ impl<C: Chain> Shard<C> {
         }
     }
 
-    /// Has the runtime run a later answer, with the deadline of its hook.
-    pub(super) fn run_hook(&mut self, waits: Waits, future: HookFuture, hook: &'static str) -> u64 {
+    /// Has the runtime run a later answer of the link at this place, with the deadline of its hook.
+    pub(super) fn run_hook(&mut self, waits: Waits, link: usize, future: HookFuture, hook: &'static str) -> u64 {
         let task = self.number();
         let due = self.now + self.config.hooks.deadline_of(hook).0;
-        self.tasks.insert(task, Task { waits, hook });
+        self.tasks.insert(task, Task { waits, hook, link, asked: self.now });
         self.deadlines.arm(due, super::clock::Deadline::Hook(task));
         self.effects.push(super::Effect::RunHook { task, future });
         task

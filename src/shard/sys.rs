@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use super::clock::Deadline;
 use super::mail::Mail;
-use super::{Counters, Shard};
+use super::{Counted, Counters, Shard};
 use crate::client::DropReason;
-use crate::hooks::Chain;
+use crate::hooks::{Chain, HookReport};
 use crate::message::Publication;
 use crate::time::Time;
 use crate::topic::TopicName;
@@ -19,14 +19,14 @@ impl<C: Chain> Shard<C> {
     pub(super) fn sys_due(&mut self) {
         self.deadlines.arm(self.now + self.config.sys.interval, Deadline::Sys);
         self.count_gauges();
+        let mut total = Counted { counters: self.counters.clone(), hooks: self.hook_reports() };
         if self.id != PUBLISHER {
-            self.post(PUBLISHER, Mail::Counters(Box::new(self.counters.clone())));
+            self.post(PUBLISHER, Mail::Counters(Box::new(total)));
             return;
         }
-        let mut total = self.counters.clone();
         self.others.iter().for_each(|other| total.add(other));
         let realm = self.realms.number(&Arc::from(""));
-        for (topic, value) in lines(&total, self.now) {
+        for (topic, value) in lines(&total.counters, self.now).into_iter().chain(hook_lines(&total.hooks)) {
             self.publish_sys(realm, &topic, &value.to_string());
         }
         self.publish_sys(realm, "$SYS/broker/version", self.version);
@@ -76,4 +76,11 @@ fn lines(total: &Counters, now: Time) -> Vec<(String, u64)> {
     let all: u64 = total.dropped.iter().sum();
     let fixed = fixed.into_iter().map(|(name, value)| (format!("$SYS/broker/{name}"), value));
     fixed.chain([("$SYS/broker/publish/messages/dropped".to_owned(), all)]).chain(dropped).collect()
+}
+
+/// Topics and values of the hooks that were called.
+fn hook_lines(hooks: &[HookReport]) -> impl Iterator<Item = (String, u64)> {
+    hooks.iter().flat_map(|HookReport { link, hook, counts, .. }| {
+        counts.values().map(|(name, value)| (format!("$SYS/broker/hooks/{link}/{hook}/{name}"), value))
+    })
 }

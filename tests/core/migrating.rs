@@ -4,9 +4,12 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use moormq::client::SubscriberId;
+use moormq::client::{EndReason, ExpiredReason, SubscriberId};
 use moormq::codec::{Ack, Packet, ProtocolVersion, QoS, ReasonCode};
-use moormq::hooks::{Chain, Hook, NoHooks, Notice};
+use moormq::hooks::{
+    Answer, Chain, ConnectRefusal, Context, Hook, NoHooks, Notice, PublishModifiers, PublishRefusal, PublishRequest,
+    Register, RegisterModifiers,
+};
 use moormq::random::Random;
 use moormq::shard::{Request, slot_of};
 
@@ -456,5 +459,78 @@ impl Hook for Numbers {
     fn on_client_wakeup(&mut self, cx: &mut Notice<'_, ()>, _: bool) {
         let (client, mut awake) = (cx.client(), self.0.lock().expect("no test panics while it writes"));
         awake.push((client.subscriber.to_string(), client.session_number));
+    }
+}
+
+/// Keeps with each session what its client published, if it begins with `letter`, and writes it down when the client leaves.
+#[derive(Clone)]
+struct Keeps {
+    letter: char,
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+impl Keeps {
+    fn note(&self, state: &[String], when: &str) {
+        self.log.lock().expect("no test panics while it writes").push(format!("{when} {}", state.join(" ")));
+    }
+}
+
+impl Hook for Keeps {
+    type State = Vec<String>;
+
+    fn auth_on_register(
+        &mut self,
+        cx: &mut Context<'_, Self::State>,
+        _: &Register<'_>,
+    ) -> Answer<RegisterModifiers, ConnectRefusal> {
+        cx.state().push(format!("{}:", self.letter));
+        Answer::Next
+    }
+
+    fn auth_on_publish(
+        &mut self,
+        cx: &mut Context<'_, Self::State>,
+        publish: &PublishRequest<'_>,
+    ) -> Answer<PublishModifiers, PublishRefusal> {
+        if publish.topic.starts_with(self.letter) {
+            cx.state().push(publish.topic.to_owned());
+        }
+        Answer::Next
+    }
+
+    fn on_client_offline(&mut self, cx: &mut Notice<'_, Self::State>, _: EndReason) {
+        self.note(cx.state(), "offline");
+    }
+
+    fn on_session_expired(&mut self, cx: &mut Notice<'_, Self::State>, _: ExpiredReason) {
+        self.note(cx.state(), "expired");
+    }
+}
+
+/// What each link keeps with a session goes where the session goes, with its client and without.
+#[test]
+fn what_links_keep_with_a_session_moves_with_it() {
+    for shards in [2, 4] {
+        let log = Arc::<Mutex<Vec<String>>>::default();
+        let keeps = |letter| Keeps { letter, log: log.clone() };
+        let mut world = World::new(shards, open_config(), || NoHooks.hook(keeps('a')).hook(keeps('b')));
+        let written = || std::mem::take(&mut *log.lock().expect("no test panics while it writes"));
+        let id = id_owned_by(&world, 0, "c");
+        let (client, _) = Client::connect(&mut world, 1, &id, Hello::kept(ProtocolVersion::V311));
+        for (topic, to) in [("a1", shards - 1), ("b1", 0), ("a2", 1), ("c", 0), ("b2", shards - 1)] {
+            client.publish(&mut world, topic, "x", QoS::AtLeastOnce, 1);
+            move_slot(&mut world, &id, to);
+            world.settle();
+            assert_eq!(world.shard_of(client.socket), Some(to), "it moves while it is online");
+        }
+        assert_eq!(written(), [""; 0], "no hook hears of it");
+        world.hang_up(client.socket);
+        assert_eq!(written(), ["offline a: a1 a2", "offline b: b1 b2"]);
+        move_slot(&mut world, &id, 0);
+        world.settle();
+        let request = Request::Disconnect { subscriber: SubscriberId::new("", id.as_str()), cleanup: true };
+        assert_eq!(world.shards[0].held().sessions, 1, "it moves while its client is away");
+        world.request(0, request);
+        assert_eq!(written(), ["expired a: a1 a2", "expired b: b1 b2"]);
     }
 }

@@ -91,6 +91,72 @@ fn who_comes_back_waits_until_his_leaving_is_done() {
     });
 }
 
+/// LIFECYCLE 1: never two at a time. Hooks are called one by one at the moment they tell of; what they want done is done one
+/// by one in the order of the calls.
+#[test]
+fn tasks_of_one_subscriber_id_are_never_under_way_two_at_a_time() {
+    let slow = ["on_register", "on_client_wakeup", "on_client_offline", "on_offline_message"];
+    each(&slow, |world, script| {
+        let last = world.shards.len() - 1;
+        let id = crate::client::id_owned_by(world, last, "c");
+        script.gate.open();
+        let mut old = Client::connect(world, 0, &id, Hello::kept(V311)).0;
+        old.subscribed(world, "t", QoS::AtLeastOnce);
+        let publisher = Client::clean(world, "publisher", V5);
+        script.log.all();
+        script.gate.close();
+        let begun = script.gate.waiting();
+        let mut new = Client::knock(world, last, &id, Hello::kept(V311));
+        assert!(world.is_closed(old.socket));
+        assert_eq!(script.log.of(&id), ["register", "offline TakenOver", "wakeup present"]);
+        assert_eq!(script.gate.waiting(), begun + 1, "one of three tasks is under way");
+        world.hang_up(new.socket);
+        publisher.publish(world, "t", "x", QoS::AtLeastOnce, 1);
+        script.gate.open();
+        world.settle();
+        let lines = script.log.of(&id);
+        let done: Vec<_> = lines.iter().filter(|line| line.ends_with("is done")).map(String::as_str).collect();
+        let in_order = [
+            "on_register is done",
+            "on_client_offline is done",
+            "on_client_wakeup is done",
+            "on_client_offline is done",
+            "on_offline_message is done",
+        ];
+        assert_eq!(done, in_order, "{lines:?}");
+        assert_eq!(new.heard(world), [], "it was gone before its turn came");
+    });
+}
+
+/// LIFECYCLE 5: at an orderly shutdown all hooks are called, and done, before the process ends.
+#[test]
+fn a_stop_waits_for_what_its_hooks_want_done_but_not_for_ever() {
+    for gives_up in [false, true] {
+        each(&["on_client_gone", "on_client_offline"], |world, script| {
+            let shards = world.shards.len();
+            let ids: Vec<_> = (0..shards).map(|shard| crate::client::id_owned_by(world, shard, "c")).collect();
+            for (number, id) in ids.iter().enumerate() {
+                let hello = if number % 2 == 0 { Hello::kept(V311) } else { Hello::clean(V5) };
+                Client::connect(world, 0, id, hello);
+            }
+            world.stop();
+            assert_eq!(world.stopped, 0, "every shard has something to do");
+            world.advance(Duration::from_millis(4900));
+            assert_eq!(world.stopped, 0);
+            if gives_up {
+                world.advance(Duration::from_millis(200));
+            } else {
+                script.gate.open();
+                world.settle();
+                for id in &ids {
+                    assert!(script.log.of(id).last().is_some_and(|line| line.ends_with("is done")));
+                }
+            }
+            assert_eq!(world.stopped, shards, "each says so once");
+        });
+    }
+}
+
 #[test]
 fn what_takes_too_long_is_given_up() {
     each(&["on_subscribe"], |world, script| {

@@ -4,6 +4,7 @@
 
 mod acl;
 mod client;
+mod exchange;
 mod passwd;
 mod password;
 mod program;

@@ -121,6 +121,8 @@ impl Stock {
 
 impl Hook for Stock {
     type State = ScramState;
+    // Who runs the program cannot say so himself.
+    const TIMED: bool = true;
 
     fn auth_on_register(
         &mut self,

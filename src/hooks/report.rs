@@ -1,0 +1,154 @@
+//! What was counted of hooks, as operators and embedding programs see it.
+
+use std::ops::AddAssign;
+use std::time::Duration;
+
+use super::chain::Chain;
+
+/// What was counted of one hook of one link since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HookCounts {
+    /// How often it was called.
+    pub calls: u64,
+    /// Answers *Next*, given now or later.
+    pub next: u64,
+    /// Answers *Ok*, given now or later; of a notification, how often it was done.
+    pub ok: u64,
+    /// Answers *Error*, given now or later.
+    pub refusals: u64,
+    /// Calls that answered later, or left a task to be waited for. Those whose client left first have no other outcome.
+    pub later: u64,
+    /// Later answers that did not come before their deadline.
+    pub timeouts: u64,
+    /// Calls and later answers that panicked.
+    pub panics: u64,
+    /// The time spent in calls: an estimate from one call in 1024 and some of the first, and only for links that have it
+    /// taken ([`Hook::TIMED`](super::Hook::TIMED)).
+    pub time: Duration,
+    /// The time from question to answer of all later answers together, those that did not come in time included. Taken at
+    /// the turns of the shard: to the millisecond.
+    pub waited: Duration,
+}
+
+impl HookCounts {
+    /// Names and values of all counters, in the order in which they are shown. Times are in microseconds.
+    pub fn values(&self) -> [(&'static str, u64); 9] {
+        let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        [
+            ("calls", self.calls),
+            ("next", self.next),
+            ("ok", self.ok),
+            ("refusals", self.refusals),
+            ("later", self.later),
+            ("timeouts", self.timeouts),
+            ("panics", self.panics),
+            ("time_us", micros(self.time)),
+            ("waited_us", micros(self.waited)),
+        ]
+    }
+}
+
+impl AddAssign for HookCounts {
+    fn add_assign(&mut self, other: HookCounts) {
+        let HookCounts { calls, next, ok, refusals, later, timeouts, panics, time, waited } = other;
+        self.calls += calls;
+        self.next += next;
+        self.ok += ok;
+        self.refusals += refusals;
+        self.later += later;
+        self.timeouts += timeouts;
+        self.panics += panics;
+        self.time += time;
+        self.waited += waited;
+    }
+}
+
+/// One hook of one link that was called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HookReport {
+    /// The place of the link in the chain, from 0.
+    pub position: usize,
+    /// The name of the link ([`Hook::name`](super::Hook::name)) as one level of a topic, followed by `-2`, `-3` and so on if
+    /// a link before it has the same.
+    pub link: String,
+    /// The hook.
+    pub hook: &'static str,
+    /// What was counted.
+    pub counts: HookCounts,
+}
+
+impl HookReport {
+    /// What the links of `chain` counted, in their order.
+    pub(crate) fn of<C: Chain>(chain: &C) -> Vec<HookReport> {
+        let mut links = Vec::new();
+        chain.counts(&mut links);
+        let mut names: Vec<String> = Vec::new();
+        let mut reports = Vec::new();
+        for (position, (name, hooks)) in links.into_iter().enumerate() {
+            let link = distinct(&level(name), &names);
+            names.push(link.clone());
+            reports.extend(hooks.into_iter().map(|(hook, counts)| HookReport {
+                position,
+                link: link.clone(),
+                hook,
+                counts,
+            }));
+        }
+        reports
+    }
+
+    /// Adds what another shard's copy of the same chain counted.
+    pub fn add(all: &mut Vec<HookReport>, others: &[HookReport]) {
+        for other in others {
+            match all.iter_mut().find(|own| (own.position, own.hook) == (other.position, other.hook)) {
+                Some(own) => own.counts += other.counts,
+                None => all.push(other.clone()),
+            }
+        }
+        all.sort_by_key(|report| (report.position, report.hook));
+    }
+}
+
+/// What one link is called, and what it counted by hook.
+pub type LinkCounts = (&'static str, Vec<(&'static str, HookCounts)>);
+
+/// A name as one level of a topic name.
+fn level(name: &str) -> String {
+    let name = if name.is_empty() { "unnamed" } else { name };
+    name.replace(['/', '+', '#', '\0'], "_")
+}
+
+/// The name, or the first one made of it that nobody has.
+fn distinct(name: &str, taken: &[String]) -> String {
+    let numbered = (2..).map(|number| format!("{name}-{number}"));
+    let mut candidates = std::iter::once(name.to_owned()).chain(numbered);
+    candidates.find(|candidate| !taken.contains(candidate)).expect("numbers do not run out")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_topic_levels_and_nobody_shares_one() {
+        let mut taken: Vec<String> = Vec::new();
+        for name in ["Acl", "Acl-2", "Acl", "a/b#", ""] {
+            taken.push(distinct(&level(name), &taken));
+        }
+        assert_eq!(taken, ["Acl", "Acl-2", "Acl-3", "a_b_", "unnamed"]);
+    }
+
+    #[test]
+    fn reports_of_shards_are_added_by_link_and_hook() {
+        let report = |position, hook, calls| HookReport {
+            position,
+            link: format!("l{position}"),
+            hook,
+            counts: HookCounts { calls, time: Duration::from_micros(calls), ..HookCounts::default() },
+        };
+        let mut all = vec![report(0, "on_publish", 1), report(1, "on_publish", 2)];
+        HookReport::add(&mut all, &[report(1, "on_publish", 4), report(0, "on_deliver", 8)]);
+        assert_eq!(all, [report(0, "on_deliver", 8), report(0, "on_publish", 1), report(1, "on_publish", 6)]);
+        assert_eq!(all[2].counts.values()[7], ("time_us", 6));
+    }
+}

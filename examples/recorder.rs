@@ -17,13 +17,15 @@
 //!
 //! It answers *next* to every question: with a configuration (`--config FILE`) the password, ACL and SCRAM files named
 //! there decide, without one everybody may do everything. Lines on standard input are orders: `disconnect CLIENT_ID`
-//! ends a connection, `remove CLIENT_ID` its session too. SIGTERM or SIGINT stops.
+//! ends a connection, `remove CLIENT_ID` its session too, `move SHARD CLIENT_ID` moves it to another shard. SIGTERM or
+//! SIGINT stops.
 
 use std::error::Error;
 use std::fmt::Arguments;
 use std::io::{Write, stdin, stdout};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Parser;
 use moormq::Broker;
@@ -140,21 +142,27 @@ struct Args {
     shards: Option<usize>,
 }
 
-/// Carries out the orders on standard input, as long as there are any.
+/// Carries out the orders on standard input, one after the other, as long as there are any.
 fn obey(broker: &Handle) {
     for line in stdin().lines().map_while(Result::ok) {
-        let done = match line.split_once(' ') {
-            Some(("disconnect", client_id)) => broker.disconnect("", client_id, false),
-            Some(("remove", client_id)) => broker.disconnect("", client_id, true),
-            _ => {
-                eprintln!("neither `disconnect CLIENT_ID` nor `remove CLIENT_ID`: {line}");
-                continue;
-            }
-        };
-        if let Err(error) = done {
+        if let Err(error) = carry_out(broker, &line) {
             eprintln!("{line}: {error}");
         }
     }
+}
+
+fn carry_out(broker: &Handle, order: &str) -> Result<(), Box<dyn Error>> {
+    match order.split_once(' ') {
+        Some(("disconnect", client_id)) => broker.disconnect("", client_id, false)?,
+        Some(("remove", client_id)) => broker.disconnect("", client_id, true)?,
+        Some(("move", rest)) => {
+            let (shard, client_id) = rest.split_once(' ').ok_or("move SHARD CLIENT_ID")?;
+            let slots: Vec<u16> = broker.find([("", client_id)])?.iter().map(|berth| berth.slot).collect();
+            broker.move_slots(&slots, shard.parse()?, Duration::from_secs(60), |_| true)?;
+        }
+        _ => return Err("the orders are disconnect, remove and move".into()),
+    }
+    Ok(())
 }
 
 fn main() -> Result<(), Box<dyn Error>> {

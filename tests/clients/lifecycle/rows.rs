@@ -16,6 +16,7 @@ on_every_number_of_shards![std::convert::identity =>
     expiry,
     a_newcomer_that_needs_room,
     an_operator_ends_connections_and_sessions,
+    a_session_that_moves,
     an_orderly_stop_calls_every_hook_before_the_process_ends,
     a_refusal_calls_none,
     hooks_are_told_what_happened_and_in_which_order,
@@ -192,6 +193,30 @@ fn an_operator_ends_connections_and_sessions(shards: usize) {
         }
         // Nor is there with cleanup, for one that does not exist.
         recorder.order(&remove);
+    });
+}
+
+/// Moving is invisible, with and without a connection. What follows shows that nothing was called in between.
+fn a_session_that_moves(shards: usize) {
+    each(shards, "", |recorder, id, version| {
+        let client = Peer::connect(recorder, id, version, Session::Kept);
+        recorder.told(id, &["1 register", "1 wakeup"]);
+        let round = |recorder: &mut Recorder| {
+            (0..shards).chain([0]).for_each(|shard| recorder.order(&format!("move {shard} {id}")));
+        };
+        round(recorder);
+        // Orders are carried out one after the other.
+        recorder.order(&format!("disconnect {id}"));
+        recorder.told(id, &["1 offline Admin"]);
+        client.ended(DisconnectReasonCode::AdministrativeAction);
+        round(recorder);
+        let client = Peer::connect(recorder, id, version, Session::Kept);
+        recorder.told(id, &["2 register", "2 wakeup present"]);
+        client.disconnect();
+        recorder.told(id, &["2 offline ClientDisconnect(Success)"]);
+        round(recorder);
+        recorder.order(&format!("remove {id}"));
+        recorder.told(id, &["2 unsubscribed all", "2 expired Admin"]);
     });
 }
 

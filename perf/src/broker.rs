@@ -146,7 +146,7 @@ impl Broker {
                 command.arg("--config").arg(file).args(["--shards", "1", "--cpus", &list]);
             }
             Kind::Embedded(program, variant) => {
-                fs::write(&file, embedded(port, limits, variant.seat.shards(), cores))?;
+                fs::write(&file, embedded(port, limits, variant.seat.shards()))?;
                 command = Command::new(program);
                 command.arg("--config").arg(file);
                 match variant.links {

@@ -41,6 +41,9 @@ use crate::time::Time;
 const LETTERS_PER_TURN: usize = 256;
 /// How often, while hooks are under way, the executor looks for what they wait for, however busy the shard is.
 const HOOK_LATENCY: Duration = Duration::from_millis(1);
+/// The longest sleep in the executor. The ring's bell is not to be relied on there: with Linux 6.18 it was seen to stay silent
+/// when a completion came of the doorbell, which is an eventfd itself, and the shard slept on with requests in its inbox.
+const LONGEST_SLEEP: Duration = Duration::from_millis(10);
 /// How long it looks at least.
 const HOOK_LOOK: Duration = Duration::from_micros(10);
 
@@ -518,10 +521,8 @@ impl<C: Chain> Worker<C> {
                 Box::pin(async move { bell.raised().await })
             });
             let mut timer = pin!(async {
-                match at_most {
-                    Some(at_most) => drop(Timer::new(at_most).await),
-                    None => std::future::pending().await,
-                }
+                let at_most = at_most.map_or(LONGEST_SLEEP, |at_most| at_most.min(LONGEST_SLEEP));
+                Timer::new(at_most).await;
             });
             let rung = poll_fn(|cx| {
                 if let Poll::Ready(rung) = bell_read.as_mut().poll(cx) {

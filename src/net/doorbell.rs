@@ -54,6 +54,11 @@ impl Doorbell {
         !stay_up
     }
 
+    /// What a call raises.
+    pub(super) fn eventfd(&self) -> &Eventfd {
+        &self.eventfd
+    }
+
     /// The shard is awake; calls cost nothing from here on.
     pub fn awake(&self) {
         self.asleep.store(false, Ordering::Relaxed);

@@ -6,13 +6,14 @@
 //! | file | what |
 //! |---|---|
 //! | `thread`, `worker`, `hook_tasks` | a shard's thread, the loop on it, and the futures of hooks that answer later |
-//! | `mesh`, `doorbell` | mail between shards, requests from other threads, and what wakes a sleeper |
+//! | `mesh`, `doorbell`, `bell` | mail between shards, requests from other threads, and what wakes a sleeper |
 //! | `sockets`, `socket`, `listeners`, `reading`, `parting` | connections: accepted, read, written, closed, handed over |
 //! | `output` | what one connection is to send |
 //! | `ring` and `ring_*` | `io_uring`, its memory and its eventfds: all the `unsafe` there is |
 //! | `probe` | what this machine lacks, said at start |
 //! | `clock` | the one clock |
 
+mod bell;
 pub mod clock;
 pub mod doorbell;
 mod hook_tasks;

@@ -13,8 +13,7 @@ use std::collections::HashMap;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::pin::{Pin, pin};
-use std::rc::Rc;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
@@ -23,12 +22,13 @@ use std::time::{Duration, SystemTime};
 use crossbeam::channel::Sender;
 use glommio::timer::Timer;
 
+use super::bell::Bell;
 use super::clock::Clock;
 use super::hook_tasks::HookTasks;
 use super::mesh::{Inbox, Mesh};
 use super::output::{self, Output};
 use super::ring::SetupStep;
-use super::ring_wakeup::{Eventfd, EventfdReader};
+use super::ring_wakeup::Eventfd;
 use super::sockets::{Event, Moving, SocketLimits, Sockets};
 use crate::client::ConnectionId;
 use crate::connection;
@@ -41,9 +41,6 @@ use crate::time::Time;
 const LETTERS_PER_TURN: usize = 256;
 /// How often, while hooks are under way, the executor looks for what they wait for, however busy the shard is.
 const HOOK_LATENCY: Duration = Duration::from_millis(1);
-/// The longest sleep in the executor. The ring's bell is not to be relied on there: with Linux 6.18 it was seen to stay silent
-/// when a completion came of the doorbell, which is an eventfd itself, and the shard slept on with requests in its inbox.
-const LONGEST_SLEEP: Duration = Duration::from_millis(10);
 /// How long it looks at least.
 const HOOK_LOOK: Duration = Duration::from_micros(10);
 
@@ -173,9 +170,10 @@ pub struct Worker<C: Chain> {
     sockets: Sockets<Payload>,
     hooks: HookTasks,
     /// Raised by completions while we sleep in the executor.
-    bell: Rc<EventfdReader>,
-    /// The read of the bell that the executor has been given, from one sleep to the next.
-    bell_read: Option<Pin<Box<dyn Future<Output = io::Result<()>>>>>,
+    bell: Bell,
+    /// The mesh's doorbell. Our ring watches it, too, but its completion does not raise the bell: the kernel (seen with Linux 6.18)
+    /// does not signal an eventfd from within the signal of another one.
+    door: Bell,
 
     /// Of the present turn.
     now: Time,
@@ -209,7 +207,8 @@ impl<C: Chain> Worker<C> {
         let hooks = HookTasks::new(parts.mesh.doorbell());
         let bell = Eventfd::new().map_err(|error| (SetupStep::Eventfd, error))?;
         let sockets = Sockets::new(limits.sockets, parts.listeners, bell.as_fd())?;
-        let bell = EventfdReader::new(&bell).map_err(|error| (SetupStep::Eventfd, error))?;
+        let bell = Bell::new(&bell).map_err(|error| (SetupStep::Eventfd, error))?;
+        let door = Bell::new(parts.mesh.doorbell().eventfd()).map_err(|error| (SetupStep::Eventfd, error))?;
         Ok(Worker {
             shard: parts.shard,
             mesh: parts.mesh,
@@ -220,8 +219,8 @@ impl<C: Chain> Worker<C> {
             limits,
             sockets,
             hooks,
-            bell: Rc::new(bell),
-            bell_read: None,
+            bell,
+            door,
             now: parts.clock.now(),
             next_hook_look: parts.clock.now(),
             leaving: HashMap::new(),
@@ -254,12 +253,9 @@ impl<C: Chain> Worker<C> {
                 self.let_hooks_run().await;
             }
         }
-        let Worker { bell, bell_read, .. } = self;
-        drop(bell_read);
-        match Rc::into_inner(bell) {
-            Some(bell) => bell.close().await,
-            None => Ok(()),
-        }
+        let Worker { bell, door, .. } = self;
+        let closed = bell.close().await;
+        door.close().await.and(closed)
     }
 
     /// Gives the executor its turn, for what hooks have begun there; now and then has it look for what that waits for. It
@@ -515,26 +511,23 @@ impl<C: Chain> Worker<C> {
         self.sockets.ring_bell(true);
         self.sockets.submit(self.now)?;
         if !self.sockets.has_work() {
-            let bell = &self.bell;
-            let bell_read = self.bell_read.get_or_insert_with(|| {
-                let bell = Rc::clone(bell);
-                Box::pin(async move { bell.raised().await })
-            });
+            let Worker { bell, door, .. } = self;
             let mut timer = pin!(async {
-                let at_most = at_most.map_or(LONGEST_SLEEP, |at_most| at_most.min(LONGEST_SLEEP));
-                Timer::new(at_most).await;
-            });
-            let rung = poll_fn(|cx| {
-                if let Poll::Ready(rung) = bell_read.as_mut().poll(cx) {
-                    return Poll::Ready(Some(rung));
+                match at_most {
+                    Some(at_most) => drop(Timer::new(at_most).await),
+                    None => std::future::pending().await,
                 }
-                timer.as_mut().poll(cx).map(|()| None)
+            });
+            poll_fn(|cx| {
+                if let Poll::Ready(raised) = bell.poll_raised(cx) {
+                    return Poll::Ready(raised);
+                }
+                if let Poll::Ready(raised) = door.poll_raised(cx) {
+                    return Poll::Ready(raised);
+                }
+                timer.as_mut().poll(cx).map(Ok)
             })
-            .await;
-            if let Some(rung) = rung {
-                self.bell_read = None;
-                rung?;
-            }
+            .await?;
         }
         self.sockets.ring_bell(false);
         Ok(())

@@ -62,6 +62,8 @@ pub struct Broker {
     hooks: Vec<Running>,
     /// Shards that have something to be taken.
     unflushed: Vec<bool>,
+    /// Those that had more than events of sockets: in a turn of the runtime no event of a socket follows it.
+    past_sockets: Vec<bool>,
     pub congested: Vec<(usize, usize)>,
     pub stopped: usize,
     /// Which shard's events are in the trace.
@@ -90,6 +92,7 @@ impl Broker {
             detaching: Vec::new(),
             hooks: Vec::new(),
             unflushed: vec![false; shards],
+            past_sockets: vec![false; shards],
             congested: Vec::new(),
             stopped: 0,
             spoke: 0,
@@ -103,7 +106,23 @@ impl Broker {
     /// A shard was driven: it may have something to be taken.
     fn drove(&mut self, shard: usize) {
         self.unflushed[shard] = true;
+        self.past_sockets[shard] = true;
         self.spoke = shard;
+    }
+
+    /// The same by an event of a socket.
+    fn drove_by_socket(&mut self, shard: usize) {
+        self.unflushed[shard] = true;
+        self.spoke = shard;
+    }
+
+    /// An event of a socket is to come: it begins a new turn, unless there have been none but such in this one.
+    pub fn before_socket_event(&mut self, wire: usize) {
+        if let End::At(shard, _) = self.wires[wire].end
+            && self.past_sockets[shard]
+        {
+            self.flush(shard);
+        }
     }
 
     pub fn accept(&mut self, wire: Wire, shard: usize) -> usize {
@@ -139,10 +158,13 @@ impl Broker {
     pub fn give(&mut self, wire: usize, count: usize) {
         let one = &mut self.wires[wire];
         let End::At(shard, id) = one.end else { return };
+        if !one.reading {
+            return;
+        }
         let bytes: Vec<u8> = one.to_broker.drain(..count).collect();
         note_given(one, count, self.now);
         self.shards[shard].received(id, &bytes, self.now);
-        self.drove(shard);
+        self.drove_by_socket(shard);
     }
 
     /// The client's end is closed.
@@ -154,7 +176,7 @@ impl Broker {
             one.end = End::Closed;
             self.by_index[shard][id.index()] = None;
             self.shards[shard].closed(id, self.now);
-            self.drove(shard);
+            self.drove_by_socket(shard);
         }
         self.forget(wire);
     }
@@ -172,7 +194,7 @@ impl Broker {
         one.inbox.extend_from_slice(&bytes);
         if let End::At(shard, id) = one.end {
             self.shards[shard].sent(id, bytes, self.now);
-            self.drove(shard);
+            self.drove_by_socket(shard);
         }
     }
 
@@ -266,16 +288,13 @@ impl Broker {
         true
     }
 
-    /// A connection that is being let go of breaks.
-    pub fn break_detaching(&mut self, pick: usize) {
-        if self.detaching.is_empty() {
-            return;
-        }
-        let at = pick % self.detaching.len();
-        if let Some(wire) = self.detaching[at].wire {
-            self.wires[wire].hung_up = true;
-            self.wires[wire].under_way = None;
-        }
+    /// A connection that is being let go of breaks. Says which.
+    pub fn break_detaching(&mut self, pick: usize) -> Option<usize> {
+        let at = pick % self.detaching.len().max(1);
+        let wire = self.detaching.get(at)?.wire?;
+        self.wires[wire].hung_up = true;
+        self.wires[wire].under_way = None;
+        Some(wire)
     }
 
     /// Whether a client that takes nothing keeps its connection from leaving a shard.
@@ -350,7 +369,7 @@ impl Broker {
                 self.mail[shard * self.shards.len() + to].extend(letters.into_iter().map(Parcel::Mail));
             }
         }
-        self.unflushed[shard] = false;
+        (self.unflushed[shard], self.past_sockets[shard]) = (false, false);
     }
 
     fn carry_out(&mut self, shard: usize, effect: Effect<State>) {

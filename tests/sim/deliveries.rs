@@ -30,7 +30,7 @@ impl Life {
 
     /// How many copies of a message are accounted for: came, or were dropped and said to be.
     fn accounted(&self, message: u32) -> usize {
-        let came = self.seen(message).map_or(0, |seen| seen.anew.max(1) as usize);
+        let came = self.seen(message).map_or(0, |seen| seen.times as usize);
         came + self.dropped.iter().filter(|dropped| **dropped == message).count()
     }
 
@@ -112,7 +112,10 @@ impl Judge {
         let Some(message) = self.messages.get_mut(number as usize) else { return };
         message.routes.push(publication);
         (message.topic, message.subject, message.retain) = (topic, subject, retain);
-        let twice = message.routes.len() > 1 && message.qos != QoS::AtLeastOnce;
+        let life = self.subjects[subject].life;
+        // A client that could not see that its session had ended repeats what only that session knew.
+        let twice = message.life == life && message.routes.len() > 1 && message.qos != QoS::AtLeastOnce;
+        message.life = life;
         if is_will {
             self.will_published(number);
         } else if twice {

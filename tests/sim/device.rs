@@ -77,6 +77,11 @@ fn write_ack(wire: &mut Wire, kind: AckKind, packet_id: u16) {
 }
 
 impl Store {
+    /// A session begins: nothing of another one counts.
+    pub fn begin(&mut self) {
+        *self = Store { last_packet_id: self.last_packet_id, ..Store::default() };
+    }
+
     pub fn packet_id(&mut self) -> u16 {
         loop {
             self.last_packet_id = self.last_packet_id % 1000 + 1;
@@ -176,6 +181,8 @@ impl Store {
         let connection = &judge.connections[wire.serial as usize];
         let (woke, hello) = (connection.woke, connection.hello);
         let first = !std::mem::replace(&mut wire.answered, true);
+        // MQTT 3.1 has no word for it: its client knows it from somewhere else.
+        let present = if hello.version == ProtocolVersion::V31 { woke.unwrap_or_default() } else { present };
         let fits = if code == ReasonCode::Success { woke == Some(present) } else { woke.is_none() && !present };
         if !fits || !first {
             let detail = format!("connection {}: {code:?}, present {present}, woke up {woke:?}", wire.serial);
@@ -186,8 +193,7 @@ impl Store {
         }
         wire.welcomed = true;
         if !present || hello.clean {
-            *self = Store { last_packet_id: self.last_packet_id, ..Store::default() };
-            return;
+            return self.begin();
         }
         // QoS 1 messages of shared subscriptions went elsewhere when the connection ended.
         let is_shared = |message: &u32| judge.messages[*message as usize].topic >= crate::history::FIRST_SHARED_TOPIC;

@@ -72,9 +72,9 @@ impl Plan {
         Plan::Rewrite,
     ];
 
-    /// Whether it may end in a refusal.
+    /// Whether it may end in a refusal: what comes later may come too late.
     pub fn refuses(self) -> bool {
-        matches!(self, Plan::Refuse | Plan::Panic | Plan::RefuseLater | Plan::PanicLater | Plan::Never)
+        !matches!(self, Plan::Accept | Plan::Rewrite)
     }
 }
 

@@ -136,6 +136,8 @@ pub struct Message {
     pub is_will: bool,
     /// The publications it had, by their numbers, and the topic of the last.
     pub routes: Vec<u32>,
+    /// The life in which it was published last.
+    pub life: Option<usize>,
     pub topic: usize,
     pub subject: usize,
     pub retain: bool,
@@ -251,6 +253,7 @@ impl Judge {
             expires,
             is_will,
             routes: Vec::new(),
+            life: None,
             topic: 0,
             subject: 0,
             retain: false,

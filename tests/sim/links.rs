@@ -227,14 +227,15 @@ impl<const N: usize> Link<N> {
             panic!("{PLANNED}");
         }
         self.0.note(client, What::NoticeBegins);
-        let (trace, client) = (self.0.clone(), client.clone());
+        // Made here, and not in the future: that may be given up before it began.
+        let done = Done(self.0.clone(), client.clone());
         if notices & notice::NEVER == notice::NEVER {
             cx.later(async move {
-                let _done = Done(trace, client);
-                std::future::pending().await
+                std::future::pending::<()>().await;
+                drop(done);
             });
         } else {
-            cx.later(async move { drop(Done(trace, client)) });
+            cx.later(async move { drop(done) });
         }
     }
 

@@ -95,7 +95,12 @@ impl Play {
             Step::Admin { device, mount, shard, cleanup } => self.admin(device, mount, shard, cleanup),
             Step::Congest { from, to } if from != to => self.broker.congest(from, to, true),
             Step::Congest { .. } => {}
-            Step::Break { pick } => self.broker.break_detaching(pick),
+            Step::Break { pick } => {
+                if let Some(wire) = self.broker.break_detaching(pick) {
+                    let serial = self.broker.wires[wire].serial;
+                    self.judge.connection(serial).hung_up = true;
+                }
+            }
             Step::Advance { millis } => self.advance(millis.into()),
             Step::Run { seed, turns } => {
                 self.random = Random::from_seed(seed.into());
@@ -185,7 +190,14 @@ impl Play {
         true
     }
 
+    /// Before an event of a socket comes.
+    fn new_turn(&mut self, wire: usize) {
+        self.broker.before_socket_event(wire);
+        self.heard();
+    }
+
     fn give(&mut self, wire: usize, count: usize) {
+        self.new_turn(wire);
         self.broker.give(wire, count);
         let one = &mut self.broker.wires[wire];
         self.devices[one.device].stores[one.hello.name.mount()].free(one);
@@ -193,6 +205,7 @@ impl Play {
 
     fn complete_a_send(&mut self) -> bool {
         let Some(wire) = self.pick(|wire| wire.under_way.is_some() && !wire.stuck) else { return false };
+        self.new_turn(wire);
         self.broker.complete_send(wire);
         self.hear(wire);
         true
@@ -216,6 +229,17 @@ impl Play {
     fn connect(&mut self, device: usize, shard: usize, hello: Hello) {
         if let Some(old) = self.devices[device].wire {
             self.broker.wires[old].orphaned = true;
+            let serial = self.broker.wires[old].serial;
+            let kept = match self.judge.connections[serial as usize].new_expiry {
+                Some(seconds) => seconds > 0,
+                None => self.judge.terms(serial).0,
+            };
+            if !kept {
+                self.store(old).begin();
+            }
+        }
+        if hello.clean {
+            self.devices[device].stores[hello.name.mount()].begin();
         }
         let serial = self.judge.attempt(hello);
         let bequest = hello.will.filter(|will| !will.retain || will.topic < FIRST_SHARED_TOPIC);
@@ -365,6 +389,7 @@ impl Play {
         let serial = self.broker.wires[wire].serial;
         self.judge.connection(serial).hung_up = true;
         if self.broker.wires[wire].is_open() {
+            self.new_turn(wire);
             self.broker.hang_up(wire);
         }
     }
@@ -399,6 +424,9 @@ impl Play {
     }
 
     fn pass_until(&mut self, end: Time) {
+        // A turn is never so long that time passes in it.
+        (0..self.broker.shards.len()).for_each(|shard| self.broker.flush(shard));
+        self.heard();
         while self.broker.now < end {
             self.broker.now = self.broker.next_deadline().max(self.broker.now + Duration::from_millis(1)).min(end);
             self.judge.now = self.broker.now.as_millis();
@@ -418,7 +446,8 @@ impl Play {
         for (from, to) in self.broker.congested.clone() {
             self.broker.congest(from, to, false);
         }
-        for _ in 0..40 {
+        let patience = self.broker.now + Duration::from_secs(30);
+        while self.broker.now < patience {
             let mut turns = 0;
             while self.turn() {
                 turns += 1;
@@ -512,6 +541,8 @@ impl Play {
         self.become_well();
         self.settle();
         self.verdict(false);
+        // The second time wills that the first one brought have come, too: a device has one connection at a time.
+        self.resume_all();
         self.resume_all();
         self.settle();
         self.probe();
@@ -570,7 +601,9 @@ impl Play {
             self.broker.stop(shard);
             self.heard();
             let turns = self.random.below(6);
-            (0..turns).for_each(|_| drop(self.turn()));
+            for _ in 0..turns {
+                self.turn();
+            }
         }
         self.become_well();
         self.settle();

@@ -70,6 +70,8 @@ pub struct Broker {
     pub spoke: usize,
     effects: Vec<Effect<State>>,
     dirty: Vec<ConnectionId>,
+    /// Connections that were handed in with bytes.
+    pub adopted: Vec<usize>,
     /// Output that was taken since the driver looked: by wire.
     pub taken: Vec<usize>,
 }
@@ -98,6 +100,7 @@ impl Broker {
             spoke: 0,
             effects: Vec::new(),
             dirty: Vec::new(),
+            adopted: Vec::new(),
             taken: Vec::new(),
             trace,
         }
@@ -261,6 +264,7 @@ impl Broker {
         let count = one.to_broker.len() / 2;
         let bytes: Vec<u8> = one.to_broker.drain(..count).collect();
         note_given(one, count, self.now);
+        self.adopted.push(wire);
         self.shards[to].transferred(Some((id, &bytes)), transfer, self.now);
     }
 

@@ -43,9 +43,13 @@ impl Judge {
     /// A SUBSCRIBE has come to the hooks: from now on its filters may be in effect.
     pub fn asked_to_subscribe(&mut self, subject: usize, filters: &[(usize, QoS, bool)]) {
         let Some(life) = self.subjects[subject].life else { return };
+        let mount = self.mount_of(subject);
         let life = &mut self.lives[life];
         for &(filter, qos, no_local) in filters {
             life.ever |= 1 << filter;
+            if filter >= FIRST_SHARED_FILTER && qos == QoS::AtMostOnce {
+                self.careless[mount] |= 1 << filter;
+            }
             let Some(one) = life.subscriptions.iter_mut().find(|one| one.filter == filter) else {
                 let one = Subscription { filter, number: 0, qos, no_local, confirmed: false };
                 life.subscriptions.push(one);
@@ -134,10 +138,11 @@ impl Judge {
                 continue;
             }
             if topic >= FIRST_SHARED_TOPIC {
-                let lowest = through.iter().map(|one| one.qos).min().unwrap_or_default().min(qos);
+                if qos == QoS::AtMostOnce {
+                    continue;
+                }
                 let members: Vec<_> = through.iter().map(|one| (one.filter, (at, one.number))).collect();
                 let message = &mut self.messages[number as usize];
-                message.shared_qos = message.shared_qos.min(lowest);
                 for (filter, member) in members {
                     match message.shared.iter_mut().find(|(group, _)| *group == filter) {
                         Some((_, members)) => members.push(member),
@@ -336,14 +341,16 @@ impl Judge {
     fn judge_shared(&mut self) {
         for at in 0..self.messages.len() {
             let message = &self.messages[at];
-            if message.shared_qos == QoS::AtMostOnce || message.shared.is_empty() {
-                continue;
-            }
+            let careless = self.careless[self.mount_of(message.subject)];
             let holds = |(life, number): &(usize, u32)| {
                 let life = &self.lives[*life];
                 !life.ended && life.subscriptions.iter().any(|one| one.number == *number)
             };
-            let due = message.shared.iter().filter(|(_, members)| members.iter().any(holds)).count();
+            let careful = message.shared.iter().filter(|(filter, _)| careless & 1 << filter == 0);
+            let due = careful.filter(|(_, members)| members.iter().any(holds)).count();
+            if due == 0 {
+                continue;
+            }
             let accounted: usize = self.lives.iter().map(|life| life.accounted(at as u32)).sum();
             if accounted < due {
                 let detail =

@@ -144,8 +144,6 @@ pub struct Message {
     pub refusing: bool,
     /// Copies that shared subscriptions owe, and who could get them: by filter, members by life and subscription.
     pub shared: Vec<(usize, Vec<(usize, u32)>)>,
-    /// The lowest QoS it goes to members at.
-    pub shared_qos: QoS,
     pub groups: u32,
     /// A will: whether it must have been published.
     pub must: Option<bool>,
@@ -188,6 +186,8 @@ pub struct Judge {
     pub drops: [u64; DropReason::ALL.len()],
     pub publications: u32,
     pub subscription_numbers: u32,
+    /// By mountpoint, shared filters that had a member at QoS 0: what it gets may be lost.
+    pub careless: [u16; 2],
     pub stopping: bool,
     /// What was heard, in words, if somebody wants to read it.
     pub transcript: Option<Vec<String>>,
@@ -208,6 +208,7 @@ impl Judge {
             drops: [0; 6],
             publications: 0,
             subscription_numbers: 0,
+            careless: [0; 2],
             stopping: false,
             transcript: None,
         }
@@ -259,7 +260,6 @@ impl Judge {
             retain: false,
             refusing: false,
             shared: Vec::new(),
-            shared_qos: QoS::ExactlyOnce,
             groups: 0,
             must: None,
         });

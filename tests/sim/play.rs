@@ -121,6 +121,9 @@ impl Play {
 
     /// The judge hears what hooks were called, and the clients what came for them.
     fn heard(&mut self) {
+        for wire in std::mem::take(&mut self.broker.adopted) {
+            self.free(wire);
+        }
         let events = std::mem::take(&mut self.broker.trace.open().events);
         for event in events {
             self.judge.hear(event, self.broker.spoke);
@@ -199,6 +202,11 @@ impl Play {
     fn give(&mut self, wire: usize, count: usize) {
         self.new_turn(wire);
         self.broker.give(wire, count);
+        self.free(wire);
+    }
+
+    /// The broker was given bytes: acknowledgements among them free their packet ids.
+    fn free(&mut self, wire: usize) {
         let one = &mut self.broker.wires[wire];
         self.devices[one.device].stores[one.hello.name.mount()].free(one);
     }

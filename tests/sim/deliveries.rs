@@ -209,7 +209,7 @@ impl Judge {
             return self.find(STRANGE, detail);
         }
         if retain {
-            self.see_retained(life, serial, number);
+            self.see_retained(life, serial, number, anew);
         } else {
             self.see(life, number, qos, anew);
         }
@@ -287,14 +287,15 @@ impl Judge {
         }
     }
 
-    fn see_retained(&mut self, life: usize, serial: u32, number: u32) {
+    fn see_retained(&mut self, life: usize, serial: u32, number: u32, anew: bool) {
         let message = &self.messages[number as usize];
         let (routes, key, retained) = (message.routes.clone(), (message.subject, message.topic), message.retain);
+        let repeated = !anew && self.lives[life].retained.iter().any(|(_, seen)| *seen == number);
         self.lives[life].retained.push((serial, number));
         if !retained {
             return self.find("retained: only what was", format!("message {number} was not to be retained"));
         }
-        if !self.setup.lifo {
+        if !self.setup.lifo && !repeated {
             self.check_order(life, key, number, &routes, true);
         }
     }

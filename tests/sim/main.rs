@@ -10,6 +10,7 @@ mod history;
 mod judge;
 mod lifecycle;
 mod links;
+mod mutations;
 mod play;
 mod shrink;
 mod violation;

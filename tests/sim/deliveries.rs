@@ -230,7 +230,8 @@ impl Judge {
         let times = seen.anew as usize;
         let most = if is_shared { routes.len() * self.groups_of(life, topic) } else { routes.len() };
         let subject = self.lives[life].subject;
-        if times > most && !(is_shared && qos < QoS::ExactlyOnce) {
+        let may_repeat = self.lives[life].is_forgetful || (is_shared && qos < QoS::ExactlyOnce);
+        if times > most && !may_repeat {
             let detail = format!("{} got message {number} {times} times at {qos:?}", self.subjects[subject].id);
             self.find(TWICE, detail);
         }
@@ -253,8 +254,9 @@ impl Judge {
 
     /// A copy for one member: at QoS 2 no other member may have it.
     fn see_shared(&mut self, number: u32, qos: QoS, anew: bool) {
+        let is_forgetful = self.lives.iter().any(|life| life.is_forgetful);
         let message = &mut self.messages[number as usize];
-        if qos != QoS::ExactlyOnce || !anew {
+        if qos != QoS::ExactlyOnce || !anew || is_forgetful {
             return;
         }
         message.groups += 1;
@@ -290,7 +292,8 @@ impl Judge {
     fn see_retained(&mut self, life: usize, serial: u32, number: u32, anew: bool) {
         let message = &self.messages[number as usize];
         let (routes, key, retained) = (message.routes.clone(), (message.subject, message.topic), message.retain);
-        let repeated = !anew && self.lives[life].retained.iter().any(|(_, seen)| *seen == number);
+        let repeated = (!anew || self.lives[life].is_forgetful)
+            && self.lives[life].retained.iter().any(|(_, seen)| *seen == number);
         self.lives[life].retained.push((serial, number));
         if !retained {
             return self.find("retained: only what was", format!("message {number} was not to be retained"));
@@ -366,7 +369,8 @@ impl Judge {
             let Wanting { life, serial, filter, number, from, settled } = wanting;
             let one = &self.lives[life];
             let online = !one.ended && one.serial == serial && self.connections[serial as usize].is_responsive;
-            let holds = one.subscriptions.iter().any(|now| now.filter == filter && now.number == number && now.confirmed);
+            let holds =
+                one.subscriptions.iter().any(|now| now.filter == filter && now.number == number && now.confirmed);
             if !online || !holds || number == 0 {
                 continue;
             }

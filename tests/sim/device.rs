@@ -33,6 +33,8 @@ pub struct Outgoing {
 pub struct Store {
     pub outgoing: Vec<Outgoing>,
     pub last_packet_id: u16,
+    /// It may have forgotten something of a session that there still is.
+    pub is_forgetful: bool,
     /// QoS 2 messages that have come and were not released, by packet id.
     unreleased: BTreeMap<u16, u32>,
     /// Messages that have come and whose last acknowledgement the broker was not given, by packet id.
@@ -195,6 +197,11 @@ impl Store {
         if !present || hello.clean {
             return self.begin();
         }
+        if std::mem::take(&mut self.is_forgetful)
+            && let Some(life) = judge.connections[wire.serial as usize].life
+        {
+            judge.lives[life].is_forgetful = true;
+        }
         // QoS 1 messages of shared subscriptions went elsewhere when the connection ended.
         let is_shared = |message: &u32| judge.messages[*message as usize].topic >= crate::history::FIRST_SHARED_TOPIC;
         self.unfreed.retain(|id, message| self.unreleased.contains_key(id) || !is_shared(message));
@@ -265,14 +272,7 @@ impl Store {
     }
 
     /// Whether a packet id is used as it may be; and whether the message is new.
-    fn check_packet_id(
-        &self,
-        wire: &Wire,
-        judge: &mut Judge,
-        publish: &Publish<'_>,
-        message: u32,
-        id: u16,
-    ) -> bool {
+    fn check_packet_id(&self, wire: &Wire, judge: &mut Judge, publish: &Publish<'_>, message: u32, id: u16) -> bool {
         let Some(known) = self.unfreed.get(&id).copied() else { return !publish.dup };
         let too_large = judge.connections[wire.serial as usize].hello.small_packets;
         if (!publish.dup || known != message) && !too_large {

@@ -142,36 +142,97 @@ pub struct Hello {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// A device connects; whatever connection it has is left as it is.
-    Connect { device: usize, shard: usize, hello: Hello },
-    Subscribe { device: usize, filter: usize, qos: QoS, no_local: bool, plan: Plan },
-    Unsubscribe { device: usize, filter: usize, plan: Plan },
-    Publish { device: usize, topic: usize, qos: QoS, retain: bool, large: bool, expiry: Option<u8>, plan: Plan },
+    Connect {
+        device: usize,
+        shard: usize,
+        hello: Hello,
+    },
+    Subscribe {
+        device: usize,
+        filter: usize,
+        qos: QoS,
+        no_local: bool,
+        plan: Plan,
+    },
+    Unsubscribe {
+        device: usize,
+        filter: usize,
+        plan: Plan,
+    },
+    Publish {
+        device: usize,
+        topic: usize,
+        qos: QoS,
+        retain: bool,
+        large: bool,
+        expiry: Option<u8>,
+        plan: Plan,
+    },
     /// Clears what is retained.
-    Clear { device: usize, topic: usize },
+    Clear {
+        device: usize,
+        topic: usize,
+    },
     /// Leaves with a DISCONNECT.
-    Disconnect { device: usize, with_will: bool, expiry: Option<u16> },
+    Disconnect {
+        device: usize,
+        with_will: bool,
+        expiry: Option<u16>,
+    },
     /// Leaves without; what is on its way is lost if it is `abrupt`.
-    HangUp { device: usize, abrupt: bool },
+    HangUp {
+        device: usize,
+        abrupt: bool,
+    },
     /// Takes no output any more, or goes on.
-    Stick { device: usize, on: bool },
+    Stick {
+        device: usize,
+        on: bool,
+    },
     /// Acknowledges nothing any more, or goes on.
-    Lazy { device: usize, on: bool },
+    Lazy {
+        device: usize,
+        on: bool,
+    },
     /// Does not keep its connection alive any more.
-    Silent { device: usize },
+    Silent {
+        device: usize,
+    },
     /// The slot of a device moves.
-    Move { device: usize, mount: usize, to: usize },
+    Move {
+        device: usize,
+        mount: usize,
+        to: usize,
+    },
     /// An operator ends a connection.
-    Admin { device: usize, mount: usize, shard: usize, cleanup: bool },
+    Admin {
+        device: usize,
+        mount: usize,
+        shard: usize,
+        cleanup: bool,
+    },
     /// The mailbox between two shards is full.
-    Congest { from: usize, to: usize },
+    Congest {
+        from: usize,
+        to: usize,
+    },
     /// A socket that is being handed over breaks.
-    Break { pick: usize },
+    Break {
+        pick: usize,
+    },
     /// Time passes.
-    Advance { millis: u16 },
+    Advance {
+        millis: u16,
+    },
     /// Chance carries some of what is on its way.
-    Run { seed: u32, turns: u8 },
+    Run {
+        seed: u32,
+        turns: u8,
+    },
     /// Everything that is on its way arrives.
-    Settle { seed: u32 },
+    Settle {
+        seed: u32,
+    },
 }
 
 /// How the broker is set up.

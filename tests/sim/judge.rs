@@ -40,6 +40,8 @@ pub struct Life {
     /// The connection that has it, or had it last.
     pub serial: u32,
     pub ended: bool,
+    /// Its client has forgotten what it received: it cannot tell what comes twice.
+    pub is_forgetful: bool,
     pub subscriptions: Vec<Subscription>,
     /// Subscriptions that it had at some time, by filter.
     pub ever: u16,

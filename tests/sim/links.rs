@@ -30,21 +30,38 @@ pub struct Event {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum What {
     Registered,
-    Wakeup { present: bool },
+    Wakeup {
+        present: bool,
+    },
     Offline(EndReason),
     Gone(EndReason),
     Expired(ExpiredReason),
     /// A publish may come to be refused.
-    Refusing { message: u32 },
-    Published { message: u32, topic: usize, qos: QoS, retain: bool, is_will: bool },
+    Refusing {
+        message: u32,
+    },
+    Published {
+        message: u32,
+        topic: usize,
+        qos: QoS,
+        retain: bool,
+        is_will: bool,
+    },
     /// Filter, QoS, no local.
     AskedSubscribe(Vec<(usize, QoS, bool)>),
     Subscribed(Vec<(usize, QoS, bool)>),
     UnsubscribedAll,
     Unsubscribed(Vec<usize>),
-    Dropped { message: u32, reason: DropReason },
+    Dropped {
+        message: u32,
+        reason: DropReason,
+    },
     /// A link found another state than it left.
-    StateLost { link: usize, found: u32, left: u32 },
+    StateLost {
+        link: usize,
+        found: u32,
+        left: u32,
+    },
     /// A notification wants something done first.
     NoticeBegins,
     NoticeDone,

@@ -221,14 +221,12 @@ impl Play {
 
     fn answer_one(&mut self) -> bool {
         let devices = &self.devices;
-        let answers = |wire: &Wire| {
-            !wire.owes.is_empty() && wire.is_open() && !wire.orphaned && !devices[wire.device].lazy
-        };
+        let answers =
+            |wire: &Wire| !wire.owes.is_empty() && wire.is_open() && !wire.orphaned && !devices[wire.device].lazy;
         let open = &self.broker.open;
         let start = self.random.below(open.len());
-        let found = (0..open.len())
-            .map(|at| open[(start + at) % open.len()])
-            .find(|wire| answers(&self.broker.wires[*wire]));
+        let found =
+            (0..open.len()).map(|at| open[(start + at) % open.len()]).find(|wire| answers(&self.broker.wires[*wire]));
         let Some(wire) = found else { return false };
         let one = &mut self.broker.wires[wire];
         self.devices[one.device].stores[one.hello.name.mount()].answer(one)
@@ -237,17 +235,7 @@ impl Play {
     fn connect(&mut self, device: usize, shard: usize, hello: Hello) {
         if let Some(old) = self.devices[device].wire {
             self.broker.wires[old].orphaned = true;
-            let serial = self.broker.wires[old].serial;
-            let kept = match self.judge.connections[serial as usize].new_expiry {
-                Some(seconds) => seconds > 0,
-                None => self.judge.terms(serial).0,
-            };
-            if !kept {
-                self.store(old).begin();
-            }
-        }
-        if hello.clean {
-            self.devices[device].stores[hello.name.mount()].begin();
+            self.part_with(old);
         }
         let serial = self.judge.attempt(hello);
         let bequest = hello.will.filter(|will| !will.retain || will.topic < FIRST_SHARED_TOPIC);
@@ -291,12 +279,31 @@ impl Play {
         self.devices[device].wire = Some(at);
     }
 
+    /// What a client forgets with a connection that it turns away from.
+    fn part_with(&mut self, wire: usize) {
+        let one = &self.broker.wires[wire];
+        let (welcomed, answered, clean) = (one.welcomed, one.answered, one.hello.clean);
+        let kept = match self.judge.connections[one.serial as usize].new_expiry {
+            Some(seconds) => seconds > 0,
+            None => self.judge.terms(one.serial).0,
+        };
+        if welcomed && !kept {
+            self.store(wire).begin();
+        } else if !answered && (clean || !kept) {
+            // It cannot know whether the broker has ended the session.
+            self.store(wire).begin();
+            self.store(wire).is_forgetful = true;
+        }
+    }
+
     /// The open connection of a device; one that has been welcomed, if it has to be.
     fn wire(&self, device: usize, welcomed: bool) -> Option<usize> {
         let wire = self.devices[device].wire?;
         let one = &self.broker.wires[wire];
-        (one.is_open() && (one.welcomed || !welcomed) && self.judge.connections[one.serial as usize].said_goodbye.is_none())
-            .then_some(wire)
+        (one.is_open()
+            && (one.welcomed || !welcomed)
+            && self.judge.connections[one.serial as usize].said_goodbye.is_none())
+        .then_some(wire)
     }
 
     fn store(&mut self, wire: usize) -> &mut Store {
@@ -321,8 +328,10 @@ impl Play {
         let no_local = no_local && !is_shared && one.version() == ProtocolVersion::V5;
         let serial = one.serial;
         *self.broker.trace.open().plan(serial) = plan;
-        let filters =
-            [SubscribeFilter { filter: filter(number), options: SubscriptionOptions { no_local, ..SubscriptionOptions::new(qos) } }];
+        let filters = [SubscribeFilter {
+            filter: filter(number),
+            options: SubscriptionOptions { no_local, ..SubscriptionOptions::new(qos) },
+        }];
         let Some(packet_id) = PacketId::new(id) else { return };
         self.say(wire, &Packet::Subscribe(Subscribe::new(packet_id, &filters[..])));
         self.broker.wires[wire].subscribing = Some((id, Some(number)));
@@ -474,7 +483,9 @@ impl Play {
                 let one = &self.broker.wires[*wire];
                 !one.stuck && !one.to_broker.is_empty() && one.is_open()
             };
-            let moving = self.broker.shards.iter().any(|shard| shard.held().moves > 0 && shard.next_deadline() <= self.broker.now + Duration::from_millis(30));
+            let moving = self.broker.shards.iter().any(|shard| {
+                shard.held().moves > 0 && shard.next_deadline() <= self.broker.now + Duration::from_millis(30)
+            });
             if !self.broker.waits_for_hooks() && !self.broker.open.iter().any(held) && !moving {
                 return;
             }

@@ -19,7 +19,7 @@ mod wire;
 use campaign::{Campaign, report, silence_panics};
 
 /// How many seeds a test runs if nobody says otherwise.
-const SEEDS: u64 = 2000;
+const SEEDS: u64 = 3000;
 
 fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;

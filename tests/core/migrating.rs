@@ -175,6 +175,21 @@ fn who_waits_while_the_slot_moves_on_begins_one_session_and_not_two() {
     assert_eq!(open, [2]);
 }
 
+/// A session moves no more once the broker stops: who would have to wait for it is refused.
+#[test]
+fn who_comes_for_a_session_on_its_way_is_refused_when_the_broker_stops() {
+    let mut world = world(3);
+    let id = id_owned_by(&world, 0, "late");
+    leave_session(&mut world, &id);
+    let client = Client::dial(&mut world, 2, ProtocolVersion::V5);
+    move_slot(&mut world, &id, 1);
+    let now = world.now;
+    world.shards[..2].iter_mut().for_each(|shard| shard.stop(now));
+    say(&mut world, &client, &Packet::Connect(connect_packet(&id, Hello::kept(ProtocolVersion::V5))));
+    world.settle();
+    assert!(world.is_closed(client.socket));
+}
+
 /// Two sessions with the same number, which is each shard's own; one comes to the place that the other has left.
 #[test]
 fn a_session_that_came_into_the_place_of_another_does_not_hear_of_its_subscriptions() {

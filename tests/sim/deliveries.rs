@@ -51,7 +51,7 @@ impl Judge {
                 self.careless[mount] |= 1 << filter;
             }
             let Some(one) = life.subscriptions.iter_mut().find(|one| one.filter == filter) else {
-                let one = Subscription { filter, number: 0, qos, no_local, confirmed: false };
+                let one = Subscription { filter, number: 0, qos, no_local, confirmed: false, fresh: false };
                 life.subscriptions.push(one);
                 continue;
             };
@@ -75,7 +75,7 @@ impl Judge {
             let life = &mut self.lives[life];
             if let Some(one) = life.subscriptions.iter_mut().find(|one| one.filter == filter) {
                 let number = if one.confirmed { one.number } else { number };
-                *one = Subscription { filter, number, qos, no_local, confirmed: true };
+                *one = Subscription { filter, number, qos, no_local, confirmed: true, fresh: true };
                 if let Some(wanting) = self
                     .wanting
                     .iter_mut()
@@ -133,7 +133,7 @@ impl Judge {
             }
             let own = life.subject == subject;
             let through: Vec<&Subscription> =
-                life.matching(topic).filter(|one| one.confirmed && !(own && one.no_local)).collect();
+                life.matching(topic).filter(|one| one.confirmed && !one.fresh && !(own && one.no_local)).collect();
             if through.is_empty() {
                 continue;
             }

@@ -69,6 +69,8 @@ pub struct Subscription {
     pub no_local: bool,
     /// SUBACK follows, or has been.
     pub confirmed: bool,
+    /// `on_subscribe` was called just now: if the connection ends with the same event, there is no SUBACK.
+    pub fresh: bool,
 }
 
 /// A message that a session must get.
@@ -328,6 +330,13 @@ impl Judge {
             }
             What::NoticeBegins => self.connection(serial).notices += 1,
             What::NoticeDone => self.connection(serial).notices -= 1,
+        }
+    }
+
+    /// All hooks of an event were heard.
+    pub fn event_is_over(&mut self) {
+        for life in self.lives.iter_mut().filter(|life| !life.ended) {
+            life.subscriptions.iter_mut().for_each(|one| one.fresh = false);
         }
     }
 

@@ -89,6 +89,7 @@ impl Judge {
         self.check_end(subject, serial, reason);
         self.leave_will(life, serial, reason, kept, expiry);
         self.connection(serial).ended = Some(reason);
+        self.lives[life].subscriptions.iter_mut().for_each(|one| one.confirmed &= !one.fresh);
         let now = self.now;
         let one = &mut self.subjects[subject];
         if kept {

@@ -125,8 +125,11 @@ impl Play {
             self.free(wire);
         }
         let events = std::mem::take(&mut self.broker.trace.open().events);
-        for event in events {
-            self.judge.hear(event, self.broker.spoke);
+        if !events.is_empty() {
+            for event in events {
+                self.judge.hear(event, self.broker.spoke);
+            }
+            self.judge.event_is_over();
         }
         if self.broker.taken.is_empty() {
             return;

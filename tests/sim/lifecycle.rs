@@ -241,7 +241,8 @@ impl Judge {
     fn judge_wishes(&mut self, subject: usize) {
         for wish in std::mem::take(&mut self.subjects[subject].admin) {
             let connected = wish.serial.is_some_and(|serial| self.connections[serial as usize].ended.is_none());
-            let kept = wish.cleanup && wish.life.is_some_and(|life| !self.lives[life].ended);
+            // Sessions that wait to move when the broker stops are not ended any more; their connections are.
+            let kept = !self.stopping && wish.cleanup && wish.life.is_some_and(|life| !self.lives[life].ended);
             if connected || kept {
                 let detail = format!("{}: {wish:?}", self.subjects[subject].id);
                 self.find("lifecycle: an operator's wish comes true", detail);

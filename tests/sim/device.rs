@@ -33,6 +33,8 @@ pub struct Outgoing {
 pub struct Store {
     pub outgoing: Vec<Outgoing>,
     pub last_packet_id: u16,
+    /// The session it is about.
+    life: Option<usize>,
     /// It may have forgotten something of a session that there still is.
     pub is_forgetful: bool,
     /// QoS 2 messages that have come and were not released, by packet id.
@@ -194,9 +196,15 @@ impl Store {
             return;
         }
         wire.welcomed = true;
-        if !present || hello.clean {
-            return self.begin();
+        let life = judge.connections[wire.serial as usize].life;
+        // One that keeps time knows that its session has expired, whatever has begun since without its knowledge.
+        let is_strange = self.life.is_some() && self.life != life;
+        if !present || hello.clean || is_strange {
+            self.begin();
+            self.life = life;
+            return;
         }
+        self.life = life;
         if std::mem::take(&mut self.is_forgetful)
             && let Some(life) = judge.connections[wire.serial as usize].life
         {

@@ -465,6 +465,7 @@ impl Play {
     pub fn settle(&mut self) {
         for (from, to) in self.broker.congested.clone() {
             self.broker.congest(from, to, false);
+            self.heard();
         }
         let patience = self.broker.now + Duration::from_secs(30);
         while self.broker.now < patience {

@@ -35,6 +35,10 @@ impl<C: Chain> Shard<C> {
         if owner != self.id {
             return self.hand_off(id, owner, arrival);
         }
+        if self.stopping {
+            // Not even to wait for its session: that moves no more.
+            return self.refuse_arrival(id, *arrival, ReasonCode::ServerShuttingDown);
+        }
         if self.must_wait(&arrival.client.subscriber) {
             if let Some(connection) = self.connections.get_mut(id) {
                 connection.holds.insert(Hold::Hook);

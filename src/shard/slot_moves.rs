@@ -314,8 +314,9 @@ impl<C: Chain> Shard<C> {
             return;
         }
         let owner = self.slots.owner(&arrival.client.subscriber);
-        if owner != self.id && self.sessions.find(&arrival.client.subscriber).is_none() {
-            // The slot has moved on meanwhile, and a session that began here now would be left behind.
+        if owner != self.id {
+            // The slot has moved on meanwhile: a session that began here now, perhaps in the place of the one that was waited
+            // for, would be left behind, and its new owner would begin another one.
             return self.hand_off(id, owner, arrival);
         }
         if let Some(arrival) = self.wait_for_notices(id, arrival) {

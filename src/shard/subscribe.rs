@@ -8,7 +8,7 @@ use super::ask::{self, Resumed};
 use super::interest::{Granted, Subscribing};
 use super::mail::Announcement;
 use super::realm::PROGRAM;
-use crate::client::ConnectionId;
+use crate::client::{Client, ConnectionId};
 use crate::codec::{
     PacketId, ReasonCode, RetainHandling, Suback, Subscribe, SubscriptionOptions, Unsuback, Unsubscribe, UserProperties,
 };
@@ -211,7 +211,9 @@ impl<C: Chain> Shard<C> {
             return self.program_subscribed(pending);
         }
         let Some(session) = self.sessions.get(index) else { return };
-        if session.client.session_number != pending.session_number {
+        // Session numbers are each shard's own: one that came from elsewhere to this place may have the same.
+        let Client { subscriber, session_number, .. } = &session.client;
+        if *subscriber != pending.subscriber || *session_number != pending.session_number {
             return self.deliver_retained(pending);
         }
         if !pending.told_early {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use moormq::client::{EndReason, ExpiredReason, SubscriberId};
-use moormq::codec::{Ack, Packet, ProtocolVersion, QoS, ReasonCode};
+use moormq::codec::{Ack, Packet, ProtocolVersion, QoS, ReasonCode, Subscribe, SubscribeFilter, SubscriptionOptions};
 use moormq::hooks::{
     Answer, Chain, ConnectRefusal, Context, Hook, NoHooks, Notice, PublishModifiers, PublishRefusal, PublishRequest,
     Register, RegisterModifiers,
@@ -147,6 +147,69 @@ fn a_slot_moves_on_only_when_every_shard_has_heard_of_its_last_move() {
     world.settle();
     let (client, _) = Client::connect(&mut world, 2, &id, Hello::clean(ProtocolVersion::V5));
     assert_eq!(world.shard_of(client.socket), Some(2));
+}
+
+/// Carries everything but sessions.
+fn carry_letters<C: Chain>(world: &mut World<C>) {
+    while world.carry_out_effects() | world.carry_mail() {}
+}
+
+/// The slot goes from shard to shard while two clients wait for the session that is on its way.
+#[test]
+fn who_waits_while_the_slot_moves_on_begins_one_session_and_not_two() {
+    let mut world = world(3);
+    let id = id_owned_by(&world, 1, "wanderer");
+    let hello = Hello::clean(ProtocolVersion::V5);
+    Client::connect(&mut world, 0, &id, hello);
+    let waiting = [1, 2].map(|shard| Client::dial(&mut world, shard, ProtocolVersion::V5));
+    for (client, to) in waiting.iter().zip([0, 2]) {
+        move_slot(&mut world, &id, to);
+        carry_letters(&mut world);
+        say(&mut world, client, &Packet::Connect(connect_packet(&id, hello)));
+        carry_letters(&mut world);
+    }
+    world.settle();
+    world.advance(std::time::Duration::from_millis(100));
+    assert_eq!(world.shards.iter().map(|shard| shard.held().sessions).sum::<usize>(), 1);
+    let open: Vec<_> = waiting.iter().filter_map(|client| world.shard_of(client.socket)).collect();
+    assert_eq!(open, [2]);
+}
+
+/// A session moves no more once the broker stops: who would have to wait for it is refused.
+#[test]
+fn who_comes_for_a_session_on_its_way_is_refused_when_the_broker_stops() {
+    let mut world = world(3);
+    let id = id_owned_by(&world, 0, "late");
+    leave_session(&mut world, &id);
+    let client = Client::dial(&mut world, 2, ProtocolVersion::V5);
+    move_slot(&mut world, &id, 1);
+    let now = world.now;
+    world.shards[..2].iter_mut().for_each(|shard| shard.stop(now));
+    say(&mut world, &client, &Packet::Connect(connect_packet(&id, Hello::kept(ProtocolVersion::V5))));
+    world.settle();
+    assert!(world.is_closed(client.socket));
+}
+
+/// Two sessions with the same number, which is each shard's own; one comes to the place that the other has left.
+#[test]
+fn a_session_that_came_into_the_place_of_another_does_not_hear_of_its_subscriptions() {
+    let script = Script::default();
+    let mut world = World::new(2, open_config(), || NoHooks.hook(script.clone()));
+    let hello = Hello::clean(ProtocolVersion::V5);
+    let ids = [0, 1].map(|shard| id_owned_by(&world, shard, "c"));
+    let [leaves, _] = ids.each_ref().map(|id| Client::connect(&mut world, 0, id, hello).0);
+    let filters = [SubscribeFilter { filter: "t", options: SubscriptionOptions::new(QoS::AtMostOnce) }];
+    say(&mut world, &leaves, &Packet::Subscribe(Subscribe::new(packet_id(1), &filters[..])));
+    world.carry_out_effects();
+    let now = world.now;
+    let subscriber = SubscriberId::new("", ids[0].as_str());
+    world.shards[0].request(Request::Disconnect { subscriber, cleanup: true }, now);
+    move_slot(&mut world, &ids[1], 0);
+    world.carry_out_effects();
+    while world.carry_letter(1, 0) {}
+    world.settle();
+    let told = script.log.of(&ids[1]);
+    assert!(!told.iter().any(|line| line.starts_with("subscribe")), "{told:?}");
 }
 
 /// One client's view: what it has of each publisher must be 1, 2, 3 ... without a gap.

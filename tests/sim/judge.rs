@@ -1,0 +1,361 @@
+//! The judge: hears every hook and everything that clients receive, and knows what must and what must not be.
+//!
+//! What it is sure of it checks at once. What takes time (a message on its way, a will that is delayed) it checks when
+//! everything has arrived, in `verdict`. Its rules on lifecycles are in `lifecycle`, on messages in `deliveries`.
+
+use moormq::client::{DropReason, EndReason, SubscriberId};
+use moormq::codec::{ProtocolVersion, QoS};
+
+use crate::history::{Hello, MOUNTS, Setup, TOPICS};
+use crate::links::{Event, NO_MESSAGE, What};
+use crate::violation::Violation;
+
+/// A connection of the history.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    pub hello: Hello,
+    /// The number of its will.
+    pub will: Option<u32>,
+    /// The life it belongs to, from its wake-up on.
+    pub life: Option<usize>,
+    pub woke: Option<bool>,
+    /// What its DISCONNECT changed the session expiry to.
+    pub new_expiry: Option<u16>,
+    /// The client sent DISCONNECT, with will or without.
+    pub said_goodbye: Option<bool>,
+    pub hung_up: bool,
+    pub ended: Option<EndReason>,
+    /// A publish of it may be refused.
+    pub refusing: bool,
+    /// The client reads, acknowledges, and its connection is in order.
+    pub is_responsive: bool,
+    /// Notifications for it that are not done.
+    pub notices: usize,
+}
+
+/// One session, from wake-up without session present to its end.
+#[derive(Debug, Default)]
+pub struct Life {
+    pub subject: usize,
+    /// The connection that has it, or had it last.
+    pub serial: u32,
+    pub ended: bool,
+    /// Its client has forgotten what it received: it cannot tell what comes twice.
+    pub is_forgetful: bool,
+    pub subscriptions: Vec<Subscription>,
+    /// Subscriptions that it had at some time, by filter.
+    pub ever: u16,
+    pub owed: Vec<Owed>,
+    pub seen: Vec<Seen>,
+    pub dropped: Vec<u32>,
+    /// Retained messages that came: the connection and the message.
+    pub retained: Vec<(u32, u32)>,
+    /// By publisher and topic: the latest publication seen.
+    pub latest: Vec<((usize, usize), u32)>,
+    /// The same of those that were to be retained.
+    pub latest_retained: Vec<((usize, usize), u32)>,
+    pub will: Option<Will>,
+    /// While offline: when it ends, in milliseconds.
+    pub expires: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Subscription {
+    pub filter: usize,
+    /// Rises with every SUBSCRIBE that was granted.
+    pub number: u32,
+    /// The lowest it may be at.
+    pub qos: QoS,
+    pub no_local: bool,
+    /// SUBACK follows, or has been.
+    pub confirmed: bool,
+    /// `on_subscribe` was called just now: if the connection ends with the same event, there is no SUBACK.
+    pub fresh: bool,
+}
+
+/// A message that a session must get.
+#[derive(Clone, Debug)]
+pub struct Owed {
+    pub message: u32,
+    pub qos: QoS,
+    /// The subscriptions through which, by number.
+    pub through: Vec<u32>,
+    /// The connection it had then.
+    pub serial: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Seen {
+    pub message: u32,
+    /// How often it came, and how often not as a repetition.
+    pub times: u32,
+    pub anew: u32,
+}
+
+/// A will that may be due.
+#[derive(Clone, Copy, Debug)]
+pub struct Will {
+    pub message: u32,
+    /// When, in milliseconds.
+    pub due: u64,
+}
+
+/// Whoever has one subscriber id.
+#[derive(Debug)]
+pub struct Subject {
+    pub id: SubscriberId,
+    pub stage: Stage,
+    pub life: Option<usize>,
+    pub number: u64,
+    /// The connection that is being registered.
+    pub registering: Option<u32>,
+    pub unsubscribed: bool,
+    /// `SessionEnded` drops that wait for the end.
+    pub ending: bool,
+    pub admin: Vec<Wish>,
+}
+
+/// An operator's wish that has not come true.
+#[derive(Clone, Copy, Debug)]
+pub struct Wish {
+    pub cleanup: bool,
+    /// The connection and life there was.
+    pub serial: Option<u32>,
+    pub life: Option<usize>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    Absent,
+    Online,
+    Offline,
+}
+
+/// A message of the history.
+#[derive(Clone, Debug)]
+pub struct Message {
+    pub serial: u32,
+    pub qos: QoS,
+    pub expires: bool,
+    pub is_will: bool,
+    /// The publications it had, by their numbers, and the topic of the last.
+    pub routes: Vec<u32>,
+    /// The life in which it was published last.
+    pub life: Option<usize>,
+    pub topic: usize,
+    pub subject: usize,
+    pub retain: bool,
+    pub refusing: bool,
+    /// Copies that shared subscriptions owe, and who could get them: by filter, members by life and subscription.
+    pub shared: Vec<(usize, Vec<(usize, u32)>)>,
+    pub groups: u32,
+    /// A will: whether it must have been published.
+    pub must: Option<bool>,
+}
+
+/// What is retained for a topic.
+#[derive(Clone, Debug, Default)]
+pub struct Retained {
+    /// What it may be, since everything had arrived last.
+    pub settled: Vec<u32>,
+    /// Published since: the shard and the message.
+    pub since: Vec<(usize, u32)>,
+}
+
+/// A subscription that is to see what was retained.
+#[derive(Clone, Debug)]
+pub struct Wanting {
+    pub life: usize,
+    pub serial: u32,
+    pub filter: usize,
+    pub number: u32,
+    /// How many retained messages the life had seen.
+    pub from: usize,
+    /// By topic, what was retained when it began; none if that was not sure.
+    pub settled: Vec<Option<u32>>,
+}
+
+pub struct Judge {
+    pub setup: Setup,
+    pub now: u64,
+    pub violation: Option<Violation>,
+    /// By serial.
+    pub connections: Vec<Connection>,
+    pub subjects: Vec<Subject>,
+    pub lives: Vec<Life>,
+    pub messages: Vec<Message>,
+    /// By mountpoint and topic.
+    pub retained: Vec<Retained>,
+    pub wanting: Vec<Wanting>,
+    pub drops: [u64; DropReason::ALL.len()],
+    pub publications: u32,
+    pub subscription_numbers: u32,
+    /// By mountpoint, shared filters that had a member at QoS 0: what it gets may be lost.
+    pub careless: [u16; 2],
+    pub stopping: bool,
+    /// What was heard, in words, if somebody wants to read it.
+    pub transcript: Option<Vec<String>>,
+}
+
+impl Judge {
+    pub fn new(setup: Setup) -> Self {
+        Judge {
+            setup,
+            now: 0,
+            violation: None,
+            connections: Vec::new(),
+            subjects: Vec::new(),
+            lives: Vec::new(),
+            messages: Vec::new(),
+            retained: vec![Retained { settled: vec![NO_MESSAGE], since: Vec::new() }; MOUNTS.len() * TOPICS.len()],
+            wanting: Vec::new(),
+            drops: [0; 6],
+            publications: 0,
+            subscription_numbers: 0,
+            careless: [0; 2],
+            stopping: false,
+            transcript: None,
+        }
+    }
+
+    /// Finds that `rule` was broken; the first finding counts.
+    pub fn find(&mut self, rule: &'static str, detail: String) {
+        self.note(|| format!("!!! {rule}: {detail}"));
+        if self.violation.is_none() {
+            self.violation = Some(Violation { rule, detail });
+        }
+    }
+
+    pub fn note(&mut self, line: impl FnOnce() -> String) {
+        if let Some(transcript) = &mut self.transcript {
+            transcript.push(line());
+        }
+    }
+
+    /// A device connects; gives the number of its connection.
+    pub fn attempt(&mut self, hello: Hello) -> u32 {
+        self.connections.push(Connection {
+            hello,
+            will: None,
+            life: None,
+            woke: None,
+            new_expiry: None,
+            said_goodbye: None,
+            hung_up: false,
+            ended: None,
+            refusing: false,
+            is_responsive: false,
+            notices: 0,
+        });
+        self.connections.len() as u32 - 1
+    }
+
+    /// A message is made; gives its number.
+    pub fn message(&mut self, serial: u32, qos: QoS, expires: bool, is_will: bool) -> u32 {
+        self.messages.push(Message {
+            serial,
+            qos,
+            expires,
+            is_will,
+            routes: Vec::new(),
+            life: None,
+            topic: 0,
+            subject: 0,
+            retain: false,
+            refusing: false,
+            shared: Vec::new(),
+            groups: 0,
+            must: None,
+        });
+        self.messages.len() as u32 - 1
+    }
+
+    pub fn connection(&mut self, serial: u32) -> &mut Connection {
+        &mut self.connections[serial as usize]
+    }
+
+    pub fn subject(&mut self, id: &SubscriberId) -> usize {
+        if let Some(at) = self.subjects.iter().position(|subject| subject.id == *id) {
+            return at;
+        }
+        self.subjects.push(Subject {
+            id: id.clone(),
+            stage: Stage::Absent,
+            life: None,
+            number: 0,
+            registering: None,
+            unsubscribed: false,
+            ending: false,
+            admin: Vec::new(),
+        });
+        self.subjects.len() - 1
+    }
+
+    pub fn mount_of(&self, subject: usize) -> usize {
+        usize::from(!self.subjects[subject].id.mountpoint.is_empty())
+    }
+
+    /// A hook was called, on `shard`.
+    pub fn hear(&mut self, event: Event, shard: usize) {
+        self.note(|| format!("{:?} #{} {:?} on shard {shard}", event.subscriber, event.serial, event.what));
+        let subject = self.subject(&event.subscriber);
+        let serial = event.serial;
+        match event.what {
+            What::Registered => self.registered(subject, serial, event.number),
+            What::Wakeup { present } => self.woke_up(subject, serial, present),
+            What::Offline(reason) => self.left(subject, serial, reason, true),
+            What::Gone(reason) => self.left(subject, serial, reason, false),
+            What::Expired(reason) => self.expired(subject, reason),
+            What::UnsubscribedAll => self.unsubscribed_all(subject),
+            What::AskedSubscribe(filters) => self.asked_to_subscribe(subject, &filters),
+            What::Subscribed(filters) => self.subscribed(subject, serial, &filters),
+            What::Unsubscribed(filters) => self.unsubscribed(subject, &filters),
+            What::Refusing { message } => {
+                self.connection(serial).refusing = true;
+                if let Some(message) = self.messages.get_mut(message as usize) {
+                    message.refusing = true;
+                }
+            }
+            What::Published { message, topic, qos, retain, is_will } => {
+                if retain {
+                    let mount = self.mount_of(subject);
+                    self.retained[mount * TOPICS.len() + topic].since.push((shard, message));
+                }
+                self.published(subject, message, topic, qos, retain, is_will);
+            }
+            What::Dropped { message, reason } => self.dropped(subject, message, reason),
+            What::StateLost { link, found, left } => {
+                let detail = format!("{}: link {link} left {left} and found {found}", event.subscriber);
+                self.find("hooks: a link keeps its state with the session", detail);
+            }
+            What::NoticeBegins => self.connection(serial).notices += 1,
+            What::NoticeDone => self.connection(serial).notices -= 1,
+        }
+    }
+
+    /// All hooks of an event were heard.
+    pub fn event_is_over(&mut self) {
+        for life in self.lives.iter_mut().filter(|life| !life.ended) {
+            life.subscriptions.iter_mut().for_each(|one| one.fresh = false);
+        }
+    }
+
+    /// An operator wants a client gone.
+    pub fn wish(&mut self, subject: usize, cleanup: bool) {
+        let one = &self.subjects[subject];
+        let serial = one.life.filter(|_| one.stage == Stage::Online).map(|life| self.lives[life].serial);
+        let wish = Wish { cleanup, serial, life: one.life };
+        self.subjects[subject].admin.push(wish);
+    }
+
+    /// Whether a kept session results from this CONNECT, and for how long; none: for ever.
+    pub fn terms(&self, serial: u32) -> (bool, Option<u64>) {
+        let connection = &self.connections[serial as usize];
+        let hello = &connection.hello;
+        match hello.version {
+            ProtocolVersion::V5 => (hello.expiry > 0, Some(u64::from(hello.expiry) * 1000)),
+            _ if hello.clean => (false, Some(0)),
+            _ => (true, self.setup.expiry_v3.map(|seconds| u64::from(seconds) * 1000)),
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! The grammar of lifecycle hooks, for each subscriber id, and what follows from it for wills.
+//!
+//! ```text
+//! absent  --wakeup-->   online
+//! online  --offline-->  offline     the session was kept
+//! online  --gone-->     absent      it ended with its connection
+//! offline --wakeup-->   online      session present
+//! offline --expired-->  absent
+//! ```
+
+use moormq::client::{EndReason, ExpiredReason};
+use moormq::codec::{ProtocolVersion, ReasonCode};
+
+use crate::judge::{Judge, Life, Stage, Will};
+
+const GRAMMAR: &str = "lifecycle: the grammar of hooks";
+const REASON: &str = "lifecycle: reasons are true";
+const WILL: &str = "wills: published exactly when they must be";
+
+impl Judge {
+    fn ungrammatical(&mut self, subject: usize, what: &str) {
+        let one = &self.subjects[subject];
+        let detail = format!("{}: {what} while {:?}, registering {:?}", one.id, one.stage, one.registering);
+        self.find(GRAMMAR, detail);
+    }
+
+    pub fn registered(&mut self, subject: usize, serial: u32, number: u64) {
+        if self.subjects[subject].registering.is_some() || self.subjects[subject].unsubscribed {
+            self.ungrammatical(subject, "on_register");
+        }
+        let one = &mut self.subjects[subject];
+        if number <= one.number {
+            let detail = format!("{}: {number} after {}", one.id, one.number);
+            self.find("lifecycle: session numbers rise", detail);
+        }
+        let one = &mut self.subjects[subject];
+        one.number = number;
+        one.registering = Some(serial);
+    }
+
+    pub fn woke_up(&mut self, subject: usize, serial: u32, present: bool) {
+        let one = &self.subjects[subject];
+        let clean = self.connections[serial as usize].hello.clean;
+        let fits = one.registering == Some(serial)
+            && !one.unsubscribed
+            && one.stage != Stage::Online
+            && present == (one.stage == Stage::Offline)
+            && !(clean && present);
+        if !fits {
+            self.ungrammatical(subject, &format!("on_client_wakeup, session present {present}"));
+        }
+        let life = match self.subjects[subject].life.filter(|_| present) {
+            Some(life) => life,
+            None => {
+                self.lives.push(Life { subject, ..Life::default() });
+                self.lives.len() - 1
+            }
+        };
+        if let Some(forgotten) = self.lives[life].will.take() {
+            self.messages[forgotten.message as usize].must = Some(false);
+        }
+        self.lives[life].serial = serial;
+        self.lives[life].expires = None;
+        let one = &mut self.subjects[subject];
+        (one.registering, one.stage, one.life) = (None, Stage::Online, Some(life));
+        let connection = self.connection(serial);
+        (connection.life, connection.woke) = (Some(life), Some(present));
+    }
+
+    /// `on_client_offline` or `on_client_gone`.
+    pub fn left(&mut self, subject: usize, serial: u32, reason: EndReason, kept: bool) {
+        let one = &self.subjects[subject];
+        let taken_over = reason == EndReason::TakenOver;
+        let life = one.life.filter(|life| self.lives[*life].serial == serial);
+        let Some(life) = life.filter(|_| one.stage == Stage::Online) else {
+            return self.ungrammatical(subject, &format!("the end of connection {serial} ({reason:?})"));
+        };
+        if taken_over != one.registering.is_some() || one.unsubscribed == kept {
+            self.ungrammatical(subject, &format!("leaving ({reason:?}), kept {kept}"));
+        }
+        let (mut keeps, mut expiry) = self.terms(serial);
+        let connection = &self.connections[serial as usize];
+        if let (EndReason::ClientDisconnect(_), Some(seconds)) = (reason, connection.new_expiry) {
+            (keeps, expiry) = (seconds > 0, Some(u64::from(seconds) * 1000));
+        }
+        if keeps != kept {
+            self.ungrammatical(subject, &format!("leaving, kept {kept}, and it had to be {keeps}"));
+        }
+        self.check_end(subject, serial, reason);
+        self.leave_will(life, serial, reason, kept, expiry);
+        self.connection(serial).ended = Some(reason);
+        self.lives[life].subscriptions.iter_mut().for_each(|one| one.confirmed &= !one.fresh);
+        let now = self.now;
+        let one = &mut self.subjects[subject];
+        if kept {
+            one.stage = Stage::Offline;
+            self.lives[life].expires = expiry.map(|after| now + after);
+        } else {
+            self.end(subject, life);
+        }
+    }
+
+    fn end(&mut self, subject: usize, life: usize) {
+        let one = &mut self.subjects[subject];
+        (one.stage, one.life, one.unsubscribed, one.ending) = (Stage::Absent, None, false, false);
+        self.lives[life].ended = true;
+    }
+
+    /// Whether something has happened that a connection may end for.
+    fn check_end(&mut self, subject: usize, serial: u32, reason: EndReason) {
+        let connection = &self.connections[serial as usize];
+        let v311 = connection.hello.version == ProtocolVersion::V311;
+        let fits = match reason {
+            EndReason::ClientDisconnect(code) => {
+                let code_fits = |with_will: bool| (code == ReasonCode::DisconnectWithWill) == with_will;
+                connection.said_goodbye.is_some_and(code_fits)
+            }
+            EndReason::ConnectionLost => connection.hung_up,
+            EndReason::TakenOver => true,
+            EndReason::KeepAlive => connection.hello.keep_alive > 0,
+            EndReason::Admin => !self.subjects[subject].admin.is_empty(),
+            EndReason::NotAuthorized | EndReason::HookFailure => v311 && connection.refusing,
+            EndReason::ServerShutdown => self.stopping,
+            EndReason::ProtocolError(_) | EndReason::Quota(_) | EndReason::MaximumLifetime => false,
+        };
+        if !fits {
+            let detail = format!("{}: connection {serial} ended for {reason:?}", self.subjects[subject].id);
+            self.find(REASON, detail);
+        }
+    }
+
+    fn leave_will(&mut self, life: usize, serial: u32, reason: EndReason, kept: bool, expiry: Option<u64>) {
+        let connection = &self.connections[serial as usize];
+        let Some(message) = connection.will else { return };
+        let is_v5 = connection.hello.version == ProtocolVersion::V5;
+        let forgotten = match reason {
+            EndReason::ClientDisconnect(code) => !is_v5 || code == ReasonCode::Success,
+            EndReason::TakenOver => self.setup.suppress_will,
+            _ => false,
+        };
+        let delay = connection.hello.will.map_or(0, |will| u64::from(will.delay) * 1000);
+        let delay = if is_v5 { delay } else { 0 };
+        let delayed = kept && delay > 0 && reason != EndReason::ServerShutdown;
+        if !forgotten && delayed {
+            let due = self.now + expiry.map_or(delay, |expiry| expiry.min(delay));
+            self.lives[life].will = Some(Will { message, due });
+            return;
+        }
+        self.messages[message as usize].must = Some(!forgotten);
+        let times = self.messages[message as usize].routes.len();
+        if times != usize::from(!forgotten) {
+            let detail = format!("of connection {serial}, which ended for {reason:?}: {times} times");
+            self.find(WILL, detail);
+        }
+    }
+
+    pub fn unsubscribed_all(&mut self, subject: usize) {
+        let one = &self.subjects[subject];
+        if one.life.is_none() || one.unsubscribed {
+            self.ungrammatical(subject, "on_topic_unsubscribed(all)");
+        }
+        let one = &mut self.subjects[subject];
+        one.unsubscribed = true;
+        if let Some(life) = one.life {
+            self.lives[life].subscriptions.clear();
+        }
+    }
+
+    pub fn expired(&mut self, subject: usize, reason: ExpiredReason) {
+        let one = &self.subjects[subject];
+        let Some(life) = one.life.filter(|_| one.stage == Stage::Offline && one.unsubscribed) else {
+            return self.ungrammatical(subject, &format!("on_session_expired({reason:?})"));
+        };
+        let fits = match reason {
+            ExpiredReason::Expiry => self.lives[life].expires.is_some_and(|at| at <= self.now),
+            ExpiredReason::CleanStart => {
+                one.registering.is_some_and(|serial| self.connections[serial as usize].hello.clean)
+            }
+            ExpiredReason::Admin => one.admin.iter().any(|wish| wish.cleanup),
+            ExpiredReason::Limit => false,
+        };
+        if !fits {
+            let detail = format!("{}: its session ended for {reason:?}", one.id);
+            self.find(REASON, detail);
+        }
+        if let Some(will) = &mut self.lives[life].will {
+            will.due = self.now;
+        }
+        self.end(subject, life);
+    }
+
+    /// A will was published: it must be due, unless its connection is just ending, which is seen then.
+    pub fn will_published(&mut self, message: u32) {
+        let one = &self.messages[message as usize];
+        let (times, must, serial) = (one.routes.len(), one.must, one.serial);
+        let pending = self.connections[serial as usize].life.and_then(|life| self.lives[life].will);
+        let pending = pending.filter(|will| will.message == message);
+        let early = pending.is_some_and(|will| will.due > self.now);
+        if times > 1 || must == Some(false) || early {
+            let detail = format!("of connection {serial}: {times} times, must be {must:?}, early {early}");
+            self.find(WILL, detail);
+        }
+    }
+
+    /// Everything has arrived: what has to have happened by now?
+    pub fn judge_lifecycles(&mut self) {
+        // The wheel is coarse, and the whole of a tick may pass.
+        let late = self.now.saturating_sub(16);
+        for at in 0..self.subjects.len() {
+            let one = &self.subjects[at];
+            if one.registering.is_some() || one.unsubscribed {
+                self.ungrammatical(at, "nothing more");
+            }
+            let expired = |life: usize| self.lives[life].expires.is_some_and(|at| at < late);
+            if self.subjects[at].life.is_some_and(expired) {
+                let detail = format!("{} is kept for longer than it should be", self.subjects[at].id);
+                self.find("lifecycle: sessions end in time", detail);
+            }
+            self.judge_wishes(at);
+        }
+        for at in 0..self.lives.len() {
+            let Some(Will { message, due }) = self.lives[at].will else { continue };
+            let times = self.messages[message as usize].routes.len();
+            if due < late && times != 1 {
+                let detail = format!("of connection {}, delayed and due: {times} times", self.lives[at].serial);
+                self.find(WILL, detail);
+            }
+        }
+        for at in 0..self.messages.len() {
+            let one = &self.messages[at];
+            if one.is_will && one.must.is_none() && !one.routes.is_empty() {
+                let connection = &self.connections[one.serial as usize];
+                if connection.ended.is_none() {
+                    let detail = format!("of connection {}, which has not ended", one.serial);
+                    self.find(WILL, detail);
+                }
+            }
+        }
+    }
+
+    fn judge_wishes(&mut self, subject: usize) {
+        for wish in std::mem::take(&mut self.subjects[subject].admin) {
+            let connected = wish.serial.is_some_and(|serial| self.connections[serial as usize].ended.is_none());
+            // Sessions that wait to move when the broker stops are not ended any more; their connections are.
+            let kept = !self.stopping && wish.cleanup && wish.life.is_some_and(|life| !self.lives[life].ended);
+            if connected || kept {
+                let detail = format!("{}: {wish:?}", self.subjects[subject].id);
+                self.find("lifecycle: an operator's wish comes true", detail);
+            }
+        }
+    }
+}

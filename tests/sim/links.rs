@@ -1,0 +1,475 @@
+//! The chain of hooks: three links that do what the histories have planned, and write down what they are told.
+//!
+//! Each keeps a typed state with the session and finds out at every call whether it is still the one it left there.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use moormq::client::{Client, DropReason, EndReason, ExpiredReason, SubscriberId};
+use moormq::codec::{ConnectProperties, QoS};
+use moormq::hooks::*;
+
+use crate::history::{FILTERS, MOUNTS, Plan, TOPICS};
+
+/// The chain.
+pub type Links = Linked<Linked<Linked<NoHooks, Link<0>>, Link<1>>, Link<2>>;
+
+/// What a panic that belongs to a history says.
+pub const PLANNED: &str = "planned panic";
+
+/// Something that a hook was told or asked.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// Which connection of the history it is about.
+    pub serial: u32,
+    pub subscriber: SubscriberId,
+    pub number: u64,
+    pub what: What,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    Registered,
+    Wakeup {
+        present: bool,
+    },
+    Offline(EndReason),
+    Gone(EndReason),
+    Expired(ExpiredReason),
+    /// A publish may come to be refused.
+    Refusing {
+        message: u32,
+    },
+    Published {
+        message: u32,
+        topic: usize,
+        qos: QoS,
+        retain: bool,
+        is_will: bool,
+    },
+    /// Filter, QoS, no local.
+    AskedSubscribe(Vec<(usize, QoS, bool)>),
+    Subscribed(Vec<(usize, QoS, bool)>),
+    UnsubscribedAll,
+    Unsubscribed(Vec<usize>),
+    Dropped {
+        message: u32,
+        reason: DropReason,
+    },
+    /// A link found another state than it left.
+    StateLost {
+        link: usize,
+        found: u32,
+        left: u32,
+    },
+    /// A notification wants something done first.
+    NoticeBegins,
+    NoticeDone,
+}
+
+/// What all copies of the links share.
+#[derive(Clone, Default)]
+pub struct Trace(Arc<Mutex<Shared>>);
+
+#[derive(Default)]
+pub struct Shared {
+    pub events: Vec<Event>,
+    /// What the next SUBSCRIBE or UNSUBSCRIBE of a connection is to meet, by serial.
+    pub plans: Vec<Plan>,
+    /// How often each link was called for each connection: three by serial.
+    calls: Vec<u32>,
+}
+
+impl Trace {
+    pub fn open(&self) -> MutexGuard<'_, Shared> {
+        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn note(&self, client: &Client, what: What) {
+        let event = Event {
+            serial: serial_of(client.peer),
+            subscriber: client.subscriber.clone(),
+            number: client.session_number,
+            what,
+        };
+        self.open().events.push(event);
+    }
+}
+
+impl Shared {
+    pub fn plan(&mut self, serial: u32) -> &mut Plan {
+        let at = serial as usize;
+        if self.plans.len() <= at {
+            self.plans.resize(at + 1, Plan::Accept);
+        }
+        &mut self.plans[at]
+    }
+
+    fn calls(&mut self, serial: u32, link: usize) -> &mut u32 {
+        let at = serial as usize * 3 + link;
+        if self.calls.len() <= at {
+            self.calls.resize(at + 1, 0);
+        }
+        &mut self.calls[at]
+    }
+}
+
+/// The peer that stands for a connection.
+pub fn peer_of(serial: u32) -> SocketAddr {
+    let [_, a, b, c] = serial.to_be_bytes();
+    SocketAddr::from(([10, a, b, c], 1883))
+}
+
+pub fn serial_of(peer: SocketAddr) -> u32 {
+    match peer {
+        SocketAddr::V4(peer) => u32::from_be_bytes(peer.ip().octets()) & 0xFF_FFFF,
+        SocketAddr::V6(_) => 0,
+    }
+}
+
+/// The payload of a message: its number, its plan, and so much more.
+pub fn payload(message: u32, plan: Plan, padding: usize) -> Vec<u8> {
+    let mut payload = message.to_le_bytes().to_vec();
+    payload.push(plan as u8);
+    payload.resize(5 + padding, b'.');
+    payload
+}
+
+/// The number of the message; none if it is empty.
+pub fn message_of(payload: &[u8]) -> u32 {
+    payload.first_chunk().map_or(NO_MESSAGE, |bytes| u32::from_le_bytes(*bytes))
+}
+
+/// The number of a message without payload.
+pub const NO_MESSAGE: u32 = u32::MAX;
+
+fn plan_in(payload: &[u8]) -> Plan {
+    payload.get(4).map_or(Plan::Accept, |plan| Plan::ALL[usize::from(*plan) % Plan::ALL.len()])
+}
+
+fn topic_number(topic: &str) -> usize {
+    TOPICS.iter().position(|known| *known == topic).unwrap_or(usize::MAX)
+}
+
+fn filter_number(filter: &str) -> usize {
+    FILTERS.iter().position(|known| *known == filter).unwrap_or(usize::MAX)
+}
+
+/// A link; the first one writes down what it is told.
+#[derive(Clone)]
+pub struct Link<const N: usize>(pub Trace);
+
+/// What a link keeps with the session. Each link has a type of its own.
+#[derive(Default)]
+pub struct Kept<const N: usize> {
+    serial: u32,
+    calls: u32,
+    notices: u8,
+}
+
+/// What the second link does when it is told something, by bits of `Hello::notices`.
+mod notice {
+    pub const REGISTER: u8 = 1;
+    pub const WAKEUP: u8 = 2;
+    pub const LEAVING: u8 = 4;
+    pub const PUBLISH: u8 = 8;
+    pub const SUBSCRIBE: u8 = 16;
+    /// It panics instead, if this is set.
+    pub const PANICS: u8 = 32;
+    /// It is never done, if these are set.
+    pub const NEVER: u8 = 64 | 128;
+}
+
+impl<const N: usize> Link<N> {
+    /// Sees whether the state is the one that was left.
+    fn called(&self, client: &Client, kept: &mut Kept<N>) {
+        let serial = serial_of(client.peer);
+        let mut shared = self.0.open();
+        let left = shared.calls(serial, N);
+        let lost = kept.calls != *left || (kept.calls > 0 && kept.serial != serial);
+        let (found, before) = (kept.calls, *left);
+        kept.calls = before + 1;
+        *left += 1;
+        kept.serial = serial;
+        drop(shared);
+        if lost {
+            self.0.note(client, What::StateLost { link: N, found, left: before });
+        }
+    }
+
+    fn note(&self, client: &Client, what: impl FnOnce() -> What) {
+        if N == 0 {
+            self.0.note(client, what());
+        }
+    }
+
+    /// What this link says, if it is not its turn to accept.
+    fn answer<M: 'static, R: Default + 'static>(&self, plan: Plan, ok: impl FnOnce() -> M) -> Answer<M, R> {
+        match (N, plan) {
+            (0, Plan::Never) => Answer::later(std::future::pending()),
+            (0, Plan::AcceptLater) => {
+                let modifiers = ok();
+                Answer::later(async move { Answer::Ok(modifiers) })
+            }
+            (1, Plan::Refuse) => Answer::Error(R::default()),
+            (1, Plan::Panic) => panic!("{PLANNED}"),
+            (1, Plan::Later) => Answer::later(async { Answer::Next }),
+            (1, Plan::RefuseLater) => Answer::later(async { Answer::Error(R::default()) }),
+            (1, Plan::PanicLater) => Answer::later(async { panic!("{PLANNED}") }),
+            (2, _) => Answer::Ok(ok()),
+            _ => Answer::Next,
+        }
+    }
+
+    fn unsubscribe<M: Default + 'static>(&self, client: &Client) -> Answer<M, std::convert::Infallible> {
+        let plan = *self.0.open().plan(serial_of(client.peer));
+        match (N, plan) {
+            (0, Plan::Never) => Answer::later(std::future::pending()),
+            (1, Plan::Panic) => panic!("{PLANNED}"),
+            (1, Plan::Later | Plan::RefuseLater) => Answer::later(async { Answer::Next }),
+            (1, Plan::PanicLater) => Answer::later(async { panic!("{PLANNED}") }),
+            _ => Answer::Next,
+        }
+    }
+
+    fn told(&mut self, cx: &mut Notice<'_, Kept<N>>, bit: u8, what: impl FnOnce() -> What) {
+        let client = cx.client();
+        self.called(client, cx.state());
+        self.note(client, what);
+        let notices = cx.state().notices;
+        if N != 1 || notices & bit == 0 {
+            return;
+        }
+        if notices & notice::PANICS != 0 {
+            panic!("{PLANNED}");
+        }
+        self.0.note(client, What::NoticeBegins);
+        // Made here, and not in the future: that may be given up before it began.
+        let done = Done(self.0.clone(), client.clone());
+        if notices & notice::NEVER == notice::NEVER {
+            cx.later(async move {
+                std::future::pending::<()>().await;
+                drop(done);
+            });
+        } else {
+            cx.later(async move { drop(done) });
+        }
+    }
+
+    fn publish<R: Default + 'static, M: 'static>(
+        &mut self,
+        cx: &mut Context<'_, Kept<N>>,
+        payload: &[u8],
+        ok: impl FnOnce(bool) -> M,
+    ) -> Answer<M, R> {
+        let client = cx.client();
+        self.called(client, cx.state());
+        let plan = plan_in(payload);
+        if plan.refuses() {
+            self.note(client, || What::Refusing { message: message_of(payload) });
+        }
+        self.answer(plan, || ok(plan == Plan::Rewrite))
+    }
+
+    fn subscribe<R: Default + 'static, M: Default + 'static>(
+        &mut self,
+        cx: &mut Context<'_, Kept<N>>,
+        filters: &[RequestedFilter<'_>],
+    ) -> Answer<M, R> {
+        let client = cx.client();
+        self.called(client, cx.state());
+        self.note(client, || What::AskedSubscribe(filters_of(filters)));
+        let plan = *self.0.open().plan(serial_of(client.peer));
+        self.answer(plan, M::default)
+    }
+}
+
+/// Says that a notice is done, also when it is given up.
+struct Done(Trace, Client);
+
+impl Drop for Done {
+    fn drop(&mut self) {
+        self.0.note(&self.1, What::NoticeDone);
+    }
+}
+
+fn filters_of(filters: &[RequestedFilter<'_>]) -> Vec<(usize, QoS, bool)> {
+    let of = |one: &RequestedFilter<'_>| (filter_number(one.filter), one.options.qos, one.options.no_local);
+    filters.iter().map(of).collect()
+}
+
+/// Plan and notices, as a password carries them.
+pub fn password(plan: Plan, notices: u8) -> [u8; 2] {
+    [plan as u8, notices]
+}
+
+/// The identity behind the one that a client gives.
+fn identity(client: &Client) -> (Option<String>, Option<&'static str>) {
+    let id = &*client.subscriber.client_id;
+    match id.split_at(1) {
+        ("r", rest) => (Some(format!("c{rest}")), None),
+        ("m", rest) => (Some(format!("c{rest}")), Some(MOUNTS[1])),
+        _ => (None, None),
+    }
+}
+
+macro_rules! register {
+    ($cx:ident, $self:ident, $register:ident, $Modifiers:ident) => {{
+        let client = $cx.client();
+        $self.called(client, $cx.state());
+        let [plan, notices] = $register.password.and_then(|password| password.try_into().ok()).unwrap_or_default();
+        $cx.state().notices = notices;
+        $self.answer(Plan::ALL[usize::from(plan) % Plan::ALL.len()], || {
+            let (client_id, mountpoint) = identity(client);
+            let mut modifiers = $Modifiers::default();
+            modifiers.client_id = client_id.map(Into::into);
+            modifiers.mountpoint = mountpoint.map(Into::into);
+            modifiers
+        })
+    }};
+}
+
+impl<const N: usize> Hook for Link<N> {
+    type State = Kept<N>;
+
+    fn auth_on_register(
+        &mut self,
+        cx: &mut Context<'_, Kept<N>>,
+        register: &Register<'_>,
+    ) -> Answer<RegisterModifiers, ConnectRefusal> {
+        register!(cx, self, register, RegisterModifiers)
+    }
+
+    fn auth_on_register_m5(
+        &mut self,
+        cx: &mut Context<'_, Kept<N>>,
+        register: &RegisterM5<'_>,
+    ) -> Answer<RegisterModifiersM5, ConnectRefusalM5> {
+        register!(cx, self, register, RegisterModifiersM5)
+    }
+
+    fn auth_on_publish(
+        &mut self,
+        cx: &mut Context<'_, Kept<N>>,
+        publish: &PublishRequest<'_>,
+    ) -> Answer<PublishModifiers, PublishRefusal> {
+        self.publish(cx, publish.payload, |rewrite| match rewrite {
+            true => PublishModifiers::default().topic(rewritten(publish.topic)),
+            false => PublishModifiers::default(),
+        })
+    }
+
+    fn auth_on_publish_m5(
+        &mut self,
+        cx: &mut Context<'_, Kept<N>>,
+        publish: &PublishRequestM5<'_>,
+    ) -> Answer<PublishModifiersM5, PublishRefusalM5> {
+        self.publish(cx, publish.payload, |rewrite| match rewrite {
+            true => PublishModifiersM5::default().topic(rewritten(publish.topic)),
+            false => PublishModifiersM5::default(),
+        })
+    }
+
+    fn auth_on_subscribe(
+        &mut self,
+        cx: &mut Context<'_, Kept<N>>,
+        subscribe: &SubscribeRequest<'_>,
+    ) -> Answer<SubscribeModifiers, SubscribeRefusal> {
+        self.subscribe(cx, subscribe.filters)
+    }
+
+    fn auth_on_subscribe_m5(
+        &mut self,
+        cx: &mut Context<'_, Kept<N>>,
+        subscribe: &SubscribeRequestM5<'_>,
+    ) -> Answer<SubscribeModifiersM5, SubscribeRefusalM5> {
+        self.subscribe(cx, subscribe.filters)
+    }
+
+    fn on_unsubscribe(
+        &mut self,
+        cx: &mut Context<'_, Kept<N>>,
+        _: &UnsubscribeRequest<'_>,
+    ) -> Answer<UnsubscribeModifiers, std::convert::Infallible> {
+        self.called(cx.client(), cx.state());
+        self.unsubscribe(cx.client())
+    }
+
+    fn on_unsubscribe_m5(
+        &mut self,
+        cx: &mut Context<'_, Kept<N>>,
+        _: &UnsubscribeRequestM5<'_>,
+    ) -> Answer<UnsubscribeModifiersM5, std::convert::Infallible> {
+        self.called(cx.client(), cx.state());
+        self.unsubscribe(cx.client())
+    }
+
+    fn on_register(&mut self, cx: &mut Notice<'_, Kept<N>>) {
+        self.told(cx, notice::REGISTER, || What::Registered);
+    }
+
+    fn on_register_m5(&mut self, cx: &mut Notice<'_, Kept<N>>, _: &ConnectProperties<'_>) {
+        self.told(cx, notice::REGISTER, || What::Registered);
+    }
+
+    fn on_client_wakeup(&mut self, cx: &mut Notice<'_, Kept<N>>, present: bool) {
+        self.told(cx, notice::WAKEUP, || What::Wakeup { present });
+    }
+
+    fn on_client_offline(&mut self, cx: &mut Notice<'_, Kept<N>>, reason: EndReason) {
+        self.told(cx, notice::LEAVING, || What::Offline(reason));
+    }
+
+    fn on_client_gone(&mut self, cx: &mut Notice<'_, Kept<N>>, reason: EndReason) {
+        self.told(cx, notice::LEAVING, || What::Gone(reason));
+    }
+
+    fn on_session_expired(&mut self, cx: &mut Notice<'_, Kept<N>>, reason: ExpiredReason) {
+        self.told(cx, notice::LEAVING, || What::Expired(reason));
+    }
+
+    fn on_publish(&mut self, cx: &mut Notice<'_, Kept<N>>, published: &Published<'_>) {
+        let Published { topic, payload, qos, retain, is_will, .. } = *published;
+        let message = message_of(payload);
+        let topic = topic_number(topic);
+        self.told(cx, notice::PUBLISH, || What::Published { message, topic, qos, retain, is_will });
+    }
+
+    fn on_publish_m5(&mut self, cx: &mut Notice<'_, Kept<N>>, published: &PublishedM5<'_>) {
+        let PublishedM5 { topic, payload, qos, retain, is_will, .. } = *published;
+        let message = message_of(payload);
+        let topic = topic_number(topic);
+        self.told(cx, notice::PUBLISH, || What::Published { message, topic, qos, retain, is_will });
+    }
+
+    fn on_subscribe(&mut self, cx: &mut Notice<'_, Kept<N>>, subscribed: &Subscribed<'_>) {
+        self.told(cx, notice::SUBSCRIBE, || What::Subscribed(filters_of(subscribed.filters)));
+    }
+
+    fn on_subscribe_m5(&mut self, cx: &mut Notice<'_, Kept<N>>, subscribed: &SubscribedM5<'_>) {
+        self.told(cx, notice::SUBSCRIBE, || What::Subscribed(filters_of(subscribed.filters)));
+    }
+
+    fn on_topic_unsubscribed(&mut self, cx: &mut Notice<'_, Kept<N>>, unsubscribed: Unsubscribed<'_>) {
+        self.told(cx, 0, || match unsubscribed {
+            Unsubscribed::All => What::UnsubscribedAll,
+            Unsubscribed::Topics(topics) => What::Unsubscribed(topics.iter().map(|one| filter_number(one)).collect()),
+        });
+    }
+
+    fn on_message_drop(&mut self, cx: &mut Notice<'_, Kept<N>>, message: &DroppedMessage<'_>, reason: DropReason) {
+        let message = message_of(message.payload);
+        self.told(cx, 0, || What::Dropped { message, reason });
+    }
+}
+
+/// What a hook makes of a topic: another one that the same clients may or may not subscribe to.
+fn rewritten(topic: &str) -> String {
+    match topic {
+        "a/x" => "a/y",
+        "a/y" => "b/x",
+        "s/p/x" => "s/p/y",
+        other => other,
+    }
+    .to_owned()
+}

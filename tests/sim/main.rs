@@ -1,0 +1,47 @@
+//! The simulator: several shards of the real core, without sockets, driven from a seed. Clients connect, take over, publish,
+//! hang; mail is reordered between shards; slots move; hooks take their time, refuse, panic. A judge holds the broker to
+//! its contract after every step. See `tests/simulate` for more than the few seeds that a test has time for.
+
+mod broker;
+mod campaign;
+mod deliveries;
+mod device;
+mod history;
+mod judge;
+mod lifecycle;
+mod links;
+mod mutations;
+mod play;
+mod shrink;
+mod violation;
+mod wire;
+
+use campaign::{Campaign, report, silence_panics};
+
+/// How many seeds a test runs if nobody says otherwise.
+const SEEDS: u64 = 3000;
+
+fn number(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name} must be a number, not {text}")))
+}
+
+/// The seeds from `MOORMQ_SIM_FROM` on, `MOORMQ_SIM_SEEDS` of them, on `MOORMQ_SIM_THREADS` threads.
+#[test]
+fn no_history_breaks_the_contract() {
+    silence_panics();
+    let from = number("MOORMQ_SIM_FROM").unwrap_or(0);
+    let seeds = number("MOORMQ_SIM_SEEDS").unwrap_or(SEEDS);
+    let threads = number("MOORMQ_SIM_THREADS").map_or_else(
+        || std::thread::available_parallelism().map_or(1, |count| count.get()),
+        |threads| threads.max(1) as usize,
+    );
+    let campaign = Campaign { from, seeds, threads, shows_progress: seeds > SEEDS };
+    let began = std::time::Instant::now();
+    let (run, failure) = campaign.run();
+    let seconds = began.elapsed().as_secs_f64();
+    if let Some(failure) = failure {
+        panic!("after {run} seeds: {}", report(&failure));
+    }
+    println!("{run} seeds from {from} without a failure, in {seconds:.1} s, {:.0} per second", run as f64 / seconds);
+}

@@ -294,6 +294,43 @@ fn a_connection_moves_to_another_shard_with_what_it_has_not_read() {
     });
 }
 
+/// A peer that does not read cannot keep its connection where it is: what it has not taken goes along.
+#[test]
+fn a_connection_moves_with_what_its_peer_has_not_taken() {
+    in_executor(|| {
+        let (listener, address) = listener();
+        SockRef::from(&listener).set_send_buffer_size(1).unwrap();
+        let mut first = Echo::new(limits(), vec![listener]);
+        let mut second = Echo::new(limits(), Vec::new());
+        let sent = pattern(5_000_000, 9);
+        for output in [Output::from(sent.clone()), spliced(&sent)] {
+            let mut client = TcpStream::connect(address).unwrap();
+            first.run_until(|first| first.open.len() == 1);
+            let conn = first.open.pop().unwrap();
+            first.sockets.read_continuously(conn);
+            first.sockets.send(conn, output);
+            client.set_nonblocking(true).unwrap();
+            while !matches!(client.peek(&mut [0]), Ok(1)) {
+                first.turn();
+            }
+            client.set_nonblocking(false).unwrap();
+            first.sockets.detach(conn);
+            let moving = detached(&mut first);
+            assert!(first.sockets.is_empty() && !moving.unsent.is_empty() && moving.unsent.len() < sent.len());
+            let (conn, _) = second.sockets.adopt(moving).unwrap();
+            assert!(second.sockets.is_sending(conn));
+            let expected = sent.len();
+            let client = thread::spawn(move || {
+                let mut all = vec![0; expected];
+                client.read_exact(&mut all).unwrap();
+                all
+            });
+            second.run_until(|second| client.is_finished() && !second.sockets.is_sending(conn));
+            assert!(client.join().unwrap() == sent);
+        }
+    });
+}
+
 #[test]
 fn a_paused_connection_is_not_read_until_it_is_resumed() {
     in_executor(|| {

@@ -95,6 +95,11 @@ impl Outbox {
         self.has_output().then(|| std::mem::take(&mut self.output))
     }
 
+    /// So many bytes that were handed over elsewhere are still under way.
+    pub fn still_sending(&mut self, bytes: usize) {
+        self.sending = bytes;
+    }
+
     /// What was handed over has left.
     pub fn sent(&mut self) {
         self.sending = 0;

@@ -91,6 +91,16 @@ impl<P: AsRef<[u8]>> Output<P> {
         Place { bytes_sent: (bytes_sent + left).min(self.bytes.len()), splices_sent, of_splice }
     }
 
+    /// What remains from `place` on, in one piece.
+    pub(crate) fn rest(&self, place: Place) -> Vec<u8> {
+        let mut rest = Vec::new();
+        self.segments_from(place, |segment| {
+            rest.extend_from_slice(segment);
+            true
+        });
+        rest
+    }
+
     /// Whether everything before `place` is everything there is.
     pub(crate) fn ends_at(&self, place: Place) -> bool {
         let mut ended = true;
@@ -123,13 +133,11 @@ mod tests {
     }
 
     fn rest(output: &Output<&'static [u8]>, place: Place) -> Vec<u8> {
-        let mut rest = Vec::new();
         output.segments_from(place, |segment| {
             assert!(!segment.is_empty());
-            rest.extend_from_slice(segment);
             true
         });
-        rest
+        output.rest(place)
     }
 
     #[test]

@@ -17,25 +17,33 @@ use crate::client::ConnectionId;
 use crate::time::Time;
 
 impl<P: AsRef<[u8]>> Sockets<P> {
-    /// Lets go of a connection in order to hand it over; [`Event::Detached`] tells when it is free. What is on its way to
-    /// the peer goes out first. If that fails there is an [`Event::Closed`] instead; nothing else comes from it.
+    /// Lets go of a connection in order to hand it over; [`Event::Detached`] tells when it is free, or [`Event::Closed`] that it broke.
+    /// Nothing else comes from it. What is on its way to the peer and has not left by then goes along: a peer that does not read
+    /// holds nobody up.
     pub fn detach(&mut self, conn: ConnectionId) {
         if let Some(socket) = self.table.get_mut(conn).filter(|socket| socket.stage == Stage::Open) {
             socket.stage = Stage::Leaving;
             socket.wanted = Reading::Not;
-            socket.parting = Some(Box::new(Parting::Unread(Vec::new())));
+            socket.parting = Some(Box::new(Parting::Luggage { unread: Vec::new(), unsent: Vec::new() }));
+            if let Some(send) = socket.sending {
+                self.ring.cancel_send(send);
+            }
             self.steer_reading(conn);
             self.settle(conn);
         }
     }
 
     /// Takes over a connection, and returns its id here with the bytes that arrived while it moved. It is not read before
-    /// [`read_continuously`](Self::read_continuously) or [`resume`](Self::resume). Its socket must block.
+    /// [`read_continuously`](Self::read_continuously) or [`resume`](Self::resume). Its socket must block. What it was sending is
+    /// sent on: see [`is_sending`](Self::is_sending).
     ///
     /// `None` if there are [`MAX_CONNECTIONS`]; the connection is closed then.
     pub fn adopt(&mut self, moving: Moving) -> Option<(ConnectionId, Vec<u8>)> {
         let socket = Socket::new(moving.socket, moving.listener as u16, moving.peer, Reading::Not);
         let conn = self.table.insert(socket, MAX_CONNECTIONS)?;
+        if !moving.unsent.is_empty() {
+            self.launch(conn, Output::from(moving.unsent));
+        }
         Some((conn, moving.unread))
     }
 
@@ -44,12 +52,12 @@ impl<P: AsRef<[u8]>> Sockets<P> {
     pub fn close(&mut self, conn: ConnectionId, last_words: Output<P>, now: Time) {
         let Some(socket) = self.table.get_mut(conn).filter(|socket| socket.stage == Stage::Open) else { return };
         self.now = now;
-        if !socket.sending && last_words.is_empty() {
+        if socket.sending.is_none() && last_words.is_empty() {
             return self.drain(conn);
         }
         socket.stage = Stage::Flushing;
         self.flushing.push_back((now + self.limits.flush_timeout, conn));
-        if !socket.sending {
+        if socket.sending.is_none() {
             self.launch(conn, last_words);
         } else if !last_words.is_empty() {
             socket.parting = Some(Box::new(Parting::LastWords(last_words)));
@@ -122,11 +130,11 @@ impl<P: AsRef<[u8]>> Sockets<P> {
         if socket.stage == Stage::Ending {
             return self.ring.close(fd);
         }
-        let unread = match parting.map(|parting| *parting) {
-            Some(Parting::Unread(unread)) => unread,
-            _ => Vec::new(),
+        let (unread, unsent) = match parting.map(|parting| *parting) {
+            Some(Parting::Luggage { unread, unsent }) => (unread, unsent),
+            _ => (Vec::new(), Vec::new()),
         };
-        let moving = Moving { socket: fd, listener: usize::from(listener), peer, unread };
+        let moving = Moving { socket: fd, listener: usize::from(listener), peer, unread, unsent };
         self.detached.push_back((conn, moving));
     }
 

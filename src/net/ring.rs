@@ -14,6 +14,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
+use std::num::NonZeroU32;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::ptr::NonNull;
 use std::time::Duration;
@@ -55,6 +56,10 @@ pub enum SetupStep {
     Enter,
 }
 
+/// A send that has not completed; see [`Ring::cancel_send`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SendNumber(NonZeroU32);
+
 /// Something that an operation brought about.
 #[derive(Debug)]
 pub enum Completion<P> {
@@ -82,7 +87,7 @@ pub enum Completion<P> {
         conn: ConnectionId,
         /// How the send ended.
         result: io::Result<()>,
-        /// The output, for its memory.
+        /// The output, for its memory; of a send that was cancelled, what has not left.
         output: Output<P>,
     },
     /// The eventfd given to [`Ring::watch`] was raised. Watch again for more.
@@ -198,9 +203,18 @@ impl<P: AsRef<[u8]>> Ring<P> {
     }
 
     /// Sends all of `output` to `socket`, in as many operations as it takes.
-    pub fn send(&mut self, conn: ConnectionId, socket: BorrowedFd<'_>, output: Output<P>) {
+    pub fn send(&mut self, conn: ConnectionId, socket: BorrowedFd<'_>, output: Output<P>) -> SendNumber {
         let slot = self.memory.sends.launch(conn, socket.as_raw_fd(), output);
         self.push_flight(slot);
+        SendNumber(NonZeroU32::MIN.saturating_add(slot))
+    }
+
+    /// Ends a send that has not completed. It then completes with ECANCELED and what has not left, unless all of it has left or it
+    /// failed otherwise.
+    pub fn cancel_send(&mut self, send: SendNumber) {
+        let slot = send.0.get() - 1;
+        self.memory.sends.cancel(slot);
+        self.cancel(Kind::Send.tag(slot as usize, 0));
     }
 
     fn push_flight(&mut self, slot: u32) {

@@ -45,12 +45,14 @@ pub(super) struct Sends<P> {
     #[expect(clippy::vec_box, reason = "the kernel has pointers into flights: they stay put when the vector grows")]
     flights: Vec<Box<Flight<P>>>,
     idle: Vec<u32>,
+    /// Those that are to end where they are. Not noted in the flights, which the kernel may be at. Few at a time.
+    cancelled: Vec<u32>,
 }
 
 impl<P: AsRef<[u8]>> Sends<P> {
     /// No flights.
     pub fn new() -> Self {
-        Sends { flights: Vec::new(), idle: Vec::new() }
+        Sends { flights: Vec::new(), idle: Vec::new(), cancelled: Vec::new() }
     }
 
     /// Takes an output in and returns its slot. It leaves by submitting [`entry`](Self::entry).
@@ -106,21 +108,36 @@ impl<P: AsRef<[u8]>> Sends<P> {
         }
     }
 
+    /// Has a flight end with the operation that is under way. What that leaves unsent is the output of its landing, in one piece,
+    /// and ECANCELED the result.
+    pub fn cancel(&mut self, slot: u32) {
+        self.cancelled.push(slot);
+    }
+
     /// Takes in the completion of the last submitted operation of `slot`.
     pub fn land(&mut self, slot: u32, result: i32) -> Landing<P> {
         let flight = &mut *self.flights[slot as usize];
+        let cancelled = self.cancelled.iter().position(|cancelled| *cancelled == slot);
         let result = match usize::try_from(result) {
             Ok(sent) => {
                 flight.place = flight.output.place_after(flight.place, sent);
                 match flight.output.ends_at(flight.place) {
                     true => Ok(()),
                     false if sent == 0 => Err(io::ErrorKind::WriteZero.into()),
+                    false if cancelled.is_some() => Err(io::Error::from_raw_os_error(libc::ECANCELED)),
                     false => return Landing::Onward,
                 }
             }
-            Err(_) if -result == libc::EINTR => return Landing::Onward,
+            Err(_) if -result == libc::EINTR && cancelled.is_none() => return Landing::Onward,
+            Err(_) if -result == libc::EINTR => Err(io::Error::from_raw_os_error(libc::ECANCELED)),
             Err(_) => Err(io::Error::from_raw_os_error(-result)),
         };
+        if let Some(at) = cancelled {
+            self.cancelled.swap_remove(at);
+            if result.is_err() {
+                flight.output = Output::from(flight.output.rest(flight.place));
+            }
+        }
         if flight.segments.capacity() > KEPT_SEGMENTS {
             flight.segments = Vec::new();
         }
@@ -160,6 +177,23 @@ mod tests {
             let slot = launched(&mut sends, Output::from(vec![0; 10]));
             assert!(matches!(sends.land(slot, result), Landing::Over { result: Err(_), .. }));
         }
+    }
+
+    #[test]
+    fn a_flight_that_is_cancelled_brings_back_what_has_not_left() {
+        let mut sends = Sends::new();
+        let output = || Output { bytes: b"abcdef".to_vec(), splices: vec![Splice { at: 3, payload: b"123".to_vec() }] };
+        for (result, rest) in [(-libc::ECANCELED, "abc123def"), (-libc::EINTR, "abc123def"), (4, "23def")] {
+            let slot = launched(&mut sends, output());
+            sends.cancel(slot);
+            let Landing::Over { result: Err(error), output, .. } = sends.land(slot, result) else { panic!("it ends") };
+            assert_eq!((error.raw_os_error(), output.bytes.as_slice()), (Some(libc::ECANCELED), rest.as_bytes()));
+        }
+        let slot = launched(&mut sends, output());
+        sends.cancel(slot);
+        assert!(matches!(sends.land(slot, 9), Landing::Over { result: Ok(()), .. }), "too late: all has left");
+        let slot = launched(&mut sends, output());
+        assert!(matches!(sends.land(slot, 4), Landing::Onward), "the next tenant of the slot goes on");
     }
 
     #[test]

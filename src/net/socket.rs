@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
 use super::output::Output;
+use super::ring::SendNumber;
 use crate::client::ConnectionId;
 
 /// Where a socket is on its way. Only an open one brings events.
@@ -46,8 +47,8 @@ pub(super) enum Reading {
 pub(super) enum Parting<P> {
     /// The output that follows the one in flight.
     LastWords(Output<P>),
-    /// Received after the decision to leave, for the next shard.
-    Unread(Vec<u8>),
+    /// For the next shard: what was received after the decision to leave, and what was on its way to the peer and has not left.
+    Luggage { unread: Vec<u8>, unsent: Vec<u8> },
 }
 
 /// The record of one connection. There are as many as connections: keep it to one cache line or so.
@@ -65,8 +66,8 @@ pub(super) struct Socket<P> {
     pub cancelling: bool,
     /// It is in one of the lists of sockets whose receive is to be armed.
     pub listed: bool,
-    /// A send is outstanding.
-    pub sending: bool,
+    /// The send that is outstanding.
+    pub sending: Option<SendNumber>,
     /// The peer sends no more.
     pub ended: bool,
 }
@@ -84,14 +85,14 @@ impl<P> Socket<P> {
             armed: Reading::Not,
             cancelling: false,
             listed: false,
-            sending: false,
+            sending: None,
             ended: false,
         }
     }
 
     /// Whether the kernel has no operation on it.
     pub fn is_quiet(&self) -> bool {
-        self.armed == Reading::Not && !self.sending
+        self.armed == Reading::Not && self.sending.is_none()
     }
 }
 

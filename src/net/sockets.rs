@@ -101,6 +101,8 @@ pub struct Moving {
     pub peer: SocketAddr,
     /// Bytes that arrived after the last [`Event::Received`].
     pub unread: Vec<u8>,
+    /// Bytes that were being sent and have not left.
+    pub unsent: Vec<u8>,
 }
 
 /// One shard's sockets.
@@ -249,7 +251,7 @@ impl<P: AsRef<[u8]>> Sockets<P> {
                 return Some(Event::Received { conn, buffer });
             }
             (Stage::Leaving, Ok(Some(buffer))) => {
-                if let Some(Parting::Unread(unread)) = socket.parting.as_deref_mut() {
+                if let Some(Parting::Luggage { unread, .. }) = socket.parting.as_deref_mut() {
                     unread.extend_from_slice(self.ring.bytes(&buffer));
                 }
                 self.ring.give_back(buffer);
@@ -279,7 +281,7 @@ impl<P: AsRef<[u8]>> Sockets<P> {
 
     fn sent(&mut self, conn: ConnectionId, result: io::Result<()>, output: Output<P>) -> Option<Event> {
         let socket = self.table.get_mut(conn)?;
-        socket.sending = false;
+        socket.sending = None;
         match socket.stage {
             Stage::Open if result.is_ok() => {
                 let mut emptied = output.bytes;
@@ -290,6 +292,16 @@ impl<P: AsRef<[u8]>> Sockets<P> {
             Stage::Flushing => match socket.parting.take().map(|parting| *parting) {
                 Some(Parting::LastWords(output)) => self.launch(conn, output),
                 _ => self.drain(conn),
+            },
+            Stage::Leaving => match result {
+                Ok(()) => self.settle(conn),
+                Err(error) if error.raw_os_error() == Some(libc::ECANCELED) => {
+                    if let Some(Parting::Luggage { unsent, .. }) = socket.parting.as_deref_mut() {
+                        *unsent = output.bytes;
+                    }
+                    self.settle(conn);
+                }
+                Err(_) => return self.broke(conn),
             },
             _ => self.settle(conn),
         }
@@ -317,7 +329,7 @@ impl<P: AsRef<[u8]>> Sockets<P> {
     /// Whether an output of the connection is on its way, so that [`send`](Self::send) has to wait for
     /// [`Event::Sent`].
     pub fn is_sending(&self, conn: ConnectionId) -> bool {
-        self.table.get(conn).is_some_and(|socket| socket.sending)
+        self.table.get(conn).is_some_and(|socket| socket.sending.is_some())
     }
 
     /// Sends `output`, in as many operations as it takes; [`Event::Sent`] tells when all of it has left. An output for a
@@ -334,9 +346,8 @@ impl<P: AsRef<[u8]>> Sockets<P> {
 
     pub(super) fn launch(&mut self, conn: ConnectionId, output: Output<P>) {
         let Some(socket) = self.table.get_mut(conn) else { return };
-        assert!(!socket.sending, "two outputs of one connection at a time");
-        socket.sending = true;
-        self.ring.send(conn, socket.fd.as_fd(), output);
+        assert!(socket.sending.is_none(), "two outputs of one connection at a time");
+        socket.sending = Some(self.ring.send(conn, socket.fd.as_fd(), output));
     }
 
     /// Stops accepting for good. Connections that wait to be accepted are reset.

@@ -348,10 +348,12 @@ impl<C: Chain> Worker<C> {
     }
 
     fn welcome(&mut self, moving: Moving, arrival: Box<Arrival<C::State>>) {
+        let unsent = moving.unsent.len();
         let Some((conn, unread)) = self.sockets.adopt(moving) else {
             return self.one_connection_less(arrival.listener());
         };
         self.shard.arrived(conn, arrival, self.now);
+        self.shard.still_sending(conn, unsent);
         if !unread.is_empty() {
             self.shard.received(conn, &unread, self.now);
         }
@@ -360,8 +362,12 @@ impl<C: Chain> Worker<C> {
     fn take_over(&mut self, moving: Option<Moving>, transfer: Transfer<C::State>) {
         let listener = transfer.listener();
         let had_socket = moving.is_some();
+        let unsent = moving.as_ref().map_or(0, |moving| moving.unsent.len());
         match moving.and_then(|moving| self.sockets.adopt(moving)) {
-            Some((conn, unread)) => self.shard.transferred(Some((conn, &unread)), transfer, self.now),
+            Some((conn, unread)) => {
+                self.shard.transferred(Some((conn, &unread)), transfer, self.now);
+                self.shard.still_sending(conn, unsent);
+            }
             None => {
                 if had_socket {
                     self.one_connection_less(listener);

@@ -330,6 +330,14 @@ impl<C: Chain> Shard<C> {
         self.release(id, Hold::Outbox);
     }
 
+    /// Of a connection that has just come from another shard, so many bytes are still on their way to the client: [`Shard::sent`] tells
+    /// when they have left, and [`Shard::take_output`] has nothing before.
+    pub fn still_sending(&mut self, id: ConnectionId, bytes: usize) {
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.outbox.still_sending(bytes);
+        }
+    }
+
     /// The far end closed the connection, or it broke.
     pub fn closed(&mut self, id: ConnectionId, now: Time) {
         self.now = now;

@@ -9,17 +9,21 @@
 use std::cell::OnceCell;
 use std::ops::Range;
 
-use triomphe::ThinArc;
+use triomphe::{Arc, ThinArc};
 
 use crate::codec::QoS;
 use crate::time::Time;
 use crate::topic::TopicName;
 
-/// A message in one reference-counted block: head, topic, properties, payload. Cloning it copies a pointer.
+/// A message in one reference-counted block: head, topic, properties, payload. Cloning it copies a pointer. A large payload
+/// may instead stay in the [`Block`] it came in.
 #[derive(Clone)]
 pub struct Message(ThinArc<Head, u8>);
 
-/// One per kept message. The ranges point into the body behind it.
+/// A packet in memory of its own, which those who keep its payload share.
+pub type Block = Arc<Vec<u8>>;
+
+/// One per kept message. The ranges point into the body behind it, but that of the payload into `block` if there is one.
 struct Head {
     topic: Range<u32>,
     properties: Range<u32>,
@@ -27,6 +31,7 @@ struct Head {
     qos: QoS,
     retain: bool,
     expires: Time,
+    block: Option<Block>,
 }
 
 impl Message {
@@ -44,7 +49,11 @@ impl Message {
 
     /// The application payload.
     pub fn payload(&self) -> &[u8] {
-        self.part(&self.0.header.header.payload)
+        let Head { block, payload, .. } = &self.0.header.header;
+        match block {
+            None => self.part(payload),
+            Some(block) => &block[payload.start as usize..payload.end as usize],
+        }
     }
 
     /// The quality of service it was published with.
@@ -64,7 +73,8 @@ impl Message {
 
     /// What it counts for in limits given in bytes: the memory it holds, shared or not.
     pub fn size(&self) -> usize {
-        self.0.slice.len() + size_of::<Head>()
+        let block = self.0.header.header.block.as_ref().map_or(0, |block| block.capacity());
+        self.0.slice.len() + size_of::<Head>() + block
     }
 
     /// Whether this and `other` are one and the same published message.
@@ -87,6 +97,7 @@ impl Message {
             retain: self.retain(),
             expires: self.expires(),
             source: &self.0.slice,
+            block: self.0.header.header.block.clone(),
             kept: OnceCell::from(self.clone()),
         }
     }
@@ -134,6 +145,8 @@ pub struct Publication<'a> {
     pub expires: Time,
     /// Bytes that hold topic, properties and payload in one piece, if there are such: then keeping the message is one copy.
     pub source: &'a [u8],
+    /// The memory that the payload lies in, if it is shared already: then keeping the message copies no payload.
+    pub block: Option<Block>,
     kept: OnceCell<Message>,
 }
 
@@ -148,6 +161,7 @@ impl<'a> Publication<'a> {
             retain: false,
             expires: Time::NEVER,
             source: &[],
+            block: None,
             kept: OnceCell::new(),
         }
     }
@@ -158,8 +172,8 @@ impl<'a> Publication<'a> {
         self.kept = OnceCell::new();
     }
 
-    /// The publication as a message of its own. The first call copies the bytes once; later ones share that copy, so the
-    /// public fields must not be changed after it.
+    /// The publication as a message of its own. The first call copies the bytes once, those of a payload in a block excepted;
+    /// later ones share that copy, so the public fields must not be changed after it.
     pub fn keep(&self) -> Message {
         self.kept.get_or_init(|| self.copy()).clone()
     }
@@ -170,22 +184,36 @@ impl<'a> Publication<'a> {
     }
 
     fn copy(&self) -> Message {
-        let parts = [self.topic.as_str().as_bytes(), self.properties, self.payload];
+        let mut parts = [self.topic.as_str().as_bytes(), self.properties, self.payload];
         let head = |ranges: [Range<u32>; 3]| {
             let [topic, properties, payload] = ranges;
-            Head { topic, properties, payload, qos: self.qos, retain: self.retain, expires: self.expires }
+            Head { topic, properties, payload, qos: self.qos, retain: self.retain, expires: self.expires, block: None }
         };
+        if let Some(block) = &self.block
+            && let Some([payload, ..]) = positions(block, [self.payload, &[], &[]])
+        {
+            parts[2] = &[];
+            let (body, [topic, properties, _]) = joined(parts);
+            let head = Head { block: Some(block.clone()), ..head([topic, properties, payload]) };
+            return Message(ThinArc::from_header_and_slice(head, &body));
+        }
         if let Some(ranges) = positions(self.source, parts) {
             return Message(ThinArc::from_header_and_slice(head(ranges), self.source));
         }
-        let mut end = 0;
-        let ranges = parts.map(|part| {
-            let start = end;
-            end += part.len() as u32;
-            start..end
-        });
-        Message(ThinArc::from_header_and_slice(head(ranges), &parts.concat()))
+        let (body, ranges) = joined(parts);
+        Message(ThinArc::from_header_and_slice(head(ranges), &body))
     }
+}
+
+/// The parts, one behind the other, and where each stands.
+fn joined(parts: [&[u8]; 3]) -> (Vec<u8>, [Range<u32>; 3]) {
+    let mut end = 0;
+    let ranges = parts.map(|part| {
+        let start = end;
+        end += part.len() as u32;
+        start..end
+    });
+    (parts.concat(), ranges)
 }
 
 /// Seconds from `now` until `expires`, rounded up; none if that is never.
@@ -249,6 +277,31 @@ mod tests {
         );
         assert!(message.retain());
         assert_eq!(message.publication().keep().payload(), b"payload");
+    }
+
+    #[test]
+    fn a_payload_in_a_block_stays_there() {
+        let block: Block = Arc::new(b"..a/b-a long payload".to_vec());
+        let mut publication = Publication::new(topic("a/b"), &block[6..]);
+        publication.properties = b"props";
+        publication.block = Some(block.clone());
+        let message = publication.keep();
+        assert_eq!((message.topic().as_str(), message.properties()), ("a/b", &b"props"[..]));
+        assert_eq!(message.payload().as_ptr(), block[6..].as_ptr());
+        assert!(message.size() >= block.len(), "it holds the block");
+        let mut again = message.publication();
+        again.expire(Time::from_millis(5));
+        assert_eq!(again.keep().payload().as_ptr(), block[6..].as_ptr());
+        assert_eq!(again.keep().expires(), Time::from_millis(5));
+    }
+
+    #[test]
+    fn a_payload_that_a_hook_put_in_place_of_that_in_the_block_is_kept() {
+        let block: Block = Arc::new(b"a/b-original".to_vec());
+        let mut publication = Publication::new(topic("a/b"), b"replaced");
+        publication.block = Some(block.clone());
+        assert_eq!(publication.keep().payload(), b"replaced");
+        assert!(block.is_unique() || Arc::count(&block) == 2, "only the publication holds it");
     }
 
     #[test]

@@ -148,11 +148,11 @@ settings! {
     /// How shards use the machine.
     pub struct RuntimeConfig {
         /// Receive buffers of each shard. A connection holds one only while it has unread bytes.
-        /// Allowed: a power of two from 16 to 32768; default 1024.
-        pub receive_buffers: usize = 1024, PowerOfTwo(16..=32768);
+        /// Allowed: a power of two from 16 to 32768; default 256.
+        pub receive_buffers: usize = 256, PowerOfTwo(16..=32768);
         /// How large a receive buffer is: what one read takes at most.
-        /// Allowed: a size from "512B" to "1MiB"; default "4KiB".
-        pub receive_buffer_size: usize = 4 * KIB, Size(512..=MIB);
+        /// Allowed: a size from "512B" to "1MiB"; default "16KiB".
+        pub receive_buffer_size: usize = 16 * KIB, Size(512..=MIB);
         /// Entries of the submission queue of each shard's ring.
         /// Allowed: a power of two from 64 to 32768; default 1024.
         pub ring_entries: usize = 1024, PowerOfTwo(64..=32768);

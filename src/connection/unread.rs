@@ -6,6 +6,9 @@ pub struct Unread {
     bytes: Vec<u8>,
     /// Bytes at the front that were served already.
     served: usize,
+    /// How long the last packet was that was taken out whole. The next one is given that much room at once: who has sent so
+    /// much before is believed.
+    last_whole: usize,
 }
 
 impl Unread {
@@ -33,9 +36,31 @@ impl Unread {
         self.bytes.extend_from_slice(bytes);
     }
 
+    /// Adds `bytes` to a packet of which `missing` bytes have not come, these included. Room is made for no more than those, and
+    /// for all of them at once only if the last packet was as long: what a client announces is never enough.
+    pub fn complete(&mut self, bytes: &[u8], missing: usize) {
+        let wanted = self.bytes.len() + bytes.len();
+        if wanted > self.bytes.capacity() {
+            let announced = self.bytes.len() + missing;
+            let room = announced.min(self.last_whole.max(2 * self.bytes.capacity())).max(wanted);
+            self.bytes.reserve_exact(room - self.bytes.len());
+        }
+        self.push(bytes);
+    }
+
+    /// Takes out the packet of `length` bytes at the front in the memory it is in, if there is nothing else in it.
+    pub fn take_whole(&mut self, length: usize) -> Option<Vec<u8>> {
+        if self.served > 0 || self.bytes.len() != length || self.bytes.capacity() - length > length / 4 {
+            return None;
+        }
+        self.last_whole = length;
+        Some(std::mem::take(&mut self.bytes))
+    }
+
     /// Takes everything out, to be served; what is left of it comes back with [`Unread::put_back`].
     pub fn take(&mut self) -> Unread {
-        std::mem::take(self)
+        let last_whole = self.last_whole;
+        std::mem::replace(self, Unread { last_whole, ..Unread::default() })
     }
 
     /// Marks `count` bytes at the front as served.
@@ -43,7 +68,7 @@ impl Unread {
         self.served += count;
         debug_assert!(self.served <= self.bytes.len(), "no more is served than there was");
         if self.served == self.bytes.len() {
-            *self = Unread::default();
+            (self.bytes, self.served) = (Vec::new(), 0);
         }
     }
 
@@ -75,6 +100,37 @@ mod tests {
         unread.advance(4);
         assert!(unread.is_empty());
         assert_eq!(unread.bytes.capacity(), 0);
+    }
+
+    #[test]
+    fn room_is_made_for_what_came_not_for_what_is_announced() {
+        let mut unread = Unread::default();
+        let announced = 1000;
+        for came in (0..announced).step_by(10) {
+            unread.complete(&[7; 10], announced - came);
+            let room = unread.bytes.capacity();
+            assert!(room <= (2 * unread.len()).min(announced), "{room} for {}", unread.len());
+        }
+        assert_eq!(unread.take_whole(announced).map(|whole| (whole.len(), whole.capacity())), Some((1000, 1000)));
+        unread.complete(&[7; 10], 5000);
+        assert_eq!(unread.bytes.capacity(), 1000, "as much as came before");
+        let _ = unread.take();
+        unread.complete(&[7; 10], 100);
+        assert_eq!(unread.bytes.capacity(), 100, "and no more than is announced");
+    }
+
+    #[test]
+    fn a_packet_is_taken_out_whole_only_if_it_is_alone() {
+        let mut unread = Unread::default();
+        unread.push(b"abcd");
+        assert_eq!(unread.take_whole(3), None);
+        unread.advance(2);
+        assert_eq!(unread.take_whole(2), None);
+        assert_eq!(unread.as_slice(), b"cd");
+        unread.advance(2);
+        unread.complete(b"efgh", 4);
+        assert_eq!(unread.take_whole(4), Some(b"efgh".to_vec()));
+        assert!(unread.is_empty());
     }
 
     proptest! {

@@ -3,6 +3,9 @@
 //! There is no timer for each packet. A connection or session has at most one entry of its own in the wheel; when it fires,
 //! its owner is looked at, and what is due is done. An entry is never armed further ahead than [`HORIZON`], so that entries
 //! whose connection is gone do not pile up.
+//!
+//! What a connection waits for mostly moves on before it is due: the CONNECT comes, the client pings. So connections are looked
+//! at a little early first, many of them in one wake-up, and only those that still wait are looked at in time.
 
 use std::time::Duration;
 
@@ -37,6 +40,9 @@ pub(super) enum Deadline {
 
 /// How far ahead an entry is armed at most.
 const HORIZON: Duration = Duration::from_secs(60);
+/// Looks at connections that are further ahead than this are moved forward to a multiple of [`COARSE_MILLIS`].
+const FAR: Duration = Duration::from_secs(2);
+const COARSE_MILLIS: u64 = 512;
 /// How often retained messages are searched for expired ones.
 pub(super) const SWEEP: Duration = Duration::from_secs(60);
 
@@ -73,7 +79,7 @@ impl<C: Chain> Shard<C> {
     /// Has the connection looked at when `at` has come.
     pub(super) fn arm_connection(&mut self, id: ConnectionId, at: Time) {
         let Some(due) = self.connections.due_mut(id.index()) else { return };
-        let at = at.min(self.now + HORIZON);
+        let at = first_look(at, self.now);
         if due.wants(at) {
             self.deadlines.arm(at, Deadline::Connection(id.index()));
         }
@@ -226,7 +232,45 @@ impl<C: Chain> Shard<C> {
     }
 }
 
+/// When a connection is looked at for which something is due at `at`: then, or before it.
+fn first_look(at: Time, now: Time) -> Time {
+    let at = at.min(now + HORIZON);
+    match at.since(now) > FAR {
+        true => Time::from_millis(at.as_millis() / COARSE_MILLIS * COARSE_MILLIS),
+        false => at,
+    }
+}
+
 /// How long a client may be silent: one and a half times its keep-alive [MQTT-3.1.2-22].
 fn patience(keep_alive: u16) -> Duration {
     Duration::from_millis(u64::from(keep_alive) * 1500)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn what_is_near_is_looked_at_in_time_and_what_is_far_a_little_early() {
+        for now in (0..100_000).step_by(77).map(Time::from_millis) {
+            for ahead in [0, 1, 500, 2000] {
+                let at = now + Duration::from_millis(ahead);
+                assert_eq!(first_look(at, now), at);
+            }
+            for ahead in [2001, 5000, 59_999] {
+                let at = now + Duration::from_millis(ahead);
+                let look = first_look(at, now);
+                assert!(look > now && look <= at && at.since(look) < Duration::from_millis(COARSE_MILLIS));
+            }
+            assert!(first_look(Time::NEVER, now) <= now + HORIZON);
+        }
+    }
+
+    #[test]
+    fn connections_of_one_second_are_looked_at_in_few_wake_ups() {
+        let looks = (0..1000).map(Time::from_millis).map(|now| first_look(now + Duration::from_secs(5), now));
+        assert!(looks.collect::<HashSet<_>>().len() <= 3);
+    }
 }

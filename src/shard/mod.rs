@@ -93,6 +93,7 @@ use crate::config::{Config, SessionsFull};
 use crate::connection::{Connection, ConnectionStage, Hold, Holds, Outbox, Output, Unread};
 use crate::deadlines::Deadlines;
 use crate::hooks::{Chain, HookAnswer, HookClock, HookReport};
+use crate::message::Block;
 use crate::random::Random;
 use crate::session::Source;
 use crate::time::Time;
@@ -191,6 +192,8 @@ pub struct Shard<C: Chain> {
     aliased: String,
     fired: Vec<Deadline>,
     spare: Vec<Vec<u8>>,
+    /// The packet being served, if it was put together in memory of its own.
+    block: Option<Block>,
 }
 
 /// A connection that goes to another shard.
@@ -277,6 +280,7 @@ impl<C: Chain> Shard<C> {
             aliased: String::new(),
             fired: Vec::new(),
             spare: Vec::new(),
+            block: None,
             hasher,
             config,
         }

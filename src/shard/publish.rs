@@ -202,6 +202,7 @@ impl<C: Chain> Shard<C> {
         publication.retain = by.retain.unwrap_or(publish.retain);
         publication.expires = self.expires(&publish.properties, by.message_expiry);
         publication.source = raw;
+        publication.block = self.block.clone();
         self.publishing = Some((self.id, id));
         let receivers = self.route(realm, &publication, origin);
         self.publishing = None;

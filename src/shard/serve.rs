@@ -1,14 +1,16 @@
 //! From bytes to packets, and from packets to those who handle them.
 //!
 //! Bytes are parsed where they lie. Only a packet that straddles two reads is put together in a buffer of its connection,
-//! which grows with what arrives, never with what a length field announces.
+//! which grows with what arrives, never with what a length field alone announces. If the packet is large, that buffer is then
+//! shared by all who keep its payload.
 
 use super::ask::Resumed;
 use super::{Shard, Task, Waits};
 use crate::client::{ConnectionId, EndReason};
 use crate::codec::{Packet, PacketType, ProtocolVersion, ReasonCode, Sender, Split, decode, split};
-use crate::connection::{ConnectionStage, Hold, Pending, Unread, Violation};
+use crate::connection::{ConnectionStage, Hold, Pending, SPLICE_FROM, Unread, Violation};
 use crate::hooks::{Chain, HookAnswer, HookFuture};
+use crate::message::Block;
 use crate::time::Time;
 
 impl<C: Chain> Shard<C> {
@@ -47,10 +49,16 @@ impl<C: Chain> Shard<C> {
             match split(connection.unread.as_slice(), limit) {
                 Ok(Split::Incomplete { missing }) if !bytes.is_empty() && connection.holds.is_empty() => {
                     let (more, rest) = bytes.split_at(missing.clamp(1, bytes.len()));
-                    connection.unread.push(more);
+                    connection.unread.complete(more, missing);
                     bytes = rest;
                 }
-                Ok(Split::Frame(_)) if connection.holds.is_empty() => self.serve_unread(id),
+                Ok(Split::Frame(frame)) if connection.holds.is_empty() => {
+                    let length = frame.length;
+                    match if length < SPLICE_FROM { None } else { connection.unread.take_whole(length) } {
+                        Some(whole) => self.serve_block(id, Block::new(whole)),
+                        None => self.serve_unread(id),
+                    }
+                }
                 Ok(_) => {
                     connection.unread.push(bytes);
                     return &[];
@@ -95,6 +103,14 @@ impl<C: Chain> Shard<C> {
                 }
             }
         }
+    }
+
+    /// Serves a large packet in the memory in which it was put together, which is shared by whoever needs it for longer.
+    fn serve_block(&mut self, id: ConnectionId, block: Block) {
+        let outer = self.block.replace(block.clone());
+        let served = self.serve(id, &block);
+        self.block = outer;
+        debug_assert_eq!(served, block.len(), "a whole packet of a connection that is not held is served");
     }
 
     /// Serves what waits in the connection's own buffer.

@@ -81,6 +81,46 @@ fn subscribe_all() -> moormq::codec::Packet<'static> {
     Packet::Subscribe(Subscribe::new(crate::client::packet_id(1), &ALL[..]))
 }
 
+/// A packet that comes in pieces is shared by those who receive it in the memory in which it was put together.
+#[test]
+fn large_messages_that_come_in_pieces_are_passed_on_whole() {
+    let large = |number: u8| (0..100_000_u32).map(|at| (at / 256 + at) as u8 ^ number).collect::<Vec<u8>>();
+    let sent: Vec<Vec<u8>> = (0..6).map(large).collect();
+    for piece in [700, 16 * 1024, 150_000] {
+        for mut world in worlds() {
+            let mut live = subscriber(&mut world, Hello::clean(V5));
+            let old = Client::clean(&mut world, "old", V311);
+            old.say(&mut world, &subscribe_all());
+            let last = world.shards.len() - 1;
+            let kept = Client::on(&mut world, last, "kept", Hello::kept(V5));
+            kept.say(&mut world, &subscribe_all());
+            world.hang_up(kept.socket);
+            let publisher = Client::clean(&mut world, "publisher", V5);
+            let mut bytes = Vec::new();
+            for (number, payload) in sent.iter().enumerate() {
+                // With a topic alias the topic of the others is not in their packets.
+                let properties = PublishProperties { content_type: Some("x"), ..alias(1) };
+                let topic = if number == 0 { "t" } else { "" };
+                let publish = Publish { payload, retain: number == 5, ..with(topic, QoS::AtLeastOnce, properties) };
+                moormq::codec::Packet::Publish(publish).encode(V5, &mut bytes);
+            }
+            bytes.chunks(piece).for_each(|piece| world.send(publisher.socket, piece));
+            let mut kept = Client::on(&mut world, last, "kept", Hello::kept(V5));
+            for (client, content_type) in [(&mut live, Some("x")), (&mut { old }, None), (&mut kept, Some("x"))] {
+                let heard = client.publishes(&mut world);
+                assert_eq!(heard.len(), sent.len());
+                for (heard, sent) in heard.iter().zip(&sent) {
+                    assert!(heard.payload == *sent && heard.topic == "t");
+                    assert_eq!(heard.properties.content_type, content_type);
+                }
+            }
+            let mut late = Client::clean(&mut world, "late", V5);
+            late.say(&mut world, &subscribe_all());
+            assert!(late.publishes(&mut world)[0].payload == sent[5], "retained");
+        }
+    }
+}
+
 /// [MQTT-3.3.2-5], [MQTT-3.3.2-6]
 #[test]
 fn a_message_that_waits_expires_or_goes_out_with_the_time_that_is_left() {

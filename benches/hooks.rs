@@ -4,6 +4,8 @@
 //! `on_publish`, `on_deliver`. `dyn` is the same three links the way they are usually kept, boxed in a list, behind the
 //! same barrier against panics.
 
+mod links;
+
 use std::hint::black_box;
 use std::time::{Duration, SystemTime};
 
@@ -16,37 +18,13 @@ use moormq::hooks::{
 };
 use moormq::net::clock::nanos;
 
+use links::{Agreeing, Undecided};
+
 /// A link that has none of the hooks asked.
 struct Absent;
 
 impl Hook for Absent {
     type State = ();
-}
-
-/// A link that has them all, answers now, and leaves the decision to others.
-#[derive(Default)]
-struct Undecided {
-    published: u64,
-}
-
-impl Hook for Undecided {
-    type State = ();
-
-    fn auth_on_publish(
-        &mut self,
-        _: &mut Context<'_, ()>,
-        publish: &PublishRequest<'_>,
-    ) -> Answer<PublishModifiers, PublishRefusal> {
-        if publish.topic.starts_with('!') { Answer::refuse() } else { Answer::Next }
-    }
-
-    fn on_publish(&mut self, _: &mut Notice<'_, ()>, published: &Published<'_>) {
-        self.published += published.payload.len() as u64;
-    }
-
-    fn on_deliver(&mut self, _: &mut Context<'_, ()>, delivery: &Delivery<'_>) -> DeliverAnswer<DeliverModifiers> {
-        if delivery.payload.is_empty() { DeliverAnswer::ok() } else { DeliverAnswer::Next }
-    }
 }
 
 /// [`Undecided`], with the time of its answers taken.
@@ -71,32 +49,6 @@ impl Hook for Timed {
 
     fn on_deliver(&mut self, cx: &mut Context<'_, ()>, delivery: &Delivery<'_>) -> DeliverAnswer<DeliverModifiers> {
         self.0.on_deliver(cx, delivery)
-    }
-}
-
-/// A link that has them all, answers now, and agrees.
-#[derive(Default)]
-struct Agreeing {
-    published: u64,
-}
-
-impl Hook for Agreeing {
-    type State = ();
-
-    fn auth_on_publish(
-        &mut self,
-        _: &mut Context<'_, ()>,
-        publish: &PublishRequest<'_>,
-    ) -> Answer<PublishModifiers, PublishRefusal> {
-        if publish.topic.starts_with('!') { Answer::refuse() } else { Answer::ok() }
-    }
-
-    fn on_publish(&mut self, _: &mut Notice<'_, ()>, published: &Published<'_>) {
-        self.published += published.payload.len() as u64;
-    }
-
-    fn on_deliver(&mut self, _: &mut Context<'_, ()>, _: &Delivery<'_>) -> DeliverAnswer<DeliverModifiers> {
-        DeliverAnswer::ok()
     }
 }
 

@@ -51,7 +51,7 @@ pub enum Command {
     /// Add a user to a password file, change the password of one, or remove one. Asks for the password, or takes the first
     /// line of standard input if that is not a terminal
     Passwd(PasswdArgs),
-    /// Ask a running broker how it is doing, and move clients between its shards
+    /// Ask a running broker how its shards and hooks are doing, and move clients between its shards
     Ctl(CtlArgs),
 }
 

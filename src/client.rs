@@ -1,6 +1,6 @@
 //! Who a client is, and the words for why things end: what hooks, sessions and shards all speak of.
 
-use std::fmt;
+use std::fmt::{self, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -23,13 +23,17 @@ impl SubscriberId {
     }
 }
 
+/// Client id, or mountpoint:client id, for people. Clients choose their names: what would break a line, or move or colour a
+/// terminal, is escaped.
 impl fmt::Display for SubscriberId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.mountpoint.is_empty() {
-            write!(f, "{}", self.client_id)
-        } else {
-            write!(f, "{}:{}", self.mountpoint, self.client_id)
-        }
+        let mountpoint = (!self.mountpoint.is_empty()).then_some([&*self.mountpoint, ":"]);
+        let mut characters = mountpoint.iter().flatten().copied().chain([&*self.client_id]).flat_map(str::chars);
+        characters.try_for_each(|character| match character {
+            '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => write!(f, "{}", character.escape_unicode()),
+            character if character.is_control() => write!(f, "{}", character.escape_default()),
+            character => f.write_char(character),
+        })
     }
 }
 
@@ -166,5 +170,19 @@ impl DropReason {
             DropReason::OfflineQos0 => "offline_qos0",
             DropReason::SlowConsumer => "slow_consumer",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_id_is_one_line_whatever_is_in_it() {
+        let shown = |mountpoint: &str, client_id: &str| SubscriberId::new(mountpoint, client_id).to_string();
+        assert_eq!(shown("", "ann"), "ann");
+        assert_eq!(shown("m\t", "ann"), "m\\t:ann");
+        assert_eq!(shown("m", "Büro \"7\""), "m:Büro \"7\"");
+        assert_eq!(shown("", "a\nb\u{1b}[31m\u{202e}"), "a\\nb\\u{1b}[31m\\u{202e}");
     }
 }

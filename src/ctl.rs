@@ -32,6 +32,8 @@ pub struct CtlArgs {
 enum What {
     /// Show the shards; or move clients between them
     Shards(ShardsArgs),
+    /// Show what each hook of each link was asked and answered since the start, and how long it took
+    Hooks,
     /// Say which slots and shards clients belong to, whether they are there or not
     Find {
         /// The client ids
@@ -164,6 +166,7 @@ impl From<What> for Command {
             What::Shards(ShardsArgs { change: Some(Change::Rebalance { dry_run, seconds, patience }), .. }) => {
                 Command::Rebalance { seconds, dry_run, timeout: patience.timeout }
             }
+            What::Hooks => Command::Hooks,
             What::Find { clients, mountpoint } => {
                 let named = |client_id| ClientName { mountpoint: mountpoint.clone(), client_id };
                 Command::Find(clients.into_iter().map(named).collect())

@@ -16,10 +16,11 @@ use moormq::hooks::{
     PublishRequest, Register, RegisterModifiers,
 };
 use moormq::net::clock::Clock;
+use moormq::net::errand::Errand;
 use moormq::net::mesh::{InboxSender, Mesh, inbox};
 use moormq::net::sockets::{SocketLimits, listen};
 use moormq::net::thread::ShardThread;
-use moormq::net::worker::{Errand, WorkerLimits, WorkerParts};
+use moormq::net::worker::{WorkerLimits, WorkerParts};
 use moormq::shard::{Place, Shard};
 use socket2::SockRef;
 

@@ -13,14 +13,14 @@ use crate::codec::{PropertyBlock, QoS};
 use crate::config::Config;
 use crate::hooks::HookReport;
 use crate::message::Message;
+use crate::net::errand::{Errand, Told};
 use crate::net::mesh::InboxSender;
 use crate::net::thread::ThreadId;
-use crate::net::worker::{Errand, Told};
 use crate::shard::{Request, owner_of};
 use crate::topic::{TopicError, TopicFilter, TopicName};
 
-/// How long [`Handle::subscribe`] and [`Handle::hooks`] wait for the shards.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long shards may take to answer. They take longer only if they are stuck in a hook.
+pub(super) const SHARD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A way to a running broker for any thread. Messages published through one handle and its clones stay in order.
 #[derive(Clone)]
@@ -158,7 +158,7 @@ impl Handle {
         let subscription = Subscription { messages, number, shard, handle: self.clone() };
         let request = Request::Subscribe { subscription: number, mountpoint: mountpoint.into(), filter };
         self.send(shard, Errand::Request(request))?;
-        subscribed.recv_timeout(ANSWER_TIMEOUT).map_err(|_| RequestError::Stopped)?;
+        subscribed.recv_timeout(SHARD_TIMEOUT).map_err(|_| RequestError::Stopped)?;
         Ok(subscription)
     }
 
@@ -197,10 +197,7 @@ impl Handle {
             self.send(shard, Errand::Hooks { answer: answer.clone() })?;
         }
         let mut all = Vec::new();
-        for _ in 0..self.inboxes.len() {
-            let of_shard = answers.recv_timeout(ANSWER_TIMEOUT).map_err(|_| RequestError::Stopped)?;
-            HookReport::add(&mut all, &of_shard);
-        }
+        self.collect(answer, &answers)?.iter().for_each(|of_shard| HookReport::add(&mut all, of_shard));
         Ok(all)
     }
 

@@ -9,14 +9,12 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{self, Receiver, Sender};
 
-use super::handle::{Handle, RequestError};
+use super::handle::{Handle, RequestError, SHARD_TIMEOUT};
 use crate::client::SubscriberId;
 use crate::control::status::{Berth, MoveProgress, Moved, PlannedMove, Rebalanced, ShardStatus, SlotStatus, Status};
-use crate::net::worker::Errand;
+use crate::net::errand::Errand;
 use crate::shard::{BalanceLimits, Load, Report, SLOTS, SlotJourney, SlotMove, SlotsMoving, plan, slot_of};
 
-/// How long a shard may take to answer. It takes longer only if it is stuck in a hook.
-const SHARD_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often it is looked whether slots have come.
 const LOOK: Duration = Duration::from_millis(10);
 /// When [`Handle::rebalance`] finds that a shard has too much, in percent of what the others have on average.
@@ -272,7 +270,7 @@ impl Handle {
     }
 
     /// The answers of all shards.
-    fn collect<T>(&self, answer: Sender<T>, answers: &Receiver<T>) -> Result<Vec<T>, RequestError> {
+    pub(super) fn collect<T>(&self, answer: Sender<T>, answers: &Receiver<T>) -> Result<Vec<T>, RequestError> {
         // A shard that ends without an answer is noticed by its end of the channel.
         drop(answer);
         let deadline = Instant::now() + SHARD_TIMEOUT;

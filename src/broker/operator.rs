@@ -7,7 +7,8 @@ use super::operations::OperationError;
 use crate::client::SubscriberId;
 use crate::control::protocol::{Answer, ClientName, Command};
 use crate::control::server::Operator;
-use crate::control::status::MoveProgress;
+use crate::control::status::{HookStatus, MoveProgress};
+use crate::hooks::{HookCounts, HookReport};
 use crate::shard::slot_of;
 
 /// The longest that an operator may have something measured or wait for a move.
@@ -40,6 +41,10 @@ fn obey(handle: &Handle, command: Command, told: &mut dyn FnMut(MoveProgress) ->
             let (window, timeout) = (duration(seconds)?, duration(timeout)?);
             handle.rebalance(window, dry_run, timeout, told).map(Answer::Rebalanced).map_err(operation)
         }
+        Command::Hooks => {
+            let reports = handle.hooks().map_err(request)?;
+            Ok(Answer::Hooks(reports.into_iter().map(HookStatus::from).collect()))
+        }
         Command::Find(clients) => {
             let clients = clients.iter().map(|name| (name.mountpoint.as_str(), name.client_id.as_str()));
             handle.find(clients).map(Answer::Berths).map_err(request)
@@ -47,6 +52,15 @@ fn obey(handle: &Handle, command: Command, told: &mut dyn FnMut(MoveProgress) ->
         Command::Disconnect { client: ClientName { mountpoint, client_id }, cleanup } => {
             handle.disconnect(&mountpoint, &client_id, cleanup).map(|()| Answer::Done).map_err(request)
         }
+    }
+}
+
+impl From<HookReport> for HookStatus {
+    fn from(HookReport { position, link, hook, counts }: HookReport) -> Self {
+        let HookCounts { calls, next, ok, refusals, later, timeouts, panics, time, waited } = counts;
+        let [time_us, waited_us] = [time, waited].map(|time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX));
+        let hook = hook.to_owned();
+        HookStatus { position, link, hook, calls, next, ok, refusals, later, timeouts, panics, time_us, waited_us }
     }
 }
 

@@ -20,7 +20,7 @@ settings! {
         /// How long a new connection may take until its CONNECT is complete (section 3.1.4).
         /// Allowed: a duration from "100ms" to "1h"; default "5s".
         pub connect_timeout: Duration = Duration::from_secs(5), WAIT;
-        /// How long an exchange of AUTH packets may take (section 4.12).
+        /// How long an exchange of AUTH packets may take, also that of a connected client (section 4.12).
         /// Allowed: a duration from "100ms" to "1h"; default "10s".
         pub auth_timeout: Duration = Duration::from_secs(10), WAIT;
         /// The largest packet a client may send, fixed header included. MQTT 5.0 clients are told [MQTT-3.2.2-15].

@@ -102,8 +102,8 @@ pub struct Connected {
     pub retried: Time,
     /// The oldest packet in flight at that time.
     pub oldest_in_flight: Option<u64>,
-    /// An enhanced re-authentication is under way [MQTT-4.12.1].
-    pub reauthenticating: bool,
+    /// By when an enhanced re-authentication that is under way must be over [MQTT-4.12.1]; else [`Time::NEVER`].
+    pub reauthentication_due: Time,
     /// Its authentication method, if it used one.
     pub auth_method: Option<Box<str>>,
 }

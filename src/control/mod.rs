@@ -2,7 +2,6 @@
 //!
 //! Nothing here runs on a shard's thread, and nothing a shard does waits for anything here. So this is where files are
 //! read and where work that takes long is done.
-
 //!
 //! | file | what |
 //! |---|---|

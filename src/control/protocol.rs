@@ -14,7 +14,7 @@ use std::io::{self, BufRead, Read, Write};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::status::{Berth, MoveProgress, Moved, Rebalanced, Status};
+use super::status::{Berth, HookStatus, MoveProgress, Moved, Rebalanced, Status};
 
 /// The version of the protocol.
 pub const VERSION: u32 = 1;
@@ -63,6 +63,8 @@ pub enum Command {
         /// For how long to wait, in seconds.
         timeout: f64,
     },
+    /// What have hooks answered since the start? Answered with [`Answer::Hooks`].
+    Hooks,
     /// Where do clients belong? Answered with [`Answer::Berths`].
     Find(Vec<ClientName>),
     /// End the connection of a client, if it has one. Answered with [`Answer::Done`].
@@ -105,6 +107,8 @@ pub enum Answer {
     Moved(Moved),
     /// What has moved, or would.
     Rebalanced(Rebalanced),
+    /// What was counted of every hook that was called, in the order of the links.
+    Hooks(Vec<HookStatus>),
     /// Where clients belong, in the order in which they were named.
     Berths(Vec<Berth>),
     /// It was passed on.

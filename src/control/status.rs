@@ -1,4 +1,4 @@
-//! What operators see: shards and slots, and moves. Plain values, as the broker gives them and as they go over the socket.
+//! What operators see: shards and slots, moves, and hooks. Plain values, as the broker gives them and as they go over the socket.
 
 use serde::{Deserialize, Serialize};
 
@@ -105,6 +105,35 @@ pub struct Rebalanced {
     pub after: Vec<f64>,
     /// Whether they moved.
     pub is_done: bool,
+}
+
+/// What was counted of one hook of one link since the start, on all shards together.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HookStatus {
+    /// The place of the link in the chain, from 0.
+    pub position: usize,
+    /// The name of the link, as in `$SYS/broker/hooks`.
+    pub link: String,
+    /// The hook.
+    pub hook: String,
+    /// How often it was called.
+    pub calls: u64,
+    /// Answers *Next*, given now or later.
+    pub next: u64,
+    /// Answers *Ok*, given now or later; of a notification, how often it was done.
+    pub ok: u64,
+    /// Answers *Error*, given now or later.
+    pub refusals: u64,
+    /// Calls that answered later.
+    pub later: u64,
+    /// Later answers that did not come before their deadline.
+    pub timeouts: u64,
+    /// Calls and later answers that panicked.
+    pub panics: u64,
+    /// The time spent in calls, in microseconds: an estimate, and 0 for links that do not have it taken.
+    pub time_us: u64,
+    /// The time from question to answer of all later answers together, in microseconds.
+    pub waited_us: u64,
 }
 
 /// Where a client belongs.

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use moormq::control::protocol::Answer;
-use moormq::control::status::{Berth, Moved, Rebalanced, ShardStatus, SlotStatus, Status};
+use moormq::control::status::{Berth, HookStatus, Moved, Rebalanced, ShardStatus, SlotStatus, Status};
 use serde::Serialize;
 
 /// The answer for programs: one line of JSON.
@@ -15,6 +15,7 @@ pub fn json(answer: &Answer) -> Result<String, String> {
         Answer::Status(status) => line(status),
         Answer::Moved(moved) => line(moved),
         Answer::Rebalanced(rebalanced) => line(rebalanced),
+        Answer::Hooks(hooks) => line(hooks),
         Answer::Berths(berths) => line(berths),
         Answer::Progress(progress) => line(progress),
         Answer::Done => line(&serde_json::json!({})),
@@ -28,6 +29,7 @@ pub fn text(answer: &Answer) -> String {
         Answer::Status(status) => shards(status),
         Answer::Moved(moved) => self::moved(moved),
         Answer::Rebalanced(rebalanced) => self::rebalanced(rebalanced),
+        Answer::Hooks(hooks) => self::hooks(hooks),
         Answer::Berths(berths) => self::berths(berths),
         Answer::Done => "done\n".to_owned(),
         Answer::Progress(progress) => format!("{} slots left\n", progress.slots_left),
@@ -54,6 +56,29 @@ fn shards(status: &Status) -> String {
         text += &aligned(&rows);
     }
     text
+}
+
+fn hooks(hooks: &[HookStatus]) -> String {
+    if hooks.is_empty() {
+        return "no hook was called yet\n".to_owned();
+    }
+    let heads = ["link", "hook", "calls", "next", "ok", "refused", "later", "late", "panics", "us/call", "ms/later"];
+    let mut rows = vec![heads.map(str::to_owned)];
+    rows.extend(hooks.iter().map(|status| {
+        let HookStatus { link, hook, calls, next, ok, refusals, later, timeouts, panics, .. } = status;
+        // A link that does not have its time taken has none.
+        let time = average(status.time_us as f64, if status.time_us > 0 { *calls } else { 0 });
+        let waited = average(status.waited_us as f64 / 1000.0, *later);
+        let [calls, next, ok, refusals, later, timeouts, panics] =
+            [calls, next, ok, refusals, later, timeouts, panics].map(u64::to_string);
+        [link.clone(), hook.clone(), calls, next, ok, refusals, later, timeouts, panics, time, waited]
+    }));
+    aligned(&rows)
+}
+
+/// A total, divided; nothing if there is nothing to divide by.
+fn average(total: f64, count: u64) -> String {
+    if count == 0 { String::new() } else { format!("{:.1}", total / count as f64) }
 }
 
 fn berths(berths: &[Berth]) -> String {
@@ -175,6 +200,36 @@ slot  shard  sessions  messages/s
    7      1         3         100  arriving
 "
         );
+    }
+
+    #[test]
+    fn hooks_have_a_row_each_with_times_where_they_are_known() {
+        let timed = HookStatus {
+            link: "Stock".to_owned(),
+            hook: "auth_on_publish".to_owned(),
+            calls: 8,
+            ok: 7,
+            refusals: 1,
+            time_us: 10,
+            ..HookStatus::default()
+        };
+        let later = HookStatus {
+            link: "Doorman".to_owned(),
+            hook: "auth_on_register".to_owned(),
+            calls: 2,
+            later: 2,
+            timeouts: 1,
+            waited_us: 5_007_000,
+            ..HookStatus::default()
+        };
+        assert_eq!(
+            hooks(&[timed, later]),
+            "   link              hook  calls  next  ok  refused  later  late  panics  us/call  ms/later
+  Stock   auth_on_publish      8     0   7        1      0     0       0      1.2
+Doorman  auth_on_register      2     0   0        0      2     1       0             2503.5
+"
+        );
+        assert_eq!(hooks(&[]), "no hook was called yet\n");
     }
 
     #[test]

@@ -189,7 +189,8 @@ pub trait Hook: Send + 'static {
     /// without an id has an empty one), each AUTH 0x18 that follows, and AUTH 0x19 on a live connection, with which the
     /// client authenticates again. Normal traffic goes on during a re-authentication.
     ///
-    /// *Ok:* [`AuthStep::Continue`] sends AUTH 0x18 with its data and waits for the client, until `auth_timeout`.
+    /// *Ok:* [`AuthStep::Continue`] sends AUTH 0x18 with its data and waits for the client. The whole exchange may take
+    /// `auth_timeout`, after which it has failed: 0x87.
     /// [`AuthStep::Success`] goes on to [`auth_on_register_m5`](Self::auth_on_register_m5), its data go into CONNACK; a
     /// re-authentication is answered with AUTH 0x00. *Error:* CONNACK with the code, or DISCONNECT with it on a live
     /// connection, whose will is published. *Next:* I do not know this method. *All next:* CONNACK 0x8C. *Panic, or too late:*

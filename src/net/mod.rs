@@ -6,7 +6,7 @@
 //! | file | what |
 //! |---|---|
 //! | `thread`, `worker`, `hook_tasks` | a shard's thread, the loop on it, and the futures of hooks that answer later |
-//! | `mesh`, `doorbell`, `bell` | mail between shards, requests from other threads, and what wakes a sleeper |
+//! | `mesh`, `errand`, `doorbell`, `bell` | mail between shards, requests from other threads, and what wakes a sleeper |
 //! | `sockets`, `socket`, `listeners`, `reading`, `parting` | connections: accepted, read, written, closed, handed over |
 //! | `output` | what one connection is to send |
 //! | `ring` and `ring_*` | `io_uring`, its memory and its eventfds: all the `unsafe` there is |
@@ -16,6 +16,7 @@
 mod bell;
 pub mod clock;
 pub mod doorbell;
+pub mod errand;
 mod hook_tasks;
 pub mod listeners;
 pub mod mesh;

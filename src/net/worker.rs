@@ -19,11 +19,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
-use crossbeam::channel::Sender;
 use glommio::timer::Timer;
 
 use super::bell::Bell;
 use super::clock::Clock;
+use super::errand::{Errand, Sink, Told};
 use super::hook_tasks::HookTasks;
 use super::mesh::{Inbox, Mesh};
 use super::output::{self, Output};
@@ -32,9 +32,9 @@ use super::ring_wakeup::Eventfd;
 use super::sockets::{Event, Moving, SocketLimits, Sockets};
 use crate::client::ConnectionId;
 use crate::connection;
-use crate::hooks::{Chain, HookReport};
+use crate::hooks::Chain;
 use crate::message::Message;
-use crate::shard::{Arrival, Effect, Mail, Report, Request, Shard, SlotsMoving, Transfer};
+use crate::shard::{Arrival, Effect, Mail, Shard, Transfer};
 use crate::time::Time;
 
 /// Letters of other shards, and requests of other threads, that are taken in before the sockets have their turn.
@@ -62,56 +62,6 @@ pub enum Parcel<S> {
         /// The session.
         transfer: Box<Transfer<S>>,
     },
-}
-
-/// What other threads ask of a shard.
-pub enum Errand {
-    /// Accept no more connections, end those that are there, and then the thread.
-    Stop,
-    /// Something for the core.
-    Request(Request),
-    /// How is the shard doing? The answer is dropped if there is no room for it in `answer`.
-    Report {
-        /// Where to say so.
-        answer: Sender<Report>,
-    },
-    /// Move those of these slots that are the shard's own. The answer is dropped as that to a report is.
-    MoveSlots {
-        /// Which.
-        slots: Arc<[u16]>,
-        /// To which shard.
-        to: usize,
-        /// Where to say what became of it.
-        answer: Sender<SlotsMoving>,
-    },
-    /// What was counted of the hooks? The answer is dropped if there is no room for it in `answer`.
-    Hooks {
-        /// Where to say so.
-        answer: Sender<Vec<HookReport>>,
-    },
-    /// Messages of the embedding program's subscription `subscription` go to `sink` from here on.
-    Open {
-        /// The number of the subscription.
-        subscription: u64,
-        /// What takes them.
-        sink: Sink,
-    },
-    /// Nobody takes the messages of this subscription any more.
-    Close {
-        /// The number of the subscription.
-        subscription: u64,
-    },
-}
-
-/// What a subscription of the embedding program is told. It must not block.
-pub type Sink = Box<dyn FnMut(Told) + Send>;
-
-/// Something that a [`Sink`] is told.
-pub enum Told {
-    /// Nothing is missed from here on.
-    Subscribed,
-    /// A message.
-    Message(Message),
 }
 
 /// Where a connection goes once nothing is outstanding on its socket, and what goes with it.

@@ -124,10 +124,14 @@ impl<C: Chain> Shard<C> {
         }
         let stage = match auth.code {
             ReasonCode::ReAuthenticate => AuthStage::Reauthenticate,
-            ReasonCode::ContinueAuthentication if connected.reauthenticating => AuthStage::Continue,
+            ReasonCode::ContinueAuthentication if connected.reauthentication_due != Time::NEVER => AuthStage::Continue,
             _ => return Err(Violation::protocol("AUTH that belongs to no exchange")),
         };
-        connected.reauthenticating = true;
+        if connected.reauthentication_due == Time::NEVER {
+            let due = self.now + self.config.limits.auth_timeout;
+            connected.reauthentication_due = due;
+            self.arm_connection(id, due);
+        }
         let Some(session) = self.sessions.get_mut(index) else { return Ok(()) };
         let exchange = exchange(stage, &auth);
         match ask::auth(&mut self.chain, &session.client, &mut session.state, &exchange, resumed) {
@@ -163,7 +167,7 @@ impl<C: Chain> Shard<C> {
         if let Some(connection) = self.connections.get_mut(id)
             && let ConnectionStage::Connected(connected) = &mut connection.stage
         {
-            connected.reauthenticating = false;
+            connected.reauthentication_due = Time::NEVER;
             connected.maximum_incoming = maximum_incoming;
             if let Some(lifetime) = success.max_connection_lifetime {
                 // From now on, but no longer than the listener allows from the start.

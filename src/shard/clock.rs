@@ -38,6 +38,8 @@ pub(super) enum Deadline {
     Moves,
 }
 
+/// What clients are told whose authentication is not over in time.
+const AUTH_TIMEOUT: &str = "the authentication took longer than auth_timeout";
 /// How far ahead an entry is armed at most.
 const HORIZON: Duration = Duration::from_secs(60);
 /// Looks at connections that are further ahead than this are moved forward to a multiple of [`COARSE_MILLIS`].
@@ -119,6 +121,7 @@ impl<C: Chain> Shard<C> {
         let Some(session) = self.sessions.get(connected.session) else { return Time::NEVER };
         let terms = &session.terms;
         let mut due = terms.lifetime.map_or(Time::NEVER, |lifetime| connected.registered + lifetime);
+        due = due.min(connected.reauthentication_due);
         if terms.keep_alive > 0 {
             due = due.min(connection.last_heard + patience(terms.keep_alive));
         }
@@ -158,7 +161,7 @@ impl<C: Chain> Shard<C> {
                 return self.forget_connection(id, None);
             }
             ConnectionStage::Connecting(_) => {
-                return self.refuse(id, ReasonCode::NotAuthorized, "the authentication took longer than auth_timeout");
+                return self.refuse(id, ReasonCode::NotAuthorized, AUTH_TIMEOUT);
             }
             ConnectionStage::Connected(connected) => connected,
         };
@@ -166,6 +169,10 @@ impl<C: Chain> Shard<C> {
         let terms = &session.terms;
         if terms.lifetime.is_some_and(|lifetime| connected.registered + lifetime <= now) {
             return self.end_connection(id, EndReason::MaximumLifetime, Some((ReasonCode::MaximumConnectTime, "")));
+        }
+        if connected.reauthentication_due <= now {
+            let told = (ReasonCode::NotAuthorized, AUTH_TIMEOUT);
+            return self.end_connection(id, EndReason::NotAuthorized, Some(told));
         }
         if terms.keep_alive > 0 && connection.last_heard + patience(terms.keep_alive) <= now {
             if connection.holds.is_waiting_for_us() {

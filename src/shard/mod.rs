@@ -21,6 +21,7 @@
 //! | `load`, `balance` | how busy shards and slots are, and which slots should move |
 //! | `ending`, `wills` | how connections and sessions end |
 //! | `ask`, `notices` | hooks that are asked, and hooks that are told and take their time |
+//! | `output` | what goes out to clients |
 //! | `clock`, `sys`, `report`, `program` | deadlines, `$SYS`, reports, the embedding program |
 //! | `absent` | sessions that make room for newcomers |
 //! | `tables`, `listener`, `realm`, `slots`, `mail`, `effect`, `counters`, `held` | what all of them stand on |
@@ -48,6 +49,7 @@ mod load;
 mod mail;
 mod migrate;
 mod notices;
+mod output;
 mod program;
 mod publish;
 mod realm;
@@ -66,11 +68,10 @@ mod tables;
 mod terms;
 mod wills;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
-
-use std::collections::BTreeMap;
 
 pub use attempt::{Arrival, Attempt};
 pub use balance::{BalanceLimits, Balancer, SlotMove, plan};
@@ -88,9 +89,9 @@ pub use slot_moves::{SlotJourney, SlotsMoving};
 pub use slots::{SLOTS, owner_of, slot_of};
 
 use crate::client::{ConnectionId, SubscriberId};
-use crate::codec::{ProtocolVersion, ReasonCode};
+use crate::codec::ReasonCode;
 use crate::config::{Config, SessionsFull};
-use crate::connection::{Connection, ConnectionStage, Hold, Holds, Outbox, Output, Unread};
+use crate::connection::{Connection, ConnectionStage, Hold, Holds, Outbox, Unread};
 use crate::deadlines::Deadlines;
 use crate::hooks::{Chain, HookAnswer, HookClock, HookReport};
 use crate::message::Block;
@@ -221,10 +222,6 @@ enum Waits {
     Subscriber(SubscriberId),
 }
 
-/// Empty output buffers that are kept, and the largest that is: what idle connections cost is bounded by their product.
-const SPARE_BUFFERS: usize = 1024;
-const SPARE_CAPACITY: usize = 16 * 1024;
-
 impl<C: Chain> Shard<C> {
     /// A shard without clients. `config` must have been checked.
     pub fn new(place: Place, config: Arc<Config>, chain: C, now: Time) -> Self {
@@ -318,30 +315,6 @@ impl<C: Chain> Shard<C> {
         self.arm_connection(id, due);
     }
 
-    /// Everything that was handed over for `id` has left. `emptied` is the buffer it was in.
-    pub fn sent(&mut self, id: ConnectionId, emptied: Vec<u8>, now: Time) {
-        self.now = now;
-        self.keep_spare(emptied);
-        let Some(connection) = self.connections.get_mut(id) else { return };
-        connection.outbox.sent();
-        if connection.outbox.has_output() && connection.dirty {
-            self.dirty.push(id);
-        }
-        let ConnectionStage::Connected(connected) = &connection.stage else { return };
-        let session = connected.session;
-        self.send_more(session);
-        self.consumer_has_read(id);
-        self.release(id, Hold::Outbox);
-    }
-
-    /// Of a connection that has just come from another shard, so many bytes are still on their way to the client: [`Shard::sent`] tells
-    /// when they have left, and [`Shard::take_output`] has nothing before.
-    pub fn still_sending(&mut self, id: ConnectionId, bytes: usize) {
-        if let Some(connection) = self.connections.get_mut(id) {
-            connection.outbox.still_sending(bytes);
-        }
-    }
-
     /// The far end closed the connection, or it broke.
     pub fn closed(&mut self, id: ConnectionId, now: Time) {
         self.now = now;
@@ -425,24 +398,6 @@ impl<C: Chain> Shard<C> {
         }
     }
 
-    /// The connections that have output since the last call, once each.
-    pub fn take_dirty(&mut self, into: &mut Vec<ConnectionId>) {
-        into.append(&mut self.dirty);
-    }
-
-    /// The output of a connection, for one send; none if there is nothing, or if a send is under way, or if it must not be
-    /// seen before a hook is done.
-    pub fn take_output(&mut self, id: ConnectionId) -> Option<Output> {
-        let connection = self.connections.get_mut(id)?;
-        if connection.holds.contains(Hold::Notice) {
-            return None;
-        }
-        let output = connection.outbox.take()?;
-        connection.dirty = false;
-        self.counters.bytes_out += connection.outbox.waiting() as u64;
-        Some(output)
-    }
-
     /// What the runtime is to do, in order.
     pub fn take_effects(&mut self, into: &mut Vec<Effect<C::State>>) {
         self.carry_out_hand_offs();
@@ -501,34 +456,5 @@ impl<C: Chain> Shard<C> {
             paused: false,
             dirty: false,
         });
-    }
-
-    /// Writes a packet into the outbox of a connection.
-    fn write(&mut self, id: ConnectionId, encode: impl FnOnce(ProtocolVersion, &mut Vec<u8>)) {
-        let Some(connection) = self.connections.get_mut(id) else { return };
-        let version = match &connection.stage {
-            ConnectionStage::Opening => ProtocolVersion::V311,
-            ConnectionStage::Connecting(attempt) => attempt.client.version,
-            ConnectionStage::Connected(connected) => connected.version,
-        };
-        encode(version, connection.outbox.bytes(&mut self.spare));
-        self.mark_dirty(id);
-    }
-
-    #[inline]
-    fn mark_dirty(&mut self, id: ConnectionId) {
-        if let Some(connection) = self.connections.get_mut(id)
-            && !connection.dirty
-        {
-            connection.dirty = true;
-            self.dirty.push(id);
-        }
-    }
-
-    fn keep_spare(&mut self, mut buffer: Vec<u8>) {
-        if buffer.capacity() > 0 && buffer.capacity() <= SPARE_CAPACITY && self.spare.len() < SPARE_BUFFERS {
-            buffer.clear();
-            self.spare.push(buffer);
-        }
     }
 }

@@ -158,7 +158,7 @@ impl<C: Chain> Shard<C> {
             registered: self.now,
             retried: self.now,
             oldest_in_flight: None,
-            reauthenticating: false,
+            reauthentication_due: Time::NEVER,
             auth_method: None,
         });
         let subscriber = session.client.subscriber.clone();

@@ -237,6 +237,27 @@ fn a_client_that_moved_can_be_disconnected() {
 }
 
 #[test]
+fn hooks_are_counted_on_all_shards_together() {
+    for shards in [1, 2, 4] {
+        let operated = Operated::start(shards);
+        assert_eq!(operated.ctl(&["hooks"]), "no hook was called yet\n");
+        for client in 0..4 {
+            let mut client = mqtt3::Client::new(&operated.broker, &format!("client-{client}"));
+            (0..5).for_each(|number| client.publish("t", 1, number.to_string()));
+        }
+        let hooks = operated.json(&["hooks"]);
+        let asked = hooks.as_array().expect("a list").iter().find(|hook| hook["hook"] == "auth_on_publish");
+        let asked = asked.unwrap_or_else(|| panic!("it was called: {hooks}"));
+        assert_eq!((&asked["link"], number(&asked["position"])), (&Value::from("Stock"), 0));
+        assert_eq!([number(&asked["calls"]), number(&asked["ok"]), number(&asked["refusals"])], [20, 20, 0]);
+        let table = operated.ctl(&["hooks"]);
+        let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        let row = table.lines().map(words).find(|row| row.get(1).is_some_and(|hook| hook == "auth_on_publish"));
+        assert_eq!(row.expect("it has a row")[2..9], ["20", "0", "20", "0", "0", "0", "0"], "{table}");
+    }
+}
+
+#[test]
 fn rebalance_moves_load_and_breaks_nothing() {
     let operated = Operated::start(2);
     let names = operated.ids_on(0, 4);

@@ -23,6 +23,7 @@ mod process;
 mod properties;
 mod refusals;
 mod retained;
+mod scram;
 mod scripts;
 mod sessions;
 mod shared;

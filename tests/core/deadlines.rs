@@ -1,4 +1,4 @@
-//! Every conditional hook has a deadline of its own, and an answer that counts when it has passed: LIFECYCLE section 1.
+//! Every conditional hook has a deadline of its own, and an answer that counts when it has passed: lifecycle.md section 1.
 
 use std::time::Duration;
 

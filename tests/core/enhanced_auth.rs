@@ -196,6 +196,39 @@ fn a_client_may_authenticate_again() {
     });
 }
 
+/// lifecycle.md 6: the exchange has its own deadline, however often the client says something, or begins anew.
+#[test]
+fn authenticating_again_takes_no_longer_than_it_may() {
+    each(&method(2), |world, script| {
+        let mut watcher = Client::clean(world, "watcher", crate::client::V311);
+        watcher.subscribed(world, "w", QoS::AtMostOnce);
+        for again in [CONTINUE, ReasonCode::ReAuthenticate] {
+            let mut client = authenticated(world, "c", hello("COUNT").will("w"));
+            world.advance(Duration::from_secs(60));
+            client.auth(world, ReasonCode::ReAuthenticate, "COUNT", &[]);
+            world.advance(Duration::from_secs(6));
+            client.auth(world, again, "COUNT", &[1]);
+            client.say(world, &Packet::Pingreq);
+            world.advance(Duration::from_millis(3900));
+            assert!(!world.is_closed(client.socket));
+            script.log.all();
+            world.advance(Duration::from_millis(200));
+            assert!(world.is_closed(client.socket));
+            let told = Got::Disconnect(ReasonCode::NotAuthorized);
+            assert_eq!(client.heard(world).last(), Some(&told), "{again:?}");
+            assert_eq!(watcher.texts(world), ["gone"]);
+            let lines = script.log.all();
+            assert!(lines.iter().any(|line| line.ends_with("gone NotAuthorized")), "{lines:?}");
+        }
+        // What was finished in time does not end anything.
+        let client = authenticated(world, "c", hello("COUNT"));
+        client.auth(world, ReasonCode::ReAuthenticate, "COUNT", &[]);
+        client.auth(world, CONTINUE, "COUNT", &[2]);
+        world.advance(Duration::from_secs(60));
+        assert!(!world.is_closed(client.socket));
+    });
+}
+
 /// lifecycle.md 6: failure is a DISCONNECT with the code, and the will is published. [MQTT-4.12.1-2]
 #[test]
 fn a_client_that_fails_to_authenticate_again_is_disconnected() {

@@ -1,4 +1,4 @@
-//! What is counted of hooks: LIFECYCLE section 1, per hook and link.
+//! What is counted of hooks: lifecycle.md section 1, per hook and link.
 
 use std::cell::Cell;
 use std::time::Duration;

@@ -91,7 +91,7 @@ fn who_comes_back_waits_until_his_leaving_is_done() {
     });
 }
 
-/// LIFECYCLE 1: never two at a time. Hooks are called one by one at the moment they tell of; what they want done is done one
+/// lifecycle.md 1: never two at a time. Hooks are called one by one at the moment they tell of; what they want done is done one
 /// by one in the order of the calls.
 #[test]
 fn tasks_of_one_subscriber_id_are_never_under_way_two_at_a_time() {
@@ -128,7 +128,7 @@ fn tasks_of_one_subscriber_id_are_never_under_way_two_at_a_time() {
     });
 }
 
-/// LIFECYCLE 5: at an orderly shutdown all hooks are called, and done, before the process ends.
+/// lifecycle.md 5: at an orderly shutdown all hooks are called, and done, before the process ends.
 #[test]
 fn a_stop_waits_for_what_its_hooks_want_done_but_not_for_ever() {
     for gives_up in [false, true] {

@@ -1,4 +1,4 @@
-//! What a hook sets for a connection and its session holds, and is told where MQTT 5 has a field for it: LIFECYCLE section 2.
+//! What a hook sets for a connection and its session holds, and is told where MQTT 5 has a field for it: lifecycle.md section 2.
 
 use std::num::{NonZeroU16, NonZeroU32};
 use std::time::Duration;

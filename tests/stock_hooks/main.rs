@@ -1,6 +1,6 @@
 //! The stock hooks in the program, as operators and clients meet them: files, signals, `moormq passwd`, and clients.
 //!
-//! Needs the Debian packages `mosquitto` (for `mosquitto_passwd`) and `mosquitto-clients`.
+//! Needs the Debian packages `mosquitto` (for `mosquitto_passwd`), `mosquitto-clients` and `python3`.
 
 mod acl;
 mod client;

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 
 use crate::program::Place;
 
@@ -65,4 +66,24 @@ fn what_makes_no_sense_is_refused_and_changes_nothing() {
     }
     assert!(!place.path("users").exists());
     assert_eq!(place.read("broken"), "# ours\nnonsense\n");
+}
+
+#[test]
+fn at_a_terminal_it_asks_twice_and_shows_nothing_of_what_is_typed() {
+    let place = Place::new();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/stock_hooks/terminal.py");
+    let typed = |first, second| {
+        let program = [env!("CARGO_BIN_EXE_moormq"), "passwd", "users", "alice"];
+        let mut command = Command::new("python3");
+        command.args([script, "2", first, second]).args(program).current_dir(place.path("."));
+        let output = command.output().expect("python3 can be run");
+        (output.status.success(), String::from_utf8(output.stdout).expect("it is text"))
+    };
+    let questions = "New password: \r\nOnce more: \r\n";
+    let differ = format!("{questions}moormq: the two passwords are not the same\r\n");
+    assert_eq!(typed("secret", "secrets"), (false, differ));
+    assert!(!place.path("users").exists());
+    assert_eq!(typed("secret", "secret"), (true, format!("{questions}users: user alice added\r\n")));
+    let program = place.start("password_file.path = 'users'\n");
+    assert_eq!(program.connect(program.address(), &["-u", "alice", "-P", "secret"]), Ok(()));
 }

@@ -63,7 +63,7 @@ impl Exchange {
             return Err(ScramError::Message("the nonce must have 1 to 256 printable characters"));
         }
         let user = stringprep::saslprep(&user).map_err(|_| ScramError::Message("the user name is not allowed"))?;
-        let credentials = table.credentials(&user).into_owned();
+        let credentials = table.credentials(&user);
         let nonce = format!("{client_nonce}{own_nonce}");
         let answer = format!("r={nonce},s={},i={}", STANDARD.encode(&credentials.salt), credentials.iterations);
         let said = format!("{bare},{answer}");

@@ -4,7 +4,6 @@
 //! nobody can tell from the first answer which users exist. What they are derived from should outlive the process: it
 //! stands in the file, in a line `$decoy$<base64, 32 bytes>`.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -63,19 +62,18 @@ impl ScramTable {
     }
 
     /// The credentials of `user`, whose name is prepared; or made up ones that no password fits.
-    pub(super) fn credentials(&self, user: &str) -> Cow<'_, ScramCredentials> {
+    pub(super) fn credentials(&self, user: &str) -> ScramCredentials {
         let derived = |purpose: &[u8]| -> [u8; 32] {
             hmac(&self.secret).chain_update(purpose).chain_update(user.as_bytes()).finalize().into_bytes().into()
         };
-        match self.users.get(user) {
-            Some(credentials) => Cow::Borrowed(credentials),
-            None => Cow::Owned(ScramCredentials {
-                iterations: self.iterations,
-                salt: derived(b"salt ")[..ScramCredentials::SALT_LEN].into(),
-                stored_key: derived(b"stored "),
-                server_key: derived(b"server "),
-            }),
-        }
+        // Made up in any case: who does not exist must not be told by the time it takes either.
+        let made_up = ScramCredentials {
+            iterations: self.iterations,
+            salt: derived(b"salt ")[..ScramCredentials::SALT_LEN].into(),
+            stored_key: derived(b"stored "),
+            server_key: derived(b"server "),
+        };
+        self.users.get(user).cloned().unwrap_or(made_up)
     }
 
     /// Whether there is such a user.

@@ -5,7 +5,7 @@ use moormq::codec::QoS;
 
 use crate::history::{FILTERS, FIRST_SHARED_FILTER, FIRST_SHARED_TOPIC, TOPICS, matches};
 use crate::judge::{Judge, Life, Owed, Seen, Stage, Subscription, Wanting};
-use crate::links::NO_MESSAGE;
+use crate::trace::NO_MESSAGE;
 
 /// A PUBLISH as a client takes it.
 #[derive(Clone, Copy, Debug)]
@@ -19,7 +19,7 @@ pub struct Delivery {
 }
 
 const LOST: &str = "messages: none is lost";
-const TWICE: &str = "messages: none comes twice";
+pub const TWICE: &str = "messages: none comes twice";
 const STRANGE: &str = "messages: none comes that was not asked for";
 const ORDER: &str = "messages: order of each publisher and topic";
 
@@ -29,7 +29,7 @@ impl Life {
     }
 
     /// How many copies of a message are accounted for: came, or were dropped and said to be.
-    fn accounted(&self, message: u32) -> usize {
+    pub fn accounted(&self, message: u32) -> usize {
         let came = self.seen(message).map_or(0, |seen| seen.times as usize);
         came + self.dropped.iter().filter(|dropped| **dropped == message).count()
     }
@@ -246,29 +246,6 @@ impl Judge {
         }
     }
 
-    /// How many shared subscriptions the session may have had that match `topic`.
-    fn groups_of(&self, life: usize, topic: usize) -> usize {
-        let ever = self.lives[life].ever;
-        (FIRST_SHARED_FILTER..FILTERS.len()).filter(|filter| ever & 1 << filter != 0 && matches(*filter, topic)).count()
-    }
-
-    /// A copy for one member: at QoS 2 no other member may have it.
-    fn see_shared(&mut self, number: u32, qos: QoS, anew: bool) {
-        let is_forgetful = self.lives.iter().any(|life| life.is_forgetful);
-        let message = &mut self.messages[number as usize];
-        if qos != QoS::ExactlyOnce || !anew || is_forgetful {
-            return;
-        }
-        message.groups += 1;
-        let topic = message.topic;
-        let groups = (FIRST_SHARED_FILTER..FILTERS.len()).filter(|filter| matches(*filter, topic)).count();
-        let (copies, routes) = (message.groups as usize, message.routes.len());
-        if copies > groups * routes {
-            let detail = format!("{copies} members of {groups} shared subscriptions got message {number}");
-            self.find(TWICE, detail);
-        }
-    }
-
     fn check_order(&mut self, life: usize, key: (usize, usize), number: u32, routes: &[u32], retained: bool) {
         let (Some(first), Some(last)) = (routes.first(), routes.last()) else { return };
         let one = &mut self.lives[life];
@@ -340,28 +317,6 @@ impl Judge {
             self.find(LOST, detail);
         }
         self.lives[at].owed = owed;
-    }
-
-    fn judge_shared(&mut self) {
-        for at in 0..self.messages.len() {
-            let message = &self.messages[at];
-            let careless = self.careless[self.mount_of(message.subject)];
-            let holds = |(life, number): &(usize, u32)| {
-                let life = &self.lives[*life];
-                !life.ended && life.subscriptions.iter().any(|one| one.number == *number)
-            };
-            let careful = message.shared.iter().filter(|(filter, _)| careless & 1 << filter == 0);
-            let due = careful.filter(|(_, members)| members.iter().any(holds)).count();
-            if due == 0 {
-                continue;
-            }
-            let accounted: usize = self.lives.iter().map(|life| life.accounted(at as u32)).sum();
-            if accounted < due {
-                let detail =
-                    format!("message {at} is accounted for {accounted} times of {due} in its shared subscriptions");
-                self.find("messages: none is lost of a shared subscription", detail);
-            }
-        }
     }
 
     fn judge_retained(&mut self) {

@@ -10,7 +10,7 @@ use moormq::codec::{
 use crate::deliveries::Delivery;
 use crate::history::{FILTERS, Plan, TOPICS};
 use crate::judge::Judge;
-use crate::links::{message_of, payload};
+use crate::trace::{message_of, payload};
 use crate::wire::{Acknowledged, Owed, Wire};
 
 /// A publish that is not complete.

@@ -7,7 +7,7 @@ use moormq::client::{DropReason, EndReason, SubscriberId};
 use moormq::codec::{ProtocolVersion, QoS};
 
 use crate::history::{Hello, MOUNTS, Setup, TOPICS};
-use crate::links::{Event, NO_MESSAGE, What};
+use crate::trace::{Event, NO_MESSAGE, What};
 use crate::violation::Violation;
 
 /// A connection of the history.

@@ -21,7 +21,7 @@ impl Play {
         let serial = self.judge.attempt(hello);
         let bequest = hello.will.filter(|will| !will.retain || will.topic < FIRST_SHARED_TOPIC);
         let will = bequest.map(|will| {
-            let message = self.judge.message(serial, will.qos, false, true);
+            let message = self.judge.message(serial, will.qos, None, true);
             self.judge.connection(serial).will = Some(message);
             (will, payload(message, will.plan, 0))
         });
@@ -140,7 +140,8 @@ impl Play {
             outgoing.qos = QoS::AtMostOnce;
         }
         outgoing.expiry = outgoing.expiry.filter(|_| version == ProtocolVersion::V5);
-        outgoing.message = self.judge.message(serial, outgoing.qos, outgoing.expiry.is_some(), false);
+        outgoing.message = self.judge.message(serial, outgoing.qos, outgoing.expiry, false);
+        self.judge.messages[outgoing.message as usize].large = outgoing.large;
         if outgoing.qos > QoS::AtMostOnce {
             outgoing.packet_id = self.store(wire).packet_id();
             self.store(wire).outgoing.push(outgoing);

@@ -29,6 +29,7 @@ impl Play {
         self.judge.judge_lifecycles();
         self.judge.judge_deliveries(is_end);
         self.check_counts();
+        self.judge.rests += 1;
     }
 
     /// What shards count is what the judge knows.

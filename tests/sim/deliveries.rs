@@ -4,7 +4,7 @@ use moormq::client::DropReason;
 use moormq::codec::QoS;
 
 use crate::history::{FILTERS, FIRST_SHARED_FILTER, FIRST_SHARED_TOPIC, TOPICS, matches};
-use crate::judge::{Judge, Life, Owed, Seen, Stage, Subscription, Wanting};
+use crate::judge::{Judge, Life, Member, Owed, Seen, Stage, Subscription, Wanting};
 use crate::trace::NO_MESSAGE;
 
 /// A PUBLISH as a client takes it.
@@ -51,7 +51,7 @@ impl Judge {
                 self.careless[mount] |= 1 << filter;
             }
             let Some(one) = life.subscriptions.iter_mut().find(|one| one.filter == filter) else {
-                let one = Subscription { filter, number: 0, qos, no_local, confirmed: false, fresh: false };
+                let one = Subscription { filter, number: 0, qos, no_local, confirmed: false, fresh: false, since: 0 };
                 life.subscriptions.push(one);
                 continue;
             };
@@ -74,8 +74,8 @@ impl Judge {
             let number = self.subscription_numbers;
             let life = &mut self.lives[life];
             if let Some(one) = life.subscriptions.iter_mut().find(|one| one.filter == filter) {
-                let number = if one.confirmed { one.number } else { number };
-                *one = Subscription { filter, number, qos, no_local, confirmed: true, fresh: true };
+                let (number, since) = if one.confirmed { (one.number, one.since) } else { (number, self.rests) };
+                *one = Subscription { filter, number, qos, no_local, confirmed: true, fresh: true, since };
                 if let Some(wanting) = self
                     .wanting
                     .iter_mut()
@@ -141,8 +141,16 @@ impl Judge {
                 if qos == QoS::AtMostOnce {
                     continue;
                 }
-                let members: Vec<_> = through.iter().map(|one| (one.filter, (at, one.number))).collect();
+                let is_online = self.subjects[life.subject].stage == Stage::Online;
+                let is_known = |since: u32| is_online && since.max(life.woke_at) < self.rests;
+                let member = |one: &&Subscription| Member {
+                    life: at,
+                    number: one.number,
+                    online: is_known(one.since).then_some(life.serial),
+                };
+                let members: Vec<_> = through.iter().map(|one| (one.filter, member(one))).collect();
                 let message = &mut self.messages[number as usize];
+                message.is_due = true;
                 for (filter, member) in members {
                     match message.shared.iter_mut().find(|(group, _)| *group == filter) {
                         Some((_, members)) => members.push(member),
@@ -163,7 +171,7 @@ impl Judge {
     }
 
     /// A copy was dropped, and said to be.
-    pub fn dropped(&mut self, subject: usize, message: u32, reason: DropReason) {
+    pub fn dropped(&mut self, subject: usize, message: u32, qos: QoS, reason: DropReason) {
         self.drops[reason as usize] += 1;
         let Some(life) = self.subjects[subject].life else {
             // A session that is just ending may drop what its own will brought.
@@ -172,14 +180,20 @@ impl Judge {
         self.lives[life].dropped.push(message);
         let Some(one) = self.messages.get(message as usize) else { return };
         let connection = &self.connections[self.lives[life].serial as usize];
+        let is_online = self.subjects[subject].stage == Stage::Online;
         let fits = match reason {
             DropReason::QueueFull => self.setup.queue.is_some(),
-            DropReason::Expired => one.expires,
-            DropReason::PacketTooLarge => connection.hello.small_packets,
-            DropReason::SessionEnded | DropReason::OfflineQos0 | DropReason::SlowConsumer => true,
+            DropReason::Expired => one.expires.is_some_and(|at| at <= self.now),
+            DropReason::PacketTooLarge => connection.hello.small_packets && one.large,
+            DropReason::OfflineQos0 => qos == QoS::AtMostOnce,
+            DropReason::SlowConsumer => qos == QoS::AtMostOnce && is_online,
+            DropReason::SessionEnded => !self.could_be_passed_on(life, message),
         };
+        // Which is seen when everything that came of it was heard.
+        self.subjects[subject].leaving |= reason == DropReason::OfflineQos0 && is_online;
         if !fits {
-            self.find("drops: reasons are true", format!("message {message} was dropped for {reason:?}"));
+            let detail = format!("message {message} at {qos:?} was dropped for {reason:?}, online {is_online}");
+            self.find("drops: reasons are true", detail);
         }
         if reason == DropReason::SessionEnded {
             self.subjects[subject].ending = true;
@@ -287,6 +301,7 @@ impl Judge {
                 self.judge_owed(at, is_end);
             }
         }
+        self.judge_passed_on();
         self.judge_retained();
         for at in 0..self.subjects.len() {
             if self.subjects[at].ending {

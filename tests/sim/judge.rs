@@ -42,6 +42,8 @@ pub struct Life {
     pub ended: bool,
     /// Its client has forgotten what it received: it cannot tell what comes twice.
     pub is_forgetful: bool,
+    /// How often everything had come to rest when it woke up last.
+    pub woke_at: u32,
     pub subscriptions: Vec<Subscription>,
     /// Subscriptions that it had at some time, by filter.
     pub ever: u16,
@@ -71,6 +73,8 @@ pub struct Subscription {
     pub confirmed: bool,
     /// `on_subscribe` was called just now: if the connection ends with the same event, there is no SUBACK.
     pub fresh: bool,
+    /// How often everything had come to rest when it was confirmed first.
+    pub since: u32,
 }
 
 /// A message that a session must get.
@@ -112,6 +116,8 @@ pub struct Subject {
     pub unsubscribed: bool,
     /// `SessionEnded` drops that wait for the end.
     pub ending: bool,
+    /// The connection is just ending, says a drop.
+    pub leaving: bool,
     pub admin: Vec<Wish>,
 }
 
@@ -136,7 +142,9 @@ pub enum Stage {
 pub struct Message {
     pub serial: u32,
     pub qos: QoS,
-    pub expires: bool,
+    /// When it may expire at the earliest, in milliseconds.
+    pub expires: Option<u64>,
+    pub large: bool,
     pub is_will: bool,
     /// The publications it had, by their numbers, and the topic of the last.
     pub routes: Vec<u32>,
@@ -146,11 +154,23 @@ pub struct Message {
     pub subject: usize,
     pub retain: bool,
     pub refusing: bool,
-    /// Copies that shared subscriptions owe, and who could get them: by filter, members by life and subscription.
-    pub shared: Vec<(usize, Vec<(usize, u32)>)>,
+    /// Copies that shared subscriptions owe, and who could get them: by filter.
+    pub shared: Vec<(usize, Vec<Member>)>,
+    /// Not all of those copies are accounted for.
+    pub is_due: bool,
     pub groups: u32,
     /// A will: whether it must have been published.
     pub must: Option<bool>,
+}
+
+/// A member of a shared subscription when a message was published to it.
+#[derive(Clone, Copy, Debug)]
+pub struct Member {
+    pub life: usize,
+    /// The number of its subscription.
+    pub number: u32,
+    /// The connection that it had for so long that all shards knew of it.
+    pub online: Option<u32>,
 }
 
 /// What is retained for a topic.
@@ -193,6 +213,8 @@ pub struct Judge {
     /// By mountpoint, shared filters that had a member at QoS 0: what it gets may be lost.
     pub careless: [u16; 2],
     pub stopping: bool,
+    /// How often everything had come to rest.
+    pub rests: u32,
     /// What was heard, in words, if somebody wants to read it.
     pub transcript: Option<Vec<String>>,
 }
@@ -214,6 +236,7 @@ impl Judge {
             subscription_numbers: 0,
             careless: [0; 2],
             stopping: false,
+            rests: 0,
             transcript: None,
         }
     }
@@ -250,12 +273,14 @@ impl Judge {
         self.connections.len() as u32 - 1
     }
 
-    /// A message is made; gives its number.
-    pub fn message(&mut self, serial: u32, qos: QoS, expires: bool, is_will: bool) -> u32 {
+    /// A message is made; gives its number. It may expire after so many seconds.
+    pub fn message(&mut self, serial: u32, qos: QoS, expiry: Option<u8>, is_will: bool) -> u32 {
+        let expires = expiry.map(|seconds| self.now + u64::from(seconds) * 1000);
         self.messages.push(Message {
             serial,
             qos,
             expires,
+            large: false,
             is_will,
             routes: Vec::new(),
             life: None,
@@ -264,6 +289,7 @@ impl Judge {
             retain: false,
             refusing: false,
             shared: Vec::new(),
+            is_due: false,
             groups: 0,
             must: None,
         });
@@ -286,6 +312,7 @@ impl Judge {
             registering: None,
             unsubscribed: false,
             ending: false,
+            leaving: false,
             admin: Vec::new(),
         });
         self.subjects.len() - 1
@@ -323,7 +350,7 @@ impl Judge {
                 }
                 self.published(subject, message, topic, qos, retain, is_will);
             }
-            What::Dropped { message, reason } => self.dropped(subject, message, reason),
+            What::Dropped { message, qos, reason } => self.dropped(subject, message, qos, reason),
             What::StateLost { link, found, left } => {
                 let detail = format!("{}: link {link} left {left} and found {found}", event.subscriber);
                 self.find("hooks: a link keeps its state with the session", detail);
@@ -337,6 +364,13 @@ impl Judge {
     pub fn event_is_over(&mut self) {
         for life in self.lives.iter_mut().filter(|life| !life.ended) {
             life.subscriptions.iter_mut().for_each(|one| one.fresh = false);
+        }
+        for at in 0..self.subjects.len() {
+            let one = &mut self.subjects[at];
+            if std::mem::take(&mut one.leaving) && one.stage == Stage::Online {
+                let detail = format!("{}: a drop for being offline, and it is online", one.id);
+                self.find("drops: reasons are true", detail);
+            }
         }
     }
 

@@ -60,6 +60,7 @@ impl Judge {
             self.messages[forgotten.message as usize].must = Some(false);
         }
         self.lives[life].serial = serial;
+        self.lives[life].woke_at = self.rests;
         self.lives[life].expires = None;
         let one = &mut self.subjects[subject];
         (one.registering, one.stage, one.life) = (None, Stage::Online, Some(life));
@@ -92,6 +93,7 @@ impl Judge {
         self.lives[life].subscriptions.iter_mut().for_each(|one| one.confirmed &= !one.fresh);
         let now = self.now;
         let one = &mut self.subjects[subject];
+        one.leaving = false;
         if kept {
             one.stage = Stage::Offline;
             self.lives[life].expires = expiry.map(|after| now + after);

@@ -321,8 +321,8 @@ impl<const N: usize> Hook for Link<N> {
     }
 
     fn on_message_drop(&mut self, cx: &mut Notice<'_, Kept<N>>, message: &DroppedMessage<'_>, reason: DropReason) {
-        let message = message_of(message.payload);
-        self.told(cx, 0, || What::Dropped { message, reason });
+        let (number, qos) = (message_of(message.payload), message.qos);
+        self.told(cx, 0, || What::Dropped { message: number, qos, reason });
     }
 }
 

@@ -3,8 +3,8 @@
 use moormq::codec::QoS;
 
 use crate::deliveries::TWICE;
-use crate::history::{FILTERS, FIRST_SHARED_FILTER, matches};
-use crate::judge::Judge;
+use crate::history::{FILTERS, FIRST_SHARED_FILTER, FIRST_SHARED_TOPIC, matches};
+use crate::judge::{Judge, Life, Member, Stage, Subscription};
 
 impl Judge {
     /// How many shared subscriptions the session may have had that match `topic`.
@@ -30,14 +30,78 @@ impl Judge {
         }
     }
 
+    /// Whether a member of a shared subscription is one still.
+    fn holds(&self, member: &Member) -> bool {
+        let life = &self.lives[member.life];
+        !life.ended && life.subscriptions.iter().any(|one| one.number == member.number)
+    }
+
+    /// Whether a message that ended with the session of `life` could have gone to somebody else. At QoS 2 the client may
+    /// have had it.
+    pub fn could_be_passed_on(&self, life: usize, number: u32) -> bool {
+        let (message, ending) = (&self.messages[number as usize], &self.lives[life]);
+        if message.qos != QoS::AtLeastOnce || message.topic < FIRST_SHARED_TOPIC {
+            return false;
+        }
+        let mount = self.mount_of(ending.subject);
+        let has_other = |filter: usize| {
+            let is_member = |other: &Life| {
+                let known = |one: &Subscription| one.filter == filter && one.confirmed && one.since < self.rests;
+                !other.ended && self.mount_of(other.subject) == mount && other.subscriptions.iter().any(known)
+            };
+            let mut others = self.lives.iter().enumerate().filter(|(at, _)| *at != life);
+            self.careless[mount] & 1 << filter == 0 && others.any(|(_, other)| is_member(other))
+        };
+        let mut through = (FIRST_SHARED_FILTER..FILTERS.len())
+            .filter(|filter| ending.ever & 1 << filter != 0 && matches(*filter, message.topic));
+        through.all(has_other)
+    }
+
+    /// Everything has come to rest: what shared subscriptions got while one of their members was online, and is still, waits
+    /// for nobody who has left. At QoS 2 it may, for the client may have had it.
+    pub fn judge_passed_on(&mut self) {
+        for at in 0..self.messages.len() {
+            let message = &self.messages[at];
+            if !message.is_due || message.qos != QoS::AtLeastOnce {
+                continue;
+            }
+            let accounted: usize = self.lives.iter().map(|life| life.accounted(at as u32)).sum();
+            let mount = self.mount_of(message.subject);
+            let due = |(filter, members): &&(usize, Vec<Member>)| {
+                let stays = |member: &Member| self.holds(member) && self.has_stayed(member);
+                let careful = self.careless[mount] & 1 << *filter == 0;
+                careful && members.iter().any(stays) && !self.is_held_up(mount, *filter)
+            };
+            if accounted < message.shared.iter().filter(due).count() {
+                let detail = format!("message {at} came to {accounted}, and there are members that it could go to");
+                return self.find("messages: a member that is online gets what another one leaves", detail);
+            }
+            self.messages[at].is_due = accounted < message.shared.len();
+        }
+    }
+
+    /// Whether a member has the connection that it had when the message was published.
+    fn has_stayed(&self, member: &Member) -> bool {
+        let life = &self.lives[member.life];
+        let is_online = self.subjects[life.subject].stage == Stage::Online;
+        member.online == Some(life.serial) && is_online && self.connections[life.serial as usize].ended.is_none()
+    }
+
+    /// Whether somebody who has, or had, this shared subscription is online and takes nothing: it may be his.
+    fn is_held_up(&self, mount: usize, filter: usize) -> bool {
+        let mut lives = self.lives.iter().filter(|life| !life.ended && life.ever & 1 << filter != 0);
+        lives.any(|life| {
+            self.mount_of(life.subject) == mount
+                && self.subjects[life.subject].stage == Stage::Online
+                && !self.connections[life.serial as usize].is_responsive
+        })
+    }
+
     pub fn judge_shared(&mut self) {
         for at in 0..self.messages.len() {
             let message = &self.messages[at];
             let careless = self.careless[self.mount_of(message.subject)];
-            let holds = |(life, number): &(usize, u32)| {
-                let life = &self.lives[*life];
-                !life.ended && life.subscriptions.iter().any(|one| one.number == *number)
-            };
+            let holds = |member: &Member| self.holds(member);
             let careful = message.shared.iter().filter(|(filter, _)| careless & 1 << filter == 0);
             let due = careful.filter(|(_, members)| members.iter().any(holds)).count();
             if due == 0 {

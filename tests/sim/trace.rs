@@ -45,6 +45,7 @@ pub enum What {
     Unsubscribed(Vec<usize>),
     Dropped {
         message: u32,
+        qos: QoS,
         reason: DropReason,
     },
     /// A link found another state than it left.

@@ -2,12 +2,12 @@
 
 use moormq::codec::{
     Connect, ConnectProperties, Disconnect, Packet, PacketId, ProtocolVersion, Publish, QoS, ReasonCode, Subscribe,
-    SubscribeFilter, SubscriptionOptions, Unsubscribe, Will,
+    SubscribeFilter, Unsubscribe, Will,
 };
 use moormq::shard::Request;
 
-use crate::device::{LARGE, Outgoing, Store, filter};
-use crate::history::{FIRST_SHARED_TOPIC, Hello, Plan, TOPICS};
+use crate::device::{LARGE, Naming, Outgoing, Store, filter};
+use crate::history::{Ask, FIRST_SHARED_TOPIC, Hello, Plan, TOPICS};
 use crate::play::{Play, subscriber};
 use crate::trace::{password, payload};
 use crate::wire::{End, Wire};
@@ -23,6 +23,7 @@ impl Play {
         let will = bequest.map(|will| {
             let message = self.judge.message(serial, will.qos, None, true);
             self.judge.connection(serial).will = Some(message);
+            self.judge.messages[message as usize].meant_for = (will.plan != Plan::Rewrite).then_some(will.topic);
             (will, payload(message, will.plan, 0))
         });
         let is_v5 = hello.version == ProtocolVersion::V5;
@@ -30,6 +31,7 @@ impl Play {
         if is_v5 {
             properties.session_expiry = Some(hello.expiry.into());
             properties.receive_maximum = (hello.receive_maximum > 0).then_some(hello.receive_maximum.into());
+            properties.topic_alias_maximum = hello.aliases.into();
             properties.maximum_packet_size = hello.small_packets.then_some(600);
         }
         let client_id = hello.name.client_id(device);
@@ -99,24 +101,33 @@ impl Play {
         one.send(&bytes);
     }
 
-    pub fn subscribe(&mut self, device: usize, number: usize, qos: QoS, no_local: bool, plan: Plan) {
+    pub fn subscribe(&mut self, device: usize, mut asks: [Option<Ask>; 2], subscription_id: u8, plan: Plan) {
         let Some(wire) = self.wire(device, true).filter(|wire| self.broker.wires[*wire].subscribing.is_none()) else {
             return;
         };
         let id = self.store(wire).packet_id();
         let one = &self.broker.wires[wire];
-        let is_shared = filter(number).starts_with("$share");
-        let no_local = no_local && !is_shared && one.version() == ProtocolVersion::V5;
-        let serial = one.serial;
+        let (serial, is_v5) = (one.serial, one.version() == ProtocolVersion::V5);
         *self.broker.trace.open().plan(serial) = plan;
-        let filters = [SubscribeFilter {
-            filter: filter(number),
-            options: SubscriptionOptions { no_local, ..SubscriptionOptions::new(qos) },
-        }];
+        if !is_v5 {
+            let plain = |ask: Ask| Ask::plain(ask.filter, ask.options.qos);
+            asks = asks.map(|ask| ask.map(plain));
+        }
+        let filters: Vec<_> = asks
+            .iter()
+            .flatten()
+            .map(|ask| SubscribeFilter { filter: filter(ask.filter), options: ask.options })
+            .collect();
         let Some(packet_id) = PacketId::new(id) else { return };
-        self.say(wire, &Packet::Subscribe(Subscribe::new(packet_id, &filters[..])));
-        self.broker.wires[wire].subscribing = Some((id, Some(number)));
-        self.judge.wants_retained(serial, number);
+        let subscription_id = Some(u32::from(subscription_id)).filter(|id| is_v5 && *id > 0);
+        let subscribe = Subscribe { subscription_id, ..Subscribe::new(packet_id, &filters[..]) };
+        self.say(wire, &Packet::Subscribe(subscribe));
+        self.broker.wires[wire].subscribing = Some((id, Some(asks)));
+        self.judge.connection(serial).subscription_id = subscription_id;
+        let [first, second] = asks;
+        // For the second time in one packet a filter is not new, and the judge has not heard of the first yet.
+        let second = second.filter(|ask| first.is_none_or(|first| first.filter != ask.filter));
+        first.iter().chain(&second).for_each(|ask| self.judge.wants_retained(serial, *ask));
     }
 
     pub fn unsubscribe(&mut self, device: usize, number: usize, plan: Plan) {
@@ -132,7 +143,7 @@ impl Play {
         self.broker.wires[wire].subscribing = Some((id, None));
     }
 
-    pub fn publish(&mut self, device: usize, mut outgoing: Outgoing) {
+    pub fn publish(&mut self, device: usize, mut outgoing: Outgoing, alias: u8) {
         let Some(wire) = self.wire(device, false) else { return };
         let one = &self.broker.wires[wire];
         let (serial, welcomed, version) = (one.serial, one.welcomed, one.version());
@@ -141,13 +152,24 @@ impl Play {
         }
         outgoing.expiry = outgoing.expiry.filter(|_| version == ProtocolVersion::V5);
         outgoing.message = self.judge.message(serial, outgoing.qos, outgoing.expiry, false);
-        self.judge.messages[outgoing.message as usize].large = outgoing.large;
+        let message = &mut self.judge.messages[outgoing.message as usize];
+        message.large = outgoing.large;
+        message.meant_for = (outgoing.plan != Plan::Rewrite).then_some(outgoing.topic);
         if outgoing.qos > QoS::AtMostOnce {
             outgoing.packet_id = self.store(wire).packet_id();
             self.store(wire).outgoing.push(outgoing);
         }
         let mut bytes = Vec::with_capacity(LARGE);
-        outgoing.encode(version, false, &mut bytes);
+        let one = &mut self.broker.wires[wire];
+        let alias = u16::from(alias).min(one.alias_maximum);
+        let known = one.aliases_out[usize::from(alias)].filter(|_| alias > 0) == Some(outgoing.topic);
+        one.aliases_out[usize::from(alias)] = Some(outgoing.topic);
+        let naming = match alias {
+            0 => Naming::Topic,
+            alias if known => Naming::Alias(alias),
+            alias => Naming::Both(alias),
+        };
+        outgoing.encode(version, false, naming, &mut bytes);
         self.broker.wires[wire].send(&bytes);
     }
 

@@ -7,7 +7,7 @@ use moormq::random::Random;
 use moormq::shard::Held;
 
 use crate::device::Device;
-use crate::history::{DEVICES, Hello, MOUNTS, Name, PROBE, Plan, TOPICS};
+use crate::history::{Ask, DEVICES, Hello, MOUNTS, Name, PROBE, Plan, TOPICS};
 use crate::judge::{Judge, Stage};
 use crate::play::{Play, subscriber};
 use crate::wire::{End, Wire};
@@ -30,6 +30,7 @@ impl Play {
         self.judge.judge_deliveries(is_end);
         self.check_counts();
         self.judge.rests += 1;
+        self.judge.publications_at_rest = self.judge.publications;
     }
 
     /// What shards count is what the judge knows.
@@ -127,7 +128,7 @@ impl Play {
             self.hang_up(PROBE, false);
             self.connect(PROBE, 0, plain_hello(name, ProtocolVersion::V5, true));
             self.settle();
-            self.subscribe(PROBE, 5, QoS::AtLeastOnce, false, Plan::Accept);
+            self.subscribe(PROBE, [Some(Ask::plain(5, QoS::AtLeastOnce)), None], 0, Plan::Accept);
             self.settle();
             self.verdict(false);
         }
@@ -211,6 +212,7 @@ fn plain_hello(name: Name, version: ProtocolVersion, clean: bool) -> Hello {
         keep_alive: 0,
         receive_maximum: 0,
         small_packets: false,
+        aliases: 0,
         plan: Plan::Accept,
         notices: 0,
     }

@@ -1,6 +1,6 @@
 //! Histories: what happens to a broker, as plain data. A seed makes one; a step can be taken out without touching the others.
 
-use moormq::codec::{ProtocolVersion, QoS};
+use moormq::codec::{ProtocolVersion, QoS, RetainHandling, SubscriptionOptions};
 use moormq::config::{Config, HookDeadline, Limit, OnDeadline, QueueType, SharedPolicy, UnauthorizedPublish};
 use moormq::random::Random;
 use std::time::Duration;
@@ -9,6 +9,9 @@ use crate::maker::Maker;
 
 /// How many devices there are, each with a client id of its own.
 pub const DEVICES: usize = 5;
+/// The device that wants retained messages as they are published, and not when it subscribes: so that it is known of each
+/// message with RETAIN set why it comes. It speaks MQTT 5.
+pub const MIRROR: usize = DEVICES - 1;
 /// The device that looks at what is left in the end; no step is about it.
 pub const PROBE: usize = DEVICES;
 
@@ -135,9 +138,29 @@ pub struct Hello {
     /// 0: none.
     pub receive_maximum: u8,
     pub small_packets: bool,
+    /// Topic Alias Maximum; MQTT 5 only.
+    pub aliases: u8,
     pub plan: Plan,
     /// What its notifications do, by bits: see `links`.
     pub notices: u8,
+}
+
+/// A filter of a SUBSCRIBE, and how messages are to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ask {
+    pub filter: usize,
+    pub options: SubscriptionOptions,
+}
+
+impl Ask {
+    pub fn plain(filter: usize, qos: QoS) -> Self {
+        Ask { filter, options: SubscriptionOptions::new(qos) }
+    }
+
+    /// It wants to see what is retained, if its subscription is new or in any case.
+    pub fn is_curious(&self) -> bool {
+        self.filter < FIRST_SHARED_FILTER && self.options.retain_handling != RetainHandling::DoNotSend
+    }
 }
 
 /// Something that happens.
@@ -151,9 +174,10 @@ pub enum Step {
     },
     Subscribe {
         device: usize,
-        filter: usize,
-        qos: QoS,
-        no_local: bool,
+        ask: Ask,
+        second: Option<Ask>,
+        /// Subscription Identifier; 0: none.
+        id: u8,
         plan: Plan,
     },
     Unsubscribe {
@@ -168,6 +192,8 @@ pub enum Step {
         retain: bool,
         large: bool,
         expiry: Option<u8>,
+        /// Topic Alias; 0: none.
+        alias: u8,
         plan: Plan,
     },
     /// Clears what is retained.
@@ -237,6 +263,9 @@ pub enum Step {
     },
 }
 
+/// How many topic aliases the broker takes, and uses.
+pub const MOST_ALIASES: u16 = 3;
+
 /// How the broker is set up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Setup {
@@ -253,6 +282,8 @@ pub struct Setup {
     /// Seconds that a kept session of MQTT 3 is kept.
     pub expiry_v3: Option<u16>,
     pub allows_late: bool,
+    /// Messages come at the QoS of the subscription.
+    pub upgrades_qos: bool,
     /// The history ends with an orderly stop.
     pub stops: bool,
 }
@@ -279,6 +310,7 @@ impl Setup {
             expiry_v3: [None, Some(4)][random.below(2)],
             allows_late: random.below(4) == 0,
             stops: random.below(8) == 0,
+            upgrades_qos: random.below(6) == 0,
         }
     }
 
@@ -295,6 +327,9 @@ impl Setup {
         config.queue.max_waiting_output_bytes = 4096;
         config.shared.policy = self.policy;
         config.session.suppress_will_on_takeover = self.suppress_will;
+        config.session.upgrade_qos = self.upgrades_qos;
+        config.limits.topic_alias_maximum = MOST_ALIASES;
+        config.limits.outbound_topic_aliases = MOST_ALIASES;
         config.session.takeover_limit = self.takeover_limit;
         config.session.persistent_session_expiry = self.expiry_v3.map(|seconds| Duration::from_secs(seconds.into()));
         if self.ignores_refused {

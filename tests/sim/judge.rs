@@ -27,6 +27,8 @@ pub struct Connection {
     pub ended: Option<EndReason>,
     /// A publish of it may be refused.
     pub refusing: bool,
+    /// The Subscription Identifier of its last SUBSCRIBE.
+    pub subscription_id: Option<u32>,
     /// The client reads, acknowledges, and its connection is in order.
     pub is_responsive: bool,
     /// Notifications for it that are not done.
@@ -47,6 +49,14 @@ pub struct Life {
     pub subscriptions: Vec<Subscription>,
     /// Subscriptions that it had at some time, by filter.
     pub ever: u16,
+    /// Filters that it asked for at some time, and how.
+    pub asked: Vec<Asked>,
+    /// How often its subscriptions changed, or may have.
+    pub changes: u32,
+    /// By topic: how many retained messages its subscriptions may have brought, and how many came.
+    pub initial: [(u32, u32); TOPICS.len()],
+    /// See `history::MIRROR`.
+    pub is_mirror: bool,
     pub owed: Vec<Owed>,
     pub seen: Vec<Seen>,
     pub dropped: Vec<u32>,
@@ -61,6 +71,16 @@ pub struct Life {
     pub expires: Option<u64>,
 }
 
+/// A filter that a session asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked {
+    pub filter: usize,
+    pub no_local: bool,
+    pub id: Option<u32>,
+    /// The number of the last publication before everything came to rest last.
+    pub after: u32,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Subscription {
     pub filter: usize,
@@ -69,6 +89,9 @@ pub struct Subscription {
     /// The lowest it may be at.
     pub qos: QoS,
     pub no_local: bool,
+    pub id: Option<u32>,
+    /// It was asked for again, and there is no answer to that.
+    pub is_changing: bool,
     /// SUBACK follows, or has been.
     pub confirmed: bool,
     /// `on_subscribe` was called just now: if the connection ends with the same event, there is no SUBACK.
@@ -86,6 +109,17 @@ pub struct Owed {
     pub through: Vec<u32>,
     /// The connection it had then.
     pub serial: u32,
+    /// What the subscriptions make of it, if they are as they were when they had changed so often.
+    pub exactly: Option<Exactly>,
+}
+
+/// How a message has to come.
+#[derive(Clone, Debug)]
+pub struct Exactly {
+    pub changes: u32,
+    pub qos: QoS,
+    /// Subscription Identifiers, in order.
+    pub ids: Vec<u32>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -145,6 +179,8 @@ pub struct Message {
     /// When it may expire at the earliest, in milliseconds.
     pub expires: Option<u64>,
     pub large: bool,
+    /// The topic that its publisher named, if no hook makes another one of it.
+    pub meant_for: Option<usize>,
     pub is_will: bool,
     /// The publications it had, by their numbers, and the topic of the last.
     pub routes: Vec<u32>,
@@ -209,6 +245,8 @@ pub struct Judge {
     pub wanting: Vec<Wanting>,
     pub drops: [u64; DropReason::ALL.len()],
     pub publications: u32,
+    /// How many publications there had been when everything came to rest last.
+    pub publications_at_rest: u32,
     pub subscription_numbers: u32,
     /// By mountpoint, shared filters that had a member at QoS 0: what it gets may be lost.
     pub careless: [u16; 2],
@@ -233,6 +271,7 @@ impl Judge {
             wanting: Vec::new(),
             drops: [0; 6],
             publications: 0,
+            publications_at_rest: 0,
             subscription_numbers: 0,
             careless: [0; 2],
             stopping: false,
@@ -267,6 +306,7 @@ impl Judge {
             hung_up: false,
             ended: None,
             refusing: false,
+            subscription_id: None,
             is_responsive: false,
             notices: 0,
         });
@@ -281,6 +321,7 @@ impl Judge {
             qos,
             expires,
             large: false,
+            meant_for: None,
             is_will,
             routes: Vec::new(),
             life: None,
@@ -334,7 +375,7 @@ impl Judge {
             What::Gone(reason) => self.left(subject, serial, reason, false),
             What::Expired(reason) => self.expired(subject, reason),
             What::UnsubscribedAll => self.unsubscribed_all(subject),
-            What::AskedSubscribe(filters) => self.asked_to_subscribe(subject, &filters),
+            What::AskedSubscribe(filters) => self.asked_to_subscribe(subject, serial, &filters),
             What::Subscribed(filters) => self.subscribed(subject, serial, &filters),
             What::Unsubscribed(filters) => self.unsubscribed(subject, &filters),
             What::Refusing { message } => {

@@ -11,6 +11,7 @@
 use moormq::client::{EndReason, ExpiredReason};
 use moormq::codec::{ProtocolVersion, ReasonCode};
 
+use crate::history::MIRROR;
 use crate::judge::{Judge, Life, Stage, Will};
 
 const GRAMMAR: &str = "lifecycle: the grammar of hooks";
@@ -52,7 +53,8 @@ impl Judge {
         let life = match self.subjects[subject].life.filter(|_| present) {
             Some(life) => life,
             None => {
-                self.lives.push(Life { subject, ..Life::default() });
+                let is_mirror = *self.subjects[subject].id.client_id == *format!("c{MIRROR}");
+                self.lives.push(Life { subject, is_mirror, ..Life::default() });
                 self.lives.len() - 1
             }
         };
@@ -165,6 +167,7 @@ impl Judge {
         one.unsubscribed = true;
         if let Some(life) = one.life {
             self.lives[life].subscriptions.clear();
+            self.lives[life].changes += 1;
         }
     }
 

@@ -3,10 +3,10 @@
 //! Each keeps a typed state with the session and finds out at every call whether it is still the one it left there.
 
 use moormq::client::{Client, DropReason, EndReason, ExpiredReason};
-use moormq::codec::{ConnectProperties, QoS};
+use moormq::codec::ConnectProperties;
 use moormq::hooks::*;
 
-use crate::history::{FILTERS, MOUNTS, Plan, TOPICS};
+use crate::history::{Ask, FILTERS, MOUNTS, Plan, TOPICS};
 use crate::trace::{Trace, What, message_of, plan_in, serial_of};
 
 /// The chain.
@@ -161,8 +161,8 @@ impl Drop for Done {
     }
 }
 
-fn filters_of(filters: &[RequestedFilter<'_>]) -> Vec<(usize, QoS, bool)> {
-    let of = |one: &RequestedFilter<'_>| (filter_number(one.filter), one.options.qos, one.options.no_local);
+fn filters_of(filters: &[RequestedFilter<'_>]) -> Vec<Ask> {
+    let of = |one: &RequestedFilter<'_>| Ask { filter: filter_number(one.filter), options: one.options };
     filters.iter().map(of).collect()
 }
 

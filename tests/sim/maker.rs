@@ -1,9 +1,12 @@
 //! Makes the steps of a history by chance.
 
-use moormq::codec::{ProtocolVersion, QoS};
+use moormq::codec::{ProtocolVersion, QoS, RetainHandling, SubscriptionOptions};
 use moormq::random::Random;
 
-use crate::history::{Bequest, DEVICES, FILTERS, FIRST_SHARED_TOPIC, Hello, Name, Plan, Setup, Step, TOPICS};
+use crate::history::{
+    Ask, Bequest, DEVICES, FILTERS, FIRST_SHARED_FILTER, FIRST_SHARED_TOPIC, Hello, MIRROR, Name, Plan, Setup, Step,
+    TOPICS,
+};
 
 /// Makes steps by chance. How often each kind comes differs from seed to seed, and some never come.
 pub struct Maker {
@@ -16,6 +19,8 @@ pub struct Maker {
     clean: usize,
     kept: u16,
     turns: usize,
+    /// How much is about shared subscriptions, in 16.
+    shared: usize,
 }
 
 impl Maker {
@@ -32,6 +37,7 @@ impl Maker {
             clean: [0, 4, 12, 16][random.below(4)],
             kept: [0, 2, 600, 600][random.below(4)],
             turns: [2, 8, 20, 50][random.below(4)],
+            shared: [0, 4, 4, 4, 15][random.below(5)],
             random,
             setup,
         }
@@ -76,15 +82,17 @@ impl Maker {
             plan: self.plan(),
         });
         let will = will.map(|will| Bequest { retain: will.retain && will.topic < FIRST_SHARED_TOPIC, ..will });
+        let versions = if device == MIRROR { [ProtocolVersion::V5; 4] } else { version };
         let hello = Hello {
             name: [Name::Plain, Name::Plain, Name::Plain, Name::Alias, Name::Mounted][self.random.below(5)],
-            version: version[self.random.below(4)],
+            version: versions[self.random.below(4)],
             clean: self.of(self.clean),
             expiry: self.expiry(),
             will,
             keep_alive: [0, 0, 10][self.random.below(3)],
             receive_maximum: [0, 0, 1, 2, 5][self.random.below(5)],
             small_packets: self.of(1),
+            aliases: [0, 0, 1, 5][self.random.below(4)],
             plan: self.plan(),
             notices: if self.of(self.trouble) { self.random.u64() as u8 } else { 0 },
         };
@@ -92,7 +100,7 @@ impl Maker {
     }
 
     fn publish(&mut self, device: usize) -> Step {
-        let topic = self.random.below(TOPICS.len());
+        let topic = self.topic();
         let retain = topic < FIRST_SHARED_TOPIC && self.of(3);
         Step::Publish {
             device,
@@ -101,8 +109,47 @@ impl Maker {
             retain,
             large: self.of(3),
             expiry: (!retain && self.of(1)).then(|| 1 + self.random.below(3) as u8),
+            alias: [0, 0, 1, 2, 3][self.random.below(5)],
             plan: self.plan(),
         }
+    }
+
+    fn filter(&mut self) -> usize {
+        if self.of(self.shared) {
+            FIRST_SHARED_FILTER + self.random.below(FILTERS.len() - FIRST_SHARED_FILTER)
+        } else {
+            self.random.below(FIRST_SHARED_FILTER)
+        }
+    }
+
+    fn topic(&mut self) -> usize {
+        if self.of(self.shared) {
+            FIRST_SHARED_TOPIC + self.random.below(TOPICS.len() - FIRST_SHARED_TOPIC)
+        } else {
+            self.random.below(FIRST_SHARED_TOPIC)
+        }
+    }
+
+    fn ask(&mut self, device: usize) -> Ask {
+        let filter = self.filter();
+        let handling = [RetainHandling::SendAtSubscribe, RetainHandling::SendIfNew, RetainHandling::DoNotSend];
+        let is_mirror = device == MIRROR;
+        let qos = self.qos();
+        // Where shared subscriptions are what it is about, no member may lose messages.
+        let least = if self.shared > 8 { QoS::AtLeastOnce } else { QoS::AtMostOnce };
+        let options = SubscriptionOptions {
+            qos: qos.max(least),
+            no_local: filter < FIRST_SHARED_FILTER && self.of(2),
+            retain_as_published: is_mirror,
+            retain_handling: if is_mirror { handling[2] } else { handling[[0, 0, 1, 2][self.random.below(4)]] },
+        };
+        Ask { filter, options }
+    }
+
+    fn subscribe(&mut self, device: usize) -> Step {
+        let ask = self.ask(device);
+        let second = if self.of(4) { Some(self.ask(device)) } else { None };
+        Step::Subscribe { device, ask, second, id: [0, 0, 1, 2, 3][self.random.below(5)], plan: self.plan() }
     }
 
     pub fn step(&mut self) -> Step {
@@ -117,14 +164,8 @@ impl Maker {
         let mount = usize::from(self.of(3));
         match kind {
             0 | 16 => self.connect(device),
-            1 => Step::Subscribe {
-                device,
-                filter: self.random.below(FILTERS.len()),
-                qos: self.qos(),
-                no_local: self.of(2),
-                plan: self.plan(),
-            },
-            2 => Step::Unsubscribe { device, filter: self.random.below(FILTERS.len()), plan: self.plan() },
+            1 => self.subscribe(device),
+            2 => Step::Unsubscribe { device, filter: self.filter(), plan: self.plan() },
             3 => self.publish(device),
             4 => Step::Clear { device, topic: self.random.below(FIRST_SHARED_TOPIC) },
             5 => Step::Disconnect { device, with_will: self.of(4), expiry: self.of(4).then(|| self.expiry()) },

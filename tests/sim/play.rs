@@ -58,14 +58,12 @@ impl Play {
     pub fn step(&mut self, step: &Step) {
         match *step {
             Step::Connect { device, shard, hello } => self.connect(device, shard, hello),
-            Step::Subscribe { device, filter, qos, no_local, plan } => {
-                self.subscribe(device, filter, qos, no_local, plan);
-            }
+            Step::Subscribe { device, ask, second, id, plan } => self.subscribe(device, [Some(ask), second], id, plan),
             Step::Unsubscribe { device, filter, plan } => self.unsubscribe(device, filter, plan),
-            Step::Publish { device, topic, qos, retain, large, expiry, plan } => {
+            Step::Publish { device, topic, qos, retain, large, expiry, alias, plan } => {
                 let outgoing =
                     Outgoing { message: 0, packet_id: 0, topic, qos, retain, large, expiry, plan, received: false };
-                self.publish(device, outgoing);
+                self.publish(device, outgoing, alias);
             }
             Step::Clear { device, topic } => self.clear(device, topic),
             Step::Disconnect { device, with_will, expiry } => self.disconnect(device, with_will, expiry),

@@ -4,7 +4,7 @@ use moormq::codec::QoS;
 
 use crate::deliveries::TWICE;
 use crate::history::{FILTERS, FIRST_SHARED_FILTER, FIRST_SHARED_TOPIC, matches};
-use crate::judge::{Judge, Life, Member, Stage, Subscription};
+use crate::judge::{Judge, Life, Member, Message, Stage, Subscription};
 
 impl Judge {
     /// How many shared subscriptions the session may have had that match `topic`.
@@ -36,11 +36,15 @@ impl Judge {
         !life.ended && life.subscriptions.iter().any(|one| one.number == member.number)
     }
 
-    /// Whether a message that ended with the session of `life` could have gone to somebody else. At QoS 2 the client may
-    /// have had it.
+    /// Whether what one member was sent of it may go to another one: not at QoS 2, for the client may have had it.
+    fn may_go_to_others(&self, message: &Message) -> bool {
+        message.qos == QoS::AtLeastOnce && !self.setup.upgrades_qos
+    }
+
+    /// Whether a message that ended with the session of `life` could have gone to somebody else.
     pub fn could_be_passed_on(&self, life: usize, number: u32) -> bool {
         let (message, ending) = (&self.messages[number as usize], &self.lives[life]);
-        if message.qos != QoS::AtLeastOnce || message.topic < FIRST_SHARED_TOPIC {
+        if !self.may_go_to_others(message) || message.topic < FIRST_SHARED_TOPIC {
             return false;
         }
         let mount = self.mount_of(ending.subject);
@@ -58,11 +62,11 @@ impl Judge {
     }
 
     /// Everything has come to rest: what shared subscriptions got while one of their members was online, and is still, waits
-    /// for nobody who has left. At QoS 2 it may, for the client may have had it.
+    /// for nobody who has left.
     pub fn judge_passed_on(&mut self) {
         for at in 0..self.messages.len() {
             let message = &self.messages[at];
-            if !message.is_due || message.qos != QoS::AtLeastOnce {
+            if !message.is_due || !self.may_go_to_others(message) {
                 continue;
             }
             let accounted: usize = self.lives.iter().map(|life| life.accounted(at as u32)).sum();

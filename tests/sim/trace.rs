@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use moormq::client::{Client, DropReason, EndReason, ExpiredReason, SubscriberId};
 use moormq::codec::QoS;
 
-use crate::history::Plan;
+use crate::history::{Ask, Plan};
 
 /// Something that a hook was told or asked.
 #[derive(Clone, Debug)]
@@ -38,9 +38,8 @@ pub enum What {
         retain: bool,
         is_will: bool,
     },
-    /// Filter, QoS, no local.
-    AskedSubscribe(Vec<(usize, QoS, bool)>),
-    Subscribed(Vec<(usize, QoS, bool)>),
+    AskedSubscribe(Vec<Ask>),
+    Subscribed(Vec<Ask>),
     UnsubscribedAll,
     Unsubscribed(Vec<usize>),
     Dropped {

@@ -14,7 +14,8 @@ use moormq::shard::{Arrival, Effect, Mail, Place, Request, Shard, Transfer};
 use moormq::time::Time;
 
 use crate::history::Setup;
-use crate::links::{Link, Links, Trace, peer_of};
+use crate::links::{Link, Links};
+use crate::trace::{Trace, peer_of};
 use crate::wire::{End, Wire};
 
 /// The seed of the shards' hashes.

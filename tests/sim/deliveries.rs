@@ -1,14 +1,14 @@
 //! Messages: who must get them, who may, how often and in which order; and what became of those that nobody got.
 
 use moormq::client::DropReason;
-use moormq::codec::QoS;
+use moormq::codec::{ProtocolVersion, QoS};
 
-use crate::history::{FILTERS, FIRST_SHARED_FILTER, FIRST_SHARED_TOPIC, TOPICS, matches};
-use crate::judge::{Judge, Life, Owed, Seen, Stage, Subscription, Wanting};
-use crate::links::NO_MESSAGE;
+use crate::history::{FILTERS, FIRST_SHARED_TOPIC, TOPICS, matches};
+use crate::judge::{Exactly, Judge, Life, Member, Owed, Seen, Stage, Subscription};
+use crate::trace::NO_MESSAGE;
 
 /// A PUBLISH as a client takes it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Delivery {
     pub message: u32,
     pub topic: usize,
@@ -16,11 +16,14 @@ pub struct Delivery {
     pub retain: bool,
     /// Not as a repetition: the client had not seen it under this packet id.
     pub anew: bool,
+    /// Subscription Identifiers.
+    pub ids: Vec<u32>,
 }
 
 const LOST: &str = "messages: none is lost";
-const TWICE: &str = "messages: none comes twice";
+pub const TWICE: &str = "messages: none comes twice";
 const STRANGE: &str = "messages: none comes that was not asked for";
+const OPTIONS: &str = "messages: each comes as the subscriptions want it";
 const ORDER: &str = "messages: order of each publisher and topic";
 
 impl Life {
@@ -29,7 +32,7 @@ impl Life {
     }
 
     /// How many copies of a message are accounted for: came, or were dropped and said to be.
-    fn accounted(&self, message: u32) -> usize {
+    pub fn accounted(&self, message: u32) -> usize {
         let came = self.seen(message).map_or(0, |seen| seen.times as usize);
         came + self.dropped.iter().filter(|dropped| **dropped == message).count()
     }
@@ -40,74 +43,6 @@ impl Life {
 }
 
 impl Judge {
-    /// A SUBSCRIBE has come to the hooks: from now on its filters may be in effect.
-    pub fn asked_to_subscribe(&mut self, subject: usize, filters: &[(usize, QoS, bool)]) {
-        let Some(life) = self.subjects[subject].life else { return };
-        let mount = self.mount_of(subject);
-        let life = &mut self.lives[life];
-        for &(filter, qos, no_local) in filters {
-            life.ever |= 1 << filter;
-            if filter >= FIRST_SHARED_FILTER && qos == QoS::AtMostOnce {
-                self.careless[mount] |= 1 << filter;
-            }
-            let Some(one) = life.subscriptions.iter_mut().find(|one| one.filter == filter) else {
-                let one = Subscription { filter, number: 0, qos, no_local, confirmed: false, fresh: false };
-                life.subscriptions.push(one);
-                continue;
-            };
-            // While it changes it may be either.
-            (one.qos, one.no_local) = (one.qos.min(qos), one.no_local || no_local);
-            for owed in life.owed.iter_mut().filter(|owed| owed.through.contains(&one.number)) {
-                owed.qos = owed.qos.min(qos);
-            }
-        }
-    }
-
-    /// It has taken effect, and SUBACK follows: from now on nothing is missed.
-    pub fn subscribed(&mut self, subject: usize, serial: u32, filters: &[(usize, QoS, bool)]) {
-        let Some(life) = self.subjects[subject].life else {
-            let detail = format!("{}: on_subscribe without a session", self.subjects[subject].id);
-            return self.find("lifecycle: the grammar of hooks", detail);
-        };
-        for &(filter, qos, no_local) in filters {
-            self.subscription_numbers += 1;
-            let number = self.subscription_numbers;
-            let life = &mut self.lives[life];
-            if let Some(one) = life.subscriptions.iter_mut().find(|one| one.filter == filter) {
-                let number = if one.confirmed { one.number } else { number };
-                *one = Subscription { filter, number, qos, no_local, confirmed: true, fresh: true };
-                if let Some(wanting) = self
-                    .wanting
-                    .iter_mut()
-                    .find(|wanting| wanting.serial == serial && wanting.filter == filter && wanting.number == 0)
-                {
-                    wanting.number = number;
-                }
-            }
-        }
-    }
-
-    pub fn unsubscribed(&mut self, subject: usize, filters: &[usize]) {
-        let Some(life) = self.subjects[subject].life else { return };
-        self.lives[life].subscriptions.retain(|one| !filters.contains(&one.filter));
-        self.wanting.retain(|wanting| wanting.life != life || !filters.contains(&wanting.filter));
-    }
-
-    /// A client sends SUBSCRIBE: it wants to see what is retained now.
-    pub fn wants_retained(&mut self, serial: u32, filter: usize) {
-        let Some(life) = self.connections[serial as usize].life.filter(|_| filter < FIRST_SHARED_FILTER) else {
-            return;
-        };
-        let mount = self.mount_of(self.lives[life].subject);
-        let settled = self.retained[mount * TOPICS.len()..][..TOPICS.len()].iter().map(|one| match one.settled[..] {
-            [only] if one.since.is_empty() => Some(only),
-            _ => None,
-        });
-        let settled = settled.collect();
-        let from = self.lives[life].retained.len();
-        self.wanting.push(Wanting { life, serial, filter, number: 0, from, settled });
-    }
-
     /// A message was routed.
     pub fn published(&mut self, subject: usize, number: u32, topic: usize, qos: QoS, retain: bool, is_will: bool) {
         self.publications += 1;
@@ -115,6 +50,11 @@ impl Judge {
         let mount = self.mount_of(subject);
         let Some(message) = self.messages.get_mut(number as usize) else { return };
         message.routes.push(publication);
+        if message.meant_for.is_some_and(|meant| meant != topic) {
+            let detail = format!("message {number} was published to topic {topic}, not {:?}", message.meant_for);
+            return self.find("messages: each is published to its topic", detail);
+        }
+        let message = &mut self.messages[number as usize];
         (message.topic, message.subject, message.retain) = (topic, subject, retain);
         let life = self.subjects[subject].life;
         // A client that could not see that its session had ended repeats what only that session knew.
@@ -141,8 +81,16 @@ impl Judge {
                 if qos == QoS::AtMostOnce {
                     continue;
                 }
-                let members: Vec<_> = through.iter().map(|one| (one.filter, (at, one.number))).collect();
+                let is_online = self.subjects[life.subject].stage == Stage::Online;
+                let is_known = |since: u32| is_online && since.max(life.woke_at) < self.rests;
+                let member = |one: &&Subscription| Member {
+                    life: at,
+                    number: one.number,
+                    online: is_known(one.since).then_some(life.serial),
+                };
+                let members: Vec<_> = through.iter().map(|one| (one.filter, member(one))).collect();
                 let message = &mut self.messages[number as usize];
+                message.is_due = true;
                 for (filter, member) in members {
                     match message.shared.iter_mut().find(|(group, _)| *group == filter) {
                         Some((_, members)) => members.push(member),
@@ -152,9 +100,17 @@ impl Judge {
                 continue;
             }
             let highest = through.iter().map(|one| one.qos).max().unwrap_or_default();
+            let qos = if self.setup.upgrades_qos { highest } else { highest.min(qos) };
+            // A will comes from the broker: whether No Local holds for it MQTT does not say.
+            let is_own_will = |one: &Subscription| is_will && own && one.no_local;
+            let is_sure = |one: &Subscription| one.confirmed && !one.fresh && !one.is_changing && !is_own_will(one);
+            let is_sure = life.matching(topic).all(is_sure);
+            let mut ids: Vec<u32> = through.iter().filter_map(|one| one.id).collect();
+            ids.sort_unstable();
             let owed = Owed {
                 message: number,
-                qos: highest.min(qos),
+                qos,
+                exactly: is_sure.then_some(Exactly { changes: life.changes, qos, ids }),
                 through: through.iter().map(|one| one.number).collect(),
                 serial: life.serial,
             };
@@ -163,7 +119,7 @@ impl Judge {
     }
 
     /// A copy was dropped, and said to be.
-    pub fn dropped(&mut self, subject: usize, message: u32, reason: DropReason) {
+    pub fn dropped(&mut self, subject: usize, message: u32, qos: QoS, reason: DropReason) {
         self.drops[reason as usize] += 1;
         let Some(life) = self.subjects[subject].life else {
             // A session that is just ending may drop what its own will brought.
@@ -172,14 +128,20 @@ impl Judge {
         self.lives[life].dropped.push(message);
         let Some(one) = self.messages.get(message as usize) else { return };
         let connection = &self.connections[self.lives[life].serial as usize];
+        let is_online = self.subjects[subject].stage == Stage::Online;
         let fits = match reason {
             DropReason::QueueFull => self.setup.queue.is_some(),
-            DropReason::Expired => one.expires,
-            DropReason::PacketTooLarge => connection.hello.small_packets,
-            DropReason::SessionEnded | DropReason::OfflineQos0 | DropReason::SlowConsumer => true,
+            DropReason::Expired => one.expires.is_some_and(|at| at <= self.now),
+            DropReason::PacketTooLarge => connection.hello.small_packets && one.large,
+            DropReason::OfflineQos0 => qos == QoS::AtMostOnce,
+            DropReason::SlowConsumer => qos == QoS::AtMostOnce && is_online,
+            DropReason::SessionEnded => !self.could_be_passed_on(life, message),
         };
+        // Which is seen when everything that came of it was heard.
+        self.subjects[subject].leaving |= reason == DropReason::OfflineQos0 && is_online;
         if !fits {
-            self.find("drops: reasons are true", format!("message {message} was dropped for {reason:?}"));
+            let detail = format!("message {message} at {qos:?} was dropped for {reason:?}, online {is_online}");
+            self.find("drops: reasons are true", detail);
         }
         if reason == DropReason::SessionEnded {
             self.subjects[subject].ending = true;
@@ -188,8 +150,8 @@ impl Judge {
 
     /// A client has received a PUBLISH on the connection `serial`.
     pub fn delivered(&mut self, serial: u32, delivery: Delivery) {
-        let Delivery { message: number, topic, qos, retain, anew } = delivery;
         self.note(|| format!("  client #{serial} hears {delivery:?}"));
+        let Delivery { message: number, topic, qos, retain, anew, ids } = delivery;
         let Some(life) = self.connections[serial as usize].life else {
             return self.find(STRANGE, format!("message {number} on connection {serial}, which has no session"));
         };
@@ -204,14 +166,55 @@ impl Judge {
         let ever = self.lives[life].ever;
         let asked_for = (0..FILTERS.len()).any(|filter| ever & 1 << filter != 0 && matches(filter, topic));
         let same_realm = self.mount_of(message.subject) == self.mount_of(subject);
-        if message.routes.is_empty() || message.topic != topic || !asked_for || !same_realm || qos > message.qos {
+        if message.routes.is_empty()
+            || message.topic != topic
+            || !asked_for
+            || !same_realm
+            || (qos > message.qos && !self.setup.upgrades_qos)
+        {
             let detail = format!("{} got message {number} to {} at {qos:?}", self.subjects[subject].id, TOPICS[topic]);
             return self.find(STRANGE, detail);
         }
-        if retain {
-            self.see_retained(life, serial, number, anew);
-        } else {
-            self.see(life, number, qos, anew);
+        if ids
+            .iter()
+            .any(|id| !self.lives[life].asked.iter().any(|one| one.id == Some(*id) && matches(one.filter, topic)))
+        {
+            let detail = format!("{} got message {number} with {ids:?}", self.subjects[subject].id);
+            return self.find(OPTIONS, detail);
+        }
+        if retain && !self.lives[life].is_mirror {
+            return self.see_retained(life, serial, number, anew);
+        }
+        self.check_options(life, number, (qos, retain, ids));
+        self.see(life, number, qos, anew);
+    }
+
+    /// A message that comes because it was published: as the subscriptions want it, and because of one that there was.
+    fn check_options(&mut self, life: usize, number: u32, (qos, retain, mut ids): (QoS, bool, Vec<u32>)) {
+        let (one, message) = (&self.lives[life], &self.messages[number as usize]);
+        ids.sort_unstable();
+        let mut owed = one.owed.iter().filter(|owed| owed.message == number).peekable();
+        let is_sure = owed.peek().is_some() && !one.is_forgetful;
+        // An MQTT 3 client is told no identifiers.
+        let is_v5 = self.connections[one.serial as usize].hello.version == ProtocolVersion::V5;
+        let exactly = owed.map(|owed| owed.exactly.as_ref().filter(|exactly| exactly.changes == one.changes));
+        let wrong = |exactly: Option<&Exactly>| {
+            exactly.is_some_and(|exactly| exactly.qos != qos || (is_v5 && exactly.ids != ids))
+        };
+        let exactly: Option<Vec<_>> = exactly.collect();
+        let wrong = exactly.filter(|_| is_sure).is_some_and(|all| all.iter().all(|one| wrong(Some(one))));
+        let flag_is_wrong = one.is_mirror && retain != message.retain;
+        let is_shared = message.topic >= FIRST_SHARED_TOPIC;
+        let last = message.routes.last().copied().unwrap_or_default();
+        let mut asked = one.asked.iter().filter(|asked| matches(asked.filter, message.topic));
+        let is_own = message.subject == one.subject && !message.is_will;
+        let unasked = !is_shared && !asked.any(|asked| asked.after < last && !(is_own && asked.no_local));
+        if wrong || flag_is_wrong || unasked {
+            let detail = format!(
+                "{} got message {number} at {qos:?}, RETAIN {retain}, with {ids:?}; not asked for {unasked}",
+                self.subjects[one.subject].id
+            );
+            self.find(OPTIONS, detail);
         }
     }
 
@@ -246,30 +249,7 @@ impl Judge {
         }
     }
 
-    /// How many shared subscriptions the session may have had that match `topic`.
-    fn groups_of(&self, life: usize, topic: usize) -> usize {
-        let ever = self.lives[life].ever;
-        (FIRST_SHARED_FILTER..FILTERS.len()).filter(|filter| ever & 1 << filter != 0 && matches(*filter, topic)).count()
-    }
-
-    /// A copy for one member: at QoS 2 no other member may have it.
-    fn see_shared(&mut self, number: u32, qos: QoS, anew: bool) {
-        let is_forgetful = self.lives.iter().any(|life| life.is_forgetful);
-        let message = &mut self.messages[number as usize];
-        if qos != QoS::ExactlyOnce || !anew || is_forgetful {
-            return;
-        }
-        message.groups += 1;
-        let topic = message.topic;
-        let groups = (FIRST_SHARED_FILTER..FILTERS.len()).filter(|filter| matches(*filter, topic)).count();
-        let (copies, routes) = (message.groups as usize, message.routes.len());
-        if copies > groups * routes {
-            let detail = format!("{copies} members of {groups} shared subscriptions got message {number}");
-            self.find(TWICE, detail);
-        }
-    }
-
-    fn check_order(&mut self, life: usize, key: (usize, usize), number: u32, routes: &[u32], retained: bool) {
+    pub fn check_order(&mut self, life: usize, key: (usize, usize), number: u32, routes: &[u32], retained: bool) {
         let (Some(first), Some(last)) = (routes.first(), routes.last()) else { return };
         let one = &mut self.lives[life];
         let latest = if retained { &mut one.latest_retained } else { &mut one.latest };
@@ -289,20 +269,6 @@ impl Judge {
         }
     }
 
-    fn see_retained(&mut self, life: usize, serial: u32, number: u32, anew: bool) {
-        let message = &self.messages[number as usize];
-        let (routes, key, retained) = (message.routes.clone(), (message.subject, message.topic), message.retain);
-        let repeated = (!anew || self.lives[life].is_forgetful)
-            && self.lives[life].retained.iter().any(|(_, seen)| *seen == number);
-        self.lives[life].retained.push((serial, number));
-        if !retained {
-            return self.find("retained: only what was", format!("message {number} was not to be retained"));
-        }
-        if !self.setup.lifo && !repeated {
-            self.check_order(life, key, number, &routes, true);
-        }
-    }
-
     /// Everything has arrived: nothing may be missing.
     pub fn judge_deliveries(&mut self, is_end: bool) {
         for at in 0..self.lives.len() {
@@ -310,6 +276,7 @@ impl Judge {
                 self.judge_owed(at, is_end);
             }
         }
+        self.judge_passed_on();
         self.judge_retained();
         for at in 0..self.subjects.len() {
             if self.subjects[at].ending {
@@ -340,75 +307,5 @@ impl Judge {
             self.find(LOST, detail);
         }
         self.lives[at].owed = owed;
-    }
-
-    fn judge_shared(&mut self) {
-        for at in 0..self.messages.len() {
-            let message = &self.messages[at];
-            let careless = self.careless[self.mount_of(message.subject)];
-            let holds = |(life, number): &(usize, u32)| {
-                let life = &self.lives[*life];
-                !life.ended && life.subscriptions.iter().any(|one| one.number == *number)
-            };
-            let careful = message.shared.iter().filter(|(filter, _)| careless & 1 << filter == 0);
-            let due = careful.filter(|(_, members)| members.iter().any(holds)).count();
-            if due == 0 {
-                continue;
-            }
-            let accounted: usize = self.lives.iter().map(|life| life.accounted(at as u32)).sum();
-            if accounted < due {
-                let detail =
-                    format!("message {at} is accounted for {accounted} times of {due} in its shared subscriptions");
-                self.find("messages: none is lost of a shared subscription", detail);
-            }
-        }
-    }
-
-    fn judge_retained(&mut self) {
-        for wanting in std::mem::take(&mut self.wanting) {
-            let Wanting { life, serial, filter, number, from, settled } = wanting;
-            let one = &self.lives[life];
-            let online = !one.ended && one.serial == serial && self.connections[serial as usize].is_responsive;
-            let holds =
-                one.subscriptions.iter().any(|now| now.filter == filter && now.number == number && now.confirmed);
-            if !online || !holds || number == 0 {
-                continue;
-            }
-            let mount = self.mount_of(one.subject);
-            for (topic, settled) in settled.into_iter().enumerate().filter(|(topic, _)| matches(filter, *topic)) {
-                let Some(expected) = settled else { continue };
-                let came: Vec<u32> = one.retained[from..]
-                    .iter()
-                    .filter(|(on, message)| *on == serial && self.messages[*message as usize].topic == topic)
-                    .map(|(_, message)| *message)
-                    .collect();
-                let quiet = self.retained[mount * TOPICS.len() + topic].since.is_empty();
-                let fits = match expected {
-                    NO_MESSAGE => !quiet || came.is_empty(),
-                    expected => !quiet || came.contains(&expected) || one.dropped.contains(&expected),
-                };
-                if !fits {
-                    let detail = format!(
-                        "{} subscribed to {} and got {came:?} of {}, not {expected}",
-                        self.subjects[one.subject].id, FILTERS[filter], TOPICS[topic]
-                    );
-                    self.find("retained: the latest is kept and given", detail);
-                    return;
-                }
-            }
-        }
-        for retained in &mut self.retained {
-            if retained.since.is_empty() {
-                continue;
-            }
-            // Of each shard the last one; which of those came last to the keeper nobody knows.
-            retained.settled.clear();
-            for (at, (shard, message)) in retained.since.iter().enumerate() {
-                if !retained.since[at + 1..].iter().any(|(later, _)| later == shard) {
-                    retained.settled.push(*message);
-                }
-            }
-            retained.since.clear();
-        }
     }
 }

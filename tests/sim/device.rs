@@ -8,9 +8,9 @@ use moormq::codec::{
 };
 
 use crate::deliveries::Delivery;
-use crate::history::{FILTERS, Plan, TOPICS};
+use crate::history::{FILTERS, FIRST_SHARED_TOPIC, MOST_ALIASES, Plan, TOPICS};
 use crate::judge::Judge;
-use crate::links::{message_of, payload};
+use crate::trace::{message_of, payload};
 use crate::wire::{Acknowledged, Owed, Wire};
 
 /// A publish that is not complete.
@@ -55,16 +55,29 @@ pub struct Device {
 
 pub const LARGE: usize = 1500;
 
+/// How a PUBLISH names its topic.
+#[derive(Clone, Copy, Debug)]
+pub enum Naming {
+    Topic,
+    Alias(u16),
+    Both(u16),
+}
+
 impl Outgoing {
-    pub fn encode(&self, version: ProtocolVersion, dup: bool, out: &mut Vec<u8>) {
+    pub fn encode(&self, version: ProtocolVersion, dup: bool, naming: Naming, out: &mut Vec<u8>) {
         let payload = payload(self.message, self.plan, if self.large { LARGE } else { 0 });
-        let properties =
-            PublishProperties { message_expiry: self.expiry.map(u32::from), ..PublishProperties::default() };
+        let (topic, topic_alias) = match naming {
+            Naming::Topic => (TOPICS[self.topic], None),
+            Naming::Alias(alias) => ("", Some(alias)),
+            Naming::Both(alias) => (TOPICS[self.topic], Some(alias)),
+        };
+        let message_expiry = self.expiry.map(u32::from);
+        let properties = PublishProperties { message_expiry, topic_alias, ..PublishProperties::default() };
         let publish = Publish {
             dup,
             qos: self.qos,
             retain: self.retain,
-            topic: TOPICS[self.topic],
+            topic,
             packet_id: PacketId::new(self.packet_id),
             properties: if version == ProtocolVersion::V5 { properties } else { PublishProperties::default() },
             payload: &payload,
@@ -145,7 +158,10 @@ impl Store {
             return judge.find("packets: CONNACK comes first", format!("connection {serial}: {packet:?}"));
         }
         match packet {
-            Packet::Connack(connack) => self.welcomed(wire, judge, connack.code, connack.session_present),
+            Packet::Connack(connack) => {
+                wire.alias_maximum = connack.properties.topic_alias_maximum.unwrap_or_default();
+                self.welcomed(wire, judge, connack.code, connack.session_present);
+            }
             Packet::Publish(publish) => self.take(wire, judge, &publish),
             Packet::Puback(ack) | Packet::Pubrec(ack) => {
                 let is_rec = matches!(packet, Packet::Pubrec(_));
@@ -163,11 +179,11 @@ impl Store {
                 }
             }
             Packet::Suback(suback) => {
-                let fits = matches!(wire.subscribing, Some((id, Some(_))) if id == suback.packet_id.get());
-                if !fits {
-                    judge.find(UNASKED, format!("connection {serial}: {suback:?}"));
+                let asked = wire.subscribing.take().filter(|(id, _)| *id == suback.packet_id.get());
+                match asked.and_then(|(_, asks)| asks) {
+                    Some(asks) => judge.subscription_answered(serial, asks, suback),
+                    None => judge.find(UNASKED, format!("connection {serial}: {suback:?}")),
                 }
-                wire.subscribing = None;
             }
             Packet::Unsuback(unsuback) => {
                 if !matches!(wire.subscribing, Some((id, None)) if id == unsuback.packet_id.get()) {
@@ -211,7 +227,8 @@ impl Store {
             judge.lives[life].is_forgetful = true;
         }
         // QoS 1 messages of shared subscriptions went elsewhere when the connection ended.
-        let is_shared = |message: &u32| judge.messages[*message as usize].topic >= crate::history::FIRST_SHARED_TOPIC;
+        let topic = |message: &u32| judge.messages.get(*message as usize).map(|message| message.topic);
+        let is_shared = |message: &u32| topic(message).is_some_and(|topic| topic >= FIRST_SHARED_TOPIC);
         self.unfreed.retain(|id, message| self.unreleased.contains_key(id) || !is_shared(message));
         // One that would be refused again would end the connection again.
         self.outgoing.retain(|one| !one.plan.refuses());
@@ -221,7 +238,7 @@ impl Store {
                 (true, Some(id)) => {
                     Ack::new(id, ReasonCode::Success).encode(AckKind::Pubrel, wire.version(), &mut bytes);
                 }
-                _ => one.encode(wire.version(), true, &mut bytes),
+                _ => one.encode(wire.version(), true, Naming::Topic, &mut bytes),
             }
         }
         wire.send(&bytes);
@@ -248,7 +265,7 @@ impl Store {
 
     fn take(&mut self, wire: &mut Wire, judge: &mut Judge, publish: &Publish<'_>) {
         let message = message_of(publish.payload);
-        let topic = TOPICS.iter().position(|known| *known == publish.topic).unwrap_or(usize::MAX);
+        let topic = topic_of(wire, judge, publish);
         let mut anew = true;
         if let Some(id) = publish.packet_id.map(PacketId::get) {
             anew = self.check_packet_id(wire, judge, publish, message, id);
@@ -275,7 +292,8 @@ impl Store {
                 anew = false;
             }
         }
-        let delivery = Delivery { message, topic, qos: publish.qos, retain: publish.retain, anew };
+        let ids = publish.properties.subscription_ids.iter().collect();
+        let delivery = Delivery { message, topic, qos: publish.qos, retain: publish.retain, anew, ids };
         judge.delivered(wire.serial, delivery);
     }
 
@@ -292,6 +310,24 @@ impl Store {
         }
         known != message
     }
+}
+
+/// The topic of a PUBLISH, by its name or its alias.
+fn topic_of(wire: &mut Wire, judge: &mut Judge, publish: &Publish<'_>) -> usize {
+    let named = TOPICS.iter().position(|known| *known == publish.topic).unwrap_or(usize::MAX);
+    let Some(alias) = publish.properties.topic_alias else { return named };
+    let most = u16::from(wire.hello.aliases).min(MOST_ALIASES);
+    let known = wire.aliases_in.get(usize::from(alias)).copied().flatten();
+    if alias > most || (publish.topic.is_empty() && known.is_none()) {
+        let detail = format!("connection {}: {alias} of {most} for {:?}", wire.serial, publish.topic);
+        judge.find("packets: topic aliases mean what they were set to", detail);
+        return usize::MAX;
+    }
+    if publish.topic.is_empty() {
+        return known.unwrap_or(usize::MAX);
+    }
+    wire.aliases_in[usize::from(alias)] = Some(named);
+    named
 }
 
 const UNASKED: &str = "packets: answers are to something";

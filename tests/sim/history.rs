@@ -1,12 +1,17 @@
 //! Histories: what happens to a broker, as plain data. A seed makes one; a step can be taken out without touching the others.
 
-use moormq::codec::{ProtocolVersion, QoS};
+use moormq::codec::{ProtocolVersion, QoS, RetainHandling, SubscriptionOptions};
 use moormq::config::{Config, HookDeadline, Limit, OnDeadline, QueueType, SharedPolicy, UnauthorizedPublish};
 use moormq::random::Random;
 use std::time::Duration;
 
+use crate::maker::Maker;
+
 /// How many devices there are, each with a client id of its own.
 pub const DEVICES: usize = 5;
+/// The device that wants retained messages as they are published, and not when it subscribes: so that it is known of each
+/// message with RETAIN set why it comes. It speaks MQTT 5.
+pub const MIRROR: usize = DEVICES - 1;
 /// The device that looks at what is left in the end; no step is about it.
 pub const PROBE: usize = DEVICES;
 
@@ -133,9 +138,29 @@ pub struct Hello {
     /// 0: none.
     pub receive_maximum: u8,
     pub small_packets: bool,
+    /// Topic Alias Maximum; MQTT 5 only.
+    pub aliases: u8,
     pub plan: Plan,
     /// What its notifications do, by bits: see `links`.
     pub notices: u8,
+}
+
+/// A filter of a SUBSCRIBE, and how messages are to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ask {
+    pub filter: usize,
+    pub options: SubscriptionOptions,
+}
+
+impl Ask {
+    pub fn plain(filter: usize, qos: QoS) -> Self {
+        Ask { filter, options: SubscriptionOptions::new(qos) }
+    }
+
+    /// It wants to see what is retained, if its subscription is new or in any case.
+    pub fn is_curious(&self) -> bool {
+        self.filter < FIRST_SHARED_FILTER && self.options.retain_handling != RetainHandling::DoNotSend
+    }
 }
 
 /// Something that happens.
@@ -149,9 +174,10 @@ pub enum Step {
     },
     Subscribe {
         device: usize,
-        filter: usize,
-        qos: QoS,
-        no_local: bool,
+        ask: Ask,
+        second: Option<Ask>,
+        /// Subscription Identifier; 0: none.
+        id: u8,
         plan: Plan,
     },
     Unsubscribe {
@@ -166,6 +192,8 @@ pub enum Step {
         retain: bool,
         large: bool,
         expiry: Option<u8>,
+        /// Topic Alias; 0: none.
+        alias: u8,
         plan: Plan,
     },
     /// Clears what is retained.
@@ -235,6 +263,9 @@ pub enum Step {
     },
 }
 
+/// How many topic aliases the broker takes, and uses.
+pub const MOST_ALIASES: u16 = 3;
+
 /// How the broker is set up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Setup {
@@ -251,12 +282,14 @@ pub struct Setup {
     /// Seconds that a kept session of MQTT 3 is kept.
     pub expiry_v3: Option<u16>,
     pub allows_late: bool,
+    /// Messages come at the QoS of the subscription.
+    pub upgrades_qos: bool,
     /// The history ends with an orderly stop.
     pub stops: bool,
 }
 
 impl Setup {
-    fn random(random: &mut Random, seed: u64) -> Self {
+    pub fn random(random: &mut Random, seed: u64) -> Self {
         let policies = [
             SharedPolicy::Random,
             SharedPolicy::RoundRobin,
@@ -277,6 +310,7 @@ impl Setup {
             expiry_v3: [None, Some(4)][random.below(2)],
             allows_late: random.below(4) == 0,
             stops: random.below(8) == 0,
+            upgrades_qos: random.below(6) == 0,
         }
     }
 
@@ -293,6 +327,9 @@ impl Setup {
         config.queue.max_waiting_output_bytes = 4096;
         config.shared.policy = self.policy;
         config.session.suppress_will_on_takeover = self.suppress_will;
+        config.session.upgrade_qos = self.upgrades_qos;
+        config.limits.topic_alias_maximum = MOST_ALIASES;
+        config.limits.outbound_topic_aliases = MOST_ALIASES;
         config.session.takeover_limit = self.takeover_limit;
         config.session.persistent_session_expiry = self.expiry_v3.map(|seconds| Duration::from_secs(seconds.into()));
         if self.ignores_refused {
@@ -338,142 +375,5 @@ impl History {
             }
         }
         History { setup, steps }
-    }
-}
-
-/// Makes steps by chance. How often each kind comes differs from seed to seed, and some never come.
-struct Maker {
-    random: Random,
-    setup: Setup,
-    weights: [u16; 17],
-    /// How often hooks do anything special, in 16.
-    trouble: usize,
-    /// What most connects have in common.
-    clean: usize,
-    kept: u16,
-    turns: usize,
-}
-
-impl Maker {
-    fn new(seed: u64) -> Self {
-        let mut random = Random::from_seed(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0x51);
-        let setup = Setup::random(&mut random, seed);
-        // Connect, subscribe, unsubscribe, publish, clear, disconnect, hang up, stick, lazy, silent, move, admin, congest,
-        // break, advance, settle, storm.
-        let usual = [8, 8, 2, 16, 1, 3, 4, 2, 2, 1, 4, 1, 1, 1, 4, 2, 1];
-        let weights = usual.map(|weight| weight * [0, 1, 1, 2, 4][random.below(5)]);
-        Maker {
-            weights: weights.map(|weight| weight as u16),
-            trouble: [0, 0, 1, 4][random.below(4)],
-            clean: [0, 4, 12, 16][random.below(4)],
-            kept: [0, 2, 600, 600][random.below(4)],
-            turns: [2, 8, 20, 50][random.below(4)],
-            random,
-            setup,
-        }
-    }
-
-    fn of(&mut self, sixteenths: usize) -> bool {
-        self.random.below(16) < sixteenths
-    }
-
-    fn qos(&mut self) -> QoS {
-        [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::AtLeastOnce, QoS::ExactlyOnce][self.random.below(4)]
-    }
-
-    fn plan(&mut self) -> Plan {
-        if self.of(self.trouble) { Plan::ALL[self.random.below(9)] } else { Plan::Accept }
-    }
-
-    fn seed(&mut self) -> u32 {
-        self.random.u64() as u32
-    }
-
-    fn run(&mut self) -> Step {
-        let turns = 1 + self.random.below(self.turns);
-        Step::Run { seed: self.seed(), turns: turns as u8 }
-    }
-
-    fn shard(&mut self) -> usize {
-        self.random.below(self.setup.shards)
-    }
-
-    fn expiry(&mut self) -> u16 {
-        [0, self.kept, self.kept, self.kept, 3, 600][self.random.below(6)]
-    }
-
-    fn connect(&mut self, device: usize) -> Step {
-        let version = [ProtocolVersion::V5, ProtocolVersion::V5, ProtocolVersion::V311, ProtocolVersion::V31];
-        let will = self.of(5).then(|| Bequest {
-            topic: [3, 3, 0, 4][self.random.below(4)],
-            qos: self.qos(),
-            retain: self.of(3),
-            delay: [0, 0, 1, 5][self.random.below(4)],
-            plan: self.plan(),
-        });
-        let will = will.map(|will| Bequest { retain: will.retain && will.topic < FIRST_SHARED_TOPIC, ..will });
-        let hello = Hello {
-            name: [Name::Plain, Name::Plain, Name::Plain, Name::Alias, Name::Mounted][self.random.below(5)],
-            version: version[self.random.below(4)],
-            clean: self.of(self.clean),
-            expiry: self.expiry(),
-            will,
-            keep_alive: [0, 0, 10][self.random.below(3)],
-            receive_maximum: [0, 0, 1, 2, 5][self.random.below(5)],
-            small_packets: self.of(1),
-            plan: self.plan(),
-            notices: if self.of(self.trouble) { self.random.u64() as u8 } else { 0 },
-        };
-        Step::Connect { device, shard: self.shard(), hello }
-    }
-
-    fn publish(&mut self, device: usize) -> Step {
-        let topic = self.random.below(TOPICS.len());
-        let retain = topic < FIRST_SHARED_TOPIC && self.of(3);
-        Step::Publish {
-            device,
-            topic,
-            qos: self.qos(),
-            retain,
-            large: self.of(3),
-            expiry: (!retain && self.of(1)).then(|| 1 + self.random.below(3) as u8),
-            plan: self.plan(),
-        }
-    }
-
-    fn step(&mut self) -> Step {
-        let total: u16 = self.weights.iter().sum();
-        let mut at = self.random.below(usize::from(total.max(1))) as u16;
-        let mut kind = 0;
-        while kind < 16 && at >= self.weights[kind] {
-            at -= self.weights[kind];
-            kind += 1;
-        }
-        let device = self.random.below(DEVICES);
-        let mount = usize::from(self.of(3));
-        match kind {
-            0 | 16 => self.connect(device),
-            1 => Step::Subscribe {
-                device,
-                filter: self.random.below(FILTERS.len()),
-                qos: self.qos(),
-                no_local: self.of(2),
-                plan: self.plan(),
-            },
-            2 => Step::Unsubscribe { device, filter: self.random.below(FILTERS.len()), plan: self.plan() },
-            3 => self.publish(device),
-            4 => Step::Clear { device, topic: self.random.below(FIRST_SHARED_TOPIC) },
-            5 => Step::Disconnect { device, with_will: self.of(4), expiry: self.of(4).then(|| self.expiry()) },
-            6 => Step::HangUp { device, abrupt: self.of(8) },
-            7 => Step::Stick { device, on: self.of(8) },
-            8 => Step::Lazy { device, on: self.of(8) },
-            9 => Step::Silent { device },
-            10 => Step::Move { device, mount, to: self.shard() },
-            11 => Step::Admin { device, mount, shard: self.shard(), cleanup: self.of(8) },
-            12 => Step::Congest { from: self.shard(), to: self.shard() },
-            13 => Step::Break { pick: self.random.below(4) },
-            14 => Step::Advance { millis: [5, 100, 1000, 3000, 9000][self.random.below(5)] },
-            _ => Step::Settle { seed: self.seed() },
-        }
     }
 }

@@ -7,7 +7,7 @@ use moormq::client::{DropReason, EndReason, SubscriberId};
 use moormq::codec::{ProtocolVersion, QoS};
 
 use crate::history::{Hello, MOUNTS, Setup, TOPICS};
-use crate::links::{Event, NO_MESSAGE, What};
+use crate::trace::{Event, NO_MESSAGE, What};
 use crate::violation::Violation;
 
 /// A connection of the history.
@@ -27,6 +27,8 @@ pub struct Connection {
     pub ended: Option<EndReason>,
     /// A publish of it may be refused.
     pub refusing: bool,
+    /// The Subscription Identifier of its last SUBSCRIBE.
+    pub subscription_id: Option<u32>,
     /// The client reads, acknowledges, and its connection is in order.
     pub is_responsive: bool,
     /// Notifications for it that are not done.
@@ -42,9 +44,19 @@ pub struct Life {
     pub ended: bool,
     /// Its client has forgotten what it received: it cannot tell what comes twice.
     pub is_forgetful: bool,
+    /// How often everything had come to rest when it woke up last.
+    pub woke_at: u32,
     pub subscriptions: Vec<Subscription>,
     /// Subscriptions that it had at some time, by filter.
     pub ever: u16,
+    /// Filters that it asked for at some time, and how.
+    pub asked: Vec<Asked>,
+    /// How often its subscriptions changed, or may have.
+    pub changes: u32,
+    /// By topic: how many retained messages its subscriptions may have brought, and how many came.
+    pub initial: [(u32, u32); TOPICS.len()],
+    /// See `history::MIRROR`.
+    pub is_mirror: bool,
     pub owed: Vec<Owed>,
     pub seen: Vec<Seen>,
     pub dropped: Vec<u32>,
@@ -59,6 +71,16 @@ pub struct Life {
     pub expires: Option<u64>,
 }
 
+/// A filter that a session asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked {
+    pub filter: usize,
+    pub no_local: bool,
+    pub id: Option<u32>,
+    /// The number of the last publication before everything came to rest last.
+    pub after: u32,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Subscription {
     pub filter: usize,
@@ -67,10 +89,15 @@ pub struct Subscription {
     /// The lowest it may be at.
     pub qos: QoS,
     pub no_local: bool,
+    pub id: Option<u32>,
+    /// It was asked for again, and there is no answer to that.
+    pub is_changing: bool,
     /// SUBACK follows, or has been.
     pub confirmed: bool,
     /// `on_subscribe` was called just now: if the connection ends with the same event, there is no SUBACK.
     pub fresh: bool,
+    /// How often everything had come to rest when it was confirmed first.
+    pub since: u32,
 }
 
 /// A message that a session must get.
@@ -82,6 +109,17 @@ pub struct Owed {
     pub through: Vec<u32>,
     /// The connection it had then.
     pub serial: u32,
+    /// What the subscriptions make of it, if they are as they were when they had changed so often.
+    pub exactly: Option<Exactly>,
+}
+
+/// How a message has to come.
+#[derive(Clone, Debug)]
+pub struct Exactly {
+    pub changes: u32,
+    pub qos: QoS,
+    /// Subscription Identifiers, in order.
+    pub ids: Vec<u32>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -112,6 +150,8 @@ pub struct Subject {
     pub unsubscribed: bool,
     /// `SessionEnded` drops that wait for the end.
     pub ending: bool,
+    /// The connection is just ending, says a drop.
+    pub leaving: bool,
     pub admin: Vec<Wish>,
 }
 
@@ -136,7 +176,11 @@ pub enum Stage {
 pub struct Message {
     pub serial: u32,
     pub qos: QoS,
-    pub expires: bool,
+    /// When it may expire at the earliest, in milliseconds.
+    pub expires: Option<u64>,
+    pub large: bool,
+    /// The topic that its publisher named, if no hook makes another one of it.
+    pub meant_for: Option<usize>,
     pub is_will: bool,
     /// The publications it had, by their numbers, and the topic of the last.
     pub routes: Vec<u32>,
@@ -146,11 +190,23 @@ pub struct Message {
     pub subject: usize,
     pub retain: bool,
     pub refusing: bool,
-    /// Copies that shared subscriptions owe, and who could get them: by filter, members by life and subscription.
-    pub shared: Vec<(usize, Vec<(usize, u32)>)>,
+    /// Copies that shared subscriptions owe, and who could get them: by filter.
+    pub shared: Vec<(usize, Vec<Member>)>,
+    /// Not all of those copies are accounted for.
+    pub is_due: bool,
     pub groups: u32,
     /// A will: whether it must have been published.
     pub must: Option<bool>,
+}
+
+/// A member of a shared subscription when a message was published to it.
+#[derive(Clone, Copy, Debug)]
+pub struct Member {
+    pub life: usize,
+    /// The number of its subscription.
+    pub number: u32,
+    /// The connection that it had for so long that all shards knew of it.
+    pub online: Option<u32>,
 }
 
 /// What is retained for a topic.
@@ -189,10 +245,14 @@ pub struct Judge {
     pub wanting: Vec<Wanting>,
     pub drops: [u64; DropReason::ALL.len()],
     pub publications: u32,
+    /// How many publications there had been when everything came to rest last.
+    pub publications_at_rest: u32,
     pub subscription_numbers: u32,
     /// By mountpoint, shared filters that had a member at QoS 0: what it gets may be lost.
     pub careless: [u16; 2],
     pub stopping: bool,
+    /// How often everything had come to rest.
+    pub rests: u32,
     /// What was heard, in words, if somebody wants to read it.
     pub transcript: Option<Vec<String>>,
 }
@@ -211,9 +271,11 @@ impl Judge {
             wanting: Vec::new(),
             drops: [0; 6],
             publications: 0,
+            publications_at_rest: 0,
             subscription_numbers: 0,
             careless: [0; 2],
             stopping: false,
+            rests: 0,
             transcript: None,
         }
     }
@@ -244,18 +306,22 @@ impl Judge {
             hung_up: false,
             ended: None,
             refusing: false,
+            subscription_id: None,
             is_responsive: false,
             notices: 0,
         });
         self.connections.len() as u32 - 1
     }
 
-    /// A message is made; gives its number.
-    pub fn message(&mut self, serial: u32, qos: QoS, expires: bool, is_will: bool) -> u32 {
+    /// A message is made; gives its number. It may expire after so many seconds.
+    pub fn message(&mut self, serial: u32, qos: QoS, expiry: Option<u8>, is_will: bool) -> u32 {
+        let expires = expiry.map(|seconds| self.now + u64::from(seconds) * 1000);
         self.messages.push(Message {
             serial,
             qos,
             expires,
+            large: false,
+            meant_for: None,
             is_will,
             routes: Vec::new(),
             life: None,
@@ -264,6 +330,7 @@ impl Judge {
             retain: false,
             refusing: false,
             shared: Vec::new(),
+            is_due: false,
             groups: 0,
             must: None,
         });
@@ -286,6 +353,7 @@ impl Judge {
             registering: None,
             unsubscribed: false,
             ending: false,
+            leaving: false,
             admin: Vec::new(),
         });
         self.subjects.len() - 1
@@ -307,7 +375,7 @@ impl Judge {
             What::Gone(reason) => self.left(subject, serial, reason, false),
             What::Expired(reason) => self.expired(subject, reason),
             What::UnsubscribedAll => self.unsubscribed_all(subject),
-            What::AskedSubscribe(filters) => self.asked_to_subscribe(subject, &filters),
+            What::AskedSubscribe(filters) => self.asked_to_subscribe(subject, serial, &filters),
             What::Subscribed(filters) => self.subscribed(subject, serial, &filters),
             What::Unsubscribed(filters) => self.unsubscribed(subject, &filters),
             What::Refusing { message } => {
@@ -323,7 +391,7 @@ impl Judge {
                 }
                 self.published(subject, message, topic, qos, retain, is_will);
             }
-            What::Dropped { message, reason } => self.dropped(subject, message, reason),
+            What::Dropped { message, qos, reason } => self.dropped(subject, message, qos, reason),
             What::StateLost { link, found, left } => {
                 let detail = format!("{}: link {link} left {left} and found {found}", event.subscriber);
                 self.find("hooks: a link keeps its state with the session", detail);
@@ -337,6 +405,13 @@ impl Judge {
     pub fn event_is_over(&mut self) {
         for life in self.lives.iter_mut().filter(|life| !life.ended) {
             life.subscriptions.iter_mut().for_each(|one| one.fresh = false);
+        }
+        for at in 0..self.subjects.len() {
+            let one = &mut self.subjects[at];
+            if std::mem::take(&mut one.leaving) && one.stage == Stage::Online {
+                let detail = format!("{}: a drop for being offline, and it is online", one.id);
+                self.find("drops: reasons are true", detail);
+            }
         }
     }
 

@@ -11,6 +11,7 @@
 use moormq::client::{EndReason, ExpiredReason};
 use moormq::codec::{ProtocolVersion, ReasonCode};
 
+use crate::history::MIRROR;
 use crate::judge::{Judge, Life, Stage, Will};
 
 const GRAMMAR: &str = "lifecycle: the grammar of hooks";
@@ -52,7 +53,8 @@ impl Judge {
         let life = match self.subjects[subject].life.filter(|_| present) {
             Some(life) => life,
             None => {
-                self.lives.push(Life { subject, ..Life::default() });
+                let is_mirror = *self.subjects[subject].id.client_id == *format!("c{MIRROR}");
+                self.lives.push(Life { subject, is_mirror, ..Life::default() });
                 self.lives.len() - 1
             }
         };
@@ -60,6 +62,7 @@ impl Judge {
             self.messages[forgotten.message as usize].must = Some(false);
         }
         self.lives[life].serial = serial;
+        self.lives[life].woke_at = self.rests;
         self.lives[life].expires = None;
         let one = &mut self.subjects[subject];
         (one.registering, one.stage, one.life) = (None, Stage::Online, Some(life));
@@ -92,6 +95,7 @@ impl Judge {
         self.lives[life].subscriptions.iter_mut().for_each(|one| one.confirmed &= !one.fresh);
         let now = self.now;
         let one = &mut self.subjects[subject];
+        one.leaving = false;
         if kept {
             one.stage = Stage::Offline;
             self.lives[life].expires = expiry.map(|after| now + after);
@@ -163,6 +167,7 @@ impl Judge {
         one.unsubscribed = true;
         if let Some(life) = one.life {
             self.lives[life].subscriptions.clear();
+            self.lives[life].changes += 1;
         }
     }
 

@@ -2,17 +2,24 @@
 //! hang; mail is reordered between shards; slots move; hooks take their time, refuse, panic. A judge holds the broker to
 //! its contract after every step. See `tests/simulate` for more than the few seeds that a test has time for.
 
+mod acting;
 mod broker;
 mod campaign;
+mod conclusion;
 mod deliveries;
 mod device;
 mod history;
 mod judge;
 mod lifecycle;
 mod links;
+mod maker;
 mod mutations;
 mod play;
+mod retained;
+mod shared;
 mod shrink;
+mod subscribing;
+mod trace;
 mod violation;
 mod wire;
 

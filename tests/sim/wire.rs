@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 use moormq::client::ConnectionId;
 use moormq::codec::ProtocolVersion;
 
-use crate::history::Hello;
+use crate::history::{Ask, Hello};
 
 /// Where the broker's end is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +17,9 @@ pub enum End {
     /// The broker closed it, or found it broken.
     Closed,
 }
+
+/// More than there may be, on either side.
+const ALIASES: usize = 8;
 
 /// What a client waits for, after everything it sent before `at`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,8 +63,13 @@ pub struct Wire {
     pub outstanding: BTreeSet<u16>,
     /// Answers that the client owes.
     pub owes: VecDeque<Owed>,
-    /// The packet id of the SUBSCRIBE or UNSUBSCRIBE that is not answered, and the filter if it is a SUBSCRIBE.
-    pub subscribing: Option<(u16, Option<usize>)>,
+    /// The packet id of the SUBSCRIBE or UNSUBSCRIBE that is not answered, and what it asks for if it is a SUBSCRIBE.
+    pub subscribing: Option<(u16, Option<[Option<Ask>; 2]>)>,
+    /// Topics behind the aliases that the client set, and those that the broker did.
+    pub aliases_out: [Option<usize>; ALIASES],
+    pub aliases_in: [Option<usize>; ALIASES],
+    /// How many aliases the broker takes.
+    pub alias_maximum: u16,
     pub pings: usize,
     /// When the broker was given something last, in milliseconds.
     pub last_given: u64,
@@ -99,6 +107,9 @@ impl Wire {
             outstanding: BTreeSet::new(),
             owes: VecDeque::new(),
             subscribing: None,
+            aliases_out: [None; ALIASES],
+            aliases_in: [None; ALIASES],
+            alias_maximum: 0,
             pings: 0,
             last_given: 0,
         }

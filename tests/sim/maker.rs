@@ -1,0 +1,184 @@
+//! Makes the steps of a history by chance.
+
+use moormq::codec::{ProtocolVersion, QoS, RetainHandling, SubscriptionOptions};
+use moormq::random::Random;
+
+use crate::history::{
+    Ask, Bequest, DEVICES, FILTERS, FIRST_SHARED_FILTER, FIRST_SHARED_TOPIC, Hello, MIRROR, Name, Plan, Setup, Step,
+    TOPICS,
+};
+
+/// Makes steps by chance. How often each kind comes differs from seed to seed, and some never come.
+pub struct Maker {
+    pub random: Random,
+    pub setup: Setup,
+    weights: [u16; 17],
+    /// How often hooks do anything special, in 16.
+    trouble: usize,
+    /// What most connects have in common.
+    clean: usize,
+    kept: u16,
+    turns: usize,
+    /// How much is about shared subscriptions, in 16.
+    shared: usize,
+}
+
+impl Maker {
+    pub fn new(seed: u64) -> Self {
+        let mut random = Random::from_seed(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0x51);
+        let setup = Setup::random(&mut random, seed);
+        // Connect, subscribe, unsubscribe, publish, clear, disconnect, hang up, stick, lazy, silent, move, admin, congest,
+        // break, advance, settle, storm.
+        let usual = [8, 8, 2, 16, 1, 3, 4, 2, 2, 1, 4, 1, 1, 1, 4, 2, 1];
+        let weights = usual.map(|weight| weight * [0, 1, 1, 2, 4][random.below(5)]);
+        Maker {
+            weights: weights.map(|weight| weight as u16),
+            trouble: [0, 0, 1, 4][random.below(4)],
+            clean: [0, 4, 12, 16][random.below(4)],
+            kept: [0, 2, 600, 600][random.below(4)],
+            turns: [2, 8, 20, 50][random.below(4)],
+            shared: [0, 4, 4, 4, 15][random.below(5)],
+            random,
+            setup,
+        }
+    }
+
+    fn of(&mut self, sixteenths: usize) -> bool {
+        self.random.below(16) < sixteenths
+    }
+
+    fn qos(&mut self) -> QoS {
+        [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::AtLeastOnce, QoS::ExactlyOnce][self.random.below(4)]
+    }
+
+    fn plan(&mut self) -> Plan {
+        if self.of(self.trouble) { Plan::ALL[self.random.below(9)] } else { Plan::Accept }
+    }
+
+    fn seed(&mut self) -> u32 {
+        self.random.u64() as u32
+    }
+
+    pub fn run(&mut self) -> Step {
+        let turns = 1 + self.random.below(self.turns);
+        Step::Run { seed: self.seed(), turns: turns as u8 }
+    }
+
+    fn shard(&mut self) -> usize {
+        self.random.below(self.setup.shards)
+    }
+
+    fn expiry(&mut self) -> u16 {
+        [0, self.kept, self.kept, self.kept, 3, 600][self.random.below(6)]
+    }
+
+    pub fn connect(&mut self, device: usize) -> Step {
+        let version = [ProtocolVersion::V5, ProtocolVersion::V5, ProtocolVersion::V311, ProtocolVersion::V31];
+        let will = self.of(5).then(|| Bequest {
+            topic: [3, 3, 0, 4][self.random.below(4)],
+            qos: self.qos(),
+            retain: self.of(3),
+            delay: [0, 0, 1, 5][self.random.below(4)],
+            plan: self.plan(),
+        });
+        let will = will.map(|will| Bequest { retain: will.retain && will.topic < FIRST_SHARED_TOPIC, ..will });
+        let versions = if device == MIRROR { [ProtocolVersion::V5; 4] } else { version };
+        let hello = Hello {
+            name: [Name::Plain, Name::Plain, Name::Plain, Name::Alias, Name::Mounted][self.random.below(5)],
+            version: versions[self.random.below(4)],
+            clean: self.of(self.clean),
+            expiry: self.expiry(),
+            will,
+            keep_alive: [0, 0, 10][self.random.below(3)],
+            receive_maximum: [0, 0, 1, 2, 5][self.random.below(5)],
+            small_packets: self.of(1),
+            aliases: [0, 0, 1, 5][self.random.below(4)],
+            plan: self.plan(),
+            notices: if self.of(self.trouble) { self.random.u64() as u8 } else { 0 },
+        };
+        Step::Connect { device, shard: self.shard(), hello }
+    }
+
+    fn publish(&mut self, device: usize) -> Step {
+        let topic = self.topic();
+        let retain = topic < FIRST_SHARED_TOPIC && self.of(3);
+        Step::Publish {
+            device,
+            topic,
+            qos: self.qos(),
+            retain,
+            large: self.of(3),
+            expiry: (!retain && self.of(1)).then(|| 1 + self.random.below(3) as u8),
+            alias: [0, 0, 1, 2, 3][self.random.below(5)],
+            plan: self.plan(),
+        }
+    }
+
+    fn filter(&mut self) -> usize {
+        if self.of(self.shared) {
+            FIRST_SHARED_FILTER + self.random.below(FILTERS.len() - FIRST_SHARED_FILTER)
+        } else {
+            self.random.below(FIRST_SHARED_FILTER)
+        }
+    }
+
+    fn topic(&mut self) -> usize {
+        if self.of(self.shared) {
+            FIRST_SHARED_TOPIC + self.random.below(TOPICS.len() - FIRST_SHARED_TOPIC)
+        } else {
+            self.random.below(FIRST_SHARED_TOPIC)
+        }
+    }
+
+    fn ask(&mut self, device: usize) -> Ask {
+        let filter = self.filter();
+        let handling = [RetainHandling::SendAtSubscribe, RetainHandling::SendIfNew, RetainHandling::DoNotSend];
+        let is_mirror = device == MIRROR;
+        let qos = self.qos();
+        // Where shared subscriptions are what it is about, no member may lose messages.
+        let least = if self.shared > 8 { QoS::AtLeastOnce } else { QoS::AtMostOnce };
+        let options = SubscriptionOptions {
+            qos: qos.max(least),
+            no_local: filter < FIRST_SHARED_FILTER && self.of(2),
+            retain_as_published: is_mirror,
+            retain_handling: if is_mirror { handling[2] } else { handling[[0, 0, 1, 2][self.random.below(4)]] },
+        };
+        Ask { filter, options }
+    }
+
+    fn subscribe(&mut self, device: usize) -> Step {
+        let ask = self.ask(device);
+        let second = if self.of(4) { Some(self.ask(device)) } else { None };
+        Step::Subscribe { device, ask, second, id: [0, 0, 1, 2, 3][self.random.below(5)], plan: self.plan() }
+    }
+
+    pub fn step(&mut self) -> Step {
+        let total: u16 = self.weights.iter().sum();
+        let mut at = self.random.below(usize::from(total.max(1))) as u16;
+        let mut kind = 0;
+        while kind < 16 && at >= self.weights[kind] {
+            at -= self.weights[kind];
+            kind += 1;
+        }
+        let device = self.random.below(DEVICES);
+        let mount = usize::from(self.of(3));
+        match kind {
+            0 | 16 => self.connect(device),
+            1 => self.subscribe(device),
+            2 => Step::Unsubscribe { device, filter: self.filter(), plan: self.plan() },
+            3 => self.publish(device),
+            4 => Step::Clear { device, topic: self.random.below(FIRST_SHARED_TOPIC) },
+            5 => Step::Disconnect { device, with_will: self.of(4), expiry: self.of(4).then(|| self.expiry()) },
+            6 => Step::HangUp { device, abrupt: self.of(8) },
+            7 => Step::Stick { device, on: self.of(8) },
+            8 => Step::Lazy { device, on: self.of(8) },
+            9 => Step::Silent { device },
+            10 => Step::Move { device, mount, to: self.shard() },
+            11 => Step::Admin { device, mount, shard: self.shard(), cleanup: self.of(8) },
+            12 => Step::Congest { from: self.shard(), to: self.shard() },
+            13 => Step::Break { pick: self.random.below(4) },
+            14 => Step::Advance { millis: [5, 100, 1000, 3000, 9000][self.random.below(5)] },
+            _ => Step::Settle { seed: self.seed() },
+        }
+    }
+}

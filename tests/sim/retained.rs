@@ -1,0 +1,98 @@
+//! Retained messages: which there is, and who is to see it.
+
+use moormq::codec::RetainHandling;
+
+use crate::history::{Ask, FILTERS, TOPICS, matches};
+use crate::judge::{Judge, Wanting};
+use crate::trace::NO_MESSAGE;
+
+impl Judge {
+    /// A client sends SUBSCRIBE: it wants to see what is retained now.
+    pub fn wants_retained(&mut self, serial: u32, ask: Ask) {
+        let Some(life) = self.connections[serial as usize].life.filter(|_| ask.is_curious()) else {
+            return;
+        };
+        let one = &self.lives[life];
+        let is_known = one.subscriptions.iter().any(|known| known.filter == ask.filter);
+        if ask.options.retain_handling == RetainHandling::SendIfNew && is_known {
+            return;
+        }
+        let mount = self.mount_of(one.subject);
+        let settled = self.retained[mount * TOPICS.len()..][..TOPICS.len()].iter().map(|one| match one.settled[..] {
+            [only] if one.since.is_empty() => Some(only),
+            _ => None,
+        });
+        let settled = settled.collect();
+        let from = self.lives[life].retained.len();
+        self.wanting.push(Wanting { life, serial, filter: ask.filter, number: 0, from, settled });
+    }
+
+    pub fn see_retained(&mut self, life: usize, serial: u32, number: u32, anew: bool) {
+        let message = &self.messages[number as usize];
+        let (routes, key, retained) = (message.routes.clone(), (message.subject, message.topic), message.retain);
+        let repeated = (!anew || self.lives[life].is_forgetful)
+            && self.lives[life].retained.iter().any(|(_, seen)| *seen == number);
+        let one = &mut self.lives[life];
+        one.retained.push((serial, number));
+        let (most, came) = &mut one.initial[key.1];
+        *came += u32::from(anew);
+        if *came > *most && !one.is_forgetful {
+            let detail = format!("{}: {came} of {most} of {}", self.subjects[one.subject].id, TOPICS[key.1]);
+            return self.find("retained: only those who ask for it get it", detail);
+        }
+        if !retained {
+            return self.find("retained: only what was", format!("message {number} was not to be retained"));
+        }
+        if !self.setup.lifo && !repeated {
+            self.check_order(life, key, number, &routes, true);
+        }
+    }
+
+    pub fn judge_retained(&mut self) {
+        for wanting in std::mem::take(&mut self.wanting) {
+            let Wanting { life, serial, filter, number, from, settled } = wanting;
+            let one = &self.lives[life];
+            let online = !one.ended && one.serial == serial && self.connections[serial as usize].is_responsive;
+            let holds =
+                one.subscriptions.iter().any(|now| now.filter == filter && now.number == number && now.confirmed);
+            if !online || !holds || number == 0 {
+                continue;
+            }
+            let mount = self.mount_of(one.subject);
+            for (topic, settled) in settled.into_iter().enumerate().filter(|(topic, _)| matches(filter, *topic)) {
+                let Some(expected) = settled else { continue };
+                let came: Vec<u32> = one.retained[from..]
+                    .iter()
+                    .filter(|(on, message)| *on == serial && self.messages[*message as usize].topic == topic)
+                    .map(|(_, message)| *message)
+                    .collect();
+                let quiet = self.retained[mount * TOPICS.len() + topic].since.is_empty();
+                let fits = match expected {
+                    NO_MESSAGE => !quiet || came.is_empty(),
+                    expected => !quiet || came.contains(&expected) || one.dropped.contains(&expected),
+                };
+                if !fits {
+                    let detail = format!(
+                        "{} subscribed to {} and got {came:?} of {}, not {expected}",
+                        self.subjects[one.subject].id, FILTERS[filter], TOPICS[topic]
+                    );
+                    self.find("retained: the latest is kept and given", detail);
+                    return;
+                }
+            }
+        }
+        for retained in &mut self.retained {
+            if retained.since.is_empty() {
+                continue;
+            }
+            // Of each shard the last one; which of those came last to the keeper nobody knows.
+            retained.settled.clear();
+            for (at, (shard, message)) in retained.since.iter().enumerate() {
+                if !retained.since[at + 1..].iter().any(|(later, _)| later == shard) {
+                    retained.settled.push(*message);
+                }
+            }
+            retained.since.clear();
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! Messages of shared subscriptions: each has one member that gets it.
+
+use moormq::codec::QoS;
+
+use crate::deliveries::TWICE;
+use crate::history::{FILTERS, FIRST_SHARED_FILTER, FIRST_SHARED_TOPIC, matches};
+use crate::judge::{Judge, Life, Member, Message, Stage, Subscription};
+
+impl Judge {
+    /// How many shared subscriptions the session may have had that match `topic`.
+    pub fn groups_of(&self, life: usize, topic: usize) -> usize {
+        let ever = self.lives[life].ever;
+        (FIRST_SHARED_FILTER..FILTERS.len()).filter(|filter| ever & 1 << filter != 0 && matches(*filter, topic)).count()
+    }
+
+    /// A copy for one member: at QoS 2 no other member may have it.
+    pub fn see_shared(&mut self, number: u32, qos: QoS, anew: bool) {
+        let is_forgetful = self.lives.iter().any(|life| life.is_forgetful);
+        let message = &mut self.messages[number as usize];
+        if qos != QoS::ExactlyOnce || !anew || is_forgetful {
+            return;
+        }
+        message.groups += 1;
+        let topic = message.topic;
+        let groups = (FIRST_SHARED_FILTER..FILTERS.len()).filter(|filter| matches(*filter, topic)).count();
+        let (copies, routes) = (message.groups as usize, message.routes.len());
+        if copies > groups * routes {
+            let detail = format!("{copies} members of {groups} shared subscriptions got message {number}");
+            self.find(TWICE, detail);
+        }
+    }
+
+    /// Whether a member of a shared subscription is one still.
+    fn holds(&self, member: &Member) -> bool {
+        let life = &self.lives[member.life];
+        !life.ended && life.subscriptions.iter().any(|one| one.number == member.number)
+    }
+
+    /// Whether what one member was sent of it may go to another one: not at QoS 2, for the client may have had it.
+    fn may_go_to_others(&self, message: &Message) -> bool {
+        message.qos == QoS::AtLeastOnce && !self.setup.upgrades_qos
+    }
+
+    /// Whether a message that ended with the session of `life` could have gone to somebody else.
+    pub fn could_be_passed_on(&self, life: usize, number: u32) -> bool {
+        let (message, ending) = (&self.messages[number as usize], &self.lives[life]);
+        if !self.may_go_to_others(message) || message.topic < FIRST_SHARED_TOPIC {
+            return false;
+        }
+        let mount = self.mount_of(ending.subject);
+        let has_other = |filter: usize| {
+            let is_member = |other: &Life| {
+                let known = |one: &Subscription| one.filter == filter && one.confirmed && one.since < self.rests;
+                !other.ended && self.mount_of(other.subject) == mount && other.subscriptions.iter().any(known)
+            };
+            let mut others = self.lives.iter().enumerate().filter(|(at, _)| *at != life);
+            self.careless[mount] & 1 << filter == 0 && others.any(|(_, other)| is_member(other))
+        };
+        let mut through = (FIRST_SHARED_FILTER..FILTERS.len())
+            .filter(|filter| ending.ever & 1 << filter != 0 && matches(*filter, message.topic));
+        through.all(has_other)
+    }
+
+    /// Everything has come to rest: what shared subscriptions got while one of their members was online, and is still, waits
+    /// for nobody who has left.
+    pub fn judge_passed_on(&mut self) {
+        for at in 0..self.messages.len() {
+            let message = &self.messages[at];
+            if !message.is_due || !self.may_go_to_others(message) {
+                continue;
+            }
+            let accounted: usize = self.lives.iter().map(|life| life.accounted(at as u32)).sum();
+            let mount = self.mount_of(message.subject);
+            let due = |(filter, members): &&(usize, Vec<Member>)| {
+                let stays = |member: &Member| self.holds(member) && self.has_stayed(member);
+                let careful = self.careless[mount] & 1 << *filter == 0;
+                careful && members.iter().any(stays) && !self.is_held_up(mount, *filter)
+            };
+            if accounted < message.shared.iter().filter(due).count() {
+                let detail = format!("message {at} came to {accounted}, and there are members that it could go to");
+                return self.find("messages: a member that is online gets what another one leaves", detail);
+            }
+            self.messages[at].is_due = accounted < message.shared.len();
+        }
+    }
+
+    /// Whether a member has the connection that it had when the message was published.
+    fn has_stayed(&self, member: &Member) -> bool {
+        let life = &self.lives[member.life];
+        let is_online = self.subjects[life.subject].stage == Stage::Online;
+        member.online == Some(life.serial) && is_online && self.connections[life.serial as usize].ended.is_none()
+    }
+
+    /// Whether somebody who has, or had, this shared subscription is online and takes nothing: it may be his.
+    fn is_held_up(&self, mount: usize, filter: usize) -> bool {
+        let mut lives = self.lives.iter().filter(|life| !life.ended && life.ever & 1 << filter != 0);
+        lives.any(|life| {
+            self.mount_of(life.subject) == mount
+                && self.subjects[life.subject].stage == Stage::Online
+                && !self.connections[life.serial as usize].is_responsive
+        })
+    }
+
+    pub fn judge_shared(&mut self) {
+        for at in 0..self.messages.len() {
+            let message = &self.messages[at];
+            let careless = self.careless[self.mount_of(message.subject)];
+            let holds = |member: &Member| self.holds(member);
+            let careful = message.shared.iter().filter(|(filter, _)| careless & 1 << filter == 0);
+            let due = careful.filter(|(_, members)| members.iter().any(holds)).count();
+            if due == 0 {
+                continue;
+            }
+            let accounted: usize = self.lives.iter().map(|life| life.accounted(at as u32)).sum();
+            if accounted < due {
+                let detail =
+                    format!("message {at} is accounted for {accounted} times of {due} in its shared subscriptions");
+                self.find("messages: none is lost of a shared subscription", detail);
+            }
+        }
+    }
+}

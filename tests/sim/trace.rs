@@ -1,0 +1,144 @@
+//! What hooks are told, as the judge hears it, and how clients tell the hooks what to do.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use moormq::client::{Client, DropReason, EndReason, ExpiredReason, SubscriberId};
+use moormq::codec::QoS;
+
+use crate::history::{Ask, Plan};
+
+/// Something that a hook was told or asked.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// Which connection of the history it is about.
+    pub serial: u32,
+    pub subscriber: SubscriberId,
+    pub number: u64,
+    pub what: What,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    Registered,
+    Wakeup {
+        present: bool,
+    },
+    Offline(EndReason),
+    Gone(EndReason),
+    Expired(ExpiredReason),
+    /// A publish may come to be refused.
+    Refusing {
+        message: u32,
+    },
+    Published {
+        message: u32,
+        topic: usize,
+        qos: QoS,
+        retain: bool,
+        is_will: bool,
+    },
+    AskedSubscribe(Vec<Ask>),
+    Subscribed(Vec<Ask>),
+    UnsubscribedAll,
+    Unsubscribed(Vec<usize>),
+    Dropped {
+        message: u32,
+        qos: QoS,
+        reason: DropReason,
+    },
+    /// A link found another state than it left.
+    StateLost {
+        link: usize,
+        found: u32,
+        left: u32,
+    },
+    /// A notification wants something done first.
+    NoticeBegins,
+    NoticeDone,
+}
+
+/// What all copies of the links share.
+#[derive(Clone, Default)]
+pub struct Trace(Arc<Mutex<Shared>>);
+
+#[derive(Default)]
+pub struct Shared {
+    pub events: Vec<Event>,
+    /// What the next SUBSCRIBE or UNSUBSCRIBE of a connection is to meet, by serial.
+    pub plans: Vec<Plan>,
+    /// How often each link was called for each connection: three by serial.
+    calls: Vec<u32>,
+}
+
+impl Trace {
+    pub fn open(&self) -> MutexGuard<'_, Shared> {
+        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    pub fn note(&self, client: &Client, what: What) {
+        let event = Event {
+            serial: serial_of(client.peer),
+            subscriber: client.subscriber.clone(),
+            number: client.session_number,
+            what,
+        };
+        self.open().events.push(event);
+    }
+}
+
+impl Shared {
+    pub fn plan(&mut self, serial: u32) -> &mut Plan {
+        let at = serial as usize;
+        if self.plans.len() <= at {
+            self.plans.resize(at + 1, Plan::Accept);
+        }
+        &mut self.plans[at]
+    }
+
+    pub fn calls(&mut self, serial: u32, link: usize) -> &mut u32 {
+        let at = serial as usize * 3 + link;
+        if self.calls.len() <= at {
+            self.calls.resize(at + 1, 0);
+        }
+        &mut self.calls[at]
+    }
+}
+
+/// The peer that stands for a connection.
+pub fn peer_of(serial: u32) -> SocketAddr {
+    let [_, a, b, c] = serial.to_be_bytes();
+    SocketAddr::from(([10, a, b, c], 1883))
+}
+
+pub fn serial_of(peer: SocketAddr) -> u32 {
+    match peer {
+        SocketAddr::V4(peer) => u32::from_be_bytes(peer.ip().octets()) & 0xFF_FFFF,
+        SocketAddr::V6(_) => 0,
+    }
+}
+
+/// The payload of a message: its number, its plan, and so much more.
+pub fn payload(message: u32, plan: Plan, padding: usize) -> Vec<u8> {
+    let mut payload = message.to_le_bytes().to_vec();
+    payload.push(plan as u8);
+    payload.resize(5 + padding, b'.');
+    payload
+}
+
+/// The number of the message; none if it is empty.
+pub fn message_of(payload: &[u8]) -> u32 {
+    payload.first_chunk().map_or(NO_MESSAGE, |bytes| u32::from_le_bytes(*bytes))
+}
+
+/// The number of a message without payload.
+pub const NO_MESSAGE: u32 = u32::MAX;
+
+pub fn plan_in(payload: &[u8]) -> Plan {
+    payload.get(4).map_or(Plan::Accept, |plan| Plan::ALL[usize::from(*plan) % Plan::ALL.len()])
+}
+
+/// Plan and notices, as a password carries them.
+pub fn password(plan: Plan, notices: u8) -> [u8; 2] {
+    [plan as u8, notices]
+}

@@ -1,13 +1,13 @@
 //! What devices and operators do in a history.
 
 use moormq::codec::{
-    Connect, ConnectProperties, Disconnect, Packet, PacketId, ProtocolVersion, Publish, QoS, ReasonCode, Subscribe,
-    SubscribeFilter, Unsubscribe, Will,
+    Auth, Connect, ConnectProperties, Disconnect, Packet, PacketId, ProtocolVersion, Publish, QoS, ReasonCode,
+    Subscribe, SubscribeFilter, Unsubscribe, Will,
 };
 use moormq::shard::Request;
 
 use crate::device::{LARGE, Naming, Outgoing, Store, filter};
-use crate::history::{Ask, FIRST_SHARED_TOPIC, Hello, Plan, TOPICS};
+use crate::history::{Ask, Exchange, FIRST_SHARED_TOPIC, Hello, METHODS, Plan, TOPICS};
 use crate::play::{Play, subscriber};
 use crate::trace::{password, payload};
 use crate::wire::{End, Wire};
@@ -27,10 +27,13 @@ impl Play {
             (will, payload(message, will.plan, 0))
         });
         let is_v5 = hello.version == ProtocolVersion::V5;
+        let data = hello.exchange.map(Exchange::data);
         let mut properties = ConnectProperties::default();
         if is_v5 {
             properties.session_expiry = Some(hello.expiry.into());
             properties.receive_maximum = (hello.receive_maximum > 0).then_some(hello.receive_maximum.into());
+            properties.authentication_method = hello.exchange.map(|_| METHODS[usize::from(hello.is_strange)]);
+            properties.authentication_data = data.as_ref().map(|data| &data[..]);
             properties.topic_alias_maximum = hello.aliases.into();
             properties.maximum_packet_size = hello.small_packets.then_some(600);
         }
@@ -147,6 +150,10 @@ impl Play {
         let Some(wire) = self.wire(device, false) else { return };
         let one = &self.broker.wires[wire];
         let (serial, welcomed, version) = (one.serial, one.welcomed, one.version());
+        if !welcomed && one.hello.exchange.is_some() {
+            // Nothing but AUTH until it is known who the client is.
+            return;
+        }
         if !welcomed {
             outgoing.qos = QoS::AtMostOnce;
         }
@@ -171,6 +178,19 @@ impl Play {
         };
         outgoing.encode(version, false, naming, &mut bytes);
         self.broker.wires[wire].send(&bytes);
+    }
+
+    pub fn authenticate_again(&mut self, device: usize, exchange: Exchange) {
+        let Some(wire) = self.wire(device, true) else { return };
+        let one = &mut self.broker.wires[wire];
+        if one.hello.exchange.is_none() || std::mem::replace(&mut one.authenticating, true) {
+            return;
+        }
+        let serial = one.serial;
+        self.judge.connection(serial).exchange = Some(exchange);
+        let data = exchange.data();
+        let auth = Auth { data: Some(&data), ..Auth::new(ReasonCode::ReAuthenticate, METHODS[0]) };
+        self.say(wire, &Packet::Auth(auth));
     }
 
     pub fn clear(&mut self, device: usize, topic: usize) {

@@ -213,6 +213,8 @@ fn plain_hello(name: Name, version: ProtocolVersion, clean: bool) -> Hello {
         receive_maximum: 0,
         small_packets: false,
         aliases: 0,
+        exchange: None,
+        is_strange: false,
         plan: Plan::Accept,
         notices: 0,
     }
@@ -229,6 +231,8 @@ fn check_answered(wire: &Wire, device: &Device, judge: &mut Judge) {
         "SUBACK or UNSUBACK"
     } else if !store.outgoing.is_empty() {
         "an acknowledgement"
+    } else if wire.authenticating {
+        "AUTH, or the end of its connection"
     } else if wire.pings > 0 {
         "PINGRESP"
     } else {

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use moormq::codec::{
-    Ack, AckKind, Packet, PacketId, ProtocolVersion, Publish, PublishProperties, QoS, ReasonCode, Sender, Split,
+    Ack, AckKind, Auth, Packet, PacketId, ProtocolVersion, Publish, PublishProperties, QoS, ReasonCode, Sender, Split,
     decode, split,
 };
 
+use crate::authenticating::EXCHANGE;
 use crate::deliveries::Delivery;
-use crate::history::{FILTERS, FIRST_SHARED_TOPIC, MOST_ALIASES, Plan, TOPICS};
+use crate::history::{FILTERS, FIRST_SHARED_TOPIC, METHODS, MOST_ALIASES, Plan, TOPICS};
 use crate::judge::Judge;
 use crate::trace::{message_of, payload};
 use crate::wire::{Acknowledged, Owed, Wire};
@@ -154,11 +155,16 @@ impl Store {
         if !matches!(packet, Packet::Publish(_)) {
             judge.note(|| format!("  client #{serial} hears {packet:?}"));
         }
-        if !wire.welcomed && !matches!(packet, Packet::Connack(_)) {
+        let is_asked = matches!(packet, Packet::Auth(_)) && wire.hello.exchange.is_some() && !wire.answered;
+        if !wire.welcomed && !matches!(packet, Packet::Connack(_)) && !is_asked {
             return judge.find("packets: CONNACK comes first", format!("connection {serial}: {packet:?}"));
         }
         match packet {
             Packet::Connack(connack) => {
+                let method = wire.hello.exchange.map(|_| METHODS[usize::from(wire.hello.is_strange)]);
+                if connack.code == ReasonCode::Success && connack.properties.authentication_method != method {
+                    judge.find(EXCHANGE, format!("connection {serial}: {connack:?}"));
+                }
                 wire.alias_maximum = connack.properties.topic_alias_maximum.unwrap_or_default();
                 self.welcomed(wire, judge, connack.code, connack.session_present);
             }
@@ -192,6 +198,7 @@ impl Store {
                 wire.subscribing = None;
             }
             Packet::Pingresp => wire.pings = wire.pings.saturating_sub(1),
+            Packet::Auth(auth) => authenticate(wire, judge, auth),
             Packet::Disconnect(_) => {}
             other => judge.find(UNASKED, format!("connection {serial}: {other:?}")),
         }
@@ -310,6 +317,22 @@ impl Store {
         }
         known != message
     }
+}
+
+/// The broker asks once more who the client is, or has its last word.
+fn authenticate(wire: &mut Wire, judge: &mut Judge, auth: Auth<'_>) {
+    let is_expected = wire.hello.exchange.is_some() && (!wire.answered || wire.authenticating);
+    let goes_on = auth.code == ReasonCode::ContinueAuthentication;
+    if !is_expected || auth.method != Some(METHODS[0]) || (!goes_on && !wire.answered) {
+        return judge.find(EXCHANGE, format!("connection {}: {auth:?}", wire.serial));
+    }
+    if !goes_on {
+        wire.authenticating = false;
+        return judge.authenticated(wire.serial);
+    }
+    let mut bytes = Vec::new();
+    Packet::Auth(auth).encode(wire.version(), &mut bytes);
+    wire.send(&bytes);
 }
 
 /// The topic of a PUBLISH, by its name or its alias.

@@ -124,6 +124,31 @@ pub struct Bequest {
     pub plan: Plan,
 }
 
+/// An enhanced authentication.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exchange {
+    /// How often the client is asked once more.
+    pub rounds: u8,
+    /// What the last word is.
+    pub plan: Plan,
+}
+
+impl Exchange {
+    /// What both sides say in it: how many rounds are left, and how it ends.
+    pub fn data(self) -> [u8; 2] {
+        [self.rounds, self.plan as u8]
+    }
+
+    /// What `data` says.
+    pub fn read(data: Option<&[u8]>) -> Self {
+        let [rounds, plan] = data.and_then(|data| data.try_into().ok()).unwrap_or_default();
+        Exchange { rounds, plan: Plan::ALL[usize::from(plan) % Plan::ALL.len()] }
+    }
+}
+
+/// The method that the hooks know, and one that they do not.
+pub const METHODS: [&str; 2] = ["known", "strange"];
+
 /// What a CONNECT says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hello {
@@ -140,6 +165,10 @@ pub struct Hello {
     pub small_packets: bool,
     /// Topic Alias Maximum; MQTT 5 only.
     pub aliases: u8,
+    /// MQTT 5 only.
+    pub exchange: Option<Exchange>,
+    /// The hooks do not know the method.
+    pub is_strange: bool,
     pub plan: Plan,
     /// What its notifications do, by bits: see `links`.
     pub notices: u8,
@@ -195,6 +224,11 @@ pub enum Step {
         /// Topic Alias; 0: none.
         alias: u8,
         plan: Plan,
+    },
+    /// Authenticates again on a live connection, if it did when it connected.
+    Reauthenticate {
+        device: usize,
+        exchange: Exchange,
     },
     /// Clears what is retained.
     Clear {

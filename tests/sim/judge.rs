@@ -6,7 +6,7 @@
 use moormq::client::{DropReason, EndReason, SubscriberId};
 use moormq::codec::{ProtocolVersion, QoS};
 
-use crate::history::{Hello, MOUNTS, Setup, TOPICS};
+use crate::history::{Exchange, Hello, MOUNTS, Setup, TOPICS};
 use crate::trace::{Event, NO_MESSAGE, What};
 use crate::violation::Violation;
 
@@ -27,6 +27,9 @@ pub struct Connection {
     pub ended: Option<EndReason>,
     /// A publish of it may be refused.
     pub refusing: bool,
+    /// The enhanced authentication that it is in, with the rounds that are left, and how many steps there have been of it.
+    pub exchange: Option<Exchange>,
+    pub steps: u8,
     /// The Subscription Identifier of its last SUBSCRIBE.
     pub subscription_id: Option<u32>,
     /// The client reads, acknowledges, and its connection is in order.
@@ -306,6 +309,8 @@ impl Judge {
             hung_up: false,
             ended: None,
             refusing: false,
+            exchange: hello.exchange,
+            steps: 0,
             subscription_id: None,
             is_responsive: false,
             notices: 0,
@@ -378,6 +383,7 @@ impl Judge {
             What::AskedSubscribe(filters) => self.asked_to_subscribe(subject, serial, &filters),
             What::Subscribed(filters) => self.subscribed(subject, serial, &filters),
             What::Unsubscribed(filters) => self.unsubscribed(subject, &filters),
+            What::Authenticates(step) => self.authenticates(serial, step),
             What::Refusing { message } => {
                 self.connection(serial).refusing = true;
                 if let Some(message) = self.messages.get_mut(message as usize) {

@@ -34,6 +34,7 @@ impl Judge {
             let detail = format!("{}: {number} after {}", one.id, one.number);
             self.find("lifecycle: session numbers rise", detail);
         }
+        self.must_be_authenticated(serial);
         let one = &mut self.subjects[subject];
         one.number = number;
         one.registering = Some(serial);
@@ -123,7 +124,9 @@ impl Judge {
             EndReason::TakenOver => true,
             EndReason::KeepAlive => connection.hello.keep_alive > 0,
             EndReason::Admin => !self.subjects[subject].admin.is_empty(),
-            EndReason::NotAuthorized | EndReason::HookFailure => v311 && connection.refusing,
+            EndReason::NotAuthorized | EndReason::HookFailure => {
+                (v311 && connection.refusing) || self.may_fail_to_authenticate(serial)
+            }
             EndReason::ServerShutdown => self.stopping,
             EndReason::ProtocolError(_) | EndReason::Quota(_) | EndReason::MaximumLifetime => false,
         };

@@ -6,7 +6,7 @@ use moormq::client::{Client, DropReason, EndReason, ExpiredReason};
 use moormq::codec::ConnectProperties;
 use moormq::hooks::*;
 
-use crate::history::{Ask, FILTERS, MOUNTS, Plan, TOPICS};
+use crate::history::{Ask, Exchange, FILTERS, METHODS, MOUNTS, Plan, TOPICS};
 use crate::trace::{Trace, What, message_of, plan_in, serial_of};
 
 /// The chain.
@@ -209,6 +209,26 @@ impl<const N: usize> Hook for Link<N> {
         register: &RegisterM5<'_>,
     ) -> Answer<RegisterModifiersM5, ConnectRefusalM5> {
         register!(cx, self, register, RegisterModifiersM5)
+    }
+
+    fn on_auth_m5(
+        &mut self,
+        cx: &mut Context<'_, Kept<N>>,
+        exchange: &AuthExchange<'_>,
+    ) -> Answer<AuthStep, ConnectRefusalM5> {
+        let client = cx.client();
+        self.called(client, cx.state());
+        if exchange.method != METHODS[0] {
+            return Answer::Next;
+        }
+        let Exchange { rounds, plan } = Exchange::read(exchange.data);
+        self.note(client, || What::Authenticates(Exchange { rounds, plan }));
+        if rounds == 0 {
+            return self.answer(plan, AuthStep::default);
+        }
+        let takes_time = matches!(plan, Plan::Later | Plan::AcceptLater);
+        let next = Exchange { rounds: rounds - 1, plan }.data();
+        self.answer(if takes_time { plan } else { Plan::Accept }, || AuthContinue::default().data(next.to_vec()).into())
     }
 
     fn auth_on_publish(

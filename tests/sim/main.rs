@@ -3,6 +3,7 @@
 //! its contract after every step. See `tests/simulate` for more than the few seeds that a test has time for.
 
 mod acting;
+mod authenticating;
 mod broker;
 mod campaign;
 mod conclusion;

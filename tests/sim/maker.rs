@@ -4,15 +4,15 @@ use moormq::codec::{ProtocolVersion, QoS, RetainHandling, SubscriptionOptions};
 use moormq::random::Random;
 
 use crate::history::{
-    Ask, Bequest, DEVICES, FILTERS, FIRST_SHARED_FILTER, FIRST_SHARED_TOPIC, Hello, MIRROR, Name, Plan, Setup, Step,
-    TOPICS,
+    Ask, Bequest, DEVICES, Exchange, FILTERS, FIRST_SHARED_FILTER, FIRST_SHARED_TOPIC, Hello, MIRROR, Name, Plan,
+    Setup, Step, TOPICS,
 };
 
 /// Makes steps by chance. How often each kind comes differs from seed to seed, and some never come.
 pub struct Maker {
     pub random: Random,
     pub setup: Setup,
-    weights: [u16; 17],
+    weights: [u16; 18],
     /// How often hooks do anything special, in 16.
     trouble: usize,
     /// What most connects have in common.
@@ -28,16 +28,18 @@ impl Maker {
         let mut random = Random::from_seed(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0x51);
         let setup = Setup::random(&mut random, seed);
         // Connect, subscribe, unsubscribe, publish, clear, disconnect, hang up, stick, lazy, silent, move, admin, congest,
-        // break, advance, settle, storm.
-        let usual = [8, 8, 2, 16, 1, 3, 4, 2, 2, 1, 4, 1, 1, 1, 4, 2, 1];
+        // break, advance, settle, storm, authenticate again.
+        let usual = [8, 8, 2, 16, 1, 3, 4, 2, 2, 1, 4, 1, 1, 1, 4, 2, 1, 2];
         let weights = usual.map(|weight| weight * [0, 1, 1, 2, 4][random.below(5)]);
+        let shared = [0, 4, 4, 4, 15][random.below(5)];
+        let all_kept = shared > 8 && random.below(2) == 0;
         Maker {
             weights: weights.map(|weight| weight as u16),
             trouble: [0, 0, 1, 4][random.below(4)],
-            clean: [0, 4, 12, 16][random.below(4)],
-            kept: [0, 2, 600, 600][random.below(4)],
+            clean: if all_kept { 0 } else { [0, 4, 12, 16][random.below(4)] },
+            kept: if all_kept { 600 } else { [0, 2, 600, 600][random.below(4)] },
             turns: [2, 8, 20, 50][random.below(4)],
-            shared: [0, 4, 4, 4, 15][random.below(5)],
+            shared,
             random,
             setup,
         }
@@ -72,6 +74,10 @@ impl Maker {
         [0, self.kept, self.kept, self.kept, 3, 600][self.random.below(6)]
     }
 
+    fn exchange(&mut self) -> Exchange {
+        Exchange { rounds: self.random.below(3) as u8, plan: self.plan() }
+    }
+
     pub fn connect(&mut self, device: usize) -> Step {
         let version = [ProtocolVersion::V5, ProtocolVersion::V5, ProtocolVersion::V311, ProtocolVersion::V31];
         let will = self.of(5).then(|| Bequest {
@@ -83,9 +89,11 @@ impl Maker {
         });
         let will = will.map(|will| Bequest { retain: will.retain && will.topic < FIRST_SHARED_TOPIC, ..will });
         let versions = if device == MIRROR { [ProtocolVersion::V5; 4] } else { version };
+        let version = versions[self.random.below(4)];
+        let exchange = if version == ProtocolVersion::V5 && self.of(3) { Some(self.exchange()) } else { None };
         let hello = Hello {
             name: [Name::Plain, Name::Plain, Name::Plain, Name::Alias, Name::Mounted][self.random.below(5)],
-            version: versions[self.random.below(4)],
+            version,
             clean: self.of(self.clean),
             expiry: self.expiry(),
             will,
@@ -93,6 +101,8 @@ impl Maker {
             receive_maximum: [0, 0, 1, 2, 5][self.random.below(5)],
             small_packets: self.of(1),
             aliases: [0, 0, 1, 5][self.random.below(4)],
+            exchange,
+            is_strange: exchange.is_some() && self.of(1),
             plan: self.plan(),
             notices: if self.of(self.trouble) { self.random.u64() as u8 } else { 0 },
         };
@@ -115,7 +125,10 @@ impl Maker {
     }
 
     fn filter(&mut self) -> usize {
-        if self.of(self.shared) {
+        if self.shared > 8 {
+            // One group alone: so it is known through what each message came.
+            FIRST_SHARED_FILTER
+        } else if self.of(self.shared) {
             FIRST_SHARED_FILTER + self.random.below(FILTERS.len() - FIRST_SHARED_FILTER)
         } else {
             self.random.below(FIRST_SHARED_FILTER)
@@ -156,7 +169,7 @@ impl Maker {
         let total: u16 = self.weights.iter().sum();
         let mut at = self.random.below(usize::from(total.max(1))) as u16;
         let mut kind = 0;
-        while kind < 16 && at >= self.weights[kind] {
+        while kind < 17 && at >= self.weights[kind] {
             at -= self.weights[kind];
             kind += 1;
         }
@@ -178,6 +191,7 @@ impl Maker {
             12 => Step::Congest { from: self.shard(), to: self.shard() },
             13 => Step::Break { pick: self.random.below(4) },
             14 => Step::Advance { millis: [5, 100, 1000, 3000, 9000][self.random.below(5)] },
+            17 => Step::Reauthenticate { device, exchange: self.exchange() },
             _ => Step::Settle { seed: self.seed() },
         }
     }

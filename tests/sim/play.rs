@@ -65,6 +65,7 @@ impl Play {
                     Outgoing { message: 0, packet_id: 0, topic, qos, retain, large, expiry, plan, received: false };
                 self.publish(device, outgoing, alias);
             }
+            Step::Reauthenticate { device, exchange } => self.authenticate_again(device, exchange),
             Step::Clear { device, topic } => self.clear(device, topic),
             Step::Disconnect { device, with_will, expiry } => self.disconnect(device, with_will, expiry),
             Step::HangUp { device, abrupt } => self.hang_up(device, abrupt),
@@ -295,10 +296,9 @@ impl Play {
                 let one = &self.broker.wires[*wire];
                 !one.stuck && !one.to_broker.is_empty() && one.is_open()
             };
-            let moving = self.broker.shards.iter().any(|shard| {
-                shard.held().moves > 0 && shard.next_deadline() <= self.broker.now + Duration::from_millis(30)
-            });
-            if !self.broker.waits_for_hooks() && !self.broker.open.iter().any(held) && !moving {
+            // Sessions that are to move, and publishers whose slow consumer has left, are looked at again in a moment.
+            let soon = self.broker.next_deadline() <= self.broker.now + Duration::from_millis(30);
+            if !self.broker.waits_for_hooks() && !self.broker.open.iter().any(held) && !soon {
                 return;
             }
             let next = self.broker.next_deadline().max(self.broker.now + Duration::from_millis(10));

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use moormq::client::{Client, DropReason, EndReason, ExpiredReason, SubscriberId};
 use moormq::codec::QoS;
 
-use crate::history::{Ask, Plan};
+use crate::history::{Ask, Exchange, Plan};
 
 /// Something that a hook was told or asked.
 #[derive(Clone, Debug)]
@@ -27,6 +27,8 @@ pub enum What {
     Offline(EndReason),
     Gone(EndReason),
     Expired(ExpiredReason),
+    /// A step of an enhanced authentication.
+    Authenticates(Exchange),
     /// A publish may come to be refused.
     Refusing {
         message: u32,

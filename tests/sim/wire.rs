@@ -59,6 +59,8 @@ pub struct Wire {
     /// The CONNACK is here.
     pub answered: bool,
     pub keep_alive_off: bool,
+    /// It authenticates again and has no last word.
+    pub authenticating: bool,
     /// Received on this connection and not freed.
     pub outstanding: BTreeSet<u16>,
     /// Answers that the client owes.
@@ -104,6 +106,7 @@ impl Wire {
             welcomed: false,
             answered: false,
             keep_alive_off: false,
+            authenticating: false,
             outstanding: BTreeSet::new(),
             owes: VecDeque::new(),
             subscribing: None,

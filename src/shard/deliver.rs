@@ -124,6 +124,11 @@ impl<C: Chain> Shard<C> {
     fn keep_for_later(&mut self, target: Target, publication: &Publication<'_>, qos: QoS, retain: bool) {
         if self.sessions.get(target.session).is_some_and(|session| !session.is_kept()) {
             // It is about to go, and its will found it among its own receivers.
+            if target.group.is_some() && qos != QoS::AtMostOnce {
+                // Which lets another member have it in a moment.
+                self.enqueue(target.session, target.delivery(publication, qos, retain), false);
+                return;
+            }
             return self.report_drop(target.session, publication, qos, retain, DropReason::SessionEnded);
         }
         if qos == QoS::AtMostOnce {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use moormq::codec::{AckKind, QoS};
+use moormq::codec::{AckKind, QoS, Will};
 use moormq::config::SharedPolicy;
 use moormq::hooks::NoHooks;
 
@@ -234,6 +234,25 @@ fn messages_of_a_session_that_ends_go_to_members_that_are_away_if_there_are_no_o
         let mut away = Client::on(&mut world, last, "away", Hello::kept(V311));
         assert_eq!(away.texts(&mut world), ["x"]);
         away.disconnect(&mut world);
+    }
+}
+
+/// The will of a member whose session ends with its connection does not end with it.
+#[test]
+fn the_will_of_a_member_that_ends_goes_to_members_that_are_away() {
+    for mut world in worlds_with(policy(SharedPolicy::RoundRobin)) {
+        let mut away = Client::on(&mut world, 0, "away", Hello::kept(V311));
+        away.subscribed(&mut world, "$share/g/#", QoS::AtLeastOnce);
+        world.hang_up(away.socket);
+        for number in 0..6 {
+            let will = Will { topic: "gone", payload: b"gone", qos: QoS::AtLeastOnce, ..Will::default() };
+            let hello = Hello { will: Some(will), ..Hello::clean(V311) };
+            let mut dying = Client::on(&mut world, 0, &format!("dying{number}"), hello);
+            dying.subscribed(&mut world, "$share/g/#", QoS::AtLeastOnce);
+            world.hang_up(dying.socket);
+        }
+        let mut away = Client::on(&mut world, 0, "away", Hello::kept(V311));
+        assert_eq!(away.texts(&mut world), ["gone"; 6]);
     }
 }
 

@@ -185,18 +185,23 @@ impl Judge {
         if retain && !self.lives[life].is_mirror {
             return self.see_retained(life, serial, number, anew);
         }
-        self.check_options(life, number, (qos, retain, ids));
+        self.check_options((life, serial), number, (qos, retain, ids));
         self.see(life, number, qos, anew);
     }
 
     /// A message that comes because it was published: as the subscriptions want it, and because of one that there was.
-    fn check_options(&mut self, life: usize, number: u32, (qos, retain, mut ids): (QoS, bool, Vec<u32>)) {
+    fn check_options(
+        &mut self,
+        (life, serial): (usize, u32),
+        number: u32,
+        (qos, retain, mut ids): (QoS, bool, Vec<u32>),
+    ) {
         let (one, message) = (&self.lives[life], &self.messages[number as usize]);
         ids.sort_unstable();
         let mut owed = one.owed.iter().filter(|owed| owed.message == number).peekable();
         let is_sure = owed.peek().is_some() && !one.is_forgetful;
         // An MQTT 3 client is told no identifiers.
-        let is_v5 = self.connections[one.serial as usize].hello.version == ProtocolVersion::V5;
+        let is_v5 = self.connections[serial as usize].hello.version == ProtocolVersion::V5;
         let exactly = owed.map(|owed| owed.exactly.as_ref().filter(|exactly| exactly.changes == one.changes));
         let wrong = |exactly: Option<&Exactly>| {
             exactly.is_some_and(|exactly| exactly.qos != qos || (is_v5 && exactly.ids != ids))

@@ -81,7 +81,7 @@ impl Maker {
     pub fn connect(&mut self, device: usize) -> Step {
         let version = [ProtocolVersion::V5, ProtocolVersion::V5, ProtocolVersion::V311, ProtocolVersion::V31];
         let will = self.of(5).then(|| Bequest {
-            topic: [3, 3, 0, 4][self.random.below(4)],
+            topic: if self.shared > 8 { FIRST_SHARED_TOPIC } else { [3, 3, 0, 4][self.random.below(4)] },
             qos: self.qos(),
             retain: self.of(3),
             delay: [0, 0, 1, 5][self.random.below(4)],

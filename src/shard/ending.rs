@@ -166,7 +166,7 @@ impl<C: Chain> Shard<C> {
     ///
     /// A QoS 2 message that was sent stays: the client may have it already, and nobody else may get it then
     /// [MQTT-4.8.2-5], [MQTT-4.8.2-6].
-    fn redistribute(&mut self, index: u32, ends: bool) {
+    pub(super) fn redistribute(&mut self, index: u32, ends: bool) {
         let Some(session) = self.sessions.get_mut(index) else { return };
         let client = session.client.subscriber.clone();
         let policy = session.terms.shared_policy;

@@ -246,6 +246,8 @@ impl<C: Chain> Shard<C> {
         if was_online && id.is_none() {
             self.session_lost_connection(index, EndReason::ConnectionLost);
         } else if !was_online {
+            // What was put aside for a member that was still online when it was announced.
+            self.redistribute(index, false);
             self.absent.left(index);
             self.arm_session(index);
         }

@@ -230,15 +230,17 @@ impl Judge {
         let one = &mut self.lives[life];
         let first = one.seen(number).is_none();
         if first {
-            one.seen.push(Seen { message: number, times: 0, anew: 0 });
+            one.seen.push(Seen { message: number, times: 0, anew: 0, loosely: false });
         }
         let seen = one.seen.iter_mut().find(|seen| seen.message == number).expect("it was just put there");
         seen.times += 1;
         seen.anew += u32::from(anew);
+        seen.loosely |= qos < QoS::ExactlyOnce;
+        let loosely = seen.loosely;
         let times = seen.anew as usize;
         let most = if is_shared { routes.len() * self.groups_of(life, topic) } else { routes.len() };
         let subject = self.lives[life].subject;
-        let may_repeat = self.lives[life].is_forgetful || (is_shared && qos < QoS::ExactlyOnce);
+        let may_repeat = self.lives[life].is_forgetful || (is_shared && loosely);
         if times > most && !may_repeat {
             let detail = format!("{} got message {number} {times} times at {qos:?}", self.subjects[subject].id);
             self.find(TWICE, detail);

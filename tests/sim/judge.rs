@@ -131,6 +131,8 @@ pub struct Seen {
     /// How often it came, and how often not as a repetition.
     pub times: u32,
     pub anew: u32,
+    /// Once below QoS 2: then another member of a shared subscription may have had it in between.
+    pub loosely: bool,
 }
 
 /// A will that may be due.

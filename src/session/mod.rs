@@ -37,6 +37,8 @@ pub struct Subscription {
 pub struct Session<S> {
     /// The client as it connected last.
     pub client: Client,
+    /// When it began on this shard, as a number that no other session of the shard ever has: places in tables are used again.
+    pub birth: u64,
     /// The slot that its subscriber id is hashed to, from 0 to 4095.
     pub slot: u16,
     /// What the hooks keep with this session.

@@ -29,6 +29,8 @@ pub(super) struct Granted {
 pub(super) struct Subscribing {
     pub connection: ConnectionId,
     pub session: u32,
+    /// See [`Session::birth`](crate::session::Session::birth).
+    pub session_birth: u64,
     pub subscriber: SubscriberId,
     pub session_number: u64,
     /// The number under which answers come.

@@ -236,7 +236,7 @@ impl<C: Chain> Shard<C> {
         }
         let Some(session) = self.sessions.get(pending.session) else { return };
         // The session may have ended in the meantime, and another one have its place.
-        if session.client.subscriber != pending.subscriber
+        if session.birth != pending.session_birth
             || session.subscriptions.get(&granted.filter).is_none_or(|now| now.options != granted.options)
         {
             return;

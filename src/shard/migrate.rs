@@ -234,7 +234,9 @@ impl<C: Chain> Shard<C> {
         session.journey = Some(Journey::Arrived { cut });
         self.next_number = self.next_number.max(session.client.session_number + 1);
         let subscriber = session.client.subscriber.clone();
+        let birth = place.birth;
         *place = *session;
+        place.birth = birth;
         self.cutting.push(index);
         self.counters.connected += u64::from(was_online);
         self.counters.sessions_moved += 1;

@@ -157,6 +157,7 @@ impl<C: Chain> Shard<C> {
         let pending = Subscribing {
             connection: crate::client::ConnectionId::new(u32::MAX, 0),
             session: place,
+            session_birth: 0,
             subscriber: SubscriberId::new("", ""),
             session_number: number,
             token: self.number(),

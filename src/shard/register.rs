@@ -108,8 +108,10 @@ impl<C: Chain> Shard<C> {
 
     pub(super) fn new_session(&mut self, client: Client, terms: crate::session::Terms, takeovers: (u32, Time)) -> u32 {
         let slot = self.slots.slot(&client.subscriber);
+        let birth = self.number();
         self.sessions.insert(Session {
             client,
+            birth,
             slot,
             state: C::State::default(),
             connection: None,

@@ -119,9 +119,11 @@ impl<C: Chain> Shard<C> {
         let realm = self.realms.number(&session.client.subscriber.mountpoint);
         let user = subscribe.user.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         let (subscriber, session_number) = (session.client.subscriber.clone(), session.client.session_number);
+        let session_birth = session.birth;
         let mut pending = Subscribing {
             connection: id,
             session: index,
+            session_birth,
             subscriber,
             session_number,
             token: self.number(),

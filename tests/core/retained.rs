@@ -6,7 +6,7 @@ use moormq::config::{Config, Limit};
 use moormq::hooks::NoHooks;
 use moormq::random::Random;
 
-use crate::client::{Client, Hello, V5, V311, id_owned_by, packet_id, publish};
+use crate::client::{Client, Hello, V5, V311, connect_packet, id_owned_by, packet_id, publish};
 use crate::heard::Got;
 use crate::world::{World, config, open_config, worlds, worlds_with};
 
@@ -356,5 +356,34 @@ fn overlapping_filters_of_one_subscribe_bring_one_copy() {
         let mut heard: Vec<_> = heard.iter().map(|heard| (heard.topic.as_str(), heard.qos)).collect();
         heard.sort_unstable();
         assert_eq!(heard, [("a/b", QoS::AtLeastOnce), ("a/c", QoS::AtLeastOnce), ("d", QoS::AtMostOnce)]);
+    }
+}
+
+/// Keepers that answer late answer a session, not the next one of its client.
+#[test]
+fn what_was_looked_up_for_a_session_is_not_for_the_one_after_it() {
+    for (shards, steps) in [2, 4].into_iter().flat_map(|shards| (0..10).map(move |steps| (shards, steps))) {
+        let mut world = World::new(shards, open_config(), || NoHooks);
+        Client::clean(&mut world, "publisher", V5).retain(&mut world, "t", "kept");
+        let id = id_owned_by(&world, 0, "c");
+        let (old, _) = Client::connect(&mut world, 0, &id, Hello::clean(V311));
+        let mut new = Client::dial(&mut world, 0, V311);
+        let filters = [SubscribeFilter { filter: "t", options: SubscriptionOptions::default() }];
+        let mut subscribe = Vec::new();
+        Packet::Subscribe(Subscribe::new(packet_id(1), &filters[..])).encode(V311, &mut subscribe);
+        let mut connect = Vec::new();
+        Packet::Connect(connect_packet(&id, Hello::clean(V311))).encode(V311, &mut connect);
+        world.send_quietly(old.socket, &subscribe);
+        for _ in 0..steps {
+            world.carry_out_effects();
+            world.carry_mail();
+        }
+        world.send_quietly(new.socket, &connect);
+        world.send_quietly(new.socket, &subscribe);
+        world.settle();
+        let heard = new.heard(&mut world);
+        let [Got::Connack { .. }, Got::Suback(..), Got::Publish(..)] = heard[..] else {
+            panic!("{shards} shards, after {steps} steps: {heard:?}")
+        };
     }
 }

@@ -70,6 +70,8 @@ pub(super) struct Departure {
     to: usize,
     /// How many answers are to come.
     waiting: usize,
+    /// Its client published something since the others were asked: a will.
+    published: bool,
 }
 
 impl<C: Chain> Shard<C> {
@@ -135,7 +137,7 @@ impl<C: Chain> Shard<C> {
             waiting += 1;
             self.post(shard, Mail::Leaving { token });
         }
-        self.moves.leaving.insert(token, Departure { index, to, waiting });
+        self.moves.leaving.insert(token, Departure { index, to, waiting, published: false });
         self.post(to, Mail::Prepare(Box::new(prepare)));
         true
     }
@@ -172,10 +174,33 @@ impl<C: Chain> Shard<C> {
     }
 
     fn pack_if_ready(&mut self, token: u64) {
-        let Some(Departure { index, waiting: 0, .. }) = self.moves.leaving.get(&token) else { return };
-        let Some(session) = self.sessions.get(*index) else { return };
-        if !self.notices.contains_key(&session.client.subscriber) {
-            self.pack(token);
+        let Some(departure) = self.moves.leaving.get_mut(&token).filter(|departure| departure.waiting == 0) else {
+            return;
+        };
+        let Some(session) = self.sessions.get(departure.index) else { return };
+        if self.notices.contains_key(&session.client.subscriber) {
+            return;
+        }
+        if departure.published && self.shards > 2 {
+            // The new owner has it before the session comes; the others may not.
+            (departure.published, departure.waiting) = (false, self.shards - 2);
+            let to = departure.to;
+            for shard in self.others().filter(|shard| *shard != to) {
+                self.post(shard, Mail::Leaving { token });
+            }
+            return;
+        }
+        self.pack(token);
+    }
+
+    /// The will of a session was published. If it is about to leave, those who said that all of its client has come have to say so
+    /// again: what the client publishes at the new owner may not overtake it.
+    pub(super) fn published_while_leaving(&mut self, index: u32) {
+        if let Some(session) = self.sessions.get(index)
+            && let Some(Journey::Leaving { token, .. }) = session.journey
+            && let Some(departure) = self.moves.leaving.get_mut(&token)
+        {
+            departure.published = true;
         }
     }
 

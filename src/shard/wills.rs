@@ -123,6 +123,7 @@ impl<C: Chain> Shard<C> {
         let Some(will) = session.will.take() else { return };
         let (client, policy) = (session.client.clone(), session.terms.shared_policy);
         self.route_will(&client, policy, &will);
+        self.published_while_leaving(index);
         let Some(session) = self.sessions.get_mut(index) else { return };
         let notified = tell_published(&mut self.chain, &client, &mut session.state, &will);
         self.notified(index, notified, publish_hook(&client));

@@ -597,3 +597,39 @@ fn what_links_keep_with_a_session_moves_with_it() {
         assert_eq!(written(), ["expired a: a1 a2", "expired b: b1 b2"]);
     }
 }
+
+/// What a client publishes after a move does not overtake the will of its last connection, wherever the move was when that broke.
+#[test]
+fn a_will_is_not_overtaken_by_a_client_that_comes_back_elsewhere() {
+    for steps in 0..14 {
+        let mut world = world(3);
+        let id = id_owned_by(&world, 0, "mover");
+        let reader_id = id_owned_by(&world, 2, "reader");
+        let (mut reader, _) = Client::connect(&mut world, 2, &reader_id, Hello::clean(V5));
+        reader.subscribe(&mut world, "t", QoS::AtMostOnce);
+        let (old, _) = Client::connect(&mut world, 0, &id, Hello::kept(V5).will("t"));
+        let new = Client::dial(&mut world, 1, V5);
+        move_slot(&mut world, &id, 1);
+        for _ in 0..steps {
+            world.carry_out_effects();
+            world.carry_mail();
+            world.carry_transfer();
+        }
+        // From here on the letters from the old owner to the reader's shard are late.
+        let all_but_those = |world: &mut World<NoHooks>| {
+            let pairs = [(0, 1), (1, 0), (1, 2), (2, 0), (2, 1)];
+            while world.carry_out_effects()
+                | pairs.iter().fold(false, |moved, (from, to)| world.carry_letter(*from, *to) | moved)
+                | world.carry_transfer()
+            {}
+        };
+        world.hang_up_quietly(old.socket);
+        all_but_those(&mut world);
+        say(&mut world, &new, &Packet::Connect(connect_packet(&id, Hello::kept(V5))));
+        say(&mut world, &new, &Packet::Publish(publish("t", "after", QoS::AtMostOnce, 0)));
+        all_but_those(&mut world);
+        world.settle();
+        let payloads: Vec<_> = reader.publishes(&mut world).into_iter().map(|heard| heard.payload).collect();
+        assert_eq!(payloads, [&b"gone"[..], b"after"], "after {steps} steps");
+    }
+}

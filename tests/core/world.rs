@@ -152,13 +152,18 @@ impl<C: Chain> World<C> {
         self.wires[socket.0].at.map(|(shard, _)| shard)
     }
 
-    /// The client closes its end without a word.
+    /// The client closes its end without a word, and everything that follows from it happens.
     pub fn hang_up(&mut self, socket: Socket) {
+        self.hang_up_quietly(socket);
+        self.settle();
+    }
+
+    /// The client closes its end without a word; nothing follows before [`World::settle`].
+    pub fn hang_up_quietly(&mut self, socket: Socket) {
         if let Some((shard, id)) = self.wires[socket.0].at.take() {
             self.by_id.remove(&(shard, id.index()));
             self.shards[shard].closed(id, self.now);
         }
-        self.settle();
     }
 
     /// The client stops taking what it is sent, or goes on.

@@ -74,7 +74,10 @@ impl Play {
             None => self.judge.terms(one.serial).0,
         };
         if welcomed && !kept {
+            let was_kept = self.judge.terms(self.broker.wires[wire].serial).0;
             self.store(wire).begin();
+            // A DISCONNECT that says so may never have come to the broker.
+            self.store(wire).is_forgetful = was_kept;
         } else if !answered && (clean || !kept) {
             // It cannot know whether the broker has ended the session.
             self.store(wire).begin();

@@ -359,6 +359,9 @@ impl Setup {
         }
         config.queue.queue_type = if self.lifo { QueueType::Lifo } else { QueueType::Fifo };
         config.queue.max_waiting_output_bytes = 4096;
+        config.limits.auth_timeout = Duration::from_secs(3600);
+        // Less than what is waited for before everything is said to be at rest.
+        config.queue.publisher_patience = Duration::from_millis(20);
         config.shared.policy = self.policy;
         config.session.suppress_will_on_takeover = self.suppress_will;
         config.session.upgrade_qos = self.upgrades_qos;

@@ -94,5 +94,9 @@ impl Judge {
             let detail = format!("connection {serial} asked for {asks:?} and hears {codes:?}");
             self.find("packets: SUBACK says what is", detail);
         }
+        // Who is refused gets nothing of what is retained, and a later SUBSCRIBE may want none.
+        for (ask, _) in asks.iter().zip(&codes).filter(|(_, code)| code.is_error()) {
+            self.wanting.retain(|one| one.serial != serial || one.filter != ask.filter || one.number != 0);
+        }
     }
 }

@@ -7,12 +7,16 @@ use std::os::fd::OwnedFd;
 
 use crate::config::{Config, ConfigError, CpuSet, ListenerConfig};
 use crate::control::socket::SocketError;
+use crate::net::descriptors::{make_room, raise_limit};
 use crate::net::listeners::{check_free, listen};
 use crate::net::probe::StartError as SystemError;
 use crate::net::ring::RingSize;
 use crate::net::sockets::SocketLimits;
 use crate::net::worker::WorkerLimits;
 use crate::shard::MAX_SHARDS;
+
+/// Descriptors for anything but connections: rings, listeners, files.
+const NOT_CONNECTIONS: usize = 256;
 
 /// Why a broker did not start.
 #[derive(Debug)]
@@ -70,7 +74,9 @@ impl Layout {
         }
         let shards = config.shards.unwrap_or(cores.len()).min(MAX_SHARDS);
         let runtime = &config.runtime;
-        let descriptors = rlimit::increase_nofile_limit(u64::MAX).map_err(StartError::Resources)? as usize;
+        let descriptors = raise_limit().map_err(StartError::Resources)?;
+        let used = config.limits.max_connections.map_or(descriptors, |most| most.saturating_add(NOT_CONNECTIONS));
+        make_room(used.min(descriptors));
         let per_shard = config.limits.max_connections.map_or(descriptors, |most| most.div_ceil(shards));
         Ok(Layout {
             cpus: (0..shards).map(|shard| cores[shard % cores.len()]).collect(),

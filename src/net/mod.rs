@@ -11,10 +11,12 @@
 //! | `output` | what one connection is to send |
 //! | `ring` and `ring_*` | `io_uring`, its memory and its eventfds: all the `unsafe` there is |
 //! | `probe` | what this machine lacks, said at start |
+//! | `descriptors` | how many files this process may have open |
 //! | `clock` | the one clock |
 
 mod bell;
 pub mod clock;
+pub mod descriptors;
 pub mod doorbell;
 pub mod errand;
 mod hook_tasks;

@@ -47,6 +47,8 @@ pub enum Kind {
     Mosquitto(PathBuf),
     /// moormq as a program embeds it: the program `moormq-embedded` at this path, in this variant.
     Embedded(PathBuf, Variant),
+    /// No broker, but its socket operations: the program `moormq-floor` at this path.
+    Floor(PathBuf),
     /// Any other: a command for the shell, in which `{port}`, `{core}` and `{dir}` (an empty folder) are replaced.
     Command(String),
 }
@@ -81,7 +83,7 @@ impl Broker {
     /// What it says about its version; of a command, the command.
     pub fn version(&self) -> String {
         let (program, argument) = match &self.kind {
-            Kind::Moormq(program) | Kind::Embedded(program, _) => (program, "--version"),
+            Kind::Moormq(program) | Kind::Embedded(program, _) | Kind::Floor(program) => (program, "--version"),
             Kind::Mosquitto(program) => (program, "-h"),
             Kind::Command(command) => return format!("`{command}`"),
         };
@@ -95,7 +97,7 @@ impl Broker {
         match &self.kind {
             Kind::Moormq(_) | Kind::Embedded(..) => Some(moormq(1883, Limits::Lifted)),
             Kind::Mosquitto(_) => Some(mosquitto(1883, Limits::Lifted)),
-            Kind::Command(_) => None,
+            Kind::Floor(_) | Kind::Command(_) => None,
         }
     }
 
@@ -103,7 +105,7 @@ impl Broker {
     fn seat(&self) -> Seat {
         match &self.kind {
             Kind::Embedded(_, variant) => variant.seat,
-            Kind::Moormq(_) | Kind::Mosquitto(_) | Kind::Command(_) => Seat::Own,
+            Kind::Moormq(_) | Kind::Mosquitto(_) | Kind::Floor(_) | Kind::Command(_) => Seat::Own,
         }
     }
 
@@ -159,6 +161,10 @@ impl Broker {
                 fs::write(&file, mosquitto(port, limits))?;
                 command = Command::new(program);
                 command.arg("-c").arg(file);
+            }
+            Kind::Floor(program) => {
+                command = Command::new(program);
+                command.arg("--listen").arg(format!("127.0.0.1:{port}"));
             }
             Kind::Command(template) => {
                 let line = template

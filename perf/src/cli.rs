@@ -64,7 +64,7 @@ pub struct CompareArgs {
     pub scenarios: ScenarioArgs,
     #[command(flatten)]
     pub timing: TimingArgs,
-    /// The brokers that this program knows how to run: moormq, mosquitto, or "" for none
+    /// The brokers that this program knows how to run: moormq, mosquitto, floor (what their sockets alone cost), or "" for none
     #[arg(long, value_name = "NAMES", value_delimiter = ',', default_value = "moormq,mosquitto")]
     brokers: Vec<String>,
     /// Another broker: a shell command, in which {port}, {core} and {dir}, an empty folder, are replaced
@@ -135,6 +135,7 @@ impl CompareArgs {
         for name in self.brokers.iter().filter(|name| !name.is_empty()) {
             let kind = match name.as_str() {
                 "moormq" => Kind::Moormq(existing(&self.moormq.clone().unwrap_or_else(|| beside_us("moormq")))?),
+                "floor" => Kind::Floor(existing(&beside_us("moormq-floor"))?),
                 "mosquitto" => Kind::Mosquitto(existing(&self.mosquitto)?),
                 other => return Err(Failure::System(format!("unknown broker {other}: describe it with --broker"))),
             };

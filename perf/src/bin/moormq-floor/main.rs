@@ -1,0 +1,166 @@
+//! The least that a broker does: the socket operations of one, in the same order and the same sizes, with next to nothing in between.
+//!
+//! It is no broker. It believes everything it is told, keeps nothing, and delivers a message as the bytes that came in. It knows the few shapes of
+//! topics that the scenarios have. So what it costs per message is what sockets cost: the floor under everybody's figures on this machine, and what a broker
+//! costs above it is its own doing.
+
+mod desk;
+mod speech;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::ExitCode;
+
+use clap::Parser;
+use moormq::client::ConnectionId;
+use moormq::net::descriptors;
+use moormq::net::listeners::listen;
+use moormq::net::output::Output;
+use moormq::net::ring::{Completion, Ring, RingSize};
+use nix::sys::eventfd::EventFd;
+
+use desk::Desk;
+
+/// The size of moormq's own ring, unless it is told otherwise.
+const SIZE: RingSize = RingSize { submissions: 1024, completions: 8192, buffers: 256, buffer_bytes: 16 * 1024 };
+
+/// The socket operations of a broker, with next to nothing in between.
+#[derive(Parser)]
+#[command(name = "moormq-floor", version)]
+struct Args {
+    /// Where to listen
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: SocketAddr,
+}
+
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("moormq-floor: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> io::Result<()> {
+    descriptors::make_room(descriptors::raise_limit()?);
+    let listener = TcpListener::from(listen(args.listen, 4096)?);
+    let bell = EventFd::new()?;
+    let ring = Ring::new(SIZE, bell.as_fd()).map_err(|(step, error)| io::Error::other(format!("{step:?}: {error}")))?;
+    Floor { ring, listener, sockets: Vec::new(), free: Vec::new(), starved: Vec::new(), desk: Desk::default() }.run()
+}
+
+/// One connection's socket.
+struct Socket {
+    /// None once the client has ended it.
+    fd: Option<OwnedFd>,
+    /// Counts the connections that had this place.
+    generation: u32,
+    /// An output is on its way.
+    sending: bool,
+}
+
+struct Floor {
+    ring: Ring<Vec<u8>>,
+    listener: TcpListener,
+    sockets: Vec<Socket>,
+    /// Places without a connection.
+    free: Vec<usize>,
+    /// Connections that found no buffer to receive into.
+    starved: Vec<ConnectionId>,
+    desk: Desk,
+}
+
+impl Floor {
+    /// Serves until the kernel refuses.
+    fn run(mut self) -> io::Result<()> {
+        self.ring.accept(0, self.listener.as_fd());
+        loop {
+            self.ring.submit()?;
+            let mut idle = true;
+            while let Some(completion) = self.ring.next_completion() {
+                idle = false;
+                self.on_completion(completion);
+            }
+            for conn in self.starved.drain(..) {
+                let Some(Socket { fd: Some(fd), .. }) = self.sockets.get(conn.index()) else { continue };
+                self.ring.receive_many(conn, fd.as_fd());
+            }
+            while let Some(index) = self.desk.next_talker() {
+                self.send(index);
+            }
+            if idle {
+                self.ring.wait(None)?;
+            }
+        }
+    }
+
+    fn on_completion(&mut self, completion: Completion<Vec<u8>>) {
+        match completion {
+            Completion::Accepted { result, more, .. } => {
+                if let Ok(fd) = result {
+                    self.welcome(fd);
+                }
+                if !more {
+                    self.ring.accept(0, self.listener.as_fd());
+                }
+            }
+            Completion::Received { conn, result, more } => match result {
+                Ok(Some(buffer)) => {
+                    self.desk.hear(conn.index(), self.ring.bytes(&buffer));
+                    self.ring.give_back(buffer);
+                    if !more {
+                        self.starved.push(conn);
+                    }
+                }
+                Err(error) if error.raw_os_error() == Some(nix::libc::ENOBUFS) => {
+                    self.ring.grow_buffers();
+                    self.starved.push(conn);
+                }
+                Ok(None) | Err(_) => self.part(conn.index()),
+            },
+            Completion::Sent { conn, output, .. } => {
+                let socket = &mut self.sockets[conn.index()];
+                if socket.generation == conn.generation() && socket.fd.is_some() {
+                    socket.sending = false;
+                    self.desk.sent(conn.index(), output.bytes);
+                }
+            }
+            Completion::Woken => {}
+        }
+    }
+
+    fn welcome(&mut self, fd: OwnedFd) {
+        let index = self.free.pop().unwrap_or(self.sockets.len());
+        if index == self.sockets.len() {
+            self.sockets.push(Socket { fd: None, generation: 0, sending: false });
+        }
+        let socket = &mut self.sockets[index];
+        socket.sending = false;
+        self.ring.receive_many(ConnectionId::new(index as u32, socket.generation), fd.as_fd());
+        socket.fd = Some(fd);
+        self.desk.open(index);
+    }
+
+    fn part(&mut self, index: usize) {
+        let socket = &mut self.sockets[index];
+        if let Some(fd) = socket.fd.take() {
+            socket.generation += 1;
+            self.ring.close(fd);
+            self.desk.close(index);
+            self.free.push(index);
+        }
+    }
+
+    fn send(&mut self, index: usize) {
+        let socket = &mut self.sockets[index];
+        let Some(fd) = &socket.fd else { return };
+        if !socket.sending {
+            socket.sending = true;
+            let conn = ConnectionId::new(index as u32, socket.generation);
+            self.ring.send(conn, fd.as_fd(), Output::from(self.desk.take_output(index)));
+        }
+    }
+}

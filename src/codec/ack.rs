@@ -4,7 +4,7 @@ use super::explanation::Explanation;
 use super::properties::{PropertyList, property_block};
 use super::read::Reader;
 use super::write::{frame_len, put_header, put_u16};
-use super::{DecodeError, PacketId, PacketType, ProtocolVersion, ReasonCode, Sender, UserProperties};
+use super::{DecodeError, Frame, PacketId, PacketType, ProtocolVersion, ReasonCode, Sender, UserProperties};
 
 /// Which of the four packets an [`Ack`] is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
@@ -20,6 +20,8 @@ pub enum AckKind {
 }
 
 impl AckKind {
+    const ALL: [AckKind; 4] = [AckKind::Puback, AckKind::Pubrec, AckKind::Pubrel, AckKind::Pubcomp];
+
     /// The packet type.
     #[inline]
     pub const fn packet_type(self) -> PacketType {
@@ -50,6 +52,16 @@ impl<'a> Ack<'a> {
     #[inline]
     pub const fn new(packet_id: PacketId, code: ReasonCode) -> Self {
         Ack { packet_id, code, reason_string: None, user: UserProperties::NONE }
+    }
+
+    /// The acknowledgement in a packet of its shortest form, which is the same in all versions and directions, and what nearly all
+    /// of them are. None for any other packet.
+    #[inline]
+    pub(super) fn of_short(frame: Frame<'_>) -> Option<(AckKind, Ack<'static>)> {
+        let Frame { first, body: &[high, low], length: 4 } = frame else { return None };
+        let kind = AckKind::ALL.into_iter().find(|kind| first == kind.packet_type().first_byte())?;
+        let packet_id = PacketId::new(u16::from_be_bytes([high, low]))?;
+        Some((kind, Ack::new(packet_id, ReasonCode::Success)))
     }
 
     /// From MQTT 5.0 on, reason code and properties may be left out from the end: two bytes are a success, three a code

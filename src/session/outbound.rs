@@ -98,44 +98,49 @@ impl Outbound {
         self.window.remove(at)
     }
 
-    /// A hook made `rewritten` of the message that was put in flight last.
-    pub fn rewrite_last(&mut self, rewritten: Message) {
-        if let Some(last) = self.window.back_mut() {
-            last.rewritten = Some(rewritten);
+    /// The packet id of the message that is put in flight next. There must be room.
+    #[inline]
+    pub fn next_packet_id(&mut self) -> PacketId {
+        debug_assert!(self.window.len() < IDS as usize, "a window holds no more than there are packet ids");
+        // Only after so many do ids come round.
+        while self.window.front().is_some_and(|oldest| self.next_sequence - oldest.sequence >= IDS)
+            && self.position(packet_id(self.next_sequence)).is_some()
+        {
+            self.next_sequence += 1;
         }
+        packet_id(self.next_sequence)
     }
 
-    /// Puts a QoS 1 or 2 message in flight and says under which packet id. There must be room.
-    pub fn launch(&mut self, delivery: Delivery) -> PacketId {
-        debug_assert!(self.window.len() < IDS as usize, "a window holds no more than there are packet ids");
+    /// Puts a QoS 1 or 2 message in flight, under the id that [`next_packet_id`](Self::next_packet_id) has given, with what a
+    /// hook made of it.
+    #[inline]
+    pub fn launch(&mut self, delivery: Delivery, rewritten: Option<Message>) {
         let stage = match delivery.qos {
             QoS::ExactlyOnce => Stage::AwaitingPubrec,
             _ => Stage::AwaitingPuback,
         };
-        while self.position(packet_id(self.next_sequence)).is_some() {
-            self.next_sequence += 1;
-        }
         let sequence = self.next_sequence;
         self.next_sequence += 1;
-        self.window.push_back(InFlight { sequence, stage, delivery: Some(delivery), rewritten: None });
-        packet_id(sequence)
+        self.window.push_back(InFlight { sequence, stage, delivery: Some(delivery), rewritten });
     }
 
-    /// PUBACK, or the end of a QoS 2 exchange by a PUBREC with an error: the message is out of the window. None if the id
+    /// PUBACK, or the end of a QoS 2 exchange by a PUBREC with an error: the message is out of the window. False if the id
     /// is not in flight at that stage.
-    pub fn complete(&mut self, id: PacketId, stage: Stage) -> Option<InFlight> {
-        let at = self.position(id)?;
+    #[inline]
+    pub fn complete(&mut self, id: PacketId, stage: Stage) -> bool {
+        let Some(at) = self.position(id) else { return false };
         if self.window[at].stage != stage {
-            return None;
+            return false;
         }
         if at >= self.window.len() - self.unsent {
             self.unsent -= 1;
         }
-        let done = self.window.remove(at);
+        // The usual case has a cheap way of its own.
+        drop(if at == 0 { self.window.pop_front() } else { self.window.remove(at) });
         if self.window.is_empty() && self.window.capacity() > 64 {
             self.window = VecDeque::new();
         }
-        done
+        true
     }
 
     /// PUBREC: the client has the message; PUBREL is to be sent. Also true for a repeated PUBREC [MQTT-4.3.3-4].
@@ -155,13 +160,6 @@ impl Outbound {
     /// What the message under `id` waits for; none if the id is not in flight.
     pub fn stage(&self, id: PacketId) -> Option<Stage> {
         self.position(id).map(|at| self.window[at].stage)
-    }
-
-    /// Takes back the message that was put in flight last: it could not be sent. Its packet id goes to the next one.
-    pub fn take_back_last(&mut self) -> Option<InFlight> {
-        let last = self.window.pop_back()?;
-        self.next_sequence = last.sequence;
-        Some(last)
     }
 
     /// A number that stands for the oldest message in flight.
@@ -188,11 +186,13 @@ impl Outbound {
 
     /// Where `id` stands in the window. Acknowledgements come in the order of sending [MQTT-4.6.0-2], so it is nearly
     /// always the first; otherwise the sequences that give this id are looked up, latest first, each by bisection.
+    #[inline]
     fn position(&self, id: PacketId) -> Option<usize> {
         let first = self.window.front()?.sequence;
-        if packet_id(first) == id {
-            return Some(0);
-        }
+        if packet_id(first) == id { Some(0) } else { self.position_behind(first, id) }
+    }
+
+    fn position_behind(&self, first: u64, id: PacketId) -> Option<usize> {
         let last = self.window.back()?.sequence;
         let remainder = u64::from(id.get()) - 1;
         let mut sequence = (last / IDS) * IDS + remainder;
@@ -226,6 +226,12 @@ mod tests {
         outbound.window.iter().map(|entry| entry.packet_id().get()).collect()
     }
 
+    fn launch(outbound: &mut Outbound, delivery: Delivery) -> PacketId {
+        let id = outbound.next_packet_id();
+        outbound.launch(delivery, None);
+        id
+    }
+
     fn id(id: u16) -> PacketId {
         PacketId::new(id).expect("not zero")
     }
@@ -235,13 +241,13 @@ mod tests {
     fn ids_go_round_and_pass_over_those_in_use() {
         let mut outbound = outbound(IDS - 2);
         for expected in [65_534, 65_535, 1, 2] {
-            assert_eq!(outbound.launch(delivery("x", QoS::AtLeastOnce)).get(), expected);
+            assert_eq!(launch(&mut outbound, delivery("x", QoS::AtLeastOnce)).get(), expected);
         }
         for done in [65_535, 1, 2] {
-            assert!(outbound.complete(id(done), Stage::AwaitingPuback).is_some());
+            assert!(outbound.complete(id(done), Stage::AwaitingPuback));
         }
         outbound.next_sequence = 2 * IDS - 2;
-        assert_eq!(outbound.launch(delivery("x", QoS::AtLeastOnce)).get(), 65_535, "65534 is still in flight");
+        assert_eq!(launch(&mut outbound, delivery("x", QoS::AtLeastOnce)).get(), 65_535, "65534 is still in flight");
         assert_eq!(ids(&outbound), [65_534, 65_535]);
     }
 
@@ -250,10 +256,10 @@ mod tests {
         let mut outbound = Outbound::default();
         let message = delivery("x", QoS::AtLeastOnce);
         for _ in 0..IDS {
-            outbound.launch(message.clone());
+            launch(&mut outbound, message.clone());
         }
-        assert!(outbound.complete(id(4711), Stage::AwaitingPuback).is_some());
-        assert_eq!(outbound.launch(message).get(), 4711);
+        assert!(outbound.complete(id(4711), Stage::AwaitingPuback));
+        assert_eq!(launch(&mut outbound, message).get(), 4711);
         assert_eq!(outbound.in_flight(), 65_535);
         assert!(!outbound.has_room(u16::MAX));
     }
@@ -262,24 +268,23 @@ mod tests {
     fn a_handshake_takes_its_stages_in_order() {
         let mut outbound = Outbound::default();
         let (one, two) =
-            (outbound.launch(delivery("1", QoS::AtLeastOnce)), outbound.launch(delivery("2", QoS::ExactlyOnce)));
+            (launch(&mut outbound, delivery("1", QoS::AtLeastOnce)), launch(&mut outbound, delivery("2", QoS::ExactlyOnce)));
         assert!(!outbound.received(one) && !outbound.received(id(9)));
-        assert!(outbound.complete(one, Stage::AwaitingPubcomp).is_none());
-        assert!(outbound.complete(two, Stage::AwaitingPubcomp).is_none());
+        assert!(!outbound.complete(one, Stage::AwaitingPubcomp));
+        assert!(!outbound.complete(two, Stage::AwaitingPubcomp));
         assert!(outbound.received(two) && outbound.received(two), "PUBREC may come twice [MQTT-4.3.3-4]");
         assert_eq!(outbound.stage(two), Some(Stage::AwaitingPubcomp));
-        assert!(outbound.complete(two, Stage::AwaitingPubcomp).is_some_and(|done| done.delivery.is_none()));
-        assert!(outbound.complete(one, Stage::AwaitingPuback).is_some());
+        assert!(outbound.complete(two, Stage::AwaitingPubcomp));
+        assert!(outbound.complete(one, Stage::AwaitingPuback));
         assert_eq!((outbound.stage(one), outbound.oldest(), outbound.in_flight()), (None, None, 0));
     }
 
     #[test]
-    fn a_message_that_was_taken_back_gives_its_id_to_the_next() {
+    fn an_id_that_was_not_used_goes_to_the_next_message() {
         let mut outbound = Outbound::default();
-        outbound.launch(delivery("1", QoS::AtLeastOnce));
-        let two = outbound.launch(delivery("2", QoS::AtLeastOnce));
-        assert!(outbound.take_back_last().is_some());
-        assert_eq!(outbound.launch(delivery("3", QoS::AtLeastOnce)), two);
+        launch(&mut outbound, delivery("1", QoS::AtLeastOnce));
+        let two = outbound.next_packet_id();
+        assert_eq!(launch(&mut outbound, delivery("2", QoS::AtLeastOnce)), two);
     }
 
     /// [MQTT-3.3.4-9]
@@ -287,7 +292,7 @@ mod tests {
     fn what_is_sent_again_keeps_to_a_smaller_window() {
         let mut outbound = Outbound::default();
         for _ in 0..4 {
-            outbound.launch(delivery("x", QoS::ExactlyOnce));
+            launch(&mut outbound, delivery("x", QoS::ExactlyOnce));
         }
         outbound.received(id(1));
         outbound.send_again();
@@ -301,10 +306,10 @@ mod tests {
         };
         assert_eq!(send(&mut outbound), [1, 2]);
         assert!(outbound.has_unsent() && !outbound.has_room(100), "nothing new before them");
-        assert!(outbound.complete(id(1), Stage::AwaitingPubcomp).is_some());
+        assert!(outbound.complete(id(1), Stage::AwaitingPubcomp));
         assert_eq!(send(&mut outbound), [1, 2, 3]);
         // One that is acknowledged before it was sent again needs no more.
-        assert!(outbound.complete(id(4), Stage::AwaitingPubrec).is_some());
+        assert!(outbound.complete(id(4), Stage::AwaitingPubrec));
         assert!(!outbound.has_unsent() && outbound.has_room(3));
     }
 
@@ -342,13 +347,13 @@ mod tests {
                     Step::Launch(twice) => {
                         if outbound.has_room(20) {
                             let qos = if twice { QoS::ExactlyOnce } else { QoS::AtLeastOnce };
-                            list.push((outbound.launch(delivery("x", qos)).get(), true));
+                            list.push((launch(&mut outbound, delivery("x", qos)).get(), true));
                         }
                     }
                     Step::Complete(at) if !list.is_empty() => {
                         let (packet_id, _) = list.remove(at % list.len());
                         let stage = outbound.stage(id(packet_id)).expect("it is in flight");
-                        prop_assert!(outbound.complete(id(packet_id), stage).is_some());
+                        prop_assert!(outbound.complete(id(packet_id), stage));
                         prop_assert!(outbound.stage(id(packet_id)).is_none());
                     }
                     Step::Received(at) if !list.is_empty() => {

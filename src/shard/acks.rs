@@ -48,7 +48,7 @@ impl<C: Chain> Shard<C> {
     /// a late answer from before a reconnect.
     fn complete(&mut self, index: u32, id: PacketId, stage: Stage) -> Result<(), Violation> {
         let Some(session) = self.sessions.get_mut(index) else { return Ok(()) };
-        if session.outbound.complete(id, stage).is_none() {
+        if !session.outbound.complete(id, stage) {
             if session.outbound.stage(id).is_some() {
                 return Err(Violation::protocol("acknowledgement out of order in its handshake"));
             }

@@ -49,8 +49,8 @@ impl Target {
 pub struct Origin {
     /// The session that published it, if it is one of this shard.
     pub session: Option<u32>,
-    /// A number that stands for the publisher.
-    pub publisher: u64,
+    /// A number that stands for the publisher: its slot.
+    pub publisher: u16,
     /// How members of shared subscriptions are chosen.
     pub policy: SharedPolicy,
 }

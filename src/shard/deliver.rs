@@ -16,7 +16,7 @@ use crate::codec::{Outgoing, PacketId, QoS};
 use crate::connection::{Aliases, Connection, ConnectionStage, OutgoingAlias, SPLICE_FROM};
 use crate::hooks::{Chain, DeliverModifiersM5, DeliveryM5, DroppedMessage, OfflineMessage};
 use crate::message::{Message, Publication};
-use crate::session::{Aside, Delivery, Journey, Session, Stage};
+use crate::session::{Aside, Delivery, Journey, Session, Stage, SubscriptionIds};
 use crate::time::Time;
 use crate::topic::TopicName;
 
@@ -37,9 +37,10 @@ struct TooLarge;
 
 impl Target {
     /// `publication` as it waits for this receiver.
-    fn delivery(self, publication: &Publication<'_>, qos: QoS, retain: bool) -> Delivery {
-        let Target { ids, group, initial, .. } = self;
-        Delivery { message: publication.keep(), qos, retain, ids, group, initial }
+    #[inline]
+    fn delivery(&self, publication: &Publication<'_>, qos: QoS, retain: bool) -> Delivery {
+        let ids = SubscriptionIds::from_slice(&self.ids);
+        Delivery { message: publication.keep(), qos, retain, ids, group: self.group.clone(), initial: self.initial }
     }
 }
 
@@ -61,7 +62,7 @@ macro_rules! pen {
 
 impl<C: Chain> Shard<C> {
     /// Delivers `publication` to one receiver, with this RETAIN flag.
-    pub(super) fn deliver(&mut self, target: Target, publication: &Publication<'_>, retain: bool) {
+    pub(super) fn deliver(&mut self, target: &Target, publication: &Publication<'_>, retain: bool) {
         let Some(session) = self.sessions.get_mut(target.session) else { return };
         if let Some(journey) = &mut session.journey {
             if !journey.is_new(self.source, target.group.is_some()) {
@@ -84,15 +85,15 @@ impl<C: Chain> Shard<C> {
             && (qos != QoS::AtMostOnce || target.initial || self.slow_consumers.takes_no_more(id, waiting, most));
         let publisher_waits = is_full && !slow;
         let straight = session.outbound.queue.is_empty() && !session.outbound.has_unsent() && !slow;
+        let item = Item { publication, qos, retain, again: false, ids: &target.ids, packet_id: None };
         if qos == QoS::AtMostOnce && straight {
-            let item = Item { publication, qos, retain, again: false, ids: &target.ids, packet_id: None };
-            let written = pen!(self).write(session, connection, item);
-            self.wrote(target.session, id, publication, qos, retain, written.is_ok());
+            let sent = pen!(self).write(session, connection, item).is_ok();
+            self.wrote(target.session, id, publication, qos, retain, sent);
         } else if qos == QoS::AtMostOnce && slow && !target.initial {
             self.report_drop(target.session, publication, qos, retain, DropReason::SlowConsumer);
         } else if straight && session.outbound.has_room(session.terms.send_maximum) {
-            let session = target.session;
-            self.launch(session, id, target.delivery(publication, qos, retain), publication);
+            let sent = pen!(self).launch(session, connection, item, || target.delivery(publication, qos, retain));
+            self.wrote(target.session, id, publication, qos, retain, sent);
         } else {
             self.enqueue(target.session, target.delivery(publication, qos, retain), true);
         }
@@ -101,27 +102,8 @@ impl<C: Chain> Shard<C> {
         }
     }
 
-    /// Puts a QoS 1 or 2 message in flight and writes it. There must be room in the window.
-    fn launch(&mut self, index: u32, id: ConnectionId, delivery: Delivery, publication: &Publication<'_>) {
-        let Some(session) = self.sessions.get_mut(index) else { return };
-        let Some(connection) = self.connections.get_mut(id) else { return };
-        let (qos, retain, ids) = (delivery.qos, delivery.retain, delivery.ids.clone());
-        let packet_id = session.outbound.launch(delivery);
-        let item = Item { publication, qos, retain, again: false, ids: &ids, packet_id: Some(packet_id) };
-        let written = pen!(self).write(session, connection, item);
-        let sent = written.is_ok();
-        match written {
-            Ok(None) => {}
-            Ok(Some(rewritten)) => session.outbound.rewrite_last(rewritten),
-            Err(TooLarge) => {
-                session.outbound.take_back_last();
-            }
-        }
-        self.wrote(index, id, publication, qos, retain, sent);
-    }
-
     /// A message for a session without a connection.
-    fn keep_for_later(&mut self, target: Target, publication: &Publication<'_>, qos: QoS, retain: bool) {
+    fn keep_for_later(&mut self, target: &Target, publication: &Publication<'_>, qos: QoS, retain: bool) {
         if self.sessions.get(target.session).is_some_and(|session| !session.is_kept()) {
             // It is about to go, and its will found it among its own receivers.
             if target.group.is_some() && qos != QoS::AtMostOnce {
@@ -193,15 +175,15 @@ impl<C: Chain> Shard<C> {
     }
 
     fn send_queued(&mut self, index: u32, id: ConnectionId, delivery: Delivery, publication: &Publication<'_>) {
-        if delivery.qos != QoS::AtMostOnce {
-            return self.launch(index, id, delivery, publication);
-        }
         let Some(session) = self.sessions.get_mut(index) else { return };
         let Some(connection) = self.connections.get_mut(id) else { return };
-        let (qos, retain) = (delivery.qos, delivery.retain);
-        let item = Item { publication, qos, retain, again: false, ids: &delivery.ids, packet_id: None };
-        let written = pen!(self).write(session, connection, item);
-        self.wrote(index, id, publication, qos, retain, written.is_ok());
+        let (qos, retain, ids) = (delivery.qos, delivery.retain, SubscriptionIds::from_slice(&delivery.ids));
+        let item = Item { publication, qos, retain, again: false, ids: &ids, packet_id: None };
+        let sent = match qos {
+            QoS::AtMostOnce => pen!(self).write(session, connection, item).is_ok(),
+            _ => pen!(self).launch(session, connection, item, || delivery),
+        };
+        self.wrote(index, id, publication, qos, retain, sent);
     }
 
     /// Sends again what is in flight, with the same packet ids and in the same order: DUP is set, and PUBREL stands for
@@ -292,6 +274,22 @@ struct Pen<'a, C> {
 }
 
 impl<C: Chain> Pen<'_, C> {
+    /// Writes a QoS 1 or 2 message and puts it in flight, as what `keep` gives. There must be room in the window. False if it is
+    /// larger than the client's Maximum Packet Size, and not written.
+    #[inline]
+    fn launch(
+        &mut self,
+        session: &mut Session<C::State>,
+        connection: &mut Connection<Attempt<C::State>>,
+        item: Item<'_>,
+        keep: impl FnOnce() -> Delivery,
+    ) -> bool {
+        let packet_id = Some(session.outbound.next_packet_id());
+        let Ok(rewritten) = self.write(session, connection, Item { packet_id, ..item }) else { return false };
+        session.outbound.launch(keep(), rewritten);
+        true
+    }
+
     /// Writes a PUBLISH into the outbox, and gives what a hook made of its message, if one did. Fails if it is larger than
     /// the client's Maximum Packet Size.
     fn write(

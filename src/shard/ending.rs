@@ -184,7 +184,7 @@ impl<C: Chain> Shard<C> {
         });
         let queued = session.outbound.queue.extract(|delivery| has_other(&delivery.group));
         let moved = in_flight.into_iter().filter_map(|entry| entry.delivery).chain(queued);
-        let publisher = self.slots.hash(&client);
+        let publisher = self.slots.slot(&client);
         for delivery in moved.collect::<Vec<_>>() {
             let Some(group) = delivery.group else { continue };
             self.offer_to_group(&client.mountpoint, &group, &delivery.message, policy, publisher, 0);

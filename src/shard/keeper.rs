@@ -253,7 +253,7 @@ impl<C: Chain> Shard<C> {
             group: None,
             initial: true,
         };
-        self.deliver(target, &message.publication(), true);
+        self.deliver(&target, &message.publication(), true);
     }
 }
 

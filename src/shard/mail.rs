@@ -177,7 +177,7 @@ pub struct Share {
     /// The sender's connection that published it, if one did.
     pub connection: Option<ConnectionId>,
     /// The number that stands for the publisher.
-    pub publisher: u64,
+    pub publisher: u16,
     /// How members are chosen.
     pub policy: SharedPolicy,
     /// How many shards this copy was sent to in vain: members leave while it is on its way.

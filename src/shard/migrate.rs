@@ -317,7 +317,7 @@ impl<C: Chain> Shard<C> {
             let Delivery { message, qos, retain, ids, group, initial } = delivery;
             self.source = source;
             let target = Target { session: index, qos, retain_as_published: retain, ids, group, initial };
-            self.deliver(target, &message.publication(), retain);
+            self.deliver(&target, &message.publication(), retain);
         }
         self.source = Source::NONE;
     }
@@ -342,7 +342,7 @@ impl<C: Chain> Shard<C> {
         if let Some(session) = self.sessions.remove(index) {
             self.session_left(session.slot);
         }
-        let publisher = self.slots.hash(&subscriber);
+        let publisher = self.slots.slot(&subscriber);
         for Aside { delivery, .. } in aside {
             if let Some(group) = delivery.group {
                 self.offer_to_group(&subscriber.mountpoint, &group, &delivery.message, policy, publisher, 0);

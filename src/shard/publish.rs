@@ -192,7 +192,7 @@ impl<C: Chain> Shard<C> {
         let realm = self.realms.number(mountpoint);
         let origin = Origin {
             session: Some(index),
-            publisher: self.slots.hash(&session.client.subscriber),
+            publisher: session.slot,
             policy: session.terms.shared_policy,
         };
         let forwarded = publish.properties.forwarded();

@@ -112,7 +112,7 @@ impl<C: Chain> Shard<C> {
         filter: &Arc<TopicFilter>,
         message: &Message,
         policy: SharedPolicy,
-        publisher: u64,
+        publisher: u16,
         hops: u8,
     ) {
         use super::share::Choice;
@@ -155,7 +155,7 @@ impl<C: Chain> Shard<C> {
     /// Delivers to everybody in `audience`, which is empty afterwards.
     fn deliver_all(&mut self, audience: &mut Audience, publication: &Publication<'_>) {
         self.frames.begin(audience.targets.len() > 1);
-        for target in audience.targets.drain(..) {
+        for target in &audience.targets {
             if target.session & PROGRAM != 0 {
                 self.deliver_to_program(target.session, publication);
                 continue;
@@ -163,6 +163,7 @@ impl<C: Chain> Shard<C> {
             let retain = target.retain_as_published && publication.retain;
             self.deliver(target, publication, retain);
         }
+        audience.targets.clear();
         self.frames.begin(false);
     }
 

@@ -7,7 +7,7 @@
 use super::ask::Resumed;
 use super::{Shard, Task, Waits};
 use crate::client::{ConnectionId, EndReason};
-use crate::codec::{Packet, PacketType, ProtocolVersion, ReasonCode, Sender, Split, decode, split};
+use crate::codec::{Frame, Packet, PacketType, ProtocolVersion, ReasonCode, Sender, Split, decode, split};
 use crate::connection::{ConnectionStage, Hold, Pending, SPLICE_FROM, Unread, Violation};
 use crate::hooks::{Chain, HookAnswer, HookFuture};
 use crate::message::Block;
@@ -75,17 +75,26 @@ impl<C: Chain> Shard<C> {
     fn serve(&mut self, id: ConnectionId, bytes: &[u8]) -> usize {
         let mut at = 0;
         loop {
-            let limit = self.packet_limit(id);
             let Some(connection) = self.connections.get_mut(id) else { return bytes.len() };
             if !connection.holds.is_empty() {
                 return at;
             }
+            let (limit, connected) = match &connection.stage {
+                ConnectionStage::Connected(connected) => {
+                    (connected.maximum_incoming, Some((connected.session, connected.version)))
+                }
+                _ => (self.listeners[connection.listener].max_packet_size, None),
+            };
             match split(&bytes[at..], limit) {
                 Ok(Split::Frame(frame)) => {
                     connection.last_heard = self.now;
                     let raw = &bytes[at..at + frame.length];
                     at += frame.length;
-                    if let Err(violation) = self.packet(id, raw, None) {
+                    let outcome = match connected {
+                        Some((session, version)) => self.on_packet(id, session, version, frame, raw, None),
+                        None => self.on_packet_before_connected(id, raw),
+                    };
+                    if let Err(violation) = outcome {
                         self.violation(id, violation);
                     }
                 }
@@ -133,29 +142,26 @@ impl<C: Chain> Shard<C> {
         }
     }
 
-    /// Serves one whole packet; a second time, with the answer, if a hook put it off the first time.
-    fn packet(&mut self, id: ConnectionId, raw: &[u8], resumed: Option<Resumed>) -> Result<(), Violation> {
-        let Some(connection) = self.connections.get(id) else { return Ok(()) };
-        match &connection.stage {
-            ConnectionStage::Opening => self.on_first_packet(id, raw),
-            ConnectionStage::Connecting(_) => self.on_packet_while_connecting(id, raw),
-            ConnectionStage::Connected(connected) => {
-                let (session, version) = (connected.session, connected.version);
-                self.on_packet(id, session, version, raw, resumed)
-            }
+    fn on_packet_before_connected(&mut self, id: ConnectionId, raw: &[u8]) -> Result<(), Violation> {
+        match self.connections.get(id).map(|connection| &connection.stage) {
+            Some(ConnectionStage::Opening) => self.on_first_packet(id, raw),
+            Some(ConnectionStage::Connecting(_)) => self.on_packet_while_connecting(id, raw),
+            Some(ConnectionStage::Connected(_)) | None => Ok(()),
         }
     }
 
+    /// Serves one whole packet, the bytes `raw`, of which `frame` was made; a second time, with the answer, if a hook put it off
+    /// the first time.
     #[inline]
     fn on_packet(
         &mut self,
         id: ConnectionId,
         session: u32,
         version: ProtocolVersion,
+        frame: Frame<'_>,
         raw: &[u8],
         resumed: Option<Resumed>,
     ) -> Result<(), Violation> {
-        let Split::Frame(frame) = split(raw, raw.len())? else { return Ok(()) };
         if frame.packet_type() == Some(PacketType::Connect) {
             // Whatever is in it.
             return Err(Violation::protocol("a second CONNECT [MQTT-3.1.0-2]"));
@@ -219,6 +225,20 @@ impl<C: Chain> Shard<C> {
         task
     }
 
+    fn on_packet_again(
+        &mut self,
+        id: ConnectionId,
+        session: u32,
+        version: ProtocolVersion,
+        raw: &[u8],
+        resumed: Resumed,
+    ) -> Result<(), Violation> {
+        match split(raw, raw.len())? {
+            Split::Frame(frame) => self.on_packet(id, session, version, frame, raw, Some(resumed)),
+            Split::Incomplete { .. } => Ok(()),
+        }
+    }
+
     /// A hook has answered (or failed to: `None` lets the client pass). The packet is served again, with the answer.
     pub(super) fn resume_hook(&mut self, id: ConnectionId, task: u64, answer: Option<HookAnswer>) {
         let Some(connection) = self.connections.get_mut(id) else { return };
@@ -232,7 +252,8 @@ impl<C: Chain> Shard<C> {
                         Some(answer) => Resumed::Answered { link, answer: Box::new(answer) },
                         None => Resumed::Allowed,
                     };
-                    self.packet(id, &frame, Some(resumed))
+                    let (session, version) = (connected.session, connected.version);
+                    self.on_packet_again(id, session, version, &frame, resumed)
                 }
                 pending => {
                     connected.pending = pending;

@@ -98,7 +98,7 @@ impl Group {
     }
 
     /// Whom of all members the next message goes to, seen from shard `home`.
-    pub fn choose(&self, policy: SharedPolicy, publisher: u64, home: usize, random: &mut Random) -> Choice {
+    pub fn choose(&self, policy: SharedPolicy, publisher: u16, home: usize, random: &mut Random) -> Choice {
         if policy == SharedPolicy::LocalFirst && !self.online.is_empty() {
             return Choice::Member(self.online[random.below(self.online.len())]);
         }
@@ -131,7 +131,7 @@ impl Group {
     }
 
     /// Whom of the members of this shard a message goes to that another shard sent here; an online one if there is one.
-    pub fn choose_here(&self, policy: SharedPolicy, publisher: u64, random: &mut Random) -> Option<Subscriber> {
+    pub fn choose_here(&self, policy: SharedPolicy, publisher: u16, random: &mut Random) -> Option<Subscriber> {
         let here = if self.online.is_empty() { &self.offline } else { &self.online };
         (!here.is_empty()).then(|| here[self.place(policy, publisher, here.len(), random)])
     }
@@ -146,7 +146,7 @@ impl Group {
         self.has_online() || self.elsewhere.iter().any(|other| other.online > 0)
     }
 
-    fn place(&self, policy: SharedPolicy, publisher: u64, total: usize, random: &mut Random) -> usize {
+    fn place(&self, policy: SharedPolicy, publisher: u16, total: usize, random: &mut Random) -> usize {
         match policy {
             SharedPolicy::Random | SharedPolicy::LocalFirst => random.below(total),
             SharedPolicy::RoundRobin => {
@@ -155,7 +155,7 @@ impl Group {
                 (turn % total as u64) as usize
             }
             SharedPolicy::Sticky => 0,
-            SharedPolicy::HashPublisher => (publisher % total as u64) as usize,
+            SharedPolicy::HashPublisher => usize::from(publisher) % total,
         }
     }
 }
@@ -173,7 +173,7 @@ mod tests {
         Group::new(TopicFilter::parse("$share/g/a", 8).expect("a valid filter"))
     }
 
-    fn sessions(group: &Group, policy: SharedPolicy, rounds: u64) -> Vec<Choice> {
+    fn sessions(group: &Group, policy: SharedPolicy, rounds: u16) -> Vec<Choice> {
         let mut random = Random::from_seed(1);
         (0..rounds).map(|publisher| group.choose(policy, publisher, 1, &mut random)).collect()
     }

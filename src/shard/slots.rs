@@ -42,8 +42,7 @@ impl SlotMap {
         self.owners[usize::from(slot)] = shard as u16;
     }
 
-    /// A number that stands for `subscriber`, the same on every shard.
-    pub fn hash(&self, subscriber: &SubscriberId) -> u64 {
+    fn hash(&self, subscriber: &SubscriberId) -> u64 {
         self.hasher.hash_one(subscriber)
     }
 

@@ -142,7 +142,7 @@ impl<C: Chain> Shard<C> {
         if let Some(expiry) = will.expiry {
             publication.expire(self.now + expiry);
         }
-        let origin = Origin { session: None, publisher: self.slots.hash(&client.subscriber), policy };
+        let origin = Origin { session: None, publisher: self.slots.slot(&client.subscriber), policy };
         self.route(realm, &publication, origin);
     }
 }

@@ -69,10 +69,10 @@ impl Outgoing<'_> {
         frame_len(self.body_len(version))
     }
 
-    /// The first byte of the packet: its type and flags.
+    /// The first byte of a PUBLISH: its type and these flags.
     #[inline]
-    pub const fn first_byte(&self) -> u8 {
-        first_byte(self.dup, self.qos, self.retain)
+    pub const fn first_byte(dup: bool, qos: QoS, retain: bool) -> u8 {
+        first_byte(dup, qos, retain)
     }
 
     /// Where the two bytes of the packet identifier stand in what is encoded, high byte first; none at QoS 0. The DUP flag

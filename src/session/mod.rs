@@ -7,6 +7,7 @@ mod inbound;
 mod journey;
 mod outbound;
 mod queue;
+mod subscription_ids;
 mod terms;
 mod will;
 
@@ -15,7 +16,8 @@ use hashbrown::HashMap;
 pub use inbound::Inbound;
 pub use journey::{Aside, Journey, Source};
 pub use outbound::{InFlight, Outbound, Stage};
-pub use queue::{Delivery, Insert, Queue, QueueLimits, SubscriptionIds};
+pub use queue::{Delivery, Insert, Queue, QueueLimits};
+pub use subscription_ids::SubscriptionIds;
 pub use terms::Terms;
 pub use will::Will;
 

@@ -113,7 +113,7 @@ impl Outbound {
 
     /// Puts a QoS 1 or 2 message in flight, under the id that [`next_packet_id`](Self::next_packet_id) has given, with what a
     /// hook made of it.
-    #[inline]
+    #[inline(always)]
     pub fn launch(&mut self, delivery: Delivery, rewritten: Option<Message>) {
         let stage = match delivery.qos {
             QoS::ExactlyOnce => Stage::AwaitingPubrec,
@@ -267,8 +267,10 @@ mod tests {
     #[test]
     fn a_handshake_takes_its_stages_in_order() {
         let mut outbound = Outbound::default();
-        let (one, two) =
-            (launch(&mut outbound, delivery("1", QoS::AtLeastOnce)), launch(&mut outbound, delivery("2", QoS::ExactlyOnce)));
+        let (one, two) = (
+            launch(&mut outbound, delivery("1", QoS::AtLeastOnce)),
+            launch(&mut outbound, delivery("2", QoS::ExactlyOnce)),
+        );
         assert!(!outbound.received(one) && !outbound.received(id(9)));
         assert!(!outbound.complete(one, Stage::AwaitingPubcomp));
         assert!(!outbound.complete(two, Stage::AwaitingPubcomp));

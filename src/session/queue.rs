@@ -5,15 +5,13 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use super::SubscriptionIds;
 use crate::client::DropReason;
 use crate::codec::QoS;
 use crate::config::{Limit, QueueType};
 use crate::message::Message;
 use crate::time::Time;
 use crate::topic::TopicFilter;
-
-/// The Subscription Identifiers that go out with one delivery.
-pub type SubscriptionIds = SmallVec<[u32; 2]>;
 
 /// One message for one subscriber.
 #[derive(Clone, Debug)]

@@ -29,15 +29,11 @@ pub struct Target {
 
 impl Target {
     fn new(subscriber: &Subscriber, group: Option<Arc<TopicFilter>>) -> Self {
-        let mut ids = SubscriptionIds::new();
-        if subscriber.id != 0 {
-            ids.push(subscriber.id);
-        }
         Target {
             session: subscriber.session,
             qos: subscriber.qos,
             retain_as_published: subscriber.retain_as_published,
-            ids,
+            ids: SubscriptionIds::from(subscriber.id),
             group,
             initial: false,
         }
@@ -126,9 +122,7 @@ impl Audience {
                 let target = &mut self.targets[at as usize];
                 target.qos = target.qos.max(subscriber.qos);
                 target.retain_as_published |= subscriber.retain_as_published;
-                if subscriber.id != 0 {
-                    target.ids.push(subscriber.id);
-                }
+                target.ids.push(subscriber.id);
                 return;
             }
             self.set_stamp(subscriber.session, self.targets.len());

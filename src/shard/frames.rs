@@ -11,8 +11,9 @@ pub struct Frames {
     enabled: bool,
 }
 
+/// One encoded packet.
 #[derive(Default)]
-struct Frame {
+pub struct Frame {
     bytes: Vec<u8>,
     /// Where the packet id stands.
     packet_id: usize,
@@ -32,24 +33,42 @@ impl Frames {
         self.enabled
     }
 
-    /// Appends `outgoing` to `out`. It may differ from those appended since [`Frames::begin`] only in flags, packet id and
-    /// version.
-    pub fn append(&mut self, outgoing: &Outgoing<'_>, version: ProtocolVersion, out: &mut Vec<u8>) {
-        let with_id = outgoing.packet_id.is_some();
-        let frame = &mut self.frames[usize::from(version.is_v5()) * 2 + usize::from(with_id)];
-        if frame.bytes.is_empty() {
-            outgoing.encode(version, &mut frame.bytes);
-            frame.packet_id = outgoing.packet_id_offset(version).unwrap_or_default();
-        }
-        let start = out.len();
-        out.extend_from_slice(&frame.bytes);
-        out[start] = outgoing.first_byte();
-        if let Some(id) = outgoing.packet_id {
-            write_packet_id(&mut out[start + frame.packet_id..], id);
-        }
+    /// Encodes `outgoing`, to be appended for others, too: see [`encoded`](Self::encoded).
+    pub fn encode(&mut self, outgoing: &Outgoing<'_>, version: ProtocolVersion) -> &Frame {
+        let frame = &mut self.frames[place(version, outgoing.packet_id)];
+        frame.bytes.clear();
+        outgoing.encode(version, &mut frame.bytes);
+        frame.packet_id = outgoing.packet_id_offset(version).unwrap_or_default();
+        frame
+    }
+
+    /// The packet that was encoded since [`begin`](Self::begin) for a receiver of `version`, with a packet id if this is one.
+    #[inline]
+    pub fn encoded(&self, version: ProtocolVersion, packet_id: Option<PacketId>) -> Option<&Frame> {
+        let frame = &self.frames[place(version, packet_id)];
+        (self.enabled && !frame.bytes.is_empty()).then_some(frame)
     }
 }
 
-fn write_packet_id(at: &mut [u8], id: PacketId) {
-    at[..2].copy_from_slice(&id.get().to_be_bytes());
+fn place(version: ProtocolVersion, packet_id: Option<PacketId>) -> usize {
+    usize::from(version.is_v5()) * 2 + usize::from(packet_id.is_some())
+}
+
+impl Frame {
+    /// How many bytes it has.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Appends it to `out` with these flags and this packet id.
+    #[inline]
+    pub fn append(&self, first_byte: u8, packet_id: Option<PacketId>, out: &mut Vec<u8>) {
+        let start = out.len();
+        out.extend_from_slice(&self.bytes);
+        out[start] = first_byte;
+        if let Some(id) = packet_id {
+            out[start + self.packet_id..][..2].copy_from_slice(&id.get().to_be_bytes());
+        }
+    }
 }

@@ -241,15 +241,11 @@ impl<C: Chain> Shard<C> {
         {
             return;
         }
-        let mut ids = SubscriptionIds::new();
-        if pending.subscription_id != 0 {
-            ids.push(pending.subscription_id);
-        }
         let target = Target {
             session: pending.session,
             qos: granted.options.qos,
             retain_as_published: true,
-            ids,
+            ids: SubscriptionIds::from(pending.subscription_id),
             group: None,
             initial: true,
         };

@@ -190,11 +190,7 @@ impl<C: Chain> Shard<C> {
         };
         let mountpoint = by.mountpoint.as_ref().unwrap_or(&session.client.subscriber.mountpoint);
         let realm = self.realms.number(mountpoint);
-        let origin = Origin {
-            session: Some(index),
-            publisher: session.slot,
-            policy: session.terms.shared_policy,
-        };
+        let origin = Origin { session: Some(index), publisher: session.slot, policy: session.terms.shared_policy };
         let forwarded = publish.properties.forwarded();
         let mut publication = Publication::new(topic, by.payload.as_deref().unwrap_or(publish.payload));
         publication.properties = by.properties.as_ref().map_or(&*forwarded, |block| block.as_bytes());

@@ -25,6 +25,9 @@ const WITH_KERNEL: u32 = u32::MAX;
 /// How many are in use at first: enough for a turn of a quiet shard.
 const AT_FIRST: u16 = 64;
 
+/// The most that one turn should bring, in bytes: what stays in a core's second-level cache until it has been served and sent on.
+const TURN: usize = 512 * 1024;
+
 /// Received bytes in a buffer that is lent to us. Goes back by [`Ring::give_back`](super::ring::Ring::give_back); one that
 /// is dropped instead is lost to its ring.
 #[derive(Debug)]
@@ -48,6 +51,8 @@ pub(super) struct Buffers {
     lent: Vec<u32>,
     /// How many are not lent.
     with_kernel: u16,
+    /// How many bytes were in those that were lent of late, on average.
+    filled: u32,
 }
 
 impl Buffers {
@@ -62,7 +67,7 @@ impl Buffers {
         let entries = NonNull::new(entries.cast()).unwrap_or_else(|| handle_alloc_error(entries_layout));
         let block = NonNull::new(block).unwrap_or_else(|| handle_alloc_error(block_layout));
         let lent = vec![WITH_KERNEL; usize::from(count)];
-        Buffers { entries, block, count, bytes, in_use: 0, tail: 0, lent, with_kernel: 0 }
+        Buffers { entries, block, count, bytes, in_use: 0, tail: 0, lent, with_kernel: 0, filled: 0 }
     }
 
     fn layouts(count: u16, bytes: u32) -> (Layout, Layout) {
@@ -85,9 +90,12 @@ impl Buffers {
         Ok(())
     }
 
-    /// Receives found no buffer: puts as many again into use, as far as there are more.
+    /// Receives found no buffer: puts as many again into use, as far as there are more. Not if those there are bring a good deal
+    /// already: a larger turn would save nothing then, and its bytes would be out of the cache when they are sent on.
     pub fn grow(&mut self) {
-        self.use_up_to(self.in_use.saturating_mul(2));
+        if usize::from(self.in_use) * (self.filled as usize) < TURN {
+            self.use_up_to(self.in_use.saturating_mul(2));
+        }
     }
 
     fn use_up_to(&mut self, wanted: u16) {
@@ -115,6 +123,7 @@ impl Buffers {
         assert!(*lent == WITH_KERNEL && len <= self.bytes, "the kernel lends a buffer it does not have");
         *lent = len;
         self.with_kernel -= 1;
+        self.filled = self.filled - self.filled / 16 + len / 16;
         Buffer(id)
     }
 
@@ -206,6 +215,22 @@ mod tests {
         buffers.grow();
         buffers.grow();
         assert_eq!(buffers.with_kernel(), 128);
+    }
+
+    #[test]
+    fn buffers_that_come_full_are_enough() {
+        let mut buffers = Buffers::new(128, 16 * 1024);
+        buffers.use_up_to(AT_FIRST);
+        let turn = |buffers: &mut Buffers, len| {
+            for id in 0..AT_FIRST {
+                let buffer = buffers.lend(id, len);
+                buffers.give_back(buffer);
+            }
+            buffers.grow();
+            buffers.in_use
+        };
+        assert_eq!(turn(&mut buffers, 16 * 1024), AT_FIRST);
+        assert_eq!(turn(&mut buffers, 1024), 128, "small ones are not");
     }
 
     #[test]

@@ -188,7 +188,7 @@ pub struct Shard<C: Chain> {
     waiting_for_mailbox: Vec<ConnectionId>,
 
     /// Room to work in, kept to save allocations.
-    audience: Audience,
+    audience: Option<Box<Audience>>,
     frames: Frames,
     aliased: String,
     fired: Vec<Deadline>,
@@ -272,7 +272,7 @@ impl<C: Chain> Shard<C> {
             outgoing: (0..shards).map(|_| Vec::new()).collect(),
             congested: ShardSet::default(),
             waiting_for_mailbox: Vec::new(),
-            audience: Audience::default(),
+            audience: None,
             frames: Frames::default(),
             aliased: String::new(),
             fired: Vec::new(),

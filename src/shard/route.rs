@@ -22,14 +22,14 @@ impl<C: Chain> Shard<C> {
         self.sequence += 1;
         self.source = Source { shard: self.id, sequence: self.sequence };
         let number = if publication.retain { self.retain(realm, publication) } else { 0 };
-        let mut audience = std::mem::take(&mut self.audience);
+        let mut audience = self.audience.take().unwrap_or_default();
         audience.clear();
         let Shard { realms, random, id, .. } = self;
         realms[realm].tree.matching(publication.topic, &mut |routes| audience.add(routes, origin, *id, random));
         let remote = if self.shards > 1 { self.send_copies(realm, publication, number, &audience, origin) } else { 0 };
         let receivers = audience.targets.len() + remote;
         self.deliver_all(&mut audience, publication);
-        self.audience = audience;
+        self.audience = Some(audience);
         self.source = Source::NONE;
         receivers
     }
@@ -69,9 +69,9 @@ impl<C: Chain> Shard<C> {
 
     /// Whether what was published last goes to a shard whose mailbox is full.
     pub(super) fn last_went_to_congested(&self) -> bool {
-        !self.congested.is_empty()
-            && (self.audience.remote.intersects(&self.congested)
-                || self.audience.shares.iter().any(|(shard, _)| self.congested.contains(*shard)))
+        let Some(audience) = self.audience.as_deref().filter(|_| !self.congested.is_empty()) else { return false };
+        audience.remote.intersects(&self.congested)
+            || audience.shares.iter().any(|(shard, _)| self.congested.contains(*shard))
     }
 
     /// A message that another shard routed here, as the publication `source`; `number` as in [`Mail::Publish`].
@@ -83,11 +83,11 @@ impl<C: Chain> Shard<C> {
         if number > 0 {
             self.note_live_retained(realm, &publication, source.shard, number);
         }
-        let mut audience = std::mem::take(&mut self.audience);
+        let mut audience = self.audience.take().unwrap_or_default();
         audience.clear();
         self.realms[realm].tree.matching(publication.topic, &mut |routes| audience.add_plain(routes));
         self.deliver_all(&mut audience, &publication);
-        self.audience = audience;
+        self.audience = Some(audience);
         self.source = Source::NONE;
     }
 
@@ -125,11 +125,11 @@ impl<C: Chain> Shard<C> {
         };
         match choice {
             Choice::Member(member) => {
-                let mut audience = std::mem::take(&mut self.audience);
+                let mut audience = self.audience.take().unwrap_or_default();
                 audience.clear();
                 audience.add_member(&member, filter.clone());
                 self.deliver_all(&mut audience, &message.publication());
-                self.audience = audience;
+                self.audience = Some(audience);
             }
             Choice::Shard(shard) if hops < MAX_HOPS => {
                 let share = Share {

@@ -1,6 +1,6 @@
 //! Whatever arrives is a packet or an error; a packet survives being encoded.
 //!
-//! `cargo +nightly fuzz run --fuzz-dir tests/fuzz decode`
+//! `tests/fuzz/run decode`
 
 #![no_main]
 

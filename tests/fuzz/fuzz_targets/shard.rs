@@ -1,7 +1,7 @@
 //! A whole shard, fed with the bytes of several clients: it never panics, what it sends is legal, and when all clients are
-//! gone nothing is left of them but what they asked to be kept.
+//! gone and their sessions have expired nothing is left of them but retained messages.
 //!
-//! `cargo +nightly fuzz run --fuzz-dir tests/fuzz shard`
+//! `tests/fuzz/run shard`
 
 #![no_main]
 
@@ -15,11 +15,13 @@ use moormq::codec::{MAX_PACKET_SIZE, ProtocolVersion, Sender, Split, decode, spl
 use moormq::config::Config;
 use moormq::connection::Output;
 use moormq::hooks::NoHooks;
-use moormq::shard::{Effect, Place, Shard};
+use moormq::shard::{Effect, Held, Place, Shard};
 use moormq::time::Time;
 
 /// How many clients there are at a time.
 const CLIENTS: usize = 4;
+/// How long sessions are kept at most.
+const EXPIRY: Duration = Duration::from_secs(60);
 
 struct Fuzzed {
     shard: Shard<NoHooks>,
@@ -33,7 +35,9 @@ struct Fuzzed {
 
 impl Fuzzed {
     fn new() -> Self {
-        let config = Config { allow_anonymous: true, ..Config::default() };
+        let mut config = Config { allow_anonymous: true, ..Config::default() };
+        config.session.persistent_session_expiry = Some(EXPIRY);
+        config.session.max_session_expiry = Some(EXPIRY);
         let place = Place { id: 0, shards: 1, seed: 1, version: "fuzzed" };
         Fuzzed {
             shard: Shard::new(place, Arc::new(config), NoHooks, Time::ZERO),
@@ -81,6 +85,23 @@ impl Fuzzed {
         };
         self.shard.received(id, bytes, self.now);
         self.settle();
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now = self.now + time;
+        self.shard.tick(self.now);
+        self.settle();
+    }
+
+    /// Everybody leaves, and sessions expire. The wheel keeps entries for a while, and some for ever; what was retained stays.
+    fn end(mut self) {
+        (0..CLIENTS).for_each(|client| self.hang_up(client));
+        assert_eq!(self.shard.held().connections, 0);
+        // A session is looked at once a minute, and a publisher's patience ends at once.
+        (0..3).for_each(|_| self.pass(EXPIRY));
+        let Held { retained, deadlines, .. } = self.shard.held();
+        assert_eq!(self.shard.held(), Held { retained, deadlines, ..Held::default() });
+        assert_eq!((self.shard.counters().connected, self.shard.counters().subscriptions), (0, 0));
     }
 
     fn settle(&mut self) {
@@ -141,15 +162,11 @@ fuzz_target!(|input: &[u8]| {
     while let [choice, length, tail @ ..] = rest {
         let (piece, tail) = tail.split_at(usize::from(*length).min(tail.len()));
         match choice & 7 {
-            7 => {
-                fuzzed.now = fuzzed.now + Duration::from_secs(u64::from(*length));
-                fuzzed.shard.tick(fuzzed.now);
-                fuzzed.settle();
-            }
+            7 => fuzzed.pass(Duration::from_secs(u64::from(*length))),
             client if piece.is_empty() => fuzzed.hang_up(usize::from(client) % CLIENTS),
             client => fuzzed.send(usize::from(client) % CLIENTS, piece),
         }
         rest = tail;
     }
-    (0..CLIENTS).for_each(|client| fuzzed.hang_up(client));
+    fuzzed.end();
 });

@@ -111,9 +111,13 @@ impl<C: Chain> Shard<C> {
             }
         }
         let will = connect.will.as_ref()?;
-        TopicName::parse(will.topic, self.config.limits.max_topic_levels)
-            .is_err()
-            .then_some((ReasonCode::TopicNameInvalid, "the topic of the will is not valid"))
+        if TopicName::parse(will.topic, self.config.limits.max_topic_levels).is_err() {
+            return Some((ReasonCode::TopicNameInvalid, "the topic of the will is not valid"));
+        }
+        let is_text = will.properties.payload_is_utf8 == Some(true);
+        // As of a PUBLISH (3.1.3.2.3).
+        (is_text && std::str::from_utf8(will.payload).is_err())
+            .then_some((ReasonCode::PayloadFormatInvalid, "a will that says it is UTF-8 is not"))
     }
 
     /// Asks the questions that are left, from `attempt.step` on; `resumed` answers the first of them.

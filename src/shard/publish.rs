@@ -274,6 +274,10 @@ impl<C: Chain> Shard<C> {
         let disconnects = self.config.session.unauthorized_publish == UnauthorizedPublish::Disconnect;
         if version == ProtocolVersion::V311 && disconnects {
             let reason = if failed { EndReason::HookFailure } else { EndReason::NotAuthorized };
+            if let Some(session) = self.sessions.get(index) {
+                let client = &session.client.subscriber;
+                tracing::info!(%client, topic = publish.topic, "connection closed: a publish was refused");
+            }
             return self.end_connection(id, reason, None);
         }
         self.acknowledge(id, index, publish, ReasonCode::Success, None);

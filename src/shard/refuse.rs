@@ -3,9 +3,7 @@
 use super::Shard;
 use super::attempt::{Attempt, decoded};
 use crate::client::ConnectionId;
-use crate::codec::{
-    Connack, ConnackProperties, DecodeError, PacketType, ProtocolVersion, ReasonCode, Split, UserProperties, split,
-};
+use crate::codec::{Connack, ConnackProperties, Connect, DecodeError, PacketType, ReasonCode, UserProperties};
 use crate::connection::{ConnectionStage, Violation, code_for};
 use crate::hooks::{Chain, ConnectRefusalM5};
 
@@ -63,30 +61,26 @@ impl<C: Chain> Shard<C> {
         self.forget_connection(id, None);
     }
 
-    /// A CONNECT that cannot be read. The client is told as much as its version lets it understand.
-    pub(super) fn refuse_malformed(&mut self, id: ConnectionId, raw: &[u8], error: DecodeError) {
+    /// A CONNECT that cannot be read, or is larger than the listener takes: `begun` is what there is of it. The client is told as
+    /// much as its version lets it understand, if that is known.
+    pub(super) fn refuse_malformed(&mut self, id: ConnectionId, begun: &[u8], error: DecodeError) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         tracing::info!(peer = %connection.peer, code = %error.code, "CONNECT refused: {}", error.what);
         self.counters.refused += 1;
-        // The protocol level stands behind the name, whose length comes first; see section 3.1.2.1 and 3.1.2.2.
-        let Ok(Split::Frame(frame)) = split(raw, raw.len()) else { return self.forget_connection(id, None) };
-        let level = match frame.body {
-            [0, length, rest @ ..] => rest.get(usize::from(*length)).copied(),
-            _ => None,
-        };
-        let version = match level {
-            Some(5..) => ProtocolVersion::V5,
-            Some(3 | 4)
-                if error.code != ReasonCode::UnsupportedProtocolVersion
-                    && error.code != ReasonCode::ClientIdentifierNotValid =>
-            {
-                return self.forget_connection(id, None);
-            }
-            Some(_) => ProtocolVersion::V311,
-            None => return self.forget_connection(id, None),
-        };
-        let connack = Connack::new(false, code_for(PacketType::Connack, error.code));
-        connack.encode(version, connection.outbox.bytes(&mut self.spare));
+        let version = Connect::answer_version(without_header(begun));
+        // MQTT 3 has words only for these two; otherwise the connection just ends (3.1.1: 4.8).
+        let has_words =
+            matches!(error.code, ReasonCode::UnsupportedProtocolVersion | ReasonCode::ClientIdentifierNotValid);
+        if version.is_v5() || has_words {
+            let connack = Connack::new(false, code_for(PacketType::Connack, error.code));
+            connack.encode(version, connection.outbox.bytes(&mut self.spare));
+        }
         self.forget_connection(id, None);
     }
+}
+
+/// What comes behind the first byte of a packet and its Remaining Length, of one byte to four.
+fn without_header(packet: &[u8]) -> &[u8] {
+    let length = packet.iter().skip(1).take(3).take_while(|byte| **byte & 0x80 != 0).count() + 1;
+    packet.get(1 + length..).unwrap_or_default()
 }

@@ -7,7 +7,9 @@
 use super::ask::Resumed;
 use super::{Shard, Task, Waits};
 use crate::client::{ConnectionId, EndReason};
-use crate::codec::{Frame, Packet, PacketType, ProtocolVersion, ReasonCode, Sender, Split, decode, split};
+use crate::codec::{
+    DecodeError, Frame, Packet, PacketType, ProtocolVersion, ReasonCode, Sender, Split, decode, split,
+};
 use crate::connection::{ConnectionStage, Hold, Pending, SPLICE_FROM, Unread, Violation};
 use crate::hooks::{Chain, HookAnswer, HookFuture};
 use crate::message::Block;
@@ -107,10 +109,20 @@ impl<C: Chain> Shard<C> {
                     return at;
                 }
                 Err(error) => {
-                    self.violation(id, error.into());
+                    self.unreadable(id, &bytes[at..], error);
                     return bytes.len();
                 }
             }
+        }
+    }
+
+    /// What begins at the front of `bytes` is no packet, or one that is too large.
+    fn unreadable(&mut self, id: ConnectionId, bytes: &[u8], error: DecodeError) {
+        let Some(connection) = self.connections.get(id) else { return };
+        let is_connect = bytes.first().is_some_and(|first| first >> 4 == PacketType::Connect as u8);
+        match connection.stage {
+            ConnectionStage::Opening if is_connect => self.refuse_malformed(id, bytes, error),
+            _ => self.violation(id, error.into()),
         }
     }
 

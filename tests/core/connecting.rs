@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use moormq::codec::{Connect, Packet, ProtocolVersion, QoS, ReasonCode, Will};
+use moormq::codec::{Connect, Packet, ProtocolVersion, PublishProperties, QoS, ReasonCode, Will};
 use moormq::config::{Config, ListenerConfig, Protocol};
 
 use crate::client::{Client, Hello, V5, V31, V311, connect_packet, id_owned_by};
@@ -157,6 +157,33 @@ fn a_will_beyond_what_is_offered_is_refused() {
         let bad = will(Will { topic, ..Will::default() });
         refused_alike(levels, "c", bad, ReasonCode::TopicNameInvalid, ReasonCode::NotAuthorized);
     }
+}
+
+/// 3.1.3.2.3: 0x99, as for a PUBLISH.
+#[test]
+fn a_will_that_is_not_the_text_it_says_it_is_is_refused() {
+    let properties = PublishProperties { payload_is_utf8: Some(true), ..PublishProperties::default() };
+    let will = |payload| Some(Will { topic: "w", payload, properties, ..Will::default() });
+    let hello = |payload| Hello { will: will(payload), ..Hello::clean(V5) };
+    refused(open_config(), "c", hello(b"\xFF"), ReasonCode::PayloadFormatInvalid);
+    let mut world = World::new(1, open_config(), || moormq::hooks::NoHooks);
+    Client::connect(&mut world, 0, "c", hello("Grüße".as_bytes()));
+}
+
+/// lifecycle.md 4: 0x95, as soon as the length is known; older clients, and those of whom nothing else is known, are closed.
+#[test]
+fn a_connect_that_is_too_large_is_refused() {
+    let config = || {
+        let mut config = open_config();
+        config.limits.max_packet_size = 64;
+        config
+    };
+    let id = "x".repeat(64);
+    refused(config(), &id, Hello::clean(V5), ReasonCode::PacketTooLarge);
+    refused(config(), &id, Hello::clean(V311), None);
+    refused(config(), &id, Hello::clean(V31), None);
+    assert_eq!(first_bytes(b"\x10\xFF\xFF\xFF\x7F"), (vec![], true));
+    assert_eq!(first_bytes(b"\x10\xFF\xFF\xFF\x7F\0\x04MQTT\x05"), (vec![0x20, 3, 0, 0x95, 0], true));
 }
 
 /// [MQTT-3.1.0-1]: the first packet must be a CONNECT; anything else closes, without a word.

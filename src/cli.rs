@@ -112,7 +112,11 @@ pub fn summary(config: &Config) -> String {
         // Writing to a string does not fail.
         let _ = writeln!(lines, "listens on {address} ({name}): MQTT {protocols}; {whom}");
     }
-    let shards = config.shards.map_or("one shard per core".to_owned(), |shards| format!("{shards} shards"));
+    let shards = match config.shards {
+        None => "one shard per core".to_owned(),
+        Some(1) => "one shard".to_owned(),
+        Some(shards) => format!("{shards} shards"),
+    };
     let cores = config.cpus.as_ref().map_or("all cores it may use".to_owned(), |cpus| format!("cores {cpus}"));
     let _ = writeln!(lines, "runs {shards} on {cores}");
     if let Some(socket) = &config.control.socket {

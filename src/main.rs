@@ -47,7 +47,7 @@ fn main() -> ExitCode {
 /// Checks a configuration and the files it names. Says what a broker would do with it.
 fn check(file: &Path) -> Result<String, Box<dyn Error>> {
     let config = Config::load(file)?;
-    StockFiles::open(&config)?;
+    StockFiles::open(&config).map_err(|error| format!("{}: {error}", file.display()))?;
     Ok(cli::summary(&config))
 }
 

@@ -240,7 +240,7 @@ fn a_value_of_the_wrong_type_is_refused_with_what_is_expected() {
         ("limits.receive_maximum = 1.5", "moormq.toml:1: limits.receive_maximum: must be 1 to 65535, not 1.5"),
         (
             "listeners.a.protocols = [\n  \"5\",\n  \"4\",\n]",
-            r#"moormq.toml:1: listeners.a.protocols: must be a list, each once, of "3.1", "3.1.1" or "5", not that list"#,
+            r#"moormq.toml:1: listeners.a.protocols: must be a list of at least one, each once, of "3.1", "3.1.1" or "5", not that list"#,
         ),
         (
             "log.filter = '''\nmany\nlines'''",
@@ -404,7 +404,7 @@ fn a_configuration_built_in_code_is_held_to_the_same_limits() {
     );
     assert_eq!(
         refusal(|config| config.listeners[0].protocols.clear()),
-        r#"listeners.default.protocols: must be a list, each once, of "3.1", "3.1.1" or "5", not []"#
+        r#"listeners.default.protocols: must be a list of at least one, each once, of "3.1", "3.1.1" or "5", not []"#
     );
     assert_eq!(
         refusal(|config| config.listeners.push(listener("default", "127.0.0.1:1884"))),
@@ -487,6 +487,10 @@ fn check_config_says_ok_and_what_would_happen() {
         file.0
     );
     assert_eq!(outcome(&moormq(&["check-config", &file.0])), (Some(0), expected.as_str(), ""));
+    let file = TempFile::new("one", "shards = 1\nallow_anonymous = true\n");
+    let checked = moormq(&["check-config", &file.0]);
+    let (_, said, _) = outcome(&checked);
+    assert_eq!(said.lines().nth(2), Some("runs one shard on all cores it may use"));
 }
 
 #[test]

@@ -45,12 +45,24 @@ impl fmt::Display for StartError {
         match self {
             StartError::Config(error) => error.fmt(f),
             StartError::Listen { name, address, error } => {
-                write!(f, "listener {name}: cannot listen on {address}: {error}")
+                write!(f, "listener {name}: cannot listen on {address}: {error}{}", remedy(error.kind()))
             }
             StartError::Control(error) => error.fmt(f),
             StartError::System(error) => error.fmt(f),
             StartError::Resources(error) => write!(f, "the system is out of resources: {error}"),
         }
+    }
+}
+
+/// What can be done about an address on which the system does not let the broker listen, as the end of a sentence.
+fn remedy(kind: io::ErrorKind) -> &'static str {
+    match kind {
+        io::ErrorKind::AddrInUse => ". Another program listens there: stop it, or set another address",
+        io::ErrorKind::PermissionDenied => {
+            ". A port below 1024 takes CAP_NET_BIND_SERVICE: grant it, or set another port"
+        }
+        io::ErrorKind::AddrNotAvailable => ". This machine does not have the address: `ip address` shows those it has",
+        _ => "",
     }
 }
 

@@ -157,7 +157,7 @@ impl<T: Choice> Kind for ListOf<T> {
     type Value = Vec<T>;
 
     fn expected(&self) -> String {
-        format!("a list, each once, of {}", self.0.expected())
+        format!("a list of at least one, each once, of {}", self.0.expected())
     }
 
     fn read(&self, value: &DeValue<'_>) -> Option<Vec<T>> {
@@ -304,7 +304,7 @@ pub(super) mod tests {
         assert_eq!(one_of::<QueueType>().expected(), "\"fifo\" or \"lifo\"");
         refuses(&one_of::<QueueType>(), &["\"FIFO\"", "1"]);
         let protocols = ListOf(one_of::<Protocol>());
-        assert_eq!(protocols.expected(), "a list, each once, of \"3.1\", \"3.1.1\" or \"5\"");
+        assert_eq!(protocols.expected(), "a list of at least one, each once, of \"3.1\", \"3.1.1\" or \"5\"");
         accepts(&protocols, &[("[\"5\", \"3.1\"]", "[\"5\", \"3.1\"]")]);
         refuses(&protocols, &["[]", "[\"5\", \"5\"]", "[5]", "\"5\"", "[\"4\"]"]);
     }

@@ -96,7 +96,7 @@ settings! {
         /// Allowed: at most 64 bytes of text without control characters, + and #; default "".
         pub mountpoint: String = String::new(), mountpoint();
         /// The versions of MQTT it speaks.
-        /// Allowed: a list, each once, of "3.1", "3.1.1" or "5"; default ["3.1", "3.1.1", "5"].
+        /// Allowed: a list of at least one, each once, of "3.1", "3.1.1" or "5"; default ["3.1", "3.1.1", "5"].
         pub protocols: Vec<Protocol> = vec![Protocol::V31, Protocol::V311, Protocol::V5], ListOf(one_of());
         /// Connections it may have at a time; further ones are refused when their CONNECT comes.
         /// Allowed: -1 (unlimited) or 1 to 1000000000; default -1.

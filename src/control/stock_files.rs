@@ -40,8 +40,8 @@ pub struct StockFiles {
 /// Why the stock hooks cannot be had.
 #[derive(Debug)]
 pub enum StockError {
-    /// A file cannot be used.
-    File(FileError),
+    /// The file that this setting names cannot be used.
+    File(&'static str, FileError),
     /// The system has no thread, or no random numbers.
     System(io::Error),
 }
@@ -58,18 +58,18 @@ impl StockFiles {
             config.listeners.iter().map(|listener| (listener.name.as_str(), config.stock_hooks_of(listener)));
         let mut hooks = Stock::new(listeners);
         if let Some(path) = config.file_of(StockHook::Password) {
-            let table = table(path, PasswordTable::parse, PasswordTable::len, &mut files)?;
+            let table = table("password_file.path", path, PasswordTable::parse, PasswordTable::len, &mut files)?;
             let (queue, work) = hash_queue(config.password_file.max_waiting);
             work_on(&work, config.password_file.threads).map_err(StockError::System)?;
             hooks = hooks.password(PasswordFile::new(table, queue));
         }
         if let Some(path) = config.file_of(StockHook::Acl) {
-            hooks = hooks.acl(AclFile::new(table(path, AclRules::parse, AclRules::len, &mut files)?));
+            hooks = hooks.acl(AclFile::new(table("acl_file.path", path, AclRules::parse, AclRules::len, &mut files)?));
         }
         if let Some(path) = config.file_of(StockHook::Scram) {
             let secret = random()?;
             let parse = move |text: &str| ScramTable::parse(text, secret);
-            let table = table(path, parse, ScramTable::len, &mut files)?;
+            let table = table("scram_file.path", path, parse, ScramTable::len, &mut files)?;
             hooks = hooks.scram(ScramFile::new(table, Nonces::new(random()?)));
         }
         let reloader = watch(files, config.reload.interval).map_err(StockError::System)?;
@@ -87,15 +87,16 @@ impl StockFiles {
     }
 }
 
-/// Reads the file at `path` with `parse`. The table that comes of it is replaced whenever the file is read again.
+/// Reads the file at `path`, which `setting` names, with `parse`. The table that comes of it is replaced whenever the file is read again.
 fn table<T: Send + Sync + 'static>(
+    setting: &'static str,
     path: &str,
     parse: impl Fn(&str) -> Result<T, FaultyLine> + Send + 'static,
     len: fn(&T) -> usize,
     files: &mut Vec<Watched>,
 ) -> Result<Live<T>, StockError> {
-    let first = FirstReading::of(Path::new(path)).map_err(StockError::File)?;
-    let table = parse(&first.text).map_err(|fault| StockError::File(first.fault(fault)))?;
+    let first = FirstReading::of(Path::new(path)).map_err(|error| StockError::File(setting, error))?;
+    let table = parse(&first.text).map_err(|fault| StockError::File(setting, first.fault(fault)))?;
     let (live, mut replacer) = Live::new(table);
     files.push(first.watched(move |text| {
         let table = parse(text)?;
@@ -124,7 +125,7 @@ fn random() -> Result<[u8; 32], StockError> {
 impl fmt::Display for StockError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            StockError::File(error) => error.fmt(f),
+            StockError::File(setting, error) => write!(f, "{setting}: {error}"),
             StockError::System(error) => write!(f, "the system is out of resources: {error}"),
         }
     }

@@ -26,7 +26,8 @@ fn assert_cannot_listen_on(address: SocketAddr) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_moormq"));
     let mut process = Process::spawn(command.args(["--listen", &address.to_string()]));
     assert_eq!(process.wait().code(), Some(1));
-    let sentence = format!("cannot listen on {address}");
+    let sentence =
+        format!("cannot listen on {address}: Address already in use (os error 98). Another program listens there");
     process.stderr().find(&sentence, |line| line.contains(&sentence).then_some(()));
 }
 

@@ -81,6 +81,10 @@ fn a_broken_file_is_told_at_start() {
         let output = place.run(args, "");
         assert!(!output.status.success());
         let text = String::from_utf8(output.stderr).unwrap();
-        assert!(text.contains("users:2: must be user:hash"), "{text}");
+        assert!(text.contains("password_file.path: users:2: must be user:hash"), "{text}");
     }
+    place.write("moormq.toml", "acl_file.path = 'nowhere'\n");
+    let output = place.run(&["check-config", "moormq.toml"], "");
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.starts_with("moormq.toml: acl_file.path: nowhere: cannot be read: No such file"), "{text}");
 }

@@ -38,6 +38,8 @@ impl Fuzzed {
         let mut config = Config { allow_anonymous: true, ..Config::default() };
         config.session.persistent_session_expiry = Some(EXPIRY);
         config.session.max_session_expiry = Some(EXPIRY);
+        // Now and then, lest most of the time goes there.
+        config.sys.interval = 20 * EXPIRY;
         let place = Place { id: 0, shards: 1, seed: 1, version: "fuzzed" };
         Fuzzed {
             shard: Shard::new(place, Arc::new(config), NoHooks, Time::ZERO),

@@ -7,9 +7,7 @@
 use super::ask::Resumed;
 use super::{Shard, Task, Waits};
 use crate::client::{ConnectionId, EndReason};
-use crate::codec::{
-    DecodeError, Frame, Packet, PacketType, ProtocolVersion, ReasonCode, Sender, Split, decode, split,
-};
+use crate::codec::{DecodeError, Frame, Packet, PacketType, ProtocolVersion, ReasonCode, Sender, Split, decode, split};
 use crate::connection::{ConnectionStage, Hold, Pending, SPLICE_FROM, Unread, Violation};
 use crate::hooks::{Chain, HookAnswer, HookFuture};
 use crate::message::Block;

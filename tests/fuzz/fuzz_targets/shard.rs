@@ -28,9 +28,11 @@ struct Fuzzed {
     now: Time,
     generation: u32,
     clients: [Option<ConnectionId>; CLIENTS],
-    /// What each client was sent on this connection.
+    /// What each client has sent on this connection, as long as that is no whole packet.
+    begun: [Vec<u8>; CLIENTS],
+    /// What each client was sent on this connection, behind the last whole packet.
     sent: [Vec<u8>; CLIENTS],
-    versions: [ProtocolVersion; CLIENTS],
+    versions: [Option<ProtocolVersion>; CLIENTS],
 }
 
 impl Fuzzed {
@@ -46,8 +48,9 @@ impl Fuzzed {
             now: Time::ZERO,
             generation: 0,
             clients: [None; CLIENTS],
+            begun: Default::default(),
             sent: Default::default(),
-            versions: [ProtocolVersion::V311; CLIENTS],
+            versions: [None; CLIENTS],
         }
     }
 
@@ -55,7 +58,9 @@ impl Fuzzed {
         self.generation += 1;
         let id = ConnectionId::new(client as u32, self.generation);
         self.clients[client] = Some(id);
+        self.begun[client].clear();
         self.sent[client].clear();
+        self.versions[client] = None;
         let peer = SocketAddr::from(([127, 0, 0, 1], client as u16));
         self.shard.accepted(id, 0, peer, SystemTime::UNIX_EPOCH, 1, self.now);
         id
@@ -68,23 +73,22 @@ impl Fuzzed {
         self.settle();
     }
 
-    /// The level byte of a CONNECT says in which version the client must be answered.
+    /// The first packet says in which version the client must be answered.
     fn note_version(&mut self, client: usize, bytes: &[u8]) {
-        if let Ok(Split::Frame(frame)) = split(bytes, MAX_PACKET_SIZE)
+        if self.versions[client].is_some() {
+            return;
+        }
+        self.begun[client].extend_from_slice(bytes);
+        if let Ok(Split::Frame(frame)) = split(&self.begun[client], MAX_PACKET_SIZE)
             && let Ok(moormq::codec::Packet::Connect(connect)) = decode(frame, ProtocolVersion::V5, Sender::Client)
         {
-            self.versions[client] = connect.version;
+            self.versions[client] = Some(connect.version);
         }
     }
 
     fn send(&mut self, client: usize, bytes: &[u8]) {
-        let id = match self.clients[client] {
-            Some(id) => id,
-            None => {
-                self.note_version(client, bytes);
-                self.connect(client)
-            }
-        };
+        let id = self.clients[client].unwrap_or_else(|| self.connect(client));
+        self.note_version(client, bytes);
         self.shard.received(id, bytes, self.now);
         self.settle();
     }
@@ -148,7 +152,8 @@ impl Fuzzed {
         while let Ok(Split::Frame(frame)) = split(rest, MAX_PACKET_SIZE) {
             let length = frame.length;
             let is_connack = frame.first == 0x20;
-            let packet = decode(frame, self.versions[client], Sender::Server);
+            let version = self.versions[client].unwrap_or(ProtocolVersion::V311);
+            let packet = decode(frame, version, Sender::Server);
             assert!(is_connack || packet.is_ok(), "{packet:?}");
             rest = &rest[length..];
         }

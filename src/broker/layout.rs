@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::thread;
+use std::time::Duration;
 
 use crate::config::{Config, ConfigError, CpuSet, ListenerConfig};
 use crate::control::socket::SocketError;
@@ -118,6 +120,10 @@ fn allowed_cpus() -> io::Result<CpuSet> {
     list.and_then(|list| list.trim().parse().ok()).ok_or_else(unreadable)
 }
 
+/// How often an address is tried that is in use, and how long after each other: one second in all.
+const ATTEMPTS: usize = 50;
+const PAUSE: Duration = Duration::from_millis(20);
+
 /// The listeners of a broker.
 pub(super) struct Listening {
     /// For each shard, a socket for each listener.
@@ -135,7 +141,8 @@ pub(super) fn open_listeners(config: &Config, shards: usize) -> Result<Listening
         StartError::Listen { name, address, error }
     };
     for listener in &config.listeners {
-        check_free(listener.address).map_err(|error| failed(listener, listener.address, error))?;
+        let free = patiently(|| check_free(listener.address), PAUSE);
+        free.map_err(|error| failed(listener, listener.address, error))?;
     }
     for listener in &config.listeners {
         let mut address = listener.address;
@@ -151,7 +158,53 @@ pub(super) fn open_listeners(config: &Config, shards: usize) -> Result<Listening
     Ok(Listening { sockets, addresses })
 }
 
+/// Tries again for a while as long as the address is in use: of a broker that was killed, the kernel closes what its rings had
+/// in hand a moment after the process is gone, and whoever starts it again does so at once.
+fn patiently(mut attempt: impl FnMut() -> io::Result<()>, pause: Duration) -> io::Result<()> {
+    for _ in 1..ATTEMPTS {
+        match attempt() {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => thread::sleep(pause),
+            outcome => return outcome,
+        }
+    }
+    attempt()
+}
+
 fn local_address(socket: &OwnedFd) -> io::Result<SocketAddr> {
     let address = socket2::SockRef::from(socket).local_addr()?;
     address.as_socket().ok_or_else(|| io::Error::other("a listener has no IP address"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What comes of addresses that are in use so many times, or fail for another reason, and how often they are tried.
+    fn tried(mut in_use: usize, then: Option<io::ErrorKind>) -> (Option<io::ErrorKind>, usize) {
+        let mut tries = 0;
+        let outcome = patiently(
+            || {
+                tries += 1;
+                match (in_use.checked_sub(1), then) {
+                    (Some(left), _) => {
+                        in_use = left;
+                        Err(io::ErrorKind::AddrInUse.into())
+                    }
+                    (None, Some(kind)) => Err(kind.into()),
+                    (None, None) => Ok(()),
+                }
+            },
+            Duration::ZERO,
+        );
+        (outcome.err().map(|error| error.kind()), tries)
+    }
+
+    #[test]
+    fn an_address_that_is_in_use_is_tried_again_for_a_while() {
+        assert_eq!(tried(0, None), (None, 1));
+        assert_eq!(tried(3, None), (None, 4));
+        assert_eq!(tried(ATTEMPTS - 1, None), (None, ATTEMPTS));
+        assert_eq!(tried(ATTEMPTS, None), (Some(io::ErrorKind::AddrInUse), ATTEMPTS));
+        assert_eq!(tried(1, Some(io::ErrorKind::PermissionDenied)), (Some(io::ErrorKind::PermissionDenied), 2));
+    }
 }

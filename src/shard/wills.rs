@@ -99,9 +99,7 @@ impl<C: Chain> Shard<C> {
     /// or the session ends, whichever comes first [MQTT-3.1.3-9]. A goodbye has taken the will away before.
     pub(super) fn leave_will(&mut self, index: u32, reason: EndReason) {
         let Some(session) = self.sessions.get_mut(index) else { return };
-        let v3_goodbye = matches!(reason, EndReason::ClientDisconnect(_)) && !session.client.version.is_v5();
-        let suppressed = reason == EndReason::TakenOver && self.config.session.suppress_will_on_takeover;
-        if v3_goodbye || suppressed {
+        if reason == EndReason::TakenOver && self.config.session.suppress_will_on_takeover {
             session.will = None;
             return;
         }

@@ -11,7 +11,7 @@ use super::keeper::{Found, Live};
 use super::mail::{Announcement, Mail};
 use super::realm::Subscriber;
 use super::share::Group;
-use crate::client::{ConnectionId, SubscriberId};
+use crate::client::ConnectionId;
 use crate::codec::{PacketId, ReasonCode, SubscriptionOptions};
 use crate::connection::{ConnectionStage, Hold, Pending};
 use crate::hooks::{Chain, SubscribeModifiersM5};
@@ -29,10 +29,9 @@ pub(super) struct Granted {
 pub(super) struct Subscribing {
     pub connection: ConnectionId,
     pub session: u32,
-    /// See [`Session::birth`](crate::session::Session::birth).
-    pub session_birth: u64,
-    pub subscriber: SubscriberId,
-    pub session_number: u64,
+    /// Which session it was at that place: its [`birth`](crate::session::Session::birth); of the embedding program, the number of
+    /// the subscription.
+    pub birth: u64,
     /// The number under which answers come.
     pub token: u64,
     pub realm: u32,
@@ -42,8 +41,9 @@ pub(super) struct Subscribing {
     pub granted: Vec<Result<Granted, ReasonCode>>,
     pub user: Vec<(String, String)>,
     pub by: SubscribeModifiersM5,
-    /// Whether the hooks have heard of it before SUBACK, because its connection ended.
-    pub told_early: bool,
+    /// The connection has ended, and the hooks have heard of it before that: there is no SUBACK. The session may be resumed by
+    /// another connection, or have ended, and another one have its place.
+    pub connection_ended: bool,
     /// How many shards have not answered the question that is open.
     pub waiting: usize,
     /// For each shard, how much it had told keepers when it took the filters in.

@@ -157,9 +157,7 @@ impl<C: Chain> Shard<C> {
         let pending = Subscribing {
             connection: crate::client::ConnectionId::new(u32::MAX, 0),
             session: place,
-            session_birth: 0,
-            subscriber: SubscriberId::new("", ""),
-            session_number: number,
+            birth: number,
             token: self.number(),
             realm,
             packet_id: PacketId::new(1).expect("one is not zero"),
@@ -167,7 +165,7 @@ impl<C: Chain> Shard<C> {
             granted: vec![Ok(Granted { filter: filter.clone(), options, wants_retained: true })],
             user: Vec::new(),
             by: SubscribeModifiersM5::default(),
-            told_early: false,
+            connection_ended: false,
             waiting: 0,
             told: vec![Box::default(); self.shards],
             live: Vec::new(),
@@ -178,13 +176,14 @@ impl<C: Chain> Shard<C> {
 
     /// All shards have taken in a subscription of the program.
     pub(super) fn program_subscribed(&mut self, pending: Subscribing) {
-        let subscription = pending.session_number;
+        let subscription = pending.birth;
         self.effects.push(Effect::Subscribed { subscription });
         self.deliver_retained(pending);
     }
 
-    pub(super) fn deliver_retained_to_program(&mut self, place: u32, message: &Message) {
-        if let Some(subscription) = self.program.number(place) {
+    /// What is retained for a subscription of the program, if there still is that one.
+    pub(super) fn deliver_retained_to_program(&mut self, place: u32, subscription: u64, message: &Message) {
+        if self.program.number(place) == Some(subscription) {
             self.effects.push(Effect::Deliver { subscription, message: message.clone() });
         }
     }

@@ -8,7 +8,7 @@ use super::ask::{self, Resumed};
 use super::interest::{Granted, Subscribing};
 use super::mail::Announcement;
 use super::realm::PROGRAM;
-use crate::client::{Client, ConnectionId};
+use crate::client::ConnectionId;
 use crate::codec::{
     PacketId, ReasonCode, RetainHandling, Suback, Subscribe, SubscriptionOptions, Unsuback, Unsubscribe, UserProperties,
 };
@@ -118,14 +118,11 @@ impl<C: Chain> Shard<C> {
         let Some(session) = self.sessions.get(index) else { return };
         let realm = self.realms.number(&session.client.subscriber.mountpoint);
         let user = subscribe.user.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-        let (subscriber, session_number) = (session.client.subscriber.clone(), session.client.session_number);
-        let session_birth = session.birth;
+        let birth = session.birth;
         let mut pending = Subscribing {
             connection: id,
             session: index,
-            session_birth,
-            subscriber,
-            session_number,
+            birth,
             token: self.number(),
             realm,
             packet_id: subscribe.packet_id,
@@ -133,7 +130,7 @@ impl<C: Chain> Shard<C> {
             granted: Vec::with_capacity(grants.len()),
             user,
             by,
-            told_early: false,
+            connection_ended: false,
             waiting: 0,
             told: vec![Box::default(); self.shards],
             live: Vec::new(),
@@ -212,16 +209,13 @@ impl<C: Chain> Shard<C> {
         if index & PROGRAM != 0 {
             return self.program_subscribed(pending);
         }
-        let Some(session) = self.sessions.get(index) else { return };
-        // Session numbers are each shard's own: one that came from elsewhere to this place may have the same.
-        let Client { subscriber, session_number, .. } = &session.client;
-        if *subscriber != pending.subscriber || *session_number != pending.session_number {
-            return self.deliver_retained(pending);
-        }
-        if !pending.told_early {
+        if !pending.connection_ended {
+            // It waits on the shard where its session is: neither can have gone without the other.
+            let connection = self.sessions.get(index).and_then(|session| session.connection);
+            debug_assert_eq!(connection, Some(pending.connection), "a connection keeps its session");
             self.tell_subscribed(&pending);
+            self.write_suback(&pending);
         }
-        self.write_suback(&pending);
         self.deliver_retained(pending);
     }
 
@@ -230,7 +224,7 @@ impl<C: Chain> Shard<C> {
     pub(super) fn subscribed_without_suback(&mut self, token: u64) {
         let Some(mut pending) = self.subscribing.remove(&token) else { return };
         self.tell_subscribed(&pending);
-        pending.told_early = true;
+        pending.connection_ended = true;
         self.subscribing.insert(token, pending);
     }
 

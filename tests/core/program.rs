@@ -113,6 +113,23 @@ fn what_the_program_subscribes_to_comes_from_every_shard_once_for_each_subscript
     }
 }
 
+/// A subscription that ended while the other shards took it in leaves its place to the next one, and nothing else.
+#[test]
+fn what_is_retained_for_a_subscription_that_ended_does_not_come_to_the_next_one() {
+    for shards in [2, 4] {
+        let mut world = World::new(shards, crate::world::open_config(), || NoHooks);
+        let publisher = Client::clean(&mut world, "publisher", V311);
+        publisher.retain(&mut world, "old", "kept");
+        publisher.retain(&mut world, "new", "kept");
+        let now = world.now;
+        world.shards[0].request(subscribing(1, "old"), now);
+        world.shards[0].request(Request::Unsubscribe { subscription: 1 }, now);
+        world.shards[0].request(subscribing(2, "new"), now);
+        world.settle();
+        assert_eq!(delivered(&mut world), [heard(2, "new", "kept")]);
+    }
+}
+
 /// It gets to see everything that is retained up to the last value, like a client; see `retained`.
 #[test]
 fn the_program_misses_nothing_while_it_subscribes() {

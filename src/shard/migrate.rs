@@ -132,11 +132,8 @@ impl<C: Chain> Shard<C> {
             subscriptions: session.subscriptions.iter().map(|(filter, options)| (filter.clone(), *options)).collect(),
         };
         let to = self.slots.owner(&session.client.subscriber);
-        let mut waiting = self.shards - 1;
-        for shard in self.others().filter(|shard| *shard != to) {
-            waiting += 1;
-            self.post(shard, Mail::Leaving { token });
-        }
+        // And an answer of each other shard to what the new owner announces.
+        let waiting = self.shards - 1 + self.ask_to_flush(token, to);
         self.moves.leaving.insert(token, Departure { index, to, waiting, published: false });
         self.post(to, Mail::Prepare(Box::new(prepare)));
         true
@@ -183,14 +180,21 @@ impl<C: Chain> Shard<C> {
         }
         if departure.published && self.shards > 2 {
             // The new owner has it before the session comes; the others may not.
-            (departure.published, departure.waiting) = (false, self.shards - 2);
+            departure.published = false;
             let to = departure.to;
-            for shard in self.others().filter(|shard| *shard != to) {
-                self.post(shard, Mail::Leaving { token });
+            let waiting = self.ask_to_flush(token, to);
+            if let Some(departure) = self.moves.leaving.get_mut(&token) {
+                departure.waiting = waiting;
             }
             return;
         }
         self.pack(token);
+    }
+
+    /// Asks all shards but the new owner to answer when what the client published here has come to them. Says how many those are.
+    fn ask_to_flush(&mut self, token: u64, to: usize) -> usize {
+        let asked = self.others().filter(|shard| *shard != to);
+        asked.map(|shard| self.post(shard, Mail::Leaving { token })).count()
     }
 
     /// The will of a session was published. If it is about to leave, those who said that all of its client has come have to say so

@@ -8,7 +8,6 @@ use crate::client::SubscriberId;
 use crate::control::protocol::{Answer, ClientName, Command};
 use crate::control::server::Operator;
 use crate::control::status::{HookStatus, MoveProgress};
-use crate::hooks::{HookCounts, HookReport};
 use crate::shard::slot_of;
 
 /// The longest that an operator may have something measured or wait for a move.
@@ -52,15 +51,6 @@ fn obey(handle: &Handle, command: Command, told: &mut dyn FnMut(MoveProgress) ->
         Command::Disconnect { client: ClientName { mountpoint, client_id }, cleanup } => {
             handle.disconnect(&mountpoint, &client_id, cleanup).map(|()| Answer::Done).map_err(request)
         }
-    }
-}
-
-impl From<HookReport> for HookStatus {
-    fn from(HookReport { position, link, hook, counts }: HookReport) -> Self {
-        let HookCounts { calls, next, ok, refusals, later, timeouts, panics, time, waited } = counts;
-        let [time_us, waited_us] = [time, waited].map(|time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX));
-        let hook = hook.to_owned();
-        HookStatus { position, link, hook, calls, next, ok, refusals, later, timeouts, panics, time_us, waited_us }
     }
 }
 

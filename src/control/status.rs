@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::hooks::{HookCounts, HookReport};
+
 /// How shards, and the busiest slots, were doing while they were measured.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Status {
@@ -116,24 +118,15 @@ pub struct HookStatus {
     pub link: String,
     /// The hook.
     pub hook: String,
-    /// How often it was called.
-    pub calls: u64,
-    /// Answers *Next*, given now or later.
-    pub next: u64,
-    /// Answers *Ok*, given now or later; of a notification, how often it was done.
-    pub ok: u64,
-    /// Answers *Error*, given now or later.
-    pub refusals: u64,
-    /// Calls that answered later.
-    pub later: u64,
-    /// Later answers that did not come before their deadline.
-    pub timeouts: u64,
-    /// Calls and later answers that panicked.
-    pub panics: u64,
-    /// The time spent in calls, in microseconds: an estimate, and 0 for links that do not have it taken.
-    pub time_us: u64,
-    /// The time from question to answer of all later answers together, in microseconds.
-    pub waited_us: u64,
+    /// What was counted, with times in microseconds.
+    #[serde(flatten)]
+    pub counts: HookCounts,
+}
+
+impl From<HookReport> for HookStatus {
+    fn from(HookReport { position, link, hook, counts }: HookReport) -> Self {
+        HookStatus { position, link, hook: hook.to_owned(), counts }
+    }
 }
 
 /// Where a client belongs.

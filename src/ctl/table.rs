@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use moormq::control::protocol::Answer;
 use moormq::control::status::{Berth, HookStatus, Moved, Rebalanced, ShardStatus, SlotStatus, Status};
+use moormq::hooks::HookCounts;
 use serde::Serialize;
 
 /// The answer for programs: one line of JSON.
@@ -65,10 +66,11 @@ fn hooks(hooks: &[HookStatus]) -> String {
     let heads = ["link", "hook", "calls", "next", "ok", "refused", "later", "late", "panics", "us/call", "ms/later"];
     let mut rows = vec![heads.map(str::to_owned)];
     rows.extend(hooks.iter().map(|status| {
-        let HookStatus { link, hook, calls, next, ok, refusals, later, timeouts, panics, .. } = status;
+        let HookStatus { link, hook, counts, .. } = status;
+        let HookCounts { calls, next, ok, refusals, later, timeouts, panics, time, waited } = counts;
         // A link that does not have its time taken has none.
-        let time = average(status.time_us as f64, if status.time_us > 0 { *calls } else { 0 });
-        let waited = average(status.waited_us as f64 / 1000.0, *later);
+        let time = average(time.as_secs_f64() * 1e6, if time.is_zero() { 0 } else { *calls });
+        let waited = average(waited.as_secs_f64() * 1e3, *later);
         let [calls, next, ok, refusals, later, timeouts, panics] =
             [calls, next, ok, refusals, later, timeouts, panics].map(u64::to_string);
         [link.clone(), hook.clone(), calls, next, ok, refusals, later, timeouts, panics, time, waited]
@@ -181,6 +183,8 @@ fn aligned<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -207,19 +211,25 @@ slot  shard  sessions  messages/s
         let timed = HookStatus {
             link: "Stock".to_owned(),
             hook: "auth_on_publish".to_owned(),
-            calls: 8,
-            ok: 7,
-            refusals: 1,
-            time_us: 10,
+            counts: HookCounts {
+                calls: 8,
+                ok: 7,
+                refusals: 1,
+                time: Duration::from_micros(10),
+                ..HookCounts::default()
+            },
             ..HookStatus::default()
         };
         let later = HookStatus {
             link: "Doorman".to_owned(),
             hook: "auth_on_register".to_owned(),
-            calls: 2,
-            later: 2,
-            timeouts: 1,
-            waited_us: 5_007_000,
+            counts: HookCounts {
+                calls: 2,
+                later: 2,
+                timeouts: 1,
+                waited: Duration::from_millis(5007),
+                ..HookCounts::default()
+            },
             ..HookStatus::default()
         };
         assert_eq!(

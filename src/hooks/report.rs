@@ -3,10 +3,12 @@
 use std::ops::AddAssign;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::chain::Chain;
 
-/// What was counted of one hook of one link since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What was counted of one hook of one link since the start. Serialised, it has the names of [`HookCounts::values`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HookCounts {
     /// How often it was called.
     pub calls: u64,
@@ -24,16 +26,17 @@ pub struct HookCounts {
     pub panics: u64,
     /// The time spent in calls: an estimate from one call in 1024 and some of the first, and only for links that have it
     /// taken ([`Hook::TIMED`](super::Hook::TIMED)).
+    #[serde(rename = "time_us", with = "micros")]
     pub time: Duration,
     /// The time from question to answer of all later answers together, those that did not come in time included. Taken at
     /// the turns of the shard: to the millisecond.
+    #[serde(rename = "waited_us", with = "micros")]
     pub waited: Duration,
 }
 
 impl HookCounts {
     /// Names and values of all counters, in the order in which they are shown. Times are in microseconds.
     pub fn values(&self) -> [(&'static str, u64); 9] {
-        let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         [
             ("calls", self.calls),
             ("next", self.next),
@@ -42,8 +45,8 @@ impl HookCounts {
             ("later", self.later),
             ("timeouts", self.timeouts),
             ("panics", self.panics),
-            ("time_us", micros(self.time)),
-            ("waited_us", micros(self.waited)),
+            ("time_us", micros::of(self.time)),
+            ("waited_us", micros::of(self.waited)),
         ]
     }
 }
@@ -60,6 +63,24 @@ impl AddAssign for HookCounts {
         self.panics += panics;
         self.time += time;
         self.waited += waited;
+    }
+}
+
+/// Durations as whole microseconds.
+mod micros {
+    use super::Duration;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn of(time: Duration) -> u64 {
+        u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+    }
+
+    pub fn serialize<S: Serializer>(time: &Duration, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_u64(of(*time))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+        u64::deserialize(from).map(Duration::from_micros)
     }
 }
 
@@ -150,5 +171,26 @@ mod tests {
         HookReport::add(&mut all, &[report(1, "on_publish", 4), report(0, "on_deliver", 8)]);
         assert_eq!(all, [report(0, "on_deliver", 8), report(0, "on_publish", 1), report(1, "on_publish", 6)]);
         assert_eq!(all[2].counts.values()[7], ("time_us", 6));
+    }
+
+    #[test]
+    fn counters_have_the_same_names_wherever_they_are_shown() {
+        let of = |at: u64| Duration::from_micros(at);
+        let counts = HookCounts {
+            calls: 1,
+            next: 2,
+            ok: 3,
+            refusals: 4,
+            later: 5,
+            timeouts: 6,
+            panics: 7,
+            time: of(8),
+            waited: of(9),
+        };
+        let json = serde_json::to_value(counts).unwrap();
+        let shown: serde_json::Map<_, _> =
+            counts.values().map(|(name, value)| (name.to_owned(), value.into())).into_iter().collect();
+        assert_eq!(json, serde_json::Value::Object(shown));
+        assert_eq!(serde_json::from_value::<HookCounts>(json).unwrap(), counts);
     }
 }

@@ -120,7 +120,7 @@ impl<C: Chain> Shard<C> {
         session.will_due = Time::NEVER;
         let Some(will) = session.will.take() else { return };
         let (client, policy) = (session.client.clone(), session.terms.shared_policy);
-        self.route_will(&client, policy, &will);
+        self.route_will(Some(index), &client, policy, &will);
         self.published_while_leaving(index);
         let Some(session) = self.sessions.get_mut(index) else { return };
         let notified = tell_published(&mut self.chain, &client, &mut session.state, &will);
@@ -129,18 +129,20 @@ impl<C: Chain> Shard<C> {
 
     /// Publishes the will of a session that is no longer in the tables.
     pub(super) fn publish_will_after(&mut self, session: &mut Session<C::State>, will: &Will) {
-        self.route_will(&session.client, session.terms.shared_policy, will);
+        self.route_will(None, &session.client, session.terms.shared_policy, will);
         let notified = tell_published(&mut self.chain, &session.client, &mut session.state, will);
         self.notified_without_session(&session.client.subscriber, notified, publish_hook(&session.client));
     }
 
-    fn route_will(&mut self, client: &Client, policy: SharedPolicy, will: &Will) {
+    /// `session` is that of the client, if it still is in the tables: with No Local it does not get its own will, which belongs to
+    /// its ClientID like all that it publishes [MQTT-3.8.3-3].
+    fn route_will(&mut self, session: Option<u32>, client: &Client, policy: SharedPolicy, will: &Will) {
         let realm = self.realms.number(&will.mountpoint);
         let mut publication = will.message.publication();
         if let Some(expiry) = will.expiry {
             publication.expire(self.now + expiry);
         }
-        let origin = Origin { session: None, publisher: self.slots.slot(&client.subscriber), policy };
+        let origin = Origin { session, publisher: self.slots.slot(&client.subscriber), policy };
         self.route(realm, &publication, origin);
     }
 }

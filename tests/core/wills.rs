@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use moormq::client::SubscriberId;
-use moormq::codec::{AckKind, Disconnect, Packet, ProtocolVersion, Publish, PublishProperties, QoS, ReasonCode, Will};
+use moormq::codec::{
+    AckKind, Disconnect, Packet, ProtocolVersion, Publish, PublishProperties, QoS, ReasonCode, SubscriptionOptions,
+    Will,
+};
 use moormq::config::Config;
 use moormq::hooks::{Answer, Chain, NoHooks, PublishModifiers, PublishRefusal, PublishRefusalM5};
 use moormq::shard::Request;
@@ -331,6 +334,31 @@ fn a_will_waits_for_its_own_client_if_its_session_is_kept() {
             assert_eq!(back.texts(&mut world), Vec::from_iter(kept.then_some("gone")));
             back.disconnect(&mut world);
             Client::clean(&mut world, "own", V311).disconnect(&mut world);
+        }
+    }
+}
+
+/// [MQTT-3.8.3-3]: a will comes from the ClientID that left it, and does not wait for it where No Local is asked for.
+#[test]
+fn a_will_does_not_wait_for_its_own_client_with_no_local() {
+    for mut world in worlds() {
+        for no_local in [true, false] {
+            for delay in [0, 5] {
+                let will =
+                    Will { topic: "will/own", payload: b"gone", qos: QoS::AtLeastOnce, delay, ..Will::default() };
+                let mut watcher = watcher(&mut world);
+                let mut dying = Client::connect(&mut world, 0, "own", Hello { will: Some(will), ..Hello::kept(V5) }).0;
+                let options = SubscriptionOptions { no_local, ..SubscriptionOptions::new(QoS::AtLeastOnce) };
+                dying.subscribe_with(&mut world, "will/#", options, None);
+                world.hang_up(dying.socket);
+                world.advance(Duration::from_secs(6));
+                assert_eq!(watcher.texts(&mut world), ["gone"], "others get it");
+                let mut back = Client::connect(&mut world, 0, "own", Hello::kept(V5)).0;
+                assert_eq!(back.texts(&mut world), Vec::from_iter((!no_local).then_some("gone")), "delay {delay}");
+                watcher.disconnect(&mut world);
+                back.disconnect(&mut world);
+                Client::clean(&mut world, "own", V5).disconnect(&mut world);
+            }
         }
     }
 }

@@ -101,9 +101,7 @@ impl Judge {
             }
             let highest = through.iter().map(|one| one.qos).max().unwrap_or_default();
             let qos = if self.setup.upgrades_qos { highest } else { highest.min(qos) };
-            // A will comes from the broker: whether No Local holds for it MQTT does not say.
-            let is_own_will = |one: &Subscription| is_will && own && one.no_local;
-            let is_sure = |one: &Subscription| one.confirmed && !one.fresh && !one.is_changing && !is_own_will(one);
+            let is_sure = |one: &Subscription| one.confirmed && !one.fresh && !one.is_changing;
             let is_sure = life.matching(topic).all(is_sure);
             let mut ids: Vec<u32> = through.iter().filter_map(|one| one.id).collect();
             ids.sort_unstable();
@@ -212,7 +210,7 @@ impl Judge {
         let is_shared = message.topic >= FIRST_SHARED_TOPIC;
         let last = message.routes.last().copied().unwrap_or_default();
         let mut asked = one.asked.iter().filter(|asked| matches(asked.filter, message.topic));
-        let is_own = message.subject == one.subject && !message.is_will;
+        let is_own = message.subject == one.subject;
         let unasked = !is_shared && !asked.any(|asked| asked.after < last && !(is_own && asked.no_local));
         if wrong || flag_is_wrong || unasked {
             let detail = format!(

@@ -205,12 +205,17 @@ impl<C: Chain> Shard<C> {
         self.effects.push(Effect::Close { connection: id, listener: connection.listener, last });
     }
 
-    /// Begins an orderly stop: every client is told, every will is published, every hook is called. New clients are refused.
+    /// Begins an orderly stop: every client is told, every will is published, also those of clients that are away, every hook is
+    /// called. New clients are refused.
     /// [`Effect::Stopped`] follows when that is true of those, too, that were on their way from another shard, and when the tasks
     /// of notifications are done or have been given up.
     pub fn stop(&mut self, now: crate::time::Time) {
         self.now = now;
         self.stopping = true;
+        // Nothing of a session outlives the broker: what these wills wait for would not come [MQTT-3.1.2-8].
+        for index in self.sessions.which(|session| session.connection.is_none() && session.will.is_some()) {
+            self.publish_will_of(index);
+        }
         for id in self.connections.ids() {
             self.end_with(id, EndReason::ServerShutdown, ReasonCode::ServerShuttingDown);
         }

@@ -279,6 +279,9 @@ impl<C: Chain> Shard<C> {
         } else if !was_online {
             // What was put aside for a member that was still online when it was announced.
             self.redistribute(index, false);
+            if self.stopping {
+                self.publish_will_of(index);
+            }
             self.absent.left(index);
             self.arm_session(index);
         }

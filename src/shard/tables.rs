@@ -168,6 +168,12 @@ impl<S> Sessions<S> {
         self.in_slot[usize::from(slot)]
     }
 
+    /// The sessions for which `which` holds. Looks at every session.
+    pub fn which(&self, which: impl Fn(&Session<S>) -> bool) -> Vec<u32> {
+        let holds = |index: &u32| self.get(*index).is_some_and(&which);
+        (0..self.due.len() as u32).filter(holds).collect()
+    }
+
     /// The subscriber ids of the sessions in the slots for which `which` holds, in no order. Looks at every session.
     pub fn ids_in_slots(&self, which: impl Fn(u16) -> bool) -> Vec<SubscriberId> {
         let found = self.records.iter().flatten().filter(|session| which(session.slot));

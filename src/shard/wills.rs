@@ -96,7 +96,8 @@ impl<C: Chain> Shard<C> {
     }
 
     /// The connection of a session has ended for `reason`: its will is published now, or put off until its delay has passed
-    /// or the session ends, whichever comes first [MQTT-3.1.3-9]. A goodbye has taken the will away before.
+    /// or the session ends, whichever comes first [MQTT-3.1.3-9]; a broker that stops has no time for delays. A goodbye has taken
+    /// the will away before.
     pub(super) fn leave_will(&mut self, index: u32, reason: EndReason) {
         let Some(session) = self.sessions.get_mut(index) else { return };
         if reason == EndReason::TakenOver && self.config.session.suppress_will_on_takeover {
@@ -106,7 +107,7 @@ impl<C: Chain> Shard<C> {
         let Some(will) = &session.will else { return };
         let delayed = session.terms.kept && !will.delay.is_zero();
         let ends_first = session.terms.expiry.is_some_and(|expiry| expiry <= will.delay);
-        if delayed && reason != EndReason::ServerShutdown {
+        if delayed && !self.stopping {
             // If the session ends first, its end publishes the will.
             session.will_due = if ends_first { Time::NEVER } else { self.now + will.delay };
             return;

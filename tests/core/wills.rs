@@ -9,12 +9,12 @@ use moormq::codec::{
 };
 use moormq::config::Config;
 use moormq::hooks::{Answer, Chain, NoHooks, PublishModifiers, PublishRefusal, PublishRefusalM5};
-use moormq::shard::Request;
+use moormq::shard::{Request, slot_of};
 
-use crate::client::{Client, Hello, V5, V31, V311, publish};
+use crate::client::{Client, Hello, V5, V31, V311, id_owned_by, publish};
 use crate::heard::Got;
 use crate::script::{Answers, Script};
-use crate::world::{World, config, open_config, worlds, worlds_with};
+use crate::world::{SEED, World, config, open_config, worlds, worlds_with};
 
 /// Somebody on the last shard who hears of wills.
 fn watcher<C: Chain>(world: &mut World<C>) -> Client {
@@ -259,6 +259,46 @@ fn an_orderly_stop_publishes_every_will() {
         assert_eq!(count("publish will/x will"), shards + 2);
         let heard = watcher.publishes(&mut world).len();
         assert_eq!(heard + count("stored will/x"), shards + 2);
+    }
+}
+
+/// lifecycle.md 4: nor does it lose the wills that wait for their delay, wherever their sessions are.
+#[test]
+fn an_orderly_stop_publishes_the_wills_of_clients_that_are_away() {
+    for (shards, step) in [1, 2, 4].into_iter().flat_map(|shards| (0..8).map(move |step| (shards, step))) {
+        let script = Script::default();
+        let mut world = World::new(shards, open_config(), || NoHooks.hook(script.clone()));
+        let mut watcher = watcher(&mut world);
+        let slots: Vec<u16> = (0..shards)
+            .map(|shard| {
+                let id = id_owned_by(&world, shard, "away");
+                let away = Client::connect(&mut world, 0, &id, delayed(expiring(1000), 500)).0;
+                world.hang_up(away.socket);
+                slot_of(&SubscriberId::new("", id.as_str()), SEED)
+            })
+            .collect();
+        assert_eq!(watcher.texts(&mut world), [""; 0]);
+        // Some of them are on their way to another shard.
+        let now = world.now;
+        for shard in 0..shards {
+            world.shards[shard].request(Request::MoveSlots { slots: slots.clone(), to: shards - 1 }, now);
+        }
+        for _ in 0..step {
+            world.carry_out_effects();
+            world.carry_mail();
+        }
+        script.log.all();
+        world.stop();
+        assert_eq!(world.stopped, shards);
+        let lines = script.log.all();
+        let count = lines.iter().filter(|line| line.ends_with("publish will/x will")).count();
+        assert_eq!(count, shards, "after {step} steps: {lines:?}");
+        if shards == 1 {
+            assert_eq!(watcher.texts(&mut world), ["gone"], "who is there still hears of it");
+        }
+        world.advance(Duration::from_secs(1001));
+        let lines = script.log.all();
+        assert!(!lines.iter().any(|line| line.ends_with("will")), "once: {lines:?}");
     }
 }
 

@@ -147,7 +147,9 @@ impl Judge {
         };
         let delay = connection.hello.will.map_or(0, |will| u64::from(will.delay) * 1000);
         let delay = if is_v5 { delay } else { 0 };
-        let delayed = kept && delay > 0 && reason != EndReason::ServerShutdown;
+        // Shards stop one after the other, and one that does has no time for delays.
+        let has_time = !self.stopping || self.messages[message as usize].routes.is_empty();
+        let delayed = kept && delay > 0 && reason != EndReason::ServerShutdown && has_time;
         if !forgotten && delayed {
             let due = self.now + expiry.map_or(delay, |expiry| expiry.min(delay));
             self.lives[life].will = Some(Will { message, due });
@@ -203,7 +205,7 @@ impl Judge {
         let (times, must, serial) = (one.routes.len(), one.must, one.serial);
         let pending = self.connections[serial as usize].life.and_then(|life| self.lives[life].will);
         let pending = pending.filter(|will| will.message == message);
-        let early = pending.is_some_and(|will| will.due > self.now);
+        let early = pending.is_some_and(|will| will.due > self.now && !self.stopping);
         if times > 1 || must == Some(false) || early {
             let detail = format!("of connection {serial}: {times} times, must be {must:?}, early {early}");
             self.find(WILL, detail);
@@ -229,7 +231,7 @@ impl Judge {
         for at in 0..self.lives.len() {
             let Some(Will { message, due }) = self.lives[at].will else { continue };
             let times = self.messages[message as usize].routes.len();
-            if due < late && times != 1 {
+            if (due < late || self.stopping) && times != 1 {
                 let detail = format!("of connection {}, delayed and due: {times} times", self.lives[at].serial);
                 self.find(WILL, detail);
             }

@@ -300,6 +300,9 @@ pub enum Step {
 /// How many topic aliases the broker takes, and uses.
 pub const MOST_ALIASES: u16 = 3;
 
+/// How long hooks that answer later may take.
+pub const LATER_DEADLINE: Duration = Duration::from_secs(1);
+
 /// How the broker is set up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Setup {
@@ -372,7 +375,7 @@ impl Setup {
         if self.ignores_refused {
             config.session.unauthorized_publish = UnauthorizedPublish::Ignore;
         }
-        config.hooks.later_deadline = Duration::from_secs(1);
+        config.hooks.later_deadline = LATER_DEADLINE;
         if self.allows_late {
             let late = |name: &str| HookDeadline {
                 name: name.to_owned(),

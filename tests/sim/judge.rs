@@ -1,12 +1,15 @@
 //! The judge: hears every hook and everything that clients receive, and knows what must and what must not be.
 //!
 //! What it is sure of it checks at once. What takes time (a message on its way, a will that is delayed) it checks when
-//! everything has arrived, in `verdict`. Its rules on lifecycles are in `lifecycle`, on messages in `deliveries`.
+//! everything has arrived, in `verdict`. Its rules on lifecycles are in `lifecycle` and `noticing`, on messages in `deliveries`.
+
+use std::collections::VecDeque;
 
 use moormq::client::{DropReason, EndReason, SubscriberId};
 use moormq::codec::{ProtocolVersion, QoS};
 
 use crate::history::{Exchange, Hello, MOUNTS, Setup, TOPICS};
+use crate::noticing::Notice;
 use crate::trace::{Event, NO_MESSAGE, What};
 use crate::violation::Violation;
 
@@ -157,6 +160,8 @@ pub struct Subject {
     pub ending: bool,
     /// The connection is just ending, says a drop.
     pub leaving: bool,
+    /// What notifications want done and is not, in the order of the calls.
+    pub notices: VecDeque<Notice>,
     pub admin: Vec<Wish>,
 }
 
@@ -361,6 +366,7 @@ impl Judge {
             unsubscribed: false,
             ending: false,
             leaving: false,
+            notices: VecDeque::new(),
             admin: Vec::new(),
         });
         self.subjects.len() - 1
@@ -404,8 +410,9 @@ impl Judge {
                 let detail = format!("{}: link {link} left {left} and found {found}", event.subscriber);
                 self.find("hooks: a link keeps its state with the session", detail);
             }
-            What::NoticeBegins => self.connection(serial).notices += 1,
-            What::NoticeDone => self.connection(serial).notices -= 1,
+            What::NoticeBegins(number) => self.notice_begins(subject, serial, number),
+            What::NoticeStarts(number) => self.notice_starts(subject, number),
+            What::NoticeDone(number) => self.notice_done(subject, serial, number),
         }
     }
 

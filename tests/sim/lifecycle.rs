@@ -35,6 +35,7 @@ impl Judge {
             self.find("lifecycle: session numbers rise", detail);
         }
         self.must_be_authenticated(serial);
+        self.must_be_noticed(subject);
         let one = &mut self.subjects[subject];
         one.number = number;
         one.registering = Some(serial);

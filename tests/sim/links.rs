@@ -111,17 +111,21 @@ impl<const N: usize> Link<N> {
         if notices & notice::PANICS != 0 {
             panic!("{PLANNED}");
         }
-        self.0.note(client, What::NoticeBegins);
+        let number = {
+            let mut shared = self.0.open();
+            shared.notices += 1;
+            shared.notices
+        };
+        self.0.note(client, What::NoticeBegins(number));
         // Made here, and not in the future: that may be given up before it began.
-        let done = Done(self.0.clone(), client.clone());
-        if notices & notice::NEVER == notice::NEVER {
-            cx.later(async move {
+        let to_do = ToDo { trace: self.0.clone(), client: client.clone(), number };
+        let ends = notices & notice::NEVER != notice::NEVER;
+        cx.later(async move {
+            to_do.trace.note(&to_do.client, What::NoticeStarts(number));
+            if !ends {
                 std::future::pending::<()>().await;
-                drop(done);
-            });
-        } else {
-            cx.later(async move { drop(done) });
-        }
+            }
+        });
     }
 
     fn publish<R: Default + 'static, M: 'static>(
@@ -152,12 +156,16 @@ impl<const N: usize> Link<N> {
     }
 }
 
-/// Says that a notice is done, also when it is given up.
-struct Done(Trace, Client);
+/// What a notification wants done. It says when that is done, also when it is given up.
+struct ToDo {
+    trace: Trace,
+    client: Client,
+    number: u32,
+}
 
-impl Drop for Done {
+impl Drop for ToDo {
     fn drop(&mut self) {
-        self.0.note(&self.1, What::NoticeDone);
+        self.trace.note(&self.client, What::NoticeDone(self.number));
     }
 }
 

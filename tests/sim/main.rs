@@ -15,6 +15,7 @@ mod lifecycle;
 mod links;
 mod maker;
 mod mutations;
+mod noticing;
 mod play;
 mod retained;
 mod shared;

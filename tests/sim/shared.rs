@@ -44,7 +44,9 @@ impl Judge {
     /// Whether a message that ended with the session of `life` could have gone to somebody else.
     pub fn could_be_passed_on(&self, life: usize, number: u32) -> bool {
         let (message, ending) = (&self.messages[number as usize], &self.lives[life]);
-        if !self.may_go_to_others(message) || message.topic < FIRST_SHARED_TOPIC {
+        // The end of a will's own session may be heard of before its publication is.
+        let topic = if message.routes.is_empty() { message.meant_for.unwrap_or_default() } else { message.topic };
+        if !self.may_go_to_others(message) || topic < FIRST_SHARED_TOPIC {
             return false;
         }
         let mount = self.mount_of(ending.subject);
@@ -57,7 +59,7 @@ impl Judge {
             self.careless[mount] & 1 << filter == 0 && others.any(|(_, other)| is_member(other))
         };
         let mut through = (FIRST_SHARED_FILTER..FILTERS.len())
-            .filter(|filter| ending.ever & 1 << filter != 0 && matches(*filter, message.topic));
+            .filter(|filter| ending.ever & 1 << filter != 0 && matches(*filter, topic));
         through.all(has_other)
     }
 

@@ -55,9 +55,11 @@ pub enum What {
         found: u32,
         left: u32,
     },
-    /// A notification wants something done first.
-    NoticeBegins,
-    NoticeDone,
+    /// A notification wants something done first, and that has a number.
+    NoticeBegins(u32),
+    /// It is under way.
+    NoticeStarts(u32),
+    NoticeDone(u32),
 }
 
 /// What all copies of the links share.
@@ -71,6 +73,8 @@ pub struct Shared {
     pub plans: Vec<Plan>,
     /// How often each link was called for each connection: three by serial.
     calls: Vec<u32>,
+    /// How many notifications wanted something done.
+    pub notices: u32,
 }
 
 impl Trace {

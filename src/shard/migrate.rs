@@ -108,6 +108,7 @@ impl<C: Chain> Shard<C> {
             Some(Journey::Arriving { .. }) => return false,
             Some(Journey::Arrived { .. }) | None => {}
         }
+        // It could not leave before its hooks are done, see `pack_if_ready`: nobody is to wait behind it, and nothing to be put aside.
         if self.stopping || self.notices.contains_key(&session.client.subscriber) {
             return false;
         }

@@ -23,7 +23,7 @@ fn world(shards: usize) -> World<NoHooks> {
 }
 
 /// Moves the slot of `id` to shard `to`, without waiting for it.
-fn move_slot<C: Chain>(world: &mut World<C>, id: &str, to: usize) {
+pub fn move_slot<C: Chain>(world: &mut World<C>, id: &str, to: usize) {
     let slot = slot_of(&SubscriberId::new("", id), crate::world::SEED);
     for shard in 0..world.shards.len() {
         let request = Request::MoveSlots { slots: vec![slot], to };
@@ -475,6 +475,30 @@ fn hooks_that_take_their_time_are_not_overtaken_by_a_move() {
             assert_eq!(new.heard(&mut world)[0], Got::Connack { present, code: ReasonCode::Success });
             assert_eq!(world.shard_of(new.socket), Some(1));
         }
+    }
+}
+
+/// Only so many sessions are on their way at a time: those that cannot leave yet do not take the places of others.
+#[test]
+fn hooks_that_take_their_time_keep_no_other_session_from_moving() {
+    const SLOW: usize = 100;
+    for shards in [2, 4] {
+        let script = Script { slow: vec!["on_client_offline"], ..Script::default() };
+        let mut world = World::new(shards, open_config(), || NoHooks.hook(script.clone()));
+        let mut ids = in_the_slot_of(&id_owned_by(&world, 0, "many"), SLOW + 1);
+        let quick = ids.pop().expect("one more than those that are slow");
+        for id in &ids {
+            let client = Client::connect(&mut world, 0, id, Hello::kept(V5)).0;
+            world.hang_up(client.socket);
+        }
+        let client = Client::connect(&mut world, 0, &quick, Hello::kept(V5)).0;
+        move_slot(&mut world, &quick, 1);
+        world.settle();
+        assert_eq!(world.shard_of(client.socket), Some(1), "of {shards}");
+        assert_eq!(world.shards[0].held().sessions, SLOW, "they wait");
+        script.gate.open();
+        world.advance(Duration::from_secs(1));
+        assert_eq!(world.shards[1].held().sessions, SLOW + 1);
     }
 }
 

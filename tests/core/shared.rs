@@ -6,8 +6,9 @@ use moormq::codec::{AckKind, QoS, Will};
 use moormq::config::SharedPolicy;
 use moormq::hooks::NoHooks;
 
-use crate::client::{Client, Hello, V5, V311};
+use crate::client::{Client, Hello, V5, V311, id_owned_by, publish};
 use crate::heard::Heard;
+use crate::migrating::move_slot;
 use crate::world::{World, config, open_config, worlds, worlds_with};
 
 const SHARED: &str = "$share/g/t";
@@ -253,6 +254,37 @@ fn the_will_of_a_member_that_ends_goes_to_members_that_are_away() {
         }
         let mut away = Client::on(&mut world, 0, "away", Hello::kept(V311));
         assert_eq!(away.texts(&mut world), ["gone"; 6]);
+    }
+}
+
+/// What is put aside for a member that moves is its own only as long as it is there.
+#[test]
+fn a_member_that_goes_offline_on_its_way_to_another_shard_keeps_nothing_from_those_that_are_online() {
+    for shards in [2, 4] {
+        let mut world = World::new(shards, policy(SharedPolicy::LocalFirst)(), || NoHooks);
+        let to = shards - 1;
+        let mut stays = Client::on(&mut world, 0, "stays", Hello::kept(V5));
+        let id = id_owned_by(&world, 0, "moves");
+        let mut moves = Client::connect(&mut world, 0, &id, Hello::kept(V5)).0;
+        for member in [&mut stays, &mut moves] {
+            member.subscribed(&mut world, SHARED, QoS::AtLeastOnce);
+        }
+        let publisher = Client::on(&mut world, to, "publisher", Hello::clean(V5));
+        // The new owner hears of the slot and of the session, and takes it for its only member.
+        move_slot(&mut world, &id, to);
+        world.carry_out_effects();
+        while world.carry_letter(0, to) {}
+        world.hang_up_quietly(moves.socket);
+        for number in 1..=3 {
+            let mut bytes = Vec::new();
+            publish("t", "for who is there", QoS::AtLeastOnce, number).encode(V5, &mut bytes);
+            world.send_quietly(publisher.socket, &bytes);
+        }
+        world.settle();
+        assert_eq!(stays.texts(&mut world), ["for who is there"; 3], "of {shards}");
+        let mut back = Client::connect(&mut world, 0, &id, Hello::kept(V5)).0;
+        assert_eq!(world.shard_of(back.socket), Some(to));
+        assert_eq!(back.texts(&mut world), [""; 0]);
     }
 }
 

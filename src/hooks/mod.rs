@@ -129,7 +129,8 @@ use crate::codec::ConnectProperties;
 /// # Counters
 ///
 /// Every link counts what its hooks answer, and how long later answers take: [`HookCounts`], by
-/// [`Broker::hooks`](crate::Broker::hooks) and in `$SYS/broker/hooks/LINK/HOOK/COUNTER`.
+/// [`Broker::hooks`](crate::Broker::hooks) and in `$SYS/broker/hooks/LINK/HOOK/COUNTER`. The time of answers that are given
+/// now is taken only for links that set [`Hook::TIMED`].
 pub trait Hook: Send + 'static {
     /// What this link keeps per session; `()` if nothing.
     ///
@@ -140,8 +141,9 @@ pub trait Hook: Send + 'static {
     type State: Default + Send + 'static;
 
     /// Whether the time that this link spends in its hooks is estimated, from one call in 1024 and some of the first
-    /// ([`HookCounts::time`]). It costs each hook some comparisons, also those that the link does not have; without it,
-    /// these are no code at all. How long later answers take is known in any case.
+    /// ([`HookCounts::time`], which stays 0 without it). [`Stock`](stock::Stock), the link of the program, has it on; all
+    /// others have it off unless they say so. It costs each hook some comparisons, also those that the link does not have;
+    /// without it, these are no code at all. How long later answers take is known in any case.
     const TIMED: bool = false;
 
     /// How logs and counters name this link; the name of its type, unless you say otherwise.

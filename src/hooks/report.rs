@@ -24,8 +24,8 @@ pub struct HookCounts {
     pub timeouts: u64,
     /// Calls and later answers that panicked.
     pub panics: u64,
-    /// The time spent in calls: an estimate from one call in 1024 and some of the first, and only for links that have it
-    /// taken ([`Hook::TIMED`](super::Hook::TIMED)).
+    /// The time spent in calls, that is in answers given now: an estimate from one call in 1024 and some of the first. It is
+    /// taken only for links that set [`Hook::TIMED`](super::Hook::TIMED), as the program's own link does; else it is 0.
     #[serde(rename = "time_us", with = "micros")]
     pub time: Duration,
     /// The time from question to answer of all later answers together, those that did not come in time included. Taken at

@@ -36,12 +36,14 @@ pub struct Kept<const N: usize> {
 }
 
 /// What the second link does when it is told something, by bits of `Hello::notices`.
-mod notice {
+pub mod notice {
     pub const REGISTER: u8 = 1;
     pub const WAKEUP: u8 = 2;
     pub const LEAVING: u8 = 4;
     pub const PUBLISH: u8 = 8;
     pub const SUBSCRIBE: u8 = 16;
+    /// All of these: what wants something done, takes its time, and is done in the end.
+    pub const SLOW: u8 = REGISTER | WAKEUP | LEAVING | PUBLISH | SUBSCRIBE;
     /// It panics instead, if this is set.
     pub const PANICS: u8 = 32;
     /// It is never done, if these are set.

@@ -7,6 +7,7 @@ use crate::history::{
     Ask, Bequest, DEVICES, Exchange, FILTERS, FIRST_SHARED_FILTER, FIRST_SHARED_TOPIC, Hello, MIRROR, Name, Plan,
     Setup, Step, TOPICS,
 };
+use crate::links::notice;
 
 /// Makes steps by chance. How often each kind comes differs from seed to seed, and some never come.
 pub struct Maker {
@@ -15,6 +16,8 @@ pub struct Maker {
     weights: [u16; 18],
     /// How often hooks do anything special, in 16.
     trouble: usize,
+    /// How often the notifications of a client want something done, in 16: a history may have a backend that all of them talk to.
+    slow: usize,
     /// What most connects have in common.
     clean: usize,
     kept: u16,
@@ -36,6 +39,7 @@ impl Maker {
         Maker {
             weights: weights.map(|weight| weight as u16),
             trouble: [0, 0, 1, 4][random.below(4)],
+            slow: [0, 0, 0, 12][random.below(4)],
             clean: if all_kept { 0 } else { [0, 4, 12, 16][random.below(4)] },
             kept: if all_kept { 600 } else { [0, 2, 600, 600][random.below(4)] },
             turns: [2, 8, 20, 50][random.below(4)],
@@ -55,6 +59,17 @@ impl Maker {
 
     fn plan(&mut self) -> Plan {
         if self.of(self.trouble) { Plan::ALL[self.random.below(9)] } else { Plan::Accept }
+    }
+
+    fn notices(&mut self) -> u8 {
+        let which = self.random.u64() as u8;
+        if self.of(self.trouble) {
+            which
+        } else if self.of(self.slow) {
+            which & notice::SLOW
+        } else {
+            0
+        }
     }
 
     fn seed(&mut self) -> u32 {
@@ -104,7 +119,7 @@ impl Maker {
             exchange,
             is_strange: exchange.is_some() && self.of(1),
             plan: self.plan(),
-            notices: if self.of(self.trouble) { self.random.u64() as u8 } else { 0 },
+            notices: self.notices(),
         };
         Step::Connect { device, shard: self.shard(), hello }
     }

@@ -56,6 +56,7 @@ impl Judge {
         }
         let message = &mut self.messages[number as usize];
         (message.topic, message.subject, message.retain) = (topic, subject, retain);
+        let is_first = message.routes.len() == 1;
         let life = self.subjects[subject].life;
         // A client that could not see that its session had ended repeats what only that session knew.
         let twice = message.life == life && message.routes.len() > 1 && message.qos != QoS::AtLeastOnce;
@@ -102,7 +103,8 @@ impl Judge {
             let highest = through.iter().map(|one| one.qos).max().unwrap_or_default();
             let qos = if self.setup.upgrades_qos { highest } else { highest.min(qos) };
             let is_sure = |one: &Subscription| one.confirmed && !one.fresh && !one.is_changing;
-            let is_sure = life.matching(topic).all(is_sure);
+            // Of one that its publisher repeats an earlier copy may still wait, as the subscriptions wanted it then.
+            let is_sure = is_first && life.matching(topic).all(is_sure);
             let mut ids: Vec<u32> = through.iter().filter_map(|one| one.id).collect();
             ids.sort_unstable();
             let owed = Owed {

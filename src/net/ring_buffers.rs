@@ -42,9 +42,10 @@ pub(super) struct Buffers {
     count: u16,
     /// Of one buffer.
     bytes: u32,
-    /// How many are in use: the first so many. The kernel goes round all that it has, so those in use are soon all touched;
-    /// the others cost no memory.
+    /// How many are in use. The kernel goes round all that it has, so those in use are soon all touched.
     in_use: u16,
+    /// The others, of which those that never were in use cost no memory. The last one is the next to be used.
+    idle: Vec<u16>,
     /// Entries published so far, wrapping.
     tail: u16,
     /// By buffer: how many of its bytes are ours to read, or [`WITH_KERNEL`].
@@ -67,7 +68,7 @@ impl Buffers {
         let entries = NonNull::new(entries.cast()).unwrap_or_else(|| handle_alloc_error(entries_layout));
         let block = NonNull::new(block).unwrap_or_else(|| handle_alloc_error(block_layout));
         let lent = vec![WITH_KERNEL; usize::from(count)];
-        Buffers { entries, block, count, bytes, in_use: 0, tail: 0, lent, with_kernel: 0, filled: 0 }
+        Buffers { entries, block, count, bytes, in_use: 0, idle: (0..count).rev().collect(), tail: 0, lent, with_kernel: 0, filled: 0 }
     }
 
     fn layouts(count: u16, bytes: u32) -> (Layout, Layout) {
@@ -93,18 +94,23 @@ impl Buffers {
     /// Receives found no buffer: puts as many again into use, as far as there are more. Not if those there are bring a good deal
     /// already: a larger turn would save nothing then, and its bytes would be out of the cache when they are sent on.
     pub fn grow(&mut self) {
-        if usize::from(self.in_use) * (self.filled as usize) < TURN {
+        if self.turn() < TURN {
             self.use_up_to(self.in_use.saturating_mul(2));
         }
     }
 
+    /// What a turn brings that finds all of them filled as they were of late, in bytes.
+    fn turn(&self) -> usize {
+        usize::from(self.in_use) * self.filled as usize
+    }
+
     fn use_up_to(&mut self, wanted: u16) {
-        let wanted = wanted.min(self.count);
-        for id in self.in_use..wanted {
+        while self.in_use < wanted {
+            let Some(id) = self.idle.pop() else { return };
             self.publish(id);
             self.with_kernel += 1;
+            self.in_use += 1;
         }
-        self.in_use = self.in_use.max(wanted);
     }
 
     /// The reverse of [`register`](Self::register); nothing if that did not succeed.
@@ -142,7 +148,7 @@ impl Buffers {
         unsafe { std::slice::from_raw_parts(self.block.as_ptr().add(id * self.bytes as usize), len as usize) }
     }
 
-    /// Hands the buffer back to the kernel.
+    /// Hands the buffer back to the kernel, unless there are more in use than is good: see [`grow`](Self::grow).
     ///
     /// # Panics
     ///
@@ -151,8 +157,13 @@ impl Buffers {
         let lent = &mut self.lent[usize::from(buffer.0)];
         assert!(*lent != WITH_KERNEL, "a buffer of another ring");
         *lent = WITH_KERNEL;
-        self.with_kernel += 1;
-        self.publish(buffer.0);
+        if self.in_use > AT_FIRST && self.turn() > 2 * TURN {
+            self.in_use -= 1;
+            self.idle.push(buffer.0);
+        } else {
+            self.with_kernel += 1;
+            self.publish(buffer.0);
+        }
     }
 
     /// Appends the entry of buffer `id`, which must be marked as the kernel's, and not be among its entries yet.
@@ -231,6 +242,9 @@ mod tests {
         };
         assert_eq!(turn(&mut buffers, 16 * 1024), AT_FIRST);
         assert_eq!(turn(&mut buffers, 1024), 128, "small ones are not");
+        let left = turn(&mut buffers, 16 * 1024);
+        assert!((AT_FIRST..96).contains(&left), "those that are too many go out of use: {left} are left");
+        assert_eq!((buffers.with_kernel(), buffers.idle.len()), (left.into(), usize::from(128 - left)));
     }
 
     #[test]

@@ -68,7 +68,18 @@ impl Buffers {
         let entries = NonNull::new(entries.cast()).unwrap_or_else(|| handle_alloc_error(entries_layout));
         let block = NonNull::new(block).unwrap_or_else(|| handle_alloc_error(block_layout));
         let lent = vec![WITH_KERNEL; usize::from(count)];
-        Buffers { entries, block, count, bytes, in_use: 0, idle: (0..count).rev().collect(), tail: 0, lent, with_kernel: 0, filled: 0 }
+        Buffers {
+            entries,
+            block,
+            count,
+            bytes,
+            in_use: 0,
+            idle: (0..count).rev().collect(),
+            tail: 0,
+            lent,
+            with_kernel: 0,
+            filled: 0,
+        }
     }
 
     fn layouts(count: u16, bytes: u32) -> (Layout, Layout) {

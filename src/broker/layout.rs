@@ -161,9 +161,14 @@ pub(super) fn open_listeners(config: &Config, shards: usize) -> Result<Listening
 /// Tries again for a while as long as the address is in use: of a broker that was killed, the kernel closes what its rings had
 /// in hand a moment after the process is gone, and whoever starts it again does so at once.
 fn patiently(mut attempt: impl FnMut() -> io::Result<()>, pause: Duration) -> io::Result<()> {
-    for _ in 1..ATTEMPTS {
+    for tries in 1..ATTEMPTS {
         match attempt() {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => thread::sleep(pause),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                if tries == 1 {
+                    tracing::info!("an address to listen on is in use: waiting for it, a second at most");
+                }
+                thread::sleep(pause);
+            }
             outcome => return outcome,
         }
     }

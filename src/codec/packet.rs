@@ -119,6 +119,7 @@ impl Packet<'_> {
 /// * [`ClientIdentifierNotValid`](super::ReasonCode::ClientIdentifierNotValid): CONNECT with an empty client identifier where MQTT 3.1
 ///   or 3.1.1 does not allow it.
 /// * [`TopicAliasInvalid`](super::ReasonCode::TopicAliasInvalid): a Topic Alias of zero.
+// Always inline: what is done with a packet of each type then follows its decoding, without a copy of the largest of them.
 #[inline(always)]
 pub fn decode<'a>(frame: Frame<'a>, version: ProtocolVersion, sender: Sender) -> Result<Packet<'a>, DecodeError> {
     let Some(packet_type) = frame.packet_type() else {

@@ -176,7 +176,7 @@ choice! {
         RoundRobin = "round_robin",
         /// The same one as long as it is there.
         Sticky = "sticky",
-        /// Chosen by a hash of the publisher's client id: the messages of one publisher stay together and in order.
+        /// Chosen by the publisher's slot, of which there are 4096: the messages of one publisher stay together and in order.
         HashPublisher = "hash_publisher",
         /// One on the publisher's shard if there is one, by lot among several.
         LocalFirst = "local_first",

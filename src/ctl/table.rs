@@ -32,7 +32,7 @@ pub fn text(answer: &Answer) -> String {
         Answer::Rebalanced(rebalanced) => self::rebalanced(rebalanced),
         Answer::Hooks(hooks) => self::hooks(hooks),
         Answer::Berths(berths) => self::berths(berths),
-        Answer::Done => "passed on: it ends now, if there is one\n".to_owned(),
+        Answer::Done => "passed on: the client's connection ends now, if it has one\n".to_owned(),
         Answer::Progress(progress) => format!("{} slots left\n", progress.slots_left),
         Answer::Error(why) => format!("{why}\n"),
     }

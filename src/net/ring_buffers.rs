@@ -25,7 +25,7 @@ const WITH_KERNEL: u32 = u32::MAX;
 /// How many are in use at first: enough for a turn of a quiet shard.
 const AT_FIRST: u16 = 64;
 
-/// The most that one turn should bring, in bytes: what stays in a core's second-level cache until it has been served and sent on.
+/// If a turn brings so many bytes, more buffers would only let bytes fall out of a core's second-level cache before they are sent on.
 const TURN: usize = 512 * 1024;
 
 /// Received bytes in a buffer that is lent to us. Goes back by [`Ring::give_back`](super::ring::Ring::give_back); one that

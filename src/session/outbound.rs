@@ -113,6 +113,7 @@ impl Outbound {
 
     /// Puts a QoS 1 or 2 message in flight, under the id that [`next_packet_id`](Self::next_packet_id) has given, with what a
     /// hook made of it.
+    // Always inline, so that the entry is built where it stays.
     #[inline(always)]
     pub fn launch(&mut self, delivery: Delivery, rewritten: Option<Message>) {
         let stage = match delivery.qos {

@@ -2,29 +2,30 @@
 
 use std::ops::Deref;
 
-/// Subscription Identifiers, each 1 to 268,435,455. None and one take no memory of their own, and are moved about in two words.
+/// Subscription Identifiers, each 1 to 268,435,455. None and one take no memory of their own.
 #[derive(Clone, Debug)]
 pub enum SubscriptionIds {
     /// One, or none if it is zero.
-    One(u32),
+    AtMostOne(u32),
     /// Those of several subscriptions that match one message.
-    #[allow(clippy::box_collection, reason = "a vector itself would make each delivery larger, for what is rare")]
-    Many(Box<Vec<u32>>),
+    Many(Box<[u32]>),
 }
+
+const _: () = assert!(size_of::<SubscriptionIds>() == 16, "a window is full of them");
 
 impl SubscriptionIds {
     /// None.
     pub const fn new() -> Self {
-        SubscriptionIds::One(0)
+        SubscriptionIds::AtMostOne(0)
     }
 
     /// Adds `id`; zero stands for a subscription that has none.
     pub fn push(&mut self, id: u32) {
         match self {
             _ if id == 0 => {}
-            SubscriptionIds::One(0) => *self = SubscriptionIds::One(id),
-            SubscriptionIds::One(first) => *self = SubscriptionIds::Many(Box::new(vec![*first, id])),
-            SubscriptionIds::Many(ids) => ids.push(id),
+            SubscriptionIds::AtMostOne(0) => *self = SubscriptionIds::AtMostOne(id),
+            SubscriptionIds::AtMostOne(first) => *self = SubscriptionIds::Many(Box::new([*first, id])),
+            SubscriptionIds::Many(ids) => *ids = ids.iter().copied().chain([id]).collect(),
         }
     }
 }
@@ -32,7 +33,7 @@ impl SubscriptionIds {
 impl From<u32> for SubscriptionIds {
     /// One identifier; none if it is zero.
     fn from(id: u32) -> Self {
-        SubscriptionIds::One(id)
+        SubscriptionIds::AtMostOne(id)
     }
 }
 
@@ -48,8 +49,8 @@ impl Deref for SubscriptionIds {
     #[inline]
     fn deref(&self) -> &[u32] {
         match self {
-            SubscriptionIds::One(0) => &[],
-            SubscriptionIds::One(id) => std::slice::from_ref(id),
+            SubscriptionIds::AtMostOne(0) => &[],
+            SubscriptionIds::AtMostOne(id) => std::slice::from_ref(id),
             SubscriptionIds::Many(ids) => ids,
         }
     }

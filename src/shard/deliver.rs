@@ -35,7 +35,8 @@ struct TooLarge;
 
 impl Target {
     /// `publication` as it waits for this receiver.
-    // Always inline: made on the way and moved, byte by byte and then by words, it would cost more than all the rest.
+    // Always inline, so that it is built where it stays: a copy reads in large pieces what was just written in small ones, and
+    // waits for them.
     #[inline(always)]
     fn delivery(&self, publication: &Publication<'_>, qos: QoS, retain: bool) -> Delivery {
         let (ids, group) = (self.ids.clone(), self.group.clone());
@@ -346,8 +347,8 @@ impl<C: Chain> Pen<'_, C> {
         Ok(rewritten)
     }
 
-    /// Writes the packet that another receiver was sent, but for its flags and packet id. False if there is none that this one can have,
-    /// too. To make up the whole packet first would cost several times as much.
+    /// Writes the packet that another receiver was sent, but for its flags and packet id. False if nothing was encoded that suits
+    /// this receiver. To make up the whole packet first would cost several times as much.
     #[inline]
     fn write_encoded(
         &mut self,

@@ -33,12 +33,13 @@ impl Frames {
         self.enabled
     }
 
-    /// Encodes `outgoing`, to be appended for others, too: see [`encoded`](Self::encoded).
+    /// Encodes `outgoing`, to be appended for others, too, unless that was done since [`begin`](Self::begin).
     pub fn encode(&mut self, outgoing: &Outgoing<'_>, version: ProtocolVersion) -> &Frame {
         let frame = &mut self.frames[place(version, outgoing.packet_id)];
-        frame.bytes.clear();
-        outgoing.encode(version, &mut frame.bytes);
-        frame.packet_id = outgoing.packet_id_offset(version).unwrap_or_default();
+        if frame.bytes.is_empty() {
+            outgoing.encode(version, &mut frame.bytes);
+            frame.packet_id = outgoing.packet_id_offset(version).unwrap_or_default();
+        }
         frame
     }
 

@@ -41,8 +41,8 @@ pub(super) struct Subscribing {
     pub granted: Vec<Result<Granted, ReasonCode>>,
     pub user: Vec<(String, String)>,
     pub by: SubscribeModifiersM5,
-    /// The connection has ended, and the hooks have heard of it before that: there is no SUBACK. The session may be resumed by
-    /// another connection, or have ended, and another one have its place.
+    /// The connection has ended, and the hooks have heard of it before that: there is no SUBACK. By then the session may be another
+    /// connection's, or gone and its place taken: see `birth`.
     pub connection_ended: bool,
     /// How many shards have not answered the question that is open.
     pub waiting: usize,

@@ -108,7 +108,8 @@ impl<C: Chain> Shard<C> {
             Some(Journey::Arriving { .. }) => return false,
             Some(Journey::Arrived { .. }) | None => {}
         }
-        // It could not leave before its hooks are done, see `pack_if_ready`: nobody is to wait behind it, and nothing to be put aside.
+        // It could not leave before its hooks are done (`pack_if_ready`). Until then it takes none of the `AT_A_TIME` places, and the
+        // new owner puts nothing aside for it.
         if self.stopping || self.notices.contains_key(&session.client.subscriber) {
             return false;
         }

@@ -188,6 +188,7 @@ pub struct Shard<C: Chain> {
     waiting_for_mailbox: Vec<ConnectionId>,
 
     /// Room to work in, kept to save allocations.
+    /// Boxed, so that lending it moves one word; none while it is lent.
     audience: Option<Box<Audience>>,
     frames: Frames,
     aliased: String,

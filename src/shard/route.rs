@@ -22,14 +22,12 @@ impl<C: Chain> Shard<C> {
         self.sequence += 1;
         self.source = Source { shard: self.id, sequence: self.sequence };
         let number = if publication.retain { self.retain(realm, publication) } else { 0 };
-        let mut audience = self.audience.take().unwrap_or_default();
-        audience.clear();
+        let mut audience = self.lent_audience();
         let Shard { realms, random, id, .. } = self;
         realms[realm].tree.matching(publication.topic, &mut |routes| audience.add(routes, origin, *id, random));
         let remote = if self.shards > 1 { self.send_copies(realm, publication, number, &audience, origin) } else { 0 };
         let receivers = audience.targets.len() + remote;
-        self.deliver_all(&mut audience, publication);
-        self.audience = Some(audience);
+        self.deliver_all(audience, publication);
         self.source = Source::NONE;
         receivers
     }
@@ -83,11 +81,9 @@ impl<C: Chain> Shard<C> {
         if number > 0 {
             self.note_live_retained(realm, &publication, source.shard, number);
         }
-        let mut audience = self.audience.take().unwrap_or_default();
-        audience.clear();
+        let mut audience = self.lent_audience();
         self.realms[realm].tree.matching(publication.topic, &mut |routes| audience.add_plain(routes));
-        self.deliver_all(&mut audience, &publication);
-        self.audience = Some(audience);
+        self.deliver_all(audience, &publication);
         self.source = Source::NONE;
     }
 
@@ -125,11 +121,9 @@ impl<C: Chain> Shard<C> {
         };
         match choice {
             Choice::Member(member) => {
-                let mut audience = self.audience.take().unwrap_or_default();
-                audience.clear();
+                let mut audience = self.lent_audience();
                 audience.add_member(&member, filter.clone());
-                self.deliver_all(&mut audience, &message.publication());
-                self.audience = Some(audience);
+                self.deliver_all(audience, &message.publication());
             }
             Choice::Shard(shard) if hops < MAX_HOPS => {
                 let share = Share {
@@ -152,8 +146,15 @@ impl<C: Chain> Shard<C> {
         }
     }
 
-    /// Delivers to everybody in `audience`, which is empty afterwards.
-    fn deliver_all(&mut self, audience: &mut Audience, publication: &Publication<'_>) {
+    /// Room for receivers, empty.
+    fn lent_audience(&mut self) -> Box<Audience> {
+        let mut audience = self.audience.take().unwrap_or_default();
+        audience.clear();
+        audience
+    }
+
+    /// Delivers to everybody in `audience`, and takes it back.
+    fn deliver_all(&mut self, mut audience: Box<Audience>, publication: &Publication<'_>) {
         self.frames.begin(audience.targets.len() > 1);
         for target in &audience.targets {
             if target.session & PROGRAM != 0 {
@@ -164,6 +165,7 @@ impl<C: Chain> Shard<C> {
             self.deliver(target, publication, retain);
         }
         audience.targets.clear();
+        self.audience = Some(audience);
         self.frames.begin(false);
     }
 

@@ -64,7 +64,9 @@ impl<C: Chain> Shard<C> {
                     return &[];
                 }
                 Err(error) => {
-                    self.violation(id, error.into());
+                    connection.unread.push(bytes);
+                    let begun = connection.unread.take();
+                    self.unreadable(id, begun.as_slice(), error);
                     return &[];
                 }
             }

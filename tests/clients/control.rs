@@ -225,7 +225,10 @@ fn a_client_that_moved_can_be_disconnected() {
         let operated = Operated::start(shards);
         let mut client = mqtt5::Client::connect(mqtt5::kept(&operated.broker, "client", 3600));
         operated.move_to("client", (operated.shard_of("client") + 1) % shards);
-        assert_eq!(operated.ctl(&["disconnect", "client"]), "passed on: it ends now, if there is one\n");
+        assert_eq!(
+            operated.ctl(&["disconnect", "client"]),
+            "passed on: the client's connection ends now, if it has one\n"
+        );
         assert_eq!(client.disconnected(), mqtt5::DisconnectReasonCode::AdministrativeAction);
         let mut client = mqtt5::Client::connect(mqtt5::kept(&operated.broker, "client", 3600));
         assert!(client.connack.session_present);

@@ -32,9 +32,14 @@ fn connect_bytes(id: &str, hello: Hello<'_>) -> Vec<u8> {
 }
 
 fn first_bytes(bytes: &[u8]) -> (Vec<u8>, bool) {
+    first_pieces(&[bytes])
+}
+
+/// The same with bytes that come piece by piece.
+fn first_pieces(pieces: &[&[u8]]) -> (Vec<u8>, bool) {
     let mut world = World::new(1, open_config(), || moormq::hooks::NoHooks);
     let socket = world.connect(0);
-    world.send(socket, bytes);
+    pieces.iter().for_each(|piece| world.send(socket, piece));
     (world.received(socket), world.is_closed(socket))
 }
 
@@ -183,7 +188,13 @@ fn a_connect_that_is_too_large_is_refused() {
     refused(config(), &id, Hello::clean(V311), None);
     refused(config(), &id, Hello::clean(V31), None);
     assert_eq!(first_bytes(b"\x10\xFF\xFF\xFF\x7F"), (vec![], true));
-    assert_eq!(first_bytes(b"\x10\xFF\xFF\xFF\x7F\0\x04MQTT\x05"), (vec![0x20, 3, 0, 0x95, 0], true));
+    let too_large = b"\x10\xFF\xFF\xFF\x7F\0\x04MQTT\x05";
+    let connack = vec![0x20, 3, 0, 0x95, 0];
+    assert_eq!(first_bytes(too_large), (connack.clone(), true));
+    for cut in 1..5 {
+        let (header, rest) = too_large.split_at(cut);
+        assert_eq!(first_pieces(&[header, rest]), (connack.clone(), true), "after {cut} bytes");
+    }
 }
 
 /// [MQTT-3.1.0-1]: the first packet must be a CONNECT; anything else closes, without a word.

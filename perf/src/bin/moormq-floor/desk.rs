@@ -1,6 +1,6 @@
 //! Who gets what: bytes in, bytes out.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use crate::speech::{Heard, acknowledge, connack, length, suback, understand};
 
@@ -16,7 +16,7 @@ pub struct Desk {
     shared: Vec<usize>,
     turn: usize,
     /// Connections with output, each once.
-    talkers: Vec<usize>,
+    talkers: VecDeque<usize>,
     /// Who gets the message at hand.
     audience: Vec<usize>,
 }
@@ -53,7 +53,7 @@ impl Desk {
 
     /// A connection with output, none of which is on its way.
     pub fn next_talker(&mut self) -> Option<usize> {
-        self.talkers.pop()
+        self.talkers.pop_front()
     }
 
     /// Its output, all of which goes out now.
@@ -69,7 +69,7 @@ impl Desk {
             seat.output = emptied;
             seat.busy = false;
         } else {
-            self.talkers.push(index);
+            self.talkers.push_back(index);
         }
     }
 
@@ -152,8 +152,29 @@ impl Desk {
         let seat = &mut self.seats[index];
         if !seat.busy {
             seat.busy = true;
-            self.talkers.push(index);
+            self.talkers.push_back(index);
         }
         &mut seat.output
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_in_pieces_is_delivered_and_acknowledged() {
+        let mut desk = Desk::default();
+        desk.open(0);
+        desk.open(1);
+        desk.seats[0].packet_id = u16::MAX;
+        desk.hear(0, b"\x82\x06\0\x07\0");
+        desk.hear(0, b"\x01a\x01");
+        assert_eq!((desk.next_talker(), desk.take_output(0)), (Some(0), b"\x90\x03\0\x07\x01".to_vec()));
+        desk.sent(0, Vec::new());
+        desk.hear(1, b"\x32\x06\0\x01a\0\x09x");
+        assert_eq!((desk.next_talker(), desk.take_output(0)), (Some(0), b"\x32\x06\0\x01a\0\x01x".to_vec()));
+        assert_eq!((desk.next_talker(), desk.take_output(1)), (Some(1), b"\x40\x02\0\x09".to_vec()));
+        assert_eq!(desk.next_talker(), None);
     }
 }

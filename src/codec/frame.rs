@@ -186,6 +186,12 @@ pub fn split(bytes: &[u8], max_packet_size: usize) -> Result<Split<'_>, DecodeEr
     Err(DecodeError::malformed("Remaining Length of more than four bytes"))
 }
 
+/// What there is of the body of a packet that may not be whole, or be too large: all behind its fixed header, of two bytes to five.
+pub fn body_begun(packet: &[u8]) -> &[u8] {
+    let length = packet.iter().skip(1).take(MAX_VARINT_LEN - 1).take_while(|byte| **byte & 0x80 != 0).count() + 1;
+    packet.get(1 + length..).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -253,5 +259,13 @@ mod tests {
         }
         assert_eq!(legal(PacketType::Subscribe, ProtocolVersion::V31), [2, 3, 10, 11]);
         assert_eq!(legal(PacketType::Pingreq, ProtocolVersion::V31).len(), 16);
+    }
+
+    #[test]
+    fn the_body_begins_behind_a_header_of_two_bytes_to_five() {
+        for header in [&[0x10, 5][..], &[0x10, 0x80, 1], &[0x10, 0x80, 0x80, 1], &[0x10, 0xFF, 0xFF, 0xFF, 0x7F]] {
+            assert_eq!(body_begun(&[header, b"body"].concat()), b"body");
+            assert!((0..=header.len()).all(|end| body_begun(&header[..end]).is_empty()));
+        }
     }
 }

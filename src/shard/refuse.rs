@@ -3,7 +3,9 @@
 use super::Shard;
 use super::attempt::{Attempt, decoded};
 use crate::client::ConnectionId;
-use crate::codec::{Connack, ConnackProperties, Connect, DecodeError, PacketType, ReasonCode, UserProperties};
+use crate::codec::{
+    Connack, ConnackProperties, Connect, DecodeError, PacketType, ReasonCode, UserProperties, body_begun,
+};
 use crate::connection::{ConnectionStage, Violation, code_for};
 use crate::hooks::{Chain, ConnectRefusalM5};
 
@@ -67,7 +69,7 @@ impl<C: Chain> Shard<C> {
         let Some(connection) = self.connections.get_mut(id) else { return };
         tracing::info!(peer = %connection.peer, code = %error.code, "CONNECT refused: {}", error.what);
         self.counters.refused += 1;
-        let version = Connect::answer_version(without_header(begun));
+        let version = Connect::answer_version(body_begun(begun));
         // MQTT 3 has words only for these two; otherwise the connection just ends (3.1.1: 4.8).
         let has_words =
             matches!(error.code, ReasonCode::UnsupportedProtocolVersion | ReasonCode::ClientIdentifierNotValid);
@@ -77,10 +79,4 @@ impl<C: Chain> Shard<C> {
         }
         self.forget_connection(id, None);
     }
-}
-
-/// What comes behind the first byte of a packet and its Remaining Length, of one byte to four.
-fn without_header(packet: &[u8]) -> &[u8] {
-    let length = packet.iter().skip(1).take(3).take_while(|byte| **byte & 0x80 != 0).count() + 1;
-    packet.get(1 + length..).unwrap_or_default()
 }

@@ -5,10 +5,11 @@
 //! shared by all who keep its payload.
 
 use super::ask::Resumed;
+use super::listener::Listener;
 use super::{Shard, Task, Waits};
 use crate::client::{ConnectionId, EndReason};
 use crate::codec::{DecodeError, Frame, Packet, PacketType, ProtocolVersion, ReasonCode, Sender, Split, decode, split};
-use crate::connection::{ConnectionStage, Hold, Pending, SPLICE_FROM, Unread, Violation};
+use crate::connection::{Connection, ConnectionStage, Hold, Pending, SPLICE_FROM, Unread, Violation};
 use crate::hooks::{Chain, HookAnswer, HookFuture};
 use crate::message::Block;
 use crate::time::Time;
@@ -41,12 +42,11 @@ impl<C: Chain> Shard<C> {
     /// Adds to the packet that straddles two reads what it lacks, and serves it. Gives back the bytes behind it.
     fn complete_straddling<'a>(&mut self, id: ConnectionId, mut bytes: &'a [u8]) -> &'a [u8] {
         loop {
-            let limit = self.packet_limit(id);
             let Some(connection) = self.connections.get_mut(id) else { return &[] };
             if connection.unread.is_empty() && connection.holds.is_empty() {
                 return bytes;
             }
-            match split(connection.unread.as_slice(), limit) {
+            match split(connection.unread.as_slice(), packet_limit(connection, &self.listeners)) {
                 Ok(Split::Incomplete { missing }) if !bytes.is_empty() && connection.holds.is_empty() => {
                     let (more, rest) = bytes.split_at(missing.clamp(1, bytes.len()));
                     connection.unread.complete(more, missing);
@@ -81,20 +81,18 @@ impl<C: Chain> Shard<C> {
             if !connection.holds.is_empty() {
                 return at;
             }
-            let (limit, connected) = match &connection.stage {
-                ConnectionStage::Connected(connected) => {
-                    (connected.maximum_incoming, Some((connected.session, connected.version)))
-                }
-                _ => (self.listeners[connection.listener].max_packet_size, None),
-            };
-            match split(&bytes[at..], limit) {
+            match split(&bytes[at..], packet_limit(connection, &self.listeners)) {
                 Ok(Split::Frame(frame)) => {
                     connection.last_heard = self.now;
                     let raw = &bytes[at..at + frame.length];
                     at += frame.length;
-                    let outcome = match connected {
-                        Some((session, version)) => self.on_packet(id, session, version, frame, raw, None),
-                        None => self.on_packet_before_connected(id, raw),
+                    let outcome = match &connection.stage {
+                        ConnectionStage::Opening => self.on_first_packet(id, raw),
+                        ConnectionStage::Connecting(_) => self.on_packet_while_connecting(id, raw),
+                        ConnectionStage::Connected(connected) => {
+                            let (session, version) = (connected.session, connected.version);
+                            self.on_packet(id, session, version, frame, raw, None)
+                        }
                     };
                     if let Err(violation) = outcome {
                         self.violation(id, violation);
@@ -142,23 +140,6 @@ impl<C: Chain> Shard<C> {
         unread.advance(served);
         if let Some(connection) = self.connections.get_mut(id) {
             connection.unread.put_back(unread);
-        }
-    }
-
-    /// The largest packet that is taken from this connection.
-    fn packet_limit(&self, id: ConnectionId) -> usize {
-        let Some(connection) = self.connections.get(id) else { return 0 };
-        match &connection.stage {
-            ConnectionStage::Connected(connected) => connected.maximum_incoming,
-            _ => self.listeners[connection.listener].max_packet_size,
-        }
-    }
-
-    fn on_packet_before_connected(&mut self, id: ConnectionId, raw: &[u8]) -> Result<(), Violation> {
-        match self.connections.get(id).map(|connection| &connection.stage) {
-            Some(ConnectionStage::Opening) => self.on_first_packet(id, raw),
-            Some(ConnectionStage::Connecting(_)) => self.on_packet_while_connecting(id, raw),
-            Some(ConnectionStage::Connected(_)) | None => Ok(()),
         }
     }
 
@@ -331,5 +312,13 @@ impl<C: Chain> Shard<C> {
             ConnectionStage::Connected(_) => self.end_connection(id, reason, Some((code, ""))),
             _ => self.refuse(id, code, "the broker ends the connection"),
         }
+    }
+}
+
+/// The largest packet that is taken from this connection.
+fn packet_limit<A>(connection: &Connection<A>, listeners: &[Listener]) -> usize {
+    match &connection.stage {
+        ConnectionStage::Connected(connected) => connected.maximum_incoming,
+        _ => listeners[connection.listener].max_packet_size,
     }
 }

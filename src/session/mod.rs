@@ -3,6 +3,7 @@
 //! Owns: the session record, its outgoing window and queue, the packet ids of incoming QoS 2, its subscriptions, its will.
 //! Never encodes a packet, calls a hook or knows another session: the shard above decides, this computes.
 
+mod in_flight;
 mod inbound;
 mod journey;
 mod outbound;
@@ -13,9 +14,10 @@ mod will;
 
 use hashbrown::HashMap;
 
+pub use in_flight::{InFlight, Stage};
 pub use inbound::Inbound;
 pub use journey::{Aside, Journey, Source};
-pub use outbound::{InFlight, Outbound, Stage};
+pub use outbound::Outbound;
 pub use queue::{Delivery, Insert, Queue, QueueLimits};
 pub use subscription_ids::SubscriptionIds;
 pub use terms::Terms;

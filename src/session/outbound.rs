@@ -2,40 +2,10 @@
 
 use std::collections::VecDeque;
 
+use super::in_flight::{IDS, InFlight, Stage, packet_id};
 use super::{Delivery, Queue};
-use crate::codec::{PacketId, QoS};
+use crate::codec::PacketId;
 use crate::message::Message;
-
-/// What a message in flight waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
-    /// QoS 1, sent.
-    AwaitingPuback,
-    /// QoS 2, sent.
-    AwaitingPubrec,
-    /// QoS 2, received by the client, PUBREL sent. The message itself is no longer needed.
-    AwaitingPubcomp,
-}
-
-/// One message in flight; a window full of them per busy session.
-#[derive(Debug)]
-pub struct InFlight {
-    /// Rises by one for each packet id that was given out; the id follows from it.
-    sequence: u64,
-    /// What it waits for.
-    pub stage: Stage,
-    /// The message; gone once the client has it.
-    pub delivery: Option<Delivery>,
-    /// What a hook made of it for this client: every transmission is the same.
-    pub rewritten: Option<Message>,
-}
-
-impl InFlight {
-    /// Its packet id.
-    pub fn packet_id(&self) -> PacketId {
-        packet_id(self.sequence)
-    }
-}
 
 /// Everything on its way to one client.
 ///
@@ -49,12 +19,6 @@ pub struct Outbound {
     unsent: usize,
     /// Messages behind the window.
     pub queue: Queue,
-}
-
-const IDS: u64 = 65535;
-
-fn packet_id(sequence: u64) -> PacketId {
-    PacketId::new((sequence % IDS) as u16 + 1).expect("one more than a remainder is not zero")
 }
 
 impl Outbound {
@@ -83,7 +47,7 @@ impl Outbound {
     pub fn next_unsent(&self, send_maximum: u16) -> Option<&InFlight> {
         let at = self.window.len() - self.unsent;
         let entry = self.window.get(at)?;
-        (entry.delivery.is_none() || at < usize::from(send_maximum)).then_some(entry)
+        (entry.stage() == Stage::AwaitingPubcomp || at < usize::from(send_maximum)).then_some(entry)
     }
 
     /// What [`Outbound::next_unsent`] gave was sent.
@@ -103,7 +67,7 @@ impl Outbound {
     pub fn next_packet_id(&mut self) -> PacketId {
         debug_assert!(self.window.len() < IDS as usize, "a window holds no more than there are packet ids");
         // Only after so many do ids come round.
-        while self.window.front().is_some_and(|oldest| self.next_sequence - oldest.sequence >= IDS)
+        while self.window.front().is_some_and(|oldest| self.next_sequence - oldest.sequence() >= IDS)
             && self.position(packet_id(self.next_sequence)).is_some()
         {
             self.next_sequence += 1;
@@ -116,13 +80,8 @@ impl Outbound {
     // Always inline, so that the entry is built where it stays.
     #[inline(always)]
     pub fn launch(&mut self, delivery: Delivery, rewritten: Option<Message>) {
-        let stage = match delivery.qos {
-            QoS::ExactlyOnce => Stage::AwaitingPubrec,
-            _ => Stage::AwaitingPuback,
-        };
-        let sequence = self.next_sequence;
+        self.window.push_back(InFlight::new(self.next_sequence, delivery, rewritten));
         self.next_sequence += 1;
-        self.window.push_back(InFlight { sequence, stage, delivery: Some(delivery), rewritten });
     }
 
     /// PUBACK, or the end of a QoS 2 exchange by a PUBREC with an error: the message is out of the window. False if the id
@@ -130,7 +89,7 @@ impl Outbound {
     #[inline]
     pub fn complete(&mut self, id: PacketId, stage: Stage) -> bool {
         let Some(at) = self.position(id) else { return false };
-        if self.window[at].stage != stage {
+        if self.window[at].stage() != stage {
             return false;
         }
         if at >= self.window.len() - self.unsent {
@@ -148,24 +107,21 @@ impl Outbound {
     pub fn received(&mut self, id: PacketId) -> bool {
         let Some(at) = self.position(id) else { return false };
         let entry = &mut self.window[at];
-        match entry.stage {
-            Stage::AwaitingPuback => false,
-            Stage::AwaitingPubrec | Stage::AwaitingPubcomp => {
-                entry.stage = Stage::AwaitingPubcomp;
-                (entry.delivery, entry.rewritten) = (None, None);
-                true
-            }
+        if entry.stage() == Stage::AwaitingPuback {
+            return false;
         }
+        entry.received();
+        true
     }
 
     /// What the message under `id` waits for; none if the id is not in flight.
     pub fn stage(&self, id: PacketId) -> Option<Stage> {
-        self.position(id).map(|at| self.window[at].stage)
+        self.position(id).map(|at| self.window[at].stage())
     }
 
     /// A number that stands for the oldest message in flight.
     pub fn oldest(&self) -> Option<u64> {
-        self.window.front().map(|entry| entry.sequence)
+        self.window.front().map(InFlight::sequence)
     }
 
     /// Takes out of the window every message for which `which` holds.
@@ -189,12 +145,12 @@ impl Outbound {
     /// always the first; otherwise the sequences that give this id are looked up, latest first, each by bisection.
     #[inline]
     fn position(&self, id: PacketId) -> Option<usize> {
-        let first = self.window.front()?.sequence;
+        let first = self.window.front()?.sequence();
         if packet_id(first) == id { Some(0) } else { self.position_behind(first, id) }
     }
 
     fn position_behind(&self, first: u64, id: PacketId) -> Option<usize> {
-        let last = self.window.back()?.sequence;
+        let last = self.window.back()?.sequence();
         let remainder = u64::from(id.get()) - 1;
         let mut sequence = (last / IDS) * IDS + remainder;
         if sequence > last {
@@ -204,7 +160,7 @@ impl Outbound {
             if sequence < first {
                 return None;
             }
-            if let Ok(at) = self.window.binary_search_by_key(&sequence, |entry| entry.sequence) {
+            if let Ok(at) = self.window.binary_search_by_key(&sequence, InFlight::sequence) {
                 return Some(at);
             }
             sequence = sequence.checked_sub(IDS)?;
@@ -217,6 +173,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::codec::QoS;
     use crate::session::queue::tests::delivery;
 
     fn outbound(next_sequence: u64) -> Outbound {
@@ -379,7 +336,7 @@ mod tests {
                         if let Some(next) = outbound.next_unsent(most) {
                             let at = list.iter().position(|(_, sent)| !sent).expect("one is unsent");
                             prop_assert_eq!(next.packet_id().get(), list[at].0);
-                            prop_assert!(at < most.into() || next.delivery.is_none());
+                            prop_assert!(at < most.into() || next.delivery().is_none());
                             outbound.sent_again();
                             list[at].1 = true;
                         }

@@ -207,16 +207,16 @@ impl<C: Chain> Shard<C> {
             }
             let Some(entry) = session.outbound.next_unsent(session.terms.send_maximum) else { return };
             let packet_id = entry.packet_id();
-            let Some(delivery) = entry.delivery.clone() else {
-                debug_assert_eq!(entry.stage, Stage::AwaitingPubcomp, "only what the client has is not kept");
+            let Some(delivery) = entry.delivery() else {
+                debug_assert_eq!(entry.stage(), Stage::AwaitingPubcomp, "only what the client has is not kept");
                 session.outbound.sent_again();
                 self.write_pubrel(id, packet_id);
                 continue;
             };
-            let Delivery { message, qos, retain, ids, .. } = delivery.clone();
-            let message = entry.rewritten.clone().unwrap_or(message);
+            let Delivery { qos, retain, .. } = delivery;
+            let message = entry.rewritten().unwrap_or(&delivery.message).clone();
             let publication = message.publication();
-            let item = Item { publication: &publication, qos, retain, again: true, ids: &ids };
+            let item = Item { publication: &publication, qos, retain, again: true, ids: &delivery.ids };
             if pen!(self).write(session, connection, &item, Some(packet_id)).is_ok() {
                 session.outbound.sent_again();
                 self.wrote(index, id, &publication, qos, retain, true);

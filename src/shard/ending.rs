@@ -4,6 +4,8 @@
 //! `on_topic_unsubscribed` and `on_client_gone` for one that ends with its connection. Whoever comes later for the same
 //! subscriber id comes after all of them.
 
+use std::sync::Arc;
+
 use super::attempt::Attempt;
 use super::{Effect, Shard};
 use crate::client::{ConnectionId, DropReason, EndReason, ExpiredReason};
@@ -11,6 +13,7 @@ use crate::codec::{Disconnect, PacketType, QoS, ReasonCode};
 use crate::connection::{Connection, ConnectionStage, Output, Pending, Violation, code_for};
 use crate::hooks::{Chain, Unsubscribed};
 use crate::session::{InFlight, Journey, Stage};
+use crate::topic::TopicFilter;
 
 impl<C: Chain> Shard<C> {
     /// DISCONNECT from the client. With reason code 0x00 its will is forgotten [MQTT-3.14.4-3].
@@ -146,7 +149,7 @@ impl<C: Chain> Shard<C> {
     /// What a session that ends had not delivered is dropped, and said to be.
     fn drop_undelivered(&mut self, index: u32) {
         let Some(session) = self.sessions.get_mut(index) else { return };
-        let in_flight = session.outbound.extract(|_| true).into_iter().filter_map(|entry| entry.delivery);
+        let in_flight = session.outbound.extract(|_| true).into_iter().filter_map(|entry| entry.delivery());
         let waiting: Vec<_> = in_flight.chain(session.outbound.queue.drain()).collect();
         for delivery in waiting {
             self.report_dropped(index, &delivery, DropReason::SessionEnded);
@@ -172,18 +175,14 @@ impl<C: Chain> Shard<C> {
         let policy = session.terms.shared_policy;
         let realm = self.realms.number(&client.mountpoint);
         let realm = &self.realms[realm];
-        let has_other = |group: &Option<std::sync::Arc<crate::topic::TopicFilter>>| {
-            group
-                .as_ref()
-                .and_then(|filter| realm.group(filter))
-                .is_some_and(|group| ends || group.has_online_anywhere())
+        let has_other = |filter: &Arc<TopicFilter>| {
+            realm.group(filter).is_some_and(|group| ends || group.has_online_anywhere())
         };
-        let in_flight = session.outbound.extract(|entry: &InFlight| {
-            entry.stage == Stage::AwaitingPuback
-                && entry.delivery.as_ref().is_some_and(|delivery| has_other(&delivery.group))
-        });
-        let queued = session.outbound.queue.extract(|delivery| has_other(&delivery.group));
-        let moved = in_flight.into_iter().filter_map(|entry| entry.delivery).chain(queued);
+        let may_go =
+            |entry: &InFlight| entry.stage() == Stage::AwaitingPuback && entry.group().is_some_and(has_other);
+        let in_flight = session.outbound.extract(may_go);
+        let queued = session.outbound.queue.extract(|delivery| delivery.group.as_ref().is_some_and(has_other));
+        let moved = in_flight.into_iter().filter_map(|entry| entry.delivery()).chain(queued);
         let publisher = self.slots.slot(&client);
         for delivery in moved.collect::<Vec<_>>() {
             let Some(group) = delivery.group else { continue };

@@ -1,0 +1,199 @@
+//! One message in flight: what has to be known of it until the client has acknowledged it.
+
+use std::sync::Arc;
+
+use super::{Delivery, SubscriptionIds};
+use crate::codec::{PacketId, QoS};
+use crate::message::Message;
+use crate::topic::TopicFilter;
+
+/// What a message in flight waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// QoS 1, sent.
+    AwaitingPuback,
+    /// QoS 2, sent.
+    AwaitingPubrec,
+    /// QoS 2, received by the client, PUBREL sent. The message itself is no longer needed.
+    AwaitingPubcomp,
+}
+
+/// One message in flight.
+#[derive(Debug)]
+pub struct InFlight {
+    /// The message; gone once the client has it.
+    message: Option<Message>,
+    details: Details,
+    sequence: Sequence,
+    stage: Stage,
+    retain: bool,
+}
+
+// A window full of them per busy session is more than the caches hold, and every delivery writes one.
+const _: () = assert!(size_of::<InFlight>() == 32, "two of them share a line of the cache");
+
+/// What tells one delivery of a message from another. The usual ones take no memory of their own.
+#[derive(Debug)]
+enum Details {
+    /// Through ordinary subscriptions, with at most one Subscription Identifier: zero if there is none.
+    Plain(u32),
+    /// Through a shared subscription, with its Subscription Identifier.
+    Shared(u32, Arc<TopicFilter>),
+    Rare(Box<Rare>),
+}
+
+#[derive(Debug)]
+struct Rare {
+    ids: SubscriptionIds,
+    group: Option<Arc<TopicFilter>>,
+    rewritten: Option<Message>,
+}
+
+/// A number of 48 bits, in 6 bytes: those of a client that is sent a million messages a second last for nine years.
+#[derive(Clone, Copy, Debug)]
+struct Sequence([u16; 3]);
+
+impl Sequence {
+    #[inline]
+    fn new(number: u64) -> Self {
+        debug_assert!(number < 1 << 48);
+        Sequence([number as u16, (number >> 16) as u16, (number >> 32) as u16])
+    }
+
+    #[inline]
+    fn get(self) -> u64 {
+        let Sequence([low, middle, high]) = self;
+        u64::from(high) << 32 | u64::from(middle) << 16 | u64::from(low)
+    }
+}
+
+impl InFlight {
+    /// `delivery`, of QoS 1 or 2, sent with the packet id that follows from `sequence`, as what a hook made of it.
+    // Always inline, so that it is built where it stays.
+    #[inline(always)]
+    pub(super) fn new(sequence: u64, delivery: Delivery, rewritten: Option<Message>) -> Self {
+        let Delivery { message, qos, retain, ids, group, initial: _ } = delivery;
+        let stage = match qos {
+            QoS::ExactlyOnce => Stage::AwaitingPubrec,
+            _ => Stage::AwaitingPuback,
+        };
+        let details = match (ids, group, rewritten) {
+            (SubscriptionIds::AtMostOne(id), None, None) => Details::Plain(id),
+            (SubscriptionIds::AtMostOne(id), Some(group), None) => Details::Shared(id, group),
+            (ids, group, rewritten) => Details::rare(ids, group, rewritten),
+        };
+        InFlight { message: Some(message), details, sequence: Sequence::new(sequence), stage, retain }
+    }
+
+    /// Which of the messages that were sent to this client it is.
+    #[inline]
+    pub(super) fn sequence(&self) -> u64 {
+        self.sequence.get()
+    }
+
+    /// Its packet id.
+    pub fn packet_id(&self) -> PacketId {
+        packet_id(self.sequence())
+    }
+
+    /// What it waits for.
+    #[inline]
+    pub fn stage(&self) -> Stage {
+        self.stage
+    }
+
+    /// The client has it: only the end of the handshake is waited for.
+    pub(super) fn received(&mut self) {
+        self.stage = Stage::AwaitingPubcomp;
+        (self.message, self.details) = (None, Details::Plain(0));
+    }
+
+    /// The delivery, as it was before it was sent; none once the client has it.
+    pub fn delivery(&self) -> Option<Delivery> {
+        let qos = match self.stage {
+            Stage::AwaitingPuback => QoS::AtLeastOnce,
+            Stage::AwaitingPubrec | Stage::AwaitingPubcomp => QoS::ExactlyOnce,
+        };
+        let ids = match &self.details {
+            Details::Plain(id) | Details::Shared(id, _) => SubscriptionIds::from(*id),
+            Details::Rare(rare) => rare.ids.clone(),
+        };
+        let (retain, group) = (self.retain, self.group().cloned());
+        Some(Delivery { message: self.message.clone()?, qos, retain, ids, group, initial: false })
+    }
+
+    /// The shared subscription it came through.
+    pub fn group(&self) -> Option<&Arc<TopicFilter>> {
+        match &self.details {
+            Details::Plain(_) => None,
+            Details::Shared(_, group) => Some(group),
+            Details::Rare(rare) => rare.group.as_ref(),
+        }
+    }
+
+    /// What a hook made of the message for this client, if one did: every transmission is the same.
+    pub fn rewritten(&self) -> Option<&Message> {
+        match &self.details {
+            Details::Rare(rare) => rare.rewritten.as_ref(),
+            Details::Plain(_) | Details::Shared(..) => None,
+        }
+    }
+}
+
+impl Details {
+    #[cold]
+    fn rare(ids: SubscriptionIds, group: Option<Arc<TopicFilter>>, rewritten: Option<Message>) -> Self {
+        Details::Rare(Box::new(Rare { ids, group, rewritten }))
+    }
+}
+
+/// How many packet ids there are.
+pub(super) const IDS: u64 = 65535;
+
+/// The packet id of the message with this number.
+#[inline]
+pub(super) fn packet_id(sequence: u64) -> PacketId {
+    PacketId::new((sequence % IDS) as u16 + 1).expect("one more than a remainder is not zero")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::queue::tests::delivery;
+
+    fn group() -> Arc<TopicFilter> {
+        Arc::new(TopicFilter::parse("$share/g/t", 8).expect("a valid filter"))
+    }
+
+    #[test]
+    fn a_delivery_comes_back_as_it_was_sent() {
+        let many = SubscriptionIds::Many(Box::new([1, 2]));
+        let rewritten = delivery("as the hook has it", QoS::AtLeastOnce).message;
+        for qos in [QoS::AtLeastOnce, QoS::ExactlyOnce] {
+            for ids in [SubscriptionIds::new(), SubscriptionIds::from(268_435_455), many.clone()] {
+                for group in [None, Some(group())] {
+                    for rewritten in [None, Some(rewritten.clone())] {
+                        let sent = Delivery { retain: true, ids: ids.clone(), group: group.clone(), ..delivery("t", qos) };
+                        let entry = InFlight::new((1 << 48) - 1, sent.clone(), rewritten.clone());
+                        let came = entry.delivery().expect("the client does not have it");
+                        assert!(came.message.same_as(&sent.message));
+                        assert_eq!((came.qos, came.retain, &*came.ids, &came.group), (qos, true, &*ids, &group));
+                        assert_eq!(entry.group(), group.as_ref());
+                        assert_eq!(entry.rewritten().map(Message::address), rewritten.as_ref().map(Message::address));
+                        assert_eq!(entry.sequence(), (1 << 48) - 1);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_is_kept_of_what_the_client_has() {
+        let sent = delivery("t", QoS::ExactlyOnce);
+        let mut entry = InFlight::new(0, Delivery { group: Some(group()), ..sent.clone() }, Some(sent.message));
+        assert_eq!(entry.stage(), Stage::AwaitingPubrec);
+        entry.received();
+        assert_eq!(entry.stage(), Stage::AwaitingPubcomp);
+        assert!(entry.delivery().is_none() && entry.group().is_none() && entry.rewritten().is_none());
+    }
+}

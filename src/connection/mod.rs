@@ -31,9 +31,25 @@ use crate::codec::{ProtocolVersion, ReasonCode};
 use crate::time::Time;
 
 /// One connection; a shard holds one for each socket. `A` is what is known of a client that is still connecting.
+// In this order, what a delivery and an acknowledgement look at lies together, at the beginning.
+#[repr(C)]
 pub struct Connection<A> {
     /// Which connection of the shard this is.
     pub id: ConnectionId,
+    /// Whether it stands on the list of connections to flush.
+    pub dirty: bool,
+    /// Why its packets are not being served at the moment.
+    pub holds: Holds,
+    /// Whether the runtime was asked not to read from it.
+    pub paused: bool,
+    /// Bytes that go out with the next flush.
+    pub outbox: Outbox,
+    /// When the last complete packet came.
+    pub last_heard: Time,
+    /// How far it has come.
+    pub stage: ConnectionStage<A>,
+    /// Bytes that came and are not served yet.
+    pub unread: Unread,
     /// The listener that accepted it, by its place in the configuration.
     pub listener: usize,
     /// The far end.
@@ -42,24 +58,10 @@ pub struct Connection<A> {
     pub connected_at: SystemTime,
     /// Why its CONNECT will be refused, if that is clear already: the listener is full, or too many come at once.
     pub refused: Option<ReasonCode>,
-    /// When the last complete packet came.
-    pub last_heard: Time,
-    /// How far it has come.
-    pub stage: ConnectionStage<A>,
-    /// Bytes that came and are not served yet.
-    pub unread: Unread,
-    /// Bytes that go out with the next flush.
-    pub outbox: Outbox,
-    /// Why its packets are not being served at the moment.
-    pub holds: Holds,
     /// For how many clients it waits while there is [`Hold::Consumer`].
     pub consumers: u32,
     /// Until when [`Hold::Throttle`] lasts.
     pub throttled_until: Time,
-    /// Whether the runtime was asked not to read from it.
-    pub paused: bool,
-    /// Whether it stands on the list of connections to flush.
-    pub dirty: bool,
 }
 
 /// How far a connection has come.
@@ -83,6 +85,8 @@ impl<A> Connection<A> {
 }
 
 /// A connection that belongs to a session.
+// In this order, what every delivery looks at comes first, next to the outbox.
+#[repr(C)]
 pub struct Connected {
     /// The session, by its place in the table of the shard.
     pub session: u32,

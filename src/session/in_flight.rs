@@ -173,7 +173,8 @@ mod tests {
             for ids in [SubscriptionIds::new(), SubscriptionIds::from(268_435_455), many.clone()] {
                 for group in [None, Some(group())] {
                     for rewritten in [None, Some(rewritten.clone())] {
-                        let sent = Delivery { retain: true, ids: ids.clone(), group: group.clone(), ..delivery("t", qos) };
+                        let sent =
+                            Delivery { retain: true, ids: ids.clone(), group: group.clone(), ..delivery("t", qos) };
                         let entry = InFlight::new((1 << 48) - 1, sent.clone(), rewritten.clone());
                         let came = entry.delivery().expect("the client does not have it");
                         assert!(came.message.same_as(&sent.message));

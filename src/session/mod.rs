@@ -38,21 +38,25 @@ pub struct Subscription {
 }
 
 /// A session; one for each subscriber id that is connected or kept. `S` is what the hooks keep with it.
+// In this order, what a delivery looks at lies together, from the end of the terms to the beginning of the queue.
+#[repr(C)]
 pub struct Session<S> {
     /// The client as it connected last.
     pub client: Client,
-    /// When it began on this shard, as a number that no other session of the shard ever has: places in tables are used again.
-    pub birth: u64,
-    /// The slot that its subscriber id is hashed to, from 0 to 4095.
-    pub slot: u16,
-    /// What the hooks keep with this session.
-    pub state: S,
-    /// The live connection, if there is one.
-    pub connection: Option<ConnectionId>,
     /// What was agreed on at the last connect.
     pub terms: Terms,
+    /// The live connection, if there is one.
+    pub connection: Option<ConnectionId>,
+    /// The slot that its subscriber id is hashed to, from 0 to 4095.
+    pub slot: u16,
+    /// Its way to or from another shard, if it is on one or has just come.
+    pub journey: Option<Journey>,
     /// Messages to the client: in flight and queued.
     pub outbound: Outbound,
+    /// When it began on this shard, as a number that no other session of the shard ever has: places in tables are used again.
+    pub birth: u64,
+    /// What the hooks keep with this session.
+    pub state: S,
     /// Messages from the client that are not complete.
     pub inbound: Inbound,
     /// What it is subscribed to. The filter tree of the shard holds the same, the other way round.
@@ -63,8 +67,6 @@ pub struct Session<S> {
     pub expires: Time,
     /// While offline: when the delayed will is due.
     pub will_due: Time,
-    /// Its way to or from another shard, if it is on one or has just come.
-    pub journey: Option<Journey>,
     /// Takeovers in the current window, and when that window began.
     pub takeovers: (u32, Time),
 }

@@ -12,9 +12,14 @@ use crate::message::Message;
 /// Packet ids are handed out in turn, 1 to 65535 and around; one that is still in use is passed over [MQTT-2.2.1-3]. The
 /// window is ordered by the time of first sending, which is the order of redelivery [MQTT-4.6.0-1].
 #[derive(Debug, Default)]
+// The order matters to the session, see there.
+#[repr(C)]
 pub struct Outbound {
     window: VecDeque<InFlight>,
     next_sequence: u64,
+    /// The packet id of every sequence below is free, if the sequence has not been used. Spares a look at the oldest entry,
+    /// which lies far from the newest.
+    free_below: u64,
     /// So many at the end of the window are to be sent again and have not been.
     unsent: usize,
     /// Messages behind the window.
@@ -66,13 +71,22 @@ impl Outbound {
     #[inline]
     pub fn next_packet_id(&mut self) -> PacketId {
         debug_assert!(self.window.len() < IDS as usize, "a window holds no more than there are packet ids");
-        // Only after so many do ids come round.
+        if self.next_sequence >= self.free_below {
+            self.find_free();
+        }
+        packet_id(self.next_sequence)
+    }
+
+    /// Lets the next sequence be one whose packet id is free: ids come round after so many as there are.
+    #[cold]
+    fn find_free(&mut self) {
         while self.window.front().is_some_and(|oldest| self.next_sequence - oldest.sequence() >= IDS)
             && self.position(packet_id(self.next_sequence)).is_some()
         {
             self.next_sequence += 1;
         }
-        packet_id(self.next_sequence)
+        let oldest = self.window.front().map_or(self.next_sequence, InFlight::sequence);
+        self.free_below = (oldest + IDS).max(self.next_sequence + 1);
     }
 
     /// Puts a QoS 1 or 2 message in flight, under the id that [`next_packet_id`](Self::next_packet_id) has given, with what a

@@ -59,6 +59,8 @@ pub struct Insert {
 /// Nothing is dropped in vain: if all that may go does not make room, the new message alone does; and so it does while
 /// messages wait that were retained when the client subscribed, which never give way.
 #[derive(Debug)]
+// The order matters to the session, see there: every delivery looks whether something waits.
+#[repr(C)]
 pub struct Queue {
     waiting: VecDeque<Delivery>,
     bytes: usize,

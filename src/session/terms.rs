@@ -8,24 +8,19 @@ use crate::config::SharedPolicy;
 
 /// The terms of a session: enforced by the shard, and told to MQTT 5 clients where CONNACK has a field for it.
 #[derive(Clone, Debug)]
+// What every delivery looks at comes last, next to the session's connection.
+#[repr(C)]
 pub struct Terms {
     /// Whether the session is kept when its connection ends.
     pub kept: bool,
-    /// How long a kept session waits for its client; none: for ever.
-    pub expiry: Option<Duration>,
-    /// Most QoS 1 and 2 messages to the client that may be unacknowledged (its Receive Maximum, or
-    /// `max_inflight_messages`).
-    pub send_maximum: u16,
-    /// Most QoS 2 messages from the client that may be incomplete: the Receive Maximum it was told.
-    pub receive_maximum: u16,
-    /// Largest packet the client takes, in bytes [MQTT-3.1.2-24].
-    pub maximum_outgoing: usize,
-    /// Largest packet taken from the client, in bytes.
-    pub maximum_incoming: usize,
     /// Highest topic alias the client may use.
     pub alias_maximum_in: u16,
-    /// Highest topic alias the broker may use.
-    pub alias_maximum_out: u16,
+    /// How long a kept session waits for its client; none: for ever.
+    pub expiry: Option<Duration>,
+    /// Most QoS 2 messages from the client that may be incomplete: the Receive Maximum it was told.
+    pub receive_maximum: u16,
+    /// Largest packet taken from the client, in bytes.
+    pub maximum_incoming: usize,
     /// Highest QoS the client may publish with.
     pub maximum_qos: QoS,
     /// Whether the client may publish retained messages.
@@ -38,8 +33,6 @@ pub struct Terms {
     pub shared_available: bool,
     /// Messages a second that are read from the client; 0: as many as come.
     pub message_rate: u32,
-    /// Whether messages are delivered at the QoS of the subscription even if they were published with a lower one.
-    pub upgrade_qos: bool,
     /// How members of shared subscriptions are chosen for what this client publishes.
     pub shared_policy: SharedPolicy,
     /// Bounds of the queue.
@@ -53,4 +46,13 @@ pub struct Terms {
     /// Whether the client wants reason strings and user properties on packets other than PUBLISH, CONNACK and DISCONNECT
     /// [MQTT-3.1.2-29].
     pub problem_information: bool,
+    /// Largest packet the client takes, in bytes [MQTT-3.1.2-24].
+    pub maximum_outgoing: usize,
+    /// Most QoS 1 and 2 messages to the client that may be unacknowledged (its Receive Maximum, or
+    /// `max_inflight_messages`).
+    pub send_maximum: u16,
+    /// Highest topic alias the broker may use.
+    pub alias_maximum_out: u16,
+    /// Whether messages are delivered at the QoS of the subscription even if they were published with a lower one.
+    pub upgrade_qos: bool,
 }

@@ -12,8 +12,8 @@ use super::frames::Frames;
 use super::slots::Traffic;
 use super::{Attempt, Shard};
 use crate::client::{ConnectionId, DropReason};
-use crate::codec::{Outgoing, PacketId, QoS};
-use crate::connection::{Aliases, Connection, ConnectionStage, OutgoingAlias, SPLICE_FROM};
+use crate::codec::{Outgoing, PacketId, ProtocolVersion, QoS};
+use crate::connection::{Aliases, Connection, ConnectionStage, Outbox, OutgoingAlias, SPLICE_FROM};
 use crate::hooks::{Chain, DeliverModifiersM5, DeliveryM5, DroppedMessage, OfflineMessage};
 use crate::message::{Message, Publication};
 use crate::session::{Aside, Delivery, Journey, Session, Stage};
@@ -297,9 +297,10 @@ impl<C: Chain> Pen<'_, C> {
         item: &Item<'_>,
         packet_id: Option<PacketId>,
     ) -> Result<Option<Message>, TooLarge> {
-        let version = session.client.version;
+        let ConnectionStage::Connected(connected) = &mut connection.stage else { return Ok(None) };
+        let version = connected.version;
         let rewritten = if item.again { None } else { self.ask_on_deliver(session, item) };
-        if rewritten.is_none() && self.write_encoded(session, connection, item, packet_id) {
+        if rewritten.is_none() && self.write_encoded(session, version, &mut connection.outbox, item, packet_id) {
             return Ok(None);
         }
         let shown = rewritten.as_ref().map(Message::publication);
@@ -321,7 +322,6 @@ impl<C: Chain> Pen<'_, C> {
         if limit < usize::MAX && outgoing.encoded_len(version) > limit {
             return Err(TooLarge);
         }
-        let ConnectionStage::Connected(connected) = &mut connection.stage else { return Ok(rewritten) };
         let most = session.terms.alias_maximum_out;
         // The packet that introduces an alias is longer for it.
         let fits = || limit == usize::MAX || outgoing.encoded_len(version) + ALIAS_COST <= limit;
@@ -353,19 +353,19 @@ impl<C: Chain> Pen<'_, C> {
     fn write_encoded(
         &mut self,
         session: &Session<C::State>,
-        connection: &mut Connection<Attempt<C::State>>,
+        version: ProtocolVersion,
+        outbox: &mut Outbox,
         item: &Item<'_>,
         packet_id: Option<PacketId>,
     ) -> bool {
         let terms = &session.terms;
-        let Some(frame) = self.frames.encoded(session.client.version, packet_id) else { return false };
-        let fits = frame.len() <= terms.maximum_outgoing && item.ids.is_empty() && terms.alias_maximum_out == 0;
-        if !fits || !matches!(connection.stage, ConnectionStage::Connected(_)) {
+        let Some(frame) = self.frames.encoded(version, packet_id) else { return false };
+        if frame.len() > terms.maximum_outgoing || !item.ids.is_empty() || terms.alias_maximum_out > 0 {
             return false;
         }
         self.traffic.count(session.slot);
         let first_byte = Outgoing::first_byte(item.again, item.qos, item.retain);
-        frame.append(first_byte, packet_id, connection.outbox.bytes(self.spare));
+        frame.append(first_byte, packet_id, outbox.bytes(self.spare));
         true
     }
 

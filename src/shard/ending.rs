@@ -175,11 +175,9 @@ impl<C: Chain> Shard<C> {
         let policy = session.terms.shared_policy;
         let realm = self.realms.number(&client.mountpoint);
         let realm = &self.realms[realm];
-        let has_other = |filter: &Arc<TopicFilter>| {
-            realm.group(filter).is_some_and(|group| ends || group.has_online_anywhere())
-        };
-        let may_go =
-            |entry: &InFlight| entry.stage() == Stage::AwaitingPuback && entry.group().is_some_and(has_other);
+        let has_other =
+            |filter: &Arc<TopicFilter>| realm.group(filter).is_some_and(|group| ends || group.has_online_anywhere());
+        let may_go = |entry: &InFlight| entry.stage() == Stage::AwaitingPuback && entry.group().is_some_and(has_other);
         let in_flight = session.outbound.extract(may_go);
         let queued = session.outbound.queue.extract(|delivery| delivery.group.as_ref().is_some_and(has_other));
         let moved = in_flight.into_iter().filter_map(|entry| entry.delivery()).chain(queued);

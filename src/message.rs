@@ -178,6 +178,17 @@ impl<'a> Publication<'a> {
         self.kept.get_or_init(|| self.copy()).clone()
     }
 
+    /// What [`keep`](Self::keep) gave, if it was called.
+    pub fn kept(&self) -> Option<&Message> {
+        self.kept.get()
+    }
+
+    /// The publication, if `kept` is what [`keep`](Self::keep) gave for one that is the same but for where its bytes lie.
+    pub fn kept_as(mut self, kept: Option<Message>) -> Self {
+        self.kept = kept.map_or_else(OnceCell::new, OnceCell::from);
+        self
+    }
+
     /// Seconds until it expires, as MQTT tells it to receivers: rounded up, none if it never does [MQTT-3.3.2-6].
     pub fn remaining_expiry(&self, now: Time) -> Option<u32> {
         remaining_expiry(self.expires, now)

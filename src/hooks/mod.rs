@@ -395,7 +395,8 @@ pub trait Hook: Send + 'static {
     /// What does this v3 subscriber get to see of this message?
     ///
     /// *When:* just before an outgoing PUBLISH is built; a retransmission carries what was answered the first time.
-    /// Answers are given now: an outgoing PUBLISH never waits.
+    /// Answers are given now: an outgoing PUBLISH never waits. The messages of one publisher to one topic come in their order to each
+    /// subscriber. No order is promised between subscribers, or between this and [`on_publish`](Self::on_publish).
     ///
     /// *Ok:* send it with [`DeliverModifiers`]. *All next, or panic:* send it unchanged. What is changed is encoded for this
     /// subscriber alone: leave alone what need not change.

@@ -65,6 +65,8 @@ pub struct Audience {
     stamp: u64,
     /// Whether the targets so far have been stamped: not needed while they all come from one filter.
     stamped: bool,
+    /// Whether there are shared subscriptions among the filters: the next message may go to other members.
+    by_choice: bool,
 }
 
 impl Audience {
@@ -75,6 +77,12 @@ impl Audience {
         self.shares.clear();
         self.stamp += 1;
         self.stamped = false;
+        self.by_choice = false;
+    }
+
+    /// Whether another message of the same topic may have other receivers, though nobody has subscribed or left.
+    pub fn is_by_choice(&self) -> bool {
+        self.by_choice
     }
 
     /// Adds those who subscribe to one of the filters that match.
@@ -90,6 +98,7 @@ impl Audience {
                 }
             }
         }
+        self.by_choice |= !routes.groups.is_empty();
         for group in &routes.groups {
             match group.choose(origin.policy, origin.publisher, home, random) {
                 Choice::Member(member) => self.add_member(&member, group.filter.clone()),

@@ -29,7 +29,11 @@ pub(super) type Publisher = (usize, ConnectionId);
 
 /// The connections whose output is full, and those that were given up.
 #[derive(Default)]
-pub(super) struct SlowConsumers(BTreeMap<ConnectionId, SlowConsumer>);
+pub(super) struct SlowConsumers {
+    by_id: BTreeMap<ConnectionId, SlowConsumer>,
+    /// How many of them are not given up.
+    waited_for: usize,
+}
 
 struct SlowConsumer {
     given_up: bool,
@@ -41,7 +45,23 @@ struct SlowConsumer {
 impl SlowConsumers {
     /// Whether a connection, of whose output `waiting` bytes are there and `most` may be, takes no QoS 0 any more.
     pub fn takes_no_more(&self, id: ConnectionId, waiting: usize, most: usize) -> bool {
-        waiting >= most.saturating_mul(OVERFLOW) || self.0.get(&id).is_some_and(|slow| slow.given_up)
+        waiting >= most.saturating_mul(OVERFLOW) || self.is_given_up(id)
+    }
+
+    /// Whether publishers wait for anybody.
+    pub fn are_waited_for(&self) -> bool {
+        self.waited_for > 0
+    }
+
+    fn is_given_up(&self, id: ConnectionId) -> bool {
+        self.by_id.get(&id).is_some_and(|slow| slow.given_up)
+    }
+
+    /// Forgets `id`, and says who waits for it.
+    fn remove(&mut self, id: ConnectionId) -> BTreeSet<Publisher> {
+        let Some(slow) = self.by_id.remove(&id) else { return BTreeSet::new() };
+        self.waited_for -= usize::from(!slow.given_up);
+        slow.publishers
     }
 }
 
@@ -50,7 +70,8 @@ impl<C: Chain> Shard<C> {
     #[cold]
     pub(super) fn wait_for_consumer(&mut self, id: ConnectionId) {
         let Some(publisher) = self.publishing else { return };
-        let slow = self.slow_consumers.0.entry(id).or_insert_with(|| {
+        let slow = self.slow_consumers.by_id.entry(id).or_insert_with(|| {
+            self.slow_consumers.waited_for += 1;
             let due = self.now + self.config.queue.publisher_patience;
             self.deadlines.arm(due, Deadline::Consumer(id));
             SlowConsumer { given_up: false, due, publishers: BTreeSet::new() }
@@ -62,30 +83,31 @@ impl<C: Chain> Shard<C> {
 
     /// An output of `id` has left: if there is little behind it, nobody waits for it any more.
     pub(super) fn consumer_has_read(&mut self, id: ConnectionId) {
-        if self.slow_consumers.0.is_empty() {
+        if !self.slow_consumers.are_waited_for() {
             return;
         }
         let most = self.config.queue.max_waiting_output_bytes;
         let still_full = self.connections.get(id).is_some_and(|connection| connection.outbox.waiting() > most / 2);
-        if still_full || self.slow_consumers.0.get(&id).is_some_and(|slow| slow.given_up) {
+        if still_full || self.slow_consumers.is_given_up(id) {
             return;
         }
-        for publisher in self.slow_consumers.0.remove(&id).map(|slow| slow.publishers).unwrap_or_default() {
+        for publisher in self.slow_consumers.remove(id) {
             self.tell_publisher(publisher, false);
         }
     }
 
     /// It has been waited for long enough, or has been given up for long enough.
     pub(super) fn consumer_is_due(&mut self, id: ConnectionId) {
-        let Some(slow) = self.slow_consumers.0.get_mut(&id) else { return };
+        let Some(slow) = self.slow_consumers.by_id.get_mut(&id) else { return };
         if self.now < slow.due {
             return;
         }
         if slow.given_up {
-            self.slow_consumers.0.remove(&id);
+            self.slow_consumers.remove(id);
             return;
         }
         slow.given_up = true;
+        self.slow_consumers.waited_for -= 1;
         slow.due = self.now + REST;
         self.deadlines.arm(slow.due, Deadline::Consumer(id));
         for publisher in std::mem::take(&mut slow.publishers) {
@@ -95,8 +117,7 @@ impl<C: Chain> Shard<C> {
 
     /// Takes a connection out of the tables. Who waits for it goes on, but not before what is being done is done.
     pub(super) fn take_connection(&mut self, id: ConnectionId) -> Option<Box<Connection<Attempt<C::State>>>> {
-        let slow = self.slow_consumers.0.remove(&id);
-        for (shard, publisher) in slow.map(|slow| slow.publishers).unwrap_or_default() {
+        for (shard, publisher) in self.slow_consumers.remove(id) {
             if shard == self.id {
                 self.deadlines.arm(self.now, Deadline::Publisher(publisher));
             } else {

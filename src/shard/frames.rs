@@ -1,12 +1,14 @@
-//! Outgoing PUBLISH packets of one publication, encoded once for each protocol version and for QoS 0 and the others: what
-//! goes to many differs in flags and packet id only.
+//! Outgoing PUBLISH packets of the publications that are being delivered, encoded once for each protocol version and for
+//! QoS 0 and the others: what goes to many differs in flags and packet id only.
 
 use crate::codec::{Outgoing, PacketId, ProtocolVersion};
 
-/// The encoded packets of the publication that is being delivered.
-#[derive(Default)]
+/// The encoded packets of the publications that are being delivered, one or a batch of them.
 pub struct Frames {
-    frames: [Frame; 4],
+    /// For each publication, at least one.
+    frames: Vec<[Frame; 4]>,
+    /// The publication that is being delivered.
+    chosen: usize,
     /// Whether more than one receiver is to be expected. For one alone, encoding straight into its outbox is cheaper.
     enabled: bool,
 }
@@ -20,12 +22,31 @@ pub struct Frame {
 }
 
 impl Frames {
-    /// Forgets the last publication.
+    /// None yet.
+    pub fn new() -> Self {
+        Frames { frames: vec![Default::default()], chosen: 0, enabled: false }
+    }
+
+    /// Forgets the last publications.
     pub fn begin(&mut self, many: bool) {
         if self.enabled {
-            self.frames.iter_mut().for_each(|frame| frame.bytes.clear());
+            self.frames.iter_mut().flatten().for_each(|frame| frame.bytes.clear());
         }
-        self.enabled = many;
+        (self.enabled, self.chosen) = (many, 0);
+    }
+
+    /// Forgets the last publications; `count` are to come, for many receivers.
+    pub fn begin_batch(&mut self, count: usize) {
+        self.begin(true);
+        if self.frames.len() < count {
+            self.frames.resize_with(count, Default::default);
+        }
+    }
+
+    /// It goes on with this one of the batch.
+    #[inline]
+    pub fn choose(&mut self, publication: usize) {
+        self.chosen = publication;
     }
 
     /// Whether encoded packets are shared at the moment.
@@ -35,7 +56,7 @@ impl Frames {
 
     /// Encodes `outgoing`, to be appended for others, too, unless that was done since [`begin`](Self::begin).
     pub fn encode(&mut self, outgoing: &Outgoing<'_>, version: ProtocolVersion) -> &Frame {
-        let frame = &mut self.frames[place(version, outgoing.packet_id)];
+        let frame = &mut self.frames[self.chosen][place(version, outgoing.packet_id)];
         if frame.bytes.is_empty() {
             outgoing.encode(version, &mut frame.bytes);
             frame.packet_id = outgoing.packet_id_offset(version).unwrap_or_default();
@@ -46,7 +67,7 @@ impl Frames {
     /// The packet that was encoded since [`begin`](Self::begin) for a receiver of `version`, with a packet id if this is one.
     #[inline]
     pub fn encoded(&self, version: ProtocolVersion, packet_id: Option<PacketId>) -> Option<&Frame> {
-        let frame = &self.frames[place(version, packet_id)];
+        let frame = &self.frames[self.chosen][place(version, packet_id)];
         (self.enabled && !frame.bytes.is_empty()).then_some(frame)
     }
 }

@@ -15,7 +15,7 @@
 //! | `connect`, `attempt`, `refuse`, `terms`, `register` | CONNECT: the questions to the hooks, the terms, the place in a session |
 //! | `auth` | the exchange of AUTH packets |
 //! | `publish`, `acks`, `subscribe` | the other packets |
-//! | `route`, `audience`, `share`, `deliver`, `frames`, `consumers` | from a publication to its receivers, and back-pressure |
+//! | `route`, `audience`, `share`, `batch`, `deliver`, `frames`, `consumers` | from a publication to its receivers, and back-pressure |
 //! | `interest`, `keeper`, `retained` | what other shards must know of subscriptions, and retained messages |
 //! | `slot_moves`, `migrate` | slots, and sessions, that move to another shard |
 //! | `load`, `balance` | how busy shards and slots are, and which slots should move |
@@ -33,6 +33,7 @@ mod attempt;
 mod audience;
 mod auth;
 mod balance;
+mod batch;
 mod clock;
 mod connect;
 mod consumers;
@@ -101,6 +102,7 @@ use crate::time::Time;
 
 use absent::Absent;
 use audience::Audience;
+use batch::Batch;
 use clock::Deadline;
 use consumers::{Publisher, SlowConsumers};
 use frames::Frames;
@@ -190,6 +192,7 @@ pub struct Shard<C: Chain> {
     /// Room to work in, kept to save allocations.
     /// Boxed, so that lending it moves one word; none while it is lent.
     audience: Option<Box<Audience>>,
+    batch: Batch,
     frames: Frames,
     aliased: String,
     fired: Vec<Deadline>,
@@ -274,7 +277,8 @@ impl<C: Chain> Shard<C> {
             congested: ShardSet::default(),
             waiting_for_mailbox: Vec::new(),
             audience: None,
-            frames: Frames::default(),
+            frames: Frames::new(),
+            batch: Batch::default(),
             aliased: String::new(),
             fired: Vec::new(),
             spare: Vec::new(),

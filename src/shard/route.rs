@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::audience::{Audience, Origin};
+use super::audience::{Audience, Origin, Target};
 use super::mail::{Mail, Share};
 use super::realm::PROGRAM;
 use super::{Effect, Shard};
@@ -19,15 +19,27 @@ impl<C: Chain> Shard<C> {
     /// Brings a publication that was made on this shard to everybody. Says how many receivers there are, a shard with
     /// subscribers counting for one.
     pub(super) fn route(&mut self, realm: u32, publication: &Publication<'_>, origin: Origin) -> usize {
+        if !self.continues_batch(realm, publication) {
+            self.deliver_batch();
+        }
         self.sequence += 1;
         self.source = Source { shard: self.id, sequence: self.sequence };
         let number = if publication.retain { self.retain(realm, publication) } else { 0 };
-        let mut audience = self.lent_audience();
-        let Shard { realms, random, id, .. } = self;
-        realms[realm].tree.matching(publication.topic, &mut |routes| audience.add(routes, origin, *id, random));
+        let audience = if self.batch.is_empty() {
+            let mut audience = self.lent_audience();
+            let Shard { realms, random, id, .. } = self;
+            realms[realm].tree.matching(publication.topic, &mut |routes| audience.add(routes, origin, *id, random));
+            audience
+        } else {
+            self.audience.take().unwrap_or_default()
+        };
         let remote = if self.shards > 1 { self.send_copies(realm, publication, number, &audience, origin) } else { 0 };
         let receivers = audience.targets.len() + remote;
-        self.deliver_all(audience, publication);
+        self.audience = Some(audience);
+        if !self.put_aside(realm, publication) {
+            debug_assert!(self.batch.is_empty(), "what follows on a batch belongs to it");
+            self.deliver_all(publication);
+        }
         self.source = Source::NONE;
         receivers
     }
@@ -83,7 +95,8 @@ impl<C: Chain> Shard<C> {
         }
         let mut audience = self.lent_audience();
         self.realms[realm].tree.matching(publication.topic, &mut |routes| audience.add_plain(routes));
-        self.deliver_all(audience, &publication);
+        self.audience = Some(audience);
+        self.deliver_all(&publication);
         self.source = Source::NONE;
     }
 
@@ -123,7 +136,8 @@ impl<C: Chain> Shard<C> {
             Choice::Member(member) => {
                 let mut audience = self.lent_audience();
                 audience.add_member(&member, filter.clone());
-                self.deliver_all(audience, &message.publication());
+                self.audience = Some(audience);
+                self.deliver_all(&message.publication());
             }
             Choice::Shard(shard) if hops < MAX_HOPS => {
                 let share = Share {
@@ -148,25 +162,32 @@ impl<C: Chain> Shard<C> {
 
     /// Room for receivers, empty.
     fn lent_audience(&mut self) -> Box<Audience> {
+        self.deliver_batch();
         let mut audience = self.audience.take().unwrap_or_default();
         audience.clear();
         audience
     }
 
-    /// Delivers to everybody in `audience`, and takes it back.
-    fn deliver_all(&mut self, mut audience: Box<Audience>, publication: &Publication<'_>) {
+    /// Delivers to everybody in the audience.
+    fn deliver_all(&mut self, publication: &Publication<'_>) {
+        let Some(mut audience) = self.audience.take() else { return };
         self.frames.begin(audience.targets.len() > 1);
         for target in &audience.targets {
-            if target.session & PROGRAM != 0 {
-                self.deliver_to_program(target.session, publication);
-                continue;
-            }
-            let retain = target.retain_as_published && publication.retain;
-            self.deliver(target, publication, retain);
+            self.deliver_to(target, publication);
         }
         audience.targets.clear();
         self.audience = Some(audience);
         self.frames.begin(false);
+    }
+
+    /// Delivers to one receiver, client or program.
+    #[inline]
+    pub(super) fn deliver_to(&mut self, target: &Target, publication: &Publication<'_>) {
+        if target.session & PROGRAM != 0 {
+            self.deliver_to_program(target.session, publication);
+        } else {
+            self.deliver(target, publication, target.retain_as_published && publication.retain);
+        }
     }
 
     fn deliver_to_program(&mut self, subscriber: u32, publication: &Publication<'_>) {

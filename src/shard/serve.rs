@@ -75,6 +75,12 @@ impl<C: Chain> Shard<C> {
 
     /// Serves whole packets at the front of `bytes` and says how many bytes that were. Stops when the connection is held.
     fn serve(&mut self, id: ConnectionId, bytes: &[u8]) -> usize {
+        let served = self.serve_packets(id, bytes);
+        self.deliver_batch();
+        served
+    }
+
+    fn serve_packets(&mut self, id: ConnectionId, bytes: &[u8]) -> usize {
         let mut at = 0;
         loop {
             let Some(connection) = self.connections.get_mut(id) else { return bytes.len() };
@@ -91,6 +97,9 @@ impl<C: Chain> Shard<C> {
                         ConnectionStage::Connecting(_) => self.on_packet_while_connecting(id, raw),
                         ConnectionStage::Connected(connected) => {
                             let (session, version) = (connected.session, connected.version);
+                            if frame.packet_type() != Some(PacketType::Publish) {
+                                self.deliver_batch();
+                            }
                             self.on_packet(id, session, version, frame, raw, None)
                         }
                     };
@@ -227,7 +236,11 @@ impl<C: Chain> Shard<C> {
         resumed: Resumed,
     ) -> Result<(), Violation> {
         match split(raw, raw.len())? {
-            Split::Frame(frame) => self.on_packet(id, session, version, frame, raw, Some(resumed)),
+            Split::Frame(frame) => {
+                let outcome = self.on_packet(id, session, version, frame, raw, Some(resumed));
+                self.deliver_batch();
+                outcome
+            }
             Split::Incomplete { .. } => Ok(()),
         }
     }

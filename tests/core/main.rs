@@ -1,6 +1,7 @@
 //! The core without sockets: shards driven through their door, on one shard and on several.
 
 mod answers;
+mod batches;
 mod bytes_in;
 mod client;
 mod connack;

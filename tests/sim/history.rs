@@ -22,6 +22,8 @@ pub const FIRST_SHARED_TOPIC: usize = 4;
 /// Filters that clients subscribe to.
 pub const FILTERS: [&str; 9] =
     ["a/x", "a/y", "a/+", "+/x", "a/#", "+/+", "$share/g/s/p/+", "$share/g/s/p/x", "$share/h/s/p/#"];
+/// The one that all topics match that are not for shared subscriptions.
+pub const EVERY_TOPIC_FILTER: usize = 5;
 /// From this one on they are shared.
 pub const FIRST_SHARED_FILTER: usize = 6;
 
@@ -224,6 +226,8 @@ pub enum Step {
         /// Topic Alias; 0: none.
         alias: u8,
         plan: Plan,
+        /// How many more it publishes in the same way at once.
+        more: u8,
     },
     /// Authenticates again on a live connection, if it did when it connected.
     Reauthenticate {
@@ -407,6 +411,10 @@ impl History {
             if maker.random.below(4) > 0 {
                 steps.push(maker.connect(device));
             }
+        }
+        if maker.crowd {
+            steps.push(Step::Settle { seed: 0 });
+            steps.extend((0..DEVICES).map(|device| maker.join(device)));
         }
         for _ in 0..count {
             steps.push(maker.step());

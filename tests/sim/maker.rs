@@ -4,8 +4,8 @@ use moormq::codec::{ProtocolVersion, QoS, RetainHandling, SubscriptionOptions};
 use moormq::random::Random;
 
 use crate::history::{
-    Ask, Bequest, DEVICES, Exchange, FILTERS, FIRST_SHARED_FILTER, FIRST_SHARED_TOPIC, Hello, MIRROR, Name, Plan,
-    Setup, Step, TOPICS,
+    Ask, Bequest, DEVICES, EVERY_TOPIC_FILTER, Exchange, FILTERS, FIRST_SHARED_FILTER, FIRST_SHARED_TOPIC, Hello,
+    MIRROR, Name, Plan, Setup, Step, TOPICS,
 };
 use crate::links::notice;
 
@@ -24,6 +24,10 @@ pub struct Maker {
     turns: usize,
     /// How much is about shared subscriptions, in 16.
     shared: usize,
+    /// How often a client publishes several messages at once, in 16.
+    bursts: usize,
+    /// Whether all devices begin with a subscription to what is not for shared ones.
+    pub crowd: bool,
 }
 
 impl Maker {
@@ -44,6 +48,8 @@ impl Maker {
             kept: if all_kept { 600 } else { [0, 2, 600, 600][random.below(4)] },
             turns: [2, 8, 20, 50][random.below(4)],
             shared,
+            bursts: [0, 1, 4, 12][random.below(4)],
+            crowd: shared <= 8 && random.below(4) == 0,
             random,
             setup,
         }
@@ -136,6 +142,7 @@ impl Maker {
             expiry: (!retain && self.of(1)).then(|| 1 + self.random.below(3) as u8),
             alias: [0, 0, 1, 2, 3][self.random.below(5)],
             plan: self.plan(),
+            more: if self.of(self.bursts) { 1 + self.random.below(6) as u8 } else { 0 },
         }
     }
 
@@ -172,6 +179,12 @@ impl Maker {
             retain_handling: if is_mirror { handling[2] } else { handling[[0, 0, 1, 2][self.random.below(4)]] },
         };
         Ask { filter, options }
+    }
+
+    /// What one device of a crowd begins with.
+    pub fn join(&mut self, device: usize) -> Step {
+        let ask = Ask { filter: EVERY_TOPIC_FILTER, ..self.ask(device) };
+        Step::Subscribe { device, ask, second: None, id: 0, plan: Plan::Accept }
     }
 
     fn subscribe(&mut self, device: usize) -> Step {

@@ -60,10 +60,10 @@ impl Play {
             Step::Connect { device, shard, hello } => self.connect(device, shard, hello),
             Step::Subscribe { device, ask, second, id, plan } => self.subscribe(device, [Some(ask), second], id, plan),
             Step::Unsubscribe { device, filter, plan } => self.unsubscribe(device, filter, plan),
-            Step::Publish { device, topic, qos, retain, large, expiry, alias, plan } => {
+            Step::Publish { device, topic, qos, retain, large, expiry, alias, plan, more } => {
                 let outgoing =
                     Outgoing { message: 0, packet_id: 0, topic, qos, retain, large, expiry, plan, received: false };
-                self.publish(device, outgoing, alias);
+                (0..=more).for_each(|_| self.publish(device, outgoing, alias));
             }
             Step::Reauthenticate { device, exchange } => self.authenticate_again(device, exchange),
             Step::Clear { device, topic } => self.clear(device, topic),
@@ -276,7 +276,8 @@ impl Play {
             self.broker.congest(from, to, false);
             self.heard();
         }
-        let patience = self.broker.now + Duration::from_secs(30);
+        // Each message of a history may wait for a hook until its deadline, one after the other.
+        let patience = self.broker.now + Duration::from_secs(120);
         while self.broker.now < patience {
             let mut turns = 0;
             while self.turn() {

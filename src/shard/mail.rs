@@ -180,6 +180,6 @@ pub struct Share {
     pub publisher: u16,
     /// How members are chosen.
     pub policy: SharedPolicy,
-    /// How many shards this copy was sent to in vain: members leave while it is on its way.
+    /// How many shards it was sent to, this one included: members leave while it is on its way.
     pub hops: u8,
 }

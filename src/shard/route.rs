@@ -67,7 +67,7 @@ impl<C: Chain> Shard<C> {
             } else {
                 let plain = audience.remote.contains(shard);
                 let Origin { publisher, policy, .. } = origin;
-                let (sequence, hops) = (self.sequence, 0);
+                let (sequence, hops) = (self.sequence, 1);
                 let share =
                     Share { sequence, mountpoint, message, number, groups, plain, connection, publisher, policy, hops };
                 Mail::Share(Box::new(share))
@@ -114,7 +114,8 @@ impl<C: Chain> Shard<C> {
         self.publishing = None;
     }
 
-    /// Gives `message` to one member of a shared subscription: an online one if there is one on any shard.
+    /// Gives `message` to one member of a shared subscription: an online one if there is one on any shard. Which shard's turn it is
+    /// is asked once: one that it was sent to (`hops`) does not pass it on if it has a member that will do.
     pub(super) fn offer_to_group(
         &mut self,
         mountpoint: &Arc<str>,
@@ -127,10 +128,13 @@ impl<C: Chain> Shard<C> {
         use super::share::Choice;
         let realm = self.realms.number(mountpoint);
         let Shard { realms, random, id, .. } = self;
-        let Some(group) = realms[realm].group(filter) else { return };
-        let choice = match group.choose_here(policy, publisher, random) {
-            Some(member) if group.has_online() || hops >= MAX_HOPS => Choice::Member(member),
-            _ => group.choose(policy, publisher, *id, random),
+        let choice = match realms[realm].group(filter) {
+            None => Choice::Nobody,
+            Some(group) => {
+                let stays = group.has_online() || hops > 0 && !group.has_online_anywhere() || hops >= MAX_HOPS;
+                let member = if stays { group.choose_here(policy, publisher, random) } else { None };
+                member.map_or_else(|| group.choose(policy, publisher, *id, random), Choice::Member)
+            }
         };
         match choice {
             Choice::Member(member) => {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use moormq::codec::{AckKind, QoS, Will};
 use moormq::config::SharedPolicy;
 use moormq::hooks::NoHooks;
+use moormq::random::Random;
 
 use crate::client::{Client, Hello, V5, V311, id_owned_by, publish};
 use crate::heard::Heard;
@@ -288,10 +289,61 @@ fn a_member_that_goes_offline_on_its_way_to_another_shard_keeps_nothing_from_tho
     }
 }
 
+/// While a session moves, two shards count it among the members: whichever of them is asked, the message ends at one of the two.
+#[test]
+fn a_message_finds_the_only_member_while_that_is_away_and_moves_to_and_fro() {
+    for seed in 0..1000 {
+        let mut random = Random::from_seed(seed);
+        let shards = [2, 4][random.below(2)];
+        let mut world = World::new(shards, policy(SharedPolicy::RoundRobin)(), || NoHooks);
+        let id = id_owned_by(&world, 0, "member");
+        let mut member = Client::connect(&mut world, 0, &id, Hello::kept(V5)).0;
+        member.subscribed(&mut world, SHARED, QoS::AtLeastOnce);
+        world.hang_up(member.socket);
+        let publishers: Vec<Client> =
+            (0..shards).map(|shard| Client::on(&mut world, shard, "publisher", Hello::clean(V5))).collect();
+        let mut published = 0;
+        for _ in 0..100 {
+            match random.below(8) {
+                0 => move_slot(&mut world, &id, random.below(shards)),
+                1 => {
+                    published += 1;
+                    let mut bytes = Vec::new();
+                    publish("t", "x", QoS::AtLeastOnce, published).encode(V5, &mut bytes);
+                    world.send_quietly(publishers[random.below(shards)].socket, &bytes);
+                }
+                2 => drop(world.carry_transfer()),
+                _ => drop(world.carry_any_letter(&mut random)),
+            }
+        }
+        world.settle();
+        let mut member = Client::connect(&mut world, 0, &id, Hello::kept(V5)).0;
+        assert_eq!(member.texts(&mut world).len(), usize::from(published), "seed {seed}");
+    }
+}
+
+/// Where nobody is there, whose turn it is is asked once, on the publisher's shard.
+#[test]
+fn members_that_are_away_on_different_shards_take_turns() {
+    for mut world in worlds_with(policy(SharedPolicy::RoundRobin)) {
+        let shards = world.shards.len();
+        let members = members(&mut world, 4, Hello::kept(V5));
+        members.iter().for_each(|member| world.hang_up(member.socket));
+        let publisher = Client::on(&mut world, shards - 1, "publisher", Hello::clean(V5));
+        for number in 1..=40 {
+            publisher.publish(&mut world, "t", "x", QoS::AtLeastOnce, number);
+        }
+        let each = (0..4).map(|number| {
+            let name = format!("m{number}-");
+            Client::on(&mut world, number % shards, &name, Hello::kept(V5)).texts(&mut world).len()
+        });
+        assert_eq!(each.collect::<Vec<_>>(), [10; 4], "on {shards} shards");
+    }
+}
+
 /// Members come and go on all shards while messages are on their way: at QoS 1 none is lost as long as a member is there.
 #[test]
 fn no_message_is_lost_while_members_come_and_go() {
-    use moormq::random::Random;
     for seed in 0..60 {
         let mut random = Random::from_seed(seed);
         let shards = 1 + random.below(4);

@@ -77,10 +77,10 @@ pub enum Mail {
         /// The message.
         message: Message,
     },
-    /// A client of the sender is about to leave; what it published there has come with all that was sent before. Answered
-    /// with [`Mail::Flushed`].
+    /// A client of the sender is about to leave, or its session ended while its slot leaves; what it published there has come with
+    /// all that was sent before. Answered with [`Mail::Flushed`].
     Leaving {
-        /// The sender's number for the move.
+        /// The sender's number for it.
         token: u64,
     },
     /// The sender has taken in what was announced for a move, or that it begins: all it sent before has come.

@@ -165,9 +165,9 @@ impl<C: Chain> Shard<C> {
     }
 
     /// A shard has what the client of a session that leaves published here, or has taken in what the new owner announced for
-    /// it; or the new owner itself is prepared.
+    /// it; or the new owner itself is prepared. Or it has what was published by a client whose session has ended.
     pub(super) fn flushed(&mut self, token: u64) {
-        let Some(leaving) = self.moves.leaving.get_mut(&token) else { return };
+        let Some(leaving) = self.moves.leaving.get_mut(&token) else { return self.slots_seen(token) };
         leaving.waiting -= 1;
         self.pack_if_ready(token);
     }
@@ -194,7 +194,7 @@ impl<C: Chain> Shard<C> {
     }
 
     /// Asks all shards but the new owner to answer when what the client published here has come to them. Says how many those are.
-    fn ask_to_flush(&mut self, token: u64, to: usize) -> usize {
+    pub(super) fn ask_to_flush(&mut self, token: u64, to: usize) -> usize {
         let asked = self.others().filter(|shard| *shard != to);
         asked.map(|shard| self.post(shard, Mail::Leaving { token })).count()
     }

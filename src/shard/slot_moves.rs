@@ -14,7 +14,8 @@
 //!
 //! A client that connects to B before its session is there waits for it. B is told that there is none, and that a slot is
 //! empty, only when every shard has seen that the slot moved, and thus has all that clients of it published at A: what they
-//! publish at B overtakes nothing.
+//! publish at B overtakes nothing. A session that ends at A meanwhile has published until then, its will last of all: the other
+//! shards have to say once more that they have it.
 //!
 //! A slot does not move on before it is empty at its last owner. So its sessions are on two shards at most, and of two letters
 //! that say whose it is no shard reads the later one first.
@@ -44,7 +45,7 @@ pub(super) struct Moves<S> {
     gaining: BTreeMap<u16, usize>,
     /// Slots that left and are not done with.
     losing: BTreeMap<u16, Losing>,
-    /// Letters about slots that left: how many shards have not seen them, and which slots they are about.
+    /// Letters about slots that left, by token: how many shards have not answered, and which slots they are about.
     unseen: BTreeMap<u64, (usize, Vec<u16>)>,
     /// Sessions that are to come: old owner and token, and their place in the table.
     pub arriving: BTreeMap<(usize, u64), u32>,
@@ -53,10 +54,9 @@ pub(super) struct Moves<S> {
 }
 
 /// A slot that left.
-#[derive(Default)]
 struct Losing {
-    /// Whether every shard knows.
-    seen: bool,
+    /// How many letters about it not every shard has answered.
+    unseen: usize,
     /// Clients that the new owner asked for and that have no session here.
     asked: Vec<SubscriberId>,
 }
@@ -141,7 +141,7 @@ impl<C: Chain> Shard<C> {
                 moving.arriving.push(slot);
             } else {
                 self.slots.set(slot, to);
-                self.moves.losing.insert(slot, Losing::default());
+                self.moves.losing.insert(slot, Losing { unseen: 1, asked: Vec::new() });
                 moving.slots.push(slot);
                 leaves[usize::from(slot)] = true;
             }
@@ -179,7 +179,7 @@ impl<C: Chain> Shard<C> {
         self.post(from, Mail::SlotsSeen { token: moved.token });
     }
 
-    /// One more shard knows of slots that left.
+    /// One more shard knows of slots that left, or has what a session published that ended.
     pub(super) fn slots_seen(&mut self, token: u64) {
         let Some((waiting, _)) = self.moves.unseen.get_mut(&token) else { return };
         *waiting -= 1;
@@ -189,7 +189,7 @@ impl<C: Chain> Shard<C> {
         let (_, slots) = self.moves.unseen.remove(&token).unwrap_or_default();
         for slot in slots {
             if let Some(losing) = self.moves.losing.get_mut(&slot) {
-                losing.seen = true;
+                losing.unseen -= 1;
             }
             self.answer_pulls(slot);
         }
@@ -198,7 +198,7 @@ impl<C: Chain> Shard<C> {
     /// Tells the new owner of a slot which of the sessions that it asked for are not here, once every shard knows that the slot
     /// left. A subscriber id about which hooks are not done yet has to wait: nobody is to be registered before.
     pub(super) fn answer_pulls(&mut self, slot: u16) {
-        let Some(losing) = self.moves.losing.get_mut(&slot).filter(|losing| losing.seen) else { return };
+        let Some(losing) = self.moves.losing.get_mut(&slot).filter(|losing| losing.unseen == 0) else { return };
         let asked = std::mem::take(&mut losing.asked);
         let (waiting, free) = asked.into_iter().partition(|subscriber| self.notices.contains_key(subscriber));
         losing.asked = waiting;
@@ -208,10 +208,21 @@ impl<C: Chain> Shard<C> {
         self.give_up_if_empty(slot);
     }
 
-    /// A session has ended here. If its slot left, the new owner may have asked for it, and must not wait.
+    /// A session has ended here. If its slot left, the new owner may have asked for it, and must not wait for longer than until
+    /// the others have what it published, which was perhaps a will.
     pub(super) fn session_ended(&mut self, subscriber: &SubscriberId, slot: u16) {
-        if let Some(losing) = self.moves.losing.get_mut(&slot) {
-            losing.asked.push(subscriber.clone());
+        if self.moves.losing.contains_key(&slot)
+            && let Some(to) = self.slots.owner_of_slot(slot)
+        {
+            let token = self.number();
+            let asked = self.ask_to_flush(token, to);
+            if asked > 0 {
+                self.moves.unseen.insert(token, (asked, vec![slot]));
+            }
+            if let Some(losing) = self.moves.losing.get_mut(&slot) {
+                losing.unseen += usize::from(asked > 0);
+                losing.asked.push(subscriber.clone());
+            }
             self.answer_pulls(slot);
         }
         self.session_left(slot);
@@ -226,7 +237,7 @@ impl<C: Chain> Shard<C> {
     }
 
     fn give_up_if_empty(&mut self, slot: u16) {
-        let is_done = self.moves.losing.get(&slot).is_some_and(|losing| losing.seen);
+        let is_done = self.moves.losing.get(&slot).is_some_and(|losing| losing.unseen == 0);
         let is_noticed = |id: &SubscriberId| self.slots.slot(id) == slot;
         if is_done && self.sessions.in_slot(slot) == 0 && !self.notices.keys().any(is_noticed) {
             self.moves.losing.remove(&slot);

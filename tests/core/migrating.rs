@@ -622,16 +622,18 @@ fn what_links_keep_with_a_session_moves_with_it() {
     }
 }
 
-/// What a client publishes after a move does not overtake the will of its last connection, wherever the move was when that broke.
+/// What a client publishes after a move does not overtake the will of its last connection, wherever the move was when that broke,
+/// and also if its session ended with it.
 #[test]
 fn a_will_is_not_overtaken_by_a_client_that_comes_back_elsewhere() {
-    for steps in 0..14 {
+    let hellos = [Hello::kept(V5).will("t"), Hello::clean(V5).will("t")];
+    for (hello, steps) in hellos.into_iter().flat_map(|hello| (0..14).map(move |steps| (hello, steps))) {
         let mut world = world(3);
         let id = id_owned_by(&world, 0, "mover");
         let reader_id = id_owned_by(&world, 2, "reader");
         let (mut reader, _) = Client::connect(&mut world, 2, &reader_id, Hello::clean(V5));
         reader.subscribe(&mut world, "t", QoS::AtMostOnce);
-        let (old, _) = Client::connect(&mut world, 0, &id, Hello::kept(V5).will("t"));
+        let (old, _) = Client::connect(&mut world, 0, &id, hello);
         let new = Client::dial(&mut world, 1, V5);
         move_slot(&mut world, &id, 1);
         for _ in 0..steps {

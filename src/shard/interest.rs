@@ -189,7 +189,7 @@ impl<C: Chain> Shard<C> {
         if *waiting == 0 {
             let (from, token) = (*from, *token);
             self.preparing.remove(&own);
-            self.post(from, Mail::Flushed { token });
+            self.say_flushed(from, token);
         }
     }
 
@@ -201,7 +201,7 @@ impl<C: Chain> Shard<C> {
         }
         let wanted = filters.iter().any(|announcement| announcement.retained);
         let told = if wanted { self.keeping.told() } else { Box::default() };
-        self.post(from, Mail::Subscribed { token, told });
+        self.post(from, Mail::Subscribed { token, told, sequence: self.sequence });
     }
 
     /// Another shard has lost its last subscriber to a filter.

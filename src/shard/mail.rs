@@ -47,6 +47,8 @@ pub enum Mail {
         /// For each keeper, how many messages to be retained the answering shard had told it of. Empty if nobody wants to
         /// know what is retained.
         told: Box<[u64]>,
+        /// How many publications were routed on the answering shard so far.
+        sequence: u64,
     },
     /// What is retained for the filters of a new subscription? Answered with [`Mail::Retained`].
     AskRetained(Box<Asked>),
@@ -87,6 +89,8 @@ pub enum Mail {
     Flushed {
         /// The receiver's number for the move.
         token: u64,
+        /// How many publications were routed on the sender so far.
+        sequence: u64,
     },
     /// A session is to come to the receiver.
     Prepare(Box<Prepare>),

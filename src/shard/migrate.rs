@@ -14,7 +14,8 @@
 //!
 //! Nothing is missed: what a shard published before it took B's subscriptions in, A has when that shard's `Flushed` is
 //! there. Nothing comes twice: what it published since then went to A and to B, and the *cut* says how far A delivered of
-//! it. What the client publishes at B overtakes nothing that it published at A, for that has come everywhere by then.
+//! it. What B has for other sessions of before then, perhaps of before the session subscribed, is none of its business: the cut
+//! goes at least as far as `Flushed` says that the shard had come. What the client publishes at B overtakes nothing that it published at A, for that has come everywhere by then.
 //! Mail of each pair of shards is in order, and more is not needed. Hooks are not overtaken either: a session leaves when
 //! what those that were told of something want done is done.
 
@@ -110,7 +111,8 @@ impl<C: Chain> Shard<C> {
         }
         // It could not leave before its hooks are done (`pack_if_ready`). Until then it takes none of the `AT_A_TIME` places, and the
         // new owner puts nothing aside for it.
-        if self.stopping || self.notices.contains_key(&session.client.subscriber) {
+        let is_subscribing = self.subscribing.values().any(|pending| pending.session == index);
+        if self.stopping || is_subscribing || self.notices.contains_key(&session.client.subscriber) {
             return false;
         }
         if let Some(id) = session.connection
@@ -170,6 +172,16 @@ impl<C: Chain> Shard<C> {
         let Some(leaving) = self.moves.leaving.get_mut(&token) else { return self.slots_seen(token) };
         leaving.waiting -= 1;
         self.pack_if_ready(token);
+    }
+
+    /// Tells shard `to` that it has all that this one sent it before.
+    pub(super) fn say_flushed(&mut self, to: usize, token: u64) {
+        self.post(to, Mail::Flushed { token, sequence: self.sequence });
+    }
+
+    /// Of what shard `from` published up to this, all that was for this shard has come.
+    pub(super) fn has_heard(&mut self, from: usize, sequence: u64) {
+        self.heard[from] = self.heard[from].max(sequence);
     }
 
     fn pack_if_ready(&mut self, token: u64) {

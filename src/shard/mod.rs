@@ -168,7 +168,7 @@ pub struct Shard<C: Chain> {
     /// Who published it, if a client did that is to wait when a receiver cannot follow.
     publishing: Option<Publisher>,
     slow_consumers: SlowConsumers,
-    /// Of each shard, the last publication that it sent here.
+    /// Of each shard, up to which publication all that it sent here has come.
     heard: Vec<u64>,
     program: Program,
     /// What the other shards counted when they were last heard of.
@@ -340,10 +340,13 @@ impl<C: Chain> Shard<C> {
             Mail::Subscribe { token, mountpoint, filters, flush } => {
                 self.take_in(from, token, &mountpoint, &filters);
                 if let Some((shard, token)) = flush.filter(|(shard, _)| *shard != self.id) {
-                    self.post(shard, Mail::Flushed { token });
+                    self.say_flushed(shard, token);
                 }
             }
-            Mail::Subscribed { token, told } => self.taken_in(from, token, told),
+            Mail::Subscribed { token, told, sequence } => {
+                self.has_heard(from, sequence);
+                self.taken_in(from, token, told);
+            }
             Mail::Unsubscribe { mountpoint, filter } => self.forget_interest(from, &mountpoint, &filter),
             Mail::Group { mountpoint, filter, online, offline } => {
                 self.group_elsewhere(from, &mountpoint, &filter, online, offline);
@@ -354,8 +357,11 @@ impl<C: Chain> Shard<C> {
             }
             Mail::AskRetained(asked) => self.ask_keeper(*asked),
             Mail::Retained(found) => self.found_retained(*found),
-            Mail::Leaving { token } => self.post(from, Mail::Flushed { token }),
-            Mail::Flushed { token } => self.flushed(token),
+            Mail::Leaving { token } => self.say_flushed(from, token),
+            Mail::Flushed { token, sequence } => {
+                self.has_heard(from, sequence);
+                self.flushed(token);
+            }
             Mail::Prepare(prepare) => self.prepare(from, *prepare),
             Mail::Abandoned { token } => self.arrival_abandoned(from, token),
             Mail::SlotsMoved(moved) => self.slots_moved(from, &moved),

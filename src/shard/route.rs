@@ -86,7 +86,7 @@ impl<C: Chain> Shard<C> {
 
     /// A message that another shard routed here, as the publication `source`; `number` as in [`Mail::Publish`].
     pub(super) fn route_from_mail(&mut self, source: Source, mountpoint: &Arc<str>, message: &Message, number: u64) {
-        self.heard[source.shard] = source.sequence;
+        self.has_heard(source.shard, source.sequence);
         self.source = source;
         let realm = self.realms.number(mountpoint);
         let publication = message.publication();
@@ -102,7 +102,7 @@ impl<C: Chain> Shard<C> {
 
     /// A message that another shard routed here for members of shared subscriptions.
     pub(super) fn route_share(&mut self, from: usize, share: Share) {
-        self.heard[from] = self.heard[from].max(share.sequence);
+        self.has_heard(from, share.sequence);
         self.publishing = share.connection.map(|connection| (from, connection));
         if share.plain {
             let source = Source { shard: from, sequence: share.sequence };

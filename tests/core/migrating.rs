@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use moormq::client::{EndReason, ExpiredReason, SubscriberId};
-use moormq::codec::{Ack, Packet, ProtocolVersion, QoS, ReasonCode, Subscribe, SubscribeFilter, SubscriptionOptions};
+use moormq::codec::{
+    Ack, Packet, ProtocolVersion, Publish, QoS, ReasonCode, Subscribe, SubscribeFilter, SubscriptionOptions,
+};
 use moormq::hooks::{
     Answer, Chain, ConnectRefusal, Context, Hook, NoHooks, Notice, PublishModifiers, PublishRefusal, PublishRequest,
     Register, RegisterModifiers,
@@ -619,6 +621,47 @@ fn what_links_keep_with_a_session_moves_with_it() {
         assert_eq!(world.shards[0].held().sessions, 1, "it moves while its client is away");
         world.request(0, request);
         assert_eq!(written(), ["expired a: a1 a2", "expired b: b1 b2"]);
+    }
+}
+
+/// Carries everything but letters from shard 2 to shard 1.
+fn carry_all_but_two_to_one(world: &mut World<NoHooks>) {
+    let pairs = [(0, 1), (0, 2), (1, 0), (1, 2), (2, 0)];
+    while world.carry_out_effects()
+        | pairs.iter().fold(false, |moved, (from, to)| world.carry_letter(*from, *to) | moved)
+        | world.carry_transfer()
+    {}
+}
+
+/// The new owner has messages for others that were published before the session subscribed, and that it has got as retained ones.
+#[test]
+fn what_was_published_before_a_session_subscribed_does_not_come_by_way_of_its_new_owner() {
+    for (topic, qos) in (0..6).flat_map(|number| [(number, QoS::AtMostOnce), (number, QoS::ExactlyOnce)]) {
+        let topic = format!("t{topic}");
+        let mut world = world(3);
+        let id = id_owned_by(&world, 0, "mover");
+        let (mut mover, _) = Client::connect(&mut world, 0, &id, Hello::kept(V5));
+        let mut other = Client::on(&mut world, 1, "other", Hello::clean(V5));
+        other.subscribed(&mut world, &topic, qos);
+        let publisher = Client::on(&mut world, 2, "publisher", Hello::clean(V5));
+        for text in ["1", "2", "3"] {
+            let retained = Publish { retain: true, ..publish(&topic, text, QoS::AtMostOnce, 0) };
+            say(&mut world, &publisher, &Packet::Publish(retained));
+            carry_all_but_two_to_one(&mut world);
+        }
+        let filters = [SubscribeFilter { filter: &topic, options: SubscriptionOptions::new(qos) }];
+        say(&mut world, &mover, &Packet::Subscribe(Subscribe::new(packet_id(1), &filters[..])));
+        carry_all_but_two_to_one(&mut world);
+        let early = mover.texts(&mut world);
+        move_slot(&mut world, &id, 1);
+        carry_all_but_two_to_one(&mut world);
+        world.settle();
+        // Where the retained message is kept by shard 1, the subscription was not complete before.
+        world.advance(Duration::from_secs(1));
+        let late = mover.texts(&mut world);
+        assert_eq!([early, late].concat(), ["3"], "{topic}");
+        assert_eq!(other.texts(&mut world), ["1", "2", "3"]);
+        assert_eq!(world.shard_of(mover.socket), Some(1));
     }
 }
 

@@ -183,7 +183,7 @@ impl<'a> Publication<'a> {
         self.kept.get()
     }
 
-    /// The publication, if `kept` is what [`keep`](Self::keep) gave for one that is the same but for where its bytes lie.
+    /// With `kept`, which [`keep`](Self::keep) gave for the same publication when its bytes lay elsewhere, as what it gives here.
     pub fn kept_as(mut self, kept: Option<Message>) -> Self {
         self.kept = kept.map_or_else(OnceCell::new, OnceCell::from);
         self

@@ -294,7 +294,8 @@ pub trait Hook: Send + 'static {
 
     /// A message of a v3 client was routed, or its will was.
     ///
-    /// *When:* after routing, with the values as modified, before the acknowledgement. Not if it was refused.
+    /// *When:* after routing, with the values as modified, before the acknowledgement; before or after what becomes of it at each
+    /// subscriber is told. Not if it was refused.
     fn on_publish(&mut self, cx: &mut Notice<'_, Self::State>, published: &Published<'_>) {
         let _ = published;
         cx.absent();

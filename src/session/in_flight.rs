@@ -30,7 +30,7 @@ pub struct InFlight {
 }
 
 // A window full of them per busy session is more than the caches hold, and every delivery writes one.
-const _: () = assert!(size_of::<InFlight>() == 32, "two of them share a line of the cache");
+const _: () = assert!(size_of::<InFlight>() <= 32, "two of them share a line of the cache");
 
 /// What tells one delivery of a message from another. The usual ones take no memory of their own.
 #[derive(Debug)]
@@ -108,7 +108,8 @@ impl InFlight {
         (self.message, self.details) = (None, Details::Plain(0));
     }
 
-    /// The delivery, as it was before it was sent; none once the client has it.
+    /// The delivery, as it was before it was sent, but for how it began (`initial`): that does not matter any more. None once the
+    /// client has it.
     pub fn delivery(&self) -> Option<Delivery> {
         let qos = match self.stage {
             Stage::AwaitingPuback => QoS::AtLeastOnce,

@@ -77,7 +77,8 @@ impl Outbound {
         packet_id(self.next_sequence)
     }
 
-    /// Lets the next sequence be one whose packet id is free: ids come round after so many as there are.
+    /// Passes over sequences whose packet ids are in use, and notes how far none needs to be looked for: ids come round after so many
+    /// as there are.
     #[cold]
     fn find_free(&mut self) {
         while self.window.front().is_some_and(|oldest| self.next_sequence - oldest.sequence() >= IDS)

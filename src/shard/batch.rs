@@ -1,11 +1,13 @@
-//! Publications of one client to one topic that came together and have many receivers: put aside for a moment, then
-//! delivered receiver by receiver.
+//! Publications of one client to one topic that came together and have many receivers: gathered, then delivered receiver by
+//! receiver.
 //!
 //! What is known of a receiver is then looked at once for all of them. Delivered one by one, each of them would go through
-//! the records of all receivers, which are more than the caches hold.
+//! the records of all receivers, which are more than the caches hold. They are matched once, too.
 //!
-//! Nothing comes between a publication that is put aside and its delivery but more of the same: it is delivered before any
-//! other packet is served, before anything else is delivered, and before the bytes that it came with are done.
+//! Nothing comes between a publication that is gathered and its delivery but more of the same: it is delivered before any
+//! other packet is served, before anything else is delivered, and before the bytes that it came with are done. So a delivery that
+//! has its publisher wait does so a little later: all of the batch is delivered, and a PUBLISH to another topic that was
+//! begun.
 
 use super::Shard;
 use super::consumers::Publisher;
@@ -16,22 +18,25 @@ use crate::session::Source;
 use crate::time::Time;
 use crate::topic::TopicName;
 
-/// From so many receivers on it is worth while: with fewer, putting aside costs more instructions than it saves.
+/// From so many receivers on it is worth while: with fewer, gathering costs more instructions than it saves.
 const MANY: usize = 4;
-/// Most publications, and bytes of them, in a batch: little enough to stay in the first-level cache with one receiver.
+/// Most publications, and bytes of them, in a batch: little enough to stay in the first-level cache with one receiver. Nor may
+/// an output that is just about full grow by them to what `consumers` takes for a sign that its client is lost.
 const MOST: usize = 64;
 const MOST_BYTES: usize = 8 * 1024;
-/// The largest publication that is put aside.
+/// The largest publication that is gathered.
 const LARGEST: usize = 1024;
 
-/// What is put aside. Its receivers are those in the audience of the shard.
+/// What is gathered. Its receivers are those in the audience of the shard.
 #[derive(Default)]
 pub(super) struct Batch {
+    /// Whether there are bytes behind the packet that is being served: if not, there is nothing to gather it with.
+    pub more_follows: bool,
     realm: u32,
     /// Whose publications they are.
     publisher: Option<Publisher>,
     waiting: Vec<Waiting>,
-    /// Topic, properties and payload of each, one behind the other.
+    /// Topic, properties and payload of each, one behind the other: each has its topic, so that keeping it is one copy.
     bytes: Vec<u8>,
 }
 
@@ -92,8 +97,8 @@ impl Batch {
 }
 
 impl<C: Chain> Shard<C> {
-    /// Whether `publication` is one more of those that are put aside, and so has the receivers that they have. One that is to be
-    /// retained is not: who has subscribed a moment ago may get it before what came earlier.
+    /// Whether `publication` is one more of those that are gathered, and so has the receivers that they have. One that is to be
+    /// retained is not: with that, a SUBSCRIBE may be complete, and its client be served in between.
     #[inline]
     pub(super) fn continues_batch(&self, realm: u32, publication: &Publication<'_>) -> bool {
         let batch = &self.batch;
@@ -104,14 +109,17 @@ impl<C: Chain> Shard<C> {
             && batch.topic() == Some(publication.topic.as_str().as_bytes())
     }
 
-    /// Puts `publication` aside for the receivers in the audience, if a client published it and that is worth while. False if
-    /// it is to be delivered at once.
+    /// Keeps `publication` for the receivers in the audience, if a client published it and that is worth while. False if it is to
+    /// be delivered at once.
     #[inline]
-    pub(super) fn put_aside(&mut self, realm: u32, publication: &Publication<'_>) -> bool {
+    pub(super) fn gather(&mut self, realm: u32, publication: &Publication<'_>) -> bool {
         let many =
             self.audience.as_ref().is_some_and(|audience| audience.targets.len() >= MANY && !audience.is_by_choice());
-        // Of what is put aside, all comes, though its publisher be told to wait: as long as one is, each message is by itself.
-        if !many || self.publishing.is_none() || self.slow_consumers.are_waited_for() || !is_small(publication) {
+        if !many || self.publishing.is_none() || !is_small(publication) {
+            return false;
+        }
+        // What is gathered all comes, though its publisher be told to wait: as long as somebody waits, each message is by itself.
+        if self.batch.is_empty() && (!self.batch.more_follows || self.slow_consumers.are_waited_for()) {
             return false;
         }
         (self.batch.realm, self.batch.publisher) = (realm, self.publishing);
@@ -122,7 +130,7 @@ impl<C: Chain> Shard<C> {
         true
     }
 
-    /// Delivers what was put aside.
+    /// Delivers what was gathered.
     #[inline]
     pub(super) fn deliver_batch(&mut self) {
         if !self.batch.is_empty() {
@@ -134,7 +142,7 @@ impl<C: Chain> Shard<C> {
     fn deliver_by_receiver(&mut self) {
         let Some(mut audience) = self.audience.take() else { return };
         let mut batch = std::mem::take(&mut self.batch);
-        let (source, publishing) = (self.source, self.publishing);
+        let outer = (self.source, self.publishing);
         self.publishing = batch.publisher;
         let publications = batch.publications();
         self.frames.begin_batch(publications.len());
@@ -146,7 +154,7 @@ impl<C: Chain> Shard<C> {
             }
         }
         self.frames.begin(false);
-        (self.source, self.publishing) = (source, publishing);
+        (self.source, self.publishing) = outer;
         drop(publications);
         batch.clear();
         audience.targets.clear();

@@ -45,6 +45,7 @@ impl<C: Chain> Shard<C> {
     /// Ends a connection that belongs to a session. `told` is what an MQTT 5 client finds in a DISCONNECT: the code, and what
     /// there is to say about it.
     pub(super) fn end_connection(&mut self, id: ConnectionId, reason: EndReason, told: Option<(ReasonCode, &str)>) {
+        // What the client published comes before its will, also if it is a PUBLISH that ends the connection.
         self.deliver_batch();
         let Some(connection) = self.connections.get(id) else { return };
         let ConnectionStage::Connected(connected) = &connection.stage else { return };

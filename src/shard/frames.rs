@@ -7,6 +7,8 @@ use crate::codec::{Outgoing, PacketId, ProtocolVersion};
 pub struct Frames {
     /// For each publication, at least one.
     frames: Vec<[Frame; 4]>,
+    /// How many of them are in use.
+    used: usize,
     /// The publication that is being delivered.
     chosen: usize,
     /// Whether more than one receiver is to be expected. For one alone, encoding straight into its outbox is cheaper.
@@ -24,15 +26,15 @@ pub struct Frame {
 impl Frames {
     /// None yet.
     pub fn new() -> Self {
-        Frames { frames: vec![Default::default()], chosen: 0, enabled: false }
+        Frames { frames: vec![Default::default()], used: 1, chosen: 0, enabled: false }
     }
 
     /// Forgets the last publications.
     pub fn begin(&mut self, many: bool) {
         if self.enabled {
-            self.frames.iter_mut().flatten().for_each(|frame| frame.bytes.clear());
+            self.frames[..self.used].iter_mut().flatten().for_each(|frame| frame.bytes.clear());
         }
-        (self.enabled, self.chosen) = (many, 0);
+        (self.enabled, self.used, self.chosen) = (many, 1, 0);
     }
 
     /// Forgets the last publications; `count` are to come, for many receivers.
@@ -41,6 +43,7 @@ impl Frames {
         if self.frames.len() < count {
             self.frames.resize_with(count, Default::default);
         }
+        self.used = count;
     }
 
     /// It goes on with this one of the batch.

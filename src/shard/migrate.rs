@@ -169,9 +169,12 @@ impl<C: Chain> Shard<C> {
     /// A shard has what the client of a session that leaves published here, or has taken in what the new owner announced for
     /// it; or the new owner itself is prepared. Or it has what was published by a client whose session has ended.
     pub(super) fn flushed(&mut self, token: u64) {
-        let Some(leaving) = self.moves.leaving.get_mut(&token) else { return self.slots_seen(token) };
-        leaving.waiting -= 1;
-        self.pack_if_ready(token);
+        if let Some(leaving) = self.moves.leaving.get_mut(&token) {
+            leaving.waiting -= 1;
+            self.pack_if_ready(token);
+        } else {
+            self.letter_answered(token);
+        }
     }
 
     /// Tells shard `to` that it has all that this one sent it before.

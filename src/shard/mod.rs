@@ -190,7 +190,7 @@ pub struct Shard<C: Chain> {
     waiting_for_mailbox: Vec<ConnectionId>,
 
     /// Room to work in, kept to save allocations.
-    /// Boxed, so that lending it moves one word; none while it is lent.
+    /// Boxed, so that lending it moves one word; none while it is lent. While there is a batch, its receivers.
     audience: Option<Box<Audience>>,
     batch: Batch,
     frames: Frames,
@@ -365,7 +365,7 @@ impl<C: Chain> Shard<C> {
             Mail::Prepare(prepare) => self.prepare(from, *prepare),
             Mail::Abandoned { token } => self.arrival_abandoned(from, token),
             Mail::SlotsMoved(moved) => self.slots_moved(from, &moved),
-            Mail::SlotsSeen { token } => self.slots_seen(token),
+            Mail::SlotsSeen { token } => self.letter_answered(token),
             Mail::SlotEmptied { slot } => self.slot_emptied(slot),
             Mail::Pull { subscriber } => self.pulled(from, subscriber),
             Mail::NotHere { subscriber } => self.not_here(&subscriber),

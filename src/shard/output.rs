@@ -40,7 +40,7 @@ impl<C: Chain> Shard<C> {
 
     /// The connections that have output since the last call, once each.
     pub fn take_dirty(&mut self, into: &mut Vec<ConnectionId>) {
-        debug_assert!(self.batch.is_empty(), "nothing stays put aside");
+        debug_assert!(self.batch.is_empty(), "nothing stays gathered");
         into.append(&mut self.dirty);
     }
 

@@ -36,7 +36,7 @@ impl<C: Chain> Shard<C> {
         let remote = if self.shards > 1 { self.send_copies(realm, publication, number, &audience, origin) } else { 0 };
         let receivers = audience.targets.len() + remote;
         self.audience = Some(audience);
-        if !self.put_aside(realm, publication) {
+        if !self.gather(realm, publication) {
             debug_assert!(self.batch.is_empty(), "what follows on a batch belongs to it");
             self.deliver_all(publication);
         }
@@ -158,9 +158,14 @@ impl<C: Chain> Shard<C> {
                 };
                 self.post(shard, Mail::Share(Box::new(share)));
             }
-            Choice::Shard(_) | Choice::Nobody => {
-                tracing::warn!(filter = filter.as_str(), "no member left in the shared subscription: message dropped");
+            Choice::Shard(_) => {
+                tracing::warn!(
+                    filter = filter.as_str(),
+                    "no member of the shared subscription was found: message dropped"
+                );
             }
+            // The last one left while it was on its way.
+            Choice::Nobody => {}
         }
     }
 

@@ -77,6 +77,7 @@ impl<C: Chain> Shard<C> {
     fn serve(&mut self, id: ConnectionId, bytes: &[u8]) -> usize {
         let served = self.serve_packets(id, bytes);
         self.deliver_batch();
+        self.batch.more_follows = false;
         served
     }
 
@@ -88,18 +89,22 @@ impl<C: Chain> Shard<C> {
                 return at;
             }
             match split(&bytes[at..], packet_limit(connection, &self.listeners)) {
+                Ok(Split::Frame(frame))
+                    if frame.packet_type() != Some(PacketType::Publish) && !self.batch.is_empty() =>
+                {
+                    // After that the connection may be held.
+                    self.deliver_batch();
+                }
                 Ok(Split::Frame(frame)) => {
                     connection.last_heard = self.now;
                     let raw = &bytes[at..at + frame.length];
                     at += frame.length;
+                    self.batch.more_follows = at < bytes.len();
                     let outcome = match &connection.stage {
                         ConnectionStage::Opening => self.on_first_packet(id, raw),
                         ConnectionStage::Connecting(_) => self.on_packet_while_connecting(id, raw),
                         ConnectionStage::Connected(connected) => {
                             let (session, version) = (connected.session, connected.version);
-                            if frame.packet_type() != Some(PacketType::Publish) {
-                                self.deliver_batch();
-                            }
                             self.on_packet(id, session, version, frame, raw, None)
                         }
                     };

@@ -46,7 +46,7 @@ pub(super) struct Moves<S> {
     /// Slots that left and are not done with.
     losing: BTreeMap<u16, Losing>,
     /// Letters about slots that left, by token: how many shards have not answered, and which slots they are about.
-    unseen: BTreeMap<u64, (usize, Vec<u16>)>,
+    unanswered: BTreeMap<u64, (usize, Vec<u16>)>,
     /// Sessions that are to come: old owner and token, and their place in the table.
     pub arriving: BTreeMap<(usize, u64), u32>,
     /// What waits for a session to come.
@@ -55,8 +55,8 @@ pub(super) struct Moves<S> {
 
 /// A slot that left.
 struct Losing {
-    /// How many letters about it not every shard has answered.
-    unseen: usize,
+    /// How many letters about it, or about sessions of it that ended, not every shard has answered.
+    unanswered: usize,
     /// Clients that the new owner asked for and that have no session here.
     asked: Vec<SubscriberId>,
 }
@@ -101,7 +101,7 @@ impl<S> Moves<S> {
             leaving: BTreeMap::new(),
             gaining: BTreeMap::new(),
             losing: BTreeMap::new(),
-            unseen: BTreeMap::new(),
+            unanswered: BTreeMap::new(),
             arriving: BTreeMap::new(),
             waiting: BTreeMap::new(),
         }
@@ -109,7 +109,7 @@ impl<S> Moves<S> {
 
     /// How many slots and sessions are on their way, or wait for some.
     pub fn len(&self) -> usize {
-        let slots = self.gaining.len() + self.losing.len() + self.unseen.len();
+        let slots = self.gaining.len() + self.losing.len() + self.unanswered.len();
         slots + self.queue.len() + self.leaving.len() + self.arriving.len() + self.waiting.len()
     }
 
@@ -141,7 +141,7 @@ impl<C: Chain> Shard<C> {
                 moving.arriving.push(slot);
             } else {
                 self.slots.set(slot, to);
-                self.moves.losing.insert(slot, Losing { unseen: 1, asked: Vec::new() });
+                self.moves.losing.insert(slot, Losing { unanswered: 1, asked: Vec::new() });
                 moving.slots.push(slot);
                 leaves[usize::from(slot)] = true;
             }
@@ -163,7 +163,7 @@ impl<C: Chain> Shard<C> {
             let moved = SlotsMoved { token, to, slots: slots.clone(), next_number };
             self.post(shard, Mail::SlotsMoved(Box::new(moved)));
         }
-        self.moves.unseen.insert(token, (self.shards - 1, slots.to_vec()));
+        self.moves.unanswered.insert(token, (self.shards - 1, slots.to_vec()));
     }
 
     /// Slots have another owner now; perhaps this shard.
@@ -180,16 +180,16 @@ impl<C: Chain> Shard<C> {
     }
 
     /// One more shard knows of slots that left, or has what a session published that ended.
-    pub(super) fn slots_seen(&mut self, token: u64) {
-        let Some((waiting, _)) = self.moves.unseen.get_mut(&token) else { return };
+    pub(super) fn letter_answered(&mut self, token: u64) {
+        let Some((waiting, _)) = self.moves.unanswered.get_mut(&token) else { return };
         *waiting -= 1;
         if *waiting > 0 {
             return;
         }
-        let (_, slots) = self.moves.unseen.remove(&token).unwrap_or_default();
+        let (_, slots) = self.moves.unanswered.remove(&token).unwrap_or_default();
         for slot in slots {
             if let Some(losing) = self.moves.losing.get_mut(&slot) {
-                losing.unseen -= 1;
+                losing.unanswered -= 1;
             }
             self.answer_pulls(slot);
         }
@@ -198,7 +198,7 @@ impl<C: Chain> Shard<C> {
     /// Tells the new owner of a slot which of the sessions that it asked for are not here, once every shard knows that the slot
     /// left. A subscriber id about which hooks are not done yet has to wait: nobody is to be registered before.
     pub(super) fn answer_pulls(&mut self, slot: u16) {
-        let Some(losing) = self.moves.losing.get_mut(&slot).filter(|losing| losing.unseen == 0) else { return };
+        let Some(losing) = self.moves.losing.get_mut(&slot).filter(|losing| losing.unanswered == 0) else { return };
         let asked = std::mem::take(&mut losing.asked);
         let (waiting, free) = asked.into_iter().partition(|subscriber| self.notices.contains_key(subscriber));
         losing.asked = waiting;
@@ -217,10 +217,10 @@ impl<C: Chain> Shard<C> {
             let token = self.number();
             let asked = self.ask_to_flush(token, to);
             if asked > 0 {
-                self.moves.unseen.insert(token, (asked, vec![slot]));
+                self.moves.unanswered.insert(token, (asked, vec![slot]));
             }
             if let Some(losing) = self.moves.losing.get_mut(&slot) {
-                losing.unseen += usize::from(asked > 0);
+                losing.unanswered += usize::from(asked > 0);
                 losing.asked.push(subscriber.clone());
             }
             self.answer_pulls(slot);
@@ -237,7 +237,7 @@ impl<C: Chain> Shard<C> {
     }
 
     fn give_up_if_empty(&mut self, slot: u16) {
-        let is_done = self.moves.losing.get(&slot).is_some_and(|losing| losing.unseen == 0);
+        let is_done = self.moves.losing.get(&slot).is_some_and(|losing| losing.unanswered == 0);
         let is_noticed = |id: &SubscriberId| self.slots.slot(id) == slot;
         if is_done && self.sessions.in_slot(slot) == 0 && !self.notices.keys().any(is_noticed) {
             self.moves.losing.remove(&slot);

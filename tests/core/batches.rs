@@ -2,8 +2,10 @@
 
 use std::sync::{Arc, Mutex};
 
-use moormq::codec::{AckKind::*, Packet, ProtocolVersion, Publish, PublishProperties, QoS, ReasonCode, Unsubscribe};
-use moormq::config::Config;
+use moormq::codec::{
+    AckKind::*, Packet, ProtocolVersion, Publish, PublishProperties, QoS, ReasonCode, SubscriptionOptions, Unsubscribe,
+};
+use moormq::config::{Config, SharedPolicy};
 use moormq::hooks::{Answer, Chain, DeliverAnswer, NoHooks};
 
 use crate::client::{Client, Hello, V5, V311, acked, connect_packet, packet_id, publish};
@@ -14,7 +16,10 @@ use crate::world::{World, config, worlds_with};
 const QOS: [QoS; 3] = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce];
 
 fn wide_windows() -> Config {
-    config(|config| config.limits.max_inflight_messages = 1000)
+    config(|config| {
+        config.limits.max_inflight_messages = 1000;
+        config.shared.policy = SharedPolicy::RoundRobin;
+    })
 }
 
 /// Twelve subscribers to `filter` on each shard, of every version and QoS.
@@ -53,10 +58,19 @@ fn run(texts: &[String], qos: QoS) -> Vec<Packet<'_>> {
 fn a_run_reaches_everybody_in_order_with_all_that_comes_between() {
     for mut world in worlds_with(wide_windows) {
         let mut crowd = crowd(&mut world, "#");
+        let mut mirror = Client::on(&mut world, 0, "mirror", Hello::clean(V5));
+        let as_published =
+            SubscriptionOptions { retain_as_published: true, ..SubscriptionOptions::new(QoS::ExactlyOnce) };
+        mirror.subscribe_with(&mut world, "t", as_published, Some(7));
         let mut publisher = Client::on(&mut world, 0, "publisher", Hello::clean(V5));
+        let not_own = SubscriptionOptions { no_local: true, ..SubscriptionOptions::new(QoS::AtLeastOnce) };
+        publisher.subscribe_with(&mut world, "t", not_own, None);
+        assert_eq!(publisher.heard(&mut world).len(), 1, "SUBACK");
         let (texts, large) = (texts(300), "large".repeat(1000));
         let at = |number: usize| QOS[number / 7 % 3];
-        let properties = PublishProperties { content_type: Some("words"), ..PublishProperties::default() };
+        let none = PublishProperties::default();
+        let properties = PublishProperties { content_type: Some("words"), message_expiry: Some(60), ..none };
+        let alias = PublishProperties { topic_alias: Some(1), ..none };
         let mut packets = Vec::new();
         let mut expected = Vec::new();
         for (number, text) in texts.iter().enumerate() {
@@ -66,27 +80,35 @@ fn a_run_reaches_everybody_in_order_with_all_that_comes_between() {
                 100 | 105 | 106 => Publish { retain: true, ..publish },
                 120 | 250 => Publish { payload: large.as_bytes(), ..publish },
                 130..140 => Publish { properties, ..publish },
+                160 => Publish { properties: alias, ..publish },
+                161..170 => Publish { topic: "", properties: alias, ..publish },
                 _ => publish,
             };
             if number % 97 == 0 {
                 packets.push(Packet::Pingreq);
             }
             packets.push(Packet::Publish(publish));
-            let with_properties = publish.properties.content_type;
-            expected.push((publish.topic, publish.payload, at(number), with_properties));
+            let topic = if publish.topic.is_empty() { "t" } else { publish.topic };
+            expected.push((topic, publish.payload, at(number), publish.properties));
         }
         world.send(publisher.socket, &piece(V5, &packets));
         for (client, granted) in &mut crowd {
             let heard = client.publishes(&mut world);
             assert_eq!(heard.len(), expected.len());
-            for (heard, (topic, payload, qos, content_type)) in heard.iter().zip(&expected) {
+            for (heard, (topic, payload, qos, properties)) in heard.iter().zip(&expected) {
                 assert_eq!((heard.topic.as_str(), heard.payload.as_slice()), (*topic, *payload));
                 assert_eq!((heard.qos, heard.retain, heard.dup), ((*qos).min(*granted), false, false));
-                assert_eq!(heard.properties.content_type, content_type.filter(|_| client.version.is_v5()));
+                let properties = if client.version.is_v5() { *properties } else { none };
+                assert_eq!(heard.properties.content_type, properties.content_type);
+                assert_eq!(heard.properties.message_expiry, properties.message_expiry);
             }
             let ids: Vec<_> = heard.iter().filter_map(|heard| heard.id).collect();
             assert_eq!(ids, (1..=ids.len() as u16).collect::<Vec<_>>());
         }
+        let mirrored = mirror.publishes(&mut world);
+        assert!(mirrored.iter().all(|heard| heard.ids() == [7]));
+        let retained = mirrored.iter().filter(|heard| heard.retain).map(|heard| heard.text());
+        assert_eq!(retained.collect::<Vec<_>>(), ["100", "105", "106"]);
         let answers = publisher.heard(&mut world);
         let acks = (0..300).filter_map(|number| match at(number) {
             QoS::AtMostOnce => None,
@@ -176,6 +198,50 @@ fn a_run_for_one_that_does_not_read_is_not_lost() {
     }
 }
 
+/// [MQTT-4.8.2-4]: who gets a message of a shared subscription is asked for each of a run.
+#[test]
+fn members_of_a_shared_subscription_take_turns_within_a_run() {
+    for mut world in worlds_with(wide_windows) {
+        let mut crowd = crowd(&mut world, "t");
+        let shards = world.shards.len();
+        let mut members = Vec::new();
+        for number in 0..2 * shards {
+            let mut member = Client::on(&mut world, number / 2, &format!("member{number}of"), Hello::clean(V5));
+            member.subscribed(&mut world, "$share/g/t", QoS::AtLeastOnce);
+            members.push(member);
+        }
+        let publisher = Client::on(&mut world, 0, "publisher", Hello::clean(V5));
+        let all = texts(80);
+        world.send(publisher.socket, &piece(V5, &run(&all, QoS::AtLeastOnce)));
+        let heard: Vec<_> = members.iter_mut().map(|member| member.texts(&mut world)).collect();
+        assert!(heard.iter().all(|texts| texts.len() == 40 / shards), "{heard:?}");
+        let mut shared: Vec<usize> = heard.concat().iter().filter_map(|text| text.parse().ok()).collect();
+        shared.sort_unstable();
+        assert_eq!(shared, (0..80).collect::<Vec<_>>());
+        for (client, _) in &mut crowd {
+            assert_eq!(client.texts(&mut world), all);
+        }
+    }
+}
+
+/// A run that fills the output of a client has its publisher wait: what it sent behind the run is served when that has left.
+#[test]
+fn what_follows_a_run_waits_with_its_publisher() {
+    for mut world in worlds_with(|| config(|config| config.queue.max_waiting_output_bytes = 4096)) {
+        let crowd = crowd(&mut world, "t");
+        let mut publisher = Client::on(&mut world, 0, "publisher", Hello::clean(V311));
+        let slow = crowd[0].0.socket;
+        world.stick(slow, true);
+        let texts: Vec<_> = (0..60).map(|number| format!("{number:0>100}")).collect();
+        let mut packets = run(&texts, QoS::AtMostOnce);
+        packets.push(Packet::Pingreq);
+        world.send(publisher.socket, &piece(V311, &packets));
+        assert_eq!(publisher.heard(&mut world), []);
+        world.stick(slow, false);
+        assert_eq!(publisher.heard(&mut world), [Got::Pingresp]);
+    }
+}
+
 /// A publish that a hook answers later comes after the run before it, and what follows waits for it.
 #[test]
 fn a_later_answer_within_a_run_keeps_its_order() {
@@ -204,7 +270,7 @@ fn a_later_answer_within_a_run_keeps_its_order() {
 
 /// `on_deliver` is asked of each message and each receiver once, of the messages of one receiver in their order.
 #[test]
-fn hooks_see_each_delivery_in_the_order_of_its_receiver() {
+fn on_deliver_is_asked_once_for_each_delivery_in_the_order_of_each_receiver() {
     for shards in [1, 2, 4] {
         let seen: Arc<Mutex<Vec<(String, String)>>> = Arc::default();
         let note = {

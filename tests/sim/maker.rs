@@ -33,13 +33,18 @@ pub struct Maker {
 impl Maker {
     pub fn new(seed: u64) -> Self {
         let mut random = Random::from_seed(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0x51);
-        let setup = Setup::random(&mut random, seed);
+        let mut setup = Setup::random(&mut random, seed);
         // Connect, subscribe, unsubscribe, publish, clear, disconnect, hang up, stick, lazy, silent, move, admin, congest,
         // break, advance, settle, storm, authenticate again.
         let usual = [8, 8, 2, 16, 1, 3, 4, 2, 2, 1, 4, 1, 1, 1, 4, 2, 1, 2];
         let weights = usual.map(|weight| weight * [0, 1, 1, 2, 4][random.below(5)]);
         let shared = [0, 4, 4, 4, 15][random.below(5)];
         let all_kept = shared > 8 && random.below(2) == 0;
+        let crowd = shared <= 8 && random.below(4) == 0;
+        if crowd && random.below(2) == 0 {
+            // On few shards, many are on one.
+            setup.shards = 1 + random.below(2);
+        }
         Maker {
             weights: weights.map(|weight| weight as u16),
             trouble: [0, 0, 1, 4][random.below(4)],
@@ -49,7 +54,7 @@ impl Maker {
             turns: [2, 8, 20, 50][random.below(4)],
             shared,
             bursts: [0, 1, 4, 12][random.below(4)],
-            crowd: shared <= 8 && random.below(4) == 0,
+            crowd,
             random,
             setup,
         }

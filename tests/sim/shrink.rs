@@ -18,6 +18,7 @@ pub fn shrink(history: &History, violation: Violation) -> (History, Violation) {
             size = size.div_ceil(2);
         }
         shorten_runs(&mut best);
+        shorten_bursts(&mut best);
         if best.0.steps.len() == before {
             return best;
         }
@@ -53,6 +54,23 @@ fn shorten_runs(best: &mut (History, Violation)) {
                 break;
             }
             turns /= 2;
+        }
+    }
+}
+
+/// Fewer messages at once.
+fn shorten_bursts(best: &mut (History, Violation)) {
+    for at in 0..best.0.steps.len() {
+        while let Step::Publish { more, .. } = best.0.steps[at]
+            && more > 0
+        {
+            let mut steps = best.0.steps.clone();
+            if let Step::Publish { more, .. } = &mut steps[at] {
+                *more /= 2;
+            }
+            if !keep_if_it_fails(best, steps) {
+                break;
+            }
         }
     }
 }

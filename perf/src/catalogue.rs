@@ -90,6 +90,16 @@ const fn seated(name: &'static str, seat: Seat, placing: Placing) -> Variant {
     Variant { name, links: Links::Landings, seat, placing }
 }
 
+/// What crossing is measured with.
+static ONE_SHARD_OR_TWO: &[Variant] = &[
+    seated("1 shard", Seat::Own, Placing::Any),
+    seated("1 shard, on the generator's core", Seat::WithGenerator, Placing::Any),
+    seated("2 shards on one core, none crosses", Seat::TwoOnOne, Placing::Within),
+    seated("2 shards on one core, all cross", Seat::TwoOnOne, Placing::Across),
+    seated("2 shards, none crosses", Seat::Two, Placing::Within),
+    seated("2 shards, all cross", Seat::Two, Placing::Across),
+];
+
 /// Every scenario, in the order in which they run.
 pub static SCENARIOS: &[Scenario] = &[
     messages(
@@ -227,19 +237,20 @@ pub static SCENARIOS: &[Scenario] = &[
         )
     },
     Scenario {
-        contenders: Contenders::Variants(&[
-            seated("1 shard", Seat::Own, Placing::Any),
-            seated("1 shard, on the generator's core", Seat::WithGenerator, Placing::Any),
-            seated("2 shards on one core, none crosses", Seat::TwoOnOne, Placing::Within),
-            seated("2 shards on one core, all cross", Seat::TwoOnOne, Placing::Across),
-            seated("2 shards, none crosses", Seat::Two, Placing::Within),
-            seated("2 shards, all cross", Seat::Two, Placing::Across),
-        ]),
+        contenders: Contenders::Variants(ONE_SHARD_OR_TWO),
         ..messages(
             "crossing_q1",
             "p2p_q1 on one shard, and on two (on one core, and on a core each) with publisher and subscriber of a pair on the \
              same shard or on different ones",
             pairs(100, AtLeastOnce, closed(5000)),
+        )
+    },
+    Scenario {
+        contenders: Contenders::Variants(ONE_SHARD_OR_TWO),
+        ..messages(
+            "crossing_deep_q1",
+            "crossing_q1 with 20,000 outstanding, so that neither of two shards runs dry",
+            pairs(100, AtLeastOnce, closed(20_000)),
         )
     },
 ];

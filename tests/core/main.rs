@@ -13,6 +13,7 @@ mod hook_counts;
 mod lifecycle;
 mod messaging;
 mod migrating;
+mod migrating_hooks;
 mod modifiers;
 mod notices;
 mod passing_on;

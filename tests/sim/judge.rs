@@ -239,6 +239,8 @@ pub struct Wanting {
     pub from: usize,
     /// By topic, what was retained when it began; none if that was not sure.
     pub settled: Vec<Option<u32>>,
+    /// By topic, how many retained messages may still come that were wanted before.
+    pub owed: [u32; TOPICS.len()],
 }
 
 pub struct Judge {

@@ -10,6 +10,7 @@
 //! begun.
 
 use super::Shard;
+use super::audience::Audience;
 use super::consumers::Publisher;
 use crate::codec::QoS;
 use crate::hooks::Chain;
@@ -109,25 +110,25 @@ impl<C: Chain> Shard<C> {
             && batch.topic() == Some(publication.topic.as_str().as_bytes())
     }
 
-    /// Keeps `publication` for the receivers in the audience, if a client published it and that is worth while. False if it is to
-    /// be delivered at once.
+    /// Whether a batch is to begin with `publication` for `audience`: if a client published it, and that is worth while.
     #[inline]
-    pub(super) fn gather(&mut self, realm: u32, publication: &Publication<'_>) -> bool {
-        let many =
-            self.audience.as_ref().is_some_and(|audience| audience.targets.len() >= MANY && !audience.is_by_choice());
-        if !many || self.publishing.is_none() || !is_small(publication) {
-            return false;
-        }
-        // What is gathered all comes, though its publisher be told to wait: as long as somebody waits, each message is by itself.
-        if self.batch.is_empty() && (!self.batch.more_follows || self.slow_consumers.are_waited_for()) {
-            return false;
-        }
+    pub(super) fn begins_batch(&self, audience: &Audience, publication: &Publication<'_>) -> bool {
+        self.batch.more_follows
+            && audience.targets.len() >= MANY
+            && !audience.is_by_choice()
+            && self.publishing.is_some()
+            && is_small(publication)
+            // What is gathered all comes, though its publisher be told to wait: as long as somebody waits, each message is by itself.
+            && !self.slow_consumers.are_waited_for()
+    }
+
+    /// Keeps `publication` for the receivers in the audience of the shard.
+    pub(super) fn gather(&mut self, realm: u32, publication: &Publication<'_>) {
         (self.batch.realm, self.batch.publisher) = (realm, self.publishing);
         self.batch.push(self.source, publication);
         if self.batch.is_full() {
             self.deliver_batch();
         }
-        true
     }
 
     /// Delivers what was gathered.
@@ -140,7 +141,7 @@ impl<C: Chain> Shard<C> {
 
     #[inline(never)]
     fn deliver_by_receiver(&mut self) {
-        let Some(mut audience) = self.audience.take() else { return };
+        let mut audience = self.audience.take().unwrap_or_default();
         let mut batch = std::mem::take(&mut self.batch);
         let outer = (self.source, self.publishing);
         self.publishing = batch.publisher;

@@ -15,9 +15,9 @@
 //! Nothing is missed: what a shard published before it took B's subscriptions in, A has when that shard's `Flushed` is
 //! there. Nothing comes twice: what it published since then went to A and to B, and the *cut* says how far A delivered of
 //! it. What B has for other sessions of before then, perhaps of before the session subscribed, is none of its business: the cut
-//! goes at least as far as `Flushed` says that the shard had come. What the client publishes at B overtakes nothing that it published at A, for that has come everywhere by then.
-//! Mail of each pair of shards is in order, and more is not needed. Hooks are not overtaken either: a session leaves when
-//! what those that were told of something want done is done.
+//! goes at least as far as `Flushed` says that the shard had come. What the client publishes at B overtakes nothing that it
+//! published at A, for that has come everywhere by then. Mail of each pair of shards is in order, and more is not needed.
+//! Hooks are not overtaken either: a session leaves when what those that were told of something want done is done.
 
 use std::time::Duration;
 

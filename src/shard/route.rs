@@ -19,26 +19,22 @@ impl<C: Chain> Shard<C> {
     /// Brings a publication that was made on this shard to everybody. Says how many receivers there are, a shard with
     /// subscribers counting for one.
     pub(super) fn route(&mut self, realm: u32, publication: &Publication<'_>, origin: Origin) -> usize {
-        if !self.continues_batch(realm, publication) {
-            self.deliver_batch();
-        }
+        let continues = self.continues_batch(realm, publication);
+        let mut audience = if continues { self.audience.take().unwrap_or_default() } else { self.lent_audience() };
         self.sequence += 1;
         self.source = Source { shard: self.id, sequence: self.sequence };
         let number = if publication.retain { self.retain(realm, publication) } else { 0 };
-        let audience = if self.batch.is_empty() {
-            let mut audience = self.lent_audience();
+        if !continues {
             let Shard { realms, random, id, .. } = self;
             realms[realm].tree.matching(publication.topic, &mut |routes| audience.add(routes, origin, *id, random));
-            audience
-        } else {
-            self.audience.take().unwrap_or_default()
-        };
+        }
         let remote = if self.shards > 1 { self.send_copies(realm, publication, number, &audience, origin) } else { 0 };
         let receivers = audience.targets.len() + remote;
-        self.audience = Some(audience);
-        if !self.gather(realm, publication) {
-            debug_assert!(self.batch.is_empty(), "what follows on a batch belongs to it");
-            self.deliver_all(publication);
+        if continues || self.begins_batch(&audience, publication) {
+            self.audience = Some(audience);
+            self.gather(realm, publication);
+        } else {
+            self.deliver_all(audience, publication);
         }
         self.source = Source::NONE;
         receivers
@@ -95,8 +91,7 @@ impl<C: Chain> Shard<C> {
         }
         let mut audience = self.lent_audience();
         self.realms[realm].tree.matching(publication.topic, &mut |routes| audience.add_plain(routes));
-        self.audience = Some(audience);
-        self.deliver_all(&publication);
+        self.deliver_all(audience, &publication);
         self.source = Source::NONE;
     }
 
@@ -140,8 +135,7 @@ impl<C: Chain> Shard<C> {
             Choice::Member(member) => {
                 let mut audience = self.lent_audience();
                 audience.add_member(&member, filter.clone());
-                self.audience = Some(audience);
-                self.deliver_all(&message.publication());
+                self.deliver_all(audience, &message.publication());
             }
             Choice::Shard(shard) if hops < MAX_HOPS => {
                 let share = Share {
@@ -169,7 +163,7 @@ impl<C: Chain> Shard<C> {
         }
     }
 
-    /// Room for receivers, empty.
+    /// Room for receivers, empty. If it had those of a batch, that is delivered.
     fn lent_audience(&mut self) -> Box<Audience> {
         self.deliver_batch();
         let mut audience = self.audience.take().unwrap_or_default();
@@ -177,9 +171,8 @@ impl<C: Chain> Shard<C> {
         audience
     }
 
-    /// Delivers to everybody in the audience.
-    fn deliver_all(&mut self, publication: &Publication<'_>) {
-        let Some(mut audience) = self.audience.take() else { return };
+    /// Delivers to everybody in `audience`, and takes it back.
+    fn deliver_all(&mut self, mut audience: Box<Audience>, publication: &Publication<'_>) {
         self.frames.begin(audience.targets.len() > 1);
         for target in &audience.targets {
             self.deliver_to(target, publication);

@@ -241,11 +241,7 @@ impl<C: Chain> Shard<C> {
         resumed: Resumed,
     ) -> Result<(), Violation> {
         match split(raw, raw.len())? {
-            Split::Frame(frame) => {
-                let outcome = self.on_packet(id, session, version, frame, raw, Some(resumed));
-                self.deliver_batch();
-                outcome
-            }
+            Split::Frame(frame) => self.on_packet(id, session, version, frame, raw, Some(resumed)),
             Split::Incomplete { .. } => Ok(()),
         }
     }

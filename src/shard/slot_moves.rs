@@ -54,6 +54,7 @@ pub(super) struct Moves<S> {
 }
 
 /// A slot that left.
+#[derive(Default)]
 struct Losing {
     /// How many letters about it, or about sessions of it that ended, not every shard has answered.
     unanswered: usize,
@@ -141,7 +142,7 @@ impl<C: Chain> Shard<C> {
                 moving.arriving.push(slot);
             } else {
                 self.slots.set(slot, to);
-                self.moves.losing.insert(slot, Losing { unanswered: 1, asked: Vec::new() });
+                self.moves.losing.insert(slot, Losing::default());
                 moving.slots.push(slot);
                 leaves[usize::from(slot)] = true;
             }
@@ -163,7 +164,20 @@ impl<C: Chain> Shard<C> {
             let moved = SlotsMoved { token, to, slots: slots.clone(), next_number };
             self.post(shard, Mail::SlotsMoved(Box::new(moved)));
         }
-        self.moves.unanswered.insert(token, (self.shards - 1, slots.to_vec()));
+        self.await_answers(token, self.shards - 1, slots.to_vec());
+    }
+
+    /// So many shards are to answer a letter about slots that left.
+    fn await_answers(&mut self, token: u64, shards: usize, slots: Vec<u16>) {
+        if shards == 0 {
+            return;
+        }
+        for slot in &slots {
+            if let Some(losing) = self.moves.losing.get_mut(slot) {
+                losing.unanswered += 1;
+            }
+        }
+        self.moves.unanswered.insert(token, (shards, slots));
     }
 
     /// Slots have another owner now; perhaps this shard.
@@ -211,18 +225,13 @@ impl<C: Chain> Shard<C> {
     /// A session has ended here. If its slot left, the new owner may have asked for it, and must not wait for longer than until
     /// the others have what it published, which was perhaps a will.
     pub(super) fn session_ended(&mut self, subscriber: &SubscriberId, slot: u16) {
-        if self.moves.losing.contains_key(&slot)
+        if let Some(losing) = self.moves.losing.get_mut(&slot)
             && let Some(to) = self.slots.owner_of_slot(slot)
         {
+            losing.asked.push(subscriber.clone());
             let token = self.number();
             let asked = self.ask_to_flush(token, to);
-            if asked > 0 {
-                self.moves.unanswered.insert(token, (asked, vec![slot]));
-            }
-            if let Some(losing) = self.moves.losing.get_mut(&slot) {
-                losing.unanswered += usize::from(asked > 0);
-                losing.asked.push(subscriber.clone());
-            }
+            self.await_answers(token, asked, vec![slot]);
             self.answer_pulls(slot);
         }
         self.session_left(slot);

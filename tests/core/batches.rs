@@ -8,12 +8,10 @@ use moormq::codec::{
 use moormq::config::{Config, SharedPolicy};
 use moormq::hooks::{Answer, Chain, DeliverAnswer, NoHooks};
 
-use crate::client::{Client, Hello, V5, V311, acked, connect_packet, packet_id, publish};
+use crate::client::{Client, Hello, QOS, V5, V311, acked, connect_packet, packet_id, publish};
 use crate::heard::Got;
 use crate::script::{Answers, Gate, Script};
 use crate::world::{World, config, worlds_with};
-
-const QOS: [QoS; 3] = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce];
 
 fn wide_windows() -> Config {
     config(|config| {

@@ -14,6 +14,9 @@ pub const V31: ProtocolVersion = ProtocolVersion::V31;
 pub const V311: ProtocolVersion = ProtocolVersion::V311;
 pub const V5: ProtocolVersion = ProtocolVersion::V5;
 
+/// Every QoS, lowest first.
+pub const QOS: [QoS; 3] = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce];
+
 /// The acknowledgement of a publish that succeeded.
 pub const fn acked(kind: AckKind, id: u16) -> Got {
     Got::Ack(kind, id, ReasonCode::Success)
@@ -145,9 +148,15 @@ impl Client {
     }
 
     pub fn say<C: Chain>(&self, world: &mut World<C>, packet: &Packet<'_>) {
+        self.say_quietly(world, packet);
+        world.settle();
+    }
+
+    /// Sends `packet`; nothing follows before [`World::settle`].
+    pub fn say_quietly<C: Chain>(&self, world: &mut World<C>, packet: &Packet<'_>) {
         let mut bytes = Vec::new();
         packet.encode(self.version, &mut bytes);
-        world.send(self.socket, &bytes);
+        world.send_quietly(self.socket, &bytes);
     }
 
     /// Subscribes at packet id 1.

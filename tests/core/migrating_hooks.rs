@@ -13,7 +13,7 @@ use moormq::shard::Request;
 
 use crate::client::{Client, Hello, V5, connect_packet, id_owned_by, publish};
 use crate::heard::Got;
-use crate::migrating::{in_the_slot_of, move_slot, say};
+use crate::migrating::{in_the_slot_of, move_slot};
 use crate::script::Script;
 use crate::world::{World, open_config};
 
@@ -70,9 +70,9 @@ fn hooks_that_take_their_time_are_not_overtaken_by_a_move() {
                 world.carry_transfer();
             }
             if what == "stored" {
-                say(&mut world, &publisher, &Packet::Publish(publish("t", "x", QoS::AtLeastOnce, 1)));
+                publisher.say_quietly(&mut world, &Packet::Publish(publish("t", "x", QoS::AtLeastOnce, 1)));
             }
-            say(&mut world, &new, &Packet::Connect(connect_packet(&id, hello)));
+            new.say_quietly(&mut world, &Packet::Connect(connect_packet(&id, hello)));
             world.settle();
             world.advance(Duration::from_secs(1));
             let mut lines = script.log.of(&id);

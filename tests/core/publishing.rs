@@ -4,11 +4,9 @@ use std::time::Duration;
 
 use moormq::codec::{AckKind::*, ProtocolVersion, Publish, QoS, ReasonCode};
 
-use crate::client::{Client, Hello, V5, V31, V311, acked, publish};
+use crate::client::{Client, Hello, QOS, V5, V31, V311, acked, publish};
 use crate::heard::{Got, Heard};
 use crate::world::{World, config, open_config, worlds, worlds_with};
-
-const QOS: [QoS; 3] = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce];
 
 /// A subscriber to `t` on the last shard and a publisher on the first.
 fn pair<C: moormq::hooks::Chain>(

@@ -212,20 +212,16 @@ fn a_subscriber_among_busy_publishers_sees_every_topic_up_to_its_last_value() {
             if step == subscribe_at {
                 let filter = ["t/+", "t/0", "t/#"][random.below(3)];
                 let filters = [SubscribeFilter { filter, options: SubscriptionOptions::new(QoS::AtMostOnce) }];
-                let mut bytes = Vec::new();
-                Subscribe::new(packet_id(1), &filters[..]).encode(V5, &mut bytes);
-                world.send_quietly(subscriber.socket, &bytes);
+                subscriber.say_quietly(&mut world, &Packet::Subscribe(Subscribe::new(packet_id(1), &filters[..])));
             }
             if random.below(3) == 0 {
                 let at = random.below(sources.len());
                 let source = &mut sources[at];
                 let clears = random.below(4) == 0;
                 let payload = if clears { String::new() } else { step.to_string() };
-                let mut bytes = Vec::new();
                 let packet = Publish { retain: true, ..publish(&source.topic, &payload, QoS::AtMostOnce, 0) };
-                packet.encode(V311, &mut bytes);
+                source.publisher.say_quietly(&mut world, &Packet::Publish(packet));
                 source.published.push(payload);
-                world.send_quietly(source.publisher.socket, &bytes);
             } else {
                 world.carry_any_letter(&mut random);
             }
@@ -265,16 +261,12 @@ fn the_value_that_stays_has_been_seen_whoever_published_it() {
         for step in 0..60 {
             if step == subscribe_at {
                 let filters = [SubscribeFilter { filter: "t", options: SubscriptionOptions::new(QoS::AtMostOnce) }];
-                let mut bytes = Vec::new();
-                Subscribe::new(packet_id(1), &filters[..]).encode(V5, &mut bytes);
-                world.send_quietly(subscriber.socket, &bytes);
+                subscriber.say_quietly(&mut world, &Packet::Subscribe(Subscribe::new(packet_id(1), &filters[..])));
             }
             if random.below(3) == 0 {
-                let mut bytes = Vec::new();
                 let payload = step.to_string();
                 let packet = Publish { retain: true, ..publish("t", &payload, QoS::AtMostOnce, 0) };
-                packet.encode(V311, &mut bytes);
-                world.send_quietly(publishers[random.below(shards)].socket, &bytes);
+                publishers[random.below(shards)].say_quietly(&mut world, &Packet::Publish(packet));
             } else {
                 world.carry_any_letter(&mut random);
             }

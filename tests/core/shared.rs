@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use moormq::codec::{AckKind, QoS, Will};
+use moormq::codec::{AckKind, Packet, QoS, Will};
 use moormq::config::SharedPolicy;
 use moormq::hooks::NoHooks;
 use moormq::random::Random;
@@ -277,9 +277,8 @@ fn a_member_that_goes_offline_on_its_way_to_another_shard_keeps_nothing_from_tho
         while world.carry_letter(0, to) {}
         world.hang_up_quietly(moves.socket);
         for number in 1..=3 {
-            let mut bytes = Vec::new();
-            publish("t", "for who is there", QoS::AtLeastOnce, number).encode(V5, &mut bytes);
-            world.send_quietly(publisher.socket, &bytes);
+            let publish = publish("t", "for who is there", QoS::AtLeastOnce, number);
+            publisher.say_quietly(&mut world, &Packet::Publish(publish));
         }
         world.settle();
         assert_eq!(stays.texts(&mut world), ["for who is there"; 3], "of {shards}");
@@ -308,9 +307,9 @@ fn a_message_finds_the_only_member_while_that_is_away_and_moves_to_and_fro() {
                 0 => move_slot(&mut world, &id, random.below(shards)),
                 1 => {
                     published += 1;
-                    let (mut bytes, text) = (Vec::new(), format!("{published:0>3}"));
-                    publish("t", &text, QoS::AtLeastOnce, published).encode(V5, &mut bytes);
-                    world.send_quietly(publishers[random.below(shards)].socket, &bytes);
+                    let text = format!("{published:0>3}");
+                    let publish = publish("t", &text, QoS::AtLeastOnce, published);
+                    publishers[random.below(shards)].say_quietly(&mut world, &Packet::Publish(publish));
                 }
                 2 => drop(world.carry_transfer()),
                 _ => drop(world.carry_any_letter(&mut random)),
@@ -355,10 +354,8 @@ fn no_message_is_lost_while_members_come_and_go() {
         let publisher = Client::clean(&mut world, "publisher", V311);
         let mut missing: std::collections::BTreeSet<String> = (0..60).map(|number| number.to_string()).collect();
         for number in 0..60 {
-            let mut bytes = Vec::new();
             let payload = number.to_string();
-            crate::client::publish("t", &payload, QoS::AtLeastOnce, 1).encode(V311, &mut bytes);
-            world.send_quietly(publisher.socket, &bytes);
+            publisher.say_quietly(&mut world, &Packet::Publish(publish("t", &payload, QoS::AtLeastOnce, 1)));
             for _ in 0..random.below(3) {
                 world.carry_any_letter(&mut random);
             }

@@ -13,7 +13,7 @@ use super::handle::{Handle, RequestError, SHARD_TIMEOUT};
 use crate::client::SubscriberId;
 use crate::control::status::{Berth, MoveProgress, Moved, PlannedMove, Rebalanced, ShardStatus, SlotStatus, Status};
 use crate::net::errand::Errand;
-use crate::shard::{BalanceLimits, Load, Report, SLOTS, SlotJourney, SlotMove, SlotsMoving, plan, slot_of};
+use crate::shard::{BalanceLimits, Load, Report, SLOTS, SlotMigration, SlotMove, SlotsMoving, plan, slot_of};
 
 /// How often it is looked whether slots have come.
 const LOOK: Duration = Duration::from_millis(10);
@@ -180,13 +180,13 @@ impl Handle {
             return Err(OperationError::NoSuchSlot(*slot));
         }
         let start = Instant::now();
-        let mut journey = Journey::new(slots, to);
+        let mut migration = Journey::new(slots, to);
         let mut last = None;
         loop {
-            journey.look(self)?;
-            let progress = journey.progress();
-            if journey.left.is_empty() {
-                return Ok(journey.end(start.elapsed()));
+            migration.look(self)?;
+            let progress = migration.progress();
+            if migration.left.is_empty() {
+                return Ok(migration.end(start.elapsed()));
             }
             if last != Some(progress) && !told(progress) {
                 return Err(OperationError::GivenUp(progress));
@@ -313,7 +313,7 @@ impl Journey {
         let there = |slot: &u16| {
             let own = &reports[self.to].slots;
             let found = own.binary_search_by_key(slot, |report| report.slot).ok().map(|at| own[at]);
-            found.is_some_and(|report| report.is_own && report.journey == SlotJourney::None)
+            found.is_some_and(|report| report.is_own && report.migration == SlotMigration::None)
         };
         let (come, left): (Vec<u16>, Vec<u16>) = self.left.iter().partition(|slot| there(slot));
         self.already_there.extend(come.into_iter().filter(|slot| !self.moved.contains(slot)));

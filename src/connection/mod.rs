@@ -12,7 +12,7 @@
 //! ```
 
 mod aliases;
-mod holds;
+mod pauses;
 mod outbox;
 mod unread;
 mod violation;
@@ -21,7 +21,7 @@ use std::net::SocketAddr;
 use std::time::SystemTime;
 
 pub use aliases::{AliasesIn, AliasesOut, OutgoingAlias};
-pub use holds::{Hold, Holds};
+pub use pauses::{PauseReason, PauseReasons};
 pub use outbox::{Outbox, Output, SPLICE_FROM, Splice};
 pub use unread::Unread;
 pub use violation::{Violation, code_for};
@@ -39,7 +39,7 @@ pub struct Connection<A> {
     /// Whether it stands on the list of connections to flush.
     pub dirty: bool,
     /// Why its packets are not being served at the moment.
-    pub holds: Holds,
+    pub pauses: PauseReasons,
     /// Whether the runtime was asked not to read from it.
     pub paused: bool,
     /// Bytes that go out with the next flush.
@@ -58,9 +58,9 @@ pub struct Connection<A> {
     pub connected_at: SystemTime,
     /// Why its CONNECT will be refused, if that is clear already: the listener is full, or too many come at once.
     pub refused: Option<ReasonCode>,
-    /// For how many clients it waits while there is [`Hold::Consumer`].
+    /// For how many clients it waits while there is [`PauseReason::Consumer`].
     pub consumers: u32,
-    /// Until when [`Hold::Throttle`] lasts.
+    /// Until when [`PauseReason::Throttle`] lasts.
     pub throttled_until: Time,
 }
 

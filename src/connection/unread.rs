@@ -1,6 +1,6 @@
 //! Bytes that came and are not served yet: a packet that straddles two reads, or whatever comes while a client waits.
 
-/// A queue of bytes. Holds memory only while it holds bytes.
+/// A queue of bytes. PauseReasons memory only while it holds bytes.
 #[derive(Debug, Default)]
 pub struct Unread {
     bytes: Vec<u8>,
@@ -139,12 +139,12 @@ mod tests {
         fn agrees_with_a_queue_of_bytes(steps in prop::collection::vec((0..20_usize, 0..20_usize, any::<bool>()), 0..60)) {
             let (mut unread, mut model) = (Unread::default(), std::collections::VecDeque::<u8>::new());
             let mut next = 0_u8;
-            for (count, served, aside) in steps {
+            for (count, served, buffered) in steps {
                 let bytes: Vec<u8> = (0..count).map(|_| { next = next.wrapping_add(1); next }).collect();
                 let (early, late) = bytes.split_at(count / 2);
                 unread.push(early);
                 model.extend(early);
-                if aside {
+                if buffered {
                     let mut taken = unread.take();
                     unread.push(late);
                     let served = served.min(taken.len());

@@ -179,12 +179,7 @@ pub enum Verdict<M, R> {
     Exhausted,
     /// A link answers later. Run the future, read nothing more from the client meanwhile, and when it resolves to
     /// anything but yes or no, ask the chain again with `from = link + 1`.
-    Later {
-        /// The link that answers later.
-        link: usize,
-        /// Resolves to the [`HookAnswer`] variant of the hook that was called, or [`HookAnswer::Failed`].
-        future: HookFuture,
-    },
+    Later(PendingAnswer),
     /// A link panicked; it has been logged. The client is refused.
     Failed {
         /// The link that panicked.
@@ -201,7 +196,7 @@ impl<M, R> Verdict<M, R> {
             Verdict::Ok(modifiers) => Verdict::Ok(modifiers.into()),
             Verdict::Refused(refusal) => Verdict::Refused(refusal.into()),
             Verdict::Exhausted => Verdict::Exhausted,
-            Verdict::Later { link, future } => Verdict::Later { link, future },
+            Verdict::Later(pending) => Verdict::Later(pending),
             Verdict::Failed { link } => Verdict::Failed { link },
         }
     }
@@ -213,9 +208,25 @@ impl<M: fmt::Debug, R: fmt::Debug> fmt::Debug for Verdict<M, R> {
             Verdict::Ok(modifiers) => f.debug_tuple("Ok").field(modifiers).finish(),
             Verdict::Refused(refusal) => f.debug_tuple("Refused").field(refusal).finish(),
             Verdict::Exhausted => f.write_str("Exhausted"),
-            Verdict::Later { link, .. } => f.debug_struct("Later").field("link", link).finish_non_exhaustive(),
+            Verdict::Later(pending) => f.debug_tuple("Later").field(pending).finish(),
             Verdict::Failed { link } => f.debug_struct("Failed").field("link", link).finish(),
         }
+    }
+}
+
+/// A hook of one link that has not answered yet, or a notification that is not done yet.
+pub struct PendingAnswer {
+    /// The name of the hook, as in [`Hook`](super::Hook).
+    pub hook: &'static str,
+    /// The place of the link in the chain.
+    pub link: usize,
+    /// Resolves to the [`HookAnswer`] variant of the hook, or to [`HookAnswer::Failed`].
+    pub future: HookFuture,
+}
+
+impl fmt::Debug for PendingAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PendingAnswer").field("hook", &self.hook).field("link", &self.link).finish_non_exhaustive()
     }
 }
 
@@ -278,7 +289,7 @@ impl HookAnswer {
 #[must_use]
 pub struct Notified {
     // `None` and not an empty list: the compiler sees at once that there is nothing to drop.
-    pending: Option<Vec<(usize, HookFuture)>>,
+    pending: Option<Vec<PendingAnswer>>,
     failed: u32,
 }
 
@@ -289,18 +300,18 @@ impl Notified {
         self.failed
     }
 
-    /// What the links want done before the client goes on, to be done one after the other: the place of a link in the
-    /// chain, and what it wants. Nothing, as a rule. Each resolves to [`HookAnswer::Notification`], or to
-    /// [`HookAnswer::Failed`] if some of it panicked.
+    /// What the links want done before the client goes on, to be done one after the other. Nothing, as a rule. Each resolves to
+    /// [`HookAnswer::Notification`], or to [`HookAnswer::Failed`] if some of it panicked.
     #[inline]
-    pub fn into_futures(self) -> Option<Vec<(usize, HookFuture)>> {
+    pub fn into_pending(self) -> Option<Vec<PendingAnswer>> {
         self.pending
     }
 
     /// The link at this place handed these tasks over.
     #[cold]
     pub(super) fn add_tasks(&mut self, link: usize, tasks: Vec<Task>, place: Place) {
-        self.pending.get_or_insert_default().push((link, Box::pin(NoticeTasks::new(tasks, place))));
+        let (hook, future) = (place.hook(), Box::pin(NoticeTasks::new(tasks, place)));
+        self.pending.get_or_insert_default().push(PendingAnswer { hook, link, future });
     }
 
     /// A link panicked, perhaps after it had handed tasks over: they are given up with it.

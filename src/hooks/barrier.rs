@@ -29,6 +29,11 @@ impl Place {
         Place { hook, link: guard(|| link.name()).unwrap_or("(its name panics)") }
     }
 
+    /// The name of the hook.
+    pub(super) fn hook(self) -> &'static str {
+        self.hook
+    }
+
     /// The name of the link.
     pub(super) fn link(self) -> &'static str {
         self.link

@@ -9,7 +9,7 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use super::Hook;
-use super::answer::{Answer, DeliverAnswer, HookAnswer, Notified, Verdict};
+use super::answer::{Answer, DeliverAnswer, HookAnswer, Notified, PendingAnswer, Verdict};
 use super::auth::{AuthExchange, AuthStep};
 use super::barrier::{LaterAnswer, Place, guard};
 use super::context::{Context, Notice};
@@ -202,7 +202,7 @@ macro_rules! define_chain {
                             tally.put_off(stopwatch);
                             let place = Place::of(stringify!($ask), &self.hook);
                             let future = Box::pin(LaterAnswer::new(future, place, HookAnswer::$variant));
-                            Verdict::Later { link: Front::LEN, future }
+                            Verdict::Later(PendingAnswer { hook: stringify!($ask), link: Front::LEN, future })
                         }
                         Err(panic) => {
                             tally.answered(Outcome::Panicked, stopwatch);

@@ -54,6 +54,7 @@
 //! chain and acts on its [`Verdict`], and the runtime runs a [`HookFuture`] and brings its [`HookAnswer`] back.
 
 mod answer;
+pub(crate) mod ask;
 mod auth;
 mod barrier;
 mod chain;
@@ -75,7 +76,7 @@ mod tests;
 
 use std::convert::Infallible;
 
-pub use answer::{Answer, DeliverAnswer, HookAnswer, HookFuture, Later, Notified, Verdict};
+pub use answer::{Answer, DeliverAnswer, HookAnswer, HookFuture, Later, Notified, PendingAnswer, Verdict};
 pub use auth::{AuthContinue, AuthExchange, AuthStage, AuthStep, AuthSuccess};
 pub use chain::{Chain, Linked, NoHooks};
 pub use context::{Context, Notice};

@@ -192,7 +192,7 @@ fn after_a_later_next_the_following_link_is_asked() {
             .hook(Probe::answering("b", calls, || Answer::later(future::ready(Answer::Next))))
             .hook(Probe::answering("c", calls, to_x))
     });
-    let Verdict::Later { link, mut future } = trial.publish(0) else { panic!("b answers later") };
+    let Verdict::Later(PendingAnswer { link, mut future, .. }) = trial.publish(0) else { panic!("b answers later") };
     assert_eq!((link, trial.calls().as_str()), (1, "a b"));
     assert!(matches!(poll(&mut future), Poll::Ready(HookAnswer::Publish(Answer::Next))));
     assert!(matches!(trial.publish(link + 1), Verdict::Ok(_)));
@@ -203,12 +203,12 @@ fn after_a_later_next_the_following_link_is_asked() {
 fn a_later_answer_is_followed_to_its_end() {
     let answer = || Answer::later(future::ready(Answer::later(future::ready(Answer::refuse()))));
     let mut trial = Trial::new(|calls| NoHooks.hook(Probe::answering("a", calls, answer)));
-    let Verdict::Later { mut future, .. } = trial.publish(0) else { panic!("a answers later") };
+    let Verdict::Later(PendingAnswer { mut future, .. }) = trial.publish(0) else { panic!("a answers later") };
     assert!(matches!(poll(&mut future), Poll::Ready(HookAnswer::Publish(Answer::Error(PublishRefusal)))));
 
     let absent = || Answer::later(future::ready(Answer::absent()));
     let mut trial = Trial::new(|calls| NoHooks.hook(Probe::answering("a", calls, absent)));
-    let Verdict::Later { mut future, .. } = trial.publish(0) else { panic!("a answers later") };
+    let Verdict::Later(PendingAnswer { mut future, .. }) = trial.publish(0) else { panic!("a answers later") };
     assert!(matches!(poll(&mut future), Poll::Ready(HookAnswer::Publish(Answer::Next))));
 }
 
@@ -229,7 +229,7 @@ fn a_panic_counts_as_no() {
 fn a_panic_of_a_later_answer_is_told_as_failure() {
     let answer = || Answer::later(future::poll_fn(|_| panic!("oops")));
     let mut trial = Trial::new(|calls| NoHooks.hook(Probe::answering("a", calls, answer)));
-    let Verdict::Later { mut future, .. } = trial.publish(0) else { panic!("a answers later") };
+    let Verdict::Later(PendingAnswer { mut future, .. }) = trial.publish(0) else { panic!("a answers later") };
     assert!(matches!(poll(&mut future), Poll::Ready(HookAnswer::Failed)));
 }
 
@@ -254,7 +254,7 @@ fn never<T>() -> impl Future<Output = T> {
 #[test]
 fn dropping_an_unfinished_answer_does_not_panic() {
     let mut trial = Trial::new(|calls| NoHooks.hook(Probe::answering("a", calls, || Answer::later(never()))));
-    let Verdict::Later { mut future, .. } = trial.publish(0) else { panic!("a answers later") };
+    let Verdict::Later(PendingAnswer { mut future, .. }) = trial.publish(0) else { panic!("a answers later") };
     assert!(poll(&mut future).is_pending());
     drop(future);
 }
@@ -276,7 +276,7 @@ fn notifications_reach_every_link_in_order() {
     });
     let notified = trial.offline();
     assert_eq!((notified.failed(), trial.calls().as_str()), (1, "a b c"));
-    assert!(notified.into_futures().is_none());
+    assert!(notified.into_pending().is_none());
 }
 
 thread_local! {
@@ -314,12 +314,12 @@ fn tasks_of_notifications_run_one_after_the_other() {
                 ..Probe::new("b", calls)
             })
     });
-    let mut futures = trial.offline().into_futures().expect("tasks were handed over");
-    assert_eq!(futures.iter().map(|(link, _)| *link).collect::<Vec<_>>(), [0, 1]);
-    assert!(poll(&mut futures[0].1).is_pending());
+    let mut futures = trial.offline().into_pending().expect("tasks were handed over");
+    assert_eq!(futures.iter().map(|pending| pending.link).collect::<Vec<_>>(), [0, 1]);
+    assert!(poll(&mut futures[0].future).is_pending());
     assert_eq!(DONE.take(), ["a begins"]);
-    assert!(matches!(poll(&mut futures[0].1), Poll::Ready(HookAnswer::Failed)), "its second task panicked");
-    assert!(matches!(poll(&mut futures[1].1), Poll::Ready(HookAnswer::Notification)));
+    assert!(matches!(poll(&mut futures[0].future), Poll::Ready(HookAnswer::Failed)), "its second task panicked");
+    assert!(matches!(poll(&mut futures[1].future), Poll::Ready(HookAnswer::Notification)));
     assert_eq!(DONE.take(), ["a ends", "b"]);
 }
 
@@ -332,7 +332,7 @@ fn tasks_of_a_notification_that_panicked_are_given_up() {
     let mut trial = Trial::new(|calls| NoHooks.hook(Probe { notice: dropped, ..Probe::new("a", calls) }));
     let notified = trial.offline();
     assert_eq!(notified.failed(), 1);
-    assert!(notified.into_futures().is_none());
+    assert!(notified.into_pending().is_none());
 }
 
 #[test]

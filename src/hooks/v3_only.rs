@@ -120,7 +120,7 @@ mod tests {
     use crate::hooks::tests::{PUBLISH, client, poll};
     use crate::hooks::{
         Chain, ConnectCode, Expiry, FilterGrant, HookAnswer, NoHooks, PublishCode, RequestedFilter, SubscribeCode,
-        Verdict,
+        PendingAnswer, Verdict,
     };
 
     /// Written for v3 clients: refuses topics that begin with `no`, answers later for those that begin with `later`, and
@@ -252,7 +252,7 @@ mod tests {
         assert!(modifiers.properties.is_none(), "properties stay as they are");
         let Verdict::Refused(refusal) = ask("no") else { panic!("refused") };
         assert_eq!(refusal.code, PublishCode::NotAuthorized);
-        let Verdict::Later { mut future, .. } = ask("later") else { panic!("later") };
+        let Verdict::Later(PendingAnswer { mut future, .. }) = ask("later") else { panic!("later") };
         let Poll::Ready(HookAnswer::PublishM5(Answer::Ok(modifiers))) = poll(&mut future) else { panic!("ready") };
         assert_eq!(modifiers.topic.as_deref(), Some("x"));
     }

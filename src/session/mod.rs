@@ -5,22 +5,22 @@
 
 mod in_flight;
 mod inbound;
-mod journey;
+mod migration;
 mod outbound;
 mod queue;
 mod subscription_ids;
-mod terms;
+mod settings;
 mod will;
 
 use hashbrown::HashMap;
 
 pub use in_flight::{InFlight, Stage};
 pub use inbound::Inbound;
-pub use journey::{Aside, Journey, Source};
+pub use migration::{Buffered, MigrationState, PublicationId};
 pub use outbound::Outbound;
 pub use queue::{Delivery, Insert, Queue, QueueLimits};
 pub use subscription_ids::SubscriptionIds;
-pub use terms::Terms;
+pub use settings::SessionSettings;
 pub use will::Will;
 
 use crate::client::{Client, ConnectionId};
@@ -44,17 +44,17 @@ pub struct Session<S> {
     /// The client as it connected last.
     pub client: Client,
     /// What was agreed on at the last connect.
-    pub terms: Terms,
+    pub settings: SessionSettings,
     /// The live connection, if there is one.
     pub connection: Option<ConnectionId>,
     /// The slot that its subscriber id is hashed to, from 0 to 4095.
     pub slot: u16,
     /// Its way to or from another shard, if it is on one or has just come.
-    pub journey: Option<Journey>,
+    pub migration: Option<MigrationState>,
     /// Messages to the client: in flight and queued.
     pub outbound: Outbound,
     /// When it began on this shard, as a number that no other session of the shard ever has: places in tables are used again.
-    pub birth: u64,
+    pub instance: u64,
     /// What the hooks keep with this session.
     pub state: S,
     /// Messages from the client that are not complete.
@@ -74,6 +74,6 @@ pub struct Session<S> {
 impl<S> Session<S> {
     /// Whether it is kept when its connection ends.
     pub fn is_kept(&self) -> bool {
-        self.terms.kept
+        self.settings.kept
     }
 }

@@ -70,7 +70,7 @@ impl Outbound {
     /// The packet id of the message that is put in flight next. There must be room.
     #[inline]
     pub fn next_packet_id(&mut self) -> PacketId {
-        debug_assert!(self.window.len() < IDS as usize, "a window holds no more than there are packet ids");
+        debug_assert!(self.window.len() < IDS as usize, "a window pauses no more than there are packet ids");
         if self.next_sequence >= self.free_below {
             self.find_free();
         }
@@ -94,7 +94,7 @@ impl Outbound {
     /// hook made of it.
     // Always inline, so that the entry is built where it stays.
     #[inline(always)]
-    pub fn launch(&mut self, delivery: Delivery, rewritten: Option<Message>) {
+    pub fn put_in_flight(&mut self, delivery: Delivery, rewritten: Option<Message>) {
         self.window.push_back(InFlight::new(self.next_sequence, delivery, rewritten));
         self.next_sequence += 1;
     }
@@ -201,7 +201,7 @@ mod tests {
 
     fn launch(outbound: &mut Outbound, delivery: Delivery) -> PacketId {
         let id = outbound.next_packet_id();
-        outbound.launch(delivery, None);
+        outbound.put_in_flight(delivery, None);
         id
     }
 

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use crate::client::Client;
 use crate::codec::{Connect, DecodeError, Packet, ProtocolVersion, ReasonCode, Sender, Split, decode, split};
 use crate::hooks::{AuthSuccess, RegisterModifiersM5};
-use crate::session::{Terms, Will};
+use crate::session::{SessionSettings, Will};
 use crate::time::Time;
 
 /// Which question is being asked.
@@ -50,7 +50,7 @@ pub struct Arrival<S> {
     pub(super) assigned_id: bool,
     pub(super) will: Option<Will>,
     pub(super) clean_start: bool,
-    pub(super) terms: Terms,
+    pub(super) terms: SessionSettings,
     /// Bytes behind the CONNECT.
     pub(super) unread: Vec<u8>,
     pub(super) listener: usize,

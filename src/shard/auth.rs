@@ -1,13 +1,13 @@
 //! The exchange of AUTH packets: while a client connects, and again whenever it likes [MQTT-4.12].
 
 use super::Shard;
-use super::ask::{self, Resumed};
+use crate::hooks::ask::{self, Resumed};
 use super::attempt::{Attempt, Step, decoded};
 use crate::client::{ConnectionId, EndReason};
 use crate::codec::{Auth, Connect, Packet, ProtocolVersion, ReasonCode, Sender, Split, UserProperties, decode, split};
 use crate::connection::{ConnectionStage, Violation};
 use crate::hooks::{
-    AuthContinue, AuthExchange, AuthStage, AuthStep, AuthSuccess, Chain, ConnectCode, ConnectRefusalM5, Verdict,
+    AuthContinue, AuthExchange, AuthStage, AuthStep, AuthSuccess, Chain, PendingAnswer, ConnectCode, ConnectRefusalM5, Verdict,
 };
 use crate::time::Time;
 
@@ -70,7 +70,7 @@ impl<C: Chain> Shard<C> {
                 self.counters.hook_failures += 1;
                 self.refuse_attempt(id, attempt, ConnectRefusalM5::default())?;
             }
-            Verdict::Later { link, future } => {
+            Verdict::Later(PendingAnswer { link, future, .. }) => {
                 attempt.auth_frame = frame;
                 self.park(id, attempt, link, future, "on_auth_m5")?;
             }
@@ -137,7 +137,7 @@ impl<C: Chain> Shard<C> {
         match ask::auth(&mut self.chain, &session.client, &mut session.state, &exchange, resumed) {
             Verdict::Ok(AuthStep::Success(success)) => self.reauthenticated(id, index, exchange.method, success),
             Verdict::Ok(AuthStep::Continue(question)) => self.write_auth_continue(id, exchange.method, &question),
-            Verdict::Later { link, future } => self.put_off(id, raw, link, future, "on_auth_m5"),
+            Verdict::Later(PendingAnswer { link, future, .. }) => self.put_off(id, raw, link, future, "on_auth_m5"),
             Verdict::Exhausted => self.end_with(id, EndReason::NotAuthorized, ReasonCode::BadAuthenticationMethod),
             Verdict::Refused(refusal) => {
                 let code = refusal.code.unwrap_or_default().in_disconnect();
@@ -158,12 +158,12 @@ impl<C: Chain> Shard<C> {
             session.client.username = Some(username);
         }
         if let Some(rate) = success.max_message_rate {
-            session.terms.message_rate = rate.get();
+            session.settings.message_rate = rate.get();
         }
         if let Some(size) = success.max_message_size {
-            session.terms.maximum_incoming = size.get().unwrap_or(usize::MAX);
+            session.settings.maximum_incoming = size.get().unwrap_or(usize::MAX);
         }
-        let maximum_incoming = session.terms.maximum_incoming;
+        let maximum_incoming = session.settings.maximum_incoming;
         if let Some(connection) = self.connections.get_mut(id)
             && let ConnectionStage::Connected(connected) = &mut connection.stage
         {
@@ -173,7 +173,7 @@ impl<C: Chain> Shard<C> {
                 // From now on, but no longer than the listener allows from the start.
                 let lifetime = self.now.since(connected.registered) + lifetime;
                 let most = self.listeners[connection.listener].lifetime;
-                session.terms.lifetime = Some(most.map_or(lifetime, |most| most.min(lifetime)));
+                session.settings.lifetime = Some(most.map_or(lifetime, |most| most.min(lifetime)));
             }
         }
         self.arm_connected(id);
@@ -204,7 +204,7 @@ impl<C: Chain> Shard<C> {
         let Some(connection) = self.connections.get(id) else { return };
         let (wanted, most) = match &connection.stage {
             ConnectionStage::Connected(connected) => match self.sessions.get(connected.session) {
-                Some(session) => (session.terms.problem_information, session.terms.maximum_outgoing),
+                Some(session) => (session.settings.problem_information, session.settings.maximum_outgoing),
                 None => return,
             },
             ConnectionStage::Connecting(attempt) => {

@@ -187,7 +187,7 @@ fn messages_in(rate: u64, time: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shard::{Counters, SlotJourney, SlotReport};
+    use crate::shard::{Counters, SlotMigration, SlotReport};
 
     const LIMITS: BalanceLimits =
         BalanceLimits { threshold: 150, min_messages: 10, max_slots: 4096, max_sessions: u64::MAX };
@@ -209,11 +209,11 @@ mod tests {
         }
 
         fn reports(&self) -> Vec<Report> {
-            let journey = |slot| if self.moving == Some(slot) { SlotJourney::Arriving } else { SlotJourney::None };
+            let migration = |slot| if self.moving == Some(slot) { SlotMigration::Arriving } else { SlotMigration::None };
             let report = |shard| {
                 let slots = self.slots.iter().enumerate().filter(|(_, slot)| slot.0 == shard);
                 let slots = slots.map(|(slot, (_, _, messages))| (slot as u16, *messages)).map(|(slot, messages)| {
-                    SlotReport { slot, is_own: true, journey: journey(slot), sessions: 10, messages }
+                    SlotReport { slot, is_own: true, migration: migration(slot), sessions: 10, messages }
                 });
                 Report { shard, counters: Counters::default(), hooks: Vec::new(), slots: slots.collect() }
             };

@@ -15,7 +15,7 @@ use super::consumers::Publisher;
 use crate::codec::QoS;
 use crate::hooks::Chain;
 use crate::message::{Message, Publication};
-use crate::session::Source;
+use crate::session::PublicationId;
 use crate::time::Time;
 use crate::topic::TopicName;
 
@@ -43,7 +43,7 @@ pub(super) struct Batch {
 
 /// One publication, in order.
 struct Waiting {
-    source: Source,
+    source: PublicationId,
     /// Where its topic, its properties and its payload end among the bytes; it begins where the one before it ends.
     ends: [usize; 3],
     qos: QoS,
@@ -66,7 +66,7 @@ impl Batch {
         Some(&self.bytes[..end])
     }
 
-    fn push(&mut self, source: Source, publication: &Publication<'_>) {
+    fn push(&mut self, source: PublicationId, publication: &Publication<'_>) {
         let ends = [publication.topic.as_str().as_bytes(), publication.properties, publication.payload].map(|part| {
             self.bytes.extend_from_slice(part);
             self.bytes.len()
@@ -75,7 +75,7 @@ impl Batch {
         self.waiting.push(Waiting { source, ends, qos, retain, expires, kept: publication.kept().cloned() });
     }
 
-    fn publications(&self) -> Vec<(Source, Publication<'_>)> {
+    fn publications(&self) -> Vec<(PublicationId, Publication<'_>)> {
         let mut begin = 0;
         let publication = |waiting: &Waiting| {
             let [topic, properties, payload] = waiting.ends;

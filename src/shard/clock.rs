@@ -13,7 +13,7 @@ use super::{Shard, Task, Waits};
 use crate::client::{ConnectionId, EndReason, ExpiredReason};
 use crate::codec::ReasonCode;
 use crate::config::OnDeadline;
-use crate::connection::{Connection, ConnectionStage, Hold};
+use crate::connection::{Connection, ConnectionStage, PauseReason};
 use crate::hooks::{Chain, HookAnswer, Outcome};
 use crate::time::Time;
 
@@ -119,13 +119,13 @@ impl<C: Chain> Shard<C> {
             ConnectionStage::Connected(connected) => connected,
         };
         let Some(session) = self.sessions.get(connected.session) else { return Time::NEVER };
-        let terms = &session.terms;
+        let terms = &session.settings;
         let mut due = terms.lifetime.map_or(Time::NEVER, |lifetime| connected.registered + lifetime);
         due = due.min(connected.reauthentication_due);
         if terms.keep_alive > 0 {
             due = due.min(connection.last_heard + patience(terms.keep_alive));
         }
-        if connection.holds.contains(Hold::Throttle) {
+        if connection.pauses.contains(PauseReason::Throttle) {
             due = due.min(connection.throttled_until);
         }
         if !terms.retry_interval.is_zero() && !connected.version.is_v5() {
@@ -152,7 +152,7 @@ impl<C: Chain> Shard<C> {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let connected = match &mut connection.stage {
             // Its CONNECT is here, and waits for a hook.
-            ConnectionStage::Opening if connection.holds.is_waiting_for_us() => {
+            ConnectionStage::Opening if connection.pauses.is_waiting_for_us() => {
                 connection.last_heard = now;
                 return;
             }
@@ -166,7 +166,7 @@ impl<C: Chain> Shard<C> {
             ConnectionStage::Connected(connected) => connected,
         };
         let Some(session) = self.sessions.get(connected.session) else { return };
-        let terms = &session.terms;
+        let terms = &session.settings;
         if terms.lifetime.is_some_and(|lifetime| connected.registered + lifetime <= now) {
             return self.end_connection(id, EndReason::MaximumLifetime, Some((ReasonCode::MaximumConnectTime, "")));
         }
@@ -175,7 +175,7 @@ impl<C: Chain> Shard<C> {
             return self.end_connection(id, EndReason::NotAuthorized, Some(told));
         }
         if terms.keep_alive > 0 && connection.last_heard + patience(terms.keep_alive) <= now {
-            if connection.holds.is_waiting_for_us() {
+            if connection.pauses.is_waiting_for_us() {
                 // Its packets wait because of us: that is not silence.
                 connection.last_heard = now;
             } else {
@@ -195,8 +195,8 @@ impl<C: Chain> Shard<C> {
             }
         }
         let Some(connection) = self.connections.get(id) else { return };
-        if connection.holds.contains(Hold::Throttle) && connection.throttled_until <= now {
-            self.release(id, Hold::Throttle);
+        if connection.pauses.contains(PauseReason::Throttle) && connection.throttled_until <= now {
+            self.release(id, PauseReason::Throttle);
         }
     }
 

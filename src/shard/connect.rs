@@ -9,14 +9,14 @@
 //! Nothing of a session is touched before all of them have accepted. An [`Attempt`] is a client on this way, an [`Arrival`]
 //! one that has come to its end.
 
-use super::ask::{self, Resumed};
+use crate::hooks::ask::{self, Resumed};
 use super::attempt::{Arrival, Attempt, Step, decoded};
 use super::wills::will_request;
 use super::{Effect, HandingOff, Shard, Waits};
 use crate::client::{Client, ConnectionId, SubscriberId};
 use crate::codec::{Connect, ProtocolVersion, ReasonCode};
-use crate::connection::{Connection, ConnectionStage, Hold, Violation};
-use crate::hooks::{Chain, ConnectRefusalM5, HookAnswer, HookFuture, RegisterM5, RegisterModifiersM5, Verdict};
+use crate::connection::{Connection, ConnectionStage, PauseReason, Violation};
+use crate::hooks::{Chain, PendingAnswer, ConnectRefusalM5, HookAnswer, HookFuture, RegisterM5, RegisterModifiersM5, Verdict};
 use crate::time::Time;
 use crate::topic::TopicName;
 
@@ -184,10 +184,10 @@ impl<C: Chain> Shard<C> {
                 self.counters.hook_failures += 1;
                 Asked::Refused(ConnectRefusalM5::default())
             }
-            Verdict::Later { link, future } if attempt.client.version.is_v5() => {
+            Verdict::Later(PendingAnswer { link, future, .. }) if attempt.client.version.is_v5() => {
                 Asked::Later(link, future, "auth_on_register_m5")
             }
-            Verdict::Later { link, future } => Asked::Later(link, future, "auth_on_register"),
+            Verdict::Later(PendingAnswer { link, future, .. }) => Asked::Later(link, future, "auth_on_register"),
         }
     }
 
@@ -234,7 +234,7 @@ impl<C: Chain> Shard<C> {
     pub(super) fn hand_off(&mut self, id: ConnectionId, to: usize, arrival: Box<Arrival<C::State>>) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         connection.stage = ConnectionStage::Opening;
-        connection.holds.insert(Hold::Hook);
+        connection.pauses.insert(PauseReason::Hook);
         self.handing_off.push(HandingOff { connection: id, to, arrival });
     }
 
@@ -251,7 +251,7 @@ impl<C: Chain> Shard<C> {
         attempt.waiting = Some((task, link));
         self.set_stage(id, ConnectionStage::Connecting(attempt));
         if let Some(connection) = self.connections.get_mut(id) {
-            connection.holds.insert(Hold::Hook);
+            connection.pauses.insert(PauseReason::Hook);
         }
         Ok(())
     }
@@ -269,7 +269,7 @@ impl<C: Chain> Shard<C> {
         if waiting != task {
             return Ok(());
         }
-        connection.holds.release(Hold::Hook);
+        connection.pauses.release(PauseReason::Hook);
         let stage = std::mem::replace(&mut connection.stage, ConnectionStage::Opening);
         let ConnectionStage::Connecting(mut attempt) = stage else { return Ok(()) };
         attempt.waiting = None;

@@ -15,7 +15,7 @@ use super::clock::Deadline;
 use super::mail::Mail;
 use super::{Attempt, Shard};
 use crate::client::ConnectionId;
-use crate::connection::{Connection, Hold};
+use crate::connection::{Connection, PauseReason};
 use crate::hooks::Chain;
 use crate::time::Time;
 
@@ -140,12 +140,12 @@ impl<C: Chain> Shard<C> {
         let Some(connection) = self.connections.get_mut(id) else { return };
         if wait {
             connection.consumers += 1;
-            connection.holds.insert(Hold::Consumer);
+            connection.pauses.insert(PauseReason::Consumer);
             return;
         }
         connection.consumers = connection.consumers.saturating_sub(1);
         if connection.consumers == 0 {
-            self.release(id, Hold::Consumer);
+            self.release(id, PauseReason::Consumer);
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::codec::{Outgoing, PacketId, ProtocolVersion, QoS};
 use crate::connection::{Aliases, Connection, ConnectionStage, Outbox, OutgoingAlias, SPLICE_FROM};
 use crate::hooks::{Chain, DeliverModifiersM5, DeliveryM5, DroppedMessage, OfflineMessage};
 use crate::message::{Message, Publication};
-use crate::session::{Aside, Delivery, Journey, Session, Stage};
+use crate::session::{Buffered, Delivery, MigrationState, Session, Stage};
 use crate::time::Time;
 use crate::topic::TopicName;
 
@@ -64,17 +64,17 @@ impl<C: Chain> Shard<C> {
     /// Delivers `publication` to one receiver, with this RETAIN flag.
     pub(super) fn deliver(&mut self, target: &Target, publication: &Publication<'_>, retain: bool) {
         let Some(session) = self.sessions.get_mut(target.session) else { return };
-        if let Some(journey) = &mut session.journey {
+        if let Some(journey) = &mut session.migration {
             if !journey.is_new(self.source, target.group.is_some()) {
                 return;
             }
-            if let Journey::Arriving { aside } = journey {
+            if let MigrationState::Arriving { buffered } = journey {
                 let qos = target.qos;
-                aside.push(Aside { source: self.source, delivery: target.delivery(publication, qos, retain) });
+                buffered.push(Buffered { source: self.source, delivery: target.delivery(publication, qos, retain) });
                 return;
             }
         }
-        let qos = if session.terms.upgrade_qos { target.qos } else { target.qos.min(publication.qos) };
+        let qos = if session.settings.upgrade_qos { target.qos } else { target.qos.min(publication.qos) };
         let Some(id) = session.connection else {
             return self.keep_for_later(target, publication, qos, retain);
         };
@@ -91,7 +91,7 @@ impl<C: Chain> Shard<C> {
             self.wrote(target.session, id, publication, qos, retain, sent);
         } else if qos == QoS::AtMostOnce && slow && !target.initial {
             self.report_drop(target.session, publication, qos, retain, DropReason::SlowConsumer);
-        } else if straight && session.outbound.has_room(session.terms.send_maximum) {
+        } else if straight && session.outbound.has_room(session.settings.send_maximum) {
             let sent = pen!(self).launch(session, connection, &item, || target.delivery(publication, qos, retain));
             self.wrote(target.session, id, publication, qos, retain, sent);
         } else {
@@ -129,7 +129,7 @@ impl<C: Chain> Shard<C> {
     /// Puts a message into the queue of a session; says whether it is in it.
     pub(super) fn enqueue(&mut self, index: u32, delivery: Delivery, online: bool) -> bool {
         let Some(session) = self.sessions.get_mut(index) else { return false };
-        let insert = session.outbound.queue.push(delivery, &session.terms.queue, online, self.now);
+        let insert = session.outbound.queue.push(delivery, &session.settings.queue, online, self.now);
         for (dropped, reason) in insert.dropped {
             self.report_dropped(index, &dropped, reason);
         }
@@ -155,11 +155,11 @@ impl<C: Chain> Shard<C> {
             let Some(session) = self.sessions.get_mut(index) else { return };
             let Some(id) = session.connection else { return };
             let Some(connection) = self.connections.get(id) else { return };
-            let order = session.terms.queue.order;
+            let order = session.settings.queue.order;
             let Some(next) = session.outbound.queue.next(order) else { return };
             let fits = match next.qos {
                 QoS::AtMostOnce => !session.outbound.has_unsent(),
-                _ => session.outbound.has_room(session.terms.send_maximum),
+                _ => session.outbound.has_room(session.settings.send_maximum),
             };
             if !fits || connection.outbox.waiting() >= self.config.queue.max_waiting_output_bytes {
                 return;
@@ -205,7 +205,7 @@ impl<C: Chain> Shard<C> {
             if connection.outbox.waiting() >= self.config.queue.max_waiting_output_bytes {
                 return;
             }
-            let Some(entry) = session.outbound.next_unsent(session.terms.send_maximum) else { return };
+            let Some(entry) = session.outbound.next_unsent(session.settings.send_maximum) else { return };
             let packet_id = entry.packet_id();
             let Some(delivery) = entry.delivery() else {
                 debug_assert_eq!(entry.stage(), Stage::AwaitingPubcomp, "only what the client has is not kept");
@@ -284,7 +284,7 @@ impl<C: Chain> Pen<'_, C> {
     ) -> bool {
         let packet_id = session.outbound.next_packet_id();
         let Ok(rewritten) = self.write(session, connection, item, Some(packet_id)) else { return false };
-        session.outbound.launch(keep(), rewritten);
+        session.outbound.put_in_flight(keep(), rewritten);
         true
     }
 
@@ -318,11 +318,11 @@ impl<C: Chain> Pen<'_, C> {
             properties: publication.properties,
             payload: publication.payload,
         };
-        let limit = session.terms.maximum_outgoing;
+        let limit = session.settings.maximum_outgoing;
         if limit < usize::MAX && outgoing.encoded_len(version) > limit {
             return Err(TooLarge);
         }
-        let most = session.terms.alias_maximum_out;
+        let most = session.settings.alias_maximum_out;
         // The packet that introduces an alias is longer for it.
         let fits = || limit == usize::MAX || outgoing.encoded_len(version) + ALIAS_COST <= limit;
         if most > 0 && fits() {
@@ -358,7 +358,7 @@ impl<C: Chain> Pen<'_, C> {
         item: &Item<'_>,
         packet_id: Option<PacketId>,
     ) -> bool {
-        let terms = &session.terms;
+        let terms = &session.settings;
         let Some(frame) = self.frames.encoded(version, packet_id) else { return false };
         if frame.len() > terms.maximum_outgoing || !item.ids.is_empty() || terms.alias_maximum_out > 0 {
             return false;

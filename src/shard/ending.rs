@@ -12,7 +12,7 @@ use crate::client::{ConnectionId, DropReason, EndReason, ExpiredReason};
 use crate::codec::{Disconnect, PacketType, QoS, ReasonCode};
 use crate::connection::{Connection, ConnectionStage, Output, Pending, Violation, code_for};
 use crate::hooks::{Chain, Unsubscribed};
-use crate::session::{InFlight, Journey, Stage};
+use crate::session::{InFlight, MigrationState, Stage};
 use crate::topic::TopicFilter;
 
 impl<C: Chain> Shard<C> {
@@ -25,12 +25,12 @@ impl<C: Chain> Shard<C> {
     ) -> Result<(), Violation> {
         let Some(session) = self.sessions.get_mut(index) else { return Ok(()) };
         if let Some(seconds) = disconnect.session_expiry {
-            if !session.terms.kept && seconds > 0 {
+            if !session.settings.kept && seconds > 0 {
                 return Err(Violation::protocol("DISCONNECT raises the session expiry interval from zero"));
             }
             let (kept, expiry) = self.expiry_at_disconnect(seconds);
             if let Some(session) = self.sessions.get_mut(index) {
-                (session.terms.kept, session.terms.expiry) = (kept, expiry);
+                (session.settings.kept, session.settings.expiry) = (kept, expiry);
             }
         }
         if disconnect.code == ReasonCode::Success
@@ -69,7 +69,7 @@ impl<C: Chain> Shard<C> {
         let Some(session) = self.sessions.get_mut(index) else { return };
         session.connection = None;
         self.counters.connected -= 1;
-        tracing::debug!(client = %session.client.subscriber, ?reason, kept = session.terms.kept, "connection ended");
+        tracing::debug!(client = %session.client.subscriber, ?reason, kept = session.settings.kept, "connection ended");
         self.members_turn_online(index, false);
         self.drop_qos0(index);
         self.leave_will(index, reason);
@@ -86,7 +86,7 @@ impl<C: Chain> Shard<C> {
     /// Writes the DISCONNECT, with a Reason String if the client takes one: without any property, paho-mqtt 2.1 and rumqttc
     /// 0.25 do not see the reason code either.
     fn write_disconnect(&mut self, id: ConnectionId, index: u32, code: ReasonCode, what: &str) {
-        let most = self.sessions.get(index).map_or(0, |session| session.terms.maximum_outgoing);
+        let most = self.sessions.get(index).map_or(0, |session| session.settings.maximum_outgoing);
         self.write(id, |version, out| {
             let mut disconnect = Disconnect::new(code_for(PacketType::Disconnect, code));
             disconnect.reason_string = Some(if what.is_empty() { disconnect.code.name() } else { what });
@@ -101,7 +101,7 @@ impl<C: Chain> Shard<C> {
     fn go_offline(&mut self, index: u32, reason: EndReason) {
         self.redistribute(index, false);
         let Some(session) = self.sessions.get_mut(index) else { return };
-        session.expires = session.terms.expiry.map_or(crate::time::Time::NEVER, |expiry| self.now + expiry);
+        session.expires = session.settings.expiry.map_or(crate::time::Time::NEVER, |expiry| self.now + expiry);
         let notified = self.chain.on_client_offline(&session.client, &mut session.state, reason);
         self.notified(index, notified, "on_client_offline");
         self.absent.left(index);
@@ -125,8 +125,8 @@ impl<C: Chain> Shard<C> {
     /// Takes a session apart: its subscriptions end, what it still had to deliver is dropped, and `last` has the last word.
     fn remove_session(&mut self, index: u32, last: impl FnOnce(&mut Self, &mut crate::session::Session<C::State>)) {
         let Some(session) = self.sessions.get_mut(index) else { return };
-        if let Some(Journey::Leaving { token, .. }) = session.journey {
-            session.journey = None;
+        if let Some(MigrationState::Leaving { token, .. }) = session.migration {
+            session.migration = None;
             self.abandon_move(token);
         }
         let Some(session) = self.sessions.get_mut(index) else { return };
@@ -174,7 +174,7 @@ impl<C: Chain> Shard<C> {
     pub(super) fn redistribute(&mut self, index: u32, ends: bool) {
         let Some(session) = self.sessions.get_mut(index) else { return };
         let client = session.client.subscriber.clone();
-        let policy = session.terms.shared_policy;
+        let policy = session.settings.shared_policy;
         let realm = self.realms.number(&client.mountpoint);
         let realm = &self.realms[realm];
         let has_other =

@@ -13,7 +13,7 @@ use super::realm::Subscriber;
 use super::share::Group;
 use crate::client::ConnectionId;
 use crate::codec::{PacketId, ReasonCode, SubscriptionOptions};
-use crate::connection::{ConnectionStage, Hold, Pending};
+use crate::connection::{ConnectionStage, PauseReason, Pending};
 use crate::hooks::{Chain, SubscribeModifiersM5};
 use crate::session::Subscription;
 use crate::topic::TopicFilter;
@@ -29,9 +29,9 @@ pub(super) struct Granted {
 pub(super) struct Subscribing {
     pub connection: ConnectionId,
     pub session: u32,
-    /// Which session it was at that place: its [`birth`](crate::session::Session::birth); of the embedding program, the number of
+    /// Which session it was at that place: its [`instance`](crate::session::Session::instance); of the embedding program, the number of
     /// the subscription.
-    pub birth: u64,
+    pub instance: u64,
     /// The number under which answers come.
     pub token: u64,
     pub realm: u32,
@@ -42,7 +42,7 @@ pub(super) struct Subscribing {
     pub user: Vec<(String, String)>,
     pub by: SubscribeModifiersM5,
     /// The connection has ended, and the hooks have heard of it before that: there is no SUBACK. By then the session may be another
-    /// connection's, or gone and its place taken: see `birth`.
+    /// connection's, or gone and its place taken: see `instance`.
     pub connection_ended: bool,
     /// How many shards have not answered the question that is open.
     pub waiting: usize,
@@ -163,7 +163,7 @@ impl<C: Chain> Shard<C> {
             self.post(shard, Mail::Subscribe { token, mountpoint, filters, flush: None });
         }
         if let Some(connection) = self.connections.get_mut(pending.connection) {
-            connection.holds.insert(Hold::Subscribe);
+            connection.pauses.insert(PauseReason::Subscribe);
             if let ConnectionStage::Connected(connected) = &mut connection.stage {
                 connected.pending = Some(Pending::Subscribe { token });
             }
@@ -235,6 +235,6 @@ impl<C: Chain> Shard<C> {
             connected.pending = None;
         }
         self.subscribed(pending);
-        self.release(id, Hold::Subscribe);
+        self.release(id, PauseReason::Subscribe);
     }
 }

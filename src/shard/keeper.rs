@@ -232,11 +232,11 @@ impl<C: Chain> Shard<C> {
             return;
         }
         if pending.session & PROGRAM != 0 {
-            return self.deliver_retained_to_program(pending.session, pending.birth, message);
+            return self.deliver_retained_to_program(pending.session, pending.instance, message);
         }
         let Some(session) = self.sessions.get(pending.session) else { return };
         // The session may have ended in the meantime, and another one have its place.
-        if session.birth != pending.birth
+        if session.instance != pending.instance
             || session.subscriptions.get(&granted.filter).is_none_or(|now| now.options != granted.options)
         {
             return;

@@ -5,7 +5,7 @@
 //! as busy as the slots that it has now. Connects, subscriptions and the size of messages are not in it.
 
 use super::report::{Report, SlotReport};
-use super::slot_moves::SlotJourney;
+use super::slot_moves::SlotMigration;
 use super::slots::SLOTS;
 
 /// How busy everything was.
@@ -64,7 +64,7 @@ impl Load {
                 messages[at] += u64::from(slot.messages.wrapping_sub(counted));
                 sessions[at] += sessions_of(slot);
                 if slot.is_own {
-                    places[at] = Some((report.shard, slot.journey != SlotJourney::None));
+                    places[at] = Some((report.shard, slot.migration != SlotMigration::None));
                 }
             }
         }
@@ -85,9 +85,9 @@ impl Load {
 
 /// Sessions on their way are known to both shards: they count where the slot was, until they have left.
 fn sessions_of(slot: &SlotReport) -> u64 {
-    match slot.journey {
-        SlotJourney::Arriving => 0,
-        SlotJourney::None | SlotJourney::Leaving => u64::from(slot.sessions),
+    match slot.migration {
+        SlotMigration::Arriving => 0,
+        SlotMigration::None | SlotMigration::Leaving => u64::from(slot.sessions),
     }
 }
 
@@ -116,14 +116,14 @@ mod tests {
     }
 
     fn slot(slot: u16, is_own: bool, messages: u32) -> SlotReport {
-        SlotReport { slot, is_own, journey: SlotJourney::None, sessions: 2, messages }
+        SlotReport { slot, is_own, migration: SlotMigration::None, sessions: 2, messages }
     }
 
     #[test]
     fn a_slot_that_moved_takes_its_messages_along() {
         let earlier = [report(0, 10, &[slot(0, true, 5), slot(2, true, u32::MAX)]), report(1, 7, &[slot(1, true, 7)])];
-        let leaving = SlotReport { journey: SlotJourney::Leaving, ..slot(2, false, 9) };
-        let arriving = SlotReport { journey: SlotJourney::Arriving, ..slot(2, true, 3) };
+        let leaving = SlotReport { migration: SlotMigration::Leaving, ..slot(2, false, 9) };
+        let arriving = SlotReport { migration: SlotMigration::Arriving, ..slot(2, true, 3) };
         let later = [report(0, 25, &[slot(0, true, 6), leaving]), report(1, 12, &[slot(1, true, 7), arriving])];
         let load = Load::between(&earlier, &later);
         let places: Vec<_> =

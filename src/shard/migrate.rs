@@ -27,9 +27,9 @@ use super::mail::{Announcement, Mail};
 use super::{Attempt, Effect, Shard};
 use crate::client::{Client, ConnectionId, EndReason, SubscriberId};
 use crate::codec::ReasonCode;
-use crate::connection::{Connection, Hold};
+use crate::connection::{Connection, PauseReason};
 use crate::hooks::Chain;
-use crate::session::{Aside, Delivery, Journey, Session, Source, Subscription, Terms};
+use crate::session::{Buffered, Delivery, MigrationState, Session, PublicationId, Subscription, SessionSettings};
 use crate::time::Time;
 use crate::topic::TopicFilter;
 
@@ -44,7 +44,7 @@ pub struct Prepare {
     /// The old owner's number for the move.
     pub(super) token: u64,
     pub(super) client: Client,
-    pub(super) terms: Terms,
+    pub(super) terms: SessionSettings,
     pub(super) online: bool,
     pub(super) subscriptions: Vec<(TopicFilter, Subscription)>,
 }
@@ -55,7 +55,7 @@ pub struct Transfer<S> {
     pub(super) token: u64,
     pub(super) session: Box<Session<S>>,
     pub(super) connection: Option<Box<Connection<Attempt<S>>>>,
-    pub(super) cut: Box<[u64]>,
+    pub(super) delivered_up_to: Box<[u64]>,
 }
 
 impl<S> Transfer<S> {
@@ -104,10 +104,10 @@ impl<C: Chain> Shard<C> {
     pub(super) fn begin_move(&mut self, index: u32) -> bool {
         let token = self.number();
         let Some(session) = self.sessions.get_mut(index) else { return true };
-        match session.journey {
-            Some(Journey::Leaving { .. }) => return true,
-            Some(Journey::Arriving { .. }) => return false,
-            Some(Journey::Arrived { .. }) | None => {}
+        match session.migration {
+            Some(MigrationState::Leaving { .. }) => return true,
+            Some(MigrationState::Arriving { .. }) => return false,
+            Some(MigrationState::Arrived { .. }) | None => {}
         }
         // It could not leave before its hooks are done (`pack_if_ready`). Until then it takes none of the `AT_A_TIME` places, and the
         // new owner puts nothing aside for it.
@@ -121,17 +121,17 @@ impl<C: Chain> Shard<C> {
             if connection.is_pending() {
                 return false;
             }
-            connection.holds.insert(Hold::Move);
+            connection.pauses.insert(PauseReason::Move);
         }
-        let cut = match session.journey.take() {
-            Some(Journey::Arrived { cut }) => Some(cut),
+        let delivered_up_to = match session.migration.take() {
+            Some(MigrationState::Arrived { delivered_up_to }) => Some(delivered_up_to),
             _ => None,
         };
-        session.journey = Some(Journey::Leaving { token, cut });
+        session.migration = Some(MigrationState::Leaving { token, delivered_up_to });
         let prepare = Prepare {
             token,
             client: session.client.clone(),
-            terms: session.terms.clone(),
+            terms: session.settings.clone(),
             online: session.connection.is_some(),
             subscriptions: session.subscriptions.iter().map(|(filter, options)| (filter.clone(), *options)).collect(),
         };
@@ -153,7 +153,7 @@ impl<C: Chain> Shard<C> {
         let realm = self.realms.number(&client.subscriber.mountpoint);
         let index = self.new_session(client, terms, (0, self.now));
         if let Some(session) = self.sessions.get_mut(index) {
-            session.journey = Some(Journey::Arriving { aside: Vec::new() });
+            session.migration = Some(MigrationState::Arriving { buffered: Vec::new() });
             session.subscriptions.extend(subscriptions.iter().cloned());
         }
         self.counters.subscriptions += subscriptions.len() as u64;
@@ -218,7 +218,7 @@ impl<C: Chain> Shard<C> {
     /// again: what the client publishes at the new owner may not overtake it.
     pub(super) fn published_while_leaving(&mut self, index: u32) {
         if let Some(session) = self.sessions.get(index)
-            && let Some(Journey::Leaving { token, .. }) = session.journey
+            && let Some(MigrationState::Leaving { token, .. }) = session.migration
             && let Some(departure) = self.moves.leaving.get_mut(&token)
         {
             departure.published = true;
@@ -229,7 +229,7 @@ impl<C: Chain> Shard<C> {
     /// answered.
     pub(super) fn go_on_moving(&mut self, subscriber: &SubscriberId) {
         let session = self.sessions.find(subscriber).and_then(|index| self.sessions.get(index));
-        if let Some(Journey::Leaving { token, .. }) = session.and_then(|session| session.journey.as_ref()) {
+        if let Some(MigrationState::Leaving { token, .. }) = session.and_then(|session| session.migration.as_ref()) {
             self.pack_if_ready(*token);
         }
         self.answer_pulls(self.slots.slot(subscriber));
@@ -250,15 +250,15 @@ impl<C: Chain> Shard<C> {
         let id = session.connection.take();
         let connection = id.and_then(|id| self.take_connection(id));
         self.counters.connected -= u64::from(connection.is_some());
-        let mut cut: Box<[u64]> = self.heard.clone().into();
-        cut[self.id] = self.sequence;
-        if let Some(Journey::Leaving { cut: Some(earlier), .. }) = session.journey.take() {
+        let mut delivered_up_to: Box<[u64]> = self.heard.clone().into();
+        delivered_up_to[self.id] = self.sequence;
+        if let Some(MigrationState::Leaving { delivered_up_to: Some(earlier), .. }) = session.migration.take() {
             // What was delivered even before it came here may still be on its way here.
-            cut.iter_mut().zip(earlier).for_each(|(cut, earlier)| *cut = (*cut).max(earlier));
+            delivered_up_to.iter_mut().zip(earlier).for_each(|(delivered_up_to, earlier)| *delivered_up_to = (*delivered_up_to).max(earlier));
         }
         let slot = session.slot;
         let connection_id = connection.as_ref().map(|connection| connection.id);
-        let transfer = Box::new(Transfer { from: self.id, token, session, connection, cut });
+        let transfer = Box::new(Transfer { from: self.id, token, session, connection, delivered_up_to });
         self.effects.push(Effect::Transfer { connection: connection_id, to, transfer });
         self.session_left(slot);
     }
@@ -268,21 +268,21 @@ impl<C: Chain> Shard<C> {
     pub fn transferred(&mut self, arrived: Option<(ConnectionId, &[u8])>, transfer: Transfer<C::State>, now: Time) {
         self.now = now;
         let id = arrived.map(|(id, _)| id);
-        let Transfer { from, token, mut session, connection, cut } = transfer;
+        let Transfer { from, token, mut session, connection, delivered_up_to } = transfer;
         let Some(index) = self.moves.arriving.remove(&(from, token)) else { return };
         let Some(place) = self.sessions.get_mut(index) else { return };
-        let aside = match place.journey.take() {
-            Some(Journey::Arriving { aside }) => aside,
+        let buffered = match place.migration.take() {
+            Some(MigrationState::Arriving { buffered }) => buffered,
             _ => Vec::new(),
         };
         let was_online = connection.is_some();
         session.connection = id.filter(|_| was_online);
-        session.journey = Some(Journey::Arrived { cut });
+        session.migration = Some(MigrationState::Arrived { delivered_up_to });
         self.next_number = self.next_number.max(session.client.session_number + 1);
         let subscriber = session.client.subscriber.clone();
-        let birth = place.birth;
+        let instance = place.instance;
         *place = *session;
-        place.birth = birth;
+        place.instance = instance;
         self.cutting.push(index);
         self.counters.connected += u64::from(was_online);
         self.counters.sessions_moved += 1;
@@ -290,7 +290,7 @@ impl<C: Chain> Shard<C> {
             self.settle_in(id, index, *connection);
         }
         self.members_turn_online(index, was_online);
-        self.take_up(index, aside);
+        self.take_up(index, buffered);
         if was_online && id.is_none() {
             self.session_lost_connection(index, EndReason::ConnectionLost);
         } else if !was_online {
@@ -320,7 +320,7 @@ impl<C: Chain> Shard<C> {
         connection.id = id;
         connection.dirty = false;
         connection.outbox.sent();
-        connection.holds.settle_in();
+        connection.pauses.settle_in();
         connection.consumers = 0;
         connection.paused = true;
         if let crate::connection::ConnectionStage::Connected(connected) = &mut connection.stage {
@@ -335,15 +335,15 @@ impl<C: Chain> Shard<C> {
     }
 
     /// Delivers what was put aside and has not been delivered where the session was before.
-    fn take_up(&mut self, index: u32, aside: Vec<Aside>) {
+    fn take_up(&mut self, index: u32, buffered: Vec<Buffered>) {
         self.frames.begin(false);
-        for Aside { source, delivery } in aside {
+        for Buffered { source, delivery } in buffered {
             let Delivery { message, qos, retain, ids, group, initial } = delivery;
             self.source = source;
             let target = Target { session: index, qos, retain_as_published: retain, ids, group, initial };
             self.deliver(&target, &message.publication(), retain);
         }
-        self.source = Source::NONE;
+        self.source = PublicationId::NONE;
     }
 
     /// A session that was to come has ended where it was. Who waits for it is served when the old owner says that nothing of it
@@ -352,13 +352,13 @@ impl<C: Chain> Shard<C> {
         let Some(index) = self.moves.arriving.remove(&(from, token)) else { return };
         let Some(session) = self.sessions.get_mut(index) else { return };
         let subscriber = session.client.subscriber.clone();
-        let aside = match session.journey.take() {
-            Some(Journey::Arriving { aside }) => aside,
+        let buffered = match session.migration.take() {
+            Some(MigrationState::Arriving { buffered }) => buffered,
             _ => Vec::new(),
         };
         let realm = self.realms.number(&subscriber.mountpoint);
         let filters: Vec<TopicFilter> = session.subscriptions.keys().cloned().collect();
-        let policy = session.terms.shared_policy;
+        let policy = session.settings.shared_policy;
         for filter in &filters {
             self.remove_subscriber(realm, filter, index);
         }
@@ -367,7 +367,7 @@ impl<C: Chain> Shard<C> {
             self.session_left(session.slot);
         }
         let publisher = self.slots.slot(&subscriber);
-        for Aside { delivery, .. } in aside {
+        for Buffered { delivery, .. } in buffered {
             if let Some(group) = delivery.group {
                 self.offer_to_group(&subscriber.mountpoint, &group, &delivery.message, policy, publisher, 0);
             }
@@ -394,10 +394,10 @@ impl<C: Chain> Shard<C> {
         let mut cutting = std::mem::take(&mut self.cutting);
         cutting.retain(|&index| {
             let Some(session) = self.sessions.get_mut(index) else { return false };
-            let Some(Journey::Arrived { cut }) = &session.journey else { return false };
-            let passed = cut.iter().enumerate().all(|(shard, cut)| shard == self.id || self.heard[shard] >= *cut);
+            let Some(MigrationState::Arrived { delivered_up_to }) = &session.migration else { return false };
+            let passed = delivered_up_to.iter().enumerate().all(|(shard, delivered_up_to)| shard == self.id || self.heard[shard] >= *delivered_up_to);
             if passed {
-                session.journey = None;
+                session.migration = None;
             }
             !passed
         });

@@ -28,7 +28,6 @@
 
 mod absent;
 mod acks;
-mod ask;
 mod attempt;
 mod audience;
 mod auth;
@@ -86,18 +85,18 @@ pub use migrate::{Prepare, Transfer};
 pub use program::Request;
 pub use realm::MAX_SHARDS;
 pub use report::{Report, SlotReport};
-pub use slot_moves::{SlotJourney, SlotsMoving};
+pub use slot_moves::{SlotMigration, SlotsMoving};
 pub use slots::{SLOTS, owner_of, slot_of};
 
 use crate::client::{ConnectionId, SubscriberId};
 use crate::codec::ReasonCode;
 use crate::config::{Config, SessionsFull};
-use crate::connection::{Connection, ConnectionStage, Hold, Holds, Outbox, Unread};
+use crate::connection::{Connection, ConnectionStage, PauseReason, PauseReasons, Outbox, Unread};
 use crate::deadlines::Deadlines;
 use crate::hooks::{Chain, HookAnswer, HookClock, HookReport};
 use crate::message::Block;
 use crate::random::Random;
-use crate::session::Source;
+use crate::session::PublicationId;
 use crate::time::Time;
 
 use absent::Absent;
@@ -164,7 +163,7 @@ pub struct Shard<C: Chain> {
     cutting: Vec<u32>,
     /// How many publications were routed here, and which of them is being delivered, if it is one of here.
     sequence: u64,
-    source: Source,
+    source: PublicationId,
     /// Who published it, if a client did that is to wait when a receiver cannot follow.
     publishing: Option<Publisher>,
     slow_consumers: SlowConsumers,
@@ -261,7 +260,7 @@ impl<C: Chain> Shard<C> {
             preparing: BTreeMap::new(),
             cutting: Vec::new(),
             sequence: 0,
-            source: Source::NONE,
+            source: PublicationId::NONE,
             publishing: None,
             slow_consumers: SlowConsumers::default(),
             heard: vec![0; shards],
@@ -331,7 +330,7 @@ impl<C: Chain> Shard<C> {
         self.now = now;
         match mail {
             Mail::Publish { sequence, mountpoint, message, number, publisher } => {
-                let source = Source { shard: from, sequence };
+                let source = PublicationId { shard: from, sequence };
                 self.publishing = publisher.map(|connection| (from, connection));
                 self.route_from_mail(source, &mountpoint, &message, number);
                 self.publishing = None;
@@ -385,7 +384,7 @@ impl<C: Chain> Shard<C> {
         self.congested.remove(to);
         if self.congested.is_empty() {
             for id in std::mem::take(&mut self.waiting_for_mailbox) {
-                self.release(id, Hold::Mailbox);
+                self.release(id, PauseReason::Mailbox);
             }
         }
     }
@@ -461,7 +460,7 @@ impl<C: Chain> Shard<C> {
             stage: ConnectionStage::Opening,
             unread: Unread::default(),
             outbox: Outbox::default(),
-            holds: Holds::default(),
+            pauses: PauseReasons::default(),
             consumers: 0,
             throttled_until: Time::ZERO,
             paused: false,

@@ -10,8 +10,8 @@ use std::collections::VecDeque;
 use super::attempt::Arrival;
 use super::{Shard, Waits};
 use crate::client::{ConnectionId, SubscriberId};
-use crate::connection::Hold;
-use crate::hooks::{Chain, HookFuture, Notified};
+use crate::connection::PauseReason;
+use crate::hooks::{Chain, HookFuture, Notified, PendingAnswer};
 
 /// What is to be done for one subscriber id, while there is something. `S` is what the hooks keep with a session.
 pub(super) struct Notices<S> {
@@ -33,7 +33,7 @@ impl<C: Chain> Shard<C> {
     #[inline]
     pub(super) fn notified(&mut self, session: u32, notified: Notified, hook: &'static str) {
         self.counters.hook_failures += u64::from(notified.failed());
-        if let Some(futures) = notified.into_futures()
+        if let Some(futures) = notified.into_pending()
             && let Some(session) = self.sessions.get(session)
         {
             let subscriber = session.client.subscriber.clone();
@@ -44,17 +44,17 @@ impl<C: Chain> Shard<C> {
     /// `hook` was called for a subscriber id whose session is not in the tables: not yet, or no more.
     pub(super) fn notified_without_session(&mut self, id: &SubscriberId, notified: Notified, hook: &'static str) {
         self.counters.hook_failures += u64::from(notified.failed());
-        if let Some(futures) = notified.into_futures() {
+        if let Some(futures) = notified.into_pending() {
             self.run_notices(id.clone(), futures, hook);
         }
     }
 
     #[cold]
-    fn run_notices(&mut self, subscriber: SubscriberId, futures: Vec<(usize, HookFuture)>, hook: &'static str) {
+    fn run_notices(&mut self, subscriber: SubscriberId, futures: Vec<PendingAnswer>, hook: &'static str) {
         if let Some(connection) = self.connection_of(&subscriber) {
             self.hold_for_notices(connection);
         }
-        let to_do = futures.into_iter().map(|(link, future)| ToDo { link, future, hook });
+        let to_do = futures.into_iter().map(|PendingAnswer { link, future, .. }| ToDo { link, future, hook });
         if let Some(notices) = self.notices.get_mut(&subscriber) {
             notices.queue.extend(to_do);
             return;
@@ -79,11 +79,11 @@ impl<C: Chain> Shard<C> {
                 connection.dirty = true;
                 self.dirty.push(id);
             }
-            self.release(id, Hold::Notice);
+            self.release(id, PauseReason::Notice);
         }
         for (id, arrival) in arrivals {
             if let Some(connection) = self.connections.get_mut(id) {
-                connection.holds.release(Hold::Hook);
+                connection.pauses.release(PauseReason::Hook);
                 self.register(id, arrival);
                 self.go_on(id);
             }
@@ -101,7 +101,7 @@ impl<C: Chain> Shard<C> {
     ) -> Option<Box<Arrival<C::State>>> {
         let Some(notices) = self.notices.get_mut(&arrival.client.subscriber) else { return Some(arrival) };
         if let Some(connection) = self.connections.get_mut(id) {
-            connection.holds.insert(Hold::Hook);
+            connection.pauses.insert(PauseReason::Hook);
             notices.arrivals.push_back((id, arrival));
         }
         None
@@ -116,7 +116,7 @@ impl<C: Chain> Shard<C> {
 
     fn hold_for_notices(&mut self, id: ConnectionId) {
         if let Some(connection) = self.connections.get_mut(id) {
-            connection.holds.insert(Hold::Notice);
+            connection.pauses.insert(PauseReason::Notice);
         }
     }
 

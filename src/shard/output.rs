@@ -5,7 +5,7 @@
 use super::Shard;
 use crate::client::ConnectionId;
 use crate::codec::ProtocolVersion;
-use crate::connection::{ConnectionStage, Hold, Output};
+use crate::connection::{ConnectionStage, PauseReason, Output};
 use crate::hooks::Chain;
 use crate::time::Time;
 
@@ -27,7 +27,7 @@ impl<C: Chain> Shard<C> {
         let session = connected.session;
         self.send_more(session);
         self.consumer_has_read(id);
-        self.release(id, Hold::Outbox);
+        self.release(id, PauseReason::Outbox);
     }
 
     /// Of a connection that has just come from another shard, so many bytes are still on their way to the client: [`Shard::sent`] tells
@@ -48,7 +48,7 @@ impl<C: Chain> Shard<C> {
     /// seen before a hook is done.
     pub fn take_output(&mut self, id: ConnectionId) -> Option<Output> {
         let connection = self.connections.get_mut(id)?;
-        if connection.holds.contains(Hold::Notice) {
+        if connection.pauses.contains(PauseReason::Notice) {
             return None;
         }
         let output = connection.outbox.take()?;

@@ -157,7 +157,7 @@ impl<C: Chain> Shard<C> {
         let pending = Subscribing {
             connection: crate::client::ConnectionId::new(u32::MAX, 0),
             session: place,
-            birth: number,
+            instance: number,
             token: self.number(),
             realm,
             packet_id: PacketId::new(1).expect("one is not zero"),
@@ -176,7 +176,7 @@ impl<C: Chain> Shard<C> {
 
     /// All shards have taken in a subscription of the program.
     pub(super) fn program_subscribed(&mut self, pending: Subscribing) {
-        let subscription = pending.birth;
+        let subscription = pending.instance;
         self.effects.push(Effect::Subscribed { subscription });
         self.deliver_retained(pending);
     }

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use super::Shard;
-use super::ask::{self, Resumed};
+use crate::hooks::ask::{self, Resumed};
 use super::audience::Origin;
 use crate::client::{ConnectionId, EndReason};
 use crate::codec::{Ack, AckKind, PacketId, ProtocolVersion, Publish, PublishProperties, QoS, ReasonCode};
 use crate::config::UnauthorizedPublish;
-use crate::connection::{Aliases, ConnectionStage, Hold, Violation};
+use crate::connection::{Aliases, ConnectionStage, PauseReason, Violation};
 use crate::hooks::{
-    Chain, Expiry, PublishCode, PublishModifiersM5, PublishRefusalM5, PublishRequestM5, PublishedM5, Verdict,
+    Chain, PendingAnswer, Expiry, PublishCode, PublishModifiersM5, PublishRefusalM5, PublishRequestM5, PublishedM5, Verdict,
 };
 use crate::message::Publication;
 use crate::time::Time;
@@ -58,7 +58,7 @@ impl<C: Chain> Shard<C> {
     ) -> Result<(), Violation> {
         let Some(alias) = publish.properties.topic_alias else { return Ok(()) };
         let invalid = |what| Violation::new(ReasonCode::TopicAliasInvalid, what);
-        let most = self.sessions.get(index).map_or(0, |session| session.terms.alias_maximum_in);
+        let most = self.sessions.get(index).map_or(0, |session| session.settings.alias_maximum_in);
         if alias > most {
             return Err(invalid("the topic alias is higher than the maximum [MQTT-3.3.2-9]"));
         }
@@ -87,7 +87,7 @@ impl<C: Chain> Shard<C> {
             .map_err(|_| Violation::new(ReasonCode::TopicNameInvalid, "the topic name is not valid"))?;
         let Some(session) = self.sessions.get(index) else { return Ok(()) };
         self.traffic.count(session.slot);
-        let terms = &session.terms;
+        let terms = &session.settings;
         if publish.qos > terms.maximum_qos {
             return Err(Violation::new(ReasonCode::QosNotSupported, "the QoS is higher than the maximum"));
         }
@@ -159,7 +159,7 @@ impl<C: Chain> Shard<C> {
                 self.counters.hook_failures += 1;
                 Decision::Refused { refusal: PublishRefusalM5::default(), failed: true }
             }
-            Verdict::Later { link, future } => {
+            Verdict::Later(PendingAnswer { link, future, .. }) => {
                 self.put_off(id, raw, link, future, if is_v5 { "auth_on_publish_m5" } else { "auth_on_publish" });
                 Decision::PutOff
             }
@@ -190,7 +190,7 @@ impl<C: Chain> Shard<C> {
         };
         let mountpoint = by.mountpoint.as_ref().unwrap_or(&session.client.subscriber.mountpoint);
         let realm = self.realms.number(mountpoint);
-        let origin = Origin { session: Some(index), publisher: session.slot, policy: session.terms.shared_policy };
+        let origin = Origin { session: Some(index), publisher: session.slot, policy: session.settings.shared_policy };
         let forwarded = publish.properties.forwarded();
         let mut publication = Publication::new(topic, by.payload.as_deref().unwrap_or(publish.payload));
         publication.properties = by.properties.as_ref().map_or(&*forwarded, |block| block.as_bytes());
@@ -320,7 +320,7 @@ impl<C: Chain> Shard<C> {
         reason: &str,
     ) {
         let Some(session) = self.sessions.get(index) else { return };
-        let (wanted, most) = (session.terms.problem_information, session.terms.maximum_outgoing);
+        let (wanted, most) = (session.settings.problem_information, session.settings.maximum_outgoing);
         self.write(id, |version, out| {
             let mut ack = Ack { reason_string: Some(reason).filter(|_| wanted), ..Ack::new(packet_id, code) };
             if ack.encoded_len(version) > most {
@@ -334,7 +334,7 @@ impl<C: Chain> Shard<C> {
     #[inline]
     fn count_rate(&mut self, id: ConnectionId, index: u32) {
         let Some(session) = self.sessions.get(index) else { return };
-        let limit = session.terms.message_rate;
+        let limit = session.settings.message_rate;
         if limit == 0 {
             return;
         }
@@ -349,14 +349,14 @@ impl<C: Chain> Shard<C> {
     /// The client is not served until `until`.
     fn throttle(&mut self, id: ConnectionId, until: Time) {
         let Some(connection) = self.connections.get_mut(id) else { return };
-        connection.holds.insert(Hold::Throttle);
+        connection.pauses.insert(PauseReason::Throttle);
         connection.throttled_until = connection.throttled_until.max(until);
         self.arm_connection(id, until);
     }
 
     fn wait_for_mailbox(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id) else { return };
-        connection.holds.insert(Hold::Mailbox);
+        connection.pauses.insert(PauseReason::Mailbox);
         self.waiting_for_mailbox.push(id);
     }
 }

@@ -10,7 +10,7 @@ use super::terms::Welcome;
 use super::{Effect, Shard};
 use crate::client::{Client, ConnectionId, EndReason, ExpiredReason};
 use crate::codec::ReasonCode;
-use crate::connection::{Connected, ConnectionStage, Hold, Rate};
+use crate::connection::{Connected, ConnectionStage, PauseReason, Rate};
 use crate::hooks::Chain;
 use crate::session::{Inbound, Outbound, Session};
 use crate::time::Time;
@@ -41,7 +41,7 @@ impl<C: Chain> Shard<C> {
         }
         if self.must_wait(&arrival.client.subscriber) {
             if let Some(connection) = self.connections.get_mut(id) {
-                connection.holds.insert(Hold::Hook);
+                connection.pauses.insert(PauseReason::Hook);
             }
             let subscriber = arrival.client.subscriber.clone();
             return self.wait_for(subscriber, Waiting::Register(id, arrival));
@@ -106,23 +106,23 @@ impl<C: Chain> Shard<C> {
         Some(kept)
     }
 
-    pub(super) fn new_session(&mut self, client: Client, terms: crate::session::Terms, takeovers: (u32, Time)) -> u32 {
+    pub(super) fn new_session(&mut self, client: Client, terms: crate::session::SessionSettings, takeovers: (u32, Time)) -> u32 {
         let slot = self.slots.slot(&client.subscriber);
-        let birth = self.number();
+        let instance = self.number();
         self.sessions.insert(Session {
             client,
-            birth,
+            instance,
             slot,
             state: C::State::default(),
             connection: None,
-            terms,
+            settings: terms,
             outbound: Outbound::default(),
             inbound: Inbound::default(),
             subscriptions: hashbrown::HashMap::with_hasher(self.hasher.clone()),
             will: None,
             expires: Time::NEVER,
             will_due: Time::NEVER,
-            journey: None,
+            migration: None,
             takeovers,
         })
     }
@@ -134,7 +134,7 @@ impl<C: Chain> Shard<C> {
         index: u32,
         client: Client,
         state: C::State,
-        terms: crate::session::Terms,
+        terms: crate::session::SessionSettings,
         will: Option<crate::session::Will>,
     ) {
         let Some(session) = self.sessions.get_mut(index) else { return };
@@ -142,18 +142,18 @@ impl<C: Chain> Shard<C> {
         self.counters.connected += 1;
         session.client = client;
         session.state = state;
-        session.terms = terms;
+        session.settings = terms;
         session.connection = Some(id);
         session.expires = Time::NEVER;
         // The will of the last connection is forgotten, not only put off [MQTT-3.1.3-9].
         session.will = will;
         session.will_due = Time::NEVER;
         let Some(connection) = self.connections.get_mut(id) else { return };
-        connection.holds.release(Hold::Hook);
+        connection.pauses.release(PauseReason::Hook);
         connection.stage = ConnectionStage::Connected(Connected {
             session: index,
             version: session.client.version,
-            maximum_incoming: session.terms.maximum_incoming,
+            maximum_incoming: session.settings.maximum_incoming,
             aliases: None,
             pending: None,
             rate: Rate::default(),
@@ -191,7 +191,7 @@ impl<C: Chain> Shard<C> {
         let client = &session.client;
         let assigned = assigned_id.then_some(&*client.subscriber.client_id);
         let out = connection.outbox.bytes(&mut self.spare);
-        if !welcome.encode(client.version, &session.terms, assigned, out) {
+        if !welcome.encode(client.version, &session.settings, assigned, out) {
             return false;
         }
         let present = welcome.session_present;

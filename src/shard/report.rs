@@ -1,6 +1,6 @@
 //! How a shard is doing: what operators see, and what the balance between shards is judged by.
 
-use super::{Counters, Shard, SlotJourney};
+use super::{Counters, Shard, SlotMigration};
 use crate::hooks::{Chain, HookReport};
 use crate::shard::slots::SLOTS;
 
@@ -25,7 +25,7 @@ pub struct SlotReport {
     /// Whether it is this shard's.
     pub is_own: bool,
     /// Where it is on its way.
-    pub journey: SlotJourney,
+    pub migration: SlotMigration,
     /// How many sessions of it are here; those that are to come, and are announced, included.
     pub sessions: u32,
     /// Messages that its clients published and were sent by this shard since the start. Wraps around.
@@ -39,11 +39,11 @@ impl<C: Chain> Shard<C> {
         let slots = (0..SLOTS as u16).map(|slot| SlotReport {
             slot,
             is_own: self.slots.owner_of_slot(slot) == Some(self.id),
-            journey: self.moves.journey_of(slot),
+            migration: self.moves.migration_of(slot),
             sessions: self.sessions.in_slot(slot),
             messages: self.traffic.of(slot),
         });
-        let known = |report: &SlotReport| report.is_own || report.messages > 0 || report.journey != SlotJourney::None;
+        let known = |report: &SlotReport| report.is_own || report.messages > 0 || report.migration != SlotMigration::None;
         Report {
             shard: self.id,
             counters: self.counters.clone(),

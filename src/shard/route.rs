@@ -9,7 +9,7 @@ use super::{Effect, Shard};
 use crate::config::SharedPolicy;
 use crate::hooks::Chain;
 use crate::message::{Message, Publication};
-use crate::session::Source;
+use crate::session::PublicationId;
 use crate::topic::TopicFilter;
 
 /// How often a message for a shared subscription is sent on when the shard it came to has lost its members.
@@ -22,7 +22,7 @@ impl<C: Chain> Shard<C> {
         let continues = self.continues_batch(realm, publication);
         let mut audience = if continues { self.audience.take().unwrap_or_default() } else { self.lent_audience() };
         self.sequence += 1;
-        self.source = Source { shard: self.id, sequence: self.sequence };
+        self.source = PublicationId { shard: self.id, sequence: self.sequence };
         let number = if publication.retain { self.retain(realm, publication) } else { 0 };
         if !continues {
             let Shard { realms, random, id, .. } = self;
@@ -36,7 +36,7 @@ impl<C: Chain> Shard<C> {
         } else {
             self.deliver_all(audience, publication);
         }
-        self.source = Source::NONE;
+        self.source = PublicationId::NONE;
         receivers
     }
 
@@ -81,7 +81,7 @@ impl<C: Chain> Shard<C> {
     }
 
     /// A message that another shard routed here, as the publication `source`; `number` as in [`Mail::Publish`].
-    pub(super) fn route_from_mail(&mut self, source: Source, mountpoint: &Arc<str>, message: &Message, number: u64) {
+    pub(super) fn route_from_mail(&mut self, source: PublicationId, mountpoint: &Arc<str>, message: &Message, number: u64) {
         self.has_heard(source.shard, source.sequence);
         self.source = source;
         let realm = self.realms.number(mountpoint);
@@ -92,7 +92,7 @@ impl<C: Chain> Shard<C> {
         let mut audience = self.lent_audience();
         self.realms[realm].tree.matching(publication.topic, &mut |routes| audience.add_plain(routes));
         self.deliver_all(audience, &publication);
-        self.source = Source::NONE;
+        self.source = PublicationId::NONE;
     }
 
     /// A message that another shard routed here for members of shared subscriptions.
@@ -100,7 +100,7 @@ impl<C: Chain> Shard<C> {
         self.has_heard(from, share.sequence);
         self.publishing = share.connection.map(|connection| (from, connection));
         if share.plain {
-            let source = Source { shard: from, sequence: share.sequence };
+            let source = PublicationId { shard: from, sequence: share.sequence };
             self.route_from_mail(source, &share.mountpoint, &share.message, share.number);
         }
         for group in &share.groups {

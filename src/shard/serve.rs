@@ -4,12 +4,12 @@
 //! which grows with what arrives, never with what a length field alone announces. If the packet is large, that buffer is then
 //! shared by all who keep its payload.
 
-use super::ask::Resumed;
+use crate::hooks::ask::Resumed;
 use super::listener::Listener;
 use super::{Shard, Task, Waits};
 use crate::client::{ConnectionId, EndReason};
 use crate::codec::{DecodeError, Frame, Packet, PacketType, ProtocolVersion, ReasonCode, Sender, Split, decode, split};
-use crate::connection::{Connection, ConnectionStage, Hold, Pending, SPLICE_FROM, Unread, Violation};
+use crate::connection::{Connection, ConnectionStage, PauseReason, Pending, SPLICE_FROM, Unread, Violation};
 use crate::hooks::{Chain, HookAnswer, HookFuture};
 use crate::message::Block;
 use crate::time::Time;
@@ -20,7 +20,7 @@ impl<C: Chain> Shard<C> {
         self.now = now;
         self.counters.bytes_in += bytes.len() as u64;
         let Some(connection) = self.connections.get_mut(id) else { return };
-        if !connection.holds.is_empty() {
+        if !connection.pauses.is_empty() {
             connection.last_heard = now;
             connection.unread.push(bytes);
             if !connection.paused {
@@ -43,16 +43,16 @@ impl<C: Chain> Shard<C> {
     fn complete_straddling<'a>(&mut self, id: ConnectionId, mut bytes: &'a [u8]) -> &'a [u8] {
         loop {
             let Some(connection) = self.connections.get_mut(id) else { return &[] };
-            if connection.unread.is_empty() && connection.holds.is_empty() {
+            if connection.unread.is_empty() && connection.pauses.is_empty() {
                 return bytes;
             }
             match split(connection.unread.as_slice(), packet_limit(connection, &self.listeners)) {
-                Ok(Split::Incomplete { missing }) if !bytes.is_empty() && connection.holds.is_empty() => {
+                Ok(Split::Incomplete { missing }) if !bytes.is_empty() && connection.pauses.is_empty() => {
                     let (more, rest) = bytes.split_at(missing.clamp(1, bytes.len()));
                     connection.unread.complete(more, missing);
                     bytes = rest;
                 }
-                Ok(Split::Frame(frame)) if connection.holds.is_empty() => {
+                Ok(Split::Frame(frame)) if connection.pauses.is_empty() => {
                     let length = frame.length;
                     match if length < SPLICE_FROM { None } else { connection.unread.take_whole(length) } {
                         Some(whole) => self.serve_block(id, Block::new(whole)),
@@ -85,7 +85,7 @@ impl<C: Chain> Shard<C> {
         let mut at = 0;
         loop {
             let Some(connection) = self.connections.get_mut(id) else { return bytes.len() };
-            if !connection.holds.is_empty() {
+            if !connection.pauses.is_empty() {
                 return at;
             }
             match split(&bytes[at..], packet_limit(connection, &self.listeners)) {
@@ -216,7 +216,7 @@ impl<C: Chain> Shard<C> {
     ) {
         let task = self.run_hook(Waits::Connection(id), link, future, hook);
         let Some(connection) = self.connections.get_mut(id) else { return };
-        connection.holds.insert(Hold::Hook);
+        connection.pauses.insert(PauseReason::Hook);
         if let ConnectionStage::Connected(connected) = &mut connection.stage {
             connected.pending = Some(Pending::Hook { task, link, frame: raw.to_vec() });
         }
@@ -254,7 +254,7 @@ impl<C: Chain> Shard<C> {
             ConnectionStage::Connecting(_) => self.resume_connecting(id, task, answer),
             ConnectionStage::Connected(connected) => match connected.pending.take() {
                 Some(Pending::Hook { task: waiting, link, frame }) if waiting == task => {
-                    connection.holds.release(Hold::Hook);
+                    connection.pauses.release(PauseReason::Hook);
                     let resumed = match answer {
                         Some(answer) => Resumed::Answered { link, answer: Box::new(answer) },
                         None => Resumed::Allowed,
@@ -275,10 +275,10 @@ impl<C: Chain> Shard<C> {
     }
 
     /// Takes away a reason not to serve a connection; if it was the last one, what came in the meantime is served.
-    pub(super) fn release(&mut self, id: ConnectionId, hold: Hold) {
+    pub(super) fn release(&mut self, id: ConnectionId, hold: PauseReason) {
         let Some(connection) = self.connections.get_mut(id) else { return };
-        if connection.holds.contains(hold) {
-            connection.holds.release(hold);
+        if connection.pauses.contains(hold) {
+            connection.pauses.release(hold);
             self.go_on(id);
         }
     }
@@ -288,7 +288,7 @@ impl<C: Chain> Shard<C> {
         self.serve_unread(id);
         self.hold_if_not_reading(id);
         if let Some(connection) = self.connections.get_mut(id)
-            && connection.holds.is_empty()
+            && connection.pauses.is_empty()
             && connection.paused
         {
             connection.paused = false;
@@ -300,7 +300,7 @@ impl<C: Chain> Shard<C> {
     fn hold_if_not_reading(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         if connection.outbox.waiting() > self.config.queue.max_waiting_output_bytes {
-            connection.holds.insert(Hold::Outbox);
+            connection.pauses.insert(PauseReason::Outbox);
         }
     }
 

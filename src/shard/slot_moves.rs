@@ -30,7 +30,7 @@ use super::migrate::Departure;
 use super::slots::SLOTS;
 use crate::client::{ConnectionId, SubscriberId};
 use crate::hooks::Chain;
-use crate::session::Journey;
+use crate::session::MigrationState;
 use crate::time::Time;
 
 /// Moves of a shard, both ways.
@@ -85,7 +85,7 @@ pub struct SlotsMoving {
 
 /// Where a slot is on its way from one shard to another, as one of the two sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SlotJourney {
+pub enum SlotMigration {
     /// It stays where it is.
     None,
     /// It left, and some of it is still here.
@@ -115,13 +115,13 @@ impl<S> Moves<S> {
     }
 
     /// Where `slot` is on its way.
-    pub fn journey_of(&self, slot: u16) -> SlotJourney {
+    pub fn migration_of(&self, slot: u16) -> SlotMigration {
         if self.gaining.contains_key(&slot) {
-            SlotJourney::Arriving
+            SlotMigration::Arriving
         } else if self.losing.contains_key(&slot) {
-            SlotJourney::Leaving
+            SlotMigration::Leaving
         } else {
-            SlotJourney::None
+            SlotMigration::None
         }
     }
 }
@@ -279,7 +279,7 @@ impl<C: Chain> Shard<C> {
 
     fn is_arriving(&self, subscriber: &SubscriberId) -> bool {
         let session = self.sessions.find(subscriber).and_then(|index| self.sessions.get(index));
-        session.is_some_and(|session| matches!(session.journey, Some(Journey::Arriving { .. })))
+        session.is_some_and(|session| matches!(session.migration, Some(MigrationState::Arriving { .. })))
     }
 
     pub(super) fn wait_for(&mut self, subscriber: SubscriberId, waiting: Waiting<C::State>) {

@@ -4,7 +4,7 @@
 //! hooks are told, SUBACK goes out, and retained messages follow. Until then the client's next packets wait.
 
 use super::Shard;
-use super::ask::{self, Resumed};
+use crate::hooks::ask::{self, Resumed};
 use super::interest::{Granted, Subscribing};
 use super::mail::Announcement;
 use super::realm::PROGRAM;
@@ -14,7 +14,7 @@ use crate::codec::{
 };
 use crate::connection::Violation;
 use crate::hooks::{
-    Chain, FilterGrant, RequestedFilter, SubscribeModifiersM5, SubscribeRequestM5, SubscribedM5,
+    Chain, PendingAnswer, FilterGrant, RequestedFilter, SubscribeModifiersM5, SubscribeRequestM5, SubscribedM5,
     UnsubscribeModifiersM5, UnsubscribeRequestM5, Unsubscribed, Verdict,
 };
 use crate::session::Subscription;
@@ -55,7 +55,7 @@ impl<C: Chain> Shard<C> {
                 self.counters.hook_failures += 1;
                 Err(ReasonCode::NotAuthorized)
             }
-            Verdict::Later { link, future } => {
+            Verdict::Later(PendingAnswer { link, future, .. }) => {
                 self.put_off(id, raw, link, future, if is_v5 { "auth_on_subscribe_m5" } else { "auth_on_subscribe" });
                 return Ok(());
             }
@@ -82,7 +82,7 @@ impl<C: Chain> Shard<C> {
             let what = "more filters than max_filters_per_subscribe";
             return Err(Violation::new(ReasonCode::QuotaExceeded, what));
         }
-        if subscribe.subscription_id.is_some() && !session.terms.ids_available {
+        if subscribe.subscription_id.is_some() && !session.settings.ids_available {
             let what = "subscription identifiers are not available";
             return Err(Violation::new(ReasonCode::SubscriptionIdsNotSupported, what));
         }
@@ -118,11 +118,11 @@ impl<C: Chain> Shard<C> {
         let Some(session) = self.sessions.get(index) else { return };
         let realm = self.realms.number(&session.client.subscriber.mountpoint);
         let user = subscribe.user.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-        let birth = session.birth;
+        let instance = session.instance;
         let mut pending = Subscribing {
             connection: id,
             session: index,
-            birth,
+            instance,
             token: self.number(),
             realm,
             packet_id: subscribe.packet_id,
@@ -168,17 +168,17 @@ impl<C: Chain> Shard<C> {
         let most = self.config.limits.max_subscriptions_per_client;
         let Some(session) = self.sessions.get_mut(index) else { return Err(ReasonCode::UnspecifiedError) };
         let is_shared = filter.share_name().is_some();
-        if is_shared && !session.terms.shared_available {
+        if is_shared && !session.settings.shared_available {
             return Err(ReasonCode::SharedSubscriptionsNotSupported);
         }
-        if filter.has_wildcard() && !session.terms.wildcard_available {
+        if filter.has_wildcard() && !session.settings.wildcard_available {
             return Err(ReasonCode::WildcardSubscriptionsNotSupported);
         }
         let is_new = !session.subscriptions.contains_key(&filter);
         if is_new && !most.allows(session.subscriptions.len() + 1) {
             return Err(ReasonCode::QuotaExceeded);
         }
-        let options = SubscriptionOptions { qos: options.qos.min(session.terms.maximum_qos), ..options };
+        let options = SubscriptionOptions { qos: options.qos.min(session.settings.maximum_qos), ..options };
         let subscription = Subscription { options, id: subscription_id };
         session.subscriptions.insert(filter.clone(), subscription);
         let online = session.connection.is_some();
@@ -264,7 +264,7 @@ impl<C: Chain> Shard<C> {
                 Err(code) => *code,
             })
             .collect();
-        let (version, terms) = (session.client.version, &session.terms);
+        let (version, terms) = (session.client.version, &session.settings);
         let mut suback = Suback::new(pending.packet_id, &codes[..]);
         if terms.problem_information {
             suback.reason_string = pending.by.reason_string.as_deref();
@@ -297,7 +297,7 @@ impl<C: Chain> Shard<C> {
         let is_v5 = session.client.version.is_v5();
         let by = match ask::unsubscribe(&mut self.chain, &session.client, &mut session.state, &request, resumed) {
             Verdict::Ok(modifiers) => modifiers,
-            Verdict::Later { link, future } => {
+            Verdict::Later(PendingAnswer { link, future, .. }) => {
                 self.put_off(id, raw, link, future, if is_v5 { "on_unsubscribe_m5" } else { "on_unsubscribe" });
                 return Ok(());
             }
@@ -355,7 +355,7 @@ impl<C: Chain> Shard<C> {
         by: &UnsubscribeModifiersM5,
     ) {
         let Some(session) = self.sessions.get(index) else { return };
-        let (version, terms) = (session.client.version, &session.terms);
+        let (version, terms) = (session.client.version, &session.settings);
         let mut unsuback = Unsuback::new(packet_id, codes);
         if terms.problem_information {
             unsuback.reason_string = by.reason_string.as_deref();

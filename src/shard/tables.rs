@@ -170,8 +170,8 @@ impl<S> Sessions<S> {
 
     /// The sessions for which `which` holds. Looks at every session.
     pub fn which(&self, which: impl Fn(&Session<S>) -> bool) -> Vec<u32> {
-        let holds = |index: &u32| self.get(*index).is_some_and(&which);
-        (0..self.due.len() as u32).filter(holds).collect()
+        let pauses = |index: &u32| self.get(*index).is_some_and(&which);
+        (0..self.due.len() as u32).filter(pauses).collect()
     }
 
     /// The subscriber ids of the sessions in the slots for which `which` holds, in no order. Looks at every session.

@@ -6,14 +6,14 @@ use super::Shard;
 use super::attempt::Attempt;
 use crate::codec::{Connack, ConnackProperties, Connect, ProtocolVersion, QoS, ReasonCode, UserProperties};
 use crate::hooks::{Chain, Expiry};
-use crate::session::{QueueLimits, Terms};
+use crate::session::{QueueLimits, SessionSettings};
 
 /// A Session Expiry Interval that means "never" [MQTT-3.1.2.11.2].
 const NEVER: u32 = u32::MAX;
 
 impl<C: Chain> Shard<C> {
     /// The terms of an attempt that was accepted.
-    pub(super) fn terms(&self, listener: usize, connect: &Connect<'_>, attempt: &Attempt<C::State>) -> Terms {
+    pub(super) fn terms(&self, listener: usize, connect: &Connect<'_>, attempt: &Attempt<C::State>) -> SessionSettings {
         let (listener, limits, queue) = (&self.listeners[listener], &self.config.limits, &self.config.queue);
         let by = &attempt.modifiers;
         let asked = &connect.properties;
@@ -21,7 +21,7 @@ impl<C: Chain> Shard<C> {
         let send_maximum = by.max_inflight_messages.map_or(limits.max_inflight_messages, |most| most.get());
         let client_receive_maximum = asked.receive_maximum.map_or(u16::MAX, Into::into);
         let auth = attempt.auth.as_ref();
-        Terms {
+        SessionSettings {
             kept,
             expiry,
             send_maximum: send_maximum
@@ -142,7 +142,7 @@ pub(super) struct Welcome<'a> {
 impl Welcome<'_> {
     /// Writes the CONNACK. Reason string and user properties are left out if it were larger than the client takes
     /// [MQTT-3.2.2-19], [MQTT-3.2.2-20]; false if it is still, and was not written.
-    pub fn encode(&self, version: ProtocolVersion, terms: &Terms, assigned: Option<&str>, out: &mut Vec<u8>) -> bool {
+    pub fn encode(&self, version: ProtocolVersion, terms: &SessionSettings, assigned: Option<&str>, out: &mut Vec<u8>) -> bool {
         let (asked, by) = (&self.connect.properties, self.by);
         let seconds = match (terms.kept, terms.expiry) {
             (false, _) => 0,

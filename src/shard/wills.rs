@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::Shard;
-use super::ask::{self, Resumed};
+use crate::hooks::ask::{self, Resumed};
 use super::attempt::Attempt;
 use super::audience::Origin;
 use super::connect::Asked;
@@ -12,7 +12,7 @@ use crate::client::{Client, ConnectionId, EndReason};
 use crate::codec::{Connect, PublishProperties, QoS, Will as ConnectWill};
 use crate::config::SharedPolicy;
 use crate::hooks::{
-    Chain, ConnectCode, ConnectRefusalM5, Expiry, Notified, PublishModifiersM5, PublishRequestM5, PublishedM5,
+    Chain, PendingAnswer, ConnectCode, ConnectRefusalM5, Expiry, Notified, PublishModifiersM5, PublishRequestM5, PublishedM5,
     RegisterModifiersM5, Verdict,
 };
 use crate::message::Publication;
@@ -46,10 +46,10 @@ impl<C: Chain> Shard<C> {
                     self.counters.hook_failures += 1;
                     return Asked::Refused(ConnectRefusalM5::default());
                 }
-                Verdict::Later { link, future } if attempt.client.version.is_v5() => {
+                Verdict::Later(PendingAnswer { link, future, .. }) if attempt.client.version.is_v5() => {
                     return Asked::Later(link, future, "auth_on_publish_m5");
                 }
-                Verdict::Later { link, future } => return Asked::Later(link, future, "auth_on_publish"),
+                Verdict::Later(PendingAnswer { link, future, .. }) => return Asked::Later(link, future, "auth_on_publish"),
             }
         };
         attempt.will = self.make_will(attempt, will, modifiers);
@@ -105,8 +105,8 @@ impl<C: Chain> Shard<C> {
             return;
         }
         let Some(will) = &session.will else { return };
-        let delayed = session.terms.kept && !will.delay.is_zero();
-        let ends_first = session.terms.expiry.is_some_and(|expiry| expiry <= will.delay);
+        let delayed = session.settings.kept && !will.delay.is_zero();
+        let ends_first = session.settings.expiry.is_some_and(|expiry| expiry <= will.delay);
         if delayed && !self.stopping {
             // If the session ends first, its end publishes the will.
             session.will_due = if ends_first { Time::NEVER } else { self.now + will.delay };
@@ -120,7 +120,7 @@ impl<C: Chain> Shard<C> {
         let Some(session) = self.sessions.get_mut(index) else { return };
         session.will_due = Time::NEVER;
         let Some(will) = session.will.take() else { return };
-        let (client, policy) = (session.client.clone(), session.terms.shared_policy);
+        let (client, policy) = (session.client.clone(), session.settings.shared_policy);
         self.route_will(Some(index), &client, policy, &will);
         self.published_while_leaving(index);
         let Some(session) = self.sessions.get_mut(index) else { return };
@@ -130,7 +130,7 @@ impl<C: Chain> Shard<C> {
 
     /// Publishes the will of a session that is no longer in the tables.
     pub(super) fn publish_will_after(&mut self, session: &mut Session<C::State>, will: &Will) {
-        self.route_will(None, &session.client, session.terms.shared_policy, will);
+        self.route_will(None, &session.client, session.settings.shared_policy, will);
         let notified = tell_published(&mut self.chain, &session.client, &mut session.state, will);
         self.notified_without_session(&session.client.subscriber, notified, publish_hook(&session.client));
     }

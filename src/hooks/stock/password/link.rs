@@ -100,7 +100,7 @@ mod tests {
     use crate::codec::{ConnectProperties, ProtocolVersion};
     use crate::hooks::stock::{HashWork, hash_queue};
     use crate::hooks::tests::client;
-    use crate::hooks::{Chain, ConnectCode, HookAnswer, HookFuture, Linked, NoHooks, Verdict};
+    use crate::hooks::{Chain, ConnectCode, HookAnswer, HookFuture, Linked, NoHooks, PendingAnswer, Verdict};
 
     /// SHA-512 of `secret` and the bytes 1 to 12; by Python's hashlib.
     const FILE: &str = "alice:$6$AQIDBAUGBwgJCgsM$\
@@ -120,7 +120,7 @@ mod tests {
     }
 
     fn later(asked: Asked) -> HookFuture {
-        let Verdict::Later { future, .. } = asked else { panic!("{asked:?} is no later answer") };
+        let Verdict::Later(PendingAnswer { future, .. }) = asked else { panic!("{asked:?} is no later answer") };
         future
     }
 
@@ -153,7 +153,7 @@ mod tests {
         let properties = &ConnectProperties::default();
         let register = RegisterM5 { password: Some(b"no"), clean_start: true, keep_alive: 0, will: None, properties };
         let asked = chain.auth_on_register_m5(0, &client, &mut Default::default(), &register);
-        let Verdict::Later { mut future, .. } = asked else { panic!("later") };
+        let Verdict::Later(PendingAnswer { mut future, .. }) = asked else { panic!("later") };
         assert!(work.run_one());
         let Poll::Ready(HookAnswer::RegisterM5(Answer::Error(refusal))) = poll(&mut future) else { panic!("refused") };
         assert_eq!(refusal.code, Some(ConnectCode::BadUserNameOrPassword));

@@ -1,13 +1,14 @@
-//! Asking the hooks. Here the two forms of each hook, for MQTT 3 and for MQTT 5, become one.
+//! Asking and telling the hooks. Here the two forms of each hook, for MQTT 3 and for MQTT 5, become one.
 
 use std::convert::Infallible;
 
-use crate::client::Client;
-use crate::hooks::{
-    Answer, AuthExchange, AuthStep, Chain, ConnectRefusalM5, HookAnswer, PublishModifiersM5, PublishRefusalM5,
-    PublishRequestM5, RegisterM5, RegisterModifiersM5, SubscribeModifiersM5, SubscribeRefusalM5, SubscribeRequestM5,
-    UnsubscribeModifiersM5, UnsubscribeRequestM5, Verdict,
+use super::{
+    Answer, AuthExchange, AuthStep, Chain, ConnectRefusalM5, HookAnswer, Notified, PublishModifiersM5, PublishRefusalM5,
+    PublishRequestM5, PublishedM5, RegisterM5, RegisterModifiersM5, SubscribeModifiersM5, SubscribeRefusalM5,
+    SubscribeRequestM5, SubscribedM5, UnsubscribeModifiersM5, UnsubscribeRequestM5, Verdict,
 };
+use crate::client::Client;
+use crate::codec::ConnectProperties;
 
 /// What a question that was put off came to.
 #[derive(Debug)]
@@ -144,4 +145,47 @@ pub fn auth<C: Chain>(
         _ => None,
     };
     ask(resumed, typed, |from| chain.on_auth_m5(from, client, state, exchange))
+}
+
+/// `on_register` or `on_register_m5`.
+pub fn registered<C: Chain>(
+    chain: &mut C,
+    client: &Client,
+    state: &mut C::State,
+    properties: &ConnectProperties<'_>,
+) -> Notified {
+    if client.version.is_v5() {
+        chain.on_register_m5(client, state, properties)
+    } else {
+        chain.on_register(client, state)
+    }
+}
+
+/// `on_publish` or `on_publish_m5`.
+#[inline]
+pub fn published<C: Chain>(
+    chain: &mut C,
+    client: &Client,
+    state: &mut C::State,
+    published: &PublishedM5<'_>,
+) -> Notified {
+    if client.version.is_v5() {
+        chain.on_publish_m5(client, state, published)
+    } else {
+        chain.on_publish(client, state, &published.without_properties())
+    }
+}
+
+/// `on_subscribe` or `on_subscribe_m5`.
+pub fn subscribed<C: Chain>(
+    chain: &mut C,
+    client: &Client,
+    state: &mut C::State,
+    subscribed: &SubscribedM5<'_>,
+) -> Notified {
+    if client.version.is_v5() {
+        chain.on_subscribe_m5(client, state, subscribed)
+    } else {
+        chain.on_subscribe(client, state, &subscribed.without_properties())
+    }
 }

@@ -10,7 +10,7 @@ use crate::config::SharedPolicy;
 #[derive(Clone, Debug)]
 // What every delivery looks at comes last, next to the session's connection.
 #[repr(C)]
-pub struct Terms {
+pub struct SessionSettings {
     /// Whether the session is kept when its connection ends.
     pub kept: bool,
     /// Highest topic alias the client may use.

@@ -3,7 +3,7 @@
 /// A reason not to serve packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Hold {
+pub enum PauseReason {
     /// A hook answers later.
     Hook = 1,
     /// Other shards are taking in a subscription.
@@ -22,38 +22,38 @@ pub enum Hold {
     Consumer = 128,
 }
 
-/// A set of [`Hold`]s. Packets are served only while it is empty.
+/// A set of [`PauseReason`]s. Packets are served only while it is empty.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Holds(u8);
+pub struct PauseReasons(u8);
 
-impl Holds {
+impl PauseReasons {
     /// Whether there is no reason to wait.
     pub fn is_empty(self) -> bool {
         self.0 == 0
     }
 
     /// Whether `hold` is one of the reasons.
-    pub fn contains(self, hold: Hold) -> bool {
+    pub fn contains(self, hold: PauseReason) -> bool {
         self.0 & hold as u8 != 0
     }
 
     /// Whether the client waits for something that is not its own fault.
     pub fn is_waiting_for_us(self) -> bool {
-        self.0 & !(Hold::Outbox as u8) != 0
+        self.0 & !(PauseReason::Outbox as u8) != 0
     }
 
     /// Leaves the reasons that were those of another shard behind.
     pub fn settle_in(&mut self) {
-        self.0 &= Hold::Throttle as u8;
+        self.0 &= PauseReason::Throttle as u8;
     }
 
     /// Adds a reason.
-    pub fn insert(&mut self, hold: Hold) {
+    pub fn insert(&mut self, hold: PauseReason) {
         self.0 |= hold as u8;
     }
 
     /// Takes a reason away; true if it was there and nothing else holds.
-    pub fn release(&mut self, hold: Hold) -> bool {
+    pub fn release(&mut self, hold: PauseReason) -> bool {
         let held = self.contains(hold);
         self.0 &= !(hold as u8);
         held && self.is_empty()
@@ -66,26 +66,26 @@ mod tests {
 
     #[test]
     fn packets_are_served_when_the_last_reason_has_gone() {
-        let mut holds = Holds::default();
-        assert!(!holds.release(Hold::Hook) && holds.is_empty());
-        holds.insert(Hold::Hook);
-        holds.insert(Hold::Throttle);
-        holds.insert(Hold::Hook);
-        assert!(holds.contains(Hold::Hook) && !holds.contains(Hold::Outbox));
-        assert!(!holds.release(Hold::Hook), "the other one holds");
-        assert!(holds.release(Hold::Throttle) && holds.is_empty());
+        let mut pauses = PauseReasons::default();
+        assert!(!pauses.release(PauseReason::Hook) && pauses.is_empty());
+        pauses.insert(PauseReason::Hook);
+        pauses.insert(PauseReason::Throttle);
+        pauses.insert(PauseReason::Hook);
+        assert!(pauses.contains(PauseReason::Hook) && !pauses.contains(PauseReason::Outbox));
+        assert!(!pauses.release(PauseReason::Hook), "the other one pauses");
+        assert!(pauses.release(PauseReason::Throttle) && pauses.is_empty());
     }
 
     #[test]
     fn a_client_that_does_not_read_waits_for_itself_alone() {
-        let mut holds = Holds::default();
-        holds.insert(Hold::Outbox);
-        assert!(!holds.is_waiting_for_us());
-        for hold in [Hold::Hook, Hold::Subscribe, Hold::Throttle, Hold::Mailbox, Hold::Notice, Hold::Consumer] {
-            holds.insert(hold);
-            assert!(holds.is_waiting_for_us());
-            holds.release(hold);
+        let mut pauses = PauseReasons::default();
+        pauses.insert(PauseReason::Outbox);
+        assert!(!pauses.is_waiting_for_us());
+        for hold in [PauseReason::Hook, PauseReason::Subscribe, PauseReason::Throttle, PauseReason::Mailbox, PauseReason::Notice, PauseReason::Consumer] {
+            pauses.insert(hold);
+            assert!(pauses.is_waiting_for_us());
+            pauses.release(hold);
         }
-        assert!(!holds.is_waiting_for_us());
+        assert!(!pauses.is_waiting_for_us());
     }
 }

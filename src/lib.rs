@@ -80,6 +80,7 @@ pub mod net;
 pub mod random;
 pub mod session;
 pub mod shard;
+pub mod sharding;
 pub mod time;
 pub mod topic;
 

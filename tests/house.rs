@@ -12,7 +12,7 @@ const FLOORS: &[&[&str]] = &[
     &["config", "random", "deadlines"],
     &["topic", "codec"],
     &["client", "message"],
-    &["hooks", "session", "connection"],
+    &["hooks", "session", "connection", "sharding"],
     &["shard"],
     &["net", "control"],
     &["broker"],

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::realm::{PROGRAM, Routes, ShardSet, Subscriber};
+use super::realm::{PROGRAM, Routes, Subscriber};
+use crate::sharding::ShardSet;
 use super::share::Choice;
 use crate::codec::QoS;
 use crate::config::SharedPolicy;

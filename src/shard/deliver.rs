@@ -9,7 +9,7 @@
 
 use super::audience::Target;
 use super::frames::Frames;
-use super::slots::Traffic;
+use crate::sharding::SlotTraffic;
 use super::{Attempt, Shard};
 use crate::client::{ConnectionId, DropReason};
 use crate::codec::{Outgoing, PacketId, ProtocolVersion, QoS};
@@ -266,7 +266,7 @@ impl<C: Chain> Shard<C> {
 struct Pen<'a, C> {
     chain: &'a mut C,
     frames: &'a mut Frames,
-    traffic: &'a mut Traffic,
+    traffic: &'a mut SlotTraffic,
     spare: &'a mut Vec<Vec<u8>>,
     now: Time,
 }

@@ -96,7 +96,7 @@ impl<C: Chain> Shard<C> {
     /// Keeps `publication` as the last message of its topic, here or at the shard that does. Gives its number.
     pub(super) fn retain(&mut self, realm: u32, publication: &Publication<'_>) -> u64 {
         let mountpoint = self.realms[realm].name.clone();
-        let keeper = self.slots.keeper(&mountpoint, publication.topic.as_str(), self.shards);
+        let keeper = keeper(&self.hasher, &mountpoint, publication.topic.as_str(), self.shards);
         self.keeping.told[keeper] += 1;
         let number = self.keeping.told[keeper];
         self.note_live_retained(realm, publication, self.id, number);
@@ -140,7 +140,7 @@ impl<C: Chain> Shard<C> {
         let keepers: Vec<usize> = if wanted.iter().any(|(_, filter)| filter.has_wildcard()) {
             (0..self.shards).collect()
         } else {
-            let keeper = |filter: &TopicFilter| self.slots.keeper(&mountpoint, filter.filter(), self.shards);
+            let keeper = |filter: &TopicFilter| keeper(&self.hasher, &mountpoint, filter.filter(), self.shards);
             let mut keepers: Vec<_> = wanted.iter().map(|(_, filter)| keeper(filter)).collect();
             keepers.sort_unstable();
             keepers.dedup();
@@ -267,4 +267,13 @@ fn wanted(granted: &[Result<Granted, ReasonCode>]) -> Vec<(u16, TopicFilter)> {
     let mut wanted: Vec<_> = by_filter.into_values().filter(|(_, _, wanted)| *wanted).collect();
     wanted.sort_by_key(|(at, granted, _)| (Reverse(granted.options.qos), *at));
     wanted.into_iter().map(|(at, granted, _)| (at, granted.filter.clone())).collect()
+}
+
+/// The shard that keeps the retained message of `topic`: retained messages do not move with slots.
+fn keeper(hasher: &ahash::RandomState, mountpoint: &str, topic: &str, shards: usize) -> usize {
+    use std::hash::{BuildHasher, Hash, Hasher};
+    let mut hasher = hasher.build_hasher();
+    mountpoint.hash(&mut hasher);
+    topic.hash(&mut hasher);
+    hasher.finish() as usize % shards
 }

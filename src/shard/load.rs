@@ -6,7 +6,7 @@
 
 use super::report::{Report, SlotReport};
 use super::slot_moves::SlotMigration;
-use super::slots::SLOTS;
+use crate::sharding::SLOTS;
 
 /// How busy everything was.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -61,7 +61,6 @@ mod route;
 mod serve;
 mod share;
 mod slot_moves;
-mod slots;
 mod subscribe;
 mod sys;
 mod tables;
@@ -83,10 +82,9 @@ pub use load::{Load, ShardLoad, SlotLoad};
 pub use mail::{Announcement, Mail, Share, SlotsMoved};
 pub use migrate::{Prepare, Transfer};
 pub use program::Request;
-pub use realm::MAX_SHARDS;
 pub use report::{Report, SlotReport};
 pub use slot_moves::{SlotMigration, SlotsMoving};
-pub use slots::{SLOTS, owner_of, slot_of};
+pub use crate::sharding::{MAX_SHARDS, SLOTS, owner_of, slot_of};
 
 use crate::client::{ConnectionId, SubscriberId};
 use crate::codec::ReasonCode;
@@ -110,9 +108,10 @@ use keeper::Keeping;
 use listener::Listener;
 use notices::Notices;
 use program::Program;
-use realm::{Realms, ShardSet};
+use realm::Realms;
+use crate::sharding::ShardSet;
 use slot_moves::Moves;
-use slots::{SlotMap, Traffic};
+use crate::sharding::{SlotMap, SlotTraffic};
 use tables::{Connections, Sessions};
 
 /// What a shard is told when it is made.
@@ -141,7 +140,7 @@ pub struct Shard<C: Chain> {
     random: Random,
     hasher: ahash::RandomState,
     slots: SlotMap,
-    traffic: Traffic,
+    traffic: SlotTraffic,
 
     connections: Connections<Attempt<C::State>>,
     sessions: Sessions<C::State>,
@@ -230,7 +229,7 @@ impl<C: Chain> Shard<C> {
     pub fn new(place: Place, config: Arc<Config>, chain: C, now: Time) -> Self {
         let Place { id, shards, seed, version } = place;
         assert!(id < shards && shards <= MAX_SHARDS, "shard {id} of {shards}");
-        let hasher = slots::hasher(seed);
+        let hasher = crate::sharding::hasher(seed);
         let mut deadlines = Deadlines::new(now);
         if !config.sys.interval.is_zero() {
             deadlines.arm(now + config.sys.interval, Deadline::Sys);
@@ -245,7 +244,7 @@ impl<C: Chain> Shard<C> {
             now,
             random: Random::from_seed(seed ^ (id as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15)),
             slots: SlotMap::even(shards, seed),
-            traffic: Traffic::new(),
+            traffic: SlotTraffic::new(),
             connections: Connections::new(),
             sessions: Sessions::new(hasher.clone()),
             absent: Absent::new(config.limits.sessions_full == SessionsFull::Expire),

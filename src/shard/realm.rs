@@ -10,53 +10,8 @@ use super::retained::Retained;
 use super::share::Group;
 use crate::codec::QoS;
 use crate::session::Subscription;
+use crate::sharding::ShardSet;
 use crate::topic::{FilterTree, TopicFilter};
-
-/// A set of shards.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ShardSet([u64; 4]);
-
-/// Most shards a broker can have.
-pub const MAX_SHARDS: usize = 256;
-
-impl ShardSet {
-    pub fn insert(&mut self, shard: usize) {
-        self.0[shard / 64] |= 1 << (shard % 64);
-    }
-
-    pub fn remove(&mut self, shard: usize) {
-        self.0[shard / 64] &= !(1 << (shard % 64));
-    }
-
-    pub fn contains(&self, shard: usize) -> bool {
-        self.0[shard / 64] & 1 << (shard % 64) != 0
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.0 == [0; 4]
-    }
-
-    pub fn union(&mut self, other: &ShardSet) {
-        self.0.iter_mut().zip(other.0).for_each(|(own, other)| *own |= other);
-    }
-
-    pub fn intersects(&self, other: &ShardSet) -> bool {
-        self.0.iter().zip(other.0).any(|(own, other)| own & other != 0)
-    }
-
-    pub fn iter(self) -> impl Iterator<Item = usize> {
-        (0..4).flat_map(move |word| {
-            let mut bits = self.0[word];
-            std::iter::from_fn(move || {
-                let bit = bits.trailing_zeros() as usize;
-                (bits != 0).then(|| {
-                    bits &= bits - 1;
-                    word * 64 + bit
-                })
-            })
-        })
-    }
-}
 
 /// One session's subscription to one filter, as the filter tree holds it: one per subscription, so kept small.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -205,17 +160,6 @@ impl std::ops::IndexMut<u32> for Realms {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_shard_set_holds_what_was_put_in() {
-        let mut set = ShardSet::default();
-        for shard in [0, 63, 64, 255] {
-            set.insert(shard);
-        }
-        set.remove(63);
-        assert_eq!(set.iter().collect::<Vec<_>>(), [0, 64, 255]);
-        assert!(set.contains(255) && !set.contains(63) && !set.is_empty());
-    }
 
     #[test]
     fn mountpoints_keep_their_numbers() {

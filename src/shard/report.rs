@@ -2,7 +2,7 @@
 
 use super::{Counters, Shard, SlotMigration};
 use crate::hooks::{Chain, HookReport};
-use crate::shard::slots::SLOTS;
+use crate::sharding::SLOTS;
 
 /// How a shard is doing.
 #[derive(Clone, Debug)]

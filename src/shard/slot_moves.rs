@@ -27,7 +27,7 @@ use super::Shard;
 use super::attempt::Arrival;
 use super::mail::{Mail, SlotsMoved};
 use super::migrate::Departure;
-use super::slots::SLOTS;
+use crate::sharding::SLOTS;
 use crate::client::{ConnectionId, SubscriberId};
 use crate::hooks::Chain;
 use crate::session::MigrationState;

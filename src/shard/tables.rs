@@ -3,7 +3,7 @@
 
 use hashbrown::HashMap;
 
-use super::slots::SLOTS;
+use crate::sharding::SLOTS;
 use crate::client::{ConnectionId, SubscriberId};
 use crate::connection::Connection;
 use crate::session::Session;

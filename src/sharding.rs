@@ -1,8 +1,8 @@
-//! Which shard owns a subscriber id.
+//! How a broker is divided: shards, and the slots of subscriber ids that belong to them.
 //!
 //! Ids are hashed to 4096 slots, and slots belong to shards. Every shard holds the same map and the same hash seeds.
 
-use std::hash::{BuildHasher, Hash, Hasher};
+use std::hash::BuildHasher;
 
 use crate::client::SubscriberId;
 
@@ -45,26 +45,68 @@ impl SlotMap {
     fn hash(&self, subscriber: &SubscriberId) -> u64 {
         self.hasher.hash_one(subscriber)
     }
+}
 
-    /// The shard that keeps the retained message of `topic`: retained messages do not move with slots.
-    pub fn keeper(&self, mountpoint: &str, topic: &str, shards: usize) -> usize {
-        if shards == 1 {
-            return 0;
-        }
-        let mut hasher = self.hasher.build_hasher();
-        mountpoint.hash(&mut hasher);
-        topic.hash(&mut hasher);
-        hasher.finish() as usize % shards
+/// A set of shards.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ShardSet([u64; 4]);
+
+/// Most shards a broker can have.
+pub const MAX_SHARDS: usize = 256;
+
+impl ShardSet {
+    /// Adds `shard`.
+    pub fn insert(&mut self, shard: usize) {
+        self.0[shard / 64] |= 1 << (shard % 64);
+    }
+
+    /// Takes `shard` out.
+    pub fn remove(&mut self, shard: usize) {
+        self.0[shard / 64] &= !(1 << (shard % 64));
+    }
+
+    /// Whether `shard` is in it.
+    pub fn contains(&self, shard: usize) -> bool {
+        self.0[shard / 64] & 1 << (shard % 64) != 0
+    }
+
+    /// Whether there is none in it.
+    pub fn is_empty(&self) -> bool {
+        self.0 == [0; 4]
+    }
+
+    /// Adds those of `other`.
+    pub fn union(&mut self, other: &ShardSet) {
+        self.0.iter_mut().zip(other.0).for_each(|(own, other)| *own |= other);
+    }
+
+    /// Whether a shard is in both.
+    pub fn intersects(&self, other: &ShardSet) -> bool {
+        self.0.iter().zip(other.0).any(|(own, other)| own & other != 0)
+    }
+
+    /// Its shards, ascending.
+    pub fn iter(self) -> impl Iterator<Item = usize> {
+        (0..4).flat_map(move |word| {
+            let mut bits = self.0[word];
+            std::iter::from_fn(move || {
+                let bit = bits.trailing_zeros() as usize;
+                (bits != 0).then(|| {
+                    bits &= bits - 1;
+                    word * 64 + bit
+                })
+            })
+        })
     }
 }
 
 /// Messages by slot: what its clients published and were sent, as PUBLISH packets, since the start. Wraps around.
-pub struct Traffic(Box<[u32; SLOTS]>);
+pub struct SlotTraffic(Box<[u32; SLOTS]>);
 
-impl Traffic {
+impl SlotTraffic {
     /// Nothing so far.
     pub fn new() -> Self {
-        Traffic(Box::new([0; SLOTS]))
+        SlotTraffic(Box::new([0; SLOTS]))
     }
 
     /// Counts a message of a client in `slot`.
@@ -101,8 +143,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_shard_set_holds_what_was_put_in() {
+        let mut set = ShardSet::default();
+        for shard in [0, 63, 64, 255] {
+            set.insert(shard);
+        }
+        set.remove(63);
+        assert_eq!(set.iter().collect::<Vec<_>>(), [0, 64, 255]);
+        assert!(set.contains(255) && !set.contains(63) && !set.is_empty());
+    }
+
+    #[test]
     fn traffic_is_counted_by_slot_and_wraps_around() {
-        let mut traffic = Traffic::new();
+        let mut traffic = SlotTraffic::new();
         traffic.0[9] = u32::MAX;
         traffic.count(9);
         traffic.count(4095);

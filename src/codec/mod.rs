@@ -58,6 +58,7 @@ pub use connect::Connect;
 pub use connect_properties::ConnectProperties;
 pub use disconnect::Disconnect;
 pub use error::DecodeError;
+pub use explanation::Explained;
 pub use frame::{Frame, MAX_PACKET_SIZE, PacketType, Split, body_begun, split};
 pub use outgoing::Outgoing;
 pub use packet::{Packet, decode};

@@ -21,9 +21,9 @@ use moormq::net::clock::nanos;
 use links::{Agreeing, Undecided};
 
 /// A link that has none of the hooks asked.
-struct Absent;
+struct Unrelated;
 
-impl Hook for Absent {
+impl Hook for Unrelated {
     type State = ();
 }
 
@@ -157,9 +157,9 @@ fn per_message(criterion: &mut Criterion) {
     group.bench_function("none", |bencher| {
         bencher.iter(|| through_chain(black_box(&mut none), &mut (), black_box(&message)));
     });
-    let mut absent = NoHooks.hook(Absent).hook(Absent).hook(Absent);
+    let mut unrelated = NoHooks.hook(Unrelated).hook(Unrelated).hook(Unrelated);
     group.bench_function("three links without these hooks", |bencher| {
-        bencher.iter(|| through_chain(black_box(&mut absent), &mut Default::default(), black_box(&message)));
+        bencher.iter(|| through_chain(black_box(&mut unrelated), &mut Default::default(), black_box(&message)));
     });
     let mut now = NoHooks.hook(Undecided::default()).hook(Undecided::default()).hook(Agreeing::default());
     group.bench_function("three links that answer now", |bencher| {

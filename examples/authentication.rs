@@ -12,7 +12,7 @@ use moormq::config::Config;
 use moormq::hooks::stock::AllowAll;
 use moormq::hooks::{Answer, ConnectRefusal, Context, Hook, Register, RegisterModifiers, V3Only};
 
-/// Knows who may come in. Whoever it does not know is left to the next link of the chain.
+/// A table of users. A user who is not in it is left to the next link of the chain.
 #[derive(Clone)]
 struct Users {
     passwords: &'static [(&'static str, &'static [u8])],
@@ -40,7 +40,7 @@ impl Hook for Users {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let users = Users { passwords: &[("ann", b"secret"), ("bob", b"hunter2")] };
-    // `V3Only` asks the same question for MQTT 5 clients. `AllowAll` lets everybody who is in publish and subscribe.
+    // `V3Only` asks the same question for MQTT 5 clients. `AllowAll` lets an authenticated client use any topic.
     let address = std::env::args().nth(1).unwrap_or("127.0.0.1:1883".to_owned());
     let config = Config::from_toml(&format!("listeners.default.address = '{address}'"), "the example")?;
     let broker = Broker::builder().config(config).hook(V3Only(users)).hook(AllowAll).start()?;

@@ -15,17 +15,17 @@ use moormq::codec::ConnectProperties;
 use moormq::config::Config;
 use moormq::hooks::{Hook, Notice};
 
-/// Tells a thread of the program what happens to clients. Each shard has a clone of it.
+/// Sends the lifecycle of clients to a thread of the program. Each shard has a clone of it.
 #[derive(Clone)]
 struct Presence {
     events: Sender<(String, &'static str)>,
 }
 
 impl Presence {
-    fn tell(&self, cx: &Notice<'_, ()>, what: &'static str, detail: &str) {
+    fn send(&self, cx: &Notice<'_, ()>, what: &'static str, detail: &str) {
         let client = cx.client();
         println!("{:>4} {} {what} {detail} (from {})", client.session_number, client.subscriber, client.peer);
-        // If the program no longer listens, there is nobody to tell.
+        // Once the program no longer receives, events are dropped.
         let _ = self.events.send((client.subscriber.client_id.to_string(), what));
     }
 }
@@ -34,32 +34,32 @@ impl Hook for Presence {
     type State = ();
 
     fn on_register(&mut self, cx: &mut Notice<'_, ()>) {
-        self.tell(cx, "registers", "");
+        self.send(cx, "registers", "");
     }
 
     fn on_register_m5(&mut self, cx: &mut Notice<'_, ()>, _: &ConnectProperties<'_>) {
-        self.tell(cx, "registers", "");
+        self.send(cx, "registers", "");
     }
 
     fn on_client_wakeup(&mut self, cx: &mut Notice<'_, ()>, session_present: bool) {
-        self.tell(cx, "online", if session_present { "session resumed" } else { "new session" });
+        self.send(cx, "online", if session_present { "session resumed" } else { "new session" });
     }
 
     fn on_client_offline(&mut self, cx: &mut Notice<'_, ()>, reason: EndReason) {
-        self.tell(cx, "offline", &format!("{reason:?}"));
+        self.send(cx, "offline", &format!("{reason:?}"));
     }
 
     fn on_client_gone(&mut self, cx: &mut Notice<'_, ()>, reason: EndReason) {
-        self.tell(cx, "gone", &format!("{reason:?}"));
+        self.send(cx, "gone", &format!("{reason:?}"));
     }
 
     fn on_session_expired(&mut self, cx: &mut Notice<'_, ()>, reason: ExpiredReason) {
-        self.tell(cx, "expired", &format!("{reason:?}"));
+        self.send(cx, "expired", &format!("{reason:?}"));
     }
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let (events, told) = channel();
+    let (events, received) = channel();
     let address = std::env::args().nth(1).unwrap_or("127.0.0.1:1883".to_owned());
     let config =
         Config::from_toml(&format!("allow_anonymous = true\nlisteners.default.address = '{address}'"), "the example")?;
@@ -67,7 +67,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("listening on {}; end of input stops the broker", broker.addresses()[0].1);
     let handle = broker.handle();
     let publisher = std::thread::spawn(move || {
-        for (client_id, state) in told {
+        for (client_id, state) in received {
             let topic = format!("presence/{client_id}");
             let publish = Publish { topic, payload: state.into(), retain: true, ..Publish::default() };
             if let Err(error) = handle.publish(publish) {

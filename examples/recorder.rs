@@ -37,7 +37,7 @@ use moormq::control::stock_files::StockFiles;
 use moormq::hooks::*;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-/// Writes down what it is asked and told. Each shard has a clone of it.
+/// Records the calls of its hooks. Each shard has a clone of it.
 #[derive(Clone)]
 struct Recorder;
 
@@ -52,7 +52,7 @@ fn record(client: &Client, hook: &str, arguments: Arguments<'_>) {
     let _ = writeln!(stdout().lock(), "{}", line.trim_end());
 }
 
-/// The hooks that are asked: each is recorded with what is shown of its question, and answers *next*.
+/// The questions: each is recorded with what is shown of it, and answered with *next*.
 macro_rules! asked {
     ($($hook:ident($question:ident: $Question:ty) -> $Answer:ty => ($($format:tt)+);)*) => {
         $(fn $hook(&mut self, cx: &mut Context<'_, ()>, $question: &$Question) -> $Answer {
@@ -62,8 +62,8 @@ macro_rules! asked {
     };
 }
 
-/// The hooks that are told.
-macro_rules! told {
+/// The notifications.
+macro_rules! notifications {
     ($($hook:ident($($name:ident: $Argument:ty),*) => ($($format:tt)+);)*) => {
         $(fn $hook(&mut self, cx: &mut Notice<'_, ()>, $($name: $Argument),*) {
             record(cx.client(), stringify!($hook), format_args!($($format)+));
@@ -109,7 +109,7 @@ impl Hook for Recorder {
             => ("{}", message(it.topic, it.payload, it.qos, it.retain));
     }
 
-    told! {
+    notifications! {
         on_register() => ("");
         on_register_m5(it: &ConnectProperties<'_>) => ("session_expiry={}", it.session_expiry.unwrap_or(0));
         on_client_wakeup(session_present: bool) => ("session_present={session_present}");

@@ -8,7 +8,7 @@
 //! mosquitto_sub -u ann@acme -t 'news/#' -v
 //! mosquitto_sub -u guest@acme -t 'news/#' -v
 //! mosquitto_pub -u bob@acme -t news/today -m '42 lamps sold'
-//! mosquitto_pub -u eve@rival -t news/today -m 'nobody at acme hears this'
+//! mosquitto_pub -u eve@rival -t news/today -m 'nobody at acme gets this'
 //! ```
 
 use std::convert::Infallible;

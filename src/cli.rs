@@ -1,4 +1,4 @@
-//! The command line, and the configuration it leads to.
+//! The command line, and the configuration that follows from it.
 
 use std::fmt::Write;
 use std::net::SocketAddr;
@@ -21,7 +21,7 @@ pub struct Args {
     pub command: Option<Command>,
 }
 
-/// What a broker is to run with.
+/// The arguments for running a broker.
 #[derive(clap::Args)]
 pub struct RunArgs {
     /// The configuration file; `moormq print-config` writes one to start from
@@ -38,7 +38,7 @@ pub struct RunArgs {
     cpus: Option<CpuSet>,
 }
 
-/// What else the program does.
+/// The other commands of the program.
 #[derive(Subcommand)]
 pub enum Command {
     /// Check a configuration file, and say what a broker would do with it
@@ -48,15 +48,16 @@ pub enum Command {
     },
     /// Print every setting with its default, as a configuration file
     PrintConfig,
-    /// Add a user to a password file, change the password of one, or remove one. Asks for the password, or takes the first
-    /// line of standard input if that is not a terminal
+    /// Add a user to a password file, change the password of one, or remove one. Asks for the password, or takes the
+    /// first line of standard input if that is not a terminal
     Passwd(PasswdArgs),
     /// Ask a running broker how its shards and hooks are doing, and move clients between its shards
     Ctl(CtlArgs),
 }
 
 impl RunArgs {
-    /// The file if there is one, with what the command line says on top. Says so on standard error if there is no file.
+    /// The configuration of the file, overridden by the arguments. Without a file, the quick-start configuration, with
+    /// a line on standard error.
     pub fn config(self) -> Result<Config, ConfigError> {
         let mut config = match &self.config {
             Some(file) => Config::load(file)?,
@@ -75,7 +76,7 @@ impl RunArgs {
         Ok(config)
     }
 
-    /// The listener that `--listen` moves.
+    /// The listener whose address `--listen` sets.
     fn default_listener<'a>(&self, config: &'a mut Config) -> Result<&'a mut ListenerConfig, ConfigError> {
         config.listeners.iter_mut().find(|listener| listener.name == "default").ok_or_else(|| {
             of_command_line(ConfigError {
@@ -89,16 +90,16 @@ impl RunArgs {
     }
 }
 
-/// The file was without fault, so that what is wrong now came with the command line.
+/// The error as one of the command line. The file was valid, so an error after it comes from the arguments.
 fn of_command_line(error: ConfigError) -> ConfigError {
     ConfigError { file: Some("command line".to_owned()), ..error }
 }
 
-/// What is to be said of a listener that refuses every client, which is hardly meant.
+/// The warning for a listener that refuses every client, which is hardly intended.
 pub const NOBODY: &str =
     "every client is refused: set allow_anonymous = true, or the path of a password_file or scram_file";
 
-/// What a broker with this configuration would do, in a few lines.
+/// A summary of a broker with this configuration, in a few lines.
 pub fn summary(config: &Config) -> String {
     let mut lines = String::new();
     for listener in &config.listeners {

@@ -1,4 +1,5 @@
-//! Who a client is, and the words for why things end: what hooks, sessions and shards all speak of.
+//! Who a client is, and the reasons for which connections and sessions end and messages are dropped: what hooks, sessions and shards
+//! all speak of.
 
 use std::fmt::{self, Write};
 use std::net::SocketAddr;
@@ -45,7 +46,7 @@ impl fmt::Debug for SubscriberId {
 
 /// One network connection, as the shard that serves it names it. Another shard's connection may have the same id.
 ///
-/// The index is that of a reused place in a table; the generation tells its tenants apart, so an id that outlived its
+/// The index is that of a reused place in a table; the generation tells its occupants apart, so an id that outlived its
 /// connection is recognised as stale instead of meaning a stranger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId {
@@ -54,7 +55,7 @@ pub struct ConnectionId {
 }
 
 impl ConnectionId {
-    /// The tenant number `generation` of place `index`.
+    /// Occupant number `generation` of place `index`.
     pub const fn new(index: u32, generation: u32) -> Self {
         ConnectionId { index, generation }
     }
@@ -64,7 +65,7 @@ impl ConnectionId {
         self.index as usize
     }
 
-    /// Which tenant of that place it is.
+    /// Which occupant of that place it is.
     pub const fn generation(self) -> u32 {
         self.generation
     }
@@ -99,7 +100,7 @@ pub enum EndReason {
     ClientDisconnect(ReasonCode),
     /// The network connection was closed or broke without a DISCONNECT.
     ConnectionLost,
-    /// Nothing was heard from the client for one and a half times its keep-alive.
+    /// Nothing came from the client for one and a half times its keep-alive.
     KeepAlive,
     /// Another connection registered the same subscriber id.
     TakenOver,

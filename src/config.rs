@@ -6,7 +6,9 @@
 //! broker starts.
 
 mod check;
+mod effective;
 mod error;
+mod kind;
 mod kinds;
 mod limits;
 mod numbers;
@@ -19,7 +21,6 @@ mod values;
 mod walk;
 
 use std::path::Path;
-use std::time::Duration;
 
 pub use error::ConfigError;
 pub use limits::{LimitsConfig, QueueConfig, RetainedConfig, RuntimeConfig, SharedConfig, SysConfig};
@@ -32,8 +33,8 @@ pub use values::{
 };
 
 impl Config {
-    /// What the broker runs with when nobody configured anything: the defaults, and whoever is on this machine may
-    /// connect to 127.0.0.1:1883.
+    /// What the broker runs with when nobody configured anything: the defaults, and any client on this
+    /// machine may connect to 127.0.0.1:1883.
     pub fn quick_start() -> Self {
         Config { allow_anonymous: true, ..Config::default() }
     }
@@ -72,40 +73,5 @@ impl Config {
     /// The defaults as a TOML file, each with its text; [`Config::from_toml`] makes [`Config::default`] of it.
     pub fn print_default() -> String {
         print::print("The configuration of moormq: every setting, at its default.", &mut Config::default())
-    }
-
-    /// Whether `listener` lets in clients that no hook could validate.
-    pub fn allows_anonymous(&self, listener: &ListenerConfig) -> bool {
-        listener.allow_anonymous.unwrap_or(self.allow_anonymous)
-    }
-
-    /// The limits that hold for clients of `listener`.
-    pub fn limits_of(&self, listener: &ListenerConfig) -> LimitsConfig {
-        let limits = &self.limits;
-        LimitsConfig {
-            connect_timeout: listener.connect_timeout.unwrap_or(limits.connect_timeout),
-            max_packet_size: listener.max_packet_size.unwrap_or(limits.max_packet_size),
-            receive_maximum: listener.receive_maximum.unwrap_or(limits.receive_maximum),
-            topic_alias_maximum: listener.topic_alias_maximum.unwrap_or(limits.topic_alias_maximum),
-            max_message_rate: listener.max_message_rate.unwrap_or(limits.max_message_rate),
-            connection_rate: listener.connection_rate.unwrap_or(limits.connection_rate),
-            ..limits.clone()
-        }
-    }
-
-    /// How long a connection to `listener` may live; none is for ever.
-    pub fn max_connection_lifetime_of(&self, listener: &ListenerConfig) -> Option<Duration> {
-        listener.max_connection_lifetime.or(self.session.max_connection_lifetime)
-    }
-}
-
-impl HookConfig {
-    /// How long the hook called `name` may take to answer, and what it counts as if it takes longer.
-    pub fn deadline_of(&self, name: &str) -> (Duration, OnDeadline) {
-        let own = self.each.iter().find(|hook| hook.name == name);
-        (
-            own.and_then(|hook| hook.later_deadline).unwrap_or(self.later_deadline),
-            own.and_then(|hook| hook.on_deadline).unwrap_or(self.on_deadline),
-        )
     }
 }

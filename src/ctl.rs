@@ -1,4 +1,4 @@
-//! `moormq ctl`: what operators have a running broker do, over its control socket.
+//! `moormq ctl`: commands of operators to a running broker, over its control socket.
 
 mod table;
 
@@ -12,7 +12,7 @@ use moormq::control::client::ask;
 use moormq::control::protocol::{Answer, ClientName, Command};
 use moormq::control::status::MoveProgress;
 
-/// Which broker, and what it is to do.
+/// The arguments of `moormq ctl`: the broker and the command.
 #[derive(Args)]
 pub struct CtlArgs {
     /// The control socket of the broker
@@ -89,7 +89,7 @@ enum Change {
         #[arg(long, value_name = "SHARD")]
         to: usize,
         #[command(flatten)]
-        patience: Patience,
+        wait: WaitArgs,
     },
     /// Move slots so that all shards have as many messages
     Rebalance {
@@ -100,12 +100,12 @@ enum Change {
         #[arg(long, value_name = "SECONDS", default_value_t = 5.0, value_parser = seconds)]
         seconds: f64,
         #[command(flatten)]
-        patience: Patience,
+        wait: WaitArgs,
     },
 }
 
 #[derive(Args)]
-struct Patience {
+struct WaitArgs {
     /// For how long to wait for the end of a move, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 60.0, value_parser = seconds)]
     timeout: f64,
@@ -152,19 +152,17 @@ impl From<What> for Command {
             What::Shards(ShardsArgs { change: None, show: ShowArgs { slots, seconds } }) => {
                 Command::Shards { seconds, slots }
             }
-            What::Shards(ShardsArgs {
-                change: Some(Change::Move { slots, client, mountpoint, to, patience }), ..
-            }) => {
+            What::Shards(ShardsArgs { change: Some(Change::Move { slots, client, mountpoint, to, wait }), .. }) => {
                 let named = |client_id| ClientName { mountpoint: mountpoint.clone(), client_id };
                 Command::Move {
                     slots: slots.into_iter().flat_map(|SlotRange(first, last)| first..=last).collect(),
                     clients: client.into_iter().map(named).collect(),
                     to,
-                    timeout: patience.timeout,
+                    timeout: wait.timeout,
                 }
             }
-            What::Shards(ShardsArgs { change: Some(Change::Rebalance { dry_run, seconds, patience }), .. }) => {
-                Command::Rebalance { seconds, dry_run, timeout: patience.timeout }
+            What::Shards(ShardsArgs { change: Some(Change::Rebalance { dry_run, seconds, wait }), .. }) => {
+                Command::Rebalance { seconds, dry_run, timeout: wait.timeout }
             }
             What::Hooks => Command::Hooks,
             What::Find { clients, mountpoint } => {
@@ -176,7 +174,7 @@ impl From<What> for Command {
     }
 }
 
-/// Has it done, and says what came of it.
+/// Sends the command to the broker. Returns the answer as text.
 pub fn run(args: CtlArgs) -> Result<String, String> {
     let path = match (args.socket, args.config) {
         (Some(socket), _) => socket,
@@ -206,14 +204,14 @@ fn socket_of(file: &Path) -> Result<PathBuf, String> {
     config.control.socket.map(PathBuf::from).ok_or_else(missing)
 }
 
-/// One line on a terminal that says what is waited for. Nothing where nobody looks.
+/// A line of progress on a terminal. Nothing is written if standard error is not a terminal.
 struct Progress {
-    is_seen: bool,
+    is_shown: bool,
 }
 
 impl Progress {
     fn new() -> Self {
-        Progress { is_seen: stderr().is_terminal() }
+        Progress { is_shown: stderr().is_terminal() }
     }
 
     fn announce(&self, command: &Command) {
@@ -233,8 +231,8 @@ impl Progress {
     }
 
     fn say(&self, what: &str) {
-        if self.is_seen {
-            // What cannot be shown is not worth failing for.
+        if self.is_shown {
+            // An error here does not matter: the line is for information only.
             let _ = write!(stderr(), "\r\x1b[K{what}");
         }
     }

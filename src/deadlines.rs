@@ -1,13 +1,13 @@
 //! Deadlines: one coarse timer wheel per shard.
 //!
-//! Owns when something may be due, and nothing of what: a key says whom to look at. There is no cancelling. Whoever armed
-//! a key keeps the deadline that counts in his own state; when the key fires he compares, and either acts, arms again for
-//! the later moment, or ignores it. So keeping a connection alive costs nothing per packet: the deadline in its state
-//! moves, and the wheel hears of it once per period.
+//! Owns the times at which something may be due, by key. There is no cancelling. The owner of a key has its real deadline
+//! in its own state. When the key fires, the owner compares, and either acts, arms the key again for a later time, or
+//! ignores it. So a keep-alive costs nothing per packet: the deadline in the state of the connection moves, and the wheel
+//! is armed again once per period.
 //!
 //! Time is counted in ticks of [`TICK_MILLIS`]. A deadline waits in the level where its tick first differs from the
 //! present one, as numbers in base 64, so arming is a shift and a push, and a deadline moves down at most once per
-//! level, of which `LEVELS` reach to the end of time. A word of 64 bits per level says which slots hold something:
+//! level, of which `LEVELS` reach to the end of time. A word of 64 bits per level has a bit for each slot that is not empty:
 //! nothing ever walks over empty ones, however long the shard slept.
 
 use std::array;
@@ -67,8 +67,8 @@ impl<K> Deadlines<K> {
     /// Lets `key` fire once at `at`: never before, and at the first [`expire`](Self::expire) that comes [`TICK_MILLIS`] or more
     /// after it. A moment that has passed fires at the next `expire`; [`Time::NEVER`] is not armed at all.
     ///
-    /// A key may be armed any number of times and then fires as often. It cannot be taken back: its owner knows whether
-    /// it still means anything when it fires.
+    /// A key may be armed any number of times and then fires as often. It cannot be cancelled: its owner checks whether
+    /// it still matters when it fires.
     pub fn arm(&mut self, at: Time, key: K) {
         if at == Time::NEVER {
             return;
@@ -131,7 +131,7 @@ impl<K> Deadlines<K> {
         self.len == 0
     }
 
-    /// Puts a deadline that is after the present where it belongs.
+    /// Puts a deadline that is after the present into its slot.
     fn place(&mut self, armed: Armed<K>) {
         debug_assert!(armed.tick > self.elapsed);
         let level = ((self.elapsed ^ armed.tick).ilog2() / SLOT_BITS) as usize;
@@ -140,7 +140,7 @@ impl<K> Deadlines<K> {
         self.levels[level].slots[slot].push(armed);
     }
 
-    /// The first slot that holds something: its level, its number, and the tick at which it begins.
+    /// The first slot that is not empty: its level, its number, and the tick at which it begins.
     fn earliest(&self) -> Option<(usize, usize, u64)> {
         let (level, occupied) =
             self.levels.iter().map(|level| level.occupied).enumerate().find(|&(_, occupied)| occupied != 0)?;
@@ -149,6 +149,37 @@ impl<K> Deadlines<K> {
         let above = self.elapsed.checked_shr(shift(level) + SLOT_BITS).unwrap_or(0);
         let start = ((above << SLOT_BITS) | u64::from(slot)) << shift(level);
         Some((level, slot as usize, start))
+    }
+}
+
+/// The next entries of one owner in the wheel, so that it is not armed twice for the same time.
+#[derive(Clone, Copy, Debug)]
+pub struct OwnEntries {
+    next: Time,
+    /// An entry behind the next one: when that has fired, this is the next.
+    after: Time,
+}
+
+impl OwnEntries {
+    /// No entry.
+    pub const NONE: OwnEntries = OwnEntries { next: Time::NEVER, after: Time::NEVER };
+
+    /// Sets a deadline `at`. Returns whether an entry must be armed for it.
+    pub fn needs(&mut self, at: Time) -> bool {
+        if at >= self.next {
+            return false;
+        }
+        *self = OwnEntries { next: at, after: self.next };
+        true
+    }
+
+    /// An entry of this owner has fired. Returns whether it is its next deadline.
+    pub fn fired(&mut self, now: Time) -> bool {
+        if self.next > now {
+            return false;
+        }
+        *self = if self.after > now { OwnEntries { next: self.after, after: Time::NEVER } } else { OwnEntries::NONE };
+        true
     }
 }
 
@@ -240,6 +271,19 @@ mod tests {
         let capacity = |level: &Level<u32>| level.slots.iter().map(Vec::capacity).sum::<usize>();
         assert!(deadlines.levels.iter().map(capacity).sum::<usize>() <= LEVELS * SLOTS * KEPT_CAPACITY);
         assert!(deadlines.due.capacity() <= KEPT_CAPACITY);
+    }
+
+    #[test]
+    fn an_entry_that_is_there_is_not_armed_again() {
+        let at = Time::from_millis;
+        let mut entries = OwnEntries::NONE;
+        assert!(entries.needs(at(60)) && !entries.needs(at(60)) && !entries.needs(at(70)));
+        assert!(entries.needs(at(10)), "sooner");
+        assert!(!entries.fired(at(9)), "a stale entry");
+        assert!(entries.fired(at(10)));
+        assert!(!entries.needs(at(60)) && !entries.needs(at(100)), "the entry at 60 is there still");
+        assert!(entries.needs(at(20)) && entries.fired(at(20)) && entries.fired(at(60)));
+        assert!(!entries.fired(at(200)) && entries.needs(at(300)));
     }
 
     #[derive(Clone, Debug)]

@@ -44,26 +44,67 @@
 //!
 //! | floor | modules | what they own |
 //! |---|---|---|
-//! | 6 | [`broker`] | the public door: builder, start, publish, subscribe, stop |
-//! | 5 | [`net`] | ring, listeners, sockets, the mesh between shards, clocks, threads |
-//! | 5 | [`control`] | the socket for operators; the files and threads that serve the stock hooks |
-//! | 4 | [`shard`] | sessions, subscriptions, retained messages, routing; a state machine with one door |
-//! | 3 | [`hooks`], [`session`], [`connection`] | the questions to the program; what outlives a connection; what does not |
-//! | 2 | [`message`], [`client`] | the application message; who clients are, and why things end |
-//! | 1 | [`codec`], [`topic`] | packets as bytes; topic names, filters, and the trees that match them |
-//! | 0 | [`config`], [`time`], [`random`], [`deadlines`] | plain values, handed in |
+//! | 9 | [`broker`] | the public door: builder, start, publish, subscribe, stop |
+//! | 8 | [`net`] | ring, listeners, sockets, the mesh between shards, clocks, threads |
+//! | 8 | [`control`] | the socket for operators; the files and threads that serve the stock hooks |
+//! | 7 | [`shard`] | one core's share of the broker: a state machine with one door, made of organs |
+//! | 6 | `handshake`, `publishing`, `subscribing` | what becomes of a CONNECT, a PUBLISH, a SUBSCRIBE: the rules, the hooks, the answer |
+//! | 6 | `routing`, `retained`, `delivery` | who gets what; what is retained; one message to one session |
+//! | 6 | `migration`, `flow`, `pending_hooks` | sessions that change their shard; publishers that wait; hooks that are not done |
+//! | 5 | [`hooks`], [`session`], [`connection`] | the questions to the program; what outlives a connection; what does not |
+//! | 4 | [`sharding`] | slots of subscriber ids, and the shards that own them |
+//! | 3 | [`message`], [`client`] | the application message; who clients are, why connections and sessions end and messages are dropped |
+//! | 2 | [`codec`], [`topic`] | packets as bytes; topic names, filters, and the trees that match them |
+//! | 1 | [`config`], [`random`], [`deadlines`] | plain values, handed in |
+//! | 0 | [`time`] | the time, handed in, too |
 //!
-//! Below `net` there is no I/O, no clock, no lock, no `async` and no `unsafe`: events and the time go in, effects come out.
-//! That is what lets tests drive several shards without a socket.
+//! Below `net` there is no I/O, no clock, no lock, no `async` and no `unsafe`: inputs and the time go in, outputs come out.
+//! That is what lets tests drive several shards without a socket. How a shard works, and the way of a packet through it, is told in
+//! [`shard`].
+//!
+//! # Where to find what
+//!
+//! | of MQTT | state | rules |
+//! |---|---|---|
+//! | CONNECT, CONNACK, enhanced authentication | `handshake::stages`, `exchange` | `handshake`; on a live connection `handshake::reauthentication` |
+//! | client id, Clean Start, Receive Maximum | `session::settings` | `handshake::settings` |
+//! | Session Expiry Interval | `session::settings` | `handshake::settings`; when it is over: `shard::ending` |
+//! | Maximum Packet Size | `session::settings` | incoming `shard::serving`, outgoing `delivery::writer` |
+//! | Keep Alive | `connection` | `handshake::settings`, `shard::due` |
+//! | takeover | | `shard::sessions`, `shard::ending` |
+//! | will | `session::will` | `handshake::will` when it comes, `publishing::will` whether it is published now, `shard::ending` when its delay is over |
+//! | Topic Alias | `connection::aliases` | incoming `publishing::check`, outgoing `delivery::writer` |
+//! | packet ids, QoS 1 and 2 | outgoing `session::outbound`, incoming `session::inbound` | `publishing`, `delivery::writer`; PUBACK to PUBCOMP from clients: `delivery::acks` |
+//! | queue of a session, Message Expiry Interval | `session::queue` | `delivery`, `shard::delivering` |
+//! | Subscription Identifier | `session::Subscription`, `routing::subscriber` | `subscribing::grants`, `routing::recipients`, `delivery::writer` |
+//! | SUBSCRIBE, UNSUBSCRIBE, Retain Handling | `subscribing` | `subscribing::grants`, `shard::subscriptions` |
+//! | No Local, Retain As Published | `routing::subscriber` | `routing::recipients` |
+//! | shared subscriptions | `routing::group` | `routing`; what a member leaves to others: `shard::ending` |
+//! | retained messages | `retained::store` | limits `retained::store`; order among shards `retained`, `shard::publications` |
+//! | a client that reads slowly, QoS 0 for it | `flow` | `delivery::writer`, `shard::delivering` |
+//! | why a connection is not served | `connection::pauses` | where each reason begins and ends: its name in `shard` |
+//! | reason codes | `codec` | of a refused PUBLISH: `publishing::check`, by a hook `publishing::decision` |
+//!
+//! | to change | begin in |
+//! |---|---|
+//! | a setting, or a limit | `config::sections`, `config::limits`; the check is in the organ whose duty it is |
+//! | a hook | `hooks::hook`, `hooks::list`, `hooks::v3_only`, `config::sections`; what v3 and v5 have in common: `hooks::ask` |
+//! | what waits for a hook: a CONNECT, another packet | `shard::connecting`, `shard::hooks` |
+//! | a reason for which messages are dropped, or connections end | `client`: counters and `$SYS` topics follow from it |
+//! | a message between shards | `shard::message`, `shard::door` |
+//! | something the runtime is to do | `shard::output`, `net::worker` |
+//! | which slots move, and when | `shard::balance` |
 //!
 //! # Coined words
 //!
 //! * *Shard*: one core's part of the broker; it owns the sessions whose subscriber id hashes to it.
 //! * *Subscriber id*: mountpoint and client id.
 //! * *Slot*: one of 4096 groups of subscriber ids; slots belong to shards.
-//! * *Realm*: a mountpoint as one shard sees it.
-//! * *Mail*: what shards tell each other. *Hand-off*: a connection that goes to the shard that owns its client.
-//! * *Hold*: a reason not to serve a connection's packets for the moment.
+//! * *Hand-off*: a connection goes to the shard that owns its client. *Migration*: a session goes to another shard, with its connection.
+//! * *Layer*: one of the three parts of a shard, each of which owns the next. *Organ*: a part with one duty, owned by a layer. It has state
+//!   of its own, is lent everything else, and returns what follows. *Follow-up*: see [`shard`].
+//! * *Interest*: a shard has subscribers to a filter, and the others know it. *Owner* of a topic: the shard that retains its message.
+//! * *Batch*: publications to one topic that are delivered together. *Instance*: which of the sessions it is that had a place in the table.
 #![deny(missing_docs)]
 #![forbid(unsafe_op_in_unsafe_fn)]
 
@@ -83,5 +124,16 @@ pub mod shard;
 pub mod sharding;
 pub mod time;
 pub mod topic;
+
+// The organs of the shard.
+pub(crate) mod delivery;
+pub(crate) mod flow;
+pub(crate) mod handshake;
+pub(crate) mod migration;
+pub(crate) mod pending_hooks;
+pub(crate) mod publishing;
+pub(crate) mod retained;
+pub(crate) mod routing;
+pub(crate) mod subscribing;
 
 pub use broker::Broker;

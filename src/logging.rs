@@ -1,11 +1,11 @@
-//! Logs: lines on standard error. Whoever runs the broker (systemd, a container) takes them from there.
+//! Logs: lines on standard error, for systemd or the container that runs the broker.
 
 use std::io::{IsTerminal, stderr};
 
 use moormq::config::{LogConfig, LogFormat};
 use tracing_subscriber::EnvFilter;
 
-/// Sends everything logged from now on, in all threads, to standard error. To be called once.
+/// Sends the log of all threads to standard error from now on. Call it once.
 pub fn init(config: &LogConfig) {
     let lines = tracing_subscriber::fmt().with_env_filter(EnvFilter::new(&config.filter)).with_writer(stderr);
     match config.format {

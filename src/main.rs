@@ -1,4 +1,4 @@
-//! The program: arguments, configuration, logs, broker, and a wait for the signal to stop.
+//! The program: arguments, configuration, logs, the broker, and the wait for the signal to stop.
 
 mod cli;
 mod ctl;
@@ -44,14 +44,14 @@ fn main() -> ExitCode {
     }
 }
 
-/// Checks a configuration and the files it names. Says what a broker would do with it.
+/// Checks a configuration and the files that it names. Returns a summary of the broker that it describes.
 fn check(file: &Path) -> Result<String, Box<dyn Error>> {
     let config = Config::load(file)?;
     StockFiles::open(&config).map_err(|error| format!("{}: {error}", file.display()))?;
     Ok(cli::summary(&config))
 }
 
-/// Runs a broker until it is told to stop.
+/// Runs a broker until a signal stops it.
 fn run(config: Config) -> ExitCode {
     logging::init(&config.log);
     let (signals, hangup) = match StopSignals::arm().and_then(|signals| Ok((signals, Hangup::arm()?))) {
@@ -83,7 +83,7 @@ fn run(config: Config) -> ExitCode {
     }
 }
 
-/// Writes to standard output. A reader that has left is not worth a panic.
+/// Writes to standard output. If the reader has closed it, the exit status says so, without a panic.
 fn print(text: &str) -> ExitCode {
     match stdout().write_all(text.as_bytes()) {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,4 +1,4 @@
-//! The application message: what a publisher hands over and every receiver shares.
+//! The application message, shared by all who receive it.
 //!
 //! Owns: [`Publication`], a message on its way, borrowed from wherever it came (a receive buffer, a will, a retained copy);
 //! and [`Message`], the same kept in one shared block of memory for those who need it later: queues, in-flight windows,
@@ -38,7 +38,7 @@ impl Message {
     /// The topic it was published to, after the hooks.
     pub fn topic(&self) -> TopicName<'_> {
         let bytes = self.part(&self.0.header.header.topic);
-        // The bytes were copied from a `TopicName`, so both checks hold; they are not worth a second walk of the levels.
+        // The bytes were copied from a `TopicName`, so both checks have been made; they are not worth a second walk of the levels.
         TopicName::trusted(std::str::from_utf8(bytes).unwrap_or_default())
     }
 
@@ -71,7 +71,7 @@ impl Message {
         self.0.header.header.expires
     }
 
-    /// What it counts for in limits given in bytes: the memory it holds, shared or not.
+    /// Its size for limits in bytes: the memory it occupies, shared or not.
     pub fn size(&self) -> usize {
         let block = self.0.header.header.block.as_ref().map_or(0, |block| block.capacity());
         self.0.slice.len() + size_of::<Head>() + block
@@ -118,16 +118,6 @@ impl std::fmt::Debug for Message {
     }
 }
 
-/// The payload of a message as something that can be sent from where it lies.
-#[derive(Clone, Debug)]
-pub struct Payload(pub Message);
-
-impl AsRef<[u8]> for Payload {
-    fn as_ref(&self) -> &[u8] {
-        self.0.payload()
-    }
-}
-
 /// A message on its way through the broker.
 #[derive(Clone, Debug)]
 pub struct Publication<'a> {
@@ -143,7 +133,7 @@ pub struct Publication<'a> {
     pub retain: bool,
     /// When its Message Expiry Interval runs out; [`Time::NEVER`] without one.
     pub expires: Time,
-    /// Bytes that hold topic, properties and payload in one piece, if there are such: then keeping the message is one copy.
+    /// The bytes with topic, properties and payload in one piece, if there are such: then keeping the message is one copy.
     pub source: &'a [u8],
     /// The memory that the payload lies in, if it is shared already: then keeping the message copies no payload.
     pub block: Option<Block>,
@@ -178,7 +168,7 @@ impl<'a> Publication<'a> {
         self.kept.get_or_init(|| self.copy()).clone()
     }
 
-    /// What [`keep`](Self::keep) gave, if it was called.
+    /// The result of [`keep`](Self::keep), if it was called.
     pub fn kept(&self) -> Option<&Message> {
         self.kept.get()
     }
@@ -189,7 +179,7 @@ impl<'a> Publication<'a> {
         self
     }
 
-    /// Seconds until it expires, as MQTT tells it to receivers: rounded up, none if it never does [MQTT-3.3.2-6].
+    /// Seconds until it expires, for the Message Expiry Interval of receivers: rounded up, none if it never does [MQTT-3.3.2-6].
     pub fn remaining_expiry(&self, now: Time) -> Option<u32> {
         remaining_expiry(self.expires, now)
     }

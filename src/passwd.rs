@@ -1,4 +1,4 @@
-//! `moormq passwd`: users of password files and SCRAM files, made, changed and removed.
+//! `moormq passwd`: adds, changes and removes users of password files and SCRAM files.
 
 use std::io::{self, BufRead, IsTerminal, stdin};
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use moormq::hooks::stock::{
     PasswordTable, ScramCredentials, ScramTable, StoredPassword, check_user, remove_entry, set_entry,
 };
 
-/// What is to be done to which file.
+/// The arguments of `moormq passwd`.
 #[derive(clap::Args)]
 pub struct PasswdArgs {
     /// Remove the user
@@ -33,7 +33,7 @@ pub struct PasswdArgs {
     user: String,
 }
 
-/// Does it, and says what was done.
+/// Carries out the change. Returns a line that says what was changed.
 pub fn run(args: &PasswdArgs) -> Result<String, String> {
     check_user(&args.user).map_err(|error| error.to_string())?;
     let done = if args.delete { delete(args)? } else { set(args)? };
@@ -79,7 +79,7 @@ fn set(args: &PasswdArgs) -> Result<&'static str, String> {
     Ok(if changed { "changed" } else { "added" })
 }
 
-/// The new password: twice from a terminal, where it is not shown, or the first line of what is piped in.
+/// The new password: asked for twice on a terminal, without echo; otherwise the first line of standard input.
 fn ask() -> Result<String, String> {
     let password = if stdin().is_terminal() {
         let ask = |prompt| rpassword::prompt_password(prompt).map_err(unreadable);
@@ -105,7 +105,7 @@ fn unreadable(error: io::Error) -> String {
     format!("cannot read the password: {error}")
 }
 
-/// Random bytes that nobody can guess.
+/// Secure random bytes.
 fn random<const N: usize>() -> Result<[u8; N], String> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(|error| format!("the system has no random numbers: {error}"))?;

@@ -2,9 +2,7 @@
 //!
 //! Ids are hashed to 4096 slots, and slots belong to shards. Every shard holds the same map and the same hash seeds.
 
-use std::hash::BuildHasher;
-
-use crate::client::SubscriberId;
+use crate::client::{ConnectionId, SubscriberId};
 
 /// How many slots there are: enough that shards can be evened out, few enough that the map is small.
 pub const SLOTS: usize = 4096;
@@ -100,15 +98,25 @@ impl ShardSet {
     }
 }
 
+/// A connection of one of the shards, as the publisher of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Publisher {
+    /// The shard that it is on.
+    pub shard: usize,
+    /// Which connection of that shard.
+    pub connection: ConnectionId,
+}
+
 /// Messages by slot: what its clients published and were sent, as PUBLISH packets, since the start. Wraps around.
 pub struct SlotTraffic(Box<[u32; SLOTS]>);
 
-impl SlotTraffic {
-    /// Nothing so far.
-    pub fn new() -> Self {
+impl Default for SlotTraffic {
+    fn default() -> Self {
         SlotTraffic(Box::new([0; SLOTS]))
     }
+}
 
+impl SlotTraffic {
     /// Counts a message of a client in `slot`.
     #[inline]
     pub fn count(&mut self, slot: u16) {
@@ -155,7 +163,7 @@ mod tests {
 
     #[test]
     fn traffic_is_counted_by_slot_and_wraps_around() {
-        let mut traffic = SlotTraffic::new();
+        let mut traffic = SlotTraffic::default();
         traffic.0[9] = u32::MAX;
         traffic.count(9);
         traffic.count(4095);
@@ -172,5 +180,44 @@ mod tests {
             counts[a.owner(&id)] += 1;
         }
         assert!(counts.iter().all(|&count| count > 800), "{counts:?}");
+    }
+
+    fn set(shards: &[usize]) -> ShardSet {
+        let mut set = ShardSet::default();
+        shards.iter().for_each(|shard| set.insert(*shard));
+        set
+    }
+
+    #[test]
+    fn shard_sets_are_joined_and_compared() {
+        let (mut one, other) = (set(&[0, 255]), set(&[64, 255]));
+        assert!(one.intersects(&other) && !one.intersects(&set(&[1, 128])) && !one.intersects(&ShardSet::default()));
+        one.union(&other);
+        assert_eq!(one, set(&[0, 64, 255]));
+        one.remove(7);
+        [0, 64, 255].into_iter().for_each(|shard| one.remove(shard));
+        assert!(one.is_empty() && one.iter().next().is_none());
+    }
+
+    #[test]
+    fn a_slot_belongs_to_whom_it_was_given_last() {
+        let mut map = SlotMap::even(3, 7);
+        let id = SubscriberId::new("m", "client");
+        let slot = map.slot(&id);
+        assert_eq!(map.owner_of_slot(slot), Some(map.owner(&id)));
+        for shard in [2, 0, 1] {
+            map.set(slot, shard);
+            assert_eq!((map.owner(&id), map.owner_of_slot(slot)), (shard, Some(shard)));
+        }
+        assert_eq!(map.owner_of_slot(SLOTS as u16), None);
+    }
+
+    #[test]
+    fn whoever_knows_seed_and_number_of_shards_knows_the_owner() {
+        let map = SlotMap::even(5, 99);
+        for number in 0..100 {
+            let id = SubscriberId::new("m", number.to_string());
+            assert_eq!((owner_of(&id, 5, 99), slot_of(&id, 99)), (map.owner(&id), map.slot(&id)));
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! SIGTERM and SIGINT: the first asks for an orderly stop, the second ends the process at once.
+//! SIGTERM and SIGINT: the first of them starts an orderly stop, the second ends the process at once.
 
 use std::io;
 use std::sync::Arc;
@@ -10,25 +10,25 @@ use signal_hook::iterator::Signals;
 
 const SIGNALS: [i32; 2] = [SIGTERM, SIGINT];
 
-/// The signals that stop the broker. As soon as they are armed none of them is lost, one that comes during the start
-/// included.
+/// The signals that stop the broker. After [`arm`](Self::arm) no signal is lost, not even one that comes during the
+/// start.
 pub struct StopSignals(Signals);
 
 impl StopSignals {
-    /// Takes the signals over from the system. To be called once, before the broker starts.
+    /// Installs the handlers of the signals. Call it once, before the broker starts.
     pub fn arm() -> io::Result<Self> {
         let stopping = Arc::new(AtomicBool::new(false));
         for signal in SIGNALS {
-            // In this order: the first signal finds the flag down, and raises it; the next one finds it up. The exit
-            // status is the one shells give to a process that a signal ended.
+            // The order matters: the first signal finds the flag unset and sets it, the second finds it set. The exit
+            // status is the one that shells give to a process that a signal ended.
             flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&stopping))?;
             flag::register(signal, Arc::clone(&stopping))?;
         }
         Signals::new(SIGNALS).map(StopSignals)
     }
 
-    /// Blocks until the first signal has come, and says which. From then on the next one ends the process, with status
-    /// 143 for SIGTERM and 130 for SIGINT, however far an orderly stop has got.
+    /// Blocks until the first signal, and returns its name. The next signal ends the process, with status 143 for
+    /// SIGTERM and 130 for SIGINT, even during an orderly stop.
     pub fn wait(mut self) -> &'static str {
         match self.0.forever().next() {
             Some(SIGINT) => "SIGINT",
@@ -43,7 +43,7 @@ mod tests {
     use signal_hook::low_level::raise;
     use std::process::Command;
 
-    /// Signals belong to the process: this test runs itself again in one of its own, to be ended there.
+    /// Signals belong to a process, so this test runs itself again in a child process, which the second signal ends.
     #[test]
     fn the_first_signal_is_reported_and_the_second_ends_the_process() {
         const CHILD: &str = "MOORMQ_TEST_SIGNALLED";

@@ -1,5 +1,5 @@
-//! What must hold for every packet and for all bytes: what is encoded comes back, however it is cut into reads, and
-//! nothing that a stranger sends can do harm.
+//! Properties of the codec for every packet and for all bytes: decoding is the inverse of encoding, however the bytes are cut into
+//! reads, and no bytes can do harm.
 
 use moormq::codec::{
     Ack, Auth, Connack, ConnackProperties, Connect, ConnectProperties, Disconnect, MAX_PACKET_SIZE, Outgoing, Packet,
@@ -358,7 +358,7 @@ fn examine(bytes: &[u8]) {
     }
 }
 
-/// What goes on to subscribers is all there was but what is made anew for each delivery.
+/// The forwarded properties are all but those that are made anew for each delivery.
 fn check_forwarded(properties: &PublishProperties<'_>) {
     let forwarded = properties.forwarded();
     let expected = PublishProperties {

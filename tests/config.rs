@@ -1,4 +1,4 @@
-//! The configuration as its users meet it: files and what is said about them, and the program around them.
+//! The configuration: files, the messages about their errors, and the program around them.
 
 use std::net::SocketAddr;
 use std::process::{Command, Output};
@@ -9,7 +9,7 @@ use moormq::config::{
     SharedPolicy, StockHook, UnauthorizedPublish,
 };
 
-/// What is said about a file with this text.
+/// The error message for a file with this text.
 fn refusal(text: &str) -> String {
     match Config::from_toml(text, "moormq.toml") {
         Ok(config) => panic!("accepted: {text}\n{config:?}"),
@@ -388,7 +388,7 @@ fn strangers_on_the_network_have_to_be_asked_for_at_the_listener() {
 }
 
 #[test]
-fn a_configuration_built_in_code_is_held_to_the_same_limits() {
+fn a_configuration_built_in_code_has_the_same_limits() {
     let refusal = |change: fn(&mut Config)| {
         let mut config = Config::default();
         change(&mut config);
@@ -538,7 +538,7 @@ fn the_command_line_is_checked_like_a_file() {
 }
 
 #[test]
-fn the_version_is_told() {
+fn the_version_is_printed() {
     let expected = format!("moormq {}\n", env!("CARGO_PKG_VERSION"));
     assert_eq!(outcome(&moormq(&["--version"])), (Some(0), expected.as_str(), ""));
 }

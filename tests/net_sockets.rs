@@ -1,4 +1,4 @@
-//! Sockets over real loopback connections, driven by an echo: whatever arrives goes back.
+//! Sockets over real loopback connections, driven by an echo server.
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
@@ -11,10 +11,10 @@ use std::time::Duration;
 use glommio::{LocalExecutorBuilder, Placement};
 use moormq::client::ConnectionId;
 use moormq::net::clock::Clock;
-use moormq::net::output::{Output, Splice};
+use moormq::net::output::{Splice, WireBuffer};
 use moormq::net::ring::RingSize;
 use moormq::net::ring_wakeup::Eventfd;
-use moormq::net::sockets::{Event, Moving, SocketLimits, Sockets, listen};
+use moormq::net::sockets::{DetachedSocket, Event, SocketLimits, Sockets, listen};
 use socket2::SockRef;
 
 type Payload = Arc<[u8]>;
@@ -95,7 +95,7 @@ impl Echo {
             return;
         }
         let bytes = std::mem::take(self.outboxes.get_mut(&conn).unwrap());
-        let output = if bytes.len() < self.splice_from { Output::from(bytes) } else { spliced(&bytes) };
+        let output = if bytes.len() < self.splice_from { WireBuffer::from(bytes) } else { spliced(&bytes) };
         self.sockets.send(conn, output);
     }
 
@@ -108,8 +108,8 @@ impl Echo {
 }
 
 /// The same bytes, cut into own bytes and payloads in turn.
-fn spliced(bytes: &[u8]) -> Output<Payload> {
-    let mut output = Output::default();
+fn spliced(bytes: &[u8]) -> WireBuffer<Payload> {
+    let mut output = WireBuffer::default();
     for (number, piece) in bytes.chunks(1000).enumerate() {
         if number % 2 == 0 {
             output.bytes.extend_from_slice(piece);
@@ -239,17 +239,17 @@ fn accepted_sockets_do_not_delay() {
         let _client = TcpStream::connect(address).unwrap();
         echo.run_until(|echo| echo.open.len() == 1);
         echo.sockets.detach(echo.open[0]);
-        let moving = detached(&mut echo);
-        assert!(SockRef::from(&moving.socket).tcp_nodelay().unwrap());
+        let socket = detached(&mut echo);
+        assert!(SockRef::from(&socket.fd).tcp_nodelay().unwrap());
     });
 }
 
 /// Turns until a connection is detached, which is the next event that the echo has no answer to.
-fn detached(echo: &mut Echo) -> Moving {
+fn detached(echo: &mut Echo) -> DetachedSocket {
     loop {
         if let Some(event) = echo.turn().into_iter().next() {
-            let Event::Detached { moving, .. } = event else { panic!("unexpected {event:?}") };
-            return moving;
+            let Event::Detached { socket, .. } = event else { panic!("unexpected {event:?}") };
+            return socket;
         }
     }
 }
@@ -275,9 +275,9 @@ fn a_connection_moves_to_another_shard_with_what_it_has_not_read() {
             client.read_exact(&mut back).unwrap();
             client.write_all(b"during").unwrap();
             first.sockets.detach(conn);
-            let moving = detached(&mut first);
+            let socket = detached(&mut first);
             assert!(first.sockets.is_empty());
-            let (conn, unread) = second.sockets.adopt(moving).unwrap();
+            let (conn, unread) = second.sockets.adopt(socket).unwrap();
             second.outboxes.insert(conn, unread);
             second.flush(conn);
             second.sockets.read_continuously(conn);
@@ -294,7 +294,7 @@ fn a_connection_moves_to_another_shard_with_what_it_has_not_read() {
     });
 }
 
-/// A peer that does not read cannot keep its connection where it is: what it has not taken goes along.
+/// A peer that does not read cannot keep its connection from being detached: the unsent output goes along.
 #[test]
 fn a_connection_moves_with_what_its_peer_has_not_taken() {
     in_executor(|| {
@@ -303,7 +303,7 @@ fn a_connection_moves_with_what_its_peer_has_not_taken() {
         let mut first = Echo::new(limits(), vec![listener]);
         let mut second = Echo::new(limits(), Vec::new());
         let sent = pattern(5_000_000, 9);
-        for output in [Output::from(sent.clone()), spliced(&sent)] {
+        for output in [WireBuffer::from(sent.clone()), spliced(&sent)] {
             let mut client = TcpStream::connect(address).unwrap();
             first.run_until(|first| first.open.len() == 1);
             let conn = first.open.pop().unwrap();
@@ -315,9 +315,9 @@ fn a_connection_moves_with_what_its_peer_has_not_taken() {
             }
             client.set_nonblocking(false).unwrap();
             first.sockets.detach(conn);
-            let moving = detached(&mut first);
-            assert!(first.sockets.is_empty() && !moving.unsent.is_empty() && moving.unsent.len() < sent.len());
-            let (conn, _) = second.sockets.adopt(moving).unwrap();
+            let socket = detached(&mut first);
+            assert!(first.sockets.is_empty() && !socket.unsent.is_empty() && socket.unsent.len() < sent.len());
+            let (conn, _) = second.sockets.adopt(socket).unwrap();
             assert!(second.sockets.is_sending(conn));
             let expected = sent.len();
             let client = thread::spawn(move || {
@@ -391,7 +391,7 @@ fn a_peer_that_takes_nothing_is_cut_off_at_the_deadline() {
         let mut client = TcpStream::connect(address).unwrap();
         echo.run_until(|echo| echo.open.len() == 1);
         let now = echo.clock.now();
-        echo.sockets.close(echo.open[0], Output::from(vec![0; 30_000_000]), now);
+        echo.sockets.close(echo.open[0], WireBuffer::from(vec![0; 30_000_000]), now);
         echo.run_until(|echo| echo.sockets.is_empty() && !echo.sockets.has_work());
         let mut taken = Vec::new();
         let error = client.read_to_end(&mut taken).unwrap_err();
@@ -400,7 +400,7 @@ fn a_peer_that_takes_nothing_is_cut_off_at_the_deadline() {
 }
 
 #[test]
-fn the_last_words_arrive_although_the_peer_talks_on() {
+fn the_final_output_arrives_although_the_peer_talks_on() {
     in_executor(|| {
         let (listener, address) = listener();
         let mut echo = Echo::new(limits(), vec![listener]);
@@ -409,7 +409,7 @@ fn the_last_words_arrive_although_the_peer_talks_on() {
         let conn = echo.open[0];
         let now = echo.clock.now();
         client.write_all(&pattern(100_000, 0)).unwrap();
-        echo.sockets.close(conn, Output::from(b"goodbye".to_vec()), now);
+        echo.sockets.close(conn, WireBuffer::from(b"goodbye".to_vec()), now);
         with_client(&mut echo, move || {
             client.write_all(&pattern(100_000, 1)).unwrap();
             let mut all = Vec::new();
@@ -429,7 +429,7 @@ fn a_peer_that_does_not_close_its_side_is_closed_after_a_while() {
         let mut client = TcpStream::connect(address).unwrap();
         echo.run_until(|echo| echo.open.len() == 1);
         let now = echo.clock.now();
-        echo.sockets.close(echo.open[0], Output::from(b"goodbye".to_vec()), now);
+        echo.sockets.close(echo.open[0], WireBuffer::from(b"goodbye".to_vec()), now);
         echo.run_until(|echo| echo.sockets.is_empty() && !echo.sockets.has_work());
         let mut all = Vec::new();
         client.read_to_end(&mut all).unwrap();
@@ -448,7 +448,7 @@ fn thousands_come_and_go_and_leave_nothing_behind() {
                 let streams: Vec<_> = (0..100).map(|_| TcpStream::connect(address).unwrap()).collect();
                 for (number, mut stream) in streams.iter().enumerate() {
                     match (number + round) % 4 {
-                        // Goes without a word, after a word, at once with a reset, or is served.
+                        // Closes without sending, after sending, at once with a reset, or is served.
                         0 => {}
                         1 => stream.write_all(b"and away").unwrap(),
                         2 => SockRef::from(stream).set_linger(Some(Duration::ZERO)).unwrap(),
@@ -488,7 +488,7 @@ fn a_dropped_ring_takes_its_operations_back() {
         for conn in echo.open.clone() {
             let splices = vec![Splice { at: 1, payload: Arc::clone(&payload) }];
             echo.sockets.read_continuously(conn);
-            echo.sockets.send(conn, Output { bytes: vec![0; 2], splices });
+            echo.sockets.send(conn, WireBuffer { bytes: vec![0; 2], splices });
         }
         echo.turn();
         assert_eq!(Arc::strong_count(&payload), 11);

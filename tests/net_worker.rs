@@ -1,4 +1,4 @@
-//! Shards at work on threads of their own: MQTT over loopback, handed from shard to shard, with hooks that answer later.
+//! Workers on threads of their own: MQTT over loopback, hand-offs between shards, and hooks that answer later.
 
 use std::future::poll_fn;
 use std::io::{Read, Write};
@@ -16,17 +16,17 @@ use moormq::hooks::{
     PublishRequest, Register, RegisterModifiers,
 };
 use moormq::net::clock::Clock;
-use moormq::net::errand::Errand;
+use moormq::net::command::Command;
 use moormq::net::mesh::{InboxSender, Mesh, inbox};
 use moormq::net::sockets::{SocketLimits, listen};
 use moormq::net::thread::ShardThread;
 use moormq::net::worker::{WorkerLimits, WorkerParts};
-use moormq::shard::{Place, Shard};
+use moormq::shard::{Setup, Shard};
 use socket2::SockRef;
 
 struct Shards {
     address: SocketAddr,
-    inboxes: Vec<InboxSender<Errand>>,
+    inboxes: Vec<InboxSender<Command>>,
     threads: Vec<ShardThread>,
 }
 
@@ -47,8 +47,8 @@ impl Shards {
             let (config, chain) = (Arc::clone(&config), chain.clone());
             let connections = Arc::new([AtomicUsize::new(0)]);
             let make = move || {
-                let place = Place { id, shards, seed: 7, version: "test" };
-                let shard = Shard::new(place, config, chain, clock.now());
+                let setup = Setup { id, shards, seed: 7, version: "test", config };
+                let shard = Shard::new(setup, chain, clock.now());
                 WorkerParts { shard, mesh, inbox, listeners: vec![listener], connections, clock }
             };
             threads.push(ShardThread::start(id, None, limits, make).unwrap());
@@ -58,7 +58,7 @@ impl Shards {
     }
 
     fn stop(self) {
-        self.inboxes.iter().for_each(|inbox| assert!(inbox.try_send(Errand::Stop).is_ok()));
+        self.inboxes.iter().for_each(|inbox| assert!(inbox.try_send(Command::Stop).is_ok()));
         self.threads.into_iter().for_each(|thread| thread.join().unwrap());
     }
 }
@@ -142,7 +142,7 @@ fn a_stop_ends_the_connections_and_the_threads() {
     assert!(TcpStream::connect(address).is_err());
 }
 
-/// Answers from another thread, when that is told to.
+/// A hook that another thread answers, at a signal of the test.
 #[derive(Clone)]
 struct Elsewhere {
     questions: mpsc::Sender<mpsc::Sender<()>>,
@@ -224,7 +224,7 @@ fn a_shard_serves_others_while_a_hook_thinks_and_wakes_for_its_answer() {
     shards.stop();
 }
 
-/// What a hook waits for, and who waits.
+/// The signal that a hook waits for, and the waker of the waiting task.
 #[derive(Default)]
 struct Signal {
     given: AtomicBool,
@@ -233,7 +233,7 @@ struct Signal {
 }
 
 impl Signal {
-    /// The waker of whoever waits, once somebody does.
+    /// The waker of the waiting task, once there is one.
     fn waker(&self) -> Waker {
         loop {
             if let Some(waker) = self.waker.lock().unwrap().clone() {
@@ -338,7 +338,7 @@ fn hooks_are_woken_from_other_threads_at_any_time() {
     assert_eq!(signal.polls.load(Ordering::SeqCst), polls, "nobody asks it any more");
     let (answer, answers) = crossbeam::channel::bounded(2);
     for inbox in &shards.inboxes {
-        assert!(inbox.try_send(Errand::Hooks { answer: answer.clone() }).is_ok());
+        assert!(inbox.try_send(Command::Hooks { answer: answer.clone() }).is_ok());
     }
     let mut reports = Vec::new();
     (0..2).for_each(|_| HookReport::add(&mut reports, &answers.recv().unwrap()));
@@ -349,7 +349,7 @@ fn hooks_are_woken_from_other_threads_at_any_time() {
     thread::spawn(move || waker.wake()).join().unwrap();
 }
 
-/// Has something to do when a client is gone that waits for another thread.
+/// A hook with later work in `on_client_gone` that waits for another thread.
 #[derive(Clone)]
 struct Farewell {
     asked: mpsc::Sender<Arc<Signal>>,

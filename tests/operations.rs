@@ -1,4 +1,4 @@
-//! What operators can do, as an embedding program does it: see how shards are, move slots, even out the load.
+//! Operations through the handle of an embedding program: the status of shards, moves of slots, rebalancing.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -13,7 +13,7 @@ use moormq::hooks::{Answer, Context, Hook, PublishModifiers, PublishRefusal, Pub
 /// As long as anything may take.
 const LONG: Duration = Duration::from_secs(120);
 
-/// Answers when it is told to: it is handed what to tell it by.
+/// A link whose hook answers later. The test gets a sender for each call; a message to it lets the hook answer.
 #[derive(Clone)]
 struct Slow(Sender<async_channel::Sender<()>>);
 
@@ -25,10 +25,10 @@ impl Hook for Slow {
         _: &mut Context<'_, ()>,
         _: &PublishRequest<'_>,
     ) -> Answer<PublishModifiers, PublishRefusal> {
-        let (tell, told) = async_channel::bounded(1);
-        self.0.send(tell).expect("the test listens");
+        let (answer, answered) = async_channel::bounded(1);
+        self.0.send(answer).expect("the test listens");
         Answer::later(async move {
-            let _ = told.recv().await;
+            let _ = answered.recv().await;
             Answer::ok()
         })
     }
@@ -55,9 +55,10 @@ fn expect(stream: &mut TcpStream, bytes: &[u8]) {
     assert_eq!(read, bytes);
 }
 
-/// A client whose packet waits for a hook cannot move yet; who waits for it is told so, and when the hook has answered it moves.
+/// A client whose packet waits for a hook cannot move yet. The progress of the move shows it; when the hook has
+/// answered, the client moves.
 #[test]
-fn a_move_that_takes_long_is_told_of_and_goes_on() {
+fn a_move_that_takes_long_reports_its_progress_and_goes_on() {
     for shards in [2, 4] {
         let (questions, asked) = channel();
         let broker = Broker::builder().config(config(shards)).hook(Slow(questions)).start().expect("it starts");
@@ -65,22 +66,24 @@ fn a_move_that_takes_long_is_told_of_and_goes_on() {
         let mut client = connect(broker.addresses()[0].1, "client");
         client.write_all(&[0x32, 5, 0, 1, b't', 0, 7]).expect("it reads");
         let answer = asked.recv().expect("the hook is asked");
-        // A shard with nothing else to do hears us while it waits for the hook.
+        // A shard with nothing else to do answers requests while it waits for the hook.
         for _ in 0..200 {
             handle.reports().expect("shards answer");
         }
         let berth = handle.find([("", "client")]).expect("shards answer").remove(0);
         let to = (berth.shard + 1) % shards;
 
-        let mut heard = Vec::new();
+        let mut reports = Vec::new();
         let note = |progress| {
-            heard.push(progress);
+            reports.push(progress);
             true
         };
-        let error = handle.move_slots(&[berth.slot], to, Duration::from_millis(50), note).expect_err("it is held up");
+        let error = handle
+            .move_slots(&[berth.slot], to, Duration::from_millis(50), note)
+            .expect_err("the move waits for the hook");
         let OperationError::Unfinished(progress) = &error else { panic!("{error}") };
         assert_eq!((progress.slots, progress.slots_left, progress.sessions_left), (1, 1, 1));
-        assert_eq!(heard.last(), Some(progress));
+        assert_eq!(reports.last(), Some(progress));
         assert!(error.to_string().starts_with("not done in time: what is left goes on moving (slots: 1, sessions: 1)"));
         let given_up = handle.move_slots(&[berth.slot], to, LONG, |_| false);
         assert!(matches!(given_up, Err(OperationError::GivenUp(_))), "{given_up:?}");
@@ -112,7 +115,7 @@ fn what_cannot_move_is_refused_and_moves_nothing() {
     let moved = handle.move_slots(&[6, 7, 7], 1, LONG, |_| true).expect("they move");
     assert_eq!((&moved.slots[..], &moved.already_there[..]), (&[6][..], &[7][..]));
     let even = handle.rebalance(Duration::ZERO, false, LONG, |_| true).expect("shards answer");
-    assert!(even.moves.is_empty(), "nobody says anything");
+    assert!(even.moves.is_empty(), "without load there is nothing to move");
     broker.stop().expect("it stops");
     let stopped = handle.move_slots(&[6], 0, LONG, |_| true).expect_err("there is nobody any more");
     assert_eq!(stopped.to_string(), "the broker has stopped");
@@ -120,7 +123,7 @@ fn what_cannot_move_is_refused_and_moves_nothing() {
 
 /// A stop does not wait for a move that does not end.
 #[test]
-fn a_broker_that_rebalances_stops_when_it_is_told_to() {
+fn a_broker_that_rebalances_can_be_stopped() {
     let mut config = config(2);
     config.rebalance.enabled = true;
     config.rebalance.interval = Duration::from_millis(100);

@@ -21,10 +21,9 @@ use crate::cores::Cores;
 use crate::engine::Engine;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
-use crate::names::Landings;
 use crate::process::{ProcessTree, pin};
-use crate::run::Target;
-use crate::scenario::{Limits, Links, Placing, Seat, Variant};
+use crate::scenario::{CoreLayout, Limits, Links, ShardPlacement, Variant};
+use crate::target::{ClientShards, Target};
 
 /// How long a broker may take until it accepts a client.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
@@ -59,11 +58,11 @@ pub struct Running {
     child: Child,
     address: SocketAddr,
     dir: PathBuf,
-    placing: Option<Placing>,
+    placement: Option<ShardPlacement>,
 }
 
-/// The file in a broker's folder in which it writes where clients land.
-const LANDINGS: &str = "landings";
+/// The file, in a broker's folder, with the shard of each client.
+const CLIENT_SHARDS: &str = "client-shards";
 
 impl Broker {
     /// The broker `name=command` of the command line.
@@ -102,10 +101,10 @@ impl Broker {
     }
 
     /// Where it runs.
-    fn seat(&self) -> Seat {
+    fn layout(&self) -> CoreLayout {
         match &self.kind {
-            Kind::Embedded(_, variant) => variant.seat,
-            Kind::Moormq(_) | Kind::Mosquitto(_) | Kind::Floor(_) | Kind::Command(_) => Seat::Own,
+            Kind::Embedded(_, variant) => variant.layout,
+            Kind::Moormq(_) | Kind::Mosquitto(_) | Kind::Floor(_) | Kind::Command(_) => CoreLayout::Own,
         }
     }
 
@@ -116,7 +115,7 @@ impl Broker {
     ///
     /// If it cannot be started, ends, or accepts nobody within a minute.
     pub fn start(&self, cores: &Cores, limits: Limits, interrupt: &Interrupt) -> Result<Running, Failure> {
-        let cores = cores.of(self.seat());
+        let cores = cores.of(self.layout());
         let port = free_port().map_err(Failure::system("no free port"))?;
         let dir = std::env::temp_dir().join(format!("moormq-perf-{}-{port}", std::process::id()));
         let spawn = || {
@@ -128,11 +127,11 @@ impl Broker {
         };
         let command = spawn().map_err(Failure::system(format_args!("{} in {}", self.name, dir.display())))?;
         let child = spawn_on(cores.clone(), command).inspect_err(|_| drop(fs::remove_dir_all(&dir)))?;
-        let placing = match &self.kind {
-            Kind::Embedded(_, variant) if variant.links == Links::Landings => Some(variant.placing),
+        let placement = match &self.kind {
+            Kind::Embedded(_, variant) if variant.links == Links::ClientShards => Some(variant.placement),
             _ => None,
         };
-        let mut running = Running { child, address: (Ipv4Addr::LOCALHOST, port).into(), dir, placing };
+        let mut running = Running { child, address: (Ipv4Addr::LOCALHOST, port).into(), dir, placement };
         running.wait_until_ready(&self.name, interrupt)?;
         Ok(running)
     }
@@ -148,13 +147,13 @@ impl Broker {
                 command.arg("--config").arg(file).args(["--shards", "1", "--cpus", &list]);
             }
             Kind::Embedded(program, variant) => {
-                fs::write(&file, embedded(port, limits, variant.seat.shards()))?;
+                fs::write(&file, embedded(port, limits, variant.layout.shards()))?;
                 command = Command::new(program);
                 command.arg("--config").arg(file);
                 match variant.links {
                     Links::None => {}
                     Links::Three => drop(command.args(["--links", "3"])),
-                    Links::Landings => drop(command.arg("--landings").arg(dir.join(LANDINGS))),
+                    Links::ClientShards => drop(command.arg("--client-shards").arg(dir.join(CLIENT_SHARDS))),
                 }
             }
             Kind::Mosquitto(program) => {
@@ -186,8 +185,9 @@ impl Running {
     ///
     /// If its processes cannot be looked at.
     pub fn target(&self) -> Result<Target, Failure> {
-        let landings = self.placing.map(|placing| Landings { file: self.dir.join(LANDINGS), placing });
-        Ok(Target { address: self.address, processes: ProcessTree::of(self.child.id())?, landings, watcher: None })
+        let client_shards =
+            self.placement.map(|placement| ClientShards { file: self.dir.join(CLIENT_SHARDS), placement });
+        Ok(Target { address: self.address, processes: ProcessTree::of(self.child.id())?, client_shards, watcher: None })
     }
 
     fn wait_until_ready(&mut self, name: &str, interrupt: &Interrupt) -> Result<(), Failure> {
@@ -198,10 +198,10 @@ impl Running {
                 return Ok(());
             };
             if let Ok(Some(status)) = self.child.try_wait() {
-                return Err(Failure::Broker(format!("{name} ended ({status}): {}", self.last_words())));
+                return Err(Failure::Broker(format!("{name} ended ({status}): {}", self.end_of_log())));
             }
             if Instant::now() > deadline {
-                return Err(Failure::Broker(format!("{name} accepts nobody ({refusal}): {}", self.last_words())));
+                return Err(Failure::Broker(format!("{name} accepts nobody ({refusal}): {}", self.end_of_log())));
             }
             thread::sleep(Duration::from_millis(50));
         }
@@ -209,13 +209,13 @@ impl Running {
 
     fn try_connect(&self, interrupt: &Interrupt) -> Result<(), Failure> {
         let mut engine = Engine::new(interrupt)?;
-        engine.open([Client::idler("perf-probe".to_owned())], self.address, 1)?;
+        engine.open([Client::idle("perf-probe".to_owned())], self.address, 1)?;
         engine.close();
         Ok(())
     }
 
     /// The last lines that the broker printed.
-    fn last_words(&self) -> String {
+    fn end_of_log(&self) -> String {
         let log = fs::read_to_string(self.dir.join("log")).unwrap_or_default();
         let mut lines: Vec<&str> = log.lines().rev().take(3).collect();
         lines.reverse();
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_that_ends_is_reported_with_its_last_words() {
+    fn a_command_that_ends_is_reported_with_the_end_of_its_log() {
         let broker = Broker::parse("other=test -d {dir} && echo port {port}; exit 3").unwrap();
         let core = crate::process::cores().unwrap()[0];
         let cores = Cores { broker: core, second: core, generator: core };

@@ -7,9 +7,10 @@ use moormq::codec::{ProtocolVersion, QoS};
 use ProtocolVersion::{V5, V311};
 use QoS::{AtLeastOnce, AtMostOnce, ExactlyOnce};
 
-use crate::emqtt_bench::Bench;
+use crate::scenario::Bench;
 use crate::scenario::{
-    Connections, Contenders, Kind, Limits, Links, Load, Messages, Placing, Scenario, Seat, Share, Topology, Variant,
+    Connections, Contenders, CoreLayout, Kind, Limits, Links, Load, Messages, Scenario, ShardPlacement, Share,
+    Topology, Variant,
 };
 
 /// A closed loop in which publishers take turns.
@@ -75,29 +76,29 @@ const fn slow(qos: QoS) -> Kind {
     })
 }
 
-/// What `emqtt_bench` is told: 100 subscribers, 64 bytes.
+/// Arguments of `emqtt_bench`: 100 subscribers, 64 bytes.
 const fn bench(publishers: usize, topic: &'static str, qos: QoS, interval: u32) -> Bench {
     Bench { publishers, subscribers: 100, topic, qos, payload: 64, interval }
 }
 
 /// One shard with these hooks.
 const fn hooked(name: &'static str, links: Links) -> Variant {
-    Variant { name, links, seat: Seat::Own, placing: Placing::Any }
+    Variant { name, links, layout: CoreLayout::Own, placement: ShardPlacement::Any }
 }
 
 /// One shard or two, with clients where they are wanted.
-const fn seated(name: &'static str, seat: Seat, placing: Placing) -> Variant {
-    Variant { name, links: Links::Landings, seat, placing }
+const fn on_cores(name: &'static str, layout: CoreLayout, placement: ShardPlacement) -> Variant {
+    Variant { name, links: Links::ClientShards, layout, placement }
 }
 
 /// What crossing is measured with.
 static ONE_SHARD_OR_TWO: &[Variant] = &[
-    seated("1 shard", Seat::Own, Placing::Any),
-    seated("1 shard, on the generator's core", Seat::WithGenerator, Placing::Any),
-    seated("2 shards on one core, none crosses", Seat::TwoOnOne, Placing::Within),
-    seated("2 shards on one core, all cross", Seat::TwoOnOne, Placing::Across),
-    seated("2 shards, none crosses", Seat::Two, Placing::Within),
-    seated("2 shards, all cross", Seat::Two, Placing::Across),
+    on_cores("1 shard", CoreLayout::Own, ShardPlacement::Any),
+    on_cores("1 shard, on the generator's core", CoreLayout::WithGenerator, ShardPlacement::Any),
+    on_cores("2 shards on one core, none crosses", CoreLayout::TwoOnOne, ShardPlacement::Within),
+    on_cores("2 shards on one core, all cross", CoreLayout::TwoOnOne, ShardPlacement::Across),
+    on_cores("2 shards, none crosses", CoreLayout::Two, ShardPlacement::Within),
+    on_cores("2 shards, all cross", CoreLayout::Two, ShardPlacement::Across),
 ];
 
 /// Every scenario, in the order in which they run.
@@ -308,7 +309,11 @@ mod tests {
             let Contenders::Variants(variants) = scenario.contenders else { continue };
             let Kind::Messages(messages) = &scenario.kind else { panic!("{}", scenario.name) };
             assert!(matches!(messages.topology, Topology::Pairs(_)), "{}", scenario.name);
-            assert!(variants.iter().all(|variant| variant.placing == Placing::Any || variant.links == Links::Landings));
+            assert!(
+                variants
+                    .iter()
+                    .all(|variant| variant.placement == ShardPlacement::Any || variant.links == Links::ClientShards)
+            );
         }
     }
 }

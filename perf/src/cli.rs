@@ -8,12 +8,12 @@ use clap::{Parser, Subcommand};
 
 use crate::broker::{Broker, Kind};
 use crate::catalogue::{self, SCENARIOS};
-use crate::compare::Plan;
 use crate::cores::Cores;
 use crate::failure::Failure;
+use crate::plan::Plan;
 use crate::process;
-use crate::run::Timing;
 use crate::scenario::Scenario;
+use crate::timing::Timing;
 
 /// Load generator for MQTT brokers, and a harness that measures them side by side.
 #[derive(Parser)]

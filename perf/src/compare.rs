@@ -1,76 +1,17 @@
 //! The side-by-side measurement: every broker in turn, round by round, so that what else happens on the machine hits all of them alike.
 
-use std::path::PathBuf;
-
-use crate::broker::{self, Broker};
-use crate::cores::Cores;
-use crate::emqtt_bench;
+use crate::broker::Broker;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
+use crate::outcome::{Outcome, Row};
+use crate::plan::Plan;
 use crate::process;
 use crate::report;
-use crate::run::{self, Timing};
+use crate::run;
 use crate::sample::Sample;
-use crate::scenario::{Contenders, Kind, Scenario};
+use crate::scenario::Scenario;
 
-/// What to measure.
-#[derive(Debug)]
-pub struct Plan {
-    /// With what.
-    pub scenarios: Vec<&'static Scenario>,
-    /// Whom.
-    pub brokers: Vec<Broker>,
-    /// The program `moormq-embedded`, for scenarios in which moormq is measured against itself; without it they are left out.
-    pub embedded: Option<PathBuf>,
-    /// How often.
-    pub rounds: usize,
-    /// For how long.
-    pub timing: Timing,
-    /// Where.
-    pub cores: Cores,
-}
-
-/// What the rounds of one scenario gave, for one broker.
-#[derive(Debug, Default)]
-pub struct Outcome {
-    /// The rounds that gave figures.
-    pub samples: Vec<Sample>,
-    /// Why the others did not.
-    pub failures: Vec<String>,
-}
-
-/// What the rounds of one scenario gave.
-#[derive(Debug)]
-pub struct Row {
-    /// The scenario.
-    pub scenario: &'static Scenario,
-    /// Who was measured.
-    pub brokers: Vec<Broker>,
-    /// In the order of the brokers.
-    pub outcomes: Vec<Outcome>,
-}
-
-impl Plan {
-    /// Who is measured with `scenario`: nobody, if something is missing for it.
-    fn contenders(&self, scenario: &Scenario) -> Vec<Broker> {
-        if matches!(scenario.kind, Kind::Bench(_)) && emqtt_bench::program().is_none() {
-            return Vec::new();
-        }
-        match (scenario.contenders, &self.embedded) {
-            (Contenders::Brokers, _) => self.brokers.clone(),
-            (Contenders::Variants(_), None) => Vec::new(),
-            (Contenders::Variants(variants), Some(program)) => variants
-                .iter()
-                .map(|variant| Broker {
-                    name: variant.name.to_owned(),
-                    kind: broker::Kind::Embedded(program.clone(), *variant),
-                })
-                .collect(),
-        }
-    }
-}
-
-/// Measures, and tells standard error how it goes. After an interruption there is what was measured until then.
+/// Measures, and prints its progress on standard error. After an interruption there is what was measured until then.
 ///
 /// # Errors
 ///

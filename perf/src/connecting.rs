@@ -7,10 +7,11 @@ use crate::client::{Client, Event};
 use crate::engine::Engine;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
-use crate::run::{Target, Timing};
 use crate::sample::{ConnectionsSample, Idle};
 use crate::scenario::Connections;
+use crate::target::Target;
 use crate::times::Latency;
+use crate::timing::Timing;
 
 /// How long the broker has to come to rest before its memory is read.
 const SETTLE: Duration = Duration::from_millis(500);
@@ -62,7 +63,7 @@ pub fn round(
 /// Client number `number`.
 fn client(connections: &Connections, number: usize) -> Client {
     let Connections { count, ids, keep_alive, .. } = *connections;
-    let client = Client::idler(format!("perf-idle-{}", number % ids));
+    let client = Client::idle(format!("perf-idle-{}", number % ids));
     let client = match keep_alive {
         Some(keep_alive) => client.keep_alive(keep_alive),
         None => client,

@@ -1,7 +1,7 @@
 //! Who runs where.
 
 use crate::failure::Failure;
-use crate::scenario::Seat;
+use crate::scenario::CoreLayout;
 
 /// The cores of a measurement.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -37,11 +37,11 @@ impl Cores {
     }
 
     /// Those of a broker.
-    pub fn of(&self, seat: Seat) -> Vec<usize> {
-        match seat {
-            Seat::Own | Seat::TwoOnOne => vec![self.broker],
-            Seat::WithGenerator => vec![self.generator],
-            Seat::Two => vec![self.broker, self.second],
+    pub fn of(&self, layout: CoreLayout) -> Vec<usize> {
+        match layout {
+            CoreLayout::Own | CoreLayout::TwoOnOne => vec![self.broker],
+            CoreLayout::WithGenerator => vec![self.generator],
+            CoreLayout::Two => vec![self.broker, self.second],
         }
     }
 }

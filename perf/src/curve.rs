@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
-use crate::run::{Target, Timing};
 use crate::sample::Step;
 use crate::scenario::{Load, Messages};
+use crate::target::Target;
+use crate::timing::Timing;
 use crate::traffic;
 
 /// A broker keeps up if it delivers this part of what is published in the same time.

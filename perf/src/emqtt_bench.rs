@@ -10,31 +10,15 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use moormq::codec::QoS;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
-use crate::run::{Target, Timing};
 use crate::sample::BenchSample;
-
-/// What it is told to do. It speaks MQTT 3.1.1.
-#[derive(Clone, Copy, Debug)]
-pub struct Bench {
-    /// How many clients publish.
-    pub publishers: usize,
-    /// How many subscribe.
-    pub subscribers: usize,
-    /// The topic; `%i` stands for the number of a client, so that publisher and subscriber of the same number are a pair.
-    pub topic: &'static str,
-    /// The QoS of publishes and subscriptions.
-    pub qos: QoS,
-    /// Bytes of payload.
-    pub payload: usize,
-    /// How often each publisher publishes, in milliseconds.
-    pub interval: u32,
-}
+use crate::scenario::Bench;
+use crate::target::Target;
+use crate::timing::Timing;
 
 /// What it calls what it counts; older versions have more than one word for some.
 const SUBSCRIBED: &[&str] = &["sub"];
@@ -218,6 +202,8 @@ fn number_after(line: &str, key: &str) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
+    use moormq::codec::QoS;
+
     use super::*;
 
     const NEW: &str = "Start with 2 workers, addrs pool size: 1 and req interval: 2 ms \n\n\
@@ -249,7 +235,8 @@ mod tests {
         let bench =
             Bench { publishers: 3, subscribers: 4, topic: "b/%i", qos: QoS::AtLeastOnce, payload: 64, interval: 10 };
         let processes = crate::process::ProcessTree::of(std::process::id()).unwrap();
-        let target = Target { address: "127.0.0.1:1884".parse().unwrap(), processes, landings: None, watcher: None };
+        let target =
+            Target { address: "127.0.0.1:1884".parse().unwrap(), processes, client_shards: None, watcher: None };
         assert_eq!(bench.publish(&target).join(" "), "-h 127.0.0.1 -p 1884 -V 4 -c 3 -i 1 -t b/%i -q 1 -I 10 -s 64");
         assert!(bench.subscribe(&target).join(" ").contains("-c 4"));
     }

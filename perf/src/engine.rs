@@ -1,4 +1,4 @@
-//! The event loop: all connections on one thread, one read per connection and turn, one write for all it has to say.
+//! The event loop: all connections on one thread, one read per connection and turn, one write for all its output.
 
 use std::net::{Shutdown, SocketAddr};
 use std::time::{Duration, Instant};
@@ -7,10 +7,10 @@ use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
 use crate::client::{Client, Event};
+use crate::connection::Connection;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::stamp::Stamp;
-use crate::wire::Wire;
 
 /// What one read takes at most, in bytes.
 const READ: usize = 256 * 1024;
@@ -29,7 +29,7 @@ pub struct Engine {
     epoll: Epoll,
     events: Vec<EpollEvent>,
     buffer: Vec<u8>,
-    wires: Vec<Wire>,
+    connections: Vec<Connection>,
     /// Connections with something to send, each once.
     listed: Vec<usize>,
     /// How long each connection took to get ready, in the order in which they did.
@@ -49,7 +49,7 @@ impl Engine {
             epoll,
             events: vec![EpollEvent::empty(); EVENTS],
             buffer: vec![0; PARTIAL + READ],
-            wires: Vec::new(),
+            connections: Vec::new(),
             listed: Vec::new(),
             answers: Vec::new(),
             interrupt: interrupt.clone(),
@@ -70,17 +70,17 @@ impl Engine {
     ) -> Result<(), Failure> {
         let deadline = Instant::now() + OPENING_TIMEOUT;
         let mut clients = clients.into_iter();
-        let mut ready = self.wires.len();
+        let mut ready = self.connections.len();
         loop {
-            while self.wires.len() - ready < at_a_time {
+            while self.connections.len() - ready < at_a_time {
                 let Some(client) = clients.next() else { break };
                 self.add(client, address)?;
             }
-            if ready == self.wires.len() {
+            if ready == self.connections.len() {
                 return Ok(());
             }
             if Instant::now() > deadline {
-                let waiting = self.wires.len() - ready;
+                let waiting = self.connections.len() - ready;
                 return Err(Failure::Broker(format!("{waiting} clients get no answer, {ready} got one")));
             }
             self.flush()?;
@@ -89,27 +89,27 @@ impl Engine {
     }
 
     fn add(&mut self, client: Client, address: SocketAddr) -> Result<(), Failure> {
-        let index = self.wires.len();
+        let index = self.connections.len();
         if let Some(old) = client.takes_over() {
-            self.wires[old].retire();
+            self.connections[old].retire();
         }
-        let mut wire = Wire::open(client, index, address)?;
+        let mut connection = Connection::open(client, index, address)?;
         self.epoll
-            .add(wire.stream(), EpollEvent::new(EpollFlags::EPOLLIN, index as u64))
+            .add(connection.stream(), EpollEvent::new(EpollFlags::EPOLLIN, index as u64))
             .map_err(|errno| system("epoll_ctl", errno))?;
-        wire.listed = true;
-        self.wires.push(wire);
+        connection.listed = true;
+        self.connections.push(connection);
         self.listed.push(index);
         Ok(())
     }
 
-    /// Takes in what arrived, and waits for it at most `timeout`; none polls without a wait. Says to `tell` what became of it, and which
-    /// client it was for. What the clients answer is sent by the next [`flush`](Engine::flush).
+    /// Takes in what arrived, and waits for it at most `timeout`; none polls without a wait. Calls `report` for each event, with the number
+    /// of its client. What the clients answer is sent by the next [`flush`](Engine::flush).
     ///
     /// # Errors
     ///
     /// What a broker did wrong; an interruption.
-    pub fn turn(&mut self, timeout: Option<Duration>, mut tell: impl FnMut(usize, Event<'_>)) -> Result<(), Failure> {
+    pub fn turn(&mut self, timeout: Option<Duration>, mut report: impl FnMut(usize, Event<'_>)) -> Result<(), Failure> {
         self.interrupt.check()?;
         let timeout = match timeout {
             // Rounded up: a wait that ends just before a deadline would have to be repeated.
@@ -123,28 +123,29 @@ impl Engine {
         };
         for at in 0..count {
             let (index, flags) = (self.events[at].data() as usize, self.events[at].events());
-            let wire = &mut self.wires[index];
+            let connection = &mut self.connections[index];
             if flags != EpollFlags::EPOLLOUT {
                 let mut ready = false;
-                wire.receive(&mut self.buffer, READ, |event| {
+                connection.receive(&mut self.buffer, READ, |event| {
                     ready |= event == Event::Ready;
-                    tell(index, event);
+                    report(index, event);
                 })?;
                 if ready {
-                    self.answers.push(wire.opened.elapsed());
+                    self.answers.push(connection.opened.elapsed());
                 }
-                if wire.ended || ready && wire.client().is_stuck() {
-                    self.epoll.delete(wire.stream()).map_err(|errno| system("epoll_ctl", errno))?;
+                if connection.ended || ready && connection.client().is_stuck() {
+                    self.epoll.delete(connection.stream()).map_err(|errno| system("epoll_ctl", errno))?;
                 }
-                if wire.ended {
+                if connection.ended {
                     // Our end is closed too, so that the port is free. The far end is gone: nothing can fail that matters.
-                    let _ = wire.stream().shutdown(Shutdown::Both);
+                    let _ = connection.stream().shutdown(Shutdown::Both);
                     continue;
                 }
             }
-            let wants_to_send = wire.has_output() && (!wire.blocked || flags.contains(EpollFlags::EPOLLOUT));
-            if wants_to_send && !wire.listed {
-                wire.listed = true;
+            let wants_to_send =
+                connection.has_output() && (!connection.blocked || flags.contains(EpollFlags::EPOLLOUT));
+            if wants_to_send && !connection.listed {
+                connection.listed = true;
                 self.listed.push(index);
             }
         }
@@ -154,10 +155,10 @@ impl Engine {
     /// Publishes a message of client number `index`. False if that has to wait for an acknowledgement.
     #[inline]
     pub fn publish(&mut self, index: usize, stamp: Stamp) -> bool {
-        let wire = &mut self.wires[index];
-        let published = wire.publish(stamp);
-        if published && !wire.listed && !wire.blocked {
-            wire.listed = true;
+        let connection = &mut self.connections[index];
+        let published = connection.publish(stamp);
+        if published && !connection.listed && !connection.blocked {
+            connection.listed = true;
             self.listed.push(index);
         }
         published
@@ -165,35 +166,35 @@ impl Engine {
 
     /// Pings for client number `index`.
     pub fn ping(&mut self, index: usize) {
-        let wire = &mut self.wires[index];
-        wire.ping();
-        if !wire.listed && !wire.blocked {
-            wire.listed = true;
+        let connection = &mut self.connections[index];
+        connection.ping();
+        if !connection.listed && !connection.blocked {
+            connection.listed = true;
             self.listed.push(index);
         }
     }
 
-    /// Sends what clients have to say, one write for each.
+    /// Sends the output of clients, one write for each.
     ///
     /// # Errors
     ///
     /// If a connection broke.
     pub fn flush(&mut self) -> Result<(), Failure> {
         for index in self.listed.drain(..) {
-            let wire = &mut self.wires[index];
-            wire.listed = false;
-            if wire.ended {
+            let connection = &mut self.connections[index];
+            connection.listed = false;
+            if connection.ended {
                 continue;
             }
-            let was_blocked = wire.blocked;
-            wire.send()?;
-            if wire.blocked != was_blocked {
-                let flags = match wire.blocked {
+            let was_blocked = connection.blocked;
+            connection.send()?;
+            if connection.blocked != was_blocked {
+                let flags = match connection.blocked {
                     true => EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT,
                     false => EpollFlags::EPOLLIN,
                 };
                 self.epoll
-                    .modify(wire.stream(), &mut EpollEvent::new(flags, index as u64))
+                    .modify(connection.stream(), &mut EpollEvent::new(flags, index as u64))
                     .map_err(|errno| system("epoll_ctl", errno))?;
             }
         }
@@ -207,20 +208,20 @@ impl Engine {
 
     /// How many connections were to end because others took their sessions over, and have not ended.
     pub fn lingering(&self) -> usize {
-        self.wires.iter().filter(|wire| wire.client().is_retired() && !wire.ended).count()
+        self.connections.iter().filter(|connection| connection.client().is_retired() && !connection.ended).count()
     }
 
     /// How many messages of all clients are not acknowledged yet.
     pub fn in_flight(&self) -> usize {
-        self.wires.iter().map(|wire| wire.client().in_flight()).sum()
+        self.connections.iter().map(|connection| connection.client().in_flight()).sum()
     }
 
-    /// Says DISCONNECT for every client and closes the connections. Does not wait for the broker.
+    /// Sends DISCONNECT for every client and closes the connections. Does not wait for the broker.
     pub fn close(mut self) {
-        for wire in &mut self.wires {
-            wire.disconnect();
+        for connection in &mut self.connections {
+            connection.disconnect();
             // The broker may be gone already, which makes no difference now.
-            let _ = wire.send();
+            let _ = connection.send();
         }
     }
 }

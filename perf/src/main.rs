@@ -5,12 +5,14 @@
 //! | `scenario`, `catalogue` | what is measured, as data; all there is of it |
 //! | `topics`, `names` | where messages go; who the clients are |
 //! | `client`, `window` | one MQTT client; the packet identifiers of a publisher |
-//! | `stamp`, `ledger`, `credit` | what payloads carry; what arrived and what did not; the closed loop |
-//! | `wire`, `engine` | one connection; the event loop of all of them |
+//! | `stamp`, `deliveries`, `credit` | the content of payloads; deliveries due and made; the closed loop |
+//! | `connection`, `engine` | one connection; the event loop of all of them |
+//! | `target`, `timing` | the broker that a round is about; how long the round takes |
 //! | `traffic`, `curve`, `connecting`, `run` | a round with messages; one with ever more of them; one with connections; any of these |
 //! | `emqtt_bench`, `watcher` | another program that makes the load; one that looks on |
 //! | `process`, `machine`, `interrupt`, `failure` | what the kernel is asked for; Ctrl-C; what goes wrong |
-//! | `broker`, `configuration`, `cores`, `compare` | brokers to start and stop; what they are told; where they run; all of them in turn |
+//! | `broker`, `configuration`, `cores` | brokers to start and stop; their configuration; their cores |
+//! | `plan`, `compare`, `outcome` | what is measured side by side; all brokers in turn; what that gave |
 //! | `times`, `sample`, `report`, `plot` | how long things took; what a round gave; tables; pictures |
 
 mod broker;
@@ -20,16 +22,19 @@ mod client;
 mod compare;
 mod configuration;
 mod connecting;
+mod connection;
 mod cores;
 mod credit;
 mod curve;
+mod deliveries;
 mod emqtt_bench;
 mod engine;
 mod failure;
 mod interrupt;
-mod ledger;
 mod machine;
 mod names;
+mod outcome;
+mod plan;
 mod plot;
 mod process;
 mod report;
@@ -37,12 +42,13 @@ mod run;
 mod sample;
 mod scenario;
 mod stamp;
+mod target;
 mod times;
+mod timing;
 mod topics;
 mod traffic;
 mod watcher;
 mod window;
-mod wire;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -54,11 +60,14 @@ use cli::{Args, Command, CompareArgs, RunArgs};
 use failure::Failure;
 use interrupt::Interrupt;
 use machine::Machine;
+use outcome::Row;
+use plan::Plan;
 use plot::Picture;
 use process::ProcessTree;
 use report::Plot;
-use run::Target;
+
 use sample::Sample;
+use target::Target;
 use watcher::Watcher;
 
 fn main() -> ExitCode {
@@ -93,7 +102,7 @@ fn run(args: &RunArgs) -> Result<(), Failure> {
         for round in 1..=args.timing.rounds {
             let watcher = args.watch.as_deref().map(|command| Watcher::new(command, args.pid));
             let processes = ProcessTree::of(args.pid)?;
-            let target = Target { address: args.address, processes, landings: None, watcher };
+            let target = Target { address: args.address, processes, client_shards: None, watcher };
             let sample = run::round(scenario, &target, args.timing.timing(), &interrupt)?;
             println!("{:<15} round {round}/{}  {}", scenario.name, args.timing.rounds, report::line(&sample));
             if let Sample::Messages(sample) = sample {
@@ -125,7 +134,7 @@ fn compare(args: CompareArgs) -> Result<(), Failure> {
 }
 
 /// Draws the plots that belong to the report `output`, and puts them beside it.
-fn save_plots(output: &Path, plan: &compare::Plan, rows: &[compare::Row]) -> Result<Vec<Plot>, Failure> {
+fn save_plots(output: &Path, plan: &Plan, rows: &[Row]) -> Result<Vec<Plot>, Failure> {
     let mut plots = Vec::new();
     for Picture { name, title, text } in plot::pictures(&plan.brokers, rows) {
         let file = report::beside(output, &name, "svg");

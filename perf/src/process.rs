@@ -84,7 +84,7 @@ pub fn own_cpu() -> Result<Duration, Failure> {
     ClockId::CLOCK_PROCESS_CPUTIME_ID.now().map(Duration::from).map_err(|errno| system("processor time", errno))
 }
 
-/// The resident memory of one process: the exact figure if the kernel tells us, else the rough one.
+/// The resident memory of one process: the exact figure if the kernel has it, else the rough one.
 fn resident_of(pid: u32) -> Result<u64, Failure> {
     memory(pid, "smaps_rollup", "Rss:").or_else(|| memory(pid, "status", "VmRSS:")).ok_or_else(|| gone(pid))
 }
@@ -137,7 +137,7 @@ pub fn pin(cores: &[usize]) -> Result<(), Failure> {
 ///
 /// # Errors
 ///
-/// If the kernel does not tell.
+/// If the kernel refuses.
 pub fn cores() -> Result<Vec<usize>, Failure> {
     let set = sched_getaffinity(Pid::from_raw(0)).map_err(|errno| system("cores", errno))?;
     Ok((0..CpuSet::count()).filter(|core| set.is_set(*core).unwrap_or(false)).collect())

@@ -1,41 +1,15 @@
 //! One round of a scenario against a broker that is running.
 
-use std::net::SocketAddr;
-use std::time::Duration;
-
 use crate::connecting;
 use crate::curve;
 use crate::emqtt_bench;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
-use crate::names::Landings;
-use crate::process::ProcessTree;
 use crate::sample::Sample;
 use crate::scenario::{Kind, Scenario};
+use crate::target::Target;
+use crate::timing::Timing;
 use crate::traffic;
-use crate::watcher::Watcher;
-
-/// The broker to measure.
-#[derive(Clone, Debug)]
-pub struct Target {
-    /// Where it listens.
-    pub address: SocketAddr,
-    /// Its processes.
-    pub processes: ProcessTree,
-    /// Where its clients land, if that matters.
-    pub landings: Option<Landings>,
-    /// Who watches it while messages are measured.
-    pub watcher: Option<Watcher>,
-}
-
-/// How long things take.
-#[derive(Clone, Copy, Debug)]
-pub struct Timing {
-    /// Messages flow, but are not measured yet.
-    pub warm_up: Duration,
-    /// The window.
-    pub window: Duration,
-}
 
 /// Runs one round of `scenario`.
 ///

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::ledger::Tally;
+use crate::deliveries::Tally;
 use crate::times::Latency;
 
 /// What one round gave.

@@ -2,8 +2,6 @@
 
 use moormq::codec::{ProtocolVersion, QoS};
 
-use crate::emqtt_bench::Bench;
-
 /// Something to measure brokers with.
 #[derive(Debug)]
 pub struct Scenario {
@@ -15,7 +13,7 @@ pub struct Scenario {
     pub kind: Kind,
     /// Who is measured with it.
     pub contenders: Contenders,
-    /// What the brokers are told to allow.
+    /// The limits in the configuration of the brokers.
     pub limits: Limits,
 }
 
@@ -48,10 +46,10 @@ pub struct Variant {
     pub name: &'static str,
     /// Its hooks.
     pub links: Links,
-    /// Where it runs.
-    pub seat: Seat,
-    /// Which shard the clients belong to.
-    pub placing: Placing,
+    /// Its shards and cores.
+    pub layout: CoreLayout,
+    /// The shards of publishers and subscribers.
+    pub placement: ShardPlacement,
 }
 
 /// The hooks of a variant.
@@ -61,13 +59,13 @@ pub enum Links {
     None,
     /// Three links, each with all hooks that a message calls, which answer now.
     Three,
-    /// One link, which writes down where clients land, and has nothing to do with messages.
-    Landings,
+    /// One link, which writes the shard of each client into a file and has no hook for messages.
+    ClientShards,
 }
 
-/// The cores of a variant.
+/// The number of shards of a variant, and their cores.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Seat {
+pub enum CoreLayout {
     /// One shard on the core of the brokers.
     Own,
     /// One shard on the core of the generator.
@@ -80,7 +78,7 @@ pub enum Seat {
 
 /// Which shard clients belong to, in a broker of two.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Placing {
+pub enum ShardPlacement {
     /// Whichever their names lead to.
     Any,
     /// Publisher and subscriber of a pair to the same; the pairs take turns.
@@ -89,7 +87,7 @@ pub enum Placing {
     Across,
 }
 
-/// What brokers are told to allow.
+/// The limits in the configuration of brokers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Limits {
     /// As much as they can: what is measured is work, not refusals.
@@ -175,12 +173,29 @@ pub struct Connections {
     pub keep_alive: Option<u16>,
 }
 
-impl Seat {
+/// The load that `emqtt_bench` makes. It speaks MQTT 3.1.1.
+#[derive(Clone, Copy, Debug)]
+pub struct Bench {
+    /// How many clients publish.
+    pub publishers: usize,
+    /// How many subscribe.
+    pub subscribers: usize,
+    /// The topic; `%i` stands for the number of a client, so that publisher and subscriber of the same number are a pair.
+    pub topic: &'static str,
+    /// The QoS of publishes and subscriptions.
+    pub qos: QoS,
+    /// Bytes of payload.
+    pub payload: usize,
+    /// How often each publisher publishes, in milliseconds.
+    pub interval: u32,
+}
+
+impl CoreLayout {
     /// How many shards.
     pub fn shards(self) -> usize {
         match self {
-            Seat::Own | Seat::WithGenerator => 1,
-            Seat::TwoOnOne | Seat::Two => 2,
+            CoreLayout::Own | CoreLayout::WithGenerator => 1,
+            CoreLayout::TwoOnOne | CoreLayout::Two => 2,
         }
     }
 }

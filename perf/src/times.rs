@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-/// The longest time that is told from longer ones.
+/// The longest time that is distinguished from longer ones.
 const LONGEST: Duration = Duration::from_secs(600);
 
 /// Times from publish to delivery, or from question to answer.

@@ -5,17 +5,18 @@ use std::time::{Duration, Instant};
 
 use crate::client::{Client, Event};
 use crate::credit::Credit;
+use crate::deliveries::Deliveries;
 use crate::engine::Engine;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
-use crate::ledger::Ledger;
 use crate::names::Names;
 use crate::process::own_cpu;
-use crate::run::{Target, Timing};
 use crate::sample::MessagesSample;
 use crate::scenario::{Load, Messages};
 use crate::stamp::Stamp;
+use crate::target::Target;
 use crate::times::{Latency, Times};
+use crate::timing::Timing;
 use crate::watcher::Watcher;
 
 /// How many clients connect at a time.
@@ -58,8 +59,8 @@ pub fn round(
         broker_cpu: after.broker_cpu.saturating_sub(before.broker_cpu),
         generator_cpu: after.generator_cpu - before.generator_cpu,
         peak_resident: target.processes.peak_resident()?,
-        tally: traffic.ledger.tally(),
-        expected: traffic.ledger.expected(),
+        tally: traffic.deliveries.tally(),
+        expected: traffic.deliveries.expected(),
         unacknowledged: traffic.engine.in_flight() as u64,
         given_up: traffic.given_up,
         latency: traffic.source.latency(before.time..after.time),
@@ -79,7 +80,7 @@ struct Mark {
 /// The clients of a scenario at work. Subscribers come first in the engine, then publishers.
 struct Traffic {
     engine: Engine,
-    ledger: Ledger,
+    deliveries: Deliveries,
     source: Source,
     subscribers: usize,
     /// When the clock of the stamps began.
@@ -130,7 +131,7 @@ impl Traffic {
         let now = Instant::now();
         Ok(Traffic {
             engine,
-            ledger: Ledger::new(messages),
+            deliveries: Deliveries::new(messages),
             source: Source::new(messages),
             subscribers: messages.subscribers,
             start: now,
@@ -143,7 +144,7 @@ impl Traffic {
     fn mark(&self, target: &Target) -> Result<Mark, Failure> {
         Ok(Mark {
             time: self.start.elapsed(),
-            delivered: self.ledger.tally().delivered,
+            delivered: self.deliveries.tally().delivered,
             broker_cpu: target.processes.cpu()?,
             generator_cpu: own_cpu()?,
         })
@@ -153,7 +154,7 @@ impl Traffic {
     fn flow(&mut self, duration: Duration) -> Result<(), Failure> {
         let end = Instant::now() + duration;
         loop {
-            self.source.publish(&mut self.engine, &mut self.ledger, self.subscribers, self.start.elapsed());
+            self.source.publish(&mut self.engine, &mut self.deliveries, self.subscribers, self.start.elapsed());
             self.engine.flush()?;
             self.receive()?;
             let now = Instant::now();
@@ -162,7 +163,7 @@ impl Traffic {
             }
             if now >= self.look {
                 self.look = now + PATIENCE;
-                self.given_up += self.source.give_up_old(&self.ledger);
+                self.given_up += self.source.give_up_old(&self.deliveries);
             }
         }
     }
@@ -173,7 +174,8 @@ impl Traffic {
         self.arrived = begin;
         loop {
             self.engine.flush()?;
-            let complete = self.ledger.tally().delivered >= self.ledger.expected() && self.engine.in_flight() == 0;
+            let complete =
+                self.deliveries.tally().delivered >= self.deliveries.expected() && self.engine.in_flight() == 0;
             if complete || self.arrived.elapsed() > PATIENCE || begin.elapsed() > DRAIN {
                 return Ok(());
             }
@@ -183,14 +185,14 @@ impl Traffic {
 
     /// One turn of the engine.
     fn receive(&mut self) -> Result<(), Failure> {
-        let Traffic { engine, ledger, source, start, .. } = self;
+        let Traffic { engine, deliveries, source, start, .. } = self;
         let timeout = source.timeout();
         let (mut any, mut unstamped) = (false, false);
         engine.turn(timeout, |index, event| {
             let Event::Delivered(payload) = event else { return };
             any = true;
             match Stamp::of(payload) {
-                Some(stamp) => source.delivered(stamp, ledger.deliver(index, stamp), *start),
+                Some(stamp) => source.delivered(stamp, deliveries.deliver(index, stamp), *start),
                 None => unstamped = true,
             }
         })?;
@@ -222,10 +224,10 @@ impl Source {
     }
 
     /// Publishes what may or must be published now.
-    fn publish(&mut self, engine: &mut Engine, ledger: &mut Ledger, subscribers: usize, now: Duration) {
+    fn publish(&mut self, engine: &mut Engine, deliveries: &mut Deliveries, subscribers: usize, now: Duration) {
         match self {
-            Source::Closed(closed) => closed.publish(engine, ledger, subscribers, now),
-            Source::Open(schedule) => schedule.publish(engine, ledger, subscribers, now),
+            Source::Closed(closed) => closed.publish(engine, deliveries, subscribers, now),
+            Source::Open(schedule) => schedule.publish(engine, deliveries, subscribers, now),
         }
     }
 
@@ -242,9 +244,9 @@ impl Source {
     }
 
     /// Gives up messages that publishers wait for in vain, and gives how many those were.
-    fn give_up_old(&mut self, ledger: &Ledger) -> u64 {
+    fn give_up_old(&mut self, deliveries: &Deliveries) -> u64 {
         match self {
-            Source::Closed(closed) => closed.0.give_up_old(ledger.published()),
+            Source::Closed(closed) => closed.0.give_up_old(deliveries.published()),
             Source::Open(_) => 0,
         }
     }
@@ -275,17 +277,17 @@ impl Source {
 }
 
 impl Closed {
-    fn publish(&mut self, engine: &mut Engine, ledger: &mut Ledger, subscribers: usize, now: Duration) {
+    fn publish(&mut self, engine: &mut Engine, deliveries: &mut Deliveries, subscribers: usize, now: Duration) {
         let time = now.as_nanos() as u64;
         // Publishers in a row that have to wait for an acknowledgement.
         let mut waiting = 0;
         self.0.resume();
-        while waiting < ledger.published().len()
+        while waiting < deliveries.published().len()
             && let Some(publisher) = self.0.next()
         {
-            let sequence = ledger.published()[publisher as usize];
+            let sequence = deliveries.published()[publisher as usize];
             if engine.publish(subscribers + publisher as usize, Stamp { publisher, sequence, time }) {
-                ledger.publish(publisher);
+                deliveries.publish(publisher);
                 self.0.spend(publisher, sequence);
                 waiting = 0;
             } else {
@@ -298,15 +300,15 @@ impl Closed {
 
 impl Schedule {
     /// A message that cannot be published in time goes later, with the time at which it was due.
-    fn publish(&mut self, engine: &mut Engine, ledger: &mut Ledger, subscribers: usize, now: Duration) {
+    fn publish(&mut self, engine: &mut Engine, deliveries: &mut Deliveries, subscribers: usize, now: Duration) {
         while self.due <= now {
             let publisher = self.turn;
-            let sequence = ledger.published()[publisher as usize];
+            let sequence = deliveries.published()[publisher as usize];
             let stamp = Stamp { publisher, sequence, time: self.due.as_nanos() as u64 };
             if !engine.publish(subscribers + publisher as usize, stamp) {
                 return;
             }
-            ledger.publish(publisher);
+            deliveries.publish(publisher);
             self.late.add(stamp.time, (now.as_nanos() as u64).saturating_sub(stamp.time));
             self.due += self.interval;
             self.turn = (self.turn + 1) % self.publishers;

@@ -1,4 +1,4 @@
-//! A running broker as the embedding program uses it, from any thread.
+//! The handle of a running broker, for any thread of the embedding program.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,36 +13,37 @@ use crate::codec::{PropertyBlock, QoS};
 use crate::config::Config;
 use crate::hooks::HookReport;
 use crate::message::Message;
-use crate::net::errand::{Errand, Told};
+use crate::net::command::{Command, SubscriptionEvent};
 use crate::net::mesh::InboxSender;
 use crate::net::thread::ThreadId;
-use crate::shard::{Request, owner_of};
+use crate::shard::Request;
+use crate::sharding::owner_of;
 use crate::topic::{TopicError, TopicFilter, TopicName};
 
-/// How long shards may take to answer. They take longer only if they are stuck in a hook.
+/// The longest wait for the answers of shards. A shard takes longer only if a hook blocks it.
 pub(super) const SHARD_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A way to a running broker for any thread. Messages published through one handle and its clones stay in order.
+/// A handle of a running broker, for any thread. Messages published through one handle and its clones stay in order.
 #[derive(Clone)]
 pub struct Handle {
-    pub(super) inboxes: Arc<[InboxSender<Errand>]>,
+    pub(super) inboxes: Arc<[InboxSender<Command>]>,
     /// The threads of the shards.
     pub(super) threads: Arc<[Thread]>,
     pub(super) seed: u64,
-    /// The shard by which its messages go.
+    /// The shard that gets its messages.
     home: usize,
     next_home: Arc<AtomicU64>,
     next_subscription: Arc<AtomicU64>,
     max_topic_levels: usize,
 }
 
-/// Where a shard runs.
+/// The thread and core of a shard.
 pub(super) struct Thread {
     pub id: ThreadId,
     pub core: usize,
 }
 
-/// Why a message was not published or a subscription not made.
+/// The reason why a request to the broker failed.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum RequestError {
@@ -65,17 +66,17 @@ pub struct Publish {
     pub topic: String,
     /// The payload.
     pub payload: Bytes,
-    /// The QoS at which subscribers may get it at most. QoS 0 by default.
+    /// The highest QoS at which subscribers get it. QoS 0 by default.
     pub qos: Option<QoS>,
-    /// Whether it is retained; with an empty payload, a retained message is forgotten.
+    /// Whether it is retained. With an empty payload, the retained message of the topic is removed.
     pub retain: bool,
     /// MQTT 5 properties that are forwarded to subscribers.
     pub properties: PropertyBlock,
-    /// Message Expiry Interval; none: it never expires.
+    /// The Message Expiry Interval. None: it never expires.
     pub expiry: Option<Duration>,
 }
 
-/// A subscription of the embedding program. Dropping it ends it.
+/// A subscription of the embedding program. A drop ends it.
 pub struct Subscription {
     messages: Receiver<Message>,
     number: u64,
@@ -84,8 +85,8 @@ pub struct Subscription {
 }
 
 impl Handle {
-    /// A way to the shards behind `inboxes`, whose hashes have this seed.
-    pub(super) fn new(inboxes: Vec<InboxSender<Errand>>, seed: u64, config: &Config) -> Self {
+    /// A handle of the shards behind `inboxes`. `seed` is that of the hash from subscriber id to slot.
+    pub(super) fn new(inboxes: Vec<InboxSender<Command>>, seed: u64, config: &Config) -> Self {
         Handle {
             inboxes: inboxes.into(),
             threads: Arc::new([]),
@@ -97,16 +98,16 @@ impl Handle {
         }
     }
 
-    /// The same, by the next shard.
+    /// The same, but its messages go to the next shard.
     pub(super) fn with_another_home(&self) -> Self {
         let home = self.next_home.fetch_add(1, Ordering::Relaxed) as usize % self.inboxes.len();
         Handle { home, ..self.clone() }
     }
 
-    /// Tells every shard to stop.
+    /// Sends every shard the command to stop.
     pub(super) fn stop(&self) {
         for inbox in self.inboxes.iter() {
-            while let Err(channel::TrySendError::Full(_)) = inbox.try_send(Errand::Stop) {
+            while let Err(channel::TrySendError::Full(_)) = inbox.try_send(Command::Stop) {
                 std::thread::yield_now();
             }
         }
@@ -116,13 +117,13 @@ impl Handle {
     ///
     /// # Errors
     ///
-    /// [`RequestError::Topic`] for an invalid topic name, [`RequestError::Full`] when the shard is that far behind,
-    /// [`RequestError::Stopped`] after the broker has stopped. The message was not published then.
+    /// [`RequestError::Topic`] for an invalid topic name, [`RequestError::Full`] when the inbox of the shard is
+    /// full, [`RequestError::Stopped`] after the broker has stopped. The message was not published then.
     pub fn publish(&self, publish: Publish) -> Result<(), RequestError> {
         TopicName::parse(&publish.topic, self.max_topic_levels).map_err(RequestError::Topic)?;
         self.send(
             self.home,
-            Errand::Request(Request::Publish {
+            Command::Request(Request::Publish {
                 mountpoint: publish.mountpoint.into(),
                 topic: publish.topic,
                 payload: publish.payload,
@@ -134,13 +135,14 @@ impl Handle {
         )
     }
 
-    /// Subscribes to `filter`, retained messages included. When it returns, no message that matches is missed, until
-    /// `capacity` of them wait to be taken: those that come then are dropped.
+    /// Subscribes to `filter`, retained messages included. After it has returned, the subscription gets every matching
+    /// message. At most `capacity` messages wait to be received; while there are that many, further messages are
+    /// dropped. Waits for the shard.
     ///
     /// # Errors
     ///
-    /// [`RequestError::Topic`] for an invalid filter, [`RequestError::Shared`] for a shared one, [`RequestError::Full`] when
-    /// the shard is far behind, [`RequestError::Stopped`] when the broker has stopped or does not answer.
+    /// [`RequestError::Topic`] for an invalid filter, [`RequestError::Shared`] for a shared one, [`RequestError::Full`]
+    /// when the inbox of the shard is full, [`RequestError::Stopped`] when the broker has stopped or does not answer.
     pub fn subscribe(&self, mountpoint: &str, filter: &str, capacity: usize) -> Result<Subscription, RequestError> {
         let filter = TopicFilter::parse(filter, self.max_topic_levels).map_err(RequestError::Topic)?;
         if filter.share_name().is_some() {
@@ -149,33 +151,34 @@ impl Handle {
         let number = self.next_subscription.fetch_add(1, Ordering::Relaxed);
         let shard = number as usize % self.inboxes.len();
         let (sender, messages) = channel::bounded(capacity.max(1));
-        let (told, subscribed) = channel::bounded(1);
-        let sink = Box::new(move |what| match what {
-            Told::Subscribed => drop(told.try_send(())),
-            Told::Message(message) => drop(sender.try_send(message)),
+        let (ready, subscribed) = channel::bounded(1);
+        let sink = Box::new(move |event| match event {
+            SubscriptionEvent::Subscribed => drop(ready.try_send(())),
+            SubscriptionEvent::Message(message) => drop(sender.try_send(message)),
         });
-        self.send(shard, Errand::Open { subscription: number, sink })?;
+        self.send(shard, Command::Open { subscription: number, sink })?;
         let subscription = Subscription { messages, number, shard, handle: self.clone() };
         let request = Request::Subscribe { subscription: number, mountpoint: mountpoint.into(), filter };
-        self.send(shard, Errand::Request(request))?;
+        self.send(shard, Command::Request(request))?;
         subscribed.recv_timeout(SHARD_TIMEOUT).map_err(|_| RequestError::Stopped)?;
         Ok(subscription)
     }
 
-    /// Ends the connection of a client (MQTT 5: DISCONNECT 0x98); with `cleanup`, its session too. Nothing happens if there
-    /// is none.
+    /// Ends the connection of a client (MQTT 5: DISCONNECT 0x98), and with `cleanup` its session, too. Does nothing if
+    /// there is none. Returns before it has happened.
     ///
     /// # Errors
     ///
-    /// [`RequestError::Full`] when the shard is far behind, [`RequestError::Stopped`] after the broker has stopped.
+    /// [`RequestError::Full`] when the inbox of the shard is full, [`RequestError::Stopped`] after the broker has
+    /// stopped.
     pub fn disconnect(&self, mountpoint: &str, client_id: &str, cleanup: bool) -> Result<(), RequestError> {
         let subscriber = SubscriberId::new(mountpoint, client_id);
         let shard = owner_of(&subscriber, self.inboxes.len(), self.seed);
-        self.send(shard, Errand::Request(Request::Disconnect { subscriber, cleanup }))
+        self.send(shard, Command::Request(Request::Disconnect { subscriber, cleanup }))
     }
 
-    /// What was counted of the hooks since the start, all shards together: one entry for each hook that was called of each
-    /// link, in the order of the chain. `$SYS/broker/hooks/LINK/HOOK/COUNTER` shows the same. Waits for every shard.
+    /// The counters of the hooks since the start, summed over all shards: one entry for each hook of each link that was
+    /// called, in the order of the chain. `$SYS/broker/hooks/LINK/HOOK/COUNTER` shows the same. Waits for every shard.
     ///
     /// ```
     /// # fn show(handle: &moormq::broker::Handle) -> Result<(), moormq::broker::RequestError> {
@@ -189,20 +192,20 @@ impl Handle {
     ///
     /// # Errors
     ///
-    /// [`RequestError::Full`] when a shard is far behind, [`RequestError::Stopped`] when the broker has stopped or does not
-    /// answer.
+    /// [`RequestError::Full`] when the inbox of a shard is full, [`RequestError::Stopped`] when the broker has stopped
+    /// or does not answer.
     pub fn hooks(&self) -> Result<Vec<HookReport>, RequestError> {
         let (answer, answers) = channel::bounded(self.inboxes.len());
         for shard in 0..self.inboxes.len() {
-            self.send(shard, Errand::Hooks { answer: answer.clone() })?;
+            self.send(shard, Command::Hooks { answer: answer.clone() })?;
         }
         let mut all = Vec::new();
         self.collect(answer, &answers)?.iter().for_each(|of_shard| HookReport::add(&mut all, of_shard));
         Ok(all)
     }
 
-    pub(super) fn send(&self, shard: usize, errand: Errand) -> Result<(), RequestError> {
-        self.inboxes[shard].try_send(errand).map_err(|error| match error {
+    pub(super) fn send(&self, shard: usize, command: Command) -> Result<(), RequestError> {
+        self.inboxes[shard].try_send(command).map_err(|error| match error {
             channel::TrySendError::Full(_) => RequestError::Full,
             channel::TrySendError::Disconnected(_) => RequestError::Stopped,
         })
@@ -219,7 +222,7 @@ impl Subscription {
         self.messages.recv().map_err(|_| RequestError::Stopped)
     }
 
-    /// Waits for the next message, at most `timeout`. None if there was none.
+    /// Waits for the next message, at most for `timeout`. None if there was none.
     ///
     /// # Errors
     ///
@@ -236,9 +239,10 @@ impl Subscription {
 impl Drop for Subscription {
     fn drop(&mut self) {
         let number = self.number;
-        // If the inbox is full or the broker gone, nobody takes the messages, which is all that matters.
-        let _ = self.handle.send(self.shard, Errand::Request(Request::Unsubscribe { subscription: number }));
-        let _ = self.handle.send(self.shard, Errand::Close { subscription: number });
+        // It may fail, if the inbox is full or the broker has stopped. The receiver is gone, so messages are dropped
+        // anyway.
+        let _ = self.handle.send(self.shard, Command::Request(Request::Unsubscribe { subscription: number }));
+        let _ = self.handle.send(self.shard, Command::Close { subscription: number });
     }
 }
 

@@ -1,4 +1,4 @@
-//! Where shards run and where they listen: configuration, as far as it depends on the machine.
+//! The cores of the shards and the sockets of the listeners: the part of the configuration that depends on the machine.
 
 use std::fmt;
 use std::io;
@@ -15,30 +15,30 @@ use crate::net::probe::StartError as SystemError;
 use crate::net::ring::RingSize;
 use crate::net::sockets::SocketLimits;
 use crate::net::worker::WorkerLimits;
-use crate::shard::MAX_SHARDS;
+use crate::sharding::MAX_SHARDS;
 
-/// Descriptors for anything but connections: rings, listeners, files.
+/// Descriptors for rings, listeners and files, beside those of connections.
 const NOT_CONNECTIONS: usize = 256;
 
-/// Why a broker did not start.
+/// The reason why a broker did not start.
 #[derive(Debug)]
 pub enum StartError {
-    /// The configuration is not possible.
+    /// The configuration has a fault.
     Config(ConfigError),
     /// A listener's address cannot be listened on.
     Listen {
-        /// The listener.
+        /// The name of the listener.
         name: String,
         /// Its address.
         address: SocketAddr,
-        /// What the system says.
+        /// The error of the system.
         error: io::Error,
     },
-    /// The control socket cannot be had.
+    /// The control socket cannot be opened.
     Control(SocketError),
     /// The system lacks something that is needed.
     System(SystemError),
-    /// A thread, queue or file descriptor could not be had.
+    /// The system has no thread, memory or file descriptor left.
     Resources(io::Error),
 }
 
@@ -56,7 +56,7 @@ impl fmt::Display for StartError {
     }
 }
 
-/// What can be done about an address on which the system does not let the broker listen, as the end of a sentence.
+/// Advice for an error of listening on an address, as the end of a sentence.
 fn remedy(kind: io::ErrorKind) -> &'static str {
     match kind {
         io::ErrorKind::AddrInUse => ". Another program listens there: stop it, or set another address",
@@ -70,7 +70,7 @@ fn remedy(kind: io::ErrorKind) -> &'static str {
 
 impl std::error::Error for StartError {}
 
-/// How shards are laid out on cores.
+/// The assignment of shards to cores, and the limits of a shard.
 pub(super) struct Layout {
     /// The core of each shard.
     pub cpus: Vec<usize>,
@@ -120,15 +120,16 @@ fn allowed_cpus() -> io::Result<CpuSet> {
     list.and_then(|list| list.trim().parse().ok()).ok_or_else(unreadable)
 }
 
-/// How often an address is tried that is in use, and how long after each other: one second in all.
+/// The number of attempts to bind an address that is in use.
 const ATTEMPTS: usize = 50;
+/// The time between two attempts: one second in all.
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// The listeners of a broker.
 pub(super) struct Listening {
-    /// For each shard, a socket for each listener.
+    /// By shard: a socket for each listener.
     pub sockets: Vec<Vec<OwnedFd>>,
-    /// Their names, and where they listen.
+    /// The names and addresses of the listeners.
     pub addresses: Vec<(String, SocketAddr)>,
 }
 
@@ -141,7 +142,7 @@ pub(super) fn open_listeners(config: &Config, shards: usize) -> Result<Listening
         StartError::Listen { name, address, error }
     };
     for listener in &config.listeners {
-        let free = patiently(|| check_free(listener.address), PAUSE);
+        let free = retry_while_in_use(|| check_free(listener.address), PAUSE);
         free.map_err(|error| failed(listener, listener.address, error))?;
     }
     for listener in &config.listeners {
@@ -158,9 +159,10 @@ pub(super) fn open_listeners(config: &Config, shards: usize) -> Result<Listening
     Ok(Listening { sockets, addresses })
 }
 
-/// Tries again for a while as long as the address is in use: of a broker that was killed, the kernel closes what its rings had
-/// in hand a moment after the process is gone, and whoever starts it again does so at once.
-fn patiently(mut attempt: impl FnMut() -> io::Result<()>, pause: Duration) -> io::Result<()> {
+/// Repeats `attempt` while the address is in use, up to [`ATTEMPTS`] times. Reason: after a broker was killed, the
+/// kernel closes the sockets of its rings a moment after the process has ended. A broker that is started at once may
+/// find them in use.
+fn retry_while_in_use(mut attempt: impl FnMut() -> io::Result<()>, pause: Duration) -> io::Result<()> {
     for tries in 1..ATTEMPTS {
         match attempt() {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
@@ -184,10 +186,11 @@ fn local_address(socket: &OwnedFd) -> io::Result<SocketAddr> {
 mod tests {
     use super::*;
 
-    /// What comes of addresses that are in use so many times, or fail for another reason, and how often they are tried.
+    /// The outcome, and the number of attempts, for an address that is in use `in_use` times and then fails with
+    /// `then`.
     fn tried(mut in_use: usize, then: Option<io::ErrorKind>) -> (Option<io::ErrorKind>, usize) {
         let mut tries = 0;
-        let outcome = patiently(
+        let outcome = retry_while_in_use(
             || {
                 tries += 1;
                 match (in_use.checked_sub(1), then) {

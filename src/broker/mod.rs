@@ -1,7 +1,7 @@
-//! The broker as a program embeds it: built, started, used from any thread, stopped.
+//! The broker for embedding programs: its builder, its start, its use from any thread, and its stop.
 //!
-//! Owns the threads of the shards. Everything between the program and a shard goes through that shard's bounded inbox;
-//! nothing here waits for a shard but [`Broker::stop`], [`Broker::subscribe`] and what [`Handle`] has for operators.
+//! Owns the threads of the shards. Requests of the program go through the bounded inbox of a shard. Only
+//! [`Broker::stop`], [`Broker::subscribe`], [`Broker::hooks`] and the operations of [`Handle`] wait for a shard.
 
 mod handle;
 mod layout;
@@ -29,25 +29,25 @@ use crate::net::mesh::{Mesh, inbox};
 use crate::net::probe::probe;
 use crate::net::thread::ShardThread;
 use crate::net::worker::WorkerParts;
-use crate::shard::{Place, Shard};
+use crate::shard::{Setup, Shard};
 
 use handle::Thread;
 use layout::{Layout, Listening, open_listeners};
 use rebalancing::Rebalancing;
 
-/// How many requests of the program a shard's inbox holds.
+/// The number of commands that the inbox of a shard holds.
 const INBOX_CAPACITY: usize = 4096;
 
-/// Puts a broker together: configuration, then hooks, then [`start`](Builder::start).
+/// The builder of a broker: configuration, then hooks, then [`start`](Builder::start).
 ///
-/// The hooks are part of its type, so that the compiler sees through them. Every shard gets a clone of the chain.
+/// The hooks are part of its type, so the compiler can inline them. Every shard gets a clone of the chain.
 #[derive(Clone, Debug)]
 pub struct Builder<C = NoHooks> {
     config: Config,
     chain: C,
 }
 
-/// A running broker. Dropping it stops it as [`Broker::stop`] does.
+/// A running broker. A drop stops it as [`Broker::stop`] does.
 pub struct Broker {
     threads: Vec<ShardThread>,
     handle: Handle,
@@ -57,24 +57,24 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// A broker with the default configuration and no hooks yet: it listens on 127.0.0.1:1883, and refuses every client
-    /// unless `allow_anonymous` is set or a hook accepts it.
+    /// A builder with the default configuration and no hooks. Such a broker listens on 127.0.0.1:1883, and refuses
+    /// every client unless `allow_anonymous` is set or a hook accepts it.
     pub fn builder() -> Builder {
         Builder { config: Config::default(), chain: NoHooks }
     }
 
-    /// The listeners and where they listen; with the port that was assigned where the configuration asked for port 0.
+    /// The names and addresses of the listeners. If the configuration has port 0, the address has the port that the
+    /// system chose.
     pub fn addresses(&self) -> &[(String, SocketAddr)] {
         &self.addresses
     }
 
-    /// How many shards it runs on.
+    /// The number of shards.
     pub fn shards(&self) -> usize {
         self.threads.len()
     }
 
-    /// A way to the broker for another thread. What is published through it goes by a shard of its own, as far as there are
-    /// enough.
+    /// A handle of the broker, for another thread. Each handle publishes through another shard, in turn.
     pub fn handle(&self) -> Handle {
         self.handle.with_another_home()
     }
@@ -106,12 +106,12 @@ impl Broker {
         self.handle.hooks()
     }
 
-    /// Stops in an orderly way: clients are told (MQTT 5: DISCONNECT 0x8B), wills are published, every hook is called. Waits
-    /// until that is done, tasks that hooks left included, at most `runtime.shutdown_timeout`.
+    /// Stops in an orderly way: clients are disconnected (MQTT 5: DISCONNECT 0x8B), wills are published, every hook is
+    /// called. Waits until that is done, including pending hooks, at most for `runtime.shutdown_timeout`.
     ///
     /// # Errors
     ///
-    /// When a shard did not end as it should have: its ring failed, or it panicked.
+    /// A shard failed: by an error of its ring, or by a panic.
     pub fn stop(mut self) -> io::Result<()> {
         self.stop_threads()
     }
@@ -140,7 +140,7 @@ impl Drop for Broker {
 }
 
 impl<C> Builder<C> {
-    /// Takes another configuration than the default one.
+    /// Sets the configuration.
     #[must_use]
     pub fn config(mut self, config: Config) -> Self {
         self.config = config;
@@ -157,17 +157,17 @@ impl<C: Chain> Builder<C> {
 }
 
 impl<C: Chain + Clone> Builder<C> {
-    /// Starts the shards. When it returns, clients can connect.
+    /// Starts the broker. When it returns, clients can connect.
     ///
     /// # Errors
     ///
-    /// What is wrong with the configuration or missing on this system, in one sentence.
+    /// A fault of the configuration, or something that this system lacks, in one sentence.
     pub fn start(self) -> Result<Broker, StartError> {
         let Builder { config, chain } = self;
         config.check().map_err(StartError::Config)?;
         let layout = Layout::of(&config)?;
         probe(layout.limits.sockets.ring).map_err(StartError::System)?;
-        // Before the listeners: if another broker is running, they would take clients away from it.
+        // Before the listeners, because these would take clients from another broker that is running.
         let socket = config.control.socket.as_ref().map(|path| ControlSocket::bind(Path::new(path))).transpose();
         let socket = socket.map_err(StartError::Control)?;
         let Listening { sockets, addresses } = open_listeners(&config, layout.cpus.len())?;
@@ -183,9 +183,9 @@ impl<C: Chain + Clone> Builder<C> {
             inboxes.push(sender);
             let (config, chain, shards) = (config.clone(), chain.clone(), layout.cpus.len());
             let connections = connections.clone();
-            let place = Place { id, shards, seed, version: env!("CARGO_PKG_VERSION") };
+            let setup = Setup { id, shards, seed, version: env!("CARGO_PKG_VERSION"), config };
             let make = move || {
-                let mut shard = Shard::new(place, config, chain, clock.now());
+                let mut shard = Shard::new(setup, chain, clock.now());
                 shard.time_hooks_by(HookClock(nanos));
                 WorkerParts { shard, mesh, inbox: receiver, listeners, connections, clock }
             };
@@ -209,7 +209,7 @@ impl<C: Chain + Clone> Builder<C> {
     }
 }
 
-/// A number nobody can guess: the standard library draws one for its hash maps.
+/// A random number that nobody can guess. The standard library has one for its hash maps.
 fn random_seed() -> u64 {
     std::hash::RandomState::new().build_hasher().finish()
 }

@@ -1,6 +1,6 @@
-//! What operators and embedding programs ask of shards: how they are, and to move slots.
+//! Operations on shards, for operators and embedding programs: status, moves of slots, rebalancing.
 //!
-//! Everything here waits for the shards, on the thread that calls; no shard waits for it.
+//! Each operation waits for the shards, on the calling thread. No shard waits for an operation.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -12,32 +12,34 @@ use crossbeam::channel::{self, Receiver, Sender};
 use super::handle::{Handle, RequestError, SHARD_TIMEOUT};
 use crate::client::SubscriberId;
 use crate::control::status::{Berth, MoveProgress, Moved, PlannedMove, Rebalanced, ShardStatus, SlotStatus, Status};
-use crate::net::errand::Errand;
-use crate::shard::{BalanceLimits, Load, Report, SLOTS, SlotMigration, SlotMove, SlotsMoving, plan, slot_of};
+use crate::net::command::Command;
+use crate::shard::{BalanceLimits, Load, Report, SlotMigration, SlotMove, SlotsMoving, plan};
+use crate::sharding::{SLOTS, slot_of};
 
-/// How often it is looked whether slots have come.
-const LOOK: Duration = Duration::from_millis(10);
-/// When [`Handle::rebalance`] finds that a shard has too much, in percent of what the others have on average.
+/// The time between two checks of a move's progress.
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
+/// The load above which [`Handle::rebalance`] moves slots away from a shard, in percent of the average of the other
+/// shards.
 const UNEVEN: u64 = 105;
 
-/// Why shards did not do what they were asked to, or not to the end.
+/// The reason why an operation did not take place, or not completely.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum OperationError {
     /// There is no such shard.
     NoSuchShard {
-        /// Which.
+        /// The number that was given.
         shard: usize,
-        /// How many there are.
+        /// The number of shards that there are.
         shards: usize,
     },
     /// There is no such slot.
     NoSuchSlot(u16),
-    /// The slots have not all come in time. What is on its way goes on moving.
+    /// The time was up before all slots had arrived. Moves that have begun go on.
     Unfinished(MoveProgress),
-    /// Nobody wanted to wait any longer. What is on its way goes on moving.
+    /// The caller stopped waiting. Moves that have begun go on.
     GivenUp(MoveProgress),
-    /// A shard cannot be asked, or does not answer.
+    /// A shard did not accept the request, or did not answer.
     Request(RequestError),
 }
 
@@ -69,33 +71,33 @@ impl From<RequestError> for OperationError {
     }
 }
 
-/// All shards at some moment.
-struct Look {
+/// The reports of all shards at one time.
+struct Snapshot {
     reports: Vec<Report>,
-    /// Processor time of their threads.
+    /// The processor time of their threads.
     cpu: Vec<Option<Duration>>,
     at: Instant,
 }
 
 impl Handle {
-    /// What every shard has counted since the start, and what it has now, in the order of the shards. They are asked at once,
-    /// but not at the same moment.
+    /// The reports of all shards, in their order: counters since the start, and present numbers. Shards make their
+    /// reports one by one, so the reports are not of the same instant.
     ///
     /// # Errors
     ///
-    /// [`RequestError::Full`] when a shard is far behind, [`RequestError::Stopped`] when the broker has stopped or does not
-    /// answer.
+    /// [`RequestError::Full`] when the inbox of a shard is full, [`RequestError::Stopped`] when the broker has stopped
+    /// or does not answer.
     pub fn reports(&self) -> Result<Vec<Report>, RequestError> {
         let (answer, answers) = channel::bounded(self.inboxes.len());
         for shard in 0..self.inboxes.len() {
-            self.send(shard, Errand::Report { answer: answer.clone() })?;
+            self.send(shard, Command::Report { answer: answer.clone() })?;
         }
         let mut reports = self.collect(answer, &answers)?;
         reports.sort_by_key(|report| report.shard);
         Ok(reports)
     }
 
-    /// How shards and slots are doing: measures them for `window`, and waits that long. Tells the `slots` busiest slots.
+    /// The status of the shards and of the `slots` busiest slots, with rates measured over `window`. Waits that long.
     ///
     /// # Errors
     ///
@@ -133,8 +135,8 @@ impl Handle {
         Ok(Status { seconds, shards, slots: slots.collect() })
     }
 
-    /// Where clients belong, given as mountpoint and client id, whether they are there or not. Only [`Handle::move_slots`] and
-    /// rebalancing change it.
+    /// The slot and shard of each client, given as mountpoint and client id. A client need not have a session. Only
+    /// [`Handle::move_slots`] and rebalancing change a client's shard.
     ///
     /// # Errors
     ///
@@ -144,7 +146,8 @@ impl Handle {
         let reports = self.reports()?;
         let slots = reports.iter().flat_map(|report| report.slots.iter().map(|slot| (report.shard, slot)));
         let (own, left): (Vec<_>, Vec<_>) = slots.partition(|(_, slot)| slot.is_own);
-        // While the news that a slot moved is on its way, the old owner says no already, and the new one not yet yes.
+        // During a handover of a slot, there is a moment when neither shard reports it as its own: then the old owner
+        // counts.
         left.into_iter().chain(own).for_each(|(shard, slot)| owners[usize::from(slot.slot)] = shard);
         let berth = |(mountpoint, client_id): (&str, &str)| {
             let slot = slot_of(&SubscriberId::new(mountpoint, client_id), self.seed);
@@ -154,23 +157,24 @@ impl Handle {
         Ok(clients.into_iter().map(berth).collect())
     }
 
-    /// Moves slots to shard `to`, with the sessions and connections of the clients in them, and waits until all are there, at
-    /// most `timeout`. Clients stay connected and notice nothing; no hook is called. `told` hears how far it is each time that
-    /// something has changed, and says whether to go on waiting.
+    /// Moves slots to shard `to`, with the sessions and connections of the clients in them. Waits until all are there,
+    /// at most for `timeout`. Clients stay connected and notice nothing; no hook is called. `report` is called with
+    /// each change of the progress, and returns whether to go on waiting.
     ///
-    /// A slot that is there already is left there; one that is on its way to somewhere else is moved on when it has come.
+    /// A slot that is on that shard already stays there. A slot that is moving to another shard is moved on when it has
+    /// arrived.
     ///
     /// # Errors
     ///
     /// [`OperationError::NoSuchShard`] and [`OperationError::NoSuchSlot`]: nothing has moved then.
-    /// [`OperationError::Unfinished`] when time was up, [`OperationError::GivenUp`] when `told` says so: what has begun to move
-    /// goes on.
+    /// [`OperationError::Unfinished`] when the time was up, [`OperationError::GivenUp`] when `report` returned false:
+    /// moves that have begun go on.
     pub fn move_slots(
         &self,
         slots: &[u16],
         to: usize,
         timeout: Duration,
-        mut told: impl FnMut(MoveProgress) -> bool,
+        mut report: impl FnMut(MoveProgress) -> bool,
     ) -> Result<Moved, OperationError> {
         let shards = self.inboxes.len();
         if to >= shards {
@@ -180,27 +184,28 @@ impl Handle {
             return Err(OperationError::NoSuchSlot(*slot));
         }
         let start = Instant::now();
-        let mut migration = Journey::new(slots, to);
+        let mut pending = PendingMove::new(slots, to);
         let mut last = None;
         loop {
-            migration.look(self)?;
-            let progress = migration.progress();
-            if migration.left.is_empty() {
-                return Ok(migration.end(start.elapsed()));
+            pending.update(self)?;
+            let progress = pending.progress();
+            if pending.left.is_empty() {
+                return Ok(pending.finish(start.elapsed()));
             }
-            if last != Some(progress) && !told(progress) {
+            if last != Some(progress) && !report(progress) {
                 return Err(OperationError::GivenUp(progress));
             }
             last = Some(progress);
             if start.elapsed() >= timeout {
                 return Err(OperationError::Unfinished(progress));
             }
-            thread::sleep(LOOK);
+            thread::sleep(POLL_INTERVAL);
         }
     }
 
-    /// Evens out the load: counts the messages of every slot for `window`, and moves slots from shards that have too much to
-    /// those that have least, as [`Handle::move_slots`] does, at most for `timeout`. With `dry_run`, only says which.
+    /// Rebalances the load: counts the messages of every slot for `window`, then moves slots from the shards with most
+    /// load to those with least, as [`Handle::move_slots`] does, at most for `timeout` for each shard that gets slots.
+    /// With `dry_run` it returns the planned moves only.
     ///
     /// # Errors
     ///
@@ -210,7 +215,7 @@ impl Handle {
         window: Duration,
         dry_run: bool,
         timeout: Duration,
-        mut told: impl FnMut(MoveProgress) -> bool,
+        mut report: impl FnMut(MoveProgress) -> bool,
     ) -> Result<Rebalanced, OperationError> {
         let (earlier, later) = self.measure(window)?;
         let seconds = later.at.duration_since(earlier.at).as_secs_f64();
@@ -227,51 +232,51 @@ impl Handle {
         });
         let moves_by_rate = moves_by_rate.collect();
         if !dry_run {
-            self.carry_out(&moves, timeout, &mut told)?;
+            self.carry_out(&moves, timeout, &mut report)?;
         }
         Ok(Rebalanced { seconds, moves: moves_by_rate, before, after, is_done: !dry_run })
     }
 
-    /// Moves slots, to one shard after the other.
+    /// Carries out planned moves, one shard after the other, at most for `timeout` each.
     pub(super) fn carry_out(
         &self,
         moves: &[SlotMove],
         timeout: Duration,
-        told: &mut dyn FnMut(MoveProgress) -> bool,
+        report: &mut dyn FnMut(MoveProgress) -> bool,
     ) -> Result<(), OperationError> {
         for to in 0..self.inboxes.len() {
             let slots: Vec<u16> = moves.iter().filter(|one| one.to == to).map(|one| one.slot).collect();
             if !slots.is_empty() {
-                self.move_slots(&slots, to, timeout, &mut *told)?;
+                self.move_slots(&slots, to, timeout, &mut *report)?;
             }
         }
         Ok(())
     }
 
-    fn measure(&self, window: Duration) -> Result<(Look, Look), RequestError> {
-        let earlier = self.look()?;
+    fn measure(&self, window: Duration) -> Result<(Snapshot, Snapshot), RequestError> {
+        let earlier = self.snapshot()?;
         thread::sleep(window);
-        Ok((earlier, self.look()?))
+        Ok((earlier, self.snapshot()?))
     }
 
-    fn look(&self) -> Result<Look, RequestError> {
+    fn snapshot(&self) -> Result<Snapshot, RequestError> {
         let reports = self.reports()?;
         let cpu = self.threads.iter().map(|thread| thread.id.cpu_time()).collect();
-        Ok(Look { reports, cpu, at: Instant::now() })
+        Ok(Snapshot { reports, cpu, at: Instant::now() })
     }
 
-    /// Has every shard move those of `slots` that are its own.
+    /// Sends every shard the command to move those of `slots` that it owns.
     fn ask_to_move(&self, slots: &[u16], to: usize) -> Result<Vec<SlotsMoving>, RequestError> {
         let (answer, answers) = channel::bounded(self.inboxes.len());
         for shard in 0..self.inboxes.len() {
-            self.send(shard, Errand::MoveSlots { slots: slots.into(), to, answer: answer.clone() })?;
+            self.send(shard, Command::MoveSlots { slots: slots.into(), to, answer: answer.clone() })?;
         }
         self.collect(answer, &answers)
     }
 
-    /// The answers of all shards.
+    /// The answers of all shards, in the order in which they come.
     pub(super) fn collect<T>(&self, answer: Sender<T>, answers: &Receiver<T>) -> Result<Vec<T>, RequestError> {
-        // A shard that ends without an answer is noticed by its end of the channel.
+        // Without this sender, the channel closes if a shard ends without an answer.
         drop(answer);
         let deadline = Instant::now() + SHARD_TIMEOUT;
         let next = |_| answers.recv_deadline(deadline).map_err(|_| RequestError::Stopped);
@@ -279,29 +284,37 @@ impl Handle {
     }
 }
 
-/// Slots on their way to a shard.
-struct Journey {
+/// A move of slots to a shard, until all of them are there.
+struct PendingMove {
     to: usize,
     moved: BTreeSet<u16>,
     already_there: Vec<u16>,
-    /// Those that are not wholly there, ascending.
+    /// The slots that are not completely there yet, ascending.
     left: Vec<u16>,
     slots: usize,
     sessions: u64,
     sessions_left: u64,
 }
 
-impl Journey {
+impl PendingMove {
     fn new(slots: &[u16], to: usize) -> Self {
         let mut left = slots.to_vec();
         left.sort_unstable();
         left.dedup();
         let slots = left.len();
-        Journey { to, moved: BTreeSet::new(), already_there: Vec::new(), left, slots, sessions: 0, sessions_left: 0 }
+        PendingMove {
+            to,
+            moved: BTreeSet::new(),
+            already_there: Vec::new(),
+            left,
+            slots,
+            sessions: 0,
+            sessions_left: 0,
+        }
     }
 
-    /// Has those move that have not begun to, and sees which have come.
-    fn look(&mut self, handle: &Handle) -> Result<(), RequestError> {
+    /// Starts the move of the slots that have not begun to move, and updates the list of those that are left.
+    fn update(&mut self, handle: &Handle) -> Result<(), RequestError> {
         let waiting: Vec<u16> = self.left.iter().filter(|slot| !self.moved.contains(slot)).copied().collect();
         if !waiting.is_empty() {
             for moving in handle.ask_to_move(&waiting, self.to)? {
@@ -333,7 +346,7 @@ impl Journey {
         }
     }
 
-    fn end(self, took: Duration) -> Moved {
+    fn finish(self, took: Duration) -> Moved {
         Moved {
             to: self.to,
             slots: self.moved.into_iter().collect(),

@@ -1,4 +1,4 @@
-//! Carries out what comes over the control socket, by the same door that embedding programs use.
+//! The commands of the control socket, carried out through the same [`Handle`] that embedding programs use.
 
 use std::time::Duration;
 
@@ -8,21 +8,21 @@ use crate::client::SubscriberId;
 use crate::control::protocol::{Answer, ClientName, Command};
 use crate::control::server::Operator;
 use crate::control::status::{HookStatus, MoveProgress};
-use crate::shard::slot_of;
+use crate::sharding::slot_of;
 
-/// The longest that an operator may have something measured or wait for a move.
+/// The longest measurement, and the longest wait for a move, that an operator may ask for.
 const LONGEST: Duration = Duration::from_secs(60 * 60);
 
 impl Operator for Handle {
-    fn carry_out(&self, command: Command, told: &mut dyn FnMut(MoveProgress) -> bool) -> Answer {
-        match obey(self, command, told) {
+    fn carry_out(&self, command: Command, report: &mut dyn FnMut(MoveProgress) -> bool) -> Answer {
+        match execute(self, command, report) {
             Ok(answer) => answer,
             Err(why) => Answer::Error(why),
         }
     }
 }
 
-fn obey(handle: &Handle, command: Command, told: &mut dyn FnMut(MoveProgress) -> bool) -> Result<Answer, String> {
+fn execute(handle: &Handle, command: Command, report: &mut dyn FnMut(MoveProgress) -> bool) -> Result<Answer, String> {
     match command {
         Command::Shards { seconds, slots } => {
             handle.status(duration(seconds)?, slots).map(Answer::Status).map_err(request)
@@ -34,11 +34,11 @@ fn obey(handle: &Handle, command: Command, told: &mut dyn FnMut(MoveProgress) ->
             if slots.is_empty() {
                 return Err("nothing to move: name slots or clients".to_owned());
             }
-            handle.move_slots(&slots, to, duration(timeout)?, told).map(Answer::Moved).map_err(operation)
+            handle.move_slots(&slots, to, duration(timeout)?, report).map(Answer::Moved).map_err(operation)
         }
         Command::Rebalance { seconds, dry_run, timeout } => {
             let (window, timeout) = (duration(seconds)?, duration(timeout)?);
-            handle.rebalance(window, dry_run, timeout, told).map(Answer::Rebalanced).map_err(operation)
+            handle.rebalance(window, dry_run, timeout, report).map(Answer::Rebalanced).map_err(operation)
         }
         Command::Hooks => {
             let reports = handle.hooks().map_err(request)?;

@@ -1,4 +1,4 @@
-//! The thread that has slots moved when a shard is busier than the others for long (see [`Balancer`]).
+//! The rebalancing thread: it moves slots away from a shard that stays busier than the others (see [`Balancer`]).
 
 use std::io;
 use std::thread::{self, JoinHandle};
@@ -13,18 +13,18 @@ use crate::control::status::MoveProgress;
 use crate::net::clock::Clock;
 use crate::shard::{Balancer, SlotMove};
 
-/// How long slots may take to move until the next look is due anyway.
+/// The longest wait for a move. The shards are then checked again.
 const MOVE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A thread that evens out the load. Dropping it waits for its end: it must have been told to, and the shards must have
-/// stopped, lest a move that they do not end keeps it waiting.
+/// The rebalancing thread. A drop waits for its end. Call [`end`](Self::end) and stop the shards before: otherwise the
+/// drop may wait for a move that takes long.
 pub(super) struct Rebalancing {
     running: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Rebalancing {
-    /// Begins to look after the shards behind `handle`.
+    /// Starts the thread. It checks the shards behind `handle` every `config.interval`.
     pub fn start(config: RebalanceConfig, handle: Handle, clock: Clock) -> io::Result<Self> {
         let (running, ends) = channel::bounded(0);
         let run = move || run(config, &handle, clock, &ends);
@@ -32,7 +32,7 @@ impl Rebalancing {
         Ok(Rebalancing { running: Some(running), thread: Some(thread) })
     }
 
-    /// Begins nothing more.
+    /// Tells the thread to end: it starts no more moves.
     pub fn end(&mut self) {
         self.running = None;
     }
@@ -64,9 +64,9 @@ fn carry_out(moves: &[SlotMove], handle: &Handle, ends: &Receiver<()>) {
     let slots: Vec<u16> = moves.iter().map(|one| one.slot).collect();
     let sessions: u64 = moves.iter().map(|one| one.sessions).sum();
     tracing::info!(from = first.from, slots = slots.len(), sessions, ?slots, "rebalancing");
-    // Whether the broker stops is asked each time that something has moved.
-    let mut told = |_: MoveProgress| ends.try_recv() != Err(channel::TryRecvError::Disconnected);
-    match handle.carry_out(moves, MOVE_TIMEOUT, &mut told) {
+    // Each change of the progress is an occasion to see whether the broker stops.
+    let mut report = |_: MoveProgress| ends.try_recv() != Err(channel::TryRecvError::Disconnected);
+    match handle.carry_out(moves, MOVE_TIMEOUT, &mut report) {
         Ok(()) | Err(OperationError::GivenUp(_)) => {}
         Err(error) => tracing::warn!(%error, "rebalancing"),
     }

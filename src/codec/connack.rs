@@ -1,4 +1,4 @@
-//! CONNACK: the server accepts a connection or refuses it, and says under which terms (MQTT 5.0, 3.2).
+//! CONNACK: the server accepts a connection or refuses it, with the settings of the session (MQTT 5.0, 3.2).
 
 use super::properties::{Properties, PropertyList, property_block, put_if};
 use super::property::Property;
@@ -24,7 +24,7 @@ pub struct ConnackProperties<'a> {
     pub session_expiry: Option<u32>,
     /// Receive Maximum: how many QoS 1 and 2 messages may be in flight to the server; never zero, none is 65,535.
     pub receive_maximum: Option<u16>,
-    /// The highest QoS the server accepts. QoS 2 is said by leaving it out, and is not written.
+    /// The highest QoS the server accepts. QoS 2 is the default, and is not written.
     pub maximum_qos: Option<QoS>,
     /// Whether the server keeps retained messages.
     pub retain_available: Option<bool>,
@@ -42,7 +42,7 @@ pub struct ConnackProperties<'a> {
     pub subscription_ids_available: Option<bool>,
     /// Whether filters may begin with `$share/`.
     pub shared_available: Option<bool>,
-    /// The Keep Alive in seconds that holds instead of the one asked for.
+    /// The Keep Alive in seconds that replaces the requested one.
     pub server_keep_alive: Option<u16>,
     /// From what to make response topics; only if the client asked for it.
     pub response_information: Option<&'a str>,
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn terms() {
+    fn what_was_agreed_on() {
         let pairs = [("k".to_owned(), "v".to_owned())];
         let properties = ConnackProperties {
             session_expiry: Some(1),

@@ -1,4 +1,4 @@
-//! CONNECT: the first packet of a connection, which says who the client is and what it speaks (MQTT 5.0, 3.1).
+//! CONNECT: the first packet of a connection, with the client's identity and protocol version (MQTT 5.0, 3.1).
 
 use super::properties::{PropertyList, property_block};
 use super::read::Reader;
@@ -153,7 +153,7 @@ const fn protocol_name(version: ProtocolVersion) -> &'static str {
     }
 }
 
-/// Protocol name and level. A client that speaks something else is told so `[MQTT-3.1.2-1]`, `[MQTT-3.1.2-2]`; that includes the
+/// Protocol name and level. Any other is refused `[MQTT-3.1.2-1]`, `[MQTT-3.1.2-2]`; that includes the
 /// levels 131 and 132, with which some bridges try to be recognised as such before they connect like everybody else.
 fn version(reader: &mut Reader<'_>) -> Result<ProtocolVersion, DecodeError> {
     let name = reader.binary()?;

@@ -4,7 +4,7 @@ use super::properties::{Properties, PropertyList, put_if};
 use super::property::Property;
 use super::{DecodeError, UserProperties};
 
-/// The properties of CONNECT (3.1.2.11). The default is what holds when none is sent.
+/// The properties of CONNECT (3.1.2.11). The default has the values of absent properties.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ConnectProperties<'a> {
     /// Session Expiry Interval in seconds; none ends the session with the connection, `u32::MAX` never.

@@ -1,4 +1,4 @@
-//! What decoding says when the bytes are not a packet of MQTT.
+//! The error of decoding bytes that are not a legal packet of MQTT.
 
 use std::error::Error;
 use std::fmt;
@@ -7,12 +7,12 @@ use super::ReasonCode;
 
 /// Bytes that are not a legal packet.
 ///
-/// A server closes the network connection on every one of these; under MQTT 5.0 it may tell `code` in a CONNACK or
+/// A server closes the network connection on every one of these; under MQTT 5.0 it may send `code` in a CONNACK or
 /// DISCONNECT first (MQTT 5.0, 4.13).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct DecodeError {
-    /// What to tell the sender: mostly [`ReasonCode::MalformedPacket`], for what cannot be parsed, or
-    /// [`ReasonCode::ProtocolError`], for what can be parsed but may not be said.
+    /// The reason code for the sender: mostly [`ReasonCode::MalformedPacket`], for what cannot be parsed, or
+    /// [`ReasonCode::ProtocolError`], for what can be parsed but is not allowed.
     pub code: ReasonCode,
     /// What is wrong, for a log line, with the clause that says so.
     pub what: &'static str,

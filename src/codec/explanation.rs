@@ -1,4 +1,4 @@
-//! What an answer may say besides its reason code: the properties that acknowledgements, SUBACK and UNSUBACK have in common.
+//! Reason String and User Properties: the properties that acknowledgements, SUBACK and UNSUBACK have in common.
 
 use super::properties::{Properties, PropertyList, put_if};
 use super::property::Property;
@@ -16,7 +16,7 @@ pub trait Explained {
     fn leave_out_reason_string(&mut self);
 
     /// Leaves out the User Properties, then the Reason String, as long as the packet has more than `most` bytes: the Maximum
-    /// Packet Size of the client `[MQTT-3.2.2-19]`, `[MQTT-3.2.2-20]` and the like. Says whether it has no more in the end; if not, it must
+    /// Packet Size of the client `[MQTT-3.2.2-19]`, `[MQTT-3.2.2-20]` and the like. Returns whether it has no more in the end; if not, it must
     /// not be sent `[MQTT-3.1.2-24]`.
     fn shorten(&mut self, version: ProtocolVersion, most: usize) -> bool {
         if self.encoded_len(version) > most {

@@ -1,4 +1,4 @@
-//! Reason codes: their numbers and names, which packet may carry which, and what an MQTT 3 client hears instead.
+//! Reason codes: their numbers and names, which packet may carry which, and the return codes of MQTT 3 in their place.
 
 use std::fmt;
 
@@ -60,7 +60,7 @@ reason_codes! {
     0x8A Banned "Banned", "This client is banned.";
     0x8B ServerShuttingDown "Server shutting down", "The server stops.";
     0x8C BadAuthenticationMethod "Bad authentication method", "The authentication method is not supported or not the one in use.";
-    0x8D KeepAliveTimeout "Keep Alive timeout", "Nothing was heard for one and a half times the keep-alive.";
+    0x8D KeepAliveTimeout "Keep Alive timeout", "Nothing came for one and a half times the keep-alive.";
     0x8E SessionTakenOver "Session taken over", "Another connection uses the same client identifier.";
     0x8F TopicFilterInvalid "Topic Filter invalid", "The topic filter is well formed but not accepted.";
     0x90 TopicNameInvalid "Topic Name invalid", "The topic name is well formed but not accepted.";

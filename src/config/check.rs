@@ -2,7 +2,7 @@
 //! cannot work.
 
 use super::error::ConfigError;
-use super::kinds::Kind;
+use super::kind::Kind;
 use super::sections::{Config, ListenerConfig};
 use super::walk::{Member, Section, Walker};
 

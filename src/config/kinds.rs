@@ -1,4 +1,4 @@
-//! What kinds of value a setting may have: how each is read from TOML, written as TOML, bounded, and described.
+//! Kinds of words, lists and texts.
 //!
 //! Kinds combine: `Word("never", Span(..))` is a duration or the word `never`, `Limited(Count(..))` a count or -1.
 
@@ -9,39 +9,9 @@ use std::net::SocketAddr;
 use toml::de::DeValue;
 use tracing_subscriber::EnvFilter;
 
+use super::kind::{Kind, quoted, text};
 use super::numbers::Count;
 use super::values::{Choice, CpuSet, Limit};
-
-/// A kind of value.
-pub(super) trait Kind {
-    /// What it is in the program.
-    type Value;
-
-    /// What is allowed, to stand between "must be" and "not ..".
-    fn expected(&self) -> String;
-
-    /// The value; none if it is not of this kind. Whether it is within bounds, [`Kind::allows`] says.
-    fn read(&self, value: &DeValue<'_>) -> Option<Self::Value>;
-
-    /// The value as TOML.
-    fn write(&self, value: &Self::Value) -> String;
-
-    /// Whether the value is within bounds.
-    fn allows(&self, value: &Self::Value) -> bool;
-}
-
-/// Text within a value, if it is a string.
-pub(super) fn text<'a>(value: &'a DeValue<'_>) -> Option<&'a str> {
-    match value {
-        DeValue::String(text) => Some(text),
-        _ => None,
-    }
-}
-
-/// A TOML string.
-pub(super) fn quoted(text: impl Display) -> String {
-    toml::Value::String(text.to_string()).to_string()
-}
 
 /// True or false.
 pub(super) struct Flag;
@@ -267,28 +237,11 @@ pub(super) fn log_filter() -> Text<String> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use super::super::numbers::{Count, MIB, SECOND, Size, Span};
+mod tests {
     use super::*;
+    use crate::config::kind::tests::{accepts, refuses};
+    use crate::config::numbers::{MIB, SECOND, Size, Span};
     use crate::config::values::{Protocol, QueueType};
-
-    /// What `kind` makes of the TOML value `source`: what it would write back, or nothing.
-    pub(in crate::config) fn read<K: Kind>(kind: &K, source: &str) -> Option<String> {
-        let value = DeValue::parse(source).expect("the test writes valid TOML");
-        kind.read(value.get_ref()).filter(|value| kind.allows(value)).map(|value| kind.write(&value))
-    }
-
-    pub(in crate::config) fn accepts<K: Kind>(kind: &K, cases: &[(&str, &str)]) {
-        for (source, written) in cases {
-            assert_eq!(read(kind, source).as_deref(), Some(*written), "{source}");
-        }
-    }
-
-    pub(in crate::config) fn refuses<K: Kind>(kind: &K, cases: &[&str]) {
-        for source in cases {
-            assert_eq!(read(kind, source), None, "{source}");
-        }
-    }
 
     #[test]
     fn kinds_combine() {

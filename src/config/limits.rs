@@ -56,7 +56,7 @@ settings! {
         /// Connections of the whole broker. "auto" is what the limit on open files of the process leaves room for.
         /// Allowed: "auto" or 1 to 1000000000; default "auto".
         pub max_connections: Option<usize> = None, Word("auto", Count(1..=COUNT_MAX));
-        /// Sessions of the whole broker, those of absent clients included.
+        /// Sessions of the whole broker, those of offline clients included.
         /// Allowed: -1 (unlimited) or 1 to 1000000000; default 1000000.
         pub max_sessions: Limit = Limit::at_most(1_000_000), Limited(Count(1..=COUNT_MAX));
         /// What happens to a newcomer when `max_sessions` is reached: it is refused, with reason code 0x97, or the session
@@ -91,7 +91,7 @@ settings! {
         /// Messages that wait for a connected client, beyond those in flight and what is retained for a new subscription.
         /// Allowed: -1 (unlimited) or 0 to 1000000000; default 1000.
         pub max_online_messages: Limit = Limit::at_most(1000), Limited(Count(0..=COUNT_MAX));
-        /// Messages that wait for an absent client.
+        /// Messages that wait for an offline client.
         /// Allowed: -1 (unlimited) or 0 to 1000000000; default 1000.
         pub max_offline_messages: Limit = Limit::at_most(1000), Limited(Count(0..=COUNT_MAX));
         /// Bytes that wait in the queue of one session: topics, payloads and properties.
@@ -156,7 +156,7 @@ settings! {
         /// Entries of the submission queue of each shard's ring.
         /// Allowed: a power of two from 64 to 32768; default 1024.
         pub ring_entries: usize = 1024, PowerOfTwo(64..=32768);
-        /// Pieces of mail that may wait between two shards before the publishers that cause them are read more slowly.
+        /// Messages that may wait between two shards before the publishers that cause them are read more slowly.
         /// Allowed: 16 to 1048576; default 4096.
         pub mailbox_capacity: usize = 4096, Count(16..=1_048_576);
         /// How many times a shard with nothing to do looks again before it sleeps. Saves the wake-up, costs the core.

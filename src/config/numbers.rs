@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use super::kinds::{Kind, quoted, text};
+use super::kind::{Kind, quoted, text};
 
 pub(super) const MILLISECOND: Duration = Duration::from_millis(1);
 pub(super) const SECOND: Duration = Duration::from_secs(1);
@@ -181,7 +181,7 @@ impl Kind for Seconds {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::kinds::tests::{accepts, refuses};
+    use crate::config::kind::tests::{accepts, refuses};
 
     #[test]
     fn whole_numbers() {

@@ -8,7 +8,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::error::ConfigError;
-use super::kinds::Kind;
+use super::kind::Kind;
 use super::walk::{Member, Section, Walker};
 
 /// Where a file mentions which key; keys with their sections, lines from 1.

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::fmt::Write;
 
-use super::kinds::Kind;
+use super::kind::Kind;
 use super::walk::{Member, Section, Walker};
 
 /// Writes what `section` holds, every setting with its text above it.

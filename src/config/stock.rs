@@ -4,8 +4,6 @@ use std::time::Duration;
 
 use super::kinds::{Word, path};
 use super::numbers::{Count, HOUR, Span};
-use super::sections::{Config, ListenerConfig};
-use super::values::StockHook;
 use super::walk::settings;
 
 settings! {
@@ -54,34 +52,5 @@ settings! {
         /// Allowed: "never" or a duration from "10ms" to "1h"; default "1s".
         pub interval: Option<Duration> = Some(Duration::from_secs(1)),
             Word("never", Span(Duration::from_millis(10)..=HOUR));
-    }
-}
-
-impl Config {
-    /// The file that `hook` reads; none if it has none and does nothing.
-    pub fn file_of(&self, hook: StockHook) -> Option<&str> {
-        match hook {
-            StockHook::Password => self.password_file.path.as_deref(),
-            StockHook::Acl => self.acl_file.path.as_deref(),
-            StockHook::Scram => self.scram_file.path.as_deref(),
-        }
-    }
-
-    /// Whether the stock hooks may let some client of `listener` in: one that has a password, or one that has none.
-    pub fn lets_anybody_in(&self, listener: &ListenerConfig) -> bool {
-        let validates = |hook: &StockHook| matches!(hook, StockHook::Password | StockHook::Scram);
-        self.allows_anonymous(listener) || self.stock_hooks_of(listener).iter().any(validates)
-    }
-
-    /// The stock hooks that clients of `listener` are put to, in the order in which they are asked: those it names, or
-    /// else all that have a file.
-    pub fn stock_hooks_of(&self, listener: &ListenerConfig) -> Vec<StockHook> {
-        match &listener.hooks {
-            Some(hooks) => hooks.clone(),
-            None => {
-                let all = [StockHook::Scram, StockHook::Password, StockHook::Acl];
-                all.into_iter().filter(|hook| self.file_of(*hook).is_some()).collect()
-            }
-        }
     }
 }

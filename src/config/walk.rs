@@ -4,7 +4,7 @@
 //! built in code or prints the defaults is a [`Walker`] that visits the same settings in the same order, so the three
 //! cannot disagree about a name, a default or a limit.
 
-use super::kinds::Kind;
+use super::kind::Kind;
 
 /// Visits settings.
 pub(super) trait Walker: Sized {

@@ -1,11 +1,13 @@
 //! Topic aliases [MQTT-3.3.2.3.4]: numbers that stand for topics on one connection.
 
+use std::sync::Arc;
+
 use hashbrown::HashMap;
 
-/// Aliases that the client set. Numbers up to the Topic Alias Maximum it was told.
+/// Aliases that the client set. Numbers up to the Topic Alias Maximum of the CONNACK.
 #[derive(Default)]
 pub struct AliasesIn {
-    topics: Vec<Option<Box<str>>>,
+    topics: Vec<Option<Arc<str>>>,
 }
 
 impl AliasesIn {
@@ -21,8 +23,8 @@ impl AliasesIn {
     }
 
     /// What `alias` stands for.
-    pub fn get(&self, alias: u16) -> Option<&str> {
-        self.topics.get(usize::from(alias).checked_sub(1)?)?.as_deref()
+    pub fn get(&self, alias: u16) -> Option<&Arc<str>> {
+        self.topics.get(usize::from(alias).checked_sub(1)?)?.as_ref()
     }
 }
 
@@ -110,8 +112,9 @@ mod tests {
     fn incoming_aliases_can_be_set_anew() {
         let mut aliases = AliasesIn::default();
         aliases.set(2, "a");
-        assert_eq!((aliases.get(1), aliases.get(2), aliases.get(3), aliases.get(0)), (None, Some("a"), None, None));
+        let get = |alias| aliases.get(alias).map(|topic| &**topic);
+        assert_eq!((get(1), get(2), get(3), get(0)), (None, Some("a"), None, None));
         aliases.set(2, "b");
-        assert_eq!(aliases.get(2), Some("b"));
+        assert_eq!(aliases.get(2).map(|topic| &**topic), Some("b"));
     }
 }

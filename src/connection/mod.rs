@@ -12,8 +12,9 @@
 //! ```
 
 mod aliases;
-mod pauses;
 mod outbox;
+mod pauses;
+mod table;
 mod unread;
 mod violation;
 
@@ -21,8 +22,9 @@ use std::net::SocketAddr;
 use std::time::SystemTime;
 
 pub use aliases::{AliasesIn, AliasesOut, OutgoingAlias};
+pub use outbox::{Outbox, SPLICE_FROM, SendBuffer, Splice};
 pub use pauses::{PauseReason, PauseReasons};
-pub use outbox::{Outbox, Output, SPLICE_FROM, Splice};
+pub use table::{Connections, Writable};
 pub use unread::Unread;
 pub use violation::{Violation, code_for};
 
@@ -36,17 +38,17 @@ use crate::time::Time;
 pub struct Connection<A> {
     /// Which connection of the shard this is.
     pub id: ConnectionId,
-    /// Whether it stands on the list of connections to flush.
-    pub dirty: bool,
+    /// Whether it is on the list of connections whose output the runtime is to take.
+    pub is_queued_for_output: bool,
     /// Why its packets are not being served at the moment.
     pub pauses: PauseReasons,
     /// Whether the runtime was asked not to read from it.
-    pub paused: bool,
+    pub reading_stopped: bool,
     /// Bytes that go out with the next flush.
     pub outbox: Outbox,
     /// When the last complete packet came.
     pub last_heard: Time,
-    /// How far it has come.
+    /// Its stage.
     pub stage: ConnectionStage<A>,
     /// Bytes that came and are not served yet.
     pub unread: Unread,
@@ -58,28 +60,88 @@ pub struct Connection<A> {
     pub connected_at: SystemTime,
     /// Why its CONNECT will be refused, if that is clear already: the listener is full, or too many come at once.
     pub refused: Option<ReasonCode>,
-    /// For how many clients it waits while there is [`PauseReason::Consumer`].
+    /// For how many clients it waits while there is [`PauseReason::SlowConsumer`].
     pub consumers: u32,
     /// Until when [`PauseReason::Throttle`] lasts.
     pub throttled_until: Time,
 }
 
-/// How far a connection has come.
+/// The stage of a connection.
 pub enum ConnectionStage<A> {
-    /// Nothing but parts of a CONNECT came so far.
-    Opening,
-    /// The CONNECT is here, and hooks or an exchange of AUTH packets decide on it.
+    /// Its CONNECT is not complete.
+    Opening {
+        /// By when it must be complete.
+        due: Time,
+    },
+    /// The CONNECT is complete: hooks or an exchange of AUTH packets decide on it, or it was accepted and waits for its session.
     Connecting(Box<A>),
     /// It belongs to a session.
     Connected(Connected),
 }
 
 impl<A> Connection<A> {
-    /// Whether it waits for an answer that comes to this shard.
+    /// A connection that was just accepted, by the listener at this place in the configuration.
+    pub fn new(id: ConnectionId, listener: usize, peer: SocketAddr, connected_at: SystemTime, now: Time) -> Self {
+        Connection {
+            id,
+            is_queued_for_output: false,
+            pauses: PauseReasons::default(),
+            reading_stopped: false,
+            outbox: Outbox::default(),
+            last_heard: now,
+            stage: ConnectionStage::Opening { due: Time::NEVER },
+            unread: Unread::default(),
+            listener,
+            peer,
+            connected_at,
+            refused: None,
+            consumers: 0,
+            throttled_until: Time::ZERO,
+        }
+    }
+
+    /// Has come from another shard, where it is `id` and its session is at place `session`. `unread` came for it on the way, `unsent`
+    /// bytes are still on their way to the client, and the runtime does not read from it.
+    pub fn arrive(&mut self, id: ConnectionId, session: u32, unread: &[u8], unsent: usize) {
+        self.id = id;
+        self.is_queued_for_output = false;
+        self.outbox.still_sending(unsent);
+        self.pauses.keep_across_shards();
+        self.consumers = 0;
+        self.reading_stopped = true;
+        self.unread.push(unread);
+        if let ConnectionStage::Connected(connected) = &mut self.stage {
+            connected.session = session;
+        }
+    }
+
+    /// The session it belongs to, by its place in the table of the shard; none before it is connected.
+    pub fn session(&self) -> Option<u32> {
+        match &self.stage {
+            ConnectionStage::Connected(connected) => Some(connected.session),
+            ConnectionStage::Opening { .. } | ConnectionStage::Connecting(_) => None,
+        }
+    }
+
+    /// The state of a connection that belongs to a session.
+    #[inline]
+    pub fn connected_mut(&mut self) -> Option<&mut Connected> {
+        match &mut self.stage {
+            ConnectionStage::Connected(connected) => Some(connected),
+            ConnectionStage::Opening { .. } | ConnectionStage::Connecting(_) => None,
+        }
+    }
+
+    /// Whether the last link of every conditional chain accepts what no hook has decided on for its client.
+    pub fn allows_anonymous(&self) -> bool {
+        matches!(&self.stage, ConnectionStage::Connected(connected) if connected.allows_anonymous)
+    }
+
+    /// Whether it waits for an answer from this shard.
     pub fn is_pending(&self) -> bool {
         match &self.stage {
             ConnectionStage::Connected(connected) => connected.pending.is_some(),
-            ConnectionStage::Opening | ConnectionStage::Connecting(_) => true,
+            ConnectionStage::Opening { .. } | ConnectionStage::Connecting(_) => true,
         }
     }
 }
@@ -96,18 +158,20 @@ pub struct Connected {
     pub maximum_incoming: usize,
     /// What MQTT 5 adds; none for other clients, and for those that use no aliases.
     pub aliases: Option<Box<Aliases>>,
-    /// Which hook answer, subscription or delay the client waits for.
+    /// The packet whose hook or subscription is not done.
     pub pending: Option<Pending>,
-    /// Messages that may still be read before the rate limit stops reading, and since when they are counted.
+    /// The messages of the current second, for the rate limit.
     pub rate: Rate,
     /// When the connection was registered: its lifetime counts from here.
     pub registered: Time,
-    /// When it was last seen to whether something has to be sent again, and what was the oldest then.
+    /// When messages in flight were last checked for what has to be sent again.
     pub retried: Time,
     /// The oldest packet in flight at that time.
     pub oldest_in_flight: Option<u64>,
     /// By when an enhanced re-authentication that is under way must be over [MQTT-4.12.1]; else [`Time::NEVER`].
     pub reauthentication_due: Time,
+    /// Whether the last link of every conditional chain accepts what no hook has decided on.
+    pub allows_anonymous: bool,
     /// Its authentication method, if it used one.
     pub auth_method: Option<Box<str>>,
 }
@@ -154,12 +218,12 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// Counts one at `now`, and says whether that is more than `limit` a second.
+    /// Counts one at `now`. Returns whether that is more than `limit` a second.
     pub fn exceeds(&mut self, limit: u32, now: Time) -> bool {
         self.count(limit.saturating_add(1), now).is_some()
     }
 
-    /// Counts one message at `now`; if that reaches `limit` a second, until when reading is to stop.
+    /// Counts one message at `now`. If that reaches `limit` a second, returns when reading may go on.
     pub fn count(&mut self, limit: u32, now: Time) -> Option<Time> {
         let second = std::time::Duration::from_secs(1);
         if now.since(self.since) >= second {
@@ -171,8 +235,128 @@ impl Rate {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod testing {
+    //! Connections for unit tests.
+
     use super::*;
+
+    /// A connection that was just accepted.
+    pub(crate) fn connection<A>(id: ConnectionId) -> Connection<A> {
+        Connection::new(id, 0, SocketAddr::from(([127, 0, 0, 1], 1)), SystemTime::UNIX_EPOCH, Time::ZERO)
+    }
+
+    /// What belongs to a connection of a client that speaks `version`, and of the session at place 0.
+    pub(crate) fn connected(version: ProtocolVersion) -> Connected {
+        Connected {
+            session: 0,
+            version,
+            maximum_incoming: usize::MAX,
+            aliases: None,
+            pending: None,
+            rate: Rate::default(),
+            registered: Time::ZERO,
+            retried: Time::ZERO,
+            oldest_in_flight: None,
+            reauthentication_due: Time::NEVER,
+            allows_anonymous: false,
+            auth_method: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::{connected, connection};
+    use super::*;
+
+    const HERE: ConnectionId = ConnectionId::new(3, 1);
+    const THERE: ConnectionId = ConnectionId::new(7, 2);
+
+    /// A connection in each of its stages, in order.
+    fn stages() -> [Connection<()>; 3] {
+        let stages = [
+            ConnectionStage::Opening { due: Time::NEVER },
+            ConnectionStage::Connecting(Box::new(())),
+            ConnectionStage::Connected(connected(ProtocolVersion::V5)),
+        ];
+        stages.map(|stage| Connection { stage, ..connection(HERE) })
+    }
+
+    fn live() -> Connection<()> {
+        Connection { stage: ConnectionStage::Connected(connected(ProtocolVersion::V311)), ..connection(HERE) }
+    }
+
+    #[test]
+    fn a_connection_has_a_session_when_it_is_connected() {
+        let mut stages = stages();
+        assert_eq!(stages.each_ref().map(Connection::session), [None, None, Some(0)]);
+        assert_eq!(stages.each_mut().map(|connection| connection.connected_mut().is_some()), [false, false, true]);
+    }
+
+    #[test]
+    fn a_connection_waits_until_its_connect_is_answered_and_then_for_what_is_pending() {
+        assert_eq!(stages().map(|connection| connection.is_pending()), [true, true, false]);
+        let mut connection = live();
+        let pending = [Pending::Hook { task: 1, link: 0, frame: Vec::new() }, Pending::Subscribe { token: 1 }];
+        for pending in pending {
+            connection.connected_mut().expect("it is").pending = Some(pending);
+            assert!(connection.is_pending());
+        }
+        connection.connected_mut().expect("it is").pending = None;
+        assert!(!connection.is_pending());
+    }
+
+    #[test]
+    fn who_is_not_connected_yet_is_not_allowed_anything() {
+        let mut connection = live();
+        connection.connected_mut().expect("it is").allows_anonymous = true;
+        assert!(connection.allows_anonymous());
+        assert_eq!(stages().map(|connection| connection.allows_anonymous()), [false; 3]);
+    }
+
+    #[test]
+    fn a_connection_arrives_under_its_new_names() {
+        let mut connection = live();
+        connection.arrive(THERE, 9, b"", 0);
+        assert_eq!((connection.id, connection.session()), (THERE, Some(9)));
+        let mut connecting = Connection { stage: ConnectionStage::Connecting(Box::new(())), ..live() };
+        connecting.arrive(THERE, 9, b"", 0);
+        assert_eq!(connecting.session(), None);
+    }
+
+    #[test]
+    fn what_came_on_the_way_stands_behind_what_came_before() {
+        let mut connection = live();
+        connection.unread.push(b"before");
+        connection.arrive(THERE, 0, b", after", 0);
+        assert_eq!(connection.unread.as_slice(), b"before, after");
+    }
+
+    #[test]
+    fn what_is_still_on_its_way_out_keeps_the_next_send_waiting() {
+        let mut connection = live();
+        connection.outbox.bytes(&mut Vec::new()).extend_from_slice(b"next");
+        connection.arrive(THERE, 0, b"", 5);
+        assert!(connection.outbox.is_sending() && connection.outbox.take().is_none());
+        assert_eq!(connection.outbox.waiting(), 9);
+        connection.outbox.sent();
+        assert_eq!(connection.outbox.take().map(|output| output.bytes), Some(b"next".to_vec()));
+    }
+
+    #[test]
+    fn what_the_last_shard_had_against_it_is_forgotten_but_not_the_clients_own_doing() {
+        let mut connection = live();
+        connection.pauses.insert(PauseReason::Migration);
+        connection.pauses.insert(PauseReason::SlowConsumer);
+        connection.pauses.insert(PauseReason::Throttle);
+        (connection.consumers, connection.throttled_until) = (2, Time::from_millis(8));
+        (connection.is_queued_for_output, connection.reading_stopped) = (true, false);
+        connection.arrive(THERE, 0, b"", 0);
+        assert!(connection.pauses.remove(PauseReason::Throttle) && connection.pauses.is_empty());
+        assert_eq!((connection.consumers, connection.throttled_until), (0, Time::from_millis(8)));
+        assert!(!connection.is_queued_for_output, "it is on no list here");
+        assert!(connection.reading_stopped, "the runtime does not read from it before it is told to");
+    }
 
     #[test]
     fn a_rate_is_used_up_until_its_second_is_over() {

@@ -1,4 +1,4 @@
-//! What goes out to one client with the next flush.
+//! The outbox of one connection: encoded packets that leave with the next flush.
 //!
 //! Small packets are copied into one run of bytes, so that one send carries many of them. A large payload stays where it
 //! is and is spliced in: the send is then a vectored one.
@@ -14,16 +14,16 @@ pub struct Splice {
     pub message: Message,
 }
 
-/// What one send carries.
+/// The buffer of one send.
 #[derive(Debug, Default)]
-pub struct Output {
+pub struct SendBuffer {
     /// Encoded packets.
     pub bytes: Vec<u8>,
     /// Payloads between them, in order.
     pub splices: Vec<Splice>,
 }
 
-impl Output {
+impl SendBuffer {
     /// How many bytes are to be sent.
     pub fn len(&self) -> usize {
         self.bytes.len() + self.splices.iter().map(|splice| splice.message.payload().len()).sum::<usize>()
@@ -32,6 +32,22 @@ impl Output {
     /// Whether nothing is to be sent.
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
+    }
+
+    /// The bytes as they leave, the payloads in their places.
+    pub fn into_bytes(self) -> Vec<u8> {
+        if self.splices.is_empty() {
+            return self.bytes;
+        }
+        let mut bytes = Vec::with_capacity(self.len());
+        let mut at = 0;
+        for splice in &self.splices {
+            bytes.extend_from_slice(&self.bytes[at..splice.at]);
+            bytes.extend_from_slice(splice.message.payload());
+            at = splice.at;
+        }
+        bytes.extend_from_slice(&self.bytes[at..]);
+        bytes
     }
 }
 
@@ -43,7 +59,7 @@ pub const SPLICE_FROM: usize = 8 * 1024;
 /// The output of one connection.
 #[derive(Debug, Default)]
 pub struct Outbox {
-    output: Output,
+    output: SendBuffer,
     /// Bytes in the splices.
     spliced: usize,
     /// Bytes that the runtime took and has not sent yet.
@@ -81,7 +97,7 @@ impl Outbox {
     }
 
     /// Hands everything over for sending; none while a send is under way or there is nothing to send.
-    pub fn take(&mut self) -> Option<Output> {
+    pub fn take(&mut self) -> Option<SendBuffer> {
         if self.is_sending() || !self.has_output() {
             return None;
         }
@@ -91,7 +107,7 @@ impl Outbox {
     }
 
     /// Hands everything over for sending, behind whatever is under way: the connection ends with it.
-    pub fn take_last(&mut self) -> Option<Output> {
+    pub fn take_last(&mut self) -> Option<SendBuffer> {
         self.has_output().then(|| std::mem::take(&mut self.output))
     }
 
@@ -126,6 +142,7 @@ mod tests {
         let output = outbox.take().expect("there is output");
         assert_eq!((output.len(), output.bytes.as_slice(), output.splices[0].at), (15, &b"headtail"[..], 4));
         assert!(!output.is_empty());
+        assert_eq!(output.into_bytes(), b"headpayloadtail");
     }
 
     #[test]

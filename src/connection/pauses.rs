@@ -1,62 +1,72 @@
-//! Why the packets of a connection are not being served.
+//! Pauses: the reasons not to serve the packets of a connection.
 
 /// A reason not to serve packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
+#[repr(u16)]
 pub enum PauseReason {
     /// A hook answers later.
-    Hook = 1,
+    HookAnswer = 1,
+    /// The session of the connecting client is still on another shard.
+    SessionArrival = 1 << 1,
+    /// Tasks of notifications about the connecting client's subscriber id are not done.
+    Registration = 1 << 2,
+    /// The connection is about to be handed to the shard that owns its client.
+    HandOff = 1 << 3,
     /// Other shards are taking in a subscription.
-    Subscribe = 2,
+    Subscribe = 1 << 4,
     /// A hook asked for a pause, or the message rate is used up.
-    Throttle = 4,
+    Throttle = 1 << 5,
     /// The client does not read what it is sent.
-    Outbox = 8,
-    /// The mailbox of another shard is full.
-    Mailbox = 16,
+    OutputFull = 1 << 6,
+    /// The queue to another shard is full.
+    Congestion = 1 << 7,
     /// Its session moves to another shard.
-    Move = 32,
-    /// A hook that was told of something has not done yet what it wants to do first. Nothing is sent, either.
-    Notice = 64,
+    Migration = 1 << 8,
+    /// Tasks of notifications about the connected client are not done. Nothing is sent, either.
+    Notification = 1 << 9,
     /// Clients that it publishes to have not taken yet what is for them.
-    Consumer = 128,
+    SlowConsumer = 1 << 10,
+    /// It is about to be closed.
+    Closing = 1 << 11,
 }
 
 /// A set of [`PauseReason`]s. Packets are served only while it is empty.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PauseReasons(u8);
+pub struct PauseReasons(u16);
 
 impl PauseReasons {
     /// Whether there is no reason to wait.
+    #[inline]
     pub fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// Whether `hold` is one of the reasons.
-    pub fn contains(self, hold: PauseReason) -> bool {
-        self.0 & hold as u8 != 0
+    /// Whether `reason` is one of them.
+    #[inline]
+    pub fn contains(self, reason: PauseReason) -> bool {
+        self.0 & reason as u16 != 0
     }
 
     /// Whether the client waits for something that is not its own fault.
     pub fn is_waiting_for_us(self) -> bool {
-        self.0 & !(PauseReason::Outbox as u8) != 0
+        self.0 & !(PauseReason::OutputFull as u16) != 0
     }
 
-    /// Leaves the reasons that were those of another shard behind.
-    pub fn settle_in(&mut self) {
-        self.0 &= PauseReason::Throttle as u8;
+    /// Removes all reasons that concern the shard that a connection has left.
+    pub fn keep_across_shards(&mut self) {
+        self.0 &= PauseReason::Throttle as u16;
     }
 
     /// Adds a reason.
-    pub fn insert(&mut self, hold: PauseReason) {
-        self.0 |= hold as u8;
+    pub fn insert(&mut self, reason: PauseReason) {
+        self.0 |= reason as u16;
     }
 
-    /// Takes a reason away; true if it was there and nothing else holds.
-    pub fn release(&mut self, hold: PauseReason) -> bool {
-        let held = self.contains(hold);
-        self.0 &= !(hold as u8);
-        held && self.is_empty()
+    /// Removes a reason. True if it was one of them.
+    pub fn remove(&mut self, reason: PauseReason) -> bool {
+        let was = self.contains(reason);
+        self.0 &= !(reason as u16);
+        was
     }
 }
 
@@ -66,26 +76,30 @@ mod tests {
 
     #[test]
     fn packets_are_served_when_the_last_reason_has_gone() {
-        let mut pauses = PauseReasons::default();
-        assert!(!pauses.release(PauseReason::Hook) && pauses.is_empty());
-        pauses.insert(PauseReason::Hook);
-        pauses.insert(PauseReason::Throttle);
-        pauses.insert(PauseReason::Hook);
-        assert!(pauses.contains(PauseReason::Hook) && !pauses.contains(PauseReason::Outbox));
-        assert!(!pauses.release(PauseReason::Hook), "the other one pauses");
-        assert!(pauses.release(PauseReason::Throttle) && pauses.is_empty());
+        let mut reasons = PauseReasons::default();
+        assert!(!reasons.remove(PauseReason::HookAnswer) && reasons.is_empty());
+        reasons.insert(PauseReason::HookAnswer);
+        reasons.insert(PauseReason::Throttle);
+        reasons.insert(PauseReason::HookAnswer);
+        assert!(reasons.contains(PauseReason::HookAnswer) && !reasons.contains(PauseReason::OutputFull));
+        assert!(reasons.remove(PauseReason::HookAnswer) && !reasons.is_empty(), "the other one is left");
+        assert!(reasons.remove(PauseReason::Throttle) && reasons.is_empty());
     }
 
     #[test]
     fn a_client_that_does_not_read_waits_for_itself_alone() {
-        let mut pauses = PauseReasons::default();
-        pauses.insert(PauseReason::Outbox);
-        assert!(!pauses.is_waiting_for_us());
-        for hold in [PauseReason::Hook, PauseReason::Subscribe, PauseReason::Throttle, PauseReason::Mailbox, PauseReason::Notice, PauseReason::Consumer] {
-            pauses.insert(hold);
-            assert!(pauses.is_waiting_for_us());
-            pauses.release(hold);
+        let mut reasons = PauseReasons::default();
+        reasons.insert(PauseReason::OutputFull);
+        assert!(!reasons.is_waiting_for_us());
+        for bit in (0..=11).filter(|bit| 1 << bit != PauseReason::OutputFull as u16) {
+            assert!(PauseReasons(reasons.0 | 1 << bit).is_waiting_for_us());
         }
-        assert!(!pauses.is_waiting_for_us());
+    }
+
+    #[test]
+    fn only_a_throttle_goes_along_to_another_shard() {
+        let mut reasons = PauseReasons(u16::MAX);
+        reasons.keep_across_shards();
+        assert_eq!(reasons, PauseReasons(PauseReason::Throttle as u16));
     }
 }

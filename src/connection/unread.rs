@@ -1,13 +1,12 @@
-//! Bytes that came and are not served yet: a packet that straddles two reads, or whatever comes while a client waits.
+//! Bytes that were received and are not served yet: a packet that straddles two reads, or what comes while a client waits.
 
-/// A queue of bytes. PauseReasons memory only while it holds bytes.
+/// A queue of bytes. It has memory only while there are bytes in it.
 #[derive(Debug, Default)]
 pub struct Unread {
     bytes: Vec<u8>,
     /// Bytes at the front that were served already.
     served: usize,
-    /// How long the last packet was that was taken out whole. The next one is given that much room at once: who has sent so
-    /// much before is believed.
+    /// The length of the last packet that was taken out whole. The next one is given that much room at once.
     last_whole: usize,
 }
 

@@ -1,19 +1,23 @@
-//! What a client did wrong, as a value: the connection ends with it.
+//! Violations: errors of a client, as values. The connection ends with one.
 
 use crate::client::EndReason;
 use crate::codec::{DecodeError, PacketType, ReasonCode, Sender};
 
-/// A client broke the protocol or a limit. MQTT 5 clients are told the code in a DISCONNECT (before CONNACK: in the
+/// A client broke the protocol or a limit. MQTT 5 clients get the code in a DISCONNECT (before CONNACK: in the
 /// CONNACK); others are closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// The code the client is told.
+    /// The reason code for the client.
     pub code: ReasonCode,
-    /// What it did, in words: for the log, and as reason string.
+    /// A description of the error: for the log, and as reason string.
     pub what: &'static str,
 }
 
 impl Violation {
+    /// An answer is larger than the client's Maximum Packet Size whatever is left out, so that it can never be given [MQTT-3.1.2-24].
+    // Few words: they are to fit, too.
+    pub const ANSWER_TOO_LARGE: Violation = Violation::new(ReasonCode::PacketTooLarge, "answer too large");
+
     /// A violation with a code of its own.
     pub const fn new(code: ReasonCode, what: &'static str) -> Self {
         Violation { code, what }
@@ -24,7 +28,7 @@ impl Violation {
         Violation { code: ReasonCode::ProtocolError, what }
     }
 
-    /// What the lifecycle hooks are told.
+    /// The reason for the lifecycle hooks.
     pub fn end_reason(self) -> EndReason {
         match self.code {
             ReasonCode::QuotaExceeded | ReasonCode::MessageRateTooHigh | ReasonCode::ConnectionRateExceeded => {
@@ -36,7 +40,7 @@ impl Violation {
     }
 }
 
-/// The code with which a server may say `code` in a CONNACK or DISCONNECT: the same if that packet may carry it
+/// The code that stands for `code` in a CONNACK or DISCONNECT: the same if that packet may carry it
 /// [MQTT-3.2.2-8], [MQTT-3.14.2-1], else the nearest.
 pub fn code_for(packet: PacketType, code: ReasonCode) -> ReasonCode {
     match code {
@@ -61,9 +65,9 @@ mod tests {
     fn every_code_can_be_told_in_some_words() {
         for &code in ReasonCode::ALL {
             for packet in [PacketType::Connack, PacketType::Disconnect] {
-                let told = code_for(packet, code);
-                assert!(told.is_allowed_in(packet, Sender::Server), "{code:?} in {packet:?}");
-                assert_eq!(told == code, code.is_allowed_in(packet, Sender::Server));
+                let sent = code_for(packet, code);
+                assert!(sent.is_allowed_in(packet, Sender::Server), "{code:?} in {packet:?}");
+                assert_eq!(sent == code, code.is_allowed_in(packet, Sender::Server));
             }
         }
         assert_eq!(code_for(PacketType::Connack, ReasonCode::ServerShuttingDown), ReasonCode::ServerUnavailable);

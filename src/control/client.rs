@@ -1,4 +1,4 @@
-//! The far side of the control socket: what `moormq ctl` does.
+//! The client side of the control socket, for `moormq ctl`.
 
 use std::io::{self, BufReader};
 use std::os::unix::net::UnixStream;
@@ -8,13 +8,15 @@ use super::protocol::{Answer, Command, MAX_ANSWER, Reply, Request, VERSION, read
 use super::socket::SocketError;
 use super::status::MoveProgress;
 
-/// Has a running broker carry out a command, and waits until it has. It tells `told` how far it is.
+/// Sends a command to the broker that listens at `path`, and waits for its answer. `report` is called with the progress
+/// of a move.
 ///
 /// # Errors
 ///
-/// When nobody listens at `path` or we may not speak to him, and when he hangs up or makes no sense.
-pub fn ask(path: &Path, command: Command, told: &mut dyn FnMut(MoveProgress)) -> Result<Answer, SocketError> {
-    let mut stream = dial(path)?;
+/// No broker listens at `path`, this user may not connect to it, or the broker closes the connection or answers
+/// something that is not of this protocol.
+pub fn ask(path: &Path, command: Command, report: &mut dyn FnMut(MoveProgress)) -> Result<Answer, SocketError> {
+    let mut stream = connect(path)?;
     let broken = |error: io::Error| {
         let what = match error.kind() {
             io::ErrorKind::InvalidData => format!("what answers there is not a broker that we know: {error}"),
@@ -22,12 +24,13 @@ pub fn ask(path: &Path, command: Command, told: &mut dyn FnMut(MoveProgress)) ->
         };
         SocketError::new(path, what)
     };
-    // A broker that has no room answers without listening; what it said is still there.
+    // A broker without room answers before it has read the command. A failed write is no reason not to read that
+    // answer.
     let written = write_line(&mut stream, &Request { version: VERSION, command });
     let mut replies = BufReader::new(stream);
     loop {
         match read_line(&mut replies, MAX_ANSWER).map_err(broken)? {
-            Some(Reply { version: VERSION, answer: Answer::Progress(progress) }) => told(progress),
+            Some(Reply { version: VERSION, answer: Answer::Progress(progress) }) => report(progress),
             Some(Reply { version: VERSION, answer }) => return Ok(answer),
             Some(Reply { version, .. }) => {
                 let what = format!("the broker speaks version {version}, this program {VERSION}: use the broker's own");
@@ -41,8 +44,8 @@ pub fn ask(path: &Path, command: Command, told: &mut dyn FnMut(MoveProgress)) ->
     }
 }
 
-/// A connection to whoever listens at `path`.
-pub(super) fn dial(path: &Path) -> Result<UnixStream, SocketError> {
+/// A connection to the broker that listens at `path`.
+pub(super) fn connect(path: &Path) -> Result<UnixStream, SocketError> {
     UnixStream::connect(path).map_err(|error| {
         let problem = match error.kind() {
             io::ErrorKind::NotFound => {

@@ -1,7 +1,7 @@
-//! Files of entries, read whole and replaced whole.
+//! Files of entries, read as a whole and replaced as a whole.
 //!
-//! A change is written to a new file that then takes the name of the old one: whoever reads finds the old text or the new
-//! one, never half of either, whenever the machine stops. Mode and owner stay.
+//! A change is written to a new file, which is then renamed to the old one. A reader finds the old text or the new
+//! text, never a part of one, even after a power failure. Mode and owner are kept.
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions, Permissions};
@@ -11,31 +11,31 @@ use std::path::{Path, PathBuf};
 
 use crate::hooks::stock::FaultyLine;
 
-/// What is wrong with a file, and where: `/etc/moormq/users:3: must be user:hash`.
+/// An error in a file, with its place: `/etc/moormq/users:3: must be user:hash`.
 #[derive(Debug)]
 pub struct FileError {
-    /// The file, as it was named by whoever asked for it.
+    /// The path of the file, as the caller gave it.
     pub path: PathBuf,
-    /// What is wrong.
+    /// The error.
     pub problem: FileProblem,
 }
 
-/// What can be wrong with a file.
+/// The kind of an error in a file.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum FileProblem {
-    /// It cannot be read.
+    /// The file cannot be read.
     Unreadable(io::Error),
-    /// It cannot be replaced.
+    /// The file cannot be replaced.
     Unwritable(io::Error),
-    /// Somebody else is about to replace it, or died while doing so.
+    /// Another process is changing the file, or has ended in the midst of a change.
     Busy {
-        /// What stands in the way; to be removed if nobody is at work.
+        /// The file that marks the change. It has to be removed if no process is changing the file.
         lock: PathBuf,
     },
-    /// A line is wrong.
+    /// A line is not valid.
     Line(FaultyLine),
-    /// What was to be done makes no sense with what is in it.
+    /// The change does not fit the content of the file.
     Refused(String),
 }
 
@@ -66,7 +66,7 @@ impl std::error::Error for FileError {}
 ///
 /// # Errors
 ///
-/// When it cannot be read, or a line is not UTF-8.
+/// The file cannot be read, or a line is not UTF-8.
 pub fn read(path: &Path) -> Result<String, FileError> {
     let bytes = fs::read(path).map_err(|error| FileError::new(path, FileProblem::Unreadable(error)))?;
     String::from_utf8(bytes).map_err(|error| {
@@ -76,16 +76,15 @@ pub fn read(path: &Path) -> Result<String, FileError> {
     })
 }
 
-/// Replaces the text of the file at `path` by what `change` makes of it. A file that is not there counts as empty, and is
-/// made for its owner alone to read.
+/// Replaces the text of the file at `path` by the result of `change` on it. A missing file counts as empty; it is
+/// created with mode 0600.
 ///
 /// # Errors
 ///
-/// When the file cannot be read or replaced, somebody else is at it, or `change` says that something is wrong. The file
-/// is as it was then.
+/// The file cannot be read or replaced, another process is changing it, or `change` failed. The file is unchanged then.
 pub fn rewrite(path: &Path, change: impl FnOnce(&str) -> Result<String, FileProblem>) -> Result<(), FileError> {
     let failed = |problem| FileError::new(path, problem);
-    // A link stays one: what it leads to is replaced.
+    // A symbolic link stays: its target is replaced.
     let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let draft = Draft::create(&target).map_err(failed)?;
     let (text, metadata) = match fs::metadata(&target) {
@@ -97,11 +96,11 @@ pub fn rewrite(path: &Path, change: impl FnOnce(&str) -> Result<String, FileProb
     draft.publish(&text, metadata.as_ref()).map_err(|error| failed(FileProblem::Unwritable(error)))
 }
 
-/// A file on its way to replace another one. That it exists keeps others from beginning to. It is removed unless it gets
-/// there.
+/// A new file that replaces another one when it is complete. While it exists, no other process starts a change. A drop
+/// removes it unless it was published.
 struct Draft<'a> {
     file: File,
-    /// None once it got there: the name is for others to use then.
+    /// None after it was published: others may use the name then.
     path: Option<PathBuf>,
     target: &'a Path,
 }
@@ -117,7 +116,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Gives it this text, the mode and owner of the file it replaces, and that file's name.
+    /// Writes the text, takes over mode and owner of the file that it replaces, and takes that file's name.
     fn publish(mut self, text: &str, replaced: Option<&fs::Metadata>) -> io::Result<()> {
         if let Some(replaced) = replaced {
             let own = self.file.metadata()?;
@@ -132,7 +131,7 @@ impl<'a> Draft<'a> {
             fs::rename(path, self.target)?;
         }
         self.path = None;
-        // The new name is safe when the directory is.
+        // The new name is durable only when the directory is.
         let directory = self.target.parent().filter(|directory| !directory.as_os_str().is_empty());
         File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
     }
@@ -141,7 +140,7 @@ impl<'a> Draft<'a> {
 impl Drop for Draft<'_> {
     fn drop(&mut self) {
         if let Some(path) = &self.path {
-            // If even that fails, the next one to come is told what to remove.
+            // If it cannot be removed, the next change fails with an error that names it.
             let _ = fs::remove_file(path);
         }
     }
@@ -210,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_told_with_its_place() {
+    fn an_unreadable_file_or_line_is_named_in_the_error() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("users");
         assert!(read(&path).unwrap_err().to_string().contains("users: cannot be read: No such file"));

@@ -1,13 +1,13 @@
-//! What operators talk to, and what works for the broker beside the shards.
+//! The control plane: the socket for operators, and the threads that serve the stock hooks.
 //!
-//! Nothing here runs on a shard's thread, and nothing a shard does waits for anything here. So this is where files are
-//! read and where work that takes long is done.
+//! Nothing here runs on a shard's thread, and no shard waits for anything here. Files are therefore read here, and work
+//! that takes long is done here.
 //!
 //! | file | what |
 //! |---|---|
 //! | `stock_files`, `entry_file`, `watch` | the files of the stock hooks |
 //! | `socket`, `server`, `client` | the control socket, both of its ends |
-//! | `protocol`, `status` | what is said over it |
+//! | `protocol`, `status` | the protocol of the control socket, and the values that its answers carry |
 
 pub mod client;
 pub mod entry_file;

@@ -1,4 +1,4 @@
-//! What goes over the control socket: lines of JSON.
+//! The protocol of the control socket: lines of JSON.
 //!
 //! ```text
 //! → {"version":1,"command":{"move":{"slots":[7],"clients":[],"to":1,"timeout":60.0}}}
@@ -6,8 +6,8 @@
 //! ← {"version":1,"answer":{"moved":{ ... }}}
 //! ```
 //!
-//! One command to a connection. `progress` comes as often as there is something new; any other answer is the last. A version
-//! other than ours, and a command that we do not know, are answered with an error.
+//! A connection carries one command. `progress` is sent with each change; any other answer is the last. An unknown
+//! version or command is answered with an error.
 
 use std::io::{self, BufRead, Read, Write};
 
@@ -18,58 +18,59 @@ use super::status::{Berth, HookStatus, MoveProgress, Moved, Rebalanced, Status};
 
 /// The version of the protocol.
 pub const VERSION: u32 = 1;
-/// The longest command, in bytes: all slots and some thousand clients fit.
+/// The longest command, in bytes. It has room for all slots and some thousand clients.
 pub const MAX_COMMAND: usize = 256 * 1024;
-/// The longest answer that a client takes, in bytes.
+/// The longest answer that a client accepts, in bytes.
 pub const MAX_ANSWER: usize = 4 << 20;
 
-/// A line from the client.
+/// A line from the client to the broker.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Request {
     /// [`VERSION`].
     pub version: u32,
-    /// What is to be done.
+    /// The command.
     pub command: Command,
 }
 
-/// What an operator wants.
+/// A command of an operator.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Command {
-    /// How are the shards? Answered with [`Answer::Status`].
+    /// The status of the shards. Answered with [`Answer::Status`].
     Shards {
-        /// For how long to measure, in seconds.
+        /// The time to measure for, in seconds.
         seconds: f64,
-        /// How many of the busiest slots to tell.
+        /// The number of busiest slots in the answer.
         slots: usize,
     },
-    /// Move slots, and those of clients, to a shard. Answered with [`Answer::Moved`] when all of them are there.
+    /// A move of slots, and of the slots of clients, to a shard. Answered with [`Answer::Moved`] when all of them are
+    /// there.
     Move {
-        /// Slots.
+        /// The numbers of the slots.
         slots: Vec<u16>,
-        /// Clients whose slots are meant.
+        /// The clients whose slots move.
         clients: Vec<ClientName>,
-        /// The shard.
+        /// The number of the shard.
         to: usize,
-        /// For how long to wait, in seconds.
+        /// The longest wait for the end of the moves, in seconds.
         timeout: f64,
     },
-    /// Even out the load. Answered with [`Answer::Rebalanced`].
+    /// Rebalancing of the load. Answered with [`Answer::Rebalanced`].
     Rebalance {
-        /// For how long to measure before, in seconds.
+        /// The time to measure for, before the moves, in seconds.
         seconds: f64,
-        /// Only say what would move.
+        /// Whether to plan the moves only.
         dry_run: bool,
-        /// For how long to wait, in seconds.
+        /// The longest wait for the end of the moves, in seconds.
         timeout: f64,
     },
-    /// What have hooks answered since the start? Answered with [`Answer::Hooks`].
+    /// The counters of the hooks since the start. Answered with [`Answer::Hooks`].
     Hooks,
-    /// Where do clients belong? Answered with [`Answer::Berths`].
+    /// The slots and shards of clients. Answered with [`Answer::Berths`].
     Find(Vec<ClientName>),
-    /// End the connection of a client, if it has one. Answered with [`Answer::Done`].
+    /// The end of a client's connection, if it has one. Answered with [`Answer::Done`].
     Disconnect {
-        /// Whose.
+        /// The client.
         client: ClientName,
         /// End its session, too.
         cleanup: bool,
@@ -86,7 +87,7 @@ pub struct ClientName {
     pub client_id: String,
 }
 
-/// A line from the broker.
+/// A line from the broker to the client.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Reply {
     /// [`VERSION`].
@@ -95,25 +96,25 @@ pub struct Reply {
     pub answer: Answer,
 }
 
-/// What the broker says.
+/// An answer of the broker.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
-    /// A move has got this far. More follows.
+    /// The progress of a move. More answers follow.
     Progress(MoveProgress),
-    /// How the shards are.
+    /// The status of the shards.
     Status(Status),
-    /// What has moved.
+    /// The slots that have moved.
     Moved(Moved),
-    /// What has moved, or would.
+    /// The slots that have moved, or would move.
     Rebalanced(Rebalanced),
-    /// What was counted of every hook that was called, in the order of the links.
+    /// The counters of each hook that was called, in the order of the links.
     Hooks(Vec<HookStatus>),
-    /// Where clients belong, in the order in which they were named.
+    /// The slots and shards of clients, in the order of the command.
     Berths(Vec<Berth>),
-    /// It was passed on.
+    /// The command was passed on to the shard.
     Done,
-    /// It was not done, or not to the end; why.
+    /// The reason why the command was not carried out, or not completely.
     Error(String),
 }
 
@@ -125,7 +126,7 @@ pub(super) fn write_line(to: &mut impl Write, line: &impl Serialize) -> io::Resu
     to.flush()
 }
 
-/// Reads one line of at most `most` bytes; none if there is none any more. A line that is longer, or makes no sense, is
+/// Reads one line of at most `most` bytes. None at the end of the stream. A line that is longer or malformed gives
 /// [`io::ErrorKind::InvalidData`].
 pub(super) fn read_line<T: DeserializeOwned>(from: &mut impl BufRead, most: usize) -> io::Result<Option<T>> {
     let mut line = Vec::new();

@@ -1,7 +1,7 @@
-//! Serves the control socket: one thread that takes connections in, and one for each command while it is carried out.
+//! The server of the control socket: one thread that accepts connections, and one thread for each command.
 //!
-//! Whoever says nothing, or does not listen, keeps nobody but himself waiting, and not for long. What a command comes to is
-//! not decided here: see [`Operator`].
+//! A client that sends nothing, or does not read, delays no other client, and is dropped after ten seconds. An
+//! [`Operator`] carries out the commands.
 
 use std::io::{self, BufReader, Read};
 use std::net::Shutdown;
@@ -17,21 +17,22 @@ use super::protocol::{Answer, Command, MAX_COMMAND, Reply, Request, VERSION, rea
 use super::socket::ControlSocket;
 use super::status::MoveProgress;
 
-/// Commands that are carried out at a time.
+/// The largest number of commands that are carried out at the same time.
 pub const MAX_CONNECTIONS: usize = 16;
-/// How long a client may take to say what it wants, and to take each line of the answer.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// How long to wait when the system has no room for one more connection.
-const NO_ROOM: Duration = Duration::from_millis(100);
+/// The time that a client has to send its command, and to take each line of the answer.
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The pause after a failed accept.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
-/// Carries out commands; may take as long as that takes, and be called by several threads.
+/// The executor of commands. It may block, and several threads call it at the same time.
 pub trait Operator: Send + Sync + 'static {
-    /// Carries one out. Its answer is not [`Answer::Progress`]: that goes to `told`, which says whether anybody still wants
-    /// to know.
-    fn carry_out(&self, command: Command, told: &mut dyn FnMut(MoveProgress) -> bool) -> Answer;
+    /// Carries out a command and returns the final answer, which is never [`Answer::Progress`]. Progress goes to
+    /// `report`, which returns whether the client still waits.
+    fn carry_out(&self, command: Command, report: &mut dyn FnMut(MoveProgress) -> bool) -> Answer;
 }
 
-/// A control socket that is served. Dropping it ends that: the file goes, and who waits for an answer gets none.
+/// A running server of a control socket. A drop ends it: the file of the socket is removed, and clients that wait get
+/// no answer.
 pub struct ControlServer {
     socket: Arc<ControlSocket>,
     shared: Arc<Shared>,
@@ -45,11 +46,11 @@ struct Shared {
 }
 
 impl ControlServer {
-    /// Serves `socket` from now on.
+    /// Starts to serve `socket`.
     ///
     /// # Errors
     ///
-    /// When the system has no more threads.
+    /// The system has no more threads.
     pub fn start(socket: ControlSocket, operator: impl Operator) -> io::Result<Self> {
         let shared =
             Shared { operator: Box::new(operator), connections: AtomicUsize::new(0), stopping: AtomicBool::new(false) };
@@ -66,7 +67,7 @@ impl ControlServer {
 impl Drop for ControlServer {
     fn drop(&mut self) {
         self.shared.stopping.store(true, Ordering::SeqCst);
-        // It wakes the thread that waits for connections.
+        // The shutdown wakes the thread, which waits in accept.
         let _ = SockRef::from(&self.socket.listener).shutdown(Shutdown::Both);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -77,50 +78,50 @@ impl Drop for ControlServer {
 fn accept(socket: &ControlSocket, shared: &Arc<Shared>) {
     while !shared.stopping.load(Ordering::SeqCst) {
         match socket.listener.accept() {
-            Ok((stream, _)) => take_in(stream, shared),
+            Ok((stream, _)) => serve(stream, shared),
             Err(_) if shared.stopping.load(Ordering::SeqCst) => return,
             Err(error) => {
                 tracing::warn!(%error, "control socket");
-                thread::sleep(NO_ROOM);
+                thread::sleep(ACCEPT_RETRY);
             }
         }
     }
 }
 
-fn take_in(stream: UnixStream, shared: &Arc<Shared>) {
-    let guest = Guest { shared: Arc::clone(shared) };
+fn serve(stream: UnixStream, shared: &Arc<Shared>) {
+    let connection = Connection { shared: Arc::clone(shared) };
     let before = shared.connections.fetch_add(1, Ordering::SeqCst);
     if before >= MAX_CONNECTIONS {
         let why = format!("{MAX_CONNECTIONS} commands are being carried out already: try again later");
-        // There is room for it in a fresh socket, or the far end is gone.
-        let _ = stream.set_nonblocking(true).and_then(|()| say(&stream, Answer::Error(why)));
+        // A fresh socket has room for the answer. Otherwise the client has closed it.
+        let _ = stream.set_nonblocking(true).and_then(|()| send(&stream, Answer::Error(why)));
         return;
     }
-    let serve = move || guest.serve(&stream);
+    let serve = move || connection.serve(&stream);
     if let Err(error) = thread::Builder::new().name("moormq-command".to_owned()).spawn(serve) {
         tracing::warn!(%error, "no thread for a command");
     }
 }
 
-/// One connection, counted as long as it is there.
-struct Guest {
+/// One connection. It counts as long as this value exists.
+struct Connection {
     shared: Arc<Shared>,
 }
 
-impl Drop for Guest {
+impl Drop for Connection {
     fn drop(&mut self) {
         self.shared.connections.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
-impl Guest {
+impl Connection {
     fn serve(&self, stream: &UnixStream) {
-        let answer = match listen(stream) {
+        let answer = match read_request(stream) {
             Ok(Some(Request { version: VERSION, command })) => {
-                let mut told = |progress| {
-                    !self.shared.stopping.load(Ordering::SeqCst) && say(stream, Answer::Progress(progress)).is_ok()
+                let mut report = |progress| {
+                    !self.shared.stopping.load(Ordering::SeqCst) && send(stream, Answer::Progress(progress)).is_ok()
                 };
-                self.shared.operator.carry_out(command, &mut told)
+                self.shared.operator.carry_out(command, &mut report)
             }
             Ok(Some(Request { version, .. })) => {
                 Answer::Error(format!("version {version} of the protocol is not spoken here, {VERSION} is"))
@@ -131,31 +132,31 @@ impl Guest {
             }
             Err(error) => return tracing::debug!(%error, "a command did not come"),
         };
-        if let Err(error) = say(stream, answer) {
+        if let Err(error) = send(stream, answer) {
             tracing::debug!(%error, "an answer was not taken");
         }
     }
 }
 
-fn listen(stream: &UnixStream) -> io::Result<Option<Request>> {
-    stream.set_write_timeout(Some(PATIENCE))?;
-    let until = Instant::now() + PATIENCE;
-    read_line(&mut BufReader::new(Until { stream, until }), MAX_COMMAND)
+fn read_request(stream: &UnixStream) -> io::Result<Option<Request>> {
+    stream.set_write_timeout(Some(CLIENT_TIMEOUT))?;
+    let deadline = Instant::now() + CLIENT_TIMEOUT;
+    read_line(&mut BufReader::new(DeadlineReader { stream, deadline }), MAX_COMMAND)
 }
 
-fn say(mut stream: &UnixStream, answer: Answer) -> io::Result<()> {
+fn send(mut stream: &UnixStream, answer: Answer) -> io::Result<()> {
     write_line(&mut stream, &Reply { version: VERSION, answer })
 }
 
-/// Reads until some time, however little comes at once.
-struct Until<'a> {
+/// A reader with a deadline for all of its reads together.
+struct DeadlineReader<'a> {
     stream: &'a UnixStream,
-    until: Instant,
+    deadline: Instant,
 }
 
-impl Read for Until<'_> {
+impl Read for DeadlineReader<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let left = self.until.saturating_duration_since(Instant::now());
+        let left = self.deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(io::ErrorKind::TimedOut.into());
         }
@@ -166,7 +167,7 @@ impl Read for Until<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::client::{ask, dial};
+    use super::super::client::{ask, connect};
     use super::super::protocol::ClientName;
     use super::*;
     use std::io::Write;
@@ -174,17 +175,17 @@ mod tests {
     use std::sync::mpsc::{Receiver, Sender, channel};
     use tempfile::TempDir;
 
-    /// Ends moves when it is told to, or when nobody wants to know any more.
+    /// An operator whose rebalancing ends when the test says so, or when the client does not wait any more.
     struct Slow(Mutex<Receiver<()>>);
 
     impl Operator for Slow {
-        fn carry_out(&self, command: Command, told: &mut dyn FnMut(MoveProgress) -> bool) -> Answer {
+        fn carry_out(&self, command: Command, report: &mut dyn FnMut(MoveProgress) -> bool) -> Answer {
             if !matches!(command, Command::Rebalance { .. }) {
                 return Answer::Done;
             }
             let end = self.0.lock().unwrap();
             while end.try_recv().is_err() {
-                if !told(MoveProgress::default()) {
+                if !report(MoveProgress::default()) {
                     return Answer::Error("given up".to_owned());
                 }
             }
@@ -208,7 +209,7 @@ mod tests {
     #[test]
     fn nobody_waits_for_a_silent_or_slow_client() {
         let (_folder, server, end) = served();
-        let mut silent = dial(server.socket.path()).unwrap();
+        let mut silent = connect(server.socket.path()).unwrap();
         silent.write_all(b"{\"version\":").unwrap();
         let path = server.socket.path().to_owned();
         let slow = thread::spawn(move || {
@@ -221,9 +222,9 @@ mod tests {
     }
 
     #[test]
-    fn too_many_are_told_so_and_their_places_become_free() {
+    fn too_many_clients_get_an_error_until_others_have_left() {
         let (_folder, server, _end) = served();
-        let silent: Vec<_> = (0..MAX_CONNECTIONS).map(|_| dial(server.socket.path()).unwrap()).collect();
+        let silent: Vec<_> = (0..MAX_CONNECTIONS).map(|_| connect(server.socket.path()).unwrap()).collect();
         let Answer::Error(why) = find(&server) else { panic!("there is no room") };
         assert_eq!(why, "16 commands are being carried out already: try again later");
         drop(silent);
@@ -231,18 +232,18 @@ mod tests {
     }
 
     #[test]
-    fn who_makes_no_sense_is_told_why() {
+    fn a_malformed_command_is_answered_with_the_reason() {
         let (_folder, server, _end) = served();
-        let say = |line: &[u8]| {
-            let mut stream = dial(server.socket.path()).unwrap();
+        let send = |line: &[u8]| {
+            let mut stream = connect(server.socket.path()).unwrap();
             stream.write_all(line).unwrap();
             let reply: Reply = read_line(&mut BufReader::new(stream), 1000).unwrap().expect("an answer");
             format!("{:?}", reply.answer)
         };
-        assert!(say(b"hello\n").contains("the command makes no sense: expected value"));
-        assert!(say(b"{\"version\":9,\"command\":{\"find\":[]}}\n").contains("version 9"));
+        assert!(send(b"hello\n").contains("the command makes no sense: expected value"));
+        assert!(send(b"{\"version\":9,\"command\":{\"find\":[]}}\n").contains("version 9"));
         // What a client sends beyond what is read is not waited for.
-        let mut long = dial(server.socket.path()).unwrap();
+        let mut long = connect(server.socket.path()).unwrap();
         let _ = long.write_all(&[b' '; MAX_COMMAND + 1]);
         let reply: Reply = read_line(&mut BufReader::new(long), 1000).unwrap().expect("an answer");
         assert!(format!("{reply:?}").contains("more than 262144 bytes"), "{reply:?}");

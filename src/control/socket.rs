@@ -1,4 +1,4 @@
-//! The control socket: made for its owner alone, found again, removed.
+//! The file of the control socket: its creation, for its owner alone, and its removal.
 
 use std::fmt;
 use std::fs::{self, DirBuilder, Metadata, Permissions};
@@ -7,7 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt}
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-/// A socket that listens. Its file is removed when this is dropped, unless it is somebody else's by then.
+/// A listening control socket. A drop removes its file, unless another program has replaced it.
 #[derive(Debug)]
 pub struct ControlSocket {
     pub(super) listener: UnixListener,
@@ -17,10 +17,11 @@ pub struct ControlSocket {
 #[derive(Debug)]
 struct SocketFile {
     path: PathBuf,
-    place: (u64, u64),
+    /// Device and inode number: they tell whether the file has been replaced.
+    inode: (u64, u64),
 }
 
-/// Why there is no socket to listen on, or nobody to talk to; with what to do about it.
+/// The reason why a control socket cannot be opened or used, with advice.
 #[derive(Debug)]
 pub struct SocketError {
     path: PathBuf,
@@ -42,15 +43,16 @@ impl fmt::Display for SocketError {
 impl std::error::Error for SocketError {}
 
 impl ControlSocket {
-    /// Listens at `path`, for this user only. A socket that nobody listens at any more is replaced.
+    /// Listens at `path`, for this user only. The file of a socket without a listener is replaced.
     ///
     /// # Errors
     ///
-    /// When a broker listens there, when there is something else of that name, or when the folder does not let us.
+    /// A broker listens there, there is a file that is not a socket, or this user may not write to the folder.
     pub fn bind(path: &Path) -> Result<Self, SocketError> {
-        make_way(path)?;
-        // Made in a folder that nobody else can enter: at no time is there a socket that others may open.
-        let nursery = folder_of(path).join(format!(".moormq-{}", std::process::id()));
+        check_replaceable(path)?;
+        // The socket is made in a folder that no other user can enter: there is no moment at which others could open
+        // it.
+        let private_folder = folder_of(path).join(format!(".moormq-{}", std::process::id()));
         let failed = |doing: &str, error: io::Error| {
             let hint = match error.kind() {
                 io::ErrorKind::NotFound => ": make the folder first",
@@ -59,14 +61,14 @@ impl ControlSocket {
             };
             SocketError::new(path, format!("cannot {doing}: {error}{hint}"))
         };
-        DirBuilder::new().mode(0o700).create(&nursery).map_err(|error| failed("be made", error))?;
-        let made = nurse(&nursery, path);
-        let _ = fs::remove_dir_all(&nursery);
-        let (listener, place) = made.map_err(|error| failed("be made", error))?;
-        Ok(ControlSocket { listener, file: SocketFile { path: path.to_owned(), place } })
+        DirBuilder::new().mode(0o700).create(&private_folder).map_err(|error| failed("be made", error))?;
+        let made = bind_in(&private_folder, path);
+        let _ = fs::remove_dir_all(&private_folder);
+        let (listener, inode) = made.map_err(|error| failed("be made", error))?;
+        Ok(ControlSocket { listener, file: SocketFile { path: path.to_owned(), inode } })
     }
 
-    /// Where it is.
+    /// The path of its file.
     pub fn path(&self) -> &Path {
         &self.file.path
     }
@@ -79,21 +81,22 @@ fn folder_of(path: &Path) -> &Path {
     }
 }
 
-fn nurse(nursery: &Path, path: &Path) -> io::Result<(UnixListener, (u64, u64))> {
-    let newborn = nursery.join("s");
-    let listener = UnixListener::bind(&newborn)?;
-    fs::set_permissions(&newborn, Permissions::from_mode(0o600))?;
-    let place = place_of(&fs::symlink_metadata(&newborn)?);
-    fs::rename(&newborn, path)?;
-    Ok((listener, place))
+/// Binds a socket in `private_folder` and moves it to `path`.
+fn bind_in(private_folder: &Path, path: &Path) -> io::Result<(UnixListener, (u64, u64))> {
+    let draft = private_folder.join("s");
+    let listener = UnixListener::bind(&draft)?;
+    fs::set_permissions(&draft, Permissions::from_mode(0o600))?;
+    let inode = inode_of(&fs::symlink_metadata(&draft)?);
+    fs::rename(&draft, path)?;
+    Ok((listener, inode))
 }
 
-fn place_of(metadata: &Metadata) -> (u64, u64) {
+fn inode_of(metadata: &Metadata) -> (u64, u64) {
     (metadata.dev(), metadata.ino())
 }
 
-/// Sees to it that nothing of value is at `path`.
-fn make_way(path: &Path) -> Result<(), SocketError> {
+/// Checks that there is nothing at `path`, or only a socket without a listener.
+fn check_replaceable(path: &Path) -> Result<(), SocketError> {
     let refuse = |problem: String| Err(SocketError::new(path, problem));
     let metadata = match fs::symlink_metadata(path) {
         Ok(metadata) => metadata,
@@ -113,7 +116,7 @@ fn make_way(path: &Path) -> Result<(), SocketError> {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if fs::symlink_metadata(&self.path).is_ok_and(|metadata| place_of(&metadata) == self.place) {
+        if fs::symlink_metadata(&self.path).is_ok_and(|metadata| inode_of(&metadata) == self.inode) {
             // If it cannot be removed, the next broker replaces it.
             let _ = fs::remove_file(&self.path);
         }
@@ -125,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_for_its_owner_and_goes_when_it_is_dropped() {
+    fn only_its_owner_may_open_it_and_a_drop_removes_it() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("control");
         let socket = ControlSocket::bind(&path).unwrap();

@@ -1,124 +1,126 @@
-//! What operators see: shards and slots, moves, and hooks. Plain values, as the broker gives them and as they go over the socket.
+//! The values that operators see: the status of shards, slots and hooks, and moves. The broker returns them, and the
+//! control socket carries them.
 
 use serde::{Deserialize, Serialize};
 
 use crate::hooks::{HookCounts, HookReport};
 
-/// How shards, and the busiest slots, were doing while they were measured.
+/// The status of the shards and of the busiest slots, measured over some time.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Status {
-    /// For how long they were measured, in seconds.
+    /// The time of the measurement, in seconds.
     pub seconds: f64,
     /// All shards, in order.
     pub shards: Vec<ShardStatus>,
-    /// The slots with most messages a second, busiest first; then those with most sessions. Slots without either are left out.
+    /// The busiest slots: those with most messages a second first, then those with most sessions. Slots without
+    /// messages and sessions are left out.
     pub slots: Vec<SlotStatus>,
 }
 
-/// How a shard is doing.
+/// The status of a shard.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ShardStatus {
-    /// Which shard, from 0.
+    /// The number of the shard, from 0.
     pub shard: usize,
     /// The core that its thread is pinned to.
     pub core: usize,
-    /// Slots that it owns.
+    /// The number of slots that it owns.
     pub slots: usize,
-    /// Sessions that are on it, those of absent clients included.
+    /// The number of its sessions, offline ones included.
     pub sessions: u64,
-    /// Connections of clients.
+    /// The number of its connections.
     pub connections: u64,
     /// PUBLISH packets a second that its clients sent.
     pub messages_in_per_second: f64,
     /// PUBLISH packets a second that its clients were sent.
     pub messages_out_per_second: f64,
-    /// Processor time of its thread, in percent of one core. None if the kernel does not tell.
+    /// The processor time of its thread, in percent of one core. None if the kernel does not give it.
     pub cpu_percent: Option<f64>,
 }
 
-/// How a slot is doing.
+/// The status of a slot.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SlotStatus {
-    /// Which slot.
+    /// The number of the slot.
     pub slot: u16,
     /// The shard that owns it.
     pub shard: usize,
-    /// Sessions in it.
+    /// The number of sessions in it.
     pub sessions: u64,
     /// PUBLISH packets a second, both ways.
     pub messages_per_second: f64,
-    /// Whether sessions of it are still on their way to that shard.
+    /// Whether some of its sessions are still on another shard.
     pub is_moving: bool,
 }
 
-/// How far a move has got.
+/// The progress of a move.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MoveProgress {
-    /// Slots that are to move.
+    /// The number of slots of the move.
     pub slots: usize,
-    /// Those of them that are not wholly there yet.
+    /// The number of slots that are not completely there yet.
     pub slots_left: usize,
-    /// Sessions that were in them when they began to move.
+    /// The number of sessions in them when they began to move.
     pub sessions: u64,
-    /// Sessions that are still where they were.
+    /// The number of sessions that have not moved yet.
     pub sessions_left: u64,
 }
 
-/// What a move has moved.
+/// The outcome of a move.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Moved {
-    /// To which shard.
+    /// The shard that they moved to.
     pub to: usize,
     /// The slots that moved, ascending.
     pub slots: Vec<u16>,
     /// Slots that were there already.
     pub already_there: Vec<u16>,
-    /// Sessions that moved with them.
+    /// The number of sessions that moved with them.
     pub sessions: u64,
-    /// How long it took until the last of them was there, in seconds.
+    /// The duration of the move, in seconds.
     pub seconds: f64,
 }
 
-/// A slot that moves, or would, to even out the load.
+/// A move of one slot, planned to rebalance the load.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PlannedMove {
-    /// Which slot.
+    /// The number of the slot.
     pub slot: u16,
-    /// From this shard.
+    /// The shard that owns it now.
     pub from: usize,
-    /// To this one.
+    /// The shard that it moves to.
     pub to: usize,
     /// Its PUBLISH packets a second, both ways.
     pub messages_per_second: f64,
-    /// Sessions in it.
+    /// The number of sessions in it.
     pub sessions: u64,
 }
 
-/// What evening out the load has moved, or would.
+/// The outcome of rebalancing, or its plan.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Rebalanced {
-    /// For how long messages were counted before, in seconds.
+    /// The time for which messages were counted, in seconds.
     pub seconds: f64,
-    /// The slots that moved; or would, if nothing was to be moved yet. None if the load is even, or as even as it can be.
+    /// The moves, carried out or planned. Empty if the load is as even as it can be.
     pub moves: Vec<PlannedMove>,
     /// PUBLISH packets a second of each shard, both ways, as measured.
     pub before: Vec<f64>,
-    /// The same as it is to be expected afterwards.
+    /// The same numbers as expected after the moves.
     pub after: Vec<f64>,
-    /// Whether they moved.
+    /// Whether the moves were carried out.
     pub is_done: bool,
 }
 
-/// What was counted of one hook of one link since the start, on all shards together.
+/// The counters of one hook of one link since the start, summed over all shards.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HookStatus {
-    /// The place of the link in the chain, from 0.
+    /// The position of the link in the chain, from 0.
     pub position: usize,
     /// The name of the link, as in `$SYS/broker/hooks`.
     pub link: String,
-    /// The hook.
+    /// The name of the hook.
     pub hook: String,
-    /// What was counted, with times in microseconds.
+    /// The counters. Times are in microseconds.
     #[serde(flatten)]
     pub counts: HookCounts,
 }
@@ -129,7 +131,7 @@ impl From<HookReport> for HookStatus {
     }
 }
 
-/// Where a client belongs.
+/// A client's berth: its slot, and the shard that owns the slot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Berth {
     /// Its mountpoint.

@@ -1,4 +1,4 @@
-//! The files of the stock hooks: read at start, watched, and the hooks that go by them.
+//! The files of the stock hooks: their first reading, their watching, and the hooks that use them.
 
 use std::fmt;
 use std::io;
@@ -14,7 +14,7 @@ use crate::hooks::stock::{
     hash_queue,
 };
 
-/// The stock hooks of a configuration, and the threads that serve them: one that watches the files, and those that check
+/// The stock hooks of a configuration, and the threads that serve them: one that watches the files, and some that check
 /// passwords.
 ///
 /// ```no_run
@@ -29,15 +29,15 @@ use crate::hooks::stock::{
 /// # }
 /// ```
 ///
-/// The files are watched until this and every [`Reloader`] is dropped; passwords are checked until the last copy of the
-/// hooks is.
+/// The files are watched until this value and every [`Reloader`] are dropped. Passwords are checked until the last copy
+/// of the hooks is dropped.
 #[derive(Debug)]
 pub struct StockFiles {
     hooks: Stock,
     reloader: Reloader,
 }
 
-/// Why the stock hooks cannot be had.
+/// The reason why the stock hooks cannot be opened.
 #[derive(Debug)]
 pub enum StockError {
     /// The file that this setting names cannot be used.
@@ -51,7 +51,7 @@ impl StockFiles {
     ///
     /// # Errors
     ///
-    /// When a file cannot be read or has a line that is not valid, or the system lacks something.
+    /// A file cannot be read or has a line that is not valid, or the system has no thread or random numbers.
     pub fn open(config: &Config) -> Result<Self, StockError> {
         let mut files = Vec::new();
         let listeners =
@@ -60,7 +60,7 @@ impl StockFiles {
         if let Some(path) = config.file_of(StockHook::Password) {
             let table = table("password_file.path", path, PasswordTable::parse, PasswordTable::len, &mut files)?;
             let (queue, work) = hash_queue(config.password_file.max_waiting);
-            work_on(&work, config.password_file.threads).map_err(StockError::System)?;
+            start_hash_threads(&work, config.password_file.threads).map_err(StockError::System)?;
             hooks = hooks.password(PasswordFile::new(table, queue));
         }
         if let Some(path) = config.file_of(StockHook::Acl) {
@@ -76,18 +76,19 @@ impl StockFiles {
         Ok(StockFiles { hooks, reloader })
     }
 
-    /// The hooks, to be put into a chain.
+    /// The hooks, for a chain.
     pub fn hooks(&self) -> Stock {
         self.hooks.clone()
     }
 
-    /// What has the files read again when told to.
+    /// The handle that has the files read again.
     pub fn reloader(&self) -> Reloader {
         self.reloader.clone()
     }
 }
 
-/// Reads the file at `path`, which `setting` names, with `parse`. The table that comes of it is replaced whenever the file is read again.
+/// The table in the file at `path`, which `setting` names, read with `parse`. It is replaced whenever the file is read
+/// again.
 fn table<T: Send + Sync + 'static>(
     setting: &'static str,
     path: &str,
@@ -107,15 +108,15 @@ fn table<T: Send + Sync + 'static>(
     Ok(live)
 }
 
-/// Starts threads that check passwords. They end when nobody can hand in any more.
-fn work_on(work: &HashWork, threads: usize) -> io::Result<()> {
+/// Starts the threads that check passwords. They end when the last copy of the hooks is dropped.
+fn start_hash_threads(work: &HashWork, threads: usize) -> io::Result<()> {
     (0..threads).try_for_each(|number| {
         let work = work.clone();
         thread::Builder::new().name(format!("moormq-hash-{number}")).spawn(|| work.run()).map(drop)
     })
 }
 
-/// Random bytes that nobody can guess.
+/// Secure random bytes.
 fn random() -> Result<[u8; 32], StockError> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).map_err(|error| StockError::System(error.into()))?;

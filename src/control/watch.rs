@@ -1,7 +1,7 @@
-//! A thread that reads files again when they change, or when told to.
+//! The watching thread: it reads files again when they have changed, or on request.
 //!
-//! It looks at each file from time to time. One that is different is read as soon as two looks in a row find it the same:
-//! an editor that writes in pieces is not read in pieces. What was last read stays in force until something better was.
+//! It checks each file at an interval. A changed file is read when two checks in a row find it the same: so a file that
+//! an editor is still writing is not read. The last valid content stays in force until a new one is valid.
 
 use std::fs;
 use std::io;
@@ -15,22 +15,22 @@ use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use super::entry_file::{FileError, FileProblem, read};
 use crate::hooks::stock::FaultyLine;
 
-/// A file, and what becomes of its text.
+/// A watched file, and the function that takes its text.
 pub(super) struct Watched {
     path: PathBuf,
     take: Box<Take>,
-    /// How the file looked when it was read, well or not; none if it was not there.
+    /// The stamp of the file when it was read, valid or not. None if there was no file.
     read: Option<Stamp>,
-    /// How it looked at the last look.
+    /// The stamp of the file at the last check.
     seen: Option<Stamp>,
 }
 
 type Take = dyn FnMut(&str) -> Result<usize, FaultyLine> + Send;
 
-/// What changes when a file does.
+/// The metadata that change when a file does.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Stamp {
-    place: (u64, u64),
+    inode: (u64, u64),
     length: u64,
     changed: (i64, i64),
     renamed: (i64, i64),
@@ -40,7 +40,7 @@ impl Stamp {
     fn of(path: &Path) -> Option<Self> {
         let metadata = fs::metadata(path).ok()?;
         Some(Stamp {
-            place: (metadata.dev(), metadata.ino()),
+            inode: (metadata.dev(), metadata.ino()),
             length: metadata.len(),
             changed: (metadata.mtime(), metadata.mtime_nsec()),
             renamed: (metadata.ctime(), metadata.ctime_nsec()),
@@ -61,12 +61,12 @@ impl FirstReading {
         Ok(FirstReading { path: path.to_owned(), stamp, text: read(path)? })
     }
 
-    /// The error that a line of it is wrong.
+    /// The error for a line of the file that is not valid.
     pub fn fault(&self, fault: FaultyLine) -> FileError {
         FileError::new(&self.path, FileProblem::Line(fault))
     }
 
-    /// The file, to be watched. `take` puts a new text into force, and says how many entries it has.
+    /// The file, to be watched. `take` puts a new text into force and returns the number of its entries.
     pub fn watched(self, take: impl FnMut(&str) -> Result<usize, FaultyLine> + Send + 'static) -> Watched {
         let FirstReading { path, stamp, .. } = self;
         Watched { path, take: Box::new(take), read: stamp, seen: stamp }
@@ -74,8 +74,8 @@ impl FirstReading {
 }
 
 impl Watched {
-    /// Reads the file again if it has changed and is not changing any more.
-    fn look(&mut self) {
+    /// Reads the file again if it has changed since it was read, but not since the last check.
+    fn check(&mut self) {
         let stamp = Stamp::of(&self.path);
         if stamp != self.read && stamp == self.seen {
             self.reread();
@@ -83,9 +83,9 @@ impl Watched {
         self.seen = stamp;
     }
 
-    /// Reads the file again. If it cannot be used, it is as if it had not been touched.
+    /// Reads the file again. If it is not valid, the last valid content stays in force.
     fn reread(&mut self) {
-        // Looked at before it is read: what happens meanwhile is found at the next look.
+        // The stamp comes first: a change during the read is found at the next check.
         self.read = Stamp::of(&self.path);
         let taken = read(&self.path)
             .and_then(|text| (self.take)(&text).map_err(|fault| FileError::new(&self.path, FileProblem::Line(fault))));
@@ -96,36 +96,37 @@ impl Watched {
     }
 }
 
-/// Has the files read at once. Clones speak to the same thread.
+/// The handle that has the files read again. Clones belong to the same thread.
 #[derive(Clone, Debug)]
 pub struct Reloader(Sender<()>);
 
 impl Reloader {
-    /// Has every file read again soon, changed or not. Does not wait for it.
+    /// Requests that every file is read again, changed or not. Does not wait for it.
     pub fn reload(&self) {
-        // If the order is there already, it has not been carried out yet.
+        // If the queue is full, a request is there that has not been carried out yet.
         let _ = self.0.try_send(());
     }
 }
 
-/// Watches `files` until all reloaders are gone; looks at them every `interval`, or never.
+/// Watches `files` until all reloaders are dropped. Checks them every `interval`; without one, reads them on request
+/// only.
 pub(super) fn watch(files: Vec<Watched>, interval: Option<Duration>) -> io::Result<Reloader> {
-    let (sender, orders) = bounded(1);
+    let (sender, requests) = bounded(1);
     if !files.is_empty() {
-        thread::Builder::new().name("moormq-files".to_owned()).spawn(move || run(files, &orders, interval))?;
+        thread::Builder::new().name("moormq-files".to_owned()).spawn(move || run(files, &requests, interval))?;
     }
     Ok(Reloader(sender))
 }
 
-fn run(mut files: Vec<Watched>, orders: &Receiver<()>, interval: Option<Duration>) {
+fn run(mut files: Vec<Watched>, requests: &Receiver<()>, interval: Option<Duration>) {
     loop {
-        let order = match interval {
-            Some(interval) => orders.recv_timeout(interval),
-            None => orders.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        let request = match interval {
+            Some(interval) => requests.recv_timeout(interval),
+            None => requests.recv().map_err(|_| RecvTimeoutError::Disconnected),
         };
-        match order {
+        match request {
             Ok(()) => files.iter_mut().for_each(Watched::reread),
-            Err(RecvTimeoutError::Timeout) => files.iter_mut().for_each(Watched::look),
+            Err(RecvTimeoutError::Timeout) => files.iter_mut().for_each(Watched::check),
             Err(RecvTimeoutError::Disconnected) => return,
         }
     }
@@ -140,7 +141,7 @@ mod tests {
 
     use super::*;
 
-    /// A file, watched, and what was taken of it. A text with `bad` in it is not valid.
+    /// A watched file, and the texts taken from it. A text with `bad` in it is not valid.
     struct Trial {
         _directory: TempDir,
         path: PathBuf,
@@ -162,7 +163,7 @@ mod tests {
             Trial { _directory: directory, path, watched, texts }
         }
 
-        /// Replaces the file the way that leaves no doubt that it is another one.
+        /// Replaces the file by another one, with another inode.
         fn replace(&self, text: &str) {
             let draft = self.path.with_extension("draft");
             fs::write(&draft, text).unwrap();
@@ -177,17 +178,17 @@ mod tests {
     #[test]
     fn a_file_is_read_when_it_has_changed_and_stays_so() {
         let mut trial = Trial::new();
-        trial.watched.look();
+        trial.watched.check();
         assert!(trial.taken().is_empty(), "it is the same");
         trial.replace("second");
-        trial.watched.look();
+        trial.watched.check();
         assert!(trial.taken().is_empty(), "somebody may still be writing");
         trial.replace("third!");
-        trial.watched.look();
+        trial.watched.check();
         assert!(trial.taken().is_empty(), "so it was");
-        trial.watched.look();
+        trial.watched.check();
         assert_eq!(trial.taken(), ["third!"]);
-        trial.watched.look();
+        trial.watched.check();
         assert!(trial.taken().is_empty(), "once is enough");
     }
 
@@ -195,18 +196,18 @@ mod tests {
     fn a_broken_file_is_tried_once_and_again_when_it_changes() {
         let mut trial = Trial::new();
         trial.replace("bad");
-        (0..5).for_each(|_| trial.watched.look());
+        (0..5).for_each(|_| trial.watched.check());
         assert_eq!(trial.taken(), ["bad"]);
         fs::remove_file(&trial.path).unwrap();
-        (0..5).for_each(|_| trial.watched.look());
+        (0..5).for_each(|_| trial.watched.check());
         assert!(trial.taken().is_empty());
         trial.replace("good");
-        (0..5).for_each(|_| trial.watched.look());
+        (0..5).for_each(|_| trial.watched.check());
         assert_eq!(trial.taken(), ["good"]);
     }
 
     #[test]
-    fn an_order_has_it_read_at_once() {
+    fn a_request_has_it_read_at_once() {
         let Trial { _directory, path, watched, texts } = Trial::new();
         let reloader = watch(vec![watched], None).unwrap();
         reloader.reload();

@@ -1,4 +1,4 @@
-//! Answers of a broker, for people and for programs.
+//! The answers of a broker as text for people and as JSON for programs.
 
 use std::fmt::Write;
 
@@ -86,7 +86,7 @@ fn average(total: f64, count: u64) -> String {
 fn berths(berths: &[Berth]) -> String {
     let mut rows = vec![["slot", "shard", "client"].map(str::to_owned)];
     let names = berths.iter().map(|Berth { client_id, slot, shard, .. }| {
-        // It may contain anything that moves a terminal.
+        // A client id may contain control sequences of terminals.
         [slot.to_string(), shard.to_string(), client_id.escape_debug().to_string()]
     });
     rows.extend(names);

@@ -4,7 +4,6 @@
 //! [`Verdict`] for the core. An answer that comes later travels as a [`HookFuture`], whatever hook it belongs to, and
 //! comes back as a [`HookAnswer`]. Nothing here runs a future: that is the runtime's work.
 
-use std::any::Any;
 use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
@@ -12,8 +11,6 @@ use std::pin::Pin;
 use std::task::{self, Poll};
 
 use super::auth::AuthStep;
-use super::barrier::{NoticeTasks, Place};
-use super::context::Task;
 use super::publish::{PublishModifiers, PublishModifiersM5, PublishRefusal, PublishRefusalM5};
 use super::register::{ConnectRefusal, ConnectRefusalM5, RegisterModifiers, RegisterModifiersM5};
 use super::subscribe::{
@@ -281,51 +278,5 @@ impl HookAnswer {
             HookAnswer::Notification => Outcome::Ok,
             HookAnswer::Failed => Outcome::Panicked,
         }
-    }
-}
-
-/// What came of calling every link for a notification.
-#[derive(Default)]
-#[must_use]
-pub struct Notified {
-    // `None` and not an empty list: the compiler sees at once that there is nothing to drop.
-    pending: Option<Vec<PendingAnswer>>,
-    failed: u32,
-}
-
-impl Notified {
-    /// How many links panicked; each has been logged and given up, the others were called.
-    #[inline]
-    pub fn failed(&self) -> u32 {
-        self.failed
-    }
-
-    /// What the links want done before the client goes on, to be done one after the other. Nothing, as a rule. Each resolves to
-    /// [`HookAnswer::Notification`], or to [`HookAnswer::Failed`] if some of it panicked.
-    #[inline]
-    pub fn into_pending(self) -> Option<Vec<PendingAnswer>> {
-        self.pending
-    }
-
-    /// The link at this place handed these tasks over.
-    #[cold]
-    pub(super) fn add_tasks(&mut self, link: usize, tasks: Vec<Task>, place: Place) {
-        let (hook, future) = (place.hook(), Box::pin(NoticeTasks::new(tasks, place)));
-        self.pending.get_or_insert_default().push(PendingAnswer { hook, link, future });
-    }
-
-    /// A link panicked, perhaps after it had handed tasks over: they are given up with it.
-    #[cold]
-    pub(super) fn add_failed(&mut self, panic: Box<dyn Any + Send>, tasks: Option<Vec<Task>>, place: Place) {
-        self.failed += 1;
-        place.report(panic);
-        drop(NoticeTasks::new(tasks.unwrap_or_default(), place));
-    }
-}
-
-impl fmt::Debug for Notified {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let pending = self.pending.as_ref().map_or(0, Vec::len);
-        f.debug_struct("Notified").field("pending", &pending).field("failed", &self.failed).finish()
     }
 }

@@ -3,9 +3,9 @@
 use std::convert::Infallible;
 
 use super::{
-    Answer, AuthExchange, AuthStep, Chain, ConnectRefusalM5, HookAnswer, Notified, PublishModifiersM5, PublishRefusalM5,
-    PublishRequestM5, PublishedM5, RegisterM5, RegisterModifiersM5, SubscribeModifiersM5, SubscribeRefusalM5,
-    SubscribeRequestM5, SubscribedM5, UnsubscribeModifiersM5, UnsubscribeRequestM5, Verdict,
+    Answer, AuthExchange, AuthStep, Chain, ConnectRefusalM5, HookAnswer, Notified, PublishModifiersM5,
+    PublishRefusalM5, PublishRequestM5, PublishedM5, RegisterM5, RegisterModifiersM5, SubscribeModifiersM5,
+    SubscribeRefusalM5, SubscribeRequestM5, SubscribedM5, UnsubscribeModifiersM5, UnsubscribeRequestM5, Verdict,
 };
 use crate::client::Client;
 use crate::codec::ConnectProperties;

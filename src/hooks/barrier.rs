@@ -11,9 +11,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use super::Hook;
 use super::answer::{Answer, HookAnswer, Later};
 use super::context::Task;
+use super::hook::Hook;
 
 /// Which hook of which link something happened in: for logs.
 #[derive(Clone, Copy, Debug)]

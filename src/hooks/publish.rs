@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::expiry::Expiry;
 use super::modifiers::{boxed_modifiers, refusal_codes};
-use super::register::Expiry;
 use crate::codec::{PropertyBlock, PublishProperties, QoS, ReasonCode};
 
 /// A PUBLISH of a v3 client, or its will, before it is routed.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::expiry::Expiry;
 use super::modifiers::{modifiers, refusal_codes};
 use super::publish::{PublishRequest, PublishRequestM5};
 use crate::codec::{ConnectProperties, PacketType, QoS, ReasonCode, Sender};
@@ -49,15 +50,6 @@ impl<'a> RegisterM5<'a> {
         let will = will.map(|will| will.without_properties());
         Register { password, clean_session: clean_start, keep_alive, will }
     }
-}
-
-/// When something that may expire does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Expiry {
-    /// So long after it begins; counted in whole seconds, rounded up. Of a session: zero ends it with its connection.
-    After(Duration),
-    /// It does not.
-    Never,
 }
 
 modifiers! {

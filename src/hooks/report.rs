@@ -1,88 +1,7 @@
 //! What was counted of hooks, as operators and embedding programs see it.
 
-use std::ops::AddAssign;
-use std::time::Duration;
-
-use serde::{Deserialize, Serialize};
-
 use super::chain::Chain;
-
-/// What was counted of one hook of one link since the start. Serialised, it has the names of [`HookCounts::values`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HookCounts {
-    /// How often it was called.
-    pub calls: u64,
-    /// Answers *Next*, given now or later.
-    pub next: u64,
-    /// Answers *Ok*, given now or later; of a notification, how often it was done.
-    pub ok: u64,
-    /// Answers *Error*, given now or later.
-    pub refusals: u64,
-    /// Calls that answered later, or left a task to be waited for. Those whose client left first have no other outcome.
-    pub later: u64,
-    /// Later answers that did not come before their deadline.
-    pub timeouts: u64,
-    /// Calls and later answers that panicked.
-    pub panics: u64,
-    /// The time spent in calls, that is in answers given now: an estimate from one call in 1024 and some of the first. It is
-    /// taken only for links that set [`Hook::TIMED`](super::Hook::TIMED), as the program's own link does; else it is 0.
-    #[serde(rename = "time_us", with = "micros")]
-    pub time: Duration,
-    /// The time from question to answer of all later answers together, those that did not come in time included. Taken at
-    /// the turns of the shard: to the millisecond.
-    #[serde(rename = "waited_us", with = "micros")]
-    pub waited: Duration,
-}
-
-impl HookCounts {
-    /// Names and values of all counters, in the order in which they are shown. Times are in microseconds.
-    pub fn values(&self) -> [(&'static str, u64); 9] {
-        [
-            ("calls", self.calls),
-            ("next", self.next),
-            ("ok", self.ok),
-            ("refusals", self.refusals),
-            ("later", self.later),
-            ("timeouts", self.timeouts),
-            ("panics", self.panics),
-            ("time_us", micros::of(self.time)),
-            ("waited_us", micros::of(self.waited)),
-        ]
-    }
-}
-
-impl AddAssign for HookCounts {
-    fn add_assign(&mut self, other: HookCounts) {
-        let HookCounts { calls, next, ok, refusals, later, timeouts, panics, time, waited } = other;
-        self.calls += calls;
-        self.next += next;
-        self.ok += ok;
-        self.refusals += refusals;
-        self.later += later;
-        self.timeouts += timeouts;
-        self.panics += panics;
-        self.time += time;
-        self.waited += waited;
-    }
-}
-
-/// Durations as whole microseconds.
-mod micros {
-    use super::Duration;
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub fn of(time: Duration) -> u64 {
-        u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
-    }
-
-    pub fn serialize<S: Serializer>(time: &Duration, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_u64(of(*time))
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
-        u64::deserialize(from).map(Duration::from_micros)
-    }
-}
+use super::counts::HookCounts;
 
 /// One hook of one link that was called.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,9 +49,6 @@ impl HookReport {
     }
 }
 
-/// What one link is called, and what it counted by hook.
-pub type LinkCounts = (&'static str, Vec<(&'static str, HookCounts)>);
-
 /// A name as one level of a topic name.
 fn level(name: &str) -> String {
     let name = if name.is_empty() { "unnamed" } else { name };
@@ -148,6 +64,8 @@ fn distinct(name: &str, taken: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -171,26 +89,5 @@ mod tests {
         HookReport::add(&mut all, &[report(1, "on_publish", 4), report(0, "on_deliver", 8)]);
         assert_eq!(all, [report(0, "on_deliver", 8), report(0, "on_publish", 1), report(1, "on_publish", 6)]);
         assert_eq!(all[2].counts.values()[7], ("time_us", 6));
-    }
-
-    #[test]
-    fn counters_have_the_same_names_wherever_they_are_shown() {
-        let of = |at: u64| Duration::from_micros(at);
-        let counts = HookCounts {
-            calls: 1,
-            next: 2,
-            ok: 3,
-            refusals: 4,
-            later: 5,
-            timeouts: 6,
-            panics: 7,
-            time: of(8),
-            waited: of(9),
-        };
-        let json = serde_json::to_value(counts).unwrap();
-        let shown: serde_json::Map<_, _> =
-            counts.values().map(|(name, value)| (name.to_owned(), value.into())).into_iter().collect();
-        assert_eq!(json, serde_json::Value::Object(shown));
-        assert_eq!(serde_json::from_value::<HookCounts>(json).unwrap(), counts);
     }
 }

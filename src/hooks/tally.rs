@@ -8,8 +8,8 @@
 
 use std::time::Duration;
 
+use super::counts::HookCounts;
 use super::list::for_every_hook;
-use super::report::HookCounts;
 
 /// What a hook's answer was, or what became of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 
 use super::*;
-use crate::client::{Client, SubscriberId};
+use crate::client::{Client, EndReason, SubscriberId};
 use crate::codec::{ProtocolVersion, QoS};
 
 pub(super) fn client(version: ProtocolVersion) -> Client {

@@ -2,10 +2,10 @@
 
 use std::convert::Infallible;
 
-use super::Hook;
 use super::answer::{Answer, DeliverAnswer};
 use super::context::{Context, Notice};
 use super::deliver::{DeliverModifiers, DeliverModifiersM5, Delivery, DeliveryM5};
+use super::hook::Hook;
 use super::lifecycle::{DroppedMessage, OfflineMessage};
 use super::publish::{
     PublishModifiers, PublishModifiersM5, PublishRefusal, PublishRefusalM5, PublishRequest, PublishRequestM5,
@@ -119,8 +119,8 @@ mod tests {
     use crate::codec::{ProtocolVersion, PublishProperties, QoS, ReasonCode, SubscriptionOptions, UserProperties};
     use crate::hooks::tests::{PUBLISH, client, poll};
     use crate::hooks::{
-        Chain, ConnectCode, Expiry, FilterGrant, HookAnswer, NoHooks, PublishCode, RequestedFilter, SubscribeCode,
-        PendingAnswer, Verdict,
+        Chain, ConnectCode, Expiry, FilterGrant, HookAnswer, NoHooks, PendingAnswer, PublishCode, RequestedFilter,
+        SubscribeCode, Verdict,
     };
 
     /// Written for v3 clients: refuses topics that begin with `no`, answers later for those that begin with `later`, and

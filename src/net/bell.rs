@@ -1,4 +1,4 @@
-//! An eventfd as a worker waits for it while it sleeps in the executor.
+//! A bell: an eventfd that a worker waits for while it sleeps in the executor.
 
 use std::future::Future;
 use std::io;
@@ -11,12 +11,12 @@ use super::ring_wakeup::{Eventfd, EventfdReader};
 /// An eventfd that a task of the executor can wait for, again and again.
 pub(super) struct Bell {
     reader: Rc<EventfdReader>,
-    /// The read that the executor has been given. It outlives the sleep it was made for: to take it back would cost more.
+    /// The outstanding read. It stays outstanding after the sleep it was made for, because cancelling costs more.
     read: Option<Pin<Box<dyn Future<Output = io::Result<()>>>>>,
 }
 
 impl Bell {
-    /// One for `eventfd`. Only inside a glommio executor.
+    /// A bell for `eventfd`. It may be made inside a glommio executor only.
     ///
     /// # Errors
     ///
@@ -25,11 +25,11 @@ impl Bell {
         Ok(Bell { reader: Rc::new(EventfdReader::new(eventfd)?), read: None })
     }
 
-    /// Ready when the eventfd has been raised; that lowers it.
+    /// Ready when the eventfd has been raised. The eventfd is lowered then.
     ///
     /// # Errors
     ///
-    /// Those of reading through the executor's ring.
+    /// Errors of a read through the executor's ring.
     pub fn poll_raised(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let reader = &self.reader;
         let read = self.read.get_or_insert_with(|| {
@@ -41,11 +41,11 @@ impl Bell {
         Poll::Ready(raised)
     }
 
-    /// Gives the eventfd up.
+    /// Closes the bell's descriptor of the eventfd.
     ///
     /// # Errors
     ///
-    /// Those of closing a file.
+    /// Errors of closing a file.
     pub async fn close(self) -> io::Result<()> {
         drop(self.read);
         match Rc::into_inner(self.reader) {

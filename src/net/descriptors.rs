@@ -1,29 +1,30 @@
-//! The file descriptors of this process: how many it may have, and room for them.
+//! The file descriptors of this process: their limit, and the kernel's table of them.
 
 use std::io;
 
 use rustix::io::fcntl_dupfd_cloexec;
 
-/// Descriptors that room is made for at most: 2 MiB of the kernel's memory.
+/// The largest table that [`make_room`] asks for, in descriptors: 2 MiB of the kernel's memory.
 const ROOM_MOST: usize = 256 * 1024;
 
-/// Raises the limit of this process as far as it is allowed to. How many descriptors it may have then.
+/// Raises the limit on descriptors of this process as far as permitted. Returns the new limit.
 ///
 /// # Errors
 ///
-/// When the system does not tell or take the limit.
+/// The system does not give the limit, or does not accept the new one.
 pub fn raise_limit() -> io::Result<usize> {
     rlimit::increase_nofile_limit(u64::MAX).map(|limit| usize::try_from(limit).unwrap_or(usize::MAX))
 }
 
-/// Has the kernel make room for `count` descriptors now, as far as that is sensible.
+/// Makes the kernel enlarge its table to `count` descriptors now, but not beyond 256 Ki.
 ///
-/// Left to itself it doubles the table whenever it is full and, in a process of several threads, waits for all cores before
-/// it goes on: 8 to 25 ms were seen, during which a shard that accepts connections stands still.
+/// Otherwise the kernel doubles the table whenever it is full. In a process of several threads it then waits for all
+/// cores: 8 to 25 ms were measured, in which a shard that accepts connections stands still.
 pub fn make_room(count: usize) {
     let Some(last) = count.min(ROOM_MOST).checked_sub(1).and_then(|last| i32::try_from(last).ok()) else { return };
     let spare = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None);
-    // Whatever fails, the table grows as it always did. A duplicate with a number that high makes it grow, and is closed here.
+    // A duplicate with the highest number makes the table grow; it is closed here. If anything fails, the table grows
+    // later.
     let _ = spare.map(|spare| fcntl_dupfd_cloexec(&spare, last));
 }
 
@@ -31,7 +32,7 @@ pub fn make_room(count: usize) {
 mod tests {
     use super::*;
 
-    /// The descriptors that the kernel has room for, as it tells itself.
+    /// The size of the kernel's table, in descriptors.
     fn room() -> usize {
         let status = std::fs::read_to_string("/proc/self/status").unwrap();
         let size = status.lines().find_map(|line| line.strip_prefix("FDSize:")).unwrap();

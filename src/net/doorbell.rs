@@ -1,12 +1,12 @@
-//! What wakes a sleeping shard, and the inbox by which other threads reach it.
+//! The doorbell, which wakes a sleeping shard, and the inbox, in which other threads leave commands for it.
 //!
-//! A doorbell costs a system call only when its shard sleeps.
+//! Ringing a doorbell costs a system call only when its shard sleeps.
 //!
-//! **No wake-up is lost.** Sleeper and caller each write one word, then read the other's, with a sequentially consistent
-//! fence in between: the sleeper sets `asleep`, fences, and looks for mail; the caller puts mail in, fences, and looks at
-//! `asleep`. Whichever fence comes second in their total order, the read behind it sees the write before the other one. So
-//! either the sleeper finds the mail and stays awake, or the caller finds it asleep and rings. What the sleeper reads (the
-//! mesh's `posted` bits, the inbox) the caller must therefore have written before it rings.
+//! **No wake-up is lost.** Sleeper and caller each write one word, then read the other's, with a sequentially
+//! consistent fence in between. The sleeper sets `asleep`, fences, and looks for messages. The caller writes a message,
+//! fences, and looks at `asleep`. Whichever fence comes second in their total order, the read behind it sees the write
+//! before the other one. So either the sleeper finds the message and stays awake, or the caller finds `asleep` set and
+//! rings. The caller must therefore write what the sleeper reads (the mesh's `posted` bits, the inbox) before it rings.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crossbeam::utils::CachePadded;
 
 use super::ring_wakeup::Eventfd;
 
-/// What wakes a sleeping shard. Others call, the shard alone sleeps.
+/// The doorbell of a shard: any thread may ring it, the shard's thread alone sleeps.
 #[derive(Debug)]
 pub struct Doorbell {
     asleep: CachePadded<AtomicBool>,
@@ -34,7 +34,7 @@ impl Doorbell {
         Ok(Doorbell { asleep: CachePadded::new(AtomicBool::new(false)), eventfd: Eventfd::new()? })
     }
 
-    /// Wakes the shard if it sleeps. To be called after what it is to find is in its place.
+    /// Wakes the shard if it sleeps. Call it after writing what the shard is to find.
     pub fn ring(&self) {
         fence(Ordering::SeqCst);
         if self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::Relaxed) {
@@ -42,8 +42,8 @@ impl Doorbell {
         }
     }
 
-    /// Goes to sleep unless `found` says that something is there to be done; whether it did. From then on a call raises the
-    /// eventfd, until [`awake`](Self::awake).
+    /// Marks the shard as asleep unless `found` finds work. Returns whether it is asleep now: from then on
+    /// [`ring`](Self::ring) raises the eventfd, until [`awake`](Self::awake).
     pub fn sleep_unless(&self, found: impl FnOnce() -> bool) -> bool {
         self.asleep.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
@@ -54,31 +54,31 @@ impl Doorbell {
         !stay_up
     }
 
-    /// What a call raises.
+    /// The eventfd that [`ring`](Self::ring) raises.
     pub(super) fn eventfd(&self) -> &Eventfd {
         &self.eventfd
     }
 
-    /// The shard is awake; calls cost nothing from here on.
+    /// Marks the shard as awake: from here on [`ring`](Self::ring) costs no system call.
     pub fn awake(&self) {
         self.asleep.store(false, Ordering::Relaxed);
     }
 }
 
 impl AsFd for Doorbell {
-    /// The eventfd that a call raises.
+    /// The eventfd that [`Doorbell::ring`] raises.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.eventfd.as_fd()
     }
 }
 
-/// Where other threads leave requests for a shard: those of the embedding program, of the control plane.
+/// The inbox of a shard: a bounded queue of requests from threads of the embedding program and of the control plane.
 #[derive(Debug)]
 pub struct Inbox<R> {
     requests: Receiver<R>,
 }
 
-/// The way to a shard's [`Inbox`], from any thread.
+/// The sending end of a shard's [`Inbox`], for any thread.
 #[derive(Debug)]
 pub struct InboxSender<R> {
     requests: Sender<R>,
@@ -98,11 +98,11 @@ pub fn inbox<R>(capacity: usize, doorbell: &Arc<Doorbell>) -> (InboxSender<R>, I
 }
 
 impl<R> InboxSender<R> {
-    /// Leaves a request, without waiting.
+    /// Puts a request into the inbox, without waiting.
     ///
     /// # Errors
     ///
-    /// The request, when the inbox is full or its shard has ended.
+    /// The inbox is full, or its shard has ended. The error holds the request.
     pub fn try_send(&self, request: R) -> Result<(), TrySendError<R>> {
         self.requests.try_send(request)?;
         self.doorbell.ring();
@@ -111,12 +111,12 @@ impl<R> InboxSender<R> {
 }
 
 impl<R> Inbox<R> {
-    /// The next request.
+    /// The next request, if there is one. Does not wait.
     pub fn receive(&self) -> Option<R> {
         self.requests.try_recv().ok()
     }
 
-    /// Whether there is none.
+    /// Whether there is no request.
     pub fn is_empty(&self) -> bool {
         self.requests.is_empty()
     }

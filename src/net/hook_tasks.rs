@@ -1,9 +1,8 @@
-//! Hooks that answer later: their futures, and what wakes them.
+//! The pending hooks of one shard: their futures and wakers.
 //!
-//! Owns the futures of one shard and polls them in its turns. What a future waits for may be anywhere: it is woken by a
-//! thread of the embedding program as a rule, at any time, perhaps when its client is long gone. So its waker holds nothing
-//! of the shard's but a number, and a queue and a doorbell that are made for other threads; the executor's own wakers are
-//! not handed out.
+//! Owns the futures and polls them in the shard's turns. A future may be woken by any thread, mostly one of the
+//! embedding program, and at any time, also after its client has gone. Its waker therefore holds only a number, and a
+//! queue and a doorbell that other threads may use. The executor's own wakers are not handed out.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,7 +14,7 @@ use crossbeam::queue::SegQueue;
 use super::doorbell::Doorbell;
 use crate::hooks::{HookAnswer, HookFuture};
 
-/// The hooks of a shard that have not answered, by number.
+/// The pending hooks of a shard, by task number.
 pub(super) struct HookTasks {
     running: HashMap<u64, Running>,
     woken: Arc<Woken>,
@@ -26,16 +25,16 @@ struct Running {
     waker: Arc<HookWaker>,
 }
 
-/// The tasks that were woken, in order, each at most once. Those that are gone may be among them.
+/// The woken tasks, in order, each at most once. Cancelled tasks may be among them.
 struct Woken {
     tasks: SegQueue<u64>,
     doorbell: Arc<Doorbell>,
 }
 
-/// Wakes one task, from any thread.
+/// The waker of one task, for any thread.
 struct HookWaker {
     task: u64,
-    /// It is in the queue.
+    /// The task is in the queue of woken tasks.
     queued: AtomicBool,
     woken: Arc<Woken>,
 }
@@ -54,13 +53,13 @@ impl Wake for HookWaker {
 }
 
 impl HookTasks {
-    /// No hooks yet. `doorbell` is that of their shard.
+    /// An empty set. `doorbell` is that of the shard.
     pub fn new(doorbell: &Arc<Doorbell>) -> Self {
         let woken = Woken { tasks: SegQueue::new(), doorbell: Arc::clone(doorbell) };
         HookTasks { running: HashMap::new(), woken: Arc::new(woken) }
     }
 
-    /// Takes `future` as task number `task`, to be polled at the next turn.
+    /// Adds `future` as task number `task`. It is polled in the next turn.
     pub fn run(&mut self, task: u64, future: HookFuture) {
         let waker = HookWaker { task, queued: AtomicBool::new(false), woken: Arc::clone(&self.woken) };
         let waker = Arc::new(waker);
@@ -68,32 +67,32 @@ impl HookTasks {
         self.running.insert(task, Running { future, waker });
     }
 
-    /// Drops the future of a task.
+    /// Cancels a task: its future is dropped.
     pub fn cancel(&mut self, task: u64) {
         self.running.remove(&task);
     }
 
-    /// Whether no hook is under way.
+    /// Whether no hook is pending.
     pub fn is_empty(&self) -> bool {
         self.running.is_empty()
     }
 
-    /// Whether a hook can go on.
+    /// Whether a task has been woken.
     pub fn has_woken(&self) -> bool {
         !self.woken.tasks.is_empty()
     }
 
-    /// How many wake-ups are to be looked at. Those that come while they are, a hook that wakes itself among them, have
-    /// their turn later.
+    /// The number of woken tasks. A turn polls as many; tasks woken meanwhile, also by themselves, wait for the next
+    /// turn.
     pub fn woken(&self) -> usize {
         self.woken.tasks.len()
     }
 
-    /// Lets the hook that was woken first go on; its answer, if it has one now.
-    pub fn go_on(&mut self) -> Option<(u64, HookAnswer)> {
+    /// Polls the first of the woken tasks. Returns its number and answer if it has finished.
+    pub fn poll_next(&mut self) -> Option<(u64, HookAnswer)> {
         let task = self.woken.tasks.pop()?;
         let Running { future, waker } = self.running.get_mut(&task)?;
-        // Before the poll: what wakes it from here on wakes it again.
+        // Before the poll, so that a wake-up during the poll queues the task again.
         waker.queued.store(false, Ordering::Release);
         let waker = Waker::from(Arc::clone(waker));
         match future.as_mut().poll(&mut Context::from_waker(&waker)) {
@@ -119,10 +118,10 @@ mod tests {
         HookTasks::new(&Arc::new(Doorbell::new().unwrap()))
     }
 
-    /// Polls what was woken so far.
+    /// Polls the tasks woken so far.
     fn turn(tasks: &mut HookTasks) -> Vec<u64> {
         let woken = tasks.woken();
-        (0..woken).filter_map(|_| tasks.go_on()).map(|(task, _)| task).collect()
+        (0..woken).filter_map(|_| tasks.poll_next()).map(|(task, _)| task).collect()
     }
 
     /// A future that leaves its waker behind and counts its polls.
@@ -165,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_woken_when_it_is_gone_is_not_missed() {
+    fn a_wake_up_of_a_task_that_is_gone_does_nothing() {
         let (mut tasks, wakers, polls) = (tasks(), Arc::<Mutex<Vec<Waker>>>::default(), Arc::default());
         tasks.run(1, waiting(&wakers, &polls));
         turn(&mut tasks);

@@ -1,7 +1,7 @@
-//! The listening sockets of one shard: when their accepts are armed, and when they pause.
+//! The listening sockets of one shard, and their accept operations.
 //!
-//! Owns the listening sockets. Accepting pauses while the shard is full and, for a moment, when the system has no
-//! descriptors or memory left; clients then wait in the kernel's backlog.
+//! Owns the listening sockets. Accepting pauses while the shard is full, and for [`ACCEPT_RETRY`] when the system has
+//! no descriptors or memory left. Clients then wait in the kernel's backlog.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,17 +13,17 @@ use socket2::{Domain, Protocol, Type};
 use super::ring::Ring;
 use crate::time::Time;
 
-/// How long a listener that could not accept waits, unless a connection closes before.
+/// The pause of a listener that could not accept, unless a connection closes before.
 pub const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
-/// A listening TCP socket for one of several shards, each of which opens its own for the same address; the kernel spreads
-/// the connections over them. `backlog` connections may wait to be accepted. An IPv6 address takes IPv6 only.
+/// A listening TCP socket of one shard. Each shard opens one for the same address, and the kernel spreads connections
+/// over them. At most `backlog` connections wait to be accepted. An IPv6 address takes IPv6 only.
 ///
-/// Accepted sockets inherit TCP_NODELAY from it, so that setting it costs no system call per connection.
+/// Accepted sockets inherit TCP_NODELAY from it, which saves a system call per connection.
 ///
 /// # Errors
 ///
-/// When the address cannot be listened on: taken by another program, not of this machine, a port that is not permitted.
+/// The address is used by another program or is not one of this machine, or the port needs a permission.
 pub fn listen(address: SocketAddr, backlog: u32) -> io::Result<OwnedFd> {
     let socket = tcp_socket(address)?;
     socket.set_reuse_port(true)?;
@@ -33,8 +33,8 @@ pub fn listen(address: SocketAddr, backlog: u32) -> io::Result<OwnedFd> {
     Ok(socket.into())
 }
 
-/// Makes sure that nobody listens on `address`. [`listen`] would not notice another program of the same user that shares
-/// its address too, a second broker above all: each of them would get some of the clients.
+/// Checks that no program listens on `address`. [`listen`] does not notice another program of the same user that shares
+/// its address in the same way, such as a second broker: each of them would get a part of the clients.
 ///
 /// # Errors
 ///
@@ -43,7 +43,7 @@ pub fn check_free(address: SocketAddr) -> io::Result<()> {
     tcp_socket(address)?.bind(&address.into())
 }
 
-/// A socket that does not mind what connections of earlier programs have left behind at `address`.
+/// A socket that can be bound although connections of an earlier program linger at `address` (SO_REUSEADDR).
 fn tcp_socket(address: SocketAddr) -> io::Result<socket2::Socket> {
     let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
@@ -57,11 +57,11 @@ struct Listener {
     socket: OwnedFd,
     /// An accept is outstanding.
     armed: bool,
-    /// It is being cancelled.
+    /// The accept is being cancelled.
     cancelling: bool,
-    /// Not to be armed before.
-    rest_until: Time,
-    /// It could not accept, and that has been logged.
+    /// The earliest time of the next accept.
+    paused_until: Time,
+    /// The last accept failed, and that has been logged.
     failing: bool,
 }
 
@@ -72,18 +72,18 @@ pub(super) struct Listeners {
 }
 
 impl Listeners {
-    /// Listeners over these sockets, which must block.
+    /// Listeners with these sockets, which must be blocking ones.
     pub fn new(sockets: Vec<OwnedFd>) -> Self {
-        let rest_until = Time::ZERO;
-        let listener = |socket| Listener { socket, armed: false, cancelling: false, rest_until, failing: false };
+        let paused_until = Time::ZERO;
+        let listener = |socket| Listener { socket, armed: false, cancelling: false, paused_until, failing: false };
         Listeners { all: sockets.into_iter().map(listener).collect(), closing: false }
     }
 
-    /// Arms the accepts that may be, as long as there is `room` for connections, or cancels those that are armed.
+    /// Arms accepts while there is `room` for connections; cancels them while there is none.
     pub fn steer<P: AsRef<[u8]>>(&mut self, ring: &mut Ring<P>, room: bool, now: Time) {
         let accepting = room && !self.closing;
         for (number, listener) in self.all.iter_mut().enumerate() {
-            if accepting && !listener.armed && now >= listener.rest_until {
+            if accepting && !listener.armed && now >= listener.paused_until {
                 ring.accept(number, listener.socket.as_fd());
                 listener.armed = true;
             } else if !accepting && listener.armed && !listener.cancelling {
@@ -96,19 +96,19 @@ impl Listeners {
         }
     }
 
-    /// Stops accepting for good. The sockets are closed when their accepts are over.
+    /// Stops accepting for good. The sockets are closed when their accepts have ended.
     pub fn close(&mut self) {
         self.closing = true;
     }
 
-    /// A connection closed: what a listener lacked may be there again.
+    /// Ends the pauses: a connection has closed, so there may be descriptors and memory again.
     pub fn relieve(&mut self) {
         for listener in &mut self.all {
-            listener.rest_until = Time::ZERO;
+            listener.paused_until = Time::ZERO;
         }
     }
 
-    /// Takes note that an accept is over, unless `more` follow, and how it went.
+    /// Records the completion of an accept. The accept has ended unless `more` follow.
     pub fn accepted(&mut self, number: usize, error: Option<&io::Error>, more: bool, now: Time) {
         let Some(listener) = self.all.get_mut(number) else { return };
         if !more {
@@ -116,10 +116,10 @@ impl Listeners {
         }
         match error.map(|error| (error, error.raw_os_error())) {
             None => listener.failing = false,
-            // Our own doing, or one client that came and went.
+            // The accept was cancelled, or the client has closed the connection already.
             Some((_, Some(libc::ECANCELED | libc::ECONNABORTED | libc::EPROTO | libc::EINTR))) => {}
             Some((error, _)) => {
-                listener.rest_until = now + ACCEPT_RETRY;
+                listener.paused_until = now + ACCEPT_RETRY;
                 if !listener.failing {
                     tracing::warn!(listener = number, %error, "cannot accept connections; trying again until it works");
                 }
@@ -128,10 +128,10 @@ impl Listeners {
         }
     }
 
-    /// When a resting listener is to be armed again.
+    /// The end of the first pause.
     pub fn next_deadline(&self) -> Time {
-        let resting = self.all.iter().filter(|listener| !listener.armed && listener.rest_until > Time::ZERO);
-        resting.map(|listener| listener.rest_until).min().unwrap_or(Time::NEVER)
+        let pausing = self.all.iter().filter(|listener| !listener.armed && listener.paused_until > Time::ZERO);
+        pausing.map(|listener| listener.paused_until).min().unwrap_or(Time::NEVER)
     }
 }
 
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn without_descriptors_a_listener_rests_until_a_connection_closes() {
+    fn without_descriptors_a_listener_pauses_until_a_connection_closes() {
         let (mut listeners, _, mut ring) = listener();
         let exhausted = io::Error::from_raw_os_error(libc::EMFILE);
         listeners.steer(&mut ring, true, NOW);
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_came_and_went_is_no_reason_to_rest() {
+    fn a_client_that_came_and_went_is_no_reason_to_pause() {
         let (mut listeners, _, mut ring) = listener();
         listeners.steer(&mut ring, true, NOW);
         listeners.accepted(0, Some(&io::Error::from_raw_os_error(libc::ECONNABORTED)), false, NOW);

@@ -1,11 +1,12 @@
-//! The mail between shards: one first-in first-out queue for each ordered pair of them, and a doorbell for each shard.
+//! The mesh between shards: one first-in first-out queue for each ordered pair of shards, and a doorbell for each
+//! shard.
 //!
-//! Nothing here blocks. A queue takes a bounded load; what is beyond stays with its sender, in order, and the sender is told
-//! that it is congested, so that it can stop taking in what makes such mail. A doorbell costs a system call only when
-//! its shard sleeps.
+//! Nothing here blocks. The load of a queue is bounded. Messages beyond it stay in the sender's backlog, in order, and
+//! the queue counts as congested: the sender can then stop reading from the clients that cause such messages. Ringing a
+//! doorbell costs a system call only when its shard sleeps.
 //!
-//! That a sender who waits for a congested queue to drain is woken follows as for the doorbell, see there, with `load` and
-//! `waiting` for the two words.
+//! A sender that waits for a congested queue is always woken. The proof is that of the doorbell (see there), with
+//! `load` and `waiting` as the two words.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -25,13 +26,13 @@ struct Pair<M> {
     queue: SegQueue<(M, usize)>,
     /// The sum of the weights in the queue.
     load: CachePadded<AtomicUsize>,
-    /// The sender wants to be woken when the load has halved.
+    /// The sender waits for the load to halve.
     waiting: AtomicBool,
 }
 
 struct Shared<M> {
     shards: usize,
-    /// The load at which a queue takes no more.
+    /// The load of a full queue.
     capacity: usize,
     /// From shard `from` to shard `to` at `from * shards + to`.
     pairs: Vec<Pair<M>>,
@@ -44,15 +45,15 @@ struct Shared<M> {
 pub struct Mesh<M> {
     shared: Arc<Shared<M>>,
     shard: usize,
-    /// By receiver: what its queue has no room for.
+    /// By receiver: messages that wait for room in its queue.
     outgoing: Vec<Outgoing<M>>,
-    /// How many of them are congested.
+    /// The number of congested queues.
     congested: usize,
-    /// Receivers whose congestion changed and was not told yet.
+    /// Receivers whose congestion changed since the last [`next_change`](Self::next_change).
     changed: Vec<usize>,
-    /// A bit for each sender whose queue may hold letters.
+    /// A bit for each sender whose queue may hold messages.
     senders: Vec<u64>,
-    /// The sender whose letter was received last: the others come first.
+    /// The sender of the last message. The others have their turn first.
     last: usize,
 }
 
@@ -62,8 +63,8 @@ struct Outgoing<M> {
 }
 
 impl<M: Send> Mesh<M> {
-    /// The ends of a mesh of `shards` shards, in order. A queue takes letters until their weights sum up to `capacity` (1 at
-    /// least).
+    /// The ends of a mesh of `shards` shards, in order. A queue takes messages until their weights sum up to `capacity`
+    /// (1 at least).
     ///
     /// # Errors
     ///
@@ -98,26 +99,26 @@ impl<M: Send> Mesh<M> {
         self.shared.shards
     }
 
-    /// Which of them this end is of.
+    /// The number of the shard that this end belongs to.
     pub fn shard(&self) -> usize {
         self.shard
     }
 
-    /// What wakes this shard.
+    /// The doorbell of this shard.
     pub fn doorbell(&self) -> &Arc<Doorbell> {
         &self.shared.doorbells[self.shard]
     }
 
-    /// Sends a letter of some weight (how many messages it carries; nothing weighs less than one) to shard `to`, after all
-    /// that was sent to it before.
-    pub fn send(&mut self, to: usize, letter: M, weight: usize) {
+    /// Sends a message of some weight (how many messages it carries; nothing weighs less than one) to shard `to`, after
+    /// all that was sent to it before.
+    pub fn send(&mut self, to: usize, message: M, weight: usize) {
         let weight = weight.max(1);
         let outgoing = &mut self.outgoing[to];
         if outgoing.backlog.is_empty() && self.shared.pair(self.shard, to).load() < self.shared.capacity {
-            self.shared.post(self.shard, to, letter, weight);
+            self.shared.post(self.shard, to, message, weight);
             return;
         }
-        outgoing.backlog.push_back((letter, weight));
+        outgoing.backlog.push_back((message, weight));
         if !outgoing.congested {
             outgoing.congested = true;
             self.congested += 1;
@@ -126,7 +127,7 @@ impl<M: Send> Mesh<M> {
         self.push_on(to);
     }
 
-    /// Sends what waits for room, as far as there is some. Once per turn.
+    /// Sends messages of the backlog, as far as queues have room. Called once per turn.
     pub fn flush(&mut self) {
         if self.congested == 0 {
             return;
@@ -144,9 +145,9 @@ impl<M: Send> Mesh<M> {
         let outgoing = &mut self.outgoing[to];
         loop {
             while pair.load() < full
-                && let Some((letter, weight)) = outgoing.backlog.pop_front()
+                && let Some((message, weight)) = outgoing.backlog.pop_front()
             {
-                self.shared.post(self.shard, to, letter, weight);
+                self.shared.post(self.shard, to, message, weight);
             }
             if outgoing.backlog.is_empty() && pair.load() <= relieved {
                 outgoing.congested = false;
@@ -154,8 +155,8 @@ impl<M: Send> Mesh<M> {
                 self.changed.push(to);
                 return;
             }
-            // Announce that we wait, then look again: see the doorbell's reasoning. A relieved queue takes at least one letter,
-            // so this comes to an end.
+            // Set `waiting`, then look again: see the doorbell's proof. A relieved queue takes at least one message, so
+            // the loop ends.
             pair.waiting.store(true, Ordering::Relaxed);
             fence(Ordering::SeqCst);
             if pair.load() > relieved {
@@ -165,19 +166,19 @@ impl<M: Send> Mesh<M> {
         }
     }
 
-    /// Whether mail to shard `to` has to wait: from the moment that its queue was full until that has half drained.
+    /// Whether messages to shard `to` have to wait: from the moment its queue was full until its load has halved.
     pub fn congested(&self, to: usize) -> bool {
         self.outgoing[to].congested
     }
 
-    /// The next shard whose [`congested`](Self::congested) has changed, and to what.
+    /// The next shard whose [`congested`](Self::congested) has changed, and its new value.
     pub fn next_change(&mut self) -> Option<(usize, bool)> {
         let to = self.changed.pop()?;
         self.changed.retain(|changed| *changed != to);
         Some((to, self.congested(to)))
     }
 
-    /// The next letter, and the shard it is from. Takes from one sender after the other.
+    /// The next message and its sender. Senders take turns.
     pub fn receive(&mut self) -> Option<(usize, M)> {
         loop {
             let Some(from) = self.next_sender() else {
@@ -187,27 +188,27 @@ impl<M: Send> Mesh<M> {
                 return None;
             };
             self.last = from;
-            if let Some(letter) = self.take_from(from) {
-                return Some((from, letter));
+            if let Some(message) = self.take_from(from) {
+                return Some((from, message));
             }
             self.senders[from / WORD] &= !(1 << (from % WORD));
         }
     }
 
-    /// The next after the last one, in a circle, that may have letters for us.
+    /// The next sender, in a circle after the last one, that may have messages for this shard.
     fn next_sender(&self) -> Option<usize> {
         let words = self.senders.len();
         let start = self.last + 1;
         (0..=words).find_map(|step| {
             let word = (start / WORD + step) % words;
-            // The word that we start in comes twice: its end first, its beginning last.
+            // The first word comes twice: its end first, its beginning last.
             let skipped = if step == 0 && start / WORD < words { start % WORD } else { 0 };
             let bits = self.senders[word] >> skipped << skipped;
             (bits != 0).then(|| word * WORD + bits.trailing_zeros() as usize)
         })
     }
 
-    /// Takes note of the senders that have posted. Whether there are any.
+    /// Collects the senders that have posted. Returns whether there are any.
     fn look(&mut self) -> bool {
         let mut found = false;
         for (senders, posted) in self.senders.iter_mut().zip(self.shared.posted[self.shard].iter()) {
@@ -221,17 +222,17 @@ impl<M: Send> Mesh<M> {
 
     fn take_from(&self, from: usize) -> Option<M> {
         let pair = self.shared.pair(from, self.shard);
-        let (letter, weight) = pair.queue.pop()?;
+        let (message, weight) = pair.queue.pop()?;
         let load = pair.load.fetch_sub(weight, Ordering::AcqRel) - weight;
         fence(Ordering::SeqCst);
         let relieved = load <= self.shared.relieved();
         if relieved && pair.waiting.load(Ordering::Relaxed) && pair.waiting.swap(false, Ordering::Relaxed) {
             self.shared.doorbells[from].ring();
         }
-        Some(letter)
+        Some(message)
     }
 
-    /// Whether mail may have come, or a queue that was congested has drained enough.
+    /// Whether a message may have arrived, or the load of a congested queue has halved.
     pub fn has_work(&self) -> bool {
         let posted = || self.shared.posted[self.shard].iter().any(|posted| posted.load(Ordering::Relaxed) != 0);
         let relieved = |to: usize| self.shared.pair(self.shard, to).load() <= self.shared.relieved();
@@ -246,15 +247,15 @@ impl<M> Shared<M> {
         &self.pairs[from * self.shards + to]
     }
 
-    /// The load at which a congested queue no longer is.
+    /// The load at which a queue is no longer congested.
     fn relieved(&self) -> usize {
         self.capacity / 2
     }
 
-    fn post(&self, from: usize, to: usize, letter: M, weight: usize) {
+    fn post(&self, from: usize, to: usize, message: M, weight: usize) {
         let pair = self.pair(from, to);
         pair.load.fetch_add(weight, Ordering::AcqRel);
-        pair.queue.push((letter, weight));
+        pair.queue.push((message, weight));
         self.posted[to][from / WORD].fetch_or(1 << (from % WORD), Ordering::Release);
         self.doorbells[to].ring();
     }
@@ -286,7 +287,7 @@ mod tests {
     }
 
     fn next(mesh: &mut Mesh<u32>) -> Option<u32> {
-        mesh.receive().map(|(_, letter)| letter)
+        mesh.receive().map(|(_, message)| message)
     }
 
     fn all(mesh: &mut Mesh<u32>) -> Vec<u32> {
@@ -296,8 +297,8 @@ mod tests {
     #[test]
     fn what_finds_no_room_waits_in_order_and_is_congestion() {
         let (mut a, mut b) = pair_of(4);
-        for letter in 0..10 {
-            a.send(1, letter, 1);
+        for message in 0..10 {
+            a.send(1, message, 1);
         }
         assert_eq!((a.next_change(), a.next_change()), (Some((1, true)), None));
         assert_eq!(all(&mut b), [0, 1, 2, 3]);
@@ -317,24 +318,24 @@ mod tests {
         const SHARDS: usize = 130;
         let mut ends: Vec<Mesh<u32>> = Mesh::new(SHARDS, 4).unwrap();
         let senders = [0, 1, 62, 63, 64, 127, 128, 129];
-        for letter in 0..2 {
+        for message in 0..2 {
             for sender in senders {
-                ends[sender].send(5, letter, 1);
+                ends[sender].send(5, message, 1);
             }
         }
         let received: Vec<_> = std::iter::from_fn(|| ends[5].receive()).collect();
-        for (letter, round) in received.chunks(senders.len()).enumerate() {
+        for (message, round) in received.chunks(senders.len()).enumerate() {
             let mut from: Vec<_> = round.iter().map(|(from, _)| *from).collect();
             from.sort_unstable();
             assert_eq!(from, senders);
-            assert!(round.iter().all(|(_, this)| *this as usize == letter));
+            assert!(round.iter().all(|(_, this)| *this as usize == message));
         }
         assert_eq!(received.len(), 2 * senders.len());
         assert!(!ends[5].has_work());
     }
 
     #[test]
-    fn a_letter_heavier_than_a_queue_still_goes() {
+    fn a_message_heavier_than_a_queue_still_goes() {
         let (mut a, mut b) = pair_of(4);
         a.send(1, 1, 100);
         a.send(1, 2, 0);
@@ -344,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shard_may_write_to_itself() {
+    fn a_shard_may_send_to_itself() {
         let (mut a, _) = pair_of(4);
         a.send(0, 7, 1);
         assert!(a.has_work());
@@ -364,12 +365,12 @@ mod tests {
 
     /// A lost wake-up, of the receiver or of the sender of a congested queue, hangs this test.
     #[test]
-    fn no_wake_up_is_lost_and_no_letter_overtakes() {
-        const LETTERS: u32 = 200_000;
+    fn no_wake_up_is_lost_and_messages_stay_in_order() {
+        const MESSAGES: u32 = 200_000;
         let (mut a, mut b) = pair_of(8);
         let sender = thread::spawn(move || {
-            for letter in 0..LETTERS {
-                a.send(1, letter, 1 + letter as usize % 3);
+            for message in 0..MESSAGES {
+                a.send(1, message, 1 + message as usize % 3);
                 while a.congested(1) {
                     sleep(&a);
                     a.flush();
@@ -377,12 +378,12 @@ mod tests {
             }
         });
         let mut expected = 0;
-        while expected < LETTERS {
-            while let Some(letter) = next(&mut b) {
-                assert_eq!(letter, expected);
+        while expected < MESSAGES {
+            while let Some(message) = next(&mut b) {
+                assert_eq!(message, expected);
                 expected += 1;
             }
-            if expected < LETTERS {
+            if expected < MESSAGES {
                 sleep(&b);
             }
         }

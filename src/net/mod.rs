@@ -1,29 +1,33 @@
-//! Sockets, clocks and threads: everything below is driven from here.
+//! The runtime of the shards: threads, sockets, the mesh between shards, and the clock.
 //!
-//! A shard's sockets live on an `io_uring` of their own, driven by one task of a glommio executor; shards talk through a mesh
-//! of queues. What lies above `ring` is safe code.
+//! Each shard has a thread with an `io_uring` for its sockets, driven by one task of a glommio executor. Shards
+//! exchange messages through a mesh of queues. Only `ring` and the files `ring_*` contain unsafe code.
+//!
+//! Three words of this module are not common ones. A *mesh* is the set of queues between each pair of shards. A
+//! *doorbell* wakes a sleeping shard; ringing it costs a system call only then. A *bell* is an eventfd that a task of
+//! the executor waits for.
 //!
 //! | file | what |
 //! |---|---|
-//! | `thread`, `worker`, `hook_tasks` | a shard's thread, the loop on it, and the futures of hooks that answer later |
-//! | `mesh`, `errand`, `doorbell`, `bell` | mail between shards, requests from other threads, and what wakes a sleeper |
-//! | `sockets`, `socket`, `listeners`, `reading`, `parting` | connections: accepted, read, written, closed, handed over |
-//! | `output` | what one connection is to send |
-//! | `ring` and `ring_*` | `io_uring`, its memory and its eventfds: all the `unsafe` there is |
-//! | `probe` | what this machine lacks, said at start |
-//! | `descriptors` | how many files this process may have open |
-//! | `clock` | the one clock |
+//! | `thread`, `worker`, `hook_tasks` | a shard's thread, its event loop, and the futures of hooks that answer later |
+//! | `mesh`, `command`, `doorbell`, `bell` | messages between shards, commands of other threads, and wake-ups |
+//! | `sockets`, `socket`, `listeners`, `reading`, `closing` | connections: accepting, reading, writing, closing, handing over |
+//! | `output` | the bytes and payloads that a connection sends next |
+//! | `ring` and `ring_*` | `io_uring`, its memory and its eventfds: all of the unsafe code |
+//! | `probe` | the check, at start, that this machine can run a broker |
+//! | `descriptors` | the limit on open files, and memory for them |
+//! | `clock` | the clock of the broker |
 
 mod bell;
 pub mod clock;
+mod closing;
+pub mod command;
 pub mod descriptors;
 pub mod doorbell;
-pub mod errand;
 mod hook_tasks;
 pub mod listeners;
 pub mod mesh;
 pub mod output;
-mod parting;
 pub mod probe;
 mod reading;
 pub mod ring;

@@ -1,7 +1,7 @@
-//! Whether this machine lets a broker run, and if not, what is missing and how to get it.
+//! The check, at start, that this machine can run a broker; and the errors that say what is missing and how to get it.
 //!
-//! Everything a shard's ring needs is tried out at start, on the very kernel and under the very limits, rather than read off
-//! version numbers: distributions port features back, and containers take them away.
+//! The check sets up a ring as a shard does, under the same kernel and limits. Version numbers would not do:
+//! distributions port features back, and containers take them away.
 
 use std::fmt;
 use std::fs;
@@ -13,50 +13,50 @@ use glommio::{GlommioError, LocalExecutorBuilder, Placement, ReactorErrorKind};
 use super::ring::{Ring, RingSize, SetupStep};
 use super::ring_wakeup::Eventfd;
 
-/// What the executor of each shard demands of the limit on locked memory, in bytes.
+/// The lowest limit on locked memory that the executor of a shard accepts, in bytes.
 pub const EXECUTOR_MEMORY_LOCK: u64 = 512 * 1024;
 
-/// Why the broker cannot start here. The message says what to do about it.
+/// The reason why the broker cannot start on this machine. The message says what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StartError {
-    /// There is no io_uring: the kernel is too old for it, was built without, or something pretends so.
+    /// There is no io_uring: the kernel is too old or was built without it, or a sandbox hides it.
     Missing {
         /// The kernel's release.
         release: String,
     },
-    /// io_uring is there, and switched off by `kernel.io_uring_disabled`.
+    /// io_uring is switched off by `kernel.io_uring_disabled`.
     Disabled {
         /// The setting: 1 (for all but the members of a group and root) or 2 (for all).
         level: u8,
     },
-    /// io_uring is there, and a sandbox forbids it.
+    /// io_uring is forbidden by a sandbox.
     Sandboxed,
-    /// io_uring is there, but lacks a feature.
+    /// io_uring lacks a feature.
     TooOld {
         /// The kernel's release.
         release: String,
-        /// What it lacks.
+        /// The missing feature.
         lacks: &'static str,
     },
     /// The limit on locked memory is too low.
     MemoryLock {
-        /// What it is, in bytes, if known.
+        /// The present limit in bytes, if known.
         limit: Option<u64>,
     },
     /// The process, or the system, has no file descriptors left.
     Descriptors,
-    /// A core that a shard was to be pinned to does not exist or is not ours.
+    /// A shard cannot be pinned to a core: the core does not exist, or the process may not use it.
     Core {
-        /// Its number.
+        /// The number of the core.
         cpu: usize,
-        /// What the system says.
+        /// The error of the system.
         reason: String,
     },
-    /// Something else.
+    /// Any other error.
     Other {
-        /// What was being done.
+        /// The step that failed.
         doing: &'static str,
-        /// What the system says.
+        /// The error of the system.
         reason: String,
     },
 }
@@ -110,7 +110,7 @@ impl fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
-/// What is read about the machine in order to tell what an error means.
+/// Facts about the machine that help to explain an error.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Surroundings {
     /// The kernel's release: `uname -r`.
@@ -122,7 +122,7 @@ pub struct Surroundings {
 }
 
 impl Surroundings {
-    /// Those of this process.
+    /// The facts about this machine and process.
     pub fn read() -> Self {
         let text = |path| fs::read_to_string(path).unwrap_or_default();
         Surroundings {
@@ -132,7 +132,7 @@ impl Surroundings {
         }
     }
 
-    /// What it means that a step of setting up a ring failed.
+    /// The reason why a step of setting up a ring failed with `error`.
     pub fn explain(&self, step: SetupStep, error: &io::Error) -> StartError {
         let release = || self.release.clone();
         match (step, error.raw_os_error()) {
@@ -165,7 +165,7 @@ impl Surroundings {
         }
     }
 
-    /// What it means that the executor of a shard, pinned to `cpu`, could not be made.
+    /// The reason why the executor of a shard, pinned to `cpu` if given, could not be made.
     pub fn explain_executor(&self, cpu: Option<usize>, error: &GlommioError<()>) -> StartError {
         match (error, cpu) {
             (GlommioError::ReactorError(ReactorErrorKind::MemLockLimit(limit, _)), _) => {
@@ -187,11 +187,11 @@ fn memory_lock(limits: &str) -> Option<u64> {
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// Tries out on this thread what every shard will need: a ring of this size, and an executor.
+/// Sets up, on this thread, what every shard needs: a ring of this size, and an executor. Both are dropped at once.
 ///
 /// # Errors
 ///
-/// What is missing. The executor is tried only where a ring works, because it ends the process where none does.
+/// The first thing that is missing. The executor comes after the ring, because it ends the process where no ring works.
 pub fn probe(size: RingSize) -> Result<(), StartError> {
     let surroundings = Surroundings::read();
     if let Some(limit) = surroundings.memory_lock
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn each_lack_is_told_from_the_others() {
+    fn each_missing_thing_has_its_own_error() {
         let release = || "5.15.0-generic".to_owned();
         let open = Surroundings { release: release(), io_uring_disabled: None, memory_lock: Some(65536) };
         let off = Surroundings { io_uring_disabled: Some(2), ..open.clone() };
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn the_executors_complaints_are_understood() {
+    fn errors_of_the_executor_are_explained() {
         let here = Surroundings::default();
         let too_low = GlommioError::ReactorError(ReactorErrorKind::MemLockLimit(65536, 524_288));
         assert_eq!(here.explain_executor(Some(1), &too_low), StartError::MemoryLock { limit: Some(65536) });

@@ -1,7 +1,7 @@
-//! How the sockets of a shard are read: singly, continuously, or not at all.
+//! The reading of sockets: by single receives, continuously, or not at all.
 //!
-//! What is wanted of a socket and what the ring is doing with it are two things. The receive is steered towards what is
-//! wanted: armed by the next submit, or cancelled.
+//! A socket records the way in which it should be read (`wanted`) and the receive that is outstanding (`armed`). The
+//! second is steered towards the first: a receive is armed by the next submit, or cancelled.
 
 use std::os::fd::AsFd;
 
@@ -10,13 +10,13 @@ use super::sockets::Sockets;
 use crate::client::ConnectionId;
 
 impl<P: AsRef<[u8]>> Sockets<P> {
-    /// Reads the connection by one receive that goes on, instead of single ones.
+    /// Reads the connection by one receive that stays outstanding, instead of single receives.
     pub fn read_continuously(&mut self, conn: ConnectionId) {
         self.read(conn, Reading::Continuously);
     }
 
-    /// Stops reading the connection. What has been received already, and what a single receive under way may bring, is
-    /// still delivered.
+    /// Stops reading the connection. Bytes received already, and those of an outstanding single receive, are still
+    /// delivered.
     pub fn pause(&mut self, conn: ConnectionId) {
         self.read(conn, Reading::Not);
     }
@@ -33,7 +33,7 @@ impl<P: AsRef<[u8]>> Sockets<P> {
         }
     }
 
-    /// Brings the receive of a socket nearer to what is wanted: lists it to be armed, or cancels it.
+    /// Steers the receive of a socket: lists the socket to be armed, or cancels its receive.
     pub(super) fn steer_reading(&mut self, conn: ConnectionId) {
         let Some(socket) = self.table.get_mut(conn) else { return };
         match (socket.armed, socket.wanted) {
@@ -41,7 +41,7 @@ impl<P: AsRef<[u8]>> Sockets<P> {
                 socket.listed = true;
                 self.to_arm.push(conn);
             }
-            // A single receive of an open socket may as well bring what it brings.
+            // A single receive of an open socket is left to complete: its bytes are delivered.
             (Reading::Singly, Reading::Not) if socket.stage == Stage::Open => {}
             (Reading::Singly | Reading::Continuously, Reading::Not) if !socket.cancelling => {
                 socket.cancelling = true;
@@ -51,7 +51,7 @@ impl<P: AsRef<[u8]>> Sockets<P> {
         }
     }
 
-    /// Its receive found no buffer.
+    /// Lists a socket whose receive found no buffer.
     pub(super) fn starve(&mut self, conn: ConnectionId) {
         if let Some(socket) = self.table.get_mut(conn).filter(|socket| !socket.listed) {
             socket.listed = true;
@@ -59,7 +59,7 @@ impl<P: AsRef<[u8]>> Sockets<P> {
         }
     }
 
-    /// Arms the receives that are to be, those that starved as far as there are buffers.
+    /// Arms the receives of the listed sockets; of those that found no buffer, as many as there are buffers now.
     pub(super) fn arm_receives(&mut self) {
         let mut to_arm = std::mem::take(&mut self.to_arm);
         let fed = self.starved.len().min(self.ring.free_buffers());

@@ -1,12 +1,12 @@
-//! The `io_uring` of one shard, as safe code may use it.
+//! The `io_uring` of one shard, behind a safe interface.
 //!
-//! Owns the ring, and all memory that the kernel reads or writes on its behalf: receive buffers (`ring_buffers`), outputs
-//! on their way (`ring_sends`), and the word that a wake-up is read into. Such memory stays owned by the ring until the
-//! last completion of the operation that names it; if the ring is dropped before, it cancels and waits, and what the kernel
-//! still does not give up it leaks.
+//! Owns the ring and all memory that the kernel reads or writes for it: receive buffers (`ring_buffers`), outputs that
+//! are being sent (`ring_sends`), and the word that a wake-up is read into. The ring owns such memory until the last
+//! completion of the operation that names it. A ring that is dropped earlier cancels its operations and waits for them.
+//! Memory of operations that do not end even then is leaked.
 //!
-//! It knows file descriptors and [`ConnectionId`]s, not what they are for. It trusts its owner to keep a descriptor open
-//! until the operations on it are over; otherwise they reach another file, but never freed memory.
+//! It knows file descriptors and [`ConnectionId`]s, not what they are for. It trusts its owner to keep a descriptor
+//! open until the operations on it are over; otherwise they reach another file, but never freed memory.
 
 #![allow(unsafe_code)]
 
@@ -24,18 +24,19 @@ use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue};
 
 pub use super::ring_buffers::Buffer;
 use super::ring_buffers::{Buffers, GROUP};
-use super::ring_sends::{Landing, Sends};
+use super::ring_sends::{SendOutcome, Sends};
 use super::ring_tag::Kind;
 pub use super::ring_tag::MAX_CONNECTIONS;
 use crate::client::ConnectionId;
-use crate::net::output::Output;
+use crate::net::output::WireBuffer;
 
-/// How large a ring is.
+/// The size of a ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RingSize {
     /// Operations submitted by one system call. Rounded up to a power of two.
     pub submissions: u32,
-    /// Completions that fit before the kernel has to set some aside, at some cost. Rounded up to a power of two.
+    /// Completions that the queue holds. The kernel keeps more of them aside, which costs time. Rounded up to a power
+    /// of two.
     pub completions: u32,
     /// Receive buffers, all of which may be in use in one turn. Rounded up to a power of two, at most 32768.
     pub buffers: u16,
@@ -43,14 +44,14 @@ pub struct RingSize {
     pub buffer_bytes: u32,
 }
 
-/// The step of setting a ring up that failed, for a message that helps.
+/// A step of setting up a ring: the one that failed, for the error message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SetupStep {
     /// Creating the ring (`io_uring_setup`).
     Ring,
     /// Registering the receive buffers (`IORING_REGISTER_PBUF_RING`).
     Buffers,
-    /// Creating and registering the eventfd that tells of completions.
+    /// Creating and registering the eventfd that completions raise.
     Eventfd,
     /// Entering the ring (`io_uring_enter`), with nothing to submit yet.
     Enter,
@@ -60,7 +61,7 @@ pub enum SetupStep {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SendNumber(NonZeroU32);
 
-/// Something that an operation brought about.
+/// The completion of an operation.
 #[derive(Debug)]
 pub enum Completion<P> {
     /// A listener accepted a connection or failed to.
@@ -81,24 +82,24 @@ pub enum Completion<P> {
         /// More follow; otherwise the receive is over.
         more: bool,
     },
-    /// All of an output has left, or the send failed.
+    /// A send is over: all of the output has left, or the send failed.
     Sent {
         /// The connection.
         conn: ConnectionId,
-        /// How the send ended.
+        /// The result of the send.
         result: io::Result<()>,
-        /// The output, for its memory; of a send that was cancelled, what has not left.
-        output: Output<P>,
+        /// The output, so that its memory can be used again. After a cancelled send, its unsent rest.
+        output: WireBuffer<P>,
     },
     /// The eventfd given to [`Ring::watch`] was raised. Watch again for more.
     Woken,
 }
 
-/// The memory the kernel goes at.
+/// The memory that the kernel reads and writes.
 struct Memory<P> {
     buffers: Buffers,
     sends: Sends<P>,
-    /// What a watched eventfd is read into; nobody ever looks.
+    /// The word that a watched eventfd is read into. Its value does not matter.
     watched: NonNull<u64>,
 }
 
@@ -109,18 +110,18 @@ impl<P> Drop for Memory<P> {
     }
 }
 
-/// One shard's ring. It stays on the thread that made it.
+/// The `io_uring` of one shard. It stays on the thread that made it.
 pub struct Ring<P: AsRef<[u8]>> {
     uring: IoUring,
     /// Dropped only when nothing is outstanding.
     memory: ManuallyDrop<Memory<P>>,
     /// Operations whose last completion has not been reaped, those of `backlog` included.
     outstanding: usize,
-    /// Operations for which the submission queue had no room.
+    /// Operations that wait for room in the submission queue.
     backlog: VecDeque<squeue::Entry>,
-    /// Completions taken off the queue and not looked at yet.
+    /// Completions taken off the queue and not handed out yet.
     reaped: VecDeque<cqueue::Entry>,
-    /// Flags of an enter that waits.
+    /// The flags of an `io_uring_enter` that waits for completions.
     waiting: EnterFlags,
     /// The kernel takes a ring with these flags from one thread only.
     stays: PhantomData<*const ()>,
@@ -131,7 +132,7 @@ impl<P: AsRef<[u8]>> Ring<P> {
     ///
     /// # Errors
     ///
-    /// The step that failed and the kernel's answer: see [`StartError`](super::probe::StartError) for what it may mean.
+    /// The step that failed and the kernel's error; [`StartError`](super::probe::StartError) lists the causes.
     pub fn new(size: RingSize, bell: BorrowedFd<'_>) -> Result<Self, (SetupStep, io::Error)> {
         let uring = IoUring::builder()
             .setup_single_issuer()
@@ -184,14 +185,15 @@ impl<P: AsRef<[u8]>> Ring<P> {
         self.cancel(Kind::Accept.tag(listener, 0));
     }
 
-    /// Receives once from `socket`, when there is something to receive. Fails with ENOBUFS if all buffers are lent then.
+    /// Receives once from `socket`, when there is something to receive. Fails with ENOBUFS if all buffers are lent
+    /// then.
     pub fn receive_once(&mut self, conn: ConnectionId, socket: BorrowedFd<'_>) {
         let receive = opcode::Recv::new(fd(socket), std::ptr::null_mut(), 0).buf_group(GROUP).build();
         self.push(receive.flags(squeue::Flags::BUFFER_SELECT), Kind::Receive.tag(conn.index(), conn.generation()));
     }
 
-    /// Receives from `socket` again and again, until it is cancelled, fails (ENOBUFS when all buffers are lent), reaches
-    /// the end of the stream, or the kernel finds it has done enough.
+    /// Receives from `socket` again and again, until it is cancelled, fails (ENOBUFS when all buffers are lent),
+    /// reaches the end of the stream, or the kernel finds it has done enough.
     pub fn receive_many(&mut self, conn: ConnectionId, socket: BorrowedFd<'_>) {
         let receive = opcode::RecvMulti::new(fd(socket), GROUP).build();
         self.push(receive, Kind::Receive.tag(conn.index(), conn.generation()));
@@ -203,23 +205,24 @@ impl<P: AsRef<[u8]>> Ring<P> {
     }
 
     /// Sends all of `output` to `socket`, in as many operations as it takes.
-    pub fn send(&mut self, conn: ConnectionId, socket: BorrowedFd<'_>, output: Output<P>) -> SendNumber {
-        let slot = self.memory.sends.launch(conn, socket.as_raw_fd(), output);
-        self.push_flight(slot);
+    pub fn send(&mut self, conn: ConnectionId, socket: BorrowedFd<'_>, output: WireBuffer<P>) -> SendNumber {
+        let slot = self.memory.sends.start(conn, socket.as_raw_fd(), output);
+        self.push_send(slot);
         SendNumber(NonZeroU32::MIN.saturating_add(slot))
     }
 
-    /// Ends a send that has not completed. It then completes with ECANCELED and what has not left, unless all of it has left or it
-    /// failed otherwise.
+    /// Cancels a send. It then completes with ECANCELED and its unsent rest, unless all of it has left or it failed
+    /// otherwise.
     pub fn cancel_send(&mut self, send: SendNumber) {
         let slot = send.0.get() - 1;
         self.memory.sends.cancel(slot);
         self.cancel(Kind::Send.tag(slot as usize, 0));
     }
 
-    fn push_flight(&mut self, slot: u32) {
-        // SAFETY: the slot was just launched or has just landed, so no operation of it is outstanding; `next_completion` calls `land`
-        // only with a completion, and `Drop` leaks the sends if completions fail to come.
+    fn push_send(&mut self, slot: u32) {
+        // SAFETY: the send has just started, or its last operation has just completed, so none of it is outstanding.
+        // `next_completion` calls `complete` only with a completion, and `Drop` leaks the sends if completions do not
+        // arrive.
         let send = unsafe { self.memory.sends.entry(slot) };
         self.push(send, Kind::Send.tag(slot as usize, 0));
     }
@@ -230,7 +233,7 @@ impl<P: AsRef<[u8]>> Ring<P> {
         self.push(close, Kind::Close.tag(0, 0));
     }
 
-    /// Waits for `eventfd` to be raised and lowers it: once, by a [`Completion::Woken`].
+    /// Waits for `eventfd` to be raised, and lowers it. One call gives one [`Completion::Woken`].
     pub fn watch(&mut self, eventfd: BorrowedFd<'_>) {
         let read = opcode::Read::new(fd(eventfd), self.memory.watched.as_ptr().cast(), size_of::<u64>() as u32).build();
         self.push(read, Kind::Watch.tag(0, 0));
@@ -244,7 +247,7 @@ impl<P: AsRef<[u8]>> Ring<P> {
         self.outstanding += 1;
         let entry = entry.user_data(user_data);
         // SAFETY: whatever memory the entry names is owned by `memory` until its completion came. The constructors of
-        // entries above name the receive buffers, a flight's output, and the watched word, or none at all.
+        // entries above name the receive buffers, the output of a send, and the watched word, or none at all.
         if !self.backlog.is_empty() || unsafe { self.uring.submission().push(&entry) }.is_err() {
             self.backlog.push_back(entry);
         }
@@ -262,12 +265,12 @@ impl<P: AsRef<[u8]>> Ring<P> {
         }
     }
 
-    /// Submits everything and takes in the completions that are there, without waiting for any. Costs no system call when
-    /// there is nothing to submit and the kernel has nothing for us.
+    /// Submits all queued operations and takes in the completions that are there, without waiting. It makes no system
+    /// call when there is nothing to submit and the kernel has no work pending for this ring.
     ///
     /// # Errors
     ///
-    /// Only such as the ring cannot go on after.
+    /// An error of the kernel after which the ring cannot be used.
     pub fn submit(&mut self) -> io::Result<()> {
         loop {
             let queue = self.uring.submission();
@@ -276,16 +279,16 @@ impl<P: AsRef<[u8]>> Ring<P> {
             drop(queue);
             let submitted = if call { self.enter(queued, 0, EnterFlags::GETEVENTS, None)? } else { 0 };
             self.reap();
-            // What the kernel does not take now, for want of memory or because it wants its completions taken first, waits
-            // for the next turn.
+            // Operations that the kernel refuses now wait for the next turn: it is short of memory, or completions have
+            // to be taken first.
             if self.backlog.is_empty() && submitted == queued as usize || submitted == 0 {
                 return Ok(());
             }
         }
     }
 
-    /// Submits everything and waits for a completion, `at_most` that long if given. Returns early when a signal arrives,
-    /// and at once when there are completions to take.
+    /// Submits all queued operations and waits for a completion, at most for `at_most`, or without limit if `None`.
+    /// Returns early when a signal arrives, and at once when there are completions to take.
     ///
     /// # Errors
     ///
@@ -309,11 +312,11 @@ impl<P: AsRef<[u8]>> Ring<P> {
 
     fn enter(&self, submit: u32, want: u32, flags: EnterFlags, args: Option<&SubmitArgs<'_, '_>>) -> io::Result<usize> {
         let submitter = self.uring.submitter();
-        // SAFETY: `submit` is what the queue holds, and `args` is what `EXT_ARG`, set exactly when it is given, announces;
-        // the crate passes its size along.
+        // SAFETY: `submit` is what the queue holds, and `args` is what `EXT_ARG`, set exactly when it is given,
+        // announces; the crate passes its size along.
         match unsafe { submitter.enter(submit, want, flags.bits(), args) } {
             Ok(submitted) => Ok(submitted),
-            // Time is up; a signal; or the kernel wants its completions taken, or memory, before it goes on.
+            // In this order: the timeout, a signal, completions that have to be taken first, a shortage of memory.
             Err(error) => match error.raw_os_error() {
                 Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN) => Ok(0),
                 _ => Err(error),
@@ -347,10 +350,10 @@ impl<P: AsRef<[u8]>> Ring<P> {
                     let result = self.received(result, entry.flags());
                     Completion::Received { conn, result, more }
                 }
-                Kind::Send => match self.memory.sends.land(index as u32, result) {
-                    Landing::Over { conn, result, output } => Completion::Sent { conn, result, output },
-                    Landing::Onward => {
-                        self.push_flight(index as u32);
+                Kind::Send => match self.memory.sends.complete(index as u32, result) {
+                    SendOutcome::Finished { conn, result, output } => Completion::Sent { conn, result, output },
+                    SendOutcome::Partial => {
+                        self.push_send(index as u32);
                         continue;
                     }
                 },
@@ -374,7 +377,7 @@ impl<P: AsRef<[u8]>> Ring<P> {
         }
     }
 
-    /// Whether completions are at hand, or operations wait to be submitted.
+    /// Whether there are completions to hand out, or operations to submit.
     pub fn has_work(&mut self) -> bool {
         !self.reaped.is_empty() || !self.backlog.is_empty() || !self.uring.submission().is_empty()
     }
@@ -388,7 +391,7 @@ impl<P: AsRef<[u8]>> Ring<P> {
         self.memory.buffers.bytes(buffer)
     }
 
-    /// Hands a buffer back, to be filled again.
+    /// Gives a buffer back to the kernel, which may fill it again.
     ///
     /// # Panics
     ///
@@ -397,18 +400,18 @@ impl<P: AsRef<[u8]>> Ring<P> {
         self.memory.buffers.give_back(buffer);
     }
 
-    /// Receives found no buffer: puts more of them into use, if there are more.
+    /// Puts more buffers into use, if there are more. For receives that failed with ENOBUFS.
     pub fn grow_buffers(&mut self) {
         self.memory.buffers.grow();
     }
 
-    /// How many buffers receives can count on, as far as the completions taken so far tell.
+    /// The number of buffers that the kernel may fill, by the completions taken so far.
     pub fn free_buffers(&self) -> usize {
         self.memory.buffers.with_kernel()
     }
 
-    /// Whether completions raise the bell from now on. After switching it on, [`submit`](Self::submit) and look for
-    /// completions once more before relying on it.
+    /// Switches the bell on or off: while it is on, completions raise it. After switching it on, call
+    /// [`submit`](Self::submit) and look for completions once more: those that came before do not raise it.
     pub fn ring_bell(&mut self, on: bool) {
         let queue = self.uring.completion();
         if on { queue.enable_eventfd() } else { queue.disable_eventfd() }
@@ -419,12 +422,12 @@ fn fd(socket: impl AsFd) -> Fd {
     Fd(socket.as_fd().as_raw_fd())
 }
 
-/// A result as the kernel writes it: an error number if negative.
+/// A result of the kernel as a value or, if it is negative, an error number.
 fn errno(result: i32) -> io::Result<u32> {
     u32::try_from(result).map_err(|_| io::Error::from_raw_os_error(-result))
 }
 
-/// How long a dropped ring waits for its operations to be over, in tenths of a second.
+/// The time that a dropped ring waits for its operations to end, in tenths of a second.
 const PATIENCE: usize = 10;
 
 impl<P: AsRef<[u8]>> Drop for Ring<P> {
@@ -448,8 +451,8 @@ impl<P: AsRef<[u8]>> Drop for Ring<P> {
             tracing::warn!(operations = self.outstanding, "leaking the memory of a ring that does not come to rest");
             return;
         }
-        // SAFETY: nothing is outstanding and the buffers are unregistered, so the kernel is done with the memory; it is not
-        // used after this.
+        // SAFETY: nothing is outstanding and the buffers are unregistered, so the kernel is done with the memory; it is
+        // not used after this.
         unsafe { ManuallyDrop::drop(&mut self.memory) };
     }
 }

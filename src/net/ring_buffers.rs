@@ -1,8 +1,8 @@
 //! The receive buffers of one ring: one block of memory, lent to the kernel buffer by buffer ("provided buffers").
 //!
-//! Owns the block and the ring of entries through which the kernel is told which buffers it may fill. A buffer is either
-//! the kernel's, who may write to it at any moment, or lent to us, from the completion that names it until it is given
-//! back. Idle connections own none.
+//! Owns the block, and the ring of entries that lists the buffers that the kernel may fill. A buffer is either with the
+//! kernel, which may write to it at any moment, or lent to the shard, from the completion that names it until it is
+//! given back. Idle connections hold no buffer.
 
 #![allow(unsafe_code)]
 
@@ -14,45 +14,46 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use io_uring::Submitter;
 use io_uring::types::BufRingEntry;
 
-/// The kernel's most.
+/// The largest number of buffers that the kernel takes.
 pub(super) const MAX_BUFFERS: u16 = 32768;
-/// The only group of buffers a ring has.
+/// The number of a ring's only group of buffers.
 pub(super) const GROUP: u16 = 0;
-/// Where the kernel wants the entries to start; enough for every page size in use to matter only in waste.
+/// The alignment of the entries: the kernel wants a page, and this is the largest page size in use.
 const ALIGNMENT: usize = 65536;
-/// In `lent`: the buffer is the kernel's.
+/// The mark, in `lent`, of a buffer that is with the kernel.
 const WITH_KERNEL: u32 = u32::MAX;
-/// How many are in use at first: enough for a turn of a quiet shard.
+/// The number of buffers in use at first: enough for a turn of a quiet shard.
 const AT_FIRST: u16 = 64;
 
-/// If a turn brings so many bytes, more buffers would only let bytes fall out of a core's second-level cache before they are sent on.
+/// Bytes of a turn above which no more buffers come into use: received bytes would leave a core's second-level cache
+/// before they are sent on.
 const TURN: usize = 512 * 1024;
 
-/// Received bytes in a buffer that is lent to us. Goes back by [`Ring::give_back`](super::ring::Ring::give_back); one that
-/// is dropped instead is lost to its ring.
+/// A lent buffer with received bytes. [`Ring::give_back`](super::ring::Ring::give_back) returns it; one that is dropped
+/// instead is lost to its ring.
 #[derive(Debug)]
 #[must_use = "a buffer that is not given back is lost"]
 pub struct Buffer(u16);
 
-/// The block, the entries, and who has which buffer.
+/// The buffers of one ring: their memory, the kernel's entries, and the owner of each buffer.
 pub(super) struct Buffers {
     entries: NonNull<BufRingEntry>,
     block: NonNull<u8>,
     /// A power of two.
     count: u16,
-    /// Of one buffer.
+    /// The size of one buffer.
     bytes: u32,
-    /// How many are in use. The kernel goes round all that it has, so those in use are soon all touched.
+    /// The number of buffers in use. The kernel fills them in a circle, so all of them are soon touched.
     in_use: u16,
-    /// The others, of which those that never were in use cost no memory. The last one is the next to be used.
+    /// The buffers that are not in use, the next one last. Those that never were in use cost no memory.
     idle: Vec<u16>,
     /// Entries published so far, wrapping.
     tail: u16,
-    /// By buffer: how many of its bytes are ours to read, or [`WITH_KERNEL`].
+    /// By buffer: the received bytes in it, or [`WITH_KERNEL`].
     lent: Vec<u32>,
-    /// How many are not lent.
+    /// The number of buffers that are with the kernel.
     with_kernel: u16,
-    /// How many bytes were in those that were lent of late, on average.
+    /// The moving average of received bytes in a buffer.
     filled: u32,
 }
 
@@ -102,15 +103,15 @@ impl Buffers {
         Ok(())
     }
 
-    /// Receives found no buffer: puts as many again into use, as far as there are more. Not if those there are bring a good deal
-    /// already: a larger turn would save nothing then, and its bytes would be out of the cache when they are sent on.
+    /// Doubles the number of buffers in use, as far as there are more. Called when a receive found no buffer. Does
+    /// nothing if a turn brings [`TURN`] bytes already.
     pub fn grow(&mut self) {
         if self.turn() < TURN {
             self.use_up_to(self.in_use.saturating_mul(2));
         }
     }
 
-    /// What a turn brings that finds all of them filled as they were of late, in bytes.
+    /// The bytes of a turn that fills every buffer in use with the average number of bytes.
     fn turn(&self) -> usize {
         usize::from(self.in_use) * self.filled as usize
     }
@@ -129,12 +130,12 @@ impl Buffers {
         if self.in_use == 0 { Ok(()) } else { submitter.unregister_buf_ring(GROUP) }
     }
 
-    /// How many buffers the kernel may fill, as far as the completions seen so far tell.
+    /// The number of buffers that the kernel may fill, by the completions seen so far.
     pub fn with_kernel(&self) -> usize {
         usize::from(self.with_kernel)
     }
 
-    /// Takes note that the kernel filled the first `len` bytes of buffer `id` and lends it to us.
+    /// Marks buffer `id` as lent, with `len` received bytes at its start.
     pub fn lend(&mut self, id: u16, len: u32) -> Buffer {
         let lent = &mut self.lent[usize::from(id)];
         assert!(*lent == WITH_KERNEL && len <= self.bytes, "the kernel lends a buffer it does not have");
@@ -153,13 +154,13 @@ impl Buffers {
         let id = usize::from(buffer.0);
         let len = self.lent[id];
         assert!(len != WITH_KERNEL, "a buffer of another ring");
-        // SAFETY: `id` is below `count` (or the index above panicked) and `len` at most `bytes`, so the range lies in the
-        // block. The kernel filled it, so it is initialised, and lent it, so nobody writes to it before `give_back`, which
-        // needs `&mut self`.
+        // SAFETY: `id` is below `count` (or the index above panicked) and `len` at most `bytes`, so the range lies in
+        // the block. The kernel filled it, so it is initialised, and lent it, so nobody writes to it before
+        // `give_back`, which needs `&mut self`.
         unsafe { std::slice::from_raw_parts(self.block.as_ptr().add(id * self.bytes as usize), len as usize) }
     }
 
-    /// Hands the buffer back to the kernel, unless there are more in use than is good: see [`grow`](Self::grow).
+    /// Gives the buffer back to the kernel, or takes it out of use if turns bring more than twice [`TURN`] bytes.
     ///
     /// # Panics
     ///
@@ -180,8 +181,8 @@ impl Buffers {
     /// Appends the entry of buffer `id`, which must be marked as the kernel's, and not be among its entries yet.
     fn publish(&mut self, id: u16) {
         let place = usize::from(self.tail & (self.count - 1));
-        // SAFETY: `place` is below `count`. Only we write entries, and the kernel reads this one only after the tail below
-        // has passed it: at most `count` buffers are published at a time, each once.
+        // SAFETY: `place` is below `count`. Only we write entries, and the kernel reads this one only after the tail
+        // below has passed it: at most `count` buffers are published at a time, each once.
         let entry = unsafe { self.entries.add(place).as_mut() };
         // SAFETY: `id` is below `count`, so the buffer lies in the block.
         let address = unsafe { self.block.add(usize::from(id) * self.bytes as usize) };
@@ -189,8 +190,8 @@ impl Buffers {
         entry.set_len(self.bytes);
         entry.set_bid(id);
         self.tail = self.tail.wrapping_add(1);
-        // SAFETY: the pointer is that of the first of at least one initialised entry; the tail lies within it, aligned, and
-        // everybody who shares it, the kernel included, goes at it atomically.
+        // SAFETY: the pointer is that of the first of at least one initialised entry; the tail lies within it, aligned,
+        // and everybody who shares it, the kernel included, goes at it atomically.
         let tail = unsafe { AtomicU16::from_ptr(BufRingEntry::tail(self.entries.as_ptr()).cast_mut()) };
         tail.store(self.tail, Ordering::Release);
     }
@@ -199,8 +200,8 @@ impl Buffers {
 impl Drop for Buffers {
     fn drop(&mut self) {
         let (entries, block) = Self::layouts(self.count, self.bytes);
-        // SAFETY: allocated in `new` with these layouts; the owner of the ring lets us drop only when the kernel is done
-        // with it (contract of `register`).
+        // SAFETY: allocated in `new` with these layouts; the owner of the ring lets us drop only when the kernel is
+        // done with it (contract of `register`).
         unsafe {
             dealloc(self.entries.as_ptr().cast(), entries);
             dealloc(self.block.as_ptr(), block);

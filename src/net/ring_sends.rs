@@ -1,7 +1,7 @@
-//! The sends of one ring that are under way: outputs that the kernel reads from until their completion comes.
+//! The send operations of one ring: outputs that the kernel reads from until the completion arrives.
 //!
-//! Owns every output from the moment it is submitted until all of it left or the send failed. While the kernel has a
-//! flight, nothing here touches its output: that is what makes the pointers handed to the kernel good.
+//! Owns every output from the start of its send until all of it has left or the send has failed. While the kernel works
+//! on an operation, nothing here touches the output: that keeps the pointers in the kernel's hands valid.
 
 #![allow(unsafe_code)]
 
@@ -11,55 +11,60 @@ use std::ptr::null_mut;
 
 use io_uring::{opcode, squeue, types};
 
-use super::output::{Output, Place};
+use super::output::{Position, WireBuffer};
 use crate::client::ConnectionId;
 
-/// Segments of one vectored send; the kernel takes no more (`UIO_MAXIOV`). What is beyond follows in the next.
+/// Segments of one vectored send; the kernel takes no more (`UIO_MAXIOV`). The rest follows in the next operation.
 const MAX_SEGMENTS: usize = 1024;
-/// Segments for which an idle slot keeps room.
+/// Segments that an idle slot keeps memory for.
 const KEPT_SEGMENTS: usize = 16;
-/// Bytes of one plain send; what is beyond follows in the next. The kernel stops a little short of 2 GiB.
+/// Bytes of one plain send; the rest follows in the next operation. The kernel's own limit is a little below 2 GiB.
 const MAX_BYTES: usize = 1 << 30;
 
-/// One output on its way.
-struct Flight<P> {
+/// The send of one output. It takes several operations of the kernel if the socket takes only a part at a time.
+struct SendOperation<P> {
     conn: ConnectionId,
     fd: RawFd,
-    output: Output<P>,
-    place: Place,
+    output: WireBuffer<P>,
+    position: Position,
     /// The vector of a vectored send, and the header that points at it: the kernel reads both, so they stay put.
     segments: Vec<libc::iovec>,
     header: libc::msghdr,
 }
 
-/// What became of a flight.
-pub(super) enum Landing<P> {
-    /// A part has left; submit [`Sends::entry`] once more.
-    Onward,
-    /// It is over: everything has left, or the send failed.
-    Over { conn: ConnectionId, result: io::Result<()>, output: Output<P> },
+/// The outcome of one operation of the kernel.
+pub(super) enum SendOutcome<P> {
+    /// A part of the output has left: [`Sends::entry`] has to be submitted once more.
+    Partial,
+    /// The send is over: all of the output has left, or the send failed.
+    Finished { conn: ConnectionId, result: io::Result<()>, output: WireBuffer<P> },
 }
 
-/// The flights, by slot. A slot keeps its box when its flight is over, so that a steady load allocates nothing.
+/// The sends, by slot. A slot keeps its box when its send is over, so that a steady load allocates nothing.
 pub(super) struct Sends<P> {
-    #[expect(clippy::vec_box, reason = "the kernel has pointers into flights: they stay put when the vector grows")]
-    flights: Vec<Box<Flight<P>>>,
+    #[expect(
+        clippy::vec_box,
+        reason = "the kernel has pointers into the operations, which must not move when the vector grows"
+    )]
+    operations: Vec<Box<SendOperation<P>>>,
     idle: Vec<u32>,
-    /// Those that are to end where they are. Not noted in the flights, which the kernel may be at. Few at a time.
+    /// Slots whose sends are cancelled; few at a time. A list of its own, because the kernel may be reading the
+    /// operations.
     cancelled: Vec<u32>,
 }
 
 impl<P: AsRef<[u8]>> Sends<P> {
-    /// No flights.
+    /// An empty table.
     pub fn new() -> Self {
-        Sends { flights: Vec::new(), idle: Vec::new(), cancelled: Vec::new() }
+        Sends { operations: Vec::new(), idle: Vec::new(), cancelled: Vec::new() }
     }
 
-    /// Takes an output in and returns its slot. It leaves by submitting [`entry`](Self::entry).
-    pub fn launch(&mut self, conn: ConnectionId, fd: RawFd, output: Output<P>) -> u32 {
+    /// Starts the send of an output and returns its slot. The caller submits [`entry`](Self::entry).
+    pub fn start(&mut self, conn: ConnectionId, fd: RawFd, output: WireBuffer<P>) -> u32 {
         if let Some(slot) = self.idle.pop() {
-            let flight = &mut self.flights[slot as usize];
-            (flight.conn, flight.fd, flight.output, flight.place) = (conn, fd, output, Place::default());
+            let operation = &mut self.operations[slot as usize];
+            (operation.conn, operation.fd, operation.output, operation.position) =
+                (conn, fd, output, Position::default());
             return slot;
         }
         let header = libc::msghdr {
@@ -71,25 +76,26 @@ impl<P: AsRef<[u8]>> Sends<P> {
             msg_controllen: 0,
             msg_flags: 0,
         };
-        let flight = Flight { conn, fd, output, place: Place::default(), segments: Vec::new(), header };
-        self.flights.push(Box::new(flight));
-        u32::try_from(self.flights.len() - 1).expect("fewer sends than connections")
+        let operation = SendOperation { conn, fd, output, position: Position::default(), segments: Vec::new(), header };
+        self.operations.push(Box::new(operation));
+        u32::try_from(self.operations.len() - 1).expect("fewer sends than connections")
     }
 
-    /// The operation that sends what remains of the flight in `slot`.
+    /// The operation of the kernel that sends the rest of the output in `slot`.
     ///
     /// # Safety
     ///
     /// Between the submission of the operation and its completion, the caller calls neither `entry` nor
-    /// [`land`](Self::land) for this slot, and keeps `self` alive (leaks it if need be). The pointers in the operation
-    /// then stay good: they point into the boxed flight, the heap memory of its vectors, and memory that its payloads
-    /// lend for as long as they are neither moved nor changed; and no other function of this type touches a flight.
+    /// [`complete`](Self::complete) for this slot, and keeps `self` alive (leaks it if need be). The pointers in the
+    /// operation then stay good: they point into the boxed operation, the heap memory of its vectors, and memory that
+    /// its payloads lend for as long as they are neither moved nor changed; and no other function of this type touches
+    /// an operation.
     pub unsafe fn entry(&mut self, slot: u32) -> squeue::Entry {
-        let flight = &mut *self.flights[slot as usize];
-        let fd = types::Fd(flight.fd);
-        flight.segments.clear();
-        let segments = &mut flight.segments;
-        flight.output.segments_from(flight.place, |segment| {
+        let operation = &mut *self.operations[slot as usize];
+        let fd = types::Fd(operation.fd);
+        operation.segments.clear();
+        let segments = &mut operation.segments;
+        operation.output.segments_from(operation.position, |segment| {
             let len = segment.len().min(MAX_BYTES);
             segments.push(libc::iovec { iov_base: segment.as_ptr().cast_mut().cast(), iov_len: len });
             segments.len() < MAX_SEGMENTS && len == segment.len()
@@ -101,48 +107,48 @@ impl<P: AsRef<[u8]>> Sends<P> {
                 opcode::Send::new(fd, one.iov_base.cast(), len).flags(libc::MSG_NOSIGNAL).build()
             }
             _ => {
-                flight.header.msg_iov = flight.segments.as_mut_ptr();
-                flight.header.msg_iovlen = flight.segments.len();
-                opcode::SendMsg::new(fd, &raw const flight.header).flags(libc::MSG_NOSIGNAL as u32).build()
+                operation.header.msg_iov = operation.segments.as_mut_ptr();
+                operation.header.msg_iovlen = operation.segments.len();
+                opcode::SendMsg::new(fd, &raw const operation.header).flags(libc::MSG_NOSIGNAL as u32).build()
             }
         }
     }
 
-    /// Has a flight end with the operation that is under way. What that leaves unsent is the output of its landing, in one piece,
-    /// and ECANCELED the result.
+    /// Cancels a send: it ends with the operation of the kernel that is outstanding. Its outcome then has ECANCELED as
+    /// the result and the unsent rest, in one piece, as the output.
     pub fn cancel(&mut self, slot: u32) {
         self.cancelled.push(slot);
     }
 
-    /// Takes in the completion of the last submitted operation of `slot`.
-    pub fn land(&mut self, slot: u32, result: i32) -> Landing<P> {
-        let flight = &mut *self.flights[slot as usize];
+    /// The outcome of the operation last submitted for `slot`, from the result in its completion.
+    pub fn complete(&mut self, slot: u32, result: i32) -> SendOutcome<P> {
+        let operation = &mut *self.operations[slot as usize];
         let cancelled = self.cancelled.iter().position(|cancelled| *cancelled == slot);
         let result = match usize::try_from(result) {
             Ok(sent) => {
-                flight.place = flight.output.place_after(flight.place, sent);
-                match flight.output.ends_at(flight.place) {
+                operation.position = operation.output.position_after(operation.position, sent);
+                match operation.output.ends_at(operation.position) {
                     true => Ok(()),
                     false if sent == 0 => Err(io::ErrorKind::WriteZero.into()),
                     false if cancelled.is_some() => Err(io::Error::from_raw_os_error(libc::ECANCELED)),
-                    false => return Landing::Onward,
+                    false => return SendOutcome::Partial,
                 }
             }
-            Err(_) if -result == libc::EINTR && cancelled.is_none() => return Landing::Onward,
+            Err(_) if -result == libc::EINTR && cancelled.is_none() => return SendOutcome::Partial,
             Err(_) if -result == libc::EINTR => Err(io::Error::from_raw_os_error(libc::ECANCELED)),
             Err(_) => Err(io::Error::from_raw_os_error(-result)),
         };
         if let Some(at) = cancelled {
             self.cancelled.swap_remove(at);
             if result.is_err() {
-                flight.output = Output::from(flight.output.rest(flight.place));
+                operation.output = WireBuffer::from(operation.output.rest(operation.position));
             }
         }
-        if flight.segments.capacity() > KEPT_SEGMENTS {
-            flight.segments = Vec::new();
+        if operation.segments.capacity() > KEPT_SEGMENTS {
+            operation.segments = Vec::new();
         }
         self.idle.push(slot);
-        Landing::Over { conn: flight.conn, result, output: std::mem::take(&mut flight.output) }
+        SendOutcome::Finished { conn: operation.conn, result, output: std::mem::take(&mut operation.output) }
     }
 }
 
@@ -151,60 +157,66 @@ mod tests {
     use super::*;
     use crate::net::output::Splice;
 
-    fn launched(sends: &mut Sends<Vec<u8>>, output: Output<Vec<u8>>) -> u32 {
-        let slot = sends.launch(ConnectionId::new(3, 4), 5, output);
+    fn started(sends: &mut Sends<Vec<u8>>, output: WireBuffer<Vec<u8>>) -> u32 {
+        let slot = sends.start(ConnectionId::new(3, 4), 5, output);
         // SAFETY: the entry is never submitted.
         let _ = unsafe { sends.entry(slot) };
         slot
     }
 
     #[test]
-    fn a_flight_is_over_when_all_has_left_and_its_slot_serves_the_next() {
+    fn a_send_is_over_when_all_has_left_and_its_slot_serves_the_next() {
         let mut sends = Sends::new();
-        let slot = launched(&mut sends, Output::from(vec![0; 10]));
-        assert!(matches!(sends.land(slot, 4), Landing::Onward));
-        assert!(matches!(sends.land(slot, -libc::EINTR), Landing::Onward));
-        let Landing::Over { conn, result, output } = sends.land(slot, 6) else { panic!("all has left") };
+        let slot = started(&mut sends, WireBuffer::from(vec![0; 10]));
+        assert!(matches!(sends.complete(slot, 4), SendOutcome::Partial));
+        assert!(matches!(sends.complete(slot, -libc::EINTR), SendOutcome::Partial));
+        let SendOutcome::Finished { conn, result, output } = sends.complete(slot, 6) else { panic!("all has left") };
         assert!(conn == ConnectionId::new(3, 4) && result.is_ok() && output.bytes.len() == 10);
-        assert_eq!(launched(&mut sends, Output::default()), slot);
-        assert!(matches!(sends.land(slot, 0), Landing::Over { result: Ok(()), .. }));
+        assert_eq!(started(&mut sends, WireBuffer::default()), slot);
+        assert!(matches!(sends.complete(slot, 0), SendOutcome::Finished { result: Ok(()), .. }));
     }
 
     #[test]
-    fn a_flight_that_fails_or_gets_nowhere_is_over() {
+    fn a_send_that_fails_or_gets_nowhere_is_over() {
         let mut sends = Sends::new();
         for result in [-libc::EPIPE, -libc::ECANCELED, 0] {
-            let slot = launched(&mut sends, Output::from(vec![0; 10]));
-            assert!(matches!(sends.land(slot, result), Landing::Over { result: Err(_), .. }));
+            let slot = started(&mut sends, WireBuffer::from(vec![0; 10]));
+            assert!(matches!(sends.complete(slot, result), SendOutcome::Finished { result: Err(_), .. }));
         }
     }
 
     #[test]
-    fn a_flight_that_is_cancelled_brings_back_what_has_not_left() {
+    fn a_send_that_is_cancelled_brings_back_what_has_not_left() {
         let mut sends = Sends::new();
-        let output = || Output { bytes: b"abcdef".to_vec(), splices: vec![Splice { at: 3, payload: b"123".to_vec() }] };
+        let output =
+            || WireBuffer { bytes: b"abcdef".to_vec(), splices: vec![Splice { at: 3, payload: b"123".to_vec() }] };
         for (result, rest) in [(-libc::ECANCELED, "abc123def"), (-libc::EINTR, "abc123def"), (4, "23def")] {
-            let slot = launched(&mut sends, output());
+            let slot = started(&mut sends, output());
             sends.cancel(slot);
-            let Landing::Over { result: Err(error), output, .. } = sends.land(slot, result) else { panic!("it ends") };
+            let SendOutcome::Finished { result: Err(error), output, .. } = sends.complete(slot, result) else {
+                panic!("it ends")
+            };
             assert_eq!((error.raw_os_error(), output.bytes.as_slice()), (Some(libc::ECANCELED), rest.as_bytes()));
         }
-        let slot = launched(&mut sends, output());
+        let slot = started(&mut sends, output());
         sends.cancel(slot);
-        assert!(matches!(sends.land(slot, 9), Landing::Over { result: Ok(()), .. }), "too late: all has left");
-        let slot = launched(&mut sends, output());
-        assert!(matches!(sends.land(slot, 4), Landing::Onward), "the next tenant of the slot goes on");
+        assert!(
+            matches!(sends.complete(slot, 9), SendOutcome::Finished { result: Ok(()), .. }),
+            "too late: all has left"
+        );
+        let slot = started(&mut sends, output());
+        assert!(matches!(sends.complete(slot, 4), SendOutcome::Partial), "the next occupant of the slot goes on");
     }
 
     #[test]
     fn an_idle_slot_keeps_room_for_few_segments() {
         let mut sends = Sends::new();
         let splices = (0..2 * MAX_SEGMENTS).map(|at| Splice { at, payload: vec![1] });
-        let output = Output { bytes: vec![0; 2 * MAX_SEGMENTS], splices: splices.collect() };
-        let slot = launched(&mut sends, output);
-        assert_eq!(sends.flights[slot as usize].segments.len(), MAX_SEGMENTS);
-        assert!(matches!(sends.land(slot, MAX_SEGMENTS as i32), Landing::Onward));
-        assert!(matches!(sends.land(slot, 3 * MAX_SEGMENTS as i32), Landing::Over { result: Ok(()), .. }));
-        assert!(sends.flights[slot as usize].segments.capacity() <= KEPT_SEGMENTS);
+        let output = WireBuffer { bytes: vec![0; 2 * MAX_SEGMENTS], splices: splices.collect() };
+        let slot = started(&mut sends, output);
+        assert_eq!(sends.operations[slot as usize].segments.len(), MAX_SEGMENTS);
+        assert!(matches!(sends.complete(slot, MAX_SEGMENTS as i32), SendOutcome::Partial));
+        assert!(matches!(sends.complete(slot, 3 * MAX_SEGMENTS as i32), SendOutcome::Finished { result: Ok(()), .. }));
+        assert!(sends.operations[slot as usize].segments.capacity() <= KEPT_SEGMENTS);
     }
 }

@@ -1,9 +1,10 @@
-//! User data: the 64 bits by which a completion is known to belong to an operation.
+//! User data: the 64 bits that a completion carries back from its operation.
 
-/// Connections that one ring can tell apart; one more than the highest index of a [`ConnectionId`](crate::client::ConnectionId) that it takes.
+/// The largest number of connections of one ring: the index of a [`ConnectionId`](crate::client::ConnectionId) must be
+/// below it.
 pub const MAX_CONNECTIONS: usize = 1 << 24;
 
-/// What a completion belongs to: the highest byte of its user data. Below it are 24 bits of index and 32 of generation.
+/// The kind of an operation: the highest byte of its user data. Below it are 24 bits of index and 32 of generation.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Kind {
@@ -39,8 +40,8 @@ mod tests {
     fn user_data_comes_back_as_it_went_in() {
         for kind in Kind::ALL {
             for (index, generation) in [(0, 0), (MAX_CONNECTIONS - 1, 0), (7, u32::MAX)] {
-                let (of, at, tenant) = Kind::of(kind.tag(index, generation));
-                assert!(of == Some(kind) && at == index && tenant == generation);
+                let (of, at, generation_back) = Kind::of(kind.tag(index, generation));
+                assert!(of == Some(kind) && at == index && generation_back == generation);
             }
         }
         assert!(Kind::of(u64::MAX).0.is_none());

@@ -1,4 +1,4 @@
-//! Eventfds: how a thread that sleeps in the kernel is woken, by other threads or by its own ring.
+//! Eventfds: they wake a thread that sleeps in the kernel. Other threads raise them, or the thread's own ring.
 
 #![allow(unsafe_code)]
 
@@ -8,14 +8,14 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 
 use glommio::io::BufferedFile;
 
-/// A counter in the kernel that a sleeper reads and anybody may raise.
+/// A counter in the kernel: a sleeping thread waits for it, any thread may raise it.
 #[derive(Debug)]
 pub struct Eventfd {
     file: File,
 }
 
 impl Eventfd {
-    /// A fresh one, not raised. Reads of it block, which is what a ring needs in order to wait for it.
+    /// A new eventfd, not raised. Reads of it block: a ring can wait for it only then.
     ///
     /// # Errors
     ///
@@ -30,7 +30,7 @@ impl Eventfd {
         Ok(Eventfd { file: File::from(unsafe { OwnedFd::from_raw_fd(fd) }) })
     }
 
-    /// Wakes who reads it, now or later. Any number of calls before a read count as one.
+    /// Wakes the thread that waits for it, now or at its next read. Several calls before a read count as one.
     pub fn raise(&self) {
         // It fails only when the counter is at its end, and then it is raised already.
         let _ = (&self.file).write(&1u64.to_ne_bytes());
@@ -43,7 +43,7 @@ impl AsFd for Eventfd {
     }
 }
 
-/// An [`Eventfd`] as a task of a glommio executor waits for it.
+/// The reading end of an [`Eventfd`] for a task of a glommio executor.
 pub struct EventfdReader {
     file: BufferedFile,
 }
@@ -56,7 +56,8 @@ impl EventfdReader {
     /// When the process has no file descriptors left (EMFILE).
     pub fn new(eventfd: &Eventfd) -> io::Result<EventfdReader> {
         let fd = eventfd.file.try_clone()?.into_raw_fd();
-        // SAFETY: the descriptor is a fresh duplicate, given up by its owner in this line; `BufferedFile` owns it from here.
+        // SAFETY: the descriptor is a fresh duplicate, given up by its owner in this line; `BufferedFile` owns it from
+        // here.
         Ok(EventfdReader { file: unsafe { BufferedFile::from_raw_fd(fd) } })
     }
 
@@ -64,16 +65,16 @@ impl EventfdReader {
     ///
     /// # Errors
     ///
-    /// Those of reading through the executor's ring.
+    /// Errors of a read through the executor's ring.
     pub async fn raised(&self) -> io::Result<()> {
         self.file.read_at(0, 8).await.map(drop).map_err(io::Error::from)
     }
 
-    /// Closes the duplicate; a drop would leave that to an executor that may be about to end.
+    /// Closes its descriptor. A drop would leave that to the executor, which may end before it.
     ///
     /// # Errors
     ///
-    /// Those of closing a file.
+    /// Errors of closing a file.
     pub async fn close(self) -> io::Result<()> {
         self.file.close().await.map_err(io::Error::from)
     }

@@ -1,15 +1,15 @@
-//! One connection's socket: its stage, what is to be read from it, and what the ring is doing with it.
+//! The socket of one connection: its stage, how it is read, and its outstanding operations.
 //!
 //! Plain state without I/O; [`Sockets`](super::sockets::Sockets) acts on it.
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
-use super::output::Output;
+use super::output::WireBuffer;
 use super::ring::SendNumber;
 use crate::client::ConnectionId;
 
-/// Where a socket is on its way. Only an open one brings events.
+/// The stage of a socket. Only an open socket gives events.
 ///
 /// ```text
 ///            ┌── peer closed, error ────────────────────────────► Ending ──┐
@@ -20,35 +20,36 @@ use crate::client::ConnectionId;
 pub(super) enum Stage {
     /// In use by the core.
     Open,
-    /// The core is done with it; its last output is on the way.
+    /// Closed by the core: its final output is being sent.
     Flushing,
-    /// The peer was told that no more comes. What it still sends is thrown away until it closes too: a close with unread
-    /// bytes would be a reset, and a reset may destroy what the peer has not read yet.
+    /// Shut down for writing. Bytes of the peer are dropped until it closes its side. A close with unread bytes would
+    /// be a reset, and a reset may destroy output that the peer has not read yet.
     Draining,
-    /// Being closed: waits for the last completions.
+    /// Being closed: the last completions are outstanding.
     Ending,
-    /// Being handed to another shard: waits for the last completions.
+    /// Being handed to another shard: the last completions are outstanding.
     Leaving,
 }
 
-/// How a socket is to be read.
+/// The way in which a socket is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reading {
     /// Not at all.
     Not,
-    /// One receive at a time: between two of them nothing is outstanding, and the socket can leave at once.
+    /// By single receives. Between two of them nothing is outstanding: the socket can be handed over at once.
     Singly,
-    /// By one receive that goes on.
+    /// By one receive that stays outstanding (multishot).
     Continuously,
 }
 
-/// What a socket that is about to go leaves behind.
+/// The bytes that a socket still has to pass on when it is closed or detached.
 #[derive(Debug)]
-pub(super) enum Parting<P> {
-    /// The output that follows the one in flight.
-    LastWords(Output<P>),
-    /// For the next shard: what was received after the decision to leave, and what was on its way to the peer and has not left.
-    Luggage { unread: Vec<u8>, unsent: Vec<u8> },
+pub(super) enum Remainder<P> {
+    /// Of a closed socket: the output that follows the one that is being sent.
+    FinalOutput(WireBuffer<P>),
+    /// Of a detached socket, for the next shard: bytes received since, and bytes that were being sent and have not
+    /// left.
+    Travelling { unread: Vec<u8>, unsent: Vec<u8> },
 }
 
 /// The record of one connection. There are as many as connections: keep it to one cache line or so.
@@ -56,19 +57,19 @@ pub(super) enum Parting<P> {
 pub(super) struct Socket<P> {
     pub fd: OwnedFd,
     pub peer: SocketAddr,
-    pub parting: Option<Box<Parting<P>>>,
+    pub remainder: Option<Box<Remainder<P>>>,
     pub listener: u16,
     pub stage: Stage,
     pub wanted: Reading,
-    /// The receive that is outstanding.
+    /// The kind of receive that is outstanding.
     pub armed: Reading,
-    /// That receive is being cancelled.
+    /// The outstanding receive is being cancelled.
     pub cancelling: bool,
-    /// It is in one of the lists of sockets whose receive is to be armed.
+    /// It is in a list of sockets whose receive will be armed.
     pub listed: bool,
     /// The send that is outstanding.
     pub sending: Option<SendNumber>,
-    /// The peer sends no more.
+    /// The peer has ended its side.
     pub ended: bool,
 }
 
@@ -78,7 +79,7 @@ impl<P> Socket<P> {
         Socket {
             fd,
             peer,
-            parting: None,
+            remainder: None,
             listener,
             stage: Stage::Open,
             wanted,
@@ -96,60 +97,60 @@ impl<P> Socket<P> {
     }
 }
 
-/// A place of the table, and its present or next tenant's number.
+/// An entry of the table. `generation` is that of its present or next occupant.
 #[derive(Debug)]
-struct Place<P> {
+struct Entry<P> {
     generation: u32,
-    tenant: Option<Socket<P>>,
+    occupant: Option<Socket<P>>,
 }
 
 /// The sockets by the index of their [`ConnectionId`].
 #[derive(Debug)]
 pub(super) struct Table<P> {
-    places: Vec<Place<P>>,
+    entries: Vec<Entry<P>>,
     free: Vec<u32>,
 }
 
 impl<P> Table<P> {
     /// An empty table.
     pub fn new() -> Self {
-        Table { places: Vec::new(), free: Vec::new() }
+        Table { entries: Vec::new(), free: Vec::new() }
     }
 
-    /// How many sockets there are.
+    /// The number of sockets.
     pub fn len(&self) -> usize {
-        self.places.len() - self.free.len()
+        self.entries.len() - self.free.len()
     }
 
-    /// Gives `socket` a place, if there are fewer than `limit`.
+    /// Inserts `socket`, if there are fewer than `limit`.
     pub fn insert(&mut self, socket: Socket<P>, limit: usize) -> Option<ConnectionId> {
         if let Some(index) = self.free.pop() {
-            let place = &mut self.places[index as usize];
-            place.tenant = Some(socket);
-            return Some(ConnectionId::new(index, place.generation));
+            let entry = &mut self.entries[index as usize];
+            entry.occupant = Some(socket);
+            return Some(ConnectionId::new(index, entry.generation));
         }
-        let index = u32::try_from(self.places.len()).ok().filter(|index| (*index as usize) < limit)?;
-        self.places.push(Place { generation: 0, tenant: Some(socket) });
+        let index = u32::try_from(self.entries.len()).ok().filter(|index| (*index as usize) < limit)?;
+        self.entries.push(Entry { generation: 0, occupant: Some(socket) });
         Some(ConnectionId::new(index, 0))
     }
 
-    /// The socket of `conn`, unless it is gone.
+    /// The socket of `conn`. None if the id is stale.
     pub fn get(&self, conn: ConnectionId) -> Option<&Socket<P>> {
-        let place = self.places.get(conn.index()).filter(|place| place.generation == conn.generation())?;
-        place.tenant.as_ref()
+        let entry = self.entries.get(conn.index()).filter(|entry| entry.generation == conn.generation())?;
+        entry.occupant.as_ref()
     }
 
-    /// The socket of `conn`, unless it is gone.
+    /// The socket of `conn`. None if the id is stale.
     pub fn get_mut(&mut self, conn: ConnectionId) -> Option<&mut Socket<P>> {
-        let place = self.places.get_mut(conn.index()).filter(|place| place.generation == conn.generation())?;
-        place.tenant.as_mut()
+        let entry = self.entries.get_mut(conn.index()).filter(|entry| entry.generation == conn.generation())?;
+        entry.occupant.as_mut()
     }
 
-    /// Takes the socket of `conn` out; its id is stale from here on.
+    /// Removes the socket of `conn`. The id is stale from here on.
     pub fn remove(&mut self, conn: ConnectionId) -> Option<Socket<P>> {
-        let place = self.places.get_mut(conn.index()).filter(|place| place.generation == conn.generation())?;
-        let socket = place.tenant.take()?;
-        place.generation = place.generation.wrapping_add(1);
+        let entry = self.entries.get_mut(conn.index()).filter(|entry| entry.generation == conn.generation())?;
+        let socket = entry.occupant.take()?;
+        entry.generation = entry.generation.wrapping_add(1);
         self.free.push(conn.index() as u32);
         Some(socket)
     }
@@ -168,11 +169,11 @@ mod tests {
 
     #[test]
     fn a_record_stays_small_for_there_is_one_per_connection() {
-        assert!(size_of::<Place<Vec<u8>>>() <= 64, "{}", size_of::<Place<Vec<u8>>>());
+        assert!(size_of::<Entry<Vec<u8>>>() <= 64, "{}", size_of::<Entry<Vec<u8>>>());
     }
 
     #[test]
-    fn a_place_is_reused_and_the_old_id_is_stale() {
+    fn an_entry_is_reused_and_the_old_id_is_stale() {
         let mut table = Table::new();
         let first = table.insert(socket(), 1).unwrap();
         assert!(table.insert(socket(), 1).is_none());

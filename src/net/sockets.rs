@@ -1,11 +1,11 @@
-//! The connections of one shard as sockets: accepted, read, written, handed over, closed.
+//! The sockets of one shard: accepting, reading, writing, handing over, closing.
 //!
-//! Owns the listeners, the connections' sockets and the ring that works on them. It knows when to read and how to close,
-//! and nothing of what the bytes mean. A [`ConnectionId`] is reused only after the last completion of its predecessor has
-//! arrived, so no completion is ever taken for a stranger's.
+//! Owns the listeners, the sockets of the connections, and the ring. It knows when to read and how to close, but never
+//! interprets bytes. A [`ConnectionId`] is reused only after the last completion of the old connection has arrived, so
+//! no completion is taken for another connection's.
 //!
-//! A turn: [`submit`](Sockets::submit) or [`wait`](Sockets::wait), then [`next_event`](Sockets::next_event) until there is
-//! none. What the answers to these events ask for is queued, and submitted by the next turn in one go.
+//! A turn: [`submit`](Sockets::submit) or [`wait`](Sockets::wait), then [`next_event`](Sockets::next_event) until there
+//! is none. Operations asked for meanwhile are queued; the next turn submits all of them by one system call.
 
 use std::collections::VecDeque;
 use std::io;
@@ -15,9 +15,9 @@ use std::time::Duration;
 
 use super::listeners::Listeners;
 pub use super::listeners::{ACCEPT_RETRY, listen};
-use super::output::Output;
+use super::output::WireBuffer;
 use super::ring::{Buffer, Completion, MAX_CONNECTIONS, Ring, RingSize, SetupStep};
-use super::socket::{Parting, Reading, Socket, Stage, Table};
+use super::socket::{Reading, Remainder, Socket, Stage, Table};
 use crate::client::ConnectionId;
 use crate::time::Time;
 
@@ -26,12 +26,12 @@ use crate::time::Time;
 pub struct SocketLimits {
     /// The size of the ring and of its receive buffers.
     pub ring: RingSize,
-    /// Connections at which accepting pauses, those that are being closed included. At most [`MAX_CONNECTIONS`]. Handed-over
-    /// connections are taken beyond it.
+    /// Connections at which accepting pauses, those that are being closed included. At most [`MAX_CONNECTIONS`].
+    /// Handed-over connections are taken beyond it.
     pub max_connections: usize,
-    /// How long a closed connection's peer has to take its last output before it is cut off by a reset.
+    /// The time that the peer of a closed connection has to take the final output. Then the connection is reset.
     pub flush_timeout: Duration,
-    /// How long it then has to close its side.
+    /// The time that it then has to close its side.
     pub linger: Duration,
 }
 
@@ -48,10 +48,10 @@ impl Default for SocketLimits {
     }
 }
 
-/// Something that happened to a shard's sockets.
+/// An event of a shard's sockets.
 #[derive(Debug)]
 pub enum Event {
-    /// A client connected. Its socket is read by single receives until told otherwise.
+    /// A client connected. Its socket is read by single receives at first: see [`Sockets::read_continuously`].
     Accepted {
         /// The new connection.
         conn: ConnectionId,
@@ -60,41 +60,41 @@ pub enum Event {
         /// The far end.
         peer: SocketAddr,
     },
-    /// Bytes arrived: [`Sockets::bytes`]. Give the buffer back.
+    /// Bytes arrived: [`Sockets::bytes`] shows them, [`Sockets::give_back`] has to follow.
     Received {
-        /// Whose bytes.
+        /// The connection that they arrived on.
         conn: ConnectionId,
-        /// Where they are.
+        /// The buffer that holds them.
         buffer: Buffer,
     },
     /// The whole of an output has left.
     Sent {
-        /// Whose output.
+        /// The connection that it went to.
         conn: ConnectionId,
-        /// The vector its bytes were in, emptied.
+        /// The vector of its bytes, emptied, to be used again.
         emptied: Vec<u8>,
     },
     /// The peer closed the connection or it broke. Nothing more comes from it; the id is stale.
     Closed {
-        /// Which connection.
+        /// The connection.
         conn: ConnectionId,
     },
     /// A connection is free to be handed over: nothing is outstanding on its socket. The id is stale.
     Detached {
-        /// What its id was here.
+        /// Its former id on this shard.
         conn: ConnectionId,
-        /// The connection, for [`Sockets::adopt`].
-        moving: Moving,
+        /// The socket, for [`Sockets::adopt`] on the other shard.
+        socket: DetachedSocket,
     },
     /// The watched eventfd was raised. Watch it again.
     Woken,
 }
 
-/// A connection between two shards.
+/// A socket on its way from one shard to another, with the bytes that go along.
 #[derive(Debug)]
-pub struct Moving {
-    /// Its socket.
-    pub socket: OwnedFd,
+pub struct DetachedSocket {
+    /// The socket itself.
+    pub fd: OwnedFd,
     /// The number of the listener that accepted it.
     pub listener: usize,
     /// The far end.
@@ -111,27 +111,27 @@ pub struct Sockets<P: AsRef<[u8]>> {
     pub(super) ring: Ring<P>,
     pub(super) listeners: Listeners,
     pub(super) table: Table<P>,
-    /// Sockets whose receive is to be armed by the next submit.
+    /// Sockets whose receive the next submit arms.
     pub(super) to_arm: Vec<ConnectionId>,
-    /// Sockets whose receive found no buffer, first come first served.
+    /// Sockets whose receive found no buffer, in the order in which they get one.
     pub(super) starved: VecDeque<ConnectionId>,
-    /// The time of the last call that told it.
+    /// The time given by the last call.
     pub(super) now: Time,
-    /// Closing sockets that have output, in the order in which they are cut off.
+    /// Flushing sockets, in the order of their deadlines.
     pub(super) flushing: VecDeque<(Time, ConnectionId)>,
-    /// Closing sockets whose peers were told, in the order in which their time is up.
+    /// Draining sockets, in the order of their deadlines.
     pub(super) lingering: VecDeque<(Time, ConnectionId)>,
-    /// Detached sockets that nobody was told of yet.
-    pub(super) detached: VecDeque<(ConnectionId, Moving)>,
+    /// Detached sockets that no event has announced yet.
+    pub(super) detached: VecDeque<(ConnectionId, DetachedSocket)>,
 }
 
 impl<P: AsRef<[u8]>> Sockets<P> {
-    /// Sockets for this thread, accepting from `listeners` (see [`listen`]), numbered in their order. `bell` is raised by
-    /// completions while [`ring_bell`](Self::ring_bell) is on.
+    /// Sockets for this thread, accepting from `listeners` (see [`listen`]), numbered in their order. `bell` is raised
+    /// by completions while [`ring_bell`](Self::ring_bell) is on.
     ///
     /// # Errors
     ///
-    /// The step of setting up the ring that failed, and the kernel's answer.
+    /// The step of setting up the ring that failed, and the kernel's error.
     pub fn new(
         limits: SocketLimits,
         listeners: Vec<OwnedFd>,
@@ -152,27 +152,28 @@ impl<P: AsRef<[u8]>> Sockets<P> {
         })
     }
 
-    /// How many sockets there are, those that are being closed or handed over included.
+    /// The number of sockets, including those that are being closed or handed over.
     pub fn len(&self) -> usize {
         self.table.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no sockets, and none was detached that has not been handed out as an event.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.len() == 0 && self.detached.is_empty()
     }
 
-    /// Submits all that was asked for, and takes in what has completed, without waiting.
+    /// Submits all queued operations and takes in the completions that are there, without waiting.
     ///
     /// # Errors
     ///
-    /// Only such as the shard cannot go on after.
+    /// An error of the kernel after which the ring cannot be used: the shard has to end.
     pub fn submit(&mut self, now: Time) -> io::Result<()> {
         self.prepare(now);
         self.ring.submit()
     }
 
-    /// Submits all that was asked for, and waits for an event, `at_most` that long if given. May return without one.
+    /// Submits all queued operations and waits for an event, at most for `at_most`, or without limit if `None`. It may
+    /// return without an event.
     ///
     /// # Errors
     ///
@@ -189,12 +190,12 @@ impl<P: AsRef<[u8]>> Sockets<P> {
         self.listeners.steer(&mut self.ring, self.table.len() < self.limits.max_connections, now);
     }
 
-    /// When [`submit`](Self::submit) or [`wait`](Self::wait) should be called again even if nothing happens.
+    /// The time by which [`submit`](Self::submit) or [`wait`](Self::wait) has to be called even without an event.
     pub fn next_deadline(&self) -> Time {
         self.next_overdue().min(self.listeners.next_deadline())
     }
 
-    /// Whether there are events at hand, or operations to submit.
+    /// Whether there are events to hand out, or operations to submit.
     pub fn has_work(&mut self) -> bool {
         !(self.detached.is_empty() && self.to_arm.is_empty() && self.starved.is_empty()) || self.ring.has_work()
     }
@@ -202,8 +203,8 @@ impl<P: AsRef<[u8]>> Sockets<P> {
     /// The next of the events that the last [`submit`](Self::submit) or [`wait`](Self::wait) brought.
     pub fn next_event(&mut self, now: Time) -> Option<Event> {
         self.now = now;
-        if let Some((conn, moving)) = self.detached.pop_front() {
-            return Some(Event::Detached { conn, moving });
+        if let Some((conn, socket)) = self.detached.pop_front() {
+            return Some(Event::Detached { conn, socket });
         }
         while let Some(completion) = self.ring.next_completion() {
             let event = match completion {
@@ -228,7 +229,7 @@ impl<P: AsRef<[u8]>> Sockets<P> {
             self.ring.close(socket);
             return None;
         }
-        // A client that is gone already has no address any more.
+        // A connection that the client has closed already has no address any more.
         let stream = TcpStream::from(socket);
         let peer = stream.peer_addr().ok()?;
         let socket = Socket::new(stream.into(), listener as u16, peer, Reading::Singly);
@@ -251,7 +252,7 @@ impl<P: AsRef<[u8]>> Sockets<P> {
                 return Some(Event::Received { conn, buffer });
             }
             (Stage::Leaving, Ok(Some(buffer))) => {
-                if let Some(Parting::Luggage { unread, .. }) = socket.parting.as_deref_mut() {
+                if let Some(Remainder::Travelling { unread, .. }) = socket.remainder.as_deref_mut() {
                     unread.extend_from_slice(self.ring.bytes(&buffer));
                 }
                 self.ring.give_back(buffer);
@@ -279,7 +280,7 @@ impl<P: AsRef<[u8]>> Sockets<P> {
         }
     }
 
-    fn sent(&mut self, conn: ConnectionId, result: io::Result<()>, output: Output<P>) -> Option<Event> {
+    fn sent(&mut self, conn: ConnectionId, result: io::Result<()>, output: WireBuffer<P>) -> Option<Event> {
         let socket = self.table.get_mut(conn)?;
         socket.sending = None;
         match socket.stage {
@@ -289,14 +290,14 @@ impl<P: AsRef<[u8]>> Sockets<P> {
                 return Some(Event::Sent { conn, emptied });
             }
             Stage::Open | Stage::Flushing if result.is_err() => return self.broke(conn),
-            Stage::Flushing => match socket.parting.take().map(|parting| *parting) {
-                Some(Parting::LastWords(output)) => self.launch(conn, output),
+            Stage::Flushing => match socket.remainder.take().map(|remainder| *remainder) {
+                Some(Remainder::FinalOutput(output)) => self.start_send(conn, output),
                 _ => self.drain(conn),
             },
             Stage::Leaving => match result {
                 Ok(()) => self.settle(conn),
                 Err(error) if error.raw_os_error() == Some(libc::ECANCELED) => {
-                    if let Some(Parting::Luggage { unsent, .. }) = socket.parting.as_deref_mut() {
+                    if let Some(Remainder::Travelling { unsent, .. }) = socket.remainder.as_deref_mut() {
                         *unsent = output.bytes;
                     }
                     self.settle(conn);
@@ -308,43 +309,42 @@ impl<P: AsRef<[u8]>> Sockets<P> {
         None
     }
 
-    /// The received bytes.
+    /// The received bytes in `buffer`.
     ///
     /// # Panics
     ///
-    /// If the buffer is of another shard.
+    /// If the buffer belongs to another shard.
     pub fn bytes(&self, buffer: &Buffer) -> &[u8] {
         self.ring.bytes(buffer)
     }
 
-    /// Hands back a buffer whose bytes have been dealt with.
+    /// Gives a buffer back: its bytes have been processed.
     ///
     /// # Panics
     ///
-    /// If the buffer is of another shard.
+    /// If the buffer belongs to another shard.
     pub fn give_back(&mut self, buffer: Buffer) {
         self.ring.give_back(buffer);
     }
 
-    /// Whether an output of the connection is on its way, so that [`send`](Self::send) has to wait for
-    /// [`Event::Sent`].
+    /// Whether an output of the connection is being sent. If so, [`send`](Self::send) has to wait for [`Event::Sent`].
     pub fn is_sending(&self, conn: ConnectionId) -> bool {
         self.table.get(conn).is_some_and(|socket| socket.sending.is_some())
     }
 
-    /// Sends `output`, in as many operations as it takes; [`Event::Sent`] tells when all of it has left. An output for a
-    /// connection that is gone is dropped.
+    /// Sends `output`, in as many operations as it takes. [`Event::Sent`] follows when all of it has left. The output
+    /// is dropped if the connection does not exist any more.
     ///
     /// # Panics
     ///
-    /// If one is on its way.
-    pub fn send(&mut self, conn: ConnectionId, output: Output<P>) {
+    /// If an output of the connection is being sent.
+    pub fn send(&mut self, conn: ConnectionId, output: WireBuffer<P>) {
         if self.table.get(conn).is_some_and(|socket| socket.stage == Stage::Open) {
-            self.launch(conn, output);
+            self.start_send(conn, output);
         }
     }
 
-    pub(super) fn launch(&mut self, conn: ConnectionId, output: Output<P>) {
+    pub(super) fn start_send(&mut self, conn: ConnectionId, output: WireBuffer<P>) {
         let Some(socket) = self.table.get_mut(conn) else { return };
         assert!(socket.sending.is_none(), "two outputs of one connection at a time");
         socket.sending = Some(self.ring.send(conn, socket.fd.as_fd(), output));
@@ -355,13 +355,13 @@ impl<P: AsRef<[u8]>> Sockets<P> {
         self.listeners.close();
     }
 
-    /// Waits for `eventfd` to be raised: once, by an [`Event::Woken`].
+    /// Waits for `eventfd` to be raised. One call gives one [`Event::Woken`].
     pub fn watch(&mut self, eventfd: BorrowedFd<'_>) {
         self.ring.watch(eventfd);
     }
 
-    /// Whether completions raise the bell from now on. After switching it on, [`submit`](Self::submit) and look for events
-    /// once more before relying on it.
+    /// Switches the bell on or off: while it is on, completions raise it. After switching it on, call
+    /// [`submit`](Self::submit) and look for events once more: completions that came before do not raise it.
     pub fn ring_bell(&mut self, on: bool) {
         self.ring.ring_bell(on);
     }

@@ -1,4 +1,4 @@
-//! The threads that shards run on, one executor each.
+//! The threads of the shards, with one executor each.
 
 use std::fs;
 use std::io;
@@ -12,9 +12,9 @@ use super::probe::{StartError, Surroundings};
 use super::worker::{Worker, WorkerLimits, WorkerParts};
 use crate::hooks::Chain;
 
-/// When the executor interrupts a thread's tasks to look for events: never, as far as anybody will notice. If that time
-/// comes while a thread waits for its core, between setting the timer and the first task, glommio 0.9 takes it for a
-/// thread without tasks and puts it to sleep for good. The worker sees to it that the executor gets its turn.
+/// The time after which the executor interrupts a thread's tasks to poll for events: in practice, never. Reason: the
+/// timer may fire after it was set and before the first task runs, while the thread waits for its core. glommio 0.9
+/// then takes the thread for one without tasks, and it sleeps for good. The worker gives the executor its turns itself.
 const PREEMPTION: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// A shard's thread.
@@ -23,7 +23,7 @@ pub struct ShardThread {
     started: Receiver<Result<ThreadId, StartError>>,
 }
 
-/// A thread of this process, as the kernel knows it.
+/// The kernel's id of a thread of this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ThreadId(u32);
 
@@ -34,9 +34,9 @@ impl ThreadId {
         link.file_name()?.to_str()?.parse().ok().map(ThreadId)
     }
 
-    /// The processor time that the thread took so far, user and system. None if it has ended, or without `/proc`.
+    /// The processor time of the thread so far, user and system. None if it has ended, or without `/proc`.
     pub fn cpu_time(self) -> Option<Duration> {
-        // Nanoseconds on a core come first; not every kernel counts them. The other file has hundredths of a second.
+        // `schedstat` has nanoseconds, but not every kernel counts them. `stat` has hundredths of a second.
         let read = |file| fs::read_to_string(format!("/proc/self/task/{}/{file}", self.0)).ok();
         match read("schedstat") {
             Some(text) => text.split_whitespace().next()?.parse().ok().map(Duration::from_nanos),
@@ -53,12 +53,12 @@ fn cpu_time_in(stat: &str) -> Option<Duration> {
 }
 
 impl ShardThread {
-    /// Starts the thread of shard `number`, pinned to core `cpu` if given; several may share one. `make` makes the worker's
-    /// parts, on that thread.
+    /// Starts the thread of shard `number`, pinned to core `cpu` if given. Several threads may share a core. `make`
+    /// makes the worker's parts, on the new thread.
     ///
     /// # Errors
     ///
-    /// When the system has no more threads. Whether the shard itself could start, [`started`](Self::started) tells.
+    /// The system has no more threads. Errors of the shard itself come from [`started`](Self::started).
     pub fn start<C: Chain>(
         number: usize,
         cpu: Option<usize>,
@@ -71,11 +71,11 @@ impl ShardThread {
         Ok(ShardThread { thread, started })
     }
 
-    /// Waits until the shard works; says which thread it is.
+    /// Waits until the shard has started. Returns the id of its thread.
     ///
     /// # Errors
     ///
-    /// Why it does not.
+    /// The reason why it could not start.
     pub fn started(&self) -> Result<ThreadId, StartError> {
         let ended = |_| StartError::Other { doing: "starting a shard", reason: "its thread ended".to_owned() };
         self.started.recv().map_err(ended)?
@@ -85,7 +85,7 @@ impl ShardThread {
     ///
     /// # Errors
     ///
-    /// How it failed: by an error of its ring, or by a panic, which has been reported on standard error.
+    /// The thread failed: by an error of its ring, or by a panic, which has been reported on standard error.
     pub fn join(self) -> io::Result<()> {
         self.thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread of a shard panicked")))
     }
@@ -97,37 +97,37 @@ fn run<C: Chain>(
     make: impl FnOnce() -> WorkerParts<C>,
     report: &SyncSender<Result<ThreadId, StartError>>,
 ) -> io::Result<()> {
-    let tell = |outcome| {
-        // Nobody listens if the start was given up meanwhile.
+    let report_start = |outcome| {
+        // The receiver is gone if the start was given up meanwhile.
         let _ = report.send(outcome);
     };
     let executor = match executor(cpu) {
         Ok(executor) => executor,
         Err(error) => {
-            tell(Err(Surroundings::read().explain_executor(cpu, &error)));
+            report_start(Err(Surroundings::read().explain_executor(cpu, &error)));
             return Ok(());
         }
     };
     let Some(own) = ThreadId::own() else {
         let reason = "there is no /proc/thread-self: mount /proc".to_owned();
-        tell(Err(StartError::Other { doing: "starting a shard", reason }));
+        report_start(Err(StartError::Other { doing: "starting a shard", reason }));
         return Ok(());
     };
     executor.run(async {
         match Worker::new(make(), limits) {
             Ok(worker) => {
-                tell(Ok(own));
+                report_start(Ok(own));
                 worker.run().await
             }
             Err((step, error)) => {
-                tell(Err(Surroundings::read().explain(step, &error)));
+                report_start(Err(Surroundings::read().explain(step, &error)));
                 Ok(())
             }
         }
     })
 }
 
-/// An executor on this thread. It has next to no memory for direct I/O: its files are few.
+/// An executor for this thread, without memory for direct I/O: nothing here uses that.
 fn executor(cpu: Option<usize>) -> Result<LocalExecutor, glommio::GlommioError<()>> {
     let placement = cpu.map_or(Placement::Unbound, Placement::Fixed);
     LocalExecutorBuilder::new(placement)
@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_thread_knows_itself_and_what_it_took() {
+    fn a_thread_knows_its_id_and_its_processor_time() {
         let own = ThreadId::own().expect("there is /proc");
         let other = thread::spawn(ThreadId::own).join().expect("it does not panic").expect("there is /proc");
         assert_ne!(own, other);

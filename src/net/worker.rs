@@ -1,15 +1,16 @@
-//! One shard at work: the loop that feeds its core and carries out what the core asks for.
+//! The event loop of one shard: it hands events to the core and does what the core wants done.
 //!
-//! Owns the shard, its sockets, its end of the mesh and the futures of its hooks; all of them on one thread, as one task of
-//! a glommio executor. A turn takes in everything that has happened, in one go, and then writes once to each connection
-//! that has output: a connection that floods us gets no more than the receive buffers hold before the others have their
-//! turn.
+//! Owns the shard, its sockets, its end of the mesh and the futures of its hooks. All of them live on one thread, as
+//! one task of a glommio executor.
 //!
-//! With nothing to do the thread sleeps in its own ring, which costs one system call. Only while hooks are under way does
-//! it sleep in the executor, which hooks may use for timers and blocking work of their own; the ring's bell wakes it for
+//! A turn hands in all events that are there, then writes once to each connection that has output. Bytes per turn are
+//! bounded by the receive buffers: a connection that floods the broker cannot keep the others from their turn.
+//!
+//! An idle thread sleeps in its own ring, which costs one system call. Only while hooks are pending does it sleep in
+//! the executor, because hooks may use the executor's timers and blocking calls. The ring's bell wakes it for
 //! everything else.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::future::{Future, poll_fn};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -19,58 +20,62 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
+use crossbeam::channel::Sender;
 use glommio::timer::Timer;
 
 use super::bell::Bell;
 use super::clock::Clock;
-use super::errand::{Errand, Sink, Told};
+use super::command::{Command, Sink, SubscriptionEvent};
 use super::hook_tasks::HookTasks;
 use super::mesh::{Inbox, Mesh};
-use super::output::{self, Output};
+use super::output::{self, WireBuffer};
 use super::ring::SetupStep;
 use super::ring_wakeup::Eventfd;
-use super::sockets::{Event, Moving, SocketLimits, Sockets};
+use super::sockets::{DetachedSocket, Event, SocketLimits, Sockets};
 use crate::client::ConnectionId;
 use crate::connection;
 use crate::hooks::Chain;
 use crate::message::Message;
-use crate::shard::{Arrival, Effect, Mail, Shard, Transfer};
+use crate::shard::{
+    AcceptedConnect, ArrivedConnection, Input, Output, Request, Shard, ShardMessage, SlotsMoving, Transfer,
+};
 use crate::time::Time;
 
-/// Letters of other shards, and requests of other threads, that are taken in before the sockets have their turn.
-const LETTERS_PER_TURN: usize = 256;
-/// How often, while hooks are under way, the executor looks for what they wait for, however busy the shard is.
+/// Messages of other shards per turn at most, and as many commands of other threads: then the sockets have their turn.
+const MESSAGES_PER_TURN: usize = 256;
+/// The longest time between two polls of the executor's own ring while hooks are pending, however busy the shard is.
 const HOOK_LATENCY: Duration = Duration::from_millis(1);
-/// How long it looks at least.
+/// The shortest time that such a poll lasts.
 const HOOK_LOOK: Duration = Duration::from_micros(10);
 
-/// What one shard's thread sends another's. `S` is what the hooks keep with a session.
-pub enum Parcel<S> {
-    /// Mail of one turn, in order.
-    Mail(Vec<Mail>),
+/// A message from one shard's thread to another's. `S` is the state of the hooks that a session carries.
+pub enum MeshMessage<S> {
+    /// Messages of the core's, in order.
+    Messages(Vec<ShardMessage>),
     /// A connection whose client belongs to the receiver.
     HandOff {
-        /// Its socket.
-        moving: Moving,
-        /// What the receiver's core must know.
-        arrival: Box<Arrival<S>>,
+        /// The socket of the connection.
+        socket: DetachedSocket,
+        /// The state of the connection, for the receiver's core.
+        accepted: Box<AcceptedConnect<S>>,
     },
-    /// A session whose slot belongs to the receiver, with its socket unless it has none or lost it on the way.
+    /// A session whose slot belongs to the receiver.
     Transfer {
-        /// Its socket.
-        moving: Option<Moving>,
+        /// The socket of its connection. None if the session is offline, or if the connection broke on the way.
+        socket: Option<DetachedSocket>,
         /// The session.
         transfer: Box<Transfer<S>>,
     },
 }
 
-/// Where a connection goes once nothing is outstanding on its socket, and what goes with it.
-enum Departure<S> {
-    HandOff { to: usize, arrival: Box<Arrival<S>> },
+/// A connection that leaves for shard `to` once nothing is outstanding on its socket, and the state that travels with
+/// it.
+enum OutgoingMigration<S> {
+    HandOff { to: usize, accepted: Box<AcceptedConnect<S>> },
     Transfer { to: usize, transfer: Box<Transfer<S>> },
 }
 
-/// A payload as the ring sends it: from the message itself, which lives until it has left.
+/// A payload that the ring sends from the memory of its message. It keeps the message alive until the send is over.
 struct Payload(Message);
 
 impl AsRef<[u8]> for Payload {
@@ -79,76 +84,74 @@ impl AsRef<[u8]> for Payload {
     }
 }
 
-/// How a worker runs.
+/// The limits of a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WorkerLimits {
-    /// Those of its sockets.
+    /// The limits of its sockets.
     pub sockets: SocketLimits,
-    /// How many times a worker with nothing to do looks again before it sleeps.
+    /// Turns without an event before the worker sleeps.
     pub spin: u32,
-    /// How long a stop may take before what is left is cut.
+    /// The longest time that an orderly stop takes. Connections that are left then are closed without their output.
     pub shutdown_timeout: Duration,
 }
 
-/// What a worker is made of.
+/// The parts of a worker.
 pub struct WorkerParts<C: Chain> {
     /// The core.
     pub shard: Shard<C>,
-    /// The end of the mesh with the number of the shard.
-    pub mesh: Mesh<Parcel<C::State>>,
-    /// Rings the mesh's doorbell.
-    pub inbox: Inbox<Errand>,
-    /// By listener number: see [`listen`](super::sockets::listen).
+    /// The shard's end of the mesh.
+    pub mesh: Mesh<MeshMessage<C::State>>,
+    /// The commands of other threads. Its senders ring the mesh's doorbell.
+    pub inbox: Inbox<Command>,
+    /// The listening sockets, by listener number: see [`listen`](super::sockets::listen).
     pub listeners: Vec<OwnedFd>,
-    /// How many connections each listener has, counted on all shards together.
+    /// The number of connections of each listener, counted on all shards together.
     pub connections: Arc<[AtomicUsize]>,
-    /// The same on all shards.
+    /// The clock, the same on all shards.
     pub clock: Clock,
 }
 
-/// One shard at work.
+/// The thread of one shard: the event loop around its core.
 pub struct Worker<C: Chain> {
     shard: Shard<C>,
-    mesh: Mesh<Parcel<C::State>>,
-    inbox: Inbox<Errand>,
+    mesh: Mesh<MeshMessage<C::State>>,
+    inbox: Inbox<Command>,
     connections: Arc<[AtomicUsize]>,
-    /// Where messages for the embedding program's subscriptions go.
+    /// The receivers of the embedding program's subscriptions, by the number of the subscription.
     sinks: HashMap<u64, Sink>,
     clock: Clock,
     limits: WorkerLimits,
 
     sockets: Sockets<Payload>,
     hooks: HookTasks,
-    /// Raised by completions while we sleep in the executor.
+    /// Raised by completions while the worker sleeps in the executor.
     bell: Bell,
-    /// The mesh's doorbell. Our ring watches it, too, but its completion does not raise the bell: the kernel (seen with Linux 6.18)
-    /// does not signal an eventfd from within the signal of another one.
+    /// The mesh's doorbell. Our ring watches it, too, but its completion does not raise the bell: the kernel (seen with
+    /// Linux 6.18) does not signal an eventfd from within the signal of another one.
     door: Bell,
 
-    /// Of the present turn.
+    /// The time of the present turn.
     now: Time,
-    /// When the executor is to look for what hooks wait for.
+    /// The time of the next poll of the executor's own ring.
     next_hook_look: Time,
-    leaving: HashMap<ConnectionId, Departure<C::State>>,
+    migrating: HashMap<ConnectionId, OutgoingMigration<C::State>>,
     stopping: Stopping,
-
-    /// Room to work in, kept to save allocations.
-    dirty: Vec<ConnectionId>,
-    effects: Vec<Effect<C::State>>,
+    /// Who waits for answers to requests to move slots, in order.
+    slot_requests: VecDeque<Sender<SlotsMoving>>,
 }
 
-/// How far an orderly stop is.
+/// The progress of an orderly stop.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stopping {
     No,
-    /// The core is ending its connections. What is left at that time is cut.
+    /// The core ends its connections, until this deadline.
     Until(Time),
-    /// The core is done; its last output is on its way.
+    /// The core is done. Its last output is being sent, until this deadline.
     Flushing(Time),
 }
 
 impl<C: Chain> Worker<C> {
-    /// A worker for this thread. Only inside a glommio executor.
+    /// A worker for this thread. It may be made inside a glommio executor only.
     ///
     /// # Errors
     ///
@@ -173,18 +176,17 @@ impl<C: Chain> Worker<C> {
             door,
             now: parts.clock.now(),
             next_hook_look: parts.clock.now(),
-            leaving: HashMap::new(),
+            migrating: HashMap::new(),
             stopping: Stopping::No,
-            dirty: Vec::new(),
-            effects: Vec::new(),
+            slot_requests: VecDeque::new(),
         })
     }
 
-    /// Works until [`Errand::Stop`] has been carried out.
+    /// Runs the event loop until [`Command::Stop`] has been carried out.
     ///
     /// # Errors
     ///
-    /// When the kernel refuses to go on with the ring. The shard's connections are lost then.
+    /// An error of the ring that the kernel cannot go on after. The shard's connections are lost then.
     pub async fn run(mut self) -> io::Result<()> {
         self.sockets.watch(self.mesh.doorbell().as_fd());
         let mut looks = 0;
@@ -208,8 +210,8 @@ impl<C: Chain> Worker<C> {
         door.close().await.and(closed)
     }
 
-    /// Gives the executor its turn, for what hooks have begun there; now and then has it look for what that waits for. It
-    /// looks only when no task can run, this one included.
+    /// Gives the tasks that hooks have started on the executor their turn. Every [`HOOK_LATENCY`] this task sleeps, so
+    /// that the executor polls its own ring: it does so only when no task can run.
     async fn let_hooks_run(&mut self) {
         if self.now < self.next_hook_look {
             glommio::executor().yield_now().await;
@@ -227,27 +229,27 @@ impl<C: Chain> Worker<C> {
         }
     }
 
-    /// Takes in what has happened and sends out what comes of it. Whether anything had happened.
+    /// Hands all events in and does all that follows. Returns whether there was an event.
     fn turn(&mut self) -> bool {
         let mut busy = false;
         while let Some(event) = self.sockets.next_event(self.now) {
             self.on_event(event);
             busy = true;
         }
-        busy |= self.receive_mail();
-        busy |= self.receive_errands();
+        busy |= self.receive_messages();
+        busy |= self.receive_commands();
         for _ in 0..self.hooks.woken() {
             busy = true;
-            if let Some((task, answer)) = self.hooks.go_on() {
-                self.shard.hook_answered(task, answer, self.now);
+            if let Some((task, answer)) = self.hooks.poll_next() {
+                self.shard.handle(Input::HookAnswered { task, answer: Box::new(answer) }, self.now);
             }
         }
         if self.shard.next_deadline() <= self.now {
-            self.shard.tick(self.now);
+            self.shard.handle(Input::Tick, self.now);
             busy = true;
         }
         self.carry_out_all();
-        busy | self.send_mail()
+        busy | self.flush_mesh()
     }
 
     fn on_event(&mut self, event: Event) {
@@ -255,153 +257,149 @@ impl<C: Chain> Worker<C> {
         match event {
             Event::Accepted { conn, listener, peer } => {
                 let connections = self.connections[listener].fetch_add(1, Ordering::Relaxed) + 1;
-                self.shard.accepted(conn, listener, peer, SystemTime::now(), connections, now);
+                let connected_at = SystemTime::now();
+                let input = Input::Accepted { connection: conn, listener, peer, connected_at, connections };
+                self.shard.handle(input, now);
             }
             Event::Received { conn, buffer } => {
-                self.shard.received(conn, self.sockets.bytes(&buffer), now);
+                let bytes = self.sockets.bytes(&buffer);
+                self.shard.handle(Input::Received { connection: conn, bytes }, now);
                 self.sockets.give_back(buffer);
             }
-            Event::Sent { conn, emptied } => self.shard.sent(conn, emptied, now),
-            Event::Closed { conn } => match self.leaving.remove(&conn) {
-                None => self.shard.closed(conn, now),
-                Some(Departure::HandOff { arrival, .. }) => self.one_connection_less(arrival.listener()),
-                Some(Departure::Transfer { to, transfer }) => {
-                    self.one_connection_less(transfer.listener());
-                    self.mesh.send(to, Parcel::Transfer { moving: None, transfer }, 1);
+            Event::Sent { conn, emptied } => self.shard.handle(Input::Sent { connection: conn, emptied }, now),
+            Event::Closed { conn } => match self.migrating.remove(&conn) {
+                None => self.shard.handle(Input::Closed { connection: conn }, now),
+                Some(OutgoingMigration::HandOff { accepted, .. }) => self.count_connection_out(accepted.listener()),
+                Some(OutgoingMigration::Transfer { to, transfer }) => {
+                    self.count_connection_out(transfer.listener());
+                    self.mesh.send(to, MeshMessage::Transfer { socket: None, transfer }, 1);
                 }
             },
-            Event::Detached { conn, moving } => match self.leaving.remove(&conn) {
+            Event::Detached { conn, socket } => match self.migrating.remove(&conn) {
                 None => {}
-                Some(Departure::HandOff { to, arrival }) => {
-                    self.mesh.send(to, Parcel::HandOff { moving, arrival }, 1);
+                Some(OutgoingMigration::HandOff { to, accepted }) => {
+                    self.mesh.send(to, MeshMessage::HandOff { socket, accepted }, 1);
                 }
-                Some(Departure::Transfer { to, transfer }) => {
-                    self.mesh.send(to, Parcel::Transfer { moving: Some(moving), transfer }, 1);
+                Some(OutgoingMigration::Transfer { to, transfer }) => {
+                    self.mesh.send(to, MeshMessage::Transfer { socket: Some(socket), transfer }, 1);
                 }
             },
             Event::Woken => self.sockets.watch(self.mesh.doorbell().as_fd()),
         }
     }
 
-    fn receive_mail(&mut self) -> bool {
+    fn receive_messages(&mut self) -> bool {
         let mut busy = false;
-        for _ in 0..LETTERS_PER_TURN {
-            let Some((from, parcel)) = self.mesh.receive() else { break };
+        for _ in 0..MESSAGES_PER_TURN {
+            let Some((from, message)) = self.mesh.receive() else { break };
             busy = true;
-            match parcel {
-                Parcel::Mail(mail) => mail.into_iter().for_each(|mail| self.shard.mail(from, mail, self.now)),
-                Parcel::HandOff { moving, arrival } => self.welcome(moving, arrival),
-                Parcel::Transfer { moving, transfer } => self.take_over(moving, *transfer),
+            match message {
+                MeshMessage::Messages(messages) => {
+                    for message in messages {
+                        self.shard.handle(Input::Message { from, message }, self.now);
+                    }
+                }
+                MeshMessage::HandOff { socket, accepted } => self.adopt_connection(socket, accepted),
+                MeshMessage::Transfer { socket, transfer } => self.adopt_session(socket, transfer),
             }
         }
         busy
     }
 
-    fn welcome(&mut self, moving: Moving, arrival: Box<Arrival<C::State>>) {
-        let unsent = moving.unsent.len();
-        let Some((conn, unread)) = self.sockets.adopt(moving) else {
-            return self.one_connection_less(arrival.listener());
+    fn adopt_connection(&mut self, socket: DetachedSocket, accepted: Box<AcceptedConnect<C::State>>) {
+        let unsent = socket.unsent.len();
+        let Some((connection, unread)) = self.sockets.adopt(socket) else {
+            return self.count_connection_out(accepted.listener());
         };
-        self.shard.arrived(conn, arrival, self.now);
-        self.shard.still_sending(conn, unsent);
-        if !unread.is_empty() {
-            self.shard.received(conn, &unread, self.now);
-        }
+        self.shard.handle(Input::HandedOff { connection, accepted, unsent, unread: &unread }, self.now);
     }
 
-    fn take_over(&mut self, moving: Option<Moving>, transfer: Transfer<C::State>) {
+    fn adopt_session(&mut self, socket: Option<DetachedSocket>, transfer: Box<Transfer<C::State>>) {
         let listener = transfer.listener();
-        let had_socket = moving.is_some();
-        let unsent = moving.as_ref().map_or(0, |moving| moving.unsent.len());
-        match moving.and_then(|moving| self.sockets.adopt(moving)) {
-            Some((conn, unread)) => {
-                self.shard.transferred(Some((conn, &unread)), transfer, self.now);
-                self.shard.still_sending(conn, unsent);
-            }
-            None => {
-                if had_socket {
-                    self.one_connection_less(listener);
-                }
-                self.shard.transferred(None, transfer, self.now);
-            }
+        let had_socket = socket.is_some();
+        let unsent = socket.as_ref().map_or(0, |socket| socket.unsent.len());
+        let adopted = socket.and_then(|socket| self.sockets.adopt(socket));
+        if had_socket && adopted.is_none() {
+            self.count_connection_out(listener);
         }
+        let arrived =
+            adopted.as_ref().map(|(connection, unread)| ArrivedConnection { connection: *connection, unread, unsent });
+        self.shard.handle(Input::Transferred { arrived, transfer }, self.now);
     }
 
-    fn one_connection_less(&self, listener: usize) {
+    fn count_connection_out(&self, listener: usize) {
         self.connections[listener].fetch_sub(1, Ordering::Relaxed);
     }
 
-    fn receive_errands(&mut self) -> bool {
+    fn receive_commands(&mut self) -> bool {
         let mut busy = false;
-        for _ in 0..LETTERS_PER_TURN {
-            let Some(errand) = self.inbox.receive() else { break };
+        for _ in 0..MESSAGES_PER_TURN {
+            let Some(command) = self.inbox.receive() else { break };
             busy = true;
-            match errand {
-                Errand::Request(request) => self.shard.request(request, self.now),
-                Errand::Report { answer } => drop(answer.try_send(self.shard.report())),
-                Errand::MoveSlots { slots, to, answer } => {
-                    drop(answer.try_send(self.shard.move_slots(&slots, to, self.now)));
+            match command {
+                Command::Request(request) => self.shard.handle(Input::Request(request), self.now),
+                Command::Report { answer } => drop(answer.try_send(self.shard.report())),
+                Command::MoveSlots { slots, to, answer } => {
+                    self.slot_requests.push_back(answer);
+                    let request = Request::MoveSlots { slots: slots.to_vec(), to };
+                    self.shard.handle(Input::Request(request), self.now);
                 }
-                Errand::Hooks { answer } => drop(answer.try_send(self.shard.hook_reports())),
-                Errand::Open { subscription, sink } => drop(self.sinks.insert(subscription, sink)),
-                Errand::Close { subscription } => drop(self.sinks.remove(&subscription)),
-                Errand::Stop if self.stopping == Stopping::No => {
+                Command::Hooks { answer } => drop(answer.try_send(self.shard.hook_reports())),
+                Command::Open { subscription, sink } => drop(self.sinks.insert(subscription, sink)),
+                Command::Close { subscription } => drop(self.sinks.remove(&subscription)),
+                Command::Stop if self.stopping == Stopping::No => {
                     self.stopping = Stopping::Until(self.now + self.limits.shutdown_timeout);
                     self.sockets.close_listeners();
-                    self.shard.stop(self.now);
+                    self.shard.handle(Input::Stop, self.now);
                 }
-                Errand::Stop => {}
+                Command::Stop => {}
             }
         }
         busy
     }
 
-    /// Writes to the connections that have output and carries out effects, until there are none. An effect finds the
-    /// output that was made before it sent.
+    /// Takes what the core wants done and does it, until there is nothing more.
     fn carry_out_all(&mut self) {
-        loop {
-            self.shard.take_dirty(&mut self.dirty);
-            for conn in self.dirty.drain(..) {
-                if let Some(output) = self.shard.take_output(conn) {
-                    self.sockets.send(conn, sendable(output));
-                }
-            }
-            let mut effects = std::mem::take(&mut self.effects);
-            self.shard.take_effects(&mut effects);
-            let done = effects.is_empty();
-            effects.drain(..).for_each(|effect| self.carry_out(effect));
-            self.effects = effects;
-            if done {
-                return;
-            }
+        while let Some(output) = self.shard.next_output() {
+            self.carry_out(output);
         }
     }
 
-    fn carry_out(&mut self, effect: Effect<C::State>) {
-        match effect {
-            Effect::ReadContinuously(conn) => self.sockets.read_continuously(conn),
-            Effect::Pause(conn) => self.sockets.pause(conn),
-            Effect::Resume(conn) => self.sockets.resume(conn),
-            Effect::Close { connection, listener, last } => {
-                self.one_connection_less(listener);
+    fn carry_out(&mut self, output: Output<C::State>) {
+        match output {
+            Output::Send { connection, buffer } => self.sockets.send(connection, sendable(buffer)),
+            Output::ReadContinuously(conn) => self.sockets.read_continuously(conn),
+            Output::Pause(conn) => self.sockets.pause(conn),
+            Output::Resume(conn) => self.sockets.resume(conn),
+            Output::Close { connection, listener, last } => {
+                self.count_connection_out(listener);
                 self.sockets.close(connection, last.map(sendable).unwrap_or_default(), self.now);
             }
-            Effect::HandOff { connection, to, arrival } => {
-                self.leaving.insert(connection, Departure::HandOff { to, arrival });
+            Output::HandOff { connection, to, accepted } => {
+                self.migrating.insert(connection, OutgoingMigration::HandOff { to, accepted });
                 self.sockets.detach(connection);
             }
-            Effect::Transfer { connection: Some(connection), to, transfer } => {
-                self.leaving.insert(connection, Departure::Transfer { to, transfer });
+            Output::Transfer { connection: Some(connection), to, transfer } => {
+                self.migrating.insert(connection, OutgoingMigration::Transfer { to, transfer });
                 self.sockets.detach(connection);
             }
-            Effect::Transfer { connection: None, to, transfer } => {
-                self.mesh.send(to, Parcel::Transfer { moving: None, transfer }, 1);
+            Output::Transfer { connection: None, to, transfer } => {
+                self.mesh.send(to, MeshMessage::Transfer { socket: None, transfer }, 1);
             }
-            Effect::RunHook { task, future } => self.hooks.run(task, future),
-            Effect::CancelHook { task } => self.hooks.cancel(task),
-            Effect::Deliver { subscription, message } => self.tell(subscription, Told::Message(message)),
-            Effect::Subscribed { subscription } => self.tell(subscription, Told::Subscribed),
-            Effect::Stopped => {
+            Output::RunHook { task, future } => self.hooks.run(task, future),
+            Output::CancelHook { task } => self.hooks.cancel(task),
+            Output::Deliver { subscription, message } => self.notify(subscription, SubscriptionEvent::Message(message)),
+            Output::Subscribed { subscription } => self.notify(subscription, SubscriptionEvent::Subscribed),
+            Output::SlotsMoving(moving) => {
+                if let Some(answer) = self.slot_requests.pop_front() {
+                    drop(answer.try_send(moving));
+                }
+            }
+            Output::Messages { to, messages } => {
+                let weight = messages.len();
+                self.mesh.send(to, MeshMessage::Messages(messages), weight);
+            }
+            Output::Stopped => {
                 if let Stopping::Until(deadline) = self.stopping {
                     self.stopping = Stopping::Flushing(deadline);
                 }
@@ -409,25 +407,18 @@ impl<C: Chain> Worker<C> {
         }
     }
 
-    fn tell(&mut self, subscription: u64, told: Told) {
+    fn notify(&mut self, subscription: u64, event: SubscriptionEvent) {
         if let Some(sink) = self.sinks.get_mut(&subscription) {
-            sink(told);
+            sink(event);
         }
     }
 
-    /// Posts the core's mail and tells it of congestion. Whether there was any change of that.
-    fn send_mail(&mut self) -> bool {
-        for to in 0..self.mesh.shards() {
-            let mail = self.shard.take_mail(to);
-            if !mail.is_empty() {
-                let weight = mail.len();
-                self.mesh.send(to, Parcel::Mail(mail), weight);
-            }
-        }
+    /// Sends on what the mesh had no room for, and tells the core which shards are congested. Returns whether that has changed.
+    fn flush_mesh(&mut self) -> bool {
         self.mesh.flush();
         let mut changed = false;
         while let Some((to, congested)) = self.mesh.next_change() {
-            self.shard.congestion(to, congested, self.now);
+            self.shard.handle(Input::Congestion { to, congested }, self.now);
             changed = true;
         }
         if changed {
@@ -436,7 +427,7 @@ impl<C: Chain> Worker<C> {
         changed
     }
 
-    /// Sleeps until something happens or is due.
+    /// Sleeps until an event or the next deadline.
     async fn sleep(&mut self) -> io::Result<()> {
         let at_most = self.until_next_deadline();
         let doorbell = Arc::clone(self.mesh.doorbell());
@@ -462,7 +453,7 @@ impl<C: Chain> Worker<C> {
         (deadline != Time::NEVER).then(|| deadline.since(self.now))
     }
 
-    /// Sleeps where the executor works on for hooks that use it.
+    /// Sleeps as a task of the executor, which goes on with the tasks that hooks have started on it.
     async fn sleep_in_executor(&mut self, at_most: Option<Duration>) -> io::Result<()> {
         self.sockets.ring_bell(true);
         self.sockets.submit(self.now)?;
@@ -490,9 +481,9 @@ impl<C: Chain> Worker<C> {
     }
 }
 
-/// The core's output as the ring takes it.
-fn sendable(output: connection::Output) -> Output<Payload> {
-    let splices = output.splices.into_iter();
+/// What the core sends, in the form that the ring takes.
+fn sendable(buffer: connection::SendBuffer) -> WireBuffer<Payload> {
+    let splices = buffer.splices.into_iter();
     let splices = splices.map(|splice| output::Splice { at: splice.at, payload: Payload(splice.message) });
-    Output { bytes: output.bytes, splices: splices.collect() }
+    WireBuffer { bytes: buffer.bytes, splices: splices.collect() }
 }

@@ -1,8 +1,8 @@
-//! One message in flight: what has to be known of it until the client has acknowledged it.
+//! One message in flight: its state until the client has acknowledged it.
 
 use std::sync::Arc;
 
-use super::{Delivery, SubscriptionIds};
+use super::{OutgoingMessage, SubscriptionIds};
 use crate::codec::{PacketId, QoS};
 use crate::message::Message;
 use crate::topic::TopicFilter;
@@ -32,7 +32,7 @@ pub struct InFlight {
 // A window full of them per busy session is more than the caches hold, and every delivery writes one.
 const _: () = assert!(size_of::<InFlight>() <= 32, "two of them share a line of the cache");
 
-/// What tells one delivery of a message from another. The usual ones take no memory of their own.
+/// What differs between deliveries of one message. The usual ones take no memory of their own.
 #[derive(Debug)]
 enum Details {
     /// Through ordinary subscriptions, with at most one Subscription Identifier: zero if there is none.
@@ -71,8 +71,8 @@ impl InFlight {
     /// `delivery`, of QoS 1 or 2, sent with the packet id that follows from `sequence`, as what a hook made of it.
     // Always inline, so that it is built where it stays.
     #[inline(always)]
-    pub(super) fn new(sequence: u64, delivery: Delivery, rewritten: Option<Message>) -> Self {
-        let Delivery { message, qos, retain, ids, group, initial: _ } = delivery;
+    pub(super) fn new(sequence: u64, delivery: OutgoingMessage, rewritten: Option<Message>) -> Self {
+        let OutgoingMessage { message, qos, retain, ids, group, initial: _ } = delivery;
         let stage = match qos {
             QoS::ExactlyOnce => Stage::AwaitingPubrec,
             _ => Stage::AwaitingPuback,
@@ -110,7 +110,7 @@ impl InFlight {
 
     /// The delivery, as it was before it was sent, but for how it began (`initial`): that does not matter any more. None once the
     /// client has it.
-    pub fn delivery(&self) -> Option<Delivery> {
+    pub fn delivery(&self) -> Option<OutgoingMessage> {
         let qos = match self.stage {
             Stage::AwaitingPuback => QoS::AtLeastOnce,
             Stage::AwaitingPubrec | Stage::AwaitingPubcomp => QoS::ExactlyOnce,
@@ -120,7 +120,7 @@ impl InFlight {
             Details::Rare(rare) => rare.ids.clone(),
         };
         let (retain, group) = (self.retain, self.group().cloned());
-        Some(Delivery { message: self.message.clone()?, qos, retain, ids, group, initial: false })
+        Some(OutgoingMessage { message: self.message.clone()?, qos, retain, ids, group, initial: false })
     }
 
     /// The shared subscription it came through.
@@ -174,8 +174,12 @@ mod tests {
             for ids in [SubscriptionIds::new(), SubscriptionIds::from(268_435_455), many.clone()] {
                 for group in [None, Some(group())] {
                     for rewritten in [None, Some(rewritten.clone())] {
-                        let sent =
-                            Delivery { retain: true, ids: ids.clone(), group: group.clone(), ..delivery("t", qos) };
+                        let sent = OutgoingMessage {
+                            retain: true,
+                            ids: ids.clone(),
+                            group: group.clone(),
+                            ..delivery("t", qos)
+                        };
                         let entry = InFlight::new((1 << 48) - 1, sent.clone(), rewritten.clone());
                         let came = entry.delivery().expect("the client does not have it");
                         assert!(came.message.same_as(&sent.message));
@@ -192,7 +196,7 @@ mod tests {
     #[test]
     fn nothing_is_kept_of_what_the_client_has() {
         let sent = delivery("t", QoS::ExactlyOnce);
-        let mut entry = InFlight::new(0, Delivery { group: Some(group()), ..sent.clone() }, Some(sent.message));
+        let mut entry = InFlight::new(0, OutgoingMessage { group: Some(group()), ..sent.clone() }, Some(sent.message));
         assert_eq!(entry.stage(), Stage::AwaitingPubrec);
         entry.received();
         assert_eq!(entry.stage(), Stage::AwaitingPubcomp);

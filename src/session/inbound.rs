@@ -17,12 +17,12 @@ impl Inbound {
         self.unreleased.contains(&id)
     }
 
-    /// Takes note of a PUBLISH that was taken.
+    /// Adds the id of a PUBLISH that was routed.
     pub fn take(&mut self, id: PacketId) {
         self.unreleased.insert(id);
     }
 
-    /// The client released `id` with PUBREL; false if nothing was known of it.
+    /// The client released `id` with PUBREL; false if it was not there.
     pub fn release(&mut self, id: PacketId) -> bool {
         self.unreleased.remove(&id)
     }

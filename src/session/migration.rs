@@ -1,61 +1,139 @@
-//! Where a session is on its way from one shard to another.
+//! The migration state of a session.
 
-use super::Delivery;
+use super::OutgoingMessage;
 
-/// Which publication of which shard a message is: `sequence` rises with every publication that the shard routes.
+/// Which publication of which shard a message is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PublicationId {
     /// The shard that routed it.
     pub shard: usize,
-    /// Its number there.
+    /// Its number there, which rises with every publication that the shard routes.
     pub sequence: u64,
 }
 
 impl PublicationId {
-    /// Not a publication that was routed live: what is delivered is for this session alone, and for it only once.
+    /// Not a publication that was routed: the message was sent to this session alone, and once.
     pub const NONE: PublicationId = PublicationId { shard: 0, sequence: u64::MAX };
 }
 
-/// A session that moves.
+/// The state of a session that is under way to another shard, or has come from one not long ago.
 #[derive(Debug)]
 pub enum MigrationState {
-    /// It is to go to another shard, which prepares for it. It is still served here, but takes no packets.
+    /// It is about to leave, and the new owner prepares for it. Messages are delivered to it here, but its connection's packets
+    /// are not served.
     Leaving {
-        /// The number of the move.
+        /// The number of this migration on this shard.
         token: u64,
-        /// As in [`MigrationState::Arrived`], if it had come here not long ago.
+        /// The new owner.
+        to: usize,
+        /// A will of its client was published since the other shards were asked to flush, or since that was looked at.
+        published: bool,
+        /// As in [`MigrationState::Arrived`], if it was in that state before.
         delivered_up_to: Option<Box<[u64]>>,
     },
-    /// It is to come: messages for it are put aside.
+    /// It is to come, and this is its place. Messages for it are buffered.
     Arriving {
         /// In the order in which they came.
         buffered: Vec<Buffered>,
     },
-    /// It has come. Of each shard's publications, those up to this number have been delivered where it was before.
+    /// It has come from another shard, where messages were delivered to it that may arrive here once more.
     Arrived {
-        /// By shard.
+        /// For each shard, the number of its last publication that was delivered, with all before it.
         delivered_up_to: Box<[u64]>,
     },
 }
 
-/// A message that was put aside.
+/// A message that was buffered until its session comes.
 #[derive(Debug)]
 pub struct Buffered {
     /// Which publication it is.
-    pub source: PublicationId,
-    /// The message as it was to be delivered. Its QoS is that of the subscriptions: the terms are not known yet.
-    pub delivery: Delivery,
+    pub id: PublicationId,
+    /// The message. Its QoS is that of the subscriptions; the session's settings and the publication's QoS are applied when it
+    /// is delivered.
+    pub delivery: OutgoingMessage,
 }
 
 impl MigrationState {
-    /// Whether a message from `source` is for this session here: it is not if it was delivered where the session was before.
-    /// What came through a shared subscription was sent to one shard only.
+    /// That of a session that leaves for shard `to` under this number and had the state `before`.
+    pub fn leaving(token: u64, to: usize, before: Option<MigrationState>) -> Self {
+        let delivered_up_to = match before {
+            Some(MigrationState::Arrived { delivered_up_to }) => Some(delivered_up_to),
+            _ => None,
+        };
+        MigrationState::Leaving { token, to, published: false, delivered_up_to }
+    }
+
+    /// Whether a will of its client was published while it leaves; not asked about again.
+    pub fn take_published(&mut self) -> bool {
+        match self {
+            MigrationState::Leaving { published, .. } => std::mem::take(published),
+            MigrationState::Arriving { .. } | MigrationState::Arrived { .. } => false,
+        }
+    }
+
+    /// The number under which it leaves, if it does.
+    pub fn leaves_as(&self) -> Option<u64> {
+        match self {
+            MigrationState::Leaving { token, .. } => Some(*token),
+            MigrationState::Arriving { .. } | MigrationState::Arrived { .. } => None,
+        }
+    }
+
+    /// Whether a message is to be delivered to this session here: not if it was delivered at the old owner. A message of a shared
+    /// subscription was sent to one shard only.
     pub fn is_new(&self, source: PublicationId, shared: bool) -> bool {
         match self {
-            MigrationState::Arrived { delivered_up_to } | MigrationState::Leaving { delivered_up_to: Some(delivered_up_to), .. } => {
+            MigrationState::Arrived { delivered_up_to }
+            | MigrationState::Leaving { delivered_up_to: Some(delivered_up_to), .. } => {
                 shared || source.sequence > delivered_up_to[source.shard]
             }
             MigrationState::Leaving { delivered_up_to: None, .. } | MigrationState::Arriving { .. } => true,
         }
+    }
+
+    /// Whether the session has come, and shard `own` has received everything that was delivered at the old owner: nothing comes
+    /// once more. `received_up_to` is, for each shard, the number of a publication that has come with all before it.
+    pub fn is_over(&self, own: usize, received_up_to: &[u64]) -> bool {
+        let MigrationState::Arrived { delivered_up_to } = self else { return false };
+        let mut shards = delivered_up_to.iter().zip(received_up_to).enumerate();
+        shards.all(|(shard, (delivered, received))| shard == own || received >= delivered)
+    }
+
+    /// The messages that were buffered.
+    pub fn into_buffered(self) -> Vec<Buffered> {
+        match self {
+            MigrationState::Arriving { buffered } => buffered,
+            MigrationState::Leaving { .. } | MigrationState::Arrived { .. } => Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arrived() -> MigrationState {
+        MigrationState::Arrived { delivered_up_to: [5, 7].into() }
+    }
+
+    #[test]
+    fn what_was_delivered_at_the_old_owner_is_not_new() {
+        let source = |shard, sequence| PublicationId { shard, sequence };
+        for state in [arrived(), MigrationState::leaving(1, 0, Some(arrived()))] {
+            assert!(!state.is_new(source(0, 5), false) && !state.is_new(source(1, 7), false));
+            assert!(state.is_new(source(0, 6), false));
+            assert!(state.is_new(source(0, 5), true), "of a shared subscription");
+            assert!(state.is_new(PublicationId::NONE, false));
+        }
+        assert!(MigrationState::leaving(1, 0, None).is_new(source(0, 1), false));
+        assert!(MigrationState::Arriving { buffered: Vec::new() }.is_new(source(0, 1), false));
+    }
+
+    #[test]
+    fn a_migration_is_over_when_all_that_was_delivered_before_has_come_from_other_shards() {
+        assert!(!arrived().is_over(0, &[0, 6]));
+        assert!(arrived().is_over(0, &[0, 7]), "shard 0 sends itself nothing");
+        assert!(!arrived().is_over(1, &[4, 7]));
+        assert!(!MigrationState::leaving(1, 0, Some(arrived())).is_over(0, &[9, 9]), "it leaves again");
     }
 }

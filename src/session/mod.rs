@@ -1,4 +1,4 @@
-//! All of a client that outlives its connection.
+//! The session: all state of a client that outlives its connection.
 //!
 //! Owns: the session record, its outgoing window and queue, the packet ids of incoming QoS 2, its subscriptions, its will.
 //! Never encodes a packet, calls a hook or knows another session: the shard above decides, this computes.
@@ -6,10 +6,13 @@
 mod in_flight;
 mod inbound;
 mod migration;
+mod offline_by_age;
 mod outbound;
 mod queue;
-mod subscription_ids;
+mod recipient;
 mod settings;
+mod subscription_ids;
+mod table;
 mod will;
 
 use hashbrown::HashMap;
@@ -18,9 +21,11 @@ pub use in_flight::{InFlight, Stage};
 pub use inbound::Inbound;
 pub use migration::{Buffered, MigrationState, PublicationId};
 pub use outbound::Outbound;
-pub use queue::{Delivery, Insert, Queue, QueueLimits};
-pub use subscription_ids::SubscriptionIds;
+pub use queue::{Insert, OutgoingMessage, Queue, QueueLimits};
+pub use recipient::{PROGRAM, Recipient};
 pub use settings::SessionSettings;
+pub use subscription_ids::SubscriptionIds;
+pub use table::Sessions;
 pub use will::Will;
 
 use crate::client::{Client, ConnectionId};
@@ -38,28 +43,28 @@ pub struct Subscription {
 }
 
 /// A session; one for each subscriber id that is connected or kept. `S` is what the hooks keep with it.
-// In this order, what a delivery looks at lies together, from the end of the terms to the beginning of the queue.
+// In this order, what a delivery looks at lies together, from the end of the settings to the beginning of the queue.
 #[repr(C)]
 pub struct Session<S> {
     /// The client as it connected last.
     pub client: Client,
-    /// What was agreed on at the last connect.
+    /// The settings from the last connect.
     pub settings: SessionSettings,
     /// The live connection, if there is one.
     pub connection: Option<ConnectionId>,
     /// The slot that its subscriber id is hashed to, from 0 to 4095.
     pub slot: u16,
-    /// Its way to or from another shard, if it is on one or has just come.
+    /// Its migration to or from another shard, if there is one.
     pub migration: Option<MigrationState>,
     /// Messages to the client: in flight and queued.
     pub outbound: Outbound,
-    /// When it began on this shard, as a number that no other session of the shard ever has: places in tables are used again.
+    /// The instance number of this session on its shard. No other session of the shard ever has it; places in tables are reused.
     pub instance: u64,
     /// What the hooks keep with this session.
     pub state: S,
     /// Messages from the client that are not complete.
     pub inbound: Inbound,
-    /// What it is subscribed to. The filter tree of the shard holds the same, the other way round.
+    /// Its subscriptions. The filter tree of the shard has the same, from filter to session.
     pub subscriptions: HashMap<TopicFilter, Subscription, ahash::RandomState>,
     /// The will of the live connection, or the delayed one of the last.
     pub will: Option<Will>,
@@ -71,9 +76,109 @@ pub struct Session<S> {
     pub takeovers: (u32, Time),
 }
 
+impl<S: Default> Session<S> {
+    /// A session without a connection. `slot` is the slot of its subscriber id, `instance` a number that no other session of
+    /// the shard has, `takeovers` the count of takeovers and the start of their window, `hasher` that of maps keyed by what
+    /// clients choose.
+    pub fn new(
+        client: Client,
+        settings: SessionSettings,
+        slot: u16,
+        instance: u64,
+        takeovers: (u32, Time),
+        hasher: ahash::RandomState,
+    ) -> Self {
+        Session {
+            client,
+            settings,
+            connection: None,
+            slot,
+            migration: None,
+            outbound: Outbound::default(),
+            instance,
+            state: S::default(),
+            inbound: Inbound::default(),
+            subscriptions: HashMap::with_hasher(hasher),
+            will: None,
+            expires: Time::NEVER,
+            will_due: Time::NEVER,
+            takeovers,
+        }
+    }
+}
+
 impl<S> Session<S> {
     /// Whether it is kept when its connection ends.
     pub fn is_kept(&self) -> bool {
         self.settings.kept
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    //! Sessions for unit tests.
+
+    use std::net::SocketAddr;
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+    use crate::client::SubscriberId;
+    use crate::codec::{ProtocolVersion, QoS};
+    use crate::config::{Limit, QueueType, SharedPolicy};
+    use crate::message::Publication;
+    use crate::topic::TopicName;
+
+    /// A kept session of an MQTT 5 client, with everything allowed and nothing limited.
+    pub(crate) fn session() -> Session<()> {
+        session_of("client")
+    }
+
+    /// The same of the client with this id, with the state that the hooks of a test keep.
+    pub(crate) fn session_of<S: Default>(client_id: &str) -> Session<S> {
+        let client = Client {
+            subscriber: SubscriberId::new("", client_id),
+            peer: SocketAddr::from(([127, 0, 0, 1], 1)),
+            listener: "test".into(),
+            version: ProtocolVersion::V5,
+            username: None,
+            certificate: None,
+            connected_at: SystemTime::UNIX_EPOCH,
+            session_number: 1,
+        };
+        Session::new(client, settings(), 0, 1, (0, Time::ZERO), ahash::RandomState::with_seeds(1, 2, 3, 4))
+    }
+
+    /// Settings that allow everything and limit nothing.
+    pub(crate) fn settings() -> SessionSettings {
+        let unlimited = Limit::UNLIMITED;
+        SessionSettings {
+            kept: true,
+            alias_maximum_in: 0,
+            expiry: None,
+            receive_maximum: u16::MAX,
+            maximum_incoming: usize::MAX,
+            maximum_qos: QoS::ExactlyOnce,
+            retain_available: true,
+            wildcard_available: true,
+            ids_available: true,
+            shared_available: true,
+            message_rate: 0,
+            shared_policy: SharedPolicy::Random,
+            queue: QueueLimits { online: unlimited, offline: unlimited, bytes: unlimited, order: QueueType::Fifo },
+            lifetime: None,
+            retry_interval: Duration::ZERO,
+            keep_alive: 0,
+            problem_information: true,
+            maximum_outgoing: usize::MAX,
+            send_maximum: u16::MAX,
+            alias_maximum_out: 0,
+            upgrade_qos: false,
+        }
+    }
+
+    /// A delivery of `payload` to topic `t`.
+    pub(crate) fn delivery(payload: &str, qos: QoS) -> OutgoingMessage {
+        let message = Publication::new(TopicName::trusted("t"), payload.as_bytes()).keep();
+        OutgoingMessage { message, qos, retain: false, ids: SubscriptionIds::new(), group: None, initial: false }
     }
 }

@@ -3,13 +3,13 @@
 use std::collections::VecDeque;
 
 use super::in_flight::{IDS, InFlight, Stage, packet_id};
-use super::{Delivery, Queue};
+use super::{OutgoingMessage, Queue};
 use crate::codec::PacketId;
 use crate::message::Message;
 
 /// Everything on its way to one client.
 ///
-/// Packet ids are handed out in turn, 1 to 65535 and around; one that is still in use is passed over [MQTT-2.2.1-3]. The
+/// Packet ids are handed out in turn, 1 to 65535 and around; one that is still in use is skipped [MQTT-2.2.1-3]. The
 /// window is ordered by the time of first sending, which is the order of redelivery [MQTT-4.6.0-1].
 #[derive(Debug, Default)]
 // The order matters to the session, see there.
@@ -17,10 +17,9 @@ use crate::message::Message;
 pub struct Outbound {
     window: VecDeque<InFlight>,
     next_sequence: u64,
-    /// The packet id of every sequence below is free, if the sequence has not been used. Spares a look at the oldest entry,
-    /// which lies far from the newest.
+    /// The first sequence whose packet id may be in use. It spares a look at the oldest entry, which lies far from the newest.
     free_below: u64,
-    /// So many at the end of the window are to be sent again and have not been.
+    /// How many messages at the end of the window are still to be sent again.
     unsent: usize,
     /// Messages behind the window.
     pub queue: Queue,
@@ -42,12 +41,18 @@ impl Outbound {
         self.unsent = self.window.len();
     }
 
+    /// Whether something waits to be sent, for the first time or again.
+    #[inline]
+    pub fn is_anything_waiting(&self) -> bool {
+        !self.queue.is_empty() || self.has_unsent()
+    }
+
     /// Whether something is left that is to be sent again.
     pub fn has_unsent(&self) -> bool {
         self.unsent > 0
     }
 
-    /// What is to be sent again next; none if nothing is, or if it has to wait because `send_maximum` messages are
+    /// The next message to be sent again; none if there is none, or if it has to wait because `send_maximum` messages are
     /// unacknowledged: the client may have come back with a smaller Receive Maximum [MQTT-3.3.4-9].
     pub fn next_unsent(&self, send_maximum: u16) -> Option<&InFlight> {
         let at = self.window.len() - self.unsent;
@@ -55,12 +60,12 @@ impl Outbound {
         (entry.stage() == Stage::AwaitingPubcomp || at < usize::from(send_maximum)).then_some(entry)
     }
 
-    /// What [`Outbound::next_unsent`] gave was sent.
+    /// The message from [`Outbound::next_unsent`] was sent.
     pub fn sent_again(&mut self) {
         self.unsent -= 1;
     }
 
-    /// What [`Outbound::next_unsent`] gave can never be sent.
+    /// The message from [`Outbound::next_unsent`] can never be sent.
     pub fn drop_unsent(&mut self) -> Option<InFlight> {
         let at = self.window.len() - self.unsent;
         self.unsent = self.unsent.saturating_sub(1);
@@ -77,8 +82,8 @@ impl Outbound {
         packet_id(self.next_sequence)
     }
 
-    /// Passes over sequences whose packet ids are in use, and notes how far none needs to be looked for: ids come round after so many
-    /// as there are.
+    /// Skips sequences whose packet ids are in use, and sets the first sequence whose id may be in use: ids repeat after 65,535
+    /// sequences.
     #[cold]
     fn find_free(&mut self) {
         while self.window.front().is_some_and(|oldest| self.next_sequence - oldest.sequence() >= IDS)
@@ -94,7 +99,7 @@ impl Outbound {
     /// hook made of it.
     // Always inline, so that the entry is built where it stays.
     #[inline(always)]
-    pub fn put_in_flight(&mut self, delivery: Delivery, rewritten: Option<Message>) {
+    pub fn put_in_flight(&mut self, delivery: OutgoingMessage, rewritten: Option<Message>) {
         self.window.push_back(InFlight::new(self.next_sequence, delivery, rewritten));
         self.next_sequence += 1;
     }
@@ -139,7 +144,7 @@ impl Outbound {
         self.window.front().map(InFlight::sequence)
     }
 
-    /// Takes out of the window every message for which `which` holds.
+    /// Takes out of the window every message for which `which` is true.
     pub fn extract(&mut self, mut which: impl FnMut(&InFlight) -> bool) -> Vec<InFlight> {
         let mut taken = Vec::new();
         let mut unsent = 0;
@@ -156,7 +161,7 @@ impl Outbound {
         taken
     }
 
-    /// Where `id` stands in the window. Acknowledgements come in the order of sending [MQTT-4.6.0-2], so it is nearly
+    /// The place of `id` in the window. Acknowledgements come in the order of sending [MQTT-4.6.0-2], so it is nearly
     /// always the first; otherwise the sequences that give this id are looked up, latest first, each by bisection.
     #[inline]
     fn position(&self, id: PacketId) -> Option<usize> {
@@ -199,7 +204,7 @@ mod tests {
         outbound.window.iter().map(|entry| entry.packet_id().get()).collect()
     }
 
-    fn launch(outbound: &mut Outbound, delivery: Delivery) -> PacketId {
+    fn deliver(outbound: &mut Outbound, delivery: OutgoingMessage) -> PacketId {
         let id = outbound.next_packet_id();
         outbound.put_in_flight(delivery, None);
         id
@@ -214,13 +219,13 @@ mod tests {
     fn ids_go_round_and_pass_over_those_in_use() {
         let mut outbound = outbound(IDS - 2);
         for expected in [65_534, 65_535, 1, 2] {
-            assert_eq!(launch(&mut outbound, delivery("x", QoS::AtLeastOnce)).get(), expected);
+            assert_eq!(deliver(&mut outbound, delivery("x", QoS::AtLeastOnce)).get(), expected);
         }
         for done in [65_535, 1, 2] {
             assert!(outbound.complete(id(done), Stage::AwaitingPuback));
         }
         outbound.next_sequence = 2 * IDS - 2;
-        assert_eq!(launch(&mut outbound, delivery("x", QoS::AtLeastOnce)).get(), 65_535, "65534 is still in flight");
+        assert_eq!(deliver(&mut outbound, delivery("x", QoS::AtLeastOnce)).get(), 65_535, "65534 is still in flight");
         assert_eq!(ids(&outbound), [65_534, 65_535]);
     }
 
@@ -229,10 +234,10 @@ mod tests {
         let mut outbound = Outbound::default();
         let message = delivery("x", QoS::AtLeastOnce);
         for _ in 0..IDS {
-            launch(&mut outbound, message.clone());
+            deliver(&mut outbound, message.clone());
         }
         assert!(outbound.complete(id(4711), Stage::AwaitingPuback));
-        assert_eq!(launch(&mut outbound, message).get(), 4711);
+        assert_eq!(deliver(&mut outbound, message).get(), 4711);
         assert_eq!(outbound.in_flight(), 65_535);
         assert!(!outbound.has_room(u16::MAX));
     }
@@ -241,8 +246,8 @@ mod tests {
     fn a_handshake_takes_its_stages_in_order() {
         let mut outbound = Outbound::default();
         let (one, two) = (
-            launch(&mut outbound, delivery("1", QoS::AtLeastOnce)),
-            launch(&mut outbound, delivery("2", QoS::ExactlyOnce)),
+            deliver(&mut outbound, delivery("1", QoS::AtLeastOnce)),
+            deliver(&mut outbound, delivery("2", QoS::ExactlyOnce)),
         );
         assert!(!outbound.received(one) && !outbound.received(id(9)));
         assert!(!outbound.complete(one, Stage::AwaitingPubcomp));
@@ -257,9 +262,9 @@ mod tests {
     #[test]
     fn an_id_that_was_not_used_goes_to_the_next_message() {
         let mut outbound = Outbound::default();
-        launch(&mut outbound, delivery("1", QoS::AtLeastOnce));
+        deliver(&mut outbound, delivery("1", QoS::AtLeastOnce));
         let two = outbound.next_packet_id();
-        assert_eq!(launch(&mut outbound, delivery("2", QoS::AtLeastOnce)), two);
+        assert_eq!(deliver(&mut outbound, delivery("2", QoS::AtLeastOnce)), two);
     }
 
     /// [MQTT-3.3.4-9]
@@ -267,7 +272,7 @@ mod tests {
     fn what_is_sent_again_keeps_to_a_smaller_window() {
         let mut outbound = Outbound::default();
         for _ in 0..4 {
-            launch(&mut outbound, delivery("x", QoS::ExactlyOnce));
+            deliver(&mut outbound, delivery("x", QoS::ExactlyOnce));
         }
         outbound.received(id(1));
         outbound.send_again();
@@ -290,7 +295,7 @@ mod tests {
 
     #[derive(Clone, Debug)]
     enum Step {
-        Launch(bool),
+        Deliver(bool),
         Complete(usize),
         Received(usize),
         Extract(u64),
@@ -301,7 +306,7 @@ mod tests {
 
     fn step() -> impl Strategy<Value = Step> {
         prop_oneof![
-            4 => any::<bool>().prop_map(Step::Launch),
+            4 => any::<bool>().prop_map(Step::Deliver),
             3 => any::<usize>().prop_map(Step::Complete),
             2 => any::<usize>().prop_map(Step::Received),
             1 => (1..4_u64).prop_map(Step::Extract),
@@ -319,10 +324,10 @@ mod tests {
             let mut list: Vec<(u16, bool)> = Vec::new();
             for step in steps {
                 match step {
-                    Step::Launch(twice) => {
+                    Step::Deliver(twice) => {
                         if outbound.has_room(20) {
                             let qos = if twice { QoS::ExactlyOnce } else { QoS::AtLeastOnce };
-                            list.push((launch(&mut outbound, delivery("x", qos)).get(), true));
+                            list.push((deliver(&mut outbound, delivery("x", qos)).get(), true));
                         }
                     }
                     Step::Complete(at) if !list.is_empty() => {

@@ -1,4 +1,4 @@
-//! Messages that wait for a session: for its window, or for its client to come back.
+//! The queue of a session: messages that wait for its window, or for its client to connect again.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::topic::TopicFilter;
 
 /// One message for one subscriber.
 #[derive(Clone, Debug)]
-pub struct Delivery {
+pub struct OutgoingMessage {
     /// The message.
     pub message: Message,
     /// The QoS it is delivered with.
@@ -44,11 +44,11 @@ pub struct QueueLimits {
     pub order: QueueType,
 }
 
-/// What became of a message that was given to a queue: which messages were dropped for it, and why.
+/// The outcome of adding a message to a queue: the messages that were dropped for it, and why.
 #[derive(Debug, Default)]
 pub struct Insert {
     /// The dropped ones; the new one may be among them.
-    pub dropped: SmallVec<[(Delivery, DropReason); 1]>,
+    pub dropped: SmallVec<[(OutgoingMessage, DropReason); 1]>,
     /// Whether the new message is in the queue.
     pub stored: bool,
 }
@@ -62,12 +62,12 @@ pub struct Insert {
 // The order matters to the session, see there: every delivery looks whether something waits.
 #[repr(C)]
 pub struct Queue {
-    waiting: VecDeque<Delivery>,
+    waiting: VecDeque<OutgoingMessage>,
     bytes: usize,
     /// How many of them are QoS 0, and their bytes.
     qos0: usize,
     qos0_bytes: usize,
-    /// How many do not count as messages: see [`Delivery::initial`].
+    /// How many do not count as messages: see [`OutgoingMessage::initial`].
     initial: usize,
     /// No message in the queue expires before this.
     earliest_expiry: Time,
@@ -99,7 +99,7 @@ impl Queue {
     ///
     /// A queue that is over its limit already, because the limit of the other state of the session is higher, is not cut
     /// down to it: what was let in stays, and only makes room for what comes.
-    pub fn push(&mut self, delivery: Delivery, limits: &QueueLimits, online: bool, now: Time) -> Insert {
+    pub fn push(&mut self, delivery: OutgoingMessage, limits: &QueueLimits, online: bool, now: Time) -> Insert {
         let mut insert = Insert::default();
         let most = match delivery.initial {
             true => Limit::UNLIMITED,
@@ -136,7 +136,7 @@ impl Queue {
     }
 
     /// The message that is to be sent next.
-    pub fn next(&self, order: QueueType) -> Option<&Delivery> {
+    pub fn next(&self, order: QueueType) -> Option<&OutgoingMessage> {
         match order {
             QueueType::Fifo => self.waiting.front(),
             QueueType::Lifo => self.waiting.back(),
@@ -144,7 +144,7 @@ impl Queue {
     }
 
     /// Takes out the message that is to be sent next.
-    pub fn take(&mut self, order: QueueType) -> Option<Delivery> {
+    pub fn take(&mut self, order: QueueType) -> Option<OutgoingMessage> {
         let delivery = match order {
             QueueType::Fifo => self.waiting.pop_front(),
             QueueType::Lifo => self.waiting.pop_back(),
@@ -156,8 +156,8 @@ impl Queue {
         Some(delivery)
     }
 
-    /// Takes out every message for which `which` holds, in order.
-    pub fn extract(&mut self, mut which: impl FnMut(&Delivery) -> bool) -> Vec<Delivery> {
+    /// Takes out every message for which `which` is true, in order.
+    pub fn extract(&mut self, mut which: impl FnMut(&OutgoingMessage) -> bool) -> Vec<OutgoingMessage> {
         let mut taken = Vec::new();
         for delivery in std::mem::take(&mut self.waiting) {
             if which(&delivery) {
@@ -171,7 +171,7 @@ impl Queue {
     }
 
     /// Takes out everything, in order.
-    pub fn drain(&mut self) -> impl Iterator<Item = Delivery> + use<> {
+    pub fn drain(&mut self) -> impl Iterator<Item = OutgoingMessage> + use<> {
         std::mem::take(self).waiting.into_iter()
     }
 
@@ -183,7 +183,7 @@ impl Queue {
     }
 
     /// How many messages, and of how many bytes, may go to make room for `newcomer`.
-    fn replaceable(&self, newcomer: &Delivery, order: QueueType) -> (usize, usize) {
+    fn replaceable(&self, newcomer: &OutgoingMessage, order: QueueType) -> (usize, usize) {
         match (order, newcomer.qos) {
             _ if self.initial > 0 => (0, 0),
             (QueueType::Fifo, QoS::AtMostOnce) => (0, 0),
@@ -193,7 +193,7 @@ impl Queue {
     }
 
     /// The message that goes first to make room, taken out: the oldest of QoS 0, or the oldest of all.
-    fn victim(&mut self) -> Option<Delivery> {
+    fn victim(&mut self) -> Option<OutgoingMessage> {
         let at = match self.qos0 {
             0 => 0,
             _ => self.waiting.iter().position(|delivery| delivery.qos == QoS::AtMostOnce)?,
@@ -203,7 +203,7 @@ impl Queue {
         Some(victim)
     }
 
-    fn note_in(&mut self, delivery: &Delivery) {
+    fn note_in(&mut self, delivery: &OutgoingMessage) {
         let size = delivery.message.size();
         self.bytes += size;
         self.initial += usize::from(delivery.initial);
@@ -212,7 +212,7 @@ impl Queue {
         }
     }
 
-    fn note_out(&mut self, delivery: &Delivery) {
+    fn note_out(&mut self, delivery: &OutgoingMessage) {
         let size = delivery.message.size();
         self.bytes -= size;
         self.initial -= usize::from(delivery.initial);
@@ -222,10 +222,10 @@ impl Queue {
     }
 }
 
-/// What `limit` allows of something of which `held` are there already and another `more` are to come; never fewer than are
-/// there, unless even those to come are too many.
-fn bound(limit: Limit, held: usize, more: usize) -> usize {
-    if limit.allows(more) { limit.get().map_or(usize::MAX, |most| most.max(held)) } else { 0 }
+/// The bound for something of which `present` are there already and `more` are to come; never below `present`, unless `more`
+/// alone is above the limit.
+fn bound(limit: Limit, present: usize, more: usize) -> usize {
+    if limit.allows(more) { limit.get().map_or(usize::MAX, |most| most.max(present)) } else { 0 }
 }
 
 #[cfg(test)]
@@ -237,14 +237,14 @@ pub(super) mod tests {
     use crate::topic::TopicName;
 
     /// A delivery of `payload` to topic `t`.
-    pub(in crate::session) fn delivery(payload: &str, qos: QoS) -> Delivery {
+    pub(in crate::session) fn delivery(payload: &str, qos: QoS) -> OutgoingMessage {
         expiring(payload, qos, Time::NEVER)
     }
 
-    fn expiring(payload: &str, qos: QoS, at: Time) -> Delivery {
+    fn expiring(payload: &str, qos: QoS, at: Time) -> OutgoingMessage {
         let mut publication = Publication::new(TopicName::trusted("t"), payload.as_bytes());
         publication.expire(at);
-        Delivery {
+        OutgoingMessage {
             message: publication.keep(),
             qos,
             retain: false,
@@ -258,11 +258,11 @@ pub(super) mod tests {
         QueueLimits { online: Limit::at_most(messages), offline: Limit::UNLIMITED, bytes, order }
     }
 
-    fn texts<'a>(deliveries: impl IntoIterator<Item = &'a Delivery>) -> Vec<String> {
+    fn texts<'a>(deliveries: impl IntoIterator<Item = &'a OutgoingMessage>) -> Vec<String> {
         deliveries.into_iter().map(|one| String::from_utf8_lossy(one.message.payload()).into_owned()).collect()
     }
 
-    /// Gives `words`, each with its QoS behind it, to a queue of three; tells what it holds then and what was dropped.
+    /// Gives `words`, each with its QoS behind it, to a queue of three; returns what is in it then and what was dropped.
     fn three(order: QueueType, words: &str) -> (Vec<String>, Vec<String>) {
         let mut queue = Queue::default();
         let mut dropped = Vec::new();
@@ -288,8 +288,8 @@ pub(super) mod tests {
             (QueueType::Lifo, "a1 b1 c1 d0", "a b c", "d"),
             (QueueType::Lifo, "a0 b1 c0 d1 e1 f1", "d e f", "a c b"),
         ];
-        for (order, given, held, dropped) in cases {
-            assert_eq!(three(order, given), (words(held), words(dropped)), "{given}");
+        for (order, given, queued, dropped) in cases {
+            assert_eq!(three(order, given), (words(queued), words(dropped)), "{given}");
         }
     }
 
@@ -326,7 +326,7 @@ pub(super) mod tests {
     /// [MQTT-3.3.1-9]
     #[test]
     fn what_was_retained_counts_by_its_bytes_alone_and_never_gives_way() {
-        let retained = |payload: &str, qos| Delivery { initial: true, ..delivery(payload, qos) };
+        let retained = |payload: &str, qos| OutgoingMessage { initial: true, ..delivery(payload, qos) };
         let one = delivery("1234", QoS::AtLeastOnce).message.size();
         for order in [QueueType::Fifo, QueueType::Lifo] {
             let mut queue = Queue::default();
@@ -356,7 +356,7 @@ pub(super) mod tests {
     }
 
     proptest! {
-        /// Whatever comes and goes, the counts are right and the limits hold.
+        /// After any sequence of operations the counts are right and the limits are kept.
         #[test]
         fn counts_are_right_and_limits_hold(
             most in 0..6_usize,
@@ -368,13 +368,13 @@ pub(super) mod tests {
             let limits = limits(most, Limit::at_most(bytes), order);
             let mut queue = Queue::default();
             for (what, size, online) in steps {
-                let (len, held) = (queue.len(), queue.bytes());
+                let (len, before) = (queue.len(), queue.bytes());
                 match what {
                     0..=2 => {
                         let qos = QoS::from_u8(what).expect("0 to 2");
                         let insert = queue.push(delivery(&"x".repeat(size), qos), &limits, online, Time::ZERO);
                         prop_assert_eq!(queue.len() + insert.dropped.len(), len + 1);
-                        prop_assert!(queue.bytes() <= bytes.max(held));
+                        prop_assert!(queue.bytes() <= bytes.max(before));
                         prop_assert!(!online || queue.len() <= most.max(len));
                         prop_assert!(insert.stored || insert.dropped.len() == 1, "itself and nobody else");
                     }

@@ -1,4 +1,4 @@
-//! What client and broker agreed on at CONNECT, after configuration and hooks had their say.
+//! Session settings: the outcome of CONNECT, configuration and hooks.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use super::QueueLimits;
 use crate::codec::QoS;
 use crate::config::SharedPolicy;
 
-/// The terms of a session: enforced by the shard, and told to MQTT 5 clients where CONNACK has a field for it.
+/// The settings of a session: enforced by the shard, and sent to MQTT 5 clients where CONNACK has a field for them.
 #[derive(Clone, Debug)]
 // What every delivery looks at comes last, next to the session's connection.
 #[repr(C)]
@@ -17,7 +17,7 @@ pub struct SessionSettings {
     pub alias_maximum_in: u16,
     /// How long a kept session waits for its client; none: for ever.
     pub expiry: Option<Duration>,
-    /// Most QoS 2 messages from the client that may be incomplete: the Receive Maximum it was told.
+    /// Most QoS 2 messages from the client that may be incomplete: the Receive Maximum of the CONNACK.
     pub receive_maximum: u16,
     /// Largest packet taken from the client, in bytes.
     pub maximum_incoming: usize,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::message::Message;
 
-/// A message to be published if the connection ends without a proper goodbye.
+/// A message to be published if the connection ends without an orderly DISCONNECT.
 #[derive(Clone, Debug)]
 pub struct Will {
     /// What is published. Its Message Expiry counts from the moment it is [MQTT-3.1.3-9], see [`Will::expiry`].

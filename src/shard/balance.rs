@@ -209,7 +209,8 @@ mod tests {
         }
 
         fn reports(&self) -> Vec<Report> {
-            let migration = |slot| if self.moving == Some(slot) { SlotMigration::Arriving } else { SlotMigration::None };
+            let migration =
+                |slot| if self.moving == Some(slot) { SlotMigration::Arriving } else { SlotMigration::None };
             let report = |shard| {
                 let slots = self.slots.iter().enumerate().filter(|(_, slot)| slot.0 == shard);
                 let slots = slots.map(|(slot, (_, _, messages))| (slot as u16, *messages)).map(|(slot, messages)| {

@@ -109,3 +109,97 @@ impl Counted {
         HookReport::add(&mut self.hooks, &other.hooks);
     }
 }
+
+/// What a shard knows of counters: its own, and those of the others as they last told it.
+pub(super) struct Statistics {
+    /// What it counted itself; the gauges among them are not up to date.
+    pub counters: Counters,
+    /// By shard.
+    pub others: Vec<Counted>,
+}
+
+impl Statistics {
+    /// Nothing counted, on one of so many shards.
+    pub fn new(shards: usize) -> Self {
+        Statistics { counters: Counters::default(), others: vec![Counted::default(); shards] }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hooks::HookCounts;
+
+    /// Another number in every field, from `first` on.
+    fn counters(first: u64) -> Counters {
+        let mut numbers = first..;
+        let mut next = || numbers.next().expect("numbers do not run out");
+        Counters {
+            bytes_in: next(),
+            bytes_out: next(),
+            messages_in: next(),
+            messages_out: next(),
+            accepted: next(),
+            refused: next(),
+            takeovers: next(),
+            sessions_moved: next(),
+            publish_refused: next(),
+            retained_refused: next(),
+            hook_failures: next(),
+            program_dropped: next(),
+            dropped: [(); DropReason::ALL.len()].map(|()| next()),
+            connected: next(),
+            sessions: next(),
+            subscriptions: next(),
+            retained: next(),
+            retained_bytes: next(),
+        }
+    }
+
+    /// All numbers, in the order of the fields.
+    fn numbers(counters: &Counters) -> Vec<u64> {
+        let text = format!("{counters:?}");
+        let words = text.split(|character: char| !character.is_ascii_digit());
+        words.filter_map(|word| word.parse().ok()).collect()
+    }
+
+    #[test]
+    fn every_counter_is_added_to_its_own_kind() {
+        let mut total = counters(100);
+        total.add(&counters(1));
+        let added: Vec<u64> = (0..17 + DropReason::ALL.len() as u64).map(|at| 100 + at + 1 + at).collect();
+        assert_eq!(numbers(&total), added);
+    }
+
+    #[test]
+    fn dropped_messages_are_counted_by_reason() {
+        let mut counters = Counters::default();
+        for (times, reason) in (1..).zip(DropReason::ALL) {
+            (0..times).for_each(|_| counters.drop(reason));
+        }
+        assert_eq!(DropReason::ALL.map(|reason| counters.dropped[reason as usize]), [1, 2, 3, 4, 5, 6]);
+    }
+
+    #[test]
+    fn what_another_shard_counted_of_its_hooks_is_added_too() {
+        let counted = |calls| Counted {
+            counters: counters(calls),
+            hooks: vec![HookReport {
+                position: 0,
+                link: "acl".into(),
+                hook: "on_publish",
+                counts: HookCounts { calls, ..HookCounts::default() },
+            }],
+        };
+        let mut total = counted(3);
+        total.add(&counted(4));
+        assert_eq!((total.counters.bytes_in, total.hooks.len(), total.hooks[0].counts.calls), (7, 1, 7));
+    }
+
+    #[test]
+    fn nothing_is_known_of_other_shards_at_first() {
+        let statistics = Statistics::new(3);
+        let sums = statistics.others.iter().map(|other| numbers(&other.counters).iter().sum::<u64>());
+        assert_eq!(sums.collect::<Vec<_>>(), [0; 3]);
+    }
+}

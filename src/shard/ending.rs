@@ -1,4 +1,4 @@
-//! How connections end, and how sessions do.
+//! How sessions end, and what the end of its connection means for one.
 //!
 //! The hooks hear of it in a fixed order: the will first, then `on_client_offline` for a session that is kept, or
 //! `on_topic_unsubscribed` and `on_client_gone` for one that ends with its connection. Whoever comes later for the same
@@ -6,164 +6,156 @@
 
 use std::sync::Arc;
 
-use super::attempt::Attempt;
-use super::{Effect, Shard};
-use crate::client::{ConnectionId, DropReason, EndReason, ExpiredReason};
-use crate::codec::{Disconnect, PacketType, QoS, ReasonCode};
-use crate::connection::{Connection, ConnectionStage, Output, Pending, Violation, code_for};
-use crate::hooks::{Chain, Unsubscribed};
-use crate::session::{InFlight, MigrationState, Stage};
+use super::agenda::FollowUp;
+use super::due::{AUTH_TIMEOUT, Due, what};
+use super::message::ShardMessage;
+use super::pubsub::PubSub;
+use crate::client::{ConnectionId, EndReason, ExpiredReason, SubscriberId};
+use crate::codec::ReasonCode;
+use crate::connection::{ConnectionStage, PauseReason, Pending, Violation};
+use crate::hooks::{Chain, Notified, Unsubscribed};
+use crate::publishing::{publish_will, tell_will};
+use crate::routing::{Origin, Turn};
+use crate::session::{InFlight, MigrationState, Session, Stage};
+use crate::time::Time;
 use crate::topic::TopicFilter;
 
-impl<C: Chain> Shard<C> {
-    /// DISCONNECT from the client. With reason code 0x00 its will is forgotten [MQTT-3.14.4-3].
-    pub(super) fn on_disconnect_packet(
-        &mut self,
-        id: ConnectionId,
-        index: u32,
-        disconnect: Disconnect<'_>,
-    ) -> Result<(), Violation> {
-        let Some(session) = self.sessions.get_mut(index) else { return Ok(()) };
-        if let Some(seconds) = disconnect.session_expiry {
-            if !session.settings.kept && seconds > 0 {
-                return Err(Violation::protocol("DISCONNECT raises the session expiry interval from zero"));
-            }
-            let (kept, expiry) = self.expiry_at_disconnect(seconds);
-            if let Some(session) = self.sessions.get_mut(index) {
-                (session.settings.kept, session.settings.expiry) = (kept, expiry);
-            }
-        }
-        if disconnect.code == ReasonCode::Success
-            && let Some(session) = self.sessions.get_mut(index)
-        {
-            session.will = None;
-        }
-        self.end_connection(id, EndReason::ClientDisconnect(disconnect.code), None);
-        Ok(())
-    }
+/// Why a session ends.
+#[derive(Clone, Copy)]
+pub(super) enum SessionEnd {
+    /// It ends with its connection.
+    Gone(EndReason),
+    /// It was kept, and its client is offline.
+    Expired(ExpiredReason),
+}
 
-    /// Ends a connection that belongs to a session. `told` is what an MQTT 5 client finds in a DISCONNECT: the code, and what
-    /// there is to say about it.
+impl<C: Chain> PubSub<C> {
+    /// Ends a connection that belongs to a session. `told` is the reason code and the reason string of the DISCONNECT to an
+    /// MQTT 5 client; none if there is to be no DISCONNECT.
     pub(super) fn end_connection(&mut self, id: ConnectionId, reason: EndReason, told: Option<(ReasonCode, &str)>) {
         // What the client published comes before its will, also if it is a PUBLISH that ends the connection.
-        self.deliver_batch();
-        let Some(connection) = self.connections.get(id) else { return };
+        self.clients.deliver_batch();
+        let Some(connection) = self.clients.connections.get(id) else { return };
         let ConnectionStage::Connected(connected) = &connection.stage else { return };
         let (index, version) = (connected.session, connected.version);
         if let Some(Pending::Subscribe { token }) = connected.pending {
-            self.subscribed_without_suback(token);
+            self.subscribe_without_suback(token);
         }
         if let Some((code, what)) = told
             && version.is_v5()
         {
-            self.write_disconnect(id, index, code, what);
+            self.clients.write_disconnect(id, index, code, what);
         }
-        self.forget_connection(id, None);
-        let session = self.sessions.get(index);
+        self.clients.close(id);
+        let session = self.clients.sessions.get(index);
         debug_assert_eq!(session.and_then(|session| session.connection), Some(id), "a session knows its connection");
-        self.session_lost_connection(index, reason);
+        self.connection_ended(index, reason);
+    }
+
+    /// The client did something it must not: it is told, and its connection ends.
+    pub(super) fn violation(&mut self, id: ConnectionId, violation: Violation) {
+        let Some(connection) = self.clients.connections.get(id) else { return };
+        tracing::info!(peer = %connection.peer, code = %violation.code, "connection closed: {}", violation.what);
+        match &connection.stage {
+            ConnectionStage::Connected(_) => {
+                self.end_connection(id, violation.end_reason(), Some((violation.code, violation.what)));
+            }
+            _ => self.refuse_pending(id, violation.code, violation.what),
+        }
+    }
+
+    /// An operator's or the broker's own wish to end a connection.
+    pub(super) fn end_with(&mut self, id: ConnectionId, reason: EndReason, code: ReasonCode) {
+        let Some(connection) = self.clients.connections.get(id) else { return };
+        match &connection.stage {
+            ConnectionStage::Connected(_) => self.end_connection(id, reason, Some((code, ""))),
+            _ => self.refuse_pending(id, code, "the broker ends the connection"),
+        }
+    }
+
+    /// Refuses the CONNECT of a connection that has no session yet; if there has not even been one, closes it without a word.
+    pub(super) fn refuse_pending(&mut self, id: ConnectionId, code: ReasonCode, what: &'static str) {
+        let Some(connection) = self.clients.connections.get(id) else { return };
+        match &connection.stage {
+            ConnectionStage::Connecting(pending) => {
+                let refusal = pending.refuse(code, what);
+                self.clients.refuse(id, &refusal);
+            }
+            _ => self.clients.close(id),
+        }
+    }
+
+    /// The connection broke without a word.
+    pub(super) fn lost(&mut self, id: ConnectionId) {
+        match self.clients.connections.get(id).map(|connection| connection.session().is_some()) {
+            Some(true) => self.end_connection(id, EndReason::ConnectionLost, None),
+            Some(false) => self.clients.close(id),
+            None => {}
+        }
     }
 
     /// What the end of its connection means for a session.
-    pub(super) fn session_lost_connection(&mut self, index: u32, reason: EndReason) {
-        let Some(session) = self.sessions.get_mut(index) else { return };
+    pub(super) fn connection_ended(&mut self, index: u32, reason: EndReason) {
+        let Some(session) = self.clients.sessions.get_mut(index) else { return };
         session.connection = None;
-        self.counters.connected -= 1;
+        self.clients.statistics.counters.connected -= 1;
         tracing::debug!(client = %session.client.subscriber, ?reason, kept = session.settings.kept, "connection ended");
-        self.members_turn_online(index, false);
-        self.drop_qos0(index);
-        self.leave_will(index, reason);
-        if self.sessions.get(index).is_some_and(|session| session.is_kept()) {
+        self.set_members_online(index, false);
+        self.clients.drop_qos0(index);
+        let Some(session) = self.clients.sessions.get_mut(index) else { return };
+        let suppress = self.clients.setup.config.session.suppress_will_on_takeover;
+        if publish_will(session, reason, suppress, self.clients.agenda.is_stopping(), self.clients.agenda.now()) {
+            self.publish_will_of(index);
+        }
+        if self.clients.sessions.get(index).is_some_and(Session::is_kept) {
             self.go_offline(index, reason);
         } else {
-            self.remove_session(index, |shard, session| {
-                let notified = shard.chain.on_client_gone(&session.client, &mut session.state, reason);
-                shard.notified_without_session(&session.client.subscriber, notified, "on_client_gone");
-            });
+            self.end_session(index, SessionEnd::Gone(reason));
         }
-    }
-
-    /// Writes the DISCONNECT, with a Reason String if the client takes one: without any property, paho-mqtt 2.1 and rumqttc
-    /// 0.25 do not see the reason code either.
-    fn write_disconnect(&mut self, id: ConnectionId, index: u32, code: ReasonCode, what: &str) {
-        let most = self.sessions.get(index).map_or(0, |session| session.settings.maximum_outgoing);
-        self.write(id, |version, out| {
-            let mut disconnect = Disconnect::new(code_for(PacketType::Disconnect, code));
-            disconnect.reason_string = Some(if what.is_empty() { disconnect.code.name() } else { what });
-            if disconnect.encoded_len(version) > most {
-                disconnect.reason_string = None;
-            }
-            disconnect.encode(version, out);
-        });
     }
 
     /// A kept session waits for its client.
     fn go_offline(&mut self, index: u32, reason: EndReason) {
         self.redistribute(index, false);
-        let Some(session) = self.sessions.get_mut(index) else { return };
-        session.expires = session.settings.expiry.map_or(crate::time::Time::NEVER, |expiry| self.now + expiry);
-        let notified = self.chain.on_client_offline(&session.client, &mut session.state, reason);
-        self.notified(index, notified, "on_client_offline");
-        self.absent.left(index);
-        self.arm_session(index);
+        let clients = &mut self.clients;
+        let now = clients.agenda.now();
+        let Some(session) = clients.sessions.get_mut(index) else { return };
+        session.expires = session.settings.expiry.map_or(Time::NEVER, |expiry| now + expiry);
+        let notified = clients.chain.on_client_offline(&session.client, &mut session.state, reason);
+        clients.notified(index, notified);
+        clients.sessions.went_offline(index);
+        clients.arm_session(index);
     }
 
-    /// Ends a kept session whose client is offline.
-    pub(super) fn expire_session(&mut self, index: u32, reason: ExpiredReason) {
-        let Some(session) = self.sessions.get_mut(index) else { return };
-        debug_assert!(session.connection.is_none(), "only offline sessions expire");
+    /// Ends a session. In order: subscriptions removed, messages of shared subscriptions given to other members, `on_topic_unsubscribed`,
+    /// undelivered messages dropped, `on_client_gone` or `on_session_expired`, will published if there is one still.
+    pub(super) fn end_session(&mut self, index: u32, end: SessionEnd) {
+        let Some(session) = self.clients.sessions.get_mut(index) else { return };
+        debug_assert!(session.connection.is_none(), "only sessions without a connection end");
+        let mut leaving = None;
+        if let Some(MigrationState::Leaving { token, to, .. }) = session.migration {
+            (session.migration, leaving) = (None, Some(token));
+            self.clients.agenda.post(to, ShardMessage::Abandoned { token });
+        }
         let will = session.will.take();
-        self.remove_session(index, |shard, session| {
-            let notified = shard.chain.on_session_expired(&session.client, &mut session.state, reason);
-            shard.notified_without_session(&session.client.subscriber, notified, "on_session_expired");
-            if let Some(will) = will {
-                shard.publish_will_after(session, &will);
-            }
-        });
-    }
-
-    /// Takes a session apart: its subscriptions end, what it still had to deliver is dropped, and `last` has the last word.
-    fn remove_session(&mut self, index: u32, last: impl FnOnce(&mut Self, &mut crate::session::Session<C::State>)) {
-        let Some(session) = self.sessions.get_mut(index) else { return };
-        if let Some(MigrationState::Leaving { token, .. }) = session.migration {
-            session.migration = None;
-            self.abandon_move(token);
-        }
-        let Some(session) = self.sessions.get_mut(index) else { return };
-        let realm = self.realms.number(&session.client.subscriber.mountpoint);
         let filters: Vec<_> = session.subscriptions.drain().map(|(filter, _)| filter).collect();
-        for filter in &filters {
-            self.remove_subscriber(realm, filter, index);
-        }
-        self.counters.subscriptions -= filters.len() as u64;
+        self.remove_subscriptions(index, &filters);
         self.redistribute(index, true);
-        let Some(session) = self.sessions.get_mut(index) else { return };
-        let notified = self.chain.on_topic_unsubscribed(&session.client, &mut session.state, Unsubscribed::All);
-        self.notified(index, notified, "on_topic_unsubscribed");
-        self.drop_undelivered(index);
-        self.absent.forget(index);
-        if let Some(mut session) = self.sessions.remove(index) {
-            last(self, &mut session);
-            self.session_ended(&session.client.subscriber, session.slot);
+        let Some(session) = self.clients.sessions.get_mut(index) else { return };
+        let notified = self.clients.chain.on_topic_unsubscribed(&session.client, &mut session.state, Unsubscribed::All);
+        self.clients.notified(index, notified);
+        self.clients.drop_undelivered(index);
+        let Some(mut session) = self.clients.sessions.remove(index) else { return };
+        let notified = tell_end(&mut self.clients.chain, &mut session, end);
+        let subscriber = session.client.subscriber.clone();
+        self.clients.notified_about(&subscriber, notified);
+        if let Some(will) = will {
+            let policy = session.settings.shared_policy;
+            self.route_will(Origin { session: None, publisher: session.slot, policy }, &will);
+            let notified = tell_will(&mut self.clients.chain, &session.client, &mut session.state, &will);
+            self.clients.notified_about(&subscriber, notified);
         }
-    }
-
-    /// What a session that ends had not delivered is dropped, and said to be.
-    fn drop_undelivered(&mut self, index: u32) {
-        let Some(session) = self.sessions.get_mut(index) else { return };
-        let in_flight = session.outbound.extract(|_| true).into_iter().filter_map(|entry| entry.delivery());
-        let waiting: Vec<_> = in_flight.chain(session.outbound.queue.drain()).collect();
-        for delivery in waiting {
-            self.report_dropped(index, &delivery, DropReason::SessionEnded);
-        }
-    }
-
-    /// QoS 0 messages do not wait for a client to come back.
-    fn drop_qos0(&mut self, index: u32) {
-        let Some(session) = self.sessions.get_mut(index) else { return };
-        for delivery in session.outbound.queue.extract(|delivery| delivery.qos == QoS::AtMostOnce) {
-            self.report_dropped(index, &delivery, DropReason::OfflineQos0);
-        }
+        self.clients.agenda.follow_up(FollowUp::SessionEnded(session.slot, subscriber, leaving));
     }
 
     /// Messages of shared subscriptions that a member has not acknowledged go to a member that is online; if the session of
@@ -172,73 +164,86 @@ impl<C: Chain> Shard<C> {
     /// A QoS 2 message that was sent stays: the client may have it already, and nobody else may get it then
     /// [MQTT-4.8.2-5], [MQTT-4.8.2-6].
     pub(super) fn redistribute(&mut self, index: u32, ends: bool) {
-        let Some(session) = self.sessions.get_mut(index) else { return };
-        let client = session.client.subscriber.clone();
-        let policy = session.settings.shared_policy;
-        let realm = self.realms.number(&client.mountpoint);
-        let realm = &self.realms[realm];
-        let has_other =
-            |filter: &Arc<TopicFilter>| realm.group(filter).is_some_and(|group| ends || group.has_online_anywhere());
+        let Some(session) = self.clients.sessions.get_mut(index) else { return };
+        let turn = Turn { policy: session.settings.shared_policy, publisher: session.slot, hops: 0 };
+        let mountpoint = self.routing.mountpoint(&session.client.subscriber.mountpoint);
+        let routing = &self.routing;
+        let has_other = |filter: &Arc<TopicFilter>| routing.has_other_member(mountpoint, filter, ends);
         let may_go = |entry: &InFlight| entry.stage() == Stage::AwaitingPuback && entry.group().is_some_and(has_other);
         let in_flight = session.outbound.extract(may_go);
         let queued = session.outbound.queue.extract(|delivery| delivery.group.as_ref().is_some_and(has_other));
         let moved = in_flight.into_iter().filter_map(|entry| entry.delivery()).chain(queued);
-        let publisher = self.slots.slot(&client);
         for delivery in moved.collect::<Vec<_>>() {
-            let Some(group) = delivery.group else { continue };
-            self.offer_to_group(&client.mountpoint, &group, &delivery.message, policy, publisher, 0);
+            if let Some(group) = delivery.group {
+                self.offer_to_group(mountpoint, &group, &delivery.message, turn, None);
+            }
         }
     }
 
-    /// The runtime closes the connection, after what it still has to send; here it is gone at once.
-    pub(super) fn forget_connection(&mut self, id: ConnectionId, last: Option<Output>) {
-        let Some(mut connection) = self.take_connection(id) else { return };
-        if let Some(task) = waiting_for(&connection) {
-            self.tasks.remove(&task);
-            self.effects.push(Effect::CancelHook { task });
+    /// Ends the connection of a client whose session is here; with `cleanup`, its session.
+    pub(super) fn disconnect_here(&mut self, subscriber: &SubscriberId, cleanup: bool) {
+        let Some(index) = self.clients.sessions.find(subscriber) else { return };
+        let connection: Option<ConnectionId> = self.clients.sessions.get(index).and_then(|session| session.connection);
+        if let Some(id) = connection {
+            self.end_with(id, EndReason::Admin, ReasonCode::AdministrativeAction);
         }
-        let last = last.or_else(|| connection.outbox.take_last());
-        if let Some(output) = &last {
-            self.counters.bytes_out += output.len() as u64;
+        if cleanup && self.clients.sessions.find(subscriber) == Some(index) {
+            self.end_session(index, SessionEnd::Expired(ExpiredReason::Admin));
         }
-        self.effects.push(Effect::Close { connection: id, listener: connection.listener, last });
     }
 
-    /// Begins an orderly stop: every client is told, every will is published, also those of clients that are away, every hook is
-    /// called. New clients are refused.
-    /// [`Effect::Stopped`] follows when that is true of those, too, that were on their way from another shard, and when the tasks
-    /// of notifications are done or have been given up.
-    pub fn stop(&mut self, now: crate::time::Time) {
-        self.now = now;
-        self.stopping = true;
-        // Nothing of a session outlives the broker: what these wills wait for would not come [MQTT-3.1.2-8].
-        for index in self.sessions.which(|session| session.connection.is_none() && session.will.is_some()) {
+    /// Does what is due for a connection.
+    pub(super) fn look_at_connection(&mut self, index: usize) {
+        let clients = &mut self.clients;
+        let now = clients.agenda.now();
+        if !clients.connections.entry_fired(index, now) {
+            return;
+        }
+        let Some(id) = clients.connections.id_at(index) else { return };
+        let Some(connection) = clients.connections.get_mut(id) else { return };
+        let session = connection.session();
+        match what(connection, session.and_then(|index| clients.sessions.get(index)), now) {
+            Due::Nothing => {}
+            Due::NoConnect => {
+                tracing::info!(peer = %connection.peer, "connection closed: no CONNECT within connect_timeout");
+                clients.close(id);
+            }
+            Due::NotAuthenticated => self.refuse_pending(id, ReasonCode::NotAuthorized, AUTH_TIMEOUT),
+            Due::End(reason, code, what) => self.end_connection(id, reason, Some((code, what))),
+            Due::ThrottleOver => clients.serve_later(id, PauseReason::Throttle),
+            Due::SendAgain => {
+                if let Some(session) = session.and_then(|index| clients.sessions.get_mut(index)) {
+                    session.outbound.send_again();
+                }
+                session.into_iter().for_each(|index| clients.send_waiting(index));
+            }
+        }
+        self.clients.arm_connected(id);
+    }
+
+    /// Does what is due for an offline session.
+    pub(super) fn look_at_session(&mut self, index: u32) {
+        let now = self.clients.agenda.now();
+        if !self.clients.sessions.entry_fired(index, now) {
+            return;
+        }
+        let Some(session) = self.clients.sessions.get(index).filter(|session| session.connection.is_none()) else {
+            return;
+        };
+        if session.will_due <= now {
             self.publish_will_of(index);
         }
-        for id in self.connections.ids() {
-            self.end_with(id, EndReason::ServerShutdown, ReasonCode::ServerShuttingDown);
+        if self.clients.sessions.get(index).is_some_and(|session| session.expires <= now) {
+            self.end_session(index, SessionEnd::Expired(ExpiredReason::Expiry));
         }
-        self.abandon_moves();
-        self.stopped_if_told();
-    }
-
-    /// Says that the shard has stopped, once no session is on its way here and no task of a notification is left.
-    pub(super) fn stopped_if_told(&mut self) {
-        if self.stopping && !self.stop_announced && self.moves.arriving.is_empty() && self.notices.is_empty() {
-            self.stop_announced = true;
-            self.effects.push(Effect::Stopped);
-        }
+        self.clients.arm_session(index);
     }
 }
 
-/// The hook that a connection waits for.
-fn waiting_for<S>(connection: &Connection<Attempt<S>>) -> Option<u64> {
-    match &connection.stage {
-        ConnectionStage::Opening => None,
-        ConnectionStage::Connecting(attempt) => attempt.waiting.map(|(task, _)| task),
-        ConnectionStage::Connected(connected) => match connected.pending {
-            Some(Pending::Hook { task, .. }) => Some(task),
-            _ => None,
-        },
+/// `on_client_gone` or `on_session_expired`.
+fn tell_end<C: Chain>(chain: &mut C, session: &mut Session<C::State>, end: SessionEnd) -> Notified {
+    match end {
+        SessionEnd::Gone(reason) => chain.on_client_gone(&session.client, &mut session.state, reason),
+        SessionEnd::Expired(reason) => chain.on_session_expired(&session.client, &mut session.state, reason),
     }
 }

@@ -5,7 +5,7 @@
 //! as busy as the slots that it has now. Connects, subscriptions and the size of messages are not in it.
 
 use super::report::{Report, SlotReport};
-use super::slot_moves::SlotMigration;
+use crate::migration::SlotMigration;
 use crate::sharding::SLOTS;
 
 /// How busy everything was.
@@ -104,7 +104,7 @@ fn counted(before: &Report, after: &Report) -> ShardLoad {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shard::Counters;
+    use crate::shard::counters::Counters;
 
     fn report(shard: usize, messages_in: u64, slots: &[SlotReport]) -> Report {
         Report {

@@ -1,88 +1,93 @@
-//! What goes out to clients: written into the outbox of a connection, fetched by the runtime for one send at a time.
-//!
-//! Emptied buffers come back and are used again, so that writing allocates only while traffic grows.
+//! What a shard wants of the runtime around it: the other way of its door.
 
-use super::Shard;
+use super::input::Transfer;
+use super::message::ShardMessage;
 use crate::client::ConnectionId;
-use crate::codec::ProtocolVersion;
-use crate::connection::{ConnectionStage, PauseReason, Output};
-use crate::hooks::Chain;
-use crate::time::Time;
+use crate::connection::SendBuffer;
+use crate::handshake::AcceptedConnect;
+use crate::hooks::HookFuture;
+use crate::message::Message;
+use crate::migration::SlotsMoving;
 
-/// Empty output buffers that are kept, and the largest that is: what idle connections cost is bounded by their product.
-const SPARE_BUFFERS: usize = 1024;
-const SPARE_CAPACITY: usize = 16 * 1024;
-
-impl<C: Chain> Shard<C> {
-    /// Everything that was handed over for `id` has left. `emptied` is the buffer it was in.
-    pub fn sent(&mut self, id: ConnectionId, emptied: Vec<u8>, now: Time) {
-        self.now = now;
-        self.keep_spare(emptied);
-        let Some(connection) = self.connections.get_mut(id) else { return };
-        connection.outbox.sent();
-        if connection.outbox.has_output() && connection.dirty {
-            self.dirty.push(id);
-        }
-        let ConnectionStage::Connected(connected) = &connection.stage else { return };
-        let session = connected.session;
-        self.send_more(session);
-        self.consumer_has_read(id);
-        self.release(id, PauseReason::Outbox);
-    }
-
-    /// Of a connection that has just come from another shard, so many bytes are still on their way to the client: [`Shard::sent`] tells
-    /// when they have left, and [`Shard::take_output`] has nothing before.
-    pub fn still_sending(&mut self, id: ConnectionId, bytes: usize) {
-        if let Some(connection) = self.connections.get_mut(id) {
-            connection.outbox.still_sending(bytes);
-        }
-    }
-
-    /// The connections that have output since the last call, once each.
-    pub fn take_dirty(&mut self, into: &mut Vec<ConnectionId>) {
-        debug_assert!(self.batch.is_empty(), "nothing stays gathered");
-        into.append(&mut self.dirty);
-    }
-
-    /// The output of a connection, for one send; none if there is nothing, or if a send is under way, or if it must not be
-    /// seen before a hook is done.
-    pub fn take_output(&mut self, id: ConnectionId) -> Option<Output> {
-        let connection = self.connections.get_mut(id)?;
-        if connection.pauses.contains(PauseReason::Notice) {
-            return None;
-        }
-        let output = connection.outbox.take()?;
-        connection.dirty = false;
-        self.counters.bytes_out += connection.outbox.waiting() as u64;
-        Some(output)
-    }
-
-    /// Writes a packet into the outbox of a connection.
-    pub(super) fn write(&mut self, id: ConnectionId, encode: impl FnOnce(ProtocolVersion, &mut Vec<u8>)) {
-        let Some(connection) = self.connections.get_mut(id) else { return };
-        let version = match &connection.stage {
-            ConnectionStage::Opening => ProtocolVersion::V311,
-            ConnectionStage::Connecting(attempt) => attempt.client.version,
-            ConnectionStage::Connected(connected) => connected.version,
-        };
-        encode(version, connection.outbox.bytes(&mut self.spare));
-        self.mark_dirty(id);
-    }
-
-    #[inline]
-    pub(super) fn mark_dirty(&mut self, id: ConnectionId) {
-        if let Some(connection) = self.connections.get_mut(id)
-            && !connection.dirty
-        {
-            connection.dirty = true;
-            self.dirty.push(id);
-        }
-    }
-
-    pub(super) fn keep_spare(&mut self, mut buffer: Vec<u8>) {
-        if buffer.capacity() > 0 && buffer.capacity() <= SPARE_CAPACITY && self.spare.len() < SPARE_BUFFERS {
-            buffer.clear();
-            self.spare.push(buffer);
-        }
-    }
+/// Something the runtime is to do, in the order in which they are taken. `S` is what the hooks keep with a session.
+pub enum Output<S> {
+    /// Send this to the client, and say with [`Input::Sent`](super::Input::Sent) when all of it has left. There is nothing else to send
+    /// for the connection before that.
+    Send {
+        /// The connection.
+        connection: ConnectionId,
+        /// What is sent.
+        buffer: SendBuffer,
+    },
+    /// The connection belongs here for good: read from it as long as it lives.
+    ReadContinuously(ConnectionId),
+    /// Read no more from the connection for now. What was read already may still be handed in.
+    Pause(ConnectionId),
+    /// Read from the connection again.
+    Resume(ConnectionId),
+    /// Send what is under way and then `last`, and close the connection. The shard knows it no more.
+    Close {
+        /// The connection.
+        connection: ConnectionId,
+        /// Its listener, which has one connection less now.
+        listener: usize,
+        /// The end of its output.
+        last: Option<SendBuffer>,
+    },
+    /// Hand the connection over to the shard that owns its client, see [`Input::HandedOff`](super::Input::HandedOff). This shard knows it no
+    /// more.
+    HandOff {
+        /// The connection.
+        connection: ConnectionId,
+        /// The shard.
+        to: usize,
+        /// What that shard needs to know.
+        accepted: Box<AcceptedConnect<S>>,
+    },
+    /// Send a session to the shard that owns its slot now, with its connection if it has one; then it is handed in there
+    /// with [`Input::Transferred`](super::Input::Transferred). If the connection breaks on the way, it goes without.
+    Transfer {
+        /// The connection.
+        connection: Option<ConnectionId>,
+        /// The shard.
+        to: usize,
+        /// The session.
+        transfer: Box<Transfer<S>>,
+    },
+    /// Run a hook's answer to its end, and say what came of it with [`Input::HookAnswered`](super::Input::HookAnswered).
+    RunHook {
+        /// The number to say it with.
+        task: u64,
+        /// The answer.
+        future: HookFuture,
+    },
+    /// Nobody waits for this answer any more: drop it.
+    CancelHook {
+        /// Its number.
+        task: u64,
+    },
+    /// A message for a subscription of the embedding program.
+    Deliver {
+        /// The number that the program gave the subscription.
+        subscription: u64,
+        /// The message.
+        message: Message,
+    },
+    /// All shards have taken in a subscription of the embedding program: nothing is missed from here on.
+    Subscribed {
+        /// Its number.
+        subscription: u64,
+    },
+    /// The answer to [`Request::MoveSlots`](super::Request::MoveSlots); they are answered in the order in which they were made.
+    SlotsMoving(SlotsMoving),
+    /// Messages for another shard, in order; behind all that it was sent before.
+    Messages {
+        /// The shard.
+        to: usize,
+        /// The messages.
+        messages: Vec<ShardMessage>,
+    },
+    /// After [`Input::Stop`](super::Input::Stop), once: all connections are closed, all hooks were called, and the tasks
+    /// that notifications left are done.
+    Stopped,
 }

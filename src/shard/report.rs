@@ -1,7 +1,11 @@
 //! How a shard is doing: what operators see, and what the balance between shards is judged by.
 
-use super::{Counters, Shard, SlotMigration};
-use crate::hooks::{Chain, HookReport};
+use super::counters::Counters;
+use super::machine::Shard;
+use super::pubsub::PubSub;
+use crate::client::SubscriberId;
+use crate::hooks::{Chain, HookClock, HookReport};
+use crate::migration::SlotMigration;
 use crate::sharding::SLOTS;
 
 /// How a shard is doing.
@@ -24,7 +28,7 @@ pub struct SlotReport {
     pub slot: u16,
     /// Whether it is this shard's.
     pub is_own: bool,
-    /// Where it is on its way.
+    /// Whether it is under way.
     pub migration: SlotMigration,
     /// How many sessions of it are here; those that are to come, and are announced, included.
     pub sessions: u32,
@@ -32,23 +36,86 @@ pub struct SlotReport {
     pub messages: u32,
 }
 
+/// How many of each a shard holds at the moment: for tests of the promise that nothing grows without bound, and for operators who wonder.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ResourceCounts {
+    /// Connections, those that are still connecting included.
+    pub connections: usize,
+    /// Sessions, those of offline clients included.
+    pub sessions: usize,
+    /// Topic filters of all mountpoints: of own subscribers, of other shards, of shared subscriptions.
+    pub filters: usize,
+    /// Retained messages whose topics this shard owns.
+    pub retained: usize,
+    /// Subscriptions that are being made, and questions about retained messages.
+    pub subscribing: usize,
+    /// Hooks that have not answered, and subscriber ids that wait for some.
+    pub hooks: usize,
+    /// Slots and sessions on their way to or from other shards, and what waits for them.
+    pub migrations: usize,
+    /// Entries in the timer wheel. One goes on for ever; others may outlive their owner by a minute.
+    pub deadlines: usize,
+}
+
 impl<C: Chain> Shard<C> {
     /// How it is doing now. Looks at every slot, but at no session.
-    pub fn report(&mut self) -> Report {
-        self.count_gauges();
+    pub fn report(&self) -> Report {
+        let clients = &self.pubsub.clients;
         let slots = (0..SLOTS as u16).map(|slot| SlotReport {
             slot,
-            is_own: self.slots.owner_of_slot(slot) == Some(self.id),
-            migration: self.moves.migration_of(slot),
-            sessions: self.sessions.in_slot(slot),
-            messages: self.traffic.of(slot),
+            is_own: self.migration.slots.owner_of_slot(slot) == Some(clients.setup.id),
+            migration: self.migration.slots.migration_of(slot),
+            sessions: clients.sessions.in_slot(slot),
+            messages: clients.delivery.traffic.of(slot),
         });
-        let known = |report: &SlotReport| report.is_own || report.messages > 0 || report.migration != SlotMigration::None;
+        let known =
+            |report: &SlotReport| report.is_own || report.messages > 0 || report.migration != SlotMigration::None;
         Report {
-            shard: self.id,
-            counters: self.counters.clone(),
+            shard: clients.setup.id,
+            counters: self.counters(),
             hooks: self.hook_reports(),
             slots: slots.filter(known).collect(),
+        }
+    }
+
+    /// What it has counted.
+    pub fn counters(&self) -> Counters {
+        let PubSub { clients, retained, .. } = &self.pubsub;
+        Counters {
+            sessions: clients.sessions.len() as u64,
+            retained: retained.len() as u64,
+            retained_bytes: retained.bytes() as u64,
+            ..clients.statistics.counters.clone()
+        }
+    }
+
+    /// What was counted here of the hooks that were called, link by link.
+    pub fn hook_reports(&self) -> Vec<HookReport> {
+        HookReport::of(&self.pubsub.clients.chain)
+    }
+
+    /// Times answers of hooks by `clock`, for links that want it ([`Hook::TIMED`](crate::hooks::Hook::TIMED)).
+    pub fn time_hooks_by(&mut self, clock: HookClock) {
+        self.pubsub.clients.chain.time_by(clock);
+    }
+
+    /// Which shard owns a client.
+    pub fn owner(&self, subscriber: &SubscriberId) -> usize {
+        self.migration.slots.owner(subscriber)
+    }
+
+    /// Counts what this shard holds. Walks over its connections: not for every turn.
+    pub fn resource_counts(&self) -> ResourceCounts {
+        let PubSub { clients, routing, retained, subscribing } = &self.pubsub;
+        ResourceCounts {
+            connections: clients.connections.ids().len(),
+            sessions: clients.sessions.len(),
+            filters: routing.filters(),
+            retained: retained.len(),
+            subscribing: subscribing.len() + retained.pending(),
+            hooks: clients.pending_hooks.len(),
+            migrations: self.migration.len(),
+            deadlines: clients.agenda.deadlines(),
         }
     }
 }

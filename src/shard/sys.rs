@@ -1,53 +1,22 @@
 //! `$SYS`: what the broker counts, published as retained messages by the first shard.
 
-use std::sync::Arc;
-
-use super::clock::Deadline;
-use super::mail::Mail;
-use super::{Counted, Counters, Shard};
+use super::counters::{Counted, Counters};
 use crate::client::DropReason;
-use crate::hooks::{Chain, HookReport};
-use crate::message::Publication;
+use crate::hooks::HookReport;
 use crate::time::Time;
-use crate::topic::TopicName;
 
 /// The shard that publishes.
-const PUBLISHER: usize = 0;
+pub(super) const PUBLISHER: usize = 0;
 
-impl<C: Chain> Shard<C> {
-    /// The interval has passed: the others report to the publisher, the publisher publishes what it knows.
-    pub(super) fn sys_due(&mut self) {
-        self.deadlines.arm(self.now + self.config.sys.interval, Deadline::Sys);
-        self.count_gauges();
-        let mut total = Counted { counters: self.counters.clone(), hooks: self.hook_reports() };
-        if self.id != PUBLISHER {
-            self.post(PUBLISHER, Mail::Counters(Box::new(total)));
-            return;
-        }
-        self.others.iter().for_each(|other| total.add(other));
-        let realm = self.realms.number(&Arc::from(""));
-        for (topic, value) in lines(&total.counters, self.now).into_iter().chain(hook_lines(&total.hooks)) {
-            self.publish_sys(realm, &topic, &value.to_string());
-        }
-        self.publish_sys(realm, "$SYS/broker/version", self.version);
-    }
-
-    fn publish_sys(&mut self, realm: u32, topic: &str, value: &str) {
-        let mut publication = Publication::new(TopicName::trusted(topic), value.as_bytes());
-        publication.retain = true;
-        self.publish_own(realm, &publication);
-    }
-
-    /// Brings the counters up to date that are gauges.
-    pub(super) fn count_gauges(&mut self) {
-        self.counters.sessions = self.sessions.len() as u64;
-        self.counters.retained = self.realms.iter().map(|realm| realm.retained.len() as u64).sum();
-        self.counters.retained_bytes = self.realms.iter().map(|realm| realm.retained.bytes() as u64).sum();
-    }
+/// Topics and values, in order.
+pub(super) fn lines(total: &Counted, now: Time, version: &str) -> Vec<(String, String)> {
+    let counted = counters(&total.counters, now).into_iter().chain(hook_lines(&total.hooks));
+    let counted = counted.map(|(topic, value)| (topic, value.to_string()));
+    counted.chain([("$SYS/broker/version".to_owned(), version.to_owned())]).collect()
 }
 
 /// Topics and values. The names are those of Mosquitto where it has the same.
-fn lines(total: &Counters, now: Time) -> Vec<(String, u64)> {
+fn counters(total: &Counters, now: Time) -> Vec<(String, u64)> {
     let offline = total.sessions.saturating_sub(total.connected);
     let fixed = [
         ("uptime", now.as_millis() / 1000),
@@ -83,4 +52,29 @@ fn hook_lines(hooks: &[HookReport]) -> impl Iterator<Item = (String, u64)> {
     hooks.iter().flat_map(|HookReport { link, hook, counts, .. }| {
         counts.values().map(|(name, value)| (format!("$SYS/broker/hooks/{link}/{hook}/{name}"), value))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_counter_has_a_topic_of_its_own() {
+        let mut total = Counted::default();
+        total.counters.dropped = [1; DropReason::ALL.len()];
+        total.counters.sessions = 5;
+        total.counters.connected = 2;
+        let lines = lines(&total, Time::from_millis(61_999), "1.2.3");
+        let value = |topic: &str| {
+            let found: Vec<_> =
+                lines.iter().filter(|(name, _)| name == topic).map(|(_, value)| value.as_str()).collect();
+            assert!(found.len() <= 1, "{topic} comes once");
+            found.first().copied()
+        };
+        assert_eq!(value("$SYS/broker/uptime"), Some("61"));
+        assert_eq!(value("$SYS/broker/clients/disconnected"), Some("3"));
+        assert_eq!(value("$SYS/broker/publish/messages/dropped"), Some(DropReason::ALL.len().to_string().as_str()));
+        assert_eq!(value("$SYS/broker/version"), Some("1.2.3"));
+        assert!(lines.iter().all(|(topic, _)| value(topic).is_some()));
+    }
 }

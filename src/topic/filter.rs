@@ -11,7 +11,7 @@ const SHARE_PREFIX: &str = "$share/";
 /// A checked topic filter, owned; cloning it shares the text.
 ///
 /// A filter is the text as the client sent it. Of a shared subscription, `$share/{ShareName}/{filter}`, the parts are
-/// told apart by [`share_name`](Self::share_name) and [`filter`](Self::filter). Equality is equality of the whole text.
+/// distinguished by [`share_name`](Self::share_name) and [`filter`](Self::filter). Equality is equality of the whole text.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct TopicFilter {
     text: Arc<str>,

@@ -1,7 +1,7 @@
 //! The shape both trees share: levels below levels, found by number.
 //!
 //! Owns the nodes and the edges between them, not what they mean: an owner hangs marks of type `M` on nodes and decides
-//! when a node has had its day. All nodes live in one vector and all edges in one hash table, so a level costs no
+//! when a node is no longer needed. All nodes live in one vector and all edges in one hash table, so a level costs no
 //! allocation of its own (its text up to [`INLINE_LABEL`] bytes included), wide levels need no other shape than narrow
 //! ones, and growing never reads the nodes. Siblings are linked, for those who must visit all of them.
 

@@ -38,7 +38,7 @@ impl Operated {
         Operated { broker: Broker::with(shards, &control), socket, _folder: folder }
     }
 
-    /// What a command says; it has to succeed.
+    /// The output of a command, which has to succeed.
     fn ctl(&self, args: &[&str]) -> String {
         let output = ctl(&[&["--socket", &self.socket.display().to_string()], args].concat());
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -97,7 +97,7 @@ fn number(value: &Value) -> usize {
     value.as_u64().unwrap_or_else(|| panic!("{value} is no number")) as usize
 }
 
-/// Clients that publish 1, 2, 3 ... to `t/NAME/QOS`, until they are told to stop.
+/// Clients that publish 1, 2, 3 ... to `t/NAME/QOS`, until they are stopped.
 struct Publishers {
     stop: Arc<AtomicBool>,
     threads: Vec<(String, JoinHandle<usize>)>,
@@ -282,7 +282,7 @@ fn rebalance_moves_load_and_breaks_nothing() {
 }
 
 #[test]
-fn the_broker_rebalances_by_itself_if_it_is_told_to() {
+fn the_broker_rebalances_by_itself_if_configured() {
     let policy = "[rebalance]\nenabled = true\ninterval = \"100ms\"\nintervals = 2\nmin_rate = 1\ncool_down = \"0s\"\n";
     let mut operated = Operated::with(2, policy);
     let names = operated.ids_on(0, 4);

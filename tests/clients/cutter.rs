@@ -1,4 +1,4 @@
-//! A line that breaks: passes bytes between clients and the broker, and cuts connections in the middle of things.
+//! A TCP proxy that breaks: it passes bytes between clients and the broker, and cuts connections at random places.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};

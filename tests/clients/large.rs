@@ -13,7 +13,7 @@ on_every_number_of_shards![
     the_largest_payload_arrives_whole,
     one_byte_more_is_refused,
     many_large_payloads_arrive_in_order,
-    a_large_payload_waits_for_an_absent_client,
+    a_large_payload_waits_for_an_offline_client,
     who_takes_less_gets_only_that,
 ];
 
@@ -61,7 +61,7 @@ fn many_large_payloads_arrive_in_order(broker: Broker) {
     }
 }
 
-fn a_large_payload_waits_for_an_absent_client(broker: Broker) {
+fn a_large_payload_waits_for_an_offline_client(broker: Broker) {
     let mut away = mqtt3::Client::connect(mqtt3::kept(&broker, "away"));
     away.subscribe(TOPIC, 1);
     away.disconnect();

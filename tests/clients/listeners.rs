@@ -57,7 +57,7 @@ fn mountpoints_never_meet() {
 }
 
 #[test]
-fn a_listener_speaks_the_versions_it_is_told_to() {
+fn a_listener_speaks_its_configured_versions() {
     let listener = |name: &str, protocols: &str| {
         format!("[listeners.{name}]\naddress = \"127.0.0.1:0\"\nallow_anonymous = true\nprotocols = [{protocols}]\n")
     };
@@ -84,9 +84,9 @@ fn a_listener_limits_what_its_clients_send() {
         "shards = 2\n[listeners.default]\naddress = \"127.0.0.1:0\"\nallow_anonymous = true\n\
          max_packet_size = \"1KiB\"\nreceive_maximum = 7\ntopic_alias_maximum = 0\n",
     );
-    let told = mqtt5::Client::new(&broker, "client").told();
-    assert_eq!((told.max_packet_size, told.receive_max), (Some(1024), Some(7)));
-    assert_eq!(told.topic_alias_max.unwrap_or(0), 0);
+    let connack = mqtt5::Client::new(&broker, "client").connack_properties();
+    assert_eq!((connack.max_packet_size, connack.receive_max), (Some(1024), Some(7)));
+    assert_eq!(connack.topic_alias_max.unwrap_or(0), 0);
     let mut client = mqtt3::Client::new(&broker, "client");
     client.publish("topic", 1, [b'x'; 1000]);
     client.send("topic", 1, false, [b'x'; 1024]);

@@ -41,7 +41,7 @@ fn on_4_shards() {
     nothing_is_lost(4);
 }
 
-/// A subscriber that runs until it gets the end; tells what it has received, as lines of topic and payload.
+/// A subscriber that runs until it gets the end; returns what it has received, as lines of topic and payload.
 struct Subscriber {
     name: &'static str,
     /// Up to what QoS its messages are to be trusted.

@@ -1,8 +1,8 @@
-//! The broker as its users meet it: the real program on a free port, and clients that others wrote.
+//! The real program on a free port, and clients that others wrote.
 //!
 //! rumqttc runs in the test itself; the mosquitto tools, paho-mqtt and MQTT.js are processes of their own. `tests/run`
-//! installs what is not there. Nothing here knows the inside of the broker; `wire` says packets that none of those clients can,
-//! and `lifecycle` starts the example `recorder` in place of the program, to compare what its hooks are told.
+//! installs what is not there. Nothing here knows the inside of the broker; `raw_connection` sends packets that none of those clients can,
+//! and `lifecycle` starts the example `recorder` in place of the program, to compare the calls of its hooks.
 //!
 //! No test trusts the clock to be quick: what is to happen is waited for, up to [`DEADLINE`]; what must not happen is
 //! shown by a later message that arrives without it. Where a test sleeps, it is because something has to be old enough.
@@ -21,6 +21,7 @@ mod mqtt3;
 mod mqtt5;
 mod process;
 mod properties;
+mod raw_connection;
 mod refusals;
 mod retained;
 mod scram;
@@ -30,7 +31,6 @@ mod shared;
 mod starting;
 mod stopping;
 mod wills;
-mod wire;
 
 use std::time::Duration;
 

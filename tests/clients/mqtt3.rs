@@ -52,7 +52,7 @@ impl Client {
         Client::try_connect(options).unwrap_or_else(|error| panic!("not connected: {error}"))
     }
 
-    /// Connects, or tells why not.
+    /// Connects, or returns the refusal.
     pub fn try_connect(options: MqttOptions) -> Result<Client, Box<ConnectionError>> {
         let (requests, driver) = start(options, false);
         let mut client = Client { requests, driver, session_present: false };
@@ -76,7 +76,7 @@ impl Client {
         client
     }
 
-    /// Subscribes, and tells what was granted; `None` is a refusal.
+    /// Subscribes, and returns the granted QoS; `None` is a refusal.
     pub fn subscribe(&mut self, filter: &str, wanted: u8) -> Option<u8> {
         self.requests.try_subscribe(filter, qos(wanted).unwrap()).expect("the queue has room");
         let codes = self.driver.wait("SUBACK", |event| match event {
@@ -136,7 +136,7 @@ impl Client {
         text(&self.receive())
     }
 
-    /// Acknowledges a message, if the client was told not to do that by itself.
+    /// Acknowledges a message, if the client was configured not to do that by itself.
     pub fn ack(&self, publish: &Publish) {
         self.requests.try_ack(publish).expect("the queue has room");
     }

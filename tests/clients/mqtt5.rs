@@ -61,7 +61,7 @@ impl Client {
         Client::start(options, false).unwrap_or_else(|code| panic!("{what} was refused: {code:?}"))
     }
 
-    /// Connects to be refused; tells the reason code.
+    /// Connects to be refused; returns the reason code.
     pub fn refused(options: MqttOptions) -> ConnectReturnCode {
         Client::start(options, false).err().expect("the broker should have refused it")
     }
@@ -71,8 +71,8 @@ impl Client {
         Client::start(options, true).expect("it is not refused")
     }
 
-    /// What the broker told in CONNACK.
-    pub fn told(&self) -> ConnAckProperties {
+    /// The properties of the CONNACK.
+    pub fn connack_properties(&self) -> ConnAckProperties {
         self.connack.properties.clone().unwrap_or_else(|| panic!("CONNACK has no properties"))
     }
 
@@ -128,7 +128,7 @@ impl Client {
         sent.expect("the queue has room and the topic is valid");
     }
 
-    /// Waits for a PUBACK, and tells its reason code.
+    /// Waits for a PUBACK, and returns its reason code.
     pub fn puback(&mut self) -> PubAckReason {
         self.driver.wait("PUBACK", |event| match event {
             Ok(Packet::PubAck(puback)) => Some(puback.reason),
@@ -149,12 +149,12 @@ impl Client {
         text(&self.receive())
     }
 
-    /// Acknowledges a message, if the client was told not to do that by itself.
+    /// Acknowledges a message, if the client was configured not to do that by itself.
     pub fn ack(&self, publish: &Publish) {
         self.requests.try_ack(publish).expect("the queue has room");
     }
 
-    /// Waits for a DISCONNECT from the broker, and tells its reason code.
+    /// Waits for a DISCONNECT from the broker, and returns its reason code.
     pub fn disconnected(&mut self) -> DisconnectReasonCode {
         self.driver.wait("DISCONNECT", |event| match event {
             Ok(Packet::Disconnect(disconnect)) => Some(disconnect.reason_code),

@@ -12,7 +12,7 @@ use rumqttc::v5::mqttbytes::QoS;
 
 on_every_number_of_shards![
     properties_of_a_publish_are_forwarded,
-    the_time_a_message_has_left_is_told,
+    subscribers_receive_the_remaining_message_expiry,
     an_expired_message_is_not_delivered,
     subscription_identifiers_come_with_the_message,
     an_alias_stands_for_its_topic,
@@ -21,7 +21,7 @@ on_every_number_of_shards![
     no_local_is_honoured,
     a_client_without_an_id_is_assigned_one,
     acknowledgements_tell_what_happened,
-    limits_are_told,
+    connack_has_the_limits,
 ];
 
 fn properties_of_a_publish_are_forwarded(broker: Broker) {
@@ -44,13 +44,13 @@ fn properties_of_a_publish_are_forwarded(broker: Broker) {
     }
 }
 
-fn the_time_a_message_has_left_is_told(broker: Broker) {
+fn subscribers_receive_the_remaining_message_expiry(broker: Broker) {
     let mut away = Client::connect(kept(&broker, "away", 3600));
     away.subscribe("aging", 1);
     away.disconnect();
     let expiry = PublishProperties { message_expiry_interval: Some(3600), ..Default::default() };
     Client::new(&broker, "publisher").publish_with("aging", 1, "hello", expiry);
-    // The message has to be old enough to tell.
+    // The message has to be older than a second.
     thread::sleep(Duration::from_secs(2));
     let mut back = Client::connect(kept(&broker, "away", 3600));
     let left = back.receive().properties.and_then(|properties| properties.message_expiry_interval);
@@ -98,7 +98,7 @@ fn an_alias_stands_for_its_topic(broker: Broker) {
     let mut subscriber = Client::new(&broker, "subscriber");
     subscriber.subscribe("aliased/#", 2);
     let publisher = Client::new(&broker, "publisher");
-    let most = publisher.told().topic_alias_max.expect("aliases are allowed");
+    let most = publisher.connack_properties().topic_alias_max.expect("aliases are allowed");
     let alias = |alias| PublishProperties { topic_alias: Some(alias), ..Default::default() };
     publisher.send("aliased/one", 1, false, "1", alias(1));
     publisher.send("aliased/most", 0, false, "2", alias(most));
@@ -177,12 +177,14 @@ fn no_local_is_honoured(broker: Broker) {
 
 fn a_client_without_an_id_is_assigned_one(broker: Broker) {
     let [one, two] = [(); 2].map(|()| Client::new(&broker, ""));
-    let id = |client: &Client| client.told().assigned_client_identifier.expect("it is told its id");
+    let id = |client: &Client| {
+        client.connack_properties().assigned_client_identifier.expect("the CONNACK has the assigned id")
+    };
     assert!(!id(&one).is_empty() && id(&one) != id(&two));
     let mut options = kept(&broker, &id(&one), 3600);
     options.set_clean_start(true);
     let mut named = Client::connect(options);
-    assert_eq!(named.connack.properties.clone().and_then(|told| told.assigned_client_identifier), None);
+    assert_eq!(named.connack.properties.clone().and_then(|properties| properties.assigned_client_identifier), None);
     named.subscribe("mine", 1);
     named.publish("mine", 1, "hello");
     assert_eq!(named.receive_text(), "hello");
@@ -196,23 +198,25 @@ fn acknowledgements_tell_what_happened(broker: Broker) {
     }
     assert_eq!(client.unsubscribe("topic"), UnsubAckReason::Success);
     assert_eq!(client.unsubscribe("topic"), UnsubAckReason::NoSubscriptionExisted);
-    // Nobody may publish what the broker says about itself.
+    // No client may publish below `$SYS`.
     client.send("$SYS/faked", 1, false, "", PublishProperties::default());
     assert_eq!(client.puback(), PubAckReason::NotAuthorized);
 }
 
-fn limits_are_told(broker: Broker) {
+fn connack_has_the_limits(broker: Broker) {
     let mut options = kept(&broker, "client", 3600);
     options.set_clean_start(true);
-    let told = Client::connect(options).told();
-    assert_eq!(told.receive_max, Some(1024));
-    assert_eq!(told.max_packet_size, Some(1 << 20));
-    assert_eq!(told.topic_alias_max, Some(32));
-    // What is not told is what the client may assume.
-    assert!(told.session_expiry_interval.is_none_or(|seconds| seconds == 3600));
-    assert!(told.max_qos.is_none());
+    let connack = Client::connect(options).connack_properties();
+    assert_eq!(connack.receive_max, Some(1024));
+    assert_eq!(connack.max_packet_size, Some(1 << 20));
+    assert_eq!(connack.topic_alias_max, Some(32));
+    // Without a property the default of MQTT 5.0 applies.
+    assert!(connack.session_expiry_interval.is_none_or(|seconds| seconds == 3600));
+    assert!(connack.max_qos.is_none());
     assert!(
-        [told.retain_available, told.wildcard_subscription_available].iter().all(|one| one.is_none_or(|one| one == 1))
+        [connack.retain_available, connack.wildcard_subscription_available]
+            .iter()
+            .all(|one| one.is_none_or(|one| one == 1))
     );
-    assert!(told.server_keep_alive.is_none());
+    assert!(connack.server_keep_alive.is_none());
 }

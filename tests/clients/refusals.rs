@@ -1,4 +1,4 @@
-//! What the configuration forbids: told in CONNACK, and refused with the reason code that MQTT 5.0 has for it.
+//! What the configuration forbids: stated in CONNACK, and refused with the reason code that MQTT 5.0 has for it.
 
 use crate::broker::Broker;
 use crate::mqtt5::{
@@ -11,7 +11,7 @@ fn limited(limits: &str) -> Broker {
     Broker::with(2, &format!("[limits]\n{limits}\n"))
 }
 
-/// Publishes as the broker has forbidden; tells how it ends the connection.
+/// Publishes as the broker has forbidden; returns how it ends the connection.
 fn publish_forbidden(broker: &Broker, qos: u8, retain: bool, properties: PublishProperties) -> DisconnectReasonCode {
     let mut client = Client::new(broker, "client");
     client.send("topic", qos, retain, "forbidden", properties);
@@ -22,7 +22,7 @@ fn publish_forbidden(broker: &Broker, qos: u8, retain: bool, properties: Publish
 fn a_higher_qos_than_the_maximum() {
     let broker = limited("maximum_qos = 1");
     let mut subscriber = Client::new(&broker, "subscriber");
-    assert_eq!(subscriber.told().max_qos, Some(1));
+    assert_eq!(subscriber.connack_properties().max_qos, Some(1));
     assert_eq!(subscriber.subscribe("topic", 2), SubscribeReasonCode::Success(QoS::AtLeastOnce));
     let code = publish_forbidden(&broker, 2, false, PublishProperties::default());
     assert_eq!(code, DisconnectReasonCode::QoSNotSupported);
@@ -36,7 +36,7 @@ fn a_higher_qos_than_the_maximum() {
 #[test]
 fn retained_messages() {
     let broker = limited("retain_available = false");
-    assert_eq!(Client::new(&broker, "client").told().retain_available, Some(0));
+    assert_eq!(Client::new(&broker, "client").connack_properties().retain_available, Some(0));
     let code = publish_forbidden(&broker, 1, true, PublishProperties::default());
     assert_eq!(code, DisconnectReasonCode::RetainNotSupported);
     let mut options = options(&broker, "client");
@@ -48,10 +48,10 @@ fn retained_messages() {
 fn wildcards_shared_subscriptions_and_identifiers() {
     let broker = limited("wildcard_available = false\nshared_available = false\nsubscription_ids_available = false");
     let mut client = Client::new(&broker, "client");
-    let told = client.told();
-    assert_eq!(told.wildcard_subscription_available, Some(0));
-    assert_eq!(told.shared_subscription_available, Some(0));
-    assert_eq!(told.subscription_identifiers_available, Some(0));
+    let connack = client.connack_properties();
+    assert_eq!(connack.wildcard_subscription_available, Some(0));
+    assert_eq!(connack.shared_subscription_available, Some(0));
+    assert_eq!(connack.subscription_identifiers_available, Some(0));
     assert_eq!(client.subscribe("a/#", 1), SubscribeReasonCode::WildcardSubscriptionsNotSupported);
     assert_eq!(client.subscribe("a/+", 1), SubscribeReasonCode::WildcardSubscriptionsNotSupported);
     assert_eq!(client.subscribe("$share/g/a", 1), SubscribeReasonCode::SharedSubscriptionsNotSupported);
@@ -100,9 +100,9 @@ fn a_session_that_is_kept_too_long() {
     let broker = Broker::with(2, "[session]\nmax_session_expiry = \"1h\"\nmax_keep_alive = \"5m\"\n");
     let mut options = kept(&broker, "client", u32::MAX);
     options.set_clean_start(true);
-    let told = Client::connect(options).told();
-    assert_eq!(told.session_expiry_interval, Some(3600));
-    assert_eq!(told.server_keep_alive, Some(300));
+    let connack = Client::connect(options).connack_properties();
+    assert_eq!(connack.session_expiry_interval, Some(3600));
+    assert_eq!(connack.server_keep_alive, Some(300));
 }
 
 #[test]

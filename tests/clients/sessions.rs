@@ -130,7 +130,7 @@ fn a_connection_takes_the_session_over(broker: Broker) {
     assert_eq!(old.disconnected(), DisconnectReasonCode::SessionTakenOver);
     publisher.publish("both", 1, "to the new one");
     assert_eq!(new.receive_text(), "to the new one");
-    // An older client is not told, but closed.
+    // An older client is closed without a DISCONNECT.
     let newest = mqtt3::Client::connect(mqtt3::kept(&broker, "id"));
     assert!(newest.session_present);
     assert_eq!(new.disconnected(), DisconnectReasonCode::SessionTakenOver);

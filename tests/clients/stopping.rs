@@ -7,12 +7,12 @@ use crate::broker::Broker;
 use crate::mqtt5::DisconnectReasonCode;
 use crate::{DEADLINE, mqtt3, mqtt5, on_every_number_of_shards};
 
-on_every_number_of_shards![clients_are_told, both_signals_stop_it, its_port_is_free_at_once,];
+on_every_number_of_shards![clients_receive_a_disconnect, both_signals_stop_it, its_port_is_free_at_once,];
 
-fn clients_are_told(mut broker: Broker) {
+fn clients_receive_a_disconnect(mut broker: Broker) {
     let mut newer: Vec<_> = (0..5).map(|id| mqtt5::Client::new(&broker, &format!("newer-{id}"))).collect();
     let mut older: Vec<_> = (0..5).map(|id| mqtt3::Client::new(&broker, &format!("older-{id}"))).collect();
-    // One that has not said anything yet does not hold it up.
+    // A connection without a CONNECT does not delay the stop.
     let _silent = TcpStream::connect(("127.0.0.1", broker.port())).expect("the broker listens");
     assert_eq!(broker.stop().code(), Some(0));
     for client in &mut newer {
@@ -56,7 +56,7 @@ fn its_port_is_free_at_once(mut broker: Broker) {
     mqtt3::Client::new(&again, "client");
 }
 
-/// A client that takes nothing more can hold up an orderly stop; whoever is in a hurry asks twice.
+/// A client that does not read can delay an orderly stop; a second signal stops at once.
 #[test]
 fn the_second_signal_ends_it_at_once() {
     let mut broker = Broker::with(2, "[runtime]\nshutdown_timeout = \"1h\"\n");

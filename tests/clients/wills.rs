@@ -13,7 +13,7 @@ on_every_number_of_shards![
     a_killed_process_leaves_its_will,
     a_stopped_process_leaves_its_will,
     a_cut_connection_leaves_the_will,
-    who_says_goodbye_leaves_none,
+    a_client_that_disconnects_leaves_none,
     a_taken_over_connection_leaves_its_will,
     a_will_may_be_retained,
     a_will_carries_its_properties,
@@ -67,7 +67,7 @@ fn a_killed_process_leaves_its_will(broker: Broker) {
     }
 }
 
-/// A process that hangs keeps its connection; it is the keep-alive that tells.
+/// A process that hangs keeps its connection; the keep-alive ends it.
 fn a_stopped_process_leaves_its_will(broker: Broker) {
     let mut watcher = watcher(&broker);
     let will = ["--will-topic", "will/stopped", "--will-payload", "stopped"];
@@ -86,7 +86,7 @@ fn a_cut_connection_leaves_the_will(broker: Broker) {
     }
 }
 
-fn who_says_goodbye_leaves_none(broker: Broker) {
+fn a_client_that_disconnects_leaves_none(broker: Broker) {
     let mut watcher = watcher(&broker);
     mqtt3::Client::connect(with_will(&broker, "polite", QoS::AtLeastOnce, false)).disconnect();
     let mut options = mqtt5::options(&broker, "polite-too");

@@ -1,4 +1,4 @@
-//! What conditional hooks may answer, and what becomes of it: lifecycle.md sections 1 and 2.
+//! The answers of conditional hooks, and their effect: lifecycle.md sections 1 and 2.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,8 +12,8 @@ use moormq::hooks::{
     UnsubscribeModifiers, UnsubscribeModifiersM5,
 };
 
-use crate::client::{Client, Hello, V5, V31, V311, acked, packet_id, publish};
-use crate::heard::Got;
+use crate::client::{Client, ConnectOptions, V5, V31, V311, acked, packet_id, publish};
+use crate::received::Got;
 use crate::script::{Answers, Gate, Script};
 use crate::world::{World, config, open_config};
 
@@ -23,7 +23,7 @@ fn hooked(shards: usize, config: Config, script: &Script) -> Hooked {
     World::new(shards, config, || NoHooks.hook(script.clone()))
 }
 
-/// What a test lets every conditional hook that may refuse answer.
+/// An answer of every conditional hook that may refuse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Say {
     Ok,
@@ -63,8 +63,8 @@ fn answer<M: Default + 'static, R: Default + 'static>(say: Say, gate: &Gate) -> 
     }
 }
 
-/// Runs `check` for each answer of the hooks that `make` builds. Whether the client may pass is told, with and without
-/// anonymous clients. `check` opens the gate, or lets the deadline pass, with [`go_on`].
+/// Runs `check` for each answer of the hooks that `make` builds. `check` is given whether the client may pass, with and
+/// without anonymous clients. It opens the gate, or lets the deadline pass, with [`go_on`].
 fn each_answer(
     make: fn(Say, Gate) -> Answers,
     change: fn(&mut Config),
@@ -95,7 +95,7 @@ fn go_on(world: &mut Hooked, say: Say, gate: &Gate) {
     world.advance(Duration::from_millis(if say == Say::Never { 5100 } else { 50 }));
 }
 
-fn welcome(say: Say, gate: Gate) -> Answers {
+fn registering(say: Say, gate: Gate) -> Answers {
     let other = gate.clone();
     let subject = |id: &str| id == "subject";
     Answers::default()
@@ -113,14 +113,14 @@ fn welcome(say: Say, gate: Gate) -> Answers {
 fn every_answer_to_a_connect() {
     for version in [V31, V311, V5] {
         each_answer(
-            welcome,
+            registering,
             |_| {},
             |world, say, gate, passes| {
-                let mut client = Client::knock(world, 0, "subject", Hello::clean(version));
+                let mut client = Client::send_connect(world, 0, "subject", ConnectOptions::clean(version));
                 let bystander = Client::clean(world, "bystander", V311);
                 go_on(world, say, gate);
                 let code = if passes { ReasonCode::Success } else { ReasonCode::NotAuthorized };
-                assert_eq!(client.heard(world), [Got::Connack { present: false, code }], "{say:?}");
+                assert_eq!(client.received(world), [Got::Connack { present: false, code }], "{say:?}");
                 assert_eq!(world.is_closed(client.socket), !passes);
                 assert!(!world.is_closed(bystander.socket));
             },
@@ -152,7 +152,7 @@ fn every_answer_to_a_publish() {
             for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
                 each_answer(publishing, change, |world, say, gate, passes| {
                     let last = world.shards.len() - 1;
-                    let mut subscriber = Client::on(world, last, "subscriber", Hello::clean(V311));
+                    let mut subscriber = Client::on(world, last, "subscriber", ConnectOptions::clean(V311));
                     subscriber.subscribed(world, "+", QoS::AtMostOnce);
                     let mut client = Client::clean(world, "subject", version);
                     client.publish(world, "t", "x", qos, 7);
@@ -165,7 +165,7 @@ fn every_answer_to_a_publish() {
                     routed.extend((!closes).then_some("behind"));
                     assert_eq!(subscriber.texts(world), routed, "{say:?}");
                     if closes {
-                        return assert_eq!(client.heard(world), []);
+                        return assert_eq!(client.received(world), []);
                     }
                     let code = if passes || version != V5 { ReasonCode::Success } else { ReasonCode::NotAuthorized };
                     let mut answers = match qos {
@@ -174,10 +174,10 @@ fn every_answer_to_a_publish() {
                         QoS::ExactlyOnce => vec![Got::Ack(AckKind::Pubrec, 7, code)],
                     };
                     answers.push(acked(AckKind::Puback, 8));
-                    assert_eq!(client.heard(world), answers, "{say:?} {version:?}");
+                    assert_eq!(client.received(world), answers, "{say:?} {version:?}");
                     if qos == QoS::ExactlyOnce && code == ReasonCode::Success {
                         client.ack(world, AckKind::Pubrel, 7);
-                        assert_eq!(client.heard(world), [acked(AckKind::Pubcomp, 7)]);
+                        assert_eq!(client.received(world), [acked(AckKind::Pubcomp, 7)]);
                     }
                 });
             }
@@ -203,16 +203,16 @@ fn every_answer_to_a_subscribe() {
             |_| {},
             |world, say, gate, passes| {
                 let last = world.shards.len() - 1;
-                let mut client = Client::on(world, last, "subject", Hello::clean(version));
+                let mut client = Client::on(world, last, "subject", ConnectOptions::clean(version));
                 client.subscribe(world, "t", QoS::AtLeastOnce);
-                client.say(world, &moormq::codec::Packet::Pingreq);
+                client.send(world, &moormq::codec::Packet::Pingreq);
                 go_on(world, say, gate);
                 let code = match passes {
                     true => ReasonCode::GrantedQoS1,
                     false if version == V5 => ReasonCode::NotAuthorized,
                     false => ReasonCode::UnspecifiedError,
                 };
-                assert_eq!(client.heard(world), [Got::Suback(1, vec![code]), Got::Pingresp], "{say:?}");
+                assert_eq!(client.received(world), [Got::Suback(1, vec![code]), Got::Pingresp], "{say:?}");
                 let publisher = Client::clean(world, "publisher", V311);
                 publisher.publish(world, "t", "x", QoS::AtMostOnce, 0);
                 assert_eq!(client.texts(world).len(), usize::from(passes));
@@ -221,33 +221,28 @@ fn every_answer_to_a_subscribe() {
     }
 }
 
+/// The same for hooks that cannot refuse: they accept instead.
+fn unsubscribe_answer<M: Default + 'static>(say: Say, gate: &Gate) -> Answer<M, std::convert::Infallible> {
+    match say {
+        Say::Ok | Say::Refuse => Answer::ok(),
+        Say::LaterOk | Say::LaterRefuse => gate.later(Answer::ok),
+        Say::Next => Answer::Next,
+        Say::Panic => panic!("as the test wants it"),
+        Say::LaterNext => gate.later(|| Answer::Next),
+        Say::LaterPanic => gate.later(|| panic!("as the test wants it, later")),
+        Say::Never => Answer::later(std::future::pending()),
+    }
+}
+
 fn unsubscribing(say: Say, gate: Gate) -> Answers {
     let other = gate.clone();
-    let later = |say, gate: &Gate| match say {
-        Say::Ok | Say::Refuse => Answer::ok(),
-        Say::LaterOk | Say::LaterRefuse => gate.later(Answer::ok),
-        Say::Next => Answer::Next,
-        Say::Panic => panic!("as the test wants it"),
-        Say::LaterNext => gate.later(|| Answer::Next),
-        Say::LaterPanic => gate.later(|| panic!("as the test wants it, later")),
-        Say::Never => Answer::later(std::future::pending()),
-    };
-    let m5 = move |say, gate: &Gate| match say {
-        Say::Ok | Say::Refuse => Answer::ok(),
-        Say::LaterOk | Say::LaterRefuse => gate.later(Answer::ok),
-        Say::Next => Answer::Next,
-        Say::Panic => panic!("as the test wants it"),
-        Say::LaterNext => gate.later(|| Answer::Next),
-        Say::LaterPanic => gate.later(|| panic!("as the test wants it, later")),
-        Say::Never => Answer::later(std::future::pending()),
-    };
     Answers::default()
         .auth_on_register(|_, _| Answer::ok())
         .auth_on_register_m5(|_, _| Answer::ok())
         .auth_on_subscribe(|_, _| Answer::ok())
         .auth_on_subscribe_m5(|_, _| Answer::ok())
-        .on_unsubscribe(move |_, _| later(say, &gate))
-        .on_unsubscribe_m5(move |_, _| m5(say, &other))
+        .on_unsubscribe(move |_, _| unsubscribe_answer(say, &gate))
+        .on_unsubscribe_m5(move |_, _| unsubscribe_answer(say, &other))
 }
 
 #[test]
@@ -262,7 +257,7 @@ fn nothing_keeps_a_client_from_unsubscribing() {
                 client.unsubscribe(world, &["t"]);
                 go_on(world, say, gate);
                 let codes = Vec::from_iter((version == V5).then_some(ReasonCode::Success));
-                assert_eq!(client.heard(world), [Got::Unsuback(2, codes)], "{say:?}");
+                assert_eq!(client.received(world), [Got::Unsuback(2, codes)], "{say:?}");
             },
         );
     }
@@ -284,14 +279,14 @@ fn a_deadline_may_let_the_client_pass() {
             vec![own("auth_on_register", OnDeadline::Allow), own("auth_on_publish", OnDeadline::Refuse)];
     });
     let mut world = hooked(2, lenient, &Script::new(never));
-    let mut client = Client::knock(&mut world, 0, "c", Hello::clean(V31));
+    let mut client = Client::send_connect(&mut world, 0, "c", ConnectOptions::clean(V31));
     world.advance(Duration::from_millis(1900));
-    assert_eq!(client.heard(&mut world), []);
+    assert_eq!(client.received(&mut world), []);
     world.advance(Duration::from_millis(200));
-    assert_eq!(client.heard(&mut world), [Got::Connack { present: false, code: ReasonCode::Success }]);
+    assert_eq!(client.received(&mut world), [Got::Connack { present: false, code: ReasonCode::Success }]);
     client.publish(&mut world, "t", "x", QoS::AtLeastOnce, 1);
     world.advance(Duration::from_millis(2100));
-    assert_eq!(client.heard(&mut world), [acked(AckKind::Puback, 1)]);
+    assert_eq!(client.received(&mut world), [acked(AckKind::Puback, 1)]);
     let refused: u64 = world.shards.iter().map(|shard| shard.counters().publish_refused).sum();
     assert_eq!(refused, 1);
 }
@@ -321,13 +316,13 @@ fn links_are_asked_in_order_until_one_decides() {
         let mut client = Client::clean(&mut world, "c", V311);
         client.subscribed(&mut world, "renamed", QoS::AtMostOnce);
         client.publish(&mut world, "t", "x", QoS::AtLeastOnce, 1);
-        assert_eq!((asked.load(Ordering::Relaxed), client.heard(&mut world)), (2, vec![]));
+        assert_eq!((asked.load(Ordering::Relaxed), client.received(&mut world)), (2, vec![]));
         gate.open();
         world.settle();
         assert_eq!(asked.load(Ordering::Relaxed), 3, "the last one is not asked");
-        let heard = client.heard(&mut world);
+        let received = client.received(&mut world);
         assert!(
-            matches!(&heard[..], [Got::Publish(heard), Got::Ack(AckKind::Puback, 1, _)] if heard.topic == "renamed")
+            matches!(&received[..], [Got::Publish(received), Got::Ack(AckKind::Puback, 1, _)] if received.topic == "renamed")
         );
     }
 }
@@ -349,8 +344,8 @@ fn an_answer_that_comes_after_its_client_left_changes_nothing() {
             });
         let script = Script::new(answers);
         let mut world = hooked(shards, open_config(), &script);
-        let waits = Client::knock(&mut world, 0, "waits", Hello::clean(V311));
-        let publisher = Client::connect(&mut world, 0, "publisher", Hello::kept(V311)).0;
+        let waits = Client::send_connect(&mut world, 0, "waits", ConnectOptions::clean(V311));
+        let publisher = Client::connect(&mut world, 0, "publisher", ConnectOptions::kept(V311)).0;
         publisher.publish(&mut world, "slow", "x", QoS::ExactlyOnce, 1);
         world.hang_up(waits.socket);
         world.hang_up(publisher.socket);
@@ -362,7 +357,7 @@ fn an_answer_that_comes_after_its_client_left_changes_nothing() {
 }
 
 #[test]
-fn a_refusal_says_why_in_its_own_words() {
+fn a_refusal_has_the_reason_string_of_the_hook() {
     let answers = Answers::default()
         .auth_on_publish_m5(|_, publish| {
             let code = PublishCode::ALL.iter().find(|code| format!("{code:?}") == publish.topic);
@@ -375,18 +370,19 @@ fn a_refusal_says_why_in_its_own_words() {
         });
     let mut world = hooked(2, open_config(), &Script::new(answers));
     for wants_reasons in [true, false] {
-        let hello = Hello::clean(V5).with(|properties| properties.request_problem_information = wants_reasons);
-        let mut client = Client::connect(&mut world, 0, "c", hello).0;
+        let options =
+            ConnectOptions::clean(V5).with(|properties| properties.request_problem_information = wants_reasons);
+        let mut client = Client::connect(&mut world, 0, "c", options).0;
         for code in PublishCode::ALL {
             client.publish(&mut world, &format!("{code:?}"), "x", QoS::AtLeastOnce, 1);
-            assert_eq!(client.heard(&mut world), [Got::Ack(AckKind::Puback, 1, (*code).into())]);
-            assert_eq!(client.ear.reason, wants_reasons.then_some("because"), "[MQTT-3.1.2-29]");
+            assert_eq!(client.received(&mut world), [Got::Ack(AckKind::Puback, 1, (*code).into())]);
+            assert_eq!(client.reader.reason, wants_reasons.then_some("because"), "[MQTT-3.1.2-29]");
             client.publish(&mut world, &format!("{code:?}"), "x", QoS::ExactlyOnce, 2);
-            assert_eq!(client.heard(&mut world), [Got::Ack(AckKind::Pubrec, 2, (*code).into())]);
+            assert_eq!(client.received(&mut world), [Got::Ack(AckKind::Pubrec, 2, (*code).into())]);
         }
         for code in SubscribeCode::ALL {
             client.subscribe(&mut world, &format!("{code:?}"), QoS::AtMostOnce);
-            assert_eq!(client.heard(&mut world), [Got::Suback(1, vec![(*code).into()])]);
+            assert_eq!(client.received(&mut world), [Got::Suback(1, vec![(*code).into()])]);
         }
     }
 }
@@ -425,7 +421,7 @@ fn each_filter_gets_the_grant_of_its_place() {
                 .map(|filter| SubscribeFilter { filter, options: SubscriptionOptions::new(QoS::ExactlyOnce) });
             let subscribe = moormq::codec::Subscribe::new(packet_id(1), &filters[..]);
             script.log.all();
-            client.say(&mut world, &moormq::codec::Packet::Subscribe(subscribe));
+            client.send(&mut world, &moormq::codec::Packet::Subscribe(subscribe));
             let or = |code| if version == V5 { code } else { ReasonCode::UnspecifiedError };
             let codes = vec![
                 ReasonCode::GrantedQoS2,
@@ -435,12 +431,12 @@ fn each_filter_gets_the_grant_of_its_place() {
                 or(ReasonCode::QuotaExceeded),
                 or(ReasonCode::NotAuthorized),
             ];
-            assert_eq!(client.heard(&mut world), [Got::Suback(1, codes)]);
-            assert_eq!(client.ear.reason, (version == V5).then_some("as you like it"));
+            assert_eq!(client.received(&mut world), [Got::Suback(1, codes)]);
+            assert_eq!(client.reader.reason, (version == V5).then_some("as you like it"));
             assert_eq!(script.log.of("c"), ["subscribe a b other"]);
             client.unsubscribe(&mut world, &["c", "a"]);
             let codes = if version == V5 { vec![ReasonCode::Success; 2] } else { vec![] };
-            assert_eq!(client.heard(&mut world), [Got::Unsuback(2, codes)]);
+            assert_eq!(client.received(&mut world), [Got::Unsuback(2, codes)]);
             assert_eq!(script.log.of("c"), ["unsubscribed other a"]);
             client.publish_with(
                 &mut world,

@@ -1,4 +1,4 @@
-//! Publications of one client that come in one piece and go to many: delivered together, and yet as if each had come alone.
+//! Batches: publications of one client that come in one read and go to many. They are delivered as if each had come alone.
 
 use std::sync::{Arc, Mutex};
 
@@ -8,8 +8,8 @@ use moormq::codec::{
 use moormq::config::{Config, SharedPolicy};
 use moormq::hooks::{Answer, Chain, DeliverAnswer, NoHooks};
 
-use crate::client::{Client, Hello, QOS, V5, V311, acked, connect_packet, packet_id, publish};
-use crate::heard::Got;
+use crate::client::{Client, ConnectOptions, QOS, V5, V311, acked, connect_packet, packet_id, publish};
+use crate::received::Got;
 use crate::script::{Answers, Gate, Script};
 use crate::world::{World, config, worlds_with};
 
@@ -26,7 +26,7 @@ fn crowd<C: Chain>(world: &mut World<C>, filter: &str) -> Vec<(Client, QoS)> {
     for shard in 0..world.shards.len() {
         for number in 0..12 {
             let (version, qos) = (ProtocolVersion::ALL[number % 3], QOS[number / 3 % 3]);
-            let mut client = Client::on(world, shard, &format!("{number}of"), Hello::clean(version));
+            let mut client = Client::on(world, shard, &format!("{number}of"), ConnectOptions::clean(version));
             client.subscribed(world, filter, qos);
             crowd.push((client, qos));
         }
@@ -56,14 +56,14 @@ fn run(texts: &[String], qos: QoS) -> Vec<Packet<'_>> {
 fn a_run_reaches_everybody_in_order_with_all_that_comes_between() {
     for mut world in worlds_with(wide_windows) {
         let mut crowd = crowd(&mut world, "#");
-        let mut mirror = Client::on(&mut world, 0, "mirror", Hello::clean(V5));
+        let mut mirror = Client::on(&mut world, 0, "mirror", ConnectOptions::clean(V5));
         let as_published =
             SubscriptionOptions { retain_as_published: true, ..SubscriptionOptions::new(QoS::ExactlyOnce) };
         mirror.subscribe_with(&mut world, "t", as_published, Some(7));
-        let mut publisher = Client::on(&mut world, 0, "publisher", Hello::clean(V5));
+        let mut publisher = Client::on(&mut world, 0, "publisher", ConnectOptions::clean(V5));
         let not_own = SubscriptionOptions { no_local: true, ..SubscriptionOptions::new(QoS::AtLeastOnce) };
         publisher.subscribe_with(&mut world, "t", not_own, None);
-        assert_eq!(publisher.heard(&mut world).len(), 1, "SUBACK");
+        assert_eq!(publisher.received(&mut world).len(), 1, "SUBACK");
         let (texts, large) = (texts(300), "large".repeat(1000));
         let at = |number: usize| QOS[number / 7 % 3];
         let none = PublishProperties::default();
@@ -91,23 +91,23 @@ fn a_run_reaches_everybody_in_order_with_all_that_comes_between() {
         }
         world.send(publisher.socket, &piece(V5, &packets));
         for (client, granted) in &mut crowd {
-            let heard = client.publishes(&mut world);
-            assert_eq!(heard.len(), expected.len());
-            for (heard, (topic, payload, qos, properties)) in heard.iter().zip(&expected) {
-                assert_eq!((heard.topic.as_str(), heard.payload.as_slice()), (*topic, *payload));
-                assert_eq!((heard.qos, heard.retain, heard.dup), ((*qos).min(*granted), false, false));
+            let received = client.publishes(&mut world);
+            assert_eq!(received.len(), expected.len());
+            for (received, (topic, payload, qos, properties)) in received.iter().zip(&expected) {
+                assert_eq!((received.topic.as_str(), received.payload.as_slice()), (*topic, *payload));
+                assert_eq!((received.qos, received.retain, received.dup), ((*qos).min(*granted), false, false));
                 let properties = if client.version.is_v5() { *properties } else { none };
-                assert_eq!(heard.properties.content_type, properties.content_type);
-                assert_eq!(heard.properties.message_expiry, properties.message_expiry);
+                assert_eq!(received.properties.content_type, properties.content_type);
+                assert_eq!(received.properties.message_expiry, properties.message_expiry);
             }
-            let ids: Vec<_> = heard.iter().filter_map(|heard| heard.id).collect();
+            let ids: Vec<_> = received.iter().filter_map(|received| received.id).collect();
             assert_eq!(ids, (1..=ids.len() as u16).collect::<Vec<_>>());
         }
         let mirrored = mirror.publishes(&mut world);
-        assert!(mirrored.iter().all(|heard| heard.ids() == [7]));
-        let retained = mirrored.iter().filter(|heard| heard.retain).map(|heard| heard.text());
+        assert!(mirrored.iter().all(|received| received.ids() == [7]));
+        let retained = mirrored.iter().filter(|received| received.retain).map(|received| received.text());
         assert_eq!(retained.collect::<Vec<_>>(), ["100", "105", "106"]);
-        let answers = publisher.heard(&mut world);
+        let answers = publisher.received(&mut world);
         let acks = (0..300).filter_map(|number| match at(number) {
             QoS::AtMostOnce => None,
             QoS::AtLeastOnce => Some(acked(Puback, number as u16 + 1)),
@@ -128,13 +128,13 @@ fn a_run_reaches_everybody_in_order_with_all_that_comes_between() {
 #[test]
 fn what_came_before_an_end_is_delivered_before_the_will() {
     let ends = [
-        Packet::Connect(connect_packet("again", Hello::clean(V311))),
+        Packet::Connect(connect_packet("again", ConnectOptions::clean(V311))),
         Packet::Publish(publish("not/+/valid", "x", QoS::AtMostOnce, 0)),
     ];
     for end in ends {
         for mut world in worlds_with(wide_windows) {
             let mut crowd = crowd(&mut world, "t");
-            let publisher = Client::on(&mut world, 0, "publisher", Hello::clean(V311).will("t"));
+            let publisher = Client::on(&mut world, 0, "publisher", ConnectOptions::clean(V311).will("t"));
             let mut expected = texts(20);
             let mut packets = run(&expected, QoS::AtLeastOnce);
             packets.push(end);
@@ -154,7 +154,7 @@ fn what_came_before_an_end_is_delivered_before_the_will() {
 fn a_publisher_that_unsubscribes_gets_what_it_published_before_and_nothing_after() {
     for mut world in worlds_with(wide_windows) {
         let mut crowd = crowd(&mut world, "t");
-        let mut publisher = Client::on(&mut world, 0, "publisher", Hello::clean(V5));
+        let mut publisher = Client::on(&mut world, 0, "publisher", ConnectOptions::clean(V5));
         publisher.subscribed(&mut world, "t", QoS::AtMostOnce);
         let all = texts(20);
         let mut packets = run(&all[..10], QoS::AtMostOnce);
@@ -162,10 +162,10 @@ fn a_publisher_that_unsubscribes_gets_what_it_published_before_and_nothing_after
         packets.push(Packet::Unsubscribe(Unsubscribe::new(packet_id(2), &filters[..])));
         packets.extend(run(&all[10..], QoS::AtMostOnce));
         world.send(publisher.socket, &piece(V5, &packets));
-        let heard = publisher.heard(&mut world);
-        let (before, after) = heard.split_at(10);
+        let received = publisher.received(&mut world);
+        let (before, after) = received.split_at(10);
         let own: Vec<_> =
-            before.iter().map(|got| if let Got::Publish(heard) = got { heard.text() } else { "" }).collect();
+            before.iter().map(|got| if let Got::Publish(received) = got { received.text() } else { "" }).collect();
         assert_eq!(own, all[..10]);
         assert_eq!(after, [Got::Unsuback(2, vec![ReasonCode::Success])]);
         for (client, _) in &mut crowd {
@@ -179,24 +179,27 @@ fn a_publisher_that_unsubscribes_gets_what_it_published_before_and_nothing_after
 fn a_run_for_one_that_does_not_read_is_not_lost() {
     for mut world in worlds_with(|| config(|config| config.queue.max_waiting_output_bytes = 4096)) {
         let mut crowd = crowd(&mut world, "t");
-        let publisher = Client::on(&mut world, 0, "publisher", Hello::clean(V311));
+        let publisher = Client::on(&mut world, 0, "publisher", ConnectOptions::clean(V311));
         let last = crowd.len() - 1;
         world.stick(crowd[last].0.socket, true);
         let texts: Vec<_> = (0..1000).map(|number| format!("{number:0>100}")).collect();
         for texts in texts.chunks(100) {
             world.send(publisher.socket, &piece(V311, &run(texts, QoS::AtMostOnce)));
         }
-        let mut heard = vec![Vec::new(); crowd.len()];
+        let mut received = vec![Vec::new(); crowd.len()];
         for _ in 0..1000 {
             world.stick(crowd[last].0.socket, false);
             world.stick(crowd[last].0.socket, true);
-            crowd.iter_mut().zip(&mut heard).for_each(|((client, _), heard)| heard.extend(client.texts(&mut world)));
+            crowd
+                .iter_mut()
+                .zip(&mut received)
+                .for_each(|((client, _), received)| received.extend(client.texts(&mut world)));
         }
-        heard.iter().for_each(|heard| assert_eq!(*heard, texts));
+        received.iter().for_each(|received| assert_eq!(*received, texts));
     }
 }
 
-/// [MQTT-4.8.2-4]: who gets a message of a shared subscription is asked for each of a run.
+/// [MQTT-4.8.2-4]: the member of a shared subscription is chosen for each message of a run.
 #[test]
 fn members_of_a_shared_subscription_take_turns_within_a_run() {
     for mut world in worlds_with(wide_windows) {
@@ -204,16 +207,17 @@ fn members_of_a_shared_subscription_take_turns_within_a_run() {
         let shards = world.shards.len();
         let mut members = Vec::new();
         for number in 0..2 * shards {
-            let mut member = Client::on(&mut world, number / 2, &format!("member{number}of"), Hello::clean(V5));
+            let mut member =
+                Client::on(&mut world, number / 2, &format!("member{number}of"), ConnectOptions::clean(V5));
             member.subscribed(&mut world, "$share/g/t", QoS::AtLeastOnce);
             members.push(member);
         }
-        let publisher = Client::on(&mut world, 0, "publisher", Hello::clean(V5));
+        let publisher = Client::on(&mut world, 0, "publisher", ConnectOptions::clean(V5));
         let all = texts(80);
         world.send(publisher.socket, &piece(V5, &run(&all, QoS::AtLeastOnce)));
-        let heard: Vec<_> = members.iter_mut().map(|member| member.texts(&mut world)).collect();
-        assert!(heard.iter().all(|texts| texts.len() == 40 / shards), "{heard:?}");
-        let mut shared: Vec<usize> = heard.concat().iter().filter_map(|text| text.parse().ok()).collect();
+        let received: Vec<_> = members.iter_mut().map(|member| member.texts(&mut world)).collect();
+        assert!(received.iter().all(|texts| texts.len() == 40 / shards), "{received:?}");
+        let mut shared: Vec<usize> = received.concat().iter().filter_map(|text| text.parse().ok()).collect();
         shared.sort_unstable();
         assert_eq!(shared, (0..80).collect::<Vec<_>>());
         for (client, _) in &mut crowd {
@@ -227,16 +231,16 @@ fn members_of_a_shared_subscription_take_turns_within_a_run() {
 fn what_follows_a_run_waits_with_its_publisher() {
     for mut world in worlds_with(|| config(|config| config.queue.max_waiting_output_bytes = 4096)) {
         let crowd = crowd(&mut world, "t");
-        let mut publisher = Client::on(&mut world, 0, "publisher", Hello::clean(V311));
+        let mut publisher = Client::on(&mut world, 0, "publisher", ConnectOptions::clean(V311));
         let slow = crowd[0].0.socket;
         world.stick(slow, true);
         let texts: Vec<_> = (0..60).map(|number| format!("{number:0>100}")).collect();
         let mut packets = run(&texts, QoS::AtMostOnce);
         packets.push(Packet::Pingreq);
         world.send(publisher.socket, &piece(V311, &packets));
-        assert_eq!(publisher.heard(&mut world), []);
+        assert_eq!(publisher.received(&mut world), []);
         world.stick(slow, false);
-        assert_eq!(publisher.heard(&mut world), [Got::Pingresp]);
+        assert_eq!(publisher.received(&mut world), [Got::Pingresp]);
     }
 }
 
@@ -252,7 +256,7 @@ fn a_later_answer_within_a_run_keeps_its_order() {
         });
         let mut world = World::new(shards, wide_windows(), || NoHooks.hook(Script::new(answers.clone())));
         let mut crowd = crowd(&mut world, "t");
-        let publisher = Client::on(&mut world, 0, "publisher", Hello::clean(V311));
+        let publisher = Client::on(&mut world, 0, "publisher", ConnectOptions::clean(V311));
         let texts = texts(20);
         world.send(publisher.socket, &piece(V311, &run(&texts, QoS::AtLeastOnce)));
         for (client, _) in &mut crowd {
@@ -291,7 +295,7 @@ fn on_deliver_is_asked_once_for_each_delivery_in_the_order_of_each_receiver() {
             });
         let mut world = World::new(shards, wide_windows(), || NoHooks.hook(Script::new(answers.clone())));
         let crowd = crowd(&mut world, "t");
-        let publisher = Client::on(&mut world, 0, "publisher", Hello::clean(V311));
+        let publisher = Client::on(&mut world, 0, "publisher", ConnectOptions::clean(V311));
         let texts = texts(200);
         world.send(publisher.socket, &piece(V311, &run(&texts, QoS::AtLeastOnce)));
         let mut seen = std::mem::take(&mut *seen.lock().expect("no hook panics"));

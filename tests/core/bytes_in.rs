@@ -7,8 +7,8 @@ use moormq::codec::{
 use moormq::hooks::NoHooks;
 use moormq::random::Random;
 
-use crate::client::{Client, Hello, V5, V31, V311, id_owned_by, packet_id, publish};
-use crate::heard::Got;
+use crate::client::{Client, ConnectOptions, V5, V31, V311, disconnected, id_owned_by, packet_id, publish};
+use crate::received::Got;
 use crate::world::{World, open_config, worlds};
 
 const FILTERS: [SubscribeFilter<'static>; 2] = [
@@ -51,7 +51,7 @@ struct Bystander(Client);
 impl Bystander {
     fn new(world: &mut World<NoHooks>) -> Self {
         let last = world.shards.len() - 1;
-        let mut client = Client::on(world, last, "bystander", Hello::clean(V311));
+        let mut client = Client::on(world, last, "bystander", ConnectOptions::clean(V311));
         client.subscribed(world, "mine/+", QoS::AtMostOnce);
         Bystander(client)
     }
@@ -70,15 +70,15 @@ fn every_packet_may_be_split_anywhere() {
             let packets = legal(version);
             let all = packets.concat();
             let answers = |world: &mut World<NoHooks>, pieces: &mut dyn Iterator<Item = &[u8]>| {
-                let mut client = Client::on(world, last, "c", Hello::clean(version));
+                let mut client = Client::on(world, last, "c", ConnectOptions::clean(version));
                 pieces.for_each(|piece| world.send(client.socket, piece));
-                let heard = client.heard(world);
-                assert!(!world.is_closed(client.socket), "{heard:?}");
+                let received = client.received(world);
+                assert!(!world.is_closed(client.socket), "{received:?}");
                 world.hang_up(client.socket);
                 let anew = Client::clean(world, "cleaner", V5);
                 anew.retain(world, "a/b", "");
                 anew.disconnect(world);
-                heard
+                received
             };
             let whole = answers(&mut world, &mut std::iter::once(&all[..]));
             assert!(whole.len() >= 8);
@@ -112,8 +112,7 @@ fn packets_of_the_other_side_and_of_no_side_end_the_connection() {
             for (bytes, code) in cases {
                 let mut client = Client::clean(&mut world, "c", version);
                 world.send(client.socket, bytes);
-                let told = (version == V5).then_some(Got::Disconnect(code));
-                assert_eq!(client.heard(&mut world), Vec::from_iter(told), "{bytes:?}");
+                assert_eq!(client.received(&mut world), disconnected(version, code), "{bytes:?}");
                 assert!(world.is_closed(client.socket), "{version:?} {bytes:?}");
             }
             let client = Client::clean(&mut world, "c", version);
@@ -126,7 +125,7 @@ fn packets_of_the_other_side_and_of_no_side_end_the_connection() {
     }
 }
 
-/// The answer to changed bytes is legal whatever they are: a client decodes everything that the broker says.
+/// The answer to changed bytes is legal whatever they are: a client can decode everything that the broker sends.
 #[test]
 fn changed_packets_are_answered_with_legal_ones_or_the_connection_ends() {
     let mut random = Random::from_seed(7);
@@ -139,14 +138,14 @@ fn changed_packets_are_answered_with_legal_ones_or_the_connection_ends() {
                     for _ in 0..4 {
                         let mut bytes = packet.clone();
                         bytes[at] = random.u64() as u8;
-                        let mut client = Client::on(&mut world, last, "c", Hello::clean(version).will("w"));
+                        let mut client = Client::on(&mut world, last, "c", ConnectOptions::clean(version).will("w"));
                         world.send(client.socket, &bytes);
-                        let heard = client.heard(&mut world);
+                        let received = client.received(&mut world);
                         let closed = world.is_closed(client.socket);
-                        let told = matches!(heard.last(), Some(Got::Disconnect(_)));
+                        let disconnected = matches!(received.last(), Some(Got::Disconnect(_)));
                         let leaves = bytes[0] >> 4 == 14;
                         assert!(
-                            if told { closed && version == V5 } else { !closed || version != V5 || leaves },
+                            if disconnected { closed && version == V5 } else { !closed || version != V5 || leaves },
                             "{bytes:?}"
                         );
                         world.hang_up(client.socket);
@@ -167,8 +166,8 @@ fn random_bytes_do_no_harm() {
         for round in 0..3000 {
             let version = [V31, V311, V5][random.below(3)];
             let mut client = match random.below(3) {
-                0 => Client::dial(&mut world, random.below(shards), version),
-                _ => Client::on(&mut world, random.below(shards), "noisy", Hello::kept(version)),
+                0 => Client::open(&mut world, random.below(shards), version),
+                _ => Client::on(&mut world, random.below(shards), "noisy", ConnectOptions::kept(version)),
             };
             for _ in 0..1 + random.below(4) {
                 let mut bytes: Vec<u8> = (0..random.below(40)).map(|_| random.u64() as u8).collect();
@@ -180,8 +179,8 @@ fn random_bytes_do_no_harm() {
                 }
                 world.send(client.socket, &bytes);
             }
-            if version == V5 || client.ear.connack.is_some() {
-                client.heard(&mut world);
+            if version == V5 || client.reader.connack.is_some() {
+                client.received(&mut world);
             }
             world.hang_up(client.socket);
             if round % 500 == 0 {
@@ -207,10 +206,14 @@ fn changed_connects_are_refused_with_legal_codes_or_closed() {
     for mut world in worlds() {
         let mut bystander = Bystander::new(&mut world);
         for version in ProtocolVersion::ALL {
-            let hello =
-                Hello { will: Some(will), username: Some("user"), password: Some(b"pass"), ..Hello::kept(version) };
+            let options = ConnectOptions {
+                will: Some(will),
+                username: Some("user"),
+                password: Some(b"pass"),
+                ..ConnectOptions::kept(version)
+            };
             let mut whole = Vec::new();
-            crate::client::connect_packet("changed", hello).encode(&mut whole);
+            crate::client::connect_packet("changed", options).encode(&mut whole);
             for at in 0..whole.len() {
                 let mut cut = whole[..at].to_vec();
                 if at > 1 {
@@ -228,10 +231,10 @@ fn changed_connects_are_refused_with_legal_codes_or_closed() {
                     // It answers in the version that the bytes ask for, which may have been what was changed.
                     if let [0x20, length, ..] = said[..] {
                         let spoken = if usize::from(length) == 2 { V311 } else { V5 };
-                        let mut ear = crate::heard::Ear::default();
-                        let heard = ear.hear(said, spoken);
-                        let welcome = matches!(heard[0].0, Got::Connack { code: ReasonCode::Success, .. });
-                        assert_eq!(world.is_closed(socket), !welcome, "{bytes:?}");
+                        let mut reader = crate::received::PacketReader::default();
+                        let received = reader.read(said, spoken);
+                        let accepted = matches!(received[0].0, Got::Connack { code: ReasonCode::Success, .. });
+                        assert_eq!(world.is_closed(socket), !accepted, "{bytes:?}");
                     } else {
                         assert_eq!(said, b"", "{bytes:?}");
                     }
@@ -243,7 +246,7 @@ fn changed_connects_are_refused_with_legal_codes_or_closed() {
     }
 }
 
-/// Codes of MQTT 5 for what is out of order or out of bounds, in one place.
+/// The reason codes of MQTT 5 for violations.
 #[test]
 fn violations_have_their_codes() {
     let alias = PublishProperties { topic_alias: Some(9), ..PublishProperties::default() };
@@ -261,10 +264,10 @@ fn violations_have_their_codes() {
         for (packet, code) in cases {
             let mut world = World::new(shards, open_config(), || NoHooks);
             let mut client = Client::clean(&mut world, "c", V5);
-            client.say(&mut world, &packet);
-            assert_eq!(client.heard(&mut world), [Got::Disconnect(code)], "{packet:?}");
+            client.send(&mut world, &packet);
+            assert_eq!(client.received(&mut world), [Got::Disconnect(code)], "{packet:?}");
             assert!(world.is_closed(client.socket));
-            assert!(client.ear.reason.is_some_and(|reason| !reason.is_empty()), "it says what was wrong");
+            assert!(client.reader.reason.is_some_and(|reason| !reason.is_empty()), "it says what was wrong");
         }
     }
 }
@@ -274,20 +277,20 @@ fn violations_have_their_codes() {
 fn nothing_behind_a_violation_is_served() {
     for mut world in worlds() {
         let last = world.shards.len() - 1;
-        let mut watcher = Client::on(&mut world, last, "watcher", Hello::clean(V311));
+        let mut watcher = Client::on(&mut world, last, "watcher", ConnectOptions::clean(V311));
         watcher.subscribed(&mut world, "#", QoS::AtMostOnce);
         let id = id_owned_by(&world, 0, "c");
         let mut bytes = vec![0xD0, 0];
         publish("t", "too late", QoS::AtMostOnce, 0).encode(V5, &mut bytes);
-        let client = Client::connect(&mut world, 0, &id, Hello::clean(V5)).0;
+        let client = Client::connect(&mut world, 0, &id, ConnectOptions::clean(V5)).0;
         world.send_quietly(client.socket, &bytes);
         world.send_quietly(client.socket, &bytes[2..]);
         world.settle();
-        let left = Client::connect(&mut world, 0, &id, Hello::clean(V5)).0;
+        let left = Client::connect(&mut world, 0, &id, ConnectOptions::clean(V5)).0;
         let mut bytes = vec![0xE0, 0];
         publish("t", "too late", QoS::AtMostOnce, 0).encode(V5, &mut bytes);
         world.send(left.socket, &bytes);
-        assert_eq!(watcher.heard(&mut world), []);
+        assert_eq!(watcher.received(&mut world), []);
     }
 }
 
@@ -302,8 +305,8 @@ fn stray_acknowledgements_are_passed_over() {
                     client.ack(&mut world, kind, id);
                 }
             }
-            client.say(&mut world, &Packet::Pingreq);
-            assert_eq!(client.heard(&mut world), [Got::Pingresp]);
+            client.send(&mut world, &Packet::Pingreq);
+            assert_eq!(client.received(&mut world), [Got::Pingresp]);
             client.disconnect(&mut world);
         }
     }

@@ -1,4 +1,4 @@
-//! A client of the world: says packets, and hears them.
+//! A client for tests: it sends and receives packets.
 
 use moormq::client::SubscriberId;
 use moormq::codec::{
@@ -7,7 +7,7 @@ use moormq::codec::{
 };
 use moormq::hooks::Chain;
 
-use crate::heard::{Ear, Got, Heard};
+use crate::received::{Got, PacketReader, ReceivedPublish};
 use crate::world::{Socket, World};
 
 pub const V31: ProtocolVersion = ProtocolVersion::V31;
@@ -22,20 +22,25 @@ pub const fn acked(kind: AckKind, id: u16) -> Got {
     Got::Ack(kind, id, ReasonCode::Success)
 }
 
+/// What a client receives when the broker ends its connection with `code`: MQTT 5 has a DISCONNECT for it, MQTT 3 nothing.
+pub fn disconnected(version: ProtocolVersion, code: ReasonCode) -> Vec<Got> {
+    Vec::from_iter((version == V5).then_some(Got::Disconnect(code)))
+}
+
 /// A client with one connection.
 pub struct Client {
     pub socket: Socket,
     pub version: ProtocolVersion,
-    pub ear: Ear,
-    /// Heard, and not asked for yet.
+    pub reader: PacketReader,
+    /// Packets that came with the CONNACK.
     early: Vec<Got>,
-    /// The length of the longest packet heard.
+    /// The length of the longest packet that was received.
     pub longest: usize,
 }
 
-/// What a CONNECT says, beyond the client id.
+/// The fields of a CONNECT, but for the client id.
 #[derive(Clone, Copy)]
-pub struct Hello<'a> {
+pub struct ConnectOptions<'a> {
     pub version: ProtocolVersion,
     pub clean_start: bool,
     pub keep_alive: u16,
@@ -45,10 +50,10 @@ pub struct Hello<'a> {
     pub password: Option<&'a [u8]>,
 }
 
-impl<'a> Hello<'a> {
+impl<'a> ConnectOptions<'a> {
     /// A clean session.
     pub fn clean(version: ProtocolVersion) -> Self {
-        Hello {
+        ConnectOptions {
             version,
             clean_start: true,
             keep_alive: 0,
@@ -62,12 +67,12 @@ impl<'a> Hello<'a> {
     /// A session that is kept, for an hour if its client speaks MQTT 5.
     pub fn kept(version: ProtocolVersion) -> Self {
         let properties = ConnectProperties { session_expiry: Some(3600), ..ConnectProperties::default() };
-        Hello { clean_start: false, properties, ..Hello::clean(version) }
+        ConnectOptions { clean_start: false, properties, ..ConnectOptions::clean(version) }
     }
 
     /// The same with a will to `topic`.
     pub fn will(self, topic: &'a str) -> Self {
-        Hello { will: Some(Will { topic, payload: b"gone", ..Will::default() }), ..self }
+        ConnectOptions { will: Some(Will { topic, payload: b"gone", ..Will::default() }), ..self }
     }
 
     /// The same with other properties.
@@ -78,53 +83,58 @@ impl<'a> Hello<'a> {
 }
 
 impl Client {
-    /// Connects on `shard` and takes the CONNACK, which must be a welcome. Says whether a session was present.
-    pub fn connect<C: Chain>(world: &mut World<C>, shard: usize, id: &str, hello: Hello<'_>) -> (Client, bool) {
-        let mut client = Client::knock(world, shard, id, hello);
-        let mut heard = client.heard(world);
-        let Some(Got::Connack { present, code: ReasonCode::Success }) = heard.first() else {
-            panic!("{id} was not welcomed: {heard:?}")
+    /// Connects on `shard` and takes the CONNACK, which must be a success. Returns Session Present, too.
+    pub fn connect<C: Chain>(
+        world: &mut World<C>,
+        shard: usize,
+        id: &str,
+        options: ConnectOptions<'_>,
+    ) -> (Client, bool) {
+        let mut client = Client::send_connect(world, shard, id, options);
+        let mut received = client.received(world);
+        let Some(Got::Connack { present, code: ReasonCode::Success }) = received.first() else {
+            panic!("{id} was not accepted: {received:?}")
         };
         let present = *present;
-        client.early = heard.split_off(1);
+        client.early = received.split_off(1);
         (client, present)
     }
 
     /// Connects with a clean session on the first shard.
     pub fn clean<C: Chain>(world: &mut World<C>, id: &str, version: ProtocolVersion) -> Client {
-        Client::connect(world, 0, id, Hello::clean(version)).0
+        Client::connect(world, 0, id, ConnectOptions::clean(version)).0
     }
 
     /// Connects on the first shard with an id that `shard` owns.
-    pub fn on<C: Chain>(world: &mut World<C>, shard: usize, name: &str, hello: Hello<'_>) -> Client {
+    pub fn on<C: Chain>(world: &mut World<C>, shard: usize, name: &str, options: ConnectOptions<'_>) -> Client {
         let id = id_owned_by(world, shard, name);
-        Client::connect(world, 0, &id, hello).0
+        Client::connect(world, 0, &id, options).0
     }
 
     /// Sends a CONNECT and reads nothing.
-    pub fn knock<C: Chain>(world: &mut World<C>, shard: usize, id: &str, hello: Hello<'_>) -> Client {
-        let client = Client::dial(world, shard, hello.version);
+    pub fn send_connect<C: Chain>(world: &mut World<C>, shard: usize, id: &str, options: ConnectOptions<'_>) -> Client {
+        let client = Client::open(world, shard, options.version);
         let mut bytes = Vec::new();
-        connect_packet(id, hello).encode(&mut bytes);
+        connect_packet(id, options).encode(&mut bytes);
         world.send(client.socket, &bytes);
         client
     }
 
     /// Opens a connection and sends nothing.
-    pub fn dial<C: Chain>(world: &mut World<C>, shard: usize, version: ProtocolVersion) -> Client {
+    pub fn open<C: Chain>(world: &mut World<C>, shard: usize, version: ProtocolVersion) -> Client {
         let socket = world.connect(shard);
         Client::at(socket, version)
     }
 
-    /// Whoever is at `socket`.
+    /// A client at a connection that is there.
     pub fn at(socket: Socket, version: ProtocolVersion) -> Client {
-        Client { socket, version, ear: Ear::default(), early: Vec::new(), longest: 0 }
+        Client { socket, version, reader: PacketReader::default(), early: Vec::new(), longest: 0 }
     }
 
     /// Everything received since the last call.
-    pub fn heard<C: Chain>(&mut self, world: &mut World<C>) -> Vec<Got> {
+    pub fn received<C: Chain>(&mut self, world: &mut World<C>) -> Vec<Got> {
         let mut got = std::mem::take(&mut self.early);
-        for (packet, length) in self.ear.hear(world.received(self.socket), self.version) {
+        for (packet, length) in self.reader.read(world.received(self.socket), self.version) {
             self.longest = self.longest.max(length);
             got.push(packet);
         }
@@ -132,28 +142,28 @@ impl Client {
     }
 
     /// The publishes among what was received since the last call.
-    pub fn publishes<C: Chain>(&mut self, world: &mut World<C>) -> Vec<Heard> {
-        let got = self.heard(world);
-        got.into_iter().filter_map(|got| if let Got::Publish(heard) = got { Some(heard) } else { None }).collect()
+    pub fn publishes<C: Chain>(&mut self, world: &mut World<C>) -> Vec<ReceivedPublish> {
+        let got = self.received(world);
+        got.into_iter().filter_map(|got| if let Got::Publish(received) = got { Some(received) } else { None }).collect()
     }
 
     /// The payloads of those, as text.
     pub fn texts<C: Chain>(&mut self, world: &mut World<C>) -> Vec<String> {
-        self.publishes(world).iter().map(|heard| heard.text().to_owned()).collect()
+        self.publishes(world).iter().map(|received| received.text().to_owned()).collect()
     }
 
     /// The CONNACK that was received.
     pub fn connack(&self) -> Connack<'static> {
-        self.ear.connack.expect("a CONNACK was received")
+        self.reader.connack.expect("a CONNACK was received")
     }
 
-    pub fn say<C: Chain>(&self, world: &mut World<C>, packet: &Packet<'_>) {
-        self.say_quietly(world, packet);
+    pub fn send<C: Chain>(&self, world: &mut World<C>, packet: &Packet<'_>) {
+        self.send_quietly(world, packet);
         world.settle();
     }
 
     /// Sends `packet`; nothing follows before [`World::settle`].
-    pub fn say_quietly<C: Chain>(&self, world: &mut World<C>, packet: &Packet<'_>) {
+    pub fn send_quietly<C: Chain>(&self, world: &mut World<C>, packet: &Packet<'_>) {
         let mut bytes = Vec::new();
         packet.encode(self.version, &mut bytes);
         world.send_quietly(self.socket, &bytes);
@@ -173,18 +183,18 @@ impl Client {
     ) {
         let filters = [SubscribeFilter { filter, options }];
         let subscribe = Subscribe { subscription_id, ..Subscribe::new(packet_id(1), &filters[..]) };
-        self.say(world, &Packet::Subscribe(subscribe));
+        self.send(world, &Packet::Subscribe(subscribe));
     }
 
-    /// Subscribes, and takes the SUBACK, which must be the next thing to be heard and grant it.
+    /// Subscribes, and takes the SUBACK, which must be the next packet and grant it.
     pub fn subscribed<C: Chain>(&mut self, world: &mut World<C>, filter: &str, qos: QoS) {
         self.subscribe(world, filter, qos);
-        assert_eq!(self.heard(world), [Got::Suback(1, vec![ReasonCode::granted(qos)])], "{filter}");
+        assert_eq!(self.received(world), [Got::Suback(1, vec![ReasonCode::granted(qos)])], "{filter}");
     }
 
     /// Unsubscribes at packet id 2.
     pub fn unsubscribe<C: Chain>(&self, world: &mut World<C>, filters: &[&str]) {
-        self.say(world, &Packet::Unsubscribe(Unsubscribe::new(packet_id(2), filters)));
+        self.send(world, &Packet::Unsubscribe(Unsubscribe::new(packet_id(2), filters)));
     }
 
     pub fn publish<C: Chain>(&self, world: &mut World<C>, topic: &str, payload: &str, qos: QoS, id: u16) {
@@ -197,7 +207,7 @@ impl Client {
     }
 
     pub fn publish_with<C: Chain>(&self, world: &mut World<C>, publish: Publish<'_>) {
-        self.say(world, &Packet::Publish(publish));
+        self.send(world, &Packet::Publish(publish));
     }
 
     pub fn ack<C: Chain>(&self, world: &mut World<C>, kind: AckKind, id: u16) {
@@ -212,7 +222,7 @@ impl Client {
 
     /// Sends AUTH with `method`.
     pub fn auth<C: Chain>(&self, world: &mut World<C>, code: ReasonCode, method: &str, data: &[u8]) {
-        self.say(world, &Packet::Auth(Auth { data: Some(data), ..Auth::new(code, method) }));
+        self.send(world, &Packet::Auth(Auth { data: Some(data), ..Auth::new(code, method) }));
     }
 
     pub fn disconnect<C: Chain>(&self, world: &mut World<C>) {
@@ -221,21 +231,21 @@ impl Client {
 
     /// Sends this DISCONNECT, and closes the connection if the broker does not.
     pub fn leave<C: Chain>(&self, world: &mut World<C>, disconnect: Disconnect<'_>) {
-        self.say(world, &Packet::Disconnect(disconnect));
+        self.send(world, &Packet::Disconnect(disconnect));
         world.hang_up(self.socket);
     }
 }
 
-pub fn connect_packet<'a>(id: &'a str, hello: Hello<'a>) -> Connect<'a> {
+pub fn connect_packet<'a>(id: &'a str, options: ConnectOptions<'a>) -> Connect<'a> {
     Connect {
-        version: hello.version,
-        clean_start: hello.clean_start,
-        keep_alive: hello.keep_alive,
+        version: options.version,
+        clean_start: options.clean_start,
+        keep_alive: options.keep_alive,
         client_id: id,
-        username: hello.username,
-        password: hello.password,
-        will: hello.will,
-        properties: hello.properties,
+        username: options.username,
+        password: options.password,
+        will: options.will,
+        properties: options.properties,
     }
 }
 

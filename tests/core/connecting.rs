@@ -5,29 +5,29 @@ use std::time::Duration;
 use moormq::codec::{Connect, Packet, ProtocolVersion, PublishProperties, QoS, ReasonCode, Will};
 use moormq::config::{Config, ListenerConfig, Protocol};
 
-use crate::client::{Client, Hello, V5, V31, V311, connect_packet, id_owned_by};
-use crate::heard::Got;
+use crate::client::{Client, ConnectOptions, V5, V31, V311, connect_packet, disconnected, id_owned_by};
+use crate::received::Got;
 use crate::world::{Socket, World, config, open_config, worlds, worlds_with};
 
-/// A CONNECT of `hello` was answered with `code`, and closed; or, with no code, closed without a word.
-fn refused(config: Config, id: &str, hello: Hello<'_>, code: impl Into<Option<ReasonCode>>) {
+/// Checks that a CONNECT with these options is answered with `code` and closed; with no code, closed without a CONNACK.
+fn refused(config: Config, id: &str, options: ConnectOptions<'_>, code: impl Into<Option<ReasonCode>>) {
     let mut world = World::new(1, config, || moormq::hooks::NoHooks);
-    let mut client = Client::knock(&mut world, 0, id, hello);
+    let mut client = Client::send_connect(&mut world, 0, id, options);
     let answer = code.into().map(|code| Got::Connack { present: false, code });
-    assert_eq!(client.heard(&mut world), Vec::from_iter(answer), "{id:?} {:?}", hello.version);
+    assert_eq!(client.received(&mut world), Vec::from_iter(answer), "{id:?} {:?}", options.version);
     assert!(world.is_closed(client.socket));
 }
 
-/// What a v5 client is told, and what an older one hears instead.
-fn refused_alike(config: impl Fn() -> Config, id: &str, hello: Hello<'_>, v5: ReasonCode, v3: ReasonCode) {
+/// Checks the refusal for each version: `v5` for MQTT 5, `v3` for the older ones.
+fn refused_alike(config: impl Fn() -> Config, id: &str, options: ConnectOptions<'_>, v5: ReasonCode, v3: ReasonCode) {
     for version in ProtocolVersion::ALL {
-        refused(config(), id, Hello { version, ..hello }, if version == V5 { v5 } else { v3 });
+        refused(config(), id, ConnectOptions { version, ..options }, if version == V5 { v5 } else { v3 });
     }
 }
 
-fn connect_bytes(id: &str, hello: Hello<'_>) -> Vec<u8> {
+fn connect_bytes(id: &str, options: ConnectOptions<'_>) -> Vec<u8> {
     let mut bytes = Vec::new();
-    connect_packet(id, hello).encode(&mut bytes);
+    connect_packet(id, options).encode(&mut bytes);
     bytes
 }
 
@@ -46,26 +46,26 @@ fn first_pieces(pieces: &[&[u8]]) -> (Vec<u8>, bool) {
 #[test]
 fn an_empty_client_id_is_assigned_refused_or_made_up_by_version() {
     // MQTT 3.1, section 3.1: 1 to 23 characters.
-    refused(open_config(), "", Hello::clean(V31), ReasonCode::ClientIdentifierNotValid);
-    refused(open_config(), "", Hello::kept(V31), ReasonCode::ClientIdentifierNotValid);
+    refused(open_config(), "", ConnectOptions::clean(V31), ReasonCode::ClientIdentifierNotValid);
+    refused(open_config(), "", ConnectOptions::kept(V31), ReasonCode::ClientIdentifierNotValid);
     // [MQTT-3.1.3-8] of 3.1.1: only with a clean session.
-    refused(open_config(), "", Hello::kept(V311), ReasonCode::ClientIdentifierNotValid);
+    refused(open_config(), "", ConnectOptions::kept(V311), ReasonCode::ClientIdentifierNotValid);
     for mut world in worlds() {
-        let (first, _) = Client::connect(&mut world, 0, "", Hello::clean(V311));
-        let (second, _) = Client::connect(&mut world, 0, "", Hello::clean(V311));
+        let (first, _) = Client::connect(&mut world, 0, "", ConnectOptions::clean(V311));
+        let (second, _) = Client::connect(&mut world, 0, "", ConnectOptions::clean(V311));
         assert!(!world.is_closed(first.socket) && !world.is_closed(second.socket), "each has an id of its own");
     }
 }
 
 /// [MQTT-3.1.3-6], [MQTT-3.2.2-16]
 #[test]
-fn an_id_that_is_assigned_is_told_and_can_be_used_again() {
+fn an_assigned_client_id_is_in_connack_and_can_be_used_again() {
     for mut world in worlds() {
-        let (client, _) = Client::connect(&mut world, 0, "", Hello::kept(V5));
-        let assigned = client.connack().properties.assigned_client_id.expect("v5 is told its id");
+        let (client, _) = Client::connect(&mut world, 0, "", ConnectOptions::kept(V5));
+        let assigned = client.connack().properties.assigned_client_id.expect("the CONNACK of v5 has the assigned id");
         assert!((1..=23).contains(&assigned.len()) && assigned.chars().all(|c| c.is_ascii_alphanumeric()));
         client.disconnect(&mut world);
-        let (again, present) = Client::connect(&mut world, 0, assigned, Hello::kept(V5));
+        let (again, present) = Client::connect(&mut world, 0, assigned, ConnectOptions::kept(V5));
         assert!(present);
         assert_eq!(again.connack().properties.assigned_client_id, None);
     }
@@ -76,8 +76,8 @@ fn a_long_client_id_is_accepted_up_to_the_limit() {
     let longest = "x".repeat(100);
     for version in ProtocolVersion::ALL {
         let mut world = World::new(1, open_config(), || moormq::hooks::NoHooks);
-        Client::connect(&mut world, 0, &longest, Hello::clean(version));
-        refused(open_config(), &"x".repeat(101), Hello::clean(version), ReasonCode::ClientIdentifierNotValid);
+        Client::connect(&mut world, 0, &longest, ConnectOptions::clean(version));
+        refused(open_config(), &"x".repeat(101), ConnectOptions::clean(version), ReasonCode::ClientIdentifierNotValid);
     }
 }
 
@@ -85,19 +85,19 @@ fn a_long_client_id_is_accepted_up_to_the_limit() {
 fn names_with_wildcards_are_refused_unless_they_are_allowed() {
     for id in ["a+", "#", "a/#"] {
         let not_valid = ReasonCode::ClientIdentifierNotValid;
-        refused_alike(open_config, id, Hello::clean(V5), not_valid, not_valid);
-        let hello = Hello { username: Some(id), ..Hello::clean(V5) };
+        refused_alike(open_config, id, ConnectOptions::clean(V5), not_valid, not_valid);
+        let options = ConnectOptions { username: Some(id), ..ConnectOptions::clean(V5) };
         let bad_name = ReasonCode::BadUserNameOrPassword;
-        refused_alike(open_config, "c", hello, bad_name, bad_name);
+        refused_alike(open_config, "c", options, bad_name, bad_name);
         let allowed = config(|config| config.session.allow_wildcards_in_identity = true);
         let mut world = World::new(1, allowed, || moormq::hooks::NoHooks);
-        Client::connect(&mut world, 0, id, Hello { username: Some(id), ..Hello::clean(V311) });
+        Client::connect(&mut world, 0, id, ConnectOptions { username: Some(id), ..ConnectOptions::clean(V311) });
     }
 }
 
-/// [MQTT-3.1.2-1], [MQTT-3.1.2-2]: unknown levels are told so in the nearest words there are.
+/// [MQTT-3.1.2-1], [MQTT-3.1.2-2]: an unknown level is refused in the nearest version that the client may know.
 #[test]
-fn an_unsupported_protocol_is_refused_in_words_the_client_may_know() {
+fn an_unsupported_protocol_is_refused_in_a_version_the_client_may_know() {
     let connect = |name: &[u8], level: u8| {
         let head = [&[0, name.len() as u8], name, &[level, 2, 0, 0]].concat();
         let body = [&head[..], if level >= 5 { &[0] } else { &[] }, &[0, 1, b'c']].concat();
@@ -128,9 +128,9 @@ fn a_listener_speaks_only_the_versions_it_was_given() {
         for (_, version) in versions {
             if version == speaks {
                 let mut world = World::new(1, only(allowed)(), || moormq::hooks::NoHooks);
-                Client::connect(&mut world, 0, "c", Hello::clean(version));
+                Client::connect(&mut world, 0, "c", ConnectOptions::clean(version));
             } else {
-                refused(only(allowed)(), "c", Hello::clean(version), ReasonCode::UnsupportedProtocolVersion);
+                refused(only(allowed)(), "c", ConnectOptions::clean(version), ReasonCode::UnsupportedProtocolVersion);
             }
         }
     }
@@ -139,18 +139,24 @@ fn a_listener_speaks_only_the_versions_it_was_given() {
 /// lifecycle.md 1: no link could validate the client.
 #[test]
 fn without_hooks_and_without_anonymous_clients_nobody_gets_in() {
-    refused_alike(Config::default, "c", Hello::clean(V5), ReasonCode::NotAuthorized, ReasonCode::NotAuthorized);
-    let credentials = Hello { username: Some("me"), password: Some(b"secret"), ..Hello::clean(V5) };
+    refused_alike(
+        Config::default,
+        "c",
+        ConnectOptions::clean(V5),
+        ReasonCode::NotAuthorized,
+        ReasonCode::NotAuthorized,
+    );
+    let credentials = ConnectOptions { username: Some("me"), password: Some(b"secret"), ..ConnectOptions::clean(V5) };
     refused_alike(Config::default, "c", credentials, ReasonCode::NotAuthorized, ReasonCode::NotAuthorized);
     let listener = ListenerConfig { allow_anonymous: Some(false), ..ListenerConfig::default() };
     let own = || config(|config| config.listeners = vec![listener.clone()]);
-    refused_alike(own, "c", Hello::clean(V5), ReasonCode::NotAuthorized, ReasonCode::NotAuthorized);
+    refused_alike(own, "c", ConnectOptions::clean(V5), ReasonCode::NotAuthorized, ReasonCode::NotAuthorized);
 }
 
-/// [MQTT-3.1.2-12] of the terms: a will must keep to what the broker offers.
+/// [MQTT-3.2.2-12], [MQTT-3.2.2-13]: a will above Maximum QoS, or with RETAIN where it is not available, is refused.
 #[test]
 fn a_will_beyond_what_is_offered_is_refused() {
-    let will = |will| Hello { will: Some(will), ..Hello::clean(V5) };
+    let will = |will| ConnectOptions { will: Some(will), ..ConnectOptions::clean(V5) };
     let qos2 = will(Will { topic: "w", qos: QoS::ExactlyOnce, ..Will::default() });
     let low = || config(|config| config.limits.maximum_qos = 1);
     refused_alike(low, "c", qos2, ReasonCode::QosNotSupported, ReasonCode::NotAuthorized);
@@ -169,10 +175,10 @@ fn a_will_beyond_what_is_offered_is_refused() {
 fn a_will_that_is_not_the_text_it_says_it_is_is_refused() {
     let properties = PublishProperties { payload_is_utf8: Some(true), ..PublishProperties::default() };
     let will = |payload| Some(Will { topic: "w", payload, properties, ..Will::default() });
-    let hello = |payload| Hello { will: will(payload), ..Hello::clean(V5) };
-    refused(open_config(), "c", hello(b"\xFF"), ReasonCode::PayloadFormatInvalid);
+    let options = |payload| ConnectOptions { will: will(payload), ..ConnectOptions::clean(V5) };
+    refused(open_config(), "c", options(b"\xFF"), ReasonCode::PayloadFormatInvalid);
     let mut world = World::new(1, open_config(), || moormq::hooks::NoHooks);
-    Client::connect(&mut world, 0, "c", hello("Grüße".as_bytes()));
+    Client::connect(&mut world, 0, "c", options("Grüße".as_bytes()));
 }
 
 /// lifecycle.md 4: 0x95, as soon as the length is known; older clients, and those of whom nothing else is known, are closed.
@@ -184,9 +190,9 @@ fn a_connect_that_is_too_large_is_refused() {
         config
     };
     let id = "x".repeat(64);
-    refused(config(), &id, Hello::clean(V5), ReasonCode::PacketTooLarge);
-    refused(config(), &id, Hello::clean(V311), None);
-    refused(config(), &id, Hello::clean(V31), None);
+    refused(config(), &id, ConnectOptions::clean(V5), ReasonCode::PacketTooLarge);
+    refused(config(), &id, ConnectOptions::clean(V311), None);
+    refused(config(), &id, ConnectOptions::clean(V31), None);
     assert_eq!(first_bytes(b"\x10\xFF\xFF\xFF\x7F"), (vec![], true));
     let too_large = b"\x10\xFF\xFF\xFF\x7F\0\x04MQTT\x05";
     let connack = vec![0x20, 3, 0, 0x95, 0];
@@ -197,7 +203,7 @@ fn a_connect_that_is_too_large_is_refused() {
     }
 }
 
-/// [MQTT-3.1.0-1]: the first packet must be a CONNECT; anything else closes, without a word.
+/// [MQTT-3.1.0-1]: the first packet must be a CONNECT; any other closes the connection without an answer.
 #[test]
 fn a_first_packet_other_than_connect_closes_the_connection() {
     for first in [1..=15_u8].into_iter().flatten().filter(|number| *number != 1) {
@@ -218,24 +224,22 @@ fn a_second_connect_is_a_protocol_error() {
         for version in ProtocolVersion::ALL {
             for second in [Connect::new(version, "c"), Connect::new(V5, "other"), Connect::new(V311, "")] {
                 let mut client = Client::clean(&mut world, "c", version);
-                client.say(&mut world, &Packet::Connect(second));
-                let told = (version == V5).then_some(Got::Disconnect(ReasonCode::ProtocolError));
-                assert_eq!(client.heard(&mut world), Vec::from_iter(told));
+                client.send(&mut world, &Packet::Connect(second));
+                assert_eq!(client.received(&mut world), disconnected(version, ReasonCode::ProtocolError));
                 assert!(world.is_closed(client.socket));
             }
             // Not even one that cannot be read is answered with a code that DISCONNECT does not have.
             let mut client = Client::clean(&mut world, "c", version);
             world.send(client.socket, b"\x10\x0D\x00\x04MQTT\x09\x02\x00\x00\x00\x00\x01c");
-            let told = (version == V5).then_some(Got::Disconnect(ReasonCode::ProtocolError));
-            assert_eq!(client.heard(&mut world), Vec::from_iter(told));
+            assert_eq!(client.received(&mut world), disconnected(version, ReasonCode::ProtocolError));
         }
     }
 }
 
-/// lifecycle.md 3.1: a CONNECT must be complete within `connect_timeout`, however busily it drips in.
+/// lifecycle.md 3.1: a CONNECT must be complete within `connect_timeout`, in however many pieces it comes.
 #[test]
 fn a_connect_that_takes_too_long_is_given_up() {
-    let bytes = connect_bytes(&"x".repeat(60), Hello::clean(V311));
+    let bytes = connect_bytes(&"x".repeat(60), ConnectOptions::clean(V311));
     for mut world in worlds() {
         let silent = world.connect(0);
         let dripping = world.connect(0);
@@ -258,24 +262,24 @@ fn a_connect_may_be_split_anywhere_and_other_packets_follow_at_once() {
         for shard in 0..world.shards.len() {
             let id = id_owned_by(&world, shard, "split");
             for version in ProtocolVersion::ALL {
-                let mut bytes = connect_bytes(&id, Hello::clean(version));
+                let mut bytes = connect_bytes(&id, ConnectOptions::clean(version));
                 let connect = bytes.len();
                 Packet::Pingreq.encode(version, &mut bytes);
                 Packet::Pingreq.encode(version, &mut bytes);
                 for cut in 0..bytes.len() {
-                    let mut client = Client::dial(&mut world, 0, version);
+                    let mut client = Client::open(&mut world, 0, version);
                     world.send(client.socket, &bytes[..cut]);
-                    assert_eq!(client.heard(&mut world).is_empty(), cut < connect);
+                    assert_eq!(client.received(&mut world).is_empty(), cut < connect);
                     world.send(client.socket, &bytes[cut..]);
                     let before = if cut < connect + 2 { 2 } else { 1 };
-                    assert_eq!(client.heard(&mut world)[usize::from(cut < connect)..], vec![Got::Pingresp; before]);
+                    assert_eq!(client.received(&mut world)[usize::from(cut < connect)..], vec![Got::Pingresp; before]);
                     world.hang_up(client.socket);
                 }
-                let mut client = Client::dial(&mut world, 0, version);
+                let mut client = Client::open(&mut world, 0, version);
                 for byte in &bytes {
                     world.send(client.socket, &[*byte]);
                 }
-                assert_eq!(client.heard(&mut world)[1..], [Got::Pingresp, Got::Pingresp]);
+                assert_eq!(client.received(&mut world)[1..], [Got::Pingresp, Got::Pingresp]);
                 world.hang_up(client.socket);
             }
         }
@@ -289,21 +293,21 @@ fn bytes_behind_connect_follow_the_client_to_its_shard() {
     for mut world in worlds() {
         for shard in 0..world.shards.len() {
             let id = id_owned_by(&world, shard, "pipelining");
-            let mut client = Client::dial(&mut world, 0, V311);
-            let mut bytes = connect_bytes(&id, Hello::clean(V311));
+            let mut client = Client::open(&mut world, 0, V311);
+            let mut bytes = connect_bytes(&id, ConnectOptions::clean(V311));
             bytes.extend(b"\x82\x06\x00\x01\x00\x01t\x01\x32\x07\x00\x01t\x00\x05hi");
             world.send_quietly(client.socket, &bytes);
             world.send_quietly(client.socket, b"\x32\x07\x00\x01t\x00\x06ho\xC0");
             world.settle();
             world.send(client.socket, b"\x00");
-            let heard = client.heard(&mut world);
+            let received = client.received(&mut world);
             assert_eq!(world.shard_of(client.socket), Some(shard));
-            let kinds: Vec<_> = heard.iter().filter(|got| !matches!(got, Got::Publish(_))).cloned().collect();
+            let kinds: Vec<_> = received.iter().filter(|got| !matches!(got, Got::Publish(_))).cloned().collect();
             let ack = |id| Got::Ack(moormq::codec::AckKind::Puback, id, ReasonCode::Success);
             let connack = Got::Connack { present: false, code: ReasonCode::Success };
             let suback = Got::Suback(1, vec![ReasonCode::GrantedQoS1]);
             assert_eq!(kinds, [connack, suback, ack(5), ack(6), Got::Pingresp], "owner {shard}");
-            assert_eq!(heard.len(), 7, "both publishes came back");
+            assert_eq!(received.len(), 7, "both publishes came back");
         }
     }
 }
@@ -313,22 +317,26 @@ fn bytes_behind_connect_follow_the_client_to_its_shard() {
 fn a_fight_for_one_client_id_ends_at_the_takeover_limit() {
     let limited = || config(|config| config.session.takeover_limit = Some(3));
     for mut world in worlds_with(limited) {
-        for (hello, id) in [(Hello::kept(V5), "kept"), (Hello::clean(V5), "clean"), (Hello::kept(V311), "old")] {
-            let mut last = Client::connect(&mut world, 0, id, hello).0;
+        for (options, id) in [
+            (ConnectOptions::kept(V5), "kept"),
+            (ConnectOptions::clean(V5), "clean"),
+            (ConnectOptions::kept(V311), "old"),
+        ] {
+            let mut last = Client::connect(&mut world, 0, id, options).0;
             for _ in 0..3 {
-                let newcomer = Client::connect(&mut world, 0, id, hello).0;
+                let newcomer = Client::connect(&mut world, 0, id, options).0;
                 assert!(world.is_closed(last.socket));
                 last = newcomer;
             }
-            let mut refused = Client::knock(&mut world, 0, id, hello);
-            let code = match hello.version {
+            let mut refused = Client::send_connect(&mut world, 0, id, options);
+            let code = match options.version {
                 ProtocolVersion::V5 => ReasonCode::ConnectionRateExceeded,
                 _ => ReasonCode::ServerUnavailable,
             };
-            assert_eq!(refused.heard(&mut world), [Got::Connack { present: false, code }], "{id}");
+            assert_eq!(refused.received(&mut world), [Got::Connack { present: false, code }], "{id}");
             assert!(world.is_closed(refused.socket) && !world.is_closed(last.socket));
             world.advance(Duration::from_secs(61));
-            Client::connect(&mut world, 0, id, hello);
+            Client::connect(&mut world, 0, id, options);
             assert!(world.is_closed(last.socket), "a new window");
         }
     }
@@ -339,7 +347,7 @@ fn coming_back_after_a_clean_end_is_no_takeover() {
     let limited = || config(|config| config.session.takeover_limit = Some(1));
     for mut world in worlds_with(limited) {
         for _ in 0..10 {
-            let (client, _) = Client::connect(&mut world, 0, "c", Hello::kept(V311));
+            let (client, _) = Client::connect(&mut world, 0, "c", ConnectOptions::kept(V311));
             client.disconnect(&mut world);
         }
     }
@@ -349,38 +357,38 @@ fn coming_back_after_a_clean_end_is_no_takeover() {
 fn sessions_are_limited_in_number() {
     let limited = || config(|config| config.limits.max_sessions = moormq::config::Limit::at_most(2));
     let mut world = World::new(1, limited(), || moormq::hooks::NoHooks);
-    let (first, _) = Client::connect(&mut world, 0, "a", Hello::kept(V5));
+    let (first, _) = Client::connect(&mut world, 0, "a", ConnectOptions::kept(V5));
     first.disconnect(&mut world);
-    Client::connect(&mut world, 0, "b", Hello::clean(V5));
+    Client::connect(&mut world, 0, "b", ConnectOptions::clean(V5));
     for (version, code) in [(V5, ReasonCode::QuotaExceeded), (V311, ReasonCode::ServerUnavailable)] {
-        let mut third = Client::knock(&mut world, 0, "c", Hello::clean(version));
-        assert_eq!(third.heard(&mut world), [Got::Connack { present: false, code }]);
+        let mut third = Client::send_connect(&mut world, 0, "c", ConnectOptions::clean(version));
+        assert_eq!(third.received(&mut world), [Got::Connack { present: false, code }]);
     }
-    Client::connect(&mut world, 0, "a", Hello::kept(V5));
+    Client::connect(&mut world, 0, "a", ConnectOptions::kept(V5));
 }
 
 /// lifecycle.md 5: every refusal comes before anything of a session is touched.
 #[test]
 fn a_refused_connect_leaves_the_live_connection_alone() {
     for mut world in worlds() {
-        let mut live = Client::connect(&mut world, 0, "c", Hello::kept(V5)).0;
-        let will = Hello { will: Some(Will { topic: "a/#", ..Will::default() }), ..Hello::kept(V5) };
-        Client::knock(&mut world, 0, "c", will);
-        live.say(&mut world, &Packet::Pingreq);
-        assert_eq!(live.heard(&mut world), [Got::Pingresp]);
+        let mut live = Client::connect(&mut world, 0, "c", ConnectOptions::kept(V5)).0;
+        let will = ConnectOptions { will: Some(Will { topic: "a/#", ..Will::default() }), ..ConnectOptions::kept(V5) };
+        Client::send_connect(&mut world, 0, "c", will);
+        live.send(&mut world, &Packet::Pingreq);
+        assert_eq!(live.received(&mut world), [Got::Pingresp]);
     }
 }
 
 #[test]
 fn a_connection_that_ends_before_or_amid_its_connect_leaves_nothing_behind() {
-    let bytes = connect_bytes("c", Hello::clean(V5));
+    let bytes = connect_bytes("c", ConnectOptions::clean(V5));
     for mut world in worlds() {
         for cut in 0..bytes.len() {
             let socket: Socket = world.connect(0);
             world.send(socket, &bytes[..cut]);
             world.hang_up(socket);
         }
-        let (_, present) = Client::connect(&mut world, 0, "c", Hello::kept(V5));
+        let (_, present) = Client::connect(&mut world, 0, "c", ConnectOptions::kept(V5));
         assert!(!present);
     }
 }
@@ -395,10 +403,10 @@ fn answer_at(
     let shard = connections % world.shards.len();
     let socket = world.connect_to(shard, listener, connections);
     let mut client = Client::at(socket, version);
-    world.send(socket, &connect_bytes(&format!("c{connections}"), Hello::clean(version)));
-    match client.heard(world)[..] {
+    world.send(socket, &connect_bytes(&format!("c{connections}"), ConnectOptions::clean(version)));
+    match client.received(world)[..] {
         [Got::Connack { code, .. }] => code,
-        ref heard => panic!("{heard:?}"),
+        ref received => panic!("{received:?}"),
     }
 }
 

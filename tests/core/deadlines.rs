@@ -6,29 +6,29 @@ use moormq::codec::{AckKind, QoS, ReasonCode};
 use moormq::config::{Config, HookDeadline, OnDeadline};
 use moormq::hooks::{Answer, Chain, Linked, NoHooks};
 
-use crate::client::{Client, Hello, V5, V31, id_owned_by};
-use crate::heard::Got;
+use crate::client::{Client, ConnectOptions, V5, V31, id_owned_by};
+use crate::received::Got;
 use crate::script::{Answers, Script};
 use crate::world::{World, config};
 
 type Hooked = World<Linked<NoHooks, Script>>;
 
-fn say<M: Default + 'static, R: 'static>(never: bool) -> Answer<M, R> {
+fn answer<M: Default + 'static, R: 'static>(never: bool) -> Answer<M, R> {
     if never { Answer::later(std::future::pending()) } else { Answer::ok() }
 }
 
 /// The hook `never` does not answer, all others agree.
 fn answers(never: &'static str) -> Answers {
     Answers::default()
-        .auth_on_register(move |_, _| say(never == "auth_on_register"))
-        .auth_on_register_m5(move |_, _| say(never == "auth_on_register_m5"))
-        .on_auth_m5(move |_, _| say(never == "on_auth_m5"))
-        .auth_on_publish(move |_, _| say(never == "auth_on_publish"))
-        .auth_on_publish_m5(move |_, _| say(never == "auth_on_publish_m5"))
-        .auth_on_subscribe(move |_, _| say(never == "auth_on_subscribe"))
-        .auth_on_subscribe_m5(move |_, _| say(never == "auth_on_subscribe_m5"))
-        .on_unsubscribe(move |_, _| say(never == "on_unsubscribe"))
-        .on_unsubscribe_m5(move |_, _| say(never == "on_unsubscribe_m5"))
+        .auth_on_register(move |_, _| answer(never == "auth_on_register"))
+        .auth_on_register_m5(move |_, _| answer(never == "auth_on_register_m5"))
+        .on_auth_m5(move |_, _| answer(never == "on_auth_m5"))
+        .auth_on_publish(move |_, _| answer(never == "auth_on_publish"))
+        .auth_on_publish_m5(move |_, _| answer(never == "auth_on_publish_m5"))
+        .auth_on_subscribe(move |_, _| answer(never == "auth_on_subscribe"))
+        .auth_on_subscribe_m5(move |_, _| answer(never == "auth_on_subscribe_m5"))
+        .on_unsubscribe(move |_, _| answer(never == "on_unsubscribe"))
+        .on_unsubscribe_m5(move |_, _| answer(never == "on_unsubscribe_m5"))
 }
 
 /// Two seconds and this answer for `hook`; a minute and the other answer for all others.
@@ -47,7 +47,7 @@ fn own_deadline(hook: &'static str, at_deadline: OnDeadline) -> impl Fn(&mut Con
     }
 }
 
-/// Runs `check` for `hook` with both answers, on 1, 2 and 4 shards. It is told whether the client is to pass.
+/// Runs `check` for `hook` with both answers, on 1, 2 and 4 shards. It is given whether the client is to pass.
 fn each(hook: &'static str, mut check: impl FnMut(&mut Hooked, bool)) {
     for shards in [1, 2, 4] {
         for at_deadline in [OnDeadline::Allow, OnDeadline::Refuse] {
@@ -71,12 +71,12 @@ fn each(hook: &'static str, mut check: impl FnMut(&mut Hooked, bool)) {
     }
 }
 
-/// What `client` hears when the deadline passes, and not before.
+/// The packets that `client` receives when the deadline passes, and not before.
 fn at_the_deadline(world: &mut Hooked, client: &mut Client) -> Vec<Got> {
     world.advance(Duration::from_millis(1900));
-    assert_eq!(client.heard(world), []);
+    assert_eq!(client.received(world), []);
     world.advance(Duration::from_millis(200));
-    client.heard(world)
+    client.received(world)
 }
 
 fn last(world: &Hooked) -> String {
@@ -88,7 +88,7 @@ fn of_auth_on_register() {
     for (hook, version) in [("auth_on_register", V31), ("auth_on_register_m5", V5)] {
         each(hook, |world, passes| {
             let id = last(world);
-            let mut client = Client::knock(world, 0, &id, Hello::clean(version));
+            let mut client = Client::send_connect(world, 0, &id, ConnectOptions::clean(version));
             let code = if passes { ReasonCode::Success } else { ReasonCode::NotAuthorized };
             assert_eq!(at_the_deadline(world, &mut client), [Got::Connack { present: false, code }]);
             assert_eq!(world.is_closed(client.socket), !passes);
@@ -100,8 +100,8 @@ fn of_auth_on_register() {
 fn of_on_auth_m5() {
     each("on_auth_m5", |world, passes| {
         let id = last(world);
-        let hello = Hello::clean(V5).with(|properties| properties.authentication_method = Some("M"));
-        let mut client = Client::knock(world, 0, &id, hello);
+        let options = ConnectOptions::clean(V5).with(|properties| properties.authentication_method = Some("M"));
+        let mut client = Client::send_connect(world, 0, &id, options);
         let code = if passes { ReasonCode::Success } else { ReasonCode::NotAuthorized };
         assert_eq!(at_the_deadline(world, &mut client), [Got::Connack { present: false, code }]);
     });
@@ -114,7 +114,7 @@ fn of_auth_on_publish() {
             let mut subscriber = Client::clean(world, "subscriber", version);
             subscriber.subscribed(world, "t", QoS::AtMostOnce);
             let id = last(world);
-            let mut client = Client::connect(world, 0, &id, Hello::clean(version)).0;
+            let mut client = Client::connect(world, 0, &id, ConnectOptions::clean(version)).0;
             client.publish(world, "t", "x", QoS::AtLeastOnce, 1);
             let code = if passes || version == V31 { ReasonCode::Success } else { ReasonCode::NotAuthorized };
             assert_eq!(at_the_deadline(world, &mut client), [Got::Ack(AckKind::Puback, 1, code)]);
@@ -123,13 +123,13 @@ fn of_auth_on_publish() {
     }
 }
 
-/// A will is put to the same hooks: refused, its client is.
+/// A will is put to the same hooks: if it is refused, its client is.
 #[test]
 fn of_auth_on_publish_for_a_will() {
     for (hook, version) in [("auth_on_publish", V31), ("auth_on_publish_m5", V5)] {
         each(hook, |world, passes| {
             let id = last(world);
-            let mut client = Client::knock(world, 0, &id, Hello::clean(version).will("w"));
+            let mut client = Client::send_connect(world, 0, &id, ConnectOptions::clean(version).will("w"));
             let code = if passes { ReasonCode::Success } else { ReasonCode::NotAuthorized };
             assert_eq!(at_the_deadline(world, &mut client), [Got::Connack { present: false, code }]);
         });
@@ -141,7 +141,7 @@ fn of_auth_on_subscribe() {
     for (hook, version) in [("auth_on_subscribe", V31), ("auth_on_subscribe_m5", V5)] {
         each(hook, |world, passes| {
             let id = last(world);
-            let mut client = Client::connect(world, 0, &id, Hello::clean(version)).0;
+            let mut client = Client::connect(world, 0, &id, ConnectOptions::clean(version)).0;
             client.subscribe(world, "t", QoS::AtLeastOnce);
             let code = match passes {
                 true => ReasonCode::GrantedQoS1,
@@ -159,13 +159,13 @@ fn of_on_unsubscribe() {
     for (hook, version) in [("on_unsubscribe", V31), ("on_unsubscribe_m5", V5)] {
         each(hook, |world, _| {
             let id = last(world);
-            let mut client = Client::connect(world, 0, &id, Hello::clean(version)).0;
+            let mut client = Client::connect(world, 0, &id, ConnectOptions::clean(version)).0;
             client.subscribed(world, "t", QoS::AtLeastOnce);
             client.unsubscribe(world, &["t"]);
             let codes = Vec::from_iter((version == V5).then_some(ReasonCode::Success));
             assert_eq!(at_the_deadline(world, &mut client), [Got::Unsuback(2, codes)]);
             client.publish(world, "t", "x", QoS::AtMostOnce, 0);
-            assert_eq!(client.heard(world), []);
+            assert_eq!(client.received(world), []);
         });
     }
 }

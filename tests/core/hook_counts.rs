@@ -1,4 +1,4 @@
-//! What is counted of hooks: lifecycle.md section 1, per hook and link.
+//! The counters of hooks and links: lifecycle.md section 1.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -10,19 +10,19 @@ use moormq::hooks::{
     PublishRequest,
 };
 
-use crate::client::{Client, Hello, V5, V31, V311};
-use crate::heard::Got;
+use crate::client::{Client, ConnectOptions, V5, V31, V311};
+use crate::received::Got;
 use crate::script::{Answers, Gate, Script};
 use crate::world::{World, open_config};
 
-/// What all shards counted.
+/// The counters of all shards.
 fn reports<C: Chain>(world: &World<C>) -> Vec<HookReport> {
     let mut all = Vec::new();
     world.shards.iter().for_each(|shard| HookReport::add(&mut all, &shard.hook_reports()));
     all
 }
 
-/// What was counted of `hook` of the link called `link`; nothing if it was not called.
+/// The counters of `hook` of the link called `link`; none if it was not called.
 fn counts<C: Chain>(world: &World<C>, link: &str, hook: &str) -> HookCounts {
     let of = |report: &HookReport| report.link == link && report.hook == hook;
     reports(world).into_iter().find(of).map(|report| report.counts).unwrap_or_default()
@@ -51,7 +51,7 @@ fn each_counter_counts_what_it_says() {
         let script = Script::new(by_topic(&gate));
         let mut world = World::new(shards, open_config(), || NoHooks.hook(script.clone()).hook(AllowAll));
         for shard in 0..shards {
-            let client = Client::on(&mut world, shard, "c", Hello::clean(V31));
+            let client = Client::on(&mut world, shard, "c", ConnectOptions::clean(V31));
             for topic in ["ok", "next", "no", "panic", "later ok", "later no", "later next", "later panic", "never"] {
                 gate.close();
                 client.publish(&mut world, topic, "x", QoS::AtLeastOnce, 1);
@@ -82,7 +82,7 @@ fn a_hook_that_is_not_there_is_not_counted() {
     for shards in [1, 2, 4] {
         let script = Script::default();
         let mut world = World::new(shards, open_config(), || NoHooks.hook(AllowAll).hook(script.clone()));
-        let mut client = Client::on(&mut world, shards - 1, "c", Hello::clean(V311));
+        let mut client = Client::on(&mut world, shards - 1, "c", ConnectOptions::clean(V311));
         client.subscribed(&mut world, "t", QoS::AtMostOnce);
         client.publish(&mut world, "t", "x", QoS::AtLeastOnce, 1);
         client.unsubscribe(&mut world, &["t"]);
@@ -112,7 +112,7 @@ fn tasks_of_notifications_are_later_answers() {
         let script = Script { slow: vec!["on_subscribe"], panics: vec!["on_publish"], ..Script::default() };
         let mut world = World::new(shards, open_config(), || NoHooks.hook(script.clone()));
         for shard in 0..shards {
-            let mut client = Client::on(&mut world, shard, "c", Hello::clean(V311));
+            let mut client = Client::on(&mut world, shard, "c", ConnectOptions::clean(V311));
             script.gate.close();
             client.subscribe(&mut world, "t", QoS::AtMostOnce);
             world.advance(Duration::from_millis(200));
@@ -122,7 +122,7 @@ fn tasks_of_notifications_are_later_answers() {
             client.subscribe(&mut world, "u", QoS::AtMostOnce);
             world.advance(Duration::from_millis(5100));
             client.publish(&mut world, "v", "x", QoS::AtMostOnce, 0);
-            assert_eq!(client.heard(&mut world).len(), 2);
+            assert_eq!(client.received(&mut world).len(), 2);
         }
         let each = shards as u64;
         let HookCounts { calls, next, ok, refusals, later, timeouts, panics, waited, .. } =
@@ -137,7 +137,7 @@ fn tasks_of_notifications_are_later_answers() {
 
 /// `$SYS/broker/hooks/LINK/HOOK/COUNTER`, all shards together.
 #[test]
-fn two_links_of_one_type_are_told_apart_in_sys() {
+fn two_links_of_one_type_have_counters_of_their_own_in_sys() {
     for shards in [1, 2, 4] {
         let refuses = |topic: &'static str| {
             Script::new(Answers::default().auth_on_publish(move |_, publish| {
@@ -147,7 +147,7 @@ fn two_links_of_one_type_are_told_apart_in_sys() {
         let (first, second) = (refuses("a"), refuses("b"));
         let mut world = World::new(shards, open_config(), || NoHooks.hook(first.clone()).hook(second.clone()));
         for shard in 0..shards {
-            let client = Client::on(&mut world, shard, "c", Hello::clean(V31));
+            let client = Client::on(&mut world, shard, "c", ConnectOptions::clean(V31));
             for topic in ["a", "a", "b", "c"] {
                 client.publish(&mut world, topic, "x", QoS::AtLeastOnce, 1);
             }
@@ -159,7 +159,7 @@ fn two_links_of_one_type_are_told_apart_in_sys() {
         let mut lines: Vec<_> = reader
             .publishes(&mut world)
             .iter()
-            .map(|heard| format!("{} {}", heard.topic.trim_start_matches("$SYS/broker/hooks/"), heard.text()))
+            .map(|received| format!("{} {}", received.topic.trim_start_matches("$SYS/broker/hooks/"), received.text()))
             .collect();
         lines.sort();
         let expected = |link: &str, calls: usize, next: usize, refusals: usize| {
@@ -181,7 +181,7 @@ fn two_links_of_one_type_are_told_apart_in_sys() {
         all.sort();
         assert_eq!(lines, all);
         reader.subscribe(&mut world, "$SYS/broker/hooks/+/on_offline_message/#", QoS::AtMostOnce);
-        assert_eq!(reader.heard(&mut world), [Got::Suback(1, vec![ReasonCode::Success])], "it was never called");
+        assert_eq!(reader.received(&mut world), [Got::Suback(1, vec![ReasonCode::Success])], "it was never called");
     }
 }
 
@@ -212,7 +212,7 @@ fn the_time_of_answers_given_now_is_estimated_for_links_that_want_it() {
     for shards in [1, 2, 4] {
         let mut world = World::new(shards, open_config(), || NoHooks.hook(Busy));
         world.shards.iter_mut().for_each(|shard| shard.time_hooks_by(HookClock(|| NANOS.get())));
-        let client = Client::on(&mut world, shards - 1, "c", Hello::clean(V311));
+        let client = Client::on(&mut world, shards - 1, "c", ConnectOptions::clean(V311));
         for _ in 0..300 {
             client.publish(&mut world, "t", "x", QoS::AtMostOnce, 0);
         }

@@ -10,9 +10,9 @@ use moormq::hooks::{
     Answer, Chain, ConnectRefusal, Expiry, Linked, NoHooks, PublishRefusal, RegisterModifiersM5, V3Only,
 };
 use moormq::random::Random;
-use moormq::shard::Request;
+use moormq::shard::{Input, Request};
 
-use crate::client::{Client, Hello, V5, V31, V311, connect_packet, id_owned_by};
+use crate::client::{Client, ConnectOptions, V5, V31, V311, connect_packet, disconnected, id_owned_by};
 use crate::script::{Answers, Script};
 use crate::world::{SEED, Socket, World, config, open_config};
 
@@ -30,8 +30,8 @@ fn each(change: fn(&mut Config), check: impl Fn(&mut Hooked, &Script, &str, Prot
     }
 }
 
-fn connect(world: &mut Hooked, id: &str, hello: Hello<'_>) -> Client {
-    Client::connect(world, 0, id, hello).0
+fn connect(world: &mut Hooked, id: &str, options: ConnectOptions<'_>) -> Client {
+    Client::connect(world, 0, id, options).0
 }
 
 fn leaving(code: ReasonCode, expiry: Option<u32>) -> Disconnect<'static> {
@@ -49,11 +49,11 @@ fn connecting_for_the_first_time_and_again() {
     each(
         |_| {},
         |world, script, id, version| {
-            let client = connect(world, id, Hello::kept(version));
+            let client = connect(world, id, ConnectOptions::kept(version));
             assert_eq!(script.log.of(id), ["register", "wakeup"]);
             world.hang_up(client.socket);
             assert_eq!(script.log.of(id), ["offline ConnectionLost"]);
-            let client = connect(world, id, Hello::kept(version));
+            let client = connect(world, id, ConnectOptions::kept(version));
             assert_eq!(script.log.of(id), ["register", "wakeup present"]);
             client.disconnect(world);
             assert_eq!(script.log.of(id), ["offline ClientDisconnect(Success)"]);
@@ -66,11 +66,11 @@ fn a_session_that_ends_with_its_connection() {
     each(
         |_| {},
         |world, script, id, version| {
-            let client = connect(world, id, Hello::clean(version));
+            let client = connect(world, id, ConnectOptions::clean(version));
             world.hang_up(client.socket);
             let lost = ["register", "wakeup", "unsubscribed all", "gone ConnectionLost"];
             assert_eq!(script.log.of(id), lost);
-            let client = connect(world, id, Hello::clean(version));
+            let client = connect(world, id, ConnectOptions::clean(version));
             client.disconnect(world);
             let left = ["register", "wakeup", "unsubscribed all", "gone ClientDisconnect(Success)"];
             assert_eq!(script.log.of(id), left);
@@ -86,7 +86,7 @@ fn a_disconnect_that_lowers_the_expiry_to_zero() {
             if version != V5 {
                 return;
             }
-            let client = connect(world, id, Hello::kept(V5));
+            let client = connect(world, id, ConnectOptions::kept(V5));
             script.log.all();
             client.leave(world, leaving(ReasonCode::DisconnectWithWill, Some(0)));
             assert_eq!(script.log.of(id), ["unsubscribed all", "gone ClientDisconnect(DisconnectWithWill)"]);
@@ -106,13 +106,13 @@ fn takeovers() {
         |_| {},
         |world, script, id, version| {
             for (old_kept, new_kept, expected) in cases {
-                let hello = |kept| if kept { Hello::kept(version) } else { Hello::clean(version) };
-                connect(world, id, hello(old_kept));
+                let options = |kept| if kept { ConnectOptions::kept(version) } else { ConnectOptions::clean(version) };
+                connect(world, id, options(old_kept));
                 script.log.all();
-                let new = Client::connect(world, world.shards.len() - 1, id, hello(new_kept)).0;
+                let new = Client::connect(world, world.shards.len() - 1, id, options(new_kept)).0;
                 assert_eq!(script.log.of(id), expected, "old kept {old_kept}, new kept {new_kept}");
                 new.disconnect(world);
-                connect(world, id, hello(false)).disconnect(world);
+                connect(world, id, options(false)).disconnect(world);
             }
         },
     );
@@ -123,9 +123,9 @@ fn a_clean_start_over_a_session_whose_client_is_away() {
     each(
         |_| {},
         |world, script, id, version| {
-            connect(world, id, Hello::kept(version)).disconnect(world);
+            connect(world, id, ConnectOptions::kept(version)).disconnect(world);
             script.log.all();
-            connect(world, id, Hello::clean(version));
+            connect(world, id, ConnectOptions::clean(version));
             assert_eq!(script.log.of(id), ["register", "unsubscribed all", "expired CleanStart", "wakeup"]);
         },
     );
@@ -137,8 +137,8 @@ fn expiry() {
     let soon = |config: &mut Config| config.session.persistent_session_expiry = Some(Duration::from_secs(20));
     each(soon, |world, script, id, version| {
         let will = Will { topic: "w", payload: b"x", delay: 100, ..Will::default() };
-        let hello = Hello { will: Some(will), ..Hello::kept(version) };
-        let client = connect(world, id, hello.with(|properties| properties.session_expiry = Some(20)));
+        let options = ConnectOptions { will: Some(will), ..ConnectOptions::kept(version) };
+        let client = connect(world, id, options.with(|properties| properties.session_expiry = Some(20)));
         script.log.all();
         world.hang_up(client.socket);
         let delayed = version == V5;
@@ -152,7 +152,7 @@ fn expiry() {
     });
 }
 
-/// The session whose client has been away longest makes room for a newcomer; one whose client is there never does.
+/// The session that has been offline longest is ended for a new one; an online one never is.
 #[test]
 fn a_limit_ends_the_session_whose_client_has_been_away_longest() {
     for version in ProtocolVersion::ALL {
@@ -163,21 +163,21 @@ fn a_limit_ends_the_session_whose_client_has_been_away_longest() {
         });
         let mut world = World::new(1, few, || NoHooks.hook(script.clone()));
         for id in ["a", "b", "c"] {
-            connect(&mut world, id, Hello::kept(version)).disconnect(&mut world);
+            connect(&mut world, id, ConnectOptions::kept(version)).disconnect(&mut world);
         }
-        // Who was here in between has not been away for long.
-        connect(&mut world, "a", Hello::kept(version)).disconnect(&mut world);
+        // A client that was online in between has not been offline for long.
+        connect(&mut world, "a", ConnectOptions::kept(version)).disconnect(&mut world);
         script.log.all();
-        connect(&mut world, "d", Hello::kept(version));
+        connect(&mut world, "d", ConnectOptions::kept(version));
         assert_eq!(script.log.of("b"), ["unsubscribed all", "expired Limit"]);
         assert_eq!(script.log.of("d"), ["register", "wakeup"]);
-        connect(&mut world, "e", Hello::clean(version));
-        connect(&mut world, "a", Hello::kept(version));
+        connect(&mut world, "e", ConnectOptions::clean(version));
+        connect(&mut world, "a", ConnectOptions::kept(version));
         assert_eq!(script.log.of("c"), ["unsubscribed all", "expired Limit"]);
         assert_eq!(script.log.of("a"), ["register", "wakeup present"]);
-        let mut refused = Client::knock(&mut world, 0, "f", Hello::kept(version));
+        let mut refused = Client::send_connect(&mut world, 0, "f", ConnectOptions::kept(version));
         let code = if version == V5 { ReasonCode::QuotaExceeded } else { ReasonCode::ServerUnavailable };
-        assert_eq!(refused.heard(&mut world), [crate::heard::Got::Connack { present: false, code }]);
+        assert_eq!(refused.received(&mut world), [crate::received::Got::Connack { present: false, code }]);
         assert_eq!(script.log.all().iter().filter(|line| line.contains("expired")).count(), 0);
     }
 }
@@ -187,24 +187,23 @@ fn an_operator_ends_connections_and_sessions() {
     each(
         |_| {},
         |world, script, id, version| {
-            let mut kept = connect(world, id, Hello::kept(version));
+            let mut kept = connect(world, id, ConnectOptions::kept(version));
             script.log.all();
             admin(world, id, false);
             assert_eq!(script.log.of(id), ["offline Admin"]);
-            let told = (version == V5).then_some(crate::heard::Got::Disconnect(ReasonCode::AdministrativeAction));
-            assert_eq!(kept.heard(world), Vec::from_iter(told));
+            assert_eq!(kept.received(world), disconnected(version, ReasonCode::AdministrativeAction));
             assert!(world.is_closed(kept.socket));
             admin(world, id, false);
             assert_eq!(script.log.of(id), [""; 0]);
             admin(world, id, true);
             assert_eq!(script.log.of(id), ["unsubscribed all", "expired Admin"]);
             admin(world, id, true);
-            connect(world, id, Hello::kept(version));
+            connect(world, id, ConnectOptions::kept(version));
             script.log.all();
             admin(world, id, true);
             assert_eq!(script.log.of(id), ["offline Admin", "unsubscribed all", "expired Admin"]);
             for cleanup in [false, true] {
-                connect(world, id, Hello::clean(version));
+                connect(world, id, ConnectOptions::clean(version));
                 script.log.all();
                 admin(world, id, cleanup);
                 assert_eq!(script.log.of(id), ["unsubscribed all", "gone Admin"]);
@@ -218,20 +217,19 @@ fn an_orderly_stop_calls_every_hook() {
     each(
         |_| {},
         |world, script, id, version| {
-            let mut kept = connect(world, id, Hello::kept(version).will("w"));
-            connect(world, "clean", Hello::clean(version));
+            let mut kept = connect(world, id, ConnectOptions::kept(version).will("w"));
+            connect(world, "clean", ConnectOptions::clean(version));
             let opening = world.connect(0);
             script.log.all();
             world.stop();
             assert_eq!(script.log.of(id), ["publish w will", "offline ServerShutdown"]);
             assert_eq!(script.log.of("clean"), ["unsubscribed all", "gone ServerShutdown"]);
-            let told = (version == V5).then_some(crate::heard::Got::Disconnect(ReasonCode::ServerShuttingDown));
-            assert_eq!(kept.heard(world), Vec::from_iter(told));
+            assert_eq!(kept.received(world), disconnected(version, ReasonCode::ServerShuttingDown));
             assert!(world.is_closed(opening));
             assert_eq!(world.stopped, world.shards.len());
-            let mut late = Client::knock(world, 0, "late", Hello::clean(version));
+            let mut late = Client::send_connect(world, 0, "late", ConnectOptions::clean(version));
             let code = ReasonCode::ServerUnavailable;
-            assert_eq!(late.heard(world), [crate::heard::Got::Connack { present: false, code }]);
+            assert_eq!(late.received(world), [crate::received::Got::Connack { present: false, code }]);
             assert_eq!(script.log.of("late"), [""; 0]);
         },
     );
@@ -255,7 +253,7 @@ fn every_reason_for_which_a_connection_ends() {
         (
             |world, client| {
                 for _ in 0..10 {
-                    client.say(world, &Packet::Pingreq);
+                    client.send(world, &Packet::Pingreq);
                     world.advance(Duration::from_secs(10));
                 }
             },
@@ -264,7 +262,7 @@ fn every_reason_for_which_a_connection_ends() {
     ];
     each(mortal, |world, script, id, version| {
         for (end, reason) in ends {
-            let client = connect(world, id, Hello { keep_alive: 10, ..Hello::kept(version) });
+            let client = connect(world, id, ConnectOptions { keep_alive: 10, ..ConnectOptions::kept(version) });
             script.log.all();
             end(world, &client);
             assert_eq!(script.log.of(id), [format!("offline {reason}")], "{version:?}");
@@ -283,7 +281,7 @@ fn a_refused_or_failing_publish_is_the_reason_an_older_client_is_closed_for() {
         let script = Script::new(answers.clone());
         let mut world = World::new(shards, open_config(), || NoHooks.hook(script.clone()));
         for (topic, reason) in [("refused", "offline NotAuthorized"), ("fails", "offline HookFailure")] {
-            let client = connect(&mut world, "c", Hello::kept(V311));
+            let client = connect(&mut world, "c", ConnectOptions::kept(V311));
             script.log.all();
             client.publish(&mut world, topic, "x", QoS::AtMostOnce, 0);
             assert_eq!(script.log.of("c"), [reason]);
@@ -300,19 +298,19 @@ fn a_refusal_calls_none() {
         let limited = config(|config| config.limits.max_sessions = moormq::config::Limit::at_most(1));
         let mut world = World::new(shards, limited, || NoHooks.hook(script.clone()));
         for version in [V31, V311] {
-            Client::knock(&mut world, 0, "c", Hello::kept(version));
+            Client::send_connect(&mut world, 0, "c", ConnectOptions::kept(version));
         }
-        Client::knock(&mut world, 0, "a+", Hello::kept(V5));
+        Client::send_connect(&mut world, 0, "a+", ConnectOptions::kept(V5));
         assert_eq!((script.log.of("c"), script.log.of("a+")), (vec![], vec![]));
     }
 }
 
 #[test]
-fn subscriptions_and_publishes_are_told_before_they_are_acknowledged() {
+fn hooks_are_called_before_subscriptions_and_publishes_are_acknowledged() {
     each(
         |_| {},
         |world, script, id, version| {
-            let mut client = connect(world, id, Hello::kept(version));
+            let mut client = connect(world, id, ConnectOptions::kept(version));
             script.log.all();
             client.subscribe(world, "a/+", QoS::AtLeastOnce);
             client.subscribe(world, "a/#/b", QoS::AtLeastOnce);
@@ -322,12 +320,12 @@ fn subscriptions_and_publishes_are_told_before_they_are_acknowledged() {
             client.unsubscribe(world, &["b", "a/+"]);
             client.unsubscribe(world, &["b"]);
             assert_eq!(script.log.of(id), ["subscribe a/+", "publish a/b", "unsubscribed a/+"]);
-            client.heard(world);
+            client.received(world);
         },
     );
 }
 
-/// Zero from a hook is told, and holds: the session ends with its connection although its client asked for an hour.
+/// A session expiry of 0 from a hook is in CONNACK and has effect: the session ends with its connection.
 #[test]
 fn a_hook_may_have_the_session_end_with_its_connection() {
     let answers = Answers::default().auth_on_register_m5(|_, _| {
@@ -336,10 +334,10 @@ fn a_hook_may_have_the_session_end_with_its_connection() {
     for shards in [1, 2, 4] {
         let script = Script::new(answers.clone());
         let mut world = World::new(shards, open_config(), || NoHooks.hook(script.clone()));
-        let client = connect(&mut world, "c", Hello::kept(V5));
+        let client = connect(&mut world, "c", ConnectOptions::kept(V5));
         assert_eq!(client.connack().properties.session_expiry, Some(0));
         script.log.all();
-        let new = connect(&mut world, "c", Hello::kept(V5));
+        let new = connect(&mut world, "c", ConnectOptions::kept(V5));
         assert_eq!(script.log.of("c"), ["register", "unsubscribed all", "gone TakenOver", "wakeup"]);
         world.hang_up(new.socket);
         assert_eq!(script.log.of("c"), ["unsubscribed all", "gone ConnectionLost"]);
@@ -368,8 +366,8 @@ fn hooks_know_whom_they_are_asked_about() {
         let mut world = World::new(shards, open_config(), || NoHooks.hook(V3Only(script.clone())));
         let mut last = 0;
         for _ in 0..3 {
-            let hello = Hello { username: Some("ann"), ..Hello::kept(version) };
-            let client = Client::connect(&mut world, 0, "c", hello).0;
+            let options = ConnectOptions { username: Some("ann"), ..ConnectOptions::kept(version) };
+            let client = Client::connect(&mut world, 0, "c", options).0;
             client.publish(&mut world, "t", "x", QoS::AtMostOnce, 0);
             let asked = std::mem::take(&mut *seen.lock().expect("no test panics while it writes"));
             let [connecting, connected] = &asked[..] else { panic!("{asked:?}") };
@@ -388,10 +386,10 @@ fn hooks_know_whom_they_are_asked_about() {
     }
 }
 
-/// SUBACK waits for the other shards. What was granted is told, and told before the end of a connection that does not live to
-/// see it.
+/// SUBACK waits for the other shards. `on_subscribe` is called for the granted filters, also if the connection ends before SUBACK;
+/// then before the hook for that end.
 #[test]
-fn a_subscription_is_told_although_its_connection_ends_before_suback() {
+fn on_subscribe_is_called_although_the_connection_ends_before_suback() {
     each(
         |_| {},
         |world, script, id, version| {
@@ -399,16 +397,16 @@ fn a_subscription_is_told_although_its_connection_ends_before_suback() {
                 V5 => vec![0x82, 7, 0, 1, 0, 0, 1, topic, 1],
                 _ => vec![0x82, 6, 0, 1, 0, 1, topic, 1],
             };
-            let client = connect(world, id, Hello::kept(version));
+            let client = connect(world, id, ConnectOptions::kept(version));
             script.log.all();
             world.send_quietly(client.socket, &subscribe(b's'));
             world.hang_up(client.socket);
             assert_eq!(script.log.of(id), ["subscribe s", "offline ConnectionLost"]);
-            let old = connect(world, id, Hello::kept(version));
+            let old = connect(world, id, ConnectOptions::kept(version));
             let owner = world.shard_of(old.socket).expect("it is connected");
-            let new = Client::dial(world, owner, version);
+            let new = Client::open(world, owner, version);
             let mut bytes = Vec::new();
-            connect_packet(id, Hello::kept(version)).encode(&mut bytes);
+            connect_packet(id, ConnectOptions::kept(version)).encode(&mut bytes);
             script.log.all();
             world.send_quietly(old.socket, &subscribe(b't'));
             world.send_quietly(new.socket, &bytes);
@@ -422,22 +420,22 @@ fn a_subscription_is_told_although_its_connection_ends_before_suback() {
     );
 }
 
-/// The grammar of lifecycle.md section 5: where a subscriber id is after this hook, if it may be called where it was.
+/// The grammar of lifecycle.md section 5: the state of a subscriber id after this hook, if it may be called in the state before.
 fn follow(state: &str, line: &str) -> Option<&'static str> {
     Some(match (state, line.split(' ').next()?) {
-        ("absent", "wakeup") if line == "wakeup" => "online",
+        ("no session", "wakeup") if line == "wakeup" => "online",
         ("online", "offline") => "offline",
-        ("online", "gone") => "absent",
+        ("online", "gone") => "no session",
         ("offline", "wakeup") if line == "wakeup present" => "online",
-        ("offline", "expired") => "absent",
+        ("offline", "expired") => "no session",
         _ => return None,
     })
 }
 
-/// Where two subscriber ids are in the end, and that they came there by the grammar.
+/// The final states of two subscriber ids. Checks that they came there by the grammar.
 fn check_grammar(script: &Script, seed: u64) {
     for id in ["a", "b"] {
-        let (mut state, lines) = ("absent", script.log.of(id));
+        let (mut state, lines) = ("no session", script.log.of(id));
         check_tasks(&lines, seed);
         let of_the_grammar = |line: &&String| {
             !["register", "unsubscribed", "subscribe"].iter().any(|word| line.starts_with(word))
@@ -450,7 +448,7 @@ fn check_grammar(script: &Script, seed: u64) {
     }
 }
 
-/// What hooks want done is done in the order of their calls, and before anybody else is registered.
+/// Checks that the later work of hooks is done in the order of their calls, and before the next registration.
 fn check_tasks(lines: &[String], seed: u64) {
     let mut to_do = std::collections::VecDeque::new();
     for line in lines {
@@ -469,27 +467,27 @@ fn check_tasks(lines: &[String], seed: u64) {
 const SLOW: [(&str, &str); 3] =
     [("on_client_offline", "offline"), ("on_client_gone", "gone"), ("on_session_expired", "expired")];
 
-/// Connects, takeovers, leaving, expiry, operators, moves to other shards and mail in any order.
+/// Connects, takeovers, leaving, expiry, operators, moves to other shards, and messages between shards in any order.
 fn anything_happens(world: &mut Hooked, random: &mut Random, sockets: &mut Vec<Socket>) {
     let shards = world.shards.len();
     match random.below(9) {
         8 => {
-            let slot = moormq::shard::slot_of(&SubscriberId::new("", ["a", "b"][random.below(2)]), SEED);
+            let slot = moormq::sharding::slot_of(&SubscriberId::new("", ["a", "b"][random.below(2)]), SEED);
             let (to, now) = (random.below(shards), world.now);
             for shard in &mut world.shards {
-                shard.request(Request::MoveSlots { slots: vec![slot], to }, now);
+                shard.handle(Input::Request(Request::MoveSlots { slots: vec![slot], to }), now);
             }
         }
         7 => drop(world.carry_transfer()),
         0..3 => {
-            let mut hello = if random.below(2) == 0 { Hello::kept(V5) } else { Hello::clean(V5) };
-            hello.clean_start = random.below(2) == 0;
+            let mut options = if random.below(2) == 0 { ConnectOptions::kept(V5) } else { ConnectOptions::clean(V5) };
+            options.clean_start = random.below(2) == 0;
             if random.below(2) == 0 {
-                hello = hello.with(|properties| properties.session_expiry = properties.session_expiry.map(|_| 1));
+                options = options.with(|properties| properties.session_expiry = properties.session_expiry.map(|_| 1));
             }
-            let client = Client::dial(world, random.below(shards), V5);
+            let client = Client::open(world, random.below(shards), V5);
             let mut bytes = Vec::new();
-            connect_packet(["a", "b"][random.below(2)], hello).encode(&mut bytes);
+            connect_packet(["a", "b"][random.below(2)], options).encode(&mut bytes);
             world.send_quietly(client.socket, &bytes);
             sockets.push(client.socket);
         }
@@ -502,7 +500,7 @@ fn anything_happens(world: &mut Hooked, random: &mut Random, sockets: &mut Vec<S
         5 => world.advance(Duration::from_millis(700)),
         6 if random.below(4) == 0 => admin(world, ["a", "b"][random.below(2)], random.below(2) == 0),
         _ => {
-            world.carry_any_letter(random);
+            world.carry_any_message(random);
         }
     }
 }
@@ -523,7 +521,7 @@ fn the_hooks_of_a_subscriber_id_spell_the_grammar_in_any_interleaving() {
     }
 }
 
-/// Hooks that want something done about it first, for as long as chance wants it.
+/// Hooks with later work that takes a random time.
 #[test]
 fn hooks_that_take_their_time_spell_the_grammar_in_any_interleaving() {
     for seed in 0..300 {

@@ -1,4 +1,4 @@
-//! What hooks may change, and that it has its effect: lifecycle.md section 2; and notifications that take their time.
+//! The modifiers of hooks, and their effect: lifecycle.md section 2; and notifications that take their time.
 
 use std::num::{NonZeroU16, NonZeroU32};
 use std::sync::Arc;
@@ -14,8 +14,8 @@ use moormq::hooks::{
     PublishModifiersM5, RegisterModifiers, RegisterModifiersM5,
 };
 
-use crate::client::{Client, Hello, V5, V311, acked, publish};
-use crate::heard::Got;
+use crate::client::{Client, ConnectOptions, V5, V311, acked, publish};
+use crate::received::Got;
 use crate::script::{Answers, Script};
 use crate::world::{World, open_config};
 
@@ -47,13 +47,13 @@ fn a_hook_may_give_the_client_another_identity() {
     each(answers, |world, script| {
         for number in 0..8 {
             let id = format!("c{number}");
-            let mut client = Client::connect(world, 0, &id, Hello::kept(V311)).0;
+            let mut client = Client::connect(world, 0, &id, ConnectOptions::kept(V311)).0;
             let real = format!("real-{id}");
             let owner = world.shards[0].owner(&SubscriberId::new("", real.as_str()));
             assert_eq!(world.shard_of(client.socket), Some(owner));
             assert_eq!(script.log.of(&real), ["register", "wakeup"]);
             client.subscribed(world, "t", QoS::AtMostOnce);
-            let (_, present) = Client::connect(world, 0, &id, Hello::kept(V311));
+            let (_, present) = Client::connect(world, 0, &id, ConnectOptions::kept(V311));
             assert!(present && world.is_closed(client.socket));
         }
     });
@@ -71,10 +71,10 @@ fn mountpoints_never_meet() {
             "across" => Answer::Ok(PublishModifiers::default().mountpoint("b").topic("t")),
             _ => Answer::Next,
         });
-    let at = |mountpoint: &'static str| Hello {
+    let at = |mountpoint: &'static str| ConnectOptions {
         username: Some("x"),
         password: Some(mountpoint.as_bytes()),
-        ..Hello::kept(V311)
+        ..ConnectOptions::kept(V311)
     };
     each(answers, |world, _| {
         let mut clients = ["a", "b", "c"].map(|mountpoint| {
@@ -88,8 +88,8 @@ fn mountpoints_never_meet() {
         publisher.retain(world, "t", "for a");
         assert_eq!(clients[0].texts(world), ["for a", "for a"]);
         publisher.publish(world, "across", "for b", QoS::AtMostOnce, 0);
-        let heard = clients.each_mut().map(|client| client.texts(world).len());
-        assert_eq!(heard, [0, 2, 0]);
+        let received = clients.each_mut().map(|client| client.texts(world).len());
+        assert_eq!(received, [0, 2, 0]);
         let late = ["a", "b"].map(|mountpoint| {
             let mut late = Client::connect(world, 0, "late", at(mountpoint)).0;
             late.subscribe(world, "t", QoS::AtMostOnce);
@@ -117,7 +117,7 @@ fn a_hook_may_change_what_is_published() {
         .auth_on_publish_m5(move |_, _| Answer::Ok(m5.clone()));
     each(answers, |world, script| {
         let last = world.shards.len() - 1;
-        let mut subscriber = Client::on(world, last, "subscriber", Hello::clean(V5));
+        let mut subscriber = Client::on(world, last, "subscriber", ConnectOptions::clean(V5));
         subscriber.subscribed(world, "+", QoS::ExactlyOnce);
         for (version, qos) in [(V311, QoS::ExactlyOnce), (V5, QoS::AtLeastOnce)] {
             let mut publisher = Client::clean(world, "publisher", version);
@@ -127,10 +127,10 @@ fn a_hook_may_change_what_is_published() {
             script.log.all();
             publisher.publish_with(world, packet);
             assert_eq!(script.log.of("publisher"), ["publish b"]);
-            assert_eq!(publisher.heard(world), [acked(AckKind::Puback, 5)], "by the QoS the client used");
-            let heard = subscriber.publishes(world);
-            assert_eq!((heard[0].topic.as_str(), heard[0].text(), heard[0].qos), ("b", "other", qos));
-            let properties = heard[0].properties;
+            assert_eq!(publisher.received(world), [acked(AckKind::Puback, 5)], "by the QoS the client used");
+            let received = subscriber.publishes(world);
+            assert_eq!((received[0].topic.as_str(), received[0].text(), received[0].qos), ("b", "other", qos));
+            let properties = received[0].properties;
             assert_eq!(properties.response_topic, None);
             let expected = if version == V5 { (Some("made/up"), Some(9)) } else { (None, None) };
             assert_eq!((properties.content_type, properties.message_expiry), expected);
@@ -149,8 +149,8 @@ fn a_topic_that_is_none_refuses_the_publish() {
     each(answers, |world, script| {
         let mut client = Client::clean(world, "m5", V5);
         client.publish(world, "t", "x", QoS::AtLeastOnce, 1);
-        assert_eq!(client.heard(world), [Got::Ack(AckKind::Puback, 1, ReasonCode::ImplementationSpecific)]);
-        let client = Client::connect(world, 0, "v3", Hello::kept(V311)).0;
+        assert_eq!(client.received(world), [Got::Ack(AckKind::Puback, 1, ReasonCode::ImplementationSpecific)]);
+        let client = Client::connect(world, 0, "v3", ConnectOptions::kept(V311)).0;
         script.log.all();
         client.publish(world, "t", "x", QoS::AtLeastOnce, 1);
         assert!(world.is_closed(client.socket));
@@ -170,14 +170,14 @@ fn a_hook_may_slow_a_client_down() {
         for id in 1..=3 {
             client.publish(world, "slow", "x", QoS::AtLeastOnce, id);
         }
-        let mut heard = client.heard(world).len();
-        assert_eq!(heard, 1);
+        let mut received = client.received(world).len();
+        assert_eq!(received, 1);
         for expected in [1, 2, 2, 3, 3] {
-            other.say(world, &Packet::Pingreq);
-            assert_eq!(other.heard(world), [Got::Pingresp]);
+            other.send(world, &Packet::Pingreq);
+            assert_eq!(other.received(world), [Got::Pingresp]);
             world.advance(Duration::from_millis(200));
-            heard += client.heard(world).len();
-            assert_eq!(heard, expected);
+            received += client.received(world).len();
+            assert_eq!(received, expected);
         }
     });
 }
@@ -196,7 +196,7 @@ fn limits_that_a_hook_sets_hold() {
     each(registering(v3), |world, _| {
         for version in [V311, V5] {
             let last = world.shards.len() - 1;
-            let mut client = Client::on(world, last, "limited", Hello::kept(version));
+            let mut client = Client::on(world, last, "limited", ConnectOptions::kept(version));
             client.subscribed(world, "t", QoS::AtLeastOnce);
             let publisher = Client::clean(world, "publisher", V311);
             let send = |world: &mut Hooked, texts: &[&str]| {
@@ -208,22 +208,22 @@ fn limits_that_a_hook_sets_hold() {
             };
             send(world, &["1", "2", "3", "4", "5", "6"]);
             let first = client.publishes(world);
-            assert_eq!(first.iter().map(|heard| heard.text()).collect::<Vec<_>>(), ["1", "2"]);
-            first.iter().for_each(|heard| client.ack(world, AckKind::Puback, heard.id.expect("QoS 1")));
+            assert_eq!(first.iter().map(|received| received.text()).collect::<Vec<_>>(), ["1", "2"]);
+            first.iter().for_each(|received| client.ack(world, AckKind::Puback, received.id.expect("QoS 1")));
             assert_eq!(client.texts(world), ["6", "5"]);
             world.hang_up(client.socket);
-            let client = Client::on(world, last, "limited", Hello::kept(version));
+            let client = Client::on(world, last, "limited", ConnectOptions::kept(version));
             world.send(client.socket, &[0x30, 99]);
             assert!(world.is_closed(client.socket));
-            let client = Client::on(world, last, "limited", Hello::kept(version));
+            let client = Client::on(world, last, "limited", ConnectOptions::kept(version));
             world.advance(Duration::from_secs(51));
             assert!(world.is_closed(client.socket));
-            Client::on(world, last, "limited", Hello::clean(version)).disconnect(world);
+            Client::on(world, last, "limited", ConnectOptions::clean(version)).disconnect(world);
         }
     });
 }
 
-/// lifecycle.md 2: told in CONNACK **and enforced**.
+/// lifecycle.md 2: in CONNACK, **and enforced**.
 #[test]
 fn what_a_hook_takes_away_is_not_granted() {
     let m5 = RegisterModifiersM5::default()
@@ -242,7 +242,7 @@ fn what_a_hook_takes_away_is_not_granted() {
             ("a", ReasonCode::GrantedQoS1),
         ] {
             client.subscribe(world, filter, QoS::ExactlyOnce);
-            assert_eq!(client.heard(world), [Got::Suback(1, vec![code])]);
+            assert_eq!(client.received(world), [Got::Suback(1, vec![code])]);
         }
         let alias = PublishProperties { topic_alias: Some(2), ..PublishProperties::default() };
         let plain = publish("t", "x", QoS::AtMostOnce, 0);
@@ -253,7 +253,7 @@ fn what_a_hook_takes_away_is_not_granted() {
         ] {
             let mut client = Client::clean(world, "c", V5);
             client.publish_with(world, packet);
-            assert_eq!(client.heard(world), [Got::Disconnect(code)]);
+            assert_eq!(client.received(world), [Got::Disconnect(code)]);
         }
         // [MQTT-3.2.2-12], [MQTT-3.2.2-13]: nor to a will.
         for (qos, retain, code) in [
@@ -261,8 +261,9 @@ fn what_a_hook_takes_away_is_not_granted() {
             (QoS::AtMostOnce, true, ReasonCode::RetainNotSupported),
         ] {
             let will = moormq::codec::Will { topic: "w", qos, retain, ..Default::default() };
-            let mut client = Client::knock(world, 0, "c", Hello { will: Some(will), ..Hello::clean(V5) });
-            assert_eq!(client.heard(world), [Got::Connack { present: false, code }]);
+            let mut client =
+                Client::send_connect(world, 0, "c", ConnectOptions { will: Some(will), ..ConnectOptions::clean(V5) });
+            assert_eq!(client.received(world), [Got::Connack { present: false, code }]);
         }
     });
 }
@@ -277,26 +278,27 @@ fn the_rest_of_what_a_hook_may_set_for_a_session() {
         .session_expiry(Expiry::After(Duration::from_secs(10)));
     each(registering(v3), |world, _| {
         let last = world.shards.len() - 1;
-        let mut client = Client::on(world, last, "c", Hello { clean_start: false, ..Hello::clean(V311) });
+        let mut client =
+            Client::on(world, last, "c", ConnectOptions { clean_start: false, ..ConnectOptions::clean(V311) });
         client.subscribed(world, "t", QoS::AtLeastOnce);
         let publisher = Client::clean(world, "publisher", V311);
         publisher.publish(world, "t", "x", QoS::AtMostOnce, 0);
-        let heard = client.publishes(world);
-        assert_eq!(heard[0].qos, QoS::AtLeastOnce, "upgraded");
+        let received = client.publishes(world);
+        assert_eq!(received[0].qos, QoS::AtLeastOnce, "upgraded");
         world.advance(Duration::from_millis(6500));
-        assert!(client.publishes(world).iter().all(|heard| heard.dup) && !world.is_closed(client.socket));
+        assert!(client.publishes(world).iter().all(|received| received.dup) && !world.is_closed(client.socket));
         world.hang_up(client.socket);
         world.advance(Duration::from_secs(9));
         // The client asks for a clean session, and the hook says no.
-        let (client, present) = Client::connect(world, 0, "c0", Hello::clean(V311));
+        let (client, present) = Client::connect(world, 0, "c0", ConnectOptions::clean(V311));
         client.disconnect(world);
         let id = crate::client::id_owned_by(world, last, "c");
         assert_eq!(present, id == "c0");
-        let (client, present) = Client::connect(world, 0, &id, Hello::clean(V311));
+        let (client, present) = Client::connect(world, 0, &id, ConnectOptions::clean(V311));
         assert!(present);
         world.hang_up(client.socket);
         world.advance(Duration::from_secs(11));
-        assert!(!Client::connect(world, 0, &id, Hello::clean(V311)).1, "expired");
+        assert!(!Client::connect(world, 0, &id, ConnectOptions::clean(V311)).1, "expired");
         let mut members = ["m1", "m2"].map(|id| {
             let mut member = Client::clean(world, id, V311);
             member.subscribed(world, "$share/g/s", QoS::AtMostOnce);
@@ -305,9 +307,9 @@ fn the_rest_of_what_a_hook_may_set_for_a_session() {
         for _ in 0..10 {
             publisher.publish(world, "s", "x", QoS::AtMostOnce, 0);
         }
-        let mut heard = members.each_mut().map(|member| member.texts(world).len());
-        heard.sort_unstable();
-        assert_eq!(heard, [0, 10]);
+        let mut received = members.each_mut().map(|member| member.texts(world).len());
+        received.sort_unstable();
+        assert_eq!(received, [0, 10]);
     });
 }
 
@@ -343,28 +345,30 @@ fn a_delivery_is_rewritten_for_one_client_and_stays_as_it_was_first_sent() {
         });
         for version in [V311, V5] {
             count.store(0, Ordering::Relaxed);
-            let mut changed = Client::connect(world, 0, "changed", Hello::kept(version)).0;
+            let mut changed = Client::connect(world, 0, "changed", ConnectOptions::kept(version)).0;
             changed.subscribed(world, "t", QoS::ExactlyOnce);
             let publisher = Client::clean(world, "publisher", V5);
             for (qos, id) in [(QoS::AtMostOnce, 0), (QoS::AtLeastOnce, 1), (QoS::ExactlyOnce, 2)] {
                 publisher.publish(world, "t", "original", qos, id);
             }
-            let heard = changed.publishes(world);
-            assert_eq!(heard.iter().map(|heard| heard.text()).collect::<Vec<_>>(), ["v0", "v1", "v2"]);
+            let received = changed.publishes(world);
+            assert_eq!(received.iter().map(|received| received.text()).collect::<Vec<_>>(), ["v0", "v1", "v2"]);
             let topic = if version == V5 { "t" } else { "mine" };
-            assert!(heard.iter().all(|heard| heard.topic == topic));
-            assert_eq!(heard[1].properties.user.iter().count(), usize::from(version == V5));
+            assert!(received.iter().all(|received| received.topic == topic));
+            assert_eq!(received[1].properties.user.iter().count(), usize::from(version == V5));
             for _ in 0..2 {
-                changed = Client::connect(world, 0, "changed", Hello::kept(version)).0;
-                let again: Vec<_> = changed.publishes(world).iter().map(|heard| heard.text().to_owned()).collect();
+                changed = Client::connect(world, 0, "changed", ConnectOptions::kept(version)).0;
+                let again: Vec<_> =
+                    changed.publishes(world).iter().map(|received| received.text().to_owned()).collect();
                 assert_eq!(again, ["v1", "v2"]);
             }
             assert_eq!(count.load(Ordering::Relaxed), 3, "not asked again");
             for other in &mut others {
-                let heard = other.publishes(world);
-                assert!(heard.iter().all(|heard| heard.topic == "t" && heard.text() == "original"));
-                assert_eq!(heard.len(), 3);
-                let ids: Vec<_> = heard.iter().filter_map(|heard| heard.id.map(|id| (heard.qos, id))).collect();
+                let received = other.publishes(world);
+                assert!(received.iter().all(|received| received.topic == "t" && received.text() == "original"));
+                assert_eq!(received.len(), 3);
+                let ids: Vec<_> =
+                    received.iter().filter_map(|received| received.id.map(|id| (received.qos, id))).collect();
                 ids.iter().for_each(|(_, id)| other.ack(world, AckKind::Puback, *id));
             }
             Client::clean(world, "changed", version).disconnect(world);

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use moormq::codec::{AckKind, Packet, QoS, ReasonCode};
-use moormq::hooks::{Chain, Linked, NoHooks};
+use moormq::config::OnDeadline;
+use moormq::hooks::{Answer, Chain, Linked, NoHooks};
 
-use crate::client::{Client, Hello, V5, V311, acked};
-use crate::heard::Got;
-use crate::script::{Gate, Script};
-use crate::world::{World, open_config};
+use crate::client::{Client, ConnectOptions, V5, V311, acked};
+use crate::received::Got;
+use crate::script::{Answers, Gate, Script};
+use crate::world::{World, config, open_config};
 
 type Hooked = World<Linked<NoHooks, Script>>;
 
@@ -24,74 +25,74 @@ fn each(slow: &[&'static str], check: impl Fn(&mut Hooked, &Script)) {
 fn a_client_waits_for_what_its_hooks_want_done_first_and_others_do_not() {
     each(&["on_publish"], |world, script| {
         let last = world.shards.len() - 1;
-        let mut client = Client::on(world, last, "c", Hello::clean(V311));
-        let mut other = Client::on(world, last, "other", Hello::clean(V5));
+        let mut client = Client::on(world, last, "c", ConnectOptions::clean(V311));
+        let mut other = Client::on(world, last, "other", ConnectOptions::clean(V5));
         other.subscribed(world, "#", QoS::AtMostOnce);
         client.publish(world, "t", "1", QoS::AtLeastOnce, 1);
         client.publish(world, "t", "2", QoS::AtLeastOnce, 2);
-        client.say(world, &Packet::Pingreq);
-        assert_eq!(client.heard(world), [], "not even the acknowledgement is seen");
+        client.send(world, &Packet::Pingreq);
+        assert_eq!(client.received(world), [], "not even the acknowledgement is seen");
         assert_eq!(other.texts(world), ["1"], "it was routed before");
-        other.say(world, &Packet::Pingreq);
-        assert_eq!(other.heard(world), [Got::Pingresp]);
+        other.send(world, &Packet::Pingreq);
+        assert_eq!(other.received(world), [Got::Pingresp]);
         assert_eq!(script.gate.waiting(), 1, "the second is not looked at yet");
         script.gate.open();
         world.settle();
-        assert_eq!(client.heard(world), [acked(AckKind::Puback, 1), acked(AckKind::Puback, 2), Got::Pingresp]);
+        assert_eq!(client.received(world), [acked(AckKind::Puback, 1), acked(AckKind::Puback, 2), Got::Pingresp]);
         assert_eq!(other.texts(world), ["2"]);
     });
 }
 
 #[test]
-fn a_client_is_not_welcomed_before_its_hooks_are_done() {
+fn connack_waits_until_hooks_are_done() {
     each(&["on_register", "on_client_wakeup"], |world, script| {
         let last = world.shards.len() - 1;
         let id = crate::client::id_owned_by(world, last, "c");
-        let mut client = Client::knock(world, 0, &id, Hello::clean(V311));
-        client.say(world, &Packet::Pingreq);
-        assert_eq!(client.heard(world), []);
+        let mut client = Client::send_connect(world, 0, &id, ConnectOptions::clean(V311));
+        client.send(world, &Packet::Pingreq);
+        assert_eq!(client.received(world), []);
         script.gate.open();
         world.settle();
         let connack = Got::Connack { present: false, code: ReasonCode::Success };
-        assert_eq!(client.heard(world), [connack, Got::Pingresp]);
+        assert_eq!(client.received(world), [connack, Got::Pingresp]);
         let lines = script.log.of(&id);
         assert_eq!(lines, ["register", "wakeup", "on_register is done", "on_client_wakeup is done"]);
     });
 }
 
 #[test]
-fn who_comes_back_waits_until_his_leaving_is_done() {
+fn a_reconnect_waits_until_the_work_of_the_last_end_is_done() {
     each(&["on_client_gone", "on_client_offline"], |world, script| {
-        for hello in [Hello::kept(V311), Hello::clean(V5)] {
+        for options in [ConnectOptions::kept(V311), ConnectOptions::clean(V5)] {
             script.gate.close();
             let last = world.shards.len() - 1;
             let id = crate::client::id_owned_by(world, last, "c");
-            let client = Client::connect(world, 0, &id, hello).0;
+            let client = Client::connect(world, 0, &id, options).0;
             world.hang_up(client.socket);
             script.log.all();
-            let mut first = Client::knock(world, 0, &id, hello);
-            let mut second = Client::knock(world, last, &id, hello);
-            let gives_up = Client::knock(world, 0, &id, hello);
-            first.say(world, &Packet::Pingreq);
+            let mut first = Client::send_connect(world, 0, &id, options);
+            let mut second = Client::send_connect(world, last, &id, options);
+            let gives_up = Client::send_connect(world, 0, &id, options);
+            first.send(world, &Packet::Pingreq);
             world.hang_up(gives_up.socket);
-            assert_eq!((first.heard(world), script.log.of(&id)), (vec![], vec![]));
+            assert_eq!((first.received(world), script.log.of(&id)), (vec![], vec![]));
             let mut other = Client::clean(world, "other", V311);
-            other.say(world, &Packet::Pingreq);
-            assert_eq!(other.heard(world), [Got::Pingresp]);
+            other.send(world, &Packet::Pingreq);
+            assert_eq!(other.received(world), [Got::Pingresp]);
             other.disconnect(world);
             script.gate.open();
             world.settle();
             let lines = script.log.of(&id);
             assert!(lines[0].ends_with("is done") && lines[1] == "register", "{lines:?}");
-            assert!(matches!(first.heard(world)[0], Got::Connack { .. }));
-            assert!(matches!(second.heard(world)[..], [Got::Connack { .. }]));
+            assert!(matches!(first.received(world)[0], Got::Connack { .. }));
+            assert!(matches!(second.received(world)[..], [Got::Connack { .. }]));
             assert!(world.is_closed(first.socket) && !world.is_closed(second.socket), "in the order they came");
             world.hang_up(second.socket);
         }
     });
 }
 
-/// lifecycle.md 1: never two at a time. Hooks are called one by one at the moment they tell of; what they want done is done one
+/// lifecycle.md 1: never two at a time. Hooks are called one by one when something happens; their later work is done one
 /// by one in the order of the calls.
 #[test]
 fn tasks_of_one_subscriber_id_are_never_under_way_two_at_a_time() {
@@ -100,13 +101,13 @@ fn tasks_of_one_subscriber_id_are_never_under_way_two_at_a_time() {
         let last = world.shards.len() - 1;
         let id = crate::client::id_owned_by(world, last, "c");
         script.gate.open();
-        let mut old = Client::connect(world, 0, &id, Hello::kept(V311)).0;
+        let mut old = Client::connect(world, 0, &id, ConnectOptions::kept(V311)).0;
         old.subscribed(world, "t", QoS::AtLeastOnce);
         let publisher = Client::clean(world, "publisher", V5);
         script.log.all();
         script.gate.close();
         let begun = script.gate.waiting();
-        let mut new = Client::knock(world, last, &id, Hello::kept(V311));
+        let mut new = Client::send_connect(world, last, &id, ConnectOptions::kept(V311));
         assert!(world.is_closed(old.socket));
         assert_eq!(script.log.of(&id), ["register", "offline TakenOver", "wakeup present"]);
         assert_eq!(script.gate.waiting(), begun + 1, "one of three tasks is under way");
@@ -124,7 +125,7 @@ fn tasks_of_one_subscriber_id_are_never_under_way_two_at_a_time() {
             "on_offline_message is done",
         ];
         assert_eq!(done, in_order, "{lines:?}");
-        assert_eq!(new.heard(world), [], "it was gone before its turn came");
+        assert_eq!(new.received(world), [], "it was gone before its turn came");
     });
 }
 
@@ -136,8 +137,8 @@ fn a_stop_waits_for_what_its_hooks_want_done_but_not_for_ever() {
             let shards = world.shards.len();
             let ids: Vec<_> = (0..shards).map(|shard| crate::client::id_owned_by(world, shard, "c")).collect();
             for (number, id) in ids.iter().enumerate() {
-                let hello = if number % 2 == 0 { Hello::kept(V311) } else { Hello::clean(V5) };
-                Client::connect(world, 0, id, hello);
+                let options = if number % 2 == 0 { ConnectOptions::kept(V311) } else { ConnectOptions::clean(V5) };
+                Client::connect(world, 0, id, options);
             }
             world.stop();
             assert_eq!(world.stopped, 0, "every shard has something to do");
@@ -163,9 +164,9 @@ fn what_takes_too_long_is_given_up() {
         let mut client = Client::clean(world, "c", V311);
         client.subscribe(world, "t", QoS::AtMostOnce);
         world.advance(Duration::from_millis(4900));
-        assert_eq!(client.heard(world), []);
+        assert_eq!(client.received(world), []);
         world.advance(Duration::from_millis(200));
-        assert_eq!(client.heard(world), [Got::Suback(1, vec![ReasonCode::Success])]);
+        assert_eq!(client.received(world), [Got::Suback(1, vec![ReasonCode::Success])]);
         let failures: u64 = world.shards.iter().map(|shard| shard.counters().hook_failures).sum();
         assert_eq!((failures, script.gate.waiting()), (1, 1));
     });
@@ -180,7 +181,8 @@ fn waiting_for_a_hook_is_not_silence() {
     let mut world = World::new(2, patient, || NoHooks.hook(script.clone()));
     let client = Client::clean(&mut world, "c", V311);
     world.hang_up(client.socket);
-    let mut back = Client::knock(&mut world, 0, "c", Hello { keep_alive: 2, ..Hello::clean(V311) });
+    let mut back =
+        Client::send_connect(&mut world, 0, "c", ConnectOptions { keep_alive: 2, ..ConnectOptions::clean(V311) });
     world.advance(Duration::from_secs(30));
     assert!(!world.is_closed(back.socket));
     gate.open();
@@ -190,7 +192,7 @@ fn waiting_for_a_hook_is_not_silence() {
     world.advance(Duration::from_secs(30));
     gate.open();
     world.settle();
-    assert_eq!(back.heard(&mut world).len(), 2);
+    assert_eq!(back.received(&mut world).len(), 2);
 }
 
 #[test]
@@ -214,18 +216,56 @@ fn a_notification_that_panics_changes_nothing() {
         let script = Script { panics: all.to_vec(), ..Script::default() };
         let mut world = World::new(shards, open_config(), || NoHooks.hook(script.clone()));
         for version in [V311, V5] {
-            let mut client = Client::connect(&mut world, 0, "c", Hello::kept(version).will("t")).0;
+            let mut client = Client::connect(&mut world, 0, "c", ConnectOptions::kept(version).will("t")).0;
             client.subscribed(&mut world, "t", QoS::AtLeastOnce);
             client.publish(&mut world, "t", "x", QoS::ExactlyOnce, 1);
-            assert_eq!(client.heard(&mut world).len(), 2);
+            assert_eq!(client.received(&mut world).len(), 2);
             world.hang_up(client.socket);
-            let (mut client, present) = Client::connect(&mut world, 0, "c", Hello::kept(version));
+            let (mut client, present) = Client::connect(&mut world, 0, "c", ConnectOptions::kept(version));
             assert!(present);
             client.unsubscribe(&mut world, &["t"]);
-            assert!(matches!(client.heard(&mut world)[..], [_, Got::Unsuback(..)]), "its own message, once more");
+            assert!(matches!(client.received(&mut world)[..], [_, Got::Unsuback(..)]), "its own message, once more");
             Client::clean(&mut world, "c", version).disconnect(&mut world);
         }
         let failures: u64 = world.shards.iter().map(|shard| shard.counters().hook_failures).sum();
         assert!(failures >= 12, "each is counted: {failures}");
     }
+}
+
+/// What waited for a hook is served when the hook is given up, before anything else is due.
+#[test]
+fn a_ping_that_waited_for_a_hook_counts_for_the_keep_alive() {
+    let script = Script { slow: vec!["on_publish"], ..Script::default() };
+    let configured = config(|config| config.hooks.later_deadline = Duration::from_secs(3));
+    let mut world = World::new(1, configured, || NoHooks.hook(script.clone()));
+    // One and a half times of it is over when the hook is given up.
+    let options = ConnectOptions { keep_alive: 2, ..ConnectOptions::clean(V311) };
+    let mut client = Client::connect(&mut world, 0, "c", options).0;
+    client.publish(&mut world, "t", "1", QoS::AtMostOnce, 0);
+    client.send(&mut world, &Packet::Pingreq);
+    world.advance(Duration::from_millis(3100));
+    assert_eq!(client.received(&mut world), [Got::Pingresp]);
+    assert!(!world.is_closed(client.socket));
+}
+
+/// Both the task that the first waits for and the hook that the second waits for are given up in the same moment.
+#[test]
+fn who_comes_first_is_registered_first_if_deadlines_coincide() {
+    let answers = Answers::default().auth_on_register_m5(|_, register| match register.clean_start {
+        true => Answer::later(std::future::pending()),
+        false => Answer::Next,
+    });
+    let script = Script { answers, slow: vec!["on_client_gone"], ..Script::default() };
+    let configured = config(|config| {
+        config.hooks.later_deadline = Duration::from_secs(3);
+        config.hooks.on_deadline = OnDeadline::Allow;
+    });
+    let mut world = World::new(1, configured, || NoHooks.hook(script.clone()));
+    let options = ConnectOptions { clean_start: false, ..ConnectOptions::clean(V5) };
+    let old = Client::connect(&mut world, 0, "c", options).0;
+    world.hang_up(old.socket);
+    let first = Client::send_connect(&mut world, 0, "c", options);
+    let second = Client::send_connect(&mut world, 0, "c", ConnectOptions::clean(V5));
+    world.advance(Duration::from_secs(7));
+    assert!(world.is_closed(first.socket) && !world.is_closed(second.socket), "the last that came is there");
 }

@@ -8,11 +8,11 @@ use moormq::client::SubscriberId;
 use moormq::codec::{AckKind, Disconnect, PropertyBlock, Publish, QoS, ReasonCode};
 use moormq::hooks::{Answer, Chain, NoHooks};
 use moormq::random::Random;
-use moormq::shard::Request;
+use moormq::shard::{Input, Request};
 use moormq::time::Time;
 use moormq::topic::TopicFilter;
 
-use crate::client::{Client, Hello, V5, V31, V311, acked, connect_packet, publish};
+use crate::client::{Client, ConnectOptions, V5, V31, V311, acked, connect_packet, publish};
 use crate::script::{Answers, Gate, Script};
 use crate::world::{World, config, worlds};
 
@@ -35,14 +35,15 @@ fn subscribing(subscription: u64, filter: &str) -> Request {
 
 /// What was delivered to the program since the last call: subscription, topic and payload.
 fn delivered<C: Chain>(world: &mut World<C>) -> Vec<(u64, String, String)> {
-    let told = std::mem::take(&mut world.delivered);
+    let delivered = std::mem::take(&mut world.delivered);
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("payloads of tests are text");
-    told.into_iter()
+    delivered
+        .into_iter()
         .map(|(number, message)| (number, message.topic().as_str().to_owned(), text(message.payload())))
         .collect()
 }
 
-fn heard(number: u64, topic: &str, payload: &str) -> (u64, String, String) {
+fn received(number: u64, topic: &str, payload: &str) -> (u64, String, String) {
     (number, topic.to_owned(), payload.to_owned())
 }
 
@@ -53,7 +54,7 @@ fn what_the_program_publishes_reaches_clients_of_every_shard() {
         let mut block = PropertyBlock::new();
         block.content_type("text/plain").expect("a legal content type");
         for (from, to) in (0..shards).flat_map(|from| (0..shards).map(move |to| (from, to))) {
-            let mut client = Client::on(&mut world, to, "c", Hello::clean(V5));
+            let mut client = Client::on(&mut world, to, "c", ConnectOptions::clean(V5));
             client.subscribed(&mut world, "t/+", QoS::ExactlyOnce);
             world.request(from, publishing("t/x", "plain", false));
             world.request(
@@ -70,10 +71,10 @@ fn what_the_program_publishes_reaches_clients_of_every_shard() {
             );
             world.request(from, publishing("t/+", "no topic name", false));
             let got = client.publishes(&mut world);
-            assert_eq!(got.iter().map(|heard| heard.text()).collect::<Vec<_>>(), ["plain", "rich"]);
+            assert_eq!(got.iter().map(|received| received.text()).collect::<Vec<_>>(), ["plain", "rich"]);
             assert_eq!((got[1].qos, got[1].properties.content_type), (QoS::ExactlyOnce, Some("text/plain")));
             assert_eq!(got[1].properties.message_expiry, Some(7));
-            let mut late = Client::on(&mut world, to, "late", Hello::clean(V311));
+            let mut late = Client::on(&mut world, to, "late", ConnectOptions::clean(V311));
             late.subscribe(&mut world, "t/y", QoS::AtMostOnce);
             assert_eq!(late.texts(&mut world), ["rich"]);
             world.request(from, publishing("t/y", "", true));
@@ -93,18 +94,18 @@ fn what_the_program_subscribes_to_comes_from_every_shard_once_for_each_subscript
             world.request(shard, subscribing(one, "t/#"));
             world.request(shard, subscribing(two, "t/+"));
             assert_eq!(std::mem::take(&mut world.subscribed), [one, two]);
-            assert_eq!(delivered(&mut world), [heard(one, "t/kept", "kept"), heard(two, "t/kept", "kept")]);
+            assert_eq!(delivered(&mut world), [received(one, "t/kept", "kept"), received(two, "t/kept", "kept")]);
             for from in 0..shards {
-                let publisher = Client::on(&mut world, from, "p", Hello::clean(V5));
+                let publisher = Client::on(&mut world, from, "p", ConnectOptions::clean(V5));
                 publisher.publish(&mut world, "t/live", "live", QoS::AtLeastOnce, 1);
-                assert_eq!(delivered(&mut world), [heard(one, "t/live", "live"), heard(two, "t/live", "live")]);
+                assert_eq!(delivered(&mut world), [received(one, "t/live", "live"), received(two, "t/live", "live")]);
                 world.request(from, publishing("t/own", "own", false));
                 assert_eq!(delivered(&mut world).len(), 2, "its own, too");
                 publisher.disconnect(&mut world);
             }
             world.request(shard, Request::Unsubscribe { subscription: one });
             publisher.publish(&mut world, "t/live", "live", QoS::AtMostOnce, 0);
-            assert_eq!(delivered(&mut world), [heard(two, "t/live", "live")]);
+            assert_eq!(delivered(&mut world), [received(two, "t/live", "live")]);
             world.request(shard, Request::Unsubscribe { subscription: two });
             world.request(shard, Request::Unsubscribe { subscription: two });
             publisher.publish(&mut world, "t/live", "live", QoS::AtMostOnce, 0);
@@ -122,28 +123,28 @@ fn what_is_retained_for_a_subscription_that_ended_does_not_come_to_the_next_one(
         publisher.retain(&mut world, "old", "kept");
         publisher.retain(&mut world, "new", "kept");
         let now = world.now;
-        world.shards[0].request(subscribing(1, "old"), now);
-        world.shards[0].request(Request::Unsubscribe { subscription: 1 }, now);
-        world.shards[0].request(subscribing(2, "new"), now);
+        world.shards[0].handle(Input::Request(subscribing(1, "old")), now);
+        world.shards[0].handle(Input::Request(Request::Unsubscribe { subscription: 1 }), now);
+        world.shards[0].handle(Input::Request(subscribing(2, "new")), now);
         world.settle();
-        assert_eq!(delivered(&mut world), [heard(2, "new", "kept")]);
+        assert_eq!(delivered(&mut world), [received(2, "new", "kept")]);
     }
 }
 
-/// It gets to see everything that is retained up to the last value, like a client; see `retained`.
+/// It receives all retained messages up to the last value, like a client; see `retained`.
 #[test]
 fn the_program_misses_nothing_while_it_subscribes() {
     for seed in 0..100 {
         let mut random = Random::from_seed(seed);
         let shards = 2 + random.below(3);
         let mut world = World::new(shards, crate::world::open_config(), || NoHooks);
-        let publisher = Client::on(&mut world, random.below(shards), "p", Hello::clean(V311));
+        let publisher = Client::on(&mut world, random.below(shards), "p", ConnectOptions::clean(V311));
         let subscribe_at = random.below(20);
         let mut last = String::new();
         for step in 0..40 {
             if step == subscribe_at {
                 let now = world.now;
-                world.shards[random.below(shards)].request(subscribing(1, "t"), now);
+                world.shards[random.below(shards)].handle(Input::Request(subscribing(1, "t")), now);
             }
             if random.below(3) == 0 {
                 last = step.to_string();
@@ -151,10 +152,10 @@ fn the_program_misses_nothing_while_it_subscribes() {
                 Publish { retain: true, ..publish("t", &last, QoS::AtMostOnce, 0) }.encode(V311, &mut bytes);
                 world.send_quietly(publisher.socket, &bytes);
             } else {
-                world.carry_any_letter(&mut random);
+                world.carry_any_message(&mut random);
             }
         }
-        while world.carry_any_letter(&mut random) {}
+        while world.carry_any_message(&mut random) {}
         let numbers: Vec<usize> =
             delivered(&mut world).iter().map(|(_, _, text)| text.parse().expect("a step")).collect();
         assert!(numbers.is_sorted(), "seed {seed}: {numbers:?}");
@@ -169,7 +170,7 @@ fn the_program_disconnects_clients_and_removes_sessions() {
         for cleanup in [false, true] {
             let last = world.shards.len() - 1;
             let id = crate::client::id_owned_by(&world, last, "c");
-            let mut client = Client::connect(&mut world, 0, &id, Hello::kept(V311)).0;
+            let mut client = Client::connect(&mut world, 0, &id, ConnectOptions::kept(V311)).0;
             client.subscribed(&mut world, "t", QoS::AtLeastOnce);
             let subscriber = SubscriberId::new("", id.as_str());
             let owner = world.shards[0].owner(&subscriber);
@@ -179,39 +180,39 @@ fn the_program_disconnects_clients_and_removes_sessions() {
             world.request(owner, Request::Disconnect { subscriber, cleanup });
             assert!(world.is_closed(client.socket));
             world.request(0, publishing("t", "waits", false));
-            let (mut client, present) = Client::connect(&mut world, 0, &id, Hello::kept(V311));
+            let (mut client, present) = Client::connect(&mut world, 0, &id, ConnectOptions::kept(V311));
             assert_eq!((present, client.texts(&mut world).len()), (!cleanup, usize::from(!cleanup)));
             client.disconnect(&mut world);
-            Client::connect(&mut world, 0, &id, Hello::clean(V311)).0.disconnect(&mut world);
+            Client::connect(&mut world, 0, &id, ConnectOptions::clean(V311)).0.disconnect(&mut world);
         }
     }
 }
 
-/// A mailbox that is full holds the publishers that fill it, and nobody else; what they sent is not lost.
+/// A full mailbox pauses the publishers that write to it, and no others; what they sent is not lost.
 #[test]
-fn a_full_mailbox_holds_those_who_write_to_it() {
+fn a_full_mailbox_pauses_the_publishers_that_write_to_it() {
     for shards in [2, 4] {
         let mut world = World::new(shards, crate::world::open_config(), || NoHooks);
-        let mut there = Client::on(&mut world, 1, "there", Hello::clean(V311));
+        let mut there = Client::on(&mut world, 1, "there", ConnectOptions::clean(V311));
         there.subscribed(&mut world, "far", QoS::AtMostOnce);
-        let mut publisher = Client::on(&mut world, 0, "p", Hello::clean(V311));
-        let mut local = Client::on(&mut world, 0, "l", Hello::clean(V311));
+        let mut publisher = Client::on(&mut world, 0, "p", ConnectOptions::clean(V311));
+        let mut local = Client::on(&mut world, 0, "l", ConnectOptions::clean(V311));
         let now = world.now;
-        world.shards[0].congestion(1, true, now);
+        world.shards[0].handle(Input::Congestion { to: 1, congested: true }, now);
         for id in 1..=3 {
             publisher.publish(&mut world, "far", "x", QoS::AtLeastOnce, id);
             local.publish(&mut world, "near", "x", QoS::AtLeastOnce, id);
         }
-        assert_eq!((publisher.heard(&mut world).len(), local.heard(&mut world).len()), (1, 3));
-        world.shards[0].congestion(1, false, now);
+        assert_eq!((publisher.received(&mut world).len(), local.received(&mut world).len()), (1, 3));
+        world.shards[0].handle(Input::Congestion { to: 1, congested: false }, now);
         world.settle();
-        assert_eq!(publisher.heard(&mut world), [acked(AckKind::Puback, 2), acked(AckKind::Puback, 3)]);
+        assert_eq!(publisher.received(&mut world), [acked(AckKind::Puback, 2), acked(AckKind::Puback, 3)]);
         assert_eq!(there.texts(&mut world).len(), 3);
     }
 }
 
-/// When everything is gone the shards hold nothing: sessions, filters, groups, hooks, subscriptions on their way; and what
-/// the timer wheel holds is bounded, however much came and went.
+/// When everything is gone, nothing is left in the shards: sessions, filters, groups, hooks, pending subscriptions. The entries of
+/// the timer wheel are bounded, however much came and went.
 #[test]
 fn memory_returns_to_zero() {
     for seed in 0..60 {
@@ -236,14 +237,18 @@ fn memory_returns_to_zero() {
             match random.below(6) {
                 0 | 1 => {
                     let version = [V31, V311, V5][random.below(3)];
-                    let mut hello = if random.below(2) == 0 { Hello::kept(version) } else { Hello::clean(version) };
-                    (hello.keep_alive, hello.username) = (random.below(3) as u16 * 10, Some("x"));
-                    hello.password = (random.below(4) == 0).then_some(b"later");
+                    let mut options = if random.below(2) == 0 {
+                        ConnectOptions::kept(version)
+                    } else {
+                        ConnectOptions::clean(version)
+                    };
+                    (options.keep_alive, options.username) = (random.below(3) as u16 * 10, Some("x"));
+                    options.password = (random.below(4) == 0).then_some(b"later");
                     let will = moormq::codec::Will { topic: "w", retain: true, delay: 1, ..Default::default() };
-                    hello.will = (random.below(2) == 0).then_some(will);
-                    let client = Client::dial(&mut world, random.below(shards), version);
+                    options.will = (random.below(2) == 0).then_some(will);
+                    let client = Client::open(&mut world, random.below(shards), version);
                     let mut bytes = Vec::new();
-                    connect_packet(&format!("c{}", random.below(12)), hello).encode(&mut bytes);
+                    connect_packet(&format!("c{}", random.below(12)), options).encode(&mut bytes);
                     world.send_quietly(client.socket, &bytes);
                     clients.push(client);
                 }
@@ -273,15 +278,15 @@ fn memory_returns_to_zero() {
                 }
                 5 if random.below(3) == 0 => {
                     let name = format!("c{}", random.below(12));
-                    let slot = moormq::shard::slot_of(&SubscriberId::new("", name.as_str()), crate::world::SEED);
+                    let slot = moormq::sharding::slot_of(&SubscriberId::new("", name.as_str()), crate::world::SEED);
                     let (to, now) = (random.below(shards), world.now);
                     for shard in &mut world.shards {
-                        shard.request(Request::MoveSlots { slots: vec![slot], to }, now);
+                        shard.handle(Input::Request(Request::MoveSlots { slots: vec![slot], to }), now);
                     }
                 }
                 5 => world.advance(Duration::from_millis(random.below(400) as u64)),
                 _ => {
-                    world.carry_any_letter(&mut random);
+                    world.carry_any_message(&mut random);
                 }
             }
         }
@@ -302,14 +307,14 @@ fn memory_returns_to_zero() {
         // Each hook that answered later has an entry until its deadline; connections and sessions have a few each.
         world.advance(Duration::from_secs(6));
         for shard in &world.shards {
-            let held = shard.held();
-            assert!(held.deadlines <= 100, "seed {seed}: {held:?}");
+            let counts = shard.resource_counts();
+            assert!(counts.deadlines <= 100, "seed {seed}: {counts:?}");
         }
         world.advance(Duration::from_secs(130));
         for shard in &world.shards {
-            let held = shard.held();
+            let counts = shard.resource_counts();
             // Only the sweep of retained messages goes on for ever.
-            assert_eq!(held, moormq::shard::Held { deadlines: 1, ..Default::default() }, "seed {seed}");
+            assert_eq!(counts, moormq::shard::ResourceCounts { deadlines: 1, ..Default::default() }, "seed {seed}");
             assert!(shard.next_deadline() < Time::NEVER);
         }
     }
@@ -323,12 +328,13 @@ fn timers_of_a_throttled_client_do_not_pile_up() {
         config.sys.interval = Duration::ZERO;
     });
     let mut world = World::new(1, slowed, || NoHooks);
-    let client = Client::connect(&mut world, 0, "c", Hello { keep_alive: 600, ..Hello::clean(V311) }).0;
+    let client =
+        Client::connect(&mut world, 0, "c", ConnectOptions { keep_alive: 600, ..ConnectOptions::clean(V311) }).0;
     for _ in 0..200 {
         client.publish(&mut world, "t", "x", QoS::AtMostOnce, 0);
         world.advance(Duration::from_millis(1050));
     }
-    let held = world.shards[0].held();
-    assert!(held.deadlines <= 6, "{held:?}");
+    let counts = world.shards[0].resource_counts();
+    assert!(counts.deadlines <= 6, "{counts:?}");
     assert_eq!(world.shards[0].counters().messages_in, 200);
 }

@@ -1,4 +1,4 @@
-//! What waits for a client: lifecycle.md section 7.
+//! The queues of sessions: lifecycle.md section 7.
 
 use std::time::Duration;
 
@@ -7,13 +7,13 @@ use moormq::codec::{AckKind, Publish, PublishProperties, QoS};
 use moormq::config::{Config, Limit, QueueType};
 use moormq::hooks::{Chain, Linked, NoHooks};
 
-use crate::client::{Client, Hello, V5, V31, V311, publish};
+use crate::client::{Client, ConnectOptions, V5, V31, V311, publish};
 use crate::script::Script;
 use crate::world::{World, config};
 
 type Hooked = World<Linked<NoHooks, Script>>;
 
-/// Worlds of one, two and four shards with hooks that write down what is dropped.
+/// Worlds of one, two and four shards with hooks that record drops.
 fn each(change: fn(&mut Config), mut check: impl FnMut(&mut Hooked, &Script)) {
     for shards in [1, 2, 4] {
         let script = Script::default();
@@ -23,16 +23,16 @@ fn each(change: fn(&mut Config), mut check: impl FnMut(&mut Hooked, &Script)) {
 }
 
 /// A kept session on the last shard, subscribed to `t` at QoS 2.
-fn subscriber(world: &mut Hooked, hello: Hello<'_>) -> Client {
+fn subscriber(world: &mut Hooked, options: ConnectOptions<'_>) -> Client {
     let last = world.shards.len() - 1;
-    let mut client = Client::on(world, last, "c", hello);
+    let mut client = Client::on(world, last, "c", options);
     client.subscribed(world, "t/+", QoS::ExactlyOnce);
     client
 }
 
-fn again(world: &mut Hooked, hello: Hello<'_>) -> Client {
+fn again(world: &mut Hooked, options: ConnectOptions<'_>) -> Client {
     let last = world.shards.len() - 1;
-    Client::on(world, last, "c", hello)
+    Client::on(world, last, "c", options)
 }
 
 /// Publishes to `t/...` under its payload: one word for each message, with its QoS behind it.
@@ -46,16 +46,16 @@ fn publish_all(world: &mut Hooked, words: &str) {
     publisher.disconnect(world);
 }
 
-/// What the client hears until it has acknowledged everything.
+/// The messages that the client receives until it has acknowledged all of them.
 fn drained(world: &mut Hooked, client: &mut Client) -> String {
-    let mut heard = Vec::new();
+    let mut received = Vec::new();
     loop {
         let publishes = client.publishes(world);
         if publishes.is_empty() {
-            return heard.join(" ");
+            return received.join(" ");
         }
         for publish in publishes {
-            heard.push(publish.text().to_owned());
+            received.push(publish.text().to_owned());
             let Some(id) = publish.id else { continue };
             if publish.qos == QoS::ExactlyOnce {
                 client.ack(world, AckKind::Pubrec, id);
@@ -65,7 +65,7 @@ fn drained(world: &mut Hooked, client: &mut Client) -> String {
     }
 }
 
-/// What was dropped for the client and why, as the hooks were told.
+/// The calls of `on_message_drop` for the client: topic and reason.
 fn dropped(script: &Script) -> Vec<String> {
     let lines = script.log.all();
     lines.iter().filter_map(|line| Some(line.split_once("dropped t/")?.1.to_owned())).collect()
@@ -76,35 +76,35 @@ fn count(world: &Hooked, reason: DropReason) -> u64 {
 }
 
 #[test]
-fn qos_0_does_not_wait_for_an_absent_client() {
+fn qos_0_does_not_wait_for_an_offline_client() {
     each(
         |_| {},
         |world, script| {
-            let client = subscriber(world, Hello::kept(V311));
+            let client = subscriber(world, ConnectOptions::kept(V311));
             world.hang_up(client.socket);
             script.log.all();
             publish_all(world, "a0 b1 c2 d0");
             assert_eq!(dropped(script), ["a OfflineQos0", "d OfflineQos0"]);
             assert_eq!(count(world, DropReason::OfflineQos0), 2);
-            let mut client = again(world, Hello::kept(V311));
+            let mut client = again(world, ConnectOptions::kept(V311));
             assert_eq!(drained(world, &mut client), "b c");
         },
     );
 }
 
-/// lifecycle.md 7: unless `upgrade_qos`, which lets the QoS of the subscription hold.
+/// lifecycle.md 7: with `upgrade_qos` messages have the QoS of the subscription.
 #[test]
 fn upgraded_messages_go_out_and_wait_at_the_qos_of_the_subscription() {
     each(
         |config| config.session.upgrade_qos = true,
         |world, _| {
-            let mut client = subscriber(world, Hello::kept(V5));
+            let mut client = subscriber(world, ConnectOptions::kept(V5));
             publish_all(world, "a0 b1");
-            let qos: Vec<_> = client.publishes(world).iter().map(|heard| heard.qos).collect();
+            let qos: Vec<_> = client.publishes(world).iter().map(|received| received.qos).collect();
             assert_eq!(qos, [QoS::ExactlyOnce; 2]);
             world.hang_up(client.socket);
             publish_all(world, "c0");
-            let mut client = again(world, Hello::kept(V5));
+            let mut client = again(world, ConnectOptions::kept(V5));
             assert_eq!(drained(world, &mut client), "a b c");
             client.disconnect(world);
         },
@@ -118,19 +118,19 @@ fn a_full_queue_drops_the_newest_and_qos_0_before_the_others() {
         config.queue.max_online_messages = Limit::at_most(3);
     };
     each(few, |world, script| {
-        let client = subscriber(world, Hello::kept(V311));
+        let client = subscriber(world, ConnectOptions::kept(V311));
         world.hang_up(client.socket);
         script.log.all();
         publish_all(world, "a1 b2 c1 d1 e2");
         assert_eq!(dropped(script), ["d QueueFull", "e QueueFull"]);
         assert_eq!(count(world, DropReason::QueueFull), 2);
-        let mut client = again(world, Hello::kept(V311));
+        let mut client = again(world, ConnectOptions::kept(V311));
         assert_eq!(drained(world, &mut client), "a b c");
     });
     // Online, behind a window of one.
     each(few, |world, script| {
-        let hello = Hello::kept(V5).with(|properties| properties.receive_maximum = Some(1));
-        let mut client = subscriber(world, hello);
+        let options = ConnectOptions::kept(V5).with(|properties| properties.receive_maximum = Some(1));
+        let mut client = subscriber(world, options);
         script.log.all();
         publish_all(world, "window1 a0 b1 c0 d1 e1 f0 g1");
         assert_eq!(dropped(script), ["c QueueFull", "f QueueFull", "g QueueFull"]);
@@ -146,17 +146,17 @@ fn a_lifo_queue_drops_the_oldest_and_gives_the_newest_first() {
         config.queue.queue_type = QueueType::Lifo;
     };
     each(few, |world, script| {
-        let client = subscriber(world, Hello::kept(V311));
+        let client = subscriber(world, ConnectOptions::kept(V311));
         world.hang_up(client.socket);
         script.log.all();
         publish_all(world, "a1 b2 c1 d1 e2");
         assert_eq!(dropped(script), ["a QueueFull", "b QueueFull"]);
-        let mut client = again(world, Hello::kept(V311));
+        let mut client = again(world, ConnectOptions::kept(V311));
         assert_eq!(drained(world, &mut client), "e d c");
     });
     each(few, |world, script| {
-        let hello = Hello::kept(V5).with(|properties| properties.receive_maximum = Some(1));
-        let mut client = subscriber(world, hello);
+        let options = ConnectOptions::kept(V5).with(|properties| properties.receive_maximum = Some(1));
+        let mut client = subscriber(world, options);
         script.log.all();
         publish_all(world, "window1 a0 b1 c0 d0 e1 f1 g0 h1");
         let expected = ["c QueueFull", "d QueueFull", "g QueueFull", "b QueueFull"];
@@ -176,7 +176,7 @@ fn bytes_are_limited_too_and_nothing_is_dropped_in_vain() {
                 config.queue.queue_type = order;
             });
             let mut world = World::new(shards, small, || NoHooks.hook(script.clone()));
-            let client = subscriber(&mut world, Hello::kept(V311));
+            let client = subscriber(&mut world, ConnectOptions::kept(V311));
             world.hang_up(client.socket);
             script.log.all();
             let publisher = Client::clean(&mut world, "publisher", V5);
@@ -188,8 +188,8 @@ fn bytes_are_limited_too_and_nothing_is_dropped_in_vain() {
                 QueueType::Lifo => ("a", ["t/c", "t/b"]),
             };
             assert_eq!(dropped(&script), ["large QueueFull".to_owned(), format!("{first} QueueFull")]);
-            let mut client = again(&mut world, Hello::kept(V311));
-            let topics: Vec<_> = client.publishes(&mut world).into_iter().map(|heard| heard.topic).collect();
+            let mut client = again(&mut world, ConnectOptions::kept(V311));
+            let topics: Vec<_> = client.publishes(&mut world).into_iter().map(|received| received.topic).collect();
             assert_eq!(topics, kept);
         }
     }
@@ -207,8 +207,9 @@ fn what_was_within_one_limit_is_not_dropped_for_the_other() {
                 config.queue.queue_type = order;
             });
             let mut world = World::new(2, limits, || NoHooks.hook(script.clone()));
-            let one = |hello: Hello<'static>| hello.with(|properties| properties.receive_maximum = Some(1));
-            let mut client = subscriber(&mut world, one(Hello::kept(V5)));
+            let one =
+                |options: ConnectOptions<'static>| options.with(|properties| properties.receive_maximum = Some(1));
+            let mut client = subscriber(&mut world, one(ConnectOptions::kept(V5)));
             let ten = "a1 b1 c1 d1 e1 f1 g1 h1 i1 j1";
             if online > offline {
                 publish_all(&mut world, ten);
@@ -216,31 +217,31 @@ fn what_was_within_one_limit_is_not_dropped_for_the_other() {
             } else {
                 world.hang_up(client.socket);
                 publish_all(&mut world, ten);
-                client = again(&mut world, one(Hello::kept(V5)));
+                client = again(&mut world, one(ConnectOptions::kept(V5)));
             }
             assert_eq!(dropped(&script), [""; 0]);
             // A new one finds the queue over its limit: one message goes for it, or it goes itself.
             publish_all(&mut world, "new1");
             assert_eq!(dropped(&script).len(), 1);
             if online > offline {
-                client = again(&mut world, one(Hello::kept(V5)));
+                client = again(&mut world, one(ConnectOptions::kept(V5)));
             }
-            let heard = drained(&mut world, &mut client);
-            assert_eq!(heard.split(' ').count(), 10, "{heard}");
-            assert_eq!(heard.contains("new"), order == QueueType::Lifo);
+            let received = drained(&mut world, &mut client);
+            assert_eq!(received.split(' ').count(), 10, "{received}");
+            assert_eq!(received.contains("new"), order == QueueType::Lifo);
         }
     }
 }
 
-/// lifecycle.md 7: drops are told with their reasons: expired ones when they are found, all others when a session ends.
+/// lifecycle.md 7: `on_message_drop` has the reason: for expired messages when they are found, for all others when a session ends.
 #[test]
 fn what_a_session_had_left_is_dropped_with_it() {
     each(
         |_| {},
         |world, script| {
-            let mut client = subscriber(world, Hello::kept(V5));
+            let mut client = subscriber(world, ConnectOptions::kept(V5));
             publish_all(world, "flying1 flying2");
-            client.heard(world);
+            client.received(world);
             world.hang_up(client.socket);
             publish_all(world, "waiting1");
             let publisher = Client::clean(world, "publisher", V5);
@@ -249,11 +250,11 @@ fn what_a_session_had_left_is_dropped_with_it() {
             publisher.publish_with(world, packet);
             script.log.all();
             world.advance(Duration::from_secs(3));
-            let mut client = again(world, Hello::kept(V5));
+            let mut client = again(world, ConnectOptions::kept(V5));
             assert_eq!(dropped(script), ["short Expired"]);
-            client.heard(world);
+            client.received(world);
             world.hang_up(client.socket);
-            let client = again(world, Hello::clean(V5));
+            let client = again(world, ConnectOptions::clean(V5));
             assert_eq!(dropped(script), ["flying SessionEnded", "flying SessionEnded", "waiting SessionEnded"]);
             client.disconnect(world);
         },
@@ -266,25 +267,25 @@ fn qos_0_behind_a_full_window_goes_with_the_connection() {
     each(
         |_| {},
         |world, script| {
-            let hello = Hello::kept(V5).with(|properties| properties.receive_maximum = Some(1));
-            let client = subscriber(world, hello);
+            let options = ConnectOptions::kept(V5).with(|properties| properties.receive_maximum = Some(1));
+            let client = subscriber(world, options);
             publish_all(world, "a1 c1 b0 d0");
             script.log.all();
             world.hang_up(client.socket);
             assert_eq!(dropped(script), ["b OfflineQos0", "d OfflineQos0"]);
-            let mut client = again(world, hello);
+            let mut client = again(world, options);
             assert_eq!(drained(world, &mut client), "a c");
         },
     );
 }
 
-/// lifecycle.md 2: told for what was stored, and only for that.
+/// lifecycle.md 2: called for each message that was stored, and only for those.
 #[test]
-fn what_is_stored_for_an_absent_client_is_told() {
+fn on_offline_message_is_called_for_stored_messages_only() {
     each(
         |config| config.queue.max_offline_messages = Limit::at_most(2),
         |world, script| {
-            let client = subscriber(world, Hello::kept(V31));
+            let client = subscriber(world, ConnectOptions::kept(V31));
             world.hang_up(client.socket);
             script.log.all();
             publish_all(world, "a1 b0 c2 d1");
@@ -302,7 +303,7 @@ fn a_fast_publisher_waits_for_a_client_that_reads() {
         |config| config.queue.max_waiting_output_bytes = 4096,
         |world, script| {
             for shard in 0..world.shards.len() {
-                let mut slow = Client::on(world, shard, "slow", Hello::clean(V5));
+                let mut slow = Client::on(world, shard, "slow", ConnectOptions::clean(V5));
                 slow.subscribed(world, "t/+", QoS::AtMostOnce);
                 let publisher = Client::clean(world, "publisher", V311);
                 let served =
@@ -314,14 +315,14 @@ fn a_fast_publisher_waits_for_a_client_that_reads() {
                     publisher.publish(world, &format!("t/{number}"), &payload, QoS::AtMostOnce, 0);
                 }
                 assert!(served(world) - before < 10, "it waits: {}", served(world) - before);
-                let mut heard = 0;
+                let mut received = 0;
                 while served(world) - before < 40 {
                     world.stick(slow.socket, false);
-                    heard += slow.publishes(world).len();
+                    received += slow.publishes(world).len();
                     world.stick(slow.socket, true);
                 }
                 world.stick(slow.socket, false);
-                assert_eq!(heard + slow.publishes(world).len(), 40);
+                assert_eq!(received + slow.publishes(world).len(), 40);
                 slow.disconnect(world);
                 publisher.disconnect(world);
             }
@@ -330,13 +331,13 @@ fn a_fast_publisher_waits_for_a_client_that_reads() {
     );
 }
 
-/// Nobody waits for a client that has left, however full its output was.
+/// No publisher waits for a client that has left, however full its output was.
 #[test]
 fn publishers_go_on_when_the_client_they_wait_for_leaves() {
     each(
         |config| config.queue.max_waiting_output_bytes = 4096,
         |world, _| {
-            let stuck = subscriber(world, Hello::clean(V5));
+            let stuck = subscriber(world, ConnectOptions::clean(V5));
             let publisher = Client::clean(world, "publisher", V311);
             world.stick(stuck.socket, true);
             for number in 0..20 {
@@ -356,9 +357,9 @@ fn a_client_that_does_not_read_loses_qos_0_and_keeps_the_rest() {
     each(
         |config| config.queue.max_waiting_output_bytes = 4096,
         |world, script| {
-            let mut slow = subscriber(world, Hello::clean(V5));
+            let mut slow = subscriber(world, ConnectOptions::clean(V5));
             let last = world.shards.len() - 1;
-            let mut quick = Client::on(world, last, "quick", Hello::clean(V5));
+            let mut quick = Client::on(world, last, "quick", ConnectOptions::clean(V5));
             quick.subscribed(world, "t/+", QoS::AtMostOnce);
             world.stick(slow.socket, true);
             let publisher = Client::clean(world, "publisher", V311);
@@ -374,7 +375,7 @@ fn a_client_that_does_not_read_loses_qos_0_and_keeps_the_rest() {
             assert!(!lost.is_empty() && lost.iter().all(|line| line.ends_with("SlowConsumer")), "{lost:?}");
             assert_eq!(count(world, DropReason::SlowConsumer), lost.len() as u64);
             world.stick(slow.socket, false);
-            let topics: Vec<_> = slow.publishes(world).into_iter().map(|heard| heard.topic).collect();
+            let topics: Vec<_> = slow.publishes(world).into_iter().map(|received| received.topic).collect();
             assert_eq!(topics.len() + lost.len(), 10);
             for number in [1, 3, 5, 7, 9] {
                 assert!(topics.contains(&format!("t/{number}")), "{topics:?}");
@@ -385,28 +386,28 @@ fn a_client_that_does_not_read_loses_qos_0_and_keeps_the_rest() {
 
 /// A publisher that does not read what it is answered is not served until it does; nothing it sent is lost.
 #[test]
-fn a_publisher_that_does_not_read_its_acknowledgements_is_held() {
+fn a_publisher_that_does_not_read_its_acknowledgements_is_paused() {
     each(
         |config| config.queue.max_waiting_output_bytes = 4096,
         |world, _| {
-            let mut subscriber = subscriber(world, Hello::clean(V311));
+            let mut subscriber = subscriber(world, ConnectOptions::clean(V311));
             let mut publisher = Client::clean(world, "publisher", V311);
             world.stick(publisher.socket, true);
             for id in 1..=3000 {
                 publisher.publish(world, "t/x", "x", QoS::AtLeastOnce, id);
-                for heard in subscriber.publishes(world) {
-                    subscriber.ack(world, AckKind::Puback, heard.id.expect("QoS 1"));
+                for received in subscriber.publishes(world) {
+                    subscriber.ack(world, AckKind::Puback, received.id.expect("QoS 1"));
                 }
             }
             let served: u64 = world.shards.iter().map(|shard| shard.counters().messages_in).sum();
             assert!((1000..2000).contains(&served), "four bytes each: {served}");
             world.stick(publisher.socket, false);
-            assert_eq!(publisher.heard(world).len(), 3000);
+            assert_eq!(publisher.received(world).len(), 3000);
         },
     );
 }
 
-/// -1 is no limit, for those who are there and for those who are not.
+/// -1 is no limit, online and offline.
 #[test]
 fn a_queue_without_limits_keeps_everything() {
     let unlimited = |config: &mut Config| {
@@ -416,7 +417,7 @@ fn a_queue_without_limits_keeps_everything() {
     };
     const COUNT: usize = 2500;
     each(unlimited, |world, script| {
-        let one = Hello::kept(V5).with(|properties| properties.receive_maximum = Some(1));
+        let one = ConnectOptions::kept(V5).with(|properties| properties.receive_maximum = Some(1));
         let client = subscriber(world, one);
         let publisher = Client::clean(world, "publisher", V311);
         for number in 0..2 * COUNT {
@@ -432,14 +433,14 @@ fn a_queue_without_limits_keeps_everything() {
     });
 }
 
-/// A member of a shared subscription that is away is told of like any other.
+/// An offline member of a shared subscription has the same hooks as any other client.
 #[test]
-fn what_is_stored_or_dropped_through_a_shared_subscription_is_told() {
+fn hooks_are_called_for_what_is_stored_or_dropped_through_a_shared_subscription() {
     each(
         |config| config.queue.max_offline_messages = Limit::at_most(1),
         |world, script| {
             let last = world.shards.len() - 1;
-            let mut member = Client::on(world, last, "member", Hello::kept(V311));
+            let mut member = Client::on(world, last, "member", ConnectOptions::kept(V311));
             member.subscribed(world, "$share/g/t/+", QoS::AtLeastOnce);
             world.hang_up(member.socket);
             script.log.all();

@@ -6,22 +6,22 @@ use moormq::config::{Config, Limit};
 use moormq::hooks::NoHooks;
 use moormq::random::Random;
 
-use crate::client::{Client, Hello, V5, V311, connect_packet, id_owned_by, packet_id, publish};
-use crate::heard::Got;
+use crate::client::{Client, ConnectOptions, V5, V311, connect_packet, id_owned_by, packet_id, publish};
+use crate::received::Got;
 use crate::world::{World, config, open_config, worlds, worlds_with};
 
-/// What a new subscriber on `shard` hears: topics and payloads in rising order.
+/// The messages that a new subscriber on `shard` receives: topics and payloads in rising order.
 fn retained(world: &mut World<NoHooks>, shard: usize, filter: &str) -> Vec<(String, String)> {
-    let mut client = Client::on(world, shard, "reader", Hello::clean(V311));
+    let mut client = Client::on(world, shard, "reader", ConnectOptions::clean(V311));
     client.subscribe(world, filter, QoS::ExactlyOnce);
-    let heard = client.heard(world);
-    assert!(matches!(heard[0], Got::Suback(..)), "SUBACK comes first");
+    let received = client.received(world);
+    assert!(matches!(received[0], Got::Suback(..)), "SUBACK comes first");
     client.disconnect(world);
     let mut found = Vec::new();
-    for got in heard.into_iter().skip(1) {
-        let Got::Publish(heard) = got else { panic!("{got:?}") };
-        assert!(heard.retain && !heard.dup, "[MQTT-3.3.1-8]");
-        found.push((heard.topic.clone(), heard.text().to_owned()));
+    for got in received.into_iter().skip(1) {
+        let Got::Publish(received) = got else { panic!("{got:?}") };
+        assert!(received.retain && !received.dup, "[MQTT-3.3.1-8]");
+        found.push((received.topic.clone(), received.text().to_owned()));
     }
     found.sort();
     found
@@ -37,7 +37,7 @@ fn the_last_message_of_a_topic_is_kept_until_it_is_replaced_or_cleared() {
     for mut world in worlds() {
         let shards = world.shards.len();
         for (from, to) in (0..shards).flat_map(|from| (0..shards).map(move |to| (from, to))) {
-            let publisher = Client::on(&mut world, from, "publisher", Hello::clean(V5));
+            let publisher = Client::on(&mut world, from, "publisher", ConnectOptions::clean(V5));
             for topic in ["a/1", "a/2", "b", "a/1/x", "a"] {
                 publisher.retain(&mut world, topic, "old");
                 publisher.retain(&mut world, topic, topic);
@@ -62,11 +62,11 @@ fn the_flag_of_live_messages_is_as_the_subscriber_wants_it() {
     for mut world in worlds() {
         for (as_published, published) in [(false, false), (false, true), (true, false), (true, true)] {
             let last = world.shards.len() - 1;
-            let mut client = Client::on(&mut world, last, "client", Hello::clean(V5));
+            let mut client = Client::on(&mut world, last, "client", ConnectOptions::clean(V5));
             let options =
                 SubscriptionOptions { retain_as_published: as_published, ..SubscriptionOptions::new(QoS::AtLeastOnce) };
             client.subscribe_with(&mut world, "live/#", options, None);
-            client.heard(&mut world);
+            client.received(&mut world);
             let publisher = Client::clean(&mut world, "publisher", V311);
             publisher
                 .publish_with(&mut world, Publish { retain: published, ..publish("live/a", "x", QoS::AtLeastOnce, 1) });
@@ -91,24 +91,24 @@ fn retained_messages_are_sent_as_the_subscription_asks() {
         ];
         for (retain_handling, expected) in handlings {
             let last = world.shards.len() - 1;
-            let mut client = Client::on(&mut world, last, "client", Hello::kept(V5));
+            let mut client = Client::on(&mut world, last, "client", ConnectOptions::kept(V5));
             let options = SubscriptionOptions { retain_handling, ..SubscriptionOptions::new(QoS::AtMostOnce) };
             for count in expected {
                 client.subscribe_with(&mut world, "t", options, Some(5));
-                let heard = client.publishes(&mut world);
-                assert_eq!(heard.len(), count, "{retain_handling:?}");
-                assert!(heard.iter().all(|heard| heard.ids() == [5] && heard.retain));
+                let received = client.publishes(&mut world);
+                assert_eq!(received.len(), count, "{retain_handling:?}");
+                assert!(received.iter().all(|received| received.ids() == [5] && received.retain));
             }
             client.disconnect(&mut world);
-            let mut client = Client::on(&mut world, last, "client", Hello::kept(V5));
+            let mut client = Client::on(&mut world, last, "client", ConnectOptions::kept(V5));
             client.subscribe_with(&mut world, "t", options, None);
             assert_eq!(client.publishes(&mut world).len(), expected[1], "the session had it");
             client.unsubscribe(&mut world, &["t"]);
             client.subscribe_with(&mut world, "t", options, None);
             assert_eq!(client.publishes(&mut world).len(), expected[0], "new again");
-            let hello = Hello::clean(V5);
+            let options = ConnectOptions::clean(V5);
             client.disconnect(&mut world);
-            let client = Client::on(&mut world, last, "client", hello);
+            let client = Client::on(&mut world, last, "client", options);
             client.disconnect(&mut world);
         }
     }
@@ -121,14 +121,14 @@ fn the_qos_is_the_lower_of_both_and_each_filter_of_a_subscribe_is_served() {
         publisher.publish_with(&mut world, Publish { retain: true, ..publish("a", "x", QoS::AtLeastOnce, 1) });
         publisher.publish_with(&mut world, Publish { retain: true, ..publish("b", "x", QoS::ExactlyOnce, 2) });
         let last = world.shards.len() - 1;
-        let mut client = Client::on(&mut world, last, "client", Hello::clean(V5));
+        let mut client = Client::on(&mut world, last, "client", ConnectOptions::clean(V5));
         let filter = |filter, qos| SubscribeFilter { filter, options: SubscriptionOptions::new(qos) };
         let filters = [filter("a", QoS::ExactlyOnce), filter("x/#/y", QoS::AtMostOnce), filter("b", QoS::AtLeastOnce)];
-        client.say(&mut world, &Packet::Subscribe(Subscribe::new(packet_id(1), &filters[..])));
-        let mut heard: Vec<_> =
-            client.publishes(&mut world).into_iter().map(|heard| (heard.topic.clone(), heard.qos)).collect();
-        heard.sort_by(|one, other| one.0.cmp(&other.0));
-        assert_eq!(heard, [("a".to_owned(), QoS::AtLeastOnce), ("b".to_owned(), QoS::AtLeastOnce)]);
+        client.send(&mut world, &Packet::Subscribe(Subscribe::new(packet_id(1), &filters[..])));
+        let mut received: Vec<_> =
+            client.publishes(&mut world).into_iter().map(|received| (received.topic.clone(), received.qos)).collect();
+        received.sort_by(|one, other| one.0.cmp(&other.0));
+        assert_eq!(received, [("a".to_owned(), QoS::AtLeastOnce), ("b".to_owned(), QoS::AtLeastOnce)]);
     }
 }
 
@@ -181,17 +181,17 @@ struct Source {
     published: Vec<String>,
 }
 
-/// The places in `published` of what was heard, in order: each not before the one that came last.
-fn places(published: &[String], heard: &[String]) -> Vec<usize> {
+/// The places in `published` of what was received, in order: each not before the one that came last.
+fn places(published: &[String], received: &[String]) -> Vec<usize> {
     let mut at = 0;
     let place = |payload: &String| {
         at = (at..published.len()).find(|place| published[*place] == *payload)?;
         Some(at)
     };
-    heard.iter().map_while(place).collect()
+    received.iter().map_while(place).collect()
 }
 
-/// After SUBACK nothing is missed, and no older value comes after a newer one, whichever mail overtakes which.
+/// After SUBACK nothing is missed, and no older value comes after a newer one, whichever messages between shards are late.
 #[test]
 fn a_subscriber_among_busy_publishers_sees_every_topic_up_to_its_last_value() {
     for seed in 0..400 {
@@ -201,18 +201,18 @@ fn a_subscriber_among_busy_publishers_sees_every_topic_up_to_its_last_value() {
         let mut sources: Vec<Source> = (0..4)
             .map(|number| {
                 let shard = random.below(shards);
-                let publisher = Client::on(&mut world, shard, &format!("p{number}-"), Hello::clean(V311));
+                let publisher = Client::on(&mut world, shard, &format!("p{number}-"), ConnectOptions::clean(V311));
                 Source { publisher, topic: format!("t/{number}"), published: Vec::new() }
             })
             .collect();
         let shard = random.below(shards);
-        let mut subscriber = Client::on(&mut world, shard, "subscriber", Hello::clean(V5));
+        let mut subscriber = Client::on(&mut world, shard, "subscriber", ConnectOptions::clean(V5));
         let subscribe_at = random.below(40);
         for step in 0..80 {
             if step == subscribe_at {
                 let filter = ["t/+", "t/0", "t/#"][random.below(3)];
                 let filters = [SubscribeFilter { filter, options: SubscriptionOptions::new(QoS::AtMostOnce) }];
-                subscriber.say_quietly(&mut world, &Packet::Subscribe(Subscribe::new(packet_id(1), &filters[..])));
+                subscriber.send_quietly(&mut world, &Packet::Subscribe(Subscribe::new(packet_id(1), &filters[..])));
             }
             if random.below(3) == 0 {
                 let at = random.below(sources.len());
@@ -220,17 +220,20 @@ fn a_subscriber_among_busy_publishers_sees_every_topic_up_to_its_last_value() {
                 let clears = random.below(4) == 0;
                 let payload = if clears { String::new() } else { step.to_string() };
                 let packet = Publish { retain: true, ..publish(&source.topic, &payload, QoS::AtMostOnce, 0) };
-                source.publisher.say_quietly(&mut world, &Packet::Publish(packet));
+                source.publisher.send_quietly(&mut world, &Packet::Publish(packet));
                 source.published.push(payload);
             } else {
-                world.carry_any_letter(&mut random);
+                world.carry_any_message(&mut random);
             }
         }
-        while world.carry_any_letter(&mut random) {}
-        let heard = subscriber.publishes(&mut world);
+        while world.carry_any_message(&mut random) {}
+        let received = subscriber.publishes(&mut world);
         for source in &sources {
-            let payloads: Vec<_> =
-                heard.iter().filter(|heard| heard.topic == source.topic).map(|heard| heard.text().to_owned()).collect();
+            let payloads: Vec<_> = received
+                .iter()
+                .filter(|received| received.topic == source.topic)
+                .map(|received| received.text().to_owned())
+                .collect();
             let places = places(&source.published, &payloads);
             assert_eq!(places.len(), payloads.len(), "seed {seed}: {payloads:?} is no part of {:?}", source.published);
             let Some(last) = source.published.last() else { continue };
@@ -251,30 +254,34 @@ fn the_value_that_stays_has_been_seen_whoever_published_it() {
         let mut random = Random::from_seed(seed);
         let shards = 2 + random.below(4);
         let mut world = World::new(shards, open_config(), || NoHooks);
-        let publishers: Vec<_> =
-            (0..shards).map(|shard| Client::on(&mut world, shard, &format!("p{shard}-"), Hello::clean(V311))).collect();
+        let publishers: Vec<_> = (0..shards)
+            .map(|shard| Client::on(&mut world, shard, &format!("p{shard}-"), ConnectOptions::clean(V311)))
+            .collect();
         let shard = random.below(shards);
         let id = id_owned_by(&world, shard, "subscriber");
         assert_eq!(world.shards[0].owner(&SubscriberId::new("", id.as_str())), shard);
-        let mut subscriber = Client::connect(&mut world, 0, &id, Hello::clean(V5)).0;
+        let mut subscriber = Client::connect(&mut world, 0, &id, ConnectOptions::clean(V5)).0;
         let subscribe_at = random.below(30);
         for step in 0..60 {
             if step == subscribe_at {
                 let filters = [SubscribeFilter { filter: "t", options: SubscriptionOptions::new(QoS::AtMostOnce) }];
-                subscriber.say_quietly(&mut world, &Packet::Subscribe(Subscribe::new(packet_id(1), &filters[..])));
+                subscriber.send_quietly(&mut world, &Packet::Subscribe(Subscribe::new(packet_id(1), &filters[..])));
             }
             if random.below(3) == 0 {
                 let payload = step.to_string();
                 let packet = Publish { retain: true, ..publish("t", &payload, QoS::AtMostOnce, 0) };
-                publishers[random.below(shards)].say_quietly(&mut world, &Packet::Publish(packet));
+                publishers[random.below(shards)].send_quietly(&mut world, &Packet::Publish(packet));
             } else {
-                world.carry_any_letter(&mut random);
+                world.carry_any_message(&mut random);
             }
         }
-        while world.carry_any_letter(&mut random) {}
-        let heard = subscriber.texts(&mut world);
+        while world.carry_any_message(&mut random) {}
+        let received = subscriber.texts(&mut world);
         let stays = retained(&mut world, 0, "t");
-        assert!(stays.iter().all(|(_, payload)| heard.contains(payload)), "seed {seed}: {stays:?}, heard {heard:?}");
+        assert!(
+            stays.iter().all(|(_, payload)| received.contains(payload)),
+            "seed {seed}: {stays:?}, received {received:?}"
+        );
     }
 }
 
@@ -291,7 +298,7 @@ fn all_that_is_retained_comes_even_if_it_is_more_than_may_wait_for_a_client() {
     };
     for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
         for mut world in worlds_with(tight) {
-            let publisher = Client::on(&mut world, 0, "publisher", Hello::clean(V5));
+            let publisher = Client::on(&mut world, 0, "publisher", ConnectOptions::clean(V5));
             let payload = "x".repeat(500);
             for number in 0..100 {
                 let topic = format!("t/{number}");
@@ -300,7 +307,7 @@ fn all_that_is_retained_comes_even_if_it_is_more_than_may_wait_for_a_client() {
                     Publish { retain: true, ..publish(&topic, &payload, QoS::ExactlyOnce, number + 1) },
                 );
             }
-            let mut client = Client::on(&mut world, 0, "client", Hello::clean(V311));
+            let mut client = Client::on(&mut world, 0, "client", ConnectOptions::clean(V311));
             world.stick(client.socket, true);
             client.subscribe(&mut world, "t/+", qos);
             for number in 0..5 {
@@ -309,10 +316,10 @@ fn all_that_is_retained_comes_even_if_it_is_more_than_may_wait_for_a_client() {
             }
             world.stick(client.socket, false);
             world.settle();
-            let heard = client.publishes(&mut world);
-            let (retained, live): (Vec<_>, Vec<_>) = heard.iter().partition(|heard| heard.retain);
+            let received = client.publishes(&mut world);
+            let (retained, live): (Vec<_>, Vec<_>) = received.iter().partition(|received| received.retain);
             assert_eq!(retained.len(), 100, "{qos:?}");
-            let live: Vec<_> = live.iter().map(|heard| heard.text()).collect();
+            let live: Vec<_> = live.iter().map(|received| received.text()).collect();
             // At QoS 0 the publisher waits for the client.
             let room = if qos == QoS::AtMostOnce { 5 } else { 3 };
             assert_eq!(live, ["live 0", "live 1", "live 2", "live 3", "live 4"][..room], "{qos:?}");
@@ -343,39 +350,39 @@ fn overlapping_filters_of_one_subscribe_bring_one_copy() {
             filter("#", QoS::AtMostOnce),
             new_only("d", QoS::AtMostOnce),
         ];
-        client.say(&mut world, &Packet::Subscribe(Subscribe::new(packet_id(1), &filters[..])));
-        let heard = client.publishes(&mut world);
-        let mut heard: Vec<_> = heard.iter().map(|heard| (heard.topic.as_str(), heard.qos)).collect();
-        heard.sort_unstable();
-        assert_eq!(heard, [("a/b", QoS::AtLeastOnce), ("a/c", QoS::AtLeastOnce), ("d", QoS::AtMostOnce)]);
+        client.send(&mut world, &Packet::Subscribe(Subscribe::new(packet_id(1), &filters[..])));
+        let received = client.publishes(&mut world);
+        let mut received: Vec<_> = received.iter().map(|received| (received.topic.as_str(), received.qos)).collect();
+        received.sort_unstable();
+        assert_eq!(received, [("a/b", QoS::AtLeastOnce), ("a/c", QoS::AtLeastOnce), ("d", QoS::AtMostOnce)]);
     }
 }
 
-/// Keepers that answer late answer a session, not the next one of its client.
+/// Owners of topics that answer late answer the session that asked, not the next one of its client.
 #[test]
 fn what_was_looked_up_for_a_session_is_not_for_the_one_after_it() {
     for (shards, steps) in [2, 4].into_iter().flat_map(|shards| (0..10).map(move |steps| (shards, steps))) {
         let mut world = World::new(shards, open_config(), || NoHooks);
         Client::clean(&mut world, "publisher", V5).retain(&mut world, "t", "kept");
         let id = id_owned_by(&world, 0, "c");
-        let (old, _) = Client::connect(&mut world, 0, &id, Hello::clean(V311));
-        let mut new = Client::dial(&mut world, 0, V311);
+        let (old, _) = Client::connect(&mut world, 0, &id, ConnectOptions::clean(V311));
+        let mut new = Client::open(&mut world, 0, V311);
         let filters = [SubscribeFilter { filter: "t", options: SubscriptionOptions::default() }];
         let mut subscribe = Vec::new();
         Packet::Subscribe(Subscribe::new(packet_id(1), &filters[..])).encode(V311, &mut subscribe);
         let mut connect = Vec::new();
-        Packet::Connect(connect_packet(&id, Hello::clean(V311))).encode(V311, &mut connect);
+        Packet::Connect(connect_packet(&id, ConnectOptions::clean(V311))).encode(V311, &mut connect);
         world.send_quietly(old.socket, &subscribe);
         for _ in 0..steps {
-            world.carry_out_effects();
-            world.carry_mail();
+            world.carry_out_outputs();
+            world.carry_messages();
         }
         world.send_quietly(new.socket, &connect);
         world.send_quietly(new.socket, &subscribe);
         world.settle();
-        let heard = new.heard(&mut world);
-        let [Got::Connack { .. }, Got::Suback(..), Got::Publish(..)] = heard[..] else {
-            panic!("{shards} shards, after {steps} steps: {heard:?}")
+        let received = new.received(&mut world);
+        let [Got::Connack { .. }, Got::Suback(..), Got::Publish(..)] = received[..] else {
+            panic!("{shards} shards, after {steps} steps: {received:?}")
         };
     }
 }

@@ -1,4 +1,4 @@
-//! A hook set that does what a test tells it, and writes down what it is asked and told.
+//! A hook set with the answers that a test gives it, which records its calls.
 
 use std::fmt::Write;
 use std::future::poll_fn;
@@ -10,7 +10,7 @@ use moormq::client::{Client, DropReason, EndReason, ExpiredReason};
 use moormq::codec::ConnectProperties;
 use moormq::hooks::*;
 
-/// What a test gives as the answer of a conditional hook; the client and the question come in.
+/// The answers of conditional hooks: functions of the client and the question.
 macro_rules! answers {
     ($($hook:ident: $Question:ident$(<$life:lifetime>)? => $Answer:ty;)*) => {
         /// The answers of a set; hooks without one say *Next*.
@@ -47,7 +47,7 @@ answers! {
     on_deliver_m5: DeliveryM5 => DeliverAnswer<DeliverModifiersM5>;
 }
 
-/// What all copies of a set, one for each shard, write down together.
+/// The record that all copies of a set, one for each shard, share.
 #[derive(Clone, Default)]
 pub struct Log(Arc<Mutex<Vec<String>>>);
 
@@ -59,8 +59,8 @@ impl Log {
         self.0.lock().expect("no test panics while it writes").push(line);
     }
 
-    /// What was written since the last call about `subscriber`: hooks and their arguments. Hooks whose names differ by version
-    /// are told by the common part of their name; deliveries and questions are left out.
+    /// The calls about `subscriber` since the last time: hooks and their arguments. Hooks whose names differ by version have the
+    /// common part of their name; deliveries and questions are left out.
     pub fn of(&self, subscriber: &str) -> Vec<String> {
         let mut lines = self.0.lock().expect("no test panics while it writes");
         let mut taken = Vec::new();
@@ -78,7 +78,7 @@ impl Log {
         taken
     }
 
-    /// What was asked and told since the last call, about anybody.
+    /// All calls since the last time.
     pub fn all(&self) -> Vec<String> {
         std::mem::take(&mut *self.0.lock().expect("no test panics while it writes"))
     }
@@ -101,10 +101,10 @@ impl Script {
         Script { answers, ..Script::default() }
     }
 
-    fn told(&self, name: &'static str, cx: &mut Notice<'_, ()>, what: std::fmt::Arguments<'_>) {
+    fn notified(&self, name: &'static str, cx: &mut Notice<'_, ()>, what: std::fmt::Arguments<'_>) {
         self.log.note(cx.client(), what);
         if self.panics.contains(&name) {
-            panic!("{name} was told to panic");
+            panic!("{name} panics as the test wants it");
         }
         if self.slow.contains(&name) {
             let (log, client, gate) = (self.log.clone(), cx.client().clone(), self.gate.clone());
@@ -116,7 +116,7 @@ impl Script {
     }
 }
 
-/// Something that later answers wait for.
+/// A gate that later answers wait for.
 #[derive(Clone, Default)]
 pub struct Gate {
     open: Arc<AtomicBool>,
@@ -186,47 +186,47 @@ impl Hook for Script {
     }
 
     fn on_register(&mut self, cx: &mut Notice<'_, ()>) {
-        self.told("on_register", cx, format_args!("register"));
+        self.notified("on_register", cx, format_args!("register"));
     }
 
     fn on_register_m5(&mut self, cx: &mut Notice<'_, ()>, _: &ConnectProperties<'_>) {
-        self.told("on_register_m5", cx, format_args!("register"));
+        self.notified("on_register_m5", cx, format_args!("register"));
     }
 
     fn on_client_wakeup(&mut self, cx: &mut Notice<'_, ()>, present: bool) {
-        self.told("on_client_wakeup", cx, format_args!("wakeup{}", if present { " present" } else { "" }));
+        self.notified("on_client_wakeup", cx, format_args!("wakeup{}", if present { " present" } else { "" }));
     }
 
     fn on_client_offline(&mut self, cx: &mut Notice<'_, ()>, reason: EndReason) {
-        self.told("on_client_offline", cx, format_args!("offline {reason:?}"));
+        self.notified("on_client_offline", cx, format_args!("offline {reason:?}"));
     }
 
     fn on_client_gone(&mut self, cx: &mut Notice<'_, ()>, reason: EndReason) {
-        self.told("on_client_gone", cx, format_args!("gone {reason:?}"));
+        self.notified("on_client_gone", cx, format_args!("gone {reason:?}"));
     }
 
     fn on_session_expired(&mut self, cx: &mut Notice<'_, ()>, reason: ExpiredReason) {
-        self.told("on_session_expired", cx, format_args!("expired {reason:?}"));
+        self.notified("on_session_expired", cx, format_args!("expired {reason:?}"));
     }
 
     fn on_publish(&mut self, cx: &mut Notice<'_, ()>, published: &Published<'_>) {
         let Published { topic, is_will, .. } = published;
-        self.told("on_publish", cx, format_args!("publish {topic}{}", if *is_will { " will" } else { "" }));
+        self.notified("on_publish", cx, format_args!("publish {topic}{}", if *is_will { " will" } else { "" }));
     }
 
     fn on_publish_m5(&mut self, cx: &mut Notice<'_, ()>, published: &PublishedM5<'_>) {
         let PublishedM5 { topic, is_will, .. } = published;
-        self.told("on_publish_m5", cx, format_args!("publish {topic}{}", if *is_will { " will" } else { "" }));
+        self.notified("on_publish_m5", cx, format_args!("publish {topic}{}", if *is_will { " will" } else { "" }));
     }
 
     fn on_subscribe(&mut self, cx: &mut Notice<'_, ()>, subscribed: &Subscribed<'_>) {
         let filters: Vec<_> = subscribed.filters.iter().map(|filter| filter.filter).collect();
-        self.told("on_subscribe", cx, format_args!("subscribe {}", filters.join(" ")));
+        self.notified("on_subscribe", cx, format_args!("subscribe {}", filters.join(" ")));
     }
 
     fn on_subscribe_m5(&mut self, cx: &mut Notice<'_, ()>, subscribed: &SubscribedM5<'_>) {
         let filters: Vec<_> = subscribed.filters.iter().map(|filter| filter.filter).collect();
-        self.told("on_subscribe_m5", cx, format_args!("subscribe {}", filters.join(" ")));
+        self.notified("on_subscribe_m5", cx, format_args!("subscribe {}", filters.join(" ")));
     }
 
     fn on_topic_unsubscribed(&mut self, cx: &mut Notice<'_, ()>, unsubscribed: Unsubscribed<'_>) {
@@ -234,14 +234,14 @@ impl Hook for Script {
             Unsubscribed::All => "all".to_owned(),
             Unsubscribed::Topics(topics) => topics.join(" "),
         };
-        self.told("on_topic_unsubscribed", cx, format_args!("unsubscribed {topics}"));
+        self.notified("on_topic_unsubscribed", cx, format_args!("unsubscribed {topics}"));
     }
 
     fn on_offline_message(&mut self, cx: &mut Notice<'_, ()>, message: &OfflineMessage<'_>) {
-        self.told("on_offline_message", cx, format_args!("stored {}", message.topic));
+        self.notified("on_offline_message", cx, format_args!("stored {}", message.topic));
     }
 
     fn on_message_drop(&mut self, cx: &mut Notice<'_, ()>, message: &DroppedMessage<'_>, reason: DropReason) {
-        self.told("on_message_drop", cx, format_args!("dropped {} {reason:?}", message.topic));
+        self.notified("on_message_drop", cx, format_args!("dropped {} {reason:?}", message.topic));
     }
 }

@@ -6,8 +6,8 @@ use moormq::codec::{
 use moormq::config::{Config, Limit};
 use moormq::hooks::NoHooks;
 
-use crate::client::{Client, Hello, V5, V31, V311, packet_id};
-use crate::heard::Got;
+use crate::client::{Client, ConnectOptions, V5, V31, V311, disconnected, packet_id};
+use crate::received::Got;
 use crate::world::{World, config, open_config, worlds, worlds_with};
 
 fn at(qos: QoS) -> SubscriptionOptions {
@@ -17,14 +17,14 @@ fn at(qos: QoS) -> SubscriptionOptions {
 /// Subscribes to all of `filters` at once and gives the codes of the SUBACK.
 fn codes(world: &mut World<NoHooks>, client: &mut Client, filters: &[(&str, QoS)]) -> Vec<ReasonCode> {
     let filters: Vec<_> = filters.iter().map(|(filter, qos)| SubscribeFilter { filter, options: at(*qos) }).collect();
-    client.say(world, &Packet::Subscribe(Subscribe::new(packet_id(9), &filters[..])));
-    match &client.heard(world)[..] {
+    client.send(world, &Packet::Subscribe(Subscribe::new(packet_id(9), &filters[..])));
+    match &client.received(world)[..] {
         [Got::Suback(9, codes)] => codes.clone(),
-        heard => panic!("{heard:?}"),
+        received => panic!("{received:?}"),
     }
 }
 
-/// [MQTT-4.7.1-1] to [MQTT-4.7.2-1], end to end; the matching itself is proved where it is done.
+/// [MQTT-4.7.1-1] to [MQTT-4.7.2-1], end to end; `topic` has the tests of matching itself.
 #[test]
 fn messages_reach_those_whose_filters_match() {
     let filters = ["#", "a/#", "a/+", "+/b", "a/b", "+", "$x/#", "+/+/c", "a//b", "/a"];
@@ -42,17 +42,18 @@ fn messages_reach_those_whose_filters_match() {
         let mut clients: Vec<_> = (0..filters.len())
             .map(|number| {
                 let name = format!("{number}-");
-                let mut client = Client::on(&mut world, number % shards, &name, Hello::clean(V311));
+                let mut client = Client::on(&mut world, number % shards, &name, ConnectOptions::clean(V311));
                 client.subscribed(&mut world, filters[number], QoS::AtMostOnce);
                 client
             })
             .collect();
         for from in 0..shards {
-            let publisher = Client::on(&mut world, from, "publisher", Hello::clean(V5));
+            let publisher = Client::on(&mut world, from, "publisher", ConnectOptions::clean(V5));
             for (topic, receivers) in expected {
                 publisher.publish(&mut world, topic, "x", QoS::AtMostOnce, 0);
                 for (number, client) in clients.iter_mut().enumerate() {
-                    let topics: Vec<_> = client.publishes(&mut world).into_iter().map(|heard| heard.topic).collect();
+                    let topics: Vec<_> =
+                        client.publishes(&mut world).into_iter().map(|received| received.topic).collect();
                     let times = usize::from(receivers.contains(&number));
                     assert_eq!(topics, vec![(*topic).to_owned(); times], "{topic} at {}", filters[number]);
                 }
@@ -67,19 +68,20 @@ fn messages_reach_those_whose_filters_match() {
 fn what_the_broker_says_of_itself_is_seen_only_by_those_who_ask_for_it() {
     for mut world in worlds() {
         let last = world.shards.len() - 1;
-        let mut all = Client::on(&mut world, last, "all", Hello::clean(V311));
+        let mut all = Client::on(&mut world, last, "all", ConnectOptions::clean(V311));
         all.subscribed(&mut world, "#", QoS::AtMostOnce);
         all.subscribed(&mut world, "+/broker/version", QoS::AtMostOnce);
-        let mut sys = Client::on(&mut world, last, "sys", Hello::clean(V311));
+        let mut sys = Client::on(&mut world, last, "sys", ConnectOptions::clean(V311));
         sys.subscribed(&mut world, "$SYS/#", QoS::AtMostOnce);
         world.advance(std::time::Duration::from_secs(25));
         assert_eq!(all.publishes(&mut world), []);
-        let heard = sys.publishes(&mut world);
-        let version = heard.iter().find(|heard| heard.topic == "$SYS/broker/version").expect("it says its version");
+        let received = sys.publishes(&mut world);
+        let version =
+            received.iter().find(|received| received.topic == "$SYS/broker/version").expect("it says its version");
         assert_eq!(version.text(), "test");
-        let connected = heard.iter().find(|heard| heard.topic == "$SYS/broker/clients/connected");
+        let connected = received.iter().find(|received| received.topic == "$SYS/broker/clients/connected");
         assert!(connected.is_some());
-        let mut late = Client::on(&mut world, 0, "late", Hello::clean(V311));
+        let mut late = Client::on(&mut world, 0, "late", ConnectOptions::clean(V311));
         late.subscribe(&mut world, "$SYS/broker/version", QoS::AtMostOnce);
         assert_eq!(late.texts(&mut world), ["test"], "it is retained");
     }
@@ -90,7 +92,7 @@ fn what_the_broker_says_of_itself_is_seen_only_by_those_who_ask_for_it() {
 fn overlapping_subscriptions_give_one_copy() {
     for mut world in worlds() {
         for from in 0..world.shards.len() {
-            let mut client = Client::on(&mut world, 0, "client", Hello::clean(V5));
+            let mut client = Client::on(&mut world, 0, "client", ConnectOptions::clean(V5));
             let overlapping = [
                 ("a/#", QoS::AtMostOnce, Some(1)),
                 ("a/b", QoS::ExactlyOnce, Some(268_435_455)),
@@ -101,18 +103,18 @@ fn overlapping_subscriptions_give_one_copy() {
             for (filter, qos, id) in overlapping {
                 client.subscribe_with(&mut world, filter, at(qos), id);
             }
-            client.heard(&mut world);
-            let publisher = Client::on(&mut world, from, "publisher", Hello::clean(V311));
+            client.received(&mut world);
+            let publisher = Client::on(&mut world, from, "publisher", ConnectOptions::clean(V311));
             publisher.publish(&mut world, "a/b", "x", QoS::ExactlyOnce, 1);
-            let heard = client.publishes(&mut world);
-            assert_eq!(heard.len(), 1);
-            assert_eq!((heard[0].qos, heard[0].ids()), (QoS::ExactlyOnce, vec![1, 1, 268_435_455]));
+            let received = client.publishes(&mut world);
+            assert_eq!(received.len(), 1);
+            assert_eq!((received[0].qos, received[0].ids()), (QoS::ExactlyOnce, vec![1, 1, 268_435_455]));
             // Setting a subscription anew replaces it, identifier included [MQTT-3.8.4-3].
             client.subscribe_with(&mut world, "a/b", at(QoS::AtMostOnce), None);
-            client.heard(&mut world);
+            client.received(&mut world);
             publisher.publish(&mut world, "a/b", "x", QoS::ExactlyOnce, 2);
-            let heard = client.publishes(&mut world);
-            assert_eq!((heard.len(), heard[0].qos, heard[0].ids()), (1, QoS::AtLeastOnce, vec![1, 1]));
+            let received = client.publishes(&mut world);
+            assert_eq!((received.len(), received[0].qos, received[0].ids()), (1, QoS::AtLeastOnce, vec![1, 1]));
             client.disconnect(&mut world);
         }
     }
@@ -121,14 +123,14 @@ fn overlapping_subscriptions_give_one_copy() {
 #[test]
 fn identifiers_are_kept_with_messages_that_wait() {
     for mut world in worlds() {
-        let mut client = Client::on(&mut world, 0, "client", Hello::kept(V5));
+        let mut client = Client::on(&mut world, 0, "client", ConnectOptions::kept(V5));
         client.subscribe_with(&mut world, "a/#", at(QoS::AtLeastOnce), Some(7));
         client.subscribe_with(&mut world, "a/+", at(QoS::AtLeastOnce), Some(8));
         world.hang_up(client.socket);
         let publisher = Client::clean(&mut world, "publisher", V311);
         publisher.publish(&mut world, "a/b", "x", QoS::AtLeastOnce, 1);
         for _ in 0..2 {
-            let mut client = Client::on(&mut world, 0, "client", Hello::kept(V5));
+            let mut client = Client::on(&mut world, 0, "client", ConnectOptions::kept(V5));
             assert_eq!(client.publishes(&mut world)[0].ids(), [7, 8]);
             world.hang_up(client.socket);
         }
@@ -137,26 +139,26 @@ fn identifiers_are_kept_with_messages_that_wait() {
 
 /// [MQTT-3.8.3-3]
 #[test]
-fn no_local_keeps_a_client_from_hearing_itself_and_nobody_else() {
+fn no_local_excludes_the_publisher_and_nobody_else() {
     for mut world in worlds() {
         let last = world.shards.len() - 1;
-        let mut client = Client::on(&mut world, last, "client", Hello::clean(V5));
+        let mut client = Client::on(&mut world, last, "client", ConnectOptions::clean(V5));
         let no_local = SubscriptionOptions { no_local: true, ..at(QoS::AtLeastOnce) };
         client.subscribe_with(&mut world, "t/#", no_local, None);
-        client.heard(&mut world);
+        client.received(&mut world);
         client.publish(&mut world, "t/x", "own", QoS::AtLeastOnce, 1);
         let unmatched = Got::Ack(AckKind::Puback, 1, ReasonCode::NoMatchingSubscribers);
-        assert_eq!(client.heard(&mut world), [unmatched]);
+        assert_eq!(client.received(&mut world), [unmatched]);
         let other = Client::clean(&mut world, "other", V311);
         other.publish(&mut world, "t/x", "of another", QoS::AtMostOnce, 0);
         assert_eq!(client.texts(&mut world), ["of another"]);
         client.subscribe(&mut world, "t/x", QoS::AtMostOnce);
-        client.heard(&mut world);
+        client.received(&mut world);
         client.publish(&mut world, "t/x", "own", QoS::AtMostOnce, 0);
         assert_eq!(client.texts(&mut world), ["own"], "the other subscription wants it");
         // [MQTT-3.8.3-4]
         client.subscribe_with(&mut world, "$share/g/t", no_local, None);
-        assert_eq!(client.heard(&mut world), [Got::Disconnect(ReasonCode::ProtocolError)]);
+        assert_eq!(client.received(&mut world), [Got::Disconnect(ReasonCode::ProtocolError)]);
     }
 }
 
@@ -219,7 +221,7 @@ fn what_is_not_available_is_refused() {
         }
         let mut client = Client::clean(&mut world, "c", V5);
         client.subscribe_with(&mut world, "a", at(QoS::AtMostOnce), Some(1));
-        assert_eq!(client.heard(&mut world), [Got::Disconnect(ReasonCode::SubscriptionIdsNotSupported)]);
+        assert_eq!(client.received(&mut world), [Got::Disconnect(ReasonCode::SubscriptionIdsNotSupported)]);
     }
 }
 
@@ -227,16 +229,16 @@ fn what_is_not_available_is_refused() {
 fn filters_of_one_packet_are_limited_in_number() {
     for mut world in worlds_with(|| config(|config| config.limits.max_filters_per_subscribe = 3)) {
         for version in [V311, V5] {
-            let told = Vec::from_iter((version == V5).then_some(Got::Disconnect(ReasonCode::QuotaExceeded)));
+            let ended = disconnected(version, ReasonCode::QuotaExceeded);
             let mut client = Client::clean(&mut world, "c", version);
             let filters = ["a", "b", "c", "d"].map(|filter| SubscribeFilter { filter, options: at(QoS::AtMostOnce) });
-            client.say(&mut world, &Packet::Subscribe(Subscribe::new(packet_id(1), &filters[..3])));
-            assert_eq!(client.heard(&mut world), [Got::Suback(1, vec![ReasonCode::Success; 3])]);
-            client.say(&mut world, &Packet::Subscribe(Subscribe::new(packet_id(1), &filters[..])));
-            assert_eq!(client.heard(&mut world), told);
+            client.send(&mut world, &Packet::Subscribe(Subscribe::new(packet_id(1), &filters[..3])));
+            assert_eq!(client.received(&mut world), [Got::Suback(1, vec![ReasonCode::Success; 3])]);
+            client.send(&mut world, &Packet::Subscribe(Subscribe::new(packet_id(1), &filters[..])));
+            assert_eq!(client.received(&mut world), ended);
             let mut client = Client::clean(&mut world, "c", version);
             client.unsubscribe(&mut world, &["a", "b", "c", "d"]);
-            assert_eq!(client.heard(&mut world), told);
+            assert_eq!(client.received(&mut world), ended);
         }
     }
 }
@@ -247,14 +249,14 @@ fn unsubscribing_ends_what_is_named_and_nothing_else() {
     for mut world in worlds() {
         for version in [V31, V311, V5] {
             let last = world.shards.len() - 1;
-            let mut client = Client::on(&mut world, last, "client", Hello::clean(version));
+            let mut client = Client::on(&mut world, last, "client", ConnectOptions::clean(version));
             let all = ["a", "a/#", "$share/g/a"].map(|filter| (filter, QoS::AtMostOnce));
             codes(&mut world, &mut client, &all);
             client.unsubscribe(&mut world, &["a/#", "b", "a/#/b", "$share/g/a", "$share/h/a", "a/#"]);
             let (yes, no) = (ReasonCode::Success, ReasonCode::NoSubscriptionExisted);
             let expected =
                 if version == V5 { vec![yes, no, ReasonCode::TopicFilterInvalid, yes, no, no] } else { vec![] };
-            assert_eq!(client.heard(&mut world), [Got::Unsuback(2, expected)]);
+            assert_eq!(client.received(&mut world), [Got::Unsuback(2, expected)]);
             let publisher = Client::clean(&mut world, "publisher", V5);
             publisher.publish(&mut world, "a", "once", QoS::AtMostOnce, 0);
             publisher.publish(&mut world, "a/b", "never", QoS::AtMostOnce, 0);
@@ -269,10 +271,11 @@ fn unsubscribing_ends_what_is_named_and_nothing_else() {
 fn suback_and_unsuback_hold_for_publishers_on_every_shard() {
     for mut world in worlds() {
         let shards = world.shards.len();
-        let publishers: Vec<_> =
-            (0..shards).map(|shard| Client::on(&mut world, shard, &format!("p{shard}-"), Hello::clean(V311))).collect();
+        let publishers: Vec<_> = (0..shards)
+            .map(|shard| Client::on(&mut world, shard, &format!("p{shard}-"), ConnectOptions::clean(V311)))
+            .collect();
         for shard in 0..shards {
-            let mut client = Client::on(&mut world, shard, "client", Hello::clean(V311));
+            let mut client = Client::on(&mut world, shard, "client", ConnectOptions::clean(V311));
             for round in 0..3 {
                 client.subscribed(&mut world, "t/+", QoS::AtMostOnce);
                 for (number, publisher) in publishers.iter().enumerate() {
@@ -280,9 +283,9 @@ fn suback_and_unsuback_hold_for_publishers_on_every_shard() {
                 }
                 assert_eq!(client.texts(&mut world).len(), shards);
                 client.unsubscribe(&mut world, &["t/+"]);
-                assert_eq!(client.heard(&mut world), [Got::Unsuback(2, vec![])]);
+                assert_eq!(client.received(&mut world), [Got::Unsuback(2, vec![])]);
                 publishers.iter().for_each(|publisher| publisher.publish(&mut world, "t/x", "no", QoS::AtMostOnce, 0));
-                assert_eq!(client.heard(&mut world), []);
+                assert_eq!(client.received(&mut world), []);
             }
             client.disconnect(&mut world);
         }
@@ -309,12 +312,12 @@ fn a_subscribe_that_says_nothing_ends_the_connection() {
 fn two_clients_of_a_shard_may_subscribe_to_one_filter_at_once() {
     for mut world in worlds() {
         let last = world.shards.len() - 1;
-        let mut clients = ["a", "b"].map(|name| Client::on(&mut world, last, name, Hello::clean(V311)));
+        let mut clients = ["a", "b"].map(|name| Client::on(&mut world, last, name, ConnectOptions::clean(V311)));
         for client in &clients {
             world.send_quietly(client.socket, b"\x82\x06\x00\x01\x00\x01t\x00");
         }
         world.settle();
-        let publisher = Client::on(&mut world, 0, "publisher", Hello::clean(V311));
+        let publisher = Client::on(&mut world, 0, "publisher", ConnectOptions::clean(V311));
         publisher.publish(&mut world, "t", "x", QoS::AtMostOnce, 0);
         for client in &mut clients {
             assert_eq!(client.texts(&mut world), ["x"]);

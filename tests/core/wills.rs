@@ -9,34 +9,35 @@ use moormq::codec::{
 };
 use moormq::config::Config;
 use moormq::hooks::{Answer, Chain, NoHooks, PublishModifiers, PublishRefusal, PublishRefusalM5};
-use moormq::shard::{Request, slot_of};
+use moormq::shard::{Input, Request};
+use moormq::sharding::slot_of;
 
-use crate::client::{Client, Hello, V5, V31, V311, id_owned_by, publish};
-use crate::heard::Got;
+use crate::client::{Client, ConnectOptions, V5, V31, V311, id_owned_by, publish};
+use crate::received::Got;
 use crate::script::{Answers, Script};
 use crate::world::{SEED, World, config, open_config, worlds, worlds_with};
 
-/// Somebody on the last shard who hears of wills.
+/// A subscriber on the last shard to the topics of wills.
 fn watcher<C: Chain>(world: &mut World<C>) -> Client {
     let last = world.shards.len() - 1;
-    let mut watcher = Client::on(world, last, "watcher", Hello::clean(V5));
+    let mut watcher = Client::on(world, last, "watcher", ConnectOptions::clean(V5));
     watcher.subscribed(world, "will/#", QoS::ExactlyOnce);
     watcher
 }
 
-fn delayed(hello: Hello<'static>, delay: u32) -> Hello<'static> {
-    Hello { will: Some(Will { topic: "will/x", payload: b"gone", delay, ..Will::default() }), ..hello }
+fn delayed(options: ConnectOptions<'static>, delay: u32) -> ConnectOptions<'static> {
+    ConnectOptions { will: Some(Will { topic: "will/x", payload: b"gone", delay, ..Will::default() }), ..options }
 }
 
-fn expiring(seconds: u32) -> Hello<'static> {
-    Hello::kept(V5).with(|properties| properties.session_expiry = Some(seconds))
+fn expiring(seconds: u32) -> ConnectOptions<'static> {
+    ConnectOptions::kept(V5).with(|properties| properties.session_expiry = Some(seconds))
 }
 
 type End = fn(&mut World<NoHooks>, &Client);
 
-/// lifecycle.md 4: everything but a proper goodbye publishes it.
+/// lifecycle.md 4: every end but an orderly DISCONNECT publishes it.
 #[test]
-fn a_will_is_published_however_a_connection_ends_but_by_goodbye() {
+fn a_will_is_published_at_every_end_but_an_orderly_disconnect() {
     let ends: [(&str, End); 9] = [
         ("hangs up", |world, client| world.hang_up(client.socket)),
         ("is silent", |world, _| world.advance(Duration::from_secs(16))),
@@ -57,12 +58,12 @@ fn a_will_is_published_however_a_connection_ends_but_by_goodbye() {
         for version in ProtocolVersion::ALL {
             for (how, end) in ends {
                 let mut watcher = watcher(&mut world);
-                let hello = Hello { keep_alive: 10, ..Hello::clean(version).will("will/x") };
-                let dying = Client::connect(&mut world, 0, "dying", hello).0;
+                let options = ConnectOptions { keep_alive: 10, ..ConnectOptions::clean(version).will("will/x") };
+                let dying = Client::connect(&mut world, 0, "dying", options).0;
                 end(&mut world, &dying);
                 assert!(world.is_closed(dying.socket), "{how}");
                 assert_eq!(watcher.texts(&mut world), ["gone"], "{version:?} {how}");
-                let leaving = Client::connect(&mut world, 0, "dying", hello).0;
+                let leaving = Client::connect(&mut world, 0, "dying", options).0;
                 leaving.disconnect(&mut world);
                 world.advance(Duration::from_secs(20));
                 assert_eq!(watcher.texts(&mut world), [""; 0], "[MQTT-3.14.4-3]");
@@ -72,18 +73,18 @@ fn a_will_is_published_however_a_connection_ends_but_by_goodbye() {
     }
 }
 
-/// [MQTT-3.14.4-3] and 0x04: only DISCONNECT 0x00 is a goodbye in MQTT 5.
+/// [MQTT-3.14.4-3] and 0x04: only DISCONNECT 0x00 is without a will in MQTT 5.
 #[test]
 fn a_disconnect_with_another_code_publishes_the_will() {
     for mut world in worlds() {
         let mut watcher = watcher(&mut world);
         for code in [ReasonCode::DisconnectWithWill, ReasonCode::UnspecifiedError, ReasonCode::QuotaExceeded] {
-            let dying = Client::connect(&mut world, 0, "dying", Hello::clean(V5).will("will/x")).0;
+            let dying = Client::connect(&mut world, 0, "dying", ConnectOptions::clean(V5).will("will/x")).0;
             dying.leave(&mut world, Disconnect::new(code));
             assert_eq!(watcher.texts(&mut world), ["gone"], "{code:?}");
         }
-        // A DISCONNECT that is a protocol error is no goodbye either.
-        let dying = Client::connect(&mut world, 0, "dying", Hello::clean(V5).will("will/x")).0;
+        // Nor is a DISCONNECT that is a protocol error.
+        let dying = Client::connect(&mut world, 0, "dying", ConnectOptions::clean(V5).will("will/x")).0;
         dying.leave(&mut world, Disconnect { session_expiry: Some(9), ..Disconnect::new(ReasonCode::Success) });
         assert_eq!(watcher.texts(&mut world), ["gone"]);
     }
@@ -102,14 +103,14 @@ fn a_will_has_its_qos_its_retain_flag_and_its_properties() {
             };
             let will =
                 Will { topic: "will/x", payload: b"x", qos: QoS::ExactlyOnce, retain: true, delay: 0, properties };
-            let hello = Hello { will: Some(will), ..Hello::clean(version) };
-            let dying = Client::connect(&mut world, 0, "dying", hello).0;
+            let options = ConnectOptions { will: Some(will), ..ConnectOptions::clean(version) };
+            let dying = Client::connect(&mut world, 0, "dying", options).0;
             world.advance(Duration::from_secs(100));
             world.hang_up(dying.socket);
-            let heard = watcher.publishes(&mut world);
-            assert_eq!((heard.len(), heard[0].qos, heard[0].retain), (1, QoS::ExactlyOnce, false));
+            let received = watcher.publishes(&mut world);
+            assert_eq!((received.len(), received[0].qos, received[0].retain), (1, QoS::ExactlyOnce, false));
             if version == V5 {
-                let passed_on = heard[0].properties;
+                let passed_on = received[0].properties;
                 assert_eq!(passed_on.content_type, Some("text"));
                 assert_eq!(passed_on.message_expiry, Some(30), "from the moment it is published");
             }
@@ -136,12 +137,12 @@ fn a_delayed_will_waits_for_its_delay_or_the_end_of_the_session() {
             world.hang_up(dying.socket);
             if due > 0 {
                 world.advance(due * second - Duration::from_millis(100));
-                assert_eq!(watcher.heard(&mut world), [], "expiry {expiry}, delay {delay}");
+                assert_eq!(watcher.received(&mut world), [], "expiry {expiry}, delay {delay}");
                 world.advance(Duration::from_millis(200));
             }
             assert_eq!(watcher.texts(&mut world), ["gone"], "expiry {expiry}, delay {delay}");
             world.advance(201 * second);
-            assert_eq!(watcher.heard(&mut world), [], "once");
+            assert_eq!(watcher.received(&mut world), [], "once");
             watcher.disconnect(&mut world);
         }
         let cut = |config: &mut Config| config.session.max_will_delay = Some(Duration::from_secs(3));
@@ -166,7 +167,7 @@ fn a_reconnect_forgets_a_delayed_will() {
         world.advance(Duration::from_secs(100));
         world.hang_up(back.socket);
         world.advance(Duration::from_secs(2000));
-        assert_eq!(watcher.heard(&mut world), [], "not even when the session ends, or another connection does");
+        assert_eq!(watcher.received(&mut world), [], "not even when the session ends, or another connection does");
         // A takeover is a reconnect, too; without a delay it publishes.
         for (delay, expected) in [(10, vec![]), (0, vec!["gone"])] {
             let old = Client::connect(&mut world, 0, "dying", delayed(expiring(1000), delay)).0;
@@ -186,7 +187,7 @@ fn a_clean_start_publishes_the_delayed_will_of_the_session_it_ends() {
         let mut watcher = watcher(&mut world);
         let dying = Client::connect(&mut world, 0, "dying", delayed(expiring(1000), 500)).0;
         world.hang_up(dying.socket);
-        assert_eq!(watcher.heard(&mut world), []);
+        assert_eq!(watcher.received(&mut world), []);
         let _anew = Client::clean(&mut world, "dying", V5);
         assert_eq!(watcher.texts(&mut world), ["gone"]);
         let live = Client::connect(&mut world, 0, "dying", delayed(expiring(1000), 500)).0;
@@ -202,10 +203,10 @@ fn a_will_may_be_suppressed_on_takeover() {
     for mut world in worlds_with(|| config(suppressed)) {
         for version in ProtocolVersion::ALL {
             let mut watcher = watcher(&mut world);
-            let hello = Hello::kept(version).will("will/x");
-            Client::connect(&mut world, 0, "dying", hello);
-            let second = Client::connect(&mut world, 0, "dying", hello).0;
-            assert_eq!(watcher.heard(&mut world), []);
+            let options = ConnectOptions::kept(version).will("will/x");
+            Client::connect(&mut world, 0, "dying", options);
+            let second = Client::connect(&mut world, 0, "dying", options).0;
+            assert_eq!(watcher.received(&mut world), []);
             world.hang_up(second.socket);
             assert_eq!(watcher.texts(&mut world), ["gone"], "its own is not");
             watcher.disconnect(&mut world);
@@ -230,25 +231,25 @@ fn removing_a_session_publishes_its_delayed_will() {
     }
 }
 
-/// lifecycle.md 4: shutdown publishes it at once, delayed or not. Who has left already finds it in its queue one day.
+/// lifecycle.md 4: shutdown publishes it at once, delayed or not. For clients that have left it is queued.
 #[test]
 fn an_orderly_stop_publishes_every_will() {
     for shards in [1, 2, 4] {
         let script = Script::default();
         let mut world = World::new(shards, open_config(), || NoHooks.hook(script.clone()));
-        let mut watcher = Client::on(&mut world, shards - 1, "watcher", Hello::kept(V5));
+        let mut watcher = Client::on(&mut world, shards - 1, "watcher", ConnectOptions::kept(V5));
         watcher.subscribed(&mut world, "will/#", QoS::AtLeastOnce);
         let will = Will { topic: "will/x", payload: b"gone", qos: QoS::AtLeastOnce, delay: 500, ..Will::default() };
         for shard in 0..shards {
             let name = format!("dying{shard}-");
-            Client::on(&mut world, shard, &name, Hello { will: Some(will), ..expiring(1000) });
+            Client::on(&mut world, shard, &name, ConnectOptions { will: Some(will), ..expiring(1000) });
         }
         for version in [V31, V311] {
             Client::connect(
                 &mut world,
                 0,
                 &format!("{version:?}"),
-                Hello { will: Some(will), ..Hello::clean(version) },
+                ConnectOptions { will: Some(will), ..ConnectOptions::clean(version) },
             );
         }
         script.log.all();
@@ -257,8 +258,8 @@ fn an_orderly_stop_publishes_every_will() {
         let lines = script.log.all();
         let count = |what: &str| lines.iter().filter(|line| line.ends_with(what)).count();
         assert_eq!(count("publish will/x will"), shards + 2);
-        let heard = watcher.publishes(&mut world).len();
-        assert_eq!(heard + count("stored will/x"), shards + 2);
+        let received = watcher.publishes(&mut world).len();
+        assert_eq!(received + count("stored will/x"), shards + 2);
     }
 }
 
@@ -281,11 +282,12 @@ fn an_orderly_stop_publishes_the_wills_of_clients_that_are_away() {
         // Some of them are on their way to another shard.
         let now = world.now;
         for shard in 0..shards {
-            world.shards[shard].request(Request::MoveSlots { slots: slots.clone(), to: shards - 1 }, now);
+            world.shards[shard]
+                .handle(Input::Request(Request::MoveSlots { slots: slots.clone(), to: shards - 1 }), now);
         }
         for _ in 0..step {
-            world.carry_out_effects();
-            world.carry_mail();
+            world.carry_out_outputs();
+            world.carry_messages();
         }
         script.log.all();
         world.stop();
@@ -294,7 +296,7 @@ fn an_orderly_stop_publishes_the_wills_of_clients_that_are_away() {
         let count = lines.iter().filter(|line| line.ends_with("publish will/x will")).count();
         assert_eq!(count, shards, "after {step} steps: {lines:?}");
         if shards == 1 {
-            assert_eq!(watcher.texts(&mut world), ["gone"], "who is there still hears of it");
+            assert_eq!(watcher.texts(&mut world), ["gone"], "a client that is still connected receives it");
         }
         world.advance(Duration::from_secs(1001));
         let lines = script.log.all();
@@ -314,14 +316,14 @@ fn a_refused_publish_of_an_older_client_publishes_its_will() {
         let mut world = World::new(shards, open_config(), || NoHooks.hook(Script::new(answers.clone())));
         let mut watcher = watcher(&mut world);
         for topic in ["secret", "fails"] {
-            let dying = Client::connect(&mut world, 0, "dying", Hello::clean(V311).will("will/x")).0;
+            let dying = Client::connect(&mut world, 0, "dying", ConnectOptions::clean(V311).will("will/x")).0;
             dying.publish(&mut world, topic, "x", QoS::AtLeastOnce, 1);
             assert!(world.is_closed(dying.socket));
             assert_eq!(watcher.texts(&mut world), ["gone"]);
         }
-        let mut staying = Client::connect(&mut world, 0, "dying", Hello::clean(V31).will("will/x")).0;
+        let mut staying = Client::connect(&mut world, 0, "dying", ConnectOptions::clean(V31).will("will/x")).0;
         staying.publish(&mut world, "secret", "x", QoS::AtLeastOnce, 1);
-        assert_eq!(staying.heard(&mut world), [Got::Ack(AckKind::Puback, 1, ReasonCode::Success)]);
+        assert_eq!(staying.received(&mut world), [Got::Ack(AckKind::Puback, 1, ReasonCode::Success)]);
     }
 }
 
@@ -340,22 +342,25 @@ fn hooks_decide_on_the_will_when_the_client_connects() {
         let mut world = World::new(shards, open_config(), || NoHooks.hook(Script::new(answers.clone())));
         let mut live = Client::clean(&mut world, "c", V311);
         for (topic, version) in [("will/no", V311), ("will/no", V31), ("will/bad", V311), ("will/x", V5)] {
-            let mut refused = Client::knock(&mut world, 0, "c", Hello::clean(version).will(topic));
-            assert_eq!(refused.heard(&mut world), [Got::Connack { present: false, code: ReasonCode::NotAuthorized }]);
+            let mut refused = Client::send_connect(&mut world, 0, "c", ConnectOptions::clean(version).will(topic));
+            assert_eq!(
+                refused.received(&mut world),
+                [Got::Connack { present: false, code: ReasonCode::NotAuthorized }]
+            );
         }
-        live.say(&mut world, &Packet::Pingreq);
-        assert_eq!(live.heard(&mut world), [Got::Pingresp], "untouched");
+        live.send(&mut world, &Packet::Pingreq);
+        assert_eq!(live.received(&mut world), [Got::Pingresp], "untouched");
         let mut watcher = watcher(&mut world);
-        let dying = Client::connect(&mut world, 0, "c", Hello::clean(V311).will("will/other")).0;
+        let dying = Client::connect(&mut world, 0, "c", ConnectOptions::clean(V311).will("will/other")).0;
         world.hang_up(dying.socket);
         assert_eq!(watcher.publishes(&mut world)[0].topic, "will/y");
         watcher.subscribe(&mut world, "$w/#", QoS::AtMostOnce);
-        watcher.heard(&mut world);
+        watcher.received(&mut world);
         for version in [V31, V311, V5] {
-            let dying = Client::connect(&mut world, 0, "c", Hello::clean(version).will("$w/x")).0;
+            let dying = Client::connect(&mut world, 0, "c", ConnectOptions::clean(version).will("$w/x")).0;
             world.hang_up(dying.socket);
         }
-        assert_eq!(watcher.heard(&mut world), []);
+        assert_eq!(watcher.received(&mut world), []);
     }
 }
 
@@ -364,13 +369,13 @@ fn hooks_decide_on_the_will_when_the_client_connects() {
 fn a_will_waits_for_its_own_client_if_its_session_is_kept() {
     for mut world in worlds() {
         for kept in [true, false] {
-            let hello = if kept { Hello::kept(V311) } else { Hello::clean(V311) };
+            let options = if kept { ConnectOptions::kept(V311) } else { ConnectOptions::clean(V311) };
             let will = Will { topic: "will/own", payload: b"gone", qos: QoS::AtLeastOnce, ..Will::default() };
-            let hello = Hello { will: Some(will), ..hello };
-            let mut dying = Client::connect(&mut world, 0, "own", hello).0;
+            let options = ConnectOptions { will: Some(will), ..options };
+            let mut dying = Client::connect(&mut world, 0, "own", options).0;
             dying.subscribed(&mut world, "will/own", QoS::AtLeastOnce);
             world.hang_up(dying.socket);
-            let mut back = Client::connect(&mut world, 0, "own", Hello::kept(V311)).0;
+            let mut back = Client::connect(&mut world, 0, "own", ConnectOptions::kept(V311)).0;
             assert_eq!(back.texts(&mut world), Vec::from_iter(kept.then_some("gone")));
             back.disconnect(&mut world);
             Client::clean(&mut world, "own", V311).disconnect(&mut world);
@@ -378,7 +383,7 @@ fn a_will_waits_for_its_own_client_if_its_session_is_kept() {
     }
 }
 
-/// [MQTT-3.8.3-3]: a will comes from the ClientID that left it, and does not wait for it where No Local is asked for.
+/// [MQTT-3.8.3-3]: a will has the ClientID of its client, and is not sent to it with No Local.
 #[test]
 fn a_will_does_not_wait_for_its_own_client_with_no_local() {
     for mut world in worlds() {
@@ -387,13 +392,19 @@ fn a_will_does_not_wait_for_its_own_client_with_no_local() {
                 let will =
                     Will { topic: "will/own", payload: b"gone", qos: QoS::AtLeastOnce, delay, ..Will::default() };
                 let mut watcher = watcher(&mut world);
-                let mut dying = Client::connect(&mut world, 0, "own", Hello { will: Some(will), ..Hello::kept(V5) }).0;
+                let mut dying = Client::connect(
+                    &mut world,
+                    0,
+                    "own",
+                    ConnectOptions { will: Some(will), ..ConnectOptions::kept(V5) },
+                )
+                .0;
                 let options = SubscriptionOptions { no_local, ..SubscriptionOptions::new(QoS::AtLeastOnce) };
                 dying.subscribe_with(&mut world, "will/#", options, None);
                 world.hang_up(dying.socket);
                 world.advance(Duration::from_secs(6));
                 assert_eq!(watcher.texts(&mut world), ["gone"], "others get it");
-                let mut back = Client::connect(&mut world, 0, "own", Hello::kept(V5)).0;
+                let mut back = Client::connect(&mut world, 0, "own", ConnectOptions::kept(V5)).0;
                 assert_eq!(back.texts(&mut world), Vec::from_iter((!no_local).then_some("gone")), "delay {delay}");
                 watcher.disconnect(&mut world);
                 back.disconnect(&mut world);
@@ -403,16 +414,17 @@ fn a_will_does_not_wait_for_its_own_client_with_no_local() {
     }
 }
 
-/// A will whose message is retained and empty clears what is kept, like any other.
+/// A will with RETAIN and an empty payload clears the retained message, like any other.
 #[test]
 fn a_will_may_clear_what_is_retained() {
     for mut world in worlds() {
         let publisher = Client::clean(&mut world, "publisher", V5);
         publisher.publish_with(&mut world, Publish { retain: true, ..publish("will/x", "here", QoS::AtMostOnce, 0) });
         let will = Will { topic: "will/x", payload: b"", retain: true, ..Will::default() };
-        let dying = Client::connect(&mut world, 0, "dying", Hello { will: Some(will), ..Hello::clean(V5) }).0;
+        let dying =
+            Client::connect(&mut world, 0, "dying", ConnectOptions { will: Some(will), ..ConnectOptions::clean(V5) }).0;
         world.hang_up(dying.socket);
         let mut late = watcher(&mut world);
-        assert_eq!(late.heard(&mut world), []);
+        assert_eq!(late.received(&mut world), []);
     }
 }

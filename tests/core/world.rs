@@ -1,4 +1,4 @@
-//! Several shards without sockets: events go in by hand, mail is carried by hand, and time passes when told to.
+//! Several shards without sockets. The test hands in the inputs, carries the messages between shards, and moves the clock.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -8,35 +8,35 @@ use std::time::{Duration, SystemTime};
 
 use moormq::client::ConnectionId;
 use moormq::config::Config;
-use moormq::connection::Output;
+use moormq::connection::SendBuffer;
 use moormq::hooks::{Chain, HookFuture, NoHooks};
 use moormq::message::Message;
 use moormq::random::Random;
-use moormq::shard::{Effect, Mail, Place, Request, Shard, Transfer};
+use moormq::shard::{ArrivedConnection, Input, Output, Request, Setup, Shard, ShardMessage, Transfer};
 use moormq::time::Time;
 
 /// The seed of the shards' hashes.
 pub const SEED: u64 = 42;
 
-/// One end of a connection, as a client holds it.
+/// The client's end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Socket(usize);
 
 /// The broker's end of it.
-struct Wire {
+struct BrokerEnd {
     /// Where it is; none once the broker closed it.
     at: Option<(usize, ConnectionId)>,
     received: Vec<u8>,
     /// Whether the broker reads from it.
     reading: bool,
     unsent: Vec<u8>,
-    /// The client takes nothing: what is sent to it stays under way.
+    /// The client reads nothing: what is sent to it stays under way.
     stuck: bool,
     under_way: Option<Vec<u8>>,
 }
 
-/// A session between two shards.
-struct Travelling<S> {
+/// A session on its way from one shard to another.
+struct SessionTransfer<S> {
     to: usize,
     connection: Option<ConnectionId>,
     transfer: Box<Transfer<S>>,
@@ -46,13 +46,13 @@ struct Travelling<S> {
 pub struct World<C: Chain> {
     pub shards: Vec<Shard<C>>,
     pub now: Time,
-    wires: Vec<Wire>,
+    ends: Vec<BrokerEnd>,
     by_id: BTreeMap<(usize, usize), usize>,
     next_generation: u32,
-    /// Letters from each shard to each other.
-    mail: Vec<Vec<VecDeque<Mail>>>,
+    /// Messages from each shard to each other.
+    messages: Vec<Vec<VecDeque<ShardMessage>>>,
     /// Sessions on their way.
-    travelling: VecDeque<Travelling<C::State>>,
+    transfers: VecDeque<SessionTransfer<C::State>>,
     hooks: Vec<(usize, u64, HookFuture)>,
     /// What was delivered to the embedding program: subscription and message.
     pub delivered: Vec<(u64, Message)>,
@@ -60,7 +60,7 @@ pub struct World<C: Chain> {
     pub stopped: usize,
 }
 
-/// A configuration in which everybody may do everything.
+/// A configuration without authentication and authorisation.
 pub fn open_config() -> Config {
     Config { allow_anonymous: true, ..Config::default() }
 }
@@ -86,15 +86,15 @@ pub fn worlds_with(config: impl Fn() -> Config) -> impl Iterator<Item = World<No
 impl<C: Chain> World<C> {
     pub fn new(shards: usize, config: Config, chain: impl Fn() -> C) -> Self {
         let config = Arc::new(config);
-        let place = |id| Place { id, shards, seed: SEED, version: "test" };
+        let setup = |id| Setup { id, shards, seed: SEED, version: "test", config: config.clone() };
         World {
-            shards: (0..shards).map(|id| Shard::new(place(id), config.clone(), chain(), Time::ZERO)).collect(),
+            shards: (0..shards).map(|id| Shard::new(setup(id), chain(), Time::ZERO)).collect(),
             now: Time::ZERO,
-            wires: Vec::new(),
+            ends: Vec::new(),
             by_id: BTreeMap::new(),
             next_generation: 0,
-            mail: (0..shards).map(|_| (0..shards).map(|_| VecDeque::new()).collect()).collect(),
-            travelling: VecDeque::new(),
+            messages: (0..shards).map(|_| (0..shards).map(|_| VecDeque::new()).collect()).collect(),
+            transfers: VecDeque::new(),
             hooks: Vec::new(),
             delivered: Vec::new(),
             subscribed: Vec::new(),
@@ -109,13 +109,20 @@ impl<C: Chain> World<C> {
 
     /// A new connection of a listener, which has `connections` with it.
     pub fn connect_to(&mut self, shard: usize, listener: usize, connections: usize) -> Socket {
-        let socket = self.wires.len();
-        let wire =
-            Wire { at: None, received: Vec::new(), reading: true, unsent: Vec::new(), stuck: false, under_way: None };
-        self.wires.push(wire);
+        let socket = self.ends.len();
+        let end = BrokerEnd {
+            at: None,
+            received: Vec::new(),
+            reading: true,
+            unsent: Vec::new(),
+            stuck: false,
+            under_way: None,
+        };
+        self.ends.push(end);
         let id = self.assign(socket, shard);
         let peer = SocketAddr::from(([127, 0, 0, 1], socket as u16));
-        self.shards[shard].accepted(id, listener, peer, SystemTime::UNIX_EPOCH, connections, self.now);
+        let connected_at = SystemTime::UNIX_EPOCH;
+        self.handle(shard, Input::Accepted { connection: id, listener, peer, connected_at, connections });
         self.settle();
         Socket(socket)
     }
@@ -128,28 +135,28 @@ impl<C: Chain> World<C> {
 
     /// The client sends `bytes`; nothing follows before [`World::settle`].
     pub fn send_quietly(&mut self, socket: Socket, bytes: &[u8]) {
-        let wire = &mut self.wires[socket.0];
-        let Some((shard, id)) = wire.at else { return };
-        if wire.reading {
-            self.shards[shard].received(id, bytes, self.now);
+        let end = &mut self.ends[socket.0];
+        let Some((shard, id)) = end.at else { return };
+        if end.reading {
+            self.handle(shard, Input::Received { connection: id, bytes });
         } else {
-            wire.unsent.extend_from_slice(bytes);
+            end.unsent.extend_from_slice(bytes);
         }
     }
 
     /// What the client received since the last call.
     pub fn received(&mut self, socket: Socket) -> Vec<u8> {
-        std::mem::take(&mut self.wires[socket.0].received)
+        std::mem::take(&mut self.ends[socket.0].received)
     }
 
     /// Whether the broker closed the connection.
     pub fn is_closed(&self, socket: Socket) -> bool {
-        self.wires[socket.0].at.is_none()
+        self.ends[socket.0].at.is_none()
     }
 
     /// Which shard the connection is on.
     pub fn shard_of(&self, socket: Socket) -> Option<usize> {
-        self.wires[socket.0].at.map(|(shard, _)| shard)
+        self.ends[socket.0].at.map(|(shard, _)| shard)
     }
 
     /// The client closes its end without a word, and everything that follows from it happens.
@@ -160,19 +167,19 @@ impl<C: Chain> World<C> {
 
     /// The client closes its end without a word; nothing follows before [`World::settle`].
     pub fn hang_up_quietly(&mut self, socket: Socket) {
-        if let Some((shard, id)) = self.wires[socket.0].at.take() {
+        if let Some((shard, id)) = self.ends[socket.0].at.take() {
             self.by_id.remove(&(shard, id.index()));
-            self.shards[shard].closed(id, self.now);
+            self.handle(shard, Input::Closed { connection: id });
         }
     }
 
-    /// The client stops taking what it is sent, or goes on.
+    /// The client stops or resumes reading.
     pub fn stick(&mut self, socket: Socket, stuck: bool) {
-        self.wires[socket.0].stuck = stuck;
-        if !stuck && let Some(bytes) = self.wires[socket.0].under_way.take() {
-            self.wires[socket.0].received.extend_from_slice(&bytes);
-            if let Some((shard, id)) = self.wires[socket.0].at {
-                self.shards[shard].sent(id, Vec::new(), self.now);
+        self.ends[socket.0].stuck = stuck;
+        if !stuck && let Some(bytes) = self.ends[socket.0].under_way.take() {
+            self.ends[socket.0].received.extend_from_slice(&bytes);
+            if let Some((shard, id)) = self.ends[socket.0].at {
+                self.handle(shard, Input::Sent { connection: id, emptied: Vec::new() });
             }
         }
         self.settle();
@@ -183,89 +190,81 @@ impl<C: Chain> World<C> {
         let end = self.now + by;
         while self.now < end {
             self.now = (self.now + Duration::from_millis(50)).min(end);
-            for shard in &mut self.shards {
-                shard.tick(self.now);
-            }
+            (0..self.shards.len()).for_each(|shard| self.handle(shard, Input::Tick));
             self.settle();
         }
     }
 
     /// The embedding program asks `shard` for something.
     pub fn request(&mut self, shard: usize, request: Request) {
-        self.shards[shard].request(request, self.now);
+        self.handle(shard, Input::Request(request));
         self.settle();
     }
 
     /// Stops all shards.
     pub fn stop(&mut self) {
-        for shard in &mut self.shards {
-            shard.stop(self.now);
-        }
+        (0..self.shards.len()).for_each(|shard| self.handle(shard, Input::Stop));
         self.settle();
     }
 
-    /// Carries effects, mail and output until nothing moves any more.
+    /// Carries outputs and messages until nothing moves any more.
     pub fn settle(&mut self) {
-        while self.carry_out_effects() | self.poll_hooks() | self.carry_mail() | self.carry_transfer() {}
+        while self.carry_out_outputs() | self.poll_hooks() | self.carry_messages() | self.carry_transfer() {}
     }
 
-    /// Carries out what the shards ask for, and takes their output and mail. Says whether there was any.
-    pub fn carry_out_effects(&mut self) -> bool {
+    /// Something happens to a shard; nothing follows before [`World::settle`].
+    pub fn handle(&mut self, shard: usize, input: Input<'_, C::State>) {
+        self.shards[shard].handle(input, self.now);
+    }
+
+    /// Carries out the outputs of all shards. Returns whether there were any.
+    pub fn carry_out_outputs(&mut self) -> bool {
         let mut moved = false;
         for shard in 0..self.shards.len() {
-            let mut effects = Vec::new();
-            self.shards[shard].take_effects(&mut effects);
-            moved |= !effects.is_empty();
-            for effect in effects {
-                self.carry_out(shard, effect);
-            }
-            moved |= self.flush(shard);
-            for to in 0..self.shards.len() {
-                if to != shard {
-                    let letters = self.shards[shard].take_mail(to);
-                    moved |= !letters.is_empty();
-                    self.mail[shard][to].extend(letters);
-                }
+            while let Some(output) = self.shards[shard].next_output() {
+                self.carry_out(shard, output);
+                moved = true;
             }
         }
         moved
     }
 
-    /// Hands over one letter of each pair of shards.
-    pub fn carry_mail(&mut self) -> bool {
+    /// Delivers one message of each pair of shards.
+    pub fn carry_messages(&mut self) -> bool {
         let mut moved = false;
         for from in 0..self.shards.len() {
             for to in 0..self.shards.len() {
-                moved |= self.carry_letter(from, to);
+                moved |= self.carry_message(from, to);
             }
         }
         moved
     }
 
-    /// Hands in the session that has been on its way longest.
+    /// Delivers the session that has been on its way longest.
     pub fn carry_transfer(&mut self) -> bool {
-        let Some(Travelling { to, connection, transfer }) = self.travelling.pop_front() else { return false };
+        let Some(SessionTransfer { to, connection, transfer }) = self.transfers.pop_front() else { return false };
         let id = connection.filter(|id| self.socket_of(to, *id).is_some());
-        self.shards[to].transferred(id.map(|id| (id, &[][..])), *transfer, self.now);
+        let arrived = id.map(|connection| ArrivedConnection { connection, unread: &[], unsent: 0 });
+        self.handle(to, Input::Transferred { arrived, transfer });
         true
     }
 
-    /// Hands over the oldest letter from one shard to another.
-    pub fn carry_letter(&mut self, from: usize, to: usize) -> bool {
-        let Some(letter) = self.mail[from][to].pop_front() else { return false };
-        self.shards[to].mail(from, letter, self.now);
+    /// Delivers the oldest message from one shard to another.
+    pub fn carry_message(&mut self, from: usize, to: usize) -> bool {
+        let Some(message) = self.messages[from][to].pop_front() else { return false };
+        self.handle(to, Input::Message { from, message });
         true
     }
 
-    /// Hands over one letter, of a pair of shards that chance picks, and carries out what follows from it on the spot. Says
-    /// whether there was one.
-    pub fn carry_any_letter(&mut self, random: &mut Random) -> bool {
-        self.carry_out_effects();
+    /// Delivers one message of a random pair of shards, and carries out the outputs that follow. Returns whether there was one.
+    pub fn carry_any_message(&mut self, random: &mut Random) -> bool {
+        self.carry_out_outputs();
         let shards = self.shards.len();
-        let pairs: Vec<_> = (0..shards * shards).filter(|at| !self.mail[at / shards][at % shards].is_empty()).collect();
+        let pairs: Vec<_> =
+            (0..shards * shards).filter(|at| !self.messages[at / shards][at % shards].is_empty()).collect();
         let Some(&pair) = pairs.get(random.below(pairs.len())) else { return false };
-        self.carry_letter(pair / shards, pair % shards);
-        self.carry_out_effects();
+        self.carry_message(pair / shards, pair % shards);
+        self.carry_out_outputs();
         true
     }
 
@@ -274,86 +273,79 @@ impl<C: Chain> World<C> {
         self.next_generation += 1;
         let id = ConnectionId::new(index as u32, self.next_generation);
         self.by_id.insert((shard, index), socket);
-        self.wires[socket].at = Some((shard, id));
+        self.ends[socket].at = Some((shard, id));
         id
     }
 
     fn socket_of(&self, shard: usize, id: ConnectionId) -> Option<usize> {
         let socket = *self.by_id.get(&(shard, id.index()))?;
-        (self.wires[socket].at == Some((shard, id))).then_some(socket)
+        (self.ends[socket].at == Some((shard, id))).then_some(socket)
     }
 
-    fn carry_out(&mut self, shard: usize, effect: Effect<C::State>) {
-        match effect {
-            Effect::ReadContinuously(_) => {}
-            Effect::Pause(id) => {
-                if let Some(socket) = self.socket_of(shard, id) {
-                    self.wires[socket].reading = false;
+    fn carry_out(&mut self, shard: usize, output: Output<C::State>) {
+        match output {
+            Output::Send { connection, buffer } => {
+                let socket = self.socket_of(shard, connection).expect("a connection with output is there");
+                let bytes = buffer.into_bytes();
+                if self.ends[socket].stuck {
+                    self.ends[socket].under_way = Some(bytes);
+                } else {
+                    self.ends[socket].received.extend_from_slice(&bytes);
+                    self.handle(shard, Input::Sent { connection, emptied: Vec::new() });
                 }
             }
-            Effect::Resume(id) => {
+            Output::ReadContinuously(_) | Output::SlotsMoving(_) => {}
+            Output::Pause(id) => {
                 if let Some(socket) = self.socket_of(shard, id) {
-                    self.wires[socket].reading = true;
-                    let unsent = std::mem::take(&mut self.wires[socket].unsent);
-                    self.shards[shard].received(id, &unsent, self.now);
+                    self.ends[socket].reading = false;
                 }
             }
-            Effect::Close { connection, last, .. } => {
+            Output::Resume(id) => {
+                if let Some(socket) = self.socket_of(shard, id) {
+                    self.ends[socket].reading = true;
+                    let unsent = std::mem::take(&mut self.ends[socket].unsent);
+                    self.handle(shard, Input::Received { connection: id, bytes: &unsent });
+                }
+            }
+            Output::Close { connection, last, .. } => {
                 if let Some(socket) = self.socket_of(shard, connection) {
                     self.by_id.remove(&(shard, connection.index()));
-                    let wire = &mut self.wires[socket];
-                    wire.at = None;
-                    let under_way = wire.under_way.take().unwrap_or_default();
-                    wire.received.extend(under_way);
-                    wire.received.extend(last.map(flat).unwrap_or_default());
+                    let end = &mut self.ends[socket];
+                    end.at = None;
+                    let under_way = end.under_way.take().unwrap_or_default();
+                    end.received.extend(under_way);
+                    end.received.extend(last.map(SendBuffer::into_bytes).unwrap_or_default());
                 }
             }
-            Effect::HandOff { connection, to, arrival } => {
+            Output::HandOff { connection, to, accepted } => {
                 let socket = self.socket_of(shard, connection).expect("a connection that is handed off is there");
                 self.by_id.remove(&(shard, connection.index()));
                 let id = self.assign(socket, to);
-                self.shards[to].arrived(id, arrival, self.now);
-                // Whoever takes a connection over reads from it.
-                self.wires[socket].reading = true;
-                let unsent = std::mem::take(&mut self.wires[socket].unsent);
-                self.shards[to].received(id, &unsent, self.now);
+                // A handed-off connection is read from.
+                self.ends[socket].reading = true;
+                let unread = std::mem::take(&mut self.ends[socket].unsent);
+                self.handle(to, Input::HandedOff { connection: id, accepted, unsent: 0, unread: &unread });
             }
-            Effect::Transfer { connection, to, transfer } => {
+            Output::Transfer { connection, to, transfer } => {
                 let socket = connection.and_then(|id| self.socket_of(shard, id));
                 if let Some(id) = connection {
                     self.by_id.remove(&(shard, id.index()));
                 }
                 let id = socket.map(|socket| {
-                    self.wires[socket].reading = false;
+                    self.ends[socket].reading = false;
                     self.assign(socket, to)
                 });
-                self.travelling.push_back(Travelling { to, connection: id, transfer });
+                self.transfers.push_back(SessionTransfer { to, connection: id, transfer });
             }
-            Effect::RunHook { task, future } => self.hooks.push((shard, task, future)),
-            Effect::CancelHook { task } => {
+            Output::RunHook { task, future } => self.hooks.push((shard, task, future)),
+            Output::CancelHook { task } => {
                 self.hooks.retain(|(at, number, _)| (*at, *number) != (shard, task));
             }
-            Effect::Deliver { subscription, message } => self.delivered.push((subscription, message)),
-            Effect::Subscribed { subscription } => self.subscribed.push(subscription),
-            Effect::Stopped => self.stopped += 1,
+            Output::Deliver { subscription, message } => self.delivered.push((subscription, message)),
+            Output::Subscribed { subscription } => self.subscribed.push(subscription),
+            Output::Messages { to, messages } => self.messages[shard][to].extend(messages),
+            Output::Stopped => self.stopped += 1,
         }
-    }
-
-    fn flush(&mut self, shard: usize) -> bool {
-        let mut dirty = Vec::new();
-        self.shards[shard].take_dirty(&mut dirty);
-        for id in &dirty {
-            let Some(output) = self.shards[shard].take_output(*id) else { continue };
-            let socket = self.socket_of(shard, *id).expect("a connection with output is there");
-            let bytes = flat(output);
-            if self.wires[socket].stuck {
-                self.wires[socket].under_way = Some(bytes);
-            } else {
-                self.wires[socket].received.extend_from_slice(&bytes);
-                self.shards[shard].sent(*id, Vec::new(), self.now);
-            }
-        }
-        !dirty.is_empty()
     }
 
     fn poll_hooks(&mut self) -> bool {
@@ -368,21 +360,8 @@ impl<C: Chain> World<C> {
         });
         let moved = !answers.is_empty();
         for (shard, task, answer) in answers {
-            self.shards[shard].hook_answered(task, answer, self.now);
+            self.handle(shard, Input::HookAnswered { task, answer: Box::new(answer) });
         }
         moved
     }
-}
-
-/// The bytes of an output as they leave.
-fn flat(output: Output) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(output.len());
-    let mut at = 0;
-    for splice in &output.splices {
-        bytes.extend_from_slice(&output.bytes[at..splice.at]);
-        bytes.extend_from_slice(splice.message.payload());
-        at = splice.at;
-    }
-    bytes.extend_from_slice(&output.bytes[at..]);
-    bytes
 }

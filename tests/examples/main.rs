@@ -5,17 +5,17 @@ mod client;
 #[path = "../stock_hooks/exchange.rs"]
 mod exchange;
 mod program;
-mod visitor;
+mod rumqtt_client;
 
 use moormq::codec::ReasonCode;
 
-use client::{Connection, Heard};
+use client::{Connection, Reply};
 use exchange::Exchange;
 use program::Program;
-use visitor::Visitor;
+use rumqtt_client::RumqttClient;
 
-/// What CONNACK says to a user with this password.
-fn knock(program: &Program, username: &str, password: &str) -> u8 {
+/// The code of the CONNACK for a user with this password.
+fn connack_code(program: &Program, username: &str, password: &str) -> u8 {
     let mut connection = Connection::open(program.address());
     connection.connect_with_password("client", username, password);
     connection.connack()
@@ -24,13 +24,13 @@ fn knock(program: &Program, username: &str, password: &str) -> u8 {
 #[test]
 fn authentication() {
     let program = Program::start("authentication");
-    assert_eq!(knock(&program, "ann", "secret"), 0);
-    assert_eq!(knock(&program, "bob", "hunter2"), 0);
-    assert_eq!(knock(&program, "ann", "hunter2"), 0x86);
-    assert_eq!(knock(&program, "eve", "secret"), 0x87);
-    // The same client id in two mountpoints, which do not hear each other.
-    let [mut ann, mut bob] =
-        [("ann", "secret"), ("bob", "hunter2")].map(|(user, password)| Visitor::with(&program, "same", user, password));
+    assert_eq!(connack_code(&program, "ann", "secret"), 0);
+    assert_eq!(connack_code(&program, "bob", "hunter2"), 0);
+    assert_eq!(connack_code(&program, "ann", "hunter2"), 0x86);
+    assert_eq!(connack_code(&program, "eve", "secret"), 0x87);
+    // The same client id in two mountpoints, which receive nothing from each other.
+    let [mut ann, mut bob] = [("ann", "secret"), ("bob", "hunter2")]
+        .map(|(user, password)| RumqttClient::with(&program, "same", user, password));
     ann.subscribe("news");
     bob.subscribe("news");
     bob.publish("news", "for bob");
@@ -43,17 +43,17 @@ fn authentication() {
 #[test]
 fn slow_backend() {
     let program = Program::start("slow_backend");
-    assert_eq!(knock(&program, "ann", "any"), 0);
-    assert_eq!(knock(&program, "bob", "any"), 0x86);
+    assert_eq!(connack_code(&program, "ann", "any"), 0);
+    assert_eq!(connack_code(&program, "bob", "any"), 0x86);
     program.stop();
 }
 
 #[test]
 fn presence() {
     let program = Program::start("presence");
-    let mut watcher = Visitor::new(&program, "watcher");
+    let mut watcher = RumqttClient::new(&program, "watcher");
     watcher.subscribe("presence/lamp");
-    let lamp = Visitor::new(&program, "lamp");
+    let lamp = RumqttClient::new(&program, "lamp");
     let mut states = Vec::new();
     while states.last().map(String::as_str) != Some("online") {
         states.push(watcher.message().1);
@@ -67,18 +67,18 @@ fn presence() {
 #[test]
 fn rewriting() {
     let program = Program::start("rewriting");
-    assert_eq!(knock(&program, "nobody", "any"), 0x86, "without a company");
+    assert_eq!(connack_code(&program, "nobody", "any"), 0x86, "without a company");
     let [mut ann, mut guest, mut eve, mut bob] =
         [("same", "ann@acme"), ("guest", "guest@acme"), ("same", "eve@rival"), ("bob", "bob@acme")]
-            .map(|(id, user)| Visitor::with(&program, id, user, "any"));
-    for visitor in [&mut ann, &mut guest, &mut eve] {
-        visitor.subscribe("news/#");
+            .map(|(id, user)| RumqttClient::with(&program, id, user, "any"));
+    for client in [&mut ann, &mut guest, &mut eve] {
+        client.subscribe("news/#");
     }
     bob.publish("news/today", "42 lamps sold");
     assert_eq!(ann.message(), ("news/today".to_owned(), "42 lamps sold".to_owned()));
     assert_eq!(guest.message(), ("news/today".to_owned(), "## lamps sold".to_owned()));
     eve.publish("news/today", "7");
-    assert_eq!(eve.message(), ("news/today".to_owned(), "7".to_owned()), "the first that she hears");
+    assert_eq!(eve.message(), ("news/today".to_owned(), "7".to_owned()), "the first that she receives");
     ann.unsubscribe("news/#");
     ann.subscribe("other");
     bob.publish("news/today", "not for ann any more");
@@ -94,23 +94,23 @@ fn scram() {
         let mut connection = Connection::open(program.address());
         let exchange = Exchange::new("ann", password);
         connection.connect_with_method("client", "SCRAM-SHA-256", &exchange.first());
-        let Heard::Auth { code: 0x18, data } = connection.hear() else { panic!("no question") };
+        let Reply::Auth { code: 0x18, data } = connection.receive() else { panic!("no question") };
         let (last, verifier) = exchange.last(&data);
         connection.auth(ReasonCode::ContinueAuthentication, "SCRAM-SHA-256", &last);
         let data = (code == 0).then_some(verifier);
-        assert_eq!(connection.hear(), Heard::Connack { code, data, assigned: false });
+        assert_eq!(connection.receive(), Reply::Connack { code, data, assigned: false });
     }
     for (answer, code, data) in [("4321", 0, Some("welcome")), ("1234", 0x86, None)] {
         let mut connection = Connection::open(program.address());
         connection.connect_with_method("client", "PIN", "1234");
-        assert_eq!(connection.hear(), Heard::Auth { code: 0x18, data: "and backwards?".to_owned() });
+        assert_eq!(connection.receive(), Reply::Auth { code: 0x18, data: "and backwards?".to_owned() });
         connection.auth(ReasonCode::ContinueAuthentication, "PIN", answer);
         let data = data.map(str::to_owned);
-        assert_eq!(connection.hear(), Heard::Connack { code, data, assigned: false });
+        assert_eq!(connection.receive(), Reply::Connack { code, data, assigned: false });
         if code == 0 {
             assert_eq!(connection.subscribe(&["t"]), [0]);
             connection.ping();
-            assert_eq!(connection.hear(), Heard::Pingresp);
+            assert_eq!(connection.receive(), Reply::Pingresp);
         }
     }
     program.stop();

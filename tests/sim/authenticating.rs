@@ -1,12 +1,12 @@
-//! Enhanced authentication: step by step, and nothing before its last word.
+//! Enhanced authentication: step by step, and no registration before it has succeeded.
 
 use crate::history::{Exchange, Plan};
 use crate::judge::{Connection, Judge};
 
-pub const EXCHANGE: &str = "authentication: step by step, and nothing before it";
+pub const EXCHANGE: &str = "authentication: step by step, and no registration before it";
 
 impl Connection {
-    /// Its exchange has come to where it may succeed.
+    /// Whether its exchange has reached the step at which it may succeed.
     fn may_be_authenticated(&self) -> bool {
         let Some(exchange) = self.exchange else { return true };
         let succeeds = matches!(exchange.plan, Plan::Accept | Plan::Rewrite | Plan::Later | Plan::AcceptLater);
@@ -30,7 +30,7 @@ impl Judge {
     /// A connection is registered: the hooks must have accepted it.
     pub fn must_be_authenticated(&mut self, serial: u32) {
         let connection = self.connection(serial);
-        let is_strange = connection.hello.is_strange;
+        let is_strange = connection.options.is_strange;
         if !connection.may_be_authenticated() || is_strange {
             let detail =
                 format!("connection {serial} is registered after {} steps, strange {is_strange}", connection.steps);
@@ -39,11 +39,11 @@ impl Judge {
         (connection.exchange, connection.steps) = (None, 0);
     }
 
-    /// A client hears that it has authenticated again.
+    /// A client has received the AUTH with which a re-authentication succeeds.
     pub fn authenticated(&mut self, serial: u32) {
         let connection = self.connection(serial);
         if connection.exchange.is_none() || !connection.may_be_authenticated() {
-            let detail = format!("connection {serial} hears of success after {} steps", connection.steps);
+            let detail = format!("connection {serial} authenticated again after {} steps", connection.steps);
             return self.find(EXCHANGE, detail);
         }
         (connection.exchange, connection.steps) = (None, 0);

@@ -18,7 +18,7 @@ pub struct Campaign {
     pub from: u64,
     pub seeds: u64,
     pub threads: usize,
-    /// Says every few seconds how far it is.
+    /// Whether the progress is printed every few seconds.
     pub shows_progress: bool,
 }
 
@@ -45,7 +45,7 @@ pub fn silence_panics() {
     }));
 }
 
-/// Plays `history` and says which rule it breaks. A panic of the core is one.
+/// Plays `history` and returns the rule that it breaks. A panic of the core is one.
 pub fn judge(history: &History) -> Option<Violation> {
     let playing = PLAYING.replace(true);
     let outcome = catch_unwind(AssertUnwindSafe(|| play(history, false).0));
@@ -58,7 +58,7 @@ pub fn judge(history: &History) -> Option<Violation> {
 }
 
 impl Campaign {
-    /// Runs the seeds; the first failure that is found ends it. Says how many were run, too.
+    /// Runs the seeds until the first failure. Returns how many were run, and the failure.
     pub fn run(&self) -> (u64, Option<Failure>) {
         let next = AtomicU64::new(0);
         let failure: Mutex<Option<Failure>> = Mutex::new(None);
@@ -100,7 +100,7 @@ impl Campaign {
     }
 }
 
-/// Tells how a seed fails: its shortest history, and how to play it again.
+/// A text about a failure: its shortest history, and how to play it again.
 pub fn report(failure: &Failure) -> String {
     let (history, violation) = shrink(&History::of(failure.seed), failure.violation.clone());
     let mut text = format!("seed {} breaks a rule\n  {}\n\n{:?}\n", failure.seed, failure.violation, history.setup);

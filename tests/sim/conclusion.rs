@@ -1,16 +1,16 @@
-//! What must be true when everything has arrived, and in the end.
+//! The checks when everything has arrived, and the end of a history.
 
 use std::time::Duration;
 
 use moormq::codec::{ProtocolVersion, QoS};
 use moormq::random::Random;
-use moormq::shard::Held;
+use moormq::shard::ResourceCounts;
 
-use crate::device::Device;
-use crate::history::{Ask, DEVICES, Hello, MOUNTS, Name, PROBE, Plan, TOPICS};
+use crate::client::Client;
+use crate::history::{Ask, CLIENTS, ConnectOptions, MOUNTS, Name, PROBE, Plan, TOPICS};
 use crate::judge::{Judge, Stage};
 use crate::play::{Play, subscriber};
-use crate::wire::{End, Wire};
+use crate::socket::{End, Socket};
 
 impl Play {
     /// Judges what must be true when everything has arrived.
@@ -18,12 +18,12 @@ impl Play {
         if self.judge.violation.is_some() {
             return;
         }
-        for wire in &self.broker.wires {
-            let device = &self.devices[wire.device];
-            let ready = wire.welcomed && wire.is_open() && !wire.orphaned;
-            self.judge.connections[wire.serial as usize].is_responsive = ready && !wire.stuck && !device.lazy;
-            if wire.is_open() && !wire.stuck && !wire.orphaned && !device.lazy {
-                check_answered(wire, device, &mut self.judge);
+        for socket in &self.broker.sockets {
+            let client = &self.clients[socket.client];
+            let ready = socket.connected && socket.is_open() && !socket.replaced;
+            self.judge.connections[socket.serial as usize].is_responsive = ready && !socket.stuck && !client.lazy;
+            if socket.is_open() && !socket.stuck && !socket.replaced && !client.lazy {
+                check_answered(socket, client, &mut self.judge);
             }
         }
         self.judge.judge_lifecycles();
@@ -33,21 +33,22 @@ impl Play {
         self.judge.publications_at_rest = self.judge.publications;
     }
 
-    /// What shards count is what the judge knows.
+    /// Compares the counters of the shards with what the judge knows.
     fn check_counts(&mut self) {
         let online = self.judge.subjects.iter().filter(|one| one.stage == Stage::Online).count();
-        let sessions = self.judge.lives.iter().filter(|life| !life.ended).count();
-        let subscriptions = self.judge.lives.iter().filter(|life| !life.ended).flat_map(|life| &life.subscriptions);
+        let sessions = self.judge.sessions.iter().filter(|session| !session.ended).count();
+        let subscriptions =
+            self.judge.sessions.iter().filter(|session| !session.ended).flat_map(|session| &session.subscriptions);
         let (confirmed, perhaps) =
             subscriptions.fold((0, 0), |(yes, all), one| (yes + u64::from(one.confirmed), all + 1));
-        let mut held = Held::default();
+        let mut counts = ResourceCounts::default();
         let (mut connected, mut subscribed, mut drops) = (0, 0, [0; 6]);
         for shard in &self.broker.shards {
-            let one = shard.held();
-            held.sessions += one.sessions;
-            held.connections += one.connections;
-            held.subscribing += one.subscribing;
-            held.hooks += one.hooks;
+            let one = shard.resource_counts();
+            counts.sessions += one.sessions;
+            counts.connections += one.connections;
+            counts.subscribing += one.subscribing;
+            counts.hooks += one.hooks;
             connected += shard.counters().connected;
             subscribed += shard.counters().subscriptions;
             drops.iter_mut().zip(shard.counters().dropped).for_each(|(sum, one)| *sum += one);
@@ -56,31 +57,31 @@ impl Play {
             let detail = format!("counted {drops:?}, announced {:?}", self.judge.drops);
             self.judge.find("drops: each is announced and counted", detail);
         }
-        let open = self.broker.wires.iter().filter(|wire| matches!(wire.end, End::At(..))).count();
-        let fits = held.sessions == sessions
+        let open = self.broker.sockets.iter().filter(|socket| matches!(socket.end, End::At(..))).count();
+        let fits = counts.sessions == sessions
             && connected == online as u64
-            && held.connections == open
+            && counts.connections == open
             && (confirmed..=perhaps).contains(&subscribed)
-            && held.subscribing + held.hooks == 0;
+            && counts.subscribing + counts.hooks == 0;
         if !fits {
             let detail = format!(
-                "{held:?}, connected {connected}, subscriptions {subscribed}; sessions {sessions}, online {online}, open {open}, confirmed {confirmed} of {perhaps}"
+                "{counts:?}, connected {connected}, subscriptions {subscribed}; sessions {sessions}, online {online}, open {open}, confirmed {confirmed} of {perhaps}"
             );
             self.judge.find("owners: each session has one, and what is counted is there", detail);
         }
     }
 
-    /// The end of a history: everybody becomes well, all sessions are resumed, nothing is missing, and nothing is left.
+    /// The end of a history: all clients recover, all sessions are resumed, nothing is missing, and nothing is left.
     pub fn conclude(&mut self) {
         self.judge.note(|| "* the end".to_owned());
         self.random = Random::from_seed(self.judge.setup.seed ^ 0xE4D);
         if self.judge.setup.stops {
             return self.conclude_with_stop();
         }
-        self.become_well();
+        self.recover();
         self.settle();
         self.verdict(false);
-        // The second time wills that the first one brought have come, too: a device has one connection at a time.
+        // The second time wills that the first one brought have come, too: a client has one connection at a time.
         self.resume_all();
         self.resume_all();
         self.settle();
@@ -90,43 +91,43 @@ impl Play {
         self.clean_up();
     }
 
-    fn become_well(&mut self) {
-        for device in &mut self.devices {
-            device.lazy = false;
+    fn recover(&mut self) {
+        for client in &mut self.clients {
+            client.lazy = false;
         }
-        for at in 0..self.broker.wires.len() {
-            self.broker.wires[at].stuck = false;
-            if self.broker.wires[at].orphaned && self.broker.wires[at].is_open() {
-                self.hang_up_wire(at, true);
-                self.heard();
+        for at in 0..self.broker.sockets.len() {
+            self.broker.sockets[at].stuck = false;
+            if self.broker.sockets[at].replaced && self.broker.sockets[at].is_open() {
+                self.hang_up_socket(at, true);
+                self.observe();
             }
         }
     }
 
     fn resume_all(&mut self) {
-        for device in 0..DEVICES {
+        for client in 0..CLIENTS {
             for mount in 0..MOUNTS.len() {
-                let subject = self.judge.subject(&subscriber(device, mount));
+                let subject = self.judge.subject(&subscriber(client, mount));
                 if self.judge.subjects[subject].stage != Stage::Offline || self.judge.violation.is_some() {
                     continue;
                 }
-                let Some(life) = self.judge.subjects[subject].life else { continue };
-                let last = self.judge.connections[self.judge.lives[life].serial as usize].hello;
-                self.hang_up(device, false);
+                let Some(session) = self.judge.subjects[subject].session else { continue };
+                let last = self.judge.connections[self.judge.sessions[session].serial as usize].options;
+                self.hang_up(client, false);
                 let name = if mount == 0 { Name::Plain } else { Name::Mounted };
                 let shard = self.random.below(self.broker.shards.len());
-                self.connect(device, shard, plain_hello(name, last.version, false));
+                self.connect(client, shard, plain_options(name, last.version, false));
                 self.settle();
                 self.verdict(false);
             }
         }
     }
 
-    /// A stranger looks at what is retained.
+    /// A client without a session subscribes to all retained messages.
     fn probe(&mut self) {
         for name in [Name::Plain, Name::Mounted] {
             self.hang_up(PROBE, false);
-            self.connect(PROBE, 0, plain_hello(name, ProtocolVersion::V5, true));
+            self.connect(PROBE, 0, plain_options(name, ProtocolVersion::V5, true));
             self.settle();
             self.subscribe(PROBE, [Some(Ask::plain(5, QoS::AtLeastOnce)), None], 0, Plan::Accept);
             self.settle();
@@ -138,72 +139,72 @@ impl Play {
         self.judge.stopping = true;
         for shard in 0..self.broker.shards.len() {
             self.broker.stop(shard);
-            self.heard();
+            self.observe();
             let turns = self.random.below(6);
             for _ in 0..turns {
                 self.turn();
             }
         }
-        self.become_well();
+        self.recover();
         self.settle();
         self.verdict(false);
         let online = self.judge.subjects.iter().filter(|one| one.stage == Stage::Online).count();
-        let open = self.broker.wires.iter().filter(|wire| wire.welcomed && wire.is_open()).count();
+        let open = self.broker.sockets.iter().filter(|socket| socket.connected && socket.is_open()).count();
         if online + open > 0 || self.broker.stopped != self.broker.shards.len() {
             let detail = format!("{online} online, {open} connections open, {} shards stopped", self.broker.stopped);
             self.judge.find("stop: every connection ends", detail);
         }
     }
 
-    /// All sessions end, what is retained is cleared: nothing may be left.
+    /// All sessions end, and retained messages are cleared: nothing may be left.
     fn clean_up(&mut self) {
         if self.judge.violation.is_some() {
             return;
         }
         for name in [Name::Plain, Name::Mounted] {
             self.hang_up(PROBE, false);
-            self.connect(PROBE, 0, plain_hello(name, ProtocolVersion::V5, true));
+            self.connect(PROBE, 0, plain_options(name, ProtocolVersion::V5, true));
             self.settle();
             (0..TOPICS.len()).for_each(|topic| self.clear(PROBE, topic));
             self.settle();
         }
-        for device in 0..=PROBE {
-            self.hang_up(device, false);
+        for client in 0..=PROBE {
+            self.hang_up(client, false);
             for mount in 0..MOUNTS.len() {
-                self.heard();
+                self.observe();
                 let shard = self.random.below(self.broker.shards.len());
-                self.admin(device, mount, shard, true);
+                self.admin(client, mount, shard, true);
             }
         }
         self.settle();
         self.verdict(false);
         // A will may have been retained.
-        self.connect(PROBE, 0, plain_hello(Name::Plain, ProtocolVersion::V5, true));
+        self.connect(PROBE, 0, plain_options(Name::Plain, ProtocolVersion::V5, true));
         self.settle();
         (0..TOPICS.len()).for_each(|topic| self.clear(PROBE, topic));
         self.settle();
-        self.connect(PROBE, 0, plain_hello(Name::Mounted, ProtocolVersion::V5, true));
+        self.connect(PROBE, 0, plain_options(Name::Mounted, ProtocolVersion::V5, true));
         self.settle();
         (0..TOPICS.len()).for_each(|topic| self.clear(PROBE, topic));
         self.settle();
-        self.become_well();
+        self.recover();
         self.hang_up(PROBE, false);
         self.settle();
         self.pass_until(self.broker.now + Duration::from_secs(130));
         self.settle();
         self.verdict(false);
         for shard in 0..self.broker.shards.len() {
-            let held = self.broker.shards[shard].held();
-            if held != (Held { deadlines: 1, ..Held::default() }) {
-                self.judge.find("memory: nothing is left in the end", format!("shard {shard}: {held:?}"));
+            let counts = self.broker.shards[shard].resource_counts();
+            if counts != (ResourceCounts { deadlines: 1, ..ResourceCounts::default() }) {
+                self.judge.find("memory: nothing is left in the end", format!("shard {shard}: {counts:?}"));
             }
         }
     }
 }
 
-/// A CONNECT without anything special, of a session that is kept unless it is `clean`.
-fn plain_hello(name: Name, version: ProtocolVersion, clean: bool) -> Hello {
-    Hello {
+/// The options of a plain CONNECT; its session is kept unless it is `clean`.
+fn plain_options(name: Name, version: ProtocolVersion, clean: bool) -> ConnectOptions {
+    ConnectOptions {
         name,
         version,
         clean,
@@ -220,24 +221,24 @@ fn plain_hello(name: Name, version: ProtocolVersion, clean: bool) -> Hello {
     }
 }
 
-/// Whether a client that is well has everything it asked for.
-fn check_answered(wire: &Wire, device: &Device, judge: &mut Judge) {
-    let store = &device.stores[wire.hello.name.mount()];
-    let waits = if !wire.answered {
+/// Checks that a client that reads and acknowledges waits for nothing.
+fn check_answered(socket: &Socket, client: &Client, judge: &mut Judge) {
+    let state = &client.states[socket.options.name.mount()];
+    let waits = if !socket.answered {
         "CONNACK"
-    } else if !wire.welcomed || judge.connections[wire.serial as usize].said_goodbye.is_some() {
+    } else if !socket.connected || judge.connections[socket.serial as usize].sent_disconnect.is_some() {
         "the end of its connection"
-    } else if wire.subscribing.is_some() {
+    } else if socket.subscribing.is_some() {
         "SUBACK or UNSUBACK"
-    } else if !store.outgoing.is_empty() {
+    } else if !state.outgoing.is_empty() {
         "an acknowledgement"
-    } else if wire.authenticating {
+    } else if socket.authenticating {
         "AUTH, or the end of its connection"
-    } else if wire.pings > 0 {
+    } else if socket.pings > 0 {
         "PINGRESP"
     } else {
         return;
     };
-    let detail = format!("connection {} waits for {waits}: {:?}", wire.serial, store.outgoing);
+    let detail = format!("connection {} waits for {waits}: {:?}", socket.serial, state.outgoing);
     judge.find("progress: every client is answered", detail);
 }

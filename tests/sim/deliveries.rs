@@ -1,20 +1,20 @@
-//! Messages: who must get them, who may, how often and in which order; and what became of those that nobody got.
+//! Rules for messages: who must get one, who may, how often, and in which order; and what becomes of those that are dropped.
 
 use moormq::client::DropReason;
 use moormq::codec::{ProtocolVersion, QoS};
 
 use crate::history::{FILTERS, FIRST_SHARED_TOPIC, TOPICS, matches};
-use crate::judge::{Exactly, Judge, Life, Member, Owed, Seen, Stage, Subscription};
+use crate::judge::{Exactly, Judge, Member, Owed, Seen, Session, Stage, Subscription};
 use crate::trace::NO_MESSAGE;
 
-/// A PUBLISH as a client takes it.
+/// A PUBLISH that a client received.
 #[derive(Clone, Debug)]
 pub struct Delivery {
     pub message: u32,
     pub topic: usize,
     pub qos: QoS,
     pub retain: bool,
-    /// Not as a repetition: the client had not seen it under this packet id.
+    /// Not a repetition: the client has not seen it under this packet id.
     pub anew: bool,
     /// Subscription Identifiers.
     pub ids: Vec<u32>,
@@ -26,12 +26,12 @@ const STRANGE: &str = "messages: none comes that was not asked for";
 const OPTIONS: &str = "messages: each comes as the subscriptions want it";
 const ORDER: &str = "messages: order of each publisher and topic";
 
-impl Life {
+impl Session {
     pub fn seen(&self, message: u32) -> Option<&Seen> {
         self.seen.iter().find(|seen| seen.message == message)
     }
 
-    /// How many copies of a message are accounted for: came, or were dropped and said to be.
+    /// How many copies of a message are accounted for: received, or reported as dropped.
     pub fn accounted(&self, message: u32) -> usize {
         let came = self.seen(message).map_or(0, |seen| seen.times as usize);
         came + self.dropped.iter().filter(|dropped| **dropped == message).count()
@@ -57,24 +57,24 @@ impl Judge {
         let message = &mut self.messages[number as usize];
         (message.topic, message.subject, message.retain) = (topic, subject, retain);
         let is_first = message.routes.len() == 1;
-        let life = self.subjects[subject].life;
+        let session = self.subjects[subject].session;
         // A client that could not see that its session had ended repeats what only that session knew.
-        let twice = message.life == life && message.routes.len() > 1 && message.qos != QoS::AtLeastOnce;
-        message.life = life;
+        let twice = message.session == session && message.routes.len() > 1 && message.qos != QoS::AtLeastOnce;
+        message.session = session;
         if is_will {
             self.will_published(number);
         } else if twice {
             let detail = format!("message {number} at {:?} was routed again", self.messages[number as usize].qos);
             self.find("messages: what a client sends is routed once", detail);
         }
-        for at in 0..self.lives.len() {
-            let life = &mut self.lives[at];
-            if life.ended || usize::from(!self.subjects[life.subject].id.mountpoint.is_empty()) != mount {
+        for at in 0..self.sessions.len() {
+            let session = &mut self.sessions[at];
+            if session.ended || usize::from(!self.subjects[session.subject].id.mountpoint.is_empty()) != mount {
                 continue;
             }
-            let own = life.subject == subject;
+            let own = session.subject == subject;
             let through: Vec<&Subscription> =
-                life.matching(topic).filter(|one| one.confirmed && !one.fresh && !(own && one.no_local)).collect();
+                session.matching(topic).filter(|one| one.confirmed && !one.fresh && !(own && one.no_local)).collect();
             if through.is_empty() {
                 continue;
             }
@@ -82,12 +82,12 @@ impl Judge {
                 if qos == QoS::AtMostOnce {
                     continue;
                 }
-                let is_online = self.subjects[life.subject].stage == Stage::Online;
-                let is_known = |since: u32| is_online && since.max(life.woke_at) < self.rests;
+                let is_online = self.subjects[session.subject].stage == Stage::Online;
+                let is_known = |since: u32| is_online && since.max(session.woke_at) < self.rests;
                 let member = |one: &&Subscription| Member {
-                    life: at,
+                    session: at,
                     number: one.number,
-                    online: is_known(one.since).then_some(life.serial),
+                    online: is_known(one.since).then_some(session.serial),
                 };
                 let members: Vec<_> = through.iter().map(|one| (one.filter, member(one))).collect();
                 let message = &mut self.messages[number as usize];
@@ -103,41 +103,41 @@ impl Judge {
             let highest = through.iter().map(|one| one.qos).max().unwrap_or_default();
             let qos = if self.setup.upgrades_qos { highest } else { highest.min(qos) };
             let is_sure = |one: &Subscription| one.confirmed && !one.fresh && !one.is_changing;
-            // Of one that its publisher repeats an earlier copy may still wait, as the subscriptions wanted it then.
-            let is_sure = is_first && life.matching(topic).all(is_sure);
+            // If the publisher repeats a message, an earlier copy may still wait, made for the subscriptions of that time.
+            let is_sure = is_first && session.matching(topic).all(is_sure);
             let mut ids: Vec<u32> = through.iter().filter_map(|one| one.id).collect();
             ids.sort_unstable();
             let owed = Owed {
                 message: number,
                 qos,
-                exactly: is_sure.then_some(Exactly { changes: life.changes, qos, ids }),
+                exactly: is_sure.then_some(Exactly { changes: session.changes, qos, ids }),
                 through: through.iter().map(|one| one.number).collect(),
-                serial: life.serial,
+                serial: session.serial,
             };
-            life.owed.push(owed);
+            session.owed.push(owed);
         }
     }
 
-    /// A copy was dropped, and said to be.
+    /// A hook was called for a dropped copy.
     pub fn dropped(&mut self, subject: usize, message: u32, qos: QoS, reason: DropReason) {
         self.drops[reason as usize] += 1;
-        let Some(life) = self.subjects[subject].life else {
+        let Some(session) = self.subjects[subject].session else {
             // A session that is just ending may drop what its own will brought.
             return;
         };
-        self.lives[life].dropped.push(message);
+        self.sessions[session].dropped.push(message);
         let Some(one) = self.messages.get(message as usize) else { return };
-        let connection = &self.connections[self.lives[life].serial as usize];
+        let connection = &self.connections[self.sessions[session].serial as usize];
         let is_online = self.subjects[subject].stage == Stage::Online;
         let fits = match reason {
             DropReason::QueueFull => self.setup.queue.is_some(),
             DropReason::Expired => one.expires.is_some_and(|at| at <= self.now),
-            DropReason::PacketTooLarge => connection.hello.small_packets && one.large,
+            DropReason::PacketTooLarge => connection.options.small_packets && one.large,
             DropReason::OfflineQos0 => qos == QoS::AtMostOnce,
             DropReason::SlowConsumer => qos == QoS::AtMostOnce && is_online,
-            DropReason::SessionEnded => !self.could_be_passed_on(life, message),
+            DropReason::SessionEnded => !self.could_be_passed_on(session, message),
         };
-        // Which is seen when everything that came of it was heard.
+        // It is checked when all hooks of this event were called.
         self.subjects[subject].leaving |= reason == DropReason::OfflineQos0 && is_online;
         if !fits {
             let detail = format!("message {message} at {qos:?} was dropped for {reason:?}, online {is_online}");
@@ -150,12 +150,12 @@ impl Judge {
 
     /// A client has received a PUBLISH on the connection `serial`.
     pub fn delivered(&mut self, serial: u32, delivery: Delivery) {
-        self.note(|| format!("  client #{serial} hears {delivery:?}"));
+        self.note(|| format!("  client #{serial} receives {delivery:?}"));
         let Delivery { message: number, topic, qos, retain, anew, ids } = delivery;
-        let Some(life) = self.connections[serial as usize].life else {
+        let Some(session) = self.connections[serial as usize].session else {
             return self.find(STRANGE, format!("message {number} on connection {serial}, which has no session"));
         };
-        let subject = self.lives[life].subject;
+        let subject = self.sessions[session].subject;
         if number == NO_MESSAGE {
             return;
         }
@@ -163,13 +163,13 @@ impl Judge {
             return self.find(STRANGE, format!("message {number} to topic {topic}"));
         }
         let message = &self.messages[number as usize];
-        let ever = self.lives[life].ever;
+        let ever = self.sessions[session].ever;
         let asked_for = (0..FILTERS.len()).any(|filter| ever & 1 << filter != 0 && matches(filter, topic));
-        let same_realm = self.mount_of(message.subject) == self.mount_of(subject);
+        let same_mountpoint = self.mount_of(message.subject) == self.mount_of(subject);
         if message.routes.is_empty()
             || message.topic != topic
             || !asked_for
-            || !same_realm
+            || !same_mountpoint
             || (qos > message.qos && !self.setup.upgrades_qos)
         {
             let detail = format!("{} got message {number} to {} at {qos:?}", self.subjects[subject].id, TOPICS[topic]);
@@ -177,31 +177,31 @@ impl Judge {
         }
         if ids
             .iter()
-            .any(|id| !self.lives[life].asked.iter().any(|one| one.id == Some(*id) && matches(one.filter, topic)))
+            .any(|id| !self.sessions[session].asked.iter().any(|one| one.id == Some(*id) && matches(one.filter, topic)))
         {
             let detail = format!("{} got message {number} with {ids:?}", self.subjects[subject].id);
             return self.find(OPTIONS, detail);
         }
-        if retain && !self.lives[life].is_mirror {
-            return self.see_retained(life, serial, number, anew);
+        if retain && !self.sessions[session].is_mirror {
+            return self.see_retained(session, serial, number, anew);
         }
-        self.check_options((life, serial), number, (qos, retain, ids));
-        self.see(life, number, qos, anew);
+        self.check_options((session, serial), number, (qos, retain, ids));
+        self.see(session, number, qos, anew);
     }
 
-    /// A message that comes because it was published: as the subscriptions want it, and because of one that there was.
+    /// Checks a message that was not retained: QoS, RETAIN and Subscription Identifiers must be those of the subscriptions.
     fn check_options(
         &mut self,
-        (life, serial): (usize, u32),
+        (session, serial): (usize, u32),
         number: u32,
         (qos, retain, mut ids): (QoS, bool, Vec<u32>),
     ) {
-        let (one, message) = (&self.lives[life], &self.messages[number as usize]);
+        let (one, message) = (&self.sessions[session], &self.messages[number as usize]);
         ids.sort_unstable();
         let mut owed = one.owed.iter().filter(|owed| owed.message == number).peekable();
         let is_sure = owed.peek().is_some() && !one.is_forgetful;
-        // An MQTT 3 client is told no identifiers.
-        let is_v5 = self.connections[serial as usize].hello.version == ProtocolVersion::V5;
+        // An MQTT 3 client receives no identifiers.
+        let is_v5 = self.connections[serial as usize].options.version == ProtocolVersion::V5;
         let exactly = owed.map(|owed| owed.exactly.as_ref().filter(|exactly| exactly.changes == one.changes));
         let wrong = |exactly: Option<&Exactly>| {
             exactly.is_some_and(|exactly| exactly.qos != qos || (is_v5 && exactly.ids != ids))
@@ -223,11 +223,11 @@ impl Judge {
         }
     }
 
-    fn see(&mut self, life: usize, number: u32, qos: QoS, anew: bool) {
+    fn see(&mut self, session: usize, number: u32, qos: QoS, anew: bool) {
         let message = &self.messages[number as usize];
         let (routes, topic, publisher) = (message.routes.clone(), message.topic, message.subject);
         let (retained, is_shared) = (message.retain, topic >= FIRST_SHARED_TOPIC);
-        let one = &mut self.lives[life];
+        let one = &mut self.sessions[session];
         let first = one.seen(number).is_none();
         if first {
             one.seen.push(Seen { message: number, times: 0, anew: 0, loosely: false });
@@ -238,9 +238,9 @@ impl Judge {
         seen.loosely |= qos < QoS::ExactlyOnce;
         let loosely = seen.loosely;
         let times = seen.anew as usize;
-        let most = if is_shared { routes.len() * self.groups_of(life, topic) } else { routes.len() };
-        let subject = self.lives[life].subject;
-        let may_repeat = self.lives[life].is_forgetful || (is_shared && loosely);
+        let most = if is_shared { routes.len() * self.groups_of(session, topic) } else { routes.len() };
+        let subject = self.sessions[session].subject;
+        let may_repeat = self.sessions[session].is_forgetful || (is_shared && loosely);
         if times > most && !may_repeat {
             let detail = format!("{} got message {number} {times} times at {qos:?}", self.subjects[subject].id);
             self.find(TWICE, detail);
@@ -249,16 +249,16 @@ impl Judge {
             return self.see_shared(number, qos, anew);
         }
         if first && !self.setup.lifo {
-            self.check_order(life, (publisher, topic), number, &routes, false);
+            self.check_order(session, (publisher, topic), number, &routes, false);
             if retained {
-                self.check_order(life, (publisher, topic), number, &routes, true);
+                self.check_order(session, (publisher, topic), number, &routes, true);
             }
         }
     }
 
-    pub fn check_order(&mut self, life: usize, key: (usize, usize), number: u32, routes: &[u32], retained: bool) {
+    pub fn check_order(&mut self, session: usize, key: (usize, usize), number: u32, routes: &[u32], retained: bool) {
         let (Some(first), Some(last)) = (routes.first(), routes.last()) else { return };
-        let one = &mut self.lives[life];
+        let one = &mut self.sessions[session];
         let latest = if retained { &mut one.latest_retained } else { &mut one.latest };
         let at = latest.iter().position(|(known, _)| *known == key).unwrap_or_else(|| {
             latest.push((key, 0));
@@ -278,8 +278,8 @@ impl Judge {
 
     /// Everything has arrived: nothing may be missing.
     pub fn judge_deliveries(&mut self, is_end: bool) {
-        for at in 0..self.lives.len() {
-            if !self.lives[at].ended {
+        for at in 0..self.sessions.len() {
+            if !self.sessions[at].ended {
                 self.judge_owed(at, is_end);
             }
         }
@@ -297,22 +297,22 @@ impl Judge {
     }
 
     fn judge_owed(&mut self, at: usize, is_end: bool) {
-        let mut owed = std::mem::take(&mut self.lives[at].owed);
-        let life = &self.lives[at];
-        let online = self.subjects[life.subject].stage == Stage::Online;
-        let responsive = online && self.connections[life.serial as usize].is_responsive;
+        let mut owed = std::mem::take(&mut self.sessions[at].owed);
+        let session = &self.sessions[at];
+        let online = self.subjects[session.subject].stage == Stage::Online;
+        let responsive = online && self.connections[session.serial as usize].is_responsive;
         owed.retain(|one| {
             // A subscription that ended before the message came does not count.
-            let holds = life.subscriptions.iter().any(|now| one.through.contains(&now.number));
-            let stays = one.qos > QoS::AtMostOnce || (online && life.serial == one.serial);
+            let holds = session.subscriptions.iter().any(|now| one.through.contains(&now.number));
+            let stays = one.qos > QoS::AtMostOnce || (online && session.serial == one.serial);
             holds && stays
         });
-        owed.retain(|one| life.accounted(one.message) == 0);
+        owed.retain(|one| session.accounted(one.message) == 0);
         let missing = owed.first().map(|one| one.message).filter(|_| responsive || is_end);
         if let Some(message) = missing {
-            let detail = format!("{} did not get message {message}", self.subjects[life.subject].id);
+            let detail = format!("{} did not get message {message}", self.subjects[session.subject].id);
             self.find(LOST, detail);
         }
-        self.lives[at].owed = owed;
+        self.sessions[at].owed = owed;
     }
 }

@@ -1,28 +1,28 @@
-//! Histories: what happens to a broker, as plain data. A seed makes one; a step can be taken out without touching the others.
+//! Histories: the events of a simulation, as plain data. A seed makes one; a step can be removed without touching the others.
 
 use moormq::codec::{ProtocolVersion, QoS, RetainHandling, SubscriptionOptions};
 use moormq::config::{Config, HookDeadline, Limit, OnDeadline, QueueType, SharedPolicy, UnauthorizedPublish};
 use moormq::random::Random;
 use std::time::Duration;
 
-use crate::maker::Maker;
+use crate::generator::Generator;
 
-/// How many devices there are, each with a client id of its own.
-pub const DEVICES: usize = 5;
-/// The device that wants retained messages as they are published, and not when it subscribes: so that it is known of each
-/// message with RETAIN set why it comes. It speaks MQTT 5.
-pub const MIRROR: usize = DEVICES - 1;
-/// The device that looks at what is left in the end; no step is about it.
-pub const PROBE: usize = DEVICES;
+/// How many clients there are, each with a client id of its own.
+pub const CLIENTS: usize = 5;
+/// The client whose subscriptions have Retain As Published and no retained messages: a message with RETAIN set reaches it
+/// because it was published, never because it was stored. It speaks MQTT 5.
+pub const MIRROR: usize = CLIENTS - 1;
+/// The client that checks what is left in the end; no step is about it.
+pub const PROBE: usize = CLIENTS;
 
-/// Topics. Shared subscriptions have theirs for themselves, so that it is known through what a message came.
+/// Topics. Shared subscriptions have topics of their own, so that a message shows which kind of subscription it came through.
 pub const TOPICS: [&str; 6] = ["a/x", "a/y", "b/x", "a/w", "s/p/x", "s/p/y"];
 /// From this one on, topics belong to shared subscriptions.
 pub const FIRST_SHARED_TOPIC: usize = 4;
 /// Filters that clients subscribe to.
 pub const FILTERS: [&str; 9] =
     ["a/x", "a/y", "a/+", "+/x", "a/#", "+/+", "$share/g/s/p/+", "$share/g/s/p/x", "$share/h/s/p/#"];
-/// The one that all topics match that are not for shared subscriptions.
+/// The filter that matches every topic but those of shared subscriptions.
 pub const EVERY_TOPIC_FILTER: usize = 5;
 /// From this one on they are shared.
 pub const FIRST_SHARED_FILTER: usize = 6;
@@ -52,7 +52,7 @@ pub enum Plan {
     Refuse,
     /// The second link panics.
     Panic,
-    /// The second link has no opinion, and takes its time to say so.
+    /// The second link answers *Next*, later.
     Later,
     /// The first link accepts, later.
     AcceptLater,
@@ -62,7 +62,7 @@ pub enum Plan {
     PanicLater,
     /// The first link never answers.
     Never,
-    /// The last link changes the question: another topic, for a publish.
+    /// The last link accepts with modifiers: another topic, for a publish.
     Rewrite,
 }
 
@@ -79,13 +79,13 @@ impl Plan {
         Plan::Rewrite,
     ];
 
-    /// Whether it may end in a refusal: what comes later may come too late.
+    /// Whether it may end in a refusal: a later answer may come too late.
     pub fn refuses(self) -> bool {
         !matches!(self, Plan::Accept | Plan::Rewrite)
     }
 }
 
-/// Under which name a device goes.
+/// The client id that a client sends in CONNECT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Name {
     /// Its client id.
@@ -102,13 +102,13 @@ impl Name {
         usize::from(self == Name::Mounted)
     }
 
-    pub fn client_id(self, device: usize) -> String {
+    pub fn client_id(self, client: usize) -> String {
         let first = match self {
             Name::Plain => 'c',
             Name::Alias => 'r',
             Name::Mounted => 'm',
         };
-        format!("{first}{device}")
+        format!("{first}{client}")
     }
 }
 
@@ -117,7 +117,7 @@ pub const MOUNTS: [&str; 2] = ["", "m"];
 
 /// A will.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bequest {
+pub struct WillOptions {
     pub topic: usize,
     pub qos: QoS,
     pub retain: bool,
@@ -131,12 +131,12 @@ pub struct Bequest {
 pub struct Exchange {
     /// How often the client is asked once more.
     pub rounds: u8,
-    /// What the last word is.
+    /// How it ends.
     pub plan: Plan,
 }
 
 impl Exchange {
-    /// What both sides say in it: how many rounds are left, and how it ends.
+    /// The authentication data of both sides: how many rounds are left, and how it ends.
     pub fn data(self) -> [u8; 2] {
         [self.rounds, self.plan as u8]
     }
@@ -151,15 +151,15 @@ impl Exchange {
 /// The method that the hooks know, and one that they do not.
 pub const METHODS: [&str; 2] = ["known", "strange"];
 
-/// What a CONNECT says.
+/// The fields of a CONNECT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Hello {
+pub struct ConnectOptions {
     pub name: Name,
     pub version: ProtocolVersion,
     pub clean: bool,
     /// Seconds; MQTT 5 only.
     pub expiry: u16,
-    pub will: Option<Bequest>,
+    pub will: Option<WillOptions>,
     /// Seconds.
     pub keep_alive: u8,
     /// 0: none.
@@ -176,7 +176,7 @@ pub struct Hello {
     pub notices: u8,
 }
 
-/// A filter of a SUBSCRIBE, and how messages are to come.
+/// A filter of a SUBSCRIBE and its options.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ask {
     pub filter: usize,
@@ -188,23 +188,23 @@ impl Ask {
         Ask { filter, options: SubscriptionOptions::new(qos) }
     }
 
-    /// It wants to see what is retained, if its subscription is new or in any case.
-    pub fn is_curious(&self) -> bool {
+    /// Whether it may bring retained messages: always, or if its subscription is new.
+    pub fn wants_retained(&self) -> bool {
         self.filter < FIRST_SHARED_FILTER && self.options.retain_handling != RetainHandling::DoNotSend
     }
 }
 
-/// Something that happens.
+/// One event of a history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// A device connects; whatever connection it has is left as it is.
+    /// A client connects; whatever connection it has is left as it is.
     Connect {
-        device: usize,
+        client: usize,
         shard: usize,
-        hello: Hello,
+        options: ConnectOptions,
     },
     Subscribe {
-        device: usize,
+        client: usize,
         ask: Ask,
         second: Option<Ask>,
         /// Subscription Identifier; 0: none.
@@ -212,12 +212,12 @@ pub enum Step {
         plan: Plan,
     },
     Unsubscribe {
-        device: usize,
+        client: usize,
         filter: usize,
         plan: Plan,
     },
     Publish {
-        device: usize,
+        client: usize,
         topic: usize,
         qos: QoS,
         retain: bool,
@@ -231,53 +231,53 @@ pub enum Step {
     },
     /// Authenticates again on a live connection, if it did when it connected.
     Reauthenticate {
-        device: usize,
+        client: usize,
         exchange: Exchange,
     },
-    /// Clears what is retained.
+    /// Clears the retained message of a topic.
     Clear {
-        device: usize,
+        client: usize,
         topic: usize,
     },
-    /// Leaves with a DISCONNECT.
+    /// Sends DISCONNECT.
     Disconnect {
-        device: usize,
+        client: usize,
         with_will: bool,
         expiry: Option<u16>,
     },
-    /// Leaves without; what is on its way is lost if it is `abrupt`.
+    /// Closes the connection without DISCONNECT; what is on its way is lost if it is `abrupt`.
     HangUp {
-        device: usize,
+        client: usize,
         abrupt: bool,
     },
-    /// Takes no output any more, or goes on.
+    /// Stops or resumes reading.
     Stick {
-        device: usize,
+        client: usize,
         on: bool,
     },
-    /// Acknowledges nothing any more, or goes on.
+    /// Stops or resumes acknowledging.
     Lazy {
-        device: usize,
+        client: usize,
         on: bool,
     },
-    /// Does not keep its connection alive any more.
+    /// Sends no PINGREQ any more.
     Silent {
-        device: usize,
+        client: usize,
     },
-    /// The slot of a device moves.
+    /// The slot of a client moves.
     Move {
-        device: usize,
+        client: usize,
         mount: usize,
         to: usize,
     },
     /// An operator ends a connection.
     Admin {
-        device: usize,
+        client: usize,
         mount: usize,
         shard: usize,
         cleanup: bool,
     },
-    /// The mailbox between two shards is full.
+    /// The mesh from one shard to another is full.
     Congest {
         from: usize,
         to: usize,
@@ -290,7 +290,7 @@ pub enum Step {
     Advance {
         millis: u16,
     },
-    /// Chance carries some of what is on its way.
+    /// Some of what is on its way arrives, in random order.
     Run {
         seed: u32,
         turns: u8,
@@ -367,7 +367,7 @@ impl Setup {
         config.queue.queue_type = if self.lifo { QueueType::Lifo } else { QueueType::Fifo };
         config.queue.max_waiting_output_bytes = 4096;
         config.limits.auth_timeout = Duration::from_secs(3600);
-        // Less than what is waited for before everything is said to be at rest.
+        // Less than `settle` waits before everything counts as arrived.
         config.queue.publisher_patience = Duration::from_millis(20);
         config.shared.policy = self.policy;
         config.session.suppress_will_on_takeover = self.suppress_will;
@@ -393,7 +393,7 @@ impl Setup {
     }
 }
 
-/// What a seed stands for.
+/// A setup and the steps, made from a seed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct History {
     pub setup: Setup,
@@ -403,23 +403,23 @@ pub struct History {
 impl History {
     /// The history of `seed`.
     pub fn of(seed: u64) -> Self {
-        let mut maker = Maker::new(seed);
-        let setup = maker.setup;
-        let count = 15 + maker.random.below(70);
-        let mut steps = Vec::with_capacity(count * 2 + DEVICES);
-        for device in 0..DEVICES {
-            if maker.random.below(4) > 0 {
-                steps.push(maker.connect(device));
+        let mut generator = Generator::new(seed);
+        let setup = generator.setup;
+        let count = 15 + generator.random.below(70);
+        let mut steps = Vec::with_capacity(count * 2 + CLIENTS);
+        for client in 0..CLIENTS {
+            if generator.random.below(4) > 0 {
+                steps.push(generator.connect(client));
             }
         }
-        if maker.crowd {
+        if generator.crowd {
             steps.push(Step::Settle { seed: 0 });
-            steps.extend((0..DEVICES).map(|device| maker.join(device)));
+            steps.extend((0..CLIENTS).map(|client| generator.join(client)));
         }
         for _ in 0..count {
-            steps.push(maker.step());
-            if maker.random.below(3) > 0 {
-                steps.push(maker.run());
+            steps.push(generator.step());
+            if generator.random.below(3) > 0 {
+                steps.push(generator.run());
             }
         }
         History { setup, steps }

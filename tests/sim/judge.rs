@@ -1,6 +1,6 @@
-//! The judge: hears every hook and everything that clients receive, and knows what must and what must not be.
+//! The judge: a model of the contract. It observes every hook call and every packet that clients receive, and checks the rules.
 //!
-//! What it is sure of it checks at once. What takes time (a message on its way, a will that is delayed) it checks when
+//! Most rules it checks at once. What takes time (a message on its way, a will that is delayed) it checks when
 //! everything has arrived, in `verdict`. Its rules on lifecycles are in `lifecycle` and `noticing`, on messages in `deliveries`.
 
 use std::collections::VecDeque;
@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use moormq::client::{DropReason, EndReason, SubscriberId};
 use moormq::codec::{ProtocolVersion, QoS};
 
-use crate::history::{Exchange, Hello, MOUNTS, Setup, TOPICS};
+use crate::history::{ConnectOptions, Exchange, MOUNTS, Setup, TOPICS};
 use crate::noticing::Notice;
 use crate::trace::{Event, NO_MESSAGE, What};
 use crate::violation::Violation;
@@ -16,16 +16,16 @@ use crate::violation::Violation;
 /// A connection of the history.
 #[derive(Clone, Debug)]
 pub struct Connection {
-    pub hello: Hello,
+    pub options: ConnectOptions,
     /// The number of its will.
     pub will: Option<u32>,
-    /// The life it belongs to, from its wake-up on.
-    pub life: Option<usize>,
+    /// Its session, from `on_client_wakeup` on.
+    pub session: Option<usize>,
     pub woke: Option<bool>,
     /// What its DISCONNECT changed the session expiry to.
     pub new_expiry: Option<u16>,
-    /// The client sent DISCONNECT, with will or without.
-    pub said_goodbye: Option<bool>,
+    /// Whether a DISCONNECT was sent, and whether it asks for the will.
+    pub sent_disconnect: Option<bool>,
     pub hung_up: bool,
     pub ended: Option<EndReason>,
     /// A publish of it may be refused.
@@ -41,14 +41,14 @@ pub struct Connection {
     pub notices: usize,
 }
 
-/// One session, from wake-up without session present to its end.
+/// One session, from `on_client_wakeup` without session present to its end.
 #[derive(Debug, Default)]
-pub struct Life {
+pub struct Session {
     pub subject: usize,
     /// The connection that has it, or had it last.
     pub serial: u32,
     pub ended: bool,
-    /// Its client has forgotten what it received: it cannot tell what comes twice.
+    /// Its client has forgotten what it received: it cannot see whether a message comes twice.
     pub is_forgetful: bool,
     /// How often everything had come to rest when it woke up last.
     pub woke_at: u32,
@@ -92,7 +92,7 @@ pub struct Subscription {
     pub filter: usize,
     /// Rises with every SUBSCRIBE that was granted.
     pub number: u32,
-    /// The lowest it may be at.
+    /// The lowest QoS that it may have.
     pub qos: QoS,
     pub no_local: bool,
     pub id: Option<u32>,
@@ -111,15 +111,15 @@ pub struct Subscription {
 pub struct Owed {
     pub message: u32,
     pub qos: QoS,
-    /// The subscriptions through which, by number.
+    /// The subscriptions that it must come through, by number.
     pub through: Vec<u32>,
     /// The connection it had then.
     pub serial: u32,
-    /// What the subscriptions make of it, if they are as they were when they had changed so often.
+    /// QoS and identifiers that it must have, as long as the subscriptions have not changed.
     pub exactly: Option<Exactly>,
 }
 
-/// How a message has to come.
+/// QoS and identifiers of a message, as one state of the subscriptions demands them.
 #[derive(Clone, Debug)]
 pub struct Exactly {
     pub changes: u32,
@@ -146,37 +146,37 @@ pub struct Will {
     pub due: u64,
 }
 
-/// Whoever has one subscriber id.
+/// What the judge knows of one subscriber id.
 #[derive(Debug)]
 pub struct Subject {
     pub id: SubscriberId,
     pub stage: Stage,
-    pub life: Option<usize>,
+    pub session: Option<usize>,
     pub number: u64,
     /// The connection that is being registered.
     pub registering: Option<u32>,
     pub unsubscribed: bool,
     /// `SessionEnded` drops that wait for the end.
     pub ending: bool,
-    /// The connection is just ending, says a drop.
+    /// A drop with the reason `OfflineQos0` says that the connection is ending.
     pub leaving: bool,
-    /// What notifications want done and is not, in the order of the calls.
+    /// The later work of notifications that is not done, in the order of the calls.
     pub notices: VecDeque<Notice>,
-    pub admin: Vec<Wish>,
+    pub admin: Vec<AdminRequest>,
 }
 
-/// An operator's wish that has not come true.
+/// An operator's request that was not carried out yet.
 #[derive(Clone, Copy, Debug)]
-pub struct Wish {
+pub struct AdminRequest {
     pub cleanup: bool,
-    /// The connection and life there was.
+    /// The connection and session there was.
     pub serial: Option<u32>,
-    pub life: Option<usize>,
+    pub session: Option<usize>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    Absent,
+    NoSession,
     Online,
     Offline,
 }
@@ -194,8 +194,8 @@ pub struct Message {
     pub is_will: bool,
     /// The publications it had, by their numbers, and the topic of the last.
     pub routes: Vec<u32>,
-    /// The life in which it was published last.
-    pub life: Option<usize>,
+    /// The session in which it was published last.
+    pub session: Option<usize>,
     pub topic: usize,
     pub subject: usize,
     pub retain: bool,
@@ -212,30 +212,30 @@ pub struct Message {
 /// A member of a shared subscription when a message was published to it.
 #[derive(Clone, Copy, Debug)]
 pub struct Member {
-    pub life: usize,
+    pub session: usize,
     /// The number of its subscription.
     pub number: u32,
     /// The connection that it had for so long that all shards knew of it.
     pub online: Option<u32>,
 }
 
-/// What is retained for a topic.
+/// The retained message of a topic.
 #[derive(Clone, Debug, Default)]
 pub struct Retained {
-    /// What it may be, since everything had arrived last.
+    /// The messages that it may be, when everything had arrived last.
     pub settled: Vec<u32>,
     /// Published since: the shard and the message.
     pub since: Vec<(usize, u32)>,
 }
 
-/// A subscription that is to see what was retained.
+/// A subscription that must be sent retained messages.
 #[derive(Clone, Debug)]
 pub struct Wanting {
-    pub life: usize,
+    pub session: usize,
     pub serial: u32,
     pub filter: usize,
     pub number: u32,
-    /// How many retained messages the life had seen.
+    /// How many retained messages the session had seen.
     pub from: usize,
     /// By topic, what was retained when it began; none if that was not sure.
     pub settled: Vec<Option<u32>>,
@@ -250,7 +250,7 @@ pub struct Judge {
     /// By serial.
     pub connections: Vec<Connection>,
     pub subjects: Vec<Subject>,
-    pub lives: Vec<Life>,
+    pub sessions: Vec<Session>,
     pub messages: Vec<Message>,
     /// By mountpoint and topic.
     pub retained: Vec<Retained>,
@@ -265,7 +265,7 @@ pub struct Judge {
     pub stopping: bool,
     /// How often everything had come to rest.
     pub rests: u32,
-    /// What was heard, in words, if somebody wants to read it.
+    /// All that was observed, as text, if it is wanted.
     pub transcript: Option<Vec<String>>,
 }
 
@@ -277,7 +277,7 @@ impl Judge {
             violation: None,
             connections: Vec::new(),
             subjects: Vec::new(),
-            lives: Vec::new(),
+            sessions: Vec::new(),
             messages: Vec::new(),
             retained: vec![Retained { settled: vec![NO_MESSAGE], since: Vec::new() }; MOUNTS.len() * TOPICS.len()],
             wanting: Vec::new(),
@@ -306,19 +306,19 @@ impl Judge {
         }
     }
 
-    /// A device connects; gives the number of its connection.
-    pub fn attempt(&mut self, hello: Hello) -> u32 {
+    /// A client connects; gives the number of its connection.
+    pub fn new_connection(&mut self, options: ConnectOptions) -> u32 {
         self.connections.push(Connection {
-            hello,
+            options,
             will: None,
-            life: None,
+            session: None,
             woke: None,
             new_expiry: None,
-            said_goodbye: None,
+            sent_disconnect: None,
             hung_up: false,
             ended: None,
             refusing: false,
-            exchange: hello.exchange,
+            exchange: options.exchange,
             steps: 0,
             subscription_id: None,
             is_responsive: false,
@@ -338,7 +338,7 @@ impl Judge {
             meant_for: None,
             is_will,
             routes: Vec::new(),
-            life: None,
+            session: None,
             topic: 0,
             subject: 0,
             retain: false,
@@ -361,8 +361,8 @@ impl Judge {
         }
         self.subjects.push(Subject {
             id: id.clone(),
-            stage: Stage::Absent,
-            life: None,
+            stage: Stage::NoSession,
+            session: None,
             number: 0,
             registering: None,
             unsubscribed: false,
@@ -379,7 +379,7 @@ impl Judge {
     }
 
     /// A hook was called, on `shard`.
-    pub fn hear(&mut self, event: Event, shard: usize) {
+    pub fn observe(&mut self, event: Event, shard: usize) {
         self.note(|| format!("{:?} #{} {:?} on shard {shard}", event.subscriber, event.serial, event.what));
         let subject = self.subject(&event.subscriber);
         let serial = event.serial;
@@ -418,10 +418,10 @@ impl Judge {
         }
     }
 
-    /// All hooks of an event were heard.
+    /// All hook calls of an event were observed.
     pub fn event_is_over(&mut self) {
-        for life in self.lives.iter_mut().filter(|life| !life.ended) {
-            life.subscriptions.iter_mut().for_each(|one| one.fresh = false);
+        for session in self.sessions.iter_mut().filter(|session| !session.ended) {
+            session.subscriptions.iter_mut().for_each(|one| one.fresh = false);
         }
         for at in 0..self.subjects.len() {
             let one = &mut self.subjects[at];
@@ -432,21 +432,21 @@ impl Judge {
         }
     }
 
-    /// An operator wants a client gone.
-    pub fn wish(&mut self, subject: usize, cleanup: bool) {
+    /// An operator asks for the end of a client's connection.
+    pub fn admin_request(&mut self, subject: usize, cleanup: bool) {
         let one = &self.subjects[subject];
-        let serial = one.life.filter(|_| one.stage == Stage::Online).map(|life| self.lives[life].serial);
-        let wish = Wish { cleanup, serial, life: one.life };
-        self.subjects[subject].admin.push(wish);
+        let serial = one.session.filter(|_| one.stage == Stage::Online).map(|session| self.sessions[session].serial);
+        let request = AdminRequest { cleanup, serial, session: one.session };
+        self.subjects[subject].admin.push(request);
     }
 
     /// Whether a kept session results from this CONNECT, and for how long; none: for ever.
-    pub fn terms(&self, serial: u32) -> (bool, Option<u64>) {
+    pub fn session_settings(&self, serial: u32) -> (bool, Option<u64>) {
         let connection = &self.connections[serial as usize];
-        let hello = &connection.hello;
-        match hello.version {
-            ProtocolVersion::V5 => (hello.expiry > 0, Some(u64::from(hello.expiry) * 1000)),
-            _ if hello.clean => (false, Some(0)),
+        let options = &connection.options;
+        match options.version {
+            ProtocolVersion::V5 => (options.expiry > 0, Some(u64::from(options.expiry) * 1000)),
+            _ if options.clean => (false, Some(0)),
             _ => (true, self.setup.expiry_v3.map(|seconds| u64::from(seconds) * 1000)),
         }
     }

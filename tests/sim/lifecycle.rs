@@ -1,18 +1,18 @@
 //! The grammar of lifecycle hooks, for each subscriber id, and what follows from it for wills.
 //!
 //! ```text
-//! absent  --wakeup-->   online
-//! online  --offline-->  offline     the session was kept
-//! online  --gone-->     absent      it ended with its connection
-//! offline --wakeup-->   online      session present
-//! offline --expired-->  absent
+//! no session --wakeup-->   online
+//! online     --offline-->  offline     the session was kept
+//! online     --gone-->     no session  it ended with its connection
+//! offline    --wakeup-->   online      session present
+//! offline    --expired-->  no session
 //! ```
 
 use moormq::client::{EndReason, ExpiredReason};
 use moormq::codec::{ProtocolVersion, ReasonCode};
 
 use crate::history::MIRROR;
-use crate::judge::{Judge, Life, Stage, Will};
+use crate::judge::{Judge, Session, Stage, Will};
 
 const GRAMMAR: &str = "lifecycle: the grammar of hooks";
 const REASON: &str = "lifecycle: reasons are true";
@@ -43,7 +43,7 @@ impl Judge {
 
     pub fn woke_up(&mut self, subject: usize, serial: u32, present: bool) {
         let one = &self.subjects[subject];
-        let clean = self.connections[serial as usize].hello.clean;
+        let clean = self.connections[serial as usize].options.clean;
         let fits = one.registering == Some(serial)
             && !one.unsubscribed
             && one.stage != Stage::Online
@@ -52,38 +52,38 @@ impl Judge {
         if !fits {
             self.ungrammatical(subject, &format!("on_client_wakeup, session present {present}"));
         }
-        let life = match self.subjects[subject].life.filter(|_| present) {
-            Some(life) => life,
+        let session = match self.subjects[subject].session.filter(|_| present) {
+            Some(session) => session,
             None => {
                 let is_mirror = *self.subjects[subject].id.client_id == *format!("c{MIRROR}");
-                self.lives.push(Life { subject, is_mirror, ..Life::default() });
-                self.lives.len() - 1
+                self.sessions.push(Session { subject, is_mirror, ..Session::default() });
+                self.sessions.len() - 1
             }
         };
-        if let Some(forgotten) = self.lives[life].will.take() {
+        if let Some(forgotten) = self.sessions[session].will.take() {
             self.messages[forgotten.message as usize].must = Some(false);
         }
-        self.lives[life].serial = serial;
-        self.lives[life].woke_at = self.rests;
-        self.lives[life].expires = None;
+        self.sessions[session].serial = serial;
+        self.sessions[session].woke_at = self.rests;
+        self.sessions[session].expires = None;
         let one = &mut self.subjects[subject];
-        (one.registering, one.stage, one.life) = (None, Stage::Online, Some(life));
+        (one.registering, one.stage, one.session) = (None, Stage::Online, Some(session));
         let connection = self.connection(serial);
-        (connection.life, connection.woke) = (Some(life), Some(present));
+        (connection.session, connection.woke) = (Some(session), Some(present));
     }
 
     /// `on_client_offline` or `on_client_gone`.
     pub fn left(&mut self, subject: usize, serial: u32, reason: EndReason, kept: bool) {
         let one = &self.subjects[subject];
         let taken_over = reason == EndReason::TakenOver;
-        let life = one.life.filter(|life| self.lives[*life].serial == serial);
-        let Some(life) = life.filter(|_| one.stage == Stage::Online) else {
+        let session = one.session.filter(|session| self.sessions[*session].serial == serial);
+        let Some(session) = session.filter(|_| one.stage == Stage::Online) else {
             return self.ungrammatical(subject, &format!("the end of connection {serial} ({reason:?})"));
         };
         if taken_over != one.registering.is_some() || one.unsubscribed == kept {
             self.ungrammatical(subject, &format!("leaving ({reason:?}), kept {kept}"));
         }
-        let (mut keeps, mut expiry) = self.terms(serial);
+        let (mut keeps, mut expiry) = self.session_settings(serial);
         let connection = &self.connections[serial as usize];
         if let (EndReason::ClientDisconnect(_), Some(seconds)) = (reason, connection.new_expiry) {
             (keeps, expiry) = (seconds > 0, Some(u64::from(seconds) * 1000));
@@ -92,38 +92,38 @@ impl Judge {
             self.ungrammatical(subject, &format!("leaving, kept {kept}, and it had to be {keeps}"));
         }
         self.check_end(subject, serial, reason);
-        self.leave_will(life, serial, reason, kept, expiry);
+        self.leave_will(session, serial, reason, kept, expiry);
         self.connection(serial).ended = Some(reason);
-        self.lives[life].subscriptions.iter_mut().for_each(|one| one.confirmed &= !one.fresh);
+        self.sessions[session].subscriptions.iter_mut().for_each(|one| one.confirmed &= !one.fresh);
         let now = self.now;
         let one = &mut self.subjects[subject];
         one.leaving = false;
         if kept {
             one.stage = Stage::Offline;
-            self.lives[life].expires = expiry.map(|after| now + after);
+            self.sessions[session].expires = expiry.map(|after| now + after);
         } else {
-            self.end(subject, life);
+            self.end(subject, session);
         }
     }
 
-    fn end(&mut self, subject: usize, life: usize) {
+    fn end(&mut self, subject: usize, session: usize) {
         let one = &mut self.subjects[subject];
-        (one.stage, one.life, one.unsubscribed, one.ending) = (Stage::Absent, None, false, false);
-        self.lives[life].ended = true;
+        (one.stage, one.session, one.unsubscribed, one.ending) = (Stage::NoSession, None, false, false);
+        self.sessions[session].ended = true;
     }
 
-    /// Whether something has happened that a connection may end for.
+    /// Checks that something has happened for which a connection may end with `reason`.
     fn check_end(&mut self, subject: usize, serial: u32, reason: EndReason) {
         let connection = &self.connections[serial as usize];
-        let v311 = connection.hello.version == ProtocolVersion::V311;
+        let v311 = connection.options.version == ProtocolVersion::V311;
         let fits = match reason {
             EndReason::ClientDisconnect(code) => {
                 let code_fits = |with_will: bool| (code == ReasonCode::DisconnectWithWill) == with_will;
-                connection.said_goodbye.is_some_and(code_fits)
+                connection.sent_disconnect.is_some_and(code_fits)
             }
             EndReason::ConnectionLost => connection.hung_up,
             EndReason::TakenOver => true,
-            EndReason::KeepAlive => connection.hello.keep_alive > 0,
+            EndReason::KeepAlive => connection.options.keep_alive > 0,
             EndReason::Admin => !self.subjects[subject].admin.is_empty(),
             EndReason::NotAuthorized | EndReason::HookFailure => {
                 (v311 && connection.refusing) || self.may_fail_to_authenticate(serial)
@@ -137,23 +137,23 @@ impl Judge {
         }
     }
 
-    fn leave_will(&mut self, life: usize, serial: u32, reason: EndReason, kept: bool, expiry: Option<u64>) {
+    fn leave_will(&mut self, session: usize, serial: u32, reason: EndReason, kept: bool, expiry: Option<u64>) {
         let connection = &self.connections[serial as usize];
         let Some(message) = connection.will else { return };
-        let is_v5 = connection.hello.version == ProtocolVersion::V5;
+        let is_v5 = connection.options.version == ProtocolVersion::V5;
         let forgotten = match reason {
             EndReason::ClientDisconnect(code) => !is_v5 || code == ReasonCode::Success,
             EndReason::TakenOver => self.setup.suppress_will,
             _ => false,
         };
-        let delay = connection.hello.will.map_or(0, |will| u64::from(will.delay) * 1000);
+        let delay = connection.options.will.map_or(0, |will| u64::from(will.delay) * 1000);
         let delay = if is_v5 { delay } else { 0 };
         // Shards stop one after the other, and one that does has no time for delays.
         let has_time = !self.stopping || self.messages[message as usize].routes.is_empty();
         let delayed = kept && delay > 0 && reason != EndReason::ServerShutdown && has_time;
         if !forgotten && delayed {
             let due = self.now + expiry.map_or(delay, |expiry| expiry.min(delay));
-            self.lives[life].will = Some(Will { message, due });
+            self.sessions[session].will = Some(Will { message, due });
             return;
         }
         self.messages[message as usize].must = Some(!forgotten);
@@ -166,45 +166,45 @@ impl Judge {
 
     pub fn unsubscribed_all(&mut self, subject: usize) {
         let one = &self.subjects[subject];
-        if one.life.is_none() || one.unsubscribed {
+        if one.session.is_none() || one.unsubscribed {
             self.ungrammatical(subject, "on_topic_unsubscribed(all)");
         }
         let one = &mut self.subjects[subject];
         one.unsubscribed = true;
-        if let Some(life) = one.life {
-            self.lives[life].subscriptions.clear();
-            self.lives[life].changes += 1;
+        if let Some(session) = one.session {
+            self.sessions[session].subscriptions.clear();
+            self.sessions[session].changes += 1;
         }
     }
 
     pub fn expired(&mut self, subject: usize, reason: ExpiredReason) {
         let one = &self.subjects[subject];
-        let Some(life) = one.life.filter(|_| one.stage == Stage::Offline && one.unsubscribed) else {
+        let Some(session) = one.session.filter(|_| one.stage == Stage::Offline && one.unsubscribed) else {
             return self.ungrammatical(subject, &format!("on_session_expired({reason:?})"));
         };
         let fits = match reason {
-            ExpiredReason::Expiry => self.lives[life].expires.is_some_and(|at| at <= self.now),
+            ExpiredReason::Expiry => self.sessions[session].expires.is_some_and(|at| at <= self.now),
             ExpiredReason::CleanStart => {
-                one.registering.is_some_and(|serial| self.connections[serial as usize].hello.clean)
+                one.registering.is_some_and(|serial| self.connections[serial as usize].options.clean)
             }
-            ExpiredReason::Admin => one.admin.iter().any(|wish| wish.cleanup),
+            ExpiredReason::Admin => one.admin.iter().any(|request| request.cleanup),
             ExpiredReason::Limit => false,
         };
         if !fits {
             let detail = format!("{}: its session ended for {reason:?}", one.id);
             self.find(REASON, detail);
         }
-        if let Some(will) = &mut self.lives[life].will {
+        if let Some(will) = &mut self.sessions[session].will {
             will.due = self.now;
         }
-        self.end(subject, life);
+        self.end(subject, session);
     }
 
     /// A will was published: it must be due, unless its connection is just ending, which is seen then.
     pub fn will_published(&mut self, message: u32) {
         let one = &self.messages[message as usize];
         let (times, must, serial) = (one.routes.len(), one.must, one.serial);
-        let pending = self.connections[serial as usize].life.and_then(|life| self.lives[life].will);
+        let pending = self.connections[serial as usize].session.and_then(|session| self.sessions[session].will);
         let pending = pending.filter(|will| will.message == message);
         let early = pending.is_some_and(|will| will.due > self.now && !self.stopping);
         if times > 1 || must == Some(false) || early {
@@ -213,7 +213,7 @@ impl Judge {
         }
     }
 
-    /// Everything has arrived: what has to have happened by now?
+    /// The checks when everything has arrived.
     pub fn judge_lifecycles(&mut self) {
         // The wheel is coarse, and the whole of a tick may pass.
         let late = self.now.saturating_sub(16);
@@ -222,18 +222,18 @@ impl Judge {
             if one.registering.is_some() || one.unsubscribed {
                 self.ungrammatical(at, "nothing more");
             }
-            let expired = |life: usize| self.lives[life].expires.is_some_and(|at| at < late);
-            if self.subjects[at].life.is_some_and(expired) {
+            let expired = |session: usize| self.sessions[session].expires.is_some_and(|at| at < late);
+            if self.subjects[at].session.is_some_and(expired) {
                 let detail = format!("{} is kept for longer than it should be", self.subjects[at].id);
                 self.find("lifecycle: sessions end in time", detail);
             }
-            self.judge_wishes(at);
+            self.judge_admin_requests(at);
         }
-        for at in 0..self.lives.len() {
-            let Some(Will { message, due }) = self.lives[at].will else { continue };
+        for at in 0..self.sessions.len() {
+            let Some(Will { message, due }) = self.sessions[at].will else { continue };
             let times = self.messages[message as usize].routes.len();
             if (due < late || self.stopping) && times != 1 {
-                let detail = format!("of connection {}, delayed and due: {times} times", self.lives[at].serial);
+                let detail = format!("of connection {}, delayed and due: {times} times", self.sessions[at].serial);
                 self.find(WILL, detail);
             }
         }
@@ -249,14 +249,16 @@ impl Judge {
         }
     }
 
-    fn judge_wishes(&mut self, subject: usize) {
-        for wish in std::mem::take(&mut self.subjects[subject].admin) {
-            let connected = wish.serial.is_some_and(|serial| self.connections[serial as usize].ended.is_none());
+    fn judge_admin_requests(&mut self, subject: usize) {
+        for request in std::mem::take(&mut self.subjects[subject].admin) {
+            let connected = request.serial.is_some_and(|serial| self.connections[serial as usize].ended.is_none());
             // Sessions that wait to move when the broker stops are not ended any more; their connections are.
-            let kept = !self.stopping && wish.cleanup && wish.life.is_some_and(|life| !self.lives[life].ended);
+            let kept = !self.stopping
+                && request.cleanup
+                && request.session.is_some_and(|session| !self.sessions[session].ended);
             if connected || kept {
-                let detail = format!("{}: {wish:?}", self.subjects[subject].id);
-                self.find("lifecycle: an operator's wish comes true", detail);
+                let detail = format!("{}: {request:?}", self.subjects[subject].id);
+                self.find("lifecycle: an operator's request is carried out", detail);
             }
         }
     }

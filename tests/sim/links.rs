@@ -1,4 +1,4 @@
-//! The chain of hooks: three links that do what the histories have planned, and write down what they are told.
+//! The chain of hooks: three links that do what the histories have planned, and record their calls.
 //!
 //! Each keeps a typed state with the session and finds out at every call whether it is still the one it left there.
 
@@ -12,7 +12,7 @@ use crate::trace::{Trace, What, message_of, plan_in, serial_of};
 /// The chain.
 pub type Links = Linked<Linked<Linked<NoHooks, Link<0>>, Link<1>>, Link<2>>;
 
-/// What a panic that belongs to a history says.
+/// The text of a panic that belongs to a history.
 pub const PLANNED: &str = "planned panic";
 
 fn topic_number(topic: &str) -> usize {
@@ -23,7 +23,7 @@ fn filter_number(filter: &str) -> usize {
     FILTERS.iter().position(|known| *known == filter).unwrap_or(usize::MAX)
 }
 
-/// A link; the first one writes down what it is told.
+/// A link; the first one records its calls.
 #[derive(Clone)]
 pub struct Link<const N: usize>(pub Trace);
 
@@ -35,14 +35,14 @@ pub struct Kept<const N: usize> {
     notices: u8,
 }
 
-/// What the second link does when it is told something, by bits of `Hello::notices`.
+/// What the second link does in notifications: bits of `ConnectOptions::notices`.
 pub mod notice {
     pub const REGISTER: u8 = 1;
     pub const WAKEUP: u8 = 2;
     pub const LEAVING: u8 = 4;
     pub const PUBLISH: u8 = 8;
     pub const SUBSCRIBE: u8 = 16;
-    /// All of these: what wants something done, takes its time, and is done in the end.
+    /// All notifications have later work, and it is done in the end.
     pub const SLOW: u8 = REGISTER | WAKEUP | LEAVING | PUBLISH | SUBSCRIBE;
     /// It panics instead, if this is set.
     pub const PANICS: u8 = 32;
@@ -51,7 +51,7 @@ pub mod notice {
 }
 
 impl<const N: usize> Link<N> {
-    /// Sees whether the state is the one that was left.
+    /// Checks that the state is the one that this link left.
     fn called(&self, client: &Client, kept: &mut Kept<N>) {
         let serial = serial_of(client.peer);
         let mut shared = self.0.open();
@@ -73,7 +73,7 @@ impl<const N: usize> Link<N> {
         }
     }
 
-    /// What this link says, if it is not its turn to accept.
+    /// The answer of this link to `plan`.
     fn answer<M: 'static, R: Default + 'static>(&self, plan: Plan, ok: impl FnOnce() -> M) -> Answer<M, R> {
         match (N, plan) {
             (0, Plan::Never) => Answer::later(std::future::pending()),
@@ -102,7 +102,7 @@ impl<const N: usize> Link<N> {
         }
     }
 
-    fn told(&mut self, cx: &mut Notice<'_, Kept<N>>, bit: u8, what: impl FnOnce() -> What) {
+    fn notified(&mut self, cx: &mut Notice<'_, Kept<N>>, bit: u8, what: impl FnOnce() -> What) {
         let client = cx.client();
         self.called(client, cx.state());
         self.note(client, what);
@@ -158,7 +158,7 @@ impl<const N: usize> Link<N> {
     }
 }
 
-/// What a notification wants done. It says when that is done, also when it is given up.
+/// The later work of a notification. Its end is recorded when it is dropped, done or not.
 struct ToDo {
     trace: Trace,
     client: Client,
@@ -298,53 +298,53 @@ impl<const N: usize> Hook for Link<N> {
     }
 
     fn on_register(&mut self, cx: &mut Notice<'_, Kept<N>>) {
-        self.told(cx, notice::REGISTER, || What::Registered);
+        self.notified(cx, notice::REGISTER, || What::Registered);
     }
 
     fn on_register_m5(&mut self, cx: &mut Notice<'_, Kept<N>>, _: &ConnectProperties<'_>) {
-        self.told(cx, notice::REGISTER, || What::Registered);
+        self.notified(cx, notice::REGISTER, || What::Registered);
     }
 
     fn on_client_wakeup(&mut self, cx: &mut Notice<'_, Kept<N>>, present: bool) {
-        self.told(cx, notice::WAKEUP, || What::Wakeup { present });
+        self.notified(cx, notice::WAKEUP, || What::Wakeup { present });
     }
 
     fn on_client_offline(&mut self, cx: &mut Notice<'_, Kept<N>>, reason: EndReason) {
-        self.told(cx, notice::LEAVING, || What::Offline(reason));
+        self.notified(cx, notice::LEAVING, || What::Offline(reason));
     }
 
     fn on_client_gone(&mut self, cx: &mut Notice<'_, Kept<N>>, reason: EndReason) {
-        self.told(cx, notice::LEAVING, || What::Gone(reason));
+        self.notified(cx, notice::LEAVING, || What::Gone(reason));
     }
 
     fn on_session_expired(&mut self, cx: &mut Notice<'_, Kept<N>>, reason: ExpiredReason) {
-        self.told(cx, notice::LEAVING, || What::Expired(reason));
+        self.notified(cx, notice::LEAVING, || What::Expired(reason));
     }
 
     fn on_publish(&mut self, cx: &mut Notice<'_, Kept<N>>, published: &Published<'_>) {
         let Published { topic, payload, qos, retain, is_will, .. } = *published;
         let message = message_of(payload);
         let topic = topic_number(topic);
-        self.told(cx, notice::PUBLISH, || What::Published { message, topic, qos, retain, is_will });
+        self.notified(cx, notice::PUBLISH, || What::Published { message, topic, qos, retain, is_will });
     }
 
     fn on_publish_m5(&mut self, cx: &mut Notice<'_, Kept<N>>, published: &PublishedM5<'_>) {
         let PublishedM5 { topic, payload, qos, retain, is_will, .. } = *published;
         let message = message_of(payload);
         let topic = topic_number(topic);
-        self.told(cx, notice::PUBLISH, || What::Published { message, topic, qos, retain, is_will });
+        self.notified(cx, notice::PUBLISH, || What::Published { message, topic, qos, retain, is_will });
     }
 
     fn on_subscribe(&mut self, cx: &mut Notice<'_, Kept<N>>, subscribed: &Subscribed<'_>) {
-        self.told(cx, notice::SUBSCRIBE, || What::Subscribed(filters_of(subscribed.filters)));
+        self.notified(cx, notice::SUBSCRIBE, || What::Subscribed(filters_of(subscribed.filters)));
     }
 
     fn on_subscribe_m5(&mut self, cx: &mut Notice<'_, Kept<N>>, subscribed: &SubscribedM5<'_>) {
-        self.told(cx, notice::SUBSCRIBE, || What::Subscribed(filters_of(subscribed.filters)));
+        self.notified(cx, notice::SUBSCRIBE, || What::Subscribed(filters_of(subscribed.filters)));
     }
 
     fn on_topic_unsubscribed(&mut self, cx: &mut Notice<'_, Kept<N>>, unsubscribed: Unsubscribed<'_>) {
-        self.told(cx, 0, || match unsubscribed {
+        self.notified(cx, 0, || match unsubscribed {
             Unsubscribed::All => What::UnsubscribedAll,
             Unsubscribed::Topics(topics) => What::Unsubscribed(topics.iter().map(|one| filter_number(one)).collect()),
         });
@@ -352,7 +352,7 @@ impl<const N: usize> Hook for Link<N> {
 
     fn on_message_drop(&mut self, cx: &mut Notice<'_, Kept<N>>, message: &DroppedMessage<'_>, reason: DropReason) {
         let (number, qos) = (message_of(message.payload), message.qos);
-        self.told(cx, 0, || What::Dropped { message: number, qos, reason });
+        self.notified(cx, 0, || What::Dropped { message: number, qos, reason });
     }
 }
 

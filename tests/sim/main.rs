@@ -1,29 +1,29 @@
 //! The simulator: several shards of the real core, without sockets, driven from a seed. Clients connect, take over, publish,
-//! hang; mail is reordered between shards; slots move; hooks take their time, refuse, panic. A judge holds the broker to
-//! its contract after every step. See `tests/simulate` for more than the few seeds that a test has time for.
+//! hang; messages between shards are reordered; slots move; hooks take their time, refuse, panic. A judge checks the
+//! contract after every step. See `tests/simulate` for more than the few seeds that a test has time for.
 
 mod acting;
 mod authenticating;
 mod broker;
 mod campaign;
+mod client;
 mod conclusion;
 mod deliveries;
-mod device;
+mod generator;
 mod history;
 mod judge;
 mod lifecycle;
 mod links;
-mod maker;
 mod mutations;
 mod noticing;
 mod play;
 mod retained;
 mod shared;
 mod shrink;
+mod socket;
 mod subscribing;
 mod trace;
 mod violation;
-mod wire;
 
 use campaign::{Campaign, report, silence_panics};
 

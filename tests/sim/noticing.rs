@@ -1,10 +1,10 @@
-//! What notifications want done: for each subscriber id one after the other, in the order of the calls, and before anybody is
-//! registered for it.
+//! The later work of notifications: for each subscriber id one after the other, in the order of the calls, and done before the
+//! next registration.
 
 use crate::history::LATER_DEADLINE;
 use crate::judge::Judge;
 
-/// What a notification wants done.
+/// The later work of one notification.
 #[derive(Clone, Copy, Debug)]
 pub struct Notice {
     number: u32,
@@ -12,7 +12,7 @@ pub struct Notice {
     since: u64,
 }
 
-const ONE_BY_ONE: &str = "hooks: what notifications want done is done one after the other";
+const ONE_BY_ONE: &str = "hooks: later work of notifications is done in order";
 
 impl Judge {
     pub fn notice_begins(&mut self, subject: usize, serial: u32, number: u32) {
@@ -38,7 +38,7 @@ impl Judge {
         }
     }
 
-    /// Somebody is registered. What has had its time was given up, and is about to say so.
+    /// A client is registered. Work that has reached its deadline was given up; its record is about to come.
     pub fn must_be_noticed(&mut self, subject: usize) {
         let one = &self.subjects[subject];
         let deadline = LATER_DEADLINE.as_millis() as u64;

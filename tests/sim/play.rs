@@ -1,29 +1,30 @@
-//! Plays a history: steps, what chance carries between them, and what has to be true when everything has arrived.
+//! Plays a history: its steps, random arrivals between them, and the checks when everything has arrived.
 
 use moormq::client::SubscriberId;
 use moormq::codec::Packet;
 use moormq::random::Random;
-use moormq::shard::{Request, slot_of};
+use moormq::shard::Request;
+use moormq::sharding::slot_of;
 use moormq::time::Time;
 use std::time::Duration;
 
 use crate::broker::{Broker, HASH_SEED};
-use crate::device::{Device, Outgoing};
-use crate::history::{DEVICES, History, MOUNTS, Step};
+use crate::client::{Client, Outgoing};
+use crate::history::{CLIENTS, History, MOUNTS, Step};
 use crate::judge::Judge;
+use crate::socket::{End, Socket};
 use crate::violation::Violation;
-use crate::wire::{End, Wire};
 
 pub struct Play {
     pub broker: Broker,
     pub judge: Judge,
-    pub devices: Vec<Device>,
+    pub clients: Vec<Client>,
     pub random: Random,
 }
 
-/// The subscriber id of a device in a mountpoint.
-pub fn subscriber(device: usize, mount: usize) -> SubscriberId {
-    SubscriberId::new(MOUNTS[mount], format!("c{device}"))
+/// The subscriber id of a client in a mountpoint.
+pub fn subscriber(client: usize, mount: usize) -> SubscriberId {
+    SubscriberId::new(MOUNTS[mount], format!("c{client}"))
 }
 
 /// Plays `history`; gives what was found, and the transcript if one is wanted.
@@ -50,49 +51,49 @@ impl Play {
         Play {
             broker: Broker::new(&history.setup),
             judge: Judge::new(history.setup),
-            devices: (0..=DEVICES).map(|_| Device::default()).collect(),
+            clients: (0..=CLIENTS).map(|_| Client::default()).collect(),
             random: Random::from_seed(history.setup.seed),
         }
     }
 
     pub fn step(&mut self, step: &Step) {
         match *step {
-            Step::Connect { device, shard, hello } => self.connect(device, shard, hello),
-            Step::Subscribe { device, ask, second, id, plan } => self.subscribe(device, [Some(ask), second], id, plan),
-            Step::Unsubscribe { device, filter, plan } => self.unsubscribe(device, filter, plan),
-            Step::Publish { device, topic, qos, retain, large, expiry, alias, plan, more } => {
+            Step::Connect { client, shard, options } => self.connect(client, shard, options),
+            Step::Subscribe { client, ask, second, id, plan } => self.subscribe(client, [Some(ask), second], id, plan),
+            Step::Unsubscribe { client, filter, plan } => self.unsubscribe(client, filter, plan),
+            Step::Publish { client, topic, qos, retain, large, expiry, alias, plan, more } => {
                 let outgoing =
                     Outgoing { message: 0, packet_id: 0, topic, qos, retain, large, expiry, plan, received: false };
-                (0..=more).for_each(|_| self.publish(device, outgoing, alias));
+                (0..=more).for_each(|_| self.publish(client, outgoing, alias));
             }
-            Step::Reauthenticate { device, exchange } => self.authenticate_again(device, exchange),
-            Step::Clear { device, topic } => self.clear(device, topic),
-            Step::Disconnect { device, with_will, expiry } => self.disconnect(device, with_will, expiry),
-            Step::HangUp { device, abrupt } => self.hang_up(device, abrupt),
-            Step::Stick { device, on } => {
-                if let Some(wire) = self.devices[device].wire {
-                    self.broker.wires[wire].stuck = on;
+            Step::Reauthenticate { client, exchange } => self.authenticate_again(client, exchange),
+            Step::Clear { client, topic } => self.clear(client, topic),
+            Step::Disconnect { client, with_will, expiry } => self.disconnect(client, with_will, expiry),
+            Step::HangUp { client, abrupt } => self.hang_up(client, abrupt),
+            Step::Stick { client, on } => {
+                if let Some(socket) = self.clients[client].socket {
+                    self.broker.sockets[socket].stuck = on;
                 }
             }
-            Step::Lazy { device, on } => self.devices[device].lazy = on,
-            Step::Silent { device } => {
-                if let Some(wire) = self.devices[device].wire {
-                    self.broker.wires[wire].keep_alive_off = true;
+            Step::Lazy { client, on } => self.clients[client].lazy = on,
+            Step::Silent { client } => {
+                if let Some(socket) = self.clients[client].socket {
+                    self.broker.sockets[socket].keep_alive_off = true;
                 }
             }
-            Step::Move { device, mount, to } => {
-                let slots = vec![slot_of(&subscriber(device, mount), HASH_SEED)];
+            Step::Move { client, mount, to } => {
+                let slots = vec![slot_of(&subscriber(client, mount), HASH_SEED)];
                 for shard in 0..self.broker.shards.len() {
                     self.broker.request(shard, Request::MoveSlots { slots: slots.clone(), to });
-                    self.heard();
+                    self.observe();
                 }
             }
-            Step::Admin { device, mount, shard, cleanup } => self.admin(device, mount, shard, cleanup),
+            Step::Admin { client, mount, shard, cleanup } => self.admin(client, mount, shard, cleanup),
             Step::Congest { from, to } if from != to => self.broker.congest(from, to, true),
             Step::Congest { .. } => {}
             Step::Break { pick } => {
-                if let Some(wire) = self.broker.break_detaching(pick) {
-                    let serial = self.broker.wires[wire].serial;
+                if let Some(socket) = self.broker.break_detaching(pick) {
+                    let serial = self.broker.sockets[socket].serial;
                     self.judge.connection(serial).hung_up = true;
                 }
             }
@@ -111,49 +112,49 @@ impl Play {
                 self.verdict(false);
             }
         }
-        self.heard();
+        self.observe();
     }
 
-    /// The judge hears what hooks were called, and the clients what came for them.
-    pub fn heard(&mut self) {
-        for wire in std::mem::take(&mut self.broker.adopted) {
-            self.free(wire);
+    /// Gives the hook calls to the judge and the received bytes to the clients.
+    pub fn observe(&mut self) {
+        for socket in std::mem::take(&mut self.broker.transferred) {
+            self.free(socket);
         }
         let events = std::mem::take(&mut self.broker.trace.open().events);
         if !events.is_empty() {
             for event in events {
-                self.judge.hear(event, self.broker.spoke);
+                self.judge.observe(event, self.broker.last_shard);
             }
             self.judge.event_is_over();
         }
         if self.broker.taken.is_empty() {
             return;
         }
-        for wire in std::mem::take(&mut self.broker.taken) {
-            let one = &self.broker.wires[wire];
+        for socket in std::mem::take(&mut self.broker.taken) {
+            let one = &self.broker.sockets[socket];
             let serial = one.serial;
             if matches!(one.end, End::At(..)) && self.judge.connections[serial as usize].notices > 0 {
                 let detail = format!("connection {serial} was sent something while a notification is not done");
                 self.judge.find("hooks: clients see nothing before notifications are done", detail);
             }
             if one.end == End::Closed {
-                self.hear(wire);
+                self.receive(socket);
             }
         }
     }
 
-    /// A client looks at what came.
-    fn hear(&mut self, wire: usize) {
-        let one = &mut self.broker.wires[wire];
-        if one.orphaned || one.hung_up {
+    /// A client reads what was sent to it.
+    fn receive(&mut self, socket: usize) {
+        let one = &mut self.broker.sockets[socket];
+        if one.replaced || one.hung_up {
             one.inbox.clear();
             return;
         }
-        let store = &mut self.devices[one.device].stores[one.hello.name.mount()];
-        store.hear(one, &mut self.judge);
+        let state = &mut self.clients[one.client].states[one.options.name.mount()];
+        state.receive(one, &mut self.judge);
     }
 
-    /// Chance has one thing happen of those that may. Says whether there was any.
+    /// Carries out one pending event, picked at random. Returns whether there was one.
     pub fn turn(&mut self) -> bool {
         let start = self.random.below(8);
         let moved = (0..8).any(|at| match (start + at) % 8 {
@@ -166,86 +167,89 @@ impl Play {
             _ => self.broker.flush_any(&mut self.random),
         });
         if moved {
-            self.heard();
+            self.observe();
             if self.random.below(4) > 0 {
-                self.broker.flush(self.broker.spoke);
-                self.heard();
+                self.broker.flush(self.broker.last_shard);
+                self.observe();
             }
         }
         moved
     }
 
-    /// The first of the open wires, from one that chance picks, for which `which` holds.
-    fn pick(&mut self, which: impl Fn(&Wire) -> bool) -> Option<usize> {
+    /// The first of the open sockets, from a random one on, for which `which` is true.
+    fn pick(&mut self, which: impl Fn(&Socket) -> bool) -> Option<usize> {
         let open = &self.broker.open;
         let start = self.random.below(open.len());
-        (0..open.len()).map(|at| open[(start + at) % open.len()]).find(|wire| which(&self.broker.wires[*wire]))
+        (0..open.len()).map(|at| open[(start + at) % open.len()]).find(|socket| which(&self.broker.sockets[*socket]))
     }
 
     fn give_some(&mut self) -> bool {
-        let readable = |wire: &Wire| matches!(wire.end, End::At(..)) && wire.reading && !wire.to_broker.is_empty();
-        let Some(wire) = self.pick(readable) else { return false };
-        let most = self.broker.wires[wire].to_broker.len();
+        let readable =
+            |socket: &Socket| matches!(socket.end, End::At(..)) && socket.reading && !socket.to_broker.is_empty();
+        let Some(socket) = self.pick(readable) else { return false };
+        let most = self.broker.sockets[socket].to_broker.len();
         let count = if self.random.below(4) > 0 { most } else { 1 + self.random.below(most) };
-        self.give(wire, count);
+        self.give(socket, count);
         true
     }
 
-    /// Before an event of a socket comes.
-    pub fn new_turn(&mut self, wire: usize) {
-        self.broker.before_socket_event(wire);
-        self.heard();
+    /// Begins a new turn for a socket event if it needs one.
+    pub fn new_turn(&mut self, socket: usize) {
+        self.broker.before_socket_event(socket);
+        self.observe();
     }
 
-    pub fn give(&mut self, wire: usize, count: usize) {
-        self.new_turn(wire);
-        self.broker.give(wire, count);
-        self.free(wire);
+    pub fn give(&mut self, socket: usize, count: usize) {
+        self.new_turn(socket);
+        self.broker.give(socket, count);
+        self.free(socket);
     }
 
     /// The broker was given bytes: acknowledgements among them free their packet ids.
-    fn free(&mut self, wire: usize) {
-        let one = &mut self.broker.wires[wire];
-        self.devices[one.device].stores[one.hello.name.mount()].free(one);
+    fn free(&mut self, socket: usize) {
+        let one = &mut self.broker.sockets[socket];
+        self.clients[one.client].states[one.options.name.mount()].free(one);
     }
 
     fn complete_a_send(&mut self) -> bool {
-        let Some(wire) = self.pick(|wire| wire.under_way.is_some() && !wire.stuck) else { return false };
-        self.new_turn(wire);
-        self.broker.complete_send(wire);
-        self.hear(wire);
+        let Some(socket) = self.pick(|socket| socket.under_way.is_some() && !socket.stuck) else { return false };
+        self.new_turn(socket);
+        self.broker.complete_send(socket);
+        self.receive(socket);
         true
     }
 
     fn answer_one(&mut self) -> bool {
-        let devices = &self.devices;
-        let answers =
-            |wire: &Wire| !wire.owes.is_empty() && wire.is_open() && !wire.orphaned && !devices[wire.device].lazy;
+        let clients = &self.clients;
+        let answers = |socket: &Socket| {
+            !socket.owes.is_empty() && socket.is_open() && !socket.replaced && !clients[socket.client].lazy
+        };
         let open = &self.broker.open;
         let start = self.random.below(open.len());
-        let found =
-            (0..open.len()).map(|at| open[(start + at) % open.len()]).find(|wire| answers(&self.broker.wires[*wire]));
-        let Some(wire) = found else { return false };
-        let one = &mut self.broker.wires[wire];
-        self.devices[one.device].stores[one.hello.name.mount()].answer(one)
+        let found = (0..open.len())
+            .map(|at| open[(start + at) % open.len()])
+            .find(|socket| answers(&self.broker.sockets[*socket]));
+        let Some(socket) = found else { return false };
+        let one = &mut self.broker.sockets[socket];
+        self.clients[one.client].states[one.options.name.mount()].answer(one)
     }
 
     /// Time passes; clients keep their connections alive.
     fn advance(&mut self, millis: u64) {
         for at in 0..self.broker.open.len() {
-            let wire = self.broker.open[at];
-            let one = &self.broker.wires[wire];
-            if one.welcomed && one.hello.keep_alive > 0 && !one.keep_alive_off && !one.orphaned {
-                self.broker.wires[wire].pings += 1;
-                self.say(wire, &Packet::Pingreq);
+            let socket = self.broker.open[at];
+            let one = &self.broker.sockets[socket];
+            if one.connected && one.options.keep_alive > 0 && !one.keep_alive_off && !one.replaced {
+                self.broker.sockets[socket].pings += 1;
+                self.say(socket, &Packet::Pingreq);
             }
         }
-        for wire in self.broker.open.clone() {
-            let one = &self.broker.wires[wire];
+        for socket in self.broker.open.clone() {
+            let one = &self.broker.sockets[socket];
             let readable = matches!(one.end, End::At(..)) && one.reading && !one.to_broker.is_empty();
             if readable {
-                self.give(wire, self.broker.wires[wire].to_broker.len());
-                self.heard();
+                self.give(socket, self.broker.sockets[socket].to_broker.len());
+                self.observe();
             }
         }
         let end = self.broker.now + Duration::from_millis(millis);
@@ -253,18 +257,18 @@ impl Play {
     }
 
     pub fn pass_until(&mut self, end: Time) {
-        // A turn is never so long that time passes in it.
+        // Time passes between turns only.
         (0..self.broker.shards.len()).for_each(|shard| self.broker.flush(shard));
-        self.heard();
+        self.observe();
         while self.broker.now < end {
             self.broker.now = self.broker.next_deadline().max(self.broker.now + Duration::from_millis(1)).min(end);
             self.judge.now = self.broker.now.as_millis();
             for shard in 0..self.broker.shards.len() {
                 if self.broker.shards[shard].next_deadline() <= self.broker.now {
                     self.broker.tick(shard);
-                    self.heard();
+                    self.observe();
                     self.broker.flush(shard);
-                    self.heard();
+                    self.observe();
                 }
             }
         }
@@ -274,7 +278,7 @@ impl Play {
     pub fn settle(&mut self) {
         for (from, to) in self.broker.congested.clone() {
             self.broker.congest(from, to, false);
-            self.heard();
+            self.observe();
         }
         // Each message of a history may wait for a hook until its deadline, one after the other.
         let patience = self.broker.now + Duration::from_secs(120);
@@ -289,17 +293,17 @@ impl Play {
                     return self.judge.find("progress: everything comes to rest", format!("{turns} turns"));
                 }
             }
-            if let Some(wire) = self.broker.stuck_while_detaching() {
-                self.broker.wires[wire].stuck = false;
+            if let Some(socket) = self.broker.stuck_while_detaching() {
+                self.broker.sockets[socket].stuck = false;
                 continue;
             }
-            let held = |wire: &usize| {
-                let one = &self.broker.wires[*wire];
+            let waiting = |socket: &usize| {
+                let one = &self.broker.sockets[*socket];
                 !one.stuck && !one.to_broker.is_empty() && one.is_open()
             };
             // Sessions that are to move, and publishers whose slow consumer has left, are looked at again in a moment.
             let soon = self.broker.next_deadline() <= self.broker.now + Duration::from_millis(30);
-            if !self.broker.waits_for_hooks() && !self.broker.open.iter().any(held) && !soon {
+            if !self.broker.waits_for_hooks() && !self.broker.open.iter().any(waiting) && !soon {
                 return;
             }
             let next = self.broker.next_deadline().max(self.broker.now + Duration::from_millis(10));

@@ -1,4 +1,4 @@
-//! Retained messages: which there is, and who is to see it.
+//! Rules for retained messages: which one a topic has, and who must be sent it.
 
 use moormq::codec::RetainHandling;
 
@@ -9,10 +9,10 @@ use crate::trace::NO_MESSAGE;
 impl Judge {
     /// A client sends SUBSCRIBE: it wants to see what is retained now.
     pub fn wants_retained(&mut self, serial: u32, ask: Ask) {
-        let Some(life) = self.connections[serial as usize].life.filter(|_| ask.is_curious()) else {
+        let Some(session) = self.connections[serial as usize].session.filter(|_| ask.wants_retained()) else {
             return;
         };
-        let one = &self.lives[life];
+        let one = &self.sessions[session];
         let is_known = one.subscriptions.iter().any(|known| known.filter == ask.filter);
         if ask.options.retain_handling == RetainHandling::SendIfNew && is_known {
             return;
@@ -23,18 +23,18 @@ impl Judge {
             _ => None,
         });
         let settled = settled.collect();
-        let one = &self.lives[life];
+        let one = &self.sessions[session];
         let owed = one.initial.map(|(most, came)| most.saturating_sub(came));
         let from = one.retained.len();
-        self.wanting.push(Wanting { life, serial, filter: ask.filter, number: 0, from, settled, owed });
+        self.wanting.push(Wanting { session, serial, filter: ask.filter, number: 0, from, settled, owed });
     }
 
-    pub fn see_retained(&mut self, life: usize, serial: u32, number: u32, anew: bool) {
+    pub fn see_retained(&mut self, session: usize, serial: u32, number: u32, anew: bool) {
         let message = &self.messages[number as usize];
         let (routes, key, retained) = (message.routes.clone(), (message.subject, message.topic), message.retain);
-        let repeated = (!anew || self.lives[life].is_forgetful)
-            && self.lives[life].retained.iter().any(|(_, seen)| *seen == number);
-        let one = &mut self.lives[life];
+        let repeated = (!anew || self.sessions[session].is_forgetful)
+            && self.sessions[session].retained.iter().any(|(_, seen)| *seen == number);
+        let one = &mut self.sessions[session];
         one.retained.push((serial, number));
         let (most, came) = &mut one.initial[key.1];
         *came += u32::from(anew);
@@ -46,14 +46,14 @@ impl Judge {
             return self.find("retained: only what was", format!("message {number} was not to be retained"));
         }
         if !self.setup.lifo && !repeated {
-            self.check_order(life, key, number, &routes, true);
+            self.check_order(session, key, number, &routes, true);
         }
     }
 
     pub fn judge_retained(&mut self) {
         for wanting in std::mem::take(&mut self.wanting) {
-            let Wanting { life, serial, filter, number, from, settled, owed } = wanting;
-            let one = &self.lives[life];
+            let Wanting { session, serial, filter, number, from, settled, owed } = wanting;
+            let one = &self.sessions[session];
             let online = !one.ended && one.serial == serial && self.connections[serial as usize].is_responsive;
             let holds =
                 one.subscriptions.iter().any(|now| now.filter == filter && now.number == number && now.confirmed);
@@ -87,7 +87,7 @@ impl Judge {
             if retained.since.is_empty() {
                 continue;
             }
-            // Of each shard the last one; which of those came last to the keeper nobody knows.
+            // Of each shard the last one; which of those reached the owner of the topic last is not known.
             retained.settled.clear();
             for (at, (shard, message)) in retained.since.iter().enumerate() {
                 if !retained.since[at + 1..].iter().any(|(later, _)| later == shard) {

@@ -1,21 +1,21 @@
-//! Messages of shared subscriptions: each has one member that gets it.
+//! Rules for shared subscriptions: each message has one member that gets it.
 
 use moormq::codec::QoS;
 
 use crate::deliveries::TWICE;
 use crate::history::{FILTERS, FIRST_SHARED_FILTER, FIRST_SHARED_TOPIC, matches};
-use crate::judge::{Judge, Life, Member, Message, Stage, Subscription};
+use crate::judge::{Judge, Member, Message, Session, Stage, Subscription};
 
 impl Judge {
     /// How many shared subscriptions the session may have had that match `topic`.
-    pub fn groups_of(&self, life: usize, topic: usize) -> usize {
-        let ever = self.lives[life].ever;
+    pub fn groups_of(&self, session: usize, topic: usize) -> usize {
+        let ever = self.sessions[session].ever;
         (FIRST_SHARED_FILTER..FILTERS.len()).filter(|filter| ever & 1 << filter != 0 && matches(*filter, topic)).count()
     }
 
     /// A copy for one member: at QoS 2 no other member may have it.
     pub fn see_shared(&mut self, number: u32, qos: QoS, anew: bool) {
-        let is_forgetful = self.lives.iter().any(|life| life.is_forgetful);
+        let is_forgetful = self.sessions.iter().any(|session| session.is_forgetful);
         let message = &mut self.messages[number as usize];
         if qos != QoS::ExactlyOnce || !anew || is_forgetful {
             return;
@@ -32,8 +32,8 @@ impl Judge {
 
     /// Whether a member of a shared subscription is one still.
     fn holds(&self, member: &Member) -> bool {
-        let life = &self.lives[member.life];
-        !life.ended && life.subscriptions.iter().any(|one| one.number == member.number)
+        let session = &self.sessions[member.session];
+        !session.ended && session.subscriptions.iter().any(|one| one.number == member.number)
     }
 
     /// Whether what one member was sent of it may go to another one: not at QoS 2, for the client may have had it.
@@ -41,21 +41,21 @@ impl Judge {
         message.qos == QoS::AtLeastOnce && !self.setup.upgrades_qos
     }
 
-    /// Whether a message that ended with the session of `life` could have gone to somebody else.
-    pub fn could_be_passed_on(&self, life: usize, number: u32) -> bool {
-        let (message, ending) = (&self.messages[number as usize], &self.lives[life]);
-        // The end of a will's own session may be heard of before its publication is.
+    /// Whether a message that ended with the session of `session` could have gone to somebody else.
+    pub fn could_be_passed_on(&self, session: usize, number: u32) -> bool {
+        let (message, ending) = (&self.messages[number as usize], &self.sessions[session]);
+        // The end of a will's own session may be observed before its publication is.
         let topic = if message.routes.is_empty() { message.meant_for.unwrap_or_default() } else { message.topic };
         if !self.may_go_to_others(message) || topic < FIRST_SHARED_TOPIC {
             return false;
         }
         let mount = self.mount_of(ending.subject);
         let has_other = |filter: usize| {
-            let is_member = |other: &Life| {
+            let is_member = |other: &Session| {
                 let known = |one: &Subscription| one.filter == filter && one.confirmed && one.since < self.rests;
                 !other.ended && self.mount_of(other.subject) == mount && other.subscriptions.iter().any(known)
             };
-            let mut others = self.lives.iter().enumerate().filter(|(at, _)| *at != life);
+            let mut others = self.sessions.iter().enumerate().filter(|(at, _)| *at != session);
             self.careless[mount] & 1 << filter == 0 && others.any(|(_, other)| is_member(other))
         };
         let mut through = (FIRST_SHARED_FILTER..FILTERS.len())
@@ -71,7 +71,7 @@ impl Judge {
             if !message.is_due || !self.may_go_to_others(message) {
                 continue;
             }
-            let accounted: usize = self.lives.iter().map(|life| life.accounted(at as u32)).sum();
+            let accounted: usize = self.sessions.iter().map(|session| session.accounted(at as u32)).sum();
             let mount = self.mount_of(message.subject);
             let due = |(filter, members): &&(usize, Vec<Member>)| {
                 let stays = |member: &Member| self.holds(member) && self.has_stayed(member);
@@ -88,18 +88,18 @@ impl Judge {
 
     /// Whether a member has the connection that it had when the message was published.
     fn has_stayed(&self, member: &Member) -> bool {
-        let life = &self.lives[member.life];
-        let is_online = self.subjects[life.subject].stage == Stage::Online;
-        member.online == Some(life.serial) && is_online && self.connections[life.serial as usize].ended.is_none()
+        let session = &self.sessions[member.session];
+        let is_online = self.subjects[session.subject].stage == Stage::Online;
+        member.online == Some(session.serial) && is_online && self.connections[session.serial as usize].ended.is_none()
     }
 
     /// Whether somebody who has, or had, this shared subscription is online and takes nothing: it may be his.
     fn is_held_up(&self, mount: usize, filter: usize) -> bool {
-        let mut lives = self.lives.iter().filter(|life| !life.ended && life.ever & 1 << filter != 0);
-        lives.any(|life| {
-            self.mount_of(life.subject) == mount
-                && self.subjects[life.subject].stage == Stage::Online
-                && !self.connections[life.serial as usize].is_responsive
+        let mut sessions = self.sessions.iter().filter(|session| !session.ended && session.ever & 1 << filter != 0);
+        sessions.any(|session| {
+            self.mount_of(session.subject) == mount
+                && self.subjects[session.subject].stage == Stage::Online
+                && !self.connections[session.serial as usize].is_responsive
         })
     }
 
@@ -113,7 +113,7 @@ impl Judge {
             if due == 0 {
                 continue;
             }
-            let accounted: usize = self.lives.iter().map(|life| life.accounted(at as u32)).sum();
+            let accounted: usize = self.sessions.iter().map(|session| session.accounted(at as u32)).sum();
             if accounted < due {
                 let detail =
                     format!("message {at} is accounted for {accounted} times of {due} in its shared subscriptions");

@@ -1,4 +1,4 @@
-//! Subscriptions: what was asked for, what is granted, and what the client is told of it.
+//! Rules for subscriptions: requested, granted, and acknowledged.
 
 use moormq::codec::{QoS, ReasonCode, RetainHandling, Suback};
 
@@ -8,37 +8,37 @@ use crate::judge::{Asked, Judge, Subscription};
 impl Judge {
     /// A SUBSCRIBE has come to the hooks: from now on its filters may be in effect.
     pub fn asked_to_subscribe(&mut self, subject: usize, serial: u32, asks: &[Ask]) {
-        let Some(life) = self.subjects[subject].life else { return };
+        let Some(session) = self.subjects[subject].session else { return };
         let (mount, id) = (self.mount_of(subject), self.connections[serial as usize].subscription_id);
-        let life = &mut self.lives[life];
-        life.changes += 1;
+        let session = &mut self.sessions[session];
+        session.changes += 1;
         for ask in asks {
             let (filter, qos, no_local) = (ask.filter, ask.options.qos, ask.options.no_local);
-            life.ever |= 1 << filter;
-            life.asked.push(Asked { filter, no_local, id, after: self.publications_at_rest });
+            session.ever |= 1 << filter;
+            session.asked.push(Asked { filter, no_local, id, after: self.publications_at_rest });
             if filter >= FIRST_SHARED_FILTER && qos == QoS::AtMostOnce {
                 self.careless[mount] |= 1 << filter;
             }
-            let known = life.subscriptions.iter_mut().find(|one| one.filter == filter);
+            let known = session.subscriptions.iter_mut().find(|one| one.filter == filter);
             let is_old = known.as_ref().is_some_and(|one| one.confirmed && !one.is_changing);
             let may_see = match ask.options.retain_handling {
                 RetainHandling::SendIfNew => !is_old,
                 _ => true,
             };
-            if may_see && ask.is_curious() {
+            if may_see && ask.wants_retained() {
                 let topics = (0..TOPICS.len()).filter(|topic| matches(filter, *topic));
-                topics.for_each(|topic| life.initial[topic].0 += 1);
+                topics.for_each(|topic| session.initial[topic].0 += 1);
             }
             let Some(one) = known else {
                 let (since, confirmed, fresh, is_changing) = (0, false, false, true);
                 let one = Subscription { filter, number: 0, qos, no_local, id, is_changing, confirmed, fresh, since };
-                life.subscriptions.push(one);
+                session.subscriptions.push(one);
                 continue;
             };
             // While it changes it may be either.
             (one.qos, one.no_local) = (one.qos.min(qos), one.no_local || no_local);
             one.is_changing = true;
-            for owed in life.owed.iter_mut().filter(|owed| owed.through.contains(&one.number)) {
+            for owed in session.owed.iter_mut().filter(|owed| owed.through.contains(&one.number)) {
                 owed.qos = owed.qos.min(qos);
             }
         }
@@ -46,18 +46,18 @@ impl Judge {
 
     /// It has taken effect, and SUBACK follows: from now on nothing is missed.
     pub fn subscribed(&mut self, subject: usize, serial: u32, asks: &[Ask]) {
-        let Some(life) = self.subjects[subject].life else {
+        let Some(session) = self.subjects[subject].session else {
             let detail = format!("{}: on_subscribe without a session", self.subjects[subject].id);
             return self.find("lifecycle: the grammar of hooks", detail);
         };
         let id = self.connections[serial as usize].subscription_id;
-        self.lives[life].changes += 1;
+        self.sessions[session].changes += 1;
         for ask in asks {
             let (filter, qos, no_local) = (ask.filter, ask.options.qos, ask.options.no_local);
             self.subscription_numbers += 1;
             let number = self.subscription_numbers;
-            let life = &mut self.lives[life];
-            if let Some(one) = life.subscriptions.iter_mut().find(|one| one.filter == filter) {
+            let session = &mut self.sessions[session];
+            if let Some(one) = session.subscriptions.iter_mut().find(|one| one.filter == filter) {
                 let (number, since) = if one.confirmed { (one.number, one.since) } else { (number, self.rests) };
                 let (confirmed, fresh, is_changing) = (true, true, false);
                 *one = Subscription { filter, number, qos, no_local, id, is_changing, confirmed, fresh, since };
@@ -73,25 +73,25 @@ impl Judge {
     }
 
     pub fn unsubscribed(&mut self, subject: usize, filters: &[usize]) {
-        let Some(life) = self.subjects[subject].life else { return };
-        self.lives[life].subscriptions.retain(|one| !filters.contains(&one.filter));
-        self.lives[life].changes += 1;
-        self.wanting.retain(|wanting| wanting.life != life || !filters.contains(&wanting.filter));
+        let Some(session) = self.subjects[subject].session else { return };
+        self.sessions[session].subscriptions.retain(|one| !filters.contains(&one.filter));
+        self.sessions[session].changes += 1;
+        self.wanting.retain(|wanting| wanting.session != session || !filters.contains(&wanting.filter));
     }
 
     /// SUBACK has come: an answer for each filter, and what it grants there is.
     pub fn subscription_answered(&mut self, serial: u32, asks: [Option<Ask>; 2], suback: Suback<'_>) {
         let connection = &self.connections[serial as usize];
-        let life = connection.life.filter(|_| connection.ended.is_none()).map(|life| &self.lives[life]);
-        let Some(life) = life.filter(|life| !life.ended && life.serial == serial) else { return };
+        let session = connection.session.filter(|_| connection.ended.is_none()).map(|session| &self.sessions[session]);
+        let Some(session) = session.filter(|session| !session.ended && session.serial == serial) else { return };
         let asks: Vec<Ask> = asks.into_iter().flatten().collect();
         let codes: Vec<_> = suback.codes.iter().collect();
-        let granted = |ask: &Ask| life.subscriptions.iter().any(|one| one.filter == ask.filter && one.confirmed);
+        let granted = |ask: &Ask| session.subscriptions.iter().any(|one| one.filter == ask.filter && one.confirmed);
         let fits = |(ask, code): (&Ask, &ReasonCode)| {
             code.is_error() || (code.value() == ask.options.qos as u8 && granted(ask))
         };
         if codes.len() != asks.len() || !asks.iter().zip(&codes).all(fits) {
-            let detail = format!("connection {serial} asked for {asks:?} and hears {codes:?}");
+            let detail = format!("connection {serial} asked for {asks:?} and receives {codes:?}");
             self.find("packets: SUBACK says what is", detail);
         }
         // Who is refused gets nothing of what is retained, and a later SUBSCRIBE may want none.

@@ -1,4 +1,4 @@
-//! What hooks are told, as the judge hears it, and how clients tell the hooks what to do.
+//! The record of hook calls for the judge, and the plans that clients send to the hooks.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -8,7 +8,7 @@ use moormq::codec::QoS;
 
 use crate::history::{Ask, Exchange, Plan};
 
-/// Something that a hook was told or asked.
+/// One call of a hook.
 #[derive(Clone, Debug)]
 pub struct Event {
     /// Which connection of the history it is about.
@@ -55,14 +55,14 @@ pub enum What {
         found: u32,
         left: u32,
     },
-    /// A notification wants something done first, and that has a number.
+    /// A notification has later work, with this number.
     NoticeBegins(u32),
-    /// It is under way.
+    /// That work has begun.
     NoticeStarts(u32),
     NoticeDone(u32),
 }
 
-/// What all copies of the links share.
+/// The record that all copies of the links share.
 #[derive(Clone, Default)]
 pub struct Trace(Arc<Mutex<Shared>>);
 
@@ -73,7 +73,7 @@ pub struct Shared {
     pub plans: Vec<Plan>,
     /// How often each link was called for each connection: three by serial.
     calls: Vec<u32>,
-    /// How many notifications wanted something done.
+    /// How many notifications had later work.
     pub notices: u32,
 }
 
@@ -124,7 +124,7 @@ pub fn serial_of(peer: SocketAddr) -> u32 {
     }
 }
 
-/// The payload of a message: its number, its plan, and so much more.
+/// The payload of a message: its number, its plan, and padding.
 pub fn payload(message: u32, plan: Plan, padding: usize) -> Vec<u8> {
     let mut payload = message.to_le_bytes().to_vec();
     payload.push(plan as u8);

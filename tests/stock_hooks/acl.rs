@@ -44,7 +44,7 @@ fn clients_publish_and_subscribe_to_what_is_granted() {
 
 /// The rules hold for whoever is let in, known or not.
 #[test]
-fn anonymous_clients_are_held_to_the_rules() {
+fn rules_apply_to_anonymous_clients() {
     let place = Place::new();
     place.write("rules", "topic open/#\npattern mine/%c\n");
     let program =
@@ -58,7 +58,7 @@ fn anonymous_clients_are_held_to_the_rules() {
 }
 
 #[test]
-fn a_will_is_held_to_the_rules() {
+fn rules_apply_to_wills() {
     let place = Place::new();
     place.write("rules", "topic write wills/#\n");
     let program = place.start("allow_anonymous = true\nacl_file.path = 'rules'\n");

@@ -1,4 +1,4 @@
-//! A client of MQTT 5.0 that speaks enhanced authentication: what no client at hand does.
+//! A client of MQTT 5.0 with enhanced authentication, which no client library at hand has.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -11,9 +11,9 @@ use moormq::codec::{
 
 const V5: ProtocolVersion = ProtocolVersion::V5;
 
-/// What the broker said, as far as it matters here.
+/// A packet from the broker, with the fields that matter here.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Heard {
+pub enum Reply {
     Connack { code: u8, data: Option<String>, assigned: bool },
     Auth { code: u8, data: String },
     Disconnect(u8),
@@ -42,7 +42,7 @@ impl Connection {
     pub fn connect_with_password(&mut self, client_id: &str, username: &str, password: &str) {
         let mut bytes = Vec::new();
         let (username, password) = (Some(username), Some(password.as_bytes()));
-        Connect { username, password, ..connect(client_id) }.encode(&mut bytes);
+        Connect { username, password, ..Connect::new(V5, client_id) }.encode(&mut bytes);
         self.send(&bytes);
     }
 
@@ -54,7 +54,7 @@ impl Connection {
             authentication_data: Some(data.as_bytes()),
             ..ConnectProperties::default()
         };
-        Connect { username: Some("somebody else"), properties, ..connect(client_id) }.encode(&mut bytes);
+        Connect { username: Some("somebody else"), properties, ..Connect::new(V5, client_id) }.encode(&mut bytes);
         self.send(&bytes);
     }
 
@@ -65,7 +65,7 @@ impl Connection {
         self.send(&bytes);
     }
 
-    /// Subscribes at QoS 0; what SUBACK says of each filter.
+    /// Subscribes at QoS 0; the codes of the SUBACK.
     pub fn subscribe(&mut self, filters: &[&str]) -> Vec<u8> {
         let options = SubscriptionOptions::new(QoS::AtMostOnce);
         let filters: Vec<_> = filters.iter().map(|filter| SubscribeFilter { filter, options }).collect();
@@ -78,8 +78,8 @@ impl Connection {
         let mut bytes = Vec::new();
         packet.encode(V5, &mut bytes);
         self.send(&bytes);
-        match self.hear() {
-            Heard::Suback(codes) => codes,
+        match self.receive() {
+            Reply::Suback(codes) => codes,
             other => panic!("{other:?} instead of SUBACK"),
         }
     }
@@ -90,55 +90,42 @@ impl Connection {
 
     /// The code of the CONNACK that comes next.
     pub fn connack(&mut self) -> u8 {
-        match self.hear() {
-            Heard::Connack { code, .. } => code,
+        match self.receive() {
+            Reply::Connack { code, .. } => code,
             other => panic!("{other:?} instead of CONNACK"),
         }
     }
 
     /// The next packet.
-    pub fn hear(&mut self) -> Heard {
+    pub fn receive(&mut self) -> Reply {
         loop {
             if let Ok(Split::Frame(frame)) = split(&self.received, usize::MAX) {
-                let heard = understood(decode(frame, V5, Sender::Server).expect("the broker sends legal packets"));
+                let reply = reply_of(decode(frame, V5, Sender::Server).expect("the broker sends legal packets"));
                 let length = frame.length;
                 self.received.drain(..length);
-                return heard;
+                return reply;
             }
             let mut buffer = [0; 4096];
-            match self.stream.read(&mut buffer).expect("the broker says something in time") {
-                0 => return Heard::Closed,
+            match self.stream.read(&mut buffer).expect("the broker answers in time") {
+                0 => return Reply::Closed,
                 length => self.received.extend(&buffer[..length]),
             }
         }
     }
 }
 
-fn connect(client_id: &str) -> Connect<'_> {
-    Connect {
-        version: V5,
-        clean_start: true,
-        keep_alive: 0,
-        client_id,
-        username: None,
-        password: None,
-        will: None,
-        properties: ConnectProperties::default(),
-    }
-}
-
-fn understood(packet: Packet<'_>) -> Heard {
+fn reply_of(packet: Packet<'_>) -> Reply {
     let text = |data: Option<&[u8]>| data.map(|data| String::from_utf8(data.to_vec()).expect("SCRAM is text"));
     match packet {
-        Packet::Connack(connack) => Heard::Connack {
+        Packet::Connack(connack) => Reply::Connack {
             code: connack.code.value(),
             data: text(connack.properties.authentication_data),
             assigned: connack.properties.assigned_client_id.is_some(),
         },
-        Packet::Auth(auth) => Heard::Auth { code: auth.code.value(), data: text(auth.data).unwrap_or_default() },
-        Packet::Disconnect(disconnect) => Heard::Disconnect(disconnect.code.value()),
-        Packet::Suback(suback) => Heard::Suback(suback.codes.iter().map(ReasonCode::value).collect()),
-        Packet::Pingresp => Heard::Pingresp,
+        Packet::Auth(auth) => Reply::Auth { code: auth.code.value(), data: text(auth.data).unwrap_or_default() },
+        Packet::Disconnect(disconnect) => Reply::Disconnect(disconnect.code.value()),
+        Packet::Suback(suback) => Reply::Suback(suback.codes.iter().map(ReasonCode::value).collect()),
+        Packet::Pingresp => Reply::Pingresp,
         other => panic!("nobody asked for {other:?}"),
     }
 }

@@ -73,7 +73,7 @@ fn many_clients_at_once_get_each_its_own_answer() {
 }
 
 #[test]
-fn a_broken_file_is_told_at_start() {
+fn a_broken_file_fails_the_start() {
     let place = Place::new();
     place.write("users", &format!("{VERNEMQ}broken\n"));
     place.write("moormq.toml", "listeners.default.address = '127.0.0.1:0'\npassword_file.path = 'users'\n");

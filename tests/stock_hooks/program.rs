@@ -141,7 +141,7 @@ impl Program {
         assert!(status.success());
     }
 
-    /// Whether a client with these options may connect to `address`, and publish to `unused`; otherwise what it is told.
+    /// Whether a client with these options may connect to `address`, and publish to `unused`; otherwise the error.
     pub fn connect(&self, address: SocketAddr, options: &[&str]) -> Result<(), String> {
         let output = mosquitto("mosquitto_pub", address, &[options, &["-t", "unused", "-m", "x"]].concat());
         if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
@@ -160,7 +160,7 @@ impl Program {
         }
     }
 
-    /// What SUBACK says to a client with these options, MQTT 5.0, of each filter.
+    /// The codes of the SUBACK for a client with these options, MQTT 5.0.
     pub fn subscribe(&self, options: &[&str], filters: &[&str]) -> Vec<u8> {
         let filters: Vec<&str> = filters.iter().flat_map(|filter| ["-t", filter]).collect();
         let output =
@@ -174,7 +174,7 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // It may have ended already, which is for the test to say.
+        // It may have ended already: the test checks that.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -2,7 +2,7 @@
 
 use moormq::codec::ReasonCode;
 
-use crate::client::{Connection, Heard};
+use crate::client::{Connection, Reply};
 use crate::exchange::Exchange;
 use crate::program::{Place, Program};
 
@@ -17,31 +17,31 @@ fn start(config: &str) -> Program {
 
 /// What the broker asks a client that wants to authenticate as `user`.
 fn question(connection: &mut Connection) -> String {
-    match connection.hear() {
-        Heard::Auth { code: 0x18, data } => data,
+    match connection.receive() {
+        Reply::Auth { code: 0x18, data } => data,
         other => panic!("{other:?} is no question"),
     }
 }
 
-/// Connects and authenticates; what CONNACK says, and what it must say for the client to trust the broker.
-fn connect(connection: &mut Connection, user: &str, password: &'static str) -> (Heard, String) {
+/// Connects and authenticates; the CONNACK, and the data that it must have for the client to trust the broker.
+fn connect(connection: &mut Connection, user: &str, password: &'static str) -> (Reply, String) {
     let exchange = Exchange::new(user, password);
     connection.connect_with_method("client", METHOD, &exchange.first());
     let (last, verifier) = exchange.last(&question(connection));
     connection.auth(ReasonCode::ContinueAuthentication, METHOD, &last);
-    (connection.hear(), verifier)
+    (connection.receive(), verifier)
 }
 
-/// Authenticates again on a live connection, with a PINGREQ in the middle; what the broker says in the end.
-fn reauthenticate(connection: &mut Connection, user: &str, password: &'static str) -> (Heard, String) {
+/// Authenticates again on a live connection, with a PINGREQ in the middle; the last packet from the broker.
+fn reauthenticate(connection: &mut Connection, user: &str, password: &'static str) -> (Reply, String) {
     let exchange = Exchange::new(user, password);
     connection.auth(ReasonCode::ReAuthenticate, METHOD, &exchange.first());
     let question = question(connection);
     connection.ping();
-    assert_eq!(connection.hear(), Heard::Pingresp, "normal traffic goes on");
+    assert_eq!(connection.receive(), Reply::Pingresp, "normal traffic goes on");
     let (last, verifier) = exchange.last(&question);
     connection.auth(ReasonCode::ContinueAuthentication, METHOD, &last);
-    (connection.hear(), verifier)
+    (connection.receive(), verifier)
 }
 
 #[test]
@@ -49,10 +49,10 @@ fn who_knows_the_password_gets_in_and_learns_that_the_broker_knows_the_keys() {
     let program = start("");
     for _ in 0..3 {
         let mut connection = Connection::open(program.address());
-        let (heard, verifier) = connect(&mut connection, "user", "pencil");
-        assert_eq!(heard, Heard::Connack { code: 0, data: Some(verifier), assigned: false });
+        let (reply, verifier) = connect(&mut connection, "user", "pencil");
+        assert_eq!(reply, Reply::Connack { code: 0, data: Some(verifier), assigned: false });
         connection.ping();
-        assert_eq!(connection.hear(), Heard::Pingresp);
+        assert_eq!(connection.receive(), Reply::Pingresp);
     }
 }
 
@@ -62,9 +62,9 @@ fn who_does_not_is_refused_and_does_not_learn_which_users_there_are() {
     let address = program.address();
     for (user, password) in [("user", "pen"), ("nobody", "pencil"), ("other", "pencil")] {
         let mut connection = Connection::open(address);
-        let (heard, _) = connect(&mut connection, user, password);
-        assert_eq!(heard, Heard::Connack { code: 0x86, data: None, assigned: false }, "{user}");
-        assert_eq!(connection.hear(), Heard::Closed);
+        let (reply, _) = connect(&mut connection, user, password);
+        assert_eq!(reply, Reply::Connack { code: 0x86, data: None, assigned: false }, "{user}");
+        assert_eq!(connection.receive(), Reply::Closed);
     }
     let ask = |user: &str| {
         let mut connection = Connection::open(address);
@@ -94,21 +94,21 @@ fn another_way_in_is_no_way_in() {
 fn a_client_authenticates_again_while_its_traffic_goes_on() {
     let program = start("");
     let mut connection = Connection::open(program.address());
-    assert!(matches!(connect(&mut connection, "user", "pencil").0, Heard::Connack { code: 0, .. }));
+    assert!(matches!(connect(&mut connection, "user", "pencil").0, Reply::Connack { code: 0, .. }));
     for _ in 0..2 {
-        let (heard, verifier) = reauthenticate(&mut connection, "user", "pencil");
-        assert_eq!(heard, Heard::Auth { code: 0, data: verifier });
+        let (reply, verifier) = reauthenticate(&mut connection, "user", "pencil");
+        assert_eq!(reply, Reply::Auth { code: 0, data: verifier });
     }
-    assert_eq!(reauthenticate(&mut connection, "user", "pen").0, Heard::Disconnect(0x87));
-    assert_eq!(connection.hear(), Heard::Closed);
+    assert_eq!(reauthenticate(&mut connection, "user", "pen").0, Reply::Disconnect(0x87));
+    assert_eq!(connection.receive(), Reply::Closed);
 }
 
 #[test]
 fn a_client_stays_who_it_is() {
     let program = start("");
     let mut connection = Connection::open(program.address());
-    assert!(matches!(connect(&mut connection, "user", "pencil").0, Heard::Connack { code: 0, .. }));
-    assert_eq!(reauthenticate(&mut connection, "other", "pen").0, Heard::Disconnect(0x87));
+    assert!(matches!(connect(&mut connection, "user", "pencil").0, Reply::Connack { code: 0, .. }));
+    assert_eq!(reauthenticate(&mut connection, "other", "pen").0, Reply::Disconnect(0x87));
 }
 
 /// The name that counts afterwards is the one that was proven, not the one CONNECT claimed.
@@ -119,6 +119,6 @@ fn rules_are_for_the_user_that_was_proven() {
     place.write("rules", "user user\ntopic allowed\nuser somebody else\ntopic other\n");
     let program = place.start("scram_file.path = 'scram'\nacl_file.path = 'rules'\n");
     let mut connection = Connection::open(program.address());
-    assert!(matches!(connect(&mut connection, "user", "pencil").0, Heard::Connack { code: 0, .. }));
+    assert!(matches!(connect(&mut connection, "user", "pencil").0, Reply::Connack { code: 0, .. }));
     assert_eq!(connection.subscribe(&["allowed", "other"]), [0, 0x87]);
 }

@@ -3,9 +3,9 @@
 //! Life: CONNECT, CONNACK, for a subscriber SUBSCRIBE and SUBACK, then ready. Everything the broker may not do is a failure, so that
 //! no broker gets a good figure for less than it was asked for.
 
-mod held;
 #[cfg(test)]
 mod tests;
+mod unreleased;
 
 use std::fmt;
 
@@ -18,9 +18,9 @@ use crate::stamp::Stamp;
 use crate::topics::place;
 use crate::window::Window;
 
-use held::Held;
+use unreleased::Unreleased;
 
-/// Seconds of keep-alive that clients ask for, unless told otherwise: longer than any scenario, so nobody has to ping.
+/// Seconds of keep-alive that clients ask for by default: longer than any scenario, so nobody has to ping.
 const KEEP_ALIVE: u16 = 600;
 
 /// Filters in one SUBSCRIBE at most: few enough for every broker.
@@ -39,7 +39,7 @@ enum Stage {
 #[derive(Debug)]
 enum Role {
     /// To be connected.
-    Idler,
+    Idle,
     /// To receive.
     Subscriber(Subscriber),
     /// To send.
@@ -50,7 +50,7 @@ enum Role {
 struct Subscriber {
     filters: Vec<String>,
     qos: QoS,
-    held: Held,
+    unreleased: Unreleased,
     stuck: bool,
 }
 
@@ -68,7 +68,7 @@ pub struct Client {
     id: String,
     version: ProtocolVersion,
     keep_alive: u16,
-    session: SessionWish,
+    session: SessionRequest,
     stage: Stage,
     role: Role,
     /// The broker may end the connection.
@@ -77,7 +77,7 @@ pub struct Client {
 
 /// What a client asks the broker to remember.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum SessionWish {
+enum SessionRequest {
     /// Nothing.
     Clean,
     /// What happens from now on.
@@ -89,7 +89,7 @@ enum SessionWish {
 /// What became of a packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Event<'a> {
-    /// Nothing to tell.
+    /// Nothing to report.
     None,
     /// The client is connected, and subscribed if it is to be.
     Ready,
@@ -103,18 +103,22 @@ pub enum Event<'a> {
 
 impl Client {
     fn new(id: String, version: ProtocolVersion, role: Role) -> Self {
-        let (session, stage) = (SessionWish::Clean, Stage::Connecting);
+        let (session, stage) = (SessionRequest::Clean, Stage::Connecting);
         Client { id, version, keep_alive: KEEP_ALIVE, session, stage, role, retired: false }
     }
 
     /// A client that connects and does nothing more.
-    pub fn idler(id: String) -> Self {
-        Self::new(id, ProtocolVersion::V311, Role::Idler)
+    pub fn idle(id: String) -> Self {
+        Self::new(id, ProtocolVersion::V311, Role::Idle)
     }
 
     /// A client that subscribes to `filters`.
     pub fn subscriber(id: String, version: ProtocolVersion, filters: Vec<String>, qos: QoS) -> Self {
-        Self::new(id, version, Role::Subscriber(Subscriber { filters, qos, held: Held::default(), stuck: false }))
+        Self::new(
+            id,
+            version,
+            Role::Subscriber(Subscriber { filters, qos, unreleased: Unreleased::default(), stuck: false }),
+        )
     }
 
     /// A client that publishes payloads of `payload` bytes to its topics in turn, with the QoS and the packet identifiers of
@@ -138,19 +142,19 @@ impl Client {
 
     /// The same with a session that is kept.
     pub fn kept(self) -> Self {
-        Client { session: SessionWish::Kept, ..self }
+        Client { session: SessionRequest::Kept, ..self }
     }
 
     /// The same with the session of connection number `index` of the engine, which has the same client id.
     pub fn taking_over(self, index: usize) -> Self {
-        Client { session: SessionWish::TakenOver(index), ..self }
+        Client { session: SessionRequest::TakenOver(index), ..self }
     }
 
     /// The connection whose session it takes over.
     pub fn takes_over(&self) -> Option<usize> {
         match self.session {
-            SessionWish::TakenOver(index) => Some(index),
-            SessionWish::Clean | SessionWish::Kept => None,
+            SessionRequest::TakenOver(index) => Some(index),
+            SessionRequest::Clean | SessionRequest::Kept => None,
         }
     }
 
@@ -184,7 +188,7 @@ impl Client {
 
     /// Says CONNECT.
     pub fn connect(&self, out: &mut Vec<u8>) {
-        let clean_start = self.session == SessionWish::Clean;
+        let clean_start = self.session == SessionRequest::Clean;
         Connect { keep_alive: self.keep_alive, clean_start, ..Connect::new(self.version, &self.id) }.encode(out);
     }
 
@@ -225,7 +229,7 @@ impl Client {
     pub fn in_flight(&self) -> usize {
         match &self.role {
             Role::Publisher(publisher) => publisher.window.in_flight(),
-            Role::Idler | Role::Subscriber(_) => 0,
+            Role::Idle | Role::Subscriber(_) => 0,
         }
     }
 
@@ -280,7 +284,7 @@ impl Client {
                 return Event::None;
             }
             Role::Publisher(publisher) => publisher.window.limit(receive_maximum.unwrap_or(u16::MAX)),
-            Role::Idler => {}
+            Role::Idle => {}
         }
         self.stage = Stage::Ready;
         Event::Ready
@@ -288,8 +292,8 @@ impl Client {
 
     fn resumed(&self, session_present: bool) -> Result<(), String> {
         match (self.session, session_present) {
-            (SessionWish::Clean, true) => Err("CONNACK with a session for a clean start".to_owned()),
-            (SessionWish::TakenOver(_), false) => Err("CONNACK without the session that was there".to_owned()),
+            (SessionRequest::Clean, true) => Err("CONNACK with a session for a clean start".to_owned()),
+            (SessionRequest::TakenOver(_), false) => Err("CONNACK without the session that was there".to_owned()),
             _ => Ok(()),
         }
     }
@@ -319,7 +323,7 @@ impl Client {
         }
         ack.encode(AckKind::Pubrec, self.version, out);
         // The same message again, until PUBREL [MQTT-4.3.3-10].
-        let fresh = subscriber.held.insert(packet_id);
+        let fresh = subscriber.unreleased.insert(packet_id);
         Ok(if fresh { Event::Delivered(publish.payload) } else { Event::None })
     }
 
@@ -327,7 +331,7 @@ impl Client {
         let Role::Subscriber(subscriber) = &mut self.role else {
             return Err("PUBREL to a client without subscription".to_owned());
         };
-        if !subscriber.held.remove(ack.packet_id) {
+        if !subscriber.unreleased.remove(ack.packet_id) {
             return Err(format!("PUBREL {} without PUBLISH", ack.packet_id));
         }
         Ack::new(ack.packet_id, ReasonCode::Success).encode(AckKind::Pubcomp, self.version, out);
@@ -339,7 +343,7 @@ impl Client {
         accepted("acknowledgement", ack.code)?;
         let awaited = match &mut self.role {
             Role::Publisher(publisher) => publisher.window.acknowledge(kind, ack.packet_id),
-            Role::Idler | Role::Subscriber(_) => false,
+            Role::Idle | Role::Subscriber(_) => false,
         };
         if awaited { Ok(()) } else { Err(format!("{kind:?} {} that nobody waits for", ack.packet_id)) }
     }

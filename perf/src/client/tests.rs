@@ -108,8 +108,8 @@ fn a_session_that_is_taken_over_has_to_be_there() {
         let connack = Connack::new(present, ReasonCode::Success);
         { client }.handle(Packet::Connack(connack), &mut Vec::new()).is_ok()
     };
-    let idler = || Client::idler("i".to_owned());
-    assert!(answer(idler(), false) && !answer(idler(), true));
-    assert!(answer(idler().kept(), false) && answer(idler().kept(), true));
-    assert!(!answer(idler().taking_over(0), false) && answer(idler().taking_over(0), true));
+    let idle = || Client::idle("i".to_owned());
+    assert!(answer(idle(), false) && !answer(idle(), true));
+    assert!(answer(idle().kept(), false) && answer(idle().kept(), true));
+    assert!(!answer(idle().taking_over(0), false) && answer(idle().taking_over(0), true));
 }

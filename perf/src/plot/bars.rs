@@ -1,8 +1,8 @@
 //! A bar for each scenario and broker, on a logarithmic axis.
 
 use super::axis::{Axis, label};
+use super::legend::{colour, legend};
 use super::svg::{Anchor, Svg};
-use super::{colour, legend};
 
 const WIDTH: f64 = 860.0;
 const LEFT: f64 = 120.0;

@@ -1,8 +1,8 @@
 //! Lines over two logarithmic axes.
 
 use super::axis::{Axis, label};
+use super::legend::{colour, legend};
 use super::svg::{Anchor, Svg};
-use super::{colour, legend};
 
 const WIDTH: f64 = 860.0;
 const HEIGHT: f64 = 520.0;

@@ -2,11 +2,12 @@
 
 mod axis;
 mod bars;
+mod legend;
 mod lines;
 mod svg;
 
 use crate::broker::Broker;
-use crate::compare::Row;
+use crate::outcome::Row;
 use crate::report::{figure, messages_of, rates, samples_at, spread};
 use crate::sample::{MessagesSample, Spread, micros};
 use crate::scenario::Kind;
@@ -14,7 +15,6 @@ use crate::times::Latency;
 
 use bars::Group;
 use lines::{Line, Point, Words};
-use svg::{Anchor, Svg};
 
 /// A plot.
 #[derive(Debug)]
@@ -106,27 +106,12 @@ fn thousands(value: f64) -> String {
     }
 }
 
-/// The colour of broker number `broker`: told apart by those who see fewer colours, too (Okabe and Ito).
-fn colour(broker: usize) -> &'static str {
-    const COLOURS: [&str; 7] = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#999999"];
-    COLOURS[broker % COLOURS.len()]
-}
-
-/// The names of the brokers beside their colours, in one line.
-fn legend(svg: &mut Svg, mut x: f64, y: f64, brokers: &[String]) {
-    for (broker, name) in brokers.iter().enumerate() {
-        svg.bar([x, y - 10.0, 12.0, 12.0], colour(broker));
-        svg.text(x + 17.0, y, Anchor::Start, 13, name);
-        x += 40.0 + 8.0 * name.chars().count() as f64;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::catalogue::named;
-    use crate::compare::Outcome;
     use crate::curve::tests::step;
+    use crate::outcome::Outcome;
     use crate::sample::Sample;
     use crate::sample::tests::messages;
 

@@ -1,8 +1,8 @@
 //! The table of rounds whose load `emqtt_bench` made.
 
 use super::figures::{figure, whole};
-use super::legend;
-use crate::compare::{Outcome, Row};
+use super::legend::legend;
+use crate::outcome::{Outcome, Row};
 use crate::sample::{BenchSample, Sample, Spread};
 
 /// One row per scenario and broker, and what the scenarios are.

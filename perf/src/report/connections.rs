@@ -1,8 +1,8 @@
 //! The tables of rounds with connections.
 
 use super::figures::{figure, whole};
-use super::legend;
-use crate::compare::{Outcome, Row};
+use super::legend::legend;
+use crate::outcome::{Outcome, Row};
 use crate::sample::{ConnectionsSample, Sample, Spread};
 use crate::times::Latency;
 

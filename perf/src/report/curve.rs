@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::figures::{faults, figure, spread, whole};
-use super::legend;
-use crate::compare::{Outcome, Row};
+use super::legend::legend;
+use crate::outcome::{Outcome, Row};
 use crate::sample::{MessagesSample, Sample, micros};
 use crate::times::Latency;
 

@@ -1,6 +1,6 @@
 //! Figures as they are printed, and what went wrong.
 
-use crate::compare::Outcome;
+use crate::outcome::Outcome;
 use crate::sample::{MessagesSample, Sample, Spread};
 
 /// A figure with about three digits.

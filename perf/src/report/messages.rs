@@ -1,9 +1,9 @@
 //! The tables of rounds with messages.
 
 use super::figures::{faults, figure, messages_of, range, spread, whole};
-use super::legend;
+use super::legend::legend;
 use crate::broker::Broker;
-use crate::compare::{Outcome, Row};
+use crate::outcome::{Outcome, Row};
 use crate::sample::{MessagesSample, micros};
 
 /// One row per scenario, one column per broker.

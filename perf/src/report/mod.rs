@@ -4,6 +4,7 @@ mod bench;
 mod connections;
 mod curve;
 mod figures;
+mod legend;
 mod line;
 mod messages;
 mod variants;
@@ -14,8 +15,9 @@ pub use curve::{rates, samples_at};
 pub use figures::{figure, messages_of, spread};
 pub use line::line;
 
-use crate::compare::{Plan, Row};
 use crate::machine::Machine;
+use crate::outcome::Row;
+use crate::plan::Plan;
 use crate::scenario::Kind;
 
 /// A plot that belongs to the report.
@@ -84,11 +86,6 @@ fn heading(plan: &Plan, versions: &[String], machine: &Machine) -> String {
     text
 }
 
-fn legend(rows: &[&Row]) -> String {
-    let lines: String = rows.iter().map(|row| format!("* {}: {}\n", row.scenario.name, row.scenario.about)).collect();
-    format!("\n{lines}")
-}
-
 /// The rounds that gave nothing, if there are any.
 fn failures(rows: &[Row]) -> String {
     let mut text = String::new();
@@ -122,12 +119,12 @@ mod tests {
     use super::*;
     use crate::broker::Broker;
     use crate::catalogue::named;
-    use crate::compare::Outcome;
     use crate::cores::Cores;
     use crate::curve::tests::step;
-    use crate::run::Timing;
+    use crate::outcome::Outcome;
     use crate::sample::Sample;
     use crate::sample::tests::{connections, messages};
+    use crate::timing::Timing;
 
     fn plan() -> Plan {
         Plan {

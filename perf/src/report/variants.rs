@@ -1,9 +1,9 @@
 //! The table in which moormq is measured against itself.
 
 use super::figures::{faults, figure, messages_of, range, spread, whole};
-use super::legend;
-use crate::compare::Row;
+use super::legend::legend;
 use crate::cores::Cores;
+use crate::outcome::Row;
 use crate::sample::MessagesSample;
 
 /// One row per scenario and variant, and what the scenarios are.

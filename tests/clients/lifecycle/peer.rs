@@ -23,7 +23,7 @@ pub enum Peer {
     Newer(Box<mqtt5::Client>),
 }
 
-/// What a client says of its session when it connects.
+/// What a client asks of its session when it connects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Session {
     /// Clean start, and an end with the connection.
@@ -60,7 +60,7 @@ impl Peer {
         }
     }
 
-    /// Leaves without a word.
+    /// Cuts the connection without DISCONNECT.
     pub fn cut(self) {
         match self {
             Peer::Older(client) => client.cut(),
@@ -68,7 +68,7 @@ impl Peer {
         }
     }
 
-    /// Waits until the broker ends the connection, for which it must have told an MQTT 5.0 client this reason.
+    /// Waits until the broker ends the connection, with this reason in the DISCONNECT of MQTT 5.0.
     pub fn ended(self, reason: DisconnectReasonCode) {
         match self {
             Peer::Older(mut client) => client.closed(),

@@ -1,8 +1,8 @@
-//! Why connections end, as `on_client_offline` is told, and as an MQTT 5.0 client is.
+//! The reasons for which connections end: in `on_client_offline`, and in the DISCONNECT of MQTT 5.0.
 
 use super::recorder::Recorder;
 use crate::on_every_number_of_shards;
-use crate::wire::{self, Disconnect, Packet, ProtocolVersion, ReasonCode, Will, Wire};
+use crate::raw_connection::{self, Disconnect, Packet, ProtocolVersion, RawConnection, ReasonCode, Will};
 
 on_every_number_of_shards![std::convert::identity =>
     what_the_client_did_wrong,
@@ -14,13 +14,13 @@ on_every_number_of_shards![std::convert::identity =>
 
 const VERSIONS: [ProtocolVersion; 2] = [ProtocolVersion::V311, ProtocolVersion::V5];
 
-/// A client with a kept session connects, `end` does something about it, and its connection must end for `reason`, of which
-/// an MQTT 5.0 client is told `code`. The will is published before.
+/// Connects a client with a kept session and a will, sends the bytes `end`, and waits for the end of the connection. Returns
+/// the code of the DISCONNECT; only MQTT 5.0 has one.
 fn ends(recorder: &Recorder, id: &str, keep_alive: u16, version: ProtocolVersion, end: &[u8]) -> Option<ReasonCode> {
     let will = Will { topic: "w", payload: b"gone", ..Will::default() };
-    let connect = wire::Connect { keep_alive, will: Some(will), ..wire::kept(version, id, 3600) };
-    let mut client = Wire::connect(recorder.broker(), connect);
-    recorder.told(id, &["1 register", "1 wakeup"]);
+    let connect = raw_connection::Connect { keep_alive, will: Some(will), ..raw_connection::kept(version, id, 3600) };
+    let mut client = RawConnection::connect(recorder.broker(), connect);
+    recorder.expect(id, &["1 register", "1 wakeup"]);
     client.send(end);
     client.end()
 }
@@ -45,9 +45,9 @@ fn what_the_client_did_wrong(shards: usize) {
         ];
         for (bytes, code, reason) in faults {
             let id = &format!("{version:?}-{code:?}");
-            let told = ends(&recorder, id, 0, version, bytes);
-            recorder.told(id, &["1 will", &format!("1 offline {reason}({code:?})")]);
-            assert_eq!(told, (version == ProtocolVersion::V5).then_some(code));
+            let received = ends(&recorder, id, 0, version, bytes);
+            recorder.expect(id, &["1 will", &format!("1 offline {reason}({code:?})")]);
+            assert_eq!(received, (version == ProtocolVersion::V5).then_some(code));
         }
     }
     recorder.finish();
@@ -57,9 +57,9 @@ fn silence(shards: usize) {
     let recorder = Recorder::with(shards, "");
     for version in VERSIONS {
         let id = &format!("{version:?}");
-        let told = ends(&recorder, id, 1, version, &[]);
-        recorder.told(id, &["1 will", "1 offline KeepAlive"]);
-        assert_eq!(told, (version == ProtocolVersion::V5).then_some(ReasonCode::KeepAliveTimeout));
+        let received = ends(&recorder, id, 1, version, &[]);
+        recorder.expect(id, &["1 will", "1 offline KeepAlive"]);
+        assert_eq!(received, (version == ProtocolVersion::V5).then_some(ReasonCode::KeepAliveTimeout));
     }
     recorder.finish();
 }
@@ -68,9 +68,9 @@ fn the_end_of_the_lifetime(shards: usize) {
     let recorder = Recorder::with(shards, "[session]\nmax_connection_lifetime = \"1s\"\n");
     for version in VERSIONS {
         let id = &format!("{version:?}");
-        let told = ends(&recorder, id, 0, version, &[]);
-        recorder.told(id, &["1 will", "1 offline MaximumLifetime"]);
-        assert_eq!(told, (version == ProtocolVersion::V5).then_some(ReasonCode::MaximumConnectTime));
+        let received = ends(&recorder, id, 0, version, &[]);
+        recorder.expect(id, &["1 will", "1 offline MaximumLifetime"]);
+        assert_eq!(received, (version == ProtocolVersion::V5).then_some(ReasonCode::MaximumConnectTime));
     }
     recorder.finish();
 }
@@ -81,19 +81,19 @@ fn a_publish_that_the_rules_refuse(shards: usize) {
     std::fs::write(&rules, "topic write w\n").expect("a file can be written");
     let recorder = Recorder::with(shards, &format!("[acl_file]\npath = {:?}\n", rules.path()));
     assert_eq!(ends(&recorder, "older", 0, ProtocolVersion::V311, b"\x30\x03\x00\x01x"), None);
-    recorder.told("older", &["1 will", "1 offline NotAuthorized"]);
-    let mut newer = Wire::connect(recorder.broker(), wire::kept(ProtocolVersion::V5, "newer", 3600));
+    recorder.expect("older", &["1 will", "1 offline NotAuthorized"]);
+    let mut newer = RawConnection::connect(recorder.broker(), raw_connection::kept(ProtocolVersion::V5, "newer", 3600));
     newer.send(b"\x32\x06\x00\x01x\x00\x01\x00");
     let code = newer.next(|packet| if let Packet::Puback(ack) = packet { Some(ack.code) } else { None });
     assert_eq!(code, Some(ReasonCode::NotAuthorized));
-    newer.say(&Packet::Disconnect(Disconnect::new(ReasonCode::Success)));
-    recorder.told("newer", &["1 register", "1 wakeup", "1 offline ClientDisconnect(Success)"]);
+    newer.send_packet(&Packet::Disconnect(Disconnect::new(ReasonCode::Success)));
+    recorder.expect("newer", &["1 register", "1 wakeup", "1 offline ClientDisconnect(Success)"]);
     recorder.finish();
 }
 
 fn a_disconnect_that_asks_for_the_will(shards: usize) {
     let recorder = Recorder::with(shards, "");
     assert_eq!(ends(&recorder, "newer", 0, ProtocolVersion::V5, b"\xe0\x01\x04"), None);
-    recorder.told("newer", &["1 will", "1 offline ClientDisconnect(DisconnectWithWill)"]);
+    recorder.expect("newer", &["1 will", "1 offline ClientDisconnect(DisconnectWithWill)"]);
     recorder.finish();
 }

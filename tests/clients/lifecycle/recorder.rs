@@ -1,4 +1,4 @@
-//! The example `recorder` as the broker of a test: what it writes down about each client, taken piece by piece.
+//! The example `recorder` as the broker of a test: its lines about each client, taken piece by piece.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -32,9 +32,9 @@ impl Recorder {
         self.broker.process().order(line);
     }
 
-    /// Waits until it has written as much more about `id` as `expected`, which must be that. What it writes beyond stays for
-    /// the next call, and for the end.
-    pub fn told(&self, id: &str, expected: &[&str]) {
+    /// Waits until it has written as many more lines about `id` as `expected` has, and compares them. Further lines stay for the
+    /// next call, and for the end.
+    pub fn expect(&self, id: &str, expected: &[&str]) {
         let mut taken = self.taken.borrow_mut();
         let from = taken.entry(id.to_owned()).or_default();
         let stdout = self.broker.stdout();
@@ -76,15 +76,15 @@ impl Recorder {
         self.broker.process().stdout().wait_for_end();
     }
 
-    /// What [`Recorder::finish`] sees to, once it was stopped.
+    /// The checks of [`Recorder::finish`], once it was stopped.
     pub fn ended(mut self) {
         let lines = self.broker.process().stdout().all();
         for id in trace::clients(&lines) {
-            let told = trace::lifecycle_of(&lines, &id);
+            let lifecycle = trace::lifecycle_of(&lines, &id);
             trace::check_grammar(&id, &trace::lines_of(&lines, &id));
             let taken = self.taken.borrow().get(&id).copied().unwrap_or(0);
-            let surplus: Vec<_> = told[taken..].iter().filter(|line| !is_of_stop(line)).collect();
-            assert!(taken == 0 || surplus.is_empty(), "about {id} it also wrote {surplus:?}: {told:#?}");
+            let surplus: Vec<_> = lifecycle[taken..].iter().filter(|line| !is_of_stop(line)).collect();
+            assert!(taken == 0 || surplus.is_empty(), "about {id} it also wrote {surplus:?}: {lifecycle:#?}");
         }
     }
 }

@@ -4,7 +4,7 @@ use super::peer::{Peer, Session, Version};
 use super::recorder::Recorder;
 use crate::mqtt5::DisconnectReasonCode;
 use crate::on_every_number_of_shards;
-use crate::wire::{self, Disconnect, Packet, ProtocolVersion, ReasonCode, Will, Wire};
+use crate::raw_connection::{self, Disconnect, Packet, ProtocolVersion, RawConnection, ReasonCode, Will};
 
 on_every_number_of_shards![std::convert::identity =>
     first_connect_and_resume,
@@ -19,7 +19,7 @@ on_every_number_of_shards![std::convert::identity =>
     a_session_that_moves,
     an_orderly_stop_calls_every_hook_before_the_process_ends,
     a_refusal_calls_none,
-    hooks_are_told_what_happened_and_in_which_order,
+    hooks_are_called_in_the_order_of_events,
 ];
 
 fn each(shards: usize, sections: &str, check: impl Fn(&mut Recorder, &str, Version)) {
@@ -36,26 +36,26 @@ fn each(shards: usize, sections: &str, check: impl Fn(&mut Recorder, &str, Versi
 fn first_connect_and_resume(shards: usize) {
     each(shards, "", |recorder, id, version| {
         let client = Peer::connect(recorder, id, version, Session::Kept);
-        recorder.told(id, &["1 register", "1 wakeup"]);
+        recorder.expect(id, &["1 register", "1 wakeup"]);
         client.cut();
-        recorder.told(id, &["1 offline ConnectionLost"]);
+        recorder.expect(id, &["1 offline ConnectionLost"]);
         let client = Peer::connect(recorder, id, version, Session::Kept);
-        recorder.told(id, &["2 register", "2 wakeup present"]);
+        recorder.expect(id, &["2 register", "2 wakeup present"]);
         client.disconnect();
-        recorder.told(id, &["2 offline ClientDisconnect(Success)"]);
+        recorder.expect(id, &["2 offline ClientDisconnect(Success)"]);
     });
 }
 
 fn a_session_that_ends_with_its_connection(shards: usize) {
     each(shards, "", |recorder, id, version| {
         let client = Peer::connect(recorder, id, version, Session::Clean);
-        recorder.told(id, &["1 register", "1 wakeup"]);
+        recorder.expect(id, &["1 register", "1 wakeup"]);
         client.cut();
-        recorder.told(id, &["1 unsubscribed all", "1 gone ConnectionLost"]);
+        recorder.expect(id, &["1 unsubscribed all", "1 gone ConnectionLost"]);
         let client = Peer::connect(recorder, id, version, Session::Clean);
-        recorder.told(id, &["2 register", "2 wakeup"]);
+        recorder.expect(id, &["2 register", "2 wakeup"]);
         client.disconnect();
-        recorder.told(id, &["2 unsubscribed all", "2 gone ClientDisconnect(Success)"]);
+        recorder.expect(id, &["2 unsubscribed all", "2 gone ClientDisconnect(Success)"]);
     });
 }
 
@@ -65,13 +65,14 @@ fn a_disconnect_that_lowers_the_expiry_to_zero(shards: usize) {
         [("with", ReasonCode::DisconnectWithWill, &["1 will"][..]), ("without", ReasonCode::Success, &[])]
     {
         let last_words = Will { topic: "w", payload: b"gone", delay: 100, ..Will::default() };
-        let connect = wire::Connect { will: Some(last_words), ..wire::kept(ProtocolVersion::V5, id, 3600) };
-        let mut client = Wire::connect(recorder.broker(), connect);
-        recorder.told(id, &["1 register", "1 wakeup"]);
-        client.say(&Packet::Disconnect(Disconnect { session_expiry: Some(0), ..Disconnect::new(code) }));
+        let connect =
+            raw_connection::Connect { will: Some(last_words), ..raw_connection::kept(ProtocolVersion::V5, id, 3600) };
+        let mut client = RawConnection::connect(recorder.broker(), connect);
+        recorder.expect(id, &["1 register", "1 wakeup"]);
+        client.send_packet(&Packet::Disconnect(Disconnect { session_expiry: Some(0), ..Disconnect::new(code) }));
         assert_eq!(client.end(), None);
         let gone = format!("1 gone ClientDisconnect({code:?})");
-        recorder.told(id, &[will, &["1 unsubscribed all", gone.as_str()]].concat());
+        recorder.expect(id, &[will, &["1 unsubscribed all", gone.as_str()]].concat());
     }
     recorder.finish();
 }
@@ -83,7 +84,7 @@ fn takeovers(shards: usize) {
         for (old, new) in Session::BOTH.into_iter().flat_map(|old| Session::BOTH.map(|new| (old, new))) {
             let id = &format!("{old_version:?}-{old:?}-{new_version:?}-{new:?}");
             let first = Peer::connect(&recorder, id, old_version, old);
-            recorder.told(id, &["1 register", "1 wakeup"]);
+            recorder.expect(id, &["1 register", "1 wakeup"]);
             let second = Peer::connect(&recorder, id, new_version, new);
             let expected: &[&str] = match (old, new) {
                 (Session::Kept, Session::Kept) => &["2 register", "1 offline TakenOver", "2 wakeup present"],
@@ -92,14 +93,14 @@ fn takeovers(shards: usize) {
                     &["2 register", "1 offline TakenOver", "1 unsubscribed all", "1 expired CleanStart", "2 wakeup"]
                 }
             };
-            recorder.told(id, expected);
+            recorder.expect(id, expected);
             first.ended(DisconnectReasonCode::SessionTakenOver);
             second.disconnect();
             let left: &[&str] = match new {
                 Session::Clean => &["2 unsubscribed all", "2 gone ClientDisconnect(Success)"],
                 Session::Kept => &["2 offline ClientDisconnect(Success)"],
             };
-            recorder.told(id, left);
+            recorder.expect(id, left);
         }
     }
     recorder.finish();
@@ -110,14 +111,17 @@ fn a_takeover_publishes_the_will_of_the_old_connection(shards: usize) {
     for version in [ProtocolVersion::V311, ProtocolVersion::V5] {
         let id = &format!("{version:?}");
         let will = Will { topic: "w", payload: b"gone", ..Will::default() };
-        let old = Wire::connect(recorder.broker(), wire::Connect { will: Some(will), ..wire::kept(version, id, 3600) });
-        recorder.told(id, &["1 register", "1 wakeup"]);
-        let new = Wire::connect(recorder.broker(), wire::kept(version, id, 3600));
-        recorder.told(id, &["2 register", "1 will", "1 offline TakenOver", "2 wakeup present"]);
-        let told = (version == ProtocolVersion::V5).then_some(ReasonCode::SessionTakenOver);
-        assert_eq!(old.end(), told);
+        let old = RawConnection::connect(
+            recorder.broker(),
+            raw_connection::Connect { will: Some(will), ..raw_connection::kept(version, id, 3600) },
+        );
+        recorder.expect(id, &["1 register", "1 wakeup"]);
+        let new = RawConnection::connect(recorder.broker(), raw_connection::kept(version, id, 3600));
+        recorder.expect(id, &["2 register", "1 will", "1 offline TakenOver", "2 wakeup present"]);
+        let expected = (version == ProtocolVersion::V5).then_some(ReasonCode::SessionTakenOver);
+        assert_eq!(old.end(), expected);
         drop(new);
-        recorder.told(id, &["2 offline ConnectionLost"]);
+        recorder.expect(id, &["2 offline ConnectionLost"]);
     }
     recorder.finish();
 }
@@ -125,11 +129,11 @@ fn a_takeover_publishes_the_will_of_the_old_connection(shards: usize) {
 fn a_clean_start_over_a_session_whose_client_is_away(shards: usize) {
     each(shards, "", |recorder, id, version| {
         Peer::connect(recorder, id, version, Session::Kept).disconnect();
-        recorder.told(id, &["1 register", "1 wakeup", "1 offline ClientDisconnect(Success)"]);
+        recorder.expect(id, &["1 register", "1 wakeup", "1 offline ClientDisconnect(Success)"]);
         let client = Peer::connect(recorder, id, version, Session::Clean);
-        recorder.told(id, &["2 register", "1 unsubscribed all", "1 expired CleanStart", "2 wakeup"]);
+        recorder.expect(id, &["2 register", "1 unsubscribed all", "1 expired CleanStart", "2 wakeup"]);
         client.cut();
-        recorder.told(id, &["2 unsubscribed all", "2 gone ConnectionLost"]);
+        recorder.expect(id, &["2 unsubscribed all", "2 gone ConnectionLost"]);
     });
 }
 
@@ -139,12 +143,15 @@ fn expiry(shards: usize) {
     for version in [ProtocolVersion::V311, ProtocolVersion::V5] {
         let id = &format!("{version:?}");
         let will = Will { topic: "w", payload: b"gone", delay: 3600, ..Will::default() };
-        drop(Wire::connect(recorder.broker(), wire::Connect { will: Some(will), ..wire::kept(version, id, 1) }));
+        drop(RawConnection::connect(
+            recorder.broker(),
+            raw_connection::Connect { will: Some(will), ..raw_connection::kept(version, id, 1) },
+        ));
         let expected: &[&str] = match version {
             ProtocolVersion::V5 => &["1 offline ConnectionLost", "1 unsubscribed all", "1 expired Expiry", "1 will"],
             _ => &["1 will", "1 offline ConnectionLost", "1 unsubscribed all", "1 expired Expiry"],
         };
-        recorder.told(id, &[&["1 register", "1 wakeup"], expected].concat());
+        recorder.expect(id, &[&["1 register", "1 wakeup"], expected].concat());
     }
     recorder.finish();
 }
@@ -156,13 +163,13 @@ fn a_newcomer_that_needs_room(shards: usize) {
     let ids: Vec<String> = (0..=shards).map(|number| format!("client-{number}")).collect();
     for id in &ids {
         Peer::connect(&recorder, id, Version::Newer, Session::Kept).disconnect();
-        recorder.told(id, &["1 register", "1 wakeup", "1 offline ClientDisconnect(Success)"]);
+        recorder.expect(id, &["1 register", "1 wakeup", "1 offline ClientDisconnect(Success)"]);
     }
     let has_expired = |id: &&String| recorder.lines_of(id).iter().any(|line| line.hook == "on_session_expired");
     let expired: Vec<_> = ids.iter().filter(has_expired).collect();
     assert!(!expired.is_empty(), "at least two were on one shard, and the later one took the place of the earlier");
     for id in expired {
-        recorder.told(id, &["1 unsubscribed all", "1 expired Limit"]);
+        recorder.expect(id, &["1 unsubscribed all", "1 expired Limit"]);
     }
     recorder.finish();
 }
@@ -171,24 +178,24 @@ fn an_operator_ends_connections_and_sessions(shards: usize) {
     each(shards, "", |recorder, id, version| {
         let (disconnect, remove) = (format!("disconnect {id}"), format!("remove {id}"));
         let client = Peer::connect(recorder, id, version, Session::Kept);
-        recorder.told(id, &["1 register", "1 wakeup"]);
+        recorder.expect(id, &["1 register", "1 wakeup"]);
         recorder.order(&disconnect);
-        recorder.told(id, &["1 offline Admin"]);
+        recorder.expect(id, &["1 offline Admin"]);
         client.ended(DisconnectReasonCode::AdministrativeAction);
         // Without cleanup there is nothing to do for a client that is away.
         recorder.order(&disconnect);
         recorder.order(&remove);
-        recorder.told(id, &["1 unsubscribed all", "1 expired Admin"]);
+        recorder.expect(id, &["1 unsubscribed all", "1 expired Admin"]);
         let client = Peer::connect(recorder, id, version, Session::Kept);
-        recorder.told(id, &["2 register", "2 wakeup"]);
+        recorder.expect(id, &["2 register", "2 wakeup"]);
         recorder.order(&remove);
-        recorder.told(id, &["2 offline Admin", "2 unsubscribed all", "2 expired Admin"]);
+        recorder.expect(id, &["2 offline Admin", "2 unsubscribed all", "2 expired Admin"]);
         client.ended(DisconnectReasonCode::AdministrativeAction);
         for (number, order) in [(3, &disconnect), (4, &remove)] {
             let client = Peer::connect(recorder, id, version, Session::Clean);
-            recorder.told(id, &[&format!("{number} register"), &format!("{number} wakeup")]);
+            recorder.expect(id, &[&format!("{number} register"), &format!("{number} wakeup")]);
             recorder.order(order);
-            recorder.told(id, &[&format!("{number} unsubscribed all"), &format!("{number} gone Admin")]);
+            recorder.expect(id, &[&format!("{number} unsubscribed all"), &format!("{number} gone Admin")]);
             client.ended(DisconnectReasonCode::AdministrativeAction);
         }
         // Nor is there with cleanup, for one that does not exist.
@@ -200,23 +207,23 @@ fn an_operator_ends_connections_and_sessions(shards: usize) {
 fn a_session_that_moves(shards: usize) {
     each(shards, "", |recorder, id, version| {
         let client = Peer::connect(recorder, id, version, Session::Kept);
-        recorder.told(id, &["1 register", "1 wakeup"]);
+        recorder.expect(id, &["1 register", "1 wakeup"]);
         let round = |recorder: &mut Recorder| {
             (0..shards).chain([0]).for_each(|shard| recorder.order(&format!("move {shard} {id}")));
         };
         round(recorder);
         // Orders are carried out one after the other.
         recorder.order(&format!("disconnect {id}"));
-        recorder.told(id, &["1 offline Admin"]);
+        recorder.expect(id, &["1 offline Admin"]);
         client.ended(DisconnectReasonCode::AdministrativeAction);
         round(recorder);
         let client = Peer::connect(recorder, id, version, Session::Kept);
-        recorder.told(id, &["2 register", "2 wakeup present"]);
+        recorder.expect(id, &["2 register", "2 wakeup present"]);
         client.disconnect();
-        recorder.told(id, &["2 offline ClientDisconnect(Success)"]);
+        recorder.expect(id, &["2 offline ClientDisconnect(Success)"]);
         round(recorder);
         recorder.order(&format!("remove {id}"));
-        recorder.told(id, &["2 unsubscribed all", "2 expired Admin"]);
+        recorder.expect(id, &["2 unsubscribed all", "2 expired Admin"]);
     });
 }
 
@@ -230,19 +237,20 @@ fn an_orderly_stop_calls_every_hook_before_the_process_ends(shards: usize) {
         }
     }
     let will = Will { topic: "w", payload: b"gone", delay: 100, ..Will::default() };
-    let connect = wire::Connect { will: Some(will), ..wire::kept(ProtocolVersion::V5, "will", 3600) };
-    let with_will = Wire::connect(recorder.broker(), connect);
+    let connect =
+        raw_connection::Connect { will: Some(will), ..raw_connection::kept(ProtocolVersion::V5, "will", 3600) };
+    let with_will = RawConnection::connect(recorder.broker(), connect);
     Peer::connect(&recorder, "away", Version::Newer, Session::Kept).disconnect();
-    recorder.told("away", &["1 register", "1 wakeup", "1 offline ClientDisconnect(Success)"]);
+    recorder.expect("away", &["1 register", "1 wakeup", "1 offline ClientDisconnect(Success)"]);
     recorder.stop();
     for (client, id) in clients {
         let gone = id.ends_with("Clean");
         let end: &[&str] =
             if gone { &["1 unsubscribed all", "1 gone ServerShutdown"] } else { &["1 offline ServerShutdown"] };
-        recorder.told(&id, &[&["1 register", "1 wakeup"], end].concat());
+        recorder.expect(&id, &[&["1 register", "1 wakeup"], end].concat());
         client.ended(DisconnectReasonCode::ServerShuttingDown);
     }
-    recorder.told("will", &["1 register", "1 wakeup", "1 will", "1 offline ServerShutdown"]);
+    recorder.expect("will", &["1 register", "1 wakeup", "1 will", "1 offline ServerShutdown"]);
     assert_eq!(with_will.end(), Some(ReasonCode::ServerShuttingDown));
     recorder.ended();
 }
@@ -258,30 +266,30 @@ fn a_refusal_calls_none(shards: usize) {
     let port = recorder.broker().port();
     for version in [ProtocolVersion::V311, ProtocolVersion::V5] {
         let code = |older, newer| if version == ProtocolVersion::V5 { newer } else { older };
-        let refused = |connect| Wire::try_connect(port, connect).err().expect("it is refused");
+        let refused = |connect| RawConnection::try_connect(port, connect).err().expect("it is refused");
         let bad_name = code(ReasonCode::ClientIdentifierNotValid, ReasonCode::ClientIdentifierNotValid);
-        assert_eq!(refused(wire::kept(version, "a+", 3600)), Some(bad_name));
+        assert_eq!(refused(raw_connection::kept(version, "a+", 3600)), Some(bad_name));
         let id = &format!("{version:?}");
-        let live = Wire::connect(recorder.broker(), wire::kept(version, id, 3600));
-        recorder.told(id, &["1 register", "1 wakeup"]);
+        let live = RawConnection::connect(recorder.broker(), raw_connection::kept(version, id, 3600));
+        recorder.expect(id, &["1 register", "1 wakeup"]);
         let will = Will { topic: "w", payload: b"gone", ..Will::default() };
         let not_allowed = code(ReasonCode::NotAuthorized, ReasonCode::NotAuthorized);
-        let with_will = wire::Connect { will: Some(will), ..wire::kept(version, id, 3600) };
+        let with_will = raw_connection::Connect { will: Some(will), ..raw_connection::kept(version, id, 3600) };
         assert_eq!(refused(with_will), Some(not_allowed));
-        let second = Wire::connect(recorder.broker(), wire::kept(version, id, 3600));
-        recorder.told(id, &["2 register", "1 offline TakenOver", "2 wakeup present"]);
+        let second = RawConnection::connect(recorder.broker(), raw_connection::kept(version, id, 3600));
+        recorder.expect(id, &["2 register", "1 offline TakenOver", "2 wakeup present"]);
         drop(live);
         let too_many = code(ReasonCode::ServerUnavailable, ReasonCode::ConnectionRateExceeded);
-        assert_eq!(refused(wire::clean(version, id)), Some(too_many));
+        assert_eq!(refused(raw_connection::clean(version, id)), Some(too_many));
         drop(second);
-        recorder.told(id, &["2 offline ConnectionLost"]);
+        recorder.expect(id, &["2 offline ConnectionLost"]);
     }
     assert_eq!(recorder.lines_of("a+"), []);
     recorder.finish();
 }
 
 /// All hooks of a short life, with their arguments.
-fn hooks_are_told_what_happened_and_in_which_order(shards: usize) {
+fn hooks_are_called_in_the_order_of_events(shards: usize) {
     let recorder = Recorder::with(shards, "");
     for version in Version::BOTH {
         let id = &format!("{version:?}");

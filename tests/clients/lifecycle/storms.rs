@@ -3,7 +3,7 @@
 use std::thread;
 
 use super::recorder::Recorder;
-use crate::wire::{self, Packet, ProtocolVersion, Wire};
+use crate::raw_connection::{self, Packet, ProtocolVersion, RawConnection};
 use crate::{mqtt3, mqtt5, on_every_number_of_shards};
 
 on_every_number_of_shards![std::convert::identity =>
@@ -36,12 +36,13 @@ fn many_takeovers_from_several_threads(shards: usize) {
                 for round in 0..EACH {
                     let version = if (thread + round) % 2 == 0 { ProtocolVersion::V311 } else { ProtocolVersion::V5 };
                     let connect = match round % 3 {
-                        0 => wire::clean(version, "one"),
-                        _ => wire::kept(version, "one", 3600),
+                        0 => raw_connection::clean(version, "one"),
+                        _ => raw_connection::kept(version, "one", 3600),
                     };
                     // What a client that was taken over has said last does not matter to anybody.
-                    let mut client = Wire::try_connect(port, connect).unwrap_or_else(|code| panic!("{code:?}"));
-                    client.say(&Packet::Pingreq);
+                    let mut client =
+                        RawConnection::try_connect(port, connect).unwrap_or_else(|code| panic!("{code:?}"));
+                    client.send_packet(&Packet::Pingreq);
                     last = Some(client);
                 }
                 last

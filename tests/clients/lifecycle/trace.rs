@@ -1,4 +1,4 @@
-//! What the recorder wrote, read: lines, in the short words of the tests, and the grammar they must spell.
+//! The output of the recorder: its lines, their short form for the tests, and the grammar that they must spell.
 
 use std::collections::BTreeSet;
 
@@ -38,16 +38,16 @@ pub fn lines_of(lines: &[String], id: &str) -> Vec<Line> {
 /// Session numbers must rise from one connection to the next; one that does not is counted as 0.
 pub fn lifecycle_of(lines: &[String], id: &str) -> Vec<String> {
     let mut numbers: Vec<u64> = Vec::new();
-    let mut told = Vec::new();
+    let mut lifecycle = Vec::new();
     for line in lines_of(lines, id) {
         let Some(word) = short(&line) else { continue };
         if numbers.last().is_none_or(|last| *last < line.number) {
             numbers.push(line.number);
         }
         let place = numbers.iter().position(|number| *number == line.number).map_or(0, |place| place + 1);
-        told.push(format!("{place} {word}"));
+        lifecycle.push(format!("{place} {word}"));
     }
-    told
+    lifecycle
 }
 
 /// A lifecycle hook, or the publication of a will, in short. Of hooks that differ by version it must be the right one.
@@ -75,7 +75,7 @@ fn short(line: &Line) -> Option<String> {
 /// Where a subscriber id is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    Absent,
+    NoSession,
     Online,
     Offline,
 }
@@ -84,7 +84,7 @@ enum State {
 /// connection that woke up last, and between `on_register` and `on_client_wakeup` of one connection nothing happens but the
 /// end of the one before. Everybody was sent away at the end.
 pub fn check_grammar(id: &str, lines: &[Line]) {
-    let (mut state, mut registered, mut awake) = (State::Absent, 0, 0);
+    let (mut state, mut registered, mut awake) = (State::NoSession, 0, 0);
     for line in lines {
         let wrong = || panic!("{line:?} when {id} is {state:?}, connection {awake}: {lines:#?}");
         let is_current = line.number == awake;
@@ -93,7 +93,7 @@ pub fn check_grammar(id: &str, lines: &[Line]) {
                 registered = line.number;
                 state
             }
-            (State::Absent, "on_client_wakeup", "session_present=false")
+            (State::NoSession, "on_client_wakeup", "session_present=false")
             | (State::Offline, "on_client_wakeup", "session_present=true")
                 if line.number == registered && registered > awake =>
             {
@@ -101,8 +101,8 @@ pub fn check_grammar(id: &str, lines: &[Line]) {
                 State::Online
             }
             (State::Online, "on_client_offline", _) if is_current => State::Offline,
-            (State::Online, "on_client_gone", _) if is_current => State::Absent,
-            (State::Offline, "on_session_expired", _) if is_current => State::Absent,
+            (State::Online, "on_client_gone", _) if is_current => State::NoSession,
+            (State::Offline, "on_session_expired", _) if is_current => State::NoSession,
             (_, "on_register" | "on_register_m5" | "on_client_wakeup" | "on_client_offline", _) => wrong(),
             (_, "on_client_gone" | "on_session_expired", _) => wrong(),
             _ => state,

@@ -1,4 +1,4 @@
-"""paho-mqtt with waits: what a scenario needs to say what it expects, and to end with a clear message if it is not so.
+"""paho-mqtt with waits: a scenario states what it expects, and ends with a clear message if it does not come.
 
 A scenario is a script with two arguments, the port of the broker and the version of MQTT (3 is 3.1, 4 is 3.1.1, 5 is
 5.0). It ends with exit status 0 if everything was as expected.
@@ -68,7 +68,7 @@ class Client:
             options = {"clean_start": not kept, "properties": properties(PacketTypes.CONNECT, **values)}
         self.mqtt.connect("127.0.0.1", PORT, keepalive=600, **options)
         self.mqtt.loop_start()
-        flags, code, self.told = self.wait("connected")
+        flags, code, self.connack = self.wait("connected")
         self.session_present = flags.session_present
         self.code = code
         if code.is_failure and not refused:
@@ -123,7 +123,7 @@ class Client:
         return self.wait("disconnected").value
 
     def disconnect(self, code=None, **values):
-        """Says goodbye."""
+        """Sends DISCONNECT."""
         if code is not None or values:
             props = properties(PacketTypes.DISCONNECT, **values)
             reason = mqtt.ReasonCode(PacketTypes.DISCONNECT, identifier=code or 0)

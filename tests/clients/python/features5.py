@@ -1,4 +1,4 @@
-"""What MQTT 5.0 adds, as paho sees it; above all what rumqttc cannot say or see."""
+"""What MQTT 5.0 adds, with paho; above all what rumqttc cannot send or receive."""
 
 from paho.mqtt.client import SubscribeOptions
 from paho.mqtt.packettypes import PacketTypes
@@ -51,7 +51,7 @@ def aliases():
     publisher.publish("aliased/topic", "1", 1, TopicAlias=7)
     publisher.publish("", "2", 1, TopicAlias=7)
     expect([subscriber.text(), subscriber.text()], ["1", "2"], "messages by alias")
-    most = publisher.told.TopicAliasMaximum
+    most = publisher.connack.TopicAliasMaximum
     publisher.mqtt.publish("aliased/topic", "", 1, False, properties(PacketTypes.PUBLISH, TopicAlias=most + 1))
     expect(publisher.disconnected(), 0x94, "an alias that is too large")
     publisher = Client("publisher")
@@ -63,8 +63,8 @@ def aliases():
 
 def assigned_client_id():
     client = Client("")
-    if not client.told.AssignedClientIdentifier:
-        fail("it is told its id")
+    if not client.connack.AssignedClientIdentifier:
+        fail("there is no assigned id in CONNACK")
     client.disconnect()
 
 
@@ -105,7 +105,7 @@ def a_goodbye_with_will():
 
 def receive_maximum():
     client = Client("client", connect={"ReceiveMaximum": 1})
-    expect(client.told.ReceiveMaximum > 0, True, "the broker's own")
+    expect(client.connack.ReceiveMaximum > 0, True, "the broker's own")
     client.subscribe("window", 2)
     other = Client("other")
     for number in range(50):

@@ -39,7 +39,7 @@ def taken_over():
     new = Client("id", keep=FOR_AN_HOUR)
     code = old.disconnected()
     if VERSION == 5:
-        expect(code, 0x8E, "the old connection is told")
+        expect(code, 0x8E, "the code of the old connection's DISCONNECT")
     new.publish("topic", "to the new one", 1)
     expect(new.text(), "to the new one", "the subscription is there")
     new.disconnect()

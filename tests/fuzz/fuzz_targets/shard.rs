@@ -13,9 +13,8 @@ use libfuzzer_sys::fuzz_target;
 use moormq::client::ConnectionId;
 use moormq::codec::{MAX_PACKET_SIZE, ProtocolVersion, Sender, Split, decode, split};
 use moormq::config::Config;
-use moormq::connection::Output;
 use moormq::hooks::NoHooks;
-use moormq::shard::{Effect, Held, Place, Shard};
+use moormq::shard::{Input, Output, ResourceCounts, Setup, Shard};
 use moormq::time::Time;
 
 /// How many clients there are at a time.
@@ -28,7 +27,7 @@ struct Fuzzed {
     now: Time,
     generation: u32,
     clients: [Option<ConnectionId>; CLIENTS],
-    /// What each client has sent on this connection, as long as that is no whole packet.
+    /// What each client has sent on this connection, as long as its CONNECT is not complete.
     begun: [Vec<u8>; CLIENTS],
     /// What each client was sent on this connection, behind the last whole packet.
     sent: [Vec<u8>; CLIENTS],
@@ -42,9 +41,9 @@ impl Fuzzed {
         config.session.max_session_expiry = Some(EXPIRY);
         // Now and then, lest most of the time goes there.
         config.sys.interval = 20 * EXPIRY;
-        let place = Place { id: 0, shards: 1, seed: 1, version: "fuzzed" };
+        let setup = Setup { id: 0, shards: 1, seed: 1, version: "fuzzed", config: Arc::new(config) };
         Fuzzed {
-            shard: Shard::new(place, Arc::new(config), NoHooks, Time::ZERO),
+            shard: Shard::new(setup, NoHooks, Time::ZERO),
             now: Time::ZERO,
             generation: 0,
             clients: [None; CLIENTS],
@@ -62,18 +61,20 @@ impl Fuzzed {
         self.sent[client].clear();
         self.versions[client] = None;
         let peer = SocketAddr::from(([127, 0, 0, 1], client as u16));
-        self.shard.accepted(id, 0, peer, SystemTime::UNIX_EPOCH, 1, self.now);
+        let connected_at = SystemTime::UNIX_EPOCH;
+        let input = Input::Accepted { connection: id, listener: 0, peer, connected_at, connections: 1 };
+        self.shard.handle(input, self.now);
         id
     }
 
     fn hang_up(&mut self, client: usize) {
         if let Some(id) = self.clients[client].take() {
-            self.shard.closed(id, self.now);
+            self.shard.handle(Input::Closed { connection: id }, self.now);
         }
         self.settle();
     }
 
-    /// The first packet says in which version the client must be answered.
+    /// The CONNECT decides the version of all answers.
     fn note_version(&mut self, client: usize, bytes: &[u8]) {
         if self.versions[client].is_some() {
             return;
@@ -89,65 +90,52 @@ impl Fuzzed {
     fn send(&mut self, client: usize, bytes: &[u8]) {
         let id = self.clients[client].unwrap_or_else(|| self.connect(client));
         self.note_version(client, bytes);
-        self.shard.received(id, bytes, self.now);
+        self.shard.handle(Input::Received { connection: id, bytes }, self.now);
         self.settle();
     }
 
     fn pass(&mut self, time: Duration) {
         self.now = self.now + time;
-        self.shard.tick(self.now);
+        self.shard.handle(Input::Tick, self.now);
         self.settle();
     }
 
     /// Everybody leaves, and sessions expire. The wheel keeps entries for a while, and some for ever; what was retained stays.
     fn end(mut self) {
         (0..CLIENTS).for_each(|client| self.hang_up(client));
-        assert_eq!(self.shard.held().connections, 0);
+        assert_eq!(self.shard.resource_counts().connections, 0);
         // A session is looked at once a minute, and a publisher's patience ends at once.
         (0..3).for_each(|_| self.pass(EXPIRY));
-        let Held { retained, deadlines, .. } = self.shard.held();
-        assert_eq!(self.shard.held(), Held { retained, deadlines, ..Held::default() });
+        let ResourceCounts { retained, deadlines, .. } = self.shard.resource_counts();
+        assert_eq!(self.shard.resource_counts(), ResourceCounts { retained, deadlines, ..ResourceCounts::default() });
         assert_eq!((self.shard.counters().connected, self.shard.counters().subscriptions), (0, 0));
     }
 
     fn settle(&mut self) {
-        let (mut dirty, mut effects) = (Vec::new(), Vec::new());
-        loop {
-            self.shard.take_dirty(&mut dirty);
-            self.shard.take_effects(&mut effects);
-            if dirty.is_empty() && effects.is_empty() {
-                return;
-            }
-            for id in dirty.drain(..) {
-                if let Some(output) = self.shard.take_output(id) {
-                    self.deliver(id, output);
-                    self.shard.sent(id, Vec::new(), self.now);
+        while let Some(output) = self.shard.next_output() {
+            match output {
+                Output::Send { connection, buffer } => {
+                    self.deliver(connection, &buffer.into_bytes());
+                    self.shard.handle(Input::Sent { connection, emptied: Vec::new() }, self.now);
                 }
-            }
-            for effect in effects.drain(..) {
-                if let Effect::Close { connection, last, .. } = effect {
-                    if let Some(output) = last {
-                        self.deliver(connection, output);
+                Output::Close { connection, last, .. } => {
+                    if let Some(buffer) = last {
+                        self.deliver(connection, &buffer.into_bytes());
                     }
                     if self.clients[connection.index()] == Some(connection) {
                         self.clients[connection.index()] = None;
                     }
                 }
+                _ => {}
             }
         }
     }
 
     /// The first packet may be the answer to a CONNECT that could not be read, in whatever version; all others are of the
     /// version that was agreed on.
-    fn deliver(&mut self, id: ConnectionId, output: Output) {
+    fn deliver(&mut self, id: ConnectionId, bytes: &[u8]) {
         let client = id.index();
-        let mut at = 0;
-        for splice in &output.splices {
-            self.sent[client].extend_from_slice(&output.bytes[at..splice.at]);
-            self.sent[client].extend_from_slice(splice.message.payload());
-            at = splice.at;
-        }
-        self.sent[client].extend_from_slice(&output.bytes[at..]);
+        self.sent[client].extend_from_slice(bytes);
         let mut rest = self.sent[client].as_slice();
         while let Ok(Split::Frame(frame)) = split(rest, MAX_PACKET_SIZE) {
             let length = frame.length;

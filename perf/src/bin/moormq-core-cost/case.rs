@@ -9,10 +9,7 @@ use moormq_perf_links::{Agreeing, Undecided};
 use ProtocolVersion::{V5, V311};
 use QoS::{AtLeastOnce, AtMostOnce, ExactlyOnce};
 
-use crate::rig::Rig;
-
-/// Messages that a publisher sends with one write.
-pub const BATCH: u16 = 10;
+use crate::rig::{BATCH, Rig};
 
 /// Turns before those that are counted, so that buffers have the sizes they will have.
 const WARM_UP: u64 = 20;
@@ -148,13 +145,13 @@ impl Case {
 }
 
 impl Run {
-    /// As the program prints it.
-    pub fn told(&self) -> String {
+    /// The line that the program prints.
+    pub fn line(&self) -> String {
         format!("{} deliveries, {} allocations", self.deliveries, self.allocations)
     }
 
-    /// What [`told`](Run::told) has printed.
-    pub fn heard(text: &str) -> Option<Run> {
+    /// The run in a line of [`line`](Run::line).
+    pub fn parse(text: &str) -> Option<Run> {
         let (deliveries, rest) = text.trim().split_once(" deliveries, ")?;
         let allocations = rest.strip_suffix(" allocations")?;
         Some(Run { deliveries: deliveries.parse().ok()?, allocations: allocations.parse().ok()? })
@@ -176,9 +173,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_told_is_heard() {
+    fn a_printed_run_is_read_back() {
         let run = Run { deliveries: 2000, allocations: 17 };
-        assert_eq!(Run::heard(&format!("{}\n", run.told())), Some(run));
-        assert_eq!(Run::heard("nothing"), None);
+        assert_eq!(Run::parse(&format!("{}\n", run.line())), Some(run));
+        assert_eq!(Run::parse("nothing"), None);
     }
 }

@@ -65,7 +65,7 @@ fn main() -> ExitCode {
         }
         Command::Run { case, turns } => {
             let run = case.run(turns);
-            println!("{}", run.told());
+            println!("{}", run.line());
             ExitCode::SUCCESS
         }
         Command::Check { budget, tools, update } => match check(&budget, tools, update) {

@@ -41,10 +41,10 @@ fn counted(case: &Case, turns: u64) -> Result<(Run, u64), String> {
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())
         .output()
         .map_err(|error| format!("valgrind: {error} (apt-get install valgrind)"))?;
-    let (said, told) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    match (Run::heard(&said), collected(&told)) {
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    match (Run::parse(&stdout), collected(&stderr)) {
         (Some(run), Some(instructions)) if output.status.success() => Ok((run, instructions)),
-        _ => Err(format!("{} under valgrind ({}): {said}{told}", case.name, output.status)),
+        _ => Err(format!("{} under valgrind ({}): {stdout}{stderr}", case.name, output.status)),
     }
 }
 

@@ -10,11 +10,14 @@ use moormq::codec::{
 };
 use moormq::config::Config;
 use moormq::hooks::Chain;
-use moormq::shard::{Effect, Place, Shard, owner_of};
+use moormq::shard::{Input, Output, Setup, Shard, ShardMessage};
+use moormq::sharding::owner_of;
 use moormq::time::Time;
 
-use crate::case::BATCH;
 use crate::responder::Responder;
+
+/// Messages that a publisher sends with one write.
+pub const BATCH: u16 = 10;
 
 /// The seed of the shards' hashes: the same in every run, so that everything is.
 const SEED: u64 = 42;
@@ -30,15 +33,15 @@ pub struct Rig<C: Chain> {
     clients: Vec<Vec<Client>>,
     /// Shards and places of the publishers.
     publishers: Vec<(usize, usize)>,
-    effects: Vec<Effect<C::State>>,
-    dirty: Vec<ConnectionId>,
+    /// Messages between shards that were sent and have not come: from, to, what.
+    messages: Vec<(usize, usize, Vec<ShardMessage>)>,
 }
 
 /// A client and its connection.
 struct Client {
     id: ConnectionId,
     responder: Responder,
-    /// What it says in each turn.
+    /// The bytes that it sends in each turn.
     batch: Vec<u8>,
 }
 
@@ -46,14 +49,13 @@ impl<C: Chain> Rig<C> {
     /// Shards without clients, which let everybody do everything.
     pub fn new(shards: usize, chain: impl Fn() -> C) -> Self {
         let config = Arc::new(Config { allow_anonymous: true, ..Config::default() });
-        let place = |id| Place { id, shards, seed: SEED, version: "cost" };
+        let setup = |id| Setup { id, shards, seed: SEED, version: "cost", config: config.clone() };
         Rig {
-            shards: (0..shards).map(|id| Shard::new(place(id), config.clone(), chain(), Time::ZERO)).collect(),
+            shards: (0..shards).map(|id| Shard::new(setup(id), chain(), Time::ZERO)).collect(),
             now: Time::ZERO,
             clients: (0..shards).map(|_| Vec::new()).collect(),
             publishers: Vec::new(),
-            effects: Vec::new(),
-            dirty: Vec::new(),
+            messages: Vec::new(),
         }
     }
 
@@ -81,16 +83,17 @@ impl<C: Chain> Rig<C> {
         self.publishers.push((shard, place));
     }
 
-    /// Lets every publisher publish, and everything happen that follows.
+    /// Lets every publisher publish, and carries out all that follows.
     pub fn turn(&mut self, step: Duration) {
         self.now = self.now + step;
         for shard in &mut self.shards {
-            shard.tick(self.now);
+            shard.handle(Input::Tick, self.now);
         }
         for at in 0..self.publishers.len() {
             let (shard, place) = self.publishers[at];
             let client = &self.clients[shard][place];
-            self.shards[shard].received(client.id, &client.batch, self.now);
+            let input = Input::Received { connection: client.id, bytes: &client.batch };
+            self.shards[shard].handle(input, self.now);
         }
         self.settle();
     }
@@ -109,7 +112,9 @@ impl<C: Chain> Rig<C> {
         let connection = ConnectionId::new(place as u32, 1);
         self.clients[shard].push(Client { id: connection, responder: Responder::default(), batch: Vec::new() });
         let peer = SocketAddr::from(([127, 0, 0, 1], 1024 + place as u16));
-        self.shards[shard].accepted(connection, 0, peer, SystemTime::UNIX_EPOCH, place + 1, self.now);
+        let connected_at = SystemTime::UNIX_EPOCH;
+        let input = Input::Accepted { connection, listener: 0, peer, connected_at, connections: place + 1 };
+        self.shards[shard].handle(input, self.now);
         let mut bytes = Vec::new();
         Connect { clean_start: true, ..Connect::new(version, &id) }.encode(&mut bytes);
         self.hand_in(shard, place, &bytes);
@@ -119,32 +124,31 @@ impl<C: Chain> Rig<C> {
 
     fn hand_in(&mut self, shard: usize, place: usize, bytes: &[u8]) {
         let id = self.clients[shard][place].id;
-        self.shards[shard].received(id, bytes, self.now);
+        self.shards[shard].handle(Input::Received { connection: id, bytes }, self.now);
     }
 
-    /// Carries output, answers and mail until nothing moves any more.
+    /// Carries output, answers and messages until nothing moves any more.
     fn settle(&mut self) {
-        while self.flush() | self.answer() | self.carry_mail() {}
+        while self.flush() | self.answer() | self.carry_messages() {}
     }
 
-    /// Hands all output to the clients.
+    /// Carries out the outputs of the shards.
     fn flush(&mut self) -> bool {
         let mut moved = false;
-        for (shard, clients) in self.shards.iter_mut().zip(&mut self.clients) {
-            shard.take_effects(&mut self.effects);
-            for effect in self.effects.drain(..) {
-                assert!(
-                    matches!(effect, Effect::ReadContinuously(_) | Effect::Pause(_) | Effect::Resume(_)),
-                    "clients stay where they are, and nothing but packets happens"
-                );
-            }
-            shard.take_dirty(&mut self.dirty);
-            for id in self.dirty.drain(..) {
-                let Some(output) = shard.take_output(id) else { continue };
-                assert!(output.splices.is_empty(), "payloads are small");
-                clients[id.index()].responder.take(&output.bytes);
-                shard.sent(id, output.bytes, self.now);
-                moved = true;
+        let shards = self.shards.iter_mut().zip(&mut self.clients).enumerate();
+        for (from, (shard, clients)) in shards {
+            while let Some(output) = shard.next_output() {
+                match output {
+                    Output::Send { connection, buffer } => {
+                        assert!(buffer.splices.is_empty(), "payloads are small");
+                        clients[connection.index()].responder.take(&buffer.bytes);
+                        shard.handle(Input::Sent { connection, emptied: buffer.bytes }, self.now);
+                        moved = true;
+                    }
+                    Output::Messages { to, messages } => self.messages.push((from, to, messages)),
+                    Output::ReadContinuously(_) | Output::Pause(_) | Output::Resume(_) => {}
+                    _ => panic!("clients stay where they are, and nothing but packets happens"),
+                }
             }
         }
         moved
@@ -156,7 +160,8 @@ impl<C: Chain> Rig<C> {
         for (shard, clients) in self.shards.iter_mut().zip(&mut self.clients) {
             for client in clients {
                 if !client.responder.answers.is_empty() {
-                    shard.received(client.id, &client.responder.answers, self.now);
+                    let bytes = &client.responder.answers;
+                    shard.handle(Input::Received { connection: client.id, bytes }, self.now);
                     client.responder.answers.clear();
                     moved = true;
                 }
@@ -165,14 +170,12 @@ impl<C: Chain> Rig<C> {
         moved
     }
 
-    fn carry_mail(&mut self) -> bool {
-        let mut moved = false;
-        for from in 0..self.shards.len() {
-            for to in (0..self.shards.len()).filter(|to| *to != from) {
-                for letter in self.shards[from].take_mail(to) {
-                    self.shards[to].mail(from, letter, self.now);
-                    moved = true;
-                }
+    /// Delivers the messages between shards.
+    fn carry_messages(&mut self) -> bool {
+        let moved = !self.messages.is_empty();
+        for (from, to, messages) in self.messages.drain(..) {
+            for message in messages {
+                self.shards[to].handle(Input::Message { from, message }, self.now);
             }
         }
         moved

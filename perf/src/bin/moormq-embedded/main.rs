@@ -1,8 +1,8 @@
-//! moormq as a program embeds it, for measurements: without hooks, with three links, or with one that writes down where clients land.
+//! moormq as a program embeds it, for measurements: without hooks, with three links, or with one that writes the shard of each client into a file.
 //!
 //! It runs until it is killed.
 
-mod landings;
+mod client_shards;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -13,7 +13,7 @@ use moormq::Broker;
 use moormq::config::Config;
 use moormq_perf_links::{Agreeing, Undecided};
 
-use landings::Landings;
+use client_shards::ClientShards;
 
 /// moormq as a program embeds it, for measurements.
 #[derive(Parser)]
@@ -23,11 +23,11 @@ struct Args {
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
     /// How many links that answer now
-    #[arg(long, value_name = "N", default_value = "0", value_parser = ["0", "3"], conflicts_with = "landings")]
+    #[arg(long, value_name = "N", default_value = "0", value_parser = ["0", "3"], conflicts_with = "client_shards")]
     links: String,
     /// A file for lines `SHARD CLIENT-ID`, one for each client that connects
     #[arg(long, value_name = "FILE")]
-    landings: Option<PathBuf>,
+    client_shards: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -45,8 +45,8 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<Broker, Box<dyn std::error::Error>> {
     let builder = Broker::builder().config(Config::load(&args.config)?);
-    Ok(match (&args.landings, args.links.as_str()) {
-        (Some(file), _) => builder.hook(Landings::to(file)?).start()?,
+    Ok(match (&args.client_shards, args.links.as_str()) {
+        (Some(file), _) => builder.hook(ClientShards::to(file)?).start()?,
         (None, "3") => {
             builder.hook(Undecided::default()).hook(Undecided::default()).hook(Agreeing::default()).start()?
         }

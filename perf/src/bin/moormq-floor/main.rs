@@ -1,11 +1,11 @@
 //! The least that a broker does with messages: its socket operations, on the same ring, with next to nothing in between.
 //!
-//! It is no broker. It believes everything it is told, keeps nothing, and delivers a message as the bytes that came in. It knows the few shapes of
+//! It is no broker. It checks nothing, keeps nothing, and delivers a message as the bytes that came in. It knows the few shapes of
 //! topics that the scenarios have. So what it costs per message is about what sockets cost, on this machine and today. It is an estimate and no bound:
 //! who is faster finds less waiting each time, and batches less.
 
-mod desk;
-mod speech;
+mod packets;
+mod router;
 
 use std::collections::VecDeque;
 use std::io;
@@ -17,12 +17,12 @@ use clap::Parser;
 use moormq::client::ConnectionId;
 use moormq::net::descriptors;
 use moormq::net::listeners::listen;
-use moormq::net::output::Output;
+use moormq::net::output::WireBuffer;
 use moormq::net::ring::{Completion, Ring};
 use moormq::net::sockets::SocketLimits;
 use nix::sys::eventfd::EventFd;
 
-use desk::Desk;
+use router::Router;
 
 /// The socket operations of a broker, with next to nothing in between.
 #[derive(Parser)]
@@ -49,7 +49,7 @@ fn run(args: &Args) -> io::Result<()> {
     let bell = EventFd::new()?;
     let ring = Ring::new(SocketLimits::default().ring, bell.as_fd())
         .map_err(|(step, error)| io::Error::other(format!("{step:?}: {error}")))?;
-    Floor { ring, listener, sockets: Vec::new(), free: Vec::new(), starved: VecDeque::new(), desk: Desk::default() }
+    Floor { ring, listener, sockets: Vec::new(), free: Vec::new(), starved: VecDeque::new(), router: Router::default() }
         .run()
 }
 
@@ -57,7 +57,7 @@ fn run(args: &Args) -> io::Result<()> {
 struct Socket {
     /// None once the client has ended it.
     fd: Option<OwnedFd>,
-    /// Counts the connections that had this place.
+    /// The number of connections that had this index before.
     generation: u32,
     /// An output is on its way.
     sending: bool,
@@ -69,11 +69,11 @@ struct Floor {
     ring: Ring<Vec<u8>>,
     listener: TcpListener,
     sockets: Vec<Socket>,
-    /// Places without a connection.
+    /// Indices without a connection.
     free: Vec<usize>,
     /// Connections that found no buffer to receive into.
     starved: VecDeque<ConnectionId>,
-    desk: Desk,
+    router: Router,
 }
 
 impl Floor {
@@ -92,7 +92,7 @@ impl Floor {
                 let Some(Socket { fd: Some(fd), .. }) = self.sockets.get(conn.index()) else { continue };
                 self.ring.receive_many(conn, fd.as_fd());
             }
-            while let Some(index) = self.desk.next_talker() {
+            while let Some(index) = self.router.next_ready() {
                 self.send(index);
             }
             if idle && self.starved.is_empty() {
@@ -105,7 +105,7 @@ impl Floor {
         match completion {
             Completion::Accepted { result, more, .. } => {
                 if let Ok(fd) = result {
-                    self.welcome(fd);
+                    self.open(fd);
                 }
                 if !more {
                     self.ring.accept(0, self.listener.as_fd());
@@ -113,7 +113,7 @@ impl Floor {
             }
             Completion::Received { conn, result, more } => match result {
                 Ok(Some(buffer)) => {
-                    self.desk.hear(conn.index(), self.ring.bytes(&buffer));
+                    self.router.receive(conn.index(), self.ring.bytes(&buffer));
                     self.ring.give_back(buffer);
                     if !more {
                         self.starved.push_back(conn);
@@ -123,22 +123,22 @@ impl Floor {
                     self.ring.grow_buffers();
                     self.starved.push_back(conn);
                 }
-                Ok(None) | Err(_) => self.part(conn.index()),
+                Ok(None) | Err(_) => self.close(conn.index()),
             },
             Completion::Sent { conn, result, output } => {
                 let socket = &mut self.sockets[conn.index()];
                 socket.sending = false;
                 if socket.ended || result.is_err() {
-                    self.part(conn.index());
+                    self.close(conn.index());
                 } else {
-                    self.desk.sent(conn.index(), output.bytes);
+                    self.router.sent(conn.index(), output.bytes);
                 }
             }
             Completion::Woken => {}
         }
     }
 
-    fn welcome(&mut self, fd: OwnedFd) {
+    fn open(&mut self, fd: OwnedFd) {
         let index = self.free.pop().unwrap_or(self.sockets.len());
         if index == self.sockets.len() {
             self.sockets.push(Socket { fd: None, generation: 0, sending: false, ended: false });
@@ -147,10 +147,10 @@ impl Floor {
         socket.ended = false;
         self.ring.receive_many(ConnectionId::new(index as u32, socket.generation), fd.as_fd());
         socket.fd = Some(fd);
-        self.desk.open(index);
+        self.router.open(index);
     }
 
-    fn part(&mut self, index: usize) {
+    fn close(&mut self, index: usize) {
         let socket = &mut self.sockets[index];
         socket.ended = true;
         // The ring wants nothing outstanding on what it closes.
@@ -159,7 +159,7 @@ impl Floor {
         {
             socket.generation += 1;
             self.ring.close(fd);
-            self.desk.close(index);
+            self.router.close(index);
             self.free.push(index);
         }
     }
@@ -170,7 +170,7 @@ impl Floor {
         if !socket.sending && !socket.ended {
             socket.sending = true;
             let conn = ConnectionId::new(index as u32, socket.generation);
-            self.ring.send(conn, fd.as_fd(), Output::from(self.desk.take_output(index)));
+            self.ring.send(conn, fd.as_fd(), WireBuffer::from(self.router.take_output(index)));
         }
     }
 }

@@ -14,7 +14,7 @@ use moormq::control::status::{Berth, Moved};
 use nix::time::ClockId;
 use nix::unistd::Pid;
 
-use crate::Failure;
+use crate::failure::Failure;
 
 /// How long the broker may take to start.
 const START_TIMEOUT: Duration = Duration::from_secs(60);

@@ -6,11 +6,12 @@
 
 use std::time::{Duration, Instant};
 
+use crate::args::Args;
 use crate::broker::{Broker, MoveFigures};
-use crate::ledger::{Ledger, Wrong};
+use crate::connection::{Connection, Event};
+use crate::failure::Failure;
 use crate::pool::{PATIENCE, Pool};
-use crate::wire::{Event, Wire};
-use crate::{Args, Failure};
+use crate::sequence::{Faults, Sequence};
 
 /// Messages of the publisher that are not acknowledged, at most.
 const IN_FLIGHT: usize = 500;
@@ -26,7 +27,7 @@ pub struct Offline {
     /// Those who began to connect before a move was done.
     pub during: Waits,
     /// What was lost on the way.
-    pub wrong: Wrong,
+    pub faults: Faults,
     /// How many messages were to arrive.
     pub messages: u64,
 }
@@ -48,13 +49,13 @@ struct Trial<'a> {
     /// The shard the slot is to move to next.
     to: usize,
     ids: Vec<String>,
-    ledgers: Vec<Ledger>,
+    sequences: Vec<Sequence>,
     publisher: usize,
     payload: Vec<u8>,
 }
 
 /// A client that comes back.
-struct Arrival {
+struct Reconnect {
     session: usize,
     number: usize,
     begun: Instant,
@@ -64,9 +65,9 @@ struct Arrival {
 
 pub fn measure(args: &Args, broker: &Broker) -> Result<Offline, Failure> {
     let mut trial = Trial::new(args, broker)?;
-    let arrivals: Vec<usize> = {
-        let (sessions, arrivals) = (args.sessions as usize, (args.arrivals as usize).min(args.sessions as usize));
-        (0..arrivals).map(|at| at * sessions / arrivals).collect()
+    let reconnects: Vec<usize> = {
+        let (sessions, reconnects) = (args.sessions as usize, (args.reconnects as usize).min(args.sessions as usize));
+        (0..reconnects).map(|at| at * sessions / reconnects).collect()
     };
     let (mut quiet, mut moves) = (Vec::new(), Vec::new());
     let (mut at_rest, mut during) = (Waits::default(), Waits::default());
@@ -74,16 +75,16 @@ pub fn measure(args: &Args, broker: &Broker) -> Result<Offline, Failure> {
         trial.fill(args.queued)?;
         quiet.push(trial.move_slot(&[], Duration::ZERO, &mut Waits::default())?);
         // Spread over the time that a move takes, so that most of them fall into it.
-        let pace = quiet[quiet.len() - 1].took / arrivals.len() as u32;
-        trial.come_back(&arrivals, pace, &mut at_rest)?;
+        let pace = quiet[quiet.len() - 1].took / reconnects.len() as u32;
+        trial.come_back(&reconnects, pace, &mut at_rest)?;
         trial.fill(args.queued)?;
-        moves.push(trial.move_slot(&arrivals, pace, &mut during)?);
+        moves.push(trial.move_slot(&reconnects, pace, &mut during)?);
     }
     trial.fill(args.queued)?;
     let everybody: Vec<usize> = (0..trial.ids.len()).collect();
     trial.come_back(&everybody, Duration::ZERO, &mut Waits::default())?;
-    let messages = trial.ledgers.iter().map(|ledger| u64::from(ledger.sent)).sum();
-    Ok(Offline { quiet, moves, at_rest, during, wrong: Wrong::of(&trial.ledgers), messages })
+    let messages = trial.sequences.iter().map(|sequence| u64::from(sequence.sent)).sum();
+    Ok(Offline { quiet, moves, at_rest, during, faults: Faults::of(&trial.sequences), messages })
 }
 
 impl<'a> Trial<'a> {
@@ -96,9 +97,9 @@ impl<'a> Trial<'a> {
             pool.close(number)?;
         }
         let publisher = pool.open_all(&[("publisher", None)], true, |_, _| ())?;
-        let ledgers = ids.iter().map(|_| Ledger::default()).collect();
+        let sequences = ids.iter().map(|_| Sequence::default()).collect();
         let mut trial =
-            Trial { broker, pool, slot, to: 0, ids, ledgers, publisher, payload: vec![b'.'; args.payload as usize] };
+            Trial { broker, pool, slot, to: 0, ids, sequences, publisher, payload: vec![b'.'; args.payload as usize] };
         // Wherever the slot was: from here on its place is known.
         trial.move_slot(&[], Duration::ZERO, &mut Waits::default())?;
         Ok(trial)
@@ -108,11 +109,13 @@ impl<'a> Trial<'a> {
     fn fill(&mut self, queued: u32) -> Result<(), Failure> {
         let (mut last, publisher) = (Instant::now(), self.publisher);
         for session in 0..self.ids.len() {
-            while self.ledgers[session].waiting() < queued {
-                let number = self.ledgers[session].send();
+            while self.sequences[session].waiting() < queued {
+                let number = self.sequences[session].send();
                 self.payload[..4].copy_from_slice(&number.to_le_bytes());
                 let payload = &self.payload;
-                self.pool.say(publisher, |wire: &mut Wire| wire.publish(&format!("m/{session}"), payload));
+                self.pool.with_client(publisher, |connection: &mut Connection| {
+                    connection.publish(&format!("m/{session}"), payload)
+                });
                 while self.pool.in_flight(publisher) >= IN_FLIGHT {
                     let before = self.pool.in_flight(publisher);
                     self.pool.turn(Duration::from_millis(100), |_, _| ())?;
@@ -135,19 +138,19 @@ impl<'a> Trial<'a> {
         let under_way = self.broker.begin_move(self.slot, self.to)?;
         self.to = 1 - self.to;
         let mut figures = None;
-        let mut arrivals = Vec::new();
+        let mut reconnects = Vec::new();
         let start = Instant::now();
         loop {
-            self.go_on(back, pace, start, &mut arrivals)?;
+            self.step(back, pace, start, &mut reconnects)?;
             if figures.is_none() {
                 figures = self.broker.outcome(&under_way)?;
             }
             if let Some(figures) = figures
-                && self.are_done(back, &arrivals, start)?
+                && self.are_done(back, &reconnects, start)?
             {
                 // Those who came later found everything in its place.
-                let before_end = |arrival: &Arrival| arrival.begun - start <= figures.took;
-                self.leave(arrivals, waits, before_end)?;
+                let before_end = |reconnect: &Reconnect| reconnect.begun - start <= figures.took;
+                self.leave(reconnects, waits, before_end)?;
                 return Ok(figures);
             }
         }
@@ -155,63 +158,63 @@ impl<'a> Trial<'a> {
 
     /// Clients come back, one every `pace`, while nothing moves.
     fn come_back(&mut self, back: &[usize], pace: Duration, waits: &mut Waits) -> Result<(), Failure> {
-        let (start, mut arrivals) = (Instant::now(), Vec::new());
-        while !self.are_done(back, &arrivals, start)? {
-            self.go_on(back, pace, start, &mut arrivals)?;
+        let (start, mut reconnects) = (Instant::now(), Vec::new());
+        while !self.are_done(back, &reconnects, start)? {
+            self.step(back, pace, start, &mut reconnects)?;
         }
-        self.leave(arrivals, waits, |_| true)
+        self.leave(reconnects, waits, |_| true)
     }
 
     /// Connects those whose time has come, and takes in what there is.
-    fn go_on(
+    fn step(
         &mut self,
         back: &[usize],
         pace: Duration,
         start: Instant,
-        arrivals: &mut Vec<Arrival>,
+        reconnects: &mut Vec<Reconnect>,
     ) -> Result<(), Failure> {
-        if let Some(&session) = back.get(arrivals.len())
-            && start.elapsed() >= pace * arrivals.len() as u32
+        if let Some(&session) = back.get(reconnects.len())
+            && start.elapsed() >= pace * reconnects.len() as u32
         {
             let begun = Instant::now();
             let number = self.pool.open(&self.ids[session], false)?;
-            arrivals.push(Arrival { session, number, begun, connack: None, first: None });
+            reconnects.push(Reconnect { session, number, begun, connack: None, first: None });
         }
-        let first = arrivals.first().map_or(0, |arrival| arrival.number);
-        let ledgers = &mut self.ledgers;
-        let mut absent = None;
-        self.pool.turn(Duration::from_millis(u64::from(arrivals.len() == back.len())), |number, event| {
-            let Some(arrival) = number.checked_sub(first).and_then(|at| arrivals.get_mut(at)) else { return };
+        let first = reconnects.first().map_or(0, |reconnect| reconnect.number);
+        let sequences = &mut self.sequences;
+        let mut lost = None;
+        self.pool.turn(Duration::from_millis(u64::from(reconnects.len() == back.len())), |number, event| {
+            let Some(reconnect) = number.checked_sub(first).and_then(|at| reconnects.get_mut(at)) else { return };
             match event {
                 Event::Connected { session_present } => {
-                    arrival.connack = Some(Instant::now());
+                    reconnect.connack = Some(Instant::now());
                     if !session_present {
-                        absent = Some(arrival.session);
+                        lost = Some(reconnect.session);
                     }
                 }
                 Event::Message { payload, .. } => {
-                    arrival.first.get_or_insert_with(Instant::now);
+                    reconnect.first.get_or_insert_with(Instant::now);
                     if let Some(number) = payload.first_chunk() {
-                        ledgers[arrival.session].receive(u32::from_le_bytes(*number));
+                        sequences[reconnect.session].receive(u32::from_le_bytes(*number));
                     }
                 }
                 Event::Subscribed => {}
             }
         })?;
-        match absent {
+        match lost {
             Some(session) => Err(format!("session {session} was lost").into()),
             None => Ok(()),
         }
     }
 
     /// Whether all are back and have what waited for them; or nothing more is to be expected.
-    fn are_done(&self, back: &[usize], arrivals: &[Arrival], start: Instant) -> Result<bool, Failure> {
-        if arrivals.len() < back.len() {
+    fn are_done(&self, back: &[usize], reconnects: &[Reconnect], start: Instant) -> Result<bool, Failure> {
+        if reconnects.len() < back.len() {
             return Ok(false);
         }
-        let done = arrivals.iter().all(|arrival| self.ledgers[arrival.session].is_complete());
+        let done = reconnects.iter().all(|reconnect| self.sequences[reconnect.session].is_complete());
         if !done && start.elapsed() > PATIENCE {
-            let connected = arrivals.iter().filter(|arrival| arrival.connack.is_some()).count();
+            let connected = reconnects.iter().filter(|reconnect| reconnect.connack.is_some()).count();
             return Err(
                 format!("of {} clients that came back {connected} got CONNACK, not all got all", back.len()).into()
             );
@@ -221,16 +224,16 @@ impl<'a> Trial<'a> {
 
     fn leave(
         &mut self,
-        arrivals: Vec<Arrival>,
+        reconnects: Vec<Reconnect>,
         waits: &mut Waits,
-        counts: impl Fn(&Arrival) -> bool,
+        counts: impl Fn(&Reconnect) -> bool,
     ) -> Result<(), Failure> {
-        for arrival in arrivals {
-            if counts(&arrival) {
-                waits.connack.extend(arrival.connack.map(|connack| connack - arrival.begun));
-                waits.first.extend(arrival.first.map(|first| first - arrival.begun));
+        for reconnect in reconnects {
+            if counts(&reconnect) {
+                waits.connack.extend(reconnect.connack.map(|connack| connack - reconnect.begun));
+                waits.first.extend(reconnect.first.map(|first| first - reconnect.begun));
             }
-            self.pool.close(arrival.number)?;
+            self.pool.close(reconnect.number)?;
         }
         Ok(())
     }

@@ -1,16 +1,17 @@
 //! A slot of connected clients moves, while all of them send and receive.
 //!
 //! Some clients get a steady stream, on a schedule; the pause of such a client is the longest time between two of its messages,
-//! which is the interval of the stream when nothing holds it up. It is taken for each move, and for as long a time at rest. How late
+//! which is the interval of the stream without delays. It is taken for each move, and for as long a time at rest. How late
 //! messages are counts from when they should have been published: both ways, to all clients and from all.
 
 use std::time::{Duration, Instant};
 
+use crate::args::Args;
 use crate::broker::{Broker, Move, MoveFigures};
-use crate::ledger::{Ledger, Wrong};
+use crate::connection::Event;
+use crate::failure::Failure;
 use crate::pool::{PATIENCE, Pool};
-use crate::wire::Event;
-use crate::{Args, Failure};
+use crate::sequence::{Faults, Sequence};
 
 /// How long it runs before anything is measured, and before each move.
 const AT_REST: Duration = Duration::from_secs(1);
@@ -26,7 +27,7 @@ pub struct Online {
     /// While the slot moves.
     pub during: Pauses,
     /// What was lost on the way.
-    pub wrong: Wrong,
+    pub faults: Faults,
     /// How many messages were to arrive.
     pub messages: u64,
 }
@@ -59,8 +60,8 @@ struct Trial<'a> {
     start: Instant,
     clients: Vec<Client>,
     /// To each client, and from each.
-    to: Vec<Ledger>,
-    from: Vec<Ledger>,
+    to: Vec<Sequence>,
+    from: Vec<Sequence>,
     schedule: Vec<Schedule>,
     payload: Vec<u8>,
 }
@@ -84,17 +85,17 @@ pub fn measure(args: &Args, broker: &Broker) -> Result<Online, Failure> {
     for round in 0..args.rounds as usize {
         trial.reset();
         trial.run_for(AT_REST)?;
-        trial.note(args, &mut at_rest);
+        trial.record(args, &mut at_rest);
         trial.reset();
         moves.push(trial.move_slot(slot, (round + 1) % 2)?);
         // What was held up by the move arrives.
         trial.run_for(SLOW)?;
-        trial.note(args, &mut during);
+        trial.record(args, &mut during);
     }
     trial.drain()?;
     let all = || trial.to.iter().chain(&trial.from);
-    let messages = all().map(|ledger| u64::from(ledger.sent)).sum();
-    Ok(Online { moves, at_rest, during, wrong: Wrong::of(all()), messages })
+    let messages = all().map(|sequence| u64::from(sequence.sent)).sum();
+    Ok(Online { moves, at_rest, during, faults: Faults::of(all()), messages })
 }
 
 impl<'a> Trial<'a> {
@@ -117,7 +118,7 @@ impl<'a> Trial<'a> {
         ];
         schedules.retain(|schedule| !schedule.clients.is_empty());
         let client = Client { last: start, gap: Duration::ZERO, to: Duration::ZERO, from: Duration::ZERO };
-        let ledgers = || ids.iter().map(|_| Ledger::default()).collect();
+        let sequences = || ids.iter().map(|_| Sequence::default()).collect();
         Ok(Trial {
             broker,
             pool,
@@ -125,8 +126,8 @@ impl<'a> Trial<'a> {
             publisher,
             start,
             clients: vec![client; count],
-            to: ledgers(),
-            from: ledgers(),
+            to: sequences(),
+            from: sequences(),
             schedule: schedules,
             payload: vec![b'.'; args.payload as usize],
         })
@@ -139,7 +140,7 @@ impl<'a> Trial<'a> {
         }
     }
 
-    fn note(&self, args: &Args, pauses: &mut Pauses) {
+    fn record(&self, args: &Args, pauses: &mut Pauses) {
         let streams = (args.streams as usize).min(self.clients.len());
         pauses.gaps.extend(self.clients[..streams].iter().map(|client| client.gap));
         pauses.to_clients.extend(self.clients.iter().map(|client| client.to));
@@ -184,14 +185,14 @@ impl<'a> Trial<'a> {
     }
 
     fn publish(&mut self, client: usize, is_to: bool, due: Duration) {
-        let (ledger, number, topic) = match is_to {
+        let (sequence, number, topic) = match is_to {
             true => (&mut self.to[client], self.publisher, format!("to/{client}")),
             false => (&mut self.from[client], self.first + client, format!("from/{client}")),
         };
-        self.payload[..4].copy_from_slice(&ledger.send().to_le_bytes());
+        self.payload[..4].copy_from_slice(&sequence.send().to_le_bytes());
         self.payload[4..12].copy_from_slice(&(due.as_nanos() as u64).to_le_bytes());
         let payload = &self.payload;
-        self.pool.say(number, |wire| wire.publish(&topic, payload));
+        self.pool.with_client(number, |connection| connection.publish(&topic, payload));
     }
 
     fn take_in(&mut self, timeout: Duration) -> Result<(), Failure> {
@@ -199,7 +200,7 @@ impl<'a> Trial<'a> {
         let mut stray = None;
         self.pool.turn(timeout, |_, event| {
             let Event::Message { topic, payload } = event else { return };
-            let Some(Note { is_to, client, number, due }) = Note::of(topic, payload, clients.len()) else {
+            let Some(Stamp { is_to, client, number, due }) = Stamp::of(topic, payload, clients.len()) else {
                 stray = Some(topic.to_owned());
                 return;
             };
@@ -222,7 +223,7 @@ impl<'a> Trial<'a> {
     /// Waits for what is on its way; what does not come within a while is lost.
     fn drain(&mut self) -> Result<(), Failure> {
         let start = Instant::now();
-        while !self.to.iter().chain(&self.from).all(Ledger::is_complete) && start.elapsed() < PATIENCE {
+        while !self.to.iter().chain(&self.from).all(Sequence::is_complete) && start.elapsed() < PATIENCE {
             self.take_in(Duration::from_millis(10))?;
         }
         Ok(())
@@ -230,19 +231,19 @@ impl<'a> Trial<'a> {
 }
 
 /// What a message says of itself.
-struct Note {
+struct Stamp {
     is_to: bool,
     client: usize,
     number: u32,
     due: Duration,
 }
 
-impl Note {
-    fn of(topic: &str, payload: &[u8], clients: usize) -> Option<Note> {
+impl Stamp {
+    fn of(topic: &str, payload: &[u8], clients: usize) -> Option<Stamp> {
         let (direction, client) = topic.split_once('/')?;
         let client = client.parse().ok().filter(|client| *client < clients)?;
         let (number, rest) = payload.split_first_chunk()?;
         let due = Duration::from_nanos(u64::from_le_bytes(*rest.first_chunk()?));
-        Some(Note { is_to: direction == "to", client, number: u32::from_le_bytes(*number), due })
+        Some(Stamp { is_to: direction == "to", client, number: u32::from_le_bytes(*number), due })
     }
 }

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use crate::Failure;
-use crate::wire::{Event, Wire};
+use crate::connection::{Connection, Event};
+use crate::failure::Failure;
 
 /// What one read takes at most, in bytes.
 const READ: usize = 256 * 1024;
@@ -23,7 +23,7 @@ pub struct Pool {
     epoll: Epoll,
     events: Vec<EpollEvent>,
     buffer: Vec<u8>,
-    wires: Vec<Option<Wire>>,
+    connections: Vec<Option<Connection>>,
     /// Those with something to send, each once.
     listed: Vec<usize>,
     address: SocketAddr,
@@ -36,7 +36,7 @@ impl Pool {
             epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
             events: vec![EpollEvent::empty(); EVENTS],
             buffer: vec![0; READ],
-            wires: Vec::new(),
+            connections: Vec::new(),
             listed: Vec::new(),
             address,
         })
@@ -44,23 +44,23 @@ impl Pool {
 
     /// Connects a client; gives its number.
     pub fn open(&mut self, id: &str, clean: bool) -> Result<usize, Failure> {
-        let wire = Wire::open(id, clean, self.address)?;
-        let number = self.wires.len();
-        self.epoll.add(&wire.stream, EpollEvent::new(EpollFlags::EPOLLIN, number as u64))?;
-        self.wires.push(Some(wire));
+        let connection = Connection::open(id, clean, self.address)?;
+        let number = self.connections.len();
+        self.epoll.add(&connection.stream, EpollEvent::new(EpollFlags::EPOLLIN, number as u64))?;
+        self.connections.push(Some(connection));
         self.list(number);
         Ok(number)
     }
 
     /// Connects clients, subscribes each to its filter if it has one, and waits until all that is done. Messages that come
-    /// meanwhile go to `tell`. Gives the number of the first; the others follow it.
+    /// meanwhile go to `report`. Gives the number of the first; the others follow it.
     pub fn open_all(
         &mut self,
         clients: &[(&str, Option<String>)],
         clean: bool,
-        mut tell: impl FnMut(usize, Event<'_>),
+        mut report: impl FnMut(usize, Event<'_>),
     ) -> Result<usize, Failure> {
-        let first = self.wires.len();
+        let first = self.connections.len();
         let (mut opened, mut ready) = (0, 0);
         let mut last = Instant::now();
         while ready < clients.len() {
@@ -72,12 +72,12 @@ impl Pool {
             self.turn(Duration::from_millis(100), |number, event| match event {
                 Event::Connected { .. } => connected.push(number),
                 Event::Subscribed => ready += 1,
-                Event::Message { .. } => tell(number, event),
+                Event::Message { .. } => report(number, event),
             })?;
             for number in connected {
                 last = Instant::now();
                 match &clients[number - first].1 {
-                    Some(filter) => self.say(number, |wire| wire.subscribe(filter)),
+                    Some(filter) => self.with_client(number, |connection| connection.subscribe(filter)),
                     None => ready += 1,
                 }
             }
@@ -89,42 +89,42 @@ impl Pool {
     }
 
     /// Has a client say something, if it is connected.
-    pub fn say(&mut self, number: usize, what: impl FnOnce(&mut Wire)) {
-        if let Some(wire) = &mut self.wires[number] {
-            what(wire);
+    pub fn with_client(&mut self, number: usize, what: impl FnOnce(&mut Connection)) {
+        if let Some(connection) = &mut self.connections[number] {
+            what(connection);
             self.list(number);
         }
     }
 
     fn list(&mut self, number: usize) {
-        if let Some(wire) = &mut self.wires[number]
-            && !wire.listed
-            && !wire.blocked
+        if let Some(connection) = &mut self.connections[number]
+            && !connection.listed
+            && !connection.blocked
         {
-            wire.listed = true;
+            connection.listed = true;
             self.listed.push(number);
         }
     }
 
     /// Messages of a client that are not acknowledged.
     pub fn in_flight(&self, number: usize) -> usize {
-        self.wires[number].as_ref().map_or(0, |wire| wire.in_flight)
+        self.connections[number].as_ref().map_or(0, |connection| connection.in_flight)
     }
 
     /// Sends what there is to say, waits at most `timeout` for something to come, and takes it in.
-    pub fn turn(&mut self, timeout: Duration, mut tell: impl FnMut(usize, Event<'_>)) -> Result<(), Failure> {
+    pub fn turn(&mut self, timeout: Duration, mut report: impl FnMut(usize, Event<'_>)) -> Result<(), Failure> {
         self.flush()?;
         let count = self.epoll.wait(&mut self.events, EpollTimeout::try_from(timeout)?)?;
         for at in 0..count {
             let (number, flags) = (self.events[at].data() as usize, self.events[at].events());
-            let Some(wire) = &mut self.wires[number] else { continue };
+            let Some(connection) = &mut self.connections[number] else { continue };
             if flags != EpollFlags::EPOLLOUT {
-                wire.receive(&mut self.buffer, |event| tell(number, event))?;
+                connection.receive(&mut self.buffer, |event| report(number, event))?;
             }
             if flags.contains(EpollFlags::EPOLLOUT) {
-                wire.blocked = false;
+                connection.blocked = false;
             }
-            if wire.has_output() {
+            if connection.has_output() {
                 self.list(number);
             }
         }
@@ -133,13 +133,14 @@ impl Pool {
 
     fn flush(&mut self) -> Result<(), Failure> {
         for number in std::mem::take(&mut self.listed) {
-            let Some(wire) = &mut self.wires[number] else { continue };
-            wire.listed = false;
-            wire.send()?;
-            let wanted = if wire.blocked { EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT } else { EpollFlags::EPOLLIN };
-            if wire.blocked != wire.waits {
-                wire.waits = wire.blocked;
-                self.epoll.modify(&wire.stream, &mut EpollEvent::new(wanted, number as u64))?;
+            let Some(connection) = &mut self.connections[number] else { continue };
+            connection.listed = false;
+            connection.send()?;
+            let wanted =
+                if connection.blocked { EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT } else { EpollFlags::EPOLLIN };
+            if connection.blocked != connection.waits {
+                connection.waits = connection.blocked;
+                self.epoll.modify(&connection.stream, &mut EpollEvent::new(wanted, number as u64))?;
             }
         }
         Ok(())
@@ -147,9 +148,9 @@ impl Pool {
 
     /// Says DISCONNECT for a client and closes its connection.
     pub fn close(&mut self, number: usize) -> Result<(), Failure> {
-        self.say(number, Wire::disconnect);
+        self.with_client(number, Connection::disconnect);
         self.flush()?;
-        self.wires[number] = None;
+        self.connections[number] = None;
         Ok(())
     }
 }

@@ -4,11 +4,11 @@ use std::fmt::Write;
 use std::fs;
 use std::time::{Duration, SystemTime};
 
-use crate::Args;
+use crate::args::Args;
 use crate::broker::MoveFigures;
-use crate::ledger::Wrong;
 use crate::offline::Offline;
 use crate::online::Online;
+use crate::sequence::Faults;
 
 pub fn page(args: &Args, version: &str, offline: &Offline, online: &Online) -> String {
     let mut page = String::new();
@@ -27,7 +27,7 @@ pub fn page(args: &Args, version: &str, offline: &Offline, online: &Online) -> S
     line(moves(&[("nobody comes back", &offline.quiet), ("some come back", &offline.moves)]));
     line(format!(
         "{} clients come back while the slot moves, and at rest; from their connect on:\n",
-        args.arrivals.min(args.sessions)
+        args.reconnects.min(args.sessions)
     ));
     line(waits(&[
         ("at rest: CONNACK", &offline.at_rest.connack),
@@ -35,7 +35,7 @@ pub fn page(args: &Args, version: &str, offline: &Offline, online: &Online) -> S
         ("during a move: CONNACK", &offline.during.connack),
         ("during a move: first message", &offline.during.first),
     ]));
-    line(wrong(&offline.wrong, offline.messages));
+    line(faults(&offline.faults, offline.messages));
     let streams = args.streams.min(args.sessions);
     line(format!("## Online, {streams} clients with {} messages/s, the others with 2, all send 2\n", args.rate));
     line(moves(&[("all online", &online.moves)]));
@@ -48,7 +48,7 @@ pub fn page(args: &Args, version: &str, offline: &Offline, online: &Online) -> S
         ("during a move: to the client", &online.during.to_clients),
         ("during a move: from the client", &online.during.from_clients),
     ]));
-    line(wrong(&online.wrong, online.messages));
+    line(faults(&online.faults, online.messages));
     page
 }
 
@@ -98,8 +98,8 @@ fn part(values: &mut [Duration], share: f64) -> String {
     value.map_or("-".to_owned(), |value| format!("{:.1}", value.as_secs_f64() * 1000.0))
 }
 
-fn wrong(wrong: &Wrong, messages: u64) -> String {
-    let Wrong { lost, doubled, reordered } = wrong;
+fn faults(faults: &Faults, messages: u64) -> String {
+    let Faults { lost, doubled, reordered } = faults;
     format!("Of {messages} messages {lost} were lost, {doubled} came twice, {reordered} out of order.\n")
 }
 

@@ -1,6 +1,7 @@
 //! The link that goes by access rules.
 
-use super::rules::{AclRules, Identity, Ruling};
+use super::identity::Identity;
+use super::rules::{AclRules, Ruling};
 use crate::client::Client;
 use crate::hooks::stock::Live;
 use crate::hooks::{

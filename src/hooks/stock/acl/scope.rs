@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use super::rules::Identity;
+use super::identity::Identity;
 use crate::topic::{TopicError, TopicFilter, TopicName};
 
 /// The topics a rule is about.

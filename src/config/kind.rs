@@ -1,0 +1,59 @@
+//! What a kind of value is: how it is read from TOML, written as TOML, bounded, and described.
+
+use std::fmt::Display;
+
+use toml::de::DeValue;
+
+/// A kind of value.
+pub(super) trait Kind {
+    /// What it is in the program.
+    type Value;
+
+    /// What is allowed, to stand between "must be" and "not ..".
+    fn expected(&self) -> String;
+
+    /// The value; none if it is not of this kind. Whether it is within bounds, [`Kind::allows`] says.
+    fn read(&self, value: &DeValue<'_>) -> Option<Self::Value>;
+
+    /// The value as TOML.
+    fn write(&self, value: &Self::Value) -> String;
+
+    /// Whether the value is within bounds.
+    fn allows(&self, value: &Self::Value) -> bool;
+}
+
+/// Text within a value, if it is a string.
+pub(super) fn text<'a>(value: &'a DeValue<'_>) -> Option<&'a str> {
+    match value {
+        DeValue::String(text) => Some(text),
+        _ => None,
+    }
+}
+
+/// A TOML string.
+pub(super) fn quoted(text: impl Display) -> String {
+    toml::Value::String(text.to_string()).to_string()
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// What `kind` makes of the TOML value `source`: what it would write back, or nothing.
+    pub(in crate::config) fn read<K: Kind>(kind: &K, source: &str) -> Option<String> {
+        let value = DeValue::parse(source).expect("the test writes valid TOML");
+        kind.read(value.get_ref()).filter(|value| kind.allows(value)).map(|value| kind.write(&value))
+    }
+
+    pub(in crate::config) fn accepts<K: Kind>(kind: &K, cases: &[(&str, &str)]) {
+        for (source, written) in cases {
+            assert_eq!(read(kind, source).as_deref(), Some(*written), "{source}");
+        }
+    }
+
+    pub(in crate::config) fn refuses<K: Kind>(kind: &K, cases: &[&str]) {
+        for source in cases {
+            assert_eq!(read(kind, source), None, "{source}");
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! The organ that brings one message to one session: straight to the connection, into the window, into the queue, or dropped with a
+//! reason.
+//!
+//! | the session is | QoS 0 | QoS 1 and 2 |
+//! |---|---|---|
+//! | online, nothing queued, window open | sent | sent, in flight |
+//! | online, nothing queued, window full | sent: QoS 0 takes no place in it | queued |
+//! | online, something queued or to be sent again | queued behind | queued |
+//! | online, its client does not read | dropped after a while, see [`Pace`]; what is retained: queued | queued |
+//! | offline | dropped | queued |
+//!
+//! How long a client may not read before it counts as lost is up to `flow`; queueing, and telling the hooks of what is stored or dropped, is
+//! done by the shard, in `shard::delivering`. Acknowledgements of both directions are handled here, too: PUBREL, which ends an incoming QoS 2
+//! message, among them.
+//!
+//! Owns the batch of publications that are delivered recipient by recipient, and the memory in which packets to many recipients are encoded
+//! once. Sessions and connections are lent to it. It never says who is a recipient, and never drops silently: what is dropped is returned.
+
+mod acks;
+mod batch;
+mod encoded;
+mod writer;
+
+pub use acks::acknowledge;
+pub use batch::Batch;
+pub use encoded::EncodedForms;
+pub use writer::PublishWriter;
+
+use crate::client::DropReason;
+use crate::codec::QoS;
+use crate::message::Publication;
+use crate::session::{Buffered, MigrationState, PublicationId, Recipient, Session};
+use crate::sharding::SlotTraffic;
+
+/// The organ; one for each shard.
+pub struct Delivering {
+    /// Publications that wait for more of the same.
+    pub batch: Batch,
+    /// Messages by the slot of the client that published or was sent them.
+    pub traffic: SlotTraffic,
+    /// Memory for encoded packets: as many as a batch has publications.
+    forms: Vec<EncodedForms>,
+}
+
+/// How a client takes what it is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// There is room in its output.
+    Keeping,
+    /// Its output is full; whoever publishes QoS 0 to it waits.
+    Full,
+    /// Its output is full, and nobody waits for it any more: QoS 0 is dropped.
+    Lost,
+}
+
+/// What became of a message for one session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivered {
+    /// It was written.
+    Sent,
+    /// It belongs into the queue.
+    Queue {
+        /// Whether the client is connected.
+        online: bool,
+    },
+    /// It belongs into the queue of an offline session, and the hooks are told that it is stored.
+    Store,
+    /// It is dropped.
+    Dropped(DropReason),
+}
+
+impl Delivering {
+    /// Nothing gathered.
+    pub fn new() -> Self {
+        Delivering { batch: Batch::default(), traffic: SlotTraffic::default(), forms: Vec::new() }
+    }
+
+    /// Memory for the encoded packets of so many publications, empty. It comes back with [`give_back`](Self::give_back).
+    #[inline]
+    pub fn lend_forms(&mut self, publications: usize) -> Vec<EncodedForms> {
+        let mut forms = std::mem::take(&mut self.forms);
+        if forms.len() < publications {
+            forms.resize_with(publications, EncodedForms::default);
+        }
+        forms[..publications].iter_mut().for_each(EncodedForms::clear);
+        forms
+    }
+
+    /// Takes back what was lent.
+    #[inline]
+    pub fn give_back(&mut self, forms: Vec<EncodedForms>) {
+        self.forms = forms;
+    }
+}
+
+/// The QoS with which a session gets a message [MQTT-3.8.4-8].
+#[inline]
+pub fn qos_for<S>(session: &Session<S>, recipient: &Recipient, publication: &Publication<'_>) -> QoS {
+    if session.settings.upgrade_qos { recipient.qos } else { recipient.qos.min(publication.qos) }
+}
+
+/// Whether a message is to be delivered to a session that moves. It is not if it was delivered where the session was before; if the
+/// session is still to come, the message is buffered here.
+#[cold]
+pub fn is_due_here(
+    state: &mut MigrationState,
+    recipient: &Recipient,
+    publication: &Publication<'_>,
+    id: PublicationId,
+    retain: bool,
+) -> bool {
+    if !state.is_new(id, recipient.group.is_some()) {
+        return false;
+    }
+    if let MigrationState::Arriving { buffered } = state {
+        // At the QoS of the subscription: what was agreed on with the client is not known yet.
+        buffered.push(Buffered { id, delivery: recipient.delivery(publication, recipient.qos, retain) });
+        return false;
+    }
+    true
+}
+
+/// What becomes of a message for a session without a connection.
+pub fn offline<S>(session: &Session<S>, recipient: &Recipient, qos: QoS) -> Delivered {
+    match (session.is_kept(), qos) {
+        (true, QoS::AtMostOnce) => Delivered::Dropped(DropReason::OfflineQos0),
+        (true, _) => Delivered::Store,
+        // It is about to end, and its will found it among its own recipients. In the queue, another member gets it in a moment.
+        (false, QoS::AtLeastOnce | QoS::ExactlyOnce) if recipient.group.is_some() => Delivered::Queue { online: false },
+        (false, _) => Delivered::Dropped(DropReason::SessionEnded),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::session::SubscriptionIds;
+    use crate::session::testing::session;
+    use crate::topic::{TopicFilter, TopicName};
+
+    const QOS: [QoS; 3] = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce];
+
+    fn recipient(qos: QoS) -> Recipient {
+        let ids = SubscriptionIds::from(3);
+        Recipient { session: 0, qos, retain_as_published: false, ids, group: None, initial: false }
+    }
+
+    fn member(qos: QoS) -> Recipient {
+        let group = Arc::new(TopicFilter::parse("$share/g/t", 8).expect("a valid filter"));
+        Recipient { group: Some(group), ..recipient(qos) }
+    }
+
+    fn publication(qos: QoS) -> Publication<'static> {
+        let mut publication = Publication::new(TopicName::trusted("t"), b"payload");
+        publication.qos = qos;
+        publication
+    }
+
+    fn id(shard: usize, sequence: u64) -> PublicationId {
+        PublicationId { shard, sequence }
+    }
+
+    /// [MQTT-3.8.4-8]
+    #[test]
+    fn a_message_has_the_lower_qos_of_publication_and_subscription() {
+        let session = session();
+        let got = QOS.map(|granted| QOS.map(|sent| qos_for(&session, &recipient(granted), &publication(sent))));
+        let [zero, one, two] = QOS;
+        assert_eq!(got, [[zero, zero, zero], [zero, one, one], [zero, one, two]]);
+    }
+
+    #[test]
+    fn a_session_that_upgrades_has_the_qos_of_its_subscription() {
+        let mut session = session();
+        session.settings.upgrade_qos = true;
+        for granted in QOS {
+            assert_eq!(QOS.map(|sent| qos_for(&session, &recipient(granted), &publication(sent))), [granted; 3]);
+        }
+    }
+
+    #[test]
+    fn qos_0_does_not_wait_for_a_client_that_is_away() {
+        let mut session = session();
+        assert_eq!(offline(&session, &recipient(QOS[0]), QOS[0]), Delivered::Dropped(DropReason::OfflineQos0));
+        assert_eq!(offline(&session, &member(QOS[0]), QOS[0]), Delivered::Dropped(DropReason::OfflineQos0));
+        session.settings.kept = false;
+        assert_eq!(offline(&session, &member(QOS[0]), QOS[0]), Delivered::Dropped(DropReason::SessionEnded));
+    }
+
+    /// [MQTT-4.5.0-1]
+    #[test]
+    fn a_kept_session_stores_qos_1_and_2_while_its_client_is_away() {
+        let session = session();
+        for qos in [QoS::AtLeastOnce, QoS::ExactlyOnce] {
+            assert_eq!(offline(&session, &recipient(qos), qos), Delivered::Store);
+            assert_eq!(offline(&session, &member(qos), qos), Delivered::Store);
+        }
+    }
+
+    /// Such a session is about to end, and its will is among what is published.
+    #[test]
+    fn a_session_that_ends_keeps_nothing_but_what_another_member_may_get() {
+        let mut session = session();
+        session.settings.kept = false;
+        for qos in [QoS::AtLeastOnce, QoS::ExactlyOnce] {
+            let dropped = Delivered::Dropped(DropReason::SessionEnded);
+            assert_eq!(offline(&session, &recipient(qos), qos), dropped);
+            assert_eq!(offline(&session, &member(qos), qos), Delivered::Queue { online: false });
+        }
+    }
+
+    #[test]
+    fn what_was_delivered_where_the_session_was_before_is_not_due_here() {
+        let mut arrived = MigrationState::Arrived { delivered_up_to: [5, 7].into() };
+        let mut due =
+            |recipient: &Recipient, id| is_due_here(&mut arrived, recipient, &publication(QoS::AtLeastOnce), id, false);
+        let plain = recipient(QoS::AtLeastOnce);
+        assert_eq!([due(&plain, id(0, 5)), due(&plain, id(1, 7))], [false; 2]);
+        assert_eq!([due(&plain, id(0, 6)), due(&plain, id(1, 8))], [true; 2]);
+        assert!(due(&plain, PublicationId::NONE), "it was sent to this session alone");
+        assert!(due(&member(QoS::AtLeastOnce), id(0, 5)), "a shared subscription sends to one shard only");
+    }
+
+    #[test]
+    fn a_session_that_leaves_is_still_delivered_to() {
+        let mut leaving = MigrationState::leaving(1, 1, None);
+        let plain = recipient(QoS::AtMostOnce);
+        assert!(is_due_here(&mut leaving, &plain, &publication(QoS::AtMostOnce), id(0, 1), false));
+    }
+
+    #[test]
+    fn messages_for_a_session_that_is_still_to_come_are_buffered_in_order() {
+        let mut arriving = MigrationState::Arriving { buffered: Vec::new() };
+        let published = publication(QoS::AtMostOnce);
+        let wanted = [(recipient(QoS::ExactlyOnce), id(1, 4), true), (member(QoS::AtLeastOnce), id(0, 9), false)];
+        for (recipient, id, retain) in &wanted {
+            assert!(!is_due_here(&mut arriving, recipient, &published, *id, *retain));
+        }
+        let buffered = arriving.into_buffered();
+        assert_eq!(buffered.len(), wanted.len());
+        for (Buffered { id, delivery }, (recipient, wanted, retain)) in buffered.iter().zip(&wanted) {
+            assert_eq!((id, delivery.retain), (wanted, *retain));
+            assert_eq!(delivery.qos, recipient.qos, "that of the subscription: the rest is applied when it has come");
+            assert_eq!((&delivery.group, &*delivery.ids), (&recipient.group, &*recipient.ids));
+            assert!(delivery.message.same_as(&published.keep()), "one copy for all");
+        }
+    }
+
+    #[test]
+    fn memory_for_encoded_packets_is_lent_empty_and_comes_back() {
+        use crate::codec::{Outgoing, ProtocolVersion};
+        let mut delivery = Delivering::new();
+        let mut forms = delivery.lend_forms(2);
+        assert_eq!(forms.len(), 2);
+        forms[1].encode(&Outgoing { topic: "t", ..Outgoing::default() }, ProtocolVersion::V5);
+        delivery.give_back(forms);
+        let forms = delivery.lend_forms(1);
+        assert_eq!(forms.len(), 2, "there is as much as was needed most");
+        delivery.give_back(forms);
+        let forms = delivery.lend_forms(2);
+        assert!(forms.iter().all(|forms| forms.encoded(ProtocolVersion::V5, None).is_none()));
+    }
+}

@@ -1,0 +1,326 @@
+//! PUBLISH packets to one client, as the hooks leave them.
+
+use super::encoded::EncodedForms;
+use super::{Delivered, Pace};
+use crate::client::DropReason;
+use crate::codec::{Ack, AckKind, Outgoing, PacketId, ProtocolVersion, QoS, ReasonCode};
+use crate::connection::{Aliases, Connection, ConnectionStage, Outbox, OutgoingAlias, SPLICE_FROM};
+use crate::hooks::{Chain, DeliverModifiersM5, DeliveryM5};
+use crate::message::{Message, Publication};
+use crate::session::{OutgoingMessage, Recipient, Session, Stage};
+use crate::sharding::SlotTraffic;
+use crate::time::Time;
+use crate::topic::TopicName;
+
+/// How much longer a Topic Alias makes a packet at most: the property, and each of two lengths that may need one byte more.
+const ALIAS_COST: usize = 5;
+
+/// A PUBLISH that is to be written: everything but who it goes to.
+struct Item<'a> {
+    publication: &'a Publication<'a>,
+    qos: QoS,
+    retain: bool,
+    /// It was sent before: DUP is set, and hooks have said what they make of it.
+    again: bool,
+    ids: &'a [u32],
+}
+
+/// A PUBLISH that is larger than the client's Maximum Packet Size [MQTT-3.1.2-24].
+struct TooLarge;
+
+/// Writes PUBLISH packets into the outboxes of connections. What it needs of the shard is lent to it for one delivery.
+pub struct PublishWriter<'a, C> {
+    /// Asked for `on_deliver`.
+    pub chain: &'a mut C,
+    /// Counts what is written.
+    pub traffic: &'a mut SlotTraffic,
+    /// Empty output buffers.
+    pub buffers: &'a mut Vec<Vec<u8>>,
+    /// The time.
+    pub now: Time,
+}
+
+/// What became of messages that waited.
+#[derive(Debug, Default)]
+pub struct Sending {
+    /// How many PUBLISH packets were written.
+    pub messages: u64,
+    /// Whether anything was.
+    pub wrote: bool,
+    /// A message that will never be sent, and why.
+    pub dropped: Option<(OutgoingMessage, DropReason)>,
+}
+
+impl<C: Chain> PublishWriter<'_, C> {
+    /// Sends a publication to an online session, if nothing waits before it and there is room. `encoded` has what was encoded for other
+    /// recipients; none if there is this one only.
+    #[inline]
+    #[allow(clippy::too_many_arguments)]
+    pub fn deliver<A>(
+        &mut self,
+        session: &mut Session<C::State>,
+        connection: &mut Connection<A>,
+        recipient: &Recipient,
+        publication: &Publication<'_>,
+        (qos, retain): (QoS, bool),
+        pace: Pace,
+        encoded: Option<&mut EncodedForms>,
+    ) -> Delivered {
+        let slow = match pace {
+            Pace::Keeping => false,
+            Pace::Full => qos != QoS::AtMostOnce || recipient.initial,
+            Pace::Lost => true,
+        };
+        let straight = !session.outbound.is_anything_waiting() && !slow;
+        let item = Item { publication, qos, retain, again: false, ids: &recipient.ids };
+        let sent = if qos == QoS::AtMostOnce && straight {
+            self.write(session, connection, &item, None, encoded).is_ok()
+        } else if qos == QoS::AtMostOnce && slow && !recipient.initial {
+            return Delivered::Dropped(DropReason::SlowConsumer);
+        } else if straight && session.outbound.has_room(session.settings.send_maximum) {
+            let keep = || recipient.delivery(publication, qos, retain);
+            self.put_in_flight(session, connection, &item, encoded, keep)
+        } else {
+            return Delivered::Queue { online: true };
+        };
+        if sent { Delivered::Sent } else { Delivered::Dropped(DropReason::PacketTooLarge) }
+    }
+
+    /// Sends what waits, as long as window and connection take it: first what is to be sent again, then the queue. `most` is how many
+    /// bytes of output may wait. Stops at a message that is dropped, so that the hooks hear of it before they are asked about the next one:
+    /// then this is to be called again.
+    pub fn send_waiting<A>(
+        &mut self,
+        session: &mut Session<C::State>,
+        connection: &mut Connection<A>,
+        most: usize,
+    ) -> Sending {
+        let mut progress = Sending::default();
+        while progress.dropped.is_none()
+            && connection.outbox.waiting() < most
+            && (self.send_again(session, connection, &mut progress)
+                || self.send_queued(session, connection, &mut progress))
+        {}
+        progress
+    }
+
+    /// Sends again the next message in flight for which that is to be done, with the same packet id and in the same order: DUP is set,
+    /// and PUBREL stands for what the client has already [MQTT-4.4.0-1]. False if there is none, or the client's Receive Maximum does not
+    /// allow it.
+    fn send_again<A>(
+        &mut self,
+        session: &mut Session<C::State>,
+        connection: &mut Connection<A>,
+        progress: &mut Sending,
+    ) -> bool {
+        let Some(entry) = session.outbound.next_unsent(session.settings.send_maximum) else { return false };
+        let packet_id = entry.packet_id();
+        let Some(delivery) = entry.delivery() else {
+            debug_assert_eq!(entry.stage(), Stage::AwaitingPubcomp, "only what the client has is not kept");
+            session.outbound.sent_again();
+            let pubrel = Ack::new(packet_id, ReasonCode::Success);
+            pubrel.encode(AckKind::Pubrel, session.client.version, connection.outbox.bytes(self.buffers));
+            progress.wrote = true;
+            return true;
+        };
+        let OutgoingMessage { qos, retain, .. } = delivery;
+        let message = entry.rewritten().unwrap_or(&delivery.message).clone();
+        let publication = message.publication();
+        let item = Item { publication: &publication, qos, retain, again: true, ids: &delivery.ids };
+        if self.write(session, connection, &item, Some(packet_id), None).is_ok() {
+            session.outbound.sent_again();
+            progress.sent();
+        } else {
+            session.outbound.drop_unsent();
+            progress.dropped = Some((delivery, DropReason::PacketTooLarge));
+        }
+        true
+    }
+
+    /// Sends the next message of the queue. False if there is none, or no room in the window.
+    fn send_queued<A>(
+        &mut self,
+        session: &mut Session<C::State>,
+        connection: &mut Connection<A>,
+        progress: &mut Sending,
+    ) -> bool {
+        let order = session.settings.queue.order;
+        let Some(next) = session.outbound.queue.next(order) else { return false };
+        let fits = match next.qos {
+            QoS::AtMostOnce => !session.outbound.has_unsent(),
+            _ => session.outbound.has_room(session.settings.send_maximum),
+        };
+        if !fits {
+            return false;
+        }
+        let Some(delivery) = session.outbound.queue.take(order) else { return false };
+        if delivery.message.expires() <= self.now {
+            progress.dropped = Some((delivery, DropReason::Expired));
+            return true;
+        }
+        let message = delivery.message.clone();
+        let (publication, ids) = (message.publication(), delivery.ids.clone());
+        let (qos, retain) = (delivery.qos, delivery.retain);
+        let item = Item { publication: &publication, qos, retain, again: false, ids: &ids };
+        let mut waiting = Some(delivery);
+        let sent = match qos {
+            QoS::AtMostOnce => self.write(session, connection, &item, None, None).is_ok(),
+            _ => {
+                let keep = || waiting.take().expect("a message is put in flight once");
+                self.put_in_flight(session, connection, &item, None, keep)
+            }
+        };
+        match (sent, waiting) {
+            (false, Some(delivery)) => progress.dropped = Some((delivery, DropReason::PacketTooLarge)),
+            _ => progress.sent(),
+        }
+        true
+    }
+
+    /// Writes a QoS 1 or 2 message and puts it in flight, as what `keep` gives. There must be room in the window. False if it is
+    /// larger than the client's Maximum Packet Size, and not written.
+    #[inline]
+    fn put_in_flight<A>(
+        &mut self,
+        session: &mut Session<C::State>,
+        connection: &mut Connection<A>,
+        item: &Item<'_>,
+        encoded: Option<&mut EncodedForms>,
+        keep: impl FnOnce() -> OutgoingMessage,
+    ) -> bool {
+        let packet_id = session.outbound.next_packet_id();
+        let Ok(rewritten) = self.write(session, connection, item, Some(packet_id), encoded) else { return false };
+        session.outbound.put_in_flight(keep(), rewritten);
+        true
+    }
+
+    /// Writes a PUBLISH into the outbox, and gives what a hook made of its message, if one did. Fails if it is larger than
+    /// the client's Maximum Packet Size.
+    fn write<A>(
+        &mut self,
+        session: &mut Session<C::State>,
+        connection: &mut Connection<A>,
+        item: &Item<'_>,
+        packet_id: Option<PacketId>,
+        encoded: Option<&mut EncodedForms>,
+    ) -> Result<Option<Message>, TooLarge> {
+        let ConnectionStage::Connected(connected) = &mut connection.stage else { return Ok(None) };
+        let version = connected.version;
+        let rewritten = if item.again { None } else { self.ask_on_deliver(session, item) };
+        if let Some(forms) = encoded.as_deref()
+            && rewritten.is_none()
+            && self.write_encoded(forms, session, version, &mut connection.outbox, item, packet_id)
+        {
+            return Ok(None);
+        }
+        let shown = rewritten.as_ref().map(Message::publication);
+        let publication = shown.as_ref().unwrap_or(item.publication);
+        let topic = publication.topic.as_str();
+        let mut outgoing = Outgoing {
+            dup: item.again,
+            qos: item.qos,
+            retain: item.retain,
+            topic,
+            packet_id,
+            alias: None,
+            message_expiry: publication.remaining_expiry(self.now),
+            subscription_ids: item.ids,
+            properties: publication.properties,
+            payload: publication.payload,
+        };
+        let limit = session.settings.maximum_outgoing;
+        if limit < usize::MAX && outgoing.encoded_len(version) > limit {
+            return Err(TooLarge);
+        }
+        let most = session.settings.alias_maximum_out;
+        // The packet that introduces an alias is longer for it.
+        let fits = || limit == usize::MAX || outgoing.encoded_len(version) + ALIAS_COST <= limit;
+        if most > 0 && fits() {
+            let aliases = connected.aliases.get_or_insert_with(|| Aliases::new(session.subscriptions.hasher()));
+            match aliases.outgoing.name(topic, most) {
+                OutgoingAlias::None => {}
+                OutgoingAlias::Introduce(alias) => outgoing.alias = Some(alias),
+                OutgoingAlias::Use(alias) => (outgoing.alias, outgoing.topic) = (Some(alias), ""),
+            }
+        }
+        self.traffic.count(session.slot);
+        let out = connection.outbox.bytes(self.buffers);
+        let suits_others = rewritten.is_none() && item.ids.is_empty() && outgoing.alias.is_none();
+        if outgoing.payload.len() >= SPLICE_FROM {
+            outgoing.encode_head(version, out);
+            connection.outbox.splice(publication.keep());
+        } else if let Some(forms) = encoded.filter(|_| suits_others) {
+            let first_byte = Outgoing::first_byte(item.again, item.qos, item.retain);
+            forms.encode(&outgoing, version).append(first_byte, packet_id, out);
+        } else {
+            outgoing.encode(version, out);
+        }
+        Ok(rewritten)
+    }
+
+    /// Writes the packet that another recipient was sent, but for its flags and packet id. False if nothing was encoded that suits
+    /// this recipient. To make up the whole packet first would cost several times as much.
+    #[inline]
+    fn write_encoded(
+        &mut self,
+        forms: &EncodedForms,
+        session: &Session<C::State>,
+        version: ProtocolVersion,
+        outbox: &mut Outbox,
+        item: &Item<'_>,
+        packet_id: Option<PacketId>,
+    ) -> bool {
+        let settings = &session.settings;
+        let Some(form) = forms.encoded(version, packet_id) else { return false };
+        if form.len() > settings.maximum_outgoing || !item.ids.is_empty() || settings.alias_maximum_out > 0 {
+            return false;
+        }
+        self.traffic.count(session.slot);
+        let first_byte = Outgoing::first_byte(item.again, item.qos, item.retain);
+        form.append(first_byte, packet_id, outbox.bytes(self.buffers));
+        true
+    }
+
+    /// `on_deliver` or `on_deliver_m5`: the message that the hooks put in the place of what was published.
+    #[inline]
+    fn ask_on_deliver(&mut self, session: &mut Session<C::State>, item: &Item<'_>) -> Option<Message> {
+        let publication = item.publication;
+        let delivery = DeliveryM5 {
+            topic: publication.topic.as_str(),
+            payload: publication.payload,
+            qos: item.qos,
+            retain: item.retain,
+            properties: publication.properties,
+        };
+        let modifiers = if session.client.version.is_v5() {
+            self.chain.on_deliver_m5(&session.client, &mut session.state, &delivery)
+        } else {
+            self.chain.on_deliver(&session.client, &mut session.state, &delivery.without_properties()).map(Into::into)
+        };
+        rewrite(publication, &modifiers?)
+    }
+}
+
+impl Sending {
+    fn sent(&mut self) {
+        self.messages += 1;
+        self.wrote = true;
+    }
+}
+
+/// `publication` as a hook wants one client to see it; none if nothing changes. A topic that is not valid is ignored.
+#[cold]
+fn rewrite(publication: &Publication<'_>, by: &DeliverModifiersM5) -> Option<Message> {
+    let topic = by.topic.as_deref().and_then(|topic| TopicName::parse(topic, usize::MAX).ok());
+    if by.is_unchanged() {
+        return None;
+    }
+    let mut shown =
+        Publication::new(topic.unwrap_or(publication.topic), by.payload.as_deref().unwrap_or(publication.payload));
+    shown.properties = by.properties.as_ref().map_or(publication.properties, |block| block.as_bytes());
+    (shown.qos, shown.retain, shown.expires) = (publication.qos, publication.retain, publication.expires);
+    Some(shown.keep())
+}
+
+#[cfg(test)]
+mod tests;

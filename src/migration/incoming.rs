@@ -1,0 +1,127 @@
+//! Sessions that come to this shard: those that are announced, and those that have come not long ago.
+
+use std::collections::BTreeMap;
+
+/// Sessions that are to come to this shard, or have come not long ago.
+pub(crate) struct IncomingSessions {
+    shards: usize,
+    /// The places in the table of sessions of those that are to come, by old owner and its token.
+    arriving: BTreeMap<(usize, u64), u32>,
+    /// Their subscriptions that other shards are adding, by this shard's token.
+    announced: BTreeMap<u64, Announced>,
+    /// The places of those that have come, and that may be sent again what was delivered before.
+    recently_arrived: Vec<u32>,
+}
+
+/// The subscriptions of a session that is to come.
+struct Announced {
+    /// The old owner.
+    from: usize,
+    /// The number of the session there.
+    token: u64,
+    /// How many shards have not answered.
+    unanswered: usize,
+}
+
+impl IncomingSessions {
+    /// None on a shard of `shards`.
+    pub fn new(shards: usize) -> Self {
+        IncomingSessions { shards, arriving: BTreeMap::new(), announced: BTreeMap::new(), recently_arrived: Vec::new() }
+    }
+
+    /// How many are to come or have come not long ago. Their announcements are not counted again.
+    pub fn len(&self) -> usize {
+        self.arriving.len() + self.recently_arrived.len()
+    }
+
+    /// Whether some are to come.
+    pub fn is_any_arriving(&self) -> bool {
+        !self.arriving.is_empty()
+    }
+
+    /// A session is to come from shard `from`, where its number is `token`, to place `index`. Its subscriptions are announced to
+    /// all other shards under the number `own_token`.
+    pub fn expect(&mut self, from: usize, token: u64, index: u32, own_token: u64) {
+        self.arriving.insert((from, token), index);
+        self.announced.insert(own_token, Announced { from, token, unanswered: self.shards - 1 });
+    }
+
+    /// A shard has added what was announced under this number. When all have, gives the old owner and its token: it is to be
+    /// told.
+    pub fn announcement_answered(&mut self, own_token: u64) -> Option<(usize, u64)> {
+        let announced = self.announced.get_mut(&own_token)?;
+        announced.unanswered -= 1;
+        if announced.unanswered > 0 {
+            return None;
+        }
+        self.announced.remove(&own_token).map(|announced| (announced.from, announced.token))
+    }
+
+    /// A session that was to come has come. Gives its place; none if it was not expected.
+    pub fn arrived(&mut self, from: usize, token: u64) -> Option<u32> {
+        let index = self.arriving.remove(&(from, token))?;
+        self.recently_arrived.push(index);
+        Some(index)
+    }
+
+    /// A session that was to come has ended where it was. Gives its place; none if it was not expected.
+    pub fn abandoned(&mut self, from: usize, token: u64) -> Option<u32> {
+        self.arriving.remove(&(from, token))
+    }
+
+    /// Forgets those of the sessions that have come for which `is_over` holds: they are sent nothing again, or are gone. See
+    /// [`MigrationState::is_over`](crate::session::MigrationState::is_over).
+    pub fn forget_arrived(&mut self, mut is_over: impl FnMut(u32) -> bool) {
+        self.recently_arrived.retain(|index| !is_over(*index));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_old_owner_is_told_when_all_other_shards_have_answered() {
+        let mut sessions = IncomingSessions::new(3);
+        sessions.expect(1, 9, 5, 20);
+        sessions.expect(2, 9, 6, 21);
+        assert_eq!(sessions.announcement_answered(20), None);
+        assert_eq!(sessions.announcement_answered(21), None);
+        assert_eq!(sessions.announcement_answered(20), Some((1, 9)));
+        assert_eq!(sessions.announcement_answered(20), None);
+        assert_eq!(sessions.announcement_answered(21), Some((2, 9)));
+        assert_eq!(sessions.announcement_answered(22), None, "another kind of subscription");
+    }
+
+    #[test]
+    fn a_session_is_expected_by_its_old_owner_and_number() {
+        let mut sessions = IncomingSessions::new(3);
+        sessions.expect(1, 9, 5, 20);
+        sessions.expect(2, 9, 6, 21);
+        assert_eq!(sessions.arrived(1, 8), None);
+        assert_eq!(sessions.arrived(1, 9), Some(5));
+        assert!(sessions.is_any_arriving());
+        assert_eq!(sessions.abandoned(2, 9), Some(6));
+        assert_eq!((sessions.arrived(1, 9), sessions.arrived(2, 9)), (None, None));
+        assert!(!sessions.is_any_arriving());
+    }
+
+    #[test]
+    fn a_session_that_has_come_is_known_until_it_is_sent_nothing_again() {
+        let mut sessions = IncomingSessions::new(2);
+        sessions.expect(1, 8, 5, 20);
+        sessions.expect(1, 9, 6, 21);
+        sessions.expect(1, 10, 7, 22);
+        sessions.arrived(1, 8);
+        sessions.arrived(1, 9);
+        sessions.abandoned(1, 10);
+        assert_eq!(sessions.len(), 2);
+        sessions.forget_arrived(|index| index == 5);
+        let mut left = Vec::new();
+        sessions.forget_arrived(|index| {
+            left.push(index);
+            true
+        });
+        assert_eq!((left, sessions.len()), (vec![6], 0));
+    }
+}

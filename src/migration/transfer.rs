@@ -1,0 +1,99 @@
+//! What travels between shards: the announcement of a session, and the session itself.
+
+use crate::client::Client;
+use crate::connection::Connection;
+use crate::session::{MigrationState, Session, SessionSettings, Subscription};
+use crate::topic::TopicFilter;
+
+/// What the new owner of a session must know before the session comes.
+#[derive(Debug)]
+pub struct SessionAnnouncement {
+    /// The number of the session's migration at its old owner.
+    pub(crate) token: u64,
+    pub(crate) client: Client,
+    pub(crate) settings: SessionSettings,
+    /// Whether its client is connected.
+    pub(crate) online: bool,
+    pub(crate) subscriptions: Vec<(TopicFilter, Subscription)>,
+}
+
+impl SessionAnnouncement {
+    /// Of `session`, which leaves under the number `token`.
+    pub(crate) fn of<S>(token: u64, session: &Session<S>) -> Self {
+        SessionAnnouncement {
+            token,
+            client: session.client.clone(),
+            settings: session.settings.clone(),
+            online: session.connection.is_some(),
+            subscriptions: session.subscriptions.iter().map(|(filter, options)| (filter.clone(), *options)).collect(),
+        }
+    }
+}
+
+/// A session under way to its new owner, with its connection if it has one. `S` is what the hooks keep with it, `A` what is known
+/// of a client that is still connecting.
+pub struct SessionTransfer<S, A> {
+    /// The old owner.
+    pub(crate) from: usize,
+    /// The number of the migration there.
+    pub(crate) token: u64,
+    pub(crate) session: Box<Session<S>>,
+    pub(crate) connection: Option<Box<Connection<A>>>,
+    /// Of each shard's publications, up to which the old owner has delivered them.
+    pub(crate) delivered_up_to: Box<[u64]>,
+}
+
+impl<S, A> SessionTransfer<S, A> {
+    /// Packs `session`, which leaves shard `from` under the number `token`. `routed` is how many publications were routed on that
+    /// shard so far, and `received_up_to` says, by shard, up to which publication all that was sent there has come.
+    pub(crate) fn pack(
+        from: usize,
+        token: u64,
+        mut session: Box<Session<S>>,
+        connection: Option<Box<Connection<A>>>,
+        routed: u64,
+        received_up_to: &[u64],
+    ) -> Self {
+        session.connection = None;
+        let delivered_up_to = delivered_up_to(from, routed, received_up_to, session.migration.take());
+        SessionTransfer { from, token, session, connection, delivered_up_to }
+    }
+
+    /// The listener that accepted its connection, by its place in the configuration; 0 without one.
+    pub fn listener(&self) -> usize {
+        self.connection.as_ref().map_or(0, |connection| connection.listener)
+    }
+}
+
+/// Of each shard's publications, up to which they have been delivered to a session in this state that leaves shard `own`.
+fn delivered_up_to(own: usize, routed: u64, received_up_to: &[u64], state: Option<MigrationState>) -> Box<[u64]> {
+    let mut delivered: Box<[u64]> = received_up_to.into();
+    delivered[own] = routed;
+    if let Some(MigrationState::Leaving { delivered_up_to: Some(before), .. }) = state {
+        // What was delivered even before the session came to this shard may still be on its way here.
+        delivered.iter_mut().zip(before).for_each(|(delivered, before)| *delivered = (*delivered).max(before));
+    }
+    delivered
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delivered_is_what_was_routed_here_and_what_was_received_of_others() {
+        let leaving = Some(MigrationState::leaving(1, 0, None));
+        assert_eq!(*delivered_up_to(1, 30, &[10, 0, 20], leaving), [10, 30, 20]);
+    }
+
+    #[test]
+    fn delivered_is_also_what_was_before_the_session_came_here() {
+        let leaving = Some(MigrationState::Leaving {
+            token: 1,
+            to: 0,
+            published: false,
+            delivered_up_to: Some([12, 4, 8].into()),
+        });
+        assert_eq!(*delivered_up_to(1, 30, &[10, 0, 20], leaving), [12, 30, 20]);
+    }
+}

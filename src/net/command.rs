@@ -1,0 +1,63 @@
+//! Commands to a shard from other threads: those of the embedding program and those that serve operators.
+//!
+//! Commands wait in the shard's inbox, which is bounded, and are carried out in order. None of them makes the shard
+//! wait.
+
+use std::sync::Arc;
+
+use crossbeam::channel::Sender;
+
+use crate::hooks::HookReport;
+use crate::message::Message;
+use crate::shard::{Report, Request, SlotsMoving};
+
+/// A command to a shard.
+pub enum Command {
+    /// An orderly stop: no more connections are accepted, those that exist are ended, then the thread ends.
+    Stop,
+    /// A request that the core carries out.
+    Request(Request),
+    /// The shard's report on itself. It is dropped if there is no room for it in `answer`.
+    Report {
+        /// The channel for the report.
+        answer: Sender<Report>,
+    },
+    /// A move of slots to another shard: of those among `slots` that the shard owns. The answer is dropped if there is
+    /// no room for it in `answer`.
+    MoveSlots {
+        /// The numbers of the slots.
+        slots: Arc<[u16]>,
+        /// The number of the shard that becomes their owner.
+        to: usize,
+        /// The channel for the slots that move now.
+        answer: Sender<SlotsMoving>,
+    },
+    /// The counters of the hooks. They are dropped if there is no room for them in `answer`.
+    Hooks {
+        /// The channel for the counters.
+        answer: Sender<Vec<HookReport>>,
+    },
+    /// A subscription of the embedding program begins: its events go to `sink` from here on.
+    Open {
+        /// The number of the subscription.
+        subscription: u64,
+        /// The receiver of its events.
+        sink: Sink,
+    },
+    /// A subscription of the embedding program has ended: its sink is dropped.
+    Close {
+        /// The number of the subscription.
+        subscription: u64,
+    },
+}
+
+/// The receiver of a subscription's events, called on the shard's thread. It must not block.
+pub type Sink = Box<dyn FnMut(SubscriptionEvent) + Send>;
+
+/// An event of a subscription of the embedding program.
+pub enum SubscriptionEvent {
+    /// The subscription is in force on all shards: no message is missed from here on.
+    Subscribed,
+    /// A message that the subscription matches.
+    Message(Message),
+}

@@ -1,0 +1,196 @@
+//! The organ for hooks under way: questions that are answered later, and tasks that notifications left to be done.
+//!
+//! What notifications about one subscriber id want done is done one after the other, in the order of the calls, never two at a time.
+//! Until it is, a live client is not served and sees nothing of what was written for it, and a connection that comes for
+//! the id waits before it is registered. Others do not wait. Nor does what happens to the session in the meantime: its hooks
+//! are called at once, and what these want done comes last.
+//!
+//! Owns who waits for which answer. The futures are run by the runtime; the owner hands them on.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use crate::client::{ConnectionId, SubscriberId};
+use crate::hooks::PendingAnswer;
+use crate::time::Time;
+
+/// Hooks under way; one for each shard.
+#[derive(Default)]
+pub struct PendingHooks {
+    /// By the number under which each runs.
+    tasks: BTreeMap<u64, Task>,
+    /// What is to be done about a subscriber id, while there is something.
+    notifications: BTreeMap<SubscriberId, Notifications>,
+}
+
+/// A hook under way.
+#[derive(Debug)]
+pub struct Task {
+    /// Who waits for it.
+    pub waiter: Waiter,
+    /// The name of the hook.
+    pub hook: &'static str,
+    /// The place of the link in the chain.
+    pub link: usize,
+    /// Since when it is under way.
+    asked: Time,
+}
+
+impl Task {
+    /// How long it has been under way.
+    pub fn waited(&self, now: Time) -> Duration {
+        now.since(self.asked)
+    }
+}
+
+/// Who waits for a hook.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Waiter {
+    /// A connection, whose packet it is asked about.
+    Connection(ConnectionId),
+    /// Everybody who has to do with this id: the hook was told of something.
+    Subscriber(SubscriberId),
+}
+
+/// What notifications about one subscriber id left to be done.
+#[derive(Default)]
+struct Notifications {
+    /// Behind the one that is under way.
+    queue: VecDeque<PendingAnswer>,
+    /// Connections that wait to be registered.
+    waiting: Vec<ConnectionId>,
+}
+
+/// What comes next about a subscriber id.
+#[derive(Debug)]
+pub enum Next {
+    /// This is to be run.
+    Run(PendingAnswer),
+    /// All is done; these connections are to be registered, in order.
+    Done(Vec<ConnectionId>),
+}
+
+impl PendingHooks {
+    /// How many hooks are under way, and how many subscriber ids wait for some.
+    pub fn len(&self) -> usize {
+        self.tasks.len() + self.notifications.len()
+    }
+
+    /// A hook is under way from now on, under the number `task`.
+    pub fn begin(&mut self, task: u64, waiter: Waiter, pending: &PendingAnswer, now: Time) {
+        let PendingAnswer { hook, link, .. } = *pending;
+        self.tasks.insert(task, Task { waiter, hook, link, asked: now });
+    }
+
+    /// A hook has answered, or nobody waits for it any more.
+    pub fn end(&mut self, task: u64) -> Option<Task> {
+        self.tasks.remove(&task)
+    }
+
+    /// Whether something about this subscriber id is to be done.
+    #[inline]
+    pub fn is_busy(&self, subscriber: &SubscriberId) -> bool {
+        !self.notifications.is_empty() && self.notifications.contains_key(subscriber)
+    }
+
+    /// Whether something about a subscriber id is to be done for which `holds` is true.
+    pub fn is_any_busy(&self, holds: impl Fn(&SubscriberId) -> bool) -> bool {
+        self.notifications.keys().any(holds)
+    }
+
+    /// Whether notifications left anything to be done.
+    pub fn has_notifications(&self) -> bool {
+        !self.notifications.is_empty()
+    }
+
+    /// Notifications about a subscriber id left this to be done. Gives what is to be run at once; nothing if something is under way.
+    #[cold]
+    pub fn notified(&mut self, subscriber: &SubscriberId, pending: Vec<PendingAnswer>) -> Option<PendingAnswer> {
+        if let Some(notifications) = self.notifications.get_mut(subscriber) {
+            notifications.queue.extend(pending);
+            return None;
+        }
+        let mut queue = VecDeque::from(pending);
+        let first = queue.pop_front()?;
+        self.notifications.insert(subscriber.clone(), Notifications { queue, waiting: Vec::new() });
+        Some(first)
+    }
+
+    /// What was under way about `subscriber` is done or was given up.
+    pub fn next(&mut self, subscriber: &SubscriberId) -> Next {
+        let Some(notifications) = self.notifications.get_mut(subscriber) else { return Next::Done(Vec::new()) };
+        match notifications.queue.pop_front() {
+            Some(pending) => Next::Run(pending),
+            None => {
+                let done = self.notifications.remove(subscriber).unwrap_or_default();
+                Next::Done(done.waiting)
+            }
+        }
+    }
+
+    /// Has a connection wait until nothing about its subscriber id is to be done. False if there is nothing to wait for.
+    pub fn wait(&mut self, subscriber: &SubscriberId, connection: ConnectionId) -> bool {
+        let notifications = self.notifications.get_mut(subscriber);
+        notifications.map(|notifications| notifications.waiting.push(connection)).is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hooks::HookAnswer;
+
+    fn pending(link: usize) -> PendingAnswer {
+        PendingAnswer { hook: "on_client_wakeup", link, future: Box::pin(async { HookAnswer::Notification }) }
+    }
+
+    fn link(next: Next) -> Option<usize> {
+        match next {
+            Next::Run(pending) => Some(pending.link),
+            Next::Done(_) => None,
+        }
+    }
+
+    #[test]
+    fn what_is_to_be_done_about_one_id_is_done_one_after_the_other() {
+        let (mut hooks, ann, bob) =
+            (PendingHooks::default(), SubscriberId::new("", "ann"), SubscriberId::new("", "bob"));
+        assert_eq!(hooks.notified(&ann, vec![pending(0), pending(1)]).map(|first| first.link), Some(0));
+        assert!(hooks.notified(&ann, vec![pending(2)]).is_none(), "something is under way");
+        assert_eq!(hooks.notified(&bob, vec![pending(3)]).map(|first| first.link), Some(3), "others do not wait");
+        assert!(hooks.is_busy(&ann) && hooks.is_any_busy(|id| *id == bob));
+        assert_eq!(link(hooks.next(&ann)), Some(1));
+        assert_eq!(link(hooks.next(&ann)), Some(2));
+        assert_eq!(link(hooks.next(&ann)), None);
+        assert!(!hooks.is_busy(&ann) && hooks.has_notifications());
+    }
+
+    #[test]
+    fn connections_wait_in_order_until_all_is_done() {
+        let (mut hooks, ann) = (PendingHooks::default(), SubscriberId::new("", "ann"));
+        let ids = [1, 2].map(|index| ConnectionId::new(index, 1));
+        assert!(!hooks.wait(&ann, ids[0]), "there is nothing to wait for");
+        hooks.notified(&ann, vec![pending(0)]);
+        assert!(ids.iter().all(|id| hooks.wait(&ann, *id)));
+        assert!(matches!(hooks.next(&ann), Next::Done(waiting) if waiting == ids));
+        assert_eq!(hooks.len(), 0);
+    }
+
+    #[test]
+    fn a_question_ends_once_and_knows_how_long_it_took() {
+        let mut hooks = PendingHooks::default();
+        let waiter = Waiter::Connection(ConnectionId::new(1, 1));
+        hooks.begin(7, waiter.clone(), &pending(2), Time::from_millis(100));
+        assert_eq!(hooks.len(), 1);
+        let task = hooks.end(7).expect("it is under way");
+        assert_eq!((task.waiter, task.hook, task.link), (waiter, "on_client_wakeup", 2));
+        let task = Task {
+            waiter: Waiter::Connection(ConnectionId::new(1, 1)),
+            hook: "",
+            link: 0,
+            asked: Time::from_millis(100),
+        };
+        assert_eq!(task.waited(Time::from_millis(130)), Duration::from_millis(30));
+        assert!(hooks.end(7).is_none());
+    }
+}

@@ -1,0 +1,218 @@
+//! A shared subscription: which member gets a message.
+//!
+//! Every shard knows its own members one by one and of the others how many they have. The publisher's shard chooses a place
+//! among all members, online ones first; if that is on another shard, that shard chooses the member.
+
+use std::cell::Cell;
+use std::sync::Arc;
+
+use super::subscriber::Subscriber;
+use crate::config::SharedPolicy;
+use crate::random::Random;
+use crate::topic::TopicFilter;
+
+/// The members of one shared subscription.
+#[derive(Debug)]
+pub struct Group {
+    /// The filter, with its share name.
+    pub filter: Arc<TopicFilter>,
+    online: Vec<Subscriber>,
+    offline: Vec<Subscriber>,
+    /// Members of other shards, by shard.
+    elsewhere: Vec<Elsewhere>,
+    /// Whose turn it is.
+    turn: Cell<u64>,
+}
+
+/// How many members of a shared subscription a shard has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemberCounts {
+    /// Members with a live connection.
+    pub online: u32,
+    /// Members without.
+    pub offline: u32,
+}
+
+/// The members of one other shard.
+#[derive(Clone, Copy, Debug)]
+struct Elsewhere {
+    shard: usize,
+    online: u32,
+    offline: u32,
+}
+
+/// Where a message for a shared subscription goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// To this member of this shard.
+    Member(Subscriber),
+    /// To a member of that shard.
+    Shard(usize),
+    /// There is no member.
+    Nobody,
+}
+
+impl Group {
+    pub fn new(filter: TopicFilter) -> Self {
+        Group {
+            filter: Arc::new(filter),
+            online: Vec::new(),
+            offline: Vec::new(),
+            elsewhere: Vec::new(),
+            turn: Cell::new(0),
+        }
+    }
+
+    /// Whether it has no member on any shard.
+    pub fn is_empty(&self) -> bool {
+        self.online.is_empty() && self.offline.is_empty() && self.elsewhere.is_empty()
+    }
+
+    /// How many members this shard has.
+    pub fn counts(&self) -> MemberCounts {
+        MemberCounts { online: self.online.len() as u32, offline: self.offline.len() as u32 }
+    }
+
+    /// Makes `subscriber` a member, or changes what it asked for. A member keeps its place.
+    pub fn join(&mut self, subscriber: Subscriber, online: bool) {
+        let members = if online { &mut self.online } else { &mut self.offline };
+        match members.iter_mut().find(|member| member.session == subscriber.session) {
+            Some(member) => *member = subscriber,
+            None => members.push(subscriber),
+        }
+    }
+
+    /// The session is no member any more.
+    pub fn leave(&mut self, session: u32) {
+        self.online.retain(|member| member.session != session);
+        self.offline.retain(|member| member.session != session);
+    }
+
+    /// The client of a member came or left.
+    pub fn turn_online(&mut self, session: u32, online: bool) {
+        let (from, to) =
+            if online { (&mut self.offline, &mut self.online) } else { (&mut self.online, &mut self.offline) };
+        if let Some(at) = from.iter().position(|member| member.session == session) {
+            to.push(from.remove(at));
+        }
+    }
+
+    /// Another shard has so many members now.
+    pub fn set_elsewhere(&mut self, shard: usize, counts: MemberCounts) {
+        let MemberCounts { online, offline } = counts;
+        self.elsewhere.retain(|other| other.shard != shard);
+        if online + offline > 0 {
+            let at = self.elsewhere.partition_point(|other| other.shard < shard);
+            self.elsewhere.insert(at, Elsewhere { shard, online, offline });
+        }
+    }
+
+    /// Whom of all members the next message goes to, seen from shard `home`.
+    pub fn choose(&self, policy: SharedPolicy, publisher: u16, home: usize, random: &mut Random) -> Choice {
+        if policy == SharedPolicy::LocalFirst && !self.online.is_empty() {
+            return Choice::Member(self.online[random.below(self.online.len())]);
+        }
+        let online = self.online.len() + self.elsewhere.iter().map(|other| other.online as usize).sum::<usize>();
+        let (here, count): (&[Subscriber], fn(&Elsewhere) -> u32) =
+            if online > 0 { (&self.online, |other| other.online) } else { (&self.offline, |other| other.offline) };
+        let total = here.len() + self.elsewhere.iter().map(|other| count(other) as usize).sum::<usize>();
+        if total == 0 {
+            return Choice::Nobody;
+        }
+        let mut place = self.place(policy, publisher, total, random);
+        // Shards count their members in the order of their numbers, so that all of them agree on whose place it is.
+        for other in self.elsewhere.iter().filter(|other| other.shard < home) {
+            match place.checked_sub(count(other) as usize) {
+                Some(rest) => place = rest,
+                None => return Choice::Shard(other.shard),
+            }
+        }
+        if let Some(member) = here.get(place) {
+            return Choice::Member(*member);
+        }
+        place -= here.len();
+        for other in self.elsewhere.iter().filter(|other| other.shard > home) {
+            match place.checked_sub(count(other) as usize) {
+                Some(rest) => place = rest,
+                None => return Choice::Shard(other.shard),
+            }
+        }
+        Choice::Nobody
+    }
+
+    /// Whom of the members of this shard a message goes to that another shard sent here; an online one if there is one.
+    pub fn choose_own(&self, policy: SharedPolicy, publisher: u16, random: &mut Random) -> Option<Subscriber> {
+        let here = if self.online.is_empty() { &self.offline } else { &self.online };
+        (!here.is_empty()).then(|| here[self.place(policy, publisher, here.len(), random)])
+    }
+
+    /// Whether this shard has a member with a live connection.
+    pub fn has_online(&self) -> bool {
+        !self.online.is_empty()
+    }
+
+    /// Whether any shard has one.
+    pub fn has_online_anywhere(&self) -> bool {
+        self.has_online() || self.elsewhere.iter().any(|other| other.online > 0)
+    }
+
+    fn place(&self, policy: SharedPolicy, publisher: u16, total: usize, random: &mut Random) -> usize {
+        match policy {
+            SharedPolicy::Random | SharedPolicy::LocalFirst => random.below(total),
+            SharedPolicy::RoundRobin => {
+                let turn = self.turn.get();
+                self.turn.set(turn.wrapping_add(1));
+                (turn % total as u64) as usize
+            }
+            SharedPolicy::Sticky => 0,
+            SharedPolicy::HashPublisher => usize::from(publisher) % total,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::QoS;
+
+    fn member(session: u32) -> Subscriber {
+        Subscriber { session, id: 0, qos: QoS::AtLeastOnce, no_local: false, retain_as_published: false }
+    }
+
+    fn group() -> Group {
+        Group::new(TopicFilter::parse("$share/g/a", 8).expect("a valid filter"))
+    }
+
+    fn sessions(group: &Group, policy: SharedPolicy, rounds: u16) -> Vec<Choice> {
+        let mut random = Random::from_seed(1);
+        (0..rounds).map(|publisher| group.choose(policy, publisher, 1, &mut random)).collect()
+    }
+
+    #[test]
+    fn online_members_come_first_wherever_they_are() {
+        let mut group = group();
+        group.join(member(1), false);
+        assert_eq!(sessions(&group, SharedPolicy::Random, 1), [Choice::Member(member(1))]);
+        group.set_elsewhere(0, MemberCounts { online: 1, offline: 5 });
+        assert!(sessions(&group, SharedPolicy::Random, 20).iter().all(|choice| *choice == Choice::Shard(0)));
+        group.set_elsewhere(0, MemberCounts { online: 0, offline: 0 });
+        group.turn_online(1, true);
+        assert_eq!(sessions(&group, SharedPolicy::LocalFirst, 1), [Choice::Member(member(1))]);
+        group.leave(1);
+        assert_eq!(sessions(&group, SharedPolicy::Random, 1), [Choice::Nobody]);
+        assert!(group.is_empty());
+    }
+
+    #[test]
+    fn round_robin_and_hash_visit_every_place_in_shard_order() {
+        let mut group = group();
+        group.join(member(7), true);
+        group.join(member(8), true);
+        group.set_elsewhere(2, MemberCounts { online: 1, offline: 0 });
+        group.set_elsewhere(0, MemberCounts { online: 1, offline: 0 });
+        let expected = [Choice::Shard(0), Choice::Member(member(7)), Choice::Member(member(8)), Choice::Shard(2)];
+        assert_eq!(sessions(&group, SharedPolicy::RoundRobin, 4), expected);
+        assert_eq!(sessions(&group, SharedPolicy::HashPublisher, 4), expected);
+        assert_eq!(sessions(&group, SharedPolicy::Sticky, 4), [Choice::Shard(0); 4]);
+    }
+}

@@ -1,0 +1,349 @@
+//! The organ that knows who gets what: mountpoints, topic filters, who subscribes to them here, which other shards have subscribers, and
+//! members of shared subscriptions.
+//!
+//! Owns the filter trees, the numbers of publications that were routed here, and how far the publications of other shards have come.
+//! Trusts that filters and topics have been checked. Never looks at a session: it knows sessions by their places in the shard's table.
+//!
+//! A shard has *interest* in a filter if it has a subscriber to it; the others note that, and send one copy of what matches.
+
+mod group;
+mod mountpoints;
+mod recipients;
+mod subscriber;
+mod subscribers;
+
+use std::sync::Arc;
+
+pub use group::{Choice, MemberCounts};
+pub use recipients::{Origin, Recipients};
+pub use subscriber::Subscriber;
+
+use crate::config::SharedPolicy;
+use crate::random::Random;
+use crate::session::{PublicationId, Subscription};
+use crate::topic::{TopicFilter, TopicName};
+
+use group::Group;
+use mountpoints::Mountpoints;
+
+/// How often a message for a shared subscription is sent on when the shard it came to has lost its members.
+const MAX_HOPS: u8 = 8;
+
+/// Who gets what; one for each shard.
+pub struct Routing {
+    /// The shard it is of.
+    own: usize,
+    mountpoints: Mountpoints,
+    random: Random,
+    /// How many publications were routed here.
+    sequence: u64,
+    /// Of each shard, up to which publication all that it sent here has come.
+    received_up_to: Vec<u64>,
+    /// Recipients that are not in use, kept to save allocations.
+    spare: Option<Box<Recipients>>,
+}
+
+/// What the other shards must know of a subscription that came or went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Change {
+    /// This shard gained or lost its interest in the filter.
+    pub interest: bool,
+    /// It is a shared subscription, which now has so many members here.
+    pub members: Option<MemberCounts>,
+}
+
+/// For a message that goes to one member of a shared subscription: how that is chosen.
+#[derive(Clone, Copy, Debug)]
+pub struct Turn {
+    /// The policy of the publisher.
+    pub policy: SharedPolicy,
+    /// The number that stands for the publisher.
+    pub publisher: u16,
+    /// How many shards it was sent to, this one included.
+    pub hops: u8,
+}
+
+impl Routing {
+    /// No subscriber yet, on shard `own` of `shards`.
+    pub fn new(own: usize, shards: usize, seed: u64, random: Random) -> Self {
+        Routing {
+            own,
+            mountpoints: Mountpoints::new(seed),
+            random,
+            sequence: 0,
+            received_up_to: vec![0; shards],
+            spare: None,
+        }
+    }
+
+    /// The number of a mountpoint; a new one if it was not met before.
+    #[inline]
+    pub fn mountpoint(&mut self, name: &Arc<str>) -> u32 {
+        self.mountpoints.number(name)
+    }
+
+    /// The name of a mountpoint.
+    #[inline]
+    pub fn name(&self, mountpoint: u32) -> &Arc<str> {
+        &self.mountpoints[mountpoint].name
+    }
+
+    /// How many filters there are in all mountpoints.
+    pub fn filters(&self) -> usize {
+        self.mountpoints.iter().map(|mountpoint| mountpoint.tree.len()).sum()
+    }
+
+    /// The number of a publication that is routed here now.
+    #[inline]
+    pub fn next_publication(&mut self) -> PublicationId {
+        self.sequence += 1;
+        PublicationId { shard: self.own, sequence: self.sequence }
+    }
+
+    /// How many publications were routed here.
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// All that shard `from` sent here of its publications up to `sequence` has come.
+    #[inline]
+    pub fn received(&mut self, from: usize, sequence: u64) {
+        self.received_up_to[from] = self.received_up_to[from].max(sequence);
+    }
+
+    /// Of each shard, up to which publication all that it sent here has come.
+    pub fn received_up_to(&self) -> &[u64] {
+        &self.received_up_to
+    }
+
+    /// Recipients to gather into, empty. They come back with [`give_back`](Self::give_back).
+    #[inline]
+    pub fn lend(&mut self) -> Box<Recipients> {
+        let mut recipients = self.spare.take().unwrap_or_default();
+        recipients.clear();
+        recipients
+    }
+
+    /// Takes back what was lent.
+    #[inline]
+    pub fn give_back(&mut self, recipients: Box<Recipients>) {
+        self.spare = Some(recipients);
+    }
+
+    /// Gathers everybody who gets a publication that was made on this shard.
+    #[inline]
+    pub fn gather(&mut self, mountpoint: u32, topic: TopicName<'_>, origin: Origin, into: &mut Recipients) {
+        let Routing { own, mountpoints, random, .. } = self;
+        mountpoints[mountpoint].tree.matching(topic, &mut |subscribers| into.add(subscribers, origin, *own, random));
+    }
+
+    /// Gathers the ordinary subscribers of this shard: another shard made the publication and has sent it to the others.
+    pub fn gather_own(&mut self, mountpoint: u32, topic: TopicName<'_>, into: &mut Recipients) {
+        self.mountpoints[mountpoint].tree.matching(topic, &mut |subscribers| into.add_plain(subscribers));
+    }
+
+    /// The member of a shared subscription that gets a message: an online one if there is one on any shard. Which shard's turn it is
+    /// is asked once: one that it was sent to does not send it on if it has a member that will do. A message that has been sent on
+    /// too often, because members left while it was on its way, is nobody's.
+    pub fn choose_member(&mut self, mountpoint: u32, filter: &TopicFilter, turn: Turn) -> Choice {
+        let Routing { own, mountpoints, random, .. } = self;
+        let Some(group) = mountpoints[mountpoint].group(filter) else { return Choice::Nobody };
+        let Turn { policy, publisher, hops } = turn;
+        let stays = group.has_online() || hops > 0 && !group.has_online_anywhere() || hops >= MAX_HOPS;
+        let member = if stays { group.choose_own(policy, publisher, random) } else { None };
+        match member.map_or_else(|| group.choose(policy, publisher, *own, random), Choice::Member) {
+            Choice::Shard(_) if hops >= MAX_HOPS => {
+                let filter = filter.as_str();
+                tracing::warn!(filter, "no member of the shared subscription was found: message dropped");
+                Choice::Nobody
+            }
+            choice => choice,
+        }
+    }
+
+    /// Whether a shared subscription has another member for what one of its members leaves: any if its session `ends`, else an online
+    /// one.
+    pub fn has_other_member(&self, mountpoint: u32, filter: &TopicFilter, ends: bool) -> bool {
+        self.mountpoints[mountpoint].group(filter).is_some_and(|group| ends || group.has_online_anywhere())
+    }
+
+    /// Adds or changes a subscription of a session here; `online` says whether its client is connected.
+    pub fn subscribe(
+        &mut self,
+        mountpoint: u32,
+        filter: &TopicFilter,
+        session: u32,
+        subscription: Subscription,
+        online: bool,
+    ) -> Change {
+        let subscriber = Subscriber::new(session, subscription);
+        let subscribers = self.mountpoints[mountpoint].subscribers(filter);
+        if filter.share_name().is_some() {
+            let group = subscribers.group(filter);
+            group.join(subscriber, online);
+            return Change { interest: false, members: Some(group.counts()) };
+        }
+        match subscribers.local.iter_mut().find(|other| other.session == session) {
+            Some(other) => *other = subscriber,
+            None => subscribers.local.push(subscriber),
+        }
+        Change { interest: subscribers.local.len() == 1, members: None }
+    }
+
+    /// Ends a subscription of a session here.
+    pub fn unsubscribe(&mut self, mountpoint: u32, filter: &TopicFilter, session: u32) -> Change {
+        let Some(subscribers) = self.mountpoints[mountpoint].tree.get_mut(filter) else { return Change::default() };
+        if filter.share_name().is_some() {
+            let group = subscribers.groups.iter_mut().find(|group| *group.filter == *filter);
+            let members = group.map(|group| {
+                group.leave(session);
+                group.counts()
+            });
+            self.forget_empty_groups(mountpoint, filter);
+            return Change { interest: false, members };
+        }
+        let before = subscribers.local.len();
+        subscribers.local.retain(|subscriber| subscriber.session != session);
+        let interest = subscribers.local.is_empty() && before > 0;
+        if interest {
+            self.mountpoints[mountpoint].prune(filter);
+        }
+        Change { interest, members: None }
+    }
+
+    /// The client of a member of a shared subscription came or left. Says how many members there are here.
+    pub fn set_online(
+        &mut self,
+        mountpoint: u32,
+        filter: &TopicFilter,
+        session: u32,
+        online: bool,
+    ) -> Option<MemberCounts> {
+        let subscribers = self.mountpoints[mountpoint].tree.get_mut(filter)?;
+        let group = subscribers.groups.iter_mut().find(|group| *group.filter == *filter)?;
+        group.turn_online(session, online);
+        Some(group.counts())
+    }
+
+    /// Another shard has so many members of a shared subscription.
+    pub fn set_members(&mut self, shard: usize, mountpoint: u32, filter: &TopicFilter, counts: MemberCounts) {
+        self.mountpoints[mountpoint].subscribers(filter).group(filter).set_elsewhere(shard, counts);
+        self.forget_empty_groups(mountpoint, filter);
+    }
+
+    /// Another shard has interest in a filter.
+    pub fn add_interest(&mut self, shard: usize, mountpoint: u32, filter: &TopicFilter) {
+        self.mountpoints[mountpoint].subscribers(filter).remote.insert(shard);
+    }
+
+    /// Another shard has lost its interest in a filter.
+    pub fn remove_interest(&mut self, shard: usize, mountpoint: u32, filter: &TopicFilter) {
+        if let Some(subscribers) = self.mountpoints[mountpoint].tree.get_mut(filter) {
+            subscribers.remote.remove(shard);
+        }
+        self.mountpoints[mountpoint].prune(filter);
+    }
+
+    fn forget_empty_groups(&mut self, mountpoint: u32, filter: &TopicFilter) {
+        if let Some(subscribers) = self.mountpoints[mountpoint].tree.get_mut(filter) {
+            subscribers.groups.retain(|group| !Group::is_empty(group));
+        }
+        self.mountpoints[mountpoint].prune(filter);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::{QoS, SubscriptionOptions};
+
+    fn filter(text: &str) -> TopicFilter {
+        TopicFilter::parse(text, 8).expect("a valid filter")
+    }
+
+    fn subscription() -> Subscription {
+        Subscription { options: SubscriptionOptions::new(QoS::AtLeastOnce), id: 0 }
+    }
+
+    fn routing() -> (Routing, u32) {
+        let mut routing = Routing::new(1, 3, 7, Random::from_seed(1));
+        let mountpoint = routing.mountpoint(&"".into());
+        (routing, mountpoint)
+    }
+
+    fn gathered(routing: &mut Routing, mountpoint: u32, topic: &str) -> (Vec<u32>, Vec<usize>) {
+        let origin = Origin { session: None, publisher: 0, policy: SharedPolicy::Random };
+        let mut recipients = routing.lend();
+        routing.gather(mountpoint, TopicName::trusted(topic), origin, &mut recipients);
+        let found = (
+            recipients.local.iter().map(|recipient| recipient.session).collect(),
+            recipients.shards().iter().collect(),
+        );
+        routing.give_back(recipients);
+        found
+    }
+
+    #[test]
+    fn the_first_subscriber_to_a_filter_brings_interest_and_the_last_takes_it_away() {
+        let (mut routing, at) = routing();
+        let a = filter("a/+");
+        assert!(routing.subscribe(at, &a, 4, subscription(), true).interest);
+        assert!(!routing.subscribe(at, &a, 5, subscription(), true).interest);
+        assert_eq!(gathered(&mut routing, at, "a/b"), (vec![4, 5], vec![]));
+        assert!(!routing.unsubscribe(at, &a, 4).interest);
+        assert!(routing.unsubscribe(at, &a, 5).interest);
+        assert!(!routing.unsubscribe(at, &a, 5).interest, "it is gone already");
+        assert_eq!((gathered(&mut routing, at, "a/b"), routing.filters()), ((vec![], vec![]), 0));
+    }
+
+    #[test]
+    fn other_shards_get_a_copy_while_they_have_interest() {
+        let (mut routing, at) = routing();
+        let a = filter("a");
+        routing.add_interest(0, at, &a);
+        routing.add_interest(2, at, &filter("#"));
+        assert_eq!(gathered(&mut routing, at, "a"), (vec![], vec![0, 2]));
+        routing.remove_interest(0, at, &a);
+        assert_eq!((gathered(&mut routing, at, "a"), routing.filters()), ((vec![], vec![2]), 1));
+    }
+
+    #[test]
+    fn mountpoints_do_not_see_each_other() {
+        let (mut routing, at) = routing();
+        let other = routing.mountpoint(&"other".into());
+        routing.subscribe(at, &filter("a"), 4, subscription(), true);
+        assert_eq!(gathered(&mut routing, other, "a"), (vec![], vec![]));
+        assert_eq!(&**routing.name(other), "other");
+    }
+
+    #[test]
+    fn members_of_a_shared_subscription_are_counted_by_shard() {
+        let (mut routing, at) = routing();
+        let shared = filter("$share/g/a");
+        let turn = |hops| Turn { policy: SharedPolicy::Random, publisher: 0, hops };
+        let counts = |online, offline| Some(MemberCounts { online, offline });
+        assert_eq!(routing.subscribe(at, &shared, 4, subscription(), true).members, counts(1, 0));
+        assert_eq!(routing.set_online(at, &shared, 4, false), counts(0, 1));
+        assert!(!routing.has_other_member(at, &shared, false) && routing.has_other_member(at, &shared, true));
+        routing.set_members(2, at, &shared, MemberCounts { online: 1, offline: 0 });
+        assert_eq!(routing.choose_member(at, &shared, turn(0)), Choice::Shard(2));
+        assert_eq!(routing.choose_member(at, &shared, turn(1)), Choice::Shard(2), "the online one");
+        assert!(
+            matches!(routing.choose_member(at, &shared, turn(MAX_HOPS)), Choice::Member(_)),
+            "it is sent on no more"
+        );
+        assert_eq!(routing.unsubscribe(at, &shared, 4).members, counts(0, 0));
+        assert_eq!(routing.choose_member(at, &shared, turn(MAX_HOPS)), Choice::Nobody);
+        routing.set_members(2, at, &shared, MemberCounts::default());
+        assert_eq!((routing.choose_member(at, &shared, turn(0)), routing.filters()), (Choice::Nobody, 0));
+    }
+
+    #[test]
+    fn how_far_publications_have_come_only_rises() {
+        let (mut routing, _) = routing();
+        routing.received(0, 7);
+        routing.received(0, 5);
+        assert_eq!(routing.next_publication(), PublicationId { shard: 1, sequence: 1 });
+        assert_eq!((routing.sequence(), routing.received_up_to()), (1, &[7, 0, 0][..]));
+    }
+}

@@ -1,0 +1,322 @@
+//! What is to be done: here and now, here and later, and by the runtime.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::message::ShardMessage;
+use super::output::Output;
+use crate::client::{ConnectionId, SubscriberId};
+use crate::connection::Violation;
+use crate::deadlines::Deadlines;
+use crate::subscribing::PendingSubscribe;
+use crate::time::Time;
+
+/// What a shard has to do. Also knows the time of the input that is being handled, and gives numbers that are never used twice.
+pub(super) struct Agenda<S> {
+    own: usize,
+    /// The time of the input that is being handled.
+    now: Time,
+    deadlines: Deadlines<Deadline>,
+    /// What the input has set free, to be done before the next one.
+    follow_ups: VecDeque<FollowUp>,
+    /// What the runtime is to do, in order.
+    outputs: VecDeque<Output<S>>,
+    /// Connections that are handed to another shard when their output has been taken.
+    hand_offs: VecDeque<(ConnectionId, usize)>,
+    /// For each shard, what it is told.
+    messages: Vec<Vec<ShardMessage>>,
+    /// Shards that are told something.
+    addressed: VecDeque<usize>,
+    next_number: u64,
+    stop: Stop,
+}
+
+/// How often retained messages are searched for expired ones.
+pub(super) const SWEEP: Duration = Duration::from_secs(60);
+
+/// How far an orderly stop is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stop {
+    No,
+    Stopping,
+    Stopped,
+}
+
+/// An entry in the timer wheel.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Deadline {
+    /// Something of the connection at this index.
+    Connection(usize),
+    /// Something of the session at this index.
+    Session(u32),
+    /// A hook that answers later.
+    Hook(u64),
+    /// A client that publishers wait for.
+    Consumer(ConnectionId),
+    /// `$SYS` is to be published.
+    Sys,
+    /// Retained messages that expired are to be forgotten, and what migrations have left behind.
+    Sweep,
+    /// Sessions that could not begin to leave are looked at again.
+    Migrations,
+}
+
+/// Something that an input has set free.
+pub(super) enum FollowUp {
+    /// What kept this connection from being served has gone.
+    Serve(ConnectionId),
+    /// The client of this connection did something it must not; its connection is paused.
+    Violation(ConnectionId, Violation),
+    /// This publisher waits for one client less.
+    ReleasePublisher(ConnectionId),
+    /// The client of this connection, which all have accepted, is to be registered.
+    Register(ConnectionId),
+    /// What waited for the session of this subscriber id goes on.
+    SessionCame(SubscriberId),
+    /// A session has ended: its slot, whose it was, and the number of its migration if it was about to leave.
+    SessionEnded(u16, SubscriberId, Option<u64>),
+    /// Nothing that notifications about this subscriber id left is to be done any more.
+    TasksDone(SubscriberId),
+    /// A session that is to leave may be ready: the number of its migration.
+    SessionMayLeave(u64),
+    /// Sessions that are to leave may begin to.
+    BeginMigrations,
+    /// A slot that left may have nothing here any more, and its new owner may be answered.
+    SlotMayBeEmpty(u16),
+    /// What is retained for a subscription, after what has to come before: its number, and the subscription.
+    Retained(u64, Box<PendingSubscribe>),
+    /// Enough may have been applied to answer questions about retained messages.
+    AnswerQuestions,
+}
+
+impl<S> Agenda<S> {
+    pub fn new(own: usize, shards: usize, now: Time) -> Self {
+        Agenda {
+            own,
+            now,
+            deadlines: Deadlines::new(now),
+            follow_ups: VecDeque::new(),
+            outputs: VecDeque::new(),
+            hand_offs: VecDeque::new(),
+            messages: (0..shards).map(|_| Vec::new()).collect(),
+            addressed: VecDeque::new(),
+            next_number: 1,
+            stop: Stop::No,
+        }
+    }
+
+    /// The time of the input that is being handled.
+    #[inline]
+    pub fn now(&self) -> Time {
+        self.now
+    }
+
+    /// An input is handled at this time.
+    #[inline]
+    pub fn begin(&mut self, now: Time) {
+        self.now = now;
+    }
+
+    /// A number for a hook, a subscription, a session or a migration: never used twice.
+    pub fn number(&mut self) -> u64 {
+        self.next_number += 1;
+        self.next_number - 1
+    }
+
+    /// The number that comes next.
+    pub fn next_number(&self) -> u64 {
+        self.next_number
+    }
+
+    /// Numbers below this one have been used elsewhere.
+    pub fn skip_numbers(&mut self, below: u64) {
+        self.next_number = self.next_number.max(below);
+    }
+
+    /// Has something looked at when `at` has come.
+    pub fn arm(&mut self, at: Time, deadline: Deadline) {
+        self.deadlines.arm(at, deadline);
+    }
+
+    /// What is due now.
+    pub fn due(&mut self) -> Vec<Deadline> {
+        let mut due = Vec::new();
+        self.deadlines.expire(self.now, &mut |deadline| due.push(deadline));
+        due
+    }
+
+    /// When something is due next, at the latest.
+    pub fn next_deadline(&self) -> Time {
+        self.deadlines.next()
+    }
+
+    /// How many entries the timer wheel has.
+    pub fn deadlines(&self) -> usize {
+        self.deadlines.len()
+    }
+
+    /// Has something done when what is being done is done, in the order of the calls. But that a session has ended comes before all else:
+    /// whatever looks at what is left of a slot must know of it. (Of several the last comes first: they have nothing to do with each other.)
+    pub fn follow_up(&mut self, follow_up: FollowUp) {
+        match follow_up {
+            FollowUp::SessionEnded(..) => self.follow_ups.push_front(follow_up),
+            _ => self.follow_ups.push_back(follow_up),
+        }
+    }
+
+    /// The next follow-up.
+    #[inline]
+    pub fn next_follow_up(&mut self) -> Option<FollowUp> {
+        self.follow_ups.pop_front()
+    }
+
+    /// Has the runtime do something.
+    #[inline]
+    pub fn output(&mut self, output: Output<S>) {
+        self.outputs.push_back(output);
+    }
+
+    /// The next thing for the runtime to do. A session that goes to another shard comes behind the messages to that shard: what its client
+    /// published here, its will perhaps, is to be there first.
+    #[inline]
+    pub fn next_output(&mut self) -> Option<Output<S>> {
+        match self.outputs.front() {
+            Some(Output::Transfer { to, .. }) if !self.messages[*to].is_empty() => {
+                let to = *to;
+                Some(Output::Messages { to, messages: std::mem::take(&mut self.messages[to]) })
+            }
+            _ => self.outputs.pop_front(),
+        }
+    }
+
+    /// Has a connection handed to shard `to`. What comes behind its CONNECT until then goes with it.
+    pub fn hand_off(&mut self, id: ConnectionId, to: usize) {
+        self.hand_offs.push_back((id, to));
+    }
+
+    /// The next connection to be handed to another shard.
+    #[inline]
+    pub fn next_hand_off(&mut self) -> Option<(ConnectionId, usize)> {
+        self.hand_offs.pop_front()
+    }
+
+    /// Queues a message to shard `to`, behind those before it.
+    pub fn post(&mut self, to: usize, message: ShardMessage) {
+        debug_assert_ne!(to, self.own, "a shard does not write to itself");
+        if self.messages[to].is_empty() {
+            self.addressed.push_back(to);
+        }
+        self.messages[to].push(message);
+    }
+
+    /// Queues a message to each other shard.
+    pub fn tell_others(&mut self, message: impl Fn() -> ShardMessage) {
+        let own = self.own;
+        (0..self.messages.len()).filter(|shard| *shard != own).for_each(|shard| self.post(shard, message()));
+    }
+
+    /// The next shard that there are messages for, and these, in order.
+    #[inline]
+    pub fn next_messages(&mut self) -> Option<(usize, Vec<ShardMessage>)> {
+        loop {
+            let to = self.addressed.pop_front()?;
+            // None are left if they went before a session.
+            if !self.messages[to].is_empty() {
+                return Some((to, std::mem::take(&mut self.messages[to])));
+            }
+        }
+    }
+
+    /// Begins an orderly stop.
+    pub fn stop(&mut self) {
+        if self.stop == Stop::No {
+            self.stop = Stop::Stopping;
+        }
+    }
+
+    /// Whether an orderly stop has begun.
+    #[inline]
+    pub fn is_stopping(&self) -> bool {
+        self.stop != Stop::No
+    }
+
+    /// An orderly stop is complete: the runtime is told, once.
+    pub fn stopped(&mut self) {
+        if self.stop == Stop::Stopping {
+            self.stop = Stop::Stopped;
+            self.output(Output::Stopped);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn agenda() -> Agenda<()> {
+        Agenda::new(0, 3, Time::ZERO)
+    }
+
+    #[test]
+    fn messages_go_out_shard_by_shard_in_order() {
+        let mut agenda = agenda();
+        for (to, token) in [(2, 1), (1, 2), (2, 3)] {
+            agenda.post(to, ShardMessage::Leaving { token });
+        }
+        let tokens = |messages: Vec<ShardMessage>| {
+            let token = |message| match message {
+                ShardMessage::Leaving { token } => token,
+                other => panic!("{other:?}"),
+            };
+            messages.into_iter().map(token).collect::<Vec<_>>()
+        };
+        let taken = std::iter::from_fn(|| agenda.next_messages()).map(|(to, messages)| (to, tokens(messages)));
+        assert_eq!(taken.collect::<Vec<_>>(), [(2, vec![1, 3]), (1, vec![2])]);
+    }
+
+    #[test]
+    fn that_a_session_ended_comes_before_what_else_follows() {
+        let mut agenda = agenda();
+        let subscriber = SubscriberId::new("", "a");
+        agenda.follow_up(FollowUp::TasksDone(subscriber.clone()));
+        agenda.follow_up(FollowUp::SlotMayBeEmpty(1));
+        agenda.follow_up(FollowUp::SessionEnded(1, subscriber, None));
+        assert!(matches!(agenda.next_follow_up(), Some(FollowUp::SessionEnded(..))));
+        assert!(matches!(agenda.next_follow_up(), Some(FollowUp::TasksDone(_))));
+        assert!(matches!(agenda.next_follow_up(), Some(FollowUp::SlotMayBeEmpty(1))));
+        assert!(agenda.next_follow_up().is_none());
+    }
+
+    #[test]
+    fn numbers_are_never_used_twice() {
+        let mut agenda = agenda();
+        assert_eq!([agenda.number(), agenda.number()], [1, 2]);
+        agenda.skip_numbers(10);
+        agenda.skip_numbers(5);
+        assert_eq!((agenda.next_number(), agenda.number()), (10, 10));
+    }
+
+    #[test]
+    fn a_stop_is_told_once() {
+        let mut agenda = agenda();
+        agenda.stopped();
+        assert!(agenda.next_output().is_none() && !agenda.is_stopping(), "it has not begun");
+        agenda.stop();
+        agenda.stopped();
+        agenda.stop();
+        agenda.stopped();
+        assert!(agenda.is_stopping() && matches!(agenda.next_output(), Some(Output::Stopped)));
+        assert!(agenda.next_output().is_none());
+    }
+
+    #[test]
+    fn what_is_armed_is_due_at_its_time() {
+        let mut agenda = agenda();
+        let at = Time::from_millis(100);
+        agenda.arm(at, Deadline::Hook(7));
+        assert!(agenda.due().is_empty() && agenda.next_deadline() <= Time::from_millis(104));
+        agenda.begin(Time::from_millis(108));
+        assert!(matches!(agenda.due()[..], [Deadline::Hook(7)]));
+        assert_eq!((agenda.deadlines(), agenda.now()), (0, Time::from_millis(108)));
+    }
+}

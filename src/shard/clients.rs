@@ -1,0 +1,192 @@
+//! The clients of a shard: their connections and sessions, the hooks that are told of them, and what is to be done for them.
+//!
+//! The lowest of the three layers of a shard. It brings one message to one client and says what became of it; who gets a message,
+//! and how clients come and go, is decided above.
+
+use std::sync::Arc;
+
+use super::agenda::{Agenda, FollowUp};
+use super::counters::Statistics;
+use super::message::ShardMessage;
+use super::output::Output;
+use super::program::Program;
+use crate::client::{Client, ConnectionId};
+use crate::codec::ReasonCode;
+use crate::config::{Config, SessionsFull};
+use crate::connection::{Connection, ConnectionStage, Connections, PauseReason, Pending};
+use crate::delivery::Delivering;
+use crate::flow::Flow;
+use crate::handshake::{AcceptedConnect, PendingConnect, Refusal};
+use crate::hooks::Chain;
+use crate::pending_hooks::PendingHooks;
+use crate::session::{Session, SessionSettings, Sessions};
+use crate::sharding::{Publisher, hasher};
+use crate::time::Time;
+
+/// What a shard is told when it is made.
+#[derive(Clone)]
+pub struct Setup {
+    /// Which shard it is, from 0.
+    pub id: usize,
+    /// How many there are, at most 256.
+    pub shards: usize,
+    /// The seed of hashes: random, and the same on every shard.
+    pub seed: u64,
+    /// The version of the broker, as `$SYS` shows it.
+    pub version: &'static str,
+    /// The configuration, checked.
+    pub config: Arc<Config>,
+}
+
+/// The clients of one shard.
+pub struct Clients<C: Chain> {
+    pub(super) setup: Setup,
+    pub(super) chain: C,
+    pub(super) connections: Connections<PendingConnect<C::State>>,
+    pub(super) sessions: Sessions<C::State>,
+    pub(super) pending_hooks: PendingHooks,
+    pub(super) delivery: Delivering,
+    pub(super) flow: Flow,
+    pub(super) program: Program,
+    pub(super) statistics: Statistics,
+    pub(super) agenda: Agenda<C::State>,
+}
+
+impl<C: Chain> Clients<C> {
+    /// No clients.
+    pub(super) fn new(setup: Setup, chain: C, agenda: Agenda<C::State>) -> Self {
+        let config = &setup.config;
+        let orders_offline = config.limits.sessions_full == SessionsFull::Expire;
+        Clients {
+            chain,
+            connections: Connections::default(),
+            sessions: Sessions::new(hasher(setup.seed), orders_offline),
+            pending_hooks: PendingHooks::default(),
+            delivery: Delivering::new(),
+            flow: Flow::new(config.queue.max_waiting_output_bytes, config.queue.publisher_patience),
+            program: Program::default(),
+            statistics: Statistics::new(setup.shards),
+            agenda,
+            setup,
+        }
+    }
+
+    /// What kept a connection from being served may have gone: it is served when what is being done is done.
+    #[inline]
+    pub(super) fn serve_later(&mut self, id: ConnectionId, reason: PauseReason) {
+        if self.connections.resume(id, reason) {
+            self.agenda.follow_up(FollowUp::Serve(id));
+        }
+    }
+
+    /// The client of a connection, accepted by all.
+    pub(super) fn accepted_at(&self, id: ConnectionId) -> Option<&AcceptedConnect<C::State>> {
+        match &self.connections.get(id)?.stage {
+            ConnectionStage::Connecting(pending) => pending.accepted(),
+            ConnectionStage::Opening { .. } | ConnectionStage::Connected(_) => None,
+        }
+    }
+
+    /// Takes it out of its connection, which is to belong to a session.
+    pub(super) fn take_accepted(&mut self, id: ConnectionId) -> Option<Box<AcceptedConnect<C::State>>> {
+        self.accepted_at(id)?;
+        let connection = self.connections.get_mut(id)?;
+        let stage = std::mem::replace(&mut connection.stage, ConnectionStage::Opening { due: Time::NEVER });
+        match stage {
+            ConnectionStage::Connecting(pending) => pending.into_accepted(),
+            ConnectionStage::Opening { .. } | ConnectionStage::Connected(_) => None,
+        }
+    }
+
+    /// Refuses a CONNECT, and closes the connection.
+    pub(super) fn refuse(&mut self, id: ConnectionId, refusal: &Refusal) {
+        let counters = &mut self.statistics.counters;
+        counters.refused += 1;
+        counters.hook_failures += u64::from(refusal.hook_failed);
+        self.connections.write_bytes(id, |out| refusal.encode(out));
+        self.close(id);
+    }
+
+    /// Refuses a client that all have accepted, for a limit of the shard.
+    pub(super) fn refuse_for_limit(&mut self, id: ConnectionId, code: ReasonCode) {
+        if let Some(refusal) = self.accepted_at(id).map(|accepted| accepted.refuse_for_limit(code)) {
+            self.refuse(id, &refusal);
+        }
+    }
+
+    /// Has the runtime close the connection, after what it still has to send; here it is gone at once.
+    pub(super) fn close(&mut self, id: ConnectionId) {
+        let Some(mut connection) = self.take_connection(id) else { return };
+        if let Some(task) = task_of(&connection) {
+            self.pending_hooks.end(task);
+            self.agenda.output(Output::CancelHook { task });
+        }
+        let last = connection.outbox.take_last();
+        if let Some(output) = &last {
+            self.statistics.counters.bytes_out += output.len() as u64;
+        }
+        self.agenda.output(Output::Close { connection: id, listener: connection.listener, last });
+    }
+
+    /// Takes a connection out of the table. Publishers that wait for it go on.
+    pub(super) fn take_connection(&mut self, id: ConnectionId) -> Option<Box<Connection<PendingConnect<C::State>>>> {
+        for publisher in self.flow.remove(id) {
+            self.release_publisher(publisher);
+        }
+        self.connections.remove(id)
+    }
+
+    /// A publisher, perhaps of another shard, waits for one client less.
+    pub(super) fn release_publisher(&mut self, publisher: Publisher) {
+        let Publisher { shard, connection } = publisher;
+        if shard == self.setup.id {
+            self.agenda.follow_up(FollowUp::ReleasePublisher(connection));
+        } else {
+            self.agenda.post(shard, ShardMessage::Publisher { connection, wait: false });
+        }
+    }
+
+    /// A publisher is to wait for one more client. One that has left or moved meanwhile waits for nobody.
+    pub(super) fn publisher_waits(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.consumers += 1;
+            connection.pauses.insert(PauseReason::SlowConsumer);
+        }
+    }
+
+    /// A publisher waits for one client less. One that has left or moved meanwhile waits for nobody.
+    pub(super) fn publisher_released(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        connection.consumers = connection.consumers.saturating_sub(1);
+        if connection.consumers == 0 && connection.pauses.remove(PauseReason::SlowConsumer) {
+            self.agenda.follow_up(FollowUp::Serve(id));
+        }
+    }
+
+    /// Begins a session without a connection, and gives its place.
+    pub(super) fn new_session(
+        &mut self,
+        client: Client,
+        settings: SessionSettings,
+        slot: u16,
+        takeovers: (u32, Time),
+    ) -> u32 {
+        let (instance, hasher) = (self.agenda.number(), self.sessions.hasher().clone());
+        self.sessions.insert(Session::new(client, settings, slot, instance, takeovers, hasher))
+    }
+}
+
+/// The hook that a connection waits for.
+fn task_of<S>(connection: &Connection<PendingConnect<S>>) -> Option<u64> {
+    match &connection.stage {
+        ConnectionStage::Opening { .. } => None,
+        ConnectionStage::Connecting(pending) => pending.task(),
+        ConnectionStage::Connected(connected) => match connected.pending {
+            Some(Pending::Hook { task, .. }) => Some(task),
+            _ => None,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests;

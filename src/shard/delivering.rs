@@ -1,0 +1,229 @@
+//! One publication to the recipients of this shard, and what waits for a client.
+
+use super::agenda::Deadline;
+use super::clients::Clients;
+use super::message::ShardMessage;
+use super::output::Output;
+use crate::client::{ConnectionId, DropReason};
+use crate::codec::QoS;
+use crate::delivery::{self, Batch, Delivered, EncodedForms, Pace, PublishWriter};
+use crate::hooks::{Chain, DroppedMessage, OfflineMessage};
+use crate::message::Publication;
+use crate::session::{Buffered, OutgoingMessage, PublicationId, Recipient};
+use crate::sharding::Publisher;
+
+/// A publication on its way to recipients of this shard.
+pub(super) struct Routed<'a> {
+    /// The message.
+    pub publication: &'a Publication<'a>,
+    /// Which of all publications it is.
+    pub id: PublicationId,
+    /// Who published it, if a client did, which is to wait when a recipient cannot follow.
+    pub publisher: Option<Publisher>,
+}
+
+impl<C: Chain> Clients<C> {
+    /// Delivers a publication to everybody in `recipients`.
+    pub(super) fn deliver_all(&mut self, recipients: &[Recipient], routed: &Routed<'_>) {
+        // For one alone, encoding straight into its output is cheaper.
+        if let [recipient] = recipients {
+            return self.deliver(recipient, routed, None);
+        }
+        let mut forms = self.delivery.lend_forms(1);
+        for recipient in recipients {
+            self.deliver(recipient, routed, forms.first_mut());
+        }
+        self.delivery.give_back(forms);
+    }
+
+    /// Delivers the publications that were gathered.
+    #[inline]
+    pub(super) fn deliver_batch(&mut self) {
+        if !self.delivery.batch.is_empty() {
+            let mut batch = std::mem::take(&mut self.delivery.batch);
+            self.deliver_by_recipient(&batch);
+            batch.clear();
+            self.delivery.batch = batch;
+        }
+    }
+
+    /// Delivers the publications of a batch, recipient by recipient.
+    #[inline(never)]
+    fn deliver_by_recipient(&mut self, batch: &Batch) {
+        let (publications, publisher) = (batch.publications(), batch.publisher());
+        let routed = publications.iter().map(|(id, publication)| Routed { publication, id: *id, publisher });
+        let routed: Vec<_> = routed.collect();
+        let mut forms = self.delivery.lend_forms(routed.len());
+        for recipient in batch.recipients() {
+            for (routed, forms) in routed.iter().zip(&mut forms) {
+                self.deliver(recipient, routed, Some(forms));
+            }
+        }
+        self.delivery.give_back(forms);
+    }
+
+    /// Delivers a publication to one recipient. `encoded` has what was encoded for others; none if there is this one only.
+    fn deliver(&mut self, recipient: &Recipient, routed: &Routed<'_>, encoded: Option<&mut EncodedForms>) {
+        let Routed { publication, .. } = *routed;
+        if recipient.is_program() {
+            if let Some(subscription) = self.program.number(recipient.session) {
+                self.agenda.output(Output::Deliver { subscription, message: publication.keep() });
+            }
+            return;
+        }
+        let retain = recipient.retain_as_published && publication.retain || recipient.initial;
+        let Some(session) = self.sessions.get_mut(recipient.session) else { return };
+        if let Some(state) = &mut session.migration
+            && !delivery::is_due_here(state, recipient, publication, routed.id, retain)
+        {
+            return;
+        }
+        let qos = delivery::qos_for(session, recipient, publication);
+        let Some(id) = session.connection else {
+            let outcome = delivery::offline(session, recipient, qos);
+            return self.settle(recipient, publication, (qos, retain), outcome);
+        };
+        let Some(mut to) = self.connections.writable(id) else { return };
+        let waiting = to.connection.outbox.waiting();
+        let pace = match self.flow.is_full(waiting) {
+            false => Pace::Keeping,
+            true if self.flow.takes_no_more(id, waiting) => Pace::Lost,
+            true => Pace::Full,
+        };
+        let (chain, traffic, now) = (&mut self.chain, &mut self.delivery.traffic, self.agenda.now());
+        let mut writer = PublishWriter { chain, traffic, buffers: to.buffers, now };
+        let outcome = writer.deliver(session, to.connection, recipient, publication, (qos, retain), pace, encoded);
+        if outcome == Delivered::Sent {
+            self.statistics.counters.messages_out += 1;
+            to.queue_for_output();
+        } else {
+            self.settle(recipient, publication, (qos, retain), outcome);
+        }
+        if pace == Pace::Full && qos == QoS::AtMostOnce && !recipient.initial {
+            self.hold_publisher(id, routed.publisher);
+        }
+    }
+
+    /// Queues, stores or drops a message that was not sent.
+    fn settle(
+        &mut self,
+        recipient: &Recipient,
+        publication: &Publication<'_>,
+        (qos, retain): (QoS, bool),
+        outcome: Delivered,
+    ) {
+        let index = recipient.session;
+        match outcome {
+            Delivered::Sent => {}
+            Delivered::Queue { online } => {
+                self.enqueue(index, recipient.delivery(publication, qos, retain), online);
+            }
+            Delivered::Dropped(reason) => self.report_drop(index, publication, qos, retain, reason),
+            Delivered::Store => {
+                if self.enqueue(index, recipient.delivery(publication, qos, retain), false)
+                    && let Some(session) = self.sessions.get_mut(index)
+                {
+                    let (topic, payload) = (publication.topic.as_str(), publication.payload);
+                    let message = OfflineMessage { topic, payload, qos, retain };
+                    let notified = self.chain.on_offline_message(&session.client, &mut session.state, &message);
+                    self.notified(index, notified);
+                }
+            }
+        }
+    }
+
+    /// Puts a message into the queue of a session; says whether it is in it.
+    fn enqueue(&mut self, index: u32, delivery: OutgoingMessage, online: bool) -> bool {
+        let Some(session) = self.sessions.get_mut(index) else { return false };
+        let insert = session.outbound.queue.push(delivery, &session.settings.queue, online, self.agenda.now());
+        for (dropped, reason) in insert.dropped {
+            self.report_dropped(index, &dropped, reason);
+        }
+        insert.stored
+    }
+
+    /// Sends what waits for a client, if there is room for it in the window or on the connection.
+    #[inline]
+    pub(super) fn send_waiting(&mut self, index: u32) {
+        if self.sessions.get(index).is_some_and(|session| session.outbound.is_anything_waiting()) {
+            while let Some((message, reason)) = self.send_until_a_drop(index) {
+                self.report_dropped(index, &message, reason);
+            }
+        }
+    }
+
+    #[inline(never)]
+    fn send_until_a_drop(&mut self, index: u32) -> Option<(OutgoingMessage, DropReason)> {
+        let session = self.sessions.get_mut(index)?;
+        let mut to = self.connections.writable(session.connection?)?;
+        let (chain, traffic, now) = (&mut self.chain, &mut self.delivery.traffic, self.agenda.now());
+        let mut writer = PublishWriter { chain, traffic, buffers: to.buffers, now };
+        let progress = writer.send_waiting(session, to.connection, self.flow.most());
+        self.statistics.counters.messages_out += progress.messages;
+        if progress.wrote {
+            to.queue_for_output();
+        }
+        progress.dropped
+    }
+
+    /// Counts a dropped message and tells the hooks.
+    pub(super) fn report_dropped(&mut self, index: u32, delivery: &OutgoingMessage, reason: DropReason) {
+        self.report_drop(index, &delivery.message.publication(), delivery.qos, delivery.retain, reason);
+    }
+
+    fn report_drop(&mut self, index: u32, publication: &Publication<'_>, qos: QoS, retain: bool, reason: DropReason) {
+        self.statistics.counters.drop(reason);
+        let Some(session) = self.sessions.get_mut(index) else { return };
+        let message = DroppedMessage { topic: publication.topic.as_str(), payload: publication.payload, qos, retain };
+        tracing::debug!(client = %session.client.subscriber, topic = message.topic, reason = reason.name(), "message dropped");
+        let notified = self.chain.on_message_drop(&session.client, &mut session.state, &message, reason);
+        self.notified(index, notified);
+    }
+
+    /// Something was added to the full output of `consumer`: whoever published that waits.
+    #[cold]
+    fn hold_publisher(&mut self, consumer: ConnectionId, publisher: Option<Publisher>) {
+        let Some(publisher) = publisher else { return };
+        let follows = self.flow.output_is_full(consumer, publisher, self.agenda.now());
+        if let Some(at) = follows.look_at {
+            self.agenda.arm(at, Deadline::Consumer(consumer));
+        }
+        if !follows.publisher_waits {
+            return;
+        }
+        let Publisher { shard, connection } = publisher;
+        if shard == self.setup.id {
+            self.publisher_waits(connection);
+        } else {
+            self.agenda.post(shard, ShardMessage::Publisher { connection, wait: true });
+        }
+    }
+
+    /// What a session that ends had not delivered is dropped, and said to be.
+    pub(super) fn drop_undelivered(&mut self, index: u32) {
+        let Some(session) = self.sessions.get_mut(index) else { return };
+        let in_flight = session.outbound.extract(|_| true).into_iter().filter_map(|entry| entry.delivery());
+        let waiting: Vec<_> = in_flight.chain(session.outbound.queue.drain()).collect();
+        for delivery in waiting {
+            self.report_dropped(index, &delivery, DropReason::SessionEnded);
+        }
+    }
+
+    /// QoS 0 messages do not wait for a client to come back.
+    pub(super) fn drop_qos0(&mut self, index: u32) {
+        let Some(session) = self.sessions.get_mut(index) else { return };
+        for delivery in session.outbound.queue.extract(|delivery| delivery.qos == QoS::AtMostOnce) {
+            self.report_dropped(index, &delivery, DropReason::OfflineQos0);
+        }
+    }
+
+    /// Delivers what was buffered and has not been delivered where the session was before.
+    pub(super) fn deliver_buffered(&mut self, index: u32, buffered: Vec<Buffered>) {
+        for Buffered { id, delivery } in buffered {
+            let OutgoingMessage { message, qos, retain, ids, group, initial } = delivery;
+            let recipient = Recipient { session: index, qos, retain_as_published: retain, ids, group, initial };
+            let publication = message.publication();
+            self.deliver_all(&[recipient], &Routed { publication: &publication, id, publisher: None });
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! The door of a shard: inputs, then outputs until it is quiet.
+
+use super::agenda::FollowUp;
+use super::input::Input;
+use super::machine::Shard;
+use super::message::ShardMessage;
+use super::output::Output;
+use crate::connection::{Connection, ConnectionStage, PauseReason};
+use crate::hooks::{Chain, HookAnswer};
+use crate::migration::Flushed;
+use crate::pending_hooks::Waiter;
+use crate::session::PublicationId;
+use crate::time::Time;
+
+impl<C: Chain> Shard<C> {
+    /// Handles something that happens, at this time, with all that follows from it. What the runtime is to do then is taken with
+    /// [`next_output`](Self::next_output).
+    pub fn handle(&mut self, input: Input<'_, C::State>, now: Time) {
+        let clients = &mut self.pubsub.clients;
+        clients.agenda.begin(now);
+        match input {
+            Input::Received { connection, bytes } => self.received(connection, bytes),
+            Input::Sent { connection, emptied } => clients.sent(connection, emptied),
+            Input::Message { from, message } => self.on_message(from, message),
+            Input::Accepted { connection, listener, peer, connected_at, connections } => {
+                clients.statistics.counters.accepted += 1;
+                let (due, refused) = self.handshake.accepted(listener, connections, clients.setup.shards, now);
+                let (stage, id) = (ConnectionStage::Opening { due }, connection);
+                let connection = Connection::new(id, listener, peer, connected_at, now);
+                clients.connections.insert(Connection { refused, stage, ..connection });
+                clients.arm_connection(id, due);
+            }
+            Input::Closed { connection } => self.pubsub.lost(connection),
+            Input::HandedOff { connection: id, mut accepted, unsent, unread } => {
+                let peer = accepted.peer();
+                let mut connection = Connection::new(id, accepted.listener, peer, accepted.client.connected_at, now);
+                connection.outbox.still_sending(unsent);
+                connection.unread.push(&std::mem::take(&mut accepted.unread));
+                clients.statistics.counters.bytes_in += unread.len() as u64;
+                connection.unread.push(unread);
+                clients.connections.insert(connection);
+                self.accepted(id, accepted);
+                self.pubsub.clients.agenda.follow_up(FollowUp::Serve(id));
+            }
+            Input::Transferred { arrived, transfer } => self.transferred(arrived, *transfer),
+            Input::HookAnswered { task, answer } => self.hook_answered(task, answer),
+            Input::Congestion { to, congested } => {
+                for id in clients.flow.set_congested(to, congested) {
+                    clients.serve_later(id, PauseReason::Congestion);
+                }
+            }
+            Input::Request(request) => self.on_request(request),
+            // Each deadline with all that follows from it: one that comes later finds that it is done.
+            Input::Tick => {
+                for deadline in self.pubsub.clients.agenda.due() {
+                    self.deadline_came(deadline);
+                    self.do_follow_ups();
+                }
+            }
+            Input::Stop => self.stop(),
+        }
+        self.do_follow_ups();
+        if self.pubsub.clients.agenda.is_stopping()
+            && !self.migration.incoming.is_any_arriving()
+            && !self.pubsub.clients.pending_hooks.has_notifications()
+        {
+            self.pubsub.clients.agenda.stopped();
+        }
+    }
+
+    /// Does what has been set free, until nothing is left.
+    // Every input ends here, and there is nothing to do nearly always.
+    #[inline(always)]
+    fn do_follow_ups(&mut self) {
+        while let Some(follow_up) = self.pubsub.clients.agenda.next_follow_up() {
+            self.do_follow_up(follow_up);
+        }
+    }
+
+    /// Something that an input has set free.
+    #[inline(never)]
+    fn do_follow_up(&mut self, follow_up: FollowUp) {
+        match follow_up {
+            FollowUp::Serve(id) => self.serve_on(id),
+            FollowUp::Violation(id, violation) => self.pubsub.violation(id, violation),
+            FollowUp::ReleasePublisher(id) => self.pubsub.clients.publisher_released(id),
+            FollowUp::Register(id) => {
+                if self.pubsub.clients.connections.resume(id, PauseReason::Registration) {
+                    self.register_when_possible(id);
+                    self.serve_on(id);
+                }
+            }
+            FollowUp::SessionCame(subscriber) => self.session_came(&subscriber),
+            FollowUp::SessionEnded(slot, subscriber, leaving) => {
+                leaving.into_iter().for_each(|token| self.migration.outgoing.abandon(token));
+                self.session_left(slot, Some(&subscriber));
+            }
+            FollowUp::TasksDone(subscriber) => {
+                let slot = self.migration.slots.slot(&subscriber);
+                self.slot_may_be_empty(slot);
+            }
+            FollowUp::SessionMayLeave(token) => self.session_may_leave(token),
+            FollowUp::BeginMigrations => self.begin_migrations(),
+            FollowUp::SlotMayBeEmpty(slot) => self.slot_may_be_empty(slot),
+            FollowUp::Retained(token, pending) => self.pubsub.deliver_all_retained(token, &pending),
+            FollowUp::AnswerQuestions => self.pubsub.answer_questions(),
+        }
+    }
+
+    /// The next thing for the runtime to do; none if there is nothing until the next input. What is to be sent comes first, so that
+    /// whatever else is done finds that it was; messages for other shards come last, so that they are few.
+    pub fn next_output(&mut self) -> Option<Output<C::State>> {
+        let clients = &mut self.pubsub.clients;
+        debug_assert!(clients.delivery.batch.is_empty(), "nothing stays gathered");
+        if let Some((connection, buffer)) = clients.connections.next_output() {
+            clients.statistics.counters.bytes_out += buffer.len() as u64;
+            return Some(Output::Send { connection, buffer });
+        }
+        if let Some(output) = clients.agenda.next_output() {
+            return Some(output);
+        }
+        while let Some((id, to)) = clients.agenda.next_hand_off() {
+            let Some(connection) = clients.take_connection(id) else { continue };
+            let Connection { stage: ConnectionStage::Connecting(pending), unread, .. } = *connection else { continue };
+            let Some(mut accepted) = pending.into_accepted() else { continue };
+            accepted.unread = unread.as_slice().to_vec();
+            return Some(Output::HandOff { connection: id, to, accepted });
+        }
+        clients.agenda.next_messages().map(|(to, messages)| Output::Messages { to, messages })
+    }
+
+    /// When [`Input::Tick`] is to come next, at the latest.
+    pub fn next_deadline(&self) -> Time {
+        self.pubsub.clients.agenda.next_deadline()
+    }
+
+    /// A hook's answer is here, or its future panicked.
+    fn hook_answered(&mut self, task: u64, answer: Box<HookAnswer>) {
+        let clients = &mut self.pubsub.clients;
+        let Some(done) = clients.pending_hooks.end(task) else { return };
+        let (hook, link) = (done.hook, done.link);
+        clients.chain.settle(link, hook, answer.outcome(), done.waited(clients.agenda.now()));
+        let failed = matches!(*answer, HookAnswer::Failed);
+        if failed {
+            tracing::error!(hook, "hook panicked in its later answer");
+        }
+        match done.waiter {
+            // Who goes on with the packet counts the failure, as if it were one of now.
+            Waiter::Connection(id) => self.resume(id, task, link, Some(answer)),
+            Waiter::Subscriber(subscriber) => {
+                clients.statistics.counters.hook_failures += u64::from(failed);
+                clients.task_done(&subscriber);
+            }
+        }
+    }
+
+    /// A message from another shard.
+    fn on_message(&mut self, from: usize, message: ShardMessage) {
+        let pubsub = &mut self.pubsub;
+        match message {
+            ShardMessage::Publish { sequence, mountpoint, message, number, publisher } => {
+                let id = PublicationId { shard: from, sequence };
+                pubsub.deliver_from_shard(id, &mountpoint, &message, number, publisher);
+            }
+            ShardMessage::Share(share) => pubsub.deliver_share(from, *share),
+            ShardMessage::Subscribe { token, mountpoint, filters, flush } => {
+                pubsub.take_in(from, token, &mountpoint, &filters);
+                if let Some((shard, token)) = flush.filter(|(shard, _)| *shard != pubsub.clients.setup.id) {
+                    self.flushed_to(shard, token);
+                }
+            }
+            ShardMessage::Subscribed { token, sent, sequence } => self.taken_in(from, token, sent, sequence),
+            ShardMessage::Unsubscribe { mountpoint, filter } => {
+                let mountpoint = pubsub.routing.mountpoint(&mountpoint);
+                pubsub.routing.remove_interest(from, mountpoint, &filter);
+            }
+            ShardMessage::Group { mountpoint, filter, members } => {
+                let mountpoint = pubsub.routing.mountpoint(&mountpoint);
+                pubsub.routing.set_members(from, mountpoint, &filter, members);
+            }
+            ShardMessage::Retain { mountpoint, message } => {
+                let mountpoint = pubsub.routing.mountpoint(&mountpoint);
+                pubsub.apply_retained(from, mountpoint, message);
+            }
+            ShardMessage::AskRetained(question) => {
+                let mountpoint = pubsub.routing.mountpoint(&question.mountpoint);
+                pubsub.ask_owner(from, mountpoint, *question);
+            }
+            ShardMessage::Retained(answer) => pubsub.owner_answered(*answer),
+            ShardMessage::Leaving { token } => self.flushed_to(from, token),
+            ShardMessage::Flushed { token, sequence } => {
+                pubsub.routing.received(from, sequence);
+                match self.migration.flushed(token) {
+                    Flushed::Session => pubsub.clients.agenda.follow_up(FollowUp::SessionMayLeave(token)),
+                    Flushed::Slots(slots) => self.slots_answered(slots),
+                }
+            }
+            ShardMessage::SessionComes(announcement) => self.session_comes(from, *announcement),
+            ShardMessage::Abandoned { token } => self.session_abandoned(from, token),
+            ShardMessage::SlotsMoved(moved) => self.slots_moved(from, &moved),
+            ShardMessage::SlotsSeen { token } => {
+                let slots = self.migration.slots.answered(token);
+                self.slots_answered(slots);
+            }
+            ShardMessage::SlotEmptied { slot } => self.migration.slots.slot_emptied(slot),
+            ShardMessage::Pull { subscriber } => self.pulled(from, subscriber),
+            ShardMessage::NotHere { subscriber } => self.not_here(&subscriber),
+            ShardMessage::Disconnect { subscriber, cleanup } => self.disconnect(subscriber, cleanup),
+            ShardMessage::Publisher { connection, wait: true } => pubsub.clients.publisher_waits(connection),
+            ShardMessage::Publisher { connection, wait: false } => pubsub.clients.publisher_released(connection),
+            ShardMessage::Counters(counted) => pubsub.clients.statistics.others[from] = *counted,
+        }
+    }
+
+    /// Tells a shard that it has all that this one has sent it.
+    fn flushed_to(&mut self, shard: usize, token: u64) {
+        let sequence = self.pubsub.routing.sequence();
+        self.pubsub.clients.agenda.post(shard, ShardMessage::Flushed { token, sequence });
+    }
+
+    /// Shard `from` has taken in subscriptions of this one: of a client, or of a session that is to come.
+    fn taken_in(&mut self, from: usize, token: u64, sent: Box<[u64]>, sequence: u64) {
+        self.pubsub.routing.received(from, sequence);
+        self.pubsub.retained.taken_in(token, from, sent);
+        if let Some(pending) = self.pubsub.subscribing.answered(token) {
+            self.pubsub.ask_owners(token, pending);
+        } else if let Some((old_owner, token)) = self.migration.incoming.announcement_answered(token) {
+            self.flushed_to(old_owner, token);
+        }
+    }
+
+    /// Every shard has answered what it was told of these slots, which left.
+    fn slots_answered(&mut self, slots: Vec<u16>) {
+        slots.into_iter().for_each(|slot| self.pubsub.clients.agenda.follow_up(FollowUp::SlotMayBeEmpty(slot)));
+    }
+}

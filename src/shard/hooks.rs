@@ -1,0 +1,86 @@
+//! Hooks under way: how they begin, and what goes on when they are done.
+
+use super::agenda::{Deadline, FollowUp};
+use super::clients::Clients;
+use super::output::Output;
+use crate::client::{ConnectionId, SubscriberId};
+use crate::connection::{ConnectionStage, PauseReason, Pending};
+use crate::hooks::{Chain, Notified, PendingAnswer};
+use crate::pending_hooks::{Next, Waiter};
+use crate::publishing::RawPacket;
+use crate::session::MigrationState;
+
+impl<C: Chain> Clients<C> {
+    /// A hook was told of something about a session.
+    #[inline]
+    pub(super) fn notified(&mut self, session: u32, notified: Notified) {
+        self.statistics.counters.hook_failures += u64::from(notified.failed());
+        if let Some(pending) = notified.into_pending()
+            && let Some(session) = self.sessions.get(session)
+        {
+            let subscriber = session.client.subscriber.clone();
+            self.run_tasks(&subscriber, pending);
+        }
+    }
+
+    /// A hook was told of something about a subscriber id whose session is not in the table: not yet, or no more.
+    pub(super) fn notified_about(&mut self, subscriber: &SubscriberId, notified: Notified) {
+        self.statistics.counters.hook_failures += u64::from(notified.failed());
+        if let Some(pending) = notified.into_pending() {
+            self.run_tasks(subscriber, pending);
+        }
+    }
+
+    /// Has tasks of notifications about a subscriber id done, one after the other. Its client waits.
+    #[cold]
+    fn run_tasks(&mut self, subscriber: &SubscriberId, pending: Vec<PendingAnswer>) {
+        if let Some(connection) = self.sessions.of(subscriber).and_then(|session| session.connection) {
+            self.connections.pause(connection, PauseReason::Notification);
+        }
+        if let Some(first) = self.pending_hooks.notified(subscriber, pending) {
+            self.run_hook(Waiter::Subscriber(subscriber.clone()), first);
+        }
+    }
+
+    /// Has the runtime run a hook to its end, with the deadline of the hook. Gives its number.
+    pub(super) fn run_hook(&mut self, waiter: Waiter, pending: PendingAnswer) -> u64 {
+        let (task, now) = (self.agenda.number(), self.agenda.now());
+        self.pending_hooks.begin(task, waiter, &pending, now);
+        let (within, _) = self.setup.config.hooks.deadline_of(pending.hook);
+        self.agenda.arm(now + within, Deadline::Hook(task));
+        self.agenda.output(Output::RunHook { task, future: pending.future });
+        task
+    }
+
+    /// What was under way about a subscriber id is done or was given up: what comes next is begun, or everything that waited goes on.
+    pub(super) fn task_done(&mut self, subscriber: &SubscriberId) {
+        let waiting = match self.pending_hooks.next(subscriber) {
+            Next::Done(waiting) => waiting,
+            Next::Run(pending) => {
+                self.run_hook(Waiter::Subscriber(subscriber.clone()), pending);
+                return;
+            }
+        };
+        let session = self.sessions.of(subscriber);
+        let connection = session.and_then(|session| session.connection);
+        let leaving = session.and_then(|session| session.migration.as_ref()).and_then(MigrationState::leaves_as);
+        if let Some(id) = connection {
+            self.connections.requeue_for_output(id);
+            self.serve_later(id, PauseReason::Notification);
+        }
+        waiting.into_iter().for_each(|id| self.agenda.follow_up(FollowUp::Register(id)));
+        leaving.into_iter().for_each(|token| self.agenda.follow_up(FollowUp::SessionMayLeave(token)));
+        self.agenda.follow_up(FollowUp::TasksDone(subscriber.clone()));
+    }
+
+    /// Puts a packet off until a hook has answered. Its connection is not served until then.
+    pub(super) fn put_off(&mut self, id: ConnectionId, raw: &RawPacket<'_>, pending: PendingAnswer) {
+        let link = pending.link;
+        let task = self.run_hook(Waiter::Connection(id), pending);
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        connection.pauses.insert(PauseReason::HookAnswer);
+        if let ConnectionStage::Connected(connected) = &mut connection.stage {
+            connected.pending = Some(Pending::Hook { task, link, frame: raw.bytes.to_vec() });
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! What happens to a shard: one way of its door.
+
+use std::net::SocketAddr;
+use std::time::SystemTime;
+
+use super::message::ShardMessage;
+use super::program::Request;
+use crate::client::ConnectionId;
+use crate::handshake::{AcceptedConnect, PendingConnect};
+use crate::hooks::HookAnswer;
+use crate::migration::SessionTransfer;
+
+/// A session under way to another shard, with what is known of a connection. `S` is what the hooks keep with it.
+pub type Transfer<S> = SessionTransfer<S, PendingConnect<S>>;
+
+/// Something that happens to a shard. `S` is what the hooks keep with a session.
+pub enum Input<'a, S> {
+    /// A listener accepted a connection. Nothing is sent or called before its CONNECT.
+    Accepted {
+        /// The connection. No other has its index.
+        connection: ConnectionId,
+        /// The listener, by its place in the configuration.
+        listener: usize,
+        /// The far end.
+        peer: SocketAddr,
+        /// When, by the calendar.
+        connected_at: SystemTime,
+        /// How many connections the listener has on all shards, this one included.
+        connections: usize,
+    },
+    /// Bytes came from a client.
+    Received {
+        /// Its connection.
+        connection: ConnectionId,
+        /// The bytes, behind all that came before.
+        bytes: &'a [u8],
+    },
+    /// Everything that was handed over for a connection with [`Output::Send`](super::Output::Send) has left.
+    Sent {
+        /// The connection.
+        connection: ConnectionId,
+        /// The buffer it was in, to be used again.
+        emptied: Vec<u8>,
+    },
+    /// The far end closed the connection, or it broke.
+    Closed {
+        /// The connection.
+        connection: ConnectionId,
+    },
+    /// A connection that another shard accepted, and that belongs to a client of this one. The runtime reads from it.
+    HandedOff {
+        /// Its id on this shard.
+        connection: ConnectionId,
+        /// Its client, as it left with [`Output::HandOff`](super::Output::HandOff).
+        accepted: Box<AcceptedConnect<S>>,
+        /// How many bytes are still on their way to the client: [`Input::Sent`] tells when they have left.
+        unsent: usize,
+        /// Bytes that came for it on the way.
+        unread: &'a [u8],
+    },
+    /// A session has come, as it left with [`Output::Transfer`](super::Output::Transfer).
+    Transferred {
+        /// Its connection, unless it has none or it broke on the way.
+        arrived: Option<ArrivedConnection<'a>>,
+        /// The session.
+        transfer: Box<Transfer<S>>,
+    },
+    /// A message from another shard.
+    Message {
+        /// Which one.
+        from: usize,
+        /// The message, behind all that this shard sent before.
+        message: ShardMessage,
+    },
+    /// A hook's answer is here, or its future panicked.
+    HookAnswered {
+        /// The number that [`Output::RunHook`](super::Output::RunHook) gave it.
+        task: u64,
+        /// The answer.
+        answer: Box<HookAnswer>,
+    },
+    /// The queue to another shard is full, or has room again. While it is full, clients that publish to it are not served.
+    Congestion {
+        /// That shard.
+        to: usize,
+        /// Whether it is full.
+        congested: bool,
+    },
+    /// The embedding program or an operator asks for something.
+    Request(Request),
+    /// Time has passed: what is due is done.
+    Tick,
+    /// An orderly stop begins: every client is told, every will is published, also those of clients that are away, every hook is
+    /// called. New clients are refused. [`Output::Stopped`](super::Output::Stopped) follows when that is true of those, too, that were on
+    /// their way from another shard, and when the tasks of notifications are done or have been given up.
+    Stop,
+}
+
+/// The connection of a session that came from another shard. The runtime does not read from it before
+/// [`Output::Resume`](super::Output::Resume).
+#[derive(Clone, Copy, Debug)]
+pub struct ArrivedConnection<'a> {
+    /// Its id on this shard.
+    pub connection: ConnectionId,
+    /// Bytes that came for it on the way.
+    pub unread: &'a [u8],
+    /// How many bytes are still on their way to the client: [`Input::Sent`] tells when they have left.
+    pub unsent: usize,
+}

@@ -1,0 +1,183 @@
+//! What shards tell each other. Messages between two shards arrive in the order in which they were sent; between other pairs
+//! there is no order.
+
+use std::sync::Arc;
+
+use super::counters::Counted;
+use crate::client::{ConnectionId, SubscriberId};
+use crate::message::Message;
+use crate::migration::SessionAnnouncement;
+use crate::retained::{RetainedAnswer, RetainedQuestion};
+use crate::routing::{MemberCounts, Turn};
+use crate::topic::TopicFilter;
+
+/// A message from one shard to another.
+#[derive(Debug)]
+pub enum ShardMessage {
+    /// A message for all who match on the receiving shard.
+    Publish {
+        /// Its number among the publications of the sender.
+        sequence: u64,
+        /// The mountpoint it was published in.
+        mountpoint: Arc<str>,
+        /// The message.
+        message: Message,
+        /// If it is retained: which one it is of those that the sender has sent the owner of its topic; else zero.
+        number: u64,
+        /// The sender's connection that published it, if one did.
+        publisher: Option<ConnectionId>,
+    },
+    /// A message of which some copies go to one member each of shared subscriptions.
+    Share(Box<Share>),
+    /// A client of the sender subscribes. Answered with [`ShardMessage::Subscribed`] once it has been taken in.
+    Subscribe {
+        /// The sender's number for it.
+        token: u64,
+        /// The mountpoint of the client.
+        mountpoint: Arc<str>,
+        /// The filters.
+        filters: Arc<[Announcement]>,
+        /// The subscriptions are those of a session that comes from this shard, which is to be told, too; by this token.
+        flush: Option<(usize, u64)>,
+    },
+    /// The answer to [`ShardMessage::Subscribe`]: from now on nothing that matches is missed.
+    Subscribed {
+        /// The number of the question.
+        token: u64,
+        /// For each owner of topics, how many messages to be retained the answering shard had sent it. Empty if nobody wants to
+        /// know what is retained.
+        sent: Box<[u64]>,
+        /// How many publications were routed on the answering shard so far.
+        sequence: u64,
+    },
+    /// What is retained for the filters of a new subscription? Answered with [`ShardMessage::Retained`].
+    AskRetained(Box<RetainedQuestion>),
+    /// The answer to [`ShardMessage::AskRetained`].
+    Retained(Box<RetainedAnswer>),
+    /// The sender has no subscriber to this filter any more.
+    Unsubscribe {
+        /// The mountpoint.
+        mountpoint: Arc<str>,
+        /// The filter; not a shared one.
+        filter: TopicFilter,
+    },
+    /// How many members the sender has in a shared subscription now.
+    Group {
+        /// The mountpoint.
+        mountpoint: Arc<str>,
+        /// The filter, with its share name.
+        filter: TopicFilter,
+        /// How many.
+        members: MemberCounts,
+    },
+    /// A message that the receiver, which owns its topic, is to retain; with an empty payload, one it is to forget.
+    Retain {
+        /// The mountpoint.
+        mountpoint: Arc<str>,
+        /// The message.
+        message: Message,
+    },
+    /// A client of the sender is about to leave, or its session ended while its slot leaves; what it published there has come with
+    /// all that was sent before. Answered with [`ShardMessage::Flushed`].
+    Leaving {
+        /// The sender's number for it.
+        token: u64,
+    },
+    /// The sender has taken in what was announced for a move, or that it begins: all it sent before has come.
+    Flushed {
+        /// The receiver's number for the move.
+        token: u64,
+        /// How many publications were routed on the sender so far.
+        sequence: u64,
+    },
+    /// A session is to come to the receiver.
+    SessionComes(Box<SessionAnnouncement>),
+    /// A session that was to come has ended.
+    Abandoned {
+        /// The sender's number for the move.
+        token: u64,
+    },
+    /// Slots of the sender belong to another shard now. Answered with [`ShardMessage::SlotsSeen`].
+    SlotsMoved(Box<SlotsMoved>),
+    /// The answer to [`ShardMessage::SlotsMoved`]: what clients in these slots published at the receiver has come.
+    SlotsSeen {
+        /// The number of the message.
+        token: u64,
+    },
+    /// The sender has no session of this slot any more; it is the receiver's.
+    SlotEmptied {
+        /// The slot.
+        slot: u16,
+    },
+    /// The sender needs this session at once.
+    Pull {
+        /// Whose.
+        subscriber: SubscriberId,
+    },
+    /// There is no such session here.
+    NotHere {
+        /// Whose.
+        subscriber: SubscriberId,
+    },
+    /// An operator wants a client of the receiver gone.
+    Disconnect {
+        /// Which.
+        subscriber: SubscriberId,
+        /// With its session.
+        cleanup: bool,
+    },
+    /// A connection of the receiver publishes more than a client of the sender takes, or no longer does.
+    Publisher {
+        /// Which.
+        connection: ConnectionId,
+        /// Whether it is to wait.
+        wait: bool,
+    },
+    /// What the sender has counted so far.
+    Counters(Box<Counted>),
+}
+
+/// Slots that belong to another shard now.
+#[derive(Clone, Debug)]
+pub struct SlotsMoved {
+    /// The sender's number for the message.
+    pub token: u64,
+    /// Their new owner.
+    pub to: usize,
+    /// The slots.
+    pub slots: Arc<[u16]>,
+    /// The sender has used up session numbers below this one.
+    pub next_number: u64,
+}
+
+/// One filter of a [`ShardMessage::Subscribe`].
+#[derive(Debug)]
+pub struct Announcement {
+    /// The filter.
+    pub filter: TopicFilter,
+    /// Whether it is new to the sender, so that the receiver must take note of it.
+    pub interest: bool,
+    /// Whether the sender will ask what is retained.
+    pub retained: bool,
+}
+
+/// A message for members of shared subscriptions.
+#[derive(Debug)]
+pub struct Share {
+    /// Its number among the publications of the sender; zero if it was sent on.
+    pub sequence: u64,
+    /// The mountpoint it was published in.
+    pub mountpoint: Arc<str>,
+    /// The message.
+    pub message: Message,
+    /// As in [`ShardMessage::Publish`].
+    pub number: u64,
+    /// The shared subscriptions of which one member each, on the receiving shard, is to get it.
+    pub groups: Vec<Arc<TopicFilter>>,
+    /// Whether ordinary subscribers are to get it, too.
+    pub plain: bool,
+    /// The sender's connection that published it, if one did.
+    pub connection: Option<ConnectionId>,
+    /// How members are chosen. Members leave while it is on its way.
+    pub turn: Turn,
+}

@@ -1,0 +1,251 @@
+//! From a publication to its recipients: those of this shard, a copy to every other shard that has some, and what is retained.
+
+use std::sync::Arc;
+
+use super::agenda::FollowUp;
+use super::delivering::Routed;
+use super::message::{ShardMessage, Share};
+use super::pubsub::PubSub;
+use crate::client::ConnectionId;
+use crate::delivery::Batch;
+use crate::hooks::Chain;
+use crate::message::{Message, Publication};
+use crate::publishing::{tell_will, will_publication};
+use crate::retained::Retention;
+use crate::routing::{Choice, Origin, Recipients, Turn};
+use crate::session::{MigrationState, PublicationId, Will};
+use crate::sharding::{Publisher, ShardSet};
+use crate::time::Time;
+use crate::topic::TopicFilter;
+
+/// What became of a publication.
+pub(super) struct RoutingResult {
+    /// How many recipients there are, a shard with subscribers counting for one.
+    pub recipients: usize,
+    /// The shards that got a copy.
+    pub remote: ShardSet,
+}
+
+/// Whose publication it is, and what came with it.
+#[derive(Clone, Copy)]
+pub(super) struct PublishContext {
+    /// As far as routing cares.
+    pub origin: Origin,
+    /// The connection that published it, if one did.
+    pub connection: Option<ConnectionId>,
+    /// Whether more may follow from the same read, so that it is worth while to wait for them.
+    pub more_follows: bool,
+}
+
+impl PublishContext {
+    /// A publication that comes by itself.
+    pub fn by_nobody(origin: Origin) -> Self {
+        PublishContext { origin, connection: None, more_follows: false }
+    }
+}
+
+impl<C: Chain> PubSub<C> {
+    /// Brings a publication that was made on this shard to everybody.
+    pub(super) fn publish(
+        &mut self,
+        mountpoint: u32,
+        publication: &Publication<'_>,
+        by: PublishContext,
+    ) -> RoutingResult {
+        let publisher = by.connection.map(|connection| Publisher { shard: self.clients.setup.id, connection });
+        if self.clients.delivery.batch.continues(mountpoint, publisher, publication) {
+            return self.gather(mountpoint, publication, by);
+        }
+        self.clients.deliver_batch();
+        let id = self.routing.next_publication();
+        let number = if publication.retain { self.retain(mountpoint, publication) } else { 0 };
+        let mut recipients = self.routing.lend();
+        self.routing.gather(mountpoint, publication.topic, by.origin, &mut recipients);
+        let remote = recipients.shards();
+        if !remote.is_empty() {
+            self.send_copies(mountpoint, publication, number, &recipients, by);
+        }
+        let published = RoutingResult { recipients: recipients.local.len() + remote.iter().count(), remote };
+        // What is gathered all comes, though its publisher be told to wait: as long as somebody waits, each message is by itself.
+        let begins_batch = by.more_follows
+            && !recipients.is_by_choice()
+            && publisher.is_some()
+            && Batch::is_worth_while(publication, recipients.local.len())
+            && !self.clients.flow.is_waiting_for_clients();
+        if begins_batch {
+            self.clients.delivery.batch.begin(mountpoint, publisher, &mut recipients.local, remote);
+            self.clients.delivery.batch.push(id, publication);
+        } else {
+            self.clients.deliver_all(&recipients.local, &Routed { publication, id, publisher });
+        }
+        self.routing.give_back(recipients);
+        published
+    }
+
+    /// Adds a publication to those that are gathered, which have the same recipients.
+    fn gather(&mut self, mountpoint: u32, publication: &Publication<'_>, by: PublishContext) -> RoutingResult {
+        let PubSub { clients, routing, .. } = self;
+        let id = routing.next_publication();
+        let remote = clients.delivery.batch.remote();
+        for shard in remote.iter() {
+            let (mountpoint, message) = (routing.name(mountpoint).clone(), publication.keep());
+            let (sequence, publisher) = (id.sequence, by.connection);
+            clients.agenda.post(shard, ShardMessage::Publish { sequence, mountpoint, message, number: 0, publisher });
+        }
+        let recipients = clients.delivery.batch.recipients().len() + remote.iter().count();
+        clients.delivery.batch.push(id, publication);
+        if clients.delivery.batch.is_full() {
+            clients.deliver_batch();
+        }
+        RoutingResult { recipients, remote }
+    }
+
+    /// Sends one copy to every shard that has recipients.
+    fn send_copies(
+        &mut self,
+        mountpoint: u32,
+        publication: &Publication<'_>,
+        number: u64,
+        recipients: &Recipients,
+        by: PublishContext,
+    ) {
+        let (sequence, publisher) = (self.routing.sequence(), by.connection);
+        for shard in recipients.shards().iter() {
+            let (mountpoint, message) = (self.routing.name(mountpoint).clone(), publication.keep());
+            let message = if !recipients.has_groups_on(shard) {
+                ShardMessage::Publish { sequence, mountpoint, message, number, publisher }
+            } else {
+                let groups = recipients.groups_on(shard);
+                let plain = recipients.remote.contains(shard);
+                let Origin { publisher: number_of_publisher, policy, .. } = by.origin;
+                let turn = Turn { policy, publisher: number_of_publisher, hops: 1 };
+                let share = Share { sequence, mountpoint, message, number, groups, plain, connection: publisher, turn };
+                ShardMessage::Share(Box::new(share))
+            };
+            self.clients.agenda.post(shard, message);
+        }
+    }
+
+    /// Has the shard that owns its topic retain a publication. Gives its number among the messages to that shard.
+    fn retain(&mut self, mountpoint: u32, publication: &Publication<'_>) -> u64 {
+        let name = self.routing.name(mountpoint).clone();
+        let (owner, number) = self.retained.send(mountpoint, &name, publication);
+        let message = publication.keep();
+        if owner == self.clients.setup.id {
+            self.apply_retained(owner, mountpoint, message);
+        } else {
+            self.clients.agenda.post(owner, ShardMessage::Retain { mountpoint: name, message });
+        }
+        number
+    }
+
+    /// Retains a message of shard `from`, whose topic this one owns.
+    pub(super) fn apply_retained(&mut self, from: usize, mountpoint: u32, message: Message) {
+        let limits = &self.clients.setup.config.retained;
+        if self.retained.apply(from, mountpoint, message.clone(), limits) == Retention::Refused {
+            self.clients.statistics.counters.retained_refused += 1;
+            tracing::warn!(topic = message.topic().as_str(), "a limit of [retained] is reached: message not retained");
+        }
+        if self.retained.is_asked() {
+            self.clients.agenda.follow_up(FollowUp::AnswerQuestions);
+        }
+    }
+
+    /// Delivers a message that another shard routed here, as the publication `id`; `number` as in [`ShardMessage::Publish`].
+    pub(super) fn deliver_from_shard(
+        &mut self,
+        id: PublicationId,
+        mountpoint: &Arc<str>,
+        message: &Message,
+        number: u64,
+        publisher: Option<ConnectionId>,
+    ) {
+        self.routing.received(id.shard, id.sequence);
+        let mountpoint = self.routing.mountpoint(mountpoint);
+        let publication = message.publication();
+        if number > 0 {
+            self.retained.note_live(mountpoint, publication.topic, id.shard, number);
+        }
+        self.clients.deliver_batch();
+        let mut recipients = self.routing.lend();
+        self.routing.gather_own(mountpoint, publication.topic, &mut recipients);
+        let publisher = publisher.map(|connection| Publisher { shard: id.shard, connection });
+        self.clients.deliver_all(&recipients.local, &Routed { publication: &publication, id, publisher });
+        self.routing.give_back(recipients);
+    }
+
+    /// Delivers a message that shard `from` routed here for members of shared subscriptions.
+    pub(super) fn deliver_share(&mut self, from: usize, share: Share) {
+        let Share { sequence, mountpoint, message, number, groups, plain, connection, turn } = share;
+        let id = PublicationId { shard: from, sequence };
+        self.routing.received(from, sequence);
+        if plain {
+            self.deliver_from_shard(id, &mountpoint, &message, number, connection);
+        }
+        let publisher = connection.map(|connection| Publisher { shard: from, connection });
+        let mountpoint = self.routing.mountpoint(&mountpoint);
+        for group in &groups {
+            self.offer_to_group(mountpoint, group, &message, turn, publisher);
+        }
+    }
+
+    /// Gives `message` to one member of a shared subscription: an online one if there is one on any shard.
+    pub(super) fn offer_to_group(
+        &mut self,
+        mountpoint: u32,
+        filter: &Arc<TopicFilter>,
+        message: &Message,
+        turn: Turn,
+        publisher: Option<Publisher>,
+    ) {
+        match self.routing.choose_member(mountpoint, filter, turn) {
+            Choice::Member(member) => {
+                self.clients.deliver_batch();
+                let mut recipients = self.routing.lend();
+                recipients.add_member(&member, filter.clone());
+                let publication = message.publication();
+                let routed = Routed { publication: &publication, id: PublicationId::NONE, publisher };
+                self.clients.deliver_all(&recipients.local, &routed);
+                self.routing.give_back(recipients);
+            }
+            Choice::Shard(shard) => {
+                let share = Share {
+                    sequence: 0,
+                    mountpoint: self.routing.name(mountpoint).clone(),
+                    message: message.clone(),
+                    number: 0,
+                    groups: vec![filter.clone()],
+                    plain: false,
+                    connection: None,
+                    turn: Turn { hops: turn.hops + 1, ..turn },
+                };
+                self.clients.agenda.post(shard, ShardMessage::Share(Box::new(share)));
+            }
+            // The last one left while it was on its way.
+            Choice::Nobody => {}
+        }
+    }
+
+    /// Publishes the will of a session.
+    pub(super) fn publish_will_of(&mut self, index: u32) {
+        let Some(session) = self.clients.sessions.get_mut(index) else { return };
+        session.will_due = Time::NEVER;
+        let Some(will) = session.will.take() else { return };
+        let (client, slot, policy) = (session.client.clone(), session.slot, session.settings.shared_policy);
+        if let Some(MigrationState::Leaving { published, .. }) = &mut session.migration {
+            *published = true;
+        }
+        self.route_will(Origin { session: Some(index), publisher: slot, policy }, &will);
+        let Some(session) = self.clients.sessions.get_mut(index) else { return };
+        let notified = tell_will(&mut self.clients.chain, &client, &mut session.state, &will);
+        self.clients.notified(index, notified);
+    }
+
+    /// Routes a will. With No Local a client whose session is still in the table does not get its own will, which belongs to its ClientID
+    /// like all that it publishes [MQTT-3.8.3-3].
+    pub(super) fn route_will(&mut self, origin: Origin, will: &Will) {
+        let mountpoint = self.routing.mountpoint(&will.mountpoint);
+        let publication = will_publication(will, self.clients.agenda.now());
+        self.publish(mountpoint, &publication, PublishContext::by_nobody(origin));
+    }
+}

@@ -1,0 +1,72 @@
+//! A client that all have accepted, on its way to its session: on the shard that owns it, when that has come, and when tasks of
+//! notifications about it are done.
+
+use super::machine::Shard;
+use super::message::ShardMessage;
+use crate::client::{ConnectionId, SubscriberId};
+use crate::codec::ReasonCode;
+use crate::connection::{ConnectionStage, PauseReason};
+use crate::handshake::{AcceptedConnect, PendingConnect};
+use crate::hooks::Chain;
+use crate::migration::{Presence, Wait, Waiting};
+
+impl<C: Chain> Shard<C> {
+    /// The client of this connection was accepted by all.
+    pub(super) fn accepted(&mut self, id: ConnectionId, accepted: Box<AcceptedConnect<C::State>>) {
+        if let Some(connection) = self.pubsub.clients.connections.get_mut(id) {
+            connection.stage = ConnectionStage::Connecting(Box::new(PendingConnect::Accepted(accepted)));
+            self.register_when_possible(id);
+        }
+    }
+
+    /// Registers the client of a connection with its session: on another shard if that owns it, not before its session is here if that is
+    /// still to come, and not before tasks of notifications about it are done.
+    pub(super) fn register_when_possible(&mut self, id: ConnectionId) {
+        let clients = &mut self.pubsub.clients;
+        let Some(accepted) = clients.accepted_at(id) else { return };
+        let subscriber = accepted.client.subscriber.clone();
+        let is_own = self.migration.slots.owner(&subscriber) == clients.setup.id;
+        if is_own && clients.agenda.is_stopping() {
+            // Not even to wait for its session: that moves no more.
+            clients.refuse_for_limit(id, ReasonCode::ServerShuttingDown);
+        } else if is_own && self.waits_for_session(&subscriber) {
+            self.pubsub.clients.connections.pause(id, PauseReason::SessionArrival);
+            self.migration.wait(subscriber, Waiting::Register(id));
+        } else {
+            self.register(id);
+        }
+    }
+
+    /// Registers the client of a connection, whose session is here if there is one.
+    pub(super) fn register(&mut self, id: ConnectionId) {
+        let clients = &mut self.pubsub.clients;
+        let Some(accepted) = clients.accepted_at(id) else { return };
+        let (subscriber, listener) = (accepted.client.subscriber.clone(), accepted.listener);
+        let owner = self.migration.slots.owner(&subscriber);
+        if owner != clients.setup.id {
+            // Also if the slot has moved on while it waited: a session that began here now, perhaps in the place of the one that was
+            // waited for, would be left behind, and its new owner would begin another one.
+            clients.connections.pause(id, PauseReason::HandOff);
+            clients.agenda.hand_off(id, owner);
+        } else if clients.pending_hooks.wait(&subscriber, id) {
+            clients.connections.pause(id, PauseReason::Registration);
+        } else if let Some(code) = self.pubsub.why_not_registered(&subscriber) {
+            self.pubsub.clients.refuse_for_limit(id, code);
+        } else {
+            let allows_anonymous = self.handshake.listener(listener).allow_anonymous;
+            self.pubsub.register(id, self.migration.slots.slot(&subscriber), allows_anonymous);
+        }
+    }
+
+    /// Whether something of a client of this shard must wait for its session to come; then that is pulled.
+    pub(super) fn waits_for_session(&mut self, subscriber: &SubscriberId) -> bool {
+        match self.migration.must_wait(subscriber, Presence::of(self.pubsub.clients.sessions.of(subscriber))) {
+            Wait::No => false,
+            Wait::Yes => true,
+            Wait::Pull(from) => {
+                self.pubsub.clients.agenda.post(from, ShardMessage::Pull { subscriber: subscriber.clone() });
+                true
+            }
+        }
+    }
+}

@@ -1,0 +1,317 @@
+//! From bytes to packets.
+//!
+//! Bytes are parsed where they lie. Only a packet that straddles two reads is put together in a buffer of its connection,
+//! which grows with what arrives, never with what a length field alone announces. If the packet is large, that buffer is then
+//! shared by all who keep its payload.
+
+use super::machine::Shard;
+use super::output::Output;
+use super::packets::PacketResult;
+use crate::client::ConnectionId;
+use crate::codec::{
+    AckKind, Auth, DecodeError, Frame, Packet, PacketType, ProtocolVersion, Sender, Split, decode, split,
+};
+use crate::connection::{ConnectionStage, PauseReason, Pending, SPLICE_FROM, Unread, Violation};
+use crate::handshake::{LiveConnection, Reauthentication, Refusal};
+use crate::hooks::ask::Resumed;
+use crate::hooks::{Chain, HookAnswer};
+use crate::message::Block;
+use crate::publishing::RawPacket;
+
+/// What a connection's bytes begin with.
+enum FrontPacket {
+    /// A whole packet of this length was served.
+    Packet(usize),
+    /// What was gathered had to be delivered first: the packet is looked at again.
+    Again,
+    /// Nothing more of them is served for now.
+    Stop,
+    /// They are no packet: the connection has ended.
+    Unreadable,
+}
+
+impl<C: Chain> Shard<C> {
+    /// Bytes came from a client.
+    #[inline]
+    pub(super) fn received(&mut self, id: ConnectionId, bytes: &[u8]) {
+        let clients = &mut self.pubsub.clients;
+        clients.statistics.counters.bytes_in += bytes.len() as u64;
+        let Some(connection) = clients.connections.get_mut(id) else { return };
+        if !connection.pauses.is_empty() {
+            connection.last_heard = clients.agenda.now();
+            connection.unread.push(bytes);
+            if !connection.reading_stopped {
+                connection.reading_stopped = true;
+                clients.agenda.output(Output::Pause(id));
+            }
+            return;
+        }
+        let rest = if connection.unread.is_empty() { bytes } else { self.complete_straddling(id, bytes) };
+        if !rest.is_empty() {
+            let served = self.serve(id, rest, None);
+            if let Some(connection) = self.pubsub.clients.connections.get_mut(id) {
+                connection.unread.push(&rest[served..]);
+            }
+        }
+        self.pubsub.clients.pause_if_not_reading(id);
+    }
+
+    /// Adds to the packet that straddles two reads what it lacks, and serves it. Gives back the bytes behind it.
+    fn complete_straddling<'a>(&mut self, id: ConnectionId, mut bytes: &'a [u8]) -> &'a [u8] {
+        loop {
+            let limit = self.packet_limit(id);
+            let Some(connection) = self.pubsub.clients.connections.get_mut(id) else { return &[] };
+            let is_served = connection.pauses.is_empty();
+            if connection.unread.is_empty() && is_served {
+                return bytes;
+            }
+            match split(connection.unread.as_slice(), limit) {
+                Ok(Split::Incomplete { missing }) if !bytes.is_empty() && is_served => {
+                    let (more, rest) = bytes.split_at(missing.clamp(1, bytes.len()));
+                    connection.unread.complete(more, missing);
+                    bytes = rest;
+                }
+                Ok(Split::Frame(frame)) if is_served => {
+                    let length = frame.length;
+                    match if length < SPLICE_FROM { None } else { connection.unread.take_whole(length) } {
+                        Some(whole) => {
+                            let block = Block::new(whole);
+                            let served = self.serve(id, &block, Some(&block));
+                            debug_assert_eq!(served, block.len(), "a whole packet that nothing holds up is served");
+                        }
+                        None => self.serve_unread(id),
+                    }
+                }
+                Ok(_) => {
+                    connection.unread.push(bytes);
+                    return &[];
+                }
+                Err(error) => {
+                    connection.unread.push(bytes);
+                    let begun = connection.unread.take();
+                    self.unreadable(id, begun.as_slice(), error);
+                    return &[];
+                }
+            }
+        }
+    }
+
+    /// Serves whole packets at the front of `bytes` and says how many bytes that were. Stops when the connection is paused. `block` is
+    /// the memory that they are in, if it may be shared.
+    fn serve(&mut self, id: ConnectionId, bytes: &[u8], block: Option<&Block>) -> usize {
+        let mut at = 0;
+        loop {
+            match self.serve_packet(id, &bytes[at..], block) {
+                FrontPacket::Packet(length) => at += length,
+                FrontPacket::Again => self.pubsub.clients.deliver_batch(),
+                FrontPacket::Stop => break,
+                FrontPacket::Unreadable => {
+                    at = bytes.len();
+                    break;
+                }
+            }
+        }
+        self.pubsub.clients.deliver_batch();
+        at
+    }
+
+    /// Serves the packet at the front of `bytes`, if it is whole.
+    #[inline]
+    fn serve_packet(&mut self, id: ConnectionId, bytes: &[u8], block: Option<&Block>) -> FrontPacket {
+        let clients = &mut self.pubsub.clients;
+        let Some(connection) = clients.connections.get_mut(id) else { return FrontPacket::Unreadable };
+        if !connection.pauses.is_empty() {
+            return FrontPacket::Stop;
+        }
+        let limit = match &connection.stage {
+            ConnectionStage::Connected(connected) => connected.maximum_incoming,
+            _ => self.handshake.listener(connection.listener).max_packet_size,
+        };
+        let frame = match split(bytes, limit) {
+            Ok(Split::Frame(frame)) => frame,
+            Ok(Split::Incomplete { .. }) => {
+                let strange = bytes.first().is_some_and(|first| first >> 4 != PacketType::Connect as u8);
+                if strange && matches!(connection.stage, ConnectionStage::Opening { .. }) {
+                    // Another protocol, most likely: its client need not be waited for.
+                    clients.close(id);
+                }
+                return FrontPacket::Stop;
+            }
+            Err(error) => {
+                self.unreadable(id, bytes, error);
+                return FrontPacket::Unreadable;
+            }
+        };
+        if frame.packet_type() != Some(PacketType::Publish) && !clients.delivery.batch.is_empty() {
+            // After that the connection may be paused.
+            return FrontPacket::Again;
+        }
+        connection.last_heard = clients.agenda.now();
+        let length = frame.length;
+        let raw = RawPacket { bytes: &bytes[..length], block, more_follows: length < bytes.len() };
+        if let ConnectionStage::Connected(connected) = &connection.stage {
+            let (session, version) = (connected.session, connected.version);
+            self.serve_frame(id, session, version, frame, &raw, None);
+        } else {
+            self.on_early_packet(id, raw.bytes);
+        }
+        FrontPacket::Packet(length)
+    }
+
+    /// Serves a packet of a client that belongs to a session.
+    #[inline]
+    fn serve_frame(
+        &mut self,
+        id: ConnectionId,
+        session: u32,
+        version: ProtocolVersion,
+        frame: Frame<'_>,
+        raw: &RawPacket<'_>,
+        resumed: Option<Resumed>,
+    ) {
+        let outcome = self.on_packet(id, session, version, frame, raw, resumed);
+        if let Err(violation) = outcome {
+            self.pubsub.violation(id, violation);
+        }
+    }
+
+    /// Serves one whole packet of the client of `session`; a second time, with the answer, if a hook put it off the first time.
+    #[inline]
+    fn on_packet(
+        &mut self,
+        id: ConnectionId,
+        session: u32,
+        version: ProtocolVersion,
+        frame: Frame<'_>,
+        raw: &RawPacket<'_>,
+        resumed: Option<Resumed>,
+    ) -> PacketResult {
+        if frame.packet_type() == Some(PacketType::Connect) {
+            // Whatever is in it.
+            return Err(Violation::protocol("a second CONNECT [MQTT-3.1.0-2]"));
+        }
+        let pubsub = &mut self.pubsub;
+        match decode(frame, version, Sender::Client)? {
+            Packet::Publish(publish) => pubsub.on_publish(id, session, publish, raw, resumed),
+            Packet::Puback(ack) => pubsub.clients.on_ack(id, session, AckKind::Puback, ack),
+            Packet::Pubrec(ack) => pubsub.clients.on_ack(id, session, AckKind::Pubrec, ack),
+            Packet::Pubrel(ack) => pubsub.clients.on_ack(id, session, AckKind::Pubrel, ack),
+            Packet::Pubcomp(ack) => pubsub.clients.on_ack(id, session, AckKind::Pubcomp, ack),
+            Packet::Subscribe(subscribe) => pubsub.on_subscribe(id, session, subscribe, raw, resumed),
+            Packet::Unsubscribe(unsubscribe) => pubsub.on_unsubscribe(id, session, unsubscribe, raw, resumed),
+            Packet::Pingreq => {
+                pubsub.clients.connections.write(id, |version, out| Packet::Pingresp.encode(version, out));
+                Ok(())
+            }
+            Packet::Disconnect(disconnect) => pubsub.on_disconnect(id, session, disconnect),
+            Packet::Auth(auth) => self.on_auth(id, session, auth, raw, resumed),
+            Packet::Connect(_) | Packet::Connack(_) | Packet::Suback(_) | Packet::Unsuback(_) | Packet::Pingresp => {
+                Err(Violation::protocol("a packet that only servers send"))
+            }
+        }
+    }
+
+    /// AUTH on a live connection: re-authentication [MQTT-4.12.1-1].
+    fn on_auth(
+        &mut self,
+        id: ConnectionId,
+        index: u32,
+        auth: Auth<'_>,
+        raw: &RawPacket<'_>,
+        resumed: Option<Resumed>,
+    ) -> PacketResult {
+        let clients = &mut self.pubsub.clients;
+        let Some(session) = clients.sessions.get_mut(index) else { return Ok(()) };
+        let Some(connection) = clients.connections.get_mut(id) else { return Ok(()) };
+        let listener = connection.listener;
+        let Some(connected) = connection.connected_mut() else { return Ok(()) };
+        let live = LiveConnection { connected, session, listener };
+        let now = clients.agenda.now();
+        let outcome = self.handshake.reauthenticate(&mut clients.chain, live, &auth, resumed, now)?;
+        clients.arm_connected(id);
+        match outcome {
+            Reauthentication::Answer(bytes) => clients.connections.write_bytes(id, |out| out.extend_from_slice(&bytes)),
+            Reauthentication::Later(pending) => clients.put_off(id, raw, pending),
+            Reauthentication::TooLarge => return Err(Violation::ANSWER_TOO_LARGE),
+            Reauthentication::Ended { reason, code, what, hook_failed } => {
+                clients.statistics.counters.hook_failures += u64::from(hook_failed);
+                self.pubsub.end_connection(id, reason, Some((code, &what)));
+            }
+        }
+        Ok(())
+    }
+
+    /// What begins at the front of `bytes` is no packet, or one that is too large.
+    fn unreadable(&mut self, id: ConnectionId, bytes: &[u8], error: DecodeError) {
+        let Some(connection) = self.pubsub.clients.connections.get(id) else { return };
+        let is_connect = bytes.first().is_some_and(|first| first >> 4 == PacketType::Connect as u8);
+        match connection.stage {
+            ConnectionStage::Opening { .. } if is_connect => {
+                let refusal = Refusal::malformed(bytes, connection.peer, error);
+                self.pubsub.clients.refuse(id, &refusal);
+            }
+            _ => self.pubsub.violation(id, error.into()),
+        }
+    }
+
+    /// Serves what waits in the connection's own buffer.
+    fn serve_unread(&mut self, id: ConnectionId) {
+        let Some(connection) = self.pubsub.clients.connections.get_mut(id) else { return };
+        let mut unread: Unread = connection.unread.take();
+        let served = self.serve(id, unread.as_slice(), None);
+        unread.advance(served);
+        if let Some(connection) = self.pubsub.clients.connections.get_mut(id) {
+            connection.unread.put_back(unread);
+        }
+    }
+
+    /// Serves what waits, unless the connection is paused, and has the runtime read on.
+    pub(super) fn serve_on(&mut self, id: ConnectionId) {
+        self.serve_unread(id);
+        let clients = &mut self.pubsub.clients;
+        clients.pause_if_not_reading(id);
+        if let Some(connection) = clients.connections.get_mut(id)
+            && connection.pauses.is_empty()
+            && connection.reading_stopped
+        {
+            connection.reading_stopped = false;
+            clients.agenda.output(Output::Resume(id));
+        }
+    }
+
+    /// The hook that a connection waits for has answered; without an answer it is given up, and the client passes. The packet is served
+    /// again, with what came of it.
+    pub(super) fn resume(&mut self, id: ConnectionId, task: u64, link: usize, answer: Option<Box<HookAnswer>>) {
+        let resumed = match answer {
+            Some(answer) => Resumed::Answered { link, answer },
+            None => Resumed::Allowed,
+        };
+        let Some(connection) = self.pubsub.clients.connections.get_mut(id) else { return };
+        match &mut connection.stage {
+            ConnectionStage::Opening { .. } => return,
+            ConnectionStage::Connecting(_) => self.resume_connecting(id, task, resumed),
+            ConnectionStage::Connected(connected) => {
+                let (session, version) = (connected.session, connected.version);
+                let is_waiting =
+                    |pending: &mut Pending| matches!(pending, Pending::Hook { task: one, .. } if *one == task);
+                if let Some(Pending::Hook { frame, .. }) = connected.pending.take_if(is_waiting) {
+                    connection.pauses.remove(PauseReason::HookAnswer);
+                    if let Ok(Split::Frame(whole)) = split(&frame, frame.len()) {
+                        let raw = RawPacket { bytes: &frame, block: None, more_follows: false };
+                        self.serve_frame(id, session, version, whole, &raw, Some(resumed));
+                    }
+                }
+            }
+        }
+        self.serve_on(id);
+    }
+
+    /// The largest packet that is taken from a connection.
+    fn packet_limit(&self, id: ConnectionId) -> usize {
+        match self.pubsub.clients.connections.get(id).map(|connection| (&connection.stage, connection.listener)) {
+            None => 0,
+            Some((ConnectionStage::Connected(connected), _)) => connected.maximum_incoming,
+            Some((_, listener)) => self.handshake.listener(listener).max_packet_size,
+        }
+    }
+}

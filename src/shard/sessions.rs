@@ -1,0 +1,101 @@
+//! A client that was accepted meets its session.
+//!
+//! Registrations of one subscriber id are served one after the other, in the order in which they come: the whole of one
+//! happens in one input of the shard that owns the id. The hooks are called in the order of the lifecycle:
+//! `on_register`, then whatever ends for the connection or session before, then `on_client_wakeup`, then CONNACK.
+
+use super::ending::SessionEnd;
+use super::output::Output;
+use super::pubsub::PubSub;
+use crate::client::{Client, ConnectionId, EndReason, ExpiredReason, SubscriberId};
+use crate::codec::ReasonCode;
+use crate::hooks::{Chain, ask};
+
+impl<C: Chain> PubSub<C> {
+    /// Registers the client of a connection, whose subscriber id is hashed to `slot`. `allows_anonymous`: the last link of every
+    /// conditional chain accepts what no hook has decided on.
+    pub(super) fn register(&mut self, id: ConnectionId, slot: u16, allows_anonymous: bool) {
+        let Some(mut accepted) = self.clients.take_accepted(id) else { return };
+        accepted.client.session_number = self.clients.agenda.number();
+        let mut state = std::mem::take(&mut accepted.state);
+        let notified =
+            ask::registered(&mut self.clients.chain, &accepted.client, &mut state, &accepted.connect_properties());
+        self.clients.notified_about(&accepted.client.subscriber, notified);
+
+        // A fight for an id goes on across the sessions that end with each takeover.
+        let takeovers = self.clients.sessions.of(&accepted.client.subscriber).map(|session| session.takeovers);
+        let existing = self.end_previous(&accepted.client.subscriber, accepted.clean_start);
+        let session_present = existing.is_some();
+        let index = existing.unwrap_or_else(|| {
+            let takeovers = takeovers.unwrap_or((0, self.clients.agenda.now()));
+            self.clients.new_session(accepted.client.clone(), accepted.settings.clone(), slot, takeovers)
+        });
+        self.clients.attach(id, index, &mut accepted, state, allows_anonymous);
+        self.set_members_online(index, true);
+        if let Some(session) = self.clients.sessions.get_mut(index) {
+            let notified = self.clients.chain.on_client_wakeup(&session.client, &mut session.state, session_present);
+            self.clients.notified(index, notified);
+        }
+        let mut fits = true;
+        self.clients.connections.write_bytes(id, |out| fits = accepted.connack(session_present, out));
+        if !fits {
+            // Without a word: DISCONNECT must not come before CONNACK [MQTT-3.14.0-1].
+            return self.end_connection(id, EndReason::ProtocolError(ReasonCode::PacketTooLarge), None);
+        }
+        let Client { subscriber, peer, .. } = &accepted.client;
+        tracing::debug!(client = %subscriber, %peer, session_present, "connected");
+        self.clients.agenda.output(Output::ReadContinuously(id));
+        if let Some(session) = self.clients.sessions.get_mut(index) {
+            session.outbound.send_again();
+        }
+        self.clients.send_waiting(index);
+    }
+
+    /// Why a client that the hooks accepted cannot be registered: limits that only the owner of the session knows.
+    pub(super) fn why_not_registered(&mut self, subscriber: &SubscriberId) -> Option<ReasonCode> {
+        if self.clients.agenda.is_stopping() {
+            return Some(ReasonCode::ServerShuttingDown);
+        }
+        let Some(index) = self.clients.sessions.find(subscriber) else {
+            return (!self.make_room()).then_some(ReasonCode::QuotaExceeded);
+        };
+        let (limits, now) = (&self.clients.setup.config.session, self.clients.agenda.now());
+        let session = self.clients.sessions.get_mut(index)?;
+        session.connection?;
+        let most = limits.takeover_limit?;
+        let (count, since) = session.takeovers;
+        if now.since(since) >= limits.takeover_window {
+            session.takeovers = (1, now);
+            return None;
+        }
+        session.takeovers.0 += 1;
+        (count >= most).then_some(ReasonCode::ConnectionRateExceeded)
+    }
+
+    /// Ends the connection that the subscriber id had, and its session if it is not to be resumed. What is left is resumed.
+    pub(super) fn end_previous(&mut self, subscriber: &SubscriberId, clean_start: bool) -> Option<u32> {
+        if let Some(connection) = self.clients.sessions.of(subscriber).and_then(|session| session.connection) {
+            self.clients.statistics.counters.takeovers += 1;
+            self.end_connection(connection, EndReason::TakenOver, Some((ReasonCode::SessionTakenOver, "")));
+        }
+        let kept = self.clients.sessions.find(subscriber)?;
+        if clean_start {
+            self.end_session(kept, SessionEnd::Expired(ExpiredReason::CleanStart));
+            return None;
+        }
+        Some(kept)
+    }
+
+    /// Whether there is room for one more session; perhaps because another one ends for it.
+    pub(super) fn make_room(&mut self) -> bool {
+        loop {
+            // The limit is shared out among the shards, rounded up.
+            let others = self.clients.sessions.len() * self.clients.setup.shards;
+            if self.clients.setup.config.limits.max_sessions.allows(others + 1) {
+                return true;
+            }
+            let Some(longest) = self.clients.sessions.longest_offline() else { return false };
+            self.end_session(longest, SessionEnd::Expired(ExpiredReason::Limit));
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! What is done when time has passed.
+
+use std::sync::Arc;
+
+use super::agenda::{Deadline, SWEEP};
+use super::counters::Counted;
+use super::machine::Shard;
+use super::message::ShardMessage;
+use super::output::Output;
+use super::publications::PublishContext;
+use super::pubsub::PubSub;
+use super::sys;
+use crate::config::OnDeadline;
+use crate::hooks::{Chain, HookAnswer, Outcome};
+use crate::message::Publication;
+use crate::pending_hooks::Waiter;
+use crate::session::MigrationState;
+use crate::topic::TopicName;
+
+impl<C: Chain> Shard<C> {
+    /// Does what is due at a deadline that has come.
+    pub(super) fn deadline_came(&mut self, deadline: Deadline) {
+        match deadline {
+            Deadline::Connection(index) => self.pubsub.look_at_connection(index),
+            Deadline::Session(index) => self.pubsub.look_at_session(index),
+            Deadline::Hook(task) => self.hook_due(task),
+            Deadline::Consumer(id) => {
+                let clients = &mut self.pubsub.clients;
+                let over = clients.flow.due(id, clients.agenda.now());
+                if let Some(at) = over.look_at {
+                    clients.agenda.arm(at, Deadline::Consumer(id));
+                }
+                over.released.into_iter().for_each(|publisher| clients.release_publisher(publisher));
+            }
+            Deadline::Sys => self.publish_sys(),
+            Deadline::Migrations => self.begin_migrations(),
+            Deadline::Sweep => self.sweep(),
+        }
+    }
+
+    /// A hook has not answered in time.
+    fn hook_due(&mut self, task: u64) {
+        let clients = &mut self.pubsub.clients;
+        let Some(due) = clients.pending_hooks.end(task) else { return };
+        let (hook, link) = (due.hook, due.link);
+        clients.chain.settle(link, hook, Outcome::TimedOut, due.waited(clients.agenda.now()));
+        clients.agenda.output(Output::CancelHook { task });
+        tracing::error!(hook, "hook did not answer before its deadline");
+        let (_, on_deadline) = clients.setup.config.hooks.deadline_of(hook);
+        match (due.waiter, on_deadline) {
+            // Who refuses the packet counts the failure.
+            (Waiter::Connection(id), OnDeadline::Refuse) => {
+                self.resume(id, task, link, Some(Box::new(HookAnswer::Failed)));
+            }
+            (Waiter::Connection(id), OnDeadline::Allow) => {
+                clients.statistics.counters.hook_failures += 1;
+                self.resume(id, task, link, None);
+            }
+            (Waiter::Subscriber(subscriber), _) => {
+                clients.statistics.counters.hook_failures += 1;
+                clients.task_done(&subscriber);
+            }
+        }
+    }
+
+    /// Forgets what has expired, and what migrations have left behind.
+    fn sweep(&mut self) {
+        let PubSub { clients, routing, retained, .. } = &mut self.pubsub;
+        let now = clients.agenda.now();
+        retained.forget_expired(now);
+        let (own, received) = (clients.setup.id, routing.received_up_to());
+        self.migration.incoming.forget_arrived(|index| {
+            let Some(session) = clients.sessions.get_mut(index) else { return true };
+            match &session.migration {
+                Some(state @ MigrationState::Arrived { .. }) if state.is_over(own, received) => {
+                    session.migration = None
+                }
+                Some(MigrationState::Arrived { .. }) => return false,
+                _ => {}
+            }
+            true
+        });
+        clients.agenda.arm(now + SWEEP, Deadline::Sweep);
+    }
+
+    /// The interval of `$SYS` has passed: the others report to the first shard, which publishes what it knows.
+    fn publish_sys(&mut self) {
+        let mut total = Counted { counters: self.counters(), hooks: self.hook_reports() };
+        let clients = &mut self.pubsub.clients;
+        let now = clients.agenda.now();
+        clients.agenda.arm(now + clients.setup.config.sys.interval, Deadline::Sys);
+        if clients.setup.id != sys::PUBLISHER {
+            return clients.agenda.post(sys::PUBLISHER, ShardMessage::Counters(Box::new(total)));
+        }
+        clients.statistics.others.iter().for_each(|other| total.add(other));
+        let lines = sys::lines(&total, now, clients.setup.version);
+        let (mountpoint, origin) = (self.pubsub.routing.mountpoint(&Arc::from("")), self.pubsub.own_origin());
+        for (topic, value) in lines {
+            let mut publication = Publication::new(TopicName::trusted(&topic), value.as_bytes());
+            publication.retain = true;
+            self.pubsub.publish(mountpoint, &publication, PublishContext::by_nobody(origin));
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! What a client asks for with SUBSCRIBE, and what is granted of it.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use crate::codec::{ReasonCode, RetainHandling, Subscribe, SubscriptionOptions};
+use crate::config::LimitsConfig;
+use crate::connection::Violation;
+use crate::hooks::{FilterGrant, RequestedFilter};
+use crate::session::{Session, SessionSettings, Subscription};
+use crate::topic::TopicFilter;
+
+/// What the hooks grant for one filter: the subscription, or why there is none.
+pub type Grant = Result<(TopicFilter, SubscriptionOptions), ReasonCode>;
+
+/// A filter that was granted and has taken effect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Granted {
+    /// The filter.
+    pub filter: TopicFilter,
+    /// The options it has now.
+    pub options: SubscriptionOptions,
+    /// Whether what is retained is to be sent.
+    pub wants_retained: bool,
+}
+
+/// What makes a SUBSCRIBE a violation, rather than a filter refused.
+///
+/// # Errors
+///
+/// The violation.
+pub fn check(
+    settings: &SessionSettings,
+    limits: &LimitsConfig,
+    subscribe: &Subscribe<'_>,
+    requested: &[RequestedFilter<'_>],
+) -> Result<(), Violation> {
+    if requested.len() > limits.max_filters_per_subscribe {
+        return Err(too_many_filters());
+    }
+    if subscribe.subscription_id.is_some() && !settings.ids_available {
+        let what = "subscription identifiers are not available";
+        return Err(Violation::new(ReasonCode::SubscriptionIdsNotSupported, what));
+    }
+    let is_shared = |asked: &RequestedFilter<'_>| asked.filter.starts_with("$share/");
+    if requested.iter().any(|asked| asked.options.no_local && is_shared(asked)) {
+        return Err(Violation::protocol("No Local on a shared subscription [MQTT-3.8.3-4]"));
+    }
+    Ok(())
+}
+
+/// More filters in one packet than are allowed.
+pub(super) fn too_many_filters() -> Violation {
+    Violation::new(ReasonCode::QuotaExceeded, "more filters than max_filters_per_subscribe")
+}
+
+/// What the hooks made of one filter, checked like what a client asks for.
+///
+/// # Errors
+///
+/// The reason code with which the filter is refused.
+pub fn grant(asked: &RequestedFilter<'_>, by: &FilterGrant, max_levels: usize) -> Grant {
+    let (text, qos) = match by {
+        FilterGrant::Grant => (asked.filter, asked.options.qos),
+        FilterGrant::GrantAt(qos) => (asked.filter, *qos),
+        FilterGrant::Replace { filter, qos } => (filter.as_str(), *qos),
+        FilterGrant::Refuse(code) => return Err((*code).into()),
+    };
+    let filter = TopicFilter::parse(text, max_levels).map_err(|_| ReasonCode::TopicFilterInvalid)?;
+    Ok((filter, SubscriptionOptions { qos, ..asked.options }))
+}
+
+/// Adds one subscription to its session, unless its settings or a limit forbid it. Also says whether the session did not have it before.
+///
+/// # Errors
+///
+/// The reason code with which the filter is refused.
+pub fn admit<S>(
+    session: &mut Session<S>,
+    limits: &LimitsConfig,
+    filter: TopicFilter,
+    options: SubscriptionOptions,
+    subscription_id: u32,
+) -> Result<(Granted, bool), ReasonCode> {
+    let settings = &session.settings;
+    let is_shared = filter.share_name().is_some();
+    if is_shared && !settings.shared_available {
+        return Err(ReasonCode::SharedSubscriptionsNotSupported);
+    }
+    if filter.has_wildcard() && !settings.wildcard_available {
+        return Err(ReasonCode::WildcardSubscriptionsNotSupported);
+    }
+    let is_new = !session.subscriptions.contains_key(&filter);
+    if is_new && !limits.max_subscriptions_per_client.allows(session.subscriptions.len() + 1) {
+        return Err(ReasonCode::QuotaExceeded);
+    }
+    let options = SubscriptionOptions { qos: options.qos.min(settings.maximum_qos), ..options };
+    session.subscriptions.insert(filter.clone(), Subscription { options, id: subscription_id });
+    let wants_retained = !is_shared
+        && match options.retain_handling {
+            RetainHandling::SendAtSubscribe => true,
+            RetainHandling::SendIfNew => is_new,
+            RetainHandling::DoNotSend => false,
+        };
+    Ok((Granted { filter, options, wants_retained }, is_new))
+}
+
+/// The filters for which retained messages are to be sent, each with its place among those that were granted.
+///
+/// A message that several filters of one SUBSCRIBE match is sent once, at the highest QoS, like any other message: the first
+/// that matches counts. So the work that one packet makes is bounded by what is retained, and one filter that comes
+/// several times counts once, with the options that it has in the end.
+pub fn wanted(granted: &[Result<Granted, ReasonCode>]) -> Vec<(u16, TopicFilter)> {
+    let mut by_filter: BTreeMap<&str, (u16, &Granted, bool)> = BTreeMap::new();
+    for (at, granted) in (0..).zip(granted.iter().flatten()) {
+        let before = by_filter.get(granted.filter.as_str()).is_some_and(|(_, _, wanted)| *wanted);
+        by_filter.insert(granted.filter.as_str(), (at, granted, before || granted.wants_retained));
+    }
+    let mut wanted: Vec<_> = by_filter.into_values().filter(|(_, _, wanted)| *wanted).collect();
+    wanted.sort_by_key(|(at, granted, _)| (Reverse(granted.options.qos), *at));
+    wanted.into_iter().map(|(at, granted, _)| (at, granted.filter.clone())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::{PacketId, QoS};
+    use crate::config::Limit;
+    use crate::hooks::SubscribeCode;
+    use crate::session::testing::session;
+
+    fn filter(text: &str) -> TopicFilter {
+        TopicFilter::parse(text, 8).expect("a valid filter")
+    }
+
+    fn options(qos: QoS) -> SubscriptionOptions {
+        SubscriptionOptions::new(qos)
+    }
+
+    fn granted(text: &str, qos: QoS, wants_retained: bool) -> Result<Granted, ReasonCode> {
+        Ok(Granted { filter: filter(text), options: options(qos), wants_retained })
+    }
+
+    #[test]
+    fn what_a_hook_makes_of_a_filter_is_checked_like_what_a_client_asks_for() {
+        let asked = RequestedFilter { filter: "a/b", options: options(QoS::ExactlyOnce) };
+        let made =
+            |by: FilterGrant| grant(&asked, &by, 3).map(|(filter, options)| (filter.as_str().to_owned(), options.qos));
+        assert_eq!(made(FilterGrant::Grant), Ok(("a/b".to_owned(), QoS::ExactlyOnce)));
+        assert_eq!(made(FilterGrant::GrantAt(QoS::AtMostOnce)), Ok(("a/b".to_owned(), QoS::AtMostOnce)));
+        let replaced = |filter: &str| FilterGrant::Replace { filter: filter.to_owned(), qos: QoS::AtLeastOnce };
+        assert_eq!(made(replaced("c")), Ok(("c".to_owned(), QoS::AtLeastOnce)));
+        assert_eq!(made(replaced("a/b/c/d")), Err(ReasonCode::TopicFilterInvalid));
+        assert_eq!(made(FilterGrant::Refuse(SubscribeCode::QuotaExceeded)), Err(ReasonCode::QuotaExceeded));
+    }
+
+    #[test]
+    fn what_makes_the_whole_packet_a_violation() {
+        let (mut session, limits) =
+            (session(), LimitsConfig { max_filters_per_subscribe: 1, ..LimitsConfig::default() });
+        let code = |session: &Session<()>, requested: &[RequestedFilter<'_>], id: Option<u32>| {
+            let subscribe = Subscribe { subscription_id: id, ..Subscribe::new(PacketId::MIN, &[][..]) };
+            check(&session.settings, &limits, &subscribe, requested).map_err(|violation| violation.code)
+        };
+        let asked = |filter, no_local| RequestedFilter {
+            filter,
+            options: SubscriptionOptions { no_local, ..options(QoS::AtMostOnce) },
+        };
+        assert_eq!(code(&session, &[asked("a", true)], Some(1)), Ok(()));
+        assert_eq!(code(&session, &[asked("a", false), asked("b", false)], None), Err(ReasonCode::QuotaExceeded));
+        assert_eq!(code(&session, &[asked("$share/g/a", true)], None), Err(ReasonCode::ProtocolError));
+        session.settings.ids_available = false;
+        assert_eq!(code(&session, &[asked("a", false)], Some(1)), Err(ReasonCode::SubscriptionIdsNotSupported));
+    }
+
+    #[test]
+    fn settings_and_limits_of_a_session_hold() {
+        let mut session = session();
+        let limits = LimitsConfig { max_subscriptions_per_client: Limit::at_most(1), ..LimitsConfig::default() };
+        session.settings.maximum_qos = QoS::AtLeastOnce;
+        let admitted = |session: &mut Session<()>, text| {
+            admit(session, &limits, filter(text), options(QoS::ExactlyOnce), 3)
+                .map(|(granted, is_new)| (granted.options.qos, is_new))
+        };
+        assert_eq!(admitted(&mut session, "a"), Ok((QoS::AtLeastOnce, true)));
+        assert_eq!(admitted(&mut session, "a"), Ok((QoS::AtLeastOnce, false)));
+        assert_eq!(admitted(&mut session, "b"), Err(ReasonCode::QuotaExceeded));
+        assert_eq!(session.subscriptions.get(&filter("a")).map(|subscription| subscription.id), Some(3));
+        session.settings.wildcard_available = false;
+        assert_eq!(admitted(&mut session, "#"), Err(ReasonCode::WildcardSubscriptionsNotSupported));
+        session.settings.shared_available = false;
+        assert_eq!(admitted(&mut session, "$share/g/a"), Err(ReasonCode::SharedSubscriptionsNotSupported));
+    }
+
+    #[test]
+    fn retain_handling_says_when_retained_messages_are_sent() {
+        let limits = LimitsConfig::default();
+        let wants = |session: &mut Session<()>, text, retain_handling| {
+            let options = SubscriptionOptions { retain_handling, ..options(QoS::AtMostOnce) };
+            admit(session, &limits, filter(text), options, 0).is_ok_and(|(granted, _)| granted.wants_retained)
+        };
+        let mut session = session();
+        assert!(
+            wants(&mut session, "a", RetainHandling::SendIfNew) && !wants(&mut session, "a", RetainHandling::SendIfNew)
+        );
+        assert!(wants(&mut session, "a", RetainHandling::SendAtSubscribe));
+        assert!(!wants(&mut session, "b", RetainHandling::DoNotSend));
+        assert!(!wants(&mut session, "$share/g/a", RetainHandling::SendAtSubscribe), "never (4.8.2)");
+    }
+
+    #[test]
+    fn the_filter_of_the_highest_qos_counts_and_each_filter_once() {
+        let asked = [
+            granted("a", QoS::AtMostOnce, true),
+            Err(ReasonCode::NotAuthorized),
+            granted("b", QoS::ExactlyOnce, true),
+            granted("c", QoS::AtLeastOnce, false),
+            granted("a", QoS::AtLeastOnce, false),
+        ];
+        let found: Vec<_> = wanted(&asked).into_iter().map(|(at, filter)| (at, filter.as_str().to_owned())).collect();
+        assert_eq!(found, [(1, "b".to_owned()), (3, "a".to_owned())]);
+    }
+}

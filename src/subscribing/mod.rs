@@ -1,0 +1,204 @@
+//! The organ for SUBSCRIBE and UNSUBSCRIBE: what is granted, and subscriptions that other shards have not taken in yet.
+//!
+//! A subscription takes effect on this shard at once, and is told to the others; when all of them have taken it in, and the shards that own
+//! what is retained have answered, the hooks are told, SUBACK goes out, and retained messages follow. So after SUBACK nothing is
+//! missed, whichever shard a publisher is on. Until then the client's next packets wait.
+//!
+//! Owns the subscriptions that are being made. It changes the subscriptions of the session that is lent to it, and knows neither filter
+//! trees nor other shards.
+
+mod grants;
+mod packets;
+
+use std::collections::BTreeMap;
+
+pub use grants::{Granted, admit, check, grant, wanted};
+pub use packets::{requested, suback, unsuback, unsubscribe};
+
+use crate::client::ConnectionId;
+use crate::codec::{PacketId, ReasonCode, UserProperties};
+use crate::hooks::{RequestedFilter, SubscribeModifiersM5, SubscribedM5};
+
+/// Subscriptions that are being made; one for each shard.
+#[derive(Default)]
+pub struct Subscribing {
+    /// By the number under which answers come.
+    pending: BTreeMap<u64, PendingSubscribe>,
+}
+
+/// A SUBSCRIBE between taking effect here and SUBACK.
+pub struct PendingSubscribe {
+    /// Whose it is.
+    pub by: SubscribeSource,
+    /// The session, or the place of the program's subscription, in the filter trees.
+    pub session: u32,
+    /// Which session it was at that place: its [`instance`](crate::session::Session::instance); of the embedding program, the number of the
+    /// subscription.
+    pub instance: u64,
+    /// The mountpoint.
+    pub mountpoint: u32,
+    /// The Subscription Identifier; zero without one.
+    pub subscription_id: u32,
+    /// For each filter, what was granted.
+    pub granted: Vec<Result<Granted, ReasonCode>>,
+    /// How many shards have not answered the question that is open.
+    waiting: usize,
+}
+
+/// Whose subscription it is.
+pub enum SubscribeSource {
+    /// A client's, by this packet.
+    Client(ClientSubscribe),
+    /// The embedding program's.
+    Program,
+}
+
+/// What a SUBACK and the hooks need to know of a SUBSCRIBE.
+pub struct ClientSubscribe {
+    /// Where it came from.
+    pub connection: ConnectionId,
+    /// Its packet id.
+    pub packet_id: PacketId,
+    /// Its user properties.
+    pub user: Vec<(String, String)>,
+    /// What the hooks want to be told in SUBACK.
+    pub modifiers: SubscribeModifiersM5,
+    /// The connection has ended, and the hooks were told of the subscription before that: there is no SUBACK. By then the session may
+    /// be another connection's, or gone and its place taken: see [`PendingSubscribe::instance`].
+    pub connection_ended: bool,
+}
+
+impl PendingSubscribe {
+    /// A subscription of a session, or of the program, at this place of the table.
+    pub fn new(by: SubscribeSource, session: u32, instance: u64, mountpoint: u32, subscription_id: u32) -> Self {
+        PendingSubscribe { by, session, instance, mountpoint, subscription_id, granted: Vec::new(), waiting: 0 }
+    }
+
+    /// The connection that waits for SUBACK.
+    pub fn connection(&self) -> Option<ConnectionId> {
+        match &self.by {
+            SubscribeSource::Client(client) => Some(client.connection),
+            SubscribeSource::Program => None,
+        }
+    }
+
+    /// The packet of a client whose hooks and SUBACK have not been told yet.
+    pub fn client(&self) -> Option<&ClientSubscribe> {
+        match &self.by {
+            SubscribeSource::Client(client) if !client.connection_ended => Some(client),
+            SubscribeSource::Client(_) | SubscribeSource::Program => None,
+        }
+    }
+
+    /// The connection has ended, and the hooks have been told.
+    pub fn connection_ended(&mut self) {
+        if let SubscribeSource::Client(client) = &mut self.by {
+            client.connection_ended = true;
+        }
+    }
+
+    /// Calls `tell` with what the hooks are told: unless every filter was refused.
+    pub fn tell<T>(&self, tell: impl FnOnce(&SubscribedM5<'_>) -> T) -> Option<T> {
+        let client = self.client()?;
+        let granted: Vec<RequestedFilter<'_>> = self
+            .granted
+            .iter()
+            .flatten()
+            .map(|granted| RequestedFilter { filter: granted.filter.as_str(), options: granted.options })
+            .collect();
+        let subscribed = SubscribedM5 {
+            filters: &granted,
+            subscription_id: Some(self.subscription_id).filter(|id| *id > 0),
+            user_properties: UserProperties::from(&client.user[..]),
+        };
+        (!granted.is_empty()).then(|| tell(&subscribed))
+    }
+}
+
+impl Subscribing {
+    /// How many are being made.
+    pub fn len(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Whether a subscription of this session is being made.
+    pub fn is_subscribing(&self, session: u32) -> bool {
+        self.pending.values().any(|pending| pending.session == session)
+    }
+
+    /// So many shards are to answer under this number.
+    pub fn insert(&mut self, token: u64, mut pending: PendingSubscribe, shards: usize) {
+        pending.waiting = shards;
+        self.pending.insert(token, pending);
+    }
+
+    /// Takes out the subscription with this number. It comes back with [`put_back`](Self::put_back).
+    pub fn take(&mut self, token: u64) -> Option<PendingSubscribe> {
+        self.pending.remove(&token)
+    }
+
+    /// Puts back what was taken out: as many shards as before are to answer.
+    pub fn put_back(&mut self, token: u64, pending: PendingSubscribe) {
+        self.pending.insert(token, pending);
+    }
+
+    /// A shard has answered. Gives the subscription back if it was the last.
+    pub fn answered(&mut self, token: u64) -> Option<PendingSubscribe> {
+        let pending = self.pending.get_mut(&token)?;
+        pending.waiting -= 1;
+        if pending.waiting == 0 { self.pending.remove(&token) } else { None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::{QoS, SubscriptionOptions};
+    use crate::topic::TopicFilter;
+
+    fn pending() -> PendingSubscribe {
+        let client = ClientSubscribe {
+            connection: ConnectionId::new(1, 1),
+            packet_id: PacketId::MIN,
+            user: vec![("name".to_owned(), "value".to_owned())],
+            modifiers: SubscribeModifiersM5::default(),
+            connection_ended: false,
+        };
+        PendingSubscribe::new(SubscribeSource::Client(client), 7, 70, 0, 5)
+    }
+
+    fn granted(filter: &str) -> Granted {
+        let filter = TopicFilter::parse(filter, 8).expect("a valid filter");
+        Granted { filter, options: SubscriptionOptions::new(QoS::AtLeastOnce), wants_retained: true }
+    }
+
+    #[test]
+    fn it_is_complete_when_all_shards_have_answered() {
+        let mut subscribing = Subscribing::default();
+        subscribing.insert(1, pending(), 2);
+        assert!(subscribing.is_subscribing(7) && !subscribing.is_subscribing(8));
+        assert!(subscribing.answered(2).is_none() && subscribing.answered(1).is_none());
+        assert!(subscribing.answered(1).is_some_and(|pending| pending.instance == 70));
+        assert!(subscribing.answered(1).is_none());
+        assert_eq!(subscribing.len(), 0);
+    }
+
+    #[test]
+    fn hooks_are_told_what_was_granted_unless_that_is_nothing() {
+        let mut pending = pending();
+        pending.granted = vec![Err(ReasonCode::NotAuthorized)];
+        assert_eq!(pending.tell(|_| ()), None);
+        pending.granted.push(Ok(granted("a/#")));
+        let told = pending.tell(|told| (told.filters[0].filter.to_owned(), told.filters.len(), told.subscription_id));
+        assert_eq!(told, Some(("a/#".to_owned(), 1, Some(5))));
+    }
+
+    #[test]
+    fn hooks_are_told_once_if_the_connection_ends_first() {
+        let mut pending = pending();
+        pending.granted = vec![Ok(granted("a"))];
+        pending.connection_ended();
+        assert_eq!(pending.tell(|_| ()), None);
+        assert_eq!((pending.client().is_none(), pending.connection()), (true, Some(ConnectionId::new(1, 1))));
+    }
+}

@@ -1,0 +1,185 @@
+//! The walls of the house: which module may know which, and what may not be used below `net`.
+//!
+//! Modules import from floors below their own only; those on one floor do not know each other. Below `net` there is no I/O,
+//! no clock, no lock, no `async`; `unsafe` is in the socket ring alone. Within the shard, the hooks, the configuration and
+//! each program of `perf` no file needs one that needs it. The shard is three thin layers.
+
+mod graph;
+mod made_up;
+mod names;
+mod source;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
+
+use graph::{File, Graph};
+use source::{Source, entries};
+
+/// The floors, lowest first.
+const FLOORS: &[&[&str]] = &[
+    &["time"],
+    &["config", "random", "deadlines"],
+    &["topic", "codec"],
+    &["client", "message"],
+    &["sharding"],
+    &["hooks", "session", "connection"],
+    // The organs of the shard.
+    &[
+        "handshake",
+        "publishing",
+        "routing",
+        "delivery",
+        "retained",
+        "migration",
+        "flow",
+        "subscribing",
+        "pending_hooks",
+    ],
+    &["shard"],
+    &["net", "control"],
+    &["broker"],
+];
+
+/// What does not belong below `net`, and what to do instead.
+const OUTSIDE: &[(&str, &str)] = &[
+    ("glommio", "the runtime is net's"),
+    ("async fn", "what a future needs leaves through the shard's door"),
+    ("Instant::now", "time is handed in"),
+    ("SystemTime::now", "time is handed in"),
+    ("Mutex", "nothing is shared between shards"),
+    ("RwLock", "nothing is shared between shards"),
+    ("std::fs", "files are read above and handed in as values"),
+    ("std::thread", "threads are net's and control's"),
+    ("std::net::Tcp", "sockets are net's"),
+    ("unsafe", "unsafe code lives in the socket ring alone"),
+];
+
+/// How large the shard may be, and any `impl` block.
+const MOST_FIELDS: usize = 15;
+const MOST_METHODS: usize = 60;
+const LONGEST_IMPL: usize = 400;
+
+/// The library, and its program as a module `main`: read once for all tests.
+static LIBRARY: LazyLock<Graph> = LazyLock::new(|| {
+    let sources = Source::of_crate("src");
+    assert!(sources.len() > 50, "the library has more files than {}", sources.len());
+    Graph::of(sources)
+});
+
+fn library() -> impl Iterator<Item = &'static Source> {
+    LIBRARY.files_in("src").map(|file| &file.source)
+}
+
+fn floor(module: &str) -> Option<usize> {
+    FLOORS.iter().position(|floor| floor.contains(&module))
+}
+
+#[test]
+fn imports_look_down_only() {
+    let mut broken = Vec::new();
+    for File { source, names } in LIBRARY.files_in("src") {
+        let Some(own) = floor(source.room()) else { continue };
+        for named in names.named.iter().filter(|named| named.path[0] == "crate") {
+            let Some((name, other)) = named.path.get(1).and_then(|name| Some((name, floor(name)?))) else { continue };
+            if name != source.room() && other >= own {
+                broken.push(format!("{}:{}: {} knows {name}", source.path, named.line, source.room()));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "imports that do not look down:\n{}", broken.join("\n"));
+}
+
+#[test]
+fn every_module_has_its_floor() {
+    let binary = ["main", "lib", "cli", "ctl", "hangup", "logging", "passwd", "stop"];
+    for source in library() {
+        let known = floor(source.room()).is_some() || binary.contains(&source.room());
+        assert!(known, "{} is on no floor: add it to FLOORS", source.path);
+    }
+}
+
+#[test]
+fn what_belongs_to_the_runtime_stays_there() {
+    let net = floor("net").expect("net has a floor");
+    let mut broken = Vec::new();
+    for source in library().filter(|source| floor(source.room()).is_some_and(|floor| floor < net)) {
+        for (number, line) in source.lines() {
+            for (word, instead) in OUTSIDE.iter().filter(|(word, _)| line.contains(word)) {
+                broken.push(format!("{}:{number}: {word}: {instead}", source.path));
+            }
+        }
+    }
+    // Configuration is read from its file by itself: a value that reads itself once, before anything runs.
+    broken.retain(|line| !(line.contains("src/config") && line.contains("std::fs")));
+    assert!(broken.is_empty(), "what does not belong below net:\n{}", broken.join("\n"));
+}
+
+#[test]
+fn unsafe_code_lives_in_the_socket_ring_alone() {
+    for source in library() {
+        let in_ring = source.path.starts_with("src/net/ring");
+        let line = source.lines().find(|(_, line)| line.contains("unsafe ") && !line.contains("unsafe_"));
+        assert!(in_ring || line.is_none(), "{}:{}", source.path, line.map_or(0, |(number, _)| number));
+    }
+}
+
+/// Fails if there are circles in `folder`.
+fn no_cycles(graph: &Graph, folder: &str) {
+    assert!(graph.files_in(folder).next().is_some(), "{folder} has files");
+    let cycles = graph.cycles_in(folder);
+    assert!(cycles.is_empty(), "files of {folder} that need one another:\n{}", cycles.join("\n"));
+}
+
+#[test]
+fn no_file_of_hooks_or_configuration_needs_one_that_needs_it() {
+    no_cycles(&LIBRARY, "src/hooks");
+    no_cycles(&LIBRARY, "src/config");
+}
+
+#[test]
+fn no_file_of_a_program_in_perf_needs_one_that_needs_it() {
+    for program in entries("perf/src/bin").into_iter().chain(["perf/src".to_owned()]) {
+        no_cycles(&Graph::of(Source::of_crate(&program)), &program);
+    }
+}
+
+#[test]
+fn no_file_of_the_shard_or_an_organ_needs_one_that_needs_it() {
+    no_cycles(&LIBRARY, "src/shard");
+    let organs = FLOORS.iter().find(|floor| floor.contains(&"routing")).expect("the organs have a floor");
+    for organ in *organs {
+        no_cycles(&LIBRARY, &format!("src/{organ}"));
+    }
+}
+
+/// The layers of `src/shard`, one on top of the other: each has few fields and few methods, and there is no other type that is spread
+/// over so many files.
+#[test]
+fn the_layers_are_thin() {
+    let names = || LIBRARY.files_in("src/shard").map(|file| &file.names);
+    let mut spread: BTreeMap<&str, usize> = BTreeMap::new();
+    for names in names() {
+        let types: BTreeSet<&str> = names.methods.iter().map(|(of, _)| &**of).collect();
+        types.into_iter().for_each(|of| *spread.entry(of).or_default() += 1);
+    }
+    let layers: Vec<&str> = spread.into_iter().filter(|(_, files)| *files > 2).map(|(of, _)| of).collect();
+    assert_eq!(layers, ["Clients", "PubSub", "Shard"]);
+    for owner in layers {
+        let fields: Vec<usize> = names().filter_map(|names| names.fields.get(owner).copied()).collect();
+        let methods = names().flat_map(|names| &names.methods).filter(|(of, _)| of == owner).count();
+        let [fields] = fields[..] else { panic!("one {owner}, not {}", fields.len()) };
+        assert!(fields <= MOST_FIELDS, "{owner} has {fields} fields");
+        assert!((1..=MOST_METHODS).contains(&methods), "{owner} has {methods} methods");
+    }
+}
+
+#[test]
+fn no_impl_block_is_too_long() {
+    let mut broken = Vec::new();
+    for File { source, names } in LIBRARY.files_in("src") {
+        for long in names.impls.iter().filter(|block| block.lines > LONGEST_IMPL) {
+            broken.push(format!("{}:{}: {} lines of {}", source.path, long.line, long.lines, long.of));
+        }
+    }
+    assert!(broken.is_empty(), "impl blocks of more than {LONGEST_IMPL} lines:\n{}", broken.join("\n"));
+}

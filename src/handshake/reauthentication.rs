@@ -158,7 +158,7 @@ mod tests {
     use super::*;
     use crate::codec::Packet;
     use crate::config::Limit;
-    use crate::connection::Rate;
+    use crate::connection::testing::connected;
     use crate::hooks::{Answer, AuthContinue, ConnectCode, ConnectRefusalM5};
     use crate::session::{Inbound, Outbound};
 
@@ -196,18 +196,9 @@ mod tests {
         connect.properties.maximum_packet_size = Some(most);
         let accepted = door.accept(connect);
         let connected = Connected {
-            session: 0,
-            version: V5,
             maximum_incoming: accepted.settings.maximum_incoming,
-            aliases: None,
-            pending: None,
-            rate: Rate::default(),
-            registered: Time::ZERO,
-            retried: Time::ZERO,
-            oldest_in_flight: None,
-            allows_anonymous: false,
-            reauthentication_due: Time::NEVER,
             auth_method: accepted.auth_method().map(Into::into),
+            ..connected(V5)
         };
         let session = Session {
             client: accepted.client,

@@ -324,7 +324,7 @@ impl<C: Chain> Shard<C> {
 
     /// One session less of `slot` is here. If the slot left and the session of `ended` has ended, its new owner may have asked for it,
     /// and must not wait for longer than until the others have what the session published, which was perhaps a will.
-    pub(super) fn session_left(&mut self, slot: u16, ended: Option<&crate::client::SubscriberId>) {
+    pub(super) fn session_left(&mut self, slot: u16, ended: Option<&SubscriberId>) {
         if let Some(to) = ended.and_then(|subscriber| self.migration.slots.session_ended(slot, subscriber)) {
             let token = self.pubsub.clients.agenda.number();
             let asked = self.ask_to_flush(token, to);

@@ -63,7 +63,7 @@ impl<C: Chain> PubSub<C> {
         self.routing.gather(mountpoint, publication.topic, by.origin, &mut recipients);
         let remote = recipients.shards();
         if !remote.is_empty() {
-            self.send_copies(mountpoint, publication, number, &recipients, by);
+            self.send_copies(mountpoint, publication, number, &recipients, remote, by);
         }
         let published = RoutingResult { recipients: recipients.local.len() + remote.iter().count(), remote };
         // What is gathered all comes, though its publisher be told to wait: as long as somebody waits, each message is by itself.
@@ -100,17 +100,18 @@ impl<C: Chain> PubSub<C> {
         RoutingResult { recipients, remote }
     }
 
-    /// Sends one copy to every shard that has recipients.
+    /// Sends one copy to every shard of `remote`, those that have recipients.
     fn send_copies(
         &mut self,
         mountpoint: u32,
         publication: &Publication<'_>,
         number: u64,
         recipients: &Recipients,
+        remote: ShardSet,
         by: PublishContext,
     ) {
         let (sequence, publisher) = (self.routing.sequence(), by.connection);
-        for shard in recipients.shards().iter() {
+        for shard in remote.iter() {
             let (mountpoint, message) = (self.routing.name(mountpoint).clone(), publication.keep());
             let message = if !recipients.has_groups_on(shard) {
                 ShardMessage::Publish { sequence, mountpoint, message, number, publisher }

@@ -11,8 +11,8 @@ use crate::client::ConnectionId;
 use crate::codec::{
     AckKind, Auth, DecodeError, Frame, Packet, PacketType, ProtocolVersion, Sender, Split, decode, split,
 };
-use crate::connection::{ConnectionStage, PauseReason, Pending, SPLICE_FROM, Unread, Violation};
-use crate::handshake::{LiveConnection, Reauthentication, Refusal};
+use crate::connection::{Connection, ConnectionStage, PauseReason, Pending, SPLICE_FROM, Unread, Violation};
+use crate::handshake::{Handshake, LiveConnection, Reauthentication, Refusal};
 use crate::hooks::ask::Resumed;
 use crate::hooks::{Chain, HookAnswer};
 use crate::message::Block;
@@ -59,13 +59,12 @@ impl<C: Chain> Shard<C> {
     /// Adds to the packet that straddles two reads what it lacks, and serves it. Gives back the bytes behind it.
     fn complete_straddling<'a>(&mut self, id: ConnectionId, mut bytes: &'a [u8]) -> &'a [u8] {
         loop {
-            let limit = self.packet_limit(id);
             let Some(connection) = self.pubsub.clients.connections.get_mut(id) else { return &[] };
             let is_served = connection.pauses.is_empty();
             if connection.unread.is_empty() && is_served {
                 return bytes;
             }
-            match split(connection.unread.as_slice(), limit) {
+            match split(connection.unread.as_slice(), packet_limit(connection, &self.handshake)) {
                 Ok(Split::Incomplete { missing }) if !bytes.is_empty() && is_served => {
                     let (more, rest) = bytes.split_at(missing.clamp(1, bytes.len()));
                     connection.unread.complete(more, missing);
@@ -123,11 +122,7 @@ impl<C: Chain> Shard<C> {
         if !connection.pauses.is_empty() {
             return FrontPacket::Stop;
         }
-        let limit = match &connection.stage {
-            ConnectionStage::Connected(connected) => connected.maximum_incoming,
-            _ => self.handshake.listener(connection.listener).max_packet_size,
-        };
-        let frame = match split(bytes, limit) {
+        let frame = match split(bytes, packet_limit(connection, &self.handshake)) {
             Ok(Split::Frame(frame)) => frame,
             Ok(Split::Incomplete { .. }) => {
                 let strange = bytes.first().is_some_and(|first| first >> 4 != PacketType::Connect as u8);
@@ -305,13 +300,13 @@ impl<C: Chain> Shard<C> {
         }
         self.serve_on(id);
     }
+}
 
-    /// The largest packet that is taken from a connection.
-    fn packet_limit(&self, id: ConnectionId) -> usize {
-        match self.pubsub.clients.connections.get(id).map(|connection| (&connection.stage, connection.listener)) {
-            None => 0,
-            Some((ConnectionStage::Connected(connected), _)) => connected.maximum_incoming,
-            Some((_, listener)) => self.handshake.listener(listener).max_packet_size,
-        }
+/// The largest packet that is taken from a connection, in bytes.
+#[inline]
+fn packet_limit<A>(connection: &Connection<A>, handshake: &Handshake) -> usize {
+    match &connection.stage {
+        ConnectionStage::Connected(connected) => connected.maximum_incoming,
+        _ => handshake.listener(connection.listener).max_packet_size,
     }
 }

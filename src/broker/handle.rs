@@ -107,7 +107,7 @@ impl Handle {
     /// Sends every shard the command to stop.
     pub(super) fn stop(&self) {
         for inbox in self.inboxes.iter() {
-            while let Err(channel::TrySendError::Full(_)) = inbox.try_send(Command::Stop) {
+            while let Err(channel::TrySendError::Full(_)) = inbox.try_send(Command::Stop, 0) {
                 std::thread::yield_now();
             }
         }
@@ -205,7 +205,8 @@ impl Handle {
     }
 
     pub(super) fn send(&self, shard: usize, command: Command) -> Result<(), RequestError> {
-        self.inboxes[shard].try_send(command).map_err(|error| match error {
+        let bytes = command.bytes();
+        self.inboxes[shard].try_send(command, bytes).map_err(|error| match error {
             channel::TrySendError::Full(_) => RequestError::Full,
             channel::TrySendError::Disconnected(_) => RequestError::Stopped,
         })

@@ -97,12 +97,15 @@ settings! {
         /// Bytes that wait in the queue of one session: topics, payloads and properties.
         /// Allowed: -1 (unlimited) or a size from "1KiB" to "1024GiB"; default "16MiB".
         pub max_queue_bytes: Limit = Limit::at_most(16 * MIB), Limited(Size(KIB..=BYTES_MAX));
-        /// Bytes that wait to be sent on one connection because the client does not read. Beyond that QoS 1 and 2 go to
-        /// the queue, and those who publish to it at QoS 0 have to wait. While they wait it may become four times as much.
-        /// Allowed: a size from "4KiB" to "1GiB"; default "1MiB".
-        pub max_waiting_output_bytes: usize = MIB, Size(4 * KIB..=GIB);
-        /// How long they wait for the client to read half of it. Then they go on; for the next minute nobody waits for
-        /// this client, and what is published to it at QoS 0 is dropped while as much waits.
+        /// Bytes that wait to be sent on one connection because the client does not read. Beyond that messages go to the
+        /// queue; and while more than this waits, those who publish to it at QoS 0 have to wait, until half of it is read.
+        /// Those who publish at QoS 1 and 2 have to when three quarters of the queue are used.
+        /// Allowed: a size from "4KiB" to "1GiB"; default "256KiB".
+        pub max_waiting_output_bytes: usize = 256 * KIB, Size(4 * KIB..=GIB);
+        /// How long a client can make others wait. It gets back a twentieth of the time that passes otherwise. Sessions
+        /// that end with their connections share it by address. When it is used up nobody waits: QoS 0 for this client is dropped
+        /// until it has read half of what waits, and QoS 1 and 2 when its queue is full. A publisher, too, can be made to wait that
+        /// long, by however many clients, and then as much again in ten seconds.
         /// Allowed: a duration from "1ms" to "1h"; default "500ms".
         pub publisher_patience: Duration = Duration::from_millis(500), Span(MILLISECOND..=HOUR);
         /// Which message goes first, and which is dropped when the queue is full.
@@ -156,9 +159,9 @@ settings! {
         /// Entries of the submission queue of each shard's ring.
         /// Allowed: a power of two from 64 to 32768; default 1024.
         pub ring_entries: usize = 1024, PowerOfTwo(64..=32768);
-        /// Messages that may wait between two shards before the publishers that cause them are read more slowly.
-        /// Allowed: 16 to 1048576; default 4096.
-        pub mailbox_capacity: usize = 4096, Count(16..=1_048_576);
+        /// Bytes of messages that may wait between two shards before those who publish to that shard are read more slowly.
+        /// Allowed: a size from "64KiB" to "1GiB"; default "2MiB".
+        pub mailbox_bytes: usize = 2 * MIB, Size(64 * KIB..=GIB);
         /// How many times a shard with nothing to do looks again before it sleeps. Saves the wake-up, costs the core.
         /// Allowed: 0 to 1000000; default 4.
         pub spin: u32 = 4, Count(0..=1_000_000);

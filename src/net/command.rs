@@ -51,6 +51,17 @@ pub enum Command {
     },
 }
 
+impl Command {
+    /// About how many bytes of memory it holds on to, if that may be many.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Command::Request(Request::Publish { topic, payload, .. }) => topic.len() + payload.len(),
+            Command::MoveSlots { slots, .. } => slots.len() * size_of::<u16>(),
+            _ => 0,
+        }
+    }
+}
+
 /// The receiver of a subscription's events, called on the shard's thread. It must not block.
 pub type Sink = Box<dyn FnMut(SubscriptionEvent) + Send>;
 

@@ -131,7 +131,7 @@ impl Queue {
     }
 
     /// How many messages count against the limits.
-    fn counted(&self) -> usize {
+    pub fn counted(&self) -> usize {
         self.waiting.len() - self.initial
     }
 

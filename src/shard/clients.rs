@@ -10,6 +10,7 @@ use super::counters::Statistics;
 use super::message::ShardMessage;
 use super::output::Output;
 use super::program::Program;
+use super::turn::TurnLimits;
 use crate::client::{Client, ConnectionId};
 use crate::codec::ReasonCode;
 use crate::config::{Config, SessionsFull};
@@ -32,6 +33,8 @@ pub struct Setup {
     pub shards: usize,
     /// The seed of hashes: random, and the same on every shard.
     pub seed: u64,
+    /// How much is done in a turn.
+    pub turn: TurnLimits,
     /// The version of the broker, as `$SYS` shows it.
     pub version: &'static str,
     /// The configuration, checked.
@@ -77,6 +80,31 @@ impl<C: Chain> Clients<C> {
         if self.connections.resume(id, reason) {
             self.agenda.follow_up(FollowUp::Serve(id));
         }
+    }
+
+    /// A client has had its share of the turn: it is served on when those have been who wait already.
+    #[cold]
+    pub(super) fn wait_for_turn(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(id)
+            && !connection.pauses.contains(PauseReason::Turn)
+        {
+            connection.pauses.insert(PauseReason::Turn);
+            self.agenda.turn.wait(id);
+        }
+    }
+
+    /// Whether a connection of a session that was lost has to wait: its bytes wait for their turn, or all was done that may be done in this one. Then it
+    /// waits for that, too.
+    pub(super) fn is_lost_later(&mut self, id: ConnectionId) -> bool {
+        if self.connections.get(id).is_none_or(|connection| connection.session().is_none()) {
+            return false;
+        }
+        if self.agenda.turn.is_over() {
+            self.wait_for_turn(id);
+        }
+        let Some(connection) = self.connections.get_mut(id) else { return false };
+        connection.is_lost = connection.pauses.is_only(PauseReason::Turn);
+        connection.is_lost
     }
 
     /// The client of a connection, accepted by all.
@@ -130,7 +158,7 @@ impl<C: Chain> Clients<C> {
 
     /// Takes a connection out of the table. Publishers that wait for it go on.
     pub(super) fn take_connection(&mut self, id: ConnectionId) -> Option<Box<Connection<PendingConnect<C::State>>>> {
-        for publisher in self.flow.remove(id) {
+        for publisher in self.flow.remove(id, self.agenda.now()) {
             self.release_publisher(publisher);
         }
         self.connections.remove(id)
@@ -143,23 +171,6 @@ impl<C: Chain> Clients<C> {
             self.agenda.follow_up(FollowUp::ReleasePublisher(connection));
         } else {
             self.agenda.post(shard, ShardMessage::Publisher { connection, wait: false });
-        }
-    }
-
-    /// A publisher is to wait for one more client. One that has left or moved meanwhile waits for nobody.
-    pub(super) fn publisher_waits(&mut self, id: ConnectionId) {
-        if let Some(connection) = self.connections.get_mut(id) {
-            connection.consumers += 1;
-            connection.pauses.insert(PauseReason::SlowConsumer);
-        }
-    }
-
-    /// A publisher waits for one client less. One that has left or moved meanwhile waits for nobody.
-    pub(super) fn publisher_released(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connections.get_mut(id) else { return };
-        connection.consumers = connection.consumers.saturating_sub(1);
-        if connection.consumers == 0 && connection.pauses.remove(PauseReason::SlowConsumer) {
-            self.agenda.follow_up(FollowUp::Serve(id));
         }
     }
 

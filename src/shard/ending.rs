@@ -10,6 +10,7 @@ use super::agenda::FollowUp;
 use super::due::{AUTH_TIMEOUT, Due, what};
 use super::message::ShardMessage;
 use super::pubsub::PubSub;
+use super::turn;
 use crate::client::{ConnectionId, EndReason, ExpiredReason, SubscriberId};
 use crate::codec::ReasonCode;
 use crate::connection::{ConnectionStage, PauseReason, Pending, Violation};
@@ -85,12 +86,25 @@ impl<C: Chain> PubSub<C> {
         }
     }
 
-    /// The connection broke without a word.
+    /// The far end closed the connection, or it broke. What it sent before is served first.
     pub(super) fn lost(&mut self, id: ConnectionId) {
+        if self.clients.is_lost_later(id) {
+            return;
+        }
         match self.clients.connections.get(id).map(|connection| connection.session().is_some()) {
             Some(true) => self.end_connection(id, EndReason::ConnectionLost, None),
             Some(false) => self.clients.close(id),
             None => {}
+        }
+    }
+
+    /// Ends the connection of a session if the far end has closed it, and it only waits for its turn.
+    pub(super) fn end_if_lost(&mut self, index: u32) {
+        let connection = self.clients.sessions.get(index).and_then(|session| session.connection);
+        if let Some(id) = connection
+            && self.clients.connections.get(id).is_some_and(|connection| connection.is_lost)
+        {
+            self.end_connection(id, EndReason::ConnectionLost, None);
         }
     }
 
@@ -100,6 +114,7 @@ impl<C: Chain> PubSub<C> {
         session.connection = None;
         self.clients.statistics.counters.connected -= 1;
         tracing::debug!(client = %session.client.subscriber, ?reason, kept = session.settings.kept, "connection ended");
+        self.clients.agenda.turn.did(turn::SESSION);
         self.set_members_online(index, false);
         self.clients.drop_qos0(index);
         let Some(session) = self.clients.sessions.get_mut(index) else { return };
@@ -139,13 +154,15 @@ impl<C: Chain> PubSub<C> {
         }
         let will = session.will.take();
         let filters: Vec<_> = session.subscriptions.drain().map(|(filter, _)| filter).collect();
-        self.remove_subscriptions(index, &filters);
+        let remnant = self.begin_to_clear_up(index, filters);
+        self.clients.agenda.turn.did(turn::SESSION);
         self.redistribute(index, true);
         let Some(session) = self.clients.sessions.get_mut(index) else { return };
         let notified = self.clients.chain.on_topic_unsubscribed(&session.client, &mut session.state, Unsubscribed::All);
         self.clients.notified(index, notified);
         self.clients.drop_undelivered(index);
         let Some(mut session) = self.clients.sessions.remove(index) else { return };
+        self.clear_up(remnant);
         let notified = tell_end(&mut self.clients.chain, &mut session, end);
         let subscriber = session.client.subscriber.clone();
         self.clients.notified_about(&subscriber, notified);
@@ -211,6 +228,7 @@ impl<C: Chain> PubSub<C> {
             Due::NotAuthenticated => self.refuse_pending(id, ReasonCode::NotAuthorized, AUTH_TIMEOUT),
             Due::End(reason, code, what) => self.end_connection(id, reason, Some((code, what))),
             Due::ThrottleOver => clients.serve_later(id, PauseReason::Throttle),
+            Due::HoldOver => clients.end_hold(id),
             Due::SendAgain => {
                 if let Some(session) = session.and_then(|index| clients.sessions.get_mut(index)) {
                     session.outbound.send_again();

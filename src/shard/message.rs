@@ -137,6 +137,25 @@ pub enum ShardMessage {
     Counters(Box<Counted>),
 }
 
+impl ShardMessage {
+    /// About how many bytes of memory it holds on to, those of a shared message included.
+    pub fn weight(&self) -> usize {
+        const LEAST: usize = size_of::<ShardMessage>();
+        /// A topic filter with what belongs to it.
+        const FILTER: usize = 128;
+        LEAST
+            + match self {
+                ShardMessage::Publish { message, .. } | ShardMessage::Retain { message, .. } => message.size(),
+                ShardMessage::Share(share) => share.message.size() + share.groups.len() * FILTER,
+                ShardMessage::Retained(answer) => answer.messages.iter().map(|(_, kept)| kept.message.size()).sum(),
+                ShardMessage::Subscribe { filters, .. } => filters.len() * FILTER,
+                ShardMessage::AskRetained(question) => question.filters.len() * FILTER,
+                ShardMessage::SessionComes(announcement) => announcement.subscriptions.len() * FILTER,
+                _ => 0,
+            }
+    }
+}
+
 /// Slots that belong to another shard now.
 #[derive(Clone, Debug)]
 pub struct SlotsMoved {

@@ -155,11 +155,15 @@ impl<C: Chain> Shard<C> {
 
     /// The new owner is prepared and everything that only this shard was sent has come: the session goes.
     fn send_session(&mut self, token: u64, index: u32, to: usize) {
+        let under_way = self.pubsub.clients.delivery.fan_outs.take_for(index);
+        self.pubsub.deliver_at_once(under_way);
+        self.pubsub.end_if_lost(index);
         let Some(session) = self.pubsub.clients.sessions.get(index) else { return };
         let filters: Vec<TopicFilter> = session.subscriptions.keys().cloned().collect();
         self.pubsub.remove_subscriptions(index, &filters);
         let PubSub { clients, routing, .. } = &mut self.pubsub;
         let Some(mut session) = clients.sessions.remove(index) else { return };
+        clients.sessions.free_place(index);
         let connection = session.connection.take().and_then(|id| clients.take_connection(id));
         clients.statistics.counters.connected -= u64::from(connection.is_some());
         let (slot, id) = (session.slot, connection.as_ref().map(|connection| connection.id));
@@ -308,6 +312,8 @@ impl<C: Chain> Shard<C> {
     /// Begins an orderly stop.
     pub(super) fn stop(&mut self) {
         let pubsub = &mut self.pubsub;
+        let under_way = pubsub.clients.delivery.fan_outs.take_all();
+        pubsub.deliver_at_once(under_way);
         pubsub.clients.agenda.stop();
         // Nothing of a session outlives the broker: what these wills wait for would not come [MQTT-3.1.2-8].
         for index in pubsub.clients.sessions.which(|session| session.connection.is_none() && session.will.is_some()) {

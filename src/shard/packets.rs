@@ -105,8 +105,9 @@ impl<C: Chain> PubSub<C> {
         let whose = PublishContext { origin, connection: Some(id), more_follows: raw.more_follows };
         let published = self.publish(mountpoint, publication, whose);
         let clients = &mut self.clients;
-        if clients.flow.is_congested(published.remote) && clients.connections.pause(id, PauseReason::Congestion) {
-            clients.flow.wait_for_room(id);
+        let congested = clients.flow.congested_among(published.told);
+        if !congested.is_empty() && clients.connections.pause(id, PauseReason::Congestion) {
+            clients.flow.wait_for_room(id, congested);
         }
         if let Some(session) = clients.sessions.get_mut(index) {
             let rewritten = accepted.rewritten_properties();

@@ -7,6 +7,7 @@ use super::delivering::Routed;
 use super::message::{Announcement, ShardMessage};
 use super::output::Output;
 use super::pubsub::PubSub;
+use super::turn;
 use crate::client::ConnectionId;
 use crate::codec::{QoS, RetainHandling, SubscriptionOptions};
 use crate::connection::{ConnectionStage, PauseReason, Pending, Violation};
@@ -29,6 +30,7 @@ impl<C: Chain> PubSub<C> {
         online: bool,
     ) -> bool {
         let change = self.routing.subscribe(mountpoint, filter, session, subscription, online);
+        self.clients.agenda.turn.did(turn::FILTER);
         self.tell_members(mountpoint, filter, change.members);
         change.interest
     }
@@ -36,6 +38,7 @@ impl<C: Chain> PubSub<C> {
     /// Ends a subscription here, and tells the others if it was the last to this filter.
     pub(super) fn remove_subscription(&mut self, mountpoint: u32, filter: &TopicFilter, session: u32) {
         let change = self.routing.unsubscribe(mountpoint, filter, session);
+        self.clients.agenda.turn.did(turn::FILTER);
         self.tell_members(mountpoint, filter, change.members);
         if change.interest {
             let name = self.routing.name(mountpoint).clone();

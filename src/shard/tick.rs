@@ -67,7 +67,12 @@ impl<C: Chain> Shard<C> {
     fn sweep(&mut self) {
         let PubSub { clients, routing, retained, .. } = &mut self.pubsub;
         let now = clients.agenda.now();
+        if !clients.delivery.fan_outs.is_empty() {
+            // Of what is under way, some was perhaps delivered where a session was before.
+            return clients.agenda.arm(now + SWEEP, Deadline::Sweep);
+        }
         retained.forget_expired(now);
+        clients.flow.forget_whole(now);
         let (own, received) = (clients.setup.id, routing.received_up_to());
         self.migration.incoming.forget_arrived(|index| {
             let Some(session) = clients.sessions.get_mut(index) else { return true };

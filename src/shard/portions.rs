@@ -8,7 +8,6 @@ use super::turn::Remnant;
 use crate::delivery::FanOut;
 use crate::hooks::Chain;
 use crate::routing::Turn;
-use crate::session::Recipient;
 use crate::topic::TopicFilter;
 
 impl<C: Chain> PubSub<C> {

@@ -24,13 +24,22 @@ impl SubscriberId {
     }
 }
 
-/// Client id, or mountpoint:client id, for people. Clients choose their names: what would break a line, or move or colour a
-/// terminal, is escaped.
+/// Client id, or mountpoint:client id, for people: on one line.
 impl fmt::Display for SubscriberId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mountpoint = (!self.mountpoint.is_empty()).then_some([&*self.mountpoint, ":"]);
-        let mut characters = mountpoint.iter().flatten().copied().chain([&*self.client_id]).flat_map(str::chars);
-        characters.try_for_each(|character| match character {
+        if !self.mountpoint.is_empty() {
+            write!(f, "{}:", OneLine(&self.mountpoint))?;
+        }
+        OneLine(&self.client_id).fmt(f)
+    }
+}
+
+/// Text that clients choose, for people: what would break a line, or move or colour a terminal, is escaped.
+pub(crate) struct OneLine<'a>(pub &'a str);
+
+impl fmt::Display for OneLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.chars().try_for_each(|character| match character {
             '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => write!(f, "{}", character.escape_unicode()),
             character if character.is_control() => write!(f, "{}", character.escape_default()),
             character => f.write_char(character),
@@ -120,6 +129,53 @@ pub enum EndReason {
     ServerShutdown,
 }
 
+impl EndReason {
+    /// Whether the client or the operator of the broker wanted it so, and nothing went wrong: what nobody needs to be told of.
+    pub fn is_ordinary(self) -> bool {
+        match self {
+            EndReason::ClientDisconnect(code) => (code as u8) < 0x80,
+            EndReason::ServerShutdown => true,
+            _ => false,
+        }
+    }
+}
+
+/// For operators: what happened, as the end of "connection closed: ".
+impl fmt::Display for EndReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let with = |f: &mut fmt::Formatter<'_>, what: &str, code: ReasonCode| write!(f, "{what}, {code} ({:#04X})", code as u8);
+        match *self {
+            EndReason::ClientDisconnect(ReasonCode::Success) => f.write_str("the client disconnected"),
+            EndReason::ClientDisconnect(code) => with(f, "the client disconnected", code),
+            EndReason::ConnectionLost => f.write_str("the client closed it without DISCONNECT, or it broke"),
+            EndReason::KeepAlive => f.write_str("nothing came from the client for one and a half times its keep-alive"),
+            EndReason::TakenOver => f.write_str("another connection took over the client id"),
+            EndReason::ProtocolError(code) => with(f, "the client broke the protocol", code),
+            EndReason::NotAuthorized => f.write_str("not authorized"),
+            EndReason::HookFailure => f.write_str("a hook failed or did not answer in time"),
+            EndReason::Quota(code) => with(f, "a limit was exceeded", code),
+            EndReason::Admin => f.write_str("an operator or the embedding program ended it"),
+            EndReason::MaximumLifetime => f.write_str("it lived as long as max_connection_lifetime allows"),
+            EndReason::ServerShutdown => f.write_str("the broker stops"),
+        }
+    }
+}
+
+/// A line of the log about a client, at a level: with its address, client id, user name and listener. Clients choose their
+/// names: what would break a line is escaped.
+macro_rules! log_client {
+    ($level:ident, $client:expr, $($rest:tt)+) => {
+        tracing::$level!(
+            peer = %$client.peer,
+            client = %$client.subscriber,
+            user = $client.username.as_deref(),
+            listener = &*$client.listener,
+            $($rest)+
+        )
+    };
+}
+pub(crate) use log_client;
+
 /// Why a kept session ended while its client was offline: what `on_session_expired` is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExpiredReason {
@@ -177,6 +233,22 @@ impl DropReason {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn reasons_are_said_with_their_code() {
+        let said = EndReason::ProtocolError(ReasonCode::PacketTooLarge).to_string();
+        assert_eq!(said, "the client broke the protocol, Packet too large (0x95)");
+        assert_eq!(EndReason::ClientDisconnect(ReasonCode::Success).to_string(), "the client disconnected");
+    }
+
+    #[test]
+    fn what_a_client_wanted_is_ordinary() {
+        use EndReason::*;
+        let ordinary = [ClientDisconnect(ReasonCode::Success), ClientDisconnect(ReasonCode::DisconnectWithWill), ServerShutdown];
+        assert!(ordinary.into_iter().all(EndReason::is_ordinary));
+        let others = [ClientDisconnect(ReasonCode::MalformedPacket), ConnectionLost, KeepAlive, TakenOver, Admin];
+        assert!(!others.into_iter().any(EndReason::is_ordinary));
+    }
 
     #[test]
     fn a_client_id_is_one_line_whatever_is_in_it() {

@@ -224,7 +224,7 @@ impl<C: Chain> Shard<C> {
         // Perhaps all of its output left on the way: there is no other occasion for what waited behind that.
         pubsub.clients.send_waiting(index);
         if was_online && arrived.is_none() {
-            pubsub.connection_ended(index, EndReason::ConnectionLost);
+            pubsub.connection_ended(index, EndReason::ConnectionLost, "");
         } else if !was_online {
             // What was buffered for a member that was still online when it was announced.
             pubsub.redistribute(index, false);

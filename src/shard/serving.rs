@@ -128,7 +128,9 @@ impl<C: Chain> Shard<C> {
                 let strange = bytes.first().is_some_and(|first| first >> 4 != PacketType::Connect as u8);
                 if strange && matches!(connection.stage, ConnectionStage::Opening { .. }) {
                     // Another protocol, most likely: its client need not be waited for.
-                    clients.close(id);
+                    if !clients.turn_stranger_away(id, bytes) {
+                        clients.turn_away(id, "what came is not the beginning of a CONNECT");
+                    }
                 }
                 return FrontPacket::Stop;
             }
@@ -147,6 +149,8 @@ impl<C: Chain> Shard<C> {
         if let ConnectionStage::Connected(connected) = &connection.stage {
             let (session, version) = (connected.session, connected.version);
             self.serve_frame(id, session, version, frame, &raw, None);
+        } else if self.pubsub.clients.turn_stranger_away(id, bytes) {
+            return FrontPacket::Unreadable;
         } else {
             self.on_early_packet(id, raw.bytes);
         }
@@ -238,11 +242,15 @@ impl<C: Chain> Shard<C> {
 
     /// What begins at the front of `bytes` is no packet, or one that is too large.
     fn unreadable(&mut self, id: ConnectionId, bytes: &[u8], error: DecodeError) {
+        if self.pubsub.clients.turn_stranger_away(id, bytes) {
+            return;
+        }
         let Some(connection) = self.pubsub.clients.connections.get(id) else { return };
         let is_connect = bytes.first().is_some_and(|first| first >> 4 == PacketType::Connect as u8);
         match connection.stage {
             ConnectionStage::Opening { .. } if is_connect => {
-                let refusal = Refusal::malformed(bytes, connection.peer, error);
+                let listener = &self.handshake.listener(connection.listener).name;
+                let refusal = Refusal::malformed(bytes, connection.peer, listener, error);
                 self.pubsub.clients.refuse(id, &refusal);
             }
             _ => self.pubsub.violation(id, error.into()),

@@ -32,7 +32,7 @@ use super::output::{self, WireBuffer};
 use super::ring::SetupStep;
 use super::ring_wakeup::Eventfd;
 use super::sockets::{DetachedSocket, Event, SocketLimits, Sockets};
-use crate::client::ConnectionId;
+use crate::client::{ConnectionId, log_client};
 use crate::connection;
 use crate::hooks::Chain;
 use crate::message::Message;
@@ -269,7 +269,10 @@ impl<C: Chain> Worker<C> {
             Event::Sent { conn, emptied } => self.shard.handle(Input::Sent { connection: conn, emptied }, now),
             Event::Closed { conn } => match self.migrating.remove(&conn) {
                 None => self.shard.handle(Input::Closed { connection: conn }, now),
-                Some(OutgoingMigration::HandOff { accepted, .. }) => self.count_connection_out(accepted.listener()),
+                Some(OutgoingMigration::HandOff { accepted, .. }) => {
+                    self.count_connection_out(accepted.listener());
+                    log_client!(info, accepted.client, "connection closed: the client left before it was answered");
+                }
                 Some(OutgoingMigration::Transfer { to, transfer }) => {
                     self.count_connection_out(transfer.listener());
                     self.mesh.send(to, MeshMessage::Transfer { socket: None, transfer }, 1);
@@ -309,7 +312,9 @@ impl<C: Chain> Worker<C> {
     fn adopt_connection(&mut self, socket: DetachedSocket, accepted: Box<AcceptedConnect<C::State>>) {
         let unsent = socket.unsent.len();
         let Some((connection, unread)) = self.sockets.adopt(socket) else {
-            return self.count_connection_out(accepted.listener());
+            self.count_connection_out(accepted.listener());
+            let shard = self.mesh.shard();
+            return log_client!(warn, accepted.client, shard, "connection closed: its shard has no room for its socket");
         };
         self.shard.handle(Input::HandedOff { connection, accepted, unsent, unread: &unread }, self.now);
     }

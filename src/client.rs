@@ -81,7 +81,7 @@ impl ConnectionId {
 }
 
 /// What is known of a client, handed to every hook.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Client {
     /// Mountpoint and client id. Before they are settled (`on_auth_m5` of a client without an id) the client id is empty.
     pub subscriber: SubscriberId,
@@ -100,6 +100,55 @@ pub struct Client {
     /// Rises with every connection of this subscriber id, so that whoever hears of two of them knows which came later. 0 in
     /// the hooks that are asked before the client is registered.
     pub session_number: u64,
+}
+
+/// What is asked about the session of a client, or done to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionAction {
+    /// To say how it is.
+    Find,
+    /// To end its connection.
+    Disconnect {
+        /// And the session.
+        cleanup: bool,
+    },
+}
+
+/// An action on the session of a client, on its way to the shard that owns it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionRequest {
+    /// What is to be done.
+    pub action: SessionAction,
+    /// Who is to be answered; nobody if it is none.
+    pub asked_by: Option<Asker>,
+}
+
+/// Who asked: a shard, and its number for the question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asker {
+    /// The shard.
+    pub shard: usize,
+    /// Its number for the question.
+    pub ticket: u64,
+}
+
+/// A session as an operator sees it: how it was when the request came to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionFound {
+    /// Its client: of the connection it has, or of its last one.
+    pub client: Client,
+    /// Whether the client is connected.
+    pub is_connected: bool,
+    /// Whether the session is kept when the connection ends.
+    pub is_kept: bool,
+    /// Topic filters that it subscribes to.
+    pub subscriptions: usize,
+    /// Messages that wait for the client.
+    pub queued: usize,
+    /// The size of their topics, payloads and properties, in bytes.
+    pub queued_bytes: usize,
+    /// Messages that were sent to the client and are not acknowledged.
+    pub in_flight: usize,
 }
 
 /// Why a connection ended: what `on_client_offline` and `on_client_gone` are told.
@@ -143,7 +192,9 @@ impl EndReason {
 /// For operators: what happened, as the end of "connection closed: ".
 impl fmt::Display for EndReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let with = |f: &mut fmt::Formatter<'_>, what: &str, code: ReasonCode| write!(f, "{what}, {code} ({:#04X})", code as u8);
+        let with = |f: &mut fmt::Formatter<'_>, what: &str, code: ReasonCode| {
+            write!(f, "{what}, {code} ({:#04X})", code as u8)
+        };
         match *self {
             EndReason::ClientDisconnect(ReasonCode::Success) => f.write_str("the client disconnected"),
             EndReason::ClientDisconnect(code) => with(f, "the client disconnected", code),
@@ -244,7 +295,8 @@ mod tests {
     #[test]
     fn what_a_client_wanted_is_ordinary() {
         use EndReason::*;
-        let ordinary = [ClientDisconnect(ReasonCode::Success), ClientDisconnect(ReasonCode::DisconnectWithWill), ServerShutdown];
+        let ordinary =
+            [ClientDisconnect(ReasonCode::Success), ClientDisconnect(ReasonCode::DisconnectWithWill), ServerShutdown];
         assert!(ordinary.into_iter().all(EndReason::is_ordinary));
         let others = [ClientDisconnect(ReasonCode::MalformedPacket), ConnectionLost, KeepAlive, TakenOver, Admin];
         assert!(!others.into_iter().any(EndReason::is_ordinary));

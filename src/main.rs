@@ -34,7 +34,10 @@ fn main() -> ExitCode {
             Err(error) => fail(format_args!("moormq: {error}")),
         },
         Some(Command::Ctl(args)) => match ctl::run(args) {
-            Ok(answer) => print(&answer),
+            Ok(outcome) => match print(&outcome.text) {
+                ExitCode::SUCCESS => ExitCode::from(outcome.code),
+                failed => failed,
+            },
             Err(error) => fail(format_args!("moormq: {error}")),
         },
         None => match args.run.config() {

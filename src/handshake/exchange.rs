@@ -48,7 +48,9 @@ impl<S> Unauthenticated<S> {
                 let refusal = ConnectRefusalM5::default().code(ConnectCode::BadAuthenticationMethod);
                 Progress::Refused(candidate.refuse_as_told(refusal, "no hook knows its authentication method"))
             }
-            Verdict::Refused(refusal) => Progress::Refused(candidate.refuse_as_told(refusal, "on_auth_m5, a hook, refused it")),
+            Verdict::Refused(refusal) => {
+                Progress::Refused(candidate.refuse_as_told(refusal, "on_auth_m5, a hook, refused it"))
+            }
             Verdict::Failed { .. } => Progress::Refused(candidate.refuse_failed()),
             Verdict::Later(pending) => {
                 Progress::Later(Question::Authenticate(Unauthenticated { candidate, packet, due }), pending)
@@ -65,9 +67,7 @@ impl<S> AwaitingAuth<S> {
         let auth = auth_continue(properties.authentication_method.unwrap_or_default(), question);
         match encoded(auth, properties.request_problem_information, most) {
             Some(bytes) => Progress::Continue(self, bytes),
-            None => {
-                Progress::Refused(self.candidate.refuse_violation(Violation::ANSWER_TOO_LARGE))
-            }
+            None => Progress::Refused(self.candidate.refuse_violation(Violation::ANSWER_TOO_LARGE)),
         }
     }
 
@@ -80,7 +80,11 @@ impl<S> AwaitingAuth<S> {
                 NextPacket::Ask(Question::Authenticate(Unauthenticated { candidate, packet: Some(packet), due }))
             }
             Ok(None) => {
-                log_client!(debug, self.candidate.client, "connection closed: the client disconnected while it authenticated");
+                log_client!(
+                    debug,
+                    self.candidate.client,
+                    "connection closed: the client disconnected while it authenticated"
+                );
                 NextPacket::Disconnected
             }
             Err(violation) => NextPacket::Refused(self.candidate.refuse_violation(violation)),

@@ -152,7 +152,8 @@ mod tests {
 
     #[test]
     fn mqtt_3_has_words_for_two_kinds_of_malformed_connect() {
-        let refusal = |begun: &[u8], code| encoded(&Refusal::malformed(begun, peer(), "l", DecodeError { code, what: "" }));
+        let refusal =
+            |begun: &[u8], code| encoded(&Refusal::malformed(begun, peer(), "l", DecodeError { code, what: "" }));
         let (v311, v5) = (b"\x10\x0C\x00\x04MQTT\x04", b"\x10\x0C\x00\x04MQTT\x05");
         assert!(refusal(v311, ReasonCode::MalformedPacket).is_empty());
         assert_eq!(refusal(v311, ReasonCode::UnsupportedProtocolVersion), [0x20, 2, 0, 1]);

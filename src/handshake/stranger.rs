@@ -4,18 +4,8 @@
 //! nothing, answers nothing, decides nothing but the words of a log line.
 
 /// The methods of HTTP requests, each with the space behind it. The last is how HTTP/2 begins (RFC 9113, 3.4).
-const HTTP: [&[u8]; 10] = [
-    b"GET ",
-    b"POST ",
-    b"HEAD ",
-    b"PUT ",
-    b"OPTIONS ",
-    b"DELETE ",
-    b"PATCH ",
-    b"TRACE ",
-    b"CONNECT ",
-    b"PRI * HTTP/2",
-];
+const HTTP: [&[u8]; 10] =
+    [b"GET ", b"POST ", b"HEAD ", b"PUT ", b"OPTIONS ", b"DELETE ", b"PATCH ", b"TRACE ", b"CONNECT ", b"PRI * HTTP/2"];
 
 /// The first bytes of version 2 of the PROXY protocol.
 const PROXY_2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
@@ -107,7 +97,8 @@ mod tests {
             }
         }
         // Packets that are not the first ones: of clients, and yet wrong here. And what says nothing.
-        for bytes in [&b"\xC0\x00"[..], b"\x30\x05\x00\x01aHi", b"\x16\x02\x00\x00", b"\x80", b"\0\0\0\0", b"abc", b""] {
+        for bytes in [&b"\xC0\x00"[..], b"\x30\x05\x00\x01aHi", b"\x16\x02\x00\x00", b"\x80", b"\0\0\0\0", b"abc", b""]
+        {
             assert_eq!(stranger(bytes), None, "{bytes:?}");
         }
     }

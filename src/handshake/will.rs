@@ -31,7 +31,9 @@ impl<S> Registered<S> {
         };
         if let Some(code) = beyond_settings(requested, config, &self.modifiers) {
             let refusal = ConnectRefusalM5::default().code(code);
-            return ControlFlow::Break(Progress::Refused(self.candidate.refuse_as_told(refusal, "its will is beyond what the client may use")));
+            return ControlFlow::Break(Progress::Refused(
+                self.candidate.refuse_as_told(refusal, "its will is beyond what the client may use"),
+            ));
         }
         if requested.topic.starts_with('$') {
             let (client, topic) = (&client.subscriber, &*requested.topic);

@@ -10,8 +10,11 @@ use super::agenda::FollowUp;
 use super::clients::CLIENT_LEFT;
 use super::due::{AUTH_TIMEOUT, Due, what};
 use super::message::ShardMessage;
+use super::output::Output;
 use super::pubsub::PubSub;
-use crate::client::{Client, ConnectionId, EndReason, ExpiredReason, SubscriberId, log_client};
+use crate::client::{
+    Asker, Client, ConnectionId, EndReason, ExpiredReason, SessionAction, SessionRequest, SubscriberId, log_client,
+};
 use crate::codec::ReasonCode;
 use crate::connection::{ConnectionStage, PauseReason, Pending, Violation};
 use crate::hooks::{Chain, Notified, Unsubscribed};
@@ -183,8 +186,23 @@ impl<C: Chain> PubSub<C> {
         }
     }
 
+    /// Does what an operator wants of a client whose session is here if there is one, and answers.
+    pub(super) fn carry_out(&mut self, subscriber: &SubscriberId, request: SessionRequest) {
+        let SessionRequest { action, asked_by } = request;
+        let found = self.clients.sessions.of(subscriber).map(|session| Box::new(session.found()));
+        if let SessionAction::Disconnect { cleanup } = action {
+            self.disconnect_here(subscriber, cleanup);
+        }
+        let Some(Asker { shard, ticket }) = asked_by else { return };
+        if shard == self.clients.setup.id {
+            self.clients.agenda.output(Output::SessionAnswer { ticket, found });
+        } else {
+            self.clients.agenda.post(shard, ShardMessage::SessionAnswer { ticket, found });
+        }
+    }
+
     /// Ends the connection of a client whose session is here; with `cleanup`, its session.
-    pub(super) fn disconnect_here(&mut self, subscriber: &SubscriberId, cleanup: bool) {
+    fn disconnect_here(&mut self, subscriber: &SubscriberId, cleanup: bool) {
         let Some(index) = self.clients.sessions.find(subscriber) else { return };
         let connection: Option<ConnectionId> = self.clients.sessions.get(index).and_then(|session| session.connection);
         if let Some(id) = connection {

@@ -9,7 +9,7 @@ use super::machine::Shard;
 use super::message::{Announcement, ShardMessage, SlotsMoved};
 use super::output::Output;
 use super::pubsub::PubSub;
-use crate::client::{EndReason, SubscriberId};
+use crate::client::{EndReason, SessionRequest, SubscriberId};
 use crate::codec::ReasonCode;
 use crate::connection::PauseReason;
 use crate::hooks::Chain;
@@ -281,7 +281,7 @@ impl<C: Chain> Shard<C> {
     fn go_on(&mut self, subscriber: &SubscriberId, waiting: Waiting) {
         match waiting {
             // Not to be asked for once more.
-            Waiting::Disconnect { cleanup } => self.pubsub.disconnect_here(subscriber, cleanup),
+            Waiting::Request(request) => self.pubsub.carry_out(subscriber, request),
             Waiting::Register(id) => {
                 if self.pubsub.clients.connections.resume(id, PauseReason::SessionArrival) {
                     self.register(id);
@@ -292,16 +292,15 @@ impl<C: Chain> Shard<C> {
         }
     }
 
-    /// Ends the connection of a client on behalf of an operator; with `cleanup`, its session too. On the shard that owns it, when its
-    /// session is there.
-    pub(super) fn disconnect(&mut self, subscriber: SubscriberId, cleanup: bool) {
+    /// What an operator wants of a client is done on the shard that owns it, when its session is there.
+    pub(super) fn on_session_request(&mut self, subscriber: SubscriberId, request: SessionRequest) {
         let owner = self.migration.slots.owner(&subscriber);
         if owner != self.pubsub.clients.setup.id {
-            self.pubsub.clients.agenda.post(owner, ShardMessage::Disconnect { subscriber, cleanup });
+            self.pubsub.clients.agenda.post(owner, ShardMessage::SessionRequest { subscriber, request });
         } else if self.waits_for_session(&subscriber) {
-            self.migration.wait(subscriber, Waiting::Disconnect { cleanup });
+            self.migration.wait(subscriber, Waiting::Request(request));
         } else {
-            self.pubsub.disconnect_here(&subscriber, cleanup);
+            self.pubsub.carry_out(&subscriber, request);
         }
     }
 

@@ -47,7 +47,10 @@ fn what_comes_to_the_wrong_port_is_called_by_its_name() {
         }
         let peer = strange(&broker, b"\x10\x09\x00\x04MQTT\x04\x02\x00");
         logged(&mut broker, "INFO", &["connection refused: packet ends in the middle", &peer, "listener=\"default\""]);
-        assert!(!broker.process().stderr().all().iter().any(|line| line.contains("GET ")), "what came is not logged itself");
+        assert!(
+            !broker.process().stderr().all().iter().any(|line| line.contains("GET ")),
+            "what came is not logged itself"
+        );
     }
 }
 
@@ -115,7 +118,11 @@ fn a_client_that_may_not_publish_is_named_with_the_topic() {
         let mut publisher = RawConnection::connect(&broker, clean(V311, "publisher"));
         publisher.send(&[0x30, 3, 0, 1, b't']);
         publisher.end();
-        logged(&mut broker, "INFO", &["client=publisher ", "connection closed: not authorized: it may not publish to t"]);
+        logged(
+            &mut broker,
+            "INFO",
+            &["client=publisher ", "connection closed: not authorized: it may not publish to t"],
+        );
     }
 }
 
@@ -127,5 +134,9 @@ fn who_says_nothing_or_leaves_too_early_is_named_by_address() {
     let peer = strange(&broker, b"");
     logged(&mut broker, "INFO", &["connection closed: nothing came within connect_timeout", &peer]);
     let peer = strange(&broker, b"\x10\x0c\x00\x04MQ");
-    logged(&mut broker, "INFO", &["connection closed: no whole CONNECT came within connect_timeout, only 6 bytes", &peer]);
+    logged(
+        &mut broker,
+        "INFO",
+        &["connection closed: no whole CONNECT came within connect_timeout, only 6 bytes", &peer],
+    );
 }

@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::thread;
 use std::time::Duration;
 
-use crate::config::{Config, ConfigError, CpuSet, ListenerConfig};
+use crate::config::{Config, ConfigErrors, CpuSet, ListenerConfig};
 use crate::control::socket::SocketError;
 use crate::net::descriptors::{make_room, raise_limit};
 use crate::net::listeners::{check_free, listen};
@@ -24,7 +24,7 @@ const NOT_CONNECTIONS: usize = 256;
 #[derive(Debug)]
 pub enum StartError {
     /// The configuration has a fault.
-    Config(ConfigError),
+    Config(ConfigErrors),
     /// A listener's address cannot be listened on.
     Listen {
         /// The name of the listener.

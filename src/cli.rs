@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand};
 use moormq::config::{Config, ConfigError, ConfigErrors, CpuSet, ListenerConfig, parse_address};
@@ -41,7 +41,8 @@ pub struct RunArgs {
 /// The other commands of the program.
 #[derive(Subcommand)]
 pub enum Command {
-    /// Check a configuration file, and say what a broker would do with it
+    /// Check a configuration file and what it names on this machine: files, folders, cores, ports. Say what a broker would do with
+    /// it
     CheckConfig {
         /// The file
         file: PathBuf,
@@ -59,6 +60,16 @@ impl RunArgs {
     /// The configuration of the file, overridden by the arguments. Without a file, the quick-start configuration, with
     /// a line on standard error.
     pub fn config(&self) -> Result<Config, ConfigErrors> {
+        let config = self.overridden()?;
+        if self.config.is_none() {
+            let address = config.listeners[0].address;
+            eprintln!("moormq: no configuration: listening on {address} only, anonymous clients are allowed");
+        }
+        Ok(config)
+    }
+
+    /// The same, without a word.
+    pub fn overridden(&self) -> Result<Config, ConfigErrors> {
         let mut config = match &self.config {
             Some(file) => Config::load(file)?,
             None => Config::quick_start(),
@@ -69,11 +80,12 @@ impl RunArgs {
         config.shards = self.shards.or(config.shards);
         config.cpus = self.cpus.clone().or(config.cpus);
         config.check().map_err(of_command_line)?;
-        if self.config.is_none() {
-            let address = config.listeners[0].address;
-            eprintln!("moormq: no configuration: listening on {address} only, anonymous clients are allowed");
-        }
         Ok(config)
+    }
+
+    /// The configuration file, if there is one.
+    pub fn file(&self) -> Option<&Path> {
+        self.config.as_deref()
     }
 
     /// The listener whose address `--listen` sets.

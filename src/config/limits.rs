@@ -87,15 +87,18 @@ settings! {
 settings! {
     /// Messages that wait for a client.
     pub struct QueueConfig {
-        /// Messages that wait for a connected client, beyond those in flight and what is retained for a new subscription.
-        /// Allowed: "unlimited" or 0 to 1000000000; default 1000.
-        pub max_online_messages: Limit = Limit::at_most(1000), Limited(Count(0..=COUNT_MAX));
+        /// Messages that wait for a connected client, beyond those in flight and what is retained for a new subscription. Memory is
+        /// bounded by `max_queue_bytes`; a count would cut a burst of small messages to a client that reads.
+        /// Allowed: "unlimited" or 0 to 1000000000; default "unlimited".
+        pub max_online_messages: Limit = Limit::UNLIMITED, Limited(Count(0..=COUNT_MAX));
         /// Messages that wait for an offline client.
         /// Allowed: "unlimited" or 0 to 1000000000; default 1000.
         pub max_offline_messages: Limit = Limit::at_most(1000), Limited(Count(0..=COUNT_MAX));
-        /// Bytes that wait in the queue of one session: topics, payloads and properties.
-        /// Allowed: "unlimited" or a size from "1KiB" to "1TiB"; default "16MiB".
-        pub max_queue_bytes: Limit = Limit::at_most(16 * MIB), Limited(Size(KIB..=BYTES_MAX));
+        /// Bytes that wait in the queue of one session: topics, payloads and properties. The default holds 64 of the largest
+        /// packets that a client may send by default, or half a million small messages. A payload that waits for many clients is
+        /// in memory once, and counts for each of them.
+        /// Allowed: "unlimited" or a size from "1KiB" to "1TiB"; default "64MiB".
+        pub max_queue_bytes: Limit = Limit::at_most(64 * MIB), Limited(Size(KIB..=BYTES_MAX));
         /// Bytes that wait to be sent on one connection because the client does not read. Beyond that QoS 1 and 2 go to
         /// the queue, and those who publish to it at QoS 0 have to wait. While they wait it may become four times as much.
         /// Allowed: a size from "4KiB" to "1GiB"; default "1MiB".

@@ -196,7 +196,7 @@ fn an_operator_is_told_whether_there_is_such_a_client() {
             let owner = world.shards.len() - 1;
             let id = crate::client::id_owned_by(&world, owner, "c");
             let subscriber = SubscriberId::new("", id.as_str());
-            let mut ask = |world: &mut World<_>, action, ticket| {
+            let ask = |world: &mut World<_>, action, ticket| {
                 world.request(asked, Request::Session { subscriber: subscriber.clone(), action, ticket });
                 let [(answered, found)] = &std::mem::take(&mut world.found)[..] else { panic!("one answer") };
                 assert_eq!(*answered, ticket);

@@ -231,6 +231,15 @@ fn a_value_of_the_wrong_type_is_refused_with_what_is_expected() {
             "moormq.toml:1: listeners: must be tables, written [listeners.NAME], not [[listeners]]",
         ),
         ("listeners.a = 1883", "moormq.toml:1: listeners.a: must be a table, written [listeners.a], not 1883"),
+        (
+            "password_file = \"users\"",
+            "moormq.toml:1: password_file: must be a table, written [password_file], not \"users\": write password_file.path = ..",
+        ),
+        (
+            "[listeners]\naddress = \"127.0.0.1:1\"",
+            "moormq.toml:2: listeners.address: must be a table, written [listeners.address], not \"127.0.0.1:1\": give the \
+             listener a name, and write [listeners.NAME] above address",
+        ),
         ("hooks.on_publish = 1", "moormq.toml:1: hooks.on_publish: must be a table, written [hooks.on_publish], not 1"),
         (
             "[session]\n\nretry_interval = 20 # seconds\n",
@@ -338,6 +347,8 @@ fn all_errors_of_a_file_are_told_at_once() {
         moormq.toml:12: hooks.on_pulbish: is not a setting, did you mean on_publish?\n\
         moormq.toml:15: retained.max_message_bytes: must not be more than retained.max_total_bytes";
     assert_eq!(refusal(text), expected);
+    let said = refusal("[limits\nmaximum_qos = 3\n");
+    assert_eq!(said.lines().count(), 1, "what stands below a broken head is not outside: {said}");
     // What is not valid TOML does not hide the rest, and is not told twice.
     let text = "shards = \nallow_anonymous = yes\n[limits]\nmaximum_qos = 3\n";
     let said = refusal(text);

@@ -61,6 +61,13 @@ fn is_unlimited(value: &DeValue<'_>) -> bool {
     text(value) == Some(UNLIMITED) || Count(-1..=-1).read(value) == Some(-1)
 }
 
+/// What to do about a word that somebody else has for no limit.
+fn unlimited_in_other_words(value: &DeValue<'_>) -> Option<String> {
+    let words = ["unlimited", "infinity", "infinite", "inf", "never", "none", "no", "off"];
+    let text = text(value)?.to_ascii_lowercase();
+    words.contains(&&*text).then(|| format!("write {}", quoted(UNLIMITED)))
+}
+
 /// A number of another kind, or no limit.
 pub(super) struct Limited<K>(pub(super) K);
 
@@ -79,7 +86,7 @@ impl<K: Kind<Value = usize>> Kind for Limited<K> {
     }
 
     fn advice(&self, value: &DeValue<'_>) -> Option<String> {
-        self.0.advice(value)
+        unlimited_in_other_words(value).or_else(|| self.0.advice(value))
     }
 
     fn write(&self, value: &Limit) -> String {
@@ -106,7 +113,7 @@ impl Kind for Rate {
     }
 
     fn advice(&self, value: &DeValue<'_>) -> Option<String> {
-        self.0.advice(value)
+        unlimited_in_other_words(value).or_else(|| self.0.advice(value))
     }
 
     fn write(&self, value: &u32) -> String {
@@ -133,7 +140,10 @@ impl Kind for Never {
     }
 
     fn advice(&self, value: &DeValue<'_>) -> Option<String> {
-        self.0.advice(value)
+        match Count(0..=0).read(value) {
+            Some(0) => Some("write \"never\"".to_owned()),
+            _ => self.0.advice(value),
+        }
     }
 
     fn write(&self, value: &Duration) -> String {
@@ -162,6 +172,7 @@ impl<K: Kind> Kind for Word<K> {
     fn advice(&self, value: &DeValue<'_>) -> Option<String> {
         match text(value) {
             Some(text) if text.eq_ignore_ascii_case(self.0) => Some(format!("write {}", quoted(self.0))),
+            Some(_) if self.0 == UNLIMITED => unlimited_in_other_words(value).or_else(|| self.1.advice(value)),
             _ => self.1.advice(value),
         }
     }
@@ -395,6 +406,10 @@ mod tests {
         );
         advises(&one_of::<QueueType>(), &[("\"FIFO\"", "write \"fifo\"")]);
         advises(&Word("never", Span(SECOND..=60 * SECOND)), &[("\"Never\"", "write \"never\"")]);
+        let unlimited = [("\"infinity\"", "write \"unlimited\""), ("\"never\"", "write \"unlimited\"")];
+        advises(&Limited(Count(1..=9)), &unlimited);
+        advises(&Word(UNLIMITED, Span(SECOND..=60 * SECOND)), &unlimited);
+        advises(&Never(Span(SECOND..=60 * SECOND)), &[("0", "write \"never\"")]);
         advises(&cores(), &[("[0, 1]", "write them as one text, such as \"0,1\"")]);
         advises(
             &address(),

@@ -58,9 +58,11 @@ pub(super) fn read<S: Section>(text: &str, section: &mut S, all: &[String]) -> P
     let found = Found { text, all, lines: RefCell::default(), errors: RefCell::default() };
     let table = document.get_ref();
     Reader { found: &found, path: String::new(), table, known: Vec::new(), named: false }.read(section);
-    // What can be made of a line that is not valid does not say what was meant.
-    let others = found.errors.into_inner();
-    errors.extend(others.into_iter().filter(|error| error.line.is_none_or(|line| !unreadable.contains(&line))));
+    // What can be made of a line that is not valid does not say what was meant; if that was the head of a table, what stands
+    // below it seems to stand outside.
+    let is_meant = |error: &ConfigError| error.line.is_none_or(|line| !unreadable.contains(&line));
+    let is_inside = |error: &ConfigError| is_toml || error.key.contains('.');
+    errors.extend(found.errors.into_inner().into_iter().filter(|error| is_meant(error) && is_inside(error)));
     Parsed { lines: found.lines.into_inner(), errors, is_toml }
 }
 
@@ -121,7 +123,18 @@ impl<'a> Reader<'a> {
                 Reader { path: path + ".", table, known: Vec::new(), named: false, ..*self }.read(section);
             }
             _ if S::MEMBERS_ONLY => self.not(name, value, &format!("tables, written [{path}.NAME]"), None),
-            _ => self.not(name, value, &format!("a table, written [{path}]"), None),
+            _ => {
+                let has = |key: &str| self.found.all.iter().any(|one| one == key);
+                let (section, file) = (self.path.trim_end_matches('.'), format!("{path}.path"));
+                let advice = if has(&file) {
+                    Some(format!("write {file} = .."))
+                } else if self.named && has(&format!("{section}.default.{name}")) {
+                    Some(format!("give the listener a name, and write [{section}.NAME] above {name}"))
+                } else {
+                    None
+                };
+                self.not(name, value, &format!("a table, written [{path}]"), advice);
+            }
         }
     }
 

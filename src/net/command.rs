@@ -15,6 +15,9 @@ use crate::shard::{Report, Request, SlotsMoving};
 /// The answer of a shard: the number of the shard, and the answer.
 pub type OfShard<T> = (usize, T);
 
+/// Where an answer about a session goes: the number of the question, and the session if there is one.
+pub type FoundSender = Sender<(usize, Option<Box<SessionFound>>)>;
+
 /// A command to a shard.
 pub enum Command {
     /// An orderly stop: no more connections are accepted, those that exist are ended, then the thread ends.
@@ -36,7 +39,7 @@ pub enum Command {
         /// A number for the answer.
         number: usize,
         /// The channel for that number and the session as it was; none if there is none.
-        answer: Sender<(usize, Option<Box<SessionFound>>)>,
+        answer: FoundSender,
     },
     /// A move of slots to another shard: of those among `slots` that the shard owns. The answer is dropped if there is
     /// no room for it in `answer`.

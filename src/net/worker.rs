@@ -25,14 +25,14 @@ use glommio::timer::Timer;
 
 use super::bell::Bell;
 use super::clock::Clock;
-use super::command::{Command, OfShard, Sink, SubscriptionEvent};
+use super::command::{Command, FoundSender, OfShard, Sink, SubscriptionEvent};
 use super::hook_tasks::HookTasks;
 use super::mesh::{Inbox, Mesh};
 use super::output::{self, WireBuffer};
 use super::ring::SetupStep;
 use super::ring_wakeup::Eventfd;
 use super::sockets::{DetachedSocket, Event, SocketLimits, Sockets};
-use crate::client::{ConnectionId, SessionFound, log_client};
+use crate::client::{ConnectionId, log_client};
 use crate::connection;
 use crate::hooks::Chain;
 use crate::message::Message;
@@ -139,7 +139,7 @@ pub struct Worker<C: Chain> {
     /// Who waits for answers to requests to move slots, in order.
     slot_requests: VecDeque<Sender<OfShard<SlotsMoving>>>,
     /// Who waits for answers about sessions, by ticket.
-    session_requests: HashMap<u64, (usize, Sender<(usize, Option<Box<SessionFound>>)>)>,
+    session_requests: HashMap<u64, (usize, FoundSender)>,
     next_ticket: u64,
 }
 

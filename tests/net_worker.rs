@@ -341,7 +341,7 @@ fn hooks_are_woken_from_other_threads_at_any_time() {
         assert!(inbox.try_send(Command::Hooks { answer: answer.clone() }, 0).is_ok());
     }
     let mut reports = Vec::new();
-    (0..2).for_each(|_| HookReport::add(&mut reports, &answers.recv().unwrap()));
+    (0..2).for_each(|_| HookReport::add(&mut reports, &answers.recv().unwrap().1));
     let counts = reports.iter().find(|report| report.hook == "auth_on_publish").unwrap().counts;
     let times = u64::from(2 * TIMES);
     assert_eq!((counts.calls, counts.later, counts.ok), (times + 1, times + 1, times));

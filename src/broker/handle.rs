@@ -21,7 +21,7 @@ use crate::sharding::owner_of;
 use crate::topic::{TopicError, TopicFilter, TopicName};
 
 /// The longest wait for the answers of shards. A shard takes longer only if a hook blocks it.
-pub(super) const SHARD_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const SHARD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A handle of a running broker, for any thread. Messages published through one handle and its clones stay in order.
 #[derive(Clone)]
@@ -53,7 +53,12 @@ pub enum RequestError {
     Shared,
     /// The inbox of the shard is full: publish more slowly, or try again.
     Full,
-    /// The broker has stopped, or did not answer in time.
+    /// These shards have not answered in time: a hook may block them.
+    Unanswered {
+        /// Their numbers.
+        shards: Vec<usize>,
+    },
+    /// The broker has stopped.
     Stopped,
 }
 
@@ -142,7 +147,8 @@ impl Handle {
     /// # Errors
     ///
     /// [`RequestError::Topic`] for an invalid filter, [`RequestError::Shared`] for a shared one, [`RequestError::Full`]
-    /// when the inbox of the shard is full, [`RequestError::Stopped`] when the broker has stopped or does not answer.
+    /// when the inbox of the shard is full, [`RequestError::Unanswered`] when it does not answer, [`RequestError::Stopped`] when
+    /// the broker has stopped.
     pub fn subscribe(&self, mountpoint: &str, filter: &str, capacity: usize) -> Result<Subscription, RequestError> {
         let filter = TopicFilter::parse(filter, self.max_topic_levels).map_err(RequestError::Topic)?;
         if filter.share_name().is_some() {
@@ -160,7 +166,10 @@ impl Handle {
         let subscription = Subscription { messages, number, shard, handle: self.clone() };
         let request = Request::Subscribe { subscription: number, mountpoint: mountpoint.into(), filter };
         self.send(shard, Command::Request(request))?;
-        subscribed.recv_timeout(SHARD_TIMEOUT).map_err(|_| RequestError::Stopped)?;
+        subscribed.recv_timeout(SHARD_TIMEOUT).map_err(|error| match error {
+            RecvTimeoutError::Timeout => RequestError::Unanswered { shards: vec![shard] },
+            RecvTimeoutError::Disconnected => RequestError::Stopped,
+        })?;
         Ok(subscription)
     }
 
@@ -192,15 +201,15 @@ impl Handle {
     ///
     /// # Errors
     ///
-    /// [`RequestError::Full`] when the inbox of a shard is full, [`RequestError::Stopped`] when the broker has stopped
-    /// or does not answer.
+    /// [`RequestError::Full`] when the inbox of a shard is full, [`RequestError::Unanswered`] when one does not answer,
+    /// [`RequestError::Stopped`] when the broker has stopped.
     pub fn hooks(&self) -> Result<Vec<HookReport>, RequestError> {
         let (answer, answers) = channel::bounded(self.inboxes.len());
         for shard in 0..self.inboxes.len() {
             self.send(shard, Command::Hooks { answer: answer.clone() })?;
         }
         let mut all = Vec::new();
-        self.collect(answer, &answers)?.iter().for_each(|of_shard| HookReport::add(&mut all, of_shard));
+        self.collect(answer, &answers)?.iter().for_each(|(_, of_shard)| HookReport::add(&mut all, of_shard));
         Ok(all)
     }
 
@@ -253,6 +262,15 @@ impl fmt::Display for RequestError {
             RequestError::Topic(error) => error.fmt(f),
             RequestError::Shared => f.write_str("the embedding program cannot take part in shared subscriptions"),
             RequestError::Full => f.write_str("the inbox of the shard is full"),
+            RequestError::Unanswered { shards } => {
+                let s = if shards.len() == 1 { "" } else { "s" };
+                let numbers: Vec<String> = shards.iter().map(usize::to_string).collect();
+                let (numbers, seconds) = (numbers.join(", "), SHARD_TIMEOUT.as_secs());
+                write!(
+                    f,
+                    "no answer from shard{s} {numbers} within {seconds} s: a hook may block it, or the machine is overloaded"
+                )
+            }
             RequestError::Stopped => f.write_str("the broker has stopped"),
         }
     }

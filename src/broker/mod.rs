@@ -7,6 +7,7 @@ mod handle;
 mod layout;
 mod operations;
 mod operator;
+mod preflight;
 mod rebalancing;
 
 use std::hash::{BuildHasher, Hasher};
@@ -19,6 +20,7 @@ use std::sync::atomic::AtomicUsize;
 pub use handle::{Handle, Publish, RequestError, Subscription};
 pub use layout::StartError;
 pub use operations::OperationError;
+pub use preflight::{Preflight, preflight};
 
 use crate::config::Config;
 use crate::control::server::ControlServer;

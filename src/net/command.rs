@@ -7,9 +7,16 @@ use std::sync::Arc;
 
 use crossbeam::channel::Sender;
 
+use crate::client::{SessionAction, SessionFound, SubscriberId};
 use crate::hooks::HookReport;
 use crate::message::Message;
 use crate::shard::{Report, Request, SlotsMoving};
+
+/// The answer of a shard: the number of the shard, and the answer.
+pub type OfShard<T> = (usize, T);
+
+/// Where an answer about a session goes: the number of the question, and the session if there is one.
+pub type FoundSender = Sender<(usize, Option<Box<SessionFound>>)>;
 
 /// A command to a shard.
 pub enum Command {
@@ -20,7 +27,19 @@ pub enum Command {
     /// The shard's report on itself. It is dropped if there is no room for it in `answer`.
     Report {
         /// The channel for the report.
-        answer: Sender<Report>,
+        answer: Sender<OfShard<Report>>,
+    },
+    /// An action on the session of a client, which the shard passes on to the owner. The answer is dropped if there is no room
+    /// for it in `answer`.
+    Session {
+        /// The client.
+        subscriber: SubscriberId,
+        /// What is to be done.
+        action: SessionAction,
+        /// A number for the answer.
+        number: usize,
+        /// The channel for that number and the session as it was; none if there is none.
+        answer: FoundSender,
     },
     /// A move of slots to another shard: of those among `slots` that the shard owns. The answer is dropped if there is
     /// no room for it in `answer`.
@@ -30,12 +49,12 @@ pub enum Command {
         /// The number of the shard that becomes their owner.
         to: usize,
         /// The channel for the slots that move now.
-        answer: Sender<SlotsMoving>,
+        answer: Sender<OfShard<SlotsMoving>>,
     },
     /// The counters of the hooks. They are dropped if there is no room for them in `answer`.
     Hooks {
         /// The channel for the counters.
-        answer: Sender<Vec<HookReport>>,
+        answer: Sender<OfShard<Vec<HookReport>>>,
     },
     /// A subscription of the embedding program begins: its events go to `sink` from here on.
     Open {

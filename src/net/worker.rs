@@ -27,14 +27,14 @@ use glommio::timer::Timer;
 
 use super::bell::Bell;
 use super::clock::Clock;
-use super::command::{Command, Sink, SubscriptionEvent};
+use super::command::{Command, FoundSender, OfShard, Sink, SubscriptionEvent};
 use super::hook_tasks::HookTasks;
 use super::mesh::{Inbox, Mesh};
 use super::output::{self, WireBuffer};
 use super::ring::SetupStep;
 use super::ring_wakeup::Eventfd;
 use super::sockets::{DetachedSocket, Event, SocketLimits, Sockets};
-use crate::client::ConnectionId;
+use crate::client::{ConnectionId, log_client};
 use crate::connection;
 use crate::hooks::Chain;
 use crate::message::Message;
@@ -143,7 +143,10 @@ pub struct Worker<C: Chain> {
     migrating: HashMap<ConnectionId, OutgoingMigration<C::State>>,
     stopping: Stopping,
     /// Who waits for answers to requests to move slots, in order.
-    slot_requests: VecDeque<Sender<SlotsMoving>>,
+    slot_requests: VecDeque<Sender<OfShard<SlotsMoving>>>,
+    /// Who waits for answers about sessions, by ticket.
+    session_requests: HashMap<u64, (usize, FoundSender)>,
+    next_ticket: u64,
 }
 
 /// The progress of an orderly stop.
@@ -186,6 +189,8 @@ impl<C: Chain> Worker<C> {
             migrating: HashMap::new(),
             stopping: Stopping::No,
             slot_requests: VecDeque::new(),
+            session_requests: HashMap::new(),
+            next_ticket: 0,
         })
     }
 
@@ -276,7 +281,10 @@ impl<C: Chain> Worker<C> {
             Event::Sent { conn, emptied } => self.shard.handle(Input::Sent { connection: conn, emptied }, now),
             Event::Closed { conn } => match self.migrating.remove(&conn) {
                 None => self.shard.handle(Input::Closed { connection: conn }, now),
-                Some(OutgoingMigration::HandOff { accepted, .. }) => self.count_connection_out(accepted.listener()),
+                Some(OutgoingMigration::HandOff { accepted, .. }) => {
+                    self.count_connection_out(accepted.listener());
+                    log_client!(info, accepted.client, "connection closed: the client left before it was answered");
+                }
                 Some(OutgoingMigration::Transfer { to, transfer }) => {
                     self.count_connection_out(transfer.listener());
                     let weight = transfer.weight();
@@ -332,7 +340,14 @@ impl<C: Chain> Worker<C> {
     fn adopt_connection(&mut self, socket: DetachedSocket, accepted: Box<AcceptedConnect<C::State>>) {
         let unsent = socket.unsent.len();
         let Some((connection, unread)) = self.sockets.adopt(socket) else {
-            return self.count_connection_out(accepted.listener());
+            self.count_connection_out(accepted.listener());
+            let shard = self.mesh.shard();
+            return log_client!(
+                warn,
+                accepted.client,
+                shard,
+                "connection closed: its shard has no room for its socket"
+            );
         };
         self.shard.handle(Input::HandedOff { connection, accepted, unsent, unread: &unread }, self.now);
     }
@@ -364,13 +379,19 @@ impl<C: Chain> Worker<C> {
             busy = true;
             match command {
                 Command::Request(request) => self.shard.handle(Input::Request(request), self.now),
-                Command::Report { answer } => drop(answer.try_send(self.shard.report())),
+                Command::Report { answer } => drop(answer.try_send((self.mesh.shard(), self.shard.report()))),
                 Command::MoveSlots { slots, to, answer } => {
                     self.slot_requests.push_back(answer);
                     let request = Request::MoveSlots { slots: slots.to_vec(), to };
                     self.shard.handle(Input::Request(request), self.now);
                 }
-                Command::Hooks { answer } => drop(answer.try_send(self.shard.hook_reports())),
+                Command::Session { subscriber, action, number, answer } => {
+                    let ticket = self.next_ticket;
+                    self.next_ticket += 1;
+                    self.session_requests.insert(ticket, (number, answer));
+                    self.shard.handle(Input::Request(Request::Session { subscriber, action, ticket }), self.now);
+                }
+                Command::Hooks { answer } => drop(answer.try_send((self.mesh.shard(), self.shard.hook_reports()))),
                 Command::Open { subscription, sink } => drop(self.sinks.insert(subscription, sink)),
                 Command::Close { subscription } => drop(self.sinks.remove(&subscription)),
                 Command::Stop if self.stopping == Stopping::No => {
@@ -419,7 +440,12 @@ impl<C: Chain> Worker<C> {
             Output::Subscribed { subscription } => self.notify(subscription, SubscriptionEvent::Subscribed),
             Output::SlotsMoving(moving) => {
                 if let Some(answer) = self.slot_requests.pop_front() {
-                    drop(answer.try_send(moving));
+                    drop(answer.try_send((self.mesh.shard(), moving)));
+                }
+            }
+            Output::SessionAnswer { ticket, found } => {
+                if let Some((number, answer)) = self.session_requests.remove(&ticket) {
+                    drop(answer.try_send((number, found)));
                 }
             }
             Output::Messages { to, messages } => {

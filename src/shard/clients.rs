@@ -17,12 +17,15 @@ use crate::config::{Config, SessionsFull};
 use crate::connection::{Connection, ConnectionStage, Connections, PauseReason, Pending};
 use crate::delivery::Delivering;
 use crate::flow::Flow;
-use crate::handshake::{AcceptedConnect, PendingConnect, Refusal};
+use crate::handshake::{AcceptedConnect, PendingConnect, Refusal, stranger};
 use crate::hooks::Chain;
 use crate::pending_hooks::PendingHooks;
 use crate::session::{Session, SessionSettings, Sessions};
 use crate::sharding::{Publisher, hasher};
 use crate::time::Time;
+
+/// Why a connection is closed whose client closed it before its CONNECT was complete.
+pub(super) const CLIENT_LEFT: &str = "the client left before its CONNECT was complete";
 
 /// What a shard is told when it is made.
 #[derive(Clone)]
@@ -140,6 +143,30 @@ impl<C: Chain> Clients<C> {
         if let Some(refusal) = self.accepted_at(id).map(|accepted| accepted.refuse_for_limit(code)) {
             self.refuse(id, &refusal);
         }
+    }
+
+    /// Closes a connection without a word that has sent no CONNECT, or not all of one. `why` is for the log. That a client came and
+    /// went without a byte is logged at debug: load balancers look like that whether the broker is there.
+    pub(super) fn turn_away(&mut self, id: ConnectionId, why: &str) {
+        let Some(connection) = self.connections.get(id) else { return };
+        let peer = connection.peer;
+        let listener = self.setup.config.listeners.get(connection.listener).map_or("", |listener| &listener.name);
+        if connection.unread.is_empty() && why == CLIENT_LEFT {
+            tracing::debug!(%peer, listener, "connection closed: {why}");
+        } else {
+            tracing::info!(%peer, listener, "connection closed: {why}");
+        }
+        self.close(id);
+    }
+
+    /// Turns the client of a connection away whose first bytes are those of another protocol than MQTT. False if they are not, or
+    /// are not the first.
+    pub(super) fn turn_stranger_away(&mut self, id: ConnectionId, bytes: &[u8]) -> bool {
+        let stage = self.connections.get(id).map(|connection| &connection.stage);
+        let Some(ConnectionStage::Opening { .. }) = stage else { return false };
+        let Some(what) = stranger(bytes) else { return false };
+        self.turn_away(id, &format!("the client seems to speak {what}"));
+        true
     }
 
     /// Has the runtime close the connection, after what it still has to send; here it is gone at once.

@@ -236,7 +236,10 @@ impl<C: Chain> Shard<C> {
             ShardMessage::SlotEmptied { slot } => self.migration.slots.slot_emptied(slot),
             ShardMessage::Pull { subscriber } => self.pulled(from, subscriber),
             ShardMessage::NotHere { subscriber } => self.not_here(&subscriber),
-            ShardMessage::Disconnect { subscriber, cleanup } => self.disconnect(subscriber, cleanup),
+            ShardMessage::SessionRequest { subscriber, request } => self.on_session_request(subscriber, request),
+            ShardMessage::SessionAnswer { ticket, found } => {
+                pubsub.clients.agenda.output(Output::SessionAnswer { ticket, found });
+            }
             ShardMessage::Publisher { connection, wait: true } => pubsub.clients.publisher_waits(connection),
             ShardMessage::Publisher { connection, wait: false } => pubsub.clients.publisher_released(connection),
             ShardMessage::Counters(counted) => pubsub.clients.statistics.others[from] = *counted,

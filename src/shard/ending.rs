@@ -7,11 +7,15 @@
 use std::sync::Arc;
 
 use super::agenda::FollowUp;
+use super::clients::CLIENT_LEFT;
 use super::due::{AUTH_TIMEOUT, Due, what};
 use super::message::ShardMessage;
+use super::output::Output;
 use super::pubsub::PubSub;
 use super::turn;
-use crate::client::{ConnectionId, EndReason, ExpiredReason, SubscriberId};
+use crate::client::{
+    Asker, Client, ConnectionId, EndReason, ExpiredReason, SessionAction, SessionRequest, SubscriberId, log_client,
+};
 use crate::codec::ReasonCode;
 use crate::connection::{ConnectionStage, PauseReason, Pending, Violation};
 use crate::hooks::{Chain, Notified, Unsubscribed};
@@ -50,18 +54,16 @@ impl<C: Chain> PubSub<C> {
         self.clients.close(id);
         let session = self.clients.sessions.get(index);
         debug_assert_eq!(session.and_then(|session| session.connection), Some(id), "a session knows its connection");
-        self.connection_ended(index, reason);
+        self.connection_ended(index, reason, told.map_or("", |(_, what)| what));
     }
 
     /// The client did something it must not: it is told, and its connection ends.
     pub(super) fn violation(&mut self, id: ConnectionId, violation: Violation) {
+        let Violation { code, what } = violation;
         let Some(connection) = self.clients.connections.get(id) else { return };
-        tracing::info!(peer = %connection.peer, code = %violation.code, "connection closed: {}", violation.what);
         match &connection.stage {
-            ConnectionStage::Connected(_) => {
-                self.end_connection(id, violation.end_reason(), Some((violation.code, violation.what)));
-            }
-            _ => self.refuse_pending(id, violation.code, violation.what),
+            ConnectionStage::Connected(_) => self.end_connection(id, violation.end_reason(), Some((code, what))),
+            _ => self.refuse_pending(id, code, what),
         }
     }
 
@@ -82,7 +84,7 @@ impl<C: Chain> PubSub<C> {
                 let refusal = pending.refuse(code, what);
                 self.clients.refuse(id, &refusal);
             }
-            _ => self.clients.close(id),
+            _ => self.clients.turn_away(id, what),
         }
     }
 
@@ -91,9 +93,13 @@ impl<C: Chain> PubSub<C> {
         if self.clients.is_lost_later(id) {
             return;
         }
-        match self.clients.connections.get(id).map(|connection| connection.session().is_some()) {
-            Some(true) => self.end_connection(id, EndReason::ConnectionLost, None),
-            Some(false) => self.clients.close(id),
+        match self.clients.connections.get(id).map(|connection| &connection.stage) {
+            Some(ConnectionStage::Connected(_)) => self.end_connection(id, EndReason::ConnectionLost, None),
+            Some(ConnectionStage::Connecting(pending)) => {
+                log_client!(info, pending.client(), "connection closed: the client left before it was answered");
+                self.clients.close(id);
+            }
+            Some(ConnectionStage::Opening { .. }) => self.clients.turn_away(id, CLIENT_LEFT),
             None => {}
         }
     }
@@ -108,12 +114,12 @@ impl<C: Chain> PubSub<C> {
         }
     }
 
-    /// What the end of its connection means for a session.
-    pub(super) fn connection_ended(&mut self, index: u32, reason: EndReason) {
+    /// What the end of its connection means for a session. `what` is for the log, if there is more to say than the reason.
+    pub(super) fn connection_ended(&mut self, index: u32, reason: EndReason, what: &str) {
         let Some(session) = self.clients.sessions.get_mut(index) else { return };
         session.connection = None;
         self.clients.statistics.counters.connected -= 1;
-        tracing::debug!(client = %session.client.subscriber, ?reason, kept = session.settings.kept, "connection ended");
+        log_end(&session.client, reason, what);
         self.clients.agenda.turn.did(turn::SESSION);
         self.set_members_online(index, false);
         self.clients.drop_qos0(index);
@@ -197,8 +203,23 @@ impl<C: Chain> PubSub<C> {
         }
     }
 
+    /// Does what an operator wants of a client whose session is here if there is one, and answers.
+    pub(super) fn carry_out(&mut self, subscriber: &SubscriberId, request: SessionRequest) {
+        let SessionRequest { action, asked_by } = request;
+        let found = self.clients.sessions.of(subscriber).map(|session| Box::new(session.found()));
+        if let SessionAction::Disconnect { cleanup } = action {
+            self.disconnect_here(subscriber, cleanup);
+        }
+        let Some(Asker { shard, ticket }) = asked_by else { return };
+        if shard == self.clients.setup.id {
+            self.clients.agenda.output(Output::SessionAnswer { ticket, found });
+        } else {
+            self.clients.agenda.post(shard, ShardMessage::SessionAnswer { ticket, found });
+        }
+    }
+
     /// Ends the connection of a client whose session is here; with `cleanup`, its session.
-    pub(super) fn disconnect_here(&mut self, subscriber: &SubscriberId, cleanup: bool) {
+    fn disconnect_here(&mut self, subscriber: &SubscriberId, cleanup: bool) {
         let Some(index) = self.clients.sessions.find(subscriber) else { return };
         let connection: Option<ConnectionId> = self.clients.sessions.get(index).and_then(|session| session.connection);
         if let Some(id) = connection {
@@ -222,8 +243,11 @@ impl<C: Chain> PubSub<C> {
         match what(connection, session.and_then(|index| clients.sessions.get(index)), now) {
             Due::Nothing => {}
             Due::NoConnect => {
-                tracing::info!(peer = %connection.peer, "connection closed: no CONNECT within connect_timeout");
-                clients.close(id);
+                let why = match connection.unread.len() {
+                    0 => "nothing came within connect_timeout".to_owned(),
+                    bytes => format!("no whole CONNECT came within connect_timeout, only {bytes} bytes"),
+                };
+                clients.turn_away(id, &why);
             }
             Due::NotAuthenticated => self.refuse_pending(id, ReasonCode::NotAuthorized, AUTH_TIMEOUT),
             Due::End(reason, code, what) => self.end_connection(id, reason, Some((code, what))),
@@ -255,6 +279,16 @@ impl<C: Chain> PubSub<C> {
             self.end_session(index, SessionEnd::Expired(ExpiredReason::Expiry));
         }
         self.clients.arm_session(index);
+    }
+}
+
+/// Logs that a connection has ended, and why. At debug if everybody had it so: a fleet of clients comes and goes all day.
+fn log_end(client: &Client, reason: EndReason, what: &str) {
+    let colon = if what.is_empty() { "" } else { ": " };
+    if reason.is_ordinary() {
+        log_client!(debug, client, "connection closed: {reason}{colon}{what}");
+    } else {
+        log_client!(info, client, "connection closed: {reason}{colon}{what}");
     }
 }
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::counters::Counted;
-use crate::client::{ConnectionId, SubscriberId};
+use crate::client::{ConnectionId, SessionFound, SessionRequest, SubscriberId};
 use crate::message::Message;
 use crate::migration::SessionAnnouncement;
 use crate::retained::{RetainedAnswer, RetainedQuestion};
@@ -119,12 +119,20 @@ pub enum ShardMessage {
         /// Whose.
         subscriber: SubscriberId,
     },
-    /// An operator wants a client of the receiver gone.
-    Disconnect {
-        /// Which.
+    /// An operator asks for a client of the receiver, or ends its session. Answered with [`ShardMessage::SessionAnswer`] if anybody
+    /// waits for that.
+    SessionRequest {
+        /// Which client.
         subscriber: SubscriberId,
-        /// With its session.
-        cleanup: bool,
+        /// What is to be done.
+        request: SessionRequest,
+    },
+    /// The answer to [`ShardMessage::SessionRequest`].
+    SessionAnswer {
+        /// The receiver's number for the question.
+        ticket: u64,
+        /// The session as it was; none if there is none.
+        found: Option<Box<SessionFound>>,
     },
     /// A connection of the receiver publishes more than a client of the sender takes, or no longer does.
     Publisher {

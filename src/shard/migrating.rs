@@ -9,7 +9,7 @@ use super::machine::Shard;
 use super::message::{Announcement, ShardMessage, SlotsMoved};
 use super::output::Output;
 use super::pubsub::PubSub;
-use crate::client::{EndReason, SubscriberId};
+use crate::client::{EndReason, SessionRequest, SubscriberId};
 use crate::codec::ReasonCode;
 use crate::connection::PauseReason;
 use crate::hooks::Chain;
@@ -228,7 +228,7 @@ impl<C: Chain> Shard<C> {
         // Perhaps all of its output left on the way: there is no other occasion for what waited behind that.
         pubsub.clients.send_waiting(index);
         if was_online && arrived.is_none() {
-            pubsub.connection_ended(index, EndReason::ConnectionLost);
+            pubsub.connection_ended(index, EndReason::ConnectionLost, "");
         } else if !was_online {
             // What was buffered for a member that was still online when it was announced.
             pubsub.redistribute(index, false);
@@ -285,7 +285,7 @@ impl<C: Chain> Shard<C> {
     fn go_on(&mut self, subscriber: &SubscriberId, waiting: Waiting) {
         match waiting {
             // Not to be asked for once more.
-            Waiting::Disconnect { cleanup } => self.pubsub.disconnect_here(subscriber, cleanup),
+            Waiting::Request(request) => self.pubsub.carry_out(subscriber, request),
             Waiting::Register(id) => {
                 if self.pubsub.clients.connections.resume(id, PauseReason::SessionArrival) {
                     self.register(id);
@@ -296,16 +296,15 @@ impl<C: Chain> Shard<C> {
         }
     }
 
-    /// Ends the connection of a client on behalf of an operator; with `cleanup`, its session too. On the shard that owns it, when its
-    /// session is there.
-    pub(super) fn disconnect(&mut self, subscriber: SubscriberId, cleanup: bool) {
+    /// What an operator wants of a client is done on the shard that owns it, when its session is there.
+    pub(super) fn on_session_request(&mut self, subscriber: SubscriberId, request: SessionRequest) {
         let owner = self.migration.slots.owner(&subscriber);
         if owner != self.pubsub.clients.setup.id {
-            self.pubsub.clients.agenda.post(owner, ShardMessage::Disconnect { subscriber, cleanup });
+            self.pubsub.clients.agenda.post(owner, ShardMessage::SessionRequest { subscriber, request });
         } else if self.waits_for_session(&subscriber) {
-            self.migration.wait(subscriber, Waiting::Disconnect { cleanup });
+            self.migration.wait(subscriber, Waiting::Request(request));
         } else {
-            self.pubsub.disconnect_here(&subscriber, cleanup);
+            self.pubsub.carry_out(&subscriber, request);
         }
     }
 

@@ -3,7 +3,7 @@
 use super::message::Announcement;
 use super::publications::PublishContext;
 use super::pubsub::PubSub;
-use crate::client::{ConnectionId, EndReason};
+use crate::client::{ConnectionId, EndReason, OneLine};
 use crate::codec::{Disconnect, Publish, ReasonCode, Subscribe, Unsubscribe};
 use crate::connection::{PauseReason, Violation};
 use crate::handshake::expiry_at_disconnect;
@@ -140,9 +140,9 @@ impl<C: Chain> PubSub<C> {
                 self.clients.answer_publish(id, index, publish, code, reason.as_deref())
             }
             Consequence::End(reason) => {
-                let client = &session.client.subscriber;
-                tracing::info!(%client, topic = publish.topic, "connection closed: a publish was refused");
-                self.end_connection(id, reason, None);
+                // For the log: such a client cannot be told.
+                let what = format!("it may not publish to {}", OneLine(publish.topic));
+                self.end_connection(id, reason, Some((ReasonCode::NotAuthorized, &what)));
             }
         }
     }

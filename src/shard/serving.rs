@@ -144,7 +144,9 @@ impl<C: Chain> Shard<C> {
                 let strange = bytes.first().is_some_and(|first| first >> 4 != PacketType::Connect as u8);
                 if strange && matches!(connection.stage, ConnectionStage::Opening { .. }) {
                     // Another protocol, most likely: its client need not be waited for.
-                    clients.close(id);
+                    if !clients.turn_stranger_away(id, bytes) {
+                        clients.turn_away(id, "what came is not the beginning of a CONNECT");
+                    }
                 }
                 return FrontPacket::Stop;
             }
@@ -166,8 +168,10 @@ impl<C: Chain> Shard<C> {
             if let Err(violation) = self.on_packet(id, session, version, frame, &raw, None) {
                 self.pubsub.violation(id, violation);
             }
+        } else if self.pubsub.clients.turn_stranger_away(id, bytes) {
+            return FrontPacket::Unreadable;
         } else {
-            clients.agenda.turn.did(turn::CONNECT);
+            self.pubsub.clients.agenda.turn.did(turn::CONNECT);
             self.on_early_packet(id, raw.bytes);
         }
         FrontPacket::Packet(length)
@@ -241,11 +245,15 @@ impl<C: Chain> Shard<C> {
 
     /// What begins at the front of `bytes` is no packet, or one that is too large.
     fn unreadable(&mut self, id: ConnectionId, bytes: &[u8], error: DecodeError) {
+        if self.pubsub.clients.turn_stranger_away(id, bytes) {
+            return;
+        }
         let Some(connection) = self.pubsub.clients.connections.get(id) else { return };
         let is_connect = bytes.first().is_some_and(|first| first >> 4 == PacketType::Connect as u8);
         match connection.stage {
             ConnectionStage::Opening { .. } if is_connect => {
-                let refusal = Refusal::malformed(bytes, connection.peer, error);
+                let listener = &self.handshake.listener(connection.listener).name;
+                let refusal = Refusal::malformed(bytes, connection.peer, listener, error);
                 self.pubsub.clients.refuse(id, &refusal);
             }
             _ => self.pubsub.violation(id, error.into()),

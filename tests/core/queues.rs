@@ -416,7 +416,7 @@ fn a_publisher_that_does_not_read_its_acknowledgements_is_paused() {
     );
 }
 
-/// -1 is no limit, online and offline.
+/// No limit, online and offline.
 #[test]
 fn a_queue_without_limits_keeps_everything() {
     let unlimited = |config: &mut Config| {
@@ -440,6 +440,26 @@ fn a_queue_without_limits_keeps_everything() {
         assert_eq!(drained(world, &mut client), expected.join(" "));
         assert_eq!(dropped(script), [""; 0]);
     });
+}
+
+/// What counts by default is bytes: a burst of many small messages to a client that reads, and one of a few large ones, wait
+/// without loss behind its window.
+#[test]
+fn by_default_a_burst_to_a_client_that_reads_is_kept_whatever_its_number() {
+    let defaults = |_: &mut Config| {};
+    for (count, size) in [(5000, 10), (40, 1_000_000)] {
+        each(defaults, |world, script| {
+            let mut client = subscriber(world, ConnectOptions::clean(V311));
+            let publisher = Client::clean(world, "publisher", V311);
+            let padding = "x".repeat(size);
+            for number in 0..count {
+                publisher.publish(world, "t/x", &format!("{number} {padding}"), QoS::AtLeastOnce, 1);
+            }
+            let expected: Vec<String> = (0..count).map(|number| format!("{number} {padding}")).collect();
+            assert!(drained(world, &mut client) == expected.join(" "), "{count} messages of {size} bytes");
+            assert_eq!(dropped(script), [""; 0]);
+        });
+    }
 }
 
 /// An offline member of a shared subscription has the same hooks as any other client.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime};
 
-use moormq::client::ConnectionId;
+use moormq::client::{ConnectionId, SessionFound};
 use moormq::config::Config;
 use moormq::connection::SendBuffer;
 use moormq::hooks::{Chain, HookFuture, NoHooks};
@@ -60,6 +60,8 @@ pub struct World<C: Chain> {
     /// What was delivered to the embedding program: subscription and message.
     pub delivered: Vec<(u64, Message)>,
     pub subscribed: Vec<u64>,
+    /// Answers to requests about sessions, by ticket.
+    pub found: Vec<(u64, Option<Box<SessionFound>>)>,
     pub stopped: usize,
 }
 
@@ -106,6 +108,7 @@ impl<C: Chain> World<C> {
             hooks: Vec::new(),
             delivered: Vec::new(),
             subscribed: Vec::new(),
+            found: Vec::new(),
             stopped: 0,
         }
     }
@@ -336,6 +339,7 @@ impl<C: Chain> World<C> {
                 }
             }
             Output::ReadContinuously(_) | Output::SlotsMoving(_) => {}
+            Output::SessionAnswer { ticket, found } => self.found.push((ticket, found)),
             Output::Pause(id) => {
                 if let Some(socket) = self.socket_of(shard, id) {
                     self.ends[socket].reading = false;

@@ -385,6 +385,7 @@ impl Broker {
             Output::ReadContinuously(_)
             | Output::Deliver { .. }
             | Output::Subscribed { .. }
+            | Output::SessionAnswer { .. }
             | Output::SlotsMoving(_) => {}
             Output::Pause(id) => {
                 if let Some(socket) = self.socket_of(shard, id) {

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::kinds::{Flag, Limited, Word, one_of};
+use super::kinds::{DollarTopics, Flag, Limited, Word, one_of};
 use super::numbers::{
     COUNT_MAX, Count, GIB, HOUR, KIB, MIB, MILLISECOND, PACKET_SIZE, PowerOfTwo, RATE, Size, Span, WAIT,
 };
@@ -47,12 +47,17 @@ settings! {
         /// Subscriptions of one session.
         /// Allowed: -1 (unlimited) or 1 to 1000000000; default 10000.
         pub max_subscriptions_per_client: Limit = Limit::at_most(10_000), Limited(Count(1..=COUNT_MAX));
-        /// Topic filters in one SUBSCRIBE or UNSUBSCRIBE.
+        /// Topic filters in one SUBSCRIBE or UNSUBSCRIBE. Those that come behind them in a SUBSCRIBE are refused, with reason code 0x97; an
+        /// UNSUBSCRIBE with more ends the connection.
         /// Allowed: 1 to 65535; default 1024.
         pub max_filters_per_subscribe: usize = 1024, Count(1..=65535);
         /// Levels of a topic name or topic filter: one more than it has slashes.
         /// Allowed: 1 to 65535; default 32.
         pub max_topic_levels: usize = 32, Count(1..=65535);
+        /// Topics that begin with $ and that clients may publish to: these, and all below them. Of others with $ nothing is routed. Filters that
+        /// begin with a wildcard match none of them [MQTT-4.7.2-1].
+        /// Allowed: a list of topics that begin with $, none of them $SYS or $share, such as ["$aws", "$hw/events"]; default [].
+        pub dollar_topics: Vec<String> = Vec::new(), DollarTopics;
         /// Connections of the whole broker. "auto" is what the limit on open files of the process leaves room for.
         /// Allowed: "auto" or 1 to 1000000000; default "auto".
         pub max_connections: Option<usize> = None, Word("auto", Count(1..=COUNT_MAX));

@@ -44,7 +44,7 @@ settings! {
         pub queue: QueueConfig = QueueConfig::default();
         /// Shared subscriptions.
         pub shared: SharedConfig = SharedConfig::default();
-        /// Retained messages. One that would exceed a limit is routed, but not kept.
+        /// Retained messages. One that would exceed a limit is routed, but not kept. Those below $SYS/ are the broker's own and do not count.
         pub retained: RetainedConfig = RetainedConfig::default();
         /// Hooks that answer later. A table [hooks.NAME], named after a hook such as auth_on_register, sets either
         /// value for that hook alone.
@@ -168,8 +168,8 @@ settings! {
         /// Allowed: "unlimited" or a duration from "1s" to "100years"; default "unlimited".
         pub max_session_expiry: Option<Duration> = None, Word("unlimited", LONG);
         /// The longest client id, in bytes. All versions of MQTT want at least 23 to be allowed [MQTT-3.1.3-5].
-        /// Allowed: 23 to 65535; default 100.
-        pub max_client_id_size: usize = 100, Count(23..=65535);
+        /// Allowed: 23 to 65535; default 1024.
+        pub max_client_id_size: usize = 1024, Count(23..=65535);
         /// Whether client ids and user names may contain +, # and the character U+0000. They are dangerous where an
         /// access rule puts the name of a client into a topic filter.
         /// Allowed: true or false; default false.

@@ -32,7 +32,8 @@ impl<S> Candidate<S> {
     pub fn refuse_violation(&self, violation: Violation) -> Refusal {
         let Violation { code, what } = violation;
         tracing::info!(peer = %self.client.peer, %code, "connection closed: {what}");
-        self.refuse(code, what)
+        let refusal = self.refuse(code, what);
+        if code == ReasonCode::MalformedPacket { refusal.where_there_are_words() } else { refusal }
     }
 
     /// A refusal with all that a hook has to say about it.

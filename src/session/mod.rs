@@ -162,6 +162,7 @@ pub(crate) mod testing {
             wildcard_available: true,
             ids_available: true,
             shared_available: true,
+            is_bridge: false,
             message_rate: 0,
             shared_policy: SharedPolicy::Random,
             queue: QueueLimits { online: unlimited, offline: unlimited, bytes: unlimited, order: QueueType::Fifo },

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use super::kinds::{Flag, Limited, ListOf, SomeOf, Word, address, cores, log_filter, mountpoint, one_of};
 use super::limits::{LimitsConfig, QueueConfig, RetainedConfig, RuntimeConfig, SharedConfig, SysConfig};
-use super::numbers::{COUNT_MAX, Count, DAY, HOUR, LONG, MILLISECOND, PACKET_SIZE, RATE, SECOND, Seconds, Span, WAIT};
+use super::numbers::{
+    COUNT_MAX, Count, DAY, HOUR, LONG, MIB, MILLISECOND, PACKET_SIZE, RATE, SECOND, Seconds, Size, Span, WAIT,
+};
 use super::operating::{ControlConfig, RebalanceConfig};
 use super::stock::{AclFileConfig, PasswordFileConfig, ReloadConfig, ScramFileConfig};
 use super::values::{CpuSet, Limit, LogFormat, OnDeadline, Protocol, StockHook, UnauthorizedPublish};
@@ -203,6 +205,10 @@ settings! {
         /// Alive [MQTT-3.2.2-21]; an older one cannot be told and keeps what it asked for.
         /// Allowed: "unlimited" or a duration of whole seconds from "1s" to "18h 12m 15s"; default "unlimited".
         pub max_keep_alive: Option<u16> = None, Word("unlimited", Seconds);
+        /// Bytes a second that must come of a packet that has begun, on average over one and a half times the keep-alive of its client.
+        /// While they do, the client counts as alive, however long the packet takes. 0 is any rate, as long as bytes come at all.
+        /// Allowed: a size from "0B" to "1MiB"; default "16B".
+        pub min_packet_rate: usize = 16, Size(0..=MIB);
         /// How long a connection may live; then it is closed, MQTT 5.0 with reason code 0xA0.
         /// Allowed: "unlimited" or a duration from "1s" to "100years"; default "unlimited".
         pub max_connection_lifetime: Option<Duration> = None, Word("unlimited", LONG);

@@ -13,6 +13,7 @@
 
 mod aliases;
 mod outbox;
+mod patience;
 mod pauses;
 mod table;
 mod unread;
@@ -23,6 +24,7 @@ use std::time::SystemTime;
 
 pub use aliases::{AliasesIn, AliasesOut, OutgoingAlias};
 pub use outbox::{Outbox, SPLICE_FROM, SendBuffer, Splice};
+pub use patience::{Progress, SecondLook};
 pub use pauses::{PauseReason, PauseReasons};
 pub use table::{Connections, Writable};
 pub use unread::Unread;
@@ -46,7 +48,7 @@ pub struct Connection<A> {
     pub reading_stopped: bool,
     /// Bytes that go out with the next flush.
     pub outbox: Outbox,
-    /// When the last complete packet came.
+    /// When the last bytes came.
     pub last_heard: Time,
     /// Its stage.
     pub stage: ConnectionStage<A>,
@@ -64,6 +66,10 @@ pub struct Connection<A> {
     pub consumers: u32,
     /// Until when [`PauseReason::Throttle`] lasts.
     pub throttled_until: Time,
+    /// How fast the packet comes that has begun, if there is one.
+    pub progress: Progress,
+    /// The second look at it, if the first one came late.
+    pub second_look: SecondLook,
 }
 
 /// The stage of a connection.
@@ -97,6 +103,8 @@ impl<A> Connection<A> {
             refused: None,
             consumers: 0,
             throttled_until: Time::ZERO,
+            progress: Progress::default(),
+            second_look: SecondLook::default(),
         }
     }
 

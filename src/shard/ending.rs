@@ -202,7 +202,8 @@ impl<C: Chain> PubSub<C> {
         let Some(id) = clients.connections.id_at(index) else { return };
         let Some(connection) = clients.connections.get_mut(id) else { return };
         let session = connection.session();
-        match what(connection, session.and_then(|index| clients.sessions.get(index)), now) {
+        let rate = clients.setup.config.session.min_packet_rate;
+        match what(connection, session.and_then(|index| clients.sessions.get(index)), rate, now) {
             Due::Nothing => {}
             Due::NoConnect => {
                 tracing::info!(peer = %connection.peer, "connection closed: no CONNECT within connect_timeout");

@@ -9,6 +9,7 @@ mod connecting;
 mod deadlines;
 mod enhanced_auth;
 mod hook_counts;
+mod keep_alive;
 mod lifecycle;
 mod messaging;
 mod migrating;

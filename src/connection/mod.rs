@@ -16,6 +16,7 @@ mod outbox;
 mod patience;
 mod pauses;
 mod table;
+mod unaccepted;
 mod unread;
 mod violation;
 
@@ -27,6 +28,7 @@ pub use outbox::{Outbox, SPLICE_FROM, SendBuffer, Splice};
 pub use patience::{Progress, SecondLook};
 pub use pauses::{PauseReason, PauseReasons};
 pub use table::{Connections, Writable};
+pub use unaccepted::Unaccepted;
 pub use unread::Unread;
 pub use violation::{Violation, code_for};
 
@@ -66,6 +68,10 @@ pub struct Connection<A> {
     pub consumers: u32,
     /// Until when [`PauseReason::Throttle`] lasts.
     pub throttled_until: Time,
+    /// The bytes of the packets that its client is not accepted for yet: its CONNECT, and AUTH.
+    pub request_bytes: usize,
+    /// What [`Unaccepted`] was told of it.
+    pub held: usize,
     /// How fast the packet comes that has begun, if there is one.
     pub progress: Progress,
     /// The second look at it, if the first one came late.
@@ -103,6 +109,8 @@ impl<A> Connection<A> {
             refused: None,
             consumers: 0,
             throttled_until: Time::ZERO,
+            request_bytes: 0,
+            held: 0,
             progress: Progress::default(),
             second_look: SecondLook::default(),
         }

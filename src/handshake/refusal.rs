@@ -48,8 +48,12 @@ impl Refusal {
     /// told as much as its version lets it understand, if that is known.
     pub fn malformed(begun: &[u8], peer: SocketAddr, error: DecodeError) -> Self {
         tracing::info!(%peer, code = %error.code, "CONNECT refused: {}", error.what);
-        let version = Connect::answer_version(body_begun(begun));
-        Refusal::new(version, None, error.code).where_there_are_words()
+        Refusal::of_begun(begun, error.code).where_there_are_words()
+    }
+
+    /// A CONNECT of which `begun` is what there is, and whose rest is not waited for.
+    pub fn of_begun(begun: &[u8], code: ReasonCode) -> Self {
+        Refusal::new(Connect::answer_version(body_begun(begun)), None, code)
     }
 
     /// The same for a CONNECT that breaks the rules. MQTT 3 has words only for two ways to do so; otherwise the connection just ends

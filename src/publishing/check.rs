@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::codec::{Publish, QoS, ReasonCode};
-use crate::config::LimitsConfig;
+use crate::config::{Limit, LimitsConfig};
 use crate::connection::{Aliases, Connected, Violation};
 use crate::session::Session;
 use crate::topic::TopicName;
@@ -23,10 +23,11 @@ pub enum Checked<'a> {
 ///
 /// # Errors
 ///
-/// The violation, if the alias is too high or was never set.
+/// The violation, if the alias is too high or was never set, or if the aliases of the client stand for too long topics.
 pub fn resolve_alias(
     connected: &mut Connected,
     most: u16,
+    most_bytes: Limit,
     publish: &Publish<'_>,
     hasher: &ahash::RandomState,
 ) -> Result<Option<Arc<str>>, Violation> {
@@ -37,7 +38,10 @@ pub fn resolve_alias(
     }
     let aliases = connected.aliases.get_or_insert_with(|| Aliases::new(hasher));
     if !publish.topic.is_empty() {
-        aliases.incoming.set(alias, publish.topic);
+        if !aliases.incoming.set(alias, publish.topic, most_bytes) {
+            let what = "topics of aliases longer than max_topic_bytes_per_client";
+            return Err(Violation::new(ReasonCode::QuotaExceeded, what));
+        }
         return Ok(None);
     }
     let topic = aliases.incoming.get(alias).ok_or(Violation::protocol("the topic alias was never set"))?;
@@ -116,7 +120,8 @@ mod tests {
         let mut resolved = |topic, alias, most| {
             let properties = PublishProperties { topic_alias: Some(alias), ..PublishProperties::default() };
             let publish = Publish { properties, ..publish(QoS::AtMostOnce, topic) };
-            resolve_alias(&mut connected, most, &publish, &hasher).map_err(|violation| violation.code)
+            resolve_alias(&mut connected, most, Limit::at_most(2), &publish, &hasher)
+                .map_err(|violation| violation.code)
         };
         assert_eq!(resolved("", 1, 2), Err(ReasonCode::ProtocolError), "never set");
         assert_eq!(resolved("a", 1, 2), Ok(None));
@@ -124,6 +129,7 @@ mod tests {
         assert_eq!(resolved("b", 1, 2), Ok(None));
         assert_eq!(resolved("", 1, 2), Ok(Some("b".into())));
         assert_eq!(resolved("", 3, 2), Err(ReasonCode::TopicAliasInvalid), "[MQTT-3.3.2-9]");
+        assert_eq!(resolved("cc", 2, 2), Err(ReasonCode::QuotaExceeded), "three bytes of topics");
     }
 
     #[test]

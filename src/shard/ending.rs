@@ -139,6 +139,7 @@ impl<C: Chain> PubSub<C> {
         }
         let will = session.will.take();
         let filters: Vec<_> = session.subscriptions.drain().map(|(filter, _)| filter).collect();
+        session.filter_bytes = 0;
         self.remove_subscriptions(index, &filters);
         self.redistribute(index, true);
         let Some(session) = self.clients.sessions.get_mut(index) else { return };

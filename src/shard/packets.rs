@@ -44,7 +44,8 @@ impl<C: Chain> PubSub<C> {
             && let Some(connected) = clients.connections.get_mut(id).and_then(|connection| connection.connected_mut())
         {
             let (most, hasher) = (session.settings.alias_maximum_in, session.subscriptions.hasher());
-            aliased = publishing::resolve_alias(connected, most, &publish, hasher)?;
+            let most_bytes = clients.setup.config.limits.max_topic_bytes_per_client;
+            aliased = publishing::resolve_alias(connected, most, most_bytes, &publish, hasher)?;
         }
         let publish = Publish { topic: aliased.as_deref().unwrap_or(publish.topic), ..publish };
         let checked = publishing::check(session, &publish, &clients.setup.config.limits)?;

@@ -44,9 +44,15 @@ impl<C: Chain> Shard<C> {
                 connection.reading_stopped = true;
                 clients.agenda.output(Output::Pause(id));
             }
-            return;
+            return self.hold_unaccepted(id);
         }
-        let rest = if connection.unread.is_empty() { bytes } else { self.complete_straddling(id, bytes) };
+        let rest = if connection.unread.is_empty() {
+            bytes
+        } else {
+            let rest = self.complete_straddling(id, bytes);
+            self.hold_unaccepted(id);
+            rest
+        };
         if !rest.is_empty() {
             let served = self.serve(id, rest, None);
             if served < rest.len() {
@@ -64,6 +70,7 @@ impl<C: Chain> Shard<C> {
             connection.unread.push(bytes);
             connection.progress.begin(bytes.len(), clients.agenda.now());
         }
+        self.hold_unaccepted(id);
     }
 
     /// Adds to the packet that straddles two reads what it lacks, and serves it. Gives back the bytes behind it.
@@ -326,6 +333,6 @@ impl<C: Chain> Shard<C> {
 fn packet_limit<A>(connection: &Connection<A>, handshake: &Handshake) -> usize {
     match &connection.stage {
         ConnectionStage::Connected(connected) => connected.maximum_incoming,
-        _ => handshake.listener(connection.listener).max_packet_size,
+        _ => handshake.listener(connection.listener).max_connect_size,
     }
 }

@@ -109,11 +109,13 @@ pub fn admit<S>(
         return Err(ReasonCode::WildcardSubscriptionsNotSupported);
     }
     let is_new = !session.subscriptions.contains_key(&filter);
-    if is_new && !limits.max_subscriptions_per_client.allows(session.subscriptions.len() + 1) {
+    let (count, bytes) = (session.subscriptions.len() + 1, session.filter_bytes + filter.as_str().len());
+    let fits = limits.max_subscriptions_per_client.allows(count) && limits.max_topic_bytes_per_client.allows(bytes);
+    if is_new && !fits {
         return Err(ReasonCode::QuotaExceeded);
     }
     let options = SubscriptionOptions { qos: options.qos.min(settings.maximum_qos), ..options };
-    session.subscriptions.insert(filter.clone(), Subscription { options, id: subscription_id });
+    session.subscribe(filter.clone(), Subscription { options, id: subscription_id });
     let wants_retained = !is_shared
         && match options.retain_handling {
             RetainHandling::SendAtSubscribe => true,
@@ -240,6 +242,22 @@ mod tests {
         assert_eq!(admitted(&mut session, "#"), Err(ReasonCode::WildcardSubscriptionsNotSupported));
         session.settings.shared_available = false;
         assert_eq!(admitted(&mut session, "$share/g/a"), Err(ReasonCode::SharedSubscriptionsNotSupported));
+    }
+
+    #[test]
+    fn the_filters_of_a_session_are_limited_in_bytes() {
+        let mut session = session();
+        let limits = LimitsConfig { max_topic_bytes_per_client: Limit::at_most(10), ..LimitsConfig::default() };
+        let admitted = |session: &mut Session<()>, text| {
+            admit(session, &limits, filter(text), options(QoS::AtMostOnce), 0).map(|(_, is_new)| is_new)
+        };
+        assert_eq!(admitted(&mut session, "four"), Ok(true));
+        assert_eq!(admitted(&mut session, "eleven!"), Err(ReasonCode::QuotaExceeded));
+        assert_eq!(admitted(&mut session, "sixsix"), Ok(true));
+        assert_eq!(admitted(&mut session, "four"), Ok(false), "it is there already");
+        assert_eq!(admitted(&mut session, "x"), Err(ReasonCode::QuotaExceeded));
+        assert!(session.unsubscribe(&filter("four")) && !session.unsubscribe(&filter("four")));
+        assert_eq!((admitted(&mut session, "x"), session.filter_bytes), (Ok(true), 7));
     }
 
     #[test]

@@ -27,5 +27,6 @@ mod session_settings;
 mod sessions;
 mod shared;
 mod subscribing;
+mod unaccepted;
 mod wills;
 mod world;

@@ -193,6 +193,31 @@ fn each_filter_has_its_code() {
     }
 }
 
+/// `limits.max_topic_bytes_per_client`: 0x97 for the filters that are too much, wherever the session is, and the others stay.
+#[test]
+fn the_filters_of_a_session_are_limited_in_bytes() {
+    let filters: Vec<String> = (0..40).map(|number| format!("{number:02}{}", "x".repeat(58))).collect();
+    let small = |config: &mut Config| config.limits.max_topic_bytes_per_client = Limit::at_most(1024);
+    for mut world in worlds_with(|| config(small)) {
+        let last = world.shards.len() - 1;
+        for version in ProtocolVersion::ALL {
+            let full = if version == V5 { ReasonCode::QuotaExceeded } else { ReasonCode::UnspecifiedError };
+            let mut client = Client::on(&mut world, last, "c", ConnectOptions::kept(version));
+            let all: Vec<_> = filters.iter().map(|filter| (&**filter, QoS::AtMostOnce)).collect();
+            let expected: Vec<_> = (0..40).map(|at| if at < 17 { ReasonCode::Success } else { full }).collect();
+            assert_eq!(codes(&mut world, &mut client, &all), expected, "17 of 60 bytes each are 1,020");
+            client.unsubscribe(&mut world, &[&filters[3]]);
+            client.received(&mut world);
+            assert_eq!(codes(&mut world, &mut client, &all[20..22]), [ReasonCode::Success, full]);
+            let mut back = Client::on(&mut world, last, "c", ConnectOptions::kept(version));
+            assert_eq!(codes(&mut world, &mut back, &all[21..23]), [full, full]);
+            let mut anew = Client::on(&mut world, last, "c", ConnectOptions::clean(version));
+            assert_eq!(codes(&mut world, &mut anew, &all[21..22]), [ReasonCode::Success]);
+            anew.disconnect(&mut world);
+        }
+    }
+}
+
 /// A store that clients have filled keeps nobody from seeing what the broker says of itself.
 #[test]
 fn a_full_retained_store_does_not_silence_the_broker() {

@@ -70,7 +70,7 @@
 //! | client id, Clean Start, Receive Maximum | `session::settings` | `handshake::settings` |
 //! | Session Expiry Interval | `session::settings` | `handshake::settings`; when it is over: `shard::ending` |
 //! | Maximum Packet Size | `session::settings` | incoming `shard::serving`, outgoing `delivery::writer` |
-//! | Keep Alive | `connection` | `handshake::settings`, `shard::due` |
+//! | Keep Alive | `connection` | `handshake::settings`, `connection::patience`, `shard::due` |
 //! | takeover | | `shard::sessions`, `shard::ending` |
 //! | will | `session::will` | `handshake::will` when it comes, `publishing::will` whether it is published now, `shard::ending` when its delay is over |
 //! | Topic Alias | `connection::aliases` | incoming `publishing::check`, outgoing `delivery::writer` |

@@ -59,6 +59,14 @@ impl Config {
     }
 }
 
+impl LimitsConfig {
+    /// Whether clients may publish to `topic`, which begins with `$`.
+    pub fn routes_dollar_topic(&self, topic: &str) -> bool {
+        let is_below = |rest: &str| rest.is_empty() || rest.starts_with('/');
+        self.dollar_topics.iter().any(|listed| topic.strip_prefix(&**listed).is_some_and(is_below))
+    }
+}
+
 impl HookConfig {
     /// How long the hook called `name` may take to answer, and what it counts as if it takes longer.
     pub fn deadline_of(&self, name: &str) -> (Duration, OnDeadline) {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::kinds::{Flag, Limited, ListOf, Never, Rate, SomeOf, Word, address, cores, log_filter, mountpoint, one_of};
 use super::limits::{LimitsConfig, QueueConfig, RetainedConfig, RuntimeConfig, SharedConfig, SysConfig};
 use super::numbers::{
-    COUNT_MAX, Count, DAY, EVENTS, HOUR, LONG, MILLISECOND, PACKET_SIZE, SECOND, Seconds, Span, WAIT,
+    COUNT_MAX, Count, DAY, EVENTS, HOUR, LONG, MIB, MILLISECOND, PACKET_SIZE, SECOND, Seconds, Size, Span, WAIT,
 };
 use super::operating::{ControlConfig, RebalanceConfig};
 use super::stock::{AclFileConfig, PasswordFileConfig, ReloadConfig, ScramFileConfig};
@@ -46,7 +46,7 @@ settings! {
         pub queue: QueueConfig = QueueConfig::default();
         /// Shared subscriptions.
         pub shared: SharedConfig = SharedConfig::default();
-        /// Retained messages. One that would exceed a limit is routed, but not kept.
+        /// Retained messages. One that would exceed a limit is routed, but not kept. Those below $SYS/ are the broker's own and do not count.
         pub retained: RetainedConfig = RetainedConfig::default();
         /// Hooks that answer later. A table [hooks.NAME], named after a hook such as auth_on_register, sets either
         /// value for that hook alone.
@@ -171,8 +171,8 @@ settings! {
         /// Allowed: "unlimited" or a duration from "1s" to "100years"; default "unlimited".
         pub max_session_expiry: Option<Duration> = None, Word("unlimited", LONG);
         /// The longest client id, in bytes. All versions of MQTT want at least 23 to be allowed [MQTT-3.1.3-5].
-        /// Allowed: 23 to 65535; default 100.
-        pub max_client_id_size: usize = 100, Count(23..=65535);
+        /// Allowed: 23 to 65535; default 1024.
+        pub max_client_id_size: usize = 1024, Count(23..=65535);
         /// Whether client ids and user names may contain +, # and the character U+0000. They are dangerous where an
         /// access rule puts the name of a client into a topic filter.
         /// Allowed: true or false; default false.
@@ -206,6 +206,10 @@ settings! {
         /// Alive [MQTT-3.2.2-21]; an older one cannot be told and keeps what it asked for.
         /// Allowed: "unlimited" or a duration of whole seconds from "1s" to "18h 12m 15s"; default "unlimited".
         pub max_keep_alive: Option<u16> = None, Word("unlimited", Seconds);
+        /// Bytes a second that must come of a packet that has begun, on average over one and a half times the keep-alive of its client.
+        /// While they do, the client counts as alive, however long the packet takes. 0 is any rate, as long as bytes come at all.
+        /// Allowed: a size from "0B" to "1MiB"; default "16B".
+        pub min_packet_rate: usize = 16, Size(0..=MIB);
         /// How long a connection may live; then it is closed, MQTT 5.0 with reason code 0xA0.
         /// Allowed: "unlimited" or a duration from "1s" to "100years"; default "unlimited".
         pub max_connection_lifetime: Option<Duration> = None, Word("unlimited", LONG);

@@ -31,7 +31,9 @@ impl<S> Candidate<S> {
 
     /// A refusal for what the client did wrong.
     pub fn refuse_violation(&self, violation: Violation) -> Refusal {
-        self.refuse(violation.code, violation.what)
+        let Violation { code, what } = violation;
+        let refusal = self.refuse(code, what);
+        if code == ReasonCode::MalformedPacket { refusal.where_there_are_words() } else { refusal }
     }
 
     /// A refusal with all that a hook has to say about it to the client; `why` is for the log.

@@ -18,7 +18,9 @@ pub struct Listener {
     pub allow_anonymous: bool,
     /// How long a connection may take until its CONNECT is complete.
     pub connect_timeout: Duration,
-    /// The largest packet taken before the client is accepted, in bytes, and the default for later ones.
+    /// The largest packet taken before the client is accepted, in bytes.
+    pub max_connect_size: usize,
+    /// The largest packet taken later, in bytes, as long as no hook says otherwise.
     pub max_packet_size: usize,
     /// The Receive Maximum that clients are told.
     pub receive_maximum: u16,
@@ -40,6 +42,7 @@ impl Listener {
     /// The listener `own` of this configuration.
     pub fn new(own: &ListenerConfig, config: &Config) -> Self {
         let limits = &config.limits;
+        let max_packet_size = own.max_packet_size.unwrap_or(limits.max_packet_size);
         Listener {
             name: own.name.as_str().into(),
             mountpoint: own.mountpoint.as_str().into(),
@@ -49,7 +52,8 @@ impl Listener {
             rate: Rate::default(),
             allow_anonymous: own.allow_anonymous.unwrap_or(config.allow_anonymous),
             connect_timeout: own.connect_timeout.unwrap_or(limits.connect_timeout),
-            max_packet_size: own.max_packet_size.unwrap_or(limits.max_packet_size),
+            max_connect_size: limits.max_connect_size.min(max_packet_size),
+            max_packet_size,
             receive_maximum: own.receive_maximum.unwrap_or(limits.receive_maximum),
             topic_alias_maximum: own.topic_alias_maximum.unwrap_or(limits.topic_alias_maximum),
             max_message_rate: own.max_message_rate.unwrap_or(limits.max_message_rate),

@@ -211,6 +211,7 @@ mod tests {
             state: accepted.state,
             inbound: Inbound::default(),
             subscriptions: hashbrown::HashMap::with_hasher(ahash::RandomState::with_seeds(1, 2, 3, 4)),
+            filter_bytes: 0,
             will: None,
             expires: Time::NEVER,
             will_due: Time::NEVER,

@@ -11,6 +11,7 @@
 //! a live message that came first is known to be newer, or older.
 //!
 //! The owner keeps within the limits of `[retained]`: number, bytes, bytes of one message. What is over them is delivered, but not retained.
+//! Messages below `$SYS/` are the broker's own: no limit concerns them, and they count against none.
 //!
 //! Trusts that messages between two shards arrive in order; needs no order between other pairs. Never delivers anything.
 

@@ -20,6 +20,10 @@ pub struct Kept {
 pub(super) struct Store {
     messages: TopicTree<Kept>,
     bytes: usize,
+    /// How many of them are about the broker itself, and their bytes: they are as many as it has counters, and no limit concerns them. A
+    /// store that clients have filled must not keep anybody from seeing that.
+    own: usize,
+    own_bytes: usize,
 }
 
 /// What became of a message that was to be retained.
@@ -35,7 +39,7 @@ pub enum Retention {
 
 impl Store {
     pub fn new(seed: u64) -> Self {
-        Store { messages: TopicTree::new(seed), bytes: 0 }
+        Store { messages: TopicTree::new(seed), bytes: 0, own: 0, own_bytes: 0 }
     }
 
     pub fn len(&self) -> usize {
@@ -49,11 +53,14 @@ impl Store {
     /// Keeps `kept` as the last message of its topic. The limits are divided among so many `shards`, rounded up.
     pub fn store(&mut self, kept: Kept, limits: &RetainedConfig, shards: usize) -> Retention {
         let message = kept.message.clone();
+        if is_own(&message) {
+            return self.store_own(kept);
+        }
         let size = message.size();
         if let Some(old) = self.messages.get_mut(message.topic().as_str())
             && !message.payload().is_empty()
             && limits.max_message_bytes.allows(message.payload().len())
-            && limits.max_total_bytes.allows((self.bytes - old.message.size()) * shards + size)
+            && limits.max_total_bytes.allows((self.bytes - self.own_bytes - old.message.size()) * shards + size)
         {
             self.bytes = self.bytes - old.message.size() + size;
             *old = kept;
@@ -66,13 +73,31 @@ impl Store {
             return Retention::Cleared;
         }
         let fits = limits.max_message_bytes.allows(message.payload().len())
-            && limits.max_messages.allows(self.messages.len() * shards + 1)
-            && limits.max_total_bytes.allows(self.bytes * shards + size);
+            && limits.max_messages.allows((self.messages.len() - self.own) * shards + 1)
+            && limits.max_total_bytes.allows((self.bytes - self.own_bytes) * shards + size);
         if !fits {
             return Retention::Refused;
         }
         self.bytes += size;
         self.messages.insert(message.topic().as_str(), kept);
+        Retention::Kept
+    }
+
+    /// Keeps a message about the broker itself.
+    fn store_own(&mut self, kept: Kept) -> Retention {
+        let (topic, size) = (kept.message.clone(), kept.message.size());
+        if let Some(old) = self.messages.remove(topic.topic().as_str()) {
+            self.bytes -= old.message.size();
+            self.own_bytes -= old.message.size();
+            self.own -= 1;
+        }
+        if kept.message.payload().is_empty() {
+            return Retention::Cleared;
+        }
+        self.bytes += size;
+        self.own_bytes += size;
+        self.own += 1;
+        self.messages.insert(topic.topic().as_str(), kept);
         Retention::Kept
     }
 
@@ -89,14 +114,24 @@ impl Store {
 
     /// Forgets what has expired.
     pub fn forget_expired(&mut self, now: Time) {
-        let mut freed = 0;
-        self.messages.retain(|_, kept| {
+        let Store { messages, bytes, own, own_bytes } = self;
+        messages.retain(|_, kept| {
             let keep = kept.message.expires() > now;
-            freed += if keep { 0 } else { kept.message.size() };
+            if !keep {
+                let size = kept.message.size();
+                *bytes -= size;
+                if is_own(&kept.message) {
+                    (*own, *own_bytes) = (*own - 1, *own_bytes - size);
+                }
+            }
             keep
         });
-        self.bytes -= freed;
     }
+}
+
+/// Whether a message is one about the broker itself. Nobody else publishes there: what clients send to these topics is not routed.
+fn is_own(message: &Message) -> bool {
+    message.topic().as_str().starts_with("$SYS/")
 }
 
 #[cfg(test)]
@@ -144,6 +179,30 @@ mod tests {
         assert_eq!(stored("c", b"1"), Retention::Refused, "two of four are this shard's");
         assert_eq!(stored("a", b"too long"), Retention::Refused);
         assert_eq!((store.len(), matching(&store, "#", Time::ZERO)), (1, vec![b"1".to_vec()]));
+    }
+
+    #[test]
+    fn what_is_about_the_broker_itself_is_kept_whatever_clients_have_filled() {
+        let mut store = Store::new(1);
+        let limits = RetainedConfig { max_messages: Limit::at_most(1), ..Default::default() };
+        let bytes = kept("a", b"1", Time::NEVER).message.size();
+        let full = RetainedConfig { max_total_bytes: Limit::at_most(bytes), ..Default::default() };
+        let none = RetainedConfig { max_message_bytes: Limit::at_most(0), ..limits };
+        let mut stored = |topic, payload: &[u8], limits| store.store(kept(topic, payload, Time::NEVER), limits, 1);
+        assert_eq!(stored("$SYS/broker/uptime", b"1", &none), Retention::Kept);
+        assert_eq!(stored("a", b"1", &limits), Retention::Kept, "the other one does not count");
+        assert_eq!(stored("b", b"1", &limits), Retention::Refused);
+        assert_eq!(stored("$SYS/broker/uptime", b"21", &limits), Retention::Kept);
+        assert_eq!(stored("$SYS/broker/version", b"1", &full), Retention::Kept);
+        assert_eq!(stored("a", b"2", &full), Retention::Kept);
+        assert_eq!(stored("b", b"2", &full), Retention::Refused);
+        assert_eq!(stored("$SYS/broker/version", b"", &full), Retention::Cleared);
+        assert_eq!(stored("$SYSTEM", b"1", &full), Retention::Refused, "that is somebody else");
+        assert_eq!((store.len(), matching(&store, "$SYS/#", Time::ZERO)), (2, vec![b"21".to_vec()]));
+        let expiring = kept("$SYS/broker/uptime", b"3", Time::from_millis(5));
+        store.store(expiring, &limits, 1);
+        store.forget_expired(Time::from_millis(5));
+        assert_eq!((store.len(), store.bytes(), store.own, store.own_bytes), (1, bytes, 0, 0));
     }
 
     #[test]

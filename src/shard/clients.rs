@@ -65,7 +65,7 @@ impl<C: Chain> Clients<C> {
         let orders_offline = config.limits.sessions_full == SessionsFull::Expire;
         Clients {
             chain,
-            connections: Connections::default(),
+            connections: Connections::new(config.limits.max_unaccepted_bytes),
             sessions: Sessions::new(hasher(setup.seed), orders_offline),
             pending_hooks: PendingHooks::default(),
             delivery: Delivering::new(),

@@ -33,6 +33,7 @@ impl<C: Chain> Clients<C> {
         session.will_due = Time::NEVER;
         self.sessions.came_online(index);
         self.statistics.counters.connected += 1;
+        self.connections.release(id);
         let Some(connection) = self.connections.get_mut(id) else { return };
         let now = self.agenda.now();
         connection.stage = ConnectionStage::Connected(Connected {

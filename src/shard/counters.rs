@@ -18,6 +18,8 @@ pub struct Counters {
     pub accepted: u64,
     /// CONNECT packets refused.
     pub refused: u64,
+    /// Those of them that were refused because too much was held for clients that are not accepted.
+    pub refused_for_memory: u64,
     /// Connections that ended because another one registered the same subscriber id.
     pub takeovers: u64,
     /// Sessions that came from another shard, because their slot moved.
@@ -59,6 +61,7 @@ impl Counters {
             messages_out,
             accepted,
             refused,
+            refused_for_memory,
             takeovers,
             sessions_moved,
             publish_refused,
@@ -78,6 +81,7 @@ impl Counters {
         self.messages_out += messages_out;
         self.accepted += accepted;
         self.refused += refused;
+        self.refused_for_memory += refused_for_memory;
         self.takeovers += takeovers;
         self.sessions_moved += sessions_moved;
         self.publish_refused += publish_refused;
@@ -141,6 +145,7 @@ mod tests {
             messages_out: next(),
             accepted: next(),
             refused: next(),
+            refused_for_memory: next(),
             takeovers: next(),
             sessions_moved: next(),
             publish_refused: next(),
@@ -167,7 +172,7 @@ mod tests {
     fn every_counter_is_added_to_its_own_kind() {
         let mut total = counters(100);
         total.add(&counters(1));
-        let added: Vec<u64> = (0..17 + DropReason::ALL.len() as u64).map(|at| 100 + at + 1 + at).collect();
+        let added: Vec<u64> = (0..18 + DropReason::ALL.len() as u64).map(|at| 100 + at + 1 + at).collect();
         assert_eq!(numbers(&total), added);
     }
 

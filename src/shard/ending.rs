@@ -160,6 +160,7 @@ impl<C: Chain> PubSub<C> {
         }
         let will = session.will.take();
         let filters: Vec<_> = session.subscriptions.drain().map(|(filter, _)| filter).collect();
+        session.filter_bytes = 0;
         let remnant = self.begin_to_clear_up(index, filters);
         self.clients.agenda.turn.did(turn::SESSION);
         self.redistribute(index, true);
@@ -240,7 +241,8 @@ impl<C: Chain> PubSub<C> {
         let Some(id) = clients.connections.id_at(index) else { return };
         let Some(connection) = clients.connections.get_mut(id) else { return };
         let session = connection.session();
-        match what(connection, session.and_then(|index| clients.sessions.get(index)), now) {
+        let rate = clients.setup.config.session.min_packet_rate;
+        match what(connection, session.and_then(|index| clients.sessions.get(index)), rate, now) {
             Due::Nothing => {}
             Due::NoConnect => {
                 let why = match connection.unread.len() {

@@ -186,7 +186,7 @@ impl<C: Chain> Shard<C> {
         let index = clients.new_session(client, settings, slot, (0, now));
         if let Some(session) = clients.sessions.get_mut(index) {
             session.migration = Some(MigrationState::Arriving { buffered: Vec::new() });
-            session.subscriptions.extend(subscriptions.iter().cloned());
+            subscriptions.iter().for_each(|(filter, subscription)| session.subscribe(filter.clone(), *subscription));
         }
         clients.statistics.counters.subscriptions += subscriptions.len() as u64;
         let filters = subscriptions.into_iter().map(|(filter, subscription)| {

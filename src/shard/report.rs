@@ -41,6 +41,8 @@ pub struct SlotReport {
 pub struct ResourceCounts {
     /// Connections, those that are still connecting included.
     pub connections: usize,
+    /// Bytes held for clients that are not accepted yet.
+    pub unaccepted_bytes: usize,
     /// Sessions, those of offline clients included.
     pub sessions: usize,
     /// Topic filters of all mountpoints: of own subscribers, of other shards, of shared subscriptions.
@@ -109,6 +111,7 @@ impl<C: Chain> Shard<C> {
         let PubSub { clients, routing, retained, subscribing } = &self.pubsub;
         ResourceCounts {
             connections: clients.connections.ids().len(),
+            unaccepted_bytes: clients.connections.unaccepted.bytes(),
             sessions: clients.sessions.len(),
             filters: routing.filters(),
             retained: retained.len(),

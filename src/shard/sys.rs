@@ -25,6 +25,7 @@ fn counters(total: &Counters, now: Time) -> Vec<(String, u64)> {
         ("clients/total", total.sessions),
         ("connections/accepted", total.accepted),
         ("connections/refused", total.refused),
+        ("connections/refused/memory", total.refused_for_memory),
         ("connections/takeovers", total.takeovers),
         ("sessions/moved", total.sessions_moved),
         ("subscriptions/count", total.subscriptions),

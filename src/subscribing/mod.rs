@@ -12,8 +12,8 @@ mod packets;
 
 use std::collections::BTreeMap;
 
-pub use grants::{Granted, admit, check, grant, wanted};
-pub use packets::{requested, suback, unsuback, unsubscribe};
+pub use grants::{Granted, admit, grant, requested, wanted};
+pub use packets::{suback, to_remove, unsuback, unsubscribe};
 
 use crate::client::ConnectionId;
 use crate::codec::{PacketId, ReasonCode, UserProperties};
@@ -41,6 +41,8 @@ pub struct PendingSubscribe {
     pub subscription_id: u32,
     /// For each filter, what was granted.
     pub granted: Vec<Result<Granted, ReasonCode>>,
+    /// How many filters came behind those, more than one packet may have: they are refused with 0x97, Quota exceeded.
+    pub beyond: usize,
     /// How many shards have not answered the question that is open.
     waiting: usize,
 }
@@ -71,7 +73,16 @@ pub struct ClientSubscribe {
 impl PendingSubscribe {
     /// A subscription of a session, or of the program, at this place of the table.
     pub fn new(by: SubscribeSource, session: u32, instance: u64, mountpoint: u32, subscription_id: u32) -> Self {
-        PendingSubscribe { by, session, instance, mountpoint, subscription_id, granted: Vec::new(), waiting: 0 }
+        PendingSubscribe {
+            by,
+            session,
+            instance,
+            mountpoint,
+            subscription_id,
+            granted: Vec::new(),
+            beyond: 0,
+            waiting: 0,
+        }
     }
 
     /// The connection that waits for SUBACK.

@@ -73,11 +73,11 @@ fn an_assigned_client_id_is_in_connack_and_can_be_used_again() {
 
 #[test]
 fn a_long_client_id_is_accepted_up_to_the_limit() {
-    let longest = "x".repeat(100);
+    let longest = "x".repeat(1024);
     for version in ProtocolVersion::ALL {
         let mut world = World::new(1, open_config(), || moormq::hooks::NoHooks);
         Client::connect(&mut world, 0, &longest, ConnectOptions::clean(version));
-        refused(open_config(), &"x".repeat(101), ConnectOptions::clean(version), ReasonCode::ClientIdentifierNotValid);
+        refused(open_config(), &"x".repeat(1025), ConnectOptions::clean(version), ReasonCode::ClientIdentifierNotValid);
     }
 }
 
@@ -95,25 +95,57 @@ fn names_with_wildcards_are_refused_unless_they_are_allowed() {
     }
 }
 
-/// [MQTT-3.1.2-1], [MQTT-3.1.2-2]: an unknown level is refused in the nearest version that the client may know.
+/// [MQTT-3.1.2-1], [MQTT-3.1.2-2]: an unknown level is refused in the words of MQTT 3, which all know; another protocol is not answered.
 #[test]
-fn an_unsupported_protocol_is_refused_in_a_version_the_client_may_know() {
+fn an_unknown_level_is_answered_so_that_the_client_falls_back() {
     let connect = |name: &[u8], level: u8| {
         let head = [&[0, name.len() as u8], name, &[level, 2, 0, 0]].concat();
         let body = [&head[..], if level >= 5 { &[0] } else { &[] }, &[0, 1, b'c']].concat();
         first_bytes(&[&[0x10, body.len() as u8], &body[..]].concat())
     };
-    let v5 = (vec![0x20, 3, 0, 0x84, 0], true);
-    let v3 = (vec![0x20, 2, 0, 1], true);
-    for level in [6, 7, 127, 131, 132, 255] {
-        assert_eq!(connect(b"MQTT", level), v5, "level {level}");
+    let fall_back = (vec![0x20, 2, 0, 1], true);
+    for level in [0, 1, 2, 3, 6, 7, 0x7F, 0x80, 0x83, 0x85, 0xFF] {
+        assert_eq!(connect(b"MQTT", level), fall_back, "level {level}");
     }
-    for level in [0, 1, 2, 3] {
-        assert_eq!(connect(b"MQTT", level), v3, "level {level}");
+    for level in [4, 5, 0x84] {
+        assert_eq!(connect(b"MQIsdp", level), fall_back, "level {level}");
     }
-    assert_eq!(connect(b"MQIsdp", 4), v3);
-    let (said, closed) = connect(b"HTTP", 4);
-    assert!(closed && (said.is_empty() || said == v3.0), "{said:?}");
+    for name in [&b"HTTP"[..], b"mqtt", b"MQTTT", b""] {
+        for level in [4, 5, 6] {
+            assert_eq!(connect(name, level), (vec![], true), "{name:?}");
+        }
+    }
+}
+
+/// Bridges of MQTT 3 say in their level that they are one: they get nothing back of what they publish, in no shared subscription more than
+/// others, and are told what was retained.
+#[test]
+fn a_bridge_gets_nothing_back_and_learns_what_was_retained() {
+    for mut world in worlds() {
+        let last = world.shards.len() - 1;
+        for version in [V31, V311] {
+            let options = |is_bridge| ConnectOptions { is_bridge, ..ConnectOptions::clean(version) };
+            let mut bridge = Client::on(&mut world, last, "bridge", options(true));
+            bridge.subscribed(&mut world, "t/#", QoS::AtMostOnce);
+            bridge.subscribed(&mut world, "$share/g/s", QoS::AtMostOnce);
+            let mut plain = Client::on(&mut world, last, "plain", options(false));
+            plain.subscribed(&mut world, "t/#", QoS::AtMostOnce);
+            bridge.retain(&mut world, "t/a", "own");
+            plain.retain(&mut world, "t/a", "of another");
+            bridge.publish(&mut world, "s", "shared", QoS::AtMostOnce, 0);
+            let got = |client: &mut Client, world: &mut World<moormq::hooks::NoHooks>| -> Vec<(String, bool)> {
+                client.publishes(world).iter().map(|it| (it.text().to_owned(), it.retain)).collect()
+            };
+            let shared = ("shared".to_owned(), false);
+            assert_eq!(got(&mut bridge, &mut world), [("of another".to_owned(), true), shared], "{version:?}");
+            let both = ["own", "of another"].map(|text| (text.to_owned(), false));
+            assert_eq!(got(&mut plain, &mut world), both, "{version:?}");
+            for client in [bridge, plain] {
+                client.retain(&mut world, "t/a", "");
+                client.disconnect(&mut world);
+            }
+        }
+    }
 }
 
 /// lifecycle.md 3: `protocols` of a listener.
@@ -163,10 +195,22 @@ fn a_will_beyond_what_is_offered_is_refused() {
     let retained = will(Will { topic: "w", retain: true, ..Will::default() });
     let none = || config(|config| config.limits.retain_available = false);
     refused_alike(none, "c", retained, ReasonCode::RetainNotSupported, ReasonCode::NotAuthorized);
-    for topic in ["a/+", "#", "a/b/c/d"] {
-        let levels = || config(|config| config.limits.max_topic_levels = 3);
-        let bad = will(Will { topic, ..Will::default() });
-        refused_alike(levels, "c", bad, ReasonCode::TopicNameInvalid, ReasonCode::NotAuthorized);
+    let levels = || config(|config| config.limits.max_topic_levels = 3);
+    let deep = will(Will { topic: "a/b/c/d", ..Will::default() });
+    refused_alike(levels, "c", deep, ReasonCode::TopicNameInvalid, ReasonCode::NotAuthorized);
+}
+
+/// [MQTT-4.7.3-1], [MQTT-3.3.2-2]: what is no topic is none of a will, either. MQTT 3.1.1 closes without a CONNACK [MQTT-3.1.4-1].
+#[test]
+fn a_will_to_what_is_no_topic_is_refused() {
+    for topic in ["", "a/+", "#"] {
+        let options = |version| ConnectOptions { version, ..ConnectOptions::clean(version).will(topic) };
+        refused(open_config(), "c", options(V5), ReasonCode::TopicNameInvalid);
+        for version in [V31, V311] {
+            let mut bytes = Vec::new();
+            connect_packet("c", options(version)).encode(&mut bytes);
+            assert_eq!(first_bytes(&bytes), (vec![], true), "{topic}");
+        }
     }
 }
 

@@ -24,7 +24,7 @@ fn subscribe(pubsub: &mut PubSub<NoHooks>, session: u32, text: &str) -> bool {
     let subscription = Subscription { options: SubscriptionOptions::new(QoS::ExactlyOnce), id: 0 };
     let known = pubsub.clients.sessions.get_mut(session).expect("it is there");
     let online = known.connection.is_some();
-    known.subscriptions.insert(filter(text), subscription);
+    known.subscribe(filter(text), subscription);
     pubsub.clients.statistics.counters.subscriptions += 1;
     let mountpoint = pubsub.routing.mountpoint(&"".into());
     pubsub.add_subscription(mountpoint, &filter(text), session, subscription, online)

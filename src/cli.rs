@@ -56,9 +56,9 @@ pub enum Command {
 }
 
 impl RunArgs {
-    /// The configuration of the file, overridden by the arguments. Without a file, the quick-start configuration, with
-    /// a line on standard error.
-    pub fn config(self) -> Result<Config, ConfigError> {
+    /// The configuration of the file, overridden by the arguments. Without a file, the quick-start configuration, and a
+    /// line that says so.
+    pub fn config(self) -> Result<(Config, Option<String>), ConfigError> {
         let mut config = match &self.config {
             Some(file) => Config::load(file)?,
             None => Config::quick_start(),
@@ -69,11 +69,11 @@ impl RunArgs {
         config.shards = self.shards.or(config.shards);
         config.cpus = self.cpus.or(config.cpus);
         config.check().map_err(of_command_line)?;
-        if self.config.is_none() {
+        let notice = self.config.is_none().then(|| {
             let address = config.listeners[0].address;
-            eprintln!("moormq: no configuration: listening on {address} only, anonymous clients are allowed");
-        }
-        Ok(config)
+            format!("moormq: no configuration: listening on {address} only, anonymous clients are allowed")
+        });
+        Ok((config, notice))
     }
 
     /// The listener whose address `--listen` sets.

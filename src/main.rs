@@ -3,6 +3,7 @@
 mod cli;
 mod ctl;
 mod hangup;
+mod last_words;
 mod logging;
 mod passwd;
 mod stop;
@@ -38,7 +39,7 @@ fn main() -> ExitCode {
             Err(error) => fail(format_args!("moormq: {error}")),
         },
         None => match args.run.config() {
-            Ok(config) => run(config),
+            Ok((config, notice)) => run(config, notice.as_deref()),
             Err(error) => fail(error),
         },
     }
@@ -51,9 +52,14 @@ fn check(file: &Path) -> Result<String, Box<dyn Error>> {
     Ok(cli::summary(&config))
 }
 
-/// Runs a broker until a signal stops it.
-fn run(config: Config) -> ExitCode {
-    logging::init(&config.log);
+/// Runs a broker until a signal stops it. `notice` is what is to be said first.
+fn run(config: Config, notice: Option<&str>) -> ExitCode {
+    let _log = match logging::init(&config.log) {
+        Ok(log) => log,
+        Err(error) => return fail(format_args!("moormq: no thread for the log: {error}")),
+    };
+    last_words::arm();
+    notice.into_iter().for_each(logging::say);
     let (signals, hangup) = match StopSignals::arm().and_then(|signals| Ok((signals, Hangup::arm()?))) {
         Ok(signals) => signals,
         Err(error) => return fail(format_args!("moormq: cannot handle signals: {error}")),
@@ -92,6 +98,6 @@ fn print(text: &str) -> ExitCode {
 }
 
 fn fail(error: impl std::fmt::Display) -> ExitCode {
-    eprintln!("{error}");
+    logging::say(&error.to_string());
     ExitCode::FAILURE
 }

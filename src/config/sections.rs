@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use super::kinds::{Flag, Limited, ListOf, SomeOf, Word, address, cores, log_filter, mountpoint, one_of};
 use super::limits::{LimitsConfig, QueueConfig, RetainedConfig, RuntimeConfig, SharedConfig, SysConfig};
-use super::numbers::{COUNT_MAX, Count, DAY, HOUR, LONG, MILLISECOND, PACKET_SIZE, RATE, SECOND, Seconds, Span, WAIT};
+use super::numbers::{
+    COUNT_MAX, Count, DAY, GIB, HOUR, KIB, LONG, MIB, MILLISECOND, PACKET_SIZE, RATE, SECOND, Seconds, Size, Span, WAIT,
+};
 use super::operating::{ControlConfig, RebalanceConfig};
 use super::stock::{AclFileConfig, PasswordFileConfig, ReloadConfig, ScramFileConfig};
 use super::values::{CpuSet, Limit, LogFormat, OnDeadline, Protocol, StockHook, UnauthorizedPublish};
@@ -83,6 +85,14 @@ settings! {
         /// How a line looks.
         /// Allowed: "text" or "json"; default "text".
         pub format: LogFormat = LogFormat::Text, one_of();
+        /// Lines of one kind, which differ in their values only, that are written in a second. Further ones are counted, and
+        /// one line says how many there were. 0 is unlimited.
+        /// Allowed: 0 to 1000000; default 100.
+        pub max_lines_per_second: u32 = 100, RATE;
+        /// Bytes of lines that wait to be written because standard error takes nothing. Nobody waits for it: further lines are
+        /// left out, and counted.
+        /// Allowed: a size from "4KiB" to "1GiB"; default "1MiB".
+        pub max_waiting_bytes: usize = MIB, Size(4 * KIB..=GIB);
     }
 }
 

@@ -225,7 +225,8 @@ impl<C: Chain> Worker<C> {
         match self.stopping {
             Stopping::No => false,
             Stopping::Until(deadline) => self.now >= deadline,
-            Stopping::Flushing(deadline) => self.sockets.is_empty() || self.now >= deadline,
+            // What other shards wait for has left, too.
+            Stopping::Flushing(deadline) => self.sockets.is_empty() && self.mesh.has_sent_all() || self.now >= deadline,
         }
     }
 

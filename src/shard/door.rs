@@ -60,11 +60,8 @@ impl<C: Chain> Shard<C> {
             Input::Stop => self.stop(),
         }
         self.do_follow_ups();
-        if self.pubsub.clients.agenda.is_stopping()
-            && !self.migration.incoming.is_any_arriving()
-            && !self.pubsub.clients.pending_hooks.has_notifications()
-        {
-            self.pubsub.clients.agenda.stopped();
+        while self.pubsub.clients.agenda.is_stopping() && self.go_on_stopping() {
+            self.do_follow_ups();
         }
     }
 
@@ -208,6 +205,7 @@ impl<C: Chain> Shard<C> {
             ShardMessage::Disconnect { subscriber, cleanup } => self.disconnect(subscriber, cleanup),
             ShardMessage::Publisher { connection, wait: true } => pubsub.clients.publisher_waits(connection),
             ShardMessage::Publisher { connection, wait: false } => pubsub.clients.publisher_released(connection),
+            ShardMessage::WillsPublished => pubsub.clients.agenda.stop.other_has_published(),
             ShardMessage::Counters(counted) => pubsub.clients.statistics.others[from] = *counted,
         }
     }

@@ -133,6 +133,8 @@ pub enum ShardMessage {
         /// Whether it is to wait.
         wait: bool,
     },
+    /// The sender stops, and all wills of its clients have come.
+    WillsPublished,
     /// What the sender has counted so far.
     Counters(Box<Counted>),
 }

@@ -235,12 +235,14 @@ impl<C: Chain> Shard<C> {
             pubsub.clients.arm_session(index);
         }
         if let Some(ArrivedConnection { connection: id, .. }) = arrived {
-            if pubsub.clients.agenda.is_stopping() {
-                pubsub.end_with(id, EndReason::ServerShutdown, ReasonCode::ServerShuttingDown);
+            if self.pubsub.clients.agenda.stop.is_closing() {
+                self.pubsub.end_with(id, EndReason::ServerShutdown, ReasonCode::ServerShuttingDown);
+            } else if self.pubsub.clients.agenda.is_stopping() {
+                self.publish_last_will(index);
             }
-            pubsub.clients.agenda.follow_up(FollowUp::Serve(id));
+            self.pubsub.clients.agenda.follow_up(FollowUp::Serve(id));
         }
-        pubsub.clients.agenda.follow_up(FollowUp::SessionCame(subscriber));
+        self.pubsub.clients.agenda.follow_up(FollowUp::SessionCame(subscriber));
     }
 
     /// A session that was to come has ended where it was. Who waits for it is served when the old owner says that nothing of it
@@ -302,23 +304,6 @@ impl<C: Chain> Shard<C> {
             self.migration.wait(subscriber, Waiting::Disconnect { cleanup });
         } else {
             self.pubsub.disconnect_here(&subscriber, cleanup);
-        }
-    }
-
-    /// Begins an orderly stop.
-    pub(super) fn stop(&mut self) {
-        let pubsub = &mut self.pubsub;
-        pubsub.clients.agenda.stop();
-        // Nothing of a session outlives the broker: what these wills wait for would not come [MQTT-3.1.2-8].
-        for index in pubsub.clients.sessions.which(|session| session.connection.is_none() && session.will.is_some()) {
-            pubsub.publish_will_of(index);
-        }
-        for id in pubsub.clients.connections.ids() {
-            pubsub.end_with(id, EndReason::ServerShutdown, ReasonCode::ServerShuttingDown);
-        }
-        // What has not left yet ends here.
-        for (token, to) in self.migration.outgoing.abandon_all() {
-            pubsub.clients.agenda.post(to, ShardMessage::Abandoned { token });
         }
     }
 

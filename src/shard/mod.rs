@@ -26,6 +26,7 @@
 //! | slots and sessions that move | `Shard` | `migrating` |
 //! | deadlines that have come, what is done each second and each minute | `Shard` | `tick`, `sys` |
 //! | requests of the program and of operators; reports | `Shard` | `requests`, `report` |
+//! | an orderly stop | `Shard` | `stopping`, with `stop` |
 //! | PUBLISH, SUBSCRIBE, UNSUBSCRIBE, DISCONNECT | `PubSub` | `packets` |
 //! | a publication to its recipients, wills, retained messages | `PubSub` | `publications` |
 //! | subscriptions, until every shard knows of them | `PubSub` | `subscriptions` |
@@ -111,6 +112,8 @@ mod report;
 mod requests;
 mod serving;
 mod sessions;
+mod stop;
+mod stopping;
 mod subscriptions;
 mod sys;
 #[cfg(test)]

@@ -34,6 +34,7 @@ impl<C: Chain> Shard<C> {
             }
             Deadline::Sys => self.publish_sys(),
             Deadline::Migrations => self.begin_migrations(),
+            Deadline::Stop => self.pubsub.clients.agenda.stop.wait_no_longer(),
             Deadline::Sweep => self.sweep(),
         }
     }

@@ -8,6 +8,7 @@
 mod check;
 mod effective;
 mod error;
+mod foreign;
 mod kind;
 mod kinds;
 mod limits;

@@ -8,6 +8,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::error::ConfigError;
+use super::foreign;
 use super::kind::Kind;
 use super::walk::{Member, Section, Walker};
 
@@ -31,6 +32,9 @@ impl Lines {
 /// Reads `text` over what `section` holds.
 pub(super) fn read<S: Section>(text: &str, section: &mut S) -> Result<Lines, ConfigError> {
     let document = DeTable::parse(text).map_err(|error| {
+        if let Some((problem, line)) = foreign::hint(text) {
+            return ConfigError::new("", problem).on_line(Some(line));
+        }
         let line = error.span().map(|span| line_at(text, span.start));
         ConfigError::new("", format!("not valid TOML: {}", error.message())).on_line(line)
     })?;

@@ -17,6 +17,9 @@ use super::stock::{AclFileConfig, PasswordFileConfig, ReloadConfig, ScramFileCon
 use super::values::{CpuSet, Limit, LogFormat, OnDeadline, Protocol, StockHook, UnauthorizedPublish};
 use super::walk::{Member, Section, Walker, settings};
 
+/// The shortest time after which the kernel may ask for a client.
+const TEN_SECONDS: Duration = Duration::from_secs(10);
+
 settings! {
     /// Everything that can be set. [`Config::default`] is what a file without a single line means.
     pub struct Config {
@@ -139,6 +142,11 @@ settings! {
         /// As in `session`, for this listener.
         /// Allowed: "inherit" or a duration from "1s" to "100years"; default "inherit".
         pub max_connection_lifetime: Option<Duration> = None, Word("inherit", LONG);
+        /// After how long without a byte from a client the kernel asks whether its machine is still there (SO_KEEPALIVE). If
+        /// that does not answer, the connection ends when it was asked five times, a tenth of that time apart. For clients
+        /// without an MQTT keep-alive, and against what forgets idle connections on the way.
+        /// Allowed: "off" or a duration from "10s" to "1h"; default "5m".
+        pub tcp_keep_alive: Option<Duration> = Some(Duration::from_secs(300)), Word("off", Span(TEN_SECONDS..=HOUR));
     }
     name {
         /// What it is called: in hooks, logs and messages.

@@ -24,11 +24,19 @@ pub struct Connections<A> {
     with_output: VecDeque<ConnectionId>,
     /// Empty output buffers.
     spare: Vec<Vec<u8>>,
+    /// Packets that were written one at a time: all but PUBLISH.
+    packets: u64,
 }
 
 impl<A> Default for Connections<A> {
     fn default() -> Self {
-        Connections { records: Vec::new(), entries: Vec::new(), with_output: VecDeque::new(), spare: Vec::new() }
+        Connections {
+            records: Vec::new(),
+            entries: Vec::new(),
+            with_output: VecDeque::new(),
+            spare: Vec::new(),
+            packets: 0,
+        }
     }
 }
 
@@ -126,6 +134,7 @@ impl<A> Connections<A> {
         let ConnectionStage::Connected(connected) = &writable.connection.stage else { return };
         encode(connected.version, writable.connection.outbox.bytes(writable.buffers));
         writable.queue_for_output();
+        self.packets += 1;
     }
 
     /// Writes bytes into the outbox of a connection at any stage.
@@ -133,6 +142,12 @@ impl<A> Connections<A> {
         let Some(mut writable) = self.writable(id) else { return };
         append(writable.connection.outbox.bytes(writable.buffers));
         writable.queue_for_output();
+        self.packets += 1;
+    }
+
+    /// How many packets were written with [`write`](Self::write) and [`write_bytes`](Self::write_bytes) so far.
+    pub fn packets_written(&self) -> u64 {
+        self.packets
     }
 
     /// Puts a connection whose output was kept back on the list again.

@@ -6,10 +6,10 @@
 use std::sync::Arc;
 
 use super::agenda::{Agenda, FollowUp};
-use super::counters::Statistics;
 use super::message::ShardMessage;
 use super::output::Output;
 use super::program::Program;
+use super::statistics::Statistics;
 use crate::client::{Client, ConnectionId};
 use crate::codec::ReasonCode;
 use crate::config::{Config, SessionsFull};
@@ -20,7 +20,7 @@ use crate::handshake::{AcceptedConnect, PendingConnect, Refusal};
 use crate::hooks::Chain;
 use crate::pending_hooks::PendingHooks;
 use crate::session::{Session, SessionSettings, Sessions};
-use crate::sharding::{Publisher, hasher};
+use crate::sharding::{Publisher, Quotas, hasher};
 use crate::time::Time;
 
 /// What a shard is told when it is made.
@@ -36,6 +36,8 @@ pub struct Setup {
     pub version: &'static str,
     /// The configuration, checked.
     pub config: Arc<Config>,
+    /// What is left of the limits of the whole broker: the same on every shard.
+    pub quotas: Arc<Quotas>,
 }
 
 /// The clients of one shard.
@@ -57,10 +59,12 @@ impl<C: Chain> Clients<C> {
     pub(super) fn new(setup: Setup, chain: C, agenda: Agenda<C::State>) -> Self {
         let config = &setup.config;
         let orders_offline = config.limits.sessions_full == SessionsFull::Expire;
+        let mut sessions = Sessions::new(hasher(setup.seed), orders_offline);
+        sessions.seen_in(setup.quotas.clone(), setup.id);
         Clients {
             chain,
             connections: Connections::default(),
-            sessions: Sessions::new(hasher(setup.seed), orders_offline),
+            sessions,
             pending_hooks: PendingHooks::default(),
             delivery: Delivering::new(),
             flow: Flow::new(config.queue.max_waiting_output_bytes, config.queue.publisher_patience),
@@ -125,7 +129,8 @@ impl<C: Chain> Clients<C> {
         if let Some(output) = &last {
             self.statistics.counters.bytes_out += output.len() as u64;
         }
-        self.agenda.output(Output::Close { connection: id, listener: connection.listener, last });
+        let listener = connection.refused.is_none().then_some(connection.listener);
+        self.agenda.output(Output::Close { connection: id, listener, last });
     }
 
     /// Takes a connection out of the table. Publishers that wait for it go on.

@@ -22,9 +22,9 @@ impl<C: Chain> Shard<C> {
             Input::Received { connection, bytes } => self.received(connection, bytes),
             Input::Sent { connection, emptied } => clients.sent(connection, emptied),
             Input::Message { from, message } => self.on_message(from, message),
-            Input::Accepted { connection, listener, peer, connected_at, connections } => {
+            Input::Accepted { connection, listener, peer, connected_at, admission } => {
                 clients.statistics.counters.accepted += 1;
-                let (due, refused) = self.handshake.accepted(listener, connections, clients.setup.shards, now);
+                let (due, refused) = (self.handshake.accepted(listener, now), admission.refusal());
                 let (stage, id) = (ConnectionStage::Opening { due }, connection);
                 let connection = Connection::new(id, listener, peer, connected_at, now);
                 clients.connections.insert(Connection { refused, stage, ..connection });
@@ -202,6 +202,7 @@ impl<C: Chain> Shard<C> {
             ShardMessage::SlotEmptied { slot } => self.migration.slots.slot_emptied(slot),
             ShardMessage::Pull { subscriber } => self.pulled(from, subscriber),
             ShardMessage::NotHere { subscriber } => self.not_here(&subscriber),
+            ShardMessage::MakeRoom => pubsub.make_room_elsewhere(),
             ShardMessage::Disconnect { subscriber, cleanup } => self.disconnect(subscriber, cleanup),
             ShardMessage::Publisher { connection, wait: true } => pubsub.clients.publisher_waits(connection),
             ShardMessage::Publisher { connection, wait: false } => pubsub.clients.publisher_released(connection),

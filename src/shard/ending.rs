@@ -146,6 +146,7 @@ impl<C: Chain> PubSub<C> {
         self.clients.notified(index, notified);
         self.clients.drop_undelivered(index);
         let Some(mut session) = self.clients.sessions.remove(index) else { return };
+        self.clients.setup.quotas.sessions.give_back(self.clients.setup.id, 1);
         let notified = tell_end(&mut self.clients.chain, &mut session, end);
         let subscriber = session.client.subscriber.clone();
         self.clients.notified_about(&subscriber, notified);

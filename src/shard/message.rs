@@ -119,6 +119,8 @@ pub enum ShardMessage {
         /// Whose.
         subscriber: SubscriberId,
     },
+    /// The sender has begun a session in place of the one of the receiver whose client has been away longest.
+    MakeRoom,
     /// An operator wants a client of the receiver gone.
     Disconnect {
         /// Which.

@@ -40,7 +40,7 @@
 //! | refusals, closing, publishers that wait | `Clients` | `clients` |
 //! | what is to be done: now, later, by the runtime | | `agenda` |
 //! | subscriptions of the program | | `program` |
-//! | counters; how busy shards are, and which slots should move | | `counters`, `load`, `balance` |
+//! | counters and averages of them; how busy shards are, and which slots should move | | `counters`, `statistics`, `load_average`, `load`, `balance` |
 //!
 //! # The way of a PUBLISH
 //!
@@ -99,6 +99,7 @@ mod ending;
 mod hooks;
 mod input;
 mod load;
+mod load_average;
 mod machine;
 mod message;
 mod migrating;
@@ -112,6 +113,7 @@ mod report;
 mod requests;
 mod serving;
 mod sessions;
+mod statistics;
 mod stop;
 mod stopping;
 mod subscriptions;
@@ -124,13 +126,14 @@ mod timers;
 pub use balance::{BalanceLimits, Balancer, SlotMove, plan};
 pub use clients::Setup;
 pub use counters::{Counted, Counters};
-pub use input::{ArrivedConnection, Input, Transfer};
+pub use input::{Admission, ArrivedConnection, Input, Transfer};
 pub use load::{Load, ShardLoad, SlotLoad};
 pub use machine::Shard;
 pub use message::{Announcement, ShardMessage, Share, SlotsMoved};
 pub use output::Output;
 pub use program::Request;
 pub use report::{Report, ResourceCounts, SlotReport};
+pub use statistics::MemoryGauge;
 
 pub use crate::handshake::AcceptedConnect;
 pub use crate::migration::{SlotMigration, SlotsMoving};

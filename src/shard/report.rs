@@ -3,6 +3,7 @@
 use super::counters::Counters;
 use super::machine::Shard;
 use super::pubsub::PubSub;
+use super::statistics::MemoryGauge;
 use crate::client::SubscriberId;
 use crate::hooks::{Chain, HookClock, HookReport};
 use crate::migration::SlotMigration;
@@ -85,6 +86,7 @@ impl<C: Chain> Shard<C> {
             sessions: clients.sessions.len() as u64,
             retained: retained.len() as u64,
             retained_bytes: retained.bytes() as u64,
+            others_out: clients.connections.packets_written(),
             ..clients.statistics.counters.clone()
         }
     }
@@ -97,6 +99,11 @@ impl<C: Chain> Shard<C> {
     /// Times answers of hooks by `clock`, for links that want it ([`Hook::TIMED`](crate::hooks::Hook::TIMED)).
     pub fn time_hooks_by(&mut self, clock: HookClock) {
         self.pubsub.clients.chain.time_by(clock);
+    }
+
+    /// Has `$SYS` show the memory of the process.
+    pub fn measure_memory_by(&mut self, memory: MemoryGauge) {
+        self.pubsub.clients.statistics.memory = memory;
     }
 
     /// Which shard owns a client.

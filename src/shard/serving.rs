@@ -137,9 +137,12 @@ impl<C: Chain> Shard<C> {
                 return FrontPacket::Unreadable;
             }
         };
-        if frame.packet_type() != Some(PacketType::Publish) && !clients.delivery.batch.is_empty() {
-            // After that the connection may be paused.
-            return FrontPacket::Again;
+        if frame.packet_type() != Some(PacketType::Publish) {
+            if !clients.delivery.batch.is_empty() {
+                // After that the connection may be paused.
+                return FrontPacket::Again;
+            }
+            clients.statistics.counters.others_in += 1;
         }
         connection.last_heard = clients.agenda.now();
         let length = frame.length;

@@ -94,7 +94,8 @@ impl<C: Chain> Shard<C> {
             return clients.agenda.post(sys::PUBLISHER, ShardMessage::Counters(Box::new(total)));
         }
         clients.statistics.others.iter().for_each(|other| total.add(other));
-        let lines = sys::lines(&total, now, clients.setup.version);
+        let mut lines = sys::lines(&total, now, clients.setup.version);
+        lines.extend(clients.statistics.lines(&total.counters, now));
         let (mountpoint, origin) = (self.pubsub.routing.mountpoint(&Arc::from("")), self.pubsub.own_origin());
         for (topic, value) in lines {
             let mut publication = Publication::new(TopicName::trusted(&topic), value.as_bytes());

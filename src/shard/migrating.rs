@@ -238,7 +238,7 @@ impl<C: Chain> Shard<C> {
             if self.pubsub.clients.agenda.stop.is_closing() {
                 self.pubsub.end_with(id, EndReason::ServerShutdown, ReasonCode::ServerShuttingDown);
             } else if self.pubsub.clients.agenda.is_stopping() {
-                self.publish_last_will(index);
+                self.pubsub.publish_last_will(index);
             }
             self.pubsub.clients.agenda.follow_up(FollowUp::Serve(id));
         }

@@ -4,10 +4,22 @@ use super::agenda::Deadline;
 use super::machine::Shard;
 use super::message::ShardMessage;
 use super::output::Output;
+use super::pubsub::PubSub;
 use crate::client::EndReason;
 use crate::codec::ReasonCode;
 use crate::connection::{ConnectionStage, PauseReason};
 use crate::hooks::Chain;
+
+impl<C: Chain> PubSub<C> {
+    /// Publishes the will of a session, whose client is not served any more: nothing of it comes behind its will.
+    pub(super) fn publish_last_will(&mut self, index: u32) {
+        let clients = &mut self.clients;
+        if let Some(id) = clients.sessions.get(index).and_then(|session| session.connection) {
+            clients.connections.pause(id, PauseReason::Closing);
+        }
+        self.publish_will_of(index);
+    }
+}
 
 impl<C: Chain> Shard<C> {
     /// Begins an orderly stop: publishes every will, and refuses who is connecting.
@@ -28,21 +40,12 @@ impl<C: Chain> Shard<C> {
         }
         // Nothing of a session outlives the broker: what delayed wills wait for would not come [MQTT-3.1.2-8].
         for index in pubsub.clients.sessions.which(|session| session.will.is_some()) {
-            self.publish_last_will(index);
+            pubsub.publish_last_will(index);
         }
         // What has not left yet ends here.
         for (token, to) in self.migration.outgoing.abandon_all() {
             self.pubsub.clients.agenda.post(to, ShardMessage::Abandoned { token });
         }
-    }
-
-    /// Publishes the will of a session, whose client is not served any more: nothing of it comes behind its will.
-    pub(super) fn publish_last_will(&mut self, index: u32) {
-        let clients = &mut self.pubsub.clients;
-        if let Some(id) = clients.sessions.get(index).and_then(|session| session.connection) {
-            clients.connections.pause(id, PauseReason::Closing);
-        }
-        self.pubsub.publish_will_of(index);
     }
 
     /// Goes on with an orderly stop that has begun, as far as it can. True if there may be follow-ups, and more to do behind them.

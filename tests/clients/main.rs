@@ -11,6 +11,7 @@ mod broker;
 mod control;
 mod cutter;
 mod driver;
+mod full;
 mod large;
 mod lifecycle;
 mod listeners;

@@ -35,6 +35,17 @@ fn both_signals_stop_it(mut broker: Broker) {
     assert_eq!(client.disconnected(), DisconnectReasonCode::ServerShuttingDown);
 }
 
+/// Those of other brokers and of scripts that rotate logs.
+#[test]
+fn signals_that_mean_nothing_here_end_nothing() {
+    let mut broker = Broker::start(2);
+    for signal in ["USR1", "USR2", "HUP", "PIPE"] {
+        broker.process().signal(signal);
+    }
+    broker.process().stderr().find("the last of them", |line| line.contains("SIGUSR2 does nothing here").then_some(()));
+    mqtt3::Client::new(&broker, "client");
+}
+
 /// On one shard: what a shard has acknowledged is on its way to its own subscribers.
 #[test]
 fn what_was_acknowledged_goes_out_before_the_end() {

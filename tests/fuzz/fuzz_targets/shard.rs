@@ -14,8 +14,8 @@ use moormq::client::ConnectionId;
 use moormq::codec::{MAX_PACKET_SIZE, ProtocolVersion, Sender, Split, decode, split};
 use moormq::config::Config;
 use moormq::hooks::NoHooks;
-use moormq::sharding::Quotas;
 use moormq::shard::{Admission, Input, Output, ResourceCounts, Setup, Shard};
+use moormq::sharding::Quotas;
 use moormq::time::Time;
 
 /// How many clients there are at a time.

@@ -53,7 +53,8 @@ settings! {
         /// Levels of a topic name or topic filter: one more than it has slashes.
         /// Allowed: 1 to 65535; default 32.
         pub max_topic_levels: usize = 32, Count(1..=65535);
-        /// Connections of the whole broker. "auto" is what the limit on open files of the process leaves room for.
+        /// Connections of the whole broker. "auto" is what the limit on open files of the process leaves room for, and never more.
+        /// Further clients are refused with reason code 0x97, or return code 3; if more than 256 come at a time, closed.
         /// Allowed: "auto" or 1 to 1000000000; default "auto".
         pub max_connections: Option<usize> = None, Word("auto", Count(1..=COUNT_MAX));
         /// Sessions of the whole broker, those of offline clients included.

@@ -44,9 +44,10 @@
 //!
 //! | floor | modules | what they own |
 //! |---|---|---|
-//! | 9 | [`broker`] | the public door: builder, start, publish, subscribe, stop |
-//! | 8 | [`net`] | ring, listeners, sockets, the mesh between shards, clocks, threads |
-//! | 8 | [`control`] | the socket for operators; the files and threads that serve the stock hooks |
+//! | 10 | [`broker`] | the public door: builder, start, publish, subscribe, stop |
+//! | 9 | [`net`] | ring, listeners, sockets, the mesh between shards, clocks, threads |
+//! | 9 | [`control`] | the socket for operators; the files and threads that serve the stock hooks |
+//! | 8 | [`threads`] | threads with names, whose death is told |
 //! | 7 | [`shard`] | one core's share of the broker: a state machine with one door, made of organs |
 //! | 6 | `handshake`, `publishing`, `subscribing` | what becomes of a CONNECT, a PUBLISH, a SUBSCRIBE: the rules, the hooks, the answer |
 //! | 6 | `routing`, `retained`, `delivery` | who gets what; what is retained; one message to one session |
@@ -123,6 +124,7 @@ pub mod random;
 pub mod session;
 pub mod shard;
 pub mod sharding;
+pub mod threads;
 pub mod time;
 pub mod topic;
 

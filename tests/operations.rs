@@ -172,3 +172,49 @@ fn a_broker_that_rebalances_can_be_stopped() {
     let broker = Broker::builder().config(config).start().expect("it starts");
     broker.stop().expect("it stops");
 }
+
+/// What the panicking shard was called, and why it died.
+static DEATHS: std::sync::Mutex<Vec<String>> = std::sync::Mutex::new(Vec::new());
+
+/// A link whose state cannot be made, against its contract: no barrier stands around that.
+#[derive(Clone)]
+struct Broken;
+
+#[derive(Debug)]
+struct Unmakeable;
+
+impl Default for Unmakeable {
+    fn default() -> Self {
+        panic!("as the test wants it")
+    }
+}
+
+impl Hook for Broken {
+    type State = Unmakeable;
+}
+
+/// A bug in a shard: its thread dies, the program is told, and a stop does not wait for it longer than for others.
+#[test]
+fn the_program_is_told_of_a_shard_that_dies() {
+    moormq::threads::on_death(|death| DEATHS.lock().expect("no panic while it is held").push(death.to_string()));
+    for shards in [1, 2, 4] {
+        let mut config = config(shards);
+        config.runtime.shutdown_timeout = Duration::from_millis(500);
+        let broker = Broker::builder().config(config).hook(Broken).start().expect("it starts");
+        let (_, address) = broker.addresses()[0].clone();
+        let mut stream = TcpStream::connect(address).expect("it listens");
+        stream.set_read_timeout(Some(LONG)).expect("a duration that is not zero");
+        stream.write_all(b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x00\x00\x01a").expect("it is connected");
+        let ended = stream.read(&mut [0]);
+        assert!(matches!(ended, Ok(0) | Err(_)), "its ring closes its sockets: {ended:?}");
+        let start = std::time::Instant::now();
+        while DEATHS.lock().expect("no panic while it is held").is_empty() {
+            assert!(start.elapsed() < LONG, "the death is told");
+            std::thread::yield_now();
+        }
+        let deaths = std::mem::take(&mut *DEATHS.lock().expect("no panic while it is held"));
+        assert!(deaths.len() == 1 && deaths[0].starts_with("thread shard-"), "{deaths:?}");
+        assert!(deaths[0].ends_with(" died: it panicked"), "{deaths:?}");
+        broker.stop().expect_err("a shard failed");
+    }
+}

@@ -15,7 +15,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 
 pub use handle::{Handle, Publish, RequestError, Subscription};
 pub use layout::StartError;
@@ -27,11 +26,14 @@ use crate::control::server::ControlServer;
 use crate::control::socket::ControlSocket;
 use crate::hooks::{Chain, Hook, HookClock, HookReport, Linked, NoHooks};
 use crate::net::clock::{Clock, nanos};
+use crate::net::memory::resident;
 use crate::net::mesh::{Mesh, inbox};
+use crate::net::places::Places;
 use crate::net::probe::probe;
 use crate::net::thread::ShardThread;
 use crate::net::worker::WorkerParts;
-use crate::shard::{Setup, Shard, TurnLimits};
+use crate::shard::{MemoryGauge, Setup, Shard, TurnLimits};
+use crate::sharding::Quotas;
 
 use handle::Thread;
 use layout::{Layout, Listening, open_listeners};
@@ -178,7 +180,8 @@ impl<C: Chain + Clone> Builder<C> {
         let config = Arc::new(config);
         let seed = random_seed();
         let clock = Clock::start();
-        let connections: Arc<[AtomicUsize]> = config.listeners.iter().map(|_| AtomicUsize::new(0)).collect();
+        let places = Arc::new(Places::new(&config, layout.cpus.len(), layout.sockets));
+        let quotas = Quotas::new(&config, layout.cpus.len());
         let meshes = Mesh::new(layout.cpus.len(), config.runtime.mailbox_bytes).map_err(StartError::Resources)?;
         let mut inboxes = Vec::new();
         let mut threads = Vec::new();
@@ -186,13 +189,14 @@ impl<C: Chain + Clone> Builder<C> {
             let (sender, receiver) = inbox(INBOX_CAPACITY, INBOX_BYTES, mesh.doorbell());
             inboxes.push(sender);
             let (config, chain, shards) = (config.clone(), chain.clone(), layout.cpus.len());
-            let connections = connections.clone();
+            let places = places.clone();
+            let quotas = quotas.clone();
             let (turn, version) = (TurnLimits::default(), env!("CARGO_PKG_VERSION"));
-            let setup = Setup { id, shards, seed, turn, version, config };
+            let setup = Setup { id, shards, seed, turn, version, config, quotas };
             let make = move || {
                 let mut shard = Shard::new(setup, chain, clock.now());
-                shard.time_hooks_by(HookClock(nanos));
-                WorkerParts { shard, mesh, inbox: receiver, listeners, connections, clock }
+                shard.measure_by(HookClock(nanos), Some(MemoryGauge(resident)));
+                WorkerParts { shard, mesh, inbox: receiver, listeners, places, clock }
             };
             let thread = ShardThread::start(id, Some(layout.cpus[id]), layout.limits, make);
             threads.push(thread.map_err(StartError::Resources)?);

@@ -10,12 +10,16 @@ use std::time::Duration;
 use super::kinds::{Flag, Limited, ListOf, Never, Rate, SomeOf, Word, address, cores, log_filter, mountpoint, one_of};
 use super::limits::{LimitsConfig, QueueConfig, RetainedConfig, RuntimeConfig, SharedConfig, SysConfig};
 use super::numbers::{
-    COUNT_MAX, Count, DAY, EVENTS, HOUR, LONG, MIB, MILLISECOND, PACKET_SIZE, SECOND, Seconds, Size, Span, WAIT,
+    COUNT_MAX, Count, DAY, EVENTS, GIB, HOUR, KIB, LONG, MIB, MILLISECOND, PACKET_SIZE, SECOND, Seconds, Size, Span,
+    WAIT,
 };
 use super::operating::{ControlConfig, RebalanceConfig};
 use super::stock::{AclFileConfig, PasswordFileConfig, ReloadConfig, ScramFileConfig};
 use super::values::{CpuSet, Limit, LogFormat, OnDeadline, Protocol, StockHook, UnauthorizedPublish};
 use super::walk::{Member, Section, Walker, settings};
+
+/// The shortest time after which the kernel may ask for a client.
+const TEN_SECONDS: Duration = Duration::from_secs(10);
 
 settings! {
     /// Everything that can be set. [`Config::default`] is what a file without a single line means.
@@ -85,6 +89,14 @@ settings! {
         /// How a line looks.
         /// Allowed: "text" or "json"; default "text".
         pub format: LogFormat = LogFormat::Text, one_of();
+        /// Lines of one kind, which differ in their values only, that are written in a second. Further ones are counted, and
+        /// one line says how many there were.
+        /// Allowed: "unlimited" or 1 to 1000000; default 100.
+        pub max_lines_per_second: u32 = 100, Rate(EVENTS);
+        /// Bytes of lines that wait to be written because standard error takes nothing. Nobody waits for it: further lines are
+        /// left out, and counted.
+        /// Allowed: a size from "4KiB" to "1GiB"; default "1MiB".
+        pub max_waiting_bytes: usize = MIB, Size(4 * KIB..=GIB);
     }
 }
 
@@ -132,6 +144,11 @@ settings! {
         /// As in `session`, for this listener.
         /// Allowed: "inherit" or a duration from "1s" to "100years"; default "inherit".
         pub max_connection_lifetime: Option<Duration> = None, Word("inherit", LONG);
+        /// After how long without a byte from a client the kernel asks whether its machine is still there (SO_KEEPALIVE). If
+        /// that does not answer, the connection ends when it was asked five times, a tenth of that time apart. For clients
+        /// without an MQTT keep-alive, and against what forgets idle connections on the way.
+        /// Allowed: "never" or a duration from "10s" to "1h"; default "5m".
+        pub tcp_keep_alive: Option<Duration> = Some(Duration::from_secs(300)), Word("never", Span(TEN_SECONDS..=HOUR));
     }
     name {
         /// What it is called: in hooks, logs and messages.

@@ -24,6 +24,8 @@ pub struct Connections<A> {
     with_output: VecDeque<ConnectionId>,
     /// Empty output buffers.
     spare: Vec<Vec<u8>>,
+    /// Packets that were written one at a time: all but PUBLISH.
+    packets: u64,
     /// What is held for those that belong to no session.
     pub unaccepted: Unaccepted,
 }
@@ -55,6 +57,7 @@ impl<A> Connections<A> {
             entries: Vec::new(),
             with_output: VecDeque::new(),
             spare: Vec::new(),
+            packets: 0,
             unaccepted: Unaccepted::new(most_unaccepted),
         }
     }
@@ -157,6 +160,7 @@ impl<A> Connections<A> {
         let ConnectionStage::Connected(connected) = &writable.connection.stage else { return };
         encode(connected.version, writable.connection.outbox.bytes(writable.buffers));
         writable.queue_for_output();
+        self.packets += 1;
     }
 
     /// Writes bytes into the outbox of a connection at any stage.
@@ -164,6 +168,12 @@ impl<A> Connections<A> {
         let Some(mut writable) = self.writable(id) else { return };
         append(writable.connection.outbox.bytes(writable.buffers));
         writable.queue_for_output();
+        self.packets += 1;
+    }
+
+    /// How many packets were written with [`write`](Self::write) and [`write_bytes`](Self::write_bytes) so far.
+    pub fn packets_written(&self) -> u64 {
+        self.packets
     }
 
     /// Puts a connection whose output was kept back on the list again.

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::io;
 use std::path::Path;
-use std::thread;
 
 use super::entry_file::FileError;
 pub use super::watch::Reloader;
@@ -13,6 +12,7 @@ use crate::hooks::stock::{
     AclFile, AclRules, FaultyLine, HashWork, Live, Nonces, PasswordFile, PasswordTable, ScramFile, ScramTable, Stock,
     hash_queue,
 };
+use crate::threads;
 
 /// The stock hooks of a configuration, and the threads that serve them: one that watches the files, and some that check
 /// passwords.
@@ -126,7 +126,7 @@ fn table<T: Send + Sync + 'static>(
 fn start_hash_threads(work: &HashWork, threads: usize) -> io::Result<()> {
     (0..threads).try_for_each(|number| {
         let work = work.clone();
-        thread::Builder::new().name(format!("moormq-hash-{number}")).spawn(|| work.run()).map(drop)
+        threads::start(format!("moormq-hash-{number}"), || work.run()).map(drop)
     })
 }
 

@@ -29,11 +29,12 @@ pub use store::{Kept, Retention};
 
 use crate::config::RetainedConfig;
 use crate::message::{Message, Publication};
+use crate::sharding::Quotas;
 use crate::time::Time;
 use crate::topic::{TopicFilter, TopicName};
 
 use fetch::Fetch;
-use store::Store;
+use store::{Room, Store};
 
 /// Retained messages; one for each shard.
 pub struct Retained {
@@ -42,6 +43,8 @@ pub struct Retained {
     shards: usize,
     seed: u64,
     hasher: ahash::RandomState,
+    /// What is left of the limits of the whole broker.
+    quotas: Arc<Quotas>,
     /// By mountpoint.
     stores: Vec<Store>,
     /// For each owner, how many messages it was sent. This shard is one of them.
@@ -55,13 +58,14 @@ pub struct Retained {
 }
 
 impl Retained {
-    /// Nothing retained, on shard `own` of `shards`. `hasher` and `seed` must be the same on all of them.
-    pub fn new(own: usize, shards: usize, seed: u64, hasher: ahash::RandomState) -> Self {
+    /// Nothing retained, on shard `own` of `shards`. `hasher`, `seed` and `quotas` must be the same on all of them.
+    pub fn new(own: usize, shards: usize, seed: u64, hasher: ahash::RandomState, quotas: Arc<Quotas>) -> Self {
         Retained {
             own,
             shards,
             seed,
             hasher,
+            quotas,
             stores: Vec::new(),
             sent: vec![0; shards],
             applied: vec![0; shards],
@@ -98,8 +102,8 @@ impl Retained {
     pub fn apply(&mut self, from: usize, mountpoint: u32, message: Message, limits: &RetainedConfig) -> Retention {
         self.applied[from] += 1;
         let kept = Kept { message, shard: from, number: self.applied[from] };
-        let shards = self.shards;
-        self.store(mountpoint).store(kept, limits, shards)
+        let room = Room { most_of_one: limits.max_message_bytes, quotas: self.quotas.clone(), shard: self.own };
+        self.store(mountpoint).store(kept, &room)
     }
 
     /// A message to be retained goes to subscribers live; it is that message of `shard` to the owner of its topic.
@@ -199,7 +203,11 @@ impl Retained {
 
     /// Forgets what has expired.
     pub fn forget_expired(&mut self, now: Time) {
-        self.stores.iter_mut().for_each(|store| store.forget_expired(now));
+        for store in &mut self.stores {
+            let (messages, bytes) = store.forget_expired(now);
+            self.quotas.retained_messages.give_back(self.own, messages);
+            self.quotas.retained_bytes.give_back(self.own, bytes);
+        }
     }
 
     fn store(&mut self, mountpoint: u32) -> &mut Store {
@@ -224,7 +232,8 @@ mod tests {
     use super::*;
 
     fn shards(count: usize) -> Vec<Retained> {
-        (0..count).map(|own| Retained::new(own, count, 7, crate::sharding::hasher(7))).collect()
+        let quotas = Quotas::new(&crate::config::Config::default(), count);
+        (0..count).map(|own| Retained::new(own, count, 7, crate::sharding::hasher(7), quotas.clone())).collect()
     }
 
     fn publication<'a>(topic: &'a str, payload: &'a str) -> Publication<'a> {

@@ -2,9 +2,8 @@
 
 use super::machine::Shard;
 use crate::client::ConnectionId;
-use crate::codec::ReasonCode;
 use crate::connection::{Connection, ConnectionStage, PauseReason};
-use crate::handshake::{FirstPacket, NewConnection, NextPacket, PendingConnect, Progress, Question, Refusal};
+use crate::handshake::{FirstPacket, NewConnection, NextPacket, PendingConnect, Progress, Question};
 use crate::hooks::Chain;
 use crate::hooks::ask::Resumed;
 use crate::pending_hooks::Waiter;
@@ -39,31 +38,7 @@ impl<C: Chain> Shard<C> {
             },
             connected => connection.stage = connected,
         }
-        self.hold_unaccepted(id);
-    }
-
-    /// What is held for a client that is not accepted yet may have changed. While that is too much for all of them together, those are refused
-    /// for whom most is held.
-    pub(super) fn hold_unaccepted(&mut self, id: ConnectionId) {
-        while let Some(id) = self.pubsub.clients.connections.hold(id) {
-            let clients = &mut self.pubsub.clients;
-            clients.statistics.counters.refused_for_memory += 1;
-            if let Some(refused) = clients.connections.unaccepted.refuse(clients.agenda.now()) {
-                tracing::warn!(
-                    refused,
-                    "clients that are not accepted hold more than max_unaccepted_bytes: refused those with most"
-                );
-            }
-            let (code, what) = (ReasonCode::ServerBusy, "too much is held for clients that are not accepted");
-            let refusal = match clients.connections.get(id).map(|connection| (&connection.stage, &connection.unread)) {
-                Some((ConnectionStage::Opening { .. }, unread)) => {
-                    Refusal::of_begun(unread.as_slice(), code).saying(what)
-                }
-                Some((ConnectionStage::Connecting(pending), _)) => pending.refuse(code, what),
-                Some((ConnectionStage::Connected(_), _)) | None => return,
-            };
-            clients.refuse(id, &refusal);
-        }
+        self.pubsub.clients.hold_unaccepted(id);
     }
 
     /// Asks the hooks about a connecting client, and does what follows.

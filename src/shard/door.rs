@@ -1,6 +1,7 @@
 //! The door of a shard: inputs, then outputs until it is quiet.
 
 use super::agenda::FollowUp;
+use super::clients::Clients;
 use super::input::Input;
 use super::machine::Shard;
 use super::message::ShardMessage;
@@ -12,6 +13,13 @@ use crate::pending_hooks::Waiter;
 use crate::session::PublicationId;
 use crate::time::Time;
 
+impl<C: Chain> Clients<C> {
+    /// Tells a shard that it has all that this one has sent it: so many publications were routed here.
+    fn tell_flushed(&mut self, shard: usize, token: u64, sequence: u64) {
+        self.agenda.post(shard, ShardMessage::Flushed { token, sequence });
+    }
+}
+
 impl<C: Chain> Shard<C> {
     /// Handles something that happens, at this time, with all that follows from it. What the runtime is to do then is taken with
     /// [`next_output`](Self::next_output).
@@ -22,9 +30,9 @@ impl<C: Chain> Shard<C> {
             Input::Received { connection, bytes } => self.received(connection, bytes),
             Input::Sent { connection, emptied } => clients.sent(connection, emptied),
             Input::Message { from, message } => self.on_message(from, message),
-            Input::Accepted { connection, listener, peer, connected_at, connections } => {
+            Input::Accepted { connection, listener, peer, connected_at, admission } => {
                 clients.statistics.counters.accepted += 1;
-                let (due, refused) = self.handshake.accepted(listener, connections, clients.setup.shards, now);
+                let (due, refused) = (self.handshake.accepted(listener, now), admission.refusal());
                 let (stage, id) = (ConnectionStage::Opening { due }, connection);
                 let connection = Connection::new(id, listener, peer, connected_at, now);
                 clients.connections.insert(Connection { refused, stage, ..connection });
@@ -54,11 +62,8 @@ impl<C: Chain> Shard<C> {
             Input::Stop => self.stop(),
         }
         self.do_follow_ups();
-        if self.pubsub.clients.agenda.is_stopping()
-            && !self.migration.incoming.is_any_arriving()
-            && !self.pubsub.clients.pending_hooks.has_notifications()
-        {
-            self.pubsub.clients.agenda.stopped();
+        while self.pubsub.clients.agenda.is_stopping() && self.go_on_stopping() {
+            self.do_follow_ups();
         }
     }
 
@@ -197,7 +202,8 @@ impl<C: Chain> Shard<C> {
             ShardMessage::Subscribe { token, mountpoint, filters, flush } => {
                 pubsub.take_in(from, token, &mountpoint, &filters);
                 if let Some((shard, token)) = flush.filter(|(shard, _)| *shard != pubsub.clients.setup.id) {
-                    self.flushed_to(shard, token);
+                    let sequence = pubsub.routing.sequence();
+                    pubsub.clients.tell_flushed(shard, token, sequence);
                 }
             }
             ShardMessage::Subscribed { token, sent, sequence } => self.taken_in(from, token, sent, sequence),
@@ -218,7 +224,10 @@ impl<C: Chain> Shard<C> {
                 pubsub.ask_owner(from, mountpoint, *question);
             }
             ShardMessage::Retained(answer) => pubsub.owner_answered(*answer),
-            ShardMessage::Leaving { token } => self.flushed_to(from, token),
+            ShardMessage::Leaving { token } => {
+                let sequence = pubsub.routing.sequence();
+                pubsub.clients.tell_flushed(from, token, sequence);
+            }
             ShardMessage::Flushed { token, sequence } => {
                 pubsub.routing.received(from, sequence);
                 match self.migration.flushed(token) {
@@ -236,20 +245,19 @@ impl<C: Chain> Shard<C> {
             ShardMessage::SlotEmptied { slot } => self.migration.slots.slot_emptied(slot),
             ShardMessage::Pull { subscriber } => self.pulled(from, subscriber),
             ShardMessage::NotHere { subscriber } => self.not_here(&subscriber),
+            ShardMessage::MakeRoom => {
+                pubsub.end_longest_offline();
+                pubsub.clients.setup.quotas.sessions.take_anyway(pubsub.clients.setup.id);
+            }
             ShardMessage::SessionRequest { subscriber, request } => self.on_session_request(subscriber, request),
             ShardMessage::SessionAnswer { ticket, found } => {
                 pubsub.clients.agenda.output(Output::SessionAnswer { ticket, found });
             }
             ShardMessage::Publisher { connection, wait: true } => pubsub.clients.publisher_waits(connection),
             ShardMessage::Publisher { connection, wait: false } => pubsub.clients.publisher_released(connection),
+            ShardMessage::WillsPublished => pubsub.clients.agenda.stop.other_has_published(),
             ShardMessage::Counters(counted) => pubsub.clients.statistics.others[from] = *counted,
         }
-    }
-
-    /// Tells a shard that it has all that this one has sent it.
-    fn flushed_to(&mut self, shard: usize, token: u64) {
-        let sequence = self.pubsub.routing.sequence();
-        self.pubsub.clients.agenda.post(shard, ShardMessage::Flushed { token, sequence });
     }
 
     /// Shard `from` has taken in subscriptions of this one: of a client, or of a session that is to come.
@@ -259,7 +267,8 @@ impl<C: Chain> Shard<C> {
         if let Some(pending) = self.pubsub.subscribing.answered(token) {
             self.pubsub.ask_owners(token, pending);
         } else if let Some((old_owner, token)) = self.migration.incoming.announcement_answered(token) {
-            self.flushed_to(old_owner, token);
+            let sequence = self.pubsub.routing.sequence();
+            self.pubsub.clients.tell_flushed(old_owner, token, sequence);
         }
     }
 

@@ -157,7 +157,11 @@ impl<C: Chain> Shard<C> {
     fn send_session(&mut self, token: u64, index: u32, to: usize) {
         let under_way = self.pubsub.clients.delivery.fan_outs.take_for(index);
         self.pubsub.deliver_at_once(under_way);
-        self.pubsub.end_if_lost(index);
+        let clients = &self.pubsub.clients;
+        let connection = clients.sessions.get(index).and_then(|session| session.connection);
+        if let Some(id) = connection.filter(|id| clients.connections.get(*id).is_some_and(|one| one.is_lost)) {
+            self.pubsub.end_connection(id, EndReason::ConnectionLost, None);
+        }
         let Some(session) = self.pubsub.clients.sessions.get(index) else { return };
         let filters: Vec<TopicFilter> = session.subscriptions.keys().cloned().collect();
         self.pubsub.remove_subscriptions(index, &filters);
@@ -239,12 +243,14 @@ impl<C: Chain> Shard<C> {
             pubsub.clients.arm_session(index);
         }
         if let Some(ArrivedConnection { connection: id, .. }) = arrived {
-            if pubsub.clients.agenda.is_stopping() {
-                pubsub.end_with(id, EndReason::ServerShutdown, ReasonCode::ServerShuttingDown);
+            if self.pubsub.clients.agenda.stop.is_closing() {
+                self.pubsub.end_with(id, EndReason::ServerShutdown, ReasonCode::ServerShuttingDown);
+            } else if self.pubsub.clients.agenda.is_stopping() {
+                self.pubsub.publish_last_will(index);
             }
-            pubsub.clients.agenda.follow_up(FollowUp::Serve(id));
+            self.pubsub.clients.agenda.follow_up(FollowUp::Serve(id));
         }
-        pubsub.clients.agenda.follow_up(FollowUp::SessionCame(subscriber));
+        self.pubsub.clients.agenda.follow_up(FollowUp::SessionCame(subscriber));
     }
 
     /// A session that was to come has ended where it was. Who waits for it is served when the old owner says that nothing of it
@@ -305,25 +311,6 @@ impl<C: Chain> Shard<C> {
             self.migration.wait(subscriber, Waiting::Request(request));
         } else {
             self.pubsub.carry_out(&subscriber, request);
-        }
-    }
-
-    /// Begins an orderly stop.
-    pub(super) fn stop(&mut self) {
-        let pubsub = &mut self.pubsub;
-        let under_way = pubsub.clients.delivery.fan_outs.take_all();
-        pubsub.deliver_at_once(under_way);
-        pubsub.clients.agenda.stop();
-        // Nothing of a session outlives the broker: what these wills wait for would not come [MQTT-3.1.2-8].
-        for index in pubsub.clients.sessions.which(|session| session.connection.is_none() && session.will.is_some()) {
-            pubsub.publish_will_of(index);
-        }
-        for id in pubsub.clients.connections.ids() {
-            pubsub.end_with(id, EndReason::ServerShutdown, ReasonCode::ServerShuttingDown);
-        }
-        // What has not left yet ends here.
-        for (token, to) in self.migration.outgoing.abandon_all() {
-            pubsub.clients.agenda.post(to, ShardMessage::Abandoned { token });
         }
     }
 

@@ -23,10 +23,11 @@ impl<C: Chain> PubSub<C> {
     /// Nobody subscribes. `random` chooses members of shared subscriptions.
     pub(super) fn new(clients: Clients<C>, random: Random) -> Self {
         let (id, shards, seed) = (clients.setup.id, clients.setup.shards, clients.setup.seed);
+        let retained = Retained::new(id, shards, seed, hasher(seed), clients.setup.quotas.clone());
         PubSub {
             clients,
             routing: Routing::new(id, shards, seed, random),
-            retained: Retained::new(id, shards, seed, hasher(seed)),
+            retained,
             subscribing: Subscribing::default(),
         }
     }

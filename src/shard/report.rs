@@ -3,6 +3,7 @@
 use super::counters::Counters;
 use super::machine::Shard;
 use super::pubsub::PubSub;
+use super::statistics::MemoryGauge;
 use crate::client::SubscriberId;
 use crate::hooks::{Chain, HookClock, HookReport};
 use crate::migration::SlotMigration;
@@ -87,6 +88,7 @@ impl<C: Chain> Shard<C> {
             sessions: clients.sessions.len() as u64,
             retained: retained.len() as u64,
             retained_bytes: retained.bytes() as u64,
+            others_out: clients.connections.packets_written(),
             ..clients.statistics.counters.clone()
         }
     }
@@ -96,9 +98,13 @@ impl<C: Chain> Shard<C> {
         HookReport::of(&self.pubsub.clients.chain)
     }
 
-    /// Times answers of hooks by `clock`, for links that want it ([`Hook::TIMED`](crate::hooks::Hook::TIMED)).
-    pub fn time_hooks_by(&mut self, clock: HookClock) {
+    /// Times answers of hooks by `clock`, for links that want it ([`Hook::TIMED`](crate::hooks::Hook::TIMED)), and has `$SYS` show the memory of
+    /// the process, if `memory` says how much that is.
+    pub fn measure_by(&mut self, clock: HookClock, memory: Option<MemoryGauge>) {
         self.pubsub.clients.chain.time_by(clock);
+        if let Some(memory) = memory {
+            self.pubsub.clients.statistics.memory = memory;
+        }
     }
 
     /// Which shard owns a client.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::agenda::FollowUp;
+use super::clients::Clients;
 use super::delivering::Routed;
 use super::message::{Announcement, ShardMessage};
 use super::output::Output;
@@ -18,6 +19,18 @@ use crate::routing::MemberCounts;
 use crate::session::{PublicationId, Recipient, Subscription, SubscriptionIds};
 use crate::subscribing::{Granted, PendingSubscribe, SubscribeSource, suback, wanted};
 use crate::topic::TopicFilter;
+
+impl<C: Chain> Clients<C> {
+    /// `on_subscribe`, unless the hooks were told already, or every filter was refused.
+    pub(super) fn tell_subscribed(&mut self, pending: &PendingSubscribe) {
+        let Some(session) = self.sessions.get_mut(pending.session) else { return };
+        let chain = &mut self.chain;
+        let notified = pending.tell(|told| ask::subscribed(chain, &session.client, &mut session.state, told));
+        if let Some(notified) = notified {
+            self.notified(pending.session, notified);
+        }
+    }
+}
 
 impl<C: Chain> PubSub<C> {
     /// Puts a subscription into effect here. Says whether the filter is new to this shard, so that the others must know.
@@ -178,7 +191,7 @@ impl<C: Chain> PubSub<C> {
                 self.clients.agenda.output(Output::Subscribed { subscription: pending.instance })
             }
             SubscribeSource::Client(_) => {
-                self.tell_subscribed(&pending);
+                self.clients.tell_subscribed(&pending);
                 if let Err((id, violation)) = self.write_suback(&pending) {
                     self.clients.connections.pause(id, PauseReason::Closing);
                     self.clients.agenda.follow_up(FollowUp::Violation(id, violation));
@@ -197,21 +210,11 @@ impl<C: Chain> PubSub<C> {
         }
     }
 
-    /// `on_subscribe`, unless the hooks were told already, or every filter was refused.
-    pub(super) fn tell_subscribed(&mut self, pending: &PendingSubscribe) {
-        let Some(session) = self.clients.sessions.get_mut(pending.session) else { return };
-        let chain = &mut self.clients.chain;
-        let notified = pending.tell(|told| ask::subscribed(chain, &session.client, &mut session.state, told));
-        if let Some(notified) = notified {
-            self.clients.notified(pending.session, notified);
-        }
-    }
-
     /// The connection of a SUBSCRIBE ends before the other shards have taken it in. What was granted belongs to the session:
     /// the hooks hear of it before they hear of the end.
     pub(super) fn subscribe_without_suback(&mut self, token: u64) {
         let Some(mut pending) = self.subscribing.take(token) else { return };
-        self.tell_subscribed(&pending);
+        self.clients.tell_subscribed(&pending);
         pending.connection_ended();
         self.subscribing.put_back(token, pending);
     }

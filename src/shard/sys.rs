@@ -32,6 +32,8 @@ fn counters(total: &Counters, now: Time) -> Vec<(String, u64)> {
         ("retained messages/count", total.retained),
         ("retained messages/bytes", total.retained_bytes),
         ("retained messages/refused", total.retained_refused),
+        ("messages/received", total.packets_in()),
+        ("messages/sent", total.packets_out()),
         ("publish/messages/received", total.messages_in),
         ("publish/messages/sent", total.messages_out),
         ("publish/messages/refused", total.publish_refused),

@@ -34,6 +34,7 @@ impl<C: Chain> Shard<C> {
             }
             Deadline::Sys => self.publish_sys(),
             Deadline::Migrations => self.begin_migrations(),
+            Deadline::Stop => self.pubsub.clients.agenda.stop.wait_no_longer(),
             Deadline::Sweep => self.sweep(),
         }
     }
@@ -98,7 +99,8 @@ impl<C: Chain> Shard<C> {
             return clients.agenda.post(sys::PUBLISHER, ShardMessage::Counters(Box::new(total)));
         }
         clients.statistics.others.iter().for_each(|other| total.add(other));
-        let lines = sys::lines(&total, now, clients.setup.version);
+        let mut lines = sys::lines(&total, now, clients.setup.version);
+        lines.extend(clients.statistics.lines(&total.counters, now));
         let (mountpoint, origin) = (self.pubsub.routing.mountpoint(&Arc::from("")), self.pubsub.own_origin());
         for (topic, value) in lines {
             let mut publication = Publication::new(TopicName::trusted(&topic), value.as_bytes());

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use moormq::client::SubscriberId;
 use moormq::codec::{Connect, Packet, ProtocolVersion, PublishProperties, QoS, ReasonCode, Will};
 use moormq::config::{Config, ListenerConfig, Protocol};
+use moormq::shard::Admission;
 
 use crate::client::{Client, ConnectOptions, V5, V31, V311, connect_packet, disconnected, id_owned_by};
 use crate::received::Got;
-use crate::world::{Socket, World, config, open_config, worlds, worlds_with};
+use crate::world::{SEED, Socket, World, config, open_config, worlds, worlds_with};
 
 /// Checks that a CONNECT with these options is answered with `code` and closed; with no code, closed without a CONNACK.
 fn refused(config: Config, id: &str, options: ConnectOptions<'_>, code: impl Into<Option<ReasonCode>>) {
@@ -397,18 +399,55 @@ fn coming_back_after_a_clean_end_is_no_takeover() {
     }
 }
 
+/// The limit is that of all shards together, however their clients are spread.
 #[test]
 fn sessions_are_limited_in_number() {
-    let limited = || config(|config| config.limits.max_sessions = moormq::config::Limit::at_most(2));
-    let mut world = World::new(1, limited(), || moormq::hooks::NoHooks);
-    let (first, _) = Client::connect(&mut world, 0, "a", ConnectOptions::kept(V5));
-    first.disconnect(&mut world);
-    Client::connect(&mut world, 0, "b", ConnectOptions::clean(V5));
-    for (version, code) in [(V5, ReasonCode::QuotaExceeded), (V311, ReasonCode::ServerUnavailable)] {
-        let mut third = Client::send_connect(&mut world, 0, "c", ConnectOptions::clean(version));
-        assert_eq!(third.received(&mut world), [Got::Connack { present: false, code }]);
+    let limited = || config(|config| config.limits.max_sessions = moormq::config::Limit::at_most(3));
+    for mut world in worlds_with(limited) {
+        let full = world.shards.len() - 1;
+        // All of it on one shard; a kept session counts while its client is away.
+        let [a, d, e] = [("a", full), ("d", 0), ("e", full)].map(|(name, shard)| id_owned_by(&world, shard, name));
+        let (first, _) = Client::connect(&mut world, 0, &a, ConnectOptions::kept(V5));
+        first.disconnect(&mut world);
+        Client::on(&mut world, full, "b", ConnectOptions::clean(V5));
+        let third = Client::on(&mut world, full, "c", ConnectOptions::clean(V311));
+        for (version, code) in [(V5, ReasonCode::QuotaExceeded), (V311, ReasonCode::ServerUnavailable)] {
+            let mut refused = Client::send_connect(&mut world, 0, &d, ConnectOptions::clean(version));
+            assert_eq!(refused.received(&mut world), [Got::Connack { present: false, code }]);
+        }
+        // Who has a session may come back, anew or not, as often as he likes.
+        for options in [ConnectOptions::kept(V5), ConnectOptions::clean(V5), ConnectOptions::kept(V5)] {
+            Client::connect(&mut world, 0, &a, options);
+        }
+        // There is room when one has gone, for one.
+        third.disconnect(&mut world);
+        Client::connect(&mut world, 0, &d, ConnectOptions::clean(V5));
+        let mut refused = Client::send_connect(&mut world, 0, &e, ConnectOptions::clean(V5));
+        let code = ReasonCode::QuotaExceeded;
+        assert_eq!(refused.received(&mut world), [Got::Connack { present: false, code }]);
     }
-    Client::connect(&mut world, 0, "a", ConnectOptions::kept(V5));
+}
+
+/// A session that moves is one session all the time.
+#[test]
+fn a_session_that_moves_is_counted_once() {
+    let limited = || config(|config| config.limits.max_sessions = moormq::config::Limit::at_most(2));
+    for shards in [2, 4] {
+        let mut world = World::new(shards, limited(), || moormq::hooks::NoHooks);
+        let id = id_owned_by(&world, 0, "mover");
+        let mover = Client::connect(&mut world, 0, &id, ConnectOptions::kept(V5)).0;
+        for to in (0..shards).rev() {
+            let slot = moormq::sharding::slot_of(&SubscriberId::new("", id.as_str()), SEED);
+            for shard in 0..shards {
+                world.request(shard, moormq::shard::Request::MoveSlots { slots: vec![slot], to });
+            }
+            let other = Client::clean(&mut world, "other", V311);
+            let mut refused = Client::send_connect(&mut world, 0, "third", ConnectOptions::clean(V5));
+            assert!(matches!(refused.received(&mut world)[..], [Got::Connack { code: ReasonCode::QuotaExceeded, .. }]));
+            other.disconnect(&mut world);
+        }
+        mover.disconnect(&mut world);
+    }
 }
 
 /// lifecycle.md 5: every refusal comes before anything of a session is touched.
@@ -437,17 +476,12 @@ fn a_connection_that_ends_before_or_amid_its_connect_leaves_nothing_behind() {
     }
 }
 
-/// A CONNECT on a connection of the listener at this place, which has so many connections: the code of its CONNACK.
-fn answer_at(
-    world: &mut World<moormq::hooks::NoHooks>,
-    version: ProtocolVersion,
-    listener: usize,
-    connections: usize,
-) -> ReasonCode {
-    let shard = connections % world.shards.len();
-    let socket = world.connect_to(shard, listener, connections);
+/// A CONNECT on a connection that was accepted like this: the code of its CONNACK.
+fn answer_to(world: &mut World<moormq::hooks::NoHooks>, version: ProtocolVersion, admission: Admission) -> ReasonCode {
+    let shard = world.shards.len() - 1;
+    let socket = world.connect_to(shard, 0, admission);
     let mut client = Client::at(socket, version);
-    world.send(socket, &connect_bytes(&format!("c{connections}"), ConnectOptions::clean(version)));
+    world.send(socket, &connect_bytes("c", ConnectOptions::clean(version)));
     match client.received(world)[..] {
         [Got::Connack { code, .. }] => code,
         ref received => panic!("{received:?}"),
@@ -457,31 +491,12 @@ fn answer_at(
 /// lifecycle.md 4: quota 0x97, connection rate 0x9F; code 3 for older clients.
 #[test]
 fn a_listener_that_is_full_or_overrun_says_so() {
-    let named = |name: &str, change: fn(&mut ListenerConfig)| {
-        let mut listener = ListenerConfig { name: name.to_owned(), ..ListenerConfig::default() };
-        change(&mut listener);
-        listener
-    };
-    let listeners = || {
-        config(|config| {
-            let port = |port| std::net::SocketAddr::from(([127, 0, 0, 1], port));
-            config.listeners = vec![
-                named("full", |listener| listener.max_connections = moormq::config::Limit::at_most(2)),
-                named("busy", |listener| listener.connection_rate = Some(4)),
-            ];
-            (config.listeners[0].address, config.listeners[1].address) = (port(1883), port(1884));
-        })
-    };
-    for mut world in worlds_with(listeners) {
-        world.advance(Duration::from_secs(5));
-        for version in [V311, V5] {
+    for mut world in worlds() {
+        for version in [V31, V311, V5] {
             let or = |code| if version == V5 { code } else { ReasonCode::ServerUnavailable };
-            assert_eq!(answer_at(&mut world, version, 0, 2), ReasonCode::Success);
-            assert_eq!(answer_at(&mut world, version, 0, 3), or(ReasonCode::QuotaExceeded));
-            let codes: Vec<_> = (0..8).map(|number| answer_at(&mut world, version, 1, number)).collect();
-            let refused = codes.iter().filter(|code| **code == or(ReasonCode::ConnectionRateExceeded)).count();
-            assert_eq!((refused, codes[0]), (4, ReasonCode::Success), "{codes:?}");
-            world.advance(Duration::from_secs(2));
+            assert_eq!(answer_to(&mut world, version, Admission::Admitted), ReasonCode::Success);
+            assert_eq!(answer_to(&mut world, version, Admission::Full), or(ReasonCode::QuotaExceeded));
+            assert_eq!(answer_to(&mut world, version, Admission::TooFast), or(ReasonCode::ConnectionRateExceeded));
         }
     }
 }

@@ -211,7 +211,7 @@ impl Hook for Busy {
 fn the_time_of_answers_given_now_is_estimated_for_links_that_want_it() {
     for shards in [1, 2, 4] {
         let mut world = World::new(shards, open_config(), || NoHooks.hook(Busy));
-        world.shards.iter_mut().for_each(|shard| shard.time_hooks_by(HookClock(|| NANOS.get())));
+        world.shards.iter_mut().for_each(|shard| shard.measure_by(HookClock(|| NANOS.get()), None));
         let client = Client::on(&mut world, shards - 1, "c", ConnectOptions::clean(V311));
         for _ in 0..300 {
             client.publish(&mut world, "t", "x", QoS::AtMostOnce, 0);

@@ -306,6 +306,7 @@ fn the_session_longest_offline_makes_room_if_it_is_configured_to() {
     let settings = "limits.max_sessions = 2\nlimits.sessions_full = 'expire'";
     let mut pubsub = pubsub(1, settings);
     for id in ["first", "second"] {
+        assert!(pubsub.make_room());
         let (connection, _) = online(&mut pubsub.clients, id);
         pubsub.end_connection(connection, EndReason::ConnectionLost, None);
     }

@@ -49,6 +49,7 @@ impl<S> Unauthenticated<S> {
             }
             Verdict::Refused(refusal) => Progress::Refused(candidate.refuse_as_told(refusal)),
             Verdict::Failed { .. } => Progress::Refused(candidate.refuse_failed()),
+            Verdict::TooLate { .. } => Progress::Refused(candidate.refuse_late()),
             Verdict::Later(pending) => {
                 Progress::Later(Question::Authenticate(Unauthenticated { candidate, packet, due }), pending)
             }

@@ -50,7 +50,7 @@ impl<C: Chain> Shard<C> {
         match (due.waiter, on_deadline) {
             // Who refuses the packet counts the failure.
             (Waiter::Connection(id), OnDeadline::Refuse) => {
-                self.resume(id, task, link, Some(Box::new(HookAnswer::Failed)));
+                self.resume(id, task, link, Some(Box::new(HookAnswer::TooLate)));
             }
             (Waiter::Connection(id), OnDeadline::Allow) => {
                 clients.statistics.counters.hook_failures += 1;

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use super::{AclFile, PasswordFile, Ruling, ScramFile, ScramState};
 use crate::client::Client;
+use crate::codec::ConnectProperties;
 use crate::config::StockHook;
 use crate::hooks::{
-    Answer, AuthExchange, AuthStep, ConnectRefusal, ConnectRefusalM5, Context, Hook, PublishModifiers,
+    Answer, AuthExchange, AuthStep, ConnectRefusal, ConnectRefusalM5, Context, Hook, Notice, PublishModifiers,
     PublishModifiersM5, PublishRefusal, PublishRefusalM5, PublishRequest, PublishRequestM5, Register, RegisterM5,
     RegisterModifiers, RegisterModifiersM5, RequestedFilter, SubscribeModifiers, SubscribeModifiersM5,
     SubscribeRefusal, SubscribeRefusalM5, SubscribeRequest, SubscribeRequestM5,
@@ -97,6 +98,14 @@ impl Stock {
         }
     }
 
+    fn connected(&mut self, client: &Client) {
+        if self.uses(client, StockHook::Acl)
+            && let Some(link) = &mut self.acl
+        {
+            link.connected(client);
+        }
+    }
+
     fn subscribe(
         &mut self,
         client: &Client,
@@ -145,6 +154,14 @@ impl Hook for Stock {
             return Answer::ok();
         }
         self.register(cx.client(), register.password).convert()
+    }
+
+    fn on_register(&mut self, cx: &mut Notice<'_, ScramState>) {
+        self.connected(cx.client());
+    }
+
+    fn on_register_m5(&mut self, cx: &mut Notice<'_, ScramState>, _: &ConnectProperties<'_>) {
+        self.connected(cx.client());
     }
 
     fn on_auth_m5(

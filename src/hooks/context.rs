@@ -92,6 +92,12 @@ impl<'a, S> Notice<'a, S> {
     /// hooks before it: `on_client_offline` is called when the connection is lost, also while a task of
     /// `on_client_wakeup` is under way. What must come after that task belongs into a task, too.
     ///
+    /// `on_message_drop` and `on_offline_message` are about messages, of which there may be any number. Nobody waits for their
+    /// tasks: they run one after the other by themselves, in order, and the client goes on. There may be
+    /// `hooks.max_message_tasks` of them on a shard; what is over that is dropped unrun, and counted
+    /// ([`HookCounts::dropped`](super::HookCounts::dropped)). If the session moves to another shard, those of before and those
+    /// of after may be under way together.
+    ///
     /// What need not be waited for is better sent to a thread or task of your own.
     pub fn later(&mut self, task: impl Future<Output = ()> + 'static) {
         self.tasks.get_or_insert_default().push(Box::pin(task));

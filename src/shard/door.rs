@@ -151,6 +151,10 @@ impl<C: Chain> Shard<C> {
                 clients.statistics.counters.hook_failures += u64::from(failed);
                 clients.task_done(&subscriber);
             }
+            Waiter::Messages(subscriber) => {
+                clients.statistics.counters.hook_failures += u64::from(failed);
+                clients.message_task_done(subscriber, false);
+            }
         }
     }
 

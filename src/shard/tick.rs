@@ -60,6 +60,10 @@ impl<C: Chain> Shard<C> {
                 clients.statistics.counters.hook_failures += 1;
                 clients.task_done(&subscriber);
             }
+            (Waiter::Messages(subscriber), _) => {
+                clients.statistics.counters.hook_failures += 1;
+                clients.message_task_done(subscriber, true);
+            }
         }
     }
 

@@ -71,6 +71,7 @@ impl<M, R> Answer<M, R> {
     }
 
     /// A later answer that `map` makes another one of.
+    #[cfg(feature = "stock")]
     pub(crate) fn mapped(future: Later<M, R>, map: fn(Self) -> Self) -> Self
     where
         M: 'static,

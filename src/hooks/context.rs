@@ -7,14 +7,52 @@ use std::pin::Pin;
 use crate::client::Client;
 
 /// The client a conditional hook is asked about, and the link's state of its session.
+///
+/// A hook is an ordinary method, and can be tested as one:
+///
+/// ```
+/// use moormq::client::Client;
+/// use moormq::codec::ProtocolVersion;
+/// use moormq::hooks::{Answer, ConnectRefusal, Context, Hook, Register, RegisterModifiers};
+///
+/// struct OneUser;
+///
+/// impl Hook for OneUser {
+///     /// How often the client has tried.
+///     type State = u32;
+///
+///     fn auth_on_register(
+///         &mut self,
+///         cx: &mut Context<'_, u32>,
+///         register: &Register<'_>,
+///     ) -> Answer<RegisterModifiers, ConnectRefusal> {
+///         *cx.state() += 1;
+///         match (cx.client().username.as_deref(), register.password) {
+///             (Some("ann"), Some(b"secret")) => Answer::ok(),
+///             _ => Answer::Error(ConnectRefusal::InvalidCredentials),
+///         }
+///     }
+/// }
+///
+/// let client = Client { username: Some("ann".into()), ..Client::new("thermometer", ProtocolVersion::V311) };
+/// let mut tries = 0;
+/// let mut ask = |password| {
+///     let register = Register { password: Some(password), ..Register::default() };
+///     OneUser.auth_on_register(&mut Context::new(&client, &mut tries), &register)
+/// };
+/// assert!(matches!(ask(b"secret"), Answer::Ok(_)));
+/// assert!(matches!(ask(b"guess"), Answer::Error(ConnectRefusal::InvalidCredentials)));
+/// assert_eq!(tries, 2);
+/// ```
 pub struct Context<'a, S> {
     client: &'a Client,
     state: &'a mut S,
 }
 
 impl<'a, S> Context<'a, S> {
+    /// What a hook is asked with. The broker makes it; so do tests of hooks.
     #[inline(always)]
-    pub(super) fn new(client: &'a Client, state: &'a mut S) -> Self {
+    pub fn new(client: &'a Client, state: &'a mut S) -> Self {
         Context { client, state }
     }
 
@@ -48,8 +86,32 @@ pub struct Notice<'a, S> {
 }
 
 impl<'a, S> Notice<'a, S> {
+    /// What a hook is told with. The broker makes it; so do tests of hooks.
+    ///
+    /// ```
+    /// # use moormq::client::{Client, EndReason};
+    /// # use moormq::codec::ProtocolVersion;
+    /// # use moormq::hooks::{Hook, Notice};
+    /// struct Doorman(Vec<String>);
+    ///
+    /// impl Hook for Doorman {
+    ///     type State = ();
+    ///
+    ///     fn on_client_gone(&mut self, cx: &mut Notice<'_, ()>, reason: EndReason) {
+    ///         self.0.push(format!("{} {reason:?}", cx.client().subscriber));
+    ///         cx.later(async { /* say it to somebody who takes his time */ });
+    ///     }
+    /// }
+    ///
+    /// let (client, mut doorman) = (Client::new("ann", ProtocolVersion::V5), Doorman(Vec::new()));
+    /// let mut state = ();
+    /// let mut cx = Notice::new(&client, &mut state);
+    /// doorman.on_client_gone(&mut cx, EndReason::ConnectionLost);
+    /// assert_eq!(doorman.0, ["ann ConnectionLost"]);
+    /// assert_eq!(cx.tasks(), 1);
+    /// ```
     #[inline(always)]
-    pub(super) fn new(client: &'a Client, state: &'a mut S) -> Self {
+    pub fn new(client: &'a Client, state: &'a mut S) -> Self {
         Notice { client, state, tasks: None, absent: false }
     }
 
@@ -70,6 +132,11 @@ impl<'a, S> Notice<'a, S> {
     #[inline(always)]
     pub(super) fn into_tasks(self) -> Option<Vec<Task>> {
         self.tasks
+    }
+
+    /// How many tasks were handed over: for tests of hooks.
+    pub fn tasks(&self) -> usize {
+        self.tasks.as_ref().map_or(0, Vec::len)
     }
 
     /// The client, with the subscriber id and user name it has in the end.

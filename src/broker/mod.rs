@@ -16,7 +16,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
-pub use handle::{Handle, Publish, RequestError, Subscription};
+pub use handle::{Handle, LateHandle, Publish, RequestError, Subscription};
 pub use layout::StartError;
 pub use operations::OperationError;
 
@@ -45,6 +45,7 @@ const INBOX_CAPACITY: usize = 4096;
 pub struct Builder<C = NoHooks> {
     config: Config,
     chain: C,
+    handles: Vec<LateHandle>,
 }
 
 /// A running broker. A drop stops it as [`Broker::stop`] does.
@@ -60,7 +61,7 @@ impl Broker {
     /// A builder with the default configuration and no hooks. Such a broker listens on 127.0.0.1:1883, and refuses
     /// every client unless `allow_anonymous` is set or a hook accepts it.
     pub fn builder() -> Builder {
-        Builder { config: Config::default(), chain: NoHooks }
+        Builder { config: Config::default(), chain: NoHooks, handles: Vec::new() }
     }
 
     /// The names and addresses of the listeners. If the configuration has port 0, the address has the port that the
@@ -146,13 +147,20 @@ impl<C> Builder<C> {
         self.config = config;
         self
     }
+
+    /// Has the broker put its handle there, before it serves anybody: for hooks that publish or disconnect.
+    #[must_use]
+    pub fn handle(mut self, handle: &LateHandle) -> Self {
+        self.handles.push(handle.clone());
+        self
+    }
 }
 
 impl<C: Chain> Builder<C> {
     /// Adds a link at the end of the chain of hooks.
     #[must_use]
     pub fn hook<H: Hook>(self, hook: H) -> Builder<Linked<C, H>> {
-        Builder { config: self.config, chain: self.chain.hook(hook) }
+        Builder { config: self.config, chain: self.chain.hook(hook), handles: self.handles }
     }
 }
 
@@ -163,7 +171,7 @@ impl<C: Chain + Clone> Builder<C> {
     ///
     /// A fault of the configuration, or something that this system lacks, in one sentence.
     pub fn start(self) -> Result<Broker, StartError> {
-        let Builder { config, chain } = self;
+        let Builder { config, chain, handles } = self;
         config.check().map_err(StartError::Config)?;
         let layout = Layout::of(&config)?;
         probe(layout.limits.sockets.ring).map_err(StartError::System)?;
@@ -176,11 +184,12 @@ impl<C: Chain + Clone> Builder<C> {
         let clock = Clock::start();
         let connections: Arc<[AtomicUsize]> = config.listeners.iter().map(|_| AtomicUsize::new(0)).collect();
         let meshes = Mesh::new(layout.cpus.len(), config.runtime.mailbox_capacity).map_err(StartError::Resources)?;
-        let mut inboxes = Vec::new();
+        let (inboxes, receivers): (Vec<_>, Vec<_>) =
+            meshes.iter().map(|mesh| inbox(INBOX_CAPACITY, mesh.doorbell())).unzip();
+        let handle = Handle::new(inboxes, seed, &config);
+        handles.iter().for_each(|late| late.set(handle.with_another_home()));
         let mut threads = Vec::new();
-        for ((id, mesh), listeners) in meshes.into_iter().enumerate().zip(sockets) {
-            let (sender, receiver) = inbox(INBOX_CAPACITY, mesh.doorbell());
-            inboxes.push(sender);
+        for (((id, mesh), listeners), receiver) in meshes.into_iter().enumerate().zip(sockets).zip(receivers) {
             let (config, chain, shards) = (config.clone(), chain.clone(), layout.cpus.len());
             let connections = connections.clone();
             let setup = Setup { id, shards, seed, version: env!("CARGO_PKG_VERSION"), config };
@@ -192,11 +201,10 @@ impl<C: Chain + Clone> Builder<C> {
             let thread = ShardThread::start(id, Some(layout.cpus[id]), layout.limits, make);
             threads.push(thread.map_err(StartError::Resources)?);
         }
-        let handle = Handle::new(inboxes, seed, &config);
         let mut broker = Broker { threads, handle, addresses, control: None, rebalancing: None };
         let started = broker.threads.iter().zip(&layout.cpus);
         let started = started.map(|(thread, core)| thread.started().map(|id| Thread { id, core: *core }));
-        broker.handle.threads = started.collect::<Result<_, _>>().map_err(StartError::System)?;
+        broker.handle.started(started.collect::<Result<_, _>>().map_err(StartError::System)?);
         if let Some(socket) = socket {
             let control = ControlServer::start(socket, broker.handle());
             broker.control = Some(control.map_err(StartError::Resources)?);

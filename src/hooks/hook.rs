@@ -58,6 +58,9 @@ pub trait Hook: Send + 'static {
     /// ones need, and belongs to the session from `on_client_wakeup` on: it moves with it from shard to shard, stays
     /// while the client is away, and is dropped when the session ends or the next CONNECT of a kept session brings its
     /// own. Neither making nor dropping it may panic.
+    ///
+    /// An answer that comes later cannot borrow it. One that is to write something down makes the state a thing that can be shared,
+    /// such as `Arc<Mutex<T>>`, and takes a clone along.
     type State: Default + Send + 'static;
 
     /// Whether the time that this link spends in its hooks is estimated, from one call in 1024 and some of the first

@@ -4,8 +4,6 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use socket2::{Domain, Socket, Type};
-
 use moormq::codec::{
     Auth, Connect, ConnectProperties, Packet, PacketId, ProtocolVersion, QoS, ReasonCode, Sender, Split, Subscribe,
     SubscribeFilter, SubscriptionOptions, decode, split,
@@ -32,27 +30,12 @@ pub struct Connection {
 
 impl Connection {
     pub fn open(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-        Connection { stream, received: Vec::new() }
+        Connection::over(TcpStream::connect(address).unwrap())
     }
 
-    /// From this address of the loopback network.
-    pub fn open_from(address: SocketAddr, from: [u8; 4]) -> Self {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        socket.bind(&SocketAddr::from((from, 0)).into()).unwrap();
-        socket.connect(&address.into()).unwrap();
-        let stream = TcpStream::from(socket);
+    pub fn over(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         Connection { stream, received: Vec::new() }
-    }
-
-    /// Whether the broker has sent anything yet.
-    pub fn has_answer(&self) -> bool {
-        self.stream.set_nonblocking(true).unwrap();
-        let answer = self.stream.peek(&mut [0]).is_ok();
-        self.stream.set_nonblocking(false).unwrap();
-        answer
     }
 
     fn send(&mut self, bytes: &[u8]) {

@@ -27,6 +27,10 @@ use crate::time::Time;
 /// After so long without a password a thread gives its memory back.
 const IDLE: Duration = Duration::from_secs(1);
 
+/// How many may be handed in, beyond those that wait, before [`HashWork`] looks at them. It looks at once, and takes turns into
+/// account; who finds this full is turned away whoever he is.
+const HANDED_IN: usize = 1024;
+
 /// Where passwords are handed in to be checked. Clones hand in to the same queue.
 #[derive(Clone)]
 pub struct HashQueue(Sender<Request>);
@@ -84,7 +88,7 @@ pub(in crate::hooks::stock) struct Busy;
 /// A queue in which `capacity` passwords may wait, and its other end. After some failures of an address or a user name an
 /// attempt waits before it is checked, longer each time, up to `longest_delay`.
 pub fn hash_queue(capacity: usize, longest_delay: Duration) -> (HashQueue, HashWork) {
-    let (sender, requests) = bounded(capacity);
+    let (sender, requests) = bounded(capacity + HANDED_IN);
     let (waiting, failures) = (Waiting::new(capacity), Failures::new(longest_delay));
     let (checks, outcomes, sleeping) = (bounded(0), unbounded(), BTreeMap::new());
     (HashQueue(sender), HashWork { requests, checks, outcomes, waiting, sleeping, failures, capacity, count: 0 })

@@ -228,12 +228,15 @@ mod tests {
     #[test]
     fn a_full_queue_turns_away_and_one_that_is_gone_too() {
         let mut trial = Trial::new(1);
-        let waiting = later(trial.ask(Some("alice"), Some(b"secret")));
-        let unavailable = |asked| matches!(asked, Verdict::Refused(ConnectRefusal::Unavailable));
-        assert!(unavailable(trial.ask(Some("alice"), Some(b"secret"))));
+        let mut waiting = later(trial.ask(Some("alice"), Some(b"secret")));
+        let mut one_too_many = later(trial.ask(Some("alice"), Some(b"secret")));
+        assert_eq!(trial.work(), 1);
+        assert!(matches!(poll(&mut waiting), Poll::Ready(HookAnswer::Register(Answer::Ok(_)))));
+        assert_eq!(refusal(&mut one_too_many), Some(ConnectRefusal::Unavailable));
         let Trial { mut chain, work, .. } = trial;
-        drop((waiting, work));
-        assert!(unavailable(ask(&mut chain, "10.0.0.1", Some("alice"), Some(b"secret"))));
+        drop(work);
+        let asked = ask(&mut chain, "10.0.0.1", Some("alice"), Some(b"secret"));
+        assert!(matches!(asked, Verdict::Refused(ConnectRefusal::Unavailable)));
     }
 
     /// One that keeps on asking has half of the room, and others get in.

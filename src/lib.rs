@@ -113,16 +113,24 @@ pub mod broker;
 pub mod client;
 pub mod codec;
 pub mod config;
+#[doc(hidden)]
 pub mod connection;
 pub mod control;
+#[doc(hidden)]
 pub mod credit;
+#[doc(hidden)]
 pub mod deadlines;
 pub mod hooks;
 pub mod message;
+#[doc(hidden)]
 pub mod net;
+#[doc(hidden)]
 pub mod random;
+#[doc(hidden)]
 pub mod session;
+#[doc(hidden)]
 pub mod shard;
+#[doc(hidden)]
 pub mod sharding;
 pub mod threads;
 pub mod time;

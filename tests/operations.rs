@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use moormq::Broker;
-use moormq::broker::{OperationError, RequestError};
+use moormq::broker::{LateHandle, OperationError, Publish, RequestError};
 use moormq::config::Config;
-use moormq::hooks::{Answer, Context, Hook, PublishModifiers, PublishRefusal, PublishRequest};
+use moormq::hooks::{Answer, Context, Hook, Notice, PublishModifiers, PublishRefusal, PublishRequest, Published};
 
 /// As long as anything may take.
 const LONG: Duration = Duration::from_secs(120);
@@ -54,6 +54,44 @@ fn expect(stream: &mut TcpStream, bytes: &[u8]) {
     let mut read = vec![0; bytes.len()];
     stream.read_exact(&mut read).expect("it answers");
     assert_eq!(read, bytes);
+}
+
+/// Publishes who comes, and sends away who says `leave`.
+#[derive(Clone)]
+struct Greeter(LateHandle);
+
+impl Hook for Greeter {
+    type State = ();
+
+    fn on_client_wakeup(&mut self, cx: &mut Notice<'_, ()>, _: bool) {
+        let topic = format!("hello/{}", cx.client().subscriber.client_id);
+        self.0.get().publish(Publish { topic, ..Publish::default() }).expect("there is room");
+    }
+
+    fn on_publish(&mut self, cx: &mut Notice<'_, ()>, published: &Published<'_>) {
+        if published.topic == "leave" {
+            let client_id = &cx.client().subscriber.client_id;
+            self.0.get().disconnect("", client_id, false).expect("there is room");
+        }
+    }
+}
+
+#[test]
+fn hooks_may_publish_and_disconnect() {
+    for shards in [1, 2, 4] {
+        let handle = LateHandle::default();
+        assert!(handle.try_get().is_none());
+        let builder = Broker::builder().config(config(shards)).hook(Greeter(handle.clone()));
+        let broker = builder.handle(&handle).start().expect("it starts");
+        let greetings = broker.subscribe("", "hello/#", 16).expect("it subscribes");
+        for number in 0..8 {
+            let mut client = connect(broker.addresses()[0].1, &format!("c{number}"));
+            assert_eq!(greetings.recv().expect("it is published").topic().as_str(), format!("hello/c{number}"));
+            client.write_all(b"\x30\x07\x00\x05leave").expect("it reads");
+            assert_eq!(client.read(&mut [0; 8]).expect("it closes"), 0);
+        }
+        broker.stop().expect("it stops");
+    }
 }
 
 /// A client whose packet waits for a hook cannot move yet. The progress of the move shows it; when the hook has

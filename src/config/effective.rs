@@ -67,6 +67,15 @@ impl LimitsConfig {
     }
 }
 
+impl Config {
+    /// How long an attempt to log in waits at most after failures: half of what its hook may take is left for the check.
+    pub fn max_login_delay(&self) -> Duration {
+        let hooks = ["auth_on_register", "auth_on_register_m5", "on_auth_m5"];
+        let within = hooks.map(|hook| self.hooks.deadline_of(hook).0).into_iter().min();
+        self.password_file.max_delay.min(within.unwrap_or_default() / 2)
+    }
+}
+
 impl HookConfig {
     /// How long the hook called `name` may take to answer, and what it counts as if it takes longer.
     pub fn deadline_of(&self, name: &str) -> (Duration, OnDeadline) {

@@ -242,6 +242,11 @@ settings! {
         /// What a hook counts as that can refuse something and has not answered in time.
         /// Allowed: "refuse" or "allow"; default "refuse".
         pub on_deadline: OnDeadline = OnDeadline::Refuse, one_of();
+        /// Tasks of on_message_drop and on_offline_message that may wait to be done on each shard. No client waits for them.
+        /// Those of one session may be as many as they leave free; what is over that is not done, and counted as "dropped" of
+        /// the hook.
+        /// Allowed: 2 to 1000000; default 1000.
+        pub max_message_tasks: usize = 1000, Count(2..=1_000_000);
     }
     members {
         /// The hooks that differ.

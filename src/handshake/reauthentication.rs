@@ -81,7 +81,7 @@ impl<S> LiveConnection<'_, S> {
                 let code = refusal.code.unwrap_or_default().in_disconnect();
                 not_authorized(code, refusal.reason_string.unwrap_or_default())
             }
-            Verdict::Failed { .. } => Reauthentication::Ended {
+            Verdict::Failed { .. } | Verdict::TooLate { .. } => Reauthentication::Ended {
                 reason: EndReason::HookFailure,
                 code: ReasonCode::NotAuthorized,
                 what: String::new(),

@@ -273,13 +273,15 @@ fn a_later_answer_may_be_next_or_no_or_none() {
         assert_eq!(pending.hook, "auth_on_register");
         question
     };
-    let questions = [put_off(), put_off(), put_off(), put_off()];
-    let [next, no, failed, in_time] = questions;
+    let questions = [put_off(), put_off(), put_off(), put_off(), put_off()];
+    let [next, no, failed, late, in_time] = questions;
     let _ = accepted(door.ask(next, answered(HookAnswer::Register(Answer::Next))));
     let no = refused(door.ask(no, answered(HookAnswer::Register(Answer::Error(ConnectRefusal::Unavailable)))));
     assert_eq!((no.code(), no.hook_failed), (ReasonCode::ServerUnavailable, false));
     let failed = refused(door.ask(failed, answered(HookAnswer::Failed)));
     assert_eq!((failed.code(), failed.hook_failed), (ReasonCode::NotAuthorized, true));
+    let late = refused(door.ask(late, answered(HookAnswer::TooLate)));
+    assert_eq!((late.code(), late.hook_failed), (ReasonCode::ServerUnavailable, true), "it may come again");
     let _ = accepted(door.ask(in_time, Some(Resumed::Allowed)));
 }
 

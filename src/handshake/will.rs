@@ -50,6 +50,7 @@ impl<S> Registered<S> {
                 return ControlFlow::Break(Progress::Refused(refusal));
             }
             Verdict::Failed { .. } => return ControlFlow::Break(Progress::Refused(self.candidate.refuse_failed())),
+            Verdict::TooLate { .. } => return ControlFlow::Break(Progress::Refused(self.candidate.refuse_late())),
             Verdict::Later(pending) => return ControlFlow::Break(Progress::Later(Question::Will(self), pending)),
         };
         ControlFlow::Break(match will(client, requested, &modifiers, config) {

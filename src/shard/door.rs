@@ -1,7 +1,6 @@
 //! The door of a shard: inputs, then outputs until it is quiet.
 
 use super::agenda::FollowUp;
-use super::clients::Clients;
 use super::input::Input;
 use super::machine::Shard;
 use super::message::ShardMessage;
@@ -12,13 +11,6 @@ use crate::migration::Flushed;
 use crate::pending_hooks::Waiter;
 use crate::session::PublicationId;
 use crate::time::Time;
-
-impl<C: Chain> Clients<C> {
-    /// Tells a shard that it has all that this one has sent it: so many publications were routed here.
-    fn tell_flushed(&mut self, shard: usize, token: u64, sequence: u64) {
-        self.agenda.post(shard, ShardMessage::Flushed { token, sequence });
-    }
-}
 
 impl<C: Chain> Shard<C> {
     /// Handles something that happens, at this time, with all that follows from it. What the runtime is to do then is taken with
@@ -187,6 +179,10 @@ impl<C: Chain> Shard<C> {
                 clients.statistics.counters.hook_failures += u64::from(failed);
                 clients.task_done(&subscriber);
             }
+            Waiter::Messages(subscriber) => {
+                clients.statistics.counters.hook_failures += u64::from(failed);
+                clients.message_task_done(subscriber, false);
+            }
         }
     }
 
@@ -203,7 +199,7 @@ impl<C: Chain> Shard<C> {
                 pubsub.take_in(from, token, &mountpoint, &filters);
                 if let Some((shard, token)) = flush.filter(|(shard, _)| *shard != pubsub.clients.setup.id) {
                     let sequence = pubsub.routing.sequence();
-                    pubsub.clients.tell_flushed(shard, token, sequence);
+                    pubsub.clients.agenda.post(shard, ShardMessage::Flushed { token, sequence });
                 }
             }
             ShardMessage::Subscribed { token, sent, sequence } => self.taken_in(from, token, sent, sequence),
@@ -226,7 +222,7 @@ impl<C: Chain> Shard<C> {
             ShardMessage::Retained(answer) => pubsub.owner_answered(*answer),
             ShardMessage::Leaving { token } => {
                 let sequence = pubsub.routing.sequence();
-                pubsub.clients.tell_flushed(from, token, sequence);
+                pubsub.clients.agenda.post(from, ShardMessage::Flushed { token, sequence });
             }
             ShardMessage::Flushed { token, sequence } => {
                 pubsub.routing.received(from, sequence);
@@ -268,7 +264,7 @@ impl<C: Chain> Shard<C> {
             self.pubsub.ask_owners(token, pending);
         } else if let Some((old_owner, token)) = self.migration.incoming.announcement_answered(token) {
             let sequence = self.pubsub.routing.sequence();
-            self.pubsub.clients.tell_flushed(old_owner, token, sequence);
+            self.pubsub.clients.agenda.post(old_owner, ShardMessage::Flushed { token, sequence });
         }
     }
 

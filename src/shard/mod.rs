@@ -40,6 +40,7 @@
 //! | hooks that are not done | `Clients` | `hooks` |
 //! | publishers that are held for slow clients | `Clients` | `holding` |
 //! | refusals, closing, publishers that wait | `Clients` | `clients` |
+//! | what clients hold that are not accepted yet | `Clients` | `unaccepted` |
 //! | what is to be done: now, later, by the runtime | | `agenda` |
 //! | how much of it before others have their turn | | `turn` |
 //! | subscriptions of the program | | `program` |
@@ -128,6 +129,7 @@ mod testing;
 mod tick;
 mod timers;
 mod turn;
+mod unaccepted;
 
 pub use balance::{BalanceLimits, Balancer, SlotMove, plan};
 pub use clients::Setup;

@@ -171,7 +171,7 @@ impl<C: Chain> PubSub<C> {
             Verdict::Exhausted if allows_anonymous => Ok(SubscribeModifiersM5::default()),
             Verdict::Exhausted => Err(ReasonCode::NotAuthorized),
             Verdict::Refused(refusal) => Err(refusal.code.into()),
-            Verdict::Failed { .. } => {
+            Verdict::Failed { .. } | Verdict::TooLate { .. } => {
                 clients.statistics.counters.hook_failures += 1;
                 Err(ReasonCode::NotAuthorized)
             }
@@ -252,7 +252,7 @@ impl<C: Chain> PubSub<C> {
                 return Ok(());
             }
             Verdict::Exhausted => UnsubscribeModifiersM5::default(),
-            Verdict::Failed { .. } => {
+            Verdict::Failed { .. } | Verdict::TooLate { .. } => {
                 self.clients.statistics.counters.hook_failures += 1;
                 UnsubscribeModifiersM5::default()
             }

@@ -51,7 +51,7 @@ impl<C: Chain> Shard<C> {
         match (due.waiter, on_deadline) {
             // Who refuses the packet counts the failure.
             (Waiter::Connection(id), OnDeadline::Refuse) => {
-                self.resume(id, task, link, Some(Box::new(HookAnswer::Failed)));
+                self.resume(id, task, link, Some(Box::new(HookAnswer::TooLate)));
             }
             (Waiter::Connection(id), OnDeadline::Allow) => {
                 clients.statistics.counters.hook_failures += 1;
@@ -60,6 +60,10 @@ impl<C: Chain> Shard<C> {
             (Waiter::Subscriber(subscriber), _) => {
                 clients.statistics.counters.hook_failures += 1;
                 clients.task_done(&subscriber);
+            }
+            (Waiter::Messages(subscriber), _) => {
+                clients.statistics.counters.hook_failures += 1;
+                clients.message_task_done(subscriber, true);
             }
         }
     }

@@ -3,15 +3,17 @@
 //! This module owns the rules of MQTT section 4.7 and nothing else: it knows neither clients nor messages. Text comes in
 //! from the network and is checked once, by [`TopicName::parse`] and [`TopicFilter::parse`]; everything else trusts the
 //! proof those types carry. [`FilterTree`] finds the filters that match a topic name (subscriptions, interest of other
-//! shards), [`TopicTree`] the topic names that a filter matches (retained messages).
+//! shards), [`TopicTree`] the topic names that a filter matches (retained messages), [`ScopeTree`] whether a set of filters covers
+//! a topic or a filter, or meets it (access rules).
 //!
-//! Both trees are keyed by what clients choose, so their hashes are seeded, no walk recurses, and a walk looks at each
+//! The trees are keyed by what clients choose, so their hashes are seeded, no walk recurses, and a walk looks at each
 //! stored level at most once, whatever the mixture of wildcards.
 
 mod filter;
 mod filter_tree;
 mod levels;
 mod name;
+mod scope_tree;
 mod topic_tree;
 
 use std::fmt;
@@ -24,6 +26,7 @@ use crate::random::Random;
 pub use filter::TopicFilter;
 pub use filter_tree::FilterTree;
 pub use name::TopicName;
+pub use scope_tree::{Names, PLACES, ScopeTree, is_level};
 pub use topic_tree::TopicTree;
 
 /// The longest topic name or filter in bytes: what the two-byte length of a UTF-8 string can say `[MQTT-4.7.3-3]`.

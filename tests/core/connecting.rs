@@ -181,7 +181,9 @@ fn without_hooks_and_without_anonymous_clients_nobody_gets_in() {
         ReasonCode::NotAuthorized,
     );
     let credentials = ConnectOptions { username: Some("me"), password: Some(b"secret"), ..ConnectOptions::clean(V5) };
-    refused_alike(Config::default, "c", credentials, ReasonCode::NotAuthorized, ReasonCode::NotAuthorized);
+    // As with a wrong password: which names exist must not show.
+    let wrong = ReasonCode::BadUserNameOrPassword;
+    refused_alike(Config::default, "c", credentials, wrong, wrong);
     let listener = ListenerConfig { allow_anonymous: Some(false), ..ListenerConfig::default() };
     let own = || config(|config| config.listeners = vec![listener.clone()]);
     refused_alike(own, "c", ConnectOptions::clean(V5), ReasonCode::NotAuthorized, ReasonCode::NotAuthorized);

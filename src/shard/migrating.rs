@@ -166,6 +166,8 @@ impl<C: Chain> Shard<C> {
         let filters: Vec<TopicFilter> = session.subscriptions.keys().cloned().collect();
         self.pubsub.remove_subscriptions(index, &filters);
         let PubSub { clients, routing, .. } = &mut self.pubsub;
+        // Who it waits for does not know it on the new shard.
+        connection.into_iter().for_each(|id| clients.end_hold(id));
         let Some(mut session) = clients.sessions.remove(index) else { return };
         clients.sessions.free_place(index);
         let connection = session.connection.take().and_then(|id| clients.take_connection(id));

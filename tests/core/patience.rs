@@ -7,7 +7,8 @@ use moormq::codec::{AckKind, QoS};
 use moormq::config::{Config, Limit};
 use moormq::hooks::NoHooks;
 
-use crate::client::{Client, ConnectOptions, QOS, V5, V311};
+use crate::client::{Client, ConnectOptions, QOS, V5, V311, id_owned_by};
+use crate::migrating::move_slot;
 use crate::world::{World, config, worlds_with};
 
 /// Little output, and room for any number of messages in the queue.
@@ -170,5 +171,31 @@ fn a_client_that_is_flooded_holds_up_who_floods_it() {
         }
         assert_eq!(served(&world) - before, 5);
         assert!(before < 20, "the other one waits");
+    }
+}
+
+/// What the publisher waited for stays behind when it moves, and its credit comes back as ever.
+#[test]
+fn a_publisher_that_moves_while_it_is_held_can_be_held_again() {
+    for shards in [2, 4] {
+        let mut world = World::new(shards, tight(), || NoHooks);
+        let id = id_owned_by(&world, 0, "publisher");
+        let (publisher, _) = Client::connect(&mut world, 0, &id, ConnectOptions::clean(V311));
+        for to in [1, 0] {
+            let mut rude = Client::on(&mut world, 1, &format!("rude{to}"), ConnectOptions::clean(V311));
+            rude.subscribed(&mut world, "t", QoS::AtMostOnce);
+            world.stick(rude.socket, true);
+            let before = served(&world);
+            for _ in 0..20 {
+                publisher.publish(&mut world, "t", &"x".repeat(1000), QoS::AtMostOnce, 0);
+            }
+            world.advance(Duration::from_millis(200));
+            assert!(served(&world) < before + 20, "it waits on shard {}", 1 - to);
+            move_slot(&mut world, &id, to);
+            world.settle();
+            assert_eq!(world.shard_of(publisher.socket), Some(to));
+            world.hang_up(rude.socket);
+            world.advance(Duration::from_secs(20));
+        }
     }
 }

@@ -79,8 +79,8 @@ pub struct Connection<A> {
     pub held_until: Time,
     /// The bytes of the packets that its client is not accepted for yet: its CONNECT, and AUTH.
     pub request_bytes: usize,
-    /// What [`Unaccepted`] was told of it.
-    pub held: usize,
+    /// The bytes that count for it in [`Unaccepted`].
+    pub unaccepted_bytes: usize,
     /// How fast the packet comes that has begun, if there is one.
     pub progress: Progress,
     /// The second look at it, if the first one came late.
@@ -122,7 +122,7 @@ impl<A> Connection<A> {
             throttled_until: Time::ZERO,
             held_until: Time::NEVER,
             request_bytes: 0,
-            held: 0,
+            unaccepted_bytes: 0,
             progress: Progress::default(),
             second_look: SecondLook::default(),
         }

@@ -107,7 +107,7 @@ impl<A> Connections<A> {
             ConnectionStage::Connecting(_) => connection.unread.held() + connection.request_bytes,
             ConnectionStage::Connected(_) => 0,
         };
-        let before = std::mem::replace(&mut connection.held, now);
+        let before = std::mem::replace(&mut connection.unaccepted_bytes, now);
         self.unaccepted.hold(id, before, now);
         self.unaccepted.too_large()
     }
@@ -115,9 +115,9 @@ impl<A> Connections<A> {
     /// What is held for a connection is its client's from here on, or gone.
     pub fn release(&mut self, id: ConnectionId) {
         if let Some(connection) = self.get_mut(id)
-            && connection.held > 0
+            && connection.unaccepted_bytes > 0
         {
-            let before = std::mem::take(&mut connection.held);
+            let before = std::mem::take(&mut connection.unaccepted_bytes);
             self.unaccepted.hold(id, before, 0);
         }
     }

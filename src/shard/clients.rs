@@ -100,8 +100,8 @@ impl<C: Chain> Clients<C> {
         }
     }
 
-    /// Whether a connection of a session that was lost has to wait: its bytes wait for their turn, or all was done that may be done in this one. Then it
-    /// waits for that, too.
+    /// Whether a connection of a session that was lost has to wait: its bytes wait for their turn, or all was done that may be done
+    /// in this one. Then it waits for that, too.
     pub(super) fn is_lost_later(&mut self, id: ConnectionId) -> bool {
         if self.connections.get(id).is_none_or(|connection| connection.session().is_none()) {
             return false;

@@ -14,7 +14,7 @@ use crate::topic::TopicFilter;
 impl<C: Chain> PubSub<C> {
     /// Does what was put off, as far as it fits into this turn. Says whether nothing is left of it.
     pub(super) fn go_on(&mut self) -> bool {
-        let most = self.clients.agenda.turn.limits().portion as usize;
+        let most = self.clients.agenda.turn.limits().portion;
         while !self.clients.agenda.turn.is_over()
             && let Some(fan_out) = self.clients.delivery.fan_outs.portion(most)
         {

@@ -76,13 +76,12 @@ impl<C: Chain> PubSub<C> {
             && !recipients.is_by_choice()
             && publisher.is_some()
             && Batch::is_worth_while(publication, recipients.local.len())
-            && recipients.local.len() <= portion as usize
+            && recipients.local.len() <= portion
             && self.clients.delivery.fan_outs.is_empty()
             && !self.clients.flow.is_waiting_for_clients();
         if begins_batch {
-            let most = portion as usize;
             self.clients.agenda.turn.did(recipients.local.len() as u32);
-            self.clients.delivery.batch.begin(mountpoint, publisher, &mut recipients.local, remote, most);
+            self.clients.delivery.batch.begin(mountpoint, publisher, &mut recipients.local, remote, portion);
             self.clients.delivery.batch.push(id, publication);
         } else {
             self.clients.deliver_in_turn(mountpoint, &mut recipients.local, &Routed { publication, id, publisher });

@@ -30,7 +30,7 @@ pub struct TurnLimits {
     /// For all. A single piece of work may go beyond it.
     pub turn: u32,
     /// Most recipients on a shard to which a message is delivered at once.
-    pub portion: u32,
+    pub portion: usize,
 }
 
 impl Default for TurnLimits {

@@ -231,7 +231,6 @@ mod tests {
             retain_as_published: false,
             ids,
             group: None,
-            initial: false,
         };
         let (mut batch, mut recipients) = (Batch::default(), vec![recipient]);
         let mut remote = ShardSet::default();

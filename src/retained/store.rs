@@ -1,9 +1,10 @@
 //! The retained messages of one mountpoint, as far as this shard owns their topics.
 
+use super::page::{PageLimits, RetainedQuestion};
 use crate::config::RetainedConfig;
 use crate::message::Message;
 use crate::time::Time;
-use crate::topic::{TopicFilter, TopicTree};
+use crate::topic::{Named, Sought, TopicMap};
 
 /// A retained message, and where it came from: one for each topic.
 #[derive(Clone, Debug)]
@@ -16,10 +17,26 @@ pub struct Kept {
     pub number: u64,
 }
 
+impl Named for Kept {
+    fn topic(&self) -> &[u8] {
+        self.message.topic_bytes()
+    }
+}
+
 /// The retained messages of one mountpoint.
+#[derive(Default)]
 pub(super) struct Store {
-    messages: TopicTree<Kept>,
+    messages: TopicMap<Kept>,
     bytes: usize,
+    /// How many of them expire some time.
+    expiring: usize,
+}
+
+/// Messages that a walk has found, each with the place of the filter that matches.
+pub(super) struct Found {
+    pub messages: Vec<(u32, Message)>,
+    /// Where the walk is to go on; none if it is at the end.
+    pub next: Option<Box<str>>,
 }
 
 /// What became of a message that was to be retained.
@@ -34,10 +51,6 @@ pub enum Retention {
 }
 
 impl Store {
-    pub fn new(seed: u64) -> Self {
-        Store { messages: TopicTree::new(seed), bytes: 0 }
-    }
-
     pub fn len(&self) -> usize {
         self.messages.len()
     }
@@ -49,62 +62,107 @@ impl Store {
     /// Keeps `kept` as the last message of its topic. The limits are divided among so many `shards`, rounded up.
     pub fn store(&mut self, kept: Kept, limits: &RetainedConfig, shards: usize) -> Retention {
         let message = kept.message.clone();
-        let size = message.size();
-        if let Some(old) = self.messages.get_mut(message.topic().as_str())
-            && !message.payload().is_empty()
-            && limits.max_message_bytes.allows(message.payload().len())
-            && limits.max_total_bytes.allows((self.bytes - old.message.size()) * shards + size)
-        {
-            self.bytes = self.bytes - old.message.size() + size;
-            *old = kept;
-            return Retention::Kept;
-        }
-        if let Some(old) = self.messages.remove(message.topic().as_str()) {
-            self.bytes -= old.message.size();
-        }
+        let topic = message.topic();
         if message.payload().is_empty() {
+            self.remove(topic.as_str());
             return Retention::Cleared;
         }
+        let old = self.messages.get(topic.as_str()).map(|old| old.message.size());
+        let (others, their_bytes) = (self.len() - usize::from(old.is_some()), self.bytes - old.unwrap_or(0));
         let fits = limits.max_message_bytes.allows(message.payload().len())
-            && limits.max_messages.allows(self.messages.len() * shards + 1)
-            && limits.max_total_bytes.allows(self.bytes * shards + size);
+            && (old.is_some() || limits.max_messages.allows(others * shards + 1))
+            && limits.max_total_bytes.allows(their_bytes * shards + message.size());
         if !fits {
+            self.remove(topic.as_str());
             return Retention::Refused;
         }
-        self.bytes += size;
-        self.messages.insert(message.topic().as_str(), kept);
+        self.note_in(&message);
+        if let Some(old) = self.messages.insert(kept) {
+            self.note_out(&old.message);
+        }
         Retention::Kept
     }
 
-    /// The retained messages that match `filter` and have not expired.
-    pub fn matching(&self, filter: &TopicFilter, now: Time) -> Vec<Kept> {
-        let mut found = Vec::new();
-        self.messages.matching(filter, &mut |_, kept| {
-            if kept.message.expires() > now {
-                found.push(kept.clone());
+    /// A page of what the question asks for: from where it says on, no more than the limits allow, and no further than the topics that
+    /// may be looked at for one page. Left out is what has expired, and what comes live to who asks.
+    pub fn page(&self, question: &RetainedQuestion, limits: &PageLimits, now: Time) -> Found {
+        let mut messages = Vec::new();
+        let (mut looked_at, mut topics, mut bytes) = (0, 0, 0);
+        let mut from = question.from.clone();
+        'seek: loop {
+            for kept in self.messages.from(&from) {
+                let message = &kept.message;
+                let topic = message.topic();
+                let is_full = messages.len() >= limits.messages || !messages.is_empty() && bytes + message.size() > limits.bytes;
+                if is_full || topics >= limits.topics || looked_at >= limits.nodes {
+                    return Found { messages, next: Some(topic.as_str().into()) };
+                }
+                topics += 1;
+                match question.filters.seek(topic.as_str(), &mut looked_at) {
+                    Sought::Match(place) => {
+                        let comes_live = question.sent.get(kept.shard).is_some_and(|sent| kept.number > *sent);
+                        if !comes_live && message.expires() > now {
+                            bytes += message.size();
+                            messages.push((place, message.clone()));
+                        }
+                    }
+                    Sought::Next(next) => {
+                        from = next;
+                        continue 'seek;
+                    }
+                    Sought::End => break 'seek,
+                }
             }
-        });
-        found
+            break;
+        }
+        Found { messages, next: None }
     }
 
-    /// Forgets what has expired.
-    pub fn forget_expired(&mut self, now: Time) {
-        let mut freed = 0;
-        self.messages.retain(|_, kept| {
-            let keep = kept.message.expires() > now;
-            freed += if keep { 0 } else { kept.message.size() };
-            keep
-        });
-        self.bytes -= freed;
+    /// Forgets what has expired among so many topics from `from` on. Gives where to go on; none if it is at the end.
+    pub fn forget_expired(&mut self, from: &str, topics: usize, now: Time) -> Option<Box<str>> {
+        if self.expiring == 0 {
+            return None;
+        }
+        let mut expired: Vec<Message> = Vec::new();
+        let mut next = None;
+        for (at, Kept { message, .. }) in self.messages.from(from).enumerate() {
+            if at == topics {
+                next = Some(message.topic().as_str().into());
+                break;
+            }
+            expired.extend((message.expires() <= now).then(|| message.clone()));
+        }
+        expired.iter().for_each(|message| self.remove(message.topic().as_str()));
+        next
+    }
+
+    fn remove(&mut self, topic: &str) {
+        if let Some(old) = self.messages.remove(topic) {
+            self.note_out(&old.message);
+        }
+    }
+
+    fn note_in(&mut self, message: &Message) {
+        self.bytes += message.size();
+        self.expiring += usize::from(message.expires() != Time::NEVER);
+    }
+
+    fn note_out(&mut self, message: &Message) {
+        self.bytes -= message.size();
+        self.expiring -= usize::from(message.expires() != Time::NEVER);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::config::Limit;
     use crate::message::Publication;
-    use crate::topic::TopicName;
+    use crate::topic::{FilterSet, TopicFilter, TopicName};
+
+    const ALL: PageLimits = PageLimits { messages: usize::MAX, bytes: usize::MAX, topics: usize::MAX, nodes: usize::MAX };
 
     fn kept(topic: &str, payload: &[u8], expires: Time) -> Kept {
         let mut publication = Publication::new(TopicName::trusted(topic), payload);
@@ -112,18 +170,42 @@ mod tests {
         Kept { message: publication.keep(), shard: 0, number: 1 }
     }
 
+    fn store_of(topics: &[&str]) -> Store {
+        let mut store = Store::default();
+        for topic in topics {
+            let outcome = store.store(kept(topic, b"x", Time::NEVER), &RetainedConfig::default(), 1);
+            assert_eq!(outcome, Retention::Kept);
+        }
+        store
+    }
+
+    fn question(filters: &[&str]) -> RetainedQuestion {
+        let filters = filters.iter().map(|filter| TopicFilter::parse(filter, 8).expect("a valid filter")).collect();
+        let (filters, sent) = (Arc::new(FilterSet::new(filters)), Arc::from([u64::MAX]));
+        RetainedQuestion { token: 1, mountpoint: "".into(), filters, from: "".into(), sent, after: [0].into() }
+    }
+
     fn matching(store: &Store, filter: &str, now: Time) -> Vec<Vec<u8>> {
-        let filter = TopicFilter::parse(filter, 8).expect("a valid filter");
-        let mut found: Vec<_> =
-            store.matching(&filter, now).iter().map(|kept| kept.message.payload().to_vec()).collect();
-        found.sort();
-        found
+        let found = store.page(&question(&[filter]), &ALL, now);
+        assert_eq!(found.next, None);
+        found.messages.iter().map(|(_, message)| message.payload().to_vec()).collect()
+    }
+
+    /// The topics of each page.
+    fn pages(store: &Store, filters: &[&str], limits: &PageLimits) -> Vec<Vec<String>> {
+        let (mut question, mut pages) = (question(filters), Vec::new());
+        loop {
+            let found = store.page(&question, limits, Time::ZERO);
+            pages.push(found.messages.iter().map(|(_, message)| message.topic().as_str().to_owned()).collect());
+            let Some(next) = found.next else { return pages };
+            question.from = next;
+        }
     }
 
     /// [MQTT-3.3.1-5], [MQTT-3.3.1-6]
     #[test]
     fn the_last_message_of_a_topic_is_kept_until_an_empty_one_clears_it() {
-        let (mut store, limits) = (Store::new(1), RetainedConfig::default());
+        let (mut store, limits) = (Store::default(), RetainedConfig::default());
         assert_eq!(store.store(kept("a", b"1", Time::NEVER), &limits, 1), Retention::Kept);
         assert_eq!(store.store(kept("a", b"2", Time::NEVER), &limits, 1), Retention::Kept);
         assert_eq!((store.len(), matching(&store, "+", Time::ZERO)), (1, vec![b"2".to_vec()]));
@@ -133,7 +215,7 @@ mod tests {
 
     #[test]
     fn a_limit_refuses_what_is_new_and_forgets_what_was_there_for_the_topic() {
-        let mut store = Store::new(1);
+        let mut store = Store::default();
         let limits = RetainedConfig {
             max_messages: Limit::at_most(4),
             max_message_bytes: Limit::at_most(2),
@@ -147,13 +229,65 @@ mod tests {
     }
 
     #[test]
-    fn what_has_expired_is_not_found_and_is_forgotten() {
-        let (mut store, limits, at) = (Store::new(1), RetainedConfig::default(), Time::from_millis(5));
-        store.store(kept("a", b"1", at), &limits, 1);
-        store.store(kept("b", b"2", Time::NEVER), &limits, 1);
-        assert_eq!(matching(&store, "#", at), [b"2".to_vec()]);
-        store.forget_expired(at);
-        assert_eq!(store.len(), 1);
-        assert_eq!(store.bytes(), kept("b", b"2", Time::NEVER).message.size());
+    fn what_has_expired_is_not_found_and_is_forgotten_in_portions() {
+        let (mut store, limits, at) = (store_of(&["a", "c", "e"]), RetainedConfig::default(), Time::from_millis(5));
+        assert_eq!(store.forget_expired("", 0, at), None, "none of them ever will: there is nothing to look for");
+        for topic in ["b", "d", "f"] {
+            store.store(kept(topic, b"soon", at), &limits, 1);
+        }
+        assert_eq!(matching(&store, "#", at).len(), 3);
+        assert_eq!(store.forget_expired("", 4, at), Some("e".into()));
+        assert_eq!((store.len(), store.expiring), (4, 1));
+        assert_eq!(store.forget_expired("e", 4, Time::ZERO), None, "it is not time yet");
+        assert_eq!(store.forget_expired("e", 4, at), None);
+        assert_eq!((store.len(), store.expiring), (3, 0));
+        assert_eq!(store.bytes(), 3 * kept("a", b"x", Time::NEVER).message.size());
+    }
+
+    #[test]
+    fn a_page_has_so_many_messages_or_bytes_but_one_at_least() {
+        let store = store_of(&["a", "b", "c", "d", "e"]);
+        let two = [&["a", "b"][..], &["c", "d"], &["e"]];
+        assert_eq!(pages(&store, &["#"], &PageLimits { messages: 2, ..ALL }), two);
+        let size = kept("a", b"x", Time::NEVER).message.size();
+        assert_eq!(pages(&store, &["#"], &PageLimits { bytes: 2 * size, ..ALL }), two);
+        assert_eq!(pages(&store, &["#"], &PageLimits { bytes: 1, ..ALL }).concat(), two.concat());
+    }
+
+    #[test]
+    fn a_page_ends_when_enough_was_looked_at() {
+        let topics: Vec<_> = (100..200).map(|number| format!("t/{number}/x")).collect();
+        let store = store_of(&topics.iter().map(String::as_str).collect::<Vec<_>>());
+        let found = pages(&store, &["+/+/y"], &PageLimits { topics: 7, ..ALL });
+        assert_eq!((found.len(), found.concat().len()), (100_usize.div_ceil(7), 0));
+        let found = pages(&store, &["+/+/x"], &PageLimits { nodes: 40, ..ALL });
+        assert!(found.iter().all(|page| page.len() <= 10) && found.concat() == topics, "{found:?}");
+        let found = pages(&store, &["t/150/x", "t/160/x"], &PageLimits { topics: 5, ..ALL });
+        assert_eq!(found, [["t/150/x", "t/160/x"]], "the walk passes over what cannot match");
+    }
+
+    #[test]
+    fn a_walk_goes_on_behind_a_topic_though_it_has_gone_and_others_have_come() {
+        let (mut store, limits) = (store_of(&["a", "b", "c", "d"]), RetainedConfig::default());
+        let found = store.page(&question(&["#"]), &PageLimits { messages: 2, ..ALL }, Time::ZERO);
+        assert_eq!(found.next.as_deref(), Some("c"));
+        store.store(kept("c", b"", Time::NEVER), &limits, 1);
+        store.store(kept("a2", b"x", Time::NEVER), &limits, 1);
+        store.store(kept("c2", b"x", Time::NEVER), &limits, 1);
+        let next = RetainedQuestion { from: "c".into(), ..question(&["#"]) };
+        let found = store.page(&next, &ALL, Time::ZERO);
+        let topics: Vec<_> = found.messages.iter().map(|(_, message)| message.topic().as_str()).collect();
+        assert_eq!(topics, ["c2", "d"]);
+    }
+
+    #[test]
+    fn what_comes_live_is_left_out() {
+        let (mut store, limits) = (Store::default(), RetainedConfig::default());
+        for (topic, shard, number) in [("a", 0, 5), ("b", 0, 6), ("c", 1, 2), ("d", 1, 3)] {
+            store.store(Kept { shard, number, ..kept(topic, topic.as_bytes(), Time::NEVER) }, &limits, 2);
+        }
+        let asked = RetainedQuestion { sent: Arc::from([5, 2]), ..question(&["#"]) };
+        let found = store.page(&asked, &ALL, Time::ZERO).messages;
+        assert_eq!(found.iter().map(|(_, message)| message.payload()).collect::<Vec<_>>(), [b"a", b"c"]);
     }
 }

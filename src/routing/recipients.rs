@@ -154,7 +154,6 @@ fn recipient(subscriber: &Subscriber, group: Option<Arc<TopicFilter>>) -> Recipi
         retain_as_published: subscriber.retain_as_published,
         ids: SubscriptionIds::from(subscriber.id),
         group,
-        initial: false,
     }
 }
 

@@ -72,7 +72,7 @@ impl InFlight {
     // Always inline, so that it is built where it stays.
     #[inline(always)]
     pub(super) fn new(sequence: u64, delivery: OutgoingMessage, rewritten: Option<Message>) -> Self {
-        let OutgoingMessage { message, qos, retain, ids, group, initial: _ } = delivery;
+        let OutgoingMessage { message, qos, retain, ids, group } = delivery;
         let stage = match qos {
             QoS::ExactlyOnce => Stage::AwaitingPubrec,
             _ => Stage::AwaitingPuback,
@@ -108,8 +108,7 @@ impl InFlight {
         (self.message, self.details) = (None, Details::Plain(0));
     }
 
-    /// The delivery, as it was before it was sent, but for how it began (`initial`): that does not matter any more. None once the
-    /// client has it.
+    /// The delivery, as it was before it was sent. None once the client has it.
     pub fn delivery(&self) -> Option<OutgoingMessage> {
         let qos = match self.stage {
             Stage::AwaitingPuback => QoS::AtLeastOnce,
@@ -120,7 +119,7 @@ impl InFlight {
             Details::Rare(rare) => rare.ids.clone(),
         };
         let (retain, group) = (self.retain, self.group().cloned());
-        Some(OutgoingMessage { message: self.message.clone()?, qos, retain, ids, group, initial: false })
+        Some(OutgoingMessage { message: self.message.clone()?, qos, retain, ids, group })
     }
 
     /// The shared subscription it came through.

@@ -21,6 +21,8 @@ pub struct Outbound {
     free_below: u64,
     /// How many messages at the end of the window are still to be sent again.
     unsent: usize,
+    /// Retained messages wait for room in the window or on the connection, where the shard has them.
+    pub replay_waits: bool,
     /// Messages behind the window.
     pub queue: Queue,
 }

@@ -8,7 +8,6 @@ use super::output::Output;
 use crate::client::{ConnectionId, SubscriberId};
 use crate::connection::Violation;
 use crate::deadlines::Deadlines;
-use crate::subscribing::PendingSubscribe;
 use crate::time::Time;
 
 /// What a shard has to do. Also knows the time of the input that is being handled, and gives numbers that are never used twice.
@@ -31,7 +30,7 @@ pub(super) struct Agenda<S> {
     stop: Stop,
 }
 
-/// How often retained messages are searched for expired ones.
+/// How often a search for expired retained messages begins.
 pub(super) const SWEEP: Duration = Duration::from_secs(60);
 
 /// How far an orderly stop is.
@@ -57,6 +56,10 @@ pub(super) enum Deadline {
     Sys,
     /// Retained messages that expired are to be forgotten, and what migrations have left behind.
     Sweep,
+    /// The search for expired ones goes on.
+    Expiry,
+    /// Retained messages may be sent that did not fit into the last turn, or questions about them answered.
+    Replays,
     /// Sessions that could not begin to leave are looked at again.
     Migrations,
 }
@@ -83,10 +86,10 @@ pub(super) enum FollowUp {
     BeginMigrations,
     /// A slot that left may have nothing here any more, and its new owner may be answered.
     SlotMayBeEmpty(u16),
-    /// What is retained for a subscription, after what has to come before: its number, and the subscription.
-    Retained(u64, Box<PendingSubscribe>),
-    /// Enough may have been applied to answer questions about retained messages.
-    AnswerQuestions,
+    /// Retained messages may be sent, or questions about them answered.
+    Replays,
+    /// This session may have room for what is retained for it.
+    Replay(u32),
 }
 
 impl<S> Agenda<S> {

@@ -1,6 +1,6 @@
 //! One publication to the recipients of this shard, and what waits for a client.
 
-use super::agenda::Deadline;
+use super::agenda::{Deadline, FollowUp};
 use super::clients::Clients;
 use super::message::ShardMessage;
 use super::output::Output;
@@ -20,6 +20,15 @@ pub(super) struct Routed<'a> {
     pub id: PublicationId,
     /// Who published it, if a client did, which is to wait when a recipient cannot follow.
     pub publisher: Option<Publisher>,
+}
+
+/// What became of a retained message for a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Retained {
+    /// It was sent, or never will be.
+    Done,
+    /// There is no room for it at the moment.
+    Waits,
 }
 
 impl<C: Chain> Clients<C> {
@@ -71,7 +80,7 @@ impl<C: Chain> Clients<C> {
             }
             return;
         }
-        let retain = recipient.retain_as_published && publication.retain || recipient.initial;
+        let retain = recipient.retain_as_published && publication.retain;
         let Some(session) = self.sessions.get_mut(recipient.session) else { return };
         if let Some(state) = &mut session.migration
             && !delivery::is_due_here(state, recipient, publication, routed.id, retain)
@@ -99,7 +108,7 @@ impl<C: Chain> Clients<C> {
         } else {
             self.settle(recipient, publication, (qos, retain), outcome);
         }
-        if pace == Pace::Full && qos == QoS::AtMostOnce && !recipient.initial {
+        if pace == Pace::Full && qos == QoS::AtMostOnce {
             self.hold_publisher(id, routed.publisher);
         }
     }
@@ -142,10 +151,34 @@ impl<C: Chain> Clients<C> {
         insert.stored
     }
 
+    /// Sends a message that is retained to a client, if there is room in the window and on the connection.
+    pub(super) fn send_retained(&mut self, recipient: &Recipient, publication: &Publication<'_>) -> Retained {
+        let index = recipient.session;
+        let Some(session) = self.sessions.get_mut(index) else { return Retained::Done };
+        let Some(mut to) = session.connection.and_then(|id| self.connections.writable(id)) else { return Retained::Waits };
+        let qos = delivery::qos_for(session, recipient, publication);
+        let (chain, traffic, now) = (&mut self.chain, &mut self.delivery.traffic, self.agenda.now());
+        let mut writer = PublishWriter { chain, traffic, buffers: to.buffers, now };
+        match writer.send_retained(session, to.connection, recipient, publication, qos, self.flow.most()) {
+            None => return Retained::Waits,
+            Some(Delivered::Sent) => {
+                self.statistics.counters.messages_out += 1;
+                to.queue_for_output();
+            }
+            Some(outcome) => self.settle(recipient, publication, (qos, true), outcome),
+        }
+        Retained::Done
+    }
+
     /// Sends what waits for a client, if there is room for it in the window or on the connection.
     #[inline]
     pub(super) fn send_waiting(&mut self, index: u32) {
-        if self.sessions.get(index).is_some_and(|session| session.outbound.is_anything_waiting()) {
+        let Some(session) = self.sessions.get_mut(index) else { return };
+        if session.outbound.replay_waits {
+            // Both in turn.
+            session.outbound.replay_waits = false;
+            self.agenda.follow_up(FollowUp::Replay(index));
+        } else if session.outbound.is_anything_waiting() {
             while let Some((message, reason)) = self.send_until_a_drop(index) {
                 self.report_dropped(index, &message, reason);
             }
@@ -220,8 +253,8 @@ impl<C: Chain> Clients<C> {
     /// Delivers what was buffered and has not been delivered where the session was before.
     pub(super) fn deliver_buffered(&mut self, index: u32, buffered: Vec<Buffered>) {
         for Buffered { id, delivery } in buffered {
-            let OutgoingMessage { message, qos, retain, ids, group, initial } = delivery;
-            let recipient = Recipient { session: index, qos, retain_as_published: retain, ids, group, initial };
+            let OutgoingMessage { message, qos, retain, ids, group } = delivery;
+            let recipient = Recipient { session: index, qos, retain_as_published: retain, ids, group };
             let publication = message.publication();
             self.deliver_all(&[recipient], &Routed { publication: &publication, id, publisher: None });
         }

@@ -102,8 +102,8 @@ impl<C: Chain> Shard<C> {
             FollowUp::SessionMayLeave(token) => self.session_may_leave(token),
             FollowUp::BeginMigrations => self.begin_migrations(),
             FollowUp::SlotMayBeEmpty(slot) => self.slot_may_be_empty(slot),
-            FollowUp::Retained(token, pending) => self.pubsub.deliver_all_retained(token, &pending),
-            FollowUp::AnswerQuestions => self.pubsub.answer_questions(),
+            FollowUp::Replays => self.pubsub.replay_some(),
+            FollowUp::Replay(session) => self.pubsub.replay_to(session),
         }
     }
 
@@ -182,11 +182,8 @@ impl<C: Chain> Shard<C> {
                 let mountpoint = pubsub.routing.mountpoint(&mountpoint);
                 pubsub.apply_retained(from, mountpoint, message);
             }
-            ShardMessage::AskRetained(question) => {
-                let mountpoint = pubsub.routing.mountpoint(&question.mountpoint);
-                pubsub.ask_owner(from, mountpoint, *question);
-            }
-            ShardMessage::Retained(answer) => pubsub.owner_answered(*answer),
+            ShardMessage::AskRetained(question) => pubsub.ask_owner(from, *question),
+            ShardMessage::Retained(page) => pubsub.owner_answered(*page),
             ShardMessage::Leaving { token } => self.flushed_to(from, token),
             ShardMessage::Flushed { token, sequence } => {
                 pubsub.routing.received(from, sequence);
@@ -223,7 +220,7 @@ impl<C: Chain> Shard<C> {
         self.pubsub.routing.received(from, sequence);
         self.pubsub.retained.taken_in(token, from, sent);
         if let Some(pending) = self.pubsub.subscribing.answered(token) {
-            self.pubsub.ask_owners(token, pending);
+            self.pubsub.complete_subscribe(token, pending);
         } else if let Some((old_owner, token)) = self.migration.incoming.announcement_answered(token) {
             self.flushed_to(old_owner, token);
         }

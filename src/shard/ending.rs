@@ -101,6 +101,7 @@ impl<C: Chain> PubSub<C> {
         self.clients.statistics.counters.connected -= 1;
         tracing::debug!(client = %session.client.subscriber, ?reason, kept = session.settings.kept, "connection ended");
         self.set_members_online(index, false);
+        self.set_replay_online(index, false);
         self.clients.drop_qos0(index);
         let Some(session) = self.clients.sessions.get_mut(index) else { return };
         let suppress = self.clients.setup.config.session.suppress_will_on_takeover;
@@ -137,6 +138,7 @@ impl<C: Chain> PubSub<C> {
             (session.migration, leaving) = (None, Some(token));
             self.clients.agenda.post(to, ShardMessage::Abandoned { token });
         }
+        self.retained.forget_reader(index);
         let will = session.will.take();
         let filters: Vec<_> = session.subscriptions.drain().map(|(filter, _)| filter).collect();
         self.remove_subscriptions(index, &filters);

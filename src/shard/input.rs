@@ -9,9 +9,10 @@ use crate::client::ConnectionId;
 use crate::handshake::{AcceptedConnect, PendingConnect};
 use crate::hooks::HookAnswer;
 use crate::migration::SessionTransfer;
+use crate::retained::Replay;
 
 /// A session under way to another shard, with what is known of a connection. `S` is what the hooks keep with it.
-pub type Transfer<S> = SessionTransfer<S, PendingConnect<S>>;
+pub type Transfer<S> = SessionTransfer<S, PendingConnect<S>, Replay>;
 
 /// Something that happens to a shard. `S` is what the hooks keep with a session.
 pub enum Input<'a, S> {

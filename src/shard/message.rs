@@ -7,7 +7,7 @@ use super::counters::Counted;
 use crate::client::{ConnectionId, SubscriberId};
 use crate::message::Message;
 use crate::migration::SessionAnnouncement;
-use crate::retained::{RetainedAnswer, RetainedQuestion};
+use crate::retained::{RetainedPage, RetainedQuestion};
 use crate::routing::{MemberCounts, Turn};
 use crate::topic::TopicFilter;
 
@@ -53,7 +53,7 @@ pub enum ShardMessage {
     /// What is retained for the filters of a new subscription? Answered with [`ShardMessage::Retained`].
     AskRetained(Box<RetainedQuestion>),
     /// The answer to [`ShardMessage::AskRetained`].
-    Retained(Box<RetainedAnswer>),
+    Retained(Box<RetainedPage>),
     /// The sender has no subscriber to this filter any more.
     Unsubscribe {
         /// The mountpoint.

@@ -157,6 +157,7 @@ impl<C: Chain> Shard<C> {
     fn send_session(&mut self, token: u64, index: u32, to: usize) {
         let Some(session) = self.pubsub.clients.sessions.get(index) else { return };
         let filters: Vec<TopicFilter> = session.subscriptions.keys().cloned().collect();
+        let replay = self.pubsub.retained.reader_leaves(index);
         self.pubsub.remove_subscriptions(index, &filters);
         let PubSub { clients, routing, .. } = &mut self.pubsub;
         let Some(mut session) = clients.sessions.remove(index) else { return };
@@ -164,7 +165,9 @@ impl<C: Chain> Shard<C> {
         clients.statistics.counters.connected -= u64::from(connection.is_some());
         let (slot, id) = (session.slot, connection.as_ref().map(|connection| connection.id));
         let (routed, received) = (routing.sequence(), routing.received_up_to());
-        let transfer = Transfer::pack(clients.setup.id, token, session, connection, routed, received);
+        session.outbound.replay_waits = false;
+        let mut transfer = Transfer::pack(clients.setup.id, token, session, connection, routed, received);
+        transfer.replay = replay;
         clients.agenda.output(Output::Transfer { connection: id, to, transfer: Box::new(transfer) });
         self.session_left(slot, None);
     }
@@ -201,7 +204,7 @@ impl<C: Chain> Shard<C> {
 
     /// A session has come: with its connection, unless it has none or that broke.
     pub(super) fn transferred(&mut self, arrived: Option<ArrivedConnection<'_>>, transfer: Transfer<C::State>) {
-        let Transfer { from, token, mut session, connection, delivered_up_to } = transfer;
+        let Transfer { from, token, mut session, connection, delivered_up_to, replay } = transfer;
         let Some(index) = self.migration.incoming.arrived(from, token) else { return };
         let pubsub = &mut self.pubsub;
         let clients = &mut pubsub.clients;
@@ -221,6 +224,10 @@ impl<C: Chain> Shard<C> {
         }
         pubsub.set_members_online(index, was_online);
         pubsub.clients.deliver_buffered(index, buffered);
+        if let Some(replay) = replay {
+            pubsub.retained.reader_arrived(index, replay, arrived.is_some() && was_online);
+            pubsub.replay_soon();
+        }
         // Perhaps all of its output left on the way: there is no other occasion for what waited behind that.
         pubsub.clients.send_waiting(index);
         if was_online && arrived.is_none() {

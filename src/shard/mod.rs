@@ -29,6 +29,7 @@
 //! | PUBLISH, SUBSCRIBE, UNSUBSCRIBE, DISCONNECT | `PubSub` | `packets` |
 //! | a publication to its recipients, wills, retained messages | `PubSub` | `publications` |
 //! | subscriptions, until every shard knows of them | `PubSub` | `subscriptions` |
+//! | what is retained, to new subscribers | `PubSub` | `replaying` |
 //! | a client meets its session; takeover | `PubSub` | `sessions` |
 //! | connections and sessions end, in time or by a packet | `PubSub` | `ending` |
 //! | keep alive, lifetimes, throttles, sending again: when they are due, and what then | | `due` |
@@ -107,6 +108,7 @@ mod program;
 mod publications;
 mod pubsub;
 mod registering;
+mod replaying;
 mod report;
 mod requests;
 mod serving;

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use super::agenda::FollowUp;
 use super::delivering::Routed;
 use super::message::{ShardMessage, Share};
 use super::pubsub::PubSub;
@@ -130,7 +129,7 @@ impl<C: Chain> PubSub<C> {
     /// Has the shard that owns its topic retain a publication. Gives its number among the messages to that shard.
     fn retain(&mut self, mountpoint: u32, publication: &Publication<'_>) -> u64 {
         let name = self.routing.name(mountpoint).clone();
-        let (owner, number) = self.retained.send(mountpoint, &name, publication);
+        let (owner, number) = self.retained.send(&name, publication);
         let message = publication.keep();
         if owner == self.clients.setup.id {
             self.apply_retained(owner, mountpoint, message);
@@ -147,9 +146,7 @@ impl<C: Chain> PubSub<C> {
             self.clients.statistics.counters.retained_refused += 1;
             tracing::warn!(topic = message.topic().as_str(), "a limit of [retained] is reached: message not retained");
         }
-        if self.retained.is_asked() {
-            self.clients.agenda.follow_up(FollowUp::AnswerQuestions);
-        }
+        self.replay_soon();
     }
 
     /// Delivers a message that another shard routed here, as the publication `id`; `number` as in [`ShardMessage::Publish`].
@@ -162,11 +159,11 @@ impl<C: Chain> PubSub<C> {
         publisher: Option<ConnectionId>,
     ) {
         self.routing.received(id.shard, id.sequence);
-        let mountpoint = self.routing.mountpoint(mountpoint);
         let publication = message.publication();
         if number > 0 {
             self.retained.note_live(mountpoint, publication.topic, id.shard, number);
         }
+        let mountpoint = self.routing.mountpoint(mountpoint);
         self.clients.deliver_batch();
         let mut recipients = self.routing.lend();
         self.routing.gather_own(mountpoint, publication.topic, &mut recipients);

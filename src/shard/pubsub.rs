@@ -24,10 +24,10 @@ impl<C: Chain> PubSub<C> {
     pub(super) fn new(clients: Clients<C>, random: Random) -> Self {
         let (id, shards, seed) = (clients.setup.id, clients.setup.shards, clients.setup.seed);
         PubSub {
-            clients,
             routing: Routing::new(id, shards, seed, random),
-            retained: Retained::new(id, shards, seed, hasher(seed)),
+            retained: Retained::new(id, shards, hasher(seed), &clients.setup.config.retained),
             subscribing: Subscribing::default(),
+            clients,
         }
     }
 

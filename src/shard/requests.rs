@@ -33,6 +33,7 @@ impl<C: Chain> Shard<C> {
                 if let Some(ProgramSubscription { mountpoint, filter, place }) =
                     pubsub.clients.program.remove(subscription)
                 {
+                    pubsub.retained.forget_reader(place);
                     pubsub.remove_subscription(mountpoint, &filter, place);
                 }
             }

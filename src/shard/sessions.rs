@@ -49,6 +49,7 @@ impl<C: Chain> PubSub<C> {
             session.outbound.send_again();
         }
         self.clients.send_waiting(index);
+        self.set_replay_online(index, true);
     }
 
     /// Why a client that the hooks accepted cannot be registered: limits that only the owner of the session knows.

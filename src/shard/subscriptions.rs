@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use super::agenda::FollowUp;
-use super::delivering::Routed;
 use super::message::{Announcement, ShardMessage};
 use super::output::Output;
 use super::pubsub::PubSub;
@@ -11,10 +10,8 @@ use crate::client::ConnectionId;
 use crate::codec::{QoS, RetainHandling, SubscriptionOptions};
 use crate::connection::{ConnectionStage, PauseReason, Pending, Violation};
 use crate::hooks::{Chain, ask};
-use crate::message::Message;
-use crate::retained::{RetainedAnswer, RetainedQuestion};
 use crate::routing::MemberCounts;
-use crate::session::{PublicationId, Recipient, Subscription, SubscriptionIds};
+use crate::session::Subscription;
 use crate::subscribing::{Granted, PendingSubscribe, SubscribeSource, suback, wanted};
 use crate::topic::TopicFilter;
 
@@ -49,6 +46,7 @@ impl<C: Chain> PubSub<C> {
     pub(super) fn remove_subscriptions(&mut self, index: u32, filters: &[TopicFilter]) {
         let Some(session) = self.clients.sessions.get(index) else { return };
         let mountpoint = self.routing.mountpoint(&session.client.subscriber.mountpoint);
+        self.retained.stop_replaying(index, filters);
         for filter in filters {
             self.remove_subscription(mountpoint, filter, index);
         }
@@ -84,10 +82,10 @@ impl<C: Chain> PubSub<C> {
     /// Makes a subscription that has taken effect here known to the other shards; what is left is done when all have answered.
     pub(super) fn begin_subscribe(&mut self, token: u64, pending: PendingSubscribe, filters: Vec<Announcement>) {
         let (connection, mountpoint) = (pending.connection(), pending.mountpoint);
-        self.retained.begin(token, mountpoint, wanted(&pending.granted));
+        self.retained.begin(token, wanted(&pending.granted));
         let others = self.clients.setup.shards - 1;
         if others == 0 || filters.is_empty() {
-            return self.ask_owners(token, pending);
+            return self.complete_subscribe(token, pending);
         }
         self.subscribing.insert(token, pending, others);
         if let Some(connection) = connection.and_then(|id| self.clients.connections.get_mut(id)) {
@@ -114,53 +112,8 @@ impl<C: Chain> PubSub<C> {
         self.clients.agenda.post(from, ShardMessage::Subscribed { token, sent, sequence: self.routing.sequence() });
     }
 
-    /// All shards have taken in the filters of a SUBSCRIBE: the owners of what is retained are asked.
-    pub(super) fn ask_owners(&mut self, token: u64, pending: PendingSubscribe) {
-        let mountpoint = pending.mountpoint;
-        let name = self.routing.name(mountpoint).clone();
-        let questions = self.retained.questions(token, &name);
-        if questions.is_empty() {
-            return self.complete_subscribe(token, pending);
-        }
-        self.subscribing.insert(token, pending, 1);
-        for (owner, question) in questions {
-            if owner == self.clients.setup.id {
-                self.ask_owner(owner, mountpoint, question);
-            } else {
-                self.clients.agenda.post(owner, ShardMessage::AskRetained(Box::new(question)));
-            }
-        }
-    }
-
-    /// Shard `from` wants to know what is retained here.
-    pub(super) fn ask_owner(&mut self, from: usize, mountpoint: u32, question: RetainedQuestion) {
-        self.retained.ask(from, mountpoint, question);
-        self.answer_questions();
-    }
-
-    /// Answers what can be answered by now of what is asked about retained messages.
-    pub(super) fn answer_questions(&mut self) {
-        for (asking, answer) in self.retained.answers(self.clients.agenda.now()) {
-            if asking == self.clients.setup.id {
-                self.owner_answered(answer);
-            } else {
-                self.clients.agenda.post(asking, ShardMessage::Retained(Box::new(answer)));
-            }
-        }
-    }
-
-    /// An owner has answered.
-    pub(super) fn owner_answered(&mut self, answer: RetainedAnswer) {
-        if let Some(token) = self.retained.answered(answer)
-            && let Some(pending) = self.subscribing.answered(token)
-        {
-            self.complete_subscribe(token, pending);
-        }
-    }
-
-    /// A subscription is known everywhere, and so is what is retained for it: hooks, SUBACK, retained messages. Its client's next
-    /// packets are served.
-    fn complete_subscribe(&mut self, token: u64, pending: PendingSubscribe) {
+    /// A subscription is known everywhere: hooks, SUBACK, then what is retained. Its client's next packets are served.
+    pub(super) fn complete_subscribe(&mut self, token: u64, pending: PendingSubscribe) {
         if let Some(id) = pending.connection()
             && let Some(connection) = self.clients.connections.get_mut(id)
             && let ConnectionStage::Connected(connected) = &mut connection.stage
@@ -179,19 +132,33 @@ impl<C: Chain> PubSub<C> {
                 if let Err((id, violation)) = self.write_suback(&pending) {
                     self.clients.connections.pause(id, PauseReason::Closing);
                     self.clients.agenda.follow_up(FollowUp::Violation(id, violation));
-                    self.clients.agenda.follow_up(FollowUp::Retained(token, Box::new(pending)));
-                    return;
                 }
             }
         }
-        self.deliver_all_retained(token, &pending);
+        self.replay(token, &pending);
     }
 
-    /// Delivers what was retained for a new subscription.
-    pub(super) fn deliver_all_retained(&mut self, token: u64, pending: &PendingSubscribe) {
-        for (at, message) in self.retained.finish(token) {
-            self.deliver_retained(pending, at, &message);
+    /// Begins to send what is retained for a new subscription.
+    fn replay(&mut self, token: u64, pending: &PendingSubscribe) {
+        let gathered = self.retained.gathered(token);
+        let reader = pending.session;
+        // The subscription may have ended in the meantime, and another one have its place; so may the session.
+        let is_online = match pending.by {
+            SubscribeSource::Program if self.clients.program.number(reader) == Some(pending.instance) => true,
+            SubscribeSource::Program => return,
+            SubscribeSource::Client(_) => match self.clients.sessions.get(reader) {
+                Some(session) if session.instance == pending.instance => session.connection.is_some(),
+                _ => return,
+            },
+        };
+        let is_unwanted = |granted: &&Granted| granted.options.retain_handling == RetainHandling::DoNotSend;
+        let unwanted = pending.granted.iter().flatten().filter(is_unwanted).map(|granted| granted.filter.clone());
+        self.retained.stop_replaying(reader, &unwanted.collect::<Vec<_>>());
+        if let Some(gathered) = gathered {
+            let mountpoint = self.routing.name(pending.mountpoint).clone();
+            self.retained.replay(reader, &mountpoint, gathered, is_online);
         }
+        self.replay_soon();
     }
 
     /// `on_subscribe`, unless the hooks were told already, or every filter was refused.
@@ -225,40 +192,6 @@ impl<C: Chain> PubSub<C> {
             written = suback(pending, client, version, &session.settings, out);
         });
         written.map_err(|violation| (id, violation))
-    }
-
-    /// Delivers a message that was retained for a new subscription, and that the filter at this place among those granted has found.
-    fn deliver_retained(&mut self, pending: &PendingSubscribe, at: u16, message: &Message) {
-        if message.expires() <= self.clients.agenda.now() {
-            return;
-        }
-        if matches!(pending.by, SubscribeSource::Program) {
-            // The subscription may have ended in the meantime, and another one have its place.
-            if self.clients.program.number(pending.session) == Some(pending.instance) {
-                self.clients
-                    .agenda
-                    .output(Output::Deliver { subscription: pending.instance, message: message.clone() });
-            }
-            return;
-        }
-        let Some(granted) = pending.granted.iter().flatten().nth(usize::from(at)) else { return };
-        let Some(session) = self.clients.sessions.get(pending.session) else { return };
-        // So may the session.
-        let is_same = session.instance == pending.instance;
-        if !is_same || session.subscriptions.get(&granted.filter).is_none_or(|now| now.options != granted.options) {
-            return;
-        }
-        let recipient = Recipient {
-            session: pending.session,
-            qos: granted.options.qos,
-            retain_as_published: true,
-            ids: SubscriptionIds::from(pending.subscription_id),
-            group: None,
-            initial: true,
-        };
-        let publication = message.publication();
-        let routed = Routed { publication: &publication, id: PublicationId::NONE, publisher: None };
-        self.clients.deliver_all(&[recipient], &routed);
     }
 
     /// Subscribes the embedding program.

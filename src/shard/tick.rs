@@ -15,6 +15,7 @@ use crate::hooks::{Chain, HookAnswer, Outcome};
 use crate::message::Publication;
 use crate::pending_hooks::Waiter;
 use crate::session::MigrationState;
+use crate::time::Time;
 use crate::topic::TopicName;
 
 impl<C: Chain> Shard<C> {
@@ -35,6 +36,8 @@ impl<C: Chain> Shard<C> {
             Deadline::Sys => self.publish_sys(),
             Deadline::Migrations => self.begin_migrations(),
             Deadline::Sweep => self.sweep(),
+            Deadline::Expiry => self.forget_expired(),
+            Deadline::Replays => self.pubsub.replay_some(),
         }
     }
 
@@ -63,11 +66,19 @@ impl<C: Chain> Shard<C> {
         }
     }
 
+    /// Forgets some of the retained messages that have expired; the others in the next turns.
+    fn forget_expired(&mut self) {
+        let PubSub { clients, retained, .. } = &mut self.pubsub;
+        if retained.forget_expired(clients.agenda.now()) {
+            clients.agenda.arm(Time::ZERO, Deadline::Expiry);
+        }
+    }
+
     /// Forgets what has expired, and what migrations have left behind.
     fn sweep(&mut self) {
-        let PubSub { clients, routing, retained, .. } = &mut self.pubsub;
+        self.forget_expired();
+        let PubSub { clients, routing, .. } = &mut self.pubsub;
         let now = clients.agenda.now();
-        retained.forget_expired(now);
         let (own, received) = (clients.setup.id, routing.received_up_to());
         self.migration.incoming.forget_arrived(|index| {
             let Some(session) = clients.sessions.get_mut(index) else { return true };

@@ -209,7 +209,12 @@ impl<C: Chain> World<C> {
 
     /// Carries outputs and messages until nothing moves any more.
     pub fn settle(&mut self) {
-        while self.carry_out_outputs() | self.poll_hooks() | self.carry_messages() | self.carry_transfer() {}
+        while self.carry_out_outputs()
+            | self.poll_hooks()
+            | self.carry_messages()
+            | self.carry_transfer()
+            | self.catch_up()
+        {}
     }
 
     /// Something happens to a shard; nothing follows before [`World::settle`].
@@ -346,6 +351,14 @@ impl<C: Chain> World<C> {
             Output::Messages { to, messages } => self.messages[shard][to].extend(messages),
             Output::Stopped => self.stopped += 1,
         }
+    }
+
+    /// A turn for each shard that has something to do already. Returns whether there was one.
+    pub fn catch_up(&mut self) -> bool {
+        let behind: Vec<_> =
+            (0..self.shards.len()).filter(|shard| self.shards[*shard].next_deadline() <= self.now).collect();
+        behind.iter().for_each(|shard| self.handle(*shard, Input::Tick));
+        !behind.is_empty()
     }
 
     fn poll_hooks(&mut self) -> bool {

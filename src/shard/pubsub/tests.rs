@@ -163,6 +163,7 @@ fn the_program_is_told_that_it_subscribes_and_then_what_is_retained() {
     publish(&mut pubsub, &message);
     let mountpoint = pubsub.routing.mountpoint(&"".into());
     pubsub.subscribe_program(mountpoint, 77, filter("#"));
+    pubsub.replay_some();
     publish(&mut pubsub, &publication("t", "y", QoS::AtMostOnce));
     let outputs = outputs(&mut pubsub.clients);
     let [

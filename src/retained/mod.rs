@@ -10,7 +10,8 @@
 //! So an owner leaves out what comes live, too, as its number says.
 //!
 //! The answers are *replayed* page by page: one owner after the other is asked for a page, and for the next when all of that was sent, which is
-//! as soon as the window of the client and its output have room. So what waits for a client is a page, however much is retained, and its
+//! as soon as the window of the client and its output have room. What had been queued for the client when a page came goes before it: it may be
+//! older, and come through another subscription. What is queued later goes behind it. So what waits for a client is a page, however much is retained, and its
 //! queue is not touched. A walk through the topics is resumed behind the last topic of a page, whatever was stored and removed meanwhile. An
 //! owner looks at so many topics for a page, and shards do so much of this in one turn; what is left waits for the next.
 //!
@@ -250,9 +251,10 @@ impl Retained {
         self.replays.sent(reader);
     }
 
-    /// Whether a reader takes its next message before what is queued for it: every other time.
-    pub fn take_turn(&mut self, reader: u32) -> bool {
-        self.replays.take_turn(reader)
+    /// Up to where the queue of a reader goes before the messages that are here for it: what was in it when they came, older messages of
+    /// the same topics perhaps. `end` is where it ends now. None if no messages are here.
+    pub fn queued_before(&mut self, reader: u32, end: u64) -> Option<u64> {
+        self.replays.queued_before(reader, end)
     }
 
     /// What an owner is to be asked for a reader, if that is due.

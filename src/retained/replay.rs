@@ -20,8 +20,6 @@ pub struct Replay {
     next_request: u64,
     /// Of the first request.
     page: Option<Page>,
-    /// Whether the next message is due before what is queued for the client.
-    is_first: bool,
     /// While it is under way to another shard: the numbers of messages that have come live, by owner and shard.
     pub(super) seen: Vec<Box<[u64]>>,
 }
@@ -45,6 +43,8 @@ struct Page {
     last: Option<Message>,
     next: Option<Box<str>>,
     applied: Box<[u64]>,
+    /// What had been queued for the client when it came: that goes first.
+    queued: Option<u64>,
 }
 
 /// What an owner is to be asked.
@@ -64,7 +64,6 @@ impl Replay {
             belongs_to: HashMap::with_hasher(hasher),
             next_request: 0,
             page: None,
-            is_first: false,
             seen: Vec::new(),
         }
     }
@@ -138,7 +137,7 @@ impl Replay {
     /// An owner has answered what was asked last.
     pub fn answered(&mut self, page: RetainedPage) {
         let RetainedPage { owner, messages, next, applied, .. } = page;
-        self.page = Some(Page { owner, messages: messages.into(), last: None, next, applied });
+        self.page = Some(Page { owner, messages: messages.into(), last: None, next, applied, queued: None });
         self.turn_page();
     }
 
@@ -183,10 +182,10 @@ impl Replay {
         messages.into_iter().map(|(_, message)| message).collect()
     }
 
-    /// Whether the next message is due before what is queued for the client: every other time.
-    pub fn take_turn(&mut self) -> bool {
-        self.is_first = !self.is_first;
-        self.is_first
+    /// What had been queued for the client when this was asked first of the messages that are here: `now`, if that is now. None if no
+    /// messages are here.
+    pub fn queued_before(&mut self, now: u64) -> Option<u64> {
+        Some(*self.page.as_mut()?.queued.get_or_insert(now))
     }
 
     /// Goes on to the next page, owner or request if nothing is left of this one.

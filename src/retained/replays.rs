@@ -166,9 +166,9 @@ impl Replays {
         self.forget_unsent(place, &[message]);
     }
 
-    /// Whether a reader takes its next message before what is queued for it: every other time.
-    pub fn take_turn(&mut self, place: u32) -> bool {
-        self.readers.get_mut(&place).is_some_and(|reader| reader.replay.take_turn())
+    /// See [`Replay::queued_before`].
+    pub fn queued_before(&mut self, place: u32, now: u64) -> Option<u64> {
+        self.readers.get_mut(&place)?.replay.queued_before(now)
     }
 
     /// What is to be asked for a reader, if nothing is here for it and no question is open: the number of the question, and what.

@@ -65,11 +65,13 @@ pub struct Queue {
     qos0_bytes: usize,
     /// No message in the queue expires before this.
     earliest_expiry: Time,
+    /// How many have left it.
+    left: u64,
 }
 
 impl Default for Queue {
     fn default() -> Self {
-        Queue { waiting: VecDeque::new(), bytes: 0, qos0: 0, qos0_bytes: 0, earliest_expiry: Time::NEVER }
+        Queue { waiting: VecDeque::new(), bytes: 0, qos0: 0, qos0_bytes: 0, earliest_expiry: Time::NEVER, left: 0 }
     }
 }
 
@@ -82,6 +84,16 @@ impl Queue {
     /// Whether none waits.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
+    }
+
+    /// How many messages have left it.
+    pub fn left(&self) -> u64 {
+        self.left
+    }
+
+    /// How many will have left it when those are gone that wait now.
+    pub fn end(&self) -> u64 {
+        self.left + self.waiting.len() as u64
     }
 
     /// The bytes that wait, shared or not.
@@ -136,7 +148,7 @@ impl Queue {
         }?;
         self.note_out(&delivery);
         if self.waiting.is_empty() {
-            *self = Queue::default();
+            *self = Queue { left: self.left, ..Queue::default() };
         }
         Some(delivery)
     }
@@ -198,6 +210,7 @@ impl Queue {
     fn note_out(&mut self, delivery: &OutgoingMessage) {
         let size = delivery.message.size();
         self.bytes -= size;
+        self.left += 1;
         if delivery.qos == QoS::AtMostOnce {
             (self.qos0, self.qos0_bytes) = (self.qos0 - 1, self.qos0_bytes - size);
         }

@@ -16,6 +16,8 @@ pub(super) struct Agenda<S> {
     /// The time of the input that is being handled.
     now: Time,
     deadlines: Deadlines<Deadline>,
+    /// What did not fit into the last turn.
+    due: VecDeque<Deadline>,
     /// What the input has set free, to be done before the next one.
     follow_ups: VecDeque<FollowUp>,
     /// What the runtime is to do, in order.
@@ -98,6 +100,7 @@ impl<S> Agenda<S> {
             own,
             now,
             deadlines: Deadlines::new(now),
+            due: VecDeque::new(),
             follow_ups: VecDeque::new(),
             outputs: VecDeque::new(),
             hand_offs: VecDeque::new(),
@@ -141,9 +144,19 @@ impl<S> Agenda<S> {
         self.deadlines.arm(at, deadline);
     }
 
+    /// Has something done in the next turn, so that others have theirs before.
+    pub fn next_turn(&mut self, deadline: Deadline) {
+        self.due.push_back(deadline);
+    }
+
+    /// Whether something waits for the next turn.
+    pub fn is_behind(&self) -> bool {
+        !self.due.is_empty()
+    }
+
     /// What is due now.
     pub fn due(&mut self) -> Vec<Deadline> {
-        let mut due = Vec::new();
+        let mut due: Vec<_> = std::mem::take(&mut self.due).into();
         self.deadlines.expire(self.now, &mut |deadline| due.push(deadline));
         due
     }

@@ -175,7 +175,7 @@ impl<C: Chain> Clients<C> {
     pub(super) fn send_waiting(&mut self, index: u32) {
         let Some(session) = self.sessions.get_mut(index) else { return };
         if session.outbound.replay_waits {
-            // Both in turn.
+            // What was queued before goes first, the rest behind it.
             session.outbound.replay_waits = false;
             self.agenda.follow_up(FollowUp::Replay(index));
         } else if session.outbound.is_anything_waiting() {

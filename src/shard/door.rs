@@ -131,7 +131,13 @@ impl<C: Chain> Shard<C> {
 
     /// When [`Input::Tick`] is to come next, at the latest.
     pub fn next_deadline(&self) -> Time {
-        self.pubsub.clients.agenda.next_deadline()
+        let agenda = &self.pubsub.clients.agenda;
+        if self.is_behind() { agenda.now() } else { agenda.next_deadline() }
+    }
+
+    /// Whether work that did not fit into the last turn waits for [`Input::Tick`].
+    pub fn is_behind(&self) -> bool {
+        self.pubsub.clients.agenda.is_behind()
     }
 
     /// A hook's answer is here, or its future panicked.

@@ -8,7 +8,6 @@ use super::pubsub::PubSub;
 use crate::hooks::Chain;
 use crate::retained::{RetainedPage, RetainedQuestion, Work};
 use crate::session::{PROGRAM, Recipient, SubscriptionIds};
-use crate::time::Time;
 
 /// Pages that are walked or sent in one turn: what is left waits for the next.
 const WORK_PER_TURN: usize = 8;
@@ -32,8 +31,7 @@ impl<C: Chain> PubSub<C> {
             }
         }
         if self.retained.end_turn() {
-            // It has come already: that is the next turn.
-            self.clients.agenda.arm(Time::ZERO, Deadline::Replays);
+            self.clients.agenda.next_turn(Deadline::Replays);
         }
     }
 
@@ -56,25 +54,21 @@ impl<C: Chain> PubSub<C> {
         }
     }
 
-    /// Sends what is here for a session, in turn with what is queued for it. Whether it waits for room.
+    /// Sends what is here for a session, behind what was queued for it before. Whether it waits for room.
     fn replay_to_session(&mut self, reader: u32) -> bool {
-        let Some(session) = self.clients.sessions.get(reader) else { return false };
-        let room = usize::from(session.settings.send_maximum).saturating_sub(session.outbound.in_flight());
-        let most = match session.outbound.is_anything_waiting() {
-            false => usize::MAX,
-            true if self.retained.take_turn(reader) => room.div_ceil(2).max(1),
-            true => 0,
-        };
-        let waits = self.send_page(reader, most);
         self.clients.send_waiting(reader);
-        let is_queue_empty =
-            self.clients.sessions.get(reader).is_some_and(|session| !session.outbound.is_anything_waiting());
-        if waits && is_queue_empty { self.send_page(reader, usize::MAX) } else { waits }
+        let Some(queue) = self.clients.sessions.get(reader).map(|session| &session.outbound.queue) else { return false };
+        let before = self.retained.queued_before(reader, queue.end());
+        if before.is_some_and(|before| queue.left() < before) {
+            return true;
+        }
+        let waits = self.send_page(reader);
+        self.clients.send_waiting(reader);
+        waits
     }
 
-    /// Sends a session so many of the messages that are here for it at most. Whether there are more.
-    fn send_page(&mut self, reader: u32, most: usize) -> bool {
-        let mut left = most;
+    /// Sends a session the messages that are here for it, while there is room. Whether there are more.
+    fn send_page(&mut self, reader: u32) -> bool {
         while let Some((filter, message)) = self.retained.next_message(reader) {
             let message = message.clone();
             let subscription = self.clients.sessions.get(reader).and_then(|session| session.subscriptions.get(filter));
@@ -88,10 +82,9 @@ impl<C: Chain> PubSub<C> {
                     ids: SubscriptionIds::from(subscription.id),
                     group: None,
                 };
-                if left == 0 || self.clients.send_retained(&recipient, &message.publication()) == RetainedMessage::Waits {
+                if self.clients.send_retained(&recipient, &message.publication()) == RetainedMessage::Waits {
                     return true;
                 }
-                left -= 1;
             }
             self.retained.message_done(reader);
         }

@@ -15,7 +15,6 @@ use crate::hooks::{Chain, HookAnswer, Outcome};
 use crate::message::Publication;
 use crate::pending_hooks::Waiter;
 use crate::session::MigrationState;
-use crate::time::Time;
 use crate::topic::TopicName;
 
 impl<C: Chain> Shard<C> {
@@ -70,7 +69,7 @@ impl<C: Chain> Shard<C> {
     fn forget_expired(&mut self) {
         let PubSub { clients, retained, .. } = &mut self.pubsub;
         if retained.forget_expired(clients.agenda.now()) {
-            clients.agenda.arm(Time::ZERO, Deadline::Expiry);
+            clients.agenda.next_turn(Deadline::Expiry);
         }
     }
 

@@ -353,10 +353,9 @@ impl<C: Chain> World<C> {
         }
     }
 
-    /// A turn for each shard that has something to do already. Returns whether there was one.
+    /// Gives another turn to the shards that have not done all. Returns whether there was one.
     pub fn catch_up(&mut self) -> bool {
-        let behind: Vec<_> =
-            (0..self.shards.len()).filter(|shard| self.shards[*shard].next_deadline() <= self.now).collect();
+        let behind: Vec<_> = (0..self.shards.len()).filter(|shard| self.shards[*shard].is_behind()).collect();
         behind.iter().for_each(|shard| self.handle(*shard, Input::Tick));
         !behind.is_empty()
     }

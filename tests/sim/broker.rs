@@ -352,10 +352,14 @@ impl Broker {
         if !self.unflushed[shard] {
             return;
         }
+        if self.shards[shard].is_behind() {
+            self.shards[shard].handle(Input::Tick, self.now);
+            self.last_shard = shard;
+        }
         while let Some(output) = self.shards[shard].next_output() {
             self.carry_out(shard, output);
         }
-        (self.unflushed[shard], self.past_sockets[shard]) = (false, false);
+        (self.unflushed[shard], self.past_sockets[shard]) = (self.shards[shard].is_behind(), false);
     }
 
     fn carry_out(&mut self, shard: usize, output: Output<State>) {

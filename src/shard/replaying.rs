@@ -56,6 +56,10 @@ impl<C: Chain> PubSub<C> {
 
     /// Sends what is here for a session, behind what was queued for it before. Whether it waits for room.
     fn replay_to_session(&mut self, reader: u32) -> bool {
+        if let Some(session) = self.clients.sessions.get_mut(reader) {
+            // That is what happens now: it need not be told again.
+            session.outbound.replay_waits = false;
+        }
         self.clients.send_waiting(reader);
         let Some(queue) = self.clients.sessions.get(reader).map(|session| &session.outbound.queue) else { return false };
         let before = self.retained.queued_before(reader, queue.end());

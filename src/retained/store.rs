@@ -93,7 +93,8 @@ impl Store {
             for kept in self.messages.from(&from) {
                 let message = &kept.message;
                 let topic = message.topic();
-                let is_full = messages.len() >= limits.messages || !messages.is_empty() && bytes + message.size() > limits.bytes;
+                let is_full =
+                    messages.len() >= limits.messages || !messages.is_empty() && bytes + message.size() > limits.bytes;
                 if is_full || topics >= limits.topics || looked_at >= limits.nodes {
                     return Found { messages, next: Some(topic.as_str().into()) };
                 }
@@ -162,7 +163,8 @@ mod tests {
     use crate::message::Publication;
     use crate::topic::{FilterSet, TopicFilter, TopicName};
 
-    const ALL: PageLimits = PageLimits { messages: usize::MAX, bytes: usize::MAX, topics: usize::MAX, nodes: usize::MAX };
+    const ALL: PageLimits =
+        PageLimits { messages: usize::MAX, bytes: usize::MAX, topics: usize::MAX, nodes: usize::MAX };
 
     fn kept(topic: &str, payload: &[u8], expires: Time) -> Kept {
         let mut publication = Publication::new(TopicName::trusted(topic), payload);

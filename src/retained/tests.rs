@@ -26,7 +26,8 @@ fn filters(filters: &[&str]) -> Vec<TopicFilter> {
 
 /// A topic that `owner` of two shards owns: the one with this number.
 fn topic_of(shards: &[Retained], owner: usize, number: usize) -> String {
-    let mut topics = (0..).map(|number| format!("t{number:03}")).filter(|topic| shards[0].topic("", topic).owner == owner);
+    let mut topics =
+        (0..).map(|number| format!("t{number:03}")).filter(|topic| shards[0].topic("", topic).owner == owner);
     topics.nth(number).expect("there are many")
 }
 

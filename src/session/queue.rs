@@ -239,13 +239,7 @@ pub(super) mod tests {
     fn expiring(payload: &str, qos: QoS, at: Time) -> OutgoingMessage {
         let mut publication = Publication::new(TopicName::trusted("t"), payload.as_bytes());
         publication.expire(at);
-        OutgoingMessage {
-            message: publication.keep(),
-            qos,
-            retain: false,
-            ids: SubscriptionIds::new(),
-            group: None,
-        }
+        OutgoingMessage { message: publication.keep(), qos, retain: false, ids: SubscriptionIds::new(), group: None }
     }
 
     fn limits(messages: usize, bytes: Limit, order: QueueType) -> QueueLimits {

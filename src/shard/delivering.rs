@@ -155,7 +155,9 @@ impl<C: Chain> Clients<C> {
     pub(super) fn send_retained(&mut self, recipient: &Recipient, publication: &Publication<'_>) -> Retained {
         let index = recipient.session;
         let Some(session) = self.sessions.get_mut(index) else { return Retained::Done };
-        let Some(mut to) = session.connection.and_then(|id| self.connections.writable(id)) else { return Retained::Waits };
+        let Some(mut to) = session.connection.and_then(|id| self.connections.writable(id)) else {
+            return Retained::Waits;
+        };
         let qos = delivery::qos_for(session, recipient, publication);
         let (chain, traffic, now) = (&mut self.chain, &mut self.delivery.traffic, self.agenda.now());
         let mut writer = PublishWriter { chain, traffic, buffers: to.buffers, now };

@@ -61,7 +61,9 @@ impl<C: Chain> PubSub<C> {
             session.outbound.replay_waits = false;
         }
         self.clients.send_waiting(reader);
-        let Some(queue) = self.clients.sessions.get(reader).map(|session| &session.outbound.queue) else { return false };
+        let Some(queue) = self.clients.sessions.get(reader).map(|session| &session.outbound.queue) else {
+            return false;
+        };
         let before = self.retained.queued_before(reader, queue.end());
         if before.is_some_and(|before| queue.left() < before) {
             return true;

@@ -98,7 +98,11 @@ impl FilterSet {
                 next.extend(node.children.get(level.as_bytes()).copied());
             }
             if next.is_empty() {
-                return if best == NONE { self.behind(topic, start..end, &active, is_dollar) } else { Sought::Match(best) };
+                return if best == NONE {
+                    self.behind(topic, start..end, &active, is_dollar)
+                } else {
+                    Sought::Match(best)
+                };
             }
             active = next;
             if end == topic.len() {
@@ -118,7 +122,11 @@ impl FilterSet {
     fn behind(&self, topic: &str, at: std::ops::Range<usize>, active: &[u32], is_dollar: bool) -> Sought {
         let (before, level) = (&topic[..at.start], &topic.as_bytes()[at]);
         let later = (Bound::Excluded(level), Bound::Unbounded);
-        let mut next = self.nodes(active).filter_map(|node| node.children.range::<[u8], _>(later).next()).map(|(level, _)| &**level).min();
+        let mut next = self
+            .nodes(active)
+            .filter_map(|node| node.children.range::<[u8], _>(later).next())
+            .map(|(level, _)| &**level)
+            .min();
         // `%` comes behind all that begins with `$`: from there on wildcards match.
         let has_wildcard = |node: &Node| node.plus != NONE || node.below != NONE;
         if is_dollar && self.nodes(active).any(has_wildcard) {

@@ -230,7 +230,11 @@ fn who_leaves_gets_the_rest_when_it_is_back() {
         received.extend(all(&mut world, &mut client));
         let (retained, live): (Vec<_>, Vec<_>) = received.into_iter().partition(|one| one.retain);
         let found: BTreeSet<_> = topics(&retained).into_iter().collect();
-        assert_eq!(found.into_iter().collect::<Vec<_>>(), kept[..999], "some of them twice perhaps: they were in flight");
+        assert_eq!(
+            found.into_iter().collect::<Vec<_>>(),
+            kept[..999],
+            "some of them twice perhaps: they were in flight"
+        );
         assert_eq!(live.iter().map(|one| one.topic.as_str()).collect::<Vec<_>>(), [kept[999].as_str()]);
         assert!(is_quiet(&world));
     }
@@ -310,10 +314,12 @@ fn the_program_gets_all_of_it_too() {
     for mut world in worlds() {
         let kept = retain(&mut world, 3000, "x", QoS::AtMostOnce);
         let filter = TopicFilter::parse("kept/#", 8).expect("a valid filter");
-        let subscribe = |subscription| Request::Subscribe { subscription, mountpoint: "".into(), filter: filter.clone() };
+        let subscribe =
+            |subscription| Request::Subscribe { subscription, mountpoint: "".into(), filter: filter.clone() };
         world.request(0, subscribe(7));
         assert_eq!(world.subscribed, [7]);
-        let mut found: Vec<_> = world.delivered.drain(..).map(|(_, message)| message.topic().as_str().to_owned()).collect();
+        let mut found: Vec<_> =
+            world.delivered.drain(..).map(|(_, message)| message.topic().as_str().to_owned()).collect();
         found.sort();
         assert_eq!(found, kept);
         world.handle(0, Input::Request(subscribe(8)));

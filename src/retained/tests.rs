@@ -43,6 +43,13 @@ fn publish(shards: &mut [Retained], from: usize, topic: &str, payload: &str) -> 
     number
 }
 
+/// Shard `from` publishes each topic, with its name as payload.
+fn publish_all(shards: &mut [Retained], from: usize, topics: &[String]) {
+    for topic in topics {
+        publish(shards, from, topic, topic);
+    }
+}
+
 /// The reader of shard 0 subscribes, and all shards have taken its filters in.
 fn subscribe(shards: &mut [Retained], wanted: &[&str]) {
     shards[0].begin(1, filters(wanted));
@@ -125,7 +132,7 @@ fn a_reader_is_given_page_after_page_as_it_takes_them() {
     for (count, page) in [(1, 1), (1, 3), (2, 1), (3, 4)] {
         let mut shards = shards_with(count, page);
         let topics: Vec<_> = (0..20).map(|number| format!("t{number:03}")).collect();
-        topics.iter().for_each(|topic| drop(publish(&mut shards, 0, topic, topic)));
+        publish_all(&mut shards, 0, &topics);
         subscribe(&mut shards, &["#"]);
         let mut all = Vec::new();
         while shards[0].is_replaying(READER) {
@@ -269,7 +276,7 @@ fn a_filter_that_is_subscribed_to_again_begins_anew_and_the_others_go_on() {
 fn a_reader_that_was_away_goes_on_where_it_was() {
     let mut shards = shards_with(2, 3);
     let topics: Vec<_> = (0..4).map(|number| topic_of(&shards, 0, number)).collect();
-    topics.iter().for_each(|topic| drop(publish(&mut shards, 1, topic, topic)));
+    publish_all(&mut shards, 1, &topics);
     subscribe(&mut shards, &["#"]);
     fetch(&mut shards);
     assert_eq!(take(&mut shards).as_ref(), Some(&topics[0]));
@@ -295,7 +302,7 @@ fn a_reader_that_was_away_goes_on_where_it_was() {
 fn a_reader_that_moves_goes_on_where_it_was_and_sees_nothing_older() {
     let mut shards = shards_with(2, 1);
     let topics: Vec<_> = (0..3).map(|number| topic_of(&shards, 0, number)).collect();
-    topics.iter().for_each(|topic| drop(publish(&mut shards, 1, topic, topic)));
+    publish_all(&mut shards, 1, &topics);
     subscribe(&mut shards, &["#"]);
     fetch(&mut shards);
     assert_eq!(take(&mut shards).as_ref(), Some(&topics[0]));

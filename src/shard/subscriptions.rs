@@ -151,14 +151,13 @@ impl<C: Chain> PubSub<C> {
                 _ => return,
             },
         };
-        let is_unwanted = |granted: &&Granted| granted.options.retain_handling == RetainHandling::DoNotSend;
-        let unwanted = pending.granted.iter().flatten().filter(is_unwanted).map(|granted| granted.filter.clone());
-        self.retained.stop_replaying(reader, &unwanted.collect::<Vec<_>>());
+        // What is left from a subscription that this one replaced without asking anew is sent still, as this one has it
+        // [MQTT-3.8.4-4].
         if let Some(gathered) = gathered {
             let mountpoint = self.routing.name(pending.mountpoint).clone();
             self.retained.replay(reader, &mountpoint, gathered, is_online);
+            self.replay_soon();
         }
-        self.replay_soon();
     }
 
     /// `on_subscribe`, unless the hooks were told already, or every filter was refused.

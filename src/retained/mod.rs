@@ -9,6 +9,11 @@
 //! published before is in their answers then, or was superseded; whatever was published after comes live, with its number.
 //! So an owner leaves out what comes live, too, as its number says.
 //!
+//! A shard that has taken a filter in is not told of it again. For the next subscription to it the shard knows as much by itself: since
+//! then every message to be retained that matches has come here live, with its number, and the last of them is the last that can have
+//! been sent before what is still on its way. So shards say how many messages they had sent also if nobody wants what is retained now, and
+//! say only what has changed since they said it last.
+//!
 //! The answers are *replayed* page by page: one owner after the other is asked for a page, and for the next when all of that was sent, which is
 //! as soon as the window of the client and its output have room. What had been queued for the client when a page came goes before it: it may be
 //! older, and come through another subscription. What is queued later goes behind it. So what waits for a client is a page, however much is retained, and its
@@ -33,6 +38,7 @@ mod page;
 mod questions;
 mod replay;
 mod replays;
+mod sent;
 mod store;
 
 use std::collections::BTreeMap;
@@ -41,6 +47,7 @@ use std::sync::Arc;
 pub use gathering::Gathered;
 pub use page::{RetainedPage, RetainedQuestion};
 pub use replay::Replay;
+pub use sent::Counts;
 pub use store::{Kept, Retention};
 
 use crate::config::RetainedConfig;
@@ -48,10 +55,10 @@ use crate::message::{Message, Publication};
 use crate::time::Time;
 use crate::topic::{TopicFilter, TopicName};
 
-use gathering::Gathering;
 use page::PageLimits;
 use questions::{Asked, Questions};
 use replays::{Replays, Topic};
+use sent::Sent;
 use store::Store;
 
 /// Topics among which what has expired is forgotten in one go.
@@ -68,15 +75,16 @@ pub struct Retained {
     stores: Vec<Store>,
     /// Where to go on forgetting what has expired: in which mountpoint, and at which topic.
     sweeping: Option<(usize, Box<str>)>,
-    /// For each owner, how many messages it was sent. This shard is one of them.
-    sent: Vec<u64>,
+    /// How many messages shards have sent owners.
+    sent: Sent,
     /// For each shard, how many of its messages were applied here.
     applied: Vec<u64>,
-    /// For each owner and shard, which of that shard's messages to the owner were seen here last.
-    seen: Vec<Box<[u64]>>,
+    /// For each owner and shard, which of that shard's messages to the owner were seen last by readers that have come here from other
+    /// shards. They may not have come here.
+    seen_elsewhere: Vec<Box<[u64]>>,
     questions: Questions,
     /// New subscriptions of this shard that others have not taken in yet, by the number of the subscription.
-    gathering: BTreeMap<u64, Gathering>,
+    gathering: BTreeMap<u64, Gathered>,
     replays: Replays,
     /// Whether the next work is an answer, if there are others to be done.
     answers_next: bool,
@@ -101,9 +109,9 @@ impl Retained {
             limits: PageLimits::of(config),
             stores: Vec::new(),
             sweeping: None,
-            sent: vec![0; shards],
+            sent: Sent::new(own, shards),
             applied: vec![0; shards],
-            seen: vec![vec![0; shards].into(); shards],
+            seen_elsewhere: Vec::new(),
             questions: Questions::new(shards),
             gathering: BTreeMap::new(),
             replays: Replays::new(hasher.clone(), shards),
@@ -136,9 +144,8 @@ impl Retained {
     /// A publication that was made here is to be retained: the shard that owns its topic, and which message to that owner it is.
     pub fn send(&mut self, mountpoint: &str, publication: &Publication<'_>) -> (usize, u64) {
         let topic = self.topic(mountpoint, publication.topic.as_str());
-        self.sent[topic.owner] += 1;
-        let number = self.sent[topic.owner];
-        self.note(topic, self.own, number);
+        let number = self.sent.send(topic.owner);
+        self.replays.note_live(topic, self.own, number);
         (topic.owner, number)
     }
 
@@ -155,39 +162,44 @@ impl Retained {
     /// A message to be retained goes to subscribers live; it is that message of `shard` to the owner of its topic.
     pub fn note_live(&mut self, mountpoint: &str, topic: TopicName<'_>, shard: usize, number: u64) {
         let topic = self.topic(mountpoint, topic.as_str());
-        self.note(topic, shard, number);
-    }
-
-    fn note(&mut self, topic: Topic<'_>, shard: usize, number: u64) {
-        let seen = &mut self.seen[topic.owner][shard];
-        *seen = (*seen).max(number);
+        self.sent.learn(shard, topic.owner, number);
         self.replays.note_live(topic, shard, number);
     }
 
-    /// For each owner, how many messages this shard has sent it.
-    pub fn sent(&self) -> Box<[u64]> {
-        self.sent.as_slice().into()
+    /// This shard has taken in these filters of shard `from`, which is to be told how many messages this one has sent the owners of what
+    /// they match: gives what it was not told before.
+    pub fn tell_sent(&mut self, from: usize, mountpoint: &str, filters: &[TopicFilter]) -> Counts {
+        if filters.iter().any(TopicFilter::has_wildcard) {
+            return self.sent.tell(from, None);
+        }
+        let owners = self.owners(mountpoint, filters);
+        self.sent.tell(from, Some(&owners))
+    }
+
+    /// Shard `from` has sent owners so many messages.
+    pub fn learn_sent(&mut self, from: usize, sent: &[(u16, u64)]) {
+        for (owner, number) in sent {
+            self.sent.learn(from, usize::from(*owner), *number);
+        }
     }
 
     /// A subscription with this number is being made, which wants what is retained for these filters; those of a higher QoS come first.
     pub fn begin(&mut self, token: u64, filters: Vec<TopicFilter>) {
         if !filters.is_empty() {
-            let mut gathering = Gathering::new(filters, self.shards);
-            gathering.taken_in(self.own, self.sent());
-            self.gathering.insert(token, gathering);
+            self.gathering.insert(token, Gathered { filters, sent: self.sent.by_owner() });
         }
     }
 
-    /// Shard `from` has taken in the filters of a subscription, and had sent each owner so many messages by then.
-    pub fn taken_in(&mut self, token: u64, from: usize, sent: Box<[u64]>) {
+    /// Shard `from` has taken in the filters of a subscription, and has said how many messages it had sent.
+    pub fn taken_in(&mut self, token: u64, from: usize) {
         if let Some(gathering) = self.gathering.get_mut(&token) {
-            gathering.taken_in(from, sent);
+            gathering.taken_in(from, self.sent.of(from));
         }
     }
 
     /// All shards have taken in the filters of a subscription: what is to be replayed, if it wants what is retained.
     pub fn gathered(&mut self, token: u64) -> Option<Gathered> {
-        self.gathering.remove(&token).map(Gathering::finish)
+        self.gathering.remove(&token)
     }
 
     /// Replays what is retained to a reader: a session, or a subscription of the program, by its place.
@@ -195,11 +207,7 @@ impl Retained {
         let owners: Vec<usize> = if gathered.filters.iter().any(TopicFilter::has_wildcard) {
             (0..self.shards).collect()
         } else {
-            let owner = |filter: &TopicFilter| self.topic(mountpoint, filter.filter()).owner;
-            let mut owners: Vec<_> = gathered.filters.iter().map(owner).collect();
-            owners.sort_unstable();
-            owners.dedup();
-            owners
+            self.owners(mountpoint, &gathered.filters)
         };
         self.replays.add(reader, mountpoint, gathered, &owners, is_online);
     }
@@ -227,14 +235,15 @@ impl Retained {
     /// A reader goes to another shard: what is left for it.
     pub fn reader_leaves(&mut self, reader: u32) -> Option<Box<Replay>> {
         let mut replay = self.replays.take(reader)?;
-        replay.seen = self.seen.clone();
+        replay.seen = (0..self.shards).map(|owner| self.seen(owner).collect()).collect();
         Some(replay)
     }
 
     /// A reader has come from another shard, with what is left for it.
     pub fn reader_arrived(&mut self, reader: u32, mut replay: Box<Replay>, is_online: bool) {
         // What it saw there it must not see older.
-        for (own, other) in self.seen.iter_mut().zip(std::mem::take(&mut replay.seen)) {
+        self.seen_elsewhere.resize(self.shards, vec![0; self.shards].into());
+        for (own, other) in self.seen_elsewhere.iter_mut().zip(std::mem::take(&mut replay.seen)) {
             own.iter_mut().zip(other).for_each(|(own, other)| *own = (*own).max(other));
         }
         self.replays.put(reader, replay, is_online);
@@ -261,7 +270,7 @@ impl Retained {
     pub fn question(&mut self, reader: u32) -> Option<(usize, RetainedQuestion)> {
         let (token, mountpoint, wanted) = self.replays.ask(reader)?;
         let replay::Wanted { owner, filters, from, sent } = wanted;
-        let after = sent.iter().zip(&self.seen[owner]).map(|(sent, seen)| *sent.max(seen)).collect();
+        let after = sent.iter().zip(self.seen(owner)).map(|(sent, seen)| seen.max(*sent)).collect();
         Some((owner, RetainedQuestion { token, mountpoint, filters, from, sent, after }))
     }
 
@@ -316,12 +325,28 @@ impl Retained {
         self.sweeping.is_some()
     }
 
+    /// For each shard, which of its messages to this owner were seen last, by whoever reads here.
+    fn seen(&self, owner: usize) -> impl Iterator<Item = u64> {
+        let elsewhere = self.seen_elsewhere.get(owner);
+        let elsewhere = move |shard: usize| elsewhere.map_or(0, |seen| seen[shard]);
+        (0..self.shards).zip(self.sent.to(owner)).map(move |(shard, sent)| elsewhere(shard).max(*sent))
+    }
+
     fn store(&mut self, mountpoint: u32) -> &mut Store {
         let at = mountpoint as usize;
         if self.stores.len() <= at {
             self.stores.resize_with(at + 1, Store::default);
         }
         &mut self.stores[at]
+    }
+
+    /// The shards that own the topics of these filters, which have no wildcards.
+    fn owners(&self, mountpoint: &str, filters: &[TopicFilter]) -> Vec<usize> {
+        let owner = |filter: &TopicFilter| self.topic(mountpoint, filter.filter()).owner;
+        let mut owners: Vec<_> = filters.iter().map(owner).collect();
+        owners.sort_unstable();
+        owners.dedup();
+        owners
     }
 
     /// A topic, and the shard that owns it. Topics do not move with slots.

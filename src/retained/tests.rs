@@ -54,8 +54,9 @@ fn publish_all(shards: &mut [Retained], from: usize, topics: &[String]) {
 fn subscribe(shards: &mut [Retained], wanted: &[&str]) {
     shards[0].begin(1, filters(wanted));
     for from in 1..shards.len() {
-        let sent = shards[from].sent();
-        shards[0].taken_in(1, from, sent);
+        let sent = shards[from].tell_sent(0, "", &filters(wanted));
+        shards[0].learn_sent(from, &sent);
+        shards[0].taken_in(1, from);
     }
     let gathered = shards[0].gathered(1).expect("it wants what is retained");
     shards[0].replay(READER, &"".into(), gathered, true);

@@ -26,7 +26,7 @@ impl<C: Chain> PubSub<C> {
         PubSub {
             routing: Routing::new(id, shards, seed, random),
             retained: Retained::new(id, shards, hasher(seed), &clients.setup.config.retained),
-            subscribing: Subscribing::default(),
+            subscribing: Subscribing::new(shards),
             clients,
         }
     }

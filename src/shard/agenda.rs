@@ -34,6 +34,8 @@ pub(super) struct Agenda<S> {
 
 /// How often a search for expired retained messages begins.
 pub(super) const SWEEP: Duration = Duration::from_secs(60);
+/// How soon the next portion of sessions that came is looked at, until all were.
+pub(super) const NEXT_PORTION: Duration = Duration::from_millis(10);
 
 /// How far an orderly stop is.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::agenda::{Deadline, SWEEP};
+use super::agenda::{Deadline, NEXT_PORTION, SWEEP};
 use super::counters::Counted;
 use super::machine::Shard;
 use super::message::ShardMessage;
@@ -73,13 +73,12 @@ impl<C: Chain> Shard<C> {
         }
     }
 
-    /// Forgets what has expired, and what migrations have left behind.
+    /// Forgets what has expired, and what migrations have left behind: a portion of that, and soon the next, until all was looked at.
     fn sweep(&mut self) {
-        self.forget_expired();
         let PubSub { clients, routing, .. } = &mut self.pubsub;
         let now = clients.agenda.now();
         let (own, received) = (clients.setup.id, routing.received_up_to());
-        self.migration.incoming.forget_arrived(|index| {
+        let all_arrived = self.migration.incoming.forget_arrived(|index| {
             let Some(session) = clients.sessions.get_mut(index) else { return true };
             match &session.migration {
                 Some(state @ MigrationState::Arrived { .. }) if state.is_over(own, received) => {
@@ -90,7 +89,10 @@ impl<C: Chain> Shard<C> {
             }
             true
         });
-        clients.agenda.arm(now + SWEEP, Deadline::Sweep);
+        clients.agenda.arm(now + if all_arrived { SWEEP } else { NEXT_PORTION }, Deadline::Sweep);
+        if all_arrived {
+            self.forget_expired();
+        }
     }
 
     /// The interval of `$SYS` has passed: the others report to the first shard, which publishes what it knows.

@@ -9,6 +9,8 @@
 mod group;
 mod mountpoints;
 mod recipients;
+mod roster;
+mod rotation;
 mod subscriber;
 mod subscribers;
 
@@ -23,7 +25,6 @@ use crate::random::Random;
 use crate::session::{PublicationId, Subscription};
 use crate::topic::{TopicFilter, TopicName};
 
-use group::Group;
 use mountpoints::Mountpoints;
 
 /// How often a message for a shared subscription is sent on when the shard it came to has lost its members.
@@ -135,6 +136,7 @@ impl Routing {
     pub fn gather(&mut self, mountpoint: u32, topic: TopicName<'_>, origin: Origin, into: &mut Recipients) {
         let Routing { own, mountpoints, random, .. } = self;
         mountpoints[mountpoint].tree.matching(topic, &mut |subscribers| into.add(subscribers, origin, *own, random));
+        into.complete();
     }
 
     /// Gathers the ordinary subscribers of this shard: another shard made the publication and has sent it to the others.
@@ -183,10 +185,7 @@ impl Routing {
             group.join(subscriber, online);
             return Change { interest: false, members: Some(group.counts()) };
         }
-        match subscribers.local.iter_mut().find(|other| other.session == session) {
-            Some(other) => *other = subscriber,
-            None => subscribers.local.push(subscriber),
-        }
+        subscribers.local.put(subscriber);
         Change { interest: subscribers.local.len() == 1, members: None }
     }
 
@@ -194,17 +193,14 @@ impl Routing {
     pub fn unsubscribe(&mut self, mountpoint: u32, filter: &TopicFilter, session: u32) -> Change {
         let Some(subscribers) = self.mountpoints[mountpoint].tree.get_mut(filter) else { return Change::default() };
         if filter.share_name().is_some() {
-            let group = subscribers.groups.iter_mut().find(|group| *group.filter == *filter);
-            let members = group.map(|group| {
+            let members = subscribers.known_group_mut(filter).map(|group| {
                 group.leave(session);
                 group.counts()
             });
-            self.forget_empty_groups(mountpoint, filter);
+            self.forget_if_empty(mountpoint, filter);
             return Change { interest: false, members };
         }
-        let before = subscribers.local.len();
-        subscribers.local.retain(|subscriber| subscriber.session != session);
-        let interest = subscribers.local.is_empty() && before > 0;
+        let interest = subscribers.local.remove(session).is_some() && subscribers.local.is_empty();
         if interest {
             self.mountpoints[mountpoint].prune(filter);
         }
@@ -220,7 +216,7 @@ impl Routing {
         online: bool,
     ) -> Option<MemberCounts> {
         let subscribers = self.mountpoints[mountpoint].tree.get_mut(filter)?;
-        let group = subscribers.groups.iter_mut().find(|group| *group.filter == *filter)?;
+        let group = subscribers.known_group_mut(filter)?;
         group.turn_online(session, online);
         Some(group.counts())
     }
@@ -228,7 +224,7 @@ impl Routing {
     /// Another shard has so many members of a shared subscription.
     pub fn set_members(&mut self, shard: usize, mountpoint: u32, filter: &TopicFilter, counts: MemberCounts) {
         self.mountpoints[mountpoint].subscribers(filter).group(filter).set_elsewhere(shard, counts);
-        self.forget_empty_groups(mountpoint, filter);
+        self.forget_if_empty(mountpoint, filter);
     }
 
     /// Another shard has interest in a filter.
@@ -244,9 +240,10 @@ impl Routing {
         self.mountpoints[mountpoint].prune(filter);
     }
 
-    fn forget_empty_groups(&mut self, mountpoint: u32, filter: &TopicFilter) {
+    /// Forgets a shared subscription if it has no member on any shard.
+    fn forget_if_empty(&mut self, mountpoint: u32, filter: &TopicFilter) {
         if let Some(subscribers) = self.mountpoints[mountpoint].tree.get_mut(filter) {
-            subscribers.groups.retain(|group| !Group::is_empty(group));
+            subscribers.forget_group_if_empty(filter);
         }
         self.mountpoints[mountpoint].prune(filter);
     }

@@ -113,10 +113,10 @@ impl<C: Chain> PubSub<C> {
         let (sequence, publisher) = (self.routing.sequence(), by.connection);
         for shard in remote.iter() {
             let (mountpoint, message) = (self.routing.name(mountpoint).clone(), publication.keep());
-            let message = if !recipients.has_groups_on(shard) {
+            let groups = recipients.groups_on(shard);
+            let message = if groups.is_empty() {
                 ShardMessage::Publish { sequence, mountpoint, message, number, publisher }
             } else {
-                let groups = recipients.groups_on(shard);
                 let plain = recipients.remote.contains(shard);
                 let Origin { publisher: number_of_publisher, policy, .. } = by.origin;
                 let turn = Turn { policy, publisher: number_of_publisher, hops: 1 };

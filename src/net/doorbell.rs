@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 
 use crossbeam::channel::{self, Receiver, Sender, TrySendError};
+use crossbeam::queue::SegQueue;
 use crossbeam::utils::CachePadded;
 
 use super::ring_wakeup::Eventfd;
@@ -76,25 +77,31 @@ impl AsFd for Doorbell {
 #[derive(Debug)]
 pub struct Inbox<R> {
     requests: Receiver<R>,
+    /// What is never refused.
+    posted: Arc<SegQueue<R>>,
 }
 
 /// The sending end of a shard's [`Inbox`], for any thread.
 #[derive(Debug)]
 pub struct InboxSender<R> {
     requests: Sender<R>,
+    posted: Arc<SegQueue<R>>,
     doorbell: Arc<Doorbell>,
 }
 
 impl<R> Clone for InboxSender<R> {
     fn clone(&self) -> Self {
-        InboxSender { requests: self.requests.clone(), doorbell: Arc::clone(&self.doorbell) }
+        let InboxSender { requests, posted, doorbell } = self;
+        InboxSender { requests: requests.clone(), posted: Arc::clone(posted), doorbell: Arc::clone(doorbell) }
     }
 }
 
 /// An inbox that holds up to `capacity` requests (1 at least) and rings `doorbell` for each.
 pub fn inbox<R>(capacity: usize, doorbell: &Arc<Doorbell>) -> (InboxSender<R>, Inbox<R>) {
     let (sender, requests) = channel::bounded(capacity.max(1));
-    (InboxSender { requests: sender, doorbell: Arc::clone(doorbell) }, Inbox { requests })
+    let posted = Arc::new(SegQueue::new());
+    let inbox = Inbox { requests, posted: Arc::clone(&posted) };
+    (InboxSender { requests: sender, posted, doorbell: Arc::clone(doorbell) }, inbox)
 }
 
 impl<R> InboxSender<R> {
@@ -108,17 +115,24 @@ impl<R> InboxSender<R> {
         self.doorbell.ring();
         Ok(())
     }
+
+    /// Puts a request into the inbox, be it full or not. It overtakes those that came with [`try_send`](Self::try_send). Only for requests of
+    /// which something else bounds the number: that a thing ends, say, which began with a request that found room.
+    pub fn post(&self, request: R) {
+        self.posted.push(request);
+        self.doorbell.ring();
+    }
 }
 
 impl<R> Inbox<R> {
     /// The next request, if there is one. Does not wait.
     pub fn receive(&self) -> Option<R> {
-        self.requests.try_recv().ok()
+        self.posted.pop().or_else(|| self.requests.try_recv().ok())
     }
 
     /// Whether there is no request.
     pub fn is_empty(&self) -> bool {
-        self.requests.is_empty()
+        self.posted.is_empty() && self.requests.is_empty()
     }
 }
 
@@ -135,5 +149,17 @@ mod tests {
         assert_eq!((inbox.receive(), inbox.is_empty()), (Some(1), true));
         drop(inbox);
         assert!(sender.try_send(3).is_err());
+    }
+
+    #[test]
+    fn what_is_posted_finds_room_in_a_full_inbox_and_comes_first() {
+        let doorbell = Arc::new(Doorbell::new().unwrap());
+        let (sender, inbox) = inbox(1, &doorbell);
+        assert!(sender.try_send(1).is_ok() && sender.try_send(2).is_err());
+        (3..5).for_each(|request| sender.post(request));
+        assert!(!inbox.is_empty());
+        assert_eq!(std::iter::from_fn(|| inbox.receive()).collect::<Vec<_>>(), [3, 4, 1]);
+        sender.post(5);
+        assert_eq!((inbox.is_empty(), inbox.receive(), inbox.is_empty()), (false, Some(5), true));
     }
 }

@@ -50,6 +50,7 @@ impl<C: Chain> Shard<C> {
                 }
             }
             Input::Request(request) => self.on_request(request),
+            Input::Undelivered => clients.statistics.counters.program_dropped += 1,
             // Each deadline with all that follows from it: one that comes later finds that it is done.
             Input::Tick => {
                 for deadline in self.pubsub.clients.agenda.due() {

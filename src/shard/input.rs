@@ -88,6 +88,8 @@ pub enum Input<'a, S> {
     },
     /// The embedding program or an operator asks for something.
     Request(Request),
+    /// The embedding program had no room for a message that was handed over with [`Output::Deliver`](super::Output::Deliver).
+    Undelivered,
     /// Time has passed: what is due is done.
     Tick,
     /// An orderly stop begins: every client is told, every will is published, also those of clients that are away, every hook is

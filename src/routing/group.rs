@@ -164,7 +164,8 @@ impl Group {
             let shards = self.elsewhere.iter().filter(move |other| which(other.shard, home));
             shards.map(move |other| (other.shard, count(other) as usize))
         };
-        let all = || others(|shard, home| shard < home).chain(once((home, here))).chain(others(|shard, home| shard > home));
+        let all =
+            || others(|shard, home| shard < home).chain(once((home, here))).chain(others(|shard, home| shard > home));
         let goes_on = all().any(|(shard, members)| shard == current && served < members);
         let turn = match goes_on {
             true => ShardTurn { shard: current, served: served + 1 },

@@ -251,6 +251,8 @@ impl Routing {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
     use crate::codec::{QoS, SubscriptionOptions};
 
@@ -342,5 +344,37 @@ mod tests {
         routing.received(0, 5);
         assert_eq!(routing.next_publication(), PublicationId { shard: 1, sequence: 1 });
         assert_eq!((routing.sequence(), routing.received_up_to()), (1, &[7, 0, 0][..]));
+    }
+
+    /// Clients that come, subscribe and leave, each while all the others are there: the same cost each, however many there are. Printed, not
+    /// asserted; a walk over the others would take this test hours.
+    #[test]
+    fn coming_and_going_costs_the_same_however_many_there_are() {
+        let cases: [(&str, fn(u32) -> String); 3] = [
+            ("one filter", |_| "a/b".to_owned()),
+            ("one shared subscription", |_| "$share/g/a/b".to_owned()),
+            ("a shared subscription each", |session| format!("$share/{session}/a/b")),
+        ];
+        for (what, text) in cases {
+            for clients in [1_000, 100_000_u32] {
+                let (mut routing, at) = routing();
+                let filters: Vec<_> = (0..clients).map(|session| filter(&text(session))).collect();
+                let began = Instant::now();
+                for (session, filter) in (0..).zip(&filters) {
+                    routing.subscribe(at, filter, session, subscription(), true);
+                }
+                for (session, filter) in (0..).zip(&filters) {
+                    routing.set_online(at, filter, session, false);
+                    routing.unsubscribe(at, filter, session);
+                    routing.subscribe(at, filter, session, subscription(), true);
+                }
+                let each = began.elapsed().as_nanos() / u128::from(4 * clients);
+                let found = gathered(&mut routing, at, "a/b").0;
+                assert_eq!(found.len(), if what == "one shared subscription" { 1 } else { clients as usize });
+                (0..).zip(&filters).for_each(|(session, filter)| drop(routing.unsubscribe(at, filter, session)));
+                println!("{what}: {each} ns for each step of {clients} clients");
+                assert_eq!((gathered(&mut routing, at, "a/b").0, routing.filters()), (vec![], 0));
+            }
+        }
     }
 }

@@ -61,7 +61,7 @@ impl<C: Chain> Clients<C> {
             chain,
             connections: Connections::default(),
             sessions: Sessions::new(hasher(setup.seed), orders_offline),
-            pending_hooks: PendingHooks::default(),
+            pending_hooks: PendingHooks::new(setup.seed),
             delivery: Delivering::new(),
             flow: Flow::new(config.queue.max_waiting_output_bytes, config.queue.publisher_patience),
             program: Program::default(),

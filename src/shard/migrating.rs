@@ -21,6 +21,9 @@ use crate::session::{Buffered, MigrationState};
 use crate::sharding::SLOTS;
 use crate::topic::TopicFilter;
 
+/// How many sessions that are to leave are looked at on one occasion: those that cannot begin to are looked at again and again.
+const LOOKED_AT: usize = 1024;
+
 impl<C: Chain> Shard<C> {
     /// Moves those of `slots` that are this shard's to shard `to`, and their sessions with them. Looks at every session once.
     pub(super) fn move_slots(&mut self, slots: &[u16], to: usize) -> SlotsMoving {
@@ -59,9 +62,8 @@ impl<C: Chain> Shard<C> {
         for subscriber in self.migration.slots.ready_pulls(slot, |subscriber| hooks.is_busy(subscriber)) {
             agenda.post(to, ShardMessage::NotHere { subscriber });
         }
-        let (sessions, map) = (sessions.in_slot(slot), self.migration.slots.map());
-        let hooks_pending = hooks.is_any_busy(|subscriber| map.slot(subscriber) == slot);
-        if let Some(to) = self.migration.slots.finish_if_empty(slot, sessions, || hooks_pending) {
+        let (sessions, hooks_pending) = (sessions.in_slot(slot), hooks.is_slot_busy(slot));
+        if let Some(to) = self.migration.slots.finish_if_empty(slot, sessions, hooks_pending) {
             agenda.post(to, ShardMessage::SlotEmptied { slot });
         }
     }
@@ -83,12 +85,13 @@ impl<C: Chain> Shard<C> {
         }
     }
 
-    /// Sessions that are to leave begin to, as many as may be under way. One that waits for a hook or a subscription is left for later.
+    /// Sessions that are to leave begin to, as many as may be under way. One that waits for a hook or a subscription is left for later; if
+    /// there are many of those, so are the rest.
     pub(super) fn begin_migrations(&mut self) {
         if self.pubsub.clients.agenda.is_stopping() {
             return;
         }
-        for _ in 0..self.migration.outgoing.queued() {
+        for _ in 0..self.migration.outgoing.queued().min(LOOKED_AT) {
             let Some(subscriber) = self.migration.outgoing.next_to_begin() else { return };
             // One that has ended meanwhile, or was pulled, is not there any more.
             if let Some(index) = self.pubsub.clients.sessions.find(&subscriber)

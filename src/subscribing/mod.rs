@@ -10,7 +10,7 @@
 mod grants;
 mod packets;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub use grants::{Granted, admit, check, grant, wanted};
 pub use packets::{requested, suback, unsuback, unsubscribe};
@@ -24,6 +24,8 @@ use crate::hooks::{RequestedFilter, SubscribeModifiersM5, SubscribedM5};
 pub struct Subscribing {
     /// By the number under which answers come.
     pending: BTreeMap<u64, PendingSubscribe>,
+    /// The same by session.
+    of_session: BTreeSet<(u32, u64)>,
 }
 
 /// A SUBSCRIBE between taking effect here and SUBACK.
@@ -123,22 +125,25 @@ impl Subscribing {
 
     /// Whether a subscription of this session is being made.
     pub fn is_subscribing(&self, session: u32) -> bool {
-        self.pending.values().any(|pending| pending.session == session)
+        self.of_session.range((session, 0)..=(session, u64::MAX)).next().is_some()
     }
 
     /// So many shards are to answer under this number.
     pub fn insert(&mut self, token: u64, mut pending: PendingSubscribe, shards: usize) {
         pending.waiting = shards;
-        self.pending.insert(token, pending);
+        self.put_back(token, pending);
     }
 
     /// Takes out the subscription with this number. It comes back with [`put_back`](Self::put_back).
     pub fn take(&mut self, token: u64) -> Option<PendingSubscribe> {
-        self.pending.remove(&token)
+        let pending = self.pending.remove(&token)?;
+        self.of_session.remove(&(pending.session, token));
+        Some(pending)
     }
 
     /// Puts back what was taken out: as many shards as before are to answer.
     pub fn put_back(&mut self, token: u64, pending: PendingSubscribe) {
+        self.of_session.insert((pending.session, token));
         self.pending.insert(token, pending);
     }
 
@@ -146,7 +151,7 @@ impl Subscribing {
     pub fn answered(&mut self, token: u64) -> Option<PendingSubscribe> {
         let pending = self.pending.get_mut(&token)?;
         pending.waiting -= 1;
-        if pending.waiting == 0 { self.pending.remove(&token) } else { None }
+        if pending.waiting == 0 { self.take(token) } else { None }
     }
 }
 

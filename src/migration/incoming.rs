@@ -7,7 +7,7 @@ pub(crate) struct IncomingSessions {
     shards: usize,
     /// The places in the table of sessions of those that are to come, by old owner and its token.
     arriving: BTreeMap<(usize, u64), u32>,
-    /// Their subscriptions that other shards are adding, by this shard's token.
+    /// Their subscriptions that other shards are adding, by the number of the announcement.
     announced: BTreeMap<u64, Announced>,
     /// The places of those that have come, and that may be sent again what was delivered before.
     recently_arrived: Vec<u32>,
@@ -40,21 +40,21 @@ impl IncomingSessions {
     }
 
     /// A session is to come from shard `from`, where its number is `token`, to place `index`. Its subscriptions are announced to
-    /// all other shards under the number `own_token`.
-    pub fn expect(&mut self, from: usize, token: u64, index: u32, own_token: u64) {
+    /// all other shards with this announcement.
+    pub fn expect(&mut self, from: usize, token: u64, index: u32, announcement: u64) {
         self.arriving.insert((from, token), index);
-        self.announced.insert(own_token, Announced { from, token, unanswered: self.shards - 1 });
+        self.announced.insert(announcement, Announced { from, token, unanswered: self.shards - 1 });
     }
 
-    /// A shard has added what was announced under this number. When all have, gives the old owner and its token: it is to be
+    /// A shard has answered this announcement. When all have, gives the old owner and its token: it is to be
     /// told.
-    pub fn announcement_answered(&mut self, own_token: u64) -> Option<(usize, u64)> {
-        let announced = self.announced.get_mut(&own_token)?;
+    pub fn announcement_answered(&mut self, announcement: u64) -> Option<(usize, u64)> {
+        let announced = self.announced.get_mut(&announcement)?;
         announced.unanswered -= 1;
         if announced.unanswered > 0 {
             return None;
         }
-        self.announced.remove(&own_token).map(|announced| (announced.from, announced.token))
+        self.announced.remove(&announcement).map(|announced| (announced.from, announced.token))
     }
 
     /// A session that was to come has come. Gives its place; none if it was not expected.

@@ -80,11 +80,6 @@ impl Slots {
         }
     }
 
-    /// Which shard owns which slot.
-    pub fn map(&self) -> &SlotMap {
-        &self.map
-    }
-
     /// The shard that owns `subscriber`.
     pub fn owner(&self, subscriber: &SubscriberId) -> usize {
         self.map.owner(subscriber)

@@ -16,7 +16,7 @@ pub struct RetainedQuestion {
     /// The filters, each with its place among those that were granted; those of a higher QoS first.
     pub filters: Arc<[(u16, TopicFilter)]>,
     /// How many messages of each shard must have been applied before it is answered.
-    pub after: Box<[u64]>,
+    pub after: Arc<[u64]>,
 }
 
 /// The answer of the owner.
@@ -44,8 +44,9 @@ struct Live {
 pub(super) struct Fetch {
     pub(super) mountpoint: u32,
     pub(super) filters: Arc<[(u16, TopicFilter)]>,
-    /// For each shard, how many messages it had sent each owner when it took the filters in.
-    pub(super) sent: Vec<Box<[u64]>>,
+    /// By owner, how many messages each shard had sent it when it took the filters in; or, if it had before, when the subscription took
+    /// effect here. What has a higher number comes live.
+    sent: Vec<Arc<[u64]>>,
     live: Vec<Live>,
     answers: Vec<RetainedAnswer>,
     /// How many owners have not answered.
@@ -53,15 +54,8 @@ pub(super) struct Fetch {
 }
 
 impl Fetch {
-    pub(super) fn new(mountpoint: u32, filters: Vec<(u16, TopicFilter)>, shards: usize) -> Self {
-        Fetch {
-            mountpoint,
-            filters: filters.into(),
-            sent: vec![Box::default(); shards],
-            live: Vec::new(),
-            answers: Vec::new(),
-            waiting: 0,
-        }
+    pub(super) fn new(mountpoint: u32, filters: Vec<(u16, TopicFilter)>, sent: Vec<Arc<[u64]>>) -> Self {
+        Fetch { mountpoint, filters: filters.into(), sent, live: Vec::new(), answers: Vec::new(), waiting: 0 }
     }
 
     /// A message to be retained goes to subscribers live: the subscription may need no other for its topic.
@@ -71,9 +65,18 @@ impl Fetch {
         }
     }
 
+    /// A shard has taken the filters in, and had sent each owner so many messages by then.
+    pub(super) fn taken_in(&mut self, shard: usize, sent: impl Iterator<Item = u64>) {
+        for (of_owner, sent) in self.sent.iter_mut().zip(sent) {
+            if of_owner[shard] != sent {
+                Arc::make_mut(of_owner)[shard] = sent;
+            }
+        }
+    }
+
     /// How many messages of each shard the owner must have applied: as many as they had sent it.
-    pub(super) fn after(&self, owner: usize) -> Box<[u64]> {
-        self.sent.iter().map(|sent| sent.get(owner).copied().unwrap_or(0)).collect()
+    pub(super) fn after(&self, owner: usize) -> Arc<[u64]> {
+        self.sent[owner].clone()
     }
 
     pub(super) fn answered(&mut self, answer: RetainedAnswer) {
@@ -86,7 +89,7 @@ impl Fetch {
         let mut messages = Vec::new();
         for RetainedAnswer { owner, messages: found, applied, .. } in std::mem::take(&mut self.answers) {
             for (at, Kept { message, shard, number }) in found {
-                let comes_live = self.sent[shard].get(owner).is_some_and(|sent| number > *sent);
+                let comes_live = number > self.sent[owner][shard];
                 let is_older =
                     |live: &Live| live.number > applied[live.shard] && *live.topic == *message.topic().as_str();
                 if !comes_live && !self.live.iter().any(is_older) {

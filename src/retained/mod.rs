@@ -10,11 +10,17 @@
 //! So what an owner has is left out if its number says that it comes live, too. And the owner says how many messages it had applied: so
 //! a live message that came first is known to be newer, or older.
 //!
+//! A shard that has taken a filter in is not told of it again. For the next subscription to it the shard knows as much by itself: since
+//! then every message to be retained that matches has come here live, with its number, and the last of them is the last that can have
+//! been sent before what is still on its way. So shards say how many messages they had sent also if nobody wants what is retained now, and
+//! say only what has changed since they said it last.
+//!
 //! The owner keeps within the limits of `[retained]`: number, bytes, bytes of one message. What is over them is delivered, but not retained.
 //!
 //! Trusts that messages between two shards arrive in order; needs no order between other pairs. Never delivers anything.
 
 mod fetch;
+mod sent;
 mod store;
 
 use std::collections::BTreeMap;
@@ -24,6 +30,7 @@ use std::sync::Arc;
 use hashbrown::HashSet;
 
 pub use fetch::{RetainedAnswer, RetainedQuestion};
+pub use sent::Counts;
 pub use store::{Kept, Retention};
 
 use crate::config::RetainedConfig;
@@ -32,6 +39,7 @@ use crate::time::Time;
 use crate::topic::{TopicFilter, TopicName};
 
 use fetch::Fetch;
+use sent::Sent;
 use store::Store;
 
 /// Retained messages; one for each shard.
@@ -43,8 +51,8 @@ pub struct Retained {
     hasher: ahash::RandomState,
     /// By mountpoint.
     stores: Vec<Store>,
-    /// For each owner, how many messages it was sent. This shard is one of them.
-    sent: Vec<u64>,
+    /// How many messages shards have sent owners.
+    sent: Sent,
     /// For each shard, how many of its messages were applied here.
     applied: Vec<u64>,
     /// Questions that wait until enough was applied: who asks, and about which mountpoint.
@@ -62,7 +70,7 @@ impl Retained {
             seed,
             hasher,
             stores: Vec::new(),
-            sent: vec![0; shards],
+            sent: Sent::new(own, shards),
             applied: vec![0; shards],
             questions: Vec::new(),
             fetches: BTreeMap::new(),
@@ -87,8 +95,7 @@ impl Retained {
     /// A publication that was made here is to be retained: the shard that owns its topic, and which message to that owner it is.
     pub fn send(&mut self, mountpoint: u32, name: &str, publication: &Publication<'_>) -> (usize, u64) {
         let owner = self.owner(name, publication.topic.as_str());
-        self.sent[owner] += 1;
-        let number = self.sent[owner];
+        let number = self.sent.send(owner);
         self.note_live(mountpoint, publication.topic, self.own, number);
         (owner, number)
     }
@@ -101,30 +108,49 @@ impl Retained {
         self.store(mountpoint).store(kept, limits, shards)
     }
 
-    /// A message to be retained goes to subscribers live; it is that message of `shard` to the owner of its topic.
-    pub fn note_live(&mut self, mountpoint: u32, topic: TopicName<'_>, shard: usize, number: u64) {
+    /// A message to be retained has come from another shard, and goes to subscribers live; it is that message of `shard` to the owner of
+    /// its topic.
+    pub fn comes_live(&mut self, mountpoint: u32, name: &str, topic: TopicName<'_>, shard: usize, number: u64) {
+        let owner = self.owner(name, topic.as_str());
+        self.sent.learn(shard, owner, number);
+        self.note_live(mountpoint, topic, shard, number);
+    }
+
+    fn note_live(&mut self, mountpoint: u32, topic: TopicName<'_>, shard: usize, number: u64) {
         for fetch in self.fetches.values_mut().filter(|fetch| fetch.mountpoint == mountpoint) {
             fetch.note_live(topic, shard, number);
         }
     }
 
-    /// For each owner, how many messages this shard has sent it.
-    pub fn sent(&self) -> Box<[u64]> {
-        self.sent.as_slice().into()
+    /// This shard has taken in these filters of shard `from`, which is to be told how many messages this one has sent the owners of what
+    /// they match: gives what it was not told before.
+    pub fn tell_sent(&mut self, from: usize, name: &str, filters: &[TopicFilter]) -> Counts {
+        if filters.iter().any(TopicFilter::has_wildcard) {
+            return self.sent.tell(from, None);
+        }
+        let owners = self.owners(name, filters.iter());
+        self.sent.tell(from, Some(&owners))
+    }
+
+    /// Shard `from` has sent owners so many messages.
+    pub fn learn_sent(&mut self, from: usize, sent: &[(u16, u64)]) {
+        for (owner, number) in sent {
+            self.sent.learn(from, usize::from(*owner), *number);
+        }
     }
 
     /// A subscription with this number is being made, which wants what is retained for these filters, each with its place among those that
     /// were granted.
     pub fn begin(&mut self, token: u64, mountpoint: u32, filters: Vec<(u16, TopicFilter)>) {
-        let mut fetch = Fetch::new(mountpoint, filters, self.shards);
-        fetch.sent[self.own] = self.sent();
-        self.fetches.insert(token, fetch);
+        if !filters.is_empty() {
+            self.fetches.insert(token, Fetch::new(mountpoint, filters, self.sent.by_owner()));
+        }
     }
 
-    /// Shard `from` has taken in the filters of a subscription, and had sent each owner so many messages by then.
-    pub fn taken_in(&mut self, token: u64, from: usize, sent: Box<[u64]>) {
+    /// Shard `from` has taken in the filters of a subscription, and has said how many messages it had sent.
+    pub fn taken_in(&mut self, token: u64, from: usize) {
         if let Some(fetch) = self.fetches.get_mut(&token) {
-            fetch.sent[from] = sent;
+            fetch.taken_in(from, self.sent.of(from));
         }
     }
 
@@ -134,11 +160,7 @@ impl Retained {
         let owners: Vec<usize> = if fetch.filters.iter().any(|(_, filter)| filter.has_wildcard()) {
             (0..self.shards).collect()
         } else {
-            let mut owners: Vec<_> =
-                fetch.filters.iter().map(|(_, filter)| self.owner(name, filter.filter())).collect();
-            owners.sort_unstable();
-            owners.dedup();
-            owners
+            self.owners(name, fetch.filters.iter().map(|(_, filter)| filter))
         };
         let Some(fetch) = self.fetches.get_mut(&token) else { return Vec::new() };
         fetch.waiting = owners.len();
@@ -209,6 +231,14 @@ impl Retained {
         &mut self.stores[at]
     }
 
+    /// The shards that own the topics of these filters, which have no wildcards.
+    fn owners<'a>(&self, mountpoint: &str, filters: impl Iterator<Item = &'a TopicFilter>) -> Vec<usize> {
+        let mut owners: Vec<_> = filters.map(|filter| self.owner(mountpoint, filter.filter())).collect();
+        owners.sort_unstable();
+        owners.dedup();
+        owners
+    }
+
     /// The shard that owns `topic`. Topics do not move with slots.
     fn owner(&self, mountpoint: &str, topic: &str) -> usize {
         let mut hasher = self.hasher.build_hasher();
@@ -249,6 +279,14 @@ mod tests {
         shards[0].begin(1, 0, vec![(3, TopicFilter::parse(filter, 8).expect("a valid filter"))]);
     }
 
+    /// Shard 1 takes in a filter with wildcards.
+    fn taken_in(shards: &mut [Retained]) {
+        let filter = TopicFilter::parse("#", 8).expect("a valid filter");
+        let sent = shards[1].tell_sent(0, "", &[filter]);
+        shards[0].learn_sent(1, &sent);
+        shards[0].taken_in(1, 1);
+    }
+
     /// Has everybody answer, and gives what is sent.
     fn fetched(shards: &mut [Retained]) -> Vec<(u16, String)> {
         for (owner, question) in shards[0].questions(1, &"".into()) {
@@ -272,8 +310,7 @@ mod tests {
             apply(&mut shards, 0, owner, topic, "x");
         }
         begin(&mut shards, "+");
-        let sent = shards[1].sent();
-        shards[0].taken_in(1, 1, sent);
+        taken_in(&mut shards);
         assert_eq!(fetched(&mut shards), [(3, "x".to_owned()), (3, "x".to_owned())]);
         begin(&mut shards, &topics[1]);
         assert_eq!(shards[0].questions(1, &"".into()).iter().map(|(owner, _)| *owner).collect::<Vec<_>>(), [1]);
@@ -286,8 +323,7 @@ mod tests {
         // Shard 0 has published it, and its message to the owner is still on its way.
         assert_eq!(shards[0].send(0, "", &publication(&topic, "old")), (1, 1));
         begin(&mut shards, "#");
-        let sent = shards[1].sent();
-        shards[0].taken_in(1, 1, sent);
+        taken_in(&mut shards);
         let (_, question) = shards[0].questions(1, &"".into()).pop().expect("both are asked");
         shards[1].ask(0, 0, question);
         assert!(shards[1].is_asked() && shards[1].answers(Time::ZERO).is_empty());
@@ -301,8 +337,7 @@ mod tests {
         let mut shards = shards(2);
         let topic = topic_of(&shards, 1);
         begin(&mut shards, "#");
-        let sent = shards[1].sent();
-        shards[0].taken_in(1, 1, sent);
+        taken_in(&mut shards);
         // Published on shard 1 after it has taken the filter in: it comes live from there, and the owner has it.
         let (_, number) = shards[1].send(0, "", &publication(&topic, "new"));
         apply(&mut shards, 1, 1, &topic, "new");
@@ -316,8 +351,7 @@ mod tests {
         apply(&mut shards, 1, 1, &topic, "old");
         shards[1].send(0, "", &publication(&topic, "old"));
         begin(&mut shards, "#");
-        let sent = shards[1].sent();
-        shards[0].taken_in(1, 1, sent);
+        taken_in(&mut shards);
         // The newer value came live, and has not reached the owner when it answers.
         let (_, number) = shards[0].send(0, "", &publication(&topic, "new"));
         assert_eq!((number, fetched(&mut shards)), (1, vec![]));
@@ -357,8 +391,7 @@ mod tests {
         assert_eq!(shards[0].pending(), 0);
         begin(&mut shards, "#");
         assert_eq!(shards[0].pending(), 1);
-        let sent = shards[1].sent();
-        shards[0].taken_in(1, 1, sent);
+        taken_in(&mut shards);
         for (owner, question) in shards[0].questions(1, &"".into()) {
             shards[owner].ask(0, 0, question);
         }

@@ -18,6 +18,8 @@ use crate::topic::TopicFilter;
 pub struct Group {
     /// The filter, with its share name.
     pub filter: Arc<TopicFilter>,
+    /// The announcement after which the other shards know that there are members here.
+    pub announced: u64,
     online: Rotation,
     offline: Rotation,
     /// Members of other shards, by shard.
@@ -65,6 +67,7 @@ impl Group {
     pub fn new(filter: TopicFilter) -> Self {
         Group {
             filter: Arc::new(filter),
+            announced: 0,
             online: Rotation::default(),
             offline: Rotation::default(),
             elsewhere: Vec::new(),

@@ -47,9 +47,11 @@ pub struct Routing {
 /// What the other shards must know of a subscription that came or went.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Change {
-    /// This shard gained or lost its interest in the filter.
+    /// This shard gained or lost its interest in the filter; or, of a shared subscription, it has got its first member online.
     pub interest: bool,
-    /// It is a shared subscription, which now has so many members here.
+    /// Of a subscription that came: the announcement after which the other shards know of the interest.
+    pub announced: u64,
+    /// It is a shared subscription, which now has so many members here, other than before.
     pub members: Option<MemberCounts>,
 }
 
@@ -169,7 +171,8 @@ impl Routing {
         self.mountpoints[mountpoint].group(filter).is_some_and(|group| ends || group.has_online_anywhere())
     }
 
-    /// Adds or changes a subscription of a session here; `online` says whether its client is connected.
+    /// Adds or changes a subscription of a session here; `online` says whether its client is connected. If that is news to the other
+    /// shards, they are told of it with the announcement `next`.
     pub fn subscribe(
         &mut self,
         mountpoint: u32,
@@ -177,37 +180,50 @@ impl Routing {
         session: u32,
         subscription: Subscription,
         online: bool,
+        next: u64,
     ) -> Change {
         let subscriber = Subscriber::new(session, subscription);
         let subscribers = self.mountpoints[mountpoint].subscribers(filter);
         if filter.share_name().is_some() {
             let group = subscribers.group(filter);
+            let before = group.counts();
             group.join(subscriber, online);
-            return Change { interest: false, members: Some(group.counts()) };
+            let members = group.counts();
+            let interest = before.online == 0 && (members.online > 0 || before.offline == 0);
+            if interest {
+                group.announced = next;
+            }
+            let announced = group.announced;
+            return Change { interest, announced, members: Some(members).filter(|members| *members != before) };
+        }
+        let interest = subscribers.local.is_empty();
+        if interest {
+            subscribers.announced = next;
         }
         subscribers.local.put(subscriber);
-        Change { interest: subscribers.local.len() == 1, members: None }
+        Change { interest, announced: subscribers.announced, members: None }
     }
 
     /// Ends a subscription of a session here.
     pub fn unsubscribe(&mut self, mountpoint: u32, filter: &TopicFilter, session: u32) -> Change {
         let Some(subscribers) = self.mountpoints[mountpoint].tree.get_mut(filter) else { return Change::default() };
         if filter.share_name().is_some() {
-            let members = subscribers.known_group_mut(filter).map(|group| {
+            let members = subscribers.known_group_mut(filter).and_then(|group| {
+                let before = group.counts();
                 group.leave(session);
-                group.counts()
+                Some(group.counts()).filter(|members| *members != before)
             });
             self.forget_if_empty(mountpoint, filter);
-            return Change { interest: false, members };
+            return Change { members, ..Change::default() };
         }
         let interest = subscribers.local.remove(session).is_some() && subscribers.local.is_empty();
         if interest {
             self.mountpoints[mountpoint].prune(filter);
         }
-        Change { interest, members: None }
+        Change { interest, ..Change::default() }
     }
 
-    /// The client of a member of a shared subscription came or left. Says how many members there are here.
+    /// The client of a member of a shared subscription came or left. Says how many members there are here, if that is news.
     pub fn set_online(
         &mut self,
         mountpoint: u32,
@@ -217,8 +233,9 @@ impl Routing {
     ) -> Option<MemberCounts> {
         let subscribers = self.mountpoints[mountpoint].tree.get_mut(filter)?;
         let group = subscribers.known_group_mut(filter)?;
+        let before = group.counts();
         group.turn_online(session, online);
-        Some(group.counts())
+        Some(group.counts()).filter(|members| *members != before)
     }
 
     /// Another shard has so many members of a shared subscription.
@@ -286,8 +303,8 @@ mod tests {
     fn the_first_subscriber_to_a_filter_brings_interest_and_the_last_takes_it_away() {
         let (mut routing, at) = routing();
         let a = filter("a/+");
-        assert!(routing.subscribe(at, &a, 4, subscription(), true).interest);
-        assert!(!routing.subscribe(at, &a, 5, subscription(), true).interest);
+        assert!(routing.subscribe(at, &a, 4, subscription(), true, 1).interest);
+        assert!(!routing.subscribe(at, &a, 5, subscription(), true, 1).interest);
         assert_eq!(gathered(&mut routing, at, "a/b"), (vec![4, 5], vec![]));
         assert!(!routing.unsubscribe(at, &a, 4).interest);
         assert!(routing.unsubscribe(at, &a, 5).interest);
@@ -310,7 +327,7 @@ mod tests {
     fn mountpoints_do_not_see_each_other() {
         let (mut routing, at) = routing();
         let other = routing.mountpoint(&"other".into());
-        routing.subscribe(at, &filter("a"), 4, subscription(), true);
+        routing.subscribe(at, &filter("a"), 4, subscription(), true, 1);
         assert_eq!(gathered(&mut routing, other, "a"), (vec![], vec![]));
         assert_eq!(&**routing.name(other), "other");
     }
@@ -321,7 +338,7 @@ mod tests {
         let shared = filter("$share/g/a");
         let turn = |hops| Turn { policy: SharedPolicy::Random, publisher: 0, hops };
         let counts = |online, offline| Some(MemberCounts { online, offline });
-        assert_eq!(routing.subscribe(at, &shared, 4, subscription(), true).members, counts(1, 0));
+        assert_eq!(routing.subscribe(at, &shared, 4, subscription(), true, 1).members, counts(1, 0));
         assert_eq!(routing.set_online(at, &shared, 4, false), counts(0, 1));
         assert!(!routing.has_other_member(at, &shared, false) && routing.has_other_member(at, &shared, true));
         routing.set_members(2, at, &shared, MemberCounts { online: 1, offline: 0 });
@@ -361,17 +378,19 @@ mod tests {
                 let filters: Vec<_> = (0..clients).map(|session| filter(&text(session))).collect();
                 let began = Instant::now();
                 for (session, filter) in (0..).zip(&filters) {
-                    routing.subscribe(at, filter, session, subscription(), true);
+                    routing.subscribe(at, filter, session, subscription(), true, 1);
                 }
                 for (session, filter) in (0..).zip(&filters) {
                     routing.set_online(at, filter, session, false);
                     routing.unsubscribe(at, filter, session);
-                    routing.subscribe(at, filter, session, subscription(), true);
+                    routing.subscribe(at, filter, session, subscription(), true, 1);
                 }
                 let each = began.elapsed().as_nanos() / u128::from(4 * clients);
                 let found = gathered(&mut routing, at, "a/b").0;
                 assert_eq!(found.len(), if what == "one shared subscription" { 1 } else { clients as usize });
-                (0..).zip(&filters).for_each(|(session, filter)| drop(routing.unsubscribe(at, filter, session)));
+                for (session, filter) in (0..).zip(&filters) {
+                    routing.unsubscribe(at, filter, session);
+                }
                 println!("{what}: {each} ns for each step of {clients} clients");
                 assert_eq!((gathered(&mut routing, at, "a/b").0, routing.filters()), (vec![], 0));
             }

@@ -16,6 +16,8 @@ pub struct Subscribers {
     groups: BTreeMap<Box<str>, Box<Group>>,
     /// Shards that have subscribers.
     pub remote: ShardSet,
+    /// The announcement after which the other shards know that there are subscribers here.
+    pub announced: u64,
 }
 
 impl Subscribers {

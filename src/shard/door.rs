@@ -9,6 +9,7 @@ use crate::connection::{Connection, ConnectionStage, PauseReason};
 use crate::hooks::{Chain, HookAnswer};
 use crate::migration::Flushed;
 use crate::pending_hooks::Waiter;
+use crate::retained::Counts;
 use crate::session::PublicationId;
 use crate::time::Time;
 
@@ -164,13 +165,13 @@ impl<C: Chain> Shard<C> {
                 pubsub.deliver_from_shard(id, &mountpoint, &message, number, publisher);
             }
             ShardMessage::Share(share) => pubsub.deliver_share(from, *share),
-            ShardMessage::Subscribe { token, mountpoint, filters, flush } => {
-                pubsub.take_in(from, token, &mountpoint, &filters);
+            ShardMessage::Subscribe { mountpoint, filters, flush } => {
+                pubsub.take_in(from, &mountpoint, &filters);
                 if let Some((shard, token)) = flush.filter(|(shard, _)| *shard != pubsub.clients.setup.id) {
                     self.flushed_to(shard, token);
                 }
             }
-            ShardMessage::Subscribed { token, sent, sequence } => self.taken_in(from, token, sent, sequence),
+            ShardMessage::Subscribed { sent, sequence } => self.taken_in(from, &sent, sequence),
             ShardMessage::Unsubscribe { mountpoint, filter } => {
                 let mountpoint = pubsub.routing.mountpoint(&mountpoint);
                 pubsub.routing.remove_interest(from, mountpoint, &filter);
@@ -219,13 +220,11 @@ impl<C: Chain> Shard<C> {
         self.pubsub.clients.agenda.post(shard, ShardMessage::Flushed { token, sequence });
     }
 
-    /// Shard `from` has taken in subscriptions of this one: of a client, or of a session that is to come.
-    fn taken_in(&mut self, from: usize, token: u64, sent: Box<[u64]>, sequence: u64) {
+    /// Shard `from` has taken in what this one announced: filters of a client, or of a session that is to come.
+    fn taken_in(&mut self, from: usize, sent: &Counts, sequence: u64) {
         self.pubsub.routing.received(from, sequence);
-        self.pubsub.retained.taken_in(token, from, sent);
-        if let Some(pending) = self.pubsub.subscribing.answered(token) {
-            self.pubsub.ask_owners(token, pending);
-        } else if let Some((old_owner, token)) = self.migration.incoming.announcement_answered(token) {
+        let announcement = self.pubsub.announcement_answered(from, sent);
+        if let Some((old_owner, token)) = self.migration.incoming.announcement_answered(announcement) {
             self.flushed_to(old_owner, token);
         }
     }

@@ -6,9 +6,10 @@ use super::agenda::{Deadline, FollowUp};
 use super::clients::Clients;
 use super::input::{ArrivedConnection, Transfer};
 use super::machine::Shard;
-use super::message::{Announcement, ShardMessage, SlotsMoved};
+use super::message::{ShardMessage, SlotsMoved};
 use super::output::Output;
 use super::pubsub::PubSub;
+use super::subscriptions::News;
 use crate::client::{EndReason, SubscriberId};
 use crate::codec::ReasonCode;
 use crate::connection::PauseReason;
@@ -188,18 +189,13 @@ impl<C: Chain> Shard<C> {
             session.subscriptions.extend(subscriptions.iter().cloned());
         }
         clients.statistics.counters.subscriptions += subscriptions.len() as u64;
-        let filters = subscriptions.into_iter().map(|(filter, subscription)| {
-            let interest = self.pubsub.add_subscription(mountpoint, &filter, index, subscription, online);
-            Announcement { filter, interest, retained: false }
-        });
-        let filters: Arc<[Announcement]> = filters.collect();
-        let own_token = self.pubsub.clients.agenda.number();
-        self.migration.incoming.expect(from, token, index, own_token);
-        let name = self.pubsub.routing.name(mountpoint).clone();
-        self.pubsub.clients.agenda.tell_others(|| {
-            let (mountpoint, filters) = (name.clone(), filters.clone());
-            ShardMessage::Subscribe { token: own_token, mountpoint, filters, flush: Some((from, token)) }
-        });
+        let mut news = News::default();
+        for (filter, subscription) in subscriptions {
+            self.pubsub.add_subscription(mountpoint, &filter, index, subscription, online, &mut news);
+        }
+        // Known filters or not: the old owner must know that all that was published before has come.
+        let announcement = self.pubsub.announce(mountpoint, news.filters, Some((from, token)));
+        self.migration.incoming.expect(from, token, index, announcement);
     }
 
     /// A session has come: with its connection, unless it has none or that broke.

@@ -124,7 +124,7 @@ pub use counters::{Counted, Counters};
 pub use input::{ArrivedConnection, Input, Transfer};
 pub use load::{Load, ShardLoad, SlotLoad};
 pub use machine::Shard;
-pub use message::{Announcement, ShardMessage, Share, SlotsMoved};
+pub use message::{ShardMessage, Share, SlotsMoved};
 pub use output::Output;
 pub use program::Request;
 pub use report::{Report, ResourceCounts, SlotReport};

@@ -162,10 +162,11 @@ impl<C: Chain> PubSub<C> {
         publisher: Option<ConnectionId>,
     ) {
         self.routing.received(id.shard, id.sequence);
-        let mountpoint = self.routing.mountpoint(mountpoint);
+        let name = mountpoint;
+        let mountpoint = self.routing.mountpoint(name);
         let publication = message.publication();
         if number > 0 {
-            self.retained.note_live(mountpoint, publication.topic, id.shard, number);
+            self.retained.comes_live(mountpoint, name, publication.topic, id.shard, number);
         }
         self.clients.deliver_batch();
         let mut recipients = self.routing.lend();

@@ -27,7 +27,7 @@ impl<C: Chain> PubSub<C> {
             clients,
             routing: Routing::new(id, shards, seed, random),
             retained: Retained::new(id, shards, seed, hasher(seed)),
-            subscribing: Subscribing::default(),
+            subscribing: Subscribing::new(shards),
         }
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::agenda::FollowUp;
 use super::delivering::Routed;
-use super::message::{Announcement, ShardMessage};
+use super::message::ShardMessage;
 use super::output::Output;
 use super::pubsub::PubSub;
 use crate::client::ConnectionId;
@@ -12,14 +12,25 @@ use crate::codec::{QoS, RetainHandling, SubscriptionOptions};
 use crate::connection::{ConnectionStage, PauseReason, Pending, Violation};
 use crate::hooks::{Chain, ask};
 use crate::message::Message;
-use crate::retained::{RetainedAnswer, RetainedQuestion};
-use crate::routing::MemberCounts;
+use crate::retained::{Counts, RetainedAnswer, RetainedQuestion};
+use crate::routing::{Change, MemberCounts};
 use crate::session::{PublicationId, Recipient, Subscription, SubscriptionIds};
 use crate::subscribing::{Granted, PendingSubscribe, SubscribeSource, suback, wanted};
 use crate::topic::TopicFilter;
 
+/// What the other shards must know of subscriptions before they are complete.
+#[derive(Debug, Default)]
+pub(super) struct News {
+    /// Filters that are new to this shard.
+    pub filters: Vec<TopicFilter>,
+    /// Whether there is anything new: filters, or a first member online of a shared subscription.
+    pub is_any: bool,
+    /// The announcement that they must have answered; zero if there is none.
+    pub after: u64,
+}
+
 impl<C: Chain> PubSub<C> {
-    /// Puts a subscription into effect here. Says whether the filter is new to this shard, so that the others must know.
+    /// Puts a subscription into effect here. What the others must know of it is added to `news`.
     pub(super) fn add_subscription(
         &mut self,
         mountpoint: u32,
@@ -27,10 +38,17 @@ impl<C: Chain> PubSub<C> {
         session: u32,
         subscription: Subscription,
         online: bool,
-    ) -> bool {
-        let change = self.routing.subscribe(mountpoint, filter, session, subscription, online);
-        self.tell_members(mountpoint, filter, change.members);
-        change.interest
+        news: &mut News,
+    ) {
+        let next = self.subscribing.announcements.next();
+        let change = self.routing.subscribe(mountpoint, filter, session, subscription, online, next);
+        let Change { interest, announced, members } = change;
+        self.tell_members(mountpoint, filter, members);
+        news.is_any |= interest;
+        news.after = news.after.max(announced);
+        if interest && filter.share_name().is_none() {
+            news.filters.push(filter.clone());
+        }
     }
 
     /// Ends a subscription here, and tells the others if it was the last to this filter.
@@ -81,37 +99,62 @@ impl<C: Chain> PubSub<C> {
         });
     }
 
-    /// Makes a subscription that has taken effect here known to the other shards; what is left is done when all have answered.
-    pub(super) fn begin_subscribe(&mut self, token: u64, pending: PendingSubscribe, filters: Vec<Announcement>) {
+    /// Makes a subscription that has taken effect here known to the other shards, as far as it is news to them; what is left is done when all
+    /// have answered.
+    pub(super) fn begin_subscribe(&mut self, token: u64, pending: PendingSubscribe, news: News) {
         let (connection, mountpoint) = (pending.connection(), pending.mountpoint);
         self.retained.begin(token, mountpoint, wanted(&pending.granted));
-        let others = self.clients.setup.shards - 1;
-        if others == 0 || filters.is_empty() {
-            return self.ask_owners(token, pending);
+        if news.is_any {
+            self.announce(mountpoint, news.filters, None);
         }
-        self.subscribing.insert(token, pending, others);
-        if let Some(connection) = connection.and_then(|id| self.clients.connections.get_mut(id)) {
+        if self.subscribing.announcements.is_complete(news.after) {
+            self.ask_owners(token, pending);
+        } else {
+            self.subscribing.insert(token, pending, news.after);
+        }
+        if self.subscribing.is_pending(token)
+            && let Some(connection) = connection.and_then(|id| self.clients.connections.get_mut(id))
+        {
             connection.pauses.insert(PauseReason::Subscribe);
             if let ConnectionStage::Connected(connected) = &mut connection.stage {
                 connected.pending = Some(Pending::Subscribe { token });
             }
         }
-        let (name, filters) = (self.routing.name(mountpoint).clone(), Arc::<[Announcement]>::from(filters));
-        self.clients.agenda.tell_others(|| {
-            let (mountpoint, filters) = (name.clone(), filters.clone());
-            ShardMessage::Subscribe { token, mountpoint, filters, flush: None }
-        });
     }
 
-    /// Takes in the subscriptions of another shard, and tells it so.
-    pub(super) fn take_in(&mut self, from: usize, token: u64, mountpoint: &Arc<str>, filters: &[Announcement]) {
-        let mountpoint = self.routing.mountpoint(mountpoint);
-        for Announcement { filter, .. } in filters.iter().filter(|announcement| announcement.interest) {
+    /// Tells the other shards of filters that are new to this one. `flush`: whom they are to tell, too, and by which token, that they have what
+    /// was published before. Gives the number of the announcement.
+    pub(super) fn announce(&mut self, mountpoint: u32, filters: Vec<TopicFilter>, flush: Option<(usize, u64)>) -> u64 {
+        let (name, filters) = (self.routing.name(mountpoint).clone(), Arc::<[TopicFilter]>::from(filters));
+        self.clients.agenda.tell_others(|| {
+            let (mountpoint, filters) = (name.clone(), filters.clone());
+            ShardMessage::Subscribe { mountpoint, filters, flush }
+        });
+        self.subscribing.announcements.make()
+    }
+
+    /// Takes in filters of another shard, and tells it so.
+    pub(super) fn take_in(&mut self, from: usize, name: &Arc<str>, filters: &[TopicFilter]) {
+        let mountpoint = self.routing.mountpoint(name);
+        for filter in filters {
             self.routing.add_interest(from, mountpoint, filter);
         }
-        let is_wanted = filters.iter().any(|announcement| announcement.retained);
-        let sent = if is_wanted { self.retained.sent() } else { Box::default() };
-        self.clients.agenda.post(from, ShardMessage::Subscribed { token, sent, sequence: self.routing.sequence() });
+        let sent = self.retained.tell_sent(from, name, filters);
+        self.clients.agenda.post(from, ShardMessage::Subscribed { sent, sequence: self.routing.sequence() });
+    }
+
+    /// Shard `from` has taken in what this one announced: subscriptions of which all shards know by now go on. Gives the number of the
+    /// announcement.
+    pub(super) fn announcement_answered(&mut self, from: usize, sent: &Counts) -> u64 {
+        self.retained.learn_sent(from, sent);
+        let announcement = self.subscribing.announcements.answered(from);
+        for token in self.subscribing.waiting_for(announcement) {
+            self.retained.taken_in(token, from);
+        }
+        while let Some((token, pending)) = self.subscribing.next_announced() {
+            self.ask_owners(token, pending);
+        }
+        announcement
     }
 
     /// All shards have taken in the filters of a SUBSCRIBE: the owners of what is retained are asked.
@@ -122,7 +165,7 @@ impl<C: Chain> PubSub<C> {
         if questions.is_empty() {
             return self.complete_subscribe(token, pending);
         }
-        self.subscribing.insert(token, pending, 1);
+        self.subscribing.insert(token, pending, 0);
         for (owner, question) in questions {
             if owner == self.clients.setup.id {
                 self.ask_owner(owner, mountpoint, question);
@@ -152,7 +195,7 @@ impl<C: Chain> PubSub<C> {
     /// An owner has answered.
     pub(super) fn owner_answered(&mut self, answer: RetainedAnswer) {
         if let Some(token) = self.retained.answered(answer)
-            && let Some(pending) = self.subscribing.answered(token)
+            && let Some(pending) = self.subscribing.take(token)
         {
             self.complete_subscribe(token, pending);
         }
@@ -270,10 +313,11 @@ impl<C: Chain> PubSub<C> {
             retain_handling: RetainHandling::SendAtSubscribe,
         };
         let place = self.clients.program.add(number, mountpoint, filter.clone());
-        let interest = self.add_subscription(mountpoint, &filter, place, Subscription { options, id: 0 }, true);
+        let mut news = News::default();
+        self.add_subscription(mountpoint, &filter, place, Subscription { options, id: 0 }, true, &mut news);
         let mut pending = PendingSubscribe::new(SubscribeSource::Program, place, number, mountpoint, 0);
-        pending.granted = vec![Ok(Granted { filter: filter.clone(), options, wants_retained: true })];
+        pending.granted = vec![Ok(Granted { filter, options, wants_retained: true })];
         let token = self.clients.agenda.number();
-        self.begin_subscribe(token, pending, vec![Announcement { filter, interest, retained: true }]);
+        self.begin_subscribe(token, pending, news);
     }
 }

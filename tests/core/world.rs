@@ -58,6 +58,8 @@ pub struct World<C: Chain> {
     pub delivered: Vec<(u64, Message)>,
     pub subscribed: Vec<u64>,
     pub stopped: usize,
+    /// How many messages of each kind were carried between shards, and counters in them.
+    pub carried: BTreeMap<String, usize>,
 }
 
 /// A configuration without authentication and authorisation.
@@ -99,6 +101,7 @@ impl<C: Chain> World<C> {
             delivered: Vec::new(),
             subscribed: Vec::new(),
             stopped: 0,
+            carried: BTreeMap::new(),
         }
     }
 
@@ -252,6 +255,12 @@ impl<C: Chain> World<C> {
     /// Delivers the oldest message from one shard to another.
     pub fn carry_message(&mut self, from: usize, to: usize) -> bool {
         let Some(message) = self.messages[from][to].pop_front() else { return false };
+        let text = format!("{message:?}");
+        let kind = text.split([' ', '(']).next().unwrap_or_default();
+        *self.carried.entry(kind.to_owned()).or_default() += 1;
+        if let ShardMessage::Subscribed { sent, .. } = &message {
+            *self.carried.entry("counters".to_owned()).or_default() += sent.len();
+        }
         self.handle(to, Input::Message { from, message });
         true
     }

@@ -59,7 +59,12 @@ pub struct Retained {
     questions: Vec<(usize, u32, RetainedQuestion)>,
     /// What new subscriptions of this shard know so far, by the number of the subscription.
     fetches: BTreeMap<u64, Fetch>,
+    /// The mountpoint whose messages are looked at next for those that have expired, and the position before which they are.
+    swept: (usize, usize),
 }
+
+/// How many messages are looked at on one occasion for those that have expired: a fraction of a millisecond.
+const SWEPT_AT_ONCE: usize = 2048;
 
 impl Retained {
     /// Nothing retained, on shard `own` of `shards`. `hasher` and `seed` must be the same on all of them.
@@ -74,6 +79,7 @@ impl Retained {
             applied: vec![0; shards],
             questions: Vec::new(),
             fetches: BTreeMap::new(),
+            swept: (0, usize::MAX),
         }
     }
 
@@ -218,9 +224,20 @@ impl Retained {
         self.fetches.remove(&token).map(Fetch::into_messages).unwrap_or_default()
     }
 
-    /// Forgets what has expired.
-    pub fn forget_expired(&mut self, now: Time) {
-        self.stores.iter_mut().for_each(|store| store.forget_expired(now));
+    /// Looks at the next messages, and forgets those that have expired. Says whether all have been looked at: then it begins anew.
+    pub fn forget_expired(&mut self, now: Time) -> bool {
+        let mut left = SWEPT_AT_ONCE;
+        while let Some(store) = self.stores.get_mut(self.swept.0) {
+            let most = store.len().min(left);
+            self.swept.1 = store.forget_expired(self.swept.1, most, now);
+            if self.swept.1 > 0 {
+                return false;
+            }
+            left -= most;
+            self.swept = (self.swept.0 + 1, usize::MAX);
+        }
+        self.swept = (0, usize::MAX);
+        true
     }
 
     fn store(&mut self, mountpoint: u32) -> &mut Store {
@@ -379,10 +396,37 @@ mod tests {
                 assert_eq!(outcome, Retention::Kept);
             }
         }
-        shards[0].forget_expired(Time::from_millis(4));
+        assert!(shards[0].forget_expired(Time::from_millis(4)));
         assert_eq!(shards[0].len(), 4);
-        shards[0].forget_expired(at);
+        assert!(shards[0].forget_expired(at));
         assert_eq!((shards[0].len(), shards[0].bytes()), (2, 2 * publication("b", "stays").keep().size()));
+    }
+
+    #[test]
+    fn what_has_expired_is_forgotten_in_portions() {
+        let (mut shards, at) = (shards(1), Time::from_millis(5));
+        for number in 0..5 * SWEPT_AT_ONCE {
+            let topic = format!("t/{number}");
+            let mut publication = publication(&topic, "x");
+            publication.expires = if number % 2 == 0 { at } else { Time::NEVER };
+            shards[0].apply(0, (number % 3) as u32, publication.keep(), &RetainedConfig::default());
+        }
+        let mut occasions = 0;
+        let mut is_done = false;
+        while !is_done {
+            let before = shards[0].len();
+            is_done = shards[0].forget_expired(at);
+            occasions += 1;
+            assert!(before - shards[0].len() <= SWEPT_AT_ONCE, "no more than a portion at once");
+            // What comes meanwhile is looked at in the next round.
+            let topic = format!("new/{occasions}");
+            let mut publication = publication(&topic, "x");
+            publication.expires = at;
+            shards[0].apply(0, 0, publication.keep(), &RetainedConfig::default());
+        }
+        assert!((5..=8).contains(&occasions), "{occasions}");
+        while !shards[0].forget_expired(at) {}
+        assert_eq!(shards[0].len(), 5 * SWEPT_AT_ONCE / 2);
     }
 
     #[test]

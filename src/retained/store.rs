@@ -87,15 +87,17 @@ impl Store {
         found
     }
 
-    /// Forgets what has expired.
-    pub fn forget_expired(&mut self, now: Time) {
+    /// Looks at up to `most` messages, those before position `end`, and forgets those that have expired. Gives the position to go on from, zero
+    /// when all have been looked at.
+    pub fn forget_expired(&mut self, end: usize, most: usize, now: Time) -> usize {
         let mut freed = 0;
-        self.messages.retain(|_, kept| {
+        let end = self.messages.retain_some(end, most, |_, kept| {
             let keep = kept.message.expires() > now;
             freed += if keep { 0 } else { kept.message.size() };
             keep
         });
         self.bytes -= freed;
+        end
     }
 }
 
@@ -152,7 +154,7 @@ mod tests {
         store.store(kept("a", b"1", at), &limits, 1);
         store.store(kept("b", b"2", Time::NEVER), &limits, 1);
         assert_eq!(matching(&store, "#", at), [b"2".to_vec()]);
-        store.forget_expired(at);
+        assert_eq!(store.forget_expired(usize::MAX, 10, at), 0);
         assert_eq!(store.len(), 1);
         assert_eq!(store.bytes(), kept("b", b"2", Time::NEVER).message.size());
     }

@@ -33,6 +33,8 @@ pub(super) struct Agenda<S> {
 
 /// How often retained messages are searched for expired ones.
 pub(super) const SWEEP: Duration = Duration::from_secs(60);
+/// How soon the next portion of them is, until all were searched.
+pub(super) const NEXT_PORTION: Duration = Duration::from_millis(10);
 
 /// How far an orderly stop is.
 #[derive(Clone, Copy, PartialEq, Eq)]

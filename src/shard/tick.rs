@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::agenda::{Deadline, SWEEP};
+use super::agenda::{Deadline, NEXT_PORTION, SWEEP};
 use super::counters::Counted;
 use super::machine::Shard;
 use super::message::ShardMessage;
@@ -63,13 +63,12 @@ impl<C: Chain> Shard<C> {
         }
     }
 
-    /// Forgets what has expired, and what migrations have left behind.
+    /// Forgets what has expired, and what migrations have left behind: a portion of it, and soon the next, until all was looked at.
     fn sweep(&mut self) {
         let PubSub { clients, routing, retained, .. } = &mut self.pubsub;
         let now = clients.agenda.now();
-        retained.forget_expired(now);
         let (own, received) = (clients.setup.id, routing.received_up_to());
-        self.migration.incoming.forget_arrived(|index| {
+        let all_arrived = self.migration.incoming.forget_arrived(|index| {
             let Some(session) = clients.sessions.get_mut(index) else { return true };
             match &session.migration {
                 Some(state @ MigrationState::Arrived { .. }) if state.is_over(own, received) => {
@@ -80,7 +79,8 @@ impl<C: Chain> Shard<C> {
             }
             true
         });
-        clients.agenda.arm(now + SWEEP, Deadline::Sweep);
+        let is_done = all_arrived && retained.forget_expired(now);
+        clients.agenda.arm(now + if is_done { SWEEP } else { NEXT_PORTION }, Deadline::Sweep);
     }
 
     /// The interval of `$SYS` has passed: the others report to the first shard, which publishes what it knows.

@@ -84,16 +84,20 @@ impl<T> TopicTree<T> {
         }
     }
 
-    /// Removes every topic for which `keep` is false.
-    pub fn retain(&mut self, mut keep: impl FnMut(&str, &mut T) -> bool) {
-        // From the end, since the last topic takes the place of a removed one.
-        for index in (0..self.topics.len()).rev() {
+    /// Looks at up to `most` topics, those before position `end`, and removes those for which `keep` is false. Gives the position to go on
+    /// from: zero when all have been looked at. One goes through all that are there in the meantime when one begins with `usize::MAX`.
+    pub fn retain_some(&mut self, end: usize, most: usize, mut keep: impl FnMut(&str, &mut T) -> bool) -> usize {
+        let end = end.min(self.topics.len());
+        let begin = end.saturating_sub(most);
+        // From the end, since the last topic, which has been looked at, takes the place of a removed one.
+        for index in (begin..end).rev() {
             let unwanted = self.topics.get_index_mut(index).is_some_and(|(topic, kept)| !keep(topic, &mut kept.value));
             if unwanted {
                 self.remove_at(index);
             }
         }
         self.give_back();
+        begin
     }
 
     /// Every topic and what is kept for it, in no particular order.
@@ -261,7 +265,7 @@ mod tests {
         let mut tree = TopicTree::new(1);
         (0..20_000).for_each(|n| assert_eq!(tree.insert(&format!("devices/{n}/state"), n), None));
         let full = tree.levels.capacity();
-        tree.retain(|_, &mut n| n % 50 == 0);
+        assert_eq!(tree.retain_some(usize::MAX, usize::MAX, |_, &mut n| n % 50 == 0), 0);
         let rest = tree.levels.capacity();
         assert!(rest.0 < full.0 / 10 && rest.1 < full.1 / 10 && tree.topics.capacity() < 4_000, "{rest:?}");
         assert_eq!((tree.len(), topics(&tree, "devices/+/state").len()), (400, 400));
@@ -299,7 +303,15 @@ mod tests {
                     Step::Insert(topic) => prop_assert_eq!(tree.insert(&topic, value), model.insert(topic, value)),
                     Step::Remove(topic) => prop_assert_eq!(tree.remove(&topic), model.remove(&topic)),
                     Step::Retain(n) => {
-                        tree.retain(|_, value| *value % n != 0);
+                        let mut end = usize::MAX;
+                        while end > 0 {
+                            let mut looks = 0;
+                            end = tree.retain_some(end, 3, |_, value| {
+                                looks += 1;
+                                *value % n != 0
+                            });
+                            prop_assert!(looks <= 3);
+                        }
                         model.retain(|_, value| *value % n != 0);
                     }
                 }
@@ -313,7 +325,7 @@ mod tests {
                 let wanted = wanted.filter(|(topic, _)| filter.matches(TopicName::trusted(topic)));
                 prop_assert_eq!(matching(&tree, &filter), wanted.collect::<BTreeMap<_, _>>());
             }
-            tree.retain(|_, _| false);
+            tree.retain_some(usize::MAX, usize::MAX, |_, _| false);
             prop_assert!(tree.is_empty() && tree.levels.is_bare());
         }
     }

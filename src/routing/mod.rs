@@ -367,11 +367,12 @@ mod tests {
     /// asserted; a walk over the others would take this test hours.
     #[test]
     fn coming_and_going_costs_the_same_however_many_there_are() {
-        let cases: [(&str, fn(u32) -> String); 3] = [
-            ("one filter", |_| "a/b".to_owned()),
-            ("one shared subscription", |_| "$share/g/a/b".to_owned()),
-            ("a shared subscription each", |session| format!("$share/{session}/a/b")),
-        ];
+        type Text = fn(u32) -> String;
+        let one: Text = |_| "a/b".to_owned();
+        let shared: Text = |_| "$share/g/a/b".to_owned();
+        let shared_by_one: Text = |session| format!("$share/{session}/a/b");
+        let cases =
+            [("one filter", one), ("one shared subscription", shared), ("a shared subscription each", shared_by_one)];
         for (what, text) in cases {
             for clients in [1_000, 100_000_u32] {
                 let (mut routing, at) = routing();

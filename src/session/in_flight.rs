@@ -85,6 +85,17 @@ impl InFlight {
         InFlight { message: Some(message), details, sequence: Sequence::new(sequence), stage, retain }
     }
 
+    /// The place of a message that is acknowledged, between others that are not.
+    pub(super) fn gap(sequence: u64) -> Self {
+        let (stage, sequence) = (Stage::AwaitingPuback, Sequence::new(sequence));
+        InFlight { message: None, details: Details::Plain(0), sequence, stage, retain: false }
+    }
+
+    /// Whether it is such a place. Of QoS 2 messages the client has something is waited for still.
+    pub(super) fn is_gap(&self) -> bool {
+        self.message.is_none() && self.stage != Stage::AwaitingPubcomp
+    }
+
     /// Which of the messages that were sent to this client it is.
     #[inline]
     pub(super) fn sequence(&self) -> u64 {

@@ -14,6 +14,7 @@ mod settings;
 mod subscription_ids;
 mod table;
 mod will;
+mod window;
 
 use hashbrown::HashMap;
 

@@ -179,7 +179,7 @@ mod tests {
 
     #[test]
     fn a_delivery_comes_back_as_it_was_sent() {
-        let many = SubscriptionIds::Many(Box::new([1, 2]));
+        let many = SubscriptionIds::from([1, 2]);
         let rewritten = delivery("as the hook has it", QoS::AtLeastOnce).message;
         for qos in [QoS::AtLeastOnce, QoS::ExactlyOnce] {
             for ids in [SubscriptionIds::new(), SubscriptionIds::from(268_435_455), many.clone()] {

@@ -55,7 +55,7 @@ mod tests {
             session,
             qos: QoS::ExactlyOnce,
             retain_as_published: true,
-            ids: SubscriptionIds::Many(Box::new([1, 2])),
+            ids: SubscriptionIds::from([1, 2]),
             group: Some(group),
             initial: true,
         }

@@ -94,7 +94,7 @@ fn a_message_says_how_long_it_is_still_of_use() {
 #[test]
 fn a_message_has_the_identifiers_of_all_subscriptions_that_it_matches() {
     let mut client = client();
-    let recipient = Recipient { ids: SubscriptionIds::Many([7, 300].into()), ..recipient() };
+    let recipient = Recipient { ids: SubscriptionIds::from([7, 300]), ..recipient() };
     client.deliver(&recipient, &publication("t", b"x", QoS::AtLeastOnce), Pace::Keeping, None);
     let output = client.output();
     assert_eq!(one(&output).properties.subscription_ids.iter().collect::<Vec<_>>(), [7, 300]);

@@ -2,10 +2,10 @@
 
 use std::fmt::Write;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand};
-use moormq::config::{Config, ConfigError, CpuSet, ListenerConfig};
+use moormq::config::{Config, ConfigError, ConfigErrors, CpuSet, ListenerConfig, parse_address};
 
 use crate::ctl::CtlArgs;
 use crate::passwd::PasswdArgs;
@@ -22,13 +22,13 @@ pub struct Args {
 }
 
 /// The arguments for running a broker.
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 pub struct RunArgs {
     /// The configuration file; `moormq print-config` writes one to start from
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Where the default listener listens, instead of 127.0.0.1:1883
-    #[arg(long, value_name = "ADDRESS:PORT")]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = parse_address)]
     listen: Option<SocketAddr>,
     /// How many shards to run, instead of one per core
     #[arg(long, value_name = "N")]
@@ -41,7 +41,8 @@ pub struct RunArgs {
 /// The other commands of the program.
 #[derive(Subcommand)]
 pub enum Command {
-    /// Check a configuration file, and say what a broker would do with it
+    /// Check a configuration file and what it names on this machine: files, folders, cores, ports. Say what a broker would do with
+    /// it
     CheckConfig {
         /// The file
         file: PathBuf,
@@ -58,7 +59,17 @@ pub enum Command {
 impl RunArgs {
     /// The configuration of the file, overridden by the arguments. Without a file, the quick-start configuration, with
     /// a line on standard error.
-    pub fn config(self) -> Result<Config, ConfigError> {
+    pub fn config(&self) -> Result<Config, ConfigErrors> {
+        let config = self.overridden()?;
+        if self.config.is_none() {
+            let address = config.listeners[0].address;
+            eprintln!("moormq: no configuration: listening on {address} only, anonymous clients are allowed");
+        }
+        Ok(config)
+    }
+
+    /// The same, without a word.
+    pub fn overridden(&self) -> Result<Config, ConfigErrors> {
         let mut config = match &self.config {
             Some(file) => Config::load(file)?,
             None => Config::quick_start(),
@@ -67,32 +78,28 @@ impl RunArgs {
             self.default_listener(&mut config)?.address = address;
         }
         config.shards = self.shards.or(config.shards);
-        config.cpus = self.cpus.or(config.cpus);
+        config.cpus = self.cpus.clone().or(config.cpus);
         config.check().map_err(of_command_line)?;
-        if self.config.is_none() {
-            let address = config.listeners[0].address;
-            eprintln!("moormq: no configuration: listening on {address} only, anonymous clients are allowed");
-        }
         Ok(config)
     }
 
+    /// The configuration file, if there is one.
+    pub fn file(&self) -> Option<&Path> {
+        self.config.as_deref()
+    }
+
     /// The listener whose address `--listen` sets.
-    fn default_listener<'a>(&self, config: &'a mut Config) -> Result<&'a mut ListenerConfig, ConfigError> {
+    fn default_listener<'a>(&self, config: &'a mut Config) -> Result<&'a mut ListenerConfig, ConfigErrors> {
         config.listeners.iter_mut().find(|listener| listener.name == "default").ok_or_else(|| {
-            of_command_line(ConfigError {
-                file: None,
-                line: None,
-                key: "--listen".to_owned(),
-                problem: "moves [listeners.default], which the file does not have: set the address in the file"
-                    .to_owned(),
-            })
+            let problem = "moves [listeners.default], which the file does not have: set the address in the file";
+            of_command_line(ConfigError::new("--listen", problem).into())
         })
     }
 }
 
 /// The error as one of the command line. The file was valid, so an error after it comes from the arguments.
-fn of_command_line(error: ConfigError) -> ConfigError {
-    ConfigError { file: Some("command line".to_owned()), ..error }
+fn of_command_line(errors: ConfigErrors) -> ConfigErrors {
+    errors.in_file("command line")
 }
 
 /// The warning for a listener that refuses every client, which is hardly intended.

@@ -24,13 +24,22 @@ impl SubscriberId {
     }
 }
 
-/// Client id, or mountpoint:client id, for people. Clients choose their names: what would break a line, or move or colour a
-/// terminal, is escaped.
+/// Client id, or mountpoint:client id, for people: on one line.
 impl fmt::Display for SubscriberId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mountpoint = (!self.mountpoint.is_empty()).then_some([&*self.mountpoint, ":"]);
-        let mut characters = mountpoint.iter().flatten().copied().chain([&*self.client_id]).flat_map(str::chars);
-        characters.try_for_each(|character| match character {
+        if !self.mountpoint.is_empty() {
+            write!(f, "{}:", OneLine(&self.mountpoint))?;
+        }
+        OneLine(&self.client_id).fmt(f)
+    }
+}
+
+/// Text that clients choose, for people: what would break a line, or move or colour a terminal, is escaped.
+pub(crate) struct OneLine<'a>(pub &'a str);
+
+impl fmt::Display for OneLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.chars().try_for_each(|character| match character {
             '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => write!(f, "{}", character.escape_unicode()),
             character if character.is_control() => write!(f, "{}", character.escape_default()),
             character => f.write_char(character),
@@ -72,7 +81,7 @@ impl ConnectionId {
 }
 
 /// What is known of a client, handed to every hook.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Client {
     /// Mountpoint and client id. Before they are settled (`on_auth_m5` of a client without an id) the client id is empty.
     pub subscriber: SubscriberId,
@@ -91,6 +100,55 @@ pub struct Client {
     /// Rises with every connection of this subscriber id, so that whoever hears of two of them knows which came later. 0 in
     /// the hooks that are asked before the client is registered.
     pub session_number: u64,
+}
+
+/// What is asked about the session of a client, or done to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionAction {
+    /// To say how it is.
+    Find,
+    /// To end its connection.
+    Disconnect {
+        /// And the session.
+        cleanup: bool,
+    },
+}
+
+/// An action on the session of a client, on its way to the shard that owns it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionRequest {
+    /// What is to be done.
+    pub action: SessionAction,
+    /// Who is to be answered; nobody if it is none.
+    pub asked_by: Option<Asker>,
+}
+
+/// Who asked: a shard, and its number for the question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asker {
+    /// The shard.
+    pub shard: usize,
+    /// Its number for the question.
+    pub ticket: u64,
+}
+
+/// A session as an operator sees it: how it was when the request came to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionFound {
+    /// Its client: of the connection it has, or of its last one.
+    pub client: Client,
+    /// Whether the client is connected.
+    pub is_connected: bool,
+    /// Whether the session is kept when the connection ends.
+    pub is_kept: bool,
+    /// Topic filters that it subscribes to.
+    pub subscriptions: usize,
+    /// Messages that wait for the client.
+    pub queued: usize,
+    /// The size of their topics, payloads and properties, in bytes.
+    pub queued_bytes: usize,
+    /// Messages that were sent to the client and are not acknowledged.
+    pub in_flight: usize,
 }
 
 /// Why a connection ended: what `on_client_offline` and `on_client_gone` are told.
@@ -119,6 +177,55 @@ pub enum EndReason {
     /// The broker stops.
     ServerShutdown,
 }
+
+impl EndReason {
+    /// Whether the client or the operator of the broker wanted it so, and nothing went wrong: what nobody needs to be told of.
+    pub fn is_ordinary(self) -> bool {
+        match self {
+            EndReason::ClientDisconnect(code) => (code as u8) < 0x80,
+            EndReason::ServerShutdown => true,
+            _ => false,
+        }
+    }
+}
+
+/// For operators: what happened, as the end of "connection closed: ".
+impl fmt::Display for EndReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let with = |f: &mut fmt::Formatter<'_>, what: &str, code: ReasonCode| {
+            write!(f, "{what}, {code} ({:#04X})", code as u8)
+        };
+        match *self {
+            EndReason::ClientDisconnect(ReasonCode::Success) => f.write_str("the client disconnected"),
+            EndReason::ClientDisconnect(code) => with(f, "the client disconnected", code),
+            EndReason::ConnectionLost => f.write_str("the client closed it without DISCONNECT, or it broke"),
+            EndReason::KeepAlive => f.write_str("nothing came from the client for one and a half times its keep-alive"),
+            EndReason::TakenOver => f.write_str("another connection took over the client id"),
+            EndReason::ProtocolError(code) => with(f, "the client broke the protocol", code),
+            EndReason::NotAuthorized => f.write_str("not authorized"),
+            EndReason::HookFailure => f.write_str("a hook failed or did not answer in time"),
+            EndReason::Quota(code) => with(f, "a limit was exceeded", code),
+            EndReason::Admin => f.write_str("an operator or the embedding program ended it"),
+            EndReason::MaximumLifetime => f.write_str("it lived as long as max_connection_lifetime allows"),
+            EndReason::ServerShutdown => f.write_str("the broker stops"),
+        }
+    }
+}
+
+/// A line of the log about a client, at a level: with its address, client id, user name and listener. Clients choose their
+/// names: what would break a line is escaped.
+macro_rules! log_client {
+    ($level:ident, $client:expr, $($rest:tt)+) => {
+        tracing::$level!(
+            peer = %$client.peer,
+            client = %$client.subscriber,
+            user = $client.username.as_deref(),
+            listener = &*$client.listener,
+            $($rest)+
+        )
+    };
+}
+pub(crate) use log_client;
 
 /// Why a kept session ended while its client was offline: what `on_session_expired` is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -177,6 +284,23 @@ impl DropReason {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn reasons_are_said_with_their_code() {
+        let said = EndReason::ProtocolError(ReasonCode::PacketTooLarge).to_string();
+        assert_eq!(said, "the client broke the protocol, Packet too large (0x95)");
+        assert_eq!(EndReason::ClientDisconnect(ReasonCode::Success).to_string(), "the client disconnected");
+    }
+
+    #[test]
+    fn what_a_client_wanted_is_ordinary() {
+        use EndReason::*;
+        let ordinary =
+            [ClientDisconnect(ReasonCode::Success), ClientDisconnect(ReasonCode::DisconnectWithWill), ServerShutdown];
+        assert!(ordinary.into_iter().all(EndReason::is_ordinary));
+        let others = [ClientDisconnect(ReasonCode::MalformedPacket), ConnectionLost, KeepAlive, TakenOver, Admin];
+        assert!(!others.into_iter().any(EndReason::is_ordinary));
+    }
 
     #[test]
     fn a_client_id_is_one_line_whatever_is_in_it() {

@@ -2,15 +2,18 @@
 //!
 //! Owns what can be set, how it is written in a TOML file, and what makes sense. A [`Config`] that was read from a file
 //! or passed [`Config::check`] is within all limits; the rest of the broker does not check again. Knows nothing of
-//! sockets, cores or protocols beyond their names, and resolves nothing: "one shard per core" stays just that until the
-//! broker starts.
+//! sockets, cores or protocols beyond their names. "One shard per core" stays just that until the broker starts; only names of
+//! hosts are looked up when they are read.
 
 mod check;
 mod effective;
 mod error;
+mod foreign;
+mod host;
 mod kind;
 mod kinds;
 mod limits;
+mod list;
 mod numbers;
 mod operating;
 mod parse;
@@ -22,7 +25,10 @@ mod walk;
 
 use std::path::Path;
 
-pub use error::ConfigError;
+use parse::Parsed;
+
+pub use error::{ConfigError, ConfigErrors};
+pub use host::address as parse_address;
 pub use limits::{LimitsConfig, QueueConfig, RetainedConfig, RuntimeConfig, SharedConfig, SysConfig};
 pub use operating::{ControlConfig, RebalanceConfig};
 pub use sections::{Config, HOOKS, HookConfig, HookDeadline, ListenerConfig, LogConfig, SessionConfig};
@@ -41,37 +47,97 @@ impl Config {
 
     /// Reads TOML text; `file_name` is what errors call it. Settings that are not mentioned have their default.
     ///
-    /// Fails at the first key that is unknown, of the wrong kind, out of bounds, or in conflict with another.
-    pub fn from_toml(text: &str, file_name: &str) -> Result<Config, ConfigError> {
-        let mut config = Config::default();
-        parse::read(text, &mut config)
-            .and_then(|lines| {
-                check::combinations(&config).map_err(|error| {
-                    let line = lines.of(&error.key);
-                    error.on_line(line)
-                })
-            })
-            .map_err(|error| error.in_file(file_name))?;
-        Ok(config)
+    /// # Errors
+    ///
+    /// Everything that is wrong with it: keys that are unknown, of the wrong kind, out of bounds, or in conflict with one
+    /// another.
+    pub fn from_toml(text: &str, file_name: &str) -> Result<Config, ConfigErrors> {
+        ConfigFile::from_toml(text, file_name).map(|file| file.config)
     }
 
-    /// Reads the file at `path`, as [`Config::from_toml`] does. Fails also if there is no such file, or no permission.
-    pub fn load(path: impl AsRef<Path>) -> Result<Config, ConfigError> {
-        let path = path.as_ref();
-        let name = path.display().to_string();
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| ConfigError::new("", format!("cannot be read: {error}")).in_file(&name))?;
-        Config::from_toml(&text, &name)
+    /// Reads the file at `path`, as [`Config::from_toml`] does.
+    ///
+    /// # Errors
+    ///
+    /// As there; or there is no such file, or no permission.
+    pub fn load(path: impl AsRef<Path>) -> Result<Config, ConfigErrors> {
+        ConfigFile::load(path).map(|file| file.config)
     }
 
     /// Checks a configuration that was built or changed in code: the same bounds and combinations as for a file.
-    pub fn check(&self) -> Result<(), ConfigError> {
-        check::bounds(self)?;
-        check::combinations(self)
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with it.
+    pub fn check(&self) -> Result<(), ConfigErrors> {
+        let mut errors = check::bounds(self);
+        errors.extend(check::combinations(self, &errors));
+        ConfigErrors::of(errors)
+    }
+
+    /// The settings that have another value in `other`, with their sections; of a listener or hook that only one of the two
+    /// has, its name alone.
+    pub fn differences(&self, other: &Config) -> Vec<String> {
+        list::differences(self, other)
     }
 
     /// The defaults as a TOML file, each with its text; [`Config::from_toml`] makes [`Config::default`] of it.
     pub fn print_default() -> String {
         print::print("The configuration of moormq: every setting, at its default.", &mut Config::default())
+    }
+}
+
+/// A configuration that was read from a file, and where that mentions what.
+#[derive(Clone, Debug)]
+pub struct ConfigFile {
+    /// The configuration.
+    pub config: Config,
+    name: String,
+    lines: parse::Lines,
+}
+
+impl ConfigFile {
+    /// As [`Config::from_toml`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn from_toml(text: &str, file_name: &str) -> Result<ConfigFile, ConfigErrors> {
+        let mut config = Config::default();
+        let Parsed { lines, mut errors, is_toml } = parse::read(text, &mut config, &list::keys(&Config::default()));
+        if is_toml {
+            let combinations = check::combinations(&config, &errors).into_iter();
+            errors.extend(combinations.map(|error| {
+                let line = lines.of(&error.key);
+                error.on_line(line)
+            }));
+        }
+        ConfigErrors::of(errors).map_err(|errors| errors.in_file(file_name))?;
+        Ok(ConfigFile { config, name: file_name.to_owned(), lines })
+    }
+
+    /// As [`Config::load`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn load(path: impl AsRef<Path>) -> Result<ConfigFile, ConfigErrors> {
+        let path = path.as_ref();
+        let name = path.display().to_string();
+        let failed = |error: ConfigError| ConfigErrors::from(error.in_file(&name));
+        let bytes =
+            std::fs::read(path).map_err(|error| failed(ConfigError::new("", format!("cannot be read: {error}"))))?;
+        let text = String::from_utf8(bytes).map_err(|error| {
+            let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+            let line = 1 + valid.iter().filter(|byte| **byte == b'\n').count();
+            failed(ConfigError::new("", "not valid UTF-8").on_line(Some(line)))
+        })?;
+        ConfigFile::from_toml(&text, &name)
+    }
+
+    /// The error, found in this file: on the line of its key, if that is mentioned.
+    pub fn place(&self, error: ConfigError) -> ConfigError {
+        let line = self.lines.of(&error.key);
+        error.on_line(line).in_file(&self.name)
     }
 }

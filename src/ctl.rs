@@ -34,7 +34,8 @@ enum What {
     Shards(ShardsArgs),
     /// Show what each hook of each link was asked and answered since the start, and how long it took
     Hooks,
-    /// Say which slots and shards clients belong to, whether they are there or not
+    /// Say whether clients are there, how they are, and which slots and shards they belong to. The exit code is 3 if one is
+    /// not there
     Find {
         /// The client ids
         #[arg(value_name = "CLIENT", required = true)]
@@ -43,7 +44,7 @@ enum What {
         #[arg(long, value_name = "MOUNTPOINT", default_value = "")]
         mountpoint: String,
     },
-    /// End the connection of a client, if it has one
+    /// End the connection of a client. The exit code is 3 if there is no such client
     Disconnect {
         #[command(flatten)]
         client: ClientArgs,
@@ -174,8 +175,19 @@ impl From<What> for Command {
     }
 }
 
-/// Sends the command to the broker. Returns the answer as text.
-pub fn run(args: CtlArgs) -> Result<String, String> {
+/// The exit code for a client that is not there.
+pub const NO_SUCH_CLIENT: u8 = 3;
+
+/// The answer of the broker.
+pub struct Outcome {
+    /// The answer as text.
+    pub text: String,
+    /// The exit code.
+    pub code: u8,
+}
+
+/// Sends the command to the broker.
+pub fn run(args: CtlArgs) -> Result<Outcome, String> {
     let path = match (args.socket, args.config) {
         (Some(socket), _) => socket,
         (None, Some(file)) => socket_of(&file)?,
@@ -186,13 +198,19 @@ pub fn run(args: CtlArgs) -> Result<String, String> {
     let command = Command::from(args.what);
     let mut shown = Progress::new();
     shown.announce(&command);
-    let answer = ask(&path, command, &mut |progress| shown.show(progress)).map_err(|error| error.to_string());
+    let answer = ask(&path, command.clone(), &mut |progress| shown.show(progress)).map_err(|error| error.to_string());
     shown.clear();
-    match answer? {
-        Answer::Error(why) => Err(why),
-        answer if args.json => table::json(&answer),
-        answer => Ok(table::text(&answer)),
-    }
+    let answer = match answer? {
+        Answer::Error(why) => return Err(why),
+        answer => answer,
+    };
+    let text = if args.json { table::json(&answer)? } else { table::text(&command, &answer) };
+    let is_missing = match &answer {
+        Answer::Disconnected(session) => session.is_none(),
+        Answer::Berths(berths) => berths.iter().any(|berth| berth.session.is_none()),
+        _ => false,
+    };
+    Ok(Outcome { text, code: if is_missing { NO_SUCH_CLIENT } else { 0 } })
 }
 
 fn socket_of(file: &Path) -> Result<PathBuf, String> {

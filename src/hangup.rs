@@ -1,11 +1,15 @@
-//! SIGHUP: it has the files of the stock hooks read again.
+//! SIGHUP: it has the files of the stock hooks read again. The configuration holds until the next start; what has changed in it
+//! is said.
 
 use std::io;
 use std::thread;
 
+use moormq::config::Config;
 use moormq::control::stock_files::Reloader;
 use signal_hook::consts::SIGHUP;
 use signal_hook::iterator::Signals;
+
+use crate::cli::RunArgs;
 
 /// The signal SIGHUP. After [`arm`](Self::arm) it no longer ends the process.
 pub struct Hangup(Signals);
@@ -16,10 +20,35 @@ impl Hangup {
         Signals::new([SIGHUP]).map(Hangup)
     }
 
-    /// Starts a thread that has the files read again at every signal, including one since [`Hangup::arm`]. It runs as
-    /// long as the process.
-    pub fn pass_on(mut self, reloader: Reloader) -> io::Result<()> {
-        let pass_on = move || self.0.forever().for_each(|_| reloader.reload());
+    /// Starts a thread that has the files read again at every signal, including one since [`Hangup::arm`], and says what of the
+    /// configuration has changed meanwhile: a broker that was started with `args` runs as `running` until its end. The thread
+    /// runs as long as the process.
+    pub fn pass_on(mut self, reloader: Reloader, args: RunArgs, running: Config) -> io::Result<()> {
+        let pass_on = move || {
+            self.0.forever().for_each(|_| {
+                reloader.reload();
+                say_what_is_not_taken(&args, &running);
+            });
+        };
         thread::Builder::new().name("moormq-hangup".to_owned()).spawn(pass_on).map(drop)
+    }
+}
+
+/// Logs what the configuration would change if the broker were started again.
+fn say_what_is_not_taken(args: &RunArgs, running: &Config) {
+    let Some(file) = args.file() else { return };
+    let file = file.display();
+    match args.overridden() {
+        Err(errors) => {
+            errors.iter().for_each(|error| tracing::error!("{error}"));
+            tracing::error!(%file, "the configuration has errors: a broker would not start with it, this one goes on as it is");
+        }
+        Ok(config) => match &running.differences(&config)[..] {
+            [] => tracing::info!(%file, "nothing in the configuration has changed since the start"),
+            changed => {
+                let changed = changed.join(", ");
+                tracing::warn!(%file, changed, "these settings have changed, and hold from the next start on");
+            }
+        },
     }
 }

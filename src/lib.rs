@@ -114,6 +114,7 @@ pub mod codec;
 pub mod config;
 pub mod connection;
 pub mod control;
+pub mod credit;
 pub mod deadlines;
 pub mod hooks;
 pub mod message;

@@ -7,17 +7,17 @@ mod logging;
 mod passwd;
 mod stop;
 
-use std::error::Error;
 use std::io::{Write, stdout};
 use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
 use moormq::Broker;
-use moormq::config::Config;
+use moormq::broker::{Preflight, preflight};
+use moormq::config::{Config, ConfigError, ConfigFile};
 use moormq::control::stock_files::StockFiles;
 
-use cli::{Args, Command};
+use cli::{Args, Command, RunArgs};
 use hangup::Hangup;
 use stop::StopSignals;
 
@@ -25,7 +25,7 @@ fn main() -> ExitCode {
     let args = Args::parse();
     match args.command {
         Some(Command::CheckConfig { file }) => match check(&file) {
-            Ok(summary) => print(&format!("{}: ok\n{summary}", file.display())),
+            Ok(summary) => print(&summary),
             Err(error) => fail(error),
         },
         Some(Command::PrintConfig) => print(&Config::print_default()),
@@ -34,25 +34,35 @@ fn main() -> ExitCode {
             Err(error) => fail(format_args!("moormq: {error}")),
         },
         Some(Command::Ctl(args)) => match ctl::run(args) {
-            Ok(answer) => print(&answer),
+            Ok(outcome) => match print(&outcome.text) {
+                ExitCode::SUCCESS => ExitCode::from(outcome.code),
+                failed => failed,
+            },
             Err(error) => fail(format_args!("moormq: {error}")),
         },
         None => match args.run.config() {
-            Ok(config) => run(config),
+            Ok(config) => run(args.run, config),
             Err(error) => fail(error),
         },
     }
 }
 
-/// Checks a configuration and the files that it names. Returns a summary of the broker that it describes.
-fn check(file: &Path) -> Result<String, Box<dyn Error>> {
-    let config = Config::load(file)?;
-    StockFiles::open(&config).map_err(|error| format!("{}: {error}", file.display()))?;
-    Ok(cli::summary(&config))
+/// Checks a configuration, and that this machine has what it names. Returns a summary of the broker that it describes.
+fn check(file: &Path) -> Result<String, String> {
+    let read = ConfigFile::load(file).map_err(|errors| errors.to_string())?;
+    let Preflight { problems, notes } = preflight(&read.config);
+    let lines = |errors: Vec<ConfigError>, what: &str| -> String {
+        errors.into_iter().map(|error| format!("{what}{}\n", read.place(error))).collect()
+    };
+    let notes = lines(notes, "note: ");
+    match problems.is_empty() {
+        true => Ok(format!("{}: ok\n{}{notes}", file.display(), cli::summary(&read.config))),
+        false => Err(format!("{}{notes}", lines(problems, "")).trim_end().to_owned()),
+    }
 }
 
-/// Runs a broker until a signal stops it.
-fn run(config: Config) -> ExitCode {
+/// Runs a broker until a signal stops it. `config` is what `args` make of it.
+fn run(args: RunArgs, config: Config) -> ExitCode {
     logging::init(&config.log);
     let (signals, hangup) = match StopSignals::arm().and_then(|signals| Ok((signals, Hangup::arm()?))) {
         Ok(signals) => signals,
@@ -62,7 +72,7 @@ fn run(config: Config) -> ExitCode {
         Ok(files) => files,
         Err(error) => return fail(format_args!("moormq: {error}")),
     };
-    if let Err(error) = hangup.pass_on(files.reloader()) {
+    if let Err(error) = hangup.pass_on(files.reloader(), args, config.clone()) {
         return fail(format_args!("moormq: cannot handle signals: {error}"));
     }
     for listener in config.listeners.iter().filter(|listener| !config.lets_anybody_in(listener)) {

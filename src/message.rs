@@ -146,6 +146,11 @@ pub struct Publication<'a> {
 }
 
 impl<'a> Publication<'a> {
+    /// Bytes of its topic, properties and payload.
+    pub fn bytes(&self) -> usize {
+        self.topic.as_str().len() + self.properties.len() + self.payload.len()
+    }
+
     /// A QoS 0 publication of `payload` to `topic`; set the public fields for the rest.
     pub fn new(topic: TopicName<'a>, payload: &'a [u8]) -> Self {
         Publication {

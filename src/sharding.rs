@@ -78,9 +78,9 @@ impl ShardSet {
         self.0.iter_mut().zip(other.0).for_each(|(own, other)| *own |= other);
     }
 
-    /// Whether a shard is in both.
-    pub fn intersects(&self, other: &ShardSet) -> bool {
-        self.0.iter().zip(other.0).any(|(own, other)| own & other != 0)
+    /// Those that are in both.
+    pub fn intersection(&self, other: &ShardSet) -> ShardSet {
+        ShardSet(std::array::from_fn(|word| self.0[word] & other.0[word]))
     }
 
     /// Its shards, ascending.
@@ -191,7 +191,8 @@ mod tests {
     #[test]
     fn shard_sets_are_joined_and_compared() {
         let (mut one, other) = (set(&[0, 255]), set(&[64, 255]));
-        assert!(one.intersects(&other) && !one.intersects(&set(&[1, 128])) && !one.intersects(&ShardSet::default()));
+        assert!(!one.intersection(&other).is_empty() && one.intersection(&set(&[1, 128])).is_empty());
+        assert_eq!(one.intersection(&one), one);
         one.union(&other);
         assert_eq!(one, set(&[0, 64, 255]));
         one.remove(7);

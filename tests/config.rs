@@ -52,7 +52,7 @@ fn the_printed_defaults_are_the_defaults() {
     let printed = Config::print_default();
     assert_eq!(accepted(&printed), Config::default());
     for line in
-        ["[listeners.default]", "[session]", "[runtime]", "max_packet_size = \"1MiB\"", "max_queue_bytes = \"16MiB\""]
+        ["[listeners.default]", "[session]", "[runtime]", "max_packet_size = \"1MiB\"", "max_queue_bytes = \"64MiB\""]
     {
         assert!(printed.lines().any(|printed| printed == line), "{line}");
     }
@@ -221,21 +221,33 @@ fn an_unknown_key_is_refused_with_the_likely_one() {
 #[test]
 fn a_value_of_the_wrong_type_is_refused_with_what_is_expected() {
     let cases = [
-        ("allow_anonymous = \"yes\"", r#"moormq.toml:1: allow_anonymous: must be true or false, not "yes""#),
+        (
+            "allow_anonymous = \"yes\"",
+            r#"moormq.toml:1: allow_anonymous: must be true or false, not "yes": write true, without quotation marks"#,
+        ),
         ("limits = 3", "moormq.toml:1: limits: must be a table, written [limits], not 3"),
         (
             "[[listeners]]\naddress = \"127.0.0.1:1\"",
             "moormq.toml:1: listeners: must be tables, written [listeners.NAME], not [[listeners]]",
         ),
         ("listeners.a = 1883", "moormq.toml:1: listeners.a: must be a table, written [listeners.a], not 1883"),
+        (
+            "password_file = \"users\"",
+            "moormq.toml:1: password_file: must be a table, written [password_file], not \"users\": write password_file.path = ..",
+        ),
+        (
+            "[listeners]\naddress = \"127.0.0.1:1\"",
+            "moormq.toml:2: listeners.address: must be a table, written [listeners.address], not \"127.0.0.1:1\": give the \
+             listener a name, and write [listeners.NAME] above address",
+        ),
         ("hooks.on_publish = 1", "moormq.toml:1: hooks.on_publish: must be a table, written [hooks.on_publish], not 1"),
         (
             "[session]\n\nretry_interval = 20 # seconds\n",
-            r#"moormq.toml:3: session.retry_interval: must be a duration from "0s" to "1h", not 20"#,
+            r#"moormq.toml:3: session.retry_interval: must be "never" or a duration from "1ms" to "1h", not 20: write the unit, too: "20ms", "20s", "20m" (minutes), "20h" or "20days""#,
         ),
         (
             "[session.retry_interval]",
-            r#"moormq.toml:1: session.retry_interval: must be a duration from "0s" to "1h", not a table"#,
+            r#"moormq.toml:1: session.retry_interval: must be "never" or a duration from "1ms" to "1h", not a table"#,
         ),
         ("limits.receive_maximum = 1.5", "moormq.toml:1: limits.receive_maximum: must be 1 to 65535, not 1.5"),
         (
@@ -266,12 +278,12 @@ fn a_value_out_of_bounds_is_refused_with_the_bounds() {
         ),
         (
             "queue.max_offline_messages = -2",
-            "moormq.toml:1: queue.max_offline_messages: must be -1 (unlimited) or 0 to 1000000000, not -2",
+            "moormq.toml:1: queue.max_offline_messages: must be \"unlimited\" or 0 to 1000000000, not -2",
         ),
         (
-            "[listeners.a]\naddress = \"localhost:1883\"",
-            "moormq.toml:2: listeners.a.address: must be an IP address and port, such as \"127.0.0.1:1883\", \
-             not \"localhost:1883\"",
+            "[listeners.a]\naddress = \"localhost\"",
+            "moormq.toml:2: listeners.a.address: must be an address and port, such as \"127.0.0.1:1883\" or \
+             \"localhost:1883\", not \"localhost\": add the port, such as \"localhost:1883\"",
         ),
         (
             "[listeners.a]\nmountpoint = \"a/+\"",
@@ -301,6 +313,90 @@ fn a_value_out_of_bounds_is_refused_with_the_bounds() {
     for (text, message) in cases {
         assert_eq!(refusal(text), message);
     }
+}
+
+/// Whoever mends a file is told everything at once, in the order of the file.
+#[test]
+fn all_errors_of_a_file_are_told_at_once() {
+    let text = "\
+        shards = 0\n\
+        [listeners.a]\n\
+        address = \"127.0.0.1\"\n\
+        [listeners.b]\n\
+        mountpiont = \"x\"\n\
+        [limits]\n\
+        max_packet_size = \"10M\"\n\
+        connect_timeout = 5\n\
+        max_connections = 5\n\
+        [queue]\n\
+        max_packet_size = 7\n\
+        [hooks.on_pulbish]\n\
+        [retained]\n\
+        max_total_bytes = \"1MiB\"\n\
+        max_message_bytes = \"2MiB\"\n";
+    let expected = "\
+        moormq.toml:1: shards: must be \"auto\" or 1 to 256, not 0\n\
+        moormq.toml:3: listeners.a.address: must be an address and port, such as \"127.0.0.1:1883\" or \"localhost:1883\", \
+        not \"127.0.0.1\": add the port, such as \"127.0.0.1:1883\"\n\
+        moormq.toml:5: listeners.b.mountpiont: is not a setting, did you mean mountpoint?\n\
+        moormq.toml:7: limits.max_packet_size: must be a size from \"64B\" to \"268435460B\", not \"10M\": write \"10MiB\" \
+        (1024) or \"10MB\" (1000)\n\
+        moormq.toml:8: limits.connect_timeout: must be a duration from \"100ms\" to \"1h\", not 5: write the unit, too: \
+        \"5ms\", \"5s\", \"5m\" (minutes), \"5h\" or \"5days\"\n\
+        moormq.toml:11: queue.max_packet_size: is not a setting, did you mean limits.max_packet_size?\n\
+        moormq.toml:12: hooks.on_pulbish: is not a setting, did you mean on_publish?\n\
+        moormq.toml:15: retained.max_message_bytes: must not be more than retained.max_total_bytes";
+    assert_eq!(refusal(text), expected);
+    let said = refusal("[limits\nmaximum_qos = 3\n");
+    assert_eq!(said.lines().count(), 1, "what stands below a broken head is not outside: {said}");
+    // What is not valid TOML does not hide the rest, and is not told twice.
+    let text = "shards = \nallow_anonymous = yes\n[limits]\nmaximum_qos = 3\n";
+    let said = refusal(text);
+    let [first, second, third] = &said.lines().collect::<Vec<_>>()[..] else { panic!("{said}") };
+    assert!(first.starts_with("moormq.toml:1: not valid TOML: "), "{said}");
+    assert!(second.starts_with("moormq.toml:2: not valid TOML: "), "{said}");
+    assert_eq!(*third, "moormq.toml:4: limits.maximum_qos: must be 0 to 2, not 3");
+}
+
+/// A value that is wrong says nothing about others: the address of `a` is not what it would be by default.
+#[test]
+fn a_wrong_value_causes_no_other_error() {
+    let said = refusal("[listeners.a]\naddress = 1883\n[listeners.b]\n");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    let said = refusal("password_file.path = 7\n[listeners.a]\nhooks = [\"password\"]\n");
+    assert_eq!(said.lines().count(), 1, "{said}");
+}
+
+/// "unlimited" wherever there is no limit, "never" for what does not happen; no number stands for either.
+#[test]
+fn the_printed_defaults_have_one_word_for_no_limit() {
+    let printed = Config::print_default();
+    for line in printed.lines().filter(|line| line.starts_with("# Allowed: ")) {
+        assert!(!line.contains("-1") && !line.contains("\"off\""), "{line}");
+    }
+    for setting in
+        ["max_message_rate", "connection_rate", "takeover_limit", "persistent_session_expiry", "max_will_delay"]
+    {
+        assert!(printed.contains(&format!("\n{setting} = \"unlimited\"\n")), "{setting}");
+    }
+    assert!(printed.contains("\nretry_interval = \"never\"\n"));
+    let as_vernemq =
+        accepted("queue.max_offline_messages = -1\nlimits.max_message_rate = 0\nsession.retry_interval = \"0s\"");
+    let words = accepted(
+        "queue.max_offline_messages = \"unlimited\"\nlimits.max_message_rate = \"unlimited\"\nsession.retry_interval = \"never\"",
+    );
+    assert_eq!(as_vernemq, words);
+}
+
+#[test]
+fn a_configuration_of_another_broker_is_recognised() {
+    let said =
+        refusal("# Place your local configuration in /etc/mosquitto/conf.d/\nlistener 1883\nallow_anonymous true\n");
+    assert!(
+        said.starts_with("moormq.toml:2: this looks like a configuration of Mosquitto: moormq has its own"),
+        "{said}"
+    );
+    assert_eq!(said.lines().count(), 1);
 }
 
 #[test]
@@ -422,25 +518,23 @@ fn a_configuration_built_in_code_has_the_same_limits() {
 
 #[test]
 fn an_error_says_where_in_parts_too() {
-    let error = Config::from_toml("[limits]\nmaximum_qos = 3\n", "moormq.toml").expect_err("3 is too much");
-    assert_eq!(
-        error,
-        ConfigError {
-            file: Some("moormq.toml".to_owned()),
-            line: Some(2),
-            key: "limits.maximum_qos".to_owned(),
-            problem: "must be 0 to 2, not 3".to_owned(),
-        }
-    );
+    let errors = Config::from_toml("[limits]\nmaximum_qos = 3\n", "moormq.toml").expect_err("3 is too much");
+    let error = ConfigError {
+        file: Some("moormq.toml".to_owned()),
+        line: Some(2),
+        key: "limits.maximum_qos".to_owned(),
+        problem: "must be 0 to 2, not 3".to_owned(),
+    };
+    assert_eq!(errors.into_iter().collect::<Vec<_>>(), [error]);
 }
 
 #[test]
 fn a_file_that_is_not_there_or_not_text_is_refused() {
     let missing = Config::load("/nowhere/moormq.toml").expect_err("there is no such file").to_string();
     assert_eq!(missing, "/nowhere/moormq.toml: cannot be read: No such file or directory (os error 2)");
-    let file = TempFile::new("not-text", b"\xff\xfe");
+    let file = TempFile::new("not-text", b"shards = 1\n\xff\xfe");
     let error = Config::load(&file.0).expect_err("this is not UTF-8").to_string();
-    assert_eq!(error, format!("{}: cannot be read: stream did not contain valid UTF-8", file.0));
+    assert_eq!(error, format!("{}:2: not valid UTF-8", file.0));
 }
 
 /// A file that is gone when its test is.
@@ -474,20 +568,21 @@ fn outcome(output: &Output) -> (Option<i32>, &str, &str) {
 fn check_config_says_ok_and_what_would_happen() {
     let file = TempFile::new(
         "good",
-        "shards = 2\ncpus = \"0-1\"\n[listeners.a]\naddress = \"0.0.0.0:1883\"\nallow_anonymous = true\n\
-         [listeners.b]\nprotocols = [\"5\"]\n",
+        "shards = 2\n[listeners.a]\naddress = \"0.0.0.0:0\"\nallow_anonymous = true\n\
+         [listeners.b]\naddress = \"localhost:0\"\nprotocols = [\"5\"]\n",
     );
     let expected = format!(
         "{}: ok\n\
-         listens on 0.0.0.0:1883 (a): MQTT 3.1, 3.1.1, 5; anonymous clients are allowed\n\
-         listens on 127.0.0.1:1883 (b): MQTT 5; every client is refused: set allow_anonymous = true, or the path of a password_file or \
+         listens on 0.0.0.0:0 (a): MQTT 3.1, 3.1.1, 5; anonymous clients are allowed\n\
+         listens on 127.0.0.1:0 (b): MQTT 5; every client is refused: set allow_anonymous = true, or the path of a password_file or \
          scram_file\n\
-         runs 2 shards on cores 0-1\n\
+         runs 2 shards on all cores it may use\n\
          logs info as text\n",
         file.0
     );
     assert_eq!(outcome(&moormq(&["check-config", &file.0])), (Some(0), expected.as_str(), ""));
-    let file = TempFile::new("one", "shards = 1\nallow_anonymous = true\n");
+    let file =
+        TempFile::new("one", "shards = 1\nallow_anonymous = true\nlisteners.default.address = \"127.0.0.1:0\"\n");
     let checked = moormq(&["check-config", &file.0]);
     let (_, said, _) = outcome(&checked);
     assert_eq!(said.lines().nth(2), Some("runs one shard on all cores it may use"));
@@ -501,13 +596,51 @@ fn check_config_refuses_with_one_sentence() {
     assert_eq!(outcome(&moormq(&["--config", &file.0])), (Some(1), "", expected.as_str()));
 }
 
+/// What can be known before a start: all of it, with the lines of the file.
+#[test]
+fn check_config_looks_at_this_machine() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("there is a free port");
+    let address = taken.local_addr().expect("it is bound");
+    let text = format!(
+        "cpus = \"8191\"\n[listeners.a]\naddress = \"{address}\"\n[password_file]\npath = \"/nowhere/users\"\n\
+         [control]\nsocket = \"/nowhere/control\"\n"
+    );
+    let file = TempFile::new("machine", &text);
+    let checked = moormq(&["check-config", &file.0]);
+    let (status, said, errors) = outcome(&checked);
+    assert_eq!((status, said), (Some(1), ""));
+    let own = std::fs::read_to_string("/proc/self/comm").expect("there is /proc");
+    for (line, what) in [
+        (5, "password_file.path: /nowhere/users: cannot be read: No such file or directory (os error 2)".to_owned()),
+        (
+            7,
+            "control.socket: control socket /nowhere/control: there is no such folder, make the folder first: /nowhere"
+                .to_owned(),
+        ),
+        (1, "cpus: names cores that this process may not use (8191): it may use ".to_owned()),
+        (
+            3,
+            format!(
+                "listeners.a.address: {address} is in use by {} (process {}): stop it, or set another address",
+                own.trim(),
+                std::process::id()
+            ),
+        ),
+    ] {
+        let start = format!("{}:{line}: {what}", file.0);
+        assert!(errors.lines().any(|line| line.starts_with(&start)), "{start}\n{errors}");
+    }
+    assert_eq!(errors.lines().count(), 4, "{errors}");
+}
+
 #[test]
 fn print_config_prints_a_file_that_check_config_accepts() {
     let printed = moormq(&["print-config"]);
     let (status, text, errors) = outcome(&printed);
     assert_eq!((status, errors), (Some(0), ""));
     assert_eq!(text, Config::print_default());
-    let file = TempFile::new("printed", text);
+    // The port that the defaults have may be in use.
+    let file = TempFile::new("printed", text.replace("127.0.0.1:1883\"", "127.0.0.1:0\""));
     let checked = moormq(&["check-config", &file.0]);
     let (status, said, errors) = outcome(&checked);
     assert_eq!((status, said.lines().next(), errors), (Some(0), Some(format!("{}: ok", file.0).as_str()), ""));

@@ -21,7 +21,7 @@ use moormq::net::mesh::{InboxSender, Mesh, inbox};
 use moormq::net::sockets::{SocketLimits, listen};
 use moormq::net::thread::ShardThread;
 use moormq::net::worker::{WorkerLimits, WorkerParts};
-use moormq::shard::{Setup, Shard};
+use moormq::shard::{Setup, Shard, TurnLimits};
 use socket2::SockRef;
 
 struct Shards {
@@ -40,14 +40,14 @@ impl Shards {
         for (id, mesh) in Mesh::new(shards, 4).unwrap().into_iter().enumerate() {
             let listener = listen(address, 128).unwrap();
             address = SockRef::from(&listener).local_addr().unwrap().as_socket().unwrap();
-            let (sender, inbox) = inbox(4, mesh.doorbell());
+            let (sender, inbox) = inbox(4, 1 << 20, mesh.doorbell());
             inboxes.push(sender);
             let sockets = SocketLimits { linger: Duration::from_millis(100), ..SocketLimits::default() };
             let limits = WorkerLimits { sockets, spin: 2, shutdown_timeout: Duration::from_secs(600) };
             let (config, chain) = (Arc::clone(&config), chain.clone());
             let connections = Arc::new([AtomicUsize::new(0)]);
             let make = move || {
-                let setup = Setup { id, shards, seed: 7, version: "test", config };
+                let setup = Setup { id, shards, seed: 7, turn: TurnLimits::default(), version: "test", config };
                 let shard = Shard::new(setup, chain, clock.now());
                 WorkerParts { shard, mesh, inbox, listeners: vec![listener], connections, clock }
             };
@@ -58,7 +58,7 @@ impl Shards {
     }
 
     fn stop(self) {
-        self.inboxes.iter().for_each(|inbox| assert!(inbox.try_send(Command::Stop).is_ok()));
+        self.inboxes.iter().for_each(|inbox| assert!(inbox.try_send(Command::Stop, 0).is_ok()));
         self.threads.into_iter().for_each(|thread| thread.join().unwrap());
     }
 }
@@ -338,10 +338,10 @@ fn hooks_are_woken_from_other_threads_at_any_time() {
     assert_eq!(signal.polls.load(Ordering::SeqCst), polls, "nobody asks it any more");
     let (answer, answers) = crossbeam::channel::bounded(2);
     for inbox in &shards.inboxes {
-        assert!(inbox.try_send(Command::Hooks { answer: answer.clone() }).is_ok());
+        assert!(inbox.try_send(Command::Hooks { answer: answer.clone() }, 0).is_ok());
     }
     let mut reports = Vec::new();
-    (0..2).for_each(|_| HookReport::add(&mut reports, &answers.recv().unwrap()));
+    (0..2).for_each(|_| HookReport::add(&mut reports, &answers.recv().unwrap().1));
     let counts = reports.iter().find(|report| report.hook == "auth_on_publish").unwrap().counts;
     let times = u64::from(2 * TIMES);
     assert_eq!((counts.calls, counts.later, counts.ok), (times + 1, times + 1, times));

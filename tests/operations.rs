@@ -2,7 +2,8 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use moormq::Broker;
@@ -121,6 +122,47 @@ fn what_cannot_move_is_refused_and_moves_nothing() {
     assert_eq!(stopped.to_string(), "the broker has stopped");
 }
 
+/// A link whose hook blocks the thread of its shard until the test lets go.
+#[derive(Clone)]
+struct Blocking(Arc<Mutex<Receiver<()>>>, Sender<()>);
+
+impl Hook for Blocking {
+    type State = ();
+
+    fn auth_on_publish(
+        &mut self,
+        _: &mut Context<'_, ()>,
+        _: &PublishRequest<'_>,
+    ) -> Answer<PublishModifiers, PublishRefusal> {
+        self.1.send(()).expect("the test listens");
+        let _ = self.0.lock().expect("nobody panics").recv();
+        Answer::ok()
+    }
+}
+
+/// A shard that hangs is named, instead of being waited for without end.
+#[test]
+fn a_shard_that_hangs_is_named() {
+    for shards in [1, 2, 4] {
+        let ((release, released), (block, blocked)) = (channel(), channel());
+        let hook = Blocking(Arc::new(Mutex::new(released)), block);
+        let broker = Broker::builder().config(config(shards)).hook(hook).start().expect("it starts");
+        let handle = broker.handle();
+        let mut client = connect(broker.addresses()[0].1, "client");
+        let hangs = handle.find([("", "client")]).expect("shards answer")[0].shard;
+        client.write_all(&[0x30, 3, 0, 1, b't']).expect("it reads");
+        blocked.recv().expect("the hook is asked");
+        let error = handle.hooks().expect_err("a shard hangs");
+        let said = error.to_string();
+        assert!(said.starts_with(&format!("no answer from shard {hangs} within 10 s: a hook may block it")), "{said}");
+        let error = handle.end_connection("", "client", false).expect_err("a shard hangs");
+        assert!(matches!(&error, RequestError::Unanswered { shards } if *shards == [hangs]), "{error}");
+        release.send(()).expect("the hook waits");
+        handle.hooks().expect("shards answer again");
+        broker.stop().expect("it stops");
+    }
+}
+
 /// A stop does not wait for a move that does not end.
 #[test]
 fn a_broker_that_rebalances_can_be_stopped() {
@@ -133,9 +175,9 @@ fn a_broker_that_rebalances_can_be_stopped() {
 
 /// A link whose hook keeps its whole shard waiting, as a hook should not.
 #[derive(Clone)]
-struct Blocking(Sender<Sender<()>>);
+struct Stalling(Sender<Sender<()>>);
 
-impl Hook for Blocking {
+impl Hook for Stalling {
     type State = ();
 
     fn auth_on_publish(
@@ -175,7 +217,7 @@ fn code_of_publish(address: SocketAddr) -> u8 {
 fn a_subscription_that_ends_while_the_inbox_is_full_is_gone() {
     for shards in [1, 2, 4] {
         let (questions, asked) = channel();
-        let broker = Broker::builder().config(config(shards)).hook(Blocking(questions)).start().expect("it starts");
+        let broker = Broker::builder().config(config(shards)).hook(Stalling(questions)).start().expect("it starts");
         let (handle, address) = (broker.handle(), broker.addresses()[0].1);
         // The shard that gets what is published through this handle, and one subscription of so many.
         let home = |number: &usize| {

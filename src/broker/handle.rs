@@ -21,7 +21,7 @@ use crate::sharding::owner_of;
 use crate::topic::{TopicError, TopicFilter, TopicName};
 
 /// The longest wait for the answers of shards. A shard takes longer only if a hook blocks it.
-pub(super) const SHARD_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const SHARD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A handle of a running broker, for any thread. Messages published through one handle and its clones stay in order.
 #[derive(Clone)]
@@ -53,7 +53,12 @@ pub enum RequestError {
     Shared,
     /// The inbox of the shard is full: publish more slowly, or try again.
     Full,
-    /// The broker has stopped, or did not answer in time.
+    /// These shards have not answered in time: a hook may block them.
+    Unanswered {
+        /// Their numbers.
+        shards: Vec<usize>,
+    },
+    /// The broker has stopped.
     Stopped,
 }
 
@@ -107,7 +112,7 @@ impl Handle {
     /// Sends every shard the command to stop.
     pub(super) fn stop(&self) {
         for inbox in self.inboxes.iter() {
-            while let Err(channel::TrySendError::Full(_)) = inbox.try_send(Command::Stop) {
+            while let Err(channel::TrySendError::Full(_)) = inbox.try_send(Command::Stop, 0) {
                 std::thread::yield_now();
             }
         }
@@ -142,7 +147,8 @@ impl Handle {
     /// # Errors
     ///
     /// [`RequestError::Topic`] for an invalid filter, [`RequestError::Shared`] for a shared one, [`RequestError::Full`]
-    /// when the inbox of the shard is full, [`RequestError::Stopped`] when the broker has stopped or does not answer.
+    /// when the inbox of the shard is full, [`RequestError::Unanswered`] when it does not answer, [`RequestError::Stopped`] when
+    /// the broker has stopped.
     pub fn subscribe(&self, mountpoint: &str, filter: &str, capacity: usize) -> Result<Subscription, RequestError> {
         let filter = TopicFilter::parse(filter, self.max_topic_levels).map_err(RequestError::Topic)?;
         if filter.share_name().is_some() {
@@ -159,7 +165,10 @@ impl Handle {
         });
         self.send(shard, Command::Subscribe { subscription: number, mountpoint: mountpoint.into(), filter, sink })?;
         let subscription = Subscription { messages, number, shard, handle: self.clone() };
-        subscribed.recv_timeout(SHARD_TIMEOUT).map_err(|_| RequestError::Stopped)?;
+        subscribed.recv_timeout(SHARD_TIMEOUT).map_err(|error| match error {
+            RecvTimeoutError::Timeout => RequestError::Unanswered { shards: vec![shard] },
+            RecvTimeoutError::Disconnected => RequestError::Stopped,
+        })?;
         Ok(subscription)
     }
 
@@ -191,20 +200,21 @@ impl Handle {
     ///
     /// # Errors
     ///
-    /// [`RequestError::Full`] when the inbox of a shard is full, [`RequestError::Stopped`] when the broker has stopped
-    /// or does not answer.
+    /// [`RequestError::Full`] when the inbox of a shard is full, [`RequestError::Unanswered`] when one does not answer,
+    /// [`RequestError::Stopped`] when the broker has stopped.
     pub fn hooks(&self) -> Result<Vec<HookReport>, RequestError> {
         let (answer, answers) = channel::bounded(self.inboxes.len());
         for shard in 0..self.inboxes.len() {
             self.send(shard, Command::Hooks { answer: answer.clone() })?;
         }
         let mut all = Vec::new();
-        self.collect(answer, &answers)?.iter().for_each(|of_shard| HookReport::add(&mut all, of_shard));
+        self.collect(answer, &answers)?.iter().for_each(|(_, of_shard)| HookReport::add(&mut all, of_shard));
         Ok(all)
     }
 
     pub(super) fn send(&self, shard: usize, command: Command) -> Result<(), RequestError> {
-        self.inboxes[shard].try_send(command).map_err(|error| match error {
+        let bytes = command.bytes();
+        self.inboxes[shard].try_send(command, bytes).map_err(|error| match error {
             channel::TrySendError::Full(_) => RequestError::Full,
             channel::TrySendError::Disconnected(_) => RequestError::Stopped,
         })
@@ -247,6 +257,15 @@ impl fmt::Display for RequestError {
             RequestError::Topic(error) => error.fmt(f),
             RequestError::Shared => f.write_str("the embedding program cannot take part in shared subscriptions"),
             RequestError::Full => f.write_str("the inbox of the shard is full"),
+            RequestError::Unanswered { shards } => {
+                let s = if shards.len() == 1 { "" } else { "s" };
+                let numbers: Vec<String> = shards.iter().map(usize::to_string).collect();
+                let (numbers, seconds) = (numbers.join(", "), SHARD_TIMEOUT.as_secs());
+                write!(
+                    f,
+                    "no answer from shard{s} {numbers} within {seconds} s: a hook may block it, or the machine is overloaded"
+                )
+            }
             RequestError::Stopped => f.write_str("the broker has stopped"),
         }
     }

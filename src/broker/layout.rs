@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::thread;
 use std::time::Duration;
 
-use crate::config::{Config, ConfigError, CpuSet, ListenerConfig};
+use crate::config::{Config, ConfigErrors, CpuSet, ListenerConfig};
 use crate::control::socket::SocketError;
 use crate::net::descriptors::{make_room, raise_limit};
 use crate::net::listeners::{check_free, listen};
@@ -24,7 +24,7 @@ const NOT_CONNECTIONS: usize = 256;
 #[derive(Debug)]
 pub enum StartError {
     /// The configuration has a fault.
-    Config(ConfigError),
+    Config(ConfigErrors),
     /// A listener's address cannot be listened on.
     Listen {
         /// The name of the listener.
@@ -57,7 +57,7 @@ impl fmt::Display for StartError {
 }
 
 /// Advice for an error of listening on an address, as the end of a sentence.
-fn remedy(kind: io::ErrorKind) -> &'static str {
+pub(super) fn remedy(kind: io::ErrorKind) -> &'static str {
     match kind {
         io::ErrorKind::AddrInUse => ". Another program listens there: stop it, or set another address",
         io::ErrorKind::PermissionDenied => {
@@ -96,12 +96,7 @@ impl Layout {
             cpus: (0..shards).map(|shard| cores[shard % cores.len()]).collect(),
             limits: WorkerLimits {
                 sockets: SocketLimits {
-                    ring: RingSize {
-                        submissions: runtime.ring_entries as u32,
-                        completions: runtime.ring_entries as u32 * 8,
-                        buffers: runtime.receive_buffers as u16,
-                        buffer_bytes: runtime.receive_buffer_size as u32,
-                    },
+                    ring: ring_size(config),
                     max_connections: per_shard.min(SocketLimits::default().max_connections),
                     ..SocketLimits::default()
                 },
@@ -112,8 +107,19 @@ impl Layout {
     }
 }
 
+/// The size of each shard's ring.
+pub(super) fn ring_size(config: &Config) -> RingSize {
+    let runtime = &config.runtime;
+    RingSize {
+        submissions: runtime.ring_entries as u32,
+        completions: runtime.ring_entries as u32 * 8,
+        buffers: runtime.receive_buffers as u16,
+        buffer_bytes: runtime.receive_buffer_size as u32,
+    }
+}
+
 /// The cores that this process may run on.
-fn allowed_cpus() -> io::Result<CpuSet> {
+pub(super) fn allowed_cpus() -> io::Result<CpuSet> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
     let unreadable = || io::Error::other("/proc/self/status does not tell which cores may be used");

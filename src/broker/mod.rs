@@ -7,6 +7,7 @@ mod handle;
 mod layout;
 mod operations;
 mod operator;
+mod preflight;
 mod rebalancing;
 
 use std::hash::{BuildHasher, Hasher};
@@ -19,6 +20,7 @@ use std::sync::atomic::AtomicUsize;
 pub use handle::{Handle, Publish, RequestError, Subscription};
 pub use layout::StartError;
 pub use operations::OperationError;
+pub use preflight::{Preflight, preflight};
 
 use crate::config::Config;
 use crate::control::server::ControlServer;
@@ -29,7 +31,7 @@ use crate::net::mesh::{Mesh, inbox};
 use crate::net::probe::probe;
 use crate::net::thread::ShardThread;
 use crate::net::worker::WorkerParts;
-use crate::shard::{Setup, Shard};
+use crate::shard::{Setup, Shard, TurnLimits};
 
 use handle::Thread;
 use layout::{Layout, Listening, open_listeners};
@@ -37,6 +39,8 @@ use rebalancing::Rebalancing;
 
 /// The number of commands that the inbox of a shard holds.
 const INBOX_CAPACITY: usize = 4096;
+/// Bytes of messages that the program publishes and a shard has not taken yet.
+const INBOX_BYTES: usize = 16 << 20;
 
 /// The builder of a broker: configuration, then hooks, then [`start`](Builder::start).
 ///
@@ -175,15 +179,16 @@ impl<C: Chain + Clone> Builder<C> {
         let seed = random_seed();
         let clock = Clock::start();
         let connections: Arc<[AtomicUsize]> = config.listeners.iter().map(|_| AtomicUsize::new(0)).collect();
-        let meshes = Mesh::new(layout.cpus.len(), config.runtime.mailbox_capacity).map_err(StartError::Resources)?;
+        let meshes = Mesh::new(layout.cpus.len(), config.runtime.mailbox_bytes).map_err(StartError::Resources)?;
         let mut inboxes = Vec::new();
         let mut threads = Vec::new();
         for ((id, mesh), listeners) in meshes.into_iter().enumerate().zip(sockets) {
-            let (sender, receiver) = inbox(INBOX_CAPACITY, mesh.doorbell());
+            let (sender, receiver) = inbox(INBOX_CAPACITY, INBOX_BYTES, mesh.doorbell());
             inboxes.push(sender);
             let (config, chain, shards) = (config.clone(), chain.clone(), layout.cpus.len());
             let connections = connections.clone();
-            let setup = Setup { id, shards, seed, version: env!("CARGO_PKG_VERSION"), config };
+            let (turn, version) = (TurnLimits::default(), env!("CARGO_PKG_VERSION"));
+            let setup = Setup { id, shards, seed, turn, version, config };
             let make = move || {
                 let mut shard = Shard::new(setup, chain, clock.now());
                 shard.time_hooks_by(HookClock(nanos));

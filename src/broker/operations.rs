@@ -2,20 +2,24 @@
 //!
 //! Each operation waits for the shards, on the calling thread. No shard waits for an operation.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::{self, Receiver, Sender};
+use crossbeam::channel::{self, Receiver, RecvTimeoutError, Sender};
 
 use super::handle::{Handle, RequestError, SHARD_TIMEOUT};
-use crate::client::SubscriberId;
-use crate::control::status::{Berth, MoveProgress, Moved, PlannedMove, Rebalanced, ShardStatus, SlotStatus, Status};
-use crate::net::command::Command;
+use crate::client::{SessionAction, SessionFound, SubscriberId};
+use crate::control::status::{
+    Berth, MoveProgress, Moved, PlannedMove, Rebalanced, SessionStatus, ShardStatus, SlotStatus, Status,
+};
+use crate::net::command::{Command, OfShard};
 use crate::shard::{BalanceLimits, Load, Report, SlotMigration, SlotMove, SlotsMoving, plan};
-use crate::sharding::{SLOTS, slot_of};
+use crate::sharding::{SLOTS, owner_of, slot_of};
 
+/// Clients that are asked about at a time: fewer than an inbox holds.
+const AT_A_TIME: usize = 256;
 /// The time between two checks of a move's progress.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 /// The load above which [`Handle::rebalance`] moves slots away from a shard, in percent of the average of the other
@@ -85,16 +89,14 @@ impl Handle {
     ///
     /// # Errors
     ///
-    /// [`RequestError::Full`] when the inbox of a shard is full, [`RequestError::Stopped`] when the broker has stopped
-    /// or does not answer.
+    /// [`RequestError::Full`] when the inbox of a shard is full, [`RequestError::Unanswered`] when one does not answer,
+    /// [`RequestError::Stopped`] when the broker has stopped.
     pub fn reports(&self) -> Result<Vec<Report>, RequestError> {
         let (answer, answers) = channel::bounded(self.inboxes.len());
         for shard in 0..self.inboxes.len() {
             self.send(shard, Command::Report { answer: answer.clone() })?;
         }
-        let mut reports = self.collect(answer, &answers)?;
-        reports.sort_by_key(|report| report.shard);
-        Ok(reports)
+        Ok(self.collect(answer, &answers)?.into_iter().map(|(_, report)| report).collect())
     }
 
     /// The status of the shards and of the `slots` busiest slots, with rates measured over `window`. Waits that long.
@@ -135,7 +137,7 @@ impl Handle {
         Ok(Status { seconds, shards, slots: slots.collect() })
     }
 
-    /// The slot and shard of each client, given as mountpoint and client id. A client need not have a session. Only
+    /// The slot and shard of each client, given as mountpoint and client id, and its session if it has one. Only
     /// [`Handle::move_slots`] and rebalancing change a client's shard.
     ///
     /// # Errors
@@ -149,12 +151,68 @@ impl Handle {
         // During a handover of a slot, there is a moment when neither shard reports it as its own: then the old owner
         // counts.
         left.into_iter().chain(own).for_each(|(shard, slot)| owners[usize::from(slot.slot)] = shard);
-        let berth = |(mountpoint, client_id): (&str, &str)| {
-            let slot = slot_of(&SubscriberId::new(mountpoint, client_id), self.seed);
-            let shard = owners[usize::from(slot)];
-            Berth { mountpoint: mountpoint.to_owned(), client_id: client_id.to_owned(), slot, shard }
-        };
-        Ok(clients.into_iter().map(berth).collect())
+        let clients: Vec<_> = clients.into_iter().map(|(mountpoint, id)| SubscriberId::new(mountpoint, id)).collect();
+        let mut berths = Vec::with_capacity(clients.len());
+        for some in clients.chunks(AT_A_TIME) {
+            let found = self.act_on_sessions(some, SessionAction::Find)?;
+            berths.extend(some.iter().zip(found).map(|(subscriber, found)| {
+                let slot = slot_of(subscriber, self.seed);
+                Berth {
+                    mountpoint: subscriber.mountpoint.to_string(),
+                    client_id: subscriber.client_id.to_string(),
+                    slot,
+                    shard: owners[usize::from(slot)],
+                    session: found.map(|found| SessionStatus::from(*found)),
+                }
+            }));
+        }
+        Ok(berths)
+    }
+
+    /// Ends the connection of a client as [`Handle::disconnect`] does, and waits until that is done. Returns the session as it was
+    /// before; none if the client has none. Must not be called by a hook: the shard would wait for itself.
+    ///
+    /// # Errors
+    ///
+    /// As [`Handle::reports`].
+    pub fn end_connection(
+        &self,
+        mountpoint: &str,
+        client_id: &str,
+        cleanup: bool,
+    ) -> Result<Option<SessionStatus>, RequestError> {
+        let subscriber = SubscriberId::new(mountpoint, client_id);
+        let mut found = self.act_on_sessions(&[subscriber], SessionAction::Disconnect { cleanup })?;
+        Ok(found.pop().flatten().map(|found| SessionStatus::from(*found)))
+    }
+
+    /// What became of an action on the sessions of these clients, in their order.
+    fn act_on_sessions(
+        &self,
+        clients: &[SubscriberId],
+        action: SessionAction,
+    ) -> Result<Vec<Option<Box<SessionFound>>>, RequestError> {
+        let (answer, answers) = channel::bounded(clients.len().max(1));
+        let owner = |subscriber| owner_of(subscriber, self.inboxes.len(), self.seed);
+        for (number, subscriber) in clients.iter().enumerate() {
+            let answer = answer.clone();
+            self.send(owner(subscriber), Command::Session { subscriber: subscriber.clone(), action, number, answer })?;
+        }
+        drop(answer);
+        let deadline = Instant::now() + SHARD_TIMEOUT;
+        let mut all: Vec<Option<Option<Box<SessionFound>>>> = clients.iter().map(|_| None).collect();
+        for _ in clients {
+            match answers.recv_deadline(deadline) {
+                Ok((number, found)) => all[number] = Some(found),
+                Err(RecvTimeoutError::Disconnected) => return Err(RequestError::Stopped),
+                Err(RecvTimeoutError::Timeout) => {
+                    let late = clients.iter().zip(&all).filter(|(_, answer)| answer.is_none());
+                    let shards: BTreeSet<usize> = late.map(|(subscriber, _)| owner(subscriber)).collect();
+                    return Err(RequestError::Unanswered { shards: shards.into_iter().collect() });
+                }
+            }
+        }
+        Ok(all.into_iter().map(Option::flatten).collect())
     }
 
     /// Moves slots to shard `to`, with the sessions and connections of the clients in them. Waits until all are there,
@@ -271,16 +329,30 @@ impl Handle {
         for shard in 0..self.inboxes.len() {
             self.send(shard, Command::MoveSlots { slots: slots.into(), to, answer: answer.clone() })?;
         }
-        self.collect(answer, &answers)
+        Ok(self.collect(answer, &answers)?.into_iter().map(|(_, moving)| moving).collect())
     }
 
-    /// The answers of all shards, in the order in which they come.
-    pub(super) fn collect<T>(&self, answer: Sender<T>, answers: &Receiver<T>) -> Result<Vec<T>, RequestError> {
+    /// The answers of all shards, in the order of the shards.
+    pub(super) fn collect<T>(
+        &self,
+        answer: Sender<OfShard<T>>,
+        answers: &Receiver<OfShard<T>>,
+    ) -> Result<Vec<OfShard<T>>, RequestError> {
         // Without this sender, the channel closes if a shard ends without an answer.
         drop(answer);
         let deadline = Instant::now() + SHARD_TIMEOUT;
-        let next = |_| answers.recv_deadline(deadline).map_err(|_| RequestError::Stopped);
-        (0..self.inboxes.len()).map(next).collect()
+        let mut all: BTreeMap<usize, T> = BTreeMap::new();
+        while all.len() < self.inboxes.len() {
+            match answers.recv_deadline(deadline) {
+                Ok((shard, answer)) => drop(all.insert(shard, answer)),
+                Err(RecvTimeoutError::Disconnected) => return Err(RequestError::Stopped),
+                Err(RecvTimeoutError::Timeout) => {
+                    let shards = (0..self.inboxes.len()).filter(|shard| !all.contains_key(shard)).collect();
+                    return Err(RequestError::Unanswered { shards });
+                }
+            }
+        }
+        Ok(all.into_iter().collect())
     }
 }
 

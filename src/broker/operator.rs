@@ -49,7 +49,7 @@ fn execute(handle: &Handle, command: Command, report: &mut dyn FnMut(MoveProgres
             handle.find(clients).map(Answer::Berths).map_err(request)
         }
         Command::Disconnect { client: ClientName { mountpoint, client_id }, cleanup } => {
-            handle.disconnect(&mountpoint, &client_id, cleanup).map(|()| Answer::Done).map_err(request)
+            handle.end_connection(&mountpoint, &client_id, cleanup).map(Answer::Disconnected).map_err(request)
         }
     }
 }

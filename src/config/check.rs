@@ -6,132 +6,167 @@ use super::kind::Kind;
 use super::sections::{Config, ListenerConfig};
 use super::walk::{Member, Section, Walker};
 
-/// Checks each value by itself.
-pub(super) fn bounds(config: &Config) -> Result<(), ConfigError> {
-    config.clone().walk(&mut Checker { path: String::new() })
+/// What is wrong with each value by itself.
+pub(super) fn bounds(config: &Config) -> Vec<ConfigError> {
+    let mut errors = Vec::new();
+    config.clone().walk(&mut Checker { path: String::new(), errors: &mut errors });
+    errors
 }
 
-/// Checks the values against each other. They are within their bounds.
-pub(super) fn combinations(config: &Config) -> Result<(), ConfigError> {
-    if let (Some(shards), Some(cpus)) = (config.shards, &config.cpus)
-        && shards > cpus.cores().len()
-    {
-        let cores = cpus.cores().len();
-        let problem = format!("must be at most {cores}, the number of cores in cpus, not {shards}");
-        return Err(ConfigError::new("shards", problem));
-    }
-    let retained = &config.retained;
-    if let (Some(message), Some(total)) = (retained.max_message_bytes.get(), retained.max_total_bytes.get())
-        && message > total
-    {
-        return Err(ConfigError::new("retained.max_message_bytes", "must not be more than retained.max_total_bytes"));
-    }
-    if config.listeners.is_empty() {
-        return Err(ConfigError::new("listeners", "must have at least one table [listeners.NAME] with an address"));
-    }
-    config.listeners.iter().enumerate().try_for_each(|(at, listener)| {
-        one_of_its_kind(listener, &config.listeners[..at])?;
-        connections(listener, config)?;
-        hooks(listener, config)?;
-        openness(listener, config)
-    })
+/// What is wrong with the values against each other. What is said in `known` about one of them is not said again, and says
+/// nothing about the others: its value is not what was meant.
+pub(super) fn combinations(config: &Config, known: &[ConfigError]) -> Vec<ConfigError> {
+    let mut combinations = Combinations { config, known, errors: Vec::new() };
+    combinations.shards();
+    combinations.retained();
+    combinations.listeners();
+    combinations.errors
 }
 
-/// Every shard listens on the address of every listener, and the kernel lets sockets of one process share an address:
-/// of two listeners with one address each would get the clients of the other without a word.
-fn one_of_its_kind(listener: &ListenerConfig, earlier: &[ListenerConfig]) -> Result<(), ConfigError> {
-    let ListenerConfig { name, address, .. } = listener;
-    if name.is_empty() {
-        return Err(ConfigError::new("listeners", "must each have a name that is not empty"));
+struct Combinations<'a> {
+    config: &'a Config,
+    known: &'a [ConfigError],
+    errors: Vec<ConfigError>,
+}
+
+impl Combinations<'_> {
+    /// Whether nothing is wrong with these settings, nor with the section that one of them is in.
+    fn are_fine(&self, keys: &[&str]) -> bool {
+        let concerns = |faulty: &str, key: &str| {
+            key.strip_prefix(faulty).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        !self.known.iter().any(|error| keys.iter().any(|key| concerns(&error.key, key)))
     }
-    if earlier.iter().any(|other| other.name == *name) {
-        return Err(ConfigError::new(format!("listeners.{name}"), "must have a name that no other listener has"));
+
+    fn error(&mut self, key: impl Into<String>, problem: impl Into<String>) {
+        self.errors.push(ConfigError::new(key, problem));
     }
-    match earlier.iter().find(|other| other.address == *address && address.port() != 0) {
-        Some(other) => Err(ConfigError::new(
-            format!("listeners.{name}.address"),
-            format!("must differ from that of [listeners.{}], which is {address} too", other.name),
-        )),
-        None => Ok(()),
+
+    fn shards(&mut self) {
+        if let (Some(shards), Some(cpus)) = (self.config.shards, &self.config.cpus)
+            && shards > cpus.cores().len()
+            && self.are_fine(&["shards", "cpus"])
+        {
+            let cores = cpus.cores().len();
+            self.error("shards", format!("must be at most {cores}, the number of cores in cpus, not {shards}"));
+        }
+    }
+
+    fn retained(&mut self) {
+        let retained = &self.config.retained;
+        if let (Some(message), Some(total)) = (retained.max_message_bytes.get(), retained.max_total_bytes.get())
+            && message > total
+            && self.are_fine(&["retained.max_message_bytes", "retained.max_total_bytes"])
+        {
+            self.error("retained.max_message_bytes", "must not be more than retained.max_total_bytes");
+        }
+    }
+
+    fn listeners(&mut self) {
+        let config = self.config;
+        if config.listeners.is_empty() && self.are_fine(&["listeners"]) {
+            self.error("listeners", "must have at least one table [listeners.NAME] with an address");
+        }
+        for (at, listener) in config.listeners.iter().enumerate() {
+            self.one_of_its_kind(listener, &config.listeners[..at]);
+            self.connections(listener);
+            self.hooks(listener);
+            self.openness(listener);
+        }
+    }
+
+    /// Every shard listens on the address of every listener, and the kernel lets sockets of one process share an address:
+    /// of two listeners with one address each would get the clients of the other without a word.
+    fn one_of_its_kind(&mut self, listener: &ListenerConfig, earlier: &[ListenerConfig]) {
+        let ListenerConfig { name, address, .. } = listener;
+        if name.is_empty() {
+            return self.error("listeners", "must each have a name that is not empty");
+        }
+        if earlier.iter().any(|other| other.name == *name) {
+            return self.error(format!("listeners.{name}"), "must have a name that no other listener has");
+        }
+        let key = format!("listeners.{name}.address");
+        if let Some(other) = earlier.iter().find(|other| other.address == *address && address.port() != 0)
+            && self.are_fine(&[&key, &format!("listeners.{}.address", other.name)])
+        {
+            self.error(key, format!("must differ from that of [listeners.{}], which is {address} too", other.name));
+        }
+    }
+
+    fn connections(&mut self, listener: &ListenerConfig) {
+        let key = format!("listeners.{}.max_connections", listener.name);
+        if let (Some(own), Some(all)) = (listener.max_connections.get(), self.config.limits.max_connections)
+            && own > all
+            && self.are_fine(&[&key, "limits.max_connections"])
+        {
+            self.error(key, format!("must be at most limits.max_connections, which is {all}, not {own}"));
+        }
+    }
+
+    /// A hook without its file would let everybody pass, or nobody.
+    fn hooks(&mut self, listener: &ListenerConfig) {
+        for hook in listener.hooks.iter().flatten().filter(|hook| self.config.file_of(**hook).is_none()) {
+            let key = format!("listeners.{}.hooks", listener.name);
+            if self.are_fine(&[&key, &format!("{hook}_file.path")]) {
+                self.errors
+                    .push(ConfigError::new(key, format!("names \"{hook}\", which needs a file: set {hook}_file.path")));
+            }
+        }
+    }
+
+    /// Nobody opens a broker to a network by accident: where strangers can reach it, letting them in has to be asked for at
+    /// that very listener.
+    fn openness(&mut self, listener: &ListenerConfig) {
+        let ListenerConfig { name, address, .. } = listener;
+        let (key, own) = (format!("listeners.{name}.address"), format!("listeners.{name}.allow_anonymous"));
+        if address.ip().to_canonical().is_loopback()
+            || listener.allow_anonymous.is_some()
+            || !self.config.allow_anonymous
+            || !self.are_fine(&[&key, &own, "allow_anonymous"])
+        {
+            return;
+        }
+        let problem = format!(
+            "{address} can be reached from other machines while anonymous clients are allowed: if that is meant, \
+             write allow_anonymous = true under [listeners.{name}] in a configuration file, else false"
+        );
+        self.error(key, problem);
     }
 }
 
-fn connections(listener: &ListenerConfig, config: &Config) -> Result<(), ConfigError> {
-    match (listener.max_connections.get(), config.limits.max_connections) {
-        (Some(own), Some(all)) if own > all => Err(ConfigError::new(
-            format!("listeners.{}.max_connections", listener.name),
-            format!("must be at most limits.max_connections, which is {all}, not {own}"),
-        )),
-        _ => Ok(()),
-    }
-}
-
-/// A hook without its file would let everybody pass, or nobody.
-fn hooks(listener: &ListenerConfig, config: &Config) -> Result<(), ConfigError> {
-    let named = listener.hooks.as_deref().unwrap_or_default();
-    match named.iter().find(|hook| config.file_of(**hook).is_none()) {
-        Some(hook) => Err(ConfigError::new(
-            format!("listeners.{}.hooks", listener.name),
-            format!("names \"{hook}\", which needs a file: set {hook}_file.path"),
-        )),
-        None => Ok(()),
-    }
-}
-
-/// Nobody opens a broker to a network by accident: where strangers can reach it, letting them in has to be asked for at
-/// that very listener.
-fn openness(listener: &ListenerConfig, config: &Config) -> Result<(), ConfigError> {
-    let ListenerConfig { name, address, .. } = listener;
-    if address.ip().to_canonical().is_loopback() || listener.allow_anonymous.is_some() || !config.allow_anonymous {
-        return Ok(());
-    }
-    let problem = format!(
-        "{address} can be reached from other machines while anonymous clients are allowed: if that is meant, \
-         write allow_anonymous = true under [listeners.{name}] in a configuration file, else false"
-    );
-    Err(ConfigError::new(format!("listeners.{name}.address"), problem))
-}
-
-struct Checker {
+struct Checker<'a> {
     /// The key of the section with a dot behind it; empty at the root.
     path: String,
+    errors: &'a mut Vec<ConfigError>,
 }
 
-impl Checker {
-    fn below<S: Section>(&self, name: &str, section: &mut S) -> Result<(), ConfigError> {
-        section.walk(&mut Checker { path: format!("{}{name}.", self.path) })
+impl Checker<'_> {
+    fn below<S: Section>(&mut self, name: &str, section: &mut S) {
+        section.walk(&mut Checker { path: format!("{}{name}.", self.path), errors: self.errors });
     }
 }
 
-impl Walker for Checker {
-    type Error = ConfigError;
-
-    fn setting<K: Kind>(
-        &mut self,
-        name: &'static str,
-        _: &[&str],
-        kind: &K,
-        value: &mut K::Value,
-    ) -> Result<(), ConfigError> {
-        if kind.allows(value) {
-            return Ok(());
+impl Walker for Checker<'_> {
+    fn setting<K: Kind>(&mut self, name: &'static str, _: &[&str], kind: &K, value: &mut K::Value) {
+        if !kind.allows(value) {
+            let problem = format!("must be {}, not {}", kind.expected(), kind.write(value));
+            self.errors.push(ConfigError::new(format!("{}{name}", self.path), problem));
         }
-        let problem = format!("must be {}, not {}", kind.expected(), kind.write(value));
-        Err(ConfigError::new(format!("{}{name}", self.path), problem))
     }
 
-    fn section<S: Section>(&mut self, name: &'static str, _: &[&str], section: &mut S) -> Result<(), ConfigError> {
-        self.below(name, section)
+    fn section<S: Section>(&mut self, name: &'static str, _: &[&str], section: &mut S) {
+        self.below(name, section);
     }
 
-    fn members<M: Member>(&mut self, members: &mut Vec<M>) -> Result<(), ConfigError> {
-        members.iter_mut().try_for_each(|member| {
+    fn members<M: Member>(&mut self, members: &mut Vec<M>) {
+        for member in members {
             let name = member.name().to_owned();
             if !M::NAMES.is_empty() && !M::NAMES.contains(&name.as_str()) {
                 let problem = format!("must be named after a hook, such as {}", M::NAMES[0]);
-                return Err(ConfigError::new(format!("{}{name}", self.path), problem));
+                self.errors.push(ConfigError::new(format!("{}{name}", self.path), problem));
+                continue;
             }
-            self.below(&name, member)
-        })
+            self.below(&name, member);
+        }
     }
 }

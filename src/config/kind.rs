@@ -15,6 +15,12 @@ pub(super) trait Kind {
     /// The value; none if it is not of this kind. Whether it is within bounds, [`Kind::allows`] says.
     fn read(&self, value: &DeValue<'_>) -> Option<Self::Value>;
 
+    /// What to write instead of `value`, which is not allowed, if that can be guessed: the end of a sentence.
+    fn advice(&self, value: &DeValue<'_>) -> Option<String> {
+        let _ = value;
+        None
+    }
+
     /// The value as TOML.
     fn write(&self, value: &Self::Value) -> String;
 
@@ -48,6 +54,14 @@ pub(super) mod tests {
     pub(in crate::config) fn accepts<K: Kind>(kind: &K, cases: &[(&str, &str)]) {
         for (source, written) in cases {
             assert_eq!(read(kind, source).as_deref(), Some(*written), "{source}");
+        }
+    }
+
+    pub(in crate::config) fn advises<K: Kind>(kind: &K, cases: &[(&str, &str)]) {
+        for (source, advice) in cases {
+            assert_eq!(read(kind, source), None, "{source}");
+            let value = DeValue::parse(source).expect("the test writes valid TOML");
+            assert_eq!(kind.advice(value.get_ref()).as_deref(), Some(*advice), "{source}");
         }
     }
 

@@ -1,16 +1,21 @@
 //! Kinds of words, lists and texts.
 //!
-//! Kinds combine: `Word("never", Span(..))` is a duration or the word `never`, `Limited(Count(..))` a count or -1.
+//! Kinds combine: `Word("auto", Count(..))` is a count or the word `auto`, `Limited(Count(..))` a count or no limit.
+//!
+//! No limit is written "unlimited" everywhere, and what does not happen at all is "never". What other brokers write for
+//! them (-1, 0) is read where it can mean nothing else.
 
 use std::fmt::Display;
 use std::marker::PhantomData;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use toml::de::DeValue;
 use tracing_subscriber::EnvFilter;
 
+use super::host;
 use super::kind::{Kind, quoted, text};
-use super::numbers::Count;
+use super::numbers::{Count, Span};
 use super::values::{Choice, CpuSet, Limit};
 
 /// True or false.
@@ -30,6 +35,15 @@ impl Kind for Flag {
         }
     }
 
+    fn advice(&self, value: &DeValue<'_>) -> Option<String> {
+        let meant = match (text(value)?.to_ascii_lowercase().as_str(), value) {
+            ("true" | "yes" | "on", _) => true,
+            ("false" | "no" | "off", _) => false,
+            _ => return None,
+        };
+        Some(format!("write {meant}, without quotation marks"))
+    }
+
     fn write(&self, value: &bool) -> String {
         value.to_string()
     }
@@ -39,29 +53,105 @@ impl Kind for Flag {
     }
 }
 
-/// A number of another kind, or -1 for unlimited.
+/// The word for no limit.
+const UNLIMITED: &str = "unlimited";
+
+/// Whether `value` stands for no limit: the word, or -1 as VerneMQ has it.
+fn is_unlimited(value: &DeValue<'_>) -> bool {
+    text(value) == Some(UNLIMITED) || Count(-1..=-1).read(value) == Some(-1)
+}
+
+/// What to do about a word that somebody else has for no limit.
+fn unlimited_in_other_words(value: &DeValue<'_>) -> Option<String> {
+    let words = ["unlimited", "infinity", "infinite", "inf", "never", "none", "no", "off"];
+    let text = text(value)?.to_ascii_lowercase();
+    words.contains(&&*text).then(|| format!("write {}", quoted(UNLIMITED)))
+}
+
+/// A number of another kind, or no limit.
 pub(super) struct Limited<K>(pub(super) K);
 
 impl<K: Kind<Value = usize>> Kind for Limited<K> {
     type Value = Limit;
 
     fn expected(&self) -> String {
-        format!("-1 (unlimited) or {}", self.0.expected())
+        format!("{} or {}", quoted(UNLIMITED), self.0.expected())
     }
 
     fn read(&self, value: &DeValue<'_>) -> Option<Limit> {
-        match Count(-1..=-1).read(value) {
-            Some(-1) => Some(Limit::UNLIMITED),
-            Some(_) | None => self.0.read(value).map(Limit::at_most),
+        match is_unlimited(value) {
+            true => Some(Limit::UNLIMITED),
+            false => self.0.read(value).map(Limit::at_most),
         }
     }
 
+    fn advice(&self, value: &DeValue<'_>) -> Option<String> {
+        unlimited_in_other_words(value).or_else(|| self.0.advice(value))
+    }
+
     fn write(&self, value: &Limit) -> String {
-        value.get().map_or_else(|| "-1".to_owned(), |number| self.0.write(&number))
+        value.get().map_or_else(|| quoted(UNLIMITED), |number| self.0.write(&number))
     }
 
     fn allows(&self, value: &Limit) -> bool {
         value.get().is_none_or(|number| self.0.allows(&number))
+    }
+}
+
+/// Events a second, or no limit; that is 0 in the program.
+pub(super) struct Rate(pub(super) Count<u32>);
+
+impl Kind for Rate {
+    type Value = u32;
+
+    fn expected(&self) -> String {
+        format!("{} or {}", quoted(UNLIMITED), self.0.expected())
+    }
+
+    fn read(&self, value: &DeValue<'_>) -> Option<u32> {
+        if is_unlimited(value) { Some(0) } else { self.0.read(value) }
+    }
+
+    fn advice(&self, value: &DeValue<'_>) -> Option<String> {
+        unlimited_in_other_words(value).or_else(|| self.0.advice(value))
+    }
+
+    fn write(&self, value: &u32) -> String {
+        if *value == 0 { quoted(UNLIMITED) } else { self.0.write(value) }
+    }
+
+    fn allows(&self, value: &u32) -> bool {
+        *value == 0 || self.0.allows(value)
+    }
+}
+
+/// How often something happens, or never; that is no time at all in the program.
+pub(super) struct Never(pub(super) Span);
+
+impl Kind for Never {
+    type Value = Duration;
+
+    fn expected(&self) -> String {
+        format!("\"never\" or {}", self.0.expected())
+    }
+
+    fn read(&self, value: &DeValue<'_>) -> Option<Duration> {
+        if text(value) == Some("never") { Some(Duration::ZERO) } else { self.0.read(value) }
+    }
+
+    fn advice(&self, value: &DeValue<'_>) -> Option<String> {
+        match Count(0..=0).read(value) {
+            Some(0) => Some("write \"never\"".to_owned()),
+            _ => self.0.advice(value),
+        }
+    }
+
+    fn write(&self, value: &Duration) -> String {
+        if value.is_zero() { quoted("never") } else { self.0.write(value) }
+    }
+
+    fn allows(&self, value: &Duration) -> bool {
+        value.is_zero() || self.0.allows(value)
     }
 }
 
@@ -77,6 +167,14 @@ impl<K: Kind> Kind for Word<K> {
 
     fn read(&self, value: &DeValue<'_>) -> Option<Option<K::Value>> {
         if text(value) == Some(self.0) { Some(None) } else { self.1.read(value).map(Some) }
+    }
+
+    fn advice(&self, value: &DeValue<'_>) -> Option<String> {
+        match text(value) {
+            Some(text) if text.eq_ignore_ascii_case(self.0) => Some(format!("write {}", quoted(self.0))),
+            Some(_) if self.0 == UNLIMITED => unlimited_in_other_words(value).or_else(|| self.1.advice(value)),
+            _ => self.1.advice(value),
+        }
     }
 
     fn write(&self, value: &Option<K::Value>) -> String {
@@ -109,6 +207,12 @@ impl<T: Choice> Kind for OneOf<T> {
 
     fn read(&self, value: &DeValue<'_>) -> Option<T> {
         T::from_word(text(value)?)
+    }
+
+    fn advice(&self, value: &DeValue<'_>) -> Option<String> {
+        let written = text(value)?;
+        let (_, word) = T::WORDS.iter().find(|(_, word)| word.eq_ignore_ascii_case(written))?;
+        Some(format!("write {}", quoted(word)))
     }
 
     fn write(&self, value: &T) -> String {
@@ -170,18 +274,32 @@ impl<T: Choice> Kind for SomeOf<T> {
     }
 }
 
-/// What is written as a string: what is expected of it, and how it is read.
-pub(super) struct Text<T>(&'static str, fn(&str) -> Option<T>);
+/// What is written as a string: what is expected of it, how it is read, and what to do if it cannot be.
+pub(super) struct Text<T> {
+    expected: &'static str,
+    read: fn(&str) -> Option<T>,
+    advice: fn(&DeValue<'_>) -> Option<String>,
+}
+
+impl<T> Text<T> {
+    const fn new(expected: &'static str, read: fn(&str) -> Option<T>) -> Self {
+        Text { expected, read, advice: |_| None }
+    }
+}
 
 impl<T: Display> Kind for Text<T> {
     type Value = T;
 
     fn expected(&self) -> String {
-        self.0.to_owned()
+        self.expected.to_owned()
     }
 
     fn read(&self, value: &DeValue<'_>) -> Option<T> {
-        (self.1)(text(value)?)
+        (self.read)(text(value)?)
+    }
+
+    fn advice(&self, value: &DeValue<'_>) -> Option<String> {
+        (self.advice)(value)
     }
 
     fn write(&self, value: &T) -> String {
@@ -189,23 +307,41 @@ impl<T: Display> Kind for Text<T> {
     }
 
     fn allows(&self, value: &T) -> bool {
-        (self.1)(&value.to_string()).is_some()
+        (self.read)(&value.to_string()).is_some()
     }
 }
 
 /// Where a listener listens.
 pub(super) fn address() -> Text<SocketAddr> {
-    Text("an IP address and port, such as \"127.0.0.1:1883\"", |text| text.parse().ok())
+    Text {
+        expected: "an address and port, such as \"127.0.0.1:1883\" or \"localhost:1883\"",
+        read: |text| host::address(text).ok(),
+        advice: |value| match (text(value), value) {
+            (Some(text), _) => host::address(text).err(),
+            (None, DeValue::Integer(port)) => Some(host::port_only(port.as_str())),
+            _ => None,
+        },
+    }
 }
 
 /// Cores to run on.
 pub(super) fn cores() -> Text<CpuSet> {
-    Text("core numbers, such as \"0-3,6\"", |text| text.parse().ok())
+    Text {
+        expected: "core numbers, such as \"0-3,6\"",
+        read: |text| text.parse().ok(),
+        advice: |value| match value {
+            DeValue::Integer(_) => {
+                Some("write the numbers of the cores as text; how many shards run is set by shards".to_owned())
+            }
+            DeValue::Array(_) => Some("write them as one text, such as \"0,1\"".to_owned()),
+            _ => None,
+        },
+    }
 }
 
 /// A namespace of clients and topics.
 pub(super) fn mountpoint() -> Text<String> {
-    Text("at most 64 bytes of text without control characters, + and #", |text| {
+    Text::new("at most 64 bytes of text without control characters, + and #", |text| {
         let forbidden = |c: char| c.is_control() || c == '+' || c == '#';
         (text.len() <= 64 && !text.contains(forbidden)).then(|| text.to_owned())
     })
@@ -213,14 +349,14 @@ pub(super) fn mountpoint() -> Text<String> {
 
 /// A file on this machine.
 pub(super) fn path() -> Text<String> {
-    Text("the path of a file, such as \"/etc/moormq/users\"", |text| {
+    Text::new("the path of a file, such as \"/etc/moormq/users\"", |text| {
         (!text.is_empty() && !text.contains('\0')).then(|| text.to_owned())
     })
 }
 
 /// A Unix socket on this machine. The kernel takes 107 bytes; some are left for where it is made.
 pub(super) fn socket_path() -> Text<String> {
-    Text("the path of a socket, of at most 90 bytes, such as \"/run/moormq/control\"", |text| {
+    Text::new("the path of a socket, of at most 90 bytes, such as \"/run/moormq/control\"", |text| {
         (!text.is_empty() && text.len() <= 90 && !text.contains('\0')).then(|| text.to_owned())
     })
 }
@@ -228,7 +364,7 @@ pub(super) fn socket_path() -> Text<String> {
 /// What is logged. A bare word that is not a level would be taken for a target and silence all else; it is a slip more
 /// often than that, and a target can be written with its level.
 pub(super) fn log_filter() -> Text<String> {
-    Text("a level such as \"info\", or directives such as \"info,moormq::net=debug\"", |text| {
+    Text::new("a level such as \"info\", or directives such as \"info,moormq::net=debug\"", |text| {
         let levels = ["off", "error", "warn", "info", "debug", "trace"];
         let plain = |directive: &str| directive.contains(['=', '[']) || levels.contains(&directive);
         (text.split(',').all(|directive| plain(directive.trim())) && EnvFilter::try_new(text).is_ok())
@@ -239,17 +375,46 @@ pub(super) fn log_filter() -> Text<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::kind::tests::{accepts, refuses};
+    use crate::config::kind::tests::{accepts, advises, refuses};
     use crate::config::numbers::{MIB, SECOND, Size, Span};
     use crate::config::values::{Protocol, QueueType};
 
     #[test]
     fn kinds_combine() {
-        accepts(&Limited(Size(1..=MIB)), &[("-1", "-1"), ("\"4KiB\"", "\"4KiB\""), ("5", "\"5B\"")]);
-        refuses(&Limited(Count(1..=9)), &["-2", "0", "10", "\"unlimited\""]);
+        let unlimited = "\"unlimited\"";
+        let size = Limited(Size(1..=MIB));
+        accepts(&size, &[(unlimited, unlimited), ("-1", unlimited), ("\"4KiB\"", "\"4KiB\""), ("5", "\"5B\"")]);
+        refuses(&Limited(Count(1..=9)), &["-2", "0", "10", "\"Unlimited\""]);
+        accepts(&Rate(Count(1..=9)), &[(unlimited, unlimited), ("-1", unlimited), ("0", unlimited), ("9", "9")]);
+        refuses(&Rate(Count(1..=9)), &["10", "\"0\"", "-2"]);
+        let often = Never(Span(SECOND..=60 * SECOND));
+        accepts(&often, &[("\"never\"", "\"never\""), ("\"0s\"", "\"never\""), ("\"1s\"", "\"1s\"")]);
+        refuses(&often, &["0", "\"1ms\"", "\"unlimited\""]);
         let never = Word("never", Span(SECOND..=60 * SECOND));
         accepts(&never, &[("\"never\"", "\"never\""), ("\"1m\"", "\"1m\"")]);
         refuses(&never, &["\"Never\"", "\"61s\"", "0"]);
+    }
+
+    #[test]
+    fn what_was_meant_is_guessed() {
+        advises(
+            &Flag,
+            &[
+                ("\"yes\"", "write true, without quotation marks"),
+                ("\"False\"", "write false, without quotation marks"),
+            ],
+        );
+        advises(&one_of::<QueueType>(), &[("\"FIFO\"", "write \"fifo\"")]);
+        advises(&Word("never", Span(SECOND..=60 * SECOND)), &[("\"Never\"", "write \"never\"")]);
+        let unlimited = [("\"infinity\"", "write \"unlimited\""), ("\"never\"", "write \"unlimited\"")];
+        advises(&Limited(Count(1..=9)), &unlimited);
+        advises(&Word(UNLIMITED, Span(SECOND..=60 * SECOND)), &unlimited);
+        advises(&Never(Span(SECOND..=60 * SECOND)), &[("0", "write \"never\"")]);
+        advises(&cores(), &[("[0, 1]", "write them as one text, such as \"0,1\"")]);
+        advises(
+            &address(),
+            &[("1883", "write \"127.0.0.1:1883\" for this machine alone, or \"0.0.0.0:1883\" for the network")],
+        );
     }
 
     #[test]
@@ -264,8 +429,8 @@ mod tests {
 
     #[test]
     fn text_with_a_meaning() {
-        accepts(&address(), &[("\"[::1]:1883\"", "\"[::1]:1883\"")]);
-        refuses(&address(), &["\"localhost:1883\"", "\"127.0.0.1\"", "\"127.0.0.1:70000\"", "1883"]);
+        accepts(&address(), &[("\"[::1]:1883\"", "\"[::1]:1883\""), ("\"localhost:1883\"", "\"127.0.0.1:1883\"")]);
+        refuses(&address(), &["\"localhost\"", "\"127.0.0.1\"", "\"127.0.0.1:70000\"", "1883"]);
         accepts(&mountpoint(), &[("\"\"", "\"\""), ("\"tenant a\"", "\"tenant a\"")]);
         refuses(&mountpoint(), &["\"a/+\"", "\"#\"", "\"\\u0000\"", &format!("\"{}\"", "x".repeat(65))]);
         accepts(

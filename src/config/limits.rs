@@ -4,9 +4,9 @@
 
 use std::time::Duration;
 
-use super::kinds::{Flag, Limited, Word, one_of};
+use super::kinds::{Flag, Limited, Never, Rate, Word, one_of};
 use super::numbers::{
-    COUNT_MAX, Count, GIB, HOUR, KIB, MIB, MILLISECOND, PACKET_SIZE, PowerOfTwo, RATE, Size, Span, WAIT,
+    COUNT_MAX, Count, EVENTS, GIB, HOUR, KIB, MIB, MILLISECOND, PACKET_SIZE, PowerOfTwo, Size, Span, WAIT,
 };
 use super::values::{Limit, QueueType, SessionsFull, SharedPolicy};
 use super::walk::settings;
@@ -40,12 +40,11 @@ settings! {
         /// client wins [MQTT-3.3.4-9].
         /// Allowed: 1 to 65535; default 100.
         pub max_inflight_messages: u16 = 100, Count(1..=u16::MAX);
-        /// Publishes a second that are read from a client; beyond that it is read more slowly, nothing is dropped. 0 is
-        /// unlimited.
-        /// Allowed: 0 to 1000000; default 0.
-        pub max_message_rate: u32 = 0, RATE;
+        /// Publishes a second that are read from a client; beyond that it is read more slowly, nothing is dropped.
+        /// Allowed: "unlimited" or 1 to 1000000; default "unlimited".
+        pub max_message_rate: u32 = 0, Rate(EVENTS);
         /// Subscriptions of one session.
-        /// Allowed: -1 (unlimited) or 1 to 1000000000; default 10000.
+        /// Allowed: "unlimited" or 1 to 1000000000; default 10000.
         pub max_subscriptions_per_client: Limit = Limit::at_most(10_000), Limited(Count(1..=COUNT_MAX));
         /// Topic filters in one SUBSCRIBE or UNSUBSCRIBE.
         /// Allowed: 1 to 65535; default 1024.
@@ -57,15 +56,15 @@ settings! {
         /// Allowed: "auto" or 1 to 1000000000; default "auto".
         pub max_connections: Option<usize> = None, Word("auto", Count(1..=COUNT_MAX));
         /// Sessions of the whole broker, those of offline clients included.
-        /// Allowed: -1 (unlimited) or 1 to 1000000000; default 1000000.
+        /// Allowed: "unlimited" or 1 to 1000000000; default 1000000.
         pub max_sessions: Limit = Limit::at_most(1_000_000), Limited(Count(1..=COUNT_MAX));
         /// What happens to a newcomer when `max_sessions` is reached: it is refused, with reason code 0x97, or the session
         /// whose client has been away longest ends to make room for it. If there is none, it is refused all the same.
         /// Allowed: "refuse" or "expire"; default "refuse".
         pub sessions_full: SessionsFull = SessionsFull::Refuse, one_of();
-        /// New connections a second that each listener accepts. 0 is unlimited.
-        /// Allowed: 0 to 1000000; default 0.
-        pub connection_rate: u32 = 0, RATE;
+        /// New connections a second that each listener accepts.
+        /// Allowed: "unlimited" or 1 to 1000000; default "unlimited".
+        pub connection_rate: u32 = 0, Rate(EVENTS);
         /// The highest QoS that clients may publish at and subscriptions are granted. MQTT 5.0 clients are told
         /// [MQTT-3.2.2-9].
         /// Allowed: 0 to 2; default 2.
@@ -89,21 +88,27 @@ settings! {
     /// Messages that wait for a client.
     pub struct QueueConfig {
         /// Messages that wait for a connected client, beyond those in flight. What is retained for a new subscription does not wait
-        /// here, but where it is kept.
-        /// Allowed: -1 (unlimited) or 0 to 1000000000; default 1000.
-        pub max_online_messages: Limit = Limit::at_most(1000), Limited(Count(0..=COUNT_MAX));
+        /// here, but where it is kept. Memory is bounded by `max_queue_bytes`; a count would cut a burst of small messages to a client
+        /// that reads.
+        /// Allowed: "unlimited" or 0 to 1000000000; default "unlimited".
+        pub max_online_messages: Limit = Limit::UNLIMITED, Limited(Count(0..=COUNT_MAX));
         /// Messages that wait for an offline client.
-        /// Allowed: -1 (unlimited) or 0 to 1000000000; default 1000.
+        /// Allowed: "unlimited" or 0 to 1000000000; default 1000.
         pub max_offline_messages: Limit = Limit::at_most(1000), Limited(Count(0..=COUNT_MAX));
-        /// Bytes that wait in the queue of one session: topics, payloads and properties.
-        /// Allowed: -1 (unlimited) or a size from "1KiB" to "1024GiB"; default "16MiB".
-        pub max_queue_bytes: Limit = Limit::at_most(16 * MIB), Limited(Size(KIB..=BYTES_MAX));
-        /// Bytes that wait to be sent on one connection because the client does not read. Beyond that QoS 1 and 2 go to
-        /// the queue, and those who publish to it at QoS 0 have to wait. While they wait it may become four times as much.
-        /// Allowed: a size from "4KiB" to "1GiB"; default "1MiB".
-        pub max_waiting_output_bytes: usize = MIB, Size(4 * KIB..=GIB);
-        /// How long they wait for the client to read half of it. Then they go on; for the next minute nobody waits for
-        /// this client, and what is published to it at QoS 0 is dropped while as much waits.
+        /// Bytes that wait in the queue of one session: topics, payloads and properties. The default holds 64 of the largest
+        /// packets that a client may send by default, or half a million small messages. A payload that waits for many clients is
+        /// in memory once, and counts for each of them.
+        /// Allowed: "unlimited" or a size from "1KiB" to "1TiB"; default "64MiB".
+        pub max_queue_bytes: Limit = Limit::at_most(64 * MIB), Limited(Size(KIB..=BYTES_MAX));
+        /// Bytes that wait to be sent on one connection because the client does not read. Beyond that messages go to the
+        /// queue; and while more than this waits, those who publish to it at QoS 0 have to wait, until half of it is read.
+        /// Those who publish at QoS 1 and 2 have to when three quarters of the queue are used.
+        /// Allowed: a size from "4KiB" to "1GiB"; default "256KiB".
+        pub max_waiting_output_bytes: usize = 256 * KIB, Size(4 * KIB..=GIB);
+        /// How long a client can make others wait. It gets back a twentieth of the time that passes otherwise. Sessions
+        /// that end with their connections share it by address. When it is used up nobody waits: QoS 0 for this client is dropped
+        /// until it has read half of what waits, and QoS 1 and 2 when its queue is full. A publisher, too, can be made to wait that
+        /// long, by however many clients, and then as much again in ten seconds.
         /// Allowed: a duration from "1ms" to "1h"; default "500ms".
         pub publisher_patience: Duration = Duration::from_millis(500), Span(MILLISECOND..=HOUR);
         /// Which message goes first, and which is dropped when the queue is full.
@@ -125,13 +130,13 @@ settings! {
     /// Retained messages.
     pub struct RetainedConfig {
         /// How many are kept, all mountpoints together.
-        /// Allowed: -1 (unlimited) or 0 to 1000000000; default 1000000.
+        /// Allowed: "unlimited" or 0 to 1000000000; default 1000000.
         pub max_messages: Limit = Limit::at_most(1_000_000), Limited(Count(0..=COUNT_MAX));
         /// The largest payload that is kept.
-        /// Allowed: -1 (unlimited) or a size from "0B" to "1024GiB"; default -1.
+        /// Allowed: "unlimited" or a size from "0B" to "1TiB"; default "unlimited".
         pub max_message_bytes: Limit = Limit::UNLIMITED, Limited(Size(0..=BYTES_MAX));
         /// Bytes that are kept: topics, payloads and properties, all mountpoints together.
-        /// Allowed: -1 (unlimited) or a size from "0B" to "1024GiB"; default "1GiB".
+        /// Allowed: "unlimited" or a size from "0B" to "1TiB"; default "1GiB".
         pub max_total_bytes: Limit = Limit::at_most(GIB), Limited(Size(0..=BYTES_MAX));
         /// Messages that are fetched for a new subscription at a time, 256KiB of them at most. The next are fetched when these
         /// were sent, as fast as the client takes them.
@@ -143,9 +148,9 @@ settings! {
 settings! {
     /// What the broker publishes about itself.
     pub struct SysConfig {
-        /// How often. 0 is never.
-        /// Allowed: a duration from "0s" to "1h"; default "20s".
-        pub interval: Duration = Duration::from_secs(20), Span(Duration::ZERO..=HOUR);
+        /// How often.
+        /// Allowed: "never" or a duration from "1ms" to "1h"; default "20s".
+        pub interval: Duration = Duration::from_secs(20), Never(Span(MILLISECOND..=HOUR));
     }
 }
 
@@ -161,9 +166,9 @@ settings! {
         /// Entries of the submission queue of each shard's ring.
         /// Allowed: a power of two from 64 to 32768; default 1024.
         pub ring_entries: usize = 1024, PowerOfTwo(64..=32768);
-        /// Messages that may wait between two shards before the publishers that cause them are read more slowly.
-        /// Allowed: 16 to 1048576; default 4096.
-        pub mailbox_capacity: usize = 4096, Count(16..=1_048_576);
+        /// Bytes of messages that may wait between two shards before those who publish to that shard are read more slowly.
+        /// Allowed: a size from "64KiB" to "1GiB"; default "2MiB".
+        pub mailbox_bytes: usize = 2 * MIB, Size(64 * KIB..=GIB);
         /// How many times a shard with nothing to do looks again before it sleeps. Saves the wake-up, costs the core.
         /// Allowed: 0 to 1000000; default 4.
         pub spin: u32 = 4, Count(0..=1_000_000);

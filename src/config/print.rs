@@ -1,6 +1,5 @@
 //! The configuration as a TOML file that explains itself.
 
-use std::convert::Infallible;
 use std::fmt::Write;
 
 use super::kind::Kind;
@@ -10,7 +9,7 @@ use super::walk::{Member, Section, Walker};
 pub(super) fn print<S: Section>(title: &str, section: &mut S) -> String {
     let mut printer = Printer { out: String::new(), path: String::new() };
     printer.comment(&[title]);
-    let Ok(()) = section.walk(&mut printer);
+    section.walk(&mut printer);
     printer.out
 }
 
@@ -41,40 +40,29 @@ impl Printer {
         if !S::MEMBERS_ONLY {
             self.line(format!("[{}]", self.path));
         }
-        let Ok(()) = section.walk(self);
+        section.walk(self);
         self.path.truncate(outer);
     }
 }
 
 impl Walker for Printer {
-    type Error = Infallible;
-
-    fn setting<K: Kind>(
-        &mut self,
-        name: &'static str,
-        docs: &[&str],
-        kind: &K,
-        value: &mut K::Value,
-    ) -> Result<(), Infallible> {
+    fn setting<K: Kind>(&mut self, name: &'static str, docs: &[&str], kind: &K, value: &mut K::Value) {
         self.line("");
         self.comment(docs);
         self.line(format!("{name} = {}", kind.write(value)));
-        Ok(())
     }
 
-    fn section<S: Section>(&mut self, name: &'static str, docs: &[&str], section: &mut S) -> Result<(), Infallible> {
+    fn section<S: Section>(&mut self, name: &'static str, docs: &[&str], section: &mut S) {
         self.line("\n");
         self.comment(docs);
         self.table(name, section);
-        Ok(())
     }
 
-    fn members<M: Member>(&mut self, members: &mut Vec<M>) -> Result<(), Infallible> {
+    fn members<M: Member>(&mut self, members: &mut Vec<M>) {
         for member in members {
             let name = member.name().to_owned();
             self.table(&name, member);
         }
-        Ok(())
     }
 }
 
@@ -90,41 +78,31 @@ mod tests {
     }
 
     impl Walker for Proofreader {
-        type Error = Infallible;
-
-        fn setting<K: Kind>(
-            &mut self,
-            name: &'static str,
-            docs: &[&str],
-            kind: &K,
-            value: &mut K::Value,
-        ) -> Result<(), Infallible> {
+        fn setting<K: Kind>(&mut self, name: &'static str, docs: &[&str], kind: &K, value: &mut K::Value) {
             let last = docs.last().expect("every setting has a text").trim();
             let truth = format!("Allowed: {}; default {}.", kind.expected(), kind.write(value));
             assert_eq!(last, truth, "{}.{name}", self.path.join("."));
             assert!(docs.len() > 1, "{name} says what it is for");
             assert!(kind.allows(value), "{name} allows its default");
             self.read += 1;
-            Ok(())
         }
 
-        fn section<S: Section>(&mut self, name: &'static str, _: &[&str], section: &mut S) -> Result<(), Infallible> {
+        fn section<S: Section>(&mut self, name: &'static str, _: &[&str], section: &mut S) {
             self.path.push(name.to_owned());
-            let Ok(()) = section.walk(self);
+            section.walk(self);
             self.path.pop();
-            Ok(())
         }
 
-        fn members<M: Member>(&mut self, members: &mut Vec<M>) -> Result<(), Infallible> {
-            members.iter_mut().try_for_each(|member| member.walk(self))
+        fn members<M: Member>(&mut self, members: &mut Vec<M>) {
+            members.iter_mut().for_each(|member| member.walk(self));
         }
     }
 
     #[test]
     fn every_text_says_what_is_allowed_and_the_default() {
         let mut reader = Proofreader { path: Vec::new(), read: 0 };
-        let Ok(()) = Config::default().walk(&mut reader);
-        let Ok(()) = HookDeadline::default().walk(&mut reader);
+        Config::default().walk(&mut reader);
+        HookDeadline::default().walk(&mut reader);
         assert!(reader.read > 60, "only {} settings were read", reader.read);
     }
 }

@@ -7,9 +7,11 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::kinds::{Flag, Limited, ListOf, SomeOf, Word, address, cores, log_filter, mountpoint, one_of};
+use super::kinds::{Flag, Limited, ListOf, Never, Rate, SomeOf, Word, address, cores, log_filter, mountpoint, one_of};
 use super::limits::{LimitsConfig, QueueConfig, RetainedConfig, RuntimeConfig, SharedConfig, SysConfig};
-use super::numbers::{COUNT_MAX, Count, DAY, HOUR, LONG, MILLISECOND, PACKET_SIZE, RATE, SECOND, Seconds, Span, WAIT};
+use super::numbers::{
+    COUNT_MAX, Count, DAY, EVENTS, HOUR, LONG, MILLISECOND, PACKET_SIZE, SECOND, Seconds, Span, WAIT,
+};
 use super::operating::{ControlConfig, RebalanceConfig};
 use super::stock::{AclFileConfig, PasswordFileConfig, ReloadConfig, ScramFileConfig};
 use super::values::{CpuSet, Limit, LogFormat, OnDeadline, Protocol, StockHook, UnauthorizedPublish};
@@ -89,8 +91,9 @@ settings! {
 settings! {
     /// One address where clients connect. What is "inherit" holds as the sections `limits` and `session` have it.
     pub struct ListenerConfig {
-        /// Where it listens, on every shard. An IPv6 address stands in brackets. Port 0 takes any free port.
-        /// Allowed: an IP address and port, such as "127.0.0.1:1883"; default "127.0.0.1:1883".
+        /// Where it listens, on every shard: an IP address or the name of a host. An IPv6 address stands in brackets. A name is
+        /// looked up once, when this is read; its first address of IPv4 counts, or else its first. Port 0 takes any free port.
+        /// Allowed: an address and port, such as "127.0.0.1:1883" or "localhost:1883"; default "127.0.0.1:1883".
         pub address: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 1883)), address();
         /// The namespace its clients live in: client ids, topics and retained messages of two mountpoints never meet.
         /// Allowed: at most 64 bytes of text without control characters, + and #; default "".
@@ -99,7 +102,7 @@ settings! {
         /// Allowed: a list of at least one, each once, of "3.1", "3.1.1" or "5"; default ["3.1", "3.1.1", "5"].
         pub protocols: Vec<Protocol> = vec![Protocol::V31, Protocol::V311, Protocol::V5], ListOf(one_of());
         /// Connections it may have at a time; further ones are refused when their CONNECT comes.
-        /// Allowed: -1 (unlimited) or 1 to 1000000000; default -1.
+        /// Allowed: "unlimited" or 1 to 1000000000; default "unlimited".
         pub max_connections: Limit = Limit::UNLIMITED, Limited(Count(1..=COUNT_MAX));
         /// As `allow_anonymous` of the whole broker, for this listener.
         /// Allowed: "inherit" or true or false; default "inherit".
@@ -121,11 +124,11 @@ settings! {
         /// Allowed: "inherit" or 0 to 65535; default "inherit".
         pub topic_alias_maximum: Option<u16> = None, Word("inherit", Count(0..=u16::MAX));
         /// As in `limits`, for this listener.
-        /// Allowed: "inherit" or 0 to 1000000; default "inherit".
-        pub max_message_rate: Option<u32> = None, Word("inherit", RATE);
+        /// Allowed: "inherit" or "unlimited" or 1 to 1000000; default "inherit".
+        pub max_message_rate: Option<u32> = None, Word("inherit", Rate(EVENTS));
         /// As in `limits`, for this listener.
-        /// Allowed: "inherit" or 0 to 1000000; default "inherit".
-        pub connection_rate: Option<u32> = None, Word("inherit", RATE);
+        /// Allowed: "inherit" or "unlimited" or 1 to 1000000; default "inherit".
+        pub connection_rate: Option<u32> = None, Word("inherit", Rate(EVENTS));
         /// As in `session`, for this listener.
         /// Allowed: "inherit" or a duration from "1s" to "100years"; default "inherit".
         pub max_connection_lifetime: Option<Duration> = None, Word("inherit", LONG);
@@ -151,8 +154,8 @@ impl Member for ListenerConfig {
 impl Section for Vec<ListenerConfig> {
     const MEMBERS_ONLY: bool = true;
 
-    fn walk<W: Walker>(&mut self, walker: &mut W) -> Result<(), W::Error> {
-        walker.members(self)
+    fn walk<W: Walker>(&mut self, walker: &mut W) {
+        walker.members(self);
     }
 }
 
@@ -161,8 +164,8 @@ settings! {
     pub struct SessionConfig {
         /// How long the session of an MQTT 3.1 or 3.1.1 client that connected with clean session 0 is kept after its
         /// connection ended.
-        /// Allowed: "never" or a duration from "1s" to "100years"; default "never".
-        pub persistent_session_expiry: Option<Duration> = None, Word("never", LONG);
+        /// Allowed: "unlimited" or a duration from "1s" to "100years"; default "unlimited".
+        pub persistent_session_expiry: Option<Duration> = None, Word("unlimited", LONG);
         /// The longest Session Expiry Interval that an MQTT 5.0 client gets; it is told in CONNACK when that is less
         /// than it asked for (section 3.2.2.3.2).
         /// Allowed: "unlimited" or a duration from "1s" to "100years"; default "unlimited".
@@ -187,15 +190,15 @@ settings! {
         pub max_will_delay: Option<Duration> = None, Word("unlimited", LONG);
         /// How often one client id may be taken over by a new connection within `takeover_window`; the next one is
         /// refused. Ends the fight of two clients for one id.
-        /// Allowed: "off" or 1 to 1000000; default "off".
-        pub takeover_limit: Option<u32> = None, Word("off", Count(1..=1_000_000));
+        /// Allowed: "unlimited" or 1 to 1000000; default "unlimited".
+        pub takeover_limit: Option<u32> = None, Word("unlimited", Count(1..=1_000_000));
         /// The time in which `takeover_limit` counts.
         /// Allowed: a duration from "1s" to "1day"; default "1m".
         pub takeover_window: Duration = Duration::from_secs(60), Span(SECOND..=DAY);
         /// After how long an unacknowledged message is sent again on the same connection, to MQTT 3.1 and 3.1.1 clients
-        /// only: MQTT 5.0 forbids it, and MQTT 3.1.1 needs it on reconnect only [MQTT-4.4.0-1]. 0 is never.
-        /// Allowed: a duration from "0s" to "1h"; default "0s".
-        pub retry_interval: Duration = Duration::ZERO, Span(Duration::ZERO..=HOUR);
+        /// only: MQTT 5.0 forbids it, and MQTT 3.1.1 needs it on reconnect only [MQTT-4.4.0-1].
+        /// Allowed: "never" or a duration from "1ms" to "1h"; default "never".
+        pub retry_interval: Duration = Duration::ZERO, Never(Span(MILLISECOND..=HOUR));
         /// What happens to an MQTT 3.1.1 client whose publish was refused. MQTT 5.0 clients get a reason code.
         /// Allowed: "disconnect" or "ignore"; default "disconnect".
         pub unauthorized_publish: UnauthorizedPublish = UnauthorizedPublish::Disconnect, one_of();

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// How many (or how many bytes) there may be; written -1 for unlimited.
+/// How many (or how many bytes) there may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Limit(usize);
 

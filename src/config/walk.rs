@@ -6,25 +6,16 @@
 
 use super::kind::Kind;
 
-/// Visits settings.
+/// Visits settings. One that finds a fault takes note of it and goes on: all faults are to be told at once.
 pub(super) trait Walker: Sized {
-    /// Why a walk ends early.
-    type Error;
-
     /// One setting. `docs` are its lines of text.
-    fn setting<K: Kind>(
-        &mut self,
-        name: &'static str,
-        docs: &[&str],
-        kind: &K,
-        value: &mut K::Value,
-    ) -> Result<(), Self::Error>;
+    fn setting<K: Kind>(&mut self, name: &'static str, docs: &[&str], kind: &K, value: &mut K::Value);
 
     /// A group of settings: a table of the file.
-    fn section<S: Section>(&mut self, name: &'static str, docs: &[&str], section: &mut S) -> Result<(), Self::Error>;
+    fn section<S: Section>(&mut self, name: &'static str, docs: &[&str], section: &mut S);
 
     /// All tables of the present section that are not its settings: the key of each is the name of a member.
-    fn members<M: Member>(&mut self, members: &mut Vec<M>) -> Result<(), Self::Error>;
+    fn members<M: Member>(&mut self, members: &mut Vec<M>);
 }
 
 /// A group of settings.
@@ -33,7 +24,7 @@ pub(super) trait Section {
     const MEMBERS_ONLY: bool = false;
 
     /// Shows every setting to the walker, settings of its own before sections and members, as TOML wants them.
-    fn walk<W: Walker>(&mut self, walker: &mut W) -> Result<(), W::Error>;
+    fn walk<W: Walker>(&mut self, walker: &mut W);
 }
 
 /// A section of which there may be several, each with a name.
@@ -84,11 +75,10 @@ macro_rules! settings {
         }
 
         impl $crate::config::walk::Section for $Struct {
-            fn walk<W: $crate::config::walk::Walker>(&mut self, walker: &mut W) -> Result<(), W::Error> {
-                $(walker.setting(stringify!($setting), &[$($doc),*], &$kind, &mut self.$setting)?;)*
-                $($(walker.section(stringify!($section), &[$($section_doc),*], &mut self.$section)?;)*)?
-                $(walker.members(&mut self.$members)?;)?
-                Ok(())
+            fn walk<W: $crate::config::walk::Walker>(&mut self, walker: &mut W) {
+                $(walker.setting(stringify!($setting), &[$($doc),*], &$kind, &mut self.$setting);)*
+                $($(walker.section(stringify!($section), &[$($section_doc),*], &mut self.$section);)*)?
+                $(walker.members(&mut self.$members);)?
             }
         }
     };

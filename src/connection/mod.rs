@@ -13,6 +13,7 @@
 
 mod aliases;
 mod outbox;
+mod pace;
 mod pauses;
 mod table;
 mod unread;
@@ -23,6 +24,7 @@ use std::time::SystemTime;
 
 pub use aliases::{AliasesIn, AliasesOut, OutgoingAlias};
 pub use outbox::{Outbox, SPLICE_FROM, SendBuffer, Splice};
+pub use pace::Pace;
 pub use pauses::{PauseReason, PauseReasons};
 pub use table::{Connections, Writable};
 pub use unread::Unread;
@@ -30,6 +32,7 @@ pub use violation::{Violation, code_for};
 
 use crate::client::ConnectionId;
 use crate::codec::{ProtocolVersion, ReasonCode};
+use crate::credit::Credit;
 use crate::time::Time;
 
 /// One connection; a shard holds one for each socket. `A` is what is known of a client that is still connecting.
@@ -44,6 +47,8 @@ pub struct Connection<A> {
     pub pauses: PauseReasons,
     /// Whether the runtime was asked not to read from it.
     pub reading_stopped: bool,
+    /// Whether the far end has closed it; what it sent before that is still to be served.
+    pub is_lost: bool,
     /// Bytes that go out with the next flush.
     pub outbox: Outbox,
     /// When the last complete packet came.
@@ -62,8 +67,12 @@ pub struct Connection<A> {
     pub refused: Option<ReasonCode>,
     /// For how many clients it waits while there is [`PauseReason::SlowConsumer`].
     pub consumers: u32,
+    /// How long it may still be made to wait for them.
+    pub held: Credit,
     /// Until when [`PauseReason::Throttle`] lasts.
     pub throttled_until: Time,
+    /// Until when [`PauseReason::SlowConsumer`] lasts at most.
+    pub held_until: Time,
 }
 
 /// The stage of a connection.
@@ -87,6 +96,7 @@ impl<A> Connection<A> {
             is_queued_for_output: false,
             pauses: PauseReasons::default(),
             reading_stopped: false,
+            is_lost: false,
             outbox: Outbox::default(),
             last_heard: now,
             stage: ConnectionStage::Opening { due: Time::NEVER },
@@ -96,7 +106,9 @@ impl<A> Connection<A> {
             connected_at,
             refused: None,
             consumers: 0,
+            held: Credit::default(),
             throttled_until: Time::ZERO,
+            held_until: Time::NEVER,
         }
     }
 

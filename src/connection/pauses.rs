@@ -28,6 +28,8 @@ pub enum PauseReason {
     SlowConsumer = 1 << 10,
     /// It is about to be closed.
     Closing = 1 << 11,
+    /// It has had its share of the turn.
+    Turn = 1 << 12,
 }
 
 /// A set of [`PauseReason`]s. Packets are served only while it is empty.
@@ -45,6 +47,12 @@ impl PauseReasons {
     #[inline]
     pub fn contains(self, reason: PauseReason) -> bool {
         self.0 & reason as u16 != 0
+    }
+
+    /// Whether `reason` is one of them, and the only one.
+    #[inline]
+    pub fn is_only(self, reason: PauseReason) -> bool {
+        self.0 == reason as u16
     }
 
     /// Whether the client waits for something that is not its own fault.
@@ -91,7 +99,7 @@ mod tests {
         let mut reasons = PauseReasons::default();
         reasons.insert(PauseReason::OutputFull);
         assert!(!reasons.is_waiting_for_us());
-        for bit in (0..=11).filter(|bit| 1 << bit != PauseReason::OutputFull as u16) {
+        for bit in (0..=12).filter(|bit| 1 << bit != PauseReason::OutputFull as u16) {
             assert!(PauseReasons(reasons.0 | 1 << bit).is_waiting_for_us());
         }
     }

@@ -1,23 +1,26 @@
 //! The protocol of the control socket: lines of JSON.
 //!
 //! ```text
-//! → {"version":1,"command":{"move":{"slots":[7],"clients":[],"to":1,"timeout":60.0}}}
-//! ← {"version":1,"answer":{"progress":{"slots":1,"slots_left":1,"sessions":900,"sessions_left":512}}}
-//! ← {"version":1,"answer":{"moved":{ ... }}}
+//! → {"version":2,"command":{"move":{"slots":[7],"clients":[],"to":1,"timeout":60.0}}}
+//! ← {"version":2,"answer":{"progress":{"slots":1,"slots_left":1,"sessions":900,"sessions_left":512}}}
+//! ← {"version":2,"answer":{"moved":{ ... }}}
 //! ```
 //!
 //! A connection carries one command. `progress` is sent with each change; any other answer is the last. An unknown
 //! version or command is answered with an error.
 
+use std::fmt;
 use std::io::{self, BufRead, Read, Write};
+use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::status::{Berth, HookStatus, MoveProgress, Moved, Rebalanced, Status};
+use super::status::{Berth, HookStatus, MoveProgress, Moved, Rebalanced, SessionStatus, Status};
+use crate::client::SubscriberId;
 
 /// The version of the protocol.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// The longest command, in bytes. It has room for all slots and some thousand clients.
 pub const MAX_COMMAND: usize = 256 * 1024;
 /// The longest answer that a client accepts, in bytes.
@@ -66,15 +69,73 @@ pub enum Command {
     },
     /// The counters of the hooks since the start. Answered with [`Answer::Hooks`].
     Hooks,
-    /// The slots and shards of clients. Answered with [`Answer::Berths`].
+    /// The slots and shards of clients, and their sessions. Answered with [`Answer::Berths`].
     Find(Vec<ClientName>),
-    /// The end of a client's connection, if it has one. Answered with [`Answer::Done`].
+    /// The end of a client's connection, if it has one. Answered with [`Answer::Disconnected`].
     Disconnect {
         /// The client.
         client: ClientName,
         /// End its session, too.
         cleanup: bool,
     },
+}
+
+impl Command {
+    /// How long the broker may have nothing to say about it, if all shards answer at once.
+    pub fn longest_silence(&self) -> Duration {
+        let seconds = match self {
+            Command::Shards { seconds, .. } => *seconds,
+            Command::Move { timeout, .. } => *timeout,
+            Command::Rebalance { seconds, timeout, .. } => seconds + timeout,
+            Command::Hooks | Command::Find(_) | Command::Disconnect { .. } => 0.0,
+        };
+        Duration::try_from_secs_f64(seconds).unwrap_or_default()
+    }
+
+    /// The command as an operator would write it, on one line and not too long.
+    pub(super) fn summary(&self) -> String {
+        match self {
+            Command::Shards { .. } => "shards".to_owned(),
+            Command::Move { slots, clients, to, .. } => {
+                format!("shards move, {} slots and {} clients, --to {to}", slots.len(), clients.len())
+            }
+            Command::Rebalance { dry_run, .. } => {
+                format!("shards rebalance{}", if *dry_run { " --dry-run" } else { "" })
+            }
+            Command::Hooks => "hooks".to_owned(),
+            Command::Find(clients) if clients.len() > 4 => {
+                format!("find {} and {} more", names(&clients[..3]), clients.len() - 3)
+            }
+            Command::Find(clients) => format!("find {}", names(clients)),
+            Command::Disconnect { client, cleanup } => {
+                format!("disconnect {client}{}", if *cleanup { " --cleanup" } else { "" })
+            }
+        }
+    }
+
+    /// Whether it only reads numbers, as a monitoring system does again and again.
+    pub(super) fn is_monitoring(&self) -> bool {
+        matches!(self, Command::Shards { .. } | Command::Hooks | Command::Rebalance { dry_run: true, .. })
+    }
+}
+
+fn names(clients: &[ClientName]) -> String {
+    clients.iter().map(ClientName::to_string).collect::<Vec<_>>().join(" ")
+}
+
+impl Answer {
+    /// What became of the command, in a word or a sentence.
+    pub(super) fn summary(&self) -> String {
+        match self {
+            Answer::Error(why) => why.clone(),
+            Answer::Disconnected(None) => "no such client".to_owned(),
+            Answer::Berths(berths) => {
+                let there = berths.iter().filter(|berth| berth.session.is_some()).count();
+                format!("{there} of {} are there", berths.len())
+            }
+            _ => "done".to_owned(),
+        }
+    }
 }
 
 /// A client, by its subscriber id.
@@ -85,6 +146,12 @@ pub struct ClientName {
     pub mountpoint: String,
     /// The client id.
     pub client_id: String,
+}
+
+impl fmt::Display for ClientName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        SubscriberId::new(self.mountpoint.as_str(), self.client_id.as_str()).fmt(f)
+    }
 }
 
 /// A line from the broker to the client.
@@ -112,8 +179,8 @@ pub enum Answer {
     Hooks(Vec<HookStatus>),
     /// The slots and shards of clients, in the order of the command.
     Berths(Vec<Berth>),
-    /// The command was passed on to the shard.
-    Done,
+    /// The session whose connection was ended, as it was before. None if there is no such client.
+    Disconnected(Option<SessionStatus>),
     /// The reason why the command was not carried out, or not completely.
     Error(String),
 }
@@ -161,7 +228,7 @@ mod tests {
             (&bytes[..], "a line of more than 1000 bytes"),
             (&bytes[..900], "it ends in the middle of a line"),
             (b"{}\n", "missing field `version` at line 1 column 2"),
-            (b"{\"version\":1,\"command\":{\"fly\":{}}}\n", "unknown variant `fly`"),
+            (b"{\"version\":2,\"command\":{\"fly\":{}}}\n", "unknown variant `fly`"),
         ] {
             let error = read_line::<Request>(&mut &bytes[..], 1000).unwrap_err();
             assert!(error.kind() == io::ErrorKind::InvalidData && error.to_string().starts_with(why), "{error}");

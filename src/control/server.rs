@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use rustix::net::sockopt::socket_peercred;
 use socket2::SockRef;
 
 use super::protocol::{Answer, Command, MAX_COMMAND, Reply, Request, VERSION, read_line, write_line};
@@ -121,7 +122,10 @@ impl Connection {
                 let mut report = |progress| {
                     !self.shared.stopping.load(Ordering::SeqCst) && send(stream, Answer::Progress(progress)).is_ok()
                 };
-                self.shared.operator.carry_out(command, &mut report)
+                let (what, is_monitoring) = (command.summary(), command.is_monitoring());
+                let answer = self.shared.operator.carry_out(command, &mut report);
+                log(stream, &what, is_monitoring, &answer);
+                answer
             }
             Ok(Some(Request { version, .. })) => {
                 Answer::Error(format!("version {version} of the protocol is not spoken here, {VERSION} is"))
@@ -135,6 +139,18 @@ impl Connection {
         if let Err(error) = send(stream, answer) {
             tracing::debug!(%error, "an answer was not taken");
         }
+    }
+}
+
+/// Logs a command: what an operator did belongs into the log of what he did it to.
+fn log(stream: &UnixStream, what: &str, is_monitoring: bool, answer: &Answer) {
+    let by = socket_peercred(stream).ok();
+    let (uid, pid) = (by.map(|by| by.uid.as_raw()), by.map(|by| by.pid.as_raw_nonzero().get()));
+    let outcome = answer.summary();
+    if is_monitoring {
+        tracing::debug!(uid, pid, outcome, "ctl {what}");
+    } else {
+        tracing::info!(uid, pid, outcome, "ctl {what}");
     }
 }
 
@@ -181,7 +197,7 @@ mod tests {
     impl Operator for Slow {
         fn carry_out(&self, command: Command, report: &mut dyn FnMut(MoveProgress) -> bool) -> Answer {
             if !matches!(command, Command::Rebalance { .. }) {
-                return Answer::Done;
+                return Answer::Disconnected(None);
             }
             let end = self.0.lock().unwrap();
             while end.try_recv().is_err() {
@@ -189,7 +205,7 @@ mod tests {
                     return Answer::Error("given up".to_owned());
                 }
             }
-            Answer::Done
+            Answer::Disconnected(None)
         }
     }
 
@@ -216,9 +232,9 @@ mod tests {
             let mut progress = 0;
             (ask(&path, REBALANCE, &mut |_| progress += 1).unwrap(), progress)
         });
-        assert_eq!(find(&server), Answer::Done);
+        assert_eq!(find(&server), Answer::Disconnected(None));
         end.send(()).unwrap();
-        assert!(matches!(slow.join().unwrap(), (Answer::Done, _)));
+        assert!(matches!(slow.join().unwrap(), (Answer::Disconnected(None), _)));
     }
 
     #[test]
@@ -228,7 +244,7 @@ mod tests {
         let Answer::Error(why) = find(&server) else { panic!("there is no room") };
         assert_eq!(why, "16 commands are being carried out already: try again later");
         drop(silent);
-        while find(&server) != Answer::Done {}
+        while find(&server) != Answer::Disconnected(None) {}
     }
 
     #[test]

@@ -7,6 +7,8 @@ use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt}
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::Access;
+
 /// A listening control socket. A drop removes its file, unless another program has replaced it.
 #[derive(Debug)]
 pub struct ControlSocket {
@@ -26,11 +28,17 @@ struct SocketFile {
 pub struct SocketError {
     path: PathBuf,
     problem: String,
+    in_use: bool,
 }
 
 impl SocketError {
     pub(super) fn new(path: &Path, problem: impl Into<String>) -> Self {
-        SocketError { path: path.to_owned(), problem: problem.into() }
+        SocketError { path: path.to_owned(), problem: problem.into(), in_use: false }
+    }
+
+    /// Whether the reason is that another broker listens there.
+    pub fn is_in_use(&self) -> bool {
+        self.in_use
     }
 }
 
@@ -66,6 +74,29 @@ impl ControlSocket {
         let _ = fs::remove_dir_all(&private_folder);
         let (listener, inode) = made.map_err(|error| failed("be made", error))?;
         Ok(ControlSocket { listener, file: SocketFile { path: path.to_owned(), inode } })
+    }
+
+    /// Checks that [`ControlSocket::bind`] would succeed, as far as that can be known without trying.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn check(path: &Path) -> Result<(), SocketError> {
+        check_replaceable(path)?;
+        let folder = folder_of(path);
+        let refuse = |problem: &str| Err(SocketError::new(path, format!("{problem}: {}", folder.display())));
+        match fs::metadata(folder) {
+            Ok(metadata) if !metadata.is_dir() => return refuse("this is no folder"),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return refuse("there is no such folder, make the folder first");
+            }
+            Err(error) => return refuse(&format!("its folder cannot be looked at ({error})")),
+            Ok(_) => {}
+        }
+        match rustix::fs::access(folder, Access::WRITE_OK | Access::EXEC_OK) {
+            Ok(()) => Ok(()),
+            Err(_) => refuse("choose a folder that the broker's user may write to, not this one"),
+        }
     }
 
     /// The path of its file.
@@ -109,7 +140,10 @@ fn check_replaceable(path: &Path) -> Result<(), SocketError> {
     match UnixStream::connect(path) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Ok(_) => refuse("another broker listens there: stop it, or choose another path".to_owned()),
+        Ok(_) => {
+            let error = SocketError::new(path, "another broker listens there: stop it, or choose another path");
+            Err(SocketError { in_use: true, ..error })
+        }
         Err(error) => refuse(format!("cannot tell whether a broker listens there: {error}")),
     }
 }

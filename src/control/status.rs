@@ -1,8 +1,14 @@
 //! The values that operators see: the status of shards, slots and hooks, and moves. The broker returns them, and the
 //! control socket carries them.
 
+use std::net::SocketAddr;
+use std::time::UNIX_EPOCH;
+
 use serde::{Deserialize, Serialize};
 
+use crate::client::SessionFound;
+use crate::codec::ProtocolVersion;
+use crate::config::Protocol;
 use crate::hooks::{HookCounts, HookReport};
 
 /// The status of the shards and of the busiest slots, measured over some time.
@@ -131,7 +137,58 @@ impl From<HookReport> for HookStatus {
     }
 }
 
-/// A client's berth: its slot, and the shard that owns the slot.
+/// The session of a client.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionStatus {
+    /// Whether the client is connected. If it is not, what follows about its connection is of the last one.
+    pub is_connected: bool,
+    /// The far end of its connection.
+    pub peer: SocketAddr,
+    /// The listener that accepted it.
+    pub listener: String,
+    /// Its user name.
+    pub username: Option<String>,
+    /// The version of MQTT: `3.1`, `3.1.1` or `5`.
+    pub protocol: String,
+    /// When it was accepted, in seconds since 1970.
+    pub connected_at: u64,
+    /// Whether the session is kept when the connection ends.
+    pub is_kept: bool,
+    /// The number of topic filters that it subscribes to.
+    pub subscriptions: usize,
+    /// The number of messages that wait for the client.
+    pub queued: usize,
+    /// The size of their topics, payloads and properties, in bytes.
+    pub queued_bytes: usize,
+    /// The number of messages that were sent to the client and are not acknowledged.
+    pub in_flight: usize,
+}
+
+impl From<SessionFound> for SessionStatus {
+    fn from(found: SessionFound) -> Self {
+        let SessionFound { client, is_connected, is_kept, subscriptions, queued, queued_bytes, in_flight } = found;
+        let protocol = match client.version {
+            ProtocolVersion::V31 => Protocol::V31,
+            ProtocolVersion::V311 => Protocol::V311,
+            ProtocolVersion::V5 => Protocol::V5,
+        };
+        SessionStatus {
+            is_connected,
+            peer: client.peer,
+            listener: client.listener.to_string(),
+            username: client.username.as_deref().map(str::to_owned),
+            protocol: protocol.to_string(),
+            connected_at: client.connected_at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+            is_kept,
+            subscriptions,
+            queued,
+            queued_bytes,
+            in_flight,
+        }
+    }
+}
+
+/// A client's berth: its slot, the shard that owns the slot, and the session if there is one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Berth {
     /// Its mountpoint.
@@ -142,4 +199,6 @@ pub struct Berth {
     pub slot: u16,
     /// The shard that owns the slot now.
     pub shard: usize,
+    /// The session of the client. None if there is no such client.
+    pub session: Option<SessionStatus>,
 }

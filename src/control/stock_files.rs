@@ -76,6 +76,20 @@ impl StockFiles {
         Ok(StockFiles { hooks, reloader })
     }
 
+    /// What is wrong with the files that `config` names, each with its setting. Starts nothing.
+    pub fn check(config: &Config) -> Vec<(&'static str, FileError)> {
+        fn fault<T>(path: &str, parse: impl Fn(&str) -> Result<T, FaultyLine>) -> Option<FileError> {
+            let first = FirstReading::of(Path::new(path));
+            first.and_then(|first| parse(&first.text).map_err(|fault| first.fault(fault))).err()
+        }
+        let of = |hook| config.file_of(hook);
+        let password = of(StockHook::Password).and_then(|path| fault(path, PasswordTable::parse));
+        let acl = of(StockHook::Acl).and_then(|path| fault(path, AclRules::parse));
+        let scram = of(StockHook::Scram).and_then(|path| fault(path, |text| ScramTable::parse(text, [0; 32])));
+        let found = [("password_file.path", password), ("acl_file.path", acl), ("scram_file.path", scram)];
+        found.into_iter().filter_map(|(setting, error)| Some((setting, error?))).collect()
+    }
+
     /// The hooks, for a chain.
     pub fn hooks(&self) -> Stock {
         self.hooks.clone()

@@ -2,8 +2,9 @@
 
 use std::fmt::Write;
 
-use moormq::control::protocol::Answer;
-use moormq::control::status::{Berth, HookStatus, Moved, Rebalanced, ShardStatus, SlotStatus, Status};
+use moormq::client::SubscriberId;
+use moormq::control::protocol::{Answer, Command};
+use moormq::control::status::{Berth, HookStatus, Moved, Rebalanced, SessionStatus, ShardStatus, SlotStatus, Status};
 use moormq::hooks::HookCounts;
 use serde::Serialize;
 
@@ -19,20 +20,20 @@ pub fn json(answer: &Answer) -> Result<String, String> {
         Answer::Hooks(hooks) => line(hooks),
         Answer::Berths(berths) => line(berths),
         Answer::Progress(progress) => line(progress),
-        Answer::Done => line(&serde_json::json!({})),
+        Answer::Disconnected(session) => line(session),
         Answer::Error(why) => line(&serde_json::json!({ "error": why })),
     }
 }
 
-/// The answer for people.
-pub fn text(answer: &Answer) -> String {
+/// The answer to `command`, for people.
+pub fn text(command: &Command, answer: &Answer) -> String {
     match answer {
         Answer::Status(status) => shards(status),
         Answer::Moved(moved) => self::moved(moved),
         Answer::Rebalanced(rebalanced) => self::rebalanced(rebalanced),
         Answer::Hooks(hooks) => self::hooks(hooks),
         Answer::Berths(berths) => self::berths(berths),
-        Answer::Done => "passed on: the client's connection ends now, if it has one\n".to_owned(),
+        Answer::Disconnected(session) => disconnected(command, session.as_ref()),
         Answer::Progress(progress) => format!("{} slots left\n", progress.slots_left),
         Answer::Error(why) => format!("{why}\n"),
     }
@@ -84,13 +85,62 @@ fn average(total: f64, count: u64) -> String {
 }
 
 fn berths(berths: &[Berth]) -> String {
-    let mut rows = vec![["slot", "shard", "client"].map(str::to_owned)];
-    let names = berths.iter().map(|Berth { client_id, slot, shard, .. }| {
-        // A client id may contain control sequences of terminals.
-        [slot.to_string(), shard.to_string(), client_id.escape_debug().to_string()]
-    });
-    rows.extend(names);
+    let heads = [
+        "slot",
+        "shard",
+        "client",
+        "state",
+        "address",
+        "listener",
+        "user",
+        "MQTT",
+        "subscriptions",
+        "queued",
+        "in flight",
+    ];
+    let mut rows = vec![heads.map(str::to_owned)];
+    rows.extend(berths.iter().map(|Berth { client_id, slot, shard, session, .. }| {
+        let name = shown(client_id);
+        let place = [slot.to_string(), shard.to_string(), name];
+        let rest = match session {
+            None => ["no such client", "", "", "", "", "", "", ""].map(str::to_owned),
+            Some(session) => [
+                if session.is_connected { "connected" } else { "offline" }.to_owned(),
+                session.peer.to_string(),
+                shown(&session.listener),
+                session.username.as_deref().map(shown).unwrap_or_default(),
+                session.protocol.clone(),
+                session.subscriptions.to_string(),
+                session.queued.to_string(),
+                session.in_flight.to_string(),
+            ],
+        };
+        let mut cells = place.into_iter().chain(rest);
+        std::array::from_fn(|_| cells.next().unwrap_or_default())
+    }));
     aligned(&rows)
+}
+
+/// Text that a client chose. It may contain control sequences of terminals.
+fn shown(text: &str) -> String {
+    SubscriberId::new("", text).to_string()
+}
+
+/// What became of `disconnect`.
+fn disconnected(command: &Command, session: Option<&SessionStatus>) -> String {
+    let Command::Disconnect { client, cleanup } = command else { return String::new() };
+    let name = shown(&client.client_id);
+    let Some(session) = session else { return format!("no such client: {name}\n") };
+    let ends = *cleanup || session.is_connected && !session.is_kept;
+    let what = match session.is_connected {
+        true => format!("{name} was connected from {} and is disconnected", session.peer),
+        false => format!("{name} was not connected"),
+    };
+    match (ends, session.is_connected) {
+        (true, _) => format!("{what}; its session has ended\n"),
+        (false, true) => format!("{what}; its session is kept\n"),
+        (false, false) => format!("{what}; its session is kept, --cleanup ends it\n"),
+    }
 }
 
 fn row(name: &str, core: &str, shard: &ShardStatus) -> [String; 8] {

@@ -36,6 +36,8 @@ pub struct Batch {
     /// Shards that get a copy of each.
     remote: ShardSet,
     gathered: Vec<Gathered>,
+    /// Most publications, so that the deliveries fit into a turn.
+    most: usize,
     /// Topic, properties and payload of each, one behind the other: each has its topic, so that keeping it is one copy.
     bytes: Vec<u8>,
 }
@@ -75,15 +77,17 @@ impl Batch {
             && self.topic() == Some(publication.topic.as_str().as_bytes())
     }
 
-    /// Begins a batch for these recipients; in exchange gives an empty list of such. There must be none.
+    /// Begins a batch for these recipients, of about `deliveries` at most; in exchange gives an empty list of such. There must be none.
     pub fn begin(
         &mut self,
         mountpoint: u32,
         publisher: Option<Publisher>,
         recipients: &mut Vec<Recipient>,
         remote: ShardSet,
+        deliveries: usize,
     ) {
         debug_assert!(self.is_empty(), "one batch at a time");
+        self.most = (deliveries / recipients.len().max(1)).clamp(1, MOST);
         (self.mountpoint, self.publisher, self.remote) = (mountpoint, publisher, remote);
         self.recipients.clear();
         std::mem::swap(&mut self.recipients, recipients);
@@ -101,7 +105,7 @@ impl Batch {
 
     /// Whether it must be delivered now.
     pub fn is_full(&self) -> bool {
-        self.gathered.len() >= MOST || self.bytes.len() >= MOST_BYTES
+        self.gathered.len() >= self.most || self.bytes.len() >= MOST_BYTES
     }
 
     /// Whose publications they are.
@@ -172,7 +176,7 @@ mod tests {
 
     fn begun() -> Batch {
         let mut batch = Batch::default();
-        batch.begin(1, None, &mut Vec::new(), ShardSet::default());
+        batch.begin(1, None, &mut Vec::new(), ShardSet::default(), usize::MAX);
         batch.push(id(1), &publication("a", b"first"));
         batch
     }
@@ -230,7 +234,7 @@ mod tests {
         let mut remote = ShardSet::default();
         remote.insert(3);
         let publisher = Some(Publisher { shard: 0, connection: ConnectionId::new(1, 1) });
-        batch.begin(1, publisher, &mut recipients, remote);
+        batch.begin(1, publisher, &mut recipients, remote, usize::MAX);
         assert!(recipients.is_empty() && batch.is_empty(), "the first publication is still to come");
         assert_eq!(batch.recipients().iter().map(|recipient| recipient.session).collect::<Vec<_>>(), [5]);
         assert_eq!((batch.publisher(), batch.remote()), (publisher, remote));
@@ -275,7 +279,7 @@ mod tests {
         ) {
             let mut batch = Batch::default();
             for pushed in batches {
-                batch.begin(1, None, &mut Vec::new(), ShardSet::default());
+                batch.begin(1, None, &mut Vec::new(), ShardSet::default(), usize::MAX);
                 for (sequence, (payload, properties, (qos, retain, expires, is_kept))) in (1..).zip(&pushed) {
                     let mut one = publication(&topic, payload);
                     (one.properties, one.retain, one.expires) = (properties, *retain, Time::from_millis(*expires));

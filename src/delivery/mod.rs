@@ -6,7 +6,7 @@
 //! | online, nothing queued, window open | sent | sent, in flight |
 //! | online, nothing queued, window full | sent: QoS 0 takes no place in it | queued |
 //! | online, something queued or to be sent again | queued behind | queued |
-//! | online, its client does not read | dropped after a while, see [`Pace`] | queued |
+//! | online, its output full | queued; dropped when nobody waits for it any more, see `flow` | queued |
 //! | offline | dropped | queued |
 //!
 //! What is retained for a new subscription takes another way: it is sent when nothing is in its way, and waits where it is kept until then.
@@ -15,17 +15,19 @@
 //! done by the shard, in `shard::delivering`. Acknowledgements of both directions are handled here, too: PUBREL, which ends an incoming QoS 2
 //! message, among them.
 //!
-//! Owns the batch of publications that are delivered recipient by recipient, and the memory in which packets to many recipients are encoded
+//! Owns the batch of publications that are delivered recipient by recipient, those that are delivered in portions, and the memory in which packets to many recipients are encoded
 //! once. Sessions and connections are lent to it. It never says who is a recipient, and never drops silently: what is dropped is returned.
 
 mod acks;
 mod batch;
 mod encoded;
+mod fan_out;
 mod writer;
 
 pub use acks::acknowledge;
 pub use batch::Batch;
 pub use encoded::EncodedForms;
+pub use fan_out::{FanOut, FanOuts};
 pub use writer::PublishWriter;
 
 use crate::client::DropReason;
@@ -38,21 +40,12 @@ use crate::sharding::SlotTraffic;
 pub struct Delivering {
     /// Publications that wait for more of the same.
     pub batch: Batch,
+    /// Publications that are delivered in portions.
+    pub fan_outs: FanOuts,
     /// Messages by the slot of the client that published or was sent them.
     pub traffic: SlotTraffic,
     /// Memory for encoded packets: as many as a batch has publications.
     forms: Vec<EncodedForms>,
-}
-
-/// How a client takes what it is sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pace {
-    /// There is room in its output.
-    Keeping,
-    /// Its output is full; whoever publishes QoS 0 to it waits.
-    Full,
-    /// Its output is full, and nobody waits for it any more: QoS 0 is dropped.
-    Lost,
 }
 
 /// What became of a message for one session.
@@ -74,7 +67,12 @@ pub enum Delivered {
 impl Delivering {
     /// Nothing gathered.
     pub fn new() -> Self {
-        Delivering { batch: Batch::default(), traffic: SlotTraffic::default(), forms: Vec::new() }
+        Delivering {
+            batch: Batch::default(),
+            fan_outs: FanOuts::default(),
+            traffic: SlotTraffic::default(),
+            forms: Vec::new(),
+        }
     }
 
     /// Memory for the encoded packets of so many publications, empty. It comes back with [`give_back`](Self::give_back).

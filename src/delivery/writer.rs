@@ -1,10 +1,10 @@
 //! PUBLISH packets to one client, as the hooks leave them.
 
+use super::Delivered;
 use super::encoded::EncodedForms;
-use super::{Delivered, Pace};
 use crate::client::DropReason;
 use crate::codec::{Ack, AckKind, Outgoing, PacketId, ProtocolVersion, QoS, ReasonCode};
-use crate::connection::{Aliases, Connection, ConnectionStage, Outbox, OutgoingAlias, SPLICE_FROM};
+use crate::connection::{Aliases, Connection, ConnectionStage, Outbox, OutgoingAlias, Pace, SPLICE_FROM};
 use crate::hooks::{Chain, DeliverModifiersM5, DeliveryM5};
 use crate::message::{Message, Publication};
 use crate::session::{OutgoingMessage, Recipient, Session, Stage};
@@ -66,16 +66,11 @@ impl<C: Chain> PublishWriter<'_, C> {
         pace: Pace,
         encoded: Option<&mut EncodedForms>,
     ) -> Delivered {
-        let slow = match pace {
-            Pace::Keeping => false,
-            Pace::Full => qos != QoS::AtMostOnce,
-            Pace::Lost => true,
-        };
-        let straight = !session.outbound.is_anything_waiting() && !slow;
+        let straight = pace == Pace::Keeping && !session.outbound.is_anything_waiting();
         let item = Item { publication, qos, retain, again: false, ids: &recipient.ids };
         let sent = if qos == QoS::AtMostOnce && straight {
             self.write(session, connection, &item, None, encoded).is_ok()
-        } else if qos == QoS::AtMostOnce && slow {
+        } else if qos == QoS::AtMostOnce && pace == Pace::Lost {
             return Delivered::Dropped(DropReason::SlowConsumer);
         } else if straight && session.outbound.has_room(session.settings.send_maximum) {
             let keep = || recipient.delivery(publication, qos, retain);

@@ -1,53 +1,117 @@
-//! The organ that slows publishers down: to the pace of shards whose queues are full, and to that of clients that take QoS 0 messages more
-//! slowly than they come.
+//! The organ that slows publishers down: to the pace of shards whose queues are full, and to that of clients that take messages more slowly
+//! than they come.
 //!
-//! When the output of a connection is full, those who publish more to it are not served until half of it has left, on
-//! whichever shard they are: so a publisher that is faster than its subscriber is slowed down to its pace. But not for ever: a
-//! client that has not taken that much within `publisher_patience` is given up. Its publishers go on, QoS 0 for it is
-//! dropped while its output is full, and nobody waits for it again before [`REST`] has passed: a client that can never follow
-//! costs the others little.
+//! What waits for a client in its output and its queue is its *backlog*. When it is full, who publishes more to it is not served until it
+//! has halved, on whichever shard he is: so a burst to a client that reads loses nothing. For QoS 0 it is full at
+//! `max_waiting_output_bytes`; QoS 1 and 2 have most of the queue for themselves. But nobody is slowed down for ever. Patience is a credit
+//! of `publisher_patience` on both sides, which comes back at a twentieth of the time that passes:
 //!
-//! What is under way when a publisher is told to wait still comes, so a full output may grow to [`OVERFLOW`] times its limit.
+//! * A client can have publishers held while it has credit. It belongs to the session, or, if that ends with its connection, to the
+//!   address: connecting again gives no more of it. After that the client is *given up*: QoS 0 for it is dropped until it
+//!   has read half of what waits, and QoS 1 and 2 when its queue is full.
+//! * A publisher is held while it has credit, however many clients are slow. That is up to the connection of the publisher.
+//!
+//! Who adds little to a full backlog is not held for it: a publisher that sends a few bytes now and then does not pay for one that floods.
 //!
 //! Owns who waits for whom. It never touches a connection: which publishers are to wait, or to wait no more, is returned.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::client::ConnectionId;
+use crate::codec::QoS;
+use crate::connection::{Connection, Pace};
+use crate::credit::Credit;
+use crate::session::Session;
 use crate::sharding::{Publisher, ShardSet};
 use crate::time::Time;
 
-/// How long nobody waits for a client that was given up.
-const REST: Duration = Duration::from_secs(60);
-/// How many times its limit an output may be while publishers wait for it.
-const OVERFLOW: usize = 4;
+/// A publisher is held when it has added this part of the limit for QoS 0 to a full backlog.
+const ALLOWANCE: usize = 8;
+/// With less than this part of its credit a client is not waited for, and a publisher not held.
+const TOO_LITTLE: u32 = 10;
 
 /// Who waits for whom; one for each shard.
 pub struct Flow {
-    /// How many bytes of output may wait for one client.
+    /// How many bytes may wait for one client while it is published to at QoS 0. No more are put into its output.
     most: usize,
-    /// How long publishers wait for one client.
+    /// The credit of a client.
     patience: Duration,
-    /// Connections whose output is full, and those that were given up.
+    /// Connections whose backlog is full, and those that were given up.
     slow: BTreeMap<ConnectionId, SlowConsumer>,
     /// How many of them are not given up.
     waited_for: usize,
+    /// Credits that are not whole.
+    credits: HashMap<Account, Credit>,
     /// Shards to which the queue is full.
     congested: ShardSet,
-    /// Connections that are not served until no shard is congested.
-    waiting_for_room: Vec<ConnectionId>,
+    /// Connections that are not served until these shards are not congested.
+    waiting_for_room: Vec<(ConnectionId, ShardSet)>,
 }
 
-/// A connection whose output is full.
+/// Whose the credit of a client is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Account {
+    /// That of a session which is kept, by its instance number.
+    Session(u64),
+    /// That of the address of clients whose sessions end with their connections.
+    Address(IpAddr),
+}
+
+/// What waits for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct Backlog {
+    /// Bytes in its output.
+    pub output: usize,
+    /// Bytes in its queue.
+    pub queued: usize,
+    /// How many there may be in the queue.
+    pub most_queued: usize,
+    /// Whether the queue has nearly as many messages as it may have.
+    pub is_long: bool,
+}
+
+impl Backlog {
+    /// What waits for the client of a session on this connection.
+    pub fn of<S, A>(session: &Session<S>, connection: &Connection<A>) -> Self {
+        let (queue, limits) = (&session.outbound.queue, &session.settings.queue);
+        Backlog {
+            output: connection.outbox.waiting(),
+            queued: queue.bytes(),
+            most_queued: limits.bytes.get().unwrap_or(usize::MAX),
+            is_long: limits.online.get().is_some_and(|most| queue.len() >= nearly(most)),
+        }
+    }
+
+    fn bytes(self) -> usize {
+        self.output.saturating_add(self.queued)
+    }
+}
+
+/// So much of a queue may be used before it counts as full: what is under way when publishers are told to wait still comes.
+fn nearly(most: usize) -> usize {
+    most - (most / 4).max(1).min(most)
+}
+
+impl Account {
+    /// That of the client of a session on this connection.
+    pub fn of<S, A>(session: &Session<S>, connection: &Connection<A>) -> Self {
+        if session.is_kept() { Account::Session(session.instance) } else { Account::Address(connection.peer.ip()) }
+    }
+}
+
+/// A connection whose backlog is full.
 struct SlowConsumer {
+    account: Account,
     given_up: bool,
-    /// When it is to be given up, or waited for again.
-    due: Time,
-    publishers: BTreeSet<Publisher>,
+    /// When so many bytes are left of the backlog, nobody waits for it any more.
+    relieved_at: usize,
+    /// How many bytes each publisher has added, and whether it waits.
+    publishers: BTreeMap<Publisher, (usize, bool)>,
 }
 
-/// What follows from a message for a client whose output is full.
+/// What follows from a message for a client whose backlog is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FullOutput {
     /// The publisher is to wait for one more client.
@@ -56,7 +120,7 @@ pub struct FullOutput {
     pub look_at: Option<Time>,
 }
 
-/// What follows when the patience for a client, or the rest after it, is over.
+/// What follows when the patience for a client may be over.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct PatienceOver {
     /// Publishers that wait for one client less.
@@ -73,6 +137,7 @@ impl Flow {
             patience,
             slow: BTreeMap::new(),
             waited_for: 0,
+            credits: HashMap::new(),
             congested: ShardSet::default(),
             waiting_for_room: Vec::new(),
         }
@@ -84,156 +149,160 @@ impl Flow {
         self.most
     }
 
-    /// Whether so many bytes of output fill it.
-    #[inline]
-    pub fn is_full(&self, waiting: usize) -> bool {
-        waiting >= self.most
+    /// The credit of a client, or of a publisher.
+    pub fn patience(&self) -> Duration {
+        self.patience
     }
 
-    /// Whether a client, for which so many bytes of output wait, takes no QoS 0 any more: it was given up, or its output has grown too
-    /// far.
+    /// What is left of a credit; none if it is too little to wait for.
+    pub fn left(&self, credit: &Credit, now: Time) -> Option<Duration> {
+        let left = credit.left(self.patience, now);
+        (!left.is_zero() && left >= self.patience / TOO_LITTLE).then_some(left)
+    }
+
+    /// Whether the backlog of a client is full for messages of this QoS.
+    pub fn is_full(&self, backlog: Backlog, qos: QoS) -> bool {
+        backlog.is_long
+            || match qos {
+                QoS::AtMostOnce => backlog.bytes() >= self.most,
+                QoS::AtLeastOnce | QoS::ExactlyOnce => backlog.queued >= nearly(backlog.most_queued),
+            }
+    }
+
+    /// How a client for which something waits takes messages of this QoS.
     #[cold]
-    pub fn takes_no_more(&self, id: ConnectionId, waiting: usize) -> bool {
-        waiting >= self.most.saturating_mul(OVERFLOW) || self.slow.get(&id).is_some_and(|slow| slow.given_up)
+    pub fn pace(&self, id: ConnectionId, backlog: Backlog, qos: QoS) -> Pace {
+        let is_full = self.is_full(backlog, qos);
+        let is_much = backlog.bytes() >= self.most;
+        if is_much && qos == QoS::AtMostOnce && self.slow.get(&id).is_some_and(|slow| slow.given_up) {
+            return Pace::Lost;
+        }
+        if is_full || backlog.output >= self.most { Pace::Full } else { Pace::Keeping }
     }
 
     /// Whether publishers wait for any client.
+    #[inline]
     pub fn is_waiting_for_clients(&self) -> bool {
         self.waited_for > 0
     }
 
-    /// A message of `publisher` was added to the full output of `id`.
+    /// Whether there is a client whose backlog is full, given up or not.
+    #[inline]
+    pub fn has_slow_clients(&self) -> bool {
+        !self.slow.is_empty()
+    }
+
+    /// A message of `publisher`, of so many bytes, was added to the backlog of `id`, which is full for messages of this QoS.
     #[cold]
-    pub fn output_is_full(&mut self, id: ConnectionId, publisher: Publisher, now: Time) -> FullOutput {
+    pub fn backlog_is_full(
+        &mut self,
+        id: ConnectionId,
+        account: Account,
+        (backlog, qos): (Backlog, QoS),
+        (publisher, bytes): (Publisher, usize),
+        now: Time,
+    ) -> FullOutput {
         let mut follows = FullOutput::default();
-        let slow = self.slow.entry(id).or_insert_with(|| {
-            self.waited_for += 1;
-            let due = now + self.patience;
-            follows.look_at = Some(due);
-            SlowConsumer { given_up: false, due, publishers: BTreeSet::new() }
-        });
-        follows.publisher_waits = !slow.given_up && slow.publishers.insert(publisher);
+        let relieved_at = if qos == QoS::AtMostOnce { self.most / 2 } else { backlog.most_queued / 2 };
+        if !self.slow.contains_key(&id) {
+            let slow = SlowConsumer { account, given_up: true, relieved_at, publishers: BTreeMap::new() };
+            self.slow.insert(id, slow);
+            follows.look_at = self.wait_for(id, now);
+        }
+        let Some(slow) = self.slow.get_mut(&id) else { return follows };
+        slow.relieved_at = slow.relieved_at.min(relieved_at);
+        if !slow.given_up {
+            let (added, waits) = slow.publishers.entry(publisher).or_default();
+            *added += bytes;
+            follows.publisher_waits = !*waits && (backlog.is_long || *added >= self.most / ALLOWANCE);
+            *waits |= follows.publisher_waits;
+        }
         follows
     }
 
-    /// Output of `id` has left, and so many bytes are behind it: the publishers that wait no more for it.
-    pub fn output_left(&mut self, id: ConnectionId, waiting: usize) -> BTreeSet<Publisher> {
-        let is_waited_for = self.slow.get(&id).is_some_and(|slow| !slow.given_up);
-        if is_waited_for && waiting <= self.most / 2 { self.remove(id) } else { BTreeSet::new() }
+    /// Publishers begin to wait for a client, if it has enough credit. Gives when that is used up.
+    fn wait_for(&mut self, id: ConnectionId, now: Time) -> Option<Time> {
+        let account = self.slow.get(&id)?.account;
+        let left = self.left(&self.credits.get(&account).copied().unwrap_or_default(), now)?;
+        self.credits.entry(account).or_default().begin(self.patience, now);
+        self.slow.get_mut(&id)?.given_up = false;
+        self.waited_for += 1;
+        Some(now + left)
     }
 
-    /// The time has come that was said of `id`: it has been waited for long enough, or has been given up for long enough.
+    /// Publishers wait for a client no more.
+    fn wait_no_more(&mut self, account: Account, now: Time) {
+        self.waited_for -= 1;
+        if let Some(credit) = self.credits.get_mut(&account) {
+            credit.end(self.patience, now);
+        }
+    }
+
+    /// Something has left the backlog of `id`: the publishers that wait no more for it.
+    pub fn backlog_shrank(&mut self, id: ConnectionId, backlog: Backlog, now: Time) -> BTreeSet<Publisher> {
+        let is_enough = |slow: &SlowConsumer| backlog.bytes() <= slow.relieved_at && !backlog.is_long;
+        let is_relieved = self.slow.get(&id).is_some_and(is_enough);
+        if is_relieved { self.remove(id, now) } else { BTreeSet::new() }
+    }
+
+    /// The time has come that was said of `id`: if its credit is used up it is given up.
     pub fn due(&mut self, id: ConnectionId, now: Time) -> PatienceOver {
-        let Some(slow) = self.slow.get_mut(&id).filter(|slow| slow.due <= now) else { return PatienceOver::default() };
-        if slow.given_up {
-            self.slow.remove(&id);
-            return PatienceOver::default();
+        let Some(slow) = self.slow.get_mut(&id).filter(|slow| !slow.given_up) else { return PatienceOver::default() };
+        let account = slow.account;
+        let left = self.credits.get(&account).map_or(Duration::ZERO, |credit| credit.left(self.patience, now));
+        if !left.is_zero() {
+            return PatienceOver { look_at: Some(now + left), ..PatienceOver::default() };
         }
         slow.given_up = true;
-        slow.due = now + REST;
-        self.waited_for -= 1;
-        PatienceOver { released: std::mem::take(&mut slow.publishers), look_at: Some(slow.due) }
+        let released = waiting(std::mem::take(&mut slow.publishers));
+        self.wait_no_more(account, now);
+        PatienceOver { released, look_at: None }
     }
 
     /// Forgets a connection, and gives the publishers that wait for it.
-    pub fn remove(&mut self, id: ConnectionId) -> BTreeSet<Publisher> {
+    pub fn remove(&mut self, id: ConnectionId, now: Time) -> BTreeSet<Publisher> {
         let Some(slow) = self.slow.remove(&id) else { return BTreeSet::new() };
-        self.waited_for -= usize::from(!slow.given_up);
-        slow.publishers
+        if !slow.given_up {
+            self.wait_no_more(slow.account, now);
+        }
+        waiting(slow.publishers)
     }
 
-    /// The queue to a shard is full, or has room again. Gives the connections that waited for that, when no queue is full any more.
+    /// Forgets credits that have come back whole.
+    pub fn forget_whole(&mut self, now: Time) {
+        self.credits.retain(|_, credit| !credit.is_whole(self.patience, now));
+        self.credits.shrink_to(2 * self.credits.len());
+    }
+
+    /// The queue to a shard is full, or has room again. Gives the connections that waited for that, and for no other shard.
     pub fn set_congested(&mut self, shard: usize, congested: bool) -> Vec<ConnectionId> {
         if congested {
             self.congested.insert(shard);
             return Vec::new();
         }
         self.congested.remove(shard);
-        if self.congested.is_empty() { std::mem::take(&mut self.waiting_for_room) } else { Vec::new() }
+        let waits_on = |(_, shards): &mut (ConnectionId, ShardSet)| {
+            shards.remove(shard);
+            shards.is_empty()
+        };
+        self.waiting_for_room.extract_if(.., waits_on).map(|(id, _)| id).collect()
     }
 
-    /// Whether the queue to one of these shards is full.
+    /// Those of these shards to which the queue is full.
     #[inline]
-    pub fn is_congested(&self, shards: ShardSet) -> bool {
-        self.congested.intersects(&shards)
+    pub fn congested_among(&self, shards: ShardSet) -> ShardSet {
+        self.congested.intersection(&shards)
     }
 
-    /// A connection waits until no queue is full.
-    pub fn wait_for_room(&mut self, id: ConnectionId) {
-        self.waiting_for_room.push(id);
+    /// A connection waits until the queues to these shards have room, which are full.
+    pub fn wait_for_room(&mut self, id: ConnectionId, shards: ShardSet) {
+        self.waiting_for_room.push((id, shards));
     }
+}
+
+fn waiting(publishers: BTreeMap<Publisher, (usize, bool)>) -> BTreeSet<Publisher> {
+    publishers.into_iter().filter(|(_, (_, waits))| *waits).map(|(publisher, _)| publisher).collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const CLIENT: ConnectionId = ConnectionId::new(1, 1);
-    const PATIENCE: Duration = Duration::from_millis(500);
-
-    fn publisher(connection: u32) -> Publisher {
-        Publisher { shard: 0, connection: ConnectionId::new(connection, 1) }
-    }
-
-    fn flow() -> Flow {
-        Flow::new(1000, PATIENCE)
-    }
-
-    #[test]
-    fn each_publisher_waits_once_until_half_of_the_output_has_left() {
-        let (mut flow, now) = (flow(), Time::ZERO);
-        assert_eq!(
-            flow.output_is_full(CLIENT, publisher(2), now),
-            FullOutput { publisher_waits: true, look_at: Some(now + PATIENCE) }
-        );
-        assert_eq!(flow.output_is_full(CLIENT, publisher(2), now), FullOutput::default());
-        assert!(flow.output_is_full(CLIENT, publisher(3), now).publisher_waits);
-        assert!(flow.is_waiting_for_clients() && flow.output_left(CLIENT, 501).is_empty());
-        assert_eq!(flow.output_left(CLIENT, 500), BTreeSet::from([publisher(2), publisher(3)]));
-        assert!(!flow.is_waiting_for_clients());
-    }
-
-    #[test]
-    fn a_client_that_does_not_read_is_given_up_and_waited_for_again_after_a_rest() {
-        let (mut flow, now) = (flow(), Time::ZERO);
-        flow.output_is_full(CLIENT, publisher(2), now);
-        assert_eq!(flow.due(CLIENT, now), PatienceOver::default(), "too early");
-        let given_up = now + PATIENCE;
-        let over = flow.due(CLIENT, given_up);
-        assert_eq!(over, PatienceOver { released: BTreeSet::from([publisher(2)]), look_at: Some(given_up + REST) });
-        assert!(flow.takes_no_more(CLIENT, 1000) && !flow.is_waiting_for_clients());
-        assert!(!flow.output_is_full(CLIENT, publisher(2), given_up).publisher_waits);
-        assert!(flow.output_left(CLIENT, 0).is_empty() && flow.takes_no_more(CLIENT, 1000), "reading helps no more");
-        assert_eq!(flow.due(CLIENT, given_up + REST), PatienceOver::default());
-        assert!(!flow.takes_no_more(CLIENT, 1000));
-        assert!(flow.output_is_full(CLIENT, publisher(2), given_up + REST).publisher_waits);
-    }
-
-    #[test]
-    fn an_output_overflows_at_four_times_its_limit() {
-        let flow = flow();
-        assert!(!flow.is_full(999) && flow.is_full(1000));
-        assert!(!flow.takes_no_more(CLIENT, 3999) && flow.takes_no_more(CLIENT, 4000));
-    }
-
-    #[test]
-    fn a_connection_that_goes_lets_its_publishers_go_on() {
-        let mut flow = flow();
-        flow.output_is_full(CLIENT, publisher(2), Time::ZERO);
-        assert_eq!(flow.remove(CLIENT), BTreeSet::from([publisher(2)]));
-        assert!(flow.remove(CLIENT).is_empty() && !flow.is_waiting_for_clients());
-    }
-
-    #[test]
-    fn publishers_wait_while_a_queue_to_a_shard_is_full() {
-        let mut flow = flow();
-        let mut shards = ShardSet::default();
-        shards.insert(3);
-        assert!(!flow.is_congested(shards) && flow.set_congested(3, true).is_empty());
-        assert!(flow.is_congested(shards) && !flow.is_congested(ShardSet::default()));
-        flow.wait_for_room(CLIENT);
-        flow.set_congested(4, true);
-        assert!(flow.set_congested(3, false).is_empty(), "another one is full");
-        assert_eq!(flow.set_congested(4, false), [CLIENT]);
-    }
-}
+mod tests;

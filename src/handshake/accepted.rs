@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::connack::ConnackBuilder;
-use super::refusal::Refusal;
+use super::refusal::{Refusal, log_refusal};
 use super::request::Request;
 use crate::client::Client;
 use crate::codec::{ConnectProperties, ReasonCode};
@@ -69,12 +69,19 @@ impl<S> AcceptedConnect<S> {
 
     /// Its refusal after all, with this code and reason string.
     pub fn refuse(&self, code: ReasonCode, what: &'static str) -> Refusal {
+        log_refusal(&self.client, code, what);
         Refusal::new(self.client.version, self.request.maximum_packet_size(), code).saying(what)
     }
 
     /// Its refusal for a limit that only the owner of its session knows.
     pub fn refuse_for_limit(&self, code: ReasonCode) -> Refusal {
-        tracing::info!(client = %self.client.subscriber, %code, "connection refused: a limit is reached");
-        self.refuse(code, "a limit of the broker is reached")
+        self.refuse(
+            code,
+            match code {
+                ReasonCode::ServerShuttingDown => "the broker stops",
+                ReasonCode::ConnectionRateExceeded => "takeover_limit is reached",
+                _ => "max_sessions is reached",
+            },
+        )
     }
 }

@@ -1,6 +1,6 @@
 //! A client that is connecting.
 
-use super::refusal::Refusal;
+use super::refusal::{Refusal, log_refusal};
 use super::request::Request;
 use crate::client::Client;
 use crate::codec::ReasonCode;
@@ -25,26 +25,25 @@ pub struct Candidate<S> {
 impl<S> Candidate<S> {
     /// A refusal with this code and reason string.
     pub fn refuse(&self, code: ReasonCode, what: &'static str) -> Refusal {
+        log_refusal(&self.client, code, what);
         self.refusal(code).saying(what)
     }
 
     /// A refusal for what the client did wrong.
     pub fn refuse_violation(&self, violation: Violation) -> Refusal {
-        let Violation { code, what } = violation;
-        tracing::info!(peer = %self.client.peer, %code, "connection closed: {what}");
-        self.refuse(code, what)
+        self.refuse(violation.code, violation.what)
     }
 
-    /// A refusal with all that a hook has to say about it.
-    pub fn refuse_as_told(&self, by: ConnectRefusalM5) -> Refusal {
+    /// A refusal with all that a hook has to say about it to the client; `why` is for the log.
+    pub fn refuse_as_told(&self, by: ConnectRefusalM5, why: &str) -> Refusal {
         let code = by.code.unwrap_or_default().into();
-        tracing::info!(client = %self.client.subscriber, peer = %self.client.peer, %code, "connection refused");
+        log_refusal(&self.client, code, by.reason_string.as_deref().unwrap_or(why));
         self.refusal(code).explained(by, self.request.auth_method())
     }
 
     /// A refusal because a hook failed.
     pub fn refuse_failed(&self) -> Refusal {
-        let mut refusal = self.refuse_as_told(ConnectRefusalM5::default());
+        let mut refusal = self.refuse_as_told(ConnectRefusalM5::default(), "a hook failed or did not answer in time");
         refusal.hook_failed = true;
         refusal
     }

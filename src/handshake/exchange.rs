@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use super::refusal::Refusal;
 use super::request::AuthPacket;
 use super::stages::{Answered, Authenticated, AwaitingAuth, Progress, Question, Unauthenticated};
+use crate::client::log_client;
 use crate::codec::{
     Auth, Explained, Packet, ProtocolVersion, ReasonCode, Sender, Split, UserProperties, decode, split,
 };
@@ -45,9 +46,11 @@ impl<S> Unauthenticated<S> {
             Verdict::Ok(AuthStep::Continue(question)) => AwaitingAuth { candidate, due }.send(&question),
             Verdict::Exhausted => {
                 let refusal = ConnectRefusalM5::default().code(ConnectCode::BadAuthenticationMethod);
-                Progress::Refused(candidate.refuse_as_told(refusal))
+                Progress::Refused(candidate.refuse_as_told(refusal, "no hook knows its authentication method"))
             }
-            Verdict::Refused(refusal) => Progress::Refused(candidate.refuse_as_told(refusal)),
+            Verdict::Refused(refusal) => {
+                Progress::Refused(candidate.refuse_as_told(refusal, "on_auth_m5, a hook, refused it"))
+            }
             Verdict::Failed { .. } => Progress::Refused(candidate.refuse_failed()),
             Verdict::Later(pending) => {
                 Progress::Later(Question::Authenticate(Unauthenticated { candidate, packet, due }), pending)
@@ -64,11 +67,7 @@ impl<S> AwaitingAuth<S> {
         let auth = auth_continue(properties.authentication_method.unwrap_or_default(), question);
         match encoded(auth, properties.request_problem_information, most) {
             Some(bytes) => Progress::Continue(self, bytes),
-            None => {
-                tracing::info!("connection closed: an answer is larger than the Maximum Packet Size of the client");
-                let code = ReasonCode::PacketTooLarge;
-                Progress::Refused(self.candidate.refuse(code, "the broker ends the connection"))
-            }
+            None => Progress::Refused(self.candidate.refuse_violation(Violation::ANSWER_TOO_LARGE)),
         }
     }
 
@@ -80,7 +79,14 @@ impl<S> AwaitingAuth<S> {
                 let AwaitingAuth { candidate, due } = self;
                 NextPacket::Ask(Question::Authenticate(Unauthenticated { candidate, packet: Some(packet), due }))
             }
-            Ok(None) => NextPacket::Disconnected,
+            Ok(None) => {
+                log_client!(
+                    debug,
+                    self.candidate.client,
+                    "connection closed: the client disconnected while it authenticated"
+                );
+                NextPacket::Disconnected
+            }
             Err(violation) => NextPacket::Refused(self.candidate.refuse_violation(violation)),
         }
     }

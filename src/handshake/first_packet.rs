@@ -57,7 +57,7 @@ pub(super) fn first_packet<S: Default>(
     let connect = match decoded(raw) {
         Ok(connect) => connect,
         Err(error) if raw.first().is_some_and(|first| first >> 4 == PacketType::Connect as u8) => {
-            return FirstPacket::Refused(Refusal::malformed(raw, origin.peer, error));
+            return FirstPacket::Refused(Refusal::malformed(raw, origin.peer, &listener.name, error));
         }
         Err(error) => return FirstPacket::NotConnect(error.into()),
     };

@@ -29,6 +29,7 @@ mod registration;
 mod request;
 mod settings;
 mod stages;
+mod stranger;
 #[cfg(test)]
 mod tests;
 mod will;
@@ -44,6 +45,7 @@ pub use reauthentication::{LiveConnection, Reauthentication};
 pub use refusal::Refusal;
 pub use settings::expiry_at_disconnect;
 pub use stages::{PendingConnect, Progress, Question};
+pub use stranger::stranger;
 
 use crate::codec::{Auth, ReasonCode};
 use crate::config::Config;

@@ -3,12 +3,18 @@
 use std::borrow::Cow;
 use std::net::SocketAddr;
 
+use crate::client::{Client, OneLine, log_client};
 use crate::codec::{
     Connack, ConnackProperties, Connect, DecodeError, Explained, PacketType, ProtocolVersion, ReasonCode,
     UserProperties, body_begun,
 };
 use crate::connection::code_for;
 use crate::hooks::ConnectRefusalM5;
+
+/// Logs why a client is refused.
+pub(super) fn log_refusal(client: &Client, code: ReasonCode, why: &str) {
+    log_client!(info, client, %code, "connection refused: {}", OneLine(why));
+}
 
 /// A refused CONNECT: the CONNACK that says so, after which the connection is closed. Its owner counts it, and the
 /// failure of a hook if there was one.
@@ -46,8 +52,8 @@ impl Refusal {
 
     /// A CONNECT that cannot be read, or is larger than the listener takes: `begun` is what there is of it, from its
     /// first byte on. The client is told as much as its version lets it understand, if that is known.
-    pub fn malformed(begun: &[u8], peer: SocketAddr, error: DecodeError) -> Self {
-        tracing::info!(%peer, code = %error.code, "CONNECT refused: {}", error.what);
+    pub fn malformed(begun: &[u8], peer: SocketAddr, listener: &str, error: DecodeError) -> Self {
+        tracing::info!(%peer, listener, code = %error.code, "connection refused: {}", error.what);
         let version = Connect::answer_version(body_begun(begun));
         // MQTT 3 has words only for these two; otherwise the connection just ends (3.1.1: 4.8).
         let has_words =
@@ -146,7 +152,8 @@ mod tests {
 
     #[test]
     fn mqtt_3_has_words_for_two_kinds_of_malformed_connect() {
-        let refusal = |begun: &[u8], code| encoded(&Refusal::malformed(begun, peer(), DecodeError { code, what: "" }));
+        let refusal =
+            |begun: &[u8], code| encoded(&Refusal::malformed(begun, peer(), "l", DecodeError { code, what: "" }));
         let (v311, v5) = (b"\x10\x0C\x00\x04MQTT\x04", b"\x10\x0C\x00\x04MQTT\x05");
         assert!(refusal(v311, ReasonCode::MalformedPacket).is_empty());
         assert_eq!(refusal(v311, ReasonCode::UnsupportedProtocolVersion), [0x20, 2, 0, 1]);

@@ -9,6 +9,11 @@ use crate::config::Config;
 use crate::hooks::ask::{self, Resumed};
 use crate::hooks::{Chain, ConnectRefusalM5, RegisterM5, RegisterModifiersM5, Verdict};
 
+/// Why a client is refused that no hook has accepted, for the log.
+const UNKNOWN: &str = "no hook accepts this client, and the listener does not allow anonymous ones";
+/// Why a client is refused by a hook that gives no reason, for the log.
+const BY_HOOK: &str = "auth_on_register, a hook, refused it";
+
 impl<S> Authenticated<S> {
     /// Asks `auth_on_register`. A client without a will is accepted if it says yes.
     pub(super) fn ask<C: Chain<State = S>>(
@@ -23,10 +28,11 @@ impl<S> Authenticated<S> {
             Verdict::Ok(modifiers) => modifiers,
             Verdict::Exhausted if listener.allow_anonymous => RegisterModifiersM5::default(),
             Verdict::Exhausted => {
-                return ControlFlow::Break(Progress::Refused(candidate.refuse_as_told(ConnectRefusalM5::default())));
+                let refusal = candidate.refuse_as_told(ConnectRefusalM5::default(), UNKNOWN);
+                return ControlFlow::Break(Progress::Refused(refusal));
             }
             Verdict::Refused(refusal) => {
-                return ControlFlow::Break(Progress::Refused(candidate.refuse_as_told(refusal)));
+                return ControlFlow::Break(Progress::Refused(candidate.refuse_as_told(refusal, BY_HOOK)));
             }
             Verdict::Failed { .. } => return ControlFlow::Break(Progress::Refused(candidate.refuse_failed())),
             Verdict::Later(pending) => {

@@ -9,6 +9,7 @@ use super::listener::Listener;
 use super::refusal::Refusal;
 use super::request::AuthPacket;
 use super::settings::Agreement;
+use crate::client::Client;
 use crate::codec::ReasonCode;
 use crate::config::Config;
 use crate::hooks::{AuthSuccess, PendingAnswer, RegisterModifiersM5};
@@ -169,7 +170,16 @@ impl<S> PendingConnect<S> {
         }
     }
 
-    /// Its refusal with this code and reason string, for what is none of the hooks' business. Nothing is logged.
+    /// The client, as far as it is known by now.
+    pub fn client(&self) -> &Client {
+        match self {
+            PendingConnect::AwaitingAuth(waiting) => &waiting.candidate.client,
+            PendingConnect::AwaitingHook { question, .. } => &question.candidate().client,
+            PendingConnect::Accepted(accepted) => &accepted.client,
+        }
+    }
+
+    /// Its refusal with this code and reason string, for what is none of the hooks' business.
     pub fn refuse(&self, code: ReasonCode, what: &'static str) -> Refusal {
         match self {
             PendingConnect::AwaitingAuth(waiting) => waiting.candidate.refuse(code, what),

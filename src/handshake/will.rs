@@ -31,7 +31,9 @@ impl<S> Registered<S> {
         };
         if let Some(code) = beyond_settings(requested, config, &self.modifiers) {
             let refusal = ConnectRefusalM5::default().code(code);
-            return ControlFlow::Break(Progress::Refused(self.candidate.refuse_as_told(refusal)));
+            return ControlFlow::Break(Progress::Refused(
+                self.candidate.refuse_as_told(refusal, "its will is beyond what the client may use"),
+            ));
         }
         if requested.topic.starts_with('$') {
             let (client, topic) = (&client.subscriber, &*requested.topic);
@@ -43,7 +45,8 @@ impl<S> Registered<S> {
             Verdict::Ok(modifiers) => modifiers,
             Verdict::Exhausted if listener.allow_anonymous => PublishModifiersM5::default(),
             Verdict::Exhausted | Verdict::Refused(_) => {
-                let refusal = self.candidate.refuse_as_told(ConnectRefusalM5::default());
+                let why = "it may not publish its will";
+                let refusal = self.candidate.refuse_as_told(ConnectRefusalM5::default(), why);
                 return ControlFlow::Break(Progress::Refused(refusal));
             }
             Verdict::Failed { .. } => return ControlFlow::Break(Progress::Refused(self.candidate.refuse_failed())),
@@ -53,7 +56,8 @@ impl<S> Registered<S> {
             Some(will) => Progress::Accepted(self.accept(Some(will), config, listener)),
             None => {
                 tracing::error!(client = %client.subscriber, "a hook gave the will a topic that is not valid");
-                Progress::Refused(self.candidate.refuse_as_told(ConnectRefusalM5::default()))
+                let why = "a hook gave its will a topic that is not valid";
+                Progress::Refused(self.candidate.refuse_as_told(ConnectRefusalM5::default(), why))
             }
         })
     }

@@ -1,7 +1,11 @@
 //! Slots and sessions under way together.
 
 use super::*;
-use crate::client::ConnectionId;
+use crate::client::{ConnectionId, SessionAction, SessionRequest};
+
+/// An end of a session that nobody waits for.
+const END: Waiting =
+    Waiting::Request(SessionRequest { action: SessionAction::Disconnect { cleanup: true }, asked_by: None });
 
 /// A subscriber id whose slot belongs to shard `owner`, and the slot.
 fn subscriber_of(owner: usize, slots: &Slots) -> (SubscriberId, u16) {
@@ -31,11 +35,11 @@ fn a_session_that_is_on_its_way_is_waited_for_even_if_it_is_not_at_the_old_owner
     let mut migration = Migration::new(0, 3, 7);
     let (id, slot) = subscriber_of(2, &migration.slots);
     migration.slots.slots_moved(2, 0, &[slot]);
-    migration.wait(id.clone(), Waiting::Disconnect { cleanup: true });
+    migration.wait(id.clone(), END);
     assert!(migration.not_here(&id, Presence::Arriving).is_empty());
     migration.slots.slot_emptied(slot);
     assert_eq!(migration.must_wait(&id, Presence::Arriving), Wait::Yes);
-    assert_eq!(migration.release(&id), [Waiting::Disconnect { cleanup: true }]);
+    assert_eq!(migration.release(&id), [END]);
 }
 
 #[test]
@@ -65,6 +69,6 @@ fn everything_that_is_under_way_is_counted() {
     migration.incoming.expect(1, 3, 6, 4);
     migration.incoming.expect(1, 4, 7, 5);
     migration.incoming.arrived(1, 4);
-    migration.wait(id, Waiting::Disconnect { cleanup: true });
+    migration.wait(id, END);
     assert_eq!(migration.len(), 8);
 }

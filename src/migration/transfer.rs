@@ -60,6 +60,13 @@ impl<S, A, R> SessionTransfer<S, A, R> {
         SessionTransfer { from, token, session, connection, delivered_up_to, replay: None }
     }
 
+    /// About how many bytes of memory it holds on to, those of shared messages included.
+    pub fn weight(&self) -> usize {
+        let connection =
+            self.connection.as_ref().map_or(0, |connection| connection.unread.len() + connection.outbox.waiting());
+        size_of::<Session<S>>() + self.session.outbound.queue.bytes() + connection
+    }
+
     /// The listener that accepted its connection, by its place in the configuration; 0 without one.
     pub fn listener(&self) -> usize {
         self.connection.as_ref().map_or(0, |connection| connection.listener)

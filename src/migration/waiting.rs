@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::client::{ConnectionId, SubscriberId};
+use crate::client::{ConnectionId, SessionRequest, SubscriberId};
 use crate::session::{MigrationState, Session};
 
 /// Something that waits for a session to come.
@@ -10,11 +10,8 @@ use crate::session::{MigrationState, Session};
 pub(crate) enum Waiting {
     /// Its client connects. The accepted connect is with this connection.
     Register(ConnectionId),
-    /// An operator ends it.
-    Disconnect {
-        /// With its session.
-        cleanup: bool,
-    },
+    /// An operator asks for it, or ends it.
+    Request(SessionRequest),
 }
 
 /// Whether the session of a subscriber id is on this shard.
@@ -85,12 +82,17 @@ impl WaitingTable {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::SessionAction;
+
+    /// An end of the session that nobody waits for.
+    const END: Waiting =
+        Waiting::Request(SessionRequest { action: SessionAction::Disconnect { cleanup: true }, asked_by: None });
 
     #[test]
     fn what_waits_is_served_in_order() {
         let (a, b) = (SubscriberId::new("", "a"), SubscriberId::new("", "b"));
         let first = Waiting::Register(ConnectionId::new(1, 1));
-        let second = Waiting::Disconnect { cleanup: true };
+        let second = END;
         let third = Waiting::Register(ConnectionId::new(2, 1));
         let mut table = WaitingTable::default();
         for waiting in [first, second, third] {
@@ -108,7 +110,7 @@ mod tests {
         let a = SubscriberId::new("", "a");
         let mut table = WaitingTable::default();
         assert_eq!(table.must_wait(&a, Presence::Absent, Some(2)), Wait::Pull(2));
-        table.add(a.clone(), Waiting::Disconnect { cleanup: false });
+        table.add(a.clone(), END);
         assert_eq!(table.must_wait(&a, Presence::Absent, Some(2)), Wait::Yes);
         assert_eq!(table.must_wait(&a, Presence::Here, Some(2)), Wait::Yes, "others wait: behind them");
         assert_eq!(table.must_wait(&a, Presence::Absent, None), Wait::No, "the old owner has none");

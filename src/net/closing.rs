@@ -21,6 +21,10 @@ impl<P: AsRef<[u8]>> Sockets<P> {
     /// on its socket, or [`Event::Closed`] if it broke; there are no other events of it. WireBuffer that has not left by
     /// then travels with the socket, so a peer that does not read delays nobody.
     pub fn detach(&mut self, conn: ConnectionId) {
+        if self.table.get(conn).is_some_and(|socket| socket.stage == Stage::Lost) {
+            self.end(conn);
+            return self.lost_leaving.push_back(conn);
+        }
         if let Some(socket) = self.table.get_mut(conn).filter(|socket| socket.stage == Stage::Open) {
             socket.stage = Stage::Leaving;
             socket.wanted = Reading::Not;
@@ -50,7 +54,12 @@ impl<P: AsRef<[u8]>> Sockets<P> {
     /// Closes a connection: when the output that is being sent and then `final_output` have left, or after the
     /// [`flush_timeout`](super::sockets::SocketLimits::flush_timeout). No event of it follows.
     pub fn close(&mut self, conn: ConnectionId, final_output: WireBuffer<P>, now: Time) {
-        let Some(socket) = self.table.get_mut(conn).filter(|socket| socket.stage == Stage::Open) else { return };
+        let Some(socket) = self.table.get_mut(conn) else { return };
+        match socket.stage {
+            Stage::Open => {}
+            Stage::Lost => return self.end(conn),
+            _ => return,
+        }
         self.now = now;
         if socket.sending.is_none() && final_output.is_empty() {
             return self.drain(conn);
@@ -73,16 +82,20 @@ impl<P: AsRef<[u8]>> Sockets<P> {
             Stage::Open => return self.broke(conn),
             Stage::Draining => self.end(conn),
             // The peer may still take output that is being sent. A shard that adopts the socket finds this end again.
-            Stage::Flushing | Stage::Leaving | Stage::Ending => self.settle(conn),
+            Stage::Flushing | Stage::Leaving | Stage::Ending | Stage::Lost => self.settle(conn),
         }
         None
     }
 
-    /// Ends a connection that broke.
+    /// Ends a connection that broke. Its id is the core's until the core closes it.
     pub(super) fn broke(&mut self, conn: ConnectionId) -> Option<Event> {
-        let was_ours = matches!(self.table.get(conn)?.stage, Stage::Open | Stage::Leaving);
-        self.end(conn);
-        was_ours.then_some(Event::Closed { conn })
+        let stage = self.table.get(conn)?.stage;
+        match stage {
+            Stage::Open => self.stop(conn, Stage::Lost),
+            Stage::Lost => return None,
+            _ => self.end(conn),
+        }
+        matches!(stage, Stage::Open | Stage::Leaving).then_some(Event::Closed { conn })
     }
 
     /// Shuts the socket down for writing, after all output, and waits for the peer to close its side.
@@ -107,15 +120,20 @@ impl<P: AsRef<[u8]>> Sockets<P> {
 
     /// Closes the socket when nothing is outstanding on it, and ends what is outstanding.
     fn end(&mut self, conn: ConnectionId) {
+        self.stop(conn, Stage::Ending);
+        self.settle(conn);
+    }
+
+    /// Ends what is outstanding on the socket.
+    fn stop(&mut self, conn: ConnectionId, stage: Stage) {
         let Some(socket) = self.table.get_mut(conn) else { return };
-        socket.stage = Stage::Ending;
+        socket.stage = stage;
         socket.wanted = Reading::Not;
         if !socket.is_quiet() {
             // It ends receives and sends. It fails if the connection is broken, but then they have ended already.
             let _ = SockRef::from(&socket.fd).shutdown(Shutdown::Both);
         }
         self.steer_reading(conn);
-        self.settle(conn);
     }
 
     /// Closes a socket, or hands it out as detached, if its last completion has arrived.

@@ -7,10 +7,17 @@ use std::sync::Arc;
 
 use crossbeam::channel::Sender;
 
+use crate::client::{SessionAction, SessionFound, SubscriberId};
 use crate::hooks::HookReport;
 use crate::message::Message;
 use crate::shard::{Report, Request, SlotsMoving};
 use crate::topic::TopicFilter;
+
+/// The answer of a shard: the number of the shard, and the answer.
+pub type OfShard<T> = (usize, T);
+
+/// Where an answer about a session goes: the number of the question, and the session if there is one.
+pub type FoundSender = Sender<(usize, Option<Box<SessionFound>>)>;
 
 /// A command to a shard.
 pub enum Command {
@@ -21,7 +28,19 @@ pub enum Command {
     /// The shard's report on itself. It is dropped if there is no room for it in `answer`.
     Report {
         /// The channel for the report.
-        answer: Sender<Report>,
+        answer: Sender<OfShard<Report>>,
+    },
+    /// An action on the session of a client, which the shard passes on to the owner. The answer is dropped if there is no room
+    /// for it in `answer`.
+    Session {
+        /// The client.
+        subscriber: SubscriberId,
+        /// What is to be done.
+        action: SessionAction,
+        /// A number for the answer.
+        number: usize,
+        /// The channel for that number and the session as it was; none if there is none.
+        answer: FoundSender,
     },
     /// A move of slots to another shard: of those among `slots` that the shard owns. The answer is dropped if there is
     /// no room for it in `answer`.
@@ -31,12 +50,12 @@ pub enum Command {
         /// The number of the shard that becomes their owner.
         to: usize,
         /// The channel for the slots that move now.
-        answer: Sender<SlotsMoving>,
+        answer: Sender<OfShard<SlotsMoving>>,
     },
     /// The counters of the hooks. They are dropped if there is no room for them in `answer`.
     Hooks {
         /// The channel for the counters.
-        answer: Sender<Vec<HookReport>>,
+        answer: Sender<OfShard<Vec<HookReport>>>,
     },
     /// The embedding program subscribes.
     Subscribe {
@@ -55,6 +74,17 @@ pub enum Command {
         /// The number of the subscription.
         subscription: u64,
     },
+}
+
+impl Command {
+    /// About how many bytes of memory it holds on to, if that may be many.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Command::Request(Request::Publish { topic, payload, .. }) => topic.len() + payload.len(),
+            Command::MoveSlots { slots, .. } => slots.len() * size_of::<u16>(),
+            _ => 0,
+        }
+    }
 }
 
 /// The receiver of a subscription's events, called on the shard's thread. It must not block. Returns whether it had room for the event.

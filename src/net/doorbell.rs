@@ -10,7 +10,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 
 use crossbeam::channel::{self, Receiver, Sender, TrySendError};
 use crossbeam::queue::SegQueue;
@@ -76,7 +76,8 @@ impl AsFd for Doorbell {
 /// The inbox of a shard: a bounded queue of requests from threads of the embedding program and of the control plane.
 #[derive(Debug)]
 pub struct Inbox<R> {
-    requests: Receiver<R>,
+    requests: Receiver<(R, usize)>,
+    load: Arc<AtomicUsize>,
     /// What is never refused.
     posted: Arc<SegQueue<R>>,
 }
@@ -84,34 +85,53 @@ pub struct Inbox<R> {
 /// The sending end of a shard's [`Inbox`], for any thread.
 #[derive(Debug)]
 pub struct InboxSender<R> {
-    requests: Sender<R>,
+    requests: Sender<(R, usize)>,
+    /// The bytes that the requests in it hold on to, and how many that may be.
+    load: Arc<AtomicUsize>,
+    most: usize,
     posted: Arc<SegQueue<R>>,
     doorbell: Arc<Doorbell>,
 }
 
 impl<R> Clone for InboxSender<R> {
     fn clone(&self) -> Self {
-        let InboxSender { requests, posted, doorbell } = self;
-        InboxSender { requests: requests.clone(), posted: Arc::clone(posted), doorbell: Arc::clone(doorbell) }
+        InboxSender {
+            requests: self.requests.clone(),
+            load: Arc::clone(&self.load),
+            most: self.most,
+            posted: Arc::clone(&self.posted),
+            doorbell: Arc::clone(&self.doorbell),
+        }
     }
 }
 
-/// An inbox that holds up to `capacity` requests (1 at least) and rings `doorbell` for each.
-pub fn inbox<R>(capacity: usize, doorbell: &Arc<Doorbell>) -> (InboxSender<R>, Inbox<R>) {
+/// An inbox that holds up to `capacity` requests (1 at least), of `most` bytes together or one, and rings `doorbell` for each.
+pub fn inbox<R>(capacity: usize, most: usize, doorbell: &Arc<Doorbell>) -> (InboxSender<R>, Inbox<R>) {
     let (sender, requests) = channel::bounded(capacity.max(1));
-    let posted = Arc::new(SegQueue::new());
-    let inbox = Inbox { requests, posted: Arc::clone(&posted) };
-    (InboxSender { requests: sender, posted, doorbell: Arc::clone(doorbell) }, inbox)
+    let (load, posted) = (Arc::new(AtomicUsize::new(0)), Arc::new(SegQueue::new()));
+    let inbox = Inbox { requests, load: Arc::clone(&load), posted: Arc::clone(&posted) };
+    (InboxSender { requests: sender, load, most, posted, doorbell: Arc::clone(doorbell) }, inbox)
 }
 
 impl<R> InboxSender<R> {
-    /// Puts a request into the inbox, without waiting.
+    /// Puts a request into the inbox, which holds on to so many bytes, without waiting.
     ///
     /// # Errors
     ///
     /// The inbox is full, or its shard has ended. The error holds the request.
-    pub fn try_send(&self, request: R) -> Result<(), TrySendError<R>> {
-        self.requests.try_send(request)?;
+    pub fn try_send(&self, request: R, bytes: usize) -> Result<(), TrySendError<R>> {
+        let before = self.load.fetch_add(bytes, Ordering::Relaxed);
+        if before > 0 && before.saturating_add(bytes) > self.most {
+            self.load.fetch_sub(bytes, Ordering::Relaxed);
+            return Err(TrySendError::Full(request));
+        }
+        if let Err(error) = self.requests.try_send((request, bytes)) {
+            self.load.fetch_sub(bytes, Ordering::Relaxed);
+            return Err(match error {
+                TrySendError::Full((request, _)) => TrySendError::Full(request),
+                TrySendError::Disconnected((request, _)) => TrySendError::Disconnected(request),
+            });
+        }
         self.doorbell.ring();
         Ok(())
     }
@@ -127,7 +147,12 @@ impl<R> InboxSender<R> {
 impl<R> Inbox<R> {
     /// The next request, if there is one. Does not wait.
     pub fn receive(&self) -> Option<R> {
-        self.posted.pop().or_else(|| self.requests.try_recv().ok())
+        if let Some(posted) = self.posted.pop() {
+            return Some(posted);
+        }
+        let (request, bytes) = self.requests.try_recv().ok()?;
+        self.load.fetch_sub(bytes, Ordering::Relaxed);
+        Some(request)
     }
 
     /// Whether there is no request.
@@ -143,19 +168,31 @@ mod tests {
     #[test]
     fn an_inbox_refuses_what_it_cannot_hold() {
         let doorbell = Arc::new(Doorbell::new().unwrap());
-        let (sender, inbox) = inbox(1, &doorbell);
-        assert!(sender.try_send(1).is_ok());
-        assert_eq!(sender.clone().try_send(2).unwrap_err().into_inner(), 2);
+        let (sender, inbox) = inbox(1, 100, &doorbell);
+        assert!(sender.try_send(1, 0).is_ok());
+        assert_eq!(sender.clone().try_send(2, 0).unwrap_err().into_inner(), 2);
         assert_eq!((inbox.receive(), inbox.is_empty()), (Some(1), true));
         drop(inbox);
-        assert!(sender.try_send(3).is_err());
+        assert!(sender.try_send(3, 0).is_err());
+    }
+
+    #[test]
+    fn an_inbox_is_full_in_bytes_too_and_takes_one_request_however_large() {
+        let doorbell = Arc::new(Doorbell::new().unwrap());
+        let (sender, inbox) = inbox(9, 100, &doorbell);
+        assert!(sender.try_send(1, 1000).is_ok());
+        assert!(matches!(sender.try_send(2, 1), Err(TrySendError::Full(2))));
+        assert_eq!(inbox.receive(), Some(1));
+        assert!(sender.try_send(3, 60).is_ok() && sender.try_send(4, 40).is_ok() && sender.try_send(5, 1).is_err());
+        assert_eq!((inbox.receive(), inbox.receive(), inbox.receive()), (Some(3), Some(4), None));
+        assert!(sender.try_send(6, 100).is_ok(), "what was refused does not count");
     }
 
     #[test]
     fn what_is_posted_finds_room_in_a_full_inbox_and_comes_first() {
         let doorbell = Arc::new(Doorbell::new().unwrap());
-        let (sender, inbox) = inbox(1, &doorbell);
-        assert!(sender.try_send(1).is_ok() && sender.try_send(2).is_err());
+        let (sender, inbox) = inbox(1, 100, &doorbell);
+        assert!(sender.try_send(1, 0).is_ok() && sender.try_send(2, 0).is_err());
         (3..5).for_each(|request| sender.post(request));
         assert!(!inbox.is_empty());
         assert_eq!(std::iter::from_fn(|| inbox.receive()).collect::<Vec<_>>(), [3, 4, 1]);

@@ -109,8 +109,8 @@ impl<M: Send> Mesh<M> {
         &self.shared.doorbells[self.shard]
     }
 
-    /// Sends a message of some weight (how many messages it carries; nothing weighs less than one) to shard `to`, after
-    /// all that was sent to it before.
+    /// Sends a message of some weight (the bytes it holds on to; nothing weighs less than one) to shard `to`, after all that
+    /// was sent to it before.
     pub fn send(&mut self, to: usize, message: M, weight: usize) {
         let weight = weight.max(1);
         let outgoing = &mut self.outgoing[to];

@@ -28,6 +28,7 @@ mod hook_tasks;
 pub mod listeners;
 pub mod mesh;
 pub mod output;
+pub mod port_holder;
 pub mod probe;
 mod reading;
 pub mod ring;

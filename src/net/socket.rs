@@ -20,6 +20,8 @@ use crate::client::ConnectionId;
 pub(super) enum Stage {
     /// In use by the core.
     Open,
+    /// The peer closed it or it broke: it is the core's until the core closes it, or lets it go to another shard.
+    Lost,
     /// Closed by the core: its final output is being sent.
     Flushing,
     /// Shut down for writing. Bytes of the peer are dropped until it closes its side. A close with unread bytes would

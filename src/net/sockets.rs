@@ -74,7 +74,8 @@ pub enum Event {
         /// The vector of its bytes, emptied, to be used again.
         emptied: Vec<u8>,
     },
-    /// The peer closed the connection or it broke. Nothing more comes from it; the id is stale.
+    /// The peer closed the connection or it broke. Nothing more comes from it; the id is not used again before
+    /// [`Sockets::close`] or [`Sockets::detach`], unless it was detached already.
     Closed {
         /// The connection.
         conn: ConnectionId,
@@ -123,6 +124,8 @@ pub struct Sockets<P: AsRef<[u8]>> {
     pub(super) lingering: VecDeque<(Time, ConnectionId)>,
     /// Detached sockets that no event has announced yet.
     pub(super) detached: VecDeque<(ConnectionId, DetachedSocket)>,
+    /// Connections that were lost before they were detached.
+    pub(super) lost_leaving: VecDeque<ConnectionId>,
 }
 
 impl<P: AsRef<[u8]>> Sockets<P> {
@@ -149,6 +152,7 @@ impl<P: AsRef<[u8]>> Sockets<P> {
             flushing: VecDeque::new(),
             lingering: VecDeque::new(),
             detached: VecDeque::new(),
+            lost_leaving: VecDeque::new(),
         })
     }
 
@@ -159,7 +163,7 @@ impl<P: AsRef<[u8]>> Sockets<P> {
 
     /// Whether there are no sockets, and none was detached that has not been handed out as an event.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0 && self.detached.is_empty()
+        self.len() == 0 && self.detached.is_empty() && self.lost_leaving.is_empty()
     }
 
     /// Submits all queued operations and takes in the completions that are there, without waiting.
@@ -180,7 +184,11 @@ impl<P: AsRef<[u8]>> Sockets<P> {
     /// As [`submit`](Self::submit).
     pub fn wait(&mut self, at_most: Option<Duration>, now: Time) -> io::Result<()> {
         self.prepare(now);
-        if self.detached.is_empty() && self.starved.is_empty() { self.ring.wait(at_most) } else { self.ring.submit() }
+        if self.detached.is_empty() && self.lost_leaving.is_empty() && self.starved.is_empty() {
+            self.ring.wait(at_most)
+        } else {
+            self.ring.submit()
+        }
     }
 
     fn prepare(&mut self, now: Time) {
@@ -197,7 +205,8 @@ impl<P: AsRef<[u8]>> Sockets<P> {
 
     /// Whether there are events to hand out, or operations to submit.
     pub fn has_work(&mut self) -> bool {
-        !(self.detached.is_empty() && self.to_arm.is_empty() && self.starved.is_empty()) || self.ring.has_work()
+        !(self.detached.is_empty() && self.lost_leaving.is_empty() && self.to_arm.is_empty() && self.starved.is_empty())
+            || self.ring.has_work()
     }
 
     /// The next of the events that the last [`submit`](Self::submit) or [`wait`](Self::wait) brought.
@@ -205,6 +214,9 @@ impl<P: AsRef<[u8]>> Sockets<P> {
         self.now = now;
         if let Some((conn, socket)) = self.detached.pop_front() {
             return Some(Event::Detached { conn, socket });
+        }
+        if let Some(conn) = self.lost_leaving.pop_front() {
+            return Some(Event::Closed { conn });
         }
         while let Some(completion) = self.ring.next_completion() {
             let event = match completion {
@@ -265,7 +277,7 @@ impl<P: AsRef<[u8]>> Sockets<P> {
                     self.ring.grow_buffers();
                     self.starve(conn);
                 }
-                _ if matches!(stage, Stage::Ending | Stage::Leaving) => {}
+                _ if matches!(stage, Stage::Ending | Stage::Leaving | Stage::Lost) => {}
                 _ => return self.broke(conn),
             },
         }

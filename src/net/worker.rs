@@ -4,7 +4,9 @@
 //! one task of a glommio executor.
 //!
 //! A turn hands in all events that are there, then writes once to each connection that has output. Bytes per turn are
-//! bounded by the receive buffers: a connection that floods the broker cannot keep the others from their turn.
+//! bounded by the receive buffers, and the core bounds the work that follows from them: what it puts off for the next turn,
+//! it does at a tick. Messages of other shards stay in the mesh when the core has done enough for one turn: so a shard
+//! that is behind slows down who writes to it.
 //!
 //! An idle thread sleeps in its own ring, which costs one system call. Only while hooks are pending does it sleep in
 //! the executor, because hooks may use the executor's timers and blocking calls. The ring's bell wakes it for
@@ -25,14 +27,14 @@ use glommio::timer::Timer;
 
 use super::bell::Bell;
 use super::clock::Clock;
-use super::command::{Command, Sink, SubscriptionEvent};
+use super::command::{Command, FoundSender, OfShard, Sink, SubscriptionEvent};
 use super::hook_tasks::HookTasks;
 use super::mesh::{Inbox, Mesh};
 use super::output::{self, WireBuffer};
 use super::ring::SetupStep;
 use super::ring_wakeup::Eventfd;
 use super::sockets::{DetachedSocket, Event, SocketLimits, Sockets};
-use crate::client::ConnectionId;
+use crate::client::{ConnectionId, log_client};
 use crate::connection;
 use crate::hooks::Chain;
 use crate::message::Message;
@@ -43,6 +45,8 @@ use crate::time::Time;
 
 /// Messages of other shards per turn at most, and as many commands of other threads: then the sockets have their turn.
 const MESSAGES_PER_TURN: usize = 256;
+/// About what a connection that is handed over holds on to, in bytes, but for what it has read and not sent.
+const HAND_OFF: usize = 1024;
 /// The longest time between two polls of the executor's own ring while hooks are pending, however busy the shard is.
 const HOOK_LATENCY: Duration = Duration::from_millis(1);
 /// The shortest time that such a poll lasts.
@@ -115,6 +119,8 @@ pub struct WorkerParts<C: Chain> {
 pub struct Worker<C: Chain> {
     shard: Shard<C>,
     mesh: Mesh<MeshMessage<C::State>>,
+    /// Messages that came together from another shard, as far as they did not fit into the last turn.
+    received: Option<(usize, std::vec::IntoIter<ShardMessage>)>,
     inbox: Inbox<Command>,
     connections: Arc<[AtomicUsize]>,
     /// The receivers of the embedding program's subscriptions, by the number of the subscription.
@@ -139,7 +145,10 @@ pub struct Worker<C: Chain> {
     migrating: HashMap<ConnectionId, OutgoingMigration<C::State>>,
     stopping: Stopping,
     /// Who waits for answers to requests to move slots, in order.
-    slot_requests: VecDeque<Sender<SlotsMoving>>,
+    slot_requests: VecDeque<Sender<OfShard<SlotsMoving>>>,
+    /// Who waits for answers about sessions, by ticket.
+    session_requests: HashMap<u64, (usize, FoundSender)>,
+    next_ticket: u64,
 }
 
 /// The progress of an orderly stop.
@@ -167,6 +176,7 @@ impl<C: Chain> Worker<C> {
         Ok(Worker {
             shard: parts.shard,
             mesh: parts.mesh,
+            received: None,
             inbox: parts.inbox,
             connections: parts.connections,
             sinks: HashMap::new(),
@@ -182,6 +192,8 @@ impl<C: Chain> Worker<C> {
             migrating: HashMap::new(),
             stopping: Stopping::No,
             slot_requests: VecDeque::new(),
+            session_requests: HashMap::new(),
+            next_ticket: 0,
         })
     }
 
@@ -234,13 +246,13 @@ impl<C: Chain> Worker<C> {
 
     /// Hands all events in and does all that follows. Returns whether there was an event.
     fn turn(&mut self) -> bool {
-        let mut busy = false;
+        // Before the sockets: what they have is never refused, and may be all that fits into a turn.
+        let mut busy = self.receive_messages();
+        busy |= self.receive_commands();
         while let Some(event) = self.sockets.next_event(self.now) {
             self.on_event(event);
             busy = true;
         }
-        busy |= self.receive_messages();
-        busy |= self.receive_commands();
         for _ in 0..self.hooks.woken() {
             busy = true;
             if let Some((task, answer)) = self.hooks.poll_next() {
@@ -272,19 +284,25 @@ impl<C: Chain> Worker<C> {
             Event::Sent { conn, emptied } => self.shard.handle(Input::Sent { connection: conn, emptied }, now),
             Event::Closed { conn } => match self.migrating.remove(&conn) {
                 None => self.shard.handle(Input::Closed { connection: conn }, now),
-                Some(OutgoingMigration::HandOff { accepted, .. }) => self.count_connection_out(accepted.listener()),
+                Some(OutgoingMigration::HandOff { accepted, .. }) => {
+                    self.count_connection_out(accepted.listener());
+                    log_client!(info, accepted.client, "connection closed: the client left before it was answered");
+                }
                 Some(OutgoingMigration::Transfer { to, transfer }) => {
                     self.count_connection_out(transfer.listener());
-                    self.mesh.send(to, MeshMessage::Transfer { socket: None, transfer }, 1);
+                    let weight = transfer.weight();
+                    self.mesh.send(to, MeshMessage::Transfer { socket: None, transfer }, weight);
                 }
             },
             Event::Detached { conn, socket } => match self.migrating.remove(&conn) {
                 None => {}
                 Some(OutgoingMigration::HandOff { to, accepted }) => {
-                    self.mesh.send(to, MeshMessage::HandOff { socket, accepted }, 1);
+                    let weight = HAND_OFF + socket.unread.len() + socket.unsent.len();
+                    self.mesh.send(to, MeshMessage::HandOff { socket, accepted }, weight);
                 }
                 Some(OutgoingMigration::Transfer { to, transfer }) => {
-                    self.mesh.send(to, MeshMessage::Transfer { socket: Some(socket), transfer }, 1);
+                    let weight = transfer.weight() + socket.unread.len() + socket.unsent.len();
+                    self.mesh.send(to, MeshMessage::Transfer { socket: Some(socket), transfer }, weight);
                 }
             },
             Event::Woken => self.sockets.watch(self.mesh.doorbell().as_fd()),
@@ -294,25 +312,45 @@ impl<C: Chain> Worker<C> {
     fn receive_messages(&mut self) -> bool {
         let mut busy = false;
         for _ in 0..MESSAGES_PER_TURN {
+            if !self.hand_in_received() {
+                break;
+            }
             let Some((from, message)) = self.mesh.receive() else { break };
             busy = true;
             match message {
-                MeshMessage::Messages(messages) => {
-                    for message in messages {
-                        self.shard.handle(Input::Message { from, message }, self.now);
-                    }
-                }
+                MeshMessage::Messages(messages) => self.received = Some((from, messages.into_iter())),
                 MeshMessage::HandOff { socket, accepted } => self.adopt_connection(socket, accepted),
                 MeshMessage::Transfer { socket, transfer } => self.adopt_session(socket, transfer),
             }
         }
-        busy
+        self.hand_in_received();
+        busy || self.received.is_some()
+    }
+
+    /// Hands in messages that came together. Returns whether all of them are, and more fit into this turn.
+    fn hand_in_received(&mut self) -> bool {
+        while !self.shard.is_turn_over() {
+            let Some((from, messages)) = &mut self.received else { return true };
+            let from = *from;
+            match messages.next() {
+                Some(message) => self.shard.handle(Input::Message { from, message }, self.now),
+                None => self.received = None,
+            }
+        }
+        false
     }
 
     fn adopt_connection(&mut self, socket: DetachedSocket, accepted: Box<AcceptedConnect<C::State>>) {
         let unsent = socket.unsent.len();
         let Some((connection, unread)) = self.sockets.adopt(socket) else {
-            return self.count_connection_out(accepted.listener());
+            self.count_connection_out(accepted.listener());
+            let shard = self.mesh.shard();
+            return log_client!(
+                warn,
+                accepted.client,
+                shard,
+                "connection closed: its shard has no room for its socket"
+            );
         };
         self.shard.handle(Input::HandedOff { connection, accepted, unsent, unread: &unread }, self.now);
     }
@@ -337,17 +375,26 @@ impl<C: Chain> Worker<C> {
     fn receive_commands(&mut self) -> bool {
         let mut busy = false;
         for _ in 0..MESSAGES_PER_TURN {
+            if self.shard.is_turn_over() {
+                break;
+            }
             let Some(command) = self.inbox.receive() else { break };
             busy = true;
             match command {
                 Command::Request(request) => self.shard.handle(Input::Request(request), self.now),
-                Command::Report { answer } => drop(answer.try_send(self.shard.report())),
+                Command::Report { answer } => drop(answer.try_send((self.mesh.shard(), self.shard.report()))),
                 Command::MoveSlots { slots, to, answer } => {
                     self.slot_requests.push_back(answer);
                     let request = Request::MoveSlots { slots: slots.to_vec(), to };
                     self.shard.handle(Input::Request(request), self.now);
                 }
-                Command::Hooks { answer } => drop(answer.try_send(self.shard.hook_reports())),
+                Command::Session { subscriber, action, number, answer } => {
+                    let ticket = self.next_ticket;
+                    self.next_ticket += 1;
+                    self.session_requests.insert(ticket, (number, answer));
+                    self.shard.handle(Input::Request(Request::Session { subscriber, action, ticket }), self.now);
+                }
+                Command::Hooks { answer } => drop(answer.try_send((self.mesh.shard(), self.shard.hook_reports()))),
                 Command::Subscribe { subscription, mountpoint, filter, sink } => {
                     if !self.ended_early.remove(&subscription) {
                         self.sinks.insert(subscription, sink);
@@ -399,7 +446,8 @@ impl<C: Chain> Worker<C> {
                 self.sockets.detach(connection);
             }
             Output::Transfer { connection: None, to, transfer } => {
-                self.mesh.send(to, MeshMessage::Transfer { socket: None, transfer }, 1);
+                let weight = transfer.weight();
+                self.mesh.send(to, MeshMessage::Transfer { socket: None, transfer }, weight);
             }
             Output::RunHook { task, future } => self.hooks.run(task, future),
             Output::CancelHook { task } => self.hooks.cancel(task),
@@ -407,11 +455,16 @@ impl<C: Chain> Worker<C> {
             Output::Subscribed { subscription } => self.notify(subscription, SubscriptionEvent::Subscribed),
             Output::SlotsMoving(moving) => {
                 if let Some(answer) = self.slot_requests.pop_front() {
-                    drop(answer.try_send(moving));
+                    drop(answer.try_send((self.mesh.shard(), moving)));
+                }
+            }
+            Output::SessionAnswer { ticket, found } => {
+                if let Some((number, answer)) = self.session_requests.remove(&ticket) {
+                    drop(answer.try_send((number, found)));
                 }
             }
             Output::Messages { to, messages } => {
-                let weight = messages.len();
+                let weight = messages.iter().map(ShardMessage::weight).sum();
                 self.mesh.send(to, MeshMessage::Messages(messages), weight);
             }
             Output::Stopped => {

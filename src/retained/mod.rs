@@ -14,9 +14,10 @@
 //! been sent before what is still on its way. So shards say how many messages they had sent also if nobody wants what is retained now, and
 //! say only what has changed since they said it last.
 //!
-//! The answers are *replayed* page by page: one owner after the other is asked for a page, and for the next when all of that was sent, which is
-//! as soon as the window of the client and its output have room. What had been queued for the client when a page came goes before it: it may be
-//! older, and come through another subscription. What is queued later goes behind it. So what waits for a client is a page, however much is retained, and its
+//! The answers are *replayed* page by page. All owners are asked for their first page at once, and the subscription is complete when these are
+//! here: so what is published after that comes behind them. Then one owner after the other is asked for the next page when all was sent
+//! that is here of it, which is as soon as the window of the client and its output have room. What had been queued for the client when a page came goes before it: it may be
+//! older, and come through another subscription. What is queued later goes behind it. So what waits for a client is the first page of each owner, then one, however much is retained, and its
 //! queue is not touched. A walk through the topics is resumed behind the last topic of a page, whatever was stored and removed meanwhile. An
 //! owner looks at so many topics for a page, and shards do so much of this in one turn; what is left waits for the next.
 //!
@@ -57,9 +58,10 @@ use crate::topic::{TopicFilter, TopicName};
 
 use page::PageLimits;
 use questions::{Asked, Questions};
+use replay::Wanted;
 use replays::{Replays, Topic};
 use sent::Sent;
-use store::Store;
+use store::{Found, Store};
 
 /// Topics among which what has expired is forgotten in one go.
 const SWEPT: usize = 1024;
@@ -94,8 +96,10 @@ pub struct Retained {
 
 /// Something to be done: some of it in each turn.
 pub enum Work {
-    /// A page goes to this shard, perhaps to this one.
-    Answer(usize, RetainedPage),
+    /// A page goes to this shard, perhaps to this one; and how much was looked at for it.
+    Answer(usize, RetainedPage, usize),
+    /// The subscription with this number need not wait any more: what is retained for it comes as its reader takes it.
+    Begin(u64),
     /// A reader has something to be sent or asked.
     Reader(u32),
 }
@@ -202,14 +206,21 @@ impl Retained {
         self.gathering.remove(&token)
     }
 
-    /// Replays what is retained to a reader: a session, or a subscription of the program, by its place.
-    pub fn replay(&mut self, reader: u32, mountpoint: &Arc<str>, gathered: Gathered, is_online: bool) {
+    /// Replays what is retained for the subscription with this number to a reader: a session, or a subscription of the program, by its
+    /// place. [`Work::Begin`] says when the subscription is complete; nothing is sent before.
+    pub fn replay(
+        &mut self,
+        number: u64,
+        (reader, is_online): (u32, bool),
+        mountpoint: &Arc<str>,
+        gathered: Gathered,
+    ) {
         let owners: Vec<usize> = if gathered.filters.iter().any(TopicFilter::has_wildcard) {
             (0..self.shards).collect()
         } else {
             self.owners(mountpoint, &gathered.filters)
         };
-        self.replays.add(reader, mountpoint, gathered, &owners, is_online);
+        self.replays.add(number, (reader, is_online), mountpoint, gathered, &owners);
     }
 
     /// Whether a reader is still to be sent something.
@@ -266,12 +277,14 @@ impl Retained {
         self.replays.queued_before(reader, end)
     }
 
-    /// What an owner is to be asked for a reader, if that is due.
-    pub fn question(&mut self, reader: u32) -> Option<(usize, RetainedQuestion)> {
-        let (token, mountpoint, wanted) = self.replays.ask(reader)?;
-        let replay::Wanted { owner, filters, from, sent } = wanted;
-        let after = sent.iter().zip(self.seen(owner)).map(|(sent, seen)| seen.max(*sent)).collect();
-        Some((owner, RetainedQuestion { token, mountpoint, filters, from, sent, after }))
+    /// What owners are to be asked for a reader, if that is due.
+    pub fn questions(&mut self, reader: u32) -> Vec<(usize, RetainedQuestion)> {
+        let asked = self.replays.ask(reader).into_iter();
+        let questions = asked.map(|(token, mountpoint, Wanted { owner, filters, from, sent })| {
+            let after = sent.iter().zip(self.seen(owner)).map(|(sent, seen)| seen.max(*sent)).collect();
+            (owner, RetainedQuestion { token, mountpoint, filters, from, sent, after })
+        });
+        questions.collect()
     }
 
     /// Shard `from`, perhaps this one, wants to know what is retained here in a mountpoint.
@@ -291,10 +304,14 @@ impl Retained {
 
     /// The next thing to be done.
     pub fn next_work(&mut self, now: Time) -> Option<Work> {
+        if let Some(number) = self.replays.next_begun() {
+            return Some(Work::Begin(number));
+        }
         self.answers_next = !self.answers_next;
         if self.questions.is_any_ready() && (self.answers_next || !self.replays.is_any_ready()) {
             let Asked { from, mountpoint, question } = self.questions.next()?;
-            return Some(Work::Answer(from, self.answer(mountpoint, &question, now)));
+            let (page, looked_at) = self.answer(mountpoint, &question, now);
+            return Some(Work::Answer(from, page, looked_at));
         }
         self.replays.next_ready().map(Work::Reader)
     }
@@ -306,14 +323,14 @@ impl Retained {
     }
 
     fn has_work(&self) -> bool {
-        self.questions.is_any_ready() || self.replays.is_any_ready()
+        self.questions.is_any_ready() || self.replays.is_any_ready() || self.replays.is_any_begun()
     }
 
-    fn answer(&mut self, mountpoint: u32, question: &RetainedQuestion, now: Time) -> RetainedPage {
+    fn answer(&mut self, mountpoint: u32, question: &RetainedQuestion, now: Time) -> (RetainedPage, usize) {
         let (own, applied) = (self.own, self.applied.as_slice().into());
         self.store(mountpoint);
-        let found = self.stores[mountpoint as usize].page(question, &self.limits, now);
-        RetainedPage { token: question.token, owner: own, messages: found.messages, next: found.next, applied }
+        let Found { messages, next, looked_at } = self.stores[mountpoint as usize].page(question, &self.limits, now);
+        (RetainedPage { token: question.token, owner: own, messages, next, applied }, looked_at)
     }
 
     /// Forgets what has expired among some of the topics. Whether there are more to be looked at.

@@ -23,6 +23,8 @@ pub(super) struct Replays {
     /// The readers that have a message here which was not sent yet, by the hash of its topic.
     unsent: HashMap<u64, SmallVec<[u32; 2]>, ahash::RandomState>,
     log: LiveLog,
+    /// Subscriptions that need not wait any more for the first pages, by their numbers.
+    begun: VecDeque<u64>,
     /// Readers that have something to be sent or asked, in order.
     ready: VecDeque<u32>,
     hasher: ahash::RandomState,
@@ -35,8 +37,10 @@ struct Reader {
     /// Its client is connected.
     is_online: bool,
     is_ready: bool,
-    /// The question that is open.
-    asked: Option<u64>,
+    /// The questions that are open.
+    asked: Vec<u64>,
+    /// The subscription that waits for the first pages, one of each owner: nothing is sent before.
+    beginning: Option<u64>,
 }
 
 /// A topic in its mountpoint, as the organ looks for it.
@@ -69,6 +73,7 @@ impl Replays {
             next_question: 0,
             unsent: HashMap::with_hasher(hasher.clone()),
             log: LiveLog::default(),
+            begun: VecDeque::new(),
             ready: VecDeque::new(),
             hasher,
             shards,
@@ -80,13 +85,26 @@ impl Replays {
         self.readers.len()
     }
 
-    /// A reader in this mountpoint is to be sent what `owners` have for a subscription.
-    pub fn add(&mut self, place: u32, mountpoint: &Arc<str>, gathered: Gathered, owners: &[usize], is_online: bool) {
+    /// A reader in this mountpoint is to be sent what `owners` have for the subscription with this number. That comes out of
+    /// [`next_begun`](Self::next_begun) when the first pages are here, or the reader has to wait anyway: for what is before them, or because
+    /// it is not connected.
+    pub fn add(
+        &mut self,
+        number: u64,
+        (place, is_online): (u32, bool),
+        mountpoint: &Arc<str>,
+        gathered: Gathered,
+        owners: &[usize],
+    ) {
         let replay = || Box::new(Replay::new(mountpoint.clone(), self.hasher.clone()));
         let reader = self.readers.entry(place).or_insert_with(|| Reader::new(replay(), is_online));
         let before = reader.replay.filters().cloned();
         let dropped = reader.replay.add(gathered, owners);
         self.changed(place, before.as_ref(), dropped);
+        match self.readers.get_mut(&place) {
+            Some(reader) if reader.is_online && reader.replay.is_first_alone() => reader.beginning = Some(number),
+            _ => self.begun.push_back(number),
+        }
     }
 
     /// A reader is not to be sent what is left for these filters.
@@ -103,7 +121,8 @@ impl Replays {
         let Some(reader) = self.readers.get_mut(&place) else { return };
         let is_same = before.zip(reader.replay.filters()).is_some_and(|(before, now)| Arc::ptr_eq(before, now));
         if !is_same {
-            self.close_question(place);
+            self.close_questions(place);
+            self.begin(place);
         }
         self.make_ready(place);
     }
@@ -115,9 +134,10 @@ impl Replays {
         if is_online {
             return self.make_ready(place);
         }
-        let dropped = reader.replay.drop_page();
+        let dropped = reader.replay.drop_pages();
         self.forget_unsent(place, &dropped);
-        self.close_question(place);
+        self.close_questions(place);
+        self.begin(place);
     }
 
     /// Forgets a reader, and gives what was left for it.
@@ -155,9 +175,25 @@ impl Replays {
         }
     }
 
-    /// The next message for a reader, with the filter that it matches; none if there is none here.
+    /// Whether subscriptions need not wait any more.
+    pub fn is_any_begun(&self) -> bool {
+        !self.begun.is_empty()
+    }
+
+    /// The next subscription that need not.
+    pub fn next_begun(&mut self) -> Option<u64> {
+        self.begun.pop_front()
+    }
+
+    /// The subscription that waits for the first pages for this reader need not any more.
+    fn begin(&mut self, place: u32) {
+        let beginning = self.readers.get_mut(&place).and_then(|reader| reader.beginning.take());
+        self.begun.extend(beginning);
+    }
+
+    /// The next message for a reader, with the filter that it matches; none if there is none here, or a subscription waits for others.
     pub fn next(&self, place: u32) -> Option<(&TopicFilter, &Message)> {
-        self.readers.get(&place)?.replay.next()
+        self.readers.get(&place).filter(|reader| reader.beginning.is_none())?.replay.next()
     }
 
     /// That message was sent, or is not to be.
@@ -168,33 +204,36 @@ impl Replays {
 
     /// See [`Replay::queued_before`].
     pub fn queued_before(&mut self, place: u32, now: u64) -> Option<u64> {
-        self.readers.get_mut(&place)?.replay.queued_before(now)
+        self.readers.get_mut(&place).filter(|reader| reader.beginning.is_none())?.replay.queued_before(now)
     }
 
-    /// What is to be asked for a reader, if nothing is here for it and no question is open: the number of the question, and what.
-    /// A reader for which nothing is left is forgotten.
-    pub fn ask(&mut self, place: u32) -> Option<(u64, Arc<str>, Wanted)> {
-        let reader = self.readers.get_mut(&place)?;
+    /// What is to be asked for a reader, if nothing is here for it and no question is open: for each question its number, the mountpoint
+    /// and what. A reader for which nothing is left is forgotten.
+    pub fn ask(&mut self, place: u32) -> Vec<(u64, Arc<str>, Wanted)> {
+        let Some(reader) = self.readers.get_mut(&place) else { return Vec::new() };
         if reader.replay.is_over() {
-            self.readers.remove(&place);
-            return None;
+            self.forget(place);
+            return Vec::new();
         }
-        if reader.asked.is_some() || !reader.is_online {
-            return None;
+        if !reader.asked.is_empty() || !reader.is_online {
+            return Vec::new();
         }
-        let wanted = reader.replay.wanted()?;
-        let token = self.next_question;
-        self.next_question += 1;
-        reader.asked = Some(token);
-        self.asked.insert(token, (place, self.log.end()));
-        Some((token, reader.replay.mountpoint().clone(), wanted))
+        let mut questions = Vec::new();
+        for wanted in reader.replay.wanted(reader.beginning.is_some()) {
+            let token = self.next_question;
+            self.next_question += 1;
+            reader.asked.push(token);
+            self.asked.insert(token, (place, self.log.end()));
+            questions.push((token, reader.replay.mountpoint().clone(), wanted));
+        }
+        questions
     }
 
     /// An owner has answered. Nobody may be waiting for it any more.
     pub fn answered(&mut self, mut page: RetainedPage) {
         let Some((place, since)) = self.asked.remove(&page.token) else { return };
         if let Some(reader) = self.readers.get_mut(&place) {
-            reader.asked = None;
+            reader.asked.retain(|token| *token != page.token);
             let (mountpoint, hasher, shards) = (reader.replay.mountpoint(), &self.hasher, self.shards);
             let hash = |topic: &str| Topic::new(mountpoint, topic, hasher, shards).hash;
             self.log.cut(&mut page, since, hash);
@@ -202,7 +241,10 @@ impl Replays {
                 self.unsent.entry(hash(message.topic().as_str())).or_default().push(place);
             }
             reader.replay.answered(page);
-            self.make_ready(place);
+            if reader.asked.is_empty() {
+                self.begin(place);
+                self.make_ready(place);
+            }
         }
         self.no_question_perhaps();
     }
@@ -228,10 +270,15 @@ impl Replays {
         let Some(reader) = self.readers.get_mut(&place) else { return };
         // One for which nothing is left is to be forgotten, connected or not.
         if reader.replay.is_over() {
-            self.readers.remove(&place);
+            self.forget(place);
         } else if reader.is_online && !std::mem::replace(&mut reader.is_ready, true) {
             self.ready.push_back(place);
         }
+    }
+
+    fn forget(&mut self, place: u32) {
+        self.begin(place);
+        self.readers.remove(&place);
     }
 
     /// These messages for a reader are not here any more.
@@ -250,12 +297,12 @@ impl Replays {
         }
     }
 
-    fn close_question(&mut self, place: u32) {
-        let token = self.readers.get_mut(&place).and_then(|reader| reader.asked.take());
-        if let Some(token) = token {
+    fn close_questions(&mut self, place: u32) {
+        let Some(reader) = self.readers.get_mut(&place) else { return };
+        for token in reader.asked.drain(..) {
             self.asked.remove(&token);
-            self.no_question_perhaps();
         }
+        self.no_question_perhaps();
     }
 
     fn no_question_perhaps(&mut self) {
@@ -280,6 +327,6 @@ impl Replays {
 
 impl Reader {
     fn new(replay: Box<Replay>, is_online: bool) -> Self {
-        Reader { replay, is_online, is_ready: false, asked: None }
+        Reader { replay, is_online, is_ready: false, asked: Vec::new(), beginning: None }
     }
 }

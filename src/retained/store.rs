@@ -37,6 +37,8 @@ pub(super) struct Found {
     pub messages: Vec<(u32, Message)>,
     /// Where the walk is to go on; none if it is at the end.
     pub next: Option<Box<str>>,
+    /// How many topics, and nodes of the set of filters, were looked at.
+    pub looked_at: usize,
 }
 
 /// What became of a message that was to be retained.
@@ -87,7 +89,7 @@ impl Store {
     /// may be looked at for one page. Left out is what has expired, and what comes live to who asks.
     pub fn page(&self, question: &RetainedQuestion, limits: &PageLimits, now: Time) -> Found {
         let mut messages = Vec::new();
-        let (mut looked_at, mut topics, mut bytes) = (0, 0, 0);
+        let (mut nodes, mut topics, mut bytes) = (0, 0, 0);
         let mut from = question.from.clone();
         'seek: loop {
             for kept in self.messages.from(&from) {
@@ -95,11 +97,11 @@ impl Store {
                 let topic = message.topic();
                 let is_full =
                     messages.len() >= limits.messages || !messages.is_empty() && bytes + message.size() > limits.bytes;
-                if is_full || topics >= limits.topics || looked_at >= limits.nodes {
-                    return Found { messages, next: Some(topic.as_str().into()) };
+                if is_full || topics >= limits.topics || nodes >= limits.nodes {
+                    return Found { messages, next: Some(topic.as_str().into()), looked_at: topics + nodes };
                 }
                 topics += 1;
-                match question.filters.seek(topic.as_str(), &mut looked_at) {
+                match question.filters.seek(topic.as_str(), &mut nodes) {
                     Sought::Match(place) => {
                         let comes_live = question.sent.get(kept.shard).is_some_and(|sent| kept.number > *sent);
                         if !comes_live && message.expires() > now {
@@ -116,7 +118,7 @@ impl Store {
             }
             break;
         }
-        Found { messages, next: None }
+        Found { messages, next: None, looked_at: topics + nodes }
     }
 
     /// Forgets what has expired among so many topics from `from` on. Gives where to go on; none if it is at the end.

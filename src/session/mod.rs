@@ -29,7 +29,7 @@ pub use subscription_ids::SubscriptionIds;
 pub use table::Sessions;
 pub use will::Will;
 
-use crate::client::{Client, ConnectionId};
+use crate::client::{Client, ConnectionId, SessionFound};
 use crate::codec::SubscriptionOptions;
 use crate::time::Time;
 use crate::topic::TopicFilter;
@@ -112,6 +112,19 @@ impl<S> Session<S> {
     /// Whether it is kept when its connection ends.
     pub fn is_kept(&self) -> bool {
         self.settings.kept
+    }
+
+    /// How it is, for an operator.
+    pub fn found(&self) -> SessionFound {
+        SessionFound {
+            client: self.client.clone(),
+            is_connected: self.connection.is_some(),
+            is_kept: self.is_kept(),
+            subscriptions: self.subscriptions.len(),
+            queued: self.outbound.queue.len(),
+            queued_bytes: self.outbound.queue.bytes(),
+            in_flight: self.outbound.in_flight(),
+        }
     }
 }
 

@@ -45,10 +45,10 @@ impl Outbound {
         self.unsent_from = self.oldest().unwrap_or(0);
     }
 
-    /// Whether something waits to be sent, for the first time or again.
+    /// Whether something waits to be sent, for the first time or again, here or with the retained messages.
     #[inline]
     pub fn is_anything_waiting(&self) -> bool {
-        !self.queue.is_empty() || self.has_unsent()
+        !self.queue.is_empty() || self.has_unsent() | self.replay_waits
     }
 
     /// Whether something is left that is to be sent again.

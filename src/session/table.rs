@@ -95,17 +95,22 @@ impl<S> Sessions<S> {
         self.records.get_mut(index as usize)?.as_deref_mut()
     }
 
-    /// Takes a session out. Its place is used again.
+    /// Takes a session out. Its place is not used again before [`free_place`](Self::free_place).
     pub fn remove(&mut self, index: u32) -> Option<Box<Session<S>>> {
         let session = self.records.get_mut(index as usize)?.take()?;
         self.by_id.remove(&session.client.subscriber);
         self.in_slot[usize::from(session.slot)] -= 1;
         self.offline.remove(index);
-        self.free.push(index);
         if self.by_id.is_empty() {
             self.by_id.shrink_to_fit();
         }
         Some(session)
+    }
+
+    /// Nothing leads to the place of a session any more that was taken out: it may be used again.
+    pub fn free_place(&mut self, index: u32) {
+        debug_assert!(self.get(index).is_none(), "nobody is there");
+        self.free.push(index);
     }
 
     /// How many there are in `slot`.
@@ -197,8 +202,10 @@ mod tests {
         let places = ["a", "b", "c"].map(|id| sessions.insert(session(id, 0)));
         assert_eq!(places, [0, 1, 2]);
         sessions.remove(1);
+        assert_eq!(sessions.insert(session("f", 0)), 3, "not before it is free");
+        sessions.free_place(1);
         assert_eq!(sessions.insert(session("d", 0)), 1);
-        assert_eq!(sessions.insert(session("e", 0)), 3);
+        assert_eq!(sessions.insert(session("e", 0)), 4);
         assert_eq!(["a", "b", "c", "d"].map(|text| sessions.find(&id(text))), [Some(0), None, Some(2), Some(1)]);
     }
 
@@ -226,6 +233,7 @@ mod tests {
         sessions.came_online(b);
         assert_eq!(sessions.longest_offline(), Some(c));
         sessions.remove(c);
+        sessions.free_place(c);
         assert_eq!(sessions.longest_offline(), Some(a));
         sessions.went_offline(b);
         assert_eq!(sessions.longest_offline(), Some(a), "it left anew");
@@ -252,6 +260,7 @@ mod tests {
         assert!(sessions.needs_entry(0, at(10)));
         assert!(!sessions.needs_entry(0, at(10)) && !sessions.needs_entry(0, at(20)), "there is an earlier one");
         sessions.remove(0);
+        sessions.free_place(0);
         sessions.insert(session("b", 0));
         assert!(!sessions.needs_entry(0, at(15)), "that of the last session is in the wheel still");
         assert!(!sessions.entry_fired(0, at(9)) && sessions.entry_fired(0, at(10)));
@@ -277,6 +286,7 @@ mod tests {
                     Some(at) if leaves => {
                         let (subscriber, place, _) = list.remove(at);
                         prop_assert_eq!(sessions.remove(place).map(|gone| gone.client.subscriber), Some(subscriber));
+                        sessions.free_place(place);
                     }
                     Some(_) => {}
                 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::message::ShardMessage;
 use super::output::Output;
+use super::turn::{Remnant, Turn, TurnLimits};
 use crate::client::{ConnectionId, SubscriberId};
 use crate::connection::Violation;
 use crate::deadlines::Deadlines;
@@ -16,8 +17,14 @@ pub(super) struct Agenda<S> {
     /// The time of the input that is being handled.
     now: Time,
     deadlines: Deadlines<Deadline>,
-    /// What did not fit into the last turn.
+    /// What has come and was not looked at yet.
     due: VecDeque<Deadline>,
+    /// What is due in the next turn.
+    next: Vec<Deadline>,
+    /// Subscriptions of sessions that are gone.
+    pub remnants: VecDeque<Remnant>,
+    /// What may be done yet before others have their turn.
+    pub turn: Turn,
     /// What the input has set free, to be done before the next one.
     follow_ups: VecDeque<FollowUp>,
     /// What the runtime is to do, in order.
@@ -97,12 +104,15 @@ pub(super) enum FollowUp {
 }
 
 impl<S> Agenda<S> {
-    pub fn new(own: usize, shards: usize, now: Time) -> Self {
+    pub fn new(own: usize, shards: usize, limits: TurnLimits, now: Time) -> Self {
         Agenda {
             own,
             now,
             deadlines: Deadlines::new(now),
             due: VecDeque::new(),
+            next: Vec::new(),
+            remnants: VecDeque::new(),
+            turn: Turn::new(limits),
             follow_ups: VecDeque::new(),
             outputs: VecDeque::new(),
             hand_offs: VecDeque::new(),
@@ -122,7 +132,10 @@ impl<S> Agenda<S> {
     /// An input is handled at this time.
     #[inline]
     pub fn begin(&mut self, now: Time) {
-        self.now = now;
+        if now != self.now {
+            self.now = now;
+            self.turn.begin();
+        }
     }
 
     /// A number for a hook, a subscription, a session or a migration: never used twice.
@@ -148,19 +161,24 @@ impl<S> Agenda<S> {
 
     /// Has something done in the next turn, so that others have theirs before.
     pub fn next_turn(&mut self, deadline: Deadline) {
-        self.due.push_back(deadline);
+        self.next.push(deadline);
     }
 
-    /// Whether something waits for the next turn.
+    /// Collects the deadlines that have come by now, and what was left for this turn.
+    pub fn collect_due(&mut self) {
+        self.due.extend(self.next.drain(..));
+        self.deadlines.expire(self.now, &mut |deadline| self.due.push_back(deadline));
+    }
+
+    /// A deadline that has come, unless all was done that may be done in this turn.
+    pub fn next_due(&mut self) -> Option<Deadline> {
+        if self.turn.is_over() { None } else { self.due.pop_front() }
+    }
+
+    /// Whether deadlines have come that nobody has looked at, something was left for the next turn, subscriptions are still to be removed, or
+    /// clients wait for their share.
     pub fn is_behind(&self) -> bool {
-        !self.due.is_empty()
-    }
-
-    /// What is due now.
-    pub fn due(&mut self) -> Vec<Deadline> {
-        let mut due: Vec<_> = std::mem::take(&mut self.due).into();
-        self.deadlines.expire(self.now, &mut |deadline| due.push(deadline));
-        due
+        !self.due.is_empty() || !self.next.is_empty() || !self.remnants.is_empty() || self.turn.waiting() > 0
     }
 
     /// When something is due next, at the latest.
@@ -272,7 +290,7 @@ mod tests {
     use super::*;
 
     fn agenda() -> Agenda<()> {
-        Agenda::new(0, 3, Time::ZERO)
+        Agenda::new(0, 3, TurnLimits::default(), Time::ZERO)
     }
 
     #[test]
@@ -332,9 +350,12 @@ mod tests {
         let mut agenda = agenda();
         let at = Time::from_millis(100);
         agenda.arm(at, Deadline::Hook(7));
-        assert!(agenda.due().is_empty() && agenda.next_deadline() <= Time::from_millis(104));
+        agenda.collect_due();
+        assert!(agenda.next_due().is_none() && agenda.next_deadline() <= Time::from_millis(104));
         agenda.begin(Time::from_millis(108));
-        assert!(matches!(agenda.due()[..], [Deadline::Hook(7)]));
+        agenda.collect_due();
+        assert!(agenda.is_behind());
+        assert!(matches!(agenda.next_due(), Some(Deadline::Hook(7))) && !agenda.is_behind());
         assert_eq!((agenda.deadlines(), agenda.now()), (0, Time::from_millis(108)));
     }
 }

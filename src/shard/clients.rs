@@ -10,18 +10,22 @@ use super::counters::Statistics;
 use super::message::ShardMessage;
 use super::output::Output;
 use super::program::Program;
+use super::turn::TurnLimits;
 use crate::client::{Client, ConnectionId};
 use crate::codec::ReasonCode;
 use crate::config::{Config, SessionsFull};
 use crate::connection::{Connection, ConnectionStage, Connections, PauseReason, Pending};
 use crate::delivery::Delivering;
 use crate::flow::Flow;
-use crate::handshake::{AcceptedConnect, PendingConnect, Refusal};
+use crate::handshake::{AcceptedConnect, PendingConnect, Refusal, stranger};
 use crate::hooks::Chain;
 use crate::pending_hooks::PendingHooks;
 use crate::session::{Session, SessionSettings, Sessions};
 use crate::sharding::{Publisher, hasher};
 use crate::time::Time;
+
+/// Why a connection is closed whose client closed it before its CONNECT was complete.
+pub(super) const CLIENT_LEFT: &str = "the client left before its CONNECT was complete";
 
 /// What a shard is told when it is made.
 #[derive(Clone)]
@@ -32,6 +36,8 @@ pub struct Setup {
     pub shards: usize,
     /// The seed of hashes: random, and the same on every shard.
     pub seed: u64,
+    /// How much is done in a turn.
+    pub turn: TurnLimits,
     /// The version of the broker, as `$SYS` shows it.
     pub version: &'static str,
     /// The configuration, checked.
@@ -79,6 +85,31 @@ impl<C: Chain> Clients<C> {
         }
     }
 
+    /// A client has had its share of the turn: it is served on when those have been who wait already.
+    #[cold]
+    pub(super) fn wait_for_turn(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(id)
+            && !connection.pauses.contains(PauseReason::Turn)
+        {
+            connection.pauses.insert(PauseReason::Turn);
+            self.agenda.turn.wait(id);
+        }
+    }
+
+    /// Whether a connection of a session that was lost has to wait: its bytes wait for their turn, or all was done that may be done in this one. Then it
+    /// waits for that, too.
+    pub(super) fn is_lost_later(&mut self, id: ConnectionId) -> bool {
+        if self.connections.get(id).is_none_or(|connection| connection.session().is_none()) {
+            return false;
+        }
+        if self.agenda.turn.is_over() {
+            self.wait_for_turn(id);
+        }
+        let Some(connection) = self.connections.get_mut(id) else { return false };
+        connection.is_lost = connection.pauses.is_only(PauseReason::Turn);
+        connection.is_lost
+    }
+
     /// The client of a connection, accepted by all.
     pub(super) fn accepted_at(&self, id: ConnectionId) -> Option<&AcceptedConnect<C::State>> {
         match &self.connections.get(id)?.stage {
@@ -114,6 +145,30 @@ impl<C: Chain> Clients<C> {
         }
     }
 
+    /// Closes a connection without a word that has sent no CONNECT, or not all of one. `why` is for the log. That a client came and
+    /// went without a byte is logged at debug: load balancers look like that whether the broker is there.
+    pub(super) fn turn_away(&mut self, id: ConnectionId, why: &str) {
+        let Some(connection) = self.connections.get(id) else { return };
+        let peer = connection.peer;
+        let listener = self.setup.config.listeners.get(connection.listener).map_or("", |listener| &listener.name);
+        if connection.unread.is_empty() && why == CLIENT_LEFT {
+            tracing::debug!(%peer, listener, "connection closed: {why}");
+        } else {
+            tracing::info!(%peer, listener, "connection closed: {why}");
+        }
+        self.close(id);
+    }
+
+    /// Turns the client of a connection away whose first bytes are those of another protocol than MQTT. False if they are not, or
+    /// are not the first.
+    pub(super) fn turn_stranger_away(&mut self, id: ConnectionId, bytes: &[u8]) -> bool {
+        let stage = self.connections.get(id).map(|connection| &connection.stage);
+        let Some(ConnectionStage::Opening { .. }) = stage else { return false };
+        let Some(what) = stranger(bytes) else { return false };
+        self.turn_away(id, &format!("the client seems to speak {what}"));
+        true
+    }
+
     /// Has the runtime close the connection, after what it still has to send; here it is gone at once.
     pub(super) fn close(&mut self, id: ConnectionId) {
         let Some(mut connection) = self.take_connection(id) else { return };
@@ -130,7 +185,7 @@ impl<C: Chain> Clients<C> {
 
     /// Takes a connection out of the table. Publishers that wait for it go on.
     pub(super) fn take_connection(&mut self, id: ConnectionId) -> Option<Box<Connection<PendingConnect<C::State>>>> {
-        for publisher in self.flow.remove(id) {
+        for publisher in self.flow.remove(id, self.agenda.now()) {
             self.release_publisher(publisher);
         }
         self.connections.remove(id)
@@ -143,23 +198,6 @@ impl<C: Chain> Clients<C> {
             self.agenda.follow_up(FollowUp::ReleasePublisher(connection));
         } else {
             self.agenda.post(shard, ShardMessage::Publisher { connection, wait: false });
-        }
-    }
-
-    /// A publisher is to wait for one more client. One that has left or moved meanwhile waits for nobody.
-    pub(super) fn publisher_waits(&mut self, id: ConnectionId) {
-        if let Some(connection) = self.connections.get_mut(id) {
-            connection.consumers += 1;
-            connection.pauses.insert(PauseReason::SlowConsumer);
-        }
-    }
-
-    /// A publisher waits for one client less. One that has left or moved meanwhile waits for nobody.
-    pub(super) fn publisher_released(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connections.get_mut(id) else { return };
-        connection.consumers = connection.consumers.saturating_sub(1);
-        if connection.consumers == 0 && connection.pauses.remove(PauseReason::SlowConsumer) {
-            self.agenda.follow_up(FollowUp::Serve(id));
         }
     }
 

@@ -6,6 +6,7 @@ use crate::client::ConnectionId;
 use crate::codec::{Ack, AckKind, Disconnect, Explained, PacketType, Publish, QoS, ReasonCode};
 use crate::connection::{Connected, Connection, ConnectionStage, PauseReason, Rate, Violation, code_for};
 use crate::delivery;
+use crate::flow::Backlog;
 use crate::handshake::{AcceptedConnect, PendingConnect};
 use crate::hooks::Chain;
 use crate::publishing;
@@ -75,12 +76,18 @@ impl<C: Chain> Clients<C> {
         let Some(connection) = self.connections.sent(id, emptied) else { return };
         let Some(session) = connection.session() else { return };
         self.send_waiting(session);
-        if self.flow.is_waiting_for_clients() {
-            let waiting = self.connections.get(id).map_or(0, |connection| connection.outbox.waiting());
-            let released = self.flow.output_left(id, waiting);
-            released.into_iter().for_each(|publisher| self.release_publisher(publisher));
+        if self.flow.has_slow_clients() {
+            self.backlog_shrank(id, session);
         }
         self.serve_later(id, PauseReason::OutputFull);
+    }
+
+    /// Less waits for a client than before: perhaps so little that nobody needs to wait for it any more.
+    #[cold]
+    fn backlog_shrank(&mut self, id: ConnectionId, index: u32) {
+        let Some((session, connection)) = self.sessions.get(index).zip(self.connections.get(id)) else { return };
+        let released = self.flow.backlog_shrank(id, Backlog::of(session, connection), self.agenda.now());
+        released.into_iter().for_each(|publisher| self.release_publisher(publisher));
     }
 
     /// PUBACK, PUBREC, PUBREL or PUBCOMP from the client of a session.

@@ -6,7 +6,9 @@ use super::message::ShardMessage;
 use super::output::Output;
 use crate::client::{ConnectionId, DropReason};
 use crate::codec::QoS;
-use crate::delivery::{self, Batch, Delivered, EncodedForms, Pace, PublishWriter};
+use crate::connection::Pace;
+use crate::delivery::{self, Batch, Delivered, EncodedForms, FanOut, PublishWriter};
+use crate::flow::{Account, Backlog};
 use crate::hooks::{Chain, DroppedMessage, OfflineMessage};
 use crate::message::Publication;
 use crate::session::{Buffered, OutgoingMessage, PublicationId, Recipient};
@@ -34,6 +36,7 @@ pub(super) enum Retained {
 impl<C: Chain> Clients<C> {
     /// Delivers a publication to everybody in `recipients`.
     pub(super) fn deliver_all(&mut self, recipients: &[Recipient], routed: &Routed<'_>) {
+        self.agenda.turn.did(recipients.len() as u32);
         // For one alone, encoding straight into its output is cheaper.
         if let [recipient] = recipients {
             return self.deliver(recipient, routed, None);
@@ -43,6 +46,37 @@ impl<C: Chain> Clients<C> {
             self.deliver(recipient, routed, forms.first_mut());
         }
         self.delivery.give_back(forms);
+    }
+
+    /// Delivers a publication to everybody in `recipients`, which it takes out: at once if they are few enough and nothing is under way in
+    /// portions, else behind that. Then its publisher has had its share of the turn.
+    #[inline]
+    pub(super) fn deliver_in_turn(&mut self, mountpoint: u32, recipients: &mut Vec<Recipient>, routed: &Routed<'_>) {
+        let is_many = recipients.len() > self.agenda.turn.limits().portion as usize;
+        if !is_many && self.delivery.fan_outs.is_empty() || self.agenda.is_stopping() {
+            return self.deliver_all(recipients, routed);
+        }
+        self.put_behind(mountpoint, recipients, routed);
+    }
+
+    #[cold]
+    fn put_behind(&mut self, mountpoint: u32, recipients: &mut Vec<Recipient>, routed: &Routed<'_>) {
+        let Routed { publication, id, publisher } = *routed;
+        let known = recipients.drain(..).filter_map(|recipient| {
+            let number = self.instance_of(&recipient)?;
+            Some((recipient, number))
+        });
+        let (message, recipients) = (publication.keep(), known.collect());
+        self.delivery.fan_outs.push(FanOut { message, id, publisher, mountpoint, recipients });
+        self.agenda.turn.end_share();
+    }
+
+    /// The instance number of a recipient's session, or the number of the program's subscription.
+    pub(super) fn instance_of(&self, recipient: &Recipient) -> Option<u64> {
+        if recipient.is_program() {
+            return self.program.number(recipient.session);
+        }
+        self.sessions.get(recipient.session).map(|session| session.instance)
     }
 
     /// Delivers the publications that were gathered.
@@ -93,11 +127,10 @@ impl<C: Chain> Clients<C> {
             return self.settle(recipient, publication, (qos, retain), outcome);
         };
         let Some(mut to) = self.connections.writable(id) else { return };
-        let waiting = to.connection.outbox.waiting();
-        let pace = match self.flow.is_full(waiting) {
-            false => Pace::Keeping,
-            true if self.flow.takes_no_more(id, waiting) => Pace::Lost,
-            true => Pace::Full,
+        let is_free = session.outbound.queue.is_empty() && to.connection.outbox.waiting() < self.flow.most();
+        let pace = match is_free {
+            true => Pace::Keeping,
+            false => self.flow.pace(id, Backlog::of(session, to.connection), qos),
         };
         let (chain, traffic, now) = (&mut self.chain, &mut self.delivery.traffic, self.agenda.now());
         let mut writer = PublishWriter { chain, traffic, buffers: to.buffers, now };
@@ -108,8 +141,8 @@ impl<C: Chain> Clients<C> {
         } else {
             self.settle(recipient, publication, (qos, retain), outcome);
         }
-        if pace == Pace::Full && qos == QoS::AtMostOnce {
-            self.hold_publisher(id, routed.publisher);
+        if pace == Pace::Full {
+            self.hold_publisher(id, recipient.session, qos, routed);
         }
     }
 
@@ -215,11 +248,17 @@ impl<C: Chain> Clients<C> {
         self.notified(index, notified);
     }
 
-    /// Something was added to the full output of `consumer`: whoever published that waits.
+    /// Something was added to what waits for `consumer`: if that is full, whoever published it waits.
     #[cold]
-    fn hold_publisher(&mut self, consumer: ConnectionId, publisher: Option<Publisher>) {
-        let Some(publisher) = publisher else { return };
-        let follows = self.flow.output_is_full(consumer, publisher, self.agenda.now());
+    fn hold_publisher(&mut self, consumer: ConnectionId, index: u32, qos: QoS, routed: &Routed<'_>) {
+        let Some(publisher) = routed.publisher else { return };
+        let Some((session, connection)) = self.sessions.get(index).zip(self.connections.get(consumer)) else { return };
+        let (backlog, account) = (Backlog::of(session, connection), Account::of(session, connection));
+        if !self.flow.is_full(backlog, qos) {
+            return;
+        }
+        let by = (publisher, routed.publication.bytes());
+        let follows = self.flow.backlog_is_full(consumer, account, (backlog, qos), by, self.agenda.now());
         if let Some(at) = follows.look_at {
             self.agenda.arm(at, Deadline::Consumer(consumer));
         }

@@ -52,13 +52,7 @@ impl<C: Chain> Shard<C> {
             }
             Input::Request(request) => self.on_request(request),
             Input::Undelivered => clients.statistics.counters.program_dropped += 1,
-            // Each deadline with all that follows from it: one that comes later finds that it is done.
-            Input::Tick => {
-                for deadline in self.pubsub.clients.agenda.due() {
-                    self.deadline_came(deadline);
-                    self.do_follow_ups();
-                }
-            }
+            Input::Tick => self.tick(),
             Input::Stop => self.stop(),
         }
         self.do_follow_ups();
@@ -131,15 +125,46 @@ impl<C: Chain> Shard<C> {
         clients.agenda.next_messages().map(|(to, messages)| Output::Messages { to, messages })
     }
 
+    /// Does what is due, and what did not fit into the last turn, as far as it fits into this one.
+    fn tick(&mut self) {
+        self.pubsub.clients.agenda.turn.begin();
+        self.pubsub.clients.agenda.collect_due();
+        // Each deadline with all that follows from it: one that comes later finds that it is done.
+        while let Some(deadline) = self.pubsub.clients.agenda.next_due() {
+            self.deadline_came(deadline);
+            self.do_follow_ups();
+        }
+        if !self.pubsub.go_on() {
+            return;
+        }
+        // Those that come to wait meanwhile are behind.
+        for _ in 0..self.pubsub.clients.agenda.turn.waiting() {
+            if self.pubsub.clients.agenda.turn.is_over() {
+                break;
+            }
+            if let Some(id) = self.pubsub.clients.agenda.turn.next() {
+                self.pubsub.clients.serve_later(id, PauseReason::Turn);
+                self.do_follow_ups();
+            }
+        }
+    }
+
     /// When [`Input::Tick`] is to come next, at the latest.
     pub fn next_deadline(&self) -> Time {
         let agenda = &self.pubsub.clients.agenda;
         if self.is_behind() { agenda.now() } else { agenda.next_deadline() }
     }
 
-    /// Whether work that did not fit into the last turn waits for [`Input::Tick`].
+    /// Whether work that did not fit into the last turn waits for [`Input::Tick`]. Messages from other shards are better left where they
+    /// are until then.
     pub fn is_behind(&self) -> bool {
-        self.pubsub.clients.agenda.is_behind()
+        self.pubsub.clients.agenda.is_behind() || !self.pubsub.clients.delivery.fan_outs.is_empty()
+    }
+
+    /// Whether all was done that may be done in this turn: what comes now waits for [`Input::Tick`], but for messages from other shards,
+    /// which are better left where they are.
+    pub fn is_turn_over(&self) -> bool {
+        self.pubsub.clients.agenda.turn.is_over() || !self.pubsub.clients.delivery.fan_outs.is_empty()
     }
 
     /// A hook's answer is here, or its future panicked.
@@ -210,7 +235,10 @@ impl<C: Chain> Shard<C> {
             ShardMessage::SlotEmptied { slot } => self.migration.slots.slot_emptied(slot),
             ShardMessage::Pull { subscriber } => self.pulled(from, subscriber),
             ShardMessage::NotHere { subscriber } => self.not_here(&subscriber),
-            ShardMessage::Disconnect { subscriber, cleanup } => self.disconnect(subscriber, cleanup),
+            ShardMessage::SessionRequest { subscriber, request } => self.on_session_request(subscriber, request),
+            ShardMessage::SessionAnswer { ticket, found } => {
+                pubsub.clients.agenda.output(Output::SessionAnswer { ticket, found });
+            }
             ShardMessage::Publisher { connection, wait: true } => pubsub.clients.publisher_waits(connection),
             ShardMessage::Publisher { connection, wait: false } => pubsub.clients.publisher_released(connection),
             ShardMessage::Counters(counted) => pubsub.clients.statistics.others[from] = *counted,

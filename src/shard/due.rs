@@ -32,6 +32,8 @@ pub(super) enum Due {
     SendAgain,
     /// The pause that it was to make is over.
     ThrottleOver,
+    /// It has been held for slow clients as long as may be.
+    HoldOver,
 }
 
 /// When a connection is looked at for which something is due at `at`: then, or before it. What it waits for mostly moves on before it is
@@ -61,6 +63,9 @@ pub(super) fn when<S>(connection: &Connection<PendingConnect<S>>, session: Optio
     }
     if connection.pauses.contains(PauseReason::Throttle) {
         due = due.min(connection.throttled_until);
+    }
+    if connection.pauses.contains(PauseReason::SlowConsumer) {
+        due = due.min(connection.held_until);
     }
     if retries(session, connected) {
         due = due.min(connected.retried + settings.retry_interval);
@@ -105,6 +110,9 @@ pub(super) fn what<S>(connection: &mut Connection<PendingConnect<S>>, session: O
     }
     if connection.pauses.contains(PauseReason::Throttle) && connection.throttled_until <= now {
         return Due::ThrottleOver;
+    }
+    if connection.pauses.contains(PauseReason::SlowConsumer) && connection.held_until <= now {
+        return Due::HoldOver;
     }
     Due::Nothing
 }

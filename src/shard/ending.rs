@@ -7,10 +7,15 @@
 use std::sync::Arc;
 
 use super::agenda::FollowUp;
+use super::clients::CLIENT_LEFT;
 use super::due::{AUTH_TIMEOUT, Due, what};
 use super::message::ShardMessage;
+use super::output::Output;
 use super::pubsub::PubSub;
-use crate::client::{ConnectionId, EndReason, ExpiredReason, SubscriberId};
+use super::turn;
+use crate::client::{
+    Asker, Client, ConnectionId, EndReason, ExpiredReason, SessionAction, SessionRequest, SubscriberId, log_client,
+};
 use crate::codec::ReasonCode;
 use crate::connection::{ConnectionStage, PauseReason, Pending, Violation};
 use crate::hooks::{Chain, Notified, Unsubscribed};
@@ -49,18 +54,16 @@ impl<C: Chain> PubSub<C> {
         self.clients.close(id);
         let session = self.clients.sessions.get(index);
         debug_assert_eq!(session.and_then(|session| session.connection), Some(id), "a session knows its connection");
-        self.connection_ended(index, reason);
+        self.connection_ended(index, reason, told.map_or("", |(_, what)| what));
     }
 
     /// The client did something it must not: it is told, and its connection ends.
     pub(super) fn violation(&mut self, id: ConnectionId, violation: Violation) {
+        let Violation { code, what } = violation;
         let Some(connection) = self.clients.connections.get(id) else { return };
-        tracing::info!(peer = %connection.peer, code = %violation.code, "connection closed: {}", violation.what);
         match &connection.stage {
-            ConnectionStage::Connected(_) => {
-                self.end_connection(id, violation.end_reason(), Some((violation.code, violation.what)));
-            }
-            _ => self.refuse_pending(id, violation.code, violation.what),
+            ConnectionStage::Connected(_) => self.end_connection(id, violation.end_reason(), Some((code, what))),
+            _ => self.refuse_pending(id, code, what),
         }
     }
 
@@ -81,25 +84,43 @@ impl<C: Chain> PubSub<C> {
                 let refusal = pending.refuse(code, what);
                 self.clients.refuse(id, &refusal);
             }
-            _ => self.clients.close(id),
+            _ => self.clients.turn_away(id, what),
         }
     }
 
-    /// The connection broke without a word.
+    /// The far end closed the connection, or it broke. What it sent before is served first.
     pub(super) fn lost(&mut self, id: ConnectionId) {
-        match self.clients.connections.get(id).map(|connection| connection.session().is_some()) {
-            Some(true) => self.end_connection(id, EndReason::ConnectionLost, None),
-            Some(false) => self.clients.close(id),
+        if self.clients.is_lost_later(id) {
+            return;
+        }
+        match self.clients.connections.get(id).map(|connection| &connection.stage) {
+            Some(ConnectionStage::Connected(_)) => self.end_connection(id, EndReason::ConnectionLost, None),
+            Some(ConnectionStage::Connecting(pending)) => {
+                log_client!(info, pending.client(), "connection closed: the client left before it was answered");
+                self.clients.close(id);
+            }
+            Some(ConnectionStage::Opening { .. }) => self.clients.turn_away(id, CLIENT_LEFT),
             None => {}
         }
     }
 
-    /// What the end of its connection means for a session.
-    pub(super) fn connection_ended(&mut self, index: u32, reason: EndReason) {
+    /// Ends the connection of a session if the far end has closed it, and it only waits for its turn.
+    pub(super) fn end_if_lost(&mut self, index: u32) {
+        let connection = self.clients.sessions.get(index).and_then(|session| session.connection);
+        if let Some(id) = connection
+            && self.clients.connections.get(id).is_some_and(|connection| connection.is_lost)
+        {
+            self.end_connection(id, EndReason::ConnectionLost, None);
+        }
+    }
+
+    /// What the end of its connection means for a session. `what` is for the log, if there is more to say than the reason.
+    pub(super) fn connection_ended(&mut self, index: u32, reason: EndReason, what: &str) {
         let Some(session) = self.clients.sessions.get_mut(index) else { return };
         session.connection = None;
         self.clients.statistics.counters.connected -= 1;
-        tracing::debug!(client = %session.client.subscriber, ?reason, kept = session.settings.kept, "connection ended");
+        log_end(&session.client, reason, what);
+        self.clients.agenda.turn.did(turn::SESSION);
         self.set_members_online(index, false);
         self.set_replay_online(index, false);
         self.clients.drop_qos0(index);
@@ -141,13 +162,16 @@ impl<C: Chain> PubSub<C> {
         self.retained.forget_reader(index);
         let will = session.will.take();
         let filters: Vec<_> = session.subscriptions.drain().map(|(filter, _)| filter).collect();
-        self.remove_subscriptions(index, &filters);
+        let remnant = self.begin_to_clear_up(index, filters);
+        self.clients.agenda.turn.did(turn::SESSION);
+        self.replay_soon();
         self.redistribute(index, true);
         let Some(session) = self.clients.sessions.get_mut(index) else { return };
         let notified = self.clients.chain.on_topic_unsubscribed(&session.client, &mut session.state, Unsubscribed::All);
         self.clients.notified(index, notified);
         self.clients.drop_undelivered(index);
         let Some(mut session) = self.clients.sessions.remove(index) else { return };
+        self.clear_up(remnant);
         let notified = tell_end(&mut self.clients.chain, &mut session, end);
         let subscriber = session.client.subscriber.clone();
         self.clients.notified_about(&subscriber, notified);
@@ -182,8 +206,23 @@ impl<C: Chain> PubSub<C> {
         }
     }
 
+    /// Does what an operator wants of a client whose session is here if there is one, and answers.
+    pub(super) fn carry_out(&mut self, subscriber: &SubscriberId, request: SessionRequest) {
+        let SessionRequest { action, asked_by } = request;
+        let found = self.clients.sessions.of(subscriber).map(|session| Box::new(session.found()));
+        if let SessionAction::Disconnect { cleanup } = action {
+            self.disconnect_here(subscriber, cleanup);
+        }
+        let Some(Asker { shard, ticket }) = asked_by else { return };
+        if shard == self.clients.setup.id {
+            self.clients.agenda.output(Output::SessionAnswer { ticket, found });
+        } else {
+            self.clients.agenda.post(shard, ShardMessage::SessionAnswer { ticket, found });
+        }
+    }
+
     /// Ends the connection of a client whose session is here; with `cleanup`, its session.
-    pub(super) fn disconnect_here(&mut self, subscriber: &SubscriberId, cleanup: bool) {
+    fn disconnect_here(&mut self, subscriber: &SubscriberId, cleanup: bool) {
         let Some(index) = self.clients.sessions.find(subscriber) else { return };
         let connection: Option<ConnectionId> = self.clients.sessions.get(index).and_then(|session| session.connection);
         if let Some(id) = connection {
@@ -207,12 +246,16 @@ impl<C: Chain> PubSub<C> {
         match what(connection, session.and_then(|index| clients.sessions.get(index)), now) {
             Due::Nothing => {}
             Due::NoConnect => {
-                tracing::info!(peer = %connection.peer, "connection closed: no CONNECT within connect_timeout");
-                clients.close(id);
+                let why = match connection.unread.len() {
+                    0 => "nothing came within connect_timeout".to_owned(),
+                    bytes => format!("no whole CONNECT came within connect_timeout, only {bytes} bytes"),
+                };
+                clients.turn_away(id, &why);
             }
             Due::NotAuthenticated => self.refuse_pending(id, ReasonCode::NotAuthorized, AUTH_TIMEOUT),
             Due::End(reason, code, what) => self.end_connection(id, reason, Some((code, what))),
             Due::ThrottleOver => clients.serve_later(id, PauseReason::Throttle),
+            Due::HoldOver => clients.end_hold(id),
             Due::SendAgain => {
                 if let Some(session) = session.and_then(|index| clients.sessions.get_mut(index)) {
                     session.outbound.send_again();
@@ -239,6 +282,16 @@ impl<C: Chain> PubSub<C> {
             self.end_session(index, SessionEnd::Expired(ExpiredReason::Expiry));
         }
         self.clients.arm_session(index);
+    }
+}
+
+/// Logs that a connection has ended, and why. At debug if everybody had it so: a fleet of clients comes and goes all day.
+fn log_end(client: &Client, reason: EndReason, what: &str) {
+    let colon = if what.is_empty() { "" } else { ": " };
+    if reason.is_ordinary() {
+        log_client!(debug, client, "connection closed: {reason}{colon}{what}");
+    } else {
+        log_client!(info, client, "connection closed: {reason}{colon}{what}");
     }
 }
 

@@ -27,7 +27,7 @@ impl<C: Chain> Shard<C> {
         let Setup { id, shards, seed, ref config, .. } = setup;
         assert!(id < shards && shards <= MAX_SHARDS, "shard {id} of {shards}");
         let mut random = Random::from_seed(seed ^ (id as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
-        let mut agenda = Agenda::new(id, shards, now);
+        let mut agenda = Agenda::new(id, shards, setup.turn, now);
         if !config.sys.interval.is_zero() {
             agenda.arm(now + config.sys.interval, Deadline::Sys);
         }

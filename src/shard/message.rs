@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::counters::Counted;
-use crate::client::{ConnectionId, SubscriberId};
+use crate::client::{ConnectionId, SessionFound, SessionRequest, SubscriberId};
 use crate::message::Message;
 use crate::migration::SessionAnnouncement;
 use crate::retained::{Counts, RetainedPage, RetainedQuestion};
@@ -115,12 +115,20 @@ pub enum ShardMessage {
         /// Whose.
         subscriber: SubscriberId,
     },
-    /// An operator wants a client of the receiver gone.
-    Disconnect {
-        /// Which.
+    /// An operator asks for a client of the receiver, or ends its session. Answered with [`ShardMessage::SessionAnswer`] if anybody
+    /// waits for that.
+    SessionRequest {
+        /// Which client.
         subscriber: SubscriberId,
-        /// With its session.
-        cleanup: bool,
+        /// What is to be done.
+        request: SessionRequest,
+    },
+    /// The answer to [`ShardMessage::SessionRequest`].
+    SessionAnswer {
+        /// The receiver's number for the question.
+        ticket: u64,
+        /// The session as it was; none if there is none.
+        found: Option<Box<SessionFound>>,
     },
     /// A connection of the receiver publishes more than a client of the sender takes, or no longer does.
     Publisher {
@@ -131,6 +139,25 @@ pub enum ShardMessage {
     },
     /// What the sender has counted so far.
     Counters(Box<Counted>),
+}
+
+impl ShardMessage {
+    /// About how many bytes of memory it holds on to, those of a shared message included.
+    pub fn weight(&self) -> usize {
+        const LEAST: usize = size_of::<ShardMessage>();
+        /// A topic filter with what belongs to it.
+        const FILTER: usize = 128;
+        LEAST
+            + match self {
+                ShardMessage::Publish { message, .. } | ShardMessage::Retain { message, .. } => message.size(),
+                ShardMessage::Share(share) => share.message.size() + share.groups.len() * FILTER,
+                ShardMessage::Retained(page) => page.messages.iter().map(|(_, message)| message.size()).sum(),
+                ShardMessage::Subscribe { filters, .. } => filters.len() * FILTER,
+                ShardMessage::AskRetained(question) => question.filters.filters().len() * FILTER,
+                ShardMessage::SessionComes(announcement) => announcement.subscriptions.len() * FILTER,
+                _ => 0,
+            }
+    }
 }
 
 /// Slots that belong to another shard now.

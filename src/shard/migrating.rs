@@ -10,7 +10,7 @@ use super::message::{ShardMessage, SlotsMoved};
 use super::output::Output;
 use super::pubsub::PubSub;
 use super::subscriptions::News;
-use crate::client::{EndReason, SubscriberId};
+use crate::client::{EndReason, SessionRequest, SubscriberId};
 use crate::codec::ReasonCode;
 use crate::connection::PauseReason;
 use crate::hooks::Chain;
@@ -159,12 +159,16 @@ impl<C: Chain> Shard<C> {
 
     /// The new owner is prepared and everything that only this shard was sent has come: the session goes.
     fn send_session(&mut self, token: u64, index: u32, to: usize) {
+        let under_way = self.pubsub.clients.delivery.fan_outs.take_for(index);
+        self.pubsub.deliver_at_once(under_way);
+        self.pubsub.end_if_lost(index);
         let Some(session) = self.pubsub.clients.sessions.get(index) else { return };
         let filters: Vec<TopicFilter> = session.subscriptions.keys().cloned().collect();
         let replay = self.pubsub.retained.reader_leaves(index);
         self.pubsub.remove_subscriptions(index, &filters);
         let PubSub { clients, routing, .. } = &mut self.pubsub;
         let Some(mut session) = clients.sessions.remove(index) else { return };
+        clients.sessions.free_place(index);
         let connection = session.connection.take().and_then(|id| clients.take_connection(id));
         clients.statistics.counters.connected -= u64::from(connection.is_some());
         let (slot, id) = (session.slot, connection.as_ref().map(|connection| connection.id));
@@ -230,7 +234,7 @@ impl<C: Chain> Shard<C> {
         // Perhaps all of its output left on the way: there is no other occasion for what waited behind that.
         pubsub.clients.send_waiting(index);
         if was_online && arrived.is_none() {
-            pubsub.connection_ended(index, EndReason::ConnectionLost);
+            pubsub.connection_ended(index, EndReason::ConnectionLost, "");
         } else if !was_online {
             // What was buffered for a member that was still online when it was announced.
             pubsub.redistribute(index, false);
@@ -287,7 +291,7 @@ impl<C: Chain> Shard<C> {
     fn go_on(&mut self, subscriber: &SubscriberId, waiting: Waiting) {
         match waiting {
             // Not to be asked for once more.
-            Waiting::Disconnect { cleanup } => self.pubsub.disconnect_here(subscriber, cleanup),
+            Waiting::Request(request) => self.pubsub.carry_out(subscriber, request),
             Waiting::Register(id) => {
                 if self.pubsub.clients.connections.resume(id, PauseReason::SessionArrival) {
                     self.register(id);
@@ -298,22 +302,23 @@ impl<C: Chain> Shard<C> {
         }
     }
 
-    /// Ends the connection of a client on behalf of an operator; with `cleanup`, its session too. On the shard that owns it, when its
-    /// session is there.
-    pub(super) fn disconnect(&mut self, subscriber: SubscriberId, cleanup: bool) {
+    /// What an operator wants of a client is done on the shard that owns it, when its session is there.
+    pub(super) fn on_session_request(&mut self, subscriber: SubscriberId, request: SessionRequest) {
         let owner = self.migration.slots.owner(&subscriber);
         if owner != self.pubsub.clients.setup.id {
-            self.pubsub.clients.agenda.post(owner, ShardMessage::Disconnect { subscriber, cleanup });
+            self.pubsub.clients.agenda.post(owner, ShardMessage::SessionRequest { subscriber, request });
         } else if self.waits_for_session(&subscriber) {
-            self.migration.wait(subscriber, Waiting::Disconnect { cleanup });
+            self.migration.wait(subscriber, Waiting::Request(request));
         } else {
-            self.pubsub.disconnect_here(&subscriber, cleanup);
+            self.pubsub.carry_out(&subscriber, request);
         }
     }
 
     /// Begins an orderly stop.
     pub(super) fn stop(&mut self) {
         let pubsub = &mut self.pubsub;
+        let under_way = pubsub.clients.delivery.fan_outs.take_all();
+        pubsub.deliver_at_once(under_way);
         pubsub.clients.agenda.stop();
         // Nothing of a session outlives the broker: what these wills wait for would not come [MQTT-3.1.2-8].
         for index in pubsub.clients.sessions.which(|session| session.connection.is_none() && session.will.is_some()) {

@@ -32,20 +32,23 @@
 //! | what is retained, to new subscribers | `PubSub` | `replaying` |
 //! | a client meets its session; takeover | `PubSub` | `sessions` |
 //! | connections and sessions end, in time or by a packet | `PubSub` | `ending` |
+//! | what is too much for one turn, in portions | `PubSub` | `portions` |
 //! | keep alive, lifetimes, throttles, sending again: when they are due, and what then | | `due` |
 //! | entries in the timer wheel for that | `Clients` | `timers` |
 //! | connections of sessions: acknowledgements, pauses, throttles | `Clients` | `connected` |
 //! | one message to one client; what waits for it; drops | `Clients` | `delivering` |
 //! | hooks that are not done | `Clients` | `hooks` |
+//! | publishers that are held for slow clients | `Clients` | `holding` |
 //! | refusals, closing, publishers that wait | `Clients` | `clients` |
 //! | what is to be done: now, later, by the runtime | | `agenda` |
+//! | how much of it before others have their turn | | `turn` |
 //! | subscriptions of the program | | `program` |
 //! | counters; how busy shards are, and which slots should move | | `counters`, `load`, `balance` |
 //!
 //! # The way of a PUBLISH
 //!
 //! 1. `shard::door`: [`Input::Received`] with the bytes that the runtime has read.
-//! 2. `shard::serving`: `received`, `serve`, `serve_packet` cut off a packet; `serve_frame`, `on_packet` decode it.
+//! 2. `shard::serving`: `received`, `serve`, `serve_packet` cut off a packet; `on_packet` decodes it.
 //! 3. `shard::packets`: `on_publish` has the organ `publishing` resolve the topic alias, check topic and packet id, and ask
 //!    `auth_on_publish`. `accept_publish` has it make a publication of what the hooks left, and calls 4, which calls 5. When that has returned, it
 //!    calls `on_publish` of the hooks and has `answer_publish` (`shard::connected`) write PUBACK or PUBREC into the outbox of the publisher, with
@@ -96,6 +99,7 @@ mod delivering;
 mod door;
 mod due;
 mod ending;
+mod holding;
 mod hooks;
 mod input;
 mod load;
@@ -104,6 +108,7 @@ mod message;
 mod migrating;
 mod output;
 mod packets;
+mod portions;
 mod program;
 mod publications;
 mod pubsub;
@@ -119,6 +124,7 @@ mod sys;
 mod testing;
 mod tick;
 mod timers;
+mod turn;
 
 pub use balance::{BalanceLimits, Balancer, SlotMove, plan};
 pub use clients::Setup;
@@ -130,6 +136,7 @@ pub use message::{ShardMessage, Share, SlotsMoved};
 pub use output::Output;
 pub use program::Request;
 pub use report::{Report, ResourceCounts, SlotReport};
+pub use turn::TurnLimits;
 
 pub use crate::handshake::AcceptedConnect;
 pub use crate::migration::{SlotMigration, SlotsMoving};

@@ -2,7 +2,7 @@
 
 use super::input::Transfer;
 use super::message::ShardMessage;
-use crate::client::ConnectionId;
+use crate::client::{ConnectionId, SessionFound};
 use crate::connection::SendBuffer;
 use crate::handshake::AcceptedConnect;
 use crate::hooks::HookFuture;
@@ -80,6 +80,13 @@ pub enum Output<S> {
     },
     /// The answer to [`Request::MoveSlots`](super::Request::MoveSlots); they are answered in the order in which they were made.
     SlotsMoving(SlotsMoving),
+    /// The answer to [`Request::Session`](super::Request::Session).
+    SessionAnswer {
+        /// The number of the request.
+        ticket: u64,
+        /// The session as it was when the request came to it; none if there is none.
+        found: Option<Box<SessionFound>>,
+    },
     /// Messages for another shard, in order; behind all that it was sent before.
     Messages {
         /// The shard.

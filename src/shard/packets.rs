@@ -3,7 +3,7 @@
 use super::publications::PublishContext;
 use super::pubsub::PubSub;
 use super::subscriptions::News;
-use crate::client::{ConnectionId, EndReason};
+use crate::client::{ConnectionId, EndReason, OneLine};
 use crate::codec::{Disconnect, Publish, ReasonCode, Subscribe, Unsubscribe};
 use crate::connection::{PauseReason, Violation};
 use crate::handshake::expiry_at_disconnect;
@@ -105,8 +105,9 @@ impl<C: Chain> PubSub<C> {
         let whose = PublishContext { origin, connection: Some(id), more_follows: raw.more_follows };
         let published = self.publish(mountpoint, publication, whose);
         let clients = &mut self.clients;
-        if clients.flow.is_congested(published.remote) && clients.connections.pause(id, PauseReason::Congestion) {
-            clients.flow.wait_for_room(id);
+        let congested = clients.flow.congested_among(published.told);
+        if !congested.is_empty() && clients.connections.pause(id, PauseReason::Congestion) {
+            clients.flow.wait_for_room(id, congested);
         }
         if let Some(session) = clients.sessions.get_mut(index) {
             let rewritten = accepted.rewritten_properties();
@@ -139,9 +140,9 @@ impl<C: Chain> PubSub<C> {
                 self.clients.answer_publish(id, index, publish, code, reason.as_deref())
             }
             Consequence::End(reason) => {
-                let client = &session.client.subscriber;
-                tracing::info!(%client, topic = publish.topic, "connection closed: a publish was refused");
-                self.end_connection(id, reason, None);
+                // For the log: such a client cannot be told.
+                let what = format!("it may not publish to {}", OneLine(publish.topic));
+                self.end_connection(id, reason, Some((ReasonCode::NotAuthorized, &what)));
             }
         }
     }

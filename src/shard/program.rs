@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::client::SubscriberId;
+use crate::client::{SessionAction, SubscriberId};
 use crate::codec::{PropertyBlock, QoS};
 use crate::session::PROGRAM;
 use crate::topic::TopicFilter;
@@ -53,7 +53,17 @@ pub enum Request {
         /// To which shard.
         to: usize,
     },
-    /// End the connection of a client. Any shard will do; the one that owns it is the shortest way.
+    /// Find a client, or end its connection, and say so: answered with [`Output::SessionAnswer`](super::Output::SessionAnswer). Any
+    /// shard will do; the one that owns it is the shortest way. A session that is on its way to another shard is waited for.
+    Session {
+        /// The client.
+        subscriber: SubscriberId,
+        /// What is to be done.
+        action: SessionAction,
+        /// A number by which the answer is known; never used twice.
+        ticket: u64,
+    },
+    /// End the connection of a client, as [`Request::Session`] does, without an answer. Any shard will do; the one that owns it is the shortest way.
     Disconnect {
         /// The client.
         subscriber: SubscriberId,

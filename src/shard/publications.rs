@@ -21,8 +21,8 @@ use crate::topic::TopicFilter;
 pub(super) struct RoutingResult {
     /// How many recipients there are, a shard with subscribers counting for one.
     pub recipients: usize,
-    /// The shards that got a copy.
-    pub remote: ShardSet,
+    /// The shards that were sent it: those that got a copy, and the one that retains it.
+    pub told: ShardSet,
 }
 
 /// Whose publication it is, and what came with it.
@@ -57,25 +57,34 @@ impl<C: Chain> PubSub<C> {
         }
         self.clients.deliver_batch();
         let id = self.routing.next_publication();
-        let number = if publication.retain { self.retain(mountpoint, publication) } else { 0 };
+        let (owner, number) =
+            if publication.retain { self.retain(mountpoint, publication) } else { (self.clients.setup.id, 0) };
         let mut recipients = self.routing.lend();
         self.routing.gather(mountpoint, publication.topic, by.origin, &mut recipients);
         let remote = recipients.shards();
         if !remote.is_empty() {
             self.send_copies(mountpoint, publication, number, &recipients, remote, by);
         }
-        let published = RoutingResult { recipients: recipients.local.len() + remote.iter().count(), remote };
+        let mut published = RoutingResult { recipients: recipients.local.len() + remote.iter().count(), told: remote };
+        if publication.retain {
+            published.told.insert(owner);
+        }
         // What is gathered all comes, though its publisher be told to wait: as long as somebody waits, each message is by itself.
+        let portion = self.clients.agenda.turn.limits().portion;
         let begins_batch = by.more_follows
             && !recipients.is_by_choice()
             && publisher.is_some()
             && Batch::is_worth_while(publication, recipients.local.len())
+            && recipients.local.len() <= portion as usize
+            && self.clients.delivery.fan_outs.is_empty()
             && !self.clients.flow.is_waiting_for_clients();
         if begins_batch {
-            self.clients.delivery.batch.begin(mountpoint, publisher, &mut recipients.local, remote);
+            let most = portion as usize;
+            self.clients.agenda.turn.did(recipients.local.len() as u32);
+            self.clients.delivery.batch.begin(mountpoint, publisher, &mut recipients.local, remote, most);
             self.clients.delivery.batch.push(id, publication);
         } else {
-            self.clients.deliver_all(&recipients.local, &Routed { publication, id, publisher });
+            self.clients.deliver_in_turn(mountpoint, &mut recipients.local, &Routed { publication, id, publisher });
         }
         self.routing.give_back(recipients);
         published
@@ -91,12 +100,14 @@ impl<C: Chain> PubSub<C> {
             let (sequence, publisher) = (id.sequence, by.connection);
             clients.agenda.post(shard, ShardMessage::Publish { sequence, mountpoint, message, number: 0, publisher });
         }
-        let recipients = clients.delivery.batch.recipients().len() + remote.iter().count();
+        let local = clients.delivery.batch.recipients().len();
+        let recipients = local + remote.iter().count();
+        clients.agenda.turn.did(local as u32);
         clients.delivery.batch.push(id, publication);
         if clients.delivery.batch.is_full() {
             clients.deliver_batch();
         }
-        RoutingResult { recipients, remote }
+        RoutingResult { recipients, told: remote }
     }
 
     /// Sends one copy to every shard of `remote`, those that have recipients.
@@ -126,8 +137,8 @@ impl<C: Chain> PubSub<C> {
         }
     }
 
-    /// Has the shard that owns its topic retain a publication. Gives its number among the messages to that shard.
-    fn retain(&mut self, mountpoint: u32, publication: &Publication<'_>) -> u64 {
+    /// Has the shard that owns its topic retain a publication. Gives that shard, and its number among the messages to it.
+    fn retain(&mut self, mountpoint: u32, publication: &Publication<'_>) -> (usize, u64) {
         let name = self.routing.name(mountpoint).clone();
         let (owner, number) = self.retained.send(&name, publication);
         let message = publication.keep();
@@ -136,7 +147,7 @@ impl<C: Chain> PubSub<C> {
         } else {
             self.clients.agenda.post(owner, ShardMessage::Retain { mountpoint: name, message });
         }
-        number
+        (owner, number)
     }
 
     /// Retains a message of shard `from`, whose topic this one owns.
@@ -168,7 +179,8 @@ impl<C: Chain> PubSub<C> {
         let mut recipients = self.routing.lend();
         self.routing.gather_own(mountpoint, publication.topic, &mut recipients);
         let publisher = publisher.map(|connection| Publisher { shard: id.shard, connection });
-        self.clients.deliver_all(&recipients.local, &Routed { publication: &publication, id, publisher });
+        let routed = Routed { publication: &publication, id, publisher };
+        self.clients.deliver_in_turn(mountpoint, &mut recipients.local, &routed);
         self.routing.give_back(recipients);
     }
 
@@ -203,7 +215,7 @@ impl<C: Chain> PubSub<C> {
                 recipients.add_member(&member, filter.clone());
                 let publication = message.publication();
                 let routed = Routed { publication: &publication, id: PublicationId::NONE, publisher };
-                self.clients.deliver_all(&recipients.local, &routed);
+                self.clients.deliver_in_turn(mountpoint, &mut recipients.local, &routed);
                 self.routing.give_back(recipients);
             }
             Choice::Shard(shard) => {

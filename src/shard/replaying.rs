@@ -5,12 +5,13 @@ use super::delivering::Retained as RetainedMessage;
 use super::message::ShardMessage;
 use super::output::Output;
 use super::pubsub::PubSub;
+use super::turn;
 use crate::hooks::Chain;
 use crate::retained::{RetainedPage, RetainedQuestion, Work};
 use crate::session::{PROGRAM, Recipient, SubscriptionIds};
 
-/// Pages that are walked or sent in one turn: what is left waits for the next.
-const WORK_PER_TURN: usize = 8;
+/// Topics, and nodes of sets of filters, that are looked at in a unit of work.
+const LOOKS: usize = 2;
 
 impl<C: Chain> PubSub<C> {
     /// If there is something to be sent or answered, has it done when what is being done is done.
@@ -20,14 +21,28 @@ impl<C: Chain> PubSub<C> {
         }
     }
 
-    /// Answers and sends what can be, as much as one turn may take.
+    /// Answers and sends what can be, as much as a share of the turn: what is left waits for the next.
     pub(super) fn replay_some(&mut self) {
-        for _ in 0..WORK_PER_TURN {
-            match self.retained.next_work(self.clients.agenda.now()) {
-                Some(Work::Answer(to, page)) if to == self.clients.setup.id => self.retained.answered(page),
-                Some(Work::Answer(to, page)) => self.clients.agenda.post(to, ShardMessage::Retained(Box::new(page))),
-                Some(Work::Reader(reader)) => self.replay_to(reader),
-                None => break,
+        self.clients.agenda.turn.begin_share();
+        while !self.clients.agenda.turn.is_share_over()
+            && let Some(work) = self.retained.next_work(self.clients.agenda.now())
+        {
+            self.clients.agenda.turn.did(turn::PAGE);
+            match work {
+                Work::Answer(to, page, looked_at) => {
+                    self.clients.agenda.turn.did((looked_at / LOOKS) as u32);
+                    if to == self.clients.setup.id {
+                        self.retained.answered(page);
+                    } else {
+                        self.clients.agenda.post(to, ShardMessage::Retained(Box::new(page)));
+                    }
+                }
+                Work::Reader(reader) => self.replay_to(reader),
+                Work::Begin(token) => {
+                    if let Some(pending) = self.subscribing.take(token) {
+                        self.complete_subscribe(token, pending);
+                    }
+                }
             }
         }
         if self.retained.end_turn() {
@@ -45,7 +60,7 @@ impl<C: Chain> PubSub<C> {
             }
             return;
         }
-        if let Some((owner, question)) = self.retained.question(reader) {
+        for (owner, question) in self.retained.questions(reader) {
             if owner == self.clients.setup.id {
                 self.ask_owner(owner, question);
             } else {
@@ -54,23 +69,24 @@ impl<C: Chain> PubSub<C> {
         }
     }
 
-    /// Sends what is here for a session, behind what was queued for it before. Whether it waits for room.
+    /// Sends what is here for a session, behind what was queued for it before and in front of what was queued later. Whether it waits for
+    /// room.
     fn replay_to_session(&mut self, reader: u32) -> bool {
-        if let Some(session) = self.clients.sessions.get_mut(reader) {
-            // That is what happens now: it need not be told again.
-            session.outbound.replay_waits = false;
-        }
-        self.clients.send_waiting(reader);
-        let Some(queue) = self.clients.sessions.get(reader).map(|session| &session.outbound.queue) else {
-            return false;
-        };
+        let Some(session) = self.clients.sessions.get_mut(reader) else { return false };
+        // That is what happens now: it need not be told again.
+        session.outbound.replay_waits = false;
+        let queue = &session.outbound.queue;
         let before = self.retained.queued_before(reader, queue.end());
-        if before.is_some_and(|before| queue.left() < before) {
+        if session.outbound.has_unsent() || before.is_none_or(|before| queue.left() < before) {
+            self.clients.send_waiting(reader);
+        }
+        let Some(before) = before else { return false };
+        let left = self.clients.sessions.get(reader).map_or(0, |session| session.outbound.queue.left());
+        if left < before || self.send_page(reader) {
             return true;
         }
-        let waits = self.send_page(reader);
         self.clients.send_waiting(reader);
-        waits
+        false
     }
 
     /// Sends a session the messages that are here for it, while there is room. Whether there are more.
@@ -88,6 +104,7 @@ impl<C: Chain> PubSub<C> {
                     ids: SubscriptionIds::from(subscription.id),
                     group: None,
                 };
+                self.clients.agenda.turn.did(1);
                 if self.clients.send_retained(&recipient, &message.publication()) == RetainedMessage::Waits {
                     return true;
                 }
@@ -102,6 +119,7 @@ impl<C: Chain> PubSub<C> {
         let Some(subscription) = self.clients.program.number(reader) else { return };
         while let Some((_, message)) = self.retained.next_message(reader) {
             if message.expires() > self.clients.agenda.now() {
+                self.clients.agenda.turn.did(1);
                 self.clients.agenda.output(Output::Deliver { subscription, message: message.clone() });
             }
             self.retained.message_done(reader);

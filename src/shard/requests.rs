@@ -5,6 +5,7 @@ use super::machine::Shard;
 use super::output::Output;
 use super::program::{ProgramSubscription, Request};
 use super::publications::PublishContext;
+use crate::client::{Asker, SessionAction, SessionRequest};
 use crate::hooks::Chain;
 use crate::message::Publication;
 use crate::time::Time;
@@ -34,10 +35,18 @@ impl<C: Chain> Shard<C> {
                     pubsub.clients.program.remove(subscription)
                 {
                     pubsub.retained.forget_reader(place);
+                    pubsub.replay_soon();
                     pubsub.remove_subscription(mountpoint, &filter, place);
                 }
             }
-            Request::Disconnect { subscriber, cleanup } => self.disconnect(subscriber, cleanup),
+            Request::Session { subscriber, action, ticket } => {
+                let asker = Asker { shard: pubsub.clients.setup.id, ticket };
+                self.on_session_request(subscriber, SessionRequest { action, asked_by: Some(asker) });
+            }
+            Request::Disconnect { subscriber, cleanup } => {
+                let action = SessionAction::Disconnect { cleanup };
+                self.on_session_request(subscriber, SessionRequest { action, asked_by: None });
+            }
             Request::MoveSlots { slots, to } => {
                 let moving = self.move_slots(&slots, to);
                 self.pubsub.clients.agenda.output(Output::SlotsMoving(moving));

@@ -7,6 +7,7 @@
 use super::machine::Shard;
 use super::output::Output;
 use super::packets::PacketResult;
+use super::turn;
 use crate::client::ConnectionId;
 use crate::codec::{
     AckKind, Auth, DecodeError, Frame, Packet, PacketType, ProtocolVersion, Sender, Split, decode, split,
@@ -17,6 +18,9 @@ use crate::hooks::ask::Resumed;
 use crate::hooks::{Chain, HookAnswer};
 use crate::message::Block;
 use crate::publishing::RawPacket;
+
+/// So many bytes of a client may wait for its share of a turn before no more of them are read.
+const MOST_BEHIND: usize = 64 * 1024;
 
 /// What a connection's bytes begin with.
 enum FrontPacket {
@@ -36,11 +40,16 @@ impl<C: Chain> Shard<C> {
     pub(super) fn received(&mut self, id: ConnectionId, bytes: &[u8]) {
         let clients = &mut self.pubsub.clients;
         clients.statistics.counters.bytes_in += bytes.len() as u64;
+        if clients.agenda.turn.is_over() {
+            clients.wait_for_turn(id);
+        }
         let Some(connection) = clients.connections.get_mut(id) else { return };
         if !connection.pauses.is_empty() {
             connection.last_heard = clients.agenda.now();
             connection.unread.push(bytes);
-            if !connection.reading_stopped {
+            // Its turn comes soon: most of the time it is cheaper to read on.
+            let reads_on = connection.pauses.is_only(PauseReason::Turn) && connection.unread.len() < MOST_BEHIND;
+            if !connection.reading_stopped && !reads_on {
                 connection.reading_stopped = true;
                 clients.agenda.output(Output::Pause(id));
             }
@@ -99,9 +108,16 @@ impl<C: Chain> Shard<C> {
     /// the memory that they are in, if it may be shared.
     fn serve(&mut self, id: ConnectionId, bytes: &[u8], block: Option<&Block>) -> usize {
         let mut at = 0;
+        self.pubsub.clients.agenda.turn.begin_share();
         loop {
             match self.serve_packet(id, &bytes[at..], block) {
-                FrontPacket::Packet(length) => at += length,
+                FrontPacket::Packet(length) => {
+                    at += length;
+                    if self.pubsub.clients.agenda.turn.is_share_over() && at < bytes.len() {
+                        self.pubsub.clients.wait_for_turn(id);
+                        break;
+                    }
+                }
                 FrontPacket::Again => self.pubsub.clients.deliver_batch(),
                 FrontPacket::Stop => break,
                 FrontPacket::Unreadable => {
@@ -128,7 +144,9 @@ impl<C: Chain> Shard<C> {
                 let strange = bytes.first().is_some_and(|first| first >> 4 != PacketType::Connect as u8);
                 if strange && matches!(connection.stage, ConnectionStage::Opening { .. }) {
                     // Another protocol, most likely: its client need not be waited for.
-                    clients.close(id);
+                    if !clients.turn_stranger_away(id, bytes) {
+                        clients.turn_away(id, "what came is not the beginning of a CONNECT");
+                    }
                 }
                 return FrontPacket::Stop;
             }
@@ -143,31 +161,20 @@ impl<C: Chain> Shard<C> {
         }
         connection.last_heard = clients.agenda.now();
         let length = frame.length;
+        clients.agenda.turn.did(turn::PACKET + (length >> 10) as u32);
         let raw = RawPacket { bytes: &bytes[..length], block, more_follows: length < bytes.len() };
         if let ConnectionStage::Connected(connected) = &connection.stage {
             let (session, version) = (connected.session, connected.version);
-            self.serve_frame(id, session, version, frame, &raw, None);
+            if let Err(violation) = self.on_packet(id, session, version, frame, &raw, None) {
+                self.pubsub.violation(id, violation);
+            }
+        } else if self.pubsub.clients.turn_stranger_away(id, bytes) {
+            return FrontPacket::Unreadable;
         } else {
+            self.pubsub.clients.agenda.turn.did(turn::CONNECT);
             self.on_early_packet(id, raw.bytes);
         }
         FrontPacket::Packet(length)
-    }
-
-    /// Serves a packet of a client that belongs to a session.
-    #[inline]
-    fn serve_frame(
-        &mut self,
-        id: ConnectionId,
-        session: u32,
-        version: ProtocolVersion,
-        frame: Frame<'_>,
-        raw: &RawPacket<'_>,
-        resumed: Option<Resumed>,
-    ) {
-        let outcome = self.on_packet(id, session, version, frame, raw, resumed);
-        if let Err(violation) = outcome {
-            self.pubsub.violation(id, violation);
-        }
     }
 
     /// Serves one whole packet of the client of `session`; a second time, with the answer, if a hook put it off the first time.
@@ -238,11 +245,15 @@ impl<C: Chain> Shard<C> {
 
     /// What begins at the front of `bytes` is no packet, or one that is too large.
     fn unreadable(&mut self, id: ConnectionId, bytes: &[u8], error: DecodeError) {
+        if self.pubsub.clients.turn_stranger_away(id, bytes) {
+            return;
+        }
         let Some(connection) = self.pubsub.clients.connections.get(id) else { return };
         let is_connect = bytes.first().is_some_and(|first| first >> 4 == PacketType::Connect as u8);
         match connection.stage {
             ConnectionStage::Opening { .. } if is_connect => {
-                let refusal = Refusal::malformed(bytes, connection.peer, error);
+                let listener = &self.handshake.listener(connection.listener).name;
+                let refusal = Refusal::malformed(bytes, connection.peer, listener, error);
                 self.pubsub.clients.refuse(id, &refusal);
             }
             _ => self.pubsub.violation(id, error.into()),
@@ -263,6 +274,9 @@ impl<C: Chain> Shard<C> {
     /// Serves what waits, unless the connection is paused, and has the runtime read on.
     pub(super) fn serve_on(&mut self, id: ConnectionId) {
         self.serve_unread(id);
+        if self.pubsub.clients.connections.get(id).is_some_and(|connection| connection.is_lost) {
+            return self.pubsub.lost(id);
+        }
         let clients = &mut self.pubsub.clients;
         clients.pause_if_not_reading(id);
         if let Some(connection) = clients.connections.get_mut(id)
@@ -293,7 +307,8 @@ impl<C: Chain> Shard<C> {
                     connection.pauses.remove(PauseReason::HookAnswer);
                     if let Ok(Split::Frame(whole)) = split(&frame, frame.len()) {
                         let raw = RawPacket { bytes: &frame, block: None, more_follows: false };
-                        self.serve_frame(id, session, version, whole, &raw, Some(resumed));
+                        let outcome = self.on_packet(id, session, version, whole, &raw, Some(resumed));
+                        outcome.unwrap_or_else(|violation| self.pubsub.violation(id, violation));
                     }
                 }
             }

@@ -7,7 +7,7 @@
 use super::ending::SessionEnd;
 use super::output::Output;
 use super::pubsub::PubSub;
-use crate::client::{Client, ConnectionId, EndReason, ExpiredReason, SubscriberId};
+use crate::client::{ConnectionId, EndReason, ExpiredReason, SubscriberId, log_client};
 use crate::codec::ReasonCode;
 use crate::hooks::{Chain, ask};
 
@@ -42,8 +42,7 @@ impl<C: Chain> PubSub<C> {
             // Without a word: DISCONNECT must not come before CONNACK [MQTT-3.14.0-1].
             return self.end_connection(id, EndReason::ProtocolError(ReasonCode::PacketTooLarge), None);
         }
-        let Client { subscriber, peer, .. } = &accepted.client;
-        tracing::debug!(client = %subscriber, %peer, session_present, "connected");
+        log_client!(debug, accepted.client, session_present, "connected");
         self.clients.agenda.output(Output::ReadContinuously(id));
         if let Some(session) = self.clients.sessions.get_mut(index) {
             session.outbound.send_again();

@@ -6,6 +6,7 @@ use super::agenda::FollowUp;
 use super::message::ShardMessage;
 use super::output::Output;
 use super::pubsub::PubSub;
+use super::turn;
 use crate::client::ConnectionId;
 use crate::codec::{QoS, RetainHandling, SubscriptionOptions};
 use crate::connection::{ConnectionStage, PauseReason, Pending, Violation};
@@ -40,6 +41,7 @@ impl<C: Chain> PubSub<C> {
     ) {
         let next = self.subscribing.announcements.next();
         let change = self.routing.subscribe(mountpoint, filter, session, subscription, online, next);
+        self.clients.agenda.turn.did(turn::FILTER);
         let Change { interest, announced, members } = change;
         self.tell_members(mountpoint, filter, members);
         news.is_any |= interest;
@@ -52,6 +54,7 @@ impl<C: Chain> PubSub<C> {
     /// Ends a subscription here, and tells the others if it was the last to this filter.
     pub(super) fn remove_subscription(&mut self, mountpoint: u32, filter: &TopicFilter, session: u32) {
         let change = self.routing.unsubscribe(mountpoint, filter, session);
+        self.clients.agenda.turn.did(turn::FILTER);
         self.tell_members(mountpoint, filter, change.members);
         if change.interest {
             let name = self.routing.name(mountpoint).clone();
@@ -107,7 +110,7 @@ impl<C: Chain> PubSub<C> {
             self.announce(mountpoint, news.filters, None);
         }
         if self.subscribing.announcements.is_complete(news.after) {
-            self.complete_subscribe(token, pending);
+            self.begin_replay(token, pending);
         } else {
             self.subscribing.insert(token, pending, news.after);
         }
@@ -151,12 +154,35 @@ impl<C: Chain> PubSub<C> {
             self.retained.taken_in(token, from);
         }
         while let Some((token, pending)) = self.subscribing.next_announced() {
-            self.complete_subscribe(token, pending);
+            self.begin_replay(token, pending);
         }
         announcement
     }
 
-    /// A subscription is known everywhere: hooks, SUBACK, then what is retained. Its client's next packets are served.
+    /// A subscription is known everywhere: what is retained for it is asked for. It is complete when the first of that is here.
+    fn begin_replay(&mut self, token: u64, pending: PendingSubscribe) {
+        let reader = pending.session;
+        // The subscription may have ended in the meantime, and another one have its place; so may the session.
+        let is_online = match pending.by {
+            SubscribeSource::Program => (self.clients.program.number(reader) == Some(pending.instance)).then_some(true),
+            SubscribeSource::Client(_) => {
+                let session = self.clients.sessions.get(reader).filter(|session| session.instance == pending.instance);
+                session.map(|session| session.connection.is_some())
+            }
+        };
+        // What is left from a subscription that this one replaced without asking anew is sent still, as this one has it
+        // [MQTT-3.8.4-4].
+        let Some((gathered, is_online)) = self.retained.gathered(token).zip(is_online) else {
+            return self.complete_subscribe(token, pending);
+        };
+        let mountpoint = self.routing.name(pending.mountpoint).clone();
+        self.retained.replay(token, (reader, is_online), &mountpoint, gathered);
+        self.subscribing.insert(token, pending, 0);
+        self.replay_soon();
+    }
+
+    /// A subscription is known everywhere, and the first of what is retained for it is here: hooks, SUBACK, then that. Its client's next
+    /// packets are served.
     pub(super) fn complete_subscribe(&mut self, token: u64, pending: PendingSubscribe) {
         if let Some(id) = pending.connection()
             && let Some(connection) = self.clients.connections.get_mut(id)
@@ -179,28 +205,8 @@ impl<C: Chain> PubSub<C> {
                 }
             }
         }
-        self.replay(token, &pending);
-    }
-
-    /// Begins to send what is retained for a new subscription.
-    fn replay(&mut self, token: u64, pending: &PendingSubscribe) {
-        let gathered = self.retained.gathered(token);
-        let reader = pending.session;
-        // The subscription may have ended in the meantime, and another one have its place; so may the session.
-        let is_online = match pending.by {
-            SubscribeSource::Program if self.clients.program.number(reader) == Some(pending.instance) => true,
-            SubscribeSource::Program => return,
-            SubscribeSource::Client(_) => match self.clients.sessions.get(reader) {
-                Some(session) if session.instance == pending.instance => session.connection.is_some(),
-                _ => return,
-            },
-        };
-        // What is left from a subscription that this one replaced without asking anew is sent still, as this one has it
-        // [MQTT-3.8.4-4].
-        if let Some(gathered) = gathered {
-            let mountpoint = self.routing.name(pending.mountpoint).clone();
-            self.retained.replay(reader, &mountpoint, gathered, is_online);
-            self.replay_soon();
+        if self.retained.is_replaying(pending.session) {
+            self.replay_to(pending.session);
         }
     }
 

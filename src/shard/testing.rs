@@ -7,6 +7,7 @@ use super::clients::{Clients, Setup};
 use super::message::ShardMessage;
 use super::output::Output;
 use super::pubsub::PubSub;
+use super::turn::TurnLimits;
 use crate::client::ConnectionId;
 use crate::codec::{ProtocolVersion, QoS};
 use crate::config::Config;
@@ -26,11 +27,12 @@ pub(super) const NOW: Time = Time::from_millis(10_000);
 /// What the first of so many shards is told, with these settings.
 pub(super) fn setup(shards: usize, settings: &str) -> Setup {
     let config = Config::from_toml(settings, "test").expect("the settings are valid");
-    Setup { id: 0, shards, seed: 7, version: "test", config: Arc::new(config) }
+    let turn = TurnLimits::default();
+    Setup { id: 0, shards, seed: 7, turn, version: "test", config: Arc::new(config) }
 }
 
 pub(super) fn clients(shards: usize, settings: &str) -> Clients<NoHooks> {
-    Clients::new(setup(shards, settings), NoHooks, Agenda::new(0, shards, NOW))
+    Clients::new(setup(shards, settings), NoHooks, Agenda::new(0, shards, TurnLimits::default(), NOW))
 }
 
 pub(super) fn pubsub(shards: usize, settings: &str) -> PubSub<NoHooks> {

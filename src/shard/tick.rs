@@ -77,6 +77,11 @@ impl<C: Chain> Shard<C> {
     fn sweep(&mut self) {
         let PubSub { clients, routing, .. } = &mut self.pubsub;
         let now = clients.agenda.now();
+        if !clients.delivery.fan_outs.is_empty() {
+            // Of what is under way, some was perhaps delivered where a session was before.
+            return clients.agenda.arm(now + SWEEP, Deadline::Sweep);
+        }
+        clients.flow.forget_whole(now);
         let (own, received) = (clients.setup.id, routing.received_up_to());
         let all_arrived = self.migration.incoming.forget_arrived(|index| {
             let Some(session) = clients.sessions.get_mut(index) else { return true };

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -51,13 +51,28 @@ impl Operated {
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{text}: {error}"))
     }
 
+    /// The exit code and the output of a command.
+    fn outcome(&self, args: &[&str]) -> (i32, String) {
+        let output = ctl(&[&["--socket", &self.socket.display().to_string()], args].concat());
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code().expect("it was not killed"), String::from_utf8(text).expect("it is text"))
+    }
+
+    /// What is said about a client, which need not be there.
+    fn find(&self, client: &str) -> Value {
+        let (code, text) = self.outcome(&["find", client, "--json"]);
+        let mut found: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{text}: {error}"));
+        assert_eq!(code == 3, found[0]["session"].is_null(), "{text}");
+        found[0].take()
+    }
+
     /// What is said about a command that cannot be carried out.
     fn refusal(&self, args: &[&str]) -> String {
         refusal(&[&["--socket", &self.socket.display().to_string()], args].concat())
     }
 
     fn shard_of(&self, client: &str) -> usize {
-        number(&self.json(&["find", client])[0]["shard"])
+        number(&self.find(client)["shard"])
     }
 
     fn move_to(&self, client: &str, shard: usize) {
@@ -71,7 +86,7 @@ impl Operated {
         let mut slots: BTreeMap<usize, String> = BTreeMap::new();
         for number in 0.. {
             let id = format!("client-{number}");
-            let berth = self.json(&["find", &id])[0].take();
+            let berth = self.find(&id);
             if self::number(&berth["shard"]) == shard {
                 slots.entry(self::number(&berth["slot"])).or_insert(id);
             }
@@ -225,10 +240,9 @@ fn a_client_that_moved_can_be_disconnected() {
         let operated = Operated::start(shards);
         let mut client = mqtt5::Client::connect(mqtt5::kept(&operated.broker, "client", 3600));
         operated.move_to("client", (operated.shard_of("client") + 1) % shards);
-        assert_eq!(
-            operated.ctl(&["disconnect", "client"]),
-            "passed on: the client's connection ends now, if it has one\n"
-        );
+        let said = operated.ctl(&["disconnect", "client"]);
+        assert!(said.starts_with("client was connected from 127.0.0.1:"), "{said}");
+        assert!(said.ends_with(" and is disconnected; its session is kept\n"), "{said}");
         assert_eq!(client.disconnected(), mqtt5::DisconnectReasonCode::AdministrativeAction);
         let mut client = mqtt5::Client::connect(mqtt5::kept(&operated.broker, "client", 3600));
         assert!(client.connack.session_present);
@@ -237,6 +251,75 @@ fn a_client_that_moved_can_be_disconnected() {
         let client = mqtt5::Client::connect(mqtt5::kept(&operated.broker, "client", 3600));
         assert!(!client.connack.session_present);
     }
+}
+
+/// `find` and `disconnect` say whether there is such a client, in words and by exit code, and the log says who did what.
+#[test]
+fn a_client_is_found_or_said_not_to_be_there() {
+    for shards in [1, 2, 4] {
+        let mut operated = Operated::start(shards);
+        let none = "no such client: nobody\n".to_owned();
+        assert_eq!(operated.outcome(&["disconnect", "nobody"]), (3, none.clone()));
+        assert_eq!(operated.outcome(&["disconnect", "nobody", "--cleanup"]), (3, none));
+        assert_eq!(operated.outcome(&["disconnect", "nobody", "--json"]), (3, "null\n".to_owned()));
+
+        let mut options = mqtt5::kept(&operated.broker, "ann", 3600);
+        options.set_credentials("ann's", "x");
+        let mut client = mqtt5::Client::connect(options);
+        client.subscribe("a/#", 1);
+        let (code, text) = operated.outcome(&["find", "nobody", "ann"]);
+        assert_eq!(code, 3, "one of them is not there");
+        let [_, nobody, ann] = &text.lines().collect::<Vec<_>>()[..] else { panic!("{text}") };
+        let words = |line: &str| line.split_whitespace().skip(2).map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(words(nobody), ["nobody", "no", "such", "client"], "{text}");
+        let ann = words(ann);
+        assert_eq!((&*ann[0], &*ann[1], ann[2].starts_with("127.0.0.1:")), ("ann", "connected", true), "{text}");
+        assert_eq!(ann[3..], ["default", "ann's", "5", "1", "0", "0"], "{text}");
+        assert_eq!(operated.outcome(&["find", "ann"]).0, 0);
+        let found = operated.find("ann");
+        let session = &found["session"];
+        assert_eq!((session["is_connected"].as_bool(), session["protocol"].as_str()), (Some(true), Some("5")));
+        assert_eq!((session["username"].as_str(), number(&session["subscriptions"])), (Some("ann's"), 1));
+
+        client.cut();
+        let waiting = Instant::now();
+        while operated.find("ann")["session"]["is_connected"] != Value::Bool(false) {
+            assert!(waiting.elapsed() < DEADLINE, "the broker does not notice");
+        }
+        mqtt3::Client::new(&operated.broker, "bob").publish("a/b", 1, "waits");
+        let session = operated.find("ann")["session"].take();
+        assert_eq!((number(&session["queued"]), session["is_kept"].as_bool()), (1, Some(true)));
+        let offline = |what: &str| format!("ann was not connected; its session {what}\n");
+        assert_eq!(operated.outcome(&["disconnect", "ann"]), (0, offline("is kept, --cleanup ends it")));
+        assert_eq!(operated.outcome(&["disconnect", "ann", "--cleanup"]), (0, offline("has ended")));
+        assert!(operated.find("ann")["session"].is_null());
+
+        let uid = fs::metadata(&operated.socket).expect("it is there").uid();
+        let lines = operated.broker.process().stderr();
+        for (what, outcome) in [
+            ("disconnect nobody", "no such client"),
+            ("find nobody ann", "1 of 2 are there"),
+            ("disconnect ann --cleanup", "done"),
+        ] {
+            let line = format!("ctl {what} uid={uid} pid=");
+            let outcome = format!("outcome=\"{outcome}\"");
+            lines.find(what, |said| (said.contains(&line) && said.contains(&outcome)).then_some(()));
+        }
+    }
+}
+
+/// A broker that does not run any more, but has not ended, is said to be one.
+#[test]
+fn a_suspended_broker_is_said_to_be_silent() {
+    let mut operated = Operated::start(2);
+    operated.broker.process().signal("STOP");
+    let (code, text) = operated.outcome(&["hooks"]);
+    operated.broker.process().signal("CONT");
+    assert_eq!(code, 1);
+    assert!(
+        text.contains("the broker has said nothing for 25 s: it is suspended, or the machine is overloaded"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -316,7 +399,7 @@ fn errors_say_what_to_do() {
     let mut stream = UnixStream::connect(&operated.socket).expect("it listens");
     stream
         .write_all(
-            b"{\"version\":1,\"command\":{\"move\":{\"slots\":[5000],\"clients\":[],\"to\":1,\"timeout\":1.0}}}\n",
+            b"{\"version\":2,\"command\":{\"move\":{\"slots\":[5000],\"clients\":[],\"to\":1,\"timeout\":1.0}}}\n",
         )
         .expect("it listens");
     let mut reply = String::new();

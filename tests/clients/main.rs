@@ -14,6 +14,7 @@ mod driver;
 mod large;
 mod lifecycle;
 mod listeners;
+mod log;
 mod loss;
 mod messaging;
 mod mosquitto;

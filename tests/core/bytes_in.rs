@@ -30,8 +30,7 @@ fn legal(version: ProtocolVersion) -> Vec<Vec<u8>> {
         Packet::Pubrel(ack),
         Packet::Pubcomp(ack),
         Packet::Subscribe(Subscribe::new(packet_id(4), &FILTERS[..])),
-        // Not from the other: whether what is retained for it has been sent by then depends on the pieces.
-        Packet::Unsubscribe(Unsubscribe::new(packet_id(5), &["$share/g/b", "c"][..])),
+        Packet::Unsubscribe(Unsubscribe::new(packet_id(5), &["a/+", "c"][..])),
         Packet::Pingreq,
     ];
     if version == V5 {
@@ -79,10 +78,6 @@ fn every_packet_may_be_split_anywhere() {
                 let anew = Client::clean(world, "cleaner", V5);
                 anew.retain(world, "a/b", "");
                 anew.disconnect(world);
-                // What is retained comes when it can: before or after the answers to what comes in the same read.
-                let is_retained = |got: &Got| matches!(got, Got::Publish(received) if received.retain);
-                let (retained, mut received): (Vec<_>, Vec<_>) = received.into_iter().partition(is_retained);
-                received.extend(retained);
                 received
             };
             let whole = answers(&mut world, &mut std::iter::once(&all[..]));

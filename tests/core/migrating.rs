@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use moormq::client::SubscriberId;
+use moormq::client::{SessionAction, SubscriberId};
 use moormq::codec::{
     Ack, Disconnect, Packet, ProtocolVersion, Publish, QoS, ReasonCode, Subscribe, SubscribeFilter, SubscriptionOptions,
 };
@@ -314,9 +314,19 @@ fn a_client_that_moved_or_moves_is_found_by_who_disconnects_it() {
             let subscriber = SubscriberId::new("", id.as_str());
             assert_eq!(moormq::sharding::owner_of(&subscriber, shards, crate::world::SEED), 0);
             let now = world.now;
-            world.shards[0].handle(Input::Request(Request::Disconnect { subscriber, cleanup }), now);
+            let actions = [SessionAction::Find, SessionAction::Disconnect { cleanup }];
+            for (ticket, action) in (0..).zip(actions) {
+                let request = Request::Session { subscriber: subscriber.clone(), action, ticket };
+                world.shards[0].handle(Input::Request(request), now);
+            }
             world.settle();
             assert!(world.is_closed(client.socket), "{shards} shards, after {steps} steps");
+            let found = world.found.iter().map(|(ticket, found)| (*ticket, found.as_ref().map(|one| one.is_connected)));
+            assert_eq!(
+                found.collect::<Vec<_>>(),
+                [(0, Some(true)), (1, Some(true))],
+                "{shards} shards, after {steps} steps"
+            );
             let (again, present) = Client::connect(&mut world, 0, &id, ConnectOptions::kept(ProtocolVersion::V5));
             assert_eq!(present, !cleanup, "{shards} shards, after {steps} steps");
             assert_eq!(world.shard_of(again.socket), Some(shards - 1));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use moormq::client::SubscriberId;
+use moormq::client::{SessionAction, SubscriberId};
 use moormq::codec::{AckKind, Disconnect, PropertyBlock, Publish, QoS, ReasonCode};
 use moormq::hooks::{Answer, Chain, NoHooks};
 use moormq::random::Random;
@@ -184,6 +184,40 @@ fn the_program_disconnects_clients_and_removes_sessions() {
             assert_eq!((present, client.texts(&mut world).len()), (!cleanup, usize::from(!cleanup)));
             client.disconnect(&mut world);
             Client::connect(&mut world, 0, &id, ConnectOptions::clean(V311)).0.disconnect(&mut world);
+        }
+    }
+}
+
+/// Whoever asks is told how the session was, wherever it is, and whatever shard he asked.
+#[test]
+fn an_operator_is_told_whether_there_is_such_a_client() {
+    for mut world in worlds() {
+        for asked in 0..world.shards.len() {
+            let owner = world.shards.len() - 1;
+            let id = crate::client::id_owned_by(&world, owner, "c");
+            let subscriber = SubscriberId::new("", id.as_str());
+            let ask = |world: &mut World<_>, action, ticket| {
+                world.request(asked, Request::Session { subscriber: subscriber.clone(), action, ticket });
+                let [(answered, found)] = &std::mem::take(&mut world.found)[..] else { panic!("one answer") };
+                assert_eq!(*answered, ticket);
+                found.clone()
+            };
+            let (find, end) = (SessionAction::Find, |cleanup| SessionAction::Disconnect { cleanup });
+            assert_eq!(ask(&mut world, find, 1), None);
+            assert_eq!(ask(&mut world, end(true), 2), None);
+            let mut client = Client::connect(&mut world, 0, &id, ConnectOptions::kept(V311)).0;
+            client.subscribed(&mut world, "t", QoS::AtLeastOnce);
+            let found = ask(&mut world, find, 3).expect("it is there");
+            assert!(found.is_connected && found.is_kept);
+            assert_eq!((&*found.client.subscriber.client_id, found.subscriptions, found.queued), (&*id, 1, 0));
+            assert!(!world.is_closed(client.socket), "it was only a question");
+            assert!(ask(&mut world, end(false), 4).expect("it is there").is_connected);
+            assert!(world.is_closed(client.socket));
+            world.request(0, publishing("t", "waits", false));
+            let found = ask(&mut world, find, 5).expect("it is kept");
+            assert_eq!((found.is_connected, found.queued, found.queued_bytes > 0), (false, 1, true));
+            assert!(ask(&mut world, end(true), 6).is_some());
+            assert_eq!(ask(&mut world, find, 7), None);
         }
     }
 }

@@ -6,17 +6,20 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime};
 
-use moormq::client::ConnectionId;
+use moormq::client::{ConnectionId, SessionFound};
 use moormq::config::Config;
 use moormq::connection::SendBuffer;
 use moormq::hooks::{Chain, HookFuture, NoHooks};
 use moormq::message::Message;
 use moormq::random::Random;
-use moormq::shard::{ArrivedConnection, Input, Output, Request, Setup, Shard, ShardMessage, Transfer};
+use moormq::shard::{ArrivedConnection, Input, Output, Request, Setup, Shard, ShardMessage, Transfer, TurnLimits};
 use moormq::time::Time;
 
 /// The seed of the shards' hashes.
 pub const SEED: u64 = 42;
+
+/// Most bytes that are read at once of what had to wait.
+const READ: usize = 16 << 10;
 
 /// The client's end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,6 +60,8 @@ pub struct World<C: Chain> {
     /// What was delivered to the embedding program: subscription and message.
     pub delivered: Vec<(u64, Message)>,
     pub subscribed: Vec<u64>,
+    /// Answers to requests about sessions, by ticket.
+    pub found: Vec<(u64, Option<Box<SessionFound>>)>,
     pub stopped: usize,
     /// How many messages of each kind were carried between shards, and counters in them.
     pub carried: BTreeMap<String, usize>,
@@ -87,8 +92,13 @@ pub fn worlds_with(config: impl Fn() -> Config) -> impl Iterator<Item = World<No
 
 impl<C: Chain> World<C> {
     pub fn new(shards: usize, config: Config, chain: impl Fn() -> C) -> Self {
+        World::in_turns(shards, TurnLimits::default(), config, chain)
+    }
+
+    /// The same, with so much work in a turn.
+    pub fn in_turns(shards: usize, turn: TurnLimits, config: Config, chain: impl Fn() -> C) -> Self {
         let config = Arc::new(config);
-        let setup = |id| Setup { id, shards, seed: SEED, version: "test", config: config.clone() };
+        let setup = |id| Setup { id, shards, seed: SEED, turn, version: "test", config: config.clone() };
         World {
             shards: (0..shards).map(|id| Shard::new(setup(id), chain(), Time::ZERO)).collect(),
             now: Time::ZERO,
@@ -100,6 +110,7 @@ impl<C: Chain> World<C> {
             hooks: Vec::new(),
             delivered: Vec::new(),
             subscribed: Vec::new(),
+            found: Vec::new(),
             stopped: 0,
             carried: BTreeMap::new(),
         }
@@ -140,7 +151,7 @@ impl<C: Chain> World<C> {
     pub fn send_quietly(&mut self, socket: Socket, bytes: &[u8]) {
         let end = &mut self.ends[socket.0];
         let Some((shard, id)) = end.at else { return };
-        if end.reading {
+        if end.reading && end.unsent.is_empty() {
             self.handle(shard, Input::Received { connection: id, bytes });
         } else {
             end.unsent.extend_from_slice(bytes);
@@ -170,8 +181,8 @@ impl<C: Chain> World<C> {
 
     /// The client closes its end without a word; nothing follows before [`World::settle`].
     pub fn hang_up_quietly(&mut self, socket: Socket) {
+        // The index is the shard's until it has closed the connection, too.
         if let Some((shard, id)) = self.ends[socket.0].at.take() {
-            self.by_id.remove(&(shard, id.index()));
             self.handle(shard, Input::Closed { connection: id });
         }
     }
@@ -212,12 +223,18 @@ impl<C: Chain> World<C> {
 
     /// Carries outputs and messages until nothing moves any more.
     pub fn settle(&mut self) {
-        while self.carry_out_outputs()
-            | self.poll_hooks()
-            | self.carry_messages()
-            | self.carry_transfer()
-            | self.catch_up()
-        {}
+        loop {
+            while self.carry_out_outputs()
+                | self.catch_up()
+                | self.poll_hooks()
+                | self.carry_messages()
+                | self.carry_transfer()
+            {}
+            // Messages do not pile up between shards: who writes to one that is behind is not read from.
+            if !self.read_on() {
+                return;
+            }
+        }
     }
 
     /// Something happens to a shard; nothing follows before [`World::settle`].
@@ -231,6 +248,27 @@ impl<C: Chain> World<C> {
         for shard in 0..self.shards.len() {
             while let Some(output) = self.shards[shard].next_output() {
                 self.carry_out(shard, output);
+                moved = true;
+            }
+        }
+        moved
+    }
+
+    /// Gives another turn to the shards that have not done all. Returns whether there was one.
+    pub fn catch_up(&mut self) -> bool {
+        let behind: Vec<_> = (0..self.shards.len()).filter(|shard| self.shards[*shard].is_behind()).collect();
+        behind.iter().for_each(|shard| self.handle(*shard, Input::Tick));
+        !behind.is_empty()
+    }
+
+    /// Reads from each connection what had to wait, a piece at a time.
+    fn read_on(&mut self) -> bool {
+        let mut moved = false;
+        for socket in 0..self.ends.len() {
+            let end = &mut self.ends[socket];
+            if let Some((shard, id)) = end.at.filter(|_| end.reading && !end.unsent.is_empty()) {
+                let piece: Vec<u8> = end.unsent.drain(..end.unsent.len().min(READ)).collect();
+                self.handle(shard, Input::Received { connection: id, bytes: &piece });
                 moved = true;
             }
         }
@@ -299,7 +337,8 @@ impl<C: Chain> World<C> {
     fn carry_out(&mut self, shard: usize, output: Output<C::State>) {
         match output {
             Output::Send { connection, buffer } => {
-                let socket = self.socket_of(shard, connection).expect("a connection with output is there");
+                // It is not if its client has hung up, and what it had sent waits for its turn.
+                let Some(socket) = self.socket_of(shard, connection) else { return };
                 let bytes = buffer.into_bytes();
                 if self.ends[socket].stuck {
                     self.ends[socket].under_way = Some(bytes);
@@ -309,6 +348,7 @@ impl<C: Chain> World<C> {
                 }
             }
             Output::ReadContinuously(_) | Output::SlotsMoving(_) => {}
+            Output::SessionAnswer { ticket, found } => self.found.push((ticket, found)),
             Output::Pause(id) => {
                 if let Some(socket) = self.socket_of(shard, id) {
                     self.ends[socket].reading = false;
@@ -317,13 +357,12 @@ impl<C: Chain> World<C> {
             Output::Resume(id) => {
                 if let Some(socket) = self.socket_of(shard, id) {
                     self.ends[socket].reading = true;
-                    let unsent = std::mem::take(&mut self.ends[socket].unsent);
-                    self.handle(shard, Input::Received { connection: id, bytes: &unsent });
                 }
             }
             Output::Close { connection, last, .. } => {
-                if let Some(socket) = self.socket_of(shard, connection) {
-                    self.by_id.remove(&(shard, connection.index()));
+                let socket = self.socket_of(shard, connection);
+                self.by_id.remove(&(shard, connection.index()));
+                if let Some(socket) = socket {
                     let end = &mut self.ends[socket];
                     end.at = None;
                     let under_way = end.under_way.take().unwrap_or_default();
@@ -360,13 +399,6 @@ impl<C: Chain> World<C> {
             Output::Messages { to, messages } => self.messages[shard][to].extend(messages),
             Output::Stopped => self.stopped += 1,
         }
-    }
-
-    /// Gives another turn to the shards that have not done all. Returns whether there was one.
-    pub fn catch_up(&mut self) -> bool {
-        let behind: Vec<_> = (0..self.shards.len()).filter(|shard| self.shards[*shard].is_behind()).collect();
-        behind.iter().for_each(|shard| self.handle(*shard, Input::Tick));
-        !behind.is_empty()
     }
 
     fn poll_hooks(&mut self) -> bool {

@@ -81,8 +81,9 @@ impl Broker {
     pub fn new(setup: &Setup) -> Self {
         let config = Arc::new(setup.config());
         let trace = Trace::default();
-        let shards = setup.shards;
-        let of_shard = |id| ShardSetup { id, shards, seed: HASH_SEED, version: "simulated", config: config.clone() };
+        let (shards, turn) = (setup.shards, setup.turn());
+        let of_shard =
+            |id| ShardSetup { id, shards, seed: HASH_SEED, turn, version: "simulated", config: config.clone() };
         let chain = || NoHooks.hook(Link::<0>(trace.clone())).hook(Link::<1>(trace.clone())).hook(Link(trace.clone()));
         Broker {
             shards: (0..shards).map(|id| Shard::new(of_shard(id), chain(), Time::ZERO)).collect(),
@@ -178,7 +179,7 @@ impl Broker {
         one.under_way = None;
         if let End::At(shard, id) = one.end {
             one.end = End::Closed;
-            self.by_index[shard][id.index()] = None;
+            // The index is the shard's until it has closed the connection, too.
             self.shards[shard].handle(Input::Closed { connection: id }, self.now);
             self.drove_by_socket(shard);
         }
@@ -226,6 +227,16 @@ impl Broker {
         self.drove(shard);
     }
 
+    /// Gives another turn to a shard that has not done all, picked at random.
+    pub fn catch_up(&mut self, random: &mut Random) -> bool {
+        let count = self.shards.len();
+        let start = random.below(count);
+        let is_late = |shard: &usize| self.shards[*shard].is_behind() || self.shards[*shard].is_turn_over();
+        let Some(shard) = (0..count).map(|at| (start + at) % count).find(is_late) else { return false };
+        self.tick(shard);
+        true
+    }
+
     /// When something is due at the earliest.
     pub fn next_deadline(&self) -> Time {
         self.shards.iter().map(Shard::next_deadline).min().unwrap_or(Time::NEVER)
@@ -235,8 +246,11 @@ impl Broker {
     pub fn carry(&mut self, random: &mut Random) -> bool {
         let pairs = self.messages.len();
         let start = random.below(pairs);
-        let Some(pair) = (0..pairs).map(|at| (start + at) % pairs).find(|pair| !self.messages[*pair].is_empty()) else {
-            return false;
+        // The runtime leaves them where they are while a shard has done enough for one turn.
+        let is_due =
+            |pair: &usize| !self.messages[*pair].is_empty() && !self.shards[pair % self.shards.len()].is_turn_over();
+        let Some(pair) = (0..pairs).map(|at| (start + at) % pairs).find(is_due) else {
+            return self.catch_up(random);
         };
         let (from, to) = (pair / self.shards.len(), pair % self.shards.len());
         match self.messages[pair].pop_front() {
@@ -352,14 +366,10 @@ impl Broker {
         if !self.unflushed[shard] {
             return;
         }
-        if self.shards[shard].is_behind() {
-            self.shards[shard].handle(Input::Tick, self.now);
-            self.last_shard = shard;
-        }
         while let Some(output) = self.shards[shard].next_output() {
             self.carry_out(shard, output);
         }
-        (self.unflushed[shard], self.past_sockets[shard]) = (self.shards[shard].is_behind(), false);
+        (self.unflushed[shard], self.past_sockets[shard]) = (false, false);
     }
 
     fn carry_out(&mut self, shard: usize, output: Output<State>) {
@@ -375,6 +385,7 @@ impl Broker {
             Output::ReadContinuously(_)
             | Output::Deliver { .. }
             | Output::Subscribed { .. }
+            | Output::SessionAnswer { .. }
             | Output::SlotsMoving(_) => {}
             Output::Pause(id) => {
                 if let Some(socket) = self.socket_of(shard, id) {
@@ -413,8 +424,9 @@ impl Broker {
     }
 
     fn close(&mut self, shard: usize, id: ConnectionId, last: Option<SendBuffer>) {
-        let Some(socket) = self.socket_of(shard, id) else { return };
+        let socket = self.socket_of(shard, id);
         self.by_index[shard][id.index()] = None;
+        let Some(socket) = socket else { return };
         let one = &mut self.sockets[socket];
         one.end = End::Closed;
         let under_way = one.under_way.take().unwrap_or_default();

@@ -3,6 +3,7 @@
 use moormq::codec::{ProtocolVersion, QoS, RetainHandling, SubscriptionOptions};
 use moormq::config::{Config, HookDeadline, Limit, OnDeadline, QueueType, SharedPolicy, UnauthorizedPublish};
 use moormq::random::Random;
+use moormq::shard::TurnLimits;
 use std::time::Duration;
 
 use crate::generator::Generator;
@@ -352,6 +353,15 @@ impl Setup {
             allows_late: random.below(4) == 0,
             stops: random.below(8) == 0,
             upgrades_qos: random.below(6) == 0,
+        }
+    }
+
+    /// How much is done in a turn: in some histories so little that clients, and parts of what they ask for, often have to wait.
+    pub fn turn(&self) -> TurnLimits {
+        match self.seed % 5 {
+            0 => TurnLimits { share: 1, turn: 40, portion: 1 },
+            1 => TurnLimits { share: 12, turn: 60, portion: 2 },
+            _ => TurnLimits::default(),
         }
     }
 

@@ -156,14 +156,15 @@ impl Play {
 
     /// Carries out one pending event, picked at random. Returns whether there was one.
     pub fn turn(&mut self) -> bool {
-        let start = self.random.below(8);
-        let moved = (0..8).any(|at| match (start + at) % 8 {
+        let start = self.random.below(9);
+        let moved = (0..9).any(|at| match (start + at) % 9 {
             0 | 1 => self.broker.carry(&mut self.random),
             2 => self.broker.detach(&mut self.random),
             3 => self.give_some(),
             4 => self.complete_a_send(),
             5 => self.broker.poll(&mut self.random),
             6 => self.answer_one(),
+            7 => self.broker.catch_up(&mut self.random),
             _ => self.broker.flush_any(&mut self.random),
         });
         if moved {

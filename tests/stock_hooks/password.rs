@@ -86,5 +86,5 @@ fn a_broken_file_fails_the_start() {
     place.write("moormq.toml", "acl_file.path = 'nowhere'\n");
     let output = place.run(&["check-config", "moormq.toml"], "");
     let text = String::from_utf8(output.stderr).unwrap();
-    assert!(text.starts_with("moormq.toml: acl_file.path: nowhere: cannot be read: No such file"), "{text}");
+    assert!(text.starts_with("moormq.toml:1: acl_file.path: nowhere: cannot be read: No such file"), "{text}");
 }

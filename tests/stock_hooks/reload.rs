@@ -49,6 +49,25 @@ fn sighup_has_all_files_read() {
     assert_eq!(program.connect(program.address(), KNOWN), Ok(()));
 }
 
+/// The configuration holds until the next start. Whoever changes it and sends SIGHUP is told so, and what he made wrong.
+#[test]
+fn sighup_says_what_of_the_configuration_it_does_not_take() {
+    let program = Place::new().start("allow_anonymous = true\n");
+    let text = program.place.read("moormq.toml");
+    program.kill("-HUP");
+    program.wait_for("nothing in the configuration has changed since the start");
+    program.place.write("moormq.toml", &format!("{text}limits.max_packet_size = '2 MiB'\nqueue.queue_type = 'lifo'\n"));
+    program.kill("-HUP");
+    let line = program.wait_for("these settings have changed, and hold from the next start on");
+    assert!(line.contains("\"changed\":\"limits.max_packet_size, queue.queue_type\""), "{line}");
+    program.place.write("moormq.toml", &format!("{text}limits.max_packet_size = 0\nfoo = 1\n"));
+    program.kill("-HUP");
+    program.wait_for("limits.max_packet_size: must be a size from");
+    program.wait_for("foo: is not a setting");
+    program.wait_for("a broker would not start with it, this one goes on as it is");
+    assert_eq!(program.connect(program.address(), &[]), Ok(()));
+}
+
 #[test]
 fn sighup_without_files_harms_nobody() {
     let program = Place::new().start("allow_anonymous = true\n");

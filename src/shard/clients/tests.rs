@@ -70,7 +70,7 @@ fn a_batch_brings_each_recipient_all_of_it_in_order() {
     let mut clients = clients(1, "");
     let (one, other) = (online(&mut clients, "one"), online(&mut clients, "other"));
     let mut recipients = vec![recipient(one.1), recipient(other.1)];
-    clients.delivery.batch.begin(0, None, &mut recipients, ShardSet::default());
+    clients.delivery.batch.begin(0, None, &mut recipients, ShardSet::default(), 100);
     for (sequence, text) in (1..).zip(["1", "2", "3"]) {
         let message = publication("t", text, QoS::AtMostOnce);
         clients.delivery.batch.push(PublicationId { shard: 0, sequence }, &message);
@@ -131,6 +131,7 @@ fn a_session_begins_under_a_number_that_no_other_ever_has() {
     let mut clients = clients(1, "");
     let at = offline(&mut clients, "one");
     let first = clients.sessions.remove(at).map(|session| session.instance);
+    clients.sessions.free_place(at);
     assert_eq!(offline(&mut clients, "other"), at, "its place is used again");
     assert_ne!(clients.sessions.get(at).map(|session| session.instance), first);
 }
@@ -146,7 +147,8 @@ fn publishers_on_any_shard_wait_for_a_client_that_does_not_follow_until_it_goes(
     let ((slow, session), (publisher, _)) = (online(&mut clients, "slow"), online(&mut clients, "publisher"));
     fill_output(&mut clients, slow);
     let elsewhere = ConnectionId::new(9, 4);
-    let message = publication("t", "x", QoS::AtMostOnce);
+    let much = "x".repeat(clients.flow.most());
+    let message = publication("t", &much, QoS::AtMostOnce);
     for by in [Publisher { shard: 0, connection: publisher }, Publisher { shard: 1, connection: elsewhere }] {
         clients.deliver_all(&[recipient(session)], &routed(&message, Some(by)));
     }

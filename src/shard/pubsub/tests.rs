@@ -12,6 +12,7 @@ use super::super::testing::{NOW, filter, online, outputs, posted, publication, p
 use super::*;
 use crate::client::{ConnectionId, EndReason, ExpiredReason, SubscriberId};
 use crate::codec::{QoS, SubscriptionOptions};
+use crate::flow::{Account, Backlog};
 use crate::hooks::NoHooks;
 use crate::message::Publication;
 use crate::routing::MemberCounts;
@@ -212,7 +213,9 @@ fn nothing_is_gathered_while_publishers_wait_for_anybody() {
         subscribe(&mut pubsub, session, "#");
     }
     let connection = ConnectionId::new(50, 1);
-    pubsub.clients.flow.output_is_full(clients[0].0, Publisher { shard: 0, connection }, NOW);
+    let full = Backlog { output: usize::MAX, queued: 0, most_queued: usize::MAX, is_long: false };
+    let by = (Publisher { shard: 0, connection }, usize::MAX);
+    pubsub.clients.flow.backlog_is_full(clients[0].0, Account::Session(1), (full, QoS::AtMostOnce), by, NOW);
     let (mountpoint, origin) = (pubsub.routing.mountpoint(&"".into()), pubsub.own_origin());
     let by = PublishContext { origin, connection: Some(connection), more_follows: true };
     pubsub.publish(mountpoint, &publication("t", "x", QoS::AtMostOnce), by);

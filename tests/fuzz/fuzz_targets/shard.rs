@@ -14,7 +14,7 @@ use moormq::client::ConnectionId;
 use moormq::codec::{MAX_PACKET_SIZE, ProtocolVersion, Sender, Split, decode, split};
 use moormq::config::Config;
 use moormq::hooks::NoHooks;
-use moormq::shard::{Input, Output, ResourceCounts, Setup, Shard};
+use moormq::shard::{Input, Output, ResourceCounts, Setup, Shard, TurnLimits};
 use moormq::time::Time;
 
 /// How many clients there are at a time.
@@ -41,7 +41,9 @@ impl Fuzzed {
         config.session.max_session_expiry = Some(EXPIRY);
         // Now and then, lest most of the time goes there.
         config.sys.interval = 20 * EXPIRY;
-        let setup = Setup { id: 0, shards: 1, seed: 1, version: "fuzzed", config: Arc::new(config) };
+        // So little that clients often have to wait for their next share.
+        let turn = TurnLimits { share: 40, turn: 100, portion: 2 };
+        let setup = Setup { id: 0, shards: 1, seed: 1, turn, version: "fuzzed", config: Arc::new(config) };
         Fuzzed {
             shard: Shard::new(setup, NoHooks, Time::ZERO),
             now: Time::ZERO,
@@ -112,7 +114,14 @@ impl Fuzzed {
     }
 
     fn settle(&mut self) {
-        while let Some(output) = self.shard.next_output() {
+        loop {
+            let Some(output) = self.shard.next_output() else {
+                if !self.shard.is_behind() {
+                    return;
+                }
+                self.shard.handle(Input::Tick, self.now);
+                continue;
+            };
             match output {
                 Output::Send { connection, buffer } => {
                     self.deliver(connection, &buffer.into_bytes());

@@ -10,7 +10,7 @@ use moormq::codec::{
 };
 use moormq::config::Config;
 use moormq::hooks::Chain;
-use moormq::shard::{Input, Output, Setup, Shard, ShardMessage};
+use moormq::shard::{Input, Output, Setup, Shard, ShardMessage, TurnLimits};
 use moormq::sharding::owner_of;
 use moormq::time::Time;
 
@@ -49,7 +49,8 @@ impl<C: Chain> Rig<C> {
     /// Shards without clients, which let everybody do everything.
     pub fn new(shards: usize, chain: impl Fn() -> C) -> Self {
         let config = Arc::new(Config { allow_anonymous: true, ..Config::default() });
-        let setup = |id| Setup { id, shards, seed: SEED, version: "cost", config: config.clone() };
+        let turn = TurnLimits::default();
+        let setup = |id| Setup { id, shards, seed: SEED, turn, version: "cost", config: config.clone() };
         Rig {
             shards: (0..shards).map(|id| Shard::new(setup(id), chain(), Time::ZERO)).collect(),
             now: Time::ZERO,
@@ -129,7 +130,7 @@ impl<C: Chain> Rig<C> {
 
     /// Carries output, answers and messages until nothing moves any more.
     fn settle(&mut self) {
-        while self.flush() | self.answer() | self.carry_messages() {}
+        while self.flush() | self.catch_up() | self.answer() | self.carry_messages() {}
     }
 
     /// Carries out the outputs of the shards.
@@ -152,6 +153,16 @@ impl<C: Chain> Rig<C> {
             }
         }
         moved
+    }
+
+    /// Gives another turn to the shards that have not done all.
+    fn catch_up(&mut self) -> bool {
+        let mut behind = false;
+        for shard in self.shards.iter_mut().filter(|shard| shard.is_behind()) {
+            shard.handle(Input::Tick, self.now);
+            behind = true;
+        }
+        behind
     }
 
     /// Hands in what clients answer.

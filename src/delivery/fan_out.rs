@@ -1,0 +1,133 @@
+//! Publications on their way to recipients that are too many for one turn.
+//!
+//! They are delivered in portions, in the order in which they were published: while one is under way, all that is published after it
+//! waits behind it, so that no recipient gets two messages in another order than others do. Who publishes meanwhile has had its share of
+//! the turn, so there is no more than one publication of each client here, and messages of other shards wait where they are.
+//!
+//! A recipient is known by the place of its session, and by the session's instance number: the session may have ended when its portion
+//! comes, and another one have its place.
+
+use std::collections::VecDeque;
+
+use crate::message::Message;
+use crate::session::{PublicationId, Recipient};
+use crate::sharding::Publisher;
+
+/// A publication, and who is still to get it.
+pub struct FanOut {
+    /// The message.
+    pub message: Message,
+    /// Which of all publications it is.
+    pub id: PublicationId,
+    /// Who published it, if a client did.
+    pub publisher: Option<Publisher>,
+    /// The mountpoint it was published in.
+    pub mountpoint: u32,
+    /// The recipients, each with the instance number of its session, or the number of the program's subscription.
+    pub recipients: VecDeque<(Recipient, u64)>,
+}
+
+/// All that are under way on a shard, in order.
+#[derive(Default)]
+pub struct FanOuts {
+    waiting: VecDeque<FanOut>,
+}
+
+impl FanOuts {
+    /// Whether none is.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// One more, behind the others.
+    pub fn push(&mut self, fan_out: FanOut) {
+        if !fan_out.recipients.is_empty() {
+            self.waiting.push_back(fan_out);
+        }
+    }
+
+    /// The next portion, of `most` recipients at most: the first publication, with these alone.
+    pub fn portion(&mut self, most: usize) -> Option<FanOut> {
+        let first = self.waiting.front_mut()?;
+        if first.recipients.len() <= most {
+            return self.waiting.pop_front();
+        }
+        let recipients = first.recipients.drain(..most).collect();
+        let FanOut { id, publisher, mountpoint, .. } = *first;
+        Some(FanOut { message: first.message.clone(), id, publisher, mountpoint, recipients })
+    }
+
+    /// All of it, in order.
+    pub fn take_all(&mut self) -> Vec<FanOut> {
+        std::mem::take(&mut self.waiting).into()
+    }
+
+    /// What is under way to one session, in order: it is about to leave.
+    #[cold]
+    pub fn take_for(&mut self, session: u32) -> Vec<FanOut> {
+        let mut taken = Vec::new();
+        for fan_out in &mut self.waiting {
+            let found = fan_out.recipients.iter().filter(|(recipient, _)| recipient.session == session);
+            let recipients: VecDeque<_> = found.cloned().collect();
+            if !recipients.is_empty() {
+                fan_out.recipients.retain(|(recipient, _)| recipient.session != session);
+                let FanOut { id, publisher, mountpoint, .. } = *fan_out;
+                taken.push(FanOut { message: fan_out.message.clone(), id, publisher, mountpoint, recipients });
+            }
+        }
+        self.waiting.retain(|fan_out| !fan_out.recipients.is_empty());
+        taken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::QoS;
+    use crate::message::Publication;
+    use crate::session::SubscriptionIds;
+    use crate::topic::TopicName;
+
+    fn fan_out(sequence: u64, sessions: &[u32]) -> FanOut {
+        let recipient = |session: &u32| {
+            let (qos, ids) = (QoS::AtMostOnce, SubscriptionIds::new());
+            let recipient =
+                Recipient { session: *session, qos, retain_as_published: false, ids, group: None };
+            (recipient, u64::from(*session))
+        };
+        FanOut {
+            message: Publication::new(TopicName::trusted("t"), b"x").keep(),
+            id: PublicationId { shard: 0, sequence },
+            publisher: None,
+            mountpoint: 0,
+            recipients: sessions.iter().map(recipient).collect(),
+        }
+    }
+
+    fn seen(fan_out: &FanOut) -> (u64, Vec<u32>) {
+        (fan_out.id.sequence, fan_out.recipients.iter().map(|(recipient, _)| recipient.session).collect())
+    }
+
+    #[test]
+    fn portions_come_in_order_and_one_publication_after_the_other() {
+        let mut fan_outs = FanOuts::default();
+        [fan_out(1, &[1, 2, 3, 4, 5]), fan_out(2, &[]), fan_out(3, &[1])]
+            .into_iter()
+            .for_each(|one| fan_outs.push(one));
+        let portions: Vec<_> = std::iter::from_fn(|| fan_outs.portion(2)).map(|portion| seen(&portion)).collect();
+        assert_eq!(portions, [(1, vec![1, 2]), (1, vec![3, 4]), (1, vec![5]), (3, vec![1])]);
+        assert!(fan_outs.is_empty());
+    }
+
+    #[test]
+    fn who_leaves_takes_along_what_is_on_its_way_to_it() {
+        let mut fan_outs = FanOuts::default();
+        [fan_out(1, &[1, 2, 3]), fan_out(2, &[2]), fan_out(3, &[1])].into_iter().for_each(|one| fan_outs.push(one));
+        let taken: Vec<_> = fan_outs.take_for(2).iter().map(seen).collect();
+        assert_eq!(taken, [(1, vec![2]), (2, vec![2])]);
+        assert!(fan_outs.take_for(2).is_empty());
+        let left: Vec<_> = std::iter::from_fn(|| fan_outs.portion(9)).map(|portion| seen(&portion)).collect();
+        assert_eq!(left, [(1, vec![1, 3]), (3, vec![1])]);
+    }
+}

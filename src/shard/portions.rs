@@ -1,0 +1,92 @@
+//! Work that is too much for one turn, in portions: a publication to very many recipients, the subscriptions that a session leaves behind.
+
+use std::collections::VecDeque;
+
+use super::delivering::Routed;
+use super::pubsub::PubSub;
+use super::turn::Remnant;
+use crate::delivery::FanOut;
+use crate::hooks::Chain;
+use crate::routing::Turn;
+use crate::topic::TopicFilter;
+
+impl<C: Chain> PubSub<C> {
+    /// Does what was put off, as far as it fits into this turn. Says whether nothing is left of it.
+    pub(super) fn go_on(&mut self) -> bool {
+        let most = self.clients.agenda.turn.limits().portion as usize;
+        while !self.clients.agenda.turn.is_over()
+            && let Some(fan_out) = self.clients.delivery.fan_outs.portion(most)
+        {
+            self.deliver_portion(fan_out);
+        }
+        while !self.clients.agenda.turn.is_over()
+            && let Some(remnant) = self.clients.agenda.remnants.pop_front()
+        {
+            self.clear_up(remnant);
+        }
+        self.clients.delivery.fan_outs.is_empty()
+    }
+
+    /// Delivers all of these at once: the broker stops, or a session is about to leave.
+    pub(super) fn deliver_at_once(&mut self, fan_outs: Vec<FanOut>) {
+        fan_outs.into_iter().for_each(|fan_out| self.deliver_portion(fan_out));
+    }
+
+    /// Delivers one portion. What is for a member of a shared subscription that has left meanwhile goes to another one.
+    fn deliver_portion(&mut self, fan_out: FanOut) {
+        let FanOut { message, id, publisher, mountpoint, recipients } = fan_out;
+        let mut there = Vec::with_capacity(recipients.len());
+        for (recipient, number) in recipients {
+            let is_there = self.clients.instance_of(&recipient) == Some(number);
+            let is_offline =
+                || self.clients.sessions.get(recipient.session).is_some_and(|session| session.connection.is_none());
+            let has_another = |filter: &TopicFilter| self.routing.has_other_member(mountpoint, filter, false);
+            match &recipient.group {
+                Some(filter) if !is_there || is_offline() && has_another(filter) => {
+                    let turn = Turn { policy: self.own_origin().policy, publisher: 0, hops: 0 };
+                    self.offer_to_group(mountpoint, filter, &message, turn, publisher);
+                }
+                _ if is_there => there.push(recipient),
+                _ => {}
+            }
+        }
+        let publication = message.publication();
+        self.clients.deliver_all(&there, &Routed { publication: &publication, id, publisher });
+    }
+
+    /// Ends the subscriptions of a session that is about to be gone from the table, as far as that fits into this turn; what is left is for
+    /// [`clear_up`](Self::clear_up).
+    pub(super) fn begin_to_clear_up(&mut self, session: u32, filters: Vec<TopicFilter>) -> Remnant {
+        let mountpoint = self.clients.sessions.get(session).map(|session| session.client.subscriber.mountpoint.clone());
+        let mountpoint = mountpoint.map_or(0, |mountpoint| self.routing.mountpoint(&mountpoint));
+        self.clients.statistics.counters.subscriptions -= filters.len() as u64;
+        // A member that is gone must not be chosen.
+        let is_shared = |filter: &TopicFilter| filter.share_name().is_some();
+        let (shared, plain): (VecDeque<_>, VecDeque<_>) = filters.into_iter().partition(is_shared);
+        for filter in &shared {
+            self.remove_subscription(mountpoint, filter, session);
+        }
+        let mut remnant = Remnant { session, mountpoint, filters: plain };
+        self.remove_in_turn(&mut remnant);
+        remnant
+    }
+
+    /// Ends what is left of the subscriptions of a session that is gone from the table, in portions if they are many. Its place is free
+    /// when the last one has ended: until then what is routed there finds nobody.
+    pub(super) fn clear_up(&mut self, mut remnant: Remnant) {
+        self.remove_in_turn(&mut remnant);
+        if remnant.filters.is_empty() {
+            self.clients.sessions.free_place(remnant.session);
+        } else {
+            self.clients.agenda.remnants.push_back(remnant);
+        }
+    }
+
+    fn remove_in_turn(&mut self, remnant: &mut Remnant) {
+        while !self.clients.agenda.turn.is_over()
+            && let Some(filter) = remnant.filters.pop_front()
+        {
+            self.remove_subscription(remnant.mountpoint, &filter, remnant.session);
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! How much is done before others have their turn.
+//!
+//! Work is counted in units of some 100 ns: a message to one client is one, reading a packet some. A client gets a share of each turn;
+//! what it has sent beyond that waits, and is served when those before it have been, in the order in which they came to wait. So a client
+//! that asks for a lot is slow itself, and nobody else is.
+//!
+//! A turn is what happens at one time: the runtime reads the clock once for all that has come. When all that may be done in it is done,
+//! what comes is put aside unread until the next [`Input::Tick`](super::Input::Tick), which begins a turn, too.
+
+use std::collections::VecDeque;
+
+use crate::client::ConnectionId;
+use crate::topic::TopicFilter;
+
+/// Reading a packet, whatever follows from it.
+pub(super) const PACKET: u32 = 4;
+/// A CONNECT, with all that follows from it.
+pub(super) const CONNECT: u32 = 128;
+/// A topic filter that is subscribed to or no more.
+pub(super) const FILTER: u32 = 16;
+/// A page of retained messages that is looked for or sent, but for its topics and messages.
+pub(super) const PAGE: u32 = 8;
+/// What the end of a session is, but for its topic filters.
+pub(super) const SESSION: u32 = 32;
+
+/// How much is done in a turn, in units of work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TurnLimits {
+    /// For one client.
+    pub share: u32,
+    /// For all. A single piece of work may go beyond it.
+    pub turn: u32,
+    /// Most recipients on a shard to which a message is delivered at once.
+    pub portion: u32,
+}
+
+impl Default for TurnLimits {
+    /// One or two milliseconds for one client, and some for all.
+    fn default() -> Self {
+        TurnLimits { share: 16 * 1024, turn: 32 * 1024, portion: 8 * 1024 }
+    }
+}
+
+/// The present turn, and who waits for another one.
+pub(super) struct Turn {
+    limits: TurnLimits,
+    done: u32,
+    /// When this is done, the client that is served has had its share.
+    share_ends: u32,
+    waiting: VecDeque<ConnectionId>,
+}
+
+impl Turn {
+    /// The first turn.
+    pub fn new(limits: TurnLimits) -> Self {
+        Turn { limits, done: 0, share_ends: 0, waiting: VecDeque::new() }
+    }
+
+    /// How much is done in a turn.
+    #[inline]
+    pub fn limits(&self) -> TurnLimits {
+        self.limits
+    }
+
+    /// A turn begins.
+    #[inline]
+    pub fn begin(&mut self) {
+        self.done = 0;
+    }
+
+    /// The share of a client begins.
+    #[inline]
+    pub fn begin_share(&mut self) {
+        self.share_ends = self.done.saturating_add(self.limits.share).min(self.limits.turn);
+    }
+
+    /// So much work was done.
+    #[inline]
+    pub fn did(&mut self, work: u32) {
+        self.done = self.done.saturating_add(work);
+    }
+
+    /// Whether the client that is served has had its share.
+    #[inline]
+    pub fn is_share_over(&self) -> bool {
+        self.done >= self.share_ends
+    }
+
+    /// The client that is served gets no more in this turn.
+    pub fn end_share(&mut self) {
+        self.share_ends = 0;
+    }
+
+    /// Whether all was done that may be done in this turn.
+    #[inline]
+    pub fn is_over(&self) -> bool {
+        self.done >= self.limits.turn
+    }
+
+    /// A client waits for its next share.
+    pub fn wait(&mut self, id: ConnectionId) {
+        self.waiting.push_back(id);
+    }
+
+    /// How many wait.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Who has waited longest.
+    pub fn next(&mut self) -> Option<ConnectionId> {
+        self.waiting.pop_front()
+    }
+}
+
+/// Topic filters of a session that is gone, which are still to be removed; its place is free after that.
+pub(super) struct Remnant {
+    pub session: u32,
+    pub mountpoint: u32,
+    pub filters: VecDeque<TopicFilter>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_has_its_share_and_all_have_the_turn() {
+        let TurnLimits { share, turn: all, .. } = TurnLimits::default();
+        let mut turn = Turn::new(TurnLimits::default());
+        turn.begin_share();
+        turn.did(share - 1);
+        assert!(!turn.is_share_over() && !turn.is_over());
+        turn.did(1);
+        assert!(turn.is_share_over() && !turn.is_over());
+        turn.begin_share();
+        assert!(!turn.is_share_over(), "another one");
+        turn.did(all);
+        assert!(turn.is_share_over() && turn.is_over());
+        turn.begin_share();
+        assert!(turn.is_share_over(), "nothing is left of the turn");
+        turn.begin();
+        turn.begin_share();
+        assert!(!turn.is_share_over() && !turn.is_over());
+        turn.end_share();
+        assert!(turn.is_share_over() && !turn.is_over());
+    }
+
+    #[test]
+    fn who_waits_is_served_in_order() {
+        let mut turn = Turn::new(TurnLimits::default());
+        let ids = [3, 1, 2].map(|index| ConnectionId::new(index, 1));
+        ids.into_iter().for_each(|id| turn.wait(id));
+        assert_eq!(turn.waiting(), 3);
+        assert_eq!(std::iter::from_fn(|| turn.next()).collect::<Vec<_>>(), ids);
+    }
+}

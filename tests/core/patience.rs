@@ -1,0 +1,174 @@
+//! Publishers wait for clients that do not keep up, for a while: the credit of either side.
+
+use std::time::Duration;
+
+use moormq::client::DropReason;
+use moormq::codec::{AckKind, QoS};
+use moormq::config::{Config, Limit};
+use moormq::hooks::NoHooks;
+
+use crate::client::{Client, ConnectOptions, QOS, V5, V311};
+use crate::world::{World, config, worlds_with};
+
+/// Little output, and room for any number of messages in the queue.
+fn tight() -> Config {
+    config(|config| {
+        config.queue.max_waiting_output_bytes = 4096;
+        config.queue.max_online_messages = Limit::UNLIMITED;
+        // A quarter of it is more than one read.
+        config.queue.max_queue_bytes = Limit::at_most(100 << 10);
+    })
+}
+
+fn served(world: &World<NoHooks>) -> u64 {
+    world.shards.iter().map(|shard| shard.counters().messages_in).sum()
+}
+
+fn dropped(world: &World<NoHooks>) -> u64 {
+    let counters = world.shards.iter().map(|shard| shard.counters());
+    counters
+        .map(|counters| {
+            counters.dropped[DropReason::SlowConsumer as usize] + counters.dropped[DropReason::QueueFull as usize]
+        })
+        .sum()
+}
+
+#[test]
+fn a_burst_to_a_client_that_reads_loses_nothing() {
+    for qos in QOS {
+        for mut world in worlds_with(tight) {
+            let last = world.shards.len() - 1;
+            let mut reader = Client::on(&mut world, last, "reader", ConnectOptions::kept(V5));
+            reader.subscribed(&mut world, "t", qos);
+            let publisher = Client::clean(&mut world, "publisher", V311);
+            world.stick(reader.socket, true);
+            let payload = "x".repeat(500);
+            let texts: Vec<String> = (0..600).map(|number| format!("{number} {payload}")).collect();
+            for (id, text) in (1..).zip(&texts) {
+                publisher.publish(&mut world, "t", text, qos, id);
+                if qos == QoS::ExactlyOnce {
+                    publisher.ack(&mut world, AckKind::Pubrel, id);
+                }
+            }
+            let mut received = Vec::new();
+            // It reads, now and then, and acknowledges.
+            while received.len() < texts.len() {
+                world.stick(reader.socket, false);
+                let got = reader.publishes(&mut world);
+                assert!(!got.is_empty(), "{qos:?}: {} have come, {} were dropped", received.len(), dropped(&world));
+                for one in got {
+                    match one.id {
+                        Some(id) if one.qos == QoS::AtLeastOnce => reader.ack(&mut world, AckKind::Puback, id),
+                        Some(id) => {
+                            reader.ack(&mut world, AckKind::Pubrec, id);
+                            reader.ack(&mut world, AckKind::Pubcomp, id);
+                        }
+                        None => {}
+                    }
+                    received.push(one.text().to_owned());
+                }
+                world.stick(reader.socket, true);
+                world.advance(Duration::from_millis(2));
+            }
+            assert!(received == texts && dropped(&world) == 0, "{qos:?}");
+        }
+    }
+}
+
+/// Publishes much to a topic that a client subscribes to which reads nothing. Gives how long its publisher was held.
+fn held(world: &mut World<NoHooks>, publisher: &Client, for_at_most: Duration) -> Duration {
+    let begun = world.now;
+    let before = served(world);
+    let payload = "x".repeat(1000);
+    for _ in 0..20 {
+        publisher.publish(world, "t", &payload, QoS::AtMostOnce, 0);
+    }
+    while served(world) < before + 20 && world.now.since(begun) < for_at_most {
+        world.advance(Duration::from_millis(50));
+    }
+    assert_eq!(served(world), before + 20, "it goes on in the end");
+    world.now.since(begun)
+}
+
+#[test]
+fn connecting_again_brings_no_new_patience() {
+    for options in [ConnectOptions::clean(V311), ConnectOptions::kept(V311)] {
+        for mut world in worlds_with(tight) {
+            let publisher = Client::clean(&mut world, "publisher", V311);
+            let last = world.shards.len() - 1;
+            let mut all = Duration::ZERO;
+            for number in 0..5 {
+                // Sessions that end with their connections share the credit of their address.
+                let name = if options.clean_start { format!("rude{number}") } else { "rude".to_owned() };
+                let mut rude = Client::on(&mut world, last, &name, options);
+                rude.subscribe(&mut world, "t", QoS::AtMostOnce);
+                rude.received(&mut world);
+                world.stick(rude.socket, true);
+                all += held(&mut world, &publisher, Duration::from_secs(5));
+                world.hang_up(rude.socket);
+            }
+            assert!(all >= Duration::from_millis(400) && all <= Duration::from_millis(800), "{all:?}");
+        }
+    }
+}
+
+#[test]
+fn a_publisher_is_held_for_a_tenth_of_the_time_at_most() {
+    for mut world in worlds_with(tight) {
+        let publisher = Client::clean(&mut world, "publisher", V311);
+        let mut rude = Vec::new();
+        for number in 0..30 {
+            let mut client = Client::clean(&mut world, &format!("rude{number}"), V5);
+            // A session that is kept has a credit of its own.
+            client = {
+                world.hang_up(client.socket);
+                Client::connect(&mut world, 0, &format!("kept{number}"), ConnectOptions::kept(V5)).0
+            };
+            client.subscribed(&mut world, &format!("t/{number}"), QoS::AtMostOnce);
+            world.stick(client.socket, true);
+            rude.push(client);
+        }
+        let payload = "x".repeat(1000);
+        let begun = world.now;
+        let mut stalled = Duration::ZERO;
+        for number in 0..30 {
+            for _ in 0..10 {
+                let (before, at) = (served(&world), world.now);
+                publisher.publish(&mut world, &format!("t/{number}"), &payload, QoS::AtMostOnce, 0);
+                while served(&world) == before {
+                    world.advance(Duration::from_millis(50));
+                }
+                stalled += world.now.since(at);
+            }
+            world.advance(Duration::from_millis(100));
+        }
+        let all = world.now.since(begun);
+        assert!(
+            stalled <= Duration::from_millis(600) + all / 20 + Duration::from_millis(500),
+            "{stalled:?} of {all:?}"
+        );
+        assert!(stalled >= Duration::from_millis(400), "{stalled:?}");
+    }
+}
+
+/// Who publishes little is not held for a client that another one floods.
+#[test]
+fn a_client_that_is_flooded_holds_up_who_floods_it() {
+    for mut world in worlds_with(tight) {
+        let mut rude = Client::clean(&mut world, "rude", V311);
+        rude.subscribed(&mut world, "#", QoS::AtMostOnce);
+        let flood = Client::clean(&mut world, "flood", V311);
+        let modest = Client::clean(&mut world, "modest", V311);
+        world.stick(rude.socket, true);
+        let payload = "x".repeat(1000);
+        for _ in 0..20 {
+            flood.publish(&mut world, "t", &payload, QoS::AtMostOnce, 0);
+        }
+        let before = served(&world);
+        for _ in 0..5 {
+            modest.publish(&mut world, "t", "hello", QoS::AtMostOnce, 0);
+        }
+        assert_eq!(served(&world) - before, 5);
+        assert!(before < 20, "the other one waits");
+    }
+}

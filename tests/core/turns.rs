@@ -1,0 +1,262 @@
+//! Turns: nobody waits long for others, however much these ask for. In these tests little fits into a turn.
+
+use std::time::Duration;
+
+use moormq::codec::{
+    Disconnect, Packet, ProtocolVersion, QoS, ReasonCode, Subscribe, SubscribeFilter, SubscriptionOptions,
+};
+use moormq::hooks::NoHooks;
+use moormq::shard::{Input, Request, TurnLimits};
+use moormq::sharding::SLOTS;
+
+use crate::client::{Client, ConnectOptions, QOS, V5, V311, packet_id, publish};
+use crate::received::Got;
+use crate::world::{World, open_config};
+
+/// A world in which ten packets are a client's share, and messages go to three recipients at once.
+fn world(shards: usize) -> World<NoHooks> {
+    World::in_turns(shards, TurnLimits { share: 40, turn: 120, portion: 3 }, open_config(), || NoHooks)
+}
+
+fn worlds() -> impl Iterator<Item = World<NoHooks>> {
+    [1, 2, 4].into_iter().map(world)
+}
+
+/// Time passes, so that a new turn begins.
+fn begin_turn(world: &mut World<NoHooks>) {
+    world.now = world.now + Duration::from_millis(1);
+}
+
+fn bytes(version: ProtocolVersion, packets: &[Packet<'_>]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    packets.iter().for_each(|packet| packet.encode(version, &mut bytes));
+    bytes
+}
+
+#[test]
+fn a_client_that_sends_a_lot_is_served_in_shares_and_another_one_in_between() {
+    let mut world = world(1);
+    let mut greedy = Client::clean(&mut world, "greedy", V311);
+    let mut modest = Client::clean(&mut world, "modest", V311);
+    begin_turn(&mut world);
+    world.send_quietly(greedy.socket, &bytes(V311, &[Packet::Pingreq; 100]));
+    world.carry_out_outputs();
+    let first = greedy.received(&mut world).len();
+    assert!((1..=20).contains(&first), "{first} of 100");
+    begin_turn(&mut world);
+    world.send_quietly(modest.socket, &bytes(V311, &[Packet::Pingreq]));
+    world.carry_out_outputs();
+    assert_eq!(modest.received(&mut world), [Got::Pingresp]);
+    assert!(world.shards[0].is_behind() && world.shards[0].next_deadline() <= world.now);
+    let mut turns = 0;
+    let mut rest = 0;
+    while world.catch_up() {
+        turns += 1;
+        world.carry_out_outputs();
+        rest += greedy.received(&mut world).len();
+    }
+    assert_eq!(first + rest, 100);
+    assert!(turns >= 5, "{turns} turns");
+}
+
+#[test]
+fn all_clients_together_have_one_turn_and_wait_in_order() {
+    let mut world = world(1);
+    let clients: Vec<Client> = (0..8).map(|number| Client::clean(&mut world, &format!("c{number}"), V311)).collect();
+    begin_turn(&mut world);
+    for client in &clients {
+        world.send_quietly(client.socket, &bytes(V311, &[Packet::Pingreq; 9]));
+    }
+    world.carry_out_outputs();
+    let answered = |world: &mut World<NoHooks>| -> Vec<usize> {
+        clients.iter().map(|client| world.received(client.socket).len() / 2).collect()
+    };
+    let first = answered(&mut world);
+    assert!(first[0] == 9 && first[7] == 0, "{first:?}");
+    assert!(world.catch_up());
+    world.carry_out_outputs();
+    let second = answered(&mut world);
+    assert!(second.iter().sum::<usize>() > 0 && second[0] == 0, "{second:?}");
+    world.settle();
+    let all: usize = [first, second, answered(&mut world)].iter().flatten().sum();
+    assert_eq!(all, 72);
+}
+
+/// [MQTT-4.6.0-5]: for each recipient in the order of publishing, whoever published.
+#[test]
+fn a_message_to_many_goes_in_portions_and_what_comes_after_it_waits_behind() {
+    for mut world in worlds() {
+        let mut crowd = Vec::new();
+        for number in 0..40 {
+            let version = ProtocolVersion::ALL[number % 3];
+            let mut client = Client::clean(&mut world, &format!("sub{number}"), version);
+            client.subscribed(&mut world, "t", QOS[number % 3]);
+            crowd.push(client);
+        }
+        let publishers: Vec<_> =
+            (0..3).map(|number| Client::clean(&mut world, &format!("pub{number}"), V311)).collect();
+        let mut bystander = Client::clean(&mut world, "bystander", V311);
+        begin_turn(&mut world);
+        for (number, publisher) in publishers.iter().enumerate() {
+            let texts = [format!("{number}a"), format!("{number}b")];
+            let packets = texts.iter().map(|text| Packet::Publish(publish("t", text, QoS::AtMostOnce, 0)));
+            world.send_quietly(publisher.socket, &bytes(V311, &packets.collect::<Vec<_>>()));
+        }
+        world.carry_out_outputs();
+        begin_turn(&mut world);
+        world.send_quietly(bystander.socket, &bytes(V311, &[Packet::Pingreq]));
+        world.carry_out_outputs();
+        if world.shards.len() == 1 {
+            assert_eq!(bystander.received(&mut world), [Got::Pingresp], "before the messages are delivered");
+            assert!(world.shards[0].is_behind());
+        }
+        world.settle();
+        for client in &mut crowd {
+            let got = client.texts(&mut world);
+            assert_eq!(got.len(), 6, "{got:?}");
+            for number in 0..3 {
+                let of: Vec<_> = got.iter().filter(|text| text.starts_with(&number.to_string())).collect();
+                assert_eq!(of, [&format!("{number}a"), &format!("{number}b")]);
+            }
+        }
+    }
+}
+
+#[test]
+fn who_leaves_while_a_message_goes_round_takes_no_one_elses_place() {
+    let mut world = world(1);
+    let mut crowd = Vec::new();
+    for number in 0..9 {
+        let mut client = Client::clean(&mut world, &format!("sub{number}"), V311);
+        client.subscribed(&mut world, "t", QoS::AtMostOnce);
+        crowd.push(client);
+    }
+    let publisher = Client::clean(&mut world, "publisher", V311);
+    begin_turn(&mut world);
+    world.send_quietly(publisher.socket, &bytes(V311, &[Packet::Publish(publish("t", "x", QoS::AtMostOnce, 0))]));
+    world.carry_out_outputs();
+    // The last one leaves before its portion comes, and somebody gets its place who has not subscribed.
+    world.hang_up_quietly(crowd[8].socket);
+    let newcomer = Client::open(&mut world, 0, V311);
+    let mut connect = Vec::new();
+    crate::client::connect_packet("newcomer", ConnectOptions::clean(V311)).encode(&mut connect);
+    world.send_quietly(newcomer.socket, &connect);
+    world.settle();
+    let mut newcomer = newcomer;
+    assert_eq!(newcomer.received(&mut world), [Got::Connack { present: false, code: ReasonCode::Success }]);
+    for client in &mut crowd[..8] {
+        assert_eq!(client.texts(&mut world), ["x"]);
+    }
+}
+
+#[test]
+fn a_session_that_moves_gets_once_what_was_on_its_way_in_portions() {
+    for shards in [2, 4] {
+        let mut world = world(shards);
+        let mut crowd = Vec::new();
+        for number in 0..20 {
+            let mut client = Client::on(&mut world, 0, &format!("{number}of"), ConnectOptions::clean(V5));
+            client.subscribed(&mut world, "t", QOS[number % 3]);
+            crowd.push(client);
+        }
+        let publisher = Client::on(&mut world, 1, "publisher", ConnectOptions::clean(V311));
+        for text in ["1", "2", "3"] {
+            let packet = bytes(V311, &[Packet::Publish(publish("t", text, QoS::AtMostOnce, 0))]);
+            world.send_quietly(publisher.socket, &packet);
+        }
+        let slots = (0..SLOTS as u16).collect();
+        world.handle(0, Input::Request(Request::MoveSlots { slots, to: 1 }));
+        world.settle();
+        for client in &mut crowd {
+            assert_eq!(client.texts(&mut world), ["1", "2", "3"], "{shards} shards");
+            assert_eq!(world.shard_of(client.socket), Some(1));
+        }
+    }
+}
+
+#[test]
+fn the_subscriptions_of_a_session_that_has_ended_go_in_portions_and_are_nobodys() {
+    for mut world in worlds() {
+        let mut gone = Client::clean(&mut world, "gone", V5);
+        let names: Vec<String> = (0..60).map(|number| format!("f{number}")).collect();
+        for names in names.chunks(10) {
+            let options = SubscriptionOptions::new(QoS::AtMostOnce);
+            let filters: Vec<_> = names.iter().map(|filter| SubscribeFilter { filter, options }).collect();
+            gone.send(&mut world, &Packet::Subscribe(Subscribe::new(packet_id(1), &filters[..])));
+        }
+        begin_turn(&mut world);
+        let home = world.shard_of(gone.socket).expect("it is connected");
+        world.hang_up_quietly(gone.socket);
+        if world.shards.len() == 1 {
+            assert!(world.shards[home].is_behind(), "sixty are too many for one turn");
+        }
+        let mut next = Client::clean(&mut world, "next", V311);
+        let publisher = Client::clean(&mut world, "publisher", V311);
+        for name in &names {
+            publisher.publish(&mut world, name, "x", QoS::AtMostOnce, 0);
+        }
+        world.settle();
+        assert_eq!(next.received(&mut world), []);
+        let filters: usize = world.shards.iter().map(|shard| shard.resource_counts().filters).sum();
+        assert_eq!(filters, 0);
+    }
+}
+
+/// [MQTT-3.14.4-3]
+#[test]
+fn what_came_before_the_end_of_a_connection_counts_however_late_it_is_served() {
+    for mut world in worlds() {
+        let mut watcher = Client::clean(&mut world, "watcher", V311);
+        watcher.subscribed(&mut world, "will", QoS::AtMostOnce);
+        watcher.subscribed(&mut world, "last", QoS::AtMostOnce);
+        let options = ConnectOptions::clean(V5).will("will");
+        let (leaver, _) = Client::connect(&mut world, 0, "leaver", options);
+        let mut packets = vec![Packet::Pingreq; 40];
+        packets.push(Packet::Publish(publish("last", "words", QoS::AtMostOnce, 0)));
+        packets.push(Packet::Disconnect(Disconnect::new(ReasonCode::Success)));
+        begin_turn(&mut world);
+        world.send_quietly(leaver.socket, &bytes(V5, &packets));
+        world.hang_up_quietly(leaver.socket);
+        world.settle();
+        assert_eq!(watcher.texts(&mut world), ["words"]);
+    }
+}
+
+#[test]
+fn sessions_that_expire_at_once_do_so_in_portions() {
+    let mut world = world(1);
+    for number in 0..30 {
+        let options = ConnectOptions::clean(V5).with(|properties| properties.session_expiry = Some(1));
+        let (client, _) = Client::connect(&mut world, 0, &format!("c{number}"), options);
+        world.hang_up(client.socket);
+    }
+    assert_eq!(world.shards[0].resource_counts().sessions, 30);
+    world.now = world.now + Duration::from_secs(2);
+    world.handle(0, Input::Tick);
+    let left = world.shards[0].resource_counts().sessions;
+    assert!((1..30).contains(&left), "{left} are left");
+    world.settle();
+    assert_eq!(world.shards[0].resource_counts().sessions, 0);
+}
+
+#[test]
+fn an_orderly_stop_delivers_what_goes_round() {
+    for mut world in worlds() {
+        let mut crowd = Vec::new();
+        for number in 0..12 {
+            let mut client = Client::clean(&mut world, &format!("sub{number}"), V311);
+            client.subscribed(&mut world, "t", QoS::AtMostOnce);
+            crowd.push(client);
+        }
+        let publisher = Client::clean(&mut world, "publisher", V311);
+        begin_turn(&mut world);
+        let packet = Packet::Publish(publish("t", "x", QoS::AtMostOnce, packet_id(1).get()));
+        world.send_quietly(publisher.socket, &bytes(V311, &[packet]));
+        if world.shards.len() == 1 {
+            world.stop();
+            for client in &mut crowd {
+                assert_eq!(client.texts(&mut world), ["x"]);
+            }
+        }
+    }
+}

@@ -7,13 +7,21 @@ use moormq::codec::{
 };
 use moormq::config::{Config, Limit};
 use moormq::hooks::NoHooks;
-use moormq::shard::{Input, Request};
+use moormq::shard::{Input, Request, TurnLimits};
 use moormq::topic::TopicFilter;
 
 use crate::client::{Client, ConnectOptions, V5, V311, id_owned_by, packet_id, publish};
 use crate::migrating::move_slot;
 use crate::received::{Got, ReceivedPublish};
 use crate::world::{World, config, open_config, worlds, worlds_with};
+
+/// Turns of a few pages.
+const SHORT: TurnLimits = TurnLimits { share: 1024, turn: 2048, portion: 512 };
+
+/// Brokers with 1, 2 and 4 shards that have short turns.
+fn worlds_in_short_turns() -> impl Iterator<Item = World<NoHooks>> {
+    [1, 2, 4].into_iter().map(|shards| World::in_turns(shards, SHORT, open_config(), || NoHooks))
+}
 
 /// Retains so many messages of this payload, in turn from all shards. The topics, in order.
 fn retain(world: &mut World<NoHooks>, topics: usize, payload: &str, qos: QoS) -> Vec<String> {
@@ -116,9 +124,9 @@ fn sent_by(world: &mut World<NoHooks>, act: impl FnOnce(&mut World<NoHooks>)) ->
 
 /// A client that asks for everything again and again gets everything, but others have their turn in between.
 #[test]
-fn no_input_sends_more_than_a_few_pages() {
-    const MOST: u64 = 8 * 256;
-    let mut world = World::new(1, open_config(), || NoHooks);
+fn no_input_sends_more_than_fits_into_a_turn_and_a_page() {
+    const MOST: u64 = SHORT.turn as u64 + 256;
+    let mut world = World::in_turns(1, SHORT, open_config(), || NoHooks);
     let kept = retain(&mut world, 10_000, "x", QoS::AtMostOnce);
     let mut client = Client::on(&mut world, 0, "client", ConnectOptions::clean(V311));
     let filters = [SubscribeFilter { filter: "#", options: SubscriptionOptions::new(QoS::AtMostOnce) }];
@@ -148,7 +156,7 @@ fn no_input_sends_more_than_a_few_pages() {
 /// A filter that matches next to nothing does not hold up the others either.
 #[test]
 fn a_walk_through_many_topics_takes_several_turns() {
-    for mut world in worlds() {
+    for mut world in worlds_in_short_turns() {
         retain(&mut world, 10_000, "x", QoS::AtMostOnce);
         let mut client = Client::on(&mut world, 0, "client", ConnectOptions::clean(V311));
         let filters = [SubscribeFilter { filter: "+/+/+/#", options: SubscriptionOptions::new(QoS::AtMostOnce) }];
@@ -160,7 +168,7 @@ fn a_walk_through_many_topics_takes_several_turns() {
             turns += usize::from(world.catch_up());
             world.carry_messages();
         }
-        assert!(turns >= 10_000 / 1024 / 4 / world.shards.len(), "{turns}");
+        assert!(turns >= 10_000 / 2 / SHORT.turn as usize, "{turns}");
         client.send(&mut world, &Packet::Subscribe(Subscribe::new(packet_id(1), &filters[..])));
         assert_eq!(client.publishes(&mut world).len(), 10_000);
     }
@@ -184,7 +192,8 @@ fn a_client_that_does_not_read_has_a_page_waiting_and_no_queue() {
     }
 }
 
-/// Neither waits for more of the other than is there: what is queued goes before the next page, and a page before what is queued then.
+/// Neither waits for more of the other than is there: what is queued goes before the next page, and a page, at first one of each owner,
+/// before what is queued then.
 #[test]
 fn live_messages_and_retained_ones_take_turns() {
     let narrow = |config: &mut Config| {
@@ -201,7 +210,7 @@ fn live_messages_and_retained_ones_take_turns() {
         }
         let received = all(&mut world, &mut client);
         let first_live = received.iter().position(|one| !one.retain).expect("they come");
-        assert!(first_live <= 5, "a page of it came before, not all: {first_live}");
+        assert!(first_live <= 5 * world.shards.len(), "a page of it came before, not all: {first_live}");
         let rest = &received[first_live..];
         assert!(rest[..10].iter().all(|one| !one.retain) && rest[10..].iter().all(|one| one.retain));
         assert_eq!(received.len(), 30);
@@ -309,7 +318,7 @@ fn a_subscription_that_is_made_again_begins_anew_or_goes_on() {
 
 #[test]
 fn the_program_gets_all_of_it_too() {
-    for mut world in worlds() {
+    for mut world in worlds_in_short_turns() {
         let kept = retain(&mut world, 3000, "x", QoS::AtMostOnce);
         let filter = TopicFilter::parse("kept/#", 8).expect("a valid filter");
         let subscribe =

@@ -64,7 +64,7 @@ use sent::Sent;
 use store::{Found, Store};
 
 /// Topics among which what has expired is forgotten in one go.
-const SWEPT: usize = 1024;
+pub const SWEPT: usize = 1024;
 
 /// Retained messages; one for each shard.
 pub struct Retained {
@@ -208,13 +208,7 @@ impl Retained {
 
     /// Replays what is retained for the subscription with this number to a reader: a session, or a subscription of the program, by its
     /// place. [`Work::Begin`] says when the subscription is complete; nothing is sent before.
-    pub fn replay(
-        &mut self,
-        number: u64,
-        (reader, is_online): (u32, bool),
-        mountpoint: &Arc<str>,
-        gathered: Gathered,
-    ) {
+    pub fn replay(&mut self, number: u64, (reader, is_online): (u32, bool), mountpoint: &Arc<str>, gathered: Gathered) {
         let owners: Vec<usize> = if gathered.filters.iter().any(TopicFilter::has_wildcard) {
             (0..self.shards).collect()
         } else {

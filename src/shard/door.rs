@@ -5,6 +5,7 @@ use super::input::Input;
 use super::machine::Shard;
 use super::message::ShardMessage;
 use super::output::Output;
+use super::replaying::Replaying;
 use crate::connection::{Connection, ConnectionStage, PauseReason};
 use crate::hooks::{Chain, HookAnswer};
 use crate::migration::Flushed;
@@ -99,7 +100,7 @@ impl<C: Chain> Shard<C> {
             FollowUp::BeginMigrations => self.begin_migrations(),
             FollowUp::SlotMayBeEmpty(slot) => self.slot_may_be_empty(slot),
             FollowUp::Replays => self.pubsub.replay_some(),
-            FollowUp::Replay(session) => self.pubsub.replay_to(session),
+            FollowUp::Replay(session) => Replaying::of(&mut self.pubsub).go_on(session),
         }
     }
 
@@ -215,8 +216,8 @@ impl<C: Chain> Shard<C> {
                 let mountpoint = pubsub.routing.mountpoint(&mountpoint);
                 pubsub.apply_retained(from, mountpoint, message);
             }
-            ShardMessage::AskRetained(question) => pubsub.ask_owner(from, *question),
-            ShardMessage::Retained(page) => pubsub.owner_answered(*page),
+            ShardMessage::AskRetained(question) => Replaying::of(pubsub).asked(from, *question),
+            ShardMessage::Retained(page) => Replaying::of(pubsub).answered(*page),
             ShardMessage::Leaving { token } => self.flushed_to(from, token),
             ShardMessage::Flushed { token, sequence } => {
                 pubsub.routing.received(from, sequence);

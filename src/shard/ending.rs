@@ -12,6 +12,7 @@ use super::due::{AUTH_TIMEOUT, Due, what};
 use super::message::ShardMessage;
 use super::output::Output;
 use super::pubsub::PubSub;
+use super::replaying::Replaying;
 use super::turn;
 use crate::client::{
     Asker, Client, ConnectionId, EndReason, ExpiredReason, SessionAction, SessionRequest, SubscriberId, log_client,
@@ -122,7 +123,7 @@ impl<C: Chain> PubSub<C> {
         log_end(&session.client, reason, what);
         self.clients.agenda.turn.did(turn::SESSION);
         self.set_members_online(index, false);
-        self.set_replay_online(index, false);
+        Replaying::of(self).set_online(index, false);
         self.clients.drop_qos0(index);
         let Some(session) = self.clients.sessions.get_mut(index) else { return };
         let suppress = self.clients.setup.config.session.suppress_will_on_takeover;
@@ -159,12 +160,11 @@ impl<C: Chain> PubSub<C> {
             (session.migration, leaving) = (None, Some(token));
             self.clients.agenda.post(to, ShardMessage::Abandoned { token });
         }
-        self.retained.forget_reader(index);
         let will = session.will.take();
         let filters: Vec<_> = session.subscriptions.drain().map(|(filter, _)| filter).collect();
         let remnant = self.begin_to_clear_up(index, filters);
         self.clients.agenda.turn.did(turn::SESSION);
-        self.replay_soon();
+        Replaying::of(self).ended(index);
         self.redistribute(index, true);
         let Some(session) = self.clients.sessions.get_mut(index) else { return };
         let notified = self.clients.chain.on_topic_unsubscribed(&session.client, &mut session.state, Unsubscribed::All);

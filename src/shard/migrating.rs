@@ -9,6 +9,7 @@ use super::machine::Shard;
 use super::message::{ShardMessage, SlotsMoved};
 use super::output::Output;
 use super::pubsub::PubSub;
+use super::replaying::Replaying;
 use super::subscriptions::News;
 use crate::client::{EndReason, SessionRequest, SubscriberId};
 use crate::codec::ReasonCode;
@@ -229,7 +230,7 @@ impl<C: Chain> Shard<C> {
         pubsub.clients.deliver_buffered(index, buffered);
         if let Some(replay) = replay {
             pubsub.retained.reader_arrived(index, replay, arrived.is_some() && was_online);
-            pubsub.replay_soon();
+            Replaying::of(pubsub).soon();
         }
         // Perhaps all of its output left on the way: there is no other occasion for what waited behind that.
         pubsub.clients.send_waiting(index);

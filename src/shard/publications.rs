@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::delivering::Routed;
 use super::message::{ShardMessage, Share};
 use super::pubsub::PubSub;
+use super::replaying::Replaying;
 use crate::client::ConnectionId;
 use crate::delivery::Batch;
 use crate::hooks::Chain;
@@ -157,7 +158,7 @@ impl<C: Chain> PubSub<C> {
             self.clients.statistics.counters.retained_refused += 1;
             tracing::warn!(topic = message.topic().as_str(), "a limit of [retained] is reached: message not retained");
         }
-        self.replay_soon();
+        Replaying::of(self).soon();
     }
 
     /// Delivers a message that another shard routed here, as the publication `id`; `number` as in [`ShardMessage::Publish`].

@@ -1,60 +1,41 @@
-//! What is retained, sent to new subscribers as fast as they take it.
+//! What is retained, sent to new subscribers as fast as they take it. How much of it in a turn is up to `portions`.
 
-use super::agenda::{Deadline, FollowUp};
+use super::agenda::FollowUp;
+use super::clients::Clients;
 use super::delivering::Retained as RetainedMessage;
 use super::message::ShardMessage;
 use super::output::Output;
 use super::pubsub::PubSub;
-use super::turn;
 use crate::hooks::Chain;
-use crate::retained::{RetainedPage, RetainedQuestion, Work};
+use crate::retained::{Retained, RetainedPage, RetainedQuestion};
+use crate::routing::Routing;
 use crate::session::{PROGRAM, Recipient, SubscriptionIds};
 
-/// Topics, and nodes of sets of filters, that are looked at in a unit of work.
-const LOOKS: usize = 2;
+/// What it takes to replay what is retained, of one shard.
+pub(super) struct Replaying<'a, C: Chain> {
+    clients: &'a mut Clients<C>,
+    routing: &'a mut Routing,
+    retained: &'a mut Retained,
+}
 
-impl<C: Chain> PubSub<C> {
+impl<'a, C: Chain> Replaying<'a, C> {
+    pub fn of(pubsub: &'a mut PubSub<C>) -> Self {
+        let PubSub { clients, routing, retained, .. } = pubsub;
+        Replaying { clients, routing, retained }
+    }
+
     /// If there is something to be sent or answered, has it done when what is being done is done.
-    pub(super) fn replay_soon(&mut self) {
+    pub fn soon(&mut self) {
         if self.retained.needs_turn() {
             self.clients.agenda.follow_up(FollowUp::Replays);
         }
     }
 
-    /// Answers and sends what can be, as much as a share of the turn: what is left waits for the next.
-    pub(super) fn replay_some(&mut self) {
-        self.clients.agenda.turn.begin_share();
-        while !self.clients.agenda.turn.is_share_over()
-            && let Some(work) = self.retained.next_work(self.clients.agenda.now())
-        {
-            self.clients.agenda.turn.did(turn::PAGE);
-            match work {
-                Work::Answer(to, page, looked_at) => {
-                    self.clients.agenda.turn.did((looked_at / LOOKS) as u32);
-                    if to == self.clients.setup.id {
-                        self.retained.answered(page);
-                    } else {
-                        self.clients.agenda.post(to, ShardMessage::Retained(Box::new(page)));
-                    }
-                }
-                Work::Reader(reader) => self.replay_to(reader),
-                Work::Begin(token) => {
-                    if let Some(pending) = self.subscribing.take(token) {
-                        self.complete_subscribe(token, pending);
-                    }
-                }
-            }
-        }
-        if self.retained.end_turn() {
-            self.clients.agenda.next_turn(Deadline::Replays);
-        }
-    }
-
     /// Sends a reader what is here for it, as far as it has room; if all was sent, asks for the next page.
-    pub(super) fn replay_to(&mut self, reader: u32) {
+    pub fn go_on(&mut self, reader: u32) {
         if reader & PROGRAM != 0 {
-            self.replay_to_program(reader);
-        } else if self.replay_to_session(reader) {
+            self.send_to_program(reader);
+        } else if self.send_to_session(reader) {
             if let Some(session) = self.clients.sessions.get_mut(reader) {
                 session.outbound.replay_waits = true;
             }
@@ -62,7 +43,7 @@ impl<C: Chain> PubSub<C> {
         }
         for (owner, question) in self.retained.questions(reader) {
             if owner == self.clients.setup.id {
-                self.ask_owner(owner, question);
+                self.asked(owner, question);
             } else {
                 self.clients.agenda.post(owner, ShardMessage::AskRetained(Box::new(question)));
             }
@@ -71,7 +52,7 @@ impl<C: Chain> PubSub<C> {
 
     /// Sends what is here for a session, behind what was queued for it before and in front of what was queued later. Whether it waits for
     /// room.
-    fn replay_to_session(&mut self, reader: u32) -> bool {
+    fn send_to_session(&mut self, reader: u32) -> bool {
         let Some(session) = self.clients.sessions.get_mut(reader) else { return false };
         // That is what happens now: it need not be told again.
         session.outbound.replay_waits = false;
@@ -115,7 +96,7 @@ impl<C: Chain> PubSub<C> {
     }
 
     /// Gives the program what is here for one of its subscriptions.
-    fn replay_to_program(&mut self, reader: u32) {
+    fn send_to_program(&mut self, reader: u32) {
         let Some(subscription) = self.clients.program.number(reader) else { return };
         while let Some((_, message)) = self.retained.next_message(reader) {
             if message.expires() > self.clients.agenda.now() {
@@ -127,23 +108,29 @@ impl<C: Chain> PubSub<C> {
     }
 
     /// Shard `from`, perhaps this one, wants to know what is retained here.
-    pub(super) fn ask_owner(&mut self, from: usize, question: RetainedQuestion) {
+    pub fn asked(&mut self, from: usize, question: RetainedQuestion) {
         let mountpoint = self.routing.mountpoint(&question.mountpoint);
         self.retained.ask(from, mountpoint, question);
-        self.replay_soon();
+        self.soon();
     }
 
     /// An owner has answered.
-    pub(super) fn owner_answered(&mut self, page: RetainedPage) {
+    pub fn answered(&mut self, page: RetainedPage) {
         self.retained.answered(page);
-        self.replay_soon();
+        self.soon();
     }
 
     /// The client of a session came or left: what is retained for it goes on, or waits.
-    pub(super) fn set_replay_online(&mut self, index: u32, online: bool) {
+    pub fn set_online(&mut self, index: u32, online: bool) {
         if self.retained.is_replaying(index) {
             self.retained.set_online(index, online);
-            self.replay_soon();
+            self.soon();
         }
+    }
+
+    /// A session, or a subscription of the program, has ended.
+    pub fn ended(&mut self, reader: u32) {
+        self.retained.forget_reader(reader);
+        self.soon();
     }
 }

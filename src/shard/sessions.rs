@@ -7,6 +7,7 @@
 use super::ending::SessionEnd;
 use super::output::Output;
 use super::pubsub::PubSub;
+use super::replaying::Replaying;
 use crate::client::{ConnectionId, EndReason, ExpiredReason, SubscriberId, log_client};
 use crate::codec::ReasonCode;
 use crate::hooks::{Chain, ask};
@@ -48,7 +49,7 @@ impl<C: Chain> PubSub<C> {
             session.outbound.send_again();
         }
         self.clients.send_waiting(index);
-        self.set_replay_online(index, true);
+        Replaying::of(self).set_online(index, true);
     }
 
     /// Why a client that the hooks accepted cannot be registered: limits that only the owner of the session knows.

@@ -6,6 +6,7 @@ use super::agenda::FollowUp;
 use super::message::ShardMessage;
 use super::output::Output;
 use super::pubsub::PubSub;
+use super::replaying::Replaying;
 use super::turn;
 use crate::client::ConnectionId;
 use crate::codec::{QoS, RetainHandling, SubscriptionOptions};
@@ -178,7 +179,7 @@ impl<C: Chain> PubSub<C> {
         let mountpoint = self.routing.name(pending.mountpoint).clone();
         self.retained.replay(token, (reader, is_online), &mountpoint, gathered);
         self.subscribing.insert(token, pending, 0);
-        self.replay_soon();
+        Replaying::of(self).soon();
     }
 
     /// A subscription is known everywhere, and the first of what is retained for it is here: hooks, SUBACK, then that. Its client's next
@@ -206,7 +207,7 @@ impl<C: Chain> PubSub<C> {
             }
         }
         if self.retained.is_replaying(pending.session) {
-            self.replay_to(pending.session);
+            Replaying::of(self).go_on(pending.session);
         }
     }
 

@@ -35,7 +35,7 @@ impl<C: Chain> Shard<C> {
             Deadline::Sys => self.publish_sys(),
             Deadline::Migrations => self.begin_migrations(),
             Deadline::Sweep => self.sweep(),
-            Deadline::Expiry => self.forget_expired(),
+            Deadline::Expiry => self.pubsub.forget_expired(),
             Deadline::Replays => self.pubsub.replay_some(),
         }
     }
@@ -65,14 +65,6 @@ impl<C: Chain> Shard<C> {
         }
     }
 
-    /// Forgets some of the retained messages that have expired; the others in the next turns.
-    fn forget_expired(&mut self) {
-        let PubSub { clients, retained, .. } = &mut self.pubsub;
-        if retained.forget_expired(clients.agenda.now()) {
-            clients.agenda.next_turn(Deadline::Expiry);
-        }
-    }
-
     /// Forgets what has expired, and what migrations have left behind: a portion of that, and soon the next, until all was looked at.
     fn sweep(&mut self) {
         let PubSub { clients, routing, .. } = &mut self.pubsub;
@@ -96,7 +88,7 @@ impl<C: Chain> Shard<C> {
         });
         clients.agenda.arm(now + if all_arrived { SWEEP } else { NEXT_PORTION }, Deadline::Sweep);
         if all_arrived {
-            self.forget_expired();
+            self.pubsub.forget_expired();
         }
     }
 

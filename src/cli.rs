@@ -57,18 +57,18 @@ pub enum Command {
 }
 
 impl RunArgs {
-    /// The configuration of the file, overridden by the arguments. Without a file, the quick-start configuration, with
-    /// a line on standard error.
-    pub fn config(&self) -> Result<Config, ConfigErrors> {
+    /// The configuration of the file, overridden by the arguments. Without a file, the quick-start configuration, and a
+    /// line that says so.
+    pub fn config(&self) -> Result<(Config, Option<String>), ConfigErrors> {
         let config = self.overridden()?;
-        if self.config.is_none() {
+        let notice = self.config.is_none().then(|| {
             let address = config.listeners[0].address;
-            eprintln!("moormq: no configuration: listening on {address} only, anonymous clients are allowed");
-        }
-        Ok(config)
+            format!("moormq: no configuration: listening on {address} only, anonymous clients are allowed")
+        });
+        Ok((config, notice))
     }
 
-    /// The same, without a word.
+    /// The same, without the line.
     pub fn overridden(&self) -> Result<Config, ConfigErrors> {
         let mut config = match &self.config {
             Some(file) => Config::load(file)?,

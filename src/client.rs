@@ -151,6 +151,23 @@ pub struct SessionFound {
     pub in_flight: usize,
 }
 
+impl Client {
+    /// A client of the default mountpoint, as one would connect from this machine: for tests of hooks, which change what
+    /// matters to them.
+    pub fn new(client_id: impl Into<Arc<str>>, version: ProtocolVersion) -> Self {
+        Client {
+            subscriber: SubscriberId::new("", client_id),
+            peer: SocketAddr::from(([127, 0, 0, 1], 1883)),
+            listener: "default".into(),
+            version,
+            username: None,
+            certificate: None,
+            connected_at: SystemTime::UNIX_EPOCH,
+            session_number: 0,
+        }
+    }
+}
+
 /// Why a connection ended: what `on_client_offline` and `on_client_gone` are told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndReason {

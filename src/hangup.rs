@@ -1,36 +1,43 @@
 //! SIGHUP: it has the files of the stock hooks read again. The configuration holds until the next start; what has changed in it
-//! is said.
+//! is said. And signals that mean something to other brokers, and nothing here.
 
 use std::io;
-use std::thread;
 
 use moormq::config::Config;
 use moormq::control::stock_files::Reloader;
-use signal_hook::consts::SIGHUP;
+use moormq::threads;
+use signal_hook::consts::{SIGHUP, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 
 use crate::cli::RunArgs;
 
-/// The signal SIGHUP. After [`arm`](Self::arm) it no longer ends the process.
+/// The signals SIGHUP, SIGUSR1 and SIGUSR2. After [`arm`](Self::arm) they no longer end the process.
 pub struct Hangup(Signals);
 
 impl Hangup {
-    /// Installs the handler of the signal. Call it once.
+    /// Installs the handlers of the signals. Call it once.
     pub fn arm() -> io::Result<Self> {
-        Signals::new([SIGHUP]).map(Hangup)
+        Signals::new([SIGHUP, SIGUSR1, SIGUSR2]).map(Hangup)
     }
 
-    /// Starts a thread that has the files read again at every signal, including one since [`Hangup::arm`], and says what of the
+    /// Starts a thread that has the files read again at every SIGHUP, including one since [`Hangup::arm`], and says what of the
     /// configuration has changed meanwhile: a broker that was started with `args` runs as `running` until its end. The thread
     /// runs as long as the process.
     pub fn pass_on(mut self, reloader: Reloader, args: RunArgs, running: Config) -> io::Result<()> {
         let pass_on = move || {
-            self.0.forever().for_each(|_| {
-                reloader.reload();
-                say_what_is_not_taken(&args, &running);
-            });
+            for signal in self.0.forever() {
+                match signal {
+                    SIGHUP => {
+                        reloader.reload();
+                        say_what_is_not_taken(&args, &running);
+                    }
+                    // Of Mosquitto: to save its database, and to print its subscriptions.
+                    SIGUSR1 => tracing::info!("SIGUSR1 does nothing here"),
+                    _ => tracing::info!("SIGUSR2 does nothing here"),
+                }
+            }
         };
-        thread::Builder::new().name("moormq-hangup".to_owned()).spawn(pass_on).map(drop)
+        threads::start("moormq-hangup", pass_on).map(drop)
     }
 }
 

@@ -44,9 +44,10 @@
 //!
 //! | floor | modules | what they own |
 //! |---|---|---|
-//! | 9 | [`broker`] | the public door: builder, start, publish, subscribe, stop |
-//! | 8 | [`net`] | ring, listeners, sockets, the mesh between shards, clocks, threads |
-//! | 8 | [`control`] | the socket for operators; the files and threads that serve the stock hooks |
+//! | 10 | [`broker`] | the public door: builder, start, publish, subscribe, stop |
+//! | 9 | [`net`] | ring, listeners, sockets, the mesh between shards, clocks, threads |
+//! | 9 | [`control`] | the socket for operators; the files and threads that serve the stock hooks |
+//! | 8 | [`threads`] | threads with names, whose death is told |
 //! | 7 | [`shard`] | one core's share of the broker: a state machine with one door, made of organs |
 //! | 6 | `handshake`, `publishing`, `subscribing` | what becomes of a CONNECT, a PUBLISH, a SUBSCRIBE: the rules, the hooks, the answer |
 //! | 6 | `routing`, `retained`, `delivery` | who gets what; what is retained; one message to one session |
@@ -70,7 +71,7 @@
 //! | client id, Clean Start, Receive Maximum | `session::settings` | `handshake::settings` |
 //! | Session Expiry Interval | `session::settings` | `handshake::settings`; when it is over: `shard::ending` |
 //! | Maximum Packet Size | `session::settings` | incoming `shard::serving`, outgoing `delivery::writer` |
-//! | Keep Alive | `connection` | `handshake::settings`, `shard::due` |
+//! | Keep Alive | `connection` | `handshake::settings`, `connection::patience`, `shard::due` |
 //! | takeover | | `shard::sessions`, `shard::ending` |
 //! | will | `session::will` | `handshake::will` when it comes, `publishing::will` whether it is published now, `shard::ending` when its delay is over |
 //! | Topic Alias | `connection::aliases` | incoming `publishing::check`, outgoing `delivery::writer` |
@@ -112,17 +113,26 @@ pub mod broker;
 pub mod client;
 pub mod codec;
 pub mod config;
+#[doc(hidden)]
 pub mod connection;
 pub mod control;
+#[doc(hidden)]
 pub mod credit;
+#[doc(hidden)]
 pub mod deadlines;
 pub mod hooks;
 pub mod message;
+#[doc(hidden)]
 pub mod net;
+#[doc(hidden)]
 pub mod random;
+#[doc(hidden)]
 pub mod session;
+#[doc(hidden)]
 pub mod shard;
+#[doc(hidden)]
 pub mod sharding;
+pub mod threads;
 pub mod time;
 pub mod topic;
 

@@ -3,6 +3,7 @@
 mod cli;
 mod ctl;
 mod hangup;
+mod last_words;
 mod logging;
 mod passwd;
 mod stop;
@@ -41,7 +42,7 @@ fn main() -> ExitCode {
             Err(error) => fail(format_args!("moormq: {error}")),
         },
         None => match args.run.config() {
-            Ok(config) => run(args.run, config),
+            Ok((config, notice)) => run(args.run, config, notice.as_deref()),
             Err(error) => fail(error),
         },
     }
@@ -61,9 +62,14 @@ fn check(file: &Path) -> Result<String, String> {
     }
 }
 
-/// Runs a broker until a signal stops it. `config` is what `args` make of it.
-fn run(args: RunArgs, config: Config) -> ExitCode {
-    logging::init(&config.log);
+/// Runs a broker until a signal stops it. `config` is what `args` make of it, `notice` is what is to be said first.
+fn run(args: RunArgs, config: Config, notice: Option<&str>) -> ExitCode {
+    let _log = match logging::init(&config.log) {
+        Ok(log) => log,
+        Err(error) => return fail(format_args!("moormq: no thread for the log: {error}")),
+    };
+    last_words::arm();
+    notice.into_iter().for_each(logging::say);
     let (signals, hangup) = match StopSignals::arm().and_then(|signals| Ok((signals, Hangup::arm()?))) {
         Ok(signals) => signals,
         Err(error) => return fail(format_args!("moormq: cannot handle signals: {error}")),
@@ -102,6 +108,6 @@ fn print(text: &str) -> ExitCode {
 }
 
 fn fail(error: impl std::fmt::Display) -> ExitCode {
-    eprintln!("{error}");
+    logging::say(&error.to_string());
     ExitCode::FAILURE
 }

@@ -1,6 +1,11 @@
 //! How a broker is divided: shards, and the slots of subscriber ids that belong to them.
 //!
-//! Ids are hashed to 4096 slots, and slots belong to shards. Every shard holds the same map and the same hash seeds.
+//! Ids are hashed to 4096 slots, and slots belong to shards. Every shard holds the same map and the same hash seeds. Limits of the
+//! whole broker are shared: see [`Quotas`].
+
+mod quota;
+
+pub use quota::{Quota, Quotas};
 
 use crate::client::{ConnectionId, SubscriberId};
 

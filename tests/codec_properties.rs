@@ -109,10 +109,11 @@ fn connect_properties() -> impl Strategy<Value = ConnectProperties<'static>> {
 fn connect(version: ProtocolVersion) -> impl Strategy<Value = Packet<'static>> {
     let credentials = (option::of(text()), option::of(bytes()));
     let will = option::of(will(version));
-    (any::<bool>(), any::<u16>(), topic(), credentials, will, connect_properties()).prop_map(
-        move |(clean_start, keep_alive, client_id, (username, password), will, properties)| {
+    (any::<(bool, bool)>(), any::<u16>(), topic(), credentials, will, connect_properties()).prop_map(
+        move |((clean_start, is_bridge), keep_alive, client_id, (username, password), will, properties)| {
             Packet::Connect(Connect {
                 version,
+                is_bridge: is_bridge && !version.is_v5(),
                 clean_start,
                 keep_alive,
                 client_id,

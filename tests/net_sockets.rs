@@ -121,7 +121,7 @@ fn spliced(bytes: &[u8]) -> WireBuffer<Payload> {
 }
 
 fn listener() -> (OwnedFd, SocketAddr) {
-    let listener = listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), 1024).unwrap();
+    let listener = listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), 1024, None).unwrap();
     let address = SockRef::from(&listener).local_addr().unwrap().as_socket().unwrap();
     (listener, address)
 }

@@ -18,10 +18,12 @@ use moormq::hooks::{
 use moormq::net::clock::Clock;
 use moormq::net::command::Command;
 use moormq::net::mesh::{InboxSender, Mesh, inbox};
+use moormq::net::places::Places;
 use moormq::net::sockets::{SocketLimits, listen};
 use moormq::net::thread::ShardThread;
 use moormq::net::worker::{WorkerLimits, WorkerParts};
 use moormq::shard::{Setup, Shard, TurnLimits};
+use moormq::sharding::Quotas;
 use socket2::SockRef;
 
 struct Shards {
@@ -37,19 +39,21 @@ impl Shards {
         let clock = Clock::start();
         let mut address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let (mut inboxes, mut threads) = (Vec::new(), Vec::new());
+        let places = Arc::new(Places::new(&config, shards, 10_000));
+        let quotas = Quotas::new(&config, shards);
         for (id, mesh) in Mesh::new(shards, 4).unwrap().into_iter().enumerate() {
-            let listener = listen(address, 128).unwrap();
+            let listener = listen(address, 128, None).unwrap();
             address = SockRef::from(&listener).local_addr().unwrap().as_socket().unwrap();
             let (sender, inbox) = inbox(4, 1 << 20, mesh.doorbell());
             inboxes.push(sender);
             let sockets = SocketLimits { linger: Duration::from_millis(100), ..SocketLimits::default() };
             let limits = WorkerLimits { sockets, spin: 2, shutdown_timeout: Duration::from_secs(600) };
             let (config, chain) = (Arc::clone(&config), chain.clone());
-            let connections = Arc::new([AtomicUsize::new(0)]);
+            let (places, quotas) = (Arc::clone(&places), Arc::clone(&quotas));
             let make = move || {
-                let setup = Setup { id, shards, seed: 7, turn: TurnLimits::default(), version: "test", config };
+                let setup = Setup { id, shards, seed: 7, turn: TurnLimits::default(), version: "test", config, quotas };
                 let shard = Shard::new(setup, chain, clock.now());
-                WorkerParts { shard, mesh, inbox, listeners: vec![listener], connections, clock }
+                WorkerParts { shard, mesh, inbox, listeners: vec![listener], places, clock }
             };
             threads.push(ShardThread::start(id, None, limits, make).unwrap());
         }

@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use moormq::Broker;
-use moormq::broker::{Handle, OperationError, Publish, RequestError};
+use moormq::broker::{Handle, LateHandle, OperationError, Publish, RequestError};
 use moormq::config::Config;
-use moormq::hooks::{Answer, Context, Hook, PublishModifiers, PublishRefusal, PublishRequest};
+use moormq::hooks::{Answer, Context, Hook, Notice, PublishModifiers, PublishRefusal, PublishRequest, Published};
 
 /// As long as anything may take.
 const LONG: Duration = Duration::from_secs(120);
@@ -54,6 +54,44 @@ fn expect(stream: &mut TcpStream, bytes: &[u8]) {
     let mut read = vec![0; bytes.len()];
     stream.read_exact(&mut read).expect("it answers");
     assert_eq!(read, bytes);
+}
+
+/// Publishes who comes, and sends away who says `leave`.
+#[derive(Clone)]
+struct Greeter(LateHandle);
+
+impl Hook for Greeter {
+    type State = ();
+
+    fn on_client_wakeup(&mut self, cx: &mut Notice<'_, ()>, _: bool) {
+        let topic = format!("hello/{}", cx.client().subscriber.client_id);
+        self.0.get().publish(Publish { topic, ..Publish::default() }).expect("there is room");
+    }
+
+    fn on_publish(&mut self, cx: &mut Notice<'_, ()>, published: &Published<'_>) {
+        if published.topic == "leave" {
+            let client_id = &cx.client().subscriber.client_id;
+            self.0.get().disconnect("", client_id, false).expect("there is room");
+        }
+    }
+}
+
+#[test]
+fn hooks_may_publish_and_disconnect() {
+    for shards in [1, 2, 4] {
+        let handle = LateHandle::default();
+        assert!(handle.try_get().is_none());
+        let builder = Broker::builder().config(config(shards)).hook(Greeter(handle.clone()));
+        let broker = builder.handle(&handle).start().expect("it starts");
+        let greetings = broker.subscribe("", "hello/#", 16).expect("it subscribes");
+        for number in 0..8 {
+            let mut client = connect(broker.addresses()[0].1, &format!("c{number}"));
+            assert_eq!(greetings.recv().expect("it is published").topic().as_str(), format!("hello/c{number}"));
+            client.write_all(b"\x30\x07\x00\x05leave").expect("it reads");
+            assert_eq!(client.read(&mut [0; 8]).expect("it closes"), 0);
+        }
+        broker.stop().expect("it stops");
+    }
 }
 
 /// A client whose packet waits for a hook cannot move yet. The progress of the move shows it; when the hook has
@@ -263,5 +301,51 @@ fn what_the_program_is_too_slow_for_is_counted() {
         }
         drop(slow);
         broker.stop().expect("it stops");
+    }
+}
+
+/// What the panicking shard was called, and why it died.
+static DEATHS: std::sync::Mutex<Vec<String>> = std::sync::Mutex::new(Vec::new());
+
+/// A link whose state cannot be made, against its contract: no barrier stands around that.
+#[derive(Clone)]
+struct Broken;
+
+#[derive(Debug)]
+struct Unmakeable;
+
+impl Default for Unmakeable {
+    fn default() -> Self {
+        panic!("as the test wants it")
+    }
+}
+
+impl Hook for Broken {
+    type State = Unmakeable;
+}
+
+/// A bug in a shard: its thread dies, the program is told, and a stop does not wait for it longer than for others.
+#[test]
+fn the_program_is_told_of_a_shard_that_dies() {
+    moormq::threads::on_death(|death| DEATHS.lock().expect("no panic while it is held").push(death.to_string()));
+    for shards in [1, 2, 4] {
+        let mut config = config(shards);
+        config.runtime.shutdown_timeout = Duration::from_millis(500);
+        let broker = Broker::builder().config(config).hook(Broken).start().expect("it starts");
+        let (_, address) = broker.addresses()[0].clone();
+        let mut stream = TcpStream::connect(address).expect("it listens");
+        stream.set_read_timeout(Some(LONG)).expect("a duration that is not zero");
+        stream.write_all(b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x00\x00\x01a").expect("it is connected");
+        let ended = stream.read(&mut [0]);
+        assert!(matches!(ended, Ok(0) | Err(_)), "its ring closes its sockets: {ended:?}");
+        let start = std::time::Instant::now();
+        while DEATHS.lock().expect("no panic while it is held").is_empty() {
+            assert!(start.elapsed() < LONG, "the death is told");
+            std::thread::yield_now();
+        }
+        let deaths = std::mem::take(&mut *DEATHS.lock().expect("no panic while it is held"));
+        assert!(deaths.len() == 1 && deaths[0].starts_with("thread shard-"), "{deaths:?}");
+        assert!(deaths[0].ends_with(" died: it panicked"), "{deaths:?}");
+        broker.stop().expect_err("a shard failed");
     }
 }

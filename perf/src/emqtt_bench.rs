@@ -19,11 +19,15 @@ use crate::sample::BenchSample;
 use crate::scenario::Bench;
 use crate::target::Target;
 use crate::timing::Timing;
+use moormq::codec::QoS;
 
 /// What it calls what it counts; older versions have more than one word for some.
+const CONNECTED: &[&str] = &["connect_succ", "connected"];
 const SUBSCRIBED: &[&str] = &["sub"];
 const PUBLISHED: &[&str] = &["pub", "sent"];
 const RECEIVED: &[&str] = &["recv"];
+/// Messages that were sent later than they should have been: it does not keep up.
+const OVERRUN: &[&str] = &["pub_overrun"];
 
 /// How long its clients may take to connect and subscribe.
 const OPENING_TIMEOUT: Duration = Duration::from_secs(60);
@@ -51,7 +55,8 @@ pub fn round(bench: &Bench, target: &Target, timing: Timing, interrupt: &Interru
     let mut subscribers = folder.start(&program, "sub", &bench.subscribe(target))?;
     subscribers.wait_for(SUBSCRIBED, bench.subscribers as f64, interrupt)?;
     let mut publishers = folder.start(&program, "pub", &bench.publish(target))?;
-    publishers.wait_for(PUBLISHED, bench.publishers as f64, interrupt)?;
+    // Not what was published: one client can publish as often as there are clients.
+    publishers.wait_for(CONNECTED, bench.publishers as f64, interrupt)?;
     subscribers.rest(timing.warm_up, interrupt)?;
     let (published, received) = (publishers.said()?.len(), subscribers.said()?.len());
     let (before, start) = (target.processes.cpu()?, Instant::now());
@@ -59,14 +64,22 @@ pub fn round(bench: &Bench, target: &Target, timing: Timing, interrupt: &Interru
     let (after, wall) = (target.processes.cpu()?, start.elapsed());
     publishers.rest(Duration::ZERO, interrupt)?;
     let rate = |text: &str, names: &[&str]| {
-        mean_rate(text, names)
-            .ok_or_else(|| Failure::System(format!("emqtt_bench printed no rate of {}: {text}", names[0])))
+        rate(text, names).ok_or_else(|| {
+            Failure::System(format!("emqtt_bench printed no two totals of {} in the window: {text}", names[0]))
+        })
     };
+    let publishing = publishers.said()?;
     Ok(BenchSample {
         wall,
         broker_cpu: after.saturating_sub(before),
-        published: rate(&publishers.said()?[published..], PUBLISHED)?,
+        offered: bench.publishers as f64 * 1000.0 / bench.interval.max(1) as f64,
+        // Versions of it count a message at QoS 0 twice, when it is handed over and when it is sent.
+        published: match bench.qos {
+            QoS::AtMostOnce => None,
+            _ => Some(rate(&publishing[published..], PUBLISHED)?),
+        },
         received: rate(&subscribers.said()?[received..], RECEIVED)?,
+        overrun: total(&publishing, OVERRUN).unwrap_or(0.0) - total(&publishing[..published], OVERRUN).unwrap_or(0.0),
     })
 }
 
@@ -180,10 +193,36 @@ fn total(text: &str, names: &[&str]) -> Option<f64> {
     lines_of(text, names).filter_map(|line| number_after(line, "total=")).next_back()
 }
 
-/// The mean of the rates of one of `names` that were printed.
-fn mean_rate(text: &str, names: &[&str]) -> Option<f64> {
-    let rates: Vec<f64> = lines_of(text, names).filter_map(|line| number_after(line, "rate=")).collect();
-    (!rates.is_empty()).then(|| rates.iter().sum::<f64>() / rates.len() as f64)
+/// The rate between the first and the last total of one of `names` that were printed, by the times that stand beside them: what the tool
+/// calls the rate of a line is that of the line before as often as not, and lines are left out while nothing happens.
+fn rate(text: &str, names: &[&str]) -> Option<f64> {
+    let totals: Vec<(f64, f64)> =
+        lines_of(text, names).filter_map(|line| Some((seconds(line)?, number_after(line, "total=")?))).collect();
+    let ((begin, first), (end, last)) = (totals.first()?, totals.last()?);
+    (end > begin).then(|| (last - first) / (end - begin))
+}
+
+/// When a line was printed, in seconds since the start: `1m1s recv ...`, or of older versions `recv(61001): ...`.
+fn seconds(line: &str) -> Option<f64> {
+    let word = line.split_whitespace().next()?;
+    if let Some((_, milliseconds)) = word.split_once('(') {
+        return milliseconds.trim_end_matches([':', ')']).parse().ok().map(|milliseconds: f64| milliseconds / 1000.0);
+    }
+    let mut seconds = 0.0;
+    let mut rest = word;
+    while let Some(end) = rest.find(|c: char| !c.is_ascii_digit()) {
+        let count: f64 = rest[..end].parse().ok()?;
+        seconds += count
+            * match rest.as_bytes()[end] {
+                b'd' => 86_400.0,
+                b'h' => 3600.0,
+                b'm' => 60.0,
+                b's' => 1.0,
+                _ => return None,
+            };
+        rest = &rest[end + 1..];
+    }
+    rest.is_empty().then_some(seconds)
 }
 
 /// The lines about one of `names`: `1s recv total=40 rate=39.92/sec`, or of older versions `recv(1001): total=40, rate=40(msg/sec)`. Progress is
@@ -202,8 +241,6 @@ fn number_after(line: &str, key: &str) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
-    use moormq::codec::QoS;
-
     use super::*;
 
     const NEW: &str = "Start with 2 workers, addrs pool size: 1 and req interval: 2 ms \n\n\
@@ -218,16 +255,28 @@ mod tests {
     fn totals_and_rates_of_new_and_old_versions_are_read() {
         assert_eq!((total(NEW, SUBSCRIBED), total(NEW, RECEIVED)), (Some(100.0), Some(19002.0)));
         assert_eq!((total(OLD, SUBSCRIBED), total(OLD, RECEIVED)), (Some(100.0), Some(20000.0)));
+        assert_eq!((total(NEW, CONNECTED), total(NEW, OVERRUN)), (Some(100.0), None));
         let from = NEW.find("6s").unwrap();
-        assert_eq!(mean_rate(&NEW[from..], RECEIVED), Some(9500.0));
-        assert_eq!(mean_rate(OLD, RECEIVED), Some(10000.0));
+        assert_eq!(rate(&NEW[from..], RECEIVED), Some(9000.0));
+        assert_eq!(rate(OLD, RECEIVED), Some(10100.0));
+    }
+
+    /// Lines that were left out, and a first second that was printed late, make no other rate.
+    #[test]
+    fn a_rate_is_that_between_the_first_and_the_last_total() {
+        let text = "58s recv total=100 rate=7.00/sec\n1m2s recv total=500 rate=300.00/sec\n1m3s pub_overrun total=4 rate=1/sec\n\
+                    1h1m0s recv total=500 rate=0.00/sec\n";
+        assert_eq!(rate(&text[..text.find("1h").unwrap()], RECEIVED), Some(100.0));
+        assert_eq!(total(text, OVERRUN), Some(4.0));
+        assert_eq!(seconds("1h1m0s recv total=5"), Some(3660.0));
     }
 
     #[test]
     fn what_is_not_understood_is_no_figure() {
         assert_eq!(total(NEW, PUBLISHED), None);
-        assert_eq!(mean_rate("recv total=x rate=/sec\nrecv rate=..\nsomething recv of rate=5 else", RECEIVED), None);
-        assert_eq!(mean_rate("", RECEIVED), None);
+        assert_eq!(rate("recv total=x rate=/sec\nrecv rate=..\nsomething recv of rate=5 else", RECEIVED), None);
+        assert_eq!(rate("1s recv total=5 rate=5/sec\n", RECEIVED), None, "one total is no rate");
+        assert_eq!(rate("", RECEIVED), None);
     }
 
     #[test]

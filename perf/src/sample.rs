@@ -93,8 +93,12 @@ pub struct BenchSample {
     pub wall: Duration,
     /// Processor time of the broker in the window.
     pub broker_cpu: Duration,
-    /// Messages per second that it published in the window, as it counts.
-    pub published: f64,
+    /// Messages per second that it was told to publish.
+    pub offered: f64,
+    /// Messages per second that it published in the window, as it counts; none at QoS 0, which it counts twice.
+    pub published: Option<f64>,
+    /// Messages of the window that it published too late: the load is less than it was told.
+    pub overrun: f64,
     /// Messages per second that it received in the window, as it counts.
     pub received: f64,
 }
@@ -242,7 +246,8 @@ pub mod tests {
     #[test]
     fn figures_of_rates() {
         let (wall, broker_cpu) = (Duration::from_secs(5), Duration::from_secs(1));
-        let sample = BenchSample { wall, broker_cpu, published: 10_000.0, received: 20_000.0 };
+        let sample =
+            BenchSample { wall, broker_cpu, offered: 10_000.0, published: None, overrun: 0.0, received: 20_000.0 };
         assert!((sample.micros_per_delivery().unwrap() - 10.0).abs() < 1e-9);
         assert_eq!(BenchSample { received: 0.0, ..sample }.micros_per_delivery(), None);
     }

@@ -38,8 +38,9 @@ impl Watcher {
     ///
     /// If there is no shell, or it ends at once.
     pub fn start(&self) -> Result<Watching, Failure> {
-        let mut command = Command::new("sh");
-        command.arg("-c").arg(&self.command).stdin(Stdio::null()).process_group(0);
+        // Where SIGINT is ignored, as in the background of a shell, the command could not be interrupted.
+        let mut command = Command::new("env");
+        command.args(["--default-signal=INT", "sh", "-c"]).arg(&self.command).stdin(Stdio::null()).process_group(0);
         let mut watching = Watching(command.spawn().map_err(Failure::system("sh"))?);
         thread::sleep(ATTACH);
         match watching.0.try_wait() {

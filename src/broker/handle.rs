@@ -1,8 +1,8 @@
 //! The handle of a running broker, for any thread of the embedding program.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -27,14 +27,79 @@ pub(super) const SHARD_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub struct Handle {
     pub(super) inboxes: Arc<[InboxSender<Command>]>,
-    /// The threads of the shards.
-    pub(super) threads: Arc<[Thread]>,
+    /// The threads of the shards, once all have started.
+    threads: Arc<OnceLock<Box<[Thread]>>>,
     pub(super) seed: u64,
     /// The shard that gets its messages.
     home: usize,
     next_home: Arc<AtomicU64>,
     next_subscription: Arc<AtomicU64>,
     max_topic_levels: usize,
+}
+
+/// The handle of a broker that is yet to start, for those who are made before it: hooks. Clones get the same one.
+///
+/// ```
+/// use moormq::Broker;
+/// use moormq::broker::{LateHandle, Publish};
+/// use moormq::hooks::{Hook, Notice};
+///
+/// /// Publishes who is there.
+/// #[derive(Clone)]
+/// struct Presence(LateHandle);
+///
+/// impl Hook for Presence {
+///     type State = ();
+///
+///     fn on_client_wakeup(&mut self, cx: &mut Notice<'_, ()>, _: bool) {
+///         let topic = format!("presence/{}", cx.client().subscriber.client_id);
+///         let publish = Publish { topic, payload: "online".into(), retain: true, ..Publish::default() };
+///         if let Err(error) = self.0.get().publish(publish) {
+///             eprintln!("presence is not told: {error}");
+///         }
+///     }
+/// }
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let config = moormq::config::Config::from_toml("allow_anonymous = true\nlisteners.default.address = '127.0.0.1:0'", "inline")?;
+/// let handle = LateHandle::default();
+/// let broker = Broker::builder().config(config).hook(Presence(handle.clone())).handle(&handle).start()?;
+/// # broker.stop()?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// In a hook, use what does not wait: [`Handle::publish`] and [`Handle::disconnect`]. What waits for a shard waits in vain on a
+/// shard's own thread.
+#[derive(Clone, Default)]
+pub struct LateHandle(Arc<OnceLock<Handle>>);
+
+impl LateHandle {
+    /// The handle. A hook always finds it: it is there before the first client is.
+    ///
+    /// # Panics
+    ///
+    /// If no broker was started with it ([`Builder::handle`](super::Builder::handle)), or not yet.
+    pub fn get(&self) -> &Handle {
+        self.try_get().expect("a broker was started with this handle")
+    }
+
+    /// As [`LateHandle::get`]; none if no broker was started with it.
+    pub fn try_get(&self) -> Option<&Handle> {
+        self.0.get()
+    }
+
+    /// The broker has one now.
+    pub(super) fn set(&self, handle: Handle) {
+        // The first broker that is started with it stays.
+        let _ = self.0.set(handle);
+    }
+}
+
+impl fmt::Debug for LateHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LateHandle").field("is_there", &self.0.get().is_some()).finish()
+    }
 }
 
 /// The thread and core of a shard.
@@ -94,13 +159,24 @@ impl Handle {
     pub(super) fn new(inboxes: Vec<InboxSender<Command>>, seed: u64, config: &Config) -> Self {
         Handle {
             inboxes: inboxes.into(),
-            threads: Arc::new([]),
+            threads: Arc::default(),
             seed,
             home: 0,
             next_home: Arc::new(AtomicU64::new(0)),
             next_subscription: Arc::new(AtomicU64::new(1)),
             max_topic_levels: config.limits.max_topic_levels,
         }
+    }
+
+    /// All shards have started, on these threads.
+    pub(super) fn started(&self, threads: Box<[Thread]>) {
+        // Nobody else says so.
+        let _ = self.threads.set(threads);
+    }
+
+    /// The threads of the shards; none while they start.
+    pub(super) fn threads(&self) -> &[Thread] {
+        self.threads.get().map_or(&[], |threads| threads)
     }
 
     /// The same, but its messages go to the next shard.

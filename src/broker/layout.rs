@@ -11,14 +11,19 @@ use crate::config::{Config, ConfigErrors, CpuSet, ListenerConfig};
 use crate::control::socket::SocketError;
 use crate::net::descriptors::{make_room, raise_limit};
 use crate::net::listeners::{check_free, listen};
+use crate::net::places::REFUSED_AT_A_TIME;
 use crate::net::probe::StartError as SystemError;
 use crate::net::ring::RingSize;
 use crate::net::sockets::SocketLimits;
 use crate::net::worker::WorkerLimits;
 use crate::sharding::MAX_SHARDS;
 
-/// Descriptors for rings, listeners and files, beside those of connections.
-const NOT_CONNECTIONS: usize = 256;
+/// Descriptors that each shard needs beside those of its sockets: rings, eventfds, pipes.
+const OF_SHARD: usize = 24;
+/// Descriptors for operators, files that are read again, and what else comes and goes.
+const RESERVE: usize = 64;
+/// With fewer connections than this the broker does not start.
+const FEWEST_SOCKETS: usize = 16;
 
 /// The reason why a broker did not start.
 #[derive(Debug)]
@@ -75,6 +80,8 @@ pub(super) struct Layout {
     /// The core of each shard.
     pub cpus: Vec<usize>,
     pub limits: WorkerLimits,
+    /// The sockets that the process has descriptors for, all shards together.
+    pub sockets: usize,
 }
 
 impl Layout {
@@ -89,20 +96,32 @@ impl Layout {
         let shards = config.shards.unwrap_or(cores.len()).min(MAX_SHARDS);
         let runtime = &config.runtime;
         let descriptors = raise_limit().map_err(StartError::Resources)?;
-        let used = config.limits.max_connections.map_or(descriptors, |most| most.saturating_add(NOT_CONNECTIONS));
+        let reserve = open_descriptors() + RESERVE + shards * (OF_SHARD + config.listeners.len());
+        let sockets = descriptors.saturating_sub(reserve);
+        if sockets < FEWEST_SOCKETS {
+            let reason = format!(
+                "the limit on open files (`ulimit -n`) is {descriptors}, and {reserve} are needed beside those of clients"
+            );
+            return Err(StartError::Resources(io::Error::other(reason)));
+        }
+        if let Some(wanted) = config.limits.max_connections.filter(|wanted| *wanted > sockets) {
+            tracing::warn!(
+                wanted,
+                sockets,
+                "limits.max_connections is more than the limit on open files leaves room for"
+            );
+        }
+        let used =
+            config.limits.max_connections.map_or(descriptors, |most| most.saturating_add(reserve + REFUSED_AT_A_TIME));
         make_room(used.min(descriptors));
-        let per_shard = config.limits.max_connections.map_or(descriptors, |most| most.div_ceil(shards));
         Ok(Layout {
             cpus: (0..shards).map(|shard| cores[shard % cores.len()]).collect(),
             limits: WorkerLimits {
-                sockets: SocketLimits {
-                    ring: ring_size(config),
-                    max_connections: per_shard.min(SocketLimits::default().max_connections),
-                    ..SocketLimits::default()
-                },
+                sockets: SocketLimits { ring: ring_size(config), ..SocketLimits::default() },
                 spin: runtime.spin,
                 shutdown_timeout: runtime.shutdown_timeout,
             },
+            sockets,
         })
     }
 }
@@ -116,6 +135,11 @@ pub(super) fn ring_size(config: &Config) -> RingSize {
         buffers: runtime.receive_buffers as u16,
         buffer_bytes: runtime.receive_buffer_size as u32,
     }
+}
+
+/// The descriptors that this process has open.
+fn open_descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count)
 }
 
 /// The cores that this process may run on.
@@ -154,7 +178,7 @@ pub(super) fn open_listeners(config: &Config, shards: usize) -> Result<Listening
     for listener in &config.listeners {
         let mut address = listener.address;
         for shard in &mut sockets {
-            let socket = listen(address, config.runtime.listen_backlog);
+            let socket = listen(address, config.runtime.listen_backlog, listener.tcp_keep_alive);
             let socket = socket.map_err(|error| failed(listener, address, error))?;
             // Port 0 is chosen by the system once, for all shards.
             address = local_address(&socket).map_err(|error| failed(listener, address, error))?;

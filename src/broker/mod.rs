@@ -15,9 +15,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 
-pub use handle::{Handle, Publish, RequestError, Subscription};
+pub use handle::{Handle, LateHandle, Publish, RequestError, Subscription};
 pub use layout::StartError;
 pub use operations::OperationError;
 pub use preflight::{Preflight, preflight};
@@ -27,11 +26,14 @@ use crate::control::server::ControlServer;
 use crate::control::socket::ControlSocket;
 use crate::hooks::{Chain, Hook, HookClock, HookReport, Linked, NoHooks};
 use crate::net::clock::{Clock, nanos};
+use crate::net::memory::resident;
 use crate::net::mesh::{Mesh, inbox};
+use crate::net::places::Places;
 use crate::net::probe::probe;
 use crate::net::thread::ShardThread;
 use crate::net::worker::WorkerParts;
-use crate::shard::{Setup, Shard, TurnLimits};
+use crate::shard::{MemoryGauge, Setup, Shard, TurnLimits};
+use crate::sharding::Quotas;
 
 use handle::Thread;
 use layout::{Layout, Listening, open_listeners};
@@ -49,6 +51,7 @@ const INBOX_BYTES: usize = 16 << 20;
 pub struct Builder<C = NoHooks> {
     config: Config,
     chain: C,
+    handles: Vec<LateHandle>,
 }
 
 /// A running broker. A drop stops it as [`Broker::stop`] does.
@@ -64,7 +67,7 @@ impl Broker {
     /// A builder with the default configuration and no hooks. Such a broker listens on 127.0.0.1:1883, and refuses
     /// every client unless `allow_anonymous` is set or a hook accepts it.
     pub fn builder() -> Builder {
-        Builder { config: Config::default(), chain: NoHooks }
+        Builder { config: Config::default(), chain: NoHooks, handles: Vec::new() }
     }
 
     /// The names and addresses of the listeners. If the configuration has port 0, the address has the port that the
@@ -150,13 +153,20 @@ impl<C> Builder<C> {
         self.config = config;
         self
     }
+
+    /// Has the broker put its handle there, before it serves anybody: for hooks that publish or disconnect.
+    #[must_use]
+    pub fn handle(mut self, handle: &LateHandle) -> Self {
+        self.handles.push(handle.clone());
+        self
+    }
 }
 
 impl<C: Chain> Builder<C> {
     /// Adds a link at the end of the chain of hooks.
     #[must_use]
     pub fn hook<H: Hook>(self, hook: H) -> Builder<Linked<C, H>> {
-        Builder { config: self.config, chain: self.chain.hook(hook) }
+        Builder { config: self.config, chain: self.chain.hook(hook), handles: self.handles }
     }
 }
 
@@ -167,7 +177,7 @@ impl<C: Chain + Clone> Builder<C> {
     ///
     /// A fault of the configuration, or something that this system lacks, in one sentence.
     pub fn start(self) -> Result<Broker, StartError> {
-        let Builder { config, chain } = self;
+        let Builder { config, chain, handles } = self;
         config.check().map_err(StartError::Config)?;
         let layout = Layout::of(&config)?;
         probe(layout.limits.sockets.ring).map_err(StartError::System)?;
@@ -178,30 +188,32 @@ impl<C: Chain + Clone> Builder<C> {
         let config = Arc::new(config);
         let seed = random_seed();
         let clock = Clock::start();
-        let connections: Arc<[AtomicUsize]> = config.listeners.iter().map(|_| AtomicUsize::new(0)).collect();
+        let places = Arc::new(Places::new(&config, layout.cpus.len(), layout.sockets));
+        let quotas = Quotas::new(&config, layout.cpus.len());
         let meshes = Mesh::new(layout.cpus.len(), config.runtime.mailbox_bytes).map_err(StartError::Resources)?;
-        let mut inboxes = Vec::new();
+        let (inboxes, receivers): (Vec<_>, Vec<_>) =
+            meshes.iter().map(|mesh| inbox(INBOX_CAPACITY, INBOX_BYTES, mesh.doorbell())).unzip();
+        let handle = Handle::new(inboxes, seed, &config);
+        handles.iter().for_each(|late| late.set(handle.with_another_home()));
         let mut threads = Vec::new();
-        for ((id, mesh), listeners) in meshes.into_iter().enumerate().zip(sockets) {
-            let (sender, receiver) = inbox(INBOX_CAPACITY, INBOX_BYTES, mesh.doorbell());
-            inboxes.push(sender);
+        for (((id, mesh), listeners), receiver) in meshes.into_iter().enumerate().zip(sockets).zip(receivers) {
             let (config, chain, shards) = (config.clone(), chain.clone(), layout.cpus.len());
-            let connections = connections.clone();
+            let places = places.clone();
+            let quotas = quotas.clone();
             let (turn, version) = (TurnLimits::default(), env!("CARGO_PKG_VERSION"));
-            let setup = Setup { id, shards, seed, turn, version, config };
+            let setup = Setup { id, shards, seed, turn, version, config, quotas };
             let make = move || {
                 let mut shard = Shard::new(setup, chain, clock.now());
-                shard.time_hooks_by(HookClock(nanos));
-                WorkerParts { shard, mesh, inbox: receiver, listeners, connections, clock }
+                shard.measure_by(HookClock(nanos), Some(MemoryGauge(resident)));
+                WorkerParts { shard, mesh, inbox: receiver, listeners, places, clock }
             };
             let thread = ShardThread::start(id, Some(layout.cpus[id]), layout.limits, make);
             threads.push(thread.map_err(StartError::Resources)?);
         }
-        let handle = Handle::new(inboxes, seed, &config);
         let mut broker = Broker { threads, handle, addresses, control: None, rebalancing: None };
         let started = broker.threads.iter().zip(&layout.cpus);
         let started = started.map(|(thread, core)| thread.started().map(|id| Thread { id, core: *core }));
-        broker.handle.threads = started.collect::<Result<_, _>>().map_err(StartError::System)?;
+        broker.handle.started(started.collect::<Result<_, _>>().map_err(StartError::System)?);
         if let Some(socket) = socket {
             let control = ControlServer::start(socket, broker.handle());
             broker.control = Some(control.map_err(StartError::Resources)?);

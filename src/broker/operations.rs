@@ -111,7 +111,7 @@ impl Handle {
         let rate = |count: u64| count as f64 / seconds;
         let cpu = earlier.cpu.iter().zip(&later.cpu);
         let cpu = cpu.map(|(before, after)| Some((*after)?.saturating_sub((*before)?).as_secs_f64() / seconds * 100.0));
-        let shards = load.shards.iter().zip(cpu).zip(&*self.threads).enumerate();
+        let shards = load.shards.iter().zip(cpu).zip(self.threads()).enumerate();
         let shards = shards.map(|(shard, ((load, cpu_percent), thread))| ShardStatus {
             shard,
             core: thread.core,
@@ -319,7 +319,7 @@ impl Handle {
 
     fn snapshot(&self) -> Result<Snapshot, RequestError> {
         let reports = self.reports()?;
-        let cpu = self.threads.iter().map(|thread| thread.id.cpu_time()).collect();
+        let cpu = self.threads().iter().map(|thread| thread.id.cpu_time()).collect();
         Ok(Snapshot { reports, cpu, at: Instant::now() })
     }
 

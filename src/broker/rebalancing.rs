@@ -1,7 +1,7 @@
 //! The rebalancing thread: it moves slots away from a shard that stays busier than the others (see [`Balancer`]).
 
 use std::io;
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam::channel::{self, Receiver, RecvTimeoutError, Sender};
@@ -12,6 +12,7 @@ use crate::config::RebalanceConfig;
 use crate::control::status::MoveProgress;
 use crate::net::clock::Clock;
 use crate::shard::{Balancer, SlotMove};
+use crate::threads;
 
 /// The longest wait for a move. The shards are then checked again.
 const MOVE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -28,7 +29,7 @@ impl Rebalancing {
     pub fn start(config: RebalanceConfig, handle: Handle, clock: Clock) -> io::Result<Self> {
         let (running, ends) = channel::bounded(0);
         let run = move || run(config, &handle, clock, &ends);
-        let thread = thread::Builder::new().name("moormq-balance".to_owned()).spawn(run)?;
+        let thread = threads::start("moormq-balance", run)?;
         Ok(Rebalancing { running: Some(running), thread: Some(thread) })
     }
 

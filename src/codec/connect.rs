@@ -16,11 +16,17 @@ mod flag {
     pub(super) const USERNAME: u8 = 1 << 7;
 }
 
+/// The bit of the protocol level with which bridges of MQTT 3 say that they are one. It is in no standard; Mosquitto and others have it.
+const BRIDGE: u8 = 0x80;
+
 /// A client asks for a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Connect<'a> {
     /// The protocol version that this packet and all after it have.
     pub version: ProtocolVersion,
+    /// Whether the client says that it is a bridge, with a protocol level of 0x83 or 0x84 for MQTT 3.1 or 3.1.1: what it subscribes to is
+    /// meant with No Local and Retain As Published, which MQTT 3 has no words for. In MQTT 5.0 it would say that of each filter.
+    pub is_bridge: bool,
     /// Clean Start; before MQTT 5.0 Clean Session, which also ends the session with the connection.
     pub clean_start: bool,
     /// Keep Alive in seconds; zero turns it off.
@@ -42,6 +48,7 @@ impl<'a> Connect<'a> {
     pub fn new(version: ProtocolVersion, client_id: &'a str) -> Self {
         Connect {
             version,
+            is_bridge: false,
             clean_start: true,
             keep_alive: 0,
             client_id,
@@ -52,25 +59,20 @@ impl<'a> Connect<'a> {
         }
     }
 
-    /// The version in which to answer a CONNECT with this body, even if it cannot be decoded: MQTT 5.0 if it asks for
-    /// that or a later one, otherwise the nearest that it may understand.
+    /// The version in which to answer a CONNECT with this body, even if it cannot be decoded: that which it asks for; if there is no such
+    /// version, 3.1.1, whose answer all have understood so far, and take for a reason to fall back.
     pub fn answer_version(body: &[u8]) -> ProtocolVersion {
-        let mut reader = Reader::new(body);
-        match (reader.binary(), reader.u8()) {
-            (Ok(b"MQIsdp"), _) => ProtocolVersion::V31,
-            (Ok(_), Ok(level)) if level >= ProtocolVersion::V5 as u8 => ProtocolVersion::V5,
-            _ => ProtocolVersion::V311,
-        }
+        version(&mut Reader::new(body)).map_or(ProtocolVersion::V311, |(version, _)| version)
     }
 
     /// The version that a CONNECT with this body asks for.
     pub(super) fn read_version(body: &[u8]) -> Result<ProtocolVersion, DecodeError> {
-        version(&mut Reader::new(body))
+        version(&mut Reader::new(body)).map(|(version, _)| version)
     }
 
     pub(super) fn decode(body: &'a [u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(body);
-        let version = version(&mut reader)?;
+        let (version, is_bridge) = version(&mut reader)?;
         let flags = reader.u8()?;
         let will_qos = check_flags(flags, version)?;
         let keep_alive = reader.u16()?;
@@ -94,7 +96,7 @@ impl<'a> Connect<'a> {
             false => None,
         };
         reader.finish()?;
-        Ok(Connect { version, clean_start, keep_alive, client_id, username, password, will, properties })
+        Ok(Connect { version, is_bridge, clean_start, keep_alive, client_id, username, password, will, properties })
     }
 
     fn flags(&self) -> u8 {
@@ -129,7 +131,7 @@ impl<'a> Connect<'a> {
     pub fn encode(&self, out: &mut Vec<u8>) {
         put_header(PacketType::Connect.first_byte(), self.body_len(), out);
         put_string(protocol_name(self.version), out);
-        out.push(self.version as u8);
+        out.push(self.version as u8 | if self.is_bridge { BRIDGE } else { 0 });
         out.push(self.flags());
         put_u16(self.keep_alive, out);
         self.properties.put_section(self.version, out);
@@ -153,19 +155,21 @@ const fn protocol_name(version: ProtocolVersion) -> &'static str {
     }
 }
 
-/// Protocol name and level. Any other is refused `[MQTT-3.1.2-1]`, `[MQTT-3.1.2-2]`; that includes the
-/// levels 131 and 132, with which some bridges try to be recognised as such before they connect like everybody else.
-fn version(reader: &mut Reader<'_>) -> Result<ProtocolVersion, DecodeError> {
+/// Protocol name and level, and whether the level says that the client is a bridge. A level that there is not is refused with the code for
+/// that `[MQTT-3.1.2-2]`; behind another name there is another protocol, which is not answered `[MQTT-3.1.2-1]`.
+fn version(reader: &mut Reader<'_>) -> Result<(ProtocolVersion, bool), DecodeError> {
     let name = reader.binary()?;
     let level = reader.u8()?;
-    let what = match (name, level) {
-        (b"MQIsdp", 3) => return Ok(ProtocolVersion::V31),
-        (b"MQTT", 4) => return Ok(ProtocolVersion::V311),
-        (b"MQTT", 5) => return Ok(ProtocolVersion::V5),
-        (b"MQTT" | b"MQIsdp", _) => "unsupported protocol level [MQTT-3.1.2-2]",
-        _ => "unknown protocol name [MQTT-3.1.2-1]",
-    };
-    Err(DecodeError { code: ReasonCode::UnsupportedProtocolVersion, what })
+    match (name, level & !BRIDGE, level & BRIDGE != 0) {
+        (b"MQIsdp", 3, is_bridge) => Ok((ProtocolVersion::V31, is_bridge)),
+        (b"MQTT", 4, is_bridge) => Ok((ProtocolVersion::V311, is_bridge)),
+        (b"MQTT", 5, false) => Ok((ProtocolVersion::V5, false)),
+        (b"MQTT" | b"MQIsdp", ..) => {
+            let what = "unsupported protocol level [MQTT-3.1.2-2]";
+            Err(DecodeError { code: ReasonCode::UnsupportedProtocolVersion, what })
+        }
+        _ => Err(DecodeError::malformed("unknown protocol name [MQTT-3.1.2-1]")),
+    }
 }
 
 /// Refuses Connect Flags that contradict each other; gives the QoS of the will, if there is one. MQTT 3.1 does not use bit
@@ -311,19 +315,22 @@ mod tests {
 
     #[test]
     fn other_protocols_and_versions() {
-        for (name, level, answer) in [
-            (&b"\x00\x04MQTT"[..], 0, V311),
-            (b"\x00\x04MQTT", 3, V311),
-            (b"\x00\x04MQTT", 6, V5),
-            (b"\x00\x04MQTT", 132, V5),
-            (b"\x00\x06MQIsdp", 4, V31),
-            (b"\x00\x06MQIsdp", 131, V31),
-            (b"\x00\x04mqtt", 4, V311),
-            (b"\x00\x00", 5, V5),
+        for (name, level, code) in [
+            (&b"\x00\x04MQTT"[..], 0, UnsupportedProtocolVersion),
+            (b"\x00\x04MQTT", 3, UnsupportedProtocolVersion),
+            (b"\x00\x04MQTT", 6, UnsupportedProtocolVersion),
+            (b"\x00\x04MQTT", 0x80, UnsupportedProtocolVersion),
+            (b"\x00\x04MQTT", 0x83, UnsupportedProtocolVersion),
+            (b"\x00\x04MQTT", 0x85, UnsupportedProtocolVersion),
+            (b"\x00\x06MQIsdp", 4, UnsupportedProtocolVersion),
+            (b"\x00\x06MQIsdp", 0x84, UnsupportedProtocolVersion),
+            (b"\x00\x04mqtt", 4, MalformedPacket),
+            (b"\x00\x04mqtt", 5, MalformedPacket),
+            (b"\x00\x00", 5, MalformedPacket),
         ] {
             let bytes = frame(0x10, &[name, &[level], b"\x02\x00\x00\x00\x00\x01c"]);
-            assert_eq!(refuse(&bytes), UnsupportedProtocolVersion, "[MQTT-3.1.2-1], [MQTT-3.1.2-2]");
-            assert_eq!(Connect::answer_version(&bytes[2..]), answer, "{bytes:x?}");
+            assert_eq!(refuse(&bytes), code, "[MQTT-3.1.2-1], [MQTT-3.1.2-2]: {bytes:x?}");
+            assert_eq!(Connect::answer_version(&bytes[2..]), V311, "{bytes:x?}");
         }
         for version in ProtocolVersion::ALL {
             assert_eq!(Connect::answer_version(&connect(version, 0, b"")[2..]), version);
@@ -332,6 +339,18 @@ mod tests {
         assert_eq!(refuse(b"\x10\x06\x00\x04MQTT"), MalformedPacket);
         assert_eq!(refuse(b"\x10\x00"), MalformedPacket);
         assert_eq!(Connect::answer_version(b""), V311);
+    }
+
+    #[test]
+    fn a_bridge_says_so_in_its_level() {
+        let name_ends = |version| if version == V31 { 10 } else { 8 };
+        for (version, level) in [(V31, 0x83), (V311, 0x84)] {
+            let mut bytes = connect(version, 0x02, b"\x00\x01c");
+            bytes[name_ends(version)] = level;
+            let packet = Connect { keep_alive: 60, is_bridge: true, ..Connect::new(version, "c") };
+            same(&bytes, V31, Client, Packet::Connect(packet));
+            assert_eq!(Connect::answer_version(&bytes[2..]), version);
+        }
     }
 
     #[test]

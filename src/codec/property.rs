@@ -214,6 +214,9 @@ fn flag(reader: &mut Reader<'_>) -> Result<bool, DecodeError> {
 }
 
 fn response_topic(topic: &str) -> Result<&str, DecodeError> {
+    if topic.is_empty() {
+        return Err(DecodeError::protocol("empty Response Topic [MQTT-4.7.3-1]"));
+    }
     if topic.bytes().any(|byte| matches!(byte, b'+' | b'#')) {
         return Err(DecodeError::protocol("Response Topic contains wildcards [MQTT-3.3.2-14]"));
     }

@@ -45,7 +45,7 @@ impl PropertyBlock {
     ///
     /// # Errors
     ///
-    /// It is longer than 65,535 bytes, or contains U+0000 or a wildcard.
+    /// It is empty, longer than 65,535 bytes, or contains U+0000 or a wildcard.
     pub fn response_topic(&mut self, topic: &str) -> Result<&mut Self, DecodeError> {
         self.set(id::RESPONSE_TOPIC, Property::ResponseTopic(topic), topic.len())
     }
@@ -138,7 +138,7 @@ mod tests {
         own.content_type("json").unwrap().payload_is_utf8(true).payload_is_utf8(false);
         own.response_topic("re/ply").unwrap().correlation_data(&[1]).unwrap();
         let before = own.clone();
-        assert!(own.response_topic("re/#").is_err());
+        assert!(own.response_topic("re/#").is_err() && own.response_topic("").is_err());
         assert!(own.content_type("a\0b").is_err());
         assert!(own.user("a", &"x".repeat(65_536)).is_err());
         assert_eq!(own, before);

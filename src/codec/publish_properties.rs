@@ -23,7 +23,7 @@ pub struct PublishProperties<'a> {
     pub message_expiry: Option<u32>,
     /// Topic Alias, never zero. Only in a PUBLISH.
     pub topic_alias: Option<u16>,
-    /// Where to publish the response; without wildcards, otherwise unchecked.
+    /// Where to publish the response; not empty, and without wildcards.
     pub response_topic: Option<&'a str>,
     /// What lets the requester recognise the response.
     pub correlation_data: Option<&'a [u8]>,

@@ -59,6 +59,23 @@ impl Config {
     }
 }
 
+impl LimitsConfig {
+    /// Whether clients may publish to `topic`, which begins with `$`.
+    pub fn routes_dollar_topic(&self, topic: &str) -> bool {
+        let is_below = |rest: &str| rest.is_empty() || rest.starts_with('/');
+        self.dollar_topics.iter().any(|listed| topic.strip_prefix(&**listed).is_some_and(is_below))
+    }
+}
+
+impl Config {
+    /// How long an attempt to log in waits at most after failures: half of what its hook may take is left for the check.
+    pub fn max_login_delay(&self) -> Duration {
+        let hooks = ["auth_on_register", "auth_on_register_m5", "on_auth_m5"];
+        let within = hooks.map(|hook| self.hooks.deadline_of(hook).0).into_iter().min();
+        self.password_file.max_delay.min(within.unwrap_or_default() / 2)
+    }
+}
+
 impl HookConfig {
     /// How long the hook called `name` may take to answer, and what it counts as if it takes longer.
     pub fn deadline_of(&self, name: &str) -> (Duration, OnDeadline) {

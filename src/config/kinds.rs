@@ -274,6 +274,40 @@ impl<T: Choice> Kind for SomeOf<T> {
     }
 }
 
+/// Topics that begin with `$` and belong to others than the broker.
+pub(super) struct DollarTopics;
+
+impl Kind for DollarTopics {
+    type Value = Vec<String>;
+
+    fn expected(&self) -> String {
+        "a list of topics that begin with $, none of them $SYS or $share, such as [\"$aws\", \"$hw/events\"]".to_owned()
+    }
+
+    fn read(&self, value: &DeValue<'_>) -> Option<Vec<String>> {
+        match value {
+            DeValue::Array(items) => items.iter().map(|item| text(item.get_ref()).map(str::to_owned)).collect(),
+            _ => None,
+        }
+    }
+
+    fn write(&self, value: &Vec<String>) -> String {
+        let topics: Vec<String> = value.iter().map(quoted).collect();
+        format!("[{}]", topics.join(", "))
+    }
+
+    fn allows(&self, value: &Vec<String>) -> bool {
+        value.iter().all(|topic| {
+            // $SYS is the broker's own. What begins with $share/ is never a topic that can be subscribed to (4.8.2).
+            let mut levels = topic.split('/');
+            let is_free = levels
+                .next()
+                .is_some_and(|first| first.len() > 1 && first.starts_with('$') && !["$SYS", "$share"].contains(&first));
+            is_free && levels.all(|level| !level.is_empty()) && !topic.contains(['+', '#', '\0'])
+        })
+    }
+}
+
 /// What is written as a string: what is expected of it, how it is read, and what to do if it cannot be.
 pub(super) struct Text<T> {
     expected: &'static str,
@@ -425,6 +459,29 @@ mod tests {
         assert_eq!(protocols.expected(), "a list of at least one, each once, of \"3.1\", \"3.1.1\" or \"5\"");
         accepts(&protocols, &[("[\"5\", \"3.1\"]", "[\"5\", \"3.1\"]")]);
         refuses(&protocols, &["[]", "[\"5\", \"5\"]", "[5]", "\"5\"", "[\"4\"]"]);
+    }
+
+    #[test]
+    fn topics_of_others() {
+        let several = "[\"$aws\", \"$hw/events\"]";
+        accepts(&DollarTopics, &[("[]", "[]"), (several, several)]);
+        for topic in [
+            "aws",
+            "$",
+            "",
+            "$SYS",
+            "$SYS/broker",
+            "$share",
+            "$share/g",
+            "$aws/",
+            "$a//b",
+            "$aws/#",
+            "$+/a",
+            "$a\\u0000",
+        ] {
+            refuses(&DollarTopics, &[&format!("[\"{topic}\"]")]);
+        }
+        refuses(&DollarTopics, &["\"$aws\"", "[1]"]);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::kinds::{Flag, Limited, Never, Rate, Word, one_of};
+use super::kinds::{DollarTopics, Flag, Limited, Never, Rate, Word, one_of};
 use super::numbers::{
     COUNT_MAX, Count, EVENTS, GIB, HOUR, KIB, MIB, MILLISECOND, PACKET_SIZE, PowerOfTwo, Size, Span, WAIT,
 };
@@ -26,6 +26,13 @@ settings! {
         /// The largest packet a client may send, fixed header included. MQTT 5.0 clients are told [MQTT-3.2.2-15].
         /// Allowed: a size from "64B" to "268435460B"; default "1MiB".
         pub max_packet_size: usize = MIB, PACKET_SIZE;
+        /// The largest packet taken from a client that is not accepted yet: its CONNECT, and AUTH. `max_packet_size` holds there, too.
+        /// Allowed: a size from "64B" to "268435460B"; default "64KiB".
+        pub max_connect_size: usize = 64 * KIB, PACKET_SIZE;
+        /// Bytes that each shard holds for clients that are not accepted yet: packets that have not come whole, those that a hook is asked
+        /// about, and what came behind them. Beyond it, those who have most there are refused, with reason code 0x89.
+        /// Allowed: a size from "64KiB" to "1TiB"; default "16MiB".
+        pub max_unaccepted_bytes: usize = 16 * MIB, Size(64 * KIB..=BYTES_MAX);
         /// Publishes at QoS 1 and 2 that an MQTT 5.0 client may have unacknowledged; it is told as Receive Maximum
         /// (section 3.2.2.3.3).
         /// Allowed: 1 to 65535; default 1024.
@@ -46,13 +53,23 @@ settings! {
         /// Subscriptions of one session.
         /// Allowed: "unlimited" or 1 to 1000000000; default 10000.
         pub max_subscriptions_per_client: Limit = Limit::at_most(10_000), Limited(Count(1..=COUNT_MAX));
-        /// Topic filters in one SUBSCRIBE or UNSUBSCRIBE.
+        /// Bytes of the topic filters of one session, and of the topics that aliases of its client stand for: so many each. A filter beyond
+        /// it is refused, with reason code 0x97; an alias ends the connection with it.
+        /// Allowed: "unlimited" or a size from "1KiB" to "1TiB"; default "1MiB".
+        pub max_topic_bytes_per_client: Limit = Limit::at_most(MIB), Limited(Size(KIB..=BYTES_MAX));
+        /// Topic filters in one SUBSCRIBE or UNSUBSCRIBE. Those that come behind them in a SUBSCRIBE are refused, with reason code 0x97; an
+        /// UNSUBSCRIBE with more ends the connection.
         /// Allowed: 1 to 65535; default 1024.
         pub max_filters_per_subscribe: usize = 1024, Count(1..=65535);
         /// Levels of a topic name or topic filter: one more than it has slashes.
         /// Allowed: 1 to 65535; default 32.
         pub max_topic_levels: usize = 32, Count(1..=65535);
-        /// Connections of the whole broker. "auto" is what the limit on open files of the process leaves room for.
+        /// Topics that begin with $ and that clients may publish to: these, and all below them. Of others with $ nothing is routed. Filters that
+        /// begin with a wildcard match none of them [MQTT-4.7.2-1].
+        /// Allowed: a list of topics that begin with $, none of them $SYS or $share, such as ["$aws", "$hw/events"]; default [].
+        pub dollar_topics: Vec<String> = Vec::new(), DollarTopics;
+        /// Connections of the whole broker. "auto" is what the limit on open files of the process leaves room for, and never more.
+        /// Further clients are refused with reason code 0x97, or return code 3; if more than 256 come at a time, closed.
         /// Allowed: "auto" or 1 to 1000000000; default "auto".
         pub max_connections: Option<usize> = None, Word("auto", Count(1..=COUNT_MAX));
         /// Sessions of the whole broker, those of offline clients included.

@@ -10,12 +10,16 @@ use std::time::Duration;
 use super::kinds::{Flag, Limited, ListOf, Never, Rate, SomeOf, Word, address, cores, log_filter, mountpoint, one_of};
 use super::limits::{LimitsConfig, QueueConfig, RetainedConfig, RuntimeConfig, SharedConfig, SysConfig};
 use super::numbers::{
-    COUNT_MAX, Count, DAY, EVENTS, HOUR, LONG, MILLISECOND, PACKET_SIZE, SECOND, Seconds, Span, WAIT,
+    COUNT_MAX, Count, DAY, EVENTS, GIB, HOUR, KIB, LONG, MIB, MILLISECOND, PACKET_SIZE, SECOND, Seconds, Size, Span,
+    WAIT,
 };
 use super::operating::{ControlConfig, RebalanceConfig};
 use super::stock::{AclFileConfig, PasswordFileConfig, ReloadConfig, ScramFileConfig};
 use super::values::{CpuSet, Limit, LogFormat, OnDeadline, Protocol, StockHook, UnauthorizedPublish};
 use super::walk::{Member, Section, Walker, settings};
+
+/// The shortest time after which the kernel may ask for a client.
+const TEN_SECONDS: Duration = Duration::from_secs(10);
 
 settings! {
     /// Everything that can be set. [`Config::default`] is what a file without a single line means.
@@ -46,7 +50,7 @@ settings! {
         pub queue: QueueConfig = QueueConfig::default();
         /// Shared subscriptions.
         pub shared: SharedConfig = SharedConfig::default();
-        /// Retained messages. One that would exceed a limit is routed, but not kept.
+        /// Retained messages. One that would exceed a limit is routed, but not kept. Those below $SYS/ are the broker's own and do not count.
         pub retained: RetainedConfig = RetainedConfig::default();
         /// Hooks that answer later. A table [hooks.NAME], named after a hook such as auth_on_register, sets either
         /// value for that hook alone.
@@ -85,6 +89,14 @@ settings! {
         /// How a line looks.
         /// Allowed: "text" or "json"; default "text".
         pub format: LogFormat = LogFormat::Text, one_of();
+        /// Lines of one kind, which differ in their values only, that are written in a second. Further ones are counted, and
+        /// one line says how many there were.
+        /// Allowed: "unlimited" or 1 to 1000000; default 100.
+        pub max_lines_per_second: u32 = 100, Rate(EVENTS);
+        /// Bytes of lines that wait to be written because standard error takes nothing. Nobody waits for it: further lines are
+        /// left out, and counted.
+        /// Allowed: a size from "4KiB" to "1GiB"; default "1MiB".
+        pub max_waiting_bytes: usize = MIB, Size(4 * KIB..=GIB);
     }
 }
 
@@ -132,6 +144,11 @@ settings! {
         /// As in `session`, for this listener.
         /// Allowed: "inherit" or a duration from "1s" to "100years"; default "inherit".
         pub max_connection_lifetime: Option<Duration> = None, Word("inherit", LONG);
+        /// After how long without a byte from a client the kernel asks whether its machine is still there (SO_KEEPALIVE). If
+        /// that does not answer, the connection ends when it was asked five times, a tenth of that time apart. For clients
+        /// without an MQTT keep-alive, and against what forgets idle connections on the way.
+        /// Allowed: "never" or a duration from "10s" to "1h"; default "5m".
+        pub tcp_keep_alive: Option<Duration> = Some(Duration::from_secs(300)), Word("never", Span(TEN_SECONDS..=HOUR));
     }
     name {
         /// What it is called: in hooks, logs and messages.
@@ -171,8 +188,8 @@ settings! {
         /// Allowed: "unlimited" or a duration from "1s" to "100years"; default "unlimited".
         pub max_session_expiry: Option<Duration> = None, Word("unlimited", LONG);
         /// The longest client id, in bytes. All versions of MQTT want at least 23 to be allowed [MQTT-3.1.3-5].
-        /// Allowed: 23 to 65535; default 100.
-        pub max_client_id_size: usize = 100, Count(23..=65535);
+        /// Allowed: 23 to 65535; default 1024.
+        pub max_client_id_size: usize = 1024, Count(23..=65535);
         /// Whether client ids and user names may contain +, # and the character U+0000. They are dangerous where an
         /// access rule puts the name of a client into a topic filter.
         /// Allowed: true or false; default false.
@@ -206,6 +223,10 @@ settings! {
         /// Alive [MQTT-3.2.2-21]; an older one cannot be told and keeps what it asked for.
         /// Allowed: "unlimited" or a duration of whole seconds from "1s" to "18h 12m 15s"; default "unlimited".
         pub max_keep_alive: Option<u16> = None, Word("unlimited", Seconds);
+        /// Bytes a second that must come of a packet that has begun, on average over one and a half times the keep-alive of its client.
+        /// While they do, the client counts as alive, however long the packet takes. 0 is any rate, as long as bytes come at all.
+        /// Allowed: a size from "0B" to "1MiB"; default "16B".
+        pub min_packet_rate: usize = 16, Size(0..=MIB);
         /// How long a connection may live; then it is closed, MQTT 5.0 with reason code 0xA0.
         /// Allowed: "unlimited" or a duration from "1s" to "100years"; default "unlimited".
         pub max_connection_lifetime: Option<Duration> = None, Word("unlimited", LONG);
@@ -221,6 +242,11 @@ settings! {
         /// What a hook counts as that can refuse something and has not answered in time.
         /// Allowed: "refuse" or "allow"; default "refuse".
         pub on_deadline: OnDeadline = OnDeadline::Refuse, one_of();
+        /// Tasks of on_message_drop and on_offline_message that may wait to be done on each shard. No client waits for them.
+        /// Those of one session may be as many as they leave free; what is over that is not done, and counted as "dropped" of
+        /// the hook.
+        /// Allowed: 2 to 1000000; default 1000.
+        pub max_message_tasks: usize = 1000, Count(2..=1_000_000);
     }
     members {
         /// The hooks that differ.

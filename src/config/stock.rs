@@ -16,9 +16,15 @@ settings! {
         /// Threads that check passwords. Each check of an Argon2id hash costs one of them some 20 ms and 19 MiB.
         /// Allowed: 1 to 64; default 2.
         pub threads: usize = 2, Count(1..=64);
-        /// Passwords that may wait to be checked. A client that comes when so many wait is refused as "unavailable".
+        /// Passwords that may wait to be checked. Clients of one address may use as much of it as they leave free. A client
+        /// for whom there is no room is refused as "unavailable".
         /// Allowed: 1 to 1000000; default 1024.
         pub max_waiting: usize = 1024, Count(1..=1_000_000);
+        /// How long an attempt to log in waits at most before it is checked, after failures of its address or its user name in
+        /// the last minute. The first three cost nothing, the next one 100 ms, and each that follows twice as much. It is never
+        /// more than half of the time that the hook auth_on_register may take. It holds for users of scram_file, too.
+        /// Allowed: a duration from "0s" to "1m"; default "2s".
+        pub max_delay: Duration = Duration::from_secs(2), Span(Duration::ZERO..=Duration::from_secs(60));
     }
 }
 

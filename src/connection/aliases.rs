@@ -4,22 +4,34 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
+use crate::config::Limit;
+
 /// Aliases that the client set. Numbers up to the Topic Alias Maximum of the CONNACK.
 #[derive(Default)]
 pub struct AliasesIn {
     topics: Vec<Option<Arc<str>>>,
+    /// The bytes of the topics.
+    bytes: usize,
 }
 
 impl AliasesIn {
-    /// The client set `alias`, checked against the maximum, to mean `topic`.
-    pub fn set(&mut self, alias: u16, topic: &str) {
+    /// The client set `alias`, checked against the maximum, to mean `topic`. False, and nothing is changed, if the topics of all aliases
+    /// had more than `most` bytes then.
+    pub fn set(&mut self, alias: u16, topic: &str, most: Limit) -> bool {
         let at = usize::from(alias) - 1;
         if self.topics.len() <= at {
             self.topics.resize(at + 1, None);
         }
-        if self.topics[at].as_deref() != Some(topic) {
-            self.topics[at] = Some(topic.into());
+        let before = self.topics[at].as_deref();
+        if before == Some(topic) {
+            return true;
         }
+        let bytes = self.bytes - before.map_or(0, str::len) + topic.len();
+        if !most.allows(bytes) {
+            return false;
+        }
+        (self.topics[at], self.bytes) = (Some(topic.into()), bytes);
+        true
     }
 
     /// What `alias` stands for.
@@ -42,16 +54,21 @@ pub enum OutgoingAlias {
 /// Aliases that the broker sets: a topic gets one when it comes a second time, as long as there are numbers left.
 pub struct AliasesOut {
     topics: HashMap<Box<str>, u16, ahash::RandomState>,
+    /// The bytes of the topics.
+    bytes: usize,
     assigned: u16,
 }
 
 /// A topic was seen once.
 const SEEN: u16 = 0;
 
+/// The most bytes of topics that are remembered for one connection: those with an alias, and those that were seen once.
+const MOST_BYTES: usize = 64 * 1024;
+
 impl AliasesOut {
     /// No alias assigned yet; topics are hashed with `hasher`.
     pub fn new(hasher: ahash::RandomState) -> Self {
-        AliasesOut { topics: HashMap::with_hasher(hasher), assigned: 0 }
+        AliasesOut { topics: HashMap::with_hasher(hasher), bytes: 0, assigned: 0 }
     }
 
     /// How to name `topic` in a PUBLISH that goes out now, with at most `maximum` aliases in use. The PUBLISH must really go
@@ -78,10 +95,17 @@ impl AliasesOut {
         if self.assigned >= maximum {
             return;
         }
-        if self.topics.len() >= usize::from(maximum) * 4 {
-            self.topics.retain(|_, alias| *alias != SEEN);
+        let AliasesOut { topics, bytes, .. } = self;
+        if topics.len() >= usize::from(maximum) * 4 || *bytes + topic.len() > MOST_BYTES {
+            topics.retain(|topic, alias| {
+                *bytes -= if *alias == SEEN { topic.len() } else { 0 };
+                *alias != SEEN
+            });
         }
-        self.topics.insert(topic.into(), SEEN);
+        if *bytes + topic.len() <= MOST_BYTES {
+            *bytes += topic.len();
+            topics.insert(topic.into(), SEEN);
+        }
     }
 }
 
@@ -109,12 +133,40 @@ mod tests {
     }
 
     #[test]
+    fn topics_are_remembered_up_to_so_many_bytes() {
+        let mut aliases = AliasesOut::new(ahash::RandomState::with_seeds(1, 2, 3, 4));
+        let long = |number: usize| format!("{number}{}", "x".repeat(MOST_BYTES / 3));
+        for number in 0..100 {
+            aliases.name(&long(number), u16::MAX);
+            let bytes: usize = aliases.topics.keys().map(|topic| topic.len()).sum();
+            assert!(bytes == aliases.bytes && bytes <= MOST_BYTES, "{bytes}");
+        }
+        for alias in 1..=2 {
+            assert_eq!(aliases.name(&long(200 + alias), u16::MAX), OutgoingAlias::None);
+            assert_eq!(aliases.name(&long(200 + alias), u16::MAX), OutgoingAlias::Introduce(alias as u16));
+        }
+        for _ in 0..3 {
+            assert_eq!(aliases.name(&long(300), u16::MAX), OutgoingAlias::None, "there is no room for it");
+        }
+    }
+
+    #[test]
+    fn incoming_aliases_have_topics_of_so_many_bytes() {
+        let (mut aliases, most) = (AliasesIn::default(), Limit::at_most(5));
+        assert!(aliases.set(1, "abc", most) && !aliases.set(2, "def", most) && aliases.set(2, "de", most));
+        assert!(aliases.set(1, "abc", most) && !aliases.set(1, "abcd", most) && aliases.set(1, "c", most));
+        assert!(aliases.set(2, "defg", most));
+        let topics = [1, 2].map(|alias| aliases.get(alias).map(|topic| topic.to_string()));
+        assert_eq!(topics, [Some("c".to_owned()), Some("defg".to_owned())]);
+    }
+
+    #[test]
     fn incoming_aliases_can_be_set_anew() {
         let mut aliases = AliasesIn::default();
-        aliases.set(2, "a");
+        aliases.set(2, "a", Limit::UNLIMITED);
         let get = |alias| aliases.get(alias).map(|topic| &**topic);
         assert_eq!((get(1), get(2), get(3), get(0)), (None, Some("a"), None, None));
-        aliases.set(2, "b");
+        aliases.set(2, "b", Limit::UNLIMITED);
         assert_eq!(aliases.get(2).map(|topic| &**topic), Some("b"));
     }
 }

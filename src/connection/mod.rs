@@ -14,8 +14,10 @@
 mod aliases;
 mod outbox;
 mod pace;
+mod patience;
 mod pauses;
 mod table;
+mod unaccepted;
 mod unread;
 mod violation;
 
@@ -25,8 +27,10 @@ use std::time::SystemTime;
 pub use aliases::{AliasesIn, AliasesOut, OutgoingAlias};
 pub use outbox::{Outbox, SPLICE_FROM, SendBuffer, Splice};
 pub use pace::Pace;
+pub use patience::{Progress, SecondLook};
 pub use pauses::{PauseReason, PauseReasons};
 pub use table::{Connections, Writable};
+pub use unaccepted::Unaccepted;
 pub use unread::Unread;
 pub use violation::{Violation, code_for};
 
@@ -51,7 +55,7 @@ pub struct Connection<A> {
     pub is_lost: bool,
     /// Bytes that go out with the next flush.
     pub outbox: Outbox,
-    /// When the last complete packet came.
+    /// When the last bytes came.
     pub last_heard: Time,
     /// Its stage.
     pub stage: ConnectionStage<A>,
@@ -68,11 +72,19 @@ pub struct Connection<A> {
     /// For how many clients it waits while there is [`PauseReason::SlowConsumer`].
     pub consumers: u32,
     /// How long it may still be made to wait for them.
-    pub held: Credit,
+    pub hold_credit: Credit,
     /// Until when [`PauseReason::Throttle`] lasts.
     pub throttled_until: Time,
     /// Until when [`PauseReason::SlowConsumer`] lasts at most.
     pub held_until: Time,
+    /// The bytes of the packets that its client is not accepted for yet: its CONNECT, and AUTH.
+    pub request_bytes: usize,
+    /// What [`Unaccepted`] was told of it.
+    pub held: usize,
+    /// How fast the packet comes that has begun, if there is one.
+    pub progress: Progress,
+    /// The second look at it, if the first one came late.
+    pub second_look: SecondLook,
 }
 
 /// The stage of a connection.
@@ -106,9 +118,13 @@ impl<A> Connection<A> {
             connected_at,
             refused: None,
             consumers: 0,
-            held: Credit::default(),
+            hold_credit: Credit::default(),
             throttled_until: Time::ZERO,
             held_until: Time::NEVER,
+            request_bytes: 0,
+            held: 0,
+            progress: Progress::default(),
+            second_look: SecondLook::default(),
         }
     }
 

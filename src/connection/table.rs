@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Connection, ConnectionStage, PauseReason, SendBuffer};
+use super::{Connection, ConnectionStage, PauseReason, SendBuffer, Unaccepted};
 use crate::client::ConnectionId;
 use crate::codec::ProtocolVersion;
 use crate::deadlines::OwnEntries;
@@ -24,12 +24,10 @@ pub struct Connections<A> {
     with_output: VecDeque<ConnectionId>,
     /// Empty output buffers.
     spare: Vec<Vec<u8>>,
-}
-
-impl<A> Default for Connections<A> {
-    fn default() -> Self {
-        Connections { records: Vec::new(), entries: Vec::new(), with_output: VecDeque::new(), spare: Vec::new() }
-    }
+    /// Packets that were written one at a time: all but PUBLISH.
+    packets: u64,
+    /// What is held for those that belong to no session.
+    pub unaccepted: Unaccepted,
 }
 
 /// A connection, lent to write into its outbox.
@@ -52,6 +50,18 @@ impl<A> Writable<'_, A> {
 }
 
 impl<A> Connections<A> {
+    /// No connections. For all that belong to no session `most_unaccepted` bytes may be held.
+    pub fn new(most_unaccepted: usize) -> Self {
+        Connections {
+            records: Vec::new(),
+            entries: Vec::new(),
+            with_output: VecDeque::new(),
+            spare: Vec::new(),
+            packets: 0,
+            unaccepted: Unaccepted::new(most_unaccepted),
+        }
+    }
+
     /// Adds a connection. There must be none at its index.
     pub fn insert(&mut self, connection: Connection<A>) {
         let at = connection.id.index();
@@ -84,8 +94,32 @@ impl<A> Connections<A> {
 
     /// Takes a connection out.
     pub fn remove(&mut self, id: ConnectionId) -> Option<Box<Connection<A>>> {
+        self.release(id);
         self.get(id)?;
         self.records[id.index()].take()
+    }
+
+    /// What is held for a connection may have changed. Gives one that has to go if that is too much, perhaps another one.
+    pub fn hold(&mut self, id: ConnectionId) -> Option<ConnectionId> {
+        let connection = self.records.get_mut(id.index())?.as_deref_mut().filter(|connection| connection.id == id)?;
+        let now = match &connection.stage {
+            ConnectionStage::Opening { .. } => connection.unread.held(),
+            ConnectionStage::Connecting(_) => connection.unread.held() + connection.request_bytes,
+            ConnectionStage::Connected(_) => 0,
+        };
+        let before = std::mem::replace(&mut connection.held, now);
+        self.unaccepted.hold(id, before, now);
+        self.unaccepted.too_large()
+    }
+
+    /// What is held for a connection is its client's from here on, or gone.
+    pub fn release(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.get_mut(id)
+            && connection.held > 0
+        {
+            let before = std::mem::take(&mut connection.held);
+            self.unaccepted.hold(id, before, 0);
+        }
     }
 
     /// The connection at `index`, whichever it is now.
@@ -126,6 +160,7 @@ impl<A> Connections<A> {
         let ConnectionStage::Connected(connected) = &writable.connection.stage else { return };
         encode(connected.version, writable.connection.outbox.bytes(writable.buffers));
         writable.queue_for_output();
+        self.packets += 1;
     }
 
     /// Writes bytes into the outbox of a connection at any stage.
@@ -133,6 +168,12 @@ impl<A> Connections<A> {
         let Some(mut writable) = self.writable(id) else { return };
         append(writable.connection.outbox.bytes(writable.buffers));
         writable.queue_for_output();
+        self.packets += 1;
+    }
+
+    /// How many packets were written with [`write`](Self::write) and [`write_bytes`](Self::write_bytes) so far.
+    pub fn packets_written(&self) -> u64 {
+        self.packets
     }
 
     /// Puts a connection whose output was kept back on the list again.
@@ -196,7 +237,7 @@ mod tests {
 
     fn connections() -> (Connections<()>, ConnectionId) {
         let id = ConnectionId::new(0, 1);
-        let mut connections = Connections::default();
+        let mut connections = Connections::new(100);
         connections.insert(connection(id));
         (connections, id)
     }

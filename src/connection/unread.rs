@@ -21,6 +21,11 @@ impl Unread {
         self.bytes.len() - self.served
     }
 
+    /// The memory it takes, in bytes.
+    pub fn held(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     /// Whether none waits.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

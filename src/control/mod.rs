@@ -10,10 +10,13 @@
 //! | `protocol`, `status` | the protocol of the control socket, and the values that its answers carry |
 
 pub mod client;
+#[cfg(feature = "stock")]
 pub mod entry_file;
 pub mod protocol;
 pub mod server;
 pub mod socket;
 pub mod status;
+#[cfg(feature = "stock")]
 pub mod stock_files;
+#[cfg(feature = "stock")]
 mod watch;

@@ -17,6 +17,7 @@ use socket2::SockRef;
 use super::protocol::{Answer, Command, MAX_COMMAND, Reply, Request, VERSION, read_line, write_line};
 use super::socket::ControlSocket;
 use super::status::MoveProgress;
+use crate::threads;
 
 /// The largest number of commands that are carried out at the same time.
 pub const MAX_CONNECTIONS: usize = 16;
@@ -60,7 +61,7 @@ impl ControlServer {
             let (shared, socket) = (Arc::clone(&shared), Arc::clone(&socket));
             move || accept(&socket, &shared)
         };
-        let thread = thread::Builder::new().name("moormq-control".to_owned()).spawn(run)?;
+        let thread = threads::start("moormq-control", run)?;
         Ok(ControlServer { socket, shared, thread: Some(thread) })
     }
 }
@@ -99,7 +100,7 @@ fn serve(stream: UnixStream, shared: &Arc<Shared>) {
         return;
     }
     let serve = move || connection.serve(&stream);
-    if let Err(error) = thread::Builder::new().name("moormq-command".to_owned()).spawn(serve) {
+    if let Err(error) = threads::start("moormq-command", serve) {
         tracing::warn!(%error, "no thread for a command");
     }
 }

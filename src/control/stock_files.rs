@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 use std::path::Path;
-use std::thread;
+use std::time::Instant;
 
 use super::entry_file::FileError;
 pub use super::watch::Reloader;
@@ -13,6 +13,8 @@ use crate::hooks::stock::{
     AclFile, AclRules, FaultyLine, HashWork, Live, Nonces, PasswordFile, PasswordTable, ScramFile, ScramTable, Stock,
     hash_queue,
 };
+use crate::threads;
+use crate::time::Time;
 
 /// The stock hooks of a configuration, and the threads that serve them: one that watches the files, and some that check
 /// passwords.
@@ -57,20 +59,24 @@ impl StockFiles {
         let listeners =
             config.listeners.iter().map(|listener| (listener.name.as_str(), config.stock_hooks_of(listener)));
         let mut hooks = Stock::new(listeners);
-        if let Some(path) = config.file_of(StockHook::Password) {
+        let (queue, work) = hash_queue(config.password_file.max_waiting, config.max_login_delay());
+        let (password, scram) = (config.file_of(StockHook::Password), config.file_of(StockHook::Scram));
+        let workers = if password.is_some() { config.password_file.threads } else { 0 };
+        if password.or(scram).is_some() {
+            start_hash_threads(work, workers).map_err(StockError::System)?;
+        }
+        if let Some(path) = password {
             let table = table("password_file.path", path, PasswordTable::parse, PasswordTable::len, &mut files)?;
-            let (queue, work) = hash_queue(config.password_file.max_waiting);
-            start_hash_threads(&work, config.password_file.threads).map_err(StockError::System)?;
-            hooks = hooks.password(PasswordFile::new(table, queue));
+            hooks = hooks.password(PasswordFile::new(table, queue.clone()));
         }
         if let Some(path) = config.file_of(StockHook::Acl) {
             hooks = hooks.acl(AclFile::new(table("acl_file.path", path, AclRules::parse, AclRules::len, &mut files)?));
         }
-        if let Some(path) = config.file_of(StockHook::Scram) {
+        if let Some(path) = scram {
             let secret = random()?;
             let parse = move |text: &str| ScramTable::parse(text, secret);
             let table = table("scram_file.path", path, parse, ScramTable::len, &mut files)?;
-            hooks = hooks.scram(ScramFile::new(table, Nonces::new(random()?)));
+            hooks = hooks.scram(ScramFile::new(table, Nonces::new(random()?)).slowed_by(queue));
         }
         let reloader = watch(files, config.reload.interval).map_err(StockError::System)?;
         Ok(StockFiles { hooks, reloader })
@@ -122,12 +128,16 @@ fn table<T: Send + Sync + 'static>(
     Ok(live)
 }
 
-/// Starts the threads that check passwords. They end when the last copy of the hooks is dropped.
-fn start_hash_threads(work: &HashWork, threads: usize) -> io::Result<()> {
-    (0..threads).try_for_each(|number| {
-        let work = work.clone();
-        thread::Builder::new().name(format!("moormq-hash-{number}")).spawn(|| work.run()).map(drop)
-    })
+/// Starts the threads that check passwords, and one that says whose turn it is. They end when the last copy of the hooks is
+/// dropped.
+fn start_hash_threads(work: HashWork, threads: usize) -> io::Result<()> {
+    for number in 0..threads {
+        let worker = work.worker();
+        threads::start(format!("moormq-hash-{number}"), || worker.run())?;
+    }
+    let start = Instant::now();
+    let clock = move || Time::ZERO + start.elapsed();
+    threads::start("moormq-logins", move || work.run(clock)).map(drop)
 }
 
 /// Secure random bytes.

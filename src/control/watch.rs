@@ -7,13 +7,13 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::thread;
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use super::entry_file::{FileError, FileProblem, read};
 use crate::hooks::stock::FaultyLine;
+use crate::threads;
 
 /// A watched file, and the function that takes its text.
 pub(super) struct Watched {
@@ -113,7 +113,7 @@ impl Reloader {
 pub(super) fn watch(files: Vec<Watched>, interval: Option<Duration>) -> io::Result<Reloader> {
     let (sender, requests) = bounded(1);
     if !files.is_empty() {
-        thread::Builder::new().name("moormq-files".to_owned()).spawn(move || run(files, &requests, interval))?;
+        threads::start("moormq-files", move || run(files, &requests, interval))?;
     }
     Ok(Reloader(sender))
 }

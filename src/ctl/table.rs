@@ -64,17 +64,18 @@ fn hooks(hooks: &[HookStatus]) -> String {
     if hooks.is_empty() {
         return "no hook was called yet\n".to_owned();
     }
-    let heads = ["link", "hook", "calls", "next", "ok", "refused", "later", "late", "panics", "us/call", "ms/later"];
+    let heads =
+        ["link", "hook", "calls", "next", "ok", "refused", "later", "late", "panics", "dropped", "us/call", "ms/later"];
     let mut rows = vec![heads.map(str::to_owned)];
     rows.extend(hooks.iter().map(|status| {
         let HookStatus { link, hook, counts, .. } = status;
-        let HookCounts { calls, next, ok, refusals, later, timeouts, panics, time, waited } = counts;
+        let HookCounts { calls, next, ok, refusals, later, timeouts, panics, dropped, time, waited } = counts;
         // A link that does not have its time taken has none.
         let time = average(time.as_secs_f64() * 1e6, if time.is_zero() { 0 } else { *calls });
         let waited = average(waited.as_secs_f64() * 1e3, *later);
-        let [calls, next, ok, refusals, later, timeouts, panics] =
-            [calls, next, ok, refusals, later, timeouts, panics].map(u64::to_string);
-        [link.clone(), hook.clone(), calls, next, ok, refusals, later, timeouts, panics, time, waited]
+        let [calls, next, ok, refusals, later, timeouts, panics, dropped] =
+            [calls, next, ok, refusals, later, timeouts, panics, dropped].map(u64::to_string);
+        [link.clone(), hook.clone(), calls, next, ok, refusals, later, timeouts, panics, dropped, time, waited]
     }));
     aligned(&rows)
 }
@@ -284,9 +285,9 @@ slot  shard  sessions  messages/s
         };
         assert_eq!(
             hooks(&[timed, later]),
-            "   link              hook  calls  next  ok  refused  later  late  panics  us/call  ms/later
-  Stock   auth_on_publish      8     0   7        1      0     0       0      1.2
-Doorman  auth_on_register      2     0   0        0      2     1       0             2503.5
+            "   link              hook  calls  next  ok  refused  later  late  panics  dropped  us/call  ms/later
+  Stock   auth_on_publish      8     0   7        1      0     0       0        0      1.2
+Doorman  auth_on_register      2     0   0        0      2     1       0        0             2503.5
 "
         );
         assert_eq!(hooks(&[]), "no hook was called yet\n");

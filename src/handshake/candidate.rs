@@ -5,7 +5,7 @@ use super::request::Request;
 use crate::client::Client;
 use crate::codec::ReasonCode;
 use crate::connection::Violation;
-use crate::hooks::ConnectRefusalM5;
+use crate::hooks::{ConnectCode, ConnectRefusalM5};
 
 /// A connecting client: who it is as far as that is known by now, and what it asks for. One for each connection between
 /// CONNECT and session, handed from stage to stage. `S` is what the hooks keep for it.
@@ -31,7 +31,9 @@ impl<S> Candidate<S> {
 
     /// A refusal for what the client did wrong.
     pub fn refuse_violation(&self, violation: Violation) -> Refusal {
-        self.refuse(violation.code, violation.what)
+        let Violation { code, what } = violation;
+        let refusal = self.refuse(code, what);
+        if code == ReasonCode::MalformedPacket { refusal.where_there_are_words() } else { refusal }
     }
 
     /// A refusal with all that a hook has to say about it to the client; `why` is for the log.
@@ -43,7 +45,17 @@ impl<S> Candidate<S> {
 
     /// A refusal because a hook failed.
     pub fn refuse_failed(&self) -> Refusal {
-        let mut refusal = self.refuse_as_told(ConnectRefusalM5::default(), "a hook failed or did not answer in time");
+        let mut refusal = self.refuse_as_told(ConnectRefusalM5::default(), "a hook failed");
+        refusal.hook_failed = true;
+        refusal
+    }
+
+    /// A refusal because a hook did not answer in time: the client did nothing wrong and may come again.
+    pub fn refuse_late(&self) -> Refusal {
+        let mut refusal = self.refuse_as_told(
+            ConnectRefusalM5::default().code(ConnectCode::ServerUnavailable),
+            "a hook did not answer in time",
+        );
         refusal.hook_failed = true;
         refusal
     }

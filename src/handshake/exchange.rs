@@ -52,6 +52,7 @@ impl<S> Unauthenticated<S> {
                 Progress::Refused(candidate.refuse_as_told(refusal, "on_auth_m5, a hook, refused it"))
             }
             Verdict::Failed { .. } => Progress::Refused(candidate.refuse_failed()),
+            Verdict::TooLate { .. } => Progress::Refused(candidate.refuse_late()),
             Verdict::Later(pending) => {
                 Progress::Later(Question::Authenticate(Unauthenticated { candidate, packet, due }), pending)
             }

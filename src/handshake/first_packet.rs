@@ -16,7 +16,7 @@ use crate::config::Config;
 use crate::connection::Violation;
 use crate::random::Random;
 use crate::time::Time;
-use crate::topic::TopicName;
+use crate::topic::{TopicError, TopicName};
 
 /// How many characters a client id has that the broker assigns.
 const ASSIGNED_ID_LENGTH: usize = 22;
@@ -147,8 +147,18 @@ fn identity_refused(connect: &Connect<'_>, config: &Config) -> Option<Violation>
 /// Why the will of a client is refused.
 fn will_refused(connect: &Connect<'_>, config: &Config) -> Option<Violation> {
     let will = connect.will.as_ref()?;
-    if TopicName::parse(will.topic, config.limits.max_topic_levels).is_err() {
-        return refused(ReasonCode::TopicNameInvalid, "the topic of the will is not valid");
+    match TopicName::parse(will.topic, config.limits.max_topic_levels) {
+        Err(TopicError::TooManyLevels(_)) => {
+            return refused(
+                ReasonCode::TopicNameInvalid,
+                "the topic of the will has more levels than max_topic_levels",
+            );
+        }
+        Err(_) if connect.version.is_v5() => {
+            return refused(ReasonCode::TopicNameInvalid, "the topic of the will is not valid");
+        }
+        Err(_) => return refused(ReasonCode::MalformedPacket, "the topic of the will is not valid [MQTT-3.1.4-1]"),
+        Ok(_) => {}
     }
     let is_text = will.properties.payload_is_utf8 == Some(true);
     if is_text && std::str::from_utf8(will.payload).is_err() {
@@ -189,7 +199,9 @@ mod tests {
         assert_eq!(violation.code, ReasonCode::ProtocolError, "[MQTT-3.1.0-1]");
         assert!(matches!(first(&[0x20, 2, 0, 0]), FirstPacket::NotConnect(_)));
         let FirstPacket::Refused(refusal) = first(b"\x10\x09\x00\x04MQTT\x06\x02\x00") else { panic!("not refused") };
-        assert_eq!(connack(&told(&refusal), V5).code, ReasonCode::UnsupportedProtocolVersion);
+        assert_eq!(told(&refusal), [0x20, 2, 0, 1], "[MQTT-3.1.2-2]: clients of any version may fall back");
+        let FirstPacket::Refused(refusal) = first(b"\x10\x09\x00\x04mqtt\x05\x02\x00") else { panic!("not refused") };
+        assert!(told(&refusal).is_empty(), "[MQTT-3.1.2-1]: another protocol");
         let FirstPacket::Refused(refusal) = first(b"\x10\x09\x00\x04MQTT\x04\x02\x00") else { panic!("not refused") };
         assert!(told(&refusal).is_empty(), "MQTT 3 has no words for a malformed packet");
     }
@@ -209,13 +221,22 @@ mod tests {
     #[test]
     fn an_identity_has_its_limits() {
         let id = |settings, id| code(settings, Connect::new(V5, id), origin());
-        let (long, shorter) = ("c".repeat(101), "c".repeat(100));
+        let (long, shorter) = ("c".repeat(1025), "c".repeat(1024));
         assert_eq!(id("", &long), Some(ReasonCode::ClientIdentifierNotValid));
         assert_eq!(id("", &shorter), None);
         assert_eq!(id("", "a+"), Some(ReasonCode::ClientIdentifierNotValid));
         assert_eq!(id("session.allow_wildcards_in_identity = true", "a+"), None);
         let user = Connect { username: Some("#"), ..Connect::new(V31, "c") };
         assert_eq!(code("", user, origin()), Some(ReasonCode::BadUserNameOrPassword));
+    }
+
+    #[test]
+    fn a_bridge_of_mqtt_3_is_taken_at_its_word() {
+        for version in [V31, V311] {
+            let accepted = Door::open("").accept(Connect { is_bridge: true, ..Connect::new(version, "c") });
+            assert_eq!((accepted.client.version, accepted.settings.is_bridge), (version, true));
+            assert!(!Door::open("").accept(Connect::new(version, "c")).settings.is_bridge);
+        }
     }
 
     #[test]
@@ -238,6 +259,21 @@ mod tests {
         let will = Will { topic: "w", payload: &[0xFF], ..Will::default() };
         assert_eq!(code(will), None);
         assert_eq!(code(Will { properties: text, ..will }), Some(ReasonCode::PayloadFormatInvalid));
-        assert_eq!(code(Will { topic: "w/#", ..will }), Some(ReasonCode::TopicNameInvalid));
+        for topic in ["", "w/#", "+"] {
+            assert_eq!(code(Will { topic, ..will }), Some(ReasonCode::TopicNameInvalid));
+        }
+    }
+
+    /// [MQTT-3.1.4-1] of 3.1.1: closed without a CONNACK.
+    #[test]
+    fn mqtt_3_has_no_words_for_a_will_to_what_is_no_topic() {
+        for version in [V31, V311] {
+            for (topic, answer) in [("", &[][..]), ("w/#", &[]), ("+", &[]), ("a/b/c", &[0x20, 2, 0, 5])] {
+                let will = Will { topic, ..Will::default() };
+                let mut door = Door::open("limits.max_topic_levels = 2");
+                let refusal = door.refuse(Connect { will: Some(will), ..Connect::new(version, "c") });
+                assert_eq!(told(&refusal), answer, "{topic}");
+            }
+        }
     }
 }

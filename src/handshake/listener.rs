@@ -3,10 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::codec::{ProtocolVersion, ReasonCode};
-use crate::config::{Config, Limit, ListenerConfig, Protocol};
-use crate::connection::Rate;
-use crate::time::Time;
+use crate::codec::ProtocolVersion;
+use crate::config::{Config, ListenerConfig, Protocol};
 
 /// A listener: its own settings, and those of the broker where it has none. A few per shard.
 pub struct Listener {
@@ -18,7 +16,9 @@ pub struct Listener {
     pub allow_anonymous: bool,
     /// How long a connection may take until its CONNECT is complete.
     pub connect_timeout: Duration,
-    /// The largest packet taken before the client is accepted, in bytes, and the default for later ones.
+    /// The largest packet taken before the client is accepted, in bytes.
+    pub max_connect_size: usize,
+    /// The largest packet taken later, in bytes, as long as no hook says otherwise.
     pub max_packet_size: usize,
     /// The Receive Maximum that clients are told.
     pub receive_maximum: u16,
@@ -29,27 +29,21 @@ pub struct Listener {
     /// How long a connection may live; none: for ever.
     pub lifetime: Option<Duration>,
     protocols: Vec<Protocol>,
-    max_connections: Limit,
-    /// Connections a second, on all shards; 0: as many as come.
-    connection_rate: u32,
-    /// The connections of this second.
-    rate: Rate,
 }
 
 impl Listener {
     /// The listener `own` of this configuration.
     pub fn new(own: &ListenerConfig, config: &Config) -> Self {
         let limits = &config.limits;
+        let max_packet_size = own.max_packet_size.unwrap_or(limits.max_packet_size);
         Listener {
             name: own.name.as_str().into(),
             mountpoint: own.mountpoint.as_str().into(),
             protocols: own.protocols.clone(),
-            max_connections: own.max_connections,
-            connection_rate: own.connection_rate.unwrap_or(limits.connection_rate),
-            rate: Rate::default(),
             allow_anonymous: own.allow_anonymous.unwrap_or(config.allow_anonymous),
             connect_timeout: own.connect_timeout.unwrap_or(limits.connect_timeout),
-            max_packet_size: own.max_packet_size.unwrap_or(limits.max_packet_size),
+            max_connect_size: limits.max_connect_size.min(max_packet_size),
+            max_packet_size,
             receive_maximum: own.receive_maximum.unwrap_or(limits.receive_maximum),
             topic_alias_maximum: own.topic_alias_maximum.unwrap_or(limits.topic_alias_maximum),
             max_message_rate: own.max_message_rate.unwrap_or(limits.max_message_rate),
@@ -64,20 +58,6 @@ impl Listener {
             ProtocolVersion::V311 => Protocol::V311,
             ProtocolVersion::V5 => Protocol::V5,
         })
-    }
-
-    /// Counts a connection, and says why its CONNECT will be refused if it is one too many. `connections` is how many
-    /// there are on all shards, this one included; each of `shards` accepts its share of the rate, rounded up.
-    pub fn count(&mut self, connections: usize, shards: usize, now: Time) -> Option<ReasonCode> {
-        let share = self.connection_rate.div_ceil(shards as u32);
-        let too_fast = self.connection_rate > 0 && self.rate.exceeds(share, now);
-        if !self.max_connections.allows(connections) {
-            Some(ReasonCode::QuotaExceeded)
-        } else if too_fast {
-            Some(ReasonCode::ConnectionRateExceeded)
-        } else {
-            None
-        }
     }
 }
 
@@ -100,17 +80,5 @@ mod tests {
         assert_eq!((listener.receive_maximum, listener.topic_alias_maximum), (7, 3));
         assert_eq!(listener.lifetime, Some(Duration::from_secs(3600)));
         assert_eq!(ProtocolVersion::ALL.map(|version| listener.speaks(version)), [false, false, true]);
-    }
-
-    #[test]
-    fn a_full_listener_refuses_before_a_fast_one() {
-        let mut listener = listener("listeners.l.max_connections = 2\nlisteners.l.connection_rate = 3");
-        let at = Time::from_millis;
-        // Two shards accept two of three a second each.
-        assert_eq!(listener.count(1, 2, at(5000)), None);
-        assert_eq!(listener.count(2, 2, at(5001)), None);
-        assert_eq!(listener.count(2, 2, at(5002)), Some(ReasonCode::ConnectionRateExceeded));
-        assert_eq!(listener.count(3, 2, at(5003)), Some(ReasonCode::QuotaExceeded));
-        assert_eq!(listener.count(2, 2, at(6000)), None, "another second");
     }
 }

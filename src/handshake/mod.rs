@@ -47,7 +47,7 @@ pub use settings::expiry_at_disconnect;
 pub use stages::{PendingConnect, Progress, Question};
 pub use stranger::stranger;
 
-use crate::codec::{Auth, ReasonCode};
+use crate::codec::Auth;
 use crate::config::Config;
 use crate::connection::Violation;
 use crate::hooks::Chain;
@@ -74,18 +74,9 @@ impl Handshake {
         &self.listeners[number]
     }
 
-    /// A listener accepted a connection: by when its CONNECT must be complete, and why that will be refused, if it is
-    /// clear already. `connections` is how many the listener has on all shards, this one included; `shards` share its
-    /// rate.
-    pub fn accepted(
-        &mut self,
-        listener: usize,
-        connections: usize,
-        shards: usize,
-        now: Time,
-    ) -> (Time, Option<ReasonCode>) {
-        let listener = &mut self.listeners[listener];
-        (now + listener.connect_timeout, listener.count(connections, shards, now))
+    /// A listener accepted a connection: by when its CONNECT must be complete.
+    pub fn accepted(&self, listener: usize, now: Time) -> Time {
+        now + self.listeners[listener].connect_timeout
     }
 
     /// What is made of the first packet of a connection: `raw`, a whole one, which must be a CONNECT [MQTT-3.1.0-1].

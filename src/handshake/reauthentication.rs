@@ -81,7 +81,7 @@ impl<S> LiveConnection<'_, S> {
                 let code = refusal.code.unwrap_or_default().in_disconnect();
                 not_authorized(code, refusal.reason_string.unwrap_or_default())
             }
-            Verdict::Failed { .. } => Reauthentication::Ended {
+            Verdict::Failed { .. } | Verdict::TooLate { .. } => Reauthentication::Ended {
                 reason: EndReason::HookFailure,
                 code: ReasonCode::NotAuthorized,
                 what: String::new(),
@@ -211,6 +211,7 @@ mod tests {
             state: accepted.state,
             inbound: Inbound::default(),
             subscriptions: hashbrown::HashMap::with_hasher(ahash::RandomState::with_seeds(1, 2, 3, 4)),
+            filter_bytes: 0,
             will: None,
             expires: Time::NEVER,
             will_due: Time::NEVER,

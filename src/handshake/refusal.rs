@@ -50,15 +50,24 @@ impl Refusal {
         }
     }
 
-    /// A CONNECT that cannot be read, or is larger than the listener takes: `begun` is what there is of it, from its
-    /// first byte on. The client is told as much as its version lets it understand, if that is known.
+    /// A CONNECT that cannot be read, or is larger than is taken: `begun` is what there is of it, from its first byte on. The client is
+    /// told as much as its version lets it understand, if that is known.
     pub fn malformed(begun: &[u8], peer: SocketAddr, listener: &str, error: DecodeError) -> Self {
         tracing::info!(%peer, listener, code = %error.code, "connection refused: {}", error.what);
-        let version = Connect::answer_version(body_begun(begun));
-        // MQTT 3 has words only for these two; otherwise the connection just ends (3.1.1: 4.8).
+        Refusal::of_begun(begun, error.code).where_there_are_words()
+    }
+
+    /// A CONNECT of which `begun` is what there is, and whose rest is not waited for.
+    pub fn of_begun(begun: &[u8], code: ReasonCode) -> Self {
+        Refusal::new(Connect::answer_version(body_begun(begun)), None, code)
+    }
+
+    /// The same for a CONNECT that breaks the rules. MQTT 3 has words only for two ways to do so; otherwise the connection just ends
+    /// (3.1.1: 4.8) `[MQTT-3.1.4-1]`.
+    pub fn where_there_are_words(self) -> Self {
         let has_words =
-            matches!(error.code, ReasonCode::UnsupportedProtocolVersion | ReasonCode::ClientIdentifierNotValid);
-        Refusal { is_told: version.is_v5() || has_words, ..Refusal::new(version, None, error.code) }
+            matches!(self.code, ReasonCode::UnsupportedProtocolVersion | ReasonCode::ClientIdentifierNotValid);
+        Refusal { is_told: self.version.is_v5() || has_words, ..self }
     }
 
     /// The same with this reason string.

@@ -7,7 +7,7 @@ use super::listener::Listener;
 use super::stages::{Answered, Authenticated, Progress, Question, Registered};
 use crate::config::Config;
 use crate::hooks::ask::{self, Resumed};
-use crate::hooks::{Chain, ConnectRefusalM5, RegisterM5, RegisterModifiersM5, Verdict};
+use crate::hooks::{Chain, ConnectCode, ConnectRefusalM5, RegisterM5, RegisterModifiersM5, Verdict};
 
 /// Why a client is refused that no hook has accepted, for the log.
 const UNKNOWN: &str = "no hook accepts this client, and the listener does not allow anonymous ones";
@@ -28,13 +28,17 @@ impl<S> Authenticated<S> {
             Verdict::Ok(modifiers) => modifiers,
             Verdict::Exhausted if listener.allow_anonymous => RegisterModifiersM5::default(),
             Verdict::Exhausted => {
-                let refusal = candidate.refuse_as_told(ConnectRefusalM5::default(), UNKNOWN);
+                // Nobody knows the user name, which must not look different from a wrong password.
+                let named = auth.is_none() && candidate.client.username.is_some();
+                let code = if named { ConnectCode::BadUserNameOrPassword } else { ConnectCode::NotAuthorized };
+                let refusal = candidate.refuse_as_told(ConnectRefusalM5::default().code(code), UNKNOWN);
                 return ControlFlow::Break(Progress::Refused(refusal));
             }
             Verdict::Refused(refusal) => {
                 return ControlFlow::Break(Progress::Refused(candidate.refuse_as_told(refusal, BY_HOOK)));
             }
             Verdict::Failed { .. } => return ControlFlow::Break(Progress::Refused(candidate.refuse_failed())),
+            Verdict::TooLate { .. } => return ControlFlow::Break(Progress::Refused(candidate.refuse_late())),
             Verdict::Later(pending) => {
                 let question = Question::Register(Authenticated { candidate, auth });
                 return ControlFlow::Break(Progress::Later(question, pending));

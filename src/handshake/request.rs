@@ -13,6 +13,8 @@ type Pairs = Vec<(String, String)>;
 pub struct Request {
     /// The password, if one was sent.
     pub password: Option<Box<[u8]>>,
+    /// Whether it is a bridge of MQTT 3 that says so.
+    pub is_bridge: bool,
     /// Clean Start, or Clean Session before MQTT 5.0.
     pub clean_start: bool,
     /// Keep Alive in seconds; 0: none.
@@ -30,6 +32,7 @@ impl Request {
         let is_default = *properties == ConnectProperties::default();
         Request {
             password: connect.password.map(Into::into),
+            is_bridge: connect.is_bridge,
             clean_start: connect.clean_start,
             keep_alive: connect.keep_alive,
             will: connect.will.as_ref().map(|will| Box::new(RequestedWill::new(will))),

@@ -52,6 +52,7 @@ impl Agreement<'_> {
             wildcard_available: by.wildcard_subscription_available.unwrap_or(limits.wildcard_available),
             ids_available: by.subscription_identifiers_available.unwrap_or(limits.subscription_ids_available),
             shared_available: by.shared_subscription_available.unwrap_or(limits.shared_available),
+            is_bridge: self.request.is_bridge,
             message_rate: by
                 .max_message_rate
                 .or(auth.and_then(|auth| auth.max_message_rate))

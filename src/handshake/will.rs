@@ -35,7 +35,7 @@ impl<S> Registered<S> {
                 self.candidate.refuse_as_told(refusal, "its will is beyond what the client may use"),
             ));
         }
-        if requested.topic.starts_with('$') {
+        if requested.topic.starts_with('$') && !config.limits.routes_dollar_topic(&requested.topic) {
             let (client, topic) = (&client.subscriber, &*requested.topic);
             tracing::info!(%client, topic, "a will to a $ topic is never published");
             return ControlFlow::Break(Progress::Accepted(self.accept(None, config, listener)));
@@ -50,6 +50,7 @@ impl<S> Registered<S> {
                 return ControlFlow::Break(Progress::Refused(refusal));
             }
             Verdict::Failed { .. } => return ControlFlow::Break(Progress::Refused(self.candidate.refuse_failed())),
+            Verdict::TooLate { .. } => return ControlFlow::Break(Progress::Refused(self.candidate.refuse_late())),
             Verdict::Later(pending) => return ControlFlow::Break(Progress::Later(Question::Will(self), pending)),
         };
         ControlFlow::Break(match will(client, requested, &modifiers, config) {
@@ -175,5 +176,13 @@ mod tests {
         let accepted = Door::new("", script).accept(connect(ConnectWill { topic: "$w", ..asked() }));
         assert!(accepted.will.is_none());
         assert_eq!(accepted.state.1, ["auth_on_register_m5"], "no hook is asked");
+    }
+
+    #[test]
+    fn a_will_to_a_dollar_topic_of_others_is_kept_if_that_is_listed() {
+        let will = |topic| ConnectWill { topic, ..asked() };
+        let mut door = Door::open("limits.dollar_topics = ['$aws']");
+        assert!(door.accept(connect(will("$aws/w"))).will.is_some());
+        assert!(door.accept(connect(will("$SYS/w"))).will.is_none());
     }
 }

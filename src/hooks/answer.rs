@@ -70,6 +70,16 @@ impl<M, R> Answer<M, R> {
         Answer::Absent
     }
 
+    /// A later answer that `map` makes another one of.
+    #[cfg(feature = "stock")]
+    pub(crate) fn mapped(future: Later<M, R>, map: fn(Self) -> Self) -> Self
+    where
+        M: 'static,
+        R: 'static,
+    {
+        Answer::Later(Box::pin(Mapped { future, map }))
+    }
+
     /// What is counted of an answer that is settled.
     fn outcome(&self) -> Outcome {
         match self {
@@ -182,6 +192,12 @@ pub enum Verdict<M, R> {
         /// The link that panicked.
         link: usize,
     },
+    /// A link did not answer in time. What it was asked about is refused; a client that connects is told that the service is
+    /// unavailable, so that it comes again.
+    TooLate {
+        /// The link that took too long.
+        link: usize,
+    },
 }
 
 impl<M, R> Verdict<M, R> {
@@ -195,6 +211,7 @@ impl<M, R> Verdict<M, R> {
             Verdict::Exhausted => Verdict::Exhausted,
             Verdict::Later(pending) => Verdict::Later(pending),
             Verdict::Failed { link } => Verdict::Failed { link },
+            Verdict::TooLate { link } => Verdict::TooLate { link },
         }
     }
 }
@@ -207,6 +224,7 @@ impl<M: fmt::Debug, R: fmt::Debug> fmt::Debug for Verdict<M, R> {
             Verdict::Exhausted => f.write_str("Exhausted"),
             Verdict::Later(pending) => f.debug_tuple("Later").field(pending).finish(),
             Verdict::Failed { link } => f.debug_struct("Failed").field("link", link).finish(),
+            Verdict::TooLate { link } => f.debug_struct("TooLate").field("link", link).finish(),
         }
     }
 }
@@ -257,9 +275,10 @@ pub enum HookAnswer {
     UnsubscribeM5(Answer<UnsubscribeModifiersM5, Infallible>),
     /// A notification has done what it wanted to do before the client goes on, or gave up.
     Notification,
-    /// The future panicked; it has been logged. The shard says the same of one that missed its deadline. For a conditional
-    /// hook it counts as a refusal.
+    /// The future panicked; it has been logged. For a conditional hook it counts as a refusal.
     Failed,
+    /// The shard says so of one that missed its deadline. For a conditional hook it counts as a refusal.
+    TooLate,
 }
 
 impl HookAnswer {
@@ -277,6 +296,7 @@ impl HookAnswer {
             HookAnswer::UnsubscribeM5(answer) => answer.outcome(),
             HookAnswer::Notification => Outcome::Ok,
             HookAnswer::Failed => Outcome::Panicked,
+            HookAnswer::TooLate => Outcome::TimedOut,
         }
     }
 }

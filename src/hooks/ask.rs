@@ -35,6 +35,9 @@ fn ask<M: Default, R>(
         Some(Resumed::Allowed) => return Verdict::Ok(M::default()),
         Some(Resumed::Answered { link, answer }) => (link, answer),
     };
+    if matches!(*answer, HookAnswer::TooLate) {
+        return Verdict::TooLate { link };
+    }
     match typed(*answer) {
         Some(Answer::Ok(modifiers)) => Verdict::Ok(modifiers),
         Some(Answer::Error(refusal)) => Verdict::Refused(refusal),

@@ -7,14 +7,52 @@ use std::pin::Pin;
 use crate::client::Client;
 
 /// The client a conditional hook is asked about, and the link's state of its session.
+///
+/// A hook is an ordinary method, and can be tested as one:
+///
+/// ```
+/// use moormq::client::Client;
+/// use moormq::codec::ProtocolVersion;
+/// use moormq::hooks::{Answer, ConnectRefusal, Context, Hook, Register, RegisterModifiers};
+///
+/// struct OneUser;
+///
+/// impl Hook for OneUser {
+///     /// How often the client has tried.
+///     type State = u32;
+///
+///     fn auth_on_register(
+///         &mut self,
+///         cx: &mut Context<'_, u32>,
+///         register: &Register<'_>,
+///     ) -> Answer<RegisterModifiers, ConnectRefusal> {
+///         *cx.state() += 1;
+///         match (cx.client().username.as_deref(), register.password) {
+///             (Some("ann"), Some(b"secret")) => Answer::ok(),
+///             _ => Answer::Error(ConnectRefusal::InvalidCredentials),
+///         }
+///     }
+/// }
+///
+/// let client = Client { username: Some("ann".into()), ..Client::new("thermometer", ProtocolVersion::V311) };
+/// let mut tries = 0;
+/// let mut ask = |password| {
+///     let register = Register { password: Some(password), ..Register::default() };
+///     OneUser.auth_on_register(&mut Context::new(&client, &mut tries), &register)
+/// };
+/// assert!(matches!(ask(b"secret"), Answer::Ok(_)));
+/// assert!(matches!(ask(b"guess"), Answer::Error(ConnectRefusal::InvalidCredentials)));
+/// assert_eq!(tries, 2);
+/// ```
 pub struct Context<'a, S> {
     client: &'a Client,
     state: &'a mut S,
 }
 
 impl<'a, S> Context<'a, S> {
+    /// What a hook is asked with. The broker makes it; so do tests of hooks.
     #[inline(always)]
-    pub(super) fn new(client: &'a Client, state: &'a mut S) -> Self {
+    pub fn new(client: &'a Client, state: &'a mut S) -> Self {
         Context { client, state }
     }
 
@@ -48,8 +86,32 @@ pub struct Notice<'a, S> {
 }
 
 impl<'a, S> Notice<'a, S> {
+    /// What a hook is told with. The broker makes it; so do tests of hooks.
+    ///
+    /// ```
+    /// # use moormq::client::{Client, EndReason};
+    /// # use moormq::codec::ProtocolVersion;
+    /// # use moormq::hooks::{Hook, Notice};
+    /// struct Doorman(Vec<String>);
+    ///
+    /// impl Hook for Doorman {
+    ///     type State = ();
+    ///
+    ///     fn on_client_gone(&mut self, cx: &mut Notice<'_, ()>, reason: EndReason) {
+    ///         self.0.push(format!("{} {reason:?}", cx.client().subscriber));
+    ///         cx.later(async { /* say it to somebody who takes his time */ });
+    ///     }
+    /// }
+    ///
+    /// let (client, mut doorman) = (Client::new("ann", ProtocolVersion::V5), Doorman(Vec::new()));
+    /// let mut state = ();
+    /// let mut cx = Notice::new(&client, &mut state);
+    /// doorman.on_client_gone(&mut cx, EndReason::ConnectionLost);
+    /// assert_eq!(doorman.0, ["ann ConnectionLost"]);
+    /// assert_eq!(cx.tasks(), 1);
+    /// ```
     #[inline(always)]
-    pub(super) fn new(client: &'a Client, state: &'a mut S) -> Self {
+    pub fn new(client: &'a Client, state: &'a mut S) -> Self {
         Notice { client, state, tasks: None, absent: false }
     }
 
@@ -72,6 +134,11 @@ impl<'a, S> Notice<'a, S> {
         self.tasks
     }
 
+    /// How many tasks were handed over: for tests of hooks.
+    pub fn tasks(&self) -> usize {
+        self.tasks.as_ref().map_or(0, Vec::len)
+    }
+
     /// The client, with the subscriber id and user name it has in the end.
     pub fn client(&self) -> &'a Client {
         self.client
@@ -91,6 +158,12 @@ impl<'a, S> Notice<'a, S> {
     /// hooks and links they are of. A hook itself is called at the moment it tells of, and does not wait for tasks of
     /// hooks before it: `on_client_offline` is called when the connection is lost, also while a task of
     /// `on_client_wakeup` is under way. What must come after that task belongs into a task, too.
+    ///
+    /// `on_message_drop` and `on_offline_message` are about messages, of which there may be any number. Nobody waits for their
+    /// tasks: they run one after the other by themselves, in order, and the client goes on. There may be
+    /// `hooks.max_message_tasks` of them on a shard; what is over that is dropped unrun, and counted
+    /// ([`HookCounts::dropped`](super::HookCounts::dropped)). If the session moves to another shard, those of before and those
+    /// of after may be under way together.
     ///
     /// What need not be waited for is better sent to a thread or task of your own.
     pub fn later(&mut self, task: impl Future<Output = ()> + 'static) {

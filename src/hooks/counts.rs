@@ -25,6 +25,9 @@ pub struct HookCounts {
     pub timeouts: u64,
     /// Calls and later answers that panicked.
     pub panics: u64,
+    /// Tasks of notifications about messages that were not run, because too many waited: `hooks.max_message_tasks`.
+    #[serde(default)]
+    pub dropped: u64,
     /// The time spent in calls, that is in answers given now: an estimate from one call in 1024 and some of the first. It is
     /// taken only for links that set [`Hook::TIMED`](super::Hook::TIMED), as the program's own link does; else it is 0.
     #[serde(rename = "time_us", with = "micros")]
@@ -37,7 +40,7 @@ pub struct HookCounts {
 
 impl HookCounts {
     /// Names and values of all counters, in the order in which they are shown. Times are in microseconds.
-    pub fn values(&self) -> [(&'static str, u64); 9] {
+    pub fn values(&self) -> [(&'static str, u64); 10] {
         [
             ("calls", self.calls),
             ("next", self.next),
@@ -46,6 +49,7 @@ impl HookCounts {
             ("later", self.later),
             ("timeouts", self.timeouts),
             ("panics", self.panics),
+            ("dropped", self.dropped),
             ("time_us", micros::of(self.time)),
             ("waited_us", micros::of(self.waited)),
         ]
@@ -54,7 +58,7 @@ impl HookCounts {
 
 impl AddAssign for HookCounts {
     fn add_assign(&mut self, other: HookCounts) {
-        let HookCounts { calls, next, ok, refusals, later, timeouts, panics, time, waited } = other;
+        let HookCounts { calls, next, ok, refusals, later, timeouts, panics, dropped, time, waited } = other;
         self.calls += calls;
         self.next += next;
         self.ok += ok;
@@ -62,6 +66,7 @@ impl AddAssign for HookCounts {
         self.later += later;
         self.timeouts += timeouts;
         self.panics += panics;
+        self.dropped += dropped;
         self.time += time;
         self.waited += waited;
     }
@@ -100,8 +105,9 @@ mod tests {
             later: 5,
             timeouts: 6,
             panics: 7,
-            time: of(8),
-            waited: of(9),
+            dropped: 8,
+            time: of(9),
+            waited: of(10),
         };
         let json = serde_json::to_value(counts).unwrap();
         let shown: serde_json::Map<_, _> =

@@ -35,6 +35,12 @@ pub struct DeliveryM5<'a> {
 }
 
 impl<'a> DeliveryM5<'a> {
+    /// A delivery with these properties, as a packet has them: for tests of hooks.
+    pub fn new(delivery: Delivery<'a>, properties: &'a [u8]) -> Self {
+        let Delivery { topic, payload, qos, retain } = delivery;
+        DeliveryM5 { topic, payload, qos, retain, properties }
+    }
+
     /// Its properties as published: without subscription identifiers, topic alias and expiry.
     pub fn properties(&self) -> PublishProperties<'a> {
         PublishProperties::parse(self.properties).unwrap_or_default()

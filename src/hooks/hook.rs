@@ -58,6 +58,9 @@ pub trait Hook: Send + 'static {
     /// ones need, and belongs to the session from `on_client_wakeup` on: it moves with it from shard to shard, stays
     /// while the client is away, and is dropped when the session ends or the next CONNECT of a kept session brings its
     /// own. Neither making nor dropping it may panic.
+    ///
+    /// An answer that comes later cannot borrow it. One that is to write something down makes the state a thing that can be shared,
+    /// such as `Arc<Mutex<T>>`, and takes a clone along.
     type State: Default + Send + 'static;
 
     /// Whether the time that this link spends in its hooks is estimated, from one call in 1024 and some of the first
@@ -78,7 +81,8 @@ pub trait Hook: Send + 'static {
     /// accepted the connection.
     ///
     /// *Ok:* connect, with [`RegisterModifiers`]; the identity may change here. *Error:* CONNACK with return code 5, or
-    /// 4, 2, 3, as [`ConnectRefusal`] says. *All next, panic, or too late:* code 5; unless `allow_anonymous` is on,
+    /// 4, 2, 3, as [`ConnectRefusal`] says. *Panic:* code 5. *Too late:* code 3. *All next:* code 4 if the client has a user
+    /// name, as for a wrong password, so that nobody learns which names exist, else 5; unless `allow_anonymous` is on,
     /// which accepts whoever all links said *Next* to.
     fn auth_on_register(
         &mut self,
@@ -95,8 +99,8 @@ pub trait Hook: Send + 'static {
     /// Authentication Method, after [`on_auth_m5`](Self::on_auth_m5) agreed, and both must.
     ///
     /// *Ok:* connect, with [`RegisterModifiersM5`]; what the client cannot know is told in CONNACK. *Error:* CONNACK with
-    /// the reason code, reason string, server reference and user properties of [`ConnectRefusalM5`]. *All next, panic,
-    /// or too late:* 0x87; unless `allow_anonymous` is on, which accepts whoever all links said *Next* to.
+    /// the reason code, reason string, server reference and user properties of [`ConnectRefusalM5`]. *Panic:* 0x87. *Too late:* 0x88. *All next:* 0x86 if the client has a user name and no Authentication Method, else 0x87; unless
+    /// `allow_anonymous` is on, which accepts whoever all links said *Next* to.
     fn auth_on_register_m5(
         &mut self,
         cx: &mut Context<'_, Self::State>,
@@ -116,8 +120,8 @@ pub trait Hook: Send + 'static {
     /// `auth_timeout`, after which it has failed: 0x87.
     /// [`AuthStep::Success`] goes on to [`auth_on_register_m5`](Self::auth_on_register_m5), its data go into CONNACK; a
     /// re-authentication is answered with AUTH 0x00. *Error:* CONNACK with the code, or DISCONNECT with it on a live
-    /// connection, whose will is published. *Next:* I do not know this method. *All next:* CONNACK 0x8C. *Panic, or too late:*
-    /// 0x87.
+    /// connection, whose will is published. *Next:* I do not know this method. *All next:* CONNACK 0x8C. *Panic:*
+    /// 0x87. *Too late:* CONNACK 0x88, or DISCONNECT 0x87.
     fn on_auth_m5(
         &mut self,
         cx: &mut Context<'_, Self::State>,

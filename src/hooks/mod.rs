@@ -67,9 +67,11 @@ mod lifecycle;
 mod list;
 mod modifiers;
 mod notified;
+mod optional;
 mod publish;
 mod register;
 mod report;
+#[cfg(feature = "stock")]
 pub mod stock;
 mod subscribe;
 mod tally;

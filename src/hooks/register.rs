@@ -14,7 +14,7 @@ use crate::config::{Limit, QueueType, SharedPolicy};
 
 /// A CONNECT of a v3 client whose client id is settled. Client id, user name and the rest are in
 /// [`Context::client`](super::Context::client).
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Register<'a> {
     /// The password, if one was sent.
     pub password: Option<&'a [u8]>,

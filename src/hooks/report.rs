@@ -88,6 +88,6 @@ mod tests {
         let mut all = vec![report(0, "on_publish", 1), report(1, "on_publish", 2)];
         HookReport::add(&mut all, &[report(1, "on_publish", 4), report(0, "on_deliver", 8)]);
         assert_eq!(all, [report(0, "on_deliver", 8), report(0, "on_publish", 1), report(1, "on_publish", 6)]);
-        assert_eq!(all[2].counts.values()[7], ("time_us", 6));
+        assert_eq!(all[2].counts.values()[8], ("time_us", 6));
     }
 }

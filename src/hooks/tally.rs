@@ -24,6 +24,8 @@ pub enum Outcome {
     Panicked,
     /// It did not answer before its deadline.
     TimedOut,
+    /// Its task was not run: too many waited.
+    Dropped,
 }
 
 /// A clock by which answers given now are timed: nanoseconds since some moment, never going back.
@@ -55,6 +57,7 @@ pub(super) struct Tally {
     /// Of those, how many have been counted above since.
     settled: u64,
     timed_out: u64,
+    dropped: u64,
     waited: Duration,
     timed: u64,
     timed_nanos: u64,
@@ -95,7 +98,7 @@ impl Tally {
 
     /// A later answer is here, or will not come.
     pub(super) fn settle(&mut self, outcome: Outcome, waited: Duration) {
-        self.settled += u64::from(outcome != Outcome::TimedOut);
+        self.settled += u64::from(!matches!(outcome, Outcome::TimedOut | Outcome::Dropped));
         self.waited += waited;
         self.count(outcome);
     }
@@ -108,6 +111,7 @@ impl Tally {
             Outcome::Refused => self.refused += 1,
             Outcome::Panicked => self.panicked += 1,
             Outcome::TimedOut => self.timed_out += 1,
+            Outcome::Dropped => self.dropped += 1,
         }
     }
 
@@ -134,6 +138,7 @@ impl Tally {
             refusals: self.refused,
             later: self.later,
             timeouts: self.timed_out,
+            dropped: self.dropped,
             panics: self.panicked,
             time: Duration::from_nanos(u64::try_from(estimate).unwrap_or(u64::MAX)),
             waited: self.waited,
@@ -226,15 +231,16 @@ mod tests {
         let mut tally = Tally::default();
         assert!(tally.counts().is_none());
         let stopwatch = tally.begin(false, HookClock::default());
-        for outcome in [Outcome::Ok, Outcome::Next, Outcome::Refused, Outcome::Panicked, Outcome::TimedOut] {
+        use Outcome::{Dropped, Next, Ok, Panicked, Refused, TimedOut};
+        for outcome in [Ok, Next, Refused, Panicked, TimedOut, Dropped] {
             tally.put_off(stopwatch);
             tally.settle(outcome, Duration::from_millis(3));
         }
         tally.put_off(stopwatch);
         tally.answered(Outcome::Ok, stopwatch);
         let counts = tally.counts().expect("it was called");
-        assert_eq!((counts.calls, counts.later, counts.waited), (7, 6, Duration::from_millis(15)));
+        assert_eq!((counts.calls, counts.later, counts.waited), (8, 7, Duration::from_millis(18)));
         assert_eq!((counts.ok, counts.next, counts.refusals), (2, 1, 1));
-        assert_eq!((counts.timeouts, counts.panics), (1, 1));
+        assert_eq!((counts.timeouts, counts.panics, counts.dropped), (1, 1, 1));
     }
 }

@@ -44,7 +44,10 @@ impl<P: AsRef<[u8]>> Sockets<P> {
     /// `None` if there are [`MAX_CONNECTIONS`] already. The connection is closed then.
     pub fn adopt(&mut self, detached: DetachedSocket) -> Option<(ConnectionId, Vec<u8>)> {
         let socket = Socket::new(detached.fd, detached.listener as u16, detached.peer, Reading::Not);
-        let conn = self.table.insert(socket, MAX_CONNECTIONS)?;
+        let Some(conn) = self.table.insert(socket, MAX_CONNECTIONS) else {
+            self.give_place_back();
+            return None;
+        };
         if !detached.unsent.is_empty() {
             self.start_send(conn, WireBuffer::from(detached.unsent));
         }
@@ -71,6 +74,11 @@ impl<P: AsRef<[u8]>> Sockets<P> {
         } else if !final_output.is_empty() {
             socket.remainder = Some(Box::new(Remainder::FinalOutput(final_output)));
         }
+    }
+
+    /// Closes a connection at once, without its output. No event of it follows.
+    pub fn abort(&mut self, conn: ConnectionId) {
+        self.end(conn);
     }
 
     /// Handles the end of the peer's side.
@@ -146,6 +154,7 @@ impl<P: AsRef<[u8]>> Sockets<P> {
         self.listeners.relieve();
         let Socket { fd, peer, listener, remainder, .. } = socket;
         if socket.stage == Stage::Ending {
+            self.give_place_back();
             return self.ring.close(fd);
         }
         let (unread, unsent) = match remainder.map(|remainder| *remainder) {

@@ -39,6 +39,8 @@ struct Shared<M> {
     /// By receiver: a bit for each sender that has posted since the receiver last looked.
     posted: Vec<CachePadded<Vec<AtomicU64>>>,
     doorbells: Vec<Arc<Doorbell>>,
+    /// By receiver: its end of the mesh is gone, and with it all that is sent to it.
+    gone: Vec<AtomicBool>,
 }
 
 /// One shard's end of the mesh.
@@ -80,7 +82,8 @@ impl<M: Send> Mesh<M> {
         let words = shards.div_ceil(WORD);
         let posted = || CachePadded::new((0..words).map(|_| AtomicU64::new(0)).collect());
         let posted = (0..shards).map(|_| posted()).collect();
-        let shared = Arc::new(Shared { shards, capacity: capacity.max(1), pairs, posted, doorbells });
+        let gone = (0..shards).map(|_| AtomicBool::new(false)).collect();
+        let shared = Arc::new(Shared { shards, capacity: capacity.max(1), pairs, posted, doorbells, gone });
         let outgoing = || (0..shards).map(|_| Outgoing { backlog: VecDeque::new(), congested: false }).collect();
         let end = |shard| Mesh {
             shared: Arc::clone(&shared),
@@ -143,6 +146,13 @@ impl<M: Send> Mesh<M> {
         let pair = self.shared.pair(self.shard, to);
         let (full, relieved) = (self.shared.capacity, self.shared.relieved());
         let outgoing = &mut self.outgoing[to];
+        if self.shared.is_gone(to) {
+            outgoing.backlog.clear();
+            outgoing.congested = false;
+            self.congested -= 1;
+            self.changed.push(to);
+            return;
+        }
         loop {
             while pair.load() < full
                 && let Some((message, weight)) = outgoing.backlog.pop_front()
@@ -232,10 +242,16 @@ impl<M: Send> Mesh<M> {
         Some(message)
     }
 
+    /// Whether all that was sent is in the queues, where it outlives this end.
+    pub fn has_sent_all(&self) -> bool {
+        self.congested == 0 || self.outgoing.iter().all(|outgoing| outgoing.backlog.is_empty())
+    }
+
     /// Whether a message may have arrived, or the load of a congested queue has halved.
     pub fn has_work(&self) -> bool {
         let posted = || self.shared.posted[self.shard].iter().any(|posted| posted.load(Ordering::Relaxed) != 0);
-        let relieved = |to: usize| self.shared.pair(self.shard, to).load() <= self.shared.relieved();
+        let relieved =
+            |to: usize| self.shared.pair(self.shard, to).load() <= self.shared.relieved() || self.shared.is_gone(to);
         self.senders.iter().any(|senders| *senders != 0)
             || posted()
             || self.congested > 0 && (0..self.shards()).any(|to| self.congested(to) && relieved(to))
@@ -252,12 +268,24 @@ impl<M> Shared<M> {
         self.capacity / 2
     }
 
+    fn is_gone(&self, to: usize) -> bool {
+        self.gone[to].load(Ordering::Acquire)
+    }
+
     fn post(&self, from: usize, to: usize, message: M, weight: usize) {
         let pair = self.pair(from, to);
         pair.load.fetch_add(weight, Ordering::AcqRel);
         pair.queue.push((message, weight));
         self.posted[to][from / WORD].fetch_or(1 << (from % WORD), Ordering::Release);
         self.doorbells[to].ring();
+    }
+}
+
+impl<M> Drop for Mesh<M> {
+    /// Whoever waits for room in a queue to this end goes on.
+    fn drop(&mut self) {
+        self.shared.gone[self.shard].store(true, Ordering::Release);
+        self.shared.doorbells.iter().for_each(|doorbell| doorbell.ring());
     }
 }
 
@@ -311,6 +339,19 @@ mod tests {
         assert_eq!((a.congested(1), all(&mut b)), (true, vec![5, 6, 7, 8]));
         a.flush();
         assert_eq!((a.next_change(), all(&mut b)), (Some((1, false)), vec![9, 10]));
+    }
+
+    #[test]
+    fn nobody_waits_for_room_at_an_end_that_is_gone() {
+        let (mut a, b) = pair_of(4);
+        (0..10).for_each(|message| a.send(1, message, 1));
+        assert!(!a.has_sent_all() && !a.has_work());
+        drop(b);
+        assert!(a.has_work(), "that is work");
+        a.flush();
+        assert_eq!((a.next_change(), a.has_sent_all(), a.congested(1)), (Some((1, false)), true, false));
+        (0..10).for_each(|message| a.send(1, message, 1));
+        assert!(a.has_sent_all(), "the rest vanishes");
     }
 
     #[test]

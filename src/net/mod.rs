@@ -12,11 +12,12 @@
 //! | `thread`, `worker`, `hook_tasks` | a shard's thread, its event loop, and the futures of hooks that answer later |
 //! | `mesh`, `command`, `doorbell`, `bell` | messages between shards, commands of other threads, and wake-ups |
 //! | `sockets`, `socket`, `listeners`, `reading`, `closing` | connections: accepting, reading, writing, closing, handing over |
+//! | `places` | how many connections there may be, on all shards together |
 //! | `output` | the bytes and payloads that a connection sends next |
 //! | `ring` and `ring_*` | `io_uring`, its memory and its eventfds: all of the unsafe code |
 //! | `probe` | the check, at start, that this machine can run a broker |
 //! | `descriptors` | the limit on open files, and memory for them |
-//! | `clock` | the clock of the broker |
+//! | `clock`, `memory` | the clock of the broker, the memory of the process |
 
 mod bell;
 pub mod clock;
@@ -26,8 +27,10 @@ pub mod descriptors;
 pub mod doorbell;
 mod hook_tasks;
 pub mod listeners;
+pub mod memory;
 pub mod mesh;
 pub mod output;
+pub mod places;
 pub mod port_holder;
 pub mod probe;
 mod reading;

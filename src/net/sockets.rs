@@ -11,6 +11,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::listeners::Listeners;
@@ -19,6 +20,7 @@ use super::output::WireBuffer;
 use super::ring::{Buffer, Completion, MAX_CONNECTIONS, Ring, RingSize, SetupStep};
 use super::socket::{Reading, Remainder, Socket, Stage, Table};
 use crate::client::ConnectionId;
+use crate::sharding::Quota;
 use crate::time::Time;
 
 /// The limits of one shard's sockets.
@@ -26,8 +28,8 @@ use crate::time::Time;
 pub struct SocketLimits {
     /// The size of the ring and of its receive buffers.
     pub ring: RingSize,
-    /// Connections at which accepting pauses, those that are being closed included. At most [`MAX_CONNECTIONS`].
-    /// Handed-over connections are taken beyond it.
+    /// Connections of this shard at which accepting pauses, those that are being closed included. At most
+    /// [`MAX_CONNECTIONS`]. Handed-over connections are taken beyond it.
     pub max_connections: usize,
     /// The time that the peer of a closed connection has to take the final output. Then the connection is reset.
     pub flush_timeout: Duration,
@@ -126,6 +128,8 @@ pub struct Sockets<P: AsRef<[u8]>> {
     pub(super) detached: VecDeque<(ConnectionId, DetachedSocket)>,
     /// Connections that were lost before they were detached.
     pub(super) lost_leaving: VecDeque<ConnectionId>,
+    /// The places for sockets that all shards share, and which shard this is.
+    places: Option<(Arc<Quota>, usize)>,
 }
 
 impl<P: AsRef<[u8]>> Sockets<P> {
@@ -153,7 +157,20 @@ impl<P: AsRef<[u8]>> Sockets<P> {
             lingering: VecDeque::new(),
             detached: VecDeque::new(),
             lost_leaving: VecDeque::new(),
+            places: None,
         })
+    }
+
+    /// Has every accepted socket take one of `places`, until it is closed, wherever that is. This is `shard`.
+    pub fn share_places(&mut self, places: Arc<Quota>, shard: usize) {
+        self.places = Some((places, shard));
+    }
+
+    /// The place of a socket that is closed may be taken by another one.
+    pub(super) fn give_place_back(&self) {
+        if let Some((places, shard)) = &self.places {
+            places.give_back(*shard, 1);
+        }
     }
 
     /// The number of sockets, including those that are being closed or handed over.
@@ -244,8 +261,16 @@ impl<P: AsRef<[u8]>> Sockets<P> {
         // A connection that the client has closed already has no address any more.
         let stream = TcpStream::from(socket);
         let peer = stream.peer_addr().ok()?;
+        if self.places.as_ref().is_some_and(|(places, shard)| !places.take(*shard, 1)) {
+            // It does not wait for a place: its client would not know why.
+            self.ring.close(stream.into());
+            return None;
+        }
         let socket = Socket::new(stream.into(), listener as u16, peer, Reading::Singly);
-        let conn = self.table.insert(socket, self.limits.max_connections)?;
+        let Some(conn) = self.table.insert(socket, self.limits.max_connections) else {
+            self.give_place_back();
+            return None;
+        };
         self.steer_reading(conn);
         Some(Event::Accepted { conn, listener, peer })
     }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use glommio::{LocalExecutor, LocalExecutorBuilder, Placement, PoolPlacement};
@@ -11,6 +11,7 @@ use glommio::{LocalExecutor, LocalExecutorBuilder, Placement, PoolPlacement};
 use super::probe::{StartError, Surroundings};
 use super::worker::{Worker, WorkerLimits, WorkerParts};
 use crate::hooks::Chain;
+use crate::threads;
 
 /// The time after which the executor interrupts a thread's tasks to poll for events: in practice, never. Reason: the
 /// timer may fire after it was set and before the first task runs, while the thread waits for its core. glommio 0.9
@@ -67,7 +68,13 @@ impl ShardThread {
     ) -> io::Result<Self> {
         let (report, started) = sync_channel(1);
         let name = format!("shard-{number}");
-        let thread = thread::Builder::new().name(name).spawn(move || run(cpu, limits, make, &report))?;
+        let thread = threads::start(name, move || {
+            let ended = run(cpu, limits, make, &report);
+            if let Err(error) = &ended {
+                threads::die(error);
+            }
+            ended
+        })?;
         Ok(ShardThread { thread, started })
     }
 
@@ -140,6 +147,7 @@ fn executor(cpu: Option<usize>) -> Result<LocalExecutor, glommio::GlommioError<(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::thread;
 
     #[test]
     fn a_thread_knows_its_id_and_its_processor_time() {

@@ -18,7 +18,6 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
@@ -31,6 +30,7 @@ use super::command::{Command, FoundSender, OfShard, Sink, SubscriptionEvent};
 use super::hook_tasks::HookTasks;
 use super::mesh::{Inbox, Mesh};
 use super::output::{self, WireBuffer};
+use super::places::Places;
 use super::ring::SetupStep;
 use super::ring_wakeup::Eventfd;
 use super::sockets::{DetachedSocket, Event, SocketLimits, Sockets};
@@ -109,8 +109,8 @@ pub struct WorkerParts<C: Chain> {
     pub inbox: Inbox<Command>,
     /// The listening sockets, by listener number: see [`listen`](super::sockets::listen).
     pub listeners: Vec<OwnedFd>,
-    /// The number of connections of each listener, counted on all shards together.
-    pub connections: Arc<[AtomicUsize]>,
+    /// The places for connections, the same on all shards.
+    pub places: Arc<Places>,
     /// The clock, the same on all shards.
     pub clock: Clock,
 }
@@ -122,7 +122,7 @@ pub struct Worker<C: Chain> {
     /// Messages that came together from another shard, as far as they did not fit into the last turn.
     received: Option<(usize, std::vec::IntoIter<ShardMessage>)>,
     inbox: Inbox<Command>,
-    connections: Arc<[AtomicUsize]>,
+    places: Arc<Places>,
     /// The receivers of the embedding program's subscriptions, by the number of the subscription.
     sinks: HashMap<u64, Sink>,
     /// Those that ended before they began: their beginning is still in the inbox.
@@ -170,7 +170,8 @@ impl<C: Chain> Worker<C> {
     pub fn new(parts: WorkerParts<C>, limits: WorkerLimits) -> Result<Self, (SetupStep, io::Error)> {
         let hooks = HookTasks::new(parts.mesh.doorbell());
         let bell = Eventfd::new().map_err(|error| (SetupStep::Eventfd, error))?;
-        let sockets = Sockets::new(limits.sockets, parts.listeners, bell.as_fd())?;
+        let mut sockets = Sockets::new(limits.sockets, parts.listeners, bell.as_fd())?;
+        sockets.share_places(Arc::clone(&parts.places.sockets), parts.mesh.shard());
         let bell = Bell::new(&bell).map_err(|error| (SetupStep::Eventfd, error))?;
         let door = Bell::new(parts.mesh.doorbell().eventfd()).map_err(|error| (SetupStep::Eventfd, error))?;
         Ok(Worker {
@@ -178,7 +179,7 @@ impl<C: Chain> Worker<C> {
             mesh: parts.mesh,
             received: None,
             inbox: parts.inbox,
-            connections: parts.connections,
+            places: parts.places,
             sinks: HashMap::new(),
             ended_early: HashSet::new(),
             clock: parts.clock,
@@ -240,7 +241,8 @@ impl<C: Chain> Worker<C> {
         match self.stopping {
             Stopping::No => false,
             Stopping::Until(deadline) => self.now >= deadline,
-            Stopping::Flushing(deadline) => self.sockets.is_empty() || self.now >= deadline,
+            // What other shards wait for has left, too.
+            Stopping::Flushing(deadline) => self.sockets.is_empty() && self.mesh.has_sent_all() || self.now >= deadline,
         }
     }
 
@@ -271,9 +273,11 @@ impl<C: Chain> Worker<C> {
         let now = self.now;
         match event {
             Event::Accepted { conn, listener, peer } => {
-                let connections = self.connections[listener].fetch_add(1, Ordering::Relaxed) + 1;
+                let Some(admission) = self.places.take(self.mesh.shard(), listener, now) else {
+                    return self.sockets.abort(conn);
+                };
                 let connected_at = SystemTime::now();
-                let input = Input::Accepted { connection: conn, listener, peer, connected_at, connections };
+                let input = Input::Accepted { connection: conn, listener, peer, connected_at, admission };
                 self.shard.handle(input, now);
             }
             Event::Received { conn, buffer } => {
@@ -369,7 +373,7 @@ impl<C: Chain> Worker<C> {
     }
 
     fn count_connection_out(&self, listener: usize) {
-        self.connections[listener].fetch_sub(1, Ordering::Relaxed);
+        self.places.give_back(self.mesh.shard(), Some(listener));
     }
 
     fn receive_commands(&mut self) -> bool {
@@ -434,7 +438,7 @@ impl<C: Chain> Worker<C> {
             Output::Pause(conn) => self.sockets.pause(conn),
             Output::Resume(conn) => self.sockets.resume(conn),
             Output::Close { connection, listener, last } => {
-                self.count_connection_out(listener);
+                self.places.give_back(self.mesh.shard(), listener);
                 self.sockets.close(connection, last.map(sendable).unwrap_or_default(), self.now);
             }
             Output::HandOff { connection, to, accepted } => {

@@ -5,10 +5,16 @@
 //! the id waits before it is registered. Others do not wait. Nor does what happens to the session in the meantime: its hooks
 //! are called at once, and what these want done comes last.
 //!
+//! What notifications about *messages* want done holds up nobody: see [`MessageTasks`].
+//!
 //! Owns who waits for which answer. The futures are run by the runtime; the owner hands them on.
+
+mod message_tasks;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
+
+pub use message_tasks::{Admitted, MessageTasks};
 
 use crate::client::{ConnectionId, SubscriberId};
 use crate::hooks::PendingAnswer;
@@ -25,6 +31,8 @@ pub struct PendingHooks {
     in_slot: BTreeMap<u16, usize>,
     /// The seed of the hash from subscriber id to slot.
     seed: u64,
+    /// What is to be done about messages.
+    pub messages: MessageTasks,
 }
 
 /// A hook under way.
@@ -54,6 +62,8 @@ pub enum Waiter {
     Connection(ConnectionId),
     /// Everybody who has to do with this id: the hook was told of something.
     Subscriber(SubscriberId),
+    /// Nobody but what else is to be done about messages of this id.
+    Messages(SubscriberId),
 }
 
 /// What notifications about one subscriber id left to be done.
@@ -75,14 +85,17 @@ pub enum Next {
 }
 
 impl PendingHooks {
-    /// No hook is under way. `seed` is that of the hash from subscriber id to slot.
-    pub fn new(seed: u64) -> Self {
-        PendingHooks { tasks: BTreeMap::new(), notifications: BTreeMap::new(), in_slot: BTreeMap::new(), seed }
+    /// No hook is under way. `seed` is that of the hash from subscriber id to slot. At most `most_message_tasks` tasks may be there that are about
+    /// messages.
+    pub fn new(seed: u64, most_message_tasks: usize) -> Self {
+        let messages = MessageTasks::new(most_message_tasks);
+        let (tasks, notifications, in_slot) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        PendingHooks { tasks, notifications, in_slot, seed, messages }
     }
 
-    /// How many hooks are under way, and how many subscriber ids wait for some.
+    /// How many hooks are under way, how many subscriber ids wait for some, and how many tasks are about messages.
     pub fn len(&self) -> usize {
-        self.tasks.len() + self.notifications.len()
+        self.tasks.len() + self.notifications.len() + self.messages.len()
     }
 
     /// A hook is under way from now on, under the number `task`.
@@ -109,7 +122,7 @@ impl PendingHooks {
 
     /// Whether notifications left anything to be done.
     pub fn has_notifications(&self) -> bool {
-        !self.notifications.is_empty()
+        !self.notifications.is_empty() || self.messages.len() > 0
     }
 
     /// Notifications about a subscriber id left this to be done. Gives what is to be run at once; nothing if something is under way.
@@ -170,7 +183,8 @@ mod tests {
 
     #[test]
     fn what_is_to_be_done_about_one_id_is_done_one_after_the_other() {
-        let (mut hooks, ann, bob) = (PendingHooks::new(7), SubscriberId::new("", "ann"), SubscriberId::new("", "bob"));
+        let (mut hooks, ann, bob) =
+            (PendingHooks::new(7, 9), SubscriberId::new("", "ann"), SubscriberId::new("", "bob"));
         assert_eq!(hooks.notified(&ann, vec![pending(0), pending(1)]).map(|first| first.link), Some(0));
         assert!(hooks.notified(&ann, vec![pending(2)]).is_none(), "something is under way");
         assert_eq!(hooks.notified(&bob, vec![pending(3)]).map(|first| first.link), Some(3), "others do not wait");
@@ -185,7 +199,7 @@ mod tests {
 
     #[test]
     fn connections_wait_in_order_until_all_is_done() {
-        let (mut hooks, ann) = (PendingHooks::new(7), SubscriberId::new("", "ann"));
+        let (mut hooks, ann) = (PendingHooks::new(7, 9), SubscriberId::new("", "ann"));
         let ids = [1, 2].map(|index| ConnectionId::new(index, 1));
         assert!(!hooks.wait(&ann, ids[0]), "there is nothing to wait for");
         hooks.notified(&ann, vec![pending(0)]);
@@ -196,7 +210,7 @@ mod tests {
 
     #[test]
     fn a_question_ends_once_and_knows_how_long_it_took() {
-        let mut hooks = PendingHooks::new(7);
+        let mut hooks = PendingHooks::new(7, 9);
         let waiter = Waiter::Connection(ConnectionId::new(1, 1));
         hooks.begin(7, waiter.clone(), &pending(2), Time::from_millis(100));
         assert_eq!(hooks.len(), 1);

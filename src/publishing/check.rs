@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::codec::{Publish, QoS, ReasonCode};
+use crate::config::{Limit, LimitsConfig};
 use crate::connection::{Aliases, Connected, Violation};
 use crate::session::Session;
 use crate::topic::TopicName;
@@ -22,10 +23,11 @@ pub enum Checked<'a> {
 ///
 /// # Errors
 ///
-/// The violation, if the alias is too high or was never set.
+/// The violation, if the alias is too high or was never set, or if the aliases of the client stand for too long topics.
 pub fn resolve_alias(
     connected: &mut Connected,
     most: u16,
+    most_bytes: Limit,
     publish: &Publish<'_>,
     hasher: &ahash::RandomState,
 ) -> Result<Option<Arc<str>>, Violation> {
@@ -36,7 +38,10 @@ pub fn resolve_alias(
     }
     let aliases = connected.aliases.get_or_insert_with(|| Aliases::new(hasher));
     if !publish.topic.is_empty() {
-        aliases.incoming.set(alias, publish.topic);
+        if !aliases.incoming.set(alias, publish.topic, most_bytes) {
+            let what = "topics of aliases longer than max_topic_bytes_per_client";
+            return Err(Violation::new(ReasonCode::QuotaExceeded, what));
+        }
         return Ok(None);
     }
     let topic = aliases.incoming.get(alias).ok_or(Violation::protocol("the topic alias was never set"))?;
@@ -49,8 +54,12 @@ pub fn resolve_alias(
 ///
 /// The violation, if the client must not have sent it.
 #[inline]
-pub fn check<'a, S>(session: &Session<S>, publish: &Publish<'a>, max_levels: usize) -> Result<Checked<'a>, Violation> {
-    let topic = TopicName::parse(publish.topic, max_levels)
+pub fn check<'a, S>(
+    session: &Session<S>,
+    publish: &Publish<'a>,
+    limits: &LimitsConfig,
+) -> Result<Checked<'a>, Violation> {
+    let topic = TopicName::parse(publish.topic, limits.max_topic_levels)
         .map_err(|_| Violation::new(ReasonCode::TopicNameInvalid, "the topic name is not valid"))?;
     let settings = &session.settings;
     if publish.qos > settings.maximum_qos {
@@ -79,7 +88,7 @@ pub fn check<'a, S>(session: &Session<S>, publish: &Publish<'a>, max_levels: usi
         }
         return Ok(Checked::Refused(invalid));
     }
-    if topic.is_dollar() {
+    if topic.is_dollar() && !limits.routes_dollar_topic(topic.as_str()) {
         return Ok(Checked::Refused(if is_v5 { ReasonCode::NotAuthorized } else { ReasonCode::Success }));
     }
     Ok(Checked::Ask(topic))
@@ -92,7 +101,9 @@ mod tests {
     use crate::connection::testing::connected;
     use crate::session::testing::session;
 
-    const LEVELS: usize = 3;
+    fn limits() -> LimitsConfig {
+        LimitsConfig { max_topic_levels: 3, ..LimitsConfig::default() }
+    }
 
     fn publish(qos: QoS, topic: &str) -> Publish<'_> {
         let packet_id = (qos != QoS::AtMostOnce).then_some(PacketId::MIN);
@@ -100,7 +111,7 @@ mod tests {
     }
 
     fn code(session: &Session<()>, publish: &Publish<'_>) -> Option<ReasonCode> {
-        check(session, publish, LEVELS).err().map(|violation| violation.code)
+        check(session, publish, &limits()).err().map(|violation| violation.code)
     }
 
     #[test]
@@ -109,7 +120,8 @@ mod tests {
         let mut resolved = |topic, alias, most| {
             let properties = PublishProperties { topic_alias: Some(alias), ..PublishProperties::default() };
             let publish = Publish { properties, ..publish(QoS::AtMostOnce, topic) };
-            resolve_alias(&mut connected, most, &publish, &hasher).map_err(|violation| violation.code)
+            resolve_alias(&mut connected, most, Limit::at_most(2), &publish, &hasher)
+                .map_err(|violation| violation.code)
         };
         assert_eq!(resolved("", 1, 2), Err(ReasonCode::ProtocolError), "never set");
         assert_eq!(resolved("a", 1, 2), Ok(None));
@@ -117,13 +129,14 @@ mod tests {
         assert_eq!(resolved("b", 1, 2), Ok(None));
         assert_eq!(resolved("", 1, 2), Ok(Some("b".into())));
         assert_eq!(resolved("", 3, 2), Err(ReasonCode::TopicAliasInvalid), "[MQTT-3.3.2-9]");
+        assert_eq!(resolved("cc", 2, 2), Err(ReasonCode::QuotaExceeded), "three bytes of topics");
     }
 
     #[test]
     fn what_the_settings_do_not_allow_is_a_violation() {
         let mut session = session();
         assert_eq!(
-            check(&session, &publish(QoS::ExactlyOnce, "a/b"), LEVELS),
+            check(&session, &publish(QoS::ExactlyOnce, "a/b"), &limits()),
             Ok(Checked::Ask(TopicName::trusted("a/b")))
         );
         for topic in ["", "a/+", "a/b/c/d"] {
@@ -141,7 +154,7 @@ mod tests {
         let mut session = session();
         session.settings.receive_maximum = 1;
         session.inbound.take(PacketId::MIN);
-        assert_eq!(check(&session, &publish(QoS::ExactlyOnce, "a"), LEVELS), Ok(Checked::Repeated));
+        assert_eq!(check(&session, &publish(QoS::ExactlyOnce, "a"), &limits()), Ok(Checked::Repeated));
         assert_eq!(code(&session, &publish(QoS::AtLeastOnce, "a")), Some(ReasonCode::ReceiveMaximumExceeded));
         assert_eq!(code(&session, &publish(QoS::AtMostOnce, "a")), None);
         session.client.version = ProtocolVersion::V311;
@@ -154,7 +167,7 @@ mod tests {
         let properties = PublishProperties { payload_is_utf8: Some(true), ..PublishProperties::default() };
         let lie = |qos| Publish { properties, payload: &[0xFF], ..publish(qos, "a") };
         let invalid = ReasonCode::PayloadFormatInvalid;
-        assert_eq!(check(&session, &lie(QoS::AtLeastOnce), LEVELS), Ok(Checked::Refused(invalid)));
+        assert_eq!(check(&session, &lie(QoS::AtLeastOnce), &limits()), Ok(Checked::Refused(invalid)));
         assert_eq!(code(&session, &lie(QoS::AtMostOnce)), Some(invalid));
     }
 
@@ -162,8 +175,27 @@ mod tests {
     fn nobody_publishes_to_dollar_topics() {
         let mut session = session();
         let dollar = publish(QoS::AtLeastOnce, "$SYS/x");
-        assert_eq!(check(&session, &dollar, LEVELS), Ok(Checked::Refused(ReasonCode::NotAuthorized)));
+        assert_eq!(check(&session, &dollar, &limits()), Ok(Checked::Refused(ReasonCode::NotAuthorized)));
         session.client.version = ProtocolVersion::V311;
-        assert_eq!(check(&session, &dollar, LEVELS), Ok(Checked::Refused(ReasonCode::Success)));
+        assert_eq!(check(&session, &dollar, &limits()), Ok(Checked::Refused(ReasonCode::Success)));
+    }
+
+    #[test]
+    fn dollar_topics_of_others_are_routed_if_they_are_listed() {
+        let limits = LimitsConfig { dollar_topics: vec!["$aws".to_owned(), "$hw/events".to_owned()], ..limits() };
+        let refused = Checked::Refused(ReasonCode::NotAuthorized);
+        for (topic, is_routed) in [
+            ("$aws", true),
+            ("$aws/things", true),
+            ("$hw/events/x", true),
+            ("$awsome", false),
+            ("$hw", false),
+            ("$hw/event", false),
+            ("$SYS/x", false),
+            ("$share/g/x", false),
+        ] {
+            let expected = if is_routed { Checked::Ask(TopicName::trusted(topic)) } else { refused };
+            assert_eq!(check(&session(), &publish(QoS::AtLeastOnce, topic), &limits), Ok(expected), "{topic}");
+        }
     }
 }

@@ -72,7 +72,9 @@ pub fn ask<C: Chain>(
         Verdict::Exhausted if is_anonymous_allowed() => Decision::Accepted(PublishModifiersM5::default()),
         Verdict::Exhausted => Decision::Refused(Refused::new(PublishRefusalM5::default(), false)),
         Verdict::Refused(refusal) => Decision::Refused(Refused::new(refusal, false)),
-        Verdict::Failed { .. } => Decision::Refused(Refused::new(PublishRefusalM5::default(), true)),
+        Verdict::Failed { .. } | Verdict::TooLate { .. } => {
+            Decision::Refused(Refused::new(PublishRefusalM5::default(), true))
+        }
         Verdict::Later(pending) => Decision::Later(pending),
     }
 }

@@ -30,6 +30,7 @@
 //! that were subscribed to again, for which all begins anew.
 //!
 //! The owner keeps within the limits of `[retained]`: number, bytes, bytes of one message. What is over them is delivered, but not retained.
+//! Messages below `$SYS/` are the broker's own: no limit concerns them, and they count against none.
 //!
 //! Trusts that messages between two shards arrive in order; needs no order between other pairs. Never delivers anything.
 
@@ -51,8 +52,9 @@ pub use replay::Replay;
 pub use sent::Counts;
 pub use store::{Kept, Retention};
 
-use crate::config::RetainedConfig;
+use crate::config::{Limit, RetainedConfig};
 use crate::message::{Message, Publication};
+use crate::sharding::Quotas;
 use crate::time::Time;
 use crate::topic::{TopicFilter, TopicName};
 
@@ -61,7 +63,7 @@ use questions::{Asked, Questions};
 use replay::Wanted;
 use replays::{Replays, Topic};
 use sent::Sent;
-use store::{Found, Store};
+use store::{Found, Room, Store};
 
 /// Topics among which what has expired is forgotten in one go.
 pub const SWEPT: usize = 1024;
@@ -72,6 +74,8 @@ pub struct Retained {
     own: usize,
     shards: usize,
     hasher: ahash::RandomState,
+    /// What is left of the limits of the whole broker.
+    quotas: Arc<Quotas>,
     limits: PageLimits,
     /// By mountpoint.
     stores: Vec<Store>,
@@ -105,11 +109,17 @@ pub enum Work {
 }
 
 impl Retained {
-    /// Nothing retained, on shard `own` of `shards`. `hasher` must be the same on all of them.
-    pub fn new(own: usize, shards: usize, hasher: ahash::RandomState, config: &RetainedConfig) -> Self {
+    /// Nothing retained, on shard `own` of `shards`. `hasher` and `quotas` must be the same on all of them.
+    pub fn new(
+        (own, shards): (usize, usize),
+        hasher: ahash::RandomState,
+        quotas: Arc<Quotas>,
+        config: &RetainedConfig,
+    ) -> Self {
         Retained {
             own,
             shards,
+            quotas,
             limits: PageLimits::of(config),
             stores: Vec::new(),
             sweeping: None,
@@ -157,8 +167,8 @@ impl Retained {
     pub fn apply(&mut self, from: usize, mountpoint: u32, message: Message, limits: &RetainedConfig) -> Retention {
         self.applied[from] += 1;
         let kept = Kept { message, shard: from, number: self.applied[from] };
-        let shards = self.shards;
-        let retention = self.store(mountpoint).store(kept, limits, shards);
+        let room = self.room(limits.max_message_bytes);
+        let retention = self.store(mountpoint).store(kept, &room);
         self.questions.applied(from, &self.applied);
         retention
     }
@@ -330,8 +340,9 @@ impl Retained {
     /// Forgets what has expired among some of the topics. Whether there are more to be looked at.
     pub fn forget_expired(&mut self, now: Time) -> bool {
         let (mountpoint, from) = self.sweeping.take().unwrap_or_default();
+        let room = self.room(Limit::UNLIMITED);
         let Some(store) = self.stores.get_mut(mountpoint) else { return false };
-        let next = store.forget_expired(&from, SWEPT, now).map(|next| (mountpoint, next));
+        let next = store.forget_expired(&from, SWEPT, now, &room).map(|next| (mountpoint, next));
         self.sweeping = next.or_else(|| (mountpoint + 1 < self.stores.len()).then(|| (mountpoint + 1, "".into())));
         self.sweeping.is_some()
     }
@@ -341,6 +352,11 @@ impl Retained {
         let elsewhere = self.seen_elsewhere.get(owner);
         let elsewhere = move |shard: usize| elsewhere.map_or(0, |seen| seen[shard]);
         (0..self.shards).zip(self.sent.to(owner)).map(move |(shard, sent)| elsewhere(shard).max(*sent))
+    }
+
+    /// What is left of the limits, for messages of no more than `most_of_one` bytes.
+    fn room(&self, most_of_one: Limit) -> Room {
+        Room { most_of_one, quotas: self.quotas.clone(), shard: self.own }
     }
 
     fn store(&mut self, mountpoint: u32) -> &mut Store {

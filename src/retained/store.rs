@@ -1,8 +1,11 @@
 //! The retained messages of one mountpoint, as far as this shard owns their topics.
 
+use std::sync::Arc;
+
 use super::page::{PageLimits, RetainedQuestion};
-use crate::config::RetainedConfig;
+use crate::config::Limit;
 use crate::message::Message;
+use crate::sharding::Quotas;
 use crate::time::Time;
 use crate::topic::{Named, Sought, TopicMap};
 
@@ -30,6 +33,47 @@ pub(super) struct Store {
     bytes: usize,
     /// How many of them expire some time.
     expiring: usize,
+}
+
+/// The limits of retained messages, and what is left of those that all shards share.
+pub(super) struct Room {
+    pub most_of_one: Limit,
+    pub quotas: Arc<Quotas>,
+    pub shard: usize,
+}
+
+impl Room {
+    /// Takes the place of one more message.
+    fn enter(&self, size: usize) -> bool {
+        let Quotas { retained_messages, retained_bytes, .. } = &*self.quotas;
+        if !retained_messages.take(self.shard, 1) {
+            return false;
+        }
+        let has_room = retained_bytes.take(self.shard, size);
+        if !has_room {
+            retained_messages.give_back(self.shard, 1);
+        }
+        has_room
+    }
+
+    /// A message takes the place of another one. Nothing has changed if there is no room for that.
+    fn resize(&self, from: usize, to: usize) -> bool {
+        let bytes = &self.quotas.retained_bytes;
+        match to.checked_sub(from) {
+            Some(0) => true,
+            Some(more) => bytes.take(self.shard, more),
+            None => {
+                bytes.give_back(self.shard, from - to);
+                true
+            }
+        }
+    }
+
+    /// Gives the place of a message back.
+    fn leave(&self, size: usize) {
+        self.quotas.retained_messages.give_back(self.shard, 1);
+        self.quotas.retained_bytes.give_back(self.shard, size);
+    }
 }
 
 /// Messages that a walk has found, each with the place of the filter that matches.
@@ -61,21 +105,23 @@ impl Store {
         self.bytes
     }
 
-    /// Keeps `kept` as the last message of its topic. The limits are divided among so many `shards`, rounded up.
-    pub fn store(&mut self, kept: Kept, limits: &RetainedConfig, shards: usize) -> Retention {
+    /// Keeps `kept` as the last message of its topic, if there is `room`. Messages about the broker itself are as many as it has counters, and
+    /// no limit concerns them: a store that clients have filled must not keep anybody from seeing that.
+    pub fn store(&mut self, kept: Kept, room: &Room) -> Retention {
         let message = kept.message.clone();
         let topic = message.topic();
         if message.payload().is_empty() {
-            self.remove(topic.as_str());
+            self.remove(topic.as_str(), room);
             return Retention::Cleared;
         }
-        let old = self.messages.get(topic.as_str()).map(|old| old.message.size());
-        let (others, their_bytes) = (self.len() - usize::from(old.is_some()), self.bytes - old.unwrap_or(0));
-        let fits = limits.max_message_bytes.allows(message.payload().len())
-            && (old.is_some() || limits.max_messages.allows(others * shards + 1))
-            && limits.max_total_bytes.allows(their_bytes * shards + message.size());
+        let fits = is_own(&message)
+            || room.most_of_one.allows(message.payload().len())
+                && match self.messages.get(topic.as_str()) {
+                    Some(old) => room.resize(old.message.size(), message.size()),
+                    None => room.enter(message.size()),
+                };
         if !fits {
-            self.remove(topic.as_str());
+            self.remove(topic.as_str(), room);
             return Retention::Refused;
         }
         self.note_in(&message);
@@ -121,8 +167,8 @@ impl Store {
         Found { messages, next: None, looked_at: topics + nodes }
     }
 
-    /// Forgets what has expired among so many topics from `from` on. Gives where to go on; none if it is at the end.
-    pub fn forget_expired(&mut self, from: &str, topics: usize, now: Time) -> Option<Box<str>> {
+    /// Forgets what has expired among so many topics from `from` on, which makes `room`. Gives where to go on; none if it is at the end.
+    pub fn forget_expired(&mut self, from: &str, topics: usize, now: Time, room: &Room) -> Option<Box<str>> {
         if self.expiring == 0 {
             return None;
         }
@@ -135,13 +181,16 @@ impl Store {
             }
             expired.extend((message.expires() <= now).then(|| message.clone()));
         }
-        expired.iter().for_each(|message| self.remove(message.topic().as_str()));
+        expired.iter().for_each(|message| self.remove(message.topic().as_str(), room));
         next
     }
 
-    fn remove(&mut self, topic: &str) {
+    fn remove(&mut self, topic: &str, room: &Room) {
         if let Some(old) = self.messages.remove(topic) {
             self.note_out(&old.message);
+            if !is_own(&old.message) {
+                room.leave(old.message.size());
+            }
         }
     }
 
@@ -156,12 +205,15 @@ impl Store {
     }
 }
 
+/// Whether a message is one about the broker itself. Nobody else publishes there: what clients send to these topics is not routed.
+fn is_own(message: &Message) -> bool {
+    message.topic().as_str().starts_with("$SYS/")
+}
+
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
-    use crate::config::Limit;
+    use crate::config::{Config, RetainedConfig};
     use crate::message::Publication;
     use crate::topic::{FilterSet, TopicFilter, TopicName};
 
@@ -174,10 +226,16 @@ mod tests {
         Kept { message: publication.keep(), shard: 0, number: 1 }
     }
 
+    /// The room that two shards share.
+    fn room(limits: &RetainedConfig, shard: usize) -> Room {
+        let config = Config { retained: limits.clone(), ..Config::default() };
+        Room { most_of_one: limits.max_message_bytes, quotas: Quotas::new(&config, 2), shard }
+    }
+
     fn store_of(topics: &[&str]) -> Store {
         let mut store = Store::default();
         for topic in topics {
-            let outcome = store.store(kept(topic, b"x", Time::NEVER), &RetainedConfig::default(), 1);
+            let outcome = store.store(kept(topic, b"x", Time::NEVER), &room(&RetainedConfig::default(), 0));
             assert_eq!(outcome, Retention::Kept);
         }
         store
@@ -209,41 +267,97 @@ mod tests {
     /// [MQTT-3.3.1-5], [MQTT-3.3.1-6]
     #[test]
     fn the_last_message_of_a_topic_is_kept_until_an_empty_one_clears_it() {
-        let (mut store, limits) = (Store::default(), RetainedConfig::default());
-        assert_eq!(store.store(kept("a", b"1", Time::NEVER), &limits, 1), Retention::Kept);
-        assert_eq!(store.store(kept("a", b"2", Time::NEVER), &limits, 1), Retention::Kept);
+        let (mut store, room) = (Store::default(), room(&RetainedConfig::default(), 0));
+        assert_eq!(store.store(kept("a", b"1", Time::NEVER), &room), Retention::Kept);
+        assert_eq!(store.store(kept("a", b"2", Time::NEVER), &room), Retention::Kept);
         assert_eq!((store.len(), matching(&store, "+", Time::ZERO)), (1, vec![b"2".to_vec()]));
-        assert_eq!(store.store(kept("a", b"", Time::NEVER), &limits, 1), Retention::Cleared);
+        assert_eq!(store.store(kept("a", b"", Time::NEVER), &room), Retention::Cleared);
         assert_eq!((store.len(), store.bytes()), (0, 0));
     }
 
+    /// What one shard leaves, another may use.
     #[test]
     fn a_limit_refuses_what_is_new_and_forgets_what_was_there_for_the_topic() {
-        let mut store = Store::default();
+        let (mut store, mut other) = (Store::default(), Store::default());
         let limits = RetainedConfig {
             max_messages: Limit::at_most(4),
             max_message_bytes: Limit::at_most(2),
             ..Default::default()
         };
-        let mut stored = |topic, payload: &[u8]| store.store(kept(topic, payload, Time::NEVER), &limits, 2);
-        assert_eq!([stored("a", b"1"), stored("b", b"1")], [Retention::Kept; 2]);
-        assert_eq!(stored("c", b"1"), Retention::Refused, "two of four are this shard's");
+        let room = room(&limits, 0);
+        let on_other = Room { quotas: room.quotas.clone(), shard: 1, ..room };
+        let mut stored = |topic, payload: &[u8]| store.store(kept(topic, payload, Time::NEVER), &room);
+        assert_eq!(["a", "b", "c"].map(|topic| stored(topic, b"1")), [Retention::Kept; 3]);
+        assert_eq!(other.store(kept("d", b"1", Time::NEVER), &on_other), Retention::Kept);
+        assert_eq!(other.store(kept("e", b"1", Time::NEVER), &on_other), Retention::Refused, "there are four");
+        assert_eq!(stored("b", b""), Retention::Cleared);
+        assert_eq!(other.store(kept("e", b"1", Time::NEVER), &on_other), Retention::Kept);
         assert_eq!(stored("a", b"too long"), Retention::Refused);
         assert_eq!((store.len(), matching(&store, "#", Time::ZERO)), (1, vec![b"1".to_vec()]));
     }
 
     #[test]
+    fn what_is_about_the_broker_itself_is_kept_whatever_clients_have_filled() {
+        let mut store = Store::default();
+        let bytes = kept("a", b"1", Time::NEVER).message.size();
+        let limits = RetainedConfig {
+            max_messages: Limit::at_most(1),
+            max_total_bytes: Limit::at_most(bytes),
+            max_message_bytes: Limit::at_most(1),
+            ..Default::default()
+        };
+        let room = room(&limits, 0);
+        let mut stored = |topic, payload: &[u8]| store.store(kept(topic, payload, Time::NEVER), &room);
+        assert_eq!(stored("$SYS/broker/uptime", b"1"), Retention::Kept);
+        assert_eq!(stored("a", b"1"), Retention::Kept, "the other one does not count");
+        assert_eq!(stored("b", b"1"), Retention::Refused);
+        assert_eq!(stored("$SYS/broker/uptime", b"21"), Retention::Kept);
+        assert_eq!(stored("$SYS/broker/version", b"1"), Retention::Kept);
+        assert_eq!(stored("a", b"2"), Retention::Kept);
+        assert_eq!(stored("$SYS/broker/version", b""), Retention::Cleared);
+        assert_eq!(stored("$SYSTEM", b"1"), Retention::Refused, "that is somebody else");
+        assert_eq!((store.len(), matching(&store, "$SYS/#", Time::ZERO)), (2, vec![b"21".to_vec()]));
+        let expiring = kept("$SYS/broker/uptime", b"3", Time::from_millis(5));
+        store.store(expiring, &room);
+        assert_eq!(store.forget_expired("", 9, Time::from_millis(5), &room), None);
+        assert_eq!((store.len(), store.bytes()), (1, bytes));
+        assert_eq!(store.store(kept("b", b"1", Time::NEVER), &room), Retention::Refused, "that made no room");
+    }
+
+    #[test]
+    fn the_bytes_of_all_shards_are_limited_together() {
+        let size = kept("a", b"1", Time::NEVER).message.size();
+        let limits = RetainedConfig { max_total_bytes: Limit::at_most(2 * size + 1), ..Default::default() };
+        let (mut store, room) = (Store::default(), room(&limits, 0));
+        let mut stored = |topic, payload: &[u8]| store.store(kept(topic, payload, Time::NEVER), &room);
+        assert_eq!(
+            ["a", "b", "c"].map(|topic| stored(topic, b"1")),
+            [Retention::Kept, Retention::Kept, Retention::Refused]
+        );
+        assert_eq!(
+            [&b"12"[..], b"123", b"1"].map(|payload| stored("a", payload)),
+            [Retention::Kept, Retention::Refused, Retention::Kept,]
+        );
+        assert_eq!(store.bytes(), 2 * size);
+    }
+
+    #[test]
     fn what_has_expired_is_not_found_and_is_forgotten_in_portions() {
-        let (mut store, limits, at) = (store_of(&["a", "c", "e"]), RetainedConfig::default(), Time::from_millis(5));
-        assert_eq!(store.forget_expired("", 0, at), None, "none of them ever will: there is nothing to look for");
+        let (mut store, room, at) =
+            (store_of(&["a", "c", "e"]), room(&RetainedConfig::default(), 0), Time::from_millis(5));
+        assert_eq!(
+            store.forget_expired("", 0, at, &room),
+            None,
+            "none of them ever will: there is nothing to look for"
+        );
         for topic in ["b", "d", "f"] {
-            store.store(kept(topic, b"soon", at), &limits, 1);
+            store.store(kept(topic, b"soon", at), &room);
         }
         assert_eq!(matching(&store, "#", at).len(), 3);
-        assert_eq!(store.forget_expired("", 4, at), Some("e".into()));
+        assert_eq!(store.forget_expired("", 4, at, &room), Some("e".into()));
         assert_eq!((store.len(), store.expiring), (4, 1));
-        assert_eq!(store.forget_expired("e", 4, Time::ZERO), None, "it is not time yet");
-        assert_eq!(store.forget_expired("e", 4, at), None);
+        assert_eq!(store.forget_expired("e", 4, Time::ZERO, &room), None, "it is not time yet");
+        assert_eq!(store.forget_expired("e", 4, at, &room), None);
         assert_eq!((store.len(), store.expiring), (3, 0));
         assert_eq!(store.bytes(), 3 * kept("a", b"x", Time::NEVER).message.size());
     }
@@ -272,12 +386,12 @@ mod tests {
 
     #[test]
     fn a_walk_goes_on_behind_a_topic_though_it_has_gone_and_others_have_come() {
-        let (mut store, limits) = (store_of(&["a", "b", "c", "d"]), RetainedConfig::default());
+        let (mut store, room) = (store_of(&["a", "b", "c", "d"]), room(&RetainedConfig::default(), 0));
         let found = store.page(&question(&["#"]), &PageLimits { messages: 2, ..ALL }, Time::ZERO);
         assert_eq!(found.next.as_deref(), Some("c"));
-        store.store(kept("c", b"", Time::NEVER), &limits, 1);
-        store.store(kept("a2", b"x", Time::NEVER), &limits, 1);
-        store.store(kept("c2", b"x", Time::NEVER), &limits, 1);
+        store.store(kept("c", b"", Time::NEVER), &room);
+        store.store(kept("a2", b"x", Time::NEVER), &room);
+        store.store(kept("c2", b"x", Time::NEVER), &room);
         let next = RetainedQuestion { from: "c".into(), ..question(&["#"]) };
         let found = store.page(&next, &ALL, Time::ZERO);
         let topics: Vec<_> = found.messages.iter().map(|(_, message)| message.topic().as_str()).collect();
@@ -286,9 +400,9 @@ mod tests {
 
     #[test]
     fn what_comes_live_is_left_out() {
-        let (mut store, limits) = (Store::default(), RetainedConfig::default());
+        let (mut store, room) = (Store::default(), room(&RetainedConfig::default(), 0));
         for (topic, shard, number) in [("a", 0, 5), ("b", 0, 6), ("c", 1, 2), ("d", 1, 3)] {
-            store.store(Kept { shard, number, ..kept(topic, topic.as_bytes(), Time::NEVER) }, &limits, 2);
+            store.store(Kept { shard, number, ..kept(topic, topic.as_bytes(), Time::NEVER) }, &room);
         }
         let asked = RetainedQuestion { sent: Arc::from([5, 2]), ..question(&["#"]) };
         let found = store.page(&asked, &ALL, Time::ZERO).messages;

@@ -7,7 +7,9 @@ const READER: u32 = 7;
 
 fn shards_with(count: usize, page_messages: usize) -> Vec<Retained> {
     let config = RetainedConfig { page_messages, ..RetainedConfig::default() };
-    (0..count).map(|own| Retained::new(own, count, crate::sharding::hasher(7), &config)).collect()
+    let quotas = Quotas::new(&crate::config::Config::default(), count);
+    let hasher = || crate::sharding::hasher(7);
+    (0..count).map(|own| Retained::new((own, count), hasher(), quotas.clone(), &config)).collect()
 }
 
 fn shards(count: usize) -> Vec<Retained> {

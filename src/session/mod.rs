@@ -67,6 +67,8 @@ pub struct Session<S> {
     pub inbound: Inbound,
     /// Its subscriptions. The filter tree of the shard has the same, from filter to session.
     pub subscriptions: HashMap<TopicFilter, Subscription, ahash::RandomState>,
+    /// The bytes of their filters.
+    pub filter_bytes: usize,
     /// The will of the live connection, or the delayed one of the last.
     pub will: Option<Will>,
     /// While offline: when the session ends ([`Time::NEVER`]: it is kept for ever).
@@ -100,6 +102,7 @@ impl<S: Default> Session<S> {
             state: S::default(),
             inbound: Inbound::default(),
             subscriptions: HashMap::with_hasher(hasher),
+            filter_bytes: 0,
             will: None,
             expires: Time::NEVER,
             will_due: Time::NEVER,
@@ -125,6 +128,22 @@ impl<S> Session<S> {
             queued_bytes: self.outbound.queue.bytes(),
             in_flight: self.outbound.in_flight(),
         }
+    }
+    /// Adds a subscription, or replaces one to the same filter.
+    pub fn subscribe(&mut self, filter: TopicFilter, subscription: Subscription) {
+        let bytes = filter.as_str().len();
+        if self.subscriptions.insert(filter, subscription).is_none() {
+            self.filter_bytes += bytes;
+        }
+    }
+
+    /// Removes the subscription to `filter`. Whether there was one.
+    pub fn unsubscribe(&mut self, filter: &TopicFilter) -> bool {
+        let was = self.subscriptions.remove(filter).is_some();
+        if was {
+            self.filter_bytes -= filter.as_str().len();
+        }
+        was
     }
 }
 
@@ -176,6 +195,7 @@ pub(crate) mod testing {
             wildcard_available: true,
             ids_available: true,
             shared_available: true,
+            is_bridge: false,
             message_rate: 0,
             shared_policy: SharedPolicy::Random,
             queue: QueueLimits { online: unlimited, offline: unlimited, bytes: unlimited, order: QueueType::Fifo },

@@ -2,11 +2,16 @@
 //! is empty.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::sharding::Quotas;
 
 /// The offline sessions of a shard, by their place in its table, in the order in which their clients left.
 #[derive(Default)]
 pub(super) struct OfflineByAge {
     is_asked_for: bool,
+    /// Where other shards see how many there are, and which shard this is.
+    seen: Option<(Arc<Quotas>, usize)>,
     /// The number of the next client that goes offline: numbers rise.
     next: u64,
     by_number: BTreeMap<u64, u32>,
@@ -19,12 +24,24 @@ impl OfflineByAge {
         OfflineByAge { is_asked_for, ..OfflineByAge::default() }
     }
 
+    /// The same, and others see in `quotas` how long it is.
+    pub fn seen_in(&mut self, quotas: Arc<Quotas>, shard: usize) {
+        self.seen = Some((quotas, shard));
+    }
+
+    fn note(&self) {
+        if let Some((quotas, shard)) = &self.seen {
+            quotas.note_offline(*shard, self.numbers.len());
+        }
+    }
+
     /// A session goes offline.
     pub fn insert(&mut self, session: u32) {
         if self.is_asked_for {
             self.by_number.insert(self.next, session);
             self.numbers.insert(session, self.next);
             self.next += 1;
+            self.note();
         }
     }
 
@@ -32,6 +49,7 @@ impl OfflineByAge {
     pub fn remove(&mut self, session: u32) {
         if let Some(number) = self.numbers.remove(&session) {
             self.by_number.remove(&number);
+            self.note();
         }
     }
 

@@ -31,6 +31,8 @@ pub struct SessionSettings {
     pub ids_available: bool,
     /// Whether it may use shared subscriptions.
     pub shared_available: bool,
+    /// Whether it is a bridge of MQTT 3 that said so: its subscriptions have No Local and Retain As Published.
+    pub is_bridge: bool,
     /// Messages a second that are read from the client; 0: as many as come.
     pub message_rate: u32,
     /// How members of shared subscriptions are chosen for what this client publishes.

@@ -1,12 +1,14 @@
 //! The sessions of a shard, by their place in its table and by subscriber id.
 
+use std::sync::Arc;
+
 use hashbrown::HashMap;
 
 use super::Session;
 use super::offline_by_age::OfflineByAge;
 use crate::client::SubscriberId;
 use crate::deadlines::OwnEntries;
-use crate::sharding::SLOTS;
+use crate::sharding::{Quotas, SLOTS};
 use crate::time::Time;
 
 /// The sessions of a shard.
@@ -35,6 +37,11 @@ impl<S> Sessions<S> {
             offline: OfflineByAge::new(orders_offline),
             hasher,
         }
+    }
+
+    /// Has other shards see in `quotas` how many could end to make room; this is `shard`.
+    pub fn seen_in(&mut self, quotas: Arc<Quotas>, shard: usize) {
+        self.offline.seen_in(quotas, shard);
     }
 
     /// How many there are.

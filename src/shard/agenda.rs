@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::message::ShardMessage;
 use super::output::Output;
+use super::stop::Stop;
 use super::turn::{Remnant, Turn, TurnLimits};
 use crate::client::{ConnectionId, SubscriberId};
 use crate::connection::Violation;
@@ -36,21 +37,14 @@ pub(super) struct Agenda<S> {
     /// Shards that are told something.
     addressed: VecDeque<usize>,
     next_number: u64,
-    stop: Stop,
+    /// How far an orderly stop is.
+    pub stop: Stop,
 }
 
 /// How often a search for expired retained messages begins.
 pub(super) const SWEEP: Duration = Duration::from_secs(60);
 /// How soon the next portion of sessions that came is looked at, until all were.
 pub(super) const NEXT_PORTION: Duration = Duration::from_millis(10);
-
-/// How far an orderly stop is.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Stop {
-    No,
-    Stopping,
-    Stopped,
-}
 
 /// An entry in the timer wheel.
 #[derive(Clone, Copy, Debug)]
@@ -73,6 +67,8 @@ pub(super) enum Deadline {
     Replays,
     /// Sessions that could not begin to leave are looked at again.
     Migrations,
+    /// An orderly stop waits for the wills of other shards no longer.
+    Stop,
 }
 
 /// Something that an input has set free.
@@ -119,7 +115,7 @@ impl<S> Agenda<S> {
             messages: (0..shards).map(|_| Vec::new()).collect(),
             addressed: VecDeque::new(),
             next_number: 1,
-            stop: Stop::No,
+            stop: Stop::new(shards),
         }
     }
 
@@ -263,25 +259,10 @@ impl<S> Agenda<S> {
         }
     }
 
-    /// Begins an orderly stop.
-    pub fn stop(&mut self) {
-        if self.stop == Stop::No {
-            self.stop = Stop::Stopping;
-        }
-    }
-
     /// Whether an orderly stop has begun.
     #[inline]
     pub fn is_stopping(&self) -> bool {
-        self.stop != Stop::No
-    }
-
-    /// An orderly stop is complete: the runtime is told, once.
-    pub fn stopped(&mut self) {
-        if self.stop == Stop::Stopping {
-            self.stop = Stop::Stopped;
-            self.output(Output::Stopped);
-        }
+        self.stop.has_begun()
     }
 }
 
@@ -330,19 +311,6 @@ mod tests {
         agenda.skip_numbers(10);
         agenda.skip_numbers(5);
         assert_eq!((agenda.next_number(), agenda.number()), (10, 10));
-    }
-
-    #[test]
-    fn a_stop_is_told_once() {
-        let mut agenda = agenda();
-        agenda.stopped();
-        assert!(agenda.next_output().is_none() && !agenda.is_stopping(), "it has not begun");
-        agenda.stop();
-        agenda.stopped();
-        agenda.stop();
-        agenda.stopped();
-        assert!(agenda.is_stopping() && matches!(agenda.next_output(), Some(Output::Stopped)));
-        assert!(agenda.next_output().is_none());
     }
 
     #[test]

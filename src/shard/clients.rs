@@ -6,10 +6,10 @@
 use std::sync::Arc;
 
 use super::agenda::{Agenda, FollowUp};
-use super::counters::Statistics;
 use super::message::ShardMessage;
 use super::output::Output;
 use super::program::Program;
+use super::statistics::Statistics;
 use super::turn::TurnLimits;
 use crate::client::{Client, ConnectionId};
 use crate::codec::ReasonCode;
@@ -21,7 +21,7 @@ use crate::handshake::{AcceptedConnect, PendingConnect, Refusal, stranger};
 use crate::hooks::Chain;
 use crate::pending_hooks::PendingHooks;
 use crate::session::{Session, SessionSettings, Sessions};
-use crate::sharding::{Publisher, hasher};
+use crate::sharding::{Publisher, Quotas, hasher};
 use crate::time::Time;
 
 /// Why a connection is closed whose client closed it before its CONNECT was complete.
@@ -42,6 +42,8 @@ pub struct Setup {
     pub version: &'static str,
     /// The configuration, checked.
     pub config: Arc<Config>,
+    /// What is left of the limits of the whole broker: the same on every shard.
+    pub quotas: Arc<Quotas>,
 }
 
 /// The clients of one shard.
@@ -63,11 +65,13 @@ impl<C: Chain> Clients<C> {
     pub(super) fn new(setup: Setup, chain: C, agenda: Agenda<C::State>) -> Self {
         let config = &setup.config;
         let orders_offline = config.limits.sessions_full == SessionsFull::Expire;
+        let mut sessions = Sessions::new(hasher(setup.seed), orders_offline);
+        sessions.seen_in(setup.quotas.clone(), setup.id);
         Clients {
             chain,
-            connections: Connections::default(),
-            sessions: Sessions::new(hasher(setup.seed), orders_offline),
-            pending_hooks: PendingHooks::new(setup.seed),
+            connections: Connections::new(config.limits.max_unaccepted_bytes),
+            sessions,
+            pending_hooks: PendingHooks::new(setup.seed, config.hooks.max_message_tasks),
             delivery: Delivering::new(),
             flow: Flow::new(config.queue.max_waiting_output_bytes, config.queue.publisher_patience),
             program: Program::default(),
@@ -138,6 +142,18 @@ impl<C: Chain> Clients<C> {
         self.close(id);
     }
 
+    /// Refuses the CONNECT of a connection that has no session yet; if there has not even been one, closes it without a word.
+    pub(super) fn refuse_pending(&mut self, id: ConnectionId, code: ReasonCode, what: &'static str) {
+        let Some(connection) = self.connections.get(id) else { return };
+        match &connection.stage {
+            ConnectionStage::Connecting(pending) => {
+                let refusal = pending.refuse(code, what);
+                self.refuse(id, &refusal);
+            }
+            _ => self.turn_away(id, what),
+        }
+    }
+
     /// Refuses a client that all have accepted, for a limit of the shard.
     pub(super) fn refuse_for_limit(&mut self, id: ConnectionId, code: ReasonCode) {
         if let Some(refusal) = self.accepted_at(id).map(|accepted| accepted.refuse_for_limit(code)) {
@@ -180,7 +196,8 @@ impl<C: Chain> Clients<C> {
         if let Some(output) = &last {
             self.statistics.counters.bytes_out += output.len() as u64;
         }
-        self.agenda.output(Output::Close { connection: id, listener: connection.listener, last });
+        let listener = connection.refused.is_none().then_some(connection.listener);
+        self.agenda.output(Output::Close { connection: id, listener, last });
     }
 
     /// Takes a connection out of the table. Publishers that wait for it go on.

@@ -33,6 +33,7 @@ impl<C: Chain> Clients<C> {
         session.will_due = Time::NEVER;
         self.sessions.came_online(index);
         self.statistics.counters.connected += 1;
+        self.connections.release(id);
         let Some(connection) = self.connections.get_mut(id) else { return };
         let now = self.agenda.now();
         connection.stage = ConnectionStage::Connected(Connected {
@@ -76,18 +77,13 @@ impl<C: Chain> Clients<C> {
         let Some(connection) = self.connections.sent(id, emptied) else { return };
         let Some(session) = connection.session() else { return };
         self.send_waiting(session);
-        if self.flow.has_slow_clients() {
-            self.backlog_shrank(id, session);
+        if self.flow.has_slow_clients()
+            && let Some((session, connection)) = self.sessions.get(session).zip(self.connections.get(id))
+        {
+            let released = self.flow.backlog_shrank(id, Backlog::of(session, connection), self.agenda.now());
+            released.into_iter().for_each(|publisher| self.release_publisher(publisher));
         }
         self.serve_later(id, PauseReason::OutputFull);
-    }
-
-    /// Less waits for a client than before: perhaps so little that nobody needs to wait for it any more.
-    #[cold]
-    fn backlog_shrank(&mut self, id: ConnectionId, index: u32) {
-        let Some((session, connection)) = self.sessions.get(index).zip(self.connections.get(id)) else { return };
-        let released = self.flow.backlog_shrank(id, Backlog::of(session, connection), self.agenda.now());
-        released.into_iter().for_each(|publisher| self.release_publisher(publisher));
     }
 
     /// PUBACK, PUBREC, PUBREL or PUBCOMP from the client of a session.

@@ -17,6 +17,7 @@ impl<C: Chain> Shard<C> {
         let stopping = clients.agenda.is_stopping();
         let Some(connection) = clients.connections.get_mut(id) else { return };
         let Connection { peer, listener, connected_at, refused, .. } = *connection;
+        connection.request_bytes += raw.len();
         match std::mem::replace(&mut connection.stage, ConnectionStage::Opening { due: Time::NEVER }) {
             ConnectionStage::Opening { .. } => {
                 let origin = NewConnection { peer, listener, connected_at, refused, stopping };
@@ -37,6 +38,7 @@ impl<C: Chain> Shard<C> {
             },
             connected => connection.stage = connected,
         }
+        self.pubsub.clients.hold_unaccepted(id);
     }
 
     /// Asks the hooks about a connecting client, and does what follows.

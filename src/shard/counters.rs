@@ -14,10 +14,16 @@ pub struct Counters {
     pub messages_in: u64,
     /// PUBLISH packets sent.
     pub messages_out: u64,
+    /// Packets of other types received.
+    pub others_in: u64,
+    /// Packets of other types sent.
+    pub others_out: u64,
     /// Connections accepted.
     pub accepted: u64,
     /// CONNECT packets refused.
     pub refused: u64,
+    /// Those of them that were refused because too much was held for clients that are not accepted.
+    pub refused_for_memory: u64,
     /// Connections that ended because another one registered the same subscriber id.
     pub takeovers: u64,
     /// Sessions that came from another shard, because their slot moved.
@@ -50,6 +56,16 @@ impl Counters {
         self.dropped[reason as usize] += 1;
     }
 
+    /// Packets of all types received.
+    pub fn packets_in(&self) -> u64 {
+        self.messages_in + self.others_in
+    }
+
+    /// Packets of all types sent.
+    pub fn packets_out(&self) -> u64 {
+        self.messages_out + self.others_out
+    }
+
     /// Adds what another shard counted.
     pub fn add(&mut self, other: &Counters) {
         let Counters {
@@ -57,8 +73,11 @@ impl Counters {
             bytes_out,
             messages_in,
             messages_out,
+            others_in,
+            others_out,
             accepted,
             refused,
+            refused_for_memory,
             takeovers,
             sessions_moved,
             publish_refused,
@@ -76,8 +95,11 @@ impl Counters {
         self.bytes_out += bytes_out;
         self.messages_in += messages_in;
         self.messages_out += messages_out;
+        self.others_in += others_in;
+        self.others_out += others_out;
         self.accepted += accepted;
         self.refused += refused;
+        self.refused_for_memory += refused_for_memory;
         self.takeovers += takeovers;
         self.sessions_moved += sessions_moved;
         self.publish_refused += publish_refused;
@@ -110,21 +132,6 @@ impl Counted {
     }
 }
 
-/// What a shard knows of counters: its own, and those of the others as they last told it.
-pub(super) struct Statistics {
-    /// What it counted itself; the gauges among them are not up to date.
-    pub counters: Counters,
-    /// By shard.
-    pub others: Vec<Counted>,
-}
-
-impl Statistics {
-    /// Nothing counted, on one of so many shards.
-    pub fn new(shards: usize) -> Self {
-        Statistics { counters: Counters::default(), others: vec![Counted::default(); shards] }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -139,8 +146,11 @@ mod tests {
             bytes_out: next(),
             messages_in: next(),
             messages_out: next(),
+            others_in: next(),
+            others_out: next(),
             accepted: next(),
             refused: next(),
+            refused_for_memory: next(),
             takeovers: next(),
             sessions_moved: next(),
             publish_refused: next(),
@@ -167,7 +177,7 @@ mod tests {
     fn every_counter_is_added_to_its_own_kind() {
         let mut total = counters(100);
         total.add(&counters(1));
-        let added: Vec<u64> = (0..17 + DropReason::ALL.len() as u64).map(|at| 100 + at + 1 + at).collect();
+        let added: Vec<u64> = (0..20 + DropReason::ALL.len() as u64).map(|at| 100 + at + 1 + at).collect();
         assert_eq!(numbers(&total), added);
     }
 
@@ -194,12 +204,5 @@ mod tests {
         let mut total = counted(3);
         total.add(&counted(4));
         assert_eq!((total.counters.bytes_in, total.hooks.len(), total.hooks[0].counts.calls), (7, 1, 7));
-    }
-
-    #[test]
-    fn nothing_is_known_of_other_shards_at_first() {
-        let statistics = Statistics::new(3);
-        let sums = statistics.others.iter().map(|other| numbers(&other.counters).iter().sum::<u64>());
-        assert_eq!(sums.collect::<Vec<_>>(), [0; 3]);
     }
 }

@@ -168,7 +168,7 @@ impl<C: Chain> Clients<C> {
                     let (topic, payload) = (publication.topic.as_str(), publication.payload);
                     let message = OfflineMessage { topic, payload, qos, retain };
                     let notified = self.chain.on_offline_message(&session.client, &mut session.state, &message);
-                    self.notified(index, notified);
+                    self.notified_of_message(index, notified);
                 }
             }
         }
@@ -245,7 +245,7 @@ impl<C: Chain> Clients<C> {
         let message = DroppedMessage { topic: publication.topic.as_str(), payload: publication.payload, qos, retain };
         tracing::debug!(client = %session.client.subscriber, topic = message.topic, reason = reason.name(), "message dropped");
         let notified = self.chain.on_message_drop(&session.client, &mut session.state, &message, reason);
-        self.notified(index, notified);
+        self.notified_of_message(index, notified);
     }
 
     /// Something was added to what waits for `consumer`: if that is full, whoever published it waits.

@@ -24,9 +24,9 @@ impl<C: Chain> Shard<C> {
             Input::Received { connection, bytes } => self.received(connection, bytes),
             Input::Sent { connection, emptied } => clients.sent(connection, emptied),
             Input::Message { from, message } => self.on_message(from, message),
-            Input::Accepted { connection, listener, peer, connected_at, connections } => {
+            Input::Accepted { connection, listener, peer, connected_at, admission } => {
                 clients.statistics.counters.accepted += 1;
-                let (due, refused) = self.handshake.accepted(listener, connections, clients.setup.shards, now);
+                let (due, refused) = (self.handshake.accepted(listener, now), admission.refusal());
                 let (stage, id) = (ConnectionStage::Opening { due }, connection);
                 let connection = Connection::new(id, listener, peer, connected_at, now);
                 clients.connections.insert(Connection { refused, stage, ..connection });
@@ -57,11 +57,8 @@ impl<C: Chain> Shard<C> {
             Input::Stop => self.stop(),
         }
         self.do_follow_ups();
-        if self.pubsub.clients.agenda.is_stopping()
-            && !self.migration.incoming.is_any_arriving()
-            && !self.pubsub.clients.pending_hooks.has_notifications()
-        {
-            self.pubsub.clients.agenda.stopped();
+        while self.pubsub.clients.agenda.is_stopping() && self.go_on_stopping() {
+            self.do_follow_ups();
         }
     }
 
@@ -185,6 +182,10 @@ impl<C: Chain> Shard<C> {
                 clients.statistics.counters.hook_failures += u64::from(failed);
                 clients.task_done(&subscriber);
             }
+            Waiter::Messages(subscriber) => {
+                clients.statistics.counters.hook_failures += u64::from(failed);
+                clients.message_task_done(subscriber, false);
+            }
         }
     }
 
@@ -200,7 +201,8 @@ impl<C: Chain> Shard<C> {
             ShardMessage::Subscribe { mountpoint, filters, flush } => {
                 pubsub.take_in(from, &mountpoint, &filters);
                 if let Some((shard, token)) = flush.filter(|(shard, _)| *shard != pubsub.clients.setup.id) {
-                    self.flushed_to(shard, token);
+                    let sequence = pubsub.routing.sequence();
+                    pubsub.clients.agenda.post(shard, ShardMessage::Flushed { token, sequence });
                 }
             }
             ShardMessage::Subscribed { sent, sequence } => self.taken_in(from, &sent, sequence),
@@ -218,7 +220,10 @@ impl<C: Chain> Shard<C> {
             }
             ShardMessage::AskRetained(question) => Replaying::of(pubsub).asked(from, *question),
             ShardMessage::Retained(page) => Replaying::of(pubsub).answered(*page),
-            ShardMessage::Leaving { token } => self.flushed_to(from, token),
+            ShardMessage::Leaving { token } => {
+                let sequence = pubsub.routing.sequence();
+                pubsub.clients.agenda.post(from, ShardMessage::Flushed { token, sequence });
+            }
             ShardMessage::Flushed { token, sequence } => {
                 pubsub.routing.received(from, sequence);
                 match self.migration.flushed(token) {
@@ -236,20 +241,19 @@ impl<C: Chain> Shard<C> {
             ShardMessage::SlotEmptied { slot } => self.migration.slots.slot_emptied(slot),
             ShardMessage::Pull { subscriber } => self.pulled(from, subscriber),
             ShardMessage::NotHere { subscriber } => self.not_here(&subscriber),
+            ShardMessage::MakeRoom => {
+                pubsub.end_longest_offline();
+                pubsub.clients.setup.quotas.sessions.take_anyway(pubsub.clients.setup.id);
+            }
             ShardMessage::SessionRequest { subscriber, request } => self.on_session_request(subscriber, request),
             ShardMessage::SessionAnswer { ticket, found } => {
                 pubsub.clients.agenda.output(Output::SessionAnswer { ticket, found });
             }
             ShardMessage::Publisher { connection, wait: true } => pubsub.clients.publisher_waits(connection),
             ShardMessage::Publisher { connection, wait: false } => pubsub.clients.publisher_released(connection),
+            ShardMessage::WillsPublished => pubsub.clients.agenda.stop.other_has_published(),
             ShardMessage::Counters(counted) => pubsub.clients.statistics.others[from] = *counted,
         }
-    }
-
-    /// Tells a shard that it has all that this one has sent it.
-    fn flushed_to(&mut self, shard: usize, token: u64) {
-        let sequence = self.pubsub.routing.sequence();
-        self.pubsub.clients.agenda.post(shard, ShardMessage::Flushed { token, sequence });
     }
 
     /// Shard `from` has taken in what this one announced: filters of a client, or of a session that is to come.
@@ -257,7 +261,8 @@ impl<C: Chain> Shard<C> {
         self.pubsub.routing.received(from, sequence);
         let announcement = self.pubsub.announcement_answered(from, sent);
         if let Some((old_owner, token)) = self.migration.incoming.announcement_answered(announcement) {
-            self.flushed_to(old_owner, token);
+            let sequence = self.pubsub.routing.sequence();
+            self.pubsub.clients.agenda.post(old_owner, ShardMessage::Flushed { token, sequence });
         }
     }
 

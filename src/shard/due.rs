@@ -11,6 +11,8 @@ use crate::time::Time;
 
 /// What clients are told whose authentication is not over in time.
 pub(super) const AUTH_TIMEOUT: &str = "the authentication took longer than auth_timeout";
+/// What clients are told whose packet comes too slowly.
+const TOO_SLOW: &str = "a packet came at less than min_packet_rate";
 /// How far ahead an entry is armed at most, so that entries whose owner is gone do not pile up.
 pub(super) const HORIZON: Duration = Duration::from_secs(60);
 /// Looks at connections that are further ahead than this are moved forward to a multiple of [`COARSE_MILLIS`].
@@ -50,8 +52,8 @@ pub(super) fn first_look(at: Time, now: Time) -> Time {
 /// When something is due for a connection. `session` is its session, if it has one.
 pub(super) fn when<S>(connection: &Connection<PendingConnect<S>>, session: Option<&Session<S>>) -> Time {
     let connected = match &connection.stage {
-        ConnectionStage::Opening { due } => return *due,
-        ConnectionStage::Connecting(pending) => return pending.due(),
+        ConnectionStage::Opening { due } => return connection.second_look.due(*due),
+        ConnectionStage::Connecting(pending) => return connection.second_look.due(pending.due()),
         ConnectionStage::Connected(connected) => connected,
     };
     let Some(session) = session else { return Time::NEVER };
@@ -59,7 +61,11 @@ pub(super) fn when<S>(connection: &Connection<PendingConnect<S>>, session: Optio
     let mut due = settings.lifetime.map_or(Time::NEVER, |lifetime| connected.registered + lifetime);
     due = due.min(connected.reauthentication_due);
     if settings.keep_alive > 0 {
-        due = due.min(connection.last_heard + patience(settings.keep_alive));
+        let patience = patience(settings.keep_alive);
+        due = due.min(connection.second_look.due(connection.last_heard + patience));
+        if !connection.unread.is_empty() {
+            due = due.min(connection.progress.due(patience));
+        }
     }
     if connection.pauses.contains(PauseReason::Throttle) {
         due = due.min(connection.throttled_until);
@@ -73,14 +79,22 @@ pub(super) fn when<S>(connection: &Connection<PendingConnect<S>>, session: Optio
     due
 }
 
-/// What is due for a connection now. Takes note of what was looked at.
-pub(super) fn what<S>(connection: &mut Connection<PendingConnect<S>>, session: Option<&Session<S>>, now: Time) -> Due {
+/// What is due for a connection now. Takes note of what was looked at. Of a packet that has begun `rate` bytes a second must come.
+pub(super) fn what<S>(
+    connection: &mut Connection<PendingConnect<S>>,
+    session: Option<&Session<S>>,
+    rate: usize,
+    now: Time,
+) -> Due {
     if when(connection, session) > now {
         return Due::Nothing;
     }
     let connected = match &mut connection.stage {
-        ConnectionStage::Opening { .. } => return Due::NoConnect,
-        ConnectionStage::Connecting(_) => return Due::NotAuthenticated,
+        ConnectionStage::Opening { due } if connection.second_look.is_over(*due, now) => return Due::NoConnect,
+        ConnectionStage::Connecting(pending) if connection.second_look.is_over(pending.due(), now) => {
+            return Due::NotAuthenticated;
+        }
+        ConnectionStage::Opening { .. } | ConnectionStage::Connecting(_) => return Due::Nothing,
         ConnectionStage::Connected(connected) => connected,
     };
     let Some(session) = session else { return Due::Nothing };
@@ -91,12 +105,19 @@ pub(super) fn what<S>(connection: &mut Connection<PendingConnect<S>>, session: O
     if connected.reauthentication_due <= now {
         return Due::End(EndReason::NotAuthorized, ReasonCode::NotAuthorized, AUTH_TIMEOUT);
     }
-    if settings.keep_alive > 0 && connection.last_heard + patience(settings.keep_alive) <= now {
-        if !connection.pauses.is_waiting_for_us() {
+    if settings.keep_alive > 0 {
+        let (patience, waits_for_us) = (patience(settings.keep_alive), connection.pauses.is_waiting_for_us());
+        let silent = connection.last_heard + patience;
+        if waits_for_us && silent <= now {
+            // Its packets wait because of us: that is not silence.
+            connection.last_heard = now;
+        } else if connection.second_look.is_over(silent, now) {
             return Due::End(EndReason::KeepAlive, ReasonCode::KeepAliveTimeout, "");
         }
-        // Its packets wait because of us: that is not silence.
-        connection.last_heard = now;
+        let is_look_due = !connection.unread.is_empty() && connection.progress.due(patience) <= now;
+        if is_look_due && connection.progress.is_too_slow(patience, rate, now) && connection.pauses.is_empty() {
+            return Due::End(EndReason::KeepAlive, ReasonCode::KeepAliveTimeout, TOO_SLOW);
+        }
     }
     if retries(session, connected) && connected.retried + settings.retry_interval <= now {
         connected.retried = now;
@@ -122,7 +143,8 @@ fn retries<S>(session: &Session<S>, connected: &Connected) -> bool {
     !session.settings.retry_interval.is_zero() && !connected.version.is_v5()
 }
 
-/// How long a client may be silent: one and a half times its keep-alive [MQTT-3.1.2-22].
+/// How long a client may be silent: one and a half times its keep-alive [MQTT-3.1.2-22]. It counts from the end of one packet to the start of
+/// the next (3.1.2.10): while one is under way, from its last bytes.
 fn patience(keep_alive: u16) -> Duration {
     Duration::from_millis(u64::from(keep_alive) * 1500)
 }
@@ -150,14 +172,14 @@ mod tests {
     }
 
     fn due(connection: &mut Connection<PendingConnect<()>>, session: &Session<()>, now: Time) -> Due {
-        what(connection, Some(session), now)
+        what(connection, Some(session), 10, now)
     }
 
     #[test]
     fn a_connection_without_connect_is_due_when_it_must_be_complete() {
         let mut connection = opening();
-        assert_eq!(what(&mut connection, None, at(4999)), Due::Nothing);
-        assert_eq!(what(&mut connection, None, at(5000)), Due::NoConnect);
+        assert_eq!(what(&mut connection, None, 0, at(4999)), Due::Nothing);
+        assert_eq!(what(&mut connection, None, 0, at(5000)), Due::NoConnect);
     }
 
     #[test]
@@ -172,6 +194,44 @@ mod tests {
         connection.pauses.insert(PauseReason::OutputFull);
         let end = Due::End(EndReason::KeepAlive, ReasonCode::KeepAliveTimeout, "");
         assert_eq!(due(&mut connection, &session, at(6000)), end, "not reading is the client's own doing");
+    }
+
+    #[test]
+    fn who_is_late_to_look_looks_twice() {
+        let mut connection = opening();
+        assert_eq!(what(&mut connection, None, 0, at(9000)), Due::Nothing);
+        assert_eq!(when(&connection, None), at(13_000));
+        assert_eq!(what(&mut connection, None, 0, at(13_000)), Due::NoConnect);
+        let (mut connection, mut session) = (connected(ProtocolVersion::V5), session());
+        session.settings.keep_alive = 2;
+        assert_eq!(due(&mut connection, &session, at(4000)), Due::Nothing);
+        assert_eq!(when(&connection, Some(&session)), at(5000));
+        let end = Due::End(EndReason::KeepAlive, ReasonCode::KeepAliveTimeout, "");
+        assert_eq!(due(&mut connection, &session, at(5000)), end);
+        connection.last_heard = at(4999);
+        assert_eq!(due(&mut connection, &session, at(5000)), Due::Nothing, "its bytes were read in the meantime");
+    }
+
+    #[test]
+    fn a_packet_under_way_has_to_come_at_the_lowest_rate() {
+        let (mut connection, mut session) = (connected(ProtocolVersion::V5), session());
+        session.settings.keep_alive = 2;
+        connection.unread.push(b"\x30\x7F");
+        connection.progress.begin(2, at(0));
+        for second in 1..10 {
+            connection.progress.add(10);
+            connection.last_heard = at(second * 1000);
+            assert_eq!(due(&mut connection, &session, at(second * 1000)), Due::Nothing, "{second}");
+        }
+        connection.last_heard = at(11_999);
+        assert_eq!(when(&connection, Some(&session)), at(12_000));
+        let end = Due::End(EndReason::KeepAlive, ReasonCode::KeepAliveTimeout, TOO_SLOW);
+        assert_eq!(due(&mut connection, &session, at(12_000)), end);
+        connection.progress.begin(0, at(12_000));
+        connection.pauses.insert(PauseReason::HookAnswer);
+        connection.last_heard = at(15_000);
+        assert_eq!(due(&mut connection, &session, at(15_000)), Due::Nothing, "it is not read");
+        assert!(when(&connection, Some(&session)) > at(15_000));
     }
 
     #[test]

@@ -64,7 +64,7 @@ impl<C: Chain> PubSub<C> {
         let Some(connection) = self.clients.connections.get(id) else { return };
         match &connection.stage {
             ConnectionStage::Connected(_) => self.end_connection(id, violation.end_reason(), Some((code, what))),
-            _ => self.refuse_pending(id, code, what),
+            _ => self.clients.refuse_pending(id, code, what),
         }
     }
 
@@ -73,19 +73,7 @@ impl<C: Chain> PubSub<C> {
         let Some(connection) = self.clients.connections.get(id) else { return };
         match &connection.stage {
             ConnectionStage::Connected(_) => self.end_connection(id, reason, Some((code, ""))),
-            _ => self.refuse_pending(id, code, "the broker ends the connection"),
-        }
-    }
-
-    /// Refuses the CONNECT of a connection that has no session yet; if there has not even been one, closes it without a word.
-    pub(super) fn refuse_pending(&mut self, id: ConnectionId, code: ReasonCode, what: &'static str) {
-        let Some(connection) = self.clients.connections.get(id) else { return };
-        match &connection.stage {
-            ConnectionStage::Connecting(pending) => {
-                let refusal = pending.refuse(code, what);
-                self.clients.refuse(id, &refusal);
-            }
-            _ => self.clients.turn_away(id, what),
+            _ => self.clients.refuse_pending(id, code, "the broker ends the connection"),
         }
     }
 
@@ -102,16 +90,6 @@ impl<C: Chain> PubSub<C> {
             }
             Some(ConnectionStage::Opening { .. }) => self.clients.turn_away(id, CLIENT_LEFT),
             None => {}
-        }
-    }
-
-    /// Ends the connection of a session if the far end has closed it, and it only waits for its turn.
-    pub(super) fn end_if_lost(&mut self, index: u32) {
-        let connection = self.clients.sessions.get(index).and_then(|session| session.connection);
-        if let Some(id) = connection
-            && self.clients.connections.get(id).is_some_and(|connection| connection.is_lost)
-        {
-            self.end_connection(id, EndReason::ConnectionLost, None);
         }
     }
 
@@ -162,6 +140,7 @@ impl<C: Chain> PubSub<C> {
         }
         let will = session.will.take();
         let filters: Vec<_> = session.subscriptions.drain().map(|(filter, _)| filter).collect();
+        session.filter_bytes = 0;
         let remnant = self.begin_to_clear_up(index, filters);
         self.clients.agenda.turn.did(turn::SESSION);
         Replaying::of(self).ended(index);
@@ -172,6 +151,7 @@ impl<C: Chain> PubSub<C> {
         self.clients.drop_undelivered(index);
         let Some(mut session) = self.clients.sessions.remove(index) else { return };
         self.clear_up(remnant);
+        self.clients.setup.quotas.sessions.give_back(self.clients.setup.id, 1);
         let notified = tell_end(&mut self.clients.chain, &mut session, end);
         let subscriber = session.client.subscriber.clone();
         self.clients.notified_about(&subscriber, notified);
@@ -243,7 +223,8 @@ impl<C: Chain> PubSub<C> {
         let Some(id) = clients.connections.id_at(index) else { return };
         let Some(connection) = clients.connections.get_mut(id) else { return };
         let session = connection.session();
-        match what(connection, session.and_then(|index| clients.sessions.get(index)), now) {
+        let rate = clients.setup.config.session.min_packet_rate;
+        match what(connection, session.and_then(|index| clients.sessions.get(index)), rate, now) {
             Due::Nothing => {}
             Due::NoConnect => {
                 let why = match connection.unread.len() {
@@ -252,7 +233,7 @@ impl<C: Chain> PubSub<C> {
                 };
                 clients.turn_away(id, &why);
             }
-            Due::NotAuthenticated => self.refuse_pending(id, ReasonCode::NotAuthorized, AUTH_TIMEOUT),
+            Due::NotAuthenticated => clients.refuse_pending(id, ReasonCode::NotAuthorized, AUTH_TIMEOUT),
             Due::End(reason, code, what) => self.end_connection(id, reason, Some((code, what))),
             Due::ThrottleOver => clients.serve_later(id, PauseReason::Throttle),
             Due::HoldOver => clients.end_hold(id),

@@ -16,9 +16,9 @@ impl<C: Chain> Clients<C> {
         if connection.pauses.contains(PauseReason::SlowConsumer) {
             return;
         }
-        let Some(left) = self.flow.left(&connection.held, now) else { return };
+        let Some(left) = self.flow.left(&connection.hold_credit, now) else { return };
         connection.pauses.insert(PauseReason::SlowConsumer);
-        connection.held.begin(all, now);
+        connection.hold_credit.begin(all, now);
         connection.held_until = now + left;
         self.arm_connection(id, now + left);
     }
@@ -29,7 +29,7 @@ impl<C: Chain> Clients<C> {
         if let Some(connection) = self.connections.get_mut(id)
             && connection.pauses.remove(PauseReason::SlowConsumer)
         {
-            connection.held.end(all, now);
+            connection.hold_credit.end(all, now);
             connection.held_until = Time::NEVER;
             self.agenda.follow_up(FollowUp::Serve(id));
         }

@@ -1,12 +1,14 @@
 //! Hooks under way: how they begin, and what goes on when they are done.
 
+use std::time::Duration;
+
 use super::agenda::{Deadline, FollowUp};
 use super::clients::Clients;
 use super::output::Output;
 use crate::client::{ConnectionId, SubscriberId};
 use crate::connection::{ConnectionStage, PauseReason, Pending};
-use crate::hooks::{Chain, Notified, PendingAnswer};
-use crate::pending_hooks::{Next, Waiter};
+use crate::hooks::{Chain, Notified, Outcome, PendingAnswer};
+use crate::pending_hooks::{Admitted, Next, Waiter};
 use crate::publishing::RawPacket;
 use crate::session::MigrationState;
 
@@ -28,6 +30,45 @@ impl<C: Chain> Clients<C> {
         self.statistics.counters.hook_failures += u64::from(notified.failed());
         if let Some(pending) = notified.into_pending() {
             self.run_tasks(subscriber, pending);
+        }
+    }
+
+    /// A hook was told of a message of a session: what it wants done holds up nobody, and is done if there is room for it.
+    #[inline]
+    pub(super) fn notified_of_message(&mut self, session: u32, notified: Notified) {
+        self.statistics.counters.hook_failures += u64::from(notified.failed());
+        if let Some(pending) = notified.into_pending()
+            && let Some(session) = self.sessions.get(session)
+        {
+            let subscriber = session.client.subscriber.clone();
+            self.run_message_tasks(subscriber, pending);
+        }
+    }
+
+    #[cold]
+    fn run_message_tasks(&mut self, subscriber: SubscriberId, pending: Vec<PendingAnswer>) {
+        let Admitted { first, dropped } = self.pending_hooks.messages.add(&subscriber, pending);
+        self.drop_tasks(dropped);
+        if let Some(first) = first {
+            self.run_hook(Waiter::Messages(subscriber), first);
+        }
+    }
+
+    /// What was under way about a message is done, or was given up. In the latter case the others are given up, too, if the shard
+    /// stops: it waits for none of them longer than for one.
+    pub(super) fn message_task_done(&mut self, subscriber: SubscriberId, too_late: bool) {
+        if too_late && self.agenda.is_stopping() {
+            let given_up = self.pending_hooks.messages.give_up(&subscriber);
+            self.drop_tasks(given_up);
+        }
+        if let Some(next) = self.pending_hooks.messages.next(&subscriber) {
+            self.run_hook(Waiter::Messages(subscriber), next);
+        }
+    }
+
+    fn drop_tasks(&mut self, tasks: impl IntoIterator<Item = PendingAnswer>) {
+        for PendingAnswer { hook, link, .. } in tasks {
+            self.chain.settle(link, hook, Outcome::Dropped, Duration::ZERO);
         }
     }
 

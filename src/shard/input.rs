@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use super::message::ShardMessage;
 use super::program::Request;
 use crate::client::ConnectionId;
+use crate::codec::ReasonCode;
 use crate::handshake::{AcceptedConnect, PendingConnect};
 use crate::hooks::HookAnswer;
 use crate::migration::SessionTransfer;
@@ -26,8 +27,8 @@ pub enum Input<'a, S> {
         peer: SocketAddr,
         /// When, by the calendar.
         connected_at: SystemTime,
-        /// How many connections the listener has on all shards, this one included.
-        connections: usize,
+        /// Whether there is a place for it.
+        admission: Admission,
     },
     /// Bytes came from a client.
     Received {
@@ -97,6 +98,28 @@ pub enum Input<'a, S> {
     /// called. New clients are refused. [`Output::Stopped`](super::Output::Stopped) follows when that is true of those, too, that were on
     /// their way from another shard, and when the tasks of notifications are done or have been given up.
     Stop,
+}
+
+/// Whether there is a place for a new connection. One that has none is served until its CONNECT is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// It has a place, until [`Output::Close`](super::Output::Close).
+    Admitted,
+    /// The listener or the broker has as many connections as it may have.
+    Full,
+    /// The listener has accepted as many as it may in this second.
+    TooFast,
+}
+
+impl Admission {
+    /// Why the CONNECT is refused, if it is.
+    pub(super) fn refusal(self) -> Option<ReasonCode> {
+        match self {
+            Admission::Admitted => None,
+            Admission::Full => Some(ReasonCode::QuotaExceeded),
+            Admission::TooFast => Some(ReasonCode::ConnectionRateExceeded),
+        }
+    }
 }
 
 /// The connection of a session that came from another shard. The runtime does not read from it before

@@ -115,6 +115,8 @@ pub enum ShardMessage {
         /// Whose.
         subscriber: SubscriberId,
     },
+    /// The sender has begun a session in place of the one of the receiver whose client has been away longest.
+    MakeRoom,
     /// An operator asks for a client of the receiver, or ends its session. Answered with [`ShardMessage::SessionAnswer`] if anybody
     /// waits for that.
     SessionRequest {
@@ -137,6 +139,8 @@ pub enum ShardMessage {
         /// Whether it is to wait.
         wait: bool,
     },
+    /// The sender stops, and all wills of its clients have come.
+    WillsPublished,
     /// What the sender has counted so far.
     Counters(Box<Counted>),
 }

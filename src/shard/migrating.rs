@@ -162,7 +162,11 @@ impl<C: Chain> Shard<C> {
     fn send_session(&mut self, token: u64, index: u32, to: usize) {
         let under_way = self.pubsub.clients.delivery.fan_outs.take_for(index);
         self.pubsub.deliver_at_once(under_way);
-        self.pubsub.end_if_lost(index);
+        let clients = &self.pubsub.clients;
+        let connection = clients.sessions.get(index).and_then(|session| session.connection);
+        if let Some(id) = connection.filter(|id| clients.connections.get(*id).is_some_and(|one| one.is_lost)) {
+            self.pubsub.end_connection(id, EndReason::ConnectionLost, None);
+        }
         let Some(session) = self.pubsub.clients.sessions.get(index) else { return };
         let filters: Vec<TopicFilter> = session.subscriptions.keys().cloned().collect();
         let replay = self.pubsub.retained.reader_leaves(index);
@@ -194,7 +198,7 @@ impl<C: Chain> Shard<C> {
         let index = clients.new_session(client, settings, slot, (0, now));
         if let Some(session) = clients.sessions.get_mut(index) {
             session.migration = Some(MigrationState::Arriving { buffered: Vec::new() });
-            session.subscriptions.extend(subscriptions.iter().cloned());
+            subscriptions.iter().for_each(|(filter, subscription)| session.subscribe(filter.clone(), *subscription));
         }
         clients.statistics.counters.subscriptions += subscriptions.len() as u64;
         let mut news = News::default();
@@ -246,12 +250,14 @@ impl<C: Chain> Shard<C> {
             pubsub.clients.arm_session(index);
         }
         if let Some(ArrivedConnection { connection: id, .. }) = arrived {
-            if pubsub.clients.agenda.is_stopping() {
-                pubsub.end_with(id, EndReason::ServerShutdown, ReasonCode::ServerShuttingDown);
+            if self.pubsub.clients.agenda.stop.is_closing() {
+                self.pubsub.end_with(id, EndReason::ServerShutdown, ReasonCode::ServerShuttingDown);
+            } else if self.pubsub.clients.agenda.is_stopping() {
+                self.pubsub.publish_last_will(index);
             }
-            pubsub.clients.agenda.follow_up(FollowUp::Serve(id));
+            self.pubsub.clients.agenda.follow_up(FollowUp::Serve(id));
         }
-        pubsub.clients.agenda.follow_up(FollowUp::SessionCame(subscriber));
+        self.pubsub.clients.agenda.follow_up(FollowUp::SessionCame(subscriber));
     }
 
     /// A session that was to come has ended where it was. Who waits for it is served when the old owner says that nothing of it
@@ -312,25 +318,6 @@ impl<C: Chain> Shard<C> {
             self.migration.wait(subscriber, Waiting::Request(request));
         } else {
             self.pubsub.carry_out(&subscriber, request);
-        }
-    }
-
-    /// Begins an orderly stop.
-    pub(super) fn stop(&mut self) {
-        let pubsub = &mut self.pubsub;
-        let under_way = pubsub.clients.delivery.fan_outs.take_all();
-        pubsub.deliver_at_once(under_way);
-        pubsub.clients.agenda.stop();
-        // Nothing of a session outlives the broker: what these wills wait for would not come [MQTT-3.1.2-8].
-        for index in pubsub.clients.sessions.which(|session| session.connection.is_none() && session.will.is_some()) {
-            pubsub.publish_will_of(index);
-        }
-        for id in pubsub.clients.connections.ids() {
-            pubsub.end_with(id, EndReason::ServerShutdown, ReasonCode::ServerShuttingDown);
-        }
-        // What has not left yet ends here.
-        for (token, to) in self.migration.outgoing.abandon_all() {
-            pubsub.clients.agenda.post(to, ShardMessage::Abandoned { token });
         }
     }
 

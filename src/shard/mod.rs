@@ -26,6 +26,7 @@
 //! | slots and sessions that move | `Shard` | `migrating` |
 //! | deadlines that have come, what is done each second and each minute | `Shard` | `tick`, `sys` |
 //! | requests of the program and of operators; reports | `Shard` | `requests`, `report` |
+//! | an orderly stop | `Shard` | `stopping`, with `stop` |
 //! | PUBLISH, SUBSCRIBE, UNSUBSCRIBE, DISCONNECT | `PubSub` | `packets` |
 //! | a publication to its recipients, wills, retained messages | `PubSub` | `publications` |
 //! | subscriptions, until every shard knows of them | `PubSub` | `subscriptions` |
@@ -40,10 +41,11 @@
 //! | hooks that are not done | `Clients` | `hooks` |
 //! | publishers that are held for slow clients | `Clients` | `holding` |
 //! | refusals, closing, publishers that wait | `Clients` | `clients` |
+//! | what clients hold that are not accepted yet | `Clients` | `unaccepted` |
 //! | what is to be done: now, later, by the runtime | | `agenda` |
 //! | how much of it before others have their turn | | `turn` |
 //! | subscriptions of the program | | `program` |
-//! | counters; how busy shards are, and which slots should move | | `counters`, `load`, `balance` |
+//! | counters and averages of them; how busy shards are, and which slots should move | | `counters`, `statistics`, `load_average`, `load`, `balance` |
 //!
 //! # The way of a PUBLISH
 //!
@@ -103,6 +105,7 @@ mod holding;
 mod hooks;
 mod input;
 mod load;
+mod load_average;
 mod machine;
 mod message;
 mod migrating;
@@ -118,6 +121,9 @@ mod report;
 mod requests;
 mod serving;
 mod sessions;
+mod statistics;
+mod stop;
+mod stopping;
 mod subscriptions;
 mod sys;
 #[cfg(test)]
@@ -125,17 +131,19 @@ mod testing;
 mod tick;
 mod timers;
 mod turn;
+mod unaccepted;
 
 pub use balance::{BalanceLimits, Balancer, SlotMove, plan};
 pub use clients::Setup;
 pub use counters::{Counted, Counters};
-pub use input::{ArrivedConnection, Input, Transfer};
+pub use input::{Admission, ArrivedConnection, Input, Transfer};
 pub use load::{Load, ShardLoad, SlotLoad};
 pub use machine::Shard;
 pub use message::{ShardMessage, Share, SlotsMoved};
 pub use output::Output;
 pub use program::Request;
 pub use report::{Report, ResourceCounts, SlotReport};
+pub use statistics::MemoryGauge;
 pub use turn::TurnLimits;
 
 pub use crate::handshake::AcceptedConnect;

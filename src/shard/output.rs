@@ -29,8 +29,8 @@ pub enum Output<S> {
     Close {
         /// The connection.
         connection: ConnectionId,
-        /// Its listener, which has one connection less now.
-        listener: usize,
+        /// Its listener, which has one connection less now. None if there was no place for it: see [`Admission`](super::Admission).
+        listener: Option<usize>,
         /// The end of its output.
         last: Option<SendBuffer>,
     },

@@ -44,11 +44,11 @@ impl<C: Chain> PubSub<C> {
             && let Some(connected) = clients.connections.get_mut(id).and_then(|connection| connection.connected_mut())
         {
             let (most, hasher) = (session.settings.alias_maximum_in, session.subscriptions.hasher());
-            aliased = publishing::resolve_alias(connected, most, &publish, hasher)?;
+            let most_bytes = clients.setup.config.limits.max_topic_bytes_per_client;
+            aliased = publishing::resolve_alias(connected, most, most_bytes, &publish, hasher)?;
         }
         let publish = Publish { topic: aliased.as_deref().unwrap_or(publish.topic), ..publish };
-        let max_levels = clients.setup.config.limits.max_topic_levels;
-        let checked = publishing::check(session, &publish, max_levels)?;
+        let checked = publishing::check(session, &publish, &clients.setup.config.limits)?;
         if first_time {
             clients.delivery.traffic.count(session.slot);
         }
@@ -156,14 +156,9 @@ impl<C: Chain> PubSub<C> {
         raw: &RawPacket<'_>,
         resumed: Option<Resumed>,
     ) -> PacketResult {
-        let requested: Vec<RequestedFilter<'_>> = subscribe
-            .filters
-            .iter()
-            .map(|asked| RequestedFilter { filter: asked.filter, options: asked.options })
-            .collect();
         let clients = &mut self.clients;
         let Some(session) = clients.sessions.get_mut(index) else { return Ok(()) };
-        subscribing::check(&session.settings, &clients.setup.config.limits, &subscribe, &requested)?;
+        let requested = subscribing::requested(&session.settings, &clients.setup.config.limits, &subscribe)?;
         let request = SubscribeRequestM5 {
             filters: &requested,
             subscription_id: subscribe.subscription_id,
@@ -176,7 +171,7 @@ impl<C: Chain> PubSub<C> {
             Verdict::Exhausted if allows_anonymous => Ok(SubscribeModifiersM5::default()),
             Verdict::Exhausted => Err(ReasonCode::NotAuthorized),
             Verdict::Refused(refusal) => Err(refusal.code.into()),
-            Verdict::Failed { .. } => {
+            Verdict::Failed { .. } | Verdict::TooLate { .. } => {
                 clients.statistics.counters.hook_failures += 1;
                 Err(ReasonCode::NotAuthorized)
             }
@@ -229,6 +224,7 @@ impl<C: Chain> PubSub<C> {
         let by = SubscribeSource::Client(client);
         let mut pending = PendingSubscribe::new(by, index, instance, mountpoint, subscription_id);
         pending.granted = granted;
+        pending.beyond = subscribe.filters.len() - requested.len();
         let token = self.clients.agenda.number();
         self.begin_subscribe(token, pending, news);
     }
@@ -243,7 +239,7 @@ impl<C: Chain> PubSub<C> {
         resumed: Option<Resumed>,
     ) -> PacketResult {
         let limits = &self.clients.setup.config.limits;
-        let requested = subscribing::requested(&unsubscribe, limits)?;
+        let requested = subscribing::to_remove(&unsubscribe, limits)?;
         let Some(session) = self.clients.sessions.get_mut(index) else { return Ok(()) };
         let request = UnsubscribeRequestM5 { filters: &requested, user_properties: unsubscribe.user };
         let by = match ask::unsubscribe(&mut self.clients.chain, &session.client, &mut session.state, &request, resumed)
@@ -254,7 +250,7 @@ impl<C: Chain> PubSub<C> {
                 return Ok(());
             }
             Verdict::Exhausted => UnsubscribeModifiersM5::default(),
-            Verdict::Failed { .. } => {
+            Verdict::Failed { .. } | Verdict::TooLate { .. } => {
                 self.clients.statistics.counters.hook_failures += 1;
                 UnsubscribeModifiersM5::default()
             }

@@ -23,9 +23,11 @@ impl<C: Chain> PubSub<C> {
     /// Nobody subscribes. `random` chooses members of shared subscriptions.
     pub(super) fn new(clients: Clients<C>, random: Random) -> Self {
         let (id, shards, seed) = (clients.setup.id, clients.setup.shards, clients.setup.seed);
+        let (quotas, config) = (clients.setup.quotas.clone(), &clients.setup.config.retained);
+        let retained = Retained::new((id, shards), hasher(seed), quotas, config);
         PubSub {
             routing: Routing::new(id, shards, seed, random),
-            retained: Retained::new(id, shards, hasher(seed), &clients.setup.config.retained),
+            retained,
             subscribing: Subscribing::new(shards),
             clients,
         }

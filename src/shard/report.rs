@@ -3,6 +3,7 @@
 use super::counters::Counters;
 use super::machine::Shard;
 use super::pubsub::PubSub;
+use super::statistics::MemoryGauge;
 use crate::client::SubscriberId;
 use crate::hooks::{Chain, HookClock, HookReport};
 use crate::migration::SlotMigration;
@@ -41,6 +42,8 @@ pub struct SlotReport {
 pub struct ResourceCounts {
     /// Connections, those that are still connecting included.
     pub connections: usize,
+    /// Bytes held for clients that are not accepted yet.
+    pub unaccepted_bytes: usize,
     /// Sessions, those of offline clients included.
     pub sessions: usize,
     /// Topic filters of all mountpoints: of own subscribers, of other shards, of shared subscriptions.
@@ -87,6 +90,7 @@ impl<C: Chain> Shard<C> {
             sessions: clients.sessions.len() as u64,
             retained: retained.len() as u64,
             retained_bytes: retained.bytes() as u64,
+            others_out: clients.connections.packets_written(),
             ..clients.statistics.counters.clone()
         }
     }
@@ -96,9 +100,13 @@ impl<C: Chain> Shard<C> {
         HookReport::of(&self.pubsub.clients.chain)
     }
 
-    /// Times answers of hooks by `clock`, for links that want it ([`Hook::TIMED`](crate::hooks::Hook::TIMED)).
-    pub fn time_hooks_by(&mut self, clock: HookClock) {
+    /// Times answers of hooks by `clock`, for links that want it ([`Hook::TIMED`](crate::hooks::Hook::TIMED)), and has `$SYS` show the memory of
+    /// the process, if `memory` says how much that is.
+    pub fn measure_by(&mut self, clock: HookClock, memory: Option<MemoryGauge>) {
         self.pubsub.clients.chain.time_by(clock);
+        if let Some(memory) = memory {
+            self.pubsub.clients.statistics.memory = memory;
+        }
     }
 
     /// Which shard owns a client.
@@ -111,6 +119,7 @@ impl<C: Chain> Shard<C> {
         let PubSub { clients, routing, retained, subscribing } = &self.pubsub;
         ResourceCounts {
             connections: clients.connections.ids().len(),
+            unaccepted_bytes: clients.connections.unaccepted.bytes(),
             sessions: clients.sessions.len(),
             filters: routing.filters(),
             retained: retained.len(),

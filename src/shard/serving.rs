@@ -53,13 +53,19 @@ impl<C: Chain> Shard<C> {
                 connection.reading_stopped = true;
                 clients.agenda.output(Output::Pause(id));
             }
-            return;
+            return self.pubsub.clients.hold_unaccepted(id);
         }
-        let rest = if connection.unread.is_empty() { bytes } else { self.complete_straddling(id, bytes) };
+        let rest = if connection.unread.is_empty() {
+            bytes
+        } else {
+            let rest = self.complete_straddling(id, bytes);
+            self.pubsub.clients.hold_unaccepted(id);
+            rest
+        };
         if !rest.is_empty() {
             let served = self.serve(id, rest, None);
-            if let Some(connection) = self.pubsub.clients.connections.get_mut(id) {
-                connection.unread.push(&rest[served..]);
+            if served < rest.len() {
+                self.pubsub.clients.keep_unread(id, &rest[served..]);
             }
         }
         self.pubsub.clients.pause_if_not_reading(id);
@@ -67,6 +73,11 @@ impl<C: Chain> Shard<C> {
 
     /// Adds to the packet that straddles two reads what it lacks, and serves it. Gives back the bytes behind it.
     fn complete_straddling<'a>(&mut self, id: ConnectionId, mut bytes: &'a [u8]) -> &'a [u8] {
+        let now = self.pubsub.clients.agenda.now();
+        if let Some(connection) = self.pubsub.clients.connections.get_mut(id) {
+            connection.last_heard = now;
+            connection.progress.add(bytes.len());
+        }
         loop {
             let Some(connection) = self.pubsub.clients.connections.get_mut(id) else { return &[] };
             let is_served = connection.pauses.is_empty();
@@ -155,9 +166,12 @@ impl<C: Chain> Shard<C> {
                 return FrontPacket::Unreadable;
             }
         };
-        if frame.packet_type() != Some(PacketType::Publish) && !clients.delivery.batch.is_empty() {
-            // After that the connection may be paused.
-            return FrontPacket::Again;
+        if frame.packet_type() != Some(PacketType::Publish) {
+            if !clients.delivery.batch.is_empty() {
+                // After that the connection may be paused.
+                return FrontPacket::Again;
+            }
+            clients.statistics.counters.others_in += 1;
         }
         connection.last_heard = clients.agenda.now();
         let length = frame.length;
@@ -281,10 +295,14 @@ impl<C: Chain> Shard<C> {
         clients.pause_if_not_reading(id);
         if let Some(connection) = clients.connections.get_mut(id)
             && connection.pauses.is_empty()
-            && connection.reading_stopped
         {
-            connection.reading_stopped = false;
-            clients.agenda.output(Output::Resume(id));
+            // What it sent meanwhile is still to be read, and how fast it comes could not be seen.
+            connection.last_heard = clients.agenda.now();
+            connection.progress.begin(0, clients.agenda.now());
+            if connection.reading_stopped {
+                connection.reading_stopped = false;
+                clients.agenda.output(Output::Resume(id));
+            }
         }
     }
 
@@ -322,6 +340,6 @@ impl<C: Chain> Shard<C> {
 fn packet_limit<A>(connection: &Connection<A>, handshake: &Handshake) -> usize {
     match &connection.stage {
         ConnectionStage::Connected(connected) => connected.maximum_incoming,
-        _ => handshake.listener(connection.listener).max_packet_size,
+        _ => handshake.listener(connection.listener).max_connect_size,
     }
 }

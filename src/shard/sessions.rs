@@ -5,11 +5,13 @@
 //! `on_register`, then whatever ends for the connection or session before, then `on_client_wakeup`, then CONNACK.
 
 use super::ending::SessionEnd;
+use super::message::ShardMessage;
 use super::output::Output;
 use super::pubsub::PubSub;
 use super::replaying::Replaying;
 use crate::client::{ConnectionId, EndReason, ExpiredReason, SubscriberId, log_client};
 use crate::codec::ReasonCode;
+use crate::config::SessionsFull;
 use crate::hooks::{Chain, ask};
 
 impl<C: Chain> PubSub<C> {
@@ -28,6 +30,10 @@ impl<C: Chain> PubSub<C> {
         let existing = self.end_previous(&accepted.client.subscriber, accepted.clean_start);
         let session_present = existing.is_some();
         let index = existing.unwrap_or_else(|| {
+            if takeovers.is_some() {
+                // In place of the session that has just ended. A newcomer has taken its place in `make_room`.
+                self.clients.setup.quotas.sessions.take_anyway(self.clients.setup.id);
+            }
             let takeovers = takeovers.unwrap_or((0, self.clients.agenda.now()));
             self.clients.new_session(accepted.client.clone(), accepted.settings.clone(), slot, takeovers)
         });
@@ -87,15 +93,34 @@ impl<C: Chain> PubSub<C> {
         Some(kept)
     }
 
-    /// Whether there is room for one more session; perhaps because another one ends for it.
+    /// Takes a place for one more session; perhaps that of another one, which ends. False if there is none.
     pub(super) fn make_room(&mut self) -> bool {
+        let quotas = self.clients.setup.quotas.clone();
+        let own = self.clients.setup.id;
         loop {
-            // The limit is shared out among the shards, rounded up.
-            let others = self.clients.sessions.len() * self.clients.setup.shards;
-            if self.clients.setup.config.limits.max_sessions.allows(others + 1) {
+            if quotas.sessions.take(own, 1) {
                 return true;
             }
-            let Some(longest) = self.clients.sessions.longest_offline() else { return false };
+            if self.clients.setup.config.limits.sessions_full == SessionsFull::Refuse {
+                return false;
+            }
+            if self.clients.sessions.longest_offline().is_some() {
+                self.end_longest_offline();
+                continue;
+            }
+            let Some(other) = quotas.most_offline() else { return false };
+            if other == own {
+                return false;
+            }
+            // It leaves its place to the newcomer. For the moment there is one more than there may be.
+            self.clients.agenda.post(other, ShardMessage::MakeRoom);
+            return true;
+        }
+    }
+
+    /// Ends the session whose client has been away longest.
+    pub(super) fn end_longest_offline(&mut self) {
+        if let Some(longest) = self.clients.sessions.longest_offline() {
             self.end_session(longest, SessionEnd::Expired(ExpiredReason::Limit));
         }
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::agenda::FollowUp;
+use super::clients::Clients;
 use super::message::ShardMessage;
 use super::output::Output;
 use super::pubsub::PubSub;
@@ -27,6 +28,18 @@ pub(super) struct News {
     pub is_any: bool,
     /// The announcement that they must have answered; zero if there is none.
     pub after: u64,
+}
+
+impl<C: Chain> Clients<C> {
+    /// `on_subscribe`, unless the hooks were told already, or every filter was refused.
+    pub(super) fn tell_subscribed(&mut self, pending: &PendingSubscribe) {
+        let Some(session) = self.sessions.get_mut(pending.session) else { return };
+        let chain = &mut self.chain;
+        let notified = pending.tell(|told| ask::subscribed(chain, &session.client, &mut session.state, told));
+        if let Some(notified) = notified {
+            self.notified(pending.session, notified);
+        }
+    }
 }
 
 impl<C: Chain> PubSub<C> {
@@ -199,7 +212,7 @@ impl<C: Chain> PubSub<C> {
                 self.clients.agenda.output(Output::Subscribed { subscription: pending.instance })
             }
             SubscribeSource::Client(_) => {
-                self.tell_subscribed(&pending);
+                self.clients.tell_subscribed(&pending);
                 if let Err((id, violation)) = self.write_suback(&pending) {
                     self.clients.connections.pause(id, PauseReason::Closing);
                     self.clients.agenda.follow_up(FollowUp::Violation(id, violation));
@@ -211,21 +224,11 @@ impl<C: Chain> PubSub<C> {
         }
     }
 
-    /// `on_subscribe`, unless the hooks were told already, or every filter was refused.
-    pub(super) fn tell_subscribed(&mut self, pending: &PendingSubscribe) {
-        let Some(session) = self.clients.sessions.get_mut(pending.session) else { return };
-        let chain = &mut self.clients.chain;
-        let notified = pending.tell(|told| ask::subscribed(chain, &session.client, &mut session.state, told));
-        if let Some(notified) = notified {
-            self.clients.notified(pending.session, notified);
-        }
-    }
-
     /// The connection of a SUBSCRIBE ends before the other shards have taken it in. What was granted belongs to the session:
     /// the hooks hear of it before they hear of the end.
     pub(super) fn subscribe_without_suback(&mut self, token: u64) {
         let Some(mut pending) = self.subscribing.take(token) else { return };
-        self.tell_subscribed(&pending);
+        self.clients.tell_subscribed(&pending);
         pending.connection_ended();
         self.subscribing.put_back(token, pending);
     }

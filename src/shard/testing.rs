@@ -19,6 +19,7 @@ use crate::message::Publication;
 use crate::random::Random;
 use crate::session::Session;
 use crate::session::testing::session_of;
+use crate::sharding::Quotas;
 use crate::time::Time;
 use crate::topic::{TopicFilter, TopicName};
 
@@ -27,8 +28,8 @@ pub(super) const NOW: Time = Time::from_millis(10_000);
 /// What the first of so many shards is told, with these settings.
 pub(super) fn setup(shards: usize, settings: &str) -> Setup {
     let config = Config::from_toml(settings, "test").expect("the settings are valid");
-    let turn = TurnLimits::default();
-    Setup { id: 0, shards, seed: 7, turn, version: "test", config: Arc::new(config) }
+    let (turn, quotas) = (TurnLimits::default(), Quotas::new(&config, shards));
+    Setup { id: 0, shards, seed: 7, turn, version: "test", config: Arc::new(config), quotas }
 }
 
 pub(super) fn clients(shards: usize, settings: &str) -> Clients<NoHooks> {

@@ -34,6 +34,7 @@ impl<C: Chain> Shard<C> {
             }
             Deadline::Sys => self.publish_sys(),
             Deadline::Migrations => self.begin_migrations(),
+            Deadline::Stop => self.pubsub.clients.agenda.stop.wait_no_longer(),
             Deadline::Sweep => self.sweep(),
             Deadline::Expiry => self.pubsub.forget_expired(),
             Deadline::Replays => self.pubsub.replay_some(),
@@ -52,7 +53,7 @@ impl<C: Chain> Shard<C> {
         match (due.waiter, on_deadline) {
             // Who refuses the packet counts the failure.
             (Waiter::Connection(id), OnDeadline::Refuse) => {
-                self.resume(id, task, link, Some(Box::new(HookAnswer::Failed)));
+                self.resume(id, task, link, Some(Box::new(HookAnswer::TooLate)));
             }
             (Waiter::Connection(id), OnDeadline::Allow) => {
                 clients.statistics.counters.hook_failures += 1;
@@ -61,6 +62,10 @@ impl<C: Chain> Shard<C> {
             (Waiter::Subscriber(subscriber), _) => {
                 clients.statistics.counters.hook_failures += 1;
                 clients.task_done(&subscriber);
+            }
+            (Waiter::Messages(subscriber), _) => {
+                clients.statistics.counters.hook_failures += 1;
+                clients.message_task_done(subscriber, true);
             }
         }
     }
@@ -102,7 +107,8 @@ impl<C: Chain> Shard<C> {
             return clients.agenda.post(sys::PUBLISHER, ShardMessage::Counters(Box::new(total)));
         }
         clients.statistics.others.iter().for_each(|other| total.add(other));
-        let lines = sys::lines(&total, now, clients.setup.version);
+        let mut lines = sys::lines(&total, now, clients.setup.version);
+        lines.extend(clients.statistics.lines(&total.counters, now));
         let (mountpoint, origin) = (self.pubsub.routing.mountpoint(&Arc::from("")), self.pubsub.own_origin());
         for (topic, value) in lines {
             let mut publication = Publication::new(TopicName::trusted(&topic), value.as_bytes());

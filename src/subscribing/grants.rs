@@ -24,34 +24,52 @@ pub struct Granted {
     pub wants_retained: bool,
 }
 
-/// What makes a SUBSCRIBE a violation, rather than a filter refused.
+/// What a client asks for with a SUBSCRIBE: as many of its filters as one packet may have. Those behind them are refused; see
+/// [`PendingSubscribe::beyond`](super::PendingSubscribe::beyond).
 ///
 /// # Errors
 ///
-/// The violation.
-pub fn check(
+/// The violation, if it is one, rather than a filter refused.
+pub fn requested<'a>(
     settings: &SessionSettings,
     limits: &LimitsConfig,
-    subscribe: &Subscribe<'_>,
-    requested: &[RequestedFilter<'_>],
-) -> Result<(), Violation> {
-    if requested.len() > limits.max_filters_per_subscribe {
-        return Err(too_many_filters());
-    }
+    subscribe: &Subscribe<'a>,
+) -> Result<Vec<RequestedFilter<'a>>, Violation> {
     if subscribe.subscription_id.is_some() && !settings.ids_available {
         let what = "subscription identifiers are not available";
         return Err(Violation::new(ReasonCode::SubscriptionIdsNotSupported, what));
     }
-    let is_shared = |asked: &RequestedFilter<'_>| asked.filter.starts_with("$share/");
-    if requested.iter().any(|asked| asked.options.no_local && is_shared(asked)) {
-        return Err(Violation::protocol("No Local on a shared subscription [MQTT-3.8.3-4]"));
+    for asked in subscribe.filters {
+        well_formed(asked.filter)?;
+        if asked.options.no_local && is_shared(asked.filter) {
+            return Err(Violation::protocol("No Local on a shared subscription [MQTT-3.8.3-4]"));
+        }
     }
-    Ok(())
+    let requested = subscribe.filters.iter().take(limits.max_filters_per_subscribe).map(|asked| RequestedFilter {
+        filter: asked.filter,
+        options: if settings.is_bridge { of_a_bridge(asked.filter, asked.options) } else { asked.options },
+    });
+    Ok(requested.collect())
 }
 
-/// More filters in one packet than are allowed.
-pub(super) fn too_many_filters() -> Violation {
-    Violation::new(ReasonCode::QuotaExceeded, "more filters than max_filters_per_subscribe")
+/// That a filter is one, for the standard [MQTT-4.7.1-1], [MQTT-4.7.1-2], [MQTT-4.7.3-1], [MQTT-4.8.2-1], [MQTT-4.8.2-2].
+///
+/// # Errors
+///
+/// The violation, if it is not: the connection ends with it [MQTT-4.13.1-1].
+pub(super) fn well_formed(filter: &str) -> Result<(), Violation> {
+    TopicFilter::check(filter).map_err(|_| Violation::protocol("an ill-formed topic filter (4.7, 4.8.2)"))
+}
+
+/// Whether a filter that is well formed is one of a shared subscription.
+fn is_shared(filter: &str) -> bool {
+    filter.starts_with("$share/")
+}
+
+/// What a bridge of MQTT 3 wants and has no words for: not to get back what it published itself, and to know what was retained. In a shared
+/// subscription there is no No Local [MQTT-3.8.3-4].
+fn of_a_bridge(filter: &str, options: SubscriptionOptions) -> SubscriptionOptions {
+    SubscriptionOptions { no_local: !is_shared(filter), retain_as_published: true, ..options }
 }
 
 /// What the hooks made of one filter, checked like what a client asks for.
@@ -91,11 +109,13 @@ pub fn admit<S>(
         return Err(ReasonCode::WildcardSubscriptionsNotSupported);
     }
     let is_new = !session.subscriptions.contains_key(&filter);
-    if is_new && !limits.max_subscriptions_per_client.allows(session.subscriptions.len() + 1) {
+    let (count, bytes) = (session.subscriptions.len() + 1, session.filter_bytes + filter.as_str().len());
+    let fits = limits.max_subscriptions_per_client.allows(count) && limits.max_topic_bytes_per_client.allows(bytes);
+    if is_new && !fits {
         return Err(ReasonCode::QuotaExceeded);
     }
     let options = SubscriptionOptions { qos: options.qos.min(settings.maximum_qos), ..options };
-    session.subscriptions.insert(filter.clone(), Subscription { options, id: subscription_id });
+    session.subscribe(filter.clone(), Subscription { options, id: subscription_id });
     let wants_retained = !is_shared
         && match options.retain_handling {
             RetainHandling::SendAtSubscribe => true,
@@ -124,7 +144,7 @@ pub fn wanted(granted: &[Result<Granted, ReasonCode>]) -> Vec<TopicFilter> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec::{PacketId, QoS};
+    use crate::codec::{PacketId, QoS, SubscribeFilter};
     use crate::config::Limit;
     use crate::hooks::SubscribeCode;
     use crate::session::testing::session;
@@ -154,23 +174,55 @@ mod tests {
         assert_eq!(made(FilterGrant::Refuse(SubscribeCode::QuotaExceeded)), Err(ReasonCode::QuotaExceeded));
     }
 
+    fn asked(filter: &str, no_local: bool) -> SubscribeFilter<'_> {
+        SubscribeFilter { filter, options: SubscriptionOptions { no_local, ..options(QoS::AtMostOnce) } }
+    }
+
+    /// How many filters are looked at, or why the packet is a violation.
+    fn taken(session: &Session<()>, filters: &[SubscribeFilter<'_>], id: Option<u32>) -> Result<usize, ReasonCode> {
+        let limits = LimitsConfig { max_filters_per_subscribe: 2, ..LimitsConfig::default() };
+        let subscribe = Subscribe { subscription_id: id, ..Subscribe::new(PacketId::MIN, filters) };
+        let requested = requested(&session.settings, &limits, &subscribe);
+        requested.map(|requested| requested.len()).map_err(|violation| violation.code)
+    }
+
     #[test]
     fn what_makes_the_whole_packet_a_violation() {
-        let (mut session, limits) =
-            (session(), LimitsConfig { max_filters_per_subscribe: 1, ..LimitsConfig::default() });
-        let code = |session: &Session<()>, requested: &[RequestedFilter<'_>], id: Option<u32>| {
-            let subscribe = Subscribe { subscription_id: id, ..Subscribe::new(PacketId::MIN, &[][..]) };
-            check(&session.settings, &limits, &subscribe, requested).map_err(|violation| violation.code)
-        };
-        let asked = |filter, no_local| RequestedFilter {
-            filter,
-            options: SubscriptionOptions { no_local, ..options(QoS::AtMostOnce) },
-        };
-        assert_eq!(code(&session, &[asked("a", true)], Some(1)), Ok(()));
-        assert_eq!(code(&session, &[asked("a", false), asked("b", false)], None), Err(ReasonCode::QuotaExceeded));
-        assert_eq!(code(&session, &[asked("$share/g/a", true)], None), Err(ReasonCode::ProtocolError));
+        let mut session = session();
+        assert_eq!(taken(&session, &[asked("a", true)], Some(1)), Ok(1));
+        assert_eq!(taken(&session, &[asked("$share/g/a", true)], None), Err(ReasonCode::ProtocolError));
         session.settings.ids_available = false;
-        assert_eq!(code(&session, &[asked("a", false)], Some(1)), Err(ReasonCode::SubscriptionIdsNotSupported));
+        assert_eq!(taken(&session, &[asked("a", false)], Some(1)), Err(ReasonCode::SubscriptionIdsNotSupported));
+    }
+
+    /// [MQTT-4.7.1-1], [MQTT-4.7.1-2], [MQTT-4.7.3-1], [MQTT-4.8.2-1], [MQTT-4.8.2-2], [MQTT-4.13.1-1]
+    #[test]
+    fn a_filter_that_is_none_is_a_violation_wherever_it_stands() {
+        let session = session();
+        for filter in ["", "a/#/b", "a#", "+a/b", "$share/g", "$share//t", "$share/g+/t"] {
+            let filters = [asked("a", false), asked("b", false), asked(filter, false)];
+            assert_eq!(taken(&session, &filters, None), Err(ReasonCode::ProtocolError), "{filter}");
+        }
+    }
+
+    #[test]
+    fn filters_beyond_the_limit_of_a_packet_are_not_looked_at() {
+        let filters = ["a", "b", "c", "d"].map(|filter| asked(filter, false));
+        assert_eq!(taken(&session(), &filters, None), Ok(2));
+    }
+
+    #[test]
+    fn a_bridge_of_mqtt_3_gets_what_it_has_no_words_for() {
+        let (mut session, limits) = (session(), LimitsConfig::default());
+        let filters = [asked("a", false), asked("$share/g/a", false)];
+        let subscribe = Subscribe::new(PacketId::MIN, &filters[..]);
+        let options = |session: &Session<()>| {
+            let requested = requested(&session.settings, &limits, &subscribe).expect("no violation");
+            requested.iter().map(|it| (it.options.no_local, it.options.retain_as_published)).collect::<Vec<_>>()
+        };
+        assert_eq!(options(&session), [(false, false); 2]);
+        session.settings.is_bridge = true;
+        assert_eq!(options(&session), [(true, true), (false, true)], "[MQTT-3.8.3-4]");
     }
 
     #[test]
@@ -190,6 +242,22 @@ mod tests {
         assert_eq!(admitted(&mut session, "#"), Err(ReasonCode::WildcardSubscriptionsNotSupported));
         session.settings.shared_available = false;
         assert_eq!(admitted(&mut session, "$share/g/a"), Err(ReasonCode::SharedSubscriptionsNotSupported));
+    }
+
+    #[test]
+    fn the_filters_of_a_session_are_limited_in_bytes() {
+        let mut session = session();
+        let limits = LimitsConfig { max_topic_bytes_per_client: Limit::at_most(10), ..LimitsConfig::default() };
+        let admitted = |session: &mut Session<()>, text| {
+            admit(session, &limits, filter(text), options(QoS::AtMostOnce), 0).map(|(_, is_new)| is_new)
+        };
+        assert_eq!(admitted(&mut session, "four"), Ok(true));
+        assert_eq!(admitted(&mut session, "eleven!"), Err(ReasonCode::QuotaExceeded));
+        assert_eq!(admitted(&mut session, "sixsix"), Ok(true));
+        assert_eq!(admitted(&mut session, "four"), Ok(false), "it is there already");
+        assert_eq!(admitted(&mut session, "x"), Err(ReasonCode::QuotaExceeded));
+        assert!(session.unsubscribe(&filter("four")) && !session.unsubscribe(&filter("four")));
+        assert_eq!((admitted(&mut session, "x"), session.filter_bytes), (Ok(true), 7));
     }
 
     #[test]

@@ -14,8 +14,8 @@ mod packets;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use announcements::Announcements;
-pub use grants::{Granted, admit, check, grant, wanted};
-pub use packets::{requested, suback, unsuback, unsubscribe};
+pub use grants::{Granted, admit, grant, requested, wanted};
+pub use packets::{suback, to_remove, unsuback, unsubscribe};
 
 use crate::client::ConnectionId;
 use crate::codec::{PacketId, ReasonCode, UserProperties};
@@ -48,6 +48,8 @@ pub struct PendingSubscribe {
     pub subscription_id: u32,
     /// For each filter, what was granted.
     pub granted: Vec<Result<Granted, ReasonCode>>,
+    /// How many filters came behind those, more than one packet may have: they are refused with 0x97, Quota exceeded.
+    pub beyond: usize,
     /// The announcement that all other shards must have answered before anything else; zero if there is none.
     after: u64,
 }
@@ -78,7 +80,16 @@ pub struct ClientSubscribe {
 impl PendingSubscribe {
     /// A subscription of a session, or of the program, at this place of the table.
     pub fn new(by: SubscribeSource, session: u32, instance: u64, mountpoint: u32, subscription_id: u32) -> Self {
-        PendingSubscribe { by, session, instance, mountpoint, subscription_id, granted: Vec::new(), after: 0 }
+        PendingSubscribe {
+            by,
+            session,
+            instance,
+            mountpoint,
+            subscription_id,
+            granted: Vec::new(),
+            beyond: 0,
+            after: 0,
+        }
     }
 
     /// The connection that waits for SUBACK.

@@ -1,6 +1,6 @@
 //! UNSUBSCRIBE taken apart; SUBACK and UNSUBACK put together.
 
-use super::grants::too_many_filters;
+use super::grants::well_formed;
 use super::{ClientSubscribe, PendingSubscribe};
 use crate::codec::{Explained, PacketId, ProtocolVersion, ReasonCode, Suback, Unsuback, Unsubscribe, UserProperties};
 use crate::config::LimitsConfig;
@@ -25,7 +25,8 @@ pub fn suback(
         Ok(granted) => ReasonCode::granted(granted.options.qos),
         Err(code) => *code,
     };
-    let codes: Vec<ReasonCode> = pending.granted.iter().map(code).collect();
+    let beyond = std::iter::repeat_n(ReasonCode::QuotaExceeded, pending.beyond);
+    let codes: Vec<ReasonCode> = pending.granted.iter().map(code).chain(beyond).collect();
     let mut suback = Suback::new(client.packet_id, &codes[..]);
     if settings.problem_information {
         suback.reason_string = client.modifiers.reason_string.as_deref();
@@ -68,12 +69,13 @@ fn fit(answer: &mut impl Explained, version: ProtocolVersion, settings: &Session
 ///
 /// # Errors
 ///
-/// The violation, if there are too many.
-pub fn requested<'a>(unsubscribe: &Unsubscribe<'a>, limits: &LimitsConfig) -> Result<Vec<&'a str>, Violation> {
+/// The violation, if there are too many, or one of them is ill-formed.
+pub fn to_remove<'a>(unsubscribe: &Unsubscribe<'a>, limits: &LimitsConfig) -> Result<Vec<&'a str>, Violation> {
     let requested: Vec<&str> = unsubscribe.filters.iter().collect();
     if requested.len() > limits.max_filters_per_subscribe {
-        return Err(too_many_filters());
+        return Err(Violation::new(ReasonCode::QuotaExceeded, "more filters than max_filters_per_subscribe"));
     }
+    requested.iter().try_for_each(|filter| well_formed(filter))?;
     Ok(requested)
 }
 
@@ -91,7 +93,7 @@ pub fn unsubscribe<S>(
         let Ok(filter) = TopicFilter::parse(rewritten.unwrap_or(asked), max_levels) else {
             return ReasonCode::TopicFilterInvalid;
         };
-        if session.subscriptions.remove(&filter).is_none() {
+        if !session.unsubscribe(&filter) {
             return ReasonCode::NoSubscriptionExisted;
         }
         removed.push(filter);
@@ -113,15 +115,30 @@ mod tests {
         let mut session = session();
         let options = SubscriptionOptions::new(QoS::AtMostOnce);
         let parsed = filters.iter().map(|filter| TopicFilter::parse(filter, 8).expect("a valid filter"));
-        session.subscriptions.extend(parsed.map(|filter| (filter, Subscription { options, id: 0 })));
+        parsed.for_each(|filter| session.subscribe(filter, Subscription { options, id: 0 }));
         session
+    }
+
+    /// [MQTT-4.13.1-1]
+    #[test]
+    fn a_filter_that_is_none_is_a_violation() {
+        let limits = LimitsConfig { max_filters_per_subscribe: 2, ..LimitsConfig::default() };
+        let code = |filters: &[&str]| {
+            let unsubscribe = Unsubscribe::new(PacketId::MIN, filters);
+            to_remove(&unsubscribe, &limits).map(|filters| filters.len()).map_err(|violation| violation.code)
+        };
+        assert_eq!(code(&["a", "$share/g/b"]), Ok(2));
+        assert_eq!(code(&["a", "b", "c"]), Err(ReasonCode::QuotaExceeded));
+        for filter in ["", "a/#/b", "a#", "+a/b", "$share/g", "$share//t", "$share/g+/t"] {
+            assert_eq!(code(&["a", filter]), Err(ReasonCode::ProtocolError), "{filter}");
+        }
     }
 
     #[test]
     fn each_filter_of_the_packet_is_answered_as_the_hooks_have_it() {
         let mut session = subscribed(&["a", "c"]);
         let by = UnsubscribeModifiersM5 { filters: Some(vec!["c".to_owned()]), ..Default::default() };
-        let (codes, removed) = unsubscribe(&mut session, &["b", "x", "#/a"], &by, 8);
+        let (codes, removed) = unsubscribe(&mut session, &["b", "x", "9/".repeat(9).as_str()], &by, 8);
         let invalid = ReasonCode::TopicFilterInvalid;
         assert_eq!(codes, [ReasonCode::Success, ReasonCode::NoSubscriptionExisted, invalid]);
         assert_eq!(removed.iter().map(TopicFilter::as_str).collect::<Vec<_>>(), ["c"]);

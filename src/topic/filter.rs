@@ -24,22 +24,18 @@ impl TopicFilter {
     /// Checks `text` as a topic filter of at most `max_levels` levels, not counting those of `$share/{ShareName}/`, and
     /// at most [`MAX_TOPIC_BYTES`] bytes in all.
     pub fn parse(text: &str, max_levels: usize) -> Result<Self, TopicError> {
-        if text.is_empty() {
-            return Err(TopicError::Empty);
-        }
-        if text.len() > MAX_TOPIC_BYTES {
-            return Err(TopicError::TooLong);
-        }
-        if text.as_bytes().contains(&0) {
-            return Err(TopicError::Null);
-        }
-        let filter = match text.strip_prefix(SHARE_PREFIX) {
-            Some(shared) => split_share(shared)?,
-            None => text,
-        };
-        let wildcard = check_levels(filter, max_levels)?;
+        let (filter, wildcard) = take_apart(text, max_levels)?;
         let start = u16::try_from(text.len() - filter.len()).map_err(|_| TopicError::TooLong)?;
         Ok(TopicFilter { text: text.into(), start, wildcard })
+    }
+
+    /// Checks that `text` is well formed: that it is a topic filter for the standard, whatever is accepted of those here.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it.
+    pub fn check(text: &str) -> Result<(), TopicError> {
+        take_apart(text, usize::MAX).map(drop)
     }
 
     /// The whole text as the client sent it, `$share/{ShareName}/` included.
@@ -114,6 +110,24 @@ impl TopicFilter {
     pub(super) fn shared_filter(&self) -> Arc<str> {
         if self.start == 0 { self.text.clone() } else { self.filter().into() }
     }
+}
+
+/// The filter proper in `text`, and whether it has wildcards.
+fn take_apart(text: &str, max_levels: usize) -> Result<(&str, bool), TopicError> {
+    if text.is_empty() {
+        return Err(TopicError::Empty);
+    }
+    if text.len() > MAX_TOPIC_BYTES {
+        return Err(TopicError::TooLong);
+    }
+    if text.as_bytes().contains(&0) {
+        return Err(TopicError::Null);
+    }
+    let filter = match text.strip_prefix(SHARE_PREFIX) {
+        Some(shared) => split_share(shared)?,
+        None => text,
+    };
+    Ok((filter, check_levels(filter, max_levels)?))
 }
 
 /// `{ShareName}/{filter}` → `{filter}` `[MQTT-4.8.2-1]`, `[MQTT-4.8.2-2]`.
@@ -195,6 +209,20 @@ mod tests {
         for text in ["/", "#", "+", "+/+/#", "//", "a/+/b", "$SYS/#", "$share", "share/a"] {
             let filter = TopicFilter::parse(text, 3).expect(text);
             assert_eq!((filter.as_str(), filter.filter(), filter.share_name()), (text, text, None));
+        }
+    }
+
+    #[test]
+    fn how_many_levels_are_accepted_is_no_question_of_form() {
+        let deep = "a/".repeat(1000);
+        assert_eq!(TopicFilter::parse(&deep, 9), Err(TopicError::TooManyLevels(9)));
+        assert_eq!(TopicFilter::check(&deep), Ok(()));
+        assert_eq!(TopicFilter::check(&format!("{deep}/#/")), Err(TopicError::HashNotLast));
+        for text in ["", "a/#/b", "a#", "+a/b", "$share/g", "$share//t", "$share/g+/t", "$share/g/t/#/u"] {
+            assert!(TopicFilter::check(text).is_err(), "{text}");
+        }
+        for text in ["#", "+/+", "/", "$share/g//", "$share", "$SYS/#"] {
+            assert_eq!(TopicFilter::check(text), Ok(()), "{text}");
         }
     }
 

@@ -51,6 +51,11 @@ impl RawConnection {
         if code == Some(ReasonCode::Success) { Ok(connection) } else { Err(code) }
     }
 
+    /// Its version of MQTT.
+    pub fn version(&self) -> ProtocolVersion {
+        self.version
+    }
+
     /// Sends a packet. One that the broker no longer takes is lost.
     pub fn send_packet(&mut self, packet: &Packet<'_>) {
         let mut bytes = Vec::new();

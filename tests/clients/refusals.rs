@@ -85,8 +85,7 @@ fn topics_that_are_too_deep() {
 
 #[test]
 fn more_sessions_than_the_limit() {
-    // Each shard takes its part of the limit; this one takes all of it.
-    let broker = Broker::with(1, "[limits]\nmax_sessions = 2\n");
+    let broker = Broker::with(4, "[limits]\nmax_sessions = 2\n");
     let first = Client::connect(kept(&broker, "first", 3600));
     first.disconnect();
     let _second = Client::new(&broker, "second");

@@ -2,12 +2,19 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::thread;
 
 use crate::broker::Broker;
 use crate::mqtt5::DisconnectReasonCode;
+use crate::raw_connection::{Connect, Packet, ProtocolVersion, RawConnection, Will, clean};
 use crate::{DEADLINE, mqtt3, mqtt5, on_every_number_of_shards};
 
-on_every_number_of_shards![clients_receive_a_disconnect, both_signals_stop_it, its_port_is_free_at_once,];
+on_every_number_of_shards![
+    clients_receive_a_disconnect,
+    both_signals_stop_it,
+    its_port_is_free_at_once,
+    whoever_is_connected_receives_every_will,
+];
 
 fn clients_receive_a_disconnect(mut broker: Broker) {
     let mut newer: Vec<_> = (0..5).map(|id| mqtt5::Client::new(&broker, &format!("newer-{id}"))).collect();
@@ -28,6 +35,17 @@ fn both_signals_stop_it(mut broker: Broker) {
     assert_eq!(client.disconnected(), DisconnectReasonCode::ServerShuttingDown);
 }
 
+/// Those of other brokers and of scripts that rotate logs.
+#[test]
+fn signals_that_mean_nothing_here_end_nothing() {
+    let mut broker = Broker::start(2);
+    for signal in ["USR1", "USR2", "HUP", "PIPE"] {
+        broker.process().signal(signal);
+    }
+    broker.process().stderr().find("the last of them", |line| line.contains("SIGUSR2 does nothing here").then_some(()));
+    mqtt3::Client::new(&broker, "client");
+}
+
 /// On one shard: what a shard has acknowledged is on its way to its own subscribers.
 #[test]
 fn what_was_acknowledged_goes_out_before_the_end() {
@@ -43,6 +61,42 @@ fn what_was_acknowledged_goes_out_before_the_end() {
     for number in 0..50 {
         assert_eq!(subscriber.receive_text(), number.to_string());
     }
+}
+
+/// Of four clients with a will, at 40 who subscribed; they are told of the end behind the wills.
+fn whoever_is_connected_receives_every_will(mut broker: Broker) {
+    let watcher = |number: usize| {
+        let id = format!("watcher-{number}");
+        let mut watcher = RawConnection::connect(&broker, clean(ProtocolVersion::ALL[number % 3], &id));
+        // SUBSCRIBE 1: "will/#" at QoS 1.
+        watcher.send(match watcher.version() {
+            ProtocolVersion::V5 => b"\x82\x0c\x00\x01\x00\x00\x06will/#\x01",
+            _ => b"\x82\x0b\x00\x01\x00\x06will/#\x01",
+        });
+        watcher.next(|packet| matches!(packet, Packet::Suback(_)).then_some(())).expect("it is granted");
+        watcher
+    };
+    let watchers: Vec<_> = (0..40).map(watcher).collect();
+    let will = Will { topic: "will/x", payload: b"gone", ..Will::default() };
+    let dying: Vec<_> = (0..4)
+        .map(|number| {
+            let id = format!("dying-{number}");
+            RawConnection::connect(&broker, Connect { will: Some(will), ..clean(ProtocolVersion::V311, &id) })
+        })
+        .collect();
+    let received: Vec<_> = watchers.into_iter().map(|watcher| thread::spawn(move || wills(watcher))).collect();
+    assert_eq!(broker.stop().code(), Some(0));
+    drop(dying);
+    for (number, received) in received.into_iter().enumerate() {
+        assert_eq!(received.join().expect("it does not panic"), 4, "watcher {number}");
+    }
+}
+
+/// How many wills come until the connection ends.
+fn wills(mut watcher: RawConnection) -> usize {
+    let will =
+        |packet: &Packet<'_>| matches!(packet, Packet::Publish(publish) if publish.payload == b"gone").then_some(());
+    std::iter::from_fn(|| watcher.next(will)).count()
 }
 
 fn its_port_is_free_at_once(mut broker: Broker) {

@@ -42,6 +42,7 @@ pub struct Client {
 #[derive(Clone, Copy)]
 pub struct ConnectOptions<'a> {
     pub version: ProtocolVersion,
+    pub is_bridge: bool,
     pub clean_start: bool,
     pub keep_alive: u16,
     pub properties: ConnectProperties<'a>,
@@ -55,6 +56,7 @@ impl<'a> ConnectOptions<'a> {
     pub fn clean(version: ProtocolVersion) -> Self {
         ConnectOptions {
             version,
+            is_bridge: false,
             clean_start: true,
             keep_alive: 0,
             properties: ConnectProperties::default(),
@@ -239,6 +241,7 @@ impl Client {
 pub fn connect_packet<'a>(id: &'a str, options: ConnectOptions<'a>) -> Connect<'a> {
     Connect {
         version: options.version,
+        is_bridge: options.is_bridge,
         clean_start: options.clean_start,
         keep_alive: options.keep_alive,
         client_id: id,

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use moormq::client::SubscriberId;
 use moormq::codec::{Connect, Packet, ProtocolVersion, PublishProperties, QoS, ReasonCode, Will};
 use moormq::config::{Config, ListenerConfig, Protocol};
+use moormq::shard::Admission;
 
 use crate::client::{Client, ConnectOptions, V5, V31, V311, connect_packet, disconnected, id_owned_by};
 use crate::received::Got;
-use crate::world::{Socket, World, config, open_config, worlds, worlds_with};
+use crate::world::{SEED, Socket, World, config, open_config, worlds, worlds_with};
 
 /// Checks that a CONNECT with these options is answered with `code` and closed; with no code, closed without a CONNACK.
 fn refused(config: Config, id: &str, options: ConnectOptions<'_>, code: impl Into<Option<ReasonCode>>) {
@@ -73,11 +75,11 @@ fn an_assigned_client_id_is_in_connack_and_can_be_used_again() {
 
 #[test]
 fn a_long_client_id_is_accepted_up_to_the_limit() {
-    let longest = "x".repeat(100);
+    let longest = "x".repeat(1024);
     for version in ProtocolVersion::ALL {
         let mut world = World::new(1, open_config(), || moormq::hooks::NoHooks);
         Client::connect(&mut world, 0, &longest, ConnectOptions::clean(version));
-        refused(open_config(), &"x".repeat(101), ConnectOptions::clean(version), ReasonCode::ClientIdentifierNotValid);
+        refused(open_config(), &"x".repeat(1025), ConnectOptions::clean(version), ReasonCode::ClientIdentifierNotValid);
     }
 }
 
@@ -95,25 +97,57 @@ fn names_with_wildcards_are_refused_unless_they_are_allowed() {
     }
 }
 
-/// [MQTT-3.1.2-1], [MQTT-3.1.2-2]: an unknown level is refused in the nearest version that the client may know.
+/// [MQTT-3.1.2-1], [MQTT-3.1.2-2]: an unknown level is refused in the words of MQTT 3, which all know; another protocol is not answered.
 #[test]
-fn an_unsupported_protocol_is_refused_in_a_version_the_client_may_know() {
+fn an_unknown_level_is_answered_so_that_the_client_falls_back() {
     let connect = |name: &[u8], level: u8| {
         let head = [&[0, name.len() as u8], name, &[level, 2, 0, 0]].concat();
         let body = [&head[..], if level >= 5 { &[0] } else { &[] }, &[0, 1, b'c']].concat();
         first_bytes(&[&[0x10, body.len() as u8], &body[..]].concat())
     };
-    let v5 = (vec![0x20, 3, 0, 0x84, 0], true);
-    let v3 = (vec![0x20, 2, 0, 1], true);
-    for level in [6, 7, 127, 131, 132, 255] {
-        assert_eq!(connect(b"MQTT", level), v5, "level {level}");
+    let fall_back = (vec![0x20, 2, 0, 1], true);
+    for level in [0, 1, 2, 3, 6, 7, 0x7F, 0x80, 0x83, 0x85, 0xFF] {
+        assert_eq!(connect(b"MQTT", level), fall_back, "level {level}");
     }
-    for level in [0, 1, 2, 3] {
-        assert_eq!(connect(b"MQTT", level), v3, "level {level}");
+    for level in [4, 5, 0x84] {
+        assert_eq!(connect(b"MQIsdp", level), fall_back, "level {level}");
     }
-    assert_eq!(connect(b"MQIsdp", 4), v3);
-    let (said, closed) = connect(b"HTTP", 4);
-    assert!(closed && (said.is_empty() || said == v3.0), "{said:?}");
+    for name in [&b"HTTP"[..], b"mqtt", b"MQTTT", b""] {
+        for level in [4, 5, 6] {
+            assert_eq!(connect(name, level), (vec![], true), "{name:?}");
+        }
+    }
+}
+
+/// Bridges of MQTT 3 say in their level that they are one: they get nothing back of what they publish, in no shared subscription more than
+/// others, and are told what was retained.
+#[test]
+fn a_bridge_gets_nothing_back_and_learns_what_was_retained() {
+    for mut world in worlds() {
+        let last = world.shards.len() - 1;
+        for version in [V31, V311] {
+            let options = |is_bridge| ConnectOptions { is_bridge, ..ConnectOptions::clean(version) };
+            let mut bridge = Client::on(&mut world, last, "bridge", options(true));
+            bridge.subscribed(&mut world, "t/#", QoS::AtMostOnce);
+            bridge.subscribed(&mut world, "$share/g/s", QoS::AtMostOnce);
+            let mut plain = Client::on(&mut world, last, "plain", options(false));
+            plain.subscribed(&mut world, "t/#", QoS::AtMostOnce);
+            bridge.retain(&mut world, "t/a", "own");
+            plain.retain(&mut world, "t/a", "of another");
+            bridge.publish(&mut world, "s", "shared", QoS::AtMostOnce, 0);
+            let got = |client: &mut Client, world: &mut World<moormq::hooks::NoHooks>| -> Vec<(String, bool)> {
+                client.publishes(world).iter().map(|it| (it.text().to_owned(), it.retain)).collect()
+            };
+            let shared = ("shared".to_owned(), false);
+            assert_eq!(got(&mut bridge, &mut world), [("of another".to_owned(), true), shared], "{version:?}");
+            let both = ["own", "of another"].map(|text| (text.to_owned(), false));
+            assert_eq!(got(&mut plain, &mut world), both, "{version:?}");
+            for client in [bridge, plain] {
+                client.retain(&mut world, "t/a", "");
+                client.disconnect(&mut world);
+            }
+        }
+    }
 }
 
 /// lifecycle.md 3: `protocols` of a listener.
@@ -147,7 +181,9 @@ fn without_hooks_and_without_anonymous_clients_nobody_gets_in() {
         ReasonCode::NotAuthorized,
     );
     let credentials = ConnectOptions { username: Some("me"), password: Some(b"secret"), ..ConnectOptions::clean(V5) };
-    refused_alike(Config::default, "c", credentials, ReasonCode::NotAuthorized, ReasonCode::NotAuthorized);
+    // As with a wrong password: which names exist must not show.
+    let wrong = ReasonCode::BadUserNameOrPassword;
+    refused_alike(Config::default, "c", credentials, wrong, wrong);
     let listener = ListenerConfig { allow_anonymous: Some(false), ..ListenerConfig::default() };
     let own = || config(|config| config.listeners = vec![listener.clone()]);
     refused_alike(own, "c", ConnectOptions::clean(V5), ReasonCode::NotAuthorized, ReasonCode::NotAuthorized);
@@ -163,10 +199,22 @@ fn a_will_beyond_what_is_offered_is_refused() {
     let retained = will(Will { topic: "w", retain: true, ..Will::default() });
     let none = || config(|config| config.limits.retain_available = false);
     refused_alike(none, "c", retained, ReasonCode::RetainNotSupported, ReasonCode::NotAuthorized);
-    for topic in ["a/+", "#", "a/b/c/d"] {
-        let levels = || config(|config| config.limits.max_topic_levels = 3);
-        let bad = will(Will { topic, ..Will::default() });
-        refused_alike(levels, "c", bad, ReasonCode::TopicNameInvalid, ReasonCode::NotAuthorized);
+    let levels = || config(|config| config.limits.max_topic_levels = 3);
+    let deep = will(Will { topic: "a/b/c/d", ..Will::default() });
+    refused_alike(levels, "c", deep, ReasonCode::TopicNameInvalid, ReasonCode::NotAuthorized);
+}
+
+/// [MQTT-4.7.3-1], [MQTT-3.3.2-2]: what is no topic is none of a will, either. MQTT 3.1.1 closes without a CONNACK [MQTT-3.1.4-1].
+#[test]
+fn a_will_to_what_is_no_topic_is_refused() {
+    for topic in ["", "a/+", "#"] {
+        let options = |version| ConnectOptions { version, ..ConnectOptions::clean(version).will(topic) };
+        refused(open_config(), "c", options(V5), ReasonCode::TopicNameInvalid);
+        for version in [V31, V311] {
+            let mut bytes = Vec::new();
+            connect_packet("c", options(version)).encode(&mut bytes);
+            assert_eq!(first_bytes(&bytes), (vec![], true), "{topic}");
+        }
     }
 }
 
@@ -353,18 +401,55 @@ fn coming_back_after_a_clean_end_is_no_takeover() {
     }
 }
 
+/// The limit is that of all shards together, however their clients are spread.
 #[test]
 fn sessions_are_limited_in_number() {
-    let limited = || config(|config| config.limits.max_sessions = moormq::config::Limit::at_most(2));
-    let mut world = World::new(1, limited(), || moormq::hooks::NoHooks);
-    let (first, _) = Client::connect(&mut world, 0, "a", ConnectOptions::kept(V5));
-    first.disconnect(&mut world);
-    Client::connect(&mut world, 0, "b", ConnectOptions::clean(V5));
-    for (version, code) in [(V5, ReasonCode::QuotaExceeded), (V311, ReasonCode::ServerUnavailable)] {
-        let mut third = Client::send_connect(&mut world, 0, "c", ConnectOptions::clean(version));
-        assert_eq!(third.received(&mut world), [Got::Connack { present: false, code }]);
+    let limited = || config(|config| config.limits.max_sessions = moormq::config::Limit::at_most(3));
+    for mut world in worlds_with(limited) {
+        let full = world.shards.len() - 1;
+        // All of it on one shard; a kept session counts while its client is away.
+        let [a, d, e] = [("a", full), ("d", 0), ("e", full)].map(|(name, shard)| id_owned_by(&world, shard, name));
+        let (first, _) = Client::connect(&mut world, 0, &a, ConnectOptions::kept(V5));
+        first.disconnect(&mut world);
+        Client::on(&mut world, full, "b", ConnectOptions::clean(V5));
+        let third = Client::on(&mut world, full, "c", ConnectOptions::clean(V311));
+        for (version, code) in [(V5, ReasonCode::QuotaExceeded), (V311, ReasonCode::ServerUnavailable)] {
+            let mut refused = Client::send_connect(&mut world, 0, &d, ConnectOptions::clean(version));
+            assert_eq!(refused.received(&mut world), [Got::Connack { present: false, code }]);
+        }
+        // Who has a session may come back, anew or not, as often as he likes.
+        for options in [ConnectOptions::kept(V5), ConnectOptions::clean(V5), ConnectOptions::kept(V5)] {
+            Client::connect(&mut world, 0, &a, options);
+        }
+        // There is room when one has gone, for one.
+        third.disconnect(&mut world);
+        Client::connect(&mut world, 0, &d, ConnectOptions::clean(V5));
+        let mut refused = Client::send_connect(&mut world, 0, &e, ConnectOptions::clean(V5));
+        let code = ReasonCode::QuotaExceeded;
+        assert_eq!(refused.received(&mut world), [Got::Connack { present: false, code }]);
     }
-    Client::connect(&mut world, 0, "a", ConnectOptions::kept(V5));
+}
+
+/// A session that moves is one session all the time.
+#[test]
+fn a_session_that_moves_is_counted_once() {
+    let limited = || config(|config| config.limits.max_sessions = moormq::config::Limit::at_most(2));
+    for shards in [2, 4] {
+        let mut world = World::new(shards, limited(), || moormq::hooks::NoHooks);
+        let id = id_owned_by(&world, 0, "mover");
+        let mover = Client::connect(&mut world, 0, &id, ConnectOptions::kept(V5)).0;
+        for to in (0..shards).rev() {
+            let slot = moormq::sharding::slot_of(&SubscriberId::new("", id.as_str()), SEED);
+            for shard in 0..shards {
+                world.request(shard, moormq::shard::Request::MoveSlots { slots: vec![slot], to });
+            }
+            let other = Client::clean(&mut world, "other", V311);
+            let mut refused = Client::send_connect(&mut world, 0, "third", ConnectOptions::clean(V5));
+            assert!(matches!(refused.received(&mut world)[..], [Got::Connack { code: ReasonCode::QuotaExceeded, .. }]));
+            other.disconnect(&mut world);
+        }
+        mover.disconnect(&mut world);
+    }
 }
 
 /// lifecycle.md 5: every refusal comes before anything of a session is touched.
@@ -393,17 +478,12 @@ fn a_connection_that_ends_before_or_amid_its_connect_leaves_nothing_behind() {
     }
 }
 
-/// A CONNECT on a connection of the listener at this place, which has so many connections: the code of its CONNACK.
-fn answer_at(
-    world: &mut World<moormq::hooks::NoHooks>,
-    version: ProtocolVersion,
-    listener: usize,
-    connections: usize,
-) -> ReasonCode {
-    let shard = connections % world.shards.len();
-    let socket = world.connect_to(shard, listener, connections);
+/// A CONNECT on a connection that was accepted like this: the code of its CONNACK.
+fn answer_to(world: &mut World<moormq::hooks::NoHooks>, version: ProtocolVersion, admission: Admission) -> ReasonCode {
+    let shard = world.shards.len() - 1;
+    let socket = world.connect_to(shard, 0, admission);
     let mut client = Client::at(socket, version);
-    world.send(socket, &connect_bytes(&format!("c{connections}"), ConnectOptions::clean(version)));
+    world.send(socket, &connect_bytes("c", ConnectOptions::clean(version)));
     match client.received(world)[..] {
         [Got::Connack { code, .. }] => code,
         ref received => panic!("{received:?}"),
@@ -413,31 +493,12 @@ fn answer_at(
 /// lifecycle.md 4: quota 0x97, connection rate 0x9F; code 3 for older clients.
 #[test]
 fn a_listener_that_is_full_or_overrun_says_so() {
-    let named = |name: &str, change: fn(&mut ListenerConfig)| {
-        let mut listener = ListenerConfig { name: name.to_owned(), ..ListenerConfig::default() };
-        change(&mut listener);
-        listener
-    };
-    let listeners = || {
-        config(|config| {
-            let port = |port| std::net::SocketAddr::from(([127, 0, 0, 1], port));
-            config.listeners = vec![
-                named("full", |listener| listener.max_connections = moormq::config::Limit::at_most(2)),
-                named("busy", |listener| listener.connection_rate = Some(4)),
-            ];
-            (config.listeners[0].address, config.listeners[1].address) = (port(1883), port(1884));
-        })
-    };
-    for mut world in worlds_with(listeners) {
-        world.advance(Duration::from_secs(5));
-        for version in [V311, V5] {
+    for mut world in worlds() {
+        for version in [V31, V311, V5] {
             let or = |code| if version == V5 { code } else { ReasonCode::ServerUnavailable };
-            assert_eq!(answer_at(&mut world, version, 0, 2), ReasonCode::Success);
-            assert_eq!(answer_at(&mut world, version, 0, 3), or(ReasonCode::QuotaExceeded));
-            let codes: Vec<_> = (0..8).map(|number| answer_at(&mut world, version, 1, number)).collect();
-            let refused = codes.iter().filter(|code| **code == or(ReasonCode::ConnectionRateExceeded)).count();
-            assert_eq!((refused, codes[0]), (4, ReasonCode::Success), "{codes:?}");
-            world.advance(Duration::from_secs(2));
+            assert_eq!(answer_to(&mut world, version, Admission::Admitted), ReasonCode::Success);
+            assert_eq!(answer_to(&mut world, version, Admission::Full), or(ReasonCode::QuotaExceeded));
+            assert_eq!(answer_to(&mut world, version, Admission::TooFast), or(ReasonCode::ConnectionRateExceeded));
         }
     }
 }

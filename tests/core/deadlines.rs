@@ -89,7 +89,7 @@ fn of_auth_on_register() {
         each(hook, |world, passes| {
             let id = last(world);
             let mut client = Client::send_connect(world, 0, &id, ConnectOptions::clean(version));
-            let code = if passes { ReasonCode::Success } else { ReasonCode::NotAuthorized };
+            let code = if passes { ReasonCode::Success } else { ReasonCode::ServerUnavailable };
             assert_eq!(at_the_deadline(world, &mut client), [Got::Connack { present: false, code }]);
             assert_eq!(world.is_closed(client.socket), !passes);
         });
@@ -102,7 +102,7 @@ fn of_on_auth_m5() {
         let id = last(world);
         let options = ConnectOptions::clean(V5).with(|properties| properties.authentication_method = Some("M"));
         let mut client = Client::send_connect(world, 0, &id, options);
-        let code = if passes { ReasonCode::Success } else { ReasonCode::NotAuthorized };
+        let code = if passes { ReasonCode::Success } else { ReasonCode::ServerUnavailable };
         assert_eq!(at_the_deadline(world, &mut client), [Got::Connack { present: false, code }]);
     });
 }
@@ -130,7 +130,7 @@ fn of_auth_on_publish_for_a_will() {
         each(hook, |world, passes| {
             let id = last(world);
             let mut client = Client::send_connect(world, 0, &id, ConnectOptions::clean(version).will("w"));
-            let code = if passes { ReasonCode::Success } else { ReasonCode::NotAuthorized };
+            let code = if passes { ReasonCode::Success } else { ReasonCode::ServerUnavailable };
             assert_eq!(at_the_deadline(world, &mut client), [Got::Connack { present: false, code }]);
         });
     }

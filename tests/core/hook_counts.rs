@@ -63,10 +63,10 @@ fn each_counter_counts_what_it_says() {
             assert!(!world.is_closed(client.socket));
         }
         let each = shards as u64;
-        let HookCounts { calls, next, ok, refusals, later, timeouts, panics, time, waited } =
+        let HookCounts { calls, next, ok, refusals, later, timeouts, panics, dropped, time, waited } =
             counts(&world, "Script", "auth_on_publish");
         assert_eq!((calls, next, ok, refusals), (9 * each, 2 * each, 2 * each, 2 * each));
-        assert_eq!((later, timeouts, panics), (5 * each, each, 2 * each));
+        assert_eq!((later, timeouts, panics, dropped), (5 * each, each, 2 * each, 0));
         assert_eq!(time, Duration::ZERO, "nobody asked for it");
         let least = Duration::from_millis((4 * 100 + 5000) * each);
         assert!((least..least + Duration::from_millis(100 * each)).contains(&waited), "{waited:?}");
@@ -165,6 +165,7 @@ fn two_links_of_one_type_have_counters_of_their_own_in_sys() {
         let expected = |link: &str, calls: usize, next: usize, refusals: usize| {
             let values = [
                 ("calls", calls),
+                ("dropped", 0),
                 ("later", 0),
                 ("next", next),
                 ("ok", 0),
@@ -211,7 +212,7 @@ impl Hook for Busy {
 fn the_time_of_answers_given_now_is_estimated_for_links_that_want_it() {
     for shards in [1, 2, 4] {
         let mut world = World::new(shards, open_config(), || NoHooks.hook(Busy));
-        world.shards.iter_mut().for_each(|shard| shard.time_hooks_by(HookClock(|| NANOS.get())));
+        world.shards.iter_mut().for_each(|shard| shard.measure_by(HookClock(|| NANOS.get()), None));
         let client = Client::on(&mut world, shards - 1, "c", ConnectOptions::clean(V311));
         for _ in 0..300 {
             client.publish(&mut world, "t", "x", QoS::AtMostOnce, 0);

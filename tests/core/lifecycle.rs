@@ -152,6 +152,32 @@ fn expiry() {
     });
 }
 
+/// It is found on another shard if that of the newcomer has none.
+#[test]
+fn a_limit_ends_a_session_of_another_shard_if_need_be() {
+    for shards in [2, 4] {
+        let script = Script::default();
+        let few = config(|config| {
+            config.limits.max_sessions = Limit::at_most(2);
+            config.limits.sessions_full = SessionsFull::Expire;
+        });
+        let mut world = World::new(shards, few, || NoHooks.hook(script.clone()));
+        let [longest, away, new, last] =
+            [("a", 1), ("b", 1), ("c", 0), ("d", 0)].map(|(name, shard)| id_owned_by(&world, shard, name));
+        for id in [&longest, &away] {
+            connect(&mut world, id, ConnectOptions::kept(V5)).disconnect(&mut world);
+        }
+        script.log.all();
+        connect(&mut world, &new, ConnectOptions::clean(V5));
+        assert_eq!(script.log.of(&longest), ["unsubscribed all", "expired Limit"]);
+        connect(&mut world, &last, ConnectOptions::clean(V5));
+        assert_eq!(script.log.of(&away), ["unsubscribed all", "expired Limit"]);
+        let mut refused = Client::send_connect(&mut world, 0, &longest, ConnectOptions::kept(V5));
+        let code = ReasonCode::QuotaExceeded;
+        assert_eq!(refused.received(&mut world), [crate::received::Got::Connack { present: false, code }]);
+    }
+}
+
 /// The session that has been offline longest is ended for a new one; an online one never is.
 #[test]
 fn a_limit_ends_the_session_whose_client_has_been_away_longest() {
@@ -313,7 +339,7 @@ fn hooks_are_called_before_subscriptions_and_publishes_are_acknowledged() {
             let mut client = connect(world, id, ConnectOptions::kept(version));
             script.log.all();
             client.subscribe(world, "a/+", QoS::AtLeastOnce);
-            client.subscribe(world, "a/#/b", QoS::AtLeastOnce);
+            client.subscribe(world, &"deep/".repeat(40), QoS::AtLeastOnce);
             client.publish(world, "a/b", "x", QoS::ExactlyOnce, 3);
             client.publish(world, "a/b", "x", QoS::ExactlyOnce, 3);
             client.publish(world, "$a/b", "x", QoS::AtLeastOnce, 4);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use moormq::codec::{AckKind, Packet, QoS, ReasonCode};
-use moormq::config::OnDeadline;
+use moormq::config::{Limit, OnDeadline};
 use moormq::hooks::{Answer, Chain, Linked, NoHooks};
 
 use crate::client::{Client, ConnectOptions, V5, V311, acked};
@@ -96,14 +96,13 @@ fn a_reconnect_waits_until_the_work_of_the_last_end_is_done() {
 /// by one in the order of the calls.
 #[test]
 fn tasks_of_one_subscriber_id_are_never_under_way_two_at_a_time() {
-    let slow = ["on_register", "on_client_wakeup", "on_client_offline", "on_offline_message"];
+    let slow = ["on_register", "on_client_wakeup", "on_client_offline"];
     each(&slow, |world, script| {
         let last = world.shards.len() - 1;
         let id = crate::client::id_owned_by(world, last, "c");
         script.gate.open();
         let mut old = Client::connect(world, 0, &id, ConnectOptions::kept(V311)).0;
         old.subscribed(world, "t", QoS::AtLeastOnce);
-        let publisher = Client::clean(world, "publisher", V5);
         script.log.all();
         script.gate.close();
         let begun = script.gate.waiting();
@@ -112,7 +111,6 @@ fn tasks_of_one_subscriber_id_are_never_under_way_two_at_a_time() {
         assert_eq!(script.log.of(&id), ["register", "offline TakenOver", "wakeup present"]);
         assert_eq!(script.gate.waiting(), begun + 1, "one of three tasks is under way");
         world.hang_up(new.socket);
-        publisher.publish(world, "t", "x", QoS::AtLeastOnce, 1);
         script.gate.open();
         world.settle();
         let lines = script.log.of(&id);
@@ -122,11 +120,86 @@ fn tasks_of_one_subscriber_id_are_never_under_way_two_at_a_time() {
             "on_client_offline is done",
             "on_client_wakeup is done",
             "on_client_offline is done",
-            "on_offline_message is done",
         ];
         assert_eq!(done, in_order, "{lines:?}");
         assert_eq!(new.received(world), [], "it was gone before its turn came");
     });
+}
+
+/// lifecycle.md 1: what a hook wants done about a message, of which there may be any number, holds up nobody.
+#[test]
+fn a_client_does_not_wait_for_what_its_hooks_want_done_about_messages() {
+    for shards in [1, 2, 4] {
+        let script = Script { slow: vec!["on_message_drop", "on_offline_message"], ..Script::default() };
+        let configured = config(|config| {
+            config.allow_anonymous = true;
+            config.queue.max_online_messages = Limit::at_most(1);
+            config.queue.max_offline_messages = Limit::at_most(1);
+            config.hooks.max_message_tasks = 10;
+        });
+        let mut world = World::new(shards, configured, || NoHooks.hook(script.clone()));
+        let world = &mut world;
+        let id = crate::client::id_owned_by(world, shards - 1, "c");
+        let mut client = Client::connect(world, 0, &id, ConnectOptions::kept(V311)).0;
+        client.subscribed(world, "t", QoS::AtLeastOnce);
+        world.hang_up(client.socket);
+        let publisher = Client::clean(world, "publisher", V5);
+        for number in 1..=20 {
+            publisher.publish(world, "t", &number.to_string(), QoS::AtLeastOnce, number);
+        }
+        let lines = script.log.of(&id);
+        let told = |hook: &str| lines.iter().filter(|line| line.starts_with(hook)).count();
+        assert_eq!((told("stored"), told("dropped")), (1, 19), "{lines:?}");
+        assert_eq!(script.gate.waiting(), 1, "one after the other");
+
+        // The client comes back while nothing of that is done, and is served.
+        let mut client = Client::connect(world, 0, &id, ConnectOptions::kept(V311)).0;
+        client.send(world, &Packet::Pingreq);
+        let received = client.received(world);
+        assert!(received.contains(&Got::Pingresp), "{received:?}");
+        script.log.all();
+
+        script.gate.open();
+        world.settle();
+        let done: Vec<_> = script.log.of(&id).into_iter().filter(|line| line.ends_with("is done")).collect();
+        let mut in_order = vec!["on_offline_message is done"];
+        in_order.extend(["on_message_drop is done"; 4]);
+        assert_eq!(done, in_order, "as many as leave half of the room to others");
+        let dropped: u64 =
+            world.shards.iter().flat_map(|shard| shard.hook_reports()).map(|report| report.counts.dropped).sum();
+        assert_eq!(dropped, 15, "the others are counted");
+    }
+}
+
+/// At a stop they are done, too, but all of them together are not waited for longer than one is.
+#[test]
+fn a_stop_waits_for_what_is_to_be_done_about_messages_no_longer_than_for_one() {
+    for gives_up in [false, true] {
+        let script = Script { slow: vec!["on_message_drop"], ..Script::default() };
+        let configured = config(|config| {
+            config.allow_anonymous = true;
+            config.queue.max_offline_messages = Limit::at_most(1);
+        });
+        let mut world = World::new(1, configured, || NoHooks.hook(script.clone()));
+        let mut client = Client::connect(&mut world, 0, "c", ConnectOptions::kept(V311)).0;
+        client.subscribed(&mut world, "t", QoS::AtLeastOnce);
+        world.hang_up(client.socket);
+        let publisher = Client::clean(&mut world, "publisher", V5);
+        for number in 1..=9 {
+            publisher.publish(&mut world, "t", "x", QoS::AtLeastOnce, number);
+        }
+        world.stop();
+        assert_eq!(world.stopped, 0);
+        if gives_up {
+            world.advance(Duration::from_millis(5200));
+        } else {
+            script.gate.open();
+            world.settle();
+        }
+        assert_eq!(world.stopped, 1, "{gives_up}");
+        let done = script.log.of("c").iter().filter(|line| line.ends_with("is done")).count();
+        assert_eq!(done, if gives_up { 0 } else { 8 });
+    }
 }
 
 /// lifecycle.md 5: at an orderly shutdown all hooks are called, and done, before the process ends.

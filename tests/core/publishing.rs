@@ -438,6 +438,34 @@ fn a_publish_to_a_dollar_topic_is_answered_and_not_routed() {
     }
 }
 
+/// `limits.dollar_topics`: those of others are topics like any other, wills and retained messages included; the broker's own stay its own.
+#[test]
+fn dollar_topics_that_are_listed_are_routed() {
+    for mut world in worlds_with(|| config(|config| config.limits.dollar_topics = vec!["$aws".into()])) {
+        let last = world.shards.len() - 1;
+        for version in [V311, V5] {
+            let mut watcher = Client::on(&mut world, last, "watcher", ConnectOptions::clean(version));
+            watcher.subscribed(&mut world, "$aws/+/shadow", QoS::AtMostOnce);
+            watcher.subscribed(&mut world, "#", QoS::AtMostOnce);
+            let client = Client::connect(&mut world, 0, "c", ConnectOptions::clean(version).will("$aws/w/shadow")).0;
+            client.retain(&mut world, "$aws/a/shadow", "kept");
+            client.retain(&mut world, "$awsome/a/shadow", "not routed");
+            client.retain(&mut world, "$SYS/a/shadow", "not routed");
+            assert_eq!(watcher.texts(&mut world), ["kept"]);
+            world.hang_up(client.socket);
+            assert_eq!(watcher.texts(&mut world), ["gone"]);
+            let client = Client::clean(&mut world, "c", version);
+            let mut late = Client::on(&mut world, last, "late", ConnectOptions::clean(version));
+            late.subscribed(&mut world, "$share/g/$aws/#", QoS::AtMostOnce);
+            late.subscribe(&mut world, "$aws/#", QoS::AtMostOnce);
+            assert_eq!(late.texts(&mut world), ["kept"]);
+            late.disconnect(&mut world);
+            watcher.disconnect(&mut world);
+            client.retain(&mut world, "$aws/a/shadow", "");
+        }
+    }
+}
+
 #[test]
 fn what_may_not_be_published_ends_the_connection_with_its_code() {
     let strict = || {

@@ -124,8 +124,11 @@ fn the_qos_is_the_lower_of_both_and_each_filter_of_a_subscribe_is_served() {
         publisher.publish_with(&mut world, Publish { retain: true, ..publish("b", "x", QoS::ExactlyOnce, 2) });
         let last = world.shards.len() - 1;
         let mut client = Client::on(&mut world, last, "client", ConnectOptions::clean(V5));
-        let filter = |filter, qos| SubscribeFilter { filter, options: SubscriptionOptions::new(qos) };
-        let filters = [filter("a", QoS::ExactlyOnce), filter("x/#/y", QoS::AtMostOnce), filter("b", QoS::AtLeastOnce)];
+        let deep = "x/".repeat(40);
+        fn filter(filter: &str, qos: QoS) -> SubscribeFilter<'_> {
+            SubscribeFilter { filter, options: SubscriptionOptions::new(qos) }
+        }
+        let filters = [filter("a", QoS::ExactlyOnce), filter(&deep, QoS::AtMostOnce), filter("b", QoS::AtLeastOnce)];
         client.send(&mut world, &Packet::Subscribe(Subscribe::new(packet_id(1), &filters[..])));
         let mut received: Vec<_> =
             client.publishes(&mut world).into_iter().map(|received| (received.topic.clone(), received.qos)).collect();

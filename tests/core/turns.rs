@@ -177,7 +177,7 @@ fn a_session_that_moves_gets_once_what_was_on_its_way_in_portions() {
 #[test]
 fn the_subscriptions_of_a_session_that_has_ended_go_in_portions_and_are_nobodys() {
     for mut world in worlds() {
-        let mut gone = Client::clean(&mut world, "gone", V5);
+        let gone = Client::clean(&mut world, "gone", V5);
         let names: Vec<String> = (0..60).map(|number| format!("f{number}")).collect();
         for names in names.chunks(10) {
             let options = SubscriptionOptions::new(QoS::AtMostOnce);

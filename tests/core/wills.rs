@@ -9,6 +9,7 @@ use moormq::codec::{
 };
 use moormq::config::Config;
 use moormq::hooks::{Answer, Chain, NoHooks, PublishModifiers, PublishRefusal, PublishRefusalM5};
+use moormq::random::Random;
 use moormq::shard::{Input, Request};
 use moormq::sharding::slot_of;
 
@@ -261,6 +262,75 @@ fn an_orderly_stop_publishes_every_will() {
         let received = watcher.publishes(&mut world).len();
         assert_eq!(received + count("stored will/x"), shards + 2);
     }
+}
+
+/// lifecycle.md 4: whoever is connected receives them all, wherever he and the dying are, in whatever order shards stop and hear of each
+/// other.
+#[test]
+fn an_orderly_stop_brings_every_will_to_all_who_are_connected() {
+    for (shards, seed) in [1, 2, 4].into_iter().flat_map(|shards| (0..5).map(move |seed| (shards, seed))) {
+        let mut random = Random::from_seed(seed);
+        let mut world = World::new(shards, open_config(), || NoHooks);
+        let mut watchers: Vec<_> = (0..40)
+            .map(|number| {
+                let version = ProtocolVersion::ALL[number % 3];
+                let id = format!("watcher-{number}");
+                let mut watcher = Client::connect(&mut world, number % shards, &id, ConnectOptions::clean(version)).0;
+                watcher.subscribed(&mut world, "will/#", QoS::AtLeastOnce);
+                watcher
+            })
+            .collect();
+        for number in 0..4 {
+            let options = ConnectOptions::clean(ProtocolVersion::ALL[number % 3]).will("will/x");
+            Client::connect(&mut world, number % shards, &format!("dying-{number}"), options);
+        }
+        let mut order: Vec<usize> = (0..shards).collect();
+        while let Some(shard) = (!order.is_empty()).then(|| order.swap_remove(random.below(order.len()))) {
+            world.handle(shard, Input::Stop);
+            for _ in 0..random.below(20) {
+                world.carry_any_message(&mut random);
+            }
+        }
+        while world.carry_any_message(&mut random) {}
+        world.settle();
+        assert_eq!(world.stopped, shards);
+        for (number, watcher) in watchers.iter_mut().enumerate() {
+            assert!(world.is_closed(watcher.socket));
+            assert_eq!(watcher.texts(&mut world), ["gone"; 4], "watcher {number} on {shards} shards, seed {seed}");
+        }
+    }
+}
+
+/// What a client publishes after its will would contradict it: it is not served any more. Others are, until all wills have come.
+#[test]
+fn a_client_whose_will_a_stop_has_published_is_not_served_any_more() {
+    let mut world = World::new(2, open_config(), || NoHooks);
+    let mut watcher = Client::on(&mut world, 0, "watcher", ConnectOptions::clean(V311));
+    watcher.subscribed(&mut world, "#", QoS::AtMostOnce);
+    let dying = Client::on(&mut world, 0, "dying", ConnectOptions::clean(V311).will("will/x"));
+    let living = Client::on(&mut world, 0, "living", ConnectOptions::clean(V311));
+    world.handle(0, Input::Stop);
+    dying.publish(&mut world, "after", "death", QoS::AtMostOnce, 0);
+    living.publish(&mut world, "still", "alive", QoS::AtMostOnce, 0);
+    world.settle();
+    assert_eq!((watcher.texts(&mut world), world.stopped), (vec!["gone".to_owned(), "alive".to_owned()], 0));
+    world.handle(1, Input::Stop);
+    world.settle();
+    assert!(world.stopped == 2 && world.is_closed(watcher.socket));
+}
+
+/// A shard that is stuck does not keep the others from their clients for ever.
+#[test]
+fn a_stop_waits_for_other_shards_for_half_of_its_time() {
+    let mut world = World::new(2, open_config(), || NoHooks);
+    let client = Client::on(&mut world, 0, "client", ConnectOptions::clean(V5));
+    world.handle(0, Input::Stop);
+    world.settle();
+    let half = open_config().runtime.shutdown_timeout / 2;
+    world.advance(half - Duration::from_millis(200));
+    assert!(!world.is_closed(client.socket));
+    world.advance(Duration::from_millis(400));
+    assert!(world.is_closed(client.socket) && world.stopped == 1);
 }
 
 /// lifecycle.md 4: nor does it lose the wills that wait for their delay, wherever their sessions are.

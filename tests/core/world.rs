@@ -12,7 +12,10 @@ use moormq::connection::SendBuffer;
 use moormq::hooks::{Chain, HookFuture, NoHooks};
 use moormq::message::Message;
 use moormq::random::Random;
-use moormq::shard::{ArrivedConnection, Input, Output, Request, Setup, Shard, ShardMessage, Transfer, TurnLimits};
+use moormq::shard::{
+    Admission, ArrivedConnection, Input, Output, Request, Setup, Shard, ShardMessage, Transfer, TurnLimits,
+};
+use moormq::sharding::Quotas;
 use moormq::time::Time;
 
 /// The seed of the shards' hashes.
@@ -98,7 +101,16 @@ impl<C: Chain> World<C> {
     /// The same, with so much work in a turn.
     pub fn in_turns(shards: usize, turn: TurnLimits, config: Config, chain: impl Fn() -> C) -> Self {
         let config = Arc::new(config);
-        let setup = |id| Setup { id, shards, seed: SEED, turn, version: "test", config: config.clone() };
+        let quotas = Quotas::new(&config, shards);
+        let setup = |id| Setup {
+            id,
+            shards,
+            seed: SEED,
+            turn,
+            version: "test",
+            config: config.clone(),
+            quotas: quotas.clone(),
+        };
         World {
             shards: (0..shards).map(|id| Shard::new(setup(id), chain(), Time::ZERO)).collect(),
             now: Time::ZERO,
@@ -118,11 +130,11 @@ impl<C: Chain> World<C> {
 
     /// A new connection, accepted by `shard`.
     pub fn connect(&mut self, shard: usize) -> Socket {
-        self.connect_to(shard, 0, 1)
+        self.connect_to(shard, 0, Admission::Admitted)
     }
 
-    /// A new connection of a listener, which has `connections` with it.
-    pub fn connect_to(&mut self, shard: usize, listener: usize, connections: usize) -> Socket {
+    /// A new connection of a listener.
+    pub fn connect_to(&mut self, shard: usize, listener: usize, admission: Admission) -> Socket {
         let socket = self.ends.len();
         let end = BrokerEnd {
             at: None,
@@ -136,7 +148,7 @@ impl<C: Chain> World<C> {
         let id = self.assign(socket, shard);
         let peer = SocketAddr::from(([127, 0, 0, 1], socket as u16));
         let connected_at = SystemTime::UNIX_EPOCH;
-        self.handle(shard, Input::Accepted { connection: id, listener, peer, connected_at, connections });
+        self.handle(shard, Input::Accepted { connection: id, listener, peer, connected_at, admission });
         self.settle();
         Socket(socket)
     }

@@ -41,6 +41,7 @@ impl Play {
         let password = password(options.plan, options.notices);
         let connect = Connect {
             version: options.version,
+            is_bridge: false,
             clean_start: options.clean,
             keep_alive: options.keep_alive.into(),
             client_id: &client_id,

@@ -11,8 +11,10 @@ use moormq::connection::SendBuffer;
 use moormq::hooks::{Chain, HookFuture, NoHooks};
 use moormq::random::Random;
 use moormq::shard::{
-    AcceptedConnect, ArrivedConnection, Input, Output, Request, Setup as ShardSetup, Shard, ShardMessage, Transfer,
+    AcceptedConnect, Admission, ArrivedConnection, Input, Output, Request, Setup as ShardSetup, Shard, ShardMessage,
+    Transfer,
 };
+use moormq::sharding::Quotas;
 use moormq::time::Time;
 
 use crate::history::Setup;
@@ -82,8 +84,16 @@ impl Broker {
         let config = Arc::new(setup.config());
         let trace = Trace::default();
         let (shards, turn) = (setup.shards, setup.turn());
-        let of_shard =
-            |id| ShardSetup { id, shards, seed: HASH_SEED, turn, version: "simulated", config: config.clone() };
+        let quotas = Quotas::new(&config, shards);
+        let of_shard = |id| ShardSetup {
+            id,
+            shards,
+            seed: HASH_SEED,
+            turn,
+            version: "simulated",
+            config: config.clone(),
+            quotas: quotas.clone(),
+        };
         let chain = || NoHooks.hook(Link::<0>(trace.clone())).hook(Link::<1>(trace.clone())).hook(Link(trace.clone()));
         Broker {
             shards: (0..shards).map(|id| Shard::new(of_shard(id), chain(), Time::ZERO)).collect(),
@@ -135,7 +145,7 @@ impl Broker {
         self.open.push(at);
         let id = self.assign(at, shard);
         let (peer, connected_at) = (peer_of(serial), SystemTime::UNIX_EPOCH);
-        let input = Input::Accepted { connection: id, listener: 0, peer, connected_at, connections: 1 };
+        let input = Input::Accepted { connection: id, listener: 0, peer, connected_at, admission: Admission::Admitted };
         self.shards[shard].handle(input, self.now);
         self.drove(shard);
         at

@@ -1,7 +1,11 @@
 //! Password files: of Mosquitto, of VerneMQ and our own.
 
+use std::net::{SocketAddr, TcpStream};
+
+use socket2::{Domain, Socket, Type};
+
 use crate::client::Connection;
-use crate::program::Place;
+use crate::program::{Place, Program};
 
 /// User `vernemq`, password `secret`: SHA-512 of it and the bytes 1 to 12; by Python's hashlib.
 pub const VERNEMQ: &str = "vernemq:$6$AQIDBAUGBwgJCgsM$\
@@ -27,10 +31,107 @@ fn users_of_every_format_get_in_with_their_password_and_not_with_another() {
     }
     let refusal = program.connect(program.address(), &["-V", "311", "-u", "pbkdf2"]).expect_err("no password");
     assert!(refusal.to_lowercase().contains("bad user name or password"), "{refusal}");
-    for nobody in [&["-u", "stranger", "-P", "p 1"][..], &[]] {
-        let refusal = program.connect(program.address(), nobody).expect_err("nobody knows this client");
-        assert!(refusal.to_lowercase().contains("not authori"), "{refusal}");
+    for version in ["311", "5"] {
+        for nobody in [&["-V", version, "-u", "stranger", "-P", "p 1"][..], &["-V", version, "-u", "stranger"]] {
+            let refusal = program.connect(program.address(), nobody).expect_err("nobody knows this client");
+            assert!(refusal.to_lowercase().contains("bad user name or password"), "as for one who exists: {refusal}");
+        }
     }
+    let refusal = program.connect(program.address(), &[]).expect_err("nobody knows this client");
+    assert!(refusal.to_lowercase().contains("not authori"), "{refusal}");
+}
+
+/// A user with a hash that takes long to check and that no password fits.
+fn heavy() -> String {
+    let hash = "A".repeat(86) + "==";
+    format!("heavy:$7$10000$AQIDBAUGBwgJCgsM${hash}\n")
+}
+
+/// A connection from an address of the loopback network.
+fn open_from(from: [u8; 4], program: &Program) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from((from, 0)).into()).unwrap();
+    socket.connect(&program.address().into()).unwrap();
+    socket.into()
+}
+
+fn try_as(program: &Program, from: [u8; 4], user: &str, password: &str) -> Connection {
+    let mut client = Connection::over(open_from(from, program));
+    client.connect_with_password("", user, password);
+    client
+}
+
+/// Whether the broker has sent anything yet.
+fn has_answer(stream: &TcpStream) -> bool {
+    stream.set_nonblocking(true).unwrap();
+    let answer = stream.peek(&mut [0]).is_ok();
+    stream.set_nonblocking(false).unwrap();
+    answer
+}
+
+/// It is done by turns: whoever sends many wrong passwords is not done when others have their answer.
+#[test]
+fn who_sends_many_wrong_passwords_keeps_nobody_else_out() {
+    let place = Place::new();
+    place.write("users", &(heavy() + VERNEMQ));
+    let program = place.start(&format!("{CONFIG}\npassword_file.threads = 1"));
+    let flood: Vec<_> = (0..100)
+        .map(|_| {
+            let stream = open_from([127, 0, 0, 1], &program);
+            Connection::over(stream.try_clone().unwrap()).connect_with_password("", "heavy", "guess");
+            stream
+        })
+        .collect();
+    for from in [[127, 0, 0, 1], [127, 0, 0, 2]] {
+        assert_eq!(try_as(&program, from, "vernemq", "secret").connack(), 0, "from {from:?}");
+    }
+    let waiting = flood.iter().filter(|stream| !has_answer(stream)).count();
+    assert!(waiting > 50, "only {waiting} of 100 wrong passwords still wait");
+}
+
+#[test]
+fn for_whom_there_is_no_time_the_service_is_unavailable() {
+    let place = Place::new();
+    place.write("users", &(heavy() + VERNEMQ));
+    let late = "[hooks.auth_on_register_m5]\nlater_deadline = '200ms'";
+    let program = place.start(&format!("{CONFIG}\npassword_file.threads = 1\n{late}"));
+    let mut flood: Vec<_> = (0..100).map(|_| try_as(&program, [127, 0, 0, 1], "heavy", "guess")).collect();
+    let codes: Vec<_> = flood.iter_mut().map(Connection::connack).collect();
+    assert!(codes.contains(&0x88) && codes.iter().all(|code| [0x86, 0x88].contains(code)), "{codes:x?}");
+}
+
+#[test]
+fn for_whom_there_is_no_room_the_service_is_unavailable() {
+    let place = Place::new();
+    place.write("users", &(heavy() + VERNEMQ));
+    let program = place.start(&format!("{CONFIG}\npassword_file.threads = 1\npassword_file.max_waiting = 8"));
+    let mut flood: Vec<_> = (0..20).map(|_| try_as(&program, [127, 0, 0, 1], "heavy", "guess")).collect();
+    assert_eq!(try_as(&program, [127, 0, 0, 2], "vernemq", "secret").connack(), 0, "an address leaves room for others");
+    let codes: Vec<_> = flood.iter_mut().map(Connection::connack).collect();
+    assert!(codes.contains(&0x88) && codes.contains(&0x86), "{codes:x?}");
+    assert!(codes.iter().all(|code| [0x86, 0x88].contains(code)), "{codes:x?}");
+}
+
+/// The memory of Argon2 is used again while there is work, and given back afterwards.
+#[test]
+fn the_memory_that_passwords_take_is_given_back() {
+    let place = Place::new();
+    place.passwd(&["users", "ann"], "secret");
+    let program = place.start(&format!("{CONFIG}\npassword_file.threads = 2"));
+    let before = program.resident_kib();
+    let mut clients: Vec<_> = (0..20).map(|_| try_as(&program, [127, 0, 0, 1], "ann", "secret")).collect();
+    assert!(clients.iter_mut().all(|client| client.connack() == 0));
+    let busy = program.resident_kib();
+    let mut idle = busy;
+    for _ in 0..600 {
+        idle = program.resident_kib();
+        if idle < before + (10 << 10) {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    println!("resident: {before} KiB before 20 logins, {busy} KiB at their end, {idle} KiB when idle");
+    assert!(idle < before + (10 << 10), "{before} KiB before, {busy} KiB at the end, {idle} KiB much later");
 }
 
 #[test]

@@ -8,8 +8,8 @@ use crate::sample::{BenchSample, Sample, Spread};
 /// One row per scenario and broker, and what the scenarios are.
 pub fn details(rows: &[&Row]) -> String {
     let mut text = "\n## With emqtt_bench\n\n\
-        | scenario | broker | µs/out | received/s (its own count) | published/s (its own count) |\n\
-        |---|---|---:|---:|---:|\n"
+        | scenario | broker | µs/out | received/s (its own count) | published/s (its own count) | offered/s | published too late |\n\
+        |---|---|---:|---:|---:|---:|---:|\n"
         .to_owned();
     for row in rows {
         for (broker, outcome) in row.brokers.iter().zip(&row.outcomes) {
@@ -18,7 +18,9 @@ pub fn details(rows: &[&Row]) -> String {
                 broker.name.clone(),
                 figure(median(outcome, BenchSample::micros_per_delivery)),
                 whole(median(outcome, |sample| Some(sample.received))),
-                whole(median(outcome, |sample| Some(sample.published))),
+                whole(median(outcome, |sample| sample.published)),
+                whole(median(outcome, |sample| Some(sample.offered))),
+                whole(median(outcome, |sample| Some(sample.overrun))),
             ];
             text += &format!("| {} |\n", cells.join(" | "));
         }

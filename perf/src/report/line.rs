@@ -43,10 +43,14 @@ pub fn line(sample: &Sample) -> String {
             line
         }
         Sample::Bench(sample) => format!(
-            "{} µs/out  {:.0}/s received  {:.0}/s published",
+            "{} µs/out  {:.0}/s received  {:.0}/s offered{}",
             figure(sample.micros_per_delivery()),
             sample.received,
-            sample.published
+            sample.offered,
+            match sample.overrun {
+                0.0 => String::new(),
+                late => format!("  {late:.0} published too late: the generator falls behind"),
+            }
         ),
         Sample::Curve(steps) => match steps.last() {
             Some(step) if step.kept_up() => format!("kept up with {}/s and all below", step.offered),

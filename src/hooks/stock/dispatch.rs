@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use super::{AclFile, PasswordFile, Ruling, ScramFile, ScramState};
 use crate::client::Client;
+use crate::codec::ConnectProperties;
 use crate::config::StockHook;
 use crate::hooks::{
-    Answer, AuthExchange, AuthStep, ConnectRefusal, ConnectRefusalM5, Context, Hook, PublishModifiers,
+    Answer, AuthExchange, AuthStep, ConnectRefusal, ConnectRefusalM5, Context, Hook, Notice, PublishModifiers,
     PublishModifiersM5, PublishRefusal, PublishRefusalM5, PublishRequest, PublishRequestM5, Register, RegisterM5,
     RegisterModifiers, RegisterModifiersM5, RequestedFilter, SubscribeModifiers, SubscribeModifiersM5,
     SubscribeRefusal, SubscribeRefusalM5, SubscribeRequest, SubscribeRequestM5,
@@ -74,22 +75,16 @@ impl Stock {
 
     /// Whether the client may connect, if SCRAM has not decided that.
     fn register(&mut self, client: &Client, password: Option<&[u8]>) -> Answer<RegisterModifiers, ConnectRefusal> {
-        if self.uses(client, StockHook::Password)
+        let must_prove = self.uses(client, StockHook::Scram)
+            && self.scram.as_mut().zip(client.username.as_ref()).is_some_and(|(link, user)| link.knows(user));
+        let answer = if self.uses(client, StockHook::Password)
             && let Some(link) = &mut self.password
         {
-            match link.ask(client, password) {
-                Answer::Next => {}
-                answer => return answer,
-            }
-        }
-        if self.uses(client, StockHook::Scram)
-            && let (Some(link), Some(user)) = (&mut self.scram, &client.username)
-            && link.knows(user)
-        {
-            // The same as for a user that nobody knows where anonymous clients are refused: this is not for them to learn.
-            return Answer::Error(ConnectRefusal::NotAuthorized);
-        }
-        Answer::Next
+            link.ask(client, password)
+        } else {
+            Answer::Next
+        };
+        if must_prove { last(answer) } else { answer }
     }
 
     #[inline]
@@ -100,6 +95,14 @@ impl Stock {
         match self.acl.as_mut().map(|link| link.publish(client, topic)) {
             Some(Ruling::Granted) | None => Answer::ok(),
             Some(Ruling::Denied | Ruling::Silent) => Answer::refuse(),
+        }
+    }
+
+    fn connected(&mut self, client: &Client) {
+        if self.uses(client, StockHook::Acl)
+            && let Some(link) = &mut self.acl
+        {
+            link.connected(client);
         }
     }
 
@@ -116,6 +119,16 @@ impl Stock {
             Some(Answer::Next) => Answer::refuse(),
             Some(answer) => answer,
         }
+    }
+}
+
+/// The answer to one who is nobody else's to decide about: the same, in the same time, as to a user that nobody knows where
+/// anonymous clients are refused. Who is a user of the SCRAM file is not for him to learn.
+fn last(answer: Answer<RegisterModifiers, ConnectRefusal>) -> Answer<RegisterModifiers, ConnectRefusal> {
+    match answer {
+        Answer::Next => Answer::Error(ConnectRefusal::InvalidCredentials),
+        Answer::Later(future) => Answer::mapped(future, last),
+        answer => answer,
     }
 }
 
@@ -141,6 +154,14 @@ impl Hook for Stock {
             return Answer::ok();
         }
         self.register(cx.client(), register.password).convert()
+    }
+
+    fn on_register(&mut self, cx: &mut Notice<'_, ScramState>) {
+        self.connected(cx.client());
+    }
+
+    fn on_register_m5(&mut self, cx: &mut Notice<'_, ScramState>, _: &ConnectProperties<'_>) {
+        self.connected(cx.client());
     }
 
     fn on_auth_m5(
@@ -192,6 +213,8 @@ impl Hook for Stock {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::codec::{ProtocolVersion, SubscriptionOptions};
     use crate::hooks::stock::{AclRules, Live, Nonces, PasswordTable, ScramCredentials, ScramTable, hash_queue};
@@ -213,7 +236,7 @@ mod tests {
         let credentials = ScramCredentials::derive("x", b"salt", 4096).unwrap();
         let scram = ScramTable::parse(&format!("sam:{credentials}"), [0; 32]).unwrap();
         let stock = Stock::new(listeners)
-            .password(PasswordFile::new(Live::fixed(passwords), hash_queue(9).0))
+            .password(PasswordFile::new(Live::fixed(passwords), hash_queue(9, Duration::ZERO).0))
             .acl(AclFile::new(Live::fixed(AclRules::parse("topic a").unwrap())))
             .scram(ScramFile::new(Live::fixed(scram), Nonces::new([0; 32])));
         NoHooks.hook(stock)
@@ -239,8 +262,8 @@ mod tests {
         assert_eq!(register("password", "alice"), Some(ConnectRefusal::InvalidCredentials));
         assert_eq!(register("all", "alice"), Some(ConnectRefusal::InvalidCredentials));
         assert_eq!(register("password", "sam"), None);
-        assert_eq!(register("scram", "sam"), Some(ConnectRefusal::NotAuthorized), "he has to prove it");
-        assert_eq!(register("all", "sam"), Some(ConnectRefusal::NotAuthorized));
+        assert_eq!(register("scram", "sam"), Some(ConnectRefusal::InvalidCredentials), "he has to prove it");
+        assert_eq!(register("all", "sam"), Some(ConnectRefusal::InvalidCredentials));
         assert_eq!(register("all", "nobody"), None);
         assert_eq!(register("not configured", "alice"), Some(ConnectRefusal::InvalidCredentials), "all hooks hold");
     }

@@ -60,8 +60,13 @@ pub fn check_user(user: &str) -> Result<(), InvalidUser> {
 
 /// The lines of `text` that say something, with their numbers.
 pub(super) fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
-    let numbered = text.lines().enumerate().map(|(at, line)| (at + 1, line.trim()));
+    let numbered = without_mark(text).lines().enumerate().map(|(at, line)| (at + 1, line.trim()));
     numbered.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
+}
+
+/// `text` without the byte order mark that some editors put in front of it, which is no part of it.
+pub fn without_mark(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
 }
 
 /// The user and the value of a line.
@@ -107,6 +112,7 @@ impl<T> Users<T> {
 
 /// `text` with the line of `user` saying `value`: in its old place, or at the end if there was none.
 pub fn set_entry(text: &str, user: &str, value: &str) -> String {
+    let text = without_mark(text);
     let mut changed = String::with_capacity(text.len() + user.len() + value.len() + 2);
     let mut found = false;
     for line in text.split_inclusive('\n') {
@@ -130,6 +136,7 @@ pub fn set_entry(text: &str, user: &str, value: &str) -> String {
 
 /// `text` without the line of `user`; none if there is no such line.
 pub fn remove_entry(text: &str, user: &str) -> Option<String> {
+    let text = without_mark(text);
     let changed: String = text.split_inclusive('\n').filter(|line| !is_entry_of(line, user)).collect();
     (changed.len() != text.len()).then_some(changed)
 }
@@ -149,6 +156,16 @@ mod tests {
         let found: Vec<_> = lines(text).map(|(number, line)| (number, split(line).unwrap())).collect();
         assert_eq!(found, [(3, ("a", "1")), (5, ("c", "3:4"))]);
         assert_eq!((split("nobody"), split(":x")), (None, None));
+    }
+
+    #[test]
+    fn a_byte_order_mark_hides_nobody() {
+        let text = "\u{feff}a:1\nb:2\n";
+        let users: Vec<_> = lines(text).filter_map(|(_, line)| split(line)).collect();
+        assert_eq!(users, [("a", "1"), ("b", "2")]);
+        assert_eq!(set_entry(text, "a", "x"), "a:x\nb:2\n");
+        assert_eq!(remove_entry(text, "a").as_deref(), Some("b:2\n"));
+        assert_eq!(remove_entry(text, "c"), None);
     }
 
     #[test]

@@ -18,5 +18,7 @@ pub use allow::AllowAll;
 pub use dispatch::Stock;
 pub use entries::{FaultyLine, InvalidUser, check_user, remove_entry, set_entry};
 pub use live::{Live, Replacer};
-pub use password::{HashQueue, HashWork, PasswordFile, PasswordTable, StoredPassword, hash_queue};
+pub use password::{
+    HashMemory, HashQueue, HashWork, HashWorker, NoMemory, PasswordFile, PasswordTable, StoredPassword, hash_queue,
+};
 pub use scram::{Nonces, SCRAM_SHA_256, ScramCredentials, ScramFile, ScramState, ScramTable};

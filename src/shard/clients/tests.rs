@@ -198,7 +198,7 @@ fn a_connection_that_is_closed_sends_its_last_words_and_is_gone_at_once() {
     clients.close(id);
     assert!(clients.connections.get(id).is_none() && clients.connections.next_output().is_none());
     let outputs = outputs(&mut clients);
-    let [Output::Close { connection, listener: 0, last: Some(last) }] = &outputs[..] else { panic!("one close") };
+    let [Output::Close { connection, listener: Some(0), last: Some(last) }] = &outputs[..] else { panic!("one close") };
     assert_eq!((*connection, &*last.bytes, clients.statistics.counters.bytes_out), (id, &b"bye"[..], 3));
 }
 

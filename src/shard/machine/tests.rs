@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
-use super::super::input::Input;
+use super::super::input::{Admission, Input};
 use super::super::output::Output;
 use super::super::program::Request;
 use super::super::testing::{NOW, filter, setup};
@@ -30,7 +30,7 @@ fn outputs(shard: &mut Shard<NoHooks>) -> Vec<Output<()>> {
 fn accept(shard: &mut Shard<NoHooks>, index: u32) -> ConnectionId {
     let (connection, peer) = (ConnectionId::new(index, 1), SocketAddr::from(([127, 0, 0, 1], 1)));
     let connected_at = SystemTime::UNIX_EPOCH;
-    shard.handle(Input::Accepted { connection, listener: 0, peer, connected_at, connections: 1 }, NOW);
+    shard.handle(Input::Accepted { connection, listener: 0, peer, connected_at, admission: Admission::Admitted }, NOW);
     connection
 }
 

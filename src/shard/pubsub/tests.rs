@@ -25,7 +25,7 @@ fn subscribe(pubsub: &mut PubSub<NoHooks>, session: u32, text: &str) -> bool {
     let subscription = Subscription { options: SubscriptionOptions::new(QoS::ExactlyOnce), id: 0 };
     let known = pubsub.clients.sessions.get_mut(session).expect("it is there");
     let online = known.connection.is_some();
-    known.subscriptions.insert(filter(text), subscription);
+    known.subscribe(filter(text), subscription);
     pubsub.clients.statistics.counters.subscriptions += 1;
     let mountpoint = pubsub.routing.mountpoint(&"".into());
     let mut news = News::default();
@@ -309,6 +309,7 @@ fn the_session_longest_offline_makes_room_if_it_is_configured_to() {
     let settings = "limits.max_sessions = 2\nlimits.sessions_full = 'expire'";
     let mut pubsub = pubsub(1, settings);
     for id in ["first", "second"] {
+        assert!(pubsub.make_room());
         let (connection, _) = online(&mut pubsub.clients, id);
         pubsub.end_connection(connection, EndReason::ConnectionLost, None);
     }

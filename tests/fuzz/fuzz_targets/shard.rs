@@ -14,7 +14,8 @@ use moormq::client::ConnectionId;
 use moormq::codec::{MAX_PACKET_SIZE, ProtocolVersion, Sender, Split, decode, split};
 use moormq::config::Config;
 use moormq::hooks::NoHooks;
-use moormq::shard::{Input, Output, ResourceCounts, Setup, Shard, TurnLimits};
+use moormq::shard::{Admission, Input, Output, ResourceCounts, Setup, Shard, TurnLimits};
+use moormq::sharding::Quotas;
 use moormq::time::Time;
 
 /// How many clients there are at a time.
@@ -43,7 +44,8 @@ impl Fuzzed {
         config.sys.interval = 20 * EXPIRY;
         // So little that clients often have to wait for their next share.
         let turn = TurnLimits { share: 40, turn: 100, portion: 2 };
-        let setup = Setup { id: 0, shards: 1, seed: 1, turn, version: "fuzzed", config: Arc::new(config) };
+        let quotas = Quotas::new(&config, 1);
+        let setup = Setup { id: 0, shards: 1, seed: 1, turn, version: "fuzzed", config: Arc::new(config), quotas };
         Fuzzed {
             shard: Shard::new(setup, NoHooks, Time::ZERO),
             now: Time::ZERO,
@@ -64,7 +66,7 @@ impl Fuzzed {
         self.versions[client] = None;
         let peer = SocketAddr::from(([127, 0, 0, 1], client as u16));
         let connected_at = SystemTime::UNIX_EPOCH;
-        let input = Input::Accepted { connection: id, listener: 0, peer, connected_at, connections: 1 };
+        let input = Input::Accepted { connection: id, listener: 0, peer, connected_at, admission: Admission::Admitted };
         self.shard.handle(input, self.now);
         id
     }

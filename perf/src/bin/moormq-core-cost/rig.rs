@@ -10,8 +10,8 @@ use moormq::codec::{
 };
 use moormq::config::Config;
 use moormq::hooks::Chain;
-use moormq::shard::{Input, Output, Setup, Shard, ShardMessage, TurnLimits};
-use moormq::sharding::owner_of;
+use moormq::shard::{Admission, Input, Output, Setup, Shard, ShardMessage, TurnLimits};
+use moormq::sharding::{Quotas, owner_of};
 use moormq::time::Time;
 
 use crate::responder::Responder;
@@ -49,8 +49,16 @@ impl<C: Chain> Rig<C> {
     /// Shards without clients, which let everybody do everything.
     pub fn new(shards: usize, chain: impl Fn() -> C) -> Self {
         let config = Arc::new(Config { allow_anonymous: true, ..Config::default() });
-        let turn = TurnLimits::default();
-        let setup = |id| Setup { id, shards, seed: SEED, turn, version: "cost", config: config.clone() };
+        let (turn, quotas) = (TurnLimits::default(), Quotas::new(&config, shards));
+        let setup = |id| Setup {
+            id,
+            shards,
+            seed: SEED,
+            turn,
+            version: "cost",
+            config: config.clone(),
+            quotas: quotas.clone(),
+        };
         Rig {
             shards: (0..shards).map(|id| Shard::new(setup(id), chain(), Time::ZERO)).collect(),
             now: Time::ZERO,
@@ -114,7 +122,7 @@ impl<C: Chain> Rig<C> {
         self.clients[shard].push(Client { id: connection, responder: Responder::default(), batch: Vec::new() });
         let peer = SocketAddr::from(([127, 0, 0, 1], 1024 + place as u16));
         let connected_at = SystemTime::UNIX_EPOCH;
-        let input = Input::Accepted { connection, listener: 0, peer, connected_at, connections: place + 1 };
+        let input = Input::Accepted { connection, listener: 0, peer, connected_at, admission: Admission::Admitted };
         self.shards[shard].handle(input, self.now);
         let mut bytes = Vec::new();
         Connect { clean_start: true, ..Connect::new(version, &id) }.encode(&mut bytes);

@@ -45,7 +45,7 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> io::Result<()> {
     descriptors::make_room(descriptors::raise_limit()?);
-    let listener = TcpListener::from(listen(args.listen, 4096)?);
+    let listener = TcpListener::from(listen(args.listen, 4096, None)?);
     let bell = EventFd::new()?;
     let ring = Ring::new(SocketLimits::default().ring, bell.as_fd())
         .map_err(|(step, error)| io::Error::other(format!("{step:?}: {error}")))?;

@@ -3,9 +3,10 @@
 use super::identity::Identity;
 use super::rules::{AclRules, Ruling};
 use crate::client::Client;
+use crate::codec::ConnectProperties;
 use crate::hooks::stock::Live;
 use crate::hooks::{
-    Answer, Context, FilterGrant, Hook, PublishModifiers, PublishModifiersM5, PublishRefusal, PublishRefusalM5,
+    Answer, Context, FilterGrant, Hook, Notice, PublishModifiers, PublishModifiersM5, PublishRefusal, PublishRefusalM5,
     PublishRequest, PublishRequestM5, RequestedFilter, SubscribeCode, SubscribeModifiers, SubscribeModifiersM5,
     SubscribeRefusal, SubscribeRefusalM5, SubscribeRequest, SubscribeRequestM5,
 };
@@ -36,6 +37,18 @@ impl AclFile {
     #[inline]
     pub(in crate::hooks::stock) fn publish(&mut self, client: &Client, topic: &str) -> Ruling {
         self.rules.get().publish(&Identity::from(client), TopicName::trusted(topic))
+    }
+
+    /// Says of a client that has connected why patterns are of no use to it, if they are not.
+    pub(in crate::hooks::stock) fn connected(&mut self, client: &Client) {
+        for (place, name) in self.rules.get().useless_names(&Identity::from(client)) {
+            tracing::warn!(
+                client = %client.subscriber,
+                peer = %client.peer,
+                name = %name.escape_debug(),
+                "access rules with {place} grant this client nothing: its name has a /, a + or a # in it"
+            );
+        }
     }
 
     /// The answer to a SUBSCRIBE.
@@ -82,6 +95,14 @@ fn published<M: Default, R: Default>(ruling: Ruling) -> Answer<M, R> {
 
 impl Hook for AclFile {
     type State = ();
+
+    fn on_register(&mut self, cx: &mut Notice<'_, ()>) {
+        self.connected(cx.client());
+    }
+
+    fn on_register_m5(&mut self, cx: &mut Notice<'_, ()>, _: &ConnectProperties<'_>) {
+        self.connected(cx.client());
+    }
 
     #[inline]
     fn auth_on_publish(

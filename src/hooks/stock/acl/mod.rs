@@ -6,6 +6,8 @@
 mod identity;
 mod link;
 mod parse;
+#[cfg(test)]
+mod plain;
 mod rules;
 mod scope;
 

@@ -22,14 +22,16 @@ impl AclRules {
     ///
     /// A subscription is granted if a single rule grants all of it (`a/+` does not grant `a/#`), and denied if a rule
     /// denies any topic of it (`a/#` is refused where `a/secret` is denied). Placeholders are filled in literally: a name
-    /// with a wildcard or a slash in it fills in nothing, and a first level that would then begin with `$` is not
-    /// granted.
+    /// with a wildcard or a slash in it fills in nothing, which is logged when such a client connects, and a first level that
+    /// would then begin with `$` is not granted. (VerneMQ does the same with a slash. Filled in as levels, as Mosquitto 2.0
+    /// does, whoever calls himself `ann/inbox` would have what `pattern dev/%c/#` gives to `ann` in `dev/ann/inbox`; newer
+    /// ones refuse him altogether.)
     ///
     /// # Errors
     ///
     /// The first line that is none of these.
     pub fn parse(text: &str) -> Result<Self, FaultyLine> {
-        let mut rules = AclRules::default();
+        let mut rules = AclRules::new();
         let mut user = None;
         for (number, line) in lines(text) {
             let fault = |problem: String| FaultyLine::new(number, problem);
@@ -38,16 +40,14 @@ impl AclRules {
                     return Err(fault("the user name is missing: user NAME".to_owned()));
                 }
                 user = Some(name);
-                rules.users.entry(name.into()).or_default();
                 continue;
             }
             let Rule { effect, read, write, scope } = Rule::parse(line).map_err(fault)?;
-            let set = match (&scope, user) {
-                (Scope::Filter(_), Some(user)) => rules.users.entry(user.into()).or_default(),
-                (Scope::Filter(_), None) | (Scope::Pattern(_), _) => &mut rules.everyone,
+            let owner = match scope {
+                Scope::Filter(_) => user,
+                Scope::Pattern(_) => None,
             };
-            set.add(effect, read, write, &scope);
-            rules.count += 1;
+            rules.add(owner, effect, (read, write), &scope);
         }
         Ok(rules)
     }
@@ -231,6 +231,24 @@ topic $SYS/#
         assert!(problem("topic dev/%c").contains("only a pattern fills in"));
         assert!(problem("pattern dev-%c").contains("each must be a level of its own"));
         assert!(problem("topic $share/g/a").contains("share name"));
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_the_first_line() {
+        let rules = AclRules::parse("\u{feff}topic a\n").unwrap();
+        assert_eq!(rules.publish(&identity("x"), TopicName::trusted("a")), Granted);
+    }
+
+    #[test]
+    fn names_that_fill_in_nothing_are_known() {
+        let rules = AclRules::parse("pattern dev/%u/#\npattern %m/x\n").unwrap();
+        let useless = |username, client_id, mountpoint| {
+            let who = Identity { username, client_id, mountpoint };
+            rules.useless_names(&who).map(|(place, _)| place).collect::<Vec<_>>()
+        };
+        assert_eq!(useless(Some("ann/x"), "a/b", "m"), ["%u"], "no pattern has a place for the client id");
+        assert_eq!(useless(Some("+"), "c", "#"), ["%u", "%m"]);
+        assert!(useless(None, "c", "").is_empty() && useless(Some("ann"), "c", "m").is_empty());
     }
 
     #[test]

@@ -2,12 +2,11 @@
 //!
 //! Denials beat grants, whatever their order. What no rule is about is left to others.
 
-use std::collections::HashMap;
 use std::fmt;
 
 use super::identity::Identity;
 use super::scope::{Effect, Scope};
-use crate::topic::{TopicFilter, TopicName};
+use crate::topic::{Names, PLACES, ScopeTree, TopicFilter, TopicName, is_level};
 
 /// What the rules say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,75 +20,72 @@ pub enum Ruling {
 }
 
 /// Rules, read from text; see [`AclRules::parse`].
-#[derive(Clone, Default)]
 pub struct AclRules {
-    pub(super) everyone: RuleSet,
-    pub(super) users: HashMap<Box<str>, RuleSet>,
-    pub(super) count: usize,
+    read: Access,
+    write: Access,
+    count: usize,
+    /// Which of the places patterns have.
+    places: [bool; PLACES.len()],
 }
 
-/// The rules for the same clients.
-#[derive(Clone, Default)]
-pub(super) struct RuleSet {
-    read: Scopes,
-    write: Scopes,
+/// What may be done, and what must not, by user name. Without one it is for everyone.
+struct Access {
+    granted: ScopeTree,
+    denied: ScopeTree,
 }
 
-/// What may be done, and what must not.
-#[derive(Clone, Default)]
-struct Scopes {
-    granted: Vec<Scope>,
-    denied: Vec<Scope>,
-}
+/// Under which the rules for everyone are kept. No user has this name.
+const EVERYONE: &str = "";
 
-impl RuleSet {
-    /// Adds a rule.
-    pub fn add(&mut self, effect: Effect, read: bool, write: bool, scope: &Scope) {
-        for (wanted, scopes) in [(read, &mut self.read), (write, &mut self.write)] {
-            match effect {
-                Effect::Grant if wanted => scopes.granted.push(scope.clone()),
-                Effect::Deny if wanted => scopes.denied.push(scope.clone()),
-                Effect::Grant | Effect::Deny => {}
-            }
-        }
+impl Access {
+    fn new() -> Self {
+        // What is in these trees is chosen by whoever writes the file, and by nobody else.
+        Access { granted: ScopeTree::new(1), denied: ScopeTree::new(2) }
     }
 }
 
 impl AclRules {
+    /// No rules.
+    pub(super) fn new() -> Self {
+        AclRules { read: Access::new(), write: Access::new(), count: 0, places: Default::default() }
+    }
+
+    /// Adds a rule, for everyone or for one user.
+    pub(super) fn add(&mut self, user: Option<&str>, effect: Effect, (read, write): (bool, bool), scope: &Scope) {
+        for (wanted, access) in [(read, &mut self.read), (write, &mut self.write)] {
+            let tree = match effect {
+                Effect::Grant => &mut access.granted,
+                Effect::Deny => &mut access.denied,
+            };
+            if wanted {
+                tree.insert(user.unwrap_or(EVERYONE), scope.text());
+            }
+        }
+        self.count += 1;
+        for (has, place) in self.places.iter_mut().zip(PLACES) {
+            *has |= scope.text().split('/').any(|level| level == place);
+        }
+    }
+
+    /// The names of a client that fill in nothing although patterns have a place for them, with that place.
+    pub(super) fn useless_names<'a>(&self, who: &Identity<'a>) -> impl Iterator<Item = (&'static str, &'a str)> {
+        let names = names(who).into_iter().zip(PLACES).zip(self.places);
+        names.filter_map(|((name, place), has)| name.filter(|name| has && !is_level(name)).map(|name| (place, name)))
+    }
+
     /// Whether `who` may publish to `topic`.
     #[inline]
     pub fn publish(&self, who: &Identity<'_>, topic: TopicName<'_>) -> Ruling {
-        let matches = |effect| move |scope: &Scope| scope.matches(topic, who, effect);
-        self.rule(who, |rules| &rules.write, matches(Effect::Deny), matches(Effect::Grant))
+        let matches = |tree: &ScopeTree, owner: &str, names: &Names<'_>| tree.matches(owner, topic, names);
+        rule(&self.write, who, matches, matches)
     }
 
     /// Whether `who` may subscribe to `filter`: granted if one rule grants all topics that it matches, denied if any of
     /// them is denied. Of a shared subscription the filter behind the group counts.
     pub fn subscribe(&self, who: &Identity<'_>, filter: &TopicFilter) -> Ruling {
-        let denies = |scope: &Scope| scope.meets(filter, who, Effect::Deny);
-        let grants = |scope: &Scope| scope.covers(filter, who, Effect::Grant);
-        self.rule(who, |rules| &rules.read, denies, grants)
-    }
-
-    #[inline]
-    fn rule(
-        &self,
-        who: &Identity<'_>,
-        of: impl Fn(&RuleSet) -> &Scopes,
-        denies: impl Fn(&Scope) -> bool,
-        grants: impl Fn(&Scope) -> bool,
-    ) -> Ruling {
-        let own = who.username.and_then(|username| self.users.get(username)).map(&of);
-        let everyone = of(&self.everyone);
-        let denied = |scopes: &Scopes| scopes.denied.iter().any(&denies);
-        let granted = |scopes: &Scopes| scopes.granted.iter().any(&grants);
-        if denied(everyone) || own.is_some_and(denied) {
-            Ruling::Denied
-        } else if own.is_some_and(granted) || granted(everyone) {
-            Ruling::Granted
-        } else {
-            Ruling::Silent
-        }
+        let meets = |tree: &ScopeTree, owner: &str, names: &Names<'_>| tree.meets(owner, filter, names);
+        let covers = |tree: &ScopeTree, owner: &str, names: &Names<'_>| tree.covers(owner, filter, names);
+        rule(&self.read, who, meets, covers)
     }
 
     /// How many rules there are.
@@ -100,6 +96,31 @@ impl AclRules {
     /// Whether there are no rules.
     pub fn is_empty(&self) -> bool {
         self.count == 0
+    }
+}
+
+/// What stands in the [`PLACES`].
+fn names<'a>(who: &Identity<'a>) -> [Option<&'a str>; PLACES.len()] {
+    [who.username, Some(who.client_id), Some(who.mountpoint)]
+}
+
+#[inline]
+fn rule(
+    access: &Access,
+    who: &Identity<'_>,
+    denies: impl Fn(&ScopeTree, &str, &Names<'_>) -> bool,
+    grants: impl Fn(&ScopeTree, &str, &Names<'_>) -> bool,
+) -> Ruling {
+    let of = names(who);
+    let owners = || who.username.filter(|user| *user != EVERYONE).into_iter().chain([EVERYONE]);
+    // Who is called `$SYS` is not granted the system topics for that; what is denied stays denied.
+    let (to_deny, to_grant) = (Names { of, dollar: true }, Names { of, dollar: false });
+    if owners().any(|owner| denies(&access.denied, owner, &to_deny)) {
+        Ruling::Denied
+    } else if owners().any(|owner| grants(&access.granted, owner, &to_grant)) {
+        Ruling::Granted
+    } else {
+        Ruling::Silent
     }
 }
 

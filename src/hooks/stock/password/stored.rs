@@ -5,14 +5,16 @@
 
 use std::fmt;
 
+use argon2::password_hash::PasswordHasher;
 use argon2::password_hash::phc::PasswordHash;
-use argon2::password_hash::{PasswordHasher, PasswordVerifier};
-use argon2::{Argon2, Params};
+use argon2::{Algorithm, Argon2, Params, Version};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use pbkdf2::pbkdf2_hmac_array;
 use sha2::{Digest, Sha512};
 use subtle::ConstantTimeEq;
+
+use super::memory::{HashMemory, NoMemory};
 
 /// The most rounds of PBKDF2: some seconds of work.
 const MAX_ITERATIONS: u32 = 10_000_000;
@@ -31,7 +33,21 @@ enum Form {
     /// `$7$<rounds>$<base64 salt>$<base64 hash>`: PBKDF2 with HMAC-SHA-512. Mosquitto's form.
     Pbkdf2 { rounds: u32, salted: Salted },
     /// A PHC string that begins with `$argon2id$`.
-    Argon2id(Box<PasswordHash>),
+    Argon2id(Box<Argon2id>),
+}
+
+struct Argon2id {
+    function: Argon2<'static>,
+    salt: Box<[u8]>,
+    hash: Box<[u8]>,
+}
+
+/// What a check costs: those of one cost cannot be told apart by the time they take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Cost {
+    Sha512,
+    Pbkdf2 { rounds: u32 },
+    Argon2id { memory: u32, passes: u32, lanes: u32 },
 }
 
 struct Salted {
@@ -68,13 +84,29 @@ impl StoredPassword {
     }
 
     /// Whether it is this password. Takes up to seconds, as the form says.
-    pub fn is(&self, password: &[u8]) -> bool {
-        match &self.0 {
+    ///
+    /// # Errors
+    ///
+    /// There is no memory to find out.
+    pub fn check(&self, password: &[u8], memory: &mut HashMemory) -> Result<bool, NoMemory> {
+        Ok(match &self.0 {
             Form::Sha512(Salted { salt, hash }) => sha512(password, salt).ct_eq(hash).into(),
             Form::Pbkdf2 { rounds, salted: Salted { salt, hash } } => {
                 pbkdf2_hmac_array::<Sha512, 64>(password, salt, *rounds).ct_eq(hash).into()
             }
-            Form::Argon2id(hash) => Argon2::default().verify_password(password, &**hash).is_ok(),
+            Form::Argon2id(stored) => stored.is(password, memory)?,
+        })
+    }
+
+    /// What a check costs.
+    pub(super) fn cost(&self) -> Cost {
+        match &self.0 {
+            Form::Sha512(_) => Cost::Sha512,
+            Form::Pbkdf2 { rounds, .. } => Cost::Pbkdf2 { rounds: *rounds },
+            Form::Argon2id(stored) => {
+                let params = stored.function.params();
+                Cost::Argon2id { memory: params.m_cost(), passes: params.t_cost(), lanes: params.p_cost() }
+            }
         }
     }
 
@@ -116,20 +148,29 @@ fn salt_and_hash(text: &str) -> Result<Salted, String> {
     Ok(Salted { salt: salt.into(), hash })
 }
 
-fn argon2id(text: &str) -> Result<Box<PasswordHash>, String> {
+impl Argon2id {
+    fn is(&self, password: &[u8], memory: &mut HashMemory) -> Result<bool, NoMemory> {
+        let blocks = memory.blocks(self.function.params().block_count())?;
+        let mut hash = vec![0; self.hash.len()];
+        let done = self.function.hash_password_into_with_memory(password, &self.salt, &mut hash, blocks);
+        Ok(done.is_ok() && hash.ct_eq(&self.hash).into())
+    }
+}
+
+fn argon2id(text: &str) -> Result<Box<Argon2id>, String> {
     let hash = PasswordHash::new(text).map_err(|error| format!("not a PHC string: {error}"))?;
     let params =
         Params::try_from(&hash).map_err(|error| format!("the parameters of Argon2id are not valid: {error}"))?;
     if params.m_cost() > MAX_MEMORY || params.t_cost() > MAX_PASSES {
         return Err(format!("Argon2id may have at most m={MAX_MEMORY} and t={MAX_PASSES}"));
     }
-    if hash.salt.is_none() || hash.hash.is_none() {
+    let (Some(salt), Some(output)) = (&hash.salt, &hash.hash) else {
         return Err("the salt or the hash is missing".to_owned());
-    }
-    if hash.version.is_some_and(|version| version != 0x13 && version != 0x10) {
-        return Err("the version of Argon2id must be 19 or 16".to_owned());
-    }
-    Ok(Box::new(hash))
+    };
+    let version = hash.version.map_or(Ok(Version::default()), Version::try_from);
+    let version = version.map_err(|_| "the version of Argon2id must be 19 or 16".to_owned())?;
+    let function = Argon2::new(Algorithm::Argon2id, version, params);
+    Ok(Box::new(Argon2id { function, salt: (**salt).into(), hash: output.as_bytes().into() }))
 }
 
 #[cfg(test)]
@@ -153,6 +194,10 @@ mod tests {
         StoredPassword::parse(text).unwrap_or_else(|problem| panic!("{text}: {problem}"))
     }
 
+    fn is(stored: &StoredPassword, password: &[u8]) -> bool {
+        stored.check(password, &mut HashMemory::default()).unwrap()
+    }
+
     #[test]
     fn passwords_of_others_are_known() {
         for (text, password) in [
@@ -162,9 +207,9 @@ mod tests {
             (ARGON2ID, "swordfish"),
         ] {
             let stored = stored(text);
-            assert!(stored.is(password.as_bytes()), "{text}");
+            assert!(is(&stored, password.as_bytes()), "{text}");
             for wrong in ["", "Secret", "secret ", "correct horse battery staple", "swordfish\0"] {
-                assert!(!stored.is(wrong.as_bytes()), "{text}, {wrong:?}");
+                assert!(!is(&stored, wrong.as_bytes()), "{text}, {wrong:?}");
             }
         }
     }
@@ -173,8 +218,8 @@ mod tests {
     fn what_is_written_is_read() {
         let text = StoredPassword::argon2id("pässword".as_bytes(), [7; 16]).unwrap();
         assert!(text.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{text}");
-        assert!(stored(&text).is("pässword".as_bytes()));
-        assert!(!stored(&text).is(b"password"));
+        assert!(is(&stored(&text), "pässword".as_bytes()));
+        assert!(!is(&stored(&text), b"password"));
         assert_ne!(text, StoredPassword::argon2id("pässword".as_bytes(), [8; 16]).unwrap());
     }
 

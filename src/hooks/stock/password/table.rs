@@ -1,14 +1,25 @@
 //! The users of a password file.
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, LazyLock};
 
 use super::StoredPassword;
+use super::stored::Cost;
 use crate::hooks::stock::entries::{FaultyLine, Users, lines, split};
 
 /// Users and their passwords, read from lines `user:hash`; see [`StoredPassword`] for the hashes. Empty lines and lines
 /// that begin with `#` are skipped.
-pub struct PasswordTable(Users<Arc<StoredPassword>>);
+pub struct PasswordTable {
+    users: Users<Arc<StoredPassword>>,
+    /// A password of each cost, and how many users have one of that cost or of those before it.
+    decoys: Vec<(usize, Arc<StoredPassword>)>,
+}
+
+/// Which password is checked for a user that does not exist: another one for each name, the same as long as the process
+/// runs, and for nobody to foresee.
+static DECOYS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
 impl PasswordTable {
     /// Reads the text of a password file.
@@ -18,23 +29,40 @@ impl PasswordTable {
     /// The first line that is not valid, or whose user stood on an earlier one.
     pub fn parse(text: &str) -> Result<Self, FaultyLine> {
         let mut users = Users::new();
+        let mut costs = BTreeMap::<Cost, (usize, Arc<StoredPassword>)>::new();
         for (number, line) in lines(text) {
             let (user, stored) = split(line).ok_or_else(|| FaultyLine::new(number, "must be user:hash"))?;
             let stored = StoredPassword::parse(stored)
                 .map_err(|problem| FaultyLine::new(number, format!("user {user}: {problem}")))?;
-            users.insert(user, Arc::new(stored), number)?;
+            let stored = Arc::new(stored);
+            costs.entry(stored.cost()).or_insert_with(|| (0, Arc::clone(&stored))).0 += 1;
+            users.insert(user, stored, number)?;
         }
-        Ok(PasswordTable(users))
+        let mut before = 0;
+        let decoys = costs.into_values().map(|(count, stored)| {
+            before += count;
+            (before, stored)
+        });
+        Ok(PasswordTable { decoys: decoys.collect(), users })
     }
 
     /// What is kept of the password of `user`; none if the user is not known.
     pub fn get(&self, user: &str) -> Option<&Arc<StoredPassword>> {
-        self.0.get(user)
+        self.users.get(user)
+    }
+
+    /// The password to check for a user that is not known, so that the answer takes as long as for one that is: of a file
+    /// with hashes of several costs, each is as frequent among unknown names as among known ones. None if the file is
+    /// empty.
+    pub(super) fn decoy(&self, user: &str) -> Option<&Arc<StoredPassword>> {
+        let drawn = DECOYS.hash_one(user) >> 32;
+        let at = usize::try_from((drawn * self.len() as u64) >> 32).unwrap_or(0);
+        self.decoys.iter().find(|(before, _)| at < *before).map(|(_, stored)| stored)
     }
 
     /// How many users there are.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.users.len()
     }
 
     /// Whether there are no users.
@@ -52,6 +80,7 @@ impl fmt::Debug for PasswordTable {
 
 #[cfg(test)]
 mod tests {
+    use super::super::HashMemory;
     use super::*;
 
     const HASH: &str = "$6$AQIDBAUGBwgJCgsM$\
@@ -61,9 +90,23 @@ mod tests {
     fn users_are_read() {
         let table = PasswordTable::parse(&format!("# ours\nalice:{HASH}\n\nbob x:{HASH}\n")).unwrap();
         assert_eq!((table.len(), table.is_empty()), (2, false));
-        assert!(table.get("alice").unwrap().is(b"secret"));
+        assert_eq!(table.get("alice").unwrap().check(b"secret", &mut HashMemory::default()), Ok(true));
         assert!(table.get("bob x").is_some() && table.get("bob").is_none() && table.get("").is_none());
         assert!(PasswordTable::parse("").unwrap().is_empty());
+    }
+
+    #[test]
+    fn unknown_users_cost_what_known_ones_do() {
+        let pbkdf2 = HASH.replace("$6$", "$7$2$");
+        let file: String = (0..100).map(|n| format!("u{n}:{}\n", if n < 75 { HASH } else { &pbkdf2 })).collect();
+        let table = PasswordTable::parse(&file).unwrap();
+        let cost = |n: u32| table.decoy(&format!("nobody{n}")).unwrap().cost();
+        let cheap = (0..4000).filter(|n| cost(*n) == Cost::Sha512).count();
+        assert!((2700..3300).contains(&cheap), "{cheap} of 4000");
+        assert_eq!(cost(7), cost(7), "always the same for one name");
+        let again = PasswordTable::parse(&file).unwrap();
+        assert!((0..100).all(|n| again.decoy(&format!("nobody{n}")).unwrap().cost() == cost(n)), "after a reload, too");
+        assert!(PasswordTable::parse("").unwrap().decoy("nobody").is_none());
     }
 
     #[test]

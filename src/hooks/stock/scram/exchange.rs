@@ -71,6 +71,11 @@ impl Exchange {
         Ok((exchange, answer))
     }
 
+    /// Who the client says it is.
+    pub fn user(&self) -> &str {
+        &self.user
+    }
+
     /// Takes the client's last message, and says who the client is.
     pub fn finish(self, message: &[u8]) -> Result<Proven, ScramError> {
         let message = text(message)?;

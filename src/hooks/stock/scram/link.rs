@@ -10,6 +10,7 @@ use base64::engine::general_purpose::STANDARD_NO_PAD;
 use super::exchange::{Exchange, Proven, ScramError};
 use super::{ScramTable, hmac_of};
 use crate::hooks::stock::Live;
+use crate::hooks::stock::password::{Busy, HashQueue, Origin};
 use crate::hooks::{
     Answer, AuthContinue, AuthExchange, AuthStage, AuthStep, AuthSuccess, ConnectCode, ConnectRefusalM5, Context, Hook,
     RegisterM5, RegisterModifiersM5,
@@ -27,6 +28,7 @@ pub const SCRAM_SHA_256: &str = "SCRAM-SHA-256";
 /// | begins an exchange | *Ok*: continue, whether there is such a user or not |
 /// | proves it | *Ok*: success; and *Ok* to the `auth_on_register_m5` that follows |
 /// | does not | *Error*: bad user name or password (0x86, in DISCONNECT 0x87) |
+/// | begins while too many others wait for it | *Error*: unavailable (0x88) |
 /// | breaks the rules of the exchange | *Error*: not authorised (0x87), with a sentence |
 /// | authenticates again as another user | *Error*: not authorised (0x87) |
 ///
@@ -35,6 +37,7 @@ pub const SCRAM_SHA_256: &str = "SCRAM-SHA-256";
 pub struct ScramFile {
     table: Live<ScramTable>,
     nonces: Nonces,
+    queue: Option<HashQueue>,
 }
 
 /// What the link keeps of a session: who the client has proven to be, and an exchange that is under way.
@@ -66,7 +69,14 @@ impl Nonces {
 impl ScramFile {
     /// Lets in the users of `table`.
     pub fn new(table: Live<ScramTable>, nonces: Nonces) -> Self {
-        ScramFile { table, nonces }
+        ScramFile { table, nonces, queue: None }
+    }
+
+    /// After failures of an address or a user name the answer to the beginning of an exchange waits, as that to a password does
+    /// which is checked by way of `queue`.
+    #[must_use]
+    pub fn slowed_by(self, queue: HashQueue) -> Self {
+        ScramFile { queue: Some(queue), ..self }
     }
 
     /// Whether the table has such a user.
@@ -74,16 +84,51 @@ impl ScramFile {
         self.table.get().contains(user)
     }
 
-    fn begin(&mut self, state: &mut ScramState, exchange: &AuthExchange<'_>) -> Answer<AuthStep, ConnectRefusalM5> {
+    fn begin(
+        &mut self,
+        cx: &mut Context<'_, ScramState>,
+        exchange: &AuthExchange<'_>,
+    ) -> Answer<AuthStep, ConnectRefusalM5> {
         let first = exchange.data.unwrap_or_default();
-        match Exchange::begin(first, self.table.get(), &self.nonces.next()) {
-            Ok((begun, answer)) => {
-                state.exchange = Some(Box::new(begun));
-                Answer::Ok(AuthContinue::default().data(answer).into())
-            }
-            Err(error) => refuse(error),
+        let (begun, answer) = match Exchange::begin(first, self.table.get(), &self.nonces.next()) {
+            Ok(begun) => begun,
+            Err(error) => return refuse(error),
+        };
+        let origin = Origin::new(cx.client().peer.ip(), begun.user().into());
+        cx.state().exchange = Some(Box::new(begun));
+        match self.queue.as_ref().map(|queue| queue.wait(origin)) {
+            None => question(answer),
+            Some(Ok(wait)) => Answer::later(async move {
+                match wait.await {
+                    Ok(()) => question(answer),
+                    Err(_) => unavailable(),
+                }
+            }),
+            Some(Err(Busy)) => unavailable(),
         }
     }
+
+    fn finish(
+        &mut self,
+        cx: &mut Context<'_, ScramState>,
+        exchange: &AuthExchange<'_>,
+    ) -> Answer<AuthStep, ConnectRefusalM5> {
+        let address = cx.client().peer.ip();
+        let user = cx.state().exchange.as_ref().map(|begun| Arc::from(begun.user()));
+        let answer = cx.state().finish(exchange.data.unwrap_or_default());
+        if let (Some(queue), Some(user)) = (&self.queue, user) {
+            queue.settle(Origin::new(address, user), matches!(answer, Answer::Ok(_)));
+        }
+        answer
+    }
+}
+
+fn question(data: String) -> Answer<AuthStep, ConnectRefusalM5> {
+    Answer::Ok(AuthContinue::default().data(data).into())
+}
+
+fn unavailable() -> Answer<AuthStep, ConnectRefusalM5> {
+    Answer::Error(ConnectRefusalM5::default().code(ConnectCode::ServerUnavailable))
 }
 
 impl ScramState {
@@ -131,8 +176,8 @@ impl Hook for ScramFile {
             return Answer::Next;
         }
         match exchange.stage {
-            AuthStage::Connect | AuthStage::Reauthenticate => self.begin(cx.state(), exchange),
-            AuthStage::Continue => cx.state().finish(exchange.data.unwrap_or_default()),
+            AuthStage::Connect | AuthStage::Reauthenticate => self.begin(cx, exchange),
+            AuthStage::Continue => self.finish(cx, exchange),
         }
     }
 

@@ -1,0 +1,76 @@
+//! An orderly stop: wills first, on all shards, then every connection.
+
+use super::agenda::Deadline;
+use super::machine::Shard;
+use super::message::ShardMessage;
+use super::output::Output;
+use super::pubsub::PubSub;
+use crate::client::EndReason;
+use crate::codec::ReasonCode;
+use crate::connection::{ConnectionStage, PauseReason};
+use crate::hooks::Chain;
+
+impl<C: Chain> PubSub<C> {
+    /// Publishes the will of a session, whose client is not served any more: nothing of it comes behind its will.
+    pub(super) fn publish_last_will(&mut self, index: u32) {
+        let clients = &mut self.clients;
+        if let Some(id) = clients.sessions.get(index).and_then(|session| session.connection) {
+            clients.connections.pause(id, PauseReason::Closing);
+        }
+        self.publish_will_of(index);
+    }
+}
+
+impl<C: Chain> Shard<C> {
+    /// Begins an orderly stop: publishes every will, and refuses who is connecting.
+    pub(super) fn stop(&mut self) {
+        let pubsub = &mut self.pubsub;
+        let agenda = &mut pubsub.clients.agenda;
+        if !agenda.stop.begin() {
+            return;
+        }
+        let under_way = pubsub.clients.delivery.fan_outs.take_all();
+        pubsub.deliver_at_once(under_way);
+        let agenda = &mut pubsub.clients.agenda;
+        // A shard that is stuck must not cost the clients of the others their DISCONNECT.
+        let patience = pubsub.clients.setup.config.runtime.shutdown_timeout / 2;
+        agenda.arm(agenda.now() + patience, Deadline::Stop);
+        for id in pubsub.clients.connections.ids() {
+            let stage = pubsub.clients.connections.get(id).map(|connection| &connection.stage);
+            if !matches!(stage, Some(ConnectionStage::Connected(_))) {
+                pubsub.end_with(id, EndReason::ServerShutdown, ReasonCode::ServerShuttingDown);
+            }
+        }
+        // Nothing of a session outlives the broker: what delayed wills wait for would not come [MQTT-3.1.2-8].
+        for index in pubsub.clients.sessions.which(|session| session.will.is_some()) {
+            pubsub.publish_last_will(index);
+        }
+        // What has not left yet ends here.
+        for (token, to) in self.migration.outgoing.abandon_all() {
+            self.pubsub.clients.agenda.post(to, ShardMessage::Abandoned { token });
+        }
+    }
+
+    /// Goes on with an orderly stop that has begun, as far as it can. True if there may be follow-ups, and more to do behind them.
+    #[cold]
+    pub(super) fn go_on_stopping(&mut self) -> bool {
+        let is_any_arriving = self.migration.incoming.is_any_arriving();
+        let pubsub = &mut self.pubsub;
+        let agenda = &mut pubsub.clients.agenda;
+        if !is_any_arriving && agenda.stop.has_published() {
+            // Behind the wills, on the way to each of the others.
+            agenda.tell_others(|| ShardMessage::WillsPublished);
+        }
+        if agenda.stop.closes() {
+            for id in pubsub.clients.connections.ids() {
+                pubsub.end_with(id, EndReason::ServerShutdown, ReasonCode::ServerShuttingDown);
+            }
+            return true;
+        }
+        let clients = &mut self.pubsub.clients;
+        if !is_any_arriving && !clients.pending_hooks.has_notifications() && clients.agenda.stop.ends() {
+            clients.agenda.output(Output::Stopped);
+        }
+        false
+    }
+}

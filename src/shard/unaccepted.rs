@@ -1,0 +1,43 @@
+//! Bytes of clients that are not accepted yet, which are bounded for all of them together; and bytes that cannot be served yet.
+
+use super::clients::Clients;
+use crate::client::ConnectionId;
+use crate::codec::ReasonCode;
+use crate::connection::ConnectionStage;
+use crate::handshake::Refusal;
+use crate::hooks::Chain;
+
+impl<C: Chain> Clients<C> {
+    /// Keeps what came and cannot be served yet: the beginning of a packet, or what came behind one that is not done.
+    pub(super) fn keep_unread(&mut self, id: ConnectionId, bytes: &[u8]) {
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.last_heard = self.agenda.now();
+            connection.unread.push(bytes);
+            connection.progress.begin(bytes.len(), self.agenda.now());
+        }
+        self.hold_unaccepted(id);
+    }
+
+    /// What is held for a client that is not accepted yet may have changed. While that is too much for all of them together, those are refused
+    /// for whom most is held.
+    pub(super) fn hold_unaccepted(&mut self, id: ConnectionId) {
+        while let Some(id) = self.connections.hold(id) {
+            self.statistics.counters.refused_for_memory += 1;
+            if let Some(refused) = self.connections.unaccepted.refuse(self.agenda.now()) {
+                tracing::warn!(
+                    refused,
+                    "clients that are not accepted hold more than max_unaccepted_bytes: refused those with most"
+                );
+            }
+            let (code, what) = (ReasonCode::ServerBusy, "too much is held for clients that are not accepted");
+            let refusal = match self.connections.get(id).map(|connection| (&connection.stage, &connection.unread)) {
+                Some((ConnectionStage::Opening { .. }, unread)) => {
+                    Refusal::of_begun(unread.as_slice(), code).saying(what)
+                }
+                Some((ConnectionStage::Connecting(pending), _)) => pending.refuse(code, what),
+                Some((ConnectionStage::Connected(_), _)) | None => return,
+            };
+            self.refuse(id, &refusal);
+        }
+    }
+}

@@ -15,6 +15,7 @@
 //!
 //! Owns who waits for whom. It never touches a connection: which publishers are to wait, or to wait no more, is returned.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -204,9 +205,8 @@ impl Flow {
     ) -> FullOutput {
         let mut follows = FullOutput::default();
         let relieved_at = if qos == QoS::AtMostOnce { self.most / 2 } else { backlog.most_queued / 2 };
-        if !self.slow.contains_key(&id) {
-            let slow = SlowConsumer { account, given_up: true, relieved_at, publishers: BTreeMap::new() };
-            self.slow.insert(id, slow);
+        if let Entry::Vacant(vacant) = self.slow.entry(id) {
+            vacant.insert(SlowConsumer { account, given_up: true, relieved_at, publishers: BTreeMap::new() });
             follows.look_at = self.wait_for(id, now);
         }
         let Some(slow) = self.slow.get_mut(&id) else { return follows };

@@ -24,15 +24,6 @@ pub(super) struct Routed<'a> {
     pub publisher: Option<Publisher>,
 }
 
-/// What became of a retained message for a client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Retained {
-    /// It was sent, or never will be.
-    Done,
-    /// There is no room for it at the moment.
-    Waits,
-}
-
 impl<C: Chain> Clients<C> {
     /// Delivers a publication to everybody in `recipients`.
     pub(super) fn deliver_all(&mut self, recipients: &[Recipient], routed: &Routed<'_>) {
@@ -147,7 +138,7 @@ impl<C: Chain> Clients<C> {
     }
 
     /// Queues, stores or drops a message that was not sent.
-    fn settle(
+    pub(super) fn settle(
         &mut self,
         recipient: &Recipient,
         publication: &Publication<'_>,
@@ -182,27 +173,6 @@ impl<C: Chain> Clients<C> {
             self.report_dropped(index, &dropped, reason);
         }
         insert.stored
-    }
-
-    /// Sends a message that is retained to a client, if there is room in the window and on the connection.
-    pub(super) fn send_retained(&mut self, recipient: &Recipient, publication: &Publication<'_>) -> Retained {
-        let index = recipient.session;
-        let Some(session) = self.sessions.get_mut(index) else { return Retained::Done };
-        let Some(mut to) = session.connection.and_then(|id| self.connections.writable(id)) else {
-            return Retained::Waits;
-        };
-        let qos = delivery::qos_for(session, recipient, publication);
-        let (chain, traffic, now) = (&mut self.chain, &mut self.delivery.traffic, self.agenda.now());
-        let mut writer = PublishWriter { chain, traffic, buffers: to.buffers, now };
-        match writer.send_retained(session, to.connection, recipient, publication, qos, self.flow.most()) {
-            None => return Retained::Waits,
-            Some(Delivered::Sent) => {
-                self.statistics.counters.messages_out += 1;
-                to.queue_for_output();
-            }
-            Some(outcome) => self.settle(recipient, publication, (qos, true), outcome),
-        }
-        Retained::Done
     }
 
     /// Sends what waits for a client, if there is room for it in the window or on the connection.

@@ -2,11 +2,12 @@
 
 use super::agenda::FollowUp;
 use super::clients::Clients;
-use super::delivering::Retained as RetainedMessage;
 use super::message::ShardMessage;
 use super::output::Output;
 use super::pubsub::PubSub;
+use crate::delivery::{self, Delivered, PublishWriter};
 use crate::hooks::Chain;
+use crate::message::Publication;
 use crate::retained::{Retained, RetainedPage, RetainedQuestion};
 use crate::routing::Routing;
 use crate::session::{PROGRAM, Recipient, SubscriptionIds};
@@ -86,13 +87,32 @@ impl<'a, C: Chain> Replaying<'a, C> {
                     group: None,
                 };
                 self.clients.agenda.turn.did(1);
-                if self.clients.send_retained(&recipient, &message.publication()) == RetainedMessage::Waits {
+                if !self.send(&recipient, &message.publication()) {
                     return true;
                 }
             }
             self.retained.message_done(reader);
         }
         false
+    }
+
+    /// Sends a message to a client, if there is room in the window and on the connection. False if it waits for that.
+    fn send(&mut self, recipient: &Recipient, publication: &Publication<'_>) -> bool {
+        let clients = &mut *self.clients;
+        let Some(session) = clients.sessions.get_mut(recipient.session) else { return true };
+        let Some(mut to) = session.connection.and_then(|id| clients.connections.writable(id)) else { return false };
+        let qos = delivery::qos_for(session, recipient, publication);
+        let (chain, traffic, now) = (&mut clients.chain, &mut clients.delivery.traffic, clients.agenda.now());
+        let mut writer = PublishWriter { chain, traffic, buffers: to.buffers, now };
+        match writer.send_retained(session, to.connection, recipient, publication, qos, clients.flow.most()) {
+            None => return false,
+            Some(Delivered::Sent) => {
+                clients.statistics.counters.messages_out += 1;
+                to.queue_for_output();
+            }
+            Some(outcome) => clients.settle(recipient, publication, (qos, true), outcome),
+        }
+        true
     }
 
     /// Gives the program what is here for one of its subscriptions.

@@ -7,6 +7,7 @@ use moormq::codec::{
 };
 use moormq::config::{Config, Limit};
 use moormq::hooks::NoHooks;
+use moormq::random::Random;
 use moormq::shard::{Input, Request, TurnLimits};
 use moormq::topic::TopicFilter;
 
@@ -214,6 +215,64 @@ fn live_messages_and_retained_ones_take_turns() {
         let rest = &received[first_live..];
         assert!(rest[..10].iter().all(|one| !one.retain) && rest[10..].iter().all(|one| one.retain));
         assert_eq!(received.len(), 30);
+    }
+}
+
+/// Whoever subscribes sees what was retained before what is published when SUBACK has come, of each topic, though it takes one message at a time.
+#[test]
+fn what_is_retained_comes_before_what_is_published_after_suback() {
+    let narrow = |config: &mut Config| config.limits.max_inflight_messages = 1;
+    for qos in [QoS::AtMostOnce, QoS::AtLeastOnce] {
+        for mut world in worlds_with(|| config(narrow)) {
+            let kept = retain(&mut world, 40, "x", QoS::AtLeastOnce);
+            let publisher = Client::on(&mut world, 0, "publisher", ConnectOptions::clean(V5));
+            let mut client = Client::on(&mut world, 0, "client", ConnectOptions::clean(V5));
+            let filters = [SubscribeFilter { filter: "#", options: SubscriptionOptions::new(QoS::AtLeastOnce) }];
+            client.send_quietly(&mut world, &Packet::Subscribe(Subscribe::new(packet_id(1), &filters[..])));
+            let mut random = Random::from_seed(1);
+            let mut received = Vec::new();
+            while received.is_empty() {
+                world.carry_out_outputs();
+                received = client.received(&mut world);
+                world.carry_any_message(&mut random);
+                world.catch_up();
+            }
+            assert!(matches!(received[0], Got::Suback(..)), "{received:?}");
+            for topic in &kept {
+                publisher.send_quietly(&mut world, &Packet::Publish(publish(topic, "y", qos, 1)));
+                world.settle();
+                world.received(publisher.socket);
+            }
+            let first =
+                received.into_iter().filter_map(|got| if let Got::Publish(one) = got { Some(one) } else { None });
+            let mut received: Vec<_> = first.collect();
+            received.iter().for_each(|one| ack(&mut world, &client, one));
+            received.extend(all(&mut world, &mut client));
+            for topic in &kept {
+                let of_topic: Vec<_> =
+                    received.iter().filter(|one| one.topic == *topic).map(|one| one.text()).collect();
+                assert_eq!(of_topic, ["x", "y"], "{topic} {qos:?}");
+            }
+        }
+    }
+}
+
+/// What comes behind SUBSCRIBE is served when the first page of what is retained has been sent.
+#[test]
+fn a_subscription_that_is_ended_in_the_same_read_gets_the_first_page() {
+    for mut world in worlds() {
+        let kept = retain(&mut world, 40, "x", QoS::AtMostOnce);
+        let mut client = Client::on(&mut world, 0, "client", ConnectOptions::clean(V5));
+        let filters = [SubscribeFilter { filter: "#", options: SubscriptionOptions::new(QoS::AtMostOnce) }];
+        let mut bytes = Vec::new();
+        Packet::Subscribe(Subscribe::new(packet_id(1), &filters[..])).encode(V5, &mut bytes);
+        Packet::Unsubscribe(Unsubscribe::new(packet_id(2), &["#"][..])).encode(V5, &mut bytes);
+        world.send_quietly(client.socket, &bytes);
+        world.settle();
+        let received = client.received(&mut world);
+        let [Got::Suback(..), retained @ .., Got::Unsuback(..)] = &received[..] else { panic!("{received:?}") };
+        assert_eq!(retained.len(), kept.len());
+        assert!(is_quiet(&world));
     }
 }
 

@@ -8,6 +8,7 @@ use std::path::Path;
 use super::layout::{StartError, allowed_cpus, remedy};
 use crate::config::{Config, ConfigError};
 use crate::control::socket::ControlSocket;
+#[cfg(feature = "stock")]
 use crate::control::stock_files::StockFiles;
 use crate::net::listeners::check_free;
 use crate::net::port_holder::{Holder, holder_of};
@@ -26,6 +27,7 @@ pub struct Preflight {
 /// no client from a broker that runs.
 pub fn preflight(config: &Config) -> Preflight {
     let mut found = Preflight::default();
+    #[cfg(feature = "stock")]
     found.files(config);
     found.control(config);
     found.cores(config);
@@ -39,6 +41,7 @@ impl Preflight {
         self.problems.push(ConfigError::new(key, problem));
     }
 
+    #[cfg(feature = "stock")]
     fn files(&mut self, config: &Config) {
         for (setting, error) in StockFiles::check(config) {
             self.problem(setting, error.to_string());

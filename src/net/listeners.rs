@@ -24,7 +24,7 @@ const PROBES: u32 = 5;
 ///
 /// Accepted sockets inherit TCP_NODELAY and SO_KEEPALIVE from it, which saves system calls per connection. With `keep_alive`
 /// the kernel asks for a peer that has been silent for that long, and ends the connection when it has asked
-/// [`PROBES`] times in vain, a tenth of that time apart.
+/// five times in vain, a tenth of that time apart.
 ///
 /// # Errors
 ///

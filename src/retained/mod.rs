@@ -14,12 +14,13 @@
 //! been sent before what is still on its way. So shards say how many messages they had sent also if nobody wants what is retained now, and
 //! say only what has changed since they said it last.
 //!
-//! The answers are *replayed* page by page. All owners are asked for their first page at once, and the subscription is complete when these are
-//! here: so what is published after that comes behind them. Then one owner after the other is asked for the next page when all was sent
-//! that is here of it, which is as soon as the window of the client and its output have room. What had been queued for the client when a page came goes before it: it may be
-//! older, and come through another subscription. What is queued later goes behind it. So what waits for a client is the first page of each owner, then one, however much is retained, and its
-//! queue is not touched. A walk through the topics is resumed behind the last topic of a page, whatever was stored and removed meanwhile. An
-//! owner looks at so many topics for a page, and shards do so much of this in one turn; what is left waits for the next.
+//! The answers are *replayed* page by page. All owners are asked for their first page at once, and the subscription is complete when
+//! these are here: so what is published after that comes behind them. Then one owner after the other is asked for the next page when all
+//! was sent that is here of it, which is as soon as the window of the client and its output have room. What had been queued for the
+//! client when a page came goes before it: it may be older, and come through another subscription. What is queued later goes behind it.
+//! So what waits for a client is the first page of each owner, then one, however much is retained, and its queue is not touched. A walk
+//! through the topics is resumed behind the last topic of a page, whatever was stored and removed meanwhile. An owner looks at so many
+//! topics for a page, and shards do so much of this in one turn; what is left waits for the next.
 //!
 //! What has come live before a page is asked for, the owner must have applied when it answers: so it does not have what is older. What
 //! comes live while the question is open is remembered, and the page is cut off before the first topic that it concerns. What comes live

@@ -105,8 +105,8 @@ impl Store {
         self.bytes
     }
 
-    /// Keeps `kept` as the last message of its topic, if there is `room`. Messages about the broker itself are as many as it has counters, and
-    /// no limit concerns them: a store that clients have filled must not keep anybody from seeing that.
+    /// Keeps `kept` as the last message of its topic, if there is `room`. Messages about the broker itself are as many as it has
+    /// counters, and no limit concerns them: a store that clients have filled must not keep anybody from seeing that.
     pub fn store(&mut self, kept: Kept, room: &Room) -> Retention {
         let message = kept.message.clone();
         let topic = message.topic();

@@ -1,5 +1,5 @@
-//! Work that is too much for one turn, in portions: a publication to very many recipients, the subscriptions that a session leaves behind, what
-//! is retained for new subscribers.
+//! Work that is too much for one turn, in portions: a publication to very many recipients, the subscriptions that a session leaves
+//! behind, what is retained for new subscribers.
 
 use std::collections::VecDeque;
 

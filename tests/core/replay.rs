@@ -218,7 +218,8 @@ fn live_messages_and_retained_ones_take_turns() {
     }
 }
 
-/// Whoever subscribes sees what was retained before what is published when SUBACK has come, of each topic, though it takes one message at a time.
+/// Whoever subscribes sees what was retained before what is published when SUBACK has come, of each topic, though it takes one message
+/// at a time.
 #[test]
 fn what_is_retained_comes_before_what_is_published_after_suback() {
     let narrow = |config: &mut Config| config.limits.max_inflight_messages = 1;

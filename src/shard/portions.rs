@@ -13,6 +13,7 @@ use crate::delivery::FanOut;
 use crate::hooks::Chain;
 use crate::retained::{SWEPT, Work};
 use crate::routing::Turn;
+use crate::session::MigrationState;
 use crate::topic::TopicFilter;
 
 /// Topics, and nodes of sets of filters, that are looked at in a unit of work.
@@ -83,11 +84,17 @@ impl<C: Chain> PubSub<C> {
         let mut there = Vec::with_capacity(recipients.len());
         for (recipient, number) in recipients {
             let is_there = self.clients.instance_of(&recipient) == Some(number);
-            let is_offline =
-                || self.clients.sessions.get(recipient.session).is_some_and(|session| session.connection.is_none());
+            // The client of a session that is to come is elsewhere still, and may well be connected.
+            let is_offline = || {
+                let session = self.clients.sessions.get(recipient.session);
+                session.is_some_and(|session| {
+                    session.connection.is_none() && !matches!(session.migration, Some(MigrationState::Arriving { .. }))
+                })
+            };
             let has_another = |filter: &TopicFilter| self.routing.has_other_member(mountpoint, filter, false);
             match &recipient.group {
                 Some(filter) if !is_there || is_offline() && has_another(filter) => {
+                    self.clients.agenda.turn.did(1);
                     let turn = Turn { policy: self.own_origin().policy, publisher: 0, hops: 0 };
                     self.offer_to_group(mountpoint, filter, &message, turn, publisher);
                 }

@@ -137,6 +137,58 @@ fn all_owners_are_asked_about_a_wildcard_and_one_about_a_topic() {
     assert!(nothing_is_left(&shards));
 }
 
+/// The numbers of the subscriptions that need not wait any more.
+fn begun(shard: &mut Retained) -> Vec<u64> {
+    std::iter::from_fn(|| shard.replays.next_begun()).collect()
+}
+
+#[test]
+fn a_subscription_waits_for_the_first_page_of_every_owner_and_nothing_is_sent_before() {
+    let mut shards = shards_with(2, 1);
+    for owner in [0, 0, 1] {
+        let topic = topic_of(&shards, owner, shards[0].len());
+        publish(&mut shards, 0, &topic, &owner.to_string());
+    }
+    subscribe(&mut shards, &["#"]);
+    let asked = shards[0].questions(READER);
+    assert_eq!(asked.iter().map(|(owner, _)| *owner).collect::<Vec<_>>(), [0, 1]);
+    for (owner, question) in asked {
+        assert_eq!((begun(&mut shards[0]), shards[0].next_message(READER).is_some()), (vec![], false));
+        shards[owner].ask(0, 0, question);
+        let page = answer(&mut shards, owner);
+        shards[0].answered(page);
+    }
+    assert!(shards[0].needs_turn());
+    assert_eq!((begun(&mut shards[0]), shards[0].replays.here()), (vec![1], 2));
+    assert_eq!(take(&mut shards), Some("0".to_owned()));
+    let (owner, _) = question(&mut shards[0]).expect("it has one more");
+    assert_eq!(owner, 0, "one after the other now");
+    shards[0].forget_reader(READER);
+    assert!(nothing_is_left(&shards) && begun(&mut shards[0]).is_empty());
+}
+
+#[test]
+fn a_subscription_does_not_wait_if_its_reader_leaves_or_has_others_before_it() {
+    let mut shards = shards(2);
+    subscribe(&mut shards, &["#"]);
+    shards[0].set_online(READER, false);
+    assert_eq!(begun(&mut shards[0]), [1], "the reader has left");
+    subscribe(&mut shards, &["+"]);
+    assert_eq!(begun(&mut shards[0]), [1], "the reader is away");
+    shards[0].set_online(READER, true);
+    subscribe(&mut shards, &["a"]);
+    assert_eq!(begun(&mut shards[0]), [1], "others are before it");
+    assert_eq!(taken(&mut shards), [""; 0]);
+    subscribe(&mut shards, &["a", "b"]);
+    assert!(begun(&mut shards[0]).is_empty());
+    shards[0].stop_replaying(READER, &filters(&["a", "b"]));
+    assert_eq!(begun(&mut shards[0]), [1], "it is not wanted any more");
+    subscribe(&mut shards, &["a"]);
+    shards[0].forget_reader(READER);
+    assert_eq!(begun(&mut shards[0]), [1], "the reader has gone");
+    assert!(nothing_is_left(&shards));
+}
+
 #[test]
 fn a_reader_is_given_page_after_page_as_it_takes_them() {
     for (count, page) in [(1, 1), (1, 3), (2, 1), (3, 4)] {

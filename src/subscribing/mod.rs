@@ -4,8 +4,8 @@
 //! in, and the shards that own what is retained have answered, the hooks are told, SUBACK goes out, and retained messages follow. So
 //! after SUBACK nothing is missed, whichever shard a publisher is on. Until then the client's next packets wait.
 //!
-//! Owns the subscriptions that are being made, and the numbers of what is announced. It changes the subscriptions of the session that is lent to it, and knows neither filter
-//! trees nor other shards.
+//! Owns the subscriptions that are being made, and the numbers of what is announced. It changes the subscriptions of the session that is
+//! lent to it, and knows neither filter trees nor other shards.
 
 mod announcements;
 mod grants;

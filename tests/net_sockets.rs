@@ -77,6 +77,7 @@ impl Echo {
                     dirty.push(conn);
                 }
                 Event::Closed { conn } => {
+                    self.sockets.close(conn, WireBuffer::default(), now);
                     self.open.retain(|open| *open != conn);
                     self.outboxes.remove(&conn);
                     self.closed += 1;

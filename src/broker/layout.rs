@@ -21,7 +21,7 @@ use crate::sharding::MAX_SHARDS;
 /// Descriptors that each shard needs beside those of its sockets: rings, eventfds, pipes.
 const OF_SHARD: usize = 24;
 /// Descriptors for operators, files that are read again, and what else comes and goes.
-const RESERVE: usize = 64;
+const RESERVE: usize = 32;
 /// With fewer connections than this the broker does not start.
 const FEWEST_SOCKETS: usize = 16;
 

@@ -45,6 +45,8 @@ use crate::time::Time;
 
 /// Messages of other shards per turn at most, and as many commands of other threads: then the sockets have their turn.
 const MESSAGES_PER_TURN: usize = 256;
+/// Messages of other shards that are handed in in each turn, also if sockets have brought all that fits into it.
+const LEAST_PER_TURN: usize = 8;
 /// About what a connection that is handed over holds on to, in bytes, but for what it has read and not sent.
 const HAND_OFF: usize = 1024;
 /// The longest time between two polls of the executor's own ring while hooks are pending, however busy the shard is.
@@ -248,13 +250,15 @@ impl<C: Chain> Worker<C> {
 
     /// Hands all events in and does all that follows. Returns whether there was an event.
     fn turn(&mut self) -> bool {
-        // Before the sockets: what they have is never refused, and may be all that fits into a turn.
-        let mut busy = self.receive_messages();
-        busy |= self.receive_commands();
+        let mut busy = false;
+        // Before everything else: when a connection leaves the core, what has come for it must be in, and its socket is detached at
+        // the end of the turn.
         while let Some(event) = self.sockets.next_event(self.now) {
             self.on_event(event);
             busy = true;
         }
+        busy |= self.receive_messages();
+        busy |= self.receive_commands();
         for _ in 0..self.hooks.woken() {
             busy = true;
             if let Some((task, answer)) = self.hooks.poll_next() {
@@ -315,8 +319,9 @@ impl<C: Chain> Worker<C> {
 
     fn receive_messages(&mut self) -> bool {
         let mut busy = false;
+        let mut least = LEAST_PER_TURN;
         for _ in 0..MESSAGES_PER_TURN {
-            if !self.hand_in_received() {
+            if !self.hand_in_received(&mut least) {
                 break;
             }
             let Some((from, message)) = self.mesh.receive() else { break };
@@ -327,13 +332,15 @@ impl<C: Chain> Worker<C> {
                 MeshMessage::Transfer { socket, transfer } => self.adopt_session(socket, transfer),
             }
         }
-        self.hand_in_received();
+        self.hand_in_received(&mut least);
         busy || self.received.is_some()
     }
 
-    /// Hands in messages that came together. Returns whether all of them are, and more fit into this turn.
-    fn hand_in_received(&mut self) -> bool {
-        while !self.shard.is_turn_over() {
+    /// Hands in messages that came together: as far as they fit into this turn, and `least` in any case, which it counts down. Returns
+    /// whether all of them are in, and there may be more.
+    fn hand_in_received(&mut self, least: &mut usize) -> bool {
+        while *least > 0 || !self.shard.is_turn_over() {
+            *least = least.saturating_sub(1);
             let Some((from, messages)) = &mut self.received else { return true };
             let from = *from;
             match messages.next() {
@@ -378,8 +385,8 @@ impl<C: Chain> Worker<C> {
 
     fn receive_commands(&mut self) -> bool {
         let mut busy = false;
-        for _ in 0..MESSAGES_PER_TURN {
-            if self.shard.is_turn_over() {
+        for at in 0..MESSAGES_PER_TURN {
+            if at > 0 && self.shard.is_turn_over() {
                 break;
             }
             let Some(command) = self.inbox.receive() else { break };

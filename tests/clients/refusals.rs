@@ -145,6 +145,6 @@ fn a_listener_that_knows_nobody() {
     assert_eq!(Client::refused(options_at(port, "client")), ConnectReturnCode::NotAuthorized);
     let mut options = options_at(port, "client");
     options.set_credentials("somebody", "secret");
-    assert_eq!(Client::refused(options), ConnectReturnCode::NotAuthorized);
+    assert_eq!(Client::refused(options), ConnectReturnCode::BadUserNamePassword);
     assert!(mqtt3::Client::try_connect(mqtt3::options_at(port, "client")).is_err());
 }

@@ -37,9 +37,14 @@ struct Head {
 impl Message {
     /// The topic it was published to, after the hooks.
     pub fn topic(&self) -> TopicName<'_> {
-        let bytes = self.part(&self.0.header.header.topic);
+        let bytes = self.topic_bytes();
         // The bytes were copied from a `TopicName`, so both checks have been made; they are not worth a second walk of the levels.
         TopicName::trusted(std::str::from_utf8(bytes).unwrap_or_default())
+    }
+
+    /// The bytes of that topic.
+    pub fn topic_bytes(&self) -> &[u8] {
+        self.part(&self.0.header.header.topic)
     }
 
     /// The encoded MQTT 5 properties that go on unchanged to every receiver.

@@ -4,10 +4,10 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use moormq::Broker;
-use moormq::broker::{LateHandle, OperationError, Publish, RequestError};
+use moormq::broker::{Handle, LateHandle, OperationError, Publish, RequestError};
 use moormq::config::Config;
 use moormq::hooks::{Answer, Context, Hook, Notice, PublishModifiers, PublishRefusal, PublishRequest, Published};
 
@@ -209,6 +209,99 @@ fn a_broker_that_rebalances_can_be_stopped() {
     config.rebalance.interval = Duration::from_millis(100);
     let broker = Broker::builder().config(config).start().expect("it starts");
     broker.stop().expect("it stops");
+}
+
+/// A link whose hook keeps its whole shard waiting, as a hook should not.
+#[derive(Clone)]
+struct Stalling(Sender<Sender<()>>);
+
+impl Hook for Stalling {
+    type State = ();
+
+    fn auth_on_publish(
+        &mut self,
+        _: &mut Context<'_, ()>,
+        _: &PublishRequest<'_>,
+    ) -> Answer<PublishModifiers, PublishRefusal> {
+        let (answer, answered) = channel();
+        self.0.send(answer).expect("the test listens");
+        let _ = answered.recv();
+        Answer::ok()
+    }
+}
+
+fn program_publishes(handle: &Handle, topic: &str) -> Result<(), RequestError> {
+    handle.publish(Publish { topic: topic.into(), payload: "message".into(), ..Publish::default() })
+}
+
+/// Publishes to `t` at QoS 1 as an MQTT 5 client, and gives the reason code of PUBACK: 0x10 if nobody subscribes.
+fn code_of_publish(address: SocketAddr) -> u8 {
+    let mut client = TcpStream::connect(address).expect("it listens");
+    client.write_all(b"\x10\x0e\0\x04MQTT\x05\x02\0\0\0\0\x01v").expect("it reads");
+    let mut head = [0; 2];
+    client.read_exact(&mut head).expect("it answers");
+    assert_eq!(head[0], 0x20);
+    client.read_exact(&mut vec![0; head[1].into()]).expect("it answers");
+    client.write_all(&[0x32, 6, 0, 1, b't', 0, 7, 0]).expect("it reads");
+    client.read_exact(&mut head).expect("it answers");
+    let mut rest = vec![0; head[1].into()];
+    client.read_exact(&mut rest).expect("it answers");
+    assert_eq!((head[0], &rest[..2]), (0x40, &[0, 7][..]));
+    rest.get(2).copied().unwrap_or(0)
+}
+
+/// The end of a subscription is never lost, though the inbox of its shard be full: also if it comes before the beginning.
+#[test]
+fn a_subscription_that_ends_while_the_inbox_is_full_is_gone() {
+    for shards in [1, 2, 4] {
+        let (questions, asked) = channel();
+        let broker = Broker::builder().config(config(shards)).hook(Stalling(questions)).start().expect("it starts");
+        let (handle, address) = (broker.handle(), broker.addresses()[0].1);
+        // The shard that gets what is published through this handle, and one subscription of so many.
+        let home = |number: &usize| {
+            let client_id = format!("client-{number}");
+            handle.find([("", &*client_id)]).expect("shards answer")[0].shard == 0
+        };
+        let client_id = format!("client-{}", (0..).find(home).expect("one of them is"));
+        let subscriptions: Vec<_> = (0..shards).map(|_| handle.subscribe("", "t", 1).expect("it is taken")).collect();
+        assert_eq!(code_of_publish(address), 0);
+
+        let mut client = connect(address, &client_id);
+        client.write_all(&[0x30, 3, 0, 1, b't']).expect("it reads");
+        let answer = asked.recv().expect("the hook is asked");
+        let full = loop {
+            if let Err(error) = program_publishes(&handle, "elsewhere") {
+                break error;
+            }
+        };
+        assert!(matches!(full, RequestError::Full), "{full}");
+        drop(subscriptions);
+        answer.send(()).expect("the hook waits");
+        let deadline = Instant::now() + LONG;
+        while code_of_publish(address) != 0x10 {
+            assert!(Instant::now() < deadline, "the broker still has subscribers");
+        }
+        broker.stop().expect("it stops");
+    }
+}
+
+#[test]
+fn what_the_program_is_too_slow_for_is_counted() {
+    for shards in [1, 2, 4] {
+        let mut config = config(shards);
+        config.sys.interval = Duration::from_millis(100);
+        let broker = Broker::builder().config(config).start().expect("it starts");
+        let handle = broker.handle();
+        let slow: Vec<_> = (0..3).map(|_| handle.subscribe("", "t", 2).expect("it is taken")).collect();
+        (0..10).for_each(|_| program_publishes(&handle, "t").expect("there is room"));
+        let counts = handle.subscribe("", "$SYS/broker/program/messages/dropped", 10_000).expect("it is taken");
+        let deadline = Instant::now() + LONG;
+        while counts.recv().expect("it runs").payload() != b"24" {
+            assert!(Instant::now() < deadline, "eight of ten, three times");
+        }
+        drop(slow);
+        broker.stop().expect("it stops");
+    }
 }
 
 /// What the panicking shard was called, and why it died.

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use crossbeam::channel::{self, Receiver, RecvTimeoutError};
+use crossbeam::channel::{self, Receiver, RecvTimeoutError, TrySendError};
 
 use crate::client::SubscriberId;
 use crate::codec::{PropertyBlock, QoS};
@@ -218,7 +218,7 @@ impl Handle {
 
     /// Subscribes to `filter`, retained messages included. After it has returned, the subscription gets every matching
     /// message. At most `capacity` messages wait to be received; while there are that many, further messages are
-    /// dropped. Waits for the shard.
+    /// dropped, and counted in `$SYS/broker/program/messages/dropped`. Waits for the shard.
     ///
     /// # Errors
     ///
@@ -234,14 +234,13 @@ impl Handle {
         let shard = number as usize % self.inboxes.len();
         let (sender, messages) = channel::bounded(capacity.max(1));
         let (ready, subscribed) = channel::bounded(1);
+        // Nobody misses a message for which there is no receiver any more.
         let sink = Box::new(move |event| match event {
-            SubscriptionEvent::Subscribed => drop(ready.try_send(())),
-            SubscriptionEvent::Message(message) => drop(sender.try_send(message)),
+            SubscriptionEvent::Subscribed => ready.try_send(()).is_ok(),
+            SubscriptionEvent::Message(message) => !matches!(sender.try_send(message), Err(TrySendError::Full(_))),
         });
-        self.send(shard, Command::Open { subscription: number, sink })?;
+        self.send(shard, Command::Subscribe { subscription: number, mountpoint: mountpoint.into(), filter, sink })?;
         let subscription = Subscription { messages, number, shard, handle: self.clone() };
-        let request = Request::Subscribe { subscription: number, mountpoint: mountpoint.into(), filter };
-        self.send(shard, Command::Request(request))?;
         subscribed.recv_timeout(SHARD_TIMEOUT).map_err(|error| match error {
             RecvTimeoutError::Timeout => RequestError::Unanswered { shards: vec![shard] },
             RecvTimeoutError::Disconnected => RequestError::Stopped,
@@ -324,11 +323,7 @@ impl Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        let number = self.number;
-        // It may fail, if the inbox is full or the broker has stopped. The receiver is gone, so messages are dropped
-        // anyway.
-        let _ = self.handle.send(self.shard, Command::Request(Request::Unsubscribe { subscription: number }));
-        let _ = self.handle.send(self.shard, Command::Close { subscription: number });
+        self.handle.inboxes[self.shard].post(Command::Unsubscribe { subscription: self.number });
     }
 }
 

@@ -104,8 +104,9 @@ settings! {
 settings! {
     /// Messages that wait for a client.
     pub struct QueueConfig {
-        /// Messages that wait for a connected client, beyond those in flight and what is retained for a new subscription. Memory is
-        /// bounded by `max_queue_bytes`; a count would cut a burst of small messages to a client that reads.
+        /// Messages that wait for a connected client, beyond those in flight. What is retained for a new subscription does not wait
+        /// here, but where it is kept. Memory is bounded by `max_queue_bytes`; a count would cut a burst of small messages to a client
+        /// that reads.
         /// Allowed: "unlimited" or 0 to 1000000000; default "unlimited".
         pub max_online_messages: Limit = Limit::UNLIMITED, Limited(Count(0..=COUNT_MAX));
         /// Messages that wait for an offline client.
@@ -154,6 +155,10 @@ settings! {
         /// Bytes that are kept: topics, payloads and properties, all mountpoints together.
         /// Allowed: "unlimited" or a size from "0B" to "1TiB"; default "1GiB".
         pub max_total_bytes: Limit = Limit::at_most(GIB), Limited(Size(0..=BYTES_MAX));
+        /// Messages that are fetched for a new subscription at a time, 256KiB of them at most. The next are fetched when these
+        /// were sent, as fast as the client takes them.
+        /// Allowed: 1 to 65536; default 256.
+        pub page_messages: usize = 256, Count(1..=65_536);
     }
 }
 

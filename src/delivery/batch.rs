@@ -229,14 +229,7 @@ mod tests {
     #[test]
     fn recipients_are_taken_over_and_an_empty_list_comes_back() {
         let ids = SubscriptionIds::new();
-        let recipient = Recipient {
-            session: 5,
-            qos: QoS::AtMostOnce,
-            retain_as_published: false,
-            ids,
-            group: None,
-            initial: false,
-        };
+        let recipient = Recipient { session: 5, qos: QoS::AtMostOnce, retain_as_published: false, ids, group: None };
         let (mut batch, mut recipients) = (Batch::default(), vec![recipient]);
         let mut remote = ShardSet::default();
         remote.insert(3);

@@ -92,8 +92,7 @@ mod tests {
     fn fan_out(sequence: u64, sessions: &[u32]) -> FanOut {
         let recipient = |session: &u32| {
             let (qos, ids) = (QoS::AtMostOnce, SubscriptionIds::new());
-            let recipient =
-                Recipient { session: *session, qos, retain_as_published: false, ids, group: None, initial: false };
+            let recipient = Recipient { session: *session, qos, retain_as_published: false, ids, group: None };
             (recipient, u64::from(*session))
         };
         FanOut {

@@ -6,8 +6,10 @@
 //! | online, nothing queued, window open | sent | sent, in flight |
 //! | online, nothing queued, window full | sent: QoS 0 takes no place in it | queued |
 //! | online, something queued or to be sent again | queued behind | queued |
-//! | online, its output full | queued; dropped when nobody waits for it any more, see `flow`; what is retained: queued | queued |
+//! | online, its output full | queued; dropped when nobody waits for it any more, see `flow` | queued |
 //! | offline | dropped | queued |
+//!
+//! What is retained for a new subscription takes another way: it is sent when nothing is in its way, and waits where it is kept until then.
 //!
 //! How long a client may not read before it counts as lost is up to `flow`; queueing, and telling the hooks of what is stored or dropped, is
 //! done by the shard, in `shard::delivering`. Acknowledgements of both directions are handled here, too: PUBREL, which ends an incoming QoS 2
@@ -142,7 +144,7 @@ mod tests {
 
     fn recipient(qos: QoS) -> Recipient {
         let ids = SubscriptionIds::from(3);
-        Recipient { session: 0, qos, retain_as_published: false, ids, group: None, initial: false }
+        Recipient { session: 0, qos, retain_as_published: false, ids, group: None }
     }
 
     fn member(qos: QoS) -> Recipient {

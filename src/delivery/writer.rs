@@ -70,7 +70,7 @@ impl<C: Chain> PublishWriter<'_, C> {
         let item = Item { publication, qos, retain, again: false, ids: &recipient.ids };
         let sent = if qos == QoS::AtMostOnce && straight {
             self.write(session, connection, &item, None, encoded).is_ok()
-        } else if qos == QoS::AtMostOnce && pace == Pace::Lost && !recipient.initial {
+        } else if qos == QoS::AtMostOnce && pace == Pace::Lost {
             return Delivered::Dropped(DropReason::SlowConsumer);
         } else if straight && session.outbound.has_room(session.settings.send_maximum) {
             let keep = || recipient.delivery(publication, qos, retain);
@@ -79,6 +79,31 @@ impl<C: Chain> PublishWriter<'_, C> {
             return Delivered::Queue { online: true };
         };
         if sent { Delivered::Sent } else { Delivered::Dropped(DropReason::PacketTooLarge) }
+    }
+
+    /// Sends a message that is retained, as such, if window and connection take it, whatever is queued. `most` is how many bytes of output
+    /// may wait. None if there is no room.
+    pub fn send_retained<A>(
+        &mut self,
+        session: &mut Session<C::State>,
+        connection: &mut Connection<A>,
+        recipient: &Recipient,
+        publication: &Publication<'_>,
+        qos: QoS,
+        most: usize,
+    ) -> Option<Delivered> {
+        if connection.outbox.waiting() >= most || session.outbound.has_unsent() {
+            return None;
+        }
+        let item = Item { publication, qos, retain: true, again: false, ids: &recipient.ids };
+        let sent = if qos == QoS::AtMostOnce {
+            self.write(session, connection, &item, None, None).is_ok()
+        } else if session.outbound.has_room(session.settings.send_maximum) {
+            self.put_in_flight(session, connection, &item, None, || recipient.delivery(publication, qos, true))
+        } else {
+            return None;
+        };
+        Some(if sent { Delivered::Sent } else { Delivered::Dropped(DropReason::PacketTooLarge) })
     }
 
     /// Sends what waits, as long as window and connection take it: first what is to be sent again, then the queue. `most` is how many

@@ -81,7 +81,7 @@ impl Backlog {
             output: connection.outbox.waiting(),
             queued: queue.bytes(),
             most_queued: limits.bytes.get().unwrap_or(usize::MAX),
-            is_long: limits.online.get().is_some_and(|most| queue.counted() >= nearly(most)),
+            is_long: limits.online.get().is_some_and(|most| queue.len() >= nearly(most)),
         }
     }
 

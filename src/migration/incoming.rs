@@ -1,17 +1,22 @@
 //! Sessions that come to this shard: those that are announced, and those that have come not long ago.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 /// Sessions that are to come to this shard, or have come not long ago.
 pub(crate) struct IncomingSessions {
     shards: usize,
     /// The places in the table of sessions of those that are to come, by old owner and its token.
     arriving: BTreeMap<(usize, u64), u32>,
-    /// Their subscriptions that other shards are adding, by this shard's token.
+    /// Their subscriptions that other shards are adding, by the number of the announcement.
     announced: BTreeMap<u64, Announced>,
-    /// The places of those that have come, and that may be sent again what was delivered before.
-    recently_arrived: Vec<u32>,
+    /// The places of those that have come, and that may be sent again what was delivered before; those that are looked at next in front.
+    recently_arrived: VecDeque<u32>,
+    /// How many of them are still to be looked at in this round.
+    unseen: usize,
 }
+
+/// How many of them are looked at on one occasion.
+const SEEN_AT_ONCE: usize = 2048;
 
 /// The subscriptions of a session that is to come.
 struct Announced {
@@ -26,7 +31,13 @@ struct Announced {
 impl IncomingSessions {
     /// None on a shard of `shards`.
     pub fn new(shards: usize) -> Self {
-        IncomingSessions { shards, arriving: BTreeMap::new(), announced: BTreeMap::new(), recently_arrived: Vec::new() }
+        IncomingSessions {
+            shards,
+            arriving: BTreeMap::new(),
+            announced: BTreeMap::new(),
+            recently_arrived: VecDeque::new(),
+            unseen: 0,
+        }
     }
 
     /// How many are to come or have come not long ago. Their announcements are not counted again.
@@ -40,27 +51,27 @@ impl IncomingSessions {
     }
 
     /// A session is to come from shard `from`, where its number is `token`, to place `index`. Its subscriptions are announced to
-    /// all other shards under the number `own_token`.
-    pub fn expect(&mut self, from: usize, token: u64, index: u32, own_token: u64) {
+    /// all other shards with this announcement.
+    pub fn expect(&mut self, from: usize, token: u64, index: u32, announcement: u64) {
         self.arriving.insert((from, token), index);
-        self.announced.insert(own_token, Announced { from, token, unanswered: self.shards - 1 });
+        self.announced.insert(announcement, Announced { from, token, unanswered: self.shards - 1 });
     }
 
-    /// A shard has added what was announced under this number. When all have, gives the old owner and its token: it is to be
+    /// A shard has answered this announcement. When all have, gives the old owner and its token: it is to be
     /// told.
-    pub fn announcement_answered(&mut self, own_token: u64) -> Option<(usize, u64)> {
-        let announced = self.announced.get_mut(&own_token)?;
+    pub fn announcement_answered(&mut self, announcement: u64) -> Option<(usize, u64)> {
+        let announced = self.announced.get_mut(&announcement)?;
         announced.unanswered -= 1;
         if announced.unanswered > 0 {
             return None;
         }
-        self.announced.remove(&own_token).map(|announced| (announced.from, announced.token))
+        self.announced.remove(&announcement).map(|announced| (announced.from, announced.token))
     }
 
     /// A session that was to come has come. Gives its place; none if it was not expected.
     pub fn arrived(&mut self, from: usize, token: u64) -> Option<u32> {
         let index = self.arriving.remove(&(from, token))?;
-        self.recently_arrived.push(index);
+        self.recently_arrived.push_back(index);
         Some(index)
     }
 
@@ -69,10 +80,21 @@ impl IncomingSessions {
         self.arriving.remove(&(from, token))
     }
 
-    /// Forgets those of the sessions that have come for which `is_over` holds: they are sent nothing again, or are gone. See
-    /// [`MigrationState::is_over`](crate::session::MigrationState::is_over).
-    pub fn forget_arrived(&mut self, mut is_over: impl FnMut(u32) -> bool) {
-        self.recently_arrived.retain(|index| !is_over(*index));
+    /// Looks at the next of the sessions that have come, and forgets those for which `is_over` holds: they are sent nothing again, or are
+    /// gone. See [`MigrationState::is_over`](crate::session::MigrationState::is_over). Says whether all have been looked at: then it
+    /// begins anew.
+    pub fn forget_arrived(&mut self, mut is_over: impl FnMut(u32) -> bool) -> bool {
+        if self.unseen == 0 {
+            self.unseen = self.recently_arrived.len();
+        }
+        let seen = self.unseen.min(SEEN_AT_ONCE);
+        for index in self.recently_arrived.drain(..seen).collect::<Vec<_>>() {
+            if !is_over(index) {
+                self.recently_arrived.push_back(index);
+            }
+        }
+        self.unseen -= seen;
+        self.unseen == 0
     }
 }
 
@@ -116,12 +138,33 @@ mod tests {
         sessions.arrived(1, 9);
         sessions.abandoned(1, 10);
         assert_eq!(sessions.len(), 2);
-        sessions.forget_arrived(|index| index == 5);
+        assert!(sessions.forget_arrived(|index| index == 5));
         let mut left = Vec::new();
         sessions.forget_arrived(|index| {
             left.push(index);
             true
         });
         assert_eq!((left, sessions.len()), (vec![6], 0));
+    }
+
+    #[test]
+    fn sessions_that_have_come_are_looked_at_in_portions() {
+        let mut sessions = IncomingSessions::new(2);
+        for token in 0..2 * SEEN_AT_ONCE as u64 + 1 {
+            sessions.expect(1, token, token as u32, token);
+            sessions.arrived(1, token);
+        }
+        let mut seen = Vec::new();
+        let mut look = |sessions: &mut IncomingSessions| {
+            let before = seen.len();
+            let all = sessions.forget_arrived(|index| {
+                seen.push(index);
+                index % 2 == 0
+            });
+            assert!(seen.len() - before <= SEEN_AT_ONCE);
+            all
+        };
+        assert_eq!([(); 3].map(|()| look(&mut sessions)), [false, false, true]);
+        assert_eq!((seen, sessions.len()), ((0..2 * SEEN_AT_ONCE as u32 + 1).collect(), SEEN_AT_ONCE));
     }
 }

@@ -80,11 +80,6 @@ impl Slots {
         }
     }
 
-    /// Which shard owns which slot.
-    pub fn map(&self) -> &SlotMap {
-        &self.map
-    }
-
     /// The shard that owns `subscriber`.
     pub fn owner(&self, subscriber: &SubscriberId) -> usize {
         self.map.owner(subscriber)
@@ -222,9 +217,9 @@ impl Slots {
 
     /// Finishes `slot` if it left and nothing of it is here: no session, no hook that is not done, no unanswered message. Gives
     /// the new owner, which is to be told.
-    pub fn finish_if_empty(&mut self, slot: u16, sessions: u32, hooks_pending: impl FnOnce() -> bool) -> Option<usize> {
+    pub fn finish_if_empty(&mut self, slot: u16, sessions: u32, hooks_pending: bool) -> Option<usize> {
         let is_answered = self.losing.get(&slot).is_some_and(|losing| losing.unanswered == 0);
-        if !is_answered || sessions > 0 || hooks_pending() {
+        if !is_answered || sessions > 0 || hooks_pending {
             return None;
         }
         self.losing.remove(&slot);
@@ -312,7 +307,7 @@ mod tests {
         assert_eq!(slots.session_ended(8, &id("a")), Some(1));
         slots.expect_answers(2, 2, &[8]);
         assert!(answer_all(&mut slots, 1).is_empty(), "the second message is not answered");
-        assert_eq!(slots.finish_if_empty(8, 0, || false), None);
+        assert_eq!(slots.finish_if_empty(8, 0, false), None);
         assert!(slots.ready_pulls(8, |_| false).is_empty());
         assert!(slots.answered(2).is_empty());
         assert_eq!(slots.answered(2), [8]);
@@ -329,19 +324,19 @@ mod tests {
         assert_eq!(slots.session_ended(8, &id("a")), Some(1));
         slots.expect_answers(2, 0, &[8]);
         assert_eq!(slots.ready_pulls(8, |_| false), [id("a")]);
-        assert_eq!(slots.finish_if_empty(8, 0, || false), Some(1));
+        assert_eq!(slots.finish_if_empty(8, 0, false), Some(1));
         assert_eq!(slots.len(), 0);
     }
 
     #[test]
     fn a_slot_is_finished_when_nothing_of_it_is_here() {
         let mut slots = losing_slot_8();
-        assert_eq!(slots.finish_if_empty(8, 0, || false), None, "the others have not answered");
+        assert_eq!(slots.finish_if_empty(8, 0, false), None, "the others have not answered");
         answer_all(&mut slots, 1);
-        assert_eq!(slots.finish_if_empty(8, 1, || false), None, "a session is here");
-        assert_eq!(slots.finish_if_empty(8, 0, || true), None, "a hook is not done");
-        assert_eq!(slots.finish_if_empty(8, 0, || false), Some(1));
-        assert_eq!(slots.finish_if_empty(8, 0, || false), None, "once");
+        assert_eq!(slots.finish_if_empty(8, 1, false), None, "a session is here");
+        assert_eq!(slots.finish_if_empty(8, 0, true), None, "a hook is not done");
+        assert_eq!(slots.finish_if_empty(8, 0, false), Some(1));
+        assert_eq!(slots.finish_if_empty(8, 0, false), None, "once");
         assert_eq!((slots.migration_of(8), slots.len()), (SlotMigration::None, 0));
     }
 

@@ -31,8 +31,8 @@ impl SessionAnnouncement {
 }
 
 /// A session under way to its new owner, with its connection if it has one. `S` is what the hooks keep with it, `A` what is known
-/// of a client that is still connecting.
-pub struct SessionTransfer<S, A> {
+/// of a client that is still connecting, `R` what its client is still to be sent of what is retained.
+pub struct SessionTransfer<S, A, R> {
     /// The old owner.
     pub(crate) from: usize,
     /// The number of the migration there.
@@ -41,9 +41,10 @@ pub struct SessionTransfer<S, A> {
     pub(crate) connection: Option<Box<Connection<A>>>,
     /// Of each shard's publications, up to which the old owner has delivered them.
     pub(crate) delivered_up_to: Box<[u64]>,
+    pub(crate) replay: Option<Box<R>>,
 }
 
-impl<S, A> SessionTransfer<S, A> {
+impl<S, A, R> SessionTransfer<S, A, R> {
     /// Packs `session`, which leaves shard `from` under the number `token`. `routed` is how many publications were routed on that
     /// shard so far, and `received_up_to` says, by shard, up to which publication all that was sent there has come.
     pub(crate) fn pack(
@@ -56,7 +57,7 @@ impl<S, A> SessionTransfer<S, A> {
     ) -> Self {
         session.connection = None;
         let delivered_up_to = delivered_up_to(from, routed, received_up_to, session.migration.take());
-        SessionTransfer { from, token, session, connection, delivered_up_to }
+        SessionTransfer { from, token, session, connection, delivered_up_to, replay: None }
     }
 
     /// About how many bytes of memory it holds on to, those of shared messages included.

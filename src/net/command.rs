@@ -1,7 +1,7 @@
 //! Commands to a shard from other threads: those of the embedding program and those that serve operators.
 //!
-//! Commands wait in the shard's inbox, which is bounded, and are carried out in order. None of them makes the shard
-//! wait.
+//! Commands wait in the shard's inbox, which is bounded, and are carried out in order; only the end of a subscription of the program is
+//! always let in, and comes first. None of them makes the shard wait.
 
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use crate::client::{SessionAction, SessionFound, SubscriberId};
 use crate::hooks::HookReport;
 use crate::message::Message;
 use crate::shard::{Report, Request, SlotsMoving};
+use crate::topic::TopicFilter;
 
 /// The answer of a shard: the number of the shard, and the answer.
 pub type OfShard<T> = (usize, T);
@@ -56,15 +57,20 @@ pub enum Command {
         /// The channel for the counters.
         answer: Sender<OfShard<Vec<HookReport>>>,
     },
-    /// A subscription of the embedding program begins: its events go to `sink` from here on.
-    Open {
+    /// The embedding program subscribes.
+    Subscribe {
         /// The number of the subscription.
         subscription: u64,
+        /// The mountpoint.
+        mountpoint: Arc<str>,
+        /// The filter; not a shared one.
+        filter: TopicFilter,
         /// The receiver of its events.
         sink: Sink,
     },
-    /// A subscription of the embedding program has ended: its sink is dropped.
-    Close {
+    /// A subscription of the embedding program ends, and its sink is dropped. Sent once for each [`Command::Subscribe`] that found room, and
+    /// [posted](super::mesh::InboxSender::post): so it is never lost, and may overtake that.
+    Unsubscribe {
         /// The number of the subscription.
         subscription: u64,
     },
@@ -81,8 +87,8 @@ impl Command {
     }
 }
 
-/// The receiver of a subscription's events, called on the shard's thread. It must not block.
-pub type Sink = Box<dyn FnMut(SubscriptionEvent) + Send>;
+/// The receiver of a subscription's events, called on the shard's thread. It must not block. Returns whether it had room for the event.
+pub type Sink = Box<dyn FnMut(SubscriptionEvent) -> bool + Send>;
 
 /// An event of a subscription of the embedding program.
 pub enum SubscriptionEvent {

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 
 use crossbeam::channel::{self, Receiver, Sender, TrySendError};
+use crossbeam::queue::SegQueue;
 use crossbeam::utils::CachePadded;
 
 use super::ring_wakeup::Eventfd;
@@ -77,6 +78,8 @@ impl AsFd for Doorbell {
 pub struct Inbox<R> {
     requests: Receiver<(R, usize)>,
     load: Arc<AtomicUsize>,
+    /// What is never refused.
+    posted: Arc<SegQueue<R>>,
 }
 
 /// The sending end of a shard's [`Inbox`], for any thread.
@@ -86,6 +89,7 @@ pub struct InboxSender<R> {
     /// The bytes that the requests in it hold on to, and how many that may be.
     load: Arc<AtomicUsize>,
     most: usize,
+    posted: Arc<SegQueue<R>>,
     doorbell: Arc<Doorbell>,
 }
 
@@ -95,6 +99,7 @@ impl<R> Clone for InboxSender<R> {
             requests: self.requests.clone(),
             load: Arc::clone(&self.load),
             most: self.most,
+            posted: Arc::clone(&self.posted),
             doorbell: Arc::clone(&self.doorbell),
         }
     }
@@ -103,9 +108,9 @@ impl<R> Clone for InboxSender<R> {
 /// An inbox that holds up to `capacity` requests (1 at least), of `most` bytes together or one, and rings `doorbell` for each.
 pub fn inbox<R>(capacity: usize, most: usize, doorbell: &Arc<Doorbell>) -> (InboxSender<R>, Inbox<R>) {
     let (sender, requests) = channel::bounded(capacity.max(1));
-    let load = Arc::new(AtomicUsize::new(0));
-    let inbox = Inbox { requests, load: Arc::clone(&load) };
-    (InboxSender { requests: sender, load, most, doorbell: Arc::clone(doorbell) }, inbox)
+    let (load, posted) = (Arc::new(AtomicUsize::new(0)), Arc::new(SegQueue::new()));
+    let inbox = Inbox { requests, load: Arc::clone(&load), posted: Arc::clone(&posted) };
+    (InboxSender { requests: sender, load, most, posted, doorbell: Arc::clone(doorbell) }, inbox)
 }
 
 impl<R> InboxSender<R> {
@@ -130,11 +135,21 @@ impl<R> InboxSender<R> {
         self.doorbell.ring();
         Ok(())
     }
+
+    /// Puts a request into the inbox, be it full or not. It overtakes those that came with [`try_send`](Self::try_send). Only for requests of
+    /// which something else bounds the number: that a thing ends, say, which began with a request that found room.
+    pub fn post(&self, request: R) {
+        self.posted.push(request);
+        self.doorbell.ring();
+    }
 }
 
 impl<R> Inbox<R> {
     /// The next request, if there is one. Does not wait.
     pub fn receive(&self) -> Option<R> {
+        if let Some(posted) = self.posted.pop() {
+            return Some(posted);
+        }
         let (request, bytes) = self.requests.try_recv().ok()?;
         self.load.fetch_sub(bytes, Ordering::Relaxed);
         Some(request)
@@ -142,7 +157,7 @@ impl<R> Inbox<R> {
 
     /// Whether there is no request.
     pub fn is_empty(&self) -> bool {
-        self.requests.is_empty()
+        self.posted.is_empty() && self.requests.is_empty()
     }
 }
 
@@ -171,5 +186,17 @@ mod tests {
         assert!(sender.try_send(3, 60).is_ok() && sender.try_send(4, 40).is_ok() && sender.try_send(5, 1).is_err());
         assert_eq!((inbox.receive(), inbox.receive(), inbox.receive()), (Some(3), Some(4), None));
         assert!(sender.try_send(6, 100).is_ok(), "what was refused does not count");
+    }
+
+    #[test]
+    fn what_is_posted_finds_room_in_a_full_inbox_and_comes_first() {
+        let doorbell = Arc::new(Doorbell::new().unwrap());
+        let (sender, inbox) = inbox(1, 100, &doorbell);
+        assert!(sender.try_send(1, 0).is_ok() && sender.try_send(2, 0).is_err());
+        (3..5).for_each(|request| sender.post(request));
+        assert!(!inbox.is_empty());
+        assert_eq!(std::iter::from_fn(|| inbox.receive()).collect::<Vec<_>>(), [3, 4, 1]);
+        sender.post(5);
+        assert_eq!((inbox.is_empty(), inbox.receive(), inbox.is_empty()), (false, Some(5), true));
     }
 }

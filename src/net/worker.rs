@@ -12,7 +12,7 @@
 //! the executor, because hooks may use the executor's timers and blocking calls. The ring's bell wakes it for
 //! everything else.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::future::{Future, poll_fn};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -127,6 +127,8 @@ pub struct Worker<C: Chain> {
     places: Arc<Places>,
     /// The receivers of the embedding program's subscriptions, by the number of the subscription.
     sinks: HashMap<u64, Sink>,
+    /// Those that ended before they began: their beginning is still in the inbox.
+    ended_early: HashSet<u64>,
     clock: Clock,
     limits: WorkerLimits,
 
@@ -181,6 +183,7 @@ impl<C: Chain> Worker<C> {
             inbox: parts.inbox,
             places: parts.places,
             sinks: HashMap::new(),
+            ended_early: HashSet::new(),
             clock: parts.clock,
             limits,
             sockets,
@@ -403,8 +406,20 @@ impl<C: Chain> Worker<C> {
                     self.shard.handle(Input::Request(Request::Session { subscriber, action, ticket }), self.now);
                 }
                 Command::Hooks { answer } => drop(answer.try_send((self.mesh.shard(), self.shard.hook_reports()))),
-                Command::Open { subscription, sink } => drop(self.sinks.insert(subscription, sink)),
-                Command::Close { subscription } => drop(self.sinks.remove(&subscription)),
+                Command::Subscribe { subscription, mountpoint, filter, sink } => {
+                    if !self.ended_early.remove(&subscription) {
+                        self.sinks.insert(subscription, sink);
+                        let request = Request::Subscribe { subscription, mountpoint, filter };
+                        self.shard.handle(Input::Request(request), self.now);
+                    }
+                }
+                Command::Unsubscribe { subscription } => {
+                    if self.sinks.remove(&subscription).is_some() {
+                        self.shard.handle(Input::Request(Request::Unsubscribe { subscription }), self.now);
+                    } else {
+                        self.ended_early.insert(subscription);
+                    }
+                }
                 Command::Stop if self.stopping == Stopping::No => {
                     self.stopping = Stopping::Until(self.now + self.limits.shutdown_timeout);
                     self.sockets.close_listeners();
@@ -472,8 +487,10 @@ impl<C: Chain> Worker<C> {
     }
 
     fn notify(&mut self, subscription: u64, event: SubscriptionEvent) {
-        if let Some(sink) = self.sinks.get_mut(&subscription) {
-            sink(event);
+        if let Some(sink) = self.sinks.get_mut(&subscription)
+            && !sink(event)
+        {
+            self.shard.handle(Input::Undelivered, self.now);
         }
     }
 

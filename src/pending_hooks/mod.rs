@@ -18,6 +18,7 @@ pub use message_tasks::{Admitted, MessageTasks};
 
 use crate::client::{ConnectionId, SubscriberId};
 use crate::hooks::PendingAnswer;
+use crate::sharding::slot_of;
 use crate::time::Time;
 
 /// Hooks under way; one for each shard.
@@ -26,6 +27,10 @@ pub struct PendingHooks {
     tasks: BTreeMap<u64, Task>,
     /// What is to be done about a subscriber id, while there is something.
     notifications: BTreeMap<SubscriberId, Notifications>,
+    /// How many of these ids there are in each slot that has some.
+    in_slot: BTreeMap<u16, usize>,
+    /// The seed of the hash from subscriber id to slot.
+    seed: u64,
     /// What is to be done about messages.
     pub messages: MessageTasks,
 }
@@ -80,10 +85,12 @@ pub enum Next {
 }
 
 impl PendingHooks {
-    /// None. At most `most_message_tasks` tasks may be there that are about messages.
-    pub fn new(most_message_tasks: usize) -> Self {
+    /// No hook is under way. `seed` is that of the hash from subscriber id to slot. At most `most_message_tasks` tasks may be there that are about
+    /// messages.
+    pub fn new(seed: u64, most_message_tasks: usize) -> Self {
         let messages = MessageTasks::new(most_message_tasks);
-        PendingHooks { tasks: BTreeMap::new(), notifications: BTreeMap::new(), messages }
+        let (tasks, notifications, in_slot) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        PendingHooks { tasks, notifications, in_slot, seed, messages }
     }
 
     /// How many hooks are under way, how many subscriber ids wait for some, and how many tasks are about messages.
@@ -108,9 +115,9 @@ impl PendingHooks {
         !self.notifications.is_empty() && self.notifications.contains_key(subscriber)
     }
 
-    /// Whether something about a subscriber id is to be done for which `holds` is true.
-    pub fn is_any_busy(&self, holds: impl Fn(&SubscriberId) -> bool) -> bool {
-        self.notifications.keys().any(holds)
+    /// Whether something about a subscriber id in this slot is to be done.
+    pub fn is_slot_busy(&self, slot: u16) -> bool {
+        self.in_slot.contains_key(&slot)
     }
 
     /// Whether notifications left anything to be done.
@@ -128,6 +135,7 @@ impl PendingHooks {
         let mut queue = VecDeque::from(pending);
         let first = queue.pop_front()?;
         self.notifications.insert(subscriber.clone(), Notifications { queue, waiting: Vec::new() });
+        *self.in_slot.entry(slot_of(subscriber, self.seed)).or_default() += 1;
         Some(first)
     }
 
@@ -138,6 +146,13 @@ impl PendingHooks {
             Some(pending) => Next::Run(pending),
             None => {
                 let done = self.notifications.remove(subscriber).unwrap_or_default();
+                let slot = slot_of(subscriber, self.seed);
+                if let Some(count) = self.in_slot.get_mut(&slot) {
+                    *count -= 1;
+                    if *count == 0 {
+                        self.in_slot.remove(&slot);
+                    }
+                }
                 Next::Done(done.waiting)
             }
         }
@@ -168,20 +183,23 @@ mod tests {
 
     #[test]
     fn what_is_to_be_done_about_one_id_is_done_one_after_the_other() {
-        let (mut hooks, ann, bob) = (PendingHooks::new(9), SubscriberId::new("", "ann"), SubscriberId::new("", "bob"));
+        let (mut hooks, ann, bob) =
+            (PendingHooks::new(7, 9), SubscriberId::new("", "ann"), SubscriberId::new("", "bob"));
         assert_eq!(hooks.notified(&ann, vec![pending(0), pending(1)]).map(|first| first.link), Some(0));
         assert!(hooks.notified(&ann, vec![pending(2)]).is_none(), "something is under way");
         assert_eq!(hooks.notified(&bob, vec![pending(3)]).map(|first| first.link), Some(3), "others do not wait");
-        assert!(hooks.is_busy(&ann) && hooks.is_any_busy(|id| *id == bob));
+        assert!(hooks.is_busy(&ann) && hooks.is_slot_busy(slot_of(&bob, 7)));
         assert_eq!(link(hooks.next(&ann)), Some(1));
         assert_eq!(link(hooks.next(&ann)), Some(2));
         assert_eq!(link(hooks.next(&ann)), None);
         assert!(!hooks.is_busy(&ann) && hooks.has_notifications());
+        assert!(!hooks.is_slot_busy(slot_of(&ann, 7)) && hooks.is_slot_busy(slot_of(&bob, 7)));
+        assert_eq!((link(hooks.next(&bob)), hooks.is_slot_busy(slot_of(&bob, 7))), (None, false));
     }
 
     #[test]
     fn connections_wait_in_order_until_all_is_done() {
-        let (mut hooks, ann) = (PendingHooks::new(9), SubscriberId::new("", "ann"));
+        let (mut hooks, ann) = (PendingHooks::new(7, 9), SubscriberId::new("", "ann"));
         let ids = [1, 2].map(|index| ConnectionId::new(index, 1));
         assert!(!hooks.wait(&ann, ids[0]), "there is nothing to wait for");
         hooks.notified(&ann, vec![pending(0)]);
@@ -192,7 +210,7 @@ mod tests {
 
     #[test]
     fn a_question_ends_once_and_knows_how_long_it_took() {
-        let mut hooks = PendingHooks::new(9);
+        let mut hooks = PendingHooks::new(7, 9);
         let waiter = Waiter::Connection(ConnectionId::new(1, 1));
         hooks.begin(7, waiter.clone(), &pending(2), Time::from_millis(100));
         assert_eq!(hooks.len(), 1);

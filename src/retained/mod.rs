@@ -7,70 +7,132 @@
 //! shard first has every shard take in its filters: from then on each of them sends live copies, and says how many messages it had
 //! sent each owner by then. After that it asks the owners, who answer when they have applied as many. Whatever was
 //! published before is in their answers then, or was superseded; whatever was published after comes live, with its number.
-//! So what an owner has is left out if its number says that it comes live, too. And the owner says how many messages it had applied: so
-//! a live message that came first is known to be newer, or older.
+//! So an owner leaves out what comes live, too, as its number says.
+//!
+//! A shard that has taken a filter in is not told of it again. For the next subscription to it the shard knows as much by itself: since
+//! then every message to be retained that matches has come here live, with its number, and the last of them is the last that can have
+//! been sent before what is still on its way. So shards say how many messages they had sent also if nobody wants what is retained now, and
+//! say only what has changed since they said it last.
+//!
+//! The answers are *replayed* page by page. All owners are asked for their first page at once, and the subscription is complete when
+//! these are here: so what is published after that comes behind them. Then one owner after the other is asked for the next page when all
+//! was sent that is here of it, which is as soon as the window of the client and its output have room. What had been queued for the
+//! client when a page came goes before it: it may be older, and come through another subscription. What is queued later goes behind it.
+//! So what waits for a client is the first page of each owner, then one, however much is retained, and its queue is not touched. A walk
+//! through the topics is resumed behind the last topic of a page, whatever was stored and removed meanwhile. An owner looks at so many
+//! topics for a page, and shards do so much of this in one turn; what is left waits for the next.
+//!
+//! What has come live before a page is asked for, the owner must have applied when it answers: so it does not have what is older. What
+//! comes live while the question is open is remembered, and the page is cut off before the first topic that it concerns. What comes live
+//! after that takes what is older off the page.
+//!
+//! A client that leaves and keeps its session is sent the rest when it is back: what was on the page is asked for again. So it is
+//! when its session moves to another shard. What is not sent any more: topics of filters that were unsubscribed, and those of filters
+//! that were subscribed to again, for which all begins anew.
 //!
 //! The owner keeps within the limits of `[retained]`: number, bytes, bytes of one message. What is over them is delivered, but not retained.
 //! Messages below `$SYS/` are the broker's own: no limit concerns them, and they count against none.
 //!
 //! Trusts that messages between two shards arrive in order; needs no order between other pairs. Never delivers anything.
 
-mod fetch;
+mod gathering;
+mod live;
+mod page;
+mod questions;
+mod replay;
+mod replays;
+mod sent;
 mod store;
 
 use std::collections::BTreeMap;
-use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
 
-use hashbrown::HashSet;
-
-pub use fetch::{RetainedAnswer, RetainedQuestion};
+pub use gathering::Gathered;
+pub use page::{RetainedPage, RetainedQuestion};
+pub use replay::Replay;
+pub use sent::Counts;
 pub use store::{Kept, Retention};
 
-use crate::config::RetainedConfig;
+use crate::config::{Limit, RetainedConfig};
 use crate::message::{Message, Publication};
 use crate::sharding::Quotas;
 use crate::time::Time;
 use crate::topic::{TopicFilter, TopicName};
 
-use fetch::Fetch;
-use store::{Room, Store};
+use page::PageLimits;
+use questions::{Asked, Questions};
+use replay::Wanted;
+use replays::{Replays, Topic};
+use sent::Sent;
+use store::{Found, Room, Store};
+
+/// Topics among which what has expired is forgotten in one go.
+pub const SWEPT: usize = 1024;
 
 /// Retained messages; one for each shard.
 pub struct Retained {
     /// The shard it is of, and how many there are.
     own: usize,
     shards: usize,
-    seed: u64,
     hasher: ahash::RandomState,
     /// What is left of the limits of the whole broker.
     quotas: Arc<Quotas>,
+    limits: PageLimits,
     /// By mountpoint.
     stores: Vec<Store>,
-    /// For each owner, how many messages it was sent. This shard is one of them.
-    sent: Vec<u64>,
+    /// Where to go on forgetting what has expired: in which mountpoint, and at which topic.
+    sweeping: Option<(usize, Box<str>)>,
+    /// How many messages shards have sent owners.
+    sent: Sent,
     /// For each shard, how many of its messages were applied here.
     applied: Vec<u64>,
-    /// Questions that wait until enough was applied: who asks, and about which mountpoint.
-    questions: Vec<(usize, u32, RetainedQuestion)>,
-    /// What new subscriptions of this shard know so far, by the number of the subscription.
-    fetches: BTreeMap<u64, Fetch>,
+    /// For each owner and shard, which of that shard's messages to the owner were seen last by readers that have come here from other
+    /// shards. They may not have come here.
+    seen_elsewhere: Vec<Box<[u64]>>,
+    questions: Questions,
+    /// New subscriptions of this shard that others have not taken in yet, by the number of the subscription.
+    gathering: BTreeMap<u64, Gathered>,
+    replays: Replays,
+    /// Whether the next work is an answer, if there are others to be done.
+    answers_next: bool,
+    /// Whether it is known that there is work.
+    is_scheduled: bool,
+}
+
+/// Something to be done: some of it in each turn.
+pub enum Work {
+    /// A page goes to this shard, perhaps to this one; and how much was looked at for it.
+    Answer(usize, RetainedPage, usize),
+    /// The subscription with this number need not wait any more: what is retained for it comes as its reader takes it.
+    Begin(u64),
+    /// A reader has something to be sent or asked.
+    Reader(u32),
 }
 
 impl Retained {
-    /// Nothing retained, on shard `own` of `shards`. `hasher`, `seed` and `quotas` must be the same on all of them.
-    pub fn new(own: usize, shards: usize, seed: u64, hasher: ahash::RandomState, quotas: Arc<Quotas>) -> Self {
+    /// Nothing retained, on shard `own` of `shards`. `hasher` and `quotas` must be the same on all of them.
+    pub fn new(
+        (own, shards): (usize, usize),
+        hasher: ahash::RandomState,
+        quotas: Arc<Quotas>,
+        config: &RetainedConfig,
+    ) -> Self {
         Retained {
             own,
             shards,
-            seed,
-            hasher,
             quotas,
+            limits: PageLimits::of(config),
             stores: Vec::new(),
-            sent: vec![0; shards],
+            sweeping: None,
+            sent: Sent::new(own, shards),
             applied: vec![0; shards],
-            questions: Vec::new(),
-            fetches: BTreeMap::new(),
+            seen_elsewhere: Vec::new(),
+            questions: Questions::new(shards),
+            gathering: BTreeMap::new(),
+            replays: Replays::new(hasher.clone(), shards),
+            answers_next: false,
+            is_scheduled: false,
+            hasher,
         }
     }
 
@@ -84,318 +146,242 @@ impl Retained {
         self.stores.iter().map(Store::bytes).sum()
     }
 
-    /// How many subscriptions and questions wait.
+    /// How many subscriptions wait for other shards, and questions for messages.
     pub fn pending(&self) -> usize {
-        self.questions.len() + self.fetches.len()
+        self.questions.len() + self.gathering.len()
+    }
+
+    /// How many readers are still to be sent something.
+    pub fn replays(&self) -> usize {
+        self.replays.len()
     }
 
     /// A publication that was made here is to be retained: the shard that owns its topic, and which message to that owner it is.
-    pub fn send(&mut self, mountpoint: u32, name: &str, publication: &Publication<'_>) -> (usize, u64) {
-        let owner = self.owner(name, publication.topic.as_str());
-        self.sent[owner] += 1;
-        let number = self.sent[owner];
-        self.note_live(mountpoint, publication.topic, self.own, number);
-        (owner, number)
+    pub fn send(&mut self, mountpoint: &str, publication: &Publication<'_>) -> (usize, u64) {
+        let topic = self.topic(mountpoint, publication.topic.as_str());
+        let number = self.sent.send(topic.owner);
+        self.replays.note_live(topic, self.own, number);
+        (topic.owner, number)
     }
 
     /// Applies a message of shard `from`, whose topic this one owns.
     pub fn apply(&mut self, from: usize, mountpoint: u32, message: Message, limits: &RetainedConfig) -> Retention {
         self.applied[from] += 1;
         let kept = Kept { message, shard: from, number: self.applied[from] };
-        let room = Room { most_of_one: limits.max_message_bytes, quotas: self.quotas.clone(), shard: self.own };
-        self.store(mountpoint).store(kept, &room)
+        let room = self.room(limits.max_message_bytes);
+        let retention = self.store(mountpoint).store(kept, &room);
+        self.questions.applied(from, &self.applied);
+        retention
     }
 
     /// A message to be retained goes to subscribers live; it is that message of `shard` to the owner of its topic.
-    pub fn note_live(&mut self, mountpoint: u32, topic: TopicName<'_>, shard: usize, number: u64) {
-        for fetch in self.fetches.values_mut().filter(|fetch| fetch.mountpoint == mountpoint) {
-            fetch.note_live(topic, shard, number);
+    pub fn note_live(&mut self, mountpoint: &str, topic: TopicName<'_>, shard: usize, number: u64) {
+        let topic = self.topic(mountpoint, topic.as_str());
+        self.sent.learn(shard, topic.owner, number);
+        self.replays.note_live(topic, shard, number);
+    }
+
+    /// This shard has taken in these filters of shard `from`, which is to be told how many messages this one has sent the owners of what
+    /// they match: gives what it was not told before.
+    pub fn tell_sent(&mut self, from: usize, mountpoint: &str, filters: &[TopicFilter]) -> Counts {
+        if filters.iter().any(TopicFilter::has_wildcard) {
+            return self.sent.tell(from, None);
+        }
+        let owners = self.owners(mountpoint, filters);
+        self.sent.tell(from, Some(&owners))
+    }
+
+    /// Shard `from` has sent owners so many messages.
+    pub fn learn_sent(&mut self, from: usize, sent: &[(u16, u64)]) {
+        for (owner, number) in sent {
+            self.sent.learn(from, usize::from(*owner), *number);
         }
     }
 
-    /// For each owner, how many messages this shard has sent it.
-    pub fn sent(&self) -> Box<[u64]> {
-        self.sent.as_slice().into()
-    }
-
-    /// A subscription with this number is being made, which wants what is retained for these filters, each with its place among those that
-    /// were granted.
-    pub fn begin(&mut self, token: u64, mountpoint: u32, filters: Vec<(u16, TopicFilter)>) {
-        let mut fetch = Fetch::new(mountpoint, filters, self.shards);
-        fetch.sent[self.own] = self.sent();
-        self.fetches.insert(token, fetch);
-    }
-
-    /// Shard `from` has taken in the filters of a subscription, and had sent each owner so many messages by then.
-    pub fn taken_in(&mut self, token: u64, from: usize, sent: Box<[u64]>) {
-        if let Some(fetch) = self.fetches.get_mut(&token) {
-            fetch.sent[from] = sent;
+    /// A subscription with this number is being made, which wants what is retained for these filters; those of a higher QoS come first.
+    pub fn begin(&mut self, token: u64, filters: Vec<TopicFilter>) {
+        if !filters.is_empty() {
+            self.gathering.insert(token, Gathered { filters, sent: self.sent.by_owner() });
         }
     }
 
-    /// All shards have taken in the filters of a subscription: the owners to ask, and what. None if there is nothing to ask.
-    pub fn questions(&mut self, token: u64, name: &Arc<str>) -> Vec<(usize, RetainedQuestion)> {
-        let Some(fetch) = self.fetches.get(&token) else { return Vec::new() };
-        let owners: Vec<usize> = if fetch.filters.iter().any(|(_, filter)| filter.has_wildcard()) {
+    /// Shard `from` has taken in the filters of a subscription, and has said how many messages it had sent.
+    pub fn taken_in(&mut self, token: u64, from: usize) {
+        if let Some(gathering) = self.gathering.get_mut(&token) {
+            gathering.taken_in(from, self.sent.of(from));
+        }
+    }
+
+    /// All shards have taken in the filters of a subscription: what is to be replayed, if it wants what is retained.
+    pub fn gathered(&mut self, token: u64) -> Option<Gathered> {
+        self.gathering.remove(&token)
+    }
+
+    /// Replays what is retained for the subscription with this number to a reader: a session, or a subscription of the program, by its
+    /// place. [`Work::Begin`] says when the subscription is complete; nothing is sent before.
+    pub fn replay(&mut self, number: u64, (reader, is_online): (u32, bool), mountpoint: &Arc<str>, gathered: Gathered) {
+        let owners: Vec<usize> = if gathered.filters.iter().any(TopicFilter::has_wildcard) {
             (0..self.shards).collect()
         } else {
-            let mut owners: Vec<_> =
-                fetch.filters.iter().map(|(_, filter)| self.owner(name, filter.filter())).collect();
-            owners.sort_unstable();
-            owners.dedup();
-            owners
+            self.owners(mountpoint, &gathered.filters)
         };
-        let Some(fetch) = self.fetches.get_mut(&token) else { return Vec::new() };
-        fetch.waiting = owners.len();
-        let question = |owner| {
-            let (mountpoint, filters, after) = (name.clone(), fetch.filters.clone(), fetch.after(owner));
-            (owner, RetainedQuestion { token, mountpoint, filters, after })
-        };
-        owners.into_iter().map(question).collect()
+        self.replays.add(number, (reader, is_online), mountpoint, gathered, &owners);
+    }
+
+    /// Whether a reader is still to be sent something.
+    pub fn is_replaying(&self, reader: u32) -> bool {
+        self.replays.has(reader)
+    }
+
+    /// A reader wants nothing more for these filters.
+    pub fn stop_replaying(&mut self, reader: u32, filters: &[TopicFilter]) {
+        self.replays.remove(reader, filters);
+    }
+
+    /// The client of a reader is connected, or not any more.
+    pub fn set_online(&mut self, reader: u32, is_online: bool) {
+        self.replays.set_online(reader, is_online);
+    }
+
+    /// A reader has gone.
+    pub fn forget_reader(&mut self, reader: u32) {
+        self.replays.take(reader);
+    }
+
+    /// A reader goes to another shard: what is left for it.
+    pub fn reader_leaves(&mut self, reader: u32) -> Option<Box<Replay>> {
+        let mut replay = self.replays.take(reader)?;
+        replay.seen = (0..self.shards).map(|owner| self.seen(owner).collect()).collect();
+        Some(replay)
+    }
+
+    /// A reader has come from another shard, with what is left for it.
+    pub fn reader_arrived(&mut self, reader: u32, mut replay: Box<Replay>, is_online: bool) {
+        // What it saw there it must not see older.
+        self.seen_elsewhere.resize(self.shards, vec![0; self.shards].into());
+        for (own, other) in self.seen_elsewhere.iter_mut().zip(std::mem::take(&mut replay.seen)) {
+            own.iter_mut().zip(other).for_each(|(own, other)| *own = (*own).max(other));
+        }
+        self.replays.put(reader, replay, is_online);
+    }
+
+    /// The next message for a reader, if one is here, with the filter that it matches. What becomes of it is said with
+    /// [`message_done`](Self::message_done).
+    pub fn next_message(&self, reader: u32) -> Option<(&TopicFilter, &Message)> {
+        self.replays.next(reader)
+    }
+
+    /// The next message of a reader was sent, or is not to be.
+    pub fn message_done(&mut self, reader: u32) {
+        self.replays.sent(reader);
+    }
+
+    /// Up to where the queue of a reader goes before the messages that are here for it: what was in it when they came, older messages of
+    /// the same topics perhaps. `end` is where it ends now. None if no messages are here.
+    pub fn queued_before(&mut self, reader: u32, end: u64) -> Option<u64> {
+        self.replays.queued_before(reader, end)
+    }
+
+    /// What owners are to be asked for a reader, if that is due.
+    pub fn questions(&mut self, reader: u32) -> Vec<(usize, RetainedQuestion)> {
+        let asked = self.replays.ask(reader).into_iter();
+        let questions = asked.map(|(token, mountpoint, Wanted { owner, filters, from, sent })| {
+            let after = sent.iter().zip(self.seen(owner)).map(|(sent, seen)| seen.max(*sent)).collect();
+            (owner, RetainedQuestion { token, mountpoint, filters, from, sent, after })
+        });
+        questions.collect()
     }
 
     /// Shard `from`, perhaps this one, wants to know what is retained here in a mountpoint.
     pub fn ask(&mut self, from: usize, mountpoint: u32, question: RetainedQuestion) {
-        self.questions.push((from, mountpoint, question));
+        self.questions.add(Asked { from, mountpoint, question }, &self.applied);
     }
 
-    /// Whether a question waits.
-    #[inline]
-    pub fn is_asked(&self) -> bool {
-        !self.questions.is_empty()
+    /// An owner has answered.
+    pub fn answered(&mut self, page: RetainedPage) {
+        self.replays.answered(page);
     }
 
-    /// The answers that can be given by now, each with the shard that asked.
-    pub fn answers(&mut self, now: Time) -> Vec<(usize, RetainedAnswer)> {
-        let applied = &self.applied;
-        let is_ready = |(_, _, question): &mut (usize, u32, RetainedQuestion)| {
-            question.after.iter().zip(applied).all(|(after, applied)| after <= applied)
-        };
-        let ready: Vec<_> = self.questions.extract_if(.., is_ready).collect();
-        ready.into_iter().map(|(from, mountpoint, question)| (from, self.answer(mountpoint, &question, now))).collect()
+    /// Whether there is work that nobody knows of yet. From now on somebody does.
+    pub fn needs_turn(&mut self) -> bool {
+        self.has_work() && !std::mem::replace(&mut self.is_scheduled, true)
     }
 
-    fn answer(&mut self, mountpoint: u32, question: &RetainedQuestion, now: Time) -> RetainedAnswer {
-        let mut messages = Vec::new();
-        let mut seen = HashSet::with_hasher(self.hasher.clone());
-        for (at, filter) in question.filters.iter() {
-            let mut found = self.store(mountpoint).matching(filter, now);
-            if question.filters.len() > 1 {
-                found.retain(|kept| seen.insert(kept.message.address()));
-            }
-            messages.extend(found.into_iter().map(|kept| (*at, kept)));
+    /// The next thing to be done.
+    pub fn next_work(&mut self, now: Time) -> Option<Work> {
+        if let Some(number) = self.replays.next_begun() {
+            return Some(Work::Begin(number));
         }
-        RetainedAnswer { token: question.token, owner: self.own, messages, applied: self.applied.as_slice().into() }
-    }
-
-    /// An owner has answered. The number of the subscription, if all have.
-    pub fn answered(&mut self, answer: RetainedAnswer) -> Option<u64> {
-        let token = answer.token;
-        let fetch = self.fetches.get_mut(&token)?;
-        fetch.answered(answer);
-        (fetch.waiting == 0).then_some(token)
-    }
-
-    /// The retained messages that a subscription is sent, each with the place of its filter. It is forgotten here.
-    pub fn finish(&mut self, token: u64) -> Vec<(u16, Message)> {
-        self.fetches.remove(&token).map(Fetch::into_messages).unwrap_or_default()
-    }
-
-    /// Forgets what has expired.
-    pub fn forget_expired(&mut self, now: Time) {
-        for store in &mut self.stores {
-            let (messages, bytes) = store.forget_expired(now);
-            self.quotas.retained_messages.give_back(self.own, messages);
-            self.quotas.retained_bytes.give_back(self.own, bytes);
+        self.answers_next = !self.answers_next;
+        if self.questions.is_any_ready() && (self.answers_next || !self.replays.is_any_ready()) {
+            let Asked { from, mountpoint, question } = self.questions.next()?;
+            let (page, looked_at) = self.answer(mountpoint, &question, now);
+            return Some(Work::Answer(from, page, looked_at));
         }
+        self.replays.next_ready().map(Work::Reader)
+    }
+
+    /// Nothing more is done in this turn. Whether there is more to do.
+    pub fn end_turn(&mut self) -> bool {
+        self.is_scheduled = self.has_work();
+        self.is_scheduled
+    }
+
+    fn has_work(&self) -> bool {
+        self.questions.is_any_ready() || self.replays.is_any_ready() || self.replays.is_any_begun()
+    }
+
+    fn answer(&mut self, mountpoint: u32, question: &RetainedQuestion, now: Time) -> (RetainedPage, usize) {
+        let (own, applied) = (self.own, self.applied.as_slice().into());
+        self.store(mountpoint);
+        let Found { messages, next, looked_at } = self.stores[mountpoint as usize].page(question, &self.limits, now);
+        (RetainedPage { token: question.token, owner: own, messages, next, applied }, looked_at)
+    }
+
+    /// Forgets what has expired among some of the topics. Whether there are more to be looked at.
+    pub fn forget_expired(&mut self, now: Time) -> bool {
+        let (mountpoint, from) = self.sweeping.take().unwrap_or_default();
+        let room = self.room(Limit::UNLIMITED);
+        let Some(store) = self.stores.get_mut(mountpoint) else { return false };
+        let next = store.forget_expired(&from, SWEPT, now, &room).map(|next| (mountpoint, next));
+        self.sweeping = next.or_else(|| (mountpoint + 1 < self.stores.len()).then(|| (mountpoint + 1, "".into())));
+        self.sweeping.is_some()
+    }
+
+    /// For each shard, which of its messages to this owner were seen last, by whoever reads here.
+    fn seen(&self, owner: usize) -> impl Iterator<Item = u64> {
+        let elsewhere = self.seen_elsewhere.get(owner);
+        let elsewhere = move |shard: usize| elsewhere.map_or(0, |seen| seen[shard]);
+        (0..self.shards).zip(self.sent.to(owner)).map(move |(shard, sent)| elsewhere(shard).max(*sent))
+    }
+
+    /// What is left of the limits, for messages of no more than `most_of_one` bytes.
+    fn room(&self, most_of_one: Limit) -> Room {
+        Room { most_of_one, quotas: self.quotas.clone(), shard: self.own }
     }
 
     fn store(&mut self, mountpoint: u32) -> &mut Store {
         let at = mountpoint as usize;
-        while self.stores.len() <= at {
-            self.stores.push(Store::new(self.seed));
+        if self.stores.len() <= at {
+            self.stores.resize_with(at + 1, Store::default);
         }
         &mut self.stores[at]
     }
 
-    /// The shard that owns `topic`. Topics do not move with slots.
-    fn owner(&self, mountpoint: &str, topic: &str) -> usize {
-        let mut hasher = self.hasher.build_hasher();
-        mountpoint.hash(&mut hasher);
-        topic.hash(&mut hasher);
-        hasher.finish() as usize % self.shards
+    /// The shards that own the topics of these filters, which have no wildcards.
+    fn owners(&self, mountpoint: &str, filters: &[TopicFilter]) -> Vec<usize> {
+        let owner = |filter: &TopicFilter| self.topic(mountpoint, filter.filter()).owner;
+        let mut owners: Vec<_> = filters.iter().map(owner).collect();
+        owners.sort_unstable();
+        owners.dedup();
+        owners
+    }
+
+    /// A topic, and the shard that owns it. Topics do not move with slots.
+    fn topic<'a>(&self, mountpoint: &str, name: &'a str) -> Topic<'a> {
+        Topic::new(mountpoint, name, &self.hasher, self.shards)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn shards(count: usize) -> Vec<Retained> {
-        let quotas = Quotas::new(&crate::config::Config::default(), count);
-        (0..count).map(|own| Retained::new(own, count, 7, crate::sharding::hasher(7), quotas.clone())).collect()
-    }
-
-    fn publication<'a>(topic: &'a str, payload: &'a str) -> Publication<'a> {
-        let mut publication = Publication::new(TopicName::trusted(topic), payload.as_bytes());
-        publication.retain = true;
-        publication
-    }
-
-    /// A topic that `owner` of two shards owns.
-    fn topic_of(shards: &[Retained], owner: usize) -> String {
-        (0..)
-            .map(|number| format!("t{number}"))
-            .find(|topic| shards[0].owner("", topic) == owner)
-            .expect("there is one")
-    }
-
-    fn apply(shards: &mut [Retained], from: usize, owner: usize, topic: &str, payload: &str) {
-        let message = publication(topic, payload).keep();
-        shards[owner].apply(from, 0, message, &RetainedConfig::default());
-    }
-
-    fn begin(shards: &mut [Retained], filter: &str) {
-        shards[0].begin(1, 0, vec![(3, TopicFilter::parse(filter, 8).expect("a valid filter"))]);
-    }
-
-    /// Has everybody answer, and gives what is sent.
-    fn fetched(shards: &mut [Retained]) -> Vec<(u16, String)> {
-        for (owner, question) in shards[0].questions(1, &"".into()) {
-            shards[owner].ask(0, 0, question);
-        }
-        for owner in 0..shards.len() {
-            for (asking, answer) in shards[owner].answers(Time::ZERO) {
-                shards[asking].answered(answer);
-            }
-        }
-        let text = |message: Message| String::from_utf8_lossy(message.payload()).into_owned();
-        shards[0].finish(1).into_iter().map(|(at, message)| (at, text(message))).collect()
-    }
-
-    #[test]
-    fn all_owners_are_asked_about_a_wildcard_and_one_about_a_topic() {
-        let mut shards = shards(2);
-        let topics = [0, 1].map(|owner| topic_of(&shards, owner));
-        for (owner, topic) in topics.iter().enumerate() {
-            shards[0].send(0, "", &publication(topic, "x"));
-            apply(&mut shards, 0, owner, topic, "x");
-        }
-        begin(&mut shards, "+");
-        let sent = shards[1].sent();
-        shards[0].taken_in(1, 1, sent);
-        assert_eq!(fetched(&mut shards), [(3, "x".to_owned()), (3, "x".to_owned())]);
-        begin(&mut shards, &topics[1]);
-        assert_eq!(shards[0].questions(1, &"".into()).iter().map(|(owner, _)| *owner).collect::<Vec<_>>(), [1]);
-    }
-
-    #[test]
-    fn an_owner_answers_when_it_has_applied_what_was_sent_before() {
-        let mut shards = shards(2);
-        let topic = topic_of(&shards, 1);
-        // Shard 0 has published it, and its message to the owner is still on its way.
-        assert_eq!(shards[0].send(0, "", &publication(&topic, "old")), (1, 1));
-        begin(&mut shards, "#");
-        let sent = shards[1].sent();
-        shards[0].taken_in(1, 1, sent);
-        let (_, question) = shards[0].questions(1, &"".into()).pop().expect("both are asked");
-        shards[1].ask(0, 0, question);
-        assert!(shards[1].is_asked() && shards[1].answers(Time::ZERO).is_empty());
-        apply(&mut shards, 0, 1, &topic, "old");
-        let (_, answer) = shards[1].answers(Time::ZERO).pop().expect("enough was applied");
-        assert_eq!((answer.messages.len(), &*answer.applied, shards[1].is_asked()), (1, &[1, 0][..], false));
-    }
-
-    #[test]
-    fn what_comes_live_does_not_come_again() {
-        let mut shards = shards(2);
-        let topic = topic_of(&shards, 1);
-        begin(&mut shards, "#");
-        let sent = shards[1].sent();
-        shards[0].taken_in(1, 1, sent);
-        // Published on shard 1 after it has taken the filter in: it comes live from there, and the owner has it.
-        let (_, number) = shards[1].send(0, "", &publication(&topic, "new"));
-        apply(&mut shards, 1, 1, &topic, "new");
-        assert_eq!((number, fetched(&mut shards)), (1, vec![]));
-    }
-
-    #[test]
-    fn nothing_older_comes_after_what_came_live() {
-        let mut shards = shards(2);
-        let topic = topic_of(&shards, 1);
-        apply(&mut shards, 1, 1, &topic, "old");
-        shards[1].send(0, "", &publication(&topic, "old"));
-        begin(&mut shards, "#");
-        let sent = shards[1].sent();
-        shards[0].taken_in(1, 1, sent);
-        // The newer value came live, and has not reached the owner when it answers.
-        let (_, number) = shards[0].send(0, "", &publication(&topic, "new"));
-        assert_eq!((number, fetched(&mut shards)), (1, vec![]));
-    }
-
-    #[test]
-    fn a_message_that_several_filters_match_is_found_once() {
-        let mut shards = shards(1);
-        shards[0].send(0, "", &publication("a/b", "x"));
-        apply(&mut shards, 0, 0, "a/b", "x");
-        let filters = ["a/+", "#"].map(|filter| TopicFilter::parse(filter, 8).expect("a valid filter"));
-        shards[0].begin(1, 0, (0..).zip(filters).collect());
-        assert_eq!(fetched(&mut shards), [(0, "x".to_owned())]);
-        assert_eq!((shards[0].pending(), shards[0].len()), (0, 1));
-    }
-
-    #[test]
-    fn what_has_expired_is_forgotten_in_every_mountpoint() {
-        let (mut shards, at) = (shards(1), Time::from_millis(5));
-        let mut expiring = publication("a", "soon");
-        expiring.expires = at;
-        for mountpoint in [0, 3] {
-            for message in [expiring.keep(), publication("b", "stays").keep()] {
-                let outcome = shards[0].apply(0, mountpoint, message, &RetainedConfig::default());
-                assert_eq!(outcome, Retention::Kept);
-            }
-        }
-        shards[0].forget_expired(Time::from_millis(4));
-        assert_eq!(shards[0].len(), 4);
-        shards[0].forget_expired(at);
-        assert_eq!((shards[0].len(), shards[0].bytes()), (2, 2 * publication("b", "stays").keep().size()));
-    }
-
-    #[test]
-    fn subscriptions_and_questions_are_pending_until_they_are_answered() {
-        let mut shards = shards(2);
-        assert_eq!(shards[0].pending(), 0);
-        begin(&mut shards, "#");
-        assert_eq!(shards[0].pending(), 1);
-        let sent = shards[1].sent();
-        shards[0].taken_in(1, 1, sent);
-        for (owner, question) in shards[0].questions(1, &"".into()) {
-            shards[owner].ask(0, 0, question);
-        }
-        assert_eq!(
-            [shards[0].pending(), shards[1].pending()],
-            [2, 1],
-            "the subscription, and a question to each owner"
-        );
-        for (owner, last) in [(0, None), (1, Some(1))] {
-            let (asking, answer) = shards[owner].answers(Time::ZERO).pop().expect("enough was applied");
-            assert_eq!((asking, shards[0].answered(answer)), (0, last));
-        }
-        assert_eq!([shards[0].pending(), shards[1].pending()], [1, 0]);
-        assert!(shards[0].finish(1).is_empty());
-        assert_eq!(shards[0].pending(), 0);
-    }
-
-    #[test]
-    fn an_answer_for_a_subscription_that_is_gone_is_nobodys() {
-        let mut shards = shards(1);
-        begin(&mut shards, "#");
-        for (owner, question) in shards[0].questions(1, &"".into()) {
-            shards[owner].ask(0, 0, question);
-        }
-        assert!(shards[0].finish(1).is_empty(), "its client has left");
-        let (_, answer) = shards[0].answers(Time::ZERO).pop().expect("it is answered still");
-        assert_eq!((shards[0].answered(answer), shards[0].pending()), (None, 0));
-        assert!(shards[0].questions(1, &"".into()).is_empty());
-    }
-}
+mod tests;

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use super::page::{PageLimits, RetainedQuestion};
 use crate::config::Limit;
 use crate::message::Message;
 use crate::sharding::Quotas;
 use crate::time::Time;
-use crate::topic::{TopicFilter, TopicTree};
+use crate::topic::{Named, Sought, TopicMap};
 
 /// A retained message, and where it came from: one for each topic.
 #[derive(Clone, Debug)]
@@ -19,14 +20,19 @@ pub struct Kept {
     pub number: u64,
 }
 
+impl Named for Kept {
+    fn topic(&self) -> &[u8] {
+        self.message.topic_bytes()
+    }
+}
+
 /// The retained messages of one mountpoint.
+#[derive(Default)]
 pub(super) struct Store {
-    messages: TopicTree<Kept>,
+    messages: TopicMap<Kept>,
     bytes: usize,
-    /// How many of them are about the broker itself, and their bytes: they are as many as it has counters, and no limit concerns them. A
-    /// store that clients have filled must not keep anybody from seeing that.
-    own: usize,
-    own_bytes: usize,
+    /// How many of them expire some time.
+    expiring: usize,
 }
 
 /// The limits of retained messages, and what is left of those that all shards share.
@@ -70,6 +76,15 @@ impl Room {
     }
 }
 
+/// Messages that a walk has found, each with the place of the filter that matches.
+pub(super) struct Found {
+    pub messages: Vec<(u32, Message)>,
+    /// Where the walk is to go on; none if it is at the end.
+    pub next: Option<Box<str>>,
+    /// How many topics, and nodes of the set of filters, were looked at.
+    pub looked_at: usize,
+}
+
 /// What became of a message that was to be retained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retention {
@@ -82,10 +97,6 @@ pub enum Retention {
 }
 
 impl Store {
-    pub fn new(seed: u64) -> Self {
-        Store { messages: TopicTree::new(seed), bytes: 0, own: 0, own_bytes: 0 }
-    }
-
     pub fn len(&self) -> usize {
         self.messages.len()
     }
@@ -94,84 +105,103 @@ impl Store {
         self.bytes
     }
 
-    /// Keeps `kept` as the last message of its topic, if there is `room`.
+    /// Keeps `kept` as the last message of its topic, if there is `room`. Messages about the broker itself are as many as it has
+    /// counters, and no limit concerns them: a store that clients have filled must not keep anybody from seeing that.
     pub fn store(&mut self, kept: Kept, room: &Room) -> Retention {
         let message = kept.message.clone();
-        if is_own(&message) {
-            return self.store_own(kept);
-        }
-        let (size, topic) = (message.size(), message.topic().as_str());
-        let fits = !message.payload().is_empty() && room.most_of_one.allows(message.payload().len());
-        if fits
-            && let Some(old) = self.messages.get_mut(topic)
-            && room.resize(old.message.size(), size)
-        {
-            self.bytes = self.bytes - old.message.size() + size;
-            *old = kept;
-            return Retention::Kept;
-        }
-        if let Some(old) = self.messages.remove(topic) {
-            self.bytes -= old.message.size();
-            room.leave(old.message.size());
-        }
+        let topic = message.topic();
         if message.payload().is_empty() {
+            self.remove(topic.as_str(), room);
             return Retention::Cleared;
         }
-        if !fits || !room.enter(size) {
+        let fits = is_own(&message)
+            || room.most_of_one.allows(message.payload().len())
+                && match self.messages.get(topic.as_str()) {
+                    Some(old) => room.resize(old.message.size(), message.size()),
+                    None => room.enter(message.size()),
+                };
+        if !fits {
+            self.remove(topic.as_str(), room);
             return Retention::Refused;
         }
-        self.bytes += size;
-        self.messages.insert(topic, kept);
+        self.note_in(&message);
+        if let Some(old) = self.messages.insert(kept) {
+            self.note_out(&old.message);
+        }
         Retention::Kept
     }
 
-    /// Keeps a message about the broker itself.
-    fn store_own(&mut self, kept: Kept) -> Retention {
-        let (topic, size) = (kept.message.clone(), kept.message.size());
-        if let Some(old) = self.messages.remove(topic.topic().as_str()) {
-            self.bytes -= old.message.size();
-            self.own_bytes -= old.message.size();
-            self.own -= 1;
-        }
-        if kept.message.payload().is_empty() {
-            return Retention::Cleared;
-        }
-        self.bytes += size;
-        self.own_bytes += size;
-        self.own += 1;
-        self.messages.insert(topic.topic().as_str(), kept);
-        Retention::Kept
-    }
-
-    /// The retained messages that match `filter` and have not expired.
-    pub fn matching(&self, filter: &TopicFilter, now: Time) -> Vec<Kept> {
-        let mut found = Vec::new();
-        self.messages.matching(filter, &mut |_, kept| {
-            if kept.message.expires() > now {
-                found.push(kept.clone());
-            }
-        });
-        found
-    }
-
-    /// Forgets what has expired. Gives how many messages and bytes of clients that were.
-    pub fn forget_expired(&mut self, now: Time) -> (usize, usize) {
-        let Store { messages, bytes, own, own_bytes } = self;
-        let mut freed = (0, 0);
-        messages.retain(|_, kept| {
-            let keep = kept.message.expires() > now;
-            if !keep {
-                let size = kept.message.size();
-                *bytes -= size;
-                if is_own(&kept.message) {
-                    (*own, *own_bytes) = (*own - 1, *own_bytes - size);
-                } else {
-                    freed = (freed.0 + 1, freed.1 + size);
+    /// A page of what the question asks for: from where it says on, no more than the limits allow, and no further than the topics that
+    /// may be looked at for one page. Left out is what has expired, and what comes live to who asks.
+    pub fn page(&self, question: &RetainedQuestion, limits: &PageLimits, now: Time) -> Found {
+        let mut messages = Vec::new();
+        let (mut nodes, mut topics, mut bytes) = (0, 0, 0);
+        let mut from = question.from.clone();
+        'seek: loop {
+            for kept in self.messages.from(&from) {
+                let message = &kept.message;
+                let topic = message.topic();
+                let is_full =
+                    messages.len() >= limits.messages || !messages.is_empty() && bytes + message.size() > limits.bytes;
+                if is_full || topics >= limits.topics || nodes >= limits.nodes {
+                    return Found { messages, next: Some(topic.as_str().into()), looked_at: topics + nodes };
+                }
+                topics += 1;
+                match question.filters.seek(topic.as_str(), &mut nodes) {
+                    Sought::Match(place) => {
+                        let comes_live = question.sent.get(kept.shard).is_some_and(|sent| kept.number > *sent);
+                        if !comes_live && message.expires() > now {
+                            bytes += message.size();
+                            messages.push((place, message.clone()));
+                        }
+                    }
+                    Sought::Next(next) => {
+                        from = next;
+                        continue 'seek;
+                    }
+                    Sought::End => break 'seek,
                 }
             }
-            keep
-        });
-        freed
+            break;
+        }
+        Found { messages, next: None, looked_at: topics + nodes }
+    }
+
+    /// Forgets what has expired among so many topics from `from` on, which makes `room`. Gives where to go on; none if it is at the end.
+    pub fn forget_expired(&mut self, from: &str, topics: usize, now: Time, room: &Room) -> Option<Box<str>> {
+        if self.expiring == 0 {
+            return None;
+        }
+        let mut expired: Vec<Message> = Vec::new();
+        let mut next = None;
+        for (at, Kept { message, .. }) in self.messages.from(from).enumerate() {
+            if at == topics {
+                next = Some(message.topic().as_str().into());
+                break;
+            }
+            expired.extend((message.expires() <= now).then(|| message.clone()));
+        }
+        expired.iter().for_each(|message| self.remove(message.topic().as_str(), room));
+        next
+    }
+
+    fn remove(&mut self, topic: &str, room: &Room) {
+        if let Some(old) = self.messages.remove(topic) {
+            self.note_out(&old.message);
+            if !is_own(&old.message) {
+                room.leave(old.message.size());
+            }
+        }
+    }
+
+    fn note_in(&mut self, message: &Message) {
+        self.bytes += message.size();
+        self.expiring += usize::from(message.expires() != Time::NEVER);
+    }
+
+    fn note_out(&mut self, message: &Message) {
+        self.bytes -= message.size();
+        self.expiring -= usize::from(message.expires() != Time::NEVER);
     }
 }
 
@@ -185,7 +215,10 @@ mod tests {
     use super::*;
     use crate::config::{Config, RetainedConfig};
     use crate::message::Publication;
-    use crate::topic::TopicName;
+    use crate::topic::{FilterSet, TopicFilter, TopicName};
+
+    const ALL: PageLimits =
+        PageLimits { messages: usize::MAX, bytes: usize::MAX, topics: usize::MAX, nodes: usize::MAX };
 
     fn kept(topic: &str, payload: &[u8], expires: Time) -> Kept {
         let mut publication = Publication::new(TopicName::trusted(topic), payload);
@@ -199,18 +232,42 @@ mod tests {
         Room { most_of_one: limits.max_message_bytes, quotas: Quotas::new(&config, 2), shard }
     }
 
+    fn store_of(topics: &[&str]) -> Store {
+        let mut store = Store::default();
+        for topic in topics {
+            let outcome = store.store(kept(topic, b"x", Time::NEVER), &room(&RetainedConfig::default(), 0));
+            assert_eq!(outcome, Retention::Kept);
+        }
+        store
+    }
+
+    fn question(filters: &[&str]) -> RetainedQuestion {
+        let filters = filters.iter().map(|filter| TopicFilter::parse(filter, 8).expect("a valid filter")).collect();
+        let (filters, sent) = (Arc::new(FilterSet::new(filters)), Arc::from([u64::MAX]));
+        RetainedQuestion { token: 1, mountpoint: "".into(), filters, from: "".into(), sent, after: [0].into() }
+    }
+
     fn matching(store: &Store, filter: &str, now: Time) -> Vec<Vec<u8>> {
-        let filter = TopicFilter::parse(filter, 8).expect("a valid filter");
-        let mut found: Vec<_> =
-            store.matching(&filter, now).iter().map(|kept| kept.message.payload().to_vec()).collect();
-        found.sort();
-        found
+        let found = store.page(&question(&[filter]), &ALL, now);
+        assert_eq!(found.next, None);
+        found.messages.iter().map(|(_, message)| message.payload().to_vec()).collect()
+    }
+
+    /// The topics of each page.
+    fn pages(store: &Store, filters: &[&str], limits: &PageLimits) -> Vec<Vec<String>> {
+        let (mut question, mut pages) = (question(filters), Vec::new());
+        loop {
+            let found = store.page(&question, limits, Time::ZERO);
+            pages.push(found.messages.iter().map(|(_, message)| message.topic().as_str().to_owned()).collect());
+            let Some(next) = found.next else { return pages };
+            question.from = next;
+        }
     }
 
     /// [MQTT-3.3.1-5], [MQTT-3.3.1-6]
     #[test]
     fn the_last_message_of_a_topic_is_kept_until_an_empty_one_clears_it() {
-        let (mut store, room) = (Store::new(1), room(&RetainedConfig::default(), 0));
+        let (mut store, room) = (Store::default(), room(&RetainedConfig::default(), 0));
         assert_eq!(store.store(kept("a", b"1", Time::NEVER), &room), Retention::Kept);
         assert_eq!(store.store(kept("a", b"2", Time::NEVER), &room), Retention::Kept);
         assert_eq!((store.len(), matching(&store, "+", Time::ZERO)), (1, vec![b"2".to_vec()]));
@@ -221,7 +278,7 @@ mod tests {
     /// What one shard leaves, another may use.
     #[test]
     fn a_limit_refuses_what_is_new_and_forgets_what_was_there_for_the_topic() {
-        let (mut store, mut other) = (Store::new(1), Store::new(1));
+        let (mut store, mut other) = (Store::default(), Store::default());
         let limits = RetainedConfig {
             max_messages: Limit::at_most(4),
             max_message_bytes: Limit::at_most(2),
@@ -241,12 +298,13 @@ mod tests {
 
     #[test]
     fn what_is_about_the_broker_itself_is_kept_whatever_clients_have_filled() {
-        let mut store = Store::new(1);
+        let mut store = Store::default();
         let bytes = kept("a", b"1", Time::NEVER).message.size();
         let limits = RetainedConfig {
             max_messages: Limit::at_most(1),
             max_total_bytes: Limit::at_most(bytes),
             max_message_bytes: Limit::at_most(1),
+            ..Default::default()
         };
         let room = room(&limits, 0);
         let mut stored = |topic, payload: &[u8]| store.store(kept(topic, payload, Time::NEVER), &room);
@@ -261,15 +319,16 @@ mod tests {
         assert_eq!((store.len(), matching(&store, "$SYS/#", Time::ZERO)), (2, vec![b"21".to_vec()]));
         let expiring = kept("$SYS/broker/uptime", b"3", Time::from_millis(5));
         store.store(expiring, &room);
-        assert_eq!(store.forget_expired(Time::from_millis(5)), (0, 0), "of clients");
-        assert_eq!((store.len(), store.bytes(), store.own, store.own_bytes), (1, bytes, 0, 0));
+        assert_eq!(store.forget_expired("", 9, Time::from_millis(5), &room), None);
+        assert_eq!((store.len(), store.bytes()), (1, bytes));
+        assert_eq!(store.store(kept("b", b"1", Time::NEVER), &room), Retention::Refused, "that made no room");
     }
 
     #[test]
     fn the_bytes_of_all_shards_are_limited_together() {
         let size = kept("a", b"1", Time::NEVER).message.size();
         let limits = RetainedConfig { max_total_bytes: Limit::at_most(2 * size + 1), ..Default::default() };
-        let (mut store, room) = (Store::new(1), room(&limits, 0));
+        let (mut store, room) = (Store::default(), room(&limits, 0));
         let mut stored = |topic, payload: &[u8]| store.store(kept(topic, payload, Time::NEVER), &room);
         assert_eq!(
             ["a", "b", "c"].map(|topic| stored(topic, b"1")),
@@ -283,13 +342,70 @@ mod tests {
     }
 
     #[test]
-    fn what_has_expired_is_not_found_and_is_forgotten() {
-        let (mut store, room, at) = (Store::new(1), room(&RetainedConfig::default(), 0), Time::from_millis(5));
-        store.store(kept("a", b"1", at), &room);
-        store.store(kept("b", b"2", Time::NEVER), &room);
-        assert_eq!(matching(&store, "#", at), [b"2".to_vec()]);
-        store.forget_expired(at);
-        assert_eq!(store.len(), 1);
-        assert_eq!(store.bytes(), kept("b", b"2", Time::NEVER).message.size());
+    fn what_has_expired_is_not_found_and_is_forgotten_in_portions() {
+        let (mut store, room, at) =
+            (store_of(&["a", "c", "e"]), room(&RetainedConfig::default(), 0), Time::from_millis(5));
+        assert_eq!(
+            store.forget_expired("", 0, at, &room),
+            None,
+            "none of them ever will: there is nothing to look for"
+        );
+        for topic in ["b", "d", "f"] {
+            store.store(kept(topic, b"soon", at), &room);
+        }
+        assert_eq!(matching(&store, "#", at).len(), 3);
+        assert_eq!(store.forget_expired("", 4, at, &room), Some("e".into()));
+        assert_eq!((store.len(), store.expiring), (4, 1));
+        assert_eq!(store.forget_expired("e", 4, Time::ZERO, &room), None, "it is not time yet");
+        assert_eq!(store.forget_expired("e", 4, at, &room), None);
+        assert_eq!((store.len(), store.expiring), (3, 0));
+        assert_eq!(store.bytes(), 3 * kept("a", b"x", Time::NEVER).message.size());
+    }
+
+    #[test]
+    fn a_page_has_so_many_messages_or_bytes_but_one_at_least() {
+        let store = store_of(&["a", "b", "c", "d", "e"]);
+        let two = [&["a", "b"][..], &["c", "d"], &["e"]];
+        assert_eq!(pages(&store, &["#"], &PageLimits { messages: 2, ..ALL }), two);
+        let size = kept("a", b"x", Time::NEVER).message.size();
+        assert_eq!(pages(&store, &["#"], &PageLimits { bytes: 2 * size, ..ALL }), two);
+        assert_eq!(pages(&store, &["#"], &PageLimits { bytes: 1, ..ALL }).concat(), two.concat());
+    }
+
+    #[test]
+    fn a_page_ends_when_enough_was_looked_at() {
+        let topics: Vec<_> = (100..200).map(|number| format!("t/{number}/x")).collect();
+        let store = store_of(&topics.iter().map(String::as_str).collect::<Vec<_>>());
+        let found = pages(&store, &["+/+/y"], &PageLimits { topics: 7, ..ALL });
+        assert_eq!((found.len(), found.concat().len()), (100_usize.div_ceil(7), 0));
+        let found = pages(&store, &["+/+/x"], &PageLimits { nodes: 40, ..ALL });
+        assert!(found.iter().all(|page| page.len() <= 10) && found.concat() == topics, "{found:?}");
+        let found = pages(&store, &["t/150/x", "t/160/x"], &PageLimits { topics: 5, ..ALL });
+        assert_eq!(found, [["t/150/x", "t/160/x"]], "the walk passes over what cannot match");
+    }
+
+    #[test]
+    fn a_walk_goes_on_behind_a_topic_though_it_has_gone_and_others_have_come() {
+        let (mut store, room) = (store_of(&["a", "b", "c", "d"]), room(&RetainedConfig::default(), 0));
+        let found = store.page(&question(&["#"]), &PageLimits { messages: 2, ..ALL }, Time::ZERO);
+        assert_eq!(found.next.as_deref(), Some("c"));
+        store.store(kept("c", b"", Time::NEVER), &room);
+        store.store(kept("a2", b"x", Time::NEVER), &room);
+        store.store(kept("c2", b"x", Time::NEVER), &room);
+        let next = RetainedQuestion { from: "c".into(), ..question(&["#"]) };
+        let found = store.page(&next, &ALL, Time::ZERO);
+        let topics: Vec<_> = found.messages.iter().map(|(_, message)| message.topic().as_str()).collect();
+        assert_eq!(topics, ["c2", "d"]);
+    }
+
+    #[test]
+    fn what_comes_live_is_left_out() {
+        let (mut store, room) = (Store::default(), room(&RetainedConfig::default(), 0));
+        for (topic, shard, number) in [("a", 0, 5), ("b", 0, 6), ("c", 1, 2), ("d", 1, 3)] {
+            store.store(Kept { shard, number, ..kept(topic, topic.as_bytes(), Time::NEVER) }, &room);
+        }
+        let asked = RetainedQuestion { sent: Arc::from([5, 2]), ..question(&["#"]) };
+        let found = store.page(&asked, &ALL, Time::ZERO).messages;
+        assert_eq!(found.iter().map(|(_, message)| message.payload()).collect::<Vec<_>>(), [b"a", b"c"]);
     }
 }

@@ -4,8 +4,10 @@
 //! among all members, online ones first; if that is on another shard, that shard chooses the member.
 
 use std::cell::Cell;
+use std::iter::once;
 use std::sync::Arc;
 
+use super::rotation::Rotation;
 use super::subscriber::Subscriber;
 use crate::config::SharedPolicy;
 use crate::random::Random;
@@ -16,12 +18,14 @@ use crate::topic::TopicFilter;
 pub struct Group {
     /// The filter, with its share name.
     pub filter: Arc<TopicFilter>,
-    online: Vec<Subscriber>,
-    offline: Vec<Subscriber>,
+    /// The announcement after which the other shards know that there are members here.
+    pub announced: u64,
+    online: Rotation,
+    offline: Rotation,
     /// Members of other shards, by shard.
     elsewhere: Vec<Elsewhere>,
-    /// Whose turn it is.
-    turn: Cell<u64>,
+    /// Whose turn it is among the shards.
+    turn: Cell<ShardTurn>,
 }
 
 /// How many members of a shared subscription a shard has.
@@ -41,6 +45,13 @@ struct Elsewhere {
     offline: u32,
 }
 
+/// The shard that has its turn, and how many of its members have had theirs.
+#[derive(Clone, Copy, Debug, Default)]
+struct ShardTurn {
+    shard: usize,
+    served: usize,
+}
+
 /// Where a message for a shared subscription goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Choice {
@@ -56,10 +67,11 @@ impl Group {
     pub fn new(filter: TopicFilter) -> Self {
         Group {
             filter: Arc::new(filter),
-            online: Vec::new(),
-            offline: Vec::new(),
+            announced: 0,
+            online: Rotation::default(),
+            offline: Rotation::default(),
             elsewhere: Vec::new(),
-            turn: Cell::new(0),
+            turn: Cell::default(),
         }
     }
 
@@ -76,34 +88,34 @@ impl Group {
     /// Makes `subscriber` a member, or changes what it asked for. A member keeps its place.
     pub fn join(&mut self, subscriber: Subscriber, online: bool) {
         let members = if online { &mut self.online } else { &mut self.offline };
-        match members.iter_mut().find(|member| member.session == subscriber.session) {
-            Some(member) => *member = subscriber,
-            None => members.push(subscriber),
-        }
+        members.join(subscriber);
     }
 
     /// The session is no member any more.
     pub fn leave(&mut self, session: u32) {
-        self.online.retain(|member| member.session != session);
-        self.offline.retain(|member| member.session != session);
+        self.online.leave(session);
+        self.offline.leave(session);
     }
 
     /// The client of a member came or left.
     pub fn turn_online(&mut self, session: u32, online: bool) {
         let (from, to) =
             if online { (&mut self.offline, &mut self.online) } else { (&mut self.online, &mut self.offline) };
-        if let Some(at) = from.iter().position(|member| member.session == session) {
-            to.push(from.remove(at));
+        if let Some(member) = from.leave(session) {
+            to.join(member);
         }
     }
 
     /// Another shard has so many members now.
     pub fn set_elsewhere(&mut self, shard: usize, counts: MemberCounts) {
         let MemberCounts { online, offline } = counts;
-        self.elsewhere.retain(|other| other.shard != shard);
-        if online + offline > 0 {
-            let at = self.elsewhere.partition_point(|other| other.shard < shard);
-            self.elsewhere.insert(at, Elsewhere { shard, online, offline });
+        let at = self.elsewhere.partition_point(|other| other.shard < shard);
+        let is_known = self.elsewhere.get(at).is_some_and(|other| other.shard == shard);
+        match (is_known, online + offline > 0) {
+            (true, true) => self.elsewhere[at] = Elsewhere { shard, online, offline },
+            (true, false) => drop(self.elsewhere.remove(at)),
+            (false, true) => self.elsewhere.insert(at, Elsewhere { shard, online, offline }),
+            (false, false) => {}
         }
     }
 
@@ -113,13 +125,20 @@ impl Group {
             return Choice::Member(self.online[random.below(self.online.len())]);
         }
         let online = self.online.len() + self.elsewhere.iter().map(|other| other.online as usize).sum::<usize>();
-        let (here, count): (&[Subscriber], fn(&Elsewhere) -> u32) =
+        let (here, count): (&Rotation, fn(&Elsewhere) -> u32) =
             if online > 0 { (&self.online, |other| other.online) } else { (&self.offline, |other| other.offline) };
+        if policy == SharedPolicy::RoundRobin {
+            return match self.next_shard(home, here.len(), count) {
+                Some(shard) if shard == home => here.next().map_or(Choice::Nobody, Choice::Member),
+                Some(shard) => Choice::Shard(shard),
+                None => Choice::Nobody,
+            };
+        }
         let total = here.len() + self.elsewhere.iter().map(|other| count(other) as usize).sum::<usize>();
         if total == 0 {
             return Choice::Nobody;
         }
-        let mut place = self.place(policy, publisher, total, random);
+        let mut place = place(policy, publisher, total, random);
         // Shards count their members in the order of their numbers, so that all of them agree on whose place it is.
         for other in self.elsewhere.iter().filter(|other| other.shard < home) {
             match place.checked_sub(count(other) as usize) {
@@ -140,10 +159,38 @@ impl Group {
         Choice::Nobody
     }
 
+    /// The shard whose turn it is: as many times in a row as it has members, then the next one that has some. So it is nobody's loss
+    /// when members come and go elsewhere.
+    fn next_shard(&self, home: usize, here: usize, count: fn(&Elsewhere) -> u32) -> Option<usize> {
+        let ShardTurn { shard: current, served } = self.turn.get();
+        let others = |which: fn(usize, usize) -> bool| {
+            let shards = self.elsewhere.iter().filter(move |other| which(other.shard, home));
+            shards.map(move |other| (other.shard, count(other) as usize))
+        };
+        let all =
+            || others(|shard, home| shard < home).chain(once((home, here))).chain(others(|shard, home| shard > home));
+        let goes_on = all().any(|(shard, members)| shard == current && served < members);
+        let turn = match goes_on {
+            true => ShardTurn { shard: current, served: served + 1 },
+            false => {
+                let mut with_members = all().filter(|(_, members)| *members > 0).map(|(shard, _)| shard);
+                let first = with_members.next()?;
+                let next = once(first).chain(with_members).find(|shard| *shard > current);
+                ShardTurn { shard: next.unwrap_or(first), served: 1 }
+            }
+        };
+        self.turn.set(turn);
+        Some(turn.shard)
+    }
+
     /// Whom of the members of this shard a message goes to that another shard sent here; an online one if there is one.
     pub fn choose_own(&self, policy: SharedPolicy, publisher: u16, random: &mut Random) -> Option<Subscriber> {
         let here = if self.online.is_empty() { &self.offline } else { &self.online };
-        (!here.is_empty()).then(|| here[self.place(policy, publisher, here.len(), random)])
+        match policy {
+            SharedPolicy::RoundRobin => here.next(),
+            _ if here.is_empty() => None,
+            _ => Some(here[place(policy, publisher, here.len(), random)]),
+        }
     }
 
     /// Whether this shard has a member with a live connection.
@@ -155,18 +202,14 @@ impl Group {
     pub fn has_online_anywhere(&self) -> bool {
         self.has_online() || self.elsewhere.iter().any(|other| other.online > 0)
     }
+}
 
-    fn place(&self, policy: SharedPolicy, publisher: u16, total: usize, random: &mut Random) -> usize {
-        match policy {
-            SharedPolicy::Random | SharedPolicy::LocalFirst => random.below(total),
-            SharedPolicy::RoundRobin => {
-                let turn = self.turn.get();
-                self.turn.set(turn.wrapping_add(1));
-                (turn % total as u64) as usize
-            }
-            SharedPolicy::Sticky => 0,
-            SharedPolicy::HashPublisher => usize::from(publisher) % total,
-        }
+/// The place among so many members that is chosen without regard to turns.
+fn place(policy: SharedPolicy, publisher: u16, total: usize, random: &mut Random) -> usize {
+    match policy {
+        SharedPolicy::Random | SharedPolicy::LocalFirst => random.below(total),
+        SharedPolicy::Sticky | SharedPolicy::RoundRobin => 0,
+        SharedPolicy::HashPublisher => usize::from(publisher) % total,
     }
 }
 
@@ -214,5 +257,27 @@ mod tests {
         assert_eq!(sessions(&group, SharedPolicy::RoundRobin, 4), expected);
         assert_eq!(sessions(&group, SharedPolicy::HashPublisher, 4), expected);
         assert_eq!(sessions(&group, SharedPolicy::Sticky, 4), [Choice::Shard(0); 4]);
+    }
+
+    /// Of members that stay, on three shards, each is chosen as often as the others, though one of another shard comes and goes between
+    /// any two messages.
+    #[test]
+    fn a_member_that_comes_and_goes_takes_nobodys_turn() {
+        let mut group = group();
+        (0..3).for_each(|session| group.join(member(session), true));
+        group.set_elsewhere(2, MemberCounts { online: 2, offline: 0 });
+        let (mut random, mut chosen) = (Random::from_seed(1), std::collections::BTreeMap::new());
+        for message in 0..600 {
+            group.set_elsewhere(0, MemberCounts { online: message % 2, offline: 0 });
+            let choice = match group.choose(SharedPolicy::RoundRobin, 0, 1, &mut random) {
+                Choice::Member(member) => Ok(member.session),
+                Choice::Shard(shard) => Err(shard),
+                Choice::Nobody => panic!("there are five at least"),
+            };
+            *chosen.entry(choice).or_insert(0) += 1;
+        }
+        let own: Vec<u32> = (0..3).map(|session| chosen[&Ok(session)]).collect();
+        assert!(own.iter().all(|times| times.abs_diff(own[0]) <= 1), "{chosen:?}");
+        assert!(chosen[&Err(2)].abs_diff(2 * own[0]) <= 2, "{chosen:?}");
     }
 }

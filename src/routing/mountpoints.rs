@@ -24,7 +24,7 @@ impl Mountpoint {
 
     /// The members of the shared subscription `filter`.
     pub fn group(&self, filter: &TopicFilter) -> Option<&Group> {
-        self.tree.get(filter)?.groups.iter().find(|group| *group.filter == *filter)
+        self.tree.get(filter)?.known_group(filter)
     }
 
     /// Forgets `filter` if nobody subscribes to it.

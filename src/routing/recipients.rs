@@ -29,7 +29,7 @@ pub struct Recipients {
     pub local: Vec<Recipient>,
     /// Shards that have ordinary subscribers.
     pub remote: ShardSet,
-    /// Shared subscriptions of which a member elsewhere was chosen.
+    /// Shared subscriptions of which a member elsewhere was chosen; by shard when all have been added.
     pub shares: Vec<(usize, Arc<TopicFilter>)>,
     /// For each session, in which message it was last seen and at which place among the local ones.
     stamps: Vec<(u64, u32)>,
@@ -63,15 +63,18 @@ impl Recipients {
         shards
     }
 
-    /// Whether a member of `shard` was chosen from a shared subscription.
+    /// All have been added.
     #[inline]
-    pub fn has_groups_on(&self, shard: usize) -> bool {
-        self.shares.iter().any(|(on, _)| *on == shard)
+    pub fn complete(&mut self) {
+        if self.shares.len() > 1 {
+            self.shares.sort_by_key(|(shard, _)| *shard);
+        }
     }
 
-    /// The shared subscriptions of which a member of `shard` was chosen.
+    /// The shared subscriptions of which a member of `shard` was chosen. All must have been added.
     pub fn groups_on(&self, shard: usize) -> Vec<Arc<TopicFilter>> {
-        self.shares.iter().filter(|(on, _)| *on == shard).map(|(_, group)| group.clone()).collect()
+        let begin = self.shares.partition_point(|(on, _)| *on < shard);
+        self.shares[begin..].iter().take_while(|(on, _)| *on == shard).map(|(_, group)| group.clone()).collect()
     }
 
     /// Adds those who subscribe to one of the filters that match.
@@ -81,14 +84,14 @@ impl Recipients {
             if !self.local.is_empty() && !self.stamped {
                 self.stamp_all();
             }
-            for subscriber in &subscribers.local {
+            for subscriber in subscribers.local.iter() {
                 if !(subscriber.no_local && Some(subscriber.session) == origin.session) {
                     self.add_local(subscriber);
                 }
             }
         }
-        self.by_choice |= !subscribers.groups.is_empty();
-        for group in &subscribers.groups {
+        self.by_choice |= subscribers.has_groups();
+        for group in subscribers.groups() {
             match group.choose(origin.policy, origin.publisher, home, random) {
                 Choice::Member(member) => self.add_member(&member, group.filter.clone()),
                 Choice::Shard(shard) => self.shares.push((shard, group.filter.clone())),
@@ -102,7 +105,7 @@ impl Recipients {
         if !self.local.is_empty() && !self.stamped {
             self.stamp_all();
         }
-        for subscriber in &subscribers.local {
+        for subscriber in subscribers.local.iter() {
             self.add_local(subscriber);
         }
     }
@@ -154,7 +157,6 @@ fn recipient(subscriber: &Subscriber, group: Option<Arc<TopicFilter>>) -> Recipi
         retain_as_published: subscriber.retain_as_published,
         ids: SubscriptionIds::from(subscriber.id),
         group,
-        initial: false,
     }
 }
 
@@ -173,7 +175,9 @@ mod tests {
     }
 
     fn subscribers(subscribers: &[Subscriber]) -> Subscribers {
-        Subscribers { local: subscribers.iter().copied().collect(), ..Subscribers::default() }
+        let mut found = Subscribers::default();
+        subscribers.iter().for_each(|subscriber| found.local.put(*subscriber));
+        found
     }
 
     fn origin() -> Origin {
@@ -251,6 +255,7 @@ mod tests {
         let (mut recipients, mut random) = (Recipients::default(), Random::from_seed(1));
         recipients.clear();
         all.iter().for_each(|found| recipients.add(found, origin(), 0, &mut random));
+        recipients.complete();
         recipients
     }
 

@@ -72,7 +72,7 @@ impl InFlight {
     // Always inline, so that it is built where it stays.
     #[inline(always)]
     pub(super) fn new(sequence: u64, delivery: OutgoingMessage, rewritten: Option<Message>) -> Self {
-        let OutgoingMessage { message, qos, retain, ids, group, initial: _ } = delivery;
+        let OutgoingMessage { message, qos, retain, ids, group } = delivery;
         let stage = match qos {
             QoS::ExactlyOnce => Stage::AwaitingPubrec,
             _ => Stage::AwaitingPuback,
@@ -83,6 +83,17 @@ impl InFlight {
             (ids, group, rewritten) => Details::rare(ids, group, rewritten),
         };
         InFlight { message: Some(message), details, sequence: Sequence::new(sequence), stage, retain }
+    }
+
+    /// The place of a message that is acknowledged, between others that are not.
+    pub(super) fn gap(sequence: u64) -> Self {
+        let (stage, sequence) = (Stage::AwaitingPuback, Sequence::new(sequence));
+        InFlight { message: None, details: Details::Plain(0), sequence, stage, retain: false }
+    }
+
+    /// Whether it is such a place. Of QoS 2 messages the client has something is waited for still.
+    pub(super) fn is_gap(&self) -> bool {
+        self.message.is_none() && self.stage != Stage::AwaitingPubcomp
     }
 
     /// Which of the messages that were sent to this client it is.
@@ -108,8 +119,7 @@ impl InFlight {
         (self.message, self.details) = (None, Details::Plain(0));
     }
 
-    /// The delivery, as it was before it was sent, but for how it began (`initial`): that does not matter any more. None once the
-    /// client has it.
+    /// The delivery, as it was before it was sent. None once the client has it.
     pub fn delivery(&self) -> Option<OutgoingMessage> {
         let qos = match self.stage {
             Stage::AwaitingPuback => QoS::AtLeastOnce,
@@ -120,7 +130,7 @@ impl InFlight {
             Details::Rare(rare) => rare.ids.clone(),
         };
         let (retain, group) = (self.retain, self.group().cloned());
-        Some(OutgoingMessage { message: self.message.clone()?, qos, retain, ids, group, initial: false })
+        Some(OutgoingMessage { message: self.message.clone()?, qos, retain, ids, group })
     }
 
     /// The shared subscription it came through.
@@ -168,7 +178,7 @@ mod tests {
 
     #[test]
     fn a_delivery_comes_back_as_it_was_sent() {
-        let many = SubscriptionIds::Many(Box::new([1, 2]));
+        let many = SubscriptionIds::from([1, 2]);
         let rewritten = delivery("as the hook has it", QoS::AtLeastOnce).message;
         for qos in [QoS::AtLeastOnce, QoS::ExactlyOnce] {
             for ids in [SubscriptionIds::new(), SubscriptionIds::from(268_435_455), many.clone()] {

@@ -14,6 +14,7 @@ mod settings;
 mod subscription_ids;
 mod table;
 mod will;
+mod window;
 
 use hashbrown::HashMap;
 
@@ -212,6 +213,6 @@ pub(crate) mod testing {
     /// A delivery of `payload` to topic `t`.
     pub(crate) fn delivery(payload: &str, qos: QoS) -> OutgoingMessage {
         let message = Publication::new(TopicName::trusted("t"), payload.as_bytes()).keep();
-        OutgoingMessage { message, qos, retain: false, ids: SubscriptionIds::new(), group: None, initial: false }
+        OutgoingMessage { message, qos, retain: false, ids: SubscriptionIds::new(), group: None }
     }
 }

@@ -1,8 +1,7 @@
 //! Messages to a client: the window of those in flight, their packet ids, and the queue behind the window.
 
-use std::collections::VecDeque;
-
 use super::in_flight::{IDS, InFlight, Stage, packet_id};
+use super::window::Window;
 use super::{OutgoingMessage, Queue};
 use crate::codec::PacketId;
 use crate::message::Message;
@@ -15,14 +14,18 @@ use crate::message::Message;
 // The order matters to the session, see there.
 #[repr(C)]
 pub struct Outbound {
-    window: VecDeque<InFlight>,
+    window: Window,
     next_sequence: u64,
     /// The first sequence whose packet id may be in use. It spares a look at the oldest entry, which lies far from the newest.
     free_below: u64,
     /// How many messages at the end of the window are still to be sent again.
     unsent: usize,
+    /// Retained messages wait for room in the window or on the connection, where the shard has them.
+    pub replay_waits: bool,
     /// Messages behind the window.
     pub queue: Queue,
+    /// The sequence of the first message that is still to be sent again, if there is one.
+    unsent_from: u64,
 }
 
 impl Outbound {
@@ -39,12 +42,13 @@ impl Outbound {
     /// Everything in flight is to be sent again.
     pub fn send_again(&mut self) {
         self.unsent = self.window.len();
+        self.unsent_from = self.oldest().unwrap_or(0);
     }
 
-    /// Whether something waits to be sent, for the first time or again.
+    /// Whether something waits to be sent, for the first time or again, here or with the retained messages.
     #[inline]
     pub fn is_anything_waiting(&self) -> bool {
-        !self.queue.is_empty() || self.has_unsent()
+        !self.queue.is_empty() || self.has_unsent() | self.replay_waits
     }
 
     /// Whether something is left that is to be sent again.
@@ -55,21 +59,37 @@ impl Outbound {
     /// The next message to be sent again; none if there is none, or if it has to wait because `send_maximum` messages are
     /// unacknowledged: the client may have come back with a smaller Receive Maximum [MQTT-3.3.4-9].
     pub fn next_unsent(&self, send_maximum: u16) -> Option<&InFlight> {
-        let at = self.window.len() - self.unsent;
-        let entry = self.window.get(at)?;
-        (entry.stage() == Stage::AwaitingPubcomp || at < usize::from(send_maximum)).then_some(entry)
+        let entry = self.window.at(self.first_unsent()?);
+        let before = self.window.len() - self.unsent;
+        (entry.stage() == Stage::AwaitingPubcomp || before < usize::from(send_maximum)).then_some(entry)
     }
 
     /// The message from [`Outbound::next_unsent`] was sent.
     pub fn sent_again(&mut self) {
         self.unsent -= 1;
+        self.unsent_from += 1;
+        self.find_unsent();
     }
 
     /// The message from [`Outbound::next_unsent`] can never be sent.
     pub fn drop_unsent(&mut self) -> Option<InFlight> {
-        let at = self.window.len() - self.unsent;
-        self.unsent = self.unsent.saturating_sub(1);
-        self.window.remove(at)
+        let at = self.first_unsent()?;
+        self.unsent -= 1;
+        let dropped = self.window.remove(at);
+        self.find_unsent();
+        dropped
+    }
+
+    /// The place of the first message that is still to be sent again.
+    fn first_unsent(&self) -> Option<usize> {
+        if self.unsent == 0 { None } else { self.window.first_from(self.unsent_from) }
+    }
+
+    /// The first message that is still to be sent again is another one now. So no gap is passed over twice.
+    fn find_unsent(&mut self) {
+        if let Some(at) = self.window.first_from(self.unsent_from) {
+            self.unsent_from = self.window.at(at).sequence();
+        }
     }
 
     /// The packet id of the message that is put in flight next. There must be room.
@@ -86,12 +106,12 @@ impl Outbound {
     /// sequences.
     #[cold]
     fn find_free(&mut self) {
-        while self.window.front().is_some_and(|oldest| self.next_sequence - oldest.sequence() >= IDS)
-            && self.position(packet_id(self.next_sequence)).is_some()
+        while self.window.first().is_some_and(|oldest| self.next_sequence - oldest.sequence() >= IDS)
+            && self.window.find(packet_id(self.next_sequence)).is_some()
         {
             self.next_sequence += 1;
         }
-        let oldest = self.window.front().map_or(self.next_sequence, InFlight::sequence);
+        let oldest = self.window.first().map_or(self.next_sequence, InFlight::sequence);
         self.free_below = (oldest + IDS).max(self.next_sequence + 1);
     }
 
@@ -100,7 +120,7 @@ impl Outbound {
     // Always inline, so that the entry is built where it stays.
     #[inline(always)]
     pub fn put_in_flight(&mut self, delivery: OutgoingMessage, rewritten: Option<Message>) {
-        self.window.push_back(InFlight::new(self.next_sequence, delivery, rewritten));
+        self.window.push(InFlight::new(self.next_sequence, delivery, rewritten));
         self.next_sequence += 1;
     }
 
@@ -108,25 +128,34 @@ impl Outbound {
     /// is not in flight at that stage.
     #[inline]
     pub fn complete(&mut self, id: PacketId, stage: Stage) -> bool {
-        let Some(at) = self.position(id) else { return false };
-        if self.window[at].stage() != stage {
+        let Some(at) = self.window.find(id) else { return false };
+        let entry = self.window.at(at);
+        if entry.stage() != stage {
             return false;
         }
-        if at >= self.window.len() - self.unsent {
-            self.unsent -= 1;
-        }
-        // The usual case has a cheap way of its own.
-        drop(if at == 0 { self.window.pop_front() } else { self.window.remove(at) });
-        if self.window.is_empty() && self.window.capacity() > 64 {
-            self.window = VecDeque::new();
+        let sequence = entry.sequence();
+        drop(self.window.remove(at));
+        if self.unsent > 0 {
+            self.completed_unsent(sequence);
         }
         true
     }
 
+    /// A message was acknowledged, perhaps before it was sent again: then it need not be.
+    #[cold]
+    fn completed_unsent(&mut self, sequence: u64) {
+        if sequence >= self.unsent_from {
+            self.unsent -= 1;
+        }
+        if sequence == self.unsent_from {
+            self.find_unsent();
+        }
+    }
+
     /// PUBREC: the client has the message; PUBREL is to be sent. Also true for a repeated PUBREC [MQTT-4.3.3-4].
     pub fn received(&mut self, id: PacketId) -> bool {
-        let Some(at) = self.position(id) else { return false };
-        let entry = &mut self.window[at];
+        let Some(at) = self.window.find(id) else { return false };
+        let entry = self.window.at_mut(at);
         if entry.stage() == Stage::AwaitingPuback {
             return false;
         }
@@ -136,55 +165,21 @@ impl Outbound {
 
     /// What the message under `id` waits for; none if the id is not in flight.
     pub fn stage(&self, id: PacketId) -> Option<Stage> {
-        self.position(id).map(|at| self.window[at].stage())
+        self.window.find(id).map(|at| self.window.at(at).stage())
     }
 
     /// A number that stands for the oldest message in flight.
     pub fn oldest(&self) -> Option<u64> {
-        self.window.front().map(InFlight::sequence)
+        self.window.first().map(InFlight::sequence)
     }
 
     /// Takes out of the window every message for which `which` is true.
-    pub fn extract(&mut self, mut which: impl FnMut(&InFlight) -> bool) -> Vec<InFlight> {
-        let mut taken = Vec::new();
-        let mut unsent = 0;
-        let first_unsent = self.window.len() - self.unsent;
-        for (at, entry) in std::mem::take(&mut self.window).into_iter().enumerate() {
-            if which(&entry) {
-                taken.push(entry);
-            } else {
-                unsent += usize::from(at >= first_unsent);
-                self.window.push_back(entry);
-            }
-        }
-        self.unsent = unsent;
+    pub fn extract(&mut self, which: impl FnMut(&InFlight) -> bool) -> Vec<InFlight> {
+        let (unsent_from, mut unsent) = (self.unsent_from, 0);
+        let taken = self.window.extract(which, |kept| unsent += usize::from(kept.sequence() >= unsent_from));
+        self.unsent = if self.unsent > 0 { unsent } else { 0 };
+        self.find_unsent();
         taken
-    }
-
-    /// The place of `id` in the window. Acknowledgements come in the order of sending [MQTT-4.6.0-2], so it is nearly
-    /// always the first; otherwise the sequences that give this id are looked up, latest first, each by bisection.
-    #[inline]
-    fn position(&self, id: PacketId) -> Option<usize> {
-        let first = self.window.front()?.sequence();
-        if packet_id(first) == id { Some(0) } else { self.position_behind(first, id) }
-    }
-
-    fn position_behind(&self, first: u64, id: PacketId) -> Option<usize> {
-        let last = self.window.back()?.sequence();
-        let remainder = u64::from(id.get()) - 1;
-        let mut sequence = (last / IDS) * IDS + remainder;
-        if sequence > last {
-            sequence = sequence.checked_sub(IDS)?;
-        }
-        loop {
-            if sequence < first {
-                return None;
-            }
-            if let Ok(at) = self.window.binary_search_by_key(&sequence, InFlight::sequence) {
-                return Some(at);
-            }
-            sequence = sequence.checked_sub(IDS)?;
-        }
     }
 }
 
@@ -201,7 +196,7 @@ mod tests {
     }
 
     fn ids(outbound: &Outbound) -> Vec<u16> {
-        outbound.window.iter().map(|entry| entry.packet_id().get()).collect()
+        outbound.window.in_order().map(|entry| entry.packet_id().get()).collect()
     }
 
     fn deliver(outbound: &mut Outbound, delivery: OutgoingMessage) -> PacketId {

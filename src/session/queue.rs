@@ -26,9 +26,6 @@ pub struct OutgoingMessage {
     pub ids: SubscriptionIds,
     /// The shared subscription it came through: until it is acknowledged it may still go to another member.
     pub group: Option<Arc<TopicFilter>>,
-    /// It was retained when the client subscribed. All of that has to reach the client [MQTT-3.3.1-9], however many
-    /// messages it is: it counts against the queue's bytes only.
-    pub initial: bool,
 }
 
 /// The bounds of one session's queue.
@@ -56,8 +53,7 @@ pub struct Insert {
 /// Messages in the order in which they came.
 ///
 /// Bounded in messages and bytes. QoS 0 gives way to QoS 1 and 2; then the new message (fifo) or the oldest (lifo) does.
-/// Nothing is dropped in vain: if all that may go does not make room, the new message alone does; and so it does while
-/// messages wait that were retained when the client subscribed, which never give way.
+/// Nothing is dropped in vain: if all that may go does not make room, the new message alone does.
 #[derive(Debug)]
 // The order matters to the session, see there: every delivery looks whether something waits.
 #[repr(C)]
@@ -67,15 +63,15 @@ pub struct Queue {
     /// How many of them are QoS 0, and their bytes.
     qos0: usize,
     qos0_bytes: usize,
-    /// How many do not count as messages: see [`OutgoingMessage::initial`].
-    initial: usize,
     /// No message in the queue expires before this.
     earliest_expiry: Time,
+    /// How many have left it.
+    left: u64,
 }
 
 impl Default for Queue {
     fn default() -> Self {
-        Queue { waiting: VecDeque::new(), bytes: 0, qos0: 0, qos0_bytes: 0, initial: 0, earliest_expiry: Time::NEVER }
+        Queue { waiting: VecDeque::new(), bytes: 0, qos0: 0, qos0_bytes: 0, earliest_expiry: Time::NEVER, left: 0 }
     }
 }
 
@@ -90,6 +86,16 @@ impl Queue {
         self.waiting.is_empty()
     }
 
+    /// How many messages have left it.
+    pub fn left(&self) -> u64 {
+        self.left
+    }
+
+    /// How many will have left it when those are gone that wait now.
+    pub fn end(&self) -> u64 {
+        self.left + self.waiting.len() as u64
+    }
+
     /// The bytes that wait, shared or not.
     pub fn bytes(&self) -> usize {
         self.bytes
@@ -101,25 +107,21 @@ impl Queue {
     /// down to it: what was let in stays, and only makes room for what comes.
     pub fn push(&mut self, delivery: OutgoingMessage, limits: &QueueLimits, online: bool, now: Time) -> Insert {
         let mut insert = Insert::default();
-        let most = match delivery.initial {
-            true => Limit::UNLIMITED,
-            false if online => limits.online,
-            false => limits.offline,
-        };
+        let most = if online { limits.online } else { limits.offline };
         let size = delivery.message.size();
-        let full = !most.allows(self.counted() + 1) || !limits.bytes.allows(self.bytes + size);
+        let full = !most.allows(self.len() + 1) || !limits.bytes.allows(self.bytes + size);
         if full && self.earliest_expiry <= now {
             self.drop_expired(now, &mut insert);
         }
-        let most = bound(most, self.counted(), 1);
+        let most = bound(most, self.len(), 1);
         let most_bytes = bound(limits.bytes, self.bytes, size);
         let has_room = |len: usize, bytes: usize| len < most && bytes + size <= most_bytes;
         let (replaceable, their_bytes) = self.replaceable(&delivery, limits.order);
-        if !has_room(self.counted() - replaceable, self.bytes - their_bytes) {
+        if !has_room(self.len() - replaceable, self.bytes - their_bytes) {
             insert.dropped.push((delivery, DropReason::QueueFull));
             return insert;
         }
-        while !has_room(self.counted(), self.bytes) {
+        while !has_room(self.len(), self.bytes) {
             let Some(victim) = self.victim() else { break };
             insert.dropped.push((victim, DropReason::QueueFull));
         }
@@ -128,11 +130,6 @@ impl Queue {
         self.waiting.push_back(delivery);
         insert.stored = true;
         insert
-    }
-
-    /// How many messages count against the limits.
-    pub fn counted(&self) -> usize {
-        self.waiting.len() - self.initial
     }
 
     /// The message that is to be sent next.
@@ -151,7 +148,7 @@ impl Queue {
         }?;
         self.note_out(&delivery);
         if self.waiting.is_empty() {
-            *self = Queue::default();
+            *self = Queue { left: self.left, ..Queue::default() };
         }
         Some(delivery)
     }
@@ -185,7 +182,6 @@ impl Queue {
     /// How many messages, and of how many bytes, may go to make room for `newcomer`.
     fn replaceable(&self, newcomer: &OutgoingMessage, order: QueueType) -> (usize, usize) {
         match (order, newcomer.qos) {
-            _ if self.initial > 0 => (0, 0),
             (QueueType::Fifo, QoS::AtMostOnce) => (0, 0),
             (QueueType::Fifo, _) | (QueueType::Lifo, QoS::AtMostOnce) => (self.qos0, self.qos0_bytes),
             (QueueType::Lifo, _) => (self.waiting.len(), self.bytes),
@@ -206,7 +202,6 @@ impl Queue {
     fn note_in(&mut self, delivery: &OutgoingMessage) {
         let size = delivery.message.size();
         self.bytes += size;
-        self.initial += usize::from(delivery.initial);
         if delivery.qos == QoS::AtMostOnce {
             (self.qos0, self.qos0_bytes) = (self.qos0 + 1, self.qos0_bytes + size);
         }
@@ -215,7 +210,7 @@ impl Queue {
     fn note_out(&mut self, delivery: &OutgoingMessage) {
         let size = delivery.message.size();
         self.bytes -= size;
-        self.initial -= usize::from(delivery.initial);
+        self.left += 1;
         if delivery.qos == QoS::AtMostOnce {
             (self.qos0, self.qos0_bytes) = (self.qos0 - 1, self.qos0_bytes - size);
         }
@@ -244,14 +239,7 @@ pub(super) mod tests {
     fn expiring(payload: &str, qos: QoS, at: Time) -> OutgoingMessage {
         let mut publication = Publication::new(TopicName::trusted("t"), payload.as_bytes());
         publication.expire(at);
-        OutgoingMessage {
-            message: publication.keep(),
-            qos,
-            retain: false,
-            ids: SubscriptionIds::new(),
-            group: None,
-            initial: false,
-        }
+        OutgoingMessage { message: publication.keep(), qos, retain: false, ids: SubscriptionIds::new(), group: None }
     }
 
     fn limits(messages: usize, bytes: Limit, order: QueueType) -> QueueLimits {
@@ -320,25 +308,6 @@ pub(super) mod tests {
             // It needs two of the three places, and there is QoS 0 in them.
             let insert = queue.push(delivery(&"x".repeat(one), QoS::ExactlyOnce), &limits, true, Time::ZERO);
             assert_eq!((insert.stored, insert.dropped.len(), queue.len()), (true, 2, 2), "{order:?}");
-        }
-    }
-
-    /// [MQTT-3.3.1-9]
-    #[test]
-    fn what_was_retained_counts_by_its_bytes_alone_and_never_gives_way() {
-        let retained = |payload: &str, qos| OutgoingMessage { initial: true, ..delivery(payload, qos) };
-        let one = delivery("1234", QoS::AtLeastOnce).message.size();
-        for order in [QueueType::Fifo, QueueType::Lifo] {
-            let mut queue = Queue::default();
-            let limits = limits(2, Limit::at_most(7 * one), order);
-            let mut push = |delivery| queue.push(delivery, &limits, true, Time::ZERO).stored;
-            assert!((0..4).all(|_| push(retained("kept", QoS::AtMostOnce))), "{order:?}");
-            assert!(push(delivery("liv1", QoS::AtMostOnce)) && push(delivery("liv2", QoS::AtLeastOnce)), "{order:?}");
-            assert!(!push(delivery("liv3", QoS::ExactlyOnce)), "{order:?}: two are there");
-            assert!(push(retained("kept", QoS::ExactlyOnce)) && !push(retained("kept", QoS::ExactlyOnce)), "{order:?}");
-            assert_eq!((queue.len(), queue.extract(|delivery| delivery.initial).len()), (7, 5));
-            let insert = queue.push(delivery("liv4", QoS::ExactlyOnce), &limits, true, Time::ZERO);
-            assert_eq!(texts(insert.dropped.iter().map(|(delivery, _)| delivery)), ["liv1"], "as before");
         }
     }
 

@@ -23,8 +23,6 @@ pub struct Recipient {
     pub ids: SubscriptionIds,
     /// The shared subscription of which it is the chosen member.
     pub group: Option<Arc<TopicFilter>>,
-    /// The message was retained when the client subscribed.
-    pub initial: bool,
 }
 
 impl Recipient {
@@ -40,7 +38,7 @@ impl Recipient {
     #[inline(always)]
     pub fn delivery(&self, publication: &Publication<'_>, qos: QoS, retain: bool) -> OutgoingMessage {
         let (ids, group) = (self.ids.clone(), self.group.clone());
-        OutgoingMessage { message: publication.keep(), qos, retain, ids, group, initial: self.initial }
+        OutgoingMessage { message: publication.keep(), qos, retain, ids, group }
     }
 }
 
@@ -55,9 +53,8 @@ mod tests {
             session,
             qos: QoS::ExactlyOnce,
             retain_as_published: true,
-            ids: SubscriptionIds::Many(Box::new([1, 2])),
+            ids: SubscriptionIds::from([1, 2]),
             group: Some(group),
-            initial: true,
         }
     }
 
@@ -72,7 +69,7 @@ mod tests {
         let (recipient, publication) = (recipient(0), Publication::new(TopicName::trusted("t"), b"payload"));
         for retain in [false, true] {
             let delivery = recipient.delivery(&publication, QoS::AtLeastOnce, retain);
-            assert_eq!((delivery.qos, delivery.retain, delivery.initial), (QoS::AtLeastOnce, retain, true));
+            assert_eq!((delivery.qos, delivery.retain), (QoS::AtLeastOnce, retain));
             assert_eq!((&*delivery.ids, &delivery.group), (&[1, 2][..], &recipient.group));
             assert!(delivery.message.same_as(&publication.keep()), "all recipients share one message");
         }

@@ -10,7 +10,6 @@ use super::turn::{Remnant, Turn, TurnLimits};
 use crate::client::{ConnectionId, SubscriberId};
 use crate::connection::Violation;
 use crate::deadlines::Deadlines;
-use crate::subscribing::PendingSubscribe;
 use crate::time::Time;
 
 /// What a shard has to do. Also knows the time of the input that is being handled, and gives numbers that are never used twice.
@@ -21,6 +20,8 @@ pub(super) struct Agenda<S> {
     deadlines: Deadlines<Deadline>,
     /// What has come and was not looked at yet.
     due: VecDeque<Deadline>,
+    /// What is due in the next turn.
+    next: Vec<Deadline>,
     /// Subscriptions of sessions that are gone.
     pub remnants: VecDeque<Remnant>,
     /// What may be done yet before others have their turn.
@@ -40,8 +41,10 @@ pub(super) struct Agenda<S> {
     pub stop: Stop,
 }
 
-/// How often retained messages are searched for expired ones.
+/// How often a search for expired retained messages begins.
 pub(super) const SWEEP: Duration = Duration::from_secs(60);
+/// How soon the next portion of sessions that came is looked at, until all were.
+pub(super) const NEXT_PORTION: Duration = Duration::from_millis(10);
 
 /// An entry in the timer wheel.
 #[derive(Clone, Copy, Debug)]
@@ -58,6 +61,10 @@ pub(super) enum Deadline {
     Sys,
     /// Retained messages that expired are to be forgotten, and what migrations have left behind.
     Sweep,
+    /// The search for expired ones goes on.
+    Expiry,
+    /// Retained messages may be sent that did not fit into the last turn, or questions about them answered.
+    Replays,
     /// Sessions that could not begin to leave are looked at again.
     Migrations,
     /// An orderly stop waits for the wills of other shards no longer.
@@ -86,10 +93,10 @@ pub(super) enum FollowUp {
     BeginMigrations,
     /// A slot that left may have nothing here any more, and its new owner may be answered.
     SlotMayBeEmpty(u16),
-    /// What is retained for a subscription, after what has to come before: its number, and the subscription.
-    Retained(u64, Box<PendingSubscribe>),
-    /// Enough may have been applied to answer questions about retained messages.
-    AnswerQuestions,
+    /// Retained messages may be sent, or questions about them answered.
+    Replays,
+    /// This session may have room for what is retained for it.
+    Replay(u32),
 }
 
 impl<S> Agenda<S> {
@@ -99,6 +106,7 @@ impl<S> Agenda<S> {
             now,
             deadlines: Deadlines::new(now),
             due: VecDeque::new(),
+            next: Vec::new(),
             remnants: VecDeque::new(),
             turn: Turn::new(limits),
             follow_ups: VecDeque::new(),
@@ -147,8 +155,14 @@ impl<S> Agenda<S> {
         self.deadlines.arm(at, deadline);
     }
 
-    /// Collects the deadlines that have come by now.
+    /// Has something done in the next turn, so that others have theirs before.
+    pub fn next_turn(&mut self, deadline: Deadline) {
+        self.next.push(deadline);
+    }
+
+    /// Collects the deadlines that have come by now, and what was left for this turn.
     pub fn collect_due(&mut self) {
+        self.due.extend(self.next.drain(..));
         self.deadlines.expire(self.now, &mut |deadline| self.due.push_back(deadline));
     }
 
@@ -157,9 +171,10 @@ impl<S> Agenda<S> {
         if self.turn.is_over() { None } else { self.due.pop_front() }
     }
 
-    /// Whether deadlines have come that nobody has looked at, subscriptions are still to be removed, or clients wait for their share.
+    /// Whether deadlines have come that nobody has looked at, something was left for the next turn, subscriptions are still to be removed, or
+    /// clients wait for their share.
     pub fn is_behind(&self) -> bool {
-        !self.due.is_empty() || !self.remnants.is_empty() || self.turn.waiting() > 0
+        !self.due.is_empty() || !self.next.is_empty() || !self.remnants.is_empty() || self.turn.waiting() > 0
     }
 
     /// When something is due next, at the latest.

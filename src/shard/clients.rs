@@ -71,7 +71,7 @@ impl<C: Chain> Clients<C> {
             chain,
             connections: Connections::new(config.limits.max_unaccepted_bytes),
             sessions,
-            pending_hooks: PendingHooks::new(config.hooks.max_message_tasks),
+            pending_hooks: PendingHooks::new(setup.seed, config.hooks.max_message_tasks),
             delivery: Delivering::new(),
             flow: Flow::new(config.queue.max_waiting_output_bytes, config.queue.publisher_patience),
             program: Program::default(),

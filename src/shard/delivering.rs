@@ -1,6 +1,6 @@
 //! One publication to the recipients of this shard, and what waits for a client.
 
-use super::agenda::Deadline;
+use super::agenda::{Deadline, FollowUp};
 use super::clients::Clients;
 use super::message::ShardMessage;
 use super::output::Output;
@@ -105,7 +105,7 @@ impl<C: Chain> Clients<C> {
             }
             return;
         }
-        let retain = recipient.retain_as_published && publication.retain || recipient.initial;
+        let retain = recipient.retain_as_published && publication.retain;
         let Some(session) = self.sessions.get_mut(recipient.session) else { return };
         if let Some(state) = &mut session.migration
             && !delivery::is_due_here(state, recipient, publication, routed.id, retain)
@@ -132,13 +132,13 @@ impl<C: Chain> Clients<C> {
         } else {
             self.settle(recipient, publication, (qos, retain), outcome);
         }
-        if pace == Pace::Full && !recipient.initial {
+        if pace == Pace::Full {
             self.hold_publisher(id, recipient.session, qos, routed);
         }
     }
 
     /// Queues, stores or drops a message that was not sent.
-    fn settle(
+    pub(super) fn settle(
         &mut self,
         recipient: &Recipient,
         publication: &Publication<'_>,
@@ -178,7 +178,12 @@ impl<C: Chain> Clients<C> {
     /// Sends what waits for a client, if there is room for it in the window or on the connection.
     #[inline]
     pub(super) fn send_waiting(&mut self, index: u32) {
-        if self.sessions.get(index).is_some_and(|session| session.outbound.is_anything_waiting()) {
+        let Some(session) = self.sessions.get_mut(index) else { return };
+        if session.outbound.replay_waits {
+            // What was queued before goes first, the rest behind it.
+            session.outbound.replay_waits = false;
+            self.agenda.follow_up(FollowUp::Replay(index));
+        } else if session.outbound.is_anything_waiting() {
             while let Some((message, reason)) = self.send_until_a_drop(index) {
                 self.report_dropped(index, &message, reason);
             }
@@ -259,8 +264,8 @@ impl<C: Chain> Clients<C> {
     /// Delivers what was buffered and has not been delivered where the session was before.
     pub(super) fn deliver_buffered(&mut self, index: u32, buffered: Vec<Buffered>) {
         for Buffered { id, delivery } in buffered {
-            let OutgoingMessage { message, qos, retain, ids, group, initial } = delivery;
-            let recipient = Recipient { session: index, qos, retain_as_published: retain, ids, group, initial };
+            let OutgoingMessage { message, qos, retain, ids, group } = delivery;
+            let recipient = Recipient { session: index, qos, retain_as_published: retain, ids, group };
             let publication = message.publication();
             self.deliver_all(&[recipient], &Routed { publication: &publication, id, publisher: None });
         }

@@ -5,10 +5,12 @@ use super::input::Input;
 use super::machine::Shard;
 use super::message::ShardMessage;
 use super::output::Output;
+use super::replaying::Replaying;
 use crate::connection::{Connection, ConnectionStage, PauseReason};
 use crate::hooks::{Chain, HookAnswer};
 use crate::migration::Flushed;
 use crate::pending_hooks::Waiter;
+use crate::retained::Counts;
 use crate::session::PublicationId;
 use crate::time::Time;
 
@@ -50,6 +52,7 @@ impl<C: Chain> Shard<C> {
                 }
             }
             Input::Request(request) => self.on_request(request),
+            Input::Undelivered => clients.statistics.counters.program_dropped += 1,
             Input::Tick => self.tick(),
             Input::Stop => self.stop(),
         }
@@ -93,8 +96,8 @@ impl<C: Chain> Shard<C> {
             FollowUp::SessionMayLeave(token) => self.session_may_leave(token),
             FollowUp::BeginMigrations => self.begin_migrations(),
             FollowUp::SlotMayBeEmpty(slot) => self.slot_may_be_empty(slot),
-            FollowUp::Retained(token, pending) => self.pubsub.deliver_all_retained(token, &pending),
-            FollowUp::AnswerQuestions => self.pubsub.answer_questions(),
+            FollowUp::Replays => self.pubsub.replay_some(),
+            FollowUp::Replay(session) => Replaying::of(&mut self.pubsub).go_on(session),
         }
     }
 
@@ -195,14 +198,14 @@ impl<C: Chain> Shard<C> {
                 pubsub.deliver_from_shard(id, &mountpoint, &message, number, publisher);
             }
             ShardMessage::Share(share) => pubsub.deliver_share(from, *share),
-            ShardMessage::Subscribe { token, mountpoint, filters, flush } => {
-                pubsub.take_in(from, token, &mountpoint, &filters);
+            ShardMessage::Subscribe { mountpoint, filters, flush } => {
+                pubsub.take_in(from, &mountpoint, &filters);
                 if let Some((shard, token)) = flush.filter(|(shard, _)| *shard != pubsub.clients.setup.id) {
                     let sequence = pubsub.routing.sequence();
                     pubsub.clients.agenda.post(shard, ShardMessage::Flushed { token, sequence });
                 }
             }
-            ShardMessage::Subscribed { token, sent, sequence } => self.taken_in(from, token, sent, sequence),
+            ShardMessage::Subscribed { sent, sequence } => self.taken_in(from, &sent, sequence),
             ShardMessage::Unsubscribe { mountpoint, filter } => {
                 let mountpoint = pubsub.routing.mountpoint(&mountpoint);
                 pubsub.routing.remove_interest(from, mountpoint, &filter);
@@ -215,11 +218,8 @@ impl<C: Chain> Shard<C> {
                 let mountpoint = pubsub.routing.mountpoint(&mountpoint);
                 pubsub.apply_retained(from, mountpoint, message);
             }
-            ShardMessage::AskRetained(question) => {
-                let mountpoint = pubsub.routing.mountpoint(&question.mountpoint);
-                pubsub.ask_owner(from, mountpoint, *question);
-            }
-            ShardMessage::Retained(answer) => pubsub.owner_answered(*answer),
+            ShardMessage::AskRetained(question) => Replaying::of(pubsub).asked(from, *question),
+            ShardMessage::Retained(page) => Replaying::of(pubsub).answered(*page),
             ShardMessage::Leaving { token } => {
                 let sequence = pubsub.routing.sequence();
                 pubsub.clients.agenda.post(from, ShardMessage::Flushed { token, sequence });
@@ -256,13 +256,11 @@ impl<C: Chain> Shard<C> {
         }
     }
 
-    /// Shard `from` has taken in subscriptions of this one: of a client, or of a session that is to come.
-    fn taken_in(&mut self, from: usize, token: u64, sent: Box<[u64]>, sequence: u64) {
+    /// Shard `from` has taken in what this one announced: filters of a client, or of a session that is to come.
+    fn taken_in(&mut self, from: usize, sent: &Counts, sequence: u64) {
         self.pubsub.routing.received(from, sequence);
-        self.pubsub.retained.taken_in(token, from, sent);
-        if let Some(pending) = self.pubsub.subscribing.answered(token) {
-            self.pubsub.ask_owners(token, pending);
-        } else if let Some((old_owner, token)) = self.migration.incoming.announcement_answered(token) {
+        let announcement = self.pubsub.announcement_answered(from, sent);
+        if let Some((old_owner, token)) = self.migration.incoming.announcement_answered(announcement) {
             let sequence = self.pubsub.routing.sequence();
             self.pubsub.clients.agenda.post(old_owner, ShardMessage::Flushed { token, sequence });
         }

@@ -12,6 +12,7 @@ use super::due::{AUTH_TIMEOUT, Due, what};
 use super::message::ShardMessage;
 use super::output::Output;
 use super::pubsub::PubSub;
+use super::replaying::Replaying;
 use super::turn;
 use crate::client::{
     Asker, Client, ConnectionId, EndReason, ExpiredReason, SessionAction, SessionRequest, SubscriberId, log_client,
@@ -100,6 +101,7 @@ impl<C: Chain> PubSub<C> {
         log_end(&session.client, reason, what);
         self.clients.agenda.turn.did(turn::SESSION);
         self.set_members_online(index, false);
+        Replaying::of(self).set_online(index, false);
         self.clients.drop_qos0(index);
         let Some(session) = self.clients.sessions.get_mut(index) else { return };
         let suppress = self.clients.setup.config.session.suppress_will_on_takeover;
@@ -141,6 +143,7 @@ impl<C: Chain> PubSub<C> {
         session.filter_bytes = 0;
         let remnant = self.begin_to_clear_up(index, filters);
         self.clients.agenda.turn.did(turn::SESSION);
+        Replaying::of(self).ended(index);
         self.redistribute(index, true);
         let Some(session) = self.clients.sessions.get_mut(index) else { return };
         let notified = self.clients.chain.on_topic_unsubscribed(&session.client, &mut session.state, Unsubscribed::All);

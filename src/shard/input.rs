@@ -10,9 +10,10 @@ use crate::codec::ReasonCode;
 use crate::handshake::{AcceptedConnect, PendingConnect};
 use crate::hooks::HookAnswer;
 use crate::migration::SessionTransfer;
+use crate::retained::Replay;
 
 /// A session under way to another shard, with what is known of a connection. `S` is what the hooks keep with it.
-pub type Transfer<S> = SessionTransfer<S, PendingConnect<S>>;
+pub type Transfer<S> = SessionTransfer<S, PendingConnect<S>, Replay>;
 
 /// Something that happens to a shard. `S` is what the hooks keep with a session.
 pub enum Input<'a, S> {
@@ -89,6 +90,8 @@ pub enum Input<'a, S> {
     },
     /// The embedding program or an operator asks for something.
     Request(Request),
+    /// The embedding program had no room for a message that was handed over with [`Output::Deliver`](super::Output::Deliver).
+    Undelivered,
     /// Time has passed: what is due is done.
     Tick,
     /// An orderly stop begins: every client is told, every will is published, also those of clients that are away, every hook is

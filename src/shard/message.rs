@@ -7,7 +7,7 @@ use super::counters::Counted;
 use crate::client::{ConnectionId, SessionFound, SessionRequest, SubscriberId};
 use crate::message::Message;
 use crate::migration::SessionAnnouncement;
-use crate::retained::{RetainedAnswer, RetainedQuestion};
+use crate::retained::{Counts, RetainedPage, RetainedQuestion};
 use crate::routing::{MemberCounts, Turn};
 use crate::topic::TopicFilter;
 
@@ -29,31 +29,27 @@ pub enum ShardMessage {
     },
     /// A message of which some copies go to one member each of shared subscriptions.
     Share(Box<Share>),
-    /// A client of the sender subscribes. Answered with [`ShardMessage::Subscribed`] once it has been taken in.
+    /// The sender has its first subscribers to some filters. Answered with [`ShardMessage::Subscribed`] once that has been taken in.
     Subscribe {
-        /// The sender's number for it.
-        token: u64,
-        /// The mountpoint of the client.
+        /// The mountpoint of the filters.
         mountpoint: Arc<str>,
-        /// The filters.
-        filters: Arc<[Announcement]>,
+        /// The filters. There may be none: then the sender wants to know when all that it said before has been taken in.
+        filters: Arc<[TopicFilter]>,
         /// The subscriptions are those of a session that comes from this shard, which is to be told, too; by this token.
         flush: Option<(usize, u64)>,
     },
-    /// The answer to [`ShardMessage::Subscribe`]: from now on nothing that matches is missed.
+    /// The answer to the oldest [`ShardMessage::Subscribe`] that was not answered: from now on nothing that matches is missed.
     Subscribed {
-        /// The number of the question.
-        token: u64,
-        /// For each owner of topics, how many messages to be retained the answering shard had sent it. Empty if nobody wants to
-        /// know what is retained.
-        sent: Box<[u64]>,
+        /// How many messages to be retained the answering shard had sent owners of topics that match, as far as the receiver does not
+        /// know.
+        sent: Counts,
         /// How many publications were routed on the answering shard so far.
         sequence: u64,
     },
     /// What is retained for the filters of a new subscription? Answered with [`ShardMessage::Retained`].
     AskRetained(Box<RetainedQuestion>),
     /// The answer to [`ShardMessage::AskRetained`].
-    Retained(Box<RetainedAnswer>),
+    Retained(Box<RetainedPage>),
     /// The sender has no subscriber to this filter any more.
     Unsubscribe {
         /// The mountpoint.
@@ -159,9 +155,9 @@ impl ShardMessage {
             + match self {
                 ShardMessage::Publish { message, .. } | ShardMessage::Retain { message, .. } => message.size(),
                 ShardMessage::Share(share) => share.message.size() + share.groups.len() * FILTER,
-                ShardMessage::Retained(answer) => answer.messages.iter().map(|(_, kept)| kept.message.size()).sum(),
+                ShardMessage::Retained(page) => page.messages.iter().map(|(_, message)| message.size()).sum(),
                 ShardMessage::Subscribe { filters, .. } => filters.len() * FILTER,
-                ShardMessage::AskRetained(question) => question.filters.len() * FILTER,
+                ShardMessage::AskRetained(question) => question.filters.filters().len() * FILTER,
                 ShardMessage::SessionComes(announcement) => announcement.subscriptions.len() * FILTER,
                 _ => 0,
             }
@@ -179,17 +175,6 @@ pub struct SlotsMoved {
     pub slots: Arc<[u16]>,
     /// The sender has used up session numbers below this one.
     pub next_number: u64,
-}
-
-/// One filter of a [`ShardMessage::Subscribe`].
-#[derive(Debug)]
-pub struct Announcement {
-    /// The filter.
-    pub filter: TopicFilter,
-    /// Whether it is new to the sender, so that the receiver must take note of it.
-    pub interest: bool,
-    /// Whether the sender will ask what is retained.
-    pub retained: bool,
 }
 
 /// A message for members of shared subscriptions.

@@ -6,9 +6,11 @@ use super::agenda::{Deadline, FollowUp};
 use super::clients::Clients;
 use super::input::{ArrivedConnection, Transfer};
 use super::machine::Shard;
-use super::message::{Announcement, ShardMessage, SlotsMoved};
+use super::message::{ShardMessage, SlotsMoved};
 use super::output::Output;
 use super::pubsub::PubSub;
+use super::replaying::Replaying;
+use super::subscriptions::News;
 use crate::client::{EndReason, SessionRequest, SubscriberId};
 use crate::codec::ReasonCode;
 use crate::connection::PauseReason;
@@ -20,6 +22,9 @@ use crate::routing::Turn;
 use crate::session::{Buffered, MigrationState};
 use crate::sharding::SLOTS;
 use crate::topic::TopicFilter;
+
+/// How many sessions that are to leave are looked at on one occasion: those that cannot begin to are looked at again and again.
+const LOOKED_AT: usize = 1024;
 
 impl<C: Chain> Shard<C> {
     /// Moves those of `slots` that are this shard's to shard `to`, and their sessions with them. Looks at every session once.
@@ -59,9 +64,8 @@ impl<C: Chain> Shard<C> {
         for subscriber in self.migration.slots.ready_pulls(slot, |subscriber| hooks.is_busy(subscriber)) {
             agenda.post(to, ShardMessage::NotHere { subscriber });
         }
-        let (sessions, map) = (sessions.in_slot(slot), self.migration.slots.map());
-        let hooks_pending = hooks.is_any_busy(|subscriber| map.slot(subscriber) == slot);
-        if let Some(to) = self.migration.slots.finish_if_empty(slot, sessions, || hooks_pending) {
+        let (sessions, hooks_pending) = (sessions.in_slot(slot), hooks.is_slot_busy(slot));
+        if let Some(to) = self.migration.slots.finish_if_empty(slot, sessions, hooks_pending) {
             agenda.post(to, ShardMessage::SlotEmptied { slot });
         }
     }
@@ -83,12 +87,13 @@ impl<C: Chain> Shard<C> {
         }
     }
 
-    /// Sessions that are to leave begin to, as many as may be under way. One that waits for a hook or a subscription is left for later.
+    /// Sessions that are to leave begin to, as many as may be under way. One that waits for a hook or a subscription is left for later; if
+    /// there are many of those, so are the rest.
     pub(super) fn begin_migrations(&mut self) {
         if self.pubsub.clients.agenda.is_stopping() {
             return;
         }
-        for _ in 0..self.migration.outgoing.queued() {
+        for _ in 0..self.migration.outgoing.queued().min(LOOKED_AT) {
             let Some(subscriber) = self.migration.outgoing.next_to_begin() else { return };
             // One that has ended meanwhile, or was pulled, is not there any more.
             if let Some(index) = self.pubsub.clients.sessions.find(&subscriber)
@@ -164,6 +169,7 @@ impl<C: Chain> Shard<C> {
         }
         let Some(session) = self.pubsub.clients.sessions.get(index) else { return };
         let filters: Vec<TopicFilter> = session.subscriptions.keys().cloned().collect();
+        let replay = self.pubsub.retained.reader_leaves(index);
         self.pubsub.remove_subscriptions(index, &filters);
         let PubSub { clients, routing, .. } = &mut self.pubsub;
         // Who it waits for does not know it on the new shard.
@@ -174,7 +180,9 @@ impl<C: Chain> Shard<C> {
         clients.statistics.counters.connected -= u64::from(connection.is_some());
         let (slot, id) = (session.slot, connection.as_ref().map(|connection| connection.id));
         let (routed, received) = (routing.sequence(), routing.received_up_to());
-        let transfer = Transfer::pack(clients.setup.id, token, session, connection, routed, received);
+        session.outbound.replay_waits = false;
+        let mut transfer = Transfer::pack(clients.setup.id, token, session, connection, routed, received);
+        transfer.replay = replay;
         clients.agenda.output(Output::Transfer { connection: id, to, transfer: Box::new(transfer) });
         self.session_left(slot, None);
     }
@@ -195,23 +203,18 @@ impl<C: Chain> Shard<C> {
             subscriptions.iter().for_each(|(filter, subscription)| session.subscribe(filter.clone(), *subscription));
         }
         clients.statistics.counters.subscriptions += subscriptions.len() as u64;
-        let filters = subscriptions.into_iter().map(|(filter, subscription)| {
-            let interest = self.pubsub.add_subscription(mountpoint, &filter, index, subscription, online);
-            Announcement { filter, interest, retained: false }
-        });
-        let filters: Arc<[Announcement]> = filters.collect();
-        let own_token = self.pubsub.clients.agenda.number();
-        self.migration.incoming.expect(from, token, index, own_token);
-        let name = self.pubsub.routing.name(mountpoint).clone();
-        self.pubsub.clients.agenda.tell_others(|| {
-            let (mountpoint, filters) = (name.clone(), filters.clone());
-            ShardMessage::Subscribe { token: own_token, mountpoint, filters, flush: Some((from, token)) }
-        });
+        let mut news = News::default();
+        for (filter, subscription) in subscriptions {
+            self.pubsub.add_subscription(mountpoint, &filter, index, subscription, online, &mut news);
+        }
+        // Known filters or not: the old owner must know that all that was published before has come.
+        let announcement = self.pubsub.announce(mountpoint, news.filters, Some((from, token)));
+        self.migration.incoming.expect(from, token, index, announcement);
     }
 
     /// A session has come: with its connection, unless it has none or that broke.
     pub(super) fn transferred(&mut self, arrived: Option<ArrivedConnection<'_>>, transfer: Transfer<C::State>) {
-        let Transfer { from, token, mut session, connection, delivered_up_to } = transfer;
+        let Transfer { from, token, mut session, connection, delivered_up_to, replay } = transfer;
         let Some(index) = self.migration.incoming.arrived(from, token) else { return };
         let pubsub = &mut self.pubsub;
         let clients = &mut pubsub.clients;
@@ -231,6 +234,10 @@ impl<C: Chain> Shard<C> {
         }
         pubsub.set_members_online(index, was_online);
         pubsub.clients.deliver_buffered(index, buffered);
+        if let Some(replay) = replay {
+            pubsub.retained.reader_arrived(index, replay, arrived.is_some() && was_online);
+            Replaying::of(pubsub).soon();
+        }
         // Perhaps all of its output left on the way: there is no other occasion for what waited behind that.
         pubsub.clients.send_waiting(index);
         if was_online && arrived.is_none() {

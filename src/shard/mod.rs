@@ -30,6 +30,7 @@
 //! | PUBLISH, SUBSCRIBE, UNSUBSCRIBE, DISCONNECT | `PubSub` | `packets` |
 //! | a publication to its recipients, wills, retained messages | `PubSub` | `publications` |
 //! | subscriptions, until every shard knows of them | `PubSub` | `subscriptions` |
+//! | what is retained, to new subscribers | | `replaying` |
 //! | a client meets its session; takeover | `PubSub` | `sessions` |
 //! | connections and sessions end, in time or by a packet | `PubSub` | `ending` |
 //! | what is too much for one turn, in portions | `PubSub` | `portions` |
@@ -115,6 +116,7 @@ mod program;
 mod publications;
 mod pubsub;
 mod registering;
+mod replaying;
 mod report;
 mod requests;
 mod serving;
@@ -137,7 +139,7 @@ pub use counters::{Counted, Counters};
 pub use input::{Admission, ArrivedConnection, Input, Transfer};
 pub use load::{Load, ShardLoad, SlotLoad};
 pub use machine::Shard;
-pub use message::{Announcement, ShardMessage, Share, SlotsMoved};
+pub use message::{ShardMessage, Share, SlotsMoved};
 pub use output::Output;
 pub use program::Request;
 pub use report::{Report, ResourceCounts, SlotReport};

@@ -1,8 +1,8 @@
 //! PUBLISH, SUBSCRIBE, UNSUBSCRIBE and DISCONNECT of a client that belongs to a session.
 
-use super::message::Announcement;
 use super::publications::PublishContext;
 use super::pubsub::PubSub;
+use super::subscriptions::News;
 use crate::client::{ConnectionId, EndReason, OneLine};
 use crate::codec::{Disconnect, Publish, ReasonCode, Subscribe, Unsubscribe};
 use crate::connection::{PauseReason, Violation};
@@ -198,7 +198,7 @@ impl<C: Chain> PubSub<C> {
         let (instance, subscription_id) = (session.instance, subscribe.subscription_id.unwrap_or(0));
         let limits = &self.clients.setup.config.clone().limits;
         let mut granted = Vec::with_capacity(requested.len());
-        let mut announcements = Vec::new();
+        let mut news = News::default();
         for (at, asked) in requested.iter().enumerate() {
             let grant = match &modifiers {
                 Ok(modifiers) => subscribing::grant(asked, modifiers.grant(at), limits.max_topic_levels),
@@ -210,9 +210,7 @@ impl<C: Chain> PubSub<C> {
             granted.push(admitted.map(|(granted, is_new)| {
                 let subscription = Subscription { options: granted.options, id: subscription_id };
                 self.clients.statistics.counters.subscriptions += u64::from(is_new);
-                let (filter, retained) = (granted.filter.clone(), granted.wants_retained);
-                let interest = self.add_subscription(mountpoint, &filter, index, subscription, true);
-                announcements.push(Announcement { filter, interest, retained });
+                self.add_subscription(mountpoint, &granted.filter, index, subscription, true, &mut news);
                 granted
             }));
         }
@@ -228,7 +226,7 @@ impl<C: Chain> PubSub<C> {
         pending.granted = granted;
         pending.beyond = subscribe.filters.len() - requested.len();
         let token = self.clients.agenda.number();
-        self.begin_subscribe(token, pending, announcements);
+        self.begin_subscribe(token, pending, news);
     }
 
     /// UNSUBSCRIBE.

@@ -1,15 +1,23 @@
-//! Work that is too much for one turn, in portions: a publication to very many recipients, the subscriptions that a session leaves behind.
+//! Work that is too much for one turn, in portions: a publication to very many recipients, the subscriptions that a session leaves
+//! behind, what is retained for new subscribers.
 
 use std::collections::VecDeque;
 
+use super::agenda::Deadline;
 use super::delivering::Routed;
+use super::message::ShardMessage;
 use super::pubsub::PubSub;
-use super::turn::Remnant;
+use super::replaying::Replaying;
+use super::turn::{self, Remnant};
 use crate::delivery::FanOut;
 use crate::hooks::Chain;
+use crate::retained::{SWEPT, Work};
 use crate::routing::Turn;
 use crate::session::MigrationState;
 use crate::topic::TopicFilter;
+
+/// Topics, and nodes of sets of filters, that are looked at in a unit of work.
+const LOOKS: usize = 2;
 
 impl<C: Chain> PubSub<C> {
     /// Does what was put off, as far as it fits into this turn. Says whether nothing is left of it.
@@ -26,6 +34,43 @@ impl<C: Chain> PubSub<C> {
             self.clear_up(remnant);
         }
         self.clients.delivery.fan_outs.is_empty()
+    }
+
+    /// Answers what is asked of what is retained, and sends it, as much as a share of the turn: what is left waits for the next.
+    pub(super) fn replay_some(&mut self) {
+        self.clients.agenda.turn.begin_share();
+        while !self.clients.agenda.turn.is_share_over()
+            && let Some(work) = self.retained.next_work(self.clients.agenda.now())
+        {
+            self.clients.agenda.turn.did(turn::PAGE);
+            match work {
+                Work::Answer(to, page, looked_at) => {
+                    self.clients.agenda.turn.did((looked_at / LOOKS) as u32);
+                    if to == self.clients.setup.id {
+                        self.retained.answered(page);
+                    } else {
+                        self.clients.agenda.post(to, ShardMessage::Retained(Box::new(page)));
+                    }
+                }
+                Work::Reader(reader) => Replaying::of(self).go_on(reader),
+                Work::Begin(token) => {
+                    if let Some(pending) = self.subscribing.take(token) {
+                        self.complete_subscribe(token, pending);
+                    }
+                }
+            }
+        }
+        if self.retained.end_turn() {
+            self.clients.agenda.next_turn(Deadline::Replays);
+        }
+    }
+
+    /// Forgets some of the retained messages that have expired; the others in the next turns.
+    pub(super) fn forget_expired(&mut self) {
+        self.clients.agenda.turn.did((SWEPT / LOOKS) as u32);
+        if self.retained.forget_expired(self.clients.agenda.now()) {
+            self.clients.agenda.next_turn(Deadline::Expiry);
+        }
     }
 
     /// Delivers all of these at once: the broker stops, or a session is about to leave.

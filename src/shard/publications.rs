@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::agenda::FollowUp;
 use super::delivering::Routed;
 use super::message::{ShardMessage, Share};
 use super::pubsub::PubSub;
+use super::replaying::Replaying;
 use crate::client::ConnectionId;
 use crate::delivery::Batch;
 use crate::hooks::Chain;
@@ -123,10 +123,10 @@ impl<C: Chain> PubSub<C> {
         let (sequence, publisher) = (self.routing.sequence(), by.connection);
         for shard in remote.iter() {
             let (mountpoint, message) = (self.routing.name(mountpoint).clone(), publication.keep());
-            let message = if !recipients.has_groups_on(shard) {
+            let groups = recipients.groups_on(shard);
+            let message = if groups.is_empty() {
                 ShardMessage::Publish { sequence, mountpoint, message, number, publisher }
             } else {
-                let groups = recipients.groups_on(shard);
                 let plain = recipients.remote.contains(shard);
                 let Origin { publisher: number_of_publisher, policy, .. } = by.origin;
                 let turn = Turn { policy, publisher: number_of_publisher, hops: 1 };
@@ -140,7 +140,7 @@ impl<C: Chain> PubSub<C> {
     /// Has the shard that owns its topic retain a publication. Gives that shard, and its number among the messages to it.
     fn retain(&mut self, mountpoint: u32, publication: &Publication<'_>) -> (usize, u64) {
         let name = self.routing.name(mountpoint).clone();
-        let (owner, number) = self.retained.send(mountpoint, &name, publication);
+        let (owner, number) = self.retained.send(&name, publication);
         let message = publication.keep();
         if owner == self.clients.setup.id {
             self.apply_retained(owner, mountpoint, message);
@@ -157,9 +157,7 @@ impl<C: Chain> PubSub<C> {
             self.clients.statistics.counters.retained_refused += 1;
             tracing::warn!(topic = message.topic().as_str(), "a limit of [retained] is reached: message not retained");
         }
-        if self.retained.is_asked() {
-            self.clients.agenda.follow_up(FollowUp::AnswerQuestions);
-        }
+        Replaying::of(self).soon();
     }
 
     /// Delivers a message that another shard routed here, as the publication `id`; `number` as in [`ShardMessage::Publish`].
@@ -172,11 +170,11 @@ impl<C: Chain> PubSub<C> {
         publisher: Option<ConnectionId>,
     ) {
         self.routing.received(id.shard, id.sequence);
-        let mountpoint = self.routing.mountpoint(mountpoint);
         let publication = message.publication();
         if number > 0 {
             self.retained.note_live(mountpoint, publication.topic, id.shard, number);
         }
+        let mountpoint = self.routing.mountpoint(mountpoint);
         self.clients.deliver_batch();
         let mut recipients = self.routing.lend();
         self.routing.gather_own(mountpoint, publication.topic, &mut recipients);

@@ -23,12 +23,13 @@ impl<C: Chain> PubSub<C> {
     /// Nobody subscribes. `random` chooses members of shared subscriptions.
     pub(super) fn new(clients: Clients<C>, random: Random) -> Self {
         let (id, shards, seed) = (clients.setup.id, clients.setup.shards, clients.setup.seed);
-        let retained = Retained::new(id, shards, seed, hasher(seed), clients.setup.quotas.clone());
+        let (quotas, config) = (clients.setup.quotas.clone(), &clients.setup.config.retained);
+        let retained = Retained::new((id, shards), hasher(seed), quotas, config);
         PubSub {
-            clients,
             routing: Routing::new(id, shards, seed, random),
             retained,
-            subscribing: Subscribing::default(),
+            subscribing: Subscribing::new(shards),
+            clients,
         }
     }
 

@@ -52,6 +52,8 @@ pub struct ResourceCounts {
     pub retained: usize,
     /// Subscriptions that are being made, and questions about retained messages.
     pub subscribing: usize,
+    /// Clients that are still to be sent retained messages, and subscriptions of the program that are.
+    pub replays: usize,
     /// Hooks that have not answered, and subscriber ids that wait for some.
     pub hooks: usize,
     /// Slots and sessions on their way to or from other shards, and what waits for them.
@@ -122,6 +124,7 @@ impl<C: Chain> Shard<C> {
             filters: routing.filters(),
             retained: retained.len(),
             subscribing: subscribing.len() + retained.pending(),
+            replays: retained.replays(),
             hooks: clients.pending_hooks.len(),
             migrations: self.migration.len(),
             deadlines: clients.agenda.deadlines(),

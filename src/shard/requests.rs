@@ -5,6 +5,7 @@ use super::machine::Shard;
 use super::output::Output;
 use super::program::{ProgramSubscription, Request};
 use super::publications::PublishContext;
+use super::replaying::Replaying;
 use crate::client::{Asker, SessionAction, SessionRequest};
 use crate::hooks::Chain;
 use crate::message::Publication;
@@ -34,6 +35,7 @@ impl<C: Chain> Shard<C> {
                 if let Some(ProgramSubscription { mountpoint, filter, place }) =
                     pubsub.clients.program.remove(subscription)
                 {
+                    Replaying::of(pubsub).ended(place);
                     pubsub.remove_subscription(mountpoint, &filter, place);
                 }
             }

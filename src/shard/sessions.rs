@@ -8,6 +8,7 @@ use super::ending::SessionEnd;
 use super::message::ShardMessage;
 use super::output::Output;
 use super::pubsub::PubSub;
+use super::replaying::Replaying;
 use crate::client::{ConnectionId, EndReason, ExpiredReason, SubscriberId, log_client};
 use crate::codec::ReasonCode;
 use crate::config::SessionsFull;
@@ -54,6 +55,7 @@ impl<C: Chain> PubSub<C> {
             session.outbound.send_again();
         }
         self.clients.send_waiting(index);
+        Replaying::of(self).set_online(index, true);
     }
 
     /// Why a client that the hooks accepted cannot be registered: limits that only the owner of the session knows.

@@ -4,21 +4,31 @@ use std::sync::Arc;
 
 use super::agenda::FollowUp;
 use super::clients::Clients;
-use super::delivering::Routed;
-use super::message::{Announcement, ShardMessage};
+use super::message::ShardMessage;
 use super::output::Output;
 use super::pubsub::PubSub;
+use super::replaying::Replaying;
 use super::turn;
 use crate::client::ConnectionId;
 use crate::codec::{QoS, RetainHandling, SubscriptionOptions};
 use crate::connection::{ConnectionStage, PauseReason, Pending, Violation};
 use crate::hooks::{Chain, ask};
-use crate::message::Message;
-use crate::retained::{RetainedAnswer, RetainedQuestion};
-use crate::routing::MemberCounts;
-use crate::session::{PublicationId, Recipient, Subscription, SubscriptionIds};
+use crate::retained::Counts;
+use crate::routing::{Change, MemberCounts};
+use crate::session::Subscription;
 use crate::subscribing::{Granted, PendingSubscribe, SubscribeSource, suback, wanted};
 use crate::topic::TopicFilter;
+
+/// What the other shards must know of subscriptions before they are complete.
+#[derive(Debug, Default)]
+pub(super) struct News {
+    /// Filters that are new to this shard.
+    pub filters: Vec<TopicFilter>,
+    /// Whether there is anything new: filters, or a first member online of a shared subscription.
+    pub is_any: bool,
+    /// The announcement that they must have answered; zero if there is none.
+    pub after: u64,
+}
 
 impl<C: Chain> Clients<C> {
     /// `on_subscribe`, unless the hooks were told already, or every filter was refused.
@@ -33,7 +43,7 @@ impl<C: Chain> Clients<C> {
 }
 
 impl<C: Chain> PubSub<C> {
-    /// Puts a subscription into effect here. Says whether the filter is new to this shard, so that the others must know.
+    /// Puts a subscription into effect here. What the others must know of it is added to `news`.
     pub(super) fn add_subscription(
         &mut self,
         mountpoint: u32,
@@ -41,11 +51,18 @@ impl<C: Chain> PubSub<C> {
         session: u32,
         subscription: Subscription,
         online: bool,
-    ) -> bool {
-        let change = self.routing.subscribe(mountpoint, filter, session, subscription, online);
+        news: &mut News,
+    ) {
+        let next = self.subscribing.announcements.next();
+        let change = self.routing.subscribe(mountpoint, filter, session, subscription, online, next);
         self.clients.agenda.turn.did(turn::FILTER);
-        self.tell_members(mountpoint, filter, change.members);
-        change.interest
+        let Change { interest, announced, members } = change;
+        self.tell_members(mountpoint, filter, members);
+        news.is_any |= interest;
+        news.after = news.after.max(announced);
+        if interest && filter.share_name().is_none() {
+            news.filters.push(filter.clone());
+        }
     }
 
     /// Ends a subscription here, and tells the others if it was the last to this filter.
@@ -65,6 +82,7 @@ impl<C: Chain> PubSub<C> {
     pub(super) fn remove_subscriptions(&mut self, index: u32, filters: &[TopicFilter]) {
         let Some(session) = self.clients.sessions.get(index) else { return };
         let mountpoint = self.routing.mountpoint(&session.client.subscriber.mountpoint);
+        self.retained.stop_replaying(index, filters);
         for filter in filters {
             self.remove_subscription(mountpoint, filter, index);
         }
@@ -97,86 +115,89 @@ impl<C: Chain> PubSub<C> {
         });
     }
 
-    /// Makes a subscription that has taken effect here known to the other shards; what is left is done when all have answered.
-    pub(super) fn begin_subscribe(&mut self, token: u64, pending: PendingSubscribe, filters: Vec<Announcement>) {
+    /// Makes a subscription that has taken effect here known to the other shards, as far as it is news to them; what is left is done when all
+    /// have answered.
+    pub(super) fn begin_subscribe(&mut self, token: u64, pending: PendingSubscribe, news: News) {
         let (connection, mountpoint) = (pending.connection(), pending.mountpoint);
-        self.retained.begin(token, mountpoint, wanted(&pending.granted));
-        let others = self.clients.setup.shards - 1;
-        if others == 0 || filters.is_empty() {
-            return self.ask_owners(token, pending);
+        self.retained.begin(token, wanted(&pending.granted));
+        if news.is_any {
+            self.announce(mountpoint, news.filters, None);
         }
-        self.subscribing.insert(token, pending, others);
-        if let Some(connection) = connection.and_then(|id| self.clients.connections.get_mut(id)) {
+        if self.subscribing.announcements.is_complete(news.after) {
+            self.begin_replay(token, pending);
+        } else {
+            self.subscribing.insert(token, pending, news.after);
+        }
+        if self.subscribing.is_pending(token)
+            && let Some(connection) = connection.and_then(|id| self.clients.connections.get_mut(id))
+        {
             connection.pauses.insert(PauseReason::Subscribe);
             if let ConnectionStage::Connected(connected) = &mut connection.stage {
                 connected.pending = Some(Pending::Subscribe { token });
             }
         }
-        let (name, filters) = (self.routing.name(mountpoint).clone(), Arc::<[Announcement]>::from(filters));
+    }
+
+    /// Tells the other shards of filters that are new to this one. `flush`: whom they are to tell, too, and by which token, that they have what
+    /// was published before. Gives the number of the announcement.
+    pub(super) fn announce(&mut self, mountpoint: u32, filters: Vec<TopicFilter>, flush: Option<(usize, u64)>) -> u64 {
+        let (name, filters) = (self.routing.name(mountpoint).clone(), Arc::<[TopicFilter]>::from(filters));
         self.clients.agenda.tell_others(|| {
             let (mountpoint, filters) = (name.clone(), filters.clone());
-            ShardMessage::Subscribe { token, mountpoint, filters, flush: None }
+            ShardMessage::Subscribe { mountpoint, filters, flush }
         });
+        self.subscribing.announcements.make()
     }
 
-    /// Takes in the subscriptions of another shard, and tells it so.
-    pub(super) fn take_in(&mut self, from: usize, token: u64, mountpoint: &Arc<str>, filters: &[Announcement]) {
-        let mountpoint = self.routing.mountpoint(mountpoint);
-        for Announcement { filter, .. } in filters.iter().filter(|announcement| announcement.interest) {
+    /// Takes in filters of another shard, and tells it so.
+    pub(super) fn take_in(&mut self, from: usize, name: &Arc<str>, filters: &[TopicFilter]) {
+        let mountpoint = self.routing.mountpoint(name);
+        for filter in filters {
             self.routing.add_interest(from, mountpoint, filter);
         }
-        let is_wanted = filters.iter().any(|announcement| announcement.retained);
-        let sent = if is_wanted { self.retained.sent() } else { Box::default() };
-        self.clients.agenda.post(from, ShardMessage::Subscribed { token, sent, sequence: self.routing.sequence() });
+        let sent = self.retained.tell_sent(from, name, filters);
+        self.clients.agenda.post(from, ShardMessage::Subscribed { sent, sequence: self.routing.sequence() });
     }
 
-    /// All shards have taken in the filters of a SUBSCRIBE: the owners of what is retained are asked.
-    pub(super) fn ask_owners(&mut self, token: u64, pending: PendingSubscribe) {
-        let mountpoint = pending.mountpoint;
-        let name = self.routing.name(mountpoint).clone();
-        let questions = self.retained.questions(token, &name);
-        if questions.is_empty() {
+    /// Shard `from` has taken in what this one announced: subscriptions of which all shards know by now go on. Gives the number of the
+    /// announcement.
+    pub(super) fn announcement_answered(&mut self, from: usize, sent: &Counts) -> u64 {
+        self.retained.learn_sent(from, sent);
+        let announcement = self.subscribing.announcements.answered(from);
+        for token in self.subscribing.waiting_for(announcement) {
+            self.retained.taken_in(token, from);
+        }
+        while let Some((token, pending)) = self.subscribing.next_announced() {
+            self.begin_replay(token, pending);
+        }
+        announcement
+    }
+
+    /// A subscription is known everywhere: what is retained for it is asked for. It is complete when the first of that is here.
+    fn begin_replay(&mut self, token: u64, pending: PendingSubscribe) {
+        let reader = pending.session;
+        // The subscription may have ended in the meantime, and another one have its place; so may the session.
+        let is_online = match pending.by {
+            SubscribeSource::Program => (self.clients.program.number(reader) == Some(pending.instance)).then_some(true),
+            SubscribeSource::Client(_) => {
+                let session = self.clients.sessions.get(reader).filter(|session| session.instance == pending.instance);
+                session.map(|session| session.connection.is_some())
+            }
+        };
+        // What is left from a subscription that this one replaced without asking anew is sent still, as this one has it
+        // [MQTT-3.8.4-4].
+        let Some((gathered, is_online)) = self.retained.gathered(token).zip(is_online) else {
             return self.complete_subscribe(token, pending);
-        }
-        self.subscribing.insert(token, pending, 1);
-        for (owner, question) in questions {
-            if owner == self.clients.setup.id {
-                self.ask_owner(owner, mountpoint, question);
-            } else {
-                self.clients.agenda.post(owner, ShardMessage::AskRetained(Box::new(question)));
-            }
-        }
+        };
+        let mountpoint = self.routing.name(pending.mountpoint).clone();
+        self.retained.replay(token, (reader, is_online), &mountpoint, gathered);
+        self.subscribing.insert(token, pending, 0);
+        Replaying::of(self).soon();
     }
 
-    /// Shard `from` wants to know what is retained here.
-    pub(super) fn ask_owner(&mut self, from: usize, mountpoint: u32, question: RetainedQuestion) {
-        self.retained.ask(from, mountpoint, question);
-        self.answer_questions();
-    }
-
-    /// Answers what can be answered by now of what is asked about retained messages.
-    pub(super) fn answer_questions(&mut self) {
-        for (asking, answer) in self.retained.answers(self.clients.agenda.now()) {
-            if asking == self.clients.setup.id {
-                self.owner_answered(answer);
-            } else {
-                self.clients.agenda.post(asking, ShardMessage::Retained(Box::new(answer)));
-            }
-        }
-    }
-
-    /// An owner has answered.
-    pub(super) fn owner_answered(&mut self, answer: RetainedAnswer) {
-        if let Some(token) = self.retained.answered(answer)
-            && let Some(pending) = self.subscribing.answered(token)
-        {
-            self.complete_subscribe(token, pending);
-        }
-    }
-
-    /// A subscription is known everywhere, and so is what is retained for it: hooks, SUBACK, retained messages. Its client's next
+    /// A subscription is known everywhere, and the first of what is retained for it is here: hooks, SUBACK, then that. Its client's next
     /// packets are served.
-    fn complete_subscribe(&mut self, token: u64, pending: PendingSubscribe) {
+    pub(super) fn complete_subscribe(&mut self, token: u64, pending: PendingSubscribe) {
         if let Some(id) = pending.connection()
             && let Some(connection) = self.clients.connections.get_mut(id)
             && let ConnectionStage::Connected(connected) = &mut connection.stage
@@ -195,18 +216,11 @@ impl<C: Chain> PubSub<C> {
                 if let Err((id, violation)) = self.write_suback(&pending) {
                     self.clients.connections.pause(id, PauseReason::Closing);
                     self.clients.agenda.follow_up(FollowUp::Violation(id, violation));
-                    self.clients.agenda.follow_up(FollowUp::Retained(token, Box::new(pending)));
-                    return;
                 }
             }
         }
-        self.deliver_all_retained(token, &pending);
-    }
-
-    /// Delivers what was retained for a new subscription.
-    pub(super) fn deliver_all_retained(&mut self, token: u64, pending: &PendingSubscribe) {
-        for (at, message) in self.retained.finish(token) {
-            self.deliver_retained(pending, at, &message);
+        if self.retained.is_replaying(pending.session) {
+            Replaying::of(self).go_on(pending.session);
         }
     }
 
@@ -233,40 +247,6 @@ impl<C: Chain> PubSub<C> {
         written.map_err(|violation| (id, violation))
     }
 
-    /// Delivers a message that was retained for a new subscription, and that the filter at this place among those granted has found.
-    fn deliver_retained(&mut self, pending: &PendingSubscribe, at: u16, message: &Message) {
-        if message.expires() <= self.clients.agenda.now() {
-            return;
-        }
-        if matches!(pending.by, SubscribeSource::Program) {
-            // The subscription may have ended in the meantime, and another one have its place.
-            if self.clients.program.number(pending.session) == Some(pending.instance) {
-                self.clients
-                    .agenda
-                    .output(Output::Deliver { subscription: pending.instance, message: message.clone() });
-            }
-            return;
-        }
-        let Some(granted) = pending.granted.iter().flatten().nth(usize::from(at)) else { return };
-        let Some(session) = self.clients.sessions.get(pending.session) else { return };
-        // So may the session.
-        let is_same = session.instance == pending.instance;
-        if !is_same || session.subscriptions.get(&granted.filter).is_none_or(|now| now.options != granted.options) {
-            return;
-        }
-        let recipient = Recipient {
-            session: pending.session,
-            qos: granted.options.qos,
-            retain_as_published: true,
-            ids: SubscriptionIds::from(pending.subscription_id),
-            group: None,
-            initial: true,
-        };
-        let publication = message.publication();
-        let routed = Routed { publication: &publication, id: PublicationId::NONE, publisher: None };
-        self.clients.deliver_all(&[recipient], &routed);
-    }
-
     /// Subscribes the embedding program.
     pub(super) fn subscribe_program(&mut self, mountpoint: u32, number: u64, filter: TopicFilter) {
         let options = SubscriptionOptions {
@@ -276,10 +256,11 @@ impl<C: Chain> PubSub<C> {
             retain_handling: RetainHandling::SendAtSubscribe,
         };
         let place = self.clients.program.add(number, mountpoint, filter.clone());
-        let interest = self.add_subscription(mountpoint, &filter, place, Subscription { options, id: 0 }, true);
+        let mut news = News::default();
+        self.add_subscription(mountpoint, &filter, place, Subscription { options, id: 0 }, true, &mut news);
         let mut pending = PendingSubscribe::new(SubscribeSource::Program, place, number, mountpoint, 0);
-        pending.granted = vec![Ok(Granted { filter: filter.clone(), options, wants_retained: true })];
+        pending.granted = vec![Ok(Granted { filter, options, wants_retained: true })];
         let token = self.clients.agenda.number();
-        self.begin_subscribe(token, pending, vec![Announcement { filter, interest, retained: true }]);
+        self.begin_subscribe(token, pending, news);
     }
 }

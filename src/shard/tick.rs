@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::agenda::{Deadline, SWEEP};
+use super::agenda::{Deadline, NEXT_PORTION, SWEEP};
 use super::counters::Counted;
 use super::machine::Shard;
 use super::message::ShardMessage;
@@ -36,6 +36,8 @@ impl<C: Chain> Shard<C> {
             Deadline::Migrations => self.begin_migrations(),
             Deadline::Stop => self.pubsub.clients.agenda.stop.wait_no_longer(),
             Deadline::Sweep => self.sweep(),
+            Deadline::Expiry => self.pubsub.forget_expired(),
+            Deadline::Replays => self.pubsub.replay_some(),
         }
     }
 
@@ -68,18 +70,17 @@ impl<C: Chain> Shard<C> {
         }
     }
 
-    /// Forgets what has expired, and what migrations have left behind.
+    /// Forgets what has expired, and what migrations have left behind: a portion of that, and soon the next, until all was looked at.
     fn sweep(&mut self) {
-        let PubSub { clients, routing, retained, .. } = &mut self.pubsub;
+        let PubSub { clients, routing, .. } = &mut self.pubsub;
         let now = clients.agenda.now();
         if !clients.delivery.fan_outs.is_empty() {
             // Of what is under way, some was perhaps delivered where a session was before.
             return clients.agenda.arm(now + SWEEP, Deadline::Sweep);
         }
-        retained.forget_expired(now);
         clients.flow.forget_whole(now);
         let (own, received) = (clients.setup.id, routing.received_up_to());
-        self.migration.incoming.forget_arrived(|index| {
+        let all_arrived = self.migration.incoming.forget_arrived(|index| {
             let Some(session) = clients.sessions.get_mut(index) else { return true };
             match &session.migration {
                 Some(state @ MigrationState::Arrived { .. }) if state.is_over(own, received) => {
@@ -90,7 +91,10 @@ impl<C: Chain> Shard<C> {
             }
             true
         });
-        clients.agenda.arm(now + SWEEP, Deadline::Sweep);
+        clients.agenda.arm(now + if all_arrived { SWEEP } else { NEXT_PORTION }, Deadline::Sweep);
+        if all_arrived {
+            self.pubsub.forget_expired();
+        }
     }
 
     /// The interval of `$SYS` has passed: the others report to the first shard, which publishes what it knows.

@@ -18,7 +18,8 @@ pub(super) const PACKET: u32 = 4;
 pub(super) const CONNECT: u32 = 128;
 /// A topic filter that is subscribed to or no more.
 pub(super) const FILTER: u32 = 16;
-
+/// A page of retained messages that is looked for or sent, but for its topics and messages.
+pub(super) const PAGE: u32 = 8;
 /// What the end of a session is, but for its topic filters.
 pub(super) const SESSION: u32 = 32;
 

@@ -125,20 +125,20 @@ pub fn admit<S>(
     Ok((Granted { filter, options, wants_retained }, is_new))
 }
 
-/// The filters for which retained messages are to be sent, each with its place among those that were granted.
+/// The filters for which retained messages are to be sent, those of a higher QoS first.
 ///
 /// A message that several filters of one SUBSCRIBE match is sent once, at the highest QoS, like any other message: the first
 /// that matches counts. So the work that one packet makes is bounded by what is retained, and one filter that comes
 /// several times counts once, with the options that it has in the end.
-pub fn wanted(granted: &[Result<Granted, ReasonCode>]) -> Vec<(u16, TopicFilter)> {
-    let mut by_filter: BTreeMap<&str, (u16, &Granted, bool)> = BTreeMap::new();
-    for (at, granted) in (0..).zip(granted.iter().flatten()) {
+pub fn wanted(granted: &[Result<Granted, ReasonCode>]) -> Vec<TopicFilter> {
+    let mut by_filter: BTreeMap<&str, (usize, &Granted, bool)> = BTreeMap::new();
+    for (at, granted) in granted.iter().flatten().enumerate() {
         let before = by_filter.get(granted.filter.as_str()).is_some_and(|(_, _, wanted)| *wanted);
         by_filter.insert(granted.filter.as_str(), (at, granted, before || granted.wants_retained));
     }
     let mut wanted: Vec<_> = by_filter.into_values().filter(|(_, _, wanted)| *wanted).collect();
     wanted.sort_by_key(|(at, granted, _)| (Reverse(granted.options.qos), *at));
-    wanted.into_iter().map(|(at, granted, _)| (at, granted.filter.clone())).collect()
+    wanted.into_iter().map(|(_, granted, _)| granted.filter.clone()).collect()
 }
 
 #[cfg(test)]
@@ -285,7 +285,7 @@ mod tests {
             granted("c", QoS::AtLeastOnce, false),
             granted("a", QoS::AtLeastOnce, false),
         ];
-        let found: Vec<_> = wanted(&asked).into_iter().map(|(at, filter)| (at, filter.as_str().to_owned())).collect();
-        assert_eq!(found, [(1, "b".to_owned()), (3, "a".to_owned())]);
+        let found = wanted(&asked);
+        assert_eq!(found.iter().map(TopicFilter::as_str).collect::<Vec<_>>(), ["b", "a"]);
     }
 }

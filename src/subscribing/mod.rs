@@ -1,17 +1,19 @@
 //! The organ for SUBSCRIBE and UNSUBSCRIBE: what is granted, and subscriptions that other shards have not taken in yet.
 //!
-//! A subscription takes effect on this shard at once, and is told to the others; when all of them have taken it in, and the shards that own
-//! what is retained have answered, the hooks are told, SUBACK goes out, and retained messages follow. So after SUBACK nothing is
-//! missed, whichever shard a publisher is on. Until then the client's next packets wait.
+//! A subscription takes effect on this shard at once. If its filter is new to the shard, the others are told; when all of them have taken it
+//! in, and the shards that own what is retained have answered, the hooks are told, SUBACK goes out, and retained messages follow. So
+//! after SUBACK nothing is missed, whichever shard a publisher is on. Until then the client's next packets wait.
 //!
-//! Owns the subscriptions that are being made. It changes the subscriptions of the session that is lent to it, and knows neither filter
-//! trees nor other shards.
+//! Owns the subscriptions that are being made, and the numbers of what is announced. It changes the subscriptions of the session that is
+//! lent to it, and knows neither filter trees nor other shards.
 
+mod announcements;
 mod grants;
 mod packets;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+pub use announcements::Announcements;
 pub use grants::{Granted, admit, grant, requested, wanted};
 pub use packets::{suback, to_remove, unsuback, unsubscribe};
 
@@ -20,10 +22,15 @@ use crate::codec::{PacketId, ReasonCode, UserProperties};
 use crate::hooks::{RequestedFilter, SubscribeModifiersM5, SubscribedM5};
 
 /// Subscriptions that are being made; one for each shard.
-#[derive(Default)]
 pub struct Subscribing {
-    /// By the number under which answers come.
+    /// What other shards are told of filters.
+    pub announcements: Announcements,
+    /// By the number of the subscription.
     pending: BTreeMap<u64, PendingSubscribe>,
+    /// Those that wait for an announcement, by its number.
+    announced: BTreeSet<(u64, u64)>,
+    /// The same by session.
+    of_session: BTreeSet<(u32, u64)>,
 }
 
 /// A SUBSCRIBE between taking effect here and SUBACK.
@@ -43,8 +50,8 @@ pub struct PendingSubscribe {
     pub granted: Vec<Result<Granted, ReasonCode>>,
     /// How many filters came behind those, more than one packet may have: they are refused with 0x97, Quota exceeded.
     pub beyond: usize,
-    /// How many shards have not answered the question that is open.
-    waiting: usize,
+    /// The announcement that all other shards must have answered before anything else; zero if there is none.
+    after: u64,
 }
 
 /// Whose subscription it is.
@@ -81,7 +88,7 @@ impl PendingSubscribe {
             subscription_id,
             granted: Vec::new(),
             beyond: 0,
-            waiting: 0,
+            after: 0,
         }
     }
 
@@ -127,6 +134,16 @@ impl PendingSubscribe {
 }
 
 impl Subscribing {
+    /// None is being made, on one of `shards`.
+    pub fn new(shards: usize) -> Self {
+        Subscribing {
+            announcements: Announcements::new(shards),
+            pending: BTreeMap::new(),
+            announced: BTreeSet::new(),
+            of_session: BTreeSet::new(),
+        }
+    }
+
     /// How many are being made.
     pub fn len(&self) -> usize {
         self.pending.len()
@@ -134,30 +151,48 @@ impl Subscribing {
 
     /// Whether a subscription of this session is being made.
     pub fn is_subscribing(&self, session: u32) -> bool {
-        self.pending.values().any(|pending| pending.session == session)
+        self.of_session.range((session, 0)..=(session, u64::MAX)).next().is_some()
     }
 
-    /// So many shards are to answer under this number.
-    pub fn insert(&mut self, token: u64, mut pending: PendingSubscribe, shards: usize) {
-        pending.waiting = shards;
-        self.pending.insert(token, pending);
+    /// Whether this subscription is being made.
+    pub fn is_pending(&self, token: u64) -> bool {
+        self.pending.contains_key(&token)
+    }
+
+    /// A subscription goes on when all other shards have answered this announcement; zero: it waits for something else. It comes back with
+    /// [`next_announced`](Self::next_announced) or [`take`](Self::take).
+    pub fn insert(&mut self, token: u64, mut pending: PendingSubscribe, after: u64) {
+        pending.after = after;
+        self.put_back(token, pending);
+    }
+
+    /// The subscriptions that wait for this announcement.
+    pub fn waiting_for(&self, announcement: u64) -> impl Iterator<Item = u64> {
+        self.announced.range((announcement, 0)..=(announcement, u64::MAX)).map(|(_, token)| *token)
+    }
+
+    /// Takes out the next subscription whose announcement all other shards have answered.
+    pub fn next_announced(&mut self) -> Option<(u64, PendingSubscribe)> {
+        let (after, token) = *self.announced.first()?;
+        let pending = if self.announcements.is_complete(after) { self.take(token) } else { None };
+        pending.map(|pending| (token, pending))
     }
 
     /// Takes out the subscription with this number. It comes back with [`put_back`](Self::put_back).
     pub fn take(&mut self, token: u64) -> Option<PendingSubscribe> {
-        self.pending.remove(&token)
+        let pending = self.pending.remove(&token)?;
+        self.of_session.remove(&(pending.session, token));
+        self.announced.remove(&(pending.after, token));
+        Some(pending)
     }
 
-    /// Puts back what was taken out: as many shards as before are to answer.
+    /// Puts back what was taken out: it waits for what it waited for.
     pub fn put_back(&mut self, token: u64, pending: PendingSubscribe) {
+        self.of_session.insert((pending.session, token));
+        if pending.after > 0 {
+            self.announced.insert((pending.after, token));
+        }
         self.pending.insert(token, pending);
-    }
-
-    /// A shard has answered. Gives the subscription back if it was the last.
-    pub fn answered(&mut self, token: u64) -> Option<PendingSubscribe> {
-        let pending = self.pending.get_mut(&token)?;
-        pending.waiting -= 1;
-        if pending.waiting == 0 { self.pending.remove(&token) } else { None }
     }
 }
 
@@ -184,13 +219,26 @@ mod tests {
     }
 
     #[test]
-    fn it_is_complete_when_all_shards_have_answered() {
-        let mut subscribing = Subscribing::default();
-        subscribing.insert(1, pending(), 2);
+    fn it_goes_on_when_all_other_shards_have_answered_its_announcement() {
+        let mut subscribing = Subscribing::new(3);
+        let numbers = [(); 2].map(|()| subscribing.announcements.make());
+        for (token, after) in [(1, numbers[1]), (2, numbers[0]), (3, 0)] {
+            subscribing.insert(token, pending(), after);
+        }
         assert!(subscribing.is_subscribing(7) && !subscribing.is_subscribing(8));
-        assert!(subscribing.answered(2).is_none() && subscribing.answered(1).is_none());
-        assert!(subscribing.answered(1).is_some_and(|pending| pending.instance == 70));
-        assert!(subscribing.answered(1).is_none());
+        assert_eq!(subscribing.waiting_for(numbers[1]).collect::<Vec<_>>(), [1]);
+        subscribing.announcements.answered(0);
+        assert!(subscribing.next_announced().is_none());
+        // Its connection ends meanwhile.
+        let taken = subscribing.take(2).expect("it is there");
+        subscribing.put_back(2, taken);
+        subscribing.announcements.answered(2);
+        let next = |subscribing: &mut Subscribing| subscribing.next_announced().map(|(token, _)| token);
+        assert_eq!((next(&mut subscribing), next(&mut subscribing)), (Some(2), None));
+        assert_eq!([0, 2].map(|from| subscribing.announcements.answered(from)), numbers[1..].repeat(2)[..]);
+        assert_eq!((next(&mut subscribing), next(&mut subscribing)), (Some(1), None));
+        assert!(subscribing.is_pending(3) && subscribing.take(3).is_some_and(|pending| pending.instance == 70));
+        assert!(subscribing.take(3).is_none() && !subscribing.is_subscribing(7));
         assert_eq!(subscribing.len(), 0);
     }
 

@@ -13,6 +13,7 @@ on_every_number_of_shards![
     subscribing_again_gets_it_again,
     retain_handling_is_honoured,
     retain_as_published_is_honoured,
+    more_than_any_queue_may_hold_comes,
 ];
 
 fn who_comes_later_gets_it(broker: Broker) {
@@ -109,5 +110,21 @@ fn retain_as_published_is_honoured(broker: Broker) {
         client.subscribe_with(filter, None);
         client.retain("live", "hello");
         assert_eq!(client.receive().retain, preserve);
+    }
+}
+
+/// [MQTT-3.3.1-9]: 32 MB, and 16 MiB may wait in a queue.
+fn more_than_any_queue_may_hold_comes(broker: Broker) {
+    let mut publisher = mqtt3::Client::new(&broker, "publisher");
+    let topics: Vec<String> = (0..500).map(|number| format!("much/{number:03}")).collect();
+    let payload = vec![b'x'; 64 * 1024];
+    topics.iter().for_each(|topic| publisher.retain(topic, 1, payload.clone()));
+    for qos in [0, 1] {
+        let mut reader = mqtt3::Client::new(&broker, &format!("reader-{qos}"));
+        reader.subscribe("much/+", qos);
+        let mut received: Vec<_> = topics.iter().map(|_| reader.receive()).collect();
+        assert!(received.iter().all(|one| one.retain && one.payload.len() == payload.len()));
+        received.sort_by(|one, other| one.topic.cmp(&other.topic));
+        assert!(received.iter().map(|one| &one.topic).eq(&topics), "QoS {qos}: each once");
     }
 }

@@ -22,6 +22,7 @@ mod program;
 mod publishing;
 mod queues;
 mod received;
+mod replay;
 mod retained;
 mod script;
 mod session_settings;

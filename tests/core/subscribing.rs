@@ -420,3 +420,73 @@ fn two_clients_of_a_shard_may_subscribe_to_one_filter_at_once() {
         assert_eq!(clients[1].texts(&mut world), ["y"]);
     }
 }
+
+/// Only what is new travels: a filter that this shard has told the others of is not told again, and of the messages to be retained that a
+/// shard has sent only what has changed since it said so last.
+#[test]
+fn what_the_other_shards_know_is_not_told_again() {
+    for shards in [1, 2, 4, 64] {
+        let mut world = World::new(shards, open_config(), || NoHooks);
+        let others = shards - 1;
+        for number in 0..shards {
+            let publisher = Client::on(&mut world, number, &format!("p{number}-"), ConnectOptions::clean(V311));
+            publisher.retain(&mut world, &format!("kept/{number}"), "x");
+        }
+        let mut number = 0;
+        let mut subscribe = |filter: &str| {
+            number += 1;
+            let mut client = Client::on(&mut world, 0, &format!("s{number}-"), ConnectOptions::clean(V5));
+            world.carried.clear();
+            client.subscribe(&mut world, filter, QoS::AtMostOnce);
+            let carried = std::mem::take(&mut world.carried);
+            println!("{shards} shards, {filter}: {carried:?}");
+            let count = |kind: &str| carried.get(kind).copied().unwrap_or(0);
+            let found = client.publishes(&mut world).len();
+            let counters = count("counters");
+            (count("Subscribe"), count("Subscribed"), counters, count("AskRetained") + count("Retained"), found)
+        };
+        // Each of the other shards has sent one message, to one owner.
+        assert_eq!(subscribe("kept/#"), (others, others, others, 2 * others, shards));
+        assert_eq!(subscribe("kept/#"), (0, 0, 0, 2 * others, shards), "it is known");
+        assert_eq!(subscribe("+/+"), (others, others, 0, 2 * others, shards), "new, but nothing was sent meanwhile");
+        for topic in ["kept/0", "other"] {
+            let (told, answers, counters, retained, found) = subscribe(topic);
+            assert_eq!((told, answers, counters, found), (others, others, 0, usize::from(topic == "kept/0")));
+            assert!(retained <= 2, "its owner alone is asked");
+            assert_eq!(subscribe(topic), (0, 0, 0, retained, found));
+        }
+        assert_eq!(subscribe("$share/g/kept/0"), (others, others, 0, 0, 0), "the first member");
+        assert_eq!(subscribe("$share/g/kept/0"), (0, 0, 0, 0, 0));
+    }
+}
+
+/// A subscription to a filter that is still on its way to the other shards waits for it.
+#[test]
+fn a_known_filter_is_complete_when_the_others_have_taken_it_in() {
+    for shards in [2, 4] {
+        let mut world = World::new(shards, open_config(), || NoHooks);
+        let mut clients = ["a-", "b-"].map(|id| Client::on(&mut world, 0, id, ConnectOptions::clean(V5)));
+        for filter in ["t", "$share/g/t"] {
+            let filters = [SubscribeFilter { filter, options: at(QoS::AtMostOnce) }];
+            let subscribe = Packet::Subscribe(Subscribe::new(packet_id(1), &filters[..]));
+            for client in &clients {
+                client.send_quietly(&mut world, &subscribe);
+                world.carry_out_outputs();
+            }
+            // All but the last shard have taken it in.
+            for shard in 1..shards - 1 {
+                while world.carry_message(0, shard) | world.carry_message(shard, 0) {
+                    world.carry_out_outputs();
+                }
+            }
+            world.carry_out_outputs();
+            for client in &mut clients {
+                assert_eq!(client.received(&mut world), [], "{filter}");
+            }
+            world.settle();
+            for client in &mut clients {
+                assert!(matches!(client.received(&mut world)[..], [Got::Suback(1, _)]), "{filter}");
+            }
+        }
+    }
+}

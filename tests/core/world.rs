@@ -66,6 +66,8 @@ pub struct World<C: Chain> {
     /// Answers to requests about sessions, by ticket.
     pub found: Vec<(u64, Option<Box<SessionFound>>)>,
     pub stopped: usize,
+    /// How many messages of each kind were carried between shards, and counters in them.
+    pub carried: BTreeMap<String, usize>,
 }
 
 /// A configuration without authentication and authorisation.
@@ -122,6 +124,7 @@ impl<C: Chain> World<C> {
             subscribed: Vec::new(),
             found: Vec::new(),
             stopped: 0,
+            carried: BTreeMap::new(),
         }
     }
 
@@ -307,6 +310,12 @@ impl<C: Chain> World<C> {
     /// Delivers the oldest message from one shard to another.
     pub fn carry_message(&mut self, from: usize, to: usize) -> bool {
         let Some(message) = self.messages[from][to].pop_front() else { return false };
+        let text = format!("{message:?}");
+        let kind = text.split([' ', '(']).next().unwrap_or_default();
+        *self.carried.entry(kind.to_owned()).or_default() += 1;
+        if let ShardMessage::Subscribed { sent, .. } = &message {
+            *self.carried.entry("counters".to_owned()).or_default() += sent.len();
+        }
         self.handle(to, Input::Message { from, message });
         true
     }

@@ -377,6 +377,7 @@ impl Setup {
         config.queue.queue_type = if self.lifo { QueueType::Lifo } else { QueueType::Fifo };
         config.queue.max_waiting_output_bytes = 4096;
         config.limits.auth_timeout = Duration::from_secs(3600);
+        config.retained.page_messages = [1, 1, 2, 256][(self.seed % 4) as usize];
         // Less than `settle` waits before everything counts as arrived.
         config.queue.publisher_patience = Duration::from_millis(20);
         config.shared.policy = self.policy;

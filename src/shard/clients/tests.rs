@@ -16,7 +16,7 @@ use crate::sharding::ShardSet;
 
 fn recipient(session: u32) -> Recipient {
     let ids = SubscriptionIds::new();
-    Recipient { session, qos: QoS::ExactlyOnce, retain_as_published: false, ids, group: None, initial: false }
+    Recipient { session, qos: QoS::ExactlyOnce, retain_as_published: false, ids, group: None }
 }
 
 fn routed<'a>(publication: &'a Publication<'a>, publisher: Option<Publisher>) -> Routed<'a> {

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::ending::SessionEnd;
-use super::super::message::{Announcement, ShardMessage};
+use super::super::message::ShardMessage;
 use super::super::output::Output;
 use super::super::publications::PublishContext;
+use super::super::subscriptions::News;
 use super::super::testing::{NOW, filter, online, outputs, posted, publication, pubsub, texts};
 use super::*;
 use crate::client::{ConnectionId, EndReason, ExpiredReason, SubscriberId};
@@ -27,13 +28,14 @@ fn subscribe(pubsub: &mut PubSub<NoHooks>, session: u32, text: &str) -> bool {
     known.subscribe(filter(text), subscription);
     pubsub.clients.statistics.counters.subscriptions += 1;
     let mountpoint = pubsub.routing.mountpoint(&"".into());
-    pubsub.add_subscription(mountpoint, &filter(text), session, subscription, online)
+    let mut news = News::default();
+    pubsub.add_subscription(mountpoint, &filter(text), session, subscription, online, &mut news);
+    !news.filters.is_empty()
 }
 
 /// Another shard has a subscriber.
 fn subscribe_elsewhere(pubsub: &mut PubSub<NoHooks>, shard: usize, text: &str) {
-    let announcement = Announcement { filter: filter(text), interest: true, retained: false };
-    pubsub.take_in(shard, 1, &"".into(), &[announcement]);
+    pubsub.take_in(shard, &"".into(), &[filter(text)]);
 }
 
 fn publish(pubsub: &mut PubSub<NoHooks>, publication: &Publication<'_>) -> usize {
@@ -164,6 +166,7 @@ fn the_program_is_told_that_it_subscribes_and_then_what_is_retained() {
     publish(&mut pubsub, &message);
     let mountpoint = pubsub.routing.mountpoint(&"".into());
     pubsub.subscribe_program(mountpoint, 77, filter("#"));
+    pubsub.replay_some();
     publish(&mut pubsub, &publication("t", "y", QoS::AtMostOnce));
     let outputs = outputs(&mut pubsub.clients);
     let [

@@ -71,6 +71,14 @@ impl<C: Chain> Client<C> {
         self.deliver(&recipient(), &publication("t", payload.as_bytes(), qos), Pace::Keeping, None)
     }
 
+    /// Sends a retained message with its own QoS, while so many bytes of output may wait.
+    fn send_retained(&mut self, payload: &str, qos: QoS, most: usize) -> Option<Delivered> {
+        let Client { chain, session, connection, traffic } = self;
+        let mut writer = PublishWriter { chain, traffic, buffers: &mut Vec::new(), now: NOW };
+        let publication = publication("t", payload.as_bytes(), qos);
+        writer.send_retained(session, connection, &recipient(), &publication, qos, most)
+    }
+
     /// Sends what waits, also behind what is dropped.
     fn send_waiting(&mut self, most: usize) -> AllProgress {
         let Client { chain, session, connection, traffic } = self;
@@ -111,12 +119,7 @@ fn client() -> Client<NoHooks> {
 
 fn recipient() -> Recipient {
     let ids = SubscriptionIds::new();
-    Recipient { session: 0, qos: QoS::ExactlyOnce, retain_as_published: false, ids, group: None, initial: false }
-}
-
-/// A recipient of a message that was retained when it subscribed.
-fn new_subscriber() -> Recipient {
-    Recipient { initial: true, ..recipient() }
+    Recipient { session: 0, qos: QoS::ExactlyOnce, retain_as_published: false, ids, group: None }
 }
 
 fn publication<'a>(topic: &'a str, payload: &'a [u8], qos: QoS) -> Publication<'a> {

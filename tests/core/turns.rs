@@ -286,28 +286,3 @@ fn an_orderly_stop_delivers_what_goes_round() {
         }
     }
 }
-
-/// What is in a portion for a member of a shared subscription whose session is about to come waits for it.
-#[test]
-fn what_is_for_a_member_on_its_way_goes_round_once() {
-    for shards in [2, 4] {
-        let mut world = world(shards);
-        let id = id_owned_by(&world, 0, "member");
-        let (mut member, _) = Client::connect(&mut world, 0, &id, ConnectOptions::clean(V311));
-        member.subscribe(&mut world, "$share/g/t", QoS::AtMostOnce);
-        member.subscribe(&mut world, "$share/h/t", QoS::AtMostOnce);
-        let publisher = Client::on(&mut world, 1, "publisher", ConnectOptions::clean(V311));
-        for number in 0..8 {
-            let mut one = Client::on(&mut world, 1, &format!("c{number}-"), ConnectOptions::clean(V311));
-            one.subscribe(&mut world, "t", QoS::AtMostOnce);
-        }
-        move_slot(&mut world, &id, 1);
-        // All but the session itself comes.
-        while world.carry_out_outputs() | world.carry_messages() {}
-        publisher.send_quietly(&mut world, &Packet::Publish(publish("t", "x", QoS::AtMostOnce, 0)));
-        while world.catch_up() {}
-        world.settle();
-        assert_eq!(member.texts(&mut world), ["x", "x"], "{shards} shards");
-        assert_eq!(world.shard_of(member.socket), Some(1));
-    }
-}

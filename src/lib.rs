@@ -57,10 +57,12 @@
 //! | 3 | [`message`], [`client`] | the application message; who clients are, why connections and sessions end and messages are dropped |
 //! | 2 | [`codec`], [`topic`] | packets as bytes; topic names, filters, and the trees that match them |
 //! | 1 | [`config`], [`random`], [`deadlines`] | plain values, handed in |
+//! | 1 | [`memory`] | what is held in memory, by kind |
 //! | 0 | [`time`] | the time, handed in, too |
 //!
 //! Below `net` there is no I/O, no clock, no lock, no `async` and no `unsafe`: inputs and the time go in, outputs come out.
-//! That is what lets tests drive several shards without a socket. How a shard works, and the way of a packet through it, is told in
+//! That is what lets tests drive several shards without a socket. (What is held in memory is counted by thread, in [`memory`]: a shard
+//! adds to it and never looks at it.) How a shard works, and the way of a packet through it, is told in
 //! [`shard`].
 //!
 //! # Where to find what
@@ -83,6 +85,7 @@
 //! | shared subscriptions | `routing::group` | `routing`; what a member leaves to others: `shard::ending` |
 //! | retained messages | `retained::store` | limits `retained::store`; order among shards `retained`, `shard::publications` |
 //! | a client that reads slowly, QoS 0 for it | `flow` | `delivery::writer`, `shard::delivering` |
+//! | a limit of memory for the whole broker | `memory`; `shard::holding` | `net::memory` finds the stage, `shard::serving`, `shard::sessions` and `retained::store` keep to it |
 //! | why a connection is not served | `connection::pauses` | where each reason begins and ends: its name in `shard` |
 //! | reason codes | `codec` | of a refused PUBLISH: `publishing::check`, by a hook `publishing::decision` |
 //!
@@ -121,6 +124,8 @@ pub mod credit;
 #[doc(hidden)]
 pub mod deadlines;
 pub mod hooks;
+#[doc(hidden)]
+pub mod memory;
 pub mod message;
 #[doc(hidden)]
 pub mod net;

@@ -18,7 +18,7 @@ use source::{Source, entries};
 /// The floors, lowest first.
 const FLOORS: &[&[&str]] = &[
     &["time"],
-    &["config", "random", "deadlines", "credit"],
+    &["config", "random", "deadlines", "credit", "memory"],
     &["topic", "codec"],
     &["client", "message"],
     &["sharding"],

@@ -215,8 +215,7 @@ static SUMS: [CachePadded<Sums>; THREADS] =
     [const { CachePadded::new(Sums([const { AtomicIsize::new(0) }; KINDS])) }; THREADS];
 
 /// Which sums belong to a thread: a bit for each. The first ones are everybody's.
-static TAKEN: [AtomicU64; THREADS / 64] =
-    [AtomicU64::new(1), AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0)];
+static TAKEN: [AtomicU64; THREADS / 64] = [AtomicU64::new(1), AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0)];
 
 /// Everybody's sums.
 const SHARED: usize = 0;

@@ -7,11 +7,12 @@
 //! Trusts its makers: the topic is checked, the property block is well-formed. Never knows a subscriber.
 
 use std::cell::OnceCell;
-use std::ops::Range;
+use std::ops::{Deref, Range};
 
 use triomphe::{Arc, ThinArc};
 
 use crate::codec::QoS;
+use crate::memory::{Held, MemoryKind, allocated};
 use crate::time::Time;
 use crate::topic::TopicName;
 
@@ -20,8 +21,37 @@ use crate::topic::TopicName;
 #[derive(Clone)]
 pub struct Message(ThinArc<Head, u8>);
 
+/// What messages hold.
+type HeldByMessage = Held<{ MemoryKind::Messages as u8 }>;
+
+/// What stands before the bytes of a message in memory: a count of references, a length, and the head.
+const BEFORE_BODY: usize = 2 * size_of::<usize>() + size_of::<Head>();
+
 /// A packet in memory of its own, which those who keep its payload share.
-pub type Block = Arc<Vec<u8>>;
+#[derive(Clone, Debug)]
+pub struct Block(Arc<(Vec<u8>, HeldByMessage)>);
+
+impl Block {
+    /// The packet in `bytes`.
+    pub fn new(bytes: Vec<u8>) -> Self {
+        let own = size_of::<usize>() + size_of::<(Vec<u8>, HeldByMessage)>();
+        let held = Held::new(allocated(bytes.capacity()) + allocated(own));
+        Block(Arc::new((bytes, held)))
+    }
+
+    /// The memory that the packet is in, in bytes.
+    fn capacity(&self) -> usize {
+        self.0.0.capacity()
+    }
+}
+
+impl Deref for Block {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0.0
+    }
+}
 
 /// One per kept message. The ranges point into the body behind it, but that of the payload into `block` if there is one.
 struct Head {
@@ -32,9 +62,18 @@ struct Head {
     retain: bool,
     expires: Time,
     block: Option<Block>,
+    held: HeldByMessage,
 }
 
+// One more line of the cache for each message would be felt.
+const _: () = assert!(size_of::<Head>() == 48);
+
 impl Message {
+    fn of(mut head: Head, body: &[u8]) -> Self {
+        head.held.set(allocated(BEFORE_BODY + body.len()));
+        Message(ThinArc::from_header_and_slice(head, body))
+    }
+
     /// The topic it was published to, after the hooks.
     pub fn topic(&self) -> TopicName<'_> {
         let bytes = self.topic_bytes();
@@ -198,7 +237,8 @@ impl<'a> Publication<'a> {
         let mut parts = [self.topic.as_str().as_bytes(), self.properties, self.payload];
         let head = |ranges: [Range<u32>; 3]| {
             let [topic, properties, payload] = ranges;
-            Head { topic, properties, payload, qos: self.qos, retain: self.retain, expires: self.expires, block: None }
+            let (qos, retain, expires) = (self.qos, self.retain, self.expires);
+            Head { topic, properties, payload, qos, retain, expires, block: None, held: Held::default() }
         };
         if let Some(block) = &self.block
             && let Some([payload, ..]) = positions(block, [self.payload, &[], &[]])
@@ -206,13 +246,13 @@ impl<'a> Publication<'a> {
             parts[2] = &[];
             let (body, [topic, properties, _]) = joined(parts);
             let head = Head { block: Some(block.clone()), ..head([topic, properties, payload]) };
-            return Message(ThinArc::from_header_and_slice(head, &body));
+            return Message::of(head, &body);
         }
         if let Some(ranges) = positions(self.source, parts) {
-            return Message(ThinArc::from_header_and_slice(head(ranges), self.source));
+            return Message::of(head(ranges), self.source);
         }
         let (body, ranges) = joined(parts);
-        Message(ThinArc::from_header_and_slice(head(ranges), &body))
+        Message::of(head(ranges), &body)
     }
 }
 
@@ -256,6 +296,7 @@ fn positions(source: &[u8], parts: [&[u8]; 3]) -> Option<[Range<u32>; 3]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::memory::MemoryHeld;
 
     fn topic(text: &str) -> TopicName<'_> {
         TopicName::parse(text, 16).expect("a valid topic")
@@ -292,7 +333,7 @@ mod tests {
 
     #[test]
     fn a_payload_in_a_block_stays_there() {
-        let block: Block = Arc::new(b"..a/b-a long payload".to_vec());
+        let block = Block::new(b"..a/b-a long payload".to_vec());
         let mut publication = Publication::new(topic("a/b"), &block[6..]);
         publication.properties = b"props";
         publication.block = Some(block.clone());
@@ -308,11 +349,38 @@ mod tests {
 
     #[test]
     fn a_payload_that_a_hook_put_in_place_of_that_in_the_block_is_kept() {
-        let block: Block = Arc::new(b"a/b-original".to_vec());
+        let block = Block::new(b"a/b-original".to_vec());
         let mut publication = Publication::new(topic("a/b"), b"replaced");
         publication.block = Some(block.clone());
         assert_eq!(publication.keep().payload(), b"replaced");
-        assert!(block.is_unique() || Arc::count(&block) == 2, "only the publication holds it");
+        assert!(block.0.is_unique() || Arc::count(&block.0) == 2, "only the publication holds it");
+    }
+
+    /// Each of them once, however many hold it, until the last one lets it go.
+    #[test]
+    fn the_memory_of_messages_is_known() {
+        let held = || MemoryHeld::on_this_thread().of(MemoryKind::Messages);
+        let before = held();
+        let message = Publication::new(topic("a/b"), &[7; 1000]).keep();
+        let one = held() - before;
+        assert!((1003..1300).contains(&one), "{one}");
+        let other = message.clone();
+        assert_eq!(held() - before, one);
+        drop(message);
+        assert_eq!(held() - before, one);
+        drop(other);
+        assert_eq!(held(), before);
+        let block = Block::new(vec![7; 5000]);
+        let mut publication = Publication::new(topic("a/b"), &block);
+        publication.block = Some(block.clone());
+        let messages = [publication.keep(), publication.keep()];
+        let in_block = held() - before;
+        assert!((5000..5500).contains(&in_block), "{in_block}");
+        drop(publication);
+        drop(block);
+        assert_eq!(held() - before, in_block, "it is the messages that hold it");
+        drop(messages);
+        assert_eq!(held(), before);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use moormq::client::EndReason;
-use moormq::config::{Config, ListenerConfig};
+use moormq::config::{Config, Limit, ListenerConfig};
 use moormq::hooks::{
     Answer, Chain, ConnectRefusal, Context, Hook, HookReport, NoHooks, Notice, PublishModifiers, PublishRefusal,
     PublishRequest, Register, RegisterModifiers,
@@ -47,7 +47,12 @@ impl Shards {
             let (sender, inbox) = inbox(4, 1 << 20, mesh.doorbell());
             inboxes.push(sender);
             let sockets = SocketLimits { linger: Duration::from_millis(100), ..SocketLimits::default() };
-            let limits = WorkerLimits { sockets, spin: 2, shutdown_timeout: Duration::from_secs(600) };
+            let limits = WorkerLimits {
+                sockets,
+                max_memory: Limit::UNLIMITED,
+                spin: 2,
+                shutdown_timeout: Duration::from_secs(600),
+            };
             let (config, chain) = (Arc::clone(&config), chain.clone());
             let (places, quotas) = (Arc::clone(&places), Arc::clone(&quotas));
             let make = move || {

@@ -11,6 +11,7 @@ use crate::config::{Config, ConfigErrors, CpuSet, ListenerConfig};
 use crate::control::socket::SocketError;
 use crate::net::descriptors::{make_room, raise_limit};
 use crate::net::listeners::{check_free, listen};
+use crate::net::memory::max_memory;
 use crate::net::places::REFUSED_AT_A_TIME;
 use crate::net::probe::StartError as SystemError;
 use crate::net::ring::RingSize;
@@ -117,6 +118,7 @@ impl Layout {
         Ok(Layout {
             cpus: (0..shards).map(|shard| cores[shard % cores.len()]).collect(),
             limits: WorkerLimits {
+                max_memory: max_memory(&config.limits),
                 sockets: SocketLimits { ring: ring_size(config), ..SocketLimits::default() },
                 spin: runtime.spin,
                 shutdown_timeout: runtime.shutdown_timeout,

@@ -68,6 +68,12 @@ settings! {
         /// begin with a wildcard match none of them [MQTT-4.7.2-1].
         /// Allowed: a list of topics that begin with $, none of them $SYS or $share, such as ["$aws", "$hw/events"]; default [].
         pub dollar_topics: Vec<String> = Vec::new(), DollarTopics;
+        /// Memory for all that the broker holds: sessions and subscriptions, messages that wait, are in flight or retained, what came
+        /// and is not served, what is to be sent. From 80 % of it on nothing more is retained than there is, from 90 % on those who
+        /// publish are held until there is room, at 100 % new clients are refused with reason code 0x97, or return code 3; nobody is
+        /// disconnected. "auto" is 70 % of the memory of the machine, or of the control group if that has less.
+        /// Allowed: "auto" or "unlimited" or a size from "16MiB" to "1TiB"; default "auto".
+        pub max_memory: Option<Limit> = None, Word("auto", Limited(Size(16 * MIB..=BYTES_MAX)));
         /// Connections of the whole broker. "auto" is what the limit on open files of the process leaves room for, and never more.
         /// Further clients are refused with reason code 0x97, or return code 3; if more than 256 come at a time, closed.
         /// Allowed: "auto" or 1 to 1000000000; default "auto".

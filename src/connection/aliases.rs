@@ -5,6 +5,10 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use crate::config::Limit;
+use crate::memory::{Held, MemoryKind, allocated_for};
+
+/// What a topic takes beside its bytes: two counts, and what an allocator cannot use.
+const OF_TOPIC: usize = 24;
 
 /// Aliases that the client set. Numbers up to the Topic Alias Maximum of the CONNACK.
 #[derive(Default)]
@@ -12,6 +16,7 @@ pub struct AliasesIn {
     topics: Vec<Option<Arc<str>>>,
     /// The bytes of the topics.
     bytes: usize,
+    held: Held<{ MemoryKind::Connections as u8 }>,
 }
 
 impl AliasesIn {
@@ -31,6 +36,8 @@ impl AliasesIn {
             return false;
         }
         (self.topics[at], self.bytes) = (Some(topic.into()), bytes);
+        let topics = self.bytes + OF_TOPIC * self.topics.len();
+        self.held.set(allocated_for::<Option<Arc<str>>>(self.topics.capacity()) + topics);
         true
     }
 

@@ -37,6 +37,7 @@ pub use violation::{Violation, code_for};
 use crate::client::ConnectionId;
 use crate::codec::{ProtocolVersion, ReasonCode};
 use crate::credit::Credit;
+use crate::memory::{Held, MemoryKind, allocated};
 use crate::time::Time;
 
 /// One connection; a shard holds one for each socket. `A` is what is known of a client that is still connecting.
@@ -77,6 +78,8 @@ pub struct Connection<A> {
     pub throttled_until: Time,
     /// Until when [`PauseReason::SlowConsumer`] lasts at most.
     pub held_until: Time,
+    /// While there is [`PauseReason::Memory`]: when it is to be looked at. When that has come one PUBLISH may pass.
+    pub memory_look: Time,
     /// The bytes of the packets that its client is not accepted for yet: its CONNECT, and AUTH.
     pub request_bytes: usize,
     /// The bytes that count for it in [`Unaccepted`].
@@ -85,7 +88,12 @@ pub struct Connection<A> {
     pub progress: Progress,
     /// The second look at it, if the first one came late.
     pub second_look: SecondLook,
+    /// Its memory, but for what its parts count themselves.
+    pub held: Held<{ MemoryKind::Connections as u8 }>,
 }
+
+/// About what the socket of a connection takes, in bytes, with the places in tables that are its.
+const SOCKET: usize = 256;
 
 /// The stage of a connection.
 pub enum ConnectionStage<A> {
@@ -121,10 +129,12 @@ impl<A> Connection<A> {
             hold_credit: Credit::default(),
             throttled_until: Time::ZERO,
             held_until: Time::NEVER,
+            memory_look: Time::NEVER,
             request_bytes: 0,
             unaccepted_bytes: 0,
             progress: Progress::default(),
             second_look: SecondLook::default(),
+            held: Held::new(allocated(size_of::<Self>()) + SOCKET),
         }
     }
 
@@ -136,11 +146,17 @@ impl<A> Connection<A> {
         self.outbox.still_sending(unsent);
         self.pauses.keep_across_shards();
         self.consumers = 0;
+        self.memory_look = Time::NEVER;
         self.reading_stopped = true;
         self.unread.push(unread);
         if let ConnectionStage::Connected(connected) = &mut self.stage {
             connected.session = session;
         }
+    }
+
+    /// Counts the memory of the packets that its client is not accepted for yet.
+    fn count_request(&mut self) {
+        self.held.set(allocated(size_of::<Self>()) + SOCKET + self.request_bytes);
     }
 
     /// The session it belongs to, by its place in the table of the shard; none before it is connected.
@@ -210,12 +226,14 @@ pub struct Aliases {
     pub incoming: AliasesIn,
     /// Set by the broker.
     pub outgoing: AliasesOut,
+    _held: Held<{ MemoryKind::Connections as u8 }>,
 }
 
 impl Aliases {
     /// None set; topics are hashed with `hasher`.
     pub fn new(hasher: &ahash::RandomState) -> Box<Self> {
-        Box::new(Aliases { incoming: AliasesIn::default(), outgoing: AliasesOut::new(hasher.clone()) })
+        let (incoming, outgoing) = (AliasesIn::default(), AliasesOut::new(hasher.clone()));
+        Box::new(Aliases { incoming, outgoing, _held: Held::new(allocated(size_of::<Self>())) })
     }
 }
 
@@ -230,6 +248,8 @@ pub enum Pending {
         link: usize,
         /// The whole packet.
         frame: Vec<u8>,
+        /// Its memory.
+        held: Held<{ MemoryKind::Unread as u8 }>,
     },
     /// A SUBSCRIBE whose filters other shards are taking in.
     Subscribe {
@@ -325,7 +345,10 @@ mod tests {
     fn a_connection_waits_until_its_connect_is_answered_and_then_for_what_is_pending() {
         assert_eq!(stages().map(|connection| connection.is_pending()), [true, true, false]);
         let mut connection = live();
-        let pending = [Pending::Hook { task: 1, link: 0, frame: Vec::new() }, Pending::Subscribe { token: 1 }];
+        let pending = [
+            Pending::Hook { task: 1, link: 0, frame: Vec::new(), held: Held::default() },
+            Pending::Subscribe { token: 1 },
+        ];
         for pending in pending {
             connection.connected_mut().expect("it is").pending = Some(pending);
             assert!(connection.is_pending());

@@ -3,6 +3,7 @@
 //! Small packets are copied into one run of bytes, so that one send carries many of them. A large payload stays where it
 //! is and is spliced in: the send is then a vectored one.
 
+use crate::memory::{Held, MemoryKind, allocated};
 use crate::message::Message;
 
 /// A payload that stands in the output without being copied into it.
@@ -64,7 +65,14 @@ pub struct Outbox {
     spliced: usize,
     /// Bytes that the runtime took and has not sent yet.
     sending: usize,
+    /// The memory of the buffer they are in, and of the one that is written into, as far as it was counted.
+    sending_from: usize,
+    counted: usize,
+    held: Held<{ MemoryKind::Output as u8 }>,
 }
+
+/// Smaller buffers are not counted: nearly every message would have one counted, and another time when it has left.
+const COUNTED_FROM: usize = 1024;
 
 impl Outbox {
     /// Bytes that wait here or on their way into the socket.
@@ -84,8 +92,11 @@ impl Outbox {
 
     /// The bytes, to append to. `spare` gives a buffer if there is none yet.
     pub fn bytes(&mut self, spare: &mut Vec<Vec<u8>>) -> &mut Vec<u8> {
-        if self.output.bytes.capacity() == 0 {
+        let capacity = self.output.bytes.capacity();
+        if capacity == 0 {
             self.output.bytes = spare.pop().unwrap_or_default();
+        } else if capacity != self.counted {
+            self.count();
         }
         &mut self.output.bytes
     }
@@ -103,6 +114,10 @@ impl Outbox {
         }
         self.sending = self.waiting();
         self.spliced = 0;
+        if self.output.bytes.capacity() != self.counted {
+            self.count();
+        }
+        self.sending_from = std::mem::take(&mut self.counted);
         Some(std::mem::take(&mut self.output))
     }
 
@@ -119,12 +134,24 @@ impl Outbox {
     /// What was handed over has left.
     pub fn sent(&mut self) {
         self.sending = 0;
+        if std::mem::take(&mut self.sending_from) >= COUNTED_FROM {
+            self.count();
+        }
+    }
+
+    /// Counts the memory that the buffers take now.
+    #[cold]
+    fn count(&mut self) {
+        self.counted = self.output.bytes.capacity();
+        let buffers = [self.counted, self.sending_from].into_iter().filter(|buffer| *buffer >= COUNTED_FROM);
+        self.held.set(buffers.map(allocated).sum());
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::memory::MemoryHeld;
     use crate::message::Publication;
     use crate::topic::TopicName;
 
@@ -159,6 +186,29 @@ mod tests {
         assert!(outbox.take().is_some());
         outbox.bytes(&mut Vec::new()).extend_from_slice(b"end");
         assert_eq!(outbox.take_last().map(|last| last.bytes), Some(b"end".to_vec()), "behind what is under way");
+    }
+
+    #[test]
+    fn the_memory_of_large_buffers_is_known() {
+        let held = || MemoryHeld::on_this_thread().of(MemoryKind::Output);
+        let mut outbox = Outbox::default();
+        let add = |outbox: &mut Outbox, bytes: usize| outbox.bytes(&mut Vec::new()).resize(bytes, 0);
+        add(&mut outbox, 100);
+        assert!(outbox.take().is_some() && held() == 0);
+        outbox.sent();
+        add(&mut outbox, 10_000);
+        add(&mut outbox, 10_000);
+        assert!(held() >= 10_000, "{}", held());
+        let first = outbox.take();
+        let one = held();
+        add(&mut outbox, 5000);
+        add(&mut outbox, 5000);
+        assert!(held() >= one + 5000);
+        drop(first);
+        outbox.sent();
+        assert!((5000..one).contains(&held()), "{}", held());
+        drop(outbox);
+        assert_eq!(held(), 0);
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub enum PauseReason {
     Closing = 1 << 11,
     /// It has had its share of the turn.
     Turn = 1 << 12,
+    /// It publishes, and the broker holds nearly as much memory as it may.
+    Memory = 1 << 13,
 }
 
 /// A set of [`PauseReason`]s. Packets are served only while it is empty.
@@ -99,7 +101,7 @@ mod tests {
         let mut reasons = PauseReasons::default();
         reasons.insert(PauseReason::OutputFull);
         assert!(!reasons.is_waiting_for_us());
-        for bit in (0..=12).filter(|bit| 1 << bit != PauseReason::OutputFull as u16) {
+        for bit in (0..=13).filter(|bit| 1 << bit != PauseReason::OutputFull as u16) {
             assert!(PauseReasons(reasons.0 | 1 << bit).is_waiting_for_us());
         }
     }

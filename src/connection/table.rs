@@ -107,6 +107,7 @@ impl<A> Connections<A> {
             ConnectionStage::Connecting(_) => connection.unread.held() + connection.request_bytes,
             ConnectionStage::Connected(_) => 0,
         };
+        connection.count_request();
         let before = std::mem::replace(&mut connection.unaccepted_bytes, now);
         self.unaccepted.hold(id, before, now);
         self.unaccepted.too_large()
@@ -117,6 +118,8 @@ impl<A> Connections<A> {
         if let Some(connection) = self.get_mut(id)
             && connection.unaccepted_bytes > 0
         {
+            connection.request_bytes = 0;
+            connection.count_request();
             let before = std::mem::take(&mut connection.unaccepted_bytes);
             self.unaccepted.hold(id, before, 0);
         }

@@ -1,5 +1,7 @@
 //! Bytes that were received and are not served yet: a packet that straddles two reads, or what comes while a client waits.
 
+use crate::memory::{Held, MemoryKind, allocated};
+
 /// A queue of bytes. It has memory only while there are bytes in it.
 #[derive(Debug, Default)]
 pub struct Unread {
@@ -8,6 +10,7 @@ pub struct Unread {
     served: usize,
     /// The length of the last packet that was taken out whole. The next one is given that much room at once.
     last_whole: usize,
+    memory: Held<{ MemoryKind::Unread as u8 }>,
 }
 
 impl Unread {
@@ -38,6 +41,7 @@ impl Unread {
             self.served = 0;
         }
         self.bytes.extend_from_slice(bytes);
+        self.memory.set(allocated(self.bytes.capacity()));
     }
 
     /// Adds `bytes` to a packet of which `missing` bytes have not come, these included. Room is made for no more than those, and
@@ -58,6 +62,7 @@ impl Unread {
             return None;
         }
         self.last_whole = length;
+        self.memory.set(0);
         Some(std::mem::take(&mut self.bytes))
     }
 
@@ -73,6 +78,7 @@ impl Unread {
         debug_assert!(self.served <= self.bytes.len(), "no more is served than there was");
         if self.served == self.bytes.len() {
             (self.bytes, self.served) = (Vec::new(), 0);
+            self.memory.set(0);
         }
     }
 

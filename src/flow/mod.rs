@@ -1,5 +1,5 @@
-//! The organ that slows publishers down: to the pace of shards whose queues are full, and to that of clients that take messages more slowly
-//! than they come.
+//! The organ that slows publishers down: to the pace of shards whose queues are full, to that of clients that take messages more slowly
+//! than they come, and while there is no memory.
 //!
 //! What waits for a client in its output and its queue is its *backlog*. When it is full, who publishes more to it is not served until it
 //! has halved, on whichever shard he is: so a burst to a client that reads loses nothing. For QoS 0 it is full at
@@ -13,6 +13,9 @@
 //!
 //! Who adds little to a full backlog is not held for it: a publisher that sends a few bytes now and then does not pay for one that floods.
 //!
+//! When the broker holds nearly as much memory as it may, all are held who publish, until there is room. Only who has something to take
+//! itself goes on a little: the acknowledgements that make room may stand behind what it publishes.
+//!
 //! Owns who waits for whom. It never touches a connection: which publishers are to wait, or to wait no more, is returned.
 
 use std::collections::btree_map::Entry;
@@ -24,6 +27,7 @@ use crate::client::ConnectionId;
 use crate::codec::QoS;
 use crate::connection::{Connection, Pace};
 use crate::credit::Credit;
+use crate::memory::MemoryStage;
 use crate::session::Session;
 use crate::sharding::{Publisher, ShardSet};
 use crate::time::Time;
@@ -49,6 +53,10 @@ pub struct Flow {
     congested: ShardSet,
     /// Connections that are not served until these shards are not congested.
     waiting_for_room: Vec<(ConnectionId, ShardSet)>,
+    /// How near the broker is to holding as much memory as it may.
+    memory: MemoryStage,
+    /// Connections that are not served until there is memory.
+    waiting_for_memory: Vec<ConnectionId>,
 }
 
 /// Whose the credit of a client is.
@@ -141,6 +149,8 @@ impl Flow {
             credits: HashMap::new(),
             congested: ShardSet::default(),
             waiting_for_room: Vec::new(),
+            memory: MemoryStage::Normal,
+            waiting_for_memory: Vec::new(),
         }
     }
 
@@ -292,6 +302,29 @@ impl Flow {
     #[inline]
     pub fn congested_among(&self, shards: ShardSet) -> ShardSet {
         self.congested.intersection(&shards)
+    }
+
+    /// How near the broker is to holding as much memory as it may.
+    #[inline]
+    pub fn memory(&self) -> MemoryStage {
+        self.memory
+    }
+
+    /// It is so near now. Gives the connections that waited for memory, if they wait no more.
+    pub fn set_memory(&mut self, stage: MemoryStage) -> Vec<ConnectionId> {
+        self.memory = stage;
+        if self.holds_publishers() { Vec::new() } else { std::mem::take(&mut self.waiting_for_memory) }
+    }
+
+    /// Whether who publishes is to wait for memory.
+    #[inline]
+    pub fn holds_publishers(&self) -> bool {
+        self.memory >= MemoryStage::PublishersHeld
+    }
+
+    /// A connection waits for memory.
+    pub fn wait_for_memory(&mut self, id: ConnectionId) {
+        self.waiting_for_memory.push(id);
     }
 
     /// A connection waits until the queues to these shards have room, which are full.

@@ -72,16 +72,4 @@ impl<S> AcceptedConnect<S> {
         log_refusal(&self.client, code, what);
         Refusal::new(self.client.version, self.request.maximum_packet_size(), code).saying(what)
     }
-
-    /// Its refusal for a limit that only the owner of its session knows.
-    pub fn refuse_for_limit(&self, code: ReasonCode) -> Refusal {
-        self.refuse(
-            code,
-            match code {
-                ReasonCode::ServerShuttingDown => "the broker stops",
-                ReasonCode::ConnectionRateExceeded => "takeover_limit is reached",
-                _ => "max_sessions is reached",
-            },
-        )
-    }
 }

@@ -160,7 +160,6 @@ mod tests {
     use crate::config::Limit;
     use crate::connection::testing::connected;
     use crate::hooks::{Answer, AuthContinue, ConnectCode, ConnectRefusalM5};
-    use crate::session::{Inbound, Outbound};
 
     /// A method whose data say what becomes of an exchange.
     fn method(exchange: &AuthExchange<'_>) -> Answer<AuthStep, ConnectRefusalM5> {
@@ -200,23 +199,9 @@ mod tests {
             auth_method: accepted.auth_method().map(Into::into),
             ..connected(V5)
         };
-        let session = Session {
-            client: accepted.client,
-            settings: accepted.settings,
-            connection: None,
-            slot: 0,
-            migration: None,
-            outbound: Outbound::default(),
-            instance: 1,
-            state: accepted.state,
-            inbound: Inbound::default(),
-            subscriptions: hashbrown::HashMap::with_hasher(ahash::RandomState::with_seeds(1, 2, 3, 4)),
-            filter_bytes: 0,
-            will: None,
-            expires: Time::NEVER,
-            will_due: Time::NEVER,
-            takeovers: (0, Time::ZERO),
-        };
+        let hasher = ahash::RandomState::with_seeds(1, 2, 3, 4);
+        let session = Session::new(accepted.client, accepted.settings, 0, 1, (0, Time::ZERO), hasher);
+        let session = Session { state: accepted.state, ..session };
         Live { door, connected, session }
     }
 

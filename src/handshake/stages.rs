@@ -215,7 +215,7 @@ mod tests {
         assert_eq!(told(&waiting.refuse(ReasonCode::ServerShuttingDown, "stops")), [0x20, 2, 0, 3]);
 
         let accepted = Box::new(Door::open("").accept(Connect::new(V31, "c")));
-        assert_eq!(told(&accepted.refuse_for_limit(ReasonCode::QuotaExceeded)), [0x20, 2, 0, 3]);
+        assert_eq!(told(&accepted.refuse(ReasonCode::QuotaExceeded, "full")), [0x20, 2, 0, 3]);
         let waiting = PendingConnect::Accepted(accepted);
         assert_eq!((waiting.due(), waiting.task()), (Time::NEVER, None));
         assert_eq!(waiting.into_accepted().map(|accepted| accepted.client.subscriber.to_string()), Some("c".into()));

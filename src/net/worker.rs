@@ -28,6 +28,7 @@ use super::bell::Bell;
 use super::clock::Clock;
 use super::command::{Command, FoundSender, OfShard, Sink, SubscriptionEvent};
 use super::hook_tasks::HookTasks;
+use super::memory::MemoryBudget;
 use super::mesh::{Inbox, Mesh};
 use super::output::{self, WireBuffer};
 use super::places::Places;
@@ -35,6 +36,7 @@ use super::ring::SetupStep;
 use super::ring_wakeup::Eventfd;
 use super::sockets::{DetachedSocket, Event, SocketLimits, Sockets};
 use crate::client::{ConnectionId, log_client};
+use crate::config::Limit;
 use crate::connection;
 use crate::hooks::Chain;
 use crate::message::Message;
@@ -97,6 +99,8 @@ pub struct WorkerLimits {
     pub sockets: SocketLimits,
     /// Turns without an event before the worker sleeps.
     pub spin: u32,
+    /// The memory that the process may hold.
+    pub max_memory: Limit,
     /// The longest time that an orderly stop takes. Connections that are left then are closed without their output.
     pub shutdown_timeout: Duration,
 }
@@ -131,6 +135,7 @@ pub struct Worker<C: Chain> {
     ended_early: HashSet<u64>,
     clock: Clock,
     limits: WorkerLimits,
+    memory: MemoryBudget,
 
     sockets: Sockets<Payload>,
     hooks: HookTasks,
@@ -176,6 +181,7 @@ impl<C: Chain> Worker<C> {
         sockets.share_places(Arc::clone(&parts.places.sockets), parts.mesh.shard());
         let bell = Bell::new(&bell).map_err(|error| (SetupStep::Eventfd, error))?;
         let door = Bell::new(parts.mesh.doorbell().eventfd()).map_err(|error| (SetupStep::Eventfd, error))?;
+        let shard = parts.mesh.shard();
         Ok(Worker {
             shard: parts.shard,
             mesh: parts.mesh,
@@ -186,6 +192,7 @@ impl<C: Chain> Worker<C> {
             ended_early: HashSet::new(),
             clock: parts.clock,
             limits,
+            memory: MemoryBudget::new(limits.max_memory, shard),
             sockets,
             hooks,
             bell,
@@ -251,6 +258,10 @@ impl<C: Chain> Worker<C> {
     /// Hands all events in and does all that follows. Returns whether there was an event.
     fn turn(&mut self) -> bool {
         let mut busy = false;
+        if let Some(stage) = self.memory.look(self.now) {
+            self.shard.handle(Input::Memory(stage), self.now);
+            busy = true;
+        }
         // Before everything else: when a connection leaves the core, what has come for it must be in, and its socket is detached at
         // the end of the turn.
         while let Some(event) = self.sockets.next_event(self.now) {
@@ -530,7 +541,8 @@ impl<C: Chain> Worker<C> {
             Stopping::No => Time::NEVER,
             Stopping::Until(deadline) | Stopping::Flushing(deadline) => deadline,
         };
-        let deadline = self.shard.next_deadline().min(self.sockets.next_deadline()).min(stop);
+        let deadline =
+            self.shard.next_deadline().min(self.sockets.next_deadline()).min(self.memory.next_deadline()).min(stop);
         (deadline != Time::NEVER).then(|| deadline.since(self.now))
     }
 

@@ -31,7 +31,7 @@
 //! that were subscribed to again, for which all begins anew.
 //!
 //! The owner keeps within the limits of `[retained]`: number, bytes, bytes of one message. What is over them is delivered, but not retained.
-//! Messages below `$SYS/` are the broker's own: no limit concerns them, and they count against none.
+//! While there is no memory, what would take more of it is over the limits, too. Messages below `$SYS/` are the broker's own: no limit concerns them, and they count against none.
 //!
 //! Trusts that messages between two shards arrive in order; needs no order between other pairs. Never delivers anything.
 
@@ -78,6 +78,8 @@ pub struct Retained {
     /// What is left of the limits of the whole broker.
     quotas: Arc<Quotas>,
     limits: PageLimits,
+    /// Whether there is memory for more than is retained.
+    pub may_grow: bool,
     /// By mountpoint.
     stores: Vec<Store>,
     /// Where to go on forgetting what has expired: in which mountpoint, and at which topic.
@@ -122,6 +124,7 @@ impl Retained {
             shards,
             quotas,
             limits: PageLimits::of(config),
+            may_grow: true,
             stores: Vec::new(),
             sweeping: None,
             sent: Sent::new(own, shards),
@@ -357,7 +360,7 @@ impl Retained {
 
     /// What is left of the limits, for messages of no more than `most_of_one` bytes.
     fn room(&self, most_of_one: Limit) -> Room {
-        Room { most_of_one, quotas: self.quotas.clone(), shard: self.own }
+        Room { may_grow: self.may_grow, most_of_one, quotas: self.quotas.clone(), shard: self.own }
     }
 
     fn store(&mut self, mountpoint: u32) -> &mut Store {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::page::{PageLimits, RetainedQuestion};
 use crate::config::Limit;
+use crate::memory::{Held, MemoryKind};
 use crate::message::Message;
 use crate::sharding::Quotas;
 use crate::time::Time;
@@ -33,10 +34,16 @@ pub(super) struct Store {
     bytes: usize,
     /// How many of them expire some time.
     expiring: usize,
+    held: Held<{ MemoryKind::Retained as u8 }>,
 }
+
+/// About what the place of a message takes in a tree whose nodes have eleven places, seven of which are used.
+const PLACE: usize = 11 * (size_of::<Kept>() + 2) / 7 + 6;
 
 /// The limits of retained messages, and what is left of those that all shards share.
 pub(super) struct Room {
+    /// Whether there is memory for more than there is.
+    pub may_grow: bool,
     pub most_of_one: Limit,
     pub quotas: Arc<Quotas>,
     pub shard: usize,
@@ -46,7 +53,7 @@ impl Room {
     /// Takes the place of one more message.
     fn enter(&self, size: usize) -> bool {
         let Quotas { retained_messages, retained_bytes, .. } = &*self.quotas;
-        if !retained_messages.take(self.shard, 1) {
+        if !self.may_grow || !retained_messages.take(self.shard, 1) {
             return false;
         }
         let has_room = retained_bytes.take(self.shard, size);
@@ -61,7 +68,7 @@ impl Room {
         let bytes = &self.quotas.retained_bytes;
         match to.checked_sub(from) {
             Some(0) => true,
-            Some(more) => bytes.take(self.shard, more),
+            Some(more) => self.may_grow && bytes.take(self.shard, more),
             None => {
                 bytes.give_back(self.shard, from - to);
                 true
@@ -125,8 +132,9 @@ impl Store {
             return Retention::Refused;
         }
         self.note_in(&message);
-        if let Some(old) = self.messages.insert(kept) {
-            self.note_out(&old.message);
+        match self.messages.insert(kept) {
+            Some(old) => self.note_out(&old.message),
+            None => self.held.set(PLACE * self.messages.len()),
         }
         Retention::Kept
     }
@@ -188,6 +196,7 @@ impl Store {
     fn remove(&mut self, topic: &str, room: &Room) {
         if let Some(old) = self.messages.remove(topic) {
             self.note_out(&old.message);
+            self.held.set(PLACE * self.messages.len());
             if !is_own(&old.message) {
                 room.leave(old.message.size());
             }
@@ -229,7 +238,7 @@ mod tests {
     /// The room that two shards share.
     fn room(limits: &RetainedConfig, shard: usize) -> Room {
         let config = Config { retained: limits.clone(), ..Config::default() };
-        Room { most_of_one: limits.max_message_bytes, quotas: Quotas::new(&config, 2), shard }
+        Room { may_grow: true, most_of_one: limits.max_message_bytes, quotas: Quotas::new(&config, 2), shard }
     }
 
     fn store_of(topics: &[&str]) -> Store {
@@ -294,6 +303,22 @@ mod tests {
         assert_eq!(other.store(kept("e", b"1", Time::NEVER), &on_other), Retention::Kept);
         assert_eq!(stored("a", b"too long"), Retention::Refused);
         assert_eq!((store.len(), matching(&store, "#", Time::ZERO)), (1, vec![b"1".to_vec()]));
+    }
+
+    /// What replaces a message and is not larger is kept, and so is what the broker says about itself.
+    #[test]
+    fn without_memory_nothing_grows() {
+        let mut store = store_of(&["a", "b", "$SYS/x"]);
+        let mut room = room(&RetainedConfig::default(), 0);
+        room.quotas.retained_messages.take(0, 2);
+        room.may_grow = false;
+        let mut stored = |topic, payload: &[u8]| store.store(kept(topic, payload, Time::NEVER), &room);
+        assert_eq!([stored("a", b"y"), stored("c", b"1")], [Retention::Kept, Retention::Refused]);
+        assert_eq!([stored("$SYS/x", b"more"), stored("$SYS/y", b"1")], [Retention::Kept; 2]);
+        assert_eq!([stored("b", b"larger"), stored("b", b"1")], [Retention::Refused; 2]);
+        assert_eq!(stored("a", b""), Retention::Cleared);
+        room.may_grow = true;
+        assert_eq!(store.store(kept("b", b"1", Time::NEVER), &room), Retention::Kept);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::rotation::Rotation;
 use super::subscriber::Subscriber;
 use crate::config::SharedPolicy;
+use crate::memory::{Held, MemoryKind, allocated};
 use crate::random::Random;
 use crate::topic::TopicFilter;
 
@@ -26,7 +27,11 @@ pub struct Group {
     elsewhere: Vec<Elsewhere>,
     /// Whose turn it is among the shards.
     turn: Cell<ShardTurn>,
+    _held: Held<{ MemoryKind::Subscriptions as u8 }>,
 }
+
+/// About what a group takes in the table of those of a filter, with its name.
+const ENTRY: usize = 128;
 
 /// How many members of a shared subscription a shard has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -72,6 +77,7 @@ impl Group {
             offline: Rotation::default(),
             elsewhere: Vec::new(),
             turn: Cell::default(),
+            _held: Held::new(allocated(size_of::<Self>()) + allocated(size_of::<TopicFilter>() + 8) + ENTRY),
         }
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::group::Group;
 use super::subscribers::Subscribers;
+use crate::memory::{Held, MemoryKind};
 use crate::topic::{FilterTree, TopicFilter};
 
 /// One mountpoint.
@@ -14,11 +15,14 @@ pub struct Mountpoint {
     pub name: Arc<str>,
     /// Filters and who subscribes to them.
     pub tree: FilterTree<Subscribers>,
+    held: Held<{ MemoryKind::Subscriptions as u8 }>,
 }
 
 impl Mountpoint {
     /// The subscribers to `filter`, made if there are none.
     pub fn subscribers(&mut self, filter: &TopicFilter) -> &mut Subscribers {
+        // As it is: if it grows now, that is counted the next time.
+        self.held.set(self.tree.allocated());
         self.tree.entry(filter, Subscribers::default)
     }
 
@@ -31,6 +35,7 @@ impl Mountpoint {
     pub fn prune(&mut self, filter: &TopicFilter) {
         if self.tree.get(filter).is_some_and(Subscribers::is_empty) {
             self.tree.remove(filter);
+            self.held.set(self.tree.allocated());
         }
     }
 }
@@ -66,7 +71,7 @@ impl Mountpoints {
     fn add(&mut self, name: Arc<str>) -> u32 {
         let number = u32::try_from(self.mountpoints.len()).expect("mountpoints are few");
         self.by_name.insert(name.clone(), number);
-        self.mountpoints.push(Mountpoint { name, tree: FilterTree::new(self.seed) });
+        self.mountpoints.push(Mountpoint { name, tree: FilterTree::new(self.seed), held: Held::default() });
         number
     }
 

@@ -6,6 +6,7 @@ use hashbrown::HashMap;
 use smallvec::SmallVec;
 
 use super::subscriber::Subscriber;
+use crate::memory::{Held, MemoryKind, allocated, allocated_for, allocated_for_table};
 use crate::sharding::hasher;
 
 /// From so many subscribers on their places are known: fewer are searched as fast.
@@ -20,6 +21,7 @@ pub struct Roster {
     subscribers: SmallVec<[Subscriber; 1]>,
     /// The place of each, by its session, while there are many.
     places: Option<Box<Places>>,
+    held: Held<{ MemoryKind::Subscriptions as u8 }>,
 }
 
 /// Sessions are places in a table, which no client chooses: they need no secret seed.
@@ -43,6 +45,7 @@ impl Roster {
             }
             None => {}
         }
+        self.count();
     }
 
     /// Takes out what a session subscribed to.
@@ -89,6 +92,17 @@ impl Roster {
                 places.shrink_to_fit();
             }
         }
+        self.count();
+    }
+
+    /// Counts the memory it takes.
+    fn count(&mut self) {
+        let side_by_side =
+            if self.subscribers.spilled() { allocated_for::<Subscriber>(self.subscribers.capacity()) } else { 0 };
+        let places = self.places.as_ref().map_or(0, |places| {
+            allocated(size_of::<Places>()) + allocated_for_table(places.capacity(), size_of::<(u32, u32)>())
+        });
+        self.held.set(side_by_side + places);
     }
 }
 

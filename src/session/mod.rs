@@ -31,6 +31,7 @@ pub use will::Will;
 
 use crate::client::{Client, ConnectionId, SessionFound};
 use crate::codec::SubscriptionOptions;
+use crate::memory::{Held, MemoryKind, allocated, allocated_for_table};
 use crate::time::Time;
 use crate::topic::TopicFilter;
 
@@ -77,7 +78,14 @@ pub struct Session<S> {
     pub will_due: Time,
     /// Takeovers in the current window, and when that window began.
     pub takeovers: (u32, Time),
+    /// Its memory, but for what its parts count themselves.
+    pub(crate) held: Held<{ MemoryKind::Sessions as u8 }>,
+    /// The memory of its subscriptions.
+    pub(crate) held_by_subscriptions: Held<{ MemoryKind::Subscriptions as u8 }>,
 }
+
+/// What the text of a topic filter takes beside its bytes: two counts, and what an allocator cannot use.
+const OF_FILTER: usize = 24;
 
 impl<S: Default> Session<S> {
     /// A session without a connection. `slot` is the slot of its subscriber id, `instance` a number that no other session of
@@ -91,7 +99,11 @@ impl<S: Default> Session<S> {
         takeovers: (u32, Time),
         hasher: ahash::RandomState,
     ) -> Self {
+        let names = 16 + client.subscriber.client_id.len();
+        let username = client.username.as_ref().map_or(0, |name| allocated(16 + name.len()));
         Session {
+            held: Held::new(allocated(size_of::<Self>()) + allocated(names) + username),
+            held_by_subscriptions: Held::default(),
             client,
             settings,
             connection: None,
@@ -134,6 +146,7 @@ impl<S> Session<S> {
         let bytes = filter.as_str().len();
         if self.subscriptions.insert(filter, subscription).is_none() {
             self.filter_bytes += bytes;
+            self.count_subscriptions();
         }
     }
 
@@ -142,8 +155,15 @@ impl<S> Session<S> {
         let was = self.subscriptions.remove(filter).is_some();
         if was {
             self.filter_bytes -= filter.as_str().len();
+            self.count_subscriptions();
         }
         was
+    }
+
+    fn count_subscriptions(&mut self) {
+        let entry = size_of::<(TopicFilter, Subscription)>();
+        let table = allocated_for_table(self.subscriptions.capacity(), entry);
+        self.held_by_subscriptions.set(table + self.filter_bytes + OF_FILTER * self.subscriptions.len());
     }
 }
 

@@ -9,6 +9,7 @@ use super::SubscriptionIds;
 use crate::client::DropReason;
 use crate::codec::QoS;
 use crate::config::{Limit, QueueType};
+use crate::memory::{Held, MemoryKind, allocated_for};
 use crate::message::Message;
 use crate::time::Time;
 use crate::topic::TopicFilter;
@@ -67,11 +68,14 @@ pub struct Queue {
     earliest_expiry: Time,
     /// How many have left it.
     left: u64,
+    /// The memory of the places.
+    held: Held<{ MemoryKind::Queues as u8 }>,
 }
 
 impl Default for Queue {
     fn default() -> Self {
-        Queue { waiting: VecDeque::new(), bytes: 0, qos0: 0, qos0_bytes: 0, earliest_expiry: Time::NEVER, left: 0 }
+        let (waiting, earliest_expiry) = (VecDeque::new(), Time::NEVER);
+        Queue { waiting, bytes: 0, qos0: 0, qos0_bytes: 0, earliest_expiry, left: 0, held: Held::default() }
     }
 }
 
@@ -128,6 +132,7 @@ impl Queue {
         self.earliest_expiry = self.earliest_expiry.min(delivery.message.expires());
         self.note_in(&delivery);
         self.waiting.push_back(delivery);
+        self.held.set(allocated_for::<OutgoingMessage>(self.waiting.capacity()));
         insert.stored = true;
         insert
     }
@@ -164,6 +169,7 @@ impl Queue {
                 self.waiting.push_back(delivery);
             }
         }
+        self.held.set(allocated_for::<OutgoingMessage>(self.waiting.capacity()));
         taken
     }
 

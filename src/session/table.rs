@@ -8,6 +8,7 @@ use super::Session;
 use super::offline_by_age::OfflineByAge;
 use crate::client::SubscriberId;
 use crate::deadlines::OwnEntries;
+use crate::memory::{Held, MemoryKind, allocated_for, allocated_for_table};
 use crate::sharding::{Quotas, SLOTS};
 use crate::time::Time;
 
@@ -23,6 +24,8 @@ pub struct Sessions<S> {
     offline: OfflineByAge,
     /// The hasher of maps that are keyed by what clients choose.
     hasher: ahash::RandomState,
+    /// The memory of the tables.
+    held: Held<{ MemoryKind::Fixed as u8 }>,
 }
 
 impl<S> Sessions<S> {
@@ -36,6 +39,7 @@ impl<S> Sessions<S> {
             in_slot: vec![0; SLOTS].into(),
             offline: OfflineByAge::new(orders_offline),
             hasher,
+            held: Held::new(allocated_for::<u32>(SLOTS)),
         }
     }
 
@@ -75,7 +79,11 @@ impl<S> Sessions<S> {
                 u32::try_from(self.records.len() - 1).expect("a shard has fewer than 2^32 sessions")
             }
         };
+        let capacity = self.by_id.capacity();
         let before = self.by_id.insert(id, index);
+        if self.by_id.capacity() != capacity {
+            self.count();
+        }
         debug_assert!(before.is_none(), "a subscriber id has one session");
         index
     }
@@ -110,8 +118,18 @@ impl<S> Sessions<S> {
         self.offline.remove(index);
         if self.by_id.is_empty() {
             self.by_id.shrink_to_fit();
+            self.count();
         }
         Some(session)
+    }
+
+    /// Counts the memory of the tables. They grow about when the one by subscriber id does.
+    fn count(&mut self) {
+        let places = allocated_for::<Option<Box<Session<S>>>>(self.records.capacity())
+            + allocated_for::<OwnEntries>(self.entries.capacity())
+            + allocated_for::<u32>(self.free.capacity());
+        let by_id = allocated_for_table(self.by_id.capacity(), size_of::<(SubscriberId, u32)>());
+        self.held.set(allocated_for::<u32>(SLOTS) + places + by_id);
     }
 
     /// Nothing leads to the place of a session any more that was taken out: it may be used again.

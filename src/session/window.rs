@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use super::in_flight::{IDS, InFlight, packet_id};
 use crate::codec::PacketId;
+use crate::memory::{Held, MemoryKind, allocated_for};
 
 /// With so few places the window is never closed up.
 const FEW: usize = 64;
@@ -17,6 +18,8 @@ const FEW: usize = 64;
 pub(super) struct Window {
     places: VecDeque<InFlight>,
     gaps: usize,
+    /// The memory of the places.
+    held: Held<{ MemoryKind::InFlight as u8 }>,
 }
 
 impl Window {
@@ -36,6 +39,9 @@ impl Window {
     // Always inline, so that the entry is built where it stays.
     #[inline(always)]
     pub fn push(&mut self, entry: InFlight) {
+        if self.places.len() == self.places.capacity() {
+            self.grow();
+        }
         self.places.push_back(entry);
     }
 
@@ -63,8 +69,16 @@ impl Window {
         }
         if self.places.is_empty() && self.places.capacity() > FEW {
             self.places = VecDeque::new();
+            self.held.set(0);
         }
         removed
+    }
+
+    /// Makes room for more messages, and counts the memory it takes.
+    #[cold]
+    fn grow(&mut self) {
+        self.places.reserve(1);
+        self.held.set(allocated_for::<InFlight>(self.places.capacity()));
     }
 
     /// Takes out every message for which `which` is true. Calls `kept` with each of the others.
@@ -86,6 +100,7 @@ impl Window {
                 self.places.push_back(entry);
             }
         }
+        self.held.set(allocated_for::<InFlight>(self.places.capacity()));
         taken
     }
 

@@ -155,8 +155,8 @@ impl<C: Chain> Clients<C> {
     }
 
     /// Refuses a client that all have accepted, for a limit of the shard.
-    pub(super) fn refuse_for_limit(&mut self, id: ConnectionId, code: ReasonCode) {
-        if let Some(refusal) = self.accepted_at(id).map(|accepted| accepted.refuse_for_limit(code)) {
+    pub(super) fn refuse_for_limit(&mut self, id: ConnectionId, code: ReasonCode, limit: &'static str) {
+        if let Some(refusal) = self.accepted_at(id).map(|accepted| accepted.refuse(code, limit)) {
             self.refuse(id, &refusal);
         }
     }

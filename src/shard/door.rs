@@ -1,6 +1,7 @@
 //! The door of a shard: inputs, then outputs until it is quiet.
 
 use super::agenda::FollowUp;
+use super::holding::set_memory;
 use super::input::Input;
 use super::machine::Shard;
 use super::message::ShardMessage;
@@ -8,6 +9,7 @@ use super::output::Output;
 use super::replaying::Replaying;
 use crate::connection::{Connection, ConnectionStage, PauseReason};
 use crate::hooks::{Chain, HookAnswer};
+use crate::memory::MemoryStage;
 use crate::migration::Flushed;
 use crate::pending_hooks::Waiter;
 use crate::retained::Counts;
@@ -52,6 +54,10 @@ impl<C: Chain> Shard<C> {
                 }
             }
             Input::Request(request) => self.on_request(request),
+            Input::Memory(stage) => {
+                self.pubsub.retained.may_grow = stage == MemoryStage::Normal;
+                set_memory(&mut self.pubsub.clients, stage);
+            }
             Input::Undelivered => clients.statistics.counters.program_dropped += 1,
             Input::Tick => self.tick(),
             Input::Stop => self.stop(),

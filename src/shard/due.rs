@@ -36,6 +36,8 @@ pub(super) enum Due {
     ThrottleOver,
     /// It has been held for slow clients as long as may be.
     HoldOver,
+    /// It has been held for memory so long that one PUBLISH may pass, if there is something for its client.
+    MemoryHoldOver,
 }
 
 /// When a connection is looked at for which something is due at `at`: then, or before it. What it waits for mostly moves on before it is
@@ -72,6 +74,9 @@ pub(super) fn when<S>(connection: &Connection<PendingConnect<S>>, session: Optio
     }
     if connection.pauses.contains(PauseReason::SlowConsumer) {
         due = due.min(connection.held_until);
+    }
+    if connection.pauses.contains(PauseReason::Memory) {
+        due = due.min(connection.memory_look);
     }
     if retries(session, connected) {
         due = due.min(connected.retried + settings.retry_interval);
@@ -134,6 +139,9 @@ pub(super) fn what<S>(
     }
     if connection.pauses.contains(PauseReason::SlowConsumer) && connection.held_until <= now {
         return Due::HoldOver;
+    }
+    if connection.pauses.contains(PauseReason::Memory) && connection.memory_look <= now {
+        return Due::MemoryHoldOver;
     }
     Due::Nothing
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::agenda::FollowUp;
 use super::clients::CLIENT_LEFT;
 use super::due::{AUTH_TIMEOUT, Due, what};
+use super::holding::memory_hold_over;
 use super::message::ShardMessage;
 use super::output::Output;
 use super::pubsub::PubSub;
@@ -237,6 +238,7 @@ impl<C: Chain> PubSub<C> {
             Due::End(reason, code, what) => self.end_connection(id, reason, Some((code, what))),
             Due::ThrottleOver => clients.serve_later(id, PauseReason::Throttle),
             Due::HoldOver => clients.end_hold(id),
+            Due::MemoryHoldOver => memory_hold_over(clients, id),
             Due::SendAgain => {
                 if let Some(session) = session.and_then(|index| clients.sessions.get_mut(index)) {
                     session.outbound.send_again();

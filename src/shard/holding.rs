@@ -1,11 +1,57 @@
-//! Publishers that are held for clients which do not keep up: see `flow`.
+//! Publishers that are held for clients which do not keep up, and for memory: see `flow`.
+
+use std::time::Duration;
 
 use super::agenda::FollowUp;
 use super::clients::Clients;
 use crate::client::ConnectionId;
-use crate::connection::PauseReason;
+use crate::connection::{Connection, PauseReason};
+use crate::flow::Flow;
 use crate::hooks::Chain;
+use crate::memory::MemoryStage;
+use crate::session::Outbound;
 use crate::time::Time;
+
+/// How long a client for which there is something is held for memory before it may publish once.
+const MEMORY_HOLD: Duration = Duration::from_secs(1);
+
+/// The client of this connection publishes, and publishers are held for memory. If this one is, gives when it is to be looked at.
+#[cold]
+pub(super) fn hold_for_memory<A>(connection: &mut Connection<A>, flow: &mut Flow, now: Time) -> Option<Time> {
+    connection.session()?;
+    if connection.memory_look <= now {
+        connection.memory_look = Time::NEVER;
+        return None;
+    }
+    connection.pauses.insert(PauseReason::Memory);
+    connection.memory_look = now + MEMORY_HOLD;
+    flow.wait_for_memory(connection.id);
+    Some(connection.memory_look)
+}
+
+/// A client has been held for memory for a while. If there is something for it, the acknowledgements that make room stand perhaps behind
+/// what it publishes: it publishes once. Else it is held on.
+pub(super) fn memory_hold_over<C: Chain>(clients: &mut Clients<C>, id: ConnectionId) {
+    let now = clients.agenda.now();
+    let Some(connection) = clients.connections.get_mut(id) else { return };
+    let session = connection.session().and_then(|index| clients.sessions.get(index));
+    let takes = |outbound: &Outbound| outbound.in_flight() > 0 || outbound.is_anything_waiting();
+    if session.is_some_and(|session| takes(&session.outbound)) {
+        clients.serve_later(id, PauseReason::Memory);
+    } else {
+        connection.memory_look = now + MEMORY_HOLD;
+    }
+}
+
+/// How near the broker is to holding as much memory as it may has changed.
+pub(super) fn set_memory<C: Chain>(clients: &mut Clients<C>, stage: MemoryStage) {
+    for id in clients.flow.set_memory(stage) {
+        if let Some(connection) = clients.connections.get_mut(id) {
+            connection.memory_look = Time::NEVER;
+        }
+        clients.serve_later(id, PauseReason::Memory);
+    }
+}
 
 impl<C: Chain> Clients<C> {
     /// A publisher is to wait for one more client, as long as it has credit. One that has left or moved meanwhile waits for nobody.

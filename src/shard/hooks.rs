@@ -8,6 +8,7 @@ use super::output::Output;
 use crate::client::{ConnectionId, SubscriberId};
 use crate::connection::{ConnectionStage, PauseReason, Pending};
 use crate::hooks::{Chain, Notified, Outcome, PendingAnswer};
+use crate::memory::{Held, allocated};
 use crate::pending_hooks::{Admitted, Next, Waiter};
 use crate::publishing::RawPacket;
 use crate::session::MigrationState;
@@ -121,7 +122,8 @@ impl<C: Chain> Clients<C> {
         let Some(connection) = self.connections.get_mut(id) else { return };
         connection.pauses.insert(PauseReason::HookAnswer);
         if let ConnectionStage::Connected(connected) = &mut connection.stage {
-            connected.pending = Some(Pending::Hook { task, link, frame: raw.bytes.to_vec() });
+            let held = Held::new(allocated(raw.bytes.len()));
+            connected.pending = Some(Pending::Hook { task, link, frame: raw.bytes.to_vec(), held });
         }
     }
 }

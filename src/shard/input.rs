@@ -9,6 +9,7 @@ use crate::client::ConnectionId;
 use crate::codec::ReasonCode;
 use crate::handshake::{AcceptedConnect, PendingConnect};
 use crate::hooks::HookAnswer;
+use crate::memory::MemoryStage;
 use crate::migration::SessionTransfer;
 use crate::retained::Replay;
 
@@ -88,6 +89,8 @@ pub enum Input<'a, S> {
         /// Whether it is full.
         congested: bool,
     },
+    /// How near the broker is to holding as much memory as it may has changed.
+    Memory(MemoryStage),
     /// The embedding program or an operator asks for something.
     Request(Request),
     /// The embedding program had no room for a message that was handed over with [`Output::Deliver`](super::Output::Deliver).

@@ -155,7 +155,8 @@ impl<C: Chain> PubSub<C> {
         let limits = &self.clients.setup.config.retained;
         if self.retained.apply(from, mountpoint, message.clone(), limits) == Retention::Refused {
             self.clients.statistics.counters.retained_refused += 1;
-            tracing::warn!(topic = message.topic().as_str(), "a limit of [retained] is reached: message not retained");
+            let limit = if self.retained.may_grow { "a limit of [retained]" } else { "limits.max_memory" };
+            tracing::warn!(topic = message.topic().as_str(), limit, "a limit is reached: message not retained");
         }
         Replaying::of(self).soon();
     }

@@ -3,6 +3,7 @@
 
 use super::machine::Shard;
 use super::message::ShardMessage;
+use super::sessions::STOPPING;
 use crate::client::{ConnectionId, SubscriberId};
 use crate::codec::ReasonCode;
 use crate::connection::{ConnectionStage, PauseReason};
@@ -28,7 +29,7 @@ impl<C: Chain> Shard<C> {
         let is_own = self.migration.slots.owner(&subscriber) == clients.setup.id;
         if is_own && clients.agenda.is_stopping() {
             // Not even to wait for its session: that moves no more.
-            clients.refuse_for_limit(id, ReasonCode::ServerShuttingDown);
+            clients.refuse_for_limit(id, ReasonCode::ServerShuttingDown, STOPPING);
         } else if is_own && self.waits_for_session(&subscriber) {
             self.pubsub.clients.connections.pause(id, PauseReason::SessionArrival);
             self.migration.wait(subscriber, Waiting::Register(id));
@@ -50,8 +51,8 @@ impl<C: Chain> Shard<C> {
             clients.agenda.hand_off(id, owner);
         } else if clients.pending_hooks.wait(&subscriber, id) {
             clients.connections.pause(id, PauseReason::Registration);
-        } else if let Some(code) = self.pubsub.why_not_registered(&subscriber) {
-            self.pubsub.clients.refuse_for_limit(id, code);
+        } else if let Some((code, limit)) = self.pubsub.why_not_registered(&subscriber) {
+            self.pubsub.clients.refuse_for_limit(id, code, limit);
         } else {
             let allows_anonymous = self.handshake.listener(listener).allow_anonymous;
             self.pubsub.register(id, self.migration.slots.slot(&subscriber), allows_anonymous);

@@ -4,6 +4,7 @@
 //! which grows with what arrives, never with what a length field alone announces. If the packet is large, that buffer is then
 //! shared by all who keep its payload.
 
+use super::holding::hold_for_memory;
 use super::machine::Shard;
 use super::output::Output;
 use super::packets::PacketResult;
@@ -96,7 +97,10 @@ impl<C: Chain> Shard<C> {
                         Some(whole) => {
                             let block = Block::new(whole);
                             let served = self.serve(id, &block, Some(&block));
-                            debug_assert_eq!(served, block.len(), "a whole packet that nothing holds up is served");
+                            if served < block.len() {
+                                // It has to wait for memory.
+                                self.pubsub.clients.keep_unread(id, &block[served..]);
+                            }
                         }
                         None => self.serve_unread(id),
                     }
@@ -172,6 +176,11 @@ impl<C: Chain> Shard<C> {
                 return FrontPacket::Again;
             }
             clients.statistics.counters.others_in += 1;
+        } else if clients.flow.holds_publishers()
+            && let Some(look) = hold_for_memory(connection, &mut clients.flow, clients.agenda.now())
+        {
+            clients.arm_connection(id, look);
+            return FrontPacket::Stop;
         }
         connection.last_heard = clients.agenda.now();
         let length = frame.length;

@@ -13,6 +13,10 @@ use crate::client::{ConnectionId, EndReason, ExpiredReason, SubscriberId, log_cl
 use crate::codec::ReasonCode;
 use crate::config::SessionsFull;
 use crate::hooks::{Chain, ask};
+use crate::memory::MemoryStage;
+
+/// What clients are told that come when the broker stops.
+pub(super) const STOPPING: &str = "the broker stops";
 
 impl<C: Chain> PubSub<C> {
     /// Registers the client of a connection, whose subscriber id is hashed to `slot`. `allows_anonymous`: the last link of every
@@ -58,13 +62,17 @@ impl<C: Chain> PubSub<C> {
         Replaying::of(self).set_online(index, true);
     }
 
-    /// Why a client that the hooks accepted cannot be registered: limits that only the owner of the session knows.
-    pub(super) fn why_not_registered(&mut self, subscriber: &SubscriberId) -> Option<ReasonCode> {
+    /// Why a client that the hooks accepted cannot be registered: limits that only the owner of the session knows. Without memory only
+    /// those are let in who have a session: they come to take what waits for them.
+    pub(super) fn why_not_registered(&mut self, subscriber: &SubscriberId) -> Option<(ReasonCode, &'static str)> {
         if self.clients.agenda.is_stopping() {
-            return Some(ReasonCode::ServerShuttingDown);
+            return Some((ReasonCode::ServerShuttingDown, STOPPING));
         }
         let Some(index) = self.clients.sessions.find(subscriber) else {
-            return (!self.make_room()).then_some(ReasonCode::QuotaExceeded);
+            if self.clients.flow.memory() == MemoryStage::Full {
+                return Some((ReasonCode::QuotaExceeded, "max_memory is reached"));
+            }
+            return (!self.make_room()).then_some((ReasonCode::QuotaExceeded, "max_sessions is reached"));
         };
         let (limits, now) = (&self.clients.setup.config.session, self.clients.agenda.now());
         let session = self.clients.sessions.get_mut(index)?;
@@ -76,7 +84,7 @@ impl<C: Chain> PubSub<C> {
             return None;
         }
         session.takeovers.0 += 1;
-        (count >= most).then_some(ReasonCode::ConnectionRateExceeded)
+        (count >= most).then_some((ReasonCode::ConnectionRateExceeded, "takeover_limit is reached"))
     }
 
     /// Ends the connection that the subscriber id had, and its session if it is not to be resumed. What is left is resumed.

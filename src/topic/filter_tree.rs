@@ -15,6 +15,7 @@ use smallvec::{SmallVec, smallvec};
 
 use super::levels::{Level, Levels, NONE, ROOT};
 use super::{TopicFilter, TopicName, is_wasteful, seeded, shrink};
+use crate::memory::{allocated_for, allocated_for_table};
 
 /// Nodes that a topic can reach without anything being allocated.
 const INLINE_REACHED: usize = 64;
@@ -129,6 +130,15 @@ impl<T> FilterTree<T> {
         if !self.wildcards.is_empty() {
             self.walk(topic, found);
         }
+    }
+
+    /// The memory it takes, in bytes: without the texts of filters, which others share, and what values hold elsewhere.
+    pub fn allocated(&self) -> usize {
+        let wildcards = self.wildcards.capacity();
+        allocated_for_table(self.exact.capacity(), size_of::<Exact<T>>())
+            + allocated_for::<(u64, Arc<str>, Wildcard<T>)>(wildcards)
+            + allocated_for_table(wildcards, size_of::<usize>())
+            + self.levels.allocated()
     }
 
     /// How many filters are kept.

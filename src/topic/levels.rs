@@ -11,6 +11,8 @@ use ahash::RandomState;
 use hashbrown::HashTable;
 use smallvec::SmallVec;
 
+use crate::memory::{allocated, allocated_for, allocated_for_table};
+
 /// The node above all first levels. It is always there.
 pub(super) const ROOT: u32 = 0;
 /// No node; owners use it for "nothing" in their marks as well.
@@ -30,6 +32,8 @@ pub(super) struct Levels<M> {
     free: u32,
     live: usize,
     edges: HashTable<Edge>,
+    /// The bytes of labels that are on the heap.
+    long_labels: usize,
     hasher: RandomState,
 }
 
@@ -49,6 +53,11 @@ struct Node<M> {
 struct Edge {
     hash: u32,
     child: u32,
+}
+
+/// The memory that a label takes beside its node.
+fn on_heap(label: &[u8]) -> usize {
+    if label.len() > INLINE_LABEL { allocated(label.len()) } else { 0 }
 }
 
 impl Edge {
@@ -91,7 +100,8 @@ impl<'a> Level<'a> {
 impl<M: Default> Levels<M> {
     /// The root alone.
     pub(super) fn new(hasher: RandomState) -> Self {
-        let mut levels = Levels { nodes: Vec::new(), free: NONE, live: 0, edges: HashTable::new(), hasher };
+        let mut levels =
+            Levels { nodes: Vec::new(), free: NONE, live: 0, edges: HashTable::new(), long_labels: 0, hasher };
         levels.allocate(&[], NONE);
         levels
     }
@@ -143,6 +153,7 @@ impl<M: Default> Levels<M> {
             edge.remove();
         }
         let (parent, previous, next) = (removed.parent, removed.previous, removed.next);
+        self.long_labels -= on_heap(&removed.label);
         removed.label = SmallVec::new();
         removed.marks = M::default();
         removed.parent = FREE;
@@ -199,6 +210,7 @@ impl<M: Default> Levels<M> {
 
     fn allocate(&mut self, label: &[u8], parent: u32) -> u32 {
         self.live += 1;
+        self.long_labels += on_heap(label);
         let node = Node {
             label: SmallVec::from_slice(label),
             parent,
@@ -225,6 +237,13 @@ impl<M> Levels<M> {
     /// What the owner hung on `node`.
     pub(super) fn marks(&self, node: u32) -> &M {
         &self.nodes[node as usize].marks
+    }
+
+    /// The memory it takes, in bytes.
+    pub(super) fn allocated(&self) -> usize {
+        allocated_for::<Node<M>>(self.nodes.capacity())
+            + allocated_for_table(self.edges.capacity(), size_of::<Edge>())
+            + self.long_labels
     }
 
     /// As [`marks`](Self::marks), to change it.

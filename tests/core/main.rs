@@ -11,6 +11,7 @@ mod enhanced_auth;
 mod hook_counts;
 mod keep_alive;
 mod lifecycle;
+mod memory;
 mod messaging;
 mod migrating;
 mod migrating_hooks;

@@ -8,6 +8,7 @@ use super::*;
 use crate::client::DropReason;
 use crate::codec::{ProtocolVersion, QoS};
 use crate::hooks::{HookAnswer, NoHooks, PendingAnswer};
+use crate::memory::Held;
 use crate::message::Publication;
 use crate::pending_hooks::Waiter;
 use crate::session::testing::delivery;
@@ -210,7 +211,7 @@ fn nobody_waits_for_the_hook_of_a_connection_that_is_closed() {
         PendingAnswer { hook: "auth_on_publish", link: 0, future: Box::pin(async { HookAnswer::Notification }) };
     let task = clients.run_hook(Waiter::Connection(id), pending);
     let connected = clients.connections.get_mut(id).and_then(|connection| connection.connected_mut());
-    connected.expect("it is").pending = Some(Pending::Hook { task, link: 0, frame: Vec::new() });
+    connected.expect("it is").pending = Some(Pending::Hook { task, link: 0, frame: Vec::new(), held: Held::default() });
     clients.close(id);
     assert_eq!(clients.pending_hooks.len(), 0);
     let outputs = outputs(&mut clients);

@@ -1,0 +1,221 @@
+//! The broker holds nearly as much memory as it may: what stops at each stage, and goes on when it is left.
+
+use std::time::Duration;
+
+use moormq::codec::{AckKind, Packet, QoS, ReasonCode};
+use moormq::config::{Config, SysConfig};
+use moormq::hooks::NoHooks;
+use moormq::memory::MemoryKind::{Connections, Fixed, InFlight, Messages, Queues, Retained, Sessions, Subscriptions};
+use moormq::memory::{MemoryHeld, MemoryKind, MemoryStage};
+use moormq::shard::Input;
+
+use crate::client::{Client, ConnectOptions, V5, V311, acked, id_owned_by};
+use crate::received::Got;
+use crate::world::{World, open_config, worlds, worlds_with};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+impl World<NoHooks> {
+    /// The broker is at this stage, as all shards hear.
+    fn memory(&mut self, stage: MemoryStage) {
+        (0..self.shards.len()).for_each(|shard| self.handle(shard, Input::Memory(stage)));
+        self.settle();
+    }
+}
+
+#[test]
+fn what_is_retained_does_not_grow() {
+    for mut world in worlds() {
+        let last = world.shards.len() - 1;
+        let publisher = Client::clean(&mut world, "publisher", V5);
+        let mut live = Client::on(&mut world, last, "live", ConnectOptions::clean(V5));
+        live.subscribed(&mut world, "#", QoS::AtMostOnce);
+        let mut retain = |world: &mut World<NoHooks>, topic: &str, text: &str| {
+            publisher.retain(world, topic, text);
+            assert_eq!(live.texts(world), [text], "whoever is there gets it");
+        };
+        for topic in ["a", "b", "c", "d"] {
+            retain(&mut world, topic, "12");
+        }
+        world.memory(MemoryStage::RetainedFull);
+        for (topic, text) in [("a", "3"), ("b", ""), ("c", "larger"), ("e", "new")] {
+            retain(&mut world, topic, text);
+        }
+        let refused: u64 = world.shards.iter().map(|shard| shard.counters().retained_refused).sum();
+        assert_eq!(refused, 2, "the larger one and the new one");
+        let mut reader = Client::clean(&mut world, "reader", V5);
+        reader.subscribe(&mut world, "#", QoS::AtMostOnce);
+        let mut kept = reader.texts(&mut world);
+        kept.sort();
+        assert_eq!(kept, ["12", "3"], "and nothing that is not the last of its topic");
+        world.memory(MemoryStage::Normal);
+        retain(&mut world, "e", "new");
+        let mut reader = Client::clean(&mut world, "reader", V5);
+        reader.subscribe(&mut world, "e", QoS::AtMostOnce);
+        assert_eq!(reader.texts(&mut world), ["new"]);
+    }
+}
+
+#[test]
+fn publishers_are_held_and_nobody_else() {
+    for stage in [MemoryStage::PublishersHeld, MemoryStage::Full] {
+        for mut world in worlds() {
+            let last = world.shards.len() - 1;
+            let mut reader = Client::on(&mut world, last, "reader", ConnectOptions::kept(V5));
+            reader.subscribed(&mut world, "t", QoS::AtLeastOnce);
+            let options = ConnectOptions { keep_alive: 2, ..ConnectOptions::clean(V5) };
+            let mut publisher = Client::connect(&mut world, 0, "publisher", options).0;
+            publisher.publish(&mut world, "t", "before", QoS::AtLeastOnce, 1);
+            assert_eq!(publisher.received(&mut world), [acked(AckKind::Puback, 1)]);
+            world.memory(stage);
+            assert_eq!(reader.texts(&mut world), ["before"]);
+            publisher.send(&mut world, &Packet::Pingreq);
+            assert_eq!(publisher.received(&mut world), [Got::Pingresp], "it does not publish");
+            publisher.publish(&mut world, "t", "held", QoS::AtLeastOnce, 2);
+            publisher.publish(&mut world, "t", &"large ".repeat(10_000), QoS::AtLeastOnce, 3);
+            // Longer than its keep-alive: what it sends is not read, and that is not its fault.
+            world.advance(9 * SECOND);
+            assert_eq!((publisher.received(&mut world), reader.texts(&mut world)), (vec![], vec![]));
+            // Who takes and asks goes on.
+            reader.ack(&mut world, AckKind::Puback, 1);
+            reader.send(&mut world, &Packet::Pingreq);
+            reader.subscribe(&mut world, "other", QoS::AtMostOnce);
+            let got = reader.received(&mut world);
+            assert!(matches!(got[..], [Got::Pingresp, Got::Suback(..)]), "{got:?}");
+            assert!(!world.is_closed(publisher.socket));
+            world.memory(MemoryStage::RetainedFull);
+            assert_eq!(publisher.received(&mut world), [2, 3].map(|id| acked(AckKind::Puback, id)));
+            let got = reader.texts(&mut world);
+            assert_eq!(got.iter().map(String::len).collect::<Vec<_>>(), [4, 60_000]);
+        }
+    }
+}
+
+/// What such a client publishes stands before its acknowledgements: if it were held without end, nobody would make room.
+#[test]
+fn who_has_something_to_take_is_held_no_longer_than_a_second_for_each_publish() {
+    for mut world in worlds() {
+        let last = world.shards.len() - 1;
+        let mut both = Client::on(
+            &mut world,
+            last,
+            "both",
+            ConnectOptions::kept(V5).with(|properties| {
+                properties.receive_maximum = Some(2);
+            }),
+        );
+        both.subscribed(&mut world, "to/both", QoS::AtLeastOnce);
+        let publisher = Client::clean(&mut world, "publisher", V311);
+        for id in 1..=4 {
+            publisher.publish(&mut world, "to/both", "x", QoS::AtLeastOnce, id);
+        }
+        assert_eq!(both.texts(&mut world).len(), 2, "the window is full");
+        world.memory(MemoryStage::Full);
+        both.publish(&mut world, "t", "first", QoS::AtLeastOnce, 1);
+        both.ack(&mut world, AckKind::Puback, 1);
+        both.publish(&mut world, "t", "second", QoS::AtLeastOnce, 2);
+        both.ack(&mut world, AckKind::Puback, 2);
+        assert!(both.received(&mut world).is_empty());
+        for (second, id) in [(1, 1), (2, 2)] {
+            world.advance(SECOND + Duration::from_millis(100));
+            let got = both.received(&mut world);
+            assert!(
+                got.contains(&Got::Ack(AckKind::Puback, id, ReasonCode::NoMatchingSubscribers)),
+                "{second}: {got:?}"
+            );
+            assert_eq!(got.len(), 2, "and one more message, whose place is free: {got:?}");
+        }
+        // Now there is nothing more for it.
+        both.ack(&mut world, AckKind::Puback, 3);
+        both.ack(&mut world, AckKind::Puback, 4);
+        both.publish(&mut world, "t", "third", QoS::AtLeastOnce, 3);
+        world.advance(5 * SECOND);
+        assert!(both.received(&mut world).is_empty());
+        world.memory(MemoryStage::Normal);
+        assert_eq!(both.received(&mut world).len(), 1);
+    }
+}
+
+#[test]
+fn new_clients_are_refused_at_the_limit_but_not_those_who_come_for_what_waits() {
+    for mut world in worlds() {
+        let shards = world.shards.len();
+        for shard in 0..shards {
+            let mut kept = Client::on(&mut world, shard, "kept", ConnectOptions::kept(V5));
+            kept.subscribed(&mut world, "t", QoS::AtLeastOnce);
+            kept.disconnect(&mut world);
+        }
+        world.memory(MemoryStage::PublishersHeld);
+        let still = Client::clean(&mut world, "still", V5);
+        world.memory(MemoryStage::Full);
+        for shard in 0..shards {
+            let id = id_owned_by(&world, shard, "new");
+            let mut new = Client::send_connect(&mut world, 0, &id, ConnectOptions::clean(V5));
+            let refused = Got::Connack { present: false, code: ReasonCode::QuotaExceeded };
+            assert_eq!((new.received(&mut world), world.is_closed(new.socket)), (vec![refused], true));
+            let new = Client::send_connect(&mut world, 0, &id, ConnectOptions::clean(V311));
+            assert_eq!((world.received(new.socket), world.is_closed(new.socket)), (vec![0x20, 2, 0, 3], true));
+            let id = id_owned_by(&world, shard, "kept");
+            let (kept, present) = Client::connect(&mut world, 0, &id, ConnectOptions::kept(V5));
+            assert!(present && !world.is_closed(kept.socket));
+        }
+        assert!(!world.is_closed(still.socket), "who is there stays");
+        world.memory(MemoryStage::PublishersHeld);
+        Client::clean(&mut world, "new", V5);
+    }
+}
+
+/// What all shards of a world hold, of the kinds that clients cause.
+fn held() -> Vec<(MemoryKind, usize)> {
+    let held = MemoryHeld::on_this_thread();
+    MemoryKind::ALL.into_iter().map(|kind| (kind, held.of(kind))).filter(|(_, bytes)| *bytes > 0).collect()
+}
+
+/// Tables that have grown once stay: so the first round says what is left, and the second leaves nothing more.
+#[test]
+fn nothing_is_held_when_all_sessions_are_gone() {
+    let config = || Config { sys: SysConfig { interval: Duration::ZERO }, ..open_config() };
+    for mut world in worlds_with(config) {
+        for round in 0..3 {
+            let before = MemoryHeld::on_this_thread();
+            let shards = world.shards.len();
+            let publisher = Client::clean(&mut world, "publisher", V5);
+            let mut clients = Vec::new();
+            for number in 0..4 {
+                let options = ConnectOptions::kept(V5);
+                let mut client = Client::on(&mut world, number % shards, &format!("c{number}"), options);
+                client.subscribed(&mut world, "#", QoS::ExactlyOnce);
+                clients.push(client);
+            }
+            clients[0].disconnect(&mut world);
+            for id in 1..=200 {
+                let payload = "x".repeat(100 * usize::from(id));
+                publisher.publish(&mut world, &format!("t/{id}"), &payload, QoS::AtLeastOnce, id);
+                publisher.retain(&mut world, &format!("r/{id}"), "y");
+            }
+            let now = MemoryHeld::on_this_thread();
+            for kind in [Messages, Queues, InFlight, Retained, Sessions, Subscriptions, Connections] {
+                let grows = !(round > 0 && kind == Subscriptions);
+                assert!(!grows || now.of(kind) > before.of(kind), "{kind:?}: {:?}", held());
+            }
+            for id in 1..=200 {
+                publisher.retain(&mut world, &format!("r/{id}"), "");
+            }
+            publisher.disconnect(&mut world);
+            for (number, client) in clients.into_iter().enumerate() {
+                world.hang_up(client.socket);
+                let id = id_owned_by(&world, number % shards, &format!("c{number}"));
+                Client::connect(&mut world, 0, &id, ConnectOptions::clean(V5)).0.disconnect(&mut world);
+            }
+            world.settle();
+            let left = MemoryHeld::on_this_thread();
+            for kind in MemoryKind::ALL {
+                let stays = if round == 0 && matches!(kind, Subscriptions | Fixed) { 4096 * shards } else { 0 };
+                let (left, before) = (left.of(kind), before.of(kind));
+                assert!(left >= before && left <= before + stays, "{kind:?}: {left}, {before} before round {round}");
+            }
+        }
+        drop(world);
+        assert_eq!(held(), [], "not even tables");
+    }
+}

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand};
 use moormq::config::{Config, ConfigError, ConfigErrors, CpuSet, ListenerConfig, parse_address};
+use moormq::net::memory::max_memory;
 
 use crate::ctl::CtlArgs;
 use crate::passwd::PasswdArgs;
@@ -127,6 +128,12 @@ pub fn summary(config: &Config) -> String {
     };
     let cores = config.cpus.as_ref().map_or("all cores it may use".to_owned(), |cpus| format!("cores {cpus}"));
     let _ = writeln!(lines, "runs {shards} on {cores}");
+    let memory = match (config.limits.max_memory, max_memory(&config.limits).get()) {
+        (_, None) => "any amount of memory".to_owned(),
+        (Some(_), Some(most)) => format!("at most {} MiB of memory", most >> 20),
+        (None, Some(most)) => format!("at most {} MiB of memory (auto: 70 % of what there is)", most >> 20),
+    };
+    let _ = writeln!(lines, "holds {memory}");
     if let Some(socket) = &config.control.socket {
         let _ = writeln!(lines, "answers `moormq ctl --socket {socket}`");
     }

@@ -149,6 +149,8 @@ pub struct SessionFound {
     pub queued_bytes: usize,
     /// Messages that were sent to the client and are not acknowledged.
     pub in_flight: usize,
+    /// The memory of the session with its subscriptions and messages, in bytes. Messages that others hold, too, count in full.
+    pub memory: usize,
 }
 
 impl Client {

@@ -17,10 +17,15 @@ use moormq::Broker;
 use moormq::broker::{Preflight, preflight};
 use moormq::config::{Config, ConfigError, ConfigFile};
 use moormq::control::stock_files::StockFiles;
+use tikv_jemallocator::Jemalloc;
 
 use cli::{Args, Command, RunArgs};
 use hangup::Hangup;
 use stop::StopSignals;
+
+/// One that gives back what is not used any more: see `tuning.md`. Those who embed the library choose their own.
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 fn main() -> ExitCode {
     let args = Args::parse();

@@ -10,10 +10,11 @@ use crossbeam::channel::{self, Receiver, RecvTimeoutError, TrySendError};
 
 use crate::client::SubscriberId;
 use crate::codec::{PropertyBlock, QoS};
-use crate::config::Config;
+use crate::config::{Config, Limit};
 use crate::hooks::HookReport;
 use crate::message::Message;
 use crate::net::command::{Command, SubscriptionEvent};
+use crate::net::memory::max_memory;
 use crate::net::mesh::InboxSender;
 use crate::net::thread::ThreadId;
 use crate::shard::Request;
@@ -35,6 +36,7 @@ pub struct Handle {
     next_home: Arc<AtomicU64>,
     next_subscription: Arc<AtomicU64>,
     max_topic_levels: usize,
+    pub(super) max_memory: Limit,
 }
 
 /// The handle of a broker that is yet to start, for those who are made before it: hooks. Clones get the same one.
@@ -165,6 +167,7 @@ impl Handle {
             next_home: Arc::new(AtomicU64::new(0)),
             next_subscription: Arc::new(AtomicU64::new(1)),
             max_topic_levels: config.limits.max_topic_levels,
+            max_memory: max_memory(&config.limits),
         }
     }
 

@@ -25,6 +25,7 @@ use crate::config::Config;
 use crate::control::server::ControlServer;
 use crate::control::socket::ControlSocket;
 use crate::hooks::{Chain, Hook, HookClock, HookReport, Linked, NoHooks};
+use crate::memory::MemoryHeld;
 use crate::net::clock::{Clock, nanos};
 use crate::net::memory::resident;
 use crate::net::mesh::{Mesh, inbox};
@@ -200,11 +201,12 @@ impl<C: Chain + Clone> Builder<C> {
             let (config, chain, shards) = (config.clone(), chain.clone(), layout.cpus.len());
             let places = places.clone();
             let quotas = quotas.clone();
+            let most = layout.limits.max_memory;
             let (turn, version) = (TurnLimits::default(), env!("CARGO_PKG_VERSION"));
             let setup = Setup { id, shards, seed, turn, version, config, quotas };
             let make = move || {
                 let mut shard = Shard::new(setup, chain, clock.now());
-                shard.measure_by(HookClock(nanos), Some(MemoryGauge(resident)));
+                shard.measure_by(HookClock(nanos), Some(MemoryGauge { resident, held: MemoryHeld::in_process, most }));
                 WorkerParts { shard, mesh, inbox: receiver, listeners, places, clock }
             };
             let thread = ShardThread::start(id, Some(layout.cpus[id]), layout.limits, make);

@@ -12,8 +12,9 @@ use crossbeam::channel::{self, Receiver, RecvTimeoutError, Sender};
 use super::handle::{Handle, RequestError, SHARD_TIMEOUT};
 use crate::client::{SessionAction, SessionFound, SubscriberId};
 use crate::control::status::{
-    Berth, MoveProgress, Moved, PlannedMove, Rebalanced, SessionStatus, ShardStatus, SlotStatus, Status,
+    Berth, MemoryStatus, MoveProgress, Moved, PlannedMove, Rebalanced, SessionStatus, ShardStatus, SlotStatus, Status,
 };
+use crate::memory::MemoryHeld;
 use crate::net::command::{Command, OfShard};
 use crate::shard::{BalanceLimits, Load, Report, SlotMigration, SlotMove, SlotsMoving, plan};
 use crate::sharding::{SLOTS, owner_of, slot_of};
@@ -134,7 +135,8 @@ impl Handle {
             messages_per_second: rate(load.messages),
             is_moving: load.is_moving,
         });
-        Ok(Status { seconds, shards, slots: slots.collect() })
+        let memory = MemoryStatus::of(&MemoryHeld::in_process(), self.max_memory.get());
+        Ok(Status { seconds, shards, slots: slots.collect(), memory })
     }
 
     /// The slot and shard of each client, given as mountpoint and client id, and its session if it has one. Only

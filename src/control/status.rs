@@ -10,6 +10,7 @@ use crate::client::SessionFound;
 use crate::codec::ProtocolVersion;
 use crate::config::Protocol;
 use crate::hooks::{HookCounts, HookReport};
+use crate::memory::{MemoryHeld, MemoryKind};
 
 /// The status of the shards and of the busiest slots, measured over some time.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -21,6 +22,28 @@ pub struct Status {
     /// The busiest slots: those with most messages a second first, then those with most sessions. Slots without
     /// messages and sessions are left out.
     pub slots: Vec<SlotStatus>,
+    /// What the broker holds in memory.
+    #[serde(default)]
+    pub memory: MemoryStatus,
+}
+
+/// What the broker holds in memory, in bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryStatus {
+    /// All of it.
+    pub held: usize,
+    /// What it may hold. None if there is no limit.
+    pub limit: Option<usize>,
+    /// By kind, with the names of `$SYS/broker/memory`.
+    pub kinds: Vec<(String, usize)>,
+}
+
+impl MemoryStatus {
+    /// What is held of what may be held.
+    pub fn of(held: &MemoryHeld, limit: Option<usize>) -> Self {
+        let kinds = MemoryKind::ALL.map(|kind| (kind.name().to_owned(), held.of(kind)));
+        MemoryStatus { held: held.total(), limit, kinds: kinds.into() }
+    }
 }
 
 /// The status of a shard.
@@ -162,11 +185,15 @@ pub struct SessionStatus {
     pub queued_bytes: usize,
     /// The number of messages that were sent to the client and are not acknowledged.
     pub in_flight: usize,
+    /// The memory of the session with its subscriptions and messages, in bytes. Messages that others hold, too, count in full.
+    #[serde(default)]
+    pub memory: usize,
 }
 
 impl From<SessionFound> for SessionStatus {
     fn from(found: SessionFound) -> Self {
-        let SessionFound { client, is_connected, is_kept, subscriptions, queued, queued_bytes, in_flight } = found;
+        let SessionFound { client, is_connected, is_kept, subscriptions, queued, queued_bytes, in_flight, memory } =
+            found;
         let protocol = match client.version {
             ProtocolVersion::V31 => Protocol::V31,
             ProtocolVersion::V311 => Protocol::V311,
@@ -184,6 +211,7 @@ impl From<SessionFound> for SessionStatus {
             queued,
             queued_bytes,
             in_flight,
+            memory,
         }
     }
 }

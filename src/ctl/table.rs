@@ -4,7 +4,9 @@ use std::fmt::Write;
 
 use moormq::client::SubscriberId;
 use moormq::control::protocol::{Answer, Command};
-use moormq::control::status::{Berth, HookStatus, Moved, Rebalanced, SessionStatus, ShardStatus, SlotStatus, Status};
+use moormq::control::status::{
+    Berth, HookStatus, MemoryStatus, Moved, Rebalanced, SessionStatus, ShardStatus, SlotStatus, Status,
+};
 use moormq::hooks::HookCounts;
 use serde::Serialize;
 
@@ -57,7 +59,24 @@ fn shards(status: &Status) -> String {
         text.push('\n');
         text += &aligned(&rows);
     }
+    text.push('\n');
+    text += &memory(&status.memory);
     text
+}
+
+/// What the broker holds in memory, the largest kinds first.
+fn memory(memory: &MemoryStatus) -> String {
+    let mut rows = vec![["memory", "MiB"].map(str::to_owned)];
+    let mut kinds: Vec<_> = memory.kinds.iter().filter(|(_, bytes)| *bytes > 0).collect();
+    kinds.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
+    rows.extend(kinds.into_iter().map(|(name, bytes)| [name.clone(), mebibytes(*bytes)]));
+    rows.push(["all".to_owned(), mebibytes(memory.held)]);
+    rows.push(["limit".to_owned(), memory.limit.map_or("unlimited".to_owned(), mebibytes)]);
+    aligned(&rows)
+}
+
+fn mebibytes(bytes: usize) -> String {
+    format!("{:.1}", bytes as f64 / f64::from(1 << 20))
 }
 
 fn hooks(hooks: &[HookStatus]) -> String {
@@ -98,13 +117,14 @@ fn berths(berths: &[Berth]) -> String {
         "subscriptions",
         "queued",
         "in flight",
+        "memory",
     ];
     let mut rows = vec![heads.map(str::to_owned)];
     rows.extend(berths.iter().map(|Berth { client_id, slot, shard, session, .. }| {
         let name = shown(client_id);
         let place = [slot.to_string(), shard.to_string(), name];
         let rest = match session {
-            None => ["no such client", "", "", "", "", "", "", ""].map(str::to_owned),
+            None => ["no such client", "", "", "", "", "", "", "", ""].map(str::to_owned),
             Some(session) => [
                 if session.is_connected { "connected" } else { "offline" }.to_owned(),
                 session.peer.to_string(),
@@ -114,6 +134,7 @@ fn berths(berths: &[Berth]) -> String {
                 session.subscriptions.to_string(),
                 session.queued.to_string(),
                 session.in_flight.to_string(),
+                session.memory.to_string(),
             ],
         };
         let mut cells = place.into_iter().chain(rest);
@@ -242,8 +263,15 @@ mod tests {
     fn tables_are_aligned_and_add_up() {
         let shard = ShardStatus { slots: 2048, sessions: 9, cpu_percent: Some(12.34), ..ShardStatus::default() };
         let slot = SlotStatus { slot: 7, shard: 1, sessions: 3, messages_per_second: 99.6, is_moving: true };
-        let status =
-            Status { seconds: 1.0, shards: vec![shard.clone(), ShardStatus { shard: 1, ..shard }], slots: vec![slot] };
+        let kinds = [("queues", 1 << 20), ("messages", 5 << 19), ("unread", 0)];
+        let kinds = kinds.map(|(name, bytes)| (name.to_owned(), bytes)).into();
+        let memory = MemoryStatus { held: 7 << 19, limit: Some(1 << 30), kinds };
+        let status = Status {
+            seconds: 1.0,
+            shards: vec![shard.clone(), ShardStatus { shard: 1, ..shard }],
+            slots: vec![slot],
+            memory,
+        };
         assert_eq!(
             shards(&status),
             "shard  core  slots  sessions  connections  in/s  out/s  CPU %
@@ -253,6 +281,12 @@ mod tests {
 
 slot  shard  sessions  messages/s
    7      1         3         100  arriving
+
+  memory     MiB
+messages     2.5
+  queues     1.0
+     all     3.5
+   limit  1024.0
 "
         );
     }

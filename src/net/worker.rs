@@ -39,6 +39,7 @@ use crate::client::{ConnectionId, log_client};
 use crate::config::Limit;
 use crate::connection;
 use crate::hooks::Chain;
+use crate::memory::{Held, MemoryKind, allocated_for};
 use crate::message::Message;
 use crate::shard::{
     AcceptedConnect, ArrivedConnection, Input, Output, Request, Shard, ShardMessage, SlotsMoving, Transfer,
@@ -58,8 +59,8 @@ const HOOK_LOOK: Duration = Duration::from_micros(10);
 
 /// A message from one shard's thread to another's. `S` is the state of the hooks that a session carries.
 pub enum MeshMessage<S> {
-    /// Messages of the core's, in order.
-    Messages(Vec<ShardMessage>),
+    /// Messages of the core's, in order, and the memory they take but for what they hold on to.
+    Messages(Vec<ShardMessage>, Held<{ MemoryKind::BetweenShards as u8 }>),
     /// A connection whose client belongs to the receiver.
     HandOff {
         /// The socket of the connection.
@@ -126,7 +127,7 @@ pub struct Worker<C: Chain> {
     shard: Shard<C>,
     mesh: Mesh<MeshMessage<C::State>>,
     /// Messages that came together from another shard, as far as they did not fit into the last turn.
-    received: Option<(usize, std::vec::IntoIter<ShardMessage>)>,
+    received: Option<(usize, std::vec::IntoIter<ShardMessage>, Held<{ MemoryKind::BetweenShards as u8 }>)>,
     inbox: Inbox<Command>,
     places: Arc<Places>,
     /// The receivers of the embedding program's subscriptions, by the number of the subscription.
@@ -338,7 +339,7 @@ impl<C: Chain> Worker<C> {
             let Some((from, message)) = self.mesh.receive() else { break };
             busy = true;
             match message {
-                MeshMessage::Messages(messages) => self.received = Some((from, messages.into_iter())),
+                MeshMessage::Messages(messages, held) => self.received = Some((from, messages.into_iter(), held)),
                 MeshMessage::HandOff { socket, accepted } => self.adopt_connection(socket, accepted),
                 MeshMessage::Transfer { socket, transfer } => self.adopt_session(socket, transfer),
             }
@@ -352,7 +353,7 @@ impl<C: Chain> Worker<C> {
     fn hand_in_received(&mut self, least: &mut usize) -> bool {
         while *least > 0 || !self.shard.is_turn_over() {
             *least = least.saturating_sub(1);
-            let Some((from, messages)) = &mut self.received else { return true };
+            let Some((from, messages, _)) = &mut self.received else { return true };
             let from = *from;
             match messages.next() {
                 Some(message) => self.shard.handle(Input::Message { from, message }, self.now),
@@ -487,7 +488,8 @@ impl<C: Chain> Worker<C> {
             }
             Output::Messages { to, messages } => {
                 let weight = messages.iter().map(ShardMessage::weight).sum();
-                self.mesh.send(to, MeshMessage::Messages(messages), weight);
+                let held = Held::new(allocated_for::<ShardMessage>(messages.capacity()));
+                self.mesh.send(to, MeshMessage::Messages(messages, held), weight);
             }
             Output::Stopped => {
                 if let Stopping::Until(deadline) = self.stopping {
@@ -518,7 +520,10 @@ impl<C: Chain> Worker<C> {
         }
         changed
     }
+}
 
+/// Sleep.
+impl<C: Chain> Worker<C> {
     /// Sleeps until an event or the next deadline.
     async fn sleep(&mut self) -> io::Result<()> {
         let at_most = self.until_next_deadline();

@@ -133,6 +133,11 @@ impl InFlight {
         Some(OutgoingMessage { message: self.message.clone()?, qos, retain, ids, group })
     }
 
+    /// The message, until the client has it.
+    pub(super) fn message(&self) -> Option<&Message> {
+        self.message.as_ref()
+    }
+
     /// The shared subscription it came through.
     pub fn group(&self) -> Option<&Arc<TopicFilter>> {
         match &self.details {

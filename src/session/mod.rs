@@ -139,8 +139,15 @@ impl<S> Session<S> {
             queued: self.outbound.queue.len(),
             queued_bytes: self.outbound.queue.bytes(),
             in_flight: self.outbound.in_flight(),
+            memory: self.memory(),
         }
     }
+
+    /// The memory it takes, in bytes. Messages that others hold, too, count in full.
+    pub fn memory(&self) -> usize {
+        self.held.bytes() + self.held_by_subscriptions.bytes() + self.outbound.memory()
+    }
+
     /// Adds a subscription, or replaces one to the same filter.
     pub fn subscribe(&mut self, filter: TopicFilter, subscription: Subscription) {
         let bytes = filter.as_str().len();

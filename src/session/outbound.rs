@@ -29,6 +29,11 @@ pub struct Outbound {
 }
 
 impl Outbound {
+    /// The memory it takes, in bytes, with all messages.
+    pub fn memory(&self) -> usize {
+        self.window.memory() + self.queue.memory()
+    }
+
     /// How many messages are in flight: what counts against the client's Receive Maximum [MQTT-3.3.4-9].
     pub fn in_flight(&self) -> usize {
         self.window.len()

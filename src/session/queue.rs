@@ -100,6 +100,11 @@ impl Queue {
         self.left + self.waiting.len() as u64
     }
 
+    /// The memory it takes, in bytes, with all messages.
+    pub fn memory(&self) -> usize {
+        self.held.bytes() + self.bytes
+    }
+
     /// The bytes that wait, shared or not.
     pub fn bytes(&self) -> usize {
         self.bytes

@@ -2,11 +2,25 @@
 
 use super::counters::{Counted, Counters};
 use super::load_average::LoadAverages;
+use crate::config::Limit;
+use crate::memory::{MemoryHeld, MemoryKind};
 use crate::time::Time;
 
-/// How much memory the process has, in bytes; handed in by the runtime. None if it does not know.
+/// How much memory there is; handed in by the runtime.
 #[derive(Clone, Copy, Debug)]
-pub struct MemoryGauge(pub fn() -> Option<u64>);
+pub struct MemoryGauge {
+    /// What the process has in use, in bytes. None if nobody knows.
+    pub resident: fn() -> Option<u64>,
+    /// What the broker holds.
+    pub held: fn() -> MemoryHeld,
+    /// What it may hold.
+    pub most: Limit,
+}
+
+impl MemoryGauge {
+    /// Nobody knows anything.
+    const NONE: MemoryGauge = MemoryGauge { resident: || None, held: MemoryHeld::default, most: Limit::UNLIMITED };
+}
 
 /// What a shard knows of counters: its own, and those of the others as they last told it.
 pub(super) struct Statistics {
@@ -30,7 +44,7 @@ impl Statistics {
         Statistics {
             counters: Counters::default(),
             others: vec![Counted::default(); shards],
-            memory: MemoryGauge(|| None),
+            memory: MemoryGauge::NONE,
             load: LoadAverages::default(),
             updated: Time::ZERO,
             most_connected: 0,
@@ -46,7 +60,13 @@ impl Statistics {
         }
         self.most_connected = self.most_connected.max(total.connected);
         let mut lines = vec![("$SYS/broker/clients/maximum".to_owned(), self.most_connected.to_string())];
-        if let Some(memory) = (self.memory.0)() {
+        let held = (self.memory.held)();
+        let total = ("held", held.total().to_string());
+        let most = ("limit", self.memory.most.get().map_or("unlimited".to_owned(), |most| most.to_string()));
+        let kinds = MemoryKind::ALL.map(|kind| (kind.name(), held.of(kind).to_string()));
+        let memory = [total, most].into_iter().chain(kinds);
+        lines.extend(memory.map(|(name, value)| (format!("$SYS/broker/memory/{name}"), value)));
+        if let Some(memory) = (self.memory.resident)() {
             self.most_memory = self.most_memory.max(memory);
             lines.push(("$SYS/broker/heap/current size".to_owned(), memory.to_string()));
             lines.push(("$SYS/broker/heap/maximum size".to_owned(), self.most_memory.to_string()));
@@ -73,10 +93,10 @@ mod tests {
             let found = lines.iter().find(|(topic, _)| topic.strip_prefix("$SYS/broker/") == Some(name));
             found.map(|(_, value)| value.clone())
         };
-        statistics.memory = MemoryGauge(|| Some(7));
+        statistics.memory.resident = || Some(7);
         total.connected = 5;
         statistics.lines(&total, Time::from_millis(20_000));
-        statistics.memory = MemoryGauge(|| Some(3));
+        statistics.memory.resident = || Some(3);
         total.connected = 2;
         let lines = statistics.lines(&total, Time::from_millis(40_000));
         let value = |name| value(&lines, name);
@@ -86,7 +106,12 @@ mod tests {
             (Some("3"), Some("7"))
         );
         assert_eq!(value("load/messages/received/1min").as_deref(), Some("0.00"));
-        statistics.memory = MemoryGauge(|| None);
+        assert_eq!(value("memory/limit").as_deref(), Some("unlimited"));
+        for kind in MemoryKind::ALL {
+            let line = (format!("$SYS/broker/memory/{}", kind.name()), "0".to_owned());
+            assert!(lines.contains(&line), "{line:?}");
+        }
+        statistics.memory.resident = || None;
         assert_eq!(
             statistics
                 .lines(&total, Time::from_millis(40_000))

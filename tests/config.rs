@@ -568,7 +568,7 @@ fn outcome(output: &Output) -> (Option<i32>, &str, &str) {
 fn check_config_says_ok_and_what_would_happen() {
     let file = TempFile::new(
         "good",
-        "shards = 2\n[listeners.a]\naddress = \"0.0.0.0:0\"\nallow_anonymous = true\n\
+        "shards = 2\nlimits.max_memory = \"64 MiB\"\n[listeners.a]\naddress = \"0.0.0.0:0\"\nallow_anonymous = true\n\
          [listeners.b]\naddress = \"localhost:0\"\nprotocols = [\"5\"]\n",
     );
     let expected = format!(
@@ -577,6 +577,7 @@ fn check_config_says_ok_and_what_would_happen() {
          listens on 127.0.0.1:0 (b): MQTT 5; every client is refused: set allow_anonymous = true, or the path of a password_file or \
          scram_file\n\
          runs 2 shards on all cores it may use\n\
+         holds at most 64 MiB of memory\n\
          logs info as text\n",
         file.0
     );
@@ -586,6 +587,28 @@ fn check_config_says_ok_and_what_would_happen() {
     let checked = moormq(&["check-config", &file.0]);
     let (_, said, _) = outcome(&checked);
     assert_eq!(said.lines().nth(2), Some("runs one shard on all cores it may use"));
+    let memory = said.lines().nth(3).expect("it says how much memory");
+    assert!(
+        memory.starts_with("holds at most ") && memory.ends_with(" MiB of memory (auto: 70 % of what there is)"),
+        "{memory}"
+    );
+}
+
+#[test]
+fn memory_may_be_limited_or_not() {
+    let check = |value: &str| {
+        let text = format!(
+            "allow_anonymous = true\nlisteners.default.address = \"127.0.0.1:0\"\nlimits.max_memory = {value}\n"
+        );
+        let file = TempFile::new("memory", &text);
+        let checked = moormq(&["check-config", &file.0]);
+        let (_, said, error) = outcome(&checked);
+        said.lines().nth(3).map_or(error.replace(&file.0, "FILE"), str::to_owned)
+    };
+    assert_eq!(check("\"unlimited\""), "holds any amount of memory");
+    assert_eq!(check("\"2 GiB\""), "holds at most 2048 MiB of memory");
+    let problem = "FILE:3: limits.max_memory: must be \"auto\" or \"unlimited\" or a size from \"16MiB\" to \"1TiB\", not \"1MiB\"\n";
+    assert_eq!(check("\"1MiB\""), problem);
 }
 
 #[test]

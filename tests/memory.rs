@@ -164,7 +164,9 @@ fn the_sum_of_all_kinds_is_what_the_allocator_has_given() {
         load(&mut publisher);
         let now = (allocated(), MemoryHeld::in_process().total());
         let (given, held) = (now.0 - before.0, now.1.saturating_sub(before.1));
-        println!("{what}: held {held}, allocated {given}: {:.3}", held as f64 / given as f64);
+        let part = held as f64 / given as f64;
+        println!("{what}: held {held}, allocated {given}: {part:.3}");
+        assert!((0.9..1.1).contains(&part), "{what}: held {held}, allocated {given}");
         before = now;
     }
     for kind in MemoryKind::ALL {

@@ -18,6 +18,7 @@ mod listeners;
 mod log;
 mod logging;
 mod loss;
+mod memory;
 mod messaging;
 mod mosquitto;
 mod mqtt3;

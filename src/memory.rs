@@ -36,8 +36,8 @@ pub enum MemoryKind {
     Output,
     /// Messages between shards, but for their payloads.
     BetweenShards,
-    /// What the broker needs whether or not there are clients: buffers to receive into, tables.
-    Fixed,
+    /// Tables of sessions, which stay when those have gone that were in them.
+    Tables,
 }
 
 const KINDS: usize = 11;
@@ -55,7 +55,7 @@ impl MemoryKind {
         MemoryKind::Unread,
         MemoryKind::Output,
         MemoryKind::BetweenShards,
-        MemoryKind::Fixed,
+        MemoryKind::Tables,
     ];
 
     /// Its name in reports and topics.
@@ -71,7 +71,7 @@ impl MemoryKind {
             MemoryKind::Unread => "unread",
             MemoryKind::Output => "output",
             MemoryKind::BetweenShards => "between shards",
-            MemoryKind::Fixed => "fixed",
+            MemoryKind::Tables => "tables",
         }
     }
 }
@@ -303,8 +303,8 @@ mod tests {
     /// The process holds what one thread took and another one did not give back, also when the first one is gone.
     #[test]
     fn what_one_thread_takes_another_may_give_back() {
-        const KIND: u8 = MemoryKind::Fixed as u8;
-        let in_process = || MemoryHeld::in_process().of(MemoryKind::Fixed);
+        const KIND: u8 = MemoryKind::Tables as u8;
+        let in_process = || MemoryHeld::in_process().of(MemoryKind::Tables);
         for _ in 0..2 * THREADS {
             let held = std::thread::spawn(|| Held::<KIND>::new(1 << 20)).join().expect("no panic");
             assert!(in_process() >= 1 << 20);

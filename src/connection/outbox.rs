@@ -71,7 +71,7 @@ pub struct Outbox {
     held: Held<{ MemoryKind::Output as u8 }>,
 }
 
-/// Smaller buffers are not counted: nearly every message would have one counted, and another time when it has left.
+/// Smaller buffers are not counted: it would be done twice for nearly every message.
 const COUNTED_FROM: usize = 1024;
 
 impl Outbox {

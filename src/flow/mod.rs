@@ -56,7 +56,7 @@ pub struct Flow {
     /// How near the broker is to holding as much memory as it may.
     memory: MemoryStage,
     /// Connections that are not served until there is memory.
-    waiting_for_memory: Vec<ConnectionId>,
+    waiting_for_memory: BTreeSet<ConnectionId>,
 }
 
 /// Whose the credit of a client is.
@@ -150,7 +150,7 @@ impl Flow {
             congested: ShardSet::default(),
             waiting_for_room: Vec::new(),
             memory: MemoryStage::Normal,
-            waiting_for_memory: Vec::new(),
+            waiting_for_memory: BTreeSet::new(),
         }
     }
 
@@ -271,6 +271,7 @@ impl Flow {
 
     /// Forgets a connection, and gives the publishers that wait for it.
     pub fn remove(&mut self, id: ConnectionId, now: Time) -> BTreeSet<Publisher> {
+        self.waiting_for_memory.remove(&id);
         let Some(slow) = self.slow.remove(&id) else { return BTreeSet::new() };
         if !slow.given_up {
             self.wait_no_more(slow.account, now);
@@ -311,9 +312,9 @@ impl Flow {
     }
 
     /// It is so near now. Gives the connections that waited for memory, if they wait no more.
-    pub fn set_memory(&mut self, stage: MemoryStage) -> Vec<ConnectionId> {
+    pub fn set_memory(&mut self, stage: MemoryStage) -> BTreeSet<ConnectionId> {
         self.memory = stage;
-        if self.holds_publishers() { Vec::new() } else { std::mem::take(&mut self.waiting_for_memory) }
+        if self.holds_publishers() { BTreeSet::new() } else { std::mem::take(&mut self.waiting_for_memory) }
     }
 
     /// Whether who publishes is to wait for memory.
@@ -324,7 +325,7 @@ impl Flow {
 
     /// A connection waits for memory.
     pub fn wait_for_memory(&mut self, id: ConnectionId) {
-        self.waiting_for_memory.push(id);
+        self.waiting_for_memory.insert(id);
     }
 
     /// A connection waits until the queues to these shards have room, which are full.

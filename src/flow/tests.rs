@@ -150,3 +150,18 @@ fn a_publisher_waits_for_the_shards_that_are_full_and_it_has_written_to() {
     assert_eq!(flow.set_congested(4, false), [ids[1], ids[2]]);
     assert!(flow.set_congested(4, false).is_empty());
 }
+
+#[test]
+fn who_waits_for_memory_goes_on_when_there_is_some() {
+    let mut flow = flow();
+    let ids = [1, 2, 3].map(|index| ConnectionId::new(index, 1));
+    assert!(!flow.holds_publishers() && flow.set_memory(MemoryStage::RetainedFull).is_empty());
+    assert!(!flow.holds_publishers());
+    flow.set_memory(MemoryStage::PublishersHeld);
+    assert!(flow.holds_publishers());
+    ids.into_iter().chain(ids).for_each(|id| flow.wait_for_memory(id));
+    flow.remove(ids[1], at(0));
+    assert!(flow.set_memory(MemoryStage::Full).is_empty() && flow.holds_publishers());
+    assert_eq!(flow.set_memory(MemoryStage::Normal), BTreeSet::from([ids[0], ids[2]]));
+    assert!(flow.set_memory(MemoryStage::Normal).is_empty());
+}

@@ -25,7 +25,7 @@ pub struct Sessions<S> {
     /// The hasher of maps that are keyed by what clients choose.
     hasher: ahash::RandomState,
     /// The memory of the tables.
-    held: Held<{ MemoryKind::Fixed as u8 }>,
+    held: Held<{ MemoryKind::Tables as u8 }>,
 }
 
 impl<S> Sessions<S> {

@@ -280,6 +280,17 @@ mod tests {
     }
 
     #[test]
+    fn who_is_held_for_memory_is_looked_at_when_it_was_to_be() {
+        let (mut connection, session) = (connected(ProtocolVersion::V5), session());
+        connection.memory_look = at(10);
+        assert_eq!(when(&connection, Some(&session)), Time::NEVER, "it is not held");
+        connection.pauses.insert(PauseReason::Memory);
+        assert_eq!(when(&connection, Some(&session)), at(10));
+        assert_eq!(due(&mut connection, &session, at(9)), Due::Nothing);
+        assert_eq!(due(&mut connection, &session, at(10)), Due::MemoryHoldOver);
+    }
+
+    #[test]
     fn what_is_near_is_looked_at_in_time_and_what_is_far_a_little_early() {
         for now in (0..100_000).step_by(77).map(at) {
             for ahead in [0, 1, 500, 2000] {

@@ -5,11 +5,12 @@ use std::time::Duration;
 use moormq::codec::{AckKind, Packet, QoS, ReasonCode};
 use moormq::config::{Config, SysConfig};
 use moormq::hooks::NoHooks;
-use moormq::memory::MemoryKind::{Connections, Fixed, InFlight, Messages, Queues, Retained, Sessions, Subscriptions};
+use moormq::memory::MemoryKind::{Connections, InFlight, Messages, Queues, Retained, Sessions, Subscriptions, Tables};
 use moormq::memory::{MemoryHeld, MemoryKind, MemoryStage};
 use moormq::shard::Input;
 
 use crate::client::{Client, ConnectOptions, V5, V311, acked, id_owned_by};
+use crate::migrating::move_slot;
 use crate::received::Got;
 use crate::world::{World, open_config, worlds, worlds_with};
 
@@ -136,6 +137,28 @@ fn who_has_something_to_take_is_held_no_longer_than_a_second_for_each_publish() 
     }
 }
 
+/// A hold is the shard's: it is left behind, and the new one holds for itself.
+#[test]
+fn who_is_held_and_moves_is_held_there_and_goes_on_from_there() {
+    for shards in [2, 4] {
+        let mut world = World::new(shards, open_config(), || NoHooks);
+        let id = id_owned_by(&world, 0, "publisher");
+        let (mut publisher, _) = Client::connect(&mut world, 0, &id, ConnectOptions::kept(V5));
+        world.memory(MemoryStage::PublishersHeld);
+        publisher.publish(&mut world, "t", "held", QoS::AtLeastOnce, 1);
+        for to in [1, 0, 1] {
+            move_slot(&mut world, &id, to);
+            world.settle();
+            assert_eq!(world.shard_of(publisher.socket), Some(to));
+            world.advance(3 * SECOND);
+            assert!(publisher.received(&mut world).is_empty());
+        }
+        world.memory(MemoryStage::Normal);
+        let acked = Got::Ack(AckKind::Puback, 1, ReasonCode::NoMatchingSubscribers);
+        assert_eq!(publisher.received(&mut world), [acked]);
+    }
+}
+
 #[test]
 fn new_clients_are_refused_at_the_limit_but_not_those_who_come_for_what_waits() {
     for mut world in worlds() {
@@ -210,7 +233,7 @@ fn nothing_is_held_when_all_sessions_are_gone() {
             world.settle();
             let left = MemoryHeld::on_this_thread();
             for kind in MemoryKind::ALL {
-                let stays = if round == 0 && matches!(kind, Subscriptions | Fixed) { 4096 * shards } else { 0 };
+                let stays = if round == 0 && matches!(kind, Subscriptions | Tables) { 4096 * shards } else { 0 };
                 let (left, before) = (left.of(kind), before.of(kind));
                 assert!(left >= before && left <= before + stays, "{kind:?}: {left}, {before} before round {round}");
             }

@@ -2,6 +2,7 @@
 
 use moormq::client::SubscriberId;
 use moormq::codec::Packet;
+use moormq::memory::MemoryHeld;
 use moormq::random::Random;
 use moormq::shard::Request;
 use moormq::sharding::slot_of;
@@ -43,7 +44,16 @@ pub fn play(history: &History, transcript: bool) -> (Option<Violation>, Vec<Stri
     if play.judge.violation.is_none() {
         play.conclude();
     }
-    (play.judge.violation.take(), play.judge.transcript.take().unwrap_or_default())
+    let (violation, transcript) = (play.judge.violation.take(), play.judge.transcript.take().unwrap_or_default());
+    drop(play);
+    (violation.or_else(something_is_held), transcript)
+}
+
+/// What is counted as memory must be gone with the shards, however the history ended.
+fn something_is_held() -> Option<Violation> {
+    let held = MemoryHeld::on_this_thread();
+    let detail = format!("of shards that are gone: {held:?}");
+    (held != MemoryHeld::default()).then_some(Violation { rule: "memory: what is held is known", detail })
 }
 
 impl Play {

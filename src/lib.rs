@@ -58,7 +58,7 @@
 //! | 2 | [`codec`], [`topic`] | packets as bytes; topic names, filters, and the trees that match them |
 //! | 1 | [`config`], [`random`], [`deadlines`] | plain values, handed in |
 //! | 1 | [`memory`] | what is held in memory, by kind |
-//! | 0 | [`time`] | the time, handed in, too |
+//! | 0 | [`time`], `octets` | the time, handed in, too; bytes that may not be in a text |
 //!
 //! Below `net` there is no I/O, no clock, no lock, no `async` and no `unsafe`: inputs and the time go in, outputs come out.
 //! That is what lets tests drive several shards without a socket. (What is held in memory is counted by thread, in [`memory`]: a shard
@@ -129,6 +129,7 @@ pub mod memory;
 pub mod message;
 #[doc(hidden)]
 pub mod net;
+pub(crate) mod octets;
 #[doc(hidden)]
 pub mod random;
 #[doc(hidden)]

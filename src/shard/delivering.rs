@@ -43,6 +43,9 @@ impl<C: Chain> Clients<C> {
     /// portions, else behind that. Then its publisher has had its share of the turn.
     #[inline]
     pub(super) fn deliver_in_turn(&mut self, mountpoint: u32, recipients: &mut Vec<Recipient>, routed: &Routed<'_>) {
+        if recipients.is_empty() {
+            return;
+        }
         let is_many = recipients.len() > self.agenda.turn.limits().portion;
         if !is_many && self.delivery.fan_outs.is_empty() || self.agenda.is_stopping() {
             return self.deliver_all(recipients, routed);

@@ -230,7 +230,7 @@ struct Own(Cell<usize>);
 impl Own {
     fn take() -> Self {
         for (word, taken) in TAKEN.iter().enumerate() {
-            let free = |bits: u64| (bits != u64::MAX).then(|| bits | bits + 1);
+            let free = |bits: u64| (bits != u64::MAX).then(|| bits | (bits + 1));
             if let Ok(before) = taken.fetch_update(Ordering::AcqRel, Ordering::Acquire, free) {
                 return Own(Cell::new(word * 64 + before.trailing_ones() as usize));
             }

@@ -36,6 +36,9 @@ fn packet_id() -> PacketId {
     PacketId::new(1).expect("it is not zero")
 }
 
+/// Loads the broker, perhaps by this publisher.
+type Load = Box<dyn FnMut(&mut Client)>;
+
 struct Client(TcpStream);
 
 impl Client {
@@ -99,7 +102,7 @@ fn the_sum_of_all_kinds_is_what_the_allocator_has_given() {
     first.leave();
     let mut publisher = Client::connect(address, "publisher", true);
 
-    let mut loads: Vec<(&str, Box<dyn FnMut(&mut Client)>)> = Vec::new();
+    let mut loads: Vec<(&str, Load)> = Vec::new();
     let topics =
         |kind: &'static str, count: usize| (0..count).map(move |number| format!("{kind}/{}/{number}", number % 50));
     loads.push((

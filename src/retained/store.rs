@@ -132,10 +132,10 @@ impl Store {
             return Retention::Refused;
         }
         self.note_in(&message);
-        match self.messages.insert(kept) {
-            Some(old) => self.note_out(&old.message),
-            None => self.held.set(PLACE * self.messages.len()),
+        if let Some(old) = self.messages.insert(kept) {
+            self.note_out(&old.message);
         }
+        self.held.set(PLACE * self.messages.len());
         Retention::Kept
     }
 

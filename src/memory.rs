@@ -91,7 +91,7 @@ impl MemoryHeld {
     /// What was taken on this thread and not given back on it. Of use where all shards are on one thread: in tests.
     pub fn on_this_thread() -> Self {
         let mut held = MemoryHeld::default();
-        held.add(&SUMS[own()]);
+        held.add(&SUMS[lent()]);
         held
     }
 
@@ -221,30 +221,33 @@ static TAKEN: [AtomicU64; THREADS / 64] = [AtomicU64::new(1), AtomicU64::new(0),
 const SHARED: usize = 0;
 
 thread_local! {
-    static OWN: Own = Own::take();
+    /// The sums of this thread, once it has some of its own. It is looked at for every message that is kept: nothing may be in the way.
+    static OWN: Cell<Option<&'static Sums>> = const { Cell::new(None) };
+    static LENT: Lent = Lent::take();
 }
 
-/// The place of the sums of one thread.
-struct Own(Cell<usize>);
+/// The place of the sums that one thread has, until its end.
+struct Lent(usize);
 
-impl Own {
+impl Lent {
     fn take() -> Self {
         for (word, taken) in TAKEN.iter().enumerate() {
             let free = |bits: u64| (bits != u64::MAX).then(|| bits | (bits + 1));
             if let Ok(before) = taken.fetch_update(Ordering::AcqRel, Ordering::Acquire, free) {
-                return Own(Cell::new(word * 64 + before.trailing_ones() as usize));
+                return Lent(word * 64 + before.trailing_ones() as usize);
             }
         }
-        Own(Cell::new(SHARED))
+        Lent(SHARED)
     }
 }
 
-impl Drop for Own {
+impl Drop for Lent {
     fn drop(&mut self) {
-        let own = self.0.replace(SHARED);
+        let own = self.0;
         if own == SHARED {
             return;
         }
+        OWN.set(None);
         for (sum, shared) in SUMS[own].0.iter().zip(&SUMS[SHARED].0) {
             shared.fetch_add(sum.swap(0, Ordering::Relaxed), Ordering::Relaxed);
         }
@@ -252,20 +255,29 @@ impl Drop for Own {
     }
 }
 
-#[inline]
-fn own() -> usize {
-    OWN.try_with(|own| own.0.get()).unwrap_or(SHARED)
+/// The place of the sums of this thread: everybody's if there were too many threads, or it is about to end.
+fn lent() -> usize {
+    LENT.try_with(|lent| lent.0).unwrap_or(SHARED)
 }
 
 #[inline]
 fn count(kind: u8, bytes: isize) {
-    let own = own();
-    let sum = &SUMS[own].0[usize::from(kind)];
-    if own == SHARED {
-        sum.fetch_add(bytes, Ordering::Relaxed);
-    } else {
-        // Nobody else writes here.
-        sum.store(sum.load(Ordering::Relaxed).wrapping_add(bytes), Ordering::Relaxed);
+    match OWN.get() {
+        Some(own) => {
+            // Nobody else writes here.
+            let sum = &own.0[usize::from(kind)];
+            sum.store(sum.load(Ordering::Relaxed).wrapping_add(bytes), Ordering::Relaxed);
+        }
+        None => count_first(kind, bytes),
+    }
+}
+
+#[cold]
+fn count_first(kind: u8, bytes: isize) {
+    let own = lent();
+    SUMS[own].0[usize::from(kind)].fetch_add(bytes, Ordering::Relaxed);
+    if own != SHARED {
+        OWN.set(Some(&SUMS[own]));
     }
 }
 

@@ -58,7 +58,7 @@ impl SendBuffer {
 pub const SPLICE_FROM: usize = 8 * 1024;
 
 /// The output of one connection.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Outbox {
     output: SendBuffer,
     /// Bytes in the splices.
@@ -72,7 +72,16 @@ pub struct Outbox {
 }
 
 /// Smaller buffers are not counted: it would be done twice for nearly every message.
-const COUNTED_FROM: usize = 1024;
+const COUNTED_FROM: usize = 4096;
+/// What is counted of a buffer that is not there: no buffer has that size.
+const NO_BUFFER: usize = usize::MAX;
+
+impl Default for Outbox {
+    fn default() -> Self {
+        let (output, held) = (SendBuffer::default(), Held::default());
+        Outbox { output, spliced: 0, sending: 0, sending_from: 0, counted: NO_BUFFER, held }
+    }
+}
 
 impl Outbox {
     /// Bytes that wait here or on their way into the socket.
@@ -92,11 +101,8 @@ impl Outbox {
 
     /// The bytes, to append to. `spare` gives a buffer if there is none yet.
     pub fn bytes(&mut self, spare: &mut Vec<Vec<u8>>) -> &mut Vec<u8> {
-        let capacity = self.output.bytes.capacity();
-        if capacity == 0 {
-            self.output.bytes = spare.pop().unwrap_or_default();
-        } else if capacity != self.counted {
-            self.count();
+        if self.output.bytes.capacity() != self.counted {
+            self.renew(spare);
         }
         &mut self.output.bytes
     }
@@ -114,10 +120,11 @@ impl Outbox {
         }
         self.sending = self.waiting();
         self.spliced = 0;
-        if self.output.bytes.capacity() != self.counted {
+        let capacity = self.output.bytes.capacity();
+        if capacity >= COUNTED_FROM && capacity != self.counted {
             self.count();
         }
-        self.sending_from = std::mem::take(&mut self.counted);
+        (self.sending_from, self.counted) = (capacity, NO_BUFFER);
         Some(std::mem::take(&mut self.output))
     }
 
@@ -139,12 +146,24 @@ impl Outbox {
         }
     }
 
+    /// The buffer has grown, or there is none.
+    #[cold]
+    fn renew(&mut self, spare: &mut Vec<Vec<u8>>) {
+        if self.output.bytes.capacity() == 0 {
+            self.output.bytes = spare.pop().unwrap_or_default();
+        }
+        self.counted = self.output.bytes.capacity();
+        if self.counted >= COUNTED_FROM {
+            self.count();
+        }
+    }
+
     /// Counts the memory that the buffers take now.
     #[cold]
     fn count(&mut self) {
-        self.counted = self.output.bytes.capacity();
-        let buffers = [self.counted, self.sending_from].into_iter().filter(|buffer| *buffer >= COUNTED_FROM);
-        self.held.set(buffers.map(allocated).sum());
+        let buffers = [self.output.bytes.capacity(), self.sending_from];
+        let large = buffers.into_iter().filter(|buffer| *buffer >= COUNTED_FROM);
+        self.held.set(large.map(allocated).sum());
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::agenda::FollowUp;
 use super::input::Input;
+use super::last_bytes;
 use super::machine::Shard;
 use super::message::ShardMessage;
 use super::output::Output;
@@ -33,6 +34,7 @@ impl<C: Chain> Shard<C> {
                 clients.arm_connection(id, due);
             }
             Input::Closed { connection } => self.pubsub.lost(connection),
+            Input::Drained { connection } => last_bytes::drained(self, connection),
             Input::HandedOff { connection: id, mut accepted, unsent, unread } => {
                 let peer = accepted.peer();
                 let mut connection = Connection::new(id, accepted.listener, peer, accepted.client.connected_at, now);

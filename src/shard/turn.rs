@@ -80,6 +80,11 @@ impl Turn {
         self.done = self.done.saturating_add(work);
     }
 
+    /// How much work was done in this turn.
+    pub fn done(&self) -> u32 {
+        self.done
+    }
+
     /// Whether the client that is served has had its share.
     #[inline]
     pub fn is_share_over(&self) -> bool {

@@ -29,6 +29,7 @@ mod session_settings;
 mod sessions;
 mod shared;
 mod subscribing;
+mod takeovers;
 mod turns;
 mod unaccepted;
 mod wills;

@@ -70,6 +70,8 @@ pub struct Broker {
     /// Shards whose turn of the runtime has passed its socket events: the next one begins a new turn.
     past_sockets: Vec<bool>,
     pub congested: Vec<(usize, usize)>,
+    /// Connections of which a shard wants what is on its way, by shard.
+    draining: Vec<Vec<ConnectionId>>,
     pub stopped: usize,
     /// The shard that was driven last: the events in the trace are its own.
     pub last_shard: usize,
@@ -108,6 +110,7 @@ impl Broker {
             unflushed: vec![false; shards],
             past_sockets: vec![false; shards],
             congested: Vec::new(),
+            draining: vec![Vec::new(); shards],
             stopped: 0,
             last_shard: 0,
             transferred: Vec::new(),
@@ -179,6 +182,27 @@ impl Broker {
         let bytes: Vec<u8> = one.to_broker.drain(..count).collect();
         note_given(one, count, self.now);
         self.shards[shard].handle(Input::Received { connection: id, bytes: &bytes }, self.now);
+        self.drove_by_socket(shard);
+    }
+
+    /// A shard that wants what is on its way on some connections, picked at random. Gives them, and the sockets of those that are open.
+    pub fn next_drained(&mut self, random: &mut Random) -> Option<(usize, Vec<(ConnectionId, Option<usize>)>)> {
+        let count = self.shards.len();
+        let start = random.below(count);
+        let shard = (0..count).map(|at| (start + at) % count).find(|shard| !self.draining[*shard].is_empty())?;
+        let draining = std::mem::take(&mut self.draining[shard]);
+        Some((shard, draining.into_iter().map(|id| (id, self.socket_of(shard, id))).collect()))
+    }
+
+    /// All that was on its way has been given, whether the broker reads or not.
+    pub fn drain(&mut self, shard: usize, connection: ConnectionId, socket: Option<usize>) {
+        if let Some(socket) = socket {
+            let one = &mut self.sockets[socket];
+            let bytes: Vec<u8> = one.to_broker.drain(..).collect();
+            note_given(one, bytes.len(), self.now);
+            self.shards[shard].handle(Input::Received { connection, bytes: &bytes }, self.now);
+        }
+        self.shards[shard].handle(Input::Drained { connection }, self.now);
         self.drove_by_socket(shard);
     }
 
@@ -407,6 +431,7 @@ impl Broker {
                     self.sockets[socket].reading = true;
                 }
             }
+            Output::Drain(connection) => self.draining[shard].push(connection),
             Output::Close { connection, last, .. } => self.close(shard, connection, last),
             Output::HandOff { connection, to, accepted } => {
                 let Some(socket) = self.socket_of(shard, connection) else { return };

@@ -26,6 +26,10 @@ pub struct Connection {
     pub new_expiry: Option<u16>,
     /// Whether a DISCONNECT was sent, and whether it asks for the will.
     pub sent_disconnect: Option<bool>,
+    /// Something that it sent may keep what is behind it waiting: a hook that answers later, say.
+    pub is_held_up: bool,
+    /// Nothing keeps that DISCONNECT waiting: whoever takes it over comes after it.
+    pub leaves_first: bool,
     pub hung_up: bool,
     pub ended: Option<EndReason>,
     /// A publish of it may be refused.
@@ -315,6 +319,8 @@ impl Judge {
             woke: None,
             new_expiry: None,
             sent_disconnect: None,
+            is_held_up: false,
+            leaves_first: false,
             hung_up: false,
             ended: None,
             refusing: false,

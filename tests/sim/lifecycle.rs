@@ -122,7 +122,10 @@ impl Judge {
                 connection.sent_disconnect.is_some_and(code_fits)
             }
             EndReason::ConnectionLost => connection.hung_up,
-            EndReason::TakenOver => true,
+            EndReason::TakenOver => {
+                let by = self.subjects[subject].registering;
+                !connection.leaves_first || by.is_none_or(|by| by < serial)
+            }
             EndReason::KeepAlive => connection.options.keep_alive > 0,
             EndReason::Admin => !self.subjects[subject].admin.is_empty(),
             EndReason::NotAuthorized | EndReason::HookFailure => {

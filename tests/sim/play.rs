@@ -156,8 +156,8 @@ impl Play {
 
     /// Carries out one pending event, picked at random. Returns whether there was one.
     pub fn turn(&mut self) -> bool {
-        let start = self.random.below(9);
-        let moved = (0..9).any(|at| match (start + at) % 9 {
+        let start = self.random.below(10);
+        let moved = (0..10).any(|at| match (start + at) % 10 {
             0 | 1 => self.broker.carry(&mut self.random),
             2 => self.broker.detach(&mut self.random),
             3 => self.give_some(),
@@ -165,6 +165,7 @@ impl Play {
             5 => self.broker.poll(&mut self.random),
             6 => self.answer_one(),
             7 => self.broker.catch_up(&mut self.random),
+            8 => self.drain_some(),
             _ => self.broker.flush_any(&mut self.random),
         });
         if moved {
@@ -191,6 +192,21 @@ impl Play {
         let most = self.broker.sockets[socket].to_broker.len();
         let count = if self.random.below(4) > 0 { most } else { 1 + self.random.below(most) };
         self.give(socket, count);
+        true
+    }
+
+    /// A shard takes over connections: what is on its way on them comes first.
+    fn drain_some(&mut self) -> bool {
+        let Some((shard, draining)) = self.broker.next_drained(&mut self.random) else { return false };
+        for (connection, socket) in draining {
+            if let Some(socket) = socket {
+                self.new_turn(socket);
+            }
+            let socket = socket.filter(|socket| matches!(self.broker.sockets[*socket].end, End::At(..)));
+            self.broker.drain(shard, connection, socket);
+            socket.into_iter().for_each(|socket| self.free(socket));
+            self.observe();
+        }
         true
     }
 

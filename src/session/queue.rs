@@ -153,6 +153,19 @@ impl Queue {
         Some(delivery)
     }
 
+    /// The messages that wait, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &OutgoingMessage> {
+        self.waiting.iter()
+    }
+
+    /// Takes out the first message for which `which` is true.
+    pub fn take_first(&mut self, which: impl FnMut(&OutgoingMessage) -> bool) -> Option<OutgoingMessage> {
+        let at = self.waiting.iter().position(which)?;
+        let delivery = self.waiting.remove(at)?;
+        self.note_out(&delivery);
+        Some(delivery)
+    }
+
     /// Takes out every message for which `which` is true, in order.
     pub fn extract(&mut self, mut which: impl FnMut(&OutgoingMessage) -> bool) -> Vec<OutgoingMessage> {
         let mut taken = Vec::new();

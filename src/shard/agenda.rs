@@ -57,6 +57,8 @@ pub(super) enum Deadline {
     Hook(u64),
     /// A client that publishers wait for.
     Consumer(ConnectionId),
+    /// A member of shared subscriptions for which messages wait.
+    Stalled(u32),
     /// `$SYS` is to be published.
     Sys,
     /// Retained messages that expired are to be forgotten, and what migrations have left behind.

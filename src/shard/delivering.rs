@@ -4,6 +4,7 @@ use super::agenda::{Deadline, FollowUp};
 use super::clients::Clients;
 use super::message::ShardMessage;
 use super::output::Output;
+use super::turn::LEAST_PATIENCE;
 use crate::client::{ConnectionId, DropReason};
 use crate::codec::QoS;
 use crate::connection::Pace;
@@ -149,6 +150,9 @@ impl<C: Chain> Clients<C> {
         match outcome {
             Delivered::Sent => {}
             Delivered::Queue { online } => {
+                if online && qos > QoS::AtMostOnce && recipient.group.is_some() {
+                    watch(self, index);
+                }
                 self.enqueue(index, recipient.delivery(publication, qos, retain), online);
             }
             Delivered::Dropped(reason) => self.report_drop(index, publication, qos, retain, reason),
@@ -269,5 +273,16 @@ impl<C: Chain> Clients<C> {
             let publication = message.publication();
             self.deliver_all(&[recipient], &Routed { publication: &publication, id, publisher: None });
         }
+    }
+}
+
+/// Has a member of a shared subscription looked at for which something waits: others can process that.
+fn watch<C: Chain>(clients: &mut Clients<C>, index: u32) {
+    if let Some(session) = clients.sessions.get_mut(index)
+        && session.outbound.stall_watch.is_none()
+    {
+        session.outbound.stall_watch = Some(session.outbound.queue.left());
+        let at = clients.agenda.now() + clients.flow.patience().max(LEAST_PATIENCE);
+        clients.agenda.arm(at, Deadline::Stalled(index));
     }
 }

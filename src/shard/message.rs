@@ -9,6 +9,7 @@ use crate::message::Message;
 use crate::migration::SessionAnnouncement;
 use crate::retained::{Counts, RetainedPage, RetainedQuestion};
 use crate::routing::{MemberCounts, Turn};
+use crate::sharding::Publisher;
 use crate::topic::TopicFilter;
 
 /// A message from one shard to another.
@@ -192,8 +193,8 @@ pub struct Share {
     pub groups: Vec<Arc<TopicFilter>>,
     /// Whether ordinary subscribers are to get it, too.
     pub plain: bool,
-    /// The sender's connection that published it, if one did.
-    pub connection: Option<ConnectionId>,
+    /// Who published it, if a client did.
+    pub publisher: Option<Publisher>,
     /// How members are chosen. Members leave while it is on its way.
     pub turn: Turn,
 }

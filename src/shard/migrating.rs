@@ -20,7 +20,7 @@ use crate::migration::{
 };
 use crate::routing::Turn;
 use crate::session::{Buffered, MigrationState};
-use crate::sharding::SLOTS;
+use crate::sharding::{SLOTS, ShardSet};
 use crate::topic::TopicFilter;
 
 /// How many sessions that are to leave are looked at on one occasion: those that cannot begin to are looked at again and again.
@@ -180,7 +180,7 @@ impl<C: Chain> Shard<C> {
         clients.statistics.counters.connected -= u64::from(connection.is_some());
         let (slot, id) = (session.slot, connection.as_ref().map(|connection| connection.id));
         let (routed, received) = (routing.sequence(), routing.received_up_to());
-        session.outbound.replay_waits = false;
+        (session.outbound.replay_waits, session.outbound.stall_watch) = (false, None);
         let mut transfer = Transfer::pack(clients.setup.id, token, session, connection, routed, received);
         transfer.replay = replay;
         clients.agenda.output(Output::Transfer { connection: id, to, transfer: Box::new(transfer) });
@@ -268,7 +268,12 @@ impl<C: Chain> Shard<C> {
         let Some(index) = self.migration.incoming.abandoned(from, token) else { return };
         let Some(session) = self.pubsub.clients.sessions.get_mut(index) else { return };
         let buffered = session.migration.take().map(MigrationState::into_buffered).unwrap_or_default();
-        let turn = Turn { policy: session.settings.shared_policy, publisher: session.slot, hops: 0 };
+        let turn = Turn {
+            policy: session.settings.shared_policy,
+            publisher: session.slot,
+            hops: 0,
+            passed_over: ShardSet::default(),
+        };
         let mountpoint = self.pubsub.routing.mountpoint(&session.client.subscriber.mountpoint);
         let filters: Vec<TopicFilter> = session.subscriptions.keys().cloned().collect();
         self.pubsub.remove_subscriptions(index, &filters);

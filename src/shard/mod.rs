@@ -31,6 +31,7 @@
 //! | PUBLISH, SUBSCRIBE, UNSUBSCRIBE, DISCONNECT | `PubSub` | `packets` |
 //! | a publication to its recipients, wills, retained messages | `PubSub` | `publications` |
 //! | subscriptions, until every shard knows of them | `PubSub` | `subscriptions` |
+//! | members of shared subscriptions without room, or that take nothing | | `passing_over`, `stalled` |
 //! | what is retained, to new subscribers | | `replaying` |
 //! | a client meets its session; takeover | `PubSub` | `sessions` |
 //! | connections and sessions end, in time or by a packet | `PubSub` | `ending` |
@@ -114,6 +115,7 @@ mod message;
 mod migrating;
 mod output;
 mod packets;
+mod passing_over;
 mod portions;
 mod program;
 mod publications;
@@ -124,6 +126,7 @@ mod report;
 mod requests;
 mod serving;
 mod sessions;
+mod stalled;
 mod statistics;
 mod stop;
 mod stopping;

@@ -9,6 +9,7 @@ use super::message::ShardMessage;
 use super::output::Output;
 use super::publications::PublishContext;
 use super::pubsub::PubSub;
+use super::stalled;
 use super::sys;
 use crate::config::OnDeadline;
 use crate::hooks::{Chain, HookAnswer, Outcome};
@@ -32,6 +33,7 @@ impl<C: Chain> Shard<C> {
                 }
                 over.released.into_iter().for_each(|publisher| clients.release_publisher(publisher));
             }
+            Deadline::Stalled(index) => stalled::look(&mut self.pubsub, index),
             Deadline::Sys => self.publish_sys(),
             Deadline::Migrations => self.begin_migrations(),
             Deadline::Stop => self.pubsub.clients.agenda.stop.wait_no_longer(),

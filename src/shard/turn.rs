@@ -8,6 +8,7 @@
 //! what comes is put aside unread until the next [`Input::Tick`](super::Input::Tick), which begins a turn, too.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use crate::client::ConnectionId;
 use crate::topic::TopicFilter;
@@ -20,6 +21,8 @@ pub(super) const CONNECT: u32 = 128;
 pub(super) const FILTER: u32 = 16;
 /// A page of retained messages that is looked for or sent, but for its topics and messages.
 pub(super) const PAGE: u32 = 8;
+/// How long a member of shared subscriptions may take nothing, at least, before others get what waits for it.
+pub(super) const LEAST_PATIENCE: Duration = Duration::from_millis(10);
 /// What the end of a session is, but for its topic filters.
 pub(super) const SESSION: u32 = 32;
 

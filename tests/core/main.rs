@@ -28,6 +28,7 @@ mod script;
 mod session_settings;
 mod sessions;
 mod shared;
+mod stuck_members;
 mod subscribing;
 mod takeovers;
 mod turns;

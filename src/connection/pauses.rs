@@ -32,6 +32,8 @@ pub enum PauseReason {
     Turn = 1 << 12,
     /// Its client takes over a connection whose last bytes are being read.
     Takeover = 1 << 13,
+    /// What it publishes must not be dropped, and clients have not taken yet what is for them.
+    Lossless = 1 << 14,
 }
 
 /// A set of [`PauseReason`]s. Packets are served only while it is empty.
@@ -68,6 +70,7 @@ impl PauseReasons {
             | PauseReason::OutputFull as u16
             | PauseReason::Congestion as u16
             | PauseReason::SlowConsumer as u16
+            | PauseReason::Lossless as u16
             | PauseReason::Turn as u16;
         self.0 & !only_slow != 0
     }
@@ -111,7 +114,7 @@ mod tests {
         let mut reasons = PauseReasons::default();
         reasons.insert(PauseReason::OutputFull);
         assert!(!reasons.is_waiting_for_us());
-        for bit in (0..=13).filter(|bit| 1 << bit != PauseReason::OutputFull as u16) {
+        for bit in (0..=14).filter(|bit| 1 << bit != PauseReason::OutputFull as u16) {
             assert!(PauseReasons(reasons.0 | 1 << bit).is_waiting_for_us());
         }
     }

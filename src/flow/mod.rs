@@ -15,13 +15,18 @@
 //!
 //! Owns who waits for whom. It never touches a connection: which publishers are to wait, or to wait no more, is returned.
 
+mod lossless;
+
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::time::Duration;
 
+pub use lossless::Lossless;
+
 use crate::client::ConnectionId;
 use crate::codec::QoS;
+use crate::config::Config;
 use crate::connection::{Connection, Pace};
 use crate::credit::Credit;
 use crate::session::Session;
@@ -45,6 +50,8 @@ pub struct Flow {
     waited_for: usize,
     /// Credits that are not whole.
     credits: HashMap<Account, Credit>,
+    /// Who waits without end.
+    pub lossless: Lossless,
     /// Shards to which the queue is full.
     congested: ShardSet,
     /// Connections that are not served until these shards are not congested.
@@ -131,11 +138,12 @@ pub struct PatienceOver {
 }
 
 impl Flow {
-    /// Nobody waits. `most` bytes of output may wait for a client, and its publishers for `patience`.
-    pub fn new(most: usize, patience: Duration) -> Self {
+    /// Nobody waits.
+    pub fn new(config: &Config) -> Self {
         Flow {
-            most,
-            patience,
+            most: config.queue.max_waiting_output_bytes,
+            patience: config.queue.publisher_patience,
+            lossless: Lossless::new(config),
             slow: BTreeMap::new(),
             waited_for: 0,
             credits: HashMap::new(),
@@ -184,13 +192,23 @@ impl Flow {
     /// Whether publishers wait for any client.
     #[inline]
     pub fn is_waiting_for_clients(&self) -> bool {
-        self.waited_for > 0
+        self.waited_for > 0 || !self.lossless.is_empty()
     }
 
     /// Whether there is a client whose backlog is full, given up or not.
     #[inline]
     pub fn has_slow_clients(&self) -> bool {
-        !self.slow.is_empty()
+        !self.slow.is_empty() || !self.lossless.is_empty()
+    }
+
+    /// Whether the backlog of this client is full, or has been and is not half empty yet.
+    pub fn is_slow(&self, id: ConnectionId) -> bool {
+        self.slow.contains_key(&id) || self.lossless.is_full(id)
+    }
+
+    /// How many bytes may be left of a backlog that was full for messages of this QoS, until nobody waits for it any more.
+    pub fn relieved_at(&self, backlog: Backlog, qos: QoS) -> usize {
+        if qos == QoS::AtMostOnce { self.most / 2 } else { backlog.most_queued / 2 }
     }
 
     /// A message of `publisher`, of so many bytes, was added to the backlog of `id`, which is full for messages of this QoS.
@@ -204,7 +222,7 @@ impl Flow {
         now: Time,
     ) -> FullOutput {
         let mut follows = FullOutput::default();
-        let relieved_at = if qos == QoS::AtMostOnce { self.most / 2 } else { backlog.most_queued / 2 };
+        let relieved_at = self.relieved_at(backlog, qos);
         if let Entry::Vacant(vacant) = self.slow.entry(id) {
             vacant.insert(SlowConsumer { account, given_up: true, relieved_at, publishers: BTreeMap::new() });
             follows.look_at = self.wait_for(id, now);

@@ -41,6 +41,14 @@ pub struct QueueLimits {
     pub order: QueueType,
 }
 
+impl QueueLimits {
+    /// Those for messages that must not be dropped: their publishers are held, and what is under way still comes.
+    pub fn of_lossless(self) -> Self {
+        let twice = |limit: Limit| limit.get().map_or(limit, |most| Limit::at_most(most.saturating_mul(2)));
+        QueueLimits { online: twice(self.online), bytes: twice(self.bytes), ..self }
+    }
+}
+
 /// The outcome of adding a message to a queue: the messages that were dropped for it, and why.
 #[derive(Debug, Default)]
 pub struct Insert {

@@ -81,6 +81,8 @@ pub(super) enum FollowUp {
     Violation(ConnectionId, Violation),
     /// This publisher waits for one client less.
     ReleasePublisher(ConnectionId),
+    /// This one waits without end for one client less.
+    ReleaseLossless(ConnectionId),
     /// The client of this connection, which all have accepted, is to be registered.
     Register(ConnectionId),
     /// What waited for the session of this subscriber id goes on.

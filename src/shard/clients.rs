@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use super::agenda::{Agenda, FollowUp};
+use super::holding;
 use super::message::ShardMessage;
 use super::output::Output;
 use super::program::Program;
@@ -73,7 +74,7 @@ impl<C: Chain> Clients<C> {
             sessions,
             pending_hooks: PendingHooks::new(setup.seed, config.hooks.max_message_tasks),
             delivery: Delivering::new(),
-            flow: Flow::new(config.queue.max_waiting_output_bytes, config.queue.publisher_patience),
+            flow: Flow::new(config),
             program: Program::default(),
             statistics: Statistics::new(setup.shards),
             agenda,
@@ -204,6 +205,9 @@ impl<C: Chain> Clients<C> {
     pub(super) fn take_connection(&mut self, id: ConnectionId) -> Option<Box<Connection<PendingConnect<C::State>>>> {
         for publisher in self.flow.remove(id, self.agenda.now()) {
             self.release_publisher(publisher);
+        }
+        for publisher in self.flow.lossless.remove(id) {
+            holding::release_without_end(self, publisher);
         }
         self.connections.remove(id)
     }

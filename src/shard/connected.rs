@@ -1,6 +1,7 @@
 //! Connections that belong to sessions: how they come to, what they are answered, and when they are not served.
 
 use super::clients::Clients;
+use super::holding;
 use super::input::ArrivedConnection;
 use crate::client::ConnectionId;
 use crate::codec::{Ack, AckKind, Disconnect, Explained, PacketType, Publish, QoS, ReasonCode};
@@ -80,8 +81,11 @@ impl<C: Chain> Clients<C> {
         if self.flow.has_slow_clients()
             && let Some((session, connection)) = self.sessions.get(session).zip(self.connections.get(id))
         {
-            let released = self.flow.backlog_shrank(id, Backlog::of(session, connection), self.agenda.now());
+            let backlog = Backlog::of(session, connection);
+            let released = self.flow.backlog_shrank(id, backlog, self.agenda.now());
             released.into_iter().for_each(|publisher| self.release_publisher(publisher));
+            let released = self.flow.lossless.backlog_shrank(id, backlog);
+            released.into_iter().for_each(|publisher| holding::release_without_end(self, publisher));
         }
         self.serve_later(id, PauseReason::OutputFull);
     }

@@ -2,9 +2,10 @@
 
 use super::agenda::{Deadline, FollowUp};
 use super::clients::Clients;
+use super::holding::hold_without_end;
 use super::message::ShardMessage;
 use super::output::Output;
-use super::turn::LEAST_PATIENCE;
+use super::turn::stall_patience;
 use crate::client::{ConnectionId, DropReason};
 use crate::codec::QoS;
 use crate::connection::Pace;
@@ -116,14 +117,19 @@ impl<C: Chain> Clients<C> {
         let qos = delivery::qos_for(session, recipient, publication);
         let Some(id) = session.connection else {
             let outcome = delivery::offline(session, recipient, qos);
-            return self.settle(recipient, publication, (qos, retain), outcome);
+            return self.settle(recipient, publication, (qos, retain, false), outcome);
         };
         let Some(mut to) = self.connections.writable(id) else { return };
         let is_free = session.outbound.queue.is_empty() && to.connection.outbox.waiting() < self.flow.most();
-        let pace = match is_free {
-            true => Pace::Keeping,
-            false => self.flow.pace(id, Backlog::of(session, to.connection), qos),
-        };
+        let (mut pace, mut is_lossless) = (Pace::Keeping, false);
+        if !is_free {
+            let listener = to.connection.listener;
+            is_lossless = routed.publisher.is_some() && self.flow.lossless.applies(publication.topic, listener);
+            pace = self.flow.pace(id, Backlog::of(session, to.connection), qos);
+            if is_lossless && pace == Pace::Lost {
+                pace = Pace::Full;
+            }
+        }
         let (chain, traffic, now) = (&mut self.chain, &mut self.delivery.traffic, self.agenda.now());
         let mut writer = PublishWriter { chain, traffic, buffers: to.buffers, now };
         let outcome = writer.deliver(session, to.connection, recipient, publication, (qos, retain), pace, encoded);
@@ -131,10 +137,14 @@ impl<C: Chain> Clients<C> {
             self.statistics.counters.messages_out += 1;
             to.queue_for_output();
         } else {
-            self.settle(recipient, publication, (qos, retain), outcome);
+            self.settle(recipient, publication, (qos, retain, is_lossless), outcome);
         }
-        if pace == Pace::Full {
-            self.hold_publisher(id, recipient.session, qos, routed);
+        match routed.publisher {
+            Some(publisher) if pace == Pace::Full && is_lossless => {
+                hold_without_end(self, (id, recipient.session), qos, publisher);
+            }
+            _ if pace == Pace::Full => self.hold_publisher(id, recipient.session, qos, routed),
+            _ => {}
         }
     }
 
@@ -143,7 +153,7 @@ impl<C: Chain> Clients<C> {
         &mut self,
         recipient: &Recipient,
         publication: &Publication<'_>,
-        (qos, retain): (QoS, bool),
+        (qos, retain, is_lossless): (QoS, bool, bool),
         outcome: Delivered,
     ) {
         let index = recipient.session;
@@ -153,11 +163,11 @@ impl<C: Chain> Clients<C> {
                 if online && qos > QoS::AtMostOnce && recipient.group.is_some() {
                     watch(self, index);
                 }
-                self.enqueue(index, recipient.delivery(publication, qos, retain), online);
+                self.enqueue(index, recipient.delivery(publication, qos, retain), online, is_lossless);
             }
             Delivered::Dropped(reason) => self.report_drop(index, publication, qos, retain, reason),
             Delivered::Store => {
-                if self.enqueue(index, recipient.delivery(publication, qos, retain), false)
+                if self.enqueue(index, recipient.delivery(publication, qos, retain), false, false)
                     && let Some(session) = self.sessions.get_mut(index)
                 {
                     let (topic, payload) = (publication.topic.as_str(), publication.payload);
@@ -170,9 +180,11 @@ impl<C: Chain> Clients<C> {
     }
 
     /// Puts a message into the queue of a session; says whether it is in it.
-    fn enqueue(&mut self, index: u32, delivery: OutgoingMessage, online: bool) -> bool {
+    fn enqueue(&mut self, index: u32, delivery: OutgoingMessage, online: bool, is_lossless: bool) -> bool {
         let Some(session) = self.sessions.get_mut(index) else { return false };
-        let insert = session.outbound.queue.push(delivery, &session.settings.queue, online, self.agenda.now());
+        let limits = session.settings.queue;
+        let limits = if is_lossless { limits.of_lossless() } else { limits };
+        let insert = session.outbound.queue.push(delivery, &limits, online, self.agenda.now());
         for (dropped, reason) in insert.dropped {
             self.report_dropped(index, &dropped, reason);
         }
@@ -282,7 +294,7 @@ fn watch<C: Chain>(clients: &mut Clients<C>, index: u32) {
         && session.outbound.stall_watch.is_none()
     {
         session.outbound.stall_watch = Some(session.outbound.queue.left());
-        let at = clients.agenda.now() + clients.flow.patience().max(LEAST_PATIENCE);
+        let at = clients.agenda.now() + stall_patience(clients.flow.patience());
         clients.agenda.arm(at, Deadline::Stalled(index));
     }
 }

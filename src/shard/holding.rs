@@ -2,9 +2,13 @@
 
 use super::agenda::FollowUp;
 use super::clients::Clients;
+use super::message::ShardMessage;
 use crate::client::ConnectionId;
+use crate::codec::QoS;
 use crate::connection::PauseReason;
+use crate::flow::Backlog;
 use crate::hooks::Chain;
+use crate::sharding::Publisher;
 use crate::time::Time;
 
 impl<C: Chain> Clients<C> {
@@ -42,5 +46,64 @@ impl<C: Chain> Clients<C> {
         if connection.consumers == 0 {
             self.end_hold(id);
         }
+    }
+}
+
+/// Something that must not be dropped was added to what waits for `consumer`, the client of session `index`: if that is full, `publisher`
+/// waits until it has room, however long that takes.
+#[cold]
+pub(super) fn hold_without_end<C: Chain>(
+    clients: &mut Clients<C>,
+    (consumer, index): (ConnectionId, u32),
+    qos: QoS,
+    publisher: Publisher,
+) {
+    let Some((session, connection)) = clients.sessions.get(index).zip(clients.connections.get(consumer)) else {
+        return;
+    };
+    let backlog = Backlog::of(session, connection);
+    if !clients.flow.is_full(backlog, qos) {
+        return;
+    }
+    let relieved_at = clients.flow.relieved_at(backlog, qos);
+    if !clients.flow.lossless.wait(consumer, relieved_at, publisher) {
+        return;
+    }
+    // It cannot follow, and acknowledges behind what it publishes: it must not wait itself.
+    clients.serve_later(consumer, PauseReason::Lossless);
+    let Publisher { shard, connection } = publisher;
+    if shard == clients.setup.id {
+        waits_without_end(clients, connection);
+    } else {
+        clients.agenda.post(shard, ShardMessage::LosslessPublisher { connection, wait: true });
+    }
+}
+
+/// A publisher is to wait for one more client, without end; but not if others wait for it.
+pub(super) fn waits_without_end<C: Chain>(clients: &mut Clients<C>, id: ConnectionId) {
+    let is_slow = clients.flow.is_slow(id);
+    let Some(connection) = clients.connections.get_mut(id) else { return };
+    connection.lossless_consumers += 1;
+    if !is_slow {
+        connection.pauses.insert(PauseReason::Lossless);
+    }
+}
+
+/// A publisher waits for one client less. One that has left or moved meanwhile waits for nobody.
+pub(super) fn waits_no_more<C: Chain>(clients: &mut Clients<C>, id: ConnectionId) {
+    let Some(connection) = clients.connections.get_mut(id) else { return };
+    connection.lossless_consumers = connection.lossless_consumers.saturating_sub(1);
+    if connection.lossless_consumers == 0 {
+        clients.serve_later(id, PauseReason::Lossless);
+    }
+}
+
+/// A publisher, perhaps of another shard, waits without end for one client less.
+pub(super) fn release_without_end<C: Chain>(clients: &mut Clients<C>, publisher: Publisher) {
+    let Publisher { shard, connection } = publisher;
+    if shard == clients.setup.id {
+        clients.agenda.follow_up(FollowUp::ReleaseLossless(connection));
+    } else {
+        clients.agenda.post(shard, ShardMessage::LosslessPublisher { connection, wait: false });
     }
 }

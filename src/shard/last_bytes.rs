@@ -34,7 +34,8 @@ fn serve_last<C: Chain>(shard: &mut Shard<C>, old: ConnectionId) {
         if before == 0 || connection.pauses.is_amid_something() || clients.agenda.turn.done() - begun >= share {
             break;
         }
-        for reason in [PauseReason::Throttle, PauseReason::OutputFull, PauseReason::Congestion, PauseReason::Turn] {
+        let (throttle, output) = (PauseReason::Throttle, PauseReason::OutputFull);
+        for reason in [throttle, output, PauseReason::Congestion, PauseReason::Turn, PauseReason::Lossless] {
             connection.pauses.remove(reason);
         }
         clients.end_hold(old);

@@ -140,6 +140,13 @@ pub enum ShardMessage {
         /// Whether it is to wait.
         wait: bool,
     },
+    /// A connection of the receiver publishes what must not be dropped for a client of the sender, whose queue is full or has room again.
+    LosslessPublisher {
+        /// Which.
+        connection: ConnectionId,
+        /// Whether it is to wait.
+        wait: bool,
+    },
     /// The sender stops, and all wills of its clients have come.
     WillsPublished,
     /// What the sender has counted so far.

@@ -6,7 +6,7 @@ use super::agenda::Deadline;
 use super::message::{ShardMessage, Share};
 use super::passing_over::PassingOver;
 use super::pubsub::PubSub;
-use super::turn::LEAST_PATIENCE;
+use super::turn::stall_patience;
 use crate::codec::QoS;
 use crate::config::SharedPolicy;
 use crate::hooks::Chain;
@@ -35,7 +35,7 @@ pub(super) fn look<C: Chain>(pubsub: &mut PubSub<C>, index: u32) {
     let is_stalled = queue.left() == left;
     let soon = !is_stalled || pass_on(pubsub, index);
     let clients = &mut pubsub.clients;
-    let patience = clients.flow.patience().max(LEAST_PATIENCE);
+    let patience = stall_patience(clients.flow.patience());
     let again = clients.agenda.now() + if soon { patience } else { patience * AGAIN };
     clients.agenda.arm(again, Deadline::Stalled(index));
     if let Some(session) = pubsub.clients.sessions.get_mut(index) {

@@ -21,8 +21,6 @@ pub(super) const CONNECT: u32 = 128;
 pub(super) const FILTER: u32 = 16;
 /// A page of retained messages that is looked for or sent, but for its topics and messages.
 pub(super) const PAGE: u32 = 8;
-/// How long a member of shared subscriptions may take nothing, at least, before others get what waits for it.
-pub(super) const LEAST_PATIENCE: Duration = Duration::from_millis(10);
 /// What the end of a session is, but for its topic filters.
 pub(super) const SESSION: u32 = 32;
 
@@ -119,6 +117,12 @@ impl Turn {
     pub fn next(&mut self) -> Option<ConnectionId> {
         self.waiting.pop_front()
     }
+}
+
+/// How long a member of shared subscriptions may take nothing before others get what waits for it: as long as publishers wait for a client,
+/// within limits.
+pub(super) fn stall_patience(publisher_patience: Duration) -> Duration {
+    publisher_patience.clamp(Duration::from_millis(10), Duration::from_secs(1))
 }
 
 /// Topic filters of a session that is gone, which are still to be removed; its place is free after that.

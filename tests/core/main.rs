@@ -11,6 +11,7 @@ mod enhanced_auth;
 mod hook_counts;
 mod keep_alive;
 mod lifecycle;
+mod lossless;
 mod messaging;
 mod migrating;
 mod migrating_hooks;

@@ -306,6 +306,11 @@ impl Flow {
         self.waiting_for_room.extract_if(.., waits_on).map(|(id, _)| id).collect()
     }
 
+    /// Whether the queue to any shard is full.
+    pub fn is_any_congested(&self) -> bool {
+        !self.congested.is_empty()
+    }
+
     /// Those of these shards to which the queue is full.
     #[inline]
     pub fn congested_among(&self, shards: ShardSet) -> ShardSet {

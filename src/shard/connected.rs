@@ -7,7 +7,6 @@ use crate::client::ConnectionId;
 use crate::codec::{Ack, AckKind, Disconnect, Explained, PacketType, Publish, QoS, ReasonCode};
 use crate::connection::{Connected, Connection, ConnectionStage, PauseReason, Rate, Violation, code_for};
 use crate::delivery;
-use crate::flow::Backlog;
 use crate::handshake::{AcceptedConnect, PendingConnect};
 use crate::hooks::Chain;
 use crate::publishing;
@@ -78,14 +77,8 @@ impl<C: Chain> Clients<C> {
         let Some(connection) = self.connections.sent(id, emptied) else { return };
         let Some(session) = connection.session() else { return };
         self.send_waiting(session);
-        if self.flow.has_slow_clients()
-            && let Some((session, connection)) = self.sessions.get(session).zip(self.connections.get(id))
-        {
-            let backlog = Backlog::of(session, connection);
-            let released = self.flow.backlog_shrank(id, backlog, self.agenda.now());
-            released.into_iter().for_each(|publisher| self.release_publisher(publisher));
-            let released = self.flow.lossless.backlog_shrank(id, backlog);
-            released.into_iter().for_each(|publisher| holding::release_without_end(self, publisher));
+        if self.flow.has_slow_clients() {
+            holding::backlog_shrank(self, id, session);
         }
         self.serve_later(id, PauseReason::OutputFull);
     }

@@ -2,14 +2,14 @@
 
 use super::agenda::{Deadline, FollowUp};
 use super::clients::Clients;
-use super::holding::hold_without_end;
+use super::holding::{self, hold_without_end};
 use super::message::ShardMessage;
 use super::output::Output;
 use super::turn::stall_patience;
 use crate::client::{ConnectionId, DropReason};
 use crate::codec::QoS;
 use crate::connection::Pace;
-use crate::delivery::{self, Batch, Delivered, EncodedForms, FanOut, PublishWriter};
+use crate::delivery::{self, Batch, Delivered, Due, EncodedForms, FanOut, PublishWriter};
 use crate::flow::{Account, Backlog};
 use crate::hooks::{Chain, DroppedMessage, OfflineMessage};
 use crate::message::Publication;
@@ -109,10 +109,15 @@ impl<C: Chain> Clients<C> {
         }
         let retain = recipient.retain_as_published && publication.retain;
         let Some(session) = self.sessions.get_mut(recipient.session) else { return };
-        if let Some(state) = &mut session.migration
-            && !delivery::is_due_here(state, recipient, publication, routed.id, retain)
-        {
-            return;
+        if let Some(state) = &mut session.migration {
+            let limits = &session.settings.queue;
+            match delivery::is_due_here(state, recipient, publication, routed.id, retain, limits) {
+                Due::Here => {}
+                Due::Elsewhere => return,
+                due => {
+                    return holding::hold_for_arriving(self, (recipient, retain, due), publication, routed.publisher);
+                }
+            }
         }
         let qos = delivery::qos_for(session, recipient, publication);
         let Some(id) = session.connection else {
@@ -225,7 +230,14 @@ impl<C: Chain> Clients<C> {
         self.report_drop(index, &delivery.message.publication(), delivery.qos, delivery.retain, reason);
     }
 
-    fn report_drop(&mut self, index: u32, publication: &Publication<'_>, qos: QoS, retain: bool, reason: DropReason) {
+    pub(super) fn report_drop(
+        &mut self,
+        index: u32,
+        publication: &Publication<'_>,
+        qos: QoS,
+        retain: bool,
+        reason: DropReason,
+    ) {
         self.statistics.counters.drop(reason);
         let Some(session) = self.sessions.get_mut(index) else { return };
         let message = DroppedMessage { topic: publication.topic.as_str(), payload: publication.payload, qos, retain };

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::agenda::{Deadline, FollowUp};
 use super::clients::Clients;
+use super::holding;
 use super::input::{ArrivedConnection, Transfer};
 use super::machine::Shard;
 use super::message::{ShardMessage, SlotsMoved};
@@ -19,7 +20,7 @@ use crate::migration::{
     Begin, OutgoingSessions, Presence, PullAnswer, Ready, SessionAnnouncement, SlotsMoving, Waiting,
 };
 use crate::routing::Turn;
-use crate::session::{Buffered, MigrationState};
+use crate::session::{Arriving, Buffered, MigrationState};
 use crate::sharding::{SLOTS, ShardSet};
 use crate::topic::TopicFilter;
 
@@ -199,7 +200,7 @@ impl<C: Chain> Shard<C> {
         let (slot, now) = (self.migration.slots.slot(&client.subscriber), clients.agenda.now());
         let index = clients.new_session(client, settings, slot, (0, now));
         if let Some(session) = clients.sessions.get_mut(index) {
-            session.migration = Some(MigrationState::Arriving { buffered: Vec::new() });
+            session.migration = Some(MigrationState::Arriving(Arriving::default()));
             subscriptions.iter().for_each(|(filter, subscription)| session.subscribe(filter.clone(), *subscription));
         }
         clients.statistics.counters.subscriptions += subscriptions.len() as u64;
@@ -219,7 +220,7 @@ impl<C: Chain> Shard<C> {
         let pubsub = &mut self.pubsub;
         let clients = &mut pubsub.clients;
         let Some(place) = clients.sessions.get_mut(index) else { return };
-        let buffered = place.migration.take().map(MigrationState::into_buffered).unwrap_or_default();
+        let arriving = place.migration.take().map(MigrationState::into_arriving).unwrap_or_default();
         let was_online = connection.is_some();
         session.connection = arrived.map(|arrived| arrived.connection).filter(|_| was_online);
         session.migration = Some(MigrationState::Arrived { delivered_up_to });
@@ -233,7 +234,8 @@ impl<C: Chain> Shard<C> {
             clients.settle_in(arrived, index, *connection);
         }
         pubsub.set_members_online(index, was_online);
-        pubsub.clients.deliver_buffered(index, buffered);
+        pubsub.clients.deliver_buffered(index, arriving.buffered);
+        arriving.publishers.into_iter().for_each(|one| holding::release_without_end(&mut pubsub.clients, one));
         if let Some(replay) = replay {
             pubsub.retained.reader_arrived(index, replay, arrived.is_some() && was_online);
             Replaying::of(pubsub).soon();
@@ -267,7 +269,8 @@ impl<C: Chain> Shard<C> {
     pub(super) fn session_abandoned(&mut self, from: usize, token: u64) {
         let Some(index) = self.migration.incoming.abandoned(from, token) else { return };
         let Some(session) = self.pubsub.clients.sessions.get_mut(index) else { return };
-        let buffered = session.migration.take().map(MigrationState::into_buffered).unwrap_or_default();
+        let Arriving { buffered, publishers, .. } =
+            session.migration.take().map(MigrationState::into_arriving).unwrap_or_default();
         let turn = Turn {
             policy: session.settings.shared_policy,
             publisher: session.slot,
@@ -276,6 +279,7 @@ impl<C: Chain> Shard<C> {
         };
         let mountpoint = self.pubsub.routing.mountpoint(&session.client.subscriber.mountpoint);
         let filters: Vec<TopicFilter> = session.subscriptions.keys().cloned().collect();
+        publishers.into_iter().for_each(|one| holding::release_without_end(&mut self.pubsub.clients, one));
         self.pubsub.remove_subscriptions(index, &filters);
         if let Some(session) = self.pubsub.clients.sessions.remove(index) {
             self.session_left(session.slot, None);

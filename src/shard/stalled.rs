@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::agenda::Deadline;
+use super::holding::backlog_shrank;
 use super::message::{ShardMessage, Share};
 use super::passing_over::PassingOver;
 use super::pubsub::PubSub;
@@ -35,6 +36,9 @@ pub(super) fn look<C: Chain>(pubsub: &mut PubSub<C>, index: u32) {
     let is_stalled = queue.left() == left;
     let soon = !is_stalled || pass_on(pubsub, index);
     let clients = &mut pubsub.clients;
+    if let Some(id) = clients.sessions.get(index).and_then(|session| session.connection) {
+        backlog_shrank(clients, id, index);
+    }
     let patience = stall_patience(clients.flow.patience());
     let again = clients.agenda.now() + if soon { patience } else { patience * AGAIN };
     clients.agenda.arm(again, Deadline::Stalled(index));

@@ -105,6 +105,10 @@ impl<C: Chain> Shard<C> {
         let clients = &mut self.pubsub.clients;
         let now = clients.agenda.now();
         clients.agenda.arm(now + clients.setup.config.sys.interval, Deadline::Sys);
+        if clients.flow.is_any_congested() {
+            // Nobody waits for what the broker says of itself: it would pile up.
+            return;
+        }
         if clients.setup.id != sys::PUBLISHER {
             return clients.agenda.post(sys::PUBLISHER, ShardMessage::Counters(Box::new(total)));
         }

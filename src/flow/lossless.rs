@@ -7,9 +7,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::backlog::Backlog;
 use crate::client::ConnectionId;
 use crate::config::Config;
-use crate::flow::Backlog;
 use crate::sharding::Publisher;
 use crate::topic::{TopicFilter, TopicName};
 

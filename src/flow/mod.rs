@@ -15,6 +15,7 @@
 //!
 //! Owns who waits for whom. It never touches a connection: which publishers are to wait, or to wait no more, is returned.
 
+mod backlog;
 mod lossless;
 
 use std::collections::btree_map::Entry;
@@ -22,6 +23,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::time::Duration;
 
+pub use backlog::Backlog;
+use backlog::nearly;
 pub use lossless::Lossless;
 
 use crate::client::ConnectionId;
@@ -65,41 +68,6 @@ pub enum Account {
     Session(u64),
     /// That of the address of clients whose sessions end with their connections.
     Address(IpAddr),
-}
-
-/// What waits for a client.
-#[derive(Clone, Copy, Debug)]
-pub struct Backlog {
-    /// Bytes in its output.
-    pub output: usize,
-    /// Bytes in its queue.
-    pub queued: usize,
-    /// How many there may be in the queue.
-    pub most_queued: usize,
-    /// Whether the queue has nearly as many messages as it may have.
-    pub is_long: bool,
-}
-
-impl Backlog {
-    /// What waits for the client of a session on this connection.
-    pub fn of<S, A>(session: &Session<S>, connection: &Connection<A>) -> Self {
-        let (queue, limits) = (&session.outbound.queue, &session.settings.queue);
-        Backlog {
-            output: connection.outbox.waiting(),
-            queued: queue.bytes(),
-            most_queued: limits.bytes.get().unwrap_or(usize::MAX),
-            is_long: limits.online.get().is_some_and(|most| queue.len() >= nearly(most)),
-        }
-    }
-
-    fn bytes(self) -> usize {
-        self.output.saturating_add(self.queued)
-    }
-}
-
-/// So much of a queue may be used before it counts as full: what is under way when publishers are told to wait still comes.
-fn nearly(most: usize) -> usize {
-    most - (most / 4).max(1).min(most)
 }
 
 impl Account {

@@ -6,7 +6,6 @@
 use std::sync::Arc;
 
 use super::agenda::{Agenda, FollowUp};
-use super::holding;
 use super::message::ShardMessage;
 use super::output::Output;
 use super::program::Program;
@@ -204,21 +203,22 @@ impl<C: Chain> Clients<C> {
     /// Takes a connection out of the table. Publishers that wait for it go on.
     pub(super) fn take_connection(&mut self, id: ConnectionId) -> Option<Box<Connection<PendingConnect<C::State>>>> {
         for publisher in self.flow.remove(id, self.agenda.now()) {
-            self.release_publisher(publisher);
+            self.release_publisher(publisher, false);
         }
         for publisher in self.flow.lossless.remove(id) {
-            holding::release_without_end(self, publisher);
+            self.release_publisher(publisher, true);
         }
         self.connections.remove(id)
     }
 
-    /// A publisher, perhaps of another shard, waits for one client less.
-    pub(super) fn release_publisher(&mut self, publisher: Publisher) {
+    /// A publisher, perhaps of another shard, waits for one client less, `without_end` or not.
+    pub(super) fn release_publisher(&mut self, publisher: Publisher, without_end: bool) {
         let Publisher { shard, connection } = publisher;
-        if shard == self.setup.id {
-            self.agenda.follow_up(FollowUp::ReleasePublisher(connection));
-        } else {
-            self.agenda.post(shard, ShardMessage::Publisher { connection, wait: false });
+        match (shard == self.setup.id, without_end) {
+            (true, false) => self.agenda.follow_up(FollowUp::ReleasePublisher(connection)),
+            (true, true) => self.agenda.follow_up(FollowUp::ReleaseLossless(connection)),
+            (false, false) => self.agenda.post(shard, ShardMessage::Publisher { connection, wait: false }),
+            (false, true) => self.agenda.post(shard, ShardMessage::LosslessPublisher { connection, wait: false }),
         }
     }
 

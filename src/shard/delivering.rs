@@ -114,8 +114,16 @@ impl<C: Chain> Clients<C> {
             match delivery::is_due_here(state, recipient, publication, routed.id, retain, limits) {
                 Due::Here => {}
                 Due::Elsewhere => return,
-                due => {
-                    return holding::hold_for_arriving(self, (recipient, retain, due), publication, routed.publisher);
+                Due::Buffered => return holding::hold_for_arriving(self, recipient.session, routed.publisher),
+                Due::Dropped => {
+                    holding::hold_for_arriving(self, recipient.session, routed.publisher);
+                    return self.report_drop(
+                        recipient.session,
+                        publication,
+                        recipient.qos,
+                        retain,
+                        DropReason::QueueFull,
+                    );
                 }
             }
         }
@@ -230,14 +238,7 @@ impl<C: Chain> Clients<C> {
         self.report_drop(index, &delivery.message.publication(), delivery.qos, delivery.retain, reason);
     }
 
-    pub(super) fn report_drop(
-        &mut self,
-        index: u32,
-        publication: &Publication<'_>,
-        qos: QoS,
-        retain: bool,
-        reason: DropReason,
-    ) {
+    fn report_drop(&mut self, index: u32, publication: &Publication<'_>, qos: QoS, retain: bool, reason: DropReason) {
         self.statistics.counters.drop(reason);
         let Some(session) = self.sessions.get_mut(index) else { return };
         let message = DroppedMessage { topic: publication.topic.as_str(), payload: publication.payload, qos, retain };

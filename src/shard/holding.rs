@@ -3,14 +3,12 @@
 use super::agenda::FollowUp;
 use super::clients::Clients;
 use super::message::ShardMessage;
-use crate::client::{ConnectionId, DropReason};
+use crate::client::ConnectionId;
 use crate::codec::QoS;
 use crate::connection::PauseReason;
-use crate::delivery::Due;
 use crate::flow::Backlog;
 use crate::hooks::Chain;
-use crate::message::Publication;
-use crate::session::{MigrationState, Recipient};
+use crate::session::MigrationState;
 use crate::sharding::Publisher;
 use crate::time::Time;
 
@@ -58,9 +56,9 @@ pub(super) fn backlog_shrank<C: Chain>(clients: &mut Clients<C>, id: ConnectionI
     let Some((session, connection)) = clients.sessions.get(index).zip(clients.connections.get(id)) else { return };
     let backlog = Backlog::of(session, connection);
     let released = clients.flow.backlog_shrank(id, backlog, clients.agenda.now());
-    released.into_iter().for_each(|publisher| clients.release_publisher(publisher));
+    released.into_iter().for_each(|publisher| clients.release_publisher(publisher, false));
     let released = clients.flow.lossless.backlog_shrank(id, backlog);
-    released.into_iter().for_each(|publisher| release_without_end(clients, publisher));
+    released.into_iter().for_each(|publisher| clients.release_publisher(publisher, true));
 }
 
 /// Something that must not be dropped was added to what waits for `consumer`, the client of session `index`: if that is full, `publisher`
@@ -112,32 +110,14 @@ pub(super) fn waits_no_more<C: Chain>(clients: &mut Clients<C>, id: ConnectionId
     }
 }
 
-/// A publisher, perhaps of another shard, waits without end for one client less.
-pub(super) fn release_without_end<C: Chain>(clients: &mut Clients<C>, publisher: Publisher) {
-    let Publisher { shard, connection } = publisher;
-    if shard == clients.setup.id {
-        clients.agenda.follow_up(FollowUp::ReleaseLossless(connection));
-    } else {
-        clients.agenda.post(shard, ShardMessage::LosslessPublisher { connection, wait: false });
-    }
-}
-
-/// A message was buffered for a session that is to come, or too much was already: whoever publishes more than may wait for it waits until it
+/// A message was for session `index`, which is to come: whoever publishes more than may wait for it waits until it
 /// has come.
 #[cold]
-pub(super) fn hold_for_arriving<C: Chain>(
-    clients: &mut Clients<C>,
-    (recipient, retain, due): (&Recipient, bool, Due),
-    publication: &Publication<'_>,
-    publisher: Option<Publisher>,
-) {
+pub(super) fn hold_for_arriving<C: Chain>(clients: &mut Clients<C>, index: u32, publisher: Option<Publisher>) {
     let most = clients.setup.config.runtime.mailbox_bytes;
-    let Some(session) = clients.sessions.get_mut(recipient.session) else { return };
+    let Some(session) = clients.sessions.get_mut(index) else { return };
     let Some(MigrationState::Arriving(arriving)) = &mut session.migration else { return };
     let waits = publisher.filter(|publisher| arriving.waits(*publisher, most, &session.settings.queue));
-    if due == Due::Dropped {
-        clients.report_drop(recipient.session, publication, recipient.qos, retain, DropReason::QueueFull);
-    }
     let Some(Publisher { shard, connection }) = waits else { return };
     if shard == clients.setup.id {
         waits_without_end(clients, connection);

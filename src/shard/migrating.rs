@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use super::agenda::{Deadline, FollowUp};
 use super::clients::Clients;
-use super::holding;
 use super::input::{ArrivedConnection, Transfer};
 use super::machine::Shard;
 use super::message::{ShardMessage, SlotsMoved};
@@ -235,7 +234,7 @@ impl<C: Chain> Shard<C> {
         }
         pubsub.set_members_online(index, was_online);
         pubsub.clients.deliver_buffered(index, arriving.buffered);
-        arriving.publishers.into_iter().for_each(|one| holding::release_without_end(&mut pubsub.clients, one));
+        arriving.publishers.into_iter().for_each(|one| pubsub.clients.release_publisher(one, true));
         if let Some(replay) = replay {
             pubsub.retained.reader_arrived(index, replay, arrived.is_some() && was_online);
             Replaying::of(pubsub).soon();
@@ -279,7 +278,7 @@ impl<C: Chain> Shard<C> {
         };
         let mountpoint = self.pubsub.routing.mountpoint(&session.client.subscriber.mountpoint);
         let filters: Vec<TopicFilter> = session.subscriptions.keys().cloned().collect();
-        publishers.into_iter().for_each(|one| holding::release_without_end(&mut self.pubsub.clients, one));
+        publishers.into_iter().for_each(|one| self.pubsub.clients.release_publisher(one, true));
         self.pubsub.remove_subscriptions(index, &filters);
         if let Some(session) = self.pubsub.clients.sessions.remove(index) {
             self.session_left(session.slot, None);

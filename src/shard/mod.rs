@@ -149,6 +149,8 @@ pub use machine::Shard;
 pub use message::{ShardMessage, Share, SlotsMoved};
 pub use output::Output;
 pub use program::Request;
+#[doc(hidden)]
+pub use report::bound_that_is_exceeded;
 pub use report::{Report, ResourceCounts, SlotReport};
 pub use statistics::MemoryGauge;
 pub use turn::TurnLimits;

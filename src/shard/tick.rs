@@ -31,7 +31,7 @@ impl<C: Chain> Shard<C> {
                 if let Some(at) = over.look_at {
                     clients.agenda.arm(at, Deadline::Consumer(id));
                 }
-                over.released.into_iter().for_each(|publisher| clients.release_publisher(publisher));
+                over.released.into_iter().for_each(|publisher| clients.release_publisher(publisher, false));
             }
             Deadline::Stalled(index) => stalled::look(&mut self.pubsub, index),
             Deadline::Sys => self.publish_sys(),

@@ -72,6 +72,9 @@ pub struct Broker {
     pub congested: Vec<(usize, usize)>,
     /// Connections of which a shard wants what is on its way, by shard.
     draining: Vec<Vec<ConnectionId>>,
+    /// The weight of the messages from each shard to each other, and how much it may be.
+    load: Vec<usize>,
+    mailbox_bytes: usize,
     pub stopped: usize,
     /// The shard that was driven last: the events in the trace are its own.
     pub last_shard: usize,
@@ -111,6 +114,8 @@ impl Broker {
             past_sockets: vec![false; shards],
             congested: Vec::new(),
             draining: vec![Vec::new(); shards],
+            load: vec![0; shards * shards],
+            mailbox_bytes: setup.mailbox_bytes(),
             stopped: 0,
             last_shard: 0,
             transferred: Vec::new(),
@@ -288,7 +293,18 @@ impl Broker {
         };
         let (from, to) = (pair / self.shards.len(), pair % self.shards.len());
         match self.messages[pair].pop_front() {
-            Some(MeshMessage::Message(message)) => self.shards[to].handle(Input::Message { from, message }, self.now),
+            Some(MeshMessage::Message(message)) => {
+                self.load[pair] -= message.weight();
+                self.shards[to].handle(Input::Message { from, message }, self.now);
+                self.drove(to);
+                let has_room = self.load[pair] <= self.mailbox_bytes / 2;
+                // One that is full because the history says so stays full.
+                if has_room && self.mailbox_bytes < (1 << 20) && self.congested.contains(&(from, to)) {
+                    self.congest(from, to, false);
+                }
+                self.last_shard = to;
+                return true;
+            }
             Some(MeshMessage::HandOff(socket, accepted)) => self.hand_over(socket, to, accepted),
             Some(MeshMessage::Transfer(socket, transfer)) => self.transfer(socket, to, transfer),
             None => {}
@@ -404,6 +420,12 @@ impl Broker {
             self.carry_out(shard, output);
         }
         (self.unflushed[shard], self.past_sockets[shard]) = (false, false);
+        for to in (0..self.shards.len()).filter(|to| *to != shard) {
+            let is_full = self.load[shard * self.shards.len() + to] >= self.mailbox_bytes;
+            if is_full && !self.congested.contains(&(shard, to)) {
+                self.congest(shard, to, true);
+            }
+        }
     }
 
     fn carry_out(&mut self, shard: usize, output: Output<State>) {
@@ -414,6 +436,7 @@ impl Broker {
                 self.sockets[socket].under_way = Some(buffer.into_bytes());
             }
             Output::Messages { to, messages } => {
+                self.load[shard * self.shards.len() + to] += messages.iter().map(ShardMessage::weight).sum::<usize>();
                 self.messages[shard * self.shards.len() + to].extend(messages.into_iter().map(MeshMessage::Message));
             }
             Output::ReadContinuously(_)

@@ -22,6 +22,8 @@ pub struct Connection {
     /// Its session, from `on_client_wakeup` on.
     pub session: Option<usize>,
     pub woke: Option<bool>,
+    /// When that was.
+    pub woke_since: u64,
     /// What its DISCONNECT changed the session expiry to.
     pub new_expiry: Option<u16>,
     /// Whether a DISCONNECT was sent, and whether it asks for the will.
@@ -317,6 +319,7 @@ impl Judge {
             will: None,
             session: None,
             woke: None,
+            woke_since: 0,
             new_expiry: None,
             sent_disconnect: None,
             is_held_up: false,

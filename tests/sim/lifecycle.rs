@@ -68,7 +68,9 @@ impl Judge {
         self.sessions[session].expires = None;
         let one = &mut self.subjects[subject];
         (one.registering, one.stage, one.session) = (None, Stage::Online, Some(session));
+        let now = self.now;
         let connection = self.connection(serial);
+        connection.woke_since = now;
         (connection.session, connection.woke) = (Some(session), Some(present));
     }
 

@@ -3,7 +3,7 @@
 use moormq::client::SubscriberId;
 use moormq::codec::Packet;
 use moormq::random::Random;
-use moormq::shard::Request;
+use moormq::shard::{Request, bound_that_is_exceeded};
 use moormq::sharding::slot_of;
 use moormq::time::Time;
 use std::time::Duration;
@@ -36,6 +36,9 @@ pub fn play(history: &History, transcript: bool) -> (Option<Violation>, Vec<Stri
     for step in &history.steps {
         play.judge.note(|| format!("* {step:?}"));
         play.step(step);
+        if let Some(detail) = play.broker.shards.iter().find_map(bound_that_is_exceeded) {
+            play.judge.find("bounds: no queue is over its bound", detail);
+        }
         if play.judge.violation.is_some() {
             break;
         }
@@ -291,6 +294,25 @@ impl Play {
         }
     }
 
+    /// All clients read and acknowledge, and connections that they have forgotten are cut: others wait for them as long as it takes. False if
+    /// they did already.
+    fn make_all_read(&mut self) -> bool {
+        let mut changed = false;
+        for socket in self.broker.open.clone() {
+            let one = &mut self.broker.sockets[socket];
+            changed |= std::mem::take(&mut one.stuck);
+            if one.replaced && one.is_open() {
+                changed = true;
+                self.hang_up_socket(socket, true);
+                self.observe();
+            }
+        }
+        for client in &mut self.clients {
+            changed |= std::mem::take(&mut client.lazy);
+        }
+        changed
+    }
+
     /// Everything that is on its way arrives, and hooks that never answer have had their time.
     pub fn settle(&mut self) {
         for (from, to) in self.broker.congested.clone() {
@@ -312,6 +334,9 @@ impl Play {
             }
             if let Some(socket) = self.broker.stuck_while_detaching() {
                 self.broker.sockets[socket].stuck = false;
+                continue;
+            }
+            if self.judge.setup.is_lossless() && self.make_all_read() {
                 continue;
             }
             let waiting = |socket: &usize| {

@@ -42,6 +42,9 @@ struct Detaching {
     message: Option<MeshMessage>,
 }
 
+/// Connections of which a shard wants what is on its way, and the sockets of those that are open.
+type Draining = Vec<(ConnectionId, Option<usize>)>;
+
 /// A hook that answers later.
 struct Running {
     shard: usize,
@@ -191,7 +194,7 @@ impl Broker {
     }
 
     /// A shard that wants what is on its way on some connections, picked at random. Gives them, and the sockets of those that are open.
-    pub fn next_drained(&mut self, random: &mut Random) -> Option<(usize, Vec<(ConnectionId, Option<usize>)>)> {
+    pub fn next_drained(&mut self, random: &mut Random) -> Option<(usize, Draining)> {
         let count = self.shards.len();
         let start = random.below(count);
         let shard = (0..count).map(|at| (start + at) % count).find(|shard| !self.draining[*shard].is_empty())?;

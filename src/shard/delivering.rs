@@ -45,6 +45,9 @@ impl<C: Chain> Clients<C> {
     /// portions, else behind that. Then its publisher has had its share of the turn.
     #[inline]
     pub(super) fn deliver_in_turn(&mut self, mountpoint: u32, recipients: &mut Vec<Recipient>, routed: &Routed<'_>) {
+        if recipients.is_empty() {
+            return;
+        }
         let is_many = recipients.len() > self.agenda.turn.limits().portion;
         if !is_many && self.delivery.fan_outs.is_empty() || self.agenda.is_stopping() {
             return self.deliver_all(recipients, routed);
@@ -133,8 +136,8 @@ impl<C: Chain> Clients<C> {
             return self.settle(recipient, publication, (qos, retain, false), outcome);
         };
         let Some(mut to) = self.connections.writable(id) else { return };
-        let is_free = session.outbound.queue.is_empty() && to.connection.outbox.waiting() < self.flow.most();
-        let (mut pace, mut is_lossless) = (Pace::Keeping, false);
+        let is_free = !session.outbound.is_anything_waiting() && to.connection.outbox.waiting() < self.flow.most();
+        let (mut pace, mut is_lossless) = (Pace::Free, false);
         if !is_free {
             let listener = to.connection.listener;
             is_lossless = routed.publisher.is_some() && self.flow.lossless.applies(publication.topic, listener);
@@ -152,12 +155,11 @@ impl<C: Chain> Clients<C> {
         } else {
             self.settle(recipient, publication, (qos, retain, is_lossless), outcome);
         }
-        match routed.publisher {
-            Some(publisher) if pace == Pace::Full && is_lossless => {
-                hold_without_end(self, (id, recipient.session), qos, publisher);
+        if pace == Pace::Full {
+            match routed.publisher {
+                Some(publisher) if is_lossless => hold_without_end(self, (id, recipient.session), qos, publisher),
+                _ => self.hold_publisher(id, recipient.session, qos, routed),
             }
-            _ if pace == Pace::Full => self.hold_publisher(id, recipient.session, qos, routed),
-            _ => {}
         }
     }
 

@@ -313,3 +313,13 @@ fn watch<C: Chain>(clients: &mut Clients<C>, index: u32) {
         clients.agenda.arm(at, Deadline::Stalled(index));
     }
 }
+
+/// The same of a session that has come with what waits for it, if it may be a member.
+pub(super) fn watch_if_shared<C: Chain>(clients: &mut Clients<C>, index: u32) {
+    let may_be = clients.sessions.get(index).is_some_and(|session| {
+        !session.outbound.queue.is_empty() && session.subscriptions.keys().any(|filter| filter.share_name().is_some())
+    });
+    if may_be {
+        watch(clients, index);
+    }
+}

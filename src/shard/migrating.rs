@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::agenda::{Deadline, FollowUp};
 use super::clients::Clients;
+use super::delivering::watch_if_shared;
 use super::input::{ArrivedConnection, Transfer};
 use super::machine::Shard;
 use super::message::{ShardMessage, SlotsMoved};
@@ -241,6 +242,7 @@ impl<C: Chain> Shard<C> {
         }
         // Perhaps all of its output left on the way: there is no other occasion for what waited behind that.
         pubsub.clients.send_waiting(index);
+        watch_if_shared(&mut pubsub.clients, index);
         if was_online && arrived.is_none() {
             pubsub.connection_ended(index, EndReason::ConnectionLost, "");
         } else if !was_online {

@@ -8,7 +8,7 @@ use crate::codec::QoS;
 use crate::config::SharedPolicy;
 use crate::flow::Backlog;
 use crate::hooks::Chain;
-use crate::routing::{Choice, Room, Routing, Turn};
+use crate::routing::{Choice, Room, Routing, Subscriber, Turn};
 use crate::session::MigrationState;
 use crate::topic::TopicFilter;
 
@@ -58,11 +58,23 @@ impl<'a, C: Chain> PassingOver<'a, C> {
         self.routing.other_shard(mountpoint, filter, turn.passed_over)
     }
 
-    /// Whether a member of this shard would be sent a message at once.
-    pub fn has_ready(&mut self, (mountpoint, filter): (u32, &TopicFilter), qos: QoS) -> bool {
+    /// Another member of this shard than `session`, which takes nothing: one that would be sent a message at once, or for which much less waits.
+    pub fn other_than(
+        &mut self,
+        session: u32,
+        (mountpoint, filter): (u32, &TopicFilter),
+        qos: QoS,
+    ) -> Option<Subscriber> {
         let clients = self.clients;
-        let rate = |session| room(clients, session, qos);
-        self.routing.roomiest(mountpoint, filter, true, &rate).is_some_and(|(_, room)| room == Room::Ready)
+        let queued = |session| clients.sessions.get(session).map_or(0, |session| session.outbound.queue.len());
+        let own = queued(session);
+        let rate = |other| match room(clients, other, qos) {
+            _ if other == session => Room::Full,
+            Room::Some if queued(other) >= own / 2 => Room::Full,
+            room => room,
+        };
+        let found = self.routing.roomiest(mountpoint, filter, false, &rate);
+        found.filter(|(_, room)| *room > Room::Full).map(|(member, _)| member)
     }
 }
 

@@ -13,7 +13,7 @@ use crate::hooks::Chain;
 use crate::message::{Message, Publication};
 use crate::publishing::{tell_will, will_publication};
 use crate::retained::Retention;
-use crate::routing::{Choice, Origin, Recipients, Turn};
+use crate::routing::{Choice, Origin, Recipients, Subscriber, Turn};
 use crate::session::{MigrationState, PublicationId, Will};
 use crate::sharding::{Publisher, ShardSet};
 use crate::time::Time;
@@ -258,15 +258,7 @@ impl<C: Chain> PubSub<C> {
             choice => choice,
         };
         match choice {
-            Choice::Member(member) => {
-                self.clients.deliver_batch();
-                let mut recipients = self.routing.lend();
-                recipients.add_member(&member, filter.clone());
-                let publication = message.publication();
-                let routed = Routed { publication: &publication, id: PublicationId::NONE, publisher };
-                self.clients.deliver_in_turn(mountpoint, &mut recipients.local, &routed);
-                self.routing.give_back(recipients);
-            }
+            Choice::Member(member) => give_to_member(self, (mountpoint, filter), &member, message, publisher),
             Choice::Shard(shard) => send_on(self, shard, (mountpoint, filter), message.clone(), turn, publisher),
             // The last one left while it was on its way.
             Choice::Nobody => {}
@@ -295,6 +287,23 @@ impl<C: Chain> PubSub<C> {
         let publication = will_publication(will, self.clients.agenda.now());
         self.publish(mountpoint, &publication, PublishContext::by_nobody(origin));
     }
+}
+
+/// Delivers a message to this member of a shared subscription.
+pub(super) fn give_to_member<C: Chain>(
+    pubsub: &mut PubSub<C>,
+    (mountpoint, filter): (u32, &Arc<TopicFilter>),
+    member: &Subscriber,
+    message: &Message,
+    publisher: Option<Publisher>,
+) {
+    pubsub.clients.deliver_batch();
+    let mut recipients = pubsub.routing.lend();
+    recipients.add_member(member, filter.clone());
+    let publication = message.publication();
+    let routed = Routed { publication: &publication, id: PublicationId::NONE, publisher };
+    pubsub.clients.deliver_in_turn(mountpoint, &mut recipients.local, &routed);
+    pubsub.routing.give_back(recipients);
 }
 
 /// Sends a message on to a shard, for a member of a shared subscription there.

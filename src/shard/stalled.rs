@@ -6,6 +6,7 @@ use super::agenda::Deadline;
 use super::holding::backlog_shrank;
 use super::message::{ShardMessage, Share};
 use super::passing_over::PassingOver;
+use super::publications::give_to_member;
 use super::pubsub::PubSub;
 use super::turn::stall_patience;
 use crate::codec::QoS;
@@ -65,19 +66,20 @@ fn pass_on<C: Chain>(pubsub: &mut PubSub<C>, index: u32) -> bool {
             session.outbound.queue.iter().find(|delivery| delivery.qos > QoS::AtMostOnce && delivery.group.is_some());
         let Some(group) = next.and_then(|delivery| delivery.group.clone()) else { return took };
         let mut choosing = PassingOver::of(pubsub);
-        let here = choosing.has_ready((mountpoint, &group), QoS::AtLeastOnce);
-        let shard = if here { None } else { choosing.other_shard((mountpoint, &group), turn) };
-        if !here && shard.is_none() {
+        let here = choosing.other_than(index, (mountpoint, &group), QoS::AtLeastOnce);
+        let shard = if here.is_some() { None } else { choosing.other_shard((mountpoint, &group), turn) };
+        if here.is_none() && shard.is_none() {
             return took;
         }
         let Some(session) = pubsub.clients.sessions.get_mut(index) else { return took };
         let is_next =
             |delivery: &OutgoingMessage| delivery.qos > QoS::AtMostOnce && delivery.group.as_ref() == Some(&group);
         if let Some(delivery) = session.outbound.queue.take_first(is_next) {
-            took |= shard.is_none();
-            match shard {
-                None => pubsub.offer_to_group(mountpoint, &group, &delivery.message, Turn { hops: 0, ..turn }, None),
-                Some(shard) => {
+            took |= here.is_some();
+            match (here, shard) {
+                (Some(member), _) => give_to_member(pubsub, (mountpoint, &group), &member, &delivery.message, None),
+                (None, None) => {}
+                (None, Some(shard)) => {
                     let share = Share {
                         sequence: 0,
                         mountpoint: name.clone(),

@@ -115,19 +115,20 @@ fn a_slow_member_costs_nobody_a_message() {
         let mut slow = mqtt3::Client::connect(options);
         slow.subscribe("$share/group/work", 1);
         let (got, all) = std::sync::mpsc::channel();
+        let mut running = Vec::new();
         for number in 0..4 {
             let mut member = mqtt3::Client::connect(mqtt3::kept(&broker, &format!("member-{number}")));
             member.subscribe("$share/group/work", 1);
             member.subscribe("end", 1);
             let got = got.clone();
-            std::thread::spawn(move || {
+            running.push(std::thread::spawn(move || {
                 loop {
                     let text = member.receive_text();
                     if text == "end" || got.send(text).is_err() {
                         return;
                     }
                 }
-            });
+            }));
         }
         let mut publisher = mqtt3::Client::new(&broker, "publisher");
         for number in 0..COUNT {
@@ -146,6 +147,7 @@ fn a_slow_member_costs_nobody_a_message() {
         slow.cut();
         receive(COUNT);
         publisher.publish("end", 1, "end");
+        running.into_iter().for_each(|member| member.join().expect("it gets the end"));
     }
 }
 

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use super::filters::TopicFilters;
 use super::kinds::{DollarTopics, Flag, Limited, Never, Rate, Word, one_of};
 use super::numbers::{
     COUNT_MAX, Count, EVENTS, GIB, HOUR, KIB, MIB, MILLISECOND, PACKET_SIZE, PowerOfTwo, Size, Span, WAIT,
@@ -128,6 +129,12 @@ settings! {
         /// long, by however many clients, and then as much again in ten seconds.
         /// Allowed: a duration from "1ms" to "1h"; default "500ms".
         pub publisher_patience: Duration = Duration::from_millis(500), Span(MILLISECOND..=HOUR);
+        /// What must not be dropped for connected clients: who publishes to a topic that one of these filters matches waits for those who
+        /// cannot follow, however long it takes, at any QoS. The limits of a queue that count for a client that is away stay as they are. A
+        /// listener can say the same of all that is for its clients, with `lossless`. Who publishes and is itself a client that cannot
+        /// follow does not wait: `publisher_patience` is for it.
+        /// Allowed: a list of topic filters, such as ["alarms/#", "orders/+/new"]; default [].
+        pub lossless_filters: Vec<String> = Vec::new(), TopicFilters;
         /// Which message goes first, and which is dropped when the queue is full.
         /// Allowed: "fifo" or "lifo"; default "fifo".
         pub queue_type: QueueType = QueueType::Fifo, one_of();

@@ -119,6 +119,10 @@ settings! {
         /// As `allow_anonymous` of the whole broker, for this listener.
         /// Allowed: "inherit" or true or false; default "inherit".
         pub allow_anonymous: Option<bool> = None, Word("inherit", Flag);
+        /// Whether nothing is dropped for its clients while they are connected: who publishes to them waits, however long it takes, as for
+        /// `queue.lossless_filters`.
+        /// Allowed: true or false; default false.
+        pub lossless: bool = false, Flag;
         /// Which of the hooks that come with the program its clients are put to: those of `password_file`, `acl_file` and
         /// `scram_file`. "all" is all that have a file. No two decide about the same client, so the order is free.
         /// Allowed: "all" or a list, each at most once, of "password", "acl" or "scram"; default "all".

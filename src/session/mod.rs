@@ -21,7 +21,7 @@ use hashbrown::HashMap;
 
 pub use in_flight::{InFlight, Stage};
 pub use inbound::Inbound;
-pub use migration::{Buffered, MigrationState, PublicationId};
+pub use migration::{Arriving, Buffered, MigrationState, PublicationId};
 pub use outbound::Outbound;
 pub use queue::{Insert, OutgoingMessage, Queue, QueueLimits};
 pub use recipient::{PROGRAM, Recipient};

@@ -57,6 +57,8 @@ pub(super) enum Deadline {
     Hook(u64),
     /// A client that publishers wait for.
     Consumer(ConnectionId),
+    /// A member of shared subscriptions for which messages wait.
+    Stalled(u32),
     /// `$SYS` is to be published.
     Sys,
     /// Retained messages that expired are to be forgotten, and what migrations have left behind.
@@ -79,6 +81,8 @@ pub(super) enum FollowUp {
     Violation(ConnectionId, Violation),
     /// This publisher waits for one client less.
     ReleasePublisher(ConnectionId),
+    /// This one waits without end for one client less.
+    ReleaseLossless(ConnectionId),
     /// The client of this connection, which all have accepted, is to be registered.
     Register(ConnectionId),
     /// What waited for the session of this subscriber id goes on.

@@ -1,7 +1,9 @@
 //! The door of a shard: inputs, then outputs until it is quiet.
 
 use super::agenda::FollowUp;
+use super::holding;
 use super::input::Input;
+use super::last_bytes;
 use super::machine::Shard;
 use super::message::ShardMessage;
 use super::output::Output;
@@ -33,6 +35,7 @@ impl<C: Chain> Shard<C> {
                 clients.arm_connection(id, due);
             }
             Input::Closed { connection } => self.pubsub.lost(connection),
+            Input::Drained { connection } => last_bytes::drained(self, connection),
             Input::HandedOff { connection: id, mut accepted, unsent, unread } => {
                 let peer = accepted.peer();
                 let mut connection = Connection::new(id, accepted.listener, peer, accepted.client.connected_at, now);
@@ -77,6 +80,7 @@ impl<C: Chain> Shard<C> {
         match follow_up {
             FollowUp::Serve(id) => self.serve_on(id),
             FollowUp::Violation(id, violation) => self.pubsub.violation(id, violation),
+            FollowUp::ReleaseLossless(id) => holding::waits_no_more(&mut self.pubsub.clients, id),
             FollowUp::ReleasePublisher(id) => self.pubsub.clients.publisher_released(id),
             FollowUp::Register(id) => {
                 if self.pubsub.clients.connections.resume(id, PauseReason::Registration) {
@@ -251,6 +255,12 @@ impl<C: Chain> Shard<C> {
             }
             ShardMessage::Publisher { connection, wait: true } => pubsub.clients.publisher_waits(connection),
             ShardMessage::Publisher { connection, wait: false } => pubsub.clients.publisher_released(connection),
+            ShardMessage::LosslessPublisher { connection, wait: true } => {
+                holding::waits_without_end(&mut pubsub.clients, connection);
+            }
+            ShardMessage::LosslessPublisher { connection, wait: false } => {
+                holding::waits_no_more(&mut pubsub.clients, connection);
+            }
             ShardMessage::WillsPublished => pubsub.clients.agenda.stop.other_has_published(),
             ShardMessage::Counters(counted) => pubsub.clients.statistics.others[from] = *counted,
         }

@@ -33,6 +33,7 @@ mod sessions;
 mod shared;
 mod starting;
 mod stopping;
+mod takeovers;
 mod wills;
 
 use std::time::Duration;

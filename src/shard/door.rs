@@ -12,6 +12,7 @@ use crate::migration::Flushed;
 use crate::pending_hooks::Waiter;
 use crate::retained::Counts;
 use crate::session::PublicationId;
+use crate::sharding::Publisher;
 use crate::time::Time;
 
 impl<C: Chain> Shard<C> {
@@ -132,18 +133,21 @@ impl<C: Chain> Shard<C> {
             self.deadline_came(deadline);
             self.do_follow_ups();
         }
-        if !self.pubsub.go_on() {
-            return;
-        }
+        self.pubsub.go_on();
         // Those that come to wait meanwhile are behind.
         for _ in 0..self.pubsub.clients.agenda.turn.waiting() {
-            if self.pubsub.clients.agenda.turn.is_over() {
+            let clients = &mut self.pubsub.clients;
+            if clients.agenda.turn.is_over() {
                 break;
             }
-            if let Some(id) = self.pubsub.clients.agenda.turn.next() {
-                self.pubsub.clients.serve_later(id, PauseReason::Turn);
-                self.do_follow_ups();
+            let Some(id) = clients.agenda.turn.next() else { break };
+            let publisher = Publisher { shard: clients.setup.id, connection: id };
+            if !clients.delivery.fan_outs.is_empty() && clients.delivery.fan_outs.has_of(publisher) {
+                clients.agenda.turn.wait(id);
+                continue;
             }
+            clients.serve_later(id, PauseReason::Turn);
+            self.do_follow_ups();
         }
     }
 

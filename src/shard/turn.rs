@@ -10,10 +10,13 @@
 use std::collections::VecDeque;
 
 use crate::client::ConnectionId;
+use crate::session::Subscription;
 use crate::topic::TopicFilter;
 
 /// Reading a packet, whatever follows from it.
 pub(super) const PACKET: u32 = 4;
+/// A connection that gets output, beyond what it is to write it: the kernel sends it.
+const SEND: u32 = 16;
 /// A CONNECT, with all that follows from it.
 pub(super) const CONNECT: u32 = 128;
 /// A topic filter that is subscribed to or no more.
@@ -37,7 +40,7 @@ pub struct TurnLimits {
 impl Default for TurnLimits {
     /// One or two milliseconds for one client, and some for all.
     fn default() -> Self {
-        TurnLimits { share: 16 * 1024, turn: 32 * 1024, portion: 8 * 1024 }
+        TurnLimits { share: 16 * 1024, turn: 32 * 1024, portion: 1024 }
     }
 }
 
@@ -80,6 +83,12 @@ impl Turn {
         self.done = self.done.saturating_add(work);
     }
 
+    /// So many connections have got output that had none before.
+    #[inline]
+    pub fn did_sends(&mut self, connections: usize) {
+        self.did(SEND * connections as u32);
+    }
+
     /// Whether the client that is served has had its share.
     #[inline]
     pub fn is_share_over(&self) -> bool {
@@ -117,7 +126,7 @@ impl Turn {
 pub(super) struct Remnant {
     pub session: u32,
     pub mountpoint: u32,
-    pub filters: VecDeque<TopicFilter>,
+    pub filters: hashbrown::hash_map::IntoKeys<TopicFilter, Subscription>,
 }
 
 #[cfg(test)]

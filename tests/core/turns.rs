@@ -123,6 +123,38 @@ fn a_message_to_many_goes_in_portions_and_what_comes_after_it_waits_behind() {
     }
 }
 
+/// Others need not wait until a message has gone round: only what is of the same topic or of the same client must not overtake it.
+#[test]
+fn what_is_of_another_topic_and_another_client_goes_past_a_message_to_many() {
+    let mut world = world(1);
+    let mut crowd = Vec::new();
+    for number in 0..200 {
+        let mut client = Client::clean(&mut world, &format!("sub{number}"), V311);
+        client.subscribed(&mut world, "t", QoS::AtMostOnce);
+        crowd.push(client);
+    }
+    let publisher = Client::clean(&mut world, "publisher", V311);
+    let mut other = Client::clean(&mut world, "other", V311);
+    other.subscribed(&mut world, "other/#", QoS::AtMostOnce);
+    begin_turn(&mut world);
+    let packets = ["t", "other/same client"].map(|topic| Packet::Publish(publish(topic, "x", QoS::AtMostOnce, 0)));
+    world.send_quietly(publisher.socket, &bytes(V311, &packets));
+    world.carry_out_outputs();
+    let late = bytes(V311, &[Packet::Publish(publish("other/same topic", "late", QoS::AtMostOnce, 0))]);
+    let past = bytes(V311, &[Packet::Publish(publish("other/own", "past", QoS::AtMostOnce, 0))]);
+    begin_turn(&mut world);
+    world.send_quietly(other.socket, &[past, late].concat());
+    world.carry_out_outputs();
+    assert!(world.shards[0].is_behind());
+    let got = other.texts(&mut world);
+    assert_eq!(got, ["past", "late"], "the message to many is still going round");
+    world.settle();
+    assert_eq!(other.texts(&mut world), ["x"]);
+    for client in &mut crowd {
+        assert_eq!(client.texts(&mut world), ["x"]);
+    }
+}
+
 #[test]
 fn who_leaves_while_a_message_goes_round_takes_no_one_elses_place() {
     let mut world = world(1);

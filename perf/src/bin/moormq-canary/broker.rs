@@ -27,7 +27,8 @@ pub struct Broker {
 
 impl Broker {
     /// Starts `program` on a free port with its shard on `core`, and waits until it listens. With `logins`, clients need a password.
-    pub fn start(program: &Path, core: usize, logins: bool) -> Result<Broker, Failure> {
+    /// `settings` are further ones.
+    pub fn start(program: &Path, core: usize, logins: bool, settings: &str) -> Result<Broker, Failure> {
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
         let folder = std::env::temp_dir().join(format!("moormq-canary-{}-{port}", std::process::id()));
         fs::create_dir_all(&folder)?;
@@ -36,7 +37,7 @@ impl Broker {
             add_user(program, &passwords)?;
         }
         let config = folder.join("moormq.toml");
-        fs::write(&config, configuration(port, core, logins.then_some(&passwords)))?;
+        fs::write(&config, configuration(port, core, logins.then_some(&passwords), settings))?;
         let log = File::create(folder.join("log"))?;
         let mut command = if may_go_first() {
             // In a session of its own: the kernel weighs sessions against each other first.
@@ -119,7 +120,7 @@ fn add_user(program: &Path, file: &Path) -> Result<(), Failure> {
     if passwd.wait()?.success() { Ok(()) } else { Err("the password file cannot be written".into()) }
 }
 
-fn configuration(port: u16, core: usize, passwords: Option<&PathBuf>) -> String {
+fn configuration(port: u16, core: usize, passwords: Option<&PathBuf>, settings: &str) -> String {
     let who = passwords.map_or("allow_anonymous = true".to_owned(), |file| {
         format!("allow_anonymous = false\npassword_file.path = \"{}\"", file.display())
     });
@@ -127,19 +128,15 @@ fn configuration(port: u16, core: usize, passwords: Option<&PathBuf>) -> String 
         r#"shards = 1
 cpus = "{core}"
 {who}
+limits.max_subscriptions_per_client = "unlimited"
+limits.max_topic_bytes_per_client = "unlimited"
+{settings}
 
 [log]
 filter = "error"
 
 [listeners.default]
 address = "127.0.0.1:{port}"
-
-[limits]
-max_packet_size = "64MiB"
-max_subscriptions_per_client = "unlimited"
-max_topic_bytes_per_client = "unlimited"
-max_filters_per_subscribe = 65535
-max_sessions = "unlimited"
 
 [retained]
 max_messages = "unlimited"
@@ -154,7 +151,7 @@ mod tests {
 
     #[test]
     fn the_broker_accepts_its_configuration() {
-        let config = |passwords| moormq::config::Config::from_toml(&configuration(1883, 0, passwords), "test").unwrap();
+        let config = |passwords| moormq::config::Config::from_toml(&configuration(1883, 0, passwords, ""), "test").unwrap();
         assert_eq!((config(None).shards, config(None).allow_anonymous), (Some(1), true));
         assert!(!config(Some(&PathBuf::from("/tmp/passwords"))).allow_anonymous);
     }

@@ -17,8 +17,8 @@ pub type User = Option<(&'static str, &'static str)>;
 
 /// How long the broker may take to answer. What fails is the measurement, not the broker.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// Filters in one SUBSCRIBE or UNSUBSCRIBE.
-pub const FILTERS: usize = 50_000;
+/// Filters in one SUBSCRIBE or UNSUBSCRIBE, where there are more: as many as the broker takes by default.
+pub const FILTERS: usize = 1024;
 
 /// A client of MQTT 5.0.
 pub struct Client {
@@ -199,17 +199,23 @@ pub fn publish(topic: &str, payload: &[u8], qos: QoS, retain: bool, expiry: Opti
 
 /// As many SUBSCRIBEs as it takes.
 pub fn subscribe(filters: &[String], out: &mut Vec<u8>) {
-    for filters in filters.chunks(FILTERS) {
-        let options = SubscriptionOptions::new(QoS::AtMostOnce);
-        let filters: Vec<_> = filters.iter().map(|filter| SubscribeFilter { filter, options }).collect();
-        Subscribe::new(PacketId::MIN, &filters[..]).encode(Client::VERSION, out);
-    }
+    filters.chunks(FILTERS).for_each(|filters| subscribe_at_once(filters, out));
+}
+
+/// One SUBSCRIBE, however many filters there are.
+pub fn subscribe_at_once(filters: &[String], out: &mut Vec<u8>) {
+    let options = SubscriptionOptions::new(QoS::AtMostOnce);
+    let filters: Vec<_> = filters.iter().map(|filter| SubscribeFilter { filter, options }).collect();
+    Subscribe::new(PacketId::MIN, &filters[..]).encode(Client::VERSION, out);
 }
 
 /// As many UNSUBSCRIBEs as it takes.
 pub fn unsubscribe(filters: &[String], out: &mut Vec<u8>) {
-    for filters in filters.chunks(FILTERS) {
-        let filters: Vec<&str> = filters.iter().map(String::as_str).collect();
-        Unsubscribe::new(PacketId::MIN, &filters[..]).encode(Client::VERSION, out);
-    }
+    filters.chunks(FILTERS).for_each(|filters| unsubscribe_at_once(filters, out));
+}
+
+/// One UNSUBSCRIBE, however many filters there are.
+pub fn unsubscribe_at_once(filters: &[String], out: &mut Vec<u8>) {
+    let filters: Vec<&str> = filters.iter().map(String::as_str).collect();
+    Unsubscribe::new(PacketId::MIN, &filters[..]).encode(Client::VERSION, out);
 }

@@ -97,7 +97,7 @@ fn run(args: &Args) -> Result<(), Failure> {
 fn measure(args: &Args, program: &Path, case: &Case, most_clients: u64) -> Result<Vec<Figures>, Failure> {
     // The broker pins its shard itself; other threads of it, such as those that check passwords, have both cores.
     canary::pin(&[args.broker_core, args.client_core])?;
-    let broker = Broker::start(program, args.broker_core, case.logins)?;
+    let broker = Broker::start(program, args.broker_core, case.logins, case.settings)?;
     canary::pin(&[args.client_core])?;
     let user = case.logins.then_some(broker::USER);
     let canary = Canary::start(broker.address(), user, args.broker_core, args.client_core)?;

@@ -128,7 +128,8 @@ impl<C: Chain> Shard<C> {
     fn tick(&mut self) {
         self.pubsub.clients.agenda.turn.begin();
         self.pubsub.clients.agenda.collect_due();
-        // Each deadline with all that follows from it: one that comes later finds that it is done.
+        // Each deadline with all that follows from it: one that comes later finds that it is done. However many there are, they have a
+        // share.
         while let Some(deadline) = self.pubsub.clients.agenda.next_due() {
             self.deadline_came(deadline);
             self.do_follow_ups();

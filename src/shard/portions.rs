@@ -18,17 +18,16 @@ use crate::topic::TopicFilter;
 const LOOKS: usize = 2;
 
 impl<C: Chain> PubSub<C> {
-    /// Does what was put off, as far as it fits into this turn.
+    /// Does what was put off, as far as that and what was due fit into a share of this turn: clients that wait for theirs have the rest.
     pub(super) fn go_on(&mut self) {
         let most = self.clients.agenda.turn.limits().portion;
-        // A share of the turn: clients that wait for theirs have the rest.
-        self.clients.agenda.turn.begin_share();
+        self.clients.agenda.turn.begin_own_share();
         while !self.clients.agenda.turn.is_share_over()
             && let Some(fan_out) = self.clients.delivery.fan_outs.portion(most)
         {
             self.deliver_portion(fan_out);
         }
-        while !self.clients.agenda.turn.is_over()
+        while !self.clients.agenda.turn.is_share_over()
             && let Some(remnant) = self.clients.agenda.remnants.pop_front()
         {
             self.clear_up(remnant);
@@ -134,7 +133,7 @@ impl<C: Chain> PubSub<C> {
     }
 
     fn remove_in_turn(&mut self, remnant: &mut Remnant) {
-        while !self.clients.agenda.turn.is_over()
+        while !self.clients.agenda.turn.is_share_over()
             && let Some(filter) = remnant.filters.next()
         {
             // Those of shared subscriptions have ended.

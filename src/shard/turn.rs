@@ -77,6 +77,11 @@ impl Turn {
         self.share_ends = self.done.saturating_add(self.limits.share).min(self.limits.turn);
     }
 
+    /// The share of what is due or was put off begins: one together.
+    pub fn begin_own_share(&mut self) {
+        self.share_ends = self.limits.share.min(self.limits.turn);
+    }
+
     /// So much work was done.
     #[inline]
     pub fn did(&mut self, work: u32) {

@@ -260,6 +260,41 @@ fn the_subscriptions_of_a_session_that_has_ended_go_in_portions_and_are_nobodys(
     }
 }
 
+/// What is put off must not take turn after turn, all in one and the same millisecond, from those who wait for theirs.
+#[test]
+fn clients_have_their_share_while_subscriptions_end_and_sessions_expire() {
+    let mut world = world(1);
+    let gone = Client::clean(&mut world, "gone", V5);
+    for number in 0..60 {
+        let options = SubscriptionOptions::new(QoS::AtMostOnce);
+        let filters = [SubscribeFilter { filter: &format!("f{number}"), options }];
+        gone.send(&mut world, &Packet::Subscribe(Subscribe::new(packet_id(1), &filters[..])));
+    }
+    for number in 0..60 {
+        let options = ConnectOptions::clean(V5).with(|properties| properties.session_expiry = Some(1));
+        let (client, _) = Client::connect(&mut world, 0, &format!("c{number}"), options);
+        world.hang_up(client.socket);
+    }
+    let mut bystander = Client::clean(&mut world, "bystander", V311);
+    for expire in [false, true] {
+        begin_turn(&mut world);
+        if expire {
+            world.now = world.now + Duration::from_secs(2);
+            world.handle(0, Input::Tick);
+        } else {
+            world.hang_up_quietly(gone.socket);
+            world.catch_up();
+        }
+        // The clock stands still: all of these have had their share of the turn.
+        world.send_quietly(bystander.socket, &bytes(V311, &[Packet::Pingreq; 40]));
+        world.catch_up();
+        world.carry_out_outputs();
+        assert!(world.shards[0].is_behind(), "there is more to be done");
+        assert!(!bystander.received(&mut world).is_empty(), "the client has its share of each turn, expire {expire}");
+        world.settle();
+    }
+}
+
 /// [MQTT-3.14.4-3]
 #[test]
 fn what_came_before_the_end_of_a_connection_counts_however_late_it_is_served() {

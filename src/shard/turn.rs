@@ -48,7 +48,7 @@ impl Default for TurnLimits {
 pub(super) struct Turn {
     limits: TurnLimits,
     done: u32,
-    /// When this is done, the client that is served has had its share.
+    /// When this is done, the client that is served has had its share; if there is none, what is due and what was put off.
     share_ends: u32,
     waiting: VecDeque<ConnectionId>,
 }
@@ -56,7 +56,7 @@ pub(super) struct Turn {
 impl Turn {
     /// The first turn.
     pub fn new(limits: TurnLimits) -> Self {
-        Turn { limits, done: 0, share_ends: 0, waiting: VecDeque::new() }
+        Turn { limits, done: 0, share_ends: limits.share, waiting: VecDeque::new() }
     }
 
     /// How much is done in a turn.
@@ -68,7 +68,7 @@ impl Turn {
     /// A turn begins.
     #[inline]
     pub fn begin(&mut self) {
-        self.done = 0;
+        (self.done, self.share_ends) = (0, self.limits.share);
     }
 
     /// The share of a client begins.

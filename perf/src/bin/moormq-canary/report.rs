@@ -87,7 +87,7 @@ pub fn page(args: &Args, version: &str, goes_first: bool, rounds: &[Vec<Figures>
         let cell = |of: &dyn Fn(&Figures) -> Duration| {
             let mut all: Vec<Duration> = figures.iter().map(of).collect();
             all.sort_unstable();
-            let (median, worst) = (all[all.len() / 2], all[all.len() - 1]);
+            let (median, worst) = (all[(all.len() - 1) / 2], all[all.len() - 1]);
             if all.len() > 1 { format!("{} ({})", ms(median), ms(worst)) } else { ms(median) }
         };
         let mut line = format!("| {} |", figures[0].what);

@@ -57,7 +57,7 @@
 //! | 3 | [`message`], [`client`] | the application message; who clients are, why connections and sessions end and messages are dropped |
 //! | 2 | [`codec`], [`topic`] | packets as bytes; topic names, filters, and the trees that match them |
 //! | 1 | [`config`], [`random`], [`deadlines`] | plain values, handed in |
-//! | 0 | [`time`] | the time, handed in, too |
+//! | 0 | [`time`], `octets` | the time, handed in, too; bytes that may not be in a text |
 //!
 //! Below `net` there is no I/O, no clock, no lock, no `async` and no `unsafe`: inputs and the time go in, outputs come out.
 //! That is what lets tests drive several shards without a socket. How a shard works, and the way of a packet through it, is told in
@@ -124,6 +124,7 @@ pub mod hooks;
 pub mod message;
 #[doc(hidden)]
 pub mod net;
+pub(crate) mod octets;
 #[doc(hidden)]
 pub mod random;
 #[doc(hidden)]

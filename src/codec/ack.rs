@@ -22,6 +22,11 @@ pub enum AckKind {
 impl AckKind {
     const ALL: [AckKind; 4] = [AckKind::Puback, AckKind::Pubrec, AckKind::Pubrel, AckKind::Pubcomp];
 
+    /// The kind that packets of this type are, if they are acknowledgements.
+    pub fn of(packet_type: PacketType) -> Option<AckKind> {
+        AckKind::ALL.into_iter().find(|kind| kind.packet_type() == packet_type)
+    }
+
     /// The packet type.
     #[inline]
     pub const fn packet_type(self) -> PacketType {
@@ -57,7 +62,7 @@ impl<'a> Ack<'a> {
     /// The acknowledgement in a packet of its shortest form, which is the same in all versions and directions, and what nearly all
     /// of them are. None for any other packet.
     #[inline]
-    pub(super) fn of_short(frame: Frame<'_>) -> Option<(AckKind, Ack<'static>)> {
+    pub fn of_short(frame: Frame<'_>) -> Option<(AckKind, Ack<'static>)> {
         let Frame { first, body: &[high, low], length: 4 } = frame else { return None };
         let kind = AckKind::ALL.into_iter().find(|kind| first == kind.packet_type().first_byte())?;
         let packet_id = PacketId::new(u16::from_be_bytes([high, low]))?;

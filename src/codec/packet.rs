@@ -125,14 +125,6 @@ pub fn decode<'a>(frame: Frame<'a>, version: ProtocolVersion, sender: Sender) ->
     let Some(packet_type) = frame.packet_type() else {
         return Err(DecodeError::malformed("packet type 0 is reserved"));
     };
-    if let Some((kind, ack)) = Ack::of_short(frame) {
-        return Ok(match kind {
-            AckKind::Puback => Packet::Puback(ack),
-            AckKind::Pubrec => Packet::Pubrec(ack),
-            AckKind::Pubrel => Packet::Pubrel(ack),
-            AckKind::Pubcomp => Packet::Pubcomp(ack),
-        });
-    }
     let body = frame.body;
     let version = match packet_type {
         PacketType::Connect => Connect::read_version(body)?,

@@ -1,6 +1,7 @@
 //! The data types of MQTT, read from the front of a slice (MQTT 5.0, 1.5).
 
 use super::{DecodeError, PacketId};
+use crate::octets;
 
 /// The longest a variable byte integer may be.
 pub(super) const MAX_VARINT_LEN: usize = 4;
@@ -89,7 +90,7 @@ impl<'a> Reader<'a> {
     pub(super) fn string(&mut self) -> Result<&'a str, DecodeError> {
         let bytes = self.binary()?;
         let text = str::from_utf8(bytes).map_err(|_| DecodeError::malformed("string is not UTF-8 [MQTT-1.5.4-1]"))?;
-        if bytes.contains(&0) {
+        if octets::contains_null(bytes) {
             return Err(DecodeError::malformed("string contains U+0000 [MQTT-1.5.4-2]"));
         }
         Ok(text)

@@ -50,7 +50,16 @@ impl Mountpoints {
     }
 
     /// The number of the mountpoint `name`.
+    #[inline]
     pub fn number(&mut self, name: &Arc<str>) -> u32 {
+        let last = self.last.get();
+        if self.mountpoints.get(last as usize).is_some_and(|mountpoint| Arc::ptr_eq(&mountpoint.name, name)) {
+            return last;
+        }
+        self.number_by_name(name)
+    }
+
+    fn number_by_name(&mut self, name: &Arc<str>) -> u32 {
         let last = self.last.get();
         if self.mountpoints.get(last as usize).is_some_and(|mountpoint| mountpoint.name == *name) {
             return last;

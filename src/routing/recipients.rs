@@ -45,7 +45,9 @@ impl Recipients {
     pub fn clear(&mut self) {
         self.local.clear();
         self.remote = ShardSet::default();
-        self.shares.clear();
+        if !self.shares.is_empty() {
+            self.shares.clear();
+        }
         self.stamp += 1;
         self.stamped = false;
         self.by_choice = false;
@@ -72,7 +74,11 @@ impl Recipients {
     }
 
     /// The shared subscriptions of which a member of `shard` was chosen. All must have been added.
+    #[inline]
     pub fn groups_on(&self, shard: usize) -> Vec<Arc<TopicFilter>> {
+        if self.shares.is_empty() {
+            return Vec::new();
+        }
         let begin = self.shares.partition_point(|(on, _)| *on < shard);
         self.shares[begin..].iter().take_while(|(on, _)| *on == shard).map(|(_, group)| group.clone()).collect()
     }

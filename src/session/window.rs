@@ -103,6 +103,15 @@ impl Window {
         if packet_id(first) == id { Some(0) } else { self.find_behind(first, id) }
     }
 
+    /// The place of a sequence: mostly as far behind the first as the sequences are apart.
+    fn place_of(&self, sequence: u64) -> Option<usize> {
+        let guess = usize::try_from(sequence - self.places.front()?.sequence()).ok()?;
+        match self.places.get(guess) {
+            Some(entry) if entry.sequence() == sequence => Some(guess),
+            _ => self.places.binary_search_by_key(&sequence, InFlight::sequence).ok(),
+        }
+    }
+
     fn find_behind(&self, first: u64, id: PacketId) -> Option<usize> {
         let last = self.places.back()?.sequence();
         let remainder = u64::from(id.get()) - 1;
@@ -114,7 +123,7 @@ impl Window {
             if sequence < first {
                 return None;
             }
-            if let Ok(place) = self.places.binary_search_by_key(&sequence, InFlight::sequence)
+            if let Some(place) = self.place_of(sequence)
                 && !self.places[place].is_gap()
             {
                 return Some(place);

@@ -87,7 +87,7 @@ impl<C: Chain> Clients<C> {
     }
 
     /// PUBACK, PUBREC, PUBREL or PUBCOMP from the client of a session.
-    #[inline]
+    #[inline(always)]
     pub(super) fn on_ack(
         &mut self,
         id: ConnectionId,

@@ -45,6 +45,9 @@ impl<C: Chain> Clients<C> {
     /// in portions holds it up, else behind that. Then its publisher is not served until it is delivered.
     #[inline]
     pub(super) fn deliver_in_turn(&mut self, mountpoint: u32, recipients: &mut Vec<Recipient>, routed: &Routed<'_>) {
+        if recipients.is_empty() {
+            return;
+        }
         let is_many = recipients.len() > self.agenda.turn.limits().portion;
         let under_way = &self.delivery.fan_outs;
         let goes_past =

@@ -28,49 +28,52 @@ impl<C: Chain> PubSub<C> {
         &mut self,
         id: ConnectionId,
         index: u32,
-        publish: Publish<'_>,
+        publish: &Publish<'_>,
         raw: &RawPacket<'_>,
         resumed: Option<Resumed>,
     ) -> PacketResult {
         let clients = &mut self.clients;
-        let first_time = resumed.is_none();
-        if first_time {
+        if resumed.is_none() {
             clients.statistics.counters.messages_in += 1;
             clients.count_rate(id, index);
         }
         let Some(session) = clients.sessions.get_mut(index) else { return Ok(()) };
-        let mut aliased = None;
-        if publish.properties.topic_alias.is_some()
+        // What is copied is as much as the rest of decoding, so only what has an alias is.
+        let (aliased, with_topic);
+        let publish = if publish.properties.topic_alias.is_some()
             && let Some(connected) = clients.connections.get_mut(id).and_then(|connection| connection.connected_mut())
         {
             let (most, hasher) = (session.settings.alias_maximum_in, session.subscriptions.hasher());
             let most_bytes = clients.setup.config.limits.max_topic_bytes_per_client;
-            aliased = publishing::resolve_alias(connected, most, most_bytes, &publish, hasher)?;
-        }
-        let publish = Publish { topic: aliased.as_deref().unwrap_or(publish.topic), ..publish };
-        let checked = publishing::check(session, &publish, &clients.setup.config.limits)?;
-        if first_time {
+            aliased = publishing::resolve_alias(connected, most, most_bytes, publish, hasher)?;
+            with_topic = Publish { topic: aliased.as_deref().unwrap_or(publish.topic), ..*publish };
+            &with_topic
+        } else {
+            publish
+        };
+        let checked = publishing::check(session, publish, &clients.setup.config.limits)?;
+        if resumed.is_none() {
             clients.delivery.traffic.count(session.slot);
         }
         let topic = match checked {
             Checked::Ask(topic) => topic,
             Checked::Repeated => {
-                clients.answer_publish(id, index, &publish, ReasonCode::Success, None);
+                clients.answer_publish(id, index, publish, ReasonCode::Success, None);
                 return Ok(());
             }
             Checked::Refused(code) => {
                 clients.statistics.counters.publish_refused += 1;
-                clients.answer_publish(id, index, &publish, code, None);
+                clients.answer_publish(id, index, publish, code, None);
                 return Ok(());
             }
         };
         let connections = &clients.connections;
         let is_anonymous_allowed = || connections.get(id).is_some_and(|connection| connection.allows_anonymous());
-        match publishing::ask(&mut clients.chain, session, &publish, is_anonymous_allowed, resumed) {
-            Decision::Accepted(modifiers) => self.accept_publish(id, index, topic, &publish, raw, &modifiers),
+        match publishing::ask(&mut clients.chain, session, publish, is_anonymous_allowed, resumed) {
+            Decision::Accepted(modifiers) => self.accept_publish(id, index, topic, publish, raw, &modifiers),
             Decision::Refused(refused) => {
                 clients.statistics.counters.hook_failures += u64::from(refused.hook_failed);
-                self.refuse_publish(id, index, &publish, refused);
+                self.refuse_publish(id, index, publish, refused);
             }
             Decision::Later(pending) => clients.put_off(id, raw, pending),
         }

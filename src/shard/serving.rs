@@ -10,7 +10,7 @@ use super::packets::PacketResult;
 use super::turn;
 use crate::client::ConnectionId;
 use crate::codec::{
-    AckKind, Auth, DecodeError, Frame, Packet, PacketType, ProtocolVersion, Sender, Split, decode, split,
+    Ack, AckKind, Auth, DecodeError, Frame, Packet, PacketType, ProtocolVersion, Sender, Split, decode, split,
 };
 use crate::connection::{Connection, ConnectionStage, PauseReason, Pending, SPLICE_FROM, Unread, Violation};
 use crate::handshake::{Handshake, LiveConnection, Reauthentication, Refusal};
@@ -179,7 +179,12 @@ impl<C: Chain> Shard<C> {
         let raw = RawPacket { bytes: &bytes[..length], block, more_follows: length < bytes.len() };
         if let ConnectionStage::Connected(connected) = &connection.stage {
             let (session, version) = (connected.session, connected.version);
-            if let Err(violation) = self.on_packet(id, session, version, frame, &raw, None) {
+            // Acknowledgements are many and cheap: a call more for each would be seen.
+            let outcome = match Ack::of_short(frame) {
+                Some((kind, ack)) => clients.on_ack(id, session, kind, ack),
+                None => self.on_packet(id, session, version, frame, &raw, None),
+            };
+            if let Err(violation) = outcome {
                 self.pubsub.violation(id, violation);
             }
         } else if self.pubsub.clients.turn_stranger_away(id, bytes) {
@@ -208,11 +213,11 @@ impl<C: Chain> Shard<C> {
         }
         let pubsub = &mut self.pubsub;
         match decode(frame, version, Sender::Client)? {
-            Packet::Publish(publish) => pubsub.on_publish(id, session, publish, raw, resumed),
-            Packet::Puback(ack) => pubsub.clients.on_ack(id, session, AckKind::Puback, ack),
-            Packet::Pubrec(ack) => pubsub.clients.on_ack(id, session, AckKind::Pubrec, ack),
-            Packet::Pubrel(ack) => pubsub.clients.on_ack(id, session, AckKind::Pubrel, ack),
-            Packet::Pubcomp(ack) => pubsub.clients.on_ack(id, session, AckKind::Pubcomp, ack),
+            Packet::Publish(publish) => pubsub.on_publish(id, session, &publish, raw, resumed),
+            Packet::Puback(ack) | Packet::Pubrec(ack) | Packet::Pubrel(ack) | Packet::Pubcomp(ack) => {
+                let kind = frame.packet_type().and_then(AckKind::of).expect("such a packet was decoded");
+                pubsub.clients.on_ack(id, session, kind, ack)
+            }
             Packet::Subscribe(subscribe) => pubsub.on_subscribe(id, session, subscribe, raw, resumed),
             Packet::Unsubscribe(unsubscribe) => pubsub.on_unsubscribe(id, session, unsubscribe, raw, resumed),
             Packet::Pingreq => {

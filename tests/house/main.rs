@@ -17,7 +17,7 @@ use source::{Source, entries};
 
 /// The floors, lowest first.
 const FLOORS: &[&[&str]] = &[
-    &["time"],
+    &["time", "octets"],
     &["config", "random", "deadlines", "credit"],
     &["topic", "codec"],
     &["client", "message"],

@@ -339,7 +339,8 @@ mod tests {
         let reports = crate::hooks::HookReport::of(&chain);
         let of = |link: &str| {
             let own = reports.iter().filter(|report| report.link == link);
-            own.map(|report| (report.hook, report.counts.calls, report.counts.ok, report.counts.refusals)).collect::<Vec<_>>()
+            own.map(|report| (report.hook, report.counts.calls, report.counts.ok, report.counts.refusals))
+                .collect::<Vec<_>>()
         };
         assert_eq!(of("ScramFile"), [("auth_on_register", 1, 0, 1)]);
         assert_eq!(of("PasswordFile"), [("auth_on_register", 2, 0, 1)]);

@@ -101,7 +101,11 @@ impl Drop for Broker {
 
 /// Whether this user may have programs go before those of others.
 pub fn may_go_first() -> bool {
-    Program::new("nice").args(["-n", NICE, "true"]).stderr(Stdio::piped()).output().is_ok_and(|done| done.stderr.is_empty())
+    Program::new("nice")
+        .args(["-n", NICE, "true"])
+        .stderr(Stdio::piped())
+        .output()
+        .is_ok_and(|done| done.stderr.is_empty())
 }
 
 /// What the program says about its version.
@@ -151,7 +155,8 @@ mod tests {
 
     #[test]
     fn the_broker_accepts_its_configuration() {
-        let config = |passwords| moormq::config::Config::from_toml(&configuration(1883, 0, passwords, ""), "test").unwrap();
+        let config =
+            |passwords| moormq::config::Config::from_toml(&configuration(1883, 0, passwords, ""), "test").unwrap();
         assert_eq!((config(None).shards, config(None).allow_anonymous), (Some(1), true));
         assert!(!config(Some(&PathBuf::from("/tmp/passwords"))).allow_anonymous);
     }

@@ -69,7 +69,8 @@ impl Canary {
     pub fn stop(self) -> Result<Samples, Failure> {
         self.stop.store(true, Ordering::Relaxed);
         let [pings, publishes, broker_core, client_core] = self.threads.map(|thread| thread.join());
-        let of = |result: thread::Result<Result<Vec<Sample>, Failure>>| result.map_err(|_| "a thread of the canary died")?;
+        let of =
+            |result: thread::Result<Result<Vec<Sample>, Failure>>| result.map_err(|_| "a thread of the canary died")?;
         Ok(Samples {
             pings: of(pings)?,
             publishes: of(publishes)?,

@@ -21,7 +21,7 @@ pub struct Case {
 }
 
 /// All of them.
-pub const CASES: [Case; 10] = [
+pub const CASES: [Case; 11] = [
     case("subscribes", subscribes),
     case("filters", filters),
     Case { settings: "limits.max_filters_per_subscribe = 65535", ..case("filters_raised", filters_raised) },
@@ -31,6 +31,7 @@ pub const CASES: [Case; 10] = [
     case("sessions_expire", sessions_expire),
     case("crowd", crowd),
     case("flood", flood),
+    case("stalled", stalled),
     Case { logins: true, ..case("logins", logins) },
 ];
 
@@ -42,6 +43,8 @@ const fn case(name: &'static str, run: fn(&mut Scene) -> Result<(), Failure>) ->
 const MANY_FILTERS: usize = 50_000;
 /// How long the first case goes on: it asks for twenty million messages.
 const SUBSCRIBES: Duration = Duration::from_secs(5);
+/// How long the publisher goes on whose subscribers do not read.
+const STALLED: Duration = Duration::from_secs(8);
 /// Packets in one write, and clients that are between CONNECT and ready at a time, where many are prepared.
 const AT_A_TIME: usize = 500;
 /// Clients from one address, so that ports suffice.
@@ -224,6 +227,29 @@ fn flood(scene: &mut Scene) -> Result<(), Failure> {
         flooder.served()?;
         let read = reading.join().map_err(|_| "the reader died")??;
         Ok(format!("{read} of {messages} messages"))
+    })
+}
+
+/// One publisher at full speed to 500 subscribers that do not read.
+fn stalled(scene: &mut Scene) -> Result<(), Failure> {
+    let mut sleepers = Vec::new();
+    for id in names("sleeper", scene.some(500)) {
+        let mut client = scene.client(&id)?;
+        client.take_little()?;
+        client.subscribe(&["stalled/x".to_owned()])?;
+        sleepers.push(client);
+    }
+    let mut publisher = scene.client("publisher")?;
+    scene.during("500 subscribers that do not read, one publisher at full speed, 8 s", || {
+        let begun = Instant::now();
+        let mut messages = 0;
+        while begun.elapsed() < STALLED {
+            publisher.send(|out| {
+                (0..100).for_each(|_| client::publish("stalled/x", &[b'z'; 100], QoS::AtMostOnce, false, None, out));
+            })?;
+            messages += 100;
+        }
+        Ok(format!("{messages} messages published"))
     })
 }
 

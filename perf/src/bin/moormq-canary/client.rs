@@ -5,10 +5,10 @@ use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use moormq::codec::{
-    Connect, Disconnect, MAX_PACKET_SIZE, Packet, PacketId, PacketType, ProtocolVersion, Publish, PublishProperties, QoS,
-    ReasonCode, Sender, Split, Subscribe, SubscribeFilter, SubscriptionOptions, Unsubscribe, decode, split,
+    Connect, Disconnect, MAX_PACKET_SIZE, Packet, PacketId, PacketType, ProtocolVersion, Publish, PublishProperties,
+    QoS, ReasonCode, Sender, Split, Subscribe, SubscribeFilter, SubscriptionOptions, Unsubscribe, decode, split,
 };
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::failure::Failure;
 
@@ -150,7 +150,9 @@ impl Client {
             self.unread.drain(..used);
             // Nothing within the time that a read may take is no failure.
             if let Err(failure) = self.read()
-                && !failure.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+                && !failure
+                    .downcast_ref::<std::io::Error>()
+                    .is_some_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
             {
                 return Err(failure);
             }
@@ -162,6 +164,11 @@ impl Client {
     /// Another one that uses the same connection: one writes while the other reads.
     pub fn other_half(&self) -> Result<Client, Failure> {
         Ok(Client { stream: self.stream.try_clone()?, unread: Vec::new(), out: Vec::new() })
+    }
+
+    /// Has the kernel keep as little as it can of what the client does not read.
+    pub fn take_little(&self) -> Result<(), Failure> {
+        Ok(SockRef::from(&self.stream).set_recv_buffer_size(4096)?)
     }
 
     /// Closes the connection without DISCONNECT.

@@ -55,7 +55,11 @@ impl Scene {
     }
 
     /// Has something done while the canary is looked at; what it gives is told in the report.
-    pub fn during(&mut self, what: &'static str, work: impl FnOnce() -> Result<String, Failure>) -> Result<(), Failure> {
+    pub fn during(
+        &mut self,
+        what: &'static str,
+        work: impl FnOnce() -> Result<String, Failure>,
+    ) -> Result<(), Failure> {
         let before = waited_for_core(self.pid);
         let from = Instant::now();
         let outcome = work()?;

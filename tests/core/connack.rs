@@ -32,7 +32,7 @@ fn set_by_hook(modifiers: RegisterModifiersM5, options: ConnectOptions<'_>) -> C
 fn usual() -> ConnackProperties<'static> {
     ConnackProperties {
         receive_maximum: Some(1024),
-        maximum_packet_size: Some(1024 * 1024),
+        maximum_packet_size: Some(8 * 1024 * 1024),
         topic_alias_maximum: Some(32),
         ..ConnackProperties::default()
     }

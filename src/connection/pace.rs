@@ -3,7 +3,9 @@
 /// The pace of a client, compared with that of what is published to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pace {
-    /// There is room in its output.
+    /// There is room in its output, and nothing waits for it.
+    Free,
+    /// There is room in its output for what waits.
     Keeping,
     /// There is none: what comes is queued, and whoever publishes it waits, if it is too much.
     Full,

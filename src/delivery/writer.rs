@@ -52,7 +52,7 @@ pub struct Sending {
 }
 
 impl<C: Chain> PublishWriter<'_, C> {
-    /// Sends a publication to an online session, if nothing waits before it and there is room. `encoded` has what was encoded for other
+    /// Sends a publication to an online session, if its client is free and the window has room. `encoded` has what was encoded for other
     /// recipients; none if there is this one only.
     #[inline]
     #[allow(clippy::too_many_arguments)]
@@ -66,7 +66,8 @@ impl<C: Chain> PublishWriter<'_, C> {
         pace: Pace,
         encoded: Option<&mut EncodedForms>,
     ) -> Delivered {
-        let straight = pace == Pace::Keeping && !session.outbound.is_anything_waiting();
+        let straight = pace == Pace::Free;
+        debug_assert!(!straight || !session.outbound.is_anything_waiting());
         let item = Item { publication, qos, retain, again: false, ids: &recipient.ids };
         let sent = if qos == QoS::AtMostOnce && straight {
             self.write(session, connection, &item, None, encoded).is_ok()

@@ -13,6 +13,7 @@ mod recipient;
 mod settings;
 mod subscription_ids;
 mod table;
+mod waiting;
 mod will;
 mod window;
 

@@ -1,11 +1,11 @@
 //! The queue of a session: messages that wait for its window, or for its client to connect again.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
 
 use super::SubscriptionIds;
+use super::waiting::Waiting;
 use crate::client::DropReason;
 use crate::codec::QoS;
 use crate::config::{Limit, QueueType};
@@ -54,25 +54,13 @@ pub struct Insert {
 ///
 /// Bounded in messages and bytes. QoS 0 gives way to QoS 1 and 2; then the new message (fifo) or the oldest (lifo) does.
 /// Nothing is dropped in vain: if all that may go does not make room, the new message alone does.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 // The order matters to the session, see there: every delivery looks whether something waits.
 #[repr(C)]
 pub struct Queue {
-    waiting: VecDeque<OutgoingMessage>,
-    bytes: usize,
-    /// How many of them are QoS 0, and their bytes.
-    qos0: usize,
-    qos0_bytes: usize,
-    /// No message in the queue expires before this.
-    earliest_expiry: Time,
+    waiting: Waiting,
     /// How many have left it.
     left: u64,
-}
-
-impl Default for Queue {
-    fn default() -> Self {
-        Queue { waiting: VecDeque::new(), bytes: 0, qos0: 0, qos0_bytes: 0, earliest_expiry: Time::NEVER, left: 0 }
-    }
 }
 
 impl Queue {
@@ -98,7 +86,7 @@ impl Queue {
 
     /// The bytes that wait, shared or not.
     pub fn bytes(&self) -> usize {
-        self.bytes
+        self.waiting.bytes()
     }
 
     /// Adds `delivery` at the end, making room if there has to be.
@@ -109,25 +97,26 @@ impl Queue {
         let mut insert = Insert::default();
         let most = if online { limits.online } else { limits.offline };
         let size = delivery.message.size();
-        let full = !most.allows(self.len() + 1) || !limits.bytes.allows(self.bytes + size);
-        if full && self.earliest_expiry <= now {
-            self.drop_expired(now, &mut insert);
+        let is_full = |queue: &Queue| !most.allows(queue.len() + 1) || !limits.bytes.allows(queue.bytes() + size);
+        while is_full(self)
+            && let Some(expired) = self.waiting.pop_expired(now)
+        {
+            self.left += 1;
+            insert.dropped.push((expired, DropReason::Expired));
         }
         let most = bound(most, self.len(), 1);
-        let most_bytes = bound(limits.bytes, self.bytes, size);
+        let most_bytes = bound(limits.bytes, self.bytes(), size);
         let has_room = |len: usize, bytes: usize| len < most && bytes + size <= most_bytes;
         let (replaceable, their_bytes) = self.replaceable(&delivery, limits.order);
-        if !has_room(self.len() - replaceable, self.bytes - their_bytes) {
+        if !has_room(self.len() - replaceable, self.bytes() - their_bytes) {
             insert.dropped.push((delivery, DropReason::QueueFull));
             return insert;
         }
-        while !has_room(self.len(), self.bytes) {
+        while !has_room(self.len(), self.bytes()) {
             let Some(victim) = self.victim() else { break };
             insert.dropped.push((victim, DropReason::QueueFull));
         }
-        self.earliest_expiry = self.earliest_expiry.min(delivery.message.expires());
-        self.note_in(&delivery);
-        self.waiting.push_back(delivery);
+        self.waiting.push(delivery);
         insert.stored = true;
         insert
     }
@@ -135,18 +124,18 @@ impl Queue {
     /// The message that is to be sent next.
     pub fn next(&self, order: QueueType) -> Option<&OutgoingMessage> {
         match order {
-            QueueType::Fifo => self.waiting.front(),
-            QueueType::Lifo => self.waiting.back(),
+            QueueType::Fifo => self.waiting.first(),
+            QueueType::Lifo => self.waiting.last(),
         }
     }
 
     /// Takes out the message that is to be sent next.
     pub fn take(&mut self, order: QueueType) -> Option<OutgoingMessage> {
         let delivery = match order {
-            QueueType::Fifo => self.waiting.pop_front(),
-            QueueType::Lifo => self.waiting.pop_back(),
+            QueueType::Fifo => self.waiting.pop_first(),
+            QueueType::Lifo => self.waiting.pop_last(),
         }?;
-        self.note_out(&delivery);
+        self.left += 1;
         if self.waiting.is_empty() {
             *self = Queue { left: self.left, ..Queue::default() };
         }
@@ -154,16 +143,9 @@ impl Queue {
     }
 
     /// Takes out every message for which `which` is true, in order.
-    pub fn extract(&mut self, mut which: impl FnMut(&OutgoingMessage) -> bool) -> Vec<OutgoingMessage> {
-        let mut taken = Vec::new();
-        for delivery in std::mem::take(&mut self.waiting) {
-            if which(&delivery) {
-                self.note_out(&delivery);
-                taken.push(delivery);
-            } else {
-                self.waiting.push_back(delivery);
-            }
-        }
+    pub fn extract(&mut self, which: impl FnMut(&OutgoingMessage) -> bool) -> Vec<OutgoingMessage> {
+        let taken = self.waiting.extract(which);
+        self.left += taken.len() as u64;
         taken
     }
 
@@ -172,48 +154,20 @@ impl Queue {
         std::mem::take(self).waiting.into_iter()
     }
 
-    fn drop_expired(&mut self, now: Time, insert: &mut Insert) {
-        let expired = self.extract(|delivery| delivery.message.expires() <= now);
-        insert.dropped.extend(expired.into_iter().map(|delivery| (delivery, DropReason::Expired)));
-        self.earliest_expiry =
-            self.waiting.iter().map(|delivery| delivery.message.expires()).min().unwrap_or(Time::NEVER);
-    }
-
     /// How many messages, and of how many bytes, may go to make room for `newcomer`.
     fn replaceable(&self, newcomer: &OutgoingMessage, order: QueueType) -> (usize, usize) {
         match (order, newcomer.qos) {
             (QueueType::Fifo, QoS::AtMostOnce) => (0, 0),
-            (QueueType::Fifo, _) | (QueueType::Lifo, QoS::AtMostOnce) => (self.qos0, self.qos0_bytes),
-            (QueueType::Lifo, _) => (self.waiting.len(), self.bytes),
+            (QueueType::Fifo, _) | (QueueType::Lifo, QoS::AtMostOnce) => self.waiting.qos0(),
+            (QueueType::Lifo, _) => (self.waiting.len(), self.bytes()),
         }
     }
 
     /// The message that goes first to make room, taken out: the oldest of QoS 0, or the oldest of all.
     fn victim(&mut self) -> Option<OutgoingMessage> {
-        let at = match self.qos0 {
-            0 => 0,
-            _ => self.waiting.iter().position(|delivery| delivery.qos == QoS::AtMostOnce)?,
-        };
-        let victim = self.waiting.remove(at)?;
-        self.note_out(&victim);
-        Some(victim)
-    }
-
-    fn note_in(&mut self, delivery: &OutgoingMessage) {
-        let size = delivery.message.size();
-        self.bytes += size;
-        if delivery.qos == QoS::AtMostOnce {
-            (self.qos0, self.qos0_bytes) = (self.qos0 + 1, self.qos0_bytes + size);
-        }
-    }
-
-    fn note_out(&mut self, delivery: &OutgoingMessage) {
-        let size = delivery.message.size();
-        self.bytes -= size;
+        let victim = self.waiting.pop_qos0().or_else(|| self.waiting.pop_first())?;
         self.left += 1;
-        if delivery.qos == QoS::AtMostOnce {
-            (self.qos0, self.qos0_bytes) = (self.qos0 - 1, self.qos0_bytes - size);
-        }
+        Some(victim)
     }
 }
 
@@ -236,7 +190,8 @@ pub(super) mod tests {
         expiring(payload, qos, Time::NEVER)
     }
 
-    fn expiring(payload: &str, qos: QoS, at: Time) -> OutgoingMessage {
+    /// One that expires.
+    pub(in crate::session) fn expiring(payload: &str, qos: QoS, at: Time) -> OutgoingMessage {
         let mut publication = Publication::new(TopicName::trusted("t"), payload.as_bytes());
         publication.expire(at);
         OutgoingMessage { message: publication.keep(), qos, retain: false, ids: SubscriptionIds::new(), group: None }
@@ -260,7 +215,7 @@ pub(super) mod tests {
             let insert = queue.push(delivery(payload, qos), &limits(3, Limit::UNLIMITED, order), true, Time::ZERO);
             dropped.extend(texts(insert.dropped.iter().map(|(delivery, _)| delivery)));
         }
-        (texts(&queue.waiting), dropped)
+        (texts(queue.waiting.iter()), dropped)
     }
 
     #[test]
@@ -321,7 +276,7 @@ pub(super) mod tests {
         assert!(!queue.push(delivery("c", QoS::AtLeastOnce), &limits, true, at(9)).stored);
         let insert = queue.push(delivery("d", QoS::AtLeastOnce), &limits, true, at(10));
         assert!(insert.stored && matches!(insert.dropped[..], [(_, DropReason::Expired)]));
-        assert_eq!(texts(&queue.waiting), ["b", "d"]);
+        assert_eq!(texts(queue.waiting.iter()), ["b", "d"]);
     }
 
     proptest! {
@@ -355,10 +310,6 @@ pub(super) mod tests {
                     }
                     _ => drop(queue.extract(|delivery| delivery.qos == QoS::AtMostOnce)),
                 }
-                let zero: Vec<_> = queue.waiting.iter().filter(|delivery| delivery.qos == QoS::AtMostOnce).collect();
-                prop_assert_eq!(queue.qos0, zero.len());
-                prop_assert_eq!(queue.qos0_bytes, zero.iter().map(|delivery| delivery.message.size()).sum::<usize>());
-                prop_assert_eq!(queue.bytes(), queue.waiting.iter().map(|delivery| delivery.message.size()).sum::<usize>());
             }
         }
     }

@@ -133,9 +133,9 @@ impl<C: Chain> Clients<C> {
             return self.settle(recipient, publication, (qos, retain), outcome);
         };
         let Some(mut to) = self.connections.writable(id) else { return };
-        let is_free = session.outbound.queue.is_empty() && to.connection.outbox.waiting() < self.flow.most();
+        let is_free = !session.outbound.is_anything_waiting() && to.connection.outbox.waiting() < self.flow.most();
         let pace = match is_free {
-            true => Pace::Keeping,
+            true => Pace::Free,
             false => self.flow.pace(id, Backlog::of(session, to.connection), qos),
         };
         let (chain, traffic, now) = (&mut self.chain, &mut self.delivery.traffic, self.agenda.now());

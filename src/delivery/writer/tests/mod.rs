@@ -68,7 +68,8 @@ impl<C: Chain> Client<C> {
 
     /// Delivers `payload` to topic `t` at this QoS.
     fn sent(&mut self, payload: &str, qos: QoS) -> Delivered {
-        self.deliver(&recipient(), &publication("t", payload.as_bytes(), qos), Pace::Keeping, None)
+        let pace = if self.session.outbound.is_anything_waiting() { Pace::Keeping } else { Pace::Free };
+        self.deliver(&recipient(), &publication("t", payload.as_bytes(), qos), pace, None)
     }
 
     /// Sends a retained message with its own QoS, while so many bytes of output may wait.

@@ -106,7 +106,7 @@ fn a_message_says_how_long_it_is_still_of_use() {
     let mut client = client();
     let mut expiring = publication("t", b"x", QoS::AtMostOnce);
     expiring.expires = NOW + Duration::from_millis(1001);
-    client.deliver(&recipient(), &expiring, Pace::Keeping, None);
+    client.deliver(&recipient(), &expiring, Pace::Free, None);
     let output = client.output();
     assert_eq!(one(&output).properties.message_expiry, Some(2));
 }
@@ -116,7 +116,7 @@ fn a_message_says_how_long_it_is_still_of_use() {
 fn a_message_has_the_identifiers_of_all_subscriptions_that_it_matches() {
     let mut client = client();
     let recipient = Recipient { ids: SubscriptionIds::from([7, 300]), ..recipient() };
-    client.deliver(&recipient, &publication("t", b"x", QoS::AtLeastOnce), Pace::Keeping, None);
+    client.deliver(&recipient, &publication("t", b"x", QoS::AtLeastOnce), Pace::Free, None);
     let output = client.output();
     assert_eq!(one(&output).properties.subscription_ids.iter().collect::<Vec<_>>(), [7, 300]);
 }

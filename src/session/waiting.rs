@@ -1,0 +1,324 @@
+//! The messages of a queue, in order, with an index of those that give way first.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use super::OutgoingMessage;
+use crate::codec::QoS;
+use crate::time::Time;
+
+/// With so few places they are never closed up.
+const FEW: usize = 64;
+
+/// Messages in the order in which they came, of which the oldest of QoS 0 and those that have expired are found without a walk: somebody
+/// who fills his queue with a million others would have each message after that cost a walk over them.
+///
+/// What is taken out in the middle leaves a gap; gaps are closed up when half of the places are gaps. The first place and the last are
+/// never gaps.
+#[derive(Debug, Default)]
+// The order matters to the session: every delivery looks whether something waits.
+#[repr(C)]
+pub(super) struct Waiting {
+    places: VecDeque<Option<OutgoingMessage>>,
+    gaps: usize,
+    bytes: usize,
+    /// Made for the first message that is to be found in it: many queues never have one.
+    index: Option<Box<Index>>,
+}
+
+/// The messages of QoS 0, and those that expire. Places are numbered in order; a number means the same place until gaps are closed up.
+#[derive(Debug, Default)]
+struct Index {
+    /// The number of the first place.
+    first: u64,
+    /// The places of QoS 0, and of some gaps.
+    qos0: VecDeque<u64>,
+    /// How many messages of QoS 0 there are, and their bytes.
+    qos0_len: usize,
+    qos0_bytes: usize,
+    /// Those that expire, the earliest first.
+    expiring: BTreeSet<(Time, u64)>,
+}
+
+impl Waiting {
+    /// How many messages there are.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.places.len() - self.gaps
+    }
+
+    /// Whether there is none.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// Their bytes, shared or not.
+    #[inline]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// How many of them are QoS 0, and their bytes.
+    pub fn qos0(&self) -> (usize, usize) {
+        self.index.as_ref().map_or((0, 0), |index| (index.qos0_len, index.qos0_bytes))
+    }
+
+    /// The oldest.
+    pub fn first(&self) -> Option<&OutgoingMessage> {
+        self.places.front()?.as_ref()
+    }
+
+    /// The newest.
+    pub fn last(&self) -> Option<&OutgoingMessage> {
+        self.places.back()?.as_ref()
+    }
+
+    /// All of them, in order.
+    #[cfg(test)]
+    pub fn iter(&self) -> impl Iterator<Item = &OutgoingMessage> {
+        self.places.iter().flatten()
+    }
+
+    /// Adds one behind all others.
+    pub fn push(&mut self, message: OutgoingMessage) {
+        let at = self.places.len();
+        self.bytes += message.message.size();
+        if self.index.is_some() || Index::concerns(&message) {
+            self.index.get_or_insert_default().note_in(at, &message);
+        }
+        self.places.push_back(Some(message));
+    }
+
+    /// Takes out the oldest.
+    pub fn pop_first(&mut self) -> Option<OutgoingMessage> {
+        self.take(0)
+    }
+
+    /// Takes out the newest.
+    pub fn pop_last(&mut self) -> Option<OutgoingMessage> {
+        self.take(self.places.len().checked_sub(1)?)
+    }
+
+    /// Takes out the oldest of QoS 0.
+    pub fn pop_qos0(&mut self) -> Option<OutgoingMessage> {
+        let index = self.index.as_mut()?;
+        let is_one = |at: usize| matches!(&self.places[at], Some(message) if message.qos == QoS::AtMostOnce);
+        while let Some(at) = index.first_qos0() {
+            if is_one(at) {
+                return self.take(at);
+            }
+            index.qos0.pop_front();
+        }
+        None
+    }
+
+    /// Takes out one that has expired, the earliest first.
+    pub fn pop_expired(&mut self, now: Time) -> Option<OutgoingMessage> {
+        let index = self.index.as_mut()?;
+        let (at, number) = *index.expiring.first()?;
+        if at > now {
+            return None;
+        }
+        self.take((number - self.index.as_ref()?.first) as usize)
+    }
+
+    /// Takes out every message for which `which` is true, in order.
+    pub fn extract(&mut self, mut which: impl FnMut(&OutgoingMessage) -> bool) -> Vec<OutgoingMessage> {
+        let (taken, left): (Vec<_>, Vec<_>) = std::mem::take(self).into_iter().partition(|message| which(message));
+        left.into_iter().for_each(|message| self.push(message));
+        taken
+    }
+
+    /// Takes out the message at a place.
+    fn take(&mut self, at: usize) -> Option<OutgoingMessage> {
+        let message = self.places.get_mut(at)?.take()?;
+        self.gaps += 1;
+        self.bytes -= message.message.size();
+        if let Some(index) = &mut self.index {
+            index.note_out(at, &message);
+        }
+        self.trim();
+        Some(message)
+    }
+
+    /// Sees to it that the first place and the last are no gaps, and that not most of the others are.
+    fn trim(&mut self) {
+        let mut left = 0;
+        while matches!(self.places.front(), Some(None)) {
+            self.places.pop_front();
+            left += 1;
+        }
+        self.gaps -= left;
+        while matches!(self.places.back(), Some(None)) {
+            self.places.pop_back();
+            self.gaps -= 1;
+        }
+        if let Some(index) = &mut self.index {
+            index.trim(left, self.places.len());
+        }
+        if self.gaps * 2 > self.places.len() && self.places.len() > FEW {
+            self.close_up();
+        }
+    }
+
+    fn close_up(&mut self) {
+        self.places.retain(Option::is_some);
+        self.gaps = 0;
+        let mut index = Index::default();
+        for (at, message) in self.places.iter().flatten().enumerate() {
+            index.note_in(at, message);
+        }
+        self.index = Some(Box::new(index));
+    }
+}
+
+impl IntoIterator for Waiting {
+    type Item = OutgoingMessage;
+    type IntoIter = std::iter::Flatten<std::collections::vec_deque::IntoIter<Option<OutgoingMessage>>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.places.into_iter().flatten()
+    }
+}
+
+impl Index {
+    /// Whether a message is to be found in an index.
+    fn concerns(message: &OutgoingMessage) -> bool {
+        message.qos == QoS::AtMostOnce || message.message.expires() != Time::NEVER
+    }
+
+    fn note_in(&mut self, at: usize, message: &OutgoingMessage) {
+        let number = self.first + at as u64;
+        if message.qos == QoS::AtMostOnce {
+            self.qos0.push_back(number);
+            self.qos0_len += 1;
+            self.qos0_bytes += message.message.size();
+        }
+        if message.message.expires() != Time::NEVER {
+            self.expiring.insert((message.message.expires(), number));
+        }
+    }
+
+    fn note_out(&mut self, at: usize, message: &OutgoingMessage) {
+        let number = self.first + at as u64;
+        if message.qos == QoS::AtMostOnce {
+            // It is the oldest of them, or in the middle and found to be a gap later, or the newest: see `trim`.
+            if self.qos0.front() == Some(&number) {
+                self.qos0.pop_front();
+            }
+            self.qos0_len -= 1;
+            self.qos0_bytes -= message.message.size();
+        }
+        if message.message.expires() != Time::NEVER {
+            self.expiring.remove(&(message.message.expires(), number));
+        }
+    }
+
+    /// So many places have gone in front, and so many are left: numbers behind them are given again.
+    fn trim(&mut self, left: usize, places: usize) {
+        self.first += left as u64;
+        let end = self.first + places as u64;
+        while self.qos0.front().is_some_and(|number| *number < self.first) {
+            self.qos0.pop_front();
+        }
+        while self.qos0.back().is_some_and(|number| *number >= end) {
+            self.qos0.pop_back();
+        }
+    }
+
+    /// The place of the oldest message of QoS 0, or of a gap.
+    fn first_qos0(&self) -> Option<usize> {
+        self.qos0.front().map(|number| (number - self.first) as usize)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use proptest::prelude::*;
+
+    use super::super::queue::tests::{delivery, expiring};
+    use super::*;
+
+    /// What `Waiting` is to do, by walks.
+    #[derive(Default)]
+    struct Model(Vec<OutgoingMessage>);
+
+    impl Model {
+        fn remove(&mut self, at: Option<usize>) -> Option<OutgoingMessage> {
+            at.map(|at| self.0.remove(at))
+        }
+    }
+
+    proptest! {
+        /// Whatever is put in and taken out, it is what a walk over all would find, and little more is kept than is there.
+        #[test]
+        fn what_is_found_is_what_a_walk_would_find(
+            steps in prop::collection::vec((0..12_u8, 1..5_u64), 0..400),
+        ) {
+            let (mut waiting, mut model) = (Waiting::default(), Model::default());
+            for (number, (what, expiry)) in steps.into_iter().enumerate() {
+                let now = Time::from_millis(expiry);
+                let (taken, expected) = match what {
+                    0..=6 => {
+                        let expires = if what < 4 { Time::NEVER } else { now };
+                        let qos = QoS::from_u8(what % 3).expect("0 to 2");
+                        let message = expiring(&number.to_string(), qos, expires);
+                        waiting.push(message.clone());
+                        model.0.push(message);
+                        (None, None)
+                    }
+                    7 => (waiting.pop_first(), { let at = (!model.0.is_empty()).then_some(0); model.remove(at) }),
+                    8 => (waiting.pop_last(), model.0.pop()),
+                    9 | 10 => {
+                        let at = model.0.iter().position(|message| message.qos == QoS::AtMostOnce);
+                        (waiting.pop_qos0(), model.remove(at))
+                    }
+                    _ => {
+                        let expired = model.0.iter().enumerate().filter(|(_, one)| one.message.expires() <= now);
+                        let at = expired.min_by_key(|(at, one)| (one.message.expires(), *at)).map(|(at, _)| at);
+                        (waiting.pop_expired(now), model.remove(at))
+                    }
+                };
+                let payload = |one: Option<OutgoingMessage>| one.map(|one| one.message.payload().to_vec());
+                prop_assert_eq!(payload(taken), payload(expected));
+                let of_qos0 = || model.0.iter().filter(|one| one.qos == QoS::AtMostOnce);
+                let size = |one: &OutgoingMessage| one.message.size();
+                prop_assert_eq!(waiting.len(), model.0.len());
+                prop_assert_eq!(waiting.is_empty(), model.0.is_empty());
+                prop_assert_eq!(waiting.bytes(), model.0.iter().map(size).sum::<usize>());
+                prop_assert_eq!(waiting.qos0(), (of_qos0().count(), of_qos0().map(size).sum::<usize>()));
+                let address = |one: &OutgoingMessage| one.message.address();
+                prop_assert_eq!(waiting.first().map(address), model.0.first().map(address));
+                prop_assert_eq!(waiting.last().map(address), model.0.last().map(address));
+                prop_assert!(waiting.iter().map(address).eq(model.0.iter().map(address)));
+                prop_assert!(waiting.gaps <= waiting.len().max(FEW));
+                prop_assert!(waiting.index.as_ref().is_none_or(|index| index.qos0.len() <= waiting.places.len()));
+            }
+            let even = |one: &OutgoingMessage| one.message.payload().last().is_some_and(|digit| digit % 2 == 0);
+            let taken = waiting.extract(even);
+            prop_assert!(taken.iter().all(even) && !waiting.iter().any(even));
+            prop_assert_eq!(taken.len() + waiting.len(), model.0.len());
+            prop_assert_eq!(waiting.bytes(), waiting.iter().map(|one| one.message.size()).sum::<usize>());
+        }
+    }
+
+    /// Printed, not asserted; with a walk for each this test would take an hour.
+    #[test]
+    fn what_gives_way_costs_the_same_however_many_are_before_it() {
+        for many in [1_000, 300_000] {
+            let mut waiting = Waiting::default();
+            (0..many).for_each(|_| waiting.push(delivery("x", QoS::AtLeastOnce)));
+            (0..many).for_each(|_| waiting.push(delivery("x", QoS::AtMostOnce)));
+            (0..many).for_each(|at| waiting.push(expiring("x", QoS::AtLeastOnce, Time::from_millis(at))));
+            let began = Instant::now();
+            for at in 0..many {
+                waiting.pop_qos0().expect("as many as there are rounds");
+                waiting.pop_expired(Time::from_millis(at)).expect("each at its time");
+            }
+            println!("{} ns for each of {many}", began.elapsed().as_nanos() / u128::from(2 * many));
+            assert_eq!((waiting.len(), waiting.qos0()), (many as usize, (0, 0)));
+        }
+    }
+}

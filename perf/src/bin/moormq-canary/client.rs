@@ -131,7 +131,10 @@ impl Client {
         let mut buffer = [0; 64 * 1024];
         match self.stream.read(&mut buffer)? {
             0 => Err("the broker closed the connection".into()),
-            count => Ok(self.unread.extend_from_slice(&buffer[..count])),
+            count => {
+                self.unread.extend_from_slice(&buffer[..count]);
+                Ok(())
+            }
         }
     }
 
@@ -148,13 +151,12 @@ impl Client {
                 count += usize::from(frame.packet_type() == Some(PacketType::Publish));
             }
             self.unread.drain(..used);
-            // Nothing within the time that a read may take is no failure.
-            if let Err(failure) = self.read()
-                && !failure
-                    .downcast_ref::<std::io::Error>()
-                    .is_some_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
-            {
-                return Err(failure);
+            if let Err(failure) = self.read() {
+                let kind = failure.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+                // Nothing within the time that a read may take is no failure.
+                if kind != Some(std::io::ErrorKind::WouldBlock) {
+                    return Err(failure);
+                }
             }
         }
         self.stream.set_read_timeout(Some(PATIENCE))?;

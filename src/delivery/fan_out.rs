@@ -47,7 +47,7 @@ impl FanOuts {
     /// Whether a publication has to go behind what is under way.
     pub fn holds_up(&self, mountpoint: u32, publication: &Publication<'_>, publisher: Option<Publisher>) -> bool {
         let topic = publication.topic;
-        self.waiting.iter().any(|fan_out| {
+        self.waiting.iter().any(|(_, fan_out)| {
             publisher.is_none()
                 || fan_out.publisher == publisher
                 || fan_out.mountpoint == mountpoint && fan_out.message.topic() == topic
@@ -56,7 +56,7 @@ impl FanOuts {
 
     /// Whether a publication of this client is under way.
     pub fn has_of(&self, publisher: Publisher) -> bool {
-        self.waiting.iter().any(|fan_out| fan_out.publisher == Some(publisher))
+        self.waiting.iter().any(|(_, fan_out)| fan_out.publisher == Some(publisher))
     }
 
     /// One more, behind the others.

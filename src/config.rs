@@ -8,6 +8,7 @@
 mod check;
 mod effective;
 mod error;
+mod filters;
 mod foreign;
 mod host;
 mod kind;

@@ -362,6 +362,36 @@ fn a_paused_connection_is_not_read_until_it_is_resumed() {
     });
 }
 
+/// What its client sent before it connected again is wanted at once, though nobody reads the old connection.
+#[test]
+fn what_the_kernel_has_of_a_paused_connection_is_read_when_it_is_asked_for() {
+    in_executor(|| {
+        let (listener, address) = listener();
+        let mut echo = Echo::new(limits(), vec![listener]);
+        let mut client = TcpStream::connect(address).unwrap();
+        echo.run_until(|echo| echo.open.len() == 1);
+        let conn = echo.open[0];
+        echo.sockets.read_continuously(conn);
+        echo.turn();
+        client.write_all(b"first").unwrap();
+        assert_eq!(echo.sockets.read_now(conn), None, "the ring reads it");
+        echo.run_until(|echo| echo.outboxes.contains_key(&conn));
+        echo.sockets.pause(conn);
+        while echo.sockets.has_work() {
+            echo.turn();
+        }
+        echo.turn();
+        client.write_all(b"last words").unwrap();
+        let mut read = Vec::new();
+        echo.run_until(|echo| {
+            read.extend(echo.sockets.read_now(conn).unwrap_or_default());
+            read.len() >= 10
+        });
+        assert_eq!(read, b"last words");
+        assert_eq!(echo.sockets.read_now(conn), None, "and nothing is waited for");
+    });
+}
+
 #[test]
 fn accepting_pauses_while_the_shard_is_full() {
     in_executor(|| {

@@ -119,6 +119,10 @@ settings! {
         /// As `allow_anonymous` of the whole broker, for this listener.
         /// Allowed: "inherit" or true or false; default "inherit".
         pub allow_anonymous: Option<bool> = None, Word("inherit", Flag);
+        /// Whether nothing is dropped for its clients while they are connected: who publishes to them waits, however long it takes, as for
+        /// `queue.lossless_filters`.
+        /// Allowed: true or false; default false.
+        pub lossless: bool = false, Flag;
         /// Which of the hooks that come with the program its clients are put to: those of `password_file`, `acl_file` and
         /// `scram_file`. "all" is all that have a file. No two decide about the same client, so the order is free.
         /// Allowed: "all" or a list, each at most once, of "password", "acl" or "scram"; default "all".
@@ -190,10 +194,10 @@ settings! {
         /// The longest client id, in bytes. All versions of MQTT want at least 23 to be allowed [MQTT-3.1.3-5].
         /// Allowed: 23 to 65535; default 1024.
         pub max_client_id_size: usize = 1024, Count(23..=65535);
-        /// Whether client ids and user names may contain +, # and the character U+0000. They are dangerous where an
-        /// access rule puts the name of a client into a topic filter.
-        /// Allowed: true or false; default false.
-        pub allow_wildcards_in_identity: bool = false, Flag;
+        /// Whether client ids and user names may contain + and #, as telephone numbers and e-mail addresses do. No pattern of an
+        /// access file gives or denies anything to such a name. Turn it off if hooks of your own put names into topic filters.
+        /// Allowed: true or false; default true.
+        pub allow_wildcards_in_identity: bool = true, Flag;
         /// Whether a message reaches a subscriber at the QoS of the subscription even if it was published at a lower
         /// one. MQTT wants the lower of the two [MQTT-3.8.4-8].
         /// Allowed: true or false; default false.

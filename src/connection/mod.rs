@@ -72,6 +72,8 @@ pub struct Connection<A> {
     pub refused: Option<ReasonCode>,
     /// For how many clients it waits while there is [`PauseReason::SlowConsumer`].
     pub consumers: u32,
+    /// For how many clients it waits without end.
+    pub lossless_consumers: u32,
     /// How long it may still be made to wait for them.
     pub hold_credit: Credit,
     /// Until when [`PauseReason::Throttle`] lasts.
@@ -126,6 +128,7 @@ impl<A> Connection<A> {
             connected_at,
             refused: None,
             consumers: 0,
+            lossless_consumers: 0,
             hold_credit: Credit::default(),
             throttled_until: Time::ZERO,
             held_until: Time::NEVER,
@@ -145,7 +148,7 @@ impl<A> Connection<A> {
         self.is_queued_for_output = false;
         self.outbox.still_sending(unsent);
         self.pauses.keep_across_shards();
-        self.consumers = 0;
+        (self.consumers, self.lossless_consumers) = (0, 0);
         self.memory_look = Time::NEVER;
         self.reading_stopped = true;
         self.unread.push(unread);

@@ -30,8 +30,12 @@ pub enum PauseReason {
     Closing = 1 << 11,
     /// It has had its share of the turn.
     Turn = 1 << 12,
+    /// Its client takes over a connection whose last bytes are being read.
+    Takeover = 1 << 13,
+    /// What it publishes must not be dropped, and clients have not taken yet what is for them.
+    Lossless = 1 << 14,
     /// It publishes, and the broker holds nearly as much memory as it may.
-    Memory = 1 << 13,
+    Memory = 1 << 15,
 }
 
 /// A set of [`PauseReason`]s. Packets are served only while it is empty.
@@ -60,6 +64,18 @@ impl PauseReasons {
     /// Whether the client waits for something that is not its own fault.
     pub fn is_waiting_for_us(self) -> bool {
         self.0 & !(PauseReason::OutputFull as u16) != 0
+    }
+
+    /// Whether something that has begun must be done before the next packet can be served.
+    pub fn is_amid_something(self) -> bool {
+        let only_slow = PauseReason::Throttle as u16
+            | PauseReason::OutputFull as u16
+            | PauseReason::Congestion as u16
+            | PauseReason::SlowConsumer as u16
+            | PauseReason::Lossless as u16
+            | PauseReason::Memory as u16
+            | PauseReason::Turn as u16;
+        self.0 & !only_slow != 0
     }
 
     /// Removes all reasons that concern the shard that a connection has left.
@@ -101,7 +117,7 @@ mod tests {
         let mut reasons = PauseReasons::default();
         reasons.insert(PauseReason::OutputFull);
         assert!(!reasons.is_waiting_for_us());
-        for bit in (0..=13).filter(|bit| 1 << bit != PauseReason::OutputFull as u16) {
+        for bit in (0..=15).filter(|bit| 1 << bit != PauseReason::OutputFull as u16) {
             assert!(PauseReasons(reasons.0 | 1 << bit).is_waiting_for_us());
         }
     }

@@ -33,7 +33,7 @@ pub use writer::PublishWriter;
 use crate::client::DropReason;
 use crate::codec::QoS;
 use crate::message::Publication;
-use crate::session::{Buffered, MigrationState, PublicationId, Recipient, Session};
+use crate::session::{Buffered, MigrationState, PublicationId, QueueLimits, Recipient, Session};
 use crate::sharding::SlotTraffic;
 
 /// The organ; one for each shard.
@@ -99,7 +99,20 @@ pub fn qos_for<S>(session: &Session<S>, recipient: &Recipient, publication: &Pub
     if session.settings.upgrade_qos { recipient.qos } else { recipient.qos.min(publication.qos) }
 }
 
-/// Whether a message is to be delivered to a session that moves. It is not if it was delivered where the session was before; if the
+/// Where a message is delivered to a session that moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// On this shard.
+    Here,
+    /// It was, where the session was before.
+    Elsewhere,
+    /// When the session has come.
+    Buffered,
+    /// Nowhere: too much waits for the session that is to come.
+    Dropped,
+}
+
+/// Where a message is delivered to a session that moves. It is not if it was delivered where the session was before; if the
 /// session is still to come, the message is buffered here.
 #[cold]
 pub fn is_due_here(
@@ -108,16 +121,17 @@ pub fn is_due_here(
     publication: &Publication<'_>,
     id: PublicationId,
     retain: bool,
-) -> bool {
+    limits: &QueueLimits,
+) -> Due {
     if !state.is_new(id, recipient.group.is_some()) {
-        return false;
+        return Due::Elsewhere;
     }
-    if let MigrationState::Arriving { buffered } = state {
+    if let MigrationState::Arriving(arriving) = state {
         // At the QoS of the subscription: what was agreed on with the client is not known yet.
-        buffered.push(Buffered { id, delivery: recipient.delivery(publication, recipient.qos, retain) });
-        return false;
+        let buffered = Buffered { id, delivery: recipient.delivery(publication, recipient.qos, retain) };
+        return arriving.push(buffered, limits).map_or(Due::Buffered, |_| Due::Dropped);
     }
-    true
+    Due::Here
 }
 
 /// What becomes of a message for a session without a connection.
@@ -136,8 +150,11 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::session::SubscriptionIds;
+    use crate::client::ConnectionId;
+    use crate::config::Limit;
     use crate::session::testing::session;
+    use crate::session::{Arriving, SubscriptionIds};
+    use crate::sharding::Publisher;
     use crate::topic::{TopicFilter, TopicName};
 
     const QOS: [QoS; 3] = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce];
@@ -211,11 +228,47 @@ mod tests {
         }
     }
 
+    /// For a session whose queue takes little.
+    fn due_at(
+        state: &mut MigrationState,
+        recipient: &Recipient,
+        publication: &Publication<'_>,
+        id: PublicationId,
+        retain: bool,
+    ) -> Due {
+        let limits = QueueLimits { bytes: Limit::at_most(QUEUE), ..session().settings.queue };
+        is_due_here(state, recipient, publication, id, retain, &limits)
+    }
+
+    const QUEUE: usize = 100 * 1024;
+
+    #[test]
+    fn no_more_is_buffered_than_the_queue_may_have_and_publishers_wait_before() {
+        let mut arriving = MigrationState::Arriving(Arriving::default());
+        let payload = vec![b'x'; 10 * 1024];
+        let published = Publication::new(TopicName::trusted("t"), &payload);
+        let publisher = Publisher { shard: 1, connection: ConnectionId::new(1, 1) };
+        let mut outcomes = Vec::new();
+        for sequence in 0..15 {
+            let due = due_at(&mut arriving, &recipient(QoS::AtLeastOnce), &published, id(0, sequence), false);
+            let MigrationState::Arriving(arriving) = &mut arriving else { panic!("it has not come") };
+            let limits = QueueLimits { bytes: Limit::at_most(QUEUE), ..session().settings.queue };
+            outcomes.push((due, arriving.waits(publisher, 1024 * 1024, &limits)));
+        }
+        let first_wait = outcomes.iter().position(|(_, waits)| *waits);
+        assert_eq!((first_wait, outcomes.iter().filter(|(_, waits)| *waits).count()), (Some(4), 1), "{outcomes:?}");
+        let buffered = outcomes.iter().filter(|(due, _)| *due == Due::Buffered).count();
+        assert!((8..=10).contains(&buffered) && outcomes[14].0 == Due::Dropped, "{outcomes:?}");
+        let arriving = arriving.into_arriving();
+        assert!(arriving.bytes <= QUEUE && arriving.buffered.len() == buffered);
+    }
+
     #[test]
     fn what_was_delivered_where_the_session_was_before_is_not_due_here() {
         let mut arrived = MigrationState::Arrived { delivered_up_to: [5, 7].into() };
-        let mut due =
-            |recipient: &Recipient, id| is_due_here(&mut arrived, recipient, &publication(QoS::AtLeastOnce), id, false);
+        let mut due = |recipient: &Recipient, id| {
+            due_at(&mut arrived, recipient, &publication(QoS::AtLeastOnce), id, false) == Due::Here
+        };
         let plain = recipient(QoS::AtLeastOnce);
         assert_eq!([due(&plain, id(0, 5)), due(&plain, id(1, 7))], [false; 2]);
         assert_eq!([due(&plain, id(0, 6)), due(&plain, id(1, 8))], [true; 2]);
@@ -227,18 +280,18 @@ mod tests {
     fn a_session_that_leaves_is_still_delivered_to() {
         let mut leaving = MigrationState::leaving(1, 1, None);
         let plain = recipient(QoS::AtMostOnce);
-        assert!(is_due_here(&mut leaving, &plain, &publication(QoS::AtMostOnce), id(0, 1), false));
+        assert_eq!(due_at(&mut leaving, &plain, &publication(QoS::AtMostOnce), id(0, 1), false), Due::Here);
     }
 
     #[test]
     fn messages_for_a_session_that_is_still_to_come_are_buffered_in_order() {
-        let mut arriving = MigrationState::Arriving { buffered: Vec::new() };
+        let mut arriving = MigrationState::Arriving(Arriving::default());
         let published = publication(QoS::AtMostOnce);
         let wanted = [(recipient(QoS::ExactlyOnce), id(1, 4), true), (member(QoS::AtLeastOnce), id(0, 9), false)];
         for (recipient, id, retain) in &wanted {
-            assert!(!is_due_here(&mut arriving, recipient, &published, *id, *retain));
+            assert_eq!(due_at(&mut arriving, recipient, &published, *id, *retain), Due::Buffered);
         }
-        let buffered = arriving.into_buffered();
+        let buffered = arriving.into_arriving().buffered;
         assert_eq!(buffered.len(), wanted.len());
         for (Buffered { id, delivery }, (recipient, wanted, retain)) in buffered.iter().zip(&wanted) {
             assert_eq!((id, delivery.retain), (wanted, *retain));

@@ -18,13 +18,21 @@
 //!
 //! Owns who waits for whom. It never touches a connection: which publishers are to wait, or to wait no more, is returned.
 
+mod backlog;
+mod lossless;
+
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::time::Duration;
 
+pub use backlog::Backlog;
+use backlog::nearly;
+pub use lossless::Lossless;
+
 use crate::client::ConnectionId;
 use crate::codec::QoS;
+use crate::config::Config;
 use crate::connection::{Connection, Pace};
 use crate::credit::Credit;
 use crate::memory::MemoryStage;
@@ -49,6 +57,8 @@ pub struct Flow {
     waited_for: usize,
     /// Credits that are not whole.
     credits: HashMap<Account, Credit>,
+    /// Who waits without end.
+    pub lossless: Lossless,
     /// Shards to which the queue is full.
     congested: ShardSet,
     /// Connections that are not served until these shards are not congested.
@@ -66,41 +76,6 @@ pub enum Account {
     Session(u64),
     /// That of the address of clients whose sessions end with their connections.
     Address(IpAddr),
-}
-
-/// What waits for a client.
-#[derive(Clone, Copy, Debug)]
-pub struct Backlog {
-    /// Bytes in its output.
-    pub output: usize,
-    /// Bytes in its queue.
-    pub queued: usize,
-    /// How many there may be in the queue.
-    pub most_queued: usize,
-    /// Whether the queue has nearly as many messages as it may have.
-    pub is_long: bool,
-}
-
-impl Backlog {
-    /// What waits for the client of a session on this connection.
-    pub fn of<S, A>(session: &Session<S>, connection: &Connection<A>) -> Self {
-        let (queue, limits) = (&session.outbound.queue, &session.settings.queue);
-        Backlog {
-            output: connection.outbox.waiting(),
-            queued: queue.bytes(),
-            most_queued: limits.bytes.get().unwrap_or(usize::MAX),
-            is_long: limits.online.get().is_some_and(|most| queue.len() >= nearly(most)),
-        }
-    }
-
-    fn bytes(self) -> usize {
-        self.output.saturating_add(self.queued)
-    }
-}
-
-/// So much of a queue may be used before it counts as full: what is under way when publishers are told to wait still comes.
-fn nearly(most: usize) -> usize {
-    most - (most / 4).max(1).min(most)
 }
 
 impl Account {
@@ -139,11 +114,12 @@ pub struct PatienceOver {
 }
 
 impl Flow {
-    /// Nobody waits. `most` bytes of output may wait for a client, and its publishers for `patience`.
-    pub fn new(most: usize, patience: Duration) -> Self {
+    /// Nobody waits.
+    pub fn new(config: &Config) -> Self {
         Flow {
-            most,
-            patience,
+            most: config.queue.max_waiting_output_bytes,
+            patience: config.queue.publisher_patience,
+            lossless: Lossless::new(config),
             slow: BTreeMap::new(),
             waited_for: 0,
             credits: HashMap::new(),
@@ -194,13 +170,23 @@ impl Flow {
     /// Whether publishers wait for any client.
     #[inline]
     pub fn is_waiting_for_clients(&self) -> bool {
-        self.waited_for > 0
+        self.waited_for > 0 || !self.lossless.is_empty()
     }
 
     /// Whether there is a client whose backlog is full, given up or not.
     #[inline]
     pub fn has_slow_clients(&self) -> bool {
-        !self.slow.is_empty()
+        !self.slow.is_empty() || !self.lossless.is_empty()
+    }
+
+    /// Whether the backlog of this client is full, or has been and is not half empty yet.
+    pub fn is_slow(&self, id: ConnectionId) -> bool {
+        self.slow.contains_key(&id) || self.lossless.is_full(id)
+    }
+
+    /// How many bytes may be left of a backlog that was full for messages of this QoS, until nobody waits for it any more.
+    pub fn relieved_at(&self, backlog: Backlog, qos: QoS) -> usize {
+        if qos == QoS::AtMostOnce { self.most / 2 } else { backlog.most_queued / 2 }
     }
 
     /// A message of `publisher`, of so many bytes, was added to the backlog of `id`, which is full for messages of this QoS.
@@ -214,7 +200,7 @@ impl Flow {
         now: Time,
     ) -> FullOutput {
         let mut follows = FullOutput::default();
-        let relieved_at = if qos == QoS::AtMostOnce { self.most / 2 } else { backlog.most_queued / 2 };
+        let relieved_at = self.relieved_at(backlog, qos);
         if let Entry::Vacant(vacant) = self.slow.entry(id) {
             vacant.insert(SlowConsumer { account, given_up: true, relieved_at, publishers: BTreeMap::new() });
             follows.look_at = self.wait_for(id, now);
@@ -297,6 +283,11 @@ impl Flow {
             shards.is_empty()
         };
         self.waiting_for_room.extract_if(.., waits_on).map(|(id, _)| id).collect()
+    }
+
+    /// Whether the queue to any shard is full.
+    pub fn is_any_congested(&self) -> bool {
+        !self.congested.is_empty()
     }
 
     /// Those of these shards to which the queue is full.

@@ -1,6 +1,7 @@
 //! Patience with slow clients, on both sides, and with full shards.
 
 use super::*;
+use crate::config::QueueConfig;
 
 const CLIENT: ConnectionId = ConnectionId::new(1, 1);
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -13,7 +14,8 @@ fn publisher(connection: u32) -> Publisher {
 }
 
 fn flow() -> Flow {
-    Flow::new(1000, PATIENCE)
+    let queue = QueueConfig { max_waiting_output_bytes: 1000, publisher_patience: PATIENCE, ..QueueConfig::default() };
+    Flow::new(&Config { queue, ..Config::default() })
 }
 
 fn backlog(output: usize, queued: usize) -> Backlog {

@@ -250,7 +250,7 @@ mod tests {
     fn a_session_begins_unless_something_is_in_its_way() {
         let may_begin = |state, is_busy: bool| OutgoingSessions::may_begin(state, || is_busy);
         let arrived = MigrationState::Arrived { delivered_up_to: [1, 2].into() };
-        let arriving = MigrationState::Arriving { buffered: Vec::new() };
+        let arriving = MigrationState::Arriving(Default::default());
         let leaving = MigrationState::leaving(1, 0, None);
         assert_eq!(may_begin(None, false), Begin::Now);
         assert_eq!(may_begin(None, true), Begin::Later);

@@ -5,9 +5,14 @@
 
 use std::os::fd::AsFd;
 
+use rustix::net::RecvFlags;
+
 use super::socket::{Reading, Stage};
 use super::sockets::Sockets;
 use crate::client::ConnectionId;
+
+/// Most bytes that are read at once of a connection that is not read.
+const READ_NOW: usize = 64 * 1024;
 
 impl<P: AsRef<[u8]>> Sockets<P> {
     /// Reads the connection by one receive that stays outstanding, instead of single receives.
@@ -31,6 +36,19 @@ impl<P: AsRef<[u8]>> Sockets<P> {
             socket.wanted = wanted;
             self.steer_reading(conn);
         }
+    }
+
+    /// Reads what the kernel has of a connection that the ring does not read, without waiting: a paused one, say. What the ring reads has
+    /// come as events.
+    pub fn read_now(&mut self, conn: ConnectionId) -> Option<Vec<u8>> {
+        let socket = self.table.get(conn)?;
+        if socket.stage != Stage::Open || socket.armed != Reading::Not {
+            return None;
+        }
+        let mut bytes = vec![0; READ_NOW];
+        let count = rustix::net::recv(&socket.fd, &mut bytes[..], RecvFlags::DONTWAIT).ok()?.0;
+        bytes.truncate(count);
+        (count > 0).then_some(bytes)
     }
 
     /// Steers the receive of a socket: lists the socket to be armed, or cancels its receive.

@@ -151,6 +151,8 @@ pub struct Worker<C: Chain> {
     /// The time of the next poll of the executor's own ring.
     next_hook_look: Time,
     migrating: HashMap<ConnectionId, OutgoingMigration<C::State>>,
+    /// Connections of which the core wants what the kernel has now: it comes with the events of the next turn.
+    draining: Vec<ConnectionId>,
     stopping: Stopping,
     /// Who waits for answers to requests to move slots, in order.
     slot_requests: VecDeque<Sender<OfShard<SlotsMoving>>>,
@@ -201,6 +203,7 @@ impl<C: Chain> Worker<C> {
             now: parts.clock.now(),
             next_hook_look: parts.clock.now(),
             migrating: HashMap::new(),
+            draining: Vec::new(),
             stopping: Stopping::No,
             slot_requests: VecDeque::new(),
             session_requests: HashMap::new(),
@@ -269,6 +272,7 @@ impl<C: Chain> Worker<C> {
             self.on_event(event);
             busy = true;
         }
+        busy |= self.drain();
         busy |= self.receive_messages();
         busy |= self.receive_commands();
         for _ in 0..self.hooks.woken() {
@@ -283,6 +287,18 @@ impl<C: Chain> Worker<C> {
         }
         self.carry_out_all();
         busy | self.flush_mesh()
+    }
+
+    /// What the kernel had of some connections has come with the events of this turn; but for those that the ring does not read.
+    fn drain(&mut self) -> bool {
+        let draining = std::mem::take(&mut self.draining);
+        for connection in &draining {
+            if let Some(bytes) = self.sockets.read_now(*connection) {
+                self.shard.handle(Input::Received { connection: *connection, bytes: &bytes }, self.now);
+            }
+            self.shard.handle(Input::Drained { connection: *connection }, self.now);
+        }
+        !draining.is_empty()
     }
 
     fn on_event(&mut self, event: Event) {
@@ -456,6 +472,7 @@ impl<C: Chain> Worker<C> {
             Output::ReadContinuously(conn) => self.sockets.read_continuously(conn),
             Output::Pause(conn) => self.sockets.pause(conn),
             Output::Resume(conn) => self.sockets.resume(conn),
+            Output::Drain(conn) => self.draining.push(conn),
             Output::Close { connection, listener, last } => {
                 self.places.give_back(self.mesh.shard(), listener);
                 self.sockets.close(connection, last.map(sendable).unwrap_or_default(), self.now);

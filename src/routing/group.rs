@@ -12,6 +12,7 @@ use super::subscriber::Subscriber;
 use crate::config::SharedPolicy;
 use crate::memory::{Held, MemoryKind, allocated};
 use crate::random::Random;
+use crate::sharding::ShardSet;
 use crate::topic::TopicFilter;
 
 /// The members of one shared subscription.
@@ -67,6 +68,20 @@ pub enum Choice {
     /// There is no member.
     Nobody,
 }
+
+/// How much room a member has for a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Room {
+    /// None: its queue is full.
+    Full,
+    /// It can be queued.
+    Some,
+    /// It would be sent at once.
+    Ready,
+}
+
+/// So many members are looked at for one that has room.
+const LOOKED_AT: usize = 64;
 
 impl Group {
     pub fn new(filter: TopicFilter) -> Self {
@@ -197,6 +212,31 @@ impl Group {
             _ if here.is_empty() => None,
             _ => Some(here[place(policy, publisher, here.len(), random)]),
         }
+    }
+
+    /// The member of this shard that is online and has most room, from place `start` on, round the end.
+    pub fn roomiest(&self, start: usize, room: impl Fn(u32) -> Room) -> Option<(Subscriber, Room)> {
+        let count = self.online.len();
+        let start = start.checked_rem(count)?;
+        let mut best: Option<(Subscriber, Room)> = None;
+        for at in 0..count.min(LOOKED_AT) {
+            let member = self.online[(start + at) % count];
+            let found = room(member.session);
+            if best.is_none_or(|(_, best)| found > best) {
+                best = Some((member, found));
+            }
+            if found == Room::Ready {
+                break;
+            }
+        }
+        best
+    }
+
+    /// Another shard than `home` that has members online and is none of `passed_over`: the next one.
+    pub fn other_shard(&self, home: usize, passed_over: ShardSet) -> Option<usize> {
+        let fits = |other: &&Elsewhere| other.online > 0 && other.shard != home && !passed_over.contains(other.shard);
+        let next = self.elsewhere.iter().filter(fits).find(|other| other.shard > home);
+        next.or_else(|| self.elsewhere.iter().find(fits)).map(|other| other.shard)
     }
 
     /// Whether this shard has a member with a live connection.

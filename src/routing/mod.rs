@@ -16,13 +16,14 @@ mod subscribers;
 
 use std::sync::Arc;
 
-pub use group::{Choice, MemberCounts};
+pub use group::{Choice, MemberCounts, Room};
 pub use recipients::{Origin, Recipients};
 pub use subscriber::Subscriber;
 
 use crate::config::SharedPolicy;
 use crate::random::Random;
 use crate::session::{PublicationId, Subscription};
+use crate::sharding::ShardSet;
 use crate::topic::{TopicFilter, TopicName};
 
 use mountpoints::Mountpoints;
@@ -64,6 +65,16 @@ pub struct Turn {
     pub publisher: u16,
     /// How many shards it was sent to, this one included.
     pub hops: u8,
+    /// Shards all of whose members had no room for it.
+    pub passed_over: ShardSet,
+}
+
+impl Turn {
+    /// That of a message that was sent to no shard.
+    pub fn first(origin: Origin) -> Self {
+        let Origin { policy, publisher, .. } = origin;
+        Turn { policy, publisher, hops: 0, passed_over: ShardSet::default() }
+    }
 }
 
 impl Routing {
@@ -152,7 +163,7 @@ impl Routing {
     pub fn choose_member(&mut self, mountpoint: u32, filter: &TopicFilter, turn: Turn) -> Choice {
         let Routing { own, mountpoints, random, .. } = self;
         let Some(group) = mountpoints[mountpoint].group(filter) else { return Choice::Nobody };
-        let Turn { policy, publisher, hops } = turn;
+        let Turn { policy, publisher, hops, .. } = turn;
         let stays = group.has_online() || hops > 0 && !group.has_online_anywhere() || hops >= MAX_HOPS;
         let member = if stays { group.choose_own(policy, publisher, random) } else { None };
         match member.map_or_else(|| group.choose(policy, publisher, *own, random), Choice::Member) {
@@ -163,6 +174,25 @@ impl Routing {
             }
             choice => choice,
         }
+    }
+
+    /// The member of this shard that is online and has most room, as far as a look at some tells; always the same one of equals if `keeps_to_one`.
+    pub fn roomiest(
+        &mut self,
+        mountpoint: u32,
+        filter: &TopicFilter,
+        keeps_to_one: bool,
+        room: &impl Fn(u32) -> Room,
+    ) -> Option<(Subscriber, Room)> {
+        let Routing { mountpoints, random, .. } = self;
+        let start = if keeps_to_one { 0 } else { random.below(usize::MAX) };
+        mountpoints[mountpoint].group(filter)?.roomiest(start, room)
+    }
+
+    /// Another shard that has members online and is none of these, from this one on.
+    pub fn other_shard(&mut self, mountpoint: u32, filter: &TopicFilter, passed_over: ShardSet) -> Option<usize> {
+        let Routing { own, mountpoints, .. } = self;
+        mountpoints[mountpoint].group(filter)?.other_shard(*own, passed_over)
     }
 
     /// Whether a shared subscription has another member for what one of its members leaves: any if its session `ends`, else an online
@@ -336,7 +366,7 @@ mod tests {
     fn members_of_a_shared_subscription_are_counted_by_shard() {
         let (mut routing, at) = routing();
         let shared = filter("$share/g/a");
-        let turn = |hops| Turn { policy: SharedPolicy::Random, publisher: 0, hops };
+        let turn = |hops| Turn { policy: SharedPolicy::Random, publisher: 0, hops, passed_over: ShardSet::default() };
         let counts = |online, offline| Some(MemberCounts { online, offline });
         assert_eq!(routing.subscribe(at, &shared, 4, subscription(), true, 1).members, counts(1, 0));
         assert_eq!(routing.set_online(at, &shared, 4, false), counts(0, 1));

@@ -121,6 +121,11 @@ impl Recipients {
         self.local.push(recipient(member, Some(group)));
     }
 
+    /// Another member gets it than the one that is the local recipient at this place.
+    pub fn replace_member(&mut self, at: usize, member: &Subscriber, group: Arc<TopicFilter>) {
+        self.local[at] = recipient(member, Some(group));
+    }
+
     fn add_local(&mut self, subscriber: &Subscriber) {
         // A subscription of the program has one filter, so it is never met twice.
         if self.stamped && subscriber.session & PROGRAM == 0 {

@@ -1,6 +1,7 @@
 //! The migration state of a session.
 
-use super::OutgoingMessage;
+use super::{OutgoingMessage, QueueLimits};
+use crate::sharding::Publisher;
 
 /// Which publication of which shard a message is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,15 +33,46 @@ pub enum MigrationState {
         delivered_up_to: Option<Box<[u64]>>,
     },
     /// It is to come, and this is its place. Messages for it are buffered.
-    Arriving {
-        /// In the order in which they came.
-        buffered: Vec<Buffered>,
-    },
+    Arriving(Arriving),
     /// It has come from another shard, where messages were delivered to it that may arrive here once more.
     Arrived {
         /// For each shard, the number of its last publication that was delivered, with all before it.
         delivered_up_to: Box<[u64]>,
     },
+}
+
+/// What is buffered for a session that is to come. It has no more bytes than its queue may have, and publishers wait before that bound is reached.
+#[derive(Debug, Default)]
+pub struct Arriving {
+    /// In the order in which they came.
+    pub buffered: Vec<Buffered>,
+    /// Their bytes.
+    pub bytes: usize,
+    /// Publishers that wait until it has come.
+    pub publishers: Vec<Publisher>,
+}
+
+impl Arriving {
+    /// Adds a message, if the queue of the session allows it. Gives it back if not.
+    pub fn push(&mut self, buffered: Buffered, limits: &QueueLimits) -> Option<Buffered> {
+        let bytes = self.bytes + buffered.delivery.message.size();
+        if !limits.bytes.allows(bytes) {
+            return Some(buffered);
+        }
+        self.bytes = bytes;
+        self.buffered.push(buffered);
+        None
+    }
+
+    /// Whether `publisher` has to wait, and did not before: more than `most` bytes are buffered, or half of what the queue allows.
+    pub fn waits(&mut self, publisher: Publisher, most: usize, limits: &QueueLimits) -> bool {
+        let most = limits.bytes.get().map_or(most, |bytes| most.min(bytes / 2));
+        let waits = self.bytes > most && !self.publishers.contains(&publisher);
+        if waits {
+            self.publishers.push(publisher);
+        }
+        waits
+    }
 }
 
 /// A message that was buffered until its session comes.
@@ -99,11 +131,11 @@ impl MigrationState {
         shards.all(|(shard, (delivered, received))| shard == own || received >= delivered)
     }
 
-    /// The messages that were buffered.
-    pub fn into_buffered(self) -> Vec<Buffered> {
+    /// What was buffered.
+    pub fn into_arriving(self) -> Arriving {
         match self {
-            MigrationState::Arriving { buffered } => buffered,
-            MigrationState::Leaving { .. } | MigrationState::Arrived { .. } => Vec::new(),
+            MigrationState::Arriving(arriving) => arriving,
+            MigrationState::Leaving { .. } | MigrationState::Arrived { .. } => Arriving::default(),
         }
     }
 }
@@ -126,7 +158,7 @@ mod tests {
             assert!(state.is_new(PublicationId::NONE, false));
         }
         assert!(MigrationState::leaving(1, 0, None).is_new(source(0, 1), false));
-        assert!(MigrationState::Arriving { buffered: Vec::new() }.is_new(source(0, 1), false));
+        assert!(MigrationState::Arriving(Arriving::default()).is_new(source(0, 1), false));
     }
 
     #[test]

@@ -26,6 +26,8 @@ pub struct Outbound {
     pub queue: Queue,
     /// The sequence of the first message that is still to be sent again, if there is one.
     unsent_from: u64,
+    /// Of a member of shared subscriptions for which something waits: how many messages had been taken out of its queue to be sent, when that was looked at last.
+    pub stall_watch: Option<u64>,
 }
 
 impl Outbound {

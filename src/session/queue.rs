@@ -41,6 +41,14 @@ pub struct QueueLimits {
     pub order: QueueType,
 }
 
+impl QueueLimits {
+    /// Those for messages that must not be dropped: their publishers are held, and what is under way still comes.
+    pub fn of_lossless(self) -> Self {
+        let twice = |limit: Limit| limit.get().map_or(limit, |most| Limit::at_most(most.saturating_mul(2)));
+        QueueLimits { online: twice(self.online), bytes: twice(self.bytes), ..self }
+    }
+}
+
 /// The outcome of adding a message to a queue: the messages that were dropped for it, and why.
 #[derive(Debug, Default)]
 pub struct Insert {
@@ -49,6 +57,9 @@ pub struct Insert {
     /// Whether the new message is in the queue.
     pub stored: bool,
 }
+
+/// Of so many of the oldest messages one is looked for by what it is.
+const MOST_LOOKED_AT: usize = 1024;
 
 /// Messages in the order in which they came.
 ///
@@ -59,6 +70,8 @@ pub struct Insert {
 #[repr(C)]
 pub struct Queue {
     waiting: Waiting,
+    /// How many were taken out to be sent.
+    taken: u64,
 }
 
 impl Queue {
@@ -70,6 +83,11 @@ impl Queue {
     /// Whether none waits.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
+    }
+
+    /// How many messages were taken out to be sent.
+    pub fn taken(&self) -> u64 {
+        self.taken
     }
 
     /// The place of the next message that comes. Places are numbered in the order in which messages come.
@@ -138,10 +156,21 @@ impl Queue {
             QueueType::Fifo => self.waiting.pop_first(),
             QueueType::Lifo => self.waiting.pop_last(),
         }?;
+        self.taken += 1;
         if self.waiting.is_empty() {
             self.waiting = Waiting::from_place(self.next_place());
         }
         Some(delivery)
+    }
+
+    /// The first of the oldest messages for which `which` is true; only so many are looked at.
+    pub fn find_first(&self, which: impl FnMut(&&OutgoingMessage) -> bool) -> Option<&OutgoingMessage> {
+        self.waiting.find_first(MOST_LOOKED_AT, which)
+    }
+
+    /// Takes out what [`find_first`](Self::find_first) finds.
+    pub fn take_first(&mut self, which: impl FnMut(&OutgoingMessage) -> bool) -> Option<OutgoingMessage> {
+        self.waiting.take_first(MOST_LOOKED_AT, which)
     }
 
     /// Takes out every message for which `which` is true, in order.

@@ -160,6 +160,22 @@ impl Waiting {
         if expires <= now { self.take((place - self.first) as usize) } else { None }
     }
 
+    /// The first message in the `most` first places for which `which` is true.
+    pub fn find_first(&self, most: usize, which: impl FnMut(&&OutgoingMessage) -> bool) -> Option<&OutgoingMessage> {
+        self.places.iter().take(most).flatten().find(which)
+    }
+
+    /// Takes out what [`find_first`](Self::find_first) finds.
+    pub fn take_first(
+        &mut self,
+        most: usize,
+        mut which: impl FnMut(&OutgoingMessage) -> bool,
+    ) -> Option<OutgoingMessage> {
+        let is_it = |place: &Option<OutgoingMessage>| place.as_ref().is_some_and(&mut which);
+        let at = self.places.iter().take(most).position(is_it)?;
+        self.take(at)
+    }
+
     /// Takes out every message for which `which` is true, in order.
     pub fn extract(&mut self, mut which: impl FnMut(&OutgoingMessage) -> bool) -> Vec<OutgoingMessage> {
         let rest = Waiting::from_place(self.first);

@@ -57,6 +57,8 @@ pub(super) enum Deadline {
     Hook(u64),
     /// A client that publishers wait for.
     Consumer(ConnectionId),
+    /// A member of shared subscriptions for which messages wait.
+    Stalled(u32),
     /// `$SYS` is to be published.
     Sys,
     /// Retained messages that expired are to be forgotten, and what migrations have left behind.
@@ -79,6 +81,8 @@ pub(super) enum FollowUp {
     Violation(ConnectionId, Violation),
     /// This publisher waits for one client less.
     ReleasePublisher(ConnectionId),
+    /// This one waits without end for one client less.
+    ReleaseLossless(ConnectionId),
     /// The client of this connection, which all have accepted, is to be registered.
     Register(ConnectionId),
     /// What waited for the session of this subscriber id goes on.
@@ -166,9 +170,10 @@ impl<S> Agenda<S> {
         self.deadlines.expire(self.now, &mut |deadline| self.due.push_back(deadline));
     }
 
-    /// A deadline that has come, unless all was done that may be done in this turn.
+    /// A deadline that has come, unless what was due had its share of this turn.
     pub fn next_due(&mut self) -> Option<Deadline> {
-        if self.turn.is_over() { None } else { self.due.pop_front() }
+        self.turn.begin_own_share();
+        if self.turn.is_share_over() { None } else { self.due.pop_front() }
     }
 
     /// Whether deadlines have come that nobody has looked at, something was left for the next turn, subscriptions are still to be removed, or

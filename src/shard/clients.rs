@@ -73,7 +73,7 @@ impl<C: Chain> Clients<C> {
             sessions,
             pending_hooks: PendingHooks::new(setup.seed, config.hooks.max_message_tasks),
             delivery: Delivering::new(),
-            flow: Flow::new(config.queue.max_waiting_output_bytes, config.queue.publisher_patience),
+            flow: Flow::new(config),
             program: Program::default(),
             statistics: Statistics::new(setup.shards),
             agenda,
@@ -203,18 +203,22 @@ impl<C: Chain> Clients<C> {
     /// Takes a connection out of the table. Publishers that wait for it go on.
     pub(super) fn take_connection(&mut self, id: ConnectionId) -> Option<Box<Connection<PendingConnect<C::State>>>> {
         for publisher in self.flow.remove(id, self.agenda.now()) {
-            self.release_publisher(publisher);
+            self.release_publisher(publisher, false);
+        }
+        for publisher in self.flow.lossless.remove(id) {
+            self.release_publisher(publisher, true);
         }
         self.connections.remove(id)
     }
 
-    /// A publisher, perhaps of another shard, waits for one client less.
-    pub(super) fn release_publisher(&mut self, publisher: Publisher) {
+    /// A publisher, perhaps of another shard, waits for one client less, `without_end` or not.
+    pub(super) fn release_publisher(&mut self, publisher: Publisher, without_end: bool) {
         let Publisher { shard, connection } = publisher;
-        if shard == self.setup.id {
-            self.agenda.follow_up(FollowUp::ReleasePublisher(connection));
-        } else {
-            self.agenda.post(shard, ShardMessage::Publisher { connection, wait: false });
+        match (shard == self.setup.id, without_end) {
+            (true, false) => self.agenda.follow_up(FollowUp::ReleasePublisher(connection)),
+            (true, true) => self.agenda.follow_up(FollowUp::ReleaseLossless(connection)),
+            (false, false) => self.agenda.post(shard, ShardMessage::Publisher { connection, wait: false }),
+            (false, true) => self.agenda.post(shard, ShardMessage::LosslessPublisher { connection, wait: false }),
         }
     }
 

@@ -1,12 +1,12 @@
 //! Connections that belong to sessions: how they come to, what they are answered, and when they are not served.
 
 use super::clients::Clients;
+use super::holding;
 use super::input::ArrivedConnection;
 use crate::client::ConnectionId;
 use crate::codec::{Ack, AckKind, Disconnect, Explained, PacketType, Publish, QoS, ReasonCode};
 use crate::connection::{Connected, Connection, ConnectionStage, PauseReason, Rate, Violation, code_for};
 use crate::delivery;
-use crate::flow::Backlog;
 use crate::handshake::{AcceptedConnect, PendingConnect};
 use crate::hooks::Chain;
 use crate::publishing;
@@ -77,11 +77,8 @@ impl<C: Chain> Clients<C> {
         let Some(connection) = self.connections.sent(id, emptied) else { return };
         let Some(session) = connection.session() else { return };
         self.send_waiting(session);
-        if self.flow.has_slow_clients()
-            && let Some((session, connection)) = self.sessions.get(session).zip(self.connections.get(id))
-        {
-            let released = self.flow.backlog_shrank(id, Backlog::of(session, connection), self.agenda.now());
-            released.into_iter().for_each(|publisher| self.release_publisher(publisher));
+        if self.flow.has_slow_clients() {
+            holding::backlog_shrank(self, id, session);
         }
         self.serve_later(id, PauseReason::OutputFull);
     }

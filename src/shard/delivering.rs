@@ -2,12 +2,14 @@
 
 use super::agenda::{Deadline, FollowUp};
 use super::clients::Clients;
+use super::holding::{self, hold_without_end};
 use super::message::ShardMessage;
 use super::output::Output;
+use super::turn::stall_patience;
 use crate::client::{ConnectionId, DropReason};
 use crate::codec::QoS;
 use crate::connection::Pace;
-use crate::delivery::{self, Batch, Delivered, EncodedForms, FanOut, PublishWriter};
+use crate::delivery::{self, Batch, Delivered, Due, EncodedForms, FanOut, PublishWriter};
 use crate::flow::{Account, Backlog};
 use crate::hooks::{Chain, DroppedMessage, OfflineMessage};
 use crate::message::Publication;
@@ -33,21 +35,26 @@ impl<C: Chain> Clients<C> {
             return self.deliver(recipient, routed, None);
         }
         let mut forms = self.delivery.lend_forms(1);
+        let sends = self.connections.with_output();
         for recipient in recipients {
             self.deliver(recipient, routed, forms.first_mut());
         }
         self.delivery.give_back(forms);
+        self.agenda.turn.did_sends(self.connections.with_output() - sends);
     }
 
-    /// Delivers a publication to everybody in `recipients`, which it takes out: at once if they are few enough and nothing is under way in
-    /// portions, else behind that. Then its publisher has had its share of the turn.
+    /// Delivers a publication to everybody in `recipients`, which it takes out: at once if they are few enough and nothing that is under way
+    /// in portions holds it up, else behind that. Then its publisher is not served until it is delivered.
     #[inline]
     pub(super) fn deliver_in_turn(&mut self, mountpoint: u32, recipients: &mut Vec<Recipient>, routed: &Routed<'_>) {
         if recipients.is_empty() {
             return;
         }
         let is_many = recipients.len() > self.agenda.turn.limits().portion;
-        if !is_many && self.delivery.fan_outs.is_empty() || self.agenda.is_stopping() {
+        let under_way = &self.delivery.fan_outs;
+        let goes_past =
+            || under_way.is_empty() || !under_way.holds_up(mountpoint, routed.publication, routed.publisher);
+        if !is_many && goes_past() || self.agenda.is_stopping() {
             return self.deliver_all(recipients, routed);
         }
         self.put_behind(mountpoint, recipients, routed);
@@ -63,6 +70,11 @@ impl<C: Chain> Clients<C> {
         let (message, recipients) = (publication.keep(), known.collect());
         self.delivery.fan_outs.push(FanOut { message, id, publisher, mountpoint, recipients });
         self.agenda.turn.end_share();
+        if let Some(Publisher { shard, connection }) = publisher
+            && shard == self.setup.id
+        {
+            self.wait_for_turn(connection);
+        }
     }
 
     /// The instance number of a recipient's session, or the number of the program's subscription.
@@ -91,12 +103,14 @@ impl<C: Chain> Clients<C> {
         let routed = publications.iter().map(|(id, publication)| Routed { publication, id: *id, publisher });
         let routed: Vec<_> = routed.collect();
         let mut forms = self.delivery.lend_forms(routed.len());
+        let sends = self.connections.with_output();
         for recipient in batch.recipients() {
             for (routed, forms) in routed.iter().zip(&mut forms) {
                 self.deliver(recipient, routed, Some(forms));
             }
         }
         self.delivery.give_back(forms);
+        self.agenda.turn.did_sends(self.connections.with_output() - sends);
     }
 
     /// Delivers a publication to one recipient. `encoded` has what was encoded for others; none if there is this one only.
@@ -110,22 +124,40 @@ impl<C: Chain> Clients<C> {
         }
         let retain = recipient.retain_as_published && publication.retain;
         let Some(session) = self.sessions.get_mut(recipient.session) else { return };
-        if let Some(state) = &mut session.migration
-            && !delivery::is_due_here(state, recipient, publication, routed.id, retain)
-        {
-            return;
+        if let Some(state) = &mut session.migration {
+            let limits = &session.settings.queue;
+            match delivery::is_due_here(state, recipient, publication, routed.id, retain, limits) {
+                Due::Here => {}
+                Due::Elsewhere => return,
+                Due::Buffered => return holding::hold_for_arriving(self, recipient.session, routed.publisher),
+                Due::Dropped => {
+                    holding::hold_for_arriving(self, recipient.session, routed.publisher);
+                    return self.report_drop(
+                        recipient.session,
+                        publication,
+                        recipient.qos,
+                        retain,
+                        DropReason::QueueFull,
+                    );
+                }
+            }
         }
         let qos = delivery::qos_for(session, recipient, publication);
         let Some(id) = session.connection else {
             let outcome = delivery::offline(session, recipient, qos);
-            return self.settle(recipient, publication, (qos, retain), outcome);
+            return self.settle(recipient, publication, (qos, retain, false), outcome);
         };
         let Some(mut to) = self.connections.writable(id) else { return };
         let is_free = !session.outbound.is_anything_waiting() && to.connection.outbox.waiting() < self.flow.most();
-        let pace = match is_free {
-            true => Pace::Free,
-            false => self.flow.pace(id, Backlog::of(session, to.connection), qos),
-        };
+        let (mut pace, mut is_lossless) = (Pace::Free, false);
+        if !is_free {
+            let listener = to.connection.listener;
+            is_lossless = routed.publisher.is_some() && self.flow.lossless.applies(publication.topic, listener);
+            pace = self.flow.pace(id, Backlog::of(session, to.connection), qos);
+            if is_lossless && pace == Pace::Lost {
+                pace = Pace::Full;
+            }
+        }
         let (chain, traffic, now) = (&mut self.chain, &mut self.delivery.traffic, self.agenda.now());
         let mut writer = PublishWriter { chain, traffic, buffers: to.buffers, now };
         let outcome = writer.deliver(session, to.connection, recipient, publication, (qos, retain), pace, encoded);
@@ -133,10 +165,13 @@ impl<C: Chain> Clients<C> {
             self.statistics.counters.messages_out += 1;
             to.queue_for_output();
         } else {
-            self.settle(recipient, publication, (qos, retain), outcome);
+            self.settle(recipient, publication, (qos, retain, is_lossless), outcome);
         }
         if pace == Pace::Full {
-            self.hold_publisher(id, recipient.session, qos, routed);
+            match routed.publisher {
+                Some(publisher) if is_lossless => hold_without_end(self, (id, recipient.session), qos, publisher),
+                _ => self.hold_publisher(id, recipient.session, qos, routed),
+            }
         }
     }
 
@@ -145,18 +180,21 @@ impl<C: Chain> Clients<C> {
         &mut self,
         recipient: &Recipient,
         publication: &Publication<'_>,
-        (qos, retain): (QoS, bool),
+        (qos, retain, is_lossless): (QoS, bool, bool),
         outcome: Delivered,
     ) {
         let index = recipient.session;
         match outcome {
             Delivered::Sent => {}
             Delivered::Queue { online } => {
-                self.enqueue(index, recipient.delivery(publication, qos, retain), online);
+                if online && qos > QoS::AtMostOnce && recipient.group.is_some() {
+                    watch(self, index);
+                }
+                self.enqueue(index, recipient.delivery(publication, qos, retain), online, is_lossless);
             }
             Delivered::Dropped(reason) => self.report_drop(index, publication, qos, retain, reason),
             Delivered::Store => {
-                if self.enqueue(index, recipient.delivery(publication, qos, retain), false)
+                if self.enqueue(index, recipient.delivery(publication, qos, retain), false, false)
                     && let Some(session) = self.sessions.get_mut(index)
                 {
                     let (topic, payload) = (publication.topic.as_str(), publication.payload);
@@ -169,9 +207,11 @@ impl<C: Chain> Clients<C> {
     }
 
     /// Puts a message into the queue of a session; says whether it is in it.
-    fn enqueue(&mut self, index: u32, delivery: OutgoingMessage, online: bool) -> bool {
+    fn enqueue(&mut self, index: u32, delivery: OutgoingMessage, online: bool, is_lossless: bool) -> bool {
         let Some(session) = self.sessions.get_mut(index) else { return false };
-        let insert = session.outbound.queue.push(delivery, &session.settings.queue, online, self.agenda.now());
+        let limits = session.settings.queue;
+        let limits = if is_lossless { limits.of_lossless() } else { limits };
+        let insert = session.outbound.queue.push(delivery, &limits, online, self.agenda.now());
         for (dropped, reason) in insert.dropped {
             self.report_dropped(index, &dropped, reason);
         }
@@ -272,5 +312,26 @@ impl<C: Chain> Clients<C> {
             let publication = message.publication();
             self.deliver_all(&[recipient], &Routed { publication: &publication, id, publisher: None });
         }
+    }
+}
+
+/// Has a member of a shared subscription looked at for which something waits: others can process that.
+fn watch<C: Chain>(clients: &mut Clients<C>, index: u32) {
+    if let Some(session) = clients.sessions.get_mut(index)
+        && session.outbound.stall_watch.is_none()
+    {
+        session.outbound.stall_watch = Some(session.outbound.queue.taken());
+        let at = clients.agenda.now() + stall_patience(clients.flow.patience());
+        clients.agenda.arm(at, Deadline::Stalled(index));
+    }
+}
+
+/// The same of a session that has come with what waits for it, if it may be a member.
+pub(super) fn watch_if_shared<C: Chain>(clients: &mut Clients<C>, index: u32) {
+    let may_be = clients.sessions.get(index).is_some_and(|session| {
+        !session.outbound.queue.is_empty() && session.subscriptions.keys().any(|filter| filter.share_name().is_some())
+    });
+    if may_be {
+        watch(clients, index);
     }
 }

@@ -1,8 +1,9 @@
 //! The door of a shard: inputs, then outputs until it is quiet.
 
 use super::agenda::FollowUp;
-use super::holding::set_memory;
+use super::holding;
 use super::input::Input;
+use super::last_bytes;
 use super::machine::Shard;
 use super::message::ShardMessage;
 use super::output::Output;
@@ -14,6 +15,7 @@ use crate::migration::Flushed;
 use crate::pending_hooks::Waiter;
 use crate::retained::Counts;
 use crate::session::PublicationId;
+use crate::sharding::Publisher;
 use crate::time::Time;
 
 impl<C: Chain> Shard<C> {
@@ -35,6 +37,7 @@ impl<C: Chain> Shard<C> {
                 clients.arm_connection(id, due);
             }
             Input::Closed { connection } => self.pubsub.lost(connection),
+            Input::Drained { connection } => last_bytes::drained(self, connection),
             Input::HandedOff { connection: id, mut accepted, unsent, unread } => {
                 let peer = accepted.peer();
                 let mut connection = Connection::new(id, accepted.listener, peer, accepted.client.connected_at, now);
@@ -56,7 +59,7 @@ impl<C: Chain> Shard<C> {
             Input::Request(request) => self.on_request(request),
             Input::Memory(stage) => {
                 self.pubsub.retained.may_grow = stage == MemoryStage::Normal;
-                set_memory(&mut self.pubsub.clients, stage);
+                holding::set_memory(&mut self.pubsub.clients, stage);
             }
             Input::Undelivered => clients.statistics.counters.program_dropped += 1,
             Input::Tick => self.tick(),
@@ -83,6 +86,7 @@ impl<C: Chain> Shard<C> {
         match follow_up {
             FollowUp::Serve(id) => self.serve_on(id),
             FollowUp::Violation(id, violation) => self.pubsub.violation(id, violation),
+            FollowUp::ReleaseLossless(id) => holding::waits_no_more(&mut self.pubsub.clients, id),
             FollowUp::ReleasePublisher(id) => self.pubsub.clients.publisher_released(id),
             FollowUp::Register(id) => {
                 if self.pubsub.clients.connections.resume(id, PauseReason::Registration) {
@@ -133,23 +137,27 @@ impl<C: Chain> Shard<C> {
     fn tick(&mut self) {
         self.pubsub.clients.agenda.turn.begin();
         self.pubsub.clients.agenda.collect_due();
-        // Each deadline with all that follows from it: one that comes later finds that it is done.
+        // Each deadline with all that follows from it: one that comes later finds that it is done. However many there are, they have a
+        // share.
         while let Some(deadline) = self.pubsub.clients.agenda.next_due() {
             self.deadline_came(deadline);
             self.do_follow_ups();
         }
-        if !self.pubsub.go_on() {
-            return;
-        }
+        self.pubsub.go_on();
         // Those that come to wait meanwhile are behind.
         for _ in 0..self.pubsub.clients.agenda.turn.waiting() {
-            if self.pubsub.clients.agenda.turn.is_over() {
+            let clients = &mut self.pubsub.clients;
+            if clients.agenda.turn.is_over() {
                 break;
             }
-            if let Some(id) = self.pubsub.clients.agenda.turn.next() {
-                self.pubsub.clients.serve_later(id, PauseReason::Turn);
-                self.do_follow_ups();
+            let Some(id) = clients.agenda.turn.next() else { break };
+            let publisher = Publisher { shard: clients.setup.id, connection: id };
+            if !clients.delivery.fan_outs.is_empty() && clients.delivery.fan_outs.has_of(publisher) {
+                clients.agenda.turn.wait(id);
+                continue;
             }
+            clients.serve_later(id, PauseReason::Turn);
+            self.do_follow_ups();
         }
     }
 
@@ -257,6 +265,12 @@ impl<C: Chain> Shard<C> {
             }
             ShardMessage::Publisher { connection, wait: true } => pubsub.clients.publisher_waits(connection),
             ShardMessage::Publisher { connection, wait: false } => pubsub.clients.publisher_released(connection),
+            ShardMessage::LosslessPublisher { connection, wait: true } => {
+                holding::waits_without_end(&mut pubsub.clients, connection);
+            }
+            ShardMessage::LosslessPublisher { connection, wait: false } => {
+                holding::waits_no_more(&mut pubsub.clients, connection);
+            }
             ShardMessage::WillsPublished => pubsub.clients.agenda.stop.other_has_published(),
             ShardMessage::Counters(counted) => pubsub.clients.statistics.others[from] = *counted,
         }

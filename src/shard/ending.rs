@@ -24,6 +24,7 @@ use crate::hooks::{Chain, Notified, Unsubscribed};
 use crate::publishing::{publish_will, tell_will};
 use crate::routing::{Origin, Turn};
 use crate::session::{InFlight, MigrationState, Session, Stage};
+use crate::sharding::ShardSet;
 use crate::time::Time;
 use crate::topic::TopicFilter;
 
@@ -140,9 +141,7 @@ impl<C: Chain> PubSub<C> {
             self.clients.agenda.post(to, ShardMessage::Abandoned { token });
         }
         let will = session.will.take();
-        let filters: Vec<_> = session.subscriptions.drain().map(|(filter, _)| filter).collect();
-        session.filter_bytes = 0;
-        let remnant = self.begin_to_clear_up(index, filters);
+        let Some(remnant) = self.begin_to_clear_up(index) else { return };
         self.clients.agenda.turn.did(turn::SESSION);
         Replaying::of(self).ended(index);
         self.redistribute(index, true);
@@ -172,7 +171,12 @@ impl<C: Chain> PubSub<C> {
     /// [MQTT-4.8.2-5], [MQTT-4.8.2-6].
     pub(super) fn redistribute(&mut self, index: u32, ends: bool) {
         let Some(session) = self.clients.sessions.get_mut(index) else { return };
-        let turn = Turn { policy: session.settings.shared_policy, publisher: session.slot, hops: 0 };
+        let turn = Turn {
+            policy: session.settings.shared_policy,
+            publisher: session.slot,
+            hops: 0,
+            passed_over: ShardSet::default(),
+        };
         let mountpoint = self.routing.mountpoint(&session.client.subscriber.mountpoint);
         let routing = &self.routing;
         let has_other = |filter: &Arc<TopicFilter>| routing.has_other_member(mountpoint, filter, ends);

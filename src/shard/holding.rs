@@ -4,12 +4,15 @@ use std::time::Duration;
 
 use super::agenda::FollowUp;
 use super::clients::Clients;
+use super::message::ShardMessage;
 use crate::client::ConnectionId;
+use crate::codec::QoS;
 use crate::connection::{Connection, PauseReason};
-use crate::flow::Flow;
+use crate::flow::{Backlog, Flow};
 use crate::hooks::Chain;
 use crate::memory::MemoryStage;
-use crate::session::Outbound;
+use crate::session::{MigrationState, Outbound};
+use crate::sharding::Publisher;
 use crate::time::Time;
 
 /// How long a client for which there is something is held for memory before it may publish once.
@@ -88,5 +91,81 @@ impl<C: Chain> Clients<C> {
         if connection.consumers == 0 {
             self.end_hold(id);
         }
+    }
+}
+
+/// Something has left what waits for a client, of session `index`: publishers go on if that is enough.
+#[cold]
+pub(super) fn backlog_shrank<C: Chain>(clients: &mut Clients<C>, id: ConnectionId, index: u32) {
+    let Some((session, connection)) = clients.sessions.get(index).zip(clients.connections.get(id)) else { return };
+    let backlog = Backlog::of(session, connection);
+    let released = clients.flow.backlog_shrank(id, backlog, clients.agenda.now());
+    released.into_iter().for_each(|publisher| clients.release_publisher(publisher, false));
+    let released = clients.flow.lossless.backlog_shrank(id, backlog);
+    released.into_iter().for_each(|publisher| clients.release_publisher(publisher, true));
+}
+
+/// Something that must not be dropped was added to what waits for `consumer`, the client of session `index`: if that is full, `publisher`
+/// waits until it has room, however long that takes.
+#[cold]
+pub(super) fn hold_without_end<C: Chain>(
+    clients: &mut Clients<C>,
+    (consumer, index): (ConnectionId, u32),
+    qos: QoS,
+    publisher: Publisher,
+) {
+    let Some((session, connection)) = clients.sessions.get(index).zip(clients.connections.get(consumer)) else {
+        return;
+    };
+    let backlog = Backlog::of(session, connection);
+    if !clients.flow.is_full(backlog, qos) {
+        return;
+    }
+    let relieved_at = clients.flow.relieved_at(backlog, qos);
+    if !clients.flow.lossless.wait(consumer, relieved_at, publisher) {
+        return;
+    }
+    // It cannot follow, and acknowledges behind what it publishes: it must not wait itself.
+    clients.serve_later(consumer, PauseReason::Lossless);
+    let Publisher { shard, connection } = publisher;
+    if shard == clients.setup.id {
+        waits_without_end(clients, connection);
+    } else {
+        clients.agenda.post(shard, ShardMessage::LosslessPublisher { connection, wait: true });
+    }
+}
+
+/// A publisher is to wait for one more client, without end; but not if others wait for it.
+pub(super) fn waits_without_end<C: Chain>(clients: &mut Clients<C>, id: ConnectionId) {
+    let is_slow = clients.flow.is_slow(id);
+    let Some(connection) = clients.connections.get_mut(id) else { return };
+    connection.lossless_consumers += 1;
+    if !is_slow {
+        connection.pauses.insert(PauseReason::Lossless);
+    }
+}
+
+/// A publisher waits for one client less. One that has left or moved meanwhile waits for nobody.
+pub(super) fn waits_no_more<C: Chain>(clients: &mut Clients<C>, id: ConnectionId) {
+    let Some(connection) = clients.connections.get_mut(id) else { return };
+    connection.lossless_consumers = connection.lossless_consumers.saturating_sub(1);
+    if connection.lossless_consumers == 0 {
+        clients.serve_later(id, PauseReason::Lossless);
+    }
+}
+
+/// A message was for session `index`, which is to come: whoever publishes more than may wait for it waits until it
+/// has come.
+#[cold]
+pub(super) fn hold_for_arriving<C: Chain>(clients: &mut Clients<C>, index: u32, publisher: Option<Publisher>) {
+    let most = clients.setup.config.runtime.mailbox_bytes;
+    let Some(session) = clients.sessions.get_mut(index) else { return };
+    let Some(MigrationState::Arriving(arriving)) = &mut session.migration else { return };
+    let waits = publisher.filter(|publisher| arriving.waits(*publisher, most, &session.settings.queue));
+    let Some(Publisher { shard, connection }) = waits else { return };
+    if shard == clients.setup.id {
+        waits_without_end(clients, connection);
+    } else {
+        clients.agenda.post(shard, ShardMessage::LosslessPublisher { connection, wait: true });
     }
 }

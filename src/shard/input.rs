@@ -50,6 +50,12 @@ pub enum Input<'a, S> {
         /// The connection.
         connection: ConnectionId,
     },
+    /// What the kernel had of a connection when [`Output::Drain`](super::Output::Drain) was taken has been handed in, as far as one read
+    /// goes; or the connection is gone.
+    Drained {
+        /// The connection.
+        connection: ConnectionId,
+    },
     /// A connection that another shard accepted, and that belongs to a client of this one. The runtime reads from it.
     HandedOff {
         /// Its id on this shard.

@@ -3,6 +3,7 @@
 use super::agenda::{Agenda, Deadline, SWEEP};
 use super::clients::{Clients, Setup};
 use super::pubsub::PubSub;
+use super::takeovers::Takeovers;
 use crate::handshake::Handshake;
 use crate::hooks::Chain;
 use crate::migration::Migration;
@@ -15,6 +16,7 @@ pub struct Shard<C: Chain> {
     pub(super) pubsub: PubSub<C>,
     pub(super) handshake: Handshake,
     pub(super) migration: Migration,
+    pub(super) takeovers: Takeovers,
 }
 
 impl<C: Chain> Shard<C> {
@@ -34,7 +36,12 @@ impl<C: Chain> Shard<C> {
         agenda.arm(now + SWEEP, Deadline::Sweep);
         let handshake = Handshake::new(config.clone(), Random::from_seed(random.u64()));
         let clients = Clients::new(setup, chain, agenda);
-        Shard { pubsub: PubSub::new(clients, random), handshake, migration: Migration::new(id, shards, seed) }
+        Shard {
+            pubsub: PubSub::new(clients, random),
+            handshake,
+            migration: Migration::new(id, shards, seed),
+            takeovers: Takeovers::default(),
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use crate::message::Message;
 use crate::migration::SessionAnnouncement;
 use crate::retained::{Counts, RetainedPage, RetainedQuestion};
 use crate::routing::{MemberCounts, Turn};
+use crate::sharding::Publisher;
 use crate::topic::TopicFilter;
 
 /// A message from one shard to another.
@@ -139,6 +140,13 @@ pub enum ShardMessage {
         /// Whether it is to wait.
         wait: bool,
     },
+    /// A connection of the receiver publishes what must not be dropped for a client of the sender, whose queue is full or has room again.
+    LosslessPublisher {
+        /// Which.
+        connection: ConnectionId,
+        /// Whether it is to wait.
+        wait: bool,
+    },
     /// The sender stops, and all wills of its clients have come.
     WillsPublished,
     /// What the sender has counted so far.
@@ -192,8 +200,8 @@ pub struct Share {
     pub groups: Vec<Arc<TopicFilter>>,
     /// Whether ordinary subscribers are to get it, too.
     pub plain: bool,
-    /// The sender's connection that published it, if one did.
-    pub connection: Option<ConnectionId>,
+    /// Who published it, if a client did.
+    pub publisher: Option<Publisher>,
     /// How members are chosen. Members leave while it is on its way.
     pub turn: Turn,
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::agenda::{Deadline, FollowUp};
 use super::clients::Clients;
+use super::delivering::watch_if_shared;
 use super::input::{ArrivedConnection, Transfer};
 use super::machine::Shard;
 use super::message::{ShardMessage, SlotsMoved};
@@ -19,8 +20,8 @@ use crate::migration::{
     Begin, OutgoingSessions, Presence, PullAnswer, Ready, SessionAnnouncement, SlotsMoving, Waiting,
 };
 use crate::routing::Turn;
-use crate::session::{Buffered, MigrationState};
-use crate::sharding::SLOTS;
+use crate::session::{Arriving, Buffered, MigrationState};
+use crate::sharding::{SLOTS, ShardSet};
 use crate::topic::TopicFilter;
 
 /// How many sessions that are to leave are looked at on one occasion: those that cannot begin to are looked at again and again.
@@ -180,7 +181,7 @@ impl<C: Chain> Shard<C> {
         clients.statistics.counters.connected -= u64::from(connection.is_some());
         let (slot, id) = (session.slot, connection.as_ref().map(|connection| connection.id));
         let (routed, received) = (routing.sequence(), routing.received_up_to());
-        session.outbound.replay_waits = false;
+        (session.outbound.replay_waits, session.outbound.stall_watch) = (false, None);
         let mut transfer = Transfer::pack(clients.setup.id, token, session, connection, routed, received);
         transfer.replay = replay;
         clients.agenda.output(Output::Transfer { connection: id, to, transfer: Box::new(transfer) });
@@ -199,7 +200,7 @@ impl<C: Chain> Shard<C> {
         let (slot, now) = (self.migration.slots.slot(&client.subscriber), clients.agenda.now());
         let index = clients.new_session(client, settings, slot, (0, now));
         if let Some(session) = clients.sessions.get_mut(index) {
-            session.migration = Some(MigrationState::Arriving { buffered: Vec::new() });
+            session.migration = Some(MigrationState::Arriving(Arriving::default()));
             subscriptions.iter().for_each(|(filter, subscription)| session.subscribe(filter.clone(), *subscription));
         }
         clients.statistics.counters.subscriptions += subscriptions.len() as u64;
@@ -219,7 +220,7 @@ impl<C: Chain> Shard<C> {
         let pubsub = &mut self.pubsub;
         let clients = &mut pubsub.clients;
         let Some(place) = clients.sessions.get_mut(index) else { return };
-        let buffered = place.migration.take().map(MigrationState::into_buffered).unwrap_or_default();
+        let arriving = place.migration.take().map(MigrationState::into_arriving).unwrap_or_default();
         let was_online = connection.is_some();
         session.connection = arrived.map(|arrived| arrived.connection).filter(|_| was_online);
         session.migration = Some(MigrationState::Arrived { delivered_up_to });
@@ -233,13 +234,15 @@ impl<C: Chain> Shard<C> {
             clients.settle_in(arrived, index, *connection);
         }
         pubsub.set_members_online(index, was_online);
-        pubsub.clients.deliver_buffered(index, buffered);
+        pubsub.clients.deliver_buffered(index, arriving.buffered);
+        arriving.publishers.into_iter().for_each(|one| pubsub.clients.release_publisher(one, true));
         if let Some(replay) = replay {
             pubsub.retained.reader_arrived(index, replay, arrived.is_some() && was_online);
             Replaying::of(pubsub).soon();
         }
         // Perhaps all of its output left on the way: there is no other occasion for what waited behind that.
         pubsub.clients.send_waiting(index);
+        watch_if_shared(&mut pubsub.clients, index);
         if was_online && arrived.is_none() {
             pubsub.connection_ended(index, EndReason::ConnectionLost, "");
         } else if !was_online {
@@ -267,10 +270,17 @@ impl<C: Chain> Shard<C> {
     pub(super) fn session_abandoned(&mut self, from: usize, token: u64) {
         let Some(index) = self.migration.incoming.abandoned(from, token) else { return };
         let Some(session) = self.pubsub.clients.sessions.get_mut(index) else { return };
-        let buffered = session.migration.take().map(MigrationState::into_buffered).unwrap_or_default();
-        let turn = Turn { policy: session.settings.shared_policy, publisher: session.slot, hops: 0 };
+        let Arriving { buffered, publishers, .. } =
+            session.migration.take().map(MigrationState::into_arriving).unwrap_or_default();
+        let turn = Turn {
+            policy: session.settings.shared_policy,
+            publisher: session.slot,
+            hops: 0,
+            passed_over: ShardSet::default(),
+        };
         let mountpoint = self.pubsub.routing.mountpoint(&session.client.subscriber.mountpoint);
         let filters: Vec<TopicFilter> = session.subscriptions.keys().cloned().collect();
+        publishers.into_iter().for_each(|one| self.pubsub.clients.release_publisher(one, true));
         self.pubsub.remove_subscriptions(index, &filters);
         if let Some(session) = self.pubsub.clients.sessions.remove(index) {
             self.session_left(session.slot, None);

@@ -23,6 +23,7 @@
 //! | bytes to packets, AUTH | `Shard` | `serving` |
 //! | CONNECT until all have accepted the client | `Shard` | `connecting` |
 //! | from there to its session, on whichever shard that is | `Shard` | `registering` |
+//! | what came for a connection before it is taken over | | `last_bytes`, with `takeovers` |
 //! | slots and sessions that move | `Shard` | `migrating` |
 //! | deadlines that have come, what is done each second and each minute | `Shard` | `tick`, `sys` |
 //! | requests of the program and of operators; reports | `Shard` | `requests`, `report` |
@@ -30,6 +31,7 @@
 //! | PUBLISH, SUBSCRIBE, UNSUBSCRIBE, DISCONNECT | `PubSub` | `packets` |
 //! | a publication to its recipients, wills, retained messages | `PubSub` | `publications` |
 //! | subscriptions, until every shard knows of them | `PubSub` | `subscriptions` |
+//! | members of shared subscriptions without room, or that take nothing | | `passing_over`, `stalled` |
 //! | what is retained, to new subscribers | | `replaying` |
 //! | a client meets its session; takeover | `PubSub` | `sessions` |
 //! | connections and sessions end, in time or by a packet | `PubSub` | `ending` |
@@ -78,7 +80,8 @@
 //! 3. `shard::registering`: `accepted`, `register_when_possible`, `register`. If the session belongs to another shard, the connection goes
 //!    there ([`Output::HandOff`]), and on from here when it has come ([`Input::HandedOff`]). If the session is still to come, or hooks that were
 //!    told of something are not done, the connection waits. `why_not_registered` (`shard::sessions`) refuses a client
-//!    for which there is no room, or that takes over too often.
+//!    for which there is no room, or that takes over too often. Before that the runtime is asked to read what the kernel has of the
+//!    old connection ([`Output::Drain`], [`Input::Drained`]), which `last_bytes` serves: the client sent it first.
 //! 4. `shard::sessions`: `register` calls `on_register`, then 5, through `end_previous`, and makes a session if none is left; then 6,
 //!    `on_client_wakeup`, CONNACK, and 7.
 //! 5. `shard::ending`: `end_connection` sends the old client DISCONNECT with Session taken over (MQTT 5), and closes its connection;
@@ -104,6 +107,7 @@ mod ending;
 mod holding;
 mod hooks;
 mod input;
+mod last_bytes;
 mod load;
 mod load_average;
 mod machine;
@@ -111,6 +115,7 @@ mod message;
 mod migrating;
 mod output;
 mod packets;
+mod passing_over;
 mod portions;
 mod program;
 mod publications;
@@ -121,11 +126,13 @@ mod report;
 mod requests;
 mod serving;
 mod sessions;
+mod stalled;
 mod statistics;
 mod stop;
 mod stopping;
 mod subscriptions;
 mod sys;
+mod takeovers;
 #[cfg(test)]
 mod testing;
 mod tick;
@@ -142,6 +149,8 @@ pub use machine::Shard;
 pub use message::{ShardMessage, Share, SlotsMoved};
 pub use output::Output;
 pub use program::Request;
+#[doc(hidden)]
+pub use report::bound_that_is_exceeded;
 pub use report::{Report, ResourceCounts, SlotReport};
 pub use statistics::MemoryGauge;
 pub use turn::TurnLimits;

@@ -25,6 +25,9 @@ pub enum Output<S> {
     Pause(ConnectionId),
     /// Read from the connection again.
     Resume(ConnectionId),
+    /// Hand in what the kernel has of this connection now, whether it is paused or not, and say so with
+    /// [`Input::Drained`](super::Input::Drained): one read at most, and without waiting.
+    Drain(ConnectionId),
     /// Send what is under way and then `last`, and close the connection. The shard knows it no more.
     Close {
         /// The connection.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::delivering::Routed;
 use super::message::{ShardMessage, Share};
+use super::passing_over::PassingOver;
 use super::pubsub::PubSub;
 use super::replaying::Replaying;
 use crate::client::ConnectionId;
@@ -12,13 +13,14 @@ use crate::hooks::Chain;
 use crate::message::{Message, Publication};
 use crate::publishing::{tell_will, will_publication};
 use crate::retained::Retention;
-use crate::routing::{Choice, Origin, Recipients, Turn};
+use crate::routing::{Choice, Origin, Recipients, Subscriber, Turn};
 use crate::session::{MigrationState, PublicationId, Will};
 use crate::sharding::{Publisher, ShardSet};
 use crate::time::Time;
 use crate::topic::TopicFilter;
 
 /// What became of a publication.
+#[derive(Default)]
 pub(super) struct RoutingResult {
     /// How many recipients there are, a shard with subscribers counting for one.
     pub recipients: usize,
@@ -62,11 +64,18 @@ impl<C: Chain> PubSub<C> {
             if publication.retain { self.retain(mountpoint, publication) } else { (self.clients.setup.id, 0) };
         let mut recipients = self.routing.lend();
         self.routing.gather(mountpoint, publication.topic, by.origin, &mut recipients);
+        let mut published = RoutingResult::default();
+        if recipients.is_by_choice() {
+            let mut turn = Turn::first(by.origin);
+            turn.passed_over.insert(self.clients.setup.id);
+            self.pass_over((mountpoint, publication, publisher), turn, &mut recipients, &mut published);
+        }
         let remote = recipients.shards();
         if !remote.is_empty() {
             self.send_copies(mountpoint, publication, number, &recipients, remote, by);
         }
-        let mut published = RoutingResult { recipients: recipients.local.len() + remote.iter().count(), told: remote };
+        published.recipients += recipients.local.len() + remote.iter().count();
+        published.told.union(&remote);
         if publication.retain {
             published.told.insert(owner);
         }
@@ -128,12 +137,43 @@ impl<C: Chain> PubSub<C> {
                 ShardMessage::Publish { sequence, mountpoint, message, number, publisher }
             } else {
                 let plain = recipients.remote.contains(shard);
-                let Origin { publisher: number_of_publisher, policy, .. } = by.origin;
-                let turn = Turn { policy, publisher: number_of_publisher, hops: 1 };
-                let share = Share { sequence, mountpoint, message, number, groups, plain, connection: publisher, turn };
+                let turn = Turn { hops: 1, ..Turn::first(by.origin) };
+                let publisher = publisher.map(|connection| Publisher { shard: self.clients.setup.id, connection });
+                let share = Share { sequence, mountpoint, message, number, groups, plain, publisher, turn };
                 ShardMessage::Share(Box::new(share))
             };
             self.clients.agenda.post(shard, message);
+        }
+    }
+
+    /// Members of shared subscriptions that have no room leave the publication to others; what goes to another shard for that is sent now.
+    #[cold]
+    fn pass_over(
+        &mut self,
+        (mountpoint, publication, publisher): (u32, &Publication<'_>, Option<Publisher>),
+        turn: Turn,
+        recipients: &mut Recipients,
+        published: &mut RoutingResult,
+    ) {
+        let mut at = 0;
+        while let Some(recipient) = recipients.local.get(at) {
+            let Some(filter) = recipient.group.clone().filter(|_| !recipient.is_program()) else {
+                at += 1;
+                continue;
+            };
+            let chosen = recipient.session;
+            match PassingOver::of(self).instead_of((mountpoint, &filter), chosen, publication.qos, turn) {
+                Some(Choice::Member(member)) => recipients.replace_member(at, &member, filter),
+                Some(Choice::Shard(shard)) => {
+                    recipients.local.swap_remove(at);
+                    send_on(self, shard, (mountpoint, &filter), publication.keep(), turn, publisher);
+                    published.recipients += 1;
+                    published.told.insert(shard);
+                    continue;
+                }
+                Some(Choice::Nobody) | None => {}
+            }
+            at += 1;
         }
     }
 
@@ -187,13 +227,12 @@ impl<C: Chain> PubSub<C> {
 
     /// Delivers a message that shard `from` routed here for members of shared subscriptions.
     pub(super) fn deliver_share(&mut self, from: usize, share: Share) {
-        let Share { sequence, mountpoint, message, number, groups, plain, connection, turn } = share;
+        let Share { sequence, mountpoint, message, number, groups, plain, publisher, turn } = share;
         let id = PublicationId { shard: from, sequence };
         self.routing.received(from, sequence);
         if plain {
-            self.deliver_from_shard(id, &mountpoint, &message, number, connection);
+            self.deliver_from_shard(id, &mountpoint, &message, number, publisher.map(|publisher| publisher.connection));
         }
-        let publisher = connection.map(|connection| Publisher { shard: from, connection });
         let mountpoint = self.routing.mountpoint(&mountpoint);
         for group in &groups {
             self.offer_to_group(mountpoint, group, &message, turn, publisher);
@@ -209,29 +248,19 @@ impl<C: Chain> PubSub<C> {
         turn: Turn,
         publisher: Option<Publisher>,
     ) {
-        match self.routing.choose_member(mountpoint, filter, turn) {
+        let mut turn = turn;
+        let choice = match self.routing.choose_member(mountpoint, filter, turn) {
             Choice::Member(member) => {
-                self.clients.deliver_batch();
-                let mut recipients = self.routing.lend();
-                recipients.add_member(&member, filter.clone());
-                let publication = message.publication();
-                let routed = Routed { publication: &publication, id: PublicationId::NONE, publisher };
-                self.clients.deliver_in_turn(mountpoint, &mut recipients.local, &routed);
-                self.routing.give_back(recipients);
+                turn.passed_over.insert(self.clients.setup.id);
+                let qos = message.publication().qos;
+                let other = PassingOver::of(self).instead_of((mountpoint, filter), member.session, qos, turn);
+                other.unwrap_or(Choice::Member(member))
             }
-            Choice::Shard(shard) => {
-                let share = Share {
-                    sequence: 0,
-                    mountpoint: self.routing.name(mountpoint).clone(),
-                    message: message.clone(),
-                    number: 0,
-                    groups: vec![filter.clone()],
-                    plain: false,
-                    connection: None,
-                    turn: Turn { hops: turn.hops + 1, ..turn },
-                };
-                self.clients.agenda.post(shard, ShardMessage::Share(Box::new(share)));
-            }
+            choice => choice,
+        };
+        match choice {
+            Choice::Member(member) => give_to_member(self, (mountpoint, filter), &member, message, publisher),
+            Choice::Shard(shard) => send_on(self, shard, (mountpoint, filter), message.clone(), turn, publisher),
             // The last one left while it was on its way.
             Choice::Nobody => {}
         }
@@ -259,4 +288,43 @@ impl<C: Chain> PubSub<C> {
         let publication = will_publication(will, self.clients.agenda.now());
         self.publish(mountpoint, &publication, PublishContext::by_nobody(origin));
     }
+}
+
+/// Delivers a message to this member of a shared subscription.
+pub(super) fn give_to_member<C: Chain>(
+    pubsub: &mut PubSub<C>,
+    (mountpoint, filter): (u32, &Arc<TopicFilter>),
+    member: &Subscriber,
+    message: &Message,
+    publisher: Option<Publisher>,
+) {
+    pubsub.clients.deliver_batch();
+    let mut recipients = pubsub.routing.lend();
+    recipients.add_member(member, filter.clone());
+    let publication = message.publication();
+    let routed = Routed { publication: &publication, id: PublicationId::NONE, publisher };
+    pubsub.clients.deliver_in_turn(mountpoint, &mut recipients.local, &routed);
+    pubsub.routing.give_back(recipients);
+}
+
+/// Sends a message on to a shard, for a member of a shared subscription there.
+fn send_on<C: Chain>(
+    pubsub: &mut PubSub<C>,
+    shard: usize,
+    (mountpoint, filter): (u32, &Arc<TopicFilter>),
+    message: Message,
+    turn: Turn,
+    publisher: Option<Publisher>,
+) {
+    let share = Share {
+        sequence: 0,
+        mountpoint: pubsub.routing.name(mountpoint).clone(),
+        message,
+        number: 0,
+        groups: vec![filter.clone()],
+        plain: false,
+        publisher,
+        turn: Turn { hops: turn.hops + 1, ..turn },
+    };
+    pubsub.clients.agenda.post(shard, ShardMessage::Share(Box::new(share)));
 }

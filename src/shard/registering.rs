@@ -1,8 +1,9 @@
-//! A client that all have accepted, on its way to its session: on the shard that owns it, when that has come, and when tasks of
-//! notifications about it are done.
+//! A client that all have accepted, on its way to its session: on the shard that owns it, when that has come, when tasks of
+//! notifications about it are done, and when what an older connection of it has sent before is served.
 
 use super::machine::Shard;
 use super::message::ShardMessage;
+use super::output::Output;
 use super::sessions::STOPPING;
 use crate::client::{ConnectionId, SubscriberId};
 use crate::codec::ReasonCode;
@@ -49,8 +50,15 @@ impl<C: Chain> Shard<C> {
             // waited for, would be left behind, and its new owner would begin another one.
             clients.connections.pause(id, PauseReason::HandOff);
             clients.agenda.hand_off(id, owner);
+        } else if self.takeovers.is_behind(&subscriber, id) {
+            clients.connections.pause(id, PauseReason::Takeover);
         } else if clients.pending_hooks.wait(&subscriber, id) {
             clients.connections.pause(id, PauseReason::Registration);
+        } else if let Some(old) = clients.sessions.of(&subscriber).and_then(|session| session.connection)
+            && self.takeovers.waits(old, &subscriber, id)
+        {
+            clients.connections.pause(id, PauseReason::Takeover);
+            clients.agenda.output(Output::Drain(old));
         } else if let Some((code, limit)) = self.pubsub.why_not_registered(&subscriber) {
             self.pubsub.clients.refuse_for_limit(id, code, limit);
         } else {

@@ -116,7 +116,7 @@ impl<'a, C: Chain> Replaying<'a, C> {
                 clients.statistics.counters.messages_out += 1;
                 to.queue_for_output();
             }
-            Some(outcome) => clients.settle(recipient, publication, (qos, true), outcome),
+            Some(outcome) => clients.settle(recipient, publication, (qos, true, false), outcome),
         }
         true
     }

@@ -7,6 +7,7 @@ use super::statistics::MemoryGauge;
 use crate::client::SubscriberId;
 use crate::hooks::{Chain, HookClock, HookReport};
 use crate::migration::SlotMigration;
+use crate::session::MigrationState;
 use crate::sharding::SLOTS;
 
 /// How a shard is doing.
@@ -61,6 +62,32 @@ pub struct ResourceCounts {
     /// Entries in the timer wheel. One goes on for ever; others may outlive their owner by a minute.
     pub deadlines: usize,
 }
+
+/// Of the queues of sessions and connections one that is longer than it may be, for tests; none if none is. Looks at all of them.
+pub fn bound_that_is_exceeded<C: Chain>(shard: &Shard<C>) -> Option<String> {
+    let clients = &shard.pubsub.clients;
+    let most_output = clients.flow.most();
+    clients.sessions.which(|_| true).into_iter().find_map(|index| {
+        let session = clients.sessions.get(index)?;
+        let limits = session.settings.queue.of_lossless();
+        let queued = session.outbound.queue.bytes();
+        if !limits.bytes.allows(queued) {
+            return Some(format!("{queued} bytes wait for {}", session.client.subscriber));
+        }
+        if let Some(MigrationState::Arriving(arriving)) = &session.migration
+            && !session.settings.queue.bytes.allows(arriving.bytes)
+        {
+            return Some(format!("{} bytes are buffered for {}", arriving.bytes, session.client.subscriber));
+        }
+        let waiting = clients.connections.get(session.connection?)?.outbox.waiting();
+        // What is written while there is room may be large, and acknowledgements are not held back.
+        let is_long = waiting > 2 * most_output + session.settings.maximum_incoming.min(MOST_WRITTEN);
+        is_long.then(|| format!("{waiting} bytes of output wait for {}", session.client.subscriber))
+    })
+}
+
+/// More than a packet of a test has.
+const MOST_WRITTEN: usize = 64 * 1024;
 
 impl<C: Chain> Shard<C> {
     /// How it is doing now. Looks at every slot, but at no session.

@@ -289,7 +289,7 @@ impl<C: Chain> Shard<C> {
     }
 
     /// Serves what waits in the connection's own buffer.
-    fn serve_unread(&mut self, id: ConnectionId) {
+    pub(super) fn serve_unread(&mut self, id: ConnectionId) {
         let Some(connection) = self.pubsub.clients.connections.get_mut(id) else { return };
         let mut unread: Unread = connection.unread.take();
         let served = self.serve(id, unread.as_slice(), None);

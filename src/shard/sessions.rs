@@ -4,6 +4,7 @@
 //! happens in one input of the shard that owns the id. The hooks are called in the order of the lifecycle:
 //! `on_register`, then whatever ends for the connection or session before, then `on_client_wakeup`, then CONNACK.
 
+use super::delivering::watch_if_shared;
 use super::ending::SessionEnd;
 use super::message::ShardMessage;
 use super::output::Output;
@@ -59,6 +60,7 @@ impl<C: Chain> PubSub<C> {
             session.outbound.send_again();
         }
         self.clients.send_waiting(index);
+        watch_if_shared(&mut self.clients, index);
         Replaying::of(self).set_online(index, true);
     }
 

@@ -9,6 +9,7 @@ use super::message::ShardMessage;
 use super::output::Output;
 use super::publications::PublishContext;
 use super::pubsub::PubSub;
+use super::stalled;
 use super::sys;
 use crate::config::OnDeadline;
 use crate::hooks::{Chain, HookAnswer, Outcome};
@@ -30,8 +31,9 @@ impl<C: Chain> Shard<C> {
                 if let Some(at) = over.look_at {
                     clients.agenda.arm(at, Deadline::Consumer(id));
                 }
-                over.released.into_iter().for_each(|publisher| clients.release_publisher(publisher));
+                over.released.into_iter().for_each(|publisher| clients.release_publisher(publisher, false));
             }
+            Deadline::Stalled(index) => stalled::look(&mut self.pubsub, index),
             Deadline::Sys => self.publish_sys(),
             Deadline::Migrations => self.begin_migrations(),
             Deadline::Stop => self.pubsub.clients.agenda.stop.wait_no_longer(),
@@ -103,6 +105,10 @@ impl<C: Chain> Shard<C> {
         let clients = &mut self.pubsub.clients;
         let now = clients.agenda.now();
         clients.agenda.arm(now + clients.setup.config.sys.interval, Deadline::Sys);
+        if clients.flow.is_any_congested() {
+            // Nobody waits for what the broker says of itself: it would pile up.
+            return;
+        }
         if clients.setup.id != sys::PUBLISHER {
             return clients.agenda.post(sys::PUBLISHER, ShardMessage::Counters(Box::new(total)));
         }

@@ -8,12 +8,16 @@
 //! what comes is put aside unread until the next [`Input::Tick`](super::Input::Tick), which begins a turn, too.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use crate::client::ConnectionId;
+use crate::session::Subscription;
 use crate::topic::TopicFilter;
 
 /// Reading a packet, whatever follows from it.
 pub(super) const PACKET: u32 = 4;
+/// A connection that gets output, beyond what it is to write it: the kernel sends it.
+const SEND: u32 = 16;
 /// A CONNECT, with all that follows from it.
 pub(super) const CONNECT: u32 = 128;
 /// A topic filter that is subscribed to or no more.
@@ -37,7 +41,7 @@ pub struct TurnLimits {
 impl Default for TurnLimits {
     /// One or two milliseconds for one client, and some for all.
     fn default() -> Self {
-        TurnLimits { share: 16 * 1024, turn: 32 * 1024, portion: 8 * 1024 }
+        TurnLimits { share: 16 * 1024, turn: 32 * 1024, portion: 1024 }
     }
 }
 
@@ -45,7 +49,7 @@ impl Default for TurnLimits {
 pub(super) struct Turn {
     limits: TurnLimits,
     done: u32,
-    /// When this is done, the client that is served has had its share.
+    /// When this is done, the client that is served has had its share; if there is none, what is due and what was put off.
     share_ends: u32,
     waiting: VecDeque<ConnectionId>,
 }
@@ -53,7 +57,7 @@ pub(super) struct Turn {
 impl Turn {
     /// The first turn.
     pub fn new(limits: TurnLimits) -> Self {
-        Turn { limits, done: 0, share_ends: 0, waiting: VecDeque::new() }
+        Turn { limits, done: 0, share_ends: limits.share, waiting: VecDeque::new() }
     }
 
     /// How much is done in a turn.
@@ -65,7 +69,7 @@ impl Turn {
     /// A turn begins.
     #[inline]
     pub fn begin(&mut self) {
-        self.done = 0;
+        (self.done, self.share_ends) = (0, self.limits.share);
     }
 
     /// The share of a client begins.
@@ -74,10 +78,26 @@ impl Turn {
         self.share_ends = self.done.saturating_add(self.limits.share).min(self.limits.turn);
     }
 
+    /// The share of what is due or was put off begins: one together.
+    pub fn begin_own_share(&mut self) {
+        self.share_ends = self.limits.share.min(self.limits.turn);
+    }
+
     /// So much work was done.
     #[inline]
     pub fn did(&mut self, work: u32) {
         self.done = self.done.saturating_add(work);
+    }
+
+    /// How much work was done in this turn.
+    pub fn done(&self) -> u32 {
+        self.done
+    }
+
+    /// So many connections have got output that had none before.
+    #[inline]
+    pub fn did_sends(&mut self, connections: usize) {
+        self.did(SEND * connections as u32);
     }
 
     /// Whether the client that is served has had its share.
@@ -113,11 +133,17 @@ impl Turn {
     }
 }
 
+/// How long a member of shared subscriptions may take nothing before others get what waits for it: as long as publishers wait for a client,
+/// within limits.
+pub(super) fn stall_patience(publisher_patience: Duration) -> Duration {
+    publisher_patience.clamp(Duration::from_millis(10), Duration::from_secs(1))
+}
+
 /// Topic filters of a session that is gone, which are still to be removed; its place is free after that.
 pub(super) struct Remnant {
     pub session: u32,
     pub mountpoint: u32,
-    pub filters: VecDeque<TopicFilter>,
+    pub filters: hashbrown::hash_map::IntoKeys<TopicFilter, Subscription>,
 }
 
 #[cfg(test)]

@@ -34,6 +34,7 @@ mod sessions;
 mod shared;
 mod starting;
 mod stopping;
+mod takeovers;
 mod wills;
 
 use std::time::Duration;

@@ -102,6 +102,55 @@ fn older_clients_can_share(broker: Broker) {
     while two.receive_text() != "last" {}
 }
 
+/// 5,000 messages at once for five members of which one acknowledges nothing: the others get them, but for the few that it was sent.
+#[test]
+fn a_slow_member_costs_nobody_a_message() {
+    const COUNT: usize = 5000;
+    // As many as there is room for; then many more than the queues take together, and a publisher that waits as long as it takes.
+    let small = "max_online_messages = 200\npublisher_patience = \"1h\"";
+    for (shards, queue) in [(1, ""), (2, ""), (4, ""), (1, small), (2, small), (4, small)] {
+        let broker = Broker::with(shards, &format!("[limits]\nmax_inflight_messages = 10\n[queue]\n{queue}\n"));
+        let mut options = mqtt3::kept(&broker, "slow");
+        options.set_manual_acks(true);
+        let mut slow = mqtt3::Client::connect(options);
+        slow.subscribe("$share/group/work", 1);
+        let (got, all) = std::sync::mpsc::channel();
+        let mut running = Vec::new();
+        for number in 0..4 {
+            let mut member = mqtt3::Client::connect(mqtt3::kept(&broker, &format!("member-{number}")));
+            member.subscribe("$share/group/work", 1);
+            member.subscribe("end", 1);
+            let got = got.clone();
+            running.push(std::thread::spawn(move || {
+                loop {
+                    let text = member.receive_text();
+                    if text == "end" || got.send(text).is_err() {
+                        return;
+                    }
+                }
+            }));
+        }
+        let mut publisher = mqtt3::Client::new(&broker, "publisher");
+        for number in 0..COUNT {
+            publisher.send("work", 1, false, number.to_string());
+        }
+        publisher.settle(1, COUNT);
+        let mut received = BTreeSet::new();
+        let mut receive = |count| {
+            while received.len() < count {
+                let text: String = all.recv_timeout(crate::DEADLINE).expect("all of them come");
+                received.insert(text.parse::<usize>().unwrap());
+            }
+        };
+        receive(COUNT - 10);
+        // What it was sent, and has not acknowledged, goes to the others when it leaves.
+        slow.cut();
+        receive(COUNT);
+        publisher.publish("end", 1, "end");
+        running.into_iter().for_each(|member| member.join().expect("it gets the end"));
+    }
+}
+
 fn until_end(client: &mut mqtt5::Client) -> Vec<usize> {
     let received = std::iter::repeat_with(|| client.receive_text());
     received.take_while(|text| text != "end").map(|text| text.parse().unwrap()).collect()

@@ -159,6 +159,25 @@ fn who_is_held_and_moves_is_held_there_and_goes_on_from_there() {
     }
 }
 
+/// What had arrived before comes before what its client does next, as it always does: so little more may be held.
+#[test]
+fn what_is_held_of_a_client_that_comes_anew_is_published_first() {
+    for mut world in worlds() {
+        let last = world.shards.len() - 1;
+        let mut reader = Client::on(&mut world, last, "reader", ConnectOptions::clean(V5));
+        reader.subscribed(&mut world, "t", QoS::AtMostOnce);
+        let publisher = Client::clean(&mut world, "publisher", V5);
+        world.memory(MemoryStage::PublishersHeld);
+        for text in ["first", "second", "third"] {
+            publisher.publish(&mut world, "t", text, QoS::AtMostOnce, 0);
+        }
+        assert!(reader.texts(&mut world).is_empty());
+        let again = Client::clean(&mut world, "publisher", V5);
+        assert!(world.is_closed(publisher.socket) && !world.is_closed(again.socket));
+        assert_eq!(reader.texts(&mut world), ["first", "second", "third"]);
+    }
+}
+
 #[test]
 fn new_clients_are_refused_at_the_limit_but_not_those_who_come_for_what_waits() {
     for mut world in worlds() {

@@ -11,7 +11,7 @@ use moormq::random::Random;
 use moormq::shard::{Input, Output, Request, ShardMessage};
 use moormq::sharding::slot_of;
 
-use crate::client::{Client, ConnectOptions, V5, connect_packet, id_owned_by, packet_id, publish};
+use crate::client::{Client, ConnectOptions, V5, V311, connect_packet, id_owned_by, packet_id, publish};
 use crate::received::Got;
 use crate::script::Script;
 use crate::world::{World, config, open_config};
@@ -597,5 +597,41 @@ fn a_will_is_not_overtaken_by_a_client_that_comes_back_elsewhere() {
         world.settle();
         let payloads: Vec<_> = reader.publishes(&mut world).into_iter().map(|received| received.payload).collect();
         assert_eq!(payloads, [&b"gone"[..], b"after"], "after {steps} steps");
+    }
+}
+
+/// What is buffered for a session on its way is bounded: its publishers wait until it has come, and nothing is lost.
+#[test]
+fn publishers_wait_for_a_session_that_takes_long_to_come() {
+    for shards in [2, 4] {
+        let bound = 64 << 10;
+        let config = config(|config| config.runtime.mailbox_bytes = bound);
+        let mut world = World::new(shards, config, || NoHooks);
+        let id = id_owned_by(&world, 0, "moves");
+        let (mut client, _) = Client::connect(&mut world, 0, &id, ConnectOptions::kept(V5));
+        client.subscribed(&mut world, "t", QoS::AtMostOnce);
+        let publishers: Vec<_> = (0..shards)
+            .map(|shard| {
+                let id = id_owned_by(&world, shard, "publisher");
+                Client::connect(&mut world, 0, &id, ConnectOptions::clean(V311)).0
+            })
+            .collect();
+        move_slot(&mut world, &id, 1);
+        // Until the session has left; it is on its way.
+        carry_all_but_sessions(&mut world);
+        let payload = "x".repeat(4000);
+        for number in 0..200 {
+            let publish = publish("t", &payload, QoS::AtMostOnce, 0);
+            publishers[number % shards].send_quietly(&mut world, &Packet::Publish(publish));
+            carry_all_but_sessions(&mut world);
+        }
+        let served: u64 = world.shards.iter().map(|shard| shard.counters().messages_in).sum();
+        // A message each is on its way when publishers are told.
+        let most = (bound / payload.len() + 1 + shards) as u64;
+        assert!((most - shards as u64..=most).contains(&served), "{served} of {most}, {shards} shards");
+        world.settle();
+        let served: u64 = world.shards.iter().map(|shard| shard.counters().messages_in).sum();
+        assert_eq!((served, client.publishes(&mut world).len()), (200, 200));
+        assert_eq!(world.shard_of(client.socket), Some(1));
     }
 }

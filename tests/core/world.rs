@@ -170,6 +170,11 @@ impl<C: Chain> World<C> {
         }
     }
 
+    /// The client sends `bytes`, which the kernel has: they are read when everything else has happened, unless the broker asks for them.
+    pub fn send_to_kernel(&mut self, socket: Socket, bytes: &[u8]) {
+        self.ends[socket.0].unsent.extend_from_slice(bytes);
+    }
+
     /// What the client received since the last call.
     pub fn received(&mut self, socket: Socket) -> Vec<u8> {
         std::mem::take(&mut self.ends[socket.0].received)
@@ -370,6 +375,15 @@ impl<C: Chain> World<C> {
                 if let Some(socket) = self.socket_of(shard, id) {
                     self.ends[socket].reading = true;
                 }
+            }
+            Output::Drain(connection) => {
+                let socket = self.socket_of(shard, connection);
+                if let Some(socket) = socket {
+                    let end = &mut self.ends[socket];
+                    let bytes: Vec<u8> = end.unsent.drain(..end.unsent.len().min(READ)).collect();
+                    self.handle(shard, Input::Received { connection, bytes: &bytes });
+                }
+                self.handle(shard, Input::Drained { connection });
             }
             Output::Close { connection, last, .. } => {
                 let socket = self.socket_of(shard, connection);

@@ -4,7 +4,7 @@ use moormq::codec::{
     Auth, Connect, ConnectProperties, Disconnect, Packet, PacketId, ProtocolVersion, Publish, QoS, ReasonCode,
     Subscribe, SubscribeFilter, Unsubscribe, Will,
 };
-use moormq::shard::Request;
+use moormq::shard::{Request, TurnLimits};
 
 use crate::client::{ClientState, LARGE, Naming, Outgoing, filter};
 use crate::history::{Ask, ConnectOptions, Exchange, FIRST_SHARED_TOPIC, METHODS, Plan, TOPICS};
@@ -167,6 +167,7 @@ impl Play {
         }
         outgoing.expiry = outgoing.expiry.filter(|_| version == ProtocolVersion::V5);
         outgoing.message = self.judge.message(serial, outgoing.qos, outgoing.expiry, false);
+        self.judge.connection(serial).is_held_up |= outgoing.plan != Plan::Accept;
         let message = &mut self.judge.messages[outgoing.message as usize];
         message.large = outgoing.large;
         message.meant_for = (outgoing.plan != Plan::Rewrite).then_some(outgoing.topic);
@@ -218,7 +219,13 @@ impl Play {
         let expiry = expiry.filter(|_| is_v5 && options.expiry > 0);
         let disconnect = Disconnect { session_expiry: expiry.map(u32::from), ..Disconnect::new(code) };
         self.say(socket, &Packet::Disconnect(disconnect));
+        let one = &self.broker.sockets[socket];
+        let is_busy = one.subscribing.is_some() || one.authenticating || options.notices > 0;
+        let is_busy = is_busy || self.state(socket).outgoing.iter().any(|outgoing| outgoing.plan != Plan::Accept);
+        // In a short turn there may be more before it than is served.
+        let is_little = self.judge.setup.turn() == TurnLimits::default();
         let connection = self.judge.connection(serial);
+        connection.leaves_first = is_little && !is_busy && !connection.is_held_up;
         connection.sent_disconnect = Some(with_will && is_v5);
         connection.new_expiry = expiry;
     }

@@ -42,6 +42,9 @@ struct Detaching {
     message: Option<MeshMessage>,
 }
 
+/// Connections of which a shard wants what is on its way, and the sockets of those that are open.
+type Draining = Vec<(ConnectionId, Option<usize>)>;
+
 /// A hook that answers later.
 struct Running {
     shard: usize,
@@ -70,6 +73,11 @@ pub struct Broker {
     /// Shards whose turn of the runtime has passed its socket events: the next one begins a new turn.
     past_sockets: Vec<bool>,
     pub congested: Vec<(usize, usize)>,
+    /// Connections of which a shard wants what is on its way, by shard.
+    draining: Vec<Vec<ConnectionId>>,
+    /// The weight of the messages from each shard to each other, and how much it may be.
+    load: Vec<usize>,
+    mailbox_bytes: usize,
     pub stopped: usize,
     /// The shard that was driven last: the events in the trace are its own.
     pub last_shard: usize,
@@ -108,6 +116,9 @@ impl Broker {
             unflushed: vec![false; shards],
             past_sockets: vec![false; shards],
             congested: Vec::new(),
+            draining: vec![Vec::new(); shards],
+            load: vec![0; shards * shards],
+            mailbox_bytes: setup.mailbox_bytes(),
             stopped: 0,
             last_shard: 0,
             transferred: Vec::new(),
@@ -179,6 +190,27 @@ impl Broker {
         let bytes: Vec<u8> = one.to_broker.drain(..count).collect();
         note_given(one, count, self.now);
         self.shards[shard].handle(Input::Received { connection: id, bytes: &bytes }, self.now);
+        self.drove_by_socket(shard);
+    }
+
+    /// A shard that wants what is on its way on some connections, picked at random. Gives them, and the sockets of those that are open.
+    pub fn next_drained(&mut self, random: &mut Random) -> Option<(usize, Draining)> {
+        let count = self.shards.len();
+        let start = random.below(count);
+        let shard = (0..count).map(|at| (start + at) % count).find(|shard| !self.draining[*shard].is_empty())?;
+        let draining = std::mem::take(&mut self.draining[shard]);
+        Some((shard, draining.into_iter().map(|id| (id, self.socket_of(shard, id))).collect()))
+    }
+
+    /// All that was on its way has been given, whether the broker reads or not.
+    pub fn drain(&mut self, shard: usize, connection: ConnectionId, socket: Option<usize>) {
+        if let Some(socket) = socket {
+            let one = &mut self.sockets[socket];
+            let bytes: Vec<u8> = one.to_broker.drain(..).collect();
+            note_given(one, bytes.len(), self.now);
+            self.shards[shard].handle(Input::Received { connection, bytes: &bytes }, self.now);
+        }
+        self.shards[shard].handle(Input::Drained { connection }, self.now);
         self.drove_by_socket(shard);
     }
 
@@ -264,7 +296,18 @@ impl Broker {
         };
         let (from, to) = (pair / self.shards.len(), pair % self.shards.len());
         match self.messages[pair].pop_front() {
-            Some(MeshMessage::Message(message)) => self.shards[to].handle(Input::Message { from, message }, self.now),
+            Some(MeshMessage::Message(message)) => {
+                self.load[pair] -= message.weight();
+                self.shards[to].handle(Input::Message { from, message }, self.now);
+                self.drove(to);
+                let has_room = self.load[pair] <= self.mailbox_bytes / 2;
+                // One that is full because the history says so stays full.
+                if has_room && self.mailbox_bytes < (1 << 20) && self.congested.contains(&(from, to)) {
+                    self.congest(from, to, false);
+                }
+                self.last_shard = to;
+                return true;
+            }
             Some(MeshMessage::HandOff(socket, accepted)) => self.hand_over(socket, to, accepted),
             Some(MeshMessage::Transfer(socket, transfer)) => self.transfer(socket, to, transfer),
             None => {}
@@ -380,6 +423,12 @@ impl Broker {
             self.carry_out(shard, output);
         }
         (self.unflushed[shard], self.past_sockets[shard]) = (false, false);
+        for to in (0..self.shards.len()).filter(|to| *to != shard) {
+            let is_full = self.load[shard * self.shards.len() + to] >= self.mailbox_bytes;
+            if is_full && !self.congested.contains(&(shard, to)) {
+                self.congest(shard, to, true);
+            }
+        }
     }
 
     fn carry_out(&mut self, shard: usize, output: Output<State>) {
@@ -390,6 +439,7 @@ impl Broker {
                 self.sockets[socket].under_way = Some(buffer.into_bytes());
             }
             Output::Messages { to, messages } => {
+                self.load[shard * self.shards.len() + to] += messages.iter().map(ShardMessage::weight).sum::<usize>();
                 self.messages[shard * self.shards.len() + to].extend(messages.into_iter().map(MeshMessage::Message));
             }
             Output::ReadContinuously(_)
@@ -407,6 +457,7 @@ impl Broker {
                     self.sockets[socket].reading = true;
                 }
             }
+            Output::Drain(connection) => self.draining[shard].push(connection),
             Output::Close { connection, last, .. } => self.close(shard, connection, last),
             Output::HandOff { connection, to, accepted } => {
                 let Some(socket) = self.socket_of(shard, connection) else { return };

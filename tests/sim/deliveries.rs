@@ -3,7 +3,7 @@
 use moormq::client::DropReason;
 use moormq::codec::{ProtocolVersion, QoS};
 
-use crate::history::{FILTERS, FIRST_SHARED_TOPIC, TOPICS, matches};
+use crate::history::{FILTERS, FIRST_SHARED_TOPIC, PATIENCE, TOPICS, matches};
 use crate::judge::{Exactly, Judge, Member, Owed, Seen, Session, Stage, Subscription};
 use crate::trace::NO_MESSAGE;
 
@@ -130,13 +130,22 @@ impl Judge {
         let connection = &self.connections[self.sessions[session].serial as usize];
         let is_online = self.subjects[subject].stage == Stage::Online;
         let fits = match reason {
-            DropReason::QueueFull => self.setup.queue.is_some(),
+            DropReason::QueueFull => self.setup.queue.is_some() || self.setup.queue_bytes().is_some(),
             DropReason::Expired => one.expires.is_some_and(|at| at <= self.now),
             DropReason::PacketTooLarge => connection.options.small_packets && one.large,
             DropReason::OfflineQos0 => qos == QoS::AtMostOnce,
             DropReason::SlowConsumer => qos == QoS::AtMostOnce && is_online,
             DropReason::SessionEnded => !self.could_be_passed_on(session, message),
         };
+        if reason == DropReason::SlowConsumer {
+            let (since, patience) = (connection.woke_since, PATIENCE.as_millis() as u64);
+            let is_below_a = one.meant_for.is_some_and(|topic| TOPICS[topic].starts_with("a/"));
+            let is_lossless = self.setup.is_lossless() && !one.is_will && is_below_a;
+            if self.now < since + patience || is_lossless {
+                let detail = format!("message {message}, {} ms after its client came", self.now - since);
+                return self.find("drops: nothing is dropped for who has credit, or what is lossless", detail);
+            }
+        }
         // It is checked when all hooks of this event were called.
         self.subjects[subject].leaving |= reason == DropReason::OfflineQos0 && is_online;
         if !fits {

@@ -308,6 +308,9 @@ pub const MOST_ALIASES: u16 = 3;
 /// How long hooks that answer later may take.
 pub const LATER_DEADLINE: Duration = Duration::from_secs(1);
 
+/// How long publishers wait for a client at most.
+pub const PATIENCE: Duration = Duration::from_millis(20);
+
 /// How the broker is set up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Setup {
@@ -365,6 +368,21 @@ impl Setup {
         }
     }
 
+    /// Whether what is published below `a` must not be dropped for connected clients.
+    pub fn is_lossless(&self) -> bool {
+        self.seed % 7 == 3
+    }
+
+    /// How many bytes may wait in the queue of a session, if that is little.
+    pub fn queue_bytes(&self) -> Option<usize> {
+        (self.seed % 11 == 5).then_some(8 << 10)
+    }
+
+    /// How many bytes may be on their way from one shard to another: in some histories so few that publishers often have to wait.
+    pub fn mailbox_bytes(&self) -> usize {
+        [2 << 20, 2 << 20, 1000][(self.seed % 3) as usize]
+    }
+
     /// The configuration of the broker.
     pub fn config(&self) -> Config {
         let mut config = Config { allow_anonymous: true, ..Config::default() };
@@ -379,7 +397,13 @@ impl Setup {
         config.limits.auth_timeout = Duration::from_secs(3600);
         config.retained.page_messages = [1, 1, 2, 256][(self.seed % 4) as usize];
         // Less than `settle` waits before everything counts as arrived.
-        config.queue.publisher_patience = Duration::from_millis(20);
+        config.queue.publisher_patience = PATIENCE;
+        if self.is_lossless() {
+            config.queue.lossless_filters = vec!["a/#".into()];
+        }
+        if let Some(bytes) = self.queue_bytes() {
+            config.queue.max_queue_bytes = Limit::at_most(bytes);
+        }
         config.shared.policy = self.policy;
         config.session.suppress_will_on_takeover = self.suppress_will;
         config.session.upgrade_qos = self.upgrades_qos;
@@ -400,6 +424,8 @@ impl Setup {
             config.hooks.each = vec![late("auth_on_publish"), late("auth_on_publish_m5"), late("auth_on_subscribe")];
         }
         config.check().expect("the simulator configures what makes sense");
+        // Less than anybody may configure.
+        config.runtime.mailbox_bytes = self.mailbox_bytes();
         config
     }
 }

@@ -22,10 +22,16 @@ pub struct Connection {
     /// Its session, from `on_client_wakeup` on.
     pub session: Option<usize>,
     pub woke: Option<bool>,
+    /// When that was.
+    pub woke_since: u64,
     /// What its DISCONNECT changed the session expiry to.
     pub new_expiry: Option<u16>,
     /// Whether a DISCONNECT was sent, and whether it asks for the will.
     pub sent_disconnect: Option<bool>,
+    /// Something that it sent may keep what is behind it waiting: a hook that answers later, say.
+    pub is_held_up: bool,
+    /// Nothing keeps that DISCONNECT waiting: whoever takes it over comes after it.
+    pub leaves_first: bool,
     pub hung_up: bool,
     pub ended: Option<EndReason>,
     /// A publish of it may be refused.
@@ -313,8 +319,11 @@ impl Judge {
             will: None,
             session: None,
             woke: None,
+            woke_since: 0,
             new_expiry: None,
             sent_disconnect: None,
+            is_held_up: false,
+            leaves_first: false,
             hung_up: false,
             ended: None,
             refusing: false,

@@ -68,7 +68,9 @@ impl Judge {
         self.sessions[session].expires = None;
         let one = &mut self.subjects[subject];
         (one.registering, one.stage, one.session) = (None, Stage::Online, Some(session));
+        let now = self.now;
         let connection = self.connection(serial);
+        connection.woke_since = now;
         (connection.session, connection.woke) = (Some(session), Some(present));
     }
 
@@ -122,7 +124,10 @@ impl Judge {
                 connection.sent_disconnect.is_some_and(code_fits)
             }
             EndReason::ConnectionLost => connection.hung_up,
-            EndReason::TakenOver => true,
+            EndReason::TakenOver => {
+                let by = self.subjects[subject].registering;
+                !connection.leaves_first || by.is_none_or(|by| by < serial)
+            }
             EndReason::KeepAlive => connection.options.keep_alive > 0,
             EndReason::Admin => !self.subjects[subject].admin.is_empty(),
             EndReason::NotAuthorized | EndReason::HookFailure => {

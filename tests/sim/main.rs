@@ -35,16 +35,34 @@ fn number(name: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{name} must be a number, not {text}")))
 }
 
-/// The seeds from `MOORMQ_SIM_FROM` on, `MOORMQ_SIM_SEEDS` of them, on `MOORMQ_SIM_THREADS` threads.
+/// Where the seeds of a run begin that is to find something new: not where another one began.
+fn own_beginning() -> u64 {
+    let since = std::time::SystemTime::UNIX_EPOCH.elapsed().expect("the clock is right by a few decades");
+    // So many that those of two runs overlap only if they begin in the same moment; and few digits to type.
+    since.as_millis() as u64 % 10_000_000 * 1_000_000
+}
+
+/// The seeds from `MOORMQ_SIM_FROM` on, `MOORMQ_SIM_SEEDS` of them, on `MOORMQ_SIM_THREADS` threads. If nobody says where to begin,
+/// the same as ever, and others.
 #[test]
 fn no_history_breaks_the_contract() {
     silence_panics();
-    let from = number("MOORMQ_SIM_FROM").unwrap_or(0);
     let seeds = number("MOORMQ_SIM_SEEDS").unwrap_or(SEEDS);
+    match number("MOORMQ_SIM_FROM") {
+        Some(from) => run(from, seeds),
+        None => {
+            run(0, SEEDS);
+            run(own_beginning(), seeds);
+        }
+    }
+}
+
+fn run(from: u64, seeds: u64) {
     let threads = number("MOORMQ_SIM_THREADS").map_or_else(
         || std::thread::available_parallelism().map_or(1, |count| count.get()),
         |threads| threads.max(1) as usize,
     );
+    println!("{seeds} seeds from {from}");
     let campaign = Campaign { from, seeds, threads, shows_progress: seeds > SEEDS };
     let began = std::time::Instant::now();
     let (run, failure) = campaign.run();

@@ -4,7 +4,7 @@ use moormq::client::SubscriberId;
 use moormq::codec::Packet;
 use moormq::memory::MemoryHeld;
 use moormq::random::Random;
-use moormq::shard::Request;
+use moormq::shard::{Request, bound_that_is_exceeded};
 use moormq::sharding::slot_of;
 use moormq::time::Time;
 use std::time::Duration;
@@ -37,6 +37,9 @@ pub fn play(history: &History, transcript: bool) -> (Option<Violation>, Vec<Stri
     for step in &history.steps {
         play.judge.note(|| format!("* {step:?}"));
         play.step(step);
+        if let Some(detail) = play.broker.shards.iter().find_map(bound_that_is_exceeded) {
+            play.judge.find("bounds: no queue is over its bound", detail);
+        }
         if play.judge.violation.is_some() {
             break;
         }
@@ -166,8 +169,8 @@ impl Play {
 
     /// Carries out one pending event, picked at random. Returns whether there was one.
     pub fn turn(&mut self) -> bool {
-        let start = self.random.below(9);
-        let moved = (0..9).any(|at| match (start + at) % 9 {
+        let start = self.random.below(10);
+        let moved = (0..10).any(|at| match (start + at) % 10 {
             0 | 1 => self.broker.carry(&mut self.random),
             2 => self.broker.detach(&mut self.random),
             3 => self.give_some(),
@@ -175,6 +178,7 @@ impl Play {
             5 => self.broker.poll(&mut self.random),
             6 => self.answer_one(),
             7 => self.broker.catch_up(&mut self.random),
+            8 => self.drain_some(),
             _ => self.broker.flush_any(&mut self.random),
         });
         if moved {
@@ -201,6 +205,21 @@ impl Play {
         let most = self.broker.sockets[socket].to_broker.len();
         let count = if self.random.below(4) > 0 { most } else { 1 + self.random.below(most) };
         self.give(socket, count);
+        true
+    }
+
+    /// A shard takes over connections: what is on its way on them comes first.
+    fn drain_some(&mut self) -> bool {
+        let Some((shard, draining)) = self.broker.next_drained(&mut self.random) else { return false };
+        for (connection, socket) in draining {
+            if let Some(socket) = socket {
+                self.new_turn(socket);
+            }
+            let socket = socket.filter(|socket| matches!(self.broker.sockets[*socket].end, End::At(..)));
+            self.broker.drain(shard, connection, socket);
+            socket.into_iter().for_each(|socket| self.free(socket));
+            self.observe();
+        }
         true
     }
 
@@ -285,6 +304,25 @@ impl Play {
         }
     }
 
+    /// All clients read and acknowledge, and connections that they have forgotten are cut: others wait for them as long as it takes. False if
+    /// they did already.
+    fn make_all_read(&mut self) -> bool {
+        let mut changed = false;
+        for socket in self.broker.open.clone() {
+            let one = &mut self.broker.sockets[socket];
+            changed |= std::mem::take(&mut one.stuck);
+            if one.replaced && one.is_open() {
+                changed = true;
+                self.hang_up_socket(socket, true);
+                self.observe();
+            }
+        }
+        for client in &mut self.clients {
+            changed |= std::mem::take(&mut client.lazy);
+        }
+        changed
+    }
+
     /// Everything that is on its way arrives, and hooks that never answer have had their time.
     pub fn settle(&mut self) {
         for (from, to) in self.broker.congested.clone() {
@@ -306,6 +344,9 @@ impl Play {
             }
             if let Some(socket) = self.broker.stuck_while_detaching() {
                 self.broker.sockets[socket].stuck = false;
+                continue;
+            }
+            if self.judge.setup.is_lossless() && self.make_all_read() {
                 continue;
             }
             let waiting = |socket: &usize| {

@@ -103,12 +103,12 @@ fn a_message_for_a_session_that_is_to_come_is_buffered_and_delivered_when_it_has
     let mut clients = clients(1, "");
     let (id, session) = online(&mut clients, "moving");
     clients.sessions.get_mut(session).expect("it is there").migration =
-        Some(MigrationState::Arriving { buffered: Vec::new() });
+        Some(MigrationState::Arriving(Default::default()));
     let message = publication("t", "x", QoS::AtMostOnce);
     clients.deliver_all(&[recipient(session)], &routed(&message, None));
     assert!(texts(&mut clients, id).is_empty());
     let state = clients.sessions.get_mut(session).and_then(|session| session.migration.take());
-    let buffered = state.map(MigrationState::into_buffered).unwrap_or_default();
+    let buffered = state.map(MigrationState::into_arriving).unwrap_or_default().buffered;
     clients.deliver_buffered(session, buffered);
     assert_eq!(texts(&mut clients, id), ["x"]);
 }

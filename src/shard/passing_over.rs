@@ -1,0 +1,96 @@
+//! Members of shared subscriptions that have no room are passed over while another one has: first one that is sent the message at once, then
+//! one whose queue is not full, here or, if there is none, on another shard. Only if no shard has one, the message is queued with the member
+//! whose turn it was, and its publisher waits.
+
+use super::clients::Clients;
+use super::pubsub::PubSub;
+use crate::codec::QoS;
+use crate::config::SharedPolicy;
+use crate::flow::Backlog;
+use crate::hooks::Chain;
+use crate::routing::{Choice, Room, Routing, Subscriber, Turn};
+use crate::session::MigrationState;
+use crate::topic::TopicFilter;
+
+/// To so many shards a message goes at most until one has a member that has room.
+const MOST_PASSED_OVER: usize = 4;
+
+/// What it takes to find another member than the one whose turn it is.
+pub(super) struct PassingOver<'a, C: Chain> {
+    clients: &'a Clients<C>,
+    routing: &'a mut Routing,
+}
+
+impl<'a, C: Chain> PassingOver<'a, C> {
+    pub fn of(pubsub: &'a mut PubSub<C>) -> Self {
+        let PubSub { clients, routing, .. } = pubsub;
+        PassingOver { clients, routing }
+    }
+
+    /// Who of a shared subscription gets a message instead of the member with the session `chosen`, on this shard; none if that does.
+    pub fn instead_of(
+        &mut self,
+        (mountpoint, filter): (u32, &TopicFilter),
+        chosen: u32,
+        qos: QoS,
+        turn: Turn,
+    ) -> Option<Choice> {
+        let clients = self.clients;
+        let rate = |session| room(clients, session, qos);
+        let room = rate(chosen);
+        let keeps_to_one = matches!(turn.policy, SharedPolicy::Sticky | SharedPolicy::HashPublisher);
+        if room == Room::Ready || keeps_to_one && room > Room::Full {
+            return None;
+        }
+        match self.routing.roomiest(mountpoint, filter, keeps_to_one, &rate) {
+            Some((member, found)) if found > room => return Some(Choice::Member(member)),
+            _ if room > Room::Full => return None,
+            _ => {}
+        }
+        self.other_shard((mountpoint, filter), turn).map(Choice::Shard)
+    }
+
+    /// Another shard that has members online, and is not known to have none with room; none after some rounds.
+    pub fn other_shard(&mut self, (mountpoint, filter): (u32, &TopicFilter), turn: Turn) -> Option<usize> {
+        if turn.passed_over.iter().count() >= MOST_PASSED_OVER {
+            return None;
+        }
+        self.routing.other_shard(mountpoint, filter, turn.passed_over)
+    }
+
+    /// Another member of this shard than `session`, which takes nothing: one that would be sent a message at once, or for which much less waits.
+    pub fn other_than(
+        &mut self,
+        session: u32,
+        (mountpoint, filter): (u32, &TopicFilter),
+        qos: QoS,
+    ) -> Option<Subscriber> {
+        let clients = self.clients;
+        let queued = |session| clients.sessions.get(session).map_or(0, |session| session.outbound.queue.len());
+        let own = queued(session);
+        let rate = |other| match room(clients, other, qos) {
+            _ if other == session => Room::Full,
+            Room::Some if queued(other) >= own / 2 => Room::Full,
+            room => room,
+        };
+        let found = self.routing.roomiest(mountpoint, filter, false, &rate);
+        found.filter(|(_, room)| *room > Room::Full).map(|(member, _)| member)
+    }
+}
+
+/// How much room a member has.
+fn room<C: Chain>(clients: &Clients<C>, session: u32, qos: QoS) -> Room {
+    let Some(session) = clients.sessions.get(session) else { return Room::Ready };
+    let Some(connection) = session.connection.and_then(|id| clients.connections.get(id)) else {
+        // One that is to come is taken for what it was said to be; others are chosen only if nobody is online.
+        let is_arriving = matches!(session.migration, Some(MigrationState::Arriving { .. }));
+        return if is_arriving { Room::Some } else { Room::Ready };
+    };
+    if clients.flow.is_full(Backlog::of(session, connection), qos) {
+        return Room::Full;
+    }
+    let is_ready = !session.outbound.is_anything_waiting()
+        && connection.outbox.waiting() < clients.flow.most()
+        && (qos == QoS::AtMostOnce || session.outbound.has_room(session.settings.send_maximum));
+    if is_ready { Room::Ready } else { Room::Some }
+}

@@ -1,0 +1,98 @@
+//! What waits for a member of a shared subscription that takes nothing any more is others' to process: it goes to those that can.
+
+use std::sync::Arc;
+
+use super::agenda::Deadline;
+use super::holding::backlog_shrank;
+use super::message::{ShardMessage, Share};
+use super::passing_over::PassingOver;
+use super::publications::give_to_member;
+use super::pubsub::PubSub;
+use super::turn::stall_patience;
+use crate::codec::QoS;
+use crate::config::SharedPolicy;
+use crate::hooks::Chain;
+use crate::routing::Turn;
+use crate::session::{MigrationState, OutgoingMessage};
+use crate::sharding::ShardSet;
+
+/// So many messages leave a member at once; the next as much later again.
+const MOST: usize = 256;
+/// How much later a member that takes nothing is looked at again: perhaps somebody else can take something then.
+const AGAIN: u32 = 10;
+
+/// Looks at a member for which messages of QoS 1 or 2 have waited for a while: if none of them has left its queue, other members get those that
+/// have not been sent, as long as there are some that can take them now.
+pub(super) fn look<C: Chain>(pubsub: &mut PubSub<C>, index: u32) {
+    let clients = &mut pubsub.clients;
+    let Some(session) = clients.sessions.get_mut(index) else { return };
+    let Some(taken) = session.outbound.stall_watch.take() else { return };
+    let queue = &session.outbound.queue;
+    if session.connection.is_none()
+        || queue.is_empty()
+        || matches!(session.migration, Some(MigrationState::Leaving { .. }))
+    {
+        return;
+    }
+    let is_stalled = queue.taken() == taken;
+    let soon = !is_stalled || pass_on(pubsub, index);
+    let clients = &mut pubsub.clients;
+    if let Some(id) = clients.sessions.get(index).and_then(|session| session.connection) {
+        backlog_shrank(clients, id, index);
+    }
+    let patience = stall_patience(clients.flow.patience());
+    let again = clients.agenda.now() + if soon { patience } else { patience * AGAIN };
+    clients.agenda.arm(again, Deadline::Stalled(index));
+    if let Some(session) = pubsub.clients.sessions.get_mut(index) {
+        session.outbound.stall_watch = Some(session.outbound.queue.taken());
+    }
+}
+
+/// Passes on what others can take. Whether that were members of this shard, which may take more soon.
+fn pass_on<C: Chain>(pubsub: &mut PubSub<C>, index: u32) -> bool {
+    let mut took = false;
+    let Some(session) = pubsub.clients.sessions.get(index) else { return false };
+    let publisher = session.slot;
+    let mut passed_over = ShardSet::default();
+    passed_over.insert(pubsub.clients.setup.id);
+    // Whoever can take it: the policy has chosen this one.
+    let turn = Turn { policy: SharedPolicy::Random, publisher, hops: 1, passed_over };
+    let name = session.client.subscriber.mountpoint.clone();
+    let mountpoint = pubsub.routing.mountpoint(&name);
+    for _ in 0..MOST {
+        let Some(session) = pubsub.clients.sessions.get(index) else { return took };
+        let next =
+            session.outbound.queue.find_first(|delivery| delivery.qos > QoS::AtMostOnce && delivery.group.is_some());
+        let Some(group) = next.and_then(|delivery| delivery.group.clone()) else { return took };
+        let mut choosing = PassingOver::of(pubsub);
+        let here = choosing.other_than(index, (mountpoint, &group), QoS::AtLeastOnce);
+        let shard = if here.is_some() { None } else { choosing.other_shard((mountpoint, &group), turn) };
+        if here.is_none() && shard.is_none() {
+            return took;
+        }
+        let Some(session) = pubsub.clients.sessions.get_mut(index) else { return took };
+        let is_next =
+            |delivery: &OutgoingMessage| delivery.qos > QoS::AtMostOnce && delivery.group.as_ref() == Some(&group);
+        if let Some(delivery) = session.outbound.queue.take_first(is_next) {
+            took |= here.is_some();
+            match (here, shard) {
+                (Some(member), _) => give_to_member(pubsub, (mountpoint, &group), &member, &delivery.message, None),
+                (None, None) => {}
+                (None, Some(shard)) => {
+                    let share = Share {
+                        sequence: 0,
+                        mountpoint: name.clone(),
+                        message: delivery.message,
+                        number: 0,
+                        groups: vec![Arc::clone(&group)],
+                        plain: false,
+                        publisher: None,
+                        turn,
+                    };
+                    pubsub.clients.agenda.post(shard, ShardMessage::Share(Box::new(share)));
+                }
+            }
+        }
+    }
+    took
+}

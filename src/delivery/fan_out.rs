@@ -30,7 +30,10 @@ pub struct FanOut {
 /// All that are under way on a shard, in order.
 #[derive(Default)]
 pub struct FanOuts {
-    waiting: VecDeque<FanOut>,
+    /// Each with its number.
+    waiting: VecDeque<(u64, FanOut)>,
+    /// How many there were in all.
+    begun: u64,
 }
 
 impl FanOuts {
@@ -43,15 +46,26 @@ impl FanOuts {
     /// One more, behind the others.
     pub fn push(&mut self, fan_out: FanOut) {
         if !fan_out.recipients.is_empty() {
-            self.waiting.push_back(fan_out);
+            self.waiting.push_back((self.begun, fan_out));
+            self.begun += 1;
         }
+    }
+
+    /// How many have been pushed.
+    pub fn begun(&self) -> u64 {
+        self.begun
+    }
+
+    /// How many of these are done: all before the first that is not.
+    pub fn done(&self) -> u64 {
+        self.waiting.front().map_or(self.begun, |(number, _)| *number)
     }
 
     /// The next portion, of `most` recipients at most: the first publication, with these alone.
     pub fn portion(&mut self, most: usize) -> Option<FanOut> {
-        let first = self.waiting.front_mut()?;
+        let (_, first) = self.waiting.front_mut()?;
         if first.recipients.len() <= most {
-            return self.waiting.pop_front();
+            return self.waiting.pop_front().map(|(_, fan_out)| fan_out);
         }
         let recipients = first.recipients.drain(..most).collect();
         let FanOut { id, publisher, mountpoint, .. } = *first;
@@ -60,14 +74,14 @@ impl FanOuts {
 
     /// All of it, in order.
     pub fn take_all(&mut self) -> Vec<FanOut> {
-        std::mem::take(&mut self.waiting).into()
+        std::mem::take(&mut self.waiting).into_iter().map(|(_, fan_out)| fan_out).collect()
     }
 
     /// What is under way to one session, in order: it is about to leave.
     #[cold]
     pub fn take_for(&mut self, session: u32) -> Vec<FanOut> {
         let mut taken = Vec::new();
-        for fan_out in &mut self.waiting {
+        for (_, fan_out) in &mut self.waiting {
             let found = fan_out.recipients.iter().filter(|(recipient, _)| recipient.session == session);
             let recipients: VecDeque<_> = found.cloned().collect();
             if !recipients.is_empty() {
@@ -76,7 +90,7 @@ impl FanOuts {
                 taken.push(FanOut { message: fan_out.message.clone(), id, publisher, mountpoint, recipients });
             }
         }
-        self.waiting.retain(|fan_out| !fan_out.recipients.is_empty());
+        self.waiting.retain(|(_, fan_out)| !fan_out.recipients.is_empty());
         taken
     }
 }

@@ -44,7 +44,7 @@ mod replays;
 mod sent;
 mod store;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 pub use gathering::Gathered;
@@ -93,6 +93,8 @@ pub struct Retained {
     /// New subscriptions of this shard that others have not taken in yet, by the number of the subscription.
     gathering: BTreeMap<u64, Gathered>,
     replays: Replays,
+    /// Pages that came while publications were delivered in portions, each with the number of those that had begun.
+    behind: VecDeque<(u64, RetainedPage)>,
     /// Whether the next work is an answer, if there are others to be done.
     answers_next: bool,
     /// Whether it is known that there is work.
@@ -130,6 +132,7 @@ impl Retained {
             questions: Questions::new(shards),
             gathering: BTreeMap::new(),
             replays: Replays::new(hasher.clone(), shards),
+            behind: VecDeque::new(),
             answers_next: false,
             is_scheduled: false,
             hasher,
@@ -297,9 +300,20 @@ impl Retained {
         self.questions.add(Asked { from, mountpoint, question }, &self.applied);
     }
 
-    /// An owner has answered.
-    pub fn answered(&mut self, page: RetainedPage) {
-        self.replays.answered(page);
+    /// An owner has answered. Of the publications that are delivered here in portions so many have `begun`, and so many are `done`: those
+    /// between may be older than what is on the page, so it is taken in behind them.
+    pub fn answered(&mut self, page: RetainedPage, (begun, done): (u64, u64)) {
+        self.behind.push_back((begun, page));
+        self.take_in(done);
+    }
+
+    /// So many publications in portions are done: takes in the pages that came before others.
+    pub fn take_in(&mut self, done: u64) {
+        while self.behind.front().is_some_and(|(begun, _)| *begun <= done)
+            && let Some((_, page)) = self.behind.pop_front()
+        {
+            self.replays.answered(page);
+        }
     }
 
     /// Whether there is work that nobody knows of yet. From now on somebody does.

@@ -80,7 +80,7 @@ fn fetch(shards: &mut [Retained]) -> bool {
     for owner in 0..shards.len() {
         while let Some(work) = shards[owner].next_work(Time::ZERO) {
             if let Work::Answer(to, page, _) = work {
-                shards[to].answered(page);
+                shards[to].answered(page, (0, 0));
                 answered = true;
             }
         }
@@ -156,7 +156,7 @@ fn a_subscription_waits_for_the_first_page_of_every_owner_and_nothing_is_sent_be
         assert_eq!((begun(&mut shards[0]), shards[0].next_message(READER).is_some()), (vec![], false));
         shards[owner].ask(0, 0, question);
         let page = answer(&mut shards, owner);
-        shards[0].answered(page);
+        shards[0].answered(page, (0, 0));
     }
     assert!(shards[0].needs_turn());
     assert_eq!((begun(&mut shards[0]), shards[0].replays.here()), (vec![1], 2));
@@ -257,7 +257,7 @@ fn nothing_older_comes_after_what_came_live() {
             live(&mut shards);
             let page = answer(&mut shards, 1);
             assert_eq!(page.messages.len(), 2);
-            shards[0].answered(page);
+            shards[0].answered(page, (0, 0));
             assert_eq!(take(&mut shards), Some("old".to_owned()), "of the other topic");
             apply(&mut shards, 0, 1, &topic, "new");
             assert_eq!(taken(&mut shards), [""; 0]);
@@ -353,7 +353,7 @@ fn a_reader_that_was_away_goes_on_where_it_was() {
     let (owner, question) = question.expect("it was due");
     shards[owner].ask(0, 0, question);
     let page = answer(&mut shards, owner);
-    shards[0].answered(page);
+    shards[0].answered(page, (0, 0));
     assert!(shards[0].next_message(READER).is_none(), "nobody waits for that answer");
     assert_eq!(taken(&mut shards), [topics[1].as_str(), &topics[3]]);
     assert!(nothing_is_left(&shards));

@@ -67,8 +67,6 @@ pub struct Insert {
 #[repr(C)]
 pub struct Queue {
     waiting: Waiting,
-    /// How many have left it.
-    left: u64,
 }
 
 impl Queue {
@@ -82,14 +80,15 @@ impl Queue {
         self.waiting.is_empty()
     }
 
-    /// How many messages have left it.
-    pub fn left(&self) -> u64 {
-        self.left
+    /// The place of the next message that comes. Places are numbered in the order in which messages come.
+    pub fn next_place(&self) -> u64 {
+        self.waiting.next_place()
     }
 
-    /// How many will have left it when those are gone that wait now.
-    pub fn end(&self) -> u64 {
-        self.left + self.waiting.len() as u64
+    /// Whether messages are here that had come when this was the [`next_place`](Self::next_place). True for some that came later, if places
+    /// between have become empty.
+    pub fn has_any_before(&self, place: u64) -> bool {
+        !self.is_empty() && self.waiting.first_place() < place
     }
 
     /// The bytes that wait, shared or not.
@@ -109,7 +108,6 @@ impl Queue {
         while is_full(self)
             && let Some(expired) = self.waiting.pop_expired(now)
         {
-            self.left += 1;
             insert.dropped.push((expired, DropReason::Expired));
         }
         let most = bound(most, self.len(), 1);
@@ -143,9 +141,8 @@ impl Queue {
             QueueType::Fifo => self.waiting.pop_first(),
             QueueType::Lifo => self.waiting.pop_last(),
         }?;
-        self.left += 1;
         if self.waiting.is_empty() {
-            *self = Queue { left: self.left, ..Queue::default() };
+            self.waiting = Waiting::from_place(self.next_place());
         }
         Some(delivery)
     }
@@ -157,21 +154,18 @@ impl Queue {
 
     /// Takes out the first message for which `which` is true.
     pub fn take_first(&mut self, which: impl FnMut(&OutgoingMessage) -> bool) -> Option<OutgoingMessage> {
-        let taken = self.waiting.take_first(which);
-        self.left += u64::from(taken.is_some());
-        taken
+        self.waiting.take_first(which)
     }
 
     /// Takes out every message for which `which` is true, in order.
     pub fn extract(&mut self, which: impl FnMut(&OutgoingMessage) -> bool) -> Vec<OutgoingMessage> {
-        let taken = self.waiting.extract(which);
-        self.left += taken.len() as u64;
-        taken
+        self.waiting.extract(which)
     }
 
     /// Takes out everything, in order.
     pub fn drain(&mut self) -> impl Iterator<Item = OutgoingMessage> + use<> {
-        std::mem::take(self).waiting.into_iter()
+        let rest = Waiting::from_place(self.next_place());
+        std::mem::replace(&mut self.waiting, rest).into_iter()
     }
 
     /// How many messages, and of how many bytes, may go to make room for `newcomer`.
@@ -185,9 +179,7 @@ impl Queue {
 
     /// The message that goes first to make room, taken out: the oldest of QoS 0, or the oldest of all.
     fn victim(&mut self) -> Option<OutgoingMessage> {
-        let victim = self.waiting.pop_qos0().or_else(|| self.waiting.pop_first())?;
-        self.left += 1;
-        Some(victim)
+        self.waiting.pop_qos0().or_else(|| self.waiting.pop_first())
     }
 }
 

@@ -1,6 +1,7 @@
 //! The messages of a queue, in order, with an index of those that give way first.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::ops::Range;
 
 use super::OutgoingMessage;
 use crate::codec::QoS;
@@ -13,23 +14,24 @@ const FEW: usize = 64;
 /// who fills his queue with a million others would have each message after that cost a walk over them.
 ///
 /// What is taken out in the middle leaves a gap; gaps are closed up when half of the places are gaps. The first place and the last are
-/// never gaps.
+/// never gaps. Places are numbered in order. A number means the same place until gaps are closed up, or the last places are empty: then
+/// those behind get lower numbers than they had.
 #[derive(Debug, Default)]
 // The order matters to the session: every delivery looks whether something waits.
 #[repr(C)]
 pub(super) struct Waiting {
     places: VecDeque<Option<OutgoingMessage>>,
+    /// The number of the first place.
+    first: u64,
     gaps: usize,
     bytes: usize,
     /// Made for the first message that is to be found in it: many queues never have one.
     index: Option<Box<Index>>,
 }
 
-/// The messages of QoS 0, and those that expire. Places are numbered in order; a number means the same place until gaps are closed up.
+/// The messages of QoS 0, and those that expire, by the numbers of their places.
 #[derive(Debug, Default)]
 struct Index {
-    /// The number of the first place.
-    first: u64,
     /// The places of QoS 0, and of some gaps.
     qos0: VecDeque<u64>,
     /// How many messages of QoS 0 there are, and their bytes.
@@ -40,6 +42,11 @@ struct Index {
 }
 
 impl Waiting {
+    /// None, in no memory. The first that comes has this place.
+    pub fn from_place(first: u64) -> Self {
+        Waiting { first, ..Waiting::default() }
+    }
+
     /// How many messages there are.
     #[inline]
     pub fn len(&self) -> usize {
@@ -56,6 +63,16 @@ impl Waiting {
     #[inline]
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// The number of the place of the oldest; without any, that of the next one that comes.
+    pub fn first_place(&self) -> u64 {
+        self.first
+    }
+
+    /// The number of the place of the next one that comes.
+    pub fn next_place(&self) -> u64 {
+        self.first + self.places.len() as u64
     }
 
     /// How many of them are QoS 0, and their bytes.
@@ -80,10 +97,10 @@ impl Waiting {
 
     /// Adds one behind all others.
     pub fn push(&mut self, message: OutgoingMessage) {
-        let at = self.places.len();
         self.bytes += message.message.size();
-        if self.index.is_some() || Index::concerns(&message) {
-            self.index.get_or_insert_default().note_in(at, &message);
+        if Index::concerns(&message) {
+            let place = self.next_place();
+            self.index.get_or_insert_default().note_in(place, &message);
         }
         self.places.push_back(Some(message));
     }
@@ -101,9 +118,9 @@ impl Waiting {
     /// Takes out the oldest of QoS 0.
     pub fn pop_qos0(&mut self) -> Option<OutgoingMessage> {
         let index = self.index.as_mut()?;
-        let is_one = |at: usize| matches!(&self.places[at], Some(message) if message.qos == QoS::AtMostOnce);
-        while let Some(at) = index.first_qos0() {
-            if is_one(at) {
+        while let Some(place) = index.qos0.front() {
+            let at = (place - self.first) as usize;
+            if matches!(&self.places[at], Some(message) if message.qos == QoS::AtMostOnce) {
                 return self.take(at);
             }
             index.qos0.pop_front();
@@ -113,12 +130,8 @@ impl Waiting {
 
     /// Takes out one that has expired, the earliest first.
     pub fn pop_expired(&mut self, now: Time) -> Option<OutgoingMessage> {
-        let index = self.index.as_mut()?;
-        let (at, number) = *index.expiring.first()?;
-        if at > now {
-            return None;
-        }
-        self.take((number - self.index.as_ref()?.first) as usize)
+        let (expires, place) = *self.index.as_ref()?.expiring.first()?;
+        if expires <= now { self.take((place - self.first) as usize) } else { None }
     }
 
     /// Takes out the first message for which `which` is true.
@@ -129,7 +142,9 @@ impl Waiting {
 
     /// Takes out every message for which `which` is true, in order.
     pub fn extract(&mut self, mut which: impl FnMut(&OutgoingMessage) -> bool) -> Vec<OutgoingMessage> {
-        let (taken, left): (Vec<_>, Vec<_>) = std::mem::take(self).into_iter().partition(|message| which(message));
+        let rest = Waiting::from_place(self.first);
+        let all = std::mem::replace(self, rest);
+        let (taken, left): (Vec<_>, Vec<_>) = all.into_iter().partition(|message| which(message));
         left.into_iter().for_each(|message| self.push(message));
         taken
     }
@@ -140,7 +155,7 @@ impl Waiting {
         self.gaps += 1;
         self.bytes -= message.message.size();
         if let Some(index) = &mut self.index {
-            index.note_out(at, &message);
+            index.note_out(self.first + at as u64, &message);
         }
         self.trim();
         Some(message)
@@ -148,18 +163,18 @@ impl Waiting {
 
     /// Sees to it that the first place and the last are no gaps, and that not most of the others are.
     fn trim(&mut self) {
-        let mut left = 0;
         while matches!(self.places.front(), Some(None)) {
             self.places.pop_front();
-            left += 1;
+            self.first += 1;
+            self.gaps -= 1;
         }
-        self.gaps -= left;
         while matches!(self.places.back(), Some(None)) {
             self.places.pop_back();
             self.gaps -= 1;
         }
+        let places = self.first..self.next_place();
         if let Some(index) = &mut self.index {
-            index.trim(left, self.places.len());
+            index.trim(places);
         }
         if self.gaps * 2 > self.places.len() && self.places.len() > FEW {
             self.close_up();
@@ -170,8 +185,10 @@ impl Waiting {
         self.places.retain(Option::is_some);
         self.gaps = 0;
         let mut index = Index::default();
-        for (at, message) in self.places.iter().flatten().enumerate() {
-            index.note_in(at, message);
+        for (place, message) in (self.first..).zip(self.places.iter().flatten()) {
+            if Index::concerns(message) {
+                index.note_in(place, message);
+            }
         }
         self.index = Some(Box::new(index));
     }
@@ -192,48 +209,39 @@ impl Index {
         message.qos == QoS::AtMostOnce || message.message.expires() != Time::NEVER
     }
 
-    fn note_in(&mut self, at: usize, message: &OutgoingMessage) {
-        let number = self.first + at as u64;
+    fn note_in(&mut self, place: u64, message: &OutgoingMessage) {
         if message.qos == QoS::AtMostOnce {
-            self.qos0.push_back(number);
+            self.qos0.push_back(place);
             self.qos0_len += 1;
             self.qos0_bytes += message.message.size();
         }
         if message.message.expires() != Time::NEVER {
-            self.expiring.insert((message.message.expires(), number));
+            self.expiring.insert((message.message.expires(), place));
         }
     }
 
-    fn note_out(&mut self, at: usize, message: &OutgoingMessage) {
-        let number = self.first + at as u64;
+    fn note_out(&mut self, place: u64, message: &OutgoingMessage) {
         if message.qos == QoS::AtMostOnce {
             // It is the oldest of them, or in the middle and found to be a gap later, or the newest: see `trim`.
-            if self.qos0.front() == Some(&number) {
+            if self.qos0.front() == Some(&place) {
                 self.qos0.pop_front();
             }
             self.qos0_len -= 1;
             self.qos0_bytes -= message.message.size();
         }
         if message.message.expires() != Time::NEVER {
-            self.expiring.remove(&(message.message.expires(), number));
+            self.expiring.remove(&(message.message.expires(), place));
         }
     }
 
-    /// So many places have gone in front, and so many are left: numbers behind them are given again.
-    fn trim(&mut self, left: usize, places: usize) {
-        self.first += left as u64;
-        let end = self.first + places as u64;
-        while self.qos0.front().is_some_and(|number| *number < self.first) {
+    /// Only these places are left: the numbers behind them are given again.
+    fn trim(&mut self, places: Range<u64>) {
+        while self.qos0.front().is_some_and(|place| *place < places.start) {
             self.qos0.pop_front();
         }
-        while self.qos0.back().is_some_and(|number| *number >= end) {
+        while self.qos0.back().is_some_and(|place| *place >= places.end) {
             self.qos0.pop_back();
         }
-    }
-
-    /// The place of the oldest message of QoS 0, or of a gap.
-    fn first_qos0(&self) -> Option<usize> {
-        self.qos0.front().map(|number| (number - self.first) as usize)
     }
 }
 

@@ -308,7 +308,7 @@ fn watch<C: Chain>(clients: &mut Clients<C>, index: u32) {
     if let Some(session) = clients.sessions.get_mut(index)
         && session.outbound.stall_watch.is_none()
     {
-        session.outbound.stall_watch = Some(session.outbound.queue.left());
+        session.outbound.stall_watch = Some(session.outbound.sent());
         let at = clients.agenda.now() + stall_patience(clients.flow.patience());
         clients.agenda.arm(at, Deadline::Stalled(index));
     }

@@ -28,6 +28,7 @@ impl<C: Chain> PubSub<C> {
             && let Some(fan_out) = self.clients.delivery.fan_outs.portion(most)
         {
             self.deliver_portion(fan_out);
+            Replaying::of(self).take_in();
         }
         while !self.clients.agenda.turn.is_over()
             && let Some(remnant) = self.clients.agenda.remnants.pop_front()
@@ -48,7 +49,7 @@ impl<C: Chain> PubSub<C> {
                 Work::Answer(to, page, looked_at) => {
                     self.clients.agenda.turn.did((looked_at / LOOKS) as u32);
                     if to == self.clients.setup.id {
-                        self.retained.answered(page);
+                        Replaying::of(self).answered(page);
                     } else {
                         self.clients.agenda.post(to, ShardMessage::Retained(Box::new(page)));
                     }

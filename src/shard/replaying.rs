@@ -5,6 +5,7 @@ use super::clients::Clients;
 use super::message::ShardMessage;
 use super::output::Output;
 use super::pubsub::PubSub;
+use crate::config::QueueType;
 use crate::delivery::{self, Delivered, PublishWriter};
 use crate::hooks::Chain;
 use crate::message::Publication;
@@ -58,13 +59,18 @@ impl<'a, C: Chain> Replaying<'a, C> {
         // That is what happens now: it need not be told again.
         session.outbound.replay_waits = false;
         let queue = &session.outbound.queue;
-        let before = self.retained.queued_before(reader, queue.end());
-        if session.outbound.has_unsent() || before.is_none_or(|before| queue.left() < before) {
+        let end = match session.settings.queue.order {
+            QueueType::Fifo => queue.next_place(),
+            // There is no order to be kept.
+            QueueType::Lifo => 0,
+        };
+        let before = self.retained.queued_before(reader, end);
+        if session.outbound.has_unsent() || before.is_none_or(|before| queue.has_any_before(before)) {
             self.clients.send_waiting(reader);
         }
         let Some(before) = before else { return false };
-        let left = self.clients.sessions.get(reader).map_or(0, |session| session.outbound.queue.left());
-        if left < before || self.send_page(reader) {
+        let session = self.clients.sessions.get(reader);
+        if session.is_some_and(|session| session.outbound.queue.has_any_before(before)) || self.send_page(reader) {
             return true;
         }
         self.clients.send_waiting(reader);
@@ -136,7 +142,14 @@ impl<'a, C: Chain> Replaying<'a, C> {
 
     /// An owner has answered.
     pub fn answered(&mut self, page: RetainedPage) {
-        self.retained.answered(page);
+        let fan_outs = &self.clients.delivery.fan_outs;
+        self.retained.answered(page, (fan_outs.begun(), fan_outs.done()));
+        self.soon();
+    }
+
+    /// Publications that are delivered in portions have gone on: takes in what has waited for them.
+    pub fn take_in(&mut self) {
+        self.retained.take_in(self.clients.delivery.fan_outs.done());
         self.soon();
     }
 

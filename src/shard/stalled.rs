@@ -21,12 +21,12 @@ const MOST: usize = 256;
 /// How much later a member that takes nothing is looked at again: perhaps somebody else can take something then.
 const AGAIN: u32 = 10;
 
-/// Looks at a member for which messages of QoS 1 or 2 have waited for a while: if none of them has left its queue, other members get those that
+/// Looks at a member for which messages of QoS 1 or 2 have waited for a while: if it has been sent none since, other members get those that
 /// have not been sent, as long as there are some that can take them now.
 pub(super) fn look<C: Chain>(pubsub: &mut PubSub<C>, index: u32) {
     let clients = &mut pubsub.clients;
     let Some(session) = clients.sessions.get_mut(index) else { return };
-    let Some(left) = session.outbound.stall_watch.take() else { return };
+    let Some(sent) = session.outbound.stall_watch.take() else { return };
     let queue = &session.outbound.queue;
     if session.connection.is_none()
         || queue.is_empty()
@@ -34,7 +34,7 @@ pub(super) fn look<C: Chain>(pubsub: &mut PubSub<C>, index: u32) {
     {
         return;
     }
-    let is_stalled = queue.left() == left;
+    let is_stalled = session.outbound.sent() == sent;
     let soon = !is_stalled || pass_on(pubsub, index);
     let clients = &mut pubsub.clients;
     if let Some(id) = clients.sessions.get(index).and_then(|session| session.connection) {
@@ -44,8 +44,7 @@ pub(super) fn look<C: Chain>(pubsub: &mut PubSub<C>, index: u32) {
     let again = clients.agenda.now() + if soon { patience } else { patience * AGAIN };
     clients.agenda.arm(again, Deadline::Stalled(index));
     if let Some(session) = pubsub.clients.sessions.get_mut(index) {
-        // What has left it now is no sign of life.
-        session.outbound.stall_watch = Some(session.outbound.queue.left());
+        session.outbound.stall_watch = Some(session.outbound.sent());
     }
 }
 

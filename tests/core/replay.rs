@@ -1,6 +1,7 @@
 //! What is retained is sent as fast as a new subscriber takes it, however much it is: lifecycle.md section 7.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use moormq::codec::{
     AckKind, Packet, Publish, QoS, RetainHandling, Subscribe, SubscribeFilter, SubscriptionOptions, Unsubscribe,
@@ -392,5 +393,63 @@ fn the_program_gets_all_of_it_too() {
         world.handle(0, Input::Request(subscribe(8)));
         world.request(0, Request::Unsubscribe { subscription: 8 });
         assert!(world.delivered.len() < 3000 && is_quiet(&world));
+    }
+}
+
+/// What gives way in a full queue came later than the page, and does not count as what it waits for.
+#[test]
+fn a_page_waits_for_what_was_queued_before_it_whatever_gives_way_in_the_queue() {
+    let narrow = |config: &mut Config| {
+        config.limits.max_inflight_messages = 1;
+        config.queue.max_online_messages = Limit::at_most(3);
+        config.queue.publisher_patience = Duration::from_millis(1);
+    };
+    for mut world in worlds_with(|| config(narrow)) {
+        let publisher = Client::on(&mut world, 0, "publisher", ConnectOptions::clean(V311));
+        let mut client = Client::on(&mut world, 0, "client", ConnectOptions::clean(V311));
+        client.subscribed(&mut world, "#", QoS::AtLeastOnce);
+        // The first is in flight, three wait, and the newest is only retained.
+        for (number, text) in ["1", "2", "3", "4"].into_iter().enumerate() {
+            publisher.publish(&mut world, "t", text, QoS::AtLeastOnce, number as u16 + 1);
+        }
+        world.advance(Duration::from_millis(10));
+        let newest = Publish { retain: true, ..publish("t", "5", QoS::AtLeastOnce, 5) };
+        publisher.publish_with(&mut world, newest);
+        let mut received = client.publishes(&mut world);
+        assert_eq!(received.len(), 1);
+        client.subscribe(&mut world, "t", QoS::AtLeastOnce);
+        ack(&mut world, &client, &received[0]);
+        // There is room for one of QoS 0, which gives way to the next.
+        for text in ["6", "7"] {
+            let qos = if text == "6" { QoS::AtMostOnce } else { QoS::AtLeastOnce };
+            publisher.publish(&mut world, "u", text, qos, 6);
+        }
+        received.extend(all(&mut world, &mut client));
+        let texts: Vec<_> = received.iter().map(ReceivedPublish::text).collect();
+        assert_eq!(texts, ["1", "2", "3", "4", "5", "7"]);
+    }
+}
+
+/// What is published to many is delivered in portions. A page that comes meanwhile goes behind all of it, as if it had been delivered at once.
+#[test]
+fn a_page_waits_for_what_is_delivered_in_portions() {
+    for shards in [1, 2, 4] {
+        let turns = TurnLimits { share: 40, turn: 120, portion: 3 };
+        let mut world = World::in_turns(shards, turns, open_config(), || NoHooks);
+        let mut crowd = Vec::new();
+        for number in 0..10 {
+            let mut one = Client::on(&mut world, 0, &format!("{number}of"), ConnectOptions::clean(V311));
+            one.subscribed(&mut world, "#", QoS::AtMostOnce);
+            crowd.push(one);
+        }
+        let publisher = Client::on(&mut world, shards - 1, "publisher", ConnectOptions::clean(V311));
+        let packet = Publish { retain: true, ..publish("t", "x", QoS::AtMostOnce, 0) };
+        publisher.send_quietly(&mut world, &Packet::Publish(packet));
+        let mut last = crowd.pop().expect("ten");
+        let filters = [SubscribeFilter { filter: "t", options: SubscriptionOptions::new(QoS::AtMostOnce) }];
+        last.send_quietly(&mut world, &Packet::Subscribe(Subscribe::new(packet_id(9), &filters[..])));
+        world.settle();
+        let retained: Vec<_> = last.publishes(&mut world).iter().map(|one| one.retain).collect();
+        assert_eq!(retained, [false, true], "{shards} shards");
     }
 }

@@ -52,7 +52,7 @@ fn the_printed_defaults_are_the_defaults() {
     let printed = Config::print_default();
     assert_eq!(accepted(&printed), Config::default());
     for line in
-        ["[listeners.default]", "[session]", "[runtime]", "max_packet_size = \"1MiB\"", "max_queue_bytes = \"64MiB\""]
+        ["[listeners.default]", "[session]", "[runtime]", "max_packet_size = \"8MiB\"", "max_queue_bytes = \"64MiB\""]
     {
         assert!(printed.lines().any(|printed| printed == line), "{line}");
     }

@@ -25,8 +25,8 @@ settings! {
         /// Allowed: a duration from "100ms" to "1h"; default "10s".
         pub auth_timeout: Duration = Duration::from_secs(10), WAIT;
         /// The largest packet a client may send, fixed header included. MQTT 5.0 clients are told [MQTT-3.2.2-15].
-        /// Allowed: a size from "64B" to "268435460B"; default "1MiB".
-        pub max_packet_size: usize = MIB, PACKET_SIZE;
+        /// Allowed: a size from "64B" to "268435460B"; default "8MiB".
+        pub max_packet_size: usize = 8 * MIB, PACKET_SIZE;
         /// The largest packet taken from a client that is not accepted yet: its CONNECT, and AUTH. `max_packet_size` holds there, too.
         /// Allowed: a size from "64B" to "268435460B"; default "64KiB".
         pub max_connect_size: usize = 64 * KIB, PACKET_SIZE;
@@ -59,7 +59,7 @@ settings! {
         /// Allowed: "unlimited" or a size from "1KiB" to "1TiB"; default "1MiB".
         pub max_topic_bytes_per_client: Limit = Limit::at_most(MIB), Limited(Size(KIB..=BYTES_MAX));
         /// Topic filters in one SUBSCRIBE or UNSUBSCRIBE. Those that come behind them in a SUBSCRIBE are refused, with reason code 0x97; an
-        /// UNSUBSCRIBE with more ends the connection.
+        /// UNSUBSCRIBE with more ends the connection. A packet is served at once, and others wait meanwhile: some 1.5 µs a filter.
         /// Allowed: 1 to 65535; default 1024.
         pub max_filters_per_subscribe: usize = 1024, Count(1..=65535);
         /// Levels of a topic name or topic filter: one more than it has slashes.
@@ -113,7 +113,7 @@ settings! {
         /// Messages that wait for an offline client.
         /// Allowed: "unlimited" or 0 to 1000000000; default 1000.
         pub max_offline_messages: Limit = Limit::at_most(1000), Limited(Count(0..=COUNT_MAX));
-        /// Bytes that wait in the queue of one session: topics, payloads and properties. The default holds 64 of the largest
+        /// Bytes that wait in the queue of one session: topics, payloads and properties. The default holds eight of the largest
         /// packets that a client may send by default, or half a million small messages. A payload that waits for many clients is
         /// in memory once, and counts for each of them.
         /// Allowed: "unlimited" or a size from "1KiB" to "1TiB"; default "64MiB".

@@ -194,10 +194,10 @@ settings! {
         /// The longest client id, in bytes. All versions of MQTT want at least 23 to be allowed [MQTT-3.1.3-5].
         /// Allowed: 23 to 65535; default 1024.
         pub max_client_id_size: usize = 1024, Count(23..=65535);
-        /// Whether client ids and user names may contain +, # and the character U+0000. They are dangerous where an
-        /// access rule puts the name of a client into a topic filter.
-        /// Allowed: true or false; default false.
-        pub allow_wildcards_in_identity: bool = false, Flag;
+        /// Whether client ids and user names may contain + and #, as telephone numbers and e-mail addresses do. No pattern of an
+        /// access file gives or denies anything to such a name. Turn it off if hooks of your own put names into topic filters.
+        /// Allowed: true or false; default true.
+        pub allow_wildcards_in_identity: bool = true, Flag;
         /// Whether a message reaches a subscriber at the QoS of the subscription even if it was published at a lower
         /// one. MQTT wants the lower of the two [MQTT-3.8.4-8].
         /// Allowed: true or false; default false.

@@ -204,6 +204,12 @@ impl<A> Connections<A> {
         None
     }
 
+    /// How many connections have output that is to be taken.
+    #[inline]
+    pub fn with_output(&self) -> usize {
+        self.with_output.len()
+    }
+
     /// Whether there is a connection whose output is to be taken.
     pub fn has_output(&self) -> bool {
         !self.with_output.is_empty()

@@ -1,15 +1,16 @@
 //! Publications on their way to recipients that are too many for one turn.
 //!
-//! They are delivered in portions, in the order in which they were published: while one is under way, all that is published after it
-//! waits behind it, so that no recipient gets two messages in another order than others do. Who publishes meanwhile has had its share of
-//! the turn, so there is no more than one publication of each client here, and messages of other shards wait where they are.
+//! They are delivered in portions, in the order in which they were published. While one is under way, what is published after it to the same
+//! topic waits behind it, so that no recipient gets two messages of a topic in another order than others do; so does what comes from the
+//! same client, or from nobody, as wills do. All else goes past. A client is not served while a publication of it is here, so
+//! there is no more than one of each, and messages of other shards wait where they are.
 //!
 //! A recipient is known by the place of its session, and by the session's instance number: the session may have ended when its portion
 //! comes, and another one have its place.
 
 use std::collections::VecDeque;
 
-use crate::message::Message;
+use crate::message::{Message, Publication};
 use crate::session::{PublicationId, Recipient};
 use crate::sharding::Publisher;
 
@@ -41,6 +42,21 @@ impl FanOuts {
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
+    }
+
+    /// Whether a publication has to go behind what is under way.
+    pub fn holds_up(&self, mountpoint: u32, publication: &Publication<'_>, publisher: Option<Publisher>) -> bool {
+        let topic = publication.topic;
+        self.waiting.iter().any(|(_, fan_out)| {
+            publisher.is_none()
+                || fan_out.publisher == publisher
+                || fan_out.mountpoint == mountpoint && fan_out.message.topic() == topic
+        })
+    }
+
+    /// Whether a publication of this client is under way.
+    pub fn has_of(&self, publisher: Publisher) -> bool {
+        self.waiting.iter().any(|(_, fan_out)| fan_out.publisher == Some(publisher))
     }
 
     /// One more, behind the others.
@@ -98,8 +114,8 @@ impl FanOuts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::ConnectionId;
     use crate::codec::QoS;
-    use crate::message::Publication;
     use crate::session::SubscriptionIds;
     use crate::topic::TopicName;
 
@@ -131,6 +147,22 @@ mod tests {
         let portions: Vec<_> = std::iter::from_fn(|| fan_outs.portion(2)).map(|portion| seen(&portion)).collect();
         assert_eq!(portions, [(1, vec![1, 2]), (1, vec![3, 4]), (1, vec![5]), (3, vec![1])]);
         assert!(fan_outs.is_empty());
+    }
+
+    #[test]
+    fn what_goes_past_is_of_another_topic_and_another_client() {
+        let publisher = |index| Some(Publisher { shard: 0, connection: ConnectionId::new(index, 0) });
+        let to = |topic| Publication::new(TopicName::trusted(topic), b"y");
+        let mut fan_outs = FanOuts::default();
+        assert!(!fan_outs.holds_up(0, &to("t"), None));
+        fan_outs.push(FanOut { publisher: publisher(1), ..fan_out(1, &[1, 2, 3]) });
+        assert!(!fan_outs.holds_up(0, &to("u"), publisher(2)));
+        assert!(!fan_outs.holds_up(1, &to("t"), publisher(2)), "in another mountpoint it is another topic");
+        assert!(fan_outs.holds_up(0, &to("t"), publisher(2)));
+        assert!(fan_outs.holds_up(0, &to("u"), publisher(1)));
+        assert!(fan_outs.holds_up(0, &to("u"), None));
+        assert!(publisher(1).is_some_and(|publisher| fan_outs.has_of(publisher)));
+        assert!(publisher(2).is_some_and(|publisher| !fan_outs.has_of(publisher)));
     }
 
     #[test]

@@ -104,7 +104,7 @@ mod tests {
         let settings = "limits.receive_maximum = 65535\nlimits.topic_alias_maximum = 0";
         said(&mut Door::open(settings), Connect::new(V5, "c"), |connack| {
             let properties = connack.expect("it is written").properties;
-            assert_eq!(properties.maximum_packet_size, Some(1 << 20));
+            assert_eq!(properties.maximum_packet_size, Some(1 << 23));
             let rest = crate::codec::ConnackProperties { maximum_packet_size: None, ..properties };
             assert_eq!(rest, Default::default(), "all else is as MQTT has it");
         });

@@ -212,6 +212,7 @@ mod tests {
             inbound: Inbound::default(),
             subscriptions: hashbrown::HashMap::with_hasher(ahash::RandomState::with_seeds(1, 2, 3, 4)),
             filter_bytes: 0,
+            shared: 0,
             will: None,
             expires: Time::NEVER,
             will_due: Time::NEVER,

@@ -251,7 +251,7 @@ mod tests {
         let settings = agreed(configured, v5(asked), RegisterModifiersM5::default(), |settings| settings);
         assert_eq!((settings.send_maximum, settings.maximum_outgoing, settings.alias_maximum_out), (5, 50, 3));
         assert_eq!((settings.maximum_qos, settings.retain_available), (QoS::AtLeastOnce, false));
-        assert_eq!((settings.receive_maximum, settings.maximum_incoming), (1024, 1 << 20));
+        assert_eq!((settings.receive_maximum, settings.maximum_incoming), (1024, 1 << 23));
         let by = RegisterModifiersM5::default()
             .client_receive_maximum(ONE)
             .receive_maximum(ONE)

@@ -161,7 +161,13 @@ macro_rules! define_chain {
 
             fn counts(&self, into: &mut Vec<LinkCounts>) {
                 self.front.counts(into);
-                into.push((Place::of("counts", &self.hook).link(), self.tallies.counts()));
+                let (position, counts) = (Front::LEN, self.tallies.counts());
+                match self.hook.parts(&counts) {
+                    None => into.push(LinkCounts { position, name: Place::of("counts", &self.hook).link(), counts }),
+                    Some(parts) => {
+                        into.extend(parts.into_iter().map(|(name, counts)| LinkCounts { position, name, counts }));
+                    }
+                }
             }
 
             $(

@@ -5,8 +5,18 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// What one link is called, and what it counted by hook.
-pub type LinkCounts = (&'static str, Vec<(&'static str, HookCounts)>);
+/// What was counted of each hook that was called.
+pub type CountsByHook = Vec<(&'static str, HookCounts)>;
+
+/// What one link, or a part of it, counted.
+pub struct LinkCounts {
+    /// The place of the link in the chain, from 0.
+    pub position: usize,
+    /// What the link is called, or the part.
+    pub name: &'static str,
+    /// What it counted.
+    pub counts: CountsByHook,
+}
 
 /// What was counted of one hook of one link since the start. Serialised, it has the names of [`HookCounts::values`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use super::answer::{Answer, DeliverAnswer};
 use super::auth::{AuthExchange, AuthStep};
 use super::context::{Context, Notice};
+use super::counts::CountsByHook;
 use super::deliver::{DeliverModifiers, DeliverModifiersM5, Delivery, DeliveryM5};
 use super::lifecycle::{DroppedMessage, OfflineMessage};
 use super::publish::{
@@ -73,6 +74,13 @@ pub trait Hook: Send + 'static {
     /// How logs and counters name this link; the name of its type, unless you say otherwise.
     fn name(&self) -> &'static str {
         short_type_name::<Self>()
+    }
+
+    /// If this link is made of others, what was `counted` of it as a whole, shared out among them. Of the broker's own links.
+    #[doc(hidden)]
+    fn parts(&self, counted: &CountsByHook) -> Option<Vec<(&'static str, CountsByHook)>> {
+        let _ = counted;
+        None
     }
 
     /// May this v3 client connect, and with which settings?

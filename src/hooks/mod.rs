@@ -84,7 +84,7 @@ pub use answer::{Answer, DeliverAnswer, HookAnswer, HookFuture, Later, PendingAn
 pub use auth::{AuthContinue, AuthExchange, AuthStage, AuthStep, AuthSuccess};
 pub use chain::{Chain, Linked, NoHooks};
 pub use context::{Context, Notice};
-pub use counts::{HookCounts, LinkCounts};
+pub use counts::{CountsByHook, HookCounts, LinkCounts};
 pub use deliver::{DeliverChanges, DeliverModifiers, DeliverModifiersM5, Delivery, DeliveryM5};
 pub use expiry::Expiry;
 pub use hook::Hook;

@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use super::answer::{Answer, DeliverAnswer};
 use super::auth::{AuthExchange, AuthStep};
 use super::context::{Context, Notice};
+use super::counts::CountsByHook;
 use super::deliver::{DeliverModifiers, DeliverModifiersM5, Delivery, DeliveryM5};
 use super::hook::Hook;
 use super::lifecycle::{DroppedMessage, OfflineMessage};
@@ -36,6 +37,10 @@ macro_rules! define_optional {
 
             fn name(&self) -> &'static str {
                 self.as_ref().map_or("(none)", H::name)
+            }
+
+            fn parts(&self, counted: &CountsByHook) -> Option<Vec<(&'static str, CountsByHook)>> {
+                self.as_ref()?.parts(counted)
             }
 
             $(
@@ -82,6 +87,7 @@ mod tests {
     use super::*;
     use crate::client::Client;
     use crate::codec::ProtocolVersion;
+    use crate::hooks::counts::LinkCounts;
     use crate::hooks::{Chain, NoHooks, Verdict};
 
     struct Yes;
@@ -119,7 +125,7 @@ mod tests {
             assert_eq!(state.1, u32::from(is_there));
             let mut counts = Vec::new();
             chain.counts(&mut counts);
-            let [(name, counts)] = &counts[..] else { panic!("one link") };
+            let [LinkCounts { position: 0, name, counts }] = &counts[..] else { panic!("one link") };
             assert_eq!((*name, counts.len()), if is_there { ("Yes", 3) } else { ("(none)", 0) });
         }
     }

@@ -1,14 +1,14 @@
 //! What was counted of hooks, as operators and embedding programs see it.
 
 use super::chain::Chain;
-use super::counts::HookCounts;
+use super::counts::{HookCounts, LinkCounts};
 
 /// One hook of one link that was called.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HookReport {
-    /// The place of the link in the chain, from 0.
+    /// The place of the link in the chain, from 0. The parts of [`Stock`](super::stock::Stock) have the same.
     pub position: usize,
-    /// The name of the link ([`Hook::name`](super::Hook::name)) as one level of a topic, followed by `-2`, `-3` and so on if
+    /// The name of the link ([`Hook::name`](super::Hook::name)), or of its part, as one level of a topic, followed by `-2`, `-3` and so on if
     /// a link before it has the same.
     pub link: String,
     /// The hook.
@@ -24,10 +24,10 @@ impl HookReport {
         chain.counts(&mut links);
         let mut names: Vec<String> = Vec::new();
         let mut reports = Vec::new();
-        for (position, (name, hooks)) in links.into_iter().enumerate() {
+        for LinkCounts { position, name, counts } in links {
             let link = distinct(&level(name), &names);
             names.push(link.clone());
-            reports.extend(hooks.into_iter().map(|(hook, counts)| HookReport {
+            reports.extend(counts.into_iter().map(|(hook, counts)| HookReport {
                 position,
                 link: link.clone(),
                 hook,
@@ -40,12 +40,16 @@ impl HookReport {
     /// Adds what another shard's copy of the same chain counted.
     pub fn add(all: &mut Vec<HookReport>, others: &[HookReport]) {
         for other in others {
-            match all.iter_mut().find(|own| (own.position, own.hook) == (other.position, other.hook)) {
+            let is_same = |own: &&mut HookReport| {
+                (own.position, own.hook) == (other.position, other.hook) && own.link == other.link
+            };
+            match all.iter_mut().find(is_same) {
                 Some(own) => own.counts += other.counts,
                 None => all.push(other.clone()),
             }
         }
-        all.sort_by_key(|report| (report.position, report.hook));
+        let place = |report: &HookReport| (report.position, report.link.clone(), report.hook);
+        all.sort_by_cached_key(place);
     }
 }
 

@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use super::counts::HookCounts;
+use super::counts::{CountsByHook, HookCounts};
 use super::list::for_every_hook;
 
 /// What a hook's answer was, or what became of it.
@@ -172,7 +172,7 @@ macro_rules! define_tallies {
             }
 
             /// The hooks that were called, and what was counted of them.
-            pub(super) fn counts(&self) -> Vec<(&'static str, HookCounts)> {
+            pub(super) fn counts(&self) -> CountsByHook {
                 let all = [
                     $((stringify!($ask), &self.$ask),)*
                     $((stringify!($rewrite), &self.$rewrite),)*

@@ -70,6 +70,8 @@ pub struct Session<S> {
     pub subscriptions: HashMap<TopicFilter, Subscription, ahash::RandomState>,
     /// The bytes of their filters.
     pub filter_bytes: usize,
+    /// How many of them are shared: most sessions have none, and need not look for them.
+    pub shared: u32,
     /// The will of the live connection, or the delayed one of the last.
     pub will: Option<Will>,
     /// While offline: when the session ends ([`Time::NEVER`]: it is kept for ever).
@@ -104,6 +106,7 @@ impl<S: Default> Session<S> {
             inbound: Inbound::default(),
             subscriptions: HashMap::with_hasher(hasher),
             filter_bytes: 0,
+            shared: 0,
             will: None,
             expires: Time::NEVER,
             will_due: Time::NEVER,
@@ -132,9 +135,10 @@ impl<S> Session<S> {
     }
     /// Adds a subscription, or replaces one to the same filter.
     pub fn subscribe(&mut self, filter: TopicFilter, subscription: Subscription) {
-        let bytes = filter.as_str().len();
+        let (bytes, shared) = (filter.as_str().len(), u32::from(filter.share_name().is_some()));
         if self.subscriptions.insert(filter, subscription).is_none() {
             self.filter_bytes += bytes;
+            self.shared += shared;
         }
     }
 
@@ -143,8 +147,24 @@ impl<S> Session<S> {
         let was = self.subscriptions.remove(filter).is_some();
         if was {
             self.filter_bytes -= filter.as_str().len();
+            self.shared -= u32::from(filter.share_name().is_some());
         }
         was
+    }
+
+    /// The filters of its shared subscriptions.
+    pub fn shared_filters(&self) -> Vec<TopicFilter> {
+        if self.shared == 0 {
+            return Vec::new();
+        }
+        self.subscriptions.keys().filter(|filter| filter.share_name().is_some()).cloned().collect()
+    }
+
+    /// Takes all subscriptions out.
+    pub fn take_subscriptions(&mut self) -> HashMap<TopicFilter, Subscription, ahash::RandomState> {
+        (self.filter_bytes, self.shared) = (0, 0);
+        let none = HashMap::with_hasher(self.subscriptions.hasher().clone());
+        std::mem::replace(&mut self.subscriptions, none)
     }
 }
 

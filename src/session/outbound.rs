@@ -26,7 +26,7 @@ pub struct Outbound {
     pub queue: Queue,
     /// The sequence of the first message that is still to be sent again, if there is one.
     unsent_from: u64,
-    /// Of a member of shared subscriptions for which something waits: how many messages it had been sent when that was looked at last.
+    /// Of a member of shared subscriptions for which something waits: how many messages had been taken out of its queue to be sent, when that was looked at last.
     pub stall_watch: Option<u64>,
 }
 
@@ -34,11 +34,6 @@ impl Outbound {
     /// How many messages are in flight: what counts against the client's Receive Maximum [MQTT-3.3.4-9].
     pub fn in_flight(&self) -> usize {
         self.window.len()
-    }
-
-    /// How many messages of QoS 1 and 2 were sent so far, but for some packet ids that were skipped.
-    pub fn sent(&self) -> u64 {
-        self.next_sequence
     }
 
     /// Whether a message may be sent with `send_maximum` in flight at most. Not while others are to be sent again first.

@@ -58,6 +58,9 @@ pub struct Insert {
     pub stored: bool,
 }
 
+/// Of so many of the oldest messages one is looked for by what it is.
+const MOST_LOOKED_AT: usize = 1024;
+
 /// Messages in the order in which they came.
 ///
 /// Bounded in messages and bytes. QoS 0 gives way to QoS 1 and 2; then the new message (fifo) or the oldest (lifo) does.
@@ -67,6 +70,8 @@ pub struct Insert {
 #[repr(C)]
 pub struct Queue {
     waiting: Waiting,
+    /// How many were taken out to be sent.
+    taken: u64,
 }
 
 impl Queue {
@@ -78,6 +83,11 @@ impl Queue {
     /// Whether none waits.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
+    }
+
+    /// How many messages were taken out to be sent.
+    pub fn taken(&self) -> u64 {
+        self.taken
     }
 
     /// The place of the next message that comes. Places are numbered in the order in which messages come.
@@ -141,20 +151,21 @@ impl Queue {
             QueueType::Fifo => self.waiting.pop_first(),
             QueueType::Lifo => self.waiting.pop_last(),
         }?;
+        self.taken += 1;
         if self.waiting.is_empty() {
             self.waiting = Waiting::from_place(self.next_place());
         }
         Some(delivery)
     }
 
-    /// The messages that wait, in order.
-    pub fn iter(&self) -> impl Iterator<Item = &OutgoingMessage> {
-        self.waiting.iter()
+    /// The first of the oldest messages for which `which` is true; only so many are looked at.
+    pub fn find_first(&self, which: impl FnMut(&&OutgoingMessage) -> bool) -> Option<&OutgoingMessage> {
+        self.waiting.find_first(MOST_LOOKED_AT, which)
     }
 
-    /// Takes out the first message for which `which` is true.
+    /// Takes out what [`find_first`](Self::find_first) finds.
     pub fn take_first(&mut self, which: impl FnMut(&OutgoingMessage) -> bool) -> Option<OutgoingMessage> {
-        self.waiting.take_first(which)
+        self.waiting.take_first(MOST_LOOKED_AT, which)
     }
 
     /// Takes out every message for which `which` is true, in order.

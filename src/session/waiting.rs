@@ -91,6 +91,7 @@ impl Waiting {
     }
 
     /// All of them, in order.
+    #[cfg(test)]
     pub fn iter(&self) -> impl Iterator<Item = &OutgoingMessage> {
         self.places.iter().flatten()
     }
@@ -134,9 +135,19 @@ impl Waiting {
         if expires <= now { self.take((place - self.first) as usize) } else { None }
     }
 
-    /// Takes out the first message for which `which` is true.
-    pub fn take_first(&mut self, mut which: impl FnMut(&OutgoingMessage) -> bool) -> Option<OutgoingMessage> {
-        let at = self.places.iter().position(|place| place.as_ref().is_some_and(&mut which))?;
+    /// The first message in the `most` first places for which `which` is true.
+    pub fn find_first(&self, most: usize, which: impl FnMut(&&OutgoingMessage) -> bool) -> Option<&OutgoingMessage> {
+        self.places.iter().take(most).flatten().find(which)
+    }
+
+    /// Takes out what [`find_first`](Self::find_first) finds.
+    pub fn take_first(
+        &mut self,
+        most: usize,
+        mut which: impl FnMut(&OutgoingMessage) -> bool,
+    ) -> Option<OutgoingMessage> {
+        let is_it = |place: &Option<OutgoingMessage>| place.as_ref().is_some_and(&mut which);
+        let at = self.places.iter().take(most).position(is_it)?;
         self.take(at)
     }
 

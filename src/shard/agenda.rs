@@ -170,9 +170,10 @@ impl<S> Agenda<S> {
         self.deadlines.expire(self.now, &mut |deadline| self.due.push_back(deadline));
     }
 
-    /// A deadline that has come, unless all was done that may be done in this turn.
+    /// A deadline that has come, unless what was due had its share of this turn.
     pub fn next_due(&mut self) -> Option<Deadline> {
-        if self.turn.is_over() { None } else { self.due.pop_front() }
+        self.turn.begin_own_share();
+        if self.turn.is_share_over() { None } else { self.due.pop_front() }
     }
 
     /// Whether deadlines have come that nobody has looked at, something was left for the next turn, subscriptions are still to be removed, or

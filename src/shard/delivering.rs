@@ -35,21 +35,26 @@ impl<C: Chain> Clients<C> {
             return self.deliver(recipient, routed, None);
         }
         let mut forms = self.delivery.lend_forms(1);
+        let sends = self.connections.with_output();
         for recipient in recipients {
             self.deliver(recipient, routed, forms.first_mut());
         }
         self.delivery.give_back(forms);
+        self.agenda.turn.did_sends(self.connections.with_output() - sends);
     }
 
-    /// Delivers a publication to everybody in `recipients`, which it takes out: at once if they are few enough and nothing is under way in
-    /// portions, else behind that. Then its publisher has had its share of the turn.
+    /// Delivers a publication to everybody in `recipients`, which it takes out: at once if they are few enough and nothing that is under way
+    /// in portions holds it up, else behind that. Then its publisher is not served until it is delivered.
     #[inline]
     pub(super) fn deliver_in_turn(&mut self, mountpoint: u32, recipients: &mut Vec<Recipient>, routed: &Routed<'_>) {
         if recipients.is_empty() {
             return;
         }
         let is_many = recipients.len() > self.agenda.turn.limits().portion;
-        if !is_many && self.delivery.fan_outs.is_empty() || self.agenda.is_stopping() {
+        let under_way = &self.delivery.fan_outs;
+        let goes_past =
+            || under_way.is_empty() || !under_way.holds_up(mountpoint, routed.publication, routed.publisher);
+        if !is_many && goes_past() || self.agenda.is_stopping() {
             return self.deliver_all(recipients, routed);
         }
         self.put_behind(mountpoint, recipients, routed);
@@ -65,6 +70,11 @@ impl<C: Chain> Clients<C> {
         let (message, recipients) = (publication.keep(), known.collect());
         self.delivery.fan_outs.push(FanOut { message, id, publisher, mountpoint, recipients });
         self.agenda.turn.end_share();
+        if let Some(Publisher { shard, connection }) = publisher
+            && shard == self.setup.id
+        {
+            self.wait_for_turn(connection);
+        }
     }
 
     /// The instance number of a recipient's session, or the number of the program's subscription.
@@ -93,12 +103,14 @@ impl<C: Chain> Clients<C> {
         let routed = publications.iter().map(|(id, publication)| Routed { publication, id: *id, publisher });
         let routed: Vec<_> = routed.collect();
         let mut forms = self.delivery.lend_forms(routed.len());
+        let sends = self.connections.with_output();
         for recipient in batch.recipients() {
             for (routed, forms) in routed.iter().zip(&mut forms) {
                 self.deliver(recipient, routed, Some(forms));
             }
         }
         self.delivery.give_back(forms);
+        self.agenda.turn.did_sends(self.connections.with_output() - sends);
     }
 
     /// Delivers a publication to one recipient. `encoded` has what was encoded for others; none if there is this one only.
@@ -303,7 +315,7 @@ fn watch<C: Chain>(clients: &mut Clients<C>, index: u32) {
     if let Some(session) = clients.sessions.get_mut(index)
         && session.outbound.stall_watch.is_none()
     {
-        session.outbound.stall_watch = Some(session.outbound.sent());
+        session.outbound.stall_watch = Some(session.outbound.queue.taken());
         let at = clients.agenda.now() + stall_patience(clients.flow.patience());
         clients.agenda.arm(at, Deadline::Stalled(index));
     }

@@ -14,6 +14,7 @@ use crate::migration::Flushed;
 use crate::pending_hooks::Waiter;
 use crate::retained::Counts;
 use crate::session::PublicationId;
+use crate::sharding::Publisher;
 use crate::time::Time;
 
 impl<C: Chain> Shard<C> {
@@ -131,23 +132,27 @@ impl<C: Chain> Shard<C> {
     fn tick(&mut self) {
         self.pubsub.clients.agenda.turn.begin();
         self.pubsub.clients.agenda.collect_due();
-        // Each deadline with all that follows from it: one that comes later finds that it is done.
+        // Each deadline with all that follows from it: one that comes later finds that it is done. However many there are, they have a
+        // share.
         while let Some(deadline) = self.pubsub.clients.agenda.next_due() {
             self.deadline_came(deadline);
             self.do_follow_ups();
         }
-        if !self.pubsub.go_on() {
-            return;
-        }
+        self.pubsub.go_on();
         // Those that come to wait meanwhile are behind.
         for _ in 0..self.pubsub.clients.agenda.turn.waiting() {
-            if self.pubsub.clients.agenda.turn.is_over() {
+            let clients = &mut self.pubsub.clients;
+            if clients.agenda.turn.is_over() {
                 break;
             }
-            if let Some(id) = self.pubsub.clients.agenda.turn.next() {
-                self.pubsub.clients.serve_later(id, PauseReason::Turn);
-                self.do_follow_ups();
+            let Some(id) = clients.agenda.turn.next() else { break };
+            let publisher = Publisher { shard: clients.setup.id, connection: id };
+            if !clients.delivery.fan_outs.is_empty() && clients.delivery.fan_outs.has_of(publisher) {
+                clients.agenda.turn.wait(id);
+                continue;
             }
+            clients.serve_later(id, PauseReason::Turn);
+            self.do_follow_ups();
         }
     }
 

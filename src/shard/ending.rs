@@ -140,9 +140,7 @@ impl<C: Chain> PubSub<C> {
             self.clients.agenda.post(to, ShardMessage::Abandoned { token });
         }
         let will = session.will.take();
-        let filters: Vec<_> = session.subscriptions.drain().map(|(filter, _)| filter).collect();
-        session.filter_bytes = 0;
-        let remnant = self.begin_to_clear_up(index, filters);
+        let Some(remnant) = self.begin_to_clear_up(index) else { return };
         self.clients.agenda.turn.did(turn::SESSION);
         Replaying::of(self).ended(index);
         self.redistribute(index, true);

@@ -1,8 +1,6 @@
 //! Work that is too much for one turn, in portions: a publication to very many recipients, the subscriptions that a session leaves
 //! behind, what is retained for new subscribers.
 
-use std::collections::VecDeque;
-
 use super::agenda::Deadline;
 use super::delivering::Routed;
 use super::message::ShardMessage;
@@ -21,21 +19,21 @@ use crate::topic::TopicFilter;
 const LOOKS: usize = 2;
 
 impl<C: Chain> PubSub<C> {
-    /// Does what was put off, as far as it fits into this turn. Says whether nothing is left of it.
-    pub(super) fn go_on(&mut self) -> bool {
+    /// Does what was put off, as far as that and what was due fit into a share of this turn: clients that wait for theirs have the rest.
+    pub(super) fn go_on(&mut self) {
         let most = self.clients.agenda.turn.limits().portion;
-        while !self.clients.agenda.turn.is_over()
+        self.clients.agenda.turn.begin_own_share();
+        while !self.clients.agenda.turn.is_share_over()
             && let Some(fan_out) = self.clients.delivery.fan_outs.portion(most)
         {
             self.deliver_portion(fan_out);
             Replaying::of(self).take_in();
         }
-        while !self.clients.agenda.turn.is_over()
+        while !self.clients.agenda.turn.is_share_over()
             && let Some(remnant) = self.clients.agenda.remnants.pop_front()
         {
             self.clear_up(remnant);
         }
-        self.clients.delivery.fan_outs.is_empty()
     }
 
     /// Answers what is asked of what is retained, and sends it, as much as a share of the turn: what is left waits for the next.
@@ -115,26 +113,26 @@ impl<C: Chain> PubSub<C> {
 
     /// Ends the subscriptions of a session that is about to be gone from the table, as far as that fits into this turn; what is left is for
     /// [`clear_up`](Self::clear_up).
-    pub(super) fn begin_to_clear_up(&mut self, session: u32, filters: Vec<TopicFilter>) -> Remnant {
-        let mountpoint = self.clients.sessions.get(session).map(|session| session.client.subscriber.mountpoint.clone());
-        let mountpoint = mountpoint.map_or(0, |mountpoint| self.routing.mountpoint(&mountpoint));
-        self.clients.statistics.counters.subscriptions -= filters.len() as u64;
+    pub(super) fn begin_to_clear_up(&mut self, index: u32) -> Option<Remnant> {
+        let session = self.clients.sessions.get_mut(index)?;
+        let mountpoint = self.routing.mountpoint(&session.client.subscriber.mountpoint);
+        self.clients.statistics.counters.subscriptions -= session.subscriptions.len() as u64;
         // A member that is gone must not be chosen.
-        let is_shared = |filter: &TopicFilter| filter.share_name().is_some();
-        let (shared, plain): (VecDeque<_>, VecDeque<_>) = filters.into_iter().partition(is_shared);
+        let shared = session.shared_filters();
+        let subscriptions = session.take_subscriptions();
         for filter in &shared {
-            self.remove_subscription(mountpoint, filter, session);
+            self.remove_subscription(mountpoint, filter, index);
         }
-        let mut remnant = Remnant { session, mountpoint, filters: plain };
+        let mut remnant = Remnant { session: index, mountpoint, filters: subscriptions.into_keys() };
         self.remove_in_turn(&mut remnant);
-        remnant
+        Some(remnant)
     }
 
     /// Ends what is left of the subscriptions of a session that is gone from the table, in portions if they are many. Its place is free
     /// when the last one has ended: until then what is routed there finds nobody.
     pub(super) fn clear_up(&mut self, mut remnant: Remnant) {
         self.remove_in_turn(&mut remnant);
-        if remnant.filters.is_empty() {
+        if remnant.filters.len() == 0 {
             self.clients.sessions.free_place(remnant.session);
         } else {
             self.clients.agenda.remnants.push_back(remnant);
@@ -142,9 +140,13 @@ impl<C: Chain> PubSub<C> {
     }
 
     fn remove_in_turn(&mut self, remnant: &mut Remnant) {
-        while !self.clients.agenda.turn.is_over()
-            && let Some(filter) = remnant.filters.pop_front()
+        while !self.clients.agenda.turn.is_share_over()
+            && let Some(filter) = remnant.filters.next()
         {
+            // Those of shared subscriptions have ended.
+            if filter.share_name().is_some() {
+                continue;
+            }
             self.remove_subscription(remnant.mountpoint, &filter, remnant.session);
         }
     }

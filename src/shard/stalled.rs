@@ -26,7 +26,7 @@ const AGAIN: u32 = 10;
 pub(super) fn look<C: Chain>(pubsub: &mut PubSub<C>, index: u32) {
     let clients = &mut pubsub.clients;
     let Some(session) = clients.sessions.get_mut(index) else { return };
-    let Some(sent) = session.outbound.stall_watch.take() else { return };
+    let Some(taken) = session.outbound.stall_watch.take() else { return };
     let queue = &session.outbound.queue;
     if session.connection.is_none()
         || queue.is_empty()
@@ -34,7 +34,7 @@ pub(super) fn look<C: Chain>(pubsub: &mut PubSub<C>, index: u32) {
     {
         return;
     }
-    let is_stalled = session.outbound.sent() == sent;
+    let is_stalled = queue.taken() == taken;
     let soon = !is_stalled || pass_on(pubsub, index);
     let clients = &mut pubsub.clients;
     if let Some(id) = clients.sessions.get(index).and_then(|session| session.connection) {
@@ -44,7 +44,7 @@ pub(super) fn look<C: Chain>(pubsub: &mut PubSub<C>, index: u32) {
     let again = clients.agenda.now() + if soon { patience } else { patience * AGAIN };
     clients.agenda.arm(again, Deadline::Stalled(index));
     if let Some(session) = pubsub.clients.sessions.get_mut(index) {
-        session.outbound.stall_watch = Some(session.outbound.sent());
+        session.outbound.stall_watch = Some(session.outbound.queue.taken());
     }
 }
 
@@ -62,7 +62,7 @@ fn pass_on<C: Chain>(pubsub: &mut PubSub<C>, index: u32) -> bool {
     for _ in 0..MOST {
         let Some(session) = pubsub.clients.sessions.get(index) else { return took };
         let next =
-            session.outbound.queue.iter().find(|delivery| delivery.qos > QoS::AtMostOnce && delivery.group.is_some());
+            session.outbound.queue.find_first(|delivery| delivery.qos > QoS::AtMostOnce && delivery.group.is_some());
         let Some(group) = next.and_then(|delivery| delivery.group.clone()) else { return took };
         let mut choosing = PassingOver::of(pubsub);
         let here = choosing.other_than(index, (mountpoint, &group), QoS::AtLeastOnce);

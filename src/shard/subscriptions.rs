@@ -92,8 +92,7 @@ impl<C: Chain> PubSub<C> {
     /// The client of a session came or left: its memberships in shared subscriptions follow.
     pub(super) fn set_members_online(&mut self, index: u32, online: bool) {
         let Some(session) = self.clients.sessions.get(index) else { return };
-        let is_shared = |filter: &&TopicFilter| filter.share_name().is_some();
-        let shared: Vec<TopicFilter> = session.subscriptions.keys().filter(is_shared).cloned().collect();
+        let shared = session.shared_filters();
         if shared.is_empty() {
             return;
         }

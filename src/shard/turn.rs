@@ -11,10 +11,13 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::client::ConnectionId;
+use crate::session::Subscription;
 use crate::topic::TopicFilter;
 
 /// Reading a packet, whatever follows from it.
 pub(super) const PACKET: u32 = 4;
+/// A connection that gets output, beyond what it is to write it: the kernel sends it.
+const SEND: u32 = 16;
 /// A CONNECT, with all that follows from it.
 pub(super) const CONNECT: u32 = 128;
 /// A topic filter that is subscribed to or no more.
@@ -38,7 +41,7 @@ pub struct TurnLimits {
 impl Default for TurnLimits {
     /// One or two milliseconds for one client, and some for all.
     fn default() -> Self {
-        TurnLimits { share: 16 * 1024, turn: 32 * 1024, portion: 8 * 1024 }
+        TurnLimits { share: 16 * 1024, turn: 32 * 1024, portion: 1024 }
     }
 }
 
@@ -46,7 +49,7 @@ impl Default for TurnLimits {
 pub(super) struct Turn {
     limits: TurnLimits,
     done: u32,
-    /// When this is done, the client that is served has had its share.
+    /// When this is done, the client that is served has had its share; if there is none, what is due and what was put off.
     share_ends: u32,
     waiting: VecDeque<ConnectionId>,
 }
@@ -54,7 +57,7 @@ pub(super) struct Turn {
 impl Turn {
     /// The first turn.
     pub fn new(limits: TurnLimits) -> Self {
-        Turn { limits, done: 0, share_ends: 0, waiting: VecDeque::new() }
+        Turn { limits, done: 0, share_ends: limits.share, waiting: VecDeque::new() }
     }
 
     /// How much is done in a turn.
@@ -66,13 +69,18 @@ impl Turn {
     /// A turn begins.
     #[inline]
     pub fn begin(&mut self) {
-        self.done = 0;
+        (self.done, self.share_ends) = (0, self.limits.share);
     }
 
     /// The share of a client begins.
     #[inline]
     pub fn begin_share(&mut self) {
         self.share_ends = self.done.saturating_add(self.limits.share).min(self.limits.turn);
+    }
+
+    /// The share of what is due or was put off begins: one together.
+    pub fn begin_own_share(&mut self) {
+        self.share_ends = self.limits.share.min(self.limits.turn);
     }
 
     /// So much work was done.
@@ -84,6 +92,12 @@ impl Turn {
     /// How much work was done in this turn.
     pub fn done(&self) -> u32 {
         self.done
+    }
+
+    /// So many connections have got output that had none before.
+    #[inline]
+    pub fn did_sends(&mut self, connections: usize) {
+        self.did(SEND * connections as u32);
     }
 
     /// Whether the client that is served has had its share.
@@ -129,7 +143,7 @@ pub(super) fn stall_patience(publisher_patience: Duration) -> Duration {
 pub(super) struct Remnant {
     pub session: u32,
     pub mountpoint: u32,
-    pub filters: VecDeque<TopicFilter>,
+    pub filters: hashbrown::hash_map::IntoKeys<TopicFilter, Subscription>,
 }
 
 #[cfg(test)]

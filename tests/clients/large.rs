@@ -4,9 +4,9 @@ use crate::broker::Broker;
 use crate::{mqtt3, mqtt5, on_every_number_of_shards};
 
 /// The default of `limits.max_packet_size`.
-const MAX_PACKET_SIZE: usize = 1 << 20;
-/// What is left for the payload, with a fixed header of four bytes, the topic, and a packet id.
-const MAX_PAYLOAD: usize = MAX_PACKET_SIZE - 4 - (2 + TOPIC.len()) - 2;
+const MAX_PACKET_SIZE: usize = 1 << 23;
+/// What is left for the payload, with a fixed header of five bytes, the topic, and a packet id.
+const MAX_PAYLOAD: usize = MAX_PACKET_SIZE - 5 - (2 + TOPIC.len()) - 2;
 const TOPIC: &str = "large";
 
 on_every_number_of_shards![

@@ -208,7 +208,7 @@ fn connack_has_the_limits(broker: Broker) {
     options.set_clean_start(true);
     let connack = Client::connect(options).connack_properties();
     assert_eq!(connack.receive_max, Some(1024));
-    assert_eq!(connack.max_packet_size, Some(1 << 20));
+    assert_eq!(connack.max_packet_size, Some(1 << 23));
     assert_eq!(connack.topic_alias_max, Some(32));
     // Without a property the default of MQTT 5.0 applies.
     assert!(connack.session_expiry_interval.is_none_or(|seconds| seconds == 3600));

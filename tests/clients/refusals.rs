@@ -122,7 +122,7 @@ fn takeovers_without_end() {
 
 #[test]
 fn client_ids_that_are_too_long_or_could_be_wildcards() {
-    let broker = Broker::with(2, "[session]\nmax_client_id_size = 23\n");
+    let broker = Broker::with(2, "[session]\nmax_client_id_size = 23\nallow_wildcards_in_identity = false\n");
     for id in [&"x".repeat(24), "a+b", "#"] {
         assert_eq!(Client::refused(options(&broker, id)), ConnectReturnCode::ClientIdentifierNotValid, "{id}");
         assert!(mqtt3::Client::try_connect(mqtt3::options(&broker, id)).is_err());

@@ -123,6 +123,38 @@ fn a_message_to_many_goes_in_portions_and_what_comes_after_it_waits_behind() {
     }
 }
 
+/// Others need not wait until a message has gone round: only what is of the same topic or of the same client must not overtake it.
+#[test]
+fn what_is_of_another_topic_and_another_client_goes_past_a_message_to_many() {
+    let mut world = world(1);
+    let mut crowd = Vec::new();
+    for number in 0..200 {
+        let mut client = Client::clean(&mut world, &format!("sub{number}"), V311);
+        client.subscribed(&mut world, "t", QoS::AtMostOnce);
+        crowd.push(client);
+    }
+    let publisher = Client::clean(&mut world, "publisher", V311);
+    let mut other = Client::clean(&mut world, "other", V311);
+    other.subscribed(&mut world, "other/#", QoS::AtMostOnce);
+    begin_turn(&mut world);
+    let packets = ["t", "other/same client"].map(|topic| Packet::Publish(publish(topic, "x", QoS::AtMostOnce, 0)));
+    world.send_quietly(publisher.socket, &bytes(V311, &packets));
+    world.carry_out_outputs();
+    let late = bytes(V311, &[Packet::Publish(publish("other/same topic", "late", QoS::AtMostOnce, 0))]);
+    let past = bytes(V311, &[Packet::Publish(publish("other/own", "past", QoS::AtMostOnce, 0))]);
+    begin_turn(&mut world);
+    world.send_quietly(other.socket, &[past, late].concat());
+    world.carry_out_outputs();
+    assert!(world.shards[0].is_behind());
+    let got = other.texts(&mut world);
+    assert_eq!(got, ["past", "late"], "the message to many is still going round");
+    world.settle();
+    assert_eq!(other.texts(&mut world), ["x"]);
+    for client in &mut crowd {
+        assert_eq!(client.texts(&mut world), ["x"]);
+    }
+}
+
 #[test]
 fn who_leaves_while_a_message_goes_round_takes_no_one_elses_place() {
     let mut world = world(1);
@@ -225,6 +257,41 @@ fn the_subscriptions_of_a_session_that_has_ended_go_in_portions_and_are_nobodys(
         assert_eq!(next.received(&mut world), []);
         let filters: usize = world.shards.iter().map(|shard| shard.resource_counts().filters).sum();
         assert_eq!(filters, 0);
+    }
+}
+
+/// What is put off must not take turn after turn, all in one and the same millisecond, from those who wait for theirs.
+#[test]
+fn clients_have_their_share_while_subscriptions_end_and_sessions_expire() {
+    let mut world = world(1);
+    let gone = Client::clean(&mut world, "gone", V5);
+    for number in 0..60 {
+        let options = SubscriptionOptions::new(QoS::AtMostOnce);
+        let filters = [SubscribeFilter { filter: &format!("f{number}"), options }];
+        gone.send(&mut world, &Packet::Subscribe(Subscribe::new(packet_id(1), &filters[..])));
+    }
+    for number in 0..60 {
+        let options = ConnectOptions::clean(V5).with(|properties| properties.session_expiry = Some(1));
+        let (client, _) = Client::connect(&mut world, 0, &format!("c{number}"), options);
+        world.hang_up(client.socket);
+    }
+    let mut bystander = Client::clean(&mut world, "bystander", V311);
+    for expire in [false, true] {
+        begin_turn(&mut world);
+        if expire {
+            world.now = world.now + Duration::from_secs(2);
+            world.handle(0, Input::Tick);
+        } else {
+            world.hang_up_quietly(gone.socket);
+            world.catch_up();
+        }
+        // The clock stands still: all of these have had their share of the turn.
+        world.send_quietly(bystander.socket, &bytes(V311, &[Packet::Pingreq; 40]));
+        world.catch_up();
+        world.carry_out_outputs();
+        assert!(world.shards[0].is_behind(), "there is more to be done");
+        assert!(!bystander.received(&mut world).is_empty(), "the client has its share of each turn, expire {expire}");
+        world.settle();
     }
 }
 

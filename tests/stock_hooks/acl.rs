@@ -47,8 +47,7 @@ fn clients_publish_and_subscribe_to_what_is_granted() {
 fn rules_apply_to_anonymous_clients() {
     let place = Place::new();
     place.write("rules", "topic open/#\npattern mine/%c\n");
-    let program =
-        place.start("allow_anonymous = true\nacl_file.path = 'rules'\nsession.allow_wildcards_in_identity = true\n");
+    let program = place.start("allow_anonymous = true\nacl_file.path = 'rules'\n");
     assert!(program.may_publish(&[], "open/x"));
     assert!(!program.may_publish(&[], "closed"));
     let named = |name| ["-i", name];

@@ -6,6 +6,7 @@ use super::{AclFile, PasswordFile, Ruling, ScramFile, ScramState};
 use crate::client::Client;
 use crate::codec::ConnectProperties;
 use crate::config::StockHook;
+use crate::hooks::counts::{CountsByHook, HookCounts};
 use crate::hooks::{
     Answer, AuthExchange, AuthStep, ConnectRefusal, ConnectRefusalM5, Context, Hook, Notice, PublishModifiers,
     PublishModifiersM5, PublishRefusal, PublishRefusalM5, PublishRequest, PublishRequestM5, Register, RegisterM5,
@@ -28,6 +29,16 @@ pub struct Stock {
     password: Option<PasswordFile>,
     acl: Option<AclFile>,
     scram: Option<ScramFile>,
+    by_scram: ByScram,
+}
+
+/// What SCRAM has decided where users and passwords are asked about: it counts as its own.
+#[derive(Clone, Copy, Debug, Default)]
+struct ByScram {
+    /// Clients that had proven themselves.
+    proven: u64,
+    /// Clients of MQTT 3, and of 5.0, that only said that they are users of the SCRAM file, and that nobody else knows.
+    refused: [u64; 2],
 }
 
 #[derive(Debug)]
@@ -84,7 +95,13 @@ impl Stock {
         } else {
             Answer::Next
         };
-        if must_prove { last(answer) } else { answer }
+        if !must_prove {
+            return answer;
+        }
+        if matches!(answer, Answer::Next) {
+            self.by_scram.refused[usize::from(client.version.is_v5())] += 1;
+        }
+        last(answer)
     }
 
     #[inline]
@@ -137,6 +154,44 @@ impl Hook for Stock {
     // Who runs the program cannot say so himself.
     const TIMED: bool = true;
 
+    /// Each hook is that of one file, but for who may connect: SCRAM has a say in that, too. Where there is no file, what its hooks
+    /// allowed is counted for the link itself.
+    fn parts(&self, counted: &CountsByHook) -> Option<Vec<(&'static str, CountsByHook)>> {
+        let there = [
+            (self.password.is_some(), "PasswordFile"),
+            (self.acl.is_some(), "AclFile"),
+            (self.scram.is_some(), "ScramFile"),
+        ];
+        let mut parts: Vec<(&'static str, CountsByHook)> =
+            there.into_iter().filter(|(is_there, _)| *is_there).map(|(_, name)| (name, Vec::new())).collect();
+        parts.push((self.name(), Vec::new()));
+        let mut add = |part: &str, hook, counts: HookCounts| {
+            let own = parts.iter().position(|(name, _)| *name == part).unwrap_or(parts.len() - 1);
+            if counts.calls > 0 {
+                parts[own].1.push((hook, counts));
+            }
+        };
+        for (hook, counts) in counted {
+            let mut counts = *counts;
+            match *hook {
+                "auth_on_register" | "auth_on_register_m5" => {
+                    let is_v5 = *hook == "auth_on_register_m5";
+                    let ok = if is_v5 { self.by_scram.proven } else { 0 };
+                    let refusals = self.by_scram.refused[usize::from(is_v5)];
+                    let calls = ok + refusals;
+                    add("ScramFile", *hook, HookCounts { calls, ok, refusals, ..HookCounts::default() });
+                    counts.calls = counts.calls.saturating_sub(calls);
+                    counts.ok = counts.ok.saturating_sub(ok);
+                    counts.refusals = counts.refusals.saturating_sub(refusals);
+                    add("PasswordFile", *hook, counts);
+                }
+                "on_auth_m5" => add("ScramFile", *hook, counts),
+                _ => add("AclFile", *hook, counts),
+            }
+        }
+        Some(parts)
+    }
+
     fn auth_on_register(
         &mut self,
         cx: &mut Context<'_, ScramState>,
@@ -151,6 +206,7 @@ impl Hook for Stock {
         register: &RegisterM5<'_>,
     ) -> Answer<RegisterModifiersM5, ConnectRefusalM5> {
         if cx.state().is_proven() {
+            self.by_scram.proven += 1;
             return Answer::ok();
         }
         self.register(cx.client(), register.password).convert()
@@ -266,6 +322,35 @@ mod tests {
         assert_eq!(register("all", "sam"), Some(ConnectRefusal::InvalidCredentials));
         assert_eq!(register("all", "nobody"), None);
         assert_eq!(register("not configured", "alice"), Some(ConnectRefusal::InvalidCredentials), "all hooks hold");
+    }
+
+    #[test]
+    fn each_file_has_its_own_counts() {
+        let mut chain = chain();
+        let register = Register { password: None, clean_session: true, keep_alive: 0, will: None };
+        let state = &mut Default::default();
+        // SCRAM refuses the first, the password file the second, and the third is nobody's.
+        for user in ["sam", "alice", "nobody"] {
+            let _ = chain.auth_on_register(0, &someone("all", user), state, &register);
+        }
+        for topic in ["a", "b"] {
+            let _ = chain.auth_on_publish(0, &someone("all", "alice"), state, &PublishRequest { topic, ..PUBLISH });
+        }
+        let reports = crate::hooks::HookReport::of(&chain);
+        let of = |link: &str| {
+            let own = reports.iter().filter(|report| report.link == link);
+            own.map(|report| (report.hook, report.counts.calls, report.counts.ok, report.counts.refusals))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(of("ScramFile"), [("auth_on_register", 1, 0, 1)]);
+        assert_eq!(of("PasswordFile"), [("auth_on_register", 2, 0, 1)]);
+        assert_eq!(of("AclFile"), [("auth_on_publish", 2, 1, 1)]);
+        assert!(of("Stock").is_empty() && reports.iter().all(|report| report.position == 0));
+        // Without a file there is nobody whose counts they are but the link itself.
+        let mut alone = NoHooks.hook(Stock::new([("all", vec![])]));
+        let _ = alone.auth_on_publish(0, &someone("all", "alice"), state, &PUBLISH);
+        let reports = crate::hooks::HookReport::of(&alone);
+        assert_eq!((reports.len(), reports[0].link.as_str()), (1, "Stock"));
     }
 
     #[test]

@@ -59,7 +59,7 @@ async function aliasesBothWays () {
 async function whatTheBrokerTells () {
   const client = await Client.connect('')
   assert.ok(client.connack.properties.assignedClientIdentifier)
-  assert.equal(client.connack.properties.maximumPacketSize, 1 << 20)
+  assert.equal(client.connack.properties.maximumPacketSize, 1 << 23)
   await client.disconnect()
 }
 

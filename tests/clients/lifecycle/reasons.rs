@@ -39,7 +39,7 @@ fn what_the_client_did_wrong(shards: usize) {
         let faults: [(&[u8], ReasonCode, &str); 5] = [
             (b"\x00\x00", ReasonCode::MalformedPacket, "ProtocolError"),
             (b"\xd0\x00", ReasonCode::ProtocolError, "ProtocolError"),
-            (b"\x30\xff\xff\x7f", ReasonCode::PacketTooLarge, "ProtocolError"),
+            (b"\x30\xff\xff\xff\x7f", ReasonCode::PacketTooLarge, "ProtocolError"),
             (publish_to_filter(version), ReasonCode::TopicNameInvalid, "ProtocolError"),
             (two_filters(version), ReasonCode::QuotaExceeded, "Quota"),
         ];

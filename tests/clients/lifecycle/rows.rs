@@ -260,8 +260,10 @@ fn an_orderly_stop_calls_every_hook_before_the_process_ends(shards: usize) {
 fn a_refusal_calls_none(shards: usize) {
     let rules = tempfile::NamedTempFile::new().expect("a file can be made");
     std::fs::write(&rules, "topic read #\n").expect("a file can be written");
-    let sections =
-        format!("[session]\ntakeover_limit = 1\ntakeover_window = \"1day\"\n[acl_file]\npath = {:?}\n", rules.path());
+    let sections = format!(
+        "[session]\ntakeover_limit = 1\ntakeover_window = \"1day\"\nallow_wildcards_in_identity = false\n[acl_file]\npath = {:?}\n",
+        rules.path()
+    );
     let recorder = Recorder::with(shards, &sections);
     let port = recorder.broker().port();
     for version in [ProtocolVersion::V311, ProtocolVersion::V5] {

@@ -76,7 +76,7 @@ def reason_codes():
     expect(client.publish("$SYS/faked", "", 1), 0x87, "not authorised")
     # paho does not look at the code in PUBREC, and releases what the broker does not know.
     expect(client.publish("$SYS/faked", "", 2), 0x92, "packet identifier not found")
-    client.mqtt.publish("too/large", b"x" * (1 << 20), 1)
+    client.mqtt.publish("too/large", b"x" * (1 << 23), 1)
     expect(client.disconnected(), 0x95, "packet too large")
 
 

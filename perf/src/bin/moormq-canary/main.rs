@@ -1,0 +1,124 @@
+//! moormq-canary: how soon a client that behaves is answered while others ask for a lot.
+//!
+//! Starts the real broker with one shard on a core of its own, a canary that asks every two milliseconds, and one case after the other.
+//!
+//! | file | what |
+//! |---|---|
+//! | `args`, `failure` | its arguments; why it ends early |
+//! | `cases` | what is asked of the broker |
+//! | `scene` | what a case has to do with |
+//! | `broker` | the program, and what the kernel knows of it |
+//! | `client` | a client that waits for its answers |
+//! | `canary` | clients and threads that measure |
+//! | `report` | the figures as a page |
+
+mod args;
+mod broker;
+mod canary;
+mod cases;
+mod client;
+mod failure;
+mod report;
+mod scene;
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+use args::Args;
+use broker::Broker;
+use canary::Canary;
+use cases::{CASES, Case};
+use failure::Failure;
+use report::Figures;
+use scene::Scene;
+
+/// Open files that the largest case needs, of the broker and of its clients each.
+const OPEN_FILES: u64 = 120_000;
+/// Open files that are needed for other things than clients.
+const OTHER_FILES: u64 = 500;
+/// How long broker and canary are left alone before a case begins.
+const REST: Duration = Duration::from_millis(500);
+
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("moormq-canary: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<(), Failure> {
+    if args.list {
+        CASES.iter().for_each(|case| println!("{}", case.name));
+        return Ok(());
+    }
+    if let Some(unknown) = args.cases.iter().find(|name| CASES.iter().all(|case| case.name != **name)) {
+        return Err(format!("there is no case {unknown}; --list names them").into());
+    }
+    let most_clients = lift_open_files()?.saturating_sub(OTHER_FILES);
+    let beside = || Ok::<_, Failure>(std::env::current_exe()?.with_file_name("moormq"));
+    let program = args.moormq.clone().map_or_else(beside, Ok)?;
+    let mut rounds: Vec<Vec<Figures>> = Vec::new();
+    let mut failed = false;
+    for case in CASES.iter().filter(|case| args.cases.is_empty() || args.cases.iter().any(|name| name == case.name)) {
+        let first = rounds.len();
+        for round in 1..=args.rounds {
+            eprintln!("{}, round {round} of {} ...", case.name, args.rounds);
+            let measured = match measure(args, &program, case, most_clients) {
+                Ok(measured) => measured,
+                Err(failure) => {
+                    eprintln!("moormq-canary: {failure}");
+                    failed = true;
+                    continue;
+                }
+            };
+            for (number, figures) in measured.into_iter().enumerate() {
+                match rounds.get_mut(first + number) {
+                    Some(row) => row.push(figures),
+                    None => rounds.push(vec![figures]),
+                }
+            }
+        }
+    }
+    let page = report::page(args, &broker::version(&program), broker::may_go_first(), &rounds);
+    print!("{page}");
+    if let Some(file) = &args.output {
+        std::fs::write(file, page)?;
+    }
+    if failed { Err("not all rounds came to an end".into()) } else { Ok(()) }
+}
+
+fn measure(args: &Args, program: &Path, case: &Case, most_clients: u64) -> Result<Vec<Figures>, Failure> {
+    // The broker pins its shard itself; other threads of it, such as those that check passwords, have both cores.
+    canary::pin(&[args.broker_core, args.client_core])?;
+    let broker = Broker::start(program, args.broker_core, case.logins, case.settings)?;
+    canary::pin(&[args.client_core])?;
+    let user = case.logins.then_some(broker::USER);
+    let canary = Canary::start(broker.address(), user, args.broker_core, args.client_core)?;
+    std::thread::sleep(REST);
+    let mut scene = Scene::new(broker.address(), user, broker.pid(), args.divide, most_clients);
+    (case.run)(&mut scene).map_err(|failure| format!("{}: {failure}", case.name))?;
+    let samples = canary.stop()?;
+    let peak = broker.peak_mib()?;
+    scene.windows.iter().for_each(|window| eprintln!("{}", report::stalls(window, &samples)));
+    Ok(scene.windows.into_iter().map(|window| Figures::of(window, &samples, peak)).collect())
+}
+
+/// Allows this process, and the brokers it starts, as many open files as the largest case needs, or as the system lets it have. Gives that
+/// number.
+fn lift_open_files() -> Result<u64, Failure> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    let wanted = hard.max(OPEN_FILES);
+    if setrlimit(Resource::RLIMIT_NOFILE, wanted, wanted).is_ok() {
+        return Ok(wanted);
+    }
+    // Only some users may have more than the hard limit.
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    Ok(hard)
+}

@@ -108,7 +108,7 @@ pub enum Due {
     Elsewhere,
     /// When the session has come.
     Buffered,
-    /// Nowhere: too much waits for the session that is to come.
+    /// Nowhere: too much waits for the session that is to come, and too many messages that were dropped for that.
     Dropped,
 }
 
@@ -129,7 +129,7 @@ pub fn is_due_here(
     if let MigrationState::Arriving(arriving) = state {
         // At the QoS of the subscription: what was agreed on with the client is not known yet.
         let buffered = Buffered { id, delivery: recipient.delivery(publication, recipient.qos, retain) };
-        return arriving.push(buffered, limits).map_or(Due::Buffered, |_| Due::Dropped);
+        return if arriving.push(buffered, limits) { Due::Buffered } else { Due::Dropped };
     }
     Due::Here
 }
@@ -258,9 +258,15 @@ mod tests {
         let first_wait = outcomes.iter().position(|(_, waits)| *waits);
         assert_eq!((first_wait, outcomes.iter().filter(|(_, waits)| *waits).count()), (Some(4), 1), "{outcomes:?}");
         let buffered = outcomes.iter().filter(|(due, _)| *due == Due::Buffered).count();
-        assert!((8..=10).contains(&buffered) && outcomes[14].0 == Due::Dropped, "{outcomes:?}");
+        assert_eq!(buffered, outcomes.len(), "what is too much is told of later");
+        for sequence in 15..100 {
+            let due = due_at(&mut arriving, &recipient(QoS::AtLeastOnce), &published, id(0, sequence), false);
+            assert_ne!(due, Due::Here);
+        }
+        let last = due_at(&mut arriving, &recipient(QoS::AtLeastOnce), &published, id(0, 100), false);
         let arriving = arriving.into_arriving();
-        assert!(arriving.bytes <= QUEUE && arriving.buffered.len() == buffered);
+        assert!(arriving.bytes <= QUEUE && (8..=10).contains(&arriving.buffered.len()));
+        assert_eq!((arriving.dropped.len(), last), (64, Due::Dropped));
     }
 
     #[test]

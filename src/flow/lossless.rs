@@ -38,6 +38,11 @@ impl Lossless {
         self.listeners.get(listener).is_some_and(|all| *all) || self.filters.iter().any(|filter| filter.matches(topic))
     }
 
+    /// Whether there is anything that must not be dropped.
+    pub fn is_configured(&self) -> bool {
+        !self.filters.is_empty() || self.listeners.contains(&true)
+    }
+
     /// Whether anybody waits.
     #[inline]
     pub fn is_empty(&self) -> bool {

@@ -50,18 +50,27 @@ pub struct Arriving {
     pub bytes: usize,
     /// Publishers that wait until it has come.
     pub publishers: Vec<Publisher>,
+    /// The first of those that were too many: the hooks can be told of them when it has come.
+    pub dropped: Vec<Buffered>,
 }
 
+/// The hooks are told of so many messages that were too many for a session that was to come.
+const MOST_TOLD: usize = 64;
+
 impl Arriving {
-    /// Adds a message, if the queue of the session allows it. Gives it back if not.
-    pub fn push(&mut self, buffered: Buffered, limits: &QueueLimits) -> Option<Buffered> {
+    /// Adds a message, if the queue of the session allows it. Whether it does, or the message may be told of later.
+    pub fn push(&mut self, buffered: Buffered, limits: &QueueLimits) -> bool {
         let bytes = self.bytes + buffered.delivery.message.size();
         if !limits.bytes.allows(bytes) {
-            return Some(buffered);
+            let is_told = self.dropped.len() < MOST_TOLD;
+            if is_told {
+                self.dropped.push(buffered);
+            }
+            return is_told;
         }
         self.bytes = bytes;
         self.buffered.push(buffered);
-        None
+        true
     }
 
     /// Whether `publisher` has to wait, and did not before: more than `most` bytes are buffered, or half of what the queue allows.

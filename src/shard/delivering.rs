@@ -131,14 +131,9 @@ impl<C: Chain> Clients<C> {
                 Due::Elsewhere => return,
                 Due::Buffered => return holding::hold_for_arriving(self, recipient.session, routed.publisher),
                 Due::Dropped => {
-                    holding::hold_for_arriving(self, recipient.session, routed.publisher);
-                    return self.report_drop(
-                        recipient.session,
-                        publication,
-                        recipient.qos,
-                        retain,
-                        DropReason::QueueFull,
-                    );
+                    // Its hooks cannot be told: what they keep with the session has not come.
+                    self.statistics.counters.drop(DropReason::QueueFull);
+                    return holding::hold_for_arriving(self, recipient.session, routed.publisher);
                 }
             }
         }

@@ -12,7 +12,7 @@ use super::output::Output;
 use super::pubsub::PubSub;
 use super::replaying::Replaying;
 use super::subscriptions::News;
-use crate::client::{EndReason, SessionRequest, SubscriberId};
+use crate::client::{DropReason, EndReason, SessionRequest, SubscriberId};
 use crate::codec::ReasonCode;
 use crate::connection::PauseReason;
 use crate::hooks::Chain;
@@ -235,6 +235,12 @@ impl<C: Chain> Shard<C> {
         }
         pubsub.set_members_online(index, was_online);
         pubsub.clients.deliver_buffered(index, arriving.buffered);
+        for Buffered { id, delivery } in arriving.dropped {
+            let state = pubsub.clients.sessions.get(index).and_then(|session| session.migration.as_ref());
+            if state.is_none_or(|state| state.is_new(id, delivery.group.is_some())) {
+                pubsub.clients.report_dropped(index, &delivery, DropReason::QueueFull);
+            }
+        }
         arriving.publishers.into_iter().for_each(|one| pubsub.clients.release_publisher(one, true));
         if let Some(replay) = replay {
             pubsub.retained.reader_arrived(index, replay, arrived.is_some() && was_online);

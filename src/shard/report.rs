@@ -69,7 +69,8 @@ pub fn bound_that_is_exceeded<C: Chain>(shard: &Shard<C>) -> Option<String> {
     let most_output = clients.flow.most();
     clients.sessions.which(|_| true).into_iter().find_map(|index| {
         let session = clients.sessions.get(index)?;
-        let limits = session.settings.queue.of_lossless();
+        let own = session.settings.queue;
+        let limits = if clients.flow.lossless.is_configured() { own.of_lossless() } else { own };
         let queued = session.outbound.queue.bytes();
         if !limits.bytes.allows(queued) {
             return Some(format!("{queued} bytes wait for {}", session.client.subscriber));

@@ -21,7 +21,7 @@ const MOST: usize = 256;
 /// How much later a member that takes nothing is looked at again: perhaps somebody else can take something then.
 const AGAIN: u32 = 10;
 
-/// Looks at a member for which messages of QoS 1 or 2 have waited for a while: if none of them has left its queue, other members get those that
+/// Looks at a member for which messages of QoS 1 or 2 have waited for a while: if it has been sent none since, other members get those that
 /// have not been sent, as long as there are some that can take them now.
 pub(super) fn look<C: Chain>(pubsub: &mut PubSub<C>, index: u32) {
     let clients = &mut pubsub.clients;

@@ -78,6 +78,8 @@ pub struct Broker {
     /// The weight of the messages from each shard to each other, and how much it may be.
     load: Vec<usize>,
     mailbox_bytes: usize,
+    /// Queues that have room again, of which their senders have not heard.
+    relieved: Vec<(usize, usize)>,
     pub stopped: usize,
     /// The shard that was driven last: the events in the trace are its own.
     pub last_shard: usize,
@@ -119,6 +121,7 @@ impl Broker {
             draining: vec![Vec::new(); shards],
             load: vec![0; shards * shards],
             mailbox_bytes: setup.mailbox_bytes(),
+            relieved: Vec::new(),
             stopped: 0,
             last_shard: 0,
             transferred: Vec::new(),
@@ -259,6 +262,13 @@ impl Broker {
         self.drove(from);
     }
 
+    /// A shard hears that a queue to another one has room again.
+    pub fn relieve(&mut self) -> bool {
+        let Some((from, to)) = self.relieved.pop() else { return false };
+        self.congest(from, to, false);
+        true
+    }
+
     pub fn stop(&mut self, shard: usize) {
         self.shards[shard].handle(Input::Stop, self.now);
         self.drove(shard);
@@ -298,15 +308,12 @@ impl Broker {
         match self.messages[pair].pop_front() {
             Some(MeshMessage::Message(message)) => {
                 self.load[pair] -= message.weight();
-                self.shards[to].handle(Input::Message { from, message }, self.now);
-                self.drove(to);
                 let has_room = self.load[pair] <= self.mailbox_bytes / 2;
                 // One that is full because the history says so stays full.
                 if has_room && self.mailbox_bytes < (1 << 20) && self.congested.contains(&(from, to)) {
-                    self.congest(from, to, false);
+                    self.relieved.push((from, to));
                 }
-                self.last_shard = to;
-                return true;
+                self.shards[to].handle(Input::Message { from, message }, self.now);
             }
             Some(MeshMessage::HandOff(socket, accepted)) => self.hand_over(socket, to, accepted),
             Some(MeshMessage::Transfer(socket, transfer)) => self.transfer(socket, to, transfer),

@@ -138,11 +138,11 @@ impl Judge {
             DropReason::SessionEnded => !self.could_be_passed_on(session, message),
         };
         if reason == DropReason::SlowConsumer {
-            let (since, patience) = (connection.woke_since, PATIENCE.as_millis() as u64);
+            let (since, patience) = (self.sessions[session].began, PATIENCE.as_millis() as u64);
             let is_below_a = one.meant_for.is_some_and(|topic| TOPICS[topic].starts_with("a/"));
             let is_lossless = self.setup.is_lossless() && !one.is_will && is_below_a;
             if self.now < since + patience || is_lossless {
-                let detail = format!("message {message}, {} ms after its client came", self.now - since);
+                let detail = format!("message {message}, {} ms after its session began", self.now - since);
                 return self.find("drops: nothing is dropped for who has credit, or what is lossless", detail);
             }
         }

@@ -22,8 +22,6 @@ pub struct Connection {
     /// Its session, from `on_client_wakeup` on.
     pub session: Option<usize>,
     pub woke: Option<bool>,
-    /// When that was.
-    pub woke_since: u64,
     /// What its DISCONNECT changed the session expiry to.
     pub new_expiry: Option<u16>,
     /// Whether a DISCONNECT was sent, and whether it asks for the will.
@@ -51,6 +49,8 @@ pub struct Connection {
 #[derive(Debug, Default)]
 pub struct Session {
     pub subject: usize,
+    /// When it began.
+    pub began: u64,
     /// The connection that has it, or had it last.
     pub serial: u32,
     pub ended: bool,
@@ -319,7 +319,6 @@ impl Judge {
             will: None,
             session: None,
             woke: None,
-            woke_since: 0,
             new_expiry: None,
             sent_disconnect: None,
             is_held_up: false,

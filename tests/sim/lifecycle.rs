@@ -56,7 +56,7 @@ impl Judge {
             Some(session) => session,
             None => {
                 let is_mirror = *self.subjects[subject].id.client_id == *format!("c{MIRROR}");
-                self.sessions.push(Session { subject, is_mirror, ..Session::default() });
+                self.sessions.push(Session { subject, is_mirror, began: self.now, ..Session::default() });
                 self.sessions.len() - 1
             }
         };
@@ -68,9 +68,7 @@ impl Judge {
         self.sessions[session].expires = None;
         let one = &mut self.subjects[subject];
         (one.registering, one.stage, one.session) = (None, Stage::Online, Some(session));
-        let now = self.now;
         let connection = self.connection(serial);
-        connection.woke_since = now;
         (connection.session, connection.woke) = (Some(session), Some(present));
     }
 

@@ -169,8 +169,8 @@ impl Play {
 
     /// Carries out one pending event, picked at random. Returns whether there was one.
     pub fn turn(&mut self) -> bool {
-        let start = self.random.below(10);
-        let moved = (0..10).any(|at| match (start + at) % 10 {
+        let start = self.random.below(11);
+        let moved = (0..11).any(|at| match (start + at) % 11 {
             0 | 1 => self.broker.carry(&mut self.random),
             2 => self.broker.detach(&mut self.random),
             3 => self.give_some(),
@@ -179,6 +179,7 @@ impl Play {
             6 => self.answer_one(),
             7 => self.broker.catch_up(&mut self.random),
             8 => self.drain_some(),
+            9 => self.broker.relieve(),
             _ => self.broker.flush_any(&mut self.random),
         });
         if moved {

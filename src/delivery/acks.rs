@@ -24,7 +24,7 @@ impl Acknowledged {
 /// # Errors
 ///
 /// The violation, if it does not belong to the step at which its handshake is.
-#[inline]
+#[inline(always)]
 pub fn acknowledge<S>(session: &mut Session<S>, kind: AckKind, ack: Ack<'_>) -> Result<Acknowledged, Violation> {
     let id = ack.packet_id;
     match kind {

@@ -9,7 +9,7 @@ use crate::config::SharedPolicy;
 use crate::flow::Backlog;
 use crate::hooks::Chain;
 use crate::routing::{Choice, Room, Routing, Subscriber, Turn};
-use crate::session::MigrationState;
+use crate::session::{MigrationState, Recipient};
 use crate::topic::TopicFilter;
 
 /// To so many shards a message goes at most until one has a member that has room.
@@ -78,19 +78,39 @@ impl<'a, C: Chain> PassingOver<'a, C> {
     }
 }
 
+/// Whether all members of shared subscriptions among these are sent a message at once.
+#[inline]
+pub(super) fn are_ready<C: Chain>(clients: &Clients<C>, recipients: &[Recipient], qos: QoS) -> bool {
+    let is_ready = |recipient: &Recipient| recipient.group.is_none() || is_ready(clients, recipient.session, qos);
+    recipients.iter().all(is_ready)
+}
+
+/// Whether a member is connected and sent a message at once.
+#[inline]
+fn is_ready<C: Chain>(clients: &Clients<C>, session: u32, qos: QoS) -> bool {
+    clients.sessions.get(session).is_some_and(|session| {
+        let connection = session.connection.and_then(|id| clients.connections.get(id));
+        connection.is_some_and(|connection| {
+            !session.outbound.is_anything_waiting()
+                && connection.outbox.waiting() < clients.flow.most()
+                && (qos == QoS::AtMostOnce || session.outbound.has_room(session.settings.send_maximum))
+        })
+    })
+}
+
 /// How much room a member has.
-fn room<C: Chain>(clients: &Clients<C>, session: u32, qos: QoS) -> Room {
-    let Some(session) = clients.sessions.get(session) else { return Room::Ready };
+fn room<C: Chain>(clients: &Clients<C>, index: u32, qos: QoS) -> Room {
+    let Some(session) = clients.sessions.get(index) else { return Room::Ready };
     let Some(connection) = session.connection.and_then(|id| clients.connections.get(id)) else {
         // One that is to come is taken for what it was said to be; others are chosen only if nobody is online.
         let is_arriving = matches!(session.migration, Some(MigrationState::Arriving { .. }));
         return if is_arriving { Room::Some } else { Room::Ready };
     };
-    if clients.flow.is_full(Backlog::of(session, connection), qos) {
-        return Room::Full;
+    if is_ready(clients, index, qos) {
+        Room::Ready
+    } else if clients.flow.is_full(Backlog::of(session, connection), qos) {
+        Room::Full
+    } else {
+        Room::Some
     }
-    let is_ready = !session.outbound.is_anything_waiting()
-        && connection.outbox.waiting() < clients.flow.most()
-        && (qos == QoS::AtMostOnce || session.outbound.has_room(session.settings.send_maximum));
-    if is_ready { Room::Ready } else { Room::Some }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::delivering::Routed;
 use super::message::{ShardMessage, Share};
-use super::passing_over::PassingOver;
+use super::passing_over::{PassingOver, are_ready};
 use super::pubsub::PubSub;
 use super::replaying::Replaying;
 use crate::client::ConnectionId;
@@ -65,7 +65,8 @@ impl<C: Chain> PubSub<C> {
         let mut recipients = self.routing.lend();
         self.routing.gather(mountpoint, publication.topic, by.origin, &mut recipients);
         let mut published = RoutingResult::default();
-        if recipients.is_by_choice() {
+        let is_by_choice = recipients.is_by_choice();
+        if is_by_choice && !are_ready(&self.clients, &recipients.local, publication.qos) {
             let mut turn = Turn::first(by.origin);
             turn.passed_over.insert(self.clients.setup.id);
             self.pass_over((mountpoint, publication, publisher), turn, &mut recipients, &mut published);
@@ -82,7 +83,7 @@ impl<C: Chain> PubSub<C> {
         // What is gathered all comes, though its publisher be told to wait: as long as somebody waits, each message is by itself.
         let portion = self.clients.agenda.turn.limits().portion;
         let begins_batch = by.more_follows
-            && !recipients.is_by_choice()
+            && !is_by_choice
             && publisher.is_some()
             && Batch::is_worth_while(publication, recipients.local.len())
             && recipients.local.len() <= portion

@@ -69,6 +69,8 @@ struct Head {
 const _: () = assert!(size_of::<Head>() == 48);
 
 impl Message {
+    // Always inline, so that the head is built where it stays.
+    #[inline(always)]
     fn of(mut head: Head, body: &[u8]) -> Self {
         head.held.set(allocated(BEFORE_BODY + body.len()));
         Message(ThinArc::from_header_and_slice(head, body))

@@ -145,6 +145,14 @@ impl Group {
         if policy == SharedPolicy::LocalFirst && !self.online.is_empty() {
             return Choice::Member(self.online[random.below(self.online.len())]);
         }
+        if self.elsewhere.is_empty() && policy != SharedPolicy::RoundRobin {
+            // The usual case has a cheap way of its own.
+            let here = if self.online.is_empty() { &self.offline } else { &self.online };
+            if here.is_empty() {
+                return Choice::Nobody;
+            }
+            return Choice::Member(here[place(policy, publisher, here.len(), random)]);
+        }
         let online = self.online.len() + self.elsewhere.iter().map(|other| other.online as usize).sum::<usize>();
         let (here, count): (&Rotation, fn(&Elsewhere) -> u32) =
             if online > 0 { (&self.online, |other| other.online) } else { (&self.offline, |other| other.offline) };

@@ -96,7 +96,10 @@ impl Recipients {
                 }
             }
         }
-        self.by_choice |= subscribers.has_groups();
+        if !subscribers.has_groups() {
+            return;
+        }
+        self.by_choice = true;
         for group in subscribers.groups() {
             match group.choose(origin.policy, origin.publisher, home, random) {
                 Choice::Member(member) => self.add_member(&member, group.filter.clone()),

@@ -72,11 +72,12 @@ impl<C: Chain> PubSub<C> {
             self.pass_over((mountpoint, publication, publisher), turn, &mut recipients, &mut published);
         }
         let remote = recipients.shards();
+        published.recipients += recipients.local.len();
         if !remote.is_empty() {
             self.send_copies(mountpoint, publication, number, &recipients, remote, by);
+            published.recipients += remote.iter().count();
+            published.told.union(&remote);
         }
-        published.recipients += recipients.local.len() + remote.iter().count();
-        published.told.union(&remote);
         if publication.retain {
             published.told.insert(owner);
         }

@@ -17,8 +17,8 @@ use super::levels::{Level, Levels, NONE, ROOT};
 use super::{TopicFilter, TopicName, is_wasteful, seeded, shrink};
 use crate::memory::{allocated_for, allocated_for_table};
 
-/// Nodes that a topic can reach without anything being allocated.
-const INLINE_REACHED: usize = 64;
+/// Nodes that a topic can reach at one depth without anything being allocated.
+const INLINE_REACHED: usize = 32;
 
 /// A map from topic filters to `T` that is asked with topic names.
 ///
@@ -172,34 +172,34 @@ impl<T> FilterTree<T> {
                 found(&self.wildcards[position as usize].value);
             }
         };
-        // All nodes reached so far; from `start` on, those at the present depth.
-        let mut reached: SmallVec<[u32; INLINE_REACHED]> = smallvec![ROOT];
-        let mut start = 0;
+        // The nodes reached at the present depth, and at the next.
+        let mut nodes: [SmallVec<[u32; INLINE_REACHED]>; 2] = [smallvec![ROOT], SmallVec::new()];
+        let [mut reached, mut next] = nodes.each_mut();
         // No wildcard in the first level for a topic that begins with `$` [MQTT-4.7.2-1].
         let mut wildcards_count = !topic.is_dollar();
         let mut rest = Some(topic.as_str().as_bytes());
         while let Some(text) = rest {
             let (level, behind) = Level::cut(text);
-            let end = reached.len();
-            for index in start..end {
-                let node = reached[index];
+            for &node in reached.iter() {
                 let marks = self.levels.marks(node);
                 if wildcards_count {
                     report(marks.hash);
                     if marks.plus != NONE {
-                        reached.push(marks.plus);
+                        next.push(marks.plus);
                     }
                 }
                 if let Some(child) = self.levels.child(node, &level) {
-                    reached.push(child);
+                    next.push(child);
                 }
             }
-            if reached.len() == end {
+            if next.is_empty() {
                 return;
             }
-            (start, rest, wildcards_count) = (end, behind, true);
+            reached.clear();
+            std::mem::swap(&mut reached, &mut next);
+            (rest, wildcards_count) = (behind, true);
         }
-        for &node in &reached[start..] {
+        for &node in reached.iter() {
             let marks = self.levels.marks(node);
             // `a/#` matches `a` too.
             report(marks.hash);

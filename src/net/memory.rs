@@ -47,7 +47,7 @@ impl MemoryBudget {
                 MemoryStage::Normal => tracing::info!(held, most, "memory: there is enough again"),
                 MemoryStage::RetainedFull => tracing::warn!(held, most, "memory: nothing more is retained"),
                 MemoryStage::PublishersHeld => tracing::warn!(held, most, "memory: publishers are held"),
-                MemoryStage::Full => tracing::warn!(held, most, "memory: new clients are refused"),
+                MemoryStage::Full => tracing::warn!(held, most, "memory: publishers are held, new clients are refused"),
             }
         }
         Some(stage)

@@ -44,19 +44,20 @@
 //!
 //! | floor | modules | what they own |
 //! |---|---|---|
-//! | 10 | [`broker`] | the public door: builder, start, publish, subscribe, stop |
-//! | 9 | [`net`] | ring, listeners, sockets, the mesh between shards, clocks, threads |
-//! | 9 | [`control`] | the socket for operators; the files and threads that serve the stock hooks |
-//! | 8 | [`threads`] | threads with names, whose death is told |
-//! | 7 | [`shard`] | one core's share of the broker: a state machine with one door, made of organs |
-//! | 6 | `handshake`, `publishing`, `subscribing` | what becomes of a CONNECT, a PUBLISH, a SUBSCRIBE: the rules, the hooks, the answer |
-//! | 6 | `routing`, `retained`, `delivery` | who gets what; what is retained; one message to one session |
-//! | 6 | `migration`, `flow`, `pending_hooks` | sessions that change their shard; publishers that wait; hooks that are not done |
-//! | 5 | [`hooks`], [`session`], [`connection`] | the questions to the program; what outlives a connection; what does not |
-//! | 4 | [`sharding`] | slots of subscriber ids, and the shards that own them |
-//! | 3 | [`message`], [`client`] | the application message; who clients are, why connections and sessions end and messages are dropped |
+//! | 11 | [`broker`] | the public door: builder, start, publish, subscribe, stop |
+//! | 10 | [`net`] | ring, listeners, sockets, the mesh between shards, clocks, threads |
+//! | 10 | [`control`] | the socket for operators; the files and threads that serve the stock hooks |
+//! | 9 | [`threads`] | threads with names, whose death is told |
+//! | 8 | [`shard`] | one core's share of the broker: a state machine with one door, made of organs |
+//! | 7 | `handshake`, `publishing`, `subscribing` | what becomes of a CONNECT, a PUBLISH, a SUBSCRIBE: the rules, the hooks, the answer |
+//! | 7 | `routing`, `retained`, `delivery` | who gets what; what is retained; one message to one session |
+//! | 7 | `migration`, `flow`, `pending_hooks` | sessions that change their shard; publishers that wait; hooks that are not done |
+//! | 6 | [`hooks`], [`session`], [`connection`] | the questions to the program; what outlives a connection; what does not |
+//! | 5 | [`sharding`] | slots of subscriber ids, and the shards that own them |
+//! | 4 | [`message`], [`client`] | the application message; who clients are, why connections and sessions end and messages are dropped |
+//! | 3 | [`config`] | plain values, too, read from text and checked |
 //! | 2 | [`codec`], [`topic`] | packets as bytes; topic names, filters, and the trees that match them |
-//! | 1 | [`config`], [`random`], [`deadlines`] | plain values, handed in |
+//! | 1 | [`random`], [`deadlines`] | plain values, handed in |
 //! | 1 | [`memory`] | what is held in memory, by kind |
 //! | 0 | [`time`], `octets` | the time, handed in, too; bytes that may not be in a text |
 //!

@@ -175,6 +175,14 @@ pub fn allocated_for_table(capacity: usize, size: usize) -> usize {
     if capacity == 0 { 0 } else { allocated((capacity * 8 / 7).next_power_of_two() * (size + 1) + UNIT) }
 }
 
+/// About the bytes that an entry of `size` bytes takes in a B-tree, whose nodes have eleven places, seven of which are used.
+pub const fn allocated_in_tree(size: usize) -> usize {
+    11 * (size + 2) / 7
+}
+
+/// What a text that is shared takes beside its bytes: two counts, and what an allocator cannot use.
+pub const OF_SHARED_TEXT: usize = 24;
+
 /// How near what is held is to what may be held.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum MemoryStage {

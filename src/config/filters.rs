@@ -2,7 +2,8 @@
 
 use toml::de::DeValue;
 
-use super::kind::{Kind, quoted, text};
+use super::kind::{Kind, quoted_list, texts};
+use crate::topic::TopicFilter;
 
 /// Topic filters, perhaps none at all. Not those of shared subscriptions.
 pub(super) struct TopicFilters;
@@ -15,31 +16,16 @@ impl Kind for TopicFilters {
     }
 
     fn read(&self, value: &DeValue<'_>) -> Option<Vec<String>> {
-        match value {
-            DeValue::Array(items) => items.iter().map(|item| text(item.get_ref()).map(str::to_owned)).collect(),
-            _ => None,
-        }
+        texts(value)
     }
 
     fn write(&self, value: &Vec<String>) -> String {
-        let filters: Vec<String> = value.iter().map(quoted).collect();
-        format!("[{}]", filters.join(", "))
+        quoted_list(value)
     }
 
-    /// [MQTT-4.7.1-1], [MQTT-4.7.1-2], [MQTT-4.7.3-1].
     fn allows(&self, value: &Vec<String>) -> bool {
-        value.iter().all(|filter| {
-            let levels: Vec<&str> = filter.split('/').collect();
-            let is_level = |(at, level): (usize, &&str)| match *level {
-                "+" => true,
-                "#" => at + 1 == levels.len(),
-                level => !level.contains(['+', '#', '\0']),
-            };
-            !filter.is_empty()
-                && filter.len() <= 65_535
-                && levels[0] != "$share"
-                && levels.iter().enumerate().all(is_level)
-        })
+        let is_plain = |filter: &String| filter.split('/').next() != Some("$share");
+        value.iter().all(|filter| is_plain(filter) && TopicFilter::check(filter).is_ok())
     }
 }
 

@@ -36,6 +36,20 @@ pub(super) fn text<'a>(value: &'a DeValue<'_>) -> Option<&'a str> {
     }
 }
 
+/// The texts within a value, if it is a list of strings.
+pub(super) fn texts(value: &DeValue<'_>) -> Option<Vec<String>> {
+    match value {
+        DeValue::Array(items) => items.iter().map(|item| text(item.get_ref()).map(str::to_owned)).collect(),
+        _ => None,
+    }
+}
+
+/// A TOML list of strings.
+pub(super) fn quoted_list(texts: &[String]) -> String {
+    let texts: Vec<String> = texts.iter().map(quoted).collect();
+    format!("[{}]", texts.join(", "))
+}
+
 /// A TOML string.
 pub(super) fn quoted(text: impl Display) -> String {
     toml::Value::String(text.to_string()).to_string()

@@ -14,7 +14,7 @@ use toml::de::DeValue;
 use tracing_subscriber::EnvFilter;
 
 use super::host;
-use super::kind::{Kind, quoted, text};
+use super::kind::{Kind, quoted, quoted_list, text, texts};
 use super::numbers::{Count, Span};
 use super::values::{Choice, CpuSet, Limit};
 
@@ -285,15 +285,11 @@ impl Kind for DollarTopics {
     }
 
     fn read(&self, value: &DeValue<'_>) -> Option<Vec<String>> {
-        match value {
-            DeValue::Array(items) => items.iter().map(|item| text(item.get_ref()).map(str::to_owned)).collect(),
-            _ => None,
-        }
+        texts(value)
     }
 
     fn write(&self, value: &Vec<String>) -> String {
-        let topics: Vec<String> = value.iter().map(quoted).collect();
-        format!("[{}]", topics.join(", "))
+        quoted_list(value)
     }
 
     fn allows(&self, value: &Vec<String>) -> bool {

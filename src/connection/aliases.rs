@@ -5,10 +5,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use crate::config::Limit;
-use crate::memory::{Held, MemoryKind, allocated_for};
-
-/// What a topic takes beside its bytes: two counts, and what an allocator cannot use.
-const OF_TOPIC: usize = 24;
+use crate::memory::{Held, MemoryKind, OF_SHARED_TEXT, allocated_for};
 
 /// Aliases that the client set. Numbers up to the Topic Alias Maximum of the CONNACK.
 #[derive(Default)]
@@ -36,7 +33,7 @@ impl AliasesIn {
             return false;
         }
         (self.topics[at], self.bytes) = (Some(topic.into()), bytes);
-        let topics = self.bytes + OF_TOPIC * self.topics.len();
+        let topics = self.bytes + OF_SHARED_TEXT * self.topics.len();
         self.held.set(allocated_for::<Option<Arc<str>>>(self.topics.capacity()) + topics);
         true
     }

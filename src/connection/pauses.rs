@@ -38,6 +38,15 @@ pub enum PauseReason {
     Memory = 1 << 15,
 }
 
+/// The reasons that only slow a client down: nothing has begun that must be done before its next packet.
+const PACE: u16 = PauseReason::Throttle as u16
+    | PauseReason::OutputFull as u16
+    | PauseReason::Congestion as u16
+    | PauseReason::SlowConsumer as u16
+    | PauseReason::Lossless as u16
+    | PauseReason::Memory as u16
+    | PauseReason::Turn as u16;
+
 /// A set of [`PauseReason`]s. Packets are served only while it is empty.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PauseReasons(u16);
@@ -68,14 +77,12 @@ impl PauseReasons {
 
     /// Whether something that has begun must be done before the next packet can be served.
     pub fn is_amid_something(self) -> bool {
-        let only_slow = PauseReason::Throttle as u16
-            | PauseReason::OutputFull as u16
-            | PauseReason::Congestion as u16
-            | PauseReason::SlowConsumer as u16
-            | PauseReason::Lossless as u16
-            | PauseReason::Memory as u16
-            | PauseReason::Turn as u16;
-        self.0 & !only_slow != 0
+        self.0 & !PACE != 0
+    }
+
+    /// Removes all reasons that only slow the client down.
+    pub fn remove_pace(&mut self) {
+        self.0 &= !PACE;
     }
 
     /// Removes all reasons that concern the shard that a connection has left.

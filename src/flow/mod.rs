@@ -167,6 +167,12 @@ impl Flow {
         if is_full || backlog.output >= self.most { Pace::Full } else { Pace::Keeping }
     }
 
+    /// How long a member of shared subscriptions may take nothing before others get what waits for it: as long as publishers wait for a
+    /// client, within limits.
+    pub fn stall_patience(&self) -> Duration {
+        self.patience.clamp(Duration::from_millis(10), Duration::from_secs(1))
+    }
+
     /// Whether publishers wait for any client.
     #[inline]
     pub fn is_waiting_for_clients(&self) -> bool {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::page::{PageLimits, RetainedQuestion};
 use crate::config::Limit;
-use crate::memory::{Held, MemoryKind};
+use crate::memory::{Held, MemoryKind, allocated_in_tree};
 use crate::message::Message;
 use crate::sharding::Quotas;
 use crate::time::Time;
@@ -37,8 +37,8 @@ pub(super) struct Store {
     held: Held<{ MemoryKind::Retained as u8 }>,
 }
 
-/// About what the place of a message takes in a tree whose nodes have eleven places, seven of which are used.
-const PLACE: usize = 11 * (size_of::<Kept>() + 2) / 7 + 6;
+/// About what the place of a message takes in the tree, and of the nodes above it.
+const PLACE: usize = allocated_in_tree(size_of::<Kept>()) + 6;
 
 /// The limits of retained messages, and what is left of those that all shards share.
 pub(super) struct Room {

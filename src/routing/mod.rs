@@ -71,8 +71,7 @@ pub struct Turn {
 
 impl Turn {
     /// That of a message that was sent to no shard.
-    pub fn first(origin: Origin) -> Self {
-        let Origin { policy, publisher, .. } = origin;
+    pub fn new(policy: SharedPolicy, publisher: u16) -> Self {
         Turn { policy, publisher, hops: 0, passed_over: ShardSet::default() }
     }
 }
@@ -366,7 +365,7 @@ mod tests {
     fn members_of_a_shared_subscription_are_counted_by_shard() {
         let (mut routing, at) = routing();
         let shared = filter("$share/g/a");
-        let turn = |hops| Turn { policy: SharedPolicy::Random, publisher: 0, hops, passed_over: ShardSet::default() };
+        let turn = |hops| Turn { hops, ..Turn::new(SharedPolicy::Random, 0) };
         let counts = |online, offline| Some(MemberCounts { online, offline });
         assert_eq!(routing.subscribe(at, &shared, 4, subscription(), true, 1).members, counts(1, 0));
         assert_eq!(routing.set_online(at, &shared, 4, false), counts(0, 1));

@@ -32,7 +32,7 @@ pub use will::Will;
 
 use crate::client::{Client, ConnectionId, SessionFound};
 use crate::codec::SubscriptionOptions;
-use crate::memory::{Held, MemoryKind, allocated, allocated_for_table};
+use crate::memory::{Held, MemoryKind, OF_SHARED_TEXT, allocated, allocated_for_table};
 use crate::time::Time;
 use crate::topic::TopicFilter;
 
@@ -86,9 +86,6 @@ pub struct Session<S> {
     /// The memory of its subscriptions.
     pub(crate) held_by_subscriptions: Held<{ MemoryKind::Subscriptions as u8 }>,
 }
-
-/// What the text of a topic filter takes beside its bytes: two counts, and what an allocator cannot use.
-const OF_FILTER: usize = 24;
 
 impl<S: Default> Session<S> {
     /// A session without a connection. `slot` is the slot of its subscriber id, `instance` a number that no other session of
@@ -176,7 +173,7 @@ impl<S> Session<S> {
     fn count_subscriptions(&mut self) {
         let entry = size_of::<(TopicFilter, Subscription)>();
         let table = allocated_for_table(self.subscriptions.capacity(), entry);
-        self.held_by_subscriptions.set(table + self.filter_bytes + OF_FILTER * self.subscriptions.len());
+        self.held_by_subscriptions.set(table + self.filter_bytes + OF_SHARED_TEXT * self.subscriptions.len());
     }
 
     /// The filters of its shared subscriptions.

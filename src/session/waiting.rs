@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::OutgoingMessage;
 use crate::codec::QoS;
-use crate::memory::{Held, MemoryKind, allocated, allocated_for};
+use crate::memory::{Held, MemoryKind, allocated, allocated_for, allocated_in_tree};
 use crate::time::Time;
 
 /// With so few places they are never closed up.
@@ -31,9 +31,6 @@ pub(super) struct Waiting {
     /// The memory of the places and the index.
     held: Held<{ MemoryKind::Queues as u8 }>,
 }
-
-/// About what an entry takes in a tree whose nodes have eleven places, seven of which are used.
-const EXPIRING: usize = 11 * (size_of::<(Time, u64)>() + 2) / 7;
 
 /// The messages of QoS 0, and those that expire, by the numbers of their places.
 #[derive(Debug, Default)]
@@ -126,7 +123,7 @@ impl Waiting {
         let index = self.index.as_ref().map_or(0, |index| {
             allocated(size_of::<Index>())
                 + allocated_for::<u64>(index.qos0.capacity())
-                + EXPIRING * index.expiring.len()
+                + allocated_in_tree(size_of::<(Time, u64)>()) * index.expiring.len()
         });
         self.held.set(allocated_for::<Option<OutgoingMessage>>(self.places.capacity()) + index);
     }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::message::ShardMessage;
+use super::message::{Hold, ShardMessage};
 use super::output::Output;
 use super::stop::Stop;
 use super::turn::{Remnant, Turn, TurnLimits};
@@ -79,10 +79,8 @@ pub(super) enum FollowUp {
     Serve(ConnectionId),
     /// The client of this connection did something it must not; its connection is paused.
     Violation(ConnectionId, Violation),
-    /// This publisher waits for one client less.
-    ReleasePublisher(ConnectionId),
-    /// This one waits without end for one client less.
-    ReleaseLossless(ConnectionId),
+    /// This publisher, which is held so, waits for one client less.
+    ReleasePublisher(ConnectionId, Hold),
     /// The client of this connection, which all have accepted, is to be registered.
     Register(ConnectionId),
     /// What waited for the session of this subscriber id goes on.

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::agenda::{Agenda, FollowUp};
-use super::message::ShardMessage;
+use super::message::{Hold, ShardMessage};
 use super::output::Output;
 use super::program::Program;
 use super::statistics::Statistics;
@@ -203,22 +203,21 @@ impl<C: Chain> Clients<C> {
     /// Takes a connection out of the table. Publishers that wait for it go on.
     pub(super) fn take_connection(&mut self, id: ConnectionId) -> Option<Box<Connection<PendingConnect<C::State>>>> {
         for publisher in self.flow.remove(id, self.agenda.now()) {
-            self.release_publisher(publisher, false);
+            self.release_publisher(publisher, Hold::WithCredit);
         }
         for publisher in self.flow.lossless.remove(id) {
-            self.release_publisher(publisher, true);
+            self.release_publisher(publisher, Hold::WithoutEnd);
         }
         self.connections.remove(id)
     }
 
-    /// A publisher, perhaps of another shard, waits for one client less, `without_end` or not.
-    pub(super) fn release_publisher(&mut self, publisher: Publisher, without_end: bool) {
+    /// A publisher, perhaps of another shard, which is held so, waits for one client less.
+    pub(super) fn release_publisher(&mut self, publisher: Publisher, hold: Hold) {
         let Publisher { shard, connection } = publisher;
-        match (shard == self.setup.id, without_end) {
-            (true, false) => self.agenda.follow_up(FollowUp::ReleasePublisher(connection)),
-            (true, true) => self.agenda.follow_up(FollowUp::ReleaseLossless(connection)),
-            (false, false) => self.agenda.post(shard, ShardMessage::Publisher { connection, wait: false }),
-            (false, true) => self.agenda.post(shard, ShardMessage::LosslessPublisher { connection, wait: false }),
+        if shard == self.setup.id {
+            self.agenda.follow_up(FollowUp::ReleasePublisher(connection, hold));
+        } else {
+            self.agenda.post(shard, ShardMessage::Publisher { connection, wait: false, hold });
         }
     }
 

@@ -3,9 +3,8 @@
 use super::agenda::{Deadline, FollowUp};
 use super::clients::Clients;
 use super::holding::{self, hold_without_end};
-use super::message::ShardMessage;
+use super::message::Hold;
 use super::output::Output;
-use super::turn::stall_patience;
 use crate::client::{ConnectionId, DropReason};
 use crate::codec::QoS;
 use crate::connection::Pace;
@@ -13,7 +12,7 @@ use crate::delivery::{self, Batch, Delivered, Due, EncodedForms, FanOut, Publish
 use crate::flow::{Account, Backlog};
 use crate::hooks::{Chain, DroppedMessage, OfflineMessage};
 use crate::message::Publication;
-use crate::session::{Buffered, OutgoingMessage, PublicationId, Recipient};
+use crate::session::{Buffered, OutgoingMessage, PublicationId, Recipient, Session};
 use crate::sharding::Publisher;
 
 /// A publication on its way to recipients of this shard.
@@ -270,14 +269,8 @@ impl<C: Chain> Clients<C> {
         if let Some(at) = follows.look_at {
             self.agenda.arm(at, Deadline::Consumer(consumer));
         }
-        if !follows.publisher_waits {
-            return;
-        }
-        let Publisher { shard, connection } = publisher;
-        if shard == self.setup.id {
-            self.publisher_waits(connection);
-        } else {
-            self.agenda.post(shard, ShardMessage::Publisher { connection, wait: true });
+        if follows.publisher_waits {
+            holding::hold(self, publisher, Hold::WithCredit);
         }
     }
 
@@ -316,17 +309,15 @@ fn watch<C: Chain>(clients: &mut Clients<C>, index: u32) {
         && session.outbound.stall_watch.is_none()
     {
         session.outbound.stall_watch = Some(session.outbound.queue.taken());
-        let at = clients.agenda.now() + stall_patience(clients.flow.patience());
+        let at = clients.agenda.now() + clients.flow.stall_patience();
         clients.agenda.arm(at, Deadline::Stalled(index));
     }
 }
 
 /// The same of a session that has come with what waits for it, if it may be a member.
 pub(super) fn watch_if_shared<C: Chain>(clients: &mut Clients<C>, index: u32) {
-    let may_be = clients.sessions.get(index).is_some_and(|session| {
-        !session.outbound.queue.is_empty() && session.subscriptions.keys().any(|filter| filter.share_name().is_some())
-    });
-    if may_be {
+    let may_be = |session: &Session<C::State>| !session.outbound.queue.is_empty() && session.shared > 0;
+    if clients.sessions.get(index).is_some_and(may_be) {
         watch(clients, index);
     }
 }

@@ -86,8 +86,7 @@ impl<C: Chain> Shard<C> {
         match follow_up {
             FollowUp::Serve(id) => self.serve_on(id),
             FollowUp::Violation(id, violation) => self.pubsub.violation(id, violation),
-            FollowUp::ReleaseLossless(id) => holding::waits_no_more(&mut self.pubsub.clients, id),
-            FollowUp::ReleasePublisher(id) => self.pubsub.clients.publisher_released(id),
+            FollowUp::ReleasePublisher(id, hold) => holding::end(&mut self.pubsub.clients, id, hold),
             FollowUp::Register(id) => {
                 if self.pubsub.clients.connections.resume(id, PauseReason::Registration) {
                     self.register_when_possible(id);
@@ -263,13 +262,11 @@ impl<C: Chain> Shard<C> {
             ShardMessage::SessionAnswer { ticket, found } => {
                 pubsub.clients.agenda.output(Output::SessionAnswer { ticket, found });
             }
-            ShardMessage::Publisher { connection, wait: true } => pubsub.clients.publisher_waits(connection),
-            ShardMessage::Publisher { connection, wait: false } => pubsub.clients.publisher_released(connection),
-            ShardMessage::LosslessPublisher { connection, wait: true } => {
-                holding::waits_without_end(&mut pubsub.clients, connection);
+            ShardMessage::Publisher { connection, wait: true, hold } => {
+                holding::begin(&mut pubsub.clients, connection, hold);
             }
-            ShardMessage::LosslessPublisher { connection, wait: false } => {
-                holding::waits_no_more(&mut pubsub.clients, connection);
+            ShardMessage::Publisher { connection, wait: false, hold } => {
+                holding::end(&mut pubsub.clients, connection, hold);
             }
             ShardMessage::WillsPublished => pubsub.clients.agenda.stop.other_has_published(),
             ShardMessage::Counters(counted) => pubsub.clients.statistics.others[from] = *counted,

@@ -24,7 +24,6 @@ use crate::hooks::{Chain, Notified, Unsubscribed};
 use crate::publishing::{publish_will, tell_will};
 use crate::routing::{Origin, Turn};
 use crate::session::{InFlight, MigrationState, Session, Stage};
-use crate::sharding::ShardSet;
 use crate::time::Time;
 use crate::topic::TopicFilter;
 
@@ -171,12 +170,7 @@ impl<C: Chain> PubSub<C> {
     /// [MQTT-4.8.2-5], [MQTT-4.8.2-6].
     pub(super) fn redistribute(&mut self, index: u32, ends: bool) {
         let Some(session) = self.clients.sessions.get_mut(index) else { return };
-        let turn = Turn {
-            policy: session.settings.shared_policy,
-            publisher: session.slot,
-            hops: 0,
-            passed_over: ShardSet::default(),
-        };
+        let turn = Turn::new(session.settings.shared_policy, session.slot);
         let mountpoint = self.routing.mountpoint(&session.client.subscriber.mountpoint);
         let routing = &self.routing;
         let has_other = |filter: &Arc<TopicFilter>| routing.has_other_member(mountpoint, filter, ends);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::agenda::FollowUp;
 use super::clients::Clients;
-use super::message::ShardMessage;
+use super::message::{Hold, ShardMessage};
 use crate::client::ConnectionId;
 use crate::codec::QoS;
 use crate::connection::{Connection, PauseReason};
@@ -94,15 +94,42 @@ impl<C: Chain> Clients<C> {
     }
 }
 
+/// A publisher, perhaps of another shard, is to wait for one more client.
+#[cold]
+pub(super) fn hold<C: Chain>(clients: &mut Clients<C>, publisher: Publisher, hold: Hold) {
+    let Publisher { shard, connection } = publisher;
+    if shard == clients.setup.id {
+        begin(clients, connection, hold);
+    } else {
+        clients.agenda.post(shard, ShardMessage::Publisher { connection, wait: true, hold });
+    }
+}
+
+/// A publisher of this shard is to wait for one more client.
+pub(super) fn begin<C: Chain>(clients: &mut Clients<C>, id: ConnectionId, hold: Hold) {
+    match hold {
+        Hold::WithCredit => clients.publisher_waits(id),
+        Hold::WithoutEnd => waits_without_end(clients, id),
+    }
+}
+
+/// A publisher of this shard waits for one client less.
+pub(super) fn end<C: Chain>(clients: &mut Clients<C>, id: ConnectionId, hold: Hold) {
+    match hold {
+        Hold::WithCredit => clients.publisher_released(id),
+        Hold::WithoutEnd => waits_no_more(clients, id),
+    }
+}
+
 /// Something has left what waits for a client, of session `index`: publishers go on if that is enough.
 #[cold]
 pub(super) fn backlog_shrank<C: Chain>(clients: &mut Clients<C>, id: ConnectionId, index: u32) {
     let Some((session, connection)) = clients.sessions.get(index).zip(clients.connections.get(id)) else { return };
     let backlog = Backlog::of(session, connection);
     let released = clients.flow.backlog_shrank(id, backlog, clients.agenda.now());
-    released.into_iter().for_each(|publisher| clients.release_publisher(publisher, false));
+    released.into_iter().for_each(|publisher| clients.release_publisher(publisher, Hold::WithCredit));
     let released = clients.flow.lossless.backlog_shrank(id, backlog);
-    released.into_iter().for_each(|publisher| clients.release_publisher(publisher, true));
+    released.into_iter().for_each(|publisher| clients.release_publisher(publisher, Hold::WithoutEnd));
 }
 
 /// Something that must not be dropped was added to what waits for `consumer`, the client of session `index`: if that is full, `publisher`
@@ -127,16 +154,11 @@ pub(super) fn hold_without_end<C: Chain>(
     }
     // It cannot follow, and acknowledges behind what it publishes: it must not wait itself.
     clients.serve_later(consumer, PauseReason::Lossless);
-    let Publisher { shard, connection } = publisher;
-    if shard == clients.setup.id {
-        waits_without_end(clients, connection);
-    } else {
-        clients.agenda.post(shard, ShardMessage::LosslessPublisher { connection, wait: true });
-    }
+    hold(clients, publisher, Hold::WithoutEnd);
 }
 
 /// A publisher is to wait for one more client, without end; but not if others wait for it.
-pub(super) fn waits_without_end<C: Chain>(clients: &mut Clients<C>, id: ConnectionId) {
+fn waits_without_end<C: Chain>(clients: &mut Clients<C>, id: ConnectionId) {
     let is_slow = clients.flow.is_slow(id);
     let Some(connection) = clients.connections.get_mut(id) else { return };
     connection.lossless_consumers += 1;
@@ -146,7 +168,7 @@ pub(super) fn waits_without_end<C: Chain>(clients: &mut Clients<C>, id: Connecti
 }
 
 /// A publisher waits for one client less. One that has left or moved meanwhile waits for nobody.
-pub(super) fn waits_no_more<C: Chain>(clients: &mut Clients<C>, id: ConnectionId) {
+fn waits_no_more<C: Chain>(clients: &mut Clients<C>, id: ConnectionId) {
     let Some(connection) = clients.connections.get_mut(id) else { return };
     connection.lossless_consumers = connection.lossless_consumers.saturating_sub(1);
     if connection.lossless_consumers == 0 {
@@ -162,10 +184,7 @@ pub(super) fn hold_for_arriving<C: Chain>(clients: &mut Clients<C>, index: u32, 
     let Some(session) = clients.sessions.get_mut(index) else { return };
     let Some(MigrationState::Arriving(arriving)) = &mut session.migration else { return };
     let waits = publisher.filter(|publisher| arriving.waits(*publisher, most, &session.settings.queue));
-    let Some(Publisher { shard, connection }) = waits else { return };
-    if shard == clients.setup.id {
-        waits_without_end(clients, connection);
-    } else {
-        clients.agenda.post(shard, ShardMessage::LosslessPublisher { connection, wait: true });
+    if let Some(publisher) = waits {
+        hold(clients, publisher, Hold::WithoutEnd);
     }
 }

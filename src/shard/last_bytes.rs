@@ -35,15 +35,14 @@ fn serve_last<C: Chain>(shard: &mut Shard<C>, old: ConnectionId) {
         if before == 0 || connection.pauses.is_amid_something() || clients.agenda.turn.done() - begun >= share {
             break;
         }
-        let (throttle, output) = (PauseReason::Throttle, PauseReason::OutputFull);
-        for reason in [throttle, output, PauseReason::Congestion, PauseReason::Turn, PauseReason::Lossless] {
-            connection.pauses.remove(reason);
-        }
-        if connection.pauses.remove(PauseReason::Memory) {
+        if connection.pauses.contains(PauseReason::Memory) {
             // One PUBLISH passes, and it is held again.
             connection.memory_look = Time::ZERO;
         }
         clients.end_hold(old);
+        if let Some(connection) = clients.connections.get_mut(old) {
+            connection.pauses.remove_pace();
+        }
         shard.serve_unread(old);
         let left = shard.pubsub.clients.connections.get(old).map(|connection| connection.unread.len());
         if left == Some(before) {

@@ -139,13 +139,8 @@ pub enum ShardMessage {
         connection: ConnectionId,
         /// Whether it is to wait.
         wait: bool,
-    },
-    /// A connection of the receiver publishes what must not be dropped for a client of the sender, whose queue is full or has room again.
-    LosslessPublisher {
-        /// Which.
-        connection: ConnectionId,
-        /// Whether it is to wait.
-        wait: bool,
+        /// How long.
+        hold: Hold,
     },
     /// The sender stops, and all wills of its clients have come.
     WillsPublished,
@@ -183,6 +178,15 @@ pub struct SlotsMoved {
     pub slots: Arc<[u16]>,
     /// The sender has used up session numbers below this one.
     pub next_number: u64,
+}
+
+/// How long a publisher is held for a client that takes less than it publishes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// As long as both have credit.
+    WithCredit,
+    /// Until the client has room, or is gone: what it publishes must not be dropped.
+    WithoutEnd,
 }
 
 /// A message for members of shared subscriptions.

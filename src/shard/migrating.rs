@@ -7,7 +7,7 @@ use super::clients::Clients;
 use super::delivering::watch_if_shared;
 use super::input::{ArrivedConnection, Transfer};
 use super::machine::Shard;
-use super::message::{ShardMessage, SlotsMoved};
+use super::message::{Hold, ShardMessage, SlotsMoved};
 use super::output::Output;
 use super::pubsub::PubSub;
 use super::replaying::Replaying;
@@ -21,7 +21,7 @@ use crate::migration::{
 };
 use crate::routing::Turn;
 use crate::session::{Arriving, Buffered, MigrationState};
-use crate::sharding::{SLOTS, ShardSet};
+use crate::sharding::SLOTS;
 use crate::topic::TopicFilter;
 
 /// How many sessions that are to leave are looked at on one occasion: those that cannot begin to are looked at again and again.
@@ -241,7 +241,7 @@ impl<C: Chain> Shard<C> {
                 pubsub.clients.report_dropped(index, &delivery, DropReason::QueueFull);
             }
         }
-        arriving.publishers.into_iter().for_each(|one| pubsub.clients.release_publisher(one, true));
+        arriving.publishers.into_iter().for_each(|one| pubsub.clients.release_publisher(one, Hold::WithoutEnd));
         if let Some(replay) = replay {
             pubsub.retained.reader_arrived(index, replay, arrived.is_some() && was_online);
             Replaying::of(pubsub).soon();
@@ -278,15 +278,10 @@ impl<C: Chain> Shard<C> {
         let Some(session) = self.pubsub.clients.sessions.get_mut(index) else { return };
         let Arriving { buffered, publishers, .. } =
             session.migration.take().map(MigrationState::into_arriving).unwrap_or_default();
-        let turn = Turn {
-            policy: session.settings.shared_policy,
-            publisher: session.slot,
-            hops: 0,
-            passed_over: ShardSet::default(),
-        };
+        let turn = Turn::new(session.settings.shared_policy, session.slot);
         let mountpoint = self.pubsub.routing.mountpoint(&session.client.subscriber.mountpoint);
         let filters: Vec<TopicFilter> = session.subscriptions.keys().cloned().collect();
-        publishers.into_iter().for_each(|one| self.pubsub.clients.release_publisher(one, true));
+        publishers.into_iter().for_each(|one| self.pubsub.clients.release_publisher(one, Hold::WithoutEnd));
         self.pubsub.remove_subscriptions(index, &filters);
         if let Some(session) = self.pubsub.clients.sessions.remove(index) {
             self.session_left(session.slot, None);

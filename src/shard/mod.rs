@@ -146,7 +146,7 @@ pub use counters::{Counted, Counters};
 pub use input::{Admission, ArrivedConnection, Input, Transfer};
 pub use load::{Load, ShardLoad, SlotLoad};
 pub use machine::Shard;
-pub use message::{ShardMessage, Share, SlotsMoved};
+pub use message::{Hold, ShardMessage, Share, SlotsMoved};
 pub use output::Output;
 pub use program::Request;
 #[doc(hidden)]

@@ -12,7 +12,6 @@ use crate::hooks::Chain;
 use crate::retained::{SWEPT, Work};
 use crate::routing::Turn;
 use crate::session::MigrationState;
-use crate::sharding::ShardSet;
 use crate::topic::TopicFilter;
 
 /// Topics, and nodes of sets of filters, that are looked at in a unit of work.
@@ -95,12 +94,7 @@ impl<C: Chain> PubSub<C> {
             match &recipient.group {
                 Some(filter) if !is_there || is_offline() && has_another(filter) => {
                     self.clients.agenda.turn.did(1);
-                    let turn = Turn {
-                        policy: self.own_origin().policy,
-                        publisher: 0,
-                        hops: 0,
-                        passed_over: ShardSet::default(),
-                    };
+                    let turn = Turn::new(self.own_origin().policy, 0);
                     self.offer_to_group(mountpoint, filter, &message, turn, publisher);
                 }
                 _ if is_there => there.push(recipient),

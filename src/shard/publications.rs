@@ -67,7 +67,7 @@ impl<C: Chain> PubSub<C> {
         let mut published = RoutingResult::default();
         let is_by_choice = recipients.is_by_choice();
         if is_by_choice && !are_ready(&self.clients, &recipients.local, publication.qos) {
-            let mut turn = Turn::first(by.origin);
+            let mut turn = Turn::new(by.origin.policy, by.origin.publisher);
             turn.passed_over.insert(self.clients.setup.id);
             self.pass_over((mountpoint, publication, publisher), turn, &mut recipients, &mut published);
         }
@@ -139,7 +139,7 @@ impl<C: Chain> PubSub<C> {
                 ShardMessage::Publish { sequence, mountpoint, message, number, publisher }
             } else {
                 let plain = recipients.remote.contains(shard);
-                let turn = Turn { hops: 1, ..Turn::first(by.origin) };
+                let turn = Turn { hops: 1, ..Turn::new(by.origin.policy, by.origin.publisher) };
                 let publisher = publisher.map(|connection| Publisher { shard: self.clients.setup.id, connection });
                 let share = Share { sequence, mountpoint, message, number, groups, plain, publisher, turn };
                 ShardMessage::Share(Box::new(share))
@@ -254,8 +254,7 @@ impl<C: Chain> PubSub<C> {
         let choice = match self.routing.choose_member(mountpoint, filter, turn) {
             Choice::Member(member) => {
                 turn.passed_over.insert(self.clients.setup.id);
-                let qos = message.publication().qos;
-                let other = PassingOver::of(self).instead_of((mountpoint, filter), member.session, qos, turn);
+                let other = PassingOver::of(self).instead_of((mountpoint, filter), member.session, message.qos(), turn);
                 other.unwrap_or(Choice::Member(member))
             }
             choice => choice,
@@ -310,7 +309,7 @@ pub(super) fn give_to_member<C: Chain>(
 }
 
 /// Sends a message on to a shard, for a member of a shared subscription there.
-fn send_on<C: Chain>(
+pub(super) fn send_on<C: Chain>(
     pubsub: &mut PubSub<C>,
     shard: usize,
     (mountpoint, filter): (u32, &Arc<TopicFilter>),

@@ -1,20 +1,15 @@
 //! What waits for a member of a shared subscription that takes nothing any more is others' to process: it goes to those that can.
 
-use std::sync::Arc;
-
 use super::agenda::Deadline;
 use super::holding::backlog_shrank;
-use super::message::{ShardMessage, Share};
 use super::passing_over::PassingOver;
-use super::publications::give_to_member;
+use super::publications::{give_to_member, send_on};
 use super::pubsub::PubSub;
-use super::turn::stall_patience;
 use crate::codec::QoS;
 use crate::config::SharedPolicy;
 use crate::hooks::Chain;
 use crate::routing::Turn;
 use crate::session::{MigrationState, OutgoingMessage};
-use crate::sharding::ShardSet;
 
 /// So many messages leave a member at once; the next as much later again.
 const MOST: usize = 256;
@@ -40,7 +35,7 @@ pub(super) fn look<C: Chain>(pubsub: &mut PubSub<C>, index: u32) {
     if let Some(id) = clients.sessions.get(index).and_then(|session| session.connection) {
         backlog_shrank(clients, id, index);
     }
-    let patience = stall_patience(clients.flow.patience());
+    let patience = clients.flow.stall_patience();
     let again = clients.agenda.now() + if soon { patience } else { patience * AGAIN };
     clients.agenda.arm(again, Deadline::Stalled(index));
     if let Some(session) = pubsub.clients.sessions.get_mut(index) {
@@ -52,13 +47,10 @@ pub(super) fn look<C: Chain>(pubsub: &mut PubSub<C>, index: u32) {
 fn pass_on<C: Chain>(pubsub: &mut PubSub<C>, index: u32) -> bool {
     let mut took = false;
     let Some(session) = pubsub.clients.sessions.get(index) else { return false };
-    let publisher = session.slot;
-    let mut passed_over = ShardSet::default();
-    passed_over.insert(pubsub.clients.setup.id);
     // Whoever can take it: the policy has chosen this one.
-    let turn = Turn { policy: SharedPolicy::Random, publisher, hops: 1, passed_over };
-    let name = session.client.subscriber.mountpoint.clone();
-    let mountpoint = pubsub.routing.mountpoint(&name);
+    let mut turn = Turn::new(SharedPolicy::Random, session.slot);
+    turn.passed_over.insert(pubsub.clients.setup.id);
+    let mountpoint = pubsub.routing.mountpoint(&session.client.subscriber.mountpoint);
     for _ in 0..MOST {
         let Some(session) = pubsub.clients.sessions.get(index) else { return took };
         let next =
@@ -73,25 +65,12 @@ fn pass_on<C: Chain>(pubsub: &mut PubSub<C>, index: u32) -> bool {
         let Some(session) = pubsub.clients.sessions.get_mut(index) else { return took };
         let is_next =
             |delivery: &OutgoingMessage| delivery.qos > QoS::AtMostOnce && delivery.group.as_ref() == Some(&group);
-        if let Some(delivery) = session.outbound.queue.take_first(is_next) {
-            took |= here.is_some();
-            match (here, shard) {
-                (Some(member), _) => give_to_member(pubsub, (mountpoint, &group), &member, &delivery.message, None),
-                (None, None) => {}
-                (None, Some(shard)) => {
-                    let share = Share {
-                        sequence: 0,
-                        mountpoint: name.clone(),
-                        message: delivery.message,
-                        number: 0,
-                        groups: vec![Arc::clone(&group)],
-                        plain: false,
-                        publisher: None,
-                        turn,
-                    };
-                    pubsub.clients.agenda.post(shard, ShardMessage::Share(Box::new(share)));
-                }
-            }
+        let Some(OutgoingMessage { message, .. }) = session.outbound.queue.take_first(is_next) else { return took };
+        if let Some(member) = here {
+            took = true;
+            give_to_member(pubsub, (mountpoint, &group), &member, &message, None);
+        } else if let Some(shard) = shard {
+            send_on(pubsub, shard, (mountpoint, &group), message, turn, None);
         }
     }
     took

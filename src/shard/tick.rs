@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::agenda::{Deadline, NEXT_PORTION, SWEEP};
 use super::counters::Counted;
 use super::machine::Shard;
-use super::message::ShardMessage;
+use super::message::{Hold, ShardMessage};
 use super::output::Output;
 use super::publications::PublishContext;
 use super::pubsub::PubSub;
@@ -31,7 +31,7 @@ impl<C: Chain> Shard<C> {
                 if let Some(at) = over.look_at {
                     clients.agenda.arm(at, Deadline::Consumer(id));
                 }
-                over.released.into_iter().for_each(|publisher| clients.release_publisher(publisher, false));
+                over.released.into_iter().for_each(|publisher| clients.release_publisher(publisher, Hold::WithCredit));
             }
             Deadline::Stalled(index) => stalled::look(&mut self.pubsub, index),
             Deadline::Sys => self.publish_sys(),

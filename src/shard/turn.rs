@@ -8,7 +8,6 @@
 //! what comes is put aside unread until the next [`Input::Tick`](super::Input::Tick), which begins a turn, too.
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use crate::client::ConnectionId;
 use crate::session::Subscription;
@@ -131,12 +130,6 @@ impl Turn {
     pub fn next(&mut self) -> Option<ConnectionId> {
         self.waiting.pop_front()
     }
-}
-
-/// How long a member of shared subscriptions may take nothing before others get what waits for it: as long as publishers wait for a client,
-/// within limits.
-pub(super) fn stall_patience(publisher_patience: Duration) -> Duration {
-    publisher_patience.clamp(Duration::from_millis(10), Duration::from_secs(1))
 }
 
 /// Topic filters of a session that is gone, which are still to be removed; its place is free after that.

@@ -18,8 +18,9 @@ use source::{Source, entries};
 /// The floors, lowest first.
 const FLOORS: &[&[&str]] = &[
     &["time", "octets"],
-    &["config", "random", "deadlines", "credit", "memory"],
+    &["random", "deadlines", "credit", "memory"],
     &["topic", "codec"],
+    &["config"],
     &["client", "message"],
     &["sharding"],
     &["hooks", "session", "connection"],

@@ -154,7 +154,7 @@ fn publishers_on_any_shard_wait_for_a_client_that_does_not_follow_until_it_goes(
         clients.deliver_all(&[recipient(session)], &routed(&message, Some(by)));
     }
     let waits = |message: &ShardMessage| match message {
-        ShardMessage::Publisher { connection, wait } => Some((*connection, *wait)),
+        ShardMessage::Publisher { connection, wait, hold: Hold::WithCredit } => Some((*connection, *wait)),
         _ => None,
     };
     let told: Vec<_> = posted(&mut clients).iter().map(|(to, message)| (*to, waits(message))).collect();
@@ -162,7 +162,9 @@ fn publishers_on_any_shard_wait_for_a_client_that_does_not_follow_until_it_goes(
     clients.close(slow);
     let told: Vec<_> = posted(&mut clients).iter().map(|(to, message)| (*to, waits(message))).collect();
     assert_eq!(told, [(1, Some((elsewhere, false)))]);
-    assert!(matches!(follow_ups(&mut clients)[..], [FollowUp::ReleasePublisher(id)] if id == publisher));
+    assert!(
+        matches!(follow_ups(&mut clients)[..], [FollowUp::ReleasePublisher(id, Hold::WithCredit)] if id == publisher)
+    );
 }
 
 #[test]

@@ -15,7 +15,7 @@ use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::{Pid, gettid};
 
 use crate::client::{self, Client, User};
-use crate::failure::Failure;
+use moormq_perf_shared::under_test::Failure;
 
 /// How often each of them asks.
 const INTERVAL: Duration = Duration::from_millis(2);

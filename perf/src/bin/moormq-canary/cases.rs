@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use moormq::codec::{PacketType, QoS, ReasonCode};
 
 use crate::client::{self, Client};
-use crate::failure::Failure;
 use crate::scene::Scene;
+use moormq_perf_shared::under_test::Failure;
 
 /// One of them.
 pub struct Case {
@@ -71,30 +71,33 @@ fn subscribes(scene: &mut Scene) -> Result<(), Failure> {
 fn filters(scene: &mut Scene) -> Result<(), Failure> {
     let filters = names("one", MANY_FILTERS);
     let mut greedy = scene.client("greedy")?;
-    scene.during("one SUBSCRIBE with 50,000 filters, of which 1,024 are taken by default", || {
-        greedy.send(|out| client::subscribe_at_once(&filters, out))?;
-        greedy.answers(PacketType::Suback, 1)?;
-        Ok(String::new())
-    })?;
-    scene.during("one UNSUBSCRIBE with 1,024", || {
-        greedy.send(|out| client::unsubscribe(&filters[..client::FILTERS], out))?;
-        greedy.answers(PacketType::Unsuback, 1)?;
-        Ok(String::new())
-    })
+    let subscribes = "one SUBSCRIBE with 50,000 filters, of which 1,024 are taken by default";
+    asks(scene, subscribes, &mut greedy, PacketType::Suback, |out| client::subscribe_at_once(&filters, out))?;
+    let some = &filters[..client::FILTERS];
+    asks(scene, "one UNSUBSCRIBE with 1,024", &mut greedy, PacketType::Unsuback, |out| client::unsubscribe(some, out))
 }
 
 /// The same where a setting allows all of them.
 fn filters_raised(scene: &mut Scene) -> Result<(), Failure> {
     let filters = names("one", MANY_FILTERS);
     let mut greedy = scene.client("greedy")?;
-    scene.during("max_filters_per_subscribe raised: one SUBSCRIBE with 50,000 filters", || {
-        greedy.send(|out| client::subscribe_at_once(&filters, out))?;
-        greedy.answers(PacketType::Suback, 1)?;
-        Ok(String::new())
-    })?;
-    scene.during("max_filters_per_subscribe raised: one UNSUBSCRIBE with them", || {
-        greedy.send(|out| client::unsubscribe_at_once(&filters, out))?;
-        greedy.answers(PacketType::Unsuback, 1)?;
+    let subscribes = "max_filters_per_subscribe raised: one SUBSCRIBE with 50,000 filters";
+    asks(scene, subscribes, &mut greedy, PacketType::Suback, |out| client::subscribe_at_once(&filters, out))?;
+    let unsubscribes = "max_filters_per_subscribe raised: one UNSUBSCRIBE with them";
+    asks(scene, unsubscribes, &mut greedy, PacketType::Unsuback, |out| client::unsubscribe_at_once(&filters, out))
+}
+
+/// A client asks for something with one packet, and gets the answer.
+fn asks(
+    scene: &mut Scene,
+    what: &'static str,
+    client: &mut Client,
+    answer: PacketType,
+    write: impl FnOnce(&mut Vec<u8>),
+) -> Result<(), Failure> {
+    scene.during(what, || {
+        client.send(write)?;
+        client.answers(answer, 1)?;
         Ok(String::new())
     })
 }

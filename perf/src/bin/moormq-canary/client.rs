@@ -10,7 +10,7 @@ use moormq::codec::{
 };
 use socket2::{Domain, SockRef, Socket, Type};
 
-use crate::failure::Failure;
+use moormq_perf_shared::under_test::Failure;
 
 /// User name and password, if there are any.
 pub type User = Option<(&'static str, &'static str)>;

@@ -4,7 +4,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `args`, `failure` | its arguments; why it ends early |
+//! | `args` | its arguments |
 //! | `cases` | what is asked of the broker |
 //! | `scene` | what a case has to do with |
 //! | `broker` | the program, and what the kernel knows of it |
@@ -17,7 +17,6 @@ mod broker;
 mod canary;
 mod cases;
 mod client;
-mod failure;
 mod report;
 mod scene;
 
@@ -26,13 +25,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use args::Args;
 use broker::Broker;
 use canary::Canary;
 use cases::{CASES, Case};
-use failure::Failure;
+use moormq_perf_shared::under_test::{self, Failure};
 use report::Figures;
 use scene::Scene;
 
@@ -61,9 +59,8 @@ fn run(args: &Args) -> Result<(), Failure> {
     if let Some(unknown) = args.cases.iter().find(|name| CASES.iter().all(|case| case.name != **name)) {
         return Err(format!("there is no case {unknown}; --list names them").into());
     }
-    let most_clients = lift_open_files()?.saturating_sub(OTHER_FILES);
-    let beside = || Ok::<_, Failure>(std::env::current_exe()?.with_file_name("moormq"));
-    let program = args.moormq.clone().map_or_else(beside, Ok)?;
+    let most_clients = under_test::lift_open_files(OPEN_FILES)?.saturating_sub(OTHER_FILES);
+    let program = under_test::program(args.moormq.as_deref())?;
     let mut rounds: Vec<Vec<Figures>> = Vec::new();
     let mut failed = false;
     for case in CASES.iter().filter(|case| args.cases.is_empty() || args.cases.iter().any(|name| name == case.name)) {
@@ -86,7 +83,7 @@ fn run(args: &Args) -> Result<(), Failure> {
             }
         }
     }
-    let page = report::page(args, &broker::version(&program), broker::may_go_first(), &rounds);
+    let page = report::page(args, &under_test::version(&program), broker::may_go_first(), &rounds);
     print!("{page}");
     if let Some(file) = &args.output {
         std::fs::write(file, page)?;
@@ -108,17 +105,4 @@ fn measure(args: &Args, program: &Path, case: &Case, most_clients: u64) -> Resul
     let peak = broker.peak_mib()?;
     scene.windows.iter().for_each(|window| eprintln!("{}", report::stalls(window, &samples)));
     Ok(scene.windows.into_iter().map(|window| Figures::of(window, &samples, peak)).collect())
-}
-
-/// Allows this process, and the brokers it starts, as many open files as the largest case needs, or as the system lets it have. Gives that
-/// number.
-fn lift_open_files() -> Result<u64, Failure> {
-    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    let wanted = hard.max(OPEN_FILES);
-    if setrlimit(Resource::RLIMIT_NOFILE, wanted, wanted).is_ok() {
-        return Ok(wanted);
-    }
-    // Only some users may have more than the hard limit.
-    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
-    Ok(hard)
 }

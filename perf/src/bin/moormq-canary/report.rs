@@ -1,12 +1,12 @@
 //! The figures as a page of Markdown.
 
 use std::fmt::Write;
-use std::fs;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use crate::args::Args;
 use crate::canary::{Sample, Samples};
 use crate::scene::Window;
+use moormq_perf_shared::under_test::machine;
 
 /// What is a long time for a canary.
 const LONG: Duration = Duration::from_millis(10);
@@ -110,19 +110,6 @@ pub fn page(args: &Args, version: &str, goes_first: bool, rounds: &[Vec<Figures>
 
 fn ms(duration: Duration) -> String {
     format!("{:.1}", duration.as_secs_f64() * 1000.0)
-}
-
-fn machine(version: &str) -> String {
-    let read = |file| fs::read_to_string(file).unwrap_or_default();
-    let cpuinfo = read("/proc/cpuinfo");
-    let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
-    let model = model.map_or("unknown processor", |(_, model)| model);
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    let kernel = read("/proc/sys/kernel/osrelease");
-    let load = read("/proc/loadavg");
-    let load = load.split_whitespace().next().unwrap_or("unknown");
-    let date = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
-    format!("{version}; {model}, {cores} cores; Linux {}; {date}; load average at the end {load}.", kernel.trim())
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::canary::waited_for_core;
 use crate::client::{Client, User};
-use crate::failure::Failure;
+use moormq_perf_shared::under_test::Failure;
 
 /// How long the canary is looked at after the last answer: what is left to do by then is done.
 const AFTERWARDS: Duration = Duration::from_millis(200);

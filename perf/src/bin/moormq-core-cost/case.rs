@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use moormq::codec::{ProtocolVersion, QoS};
 use moormq::hooks::{Chain, NoHooks};
-use moormq_perf_links::{Agreeing, Undecided};
+use moormq_perf_shared::links::{Agreeing, Undecided};
 
 use ProtocolVersion::{V5, V311};
 use QoS::{AtLeastOnce, AtMostOnce, ExactlyOnce};

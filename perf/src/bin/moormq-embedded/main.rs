@@ -11,7 +11,7 @@ use std::thread;
 use clap::Parser;
 use moormq::Broker;
 use moormq::config::Config;
-use moormq_perf_links::{Agreeing, Undecided};
+use moormq_perf_shared::links::{Agreeing, Undecided};
 
 use client_shards::ClientShards;
 

@@ -1,9 +1,8 @@
 //! The broker under test: the real program, two shards, its control socket.
 
-use std::fs::{self, File};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command as Program, Stdio};
+use std::process::Command as Program;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,21 +13,17 @@ use moormq::control::status::{Berth, Moved};
 use nix::time::ClockId;
 use nix::unistd::Pid;
 
-use crate::failure::Failure;
+use moormq_perf_shared::under_test::{Failure, UnderTest};
 
-/// How long the broker may take to start.
-const START_TIMEOUT: Duration = Duration::from_secs(60);
+/// The control socket, in the folder of the broker.
+const SOCKET: &str = "control";
 /// How long a move may take, in seconds.
 const MOVE_TIMEOUT: f64 = 600.0;
 /// Clients that are looked up with one command.
 const BATCH: usize = 4000;
 
-/// A running broker; it is killed when this is dropped.
-pub struct Broker {
-    child: Child,
-    folder: PathBuf,
-    address: SocketAddr,
-}
+/// A running broker.
+pub struct Broker(UnderTest);
 
 /// A move that is under way or done.
 pub struct Move {
@@ -49,48 +44,26 @@ pub struct MoveFigures {
 }
 
 impl Broker {
-    /// Starts `program` on a free port, and waits until it listens.
+    /// Starts `program`, and waits until it takes commands.
     pub fn start(program: &Path) -> Result<Broker, Failure> {
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
-        let folder = std::env::temp_dir().join(format!("moormq-migrate-{}-{port}", std::process::id()));
-        fs::create_dir_all(&folder)?;
-        let config = folder.join("moormq.toml");
-        fs::write(&config, configuration(port, &folder.join("control")))?;
-        let log = File::create(folder.join("log"))?;
-        let mut command = Program::new(program);
-        command.arg("--config").arg(&config).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        let child = command.spawn().map_err(|error| format!("{}: {error}", program.display()))?;
-        let mut broker = Broker { child, folder, address: (Ipv4Addr::LOCALHOST, port).into() };
-        broker.wait_until_ready()?;
-        Ok(broker)
-    }
-
-    fn wait_until_ready(&mut self) -> Result<(), Failure> {
-        let start = Instant::now();
-        while TcpStream::connect(self.address).is_err() || !self.socket().exists() {
-            let ended = self.child.try_wait()?.map(|status| format!("ended with {status}"));
-            let late = (start.elapsed() > START_TIMEOUT).then(|| "does not listen".to_owned());
-            if let Some(problem) = ended.or(late) {
-                let log = fs::read_to_string(self.folder.join("log")).unwrap_or_default();
-                return Err(format!("the broker {problem}: {log}").into());
-            }
-            thread::sleep(Duration::from_millis(20));
-        }
-        Ok(())
+        let configure = |port, folder: &Path| Ok(configuration(port, &folder.join(SOCKET)));
+        let mut broker = UnderTest::start("moormq-migrate", Program::new(program), configure)?;
+        broker.wait_until(|folder| folder.join(SOCKET).exists())?;
+        Ok(Broker(broker))
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.0.address()
     }
 
     fn socket(&self) -> PathBuf {
-        self.folder.join("control")
+        self.0.folder().join(SOCKET)
     }
 
     /// The processor time that it took so far, all its threads together.
     fn cpu(&self) -> Result<Duration, Failure> {
-        let clock = ClockId::pid_cpu_clock_id(Pid::from_raw(self.child.id() as i32))?;
+        let clock = ClockId::pid_cpu_clock_id(Pid::from_raw(self.0.pid() as i32))?;
         Ok(clock.now()?.into())
     }
 
@@ -142,21 +115,6 @@ impl Broker {
         let cpu = self.cpu()?.saturating_sub(of.cpu_before);
         Ok(Some(MoveFigures { took: end - of.begun, cpu, sessions: outcome?.sessions }))
     }
-}
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        let _ = fs::remove_dir_all(&self.folder);
-    }
-}
-
-/// What the program says about its version.
-pub fn version(program: &Path) -> String {
-    let output = Program::new(program).arg("--version").output();
-    output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
 }
 
 fn configuration(port: u16, socket: &Path) -> String {

@@ -8,7 +8,7 @@ use moormq::codec::{
     Sender, Split, Subscribe, SubscribeFilter, SubscriptionOptions, decode, split,
 };
 
-use crate::failure::Failure;
+use moormq_perf_shared::under_test::Failure;
 
 const VERSION: ProtocolVersion = ProtocolVersion::V311;
 /// Longer than any measurement: nobody has to ping.

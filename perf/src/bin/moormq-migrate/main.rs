@@ -5,7 +5,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `args`, `failure` | its arguments; why it ends early |
+//! | `args` | its arguments |
 //! | `offline`, `online` | the two measurements |
 //! | `broker` | the program, its control socket, and what the kernel knows of it |
 //! | `pool`, `connection` | all connections on one epoll; one of them |
@@ -15,7 +15,6 @@
 mod args;
 mod broker;
 mod connection;
-mod failure;
 mod offline;
 mod online;
 mod pool;
@@ -28,7 +27,7 @@ use clap::Parser;
 
 use args::Args;
 use broker::Broker;
-use failure::Failure;
+use moormq_perf_shared::under_test::{self, Failure};
 
 fn main() -> ExitCode {
     match run(&Args::parse()) {
@@ -41,14 +40,13 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<(), Failure> {
-    pool::lift_open_files()?;
-    let beside = || Ok::<_, Failure>(std::env::current_exe()?.with_file_name("moormq"));
-    let program = args.moormq.clone().map_or_else(beside, Ok)?;
+    under_test::lift_open_files(0)?;
+    let program = under_test::program(args.moormq.as_deref())?;
     eprintln!("offline: {} sessions, {} messages waiting for each ...", args.sessions, args.queued);
     let offline = offline::measure(args, &Broker::start(&program)?)?;
     eprintln!("online: {} clients, {} of them with a stream ...", args.sessions, args.streams.min(args.sessions));
     let online = online::measure(args, &Broker::start(&program)?)?;
-    let page = report::page(args, &broker::version(&program), &offline, &online);
+    let page = report::page(args, &under_test::version(&program), &offline, &online);
     print!("{page}");
     if let Some(file) = &args.output {
         std::fs::write(file, page)?;

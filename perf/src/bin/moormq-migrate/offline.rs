@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use crate::args::Args;
 use crate::broker::{Broker, MoveFigures};
 use crate::connection::{Connection, Event};
-use crate::failure::Failure;
 use crate::pool::{PATIENCE, Pool};
 use crate::sequence::{Faults, Sequence};
+use moormq_perf_shared::under_test::Failure;
 
 /// Messages of the publisher that are not acknowledged, at most.
 const IN_FLIGHT: usize = 500;

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use crate::args::Args;
 use crate::broker::{Broker, Move, MoveFigures};
 use crate::connection::Event;
-use crate::failure::Failure;
 use crate::pool::{PATIENCE, Pool};
 use crate::sequence::{Faults, Sequence};
+use moormq_perf_shared::under_test::Failure;
 
 /// How long it runs before anything is measured, and before each move.
 const AT_REST: Duration = Duration::from_secs(1);

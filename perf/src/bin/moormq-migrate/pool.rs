@@ -4,10 +4,9 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::connection::{Connection, Event};
-use crate::failure::Failure;
+use moormq_perf_shared::under_test::Failure;
 
 /// What one read takes at most, in bytes.
 const READ: usize = 256 * 1024;
@@ -153,10 +152,4 @@ impl Pool {
         self.connections[number] = None;
         Ok(())
     }
-}
-
-/// Allows this process as many open files as the system lets it have.
-pub fn lift_open_files() -> Result<(), Failure> {
-    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    Ok(setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?)
 }

@@ -1,14 +1,14 @@
 //! The figures as a page of Markdown.
 
 use std::fmt::Write;
-use std::fs;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use crate::args::Args;
 use crate::broker::MoveFigures;
 use crate::offline::Offline;
 use crate::online::Online;
 use crate::sequence::Faults;
+use moormq_perf_shared::under_test::machine;
 
 pub fn page(args: &Args, version: &str, offline: &Offline, online: &Online) -> String {
     let mut page = String::new();
@@ -17,7 +17,7 @@ pub fn page(args: &Args, version: &str, offline: &Offline, online: &Online) -> S
         page.push('\n');
     };
     line("# Sessions that move to another shard\n".to_owned());
-    line(machine(version));
+    line(format!("{}\n", machine(version)));
     line(format!(
         "One slot with {} sessions, {} rounds. Broker: two shards on the cores of the machine, which the generator shares. Times are in \
          milliseconds.\n",
@@ -50,19 +50,6 @@ pub fn page(args: &Args, version: &str, offline: &Offline, online: &Online) -> S
     ]));
     line(faults(&online.faults, online.messages));
     page
-}
-
-fn machine(version: &str) -> String {
-    let read = |file| fs::read_to_string(file).unwrap_or_default();
-    let cpuinfo = read("/proc/cpuinfo");
-    let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
-    let model = model.map_or("unknown processor", |(_, model)| model);
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    let kernel = read("/proc/sys/kernel/osrelease");
-    let load = read("/proc/loadavg");
-    let load = load.split_whitespace().next().unwrap_or("unknown");
-    let date = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
-    format!("{version}; {model}, {cores} cores; Linux {}; {date}; load average at the end {load}.\n", kernel.trim())
 }
 
 fn moves(rows: &[(&str, &[MoveFigures])]) -> String {

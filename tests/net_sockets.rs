@@ -332,22 +332,32 @@ fn a_connection_moves_with_what_its_peer_has_not_taken() {
     });
 }
 
+/// A client whose connection is read continuously.
+fn one_that_is_read() -> (Echo, TcpStream, ConnectionId) {
+    let (listener, address) = listener();
+    let mut echo = Echo::new(limits(), vec![listener]);
+    let client = TcpStream::connect(address).unwrap();
+    echo.run_until(|echo| echo.open.len() == 1);
+    let conn = echo.open[0];
+    echo.sockets.read_continuously(conn);
+    echo.turn();
+    (echo, client, conn)
+}
+
+/// Pauses a connection, and waits until the cancelled receive is over: then nothing is left to submit and nothing completes.
+fn pause(echo: &mut Echo, conn: ConnectionId) {
+    echo.sockets.pause(conn);
+    while echo.sockets.has_work() {
+        echo.turn();
+    }
+    echo.turn();
+}
+
 #[test]
 fn a_paused_connection_is_not_read_until_it_is_resumed() {
     in_executor(|| {
-        let (listener, address) = listener();
-        let mut echo = Echo::new(limits(), vec![listener]);
-        let mut client = TcpStream::connect(address).unwrap();
-        echo.run_until(|echo| echo.open.len() == 1);
-        let conn = echo.open[0];
-        echo.sockets.read_continuously(conn);
-        echo.turn();
-        echo.sockets.pause(conn);
-        // Until the cancelled receive is over: then nothing is left to submit and nothing completes.
-        while echo.sockets.has_work() {
-            echo.turn();
-        }
-        echo.turn();
+        let (mut echo, mut client, conn) = one_that_is_read();
+        pause(&mut echo, conn);
         client.write_all(b"wait").unwrap();
         for _ in 0..5 {
             assert!(echo.turn().is_empty());
@@ -366,21 +376,11 @@ fn a_paused_connection_is_not_read_until_it_is_resumed() {
 #[test]
 fn what_the_kernel_has_of_a_paused_connection_is_read_when_it_is_asked_for() {
     in_executor(|| {
-        let (listener, address) = listener();
-        let mut echo = Echo::new(limits(), vec![listener]);
-        let mut client = TcpStream::connect(address).unwrap();
-        echo.run_until(|echo| echo.open.len() == 1);
-        let conn = echo.open[0];
-        echo.sockets.read_continuously(conn);
-        echo.turn();
+        let (mut echo, mut client, conn) = one_that_is_read();
         client.write_all(b"first").unwrap();
         assert_eq!(echo.sockets.read_now(conn), None, "the ring reads it");
         echo.run_until(|echo| echo.outboxes.contains_key(&conn));
-        echo.sockets.pause(conn);
-        while echo.sockets.has_work() {
-            echo.turn();
-        }
-        echo.turn();
+        pause(&mut echo, conn);
         client.write_all(b"last words").unwrap();
         let mut read = Vec::new();
         echo.run_until(|echo| {

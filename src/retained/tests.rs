@@ -334,14 +334,20 @@ fn a_filter_that_is_subscribed_to_again_begins_anew_and_the_others_go_on() {
     assert!(nothing_is_left(&shards));
 }
 
-#[test]
-fn a_reader_that_was_away_goes_on_where_it_was() {
-    let mut shards = shards_with(2, 3);
-    let topics: Vec<_> = (0..4).map(|number| topic_of(&shards, 0, number)).collect();
+/// Two shards whose reader has taken the first message of so many of one owner, in pages of so many; and the topics.
+fn first_of(topics: usize, page: usize) -> (Vec<Retained>, Vec<String>) {
+    let mut shards = shards_with(2, page);
+    let topics: Vec<_> = (0..topics).map(|number| topic_of(&shards, 0, number)).collect();
     publish_all(&mut shards, 1, &topics);
     subscribe(&mut shards, &["#"]);
     fetch(&mut shards);
     assert_eq!(take(&mut shards).as_ref(), Some(&topics[0]));
+    (shards, topics)
+}
+
+#[test]
+fn a_reader_that_was_away_goes_on_where_it_was() {
+    let (mut shards, topics) = first_of(4, 3);
     shards[0].set_online(READER, false);
     assert!(shards[0].next_message(READER).is_none() && question(&mut shards[0]).is_none());
     assert!(shards[0].replays.is_bare() && shards[0].is_replaying(READER));
@@ -362,12 +368,7 @@ fn a_reader_that_was_away_goes_on_where_it_was() {
 /// What the reader saw on its old shard it does not see older on the new one, though nothing of that has come there.
 #[test]
 fn a_reader_that_moves_goes_on_where_it_was_and_sees_nothing_older() {
-    let mut shards = shards_with(2, 1);
-    let topics: Vec<_> = (0..3).map(|number| topic_of(&shards, 0, number)).collect();
-    publish_all(&mut shards, 1, &topics);
-    subscribe(&mut shards, &["#"]);
-    fetch(&mut shards);
-    assert_eq!(take(&mut shards).as_ref(), Some(&topics[0]));
+    let (mut shards, topics) = first_of(3, 1);
     fetch(&mut shards);
     // It has seen that on shard 0, and the owner, which is shard 0 as well, has not applied it.
     shards[0].note_live("", TopicName::trusted(&topics[1]), 1, 4);

@@ -34,6 +34,16 @@ fn bytes(version: ProtocolVersion, packets: &[Packet<'_>]) -> Vec<u8> {
     bytes
 }
 
+/// So many clients that subscribe to `t`.
+fn crowd(world: &mut World<NoHooks>, count: usize) -> Vec<Client> {
+    let member = |number| {
+        let mut client = Client::clean(world, &format!("sub{number}"), V311);
+        client.subscribed(world, "t", QoS::AtMostOnce);
+        client
+    };
+    (0..count).map(member).collect()
+}
+
 #[test]
 fn a_client_that_sends_a_lot_is_served_in_shares_and_another_one_in_between() {
     let mut world = world(1);
@@ -127,12 +137,7 @@ fn a_message_to_many_goes_in_portions_and_what_comes_after_it_waits_behind() {
 #[test]
 fn what_is_of_another_topic_and_another_client_goes_past_a_message_to_many() {
     let mut world = world(1);
-    let mut crowd = Vec::new();
-    for number in 0..200 {
-        let mut client = Client::clean(&mut world, &format!("sub{number}"), V311);
-        client.subscribed(&mut world, "t", QoS::AtMostOnce);
-        crowd.push(client);
-    }
+    let mut crowd = crowd(&mut world, 200);
     let publisher = Client::clean(&mut world, "publisher", V311);
     let mut other = Client::clean(&mut world, "other", V311);
     other.subscribed(&mut world, "other/#", QoS::AtMostOnce);
@@ -158,12 +163,7 @@ fn what_is_of_another_topic_and_another_client_goes_past_a_message_to_many() {
 #[test]
 fn who_leaves_while_a_message_goes_round_takes_no_one_elses_place() {
     let mut world = world(1);
-    let mut crowd = Vec::new();
-    for number in 0..9 {
-        let mut client = Client::clean(&mut world, &format!("sub{number}"), V311);
-        client.subscribed(&mut world, "t", QoS::AtMostOnce);
-        crowd.push(client);
-    }
+    let mut crowd = crowd(&mut world, 9);
     let publisher = Client::clean(&mut world, "publisher", V311);
     begin_turn(&mut world);
     world.send_quietly(publisher.socket, &bytes(V311, &[Packet::Publish(publish("t", "x", QoS::AtMostOnce, 0))]));
@@ -335,12 +335,7 @@ fn sessions_that_expire_at_once_do_so_in_portions() {
 #[test]
 fn an_orderly_stop_delivers_what_goes_round() {
     for mut world in worlds() {
-        let mut crowd = Vec::new();
-        for number in 0..12 {
-            let mut client = Client::clean(&mut world, &format!("sub{number}"), V311);
-            client.subscribed(&mut world, "t", QoS::AtMostOnce);
-            crowd.push(client);
-        }
+        let mut crowd = crowd(&mut world, 12);
         let publisher = Client::clean(&mut world, "publisher", V311);
         begin_turn(&mut world);
         let packet = Packet::Publish(publish("t", "x", QoS::AtMostOnce, packet_id(1).get()));

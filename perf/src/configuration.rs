@@ -13,9 +13,9 @@ receive_maximum = 65535
 max_inflight_messages = 65535
 
 [queue]
-max_online_messages = -1
-max_offline_messages = -1
-max_queue_bytes = -1
+max_online_messages = "unlimited"
+max_offline_messages = "unlimited"
+max_queue_bytes = "unlimited"
 max_waiting_output_bytes = "1GiB"
 "#
         }

@@ -196,7 +196,8 @@ settings! {
         /// Entries of the submission queue of each shard's ring.
         /// Allowed: a power of two from 64 to 32768; default 1024.
         pub ring_entries: usize = 1024, PowerOfTwo(64..=32768);
-        /// Bytes of messages that may wait between two shards before those who publish to that shard are read more slowly.
+        /// Bytes of messages that may wait between two shards before those who publish to that shard are read more slowly. Fewer if they are a
+        /// lot of work to it: not more of them wait than it does in about a millisecond.
         /// Allowed: a size from "64KiB" to "1GiB"; default "2MiB".
         pub mailbox_bytes: usize = 2 * MIB, Size(64 * KIB..=GIB);
         /// How many times a shard with nothing to do looks again before it sleeps. Saves the wake-up, costs the core.

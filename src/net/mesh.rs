@@ -5,19 +5,27 @@
 //! the queue counts as congested: the sender can then stop reading from the clients that cause such messages. Ringing a
 //! doorbell costs a system call only when its shard sleeps.
 //!
+//! The load is bytes, or the work that messages are to their receiver, whichever fills more of the queue: a message of a few bytes to a
+//! thousand subscribers is a lot of work, and what comes after it waits for that. What a message costs is known to its receiver
+//! alone, and when it is done: the receiver says what the last ones have cost, and the sender expects as much of the next.
+//!
 //! A sender that waits for a congested queue is always woken. The proof is that of the doorbell (see there), with
 //! `load` and `waiting` as the two words.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 
 use crossbeam::queue::SegQueue;
 use crossbeam::utils::CachePadded;
 
 pub use super::doorbell::{Doorbell, Inbox, InboxSender, inbox};
 
+/// The work that may wait in a queue, in the units of [`TurnLimits`](crate::shard::TurnLimits): about a millisecond.
+const MOST_WORK: usize = 8 * 1024;
+/// A message counts for this part of the average of what messages cost.
+const RECENT: u32 = 8;
 /// Bits of a word.
 const WORD: usize = u64::BITS as usize;
 
@@ -26,6 +34,8 @@ struct Pair<M> {
     queue: SegQueue<(M, usize)>,
     /// The sum of the weights in the queue.
     load: CachePadded<AtomicUsize>,
+    /// What the last messages have cost their receiver, each.
+    cost: AtomicU32,
     /// The sender waits for the load to halve.
     waiting: AtomicBool,
 }
@@ -53,6 +63,12 @@ pub struct Mesh<M> {
     congested: usize,
     /// Receivers whose congestion changed since the last [`next_change`](Self::next_change).
     changed: Vec<usize>,
+    /// By receiver: what messages to it cost, as [`next_cost`](Self::next_cost) has said.
+    told: Vec<u32>,
+    /// Receivers for which that is not true any more.
+    dearer: Vec<usize>,
+    /// By sender: what its messages have cost here, in parts of a unit.
+    costs: Vec<u32>,
     /// A bit for each sender whose queue may hold messages.
     senders: Vec<u64>,
     /// The sender of the last message. The others have their turn first.
@@ -75,6 +91,7 @@ impl<M: Send> Mesh<M> {
         let pair = || Pair {
             queue: SegQueue::new(),
             load: CachePadded::new(AtomicUsize::new(0)),
+            cost: AtomicU32::new(0),
             waiting: AtomicBool::new(false),
         };
         let doorbells = (0..shards).map(|_| Doorbell::new().map(Arc::new)).collect::<Result<_, _>>()?;
@@ -91,6 +108,9 @@ impl<M: Send> Mesh<M> {
             outgoing: outgoing(),
             congested: 0,
             changed: Vec::new(),
+            told: vec![0; shards],
+            dearer: Vec::new(),
+            costs: vec![0; shards],
             senders: vec![0; words],
             last: 0,
         };
@@ -128,6 +148,38 @@ impl<M: Send> Mesh<M> {
             self.changed.push(to);
         }
         self.push_on(to);
+    }
+
+    /// What so many messages to shard `to` weigh, which hold on to so many bytes together.
+    pub fn weight(&mut self, to: usize, bytes: usize, messages: usize) -> usize {
+        let cost = self.shared.pair(self.shard, to).cost.load(Ordering::Relaxed);
+        // Half as much, or twice: else it would change all the time.
+        if cost / 2 > self.told[to] || cost < self.told[to] / 2 {
+            self.told[to] = cost;
+            self.dearer.push(to);
+        }
+        let work = messages.saturating_mul(cost as usize);
+        bytes.max(work.saturating_mul(self.shared.capacity / MOST_WORK))
+    }
+
+    /// The next shard to which messages cost another amount of work than was said before, and how much each does.
+    pub fn next_cost(&mut self) -> Option<(usize, u32)> {
+        let to = self.dearer.pop()?;
+        Some((to, self.told[to]))
+    }
+
+    /// A message of shard `from` was so much work.
+    pub fn was_work(&mut self, from: usize, work: u32) {
+        let cost = &mut self.costs[from];
+        *cost = *cost - *cost / RECENT + work.min(u32::MAX / (2 * RECENT));
+    }
+
+    /// Has shard `from` know what its messages cost. Called when some have been handed in.
+    pub fn tell_cost(&self, from: usize) {
+        let (cost, pair) = (self.costs[from] / RECENT, self.shared.pair(from, self.shard));
+        if pair.cost.load(Ordering::Relaxed) != cost {
+            pair.cost.store(cost, Ordering::Relaxed);
+        }
     }
 
     /// Sends messages of the backlog, as far as queues have room. Called once per turn.
@@ -339,6 +391,39 @@ mod tests {
         assert_eq!((a.congested(1), all(&mut b)), (true, vec![5, 6, 7, 8]));
         a.flush();
         assert_eq!((a.next_change(), all(&mut b)), (Some((1, false)), vec![9, 10]));
+    }
+
+    /// A message of a few bytes that is a lot of work to its receiver counts for as much.
+    #[test]
+    fn what_is_a_lot_of_work_fills_a_queue_with_few_messages() {
+        const CAPACITY: usize = 1 << 20;
+        let (mut a, mut b) = pair_of(CAPACITY);
+        let mut send_until_congested = || {
+            let mut sent = 0;
+            while !a.congested(1) {
+                let weight = a.weight(1, 100, 1);
+                a.send(1, sent, weight);
+                sent += 1;
+            }
+            let cost = a.next_cost();
+            while let Some((from, _)) = b.receive() {
+                a.flush();
+                b.was_work(from, 500);
+            }
+            b.tell_cost(0);
+            a.flush();
+            (sent as usize, cost)
+        };
+        let (sent, cost) = send_until_congested();
+        assert!(sent > CAPACITY / 100 && cost.is_none(), "{sent}: nothing is known of them, but their bytes");
+        let (sent, cost) = send_until_congested();
+        assert_eq!(cost, Some((1, 500)));
+        assert_eq!(sent, MOST_WORK / 500 + 2, "the last one finds the queue full");
+        let (_, cost) = send_until_congested();
+        assert_eq!(cost, None, "it has been said");
+        (0..100).for_each(|_| b.was_work(0, 2));
+        b.tell_cost(0);
+        assert_eq!((a.weight(1, 100, 1), a.next_cost()), (2 * CAPACITY / MOST_WORK, Some((1, 2))));
     }
 
     #[test]

@@ -367,13 +367,22 @@ impl<C: Chain> Worker<C> {
     /// Hands in messages that came together: as far as they fit into this turn, and `least` in any case, which it counts down. Returns
     /// whether all of them are in, and there may be more.
     fn hand_in_received(&mut self, least: &mut usize) -> bool {
-        while *least > 0 || !self.shard.is_turn_over() {
+        while *least > 0 || !self.shard.turn().is_over {
             *least = least.saturating_sub(1);
             let Some((from, messages, _)) = &mut self.received else { return true };
             let from = *from;
             match messages.next() {
-                Some(message) => self.shard.handle(Input::Message { from, message }, self.now),
-                None => self.received = None,
+                Some(message) => {
+                    let before = self.shard.turn().work;
+                    self.shard.handle(Input::Message { from, message }, self.now);
+                    let after = self.shard.turn().work;
+                    // The first one of a turn begins it.
+                    self.mesh.was_work(from, after.checked_sub(before).unwrap_or(after));
+                }
+                None => {
+                    self.received = None;
+                    self.mesh.tell_cost(from);
+                }
             }
         }
         false
@@ -414,7 +423,7 @@ impl<C: Chain> Worker<C> {
     fn receive_commands(&mut self) -> bool {
         let mut busy = false;
         for at in 0..MESSAGES_PER_TURN {
-            if at > 0 && self.shard.is_turn_over() {
+            if at > 0 && self.shard.turn().is_over {
                 break;
             }
             let Some(command) = self.inbox.receive() else { break };
@@ -504,7 +513,8 @@ impl<C: Chain> Worker<C> {
                 }
             }
             Output::Messages { to, messages } => {
-                let weight = messages.iter().map(ShardMessage::weight).sum();
+                let bytes = messages.iter().map(ShardMessage::weight).sum();
+                let weight = self.mesh.weight(to, bytes, messages.len());
                 let held = Held::new(allocated_for::<ShardMessage>(messages.capacity()));
                 self.mesh.send(to, MeshMessage::Messages(messages, held), weight);
             }
@@ -524,9 +534,13 @@ impl<C: Chain> Worker<C> {
         }
     }
 
-    /// Sends on what the mesh had no room for, and tells the core which shards are congested. Returns whether that has changed.
+    /// Sends on what the mesh had no room for, and tells the core which shards are congested, and what messages cost them. Returns whether
+    /// congestion has changed.
     fn flush_mesh(&mut self) -> bool {
         self.mesh.flush();
+        while let Some((to, work)) = self.mesh.next_cost() {
+            self.shard.handle(Input::Cost { to, work }, self.now);
+        }
         let mut changed = false;
         while let Some((to, congested)) = self.mesh.next_change() {
             self.shard.handle(Input::Congestion { to, congested }, self.now);

@@ -241,6 +241,7 @@ impl<S> Agenda<S> {
         if self.messages[to].is_empty() {
             self.addressed.push_back(to);
         }
+        self.turn.did_send(to);
         self.messages[to].push(message);
     }
 

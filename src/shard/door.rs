@@ -8,6 +8,7 @@ use super::machine::Shard;
 use super::message::ShardMessage;
 use super::output::Output;
 use super::replaying::Replaying;
+use super::turn::TurnState;
 use crate::connection::{Connection, ConnectionStage, PauseReason};
 use crate::hooks::{Chain, HookAnswer};
 use crate::memory::MemoryStage;
@@ -56,6 +57,7 @@ impl<C: Chain> Shard<C> {
                     clients.serve_later(id, PauseReason::Congestion);
                 }
             }
+            Input::Cost { to, work } => clients.agenda.turn.set_cost(to, work),
             Input::Request(request) => self.on_request(request),
             Input::Memory(stage) => {
                 self.pubsub.retained.may_grow = stage == MemoryStage::Normal;
@@ -172,10 +174,12 @@ impl<C: Chain> Shard<C> {
         self.pubsub.clients.agenda.is_behind() || !self.pubsub.clients.delivery.fan_outs.is_empty()
     }
 
-    /// Whether all was done that may be done in this turn: what comes now waits for [`Input::Tick`], but for messages from other shards,
-    /// which are better left where they are.
-    pub fn is_turn_over(&self) -> bool {
-        self.pubsub.clients.agenda.turn.is_over() || !self.pubsub.clients.delivery.fan_outs.is_empty()
+    /// What was done in this turn.
+    #[inline]
+    pub fn turn(&self) -> TurnState {
+        let clients = &self.pubsub.clients;
+        let turn = &clients.agenda.turn;
+        TurnState { work: turn.done(), is_over: turn.is_over() || !clients.delivery.fan_outs.is_empty() }
     }
 
     /// A hook's answer is here, or its future panicked.

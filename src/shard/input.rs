@@ -95,6 +95,13 @@ pub enum Input<'a, S> {
         /// Whether it is full.
         congested: bool,
     },
+    /// How much work messages are to another shard has changed.
+    Cost {
+        /// That shard.
+        to: usize,
+        /// What each is to it, in units of [`TurnLimits`](super::TurnLimits): as much belongs to the share of the client that causes it.
+        work: u32,
+    },
     /// How near the broker is to holding as much memory as it may has changed.
     Memory(MemoryStage),
     /// The embedding program or an operator asks for something.

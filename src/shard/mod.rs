@@ -153,7 +153,7 @@ pub use program::Request;
 pub use report::bound_that_is_exceeded;
 pub use report::{Report, ResourceCounts, SlotReport};
 pub use statistics::MemoryGauge;
-pub use turn::TurnLimits;
+pub use turn::{TurnLimits, TurnState};
 
 pub use crate::handshake::AcceptedConnect;
 pub use crate::migration::{SlotMigration, SlotsMoving};

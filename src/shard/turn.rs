@@ -2,7 +2,8 @@
 //!
 //! Work is counted in units of some 100 ns: a message to one client is one, reading a packet some. A client gets a share of each turn;
 //! what it has sent beyond that waits, and is served when those before it have been, in the order in which they came to wait. So a client
-//! that asks for a lot is slow itself, and nobody else is.
+//! that asks for a lot is slow itself, and nobody else is. What it asks of other shards counts, too, as far as they have said what messages
+//! cost them: they are busy with it as long, and what comes behind it waits.
 //!
 //! A turn is what happens at one time: the runtime reads the clock once for all that has come. When all that may be done in it is done,
 //! what comes is put aside unread until the next [`Input::Tick`](super::Input::Tick), which begins a turn, too.
@@ -38,10 +39,20 @@ pub struct TurnLimits {
 }
 
 impl Default for TurnLimits {
-    /// One or two milliseconds for one client, and some for all.
+    /// About a millisecond for one client, and two for all.
     fn default() -> Self {
-        TurnLimits { share: 16 * 1024, turn: 32 * 1024, portion: 1024 }
+        TurnLimits { share: 8 * 1024, turn: 16 * 1024, portion: 1024 }
     }
+}
+
+/// What was done in a turn.
+#[derive(Clone, Copy, Debug)]
+pub struct TurnState {
+    /// How much, in units of work.
+    pub work: u32,
+    /// Whether that is all that may be done in it: what comes now waits for [`Input::Tick`](super::Input::Tick), but for messages from
+    /// other shards, which are better left where they are.
+    pub is_over: bool,
 }
 
 /// The present turn, and who waits for another one.
@@ -51,12 +62,14 @@ pub(super) struct Turn {
     /// When this is done, the client that is served has had its share; if there is none, what is due and what was put off.
     share_ends: u32,
     waiting: VecDeque<ConnectionId>,
+    /// By shard: what a message costs it.
+    costs: Vec<u32>,
 }
 
 impl Turn {
     /// The first turn.
     pub fn new(limits: TurnLimits) -> Self {
-        Turn { limits, done: 0, share_ends: limits.share, waiting: VecDeque::new() }
+        Turn { limits, done: 0, share_ends: limits.share, waiting: VecDeque::new(), costs: Vec::new() }
     }
 
     /// How much is done in a turn.
@@ -86,6 +99,20 @@ impl Turn {
     #[inline]
     pub fn did(&mut self, work: u32) {
         self.done = self.done.saturating_add(work);
+    }
+
+    /// A message to this shard costs it so much.
+    pub fn set_cost(&mut self, shard: usize, work: u32) {
+        if self.costs.len() <= shard {
+            self.costs.resize(shard + 1, 0);
+        }
+        self.costs[shard] = work;
+    }
+
+    /// A message goes to this shard.
+    #[inline]
+    pub fn did_send(&mut self, shard: usize) {
+        self.did(self.costs.get(shard).copied().unwrap_or(0));
     }
 
     /// How much work was done in this turn.
@@ -163,6 +190,16 @@ mod tests {
         assert!(!turn.is_share_over() && !turn.is_over());
         turn.end_share();
         assert!(turn.is_share_over() && !turn.is_over());
+    }
+
+    #[test]
+    fn what_is_sent_to_a_shard_counts_as_what_it_costs_there() {
+        let mut turn = Turn::new(TurnLimits::default());
+        turn.did_send(2);
+        assert_eq!(turn.done(), 0, "nothing is known of it");
+        turn.set_cost(2, 250);
+        [2, 1, 2].into_iter().for_each(|shard| turn.did_send(shard));
+        assert_eq!(turn.done(), 500);
     }
 
     #[test]

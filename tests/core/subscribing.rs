@@ -11,7 +11,7 @@ use moormq::hooks::NoHooks;
 
 use crate::client::{Client, ConnectOptions, V5, V31, V311, disconnected, packet_id};
 use crate::received::Got;
-use crate::world::{World, config, open_config, worlds, worlds_with};
+use crate::world::{Carried, World, config, open_config, worlds, worlds_with};
 
 fn at(qos: QoS) -> SubscriptionOptions {
     SubscriptionOptions::new(qos)
@@ -436,14 +436,11 @@ fn what_the_other_shards_know_is_not_told_again() {
         let mut subscribe = |filter: &str| {
             number += 1;
             let mut client = Client::on(&mut world, 0, &format!("s{number}-"), ConnectOptions::clean(V5));
-            world.carried.clear();
+            world.carried = Carried::default();
             client.subscribe(&mut world, filter, QoS::AtMostOnce);
-            let carried = std::mem::take(&mut world.carried);
-            println!("{shards} shards, {filter}: {carried:?}");
-            let count = |kind: &str| carried.get(kind).copied().unwrap_or(0);
-            let found = client.publishes(&mut world).len();
-            let counters = count("counters");
-            (count("Subscribe"), count("Subscribed"), counters, count("AskRetained") + count("Retained"), found)
+            println!("{shards} shards, {filter}: {:?}", world.carried);
+            let Carried { subscribe, subscribed, counters, retained } = world.carried;
+            (subscribe, subscribed, counters, retained, client.publishes(&mut world).len())
         };
         // Each of the other shards has sent one message, to one owner.
         assert_eq!(subscribe("kept/#"), (others, others, others, 2 * others, shards));

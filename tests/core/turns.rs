@@ -70,6 +70,29 @@ fn a_client_that_sends_a_lot_is_served_in_shares_and_another_one_in_between() {
     assert!(turns >= 5, "{turns} turns");
 }
 
+/// What waits between two shards is as much work as one turn, and no more: what others send there is behind it.
+#[test]
+fn what_is_a_lot_of_work_elsewhere_is_a_lot_here() {
+    for shards in [2, 4] {
+        for (cost, at_least, at_most) in [(0, 9, 10), (20, 1, 3)] {
+            let mut world = world(shards);
+            let mut subscriber = Client::on(&mut world, 1, "subscriber", ConnectOptions::clean(V311));
+            subscriber.subscribed(&mut world, "t", QoS::AtMostOnce);
+            let publisher = Client::on(&mut world, 0, "publisher", ConnectOptions::clean(V311));
+            world.handle(0, Input::Cost { to: 1, work: cost });
+            begin_turn(&mut world);
+            let texts: Vec<_> = (0..30).map(|number| number.to_string()).collect();
+            let packets = texts.iter().map(|text| Packet::Publish(publish("t", text, QoS::AtMostOnce, 0)));
+            world.send_quietly(publisher.socket, &bytes(V311, &packets.collect::<Vec<_>>()));
+            world.carry_out_outputs();
+            let sent = world.on_their_way(0, 1);
+            assert!((at_least..=at_most).contains(&sent), "{shards} shards, cost {cost}: {sent}");
+            world.settle();
+            assert_eq!(subscriber.texts(&mut world), texts, "all of it comes, in order");
+        }
+    }
+}
+
 #[test]
 fn all_clients_together_have_one_turn_and_wait_in_order() {
     let mut world = world(1);

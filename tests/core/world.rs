@@ -48,6 +48,31 @@ struct SessionTransfer<S> {
     transfer: Box<Transfer<S>>,
 }
 
+/// What was carried between shards to make a subscription known, and to find what is retained for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Carried {
+    pub subscribe: usize,
+    pub subscribed: usize,
+    /// Counters in the latter.
+    pub counters: usize,
+    /// Questions and answers.
+    pub retained: usize,
+}
+
+impl Carried {
+    fn add(&mut self, message: &ShardMessage) {
+        match message {
+            ShardMessage::Subscribe { .. } => self.subscribe += 1,
+            ShardMessage::Subscribed { sent, .. } => {
+                self.subscribed += 1;
+                self.counters += sent.len();
+            }
+            ShardMessage::AskRetained(_) | ShardMessage::Retained(_) => self.retained += 1,
+            _ => {}
+        }
+    }
+}
+
 /// A broker of some shards.
 pub struct World<C: Chain> {
     pub shards: Vec<Shard<C>>,
@@ -66,8 +91,8 @@ pub struct World<C: Chain> {
     /// Answers to requests about sessions, by ticket.
     pub found: Vec<(u64, Option<Box<SessionFound>>)>,
     pub stopped: usize,
-    /// How many messages of each kind were carried between shards, and counters in them.
-    pub carried: BTreeMap<String, usize>,
+    /// What was carried between shards.
+    pub carried: Carried,
 }
 
 /// A configuration without authentication and authorisation.
@@ -124,7 +149,7 @@ impl<C: Chain> World<C> {
             subscribed: Vec::new(),
             found: Vec::new(),
             stopped: 0,
-            carried: BTreeMap::new(),
+            carried: Carried::default(),
         }
     }
 
@@ -312,15 +337,15 @@ impl<C: Chain> World<C> {
         true
     }
 
+    /// How many messages from one shard to another were not delivered yet.
+    pub fn on_their_way(&self, from: usize, to: usize) -> usize {
+        self.messages[from][to].len()
+    }
+
     /// Delivers the oldest message from one shard to another.
     pub fn carry_message(&mut self, from: usize, to: usize) -> bool {
         let Some(message) = self.messages[from][to].pop_front() else { return false };
-        let text = format!("{message:?}");
-        let kind = text.split([' ', '(']).next().unwrap_or_default();
-        *self.carried.entry(kind.to_owned()).or_default() += 1;
-        if let ShardMessage::Subscribed { sent, .. } = &message {
-            *self.carried.entry("counters".to_owned()).or_default() += sent.len();
-        }
+        self.carried.add(&message);
         self.handle(to, Input::Message { from, message });
         true
     }

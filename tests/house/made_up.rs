@@ -29,8 +29,8 @@ fn a_circle_of_three_files_is_found_once() {
         ROOT,
         ("src/room/mod.rs", "mod a;\nmod b;\nmod c;\n"),
         ("src/room/a.rs", "use super::{b::B, c};\npub fn a(b: B) {}\n"),
-        ("src/room/b.rs", "use super::c::{self as sea};\npub struct B;\nfn b() { sea::c() }\n"),
-        ("src/room/c.rs", "pub fn c() { super::a::a(todo!()) }\n"),
+        ("src/room/b.rs", "use super::c::{self as sea};\npub struct B;\nfn b() { sea::c(1) }\n"),
+        ("src/room/c.rs", "pub fn c(b: u8) { super::a::a(b) }\n"),
     ]);
     assert_eq!(
         found,

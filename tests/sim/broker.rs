@@ -283,7 +283,7 @@ impl Broker {
     pub fn catch_up(&mut self, random: &mut Random) -> bool {
         let count = self.shards.len();
         let start = random.below(count);
-        let is_late = |shard: &usize| self.shards[*shard].is_behind() || self.shards[*shard].is_turn_over();
+        let is_late = |shard: &usize| self.shards[*shard].is_behind() || self.shards[*shard].turn().is_over;
         let Some(shard) = (0..count).map(|at| (start + at) % count).find(is_late) else { return false };
         self.tick(shard);
         true
@@ -300,7 +300,7 @@ impl Broker {
         let start = random.below(pairs);
         // The runtime leaves them where they are while a shard has done enough for one turn.
         let is_due =
-            |pair: &usize| !self.messages[*pair].is_empty() && !self.shards[pair % self.shards.len()].is_turn_over();
+            |pair: &usize| !self.messages[*pair].is_empty() && !self.shards[pair % self.shards.len()].turn().is_over;
         let Some(pair) = (0..pairs).map(|at| (start + at) % pairs).find(is_due) else {
             return self.catch_up(random);
         };

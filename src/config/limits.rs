@@ -129,9 +129,10 @@ settings! {
         /// Those who publish at QoS 1 and 2 have to when three quarters of the queue are used.
         /// Allowed: a size from "4KiB" to "1GiB"; default "256KiB".
         pub max_waiting_output_bytes: usize = 256 * KIB, Size(4 * KIB..=GIB);
-        /// How long a client can make others wait. It gets back a twentieth of the time that passes otherwise. Sessions
-        /// that end with their connections share it by address. When it is used up nobody waits: QoS 0 for this client is dropped
-        /// until it has read half of what waits, and QoS 1 and 2 when its queue is full. A publisher, too, can be made to wait that
+        /// How long a client can make others wait. It gets back a twentieth of the time that passes otherwise. Connecting
+        /// again brings no more: a client whose session ends with its connection, and that was slow to the last, leaves to the next ones from
+        /// its address what it has left. When it is used up nobody waits until it has read half of what waits for it: if it reads nothing, QoS 0
+        /// for it is dropped, and all when its queue is full. A publisher, too, can be made to wait that
         /// long, by however many clients, and then as much again in ten seconds.
         /// Allowed: a duration from "1ms" to "1h"; default "500ms".
         pub publisher_patience: Duration = Duration::from_millis(500), Span(MILLISECOND..=HOUR);

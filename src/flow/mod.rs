@@ -7,8 +7,9 @@
 //! of `publisher_patience` on both sides, which comes back at a twentieth of the time that passes:
 //!
 //! * A client can have publishers held while it has credit. It belongs to the session, or, if that ends with its connection, to the
-//!   address: connecting again gives no more of it. After that the client is *given up*: QoS 0 for it is dropped until it
-//!   has read half of what waits, and QoS 1 and 2 when its queue is full.
+//!   connection, which leaves what it lacks to the next ones from its address if it does not catch up: connecting again gives no more of it.
+//!   After that the client is *given up*: nobody waits for it until it has read half of what waits. If it reads nothing, QoS 0 for it is
+//!   dropped. If it reads, but more slowly than others publish, QoS 0 is queued like QoS 1 and 2, and all is dropped when its queue is full.
 //! * A publisher is held while it has credit, however many clients are slow. That is up to the connection of the publisher.
 //!
 //! Who adds little to a full backlog is not held for it: a publisher that sends a few bytes now and then does not pay for one that floods.
@@ -20,43 +21,41 @@
 
 mod backlog;
 mod lossless;
+mod standing;
 
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
 pub use backlog::Backlog;
 use backlog::nearly;
 pub use lossless::Lossless;
+pub use standing::Account;
+use standing::Standings;
 
 use crate::client::ConnectionId;
 use crate::codec::QoS;
 use crate::config::Config;
-use crate::connection::{Connection, Pace};
+use crate::connection::Pace;
 use crate::credit::Credit;
 use crate::memory::MemoryStage;
-use crate::session::Session;
 use crate::sharding::{Publisher, ShardSet};
 use crate::time::Time;
 
 /// A publisher is held when it has added this part of the limit for QoS 0 to a full backlog.
 const ALLOWANCE: usize = 8;
-/// With less than this part of its credit a client is not waited for, and a publisher not held.
-const TOO_LITTLE: u32 = 10;
 
 /// Who waits for whom; one for each shard.
 pub struct Flow {
     /// How many bytes may wait for one client while it is published to at QoS 0. No more are put into its output.
     most: usize,
-    /// The credit of a client.
-    patience: Duration,
     /// Connections whose backlog is full, and those that were given up.
     slow: BTreeMap<ConnectionId, SlowConsumer>,
     /// How many of them are not given up.
     waited_for: usize,
-    /// Credits that are not whole.
-    credits: HashMap<Account, Credit>,
+    /// What is known of those that were slow, on any connection.
+    standings: Standings,
     /// Who waits without end.
     pub lossless: Lossless,
     /// Shards to which the queue is full.
@@ -67,22 +66,6 @@ pub struct Flow {
     memory: MemoryStage,
     /// Connections that are not served until there is memory.
     waiting_for_memory: BTreeSet<ConnectionId>,
-}
-
-/// Whose the credit of a client is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Account {
-    /// That of a session which is kept, by its instance number.
-    Session(u64),
-    /// That of the address of clients whose sessions end with their connections.
-    Address(IpAddr),
-}
-
-impl Account {
-    /// That of the client of a session on this connection.
-    pub fn of<S, A>(session: &Session<S>, connection: &Connection<A>) -> Self {
-        if session.is_kept() { Account::Session(session.instance) } else { Account::Address(connection.peer.ip()) }
-    }
 }
 
 /// A connection whose backlog is full.
@@ -118,11 +101,10 @@ impl Flow {
     pub fn new(config: &Config) -> Self {
         Flow {
             most: config.queue.max_waiting_output_bytes,
-            patience: config.queue.publisher_patience,
             lossless: Lossless::new(config),
             slow: BTreeMap::new(),
             waited_for: 0,
-            credits: HashMap::new(),
+            standings: Standings::new(config.queue.publisher_patience),
             congested: ShardSet::default(),
             waiting_for_room: Vec::new(),
             memory: MemoryStage::Normal,
@@ -138,13 +120,12 @@ impl Flow {
 
     /// The credit of a client, or of a publisher.
     pub fn patience(&self) -> Duration {
-        self.patience
+        self.standings.patience()
     }
 
     /// What is left of a credit; none if it is too little to wait for.
     pub fn left(&self, credit: &Credit, now: Time) -> Option<Duration> {
-        let left = credit.left(self.patience, now);
-        (!left.is_zero() && left >= self.patience / TOO_LITTLE).then_some(left)
+        self.standings.left(credit, now)
     }
 
     /// Whether the backlog of a client is full for messages of this QoS.
@@ -158,10 +139,11 @@ impl Flow {
 
     /// How a client for which something waits takes messages of this QoS.
     #[cold]
-    pub fn pace(&self, id: ConnectionId, backlog: Backlog, qos: QoS) -> Pace {
+    pub fn pace(&self, id: ConnectionId, backlog: Backlog, qos: QoS, now: Time) -> Pace {
         let is_full = self.is_full(backlog, qos);
         let is_much = backlog.bytes() >= self.most;
-        if is_much && qos == QoS::AtMostOnce && self.slow.get(&id).is_some_and(|slow| slow.given_up) {
+        let is_lost = |slow: &SlowConsumer| slow.given_up && !self.standings.reads(slow.account, now);
+        if is_much && qos == QoS::AtMostOnce && self.slow.get(&id).is_some_and(is_lost) {
             return Pace::Lost;
         }
         if is_full || backlog.output >= self.most { Pace::Full } else { Pace::Keeping }
@@ -170,7 +152,7 @@ impl Flow {
     /// How long a member of shared subscriptions may take nothing before others get what waits for it: as long as publishers wait for a
     /// client, within limits.
     pub fn stall_patience(&self) -> Duration {
-        self.patience.clamp(Duration::from_millis(10), Duration::from_secs(1))
+        self.patience().clamp(Duration::from_millis(10), Duration::from_secs(1))
     }
 
     /// Whether publishers wait for any client.
@@ -224,36 +206,39 @@ impl Flow {
 
     /// Publishers begin to wait for a client, if it has enough credit. Gives when that is used up.
     fn wait_for(&mut self, id: ConnectionId, now: Time) -> Option<Time> {
-        let account = self.slow.get(&id)?.account;
-        let left = self.left(&self.credits.get(&account).copied().unwrap_or_default(), now)?;
-        self.credits.entry(account).or_default().begin(self.patience, now);
-        self.slow.get_mut(&id)?.given_up = false;
+        let slow = self.slow.get_mut(&id)?;
+        let used_up = self.standings.begin(slow.account, now)?;
+        slow.given_up = false;
         self.waited_for += 1;
-        Some(now + left)
+        Some(used_up)
     }
 
     /// Publishers wait for a client no more.
     fn wait_no_more(&mut self, account: Account, now: Time) {
         self.waited_for -= 1;
-        if let Some(credit) = self.credits.get_mut(&account) {
-            credit.end(self.patience, now);
-        }
+        self.standings.end(account, now);
     }
 
     /// Something has left the backlog of `id`: the publishers that wait no more for it.
     pub fn backlog_shrank(&mut self, id: ConnectionId, backlog: Backlog, now: Time) -> BTreeSet<Publisher> {
         let is_enough = |slow: &SlowConsumer| backlog.bytes() <= slow.relieved_at && !backlog.is_long;
         let is_relieved = self.slow.get(&id).is_some_and(is_enough);
-        if is_relieved { self.remove(id, now) } else { BTreeSet::new() }
+        if is_relieved { self.catches_up(id, now) } else { BTreeSet::new() }
+    }
+
+    /// A client has taken what was handed over for its connection.
+    pub fn took(&mut self, id: ConnectionId, now: Time) {
+        if let Some(slow) = self.slow.get(&id) {
+            self.standings.took(slow.account, now);
+        }
     }
 
     /// The time has come that was said of `id`: if its credit is used up it is given up.
     pub fn due(&mut self, id: ConnectionId, now: Time) -> PatienceOver {
         let Some(slow) = self.slow.get_mut(&id).filter(|slow| !slow.given_up) else { return PatienceOver::default() };
         let account = slow.account;
-        let left = self.credits.get(&account).map_or(Duration::ZERO, |credit| credit.left(self.patience, now));
-        if !left.is_zero() {
-            return PatienceOver { look_at: Some(now + left), ..PatienceOver::default() };
+        if let Some(at) = self.standings.used_up_at(account, now) {
+            return PatienceOver { look_at: Some(at), ..PatienceOver::default() };
         }
         slow.given_up = true;
         let released = waiting(std::mem::take(&mut slow.publishers));
@@ -261,9 +246,8 @@ impl Flow {
         PatienceOver { released, look_at: None }
     }
 
-    /// Forgets a connection, and gives the publishers that wait for it.
-    pub fn remove(&mut self, id: ConnectionId, now: Time) -> BTreeSet<Publisher> {
-        self.waiting_for_memory.remove(&id);
+    /// A client is slow no more. Gives the publishers that wait for it.
+    fn catches_up(&mut self, id: ConnectionId, now: Time) -> BTreeSet<Publisher> {
         let Some(slow) = self.slow.remove(&id) else { return BTreeSet::new() };
         if !slow.given_up {
             self.wait_no_more(slow.account, now);
@@ -271,10 +255,18 @@ impl Flow {
         waiting(slow.publishers)
     }
 
+    /// Forgets a connection from this address, and gives the publishers that wait for it.
+    pub fn remove(&mut self, id: ConnectionId, address: IpAddr, now: Time) -> BTreeSet<Publisher> {
+        self.waiting_for_memory.remove(&id);
+        let was_slow = self.slow.contains_key(&id);
+        let released = self.catches_up(id, now);
+        self.standings.gone(Account::Connection(id, address), was_slow, now);
+        released
+    }
+
     /// Forgets credits that have come back whole.
     pub fn forget_whole(&mut self, now: Time) {
-        self.credits.retain(|_, credit| !credit.is_whole(self.patience, now));
-        self.credits.shrink_to(2 * self.credits.len());
+        self.standings.forget_whole(now);
     }
 
     /// The queue to a shard is full, or has room again. Gives the connections that waited for that, and for no other shard.

@@ -202,13 +202,14 @@ impl<C: Chain> Clients<C> {
 
     /// Takes a connection out of the table. Publishers that wait for it go on.
     pub(super) fn take_connection(&mut self, id: ConnectionId) -> Option<Box<Connection<PendingConnect<C::State>>>> {
-        for publisher in self.flow.remove(id, self.agenda.now()) {
+        let connection = self.connections.remove(id)?;
+        for publisher in self.flow.remove(id, connection.peer.ip(), self.agenda.now()) {
             self.release_publisher(publisher, Hold::WithCredit);
         }
         for publisher in self.flow.lossless.remove(id) {
             self.release_publisher(publisher, Hold::WithoutEnd);
         }
-        self.connections.remove(id)
+        Some(connection)
     }
 
     /// A publisher, perhaps of another shard, which is held so, waits for one client less.

@@ -78,6 +78,7 @@ impl<C: Chain> Clients<C> {
         let Some(session) = connection.session() else { return };
         self.send_waiting(session);
         if self.flow.has_slow_clients() {
+            self.flow.took(id, self.agenda.now());
             holding::backlog_shrank(self, id, session);
         }
         self.serve_later(id, PauseReason::OutputFull);

@@ -147,7 +147,7 @@ impl<C: Chain> Clients<C> {
         if !is_free {
             let listener = to.connection.listener;
             is_lossless = routed.publisher.is_some() && self.flow.lossless.applies(publication.topic, listener);
-            pace = self.flow.pace(id, Backlog::of(session, to.connection), qos);
+            pace = self.flow.pace(id, Backlog::of(session, to.connection), qos, self.agenda.now());
             if is_lossless && pace == Pace::Lost {
                 pace = Pace::Full;
             }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use moormq::client::DropReason;
 use moormq::codec::{AckKind, QoS};
-use moormq::config::{Config, Limit};
+use moormq::config::{Config, Limit, QueueConfig};
 use moormq::hooks::NoHooks;
 
 use crate::client::{Client, ConnectOptions, QOS, V5, V311, id_owned_by};
@@ -76,6 +76,37 @@ fn a_burst_to_a_client_that_reads_loses_nothing() {
     }
 }
 
+/// Publishers do not wait for it longer than for others, but what they publish has the queue to wait in.
+#[test]
+fn a_client_that_reads_too_slowly_loses_what_its_queue_has_no_room_for() {
+    for (room, loses) in [(1 << 20, false), (100 << 10, true)] {
+        let config =
+            || Config { queue: QueueConfig { max_queue_bytes: Limit::at_most(room), ..tight().queue }, ..tight() };
+        for mut world in worlds_with(config) {
+            let last = world.shards.len() - 1;
+            let mut reader = Client::on(&mut world, last, "reader", ConnectOptions::clean(V311));
+            reader.subscribed(&mut world, "t", QoS::AtMostOnce);
+            let publisher = Client::clean(&mut world, "publisher", V311);
+            world.stick(reader.socket, true);
+            let payload = "x".repeat(500);
+            let texts: Vec<String> = (0..600).map(|number| format!("{number} {payload}")).collect();
+            texts.iter().for_each(|text| publisher.publish(&mut world, "t", text, QoS::AtMostOnce, 0));
+            let (mut received, begun) = (Vec::new(), world.now);
+            loop {
+                world.advance(Duration::from_millis(100));
+                world.take_in(reader.socket);
+                let got = reader.texts(&mut world);
+                if got.is_empty() {
+                    break;
+                }
+                received.extend(got);
+            }
+            assert!(world.now.since(begun) > Duration::from_secs(2), "it takes longer than anybody waits");
+            assert_eq!((received == texts, dropped(&world) == 0), (!loses, !loses), "{room}: {}", received.len());
+        }
+    }
+}
+
 /// Publishes much to a topic that a client subscribes to which reads nothing. Gives how long its publisher was held.
 fn held(world: &mut World<NoHooks>, publisher: &Client, for_at_most: Duration) -> Duration {
     let begun = world.now;
@@ -99,7 +130,7 @@ fn connecting_again_brings_no_new_patience() {
             let last = world.shards.len() - 1;
             let mut all = Duration::ZERO;
             for number in 0..5 {
-                // Sessions that end with their connections share the credit of their address.
+                // Who leaves an address without having caught up leaves its lack of credit to the next.
                 let name = if options.clean_start { format!("rude{number}") } else { "rude".to_owned() };
                 let mut rude = Client::on(&mut world, last, &name, options);
                 rude.subscribe(&mut world, "t", QoS::AtMostOnce);

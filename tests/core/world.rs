@@ -232,7 +232,15 @@ impl<C: Chain> World<C> {
     /// The client stops or resumes reading.
     pub fn stick(&mut self, socket: Socket, stuck: bool) {
         self.ends[socket.0].stuck = stuck;
-        if !stuck && let Some(bytes) = self.ends[socket.0].under_way.take() {
+        if !stuck {
+            self.take_in(socket);
+        }
+        self.settle();
+    }
+
+    /// A client that is stuck reads what is under way to it, and no more.
+    pub fn take_in(&mut self, socket: Socket) {
+        if let Some(bytes) = self.ends[socket.0].under_way.take() {
             self.ends[socket.0].received.extend_from_slice(&bytes);
             if let Some((shard, id)) = self.ends[socket.0].at {
                 self.handle(shard, Input::Sent { connection: id, emptied: Vec::new() });

@@ -1,0 +1,137 @@
+//! What is known of clients that were slow: the credit they have left, and whether they read.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::client::ConnectionId;
+use crate::connection::Connection;
+use crate::credit::Credit;
+use crate::session::Session;
+use crate::time::Time;
+
+/// With less than this part of its credit a client is not waited for, and a publisher not held.
+const TOO_LITTLE: u32 = 10;
+
+/// Whose credit is spent while publishers wait for a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Account {
+    /// That of a session which is kept, by its instance number.
+    Session(u64),
+    /// That of the connection of a session that ends with it. It begins with what those from its address have left that were slow
+    /// until they went.
+    Connection(ConnectionId, IpAddr),
+}
+
+impl Account {
+    /// That of the client of a session on this connection.
+    pub fn of<S, A>(session: &Session<S>, connection: &Connection<A>) -> Self {
+        match session.is_kept() {
+            true => Account::Session(session.instance),
+            false => Account::Connection(connection.id, connection.peer.ip()),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Default)]
+struct Standing {
+    credit: Credit,
+    /// When it last took something of what waited for it.
+    took: Option<Time>,
+}
+
+/// That of all clients of a shard.
+pub struct Standings {
+    /// The credit of a client, or of a publisher.
+    patience: Duration,
+    of: HashMap<Account, Standing>,
+    /// What is left to new connections, where that is not all.
+    addresses: HashMap<IpAddr, Credit>,
+}
+
+impl Standings {
+    /// All have credit of this length.
+    pub fn new(patience: Duration) -> Self {
+        Standings { patience, of: HashMap::new(), addresses: HashMap::new() }
+    }
+
+    /// The credit of a client, or of a publisher.
+    pub fn patience(&self) -> Duration {
+        self.patience
+    }
+
+    /// What is left of a credit; none if it is too little to wait for.
+    pub fn left(&self, credit: &Credit, now: Time) -> Option<Duration> {
+        let left = credit.left(self.patience, now);
+        (!left.is_zero() && left >= self.patience / TOO_LITTLE).then_some(left)
+    }
+
+    /// Publishers begin to wait for a client, if it has enough credit. Gives when that is used up.
+    pub fn begin(&mut self, account: Account, now: Time) -> Option<Time> {
+        let inherited = || match account {
+            Account::Connection(_, address) => self.addresses.get(&address).copied().unwrap_or_default(),
+            Account::Session(_) => Credit::default(),
+        };
+        let standing = self.of.get(&account).copied();
+        let mut standing = standing.unwrap_or_else(|| Standing { credit: inherited(), took: None });
+        let left = self.left(&standing.credit, now);
+        if left.is_some() {
+            standing.credit.begin(self.patience, now);
+        }
+        self.of.insert(account, standing);
+        Some(now + left?)
+    }
+
+    /// Publishers wait for it no more.
+    pub fn end(&mut self, account: Account, now: Time) {
+        if let Some(standing) = self.of.get_mut(&account) {
+            standing.credit.end(self.patience, now);
+        }
+    }
+
+    /// When the credit is used up which is being spent; none if it is.
+    pub fn used_up_at(&self, account: Account, now: Time) -> Option<Time> {
+        let left = self.of.get(&account)?.credit.left(self.patience, now);
+        (!left.is_zero()).then(|| now + left)
+    }
+
+    /// A client took something of what waits for it.
+    pub fn took(&mut self, account: Account, now: Time) {
+        if let Some(standing) = self.of.get_mut(&account) {
+            standing.took = Some(now);
+        }
+    }
+
+    /// Whether a client has taken something lately.
+    pub fn reads(&self, account: Account, now: Time) -> bool {
+        let took = self.of.get(&account).and_then(|standing| standing.took);
+        took.is_some_and(|took| now.since(took) < self.patience)
+    }
+
+    /// A connection is gone. If its client was slow to the last, new connections from its address begin with no more credit than it had.
+    pub fn gone(&mut self, account: Account, was_slow: bool, now: Time) {
+        let Account::Connection(_, address) = account else { return };
+        let Some(standing) = self.of.remove(&account) else { return };
+        if was_slow {
+            let all = self.patience;
+            let credit = self.addresses.entry(address).or_default();
+            if standing.credit.left(all, now) < credit.left(all, now) {
+                *credit = standing.credit;
+            }
+        }
+    }
+
+    /// Forgets credits that have come back whole.
+    pub fn forget_whole(&mut self, now: Time) {
+        self.of.retain(|_, standing| !standing.credit.is_whole(self.patience, now));
+        self.of.shrink_to(2 * self.of.len());
+        self.addresses.retain(|_, credit| !credit.is_whole(self.patience, now));
+        self.addresses.shrink_to(2 * self.addresses.len());
+    }
+
+    /// Whether all credit there is is whole.
+    #[cfg(test)]
+    pub fn is_empty(&self) -> bool {
+        self.of.is_empty() && self.addresses.is_empty()
+    }
+}

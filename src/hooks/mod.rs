@@ -11,7 +11,8 @@
 //!
 //! An answer is given *now*, in an ordinary call on the shard that must not block, or *later*, by a future
 //! ([`Answer::Later`]) that the shard runs while it reads nothing more from this client. A later answer has a deadline. Its
-//! future may be woken by any thread, at any time.
+//! future may be woken by any thread, at any time. What its link keeps for the session it may read and write when it is here:
+//! [`Context::later`].
 //!
 //! A hook that panics is caught and logged: a conditional hook then counts as *no*, a notification is given up. The
 //! shard and other clients are not affected.
@@ -57,6 +58,7 @@ mod answer;
 pub(crate) mod ask;
 mod auth;
 mod barrier;
+mod boxed;
 mod chain;
 mod context;
 mod counts;
@@ -76,12 +78,14 @@ pub mod stock;
 mod subscribe;
 mod tally;
 mod v3_only;
+mod verdict;
 
 #[cfg(test)]
 mod tests;
 
-pub use answer::{Answer, DeliverAnswer, HookAnswer, HookFuture, Later, PendingAnswer, Verdict};
+pub use answer::{Answer, DeliverAnswer, Later};
 pub use auth::{AuthContinue, AuthExchange, AuthStage, AuthStep, AuthSuccess};
+pub use boxed::Boxed;
 pub use chain::{Chain, Linked, NoHooks};
 pub use context::{Context, Notice};
 pub use counts::{CountsByHook, HookCounts, LinkCounts};
@@ -105,3 +109,4 @@ pub use subscribe::{
 };
 pub use tally::{HookClock, Outcome};
 pub use v3_only::V3Only;
+pub use verdict::{HookAnswer, HookFuture, PendingAnswer, Unfinished, Verdict};

@@ -75,7 +75,7 @@ fn finish<C: Chain>(
     let hook = unfinished.hook();
     let finished = C::state_of(link, state).map(|state| unfinished.finish(state));
     let answer = match finished {
-        Some(Finished::Answer(answer)) => answer,
+        Some(Finished::Answer(answer)) => *answer,
         Some(Finished::Later(future)) => return Err(PendingAnswer { hook, link, future }),
         None => HookAnswer::Failed,
     };

@@ -125,11 +125,15 @@ impl<M: 'static, R: 'static> LaterAnswer<M, R> {
     fn unfinished(&self, finish: Finish<M, R>) -> Unfinished {
         let (place, variant) = (self.future.place, self.variant);
         let mut finish = Guarded { left: Some(finish), place };
-        Unfinished::new(place.hook, move |state| match finish.finish(state) {
-            Some(Answer::Later(later)) => Finished::Later(Box::pin(LaterAnswer::new(later, place, variant))),
-            Some(Answer::Absent) => Finished::Answer(variant(Answer::Next)),
-            Some(answer) => Finished::Answer(variant(answer)),
-            None => Finished::Answer(HookAnswer::Failed),
+        Unfinished::new(place.hook, move |state| {
+            Finished::Answer(Box::new(match finish.finish(state) {
+                Some(Answer::Later(later)) => {
+                    return Finished::Later(Box::pin(LaterAnswer::new(later, place, variant)));
+                }
+                Some(Answer::Absent) => variant(Answer::Next),
+                Some(answer) => variant(answer),
+                None => HookAnswer::Failed,
+            }))
         })
     }
 }

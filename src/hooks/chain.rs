@@ -54,11 +54,10 @@ macro_rules! define_chain {
         rewriting { $($rewrite:ident($rewrite_arg:ident: $Rewrite:ty) -> $Rewritten:ty;)* }
         notifications { $($tell:ident($($tell_arg:ident: $Tell:ty),*);)* }
     ) => {
-        /// Links in the order they were put together, and how the broker calls them. Implemented by [`NoHooks`] and
-        /// [`Linked`]; see [`Hook`] for when each hook is called.
-        ///
-        /// Conditional hooks take the number of the link to begin with: 0, or the one after a link that answered
-        /// later and then *Next*. A link that begins with a later one than there is, asks nobody.
+        /// Links in the order they were put together. Implemented by [`NoHooks`] and [`Linked`]; see [`Hook`] for when each hook is
+        /// called.
+        // Conditional hooks take the number of the link to begin with: 0, or the one after a link that answered later and then *Next*.
+        // With a number behind the last one nobody is asked.
         pub trait Chain: Send + 'static {
             /// What all links together keep per session: a tuple of each link's [`Hook::State`], the first link's
             /// innermost.
@@ -76,19 +75,24 @@ macro_rules! define_chain {
             }
 
             /// The clock by which answers given now are timed, for links that want it; without one they take no time.
+            #[doc(hidden)]
             fn time_by(&mut self, clock: HookClock);
 
             /// Counts what became of a later answer, or of a task of a notification: of `hook` of the link at this place.
+            #[doc(hidden)]
             fn settle(&mut self, link: usize, hook: &str, outcome: Outcome, waited: Duration);
 
             /// Adds for each link, in order, what it is called and what it counted.
+            #[doc(hidden)]
             fn counts(&self, into: &mut Vec<LinkCounts>);
 
             /// What the link at this place keeps of `state`: its [`Hook::State`]. None if there is no such link.
+            #[doc(hidden)]
             fn state_of(link: usize, state: &mut Self::State) -> Option<&mut dyn Any>;
 
             $(
                 #[doc = concat!("Asks the links for [`Hook::", stringify!($ask), "`].")]
+                #[doc(hidden)]
                 fn $ask(
                     &mut self,
                     from: usize,
@@ -100,6 +104,7 @@ macro_rules! define_chain {
 
             $(
                 #[doc = concat!("Asks the links for [`Hook::", stringify!($rewrite), "`]. Nothing is: unchanged.")]
+                #[doc(hidden)]
                 fn $rewrite(
                     &mut self,
                     client: &Client,
@@ -110,6 +115,7 @@ macro_rules! define_chain {
 
             $(
                 #[doc = concat!("Calls every link's [`Hook::", stringify!($tell), "`].")]
+                #[doc(hidden)]
                 fn $tell(&mut self, client: &Client, state: &mut Self::State $(, $tell_arg: $Tell)*) -> Notified;
             )*
         }

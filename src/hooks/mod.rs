@@ -49,10 +49,10 @@
 //! # let _ = chain;
 //! ```
 //!
-//! # What this module is
-//!
-//! The questions, the answers and the order of asking. It touches no session and runs no future: the shard calls the
-//! chain and acts on its [`Verdict`], and the runtime runs a [`HookFuture`] and brings its [`HookAnswer`] back.
+//! A hook is an ordinary method, and can be tested as one: see [`Context`] and [`Notice`].
+
+// The questions, the answers and the order of asking. It touches no session and runs no future: the shard calls the chain and acts
+// on its `Verdict`, and the runtime runs a `HookFuture` and brings its `HookAnswer` back.
 
 mod answer;
 pub(crate) mod ask;
@@ -88,12 +88,11 @@ pub use auth::{AuthContinue, AuthExchange, AuthStage, AuthStep, AuthSuccess};
 pub use boxed::Boxed;
 pub use chain::{Chain, Linked, NoHooks};
 pub use context::{Context, Notice};
-pub use counts::{CountsByHook, HookCounts, LinkCounts};
+pub use counts::HookCounts;
 pub use deliver::{DeliverChanges, DeliverModifiers, DeliverModifiersM5, Delivery, DeliveryM5};
 pub use expiry::Expiry;
 pub use hook::Hook;
 pub use lifecycle::{DroppedMessage, OfflineMessage};
-pub use notified::Notified;
 pub use publish::{
     PublishChanges, PublishCode, PublishModifiers, PublishModifiersM5, PublishRefusal, PublishRefusalM5,
     PublishRequest, PublishRequestM5, Published, PublishedM5,
@@ -107,6 +106,13 @@ pub use subscribe::{
     SubscribeRefusalM5, SubscribeRequest, SubscribeRequestM5, Subscribed, SubscribedM5, UnsubscribeModifiers,
     UnsubscribeModifiersM5, UnsubscribeRequest, UnsubscribeRequestM5, Unsubscribed,
 };
-pub use tally::{HookClock, Outcome};
 pub use v3_only::V3Only;
-pub use verdict::{HookAnswer, HookFuture, PendingAnswer, Unfinished, Verdict};
+
+// What a chain tells the shard and the runtime.
+#[doc(hidden)]
+pub use {
+    counts::{CountsByHook, LinkCounts},
+    notified::Notified,
+    tally::{HookClock, Outcome},
+    verdict::{HookAnswer, HookFuture, PendingAnswer, Unfinished, Verdict},
+};

@@ -151,13 +151,16 @@ impl HookAnswer {
 /// An answer that is made when it is here, with the state of the link. If nobody waits for it any more, it is dropped.
 pub struct Unfinished {
     hook: &'static str,
-    finish: Box<dyn FnOnce(&mut dyn Any) -> Finished>,
+    finish: MakeAnswer,
 }
+
+/// Makes an answer, of any hook, with the state of the link.
+type MakeAnswer = Box<dyn FnOnce(&mut dyn Any) -> Finished>;
 
 /// What an [`Unfinished`] answer came to.
 pub(super) enum Finished {
     /// The answer, settled.
-    Answer(HookAnswer),
+    Answer(Box<HookAnswer>),
     /// It comes later still.
     Later(HookFuture),
 }

@@ -1,11 +1,12 @@
-//! A hook that asks a slow backend: it answers *later*, and only the client that is asked about waits.
+//! A hook that asks a slow backend: it answers *later*, and only the client that is asked about waits. What the backend says of
+//! the client is kept with its session, and decides where it may publish.
 //!
 //! The backend here is a thread that takes half a second for each question; a database or an HTTP service looks the same
 //! from the hook.
 //!
 //! ```text
 //! cargo run --example slow_backend              # or, at another address: -- 127.0.0.1:1884
-//! mosquitto_pub -i anything -u ann -t a -m 'half a second later'
+//! mosquitto_pub -i anything -u ann -t ann/a -m 'half a second later'
 //! ```
 
 use std::sync::mpsc::{Sender, channel};
@@ -15,12 +16,16 @@ use std::time::Duration;
 use moormq::Broker;
 use moormq::config::Config;
 use moormq::hooks::stock::AllowAll;
-use moormq::hooks::{Answer, ConnectRefusal, Context, Hook, Register, RegisterModifiers, V3Only};
+use moormq::hooks::{
+    Answer, ConnectRefusal, Context, Hook, PublishModifiers, PublishRefusal, PublishRequest, Register,
+    RegisterModifiers, V3Only,
+};
 
-/// A question to the backend, and where its answer goes.
+/// A question to the backend, and where its answer goes: the topics that the user may publish to begin with this; none: it does
+/// not know the user.
 struct Question {
     username: String,
-    answer: async_channel::Sender<bool>,
+    answer: async_channel::Sender<Option<String>>,
 }
 
 #[derive(Clone)]
@@ -29,11 +34,12 @@ struct Backend {
 }
 
 impl Hook for Backend {
-    type State = ();
+    /// What the backend said.
+    type State = String;
 
     fn auth_on_register(
         &mut self,
-        cx: &mut Context<'_, ()>,
+        cx: &mut Context<'_, String>,
         _: &Register<'_>,
     ) -> Answer<RegisterModifiers, ConnectRefusal> {
         let Some(username) = cx.client().username.as_deref() else { return Answer::Next };
@@ -42,13 +48,22 @@ impl Hook for Backend {
             return Answer::Error(ConnectRefusal::Unavailable);
         }
         // The shard goes on with other clients. If the answer takes longer than `hooks.later_deadline`, the client is refused.
-        Answer::later(async move {
-            match answered.recv().await {
-                Ok(true) => Answer::ok(),
-                Ok(false) => Answer::Error(ConnectRefusal::InvalidCredentials),
-                Err(_) => Answer::Error(ConnectRefusal::Unavailable),
+        cx.later(async move { answered.recv().await }, |prefix, answer| match answer {
+            Ok(Some(granted)) => {
+                *prefix = granted;
+                Answer::ok()
             }
+            Ok(None) => Answer::Error(ConnectRefusal::InvalidCredentials),
+            Err(_) => Answer::Error(ConnectRefusal::Unavailable),
         })
+    }
+
+    fn auth_on_publish(
+        &mut self,
+        cx: &mut Context<'_, String>,
+        publish: &PublishRequest<'_>,
+    ) -> Answer<PublishModifiers, PublishRefusal> {
+        if publish.topic.starts_with(cx.state().as_str()) { Answer::ok() } else { Answer::refuse() }
     }
 }
 
@@ -59,7 +74,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             thread::sleep(Duration::from_millis(500));
             println!("the backend has thought about {username}");
             // The client may have left in the meantime.
-            let _ = answer.try_send(username == "ann");
+            let _ = answer.try_send((username == "ann").then(|| format!("{username}/")));
         }
     });
     let address = std::env::args().nth(1).unwrap_or("127.0.0.1:1883".to_owned());

@@ -58,6 +58,7 @@ impl fmt::Debug for SubscriberId {
 /// The index is that of a reused place in a table; the generation tells its occupants apart, so an id that outlived its
 /// connection is recognised as stale instead of meaning a stranger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[doc(hidden)]
 pub struct ConnectionId {
     index: u32,
     generation: u32,
@@ -104,6 +105,7 @@ pub struct Client {
 
 /// What is asked about the session of a client, or done to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[doc(hidden)]
 pub enum SessionAction {
     /// To say how it is.
     Find,
@@ -116,6 +118,7 @@ pub enum SessionAction {
 
 /// An action on the session of a client, on its way to the shard that owns it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[doc(hidden)]
 pub struct SessionRequest {
     /// What is to be done.
     pub action: SessionAction,
@@ -125,6 +128,7 @@ pub struct SessionRequest {
 
 /// Who asked: a shard, and its number for the question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[doc(hidden)]
 pub struct Asker {
     /// The shard.
     pub shard: usize,
@@ -134,6 +138,7 @@ pub struct Asker {
 
 /// A session as an operator sees it: how it was when the request came to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[doc(hidden)]
 pub struct SessionFound {
     /// Its client: of the connection it has, or of its last one.
     pub client: Client,
@@ -199,6 +204,7 @@ pub enum EndReason {
 
 impl EndReason {
     /// Whether the client or the operator of the broker wanted it so, and nothing went wrong: what nobody needs to be told of.
+    #[doc(hidden)]
     pub fn is_ordinary(self) -> bool {
         match self {
             EndReason::ClientDisconnect(code) => (code as u8) < 0x80,

@@ -29,10 +29,13 @@ use std::path::Path;
 use parse::Parsed;
 
 pub use error::{ConfigError, ConfigErrors};
+#[doc(hidden)]
 pub use host::address as parse_address;
 pub use limits::{LimitsConfig, QueueConfig, RetainedConfig, RuntimeConfig, SharedConfig, SysConfig};
 pub use operating::{ControlConfig, RebalanceConfig};
-pub use sections::{Config, HOOKS, HookConfig, HookDeadline, ListenerConfig, LogConfig, SessionConfig};
+#[doc(hidden)]
+pub use sections::HOOKS;
+pub use sections::{Config, HookConfig, HookDeadline, ListenerConfig, LogConfig, SessionConfig};
 pub use stock::{AclFileConfig, PasswordFileConfig, ReloadConfig, ScramFileConfig};
 pub use values::{
     CpuSet, Limit, LogFormat, OnDeadline, Protocol, QueueType, SessionsFull, SharedPolicy, StockHook,

@@ -38,78 +38,36 @@
 //! # }
 //! ```
 //!
-//! # The house
+//! # What is where
 //!
-//! Modules import only from floors below their own; those on one floor do not know each other.
-//!
-//! | floor | modules | what they own |
-//! |---|---|---|
-//! | 11 | [`broker`] | the public door: builder, start, publish, subscribe, stop |
-//! | 10 | [`net`] | ring, listeners, sockets, the mesh between shards, clocks, threads |
-//! | 10 | [`control`] | the socket for operators; the files and threads that serve the stock hooks |
-//! | 9 | [`threads`] | threads with names, whose death is told |
-//! | 8 | [`shard`] | one core's share of the broker: a state machine with one door, made of organs |
-//! | 7 | `handshake`, `publishing`, `subscribing` | what becomes of a CONNECT, a PUBLISH, a SUBSCRIBE: the rules, the hooks, the answer |
-//! | 7 | `routing`, `retained`, `delivery` | who gets what; what is retained; one message to one session |
-//! | 7 | `migration`, `flow`, `pending_hooks` | sessions that change their shard; publishers that wait; hooks that are not done |
-//! | 6 | [`hooks`], [`session`], [`connection`] | the questions to the program; what outlives a connection; what does not |
-//! | 5 | [`sharding`] | slots of subscriber ids, and the shards that own them |
-//! | 4 | [`message`], [`client`] | the application message; who clients are, why connections and sessions end and messages are dropped |
-//! | 3 | [`config`] | plain values, too, read from text and checked |
-//! | 2 | [`codec`], [`topic`] | packets as bytes; topic names, filters, and the trees that match them |
-//! | 1 | [`random`], [`deadlines`] | plain values, handed in |
-//! | 1 | [`memory`] | what is held in memory, by kind |
-//! | 0 | [`time`], `octets` | the time, handed in, too; bytes that may not be in a text |
-//!
-//! Below `net` there is no I/O, no clock, no lock, no `async` and no `unsafe`: inputs and the time go in, outputs come out.
-//! That is what lets tests drive several shards without a socket. (What is held in memory is counted by thread, in [`memory`]: a shard
-//! adds to it and never looks at it.) How a shard works, and the way of a packet through it, is told in
-//! [`shard`].
-//!
-//! # Where to find what
-//!
-//! | of MQTT | state | rules |
-//! |---|---|---|
-//! | CONNECT, CONNACK, enhanced authentication | `handshake::stages`, `exchange` | `handshake`; on a live connection `handshake::reauthentication` |
-//! | client id, Clean Start, Receive Maximum | `session::settings` | `handshake::settings` |
-//! | Session Expiry Interval | `session::settings` | `handshake::settings`; when it is over: `shard::ending` |
-//! | Maximum Packet Size | `session::settings` | incoming `shard::serving`, outgoing `delivery::writer` |
-//! | Keep Alive | `connection` | `handshake::settings`, `connection::patience`, `shard::due` |
-//! | takeover | | `shard::sessions`, `shard::ending` |
-//! | will | `session::will` | `handshake::will` when it comes, `publishing::will` whether it is published now, `shard::ending` when its delay is over |
-//! | Topic Alias | `connection::aliases` | incoming `publishing::check`, outgoing `delivery::writer` |
-//! | packet ids, QoS 1 and 2 | outgoing `session::outbound`, incoming `session::inbound` | `publishing`, `delivery::writer`; PUBACK to PUBCOMP from clients: `delivery::acks` |
-//! | queue of a session, Message Expiry Interval | `session::queue` | `delivery`, `shard::delivering` |
-//! | Subscription Identifier | `session::Subscription`, `routing::subscriber` | `subscribing::grants`, `routing::recipients`, `delivery::writer` |
-//! | SUBSCRIBE, UNSUBSCRIBE, Retain Handling | `subscribing` | `subscribing::grants`, `shard::subscriptions` |
-//! | No Local, Retain As Published | `routing::subscriber` | `routing::recipients` |
-//! | shared subscriptions | `routing::group` | `routing`; what a member leaves to others: `shard::ending` |
-//! | retained messages | `retained::store` | limits `retained::store`; order among shards `retained`, `shard::publications` |
-//! | a client that reads slowly, QoS 0 for it | `flow` | `delivery::writer`, `shard::delivering` |
-//! | a limit of memory for the whole broker | `memory`; `shard::holding` | `net::memory` finds the stage, `shard::serving`, `shard::sessions` and `retained::store` keep to it |
-//! | why a connection is not served | `connection::pauses` | where each reason begins and ends: its name in `shard` |
-//! | reason codes | `codec` | of a refused PUBLISH: `publishing::check`, by a hook `publishing::decision` |
-//!
-//! | to change | begin in |
+//! | module | what a program needs it for |
 //! |---|---|
-//! | a setting, or a limit | `config::sections`, `config::limits`; the check is in the organ whose duty it is |
-//! | a hook | `hooks::hook`, `hooks::list`, `hooks::v3_only`, `config::sections`; what v3 and v5 have in common: `hooks::ask` |
-//! | what waits for a hook: a CONNECT, another packet | `shard::connecting`, `shard::hooks` |
-//! | a reason for which messages are dropped, or connections end | `client`: counters and `$SYS` topics follow from it |
-//! | a message between shards | `shard::message`, `shard::door` |
-//! | something the runtime is to do | `shard::output`, `net::worker` |
-//! | which slots move, and when | `shard::balance` |
+//! | [`broker`] | build, start and stop a broker; publish and subscribe; ask how it is and end connections, from any thread |
+//! | [`hooks`] | decide who may do what, and be told of it: the trait [`Hook`](hooks::Hook), its questions and answers |
+//! | [`hooks::stock`] | the hooks of the program: passwords, access rules, SCRAM |
+//! | [`config`] | all settings, as values or as TOML |
+//! | [`client`] | who a client is, and why connections and sessions end and messages are dropped |
+//! | [`codec`] | the words of MQTT in questions and answers: versions, QoS, reason codes, properties |
+//! | [`message`] | the message that a subscription of the program receives |
+//! | [`topic`] | topic names and filters, checked: for rules of your own |
+//! | [`control`] | the files of the stock hooks; the socket for operators, and what it tells |
+//! | [`time`] | the time that checks of passwords are handed, where a program runs them on threads of its own |
+//! | [`threads`] | be told of a thread of the broker that dies |
 //!
-//! # Coined words
+//! # How it runs
 //!
-//! * *Shard*: one core's part of the broker; it owns the sessions whose subscriber id hashes to it.
-//! * *Subscriber id*: mountpoint and client id.
-//! * *Slot*: one of 4096 groups of subscriber ids; slots belong to shards.
-//! * *Hand-off*: a connection goes to the shard that owns its client. *Migration*: a session goes to another shard, with its connection.
-//! * *Layer*: one of the three parts of a shard, each of which owns the next. *Organ*: a part with one duty, owned by a layer. It has state
-//!   of its own, is lent everything else, and returns what follows. *Follow-up*: see [`shard`].
-//! * *Interest*: a shard has subscribers to a filter, and the others know it. *Owner* of a topic: the shard that retains its message.
-//! * *Batch*: publications to one topic that are delivered together. *Instance*: which of the sessions it is that had a place in the table.
+//! A *shard* is one core's part of the broker, a thread of its own. It has a clone of the hooks, which are called there and must not
+//! block. A client belongs to the shard that its *subscriber id*, mountpoint and client id, hashes to, by way of one of 4096 *slots*; slots may move
+//! from shard to shard, with their sessions, and hooks are not told of it.
+//!
+//! In which order hooks are called, and what each answer does, is said at [`Hook`](hooks::Hook); the rules, each with the tests that check it,
+//! are in `tests/lifecycle.md` of the source. What is inside is described in `src/README.md`.
+//!
+//! # Features
+//!
+//! * `stock`: [`hooks::stock`], and the files that these hooks read.
+//! * `cli`, on by default: what the program of this crate needs besides, `stock` included. A library that is embedded does without, by
+//!   `default-features = false`.
 #![deny(missing_docs)]
 #![forbid(unsafe_op_in_unsafe_fn)]
 

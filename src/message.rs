@@ -1,10 +1,12 @@
-//! The application message, shared by all who receive it.
-//!
-//! Owns: [`Publication`], a message on its way, borrowed from wherever it came (a receive buffer, a will, a retained copy);
-//! and [`Message`], the same kept in one shared block of memory for those who need it later: queues, in-flight windows,
-//! other shards. A publication that is delivered at once to everybody is never kept, and so costs no allocation.
-//!
-//! Trusts its makers: the topic is checked, the property block is well-formed. Never knows a subscriber.
+//! The message that a subscription of the program receives.
+
+// The application message, shared by all who receive it.
+//
+// Owns: `Publication`, a message on its way, borrowed from wherever it came (a receive buffer, a will, a retained copy); and `Message`,
+// the same kept in one shared block of memory for those who need it later: queues, in-flight windows, other shards. A publication that
+// is delivered at once to everybody is never kept, and so costs no allocation.
+//
+// Trusts its makers: the topic is checked, the property block is well-formed. Never knows a subscriber.
 
 use std::cell::OnceCell;
 use std::ops::{Deref, Range};
@@ -16,8 +18,8 @@ use crate::memory::{Held, MemoryKind, allocated};
 use crate::time::Time;
 use crate::topic::TopicName;
 
-/// A message in one reference-counted block: head, topic, properties, payload. Cloning it copies a pointer. A large payload
-/// may instead stay in the [`Block`] it came in.
+/// A published message, shared by all who receive it. Cloning it copies a pointer.
+// One reference-counted block: head, topic, properties, payload. A large payload may instead stay in the `Block` it came in.
 #[derive(Clone)]
 pub struct Message(ThinArc<Head, u8>);
 
@@ -29,6 +31,7 @@ const BEFORE_BODY: usize = 2 * size_of::<usize>() + size_of::<Head>();
 
 /// A packet in memory of its own, which those who keep its payload share.
 #[derive(Clone, Debug)]
+#[doc(hidden)]
 pub struct Block(Arc<(Vec<u8>, HeldByMessage)>);
 
 impl Block {
@@ -84,11 +87,13 @@ impl Message {
     }
 
     /// The bytes of that topic.
+    #[doc(hidden)]
     pub fn topic_bytes(&self) -> &[u8] {
         self.part(&self.0.header.header.topic)
     }
 
-    /// The encoded MQTT 5 properties that go on unchanged to every receiver.
+    /// The encoded MQTT 5 properties that go on unchanged to every receiver:
+    /// [`PublishProperties::parse`](crate::codec::PublishProperties::parse) reads them.
     pub fn properties(&self) -> &[u8] {
         self.part(&self.0.header.header.properties)
     }
@@ -113,27 +118,32 @@ impl Message {
     }
 
     /// When its Message Expiry Interval runs out; [`Time::NEVER`] without one.
+    #[doc(hidden)]
     pub fn expires(&self) -> Time {
         self.0.header.header.expires
     }
 
     /// Its size for limits in bytes: the memory it occupies, shared or not.
+    #[doc(hidden)]
     pub fn size(&self) -> usize {
         let block = self.0.header.header.block.as_ref().map_or(0, |block| block.capacity());
         self.0.slice.len() + size_of::<Head>() + block
     }
 
     /// Whether this and `other` are one and the same published message.
+    #[doc(hidden)]
     pub fn same_as(&self, other: &Message) -> bool {
         self.address() == other.address()
     }
 
     /// A number that no other message has that is kept at the same time.
+    #[doc(hidden)]
     pub fn address(&self) -> usize {
         self.0.slice.as_ptr() as usize
     }
 
     /// The message as a publication, to be routed or delivered again.
+    #[doc(hidden)]
     pub fn publication(&self) -> Publication<'_> {
         Publication {
             topic: self.topic(),
@@ -166,6 +176,7 @@ impl std::fmt::Debug for Message {
 
 /// A message on its way through the broker.
 #[derive(Clone, Debug)]
+#[doc(hidden)]
 pub struct Publication<'a> {
     /// The topic, after the hooks.
     pub topic: TopicName<'a>,
@@ -270,6 +281,7 @@ fn joined(parts: [&[u8]; 3]) -> (Vec<u8>, [Range<u32>; 3]) {
 }
 
 /// Seconds from `now` until `expires`, rounded up; none if that is never.
+#[doc(hidden)]
 pub fn remaining_expiry(expires: Time, now: Time) -> Option<u32> {
     (expires != Time::NEVER).then(|| {
         let millis = expires.as_millis().saturating_sub(now.as_millis());

@@ -44,6 +44,7 @@ pub fn on_death(tell: fn(&Death)) {
 /// # Errors
 ///
 /// The system has no more threads.
+#[doc(hidden)]
 pub fn start<T: Send + 'static>(
     name: impl Into<String>,
     body: impl FnOnce() -> T + Send + 'static,
@@ -55,6 +56,7 @@ pub fn start<T: Send + 'static>(
 }
 
 /// Tells of the death of this thread, which is about to end for `reason`.
+#[doc(hidden)]
 pub fn die(reason: impl fmt::Display) {
     let thread = thread::current().name().unwrap_or("without a name").to_owned();
     let death = Death { thread, reason: reason.to_string() };

@@ -21,6 +21,11 @@ pub use layout::StartError;
 pub use operations::OperationError;
 pub use preflight::{Preflight, preflight};
 
+#[doc(inline)]
+pub use crate::control::socket::SocketError;
+#[doc(inline)]
+pub use crate::net::probe::StartError as SystemError;
+
 use crate::config::Config;
 use crate::control::server::ControlServer;
 use crate::control::socket::ControlSocket;

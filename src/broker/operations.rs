@@ -90,8 +90,8 @@ impl Handle {
     ///
     /// # Errors
     ///
-    /// [`RequestError::Full`] when the inbox of a shard is full, [`RequestError::Unanswered`] when one does not answer,
-    /// [`RequestError::Stopped`] when the broker has stopped.
+    /// As [`Handle::status`].
+    #[doc(hidden)]
     pub fn reports(&self) -> Result<Vec<Report>, RequestError> {
         let (answer, answers) = channel::bounded(self.inboxes.len());
         for shard in 0..self.inboxes.len() {
@@ -104,7 +104,8 @@ impl Handle {
     ///
     /// # Errors
     ///
-    /// As [`Handle::reports`].
+    /// [`RequestError::Full`] when the inbox of a shard is full, [`RequestError::Unanswered`] when one does not answer,
+    /// [`RequestError::Stopped`] when the broker has stopped.
     pub fn status(&self, window: Duration, slots: usize) -> Result<Status, RequestError> {
         let (earlier, later) = self.measure(window)?;
         let seconds = later.at.duration_since(earlier.at).as_secs_f64();
@@ -144,7 +145,7 @@ impl Handle {
     ///
     /// # Errors
     ///
-    /// As [`Handle::reports`].
+    /// As [`Handle::status`].
     pub fn find<'a>(&self, clients: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Vec<Berth>, RequestError> {
         let mut owners = vec![0; SLOTS];
         let reports = self.reports()?;
@@ -176,7 +177,7 @@ impl Handle {
     ///
     /// # Errors
     ///
-    /// As [`Handle::reports`].
+    /// As [`Handle::status`].
     pub fn end_connection(
         &self,
         mountpoint: &str,

@@ -1,27 +1,31 @@
-//! MQTT packets as bytes: every packet of MQTT 3.1, 3.1.1 and 5.0, in both directions.
+//! The words of MQTT: versions, QoS, reason codes and properties, as hooks and programs see them. (Packets as bytes are here, too, for
+//! the broker itself.)
 //!
-//! Owns the wire format and nothing else. [`split`] finds the next packet in what was received, [`decode`] checks it once
-//! and gives a [`Packet`] whose fields are slices of the receive buffer, `encode` appends a packet to an output buffer.
-//!
-//! There is one vocabulary for all versions, that of MQTT 5.0; the version is asked for only where bytes are read or
-//! written. An MQTT 3.1 or 3.1.1 packet is a packet without properties whose reason codes are few.
-//!
-//! Trusts nothing it is given to decode: any bytes end in a packet or in a [`DecodeError`], in time linear in their number,
-//! without allocating. Trusts what it is given to encode to be legal, which is said with each type.
-//!
-//! Never does I/O and keeps no state between packets. It does not know what topics mean: wildcards in topic names and
-//! the grammar of topic filters are the topic module's, topic aliases and packet ids in use are the connection's.
-//!
-//! | file | what |
-//! |---|---|
-//! | `words`, `error` | version, QoS, packet identifier, sender; what decoding says of bytes that are no packet |
-//! | `frame`, `packet` | the fixed header; a packet of any type, and the door to decode it |
-//! | `reason` | reason codes, and which packet may carry which |
-//! | `read`, `write` | the data types: integers, strings, binary data |
-//! | `property`, `properties` | the properties of MQTT 5.0: each of them, and those of a packet |
-//! | `user_properties`, `publish_properties`, `property_block` | those that are read later, passed on, or made anew |
-//! | `connect` with `connect_properties` and `will`, `connack`, `publish`, `ack`, `subscribe`, `suback`, `unsubscribe`, `disconnect`, `auth` | one file per packet family; `explanation` is what acknowledgements have in common |
-//! | `outgoing` | PUBLISH as a broker sends it, encoded once for many receivers |
+//! There is one vocabulary for all versions, that of MQTT 5.0. An MQTT 3.1 or 3.1.1 packet is a packet without properties whose reason
+//! codes are few.
+
+// Every packet of MQTT 3.1, 3.1.1 and 5.0, in both directions.
+//
+// Owns the wire format and nothing else. `split` finds the next packet in what was received, `decode` checks it once and gives a
+// `Packet` whose fields are slices of the receive buffer, `encode` appends a packet to an output buffer. The version is asked for
+// only where bytes are read or written.
+//
+// Trusts nothing it is given to decode: any bytes end in a packet or in a `DecodeError`, in time linear in their number,
+// without allocating. Trusts what it is given to encode to be legal, which is said with each type.
+//
+// Never does I/O and keeps no state between packets. It does not know what topics mean: wildcards in topic names and
+// the grammar of topic filters are the topic module's, topic aliases and packet ids in use are the connection's.
+//
+// | file | what |
+// |---|---|
+// | `words`, `error` | version, QoS, packet identifier, sender; what decoding says of bytes that are no packet |
+// | `frame`, `packet` | the fixed header; a packet of any type, and the door to decode it |
+// | `reason` | reason codes, and which packet may carry which |
+// | `read`, `write` | the data types: integers, strings, binary data |
+// | `property`, `properties` | the properties of MQTT 5.0: each of them, and those of a packet |
+// | `user_properties`, `publish_properties`, `property_block` | those that are read later, passed on, or made anew |
+// | `connect` with `connect_properties` and `will`, `connack`, `publish`, `ack`, `subscribe`, `suback`, `unsubscribe`, `disconnect`, `auth` | one file per packet family; `explanation` is what acknowledgements have in common |
+// | `outgoing` | PUBLISH as a broker sends it, encoded once for many receivers |
 
 mod ack;
 mod auth;
@@ -51,24 +55,31 @@ mod will;
 mod words;
 mod write;
 
-pub use ack::{Ack, AckKind};
-pub use auth::Auth;
-pub use connack::{Connack, ConnackProperties};
-pub use connect::Connect;
 pub use connect_properties::ConnectProperties;
-pub use disconnect::Disconnect;
 pub use error::DecodeError;
-pub use explanation::Explained;
-pub use frame::{Frame, MAX_PACKET_SIZE, PacketType, Split, body_begun, split};
-pub use outgoing::Outgoing;
-pub use packet::{Packet, decode};
 pub use property_block::PropertyBlock;
-pub use publish::Publish;
 pub use publish_properties::{PublishProperties, SubscriptionIds, SubscriptionIdsIter};
 pub use reason::ReasonCode;
-pub use suback::{ReasonCodes, ReasonCodesIter, Suback, Unsuback};
-pub use subscribe::{Filters, FiltersIter, RetainHandling, Subscribe, SubscribeFilter, SubscriptionOptions};
-pub use unsubscribe::{TopicFilters, TopicFiltersIter, Unsubscribe};
+pub use subscribe::{RetainHandling, SubscriptionOptions};
 pub use user_properties::{UserProperties, UserPropertiesIter};
-pub use will::Will;
-pub use words::{PacketId, ProtocolVersion, QoS, Sender};
+pub use words::{ProtocolVersion, QoS};
+
+// Packets: for clients in tests and in `perf`.
+#[doc(hidden)]
+pub use {
+    ack::{Ack, AckKind},
+    auth::Auth,
+    connack::{Connack, ConnackProperties},
+    connect::Connect,
+    disconnect::Disconnect,
+    explanation::Explained,
+    frame::{Frame, MAX_PACKET_SIZE, PacketType, Split, body_begun, split},
+    outgoing::Outgoing,
+    packet::{Packet, decode},
+    publish::Publish,
+    suback::{ReasonCodes, ReasonCodesIter, Suback, Unsuback},
+    subscribe::{Filters, FiltersIter, Subscribe, SubscribeFilter},
+    unsubscribe::{TopicFilters, TopicFiltersIter, Unsubscribe},
+    will::Will,
+    words::{PacketId, Sender},
+};

@@ -94,6 +94,7 @@ impl ReasonCode {
 
 impl ReasonCode {
     /// The code in a SUBACK that grants `qos`.
+    #[doc(hidden)]
     pub const fn granted(qos: super::QoS) -> ReasonCode {
         match qos {
             super::QoS::AtMostOnce => ReasonCode::Success,
@@ -128,6 +129,7 @@ impl ReasonCode {
     /// 2 identifier rejected, 3 server unavailable, 4 bad user name or password, 5 not authorized.
     ///
     /// What is the client's fault and has no code of its own is 5, so that it does not come back at once; the rest is 3.
+    #[doc(hidden)]
     pub const fn legacy_connack(self) -> u8 {
         use ReasonCode::*;
         match self {
@@ -168,6 +170,7 @@ impl ReasonCode {
 
     /// Whether a `packet` that `sender` sent may carry this code (MQTT 5.0, tables 3-1, 3-4 to 3-9, 3-13 and 3.15.2.1). Always
     /// false for packets without a reason code.
+    #[doc(hidden)]
     pub const fn is_allowed_in(self, packet: PacketType, sender: Sender) -> bool {
         use ReasonCode::*;
         let to_client = matches!(sender, Sender::Server);

@@ -40,7 +40,7 @@ pub struct MemoryStatus {
 
 impl MemoryStatus {
     /// What is held of what may be held.
-    pub fn of(held: &MemoryHeld, limit: Option<usize>) -> Self {
+    pub(crate) fn of(held: &MemoryHeld, limit: Option<usize>) -> Self {
         let kinds = MemoryKind::ALL.map(|kind| (kind.name().to_owned(), held.of(kind)));
         MemoryStatus { held: held.total(), limit, kinds: kinds.into() }
     }

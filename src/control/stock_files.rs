@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 use std::time::Instant;
 
-use super::entry_file::FileError;
+pub use super::entry_file::{FileError, FileProblem};
 pub use super::watch::Reloader;
 use super::watch::{FirstReading, Watched, watch};
 use crate::config::{Config, StockHook};

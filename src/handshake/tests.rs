@@ -205,7 +205,7 @@ pub(super) fn auth_packet(auth: Auth<'_>) -> Vec<u8> {
 }
 
 pub(super) fn answered(answer: HookAnswer) -> Option<Resumed> {
-    Some(Resumed::Answered { link: 0, answer: Box::new(answer) })
+    Some(Resumed::Answered { link: 0, answer: Box::new(answer), waited: Duration::ZERO })
 }
 
 /// A method with one question, whose answer must be "yes".

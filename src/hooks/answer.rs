@@ -1,26 +1,31 @@
-//! What a hook answers, and what a chain makes of the answers of its links.
+//! What a hook answers, now or later.
 //!
-//! A hook answers with an [`Answer`] (or a [`DeliverAnswer`], which cannot wait). The chain turns the answers into one
-//! [`Verdict`] for the core. An answer that comes later travels as a [`HookFuture`], whatever hook it belongs to, and
-//! comes back as a [`HookAnswer`]. Nothing here runs a future: that is the runtime's work.
+//! A hook answers with an [`Answer`], or with a [`DeliverAnswer`], which cannot wait. A later answer may be made of what its
+//! future resolved to and of the state of the link: see [`Context::later`](super::Context::later). Which type that state has
+//! is known where the answer is begun and where it arrives, and not on the way.
 
-use std::convert::Infallible;
+use std::any::{Any, type_name};
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{self, Poll};
 
-use super::auth::AuthStep;
-use super::publish::{PublishModifiers, PublishModifiersM5, PublishRefusal, PublishRefusalM5};
-use super::register::{ConnectRefusal, ConnectRefusalM5, RegisterModifiers, RegisterModifiersM5};
-use super::subscribe::{
-    SubscribeModifiers, SubscribeModifiersM5, SubscribeRefusal, SubscribeRefusalM5, UnsubscribeModifiers,
-    UnsubscribeModifiersM5,
-};
 use super::tally::Outcome;
 
-/// An answer that is not known yet. It runs on the shard of the client, so it need not be [`Send`]; it must not block.
-pub type Later<M, R> = Pin<Box<dyn Future<Output = Answer<M, R>>>>;
+/// An answer that is not known yet: made by [`Answer::later`] or [`Context::later`](super::Context::later). It runs on the
+/// shard of the client, so it need not be [`Send`]; it must not block.
+pub struct Later<M, R>(Pin<Box<dyn Future<Output = Resolved<M, R>>>>);
+
+/// What the future of a later answer resolved to.
+pub(super) enum Resolved<M, R> {
+    /// The answer.
+    Answer(Answer<M, R>),
+    /// What makes the answer, with the state of the link.
+    Unfinished(Finish<M, R>),
+}
+
+/// Makes an answer with the state of the link that was asked.
+pub(super) type Finish<M, R> = Box<dyn FnOnce(&mut dyn Any) -> Answer<M, R>>;
 
 /// What a conditional hook answers: `M` are the modifiers of its *Ok*, `R` is its refusal.
 #[must_use]
@@ -31,7 +36,8 @@ pub enum Answer<M, R> {
     Error(R),
     /// This link has no opinion: ask the following one. When every link says so, the answer is no.
     Next,
-    /// The answer comes when this future resolves. Until then the broker reads nothing more from this client, and goes
+    /// The answer comes when this future resolves: [`Answer::later`], or [`Context::later`](super::Context::later) if it has to do
+    /// with the state of the session. Until then the broker reads nothing more from this client, and goes
     /// on in order afterwards. A deadline applies, after which the answer counts as [`Answer::Error`], or as an
     /// [`Answer::Ok`] without modifiers if the configuration says `on_deadline = "allow"`.
     Later(Later<M, R>),
@@ -58,9 +64,10 @@ impl<M, R> Answer<M, R> {
     }
 
     /// The answer comes when `future` resolves; see [`Answer::Later`]. The future owns what it needs: clone it out of
-    /// the arguments first.
+    /// the arguments first. If the answer is to read or write the state of the session, begin it with
+    /// [`Context::later`](super::Context::later).
     pub fn later(future: impl Future<Output = Answer<M, R>> + 'static) -> Self {
-        Answer::Later(Box::pin(future))
+        Answer::Later(Later(Box::pin(async { Resolved::Answer(future.await) })))
     }
 
     /// What the default methods of [`Hook`](super::Hook) answer.
@@ -72,16 +79,28 @@ impl<M, R> Answer<M, R> {
 
     /// A later answer that `map` makes another one of.
     #[cfg(feature = "stock")]
-    pub(crate) fn mapped(future: Later<M, R>, map: fn(Self) -> Self) -> Self
+    pub(crate) fn mapped(later: Later<M, R>, map: fn(Self) -> Self) -> Self
     where
         M: 'static,
         R: 'static,
     {
-        Answer::Later(Box::pin(Mapped { future, map }))
+        Answer::Later(later.map(map))
+    }
+
+    /// The answer of a link that keeps an `S`, as that of one that keeps a `T` with that `S` in it.
+    pub(super) fn of_part<S: 'static, T: 'static>(self, part: fn(&mut T) -> &mut S) -> Self
+    where
+        M: 'static,
+        R: 'static,
+    {
+        match self {
+            Answer::Later(later) => Answer::Later(later.of_part(part)),
+            now => now,
+        }
     }
 
     /// What is counted of an answer that is settled.
-    fn outcome(&self) -> Outcome {
+    pub(super) fn outcome(&self) -> Outcome {
         match self {
             Answer::Ok(_) => Outcome::Ok,
             Answer::Error(_) => Outcome::Refused,
@@ -102,7 +121,7 @@ impl<M, R> Answer<M, R> {
             Answer::Ok(modifiers) => Answer::Ok(modifiers.into()),
             Answer::Error(refusal) => Answer::Error(refusal.into()),
             Answer::Next => Answer::Next,
-            Answer::Later(future) => Answer::Later(Box::pin(Mapped { future, map: Answer::convert })),
+            Answer::Later(later) => Answer::Later(later.map(Answer::convert)),
             Answer::Absent => Answer::Absent,
         }
     }
@@ -120,17 +139,80 @@ impl<M: fmt::Debug, R: fmt::Debug> fmt::Debug for Answer<M, R> {
     }
 }
 
-/// A later answer on its way into the words of another version.
-struct Mapped<M, R, T> {
-    future: Later<M, R>,
-    map: fn(Answer<M, R>) -> T,
+impl<M: 'static, R: 'static> Later<M, R> {
+    /// The answer that `finish` makes of what `future` resolved to, and of the state of the link.
+    pub(super) fn finished_with<S, T>(
+        future: impl Future<Output = T> + 'static,
+        finish: impl FnOnce(&mut S, T) -> Answer<M, R> + 'static,
+    ) -> Self
+    where
+        S: 'static,
+        T: 'static,
+    {
+        Later(Box::pin(async {
+            let found = future.await;
+            let finish = move |state: &mut dyn Any| finish(typed(state), found);
+            Resolved::Unfinished(Box::new(finish))
+        }))
+    }
+
+    /// The answer that `map` makes of this one.
+    fn map<M2: 'static, R2: 'static>(self, map: fn(Answer<M, R>) -> Answer<M2, R2>) -> Later<M2, R2> {
+        Later(Box::pin(Mapped { later: self, map }))
+    }
+
+    fn of_part<S: 'static, T: 'static>(self, part: fn(&mut T) -> &mut S) -> Self {
+        Later(Box::pin(async move {
+            match self.0.await {
+                Resolved::Answer(answer) => Resolved::Answer(answer.of_part(part)),
+                Resolved::Unfinished(finish) => {
+                    Resolved::Unfinished(Box::new(move |state: &mut dyn Any| finish(part(typed(state))).of_part(part)))
+                }
+            }
+        }))
+    }
 }
 
-impl<M, R, T> Future for Mapped<M, R, T> {
-    type Output = T;
+impl<M, R> Later<M, R> {
+    /// The future that is to be run.
+    pub(super) fn into_future(self) -> Pin<Box<dyn Future<Output = Resolved<M, R>>>> {
+        self.0
+    }
+}
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<T> {
-        self.future.as_mut().poll(cx).map(self.map)
+impl<M, R> fmt::Debug for Later<M, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Later")
+    }
+}
+
+/// The state of a link, which is an `S`.
+///
+/// # Panics
+///
+/// It is not: a link gave the answer of another one as its own, without [`Context::part`](super::Context::part).
+fn typed<S: 'static>(state: &mut dyn Any) -> &mut S {
+    let Some(state) = state.downcast_mut() else {
+        panic!("a later answer is made with {}, which is not the state of the link that gave it", type_name::<S>());
+    };
+    state
+}
+
+/// A later answer on its way into the words of another version.
+struct Mapped<M, R, M2, R2> {
+    later: Later<M, R>,
+    map: fn(Answer<M, R>) -> Answer<M2, R2>,
+}
+
+impl<M: 'static, R: 'static, M2: 'static, R2: 'static> Future for Mapped<M, R, M2, R2> {
+    type Output = Resolved<M2, R2>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
+        let map = self.map;
+        self.later.0.as_mut().poll(cx).map(|resolved| match resolved {
+            Resolved::Answer(answer) => Resolved::Answer(map(answer)),
+            Resolved::Unfinished(finish) => Resolved::Unfinished(Box::new(move |state| map(finish(state)))),
+        })
     }
 }
 
@@ -171,132 +253,6 @@ impl<M> DeliverAnswer<M> {
             DeliverAnswer::Ok(modifiers) => DeliverAnswer::Ok(modifiers.into()),
             DeliverAnswer::Next => DeliverAnswer::Next,
             DeliverAnswer::Absent => DeliverAnswer::Absent,
-        }
-    }
-}
-
-/// What a chain made of the answers of its links to one conditional hook.
-#[must_use]
-pub enum Verdict<M, R> {
-    /// A link said yes, with these modifiers.
-    Ok(M),
-    /// A link said no.
-    Refused(R),
-    /// Every link from the first one asked said *Next*, or there was none: a refusal with the hook's usual code.
-    Exhausted,
-    /// A link answers later. Run the future, read nothing more from the client meanwhile, and when it resolves to
-    /// anything but yes or no, ask the chain again with `from = link + 1`.
-    Later(PendingAnswer),
-    /// A link panicked; it has been logged. The client is refused.
-    Failed {
-        /// The link that panicked.
-        link: usize,
-    },
-    /// A link did not answer in time. What it was asked about is refused; a client that connects is told that the service is
-    /// unavailable, so that it comes again.
-    TooLate {
-        /// The link that took too long.
-        link: usize,
-    },
-}
-
-impl<M, R> Verdict<M, R> {
-    /// The same verdict in the words of another version: v3 modifiers and refusals become m5 ones. A later answer still
-    /// resolves to the variant of the hook that was called; see [`Answer::convert`].
-    #[inline]
-    pub fn convert<M5: From<M>, R5: From<R>>(self) -> Verdict<M5, R5> {
-        match self {
-            Verdict::Ok(modifiers) => Verdict::Ok(modifiers.into()),
-            Verdict::Refused(refusal) => Verdict::Refused(refusal.into()),
-            Verdict::Exhausted => Verdict::Exhausted,
-            Verdict::Later(pending) => Verdict::Later(pending),
-            Verdict::Failed { link } => Verdict::Failed { link },
-            Verdict::TooLate { link } => Verdict::TooLate { link },
-        }
-    }
-}
-
-impl<M: fmt::Debug, R: fmt::Debug> fmt::Debug for Verdict<M, R> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Verdict::Ok(modifiers) => f.debug_tuple("Ok").field(modifiers).finish(),
-            Verdict::Refused(refusal) => f.debug_tuple("Refused").field(refusal).finish(),
-            Verdict::Exhausted => f.write_str("Exhausted"),
-            Verdict::Later(pending) => f.debug_tuple("Later").field(pending).finish(),
-            Verdict::Failed { link } => f.debug_struct("Failed").field("link", link).finish(),
-            Verdict::TooLate { link } => f.debug_struct("TooLate").field("link", link).finish(),
-        }
-    }
-}
-
-/// A hook of one link that has not answered yet, or a notification that is not done yet.
-pub struct PendingAnswer {
-    /// The name of the hook, as in [`Hook`](super::Hook).
-    pub hook: &'static str,
-    /// The place of the link in the chain.
-    pub link: usize,
-    /// Resolves to the [`HookAnswer`] variant of the hook, or to [`HookAnswer::Failed`].
-    pub future: HookFuture,
-}
-
-impl fmt::Debug for PendingAnswer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PendingAnswer").field("hook", &self.hook).field("link", &self.link).finish_non_exhaustive()
-    }
-}
-
-/// A later answer of any hook, on its way to the runtime. It never panics: a panic inside becomes
-/// [`HookAnswer::Failed`], when it is polled and when it is dropped unfinished.
-pub type HookFuture = Pin<Box<dyn Future<Output = HookAnswer>>>;
-
-/// What a [`HookFuture`] resolved to, by hook.
-///
-/// The [`Answer`] inside is settled: *Ok*, *Error*, or else *Next* (a future that answers *Later* once more is followed
-/// to its end before this is told).
-#[derive(Debug)]
-pub enum HookAnswer {
-    /// Of `auth_on_register`.
-    Register(Answer<RegisterModifiers, ConnectRefusal>),
-    /// Of `auth_on_register_m5`.
-    RegisterM5(Answer<RegisterModifiersM5, ConnectRefusalM5>),
-    /// Of `on_auth_m5`.
-    Auth(Answer<AuthStep, ConnectRefusalM5>),
-    /// Of `auth_on_publish`.
-    Publish(Answer<PublishModifiers, PublishRefusal>),
-    /// Of `auth_on_publish_m5`.
-    PublishM5(Answer<PublishModifiersM5, PublishRefusalM5>),
-    /// Of `auth_on_subscribe`.
-    Subscribe(Answer<SubscribeModifiers, SubscribeRefusal>),
-    /// Of `auth_on_subscribe_m5`.
-    SubscribeM5(Answer<SubscribeModifiersM5, SubscribeRefusalM5>),
-    /// Of `on_unsubscribe`.
-    Unsubscribe(Answer<UnsubscribeModifiers, Infallible>),
-    /// Of `on_unsubscribe_m5`.
-    UnsubscribeM5(Answer<UnsubscribeModifiersM5, Infallible>),
-    /// A notification has done what it wanted to do before the client goes on, or gave up.
-    Notification,
-    /// The future panicked; it has been logged. For a conditional hook it counts as a refusal.
-    Failed,
-    /// The shard says so of one that missed its deadline. For a conditional hook it counts as a refusal.
-    TooLate,
-}
-
-impl HookAnswer {
-    /// What is counted of it.
-    pub fn outcome(&self) -> Outcome {
-        match self {
-            HookAnswer::Register(answer) => answer.outcome(),
-            HookAnswer::RegisterM5(answer) => answer.outcome(),
-            HookAnswer::Auth(answer) => answer.outcome(),
-            HookAnswer::Publish(answer) => answer.outcome(),
-            HookAnswer::PublishM5(answer) => answer.outcome(),
-            HookAnswer::Subscribe(answer) => answer.outcome(),
-            HookAnswer::SubscribeM5(answer) => answer.outcome(),
-            HookAnswer::Unsubscribe(answer) => answer.outcome(),
-            HookAnswer::UnsubscribeM5(answer) => answer.outcome(),
-            HookAnswer::Notification => Outcome::Ok,
-            HookAnswer::Failed => Outcome::Panicked,
-            HookAnswer::TooLate => Outcome::TimedOut,
         }
     }
 }

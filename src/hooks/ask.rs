@@ -1,11 +1,14 @@
 //! Asking and telling the hooks. Here the two forms of each hook, for MQTT 3 and for MQTT 5, become one.
 
 use std::convert::Infallible;
+use std::time::Duration;
 
+use super::verdict::Finished;
 use super::{
-    Answer, AuthExchange, AuthStep, Chain, ConnectRefusalM5, HookAnswer, Notified, PublishModifiersM5,
+    Answer, AuthExchange, AuthStep, Chain, ConnectRefusalM5, HookAnswer, Notified, PendingAnswer, PublishModifiersM5,
     PublishRefusalM5, PublishRequestM5, PublishedM5, RegisterM5, RegisterModifiersM5, SubscribeModifiersM5,
-    SubscribeRefusalM5, SubscribeRequestM5, SubscribedM5, UnsubscribeModifiersM5, UnsubscribeRequestM5, Verdict,
+    SubscribeRefusalM5, SubscribeRequestM5, SubscribedM5, Unfinished, UnsubscribeModifiersM5, UnsubscribeRequestM5,
+    Verdict,
 };
 use crate::client::Client;
 use crate::codec::ConnectProperties;
@@ -19,31 +22,67 @@ pub enum Resumed {
         link: usize,
         /// With what: boxed, since nearly every packet is served without.
         answer: Box<HookAnswer>,
+        /// How long that took.
+        waited: Duration,
     },
     /// It did not answer in time, and the configuration lets the client pass.
     Allowed,
 }
 
 /// Asks from the first link, or goes on where an earlier question stopped.
-fn ask<M: Default, R>(
+#[inline]
+fn ask<C: Chain, M: Default, R>(
+    chain: &mut C,
+    state: &mut C::State,
     resumed: Option<Resumed>,
     typed: impl FnOnce(HookAnswer) -> Option<Answer<M, R>>,
-    ask_from: impl FnOnce(usize) -> Verdict<M, R>,
+    ask_from: impl FnOnce(&mut C, &mut C::State, usize) -> Verdict<M, R>,
 ) -> Verdict<M, R> {
-    let (link, answer) = match resumed {
-        None => return ask_from(0),
+    let (link, answer, waited) = match resumed {
+        None => return ask_from(chain, state, 0),
         Some(Resumed::Allowed) => return Verdict::Ok(M::default()),
-        Some(Resumed::Answered { link, answer }) => (link, answer),
+        Some(Resumed::Answered { link, answer, waited }) => (link, answer, waited),
     };
-    if matches!(*answer, HookAnswer::TooLate) {
-        return Verdict::TooLate { link };
-    }
-    match typed(*answer) {
+    let answer = match *answer {
+        HookAnswer::TooLate => return Verdict::TooLate { link },
+        HookAnswer::Unfinished(unfinished) => match finish(chain, state, link, unfinished, waited) {
+            Ok(answer) => answer,
+            Err(pending) => return Verdict::Later(pending),
+        },
+        answer => answer,
+    };
+    match typed(answer) {
         Some(Answer::Ok(modifiers)) => Verdict::Ok(modifiers),
         Some(Answer::Error(refusal)) => Verdict::Refused(refusal),
-        Some(Answer::Next | Answer::Absent) => ask_from(link + 1),
+        Some(Answer::Next | Answer::Absent) => ask_from(chain, state, link + 1),
         Some(Answer::Later(_)) | None => Verdict::Failed { link },
     }
+}
+
+/// Makes an answer with the state of the link that was asked, and counts it.
+///
+/// # Errors
+///
+/// The link answers later still.
+#[cold]
+fn finish<C: Chain>(
+    chain: &mut C,
+    state: &mut C::State,
+    link: usize,
+    unfinished: Unfinished,
+    waited: Duration,
+) -> Result<HookAnswer, PendingAnswer> {
+    let hook = unfinished.hook();
+    let finished = C::state_of(link, state).map(|state| unfinished.finish(state));
+    let answer = match finished {
+        Some(Finished::Answer(answer)) => *answer,
+        Some(Finished::Later(future)) => return Err(PendingAnswer { hook, link, future }),
+        None => HookAnswer::Failed,
+    };
+    if let Some(outcome) = answer.outcome() {
+        chain.settle(link, hook, outcome, waited);
+    }
+    Ok(answer)
 }
 
 /// `auth_on_register` or `auth_on_register_m5`.
@@ -59,7 +98,7 @@ pub fn register<C: Chain>(
         HookAnswer::RegisterM5(answer) => Some(answer),
         _ => None,
     };
-    ask(resumed, typed, |from| {
+    ask(chain, state, resumed, typed, |chain, state, from| {
         if client.version.is_v5() {
             chain.auth_on_register_m5(from, client, state, request)
         } else {
@@ -82,7 +121,7 @@ pub fn publish<C: Chain>(
         HookAnswer::PublishM5(answer) => Some(answer),
         _ => None,
     };
-    ask(resumed, typed, |from| {
+    ask(chain, state, resumed, typed, |chain, state, from| {
         if client.version.is_v5() {
             chain.auth_on_publish_m5(from, client, state, request)
         } else {
@@ -104,7 +143,7 @@ pub fn subscribe<C: Chain>(
         HookAnswer::SubscribeM5(answer) => Some(answer),
         _ => None,
     };
-    ask(resumed, typed, |from| {
+    ask(chain, state, resumed, typed, |chain, state, from| {
         if client.version.is_v5() {
             chain.auth_on_subscribe_m5(from, client, state, request)
         } else {
@@ -126,7 +165,7 @@ pub fn unsubscribe<C: Chain>(
         HookAnswer::UnsubscribeM5(answer) => Some(answer),
         _ => None,
     };
-    ask(resumed, typed, |from| {
+    ask(chain, state, resumed, typed, |chain, state, from| {
         if client.version.is_v5() {
             chain.on_unsubscribe_m5(from, client, state, request)
         } else {
@@ -147,7 +186,7 @@ pub fn auth<C: Chain>(
         HookAnswer::Auth(answer) => Some(answer),
         _ => None,
     };
-    ask(resumed, typed, |from| chain.on_auth_m5(from, client, state, exchange))
+    ask(chain, state, resumed, typed, |chain, state, from| chain.on_auth_m5(from, client, state, exchange))
 }
 
 /// `on_register` or `on_register_m5`.
@@ -192,3 +231,6 @@ pub fn subscribed<C: Chain>(
         chain.on_subscribe(client, state, &subscribed.without_properties())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,10 +5,12 @@
 //! names of link and hook, and told as a value. Every link counts what its hooks answer. Nothing of a chain's is shared;
 //! every shard has its own.
 
+use std::any::Any;
+use std::cmp::Ordering;
 use std::convert::Infallible;
 use std::time::Duration;
 
-use super::answer::{Answer, DeliverAnswer, HookAnswer, PendingAnswer, Verdict};
+use super::answer::{Answer, DeliverAnswer};
 use super::auth::{AuthExchange, AuthStep};
 use super::barrier::{LaterAnswer, Place, guard};
 use super::context::{Context, Notice};
@@ -29,6 +31,7 @@ use super::subscribe::{
     UnsubscribeRequestM5, Unsubscribed,
 };
 use super::tally::{HookClock, Outcome, Tallies};
+use super::verdict::{HookAnswer, PendingAnswer, Verdict};
 use crate::client::{Client, DropReason, EndReason, ExpiredReason};
 use crate::codec::ConnectProperties;
 
@@ -51,11 +54,10 @@ macro_rules! define_chain {
         rewriting { $($rewrite:ident($rewrite_arg:ident: $Rewrite:ty) -> $Rewritten:ty;)* }
         notifications { $($tell:ident($($tell_arg:ident: $Tell:ty),*);)* }
     ) => {
-        /// Links in the order they were put together, and how the broker calls them. Implemented by [`NoHooks`] and
-        /// [`Linked`]; see [`Hook`] for when each hook is called.
-        ///
-        /// Conditional hooks take the number of the link to begin with: 0, or the one after a link that answered
-        /// later and then *Next*. A link that begins with a later one than there is, asks nobody.
+        /// Links in the order they were put together. Implemented by [`NoHooks`] and [`Linked`]; see [`Hook`] for when each hook is
+        /// called.
+        // Conditional hooks take the number of the link to begin with: 0, or the one after a link that answered later and then *Next*.
+        // With a number behind the last one nobody is asked.
         pub trait Chain: Send + 'static {
             /// What all links together keep per session: a tuple of each link's [`Hook::State`], the first link's
             /// innermost.
@@ -73,16 +75,24 @@ macro_rules! define_chain {
             }
 
             /// The clock by which answers given now are timed, for links that want it; without one they take no time.
+            #[doc(hidden)]
             fn time_by(&mut self, clock: HookClock);
 
             /// Counts what became of a later answer, or of a task of a notification: of `hook` of the link at this place.
+            #[doc(hidden)]
             fn settle(&mut self, link: usize, hook: &str, outcome: Outcome, waited: Duration);
 
             /// Adds for each link, in order, what it is called and what it counted.
+            #[doc(hidden)]
             fn counts(&self, into: &mut Vec<LinkCounts>);
+
+            /// What the link at this place keeps of `state`: its [`Hook::State`]. None if there is no such link.
+            #[doc(hidden)]
+            fn state_of(link: usize, state: &mut Self::State) -> Option<&mut dyn Any>;
 
             $(
                 #[doc = concat!("Asks the links for [`Hook::", stringify!($ask), "`].")]
+                #[doc(hidden)]
                 fn $ask(
                     &mut self,
                     from: usize,
@@ -94,6 +104,7 @@ macro_rules! define_chain {
 
             $(
                 #[doc = concat!("Asks the links for [`Hook::", stringify!($rewrite), "`]. Nothing is: unchanged.")]
+                #[doc(hidden)]
                 fn $rewrite(
                     &mut self,
                     client: &Client,
@@ -104,6 +115,7 @@ macro_rules! define_chain {
 
             $(
                 #[doc = concat!("Calls every link's [`Hook::", stringify!($tell), "`].")]
+                #[doc(hidden)]
                 fn $tell(&mut self, client: &Client, state: &mut Self::State $(, $tell_arg: $Tell)*) -> Notified;
             )*
         }
@@ -117,6 +129,10 @@ macro_rules! define_chain {
             fn settle(&mut self, _: usize, _: &str, _: Outcome, _: Duration) {}
 
             fn counts(&self, _: &mut Vec<LinkCounts>) {}
+
+            fn state_of(_: usize, _: &mut ()) -> Option<&mut dyn Any> {
+                None
+            }
 
             $(
                 #[inline(always)]
@@ -170,6 +186,14 @@ macro_rules! define_chain {
                 }
             }
 
+            fn state_of(link: usize, state: &mut Self::State) -> Option<&mut dyn Any> {
+                match link.cmp(&Front::LEN) {
+                    Ordering::Less => Front::state_of(link, &mut state.0),
+                    Ordering::Equal => Some(&mut state.1),
+                    Ordering::Greater => None,
+                }
+            }
+
             $(
                 #[inline]
                 fn $ask(
@@ -189,7 +213,7 @@ macro_rules! define_chain {
                         return Verdict::Exhausted;
                     }
                     let tally = &mut self.tallies.$ask;
-                    let stopwatch = tally.begin(H::TIMED, self.clock);
+                    let stopwatch = tally.begin(H::TIMED && self.hook.is_timed(), self.clock);
                     let cx = &mut Context::new(client, &mut state.1);
                     match guard(|| self.hook.$ask(cx, $ask_arg)) {
                         Ok(Answer::Absent) => Verdict::Exhausted,
@@ -205,10 +229,10 @@ macro_rules! define_chain {
                             tally.answered(Outcome::Refused, stopwatch);
                             Verdict::Refused(refusal)
                         }
-                        Ok(Answer::Later(future)) => {
+                        Ok(Answer::Later(later)) => {
                             tally.put_off(stopwatch);
                             let place = Place::of(stringify!($ask), &self.hook);
-                            let future = Box::pin(LaterAnswer::new(future, place, HookAnswer::$variant));
+                            let future = Box::pin(LaterAnswer::new(later, place, HookAnswer::$variant));
                             Verdict::Later(PendingAnswer { hook: stringify!($ask), link: Front::LEN, future })
                         }
                         Err(panic) => {
@@ -232,7 +256,7 @@ macro_rules! define_chain {
                         return Some(modifiers);
                     }
                     let tally = &mut self.tallies.$rewrite;
-                    let stopwatch = tally.begin(H::TIMED, self.clock);
+                    let stopwatch = tally.begin(H::TIMED && self.hook.is_timed(), self.clock);
                     let cx = &mut Context::new(client, &mut state.1);
                     match guard(|| self.hook.$rewrite(cx, $rewrite_arg)) {
                         Ok(DeliverAnswer::Absent) => None,
@@ -258,7 +282,7 @@ macro_rules! define_chain {
                 fn $tell(&mut self, client: &Client, state: &mut Self::State $(, $tell_arg: $Tell)*) -> Notified {
                     let mut notified = self.front.$tell(client, &mut state.0 $(, $tell_arg)*);
                     let tally = &mut self.tallies.$tell;
-                    let stopwatch = tally.begin(H::TIMED, self.clock);
+                    let stopwatch = tally.begin(H::TIMED && self.hook.is_timed(), self.clock);
                     let mut cx = Notice::new(client, &mut state.1);
                     match guard(|| self.hook.$tell(&mut cx $(, $tell_arg)*)) {
                         Ok(()) if cx.is_absent() => {}

@@ -4,6 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 
+use super::answer::{Answer, Later};
 use crate::client::Client;
 
 /// The client a conditional hook is asked about, and the link's state of its session.
@@ -64,6 +65,71 @@ impl<'a, S> Context<'a, S> {
     /// What this link keeps for the session; see [`Hook::State`](super::Hook::State).
     pub fn state(&mut self) -> &mut S {
         self.state
+    }
+
+    /// An answer that comes later and has to do with the state: `finish` makes it, of what `future` has resolved to and of the state
+    /// as it is then.
+    ///
+    /// `future` runs while nothing more is read from this client, as that of [`Answer::later`]. `finish` is called on the shard, before
+    /// the packet goes on and before any other hook sees the state. Like a hook it must not block. If it answers
+    /// *Later*, that is waited for, too. If it panics, the hook has panicked: the client is refused, and what was written stays.
+    /// It is dropped uncalled if the connection ends before, by a takeover also, or the deadline passes.
+    ///
+    /// Until then deliveries to the client go on, and the hooks that have to do with them use the state.
+    ///
+    /// ```
+    /// # use moormq::hooks::{Answer, ConnectRefusal, Context, Hook, Register, RegisterModifiers};
+    /// # async fn tenant_of(username: &str) -> Option<String> { None }
+    /// struct Tenants;
+    ///
+    /// impl Hook for Tenants {
+    ///     /// The tenant of the client.
+    ///     type State = String;
+    ///
+    ///     fn auth_on_register(
+    ///         &mut self,
+    ///         cx: &mut Context<'_, String>,
+    ///         _: &Register<'_>,
+    ///     ) -> Answer<RegisterModifiers, ConnectRefusal> {
+    ///         let Some(username) = cx.client().username.clone() else { return Answer::Next };
+    ///         cx.later(async move { tenant_of(&username).await }, |state, tenant| match tenant {
+    ///             Some(tenant) => {
+    ///                 *state = tenant;
+    ///                 Answer::ok()
+    ///             }
+    ///             None => Answer::refuse(),
+    ///         })
+    ///     }
+    /// }
+    /// ```
+    pub fn later<T, M, R>(
+        &self,
+        future: impl Future<Output = T> + 'static,
+        finish: impl FnOnce(&mut S, T) -> Answer<M, R> + 'static,
+    ) -> Answer<M, R>
+    where
+        S: 'static,
+        T: 'static,
+        M: 'static,
+        R: 'static,
+    {
+        Answer::Later(Later::finished_with(future, finish))
+    }
+
+    /// Asks another link whose state is a `part` of this one's: for links that are made of others. A later answer of that link, too, finds
+    /// its part of the state.
+    pub fn part<T, M, R>(
+        &mut self,
+        part: fn(&mut S) -> &mut T,
+        ask: impl FnOnce(&mut Context<'_, T>) -> Answer<M, R>,
+    ) -> Answer<M, R>
+    where
+        S: 'static,
+        T: 'static,
+        M: 'static,
+        R: 'static,
+    {
+        ask(&mut Context::new(self.client, part(self.state))).of_part(part)
     }
 }
 

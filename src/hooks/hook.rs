@@ -60,8 +60,8 @@ pub trait Hook: Send + 'static {
     /// while the client is away, and is dropped when the session ends or the next CONNECT of a kept session brings its
     /// own. Neither making nor dropping it may panic.
     ///
-    /// An answer that comes later cannot borrow it. One that is to write something down makes the state a thing that can be shared,
-    /// such as `Arc<Mutex<T>>`, and takes a clone along.
+    /// An answer that comes later cannot borrow it while it is under way. One that is to read it or write something down is begun with
+    /// [`Context::later`], and made with the state when it is here.
     type State: Default + Send + 'static;
 
     /// Whether the time that this link spends in its hooks is estimated, from one call in 1024 and some of the first
@@ -74,6 +74,13 @@ pub trait Hook: Send + 'static {
     /// How logs and counters name this link; the name of its type, unless you say otherwise.
     fn name(&self) -> &'static str {
         short_type_name::<Self>()
+    }
+
+    /// Whether the time of this very link is taken, if [`Hook::TIMED`] says that it may be. Of the broker's own links.
+    #[doc(hidden)]
+    #[inline(always)]
+    fn is_timed(&self) -> bool {
+        true
     }
 
     /// If this link is made of others, what was `counted` of it as a whole, shared out among them. Of the broker's own links.

@@ -11,7 +11,8 @@
 //!
 //! An answer is given *now*, in an ordinary call on the shard that must not block, or *later*, by a future
 //! ([`Answer::Later`]) that the shard runs while it reads nothing more from this client. A later answer has a deadline. Its
-//! future may be woken by any thread, at any time.
+//! future may be woken by any thread, at any time. What its link keeps for the session it may read and write when it is here:
+//! [`Context::later`].
 //!
 //! A hook that panics is caught and logged: a conditional hook then counts as *no*, a notification is given up. The
 //! shard and other clients are not affected.
@@ -48,15 +49,16 @@
 //! # let _ = chain;
 //! ```
 //!
-//! # What this module is
-//!
-//! The questions, the answers and the order of asking. It touches no session and runs no future: the shard calls the
-//! chain and acts on its [`Verdict`], and the runtime runs a [`HookFuture`] and brings its [`HookAnswer`] back.
+//! A hook is an ordinary method, and can be tested as one: see [`Context`] and [`Notice`].
+
+// The questions, the answers and the order of asking. It touches no session and runs no future: the shard calls the chain and acts
+// on its `Verdict`, and the runtime runs a `HookFuture` and brings its `HookAnswer` back.
 
 mod answer;
 pub(crate) mod ask;
 mod auth;
 mod barrier;
+mod boxed;
 mod chain;
 mod context;
 mod counts;
@@ -76,20 +78,21 @@ pub mod stock;
 mod subscribe;
 mod tally;
 mod v3_only;
+mod verdict;
 
 #[cfg(test)]
 mod tests;
 
-pub use answer::{Answer, DeliverAnswer, HookAnswer, HookFuture, Later, PendingAnswer, Verdict};
+pub use answer::{Answer, DeliverAnswer, Later};
 pub use auth::{AuthContinue, AuthExchange, AuthStage, AuthStep, AuthSuccess};
+pub use boxed::Boxed;
 pub use chain::{Chain, Linked, NoHooks};
 pub use context::{Context, Notice};
-pub use counts::{CountsByHook, HookCounts, LinkCounts};
+pub use counts::HookCounts;
 pub use deliver::{DeliverChanges, DeliverModifiers, DeliverModifiersM5, Delivery, DeliveryM5};
 pub use expiry::Expiry;
 pub use hook::Hook;
 pub use lifecycle::{DroppedMessage, OfflineMessage};
-pub use notified::Notified;
 pub use publish::{
     PublishChanges, PublishCode, PublishModifiers, PublishModifiersM5, PublishRefusal, PublishRefusalM5,
     PublishRequest, PublishRequestM5, Published, PublishedM5,
@@ -103,5 +106,13 @@ pub use subscribe::{
     SubscribeRefusalM5, SubscribeRequest, SubscribeRequestM5, Subscribed, SubscribedM5, UnsubscribeModifiers,
     UnsubscribeModifiersM5, UnsubscribeRequest, UnsubscribeRequestM5, Unsubscribed,
 };
-pub use tally::{HookClock, Outcome};
 pub use v3_only::V3Only;
+
+// What a chain tells the shard and the runtime.
+#[doc(hidden)]
+pub use {
+    counts::{CountsByHook, LinkCounts},
+    notified::Notified,
+    tally::{HookClock, Outcome},
+    verdict::{HookAnswer, HookFuture, PendingAnswer, Unfinished, Verdict},
+};

@@ -3,9 +3,9 @@
 use std::any::Any;
 use std::fmt;
 
-use super::answer::PendingAnswer;
 use super::barrier::{NoticeTasks, Place};
 use super::context::Task;
+use super::verdict::PendingAnswer;
 
 /// What came of calling every link for a notification.
 #[derive(Default)]

@@ -30,13 +30,19 @@ macro_rules! define_optional {
         notifications { $($tell:ident($($tell_arg:ident: $Tell:ty),*);)* }
     ) => {
         /// A link that the configuration of a program turns on or off. Where it is `None`, the chain is as if it had no such
-        /// link. To choose one of several, put an `Option` of each into the chain.
+        /// link. One of several is chosen with
+        /// [`Boxed`](super::Boxed), or, if what they keep for a session differs, with an `Option` of each.
         impl<H: Hook> Hook for Option<H> {
             type State = H::State;
             const TIMED: bool = H::TIMED;
 
             fn name(&self) -> &'static str {
                 self.as_ref().map_or("(none)", H::name)
+            }
+
+            #[inline(always)]
+            fn is_timed(&self) -> bool {
+                self.as_ref().is_some_and(H::is_timed)
             }
 
             fn parts(&self, counted: &CountsByHook) -> Option<Vec<(&'static str, CountsByHook)>> {

@@ -234,7 +234,7 @@ fn a_panic_of_a_later_answer_is_told_as_failure() {
 }
 
 /// Panics when it is dropped.
-struct Grenade;
+pub(super) struct Grenade;
 
 impl Drop for Grenade {
     fn drop(&mut self) {

@@ -61,6 +61,11 @@ impl<H: Hook> Hook for V3Only<H> {
         self.0.name()
     }
 
+    #[inline(always)]
+    fn is_timed(&self) -> bool {
+        self.0.is_timed()
+    }
+
     forward! {
         auth_on_register(Context, register: &Register<'_>) -> Answer<RegisterModifiers, ConnectRefusal>;
         auth_on_publish(Context, publish: &PublishRequest<'_>) -> Answer<PublishModifiers, PublishRefusal>;

@@ -10,6 +10,7 @@ use super::output::Output;
 use super::replaying::Replaying;
 use super::turn::TurnState;
 use crate::connection::{Connection, ConnectionStage, PauseReason};
+use crate::hooks::ask::Resumed;
 use crate::hooks::{Chain, HookAnswer};
 use crate::memory::MemoryStage;
 use crate::migration::Flushed;
@@ -187,14 +188,18 @@ impl<C: Chain> Shard<C> {
         let clients = &mut self.pubsub.clients;
         let Some(done) = clients.pending_hooks.end(task) else { return };
         let (hook, link) = (done.hook, done.link);
-        clients.chain.settle(link, hook, answer.outcome(), done.waited(clients.agenda.now()));
+        let waited = done.waited(clients.agenda.now());
+        // One that is still to be made is counted when it is.
+        if let Some(outcome) = answer.outcome() {
+            clients.chain.settle(link, hook, outcome, waited);
+        }
         let failed = matches!(*answer, HookAnswer::Failed);
         if failed {
             tracing::error!(hook, "hook panicked in its later answer");
         }
         match done.waiter {
             // Who goes on with the packet counts the failure, as if it were one of now.
-            Waiter::Connection(id) => self.resume(id, task, link, Some(answer)),
+            Waiter::Connection(id) => self.resume(id, task, Resumed::Answered { link, answer, waited }),
             Waiter::Subscriber(subscriber) => {
                 clients.statistics.counters.hook_failures += u64::from(failed);
                 clients.task_done(&subscriber);

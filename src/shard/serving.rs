@@ -15,8 +15,8 @@ use crate::codec::{
 };
 use crate::connection::{Connection, ConnectionStage, PauseReason, Pending, SPLICE_FROM, Unread, Violation};
 use crate::handshake::{Handshake, LiveConnection, Reauthentication, Refusal};
+use crate::hooks::Chain;
 use crate::hooks::ask::Resumed;
-use crate::hooks::{Chain, HookAnswer};
 use crate::message::Block;
 use crate::publishing::RawPacket;
 
@@ -320,13 +320,8 @@ impl<C: Chain> Shard<C> {
         }
     }
 
-    /// The hook that a connection waits for has answered; without an answer it is given up, and the client passes. The packet is served
-    /// again, with what came of it.
-    pub(super) fn resume(&mut self, id: ConnectionId, task: u64, link: usize, answer: Option<Box<HookAnswer>>) {
-        let resumed = match answer {
-            Some(answer) => Resumed::Answered { link, answer },
-            None => Resumed::Allowed,
-        };
+    /// The hook that a connection waits for has answered, or is given up. The packet is served again, with what came of it.
+    pub(super) fn resume(&mut self, id: ConnectionId, task: u64, resumed: Resumed) {
         let Some(connection) = self.pubsub.clients.connections.get_mut(id) else { return };
         match &mut connection.stage {
             ConnectionStage::Opening { .. } => return,

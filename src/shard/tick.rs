@@ -12,6 +12,7 @@ use super::pubsub::PubSub;
 use super::stalled;
 use super::sys;
 use crate::config::OnDeadline;
+use crate::hooks::ask::Resumed;
 use crate::hooks::{Chain, HookAnswer, Outcome};
 use crate::message::Publication;
 use crate::pending_hooks::Waiter;
@@ -48,18 +49,20 @@ impl<C: Chain> Shard<C> {
         let clients = &mut self.pubsub.clients;
         let Some(due) = clients.pending_hooks.end(task) else { return };
         let (hook, link) = (due.hook, due.link);
-        clients.chain.settle(link, hook, Outcome::TimedOut, due.waited(clients.agenda.now()));
+        let waited = due.waited(clients.agenda.now());
+        clients.chain.settle(link, hook, Outcome::TimedOut, waited);
         clients.agenda.output(Output::CancelHook { task });
         tracing::error!(hook, "hook did not answer before its deadline");
         let (_, on_deadline) = clients.setup.config.hooks.deadline_of(hook);
         match (due.waiter, on_deadline) {
             // Who refuses the packet counts the failure.
             (Waiter::Connection(id), OnDeadline::Refuse) => {
-                self.resume(id, task, link, Some(Box::new(HookAnswer::TooLate)));
+                let answer = Box::new(HookAnswer::TooLate);
+                self.resume(id, task, Resumed::Answered { link, answer, waited });
             }
             (Waiter::Connection(id), OnDeadline::Allow) => {
                 clients.statistics.counters.hook_failures += 1;
-                self.resume(id, task, link, None);
+                self.resume(id, task, Resumed::Allowed);
             }
             (Waiter::Subscriber(subscriber), _) => {
                 clients.statistics.counters.hook_failures += 1;

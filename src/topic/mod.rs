@@ -2,11 +2,12 @@
 //!
 //! This module owns the rules of MQTT section 4.7 and nothing else: it knows neither clients nor messages. Text comes in
 //! from the network and is checked once, by [`TopicName::parse`] and [`TopicFilter::parse`]; everything else trusts the
-//! proof those types carry. [`FilterTree`] finds the filters that match a topic name (subscriptions, interest of other
-//! shards). [`TopicMap`] keeps topic names in order, and a [`FilterSet`] says which of them filters match, and where to look for the
-//! next (retained messages). [`ScopeTree`] finds whether a set of filters covers a topic or a filter, or meets it (access rules).
-//!
-//! They are keyed by what clients choose, so hashes are seeded, and no walk recurses.
+//! proof those types carry.
+
+// `FilterTree` finds the filters that match a topic name (subscriptions, interest of other shards). `TopicMap` keeps topic names in
+// order, and a `FilterSet` says which of them filters match, and where to look for the next (retained messages). `ScopeTree` finds
+// whether a set of filters covers a topic or a filter, or meets it (access rules). They are keyed by what clients choose, so hashes
+// are seeded, and no walk recurses.
 
 mod filter;
 mod filter_set;
@@ -24,11 +25,15 @@ use indexmap::IndexMap;
 use crate::random::Random;
 
 pub use filter::TopicFilter;
-pub use filter_set::{FilterSet, Sought};
-pub use filter_tree::FilterTree;
 pub use name::TopicName;
-pub use scope_tree::{Names, PLACES, ScopeTree, is_level};
-pub use topic_map::{Named, TopicMap, after};
+
+#[doc(hidden)]
+pub use {
+    filter_set::{FilterSet, Sought},
+    filter_tree::FilterTree,
+    scope_tree::{Names, PLACES, ScopeTree, is_level},
+    topic_map::{Named, TopicMap, after},
+};
 
 /// The longest topic name or filter in bytes: what the two-byte length of a UTF-8 string can say `[MQTT-4.7.3-3]`.
 pub const MAX_TOPIC_BYTES: usize = 65_535;

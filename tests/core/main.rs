@@ -10,6 +10,7 @@ mod deadlines;
 mod enhanced_auth;
 mod hook_counts;
 mod keep_alive;
+mod later_state;
 mod lifecycle;
 mod lossless;
 mod memory;

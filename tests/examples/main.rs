@@ -45,6 +45,10 @@ fn slow_backend() {
     let program = Program::start("slow_backend");
     assert_eq!(connack_code(&program, "ann", "any"), 0);
     assert_eq!(connack_code(&program, "bob", "any"), 0x86);
+    let mut ann = RumqttClient::with(&program, "c", "ann", "any");
+    ann.subscribe("#");
+    ann.publish("ann/a", "where the backend lets her");
+    assert_eq!(ann.message(), ("ann/a".to_owned(), "where the backend lets her".to_owned()));
     program.stop();
 }
 

@@ -100,6 +100,20 @@ fn every_module_has_its_floor() {
     }
 }
 
+/// The table of `src/README.md`, from the highest floor to the lowest, is that of this file.
+#[test]
+fn the_map_of_the_house_shows_every_module() {
+    let map = include_str!("../../src/README.md");
+    let rows = map.lines().filter_map(|line| {
+        let mut cells = line.strip_prefix("| ")?.split(" | ");
+        Some((cells.next()?.parse::<usize>().ok()?, cells.next()?))
+    });
+    let mut shown = vec![BTreeSet::new(); FLOORS.len()];
+    rows.for_each(|(floor, modules)| shown[floor].extend(modules.split('`').skip(1).step_by(2)));
+    let floors: Vec<BTreeSet<&str>> = FLOORS.iter().map(|floor| floor.iter().copied().collect()).collect();
+    assert_eq!(shown, floors);
+}
+
 #[test]
 fn what_belongs_to_the_runtime_stays_there() {
     let net = floor("net").expect("net has a floor");

@@ -23,9 +23,9 @@ pub struct Args {
     /// Divides how much is asked of the broker, to try the program out
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub divide: u32,
-    /// The core of the broker's shard
-    #[arg(long, default_value_t = 0)]
-    pub broker_core: usize,
+    /// The cores of the broker: a shard for each. With more than one the canary publishes from shard to shard, too
+    #[arg(long, value_name = "CORES", value_delimiter = ',', default_value = "0")]
+    pub broker_cores: Vec<usize>,
     /// The core of the clients
     #[arg(long, default_value_t = 1)]
     pub client_core: usize,

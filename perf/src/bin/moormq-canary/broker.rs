@@ -1,4 +1,4 @@
-//! The broker under test: the real program, one shard on a core of its own, limits lifted where a case asks for more than they allow.
+//! The broker under test: the real program, a shard on each of its cores, limits lifted where a case asks for more than they allow.
 
 use std::fs;
 use std::io::Write;
@@ -18,8 +18,8 @@ const NICE: &str = "-19";
 pub struct Broker(UnderTest);
 
 impl Broker {
-    /// Starts `program` with its shard on `core`. With `logins`, clients need a password. `settings` are further ones.
-    pub fn start(program: &Path, core: usize, logins: bool, settings: &str) -> Result<Broker, Failure> {
+    /// Starts `program` with a shard on each of these cores. With `logins`, clients need a password. `settings` are further ones.
+    pub fn start(program: &Path, cores: &[usize], logins: bool, settings: &str) -> Result<Broker, Failure> {
         let command = if may_go_first() {
             // In a session of its own: the kernel weighs sessions against each other first.
             let mut nice = Program::new("setsid");
@@ -33,7 +33,7 @@ impl Broker {
             if logins {
                 add_user(program, &passwords)?;
             }
-            Ok(configuration(port, core, logins.then_some(&passwords), settings))
+            Ok(configuration(port, cores, logins.then_some(&passwords), settings))
         })?;
         if may_go_first() {
             // Not every kernel has it.
@@ -79,13 +79,15 @@ fn add_user(program: &Path, file: &Path) -> Result<(), Failure> {
     if passwd.wait()?.success() { Ok(()) } else { Err("the password file cannot be written".into()) }
 }
 
-fn configuration(port: u16, core: usize, passwords: Option<&PathBuf>, settings: &str) -> String {
+fn configuration(port: u16, cores: &[usize], passwords: Option<&PathBuf>, settings: &str) -> String {
     let who = passwords.map_or("allow_anonymous = true".to_owned(), |file| {
         format!("allow_anonymous = false\npassword_file.path = \"{}\"", file.display())
     });
+    let shards = cores.len();
+    let cpus = cores.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
     format!(
-        r#"shards = 1
-cpus = "{core}"
+        r#"shards = {shards}
+cpus = "{cpus}"
 {who}
 limits.max_subscriptions_per_client = "unlimited"
 limits.max_topic_bytes_per_client = "unlimited"
@@ -111,7 +113,7 @@ mod tests {
     #[test]
     fn the_broker_accepts_its_configuration() {
         let config =
-            |passwords| moormq::config::Config::from_toml(&configuration(1883, 0, passwords, ""), "test").unwrap();
+            |passwords| moormq::config::Config::from_toml(&configuration(1883, &[0], passwords, ""), "test").unwrap();
         assert_eq!((config(None).shards, config(None).allow_anonymous), (Some(1), true));
         assert!(!config(Some(&PathBuf::from("/tmp/passwords"))).allow_anonymous);
     }

@@ -1,4 +1,4 @@
-//! Clients that behave, and measure how soon they are answered: one pings, one publishes to itself, every two milliseconds. Beside them two
+//! Clients that behave, and measure how soon they are answered: one pings, some publish to one another, every two milliseconds. Beside them two
 //! threads that only sleep as long and look how late they wake up, one on each core: what the machine itself is late.
 
 use std::fs;
@@ -17,6 +17,8 @@ use nix::unistd::{Pid, gettid};
 use crate::client::{self, Client, User};
 use moormq_perf_shared::under_test::Failure;
 
+/// So many pairs publish to one another where there are several shards: some of them are on different ones.
+const PAIRS: usize = 4;
 /// How often each of them asks.
 const INTERVAL: Duration = Duration::from_millis(2);
 
@@ -33,7 +35,7 @@ pub struct Sample {
 pub struct Samples {
     /// PINGREQ until PINGRESP.
     pub pings: Vec<Sample>,
-    /// A message at QoS 0 to oneself.
+    /// A message at QoS 0 from one client to another.
     pub publishes: Vec<Sample>,
     /// Sleep on the core of the broker, and how much too long it was.
     pub broker_core: Vec<Sample>,
@@ -44,50 +46,63 @@ pub struct Samples {
 /// The threads.
 pub struct Canary {
     stop: Arc<AtomicBool>,
-    threads: [JoinHandle<Result<Vec<Sample>, Failure>>; 4],
+    pings: Measuring,
+    publishes: Vec<Measuring>,
+    broker_core: Measuring,
+    client_core: Measuring,
 }
+
+/// A thread that gives what it has measured when it is told to stop.
+type Measuring = JoinHandle<Result<Vec<Sample>, Failure>>;
 
 impl Canary {
     /// Begins to measure.
-    pub fn start(address: SocketAddr, user: User, broker_core: usize, client_core: usize) -> Result<Canary, Failure> {
+    pub fn start(
+        address: SocketAddr,
+        user: User,
+        broker_cores: &[usize],
+        client_core: usize,
+    ) -> Result<Canary, Failure> {
         let stop = Arc::new(AtomicBool::new(false));
-        let ping = Client::open(address, "canary-ping", user)?;
-        let mut publish = Client::open(address, "canary-publish", user)?;
-        publish.subscribe(&["canary/bird".to_owned()])?;
-        let threads = [
-            ask(&stop, client_core, ping, |out| Packet::Pingreq.encode(Client::VERSION, out))?,
-            ask(&stop, client_core, publish, |out| {
-                client::publish("canary/bird", b"peep", QoS::AtMostOnce, false, None, out);
-            })?,
-            sleep(&stop, broker_core),
-            sleep(&stop, client_core),
-        ];
-        Ok(Canary { stop, threads })
+        let mut ping = Client::open(address, "canary-ping", user)?;
+        let asking = ping.other_half()?;
+        let pings = ask(&stop, client_core, (asking, ping), |out| Packet::Pingreq.encode(Client::VERSION, out))?;
+        let pairs = if broker_cores.len() > 1 { PAIRS } else { 1 };
+        let publishes = (0..pairs).map(|pair| {
+            let topic = format!("canary/{pair}");
+            let publisher = Client::open(address, &format!("canary-publish-{pair}"), user)?;
+            let mut subscriber = Client::open(address, &format!("canary-subscribe-{pair}"), user)?;
+            subscriber.subscribe(&[topic.clone()])?;
+            ask(&stop, client_core, (publisher, subscriber), move |out| {
+                client::publish(&topic, b"peep", QoS::AtMostOnce, false, None, out);
+            })
+        });
+        let publishes = publishes.collect::<Result<_, _>>()?;
+        let [broker_core, client_core] = [broker_cores[0], client_core].map(|core| sleep(&stop, core));
+        Ok(Canary { stop, pings, publishes, broker_core, client_core })
     }
 
     /// Ends, and gives what was measured.
     pub fn stop(self) -> Result<Samples, Failure> {
         self.stop.store(true, Ordering::Relaxed);
-        let [pings, publishes, broker_core, client_core] = self.threads.map(|thread| thread.join());
-        let of =
-            |result: thread::Result<Result<Vec<Sample>, Failure>>| result.map_err(|_| "a thread of the canary died")?;
+        let of = |thread: Measuring| thread.join().map_err(|_| "a thread of the canary died")?;
         Ok(Samples {
-            pings: of(pings)?,
-            publishes: of(publishes)?,
-            broker_core: of(broker_core)?,
-            client_core: of(client_core)?,
+            pings: of(self.pings)?,
+            publishes: self.publishes.into_iter().map(of).collect::<Result<Vec<_>, _>>()?.concat(),
+            broker_core: of(self.broker_core)?,
+            client_core: of(self.client_core)?,
         })
     }
 }
 
-/// Asks on schedule, whether what was asked before is answered or not. Every packet that comes is an answer, in order.
+/// Asks on schedule, whether what was asked before is answered or not: on one connection, and on another each packet that comes is an answer, in
+/// order.
 fn ask(
     stop: &Arc<AtomicBool>,
     core: usize,
-    mut client: Client,
+    (mut asking, mut answered): (Client, Client),
     question: impl Fn(&mut Vec<u8>) + Send + 'static,
-) -> Result<JoinHandle<Result<Vec<Sample>, Failure>>, Failure> {
-    let mut asking = client.other_half()?;
+) -> Result<Measuring, Failure> {
     let (asked, to_be_answered) = channel();
     on_schedule(stop, core, move |due| {
         asking.send(&question)?;
@@ -98,7 +113,7 @@ fn ask(
         go_first();
         let mut samples = Vec::new();
         while let Ok(due) = to_be_answered.recv() {
-            client.read_until(|_| true)?;
+            answered.read_until(|_| true)?;
             samples.push(Sample { due, took: due.elapsed() });
         }
         Ok(samples)
@@ -106,7 +121,7 @@ fn ask(
 }
 
 /// Only sleeps.
-fn sleep(stop: &Arc<AtomicBool>, core: usize) -> JoinHandle<Result<Vec<Sample>, Failure>> {
+fn sleep(stop: &Arc<AtomicBool>, core: usize) -> Measuring {
     let (woke, wakes) = channel();
     let sleeping = on_schedule(stop, core, move |due| Ok(woke.send(Sample { due, took: due.elapsed() })?));
     thread::spawn(move || {

@@ -1,6 +1,6 @@
 //! moormq-canary: how soon a client that behaves is answered while others ask for a lot.
 //!
-//! Starts the real broker with one shard on a core of its own, a canary that asks every two milliseconds, and one case after the other.
+//! Starts the real broker with its shards on cores of their own, a canary that asks every two milliseconds, and one case after the other.
 //!
 //! | file | what |
 //! |---|---|
@@ -92,12 +92,12 @@ fn run(args: &Args) -> Result<(), Failure> {
 }
 
 fn measure(args: &Args, program: &Path, case: &Case, most_clients: u64) -> Result<Vec<Figures>, Failure> {
-    // The broker pins its shard itself; other threads of it, such as those that check passwords, have both cores.
-    canary::pin(&[args.broker_core, args.client_core])?;
-    let broker = Broker::start(program, args.broker_core, case.logins, case.settings)?;
+    // The broker pins its shards itself; other threads of it, such as those that check passwords, have all cores.
+    canary::pin(&[&args.broker_cores[..], &[args.client_core]].concat())?;
+    let broker = Broker::start(program, &args.broker_cores, case.logins, case.settings)?;
     canary::pin(&[args.client_core])?;
     let user = case.logins.then_some(broker::USER);
-    let canary = Canary::start(broker.address(), user, args.broker_core, args.client_core)?;
+    let canary = Canary::start(broker.address(), user, &args.broker_cores, args.client_core)?;
     std::thread::sleep(REST);
     let mut scene = Scene::new(broker.address(), user, broker.pid(), args.divide, most_clients);
     (case.run)(&mut scene).map_err(|failure| format!("{}: {failure}", case.name))?;

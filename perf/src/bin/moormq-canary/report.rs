@@ -71,13 +71,12 @@ fn shares(samples: &[Sample], from: Instant, until: Instant) -> [Duration; 3] {
 /// The page. Of each window the rounds in a row.
 pub fn page(args: &Args, version: &str, goes_first: bool, rounds: &[Vec<Figures>]) -> String {
     let mut page = "# A client that behaves, while others ask for a lot\n\n".to_owned();
-    let first =
-        if goes_first { "goes before all else on its core" } else { "shares its core with all else on the machine" };
+    let first = if goes_first { "goes before all else there" } else { "shares that with all else on the machine" };
     page += &format!(
-        "{}\nOne shard on core {}, which {first}; the clients on core {}. {} rounds{}; the median over the rounds, and in parentheses the worst. \
+        "{}\nA shard on each of cores {:?}, which {first}; the clients on core {}. {} rounds{}; the median over the rounds, and in parentheses the worst. \
          Milliseconds from when the canary should have asked, every 2 ms, until the answer.\n\n",
         machine(version),
-        args.broker_core,
+        args.broker_cores,
         args.client_core,
         args.rounds,
         if args.divide > 1 { format!(", all counts divided by {}", args.divide) } else { String::new() }

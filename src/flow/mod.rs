@@ -161,7 +161,7 @@ impl Flow {
     pub fn pace(&self, id: ConnectionId, backlog: Backlog, qos: QoS) -> Pace {
         let is_full = self.is_full(backlog, qos);
         let is_much = backlog.bytes() >= self.most;
-        if is_much && qos == QoS::AtMostOnce && self.slow.get(&id).is_some_and(|slow| slow.given_up) {
+        if is_much && qos == QoS::AtMostOnce && self.is_given_up(id) {
             return Pace::Lost;
         }
         if is_full || backlog.output >= self.most { Pace::Full } else { Pace::Keeping }
@@ -183,6 +183,12 @@ impl Flow {
     #[inline]
     pub fn has_slow_clients(&self) -> bool {
         !self.slow.is_empty() || !self.lossless.is_empty()
+    }
+
+    /// Whether nobody waits for this client any more: its backlog is full, and the credit for that was used up.
+    #[cold]
+    pub fn is_given_up(&self, id: ConnectionId) -> bool {
+        self.slow.get(&id).is_some_and(|slow| slow.given_up)
     }
 
     /// Whether the backlog of this client is full, or has been and is not half empty yet.
@@ -294,6 +300,11 @@ impl Flow {
     /// Whether the queue to any shard is full.
     pub fn is_any_congested(&self) -> bool {
         !self.congested.is_empty()
+    }
+
+    /// The shards to which the queue is full.
+    pub fn congested(&self) -> ShardSet {
+        self.congested
     }
 
     /// Those of these shards to which the queue is full.

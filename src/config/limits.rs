@@ -113,7 +113,8 @@ settings! {
     pub struct QueueConfig {
         /// Messages that wait for a connected client, beyond those in flight. What is retained for a new subscription does not wait
         /// here, but where it is kept. Memory is bounded by `max_queue_bytes`; a count would cut a burst of small messages to a client
-        /// that reads.
+        /// that reads. More may wait of shared subscriptions, and of what must not be dropped, while those who publish it are held:
+        /// what was under way when they were told to wait.
         /// Allowed: "unlimited" or 0 to 1000000000; default "unlimited".
         pub max_online_messages: Limit = Limit::UNLIMITED, Limited(Count(0..=COUNT_MAX));
         /// Messages that wait for an offline client.

@@ -2,8 +2,8 @@
 //! that client.
 //!
 //! They wait until half of what is full has been read, however long that takes, and spend no credit. A publisher whose own client is waited
-//! for is not held: its acknowledgements come behind what it publishes, and two that wait for each other would wait for ever. So that what is
-//! under way when a publisher is told to wait is not dropped either, the queue of a client takes twice its limit of such messages.
+//! for is not held: its acknowledgements come behind what it publishes, and two that wait for each other would wait for ever. What is
+//! under way when a publisher is told to wait is not dropped either: the queue of a client takes more than its limit of such messages.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -167,6 +167,12 @@ impl Flow {
         !self.slow.is_empty() || !self.lossless.is_empty()
     }
 
+    /// Whether nobody waits for this client any more: its backlog is full, and the credit for that was used up.
+    #[cold]
+    pub fn is_given_up(&self, id: ConnectionId) -> bool {
+        self.slow.get(&id).is_some_and(|slow| slow.given_up)
+    }
+
     /// Whether the backlog of this client is full, or has been and is not half empty yet.
     pub fn is_slow(&self, id: ConnectionId) -> bool {
         self.slow.contains_key(&id) || self.lossless.is_full(id)
@@ -286,6 +292,11 @@ impl Flow {
     /// Whether the queue to any shard is full.
     pub fn is_any_congested(&self) -> bool {
         !self.congested.is_empty()
+    }
+
+    /// The shards to which the queue is full.
+    pub fn congested(&self) -> ShardSet {
+        self.congested
     }
 
     /// Those of these shards to which the queue is full.

@@ -72,6 +72,8 @@ pub enum Choice {
 /// How much room a member has for a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Room {
+    /// None: its queue is full, and it takes nothing, as far as is known.
+    Stalled,
     /// None: its queue is full.
     Full,
     /// It can be queued.

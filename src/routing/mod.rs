@@ -67,12 +67,19 @@ pub struct Turn {
     pub hops: u8,
     /// Shards all of whose members had no room for it.
     pub passed_over: ShardSet,
+    /// A member had it waiting, and leaves it to others: its place in memory goes with it.
+    pub is_moved: bool,
 }
 
 impl Turn {
     /// That of a message that was sent to no shard.
     pub fn new(policy: SharedPolicy, publisher: u16) -> Self {
-        Turn { policy, publisher, hops: 0, passed_over: ShardSet::default() }
+        Turn { policy, publisher, hops: 0, passed_over: ShardSet::default(), is_moved: false }
+    }
+
+    /// The same of what a member had waiting.
+    pub fn of_moved(policy: SharedPolicy, publisher: u16) -> Self {
+        Turn { is_moved: true, ..Turn::new(policy, publisher) }
     }
 }
 

@@ -73,6 +73,11 @@ impl Arriving {
         true
     }
 
+    /// Whether as much is buffered as the queue of the session may have, nearly.
+    pub fn is_full(&self, limits: &QueueLimits) -> bool {
+        !limits.online.allows(self.buffered.len() * 4 / 3 + 1) || !limits.bytes.allows(self.bytes.saturating_mul(2))
+    }
+
     /// Whether `publisher` has to wait, and did not before: more than `most` bytes are buffered, or half of what the queue allows.
     pub fn waits(&mut self, publisher: Publisher, most: usize, limits: &QueueLimits) -> bool {
         let most = limits.bytes.get().map_or(most, |bytes| most.min(bytes / 2));

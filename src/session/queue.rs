@@ -42,10 +42,11 @@ pub struct QueueLimits {
 }
 
 impl QueueLimits {
-    /// Those for messages that must not be dropped: their publishers are held, and what is under way still comes.
-    pub fn of_lossless(self) -> Self {
-        let twice = |limit: Limit| limit.get().map_or(limit, |most| Limit::at_most(most.saturating_mul(2)));
-        QueueLimits { online: twice(self.online), bytes: twice(self.bytes), ..self }
+    /// Those for a connected client whose publishers are held: what is under way when they are told to wait still comes, in any number, and
+    /// `under_way` bytes of it at least.
+    pub fn while_publishers_wait(self, under_way: usize) -> Self {
+        let more = |most: usize| Limit::at_most(most.saturating_add(most.max(under_way)));
+        QueueLimits { online: Limit::UNLIMITED, bytes: self.bytes.get().map_or(self.bytes, more), ..self }
     }
 }
 

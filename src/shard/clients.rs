@@ -46,6 +46,13 @@ pub struct Setup {
     pub quotas: Arc<Quotas>,
 }
 
+impl Setup {
+    /// About how many bytes may be under way to a shard: what comes yet when publishers everywhere are told to wait.
+    pub(super) fn under_way(&self) -> usize {
+        self.config.runtime.mailbox_bytes.saturating_mul(self.shards)
+    }
+}
+
 /// The clients of one shard.
 pub struct Clients<C: Chain> {
     pub(super) setup: Setup,

@@ -9,7 +9,7 @@ use crate::client::{ConnectionId, DropReason};
 use crate::codec::QoS;
 use crate::connection::Pace;
 use crate::delivery::{self, Batch, Delivered, Due, EncodedForms, FanOut, PublishWriter};
-use crate::flow::{Account, Backlog};
+use crate::flow::{Account, Backlog, Flow};
 use crate::hooks::{Chain, DroppedMessage, OfflineMessage};
 use crate::message::Publication;
 use crate::session::{Buffered, OutgoingMessage, PublicationId, Recipient, Session};
@@ -23,6 +23,8 @@ pub(super) struct Routed<'a> {
     pub id: PublicationId,
     /// Who published it, if a client did, which is to wait when a recipient cannot follow.
     pub publisher: Option<Publisher>,
+    /// A member of a shared subscription had it waiting, or it waited for one to come.
+    pub is_moved: bool,
 }
 
 impl<C: Chain> Clients<C> {
@@ -61,7 +63,7 @@ impl<C: Chain> Clients<C> {
 
     #[cold]
     fn put_behind(&mut self, mountpoint: u32, recipients: &mut Vec<Recipient>, routed: &Routed<'_>) {
-        let Routed { publication, id, publisher } = *routed;
+        let Routed { publication, id, publisher, .. } = *routed;
         let known = recipients.drain(..).filter_map(|recipient| {
             let number = self.instance_of(&recipient)?;
             Some((recipient, number))
@@ -99,7 +101,8 @@ impl<C: Chain> Clients<C> {
     #[inline(never)]
     fn deliver_by_recipient(&mut self, batch: &Batch) {
         let (publications, publisher) = (batch.publications(), batch.publisher());
-        let routed = publications.iter().map(|(id, publication)| Routed { publication, id: *id, publisher });
+        let routed =
+            publications.iter().map(|(id, publication)| Routed { publication, id: *id, publisher, is_moved: false });
         let routed: Vec<_> = routed.collect();
         let mut forms = self.delivery.lend_forms(routed.len());
         let sends = self.connections.with_output();
@@ -159,7 +162,8 @@ impl<C: Chain> Clients<C> {
             self.statistics.counters.messages_out += 1;
             to.queue_for_output();
         } else {
-            self.settle(recipient, publication, (qos, retain, is_lossless), outcome);
+            let keeps = is_lossless || keeps_for_group(&self.flow, (id, qos), recipient, routed);
+            self.settle(recipient, publication, (qos, retain, keeps), outcome);
         }
         if pace == Pace::Full {
             match routed.publisher {
@@ -174,7 +178,7 @@ impl<C: Chain> Clients<C> {
         &mut self,
         recipient: &Recipient,
         publication: &Publication<'_>,
-        (qos, retain, is_lossless): (QoS, bool, bool),
+        (qos, retain, keeps): (QoS, bool, bool),
         outcome: Delivered,
     ) {
         let index = recipient.session;
@@ -184,7 +188,7 @@ impl<C: Chain> Clients<C> {
                 if online && qos > QoS::AtMostOnce && recipient.group.is_some() {
                     watch(self, index);
                 }
-                self.enqueue(index, recipient.delivery(publication, qos, retain), online, is_lossless);
+                self.enqueue(index, recipient.delivery(publication, qos, retain), online, keeps);
             }
             Delivered::Dropped(reason) => self.report_drop(index, publication, qos, retain, reason),
             Delivered::Store => {
@@ -200,11 +204,11 @@ impl<C: Chain> Clients<C> {
         }
     }
 
-    /// Puts a message into the queue of a session; says whether it is in it.
-    fn enqueue(&mut self, index: u32, delivery: OutgoingMessage, online: bool, is_lossless: bool) -> bool {
+    /// Puts a message into the queue of a session; says whether it is in it. `keeps`: the queue takes more of its kind than its limits say.
+    fn enqueue(&mut self, index: u32, delivery: OutgoingMessage, online: bool, keeps: bool) -> bool {
         let Some(session) = self.sessions.get_mut(index) else { return false };
         let limits = session.settings.queue;
-        let limits = if is_lossless { limits.of_lossless() } else { limits };
+        let limits = if keeps { limits.while_publishers_wait(self.setup.under_way()) } else { limits };
         let insert = session.outbound.queue.push(delivery, &limits, online, self.agenda.now());
         for (dropped, reason) in insert.dropped {
             self.report_dropped(index, &dropped, reason);
@@ -298,9 +302,18 @@ impl<C: Chain> Clients<C> {
             let OutgoingMessage { message, qos, retain, ids, group } = delivery;
             let recipient = Recipient { session: index, qos, retain_as_published: retain, ids, group };
             let publication = message.publication();
-            self.deliver_all(&[recipient], &Routed { publication: &publication, id, publisher: None });
+            let is_moved = recipient.group.is_some();
+            self.deliver_all(&[recipient], &Routed { publication: &publication, id, publisher: None, is_moved });
         }
     }
+}
+
+/// Whether a message for a member of a shared subscription is kept although the queue of that one is full: as long as its publisher is held
+/// for that, or if it has waited for a member before. No other has room: it was passed over else.
+#[cold]
+fn keeps_for_group(flow: &Flow, (id, qos): (ConnectionId, QoS), recipient: &Recipient, routed: &Routed<'_>) -> bool {
+    let waits = || routed.publisher.is_some() && !flow.is_given_up(id);
+    recipient.group.is_some() && qos > QoS::AtMostOnce && (routed.is_moved || waits())
 }
 
 /// Has a member of a shared subscription looked at for which something waits: others can process that.

@@ -170,7 +170,7 @@ impl<C: Chain> PubSub<C> {
     /// [MQTT-4.8.2-5], [MQTT-4.8.2-6].
     pub(super) fn redistribute(&mut self, index: u32, ends: bool) {
         let Some(session) = self.clients.sessions.get_mut(index) else { return };
-        let turn = Turn::new(session.settings.shared_policy, session.slot);
+        let turn = Turn::of_moved(session.settings.shared_policy, session.slot);
         let mountpoint = self.routing.mountpoint(&session.client.subscriber.mountpoint);
         let routing = &self.routing;
         let has_other = |filter: &Arc<TopicFilter>| routing.has_other_member(mountpoint, filter, ends);

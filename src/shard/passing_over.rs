@@ -1,6 +1,6 @@
 //! Members of shared subscriptions that have no room are passed over while another one has: first one that is sent the message at once, then
 //! one whose queue is not full, here or, if there is none, on another shard. Only if no shard has one, the message is queued with the member
-//! whose turn it was, and its publisher waits.
+//! whose turn it was, or another one of its shard if that one takes nothing, and its publisher waits.
 
 use super::clients::Clients;
 use super::pubsub::PubSub;
@@ -11,9 +11,6 @@ use crate::hooks::Chain;
 use crate::routing::{Choice, Room, Routing, Subscriber, Turn};
 use crate::session::{MigrationState, Recipient};
 use crate::topic::TopicFilter;
-
-/// To so many shards a message goes at most until one has a member that has room.
-const MOST_PASSED_OVER: usize = 4;
 
 /// What it takes to find another member than the one whose turn it is.
 pub(super) struct PassingOver<'a, C: Chain> {
@@ -42,20 +39,18 @@ impl<'a, C: Chain> PassingOver<'a, C> {
         if room == Room::Ready || keeps_to_one && room > Room::Full {
             return None;
         }
-        match self.routing.roomiest(mountpoint, filter, keeps_to_one, &rate) {
-            Some((member, found)) if found > room => return Some(Choice::Member(member)),
-            _ if room > Room::Full => return None,
-            _ => {}
-        }
-        self.other_shard((mountpoint, filter), turn).map(Choice::Shard)
+        let better = self.routing.roomiest(mountpoint, filter, keeps_to_one, &rate);
+        let better = better.filter(|(_, found)| *found > room);
+        let best = better.map_or(room, |(_, found)| found);
+        let elsewhere = if best > Room::Full { None } else { self.other_shard((mountpoint, filter), turn) };
+        elsewhere.map(Choice::Shard).or_else(|| better.map(|(member, _)| Choice::Member(member)))
     }
 
-    /// Another shard that has members online, and is not known to have none with room; none after some rounds.
+    /// Another shard that has members online, and is not known to have none with room. One to which the queue is full has no room either.
     pub fn other_shard(&mut self, (mountpoint, filter): (u32, &TopicFilter), turn: Turn) -> Option<usize> {
-        if turn.passed_over.iter().count() >= MOST_PASSED_OVER {
-            return None;
-        }
-        self.routing.other_shard(mountpoint, filter, turn.passed_over)
+        let mut without_room = turn.passed_over;
+        without_room.union(&self.clients.flow.congested());
+        self.routing.other_shard(mountpoint, filter, without_room)
     }
 
     /// Another member of this shard than `session`, which takes nothing: one that would be sent a message at once, or for which much less waits.
@@ -103,13 +98,17 @@ fn room<C: Chain>(clients: &Clients<C>, index: u32, qos: QoS) -> Room {
     let Some(session) = clients.sessions.get(index) else { return Room::Ready };
     let Some(connection) = session.connection.and_then(|id| clients.connections.get(id)) else {
         // One that is to come is taken for what it was said to be; others are chosen only if nobody is online.
-        let is_arriving = matches!(session.migration, Some(MigrationState::Arriving { .. }));
-        return if is_arriving { Room::Some } else { Room::Ready };
+        return match &session.migration {
+            Some(MigrationState::Arriving(arriving)) if arriving.is_full(&session.settings.queue) => Room::Full,
+            Some(MigrationState::Arriving(_)) => Room::Some,
+            _ => Room::Ready,
+        };
     };
     if is_ready(clients, index, qos) {
         Room::Ready
     } else if clients.flow.is_full(Backlog::of(session, connection), qos) {
-        Room::Full
+        let takes_nothing = session.outbound.stall_watch == Some(session.outbound.queue.taken());
+        if takes_nothing { Room::Stalled } else { Room::Full }
     } else {
         Room::Some
     }

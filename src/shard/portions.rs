@@ -102,7 +102,7 @@ impl<C: Chain> PubSub<C> {
             }
         }
         let publication = message.publication();
-        self.clients.deliver_all(&there, &Routed { publication: &publication, id, publisher });
+        self.clients.deliver_all(&there, &Routed { publication: &publication, id, publisher, is_moved: false });
     }
 
     /// Ends the subscriptions of a session that is about to be gone from the table, as far as that fits into this turn; what is left is for

@@ -95,7 +95,11 @@ impl<C: Chain> PubSub<C> {
             self.clients.delivery.batch.begin(mountpoint, publisher, &mut recipients.local, remote, portion);
             self.clients.delivery.batch.push(id, publication);
         } else {
-            self.clients.deliver_in_turn(mountpoint, &mut recipients.local, &Routed { publication, id, publisher });
+            self.clients.deliver_in_turn(
+                mountpoint,
+                &mut recipients.local,
+                &Routed { publication, id, publisher, is_moved: false },
+            );
         }
         self.routing.give_back(recipients);
         published
@@ -222,7 +226,7 @@ impl<C: Chain> PubSub<C> {
         let mut recipients = self.routing.lend();
         self.routing.gather_own(mountpoint, publication.topic, &mut recipients);
         let publisher = publisher.map(|connection| Publisher { shard: id.shard, connection });
-        let routed = Routed { publication: &publication, id, publisher };
+        let routed = Routed { publication: &publication, id, publisher, is_moved: false };
         self.clients.deliver_in_turn(mountpoint, &mut recipients.local, &routed);
         self.routing.give_back(recipients);
     }
@@ -260,7 +264,7 @@ impl<C: Chain> PubSub<C> {
             choice => choice,
         };
         match choice {
-            Choice::Member(member) => give_to_member(self, (mountpoint, filter), &member, message, publisher),
+            Choice::Member(member) => give_to_member(self, (mountpoint, filter), &member, message, (turn, publisher)),
             Choice::Shard(shard) => send_on(self, shard, (mountpoint, filter), message.clone(), turn, publisher),
             // The last one left while it was on its way.
             Choice::Nobody => {}
@@ -297,14 +301,19 @@ pub(super) fn give_to_member<C: Chain>(
     (mountpoint, filter): (u32, &Arc<TopicFilter>),
     member: &Subscriber,
     message: &Message,
-    publisher: Option<Publisher>,
+    (turn, publisher): (Turn, Option<Publisher>),
 ) {
     pubsub.clients.deliver_batch();
     let mut recipients = pubsub.routing.lend();
     recipients.add_member(member, filter.clone());
     let publication = message.publication();
-    let routed = Routed { publication: &publication, id: PublicationId::NONE, publisher };
-    pubsub.clients.deliver_in_turn(mountpoint, &mut recipients.local, &routed);
+    let routed = Routed { publication: &publication, id: PublicationId::NONE, publisher, is_moved: turn.is_moved };
+    if turn.is_moved {
+        // It has no place among what its publisher sends any more.
+        pubsub.clients.deliver_all(&recipients.local, &routed);
+    } else {
+        pubsub.clients.deliver_in_turn(mountpoint, &mut recipients.local, &routed);
+    }
     pubsub.routing.give_back(recipients);
 }
 

@@ -70,7 +70,8 @@ pub fn bound_that_is_exceeded<C: Chain>(shard: &Shard<C>) -> Option<String> {
     clients.sessions.which(|_| true).into_iter().find_map(|index| {
         let session = clients.sessions.get(index)?;
         let own = session.settings.queue;
-        let limits = if clients.flow.lossless.is_configured() { own.of_lossless() } else { own };
+        let keeps = clients.flow.lossless.is_configured() || session.shared > 0;
+        let limits = if keeps { own.while_publishers_wait(clients.setup.under_way()) } else { own };
         let queued = session.outbound.queue.bytes();
         if !limits.bytes.allows(queued) {
             return Some(format!("{queued} bytes wait for {}", session.client.subscriber));

@@ -13,7 +13,7 @@ use crate::session::{MigrationState, OutgoingMessage};
 
 /// So many messages leave a member at once; the next as much later again.
 const MOST: usize = 256;
-/// How much later a member that takes nothing is looked at again: perhaps somebody else can take something then.
+/// How much later a member that takes nothing is looked at again, if nobody waits for it: perhaps somebody else can take something then.
 const AGAIN: u32 = 10;
 
 /// Looks at a member for which messages of QoS 1 or 2 have waited for a while: if it has been sent none since, other members get those that
@@ -30,10 +30,11 @@ pub(super) fn look<C: Chain>(pubsub: &mut PubSub<C>, index: u32) {
         return;
     }
     let is_stalled = queue.taken() == taken;
-    let soon = !is_stalled || pass_on(pubsub, index);
+    let mut soon = !is_stalled || pass_on(pubsub, index);
     let clients = &mut pubsub.clients;
     if let Some(id) = clients.sessions.get(index).and_then(|session| session.connection) {
         backlog_shrank(clients, id, index);
+        soon |= clients.flow.is_slow(id) && !clients.flow.is_given_up(id);
     }
     let patience = clients.flow.stall_patience();
     let again = clients.agenda.now() + if soon { patience } else { patience * AGAIN };
@@ -48,7 +49,7 @@ fn pass_on<C: Chain>(pubsub: &mut PubSub<C>, index: u32) -> bool {
     let mut took = false;
     let Some(session) = pubsub.clients.sessions.get(index) else { return false };
     // Whoever can take it: the policy has chosen this one.
-    let mut turn = Turn::new(SharedPolicy::Random, session.slot);
+    let mut turn = Turn::of_moved(SharedPolicy::Random, session.slot);
     turn.passed_over.insert(pubsub.clients.setup.id);
     let mountpoint = pubsub.routing.mountpoint(&session.client.subscriber.mountpoint);
     for _ in 0..MOST {
@@ -68,7 +69,7 @@ fn pass_on<C: Chain>(pubsub: &mut PubSub<C>, index: u32) -> bool {
         let Some(OutgoingMessage { message, .. }) = session.outbound.queue.take_first(is_next) else { return took };
         if let Some(member) = here {
             took = true;
-            give_to_member(pubsub, (mountpoint, &group), &member, &message, None);
+            give_to_member(pubsub, (mountpoint, &group), &member, &message, (turn, None));
         } else if let Some(shard) = shard {
             send_on(pubsub, shard, (mountpoint, &group), message, turn, None);
         }

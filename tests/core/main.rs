@@ -31,6 +31,7 @@ mod script;
 mod session_settings;
 mod sessions;
 mod shared;
+mod shared_loads;
 mod stuck_members;
 mod subscribing;
 mod takeovers;

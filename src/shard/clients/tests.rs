@@ -21,7 +21,7 @@ fn recipient(session: u32) -> Recipient {
 }
 
 fn routed<'a>(publication: &'a Publication<'a>, publisher: Option<Publisher>) -> Routed<'a> {
-    Routed { publication, id: PublicationId { shard: 0, sequence: 1 }, publisher }
+    Routed { publication, id: PublicationId { shard: 0, sequence: 1 }, publisher, is_moved: false }
 }
 
 fn queued(clients: &Clients<NoHooks>, session: u32) -> usize {

@@ -18,7 +18,7 @@ use crossbeam::utils::CachePadded;
 pub enum MemoryKind {
     /// Messages with their topics and payloads, each of them once: those that wait in queues, are in flight, retained, or on their way.
     Messages,
-    /// Places of messages in the queues of sessions.
+    /// Places of messages in the queues of sessions, and of sessions in line for a message to very many.
     Queues,
     /// Places of messages that clients have not acknowledged.
     InFlight,

@@ -82,6 +82,8 @@ pub struct Connection<A> {
     pub held_until: Time,
     /// While there is [`PauseReason::Memory`]: when it is to be looked at. When that has come one PUBLISH may pass.
     pub memory_look: Time,
+    /// Its client has just published to very many: see [`FanOuts`](crate::delivery::FanOuts).
+    pub publishes_to_many: bool,
     /// The bytes of the packets that its client is not accepted for yet: its CONNECT, and AUTH.
     pub request_bytes: usize,
     /// The bytes that count for it in [`Unaccepted`].
@@ -130,6 +132,7 @@ impl<A> Connection<A> {
             consumers: 0,
             lossless_consumers: 0,
             hold_credit: Credit::default(),
+            publishes_to_many: false,
             throttled_until: Time::ZERO,
             held_until: Time::NEVER,
             memory_look: Time::NEVER,

@@ -5,11 +5,15 @@
 //! same client, or from nobody, as wills do. All else goes past. A client is not served while a publication of it is here, so
 //! there is no more than one of each, and messages of other shards wait where they are.
 //!
+//! How many recipients wait in all is bounded: beyond that who has just published to very many publishes nothing more until there are fewer, and
+//! beyond a few times that nobody does. A list of recipients is memory, and a publication that waits behind many others comes late.
+//!
 //! A recipient is known by the place of its session, and by the session's instance number: the session may have ended when its portion
 //! comes, and another one have its place.
 
 use std::collections::VecDeque;
 
+use crate::memory::{Held, MemoryKind, allocated_for};
 use crate::message::{Message, Publication};
 use crate::session::{PublicationId, Recipient};
 use crate::sharding::Publisher;
@@ -28,6 +32,11 @@ pub struct FanOut {
     pub recipients: VecDeque<(Recipient, u64)>,
 }
 
+/// When this many times as many recipients wait as may, nobody publishes.
+const FULL: usize = 8;
+/// Most publications that are under way when they are not full: who looks for one goes through all of them.
+const MOST: usize = 1024;
+
 /// All that are under way on a shard, in order.
 #[derive(Default)]
 pub struct FanOuts {
@@ -35,6 +44,9 @@ pub struct FanOuts {
     waiting: VecDeque<(u64, FanOut)>,
     /// How many there were in all.
     begun: u64,
+    /// Recipients that wait, of all together.
+    recipients: usize,
+    held: Held<{ MemoryKind::Queues as u8 }>,
 }
 
 impl FanOuts {
@@ -59,12 +71,31 @@ impl FanOuts {
         self.waiting.iter().any(|(_, fan_out)| fan_out.publisher == Some(publisher))
     }
 
+    /// Whether a client waits before it publishes: it is one that has just published to very many, and more recipients wait than `most`; or
+    /// many times as many do.
+    #[inline]
+    pub fn is_full(&self, most: usize, to_many: bool) -> bool {
+        self.recipients > if to_many { most } else { most.saturating_mul(FULL) } || self.waiting.len() >= MOST
+    }
+
+    /// How many recipients wait.
+    pub fn recipients(&self) -> usize {
+        self.recipients
+    }
+
     /// One more, behind the others.
     pub fn push(&mut self, fan_out: FanOut) {
         if !fan_out.recipients.is_empty() {
+            self.recipients += fan_out.recipients.len();
             self.waiting.push_back((self.begun, fan_out));
             self.begun += 1;
+            self.count();
         }
+    }
+
+    /// Has what is held counted. Lists keep their memory until they are done; of what is left of them, much may have gone.
+    fn count(&mut self) {
+        self.held.set(allocated_for::<(Recipient, u64)>(self.recipients));
     }
 
     /// How many have been pushed.
@@ -81,15 +112,25 @@ impl FanOuts {
     pub fn portion(&mut self, most: usize) -> Option<FanOut> {
         let (_, first) = self.waiting.front_mut()?;
         if first.recipients.len() <= most {
-            return self.waiting.pop_front().map(|(_, fan_out)| fan_out);
+            let (_, last) = self.waiting.pop_front()?;
+            self.recipients -= last.recipients.len();
+            self.count();
+            return Some(last);
         }
         let recipients = first.recipients.drain(..most).collect();
+        self.recipients -= most;
+        // Else all of it would stay until its last portion.
+        if first.recipients.len() < first.recipients.capacity() / 2 {
+            first.recipients.shrink_to_fit();
+        }
         let FanOut { id, publisher, mountpoint, .. } = *first;
         Some(FanOut { message: first.message.clone(), id, publisher, mountpoint, recipients })
     }
 
     /// All of it, in order.
     pub fn take_all(&mut self) -> Vec<FanOut> {
+        self.recipients = 0;
+        self.count();
         std::mem::take(&mut self.waiting).into_iter().map(|(_, fan_out)| fan_out).collect()
     }
 
@@ -107,6 +148,8 @@ impl FanOuts {
             }
         }
         self.waiting.retain(|(_, fan_out)| !fan_out.recipients.is_empty());
+        self.recipients -= taken.iter().map(|fan_out| fan_out.recipients.len()).sum::<usize>();
+        self.count();
         taken
     }
 }
@@ -147,6 +190,25 @@ mod tests {
         let portions: Vec<_> = std::iter::from_fn(|| fan_outs.portion(2)).map(|portion| seen(&portion)).collect();
         assert_eq!(portions, [(1, vec![1, 2]), (1, vec![3, 4]), (1, vec![5]), (3, vec![1])]);
         assert!(fan_outs.is_empty());
+    }
+
+    #[test]
+    fn they_are_full_sooner_for_who_publishes_to_many() {
+        let mut fan_outs = FanOuts::default();
+        let full = |fan_outs: &FanOuts| [true, false].map(|to_many| fan_outs.is_full(4, to_many));
+        fan_outs.push(fan_out(1, &[1, 2, 3, 4]));
+        assert_eq!(full(&fan_outs), [false, false]);
+        fan_outs.push(fan_out(2, &[1]));
+        assert_eq!(full(&fan_outs), [true, false]);
+        (0..28).for_each(|sequence| fan_outs.push(fan_out(sequence, &[1])));
+        assert_eq!(full(&fan_outs), [true, true]);
+        fan_outs.portion(1);
+        assert_eq!(full(&fan_outs), [true, false]);
+        fan_outs.take_for(1);
+        assert_eq!(full(&fan_outs), [false, false]);
+        fan_outs.take_all();
+        (0..MOST as u64).for_each(|sequence| fan_outs.push(fan_out(sequence, &[1])));
+        assert!(fan_outs.is_full(usize::MAX, false), "so many publications");
     }
 
     #[test]

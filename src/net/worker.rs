@@ -42,7 +42,7 @@ use crate::hooks::Chain;
 use crate::memory::{Held, MemoryKind, allocated_for};
 use crate::message::Message;
 use crate::shard::{
-    AcceptedConnect, ArrivedConnection, Input, Output, Request, Shard, ShardMessage, SlotsMoving, Transfer,
+    AcceptedConnect, ArrivedConnection, Input, Output, Request, Shard, ShardMessage, SlotsMoving, Transfer, TurnState,
 };
 use crate::time::Time;
 
@@ -367,7 +367,7 @@ impl<C: Chain> Worker<C> {
     /// Hands in messages that came together: as far as they fit into this turn, and `least` in any case, which it counts down. Returns
     /// whether all of them are in, and there may be more.
     fn hand_in_received(&mut self, least: &mut usize) -> bool {
-        while *least > 0 || !self.shard.turn().is_over {
+        while takes_message(self.shard.turn(), *least) {
             *least = least.saturating_sub(1);
             let Some((from, messages, _)) = &mut self.received else { return true };
             let from = *from;
@@ -608,6 +608,11 @@ impl<C: Chain> Worker<C> {
         self.sockets.ring_bell(false);
         Ok(())
     }
+}
+
+/// Whether a shard takes one more message of another: while it has its turn, and `least` of them in any case, as long as there is room.
+fn takes_message(turn: TurnState, least: usize) -> bool {
+    !turn.is_over || least > 0 && !turn.is_full
 }
 
 /// What the core sends, in the form that the ring takes.

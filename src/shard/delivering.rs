@@ -1,5 +1,7 @@
 //! One publication to the recipients of this shard, and what waits for a client.
 
+use std::collections::VecDeque;
+
 use super::agenda::{Deadline, FollowUp};
 use super::clients::Clients;
 use super::holding::{self, hold_without_end};
@@ -14,6 +16,9 @@ use crate::hooks::{Chain, DroppedMessage, OfflineMessage};
 use crate::message::Publication;
 use crate::session::{Buffered, OutgoingMessage, PublicationId, Recipient, Session};
 use crate::sharding::Publisher;
+
+/// Recipients that are found in a unit of work, when they are so many that they are written down.
+const FOUND: usize = 8;
 
 /// A publication on its way to recipients of this shard.
 pub(super) struct Routed<'a> {
@@ -68,12 +73,17 @@ impl<C: Chain> Clients<C> {
             let number = self.instance_of(&recipient)?;
             Some((recipient, number))
         });
-        let (message, recipients) = (publication.keep(), known.collect());
+        let (message, recipients): (_, VecDeque<_>) = (publication.keep(), known.collect());
+        // That they were found is work, too.
+        self.agenda.turn.did((recipients.len() / FOUND) as u32);
         self.delivery.fan_outs.push(FanOut { message, id, publisher, mountpoint, recipients });
         self.agenda.turn.end_share();
         if let Some(Publisher { shard, connection }) = publisher
             && shard == self.setup.id
         {
+            if let Some(connection) = self.connections.get_mut(connection) {
+                connection.publishes_to_many = true;
+            }
             self.wait_for_turn(connection);
         }
     }

@@ -180,7 +180,12 @@ impl<C: Chain> Shard<C> {
     pub fn turn(&self) -> TurnState {
         let clients = &self.pubsub.clients;
         let turn = &clients.agenda.turn;
-        TurnState { work: turn.done(), is_over: turn.is_over() || !clients.delivery.fan_outs.is_empty() }
+        let fan_outs = &clients.delivery.fan_outs;
+        TurnState {
+            work: turn.done(),
+            is_over: turn.is_over() || !fan_outs.is_empty(),
+            is_full: fan_outs.is_full(turn.limits().under_way, true),
+        }
     }
 
     /// A hook's answer is here, or its future panicked.

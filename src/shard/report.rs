@@ -55,6 +55,8 @@ pub struct ResourceCounts {
     pub subscribing: usize,
     /// Clients that are still to be sent retained messages, and subscriptions of the program that are.
     pub replays: usize,
+    /// Recipients that wait for their portion of a message to very many.
+    pub under_way: usize,
     /// Hooks that have not answered, and subscriber ids that wait for some.
     pub hooks: usize,
     /// Slots and sessions on their way to or from other shards, and what waits for them.
@@ -154,6 +156,7 @@ impl<C: Chain> Shard<C> {
             retained: retained.len(),
             subscribing: subscribing.len() + retained.pending(),
             replays: retained.replays(),
+            under_way: clients.delivery.fan_outs.recipients(),
             hooks: clients.pending_hooks.len(),
             migrations: self.migration.len(),
             deadlines: clients.agenda.deadlines(),

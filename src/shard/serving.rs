@@ -181,6 +181,15 @@ impl<C: Chain> Shard<C> {
         {
             clients.arm_connection(id, look);
             return FrontPacket::Stop;
+        } else if clients
+            .delivery
+            .fan_outs
+            .is_full(clients.agenda.turn.limits().under_way, connection.publishes_to_many)
+        {
+            clients.wait_for_turn(id);
+            return FrontPacket::Stop;
+        } else {
+            connection.publishes_to_many = false;
         }
         connection.last_heard = clients.agenda.now();
         let length = frame.length;

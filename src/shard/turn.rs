@@ -36,12 +36,14 @@ pub struct TurnLimits {
     pub turn: u32,
     /// Most recipients on a shard to which a message is delivered at once.
     pub portion: usize,
+    /// Most recipients that may wait on a shard for their portion of a message before who publishes to very many waits.
+    pub under_way: usize,
 }
 
 impl Default for TurnLimits {
     /// About a millisecond for one client, and two for all.
     fn default() -> Self {
-        TurnLimits { share: 8 * 1024, turn: 16 * 1024, portion: 1024 }
+        TurnLimits { share: 8 * 1024, turn: 16 * 1024, portion: 1024, under_way: 64 * 1024 }
     }
 }
 
@@ -53,6 +55,8 @@ pub struct TurnState {
     /// Whether that is all that may be done in it: what comes now waits for [`Input::Tick`](super::Input::Tick), but for messages from
     /// other shards, which are better left where they are.
     pub is_over: bool,
+    /// Whether so much is under way that nothing more may come: [`Input::Tick`](super::Input::Tick) makes room.
+    pub is_full: bool,
 }
 
 /// The present turn, and who waits for another one.

@@ -16,7 +16,7 @@ use crate::world::{World, open_config};
 
 /// A world in which ten packets are a client's share, and messages go to three recipients at once.
 fn world(shards: usize) -> World<NoHooks> {
-    World::in_turns(shards, TurnLimits { share: 40, turn: 120, portion: 3 }, open_config(), || NoHooks)
+    World::in_turns(shards, TurnLimits { share: 40, turn: 120, portion: 3, under_way: 30 }, open_config(), || NoHooks)
 }
 
 fn worlds() -> impl Iterator<Item = World<NoHooks>> {
@@ -152,6 +152,48 @@ fn a_message_to_many_goes_in_portions_and_what_comes_after_it_waits_behind() {
                 let of: Vec<_> = got.iter().filter(|text| text.starts_with(&number.to_string())).collect();
                 assert_eq!(of, [&format!("{number}a"), &format!("{number}b")]);
             }
+        }
+    }
+}
+
+/// However many publish to many: a list of recipients each is memory, and work before the next one's turn comes.
+#[test]
+fn few_messages_to_many_go_round_at_a_time() {
+    for mut world in worlds() {
+        let mut crowd = crowd(&mut world, 40);
+        let publishers: Vec<_> =
+            (0..60).map(|number| Client::clean(&mut world, &format!("pub{number}"), V311)).collect();
+        let mut modest = Client::clean(&mut world, "modest", V311);
+        modest.subscribed(&mut world, "modest", QoS::AtMostOnce);
+        let (mut most, mut modest_came) = (0, false);
+        begin_turn(&mut world);
+        for publisher in &publishers {
+            let packets = ["1", "2"].map(|text| Packet::Publish(publish("t", text, QoS::AtMostOnce, 0)));
+            world.send_quietly(publisher.socket, &bytes(V311, &packets));
+        }
+        let packet = bytes(V311, &[Packet::Publish(publish("modest", "x", QoS::AtMostOnce, 0))]);
+        world.send_quietly(modest.socket, &packet);
+        for _ in 0..100_000 {
+            let under_way = world.shards.iter().map(|shard| shard.resource_counts().under_way);
+            most = most.max(under_way.max().unwrap_or_default());
+            world.carry_out_outputs();
+            modest_came |= modest.texts(&mut world) == ["x"];
+            begin_turn(&mut world);
+            let mut moved = world.catch_up() | world.carry_out_outputs();
+            for to in 0..world.shards.len() {
+                let from = (0..world.shards.len()).filter(|_| !world.shards[to].turn().is_full).collect::<Vec<_>>();
+                from.into_iter().for_each(|from| moved |= world.carry_message(from, to));
+            }
+            if !moved {
+                break;
+            }
+        }
+        // Eight times as many as may wait for those who do so again and again, and one message more.
+        assert!(most > 30 && most <= 8 * 30 + 40, "{most} recipients waited");
+        assert!(modest_came, "the one that publishes to itself");
+        world.settle();
+        for client in &mut crowd {
+            assert_eq!(client.texts(&mut world).len(), 120);
         }
     }
 }

@@ -181,14 +181,12 @@ impl<C: Chain> Shard<C> {
         {
             clients.arm_connection(id, look);
             return FrontPacket::Stop;
-        } else if clients
-            .delivery
-            .fan_outs
-            .is_full(clients.agenda.turn.limits().under_way, connection.publishes_to_many)
-        {
-            clients.wait_for_turn(id);
-            return FrontPacket::Stop;
-        } else {
+        } else if !clients.delivery.fan_outs.is_empty() {
+            let most = clients.agenda.turn.limits().under_way;
+            if clients.delivery.fan_outs.is_full(most, connection.publishes_to_many) {
+                clients.wait_for_turn(id);
+                return FrontPacket::Stop;
+            }
             connection.publishes_to_many = false;
         }
         connection.last_heard = clients.agenda.now();

@@ -610,9 +610,10 @@ impl<C: Chain> Worker<C> {
     }
 }
 
-/// Whether a shard takes one more message of another: while it has its turn, and `least` of them in any case, as long as there is room.
+/// Whether a shard takes one more message of another: while it has its turn, and some of them in any case, of which `least` are left, unless
+/// these are a lot of work; none if there is no room.
 fn takes_message(turn: TurnState, least: usize) -> bool {
-    !turn.is_over || least > 0 && !turn.is_full
+    !turn.is_over || !turn.is_full && (least == LEAST_PER_TURN || least > 0 && !turn.is_far_over)
 }
 
 /// What the core sends, in the form that the ring takes.

@@ -184,6 +184,7 @@ impl<C: Chain> Shard<C> {
         TurnState {
             work: turn.done(),
             is_over: turn.is_over() || !fan_outs.is_empty(),
+            is_far_over: turn.is_far_over(),
             is_full: fan_outs.is_full(turn.limits().under_way, true),
         }
     }

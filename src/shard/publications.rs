@@ -63,7 +63,8 @@ impl<C: Chain> PubSub<C> {
         let (owner, number) =
             if publication.retain { self.retain(mountpoint, publication) } else { (self.clients.setup.id, 0) };
         let mut recipients = self.routing.lend();
-        self.routing.gather(mountpoint, publication.topic, by.origin, &mut recipients);
+        let looked_at = self.routing.gather(mountpoint, publication.topic, by.origin, &mut recipients);
+        self.clients.agenda.turn.did_look(looked_at);
         let mut published = RoutingResult::default();
         let is_by_choice = recipients.is_by_choice();
         if is_by_choice && !are_ready(&self.clients, &recipients.local, publication.qos) {
@@ -224,7 +225,8 @@ impl<C: Chain> PubSub<C> {
         let mountpoint = self.routing.mountpoint(mountpoint);
         self.clients.deliver_batch();
         let mut recipients = self.routing.lend();
-        self.routing.gather_own(mountpoint, publication.topic, &mut recipients);
+        let looked_at = self.routing.gather_own(mountpoint, publication.topic, &mut recipients);
+        self.clients.agenda.turn.did_look(looked_at);
         let publisher = publisher.map(|connection| Publisher { shard: id.shard, connection });
         let routed = Routed { publication: &publication, id, publisher, is_moved: false };
         self.clients.deliver_in_turn(mountpoint, &mut recipients.local, &routed);

@@ -375,7 +375,11 @@ impl Setup {
 
     /// How many bytes may wait in the queue of a session, if that is little.
     pub fn queue_bytes(&self) -> Option<usize> {
-        (self.seed % 11 == 5).then_some(4 << 10)
+        match self.seed % 11 {
+            5 => Some(4 << 10),
+            7 => Some(2 << 10),
+            _ => None,
+        }
     }
 
     /// How many bytes may be on their way from one shard to another: in some histories so few that publishers often have to wait.

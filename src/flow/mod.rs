@@ -150,10 +150,8 @@ impl Flow {
     /// Whether the backlog of a client is full for messages of this QoS.
     pub fn is_full(&self, backlog: Backlog, qos: QoS) -> bool {
         backlog.is_long
-            || match qos {
-                QoS::AtMostOnce => backlog.bytes() >= self.most,
-                QoS::AtLeastOnce | QoS::ExactlyOnce => backlog.queued >= nearly(backlog.most_queued),
-            }
+            || backlog.queued >= nearly(backlog.most_queued)
+            || qos == QoS::AtMostOnce && backlog.bytes() >= self.most
     }
 
     /// How a client for which something waits takes messages of this QoS.
@@ -190,9 +188,14 @@ impl Flow {
         self.slow.contains_key(&id) || self.lossless.is_full(id)
     }
 
+    /// Whether a client was given up whose backlog is full, or has been and is not half empty yet.
+    pub fn is_given_up(&self, id: ConnectionId) -> Option<bool> {
+        self.slow.get(&id).map(|slow| slow.given_up)
+    }
+
     /// How many bytes may be left of a backlog that was full for messages of this QoS, until nobody waits for it any more.
     pub fn relieved_at(&self, backlog: Backlog, qos: QoS) -> usize {
-        if qos == QoS::AtMostOnce { self.most / 2 } else { backlog.most_queued / 2 }
+        if qos == QoS::AtMostOnce { self.most.min(backlog.most_queued) / 2 } else { backlog.most_queued / 2 }
     }
 
     /// A message of `publisher`, of so many bytes, was added to the backlog of `id`, which is full for messages of this QoS.
@@ -244,7 +247,7 @@ impl Flow {
     pub fn backlog_shrank(&mut self, id: ConnectionId, backlog: Backlog, now: Time) -> BTreeSet<Publisher> {
         let is_enough = |slow: &SlowConsumer| backlog.bytes() <= slow.relieved_at && !backlog.is_long;
         let is_relieved = self.slow.get(&id).is_some_and(is_enough);
-        if is_relieved { self.remove(id, now) } else { BTreeSet::new() }
+        if is_relieved { self.relieve(id, now) } else { BTreeSet::new() }
     }
 
     /// The time has come that was said of `id`: if its credit is used up it is given up.
@@ -264,6 +267,11 @@ impl Flow {
     /// Forgets a connection, and gives the publishers that wait for it.
     pub fn remove(&mut self, id: ConnectionId, now: Time) -> BTreeSet<Publisher> {
         self.waiting_for_memory.remove(&id);
+        self.relieve(id, now)
+    }
+
+    /// Nobody waits for the client of a connection any more. Gives the publishers that did.
+    fn relieve(&mut self, id: ConnectionId, now: Time) -> BTreeSet<Publisher> {
         let Some(slow) = self.slow.remove(&id) else { return BTreeSet::new() };
         if !slow.given_up {
             self.wait_no_more(slow.account, now);

@@ -131,10 +131,8 @@ impl Flow {
     /// Whether the backlog of a client is full for messages of this QoS.
     pub fn is_full(&self, backlog: Backlog, qos: QoS) -> bool {
         backlog.is_long
-            || match qos {
-                QoS::AtMostOnce => backlog.bytes() >= self.most,
-                QoS::AtLeastOnce | QoS::ExactlyOnce => backlog.queued >= nearly(backlog.most_queued),
-            }
+            || backlog.queued >= nearly(backlog.most_queued)
+            || qos == QoS::AtMostOnce && backlog.bytes() >= self.most
     }
 
     /// How a client for which something waits takes messages of this QoS.
@@ -178,9 +176,14 @@ impl Flow {
         self.slow.contains_key(&id) || self.lossless.is_full(id)
     }
 
+    /// Whether a client was given up whose backlog is full, or has been and is not half empty yet.
+    pub fn given_up(&self, id: ConnectionId) -> Option<bool> {
+        self.slow.get(&id).map(|slow| slow.given_up)
+    }
+
     /// How many bytes may be left of a backlog that was full for messages of this QoS, until nobody waits for it any more.
     pub fn relieved_at(&self, backlog: Backlog, qos: QoS) -> usize {
-        if qos == QoS::AtMostOnce { self.most / 2 } else { backlog.most_queued / 2 }
+        if qos == QoS::AtMostOnce { self.most.min(backlog.most_queued) / 2 } else { backlog.most_queued / 2 }
     }
 
     /// A message of `publisher`, of so many bytes, was added to the backlog of `id`, which is full for messages of this QoS.

@@ -48,6 +48,19 @@ fn each_publisher_waits_once_until_half_of_the_backlog_has_left() {
     assert!(!flow.is_waiting_for_clients() && !flow.has_slow_clients());
 }
 
+/// For QoS 1 and 2 there is more room than for QoS 0, but what is left is left for them.
+#[test]
+fn a_queue_that_is_nearly_full_is_so_for_every_qos() {
+    let flow = flow();
+    let short = |queued| Backlog { most_queued: 800, ..backlog(0, queued) };
+    for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
+        assert!(!flow.is_full(short(599), qos) && flow.is_full(short(600), qos), "{qos:?}");
+        assert_eq!(flow.relieved_at(short(600), qos), 400);
+    }
+    let long = backlog(400, 600);
+    assert!(flow.is_full(long, QoS::AtMostOnce) && !flow.is_full(long, QoS::AtLeastOnce));
+}
+
 #[test]
 fn who_adds_little_does_not_wait() {
     let mut flow = flow();

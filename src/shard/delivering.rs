@@ -235,8 +235,13 @@ impl<C: Chain> Clients<C> {
             session.outbound.replay_waits = false;
             self.agenda.follow_up(FollowUp::Replay(index));
         } else if session.outbound.is_anything_waiting() {
+            let mut is_shorter = false;
             while let Some((message, reason)) = self.send_until_a_drop(index) {
                 self.report_dropped(index, &message, reason);
+                is_shorter = true;
+            }
+            if is_shorter {
+                queue_is_shorter(self, index);
             }
         }
     }
@@ -324,6 +329,15 @@ impl<C: Chain> Clients<C> {
 fn keeps_for_group(flow: &Flow, (id, qos): (ConnectionId, QoS), recipient: &Recipient, routed: &Routed<'_>) -> bool {
     let waits = || routed.publisher.is_some() && !flow.is_given_up(id);
     recipient.group.is_some() && qos > QoS::AtMostOnce && (routed.is_moved || waits())
+}
+
+/// Messages have left a queue and were not sent: perhaps no output follows, and it is enough for those who wait for the client.
+#[cold]
+fn queue_is_shorter<C: Chain>(clients: &mut Clients<C>, index: u32) {
+    let connection = clients.sessions.get(index).and_then(|session| session.connection);
+    if let Some(id) = connection.filter(|_| clients.flow.has_slow_clients()) {
+        holding::backlog_shrank(clients, id, index);
+    }
 }
 
 /// Has a member of a shared subscription looked at for which something waits: others can process that.

@@ -127,6 +127,7 @@ mod requests;
 mod serving;
 mod sessions;
 mod stalled;
+mod standings;
 mod statistics;
 mod stop;
 mod stopping;
@@ -152,6 +153,8 @@ pub use program::Request;
 #[doc(hidden)]
 pub use report::bound_that_is_exceeded;
 pub use report::{Report, ResourceCounts, SlotReport};
+#[doc(hidden)]
+pub use standings::{Standing, standings};
 pub use statistics::MemoryGauge;
 pub use turn::{TurnLimits, TurnState};
 

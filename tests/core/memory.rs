@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use moormq::codec::{AckKind, Packet, QoS, ReasonCode};
-use moormq::config::{Config, SysConfig};
+use moormq::config::{Config, QueueConfig, SysConfig};
 use moormq::hooks::NoHooks;
 use moormq::memory::MemoryKind::{Connections, InFlight, Messages, Queues, Retained, Sessions, Subscriptions, Tables};
 use moormq::memory::{MemoryHeld, MemoryKind, MemoryStage};
@@ -134,6 +134,31 @@ fn who_has_something_to_take_is_held_no_longer_than_a_second_for_each_publish() 
         assert!(both.received(&mut world).is_empty());
         world.memory(MemoryStage::Normal);
         assert_eq!(both.received(&mut world).len(), 1);
+    }
+}
+
+/// Reading what waited is no reason to be forgotten among those who wait for memory.
+#[test]
+fn who_is_held_and_reads_what_waited_for_it_goes_on_when_there_is_memory() {
+    let short =
+        || Config { queue: QueueConfig { max_waiting_output_bytes: 4096, ..QueueConfig::default() }, ..open_config() };
+    for mut world in worlds_with(short) {
+        let last = world.shards.len() - 1;
+        let mut both = Client::on(&mut world, last, "both", ConnectOptions::clean(V5));
+        both.subscribed(&mut world, "to/both", QoS::AtMostOnce);
+        world.stick(both.socket, true);
+        let publisher = Client::clean(&mut world, "publisher", V311);
+        for _ in 0..20 {
+            publisher.publish(&mut world, "to/both", &"x".repeat(1000), QoS::AtMostOnce, 0);
+        }
+        world.memory(MemoryStage::PublishersHeld);
+        both.publish(&mut world, "t", "held", QoS::AtLeastOnce, 1);
+        world.stick(both.socket, false);
+        assert!(!both.texts(&mut world).is_empty());
+        world.advance(3 * SECOND);
+        world.memory(MemoryStage::Normal);
+        let acked = Got::Ack(AckKind::Puback, 1, ReasonCode::NoMatchingSubscribers);
+        assert!(both.received(&mut world).contains(&acked), "{} shards", world.shards.len());
     }
 }
 

@@ -76,7 +76,7 @@
 //! | Maximum Packet Size | `session::settings` | incoming `shard::serving`, outgoing `delivery::writer` |
 //! | Keep Alive | `connection` | `handshake::settings`, `connection::patience`, `shard::due` |
 //! | takeover | | `shard::sessions`, `shard::ending` |
-//! | will | `session::will` | `handshake::will` when it comes, `publishing::will` whether it is published now, `shard::ending` when its delay is over |
+//! | will | `session::will` | `handshake::will` when it comes, `publishing::will` whether it is published now, `shard::ending` when its delay is over; room for it between shards: `shard::wills`, `publishing::due_wills` |
 //! | Topic Alias | `connection::aliases` | incoming `publishing::check`, outgoing `delivery::writer` |
 //! | packet ids, QoS 1 and 2 | outgoing `session::outbound`, incoming `session::inbound` | `publishing`, `delivery::writer`; PUBACK to PUBCOMP from clients: `delivery::acks` |
 //! | queue of a session, Message Expiry Interval | `session::queue` | `delivery`, `shard::delivering` |

@@ -8,6 +8,7 @@ use super::machine::Shard;
 use super::message::ShardMessage;
 use super::output::Output;
 use super::replaying::Replaying;
+use super::wills;
 use crate::connection::{Connection, ConnectionStage, PauseReason};
 use crate::hooks::{Chain, HookAnswer};
 use crate::memory::MemoryStage;
@@ -54,6 +55,10 @@ impl<C: Chain> Shard<C> {
             Input::Congestion { to, congested } => {
                 for id in clients.flow.set_congested(to, congested) {
                     clients.serve_later(id, PauseReason::Congestion);
+                }
+                if !congested {
+                    // Before any of these is served.
+                    wills::go_on(&mut self.pubsub);
                 }
             }
             Input::Request(request) => self.on_request(request),

@@ -5,6 +5,8 @@
 //! the id waits before it is registered. Others do not wait. Nor does what happens to the session in the meantime: its hooks
 //! are called at once, and what these want done comes last.
 //!
+//! A will that is due and waits for room between shards is waited for likewise.
+//!
 //! What notifications about *messages* want done holds up nobody: see [`MessageTasks`].
 //!
 //! Owns who waits for which answer. The futures are run by the runtime; the owner hands them on.
@@ -71,6 +73,10 @@ pub enum Waiter {
 struct Notifications {
     /// Behind the one that is under way.
     queue: VecDeque<PendingAnswer>,
+    /// Whether one is under way.
+    is_under_way: bool,
+    /// Wills of its client that are due and not out.
+    wills: usize,
     /// Connections that wait to be registered.
     waiting: Vec<ConnectionId>,
 }
@@ -80,6 +86,8 @@ struct Notifications {
 pub enum Next {
     /// This is to be run.
     Run(PendingAnswer),
+    /// Something else is under way.
+    Wait,
     /// All is done; these connections are to be registered, in order.
     Done(Vec<ConnectionId>),
 }
@@ -128,22 +136,45 @@ impl PendingHooks {
     /// Notifications about a subscriber id left this to be done. Gives what is to be run at once; nothing if something is under way.
     #[cold]
     pub fn notified(&mut self, subscriber: &SubscriberId, pending: Vec<PendingAnswer>) -> Option<PendingAnswer> {
-        if let Some(notifications) = self.notifications.get_mut(subscriber) {
-            notifications.queue.extend(pending);
+        if pending.is_empty() {
             return None;
         }
-        let mut queue = VecDeque::from(pending);
-        let first = queue.pop_front()?;
-        self.notifications.insert(subscriber.clone(), Notifications { queue, waiting: Vec::new() });
-        *self.in_slot.entry(slot_of(subscriber, self.seed)).or_default() += 1;
-        Some(first)
+        let notifications = self.about(subscriber);
+        notifications.queue.extend(pending);
+        if notifications.is_under_way {
+            return None;
+        }
+        notifications.is_under_way = true;
+        notifications.queue.pop_front()
+    }
+
+    /// A will of this client is due, and not out: those wait for it who wait for hooks.
+    pub fn will_waits(&mut self, subscriber: &SubscriberId) {
+        self.about(subscriber).wills += 1;
+    }
+
+    /// It is out.
+    pub fn will_is_out(&mut self, subscriber: &SubscriberId) -> Next {
+        let Some(notifications) = self.notifications.get_mut(subscriber) else { return Next::Done(Vec::new()) };
+        notifications.wills -= 1;
+        if notifications.is_under_way { Next::Wait } else { self.next(subscriber) }
+    }
+
+    fn about(&mut self, subscriber: &SubscriberId) -> &mut Notifications {
+        if !self.notifications.contains_key(subscriber) {
+            *self.in_slot.entry(slot_of(subscriber, self.seed)).or_default() += 1;
+        }
+        self.notifications.entry(subscriber.clone()).or_default()
     }
 
     /// What was under way about `subscriber` is done or was given up.
     pub fn next(&mut self, subscriber: &SubscriberId) -> Next {
         let Some(notifications) = self.notifications.get_mut(subscriber) else { return Next::Done(Vec::new()) };
-        match notifications.queue.pop_front() {
+        let next = notifications.queue.pop_front();
+        notifications.is_under_way = next.is_some();
+        match next {
             Some(pending) => Next::Run(pending),
+            None if notifications.wills > 0 => Next::Wait,
             None => {
                 let done = self.notifications.remove(subscriber).unwrap_or_default();
                 let slot = slot_of(subscriber, self.seed);
@@ -177,7 +208,7 @@ mod tests {
     fn link(next: Next) -> Option<usize> {
         match next {
             Next::Run(pending) => Some(pending.link),
-            Next::Done(_) => None,
+            Next::Wait | Next::Done(_) => None,
         }
     }
 
@@ -206,6 +237,22 @@ mod tests {
         assert!(ids.iter().all(|id| hooks.wait(&ann, *id)));
         assert!(matches!(hooks.next(&ann), Next::Done(waiting) if waiting == ids));
         assert_eq!(hooks.len(), 0);
+    }
+
+    #[test]
+    fn a_will_that_is_not_out_is_waited_for_and_holds_up_no_hook() {
+        let (mut hooks, ann) = (PendingHooks::new(7, 9), SubscriberId::new("", "ann"));
+        let id = ConnectionId::new(1, 1);
+        hooks.will_waits(&ann);
+        assert!(hooks.is_busy(&ann) && hooks.is_slot_busy(slot_of(&ann, 7)) && hooks.wait(&ann, id));
+        assert_eq!(hooks.notified(&ann, vec![pending(0)]).map(|first| first.link), Some(0));
+        assert!(matches!(hooks.next(&ann), Next::Wait), "the will");
+        hooks.will_waits(&ann);
+        assert!(matches!(hooks.will_is_out(&ann), Next::Wait), "the other one");
+        assert_eq!(hooks.notified(&ann, vec![pending(1)]).map(|first| first.link), Some(1));
+        assert!(matches!(hooks.will_is_out(&ann), Next::Wait), "the hook");
+        assert!(matches!(hooks.next(&ann), Next::Done(waiting) if waiting == [id]));
+        assert!(!hooks.is_busy(&ann) && !hooks.is_slot_busy(slot_of(&ann, 7)));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::message::ShardMessage;
 use super::output::Output;
 use super::replaying::Replaying;
 use super::turn::TurnState;
+use super::wills;
 use crate::connection::{Connection, ConnectionStage, PauseReason};
 use crate::hooks::ask::Resumed;
 use crate::hooks::{Chain, HookAnswer};
@@ -56,6 +57,10 @@ impl<C: Chain> Shard<C> {
             Input::Congestion { to, congested } => {
                 for id in clients.flow.set_congested(to, congested) {
                     clients.serve_later(id, PauseReason::Congestion);
+                }
+                if !congested {
+                    // Before any of these is served.
+                    wills::go_on(&mut self.pubsub);
                 }
             }
             Input::Cost { to, work } => clients.agenda.turn.set_cost(to, work),

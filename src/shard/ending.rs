@@ -15,14 +15,15 @@ use super::output::Output;
 use super::pubsub::PubSub;
 use super::replaying::Replaying;
 use super::turn;
+use super::wills::publish_of_ended;
 use crate::client::{
     Asker, Client, ConnectionId, EndReason, ExpiredReason, SessionAction, SessionRequest, SubscriberId, log_client,
 };
 use crate::codec::ReasonCode;
 use crate::connection::{ConnectionStage, PauseReason, Pending, Violation};
 use crate::hooks::{Chain, Notified, Unsubscribed};
-use crate::publishing::{publish_will, tell_will};
-use crate::routing::{Origin, Turn};
+use crate::publishing::publish_will;
+use crate::routing::Turn;
 use crate::session::{InFlight, MigrationState, Session, Stage};
 use crate::time::Time;
 use crate::topic::TopicFilter;
@@ -155,10 +156,7 @@ impl<C: Chain> PubSub<C> {
         let subscriber = session.client.subscriber.clone();
         self.clients.notified_about(&subscriber, notified);
         if let Some(will) = will {
-            let policy = session.settings.shared_policy;
-            self.route_will(Origin { session: None, publisher: session.slot, policy }, &will);
-            let notified = tell_will(&mut self.clients.chain, &session.client, &mut session.state, &will);
-            self.clients.notified_about(&subscriber, notified);
+            publish_of_ended(self, &mut session, will);
         }
         self.clients.agenda.follow_up(FollowUp::SessionEnded(session.slot, subscriber, leaving));
     }

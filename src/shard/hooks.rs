@@ -94,25 +94,10 @@ impl<C: Chain> Clients<C> {
         task
     }
 
-    /// What was under way about a subscriber id is done or was given up: what comes next is begun, or everything that waited goes on.
+    /// What was under way about a subscriber id is done or was given up.
     pub(super) fn task_done(&mut self, subscriber: &SubscriberId) {
-        let waiting = match self.pending_hooks.next(subscriber) {
-            Next::Done(waiting) => waiting,
-            Next::Run(pending) => {
-                self.run_hook(Waiter::Subscriber(subscriber.clone()), pending);
-                return;
-            }
-        };
-        let session = self.sessions.of(subscriber);
-        let connection = session.and_then(|session| session.connection);
-        let leaving = session.and_then(|session| session.migration.as_ref()).and_then(MigrationState::leaves_as);
-        if let Some(id) = connection {
-            self.connections.requeue_for_output(id);
-            self.serve_later(id, PauseReason::Notification);
-        }
-        waiting.into_iter().for_each(|id| self.agenda.follow_up(FollowUp::Register(id)));
-        leaving.into_iter().for_each(|token| self.agenda.follow_up(FollowUp::SessionMayLeave(token)));
-        self.agenda.follow_up(FollowUp::TasksDone(subscriber.clone()));
+        let next = self.pending_hooks.next(subscriber);
+        go_on(self, subscriber, next);
     }
 
     /// Puts a packet off until a hook has answered. Its connection is not served until then.
@@ -126,4 +111,41 @@ impl<C: Chain> Clients<C> {
             connected.pending = Some(Pending::Hook { task, link, frame: raw.bytes.to_vec(), held });
         }
     }
+}
+
+/// The will of a client waits for room between shards: as if a hook had something to do about that client.
+#[cold]
+pub(super) fn will_waits<C: Chain>(clients: &mut Clients<C>, subscriber: &SubscriberId) {
+    if let Some(connection) = clients.sessions.of(subscriber).and_then(|session| session.connection) {
+        clients.connections.pause(connection, PauseReason::Notification);
+    }
+    clients.pending_hooks.will_waits(subscriber);
+}
+
+/// It is on its way.
+pub(super) fn will_is_out<C: Chain>(clients: &mut Clients<C>, subscriber: &SubscriberId) {
+    let next = clients.pending_hooks.will_is_out(subscriber);
+    go_on(clients, subscriber, next);
+}
+
+/// What comes next about a subscriber id is begun, or everything that waited goes on.
+fn go_on<C: Chain>(clients: &mut Clients<C>, subscriber: &SubscriberId, next: Next) {
+    let waiting = match next {
+        Next::Done(waiting) => waiting,
+        Next::Run(pending) => {
+            clients.run_hook(Waiter::Subscriber(subscriber.clone()), pending);
+            return;
+        }
+        Next::Wait => return,
+    };
+    let session = clients.sessions.of(subscriber);
+    let connection = session.and_then(|session| session.connection);
+    let leaving = session.and_then(|session| session.migration.as_ref()).and_then(MigrationState::leaves_as);
+    if let Some(id) = connection {
+        clients.connections.requeue_for_output(id);
+        clients.serve_later(id, PauseReason::Notification);
+    }
+    waiting.into_iter().for_each(|id| clients.agenda.follow_up(FollowUp::Register(id)));
+    leaving.into_iter().for_each(|token| clients.agenda.follow_up(FollowUp::SessionMayLeave(token)));
+    clients.agenda.follow_up(FollowUp::TasksDone(subscriber.clone()));
 }

@@ -29,7 +29,8 @@
 //! | requests of the program and of operators; reports | `Shard` | `requests`, `report` |
 //! | an orderly stop | `Shard` | `stopping`, with `stop` |
 //! | PUBLISH, SUBSCRIBE, UNSUBSCRIBE, DISCONNECT | `PubSub` | `packets` |
-//! | a publication to its recipients, wills, retained messages | `PubSub` | `publications` |
+//! | a publication to its recipients, retained messages | `PubSub` | `publications` |
+//! | wills, which wait for room between shards | `PubSub` | `wills`, `due_wills` |
 //! | subscriptions, until every shard knows of them | `PubSub` | `subscriptions` |
 //! | members of shared subscriptions without room, or that take nothing | | `passing_over`, `stalled` |
 //! | what is retained, to new subscribers | | `replaying` |
@@ -103,6 +104,7 @@ mod counters;
 mod delivering;
 mod door;
 mod due;
+mod due_wills;
 mod ending;
 mod holding;
 mod hooks;
@@ -140,6 +142,7 @@ mod tick;
 mod timers;
 mod turn;
 mod unaccepted;
+mod wills;
 
 pub use balance::{BalanceLimits, Balancer, SlotMove, plan};
 pub use clients::Setup;

@@ -60,6 +60,8 @@ pub struct Flow {
     pub lossless: Lossless,
     /// Shards to which the queue is full.
     congested: ShardSet,
+    /// Those of them that the embedding program has published to.
+    program_waits_for: ShardSet,
     /// Connections that are not served until these shards are not congested.
     waiting_for_room: Vec<(ConnectionId, ShardSet)>,
     /// How near the broker is to holding as much memory as it may.
@@ -106,6 +108,7 @@ impl Flow {
             waited_for: 0,
             standings: Standings::new(config.queue.publisher_patience),
             congested: ShardSet::default(),
+            program_waits_for: ShardSet::default(),
             waiting_for_room: Vec::new(),
             memory: MemoryStage::Normal,
             waiting_for_memory: BTreeSet::new(),
@@ -285,11 +288,22 @@ impl Flow {
             return Vec::new();
         }
         self.congested.remove(shard);
+        self.program_waits_for.remove(shard);
         let waits_on = |(_, shards): &mut (ConnectionId, ShardSet)| {
             shards.remove(shard);
             shards.is_empty()
         };
         self.waiting_for_room.extract_if(.., waits_on).map(|(id, _)| id).collect()
+    }
+
+    /// The embedding program has published to these shards.
+    pub fn program_published(&mut self, to: ShardSet) {
+        self.program_waits_for.union(&self.congested.intersection(&to));
+    }
+
+    /// Whether what the embedding program publishes has to wait: for a shard whose queue is full and that it has published to, or for memory.
+    pub fn program_waits(&self) -> bool {
+        self.holds_publishers() || !self.program_waits_for.is_empty()
     }
 
     /// Whether the queue to any shard is full.

@@ -186,11 +186,13 @@ impl<C: Chain> Shard<C> {
         let clients = &self.pubsub.clients;
         let turn = &clients.agenda.turn;
         let fan_outs = &clients.delivery.fan_outs;
+        let is_full = fan_outs.is_full(turn.limits().under_way, true);
         TurnState {
             work: turn.done(),
             is_over: turn.is_over() || !fan_outs.is_empty(),
             is_far_over: turn.is_far_over(),
-            is_full: fan_outs.is_full(turn.limits().under_way, true),
+            is_full,
+            program_waits: is_full || clients.flow.program_waits(),
         }
     }
 

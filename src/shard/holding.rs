@@ -5,8 +5,9 @@ use std::time::Duration;
 use super::agenda::FollowUp;
 use super::clients::Clients;
 use super::message::{Hold, ShardMessage};
+use super::output::Output;
 use crate::client::ConnectionId;
-use crate::codec::QoS;
+use crate::codec::{QoS, Split, split};
 use crate::connection::{Connection, PauseReason};
 use crate::flow::{Backlog, Flow};
 use crate::hooks::Chain;
@@ -15,7 +16,7 @@ use crate::session::{MigrationState, Outbound};
 use crate::sharding::Publisher;
 use crate::time::Time;
 
-/// How long a client for which there is something is held for memory before it may publish once.
+/// How long a client is held for memory before it may publish once if there is something for it, or send on a large packet that has begun.
 const MEMORY_HOLD: Duration = Duration::from_secs(1);
 
 /// The client of this connection publishes, and publishers are held for memory. If this one is, gives when it is to be looked at.
@@ -32,14 +33,40 @@ pub(super) fn hold_for_memory<A>(connection: &mut Connection<A>, flow: &mut Flow
     Some(connection.memory_look)
 }
 
-/// A client has been held for memory for a while. If there is something for it, the acknowledgements that make room stand perhaps behind
-/// what it publishes: it publishes once. Else it is held on.
-pub(super) fn memory_hold_over<C: Chain>(clients: &mut Clients<C>, id: ConnectionId) {
+/// So many bytes of a packet have come that is not whole yet. If they are many, and publishers are held for memory, its client is held, too.
+pub(super) fn hold_begun<C: Chain>(clients: &mut Clients<C>, id: ConnectionId, begun: usize) {
+    if !clients.flow.holds_publishers() || begun <= small(clients) {
+        return;
+    }
     let now = clients.agenda.now();
+    let Some(connection) = clients.connections.get_mut(id) else { return };
+    let Some(look) = hold_for_memory(connection, &mut clients.flow, now) else { return };
+    if !std::mem::replace(&mut connection.reading_stopped, true) {
+        clients.agenda.output(Output::Pause(id));
+    }
+    clients.arm_connection(id, look);
+}
+
+/// Packets up to this size, in bytes, come in one read: of those that have begun little is held.
+fn small<C: Chain>(clients: &Clients<C>) -> usize {
+    clients.setup.config.runtime.receive_buffer_size
+}
+
+/// Whether the packet at the front of `unread` takes more than `small` bytes, be it whole or not.
+fn is_large_begun(unread: &[u8], small: usize) -> bool {
+    unread.len() > small && !matches!(split(unread, usize::MAX), Ok(Split::Frame(frame)) if frame.length <= small)
+}
+
+/// A client has been held for memory for a while. If there is something for it, the acknowledgements that make room stand perhaps behind
+/// what it publishes: it publishes once. If a large packet has begun, there is one read more of it, and when it is whole it is served: such
+/// packets may be all that takes memory, and then nothing else would ever free some. Else the client is held on.
+pub(super) fn memory_hold_over<C: Chain>(clients: &mut Clients<C>, id: ConnectionId) {
+    let (now, small) = (clients.agenda.now(), small(clients));
     let Some(connection) = clients.connections.get_mut(id) else { return };
     let session = connection.session().and_then(|index| clients.sessions.get(index));
     let takes = |outbound: &Outbound| outbound.in_flight() > 0 || outbound.is_anything_waiting();
-    if session.is_some_and(|session| takes(&session.outbound)) {
+    let has_something = session.is_some_and(|session| takes(&session.outbound));
+    if has_something || is_large_begun(connection.unread.as_slice(), small) {
         clients.serve_later(id, PauseReason::Memory);
     } else {
         connection.memory_look = now + MEMORY_HOLD;

@@ -61,6 +61,9 @@ pub struct TurnState {
     pub is_far_over: bool,
     /// Whether so much is under way that nothing more may come: [`Input::Tick`](super::Input::Tick) makes room.
     pub is_full: bool,
+    /// Whether what the embedding program publishes has to wait: so much is under way, the queue to a shard is full that it has published
+    /// to, or publishers are held for memory.
+    pub program_waits: bool,
 }
 
 /// The present turn, and who waits for another one.

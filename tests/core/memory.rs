@@ -9,7 +9,7 @@ use moormq::memory::MemoryKind::{Connections, InFlight, Messages, Queues, Retain
 use moormq::memory::{MemoryHeld, MemoryKind, MemoryStage};
 use moormq::shard::Input;
 
-use crate::client::{Client, ConnectOptions, V5, V311, acked, id_owned_by};
+use crate::client::{Client, ConnectOptions, V5, V311, acked, id_owned_by, publish};
 use crate::migrating::move_slot;
 use crate::received::Got;
 use crate::world::{World, open_config, worlds, worlds_with};
@@ -159,6 +159,53 @@ fn who_is_held_and_reads_what_waited_for_it_goes_on_when_there_is_memory() {
         world.memory(MemoryStage::Normal);
         let acked = Got::Ack(AckKind::Puback, 1, ReasonCode::NoMatchingSubscribers);
         assert!(both.received(&mut world).contains(&acked), "{} shards", world.shards.len());
+    }
+}
+
+/// What has begun and is not whole takes memory, too. Such packets may be all that takes it: so they come on, but slowly.
+#[test]
+fn who_has_begun_a_large_packet_is_held_and_it_comes_on_slowly() {
+    const READ: usize = 10_000;
+    for mut world in worlds() {
+        let last = world.shards.len() - 1;
+        let mut reader = Client::on(&mut world, last, "reader", ConnectOptions::clean(V5));
+        reader.subscribed(&mut world, "t", QoS::AtMostOnce);
+        let options = ConnectOptions { keep_alive: 2, ..ConnectOptions::clean(V5) };
+        let (early, late) =
+            (Client::connect(&mut world, 0, "early", options).0, Client::connect(&mut world, 0, "late", options).0);
+        let large = "x".repeat(6 * READ);
+        let mut bytes = Vec::new();
+        Packet::Publish(publish("t", &large, QoS::AtMostOnce, 0)).encode(V5, &mut bytes);
+        let of_unread = || MemoryHeld::on_this_thread().of(MemoryKind::Unread);
+        bytes[..3 * READ].chunks(READ).for_each(|read| world.send(early.socket, read));
+        world.memory(MemoryStage::PublishersHeld);
+        // It is seen with the next read; a new one when it is more than a receive buffer takes.
+        world.send(early.socket, &bytes[3 * READ..4 * READ]);
+        bytes[..3 * READ].chunks(READ).for_each(|read| world.send(late.socket, read));
+        let before = of_unread();
+        world.send(early.socket, &bytes[4 * READ..]);
+        world.send(late.socket, &bytes[3 * READ..]);
+        assert!(of_unread() <= before, "nothing more is read: {} and {before} before", of_unread());
+        world.advance(Duration::from_millis(900));
+        assert!(of_unread() <= before && reader.texts(&mut world).is_empty());
+        let (mut came, mut seconds) = (0, 0);
+        while came < 2 {
+            // Their keep-alive is shorter: what they send is not read.
+            world.advance(SECOND);
+            seconds += 1;
+            let texts = reader.texts(&mut world);
+            assert!(texts.iter().all(|text| *text == large));
+            came += texts.len();
+            assert!(seconds < 20 && (seconds > 2 || came == 0), "{came} after {seconds} s");
+        }
+        assert_eq!(of_unread(), 0);
+        assert!(!world.is_closed(early.socket) && !world.is_closed(late.socket));
+        // A small one may come whole, and waits.
+        early.publish(&mut world, "t", "small", QoS::AtMostOnce, 0);
+        world.advance(5 * SECOND);
+        assert!(reader.texts(&mut world).is_empty());
+        world.memory(MemoryStage::Normal);
+        assert_eq!(reader.texts(&mut world), ["small"]);
     }
 }
 

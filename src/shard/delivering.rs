@@ -14,11 +14,13 @@ use crate::delivery::{self, Batch, Delivered, Due, EncodedForms, FanOut, Publish
 use crate::flow::{Account, Backlog, Flow};
 use crate::hooks::{Chain, DroppedMessage, OfflineMessage};
 use crate::message::Publication;
-use crate::session::{Buffered, OutgoingMessage, PublicationId, Recipient, Session};
+use crate::session::{Buffered, OutgoingMessage, PublicationId, Recipient, Session, StallWatch};
 use crate::sharding::Publisher;
 
 /// Recipients that are found in a unit of work, when they are so many that they are written down.
 const FOUND: usize = 8;
+/// How much sooner a member that is known to take nothing is looked at when publishers begin to wait for it.
+const SOONER: u32 = 10;
 
 /// A publication on its way to recipients of this shard.
 pub(super) struct Routed<'a> {
@@ -287,6 +289,7 @@ impl<C: Chain> Clients<C> {
         let follows = self.flow.backlog_is_full(consumer, account, (backlog, qos), by, self.agenda.now());
         if let Some(at) = follows.look_at {
             self.agenda.arm(at, Deadline::Consumer(consumer));
+            hurry(self, index);
         }
         if follows.publisher_waits {
             holding::hold(self, publisher, Hold::WithCredit);
@@ -345,9 +348,22 @@ fn watch<C: Chain>(clients: &mut Clients<C>, index: u32) {
     if let Some(session) = clients.sessions.get_mut(index)
         && session.outbound.stall_watch.is_none()
     {
-        session.outbound.stall_watch = Some(session.outbound.queue.taken());
-        let at = clients.agenda.now() + clients.flow.stall_patience();
-        clients.agenda.arm(at, Deadline::Stalled(index));
+        let next = clients.agenda.now() + clients.flow.stall_patience();
+        session.outbound.stall_watch =
+            Some(StallWatch { taken: session.outbound.queue.taken(), is_stalled: false, next });
+        clients.agenda.arm(next, Deadline::Stalled(index));
+    }
+}
+
+/// Publishers begin to wait for such a member: it is looked at soon, and at once nearly if it is known to take nothing.
+fn hurry<C: Chain>(clients: &mut Clients<C>, index: u32) {
+    let Some(session) = clients.sessions.get_mut(index) else { return };
+    let is_stalled = session.outbound.is_stalled();
+    let patience = clients.flow.stall_patience();
+    let soon = clients.agenda.now() + if is_stalled { patience / SOONER } else { patience };
+    if let Some(watch) = session.outbound.stall_watch.as_mut().filter(|watch| watch.next > soon) {
+        watch.next = soon;
+        clients.agenda.arm(soon, Deadline::Stalled(index));
     }
 }
 

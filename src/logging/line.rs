@@ -110,7 +110,7 @@ mod tests {
             let cut = String::from_utf8(bounded(line.as_bytes()).into_owned()).expect("whole characters");
             assert!(cut.len() < 1200 && cut.ends_with("...\",\"reason\":\"bad \\\"x\\\"\",\"n\":1}\n"), "{cut}");
             let name = &cut[9..cut.find("...").expect("it is cut")];
-            assert!(unit == "x y" || name.len() % unit.len() == 0, "no half of {unit}: {}", name.len());
+            assert!(unit == "x y" || name.len().is_multiple_of(unit.len()), "no half of {unit}: {}", name.len());
         }
     }
 }

@@ -7,7 +7,7 @@ use super::clients::Clients;
 use super::message::{Hold, ShardMessage};
 use super::output::Output;
 use crate::client::ConnectionId;
-use crate::codec::{QoS, Split, split};
+use crate::codec::{PacketType, QoS, Split, split};
 use crate::connection::{Connection, PauseReason};
 use crate::flow::{Backlog, Flow};
 use crate::hooks::Chain;
@@ -33,9 +33,10 @@ pub(super) fn hold_for_memory<A>(connection: &mut Connection<A>, flow: &mut Flow
     Some(connection.memory_look)
 }
 
-/// So many bytes of a packet have come that is not whole yet. If they are many, and publishers are held for memory, its client is held, too.
-pub(super) fn hold_begun<C: Chain>(clients: &mut Clients<C>, id: ConnectionId, begun: usize) {
-    if !clients.flow.holds_publishers() || begun <= small(clients) {
+/// A packet has begun that is not whole yet: with this byte, and so many have come. If they are many, and publishers are held for memory, its
+/// client is held, too.
+pub(super) fn hold_begun<C: Chain>(clients: &mut Clients<C>, id: ConnectionId, first: Option<&u8>, begun: usize) {
+    if !clients.flow.holds_publishers() || begun <= small(clients, first) {
         return;
     }
     let now = clients.agenda.now();
@@ -47,9 +48,12 @@ pub(super) fn hold_begun<C: Chain>(clients: &mut Clients<C>, id: ConnectionId, b
     clients.arm_connection(id, look);
 }
 
-/// Packets up to this size, in bytes, come in one read: of those that have begun little is held.
-fn small<C: Chain>(clients: &Clients<C>) -> usize {
-    clients.setup.config.runtime.receive_buffer_size
+/// A packet that begins with this byte is small up to this size: a PUBLISH if it comes in one read, so that little is held of it. Who does not
+/// publish goes on: others may be as large as they may be before a client is accepted.
+fn small<C: Chain>(clients: &Clients<C>, first: Option<&u8>) -> usize {
+    let config = &clients.setup.config;
+    let is_publish = first.is_some_and(|first| first >> 4 == PacketType::Publish as u8);
+    if is_publish { config.runtime.receive_buffer_size } else { config.limits.max_connect_size }
 }
 
 /// Whether the packet at the front of `unread` takes more than `small` bytes, be it whole or not.
@@ -61,7 +65,9 @@ fn is_large_begun(unread: &[u8], small: usize) -> bool {
 /// what it publishes: it publishes once. If a large packet has begun, there is one read more of it, and when it is whole it is served: such
 /// packets may be all that takes memory, and then nothing else would ever free some. Else the client is held on.
 pub(super) fn memory_hold_over<C: Chain>(clients: &mut Clients<C>, id: ConnectionId) {
-    let (now, small) = (clients.agenda.now(), small(clients));
+    let now = clients.agenda.now();
+    let Some(connection) = clients.connections.get(id) else { return };
+    let small = small(clients, connection.unread.as_slice().first());
     let Some(connection) = clients.connections.get_mut(id) else { return };
     let session = connection.session().and_then(|index| clients.sessions.get(index));
     let takes = |outbound: &Outbound| outbound.in_flight() > 0 || outbound.is_anything_waiting();

@@ -108,8 +108,8 @@ impl<C: Chain> Shard<C> {
                     }
                 }
                 Ok(Split::Incomplete { .. }) if is_served => {
-                    let begun = connection.unread.len();
-                    hold_begun(&mut self.pubsub.clients, id, begun);
+                    let (first, begun) = (connection.unread.as_slice().first().copied(), connection.unread.len());
+                    hold_begun(&mut self.pubsub.clients, id, first.as_ref(), begun);
                     return &[];
                 }
                 Ok(_) => {
@@ -170,7 +170,7 @@ impl<C: Chain> Shard<C> {
                         clients.turn_away(id, "what came is not the beginning of a CONNECT");
                     }
                 } else {
-                    hold_begun(clients, id, bytes.len());
+                    hold_begun(clients, id, bytes.first(), bytes.len());
                 }
                 return FrontPacket::Stop;
             }

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use moormq::codec::{AckKind, Packet, QoS, ReasonCode};
+use moormq::codec::{AckKind, Packet, QoS, ReasonCode, Subscribe, SubscribeFilter, SubscriptionOptions};
 use moormq::config::{Config, QueueConfig, SysConfig};
 use moormq::hooks::NoHooks;
 use moormq::memory::MemoryKind::{Connections, InFlight, Messages, Queues, Retained, Sessions, Subscriptions, Tables};
 use moormq::memory::{MemoryHeld, MemoryKind, MemoryStage};
 use moormq::shard::Input;
 
-use crate::client::{Client, ConnectOptions, V5, V311, acked, id_owned_by, publish};
+use crate::client::{Client, ConnectOptions, V5, V311, acked, id_owned_by, packet_id, publish};
 use crate::migrating::move_slot;
 use crate::received::Got;
 use crate::world::{World, open_config, worlds, worlds_with};
@@ -159,6 +159,22 @@ fn who_is_held_and_reads_what_waited_for_it_goes_on_when_there_is_memory() {
         world.memory(MemoryStage::Normal);
         let acked = Got::Ack(AckKind::Puback, 1, ReasonCode::NoMatchingSubscribers);
         assert!(both.received(&mut world).contains(&acked), "{} shards", world.shards.len());
+    }
+}
+
+/// Who does not publish goes on: a packet that is no PUBLISH is not held before it is larger than a CONNECT may be.
+#[test]
+fn who_subscribes_to_long_filters_is_not_held() {
+    for mut world in worlds() {
+        let last = world.shards.len() - 1;
+        let mut still = Client::on(&mut world, last, "still", ConnectOptions::clean(V5));
+        world.memory(MemoryStage::PublishersHeld);
+        let filter = "x".repeat(50_000);
+        let filters = [SubscribeFilter { filter: &filter, options: SubscriptionOptions::new(QoS::AtMostOnce) }];
+        let mut bytes = Vec::new();
+        Packet::Subscribe(Subscribe::new(packet_id(1), &filters[..])).encode(V5, &mut bytes);
+        bytes.chunks(10_000).for_each(|read| world.send(still.socket, read));
+        assert!(matches!(still.received(&mut world)[..], [Got::Suback(..)]), "{} shards", world.shards.len());
     }
 }
 

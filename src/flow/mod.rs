@@ -171,7 +171,7 @@ impl Flow {
     /// Whether nobody waits for this client any more: its backlog is full, and the credit for that was used up.
     #[cold]
     pub fn is_given_up(&self, id: ConnectionId) -> bool {
-        self.slow.get(&id).is_some_and(|slow| slow.given_up)
+        self.given_up(id) == Some(true)
     }
 
     /// Whether the backlog of this client is full, or has been and is not half empty yet.
@@ -179,7 +179,7 @@ impl Flow {
         self.slow.contains_key(&id) || self.lossless.is_full(id)
     }
 
-    /// Whether a client was given up whose backlog is full, or has been and is not half empty yet.
+    /// Whether a client was given up whose backlog is full, or has been and is not half empty yet; none if it is not.
     pub fn given_up(&self, id: ConnectionId) -> Option<bool> {
         self.slow.get(&id).map(|slow| slow.given_up)
     }

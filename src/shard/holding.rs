@@ -35,7 +35,7 @@ pub(super) fn hold_for_memory<A>(connection: &mut Connection<A>, flow: &mut Flow
 
 /// A packet has begun that is not whole yet: with this byte, and so many have come. If they are many, and publishers are held for memory, its
 /// client is held, too.
-pub(super) fn hold_begun<C: Chain>(clients: &mut Clients<C>, id: ConnectionId, first: Option<&u8>, begun: usize) {
+pub(super) fn hold_begun<C: Chain>(clients: &mut Clients<C>, id: ConnectionId, first: Option<u8>, begun: usize) {
     if !clients.flow.holds_publishers() || begun <= small(clients, first) {
         return;
     }
@@ -50,7 +50,7 @@ pub(super) fn hold_begun<C: Chain>(clients: &mut Clients<C>, id: ConnectionId, f
 
 /// A packet that begins with this byte is small up to this size: a PUBLISH if it comes in one read, so that little is held of it. Who does not
 /// publish goes on: others may be as large as they may be before a client is accepted.
-fn small<C: Chain>(clients: &Clients<C>, first: Option<&u8>) -> usize {
+fn small<C: Chain>(clients: &Clients<C>, first: Option<u8>) -> usize {
     let config = &clients.setup.config;
     let is_publish = first.is_some_and(|first| first >> 4 == PacketType::Publish as u8);
     if is_publish { config.runtime.receive_buffer_size } else { config.limits.max_connect_size }
@@ -67,7 +67,7 @@ fn is_large_begun(unread: &[u8], small: usize) -> bool {
 pub(super) fn memory_hold_over<C: Chain>(clients: &mut Clients<C>, id: ConnectionId) {
     let now = clients.agenda.now();
     let Some(connection) = clients.connections.get(id) else { return };
-    let small = small(clients, connection.unread.as_slice().first());
+    let small = small(clients, connection.unread.as_slice().first().copied());
     let Some(connection) = clients.connections.get_mut(id) else { return };
     let session = connection.session().and_then(|index| clients.sessions.get(index));
     let takes = |outbound: &Outbound| outbound.in_flight() > 0 || outbound.is_anything_waiting();

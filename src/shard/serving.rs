@@ -109,7 +109,7 @@ impl<C: Chain> Shard<C> {
                 }
                 Ok(Split::Incomplete { .. }) if is_served => {
                     let (first, begun) = (connection.unread.as_slice().first().copied(), connection.unread.len());
-                    hold_begun(&mut self.pubsub.clients, id, first.as_ref(), begun);
+                    hold_begun(&mut self.pubsub.clients, id, first, begun);
                     return &[];
                 }
                 Ok(_) => {
@@ -170,7 +170,7 @@ impl<C: Chain> Shard<C> {
                         clients.turn_away(id, "what came is not the beginning of a CONNECT");
                     }
                 } else {
-                    hold_begun(clients, id, bytes.first(), bytes.len());
+                    hold_begun(clients, id, bytes.first().copied(), bytes.len());
                 }
                 return FrontPacket::Stop;
             }

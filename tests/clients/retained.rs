@@ -16,7 +16,7 @@ on_every_number_of_shards![
 ];
 mod with_small_queues {
     use super::more_than_any_queue_may_hold_comes;
-    crate::on_every_number_of_shards![super::one_mebibyte => more_than_any_queue_may_hold_comes];
+    crate::on_every_number_of_shards![crate::retained::one_mebibyte => more_than_any_queue_may_hold_comes];
 }
 
 fn one_mebibyte(shards: usize) -> Broker {

@@ -25,7 +25,6 @@ mod standing;
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::time::Duration;
 
 pub use backlog::Backlog;
@@ -99,14 +98,14 @@ pub struct PatienceOver {
 }
 
 impl Flow {
-    /// Nobody waits.
-    pub fn new(config: &Config) -> Self {
+    /// Nobody waits. What clients choose is hashed with `hasher`.
+    pub fn new(config: &Config, hasher: ahash::RandomState) -> Self {
         Flow {
             most: config.queue.max_waiting_output_bytes,
             lossless: Lossless::new(config),
             slow: BTreeMap::new(),
             waited_for: 0,
-            standings: Standings::new(config.queue.publisher_patience),
+            standings: Standings::new(config.queue.publisher_patience, hasher),
             congested: ShardSet::default(),
             program_waits_for: ShardSet::default(),
             waiting_for_room: Vec::new(),
@@ -267,12 +266,12 @@ impl Flow {
         waiting(slow.publishers)
     }
 
-    /// Forgets a connection from this address, and gives the publishers that wait for it.
-    pub fn remove(&mut self, id: ConnectionId, address: IpAddr, now: Time) -> BTreeSet<Publisher> {
+    /// Forgets a connection, and gives the publishers that wait for it.
+    pub fn remove(&mut self, id: ConnectionId, now: Time) -> BTreeSet<Publisher> {
         self.waiting_for_memory.remove(&id);
-        let was_slow = self.slow.contains_key(&id);
+        let was_slow = self.slow.get(&id).map(|slow| slow.account);
         let released = self.catches_up(id, now);
-        self.standings.gone(Account::Connection(id, address), was_slow, now);
+        self.standings.gone(id, was_slow, now);
         released
     }
 

@@ -124,14 +124,17 @@ fn held(world: &mut World<NoHooks>, publisher: &Client, for_at_most: Duration) -
 
 #[test]
 fn connecting_again_brings_no_new_patience() {
-    for options in [ConnectOptions::clean(V311), ConnectOptions::kept(V311)] {
+    let kept = ConnectOptions::kept(V5);
+    let anew = ConnectOptions { clean_start: true, ..kept };
+    // The session ends with the connection, is kept, or is one more that is kept: of another client, or with a clean start.
+    for (options, is_new) in [(ConnectOptions::clean(V311), true), (kept, false), (kept, true), (anew, false)] {
         for mut world in worlds_with(tight) {
             let publisher = Client::clean(&mut world, "publisher", V311);
             let last = world.shards.len() - 1;
             let mut all = Duration::ZERO;
             for number in 0..5 {
                 // Who leaves an address without having caught up leaves its lack of credit to the next.
-                let name = if options.clean_start { format!("rude{number}") } else { "rude".to_owned() };
+                let name = if is_new { format!("rude{number}") } else { "rude".to_owned() };
                 let mut rude = Client::on(&mut world, last, &name, options);
                 rude.subscribe(&mut world, "t", QoS::AtMostOnce);
                 rude.received(&mut world);

@@ -34,7 +34,7 @@ struct Credit {
     users: usize,
     /// Since when something lasts although nothing is left.
     empty_since: Option<u64>,
-    /// It began with what an earlier connection from the same address may have left: perhaps that had caught up at last.
+    /// It began with what an earlier connection from the same address may have left: that had perhaps caught up at last.
     is_guess: bool,
 }
 
@@ -143,15 +143,17 @@ impl Judge {
         })
     }
 
-    fn credit(&mut self, account: Account) -> &mut Credit {
-        let inherited = match account {
-            Account::Session(..) => None,
-            Account::Connection(shard, serial) => {
-                let client = self.connections[serial as usize].client;
-                self.patience.left_behind.get(&(shard, client)).copied()
-            }
-        };
-        self.patience.credits.entry(account).or_insert_with(|| inherited.unwrap_or_default())
+    /// The credit of this account, which a connection has. One that is whole is as if there was none: it begins with what the address has left.
+    fn credit(&mut self, account: Account, serial: u32) -> &mut Credit {
+        let (client, now) = (self.connections[serial as usize].client, self.now);
+        let (Account::Session(shard, _) | Account::Connection(shard, _)) = account;
+        let inherited = self.patience.left_behind.get(&(shard, client)).copied().unwrap_or_default();
+        let credit = self.patience.credits.entry(account).or_insert(inherited);
+        credit.pass(now);
+        if credit.gone == 0 && credit.users == 0 {
+            *credit = inherited;
+        }
+        credit
     }
 
     /// Whether a queue counts as full for messages of this QoS.
@@ -194,7 +196,7 @@ impl Judge {
         }
         let Some(account) = self.account(shard, serial) else { return false };
         // It may have been given up in this event, which is not over.
-        let credit = self.credit(account);
+        let credit = self.credit(account, serial);
         credit.is_guess || !credit.is_enough(now)
     }
 
@@ -257,11 +259,17 @@ impl Judge {
                 credit.pass(now);
                 credit.users -= 1;
             }
-            if !stays && standing(*serial).is_none() && matches!(slow.account, Account::Connection(..)) {
+            if !stays && standing(*serial).is_none() {
                 let credit = credits.entry(slow.account).or_default();
                 credit.pass(now);
                 let client = self.connections[*serial as usize].client;
-                left_behind.insert((shard, client), Credit { is_guess: credit.gone > 0, ..*credit });
+                let mut left = *credit;
+                left.is_guess |= left.gone > 0 && self.acted.contains(serial);
+                let before = left_behind.entry((shard, client)).or_default();
+                before.pass(now);
+                if left.gone > before.gone {
+                    *before = left;
+                }
             }
             stays
         });
@@ -293,7 +301,7 @@ impl Judge {
             let detail = format!("connection {serial} is waited for or given up, and nothing waits for it");
             return self.find("flow: who has taken what was for it is waited for no more", detail);
         }
-        self.credit(account);
+        self.credit(account, serial);
         let Patience { slow, credits, .. } = &mut self.patience;
         let credit = credits.entry(account).or_default();
         credit.pass(now);

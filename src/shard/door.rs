@@ -39,6 +39,7 @@ impl<C: Chain> Shard<C> {
                 clients.connections.insert(Connection { refused, stage, ..connection });
                 clients.arm_connection(id, due);
             }
+            Input::TurnedAway { listener, peer } => clients.turned_away_at_once(listener, peer),
             Input::Closed { connection } => self.pubsub.lost(connection),
             Input::Drained { connection } => last_bytes::drained(self, connection),
             Input::HandedOff { connection: id, mut accepted, unsent, unread } => {

@@ -1,5 +1,7 @@
 //! Bytes of clients that are not accepted yet, which are bounded for all of them together; and bytes that cannot be served yet.
 
+use std::net::SocketAddr;
+
 use super::clients::Clients;
 use crate::client::ConnectionId;
 use crate::codec::ReasonCode;
@@ -8,6 +10,14 @@ use crate::handshake::Refusal;
 use crate::hooks::Chain;
 
 impl<C: Chain> Clients<C> {
+    /// A client was turned away before it was anybody: so many others are being refused.
+    pub(super) fn turned_away_at_once(&mut self, listener: usize, peer: SocketAddr) {
+        let counters = &mut self.statistics.counters;
+        (counters.accepted, counters.refused) = (counters.accepted + 1, counters.refused + 1);
+        let listener = self.setup.config.listeners.get(listener).map_or("", |listener| &listener.name);
+        tracing::warn!(%peer, listener, "connection closed: there are more connections than may be, and as many as can be are being refused");
+    }
+
     /// Keeps what came and cannot be served yet: the beginning of a packet, or what came behind one that is not done.
     pub(super) fn keep_unread(&mut self, id: ConnectionId, bytes: &[u8]) {
         if let Some(connection) = self.connections.get_mut(id) {

@@ -9,6 +9,7 @@ use super::message::ShardMessage;
 use super::output::Output;
 use super::replaying::Replaying;
 use super::turn::TurnState;
+use super::unaccepted;
 use super::wills;
 use crate::connection::{Connection, ConnectionStage, PauseReason};
 use crate::hooks::ask::Resumed;
@@ -39,7 +40,7 @@ impl<C: Chain> Shard<C> {
                 clients.connections.insert(Connection { refused, stage, ..connection });
                 clients.arm_connection(id, due);
             }
-            Input::TurnedAway { listener, peer } => clients.turned_away_at_once(listener, peer),
+            Input::TurnedAway { listener, peer } => unaccepted::turned_away(clients, listener, peer),
             Input::Closed { connection } => self.pubsub.lost(connection),
             Input::Drained { connection } => last_bytes::drained(self, connection),
             Input::HandedOff { connection: id, mut accepted, unsent, unread } => {

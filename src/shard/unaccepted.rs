@@ -9,15 +9,16 @@ use crate::connection::ConnectionStage;
 use crate::handshake::Refusal;
 use crate::hooks::Chain;
 
-impl<C: Chain> Clients<C> {
-    /// A client was turned away before it was anybody: so many others are being refused.
-    pub(super) fn turned_away_at_once(&mut self, listener: usize, peer: SocketAddr) {
-        let counters = &mut self.statistics.counters;
-        (counters.accepted, counters.refused) = (counters.accepted + 1, counters.refused + 1);
-        let listener = self.setup.config.listeners.get(listener).map_or("", |listener| &listener.name);
-        tracing::warn!(%peer, listener, "connection closed: there are more connections than may be, and as many as can be are being refused");
-    }
+/// A client was turned away before it was anybody: so many others are being refused.
+pub(super) fn turned_away<C: Chain>(clients: &mut Clients<C>, listener: usize, peer: SocketAddr) {
+    let counters = &mut clients.statistics.counters;
+    (counters.accepted, counters.refused) = (counters.accepted + 1, counters.refused + 1);
+    let listener = clients.setup.config.listeners.get(listener).map_or("", |listener| &listener.name);
+    let why = "there are more connections than may be, and as many as can be are being refused";
+    tracing::warn!(%peer, listener, "connection closed: {why}");
+}
 
+impl<C: Chain> Clients<C> {
     /// Keeps what came and cannot be served yet: the beginning of a packet, or what came behind one that is not done.
     pub(super) fn keep_unread(&mut self, id: ConnectionId, bytes: &[u8]) {
         if let Some(connection) = self.connections.get_mut(id) {

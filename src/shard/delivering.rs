@@ -58,7 +58,7 @@ impl<C: Chain> Clients<C> {
         if recipients.is_empty() {
             return;
         }
-        let is_many = recipients.len() > self.agenda.turn.limits().portion;
+        let is_many = recipients.len() > self.agenda.turn.limits().at_once;
         let under_way = &self.delivery.fan_outs;
         let goes_past =
             || under_way.is_empty() || !under_way.holds_up(mountpoint, routed.publication, routed.publisher);

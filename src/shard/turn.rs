@@ -37,6 +37,8 @@ pub struct TurnLimits {
     /// For all. A single piece of work may go beyond it.
     pub turn: u32,
     /// Most recipients on a shard to which a message is delivered at once.
+    pub at_once: usize,
+    /// Recipients in a portion of a message to more. The kernel has to send to each of them.
     pub portion: usize,
     /// Most recipients that may wait on a shard for their portion of a message before who publishes to very many waits.
     pub under_way: usize,
@@ -45,7 +47,7 @@ pub struct TurnLimits {
 impl Default for TurnLimits {
     /// About a millisecond for one client, and two for all.
     fn default() -> Self {
-        TurnLimits { share: 8 * 1024, turn: 16 * 1024, portion: 1024, under_way: 64 * 1024 }
+        TurnLimits { share: 8 * 1024, turn: 16 * 1024, at_once: 1024, portion: 256, under_way: 64 * 1024 }
     }
 }
 

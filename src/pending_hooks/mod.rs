@@ -69,8 +69,12 @@ pub enum Waiter {
 /// What notifications about one subscriber id left to be done.
 #[derive(Default)]
 struct Notifications {
-    /// Behind the one that is under way.
+    /// Whether one is under way.
+    is_under_way: bool,
+    /// Behind that one.
     queue: VecDeque<PendingAnswer>,
+    /// How often the id is held up by something else than tasks.
+    holds: u32,
     /// Connections that wait to be registered.
     waiting: Vec<ConnectionId>,
 }
@@ -80,6 +84,8 @@ struct Notifications {
 pub enum Next {
     /// This is to be run.
     Run(PendingAnswer),
+    /// Nothing, but something else holds up the id.
+    Held,
     /// All is done; these connections are to be registered, in order.
     Done(Vec<ConnectionId>),
 }
@@ -128,15 +134,50 @@ impl PendingHooks {
     /// Notifications about a subscriber id left this to be done. Gives what is to be run at once; nothing if something is under way.
     #[cold]
     pub fn notified(&mut self, subscriber: &SubscriberId, pending: Vec<PendingAnswer>) -> Option<PendingAnswer> {
-        if let Some(notifications) = self.notifications.get_mut(subscriber) {
-            notifications.queue.extend(pending);
+        if pending.is_empty() {
             return None;
         }
-        let mut queue = VecDeque::from(pending);
-        let first = queue.pop_front()?;
-        self.notifications.insert(subscriber.clone(), Notifications { queue, waiting: Vec::new() });
-        *self.in_slot.entry(slot_of(subscriber, self.seed)).or_default() += 1;
-        Some(first)
+        let notifications = self.of(subscriber);
+        notifications.queue.extend(pending);
+        if notifications.is_under_way {
+            return None;
+        }
+        notifications.is_under_way = true;
+        notifications.queue.pop_front()
+    }
+
+    /// Has those who wait for a subscriber id wait until [`release`](Self::release), too: not all is done that comes before them. Tasks of
+    /// notifications are run meanwhile.
+    pub fn hold(&mut self, subscriber: &SubscriberId) {
+        self.of(subscriber).holds += 1;
+    }
+
+    /// What [`hold`](Self::hold) was for is done. If nothing else is to be done: who waits to be registered, in order.
+    pub fn release(&mut self, subscriber: &SubscriberId) -> Option<Vec<ConnectionId>> {
+        let notifications = self.notifications.get_mut(subscriber)?;
+        notifications.holds = notifications.holds.saturating_sub(1);
+        (notifications.holds == 0 && !notifications.is_under_way).then(|| self.done(subscriber))
+    }
+
+    /// What is to be done about a subscriber id, which is busy from now on.
+    fn of(&mut self, subscriber: &SubscriberId) -> &mut Notifications {
+        if !self.notifications.contains_key(subscriber) {
+            *self.in_slot.entry(slot_of(subscriber, self.seed)).or_default() += 1;
+        }
+        self.notifications.entry(subscriber.clone()).or_default()
+    }
+
+    /// Nothing is to be done about a subscriber id any more. Gives who waits to be registered.
+    fn done(&mut self, subscriber: &SubscriberId) -> Vec<ConnectionId> {
+        let done = self.notifications.remove(subscriber).unwrap_or_default();
+        let slot = slot_of(subscriber, self.seed);
+        if let Some(count) = self.in_slot.get_mut(&slot) {
+            *count -= 1;
+            if *count == 0 {
+                self.in_slot.remove(&slot);
+            }
+        }
+        done.waiting
     }
 
     /// What was under way about `subscriber` is done or was given up.
@@ -144,17 +185,11 @@ impl PendingHooks {
         let Some(notifications) = self.notifications.get_mut(subscriber) else { return Next::Done(Vec::new()) };
         match notifications.queue.pop_front() {
             Some(pending) => Next::Run(pending),
-            None => {
-                let done = self.notifications.remove(subscriber).unwrap_or_default();
-                let slot = slot_of(subscriber, self.seed);
-                if let Some(count) = self.in_slot.get_mut(&slot) {
-                    *count -= 1;
-                    if *count == 0 {
-                        self.in_slot.remove(&slot);
-                    }
-                }
-                Next::Done(done.waiting)
+            None if notifications.holds > 0 => {
+                notifications.is_under_way = false;
+                Next::Held
             }
+            None => Next::Done(self.done(subscriber)),
         }
     }
 
@@ -177,7 +212,7 @@ mod tests {
     fn link(next: Next) -> Option<usize> {
         match next {
             Next::Run(pending) => Some(pending.link),
-            Next::Done(_) => None,
+            Next::Done(_) | Next::Held => None,
         }
     }
 
@@ -195,6 +230,24 @@ mod tests {
         assert!(!hooks.is_busy(&ann) && hooks.has_notifications());
         assert!(!hooks.is_slot_busy(slot_of(&ann, 7)) && hooks.is_slot_busy(slot_of(&bob, 7)));
         assert_eq!((link(hooks.next(&bob)), hooks.is_slot_busy(slot_of(&bob, 7))), (None, false));
+    }
+
+    #[test]
+    fn who_waits_for_an_id_waits_for_what_holds_it_up_and_for_tasks() {
+        let (mut hooks, ann) = (PendingHooks::new(7, 9), SubscriberId::new("", "ann"));
+        let id = ConnectionId::new(1, 1);
+        hooks.hold(&ann);
+        assert!(hooks.is_busy(&ann) && hooks.is_slot_busy(slot_of(&ann, 7)) && hooks.wait(&ann, id));
+        assert_eq!(hooks.notified(&ann, vec![pending(0)]).map(|first| first.link), Some(0), "at once");
+        assert!(matches!(hooks.next(&ann), Next::Held));
+        hooks.hold(&ann);
+        assert!(hooks.release(&ann).is_none(), "held twice");
+        assert_eq!(hooks.notified(&ann, vec![pending(1)]).map(|first| first.link), Some(1));
+        assert!(hooks.release(&ann).is_none() && hooks.is_busy(&ann), "a task is under way");
+        assert!(matches!(hooks.next(&ann), Next::Done(waiting) if waiting == [id]));
+        hooks.hold(&ann);
+        assert!(matches!(hooks.release(&ann), Some(waiting) if waiting.is_empty()));
+        assert!(hooks.len() == 0 && !hooks.is_slot_busy(slot_of(&ann, 7)) && hooks.release(&ann).is_none());
     }
 
     #[test]

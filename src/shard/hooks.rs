@@ -46,6 +46,15 @@ impl<C: Chain> Clients<C> {
         }
     }
 
+    /// The same of a message of a session that is not in the table any more.
+    #[inline]
+    pub(super) fn notified_of_message_of(&mut self, subscriber: &SubscriberId, notified: Notified) {
+        self.statistics.counters.hook_failures += u64::from(notified.failed());
+        if let Some(pending) = notified.into_pending() {
+            self.run_message_tasks(subscriber.clone(), pending);
+        }
+    }
+
     #[cold]
     fn run_message_tasks(&mut self, subscriber: SubscriberId, pending: Vec<PendingAnswer>) {
         let Admitted { first, dropped } = self.pending_hooks.messages.add(&subscriber, pending);
@@ -96,23 +105,18 @@ impl<C: Chain> Clients<C> {
 
     /// What was under way about a subscriber id is done or was given up: what comes next is begun, or everything that waited goes on.
     pub(super) fn task_done(&mut self, subscriber: &SubscriberId) {
-        let waiting = match self.pending_hooks.next(subscriber) {
-            Next::Done(waiting) => waiting,
-            Next::Run(pending) => {
-                self.run_hook(Waiter::Subscriber(subscriber.clone()), pending);
-                return;
-            }
-        };
-        let session = self.sessions.of(subscriber);
-        let connection = session.and_then(|session| session.connection);
-        let leaving = session.and_then(|session| session.migration.as_ref()).and_then(MigrationState::leaves_as);
-        if let Some(id) = connection {
-            self.connections.requeue_for_output(id);
-            self.serve_later(id, PauseReason::Notification);
+        match self.pending_hooks.next(subscriber) {
+            Next::Done(waiting) => go_on_after_tasks(self, subscriber, waiting),
+            Next::Run(pending) => drop(self.run_hook(Waiter::Subscriber(subscriber.clone()), pending)),
+            Next::Held => {}
         }
-        waiting.into_iter().for_each(|id| self.agenda.follow_up(FollowUp::Register(id)));
-        leaving.into_iter().for_each(|token| self.agenda.follow_up(FollowUp::SessionMayLeave(token)));
-        self.agenda.follow_up(FollowUp::TasksDone(subscriber.clone()));
+    }
+
+    /// What held up a subscriber id does not any more.
+    pub(super) fn release_held(&mut self, subscriber: &SubscriberId) {
+        if let Some(waiting) = self.pending_hooks.release(subscriber) {
+            go_on_after_tasks(self, subscriber, waiting);
+        }
     }
 
     /// Puts a packet off until a hook has answered. Its connection is not served until then.
@@ -126,4 +130,18 @@ impl<C: Chain> Clients<C> {
             connected.pending = Some(Pending::Hook { task, link, frame: raw.bytes.to_vec(), held });
         }
     }
+}
+
+/// Everything that waited for tasks about a subscriber id goes on.
+fn go_on_after_tasks<C: Chain>(clients: &mut Clients<C>, subscriber: &SubscriberId, waiting: Vec<ConnectionId>) {
+    let session = clients.sessions.of(subscriber);
+    let connection = session.and_then(|session| session.connection);
+    let leaving = session.and_then(|session| session.migration.as_ref()).and_then(MigrationState::leaves_as);
+    if let Some(id) = connection {
+        clients.connections.requeue_for_output(id);
+        clients.serve_later(id, PauseReason::Notification);
+    }
+    waiting.into_iter().for_each(|id| clients.agenda.follow_up(FollowUp::Register(id)));
+    leaving.into_iter().for_each(|token| clients.agenda.follow_up(FollowUp::SessionMayLeave(token)));
+    clients.agenda.follow_up(FollowUp::TasksDone(subscriber.clone()));
 }

@@ -2,11 +2,19 @@
 //! all speak of.
 
 use std::fmt::{self, Write};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::codec::{ProtocolVersion, ReasonCode};
+
+/// What counts of an address where each client has an account. A host of IPv6 has as many addresses as it likes: its network counts, /64.
+pub(crate) fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6((u128::from(address) >> 64 << 64).into()),
+        address => address,
+    }
+}
 
 /// The identity of a session: mountpoint and client id. Two mountpoints never see each other.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -10,6 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use moormq::client::EndReason;
+use moormq::codec::QoS;
 use moormq::config::{Config, Limit, ListenerConfig};
 use moormq::hooks::{
     Answer, Chain, ConnectRefusal, Context, Hook, HookReport, NoHooks, Notice, PublishModifiers, PublishRefusal,
@@ -22,7 +23,7 @@ use moormq::net::places::Places;
 use moormq::net::sockets::{SocketLimits, listen};
 use moormq::net::thread::ShardThread;
 use moormq::net::worker::{WorkerLimits, WorkerParts};
-use moormq::shard::{Setup, Shard, TurnLimits};
+use moormq::shard::{Request, Setup, Shard, TurnLimits};
 use moormq::sharding::Quotas;
 use socket2::SockRef;
 
@@ -397,4 +398,76 @@ fn a_stop_waits_for_what_hooks_have_begun() {
     }
     stopping.join().unwrap();
     assert_eq!(done.load(Ordering::SeqCst), 6);
+}
+
+/// Stands still when it has to decide on a publish to `stop`, and blocks its shard so.
+#[derive(Clone)]
+struct Blocking {
+    entered: mpsc::Sender<mpsc::Sender<()>>,
+}
+
+impl Hook for Blocking {
+    type State = ();
+
+    fn auth_on_publish(
+        &mut self,
+        _: &mut Context<'_, ()>,
+        publish: &PublishRequest<'_>,
+    ) -> Answer<PublishModifiers, PublishRefusal> {
+        if publish.topic == "stop" {
+            let (go_on, told) = mpsc::channel();
+            self.entered.send(go_on).unwrap();
+            told.recv().unwrap();
+        }
+        Answer::ok()
+    }
+}
+
+/// It waits in the inbox, which is bounded, while what is asked for is done; in the end all of it comes, in order.
+#[test]
+fn what_the_program_publishes_to_a_shard_that_stands_still_waits_in_the_inbox() {
+    let (entered, blocked) = mpsc::channel();
+    let shards = Shards::start(2, config(), &NoHooks.hook(Blocking { entered }));
+    // The shard that is blocked has the subscriber; the program publishes to the other one.
+    let mut client = connect(shards.address, "c");
+    subscribe(&mut client, "t");
+    client.write_all(&publish("stop", b"")).unwrap();
+    let go_on = blocked.recv().unwrap();
+    let (answer, answers) = crossbeam::channel::bounded(2);
+    for inbox in &shards.inboxes {
+        assert!(inbox.try_send(Command::Hooks { answer: answer.clone() }, 0).is_ok());
+    }
+    let home = answers.recv().unwrap().0;
+    let inbox = &shards.inboxes[home];
+    let command = |number: u32| {
+        Command::Request(Request::Publish {
+            mountpoint: "".into(),
+            topic: "t".into(),
+            payload: format!("{number:04}").into(),
+            qos: QoS::AtMostOnce,
+            retain: false,
+            properties: Default::default(),
+            expiry: None,
+        })
+    };
+    // It is full for good when nothing leaves it though the shard answers what it is asked.
+    let (mut sent, mut refused) = (0, 0);
+    while refused < 20 {
+        let command = command(sent);
+        let bytes = command.bytes();
+        if inbox.try_send(command, bytes).is_ok() {
+            (sent, refused) = (sent + 1, 0);
+            assert!(sent < 1000, "it has a bound");
+            continue;
+        }
+        refused += 1;
+        let (answer, answers) = crossbeam::channel::bounded(1);
+        assert!(inbox.try_send(Command::Hooks { answer }, 0).is_ok(), "there is room for others");
+        assert_eq!(answers.recv().unwrap().0, home);
+    }
+    go_on.send(()).unwrap();
+    for number in 0..sent {
+        expect(&mut client, &publish("t", format!("{number:04}").as_bytes()));
+    }
+    shards.stop();
 }

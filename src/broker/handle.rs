@@ -1,7 +1,7 @@
 //! The handle of a running broker, for any thread of the embedding program.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -23,6 +23,9 @@ use crate::topic::{TopicError, TopicFilter, TopicName};
 
 /// The longest wait for the answers of shards. A shard takes longer only if a hook blocks it.
 pub(super) const SHARD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Most bytes of messages that wait for the program to receive them, for one subscription; or one message.
+const SUBSCRIPTION_BYTES: usize = 16 << 20;
 
 /// A handle of a running broker, for any thread. Messages published through one handle and its clones stay in order.
 #[derive(Clone)]
@@ -151,6 +154,7 @@ pub struct Publish {
 /// A subscription of the embedding program. A drop ends it.
 pub struct Subscription {
     messages: Receiver<Message>,
+    waiting: Arc<WaitingBytes>,
     number: u64,
     shard: usize,
     handle: Handle,
@@ -197,7 +201,8 @@ impl Handle {
         }
     }
 
-    /// Publishes a message, without hooks and without waiting.
+    /// Publishes a message, without hooks and without waiting. While the broker has no room for it (clients that publish would be held for
+    /// memory, or because another shard does not follow), it waits in the inbox of the shard, which holds 16 MiB and 4096 messages.
     ///
     /// # Errors
     ///
@@ -220,8 +225,8 @@ impl Handle {
     }
 
     /// Subscribes to `filter`, retained messages included. After it has returned, the subscription gets every matching
-    /// message. At most `capacity` messages wait to be received; while there are that many, further messages are
-    /// dropped, and counted in `$SYS/broker/program/messages/dropped`. Waits for the shard.
+    /// message. At most `capacity` messages wait to be received, and at most 16 MiB of them, or one that is larger; further messages are
+    /// dropped meanwhile, and counted in `$SYS/broker/program/messages/dropped`. Waits for the shard.
     ///
     /// # Errors
     ///
@@ -237,13 +242,25 @@ impl Handle {
         let shard = number as usize % self.inboxes.len();
         let (sender, messages) = channel::bounded(capacity.max(1));
         let (ready, subscribed) = channel::bounded(1);
+        let waiting = Arc::new(WaitingBytes::default());
+        let coming = Arc::clone(&waiting);
         // Nobody misses a message for which there is no receiver any more.
         let sink = Box::new(move |event| match event {
             SubscriptionEvent::Subscribed => ready.try_send(()).is_ok(),
-            SubscriptionEvent::Message(message) => !matches!(sender.try_send(message), Err(TrySendError::Full(_))),
+            SubscriptionEvent::Message(message) => {
+                let bytes = size(&message);
+                if !coming.take(bytes, SUBSCRIPTION_BYTES) {
+                    return false;
+                }
+                let sent = sender.try_send(message);
+                if sent.is_err() {
+                    coming.give_back(bytes);
+                }
+                !matches!(sent, Err(TrySendError::Full(_)))
+            }
         });
         self.send(shard, Command::Subscribe { subscription: number, mountpoint: mountpoint.into(), filter, sink })?;
-        let subscription = Subscription { messages, number, shard, handle: self.clone() };
+        let subscription = Subscription { messages, waiting, number, shard, handle: self.clone() };
         subscribed.recv_timeout(SHARD_TIMEOUT).map_err(|error| match error {
             RecvTimeoutError::Timeout => RequestError::Unanswered { shards: vec![shard] },
             RecvTimeoutError::Disconnected => RequestError::Stopped,
@@ -307,7 +324,7 @@ impl Subscription {
     ///
     /// [`RequestError::Stopped`] when the broker has stopped.
     pub fn recv(&self) -> Result<Message, RequestError> {
-        self.messages.recv().map_err(|_| RequestError::Stopped)
+        self.messages.recv().map(|message| self.received(message)).map_err(|_| RequestError::Stopped)
     }
 
     /// Waits for the next message, at most for `timeout`. None if there was none.
@@ -317,11 +334,43 @@ impl Subscription {
     /// [`RequestError::Stopped`] when the broker has stopped.
     pub fn recv_timeout(&self, timeout: Duration) -> Result<Option<Message>, RequestError> {
         match self.messages.recv_timeout(timeout) {
-            Ok(message) => Ok(Some(message)),
+            Ok(message) => Ok(Some(self.received(message))),
             Err(RecvTimeoutError::Timeout) => Ok(None),
             Err(RecvTimeoutError::Disconnected) => Err(RequestError::Stopped),
         }
     }
+}
+
+impl Subscription {
+    fn received(&self, message: Message) -> Message {
+        self.waiting.give_back(size(&message));
+        message
+    }
+}
+
+/// The bytes of the messages that wait for the program.
+#[derive(Default)]
+struct WaitingBytes(AtomicUsize);
+
+impl WaitingBytes {
+    /// Takes room for a message. Returns whether there is any: up to `most` bytes, and for one message however large.
+    fn take(&self, bytes: usize, most: usize) -> bool {
+        let before = self.0.fetch_add(bytes, Ordering::Relaxed);
+        let fits = before == 0 || before.saturating_add(bytes) <= most;
+        if !fits {
+            self.give_back(bytes);
+        }
+        fits
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.0.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+/// The bytes that count for a message.
+fn size(message: &Message) -> usize {
+    size_of::<Message>() + message.topic().as_str().len() + message.payload().len()
 }
 
 impl Drop for Subscription {
@@ -351,3 +400,19 @@ impl fmt::Display for RequestError {
 }
 
 impl std::error::Error for RequestError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_wait_up_to_so_many_bytes_or_one_of_them() {
+        let waiting = WaitingBytes::default();
+        assert!(waiting.take(1000, 100), "one, however large");
+        assert!(!waiting.take(1, 100));
+        waiting.give_back(1000);
+        assert!(waiting.take(60, 100) && waiting.take(40, 100) && !waiting.take(1, 100));
+        waiting.give_back(40);
+        assert!(waiting.take(40, 100), "what was refused does not count");
+    }
+}

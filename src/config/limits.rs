@@ -138,7 +138,8 @@ settings! {
         /// Allowed: a duration from "1ms" to "1h"; default "500ms".
         pub publisher_patience: Duration = Duration::from_millis(500), Span(MILLISECOND..=HOUR);
         /// What must not be dropped for connected clients: who publishes to a topic that one of these filters matches waits for those who
-        /// cannot follow, however long it takes, at any QoS. The limits of a queue that count for a client that is away stay as they are. A
+        /// cannot follow, however long it takes, at any QoS. The limits of a queue that count for a client that is away stay as they are. Wills
+        /// and what the embedding program publishes are not covered, nor is a message that is larger than twice the queue. A
         /// listener can say the same of all that is for its clients, with `lossless`. Who publishes and is itself a client that cannot
         /// follow does not wait: `publisher_patience` is for it.
         /// Allowed: a list of topic filters, such as ["alarms/#", "orders/+/new"]; default [].

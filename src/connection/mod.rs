@@ -82,7 +82,7 @@ pub struct Connection<A> {
     pub held_until: Time,
     /// While there is [`PauseReason::Memory`]: when it is to be looked at. When that has come one PUBLISH may pass.
     pub memory_look: Time,
-    /// Its client has just published to very many: see [`FanOuts`](crate::delivery::FanOuts).
+    /// What its client published last, or last while messages to very many were under way, went to very many: see `delivery::fan_out`.
     pub publishes_to_many: bool,
     /// The bytes of the packets that its client is not accepted for yet: its CONNECT, and AUTH.
     pub request_bytes: usize,

@@ -25,7 +25,6 @@ mod standing;
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::time::Duration;
 
 pub use backlog::Backlog;
@@ -60,6 +59,8 @@ pub struct Flow {
     pub lossless: Lossless,
     /// Shards to which the queue is full.
     congested: ShardSet,
+    /// Those of them that the embedding program has published to.
+    program_waits_for: ShardSet,
     /// Connections that are not served until these shards are not congested.
     waiting_for_room: Vec<(ConnectionId, ShardSet)>,
     /// How near the broker is to holding as much memory as it may.
@@ -97,15 +98,16 @@ pub struct PatienceOver {
 }
 
 impl Flow {
-    /// Nobody waits.
-    pub fn new(config: &Config) -> Self {
+    /// Nobody waits. What clients choose is hashed with `hasher`.
+    pub fn new(config: &Config, hasher: ahash::RandomState) -> Self {
         Flow {
             most: config.queue.max_waiting_output_bytes,
             lossless: Lossless::new(config),
             slow: BTreeMap::new(),
             waited_for: 0,
-            standings: Standings::new(config.queue.publisher_patience),
+            standings: Standings::new(config.queue.publisher_patience, hasher),
             congested: ShardSet::default(),
+            program_waits_for: ShardSet::default(),
             waiting_for_room: Vec::new(),
             memory: MemoryStage::Normal,
             waiting_for_memory: BTreeSet::new(),
@@ -131,10 +133,8 @@ impl Flow {
     /// Whether the backlog of a client is full for messages of this QoS.
     pub fn is_full(&self, backlog: Backlog, qos: QoS) -> bool {
         backlog.is_long
-            || match qos {
-                QoS::AtMostOnce => backlog.bytes() >= self.most,
-                QoS::AtLeastOnce | QoS::ExactlyOnce => backlog.queued >= nearly(backlog.most_queued),
-            }
+            || backlog.queued >= nearly(backlog.most_queued)
+            || qos == QoS::AtMostOnce && backlog.bytes() >= self.most
     }
 
     /// How a client for which something waits takes messages of this QoS.
@@ -170,7 +170,7 @@ impl Flow {
     /// Whether nobody waits for this client any more: its backlog is full, and the credit for that was used up.
     #[cold]
     pub fn is_given_up(&self, id: ConnectionId) -> bool {
-        self.slow.get(&id).is_some_and(|slow| slow.given_up)
+        self.given_up(id) == Some(true)
     }
 
     /// Whether the backlog of this client is full, or has been and is not half empty yet.
@@ -178,9 +178,14 @@ impl Flow {
         self.slow.contains_key(&id) || self.lossless.is_full(id)
     }
 
+    /// Whether a client was given up whose backlog is full, or has been and is not half empty yet; none if it is not.
+    pub fn given_up(&self, id: ConnectionId) -> Option<bool> {
+        self.slow.get(&id).map(|slow| slow.given_up)
+    }
+
     /// How many bytes may be left of a backlog that was full for messages of this QoS, until nobody waits for it any more.
     pub fn relieved_at(&self, backlog: Backlog, qos: QoS) -> usize {
-        if qos == QoS::AtMostOnce { self.most / 2 } else { backlog.most_queued / 2 }
+        if qos == QoS::AtMostOnce { self.most.min(backlog.most_queued) / 2 } else { backlog.most_queued / 2 }
     }
 
     /// A message of `publisher`, of so many bytes, was added to the backlog of `id`, which is full for messages of this QoS.
@@ -261,12 +266,12 @@ impl Flow {
         waiting(slow.publishers)
     }
 
-    /// Forgets a connection from this address, and gives the publishers that wait for it.
-    pub fn remove(&mut self, id: ConnectionId, address: IpAddr, now: Time) -> BTreeSet<Publisher> {
+    /// Forgets a connection, and gives the publishers that wait for it.
+    pub fn remove(&mut self, id: ConnectionId, now: Time) -> BTreeSet<Publisher> {
         self.waiting_for_memory.remove(&id);
-        let was_slow = self.slow.contains_key(&id);
+        let was_slow = self.slow.get(&id).map(|slow| slow.account);
         let released = self.catches_up(id, now);
-        self.standings.gone(Account::Connection(id, address), was_slow, now);
+        self.standings.gone(id, was_slow, now);
         released
     }
 
@@ -282,11 +287,22 @@ impl Flow {
             return Vec::new();
         }
         self.congested.remove(shard);
+        self.program_waits_for.remove(shard);
         let waits_on = |(_, shards): &mut (ConnectionId, ShardSet)| {
             shards.remove(shard);
             shards.is_empty()
         };
         self.waiting_for_room.extract_if(.., waits_on).map(|(id, _)| id).collect()
+    }
+
+    /// The embedding program has published to these shards.
+    pub fn program_published(&mut self, to: ShardSet) {
+        self.program_waits_for.union(&self.congested.intersection(&to));
+    }
+
+    /// Whether what the embedding program publishes has to wait: for a shard whose queue is full and that it has published to, or for memory.
+    pub fn program_waits(&self) -> bool {
+        self.holds_publishers() || !self.program_waits_for.is_empty()
     }
 
     /// Whether the queue to any shard is full.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::client::ConnectionId;
+use crate::client::{ConnectionId, network};
 use crate::connection::Connection;
 use crate::credit::Credit;
 use crate::session::Session;
@@ -13,23 +13,40 @@ use crate::time::Time;
 /// With less than this part of its credit a client is not waited for, and a publisher not held.
 const TOO_LITTLE: u32 = 10;
 
-/// Whose credit is spent while publishers wait for a client.
+/// Whose credit is spent while publishers wait for a client. It begins with what those from its address have left that were slow until they
+/// went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Account {
+    holder: Holder,
+    address: IpAddr,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Account {
-    /// That of a session which is kept, by its instance number.
+enum Holder {
+    /// A session which is kept, by its instance number.
     Session(u64),
-    /// That of the connection of a session that ends with it. It begins with what those from its address have left that were slow
-    /// until they went.
-    Connection(ConnectionId, IpAddr),
+    /// The connection of a session that ends with it.
+    Connection(ConnectionId),
 }
 
 impl Account {
     /// That of the client of a session on this connection.
     pub fn of<S, A>(session: &Session<S>, connection: &Connection<A>) -> Self {
+        let address = connection.peer.ip();
         match session.is_kept() {
-            true => Account::Session(session.instance),
-            false => Account::Connection(connection.id, connection.peer.ip()),
+            true => Account::of_session(session.instance, address),
+            false => Account::of_connection(connection.id, address),
         }
+    }
+
+    /// That of a session which is kept, by its instance number.
+    pub(crate) fn of_session(instance: u64, address: IpAddr) -> Self {
+        Account { holder: Holder::Session(instance), address: network(address) }
+    }
+
+    /// That of the connection of a session that ends with it.
+    pub(crate) fn of_connection(id: ConnectionId, address: IpAddr) -> Self {
+        Account { holder: Holder::Connection(id), address: network(address) }
     }
 }
 
@@ -44,15 +61,16 @@ struct Standing {
 pub struct Standings {
     /// The credit of a client, or of a publisher.
     patience: Duration,
-    of: HashMap<Account, Standing>,
-    /// What is left to new connections, where that is not all.
-    addresses: HashMap<IpAddr, Credit>,
+    of: HashMap<Holder, Standing, ahash::RandomState>,
+    /// What is left to new clients, where that is not all.
+    addresses: HashMap<IpAddr, Credit, ahash::RandomState>,
 }
 
 impl Standings {
-    /// All have credit of this length.
-    pub fn new(patience: Duration) -> Self {
-        Standings { patience, of: HashMap::new(), addresses: HashMap::new() }
+    /// All have credit of this length. Addresses are hashed with `hasher`.
+    pub fn new(patience: Duration, hasher: ahash::RandomState) -> Self {
+        let of = HashMap::with_hasher(hasher.clone());
+        Standings { patience, of, addresses: HashMap::with_hasher(hasher) }
     }
 
     /// The credit of a client, or of a publisher.
@@ -68,57 +86,56 @@ impl Standings {
 
     /// Publishers begin to wait for a client, if it has enough credit. Gives when that is used up.
     pub fn begin(&mut self, account: Account, now: Time) -> Option<Time> {
-        let inherited = || match account {
-            Account::Connection(_, address) => self.addresses.get(&address).copied().unwrap_or_default(),
-            Account::Session(_) => Credit::default(),
-        };
-        let standing = self.of.get(&account).copied();
+        let inherited = || self.addresses.get(&account.address).copied().unwrap_or_default();
+        let standing = self.of.get(&account.holder).copied();
         let mut standing = standing.unwrap_or_else(|| Standing { credit: inherited(), took: None });
         let left = self.left(&standing.credit, now);
         if left.is_some() {
             standing.credit.begin(self.patience, now);
         }
-        self.of.insert(account, standing);
+        self.of.insert(account.holder, standing);
         Some(now + left?)
     }
 
     /// Publishers wait for it no more.
     pub fn end(&mut self, account: Account, now: Time) {
-        if let Some(standing) = self.of.get_mut(&account) {
+        if let Some(standing) = self.of.get_mut(&account.holder) {
             standing.credit.end(self.patience, now);
         }
     }
 
     /// When the credit is used up which is being spent; none if it is.
     pub fn used_up_at(&self, account: Account, now: Time) -> Option<Time> {
-        let left = self.of.get(&account)?.credit.left(self.patience, now);
+        let left = self.of.get(&account.holder)?.credit.left(self.patience, now);
         (!left.is_zero()).then(|| now + left)
     }
 
     /// A client took something of what waits for it.
     pub fn took(&mut self, account: Account, now: Time) {
-        if let Some(standing) = self.of.get_mut(&account) {
+        if let Some(standing) = self.of.get_mut(&account.holder) {
             standing.took = Some(now);
         }
     }
 
     /// Whether a client has taken something lately.
     pub fn reads(&self, account: Account, now: Time) -> bool {
-        let took = self.of.get(&account).and_then(|standing| standing.took);
+        let took = self.of.get(&account.holder).and_then(|standing| standing.took);
         took.is_some_and(|took| now.since(took) < self.patience)
     }
 
-    /// A connection is gone. If its client was slow to the last, new connections from its address begin with no more credit than it had.
-    pub fn gone(&mut self, account: Account, was_slow: bool, now: Time) {
-        let Account::Connection(_, address) = account else { return };
-        let Some(standing) = self.of.remove(&account) else { return };
-        if was_slow {
+    /// A connection is gone. If its client was slow to the last, with this account, new ones from its address begin with no more credit than
+    /// it had.
+    pub fn gone(&mut self, id: ConnectionId, was_slow: Option<Account>, now: Time) {
+        if let Some(account) = was_slow
+            && let Some(standing) = self.of.get(&account.holder)
+        {
             let all = self.patience;
-            let credit = self.addresses.entry(address).or_default();
+            let credit = self.addresses.entry(account.address).or_default();
             if standing.credit.left(all, now) < credit.left(all, now) {
                 *credit = standing.credit;
             }
         }
+        self.of.remove(&Holder::Connection(id));
     }
 
     /// Forgets credits that have come back whole.

@@ -1,12 +1,14 @@
 //! Patience with slow clients, on both sides, and with full shards.
 
 use super::*;
+use std::net::IpAddr;
+
 use crate::config::QueueConfig;
+use crate::sharding::hasher;
 
 const CLIENT: ConnectionId = ConnectionId::new(1, 1);
 const PATIENCE: Duration = Duration::from_millis(500);
 const ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
-const KEPT: Account = Account::Session(7);
 /// So much is enough to be held for it.
 const ENOUGH: usize = 125;
 
@@ -16,7 +18,11 @@ fn publisher(connection: u32) -> Publisher {
 
 fn flow() -> Flow {
     let queue = QueueConfig { max_waiting_output_bytes: 1000, publisher_patience: PATIENCE, ..QueueConfig::default() };
-    Flow::new(&Config { queue, ..Config::default() })
+    Flow::new(&Config { queue, ..Config::default() }, hasher(7))
+}
+
+fn kept() -> Account {
+    Account::of_session(7, ADDRESS)
 }
 
 fn backlog(output: usize, queued: usize) -> Backlog {
@@ -39,58 +45,71 @@ fn set(publishers: &[u32]) -> BTreeSet<Publisher> {
 #[test]
 fn each_publisher_waits_once_until_half_of_the_backlog_has_left() {
     let mut flow = flow();
-    let first = add(&mut flow, KEPT, 2, ENOUGH, at(0));
+    let first = add(&mut flow, kept(), 2, ENOUGH, at(0));
     assert_eq!(first, FullOutput { publisher_waits: true, look_at: Some(at(500)) });
-    assert_eq!(add(&mut flow, KEPT, 2, ENOUGH, at(0)), FullOutput::default());
-    assert!(add(&mut flow, KEPT, 3, ENOUGH, at(0)).publisher_waits && flow.is_waiting_for_clients());
+    assert_eq!(add(&mut flow, kept(), 2, ENOUGH, at(0)), FullOutput::default());
+    assert!(add(&mut flow, kept(), 3, ENOUGH, at(0)).publisher_waits && flow.is_waiting_for_clients());
     assert!(flow.backlog_shrank(CLIENT, backlog(300, 201), at(9)).is_empty());
     assert_eq!(flow.backlog_shrank(CLIENT, backlog(300, 200), at(9)), set(&[2, 3]));
     assert!(!flow.is_waiting_for_clients() && !flow.has_slow_clients());
 }
 
+/// For QoS 1 and 2 there is more room than for QoS 0, but what is left is left for them.
+#[test]
+fn a_queue_that_is_nearly_full_is_so_for_every_qos() {
+    let flow = flow();
+    let short = |queued| Backlog { most_queued: 800, ..backlog(0, queued) };
+    for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
+        assert!(!flow.is_full(short(599), qos) && flow.is_full(short(600), qos), "{qos:?}");
+        assert_eq!(flow.relieved_at(short(600), qos), 400);
+    }
+    let long = backlog(400, 600);
+    assert!(flow.is_full(long, QoS::AtMostOnce) && !flow.is_full(long, QoS::AtLeastOnce));
+}
+
 #[test]
 fn who_adds_little_does_not_wait() {
     let mut flow = flow();
-    let little = add(&mut flow, KEPT, 2, ENOUGH - 1, at(0));
+    let little = add(&mut flow, kept(), 2, ENOUGH - 1, at(0));
     assert_eq!(little, FullOutput { publisher_waits: false, look_at: Some(at(500)) }, "but credit is spent");
-    assert!(!add(&mut flow, KEPT, 3, 1, at(1)).publisher_waits);
-    assert!(add(&mut flow, KEPT, 2, 1, at(2)).publisher_waits, "little and little is much");
-    assert_eq!(flow.remove(CLIENT, ADDRESS, at(3)), set(&[2]));
+    assert!(!add(&mut flow, kept(), 3, 1, at(1)).publisher_waits);
+    assert!(add(&mut flow, kept(), 2, 1, at(2)).publisher_waits, "little and little is much");
+    assert_eq!(flow.remove(CLIENT, at(3)), set(&[2]));
 }
 
 #[test]
 fn a_client_that_does_not_read_is_given_up_when_its_credit_is_used_up() {
     let mut flow = flow();
-    add(&mut flow, KEPT, 2, ENOUGH, at(0));
+    add(&mut flow, kept(), 2, ENOUGH, at(0));
     let pace = |flow: &Flow| flow.pace(CLIENT, backlog(1000, 0), QoS::AtMostOnce, at(500));
     assert_eq!((flow.due(CLIENT, at(100)).look_at, pace(&flow)), (Some(at(500)), Pace::Full), "too early");
     let over = flow.due(CLIENT, at(500));
     assert_eq!(over, PatienceOver { released: set(&[2]), look_at: None });
     assert_eq!((pace(&flow), flow.is_waiting_for_clients()), (Pace::Lost, false));
-    assert_eq!(add(&mut flow, KEPT, 2, ENOUGH, at(100_000)), FullOutput::default(), "it has not read since");
+    assert_eq!(add(&mut flow, kept(), 2, ENOUGH, at(100_000)), FullOutput::default(), "it has not read since");
     assert_eq!(flow.pace(CLIENT, backlog(1000, 0), QoS::AtLeastOnce, at(500)), Pace::Full, "QoS 1 is queued");
     assert_eq!(flow.pace(CLIENT, backlog(10, 10), QoS::AtMostOnce, at(500)), Pace::Keeping);
     assert!(flow.backlog_shrank(CLIENT, backlog(0, 0), at(100_000)).is_empty());
-    assert!(add(&mut flow, KEPT, 2, ENOUGH, at(100_000)).publisher_waits);
+    assert!(add(&mut flow, kept(), 2, ENOUGH, at(100_000)).publisher_waits);
 }
 
 #[test]
 fn credit_outlives_the_connection_and_comes_back_slowly() {
-    for account in [KEPT, Account::Connection(CLIENT, ADDRESS)] {
+    for account in [kept(), Account::of_connection(CLIENT, ADDRESS)] {
         let mut flow = flow();
         add(&mut flow, account, 2, ENOUGH, at(0));
         flow.due(CLIENT, at(500));
-        flow.remove(CLIENT, ADDRESS, at(500));
+        flow.remove(CLIENT, at(500));
         flow.forget_whole(at(600));
         assert_eq!(
             add(&mut flow, account, 2, ENOUGH, at(600)),
             FullOutput::default(),
             "five milliseconds are too little"
         );
-        flow.remove(CLIENT, ADDRESS, at(600));
+        flow.remove(CLIENT, at(600));
         let again = add(&mut flow, account, 2, ENOUGH, at(2500));
         assert_eq!(again, FullOutput { publisher_waits: true, look_at: Some(at(2600)) });
-        flow.remove(CLIENT, ADDRESS, at(2500));
+        flow.remove(CLIENT, at(2500));
         flow.forget_whole(at(20_000));
         assert!(flow.standings.is_empty());
     }
@@ -102,18 +121,18 @@ fn who_has_caught_up_leaves_nothing_to_the_next_from_its_address() {
     let mut flow = flow();
     let other = ConnectionId::new(2, 1);
     let full = (backlog(1000, 0), QoS::AtMostOnce);
-    let of = |id| Account::Connection(id, ADDRESS);
+    let of = |id| Account::of_connection(id, ADDRESS);
     assert!(add(&mut flow, of(CLIENT), 2, ENOUGH, at(0)).publisher_waits);
     let second = flow.backlog_is_full(other, of(other), full, (publisher(2), ENOUGH), at(200));
     assert_eq!(second.look_at, Some(at(700)), "each connection has a credit of its own");
     assert_eq!(flow.due(CLIENT, at(500)).released, set(&[2]));
     assert!(flow.backlog_shrank(CLIENT, backlog(0, 0), at(510)).is_empty());
-    flow.remove(CLIENT, ADDRESS, at(510));
+    flow.remove(CLIENT, at(510));
     let third = add(&mut flow, of(CLIENT), 2, ENOUGH, at(510));
     assert_eq!(third.look_at, Some(at(1010)), "the first one has caught up");
-    flow.remove(other, ADDRESS, at(600));
+    flow.remove(other, at(600));
     assert_eq!(flow.backlog_shrank(CLIENT, backlog(0, 0), at(610)), set(&[2]));
-    flow.remove(CLIENT, ADDRESS, at(610));
+    flow.remove(CLIENT, at(610));
     let last = add(&mut flow, of(CLIENT), 2, ENOUGH, at(610));
     assert_eq!(last.look_at, Some(at(710)), "the second one has not: a hundred milliseconds were left to it");
 }
@@ -121,13 +140,13 @@ fn who_has_caught_up_leaves_nothing_to_the_next_from_its_address() {
 #[test]
 fn a_client_that_reads_too_slowly_is_given_up_and_loses_nothing_while_it_reads() {
     let mut flow = flow();
-    add(&mut flow, KEPT, 2, ENOUGH, at(0));
+    add(&mut flow, kept(), 2, ENOUGH, at(0));
     flow.took(CLIENT, at(400));
     assert!(flow.backlog_shrank(CLIENT, backlog(501, 0), at(400)).is_empty(), "not half of it");
     assert_eq!(flow.due(CLIENT, at(500)).released, set(&[2]));
     let pace = |flow: &Flow, now| flow.pace(CLIENT, backlog(1000, 5000), QoS::AtMostOnce, at(now));
     assert_eq!([600, 899, 900].map(|now| pace(&flow, now)), [Pace::Full, Pace::Full, Pace::Lost]);
-    assert_eq!(add(&mut flow, KEPT, 2, ENOUGH, at(700)), FullOutput::default(), "nobody waits for it");
+    assert_eq!(add(&mut flow, kept(), 2, ENOUGH, at(700)), FullOutput::default(), "nobody waits for it");
     flow.backlog_shrank(CLIENT, backlog(1000, 4000), at(1500));
     assert_eq!(pace(&flow, 1500), Pace::Lost, "others may have taken that");
     flow.took(CLIENT, at(2000));
@@ -145,7 +164,7 @@ fn what_is_full_for_qos_0_is_not_for_the_others() {
     assert_eq!(flow.pace(CLIENT, backlog(1000, 0), QoS::AtLeastOnce, at(500)), Pace::Full, "no room in the output");
     assert_eq!(flow.pace(CLIENT, backlog(999, 5000), QoS::AtLeastOnce, at(500)), Pace::Keeping);
     let (waiting, by) = ((backlog(0, 7500), QoS::AtLeastOnce), (publisher(2), ENOUGH));
-    assert!(flow.backlog_is_full(CLIENT, KEPT, waiting, by, at(0)).publisher_waits);
+    assert!(flow.backlog_is_full(CLIENT, kept(), waiting, by, at(0)).publisher_waits);
     assert!(flow.backlog_shrank(CLIENT, backlog(0, 5001), at(1)).is_empty());
     assert_eq!(flow.backlog_shrank(CLIENT, backlog(0, 5000), at(1)), set(&[2]));
 }
@@ -153,9 +172,9 @@ fn what_is_full_for_qos_0_is_not_for_the_others() {
 #[test]
 fn a_connection_that_goes_lets_its_publishers_go_on() {
     let mut flow = flow();
-    add(&mut flow, KEPT, 2, ENOUGH, at(0));
-    assert_eq!(flow.remove(CLIENT, ADDRESS, at(0)), set(&[2]));
-    assert!(flow.remove(CLIENT, ADDRESS, at(0)).is_empty() && !flow.is_waiting_for_clients());
+    add(&mut flow, kept(), 2, ENOUGH, at(0));
+    assert_eq!(flow.remove(CLIENT, at(0)), set(&[2]));
+    assert!(flow.remove(CLIENT, at(0)).is_empty() && !flow.is_waiting_for_clients());
 }
 
 #[test]
@@ -187,8 +206,27 @@ fn who_waits_for_memory_goes_on_when_there_is_some() {
     flow.set_memory(MemoryStage::PublishersHeld);
     assert!(flow.holds_publishers());
     ids.into_iter().chain(ids).for_each(|id| flow.wait_for_memory(id));
-    flow.remove(ids[1], ADDRESS, at(0));
+    flow.remove(ids[1], at(0));
     assert!(flow.set_memory(MemoryStage::Full).is_empty() && flow.holds_publishers());
     assert_eq!(flow.set_memory(MemoryStage::Normal), BTreeSet::from([ids[0], ids[2]]));
     assert!(flow.set_memory(MemoryStage::Normal).is_empty());
+}
+
+/// A host has as many sessions as it likes.
+#[test]
+fn a_new_session_begins_with_what_its_address_has_left_and_one_that_is_kept_with_its_own() {
+    let mut flow = flow();
+    assert!(add(&mut flow, kept(), 2, ENOUGH, at(0)).publisher_waits);
+    assert_eq!(flow.due(CLIENT, at(500)).released, set(&[2]));
+    flow.remove(CLIENT, at(500));
+    let of = |instance, address: &str| Account::of_session(instance, address.parse().expect("an address"));
+    for poor in [of(8, "127.0.0.1"), Account::of_connection(CLIENT, ADDRESS), of(7, "192.0.2.1")] {
+        assert_eq!(add(&mut flow, poor, 2, ENOUGH, at(500)), FullOutput::default(), "{poor:?}");
+        flow.remove(CLIENT, at(500));
+    }
+    let rich = of(9, "2001:db8::1");
+    assert_eq!(add(&mut flow, rich, 2, ENOUGH, at(500)).look_at, Some(at(1000)));
+    assert_eq!(flow.due(CLIENT, at(1000)).released, set(&[2]));
+    flow.remove(CLIENT, at(1000));
+    assert_eq!(add(&mut flow, of(10, "2001:db8::2"), 2, ENOUGH, at(1000)), FullOutput::default(), "one network");
 }

@@ -112,7 +112,7 @@ fn why_refused(
         return refused(ServerShuttingDown, "the broker stops");
     }
     if let Some(code) = origin.refused {
-        return refused(code, "max_connections or connection_rate of the listener is reached");
+        return refused(code, "max_connections, connection_rate or the limit on open files is reached");
     }
     identity_refused(connect, config).or_else(|| will_refused(connect, config))
 }

@@ -7,33 +7,18 @@
 
 use std::any::Any;
 use std::cmp::Ordering;
-use std::convert::Infallible;
 use std::time::Duration;
 
 use super::answer::{Answer, DeliverAnswer};
-use super::auth::{AuthExchange, AuthStep};
 use super::barrier::{LaterAnswer, Place, guard};
 use super::context::{Context, Notice};
 use super::counts::LinkCounts;
-use super::deliver::{DeliverModifiers, DeliverModifiersM5, Delivery, DeliveryM5};
 use super::hook::Hook;
-use super::lifecycle::{DroppedMessage, OfflineMessage};
 use super::list::for_every_hook;
 use super::notified::Notified;
-use super::publish::{
-    PublishModifiers, PublishModifiersM5, PublishRefusal, PublishRefusalM5, PublishRequest, PublishRequestM5,
-    Published, PublishedM5,
-};
-use super::register::{ConnectRefusal, ConnectRefusalM5, Register, RegisterM5, RegisterModifiers, RegisterModifiersM5};
-use super::subscribe::{
-    SubscribeModifiers, SubscribeModifiersM5, SubscribeRefusal, SubscribeRefusalM5, SubscribeRequest,
-    SubscribeRequestM5, Subscribed, SubscribedM5, UnsubscribeModifiers, UnsubscribeModifiersM5, UnsubscribeRequest,
-    UnsubscribeRequestM5, Unsubscribed,
-};
 use super::tally::{HookClock, Outcome, Tallies};
 use super::verdict::{HookAnswer, PendingAnswer, Verdict};
-use crate::client::{Client, DropReason, EndReason, ExpiredReason};
-use crate::codec::ConnectProperties;
+use crate::client::Client;
 
 /// The chain without links: whoever asks is told that nobody said yes, and nobody is notified.
 #[derive(Clone, Copy, Debug, Default)]

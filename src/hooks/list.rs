@@ -6,43 +6,49 @@
 ///   variant of `HookAnswer` that a later answer travels in;
 /// * `rewriting`: hooks that answer now or not at all, with what *Ok* carries;
 /// * `notifications`: hooks that answer nothing.
+///
+/// Types have their whole paths: whoever uses the list need not import them.
 macro_rules! for_every_hook {
     ($make:ident) => {
         $make! {
             conditional {
-                auth_on_register(register: &Register<'_>) -> RegisterModifiers, ConnectRefusal as Register;
-                auth_on_register_m5(register: &RegisterM5<'_>) -> RegisterModifiersM5, ConnectRefusalM5 as RegisterM5;
-                on_auth_m5(exchange: &AuthExchange<'_>) -> AuthStep, ConnectRefusalM5 as Auth;
-                auth_on_publish(publish: &PublishRequest<'_>) -> PublishModifiers, PublishRefusal as Publish;
-                auth_on_publish_m5(publish: &PublishRequestM5<'_>)
-                    -> PublishModifiersM5, PublishRefusalM5 as PublishM5;
-                auth_on_subscribe(subscribe: &SubscribeRequest<'_>)
-                    -> SubscribeModifiers, SubscribeRefusal as Subscribe;
-                auth_on_subscribe_m5(subscribe: &SubscribeRequestM5<'_>)
-                    -> SubscribeModifiersM5, SubscribeRefusalM5 as SubscribeM5;
-                on_unsubscribe(unsubscribe: &UnsubscribeRequest<'_>)
-                    -> UnsubscribeModifiers, Infallible as Unsubscribe;
-                on_unsubscribe_m5(unsubscribe: &UnsubscribeRequestM5<'_>)
-                    -> UnsubscribeModifiersM5, Infallible as UnsubscribeM5;
+                auth_on_register(register: &$crate::hooks::Register<'_>)
+                    -> $crate::hooks::RegisterModifiers, $crate::hooks::ConnectRefusal as Register;
+                auth_on_register_m5(register: &$crate::hooks::RegisterM5<'_>)
+                    -> $crate::hooks::RegisterModifiersM5, $crate::hooks::ConnectRefusalM5 as RegisterM5;
+                on_auth_m5(exchange: &$crate::hooks::AuthExchange<'_>)
+                    -> $crate::hooks::AuthStep, $crate::hooks::ConnectRefusalM5 as Auth;
+                auth_on_publish(publish: &$crate::hooks::PublishRequest<'_>)
+                    -> $crate::hooks::PublishModifiers, $crate::hooks::PublishRefusal as Publish;
+                auth_on_publish_m5(publish: &$crate::hooks::PublishRequestM5<'_>)
+                    -> $crate::hooks::PublishModifiersM5, $crate::hooks::PublishRefusalM5 as PublishM5;
+                auth_on_subscribe(subscribe: &$crate::hooks::SubscribeRequest<'_>)
+                    -> $crate::hooks::SubscribeModifiers, $crate::hooks::SubscribeRefusal as Subscribe;
+                auth_on_subscribe_m5(subscribe: &$crate::hooks::SubscribeRequestM5<'_>)
+                    -> $crate::hooks::SubscribeModifiersM5, $crate::hooks::SubscribeRefusalM5 as SubscribeM5;
+                on_unsubscribe(unsubscribe: &$crate::hooks::UnsubscribeRequest<'_>)
+                    -> $crate::hooks::UnsubscribeModifiers, std::convert::Infallible as Unsubscribe;
+                on_unsubscribe_m5(unsubscribe: &$crate::hooks::UnsubscribeRequestM5<'_>)
+                    -> $crate::hooks::UnsubscribeModifiersM5, std::convert::Infallible as UnsubscribeM5;
             }
             rewriting {
-                on_deliver(delivery: &Delivery<'_>) -> DeliverModifiers;
-                on_deliver_m5(delivery: &DeliveryM5<'_>) -> DeliverModifiersM5;
+                on_deliver(delivery: &$crate::hooks::Delivery<'_>) -> $crate::hooks::DeliverModifiers;
+                on_deliver_m5(delivery: &$crate::hooks::DeliveryM5<'_>) -> $crate::hooks::DeliverModifiersM5;
             }
             notifications {
                 on_register();
-                on_register_m5(properties: &ConnectProperties<'_>);
+                on_register_m5(properties: &$crate::codec::ConnectProperties<'_>);
                 on_client_wakeup(session_present: bool);
-                on_client_offline(reason: EndReason);
-                on_client_gone(reason: EndReason);
-                on_session_expired(reason: ExpiredReason);
-                on_publish(published: &Published<'_>);
-                on_publish_m5(published: &PublishedM5<'_>);
-                on_subscribe(subscribed: &Subscribed<'_>);
-                on_subscribe_m5(subscribed: &SubscribedM5<'_>);
-                on_topic_unsubscribed(unsubscribed: Unsubscribed<'_>);
-                on_offline_message(message: &OfflineMessage<'_>);
-                on_message_drop(message: &DroppedMessage<'_>, reason: DropReason);
+                on_client_offline(reason: $crate::client::EndReason);
+                on_client_gone(reason: $crate::client::EndReason);
+                on_session_expired(reason: $crate::client::ExpiredReason);
+                on_publish(published: &$crate::hooks::Published<'_>);
+                on_publish_m5(published: &$crate::hooks::PublishedM5<'_>);
+                on_subscribe(subscribed: &$crate::hooks::Subscribed<'_>);
+                on_subscribe_m5(subscribed: &$crate::hooks::SubscribedM5<'_>);
+                on_topic_unsubscribed(unsubscribed: $crate::hooks::Unsubscribed<'_>);
+                on_offline_message(message: &$crate::hooks::OfflineMessage<'_>);
+                on_message_drop(message: &$crate::hooks::DroppedMessage<'_>, reason: $crate::client::DropReason);
             }
         }
     };

@@ -1,27 +1,10 @@
 //! A link that is there or not, as is decided when the program runs.
 
-use std::convert::Infallible;
-
 use super::answer::{Answer, DeliverAnswer};
-use super::auth::{AuthExchange, AuthStep};
 use super::context::{Context, Notice};
 use super::counts::CountsByHook;
-use super::deliver::{DeliverModifiers, DeliverModifiersM5, Delivery, DeliveryM5};
 use super::hook::Hook;
-use super::lifecycle::{DroppedMessage, OfflineMessage};
 use super::list::for_every_hook;
-use super::publish::{
-    PublishModifiers, PublishModifiersM5, PublishRefusal, PublishRefusalM5, PublishRequest, PublishRequestM5,
-    Published, PublishedM5,
-};
-use super::register::{ConnectRefusal, ConnectRefusalM5, Register, RegisterM5, RegisterModifiers, RegisterModifiersM5};
-use super::subscribe::{
-    SubscribeModifiers, SubscribeModifiersM5, SubscribeRefusal, SubscribeRefusalM5, SubscribeRequest,
-    SubscribeRequestM5, Subscribed, SubscribedM5, UnsubscribeModifiers, UnsubscribeModifiersM5, UnsubscribeRequest,
-    UnsubscribeRequestM5, Unsubscribed,
-};
-use crate::client::{DropReason, EndReason, ExpiredReason};
-use crate::codec::ConnectProperties;
 
 macro_rules! define_optional {
     (
@@ -91,10 +74,12 @@ for_every_hook!(define_optional);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::Client;
+    use crate::client::{Client, EndReason};
     use crate::codec::ProtocolVersion;
     use crate::hooks::counts::LinkCounts;
-    use crate::hooks::{Chain, NoHooks, Verdict};
+    use crate::hooks::{
+        Chain, ConnectRefusal, DeliverModifiers, Delivery, NoHooks, Register, RegisterModifiers, Verdict,
+    };
 
     struct Yes;
 

@@ -1,10 +1,11 @@
 //! Logs: lines on standard error, for systemd or the container that runs the broker.
 //!
-//! A line is bounded twice before it is written. Lines of one kind (one place in the code) are limited in [`rate`], so
+//! Lines are bounded in length, number and bytes before they are written. Lines of one kind (one place in the code) are limited in [`rate`], so
 //! that clients cannot fill a disk. The lines that wait to be written are limited in bytes, in [`queue`]; a thread of
 //! its own writes them, so that nobody waits for a standard error that takes nothing. What is left out is counted, and a
-//! line says how much it was.
+//! line says how much it was. Names that are too long for a [`line`] are cut in it.
 
+mod line;
 mod queue;
 mod rate;
 

@@ -15,6 +15,7 @@ use rustix::io::Errno;
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::OWN_TARGET;
+use super::line::bounded;
 use super::rate::RateLimit;
 
 /// How often the writer looks for lines that were left out, and tries again a standard error that would block.
@@ -96,7 +97,7 @@ pub struct Line<'a>(&'a Queue);
 
 impl Write for Line<'_> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.0.push(line.to_vec());
+        self.0.push(bounded(line).into_owned());
         Ok(line.len())
     }
 

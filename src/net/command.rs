@@ -1,7 +1,8 @@
 //! Commands to a shard from other threads: those of the embedding program and those that serve operators.
 //!
 //! Commands wait in the shard's inbox, which is bounded, and are carried out in order; only the end of a subscription of the program is
-//! always let in, and comes first. None of them makes the shard wait.
+//! always let in, and comes first. None of them makes the shard wait. While the shard has no room for what the program publishes, that stays
+//! in the inbox, subscriptions in their order with it, and other commands overtake.
 
 use std::sync::Arc;
 
@@ -77,11 +78,11 @@ pub enum Command {
 }
 
 impl Command {
-    /// About how many bytes of memory it holds on to, if that may be many.
+    /// About how many bytes of memory it holds on to, if it has to wait while the shard has no room for publications; else 0.
     pub fn bytes(&self) -> usize {
         match self {
             Command::Request(Request::Publish { topic, payload, .. }) => topic.len() + payload.len(),
-            Command::MoveSlots { slots, .. } => slots.len() * size_of::<u16>(),
+            Command::Subscribe { filter, .. } => filter.as_str().len(),
             _ => 0,
         }
     }

@@ -8,6 +8,7 @@
 //! before the other one. So either the sleeper finds the message and stays awake, or the caller finds `asleep` set and
 //! rings. The caller must therefore write what the sleeper reads (the mesh's `posted` bits, the inbox) before it rings.
 
+use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
@@ -74,10 +75,15 @@ impl AsFd for Doorbell {
 }
 
 /// The inbox of a shard: a bounded queue of requests from threads of the embedding program and of the control plane.
+///
+/// Requests come out in order. While the shard has no room for those that hold on to bytes, these are set aside, in order, and others
+/// overtake them. What is set aside counts as being in the inbox: so it is bounded as before, and who sends more hears that it is full. The
+/// others have room of their own.
 #[derive(Debug)]
 pub struct Inbox<R> {
     requests: Receiver<(R, usize)>,
-    load: Arc<AtomicUsize>,
+    aside: VecDeque<(R, usize)>,
+    room: Arc<Room>,
     /// What is never refused.
     posted: Arc<SegQueue<R>>,
 }
@@ -86,31 +92,65 @@ pub struct Inbox<R> {
 #[derive(Debug)]
 pub struct InboxSender<R> {
     requests: Sender<(R, usize)>,
-    /// The bytes that the requests in it hold on to, and how many that may be.
-    load: Arc<AtomicUsize>,
-    most: usize,
+    room: Arc<Room>,
     posted: Arc<SegQueue<R>>,
     doorbell: Arc<Doorbell>,
+}
+
+/// What is in an inbox, and how much may be.
+#[derive(Debug)]
+struct Room {
+    /// Requests that hold on to bytes, and others.
+    requests: [AtomicUsize; 2],
+    /// As many of each kind may be in it.
+    capacity: usize,
+    /// The bytes that they hold on to, and how many that may be.
+    load: AtomicUsize,
+    most: usize,
+}
+
+impl Room {
+    /// Takes the room for a request, if there is any.
+    fn take(&self, bytes: usize) -> bool {
+        let requests = &self.requests[usize::from(bytes == 0)];
+        if requests.fetch_add(1, Ordering::Relaxed) >= self.capacity {
+            requests.fetch_sub(1, Ordering::Relaxed);
+            return false;
+        }
+        let before = self.load.fetch_add(bytes, Ordering::Relaxed);
+        if bytes > 0 && before > 0 && before.saturating_add(bytes) > self.most {
+            self.give_back(bytes);
+            return false;
+        }
+        true
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.requests[usize::from(bytes == 0)].fetch_sub(1, Ordering::Relaxed);
+        self.load.fetch_sub(bytes, Ordering::Relaxed);
+    }
 }
 
 impl<R> Clone for InboxSender<R> {
     fn clone(&self) -> Self {
         InboxSender {
             requests: self.requests.clone(),
-            load: Arc::clone(&self.load),
-            most: self.most,
+            room: Arc::clone(&self.room),
             posted: Arc::clone(&self.posted),
             doorbell: Arc::clone(&self.doorbell),
         }
     }
 }
 
-/// An inbox that holds up to `capacity` requests (1 at least), of `most` bytes together or one, and rings `doorbell` for each.
+/// An inbox that rings `doorbell` for each request. It holds up to `capacity` (1 at least) that hold on to bytes, of `most` bytes together or
+/// one, and as many others.
 pub fn inbox<R>(capacity: usize, most: usize, doorbell: &Arc<Doorbell>) -> (InboxSender<R>, Inbox<R>) {
-    let (sender, requests) = channel::bounded(capacity.max(1));
-    let (load, posted) = (Arc::new(AtomicUsize::new(0)), Arc::new(SegQueue::new()));
-    let inbox = Inbox { requests, load: Arc::clone(&load), posted: Arc::clone(&posted) };
-    (InboxSender { requests: sender, load, most, posted, doorbell: Arc::clone(doorbell) }, inbox)
+    let capacity = capacity.max(1);
+    let (sender, requests) = channel::bounded(2 * capacity);
+    let room = Arc::new(Room { requests: Default::default(), capacity, load: AtomicUsize::new(0), most });
+    let posted = Arc::new(SegQueue::new());
+    let inbox = Inbox { requests, aside: VecDeque::new(), room: Arc::clone(&room), posted: Arc::clone(&posted) };
+    (InboxSender { requests: sender, room, posted, doorbell: Arc::clone(doorbell) }, inbox)
 }
 
 impl<R> InboxSender<R> {
@@ -120,13 +160,11 @@ impl<R> InboxSender<R> {
     ///
     /// The inbox is full, or its shard has ended. The error holds the request.
     pub fn try_send(&self, request: R, bytes: usize) -> Result<(), TrySendError<R>> {
-        let before = self.load.fetch_add(bytes, Ordering::Relaxed);
-        if before > 0 && before.saturating_add(bytes) > self.most {
-            self.load.fetch_sub(bytes, Ordering::Relaxed);
+        if !self.room.take(bytes) {
             return Err(TrySendError::Full(request));
         }
         if let Err(error) = self.requests.try_send((request, bytes)) {
-            self.load.fetch_sub(bytes, Ordering::Relaxed);
+            self.room.give_back(bytes);
             return Err(match error {
                 TrySendError::Full((request, _)) => TrySendError::Full(request),
                 TrySendError::Disconnected((request, _)) => TrySendError::Disconnected(request),
@@ -145,19 +183,37 @@ impl<R> InboxSender<R> {
 }
 
 impl<R> Inbox<R> {
-    /// The next request, if there is one. Does not wait.
-    pub fn receive(&self) -> Option<R> {
+    /// The next request, if there is one; with `sets_aside` the next that holds on to no bytes. Does not wait.
+    pub fn receive(&mut self, sets_aside: bool) -> Option<R> {
         if let Some(posted) = self.posted.pop() {
             return Some(posted);
         }
-        let (request, bytes) = self.requests.try_recv().ok()?;
-        self.load.fetch_sub(bytes, Ordering::Relaxed);
+        if !sets_aside && let Some(request) = self.take_aside() {
+            return Some(request);
+        }
+        loop {
+            let (request, bytes) = self.requests.try_recv().ok()?;
+            if !sets_aside || bytes == 0 {
+                self.room.give_back(bytes);
+                return Some(request);
+            }
+            self.aside.push_back((request, bytes));
+        }
+    }
+
+    /// The first of those that were set aside.
+    pub fn take_aside(&mut self) -> Option<R> {
+        let (request, bytes) = self.aside.pop_front()?;
+        if self.aside.is_empty() {
+            self.aside = VecDeque::new();
+        }
+        self.room.give_back(bytes);
         Some(request)
     }
 
-    /// Whether there is no request.
-    pub fn is_empty(&self) -> bool {
-        self.posted.is_empty() && self.requests.is_empty()
+    /// Whether there is no request; with `sets_aside` none but those that were set aside.
+    pub fn is_empty(&self, sets_aside: bool) -> bool {
+        self.posted.is_empty() && self.requests.is_empty() && (sets_aside || self.aside.is_empty())
     }
 }
 
@@ -168,10 +224,10 @@ mod tests {
     #[test]
     fn an_inbox_refuses_what_it_cannot_hold() {
         let doorbell = Arc::new(Doorbell::new().unwrap());
-        let (sender, inbox) = inbox(1, 100, &doorbell);
+        let (sender, mut inbox) = inbox(1, 100, &doorbell);
         assert!(sender.try_send(1, 0).is_ok());
         assert_eq!(sender.clone().try_send(2, 0).unwrap_err().into_inner(), 2);
-        assert_eq!((inbox.receive(), inbox.is_empty()), (Some(1), true));
+        assert_eq!((inbox.receive(false), inbox.is_empty(false)), (Some(1), true));
         drop(inbox);
         assert!(sender.try_send(3, 0).is_err());
     }
@@ -179,24 +235,40 @@ mod tests {
     #[test]
     fn an_inbox_is_full_in_bytes_too_and_takes_one_request_however_large() {
         let doorbell = Arc::new(Doorbell::new().unwrap());
-        let (sender, inbox) = inbox(9, 100, &doorbell);
+        let (sender, mut inbox) = inbox(9, 100, &doorbell);
         assert!(sender.try_send(1, 1000).is_ok());
         assert!(matches!(sender.try_send(2, 1), Err(TrySendError::Full(2))));
-        assert_eq!(inbox.receive(), Some(1));
+        assert_eq!(inbox.receive(false), Some(1));
         assert!(sender.try_send(3, 60).is_ok() && sender.try_send(4, 40).is_ok() && sender.try_send(5, 1).is_err());
-        assert_eq!((inbox.receive(), inbox.receive(), inbox.receive()), (Some(3), Some(4), None));
+        assert_eq!((inbox.receive(false), inbox.receive(false), inbox.receive(false)), (Some(3), Some(4), None));
         assert!(sender.try_send(6, 100).is_ok(), "what was refused does not count");
     }
 
     #[test]
     fn what_is_posted_finds_room_in_a_full_inbox_and_comes_first() {
         let doorbell = Arc::new(Doorbell::new().unwrap());
-        let (sender, inbox) = inbox(1, 100, &doorbell);
+        let (sender, mut inbox) = inbox(1, 100, &doorbell);
         assert!(sender.try_send(1, 0).is_ok() && sender.try_send(2, 0).is_err());
         (3..5).for_each(|request| sender.post(request));
-        assert!(!inbox.is_empty());
-        assert_eq!(std::iter::from_fn(|| inbox.receive()).collect::<Vec<_>>(), [3, 4, 1]);
+        assert!(!inbox.is_empty(false));
+        assert_eq!(std::iter::from_fn(|| inbox.receive(false)).collect::<Vec<_>>(), [3, 4, 1]);
         sender.post(5);
-        assert_eq!((inbox.is_empty(), inbox.receive(), inbox.is_empty()), (false, Some(5), true));
+        assert_eq!((inbox.is_empty(false), inbox.receive(false), inbox.is_empty(false)), (false, Some(5), true));
+    }
+
+    #[test]
+    fn what_is_set_aside_keeps_its_order_and_its_room_and_others_overtake_it() {
+        let doorbell = Arc::new(Doorbell::new().unwrap());
+        let (sender, mut inbox) = inbox(3, 100, &doorbell);
+        let send = |request, bytes| sender.try_send(request, bytes).is_ok();
+        assert!(send(1, 40) && send(2, 0) && send(3, 60) && !send(4, 1));
+        assert_eq!((inbox.receive(true), inbox.receive(true)), (Some(2), None));
+        assert!(inbox.is_empty(true) && !inbox.is_empty(false));
+        assert!(!send(4, 1), "it is full of what was set aside");
+        assert!((5..8).all(|request| send(request, 0)) && !send(8, 0), "others have room of their own");
+        assert_eq!(inbox.receive(true), Some(5));
+        assert_eq!((inbox.receive(false), send(9, 40)), (Some(1), true));
+        assert_eq!(std::iter::from_fn(|| inbox.receive(false)).collect::<Vec<_>>(), [3, 6, 7, 9]);
+        assert!((10..13).all(|request| send(request, 1)) && !send(13, 1), "in number, too");
     }
 }

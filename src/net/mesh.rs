@@ -66,7 +66,7 @@ pub struct Mesh<M> {
     /// By receiver: what messages to it cost, as [`next_cost`](Self::next_cost) has said.
     told: Vec<u32>,
     /// Receivers for which that is not true any more.
-    dearer: Vec<usize>,
+    repriced: Vec<usize>,
     /// By sender: what its messages have cost here, in parts of a unit.
     costs: Vec<u32>,
     /// A bit for each sender whose queue may hold messages.
@@ -109,7 +109,7 @@ impl<M: Send> Mesh<M> {
             congested: 0,
             changed: Vec::new(),
             told: vec![0; shards],
-            dearer: Vec::new(),
+            repriced: Vec::new(),
             costs: vec![0; shards],
             senders: vec![0; words],
             last: 0,
@@ -156,7 +156,7 @@ impl<M: Send> Mesh<M> {
         // Half as much, or twice: else it would change all the time.
         if cost / 2 > self.told[to] || cost < self.told[to] / 2 {
             self.told[to] = cost;
-            self.dearer.push(to);
+            self.repriced.push(to);
         }
         let work = messages.saturating_mul(cost as usize);
         bytes.max(work.saturating_mul(self.shared.capacity / MOST_WORK))
@@ -164,7 +164,7 @@ impl<M: Send> Mesh<M> {
 
     /// The next shard to which messages cost another amount of work than was said before, and how much each does.
     pub fn next_cost(&mut self) -> Option<(usize, u32)> {
-        let to = self.dearer.pop()?;
+        let to = self.repriced.pop()?;
         Some((to, self.told[to]))
     }
 

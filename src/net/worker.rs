@@ -426,46 +426,59 @@ impl<C: Chain> Worker<C> {
             if at > 0 && self.shard.turn().is_over {
                 break;
             }
-            let Some(command) = self.inbox.receive() else { break };
+            let Some(command) = self.inbox.receive(self.sets_aside()) else { break };
             busy = true;
-            match command {
-                Command::Request(request) => self.shard.handle(Input::Request(request), self.now),
-                Command::Report { answer } => drop(answer.try_send((self.mesh.shard(), self.shard.report()))),
-                Command::MoveSlots { slots, to, answer } => {
-                    self.slot_requests.push_back(answer);
-                    let request = Request::MoveSlots { slots: slots.to_vec(), to };
-                    self.shard.handle(Input::Request(request), self.now);
-                }
-                Command::Session { subscriber, action, number, answer } => {
-                    let ticket = self.next_ticket;
-                    self.next_ticket += 1;
-                    self.session_requests.insert(ticket, (number, answer));
-                    self.shard.handle(Input::Request(Request::Session { subscriber, action, ticket }), self.now);
-                }
-                Command::Hooks { answer } => drop(answer.try_send((self.mesh.shard(), self.shard.hook_reports()))),
-                Command::Subscribe { subscription, mountpoint, filter, sink } => {
-                    if !self.ended_early.remove(&subscription) {
-                        self.sinks.insert(subscription, sink);
-                        let request = Request::Subscribe { subscription, mountpoint, filter };
-                        self.shard.handle(Input::Request(request), self.now);
-                    }
-                }
-                Command::Unsubscribe { subscription } => {
-                    if self.sinks.remove(&subscription).is_some() {
-                        self.shard.handle(Input::Request(Request::Unsubscribe { subscription }), self.now);
-                    } else {
-                        self.ended_early.insert(subscription);
-                    }
-                }
-                Command::Stop if self.stopping == Stopping::No => {
-                    self.stopping = Stopping::Until(self.now + self.limits.shutdown_timeout);
-                    self.sockets.close_listeners();
-                    self.shard.handle(Input::Stop, self.now);
-                }
-                Command::Stop => {}
-            }
+            self.carry_out_command(command);
         }
         busy
+    }
+
+    /// Whether the shard has no room for what the program publishes.
+    fn sets_aside(&self) -> bool {
+        self.stopping == Stopping::No && self.shard.turn().program_waits
+    }
+
+    fn carry_out_command(&mut self, command: Command) {
+        match command {
+            Command::Request(request) => self.shard.handle(Input::Request(request), self.now),
+            Command::Report { answer } => drop(answer.try_send((self.mesh.shard(), self.shard.report()))),
+            Command::MoveSlots { slots, to, answer } => {
+                self.slot_requests.push_back(answer);
+                let request = Request::MoveSlots { slots: slots.to_vec(), to };
+                self.shard.handle(Input::Request(request), self.now);
+            }
+            Command::Session { subscriber, action, number, answer } => {
+                let ticket = self.next_ticket;
+                self.next_ticket += 1;
+                self.session_requests.insert(ticket, (number, answer));
+                self.shard.handle(Input::Request(Request::Session { subscriber, action, ticket }), self.now);
+            }
+            Command::Hooks { answer } => drop(answer.try_send((self.mesh.shard(), self.shard.hook_reports()))),
+            Command::Subscribe { subscription, mountpoint, filter, sink } => {
+                if !self.ended_early.remove(&subscription) {
+                    self.sinks.insert(subscription, sink);
+                    let request = Request::Subscribe { subscription, mountpoint, filter };
+                    self.shard.handle(Input::Request(request), self.now);
+                }
+            }
+            Command::Unsubscribe { subscription } => {
+                if self.sinks.remove(&subscription).is_some() {
+                    self.shard.handle(Input::Request(Request::Unsubscribe { subscription }), self.now);
+                } else {
+                    self.ended_early.insert(subscription);
+                }
+            }
+            Command::Stop if self.stopping == Stopping::No => {
+                // What the program published before comes first.
+                while let Some(command) = self.inbox.take_aside() {
+                    self.carry_out_command(command);
+                }
+                self.stopping = Stopping::Until(self.now + self.limits.shutdown_timeout);
+                self.sockets.close_listeners();
+                self.shard.handle(Input::Stop, self.now);
+            }
+            Command::Stop => {}
+        }
     }
 
     /// Takes what the core wants done and does it, until there is nothing more.
@@ -559,8 +572,12 @@ impl<C: Chain> Worker<C> {
     async fn sleep(&mut self) -> io::Result<()> {
         let at_most = self.until_next_deadline();
         let doorbell = Arc::clone(self.mesh.doorbell());
-        let found =
-            || self.mesh.has_work() || !self.inbox.is_empty() || self.hooks.has_woken() || self.sockets.has_work();
+        let found = || {
+            self.mesh.has_work()
+                || !self.inbox.is_empty(self.sets_aside())
+                || self.hooks.has_woken()
+                || self.sockets.has_work()
+        };
         if !doorbell.sleep_unless(found) {
             return Ok(());
         }
@@ -610,9 +627,10 @@ impl<C: Chain> Worker<C> {
     }
 }
 
-/// Whether a shard takes one more message of another: while it has its turn, and `least` of them in any case, as long as there is room.
+/// Whether a shard takes one more message of another: while it has its turn, and some of them in any case, of which `least` are left, unless
+/// these are a lot of work; none if there is no room.
 fn takes_message(turn: TurnState, least: usize) -> bool {
-    !turn.is_over || least > 0 && !turn.is_full
+    !turn.is_over || !turn.is_full && (least == LEAST_PER_TURN || least > 0 && !turn.is_far_over)
 }
 
 /// What the core sends, in the form that the ring takes.

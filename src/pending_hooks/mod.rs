@@ -5,6 +5,8 @@
 //! the id waits before it is registered. Others do not wait. Nor does what happens to the session in the meantime: its hooks
 //! are called at once, and what these want done comes last.
 //!
+//! A will that is due and waits for room between shards is waited for likewise, and so is what a session has left.
+//!
 //! What notifications about *messages* want done holds up nobody: see [`MessageTasks`].
 //!
 //! Owns who waits for which answer. The futures are run by the runtime; the owner hands them on.
@@ -73,7 +75,7 @@ struct Notifications {
     is_under_way: bool,
     /// Behind that one.
     queue: VecDeque<PendingAnswer>,
-    /// How often the id is held up by something else than tasks.
+    /// How much else is waited for: wills of its client that are not out, and what a session has left.
     holds: u32,
     /// Connections that wait to be registered.
     waiting: Vec<ConnectionId>,
@@ -84,8 +86,8 @@ struct Notifications {
 pub enum Next {
     /// This is to be run.
     Run(PendingAnswer),
-    /// Nothing, but something else holds up the id.
-    Held,
+    /// Something else is under way.
+    Wait,
     /// All is done; these connections are to be registered, in order.
     Done(Vec<ConnectionId>),
 }
@@ -146,17 +148,17 @@ impl PendingHooks {
         notifications.queue.pop_front()
     }
 
-    /// Has those who wait for a subscriber id wait until [`release`](Self::release), too: not all is done that comes before them. Tasks of
-    /// notifications are run meanwhile.
+    /// Something comes before those who wait for hooks about a subscriber id, and they wait for it, too, until [`release`](Self::release). It
+    /// holds up no hook.
     pub fn hold(&mut self, subscriber: &SubscriberId) {
         self.of(subscriber).holds += 1;
     }
 
-    /// What [`hold`](Self::hold) was for is done. If nothing else is to be done: who waits to be registered, in order.
-    pub fn release(&mut self, subscriber: &SubscriberId) -> Option<Vec<ConnectionId>> {
-        let notifications = self.notifications.get_mut(subscriber)?;
-        notifications.holds = notifications.holds.saturating_sub(1);
-        (notifications.holds == 0 && !notifications.is_under_way).then(|| self.done(subscriber))
+    /// What [`hold`](Self::hold) was for is done.
+    pub fn release(&mut self, subscriber: &SubscriberId) -> Next {
+        let Some(notifications) = self.notifications.get_mut(subscriber) else { return Next::Done(Vec::new()) };
+        notifications.holds -= 1;
+        if notifications.is_under_way { Next::Wait } else { self.next(subscriber) }
     }
 
     /// What is to be done about a subscriber id, which is busy from now on.
@@ -167,29 +169,25 @@ impl PendingHooks {
         self.notifications.entry(subscriber.clone()).or_default()
     }
 
-    /// Nothing is to be done about a subscriber id any more. Gives who waits to be registered.
-    fn done(&mut self, subscriber: &SubscriberId) -> Vec<ConnectionId> {
-        let done = self.notifications.remove(subscriber).unwrap_or_default();
-        let slot = slot_of(subscriber, self.seed);
-        if let Some(count) = self.in_slot.get_mut(&slot) {
-            *count -= 1;
-            if *count == 0 {
-                self.in_slot.remove(&slot);
-            }
-        }
-        done.waiting
-    }
-
     /// What was under way about `subscriber` is done or was given up.
     pub fn next(&mut self, subscriber: &SubscriberId) -> Next {
         let Some(notifications) = self.notifications.get_mut(subscriber) else { return Next::Done(Vec::new()) };
-        match notifications.queue.pop_front() {
+        let next = notifications.queue.pop_front();
+        notifications.is_under_way = next.is_some();
+        match next {
             Some(pending) => Next::Run(pending),
-            None if notifications.holds > 0 => {
-                notifications.is_under_way = false;
-                Next::Held
+            None if notifications.holds > 0 => Next::Wait,
+            None => {
+                let done = self.notifications.remove(subscriber).unwrap_or_default();
+                let slot = slot_of(subscriber, self.seed);
+                if let Some(count) = self.in_slot.get_mut(&slot) {
+                    *count -= 1;
+                    if *count == 0 {
+                        self.in_slot.remove(&slot);
+                    }
+                }
+                Next::Done(done.waiting)
             }
-            None => Next::Done(self.done(subscriber)),
         }
     }
 
@@ -212,7 +210,7 @@ mod tests {
     fn link(next: Next) -> Option<usize> {
         match next {
             Next::Run(pending) => Some(pending.link),
-            Next::Done(_) | Next::Held => None,
+            Next::Wait | Next::Done(_) => None,
         }
     }
 
@@ -233,24 +231,6 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_for_an_id_waits_for_what_holds_it_up_and_for_tasks() {
-        let (mut hooks, ann) = (PendingHooks::new(7, 9), SubscriberId::new("", "ann"));
-        let id = ConnectionId::new(1, 1);
-        hooks.hold(&ann);
-        assert!(hooks.is_busy(&ann) && hooks.is_slot_busy(slot_of(&ann, 7)) && hooks.wait(&ann, id));
-        assert_eq!(hooks.notified(&ann, vec![pending(0)]).map(|first| first.link), Some(0), "at once");
-        assert!(matches!(hooks.next(&ann), Next::Held));
-        hooks.hold(&ann);
-        assert!(hooks.release(&ann).is_none(), "held twice");
-        assert_eq!(hooks.notified(&ann, vec![pending(1)]).map(|first| first.link), Some(1));
-        assert!(hooks.release(&ann).is_none() && hooks.is_busy(&ann), "a task is under way");
-        assert!(matches!(hooks.next(&ann), Next::Done(waiting) if waiting == [id]));
-        hooks.hold(&ann);
-        assert!(matches!(hooks.release(&ann), Some(waiting) if waiting.is_empty()));
-        assert!(hooks.len() == 0 && !hooks.is_slot_busy(slot_of(&ann, 7)) && hooks.release(&ann).is_none());
-    }
-
-    #[test]
     fn connections_wait_in_order_until_all_is_done() {
         let (mut hooks, ann) = (PendingHooks::new(7, 9), SubscriberId::new("", "ann"));
         let ids = [1, 2].map(|index| ConnectionId::new(index, 1));
@@ -259,6 +239,22 @@ mod tests {
         assert!(ids.iter().all(|id| hooks.wait(&ann, *id)));
         assert!(matches!(hooks.next(&ann), Next::Done(waiting) if waiting == ids));
         assert_eq!(hooks.len(), 0);
+    }
+
+    #[test]
+    fn what_else_is_waited_for_holds_up_no_hook() {
+        let (mut hooks, ann) = (PendingHooks::new(7, 9), SubscriberId::new("", "ann"));
+        let id = ConnectionId::new(1, 1);
+        hooks.hold(&ann);
+        assert!(hooks.is_busy(&ann) && hooks.is_slot_busy(slot_of(&ann, 7)) && hooks.wait(&ann, id));
+        assert_eq!(hooks.notified(&ann, vec![pending(0)]).map(|first| first.link), Some(0));
+        assert!(matches!(hooks.next(&ann), Next::Wait), "what it was held for");
+        hooks.hold(&ann);
+        assert!(matches!(hooks.release(&ann), Next::Wait), "the other one");
+        assert_eq!(hooks.notified(&ann, vec![pending(1)]).map(|first| first.link), Some(1));
+        assert!(matches!(hooks.release(&ann), Next::Wait), "the hook");
+        assert!(matches!(hooks.next(&ann), Next::Done(waiting) if waiting == [id]));
+        assert!(!hooks.is_busy(&ann) && !hooks.is_slot_busy(slot_of(&ann, 7)));
     }
 
     #[test]

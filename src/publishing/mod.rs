@@ -1,13 +1,16 @@
 //! The organ for PUBLISH from a client: whether it keeps the rules, what the hooks say, and what the client is answered.
 //!
-//! It owns nothing: sessions and connections are lent to it, and what it decides is returned. It never routes.
+//! It owns the wills that wait for room between shards. Sessions and connections are lent to it, and what it decides is returned. It never
+//! routes.
 
 mod check;
 mod decision;
+mod due_wills;
 mod will;
 
 pub use check::{Checked, check, resolve_alias};
 pub use decision::{Consequence, Decision, Refused, ask, publication};
+pub use due_wills::{DueWill, DueWills};
 pub use will::{publish_will, tell_will, will_publication};
 
 use crate::codec::{Ack, AckKind, Explained, PacketId, ProtocolVersion, Publish, QoS, ReasonCode};

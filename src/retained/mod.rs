@@ -170,6 +170,11 @@ impl Retained {
         (topic.owner, number)
     }
 
+    /// The shard that owns a topic.
+    pub fn owner(&self, mountpoint: &str, topic: TopicName<'_>) -> usize {
+        self.topic(mountpoint, topic.as_str()).owner
+    }
+
     /// Applies a message of shard `from`, whose topic this one owns.
     pub fn apply(&mut self, from: usize, mountpoint: u32, message: Message, limits: &RetainedConfig) -> Retention {
         self.applied[from] += 1;

@@ -72,7 +72,7 @@ pub enum Choice {
 /// How much room a member has for a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Room {
-    /// None: its queue is full, and it takes nothing, as far as is known.
+    /// None: it takes nothing.
     Stalled,
     /// None: its queue is full.
     Full,

@@ -150,17 +150,20 @@ impl Routing {
         self.spare = Some(recipients);
     }
 
-    /// Gathers everybody who gets a publication that was made on this shard.
+    /// Gathers everybody who gets a publication that was made on this shard. Gives how many nodes of the tree of filters it looked at.
     #[inline]
-    pub fn gather(&mut self, mountpoint: u32, topic: TopicName<'_>, origin: Origin, into: &mut Recipients) {
+    pub fn gather(&mut self, mountpoint: u32, topic: TopicName<'_>, origin: Origin, into: &mut Recipients) -> usize {
         let Routing { own, mountpoints, random, .. } = self;
-        mountpoints[mountpoint].tree.matching(topic, &mut |subscribers| into.add(subscribers, origin, *own, random));
+        let tree = &mountpoints[mountpoint].tree;
+        let looked_at = tree.matching(topic, &mut |subscribers| into.add(subscribers, origin, *own, random));
         into.complete();
+        looked_at
     }
 
-    /// Gathers the ordinary subscribers of this shard: another shard made the publication and has sent it to the others.
-    pub fn gather_own(&mut self, mountpoint: u32, topic: TopicName<'_>, into: &mut Recipients) {
-        self.mountpoints[mountpoint].tree.matching(topic, &mut |subscribers| into.add_plain(subscribers));
+    /// Gathers the ordinary subscribers of this shard: another shard made the publication and has sent it to the others. Gives
+    /// how many nodes it looked at.
+    pub fn gather_own(&mut self, mountpoint: u32, topic: TopicName<'_>, into: &mut Recipients) -> usize {
+        self.mountpoints[mountpoint].tree.matching(topic, &mut |subscribers| into.add_plain(subscribers))
     }
 
     /// The member of a shared subscription that gets a message: an online one if there is one on any shard. Which shard's turn it is

@@ -22,7 +22,7 @@ use hashbrown::HashMap;
 pub use in_flight::{InFlight, Stage};
 pub use inbound::Inbound;
 pub use migration::{Arriving, Buffered, MigrationState, PublicationId};
-pub use outbound::Outbound;
+pub use outbound::{Outbound, StallWatch};
 pub use queue::{Insert, OutgoingMessage, Queue, QueueLimits};
 pub use recipient::{PROGRAM, Recipient};
 pub use settings::SessionSettings;

@@ -5,6 +5,7 @@ use super::window::Window;
 use super::{OutgoingMessage, Queue};
 use crate::codec::PacketId;
 use crate::message::Message;
+use crate::time::Time;
 
 /// Everything on its way to one client.
 ///
@@ -26,11 +27,27 @@ pub struct Outbound {
     pub queue: Queue,
     /// The sequence of the first message that is still to be sent again, if there is one.
     unsent_from: u64,
-    /// Of a member of shared subscriptions for which something waits: how many messages had been taken out of its queue to be sent, when that was looked at last.
-    pub stall_watch: Option<u64>,
+    /// Of a member of shared subscriptions for which something waits: how it was when that was looked at last.
+    pub stall_watch: Option<StallWatch>,
+}
+
+/// A look at a member for which something waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StallWatch {
+    /// How many messages had been taken out of its queue to be sent.
+    pub taken: u64,
+    /// Whether it had taken none since the look before.
+    pub is_stalled: bool,
+    /// When the next look is due.
+    pub next: Time,
 }
 
 impl Outbound {
+    /// Whether it is a member that took nothing between two looks, and has not since.
+    pub fn is_stalled(&self) -> bool {
+        self.stall_watch.is_some_and(|watch| watch.is_stalled && watch.taken == self.queue.taken())
+    }
+
     /// The memory it takes, in bytes, with all messages.
     pub fn memory(&self) -> usize {
         self.window.memory() + self.queue.memory()

@@ -70,6 +70,8 @@ pub(super) enum Deadline {
     Replays,
     /// Sessions that could not begin to leave are looked at again.
     Migrations,
+    /// Wills may go on that wait for room between shards.
+    Wills,
     /// An orderly stop waits for the wills of other shards no longer.
     Stop,
 }

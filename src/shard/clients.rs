@@ -80,7 +80,7 @@ impl<C: Chain> Clients<C> {
             sessions,
             pending_hooks: PendingHooks::new(setup.seed, config.hooks.max_message_tasks),
             delivery: Delivering::new(),
-            flow: Flow::new(config),
+            flow: Flow::new(config, hasher(setup.seed)),
             program: Program::default(),
             statistics: Statistics::new(setup.shards),
             agenda,
@@ -210,7 +210,7 @@ impl<C: Chain> Clients<C> {
     /// Takes a connection out of the table. Publishers that wait for it go on.
     pub(super) fn take_connection(&mut self, id: ConnectionId) -> Option<Box<Connection<PendingConnect<C::State>>>> {
         let connection = self.connections.remove(id)?;
-        for publisher in self.flow.remove(id, connection.peer.ip(), self.agenda.now()) {
+        for publisher in self.flow.remove(id, self.agenda.now()) {
             self.release_publisher(publisher, Hold::WithCredit);
         }
         for publisher in self.flow.lossless.remove(id) {

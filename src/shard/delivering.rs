@@ -14,11 +14,13 @@ use crate::delivery::{self, Batch, Delivered, Due, EncodedForms, FanOut, Publish
 use crate::flow::{Account, Backlog, Flow};
 use crate::hooks::{Chain, DroppedMessage, Notified, OfflineMessage};
 use crate::message::Publication;
-use crate::session::{Buffered, OutgoingMessage, PublicationId, Recipient, Session};
+use crate::session::{Buffered, OutgoingMessage, PublicationId, Recipient, Session, StallWatch};
 use crate::sharding::Publisher;
 
 /// Recipients that are found in a unit of work, when they are so many that they are written down.
 const FOUND: usize = 8;
+/// How much sooner a member that is known to take nothing is looked at when publishers begin to wait for it.
+const SOONER: u32 = 10;
 
 /// A publication on its way to recipients of this shard.
 pub(super) struct Routed<'a> {
@@ -235,8 +237,13 @@ impl<C: Chain> Clients<C> {
             session.outbound.replay_waits = false;
             self.agenda.follow_up(FollowUp::Replay(index));
         } else if session.outbound.is_anything_waiting() {
+            let mut is_shorter = false;
             while let Some((message, reason)) = self.send_until_a_drop(index) {
                 self.report_dropped(index, &message, reason);
+                is_shorter = true;
+            }
+            if is_shorter {
+                queue_is_shorter(self, index);
             }
         }
     }
@@ -280,6 +287,7 @@ impl<C: Chain> Clients<C> {
         let follows = self.flow.backlog_is_full(consumer, account, (backlog, qos), by, self.agenda.now());
         if let Some(at) = follows.look_at {
             self.agenda.arm(at, Deadline::Consumer(consumer));
+            hurry(self, index);
         }
         if follows.publisher_waits {
             holding::hold(self, publisher, Hold::WithCredit);
@@ -330,14 +338,36 @@ fn keeps_for_group(flow: &Flow, (id, qos): (ConnectionId, QoS), recipient: &Reci
     recipient.group.is_some() && qos > QoS::AtMostOnce && (routed.is_moved || waits())
 }
 
+/// Messages have left a queue and were not sent: perhaps no output follows, and it is enough for those who wait for the client.
+#[cold]
+fn queue_is_shorter<C: Chain>(clients: &mut Clients<C>, index: u32) {
+    let connection = clients.sessions.get(index).and_then(|session| session.connection);
+    if let Some(id) = connection.filter(|_| clients.flow.has_slow_clients()) {
+        holding::backlog_shrank(clients, id, index);
+    }
+}
+
 /// Has a member of a shared subscription looked at for which something waits: others can process that.
 fn watch<C: Chain>(clients: &mut Clients<C>, index: u32) {
     if let Some(session) = clients.sessions.get_mut(index)
         && session.outbound.stall_watch.is_none()
     {
-        session.outbound.stall_watch = Some(session.outbound.queue.taken());
-        let at = clients.agenda.now() + clients.flow.stall_patience();
-        clients.agenda.arm(at, Deadline::Stalled(index));
+        let next = clients.agenda.now() + clients.flow.stall_patience();
+        session.outbound.stall_watch =
+            Some(StallWatch { taken: session.outbound.queue.taken(), is_stalled: false, next });
+        clients.agenda.arm(next, Deadline::Stalled(index));
+    }
+}
+
+/// Publishers begin to wait for such a member: it is looked at soon, and at once nearly if it is known to take nothing.
+fn hurry<C: Chain>(clients: &mut Clients<C>, index: u32) {
+    let Some(session) = clients.sessions.get_mut(index) else { return };
+    let is_stalled = session.outbound.is_stalled();
+    let patience = clients.flow.stall_patience();
+    let soon = clients.agenda.now() + if is_stalled { patience / SOONER } else { patience };
+    if let Some(watch) = session.outbound.stall_watch.as_mut().filter(|watch| watch.next > soon) {
+        watch.next = soon;
+        clients.agenda.arm(soon, Deadline::Stalled(index));
     }
 }
 

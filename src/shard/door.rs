@@ -9,6 +9,7 @@ use super::message::ShardMessage;
 use super::output::Output;
 use super::replaying::Replaying;
 use super::turn::TurnState;
+use super::wills;
 use crate::connection::{Connection, ConnectionStage, PauseReason};
 use crate::hooks::ask::Resumed;
 use crate::hooks::{Chain, HookAnswer};
@@ -56,6 +57,10 @@ impl<C: Chain> Shard<C> {
             Input::Congestion { to, congested } => {
                 for id in clients.flow.set_congested(to, congested) {
                     clients.serve_later(id, PauseReason::Congestion);
+                }
+                if !congested {
+                    // Before any of these is served.
+                    wills::go_on(&mut self.pubsub);
                 }
             }
             Input::Cost { to, work } => clients.agenda.turn.set_cost(to, work),
@@ -181,10 +186,13 @@ impl<C: Chain> Shard<C> {
         let clients = &self.pubsub.clients;
         let turn = &clients.agenda.turn;
         let fan_outs = &clients.delivery.fan_outs;
+        let is_full = fan_outs.is_full(turn.limits().under_way, true);
         TurnState {
             work: turn.done(),
             is_over: turn.is_over() || !fan_outs.is_empty(),
-            is_full: fan_outs.is_full(turn.limits().under_way, true),
+            is_far_over: turn.is_far_over(),
+            is_full,
+            program_waits: is_full || clients.flow.program_waits(),
         }
     }
 

@@ -5,8 +5,9 @@ use std::time::Duration;
 use super::agenda::FollowUp;
 use super::clients::Clients;
 use super::message::{Hold, ShardMessage};
+use super::output::Output;
 use crate::client::ConnectionId;
-use crate::codec::QoS;
+use crate::codec::{PacketType, QoS, Split, split};
 use crate::connection::{Connection, PauseReason};
 use crate::flow::{Backlog, Flow};
 use crate::hooks::Chain;
@@ -15,7 +16,7 @@ use crate::session::{MigrationState, Outbound};
 use crate::sharding::Publisher;
 use crate::time::Time;
 
-/// How long a client for which there is something is held for memory before it may publish once.
+/// How long a client is held for memory before it may publish once if there is something for it, or send on a large packet that has begun.
 const MEMORY_HOLD: Duration = Duration::from_secs(1);
 
 /// The client of this connection publishes, and publishers are held for memory. If this one is, gives when it is to be looked at.
@@ -32,14 +33,46 @@ pub(super) fn hold_for_memory<A>(connection: &mut Connection<A>, flow: &mut Flow
     Some(connection.memory_look)
 }
 
+/// A packet has begun that is not whole yet: with this byte, and so many have come. If they are many, and publishers are held for memory, its
+/// client is held, too.
+pub(super) fn hold_begun<C: Chain>(clients: &mut Clients<C>, id: ConnectionId, first: Option<u8>, begun: usize) {
+    if !clients.flow.holds_publishers() || begun <= small(clients, first) {
+        return;
+    }
+    let now = clients.agenda.now();
+    let Some(connection) = clients.connections.get_mut(id) else { return };
+    let Some(look) = hold_for_memory(connection, &mut clients.flow, now) else { return };
+    if !std::mem::replace(&mut connection.reading_stopped, true) {
+        clients.agenda.output(Output::Pause(id));
+    }
+    clients.arm_connection(id, look);
+}
+
+/// A packet that begins with this byte is small up to this size: a PUBLISH if it comes in one read, so that little is held of it. Who does not
+/// publish goes on: others may be as large as they may be before a client is accepted.
+fn small<C: Chain>(clients: &Clients<C>, first: Option<u8>) -> usize {
+    let config = &clients.setup.config;
+    let is_publish = first.is_some_and(|first| first >> 4 == PacketType::Publish as u8);
+    if is_publish { config.runtime.receive_buffer_size } else { config.limits.max_connect_size }
+}
+
+/// Whether the packet at the front of `unread` takes more than `small` bytes, be it whole or not.
+fn is_large_begun(unread: &[u8], small: usize) -> bool {
+    unread.len() > small && !matches!(split(unread, usize::MAX), Ok(Split::Frame(frame)) if frame.length <= small)
+}
+
 /// A client has been held for memory for a while. If there is something for it, the acknowledgements that make room stand perhaps behind
-/// what it publishes: it publishes once. Else it is held on.
+/// what it publishes: it publishes once. If a large packet has begun, there is one read more of it, and when it is whole it is served: such
+/// packets may be all that takes memory, and then nothing else would ever free some. Else the client is held on.
 pub(super) fn memory_hold_over<C: Chain>(clients: &mut Clients<C>, id: ConnectionId) {
     let now = clients.agenda.now();
+    let Some(connection) = clients.connections.get(id) else { return };
+    let small = small(clients, connection.unread.as_slice().first().copied());
     let Some(connection) = clients.connections.get_mut(id) else { return };
     let session = connection.session().and_then(|index| clients.sessions.get(index));
     let takes = |outbound: &Outbound| outbound.in_flight() > 0 || outbound.is_anything_waiting();
-    if session.is_some_and(|session| takes(&session.outbound)) {
+    let has_something = session.is_some_and(|session| takes(&session.outbound));
+    if has_something || is_large_begun(connection.unread.as_slice(), small) {
         clients.serve_later(id, PauseReason::Memory);
     } else {
         connection.memory_look = now + MEMORY_HOLD;

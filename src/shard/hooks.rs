@@ -103,20 +103,10 @@ impl<C: Chain> Clients<C> {
         task
     }
 
-    /// What was under way about a subscriber id is done or was given up: what comes next is begun, or everything that waited goes on.
+    /// What was under way about a subscriber id is done or was given up.
     pub(super) fn task_done(&mut self, subscriber: &SubscriberId) {
-        match self.pending_hooks.next(subscriber) {
-            Next::Done(waiting) => go_on_after_tasks(self, subscriber, waiting),
-            Next::Run(pending) => drop(self.run_hook(Waiter::Subscriber(subscriber.clone()), pending)),
-            Next::Held => {}
-        }
-    }
-
-    /// What held up a subscriber id does not any more.
-    pub(super) fn release_held(&mut self, subscriber: &SubscriberId) {
-        if let Some(waiting) = self.pending_hooks.release(subscriber) {
-            go_on_after_tasks(self, subscriber, waiting);
-        }
+        let next = self.pending_hooks.next(subscriber);
+        go_on(self, subscriber, next);
     }
 
     /// Puts a packet off until a hook has answered. Its connection is not served until then.
@@ -132,8 +122,31 @@ impl<C: Chain> Clients<C> {
     }
 }
 
-/// Everything that waited for tasks about a subscriber id goes on.
-fn go_on_after_tasks<C: Chain>(clients: &mut Clients<C>, subscriber: &SubscriberId, waiting: Vec<ConnectionId>) {
+/// Something is to be waited for as if a hook had something to do about a client.
+#[cold]
+pub(super) fn hold<C: Chain>(clients: &mut Clients<C>, subscriber: &SubscriberId) {
+    if let Some(connection) = clients.sessions.of(subscriber).and_then(|session| session.connection) {
+        clients.connections.pause(connection, PauseReason::Notification);
+    }
+    clients.pending_hooks.hold(subscriber);
+}
+
+/// That has been done.
+pub(super) fn release<C: Chain>(clients: &mut Clients<C>, subscriber: &SubscriberId) {
+    let next = clients.pending_hooks.release(subscriber);
+    go_on(clients, subscriber, next);
+}
+
+/// What comes next about a subscriber id is begun, or everything that waited goes on.
+fn go_on<C: Chain>(clients: &mut Clients<C>, subscriber: &SubscriberId, next: Next) {
+    let waiting = match next {
+        Next::Done(waiting) => waiting,
+        Next::Run(pending) => {
+            clients.run_hook(Waiter::Subscriber(subscriber.clone()), pending);
+            return;
+        }
+        Next::Wait => return,
+    };
     let session = clients.sessions.of(subscriber);
     let connection = session.and_then(|session| session.connection);
     let leaving = session.and_then(|session| session.migration.as_ref()).and_then(MigrationState::leaves_as);

@@ -35,8 +35,8 @@ fn serve_last<C: Chain>(shard: &mut Shard<C>, old: ConnectionId) {
         if before == 0 || connection.pauses.is_amid_something() || clients.agenda.turn.done() - begun >= share {
             break;
         }
-        if connection.pauses.contains(PauseReason::Memory) {
-            // One PUBLISH passes, and it is held again.
+        if clients.flow.holds_publishers() {
+            // One PUBLISH passes, for whatever reason the last one was the last, and it is held again.
             connection.memory_look = Time::ZERO;
         }
         clients.end_hold(old);

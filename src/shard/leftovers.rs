@@ -6,13 +6,14 @@
 use super::agenda::FollowUp;
 use super::clients::Clients;
 use super::delivering::tell_dropped;
+use super::hooks;
 use super::pubsub::PubSub;
 use super::remnants::{AwayQos0, EndedSession, Leftover, SessionEnd};
 use super::turn;
+use super::wills::publish_of_ended;
 use crate::client::{DropReason, SubscriberId};
 use crate::hooks::{Chain, Notified};
-use crate::publishing::tell_will;
-use crate::routing::{Origin, Turn};
+use crate::routing::Turn;
 use crate::session::Session;
 
 /// A session has ended and is gone from the table, and so are its memberships in shared subscriptions: sees to what it leaves, and tells the
@@ -23,7 +24,7 @@ pub(super) fn leave<C: Chain>(pubsub: &mut PubSub<C>, mut ended: EndedSession<C:
         see_to(pubsub, &mut ended, |_| false);
         return finish(pubsub, ended);
     }
-    pubsub.clients.pending_hooks.hold(&ended.session.client.subscriber);
+    hooks::hold(&mut pubsub.clients, &ended.session.client.subscriber);
     pubsub.clients.agenda.remnants.messages.push_back(ended);
 }
 
@@ -33,8 +34,9 @@ pub(super) fn client_left<C: Chain>(clients: &mut Clients<C>, index: u32) {
     if !is_much(clients, session.outbound.queue.qos0_len()) {
         drop_qos0(clients, index, |_| false);
     } else if session.is_kept() {
-        clients.pending_hooks.hold(&session.client.subscriber);
-        let away = AwayQos0 { session: index, subscriber: session.client.subscriber.clone() };
+        let subscriber = session.client.subscriber.clone();
+        hooks::hold(clients, &subscriber);
+        let away = AwayQos0 { session: index, subscriber };
         clients.agenda.remnants.qos0.push_back(away);
     }
 }
@@ -142,7 +144,7 @@ fn go_on_dropping<C: Chain>(clients: &mut Clients<C>, away: AwayQos0, is_enough:
     // If the session has ended meanwhile, that sees to the rest.
     let is_there = clients.sessions.find(&away.subscriber) == Some(away.session);
     if !is_there || drop_qos0(clients, away.session, is_enough) {
-        clients.release_held(&away.subscriber);
+        hooks::release(clients, &away.subscriber);
     } else {
         clients.agenda.remnants.qos0.push_back(away);
     }
@@ -152,7 +154,7 @@ fn go_on_dropping<C: Chain>(clients: &mut Clients<C>, away: AwayQos0, is_enough:
 fn finish_held<C: Chain>(pubsub: &mut PubSub<C>, ended: EndedSession<C::State>) {
     let subscriber = ended.session.client.subscriber.clone();
     finish(pubsub, ended);
-    pubsub.clients.release_held(&subscriber);
+    hooks::release(&mut pubsub.clients, &subscriber);
 }
 
 /// Nothing is left of a session: the hooks are told of its end, and its will is published if there is one still.
@@ -162,10 +164,7 @@ fn finish<C: Chain>(pubsub: &mut PubSub<C>, ended: EndedSession<C::State>) {
     let notified = tell_end(&mut pubsub.clients.chain, &mut session, end);
     pubsub.clients.notified_about(&subscriber, notified);
     if let Some(will) = will {
-        let policy = session.settings.shared_policy;
-        pubsub.route_will(Origin { session: None, publisher: session.slot, policy }, &will);
-        let notified = tell_will(&mut pubsub.clients.chain, &session.client, &mut session.state, &will);
-        pubsub.clients.notified_about(&subscriber, notified);
+        publish_of_ended(pubsub, &mut session, will);
     }
     pubsub.clients.agenda.follow_up(FollowUp::SessionEnded(session.slot, subscriber, leaving));
 }

@@ -29,7 +29,8 @@
 //! | requests of the program and of operators; reports | `Shard` | `requests`, `report` |
 //! | an orderly stop | `Shard` | `stopping`, with `stop` |
 //! | PUBLISH, SUBSCRIBE, UNSUBSCRIBE, DISCONNECT | `PubSub` | `packets` |
-//! | a publication to its recipients, wills, retained messages | `PubSub` | `publications` |
+//! | a publication to its recipients, retained messages | `PubSub` | `publications` |
+//! | wills, which wait for room between shards | `PubSub` | `wills`, `due_wills` |
 //! | subscriptions, until every shard knows of them | `PubSub` | `subscriptions` |
 //! | members of shared subscriptions without room, or that take nothing | | `passing_over`, `stalled` |
 //! | what is retained, to new subscribers | | `replaying` |
@@ -103,6 +104,7 @@ mod counters;
 mod delivering;
 mod door;
 mod due;
+mod due_wills;
 mod ending;
 mod holding;
 mod hooks;
@@ -129,6 +131,7 @@ mod requests;
 mod serving;
 mod sessions;
 mod stalled;
+mod standings;
 mod statistics;
 mod stop;
 mod stopping;
@@ -141,6 +144,7 @@ mod tick;
 mod timers;
 mod turn;
 mod unaccepted;
+mod wills;
 
 pub use balance::{BalanceLimits, Balancer, SlotMove, plan};
 pub use clients::Setup;
@@ -154,6 +158,8 @@ pub use program::Request;
 #[doc(hidden)]
 pub use report::bound_that_is_exceeded;
 pub use report::{Report, ResourceCounts, SlotReport};
+#[doc(hidden)]
+pub use standings::{Standing, standings};
 pub use statistics::MemoryGauge;
 pub use turn::{TurnLimits, TurnState};
 

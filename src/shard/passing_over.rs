@@ -106,9 +106,10 @@ fn room<C: Chain>(clients: &Clients<C>, index: u32, qos: QoS) -> Room {
     };
     if is_ready(clients, index, qos) {
         Room::Ready
+    } else if session.outbound.is_stalled() {
+        Room::Stalled
     } else if clients.flow.is_full(Backlog::of(session, connection), qos) {
-        let takes_nothing = session.outbound.stall_watch == Some(session.outbound.queue.taken());
-        if takes_nothing { Room::Stalled } else { Room::Full }
+        Room::Full
     } else {
         Room::Some
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::delivering::Routed;
+use super::due_wills::put_behind;
 use super::message::{ShardMessage, Share};
 use super::passing_over::{PassingOver, are_ready};
 use super::pubsub::PubSub;
@@ -11,12 +12,10 @@ use crate::client::ConnectionId;
 use crate::delivery::Batch;
 use crate::hooks::Chain;
 use crate::message::{Message, Publication};
-use crate::publishing::{tell_will, will_publication};
 use crate::retained::Retention;
 use crate::routing::{Choice, Origin, Recipients, Subscriber, Turn};
-use crate::session::{MigrationState, PublicationId, Will};
+use crate::session::PublicationId;
 use crate::sharding::{Publisher, ShardSet};
-use crate::time::Time;
 use crate::topic::TopicFilter;
 
 /// What became of a publication.
@@ -54,6 +53,21 @@ impl<C: Chain> PubSub<C> {
         publication: &Publication<'_>,
         by: PublishContext,
     ) -> RoutingResult {
+        if !self.wills.is_empty() && self.wills.has_of(publication.topic) {
+            put_behind(self, mountpoint, publication, (by.origin, by.connection));
+            return RoutingResult { recipients: 1, ..RoutingResult::default() };
+        }
+        self.publish_now(mountpoint, publication, by)
+    }
+
+    /// The same of one that no will is to come before.
+    #[inline]
+    pub(super) fn publish_now(
+        &mut self,
+        mountpoint: u32,
+        publication: &Publication<'_>,
+        by: PublishContext,
+    ) -> RoutingResult {
         let publisher = by.connection.map(|connection| Publisher { shard: self.clients.setup.id, connection });
         if self.clients.delivery.batch.continues(mountpoint, publisher, publication) {
             return self.gather(mountpoint, publication, by);
@@ -63,7 +77,8 @@ impl<C: Chain> PubSub<C> {
         let (owner, number) =
             if publication.retain { self.retain(mountpoint, publication) } else { (self.clients.setup.id, 0) };
         let mut recipients = self.routing.lend();
-        self.routing.gather(mountpoint, publication.topic, by.origin, &mut recipients);
+        let looked_at = self.routing.gather(mountpoint, publication.topic, by.origin, &mut recipients);
+        self.clients.agenda.turn.did_look(looked_at);
         let mut published = RoutingResult::default();
         let is_by_choice = recipients.is_by_choice();
         if is_by_choice && !are_ready(&self.clients, &recipients.local, publication.qos) {
@@ -224,7 +239,8 @@ impl<C: Chain> PubSub<C> {
         let mountpoint = self.routing.mountpoint(mountpoint);
         self.clients.deliver_batch();
         let mut recipients = self.routing.lend();
-        self.routing.gather_own(mountpoint, publication.topic, &mut recipients);
+        let looked_at = self.routing.gather_own(mountpoint, publication.topic, &mut recipients);
+        self.clients.agenda.turn.did_look(looked_at);
         let publisher = publisher.map(|connection| Publisher { shard: id.shard, connection });
         let routed = Routed { publication: &publication, id, publisher, is_moved: false };
         self.clients.deliver_in_turn(mountpoint, &mut recipients.local, &routed);
@@ -269,29 +285,6 @@ impl<C: Chain> PubSub<C> {
             // The last one left while it was on its way.
             Choice::Nobody => {}
         }
-    }
-
-    /// Publishes the will of a session.
-    pub(super) fn publish_will_of(&mut self, index: u32) {
-        let Some(session) = self.clients.sessions.get_mut(index) else { return };
-        session.will_due = Time::NEVER;
-        let Some(will) = session.will.take() else { return };
-        let (client, slot, policy) = (session.client.clone(), session.slot, session.settings.shared_policy);
-        if let Some(MigrationState::Leaving { published, .. }) = &mut session.migration {
-            *published = true;
-        }
-        self.route_will(Origin { session: Some(index), publisher: slot, policy }, &will);
-        let Some(session) = self.clients.sessions.get_mut(index) else { return };
-        let notified = tell_will(&mut self.clients.chain, &client, &mut session.state, &will);
-        self.clients.notified(index, notified);
-    }
-
-    /// Routes a will. With No Local a client whose session is still in the table does not get its own will, which belongs to its ClientID
-    /// like all that it publishes [MQTT-3.8.3-3].
-    pub(super) fn route_will(&mut self, origin: Origin, will: &Will) {
-        let mountpoint = self.routing.mountpoint(&will.mountpoint);
-        let publication = will_publication(will, self.clients.agenda.now());
-        self.publish(mountpoint, &publication, PublishContext::by_nobody(origin));
     }
 }
 

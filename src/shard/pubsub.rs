@@ -5,6 +5,7 @@
 
 use super::clients::Clients;
 use crate::hooks::Chain;
+use crate::publishing::DueWills;
 use crate::random::Random;
 use crate::retained::Retained;
 use crate::routing::{Origin, Routing};
@@ -17,6 +18,7 @@ pub struct PubSub<C: Chain> {
     pub(super) routing: Routing,
     pub(super) retained: Retained,
     pub(super) subscribing: Subscribing,
+    pub(super) wills: DueWills,
 }
 
 impl<C: Chain> PubSub<C> {
@@ -29,6 +31,8 @@ impl<C: Chain> PubSub<C> {
             routing: Routing::new(id, shards, seed, random),
             retained,
             subscribing: Subscribing::new(shards),
+            // With what goes in the turn that comes before it is known to be full, a queue has as much as it may.
+            wills: DueWills::new(clients.setup.config.runtime.mailbox_bytes / 2),
             clients,
         }
     }

@@ -1,5 +1,5 @@
 //! A client that all have accepted, on its way to its session: on the shard that owns it, when that has come, when tasks of
-//! notifications about it are done, and when what an older connection of it has sent before is served.
+//! notifications about it are done, when what an older connection of it has sent before is served, and when there is room for its will.
 
 use super::agenda::FollowUp;
 use super::leftovers;
@@ -47,6 +47,7 @@ impl<C: Chain> Shard<C> {
         let clients = &mut self.pubsub.clients;
         let Some(accepted) = clients.accepted_at(id) else { return };
         let (subscriber, listener) = (accepted.client.subscriber.clone(), accepted.listener);
+        let has_will = accepted.will.is_some();
         let owner = self.migration.slots.owner(&subscriber);
         if owner != clients.setup.id {
             // Also if the slot has moved on while it waited: a session that began here now, perhaps in the place of the one that was
@@ -62,6 +63,8 @@ impl<C: Chain> Shard<C> {
         {
             clients.connections.pause(id, PauseReason::Takeover);
             clients.agenda.output(Output::Drain(old));
+        } else if self.pubsub.wills.waits(&subscriber, id, has_will) {
+            clients.connections.pause(id, PauseReason::Registration);
         } else if let Some((code, limit)) = self.pubsub.why_not_registered(&subscriber) {
             self.pubsub.clients.refuse_for_limit(id, code, limit);
         } else if waits_for_leftovers(&mut self.pubsub, id, &subscriber) {

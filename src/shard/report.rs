@@ -147,7 +147,7 @@ impl<C: Chain> Shard<C> {
 
     /// Counts what this shard holds. Walks over its connections: not for every turn.
     pub fn resource_counts(&self) -> ResourceCounts {
-        let PubSub { clients, routing, retained, subscribing } = &self.pubsub;
+        let PubSub { clients, routing, retained, subscribing, .. } = &self.pubsub;
         ResourceCounts {
             connections: clients.connections.ids().len(),
             unaccepted_bytes: clients.connections.unaccepted.bytes(),

@@ -25,7 +25,8 @@ impl<C: Chain> Shard<C> {
                 publication.properties = properties.as_bytes();
                 publication.expires = expiry.map_or(Time::NEVER, |expiry| pubsub.clients.agenda.now() + expiry);
                 let origin = pubsub.own_origin();
-                pubsub.publish(mountpoint, &publication, PublishContext::by_nobody(origin));
+                let published = pubsub.publish(mountpoint, &publication, PublishContext::by_nobody(origin));
+                pubsub.clients.flow.program_published(published.told);
             }
             Request::Subscribe { subscription, mountpoint, filter } => {
                 let mountpoint = pubsub.routing.mountpoint(&mountpoint);

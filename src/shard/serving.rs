@@ -4,7 +4,7 @@
 //! which grows with what arrives, never with what a length field alone announces. If the packet is large, that buffer is then
 //! shared by all who keep its payload.
 
-use super::holding::hold_for_memory;
+use super::holding::{hold_begun, hold_for_memory};
 use super::machine::Shard;
 use super::output::Output;
 use super::packets::PacketResult;
@@ -93,17 +93,24 @@ impl<C: Chain> Shard<C> {
                 }
                 Ok(Split::Frame(frame)) if is_served => {
                     let length = frame.length;
-                    match if length < SPLICE_FROM { None } else { connection.unread.take_whole(length) } {
+                    // What has to wait for memory stays where it is.
+                    let stays = length < SPLICE_FROM || self.pubsub.clients.flow.holds_publishers();
+                    match if stays { None } else { connection.unread.take_whole(length) } {
                         Some(whole) => {
                             let block = Block::new(whole);
                             let served = self.serve(id, &block, Some(&block));
                             if served < block.len() {
-                                // It has to wait for memory.
+                                // It has to wait for what goes to very many.
                                 self.pubsub.clients.keep_unread(id, &block[served..]);
                             }
                         }
                         None => self.serve_unread(id),
                     }
+                }
+                Ok(Split::Incomplete { .. }) if is_served => {
+                    let (first, begun) = (connection.unread.as_slice().first().copied(), connection.unread.len());
+                    hold_begun(&mut self.pubsub.clients, id, first, begun);
+                    return &[];
                 }
                 Ok(_) => {
                     connection.unread.push(bytes);
@@ -162,6 +169,8 @@ impl<C: Chain> Shard<C> {
                     if !clients.turn_stranger_away(id, bytes) {
                         clients.turn_away(id, "what came is not the beginning of a CONNECT");
                     }
+                } else {
+                    hold_begun(clients, id, bytes.first().copied(), bytes.len());
                 }
                 return FrontPacket::Stop;
             }
@@ -181,14 +190,12 @@ impl<C: Chain> Shard<C> {
         {
             clients.arm_connection(id, look);
             return FrontPacket::Stop;
-        } else if clients
-            .delivery
-            .fan_outs
-            .is_full(clients.agenda.turn.limits().under_way, connection.publishes_to_many)
-        {
-            clients.wait_for_turn(id);
-            return FrontPacket::Stop;
-        } else {
+        } else if !clients.delivery.fan_outs.is_empty() {
+            let most = clients.agenda.turn.limits().under_way;
+            if clients.delivery.fan_outs.is_full(most, connection.publishes_to_many) {
+                clients.wait_for_turn(id);
+                return FrontPacket::Stop;
+            }
             connection.publishes_to_many = false;
         }
         connection.last_heard = clients.agenda.now();

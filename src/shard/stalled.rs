@@ -9,7 +9,7 @@ use crate::codec::QoS;
 use crate::config::SharedPolicy;
 use crate::hooks::Chain;
 use crate::routing::Turn;
-use crate::session::{MigrationState, OutgoingMessage};
+use crate::session::{MigrationState, OutgoingMessage, StallWatch};
 
 /// So many messages leave a member at once; the next as much later again.
 const MOST: usize = 256;
@@ -20,8 +20,11 @@ const AGAIN: u32 = 10;
 /// have not been sent, as long as there are some that can take them now.
 pub(super) fn look<C: Chain>(pubsub: &mut PubSub<C>, index: u32) {
     let clients = &mut pubsub.clients;
+    let now = clients.agenda.now();
     let Some(session) = clients.sessions.get_mut(index) else { return };
-    let Some(taken) = session.outbound.stall_watch.take() else { return };
+    let Some(StallWatch { taken, .. }) = session.outbound.stall_watch.take_if(|watch| watch.next <= now) else {
+        return;
+    };
     let queue = &session.outbound.queue;
     if session.connection.is_none()
         || queue.is_empty()
@@ -33,14 +36,15 @@ pub(super) fn look<C: Chain>(pubsub: &mut PubSub<C>, index: u32) {
     let mut soon = !is_stalled || pass_on(pubsub, index);
     let clients = &mut pubsub.clients;
     if let Some(id) = clients.sessions.get(index).and_then(|session| session.connection) {
-        backlog_shrank(clients, id, index);
+        // Also if nobody waits any more: those who did publish more now.
         soon |= clients.flow.is_slow(id) && !clients.flow.is_given_up(id);
+        backlog_shrank(clients, id, index);
     }
     let patience = clients.flow.stall_patience();
-    let again = clients.agenda.now() + if soon { patience } else { patience * AGAIN };
-    clients.agenda.arm(again, Deadline::Stalled(index));
+    let next = now + if soon { patience } else { patience * AGAIN };
+    clients.agenda.arm(next, Deadline::Stalled(index));
     if let Some(session) = pubsub.clients.sessions.get_mut(index) {
-        session.outbound.stall_watch = Some(session.outbound.queue.taken());
+        session.outbound.stall_watch = Some(StallWatch { taken: session.outbound.queue.taken(), is_stalled, next });
     }
 }
 

@@ -6,6 +6,7 @@ use super::machine::Shard;
 use super::message::ShardMessage;
 use super::output::Output;
 use super::pubsub::PubSub;
+use super::wills;
 use crate::client::EndReason;
 use crate::codec::ReasonCode;
 use crate::connection::{ConnectionStage, PauseReason};
@@ -43,6 +44,7 @@ impl<C: Chain> Shard<C> {
                 pubsub.end_with(id, EndReason::ServerShutdown, ReasonCode::ServerShuttingDown);
             }
         }
+        wills::go_on(pubsub);
         // Nothing of a session outlives the broker: what delayed wills wait for would not come [MQTT-3.1.2-8].
         for index in pubsub.clients.sessions.which(|session| session.will.is_some()) {
             pubsub.publish_last_will(index);

@@ -11,6 +11,7 @@ use super::publications::PublishContext;
 use super::pubsub::PubSub;
 use super::stalled;
 use super::sys;
+use super::wills;
 use crate::config::OnDeadline;
 use crate::hooks::ask::Resumed;
 use crate::hooks::{Chain, HookAnswer, Outcome};
@@ -40,6 +41,7 @@ impl<C: Chain> Shard<C> {
             Deadline::Stop => self.pubsub.clients.agenda.stop.wait_no_longer(),
             Deadline::Sweep => self.sweep(),
             Deadline::Expiry => self.pubsub.forget_expired(),
+            Deadline::Wills => wills::go_on(&mut self.pubsub),
             Deadline::Replays => self.pubsub.replay_some(),
         }
     }

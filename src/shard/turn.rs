@@ -18,6 +18,8 @@ pub(super) const PACKET: u32 = 4;
 const SEND: u32 = 16;
 /// A CONNECT, with all that follows from it.
 pub(super) const CONNECT: u32 = 128;
+/// Nodes of the tree of filters that are looked at for a message without being counted.
+const ORDINARY_LOOKS: usize = 16;
 /// A topic filter that is subscribed to or no more.
 pub(super) const FILTER: u32 = 16;
 /// A page of retained messages that is looked for or sent, but for its topics and messages.
@@ -55,8 +57,13 @@ pub struct TurnState {
     /// Whether that is all that may be done in it: what comes now waits for [`Input::Tick`](super::Input::Tick), but for messages from
     /// other shards, which are better left where they are.
     pub is_over: bool,
+    /// Whether it was twice as much: a message from another shard that was a lot of work.
+    pub is_far_over: bool,
     /// Whether so much is under way that nothing more may come: [`Input::Tick`](super::Input::Tick) makes room.
     pub is_full: bool,
+    /// Whether what the embedding program publishes has to wait: so much is under way, the queue to a shard is full that it has published
+    /// to, or publishers are held for memory.
+    pub program_waits: bool,
 }
 
 /// The present turn, and who waits for another one.
@@ -105,6 +112,15 @@ impl Turn {
         self.done = self.done.saturating_add(work);
     }
 
+    /// So many nodes of the tree of filters were looked at for a message. Some belong to every message; a client that subscribes to ten
+    /// thousand filters of many levels can make it very many.
+    #[inline]
+    pub fn did_look(&mut self, nodes: usize) {
+        if nodes > ORDINARY_LOOKS {
+            self.did(nodes as u32);
+        }
+    }
+
     /// A message to this shard costs it so much.
     pub fn set_cost(&mut self, shard: usize, work: u32) {
         if self.costs.len() <= shard {
@@ -145,6 +161,12 @@ impl Turn {
     #[inline]
     pub fn is_over(&self) -> bool {
         self.done >= self.limits.turn
+    }
+
+    /// Whether twice as much was done.
+    #[inline]
+    pub fn is_far_over(&self) -> bool {
+        self.done / 2 >= self.limits.turn
     }
 
     /// A client waits for its next share.

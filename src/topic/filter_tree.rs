@@ -122,14 +122,12 @@ impl<T> FilterTree<T> {
         if filter.has_wildcard() { self.remove_wildcard(filter.filter()) } else { self.remove_exact(filter.filter()) }
     }
 
-    /// Calls `found` once for every filter that matches `topic`, in no particular order.
-    pub fn matching<'t>(&'t self, topic: TopicName<'_>, found: &mut impl FnMut(&'t T)) {
+    /// Calls `found` once for every filter that matches `topic`, in no particular order. Gives how many nodes it looked at.
+    pub fn matching<'t>(&'t self, topic: TopicName<'_>, found: &mut impl FnMut(&'t T)) -> usize {
         if let Some(value) = self.exactly(topic.as_str()) {
             found(value);
         }
-        if !self.wildcards.is_empty() {
-            self.walk(topic, found);
-        }
+        if self.wildcards.is_empty() { 0 } else { self.walk(topic, found) }
     }
 
     /// The memory it takes, in bytes: without the texts of filters, which others share, and what values hold elsewhere.
@@ -166,7 +164,8 @@ impl<T> FilterTree<T> {
     }
 
     /// As [`matching`](Self::matching), of the filters with wildcards.
-    fn walk<'t>(&'t self, topic: TopicName<'_>, found: &mut impl FnMut(&'t T)) {
+    fn walk<'t>(&'t self, topic: TopicName<'_>, found: &mut impl FnMut(&'t T)) -> usize {
+        let mut looked_at = 0;
         let mut report = |position: u32| {
             if position != NONE {
                 found(&self.wildcards[position as usize].value);
@@ -180,6 +179,7 @@ impl<T> FilterTree<T> {
         let mut rest = Some(topic.as_str().as_bytes());
         while let Some(text) = rest {
             let (level, behind) = Level::cut(text);
+            looked_at += reached.len();
             for &node in reached.iter() {
                 let marks = self.levels.marks(node);
                 if wildcards_count {
@@ -193,7 +193,7 @@ impl<T> FilterTree<T> {
                 }
             }
             if next.is_empty() {
-                return;
+                return looked_at;
             }
             reached.clear();
             std::mem::swap(&mut reached, &mut next);
@@ -205,6 +205,7 @@ impl<T> FilterTree<T> {
             report(marks.hash);
             report(marks.here);
         }
+        looked_at + reached.len()
     }
 
     fn remove_exact(&mut self, text: &str) -> Option<T> {

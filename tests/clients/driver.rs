@@ -71,6 +71,11 @@ impl<E> Driver<E> {
         self.backlog.drain(..)
     }
 
+    /// Takes all events that there are, oldest first.
+    pub fn rest(&mut self) -> impl Iterator<Item = E> + '_ {
+        self.backlog.drain(..).chain(self.events.try_iter())
+    }
+
     /// Aborts the loop, and returns when its connection is closed.
     pub fn abort(&mut self) {
         self.task.abort();

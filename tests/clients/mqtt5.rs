@@ -174,6 +174,16 @@ impl Client {
         self.driver.abort();
     }
 
+    /// Likewise; returns the payloads of all messages that have arrived and that nobody has waited for.
+    pub fn cut_with_rest(mut self) -> Vec<String> {
+        self.driver.abort();
+        let publishes = self.driver.rest().filter_map(|event| match event {
+            Ok(Packet::Publish(publish)) => Some(text(&publish)),
+            _ => None,
+        });
+        publishes.collect()
+    }
+
     fn start(options: MqttOptions, again: bool) -> Result<Client, ConnectReturnCode> {
         let (requests, events) = AsyncClient::new(options, REQUESTS);
         let mut driver = Driver::spawn(move |report| run(events, again, report));

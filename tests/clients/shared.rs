@@ -106,10 +106,9 @@ fn older_clients_can_share(broker: Broker) {
 #[test]
 fn a_slow_member_costs_nobody_a_message() {
     const COUNT: usize = 5000;
-    // As many as there is room for; then many more than the queues take together, and a publisher that waits as long as it takes. That on
-    // one shard: between shards more is under way than fits into queues of so few messages.
-    let small = "max_online_messages = 200\npublisher_patience = \"1h\"";
-    for (shards, queue) in [(1, ""), (2, ""), (4, ""), (1, small)] {
+    // As many as there is room for; then many more than the queues take together, and a publisher that waits as long as it takes.
+    let small = "max_online_messages = 10\npublisher_patience = \"1h\"";
+    for (shards, queue) in [(1, ""), (2, ""), (4, ""), (1, small), (2, small), (4, small)] {
         let broker = Broker::with(shards, &format!("[limits]\nmax_inflight_messages = 10\n[queue]\n{queue}\n"));
         let mut options = mqtt3::kept(&broker, "slow");
         options.set_manual_acks(true);
@@ -148,6 +147,73 @@ fn a_slow_member_costs_nobody_a_message() {
         slow.cut();
         receive(COUNT);
         publisher.publish("end", 1, "end");
+        running.into_iter().for_each(|member| member.join().expect("it gets the end"));
+    }
+}
+
+/// Several publishers with 5,000 messages outstanding, members with small windows of which one takes its time, and one that breaks its
+/// connection and comes back again and again: each message reaches a member, at any QoS.
+#[test]
+fn members_with_small_queues_that_come_and_go_cost_nobody_a_message() {
+    const COUNT: usize = 5000;
+    const PUBLISHERS: usize = 4;
+    for (shards, qos, window, most) in [(2, 1, 10, 10), (2, 2, 10, 100), (4, 1, 1, 100), (4, 2, 10, 10)] {
+        let queue =
+            format!("max_online_messages = {most}\nmax_offline_messages = \"unlimited\"\npublisher_patience = \"1h\"");
+        let broker = Broker::with(shards, &format!("[queue]\n{queue}\n"));
+        let options = |id: &str| {
+            let mut options = mqtt5::kept(&broker, id, 3600);
+            options.set_receive_maximum(Some(window));
+            options
+        };
+        let (got, all) = std::sync::mpsc::channel();
+        let run = |options, pause: Option<std::time::Duration>| {
+            let mut member = mqtt5::Client::connect(options);
+            member.subscribe("$share/group/work", qos);
+            member.subscribe("end", 1);
+            let got = got.clone();
+            std::thread::spawn(move || {
+                loop {
+                    let text = member.receive_text();
+                    pause.into_iter().for_each(std::thread::sleep);
+                    if text == "end" || got.send(text).is_err() {
+                        return;
+                    }
+                }
+            })
+        };
+        let pauses = [None, None, None, Some(std::time::Duration::from_micros(500))];
+        let running: Vec<_> = pauses
+            .into_iter()
+            .enumerate()
+            .map(|(number, pause)| run(options(&format!("member-{number}")), pause))
+            .collect();
+        let publishers: Vec<_> = (0..PUBLISHERS)
+            .map(|publisher| {
+                let mut client = mqtt3::Client::new(&broker, &format!("publisher-{publisher}"));
+                std::thread::spawn(move || {
+                    let own: Vec<_> = (0..COUNT).filter(|number| number % PUBLISHERS == publisher).collect();
+                    own.iter().for_each(|number| client.send("work", qos, false, number.to_string()));
+                    client.settle(qos, own.len());
+                })
+            })
+            .collect();
+        let mut received = BTreeSet::new();
+        while received.len() < COUNT {
+            // What it has received and nobody has seen when it breaks its connection counts, too.
+            let mut restless = mqtt5::Client::connect(options("restless"));
+            // At QoS 1: of what it was sent at QoS 2 it would have to remember the packet ids.
+            restless.subscribe("$share/group/work", 1);
+            for _ in 0..20 {
+                while let Ok(text) = all.try_recv() {
+                    received.insert(text.parse::<usize>().unwrap());
+                }
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+            received.extend(restless.cut_with_rest().iter().map(|text| text.parse::<usize>().unwrap()));
+        }
+        publishers.into_iter().for_each(|publisher| publisher.join().expect("all are acknowledged"));
+        mqtt3::Client::new(&broker, "last").publish("end", 1, "end");
         running.into_iter().for_each(|member| member.join().expect("it gets the end"));
     }
 }

@@ -124,6 +124,32 @@ fn others_are_not_held_and_their_messages_may_be_dropped() {
     }
 }
 
+/// Nothing is sent, and so nothing read, when what waits is too large for the client.
+#[test]
+fn who_waits_goes_on_when_nothing_of_what_waited_could_be_sent() {
+    for mut world in worlds_with(lossless) {
+        let last = world.shards.len() - 1;
+        let options = ConnectOptions::clean(V5).with(|properties| {
+            (properties.receive_maximum, properties.maximum_packet_size) = (Some(1), Some(200));
+        });
+        let mut small = Client::on(&mut world, last, "small", options);
+        small.subscribed(&mut world, "a/b", QoS::AtLeastOnce);
+        let publisher = Client::clean(&mut world, "publisher", V311);
+        publisher.publish(&mut world, "a/b", "small", QoS::AtLeastOnce, 1);
+        let payload = "x".repeat(1000);
+        (0..100).for_each(|_| publisher.publish(&mut world, "a/b", &payload, QoS::AtLeastOnce, 2));
+        let served =
+            |world: &World<NoHooks>| world.shards.iter().map(|shard| shard.counters().messages_in).sum::<u64>();
+        world.advance(Duration::from_secs(3));
+        assert!(served(&world) < 101, "it waits");
+        let got = small.publishes(&mut world);
+        assert_eq!(got.len(), 1);
+        small.ack(&mut world, AckKind::Puback, got[0].id.expect("QoS 1"));
+        world.settle();
+        assert_eq!(served(&world), 101, "{} shards", world.shards.len());
+    }
+}
+
 /// What it acknowledges comes behind what it publishes.
 #[test]
 fn who_publishes_to_itself_does_not_wait_for_itself() {

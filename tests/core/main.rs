@@ -2,6 +2,7 @@
 
 mod answers;
 mod batches;
+mod between_shards;
 mod bytes_in;
 mod client;
 mod connack;

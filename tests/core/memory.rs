@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use moormq::codec::{AckKind, Packet, QoS, ReasonCode};
-use moormq::config::{Config, SysConfig};
+use moormq::codec::{AckKind, Packet, QoS, ReasonCode, Subscribe, SubscribeFilter, SubscriptionOptions};
+use moormq::config::{Config, QueueConfig, SysConfig};
 use moormq::hooks::NoHooks;
 use moormq::memory::MemoryKind::{Connections, InFlight, Messages, Queues, Retained, Sessions, Subscriptions, Tables};
 use moormq::memory::{MemoryHeld, MemoryKind, MemoryStage};
 use moormq::shard::Input;
 
-use crate::client::{Client, ConnectOptions, V5, V311, acked, id_owned_by};
+use crate::client::{Client, ConnectOptions, V5, V311, acked, id_owned_by, packet_id, publish};
 use crate::migrating::move_slot;
 use crate::received::Got;
 use crate::world::{World, open_config, worlds, worlds_with};
@@ -134,6 +134,94 @@ fn who_has_something_to_take_is_held_no_longer_than_a_second_for_each_publish() 
         assert!(both.received(&mut world).is_empty());
         world.memory(MemoryStage::Normal);
         assert_eq!(both.received(&mut world).len(), 1);
+    }
+}
+
+/// Reading what waited is no reason to be forgotten among those who wait for memory.
+#[test]
+fn who_is_held_and_reads_what_waited_for_it_goes_on_when_there_is_memory() {
+    let short =
+        || Config { queue: QueueConfig { max_waiting_output_bytes: 4096, ..QueueConfig::default() }, ..open_config() };
+    for mut world in worlds_with(short) {
+        let last = world.shards.len() - 1;
+        let mut both = Client::on(&mut world, last, "both", ConnectOptions::clean(V5));
+        both.subscribed(&mut world, "to/both", QoS::AtMostOnce);
+        world.stick(both.socket, true);
+        let publisher = Client::clean(&mut world, "publisher", V311);
+        for _ in 0..20 {
+            publisher.publish(&mut world, "to/both", &"x".repeat(1000), QoS::AtMostOnce, 0);
+        }
+        world.memory(MemoryStage::PublishersHeld);
+        both.publish(&mut world, "t", "held", QoS::AtLeastOnce, 1);
+        world.stick(both.socket, false);
+        assert!(!both.texts(&mut world).is_empty());
+        world.advance(3 * SECOND);
+        world.memory(MemoryStage::Normal);
+        let acked = Got::Ack(AckKind::Puback, 1, ReasonCode::NoMatchingSubscribers);
+        assert!(both.received(&mut world).contains(&acked), "{} shards", world.shards.len());
+    }
+}
+
+/// Who does not publish goes on: a packet that is no PUBLISH is not held before it is larger than a CONNECT may be.
+#[test]
+fn who_subscribes_to_long_filters_is_not_held() {
+    for mut world in worlds() {
+        let last = world.shards.len() - 1;
+        let mut still = Client::on(&mut world, last, "still", ConnectOptions::clean(V5));
+        world.memory(MemoryStage::PublishersHeld);
+        let filter = "x".repeat(50_000);
+        let filters = [SubscribeFilter { filter: &filter, options: SubscriptionOptions::new(QoS::AtMostOnce) }];
+        let mut bytes = Vec::new();
+        Packet::Subscribe(Subscribe::new(packet_id(1), &filters[..])).encode(V5, &mut bytes);
+        bytes.chunks(10_000).for_each(|read| world.send(still.socket, read));
+        assert!(matches!(still.received(&mut world)[..], [Got::Suback(..)]), "{} shards", world.shards.len());
+    }
+}
+
+/// What has begun and is not whole takes memory, too. Such packets may be all that takes it: so they come on, but slowly.
+#[test]
+fn who_has_begun_a_large_packet_is_held_and_it_comes_on_slowly() {
+    const READ: usize = 10_000;
+    for mut world in worlds() {
+        let last = world.shards.len() - 1;
+        let mut reader = Client::on(&mut world, last, "reader", ConnectOptions::clean(V5));
+        reader.subscribed(&mut world, "t", QoS::AtMostOnce);
+        let options = ConnectOptions { keep_alive: 2, ..ConnectOptions::clean(V5) };
+        let (early, late) =
+            (Client::connect(&mut world, 0, "early", options).0, Client::connect(&mut world, 0, "late", options).0);
+        let large = "x".repeat(6 * READ);
+        let mut bytes = Vec::new();
+        Packet::Publish(publish("t", &large, QoS::AtMostOnce, 0)).encode(V5, &mut bytes);
+        let of_unread = || MemoryHeld::on_this_thread().of(MemoryKind::Unread);
+        bytes[..3 * READ].chunks(READ).for_each(|read| world.send(early.socket, read));
+        world.memory(MemoryStage::PublishersHeld);
+        // It is seen with the next read; a new one when it is more than a receive buffer takes.
+        world.send(early.socket, &bytes[3 * READ..4 * READ]);
+        bytes[..3 * READ].chunks(READ).for_each(|read| world.send(late.socket, read));
+        let before = of_unread();
+        world.send(early.socket, &bytes[4 * READ..]);
+        world.send(late.socket, &bytes[3 * READ..]);
+        assert!(of_unread() <= before, "nothing more is read: {} and {before} before", of_unread());
+        world.advance(Duration::from_millis(900));
+        assert!(of_unread() <= before && reader.texts(&mut world).is_empty());
+        let (mut came, mut seconds) = (0, 0);
+        while came < 2 {
+            // Their keep-alive is shorter: what they send is not read.
+            world.advance(SECOND);
+            seconds += 1;
+            let texts = reader.texts(&mut world);
+            assert!(texts.iter().all(|text| *text == large));
+            came += texts.len();
+            assert!(seconds < 20 && (seconds > 2 || came == 0), "{came} after {seconds} s");
+        }
+        assert_eq!(of_unread(), 0);
+        assert!(!world.is_closed(early.socket) && !world.is_closed(late.socket));
+        // A small one may come whole, and waits.
+        early.publish(&mut world, "t", "small", QoS::AtMostOnce, 0);
+        world.advance(5 * SECOND);
+        assert!(reader.texts(&mut world).is_empty());
+        world.memory(MemoryStage::Normal);
+        assert_eq!(reader.texts(&mut world), ["small"]);
     }
 }
 

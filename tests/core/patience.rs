@@ -124,14 +124,17 @@ fn held(world: &mut World<NoHooks>, publisher: &Client, for_at_most: Duration) -
 
 #[test]
 fn connecting_again_brings_no_new_patience() {
-    for options in [ConnectOptions::clean(V311), ConnectOptions::kept(V311)] {
+    let kept = ConnectOptions::kept(V5);
+    let anew = ConnectOptions { clean_start: true, ..kept };
+    // The session ends with the connection, is kept, or is one more that is kept: of another client, or with a clean start.
+    for (options, is_new) in [(ConnectOptions::clean(V311), true), (kept, false), (kept, true), (anew, false)] {
         for mut world in worlds_with(tight) {
             let publisher = Client::clean(&mut world, "publisher", V311);
             let last = world.shards.len() - 1;
             let mut all = Duration::ZERO;
             for number in 0..5 {
                 // Who leaves an address without having caught up leaves its lack of credit to the next.
-                let name = if options.clean_start { format!("rude{number}") } else { "rude".to_owned() };
+                let name = if is_new { format!("rude{number}") } else { "rude".to_owned() };
                 let mut rude = Client::on(&mut world, last, &name, options);
                 rude.subscribe(&mut world, "t", QoS::AtMostOnce);
                 rude.received(&mut world);
@@ -228,5 +231,40 @@ fn a_publisher_that_moves_while_it_is_held_can_be_held_again() {
             world.hang_up(rude.socket);
             world.advance(Duration::from_secs(20));
         }
+    }
+}
+
+/// Where queues have few bytes, those of QoS 1 alone may fill one, long before the output is full: QoS 0 that comes behind them waits, too.
+#[test]
+fn qos_0_behind_a_queue_that_is_nearly_full_is_not_dropped_for_a_client_that_reads() {
+    let short = || {
+        config(|config| {
+            config.queue.max_waiting_output_bytes = 16 << 10;
+            config.queue.max_queue_bytes = Limit::at_most(16 << 10);
+        })
+    };
+    for mut world in worlds_with(short) {
+        let last = world.shards.len() - 1;
+        let options = ConnectOptions::kept(V5).with(|properties| properties.receive_maximum = Some(1));
+        let mut reader = Client::on(&mut world, last, "reader", options);
+        reader.subscribed(&mut world, "t", QoS::AtLeastOnce);
+        let [first, second] =
+            ["first", "second"].map(|name| Client::on(&mut world, last, name, ConnectOptions::clean(V311)));
+        let payload = "x".repeat(1000);
+        for id in 1..=13 {
+            first.publish(&mut world, "t", &payload, QoS::AtLeastOnce, id);
+        }
+        for _ in 0..40 {
+            second.publish(&mut world, "t", &payload, QoS::AtMostOnce, 0);
+        }
+        assert!(served(&world) < 53, "{} shards: it waits", world.shards.len());
+        let mut received = 0;
+        while received < 53 {
+            let got = reader.publishes(&mut world);
+            assert!(!got.is_empty(), "{received} have come, {} were dropped", dropped(&world));
+            received += got.len();
+            got.iter().filter_map(|one| one.id).for_each(|id| reader.ack(&mut world, AckKind::Puback, id));
+        }
+        assert_eq!(dropped(&world), 0);
     }
 }

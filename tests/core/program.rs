@@ -7,6 +7,7 @@ use bytes::Bytes;
 use moormq::client::{SessionAction, SubscriberId};
 use moormq::codec::{AckKind, Disconnect, PropertyBlock, Publish, QoS, ReasonCode};
 use moormq::hooks::{Answer, Chain, NoHooks};
+use moormq::memory::MemoryStage;
 use moormq::random::Random;
 use moormq::shard::{Input, Request};
 use moormq::time::Time;
@@ -161,6 +162,32 @@ fn the_program_misses_nothing_while_it_subscribes() {
         assert!(numbers.is_sorted(), "seed {seed}: {numbers:?}");
         assert_eq!(numbers.last().map(usize::to_string).unwrap_or_default(), last, "seed {seed}");
     }
+}
+
+/// What it publishes waits in the inbox then: see `net_worker`.
+#[test]
+fn what_the_program_publishes_waits_for_shards_it_has_published_to_and_for_memory() {
+    let mut world = World::new(3, crate::world::open_config(), || NoHooks);
+    let mut client = Client::on(&mut world, 1, "c", ConnectOptions::clean(V311));
+    client.subscribed(&mut world, "t", QoS::AtMostOnce);
+    let waits = |world: &World<NoHooks>| world.shards[0].turn().program_waits;
+    for to in [1, 2] {
+        world.handle(0, Input::Congestion { to, congested: true });
+    }
+    world.request(0, publishing("nobody", "x", false));
+    assert!(!waits(&world), "nobody has it");
+    world.request(0, publishing("t", "x", false));
+    assert!(waits(&world));
+    world.handle(0, Input::Congestion { to: 2, congested: false });
+    assert!(waits(&world));
+    world.handle(0, Input::Congestion { to: 1, congested: false });
+    assert!(!waits(&world));
+    for (stage, held) in [(MemoryStage::RetainedFull, false), (MemoryStage::PublishersHeld, true)] {
+        world.handle(0, Input::Memory(stage));
+        assert_eq!(waits(&world), held, "{stage:?}");
+    }
+    world.handle(0, Input::Memory(MemoryStage::Normal));
+    assert!(!waits(&world));
 }
 
 /// lifecycle.md 5: the hooks are in `lifecycle`; here what becomes of session and messages.

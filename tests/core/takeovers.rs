@@ -3,7 +3,8 @@
 use moormq::codec::{Ack, AckKind::*, Disconnect, Packet, QoS, ReasonCode};
 use moormq::config::Limit;
 use moormq::hooks::NoHooks;
-use moormq::shard::TurnLimits;
+use moormq::memory::MemoryStage;
+use moormq::shard::{Input, TurnLimits};
 
 use crate::client::{Client, ConnectOptions, V5, V311, connect_packet, id_owned_by, packet_id, publish};
 use crate::received::Got;
@@ -82,7 +83,7 @@ fn those_who_take_over_keep_their_order() {
     }
 }
 
-/// Its publishes wait because somebody else is slow; its DISCONNECT is behind them.
+/// Its publishes wait because somebody else is slow, and perhaps for memory, too; its DISCONNECT is behind them.
 #[test]
 fn what_a_held_publisher_has_sent_is_served_before_it_is_taken_over() {
     let tight = || {
@@ -91,22 +92,26 @@ fn what_a_held_publisher_has_sent_is_served_before_it_is_taken_over() {
             config.queue.max_queue_bytes = Limit::at_most(1 << 20);
         })
     };
-    for mut world in worlds_with(tight) {
-        let mut slow = Client::clean(&mut world, "slow", V5);
-        slow.subscribed(&mut world, "t", QoS::AtLeastOnce);
-        let mut watcher = Client::clean(&mut world, "watcher", V311);
-        watcher.subscribed(&mut world, "will", QoS::AtMostOnce);
-        watcher.subscribed(&mut world, "t", QoS::AtMostOnce);
-        world.stick(slow.socket, true);
-        let (old, _) = Client::connect(&mut world, 0, "id", ConnectOptions::clean(V311).will("will"));
-        let payload = "x".repeat(1000);
-        (0..15).for_each(|_| old.publish(&mut world, "t", &payload, QoS::AtMostOnce, 0));
-        let before = watcher.texts(&mut world).len();
-        assert!(before < 15, "it is held");
-        let last = world.shards.len() - 1;
-        back_at_once(&mut world, (&old, &[goodbye()]), (last, "id", ConnectOptions::clean(V311)));
-        let rest = watcher.texts(&mut world);
-        assert_eq!((before + rest.len(), rest.contains(&"gone".to_owned())), (15, false));
+    for stage in [MemoryStage::Normal, MemoryStage::PublishersHeld] {
+        for mut world in worlds_with(tight) {
+            let mut slow = Client::clean(&mut world, "slow", V5);
+            slow.subscribed(&mut world, "t", QoS::AtLeastOnce);
+            let mut watcher = Client::clean(&mut world, "watcher", V311);
+            watcher.subscribed(&mut world, "will", QoS::AtMostOnce);
+            watcher.subscribed(&mut world, "t", QoS::AtMostOnce);
+            world.stick(slow.socket, true);
+            let (old, _) = Client::connect(&mut world, 0, "id", ConnectOptions::clean(V311).will("will"));
+            let payload = "x".repeat(1000);
+            (0..15).for_each(|_| old.publish(&mut world, "t", &payload, QoS::AtMostOnce, 0));
+            let before = watcher.texts(&mut world).len();
+            assert!(before < 15, "it is held");
+            (0..world.shards.len()).for_each(|shard| world.handle(shard, Input::Memory(stage)));
+            let last = world.shards.len() - 1;
+            back_at_once(&mut world, (&old, &[goodbye()]), (last, "id", ConnectOptions::clean(V311)));
+            let rest = watcher.texts(&mut world);
+            let has_will = rest.contains(&"gone".to_owned());
+            assert_eq!((before + rest.len(), has_will), (15, false), "{stage:?}, {} shards", world.shards.len());
+        }
     }
 }
 

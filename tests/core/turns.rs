@@ -156,6 +156,44 @@ fn a_message_to_many_goes_in_portions_and_what_comes_after_it_waits_behind() {
     }
 }
 
+/// What a message costs is also the walk to those who subscribe, found or not.
+#[test]
+fn a_walk_through_many_filters_is_work_of_who_publishes() {
+    for shards in [1, 2] {
+        let mut world = World::in_turns(
+            shards,
+            TurnLimits { share: 1000, turn: 2000, portion: 100, under_way: 1000 },
+            open_config(),
+            || NoHooks,
+        );
+        let last = shards - 1;
+        let mut many = Client::on(&mut world, last, "many", ConnectOptions::clean(V5));
+        // A path for each choice of a level or a plus in ten levels, and none of them ends where the topic does.
+        for filter in 0..1 << 10_u32 {
+            let levels: Vec<_> = (0..10).map(|level| if filter >> level & 1 == 0 { "a" } else { "+" }).collect();
+            many.subscribed(&mut world, &format!("{}/z", levels.join("/")), QoS::AtMostOnce);
+        }
+        many.received(&mut world);
+        let publisher = Client::on(&mut world, last, "publisher", ConnectOptions::clean(V311));
+        let mut bystander = Client::on(&mut world, last, "bystander", ConnectOptions::clean(V311));
+        let topic = ["a"; 12].join("/");
+        begin_turn(&mut world);
+        world.send_quietly(
+            publisher.socket,
+            &bytes(V311, &[Packet::Publish(publish(&topic, "", QoS::AtMostOnce, 0)); 9]),
+        );
+        let served = world.shards[last].counters().messages_in;
+        assert_eq!(served, 1, "the first one is a share and more");
+        assert!(world.shards[last].turn().is_over);
+        begin_turn(&mut world);
+        world.send_quietly(bystander.socket, &bytes(V311, &[Packet::Pingreq]));
+        world.carry_out_outputs();
+        assert_eq!(bystander.received(&mut world), [Got::Pingresp]);
+        world.settle();
+        assert_eq!(world.shards[last].counters().messages_in, 9);
+    }
+}
+
 /// However many publish to many: a list of recipients each is memory, and work before the next one's turn comes.
 #[test]
 fn few_messages_to_many_go_round_at_a_time() {

@@ -160,6 +160,17 @@ impl<C: Chain> World<C> {
 
     /// A new connection of a listener.
     pub fn connect_to(&mut self, shard: usize, listener: usize, admission: Admission) -> Socket {
+        let socket = self.open_to(shard, listener, admission);
+        self.settle();
+        socket
+    }
+
+    /// A new connection, accepted by `shard`; nothing follows before [`World::settle`].
+    pub fn open(&mut self, shard: usize) -> Socket {
+        self.open_to(shard, 0, Admission::Admitted)
+    }
+
+    fn open_to(&mut self, shard: usize, listener: usize, admission: Admission) -> Socket {
         let socket = self.ends.len();
         let end = BrokerEnd {
             at: None,
@@ -174,7 +185,6 @@ impl<C: Chain> World<C> {
         let peer = SocketAddr::from(([127, 0, 0, 1], socket as u16));
         let connected_at = SystemTime::UNIX_EPOCH;
         self.handle(shard, Input::Accepted { connection: id, listener, peer, connected_at, admission });
-        self.settle();
         Socket(socket)
     }
 
@@ -312,7 +322,7 @@ impl<C: Chain> World<C> {
     }
 
     /// Reads from each connection what had to wait, a piece at a time.
-    fn read_on(&mut self) -> bool {
+    pub fn read_on(&mut self) -> bool {
         let mut moved = false;
         for socket in 0..self.ends.len() {
             let end = &mut self.ends[socket];
@@ -334,6 +344,11 @@ impl<C: Chain> World<C> {
             }
         }
         moved
+    }
+
+    /// The bytes of the messages that are on their way from one shard to another.
+    pub fn bytes_under_way(&self, from: usize, to: usize) -> usize {
+        self.messages[from][to].iter().map(ShardMessage::weight).sum()
     }
 
     /// Delivers the session that has been on its way longest.

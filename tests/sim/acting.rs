@@ -18,7 +18,7 @@ impl Play {
             self.broker.sockets[old].replaced = true;
             self.forget_with_connection(old);
         }
-        let serial = self.judge.new_connection(options);
+        let serial = self.judge.new_connection(client, options);
         let will_options = options.will.filter(|will| !will.retain || will.topic < FIRST_SHARED_TOPIC);
         let will = will_options.map(|will| {
             let message = self.judge.message(serial, will.qos, None, true);
@@ -170,6 +170,7 @@ impl Play {
         self.judge.connection(serial).is_held_up |= outgoing.plan != Plan::Accept;
         let message = &mut self.judge.messages[outgoing.message as usize];
         message.large = outgoing.large;
+        message.is_answered_later = !matches!(outgoing.plan, Plan::Accept | Plan::Rewrite);
         message.meant_for = (outgoing.plan != Plan::Rewrite).then_some(outgoing.topic);
         if outgoing.qos > QoS::AtMostOnce {
             outgoing.packet_id = self.state(socket).packet_id();

@@ -1,7 +1,7 @@
 //! A simulated broker: the shards, and what a runtime does for them (outputs, messages between shards, sends, hooks). Nothing
 //! moves by itself: the driver chooses what arrives next.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::SystemTime;
@@ -9,16 +9,18 @@ use std::time::SystemTime;
 use moormq::client::ConnectionId;
 use moormq::connection::SendBuffer;
 use moormq::hooks::{Chain, HookFuture, NoHooks};
+use moormq::memory::MemoryStage;
 use moormq::random::Random;
 use moormq::shard::{
     AcceptedConnect, Admission, ArrivedConnection, Input, Output, Request, Setup as ShardSetup, Shard, ShardMessage,
-    Transfer,
+    Standing, Transfer, TurnLimits, standings,
 };
 use moormq::sharding::Quotas;
 use moormq::time::Time;
 
 use crate::history::Setup;
 use crate::links::{Link, Links};
+use crate::pressure::Given;
 use crate::socket::{End, Socket};
 use crate::trace::{Trace, peer_of};
 
@@ -78,6 +80,7 @@ pub struct Broker {
     /// The weight of the messages from each shard to each other, and how much it may be.
     load: Vec<usize>,
     mailbox_bytes: usize,
+    turn: TurnLimits,
     /// Queues that have room again, of which their senders have not heard.
     relieved: Vec<(usize, usize)>,
     pub stopped: usize,
@@ -87,6 +90,22 @@ pub struct Broker {
     pub transferred: Vec<usize>,
     /// Sockets with new output for the client.
     pub taken: Vec<usize>,
+    /// Shards that were driven, and not looked at since.
+    unseen: BTreeSet<usize>,
+    /// How many sessions have come to each shard.
+    arrivals: Vec<u32>,
+    /// When each shard was driven last.
+    driven: Vec<Time>,
+    /// Connections that have sent or taken something in the last event.
+    pub acted: Vec<u32>,
+    /// A client whose bytes were given, if that was the last event.
+    pub given: Option<Given>,
+    /// What each connection has published to a shard since the queue to that is full: from, to, connection.
+    into_full: BTreeMap<(usize, usize, ConnectionId), u32>,
+    /// Connections that are about to be taken over.
+    drained: BTreeSet<ConnectionId>,
+    /// A publisher that went on although the queue to a shard was full.
+    pub went_on: Option<String>,
 }
 
 impl Broker {
@@ -121,25 +140,35 @@ impl Broker {
             draining: vec![Vec::new(); shards],
             load: vec![0; shards * shards],
             mailbox_bytes: setup.mailbox_bytes(),
+            turn,
             relieved: Vec::new(),
             stopped: 0,
             last_shard: 0,
             transferred: Vec::new(),
             taken: Vec::new(),
+            unseen: BTreeSet::new(),
+            arrivals: vec![0; shards],
+            driven: vec![Time::ZERO; shards],
+            acted: Vec::new(),
+            given: None,
+            into_full: BTreeMap::new(),
+            drained: BTreeSet::new(),
+            went_on: None,
             trace,
         }
     }
 
     /// A shard was driven: it may have outputs.
     fn drove(&mut self, shard: usize) {
-        self.unflushed[shard] = true;
         self.past_sockets[shard] = true;
-        self.last_shard = shard;
+        self.drove_by_socket(shard);
     }
 
     /// The same by an event of a socket.
     fn drove_by_socket(&mut self, shard: usize) {
         self.unflushed[shard] = true;
+        self.unseen.insert(shard);
+        self.driven[shard] = self.now;
         self.last_shard = shard;
     }
 
@@ -154,11 +183,11 @@ impl Broker {
 
     pub fn accept(&mut self, socket: Socket, shard: usize) -> usize {
         let at = self.sockets.len();
-        let serial = socket.serial;
+        let (serial, client) = (socket.serial, socket.client);
         self.sockets.push(socket);
         self.open.push(at);
         let id = self.assign(at, shard);
-        let (peer, connected_at) = (peer_of(serial), SystemTime::UNIX_EPOCH);
+        let (peer, connected_at) = (peer_of(client, serial), SystemTime::UNIX_EPOCH);
         let input = Input::Accepted { connection: id, listener: 0, peer, connected_at, admission: Admission::Admitted };
         self.shards[shard].handle(input, self.now);
         self.drove(shard);
@@ -192,8 +221,36 @@ impl Broker {
         }
         let bytes: Vec<u8> = one.to_broker.drain(..count).collect();
         note_given(one, count, self.now);
+        let is_same_turn = self.driven[shard] == self.now;
+        let is_turn_over = is_same_turn && self.shards[shard].turn().work >= self.turn.turn;
+        self.given = Some(Given { serial: one.serial, is_turn_over });
+        self.acted.push(one.serial);
         self.shards[shard].handle(Input::Received { connection: id, bytes: &bytes }, self.now);
         self.drove_by_socket(shard);
+    }
+
+    /// The shards that were driven since this was asked last, whether there is work left on them, how many sessions have come to them, and
+    /// how their clients stand, by the numbers of their connections.
+    #[allow(clippy::type_complexity)]
+    pub fn look(&mut self) -> Vec<(usize, bool, u32, Vec<(u32, Standing)>)> {
+        let unseen = std::mem::take(&mut self.unseen);
+        let stand = |shard: usize| {
+            let serial = |standing: &Standing| {
+                // The client's end may be closed.
+                let socket = self.by_index[shard][standing.connection.index()];
+                self.sockets[socket.expect("a connection has a socket")].serial
+            };
+            let all =
+                standings(&self.shards[shard]).into_iter().map(|standing| (serial(&standing), standing)).collect();
+            (shard, self.shards[shard].is_behind(), self.arrivals[shard], all)
+        };
+        unseen.into_iter().map(stand).collect()
+    }
+
+    /// How much memory there is changes, as one shard sees it.
+    pub fn memory(&mut self, shard: usize, stage: MemoryStage) {
+        self.shards[shard].handle(Input::Memory(stage), self.now);
+        self.drove(shard);
     }
 
     /// A shard that wants what is on its way on some connections, picked at random. Gives them, and the sockets of those that are open.
@@ -207,10 +264,12 @@ impl Broker {
 
     /// All that was on its way has been given, whether the broker reads or not.
     pub fn drain(&mut self, shard: usize, connection: ConnectionId, socket: Option<usize>) {
+        self.drained.insert(connection);
         if let Some(socket) = socket {
             let one = &mut self.sockets[socket];
             let bytes: Vec<u8> = one.to_broker.drain(..).collect();
             note_given(one, bytes.len(), self.now);
+            self.acted.push(one.serial);
             self.shards[shard].handle(Input::Received { connection, bytes: &bytes }, self.now);
         }
         self.shards[shard].handle(Input::Drained { connection }, self.now);
@@ -242,6 +301,7 @@ impl Broker {
         let one = &mut self.sockets[socket];
         let Some(bytes) = one.under_way.take() else { return };
         one.inbox.extend_from_slice(&bytes);
+        self.acted.push(one.serial);
         if let End::At(shard, id) = one.end {
             self.shards[shard].handle(Input::Sent { connection: id, emptied: bytes }, self.now);
             self.drove_by_socket(shard);
@@ -254,6 +314,7 @@ impl Broker {
     }
 
     pub fn congest(&mut self, from: usize, to: usize, on: bool) {
+        self.into_full.retain(|(one, other, _), _| (*one, *other) != (from, to));
         self.congested.retain(|pair| *pair != (from, to));
         if on {
             self.congested.push((from, to));
@@ -332,6 +393,7 @@ impl Broker {
     }
 
     fn transfer(&mut self, socket: Option<usize>, to: usize, transfer: Box<Transfer<State>>) {
+        self.arrivals[to] += 1;
         let Some(socket) = self.unbroken(socket) else {
             return self.shards[to].handle(Input::Transferred { arrived: None, transfer }, self.now);
         };
@@ -438,6 +500,19 @@ impl Broker {
         }
     }
 
+    /// A message goes to a shard: if the queue to that is full, a publisher may send one, and is held. Not if it is about to be taken over:
+    /// what it has sent is served in any case.
+    fn count_into_full(&mut self, from: usize, to: usize, message: &ShardMessage) {
+        let ShardMessage::Publish { publisher: Some(publisher), .. } = *message else { return };
+        if self.congested.contains(&(from, to)) && !self.drained.contains(&publisher) {
+            let count = self.into_full.entry((from, to, publisher)).or_default();
+            *count += 1;
+            if *count > 1 {
+                self.went_on = Some(format!("{publisher:?} of shard {from} sent {count} messages to shard {to}"));
+            }
+        }
+    }
+
     fn carry_out(&mut self, shard: usize, output: Output<State>) {
         match output {
             Output::Send { connection, buffer } => {
@@ -446,6 +521,7 @@ impl Broker {
                 self.sockets[socket].under_way = Some(buffer.into_bytes());
             }
             Output::Messages { to, messages } => {
+                messages.iter().for_each(|message| self.count_into_full(shard, to, message));
                 self.load[shard * self.shards.len() + to] += messages.iter().map(ShardMessage::weight).sum::<usize>();
                 self.messages[shard * self.shards.len() + to].extend(messages.into_iter().map(MeshMessage::Message));
             }

@@ -215,6 +215,9 @@ impl ClientState {
             let detail = format!("connection {}: {code:?}, present {present}, woke up {woke:?}", socket.serial);
             judge.find("packets: CONNACK says what is", detail);
         }
+        if code == ReasonCode::QuotaExceeded && !judge.pressure.was_full {
+            judge.find("packets: CONNACK says what is", format!("connection {}: {code:?}", socket.serial));
+        }
         if code.is_error() {
             return;
         }

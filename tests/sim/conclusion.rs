@@ -28,6 +28,7 @@ impl Play {
         }
         self.judge.judge_lifecycles();
         self.judge.judge_deliveries(is_end);
+        self.judge.judge_patience();
         self.check_counts();
         self.judge.rests += 1;
         self.judge.publications_at_rest = self.judge.publications;

@@ -3,8 +3,9 @@
 use moormq::client::DropReason;
 use moormq::codec::{ProtocolVersion, QoS};
 
-use crate::history::{FILTERS, FIRST_SHARED_TOPIC, PATIENCE, TOPICS, matches};
+use crate::history::{FILTERS, FIRST_SHARED_TOPIC, TOPICS, matches};
 use crate::judge::{Exactly, Judge, Member, Owed, Seen, Session, Stage, Subscription};
+use crate::patience::DROPPED;
 use crate::trace::NO_MESSAGE;
 
 /// A PUBLISH that a client received.
@@ -43,8 +44,14 @@ impl Session {
 }
 
 impl Judge {
-    /// A message was routed.
-    pub fn published(&mut self, subject: usize, number: u32, topic: usize, qos: QoS, retain: bool, is_will: bool) {
+    /// A message was routed that this connection published.
+    pub fn published(
+        &mut self,
+        (subject, serial): (usize, u32),
+        number: u32,
+        topic: usize,
+        (qos, retain, is_will): (QoS, bool, bool),
+    ) {
         self.publications += 1;
         let publication = self.publications;
         let mount = self.mount_of(subject);
@@ -67,6 +74,7 @@ impl Judge {
             let detail = format!("message {number} at {:?} was routed again", self.messages[number as usize].qos);
             self.find("messages: what a client sends is routed once", detail);
         }
+        let mut surely = Vec::new();
         for at in 0..self.sessions.len() {
             let session = &mut self.sessions[at];
             if session.ended || usize::from(!self.subjects[session.subject].id.mountpoint.is_empty()) != mount {
@@ -115,6 +123,14 @@ impl Judge {
                 serial: session.serial,
             };
             session.owed.push(owed);
+            if is_sure {
+                surely.push((at, qos));
+            }
+        }
+        for (session, qos) in surely {
+            if !is_will && !self.is_lossless(topic) && self.is_connected(session) {
+                self.routed_to(session, serial, number, qos);
+            }
         }
     }
 
@@ -137,14 +153,17 @@ impl Judge {
             DropReason::SlowConsumer => qos == QoS::AtMostOnce && is_online,
             DropReason::SessionEnded => !self.could_be_passed_on(session, message),
         };
-        if reason == DropReason::SlowConsumer {
-            let (since, patience) = (self.sessions[session].began, PATIENCE.as_millis() as u64);
-            let is_below_a = one.meant_for.is_some_and(|topic| TOPICS[topic].starts_with("a/"));
-            let is_lossless = self.setup.is_lossless() && !one.is_will && is_below_a;
-            if self.now < since + patience || is_lossless {
-                let detail = format!("message {message}, {} ms after its session began", self.now - since);
-                return self.find("drops: nothing is dropped for who has credit, or what is lossless", detail);
-            }
+        let topic = one.topic;
+        let is_lossless = !one.is_will && !one.routes.is_empty() && self.is_lossless(topic);
+        let is_wrong = match reason {
+            DropReason::SlowConsumer => is_lossless || !self.may_lose(self.shard, session),
+            _ => false,
+        };
+        if is_wrong {
+            return self.find(DROPPED, format!("message {message} for connection {}", self.sessions[session].serial));
+        }
+        if reason == DropReason::QueueFull && is_online && self.setup.queue.is_none() {
+            self.cut_off(session, message, qos);
         }
         // It is checked when all hooks of this event were called.
         self.subjects[subject].leaving |= reason == DropReason::OfflineQos0 && is_online;

@@ -2,6 +2,7 @@
 
 use moormq::codec::{ProtocolVersion, QoS, RetainHandling, SubscriptionOptions};
 use moormq::config::{Config, HookDeadline, Limit, OnDeadline, QueueType, SharedPolicy, UnauthorizedPublish};
+use moormq::memory::MemoryStage;
 use moormq::random::Random;
 use moormq::shard::TurnLimits;
 use std::time::Duration;
@@ -283,6 +284,11 @@ pub enum Step {
         from: usize,
         to: usize,
     },
+    /// How much memory there is: on all shards, or on one that is the first to see it.
+    Memory {
+        stage: MemoryStage,
+        shard: Option<usize>,
+    },
     /// A socket that is being handed over breaks.
     Break {
         pick: usize,
@@ -307,6 +313,9 @@ pub const MOST_ALIASES: u16 = 3;
 
 /// How long hooks that answer later may take.
 pub const LATER_DEADLINE: Duration = Duration::from_secs(1);
+
+/// How many bytes of output may wait for a client.
+pub const OUTPUT_BYTES: usize = 4096;
 
 /// How long publishers wait for a client at most.
 pub const PATIENCE: Duration = Duration::from_millis(20);
@@ -375,12 +384,21 @@ impl Setup {
 
     /// How many bytes may wait in the queue of a session, if that is little.
     pub fn queue_bytes(&self) -> Option<usize> {
-        (self.seed % 11 == 5).then_some(4 << 10)
+        match self.seed % 11 {
+            5 => Some(4 << 10),
+            7 => Some(2 << 10),
+            _ => None,
+        }
     }
 
     /// How many bytes may be on their way from one shard to another: in some histories so few that publishers often have to wait.
     pub fn mailbox_bytes(&self) -> usize {
         [2 << 20, 2 << 20, 1000][(self.seed % 3) as usize]
+    }
+
+    /// Whether there is little memory now and then.
+    pub fn has_little_memory(&self) -> bool {
+        self.seed % 13 == 4
     }
 
     /// The configuration of the broker.
@@ -393,7 +411,7 @@ impl Setup {
             config.queue.max_offline_messages = Limit::at_most(most);
         }
         config.queue.queue_type = if self.lifo { QueueType::Lifo } else { QueueType::Fifo };
-        config.queue.max_waiting_output_bytes = 4096;
+        config.queue.max_waiting_output_bytes = OUTPUT_BYTES;
         config.limits.auth_timeout = Duration::from_secs(3600);
         config.retained.page_messages = [1, 1, 2, 256][(self.seed % 4) as usize];
         // Less than `settle` waits before everything counts as arrived.
@@ -459,6 +477,22 @@ impl History {
                 steps.push(generator.run());
             }
         }
+        if setup.has_little_memory() {
+            add_memory(&mut steps, &setup);
+        }
         History { setup, steps }
+    }
+}
+
+/// Has memory run short now and then between the steps of a history. The other steps are those that there would be without.
+fn add_memory(steps: &mut Vec<Step>, setup: &Setup) {
+    use MemoryStage::{Full, Normal, PublishersHeld, RetainedFull};
+    let mut random = Random::from_seed(setup.seed ^ 0x3E3);
+    let mut at = random.below(CLIENTS + 3);
+    while at < steps.len() {
+        let stage = [Normal, RetainedFull, PublishersHeld, PublishersHeld, Full, Full][random.below(6)];
+        let shard = (random.below(4) == 0).then(|| random.below(setup.shards));
+        steps.insert(at, Step::Memory { stage, shard });
+        at += 2 + random.below(12);
     }
 }

@@ -1,7 +1,8 @@
 //! The judge: a model of the contract. It observes every hook call and every packet that clients receive, and checks the rules.
 //!
 //! Most rules it checks at once. What takes time (a message on its way, a will that is delayed) it checks when
-//! everything has arrived, in `verdict`. Its rules on lifecycles are in `lifecycle` and `noticing`, on messages in `deliveries`.
+//! everything has arrived, in `verdict`. Its rules on lifecycles are in `lifecycle` and `noticing`, on messages in `deliveries`, on
+//! who waits for whom in `patience`, on turns and memory in `pressure`.
 
 use std::collections::VecDeque;
 
@@ -10,12 +11,16 @@ use moormq::codec::{ProtocolVersion, QoS};
 
 use crate::history::{ConnectOptions, Exchange, MOUNTS, Setup, TOPICS};
 use crate::noticing::Notice;
+use crate::patience::Patience;
+use crate::pressure::Pressure;
 use crate::trace::{Event, NO_MESSAGE, What};
 use crate::violation::Violation;
 
 /// A connection of the history.
 #[derive(Clone, Debug)]
 pub struct Connection {
+    /// Which client's.
+    pub client: usize,
     pub options: ConnectOptions,
     /// The number of its will.
     pub will: Option<u32>,
@@ -49,8 +54,6 @@ pub struct Connection {
 #[derive(Debug, Default)]
 pub struct Session {
     pub subject: usize,
-    /// When it began.
-    pub began: u64,
     /// The connection that has it, or had it last.
     pub serial: u32,
     pub ended: bool,
@@ -195,6 +198,8 @@ pub struct Message {
     /// When it may expire at the earliest, in milliseconds.
     pub expires: Option<u64>,
     pub large: bool,
+    /// A hook may answer to it later.
+    pub is_answered_later: bool,
     /// The topic that its publisher named, if no hook makes another one of it.
     pub meant_for: Option<usize>,
     pub is_will: bool,
@@ -271,6 +276,14 @@ pub struct Judge {
     pub stopping: bool,
     /// How often everything had come to rest.
     pub rests: u32,
+    /// The shard whose events are observed.
+    pub shard: usize,
+    /// Connections whose last bytes were served in this event: they are about to be taken over.
+    pub drained: Vec<u32>,
+    /// Connections that sent or took something in this event.
+    pub acted: Vec<u32>,
+    pub patience: Patience,
+    pub pressure: Pressure,
     /// All that was observed, as text, if it is wanted.
     pub transcript: Option<Vec<String>>,
 }
@@ -294,6 +307,11 @@ impl Judge {
             careless: [0; 2],
             stopping: false,
             rests: 0,
+            shard: 0,
+            drained: Vec::new(),
+            acted: Vec::new(),
+            patience: Patience::default(),
+            pressure: Pressure::default(),
             transcript: None,
         }
     }
@@ -313,8 +331,9 @@ impl Judge {
     }
 
     /// A client connects; gives the number of its connection.
-    pub fn new_connection(&mut self, options: ConnectOptions) -> u32 {
+    pub fn new_connection(&mut self, client: usize, options: ConnectOptions) -> u32 {
         self.connections.push(Connection {
+            client,
             options,
             will: None,
             session: None,
@@ -343,6 +362,7 @@ impl Judge {
             qos,
             expires,
             large: false,
+            is_answered_later: false,
             meant_for: None,
             is_will,
             routes: Vec::new(),
@@ -391,6 +411,8 @@ impl Judge {
         self.note(|| format!("{:?} #{} {:?} on shard {shard}", event.subscriber, event.serial, event.what));
         let subject = self.subject(&event.subscriber);
         let serial = event.serial;
+        self.shard = shard;
+        self.served(serial, &event.what);
         match event.what {
             What::Registered => self.registered(subject, serial, event.number),
             What::Wakeup { present } => self.woke_up(subject, serial, present),
@@ -413,7 +435,7 @@ impl Judge {
                     let mount = self.mount_of(subject);
                     self.retained[mount * TOPICS.len() + topic].since.push((shard, message));
                 }
-                self.published(subject, message, topic, qos, retain, is_will);
+                self.published((subject, serial), message, topic, (qos, retain, is_will));
             }
             What::Dropped { message, qos, reason } => self.dropped(subject, message, qos, reason),
             What::StateLost { link, found, left } => {
@@ -428,6 +450,7 @@ impl Judge {
 
     /// All hook calls of an event were observed.
     pub fn event_is_over(&mut self) {
+        self.judge_share();
         for session in self.sessions.iter_mut().filter(|session| !session.ended) {
             session.subscriptions.iter_mut().for_each(|one| one.fresh = false);
         }

@@ -42,6 +42,9 @@ impl Judge {
             self.find("lifecycle: session numbers rise", detail);
         }
         self.must_be_authenticated(serial);
+        if self.subjects[subject].session.is_none() {
+            self.must_have_memory(serial);
+        }
         self.must_be_noticed(subject);
         let one = &mut self.subjects[subject];
         one.number = number;
@@ -63,7 +66,7 @@ impl Judge {
             Some(session) => session,
             None => {
                 let is_mirror = *self.subjects[subject].id.client_id == *format!("c{MIRROR}");
-                self.sessions.push(Session { subject, is_mirror, began: self.now, ..Session::default() });
+                self.sessions.push(Session { subject, is_mirror, ..Session::default() });
                 self.sessions.len() - 1
             }
         };

@@ -1,6 +1,6 @@
 //! The simulator: several shards of the real core, without sockets, driven from a seed. Clients connect, take over, publish,
-//! hang; messages between shards are reordered; slots move; hooks take their time, refuse, panic. A judge checks the
-//! contract after every step. See `tests/simulate` for more than the few seeds that a test has time for.
+//! hang; messages between shards are reordered, and the queues for them are full; slots move; memory runs short; hooks take their time,
+//! refuse, panic. A judge checks the contract after every step. See `tests/simulate` for more than the few seeds that a test has time for.
 
 mod acting;
 mod authenticating;
@@ -16,7 +16,9 @@ mod lifecycle;
 mod links;
 mod mutations;
 mod noticing;
+mod patience;
 mod play;
+mod pressure;
 mod retained;
 mod shared;
 mod shrink;

@@ -2,7 +2,7 @@
 
 use moormq::client::SubscriberId;
 use moormq::codec::Packet;
-use moormq::memory::MemoryHeld;
+use moormq::memory::{MemoryHeld, MemoryStage};
 use moormq::random::Random;
 use moormq::shard::{Request, bound_that_is_exceeded};
 use moormq::sharding::slot_of;
@@ -102,8 +102,17 @@ impl Play {
                 }
             }
             Step::Admin { client, mount, shard, cleanup } => self.admin(client, mount, shard, cleanup),
-            Step::Congest { from, to } if from != to => self.broker.congest(from, to, true),
+            Step::Congest { from, to } if from != to => {
+                // What was published before the shard hears of it is on its way.
+                self.broker.flush(from);
+                self.observe();
+                self.broker.congest(from, to, true);
+            }
             Step::Congest { .. } => {}
+            Step::Memory { stage, shard } => {
+                let shards = shard.map_or(0..self.broker.shards.len(), |shard| shard..shard + 1);
+                shards.for_each(|shard| self.memory(shard, stage));
+            }
             Step::Break { pick } => {
                 if let Some(socket) = self.broker.break_detaching(pick) {
                     let serial = self.broker.sockets[socket].serial;
@@ -128,17 +137,34 @@ impl Play {
         self.observe();
     }
 
+    /// How much memory there is changes, as one shard sees it.
+    fn memory(&mut self, shard: usize, stage: MemoryStage) {
+        self.judge.memory_changes(shard, stage);
+        self.broker.memory(shard, stage);
+        self.observe();
+    }
+
     /// Gives the hook calls to the judge and the received bytes to the clients.
     pub fn observe(&mut self) {
         for socket in std::mem::take(&mut self.broker.transferred) {
             self.free(socket);
         }
+        self.judge.pressure.given = self.broker.given.take();
+        self.judge.acted.clone_from(&self.broker.acted);
         let events = std::mem::take(&mut self.broker.trace.open().events);
         if !events.is_empty() {
             for event in events {
                 self.judge.observe(event, self.broker.last_shard);
             }
             self.judge.event_is_over();
+        }
+        for (shard, is_behind, arrivals, all) in self.broker.look() {
+            self.judge.stand(shard, is_behind, arrivals, &all);
+        }
+        self.broker.acted.clear();
+        self.judge.drained.clear();
+        if let Some(detail) = self.broker.went_on.take() {
+            self.judge.find("flow: who publishes to a full queue between shards is held", detail);
         }
         if self.broker.taken.is_empty() {
             return;
@@ -217,6 +243,8 @@ impl Play {
                 self.new_turn(socket);
             }
             let socket = socket.filter(|socket| matches!(self.broker.sockets[*socket].end, End::At(..)));
+            let serial = socket.map(|socket| self.broker.sockets[socket].serial);
+            self.judge.drained.extend(serial);
             self.broker.drain(shard, connection, socket);
             socket.into_iter().for_each(|socket| self.free(socket));
             self.observe();
@@ -326,6 +354,9 @@ impl Play {
 
     /// Everything that is on its way arrives, and hooks that never answer have had their time.
     pub fn settle(&mut self) {
+        for shard in self.judge.short_of_memory() {
+            self.memory(shard, MemoryStage::Normal);
+        }
         for (from, to) in self.broker.congested.clone() {
             self.broker.congest(from, to, false);
             self.observe();

@@ -83,6 +83,8 @@ impl Judge {
                 }
             }
         }
+        let was_little = self.pressure.was_little;
+        self.pressure.was_little = !self.short_of_memory().is_empty();
         for retained in &mut self.retained {
             if retained.since.is_empty() {
                 continue;
@@ -95,6 +97,10 @@ impl Judge {
                 }
             }
             retained.since.clear();
+            if was_little {
+                // Perhaps it was refused, and what was there before forgotten.
+                retained.settled.push(NO_MESSAGE);
+            }
         }
     }
 }

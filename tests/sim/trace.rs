@@ -111,17 +111,14 @@ impl Shared {
     }
 }
 
-/// The peer that stands for a connection.
-pub fn peer_of(serial: u32) -> SocketAddr {
-    let [_, a, b, c] = serial.to_be_bytes();
-    SocketAddr::from(([10, a, b, c], 1883))
+/// The peer that stands for a connection: an address for each client, a port for each connection.
+pub fn peer_of(client: usize, serial: u32) -> SocketAddr {
+    let port = u16::try_from(serial).expect("no history has so many connections");
+    SocketAddr::from(([10, 0, 0, client as u8], port))
 }
 
 pub fn serial_of(peer: SocketAddr) -> u32 {
-    match peer {
-        SocketAddr::V4(peer) => u32::from_be_bytes(peer.ip().octets()) & 0xFF_FFFF,
-        SocketAddr::V6(_) => 0,
-    }
+    peer.port().into()
 }
 
 /// The payload of a message: its number, its plan, and padding.

@@ -215,7 +215,13 @@ fn nothing_is_gathered_while_publishers_wait_for_anybody() {
     let connection = ConnectionId::new(50, 1);
     let full = Backlog { output: usize::MAX, queued: 0, most_queued: usize::MAX, is_long: false };
     let by = (Publisher { shard: 0, connection }, usize::MAX);
-    pubsub.clients.flow.backlog_is_full(clients[0].0, Account::Session(1), (full, QoS::AtMostOnce), by, NOW);
+    pubsub.clients.flow.backlog_is_full(
+        clients[0].0,
+        Account::of_session(1, std::net::Ipv4Addr::LOCALHOST.into()),
+        (full, QoS::AtMostOnce),
+        by,
+        NOW,
+    );
     let (mountpoint, origin) = (pubsub.routing.mountpoint(&"".into()), pubsub.own_origin());
     let by = PublishContext { origin, connection: Some(connection), more_follows: true };
     pubsub.publish(mountpoint, &publication("t", "x", QoS::AtMostOnce), by);

@@ -64,7 +64,7 @@ impl Canary {
         client_core: usize,
     ) -> Result<Canary, Failure> {
         let stop = Arc::new(AtomicBool::new(false));
-        let mut ping = Client::open(address, "canary-ping", user)?;
+        let ping = Client::open(address, "canary-ping", user)?;
         let asking = ping.other_half()?;
         let pings = ask(&stop, client_core, (asking, ping), |out| Packet::Pingreq.encode(Client::VERSION, out))?;
         let pairs = if broker_cores.len() > 1 { PAIRS } else { 1 };
@@ -72,7 +72,7 @@ impl Canary {
             let topic = format!("canary/{pair}");
             let publisher = Client::open(address, &format!("canary-publish-{pair}"), user)?;
             let mut subscriber = Client::open(address, &format!("canary-subscribe-{pair}"), user)?;
-            subscriber.subscribe(&[topic.clone()])?;
+            subscriber.subscribe(std::slice::from_ref(&topic))?;
             ask(&stop, client_core, (publisher, subscriber), move |out| {
                 client::publish(&topic, b"peep", QoS::AtMostOnce, false, None, out);
             })

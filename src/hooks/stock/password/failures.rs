@@ -14,6 +14,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::client::network;
 use crate::time::Time;
 
 /// Failures that cost nothing: anybody mistypes.
@@ -35,13 +36,9 @@ pub(in crate::hooks::stock) struct Origin {
 }
 
 impl Origin {
-    /// A host of IPv6 has as many addresses as it likes: the network counts, /64.
+    /// An attempt from this address; its network counts.
     pub fn new(address: IpAddr, user: Arc<str>) -> Self {
-        let address = match address.to_canonical() {
-            IpAddr::V6(address) => IpAddr::V6((u128::from(address) >> 64 << 64).into()),
-            address => address,
-        };
-        Origin { address, user }
+        Origin { address: network(address), user }
     }
 }
 

@@ -1,0 +1,46 @@
+//! Wills that are due and wait for room between shards, and what else is published to their topics here, which waits behind them.
+
+use std::time::Duration;
+
+use super::agenda::Deadline;
+use super::hooks;
+use super::pubsub::PubSub;
+use crate::client::ConnectionId;
+use crate::hooks::Chain;
+use crate::message::Publication;
+use crate::publishing::DueWill;
+use crate::routing::Origin;
+use crate::session::Will;
+
+/// Has a will wait, or what is published behind it; and whose it is.
+pub(super) fn wait<C: Chain>(pubsub: &mut PubSub<C>, due: DueWill) {
+    if let Some(subscriber) = &due.subscriber {
+        hooks::hold(&mut pubsub.clients, subscriber);
+    }
+    pubsub.wills.push(due);
+    await_room(pubsub);
+}
+
+/// Puts a publication, of this connection if a client made it, behind the wills to its topic that wait.
+#[cold]
+pub(super) fn put_behind<C: Chain>(
+    pubsub: &mut PubSub<C>,
+    mountpoint: u32,
+    publication: &Publication<'_>,
+    (origin, connection): (Origin, Option<ConnectionId>),
+) {
+    let Origin { session: index, publisher: slot, policy } = origin;
+    let session = index.and_then(|index| pubsub.clients.sessions.get(index));
+    let subscriber = session.map(|session| session.client.subscriber.clone());
+    let session = index.zip(session.map(|session| session.instance));
+    let mountpoint = pubsub.routing.name(mountpoint).clone();
+    let will = Will { message: publication.keep(), mountpoint, delay: Duration::ZERO, expiry: None };
+    wait(pubsub, DueWill { subscriber, connection, slot, session, policy, will });
+}
+
+/// What waits goes on as soon as there is room: a queue that has some is an input, and so is the next turn if it waits for that.
+pub(super) fn await_room<C: Chain>(pubsub: &mut PubSub<C>) {
+    if pubsub.wills.is_turn_over() && pubsub.wills.await_turn() {
+        pubsub.clients.agenda.next_turn(Deadline::Wills);
+    }
+}

@@ -114,6 +114,7 @@ mod leftovers;
 mod load;
 mod load_average;
 mod machine;
+mod members;
 mod message;
 mod migrating;
 mod output;

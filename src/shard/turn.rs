@@ -11,8 +11,6 @@
 use std::collections::VecDeque;
 
 use crate::client::ConnectionId;
-use crate::session::Subscription;
-use crate::topic::TopicFilter;
 
 /// Reading a packet, whatever follows from it.
 pub(super) const PACKET: u32 = 4;
@@ -26,8 +24,10 @@ const ORDINARY_LOOKS: usize = 16;
 pub(super) const FILTER: u32 = 16;
 /// A page of retained messages that is looked for or sent, but for its topics and messages.
 pub(super) const PAGE: u32 = 8;
-/// What the end of a session is, but for its topic filters.
+/// What the end of a session is, but for its topic filters and messages.
 pub(super) const SESSION: u32 = 32;
+/// A message that a session leaves.
+pub(super) const LEFTOVER: u32 = 4;
 
 /// How much is done in a turn, in units of work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -199,13 +199,6 @@ impl Turn {
         self.line = other;
         self.waiting[line].pop_front().or_else(|| self.waiting[other].pop_front())
     }
-}
-
-/// Topic filters of a session that is gone, which are still to be removed; its place is free after that.
-pub(super) struct Remnant {
-    pub session: u32,
-    pub mountpoint: u32,
-    pub filters: hashbrown::hash_map::IntoKeys<TopicFilter, Subscription>,
 }
 
 #[cfg(test)]

@@ -26,6 +26,8 @@ const ORDINARY_LOOKS: usize = 16;
 pub(super) const FILTER: u32 = 16;
 /// A page of retained messages that is looked for or sent, but for its topics and messages.
 pub(super) const PAGE: u32 = 8;
+/// So many Subscription Identifiers are sent in a unit of work.
+pub(super) const IDS: usize = 8;
 /// What the end of a session is, but for its topic filters.
 pub(super) const SESSION: u32 = 32;
 

@@ -16,6 +16,11 @@ use crate::topic::TopicFilter;
 
 /// Reading a packet, whatever follows from it.
 pub(super) const PACKET: u32 = 4;
+/// A packet from so many bytes on is looked at for what is text in it, and for how many properties it has: shorter ones have
+/// fewer than may be, whatever the setting.
+pub(super) const LONG: usize = 256;
+/// A topic alias that is set.
+pub(super) const ALIAS: u32 = 2;
 /// A connection that gets output, beyond what it is to write it: the kernel sends it.
 const SEND: u32 = 16;
 /// A CONNECT, with all that follows from it.
@@ -30,6 +35,18 @@ pub(super) const PAGE: u32 = 8;
 pub(super) const IDS: usize = 8;
 /// What the end of a session is, but for its topic filters.
 pub(super) const SESSION: u32 = 32;
+
+/// Reading the topic of a PUBLISH, and its properties: each byte is looked at several times, and of properties each is a field of its own.
+#[inline]
+pub(super) fn texts(topic: usize, properties: usize) -> u32 {
+    (topic >> 7) as u32 + fields(properties)
+}
+
+/// Reading so many bytes that consist of fields.
+#[inline]
+pub(super) fn fields(bytes: usize) -> u32 {
+    (bytes >> 5) as u32
+}
 
 /// How much is done in a turn, in units of work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

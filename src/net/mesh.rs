@@ -5,9 +5,7 @@
 //! the queue counts as congested: the sender can then stop reading from the clients that cause such messages. Ringing a
 //! doorbell costs a system call only when its shard sleeps.
 //!
-//! The load is bytes, or the work that messages are to their receiver, whichever fills more of the queue: a message of a few bytes to a
-//! thousand subscribers is a lot of work, and what comes after it waits for that. What a message costs is known to its receiver
-//! alone, and when it is done: the receiver says what the last ones have cost, and the sender expects as much of the next.
+//! The load is bytes, or the [work](super::costs) that messages are to their receiver, whichever fills more of the queue.
 //!
 //! A sender that waits for a congested queue is always woken. The proof is that of the doorbell (see there), with
 //! `load` and `waiting` as the two words.
@@ -15,17 +13,16 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 
 use crossbeam::queue::SegQueue;
 use crossbeam::utils::CachePadded;
 
+use super::costs::{Cost, Costs};
 pub use super::doorbell::{Doorbell, Inbox, InboxSender, inbox};
 
 /// The work that may wait in a queue, in the units of [`TurnLimits`](crate::shard::TurnLimits): about a millisecond.
 const MOST_WORK: usize = 8 * 1024;
-/// A message counts for this part of the average of what messages cost.
-const RECENT: u32 = 8;
 /// Bits of a word.
 const WORD: usize = u64::BITS as usize;
 
@@ -35,7 +32,7 @@ struct Pair<M> {
     /// The sum of the weights in the queue.
     load: CachePadded<AtomicUsize>,
     /// What the last messages have cost their receiver, each.
-    cost: AtomicU32,
+    cost: Cost,
     /// The sender waits for the load to halve.
     waiting: AtomicBool,
 }
@@ -63,12 +60,7 @@ pub struct Mesh<M> {
     congested: usize,
     /// Receivers whose congestion changed since the last [`next_change`](Self::next_change).
     changed: Vec<usize>,
-    /// By receiver: what messages to it cost, as [`next_cost`](Self::next_cost) has said.
-    told: Vec<u32>,
-    /// Receivers for which that is not true any more.
-    repriced: Vec<usize>,
-    /// By sender: what its messages have cost here, in parts of a unit.
-    costs: Vec<u32>,
+    costs: Costs,
     /// A bit for each sender whose queue may hold messages.
     senders: Vec<u64>,
     /// The sender of the last message. The others have their turn first.
@@ -91,7 +83,7 @@ impl<M: Send> Mesh<M> {
         let pair = || Pair {
             queue: SegQueue::new(),
             load: CachePadded::new(AtomicUsize::new(0)),
-            cost: AtomicU32::new(0),
+            cost: Cost::default(),
             waiting: AtomicBool::new(false),
         };
         let doorbells = (0..shards).map(|_| Doorbell::new().map(Arc::new)).collect::<Result<_, _>>()?;
@@ -108,9 +100,7 @@ impl<M: Send> Mesh<M> {
             outgoing: outgoing(),
             congested: 0,
             changed: Vec::new(),
-            told: vec![0; shards],
-            repriced: Vec::new(),
-            costs: vec![0; shards],
+            costs: Costs::new(shards),
             senders: vec![0; words],
             last: 0,
         };
@@ -152,34 +142,24 @@ impl<M: Send> Mesh<M> {
 
     /// What so many messages to shard `to` weigh, which hold on to so many bytes together.
     pub fn weight(&mut self, to: usize, bytes: usize, messages: usize) -> usize {
-        let cost = self.shared.pair(self.shard, to).cost.load(Ordering::Relaxed);
-        // Half as much, or twice: else it would change all the time.
-        if cost / 2 > self.told[to] || cost < self.told[to] / 2 {
-            self.told[to] = cost;
-            self.repriced.push(to);
-        }
+        let cost = self.costs.of(to, &self.shared.pair(self.shard, to).cost);
         let work = messages.saturating_mul(cost as usize);
         bytes.max(work.saturating_mul(self.shared.capacity / MOST_WORK))
     }
 
     /// The next shard to which messages cost another amount of work than was said before, and how much each does.
     pub fn next_cost(&mut self) -> Option<(usize, u32)> {
-        let to = self.repriced.pop()?;
-        Some((to, self.told[to]))
+        self.costs.next_change()
     }
 
     /// A message of shard `from` was so much work.
     pub fn was_work(&mut self, from: usize, work: u32) {
-        let cost = &mut self.costs[from];
-        *cost = *cost - *cost / RECENT + work.min(u32::MAX / (2 * RECENT));
+        self.costs.was_work(from, work);
     }
 
     /// Has shard `from` know what its messages cost. Called when some have been handed in.
     pub fn tell_cost(&self, from: usize) {
-        let (cost, pair) = (self.costs[from] / RECENT, self.shared.pair(from, self.shard));
-        if pair.cost.load(Ordering::Relaxed) != cost {
-            pair.cost.store(cost, Ordering::Relaxed);
-        }
+        self.costs.say(from, &self.shared.pair(from, self.shard).cost);
     }
 
     /// Sends messages of the backlog, as far as queues have room. Called once per turn.

@@ -62,6 +62,13 @@ pub enum Event {
         /// The far end.
         peer: SocketAddr,
     },
+    /// A client connected and was closed at once: there is no place for another socket.
+    TurnedAway {
+        /// The number of the listener.
+        listener: usize,
+        /// The far end.
+        peer: SocketAddr,
+    },
     /// Bytes arrived: [`Sockets::bytes`] shows them, [`Sockets::give_back`] has to follow.
     Received {
         /// The connection that they arrived on.
@@ -253,23 +260,20 @@ impl<P: AsRef<[u8]>> Sockets<P> {
     }
 
     fn accepted(&mut self, listener: usize, socket: OwnedFd) -> Option<Event> {
-        if self.table.len() >= self.limits.max_connections {
-            // Accepted before the accept could be cancelled.
-            self.ring.close(socket);
-            return None;
-        }
         // A connection that the client has closed already has no address any more.
         let stream = TcpStream::from(socket);
         let peer = stream.peer_addr().ok()?;
-        if self.places.as_ref().is_some_and(|(places, shard)| !places.take(*shard, 1)) {
+        // A table that is full has accepted it before the accept could be cancelled.
+        let is_full = self.table.len() >= self.limits.max_connections;
+        if is_full || self.places.as_ref().is_some_and(|(places, shard)| !places.take(*shard, 1)) {
             // It does not wait for a place: its client would not know why.
             self.ring.close(stream.into());
-            return None;
+            return Some(Event::TurnedAway { listener, peer });
         }
         let socket = Socket::new(stream.into(), listener as u16, peer, Reading::Singly);
         let Some(conn) = self.table.insert(socket, self.limits.max_connections) else {
             self.give_place_back();
-            return None;
+            return Some(Event::TurnedAway { listener, peer });
         };
         self.steer_reading(conn);
         Some(Event::Accepted { conn, listener, peer })

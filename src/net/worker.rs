@@ -12,7 +12,7 @@
 //! the executor, because hooks may use the executor's timers and blocking calls. The ring's bell wakes it for
 //! everything else.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::HashMap;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -21,17 +21,17 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
-use crossbeam::channel::Sender;
 use glommio::timer::Timer;
 
 use super::bell::Bell;
 use super::clock::Clock;
-use super::command::{Command, FoundSender, OfShard, Sink, SubscriptionEvent};
+use super::command::{Command, SubscriptionEvent};
 use super::hook_tasks::HookTasks;
 use super::memory::MemoryBudget;
 use super::mesh::{Inbox, Mesh};
 use super::output::{self, WireBuffer};
 use super::places::Places;
+use super::requests::Requests;
 use super::ring::SetupStep;
 use super::ring_wakeup::Eventfd;
 use super::sockets::{DetachedSocket, Event, SocketLimits, Sockets};
@@ -41,9 +41,7 @@ use crate::connection;
 use crate::hooks::Chain;
 use crate::memory::{Held, MemoryKind, allocated_for};
 use crate::message::Message;
-use crate::shard::{
-    AcceptedConnect, ArrivedConnection, Input, Output, Request, Shard, ShardMessage, SlotsMoving, Transfer, TurnState,
-};
+use crate::shard::{AcceptedConnect, ArrivedConnection, Input, Output, Shard, ShardMessage, Transfer, TurnState};
 use crate::time::Time;
 
 /// Messages of other shards per turn at most, and as many commands of other threads: then the sockets have their turn.
@@ -130,10 +128,8 @@ pub struct Worker<C: Chain> {
     received: Option<(usize, std::vec::IntoIter<ShardMessage>, Held<{ MemoryKind::BetweenShards as u8 }>)>,
     inbox: Inbox<Command>,
     places: Arc<Places>,
-    /// The receivers of the embedding program's subscriptions, by the number of the subscription.
-    sinks: HashMap<u64, Sink>,
-    /// Those that ended before they began: their beginning is still in the inbox.
-    ended_early: HashSet<u64>,
+    /// What came from there and is not answered.
+    requests: Requests,
     clock: Clock,
     limits: WorkerLimits,
     memory: MemoryBudget,
@@ -154,11 +150,6 @@ pub struct Worker<C: Chain> {
     /// Connections of which the core wants what the kernel has now: it comes with the events of the next turn.
     draining: Vec<ConnectionId>,
     stopping: Stopping,
-    /// Who waits for answers to requests to move slots, in order.
-    slot_requests: VecDeque<Sender<OfShard<SlotsMoving>>>,
-    /// Who waits for answers about sessions, by ticket.
-    session_requests: HashMap<u64, (usize, FoundSender)>,
-    next_ticket: u64,
 }
 
 /// The progress of an orderly stop.
@@ -191,8 +182,7 @@ impl<C: Chain> Worker<C> {
             received: None,
             inbox: parts.inbox,
             places: parts.places,
-            sinks: HashMap::new(),
-            ended_early: HashSet::new(),
+            requests: Requests::new(shard),
             clock: parts.clock,
             limits,
             memory: MemoryBudget::new(limits.max_memory, shard),
@@ -205,9 +195,6 @@ impl<C: Chain> Worker<C> {
             migrating: HashMap::new(),
             draining: Vec::new(),
             stopping: Stopping::No,
-            slot_requests: VecDeque::new(),
-            session_requests: HashMap::new(),
-            next_ticket: 0,
         })
     }
 
@@ -306,12 +293,14 @@ impl<C: Chain> Worker<C> {
         match event {
             Event::Accepted { conn, listener, peer } => {
                 let Some(admission) = self.places.take(self.mesh.shard(), listener, now) else {
-                    return self.sockets.abort(conn);
+                    self.sockets.abort(conn);
+                    return self.shard.handle(Input::TurnedAway { listener, peer }, now);
                 };
                 let connected_at = SystemTime::now();
                 let input = Input::Accepted { connection: conn, listener, peer, connected_at, admission };
                 self.shard.handle(input, now);
             }
+            Event::TurnedAway { listener, peer } => self.shard.handle(Input::TurnedAway { listener, peer }, now),
             Event::Received { conn, buffer } => {
                 let bytes = self.sockets.bytes(&buffer);
                 self.shard.handle(Input::Received { connection: conn, bytes }, now);
@@ -440,34 +429,6 @@ impl<C: Chain> Worker<C> {
 
     fn carry_out_command(&mut self, command: Command) {
         match command {
-            Command::Request(request) => self.shard.handle(Input::Request(request), self.now),
-            Command::Report { answer } => drop(answer.try_send((self.mesh.shard(), self.shard.report()))),
-            Command::MoveSlots { slots, to, answer } => {
-                self.slot_requests.push_back(answer);
-                let request = Request::MoveSlots { slots: slots.to_vec(), to };
-                self.shard.handle(Input::Request(request), self.now);
-            }
-            Command::Session { subscriber, action, number, answer } => {
-                let ticket = self.next_ticket;
-                self.next_ticket += 1;
-                self.session_requests.insert(ticket, (number, answer));
-                self.shard.handle(Input::Request(Request::Session { subscriber, action, ticket }), self.now);
-            }
-            Command::Hooks { answer } => drop(answer.try_send((self.mesh.shard(), self.shard.hook_reports()))),
-            Command::Subscribe { subscription, mountpoint, filter, sink } => {
-                if !self.ended_early.remove(&subscription) {
-                    self.sinks.insert(subscription, sink);
-                    let request = Request::Subscribe { subscription, mountpoint, filter };
-                    self.shard.handle(Input::Request(request), self.now);
-                }
-            }
-            Command::Unsubscribe { subscription } => {
-                if self.sinks.remove(&subscription).is_some() {
-                    self.shard.handle(Input::Request(Request::Unsubscribe { subscription }), self.now);
-                } else {
-                    self.ended_early.insert(subscription);
-                }
-            }
             Command::Stop if self.stopping == Stopping::No => {
                 // What the program published before comes first.
                 while let Some(command) = self.inbox.take_aside() {
@@ -477,7 +438,7 @@ impl<C: Chain> Worker<C> {
                 self.sockets.close_listeners();
                 self.shard.handle(Input::Stop, self.now);
             }
-            Command::Stop => {}
+            command => self.requests.hand_in(command, &mut self.shard, self.now),
         }
     }
 
@@ -515,16 +476,8 @@ impl<C: Chain> Worker<C> {
             Output::CancelHook { task } => self.hooks.cancel(task),
             Output::Deliver { subscription, message } => self.notify(subscription, SubscriptionEvent::Message(message)),
             Output::Subscribed { subscription } => self.notify(subscription, SubscriptionEvent::Subscribed),
-            Output::SlotsMoving(moving) => {
-                if let Some(answer) = self.slot_requests.pop_front() {
-                    drop(answer.try_send((self.mesh.shard(), moving)));
-                }
-            }
-            Output::SessionAnswer { ticket, found } => {
-                if let Some((number, answer)) = self.session_requests.remove(&ticket) {
-                    drop(answer.try_send((number, found)));
-                }
-            }
+            Output::SlotsMoving(moving) => self.requests.slots_are_moving(moving),
+            Output::SessionAnswer { ticket, found } => self.requests.session_was_found(ticket, found),
             Output::Messages { to, messages } => {
                 let bytes = messages.iter().map(ShardMessage::weight).sum();
                 let weight = self.mesh.weight(to, bytes, messages.len());
@@ -540,9 +493,7 @@ impl<C: Chain> Worker<C> {
     }
 
     fn notify(&mut self, subscription: u64, event: SubscriptionEvent) {
-        if let Some(sink) = self.sinks.get_mut(&subscription)
-            && !sink(event)
-        {
+        if !self.requests.notify(subscription, event) {
             self.shard.handle(Input::Undelivered, self.now);
         }
     }

@@ -22,6 +22,8 @@ pub struct Group {
     pub filter: Arc<TopicFilter>,
     /// The announcement after which the other shards know that there are members here.
     pub announced: u64,
+    /// How many there are here is to be told to the other shards when there is time.
+    pub is_news: bool,
     online: Rotation,
     offline: Rotation,
     /// Members of other shards, by shard.
@@ -90,6 +92,7 @@ impl Group {
         let mut group = Group {
             filter: Arc::new(filter),
             announced: 0,
+            is_news: false,
             online: Rotation::default(),
             offline: Rotation::default(),
             elsewhere: Vec::new(),

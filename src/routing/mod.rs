@@ -7,6 +7,7 @@
 //! A shard has *interest* in a filter if it has a subscriber to it; the others note that, and send one copy of what matches.
 
 mod group;
+mod member_news;
 mod mountpoints;
 mod recipients;
 mod roster;
@@ -17,6 +18,7 @@ mod subscribers;
 use std::sync::Arc;
 
 pub use group::{Choice, MemberCounts, Room};
+pub use member_news::MemberNews;
 pub use recipients::{Origin, Recipients};
 pub use subscriber::Subscriber;
 
@@ -41,6 +43,8 @@ pub struct Routing {
     sequence: u64,
     /// Of each shard, up to which publication all that it sent here has come.
     received_up_to: Vec<u64>,
+    /// Shared subscriptions of which the other shards are to know how many members they have here.
+    pub member_news: MemberNews,
     /// Recipients that are not in use, kept to save allocations.
     spare: Option<Box<Recipients>>,
 }
@@ -52,7 +56,7 @@ pub struct Change {
     pub interest: bool,
     /// Of a subscription that came: the announcement after which the other shards know of the interest.
     pub announced: u64,
-    /// It is a shared subscription, which now has so many members here, other than before.
+    /// It is a shared subscription, and the other shards have to know at once how many members there are here now.
     pub members: Option<MemberCounts>,
 }
 
@@ -92,6 +96,7 @@ impl Routing {
             random,
             sequence: 0,
             received_up_to: vec![0; shards],
+            member_news: MemberNews::new(shards),
             spare: None,
         }
     }
@@ -233,7 +238,7 @@ impl Routing {
                 group.announced = next;
             }
             let announced = group.announced;
-            return Change { interest, announced, members: Some(members).filter(|members| *members != before) };
+            return Change { interest, announced, members: self.member_news.of(mountpoint, group, before) };
         }
         let interest = subscribers.local.is_empty();
         if interest {
@@ -250,7 +255,7 @@ impl Routing {
             let members = subscribers.known_group_mut(filter).and_then(|group| {
                 let before = group.counts();
                 group.leave(session);
-                Some(group.counts()).filter(|members| *members != before)
+                self.member_news.of(mountpoint, group, before)
             });
             self.forget_if_empty(mountpoint, filter);
             return Change { members, ..Change::default() };
@@ -262,7 +267,8 @@ impl Routing {
         Change { interest, ..Change::default() }
     }
 
-    /// The client of a member of a shared subscription came or left. Says how many members there are here, if that is news.
+    /// The client of a member of a shared subscription came or left. Says how many members there are here, if the other shards have to
+    /// know at once.
     pub fn set_online(
         &mut self,
         mountpoint: u32,
@@ -274,7 +280,21 @@ impl Routing {
         let group = subscribers.known_group_mut(filter)?;
         let before = group.counts();
         group.turn_online(session, online);
-        Some(group.counts()).filter(|members| *members != before)
+        self.member_news.of(mountpoint, group, before)
+    }
+
+    /// The next shared subscription of which the other shards are to know how many members it has here: its mountpoint, its filter, and how
+    /// many it has.
+    pub fn next_member_news(&mut self) -> Option<(u32, Arc<TopicFilter>, MemberCounts)> {
+        loop {
+            let (mountpoint, filter) = self.member_news.pop()?;
+            // One that lost its last member was told at once, and may be gone.
+            let Some(subscribers) = self.mountpoints[mountpoint].tree.get_mut(&filter) else { continue };
+            if let Some(group) = subscribers.known_group_mut(&filter) {
+                group.is_news = false;
+                return Some((mountpoint, filter, group.counts()));
+            }
+        }
     }
 
     /// Another shard has so many members of a shared subscription.

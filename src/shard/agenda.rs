@@ -71,6 +71,8 @@ pub(super) enum Deadline {
     Migrations,
     /// Wills may go on that wait for room between shards.
     Wills,
+    /// The other shards are to know how many members shared subscriptions have here.
+    Members,
     /// An orderly stop waits for the wills of other shards no longer.
     Stop,
 }

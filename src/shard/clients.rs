@@ -10,7 +10,7 @@ use super::message::{Hold, ShardMessage};
 use super::output::Output;
 use super::program::Program;
 use super::statistics::Statistics;
-use super::turn::TurnLimits;
+use super::turn::{Line, TurnLimits};
 use crate::client::{Client, ConnectionId};
 use crate::codec::ReasonCode;
 use crate::config::{Config, SessionsFull};
@@ -103,7 +103,8 @@ impl<C: Chain> Clients<C> {
             && !connection.pauses.contains(PauseReason::Turn)
         {
             connection.pauses.insert(PauseReason::Turn);
-            self.agenda.turn.wait(id);
+            let is_connected = connection.session().is_some();
+            self.agenda.turn.wait(id, if is_connected { Line::Clients } else { Line::ComingAndGoing });
         }
     }
 
@@ -113,10 +114,11 @@ impl<C: Chain> Clients<C> {
         if self.connections.get(id).is_none_or(|connection| connection.session().is_none()) {
             return false;
         }
-        if self.agenda.turn.is_over() {
-            self.wait_for_turn(id);
-        }
         let Some(connection) = self.connections.get_mut(id) else { return false };
+        if self.agenda.turn.is_over() && !connection.pauses.contains(PauseReason::Turn) {
+            connection.pauses.insert(PauseReason::Turn);
+            self.agenda.turn.wait(id, Line::ComingAndGoing);
+        }
         connection.is_lost = connection.pauses.is_only(PauseReason::Turn);
         connection.is_lost
     }

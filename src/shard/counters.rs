@@ -20,7 +20,7 @@ pub struct Counters {
     pub others_out: u64,
     /// Connections accepted.
     pub accepted: u64,
-    /// CONNECT packets refused.
+    /// CONNECT packets refused, and connections that were closed before theirs could come, for want of room.
     pub refused: u64,
     /// Those of them that were refused because too much was held for clients that are not accepted.
     pub refused_for_memory: u64,

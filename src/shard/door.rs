@@ -8,7 +8,8 @@ use super::machine::Shard;
 use super::message::ShardMessage;
 use super::output::Output;
 use super::replaying::Replaying;
-use super::turn::TurnState;
+use super::turn::{Line, TurnState};
+use super::unaccepted;
 use super::wills;
 use crate::connection::{Connection, ConnectionStage, PauseReason};
 use crate::hooks::ask::Resumed;
@@ -39,6 +40,7 @@ impl<C: Chain> Shard<C> {
                 clients.connections.insert(Connection { refused, stage, ..connection });
                 clients.arm_connection(id, due);
             }
+            Input::TurnedAway { listener, peer } => unaccepted::turned_away(clients, listener, peer),
             Input::Closed { connection } => self.pubsub.lost(connection),
             Input::Drained { connection } => last_bytes::drained(self, connection),
             Input::HandedOff { connection: id, mut accepted, unsent, unread } => {
@@ -160,7 +162,7 @@ impl<C: Chain> Shard<C> {
             let Some(id) = clients.agenda.turn.next() else { break };
             let publisher = Publisher { shard: clients.setup.id, connection: id };
             if !clients.delivery.fan_outs.is_empty() && clients.delivery.fan_outs.has_of(publisher) {
-                clients.agenda.turn.wait(id);
+                clients.agenda.turn.wait(id, Line::Clients);
                 continue;
             }
             clients.serve_later(id, PauseReason::Turn);

@@ -40,7 +40,8 @@ pub(super) fn put_behind<C: Chain>(
 
 /// What waits goes on as soon as there is room: a queue that has some is an input, and so is the next turn if it waits for that.
 pub(super) fn await_room<C: Chain>(pubsub: &mut PubSub<C>) {
-    if pubsub.wills.is_turn_over() && pubsub.wills.await_turn() {
+    let waits_for_turn = pubsub.wills.is_turn_over() || pubsub.clients.agenda.turn.is_over();
+    if waits_for_turn && pubsub.wills.await_turn() {
         pubsub.clients.agenda.next_turn(Deadline::Wills);
     }
 }

@@ -31,6 +31,13 @@ pub enum Input<'a, S> {
         /// Whether there is a place for it.
         admission: Admission,
     },
+    /// A connection was closed as soon as it was accepted: there was no room for it, not even to refuse it.
+    TurnedAway {
+        /// The listener, by its place in the configuration.
+        listener: usize,
+        /// The far end.
+        peer: SocketAddr,
+    },
     /// Bytes came from a client.
     Received {
         /// Its connection.

@@ -113,6 +113,7 @@ mod last_bytes;
 mod load;
 mod load_average;
 mod machine;
+mod members;
 mod message;
 mod migrating;
 mod output;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::agenda::FollowUp;
 use super::clients::Clients;
+use super::members;
 use super::message::ShardMessage;
 use super::output::Output;
 use super::pubsub::PubSub;
@@ -14,7 +15,7 @@ use crate::codec::{QoS, RetainHandling, SubscriptionOptions};
 use crate::connection::{ConnectionStage, PauseReason, Pending, Violation};
 use crate::hooks::{Chain, ask};
 use crate::retained::Counts;
-use crate::routing::{Change, MemberCounts};
+use crate::routing::Change;
 use crate::session::Subscription;
 use crate::subscribing::{Granted, PendingSubscribe, SubscribeSource, suback, wanted};
 use crate::topic::TopicFilter;
@@ -57,7 +58,7 @@ impl<C: Chain> PubSub<C> {
         let change = self.routing.subscribe(mountpoint, filter, session, subscription, online, next);
         self.clients.agenda.turn.did(turn::FILTER);
         let Change { interest, announced, members } = change;
-        self.tell_members(mountpoint, filter, members);
+        members::tell(self, mountpoint, filter, members);
         news.is_any |= interest;
         news.after = news.after.max(announced);
         if interest && filter.share_name().is_none() {
@@ -69,7 +70,7 @@ impl<C: Chain> PubSub<C> {
     pub(super) fn remove_subscription(&mut self, mountpoint: u32, filter: &TopicFilter, session: u32) {
         let change = self.routing.unsubscribe(mountpoint, filter, session);
         self.clients.agenda.turn.did(turn::FILTER);
-        self.tell_members(mountpoint, filter, change.members);
+        members::tell(self, mountpoint, filter, change.members);
         if change.interest {
             let name = self.routing.name(mountpoint).clone();
             self.clients
@@ -99,19 +100,8 @@ impl<C: Chain> PubSub<C> {
         let mountpoint = self.routing.mountpoint(&session.client.subscriber.mountpoint);
         for filter in shared {
             let members = self.routing.set_online(mountpoint, &filter, index, online);
-            self.tell_members(mountpoint, &filter, members);
+            members::tell(self, mountpoint, &filter, members);
         }
-    }
-
-    /// Tells the others how many members of a shared subscription are here.
-    fn tell_members(&mut self, mountpoint: u32, filter: &TopicFilter, members: Option<MemberCounts>) {
-        let Some(members) = members else { return };
-        let name = self.routing.name(mountpoint).clone();
-        self.clients.agenda.tell_others(|| ShardMessage::Group {
-            mountpoint: name.clone(),
-            filter: filter.clone(),
-            members,
-        });
     }
 
     /// Makes a subscription that has taken effect here known to the other shards, as far as it is news to them; what is left is done when all

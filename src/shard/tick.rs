@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::agenda::{Deadline, NEXT_PORTION, SWEEP};
 use super::counters::Counted;
 use super::machine::Shard;
+use super::members;
 use super::message::{Hold, ShardMessage};
 use super::output::Output;
 use super::publications::PublishContext;
@@ -42,6 +43,7 @@ impl<C: Chain> Shard<C> {
             Deadline::Sweep => self.sweep(),
             Deadline::Expiry => self.pubsub.forget_expired(),
             Deadline::Wills => wills::go_on(&mut self.pubsub),
+            Deadline::Members => members::tell_some(&mut self.pubsub),
             Deadline::Replays => self.pubsub.replay_some(),
         }
     }

@@ -85,13 +85,25 @@ pub struct TurnState {
     pub program_waits: bool,
 }
 
+/// Which line a connection waits in for another turn. They take turns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Line {
+    /// That of clients that are connected.
+    Clients,
+    /// That of those who come, and of what is left of those who went: very many may do so at once.
+    ComingAndGoing,
+}
+
 /// The present turn, and who waits for another one.
 pub(super) struct Turn {
     limits: TurnLimits,
     done: u32,
     /// When this is done, the client that is served has had its share; if there is none, what is due and what was put off.
     share_ends: u32,
-    waiting: VecDeque<ConnectionId>,
+    /// By [`Line`].
+    waiting: [VecDeque<ConnectionId>; 2],
+    /// The line whose turn it is.
+    line: usize,
     /// By shard: what a message costs it.
     costs: Vec<u32>,
 }
@@ -99,7 +111,7 @@ pub(super) struct Turn {
 impl Turn {
     /// The first turn.
     pub fn new(limits: TurnLimits) -> Self {
-        Turn { limits, done: 0, share_ends: limits.share, waiting: VecDeque::new(), costs: Vec::new() }
+        Turn { limits, done: 0, share_ends: limits.share, waiting: Default::default(), line: 0, costs: Vec::new() }
     }
 
     /// How much is done in a turn.
@@ -188,19 +200,21 @@ impl Turn {
         self.done / 2 >= self.limits.turn
     }
 
-    /// A client waits for its next share.
-    pub fn wait(&mut self, id: ConnectionId) {
-        self.waiting.push_back(id);
+    /// A connection waits for its next share.
+    pub fn wait(&mut self, id: ConnectionId, line: Line) {
+        self.waiting[line as usize].push_back(id);
     }
 
     /// How many wait.
     pub fn waiting(&self) -> usize {
-        self.waiting.len()
+        self.waiting.iter().map(VecDeque::len).sum()
     }
 
-    /// Who has waited longest.
+    /// Who has waited longest in the line whose turn it is; if nobody waits in that, in the other.
     pub fn next(&mut self) -> Option<ConnectionId> {
-        self.waiting.pop_front()
+        let (line, other) = (self.line, self.line ^ 1);
+        self.line = other;
+        self.waiting[line].pop_front().or_else(|| self.waiting[other].pop_front())
     }
 }
 
@@ -248,11 +262,12 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_is_served_in_order() {
+    fn who_waits_is_served_in_order_of_its_line_and_lines_take_turns() {
         let mut turn = Turn::new(TurnLimits::default());
-        let ids = [3, 1, 2].map(|index| ConnectionId::new(index, 1));
-        ids.into_iter().for_each(|id| turn.wait(id));
-        assert_eq!(turn.waiting(), 3);
-        assert_eq!(std::iter::from_fn(|| turn.next()).collect::<Vec<_>>(), ids);
+        let [a, b, c, d, e] = [3, 1, 2, 5, 4].map(|index| ConnectionId::new(index, 1));
+        [c, d, e].into_iter().for_each(|id| turn.wait(id, Line::ComingAndGoing));
+        [a, b].into_iter().for_each(|id| turn.wait(id, Line::Clients));
+        assert_eq!(turn.waiting(), 5);
+        assert_eq!(std::iter::from_fn(|| turn.next()).collect::<Vec<_>>(), [a, c, b, d, e]);
     }
 }

@@ -1,11 +1,22 @@
 //! Bytes of clients that are not accepted yet, which are bounded for all of them together; and bytes that cannot be served yet.
 
+use std::net::SocketAddr;
+
 use super::clients::Clients;
 use crate::client::ConnectionId;
 use crate::codec::ReasonCode;
 use crate::connection::ConnectionStage;
 use crate::handshake::Refusal;
 use crate::hooks::Chain;
+
+/// A client was turned away before it was anybody: so many others are being refused.
+pub(super) fn turned_away<C: Chain>(clients: &mut Clients<C>, listener: usize, peer: SocketAddr) {
+    let counters = &mut clients.statistics.counters;
+    (counters.accepted, counters.refused) = (counters.accepted + 1, counters.refused + 1);
+    let listener = clients.setup.config.listeners.get(listener).map_or("", |listener| &listener.name);
+    let why = "there are more connections than may be, and as many as can be are being refused";
+    tracing::warn!(%peer, listener, "connection closed: {why}");
+}
 
 impl<C: Chain> Clients<C> {
     /// Keeps what came and cannot be served yet: the beginning of a packet, or what came behind one that is not done.

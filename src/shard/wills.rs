@@ -7,6 +7,7 @@ use super::due_wills::{await_room, wait};
 use super::hooks;
 use super::publications::PublishContext;
 use super::pubsub::PubSub;
+use super::turn::PACKET;
 use crate::client::SubscriberId;
 use crate::hooks::Chain;
 use crate::publishing::{DueWill, tell_will, will_publication};
@@ -110,6 +111,7 @@ fn send<C: Chain>(pubsub: &mut PubSub<C>, due: &DueWill) {
     let publication = will_publication(&due.will, pubsub.clients.agenda.now());
     let origin = origin(place_of(pubsub, due), due);
     let by = PublishContext { origin, connection: due.connection, more_follows: false };
+    pubsub.clients.agenda.turn.did(PACKET);
     let published = pubsub.publish_now(mountpoint, &publication, by);
     if !published.told.is_empty() {
         pubsub.wills.sent(due.will.message.size());
@@ -120,7 +122,8 @@ fn send<C: Chain>(pubsub: &mut PubSub<C>, due: &DueWill) {
 pub(super) fn go_on<C: Chain>(pubsub: &mut PubSub<C>) {
     pubsub.wills.begin_turn();
     while let Some(due) = pubsub.wills.pop() {
-        if !may_go(pubsub, &due) {
+        let agenda = &pubsub.clients.agenda;
+        if agenda.turn.is_over() && !agenda.is_stopping() || !may_go(pubsub, &due) {
             pubsub.wills.put_back(due);
             await_room(pubsub);
             break;

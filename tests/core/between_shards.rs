@@ -6,7 +6,7 @@ use std::time::Duration;
 use moormq::codec::{Packet, QoS, Will};
 use moormq::config::Config;
 use moormq::hooks::{Chain, NoHooks};
-use moormq::shard::Input;
+use moormq::shard::{Input, TurnLimits};
 
 use crate::client::{Client, ConnectOptions, V5, connect_packet, id_owned_by, publish};
 use crate::migrating::move_slot;
@@ -81,9 +81,18 @@ impl<C: Chain> Stuck<C> {
 
 /// A subscriber on the last shard, and clients of the first one with a large will each.
 fn clients<C: Chain>(stuck: &mut Stuck<C>, options: ConnectOptions<'static>, delay: u32) -> (Client, Vec<Client>) {
-    let last = stuck.last();
+    clients_watched_on(stuck, stuck.last(), options, delay)
+}
+
+/// The same with the subscriber on this shard.
+fn clients_watched_on<C: Chain>(
+    stuck: &mut Stuck<C>,
+    shard: usize,
+    options: ConnectOptions<'static>,
+    delay: u32,
+) -> (Client, Vec<Client>) {
     let world = &mut stuck.world;
-    let mut watcher = Client::on(world, last, "watcher", ConnectOptions::clean(V5));
+    let mut watcher = Client::on(world, shard, "watcher", ConnectOptions::clean(V5));
     watcher.subscribed(world, "will/#", QoS::AtLeastOnce);
     let dying = |number: usize| {
         let payload = format!("{number} {}", "x".repeat(WILL));
@@ -145,6 +154,30 @@ fn wills_that_are_due_at_the_same_moment_wait_for_room_and_all_come() {
             stuck.world.settle();
         }
     }
+}
+
+/// Those that are for this shard alone wait behind others, and are work like any other when they go on.
+#[test]
+fn wills_that_have_waited_go_on_in_portions() {
+    let limits = TurnLimits { share: 40, turn: 120, portion: 3, under_way: 1000 };
+    let mut stuck = Stuck::of(World::in_turns(2, limits, small_mailboxes(), || NoHooks));
+    let mut far = Client::on(&mut stuck.world, 1, "far", ConnectOptions::clean(V5));
+    far.subscribed(&mut stuck.world, "will/0", QoS::AtLeastOnce);
+    let (mut watcher, dying) = clients_watched_on(&mut stuck, 0, ConnectOptions::clean(V5), 0);
+    stuck.world.handle(0, Input::Congestion { to: 1, congested: true });
+    dying.iter().for_each(|client| stuck.world.hang_up_quietly(client.socket));
+    stuck.turns(50, false);
+    assert!(numbers(&mut stuck, &mut watcher).is_empty(), "they wait behind the first one");
+    stuck.world.now = stuck.world.now + Duration::from_millis(1);
+    stuck.world.handle(0, Input::Congestion { to: 1, congested: false });
+    let work = stuck.world.shards[0].turn().work;
+    assert!(work <= limits.turn + 10, "{work}");
+    stuck.world.carry_out_outputs();
+    let first = numbers(&mut stuck, &mut watcher).len();
+    assert!(first > 0 && first < CLIENTS, "{first}");
+    stuck.turns(3 * CLIENTS, true);
+    assert_eq!(first + numbers(&mut stuck, &mut watcher).len(), CLIENTS);
+    stuck.world.settle();
 }
 
 /// Of one that is retained the owner of its topic has to hear, whoever subscribes.

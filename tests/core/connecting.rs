@@ -5,7 +5,7 @@ use std::time::Duration;
 use moormq::client::SubscriberId;
 use moormq::codec::{Connect, Packet, ProtocolVersion, PublishProperties, QoS, ReasonCode, Will};
 use moormq::config::{Config, ListenerConfig, Protocol};
-use moormq::shard::Admission;
+use moormq::shard::{Admission, Input};
 
 use crate::client::{Client, ConnectOptions, V5, V31, V311, connect_packet, disconnected, id_owned_by};
 use crate::received::Got;
@@ -501,4 +501,14 @@ fn a_listener_that_is_full_or_overrun_says_so() {
             assert_eq!(answer_to(&mut world, version, Admission::TooFast), or(ReasonCode::ConnectionRateExceeded));
         }
     }
+}
+
+/// What is closed at once, because as many as can be are being refused, is not gone without a trace.
+#[test]
+fn who_is_closed_at_once_is_counted() {
+    let mut world = World::new(1, open_config(), || moormq::hooks::NoHooks);
+    let peer = "192.0.2.1:1883".parse().expect("an address");
+    (0..3).for_each(|_| world.handle(0, Input::TurnedAway { listener: 0, peer }));
+    let counters = world.shards[0].report().counters;
+    assert_eq!((counters.accepted, counters.refused), (3, 3));
 }

@@ -10,7 +10,7 @@ use moormq::hooks::NoHooks;
 use moormq::shard::{Input, Request, TurnLimits};
 use moormq::sharding::SLOTS;
 
-use crate::client::{Client, ConnectOptions, QOS, V5, V311, id_owned_by, packet_id, publish};
+use crate::client::{Client, ConnectOptions, QOS, V5, V311, connect_packet, id_owned_by, packet_id, publish};
 use crate::migrating::move_slot;
 use crate::received::Got;
 use crate::world::{World, open_config};
@@ -152,6 +152,35 @@ fn all_clients_together_have_one_turn_and_wait_in_order() {
     world.settle();
     let all: usize = [first, second, answered(&mut world)].iter().flatten().sum();
     assert_eq!(all, 72);
+}
+
+/// However many come or go at once: who is there is answered in the next turn.
+#[test]
+fn who_is_connected_does_not_stand_in_line_behind_those_who_come_and_go() {
+    for mut world in worlds() {
+        let connected =
+            |world: &mut World<NoHooks>, name: &str| Client::on(world, 0, name, ConnectOptions::clean(V311));
+        let modest = connected(&mut world, "modest");
+        let go: Vec<_> = (0..60).map(|number| connected(&mut world, &format!("goes{number}-"))).collect();
+        let come: Vec<_> = (0..60).map(|_| world.connect(0)).collect();
+        for is_coming in [true, false] {
+            begin_turn(&mut world);
+            for (number, socket) in come.iter().enumerate().filter(|_| is_coming) {
+                let id = format!("comes{number}-");
+                let connect = Packet::Connect(connect_packet(&id, ConnectOptions::clean(V311)));
+                world.send_quietly(*socket, &bytes(V311, &[connect]));
+            }
+            go.iter().filter(|_| !is_coming).for_each(|client| world.hang_up_quietly(client.socket));
+            world.send_quietly(modest.socket, &bytes(V311, &[Packet::Pingreq]));
+            world.carry_out_outputs();
+            assert!(world.received(modest.socket).is_empty(), "nothing was left of the turn");
+            assert!(world.catch_up());
+            world.carry_out_outputs();
+            assert_eq!(world.received(modest.socket).len(), 2, "is_coming: {is_coming}");
+            assert!(world.shards[0].is_behind());
+            world.settle();
+        }
+    }
 }
 
 /// [MQTT-4.6.0-5]: for each recipient in the order of publishing, whoever published.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::ending::SessionEnd;
+use super::super::members::tell_some;
 use super::super::message::ShardMessage;
 use super::super::output::Output;
 use super::super::publications::PublishContext;
@@ -122,6 +123,32 @@ fn other_shards_hear_of_members_of_shared_subscriptions_that_come_and_go() {
     pubsub.end_session(session, SessionEnd::Expired(ExpiredReason::Admin));
     assert_eq!(members(&mut pubsub), told(0, 0));
     assert_eq!(pubsub.routing.filters(), 0);
+}
+
+/// A thousand members that come in one turn are no thousand messages to each other shard.
+#[test]
+fn how_many_members_there_are_is_told_once_a_turn_and_that_there_are_some_at_once() {
+    let mut pubsub = pubsub(3, "");
+    let mut sessions: Vec<_> = (0..1000).map(|number| online(&mut pubsub.clients, &format!("m{number}"))).collect();
+    let (first_id, first) = sessions.remove(0);
+    let told = |online, offline| [(1, MemberCounts { online, offline }), (2, MemberCounts { online, offline })];
+    let next_turn = |pubsub: &mut PubSub<NoHooks>| {
+        pubsub.clients.agenda.turn.begin();
+        tell_some(pubsub);
+    };
+    subscribe(&mut pubsub, first, "$share/g/t");
+    assert_eq!(members(&mut pubsub), told(1, 0));
+    for (_, session) in &sessions {
+        subscribe(&mut pubsub, *session, "$share/g/t");
+    }
+    pubsub.end_connection(first_id, EndReason::ConnectionLost, None);
+    assert!(members(&mut pubsub).is_empty() && pubsub.clients.agenda.is_behind());
+    next_turn(&mut pubsub);
+    assert_eq!(members(&mut pubsub), told(999, 1));
+    next_turn(&mut pubsub);
+    assert!(members(&mut pubsub).is_empty(), "it is no news any more");
+    sessions.iter().for_each(|(id, _)| pubsub.end_connection(*id, EndReason::ConnectionLost, None));
+    assert_eq!(members(&mut pubsub), told(0, 1000));
 }
 
 /// [MQTT-4.8.2-4]

@@ -21,7 +21,7 @@ pub struct Case {
 }
 
 /// All of them.
-pub const CASES: [Case; 11] = [
+pub const CASES: [Case; 13] = [
     case("subscribes", subscribes),
     case("filters", filters),
     Case { settings: "limits.max_filters_per_subscribe = 65535", ..case("filters_raised", filters_raised) },
@@ -32,6 +32,8 @@ pub const CASES: [Case; 11] = [
     case("crowd", crowd),
     case("flood", flood),
     case("stalled", stalled),
+    case("come_back", come_back),
+    case("sleepers", sleepers),
     Case { logins: true, ..case("logins", logins) },
 ];
 
@@ -45,6 +47,12 @@ const MANY_FILTERS: usize = 50_000;
 const SUBSCRIBES: Duration = Duration::from_secs(5);
 /// How long the publisher goes on whose subscribers do not read.
 const STALLED: Duration = Duration::from_secs(8);
+/// How often those come back who do not read.
+const COMES_BACK: Duration = Duration::from_millis(400);
+/// How long one publishes to those, and to others who do not read.
+const GATEWAY: Duration = Duration::from_secs(15);
+/// What a gateway publishes at a time.
+const READING: [u8; 20_000] = [b'r'; 20_000];
 /// Packets in one write, and clients that are between CONNECT and ready at a time, where many are prepared.
 const AT_A_TIME: usize = 500;
 /// Clients from one address, so that ports suffice.
@@ -253,6 +261,68 @@ fn stalled(scene: &mut Scene) -> Result<(), Failure> {
             messages += 100;
         }
         Ok(format!("{messages} messages published"))
+    })
+}
+
+/// Subscribers to everything that do not read, and come back again and again: the canary publishes to them, too.
+fn come_back(scene: &mut Scene) -> Result<(), Failure> {
+    let ids = names("monitor", scene.some(20));
+    let address = scene.address;
+    let mut gateway = scene.client("gateway")?;
+    scene.during(
+        "20 subscribers to # that do not read and come back every 0.4 s, one that publishes 4 MB/s, 15 s",
+        || {
+            let begun = Instant::now();
+            let mut monitors = Vec::new();
+            let mut next = begun;
+            let mut messages = 0;
+            while begun.elapsed() < GATEWAY {
+                if Instant::now() >= next {
+                    monitors.clear();
+                    for id in &ids {
+                        let mut client = Client::begin(address, None)?;
+                        client.take_little()?;
+                        client.send(|out| {
+                            client::connect(id, None, out);
+                            client::subscribe(&["#".to_owned()], out);
+                        })?;
+                        monitors.push(client);
+                    }
+                    next = Instant::now() + COMES_BACK;
+                }
+                gateway.publish("gateway/x", &READING, QoS::AtMostOnce, false)?;
+                messages += 1;
+                thread::sleep(Duration::from_millis(5));
+            }
+            Ok(format!("{messages} messages published"))
+        },
+    )
+}
+
+/// Thirty subscribers that stop reading, each on a topic of its own, and one who publishes to all of them in turn.
+fn sleepers(scene: &mut Scene) -> Result<(), Failure> {
+    let topics = names("sleeper", scene.some(30));
+    let mut sleepers = Vec::new();
+    for topic in &topics {
+        let mut client = scene.client(topic)?;
+        client.take_little()?;
+        client.subscribe(std::slice::from_ref(topic))?;
+        sleepers.push(client);
+    }
+    let mut gateway = scene.client("gateway")?;
+    scene.during("30 subscribers that stop reading, one gateway that publishes to each in turn at QoS 1, 15 s", || {
+        let begun = Instant::now();
+        let (mut longest, mut messages) = (Duration::ZERO, 0);
+        for topic in topics.iter().cycle() {
+            let asked = Instant::now();
+            gateway.publish(topic, &READING, QoS::AtLeastOnce, false)?;
+            gateway.answers(PacketType::Puback, 1)?;
+            (longest, messages) = (longest.max(asked.elapsed()), messages + 1);
+            if begun.elapsed() >= GATEWAY {
+                break;
+            }
+        }
+        Ok(format!("{messages} messages, the longest wait for a PUBACK {:.2} s", longest.as_secs_f64()))
     })
 }
 

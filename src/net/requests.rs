@@ -1,0 +1,87 @@
+//! What other threads have asked of a shard, and where the answers go.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use crossbeam::channel::Sender;
+
+use super::command::{Command, FoundSender, OfShard, Sink, SubscriptionEvent};
+use crate::client::SessionFound;
+use crate::hooks::Chain;
+use crate::shard::{Input, Request, Shard, SlotsMoving};
+use crate::time::Time;
+
+/// The open requests of one shard.
+pub(super) struct Requests {
+    /// The number of the shard.
+    shard: usize,
+    /// The receivers of the embedding program's subscriptions, by the number of the subscription.
+    sinks: HashMap<u64, Sink>,
+    /// Those that ended before they began: their beginning is still in the inbox.
+    ended_early: HashSet<u64>,
+    /// Who waits for answers to requests to move slots, in order.
+    moves: VecDeque<Sender<OfShard<SlotsMoving>>>,
+    /// Who waits for answers about sessions, by ticket.
+    sessions: HashMap<u64, (usize, FoundSender)>,
+    next_ticket: u64,
+}
+
+impl Requests {
+    /// None.
+    pub fn new(shard: usize) -> Self {
+        let (sinks, ended_early) = (HashMap::new(), HashSet::new());
+        Requests { shard, sinks, ended_early, moves: VecDeque::new(), sessions: HashMap::new(), next_ticket: 0 }
+    }
+
+    /// Hands a command to the core. That to stop is none of them.
+    pub fn hand_in<C: Chain>(&mut self, command: Command, shard: &mut Shard<C>, now: Time) {
+        let mut request = |request| shard.handle(Input::Request(request), now);
+        match command {
+            Command::Request(wanted) => request(wanted),
+            Command::Report { answer } => drop(answer.try_send((self.shard, shard.report()))),
+            Command::MoveSlots { slots, to, answer } => {
+                self.moves.push_back(answer);
+                request(Request::MoveSlots { slots: slots.to_vec(), to });
+            }
+            Command::Session { subscriber, action, number, answer } => {
+                let ticket = self.next_ticket;
+                self.next_ticket += 1;
+                self.sessions.insert(ticket, (number, answer));
+                request(Request::Session { subscriber, action, ticket });
+            }
+            Command::Hooks { answer } => drop(answer.try_send((self.shard, shard.hook_reports()))),
+            Command::Subscribe { subscription, mountpoint, filter, sink } => {
+                if !self.ended_early.remove(&subscription) {
+                    self.sinks.insert(subscription, sink);
+                    request(Request::Subscribe { subscription, mountpoint, filter });
+                }
+            }
+            Command::Unsubscribe { subscription } => {
+                if self.sinks.remove(&subscription).is_some() {
+                    request(Request::Unsubscribe { subscription });
+                } else {
+                    self.ended_early.insert(subscription);
+                }
+            }
+            Command::Stop => {}
+        }
+    }
+
+    /// Hands an event to a subscription of the program. Whether there was room for it.
+    pub fn notify(&mut self, subscription: u64, event: SubscriptionEvent) -> bool {
+        self.sinks.get_mut(&subscription).is_none_or(|sink| sink(event))
+    }
+
+    /// These slots move, as the oldest request to move some wanted it.
+    pub fn slots_are_moving(&mut self, moving: SlotsMoving) {
+        if let Some(answer) = self.moves.pop_front() {
+            drop(answer.try_send((self.shard, moving)));
+        }
+    }
+
+    /// The session that was asked for with this ticket, as it was; none if there is none.
+    pub fn session_was_found(&mut self, ticket: u64, found: Option<Box<SessionFound>>) {
+        if let Some((number, answer)) = self.sessions.remove(&ticket) {
+            drop(answer.try_send((number, found)));
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! How many members shared subscriptions have here, for the other shards.
+
+use super::agenda::Deadline;
+use super::message::ShardMessage;
+use super::pubsub::PubSub;
+use super::turn::FILTER;
+use crate::hooks::Chain;
+use crate::routing::MemberCounts;
+use crate::topic::TopicFilter;
+
+/// Tells the other shards how many members a shared subscription has: at once if they have to know, else in the next turn what has changed
+/// in this one.
+pub(super) fn tell<C: Chain>(
+    pubsub: &mut PubSub<C>,
+    mountpoint: u32,
+    filter: &TopicFilter,
+    at_once: Option<MemberCounts>,
+) {
+    await_turn(pubsub);
+    let Some(members) = at_once else { return };
+    let mountpoint = pubsub.routing.name(mountpoint).clone();
+    pubsub.clients.agenda.tell_others(|| ShardMessage::Group {
+        mountpoint: mountpoint.clone(),
+        filter: filter.clone(),
+        members,
+    });
+}
+
+/// Tells of what has changed, as far as the turn goes.
+pub(super) fn tell_some<C: Chain>(pubsub: &mut PubSub<C>) {
+    pubsub.routing.member_news.begin_turn();
+    while !pubsub.clients.agenda.turn.is_share_over()
+        && let Some((mountpoint, filter, members)) = pubsub.routing.next_member_news()
+    {
+        pubsub.clients.agenda.turn.did(FILTER);
+        tell(pubsub, mountpoint, &filter, Some(members));
+    }
+    await_turn(pubsub);
+}
+
+fn await_turn<C: Chain>(pubsub: &mut PubSub<C>) {
+    if pubsub.routing.member_news.await_turn() {
+        pubsub.clients.agenda.next_turn(Deadline::Members);
+    }
+}

@@ -16,7 +16,8 @@ use crossbeam::utils::CachePadded;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum MemoryKind {
-    /// Messages with their topics and payloads, each of them once: those that wait in queues, are in flight, retained, or on their way.
+    /// Messages with their topics and payloads, each of them once: those that wait in queues, are in flight, retained, or on their way. With
+    /// them the lists of Subscription Identifiers, where there are several.
     Messages,
     /// Places of messages in the queues of sessions, and of sessions in line for a message to very many.
     Queues,

@@ -72,7 +72,7 @@ fn set(args: &PasswdArgs) -> Result<&'static str, String> {
         } else {
             PasswordTable::parse(&text).map(drop)
         }
-        .map_err(FileProblem::Line)?;
+        .map_err(FileProblem::Lines)?;
         Ok(text)
     };
     rewrite(&args.file, set).map_err(|error| error.to_string())?;

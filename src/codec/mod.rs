@@ -22,7 +22,7 @@
 // | `frame`, `packet` | the fixed header; a packet of any type, and the door to decode it |
 // | `reason` | reason codes, and which packet may carry which |
 // | `read`, `write` | the data types: integers, strings, binary data |
-// | `property`, `properties` | the properties of MQTT 5.0: each of them, and those of a packet |
+// | `property`, `properties`, `property_count` | the properties of MQTT 5.0: each of them, those of a packet, whether they are too many |
 // | `user_properties`, `publish_properties`, `property_block` | those that are read later, passed on, or made anew |
 // | `connect` with `connect_properties` and `will`, `connack`, `publish`, `ack`, `subscribe`, `suback`, `unsubscribe`, `disconnect`, `auth` | one file per packet family; `explanation` is what acknowledgements have in common |
 // | `outgoing` | PUBLISH as a broker sends it, encoded once for many receivers |
@@ -41,6 +41,7 @@ mod packet;
 mod properties;
 mod property;
 mod property_block;
+mod property_count;
 mod publish;
 mod publish_properties;
 mod read;
@@ -76,10 +77,12 @@ pub use {
     frame::{Frame, MAX_PACKET_SIZE, PacketType, Split, body_begun, split},
     outgoing::Outgoing,
     packet::{Packet, decode},
+    property_count::has_more_properties,
     publish::Publish,
     suback::{ReasonCodes, ReasonCodesIter, Suback, Unsuback},
     subscribe::{Filters, FiltersIter, Subscribe, SubscribeFilter},
     unsubscribe::{TopicFilters, TopicFiltersIter, Unsubscribe},
+    user_properties::KeptUserProperties,
     will::Will,
     words::{PacketId, Sender},
 };

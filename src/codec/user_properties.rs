@@ -52,6 +52,26 @@ impl<'a> UserProperties<'a> {
     }
 }
 
+/// User properties that are kept, encoded: they take the bytes that they had in their packet.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct KeptUserProperties(Vec<u8>);
+
+impl KeptUserProperties {
+    /// They, in order.
+    pub fn get(&self) -> UserProperties<'_> {
+        UserProperties::in_block(&self.0)
+    }
+}
+
+impl From<UserProperties<'_>> for KeptUserProperties {
+    fn from(properties: UserProperties<'_>) -> Self {
+        let mut block = Vec::new();
+        properties.each(&mut |property| property.encode(&mut block));
+        block.shrink_to_fit();
+        KeptUserProperties(block)
+    }
+}
+
 impl Default for UserProperties<'_> {
     fn default() -> Self {
         UserProperties::NONE
@@ -131,6 +151,9 @@ mod tests {
         assert_eq!(found, listed);
         assert!(!found.is_empty() && !listed.is_empty() && UserProperties::NONE.is_empty());
         assert_ne!(found, UserProperties::NONE);
+        let kept = KeptUserProperties::from(found);
+        assert_eq!((kept.get(), kept.0.len()), (listed, 2 * (1 + 2 + 2) + 3), "the others between them are left out");
+        assert!(KeptUserProperties::from(UserProperties::NONE).get().is_empty());
         assert_eq!(format!("{found:?}"), r#"[("a", "1"), ("a", "")]"#);
     }
 }

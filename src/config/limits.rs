@@ -62,6 +62,10 @@ settings! {
         /// UNSUBSCRIBE with more ends the connection. A packet is served at once, and others wait meanwhile: some 1.5 µs a filter.
         /// Allowed: 1 to 65535; default 1024.
         pub max_filters_per_subscribe: usize = 1024, Count(1..=65535);
+        /// Properties of MQTT 5.0 in one packet, user properties nearly always. More end the connection, with reason code 0x97. A packet is
+        /// served at once, and others wait meanwhile. Of a CONNECT, `max_connect_size` limits them.
+        /// Allowed: "unlimited" or 128 to 1000000000; default 1024.
+        pub max_properties: Limit = Limit::at_most(1024), Limited(Count(128..=COUNT_MAX));
         /// Levels of a topic name or topic filter: one more than it has slashes.
         /// Allowed: 1 to 65535; default 32.
         pub max_topic_levels: usize = 32, Count(1..=65535);

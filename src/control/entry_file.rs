@@ -9,9 +9,9 @@ use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
-use crate::hooks::stock::FaultyLine;
+use crate::hooks::stock::{FaultyLine, FaultyLines};
 
-/// An error in a file, with its place: `/etc/moormq/users:3: must be user:hash`.
+/// An error in a file, with its place: `/etc/moormq/users:3: must be user:hash`. All faulty lines are named, up to 20.
 #[derive(Debug)]
 pub struct FileError {
     /// The path of the file, as the caller gave it.
@@ -33,8 +33,8 @@ pub enum FileProblem {
         /// The file that marks the change. It has to be removed if no process is changing the file.
         lock: PathBuf,
     },
-    /// A line is not valid.
-    Line(FaultyLine),
+    /// Lines are not valid.
+    Lines(FaultyLines),
     /// The change does not fit the content of the file.
     Refused(String),
 }
@@ -54,7 +54,11 @@ impl fmt::Display for FileError {
             FileProblem::Busy { lock } => {
                 write!(f, " is being changed by somebody else; if nobody is, remove {}", lock.display())
             }
-            FileProblem::Line(FaultyLine { line, problem }) => write!(f, "{line}: {problem}"),
+            FileProblem::Lines(faulty) => {
+                // With the first line, the place is as others write it.
+                let text = faulty.to_string();
+                write!(f, "{}", text.strip_prefix("line ").unwrap_or(&text))
+            }
             FileProblem::Refused(why) => write!(f, " {why}"),
         }
     }
@@ -72,7 +76,7 @@ pub fn read(path: &Path) -> Result<String, FileError> {
     String::from_utf8(bytes).map_err(|error| {
         let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let line = 1 + valid.iter().filter(|byte| **byte == b'\n').count();
-        FileError::new(path, FileProblem::Line(FaultyLine { line, problem: "not valid UTF-8".to_owned() }))
+        FileError::new(path, FileProblem::Lines(FaultyLine { line, problem: "not valid UTF-8".to_owned() }.into()))
     })
 }
 

@@ -10,7 +10,7 @@ pub use super::watch::Reloader;
 use super::watch::{FirstReading, Watched, watch};
 use crate::config::{Config, StockHook};
 use crate::hooks::stock::{
-    AclFile, AclRules, FaultyLine, HashWork, Live, Nonces, PasswordFile, PasswordTable, ScramFile, ScramTable, Stock,
+    AclFile, AclRules, FaultyLines, HashWork, Live, Nonces, PasswordFile, PasswordTable, ScramFile, ScramTable, Stock,
     hash_queue,
 };
 use crate::threads;
@@ -84,7 +84,7 @@ impl StockFiles {
 
     /// What is wrong with the files that `config` names, each with its setting. Starts nothing.
     pub fn check(config: &Config) -> Vec<(&'static str, FileError)> {
-        fn fault<T>(path: &str, parse: impl Fn(&str) -> Result<T, FaultyLine>) -> Option<FileError> {
+        fn fault<T>(path: &str, parse: impl Fn(&str) -> Result<T, FaultyLines>) -> Option<FileError> {
             let first = FirstReading::of(Path::new(path));
             first.and_then(|first| parse(&first.text).map_err(|fault| first.fault(fault))).err()
         }
@@ -112,7 +112,7 @@ impl StockFiles {
 fn table<T: Send + Sync + 'static>(
     setting: &'static str,
     path: &str,
-    parse: impl Fn(&str) -> Result<T, FaultyLine> + Send + 'static,
+    parse: impl Fn(&str) -> Result<T, FaultyLines> + Send + 'static,
     len: fn(&T) -> usize,
     files: &mut Vec<Watched>,
 ) -> Result<Live<T>, StockError> {

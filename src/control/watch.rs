@@ -12,7 +12,7 @@ use std::time::Duration;
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use super::entry_file::{FileError, FileProblem, read};
-use crate::hooks::stock::FaultyLine;
+use crate::hooks::stock::FaultyLines;
 use crate::threads;
 
 /// A watched file, and the function that takes its text.
@@ -25,7 +25,7 @@ pub(super) struct Watched {
     seen: Option<Stamp>,
 }
 
-type Take = dyn FnMut(&str) -> Result<usize, FaultyLine> + Send;
+type Take = dyn FnMut(&str) -> Result<usize, FaultyLines> + Send;
 
 /// The metadata that change when a file does.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -61,13 +61,13 @@ impl FirstReading {
         Ok(FirstReading { path: path.to_owned(), stamp, text: read(path)? })
     }
 
-    /// The error for a line of the file that is not valid.
-    pub fn fault(&self, fault: FaultyLine) -> FileError {
-        FileError::new(&self.path, FileProblem::Line(fault))
+    /// The error for lines of the file that are not valid.
+    pub fn fault(&self, faulty: FaultyLines) -> FileError {
+        FileError::new(&self.path, FileProblem::Lines(faulty))
     }
 
     /// The file, to be watched. `take` puts a new text into force and returns the number of its entries.
-    pub fn watched(self, take: impl FnMut(&str) -> Result<usize, FaultyLine> + Send + 'static) -> Watched {
+    pub fn watched(self, take: impl FnMut(&str) -> Result<usize, FaultyLines> + Send + 'static) -> Watched {
         let FirstReading { path, stamp, .. } = self;
         Watched { path, take: Box::new(take), read: stamp, seen: stamp }
     }
@@ -88,7 +88,7 @@ impl Watched {
         // The stamp comes first: a change during the read is found at the next check.
         self.read = Stamp::of(&self.path);
         let taken = read(&self.path)
-            .and_then(|text| (self.take)(&text).map_err(|fault| FileError::new(&self.path, FileProblem::Line(fault))));
+            .and_then(|text| (self.take)(&text).map_err(|fault| FileError::new(&self.path, FileProblem::Lines(fault))));
         match taken {
             Ok(entries) => tracing::info!(file = %self.path.display(), entries, "read again"),
             Err(error) => tracing::error!("{error}: not used, what was read before stays in force"),
@@ -156,7 +156,7 @@ mod tests {
             fs::write(&path, "first").unwrap();
             let (sender, texts) = channel();
             let watched = FirstReading::of(&path).unwrap().watched(move |text| {
-                let fault = || FaultyLine { line: 1, problem: "bad".to_owned() };
+                let fault = || crate::hooks::stock::FaultyLine { line: 1, problem: "bad".to_owned() }.into();
                 sender.send(text.to_owned()).unwrap();
                 if text.contains("bad") { Err(fault()) } else { Ok(1) }
             });

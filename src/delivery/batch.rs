@@ -24,6 +24,8 @@ const MOST: usize = 64;
 const MOST_BYTES: usize = 8 * 1024;
 /// The largest publication that is gathered, in bytes.
 const LARGEST: usize = 1024;
+/// Most Subscription Identifiers of a recipient: with thousands of them even a small publication is a large packet.
+const MOST_IDS: usize = 16;
 
 /// What is gathered, and for whom.
 #[derive(Default)]
@@ -60,10 +62,11 @@ impl Batch {
         self.gathered.is_empty()
     }
 
-    /// Whether a batch may begin with `publication`, which goes to so many recipients of this shard.
+    /// Whether a batch may begin with `publication`, which goes to these recipients of this shard.
     #[inline]
-    pub fn is_worth_while(publication: &Publication<'_>, recipients: usize) -> bool {
-        recipients >= MANY && is_small(publication)
+    pub fn is_worth_while(publication: &Publication<'_>, recipients: &[Recipient]) -> bool {
+        let is_short = |recipient: &Recipient| recipient.ids.len() <= MOST_IDS;
+        recipients.len() >= MANY && is_small(publication) && recipients.iter().all(is_short)
     }
 
     /// Whether `publication` is one more of those that are gathered, and so has the recipients that they have. One that is to be
@@ -208,8 +211,23 @@ mod tests {
         retained.retain = true;
         assert!(!batch.continues(1, None, &retained));
         assert!(!Batch::default().continues(0, None, &publication("a", b"x")), "nothing is gathered");
-        assert!(Batch::is_worth_while(&publication("a", b"x"), MANY));
-        assert!(!Batch::is_worth_while(&publication("a", b"x"), MANY - 1));
+    }
+
+    #[test]
+    fn it_is_worth_while_for_several_recipients_whose_packets_are_small() {
+        let recipient = || Recipient {
+            session: 1,
+            qos: QoS::AtMostOnce,
+            retain_as_published: false,
+            ids: SubscriptionIds::new(),
+            group: None,
+        };
+        let mut recipients: Vec<_> = std::iter::repeat_with(recipient).take(MANY).collect();
+        assert!(Batch::is_worth_while(&publication("a", b"x"), &recipients));
+        assert!(!Batch::is_worth_while(&publication("a", b"x"), &recipients[1..]));
+        assert!(!Batch::is_worth_while(&publication("a", &[0; LARGEST + 1]), &recipients));
+        (1..=MOST_IDS as u32 + 1).for_each(|id| recipients[1].ids.push(id));
+        assert!(!Batch::is_worth_while(&publication("a", b"x"), &recipients), "its identifiers make the packet large");
     }
 
     #[test]

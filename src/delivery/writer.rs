@@ -7,7 +7,7 @@ use crate::codec::{Ack, AckKind, Outgoing, PacketId, ProtocolVersion, QoS, Reaso
 use crate::connection::{Aliases, Connection, ConnectionStage, Outbox, OutgoingAlias, Pace, SPLICE_FROM};
 use crate::hooks::{Chain, DeliverModifiersM5, DeliveryM5};
 use crate::message::{Message, Publication};
-use crate::session::{OutgoingMessage, Recipient, Session, Stage};
+use crate::session::{OutgoingMessage, Recipient, Session, Stage, SubscriptionIds};
 use crate::sharding::SlotTraffic;
 use crate::time::Time;
 use crate::topic::TopicName;
@@ -45,6 +45,8 @@ pub struct PublishWriter<'a, C> {
 pub struct Sending {
     /// How many PUBLISH packets were written.
     pub messages: u64,
+    /// How many Subscription Identifiers went with them, of messages that had several.
+    pub ids: usize,
     /// Whether anything was.
     pub wrote: bool,
     /// A message that will never be sent, and why.
@@ -150,7 +152,7 @@ impl<C: Chain> PublishWriter<'_, C> {
         let item = Item { publication: &publication, qos, retain, again: true, ids: &delivery.ids };
         if self.write(session, connection, &item, Some(packet_id), None).is_ok() {
             session.outbound.sent_again();
-            progress.sent();
+            progress.sent(&delivery.ids);
         } else {
             session.outbound.drop_unsent();
             progress.dropped = Some((delivery, DropReason::PacketTooLarge));
@@ -193,7 +195,7 @@ impl<C: Chain> PublishWriter<'_, C> {
         };
         match (sent, waiting) {
             (false, Some(delivery)) => progress.dropped = Some((delivery, DropReason::PacketTooLarge)),
-            _ => progress.sent(),
+            _ => progress.sent(&ids),
         }
         true
     }
@@ -323,8 +325,11 @@ impl<C: Chain> PublishWriter<'_, C> {
 }
 
 impl Sending {
-    fn sent(&mut self) {
+    fn sent(&mut self, ids: &SubscriptionIds) {
         self.messages += 1;
+        if matches!(ids, SubscriptionIds::Many(_)) {
+            self.ids += ids.len();
+        }
         self.wrote = true;
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::rotation::Rotation;
 use super::subscriber::Subscriber;
 use crate::config::SharedPolicy;
-use crate::memory::{Held, MemoryKind, allocated};
+use crate::memory::{Held, MemoryKind, OF_SHARED_TEXT, allocated, allocated_for};
 use crate::random::Random;
 use crate::sharding::ShardSet;
 use crate::topic::TopicFilter;
@@ -30,7 +30,7 @@ pub struct Group {
     elsewhere: Vec<Elsewhere>,
     /// Whose turn it is among the shards.
     turn: Cell<ShardTurn>,
-    _held: Held<{ MemoryKind::Subscriptions as u8 }>,
+    held: Held<{ MemoryKind::Subscriptions as u8 }>,
 }
 
 /// About what a group takes in the table of those of a filter, with its name.
@@ -89,7 +89,7 @@ const LOOKED_AT: usize = 64;
 
 impl Group {
     pub fn new(filter: TopicFilter) -> Self {
-        Group {
+        let mut group = Group {
             filter: Arc::new(filter),
             announced: 0,
             is_news: false,
@@ -97,8 +97,18 @@ impl Group {
             offline: Rotation::default(),
             elsewhere: Vec::new(),
             turn: Cell::default(),
-            _held: Held::new(allocated(size_of::<Self>()) + allocated(size_of::<TopicFilter>() + 8) + ENTRY),
-        }
+            held: Held::default(),
+        };
+        group.count();
+        group
+    }
+
+    /// Counts the memory it takes. That is also its name in the table of those of a filter, and the filter behind that name in the tree: two
+    /// copies of parts of the text, which itself is the session's.
+    fn count(&mut self) {
+        let texts = self.filter.as_str().len() + OF_SHARED_TEXT;
+        let own = allocated(size_of::<Self>()) + allocated(size_of::<TopicFilter>() + 2 * size_of::<usize>());
+        self.held.set(own + ENTRY + texts + allocated_for::<Elsewhere>(self.elsewhere.capacity()));
     }
 
     /// Whether it has no member on any shard.
@@ -143,6 +153,7 @@ impl Group {
             (false, true) => self.elsewhere.insert(at, Elsewhere { shard, online, offline }),
             (false, false) => {}
         }
+        self.count();
     }
 
     /// Whom of all members the next message goes to, seen from shard `home`.
@@ -276,6 +287,7 @@ fn place(policy: SharedPolicy, publisher: u16, total: usize, random: &mut Random
 mod tests {
     use super::*;
     use crate::codec::QoS;
+    use crate::memory::MemoryHeld;
 
     fn member(session: u32) -> Subscriber {
         Subscriber { session, id: 0, qos: QoS::AtLeastOnce, no_local: false, retain_as_published: false }
@@ -283,6 +295,22 @@ mod tests {
 
     fn group() -> Group {
         Group::new(TopicFilter::parse("$share/g/a", 8).expect("a valid filter"))
+    }
+
+    /// A filter of 60 KB is there twice for each shard: the name in the table of groups, and what is behind it in the tree.
+    #[test]
+    fn long_names_and_shards_count() {
+        let held = || MemoryHeld::on_this_thread().of(MemoryKind::Subscriptions);
+        let (before, mut group) = (held(), group());
+        let short = held() - before;
+        let long =
+            Group::new(TopicFilter::parse(&format!("$share/{}/a", "g".repeat(60_000)), 8).expect("a valid filter"));
+        assert!((60_000..66_000).contains(&(held() - before - short)), "{}", held() - before - short);
+        drop(long);
+        (1..=64).for_each(|shard| group.set_elsewhere(shard, MemberCounts { online: 1, offline: 0 }));
+        assert!(held() - before >= short + 64 * size_of::<Elsewhere>());
+        drop(group);
+        assert_eq!(held(), before);
     }
 
     fn sessions(group: &Group, policy: SharedPolicy, rounds: u16) -> Vec<Choice> {

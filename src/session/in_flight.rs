@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{OutgoingMessage, SubscriptionIds};
 use crate::codec::{PacketId, QoS};
+use crate::memory::{Held, MemoryKind, allocated};
 use crate::message::Message;
 use crate::topic::TopicFilter;
 
@@ -47,6 +48,7 @@ struct Rare {
     ids: SubscriptionIds,
     group: Option<Arc<TopicFilter>>,
     rewritten: Option<Message>,
+    _held: Held<{ MemoryKind::InFlight as u8 }>,
 }
 
 /// A number of 48 bits, in 6 bytes: those of a client that is sent a million messages a second last for nine years.
@@ -133,9 +135,13 @@ impl InFlight {
         Some(OutgoingMessage { message: self.message.clone()?, qos, retain, ids, group })
     }
 
-    /// The message, until the client has it.
-    pub(super) fn message(&self) -> Option<&Message> {
-        self.message.as_ref()
+    /// The memory of what is sent again if it has to be, in bytes, shared or not.
+    pub(super) fn size(&self) -> usize {
+        let of_details = match &self.details {
+            Details::Rare(rare) => rare.ids.bytes() + rare.rewritten.as_ref().map_or(0, Message::size),
+            Details::Plain(_) | Details::Shared(..) => 0,
+        };
+        self.message.as_ref().map_or(0, Message::size) + of_details
     }
 
     /// The shared subscription it came through.
@@ -159,7 +165,8 @@ impl InFlight {
 impl Details {
     #[cold]
     fn rare(ids: SubscriptionIds, group: Option<Arc<TopicFilter>>, rewritten: Option<Message>) -> Self {
-        Details::Rare(Box::new(Rare { ids, group, rewritten }))
+        let _held = Held::new(allocated(size_of::<Rare>()));
+        Details::Rare(Box::new(Rare { ids, group, rewritten, _held }))
     }
 }
 

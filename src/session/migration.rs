@@ -60,7 +60,7 @@ const MOST_TOLD: usize = 64;
 impl Arriving {
     /// Adds a message, if the queue of the session allows it. Whether it does, or the message may be told of later.
     pub fn push(&mut self, buffered: Buffered, limits: &QueueLimits) -> bool {
-        let bytes = self.bytes + buffered.delivery.message.size();
+        let bytes = self.bytes + buffered.delivery.size();
         if !limits.bytes.allows(bytes) {
             let is_told = self.dropped.len() < MOST_TOLD;
             if is_told {

@@ -146,7 +146,7 @@ impl<S> Session<S> {
 
     /// The memory it takes, in bytes. Messages that others hold, too, count in full.
     pub fn memory(&self) -> usize {
-        self.held.bytes() + self.held_by_subscriptions.bytes() + self.outbound.memory()
+        self.held.bytes() + self.held_by_subscriptions.bytes() + self.inbound.memory() + self.outbound.memory()
     }
 
     /// Adds a subscription, or replaces one to the same filter.

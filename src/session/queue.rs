@@ -28,6 +28,14 @@ pub struct OutgoingMessage {
     pub group: Option<Arc<TopicFilter>>,
 }
 
+impl OutgoingMessage {
+    /// Its size for limits in bytes: the memory of the message and of its identifiers, shared or not.
+    #[inline]
+    pub fn size(&self) -> usize {
+        self.message.size() + self.ids.bytes()
+    }
+}
+
 /// The bounds of one session's queue.
 #[derive(Clone, Copy, Debug)]
 pub struct QueueLimits {
@@ -119,7 +127,7 @@ impl Queue {
     pub fn push(&mut self, delivery: OutgoingMessage, limits: &QueueLimits, online: bool, now: Time) -> Insert {
         let mut insert = Insert::default();
         let most = if online { limits.online } else { limits.offline };
-        let size = delivery.message.size();
+        let size = delivery.size();
         let is_full = |queue: &Queue| !most.allows(queue.len() + 1) || !limits.bytes.allows(queue.bytes() + size);
         while is_full(self)
             && let Some(expired) = self.waiting.pop_expired(now)
@@ -238,6 +246,30 @@ pub(super) mod tests {
         let mut publication = Publication::new(TopicName::trusted("t"), payload.as_bytes());
         publication.expire(at);
         OutgoingMessage { message: publication.keep(), qos, retain: false, ids: SubscriptionIds::new(), group: None }
+    }
+
+    /// A client that subscribes to ten thousand filters that overlap has forty kilobytes of identifiers with each message of one byte.
+    #[test]
+    fn identifiers_of_subscriptions_count_as_bytes() {
+        let many = || {
+            (1..=10_000).fold(SubscriptionIds::new(), |mut ids, id| {
+                ids.push(id);
+                ids
+            })
+        };
+        let limits = limits(1000, Limit::at_most(1_000_000), QueueType::Fifo);
+        let (mut queue, mut dropped) = (Queue::default(), 0);
+        for _ in 0..100 {
+            let delivery = OutgoingMessage { ids: many(), ..delivery("1", QoS::AtLeastOnce) };
+            dropped += queue.push(delivery, &limits, true, Time::ZERO).dropped.len();
+        }
+        assert!((10..25).contains(&queue.len()), "{} messages", queue.len());
+        assert_eq!(queue.len() + dropped, 100);
+        assert!(queue.bytes() > 25 * 40_000 / 2 && queue.bytes() <= 1_000_000, "{} bytes", queue.bytes());
+        let first = queue.next(QueueType::Fifo).map(|one| one.ids.as_ptr());
+        assert!(queue.waiting.iter().all(|one| Some(one.ids.as_ptr()) == first), "they share one list");
+        while queue.take(QueueType::Fifo).is_some() {}
+        assert_eq!(queue.bytes(), 0);
     }
 
     fn limits(messages: usize, bytes: Limit, order: QueueType) -> QueueLimits {

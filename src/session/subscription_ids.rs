@@ -3,14 +3,24 @@
 use std::ops::Deref;
 
 use smallvec::SmallVec;
+use triomphe::Arc;
 
-/// Subscription Identifiers, each 1 to 268,435,455. None and one take no memory of their own.
+use crate::memory::{Held, MemoryKind, allocated, allocated_for};
+
+/// Subscription Identifiers, each 1 to 268,435,455. None and one take no memory of their own; a list is shared by those who hold a copy.
 #[derive(Clone, Debug)]
 pub enum SubscriptionIds {
     /// One, or none if it is zero.
     AtMostOne(u32),
     /// Those of several subscriptions that match one message.
-    Many(Box<SmallVec<[u32; FEW]>>),
+    Many(Arc<List>),
+}
+
+/// Several identifiers, and the memory they take. A client that subscribes to ten thousand filters that overlap has as many with each message.
+#[derive(Debug, Default)]
+pub struct List {
+    ids: SmallVec<[u32; FEW]>,
+    held: Held<{ MemoryKind::Messages as u8 }>,
 }
 
 /// So many take one allocation.
@@ -30,8 +40,55 @@ impl SubscriptionIds {
             _ if id == 0 => {}
             SubscriptionIds::AtMostOne(0) => *self = SubscriptionIds::AtMostOne(id),
             SubscriptionIds::AtMostOne(first) => *self = SubscriptionIds::from([*first, id]),
-            SubscriptionIds::Many(ids) => ids.push(id),
+            SubscriptionIds::Many(list) => match Arc::get_mut(list) {
+                Some(list) => list.push(id),
+                None => {
+                    let mut own = List::of(&list.ids);
+                    own.push(id);
+                    *list = Arc::new(own);
+                }
+            },
         }
+    }
+
+    /// The memory of their list in bytes, shared or not.
+    #[inline]
+    pub fn bytes(&self) -> usize {
+        match self {
+            SubscriptionIds::AtMostOne(_) => 0,
+            SubscriptionIds::Many(list) => list.held.bytes(),
+        }
+    }
+
+    /// Has the list of `other`, if it is the same: messages that come one behind the other mostly match the same subscriptions.
+    #[inline]
+    pub fn share_with(&mut self, other: &SubscriptionIds) {
+        if let (SubscriptionIds::Many(own), SubscriptionIds::Many(other)) = (self, other)
+            && own.ids == other.ids
+        {
+            *own = other.clone();
+        }
+    }
+}
+
+impl List {
+    fn of(ids: &[u32]) -> Self {
+        let mut list = List { ids: SmallVec::from_slice(ids), held: Held::default() };
+        list.count();
+        list
+    }
+
+    fn push(&mut self, id: u32) {
+        let is_full = self.ids.len() == self.ids.capacity();
+        self.ids.push(id);
+        if is_full {
+            self.count();
+        }
+    }
+
+    fn count(&mut self) {
+        let spilled = if self.ids.spilled() { allocated_for::<u32>(self.ids.capacity()) } else { 0 };
+        self.held.set(allocated(size_of::<Self>() + size_of::<usize>()) + spilled);
     }
 }
 
@@ -45,7 +102,7 @@ impl From<u32> for SubscriptionIds {
 impl<const COUNT: usize> From<[u32; COUNT]> for SubscriptionIds {
     /// Several identifiers, none of them zero.
     fn from(ids: [u32; COUNT]) -> Self {
-        SubscriptionIds::Many(Box::new(SmallVec::from_slice(&ids)))
+        SubscriptionIds::Many(Arc::new(List::of(&ids)))
     }
 }
 
@@ -63,7 +120,7 @@ impl Deref for SubscriptionIds {
         match self {
             SubscriptionIds::AtMostOne(0) => &[],
             SubscriptionIds::AtMostOne(id) => std::slice::from_ref(id),
-            SubscriptionIds::Many(ids) => ids,
+            SubscriptionIds::Many(list) => &list.ids,
         }
     }
 }
@@ -73,6 +130,7 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
+    use crate::memory::MemoryHeld;
 
     #[test]
     fn they_come_out_as_they_went_in() {
@@ -84,6 +142,32 @@ mod tests {
         }
         assert_eq!(&*SubscriptionIds::from(7), [7]);
         assert!(SubscriptionIds::from(0).is_empty());
+    }
+
+    /// A copy is no other list until it is changed, and equal ones become one. What all of them take is known.
+    #[test]
+    fn a_list_is_held_once_and_its_memory_is_known() {
+        let held = || MemoryHeld::on_this_thread().of(MemoryKind::Messages);
+        let before = held();
+        let many = || {
+            (1..=10_000).fold(SubscriptionIds::new(), |mut ids, id| {
+                ids.push(id);
+                ids
+            })
+        };
+        let (first, mut second) = (many(), many());
+        assert!((40_000..=82_000).contains(&first.bytes()), "{}", first.bytes());
+        assert_eq!(held() - before, first.bytes() + second.bytes());
+        second.share_with(&first);
+        assert_eq!((&*second, held() - before), (&*first, first.bytes()), "one list");
+        let mut other = first.clone();
+        other.push(7);
+        assert_eq!((first.len(), other.len()), (10_000, 10_001), "who changes it has a copy of his own");
+        other.share_with(&first);
+        assert_eq!(other.len(), 10_001, "another list stays");
+        drop((first, second, other));
+        assert_eq!(held(), before);
+        assert_eq!(SubscriptionIds::from(7).bytes(), 0);
     }
 
     /// As many as a session can have subscriptions that match one topic: each is added at the same cost. Printed, not asserted; a copy of all

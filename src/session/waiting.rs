@@ -107,8 +107,11 @@ impl Waiting {
     }
 
     /// Adds one behind all others.
-    pub fn push(&mut self, message: OutgoingMessage) {
-        self.bytes += message.message.size();
+    pub fn push(&mut self, mut message: OutgoingMessage) {
+        if let Some(last) = self.last() {
+            message.ids.share_with(&last.ids);
+        }
+        self.bytes += message.size();
         self.shared += usize::from(message.group.is_some());
         if Index::concerns(&message) {
             let place = self.next_place();
@@ -194,7 +197,7 @@ impl Waiting {
     fn take(&mut self, at: usize) -> Option<OutgoingMessage> {
         let message = self.places.get_mut(at)?.take()?;
         self.gaps += 1;
-        self.bytes -= message.message.size();
+        self.bytes -= message.size();
         self.shared -= usize::from(message.group.is_some());
         if let Some(index) = &mut self.index {
             index.note_out(self.first + at as u64, &message);
@@ -255,7 +258,7 @@ impl Index {
         if message.qos == QoS::AtMostOnce {
             self.qos0.push_back(place);
             self.qos0_len += 1;
-            self.qos0_bytes += message.message.size();
+            self.qos0_bytes += message.size();
         }
         if message.message.expires() != Time::NEVER {
             self.expiring.insert((message.message.expires(), place));
@@ -269,7 +272,7 @@ impl Index {
                 self.qos0.pop_front();
             }
             self.qos0_len -= 1;
-            self.qos0_bytes -= message.message.size();
+            self.qos0_bytes -= message.size();
         }
         if message.message.expires() != Time::NEVER {
             self.expiring.remove(&(message.message.expires(), place));
@@ -339,7 +342,7 @@ mod tests {
                 let payload = |one: Option<OutgoingMessage>| one.map(|one| one.message.payload().to_vec());
                 prop_assert_eq!(payload(taken), payload(expected));
                 let of_qos0 = || model.0.iter().filter(|one| one.qos == QoS::AtMostOnce);
-                let size = |one: &OutgoingMessage| one.message.size();
+                let size = |one: &OutgoingMessage| one.size();
                 prop_assert_eq!(waiting.len(), model.0.len());
                 prop_assert_eq!(waiting.is_empty(), model.0.is_empty());
                 prop_assert_eq!(waiting.bytes(), model.0.iter().map(size).sum::<usize>());
@@ -355,7 +358,7 @@ mod tests {
             let taken = waiting.extract(even);
             prop_assert!(taken.iter().all(even) && !waiting.iter().any(even));
             prop_assert_eq!(taken.len() + waiting.len(), model.0.len());
-            prop_assert_eq!(waiting.bytes(), waiting.iter().map(|one| one.message.size()).sum::<usize>());
+            prop_assert_eq!(waiting.bytes(), waiting.iter().map(|one| one.size()).sum::<usize>());
         }
     }
 

@@ -5,7 +5,6 @@ use std::collections::VecDeque;
 use super::in_flight::{IDS, InFlight, packet_id};
 use crate::codec::PacketId;
 use crate::memory::{Held, MemoryKind, allocated_for};
-use crate::message::Message;
 
 /// With so few places the window is never closed up.
 const FEW: usize = 64;
@@ -26,7 +25,7 @@ pub(super) struct Window {
 impl Window {
     /// The memory it takes, in bytes, with all messages.
     pub fn memory(&self) -> usize {
-        let messages = self.places.iter().filter_map(|entry| entry.message()).map(Message::size).sum::<usize>();
+        let messages = self.places.iter().map(InFlight::size).sum::<usize>();
         self.held.bytes() + messages
     }
 

@@ -7,6 +7,7 @@ use super::clients::Clients;
 use super::holding::{self, hold_without_end};
 use super::message::Hold;
 use super::output::Output;
+use super::turn;
 use crate::client::{ConnectionId, DropReason};
 use crate::codec::QoS;
 use crate::connection::Pace;
@@ -256,6 +257,7 @@ impl<C: Chain> Clients<C> {
         let mut writer = PublishWriter { chain, traffic, buffers: to.buffers, now };
         let progress = writer.send_waiting(session, to.connection, self.flow.most());
         self.statistics.counters.messages_out += progress.messages;
+        self.agenda.turn.did((progress.ids / turn::IDS) as u32);
         if progress.wrote {
             to.queue_for_output();
         }

@@ -3,6 +3,7 @@
 use super::publications::PublishContext;
 use super::pubsub::PubSub;
 use super::subscriptions::News;
+use super::turn;
 use crate::client::{ConnectionId, EndReason, OneLine};
 use crate::codec::{Disconnect, Publish, ReasonCode, Subscribe, Unsubscribe};
 use crate::connection::{PauseReason, Violation};
@@ -45,6 +46,10 @@ impl<C: Chain> PubSub<C> {
         {
             let (most, hasher) = (session.settings.alias_maximum_in, session.subscriptions.hasher());
             let most_bytes = clients.setup.config.limits.max_topic_bytes_per_client;
+            if !publish.topic.is_empty() {
+                // It is copied, and what the alias stood for is forgotten.
+                clients.agenda.turn.did(turn::ALIAS);
+            }
             aliased = publishing::resolve_alias(connected, most, most_bytes, publish, hasher)?;
             with_topic = Publish { topic: aliased.as_deref().unwrap_or(publish.topic), ..*publish };
             &with_topic
@@ -220,7 +225,7 @@ impl<C: Chain> PubSub<C> {
         let client = ClientSubscribe {
             connection: id,
             packet_id: subscribe.packet_id,
-            user: subscribe.user.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+            user: subscribe.user.into(),
             modifiers: modifiers.unwrap_or_default(),
             connection_ended: false,
         };

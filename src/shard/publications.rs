@@ -101,10 +101,10 @@ impl<C: Chain> PubSub<C> {
         let begins_batch = by.more_follows
             && !is_by_choice
             && publisher.is_some()
-            && Batch::is_worth_while(publication, recipients.local.len())
             && recipients.local.len() <= at_once
             && self.clients.delivery.fan_outs.is_empty()
-            && !self.clients.flow.is_waiting_for_clients();
+            && !self.clients.flow.is_waiting_for_clients()
+            && Batch::is_worth_while(publication, &recipients.local);
         if begins_batch {
             self.clients.agenda.turn.did(recipients.local.len() as u32);
             self.clients.delivery.batch.begin(mountpoint, publisher, &mut recipients.local, remote, at_once);

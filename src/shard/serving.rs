@@ -11,7 +11,8 @@ use super::packets::PacketResult;
 use super::turn;
 use crate::client::ConnectionId;
 use crate::codec::{
-    Ack, AckKind, Auth, DecodeError, Frame, Packet, PacketType, ProtocolVersion, Sender, Split, decode, split,
+    Ack, AckKind, Auth, DecodeError, Frame, Packet, PacketType, ProtocolVersion, ReasonCode, Sender, Split, decode,
+    has_more_properties, split,
 };
 use crate::connection::{Connection, ConnectionStage, PauseReason, Pending, SPLICE_FROM, Unread, Violation};
 use crate::handshake::{Handshake, LiveConnection, Reauthentication, Refusal};
@@ -185,6 +186,7 @@ impl<C: Chain> Shard<C> {
                 return FrontPacket::Again;
             }
             clients.statistics.counters.others_in += 1;
+            clients.agenda.turn.did(turn::fields(frame.length));
         } else if clients.flow.holds_publishers()
             && let Some(look) = hold_for_memory(connection, &mut clients.flow, clients.agenda.now())
         {
@@ -237,8 +239,18 @@ impl<C: Chain> Shard<C> {
             return Err(Violation::protocol("a second CONNECT [MQTT-3.1.0-2]"));
         }
         let pubsub = &mut self.pubsub;
+        let most = || pubsub.clients.setup.config.limits.max_properties.get().unwrap_or(usize::MAX);
+        if frame.length >= turn::LONG && has_more_properties(&frame, version, most()) {
+            return Err(Violation::new(ReasonCode::QuotaExceeded, "more properties than max_properties"));
+        }
         match decode(frame, version, Sender::Client)? {
-            Packet::Publish(publish) => pubsub.on_publish(id, session, &publish, raw, resumed),
+            Packet::Publish(publish) => {
+                if frame.length >= turn::LONG {
+                    let (topic, properties) = (publish.topic.len(), publish.properties.block.len());
+                    pubsub.clients.agenda.turn.did(turn::texts(topic, properties));
+                }
+                pubsub.on_publish(id, session, &publish, raw, resumed)
+            }
             Packet::Puback(ack) | Packet::Pubrec(ack) | Packet::Pubrel(ack) | Packet::Pubcomp(ack) => {
                 let kind = frame.packet_type().and_then(AckKind::of).expect("such a packet was decoded");
                 pubsub.clients.on_ack(id, session, kind, ack)

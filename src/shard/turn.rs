@@ -14,6 +14,11 @@ use crate::client::ConnectionId;
 
 /// Reading a packet, whatever follows from it.
 pub(super) const PACKET: u32 = 4;
+/// A packet from so many bytes on is looked at for what is text in it, and for how many properties it has: shorter ones have
+/// fewer than may be, whatever the setting.
+pub(super) const LONG: usize = 256;
+/// A topic alias that is set.
+pub(super) const ALIAS: u32 = 2;
 /// A connection that gets output, beyond what it is to write it: the kernel sends it.
 const SEND: u32 = 16;
 /// A CONNECT, with all that follows from it.
@@ -24,10 +29,24 @@ const ORDINARY_LOOKS: usize = 16;
 pub(super) const FILTER: u32 = 16;
 /// A page of retained messages that is looked for or sent, but for its topics and messages.
 pub(super) const PAGE: u32 = 8;
+/// So many Subscription Identifiers are sent in a unit of work.
+pub(super) const IDS: usize = 8;
 /// What the end of a session is, but for its topic filters and messages.
 pub(super) const SESSION: u32 = 32;
 /// A message that a session leaves.
 pub(super) const LEFTOVER: u32 = 4;
+
+/// Reading the topic of a PUBLISH, and its properties: each byte is looked at several times, and of properties each is a field of its own.
+#[inline]
+pub(super) fn texts(topic: usize, properties: usize) -> u32 {
+    (topic >> 7) as u32 + fields(properties)
+}
+
+/// Reading so many bytes that consist of fields.
+#[inline]
+pub(super) fn fields(bytes: usize) -> u32 {
+    (bytes >> 5) as u32
+}
 
 /// How much is done in a turn, in units of work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

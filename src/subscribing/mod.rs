@@ -18,7 +18,7 @@ pub use grants::{Granted, admit, grant, requested, wanted};
 pub use packets::{suback, to_remove, unsuback, unsubscribe};
 
 use crate::client::ConnectionId;
-use crate::codec::{PacketId, ReasonCode, UserProperties};
+use crate::codec::{KeptUserProperties, PacketId, ReasonCode};
 use crate::hooks::{RequestedFilter, SubscribeModifiersM5, SubscribedM5};
 
 /// Subscriptions that are being made; one for each shard.
@@ -69,7 +69,7 @@ pub struct ClientSubscribe {
     /// Its packet id.
     pub packet_id: PacketId,
     /// Its user properties.
-    pub user: Vec<(String, String)>,
+    pub user: KeptUserProperties,
     /// What the hooks want to be told in SUBACK.
     pub modifiers: SubscribeModifiersM5,
     /// The connection has ended, and the hooks were told of the subscription before that: there is no SUBACK. By then the session may
@@ -127,7 +127,7 @@ impl PendingSubscribe {
         let subscribed = SubscribedM5 {
             filters: &granted,
             subscription_id: Some(self.subscription_id).filter(|id| *id > 0),
-            user_properties: UserProperties::from(&client.user[..]),
+            user_properties: client.user.get(),
         };
         (!granted.is_empty()).then(|| tell(&subscribed))
     }
@@ -206,7 +206,7 @@ mod tests {
         let client = ClientSubscribe {
             connection: ConnectionId::new(1, 1),
             packet_id: PacketId::MIN,
-            user: vec![("name".to_owned(), "value".to_owned())],
+            user: crate::codec::UserProperties::from(&[("name".to_owned(), "value".to_owned())][..]).into(),
             modifiers: SubscribeModifiersM5::default(),
             connection_ended: false,
         };

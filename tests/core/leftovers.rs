@@ -19,7 +19,7 @@ type Hooked = World<Linked<NoHooks, Script>>;
 fn each(numbers: &[usize], mut check: impl FnMut(&mut Hooked, &Script)) {
     for shards in numbers {
         let script = Script::default();
-        let limits = TurnLimits { share: 40, turn: 120, portion: 3, under_way: 30 };
+        let limits = TurnLimits { share: 40, turn: 120, at_once: 3, portion: 3, under_way: 30 };
         let mut world = World::in_turns(*shards, limits, config(|_| {}), || NoHooks.hook(script.clone()));
         check(&mut world, &script);
         world.settle();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use moormq::codec::{
-    AckKind, Packet, ProtocolVersion, QoS, ReasonCode, Subscribe, SubscribeFilter, SubscriptionOptions,
+    AckKind, Packet, ProtocolVersion, QoS, ReasonCode, Subscribe, SubscribeFilter, SubscriptionOptions, UserProperties,
 };
 use moormq::config::{Config, Limit};
 use moormq::hooks::NoHooks;
@@ -331,6 +331,32 @@ fn filters_of_one_packet_are_limited_in_number() {
             assert_eq!(client.received(&mut world), [Got::Suback(1, codes)]);
             client.unsubscribe(&mut world, &["a", "b", "c", "d"]);
             assert_eq!(client.received(&mut world), ended);
+        }
+    }
+}
+
+/// A property takes five bytes, and reading it is work.
+#[test]
+fn properties_of_one_packet_are_limited_in_number() {
+    let pairs = vec![(String::new(), String::new()); 1025];
+    for (most, taken) in [(Limit::at_most(1024), false), (Limit::UNLIMITED, true)] {
+        for mut world in worlds_with(|| config(|config| config.limits.max_properties = most)) {
+            let filters = [SubscribeFilter { filter: "a", options: at(QoS::AtMostOnce) }];
+            let subscribe = |count: usize| Subscribe {
+                user: UserProperties::from(&pairs[..count]),
+                ..Subscribe::new(packet_id(1), &filters[..])
+            };
+            let mut client = Client::clean(&mut world, "c", V5);
+            let suback = [Got::Suback(1, vec![ReasonCode::Success])];
+            client.send(&mut world, &Packet::Subscribe(subscribe(1024)));
+            assert_eq!(client.received(&mut world), suback, "as many as may be");
+            client.send(&mut world, &Packet::Subscribe(subscribe(1025)));
+            let one_more = client.received(&mut world);
+            if taken {
+                assert_eq!(one_more, suback);
+            } else {
+                assert_eq!(one_more, disconnected(V5, ReasonCode::QuotaExceeded));
+            }
         }
     }
 }

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use moormq::codec::{
-    Disconnect, Packet, ProtocolVersion, QoS, ReasonCode, Subscribe, SubscribeFilter, SubscriptionOptions,
+    Ack, Disconnect, Packet, ProtocolVersion, Publish, PublishProperties, QoS, ReasonCode, Subscribe, SubscribeFilter,
+    SubscriptionOptions, Unsubscribe, UserProperties,
 };
 use moormq::hooks::NoHooks;
 use moormq::shard::{Input, Request, TurnLimits};
@@ -73,6 +74,43 @@ fn a_client_that_sends_a_lot_is_served_in_shares_and_another_one_in_between() {
     }
     assert_eq!(first + rest, 100);
     assert!(turns >= 5, "{turns} turns");
+}
+
+/// Properties, long topics and topic aliases that are set anew are work of who sends them, whatever the packet is.
+#[test]
+fn fields_of_packets_are_work_of_who_sends_them() {
+    let pairs = vec![(String::new(), String::new()); 200];
+    let (user, long) = (UserProperties::from(&pairs[..]), "t".repeat(4096));
+    let filters = [SubscribeFilter { filter: "a", options: SubscriptionOptions::new(QoS::AtMostOnce) }];
+    let with = |properties| Publish { properties, ..publish("a", "", QoS::AtMostOnce, 0) };
+    let ack = Ack { user, ..Ack::new(packet_id(1), ReasonCode::Success) };
+    let aliased = PublishProperties { topic_alias: Some(1), ..PublishProperties::default() };
+    // A share is ten packets that are no work beyond that.
+    for (what, at_most, packet) in [
+        ("nothing", 10, Packet::Publish(publish("a", "", QoS::AtMostOnce, 0))),
+        ("a payload", 10, Packet::Publish(publish("a", &long[..1000], QoS::AtMostOnce, 0))),
+        ("a topic alias", 7, Packet::Publish(with(aliased))),
+        ("a long topic", 2, Packet::Publish(publish(&long, "", QoS::AtMostOnce, 0))),
+        ("PUBLISH", 2, Packet::Publish(with(PublishProperties { user, ..PublishProperties::default() }))),
+        ("PUBREL", 2, Packet::Pubrel(ack)),
+        ("PUBACK", 2, Packet::Puback(ack)),
+        ("SUBSCRIBE", 1, Packet::Subscribe(Subscribe { user, ..Subscribe::new(packet_id(1), &filters[..]) })),
+        ("UNSUBSCRIBE", 2, Packet::Unsubscribe(Unsubscribe { user, ..Unsubscribe::new(packet_id(1), &["x"][..]) })),
+    ] {
+        let mut world = world(1);
+        let client = Client::clean(&mut world, "c", V5);
+        begin_turn(&mut world);
+        world.send_quietly(client.socket, &bytes(V5, &[packet; 30]));
+        let unserved = |world: &World<NoHooks>| world.shards[0].is_behind();
+        assert!(unserved(&world), "{what}");
+        let mut shares = 1;
+        while world.catch_up() {
+            shares += 1;
+            world.carry_out_outputs();
+        }
+        assert!(shares >= 30 / at_most, "{what}: {shares} shares");
+        assert!(at_most < 10 || shares <= 4, "{what}: {shares} shares");
+    }
 }
 
 /// What waits between two shards is as much work as one turn, and no more: what others send there is behind it.

@@ -29,6 +29,61 @@ impl fmt::Display for FaultyLine {
 
 impl std::error::Error for FaultyLine {}
 
+/// What is wrong with a file: all its faulty lines, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FaultyLines {
+    /// The first [`FaultyLines::MOST`] of them, one at least.
+    pub lines: Vec<FaultyLine>,
+    /// How many more there are.
+    pub more: usize,
+}
+
+impl FaultyLines {
+    /// So many are told one by one.
+    pub const MOST: usize = 20;
+}
+
+impl From<FaultyLine> for FaultyLines {
+    fn from(line: FaultyLine) -> Self {
+        FaultyLines { lines: vec![line], more: 0 }
+    }
+}
+
+impl fmt::Display for FaultyLines {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, line) in self.lines.iter().enumerate() {
+            write!(f, "{}{line}", if at == 0 { "" } else { "; " })?;
+        }
+        if self.more > 0 { write!(f, "; and {} more", self.more) } else { Ok(()) }
+    }
+}
+
+impl std::error::Error for FaultyLines {}
+
+/// The faulty lines of a text that is being read.
+pub(super) struct Faults(FaultyLines);
+
+impl Faults {
+    pub fn none() -> Self {
+        Faults(FaultyLines { lines: Vec::new(), more: 0 })
+    }
+
+    /// What was made of a line; none, and it is noted, if that is faulty.
+    pub fn take<T>(&mut self, read: Result<T, FaultyLine>) -> Option<T> {
+        match read {
+            Ok(read) => return Some(read),
+            Err(fault) if self.0.lines.len() < FaultyLines::MOST => self.0.lines.push(fault),
+            Err(_) => self.0.more += 1,
+        }
+        None
+    }
+
+    /// What was made of the text, if no line is faulty.
+    pub fn unless_any<T>(self, read: T) -> Result<T, FaultyLines> {
+        if self.0.lines.is_empty() { Ok(read) } else { Err(self.0) }
+    }
+}
+
 /// Why a name cannot stand in such a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidUser;
@@ -149,6 +204,24 @@ fn is_entry_of(line: &str, user: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn faulty_lines_are_told_one_by_one_up_to_a_number() {
+        let fault = |line| FaultyLine::new(line, "bad");
+        let faulty = |count: usize| {
+            let mut faults = Faults::none();
+            assert_eq!(faults.take(Ok(7)), Some(7));
+            (1..=count).for_each(|line| assert_eq!(faults.take::<()>(Err(fault(line))), None));
+            faults.unless_any(())
+        };
+        assert_eq!(faulty(0), Ok(()));
+        assert_eq!(faulty(2).map_err(|faulty| faulty.to_string()), Err("line 1: bad; line 2: bad".to_owned()));
+        assert_eq!(faulty(20).map_err(|faulty| faulty.more), Err(0));
+        let many = faulty(23).expect_err("23 lines");
+        assert_eq!((many.lines.len(), many.more), (20, 3));
+        assert!(many.to_string().ends_with("line 20: bad; and 3 more"), "{many}");
+        assert_eq!(FaultyLines::from(fault(3)).to_string(), "line 3: bad");
+    }
 
     #[test]
     fn lines_are_found_with_their_numbers() {

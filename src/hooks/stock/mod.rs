@@ -16,7 +16,7 @@ mod scram;
 pub use acl::{AclFile, AclRules, Identity, Ruling};
 pub use allow::AllowAll;
 pub use dispatch::Stock;
-pub use entries::{FaultyLine, InvalidUser, check_user, remove_entry, set_entry};
+pub use entries::{FaultyLine, FaultyLines, InvalidUser, check_user, remove_entry, set_entry};
 pub use live::{Live, Replacer};
 pub use password::{
     HashMemory, HashQueue, HashWork, HashWorker, NoMemory, PasswordFile, PasswordTable, StoredPassword, hash_queue,

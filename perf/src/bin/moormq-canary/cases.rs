@@ -52,7 +52,7 @@ const COMES_BACK: Duration = Duration::from_millis(400);
 /// How long one publishes to those, and to others who do not read.
 const GATEWAY: Duration = Duration::from_secs(15);
 /// What a gateway publishes at a time.
-const READING: [u8; 20_000] = [b'r'; 20_000];
+static READING: [u8; 20_000] = [b'r'; 20_000];
 /// Packets in one write, and clients that are between CONNECT and ready at a time, where many are prepared.
 const AT_A_TIME: usize = 500;
 /// Clients from one address, so that ports suffice.

@@ -2,7 +2,7 @@
 
 use super::rules::AclRules;
 use super::scope::{Effect, Pattern, PatternError, Scope, is_placeholder};
-use crate::hooks::stock::entries::{FaultyLine, lines};
+use crate::hooks::stock::entries::{Faults, FaultyLine, FaultyLines, lines};
 use crate::topic::TopicFilter;
 
 impl AclRules {
@@ -29,27 +29,26 @@ impl AclRules {
     ///
     /// # Errors
     ///
-    /// The first line that is none of these.
-    pub fn parse(text: &str) -> Result<Self, FaultyLine> {
+    /// The lines that are none of these.
+    pub fn parse(text: &str) -> Result<Self, FaultyLines> {
         let mut rules = AclRules::new();
-        let mut user = None;
+        let (mut user, mut faults) = (None, Faults::none());
         for (number, line) in lines(text) {
             let fault = |problem: String| FaultyLine::new(number, problem);
             if let ("user", name) = word(line) {
-                if name.is_empty() {
-                    return Err(fault("the user name is missing: user NAME".to_owned()));
-                }
-                user = Some(name);
+                let is_missing = || fault("the user name is missing: user NAME".to_owned());
+                user = faults.take((!name.is_empty()).then_some(name).ok_or_else(is_missing));
                 continue;
             }
-            let Rule { effect, read, write, scope } = Rule::parse(line).map_err(fault)?;
+            let Some(rule) = faults.take(Rule::parse(line).map_err(fault)) else { continue };
+            let Rule { effect, read, write, scope } = rule;
             let owner = match scope {
                 Scope::Filter(_) => user,
                 Scope::Pattern(_) => None,
             };
             rules.add(owner, effect, (read, write), &scope);
         }
-        Ok(rules)
+        faults.unless_any(rules)
     }
 }
 
@@ -216,7 +215,7 @@ topic $SYS/#
     }
 
     #[test]
-    fn the_first_fault_is_told_with_its_line() {
+    fn faults_are_told_with_their_lines() {
         for (text, fault) in [
             ("topic a\nfoo a", "line 2: begins with foo, which must be topic, pattern, deny, user or #"),
             ("\n\nuser", "line 3: the user name is missing: user NAME"),
@@ -227,7 +226,10 @@ topic $SYS/#
         ] {
             assert_eq!(AclRules::parse(text).expect_err(text).to_string(), fault);
         }
-        let problem = |text| AclRules::parse(text).expect_err(text).problem;
+        let several = "topic a\nuser\ntopic a/#/b\nuser ann\ntopic b\nallow c\n";
+        let faulty = AclRules::parse(several).expect_err("three lines");
+        assert_eq!((faulty.lines.iter().map(|one| one.line).collect::<Vec<_>>(), faulty.more), (vec![2, 3, 6], 0));
+        let problem = |text| AclRules::parse(text).expect_err(text).lines.swap_remove(0).problem;
         assert!(problem("topic dev/%c").contains("only a pattern fills in"));
         assert!(problem("pattern dev-%c").contains("each must be a level of its own"));
         assert!(problem("topic $share/g/a").contains("share name"));

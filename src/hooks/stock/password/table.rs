@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock};
 
 use super::StoredPassword;
 use super::stored::Cost;
-use crate::hooks::stock::entries::{FaultyLine, Users, lines, split};
+use crate::hooks::stock::entries::{Faults, FaultyLine, FaultyLines, Users, lines, split};
 
 /// Users and their passwords, read from lines `user:hash`; see [`StoredPassword`] for the hashes. Empty lines and lines
 /// that begin with `#` are skipped.
@@ -26,24 +26,27 @@ impl PasswordTable {
     ///
     /// # Errors
     ///
-    /// The first line that is not valid, or whose user stood on an earlier one.
-    pub fn parse(text: &str) -> Result<Self, FaultyLine> {
-        let mut users = Users::new();
+    /// The lines that are not valid, or whose user stood on an earlier one.
+    pub fn parse(text: &str) -> Result<Self, FaultyLines> {
+        let (mut users, mut faults) = (Users::new(), Faults::none());
         let mut costs = BTreeMap::<Cost, (usize, Arc<StoredPassword>)>::new();
         for (number, line) in lines(text) {
-            let (user, stored) = split(line).ok_or_else(|| FaultyLine::new(number, "must be user:hash"))?;
-            let stored = StoredPassword::parse(stored)
-                .map_err(|problem| FaultyLine::new(number, format!("user {user}: {problem}")))?;
-            let stored = Arc::new(stored);
+            let entry = split(line).ok_or_else(|| FaultyLine::new(number, "must be user:hash"));
+            let entry = entry.and_then(|(user, stored)| {
+                let stored = StoredPassword::parse(stored)
+                    .map_err(|problem| FaultyLine::new(number, format!("user {user}: {problem}")))?;
+                Ok((user, Arc::new(stored)))
+            });
+            let Some((user, stored)) = faults.take(entry) else { continue };
             costs.entry(stored.cost()).or_insert_with(|| (0, Arc::clone(&stored))).0 += 1;
-            users.insert(user, stored, number)?;
+            faults.take(users.insert(user, stored, number));
         }
         let mut before = 0;
         let decoys = costs.into_values().map(|(count, stored)| {
             before += count;
             (before, stored)
         });
-        Ok(PasswordTable { decoys: decoys.collect(), users })
+        faults.unless_any(PasswordTable { decoys: decoys.collect(), users })
     }
 
     /// What is kept of the password of `user`; none if the user is not known.
@@ -110,9 +113,9 @@ mod tests {
     }
 
     #[test]
-    fn the_first_fault_is_told_with_its_line() {
+    fn faults_are_told_with_their_lines() {
         let fault = |text: String| PasswordTable::parse(&text).expect_err("a fault").to_string();
-        assert_eq!(fault(format!("a:{HASH}\nnonsense\n:x")), "line 2: must be user:hash");
+        assert_eq!(fault(format!("a:{HASH}\nnonsense\n:x")), "line 2: must be user:hash; line 3: must be user:hash");
         assert_eq!(fault("\n:x".to_owned()), "line 2: must be user:hash");
         assert_eq!(fault("a:$6$x".to_owned()), "line 1: user a: the salt or the hash is missing");
         assert_eq!(fault(format!("a:{HASH}\na:{HASH}")), "line 2: user a is on line 1 already");

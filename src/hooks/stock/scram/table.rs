@@ -12,7 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use hmac::Mac;
 
 use super::{ScramCredentials, hmac};
-use crate::hooks::stock::entries::{FaultyLine, Users, lines, split};
+use crate::hooks::stock::entries::{Faults, FaultyLine, FaultyLines, Users, lines, split};
 
 /// How the line with the secret begins. No user name does, since that would need a colon.
 const DECOY: &str = "$decoy$";
@@ -33,26 +33,31 @@ impl ScramTable {
     ///
     /// # Errors
     ///
-    /// The first line that is not valid, or whose user stood on an earlier one.
-    pub fn parse(text: &str, secret: [u8; 32]) -> Result<Self, FaultyLine> {
-        let mut users = Users::new();
+    /// The lines that are not valid, or whose user stood on an earlier one.
+    pub fn parse(text: &str, secret: [u8; 32]) -> Result<Self, FaultyLines> {
+        let (mut users, mut faults) = (Users::new(), Faults::none());
         let mut from_file = None;
         for (number, line) in lines(text) {
             let fault = |problem: String| FaultyLine::new(number, problem);
             if let Some(decoy) = line.strip_prefix(DECOY) {
                 let decoy = STANDARD.decode(decoy).ok().and_then(|decoy| decoy.try_into().ok());
-                from_file = Some(decoy.ok_or_else(|| fault("must be $decoy$ and 32 bytes in base64".to_owned()))?);
+                from_file =
+                    faults.take(decoy.ok_or_else(|| fault("must be $decoy$ and 32 bytes in base64".to_owned())));
                 continue;
             }
-            let (user, text) = split(line).ok_or_else(|| fault("must be user:credentials".to_owned()))?;
-            let credentials =
-                ScramCredentials::parse(text).map_err(|problem| fault(format!("user {user}: {problem}")))?;
-            let user = stringprep::saslprep(user).map_err(|error| fault(format!("user {user}: the name: {error}")))?;
-            users.insert(&user, credentials, number)?;
+            let entry = split(line).ok_or_else(|| fault("must be user:credentials".to_owned()));
+            let entry = entry.and_then(|(user, text)| {
+                let credentials =
+                    ScramCredentials::parse(text).map_err(|problem| fault(format!("user {user}: {problem}")))?;
+                let user =
+                    stringprep::saslprep(user).map_err(|error| fault(format!("user {user}: the name: {error}")))?;
+                users.insert(&user, credentials, number)
+            });
+            faults.take(entry);
         }
         let iterations = most_frequent(users.values().map(|credentials| credentials.iterations));
         let iterations = iterations.unwrap_or(ScramCredentials::DEFAULT_ITERATIONS);
-        Ok(ScramTable { users, secret: from_file.unwrap_or(secret), iterations })
+        faults.unless_any(ScramTable { users, secret: from_file.unwrap_or(secret), iterations })
     }
 
     /// The line that gives a file its secret; none if `text` has one. The secret is random.
@@ -151,9 +156,13 @@ mod tests {
     }
 
     #[test]
-    fn the_first_fault_is_told_with_its_line() {
+    fn faults_are_told_with_their_lines() {
         let fault = |text: String| ScramTable::parse(&text, [0; 32]).expect_err("a fault").to_string();
         assert_eq!(fault(format!("{}nonsense", line("a", 4096))), "line 2: must be user:credentials");
+        assert_eq!(
+            fault(format!("x\n{}y", line("a", 4096))),
+            "line 1: must be user:credentials; line 3: must be user:credentials"
+        );
         assert!(fault("\na:x".to_owned()).starts_with("line 2: user a: must be SCRAM-SHA-256$"));
         assert_eq!(fault(line("a", 4096) + &line("a", 4096)), "line 2: user a is on line 1 already");
         assert_eq!(fault(line("IX", 4096) + &line("\u{2168}", 4096)), "line 2: user IX is on line 1 already");

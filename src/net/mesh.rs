@@ -5,7 +5,7 @@
 //! the queue counts as congested: the sender can then stop reading from the clients that cause such messages. Ringing a
 //! doorbell costs a system call only when its shard sleeps.
 //!
-//! The load is bytes, or the [work](super::costs) that messages are to their receiver, whichever fills more of the queue.
+//! The load is bytes, or the work (see `costs`) that messages are to their receiver, whichever fills more of the queue.
 //!
 //! A sender that waits for a congested queue is always woken. The proof is that of the doorbell (see there), with
 //! `load` and `waiting` as the two words.

@@ -53,10 +53,11 @@ impl Inbound {
                 let Err(at) = ids.binary_search(&id) else { return };
                 let is_full = ids.len() == ids.capacity();
                 ids.insert(at, id);
-                if ids.len() > MOST_FEW {
+                let are_many = ids.len() > MOST_FEW;
+                if are_many {
                     self.unreleased = Ids::Many(Bits::of(ids));
                 }
-                if is_full {
+                if is_full || are_many {
                     self.count();
                 }
             }

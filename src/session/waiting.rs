@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
 
-use super::OutgoingMessage;
+use super::{OutgoingMessage, SubscriptionIds};
 use crate::codec::QoS;
 use crate::memory::{Held, MemoryKind, allocated, allocated_for, allocated_in_tree};
 use crate::time::Time;
@@ -108,7 +108,9 @@ impl Waiting {
 
     /// Adds one behind all others.
     pub fn push(&mut self, mut message: OutgoingMessage) {
-        if let Some(last) = self.last() {
+        if matches!(message.ids, SubscriptionIds::Many(_))
+            && let Some(last) = self.last()
+        {
             message.ids.share_with(&last.ids);
         }
         self.bytes += message.size();

@@ -10,7 +10,7 @@ use super::message::{Hold, ShardMessage};
 use super::output::Output;
 use super::program::Program;
 use super::statistics::Statistics;
-use super::turn::{Line, TurnLimits};
+use super::turn::{Line, Turn, TurnLimits};
 use crate::client::{Client, ConnectionId};
 use crate::codec::ReasonCode;
 use crate::config::{Config, SessionsFull};
@@ -50,6 +50,11 @@ impl Setup {
     /// About how many bytes may be under way to a shard: what comes yet when publishers everywhere are told to wait.
     pub(super) fn under_way(&self) -> usize {
         self.config.runtime.mailbox_bytes.saturating_mul(self.shards)
+    }
+
+    /// The name of a listener, for the log.
+    pub(super) fn listener_name(&self, listener: usize) -> &str {
+        self.config.listeners.get(listener).map_or("", |listener| &listener.name)
     }
 }
 
@@ -99,12 +104,9 @@ impl<C: Chain> Clients<C> {
     /// A client has had its share of the turn: it is served on when those have been who wait already.
     #[cold]
     pub(super) fn wait_for_turn(&mut self, id: ConnectionId) {
-        if let Some(connection) = self.connections.get_mut(id)
-            && !connection.pauses.contains(PauseReason::Turn)
-        {
-            connection.pauses.insert(PauseReason::Turn);
+        if let Some(connection) = self.connections.get_mut(id) {
             let is_connected = connection.session().is_some();
-            self.agenda.turn.wait(id, if is_connected { Line::Clients } else { Line::ComingAndGoing });
+            wait_in(&mut self.agenda.turn, connection, if is_connected { Line::Clients } else { Line::ComingAndGoing });
         }
     }
 
@@ -115,9 +117,8 @@ impl<C: Chain> Clients<C> {
             return false;
         }
         let Some(connection) = self.connections.get_mut(id) else { return false };
-        if self.agenda.turn.is_over() && !connection.pauses.contains(PauseReason::Turn) {
-            connection.pauses.insert(PauseReason::Turn);
-            self.agenda.turn.wait(id, Line::ComingAndGoing);
+        if self.agenda.turn.is_over() {
+            wait_in(&mut self.agenda.turn, connection, Line::ComingAndGoing);
         }
         connection.is_lost = connection.pauses.is_only(PauseReason::Turn);
         connection.is_lost
@@ -175,7 +176,7 @@ impl<C: Chain> Clients<C> {
     pub(super) fn turn_away(&mut self, id: ConnectionId, why: &str) {
         let Some(connection) = self.connections.get(id) else { return };
         let peer = connection.peer;
-        let listener = self.setup.config.listeners.get(connection.listener).map_or("", |listener| &listener.name);
+        let listener = self.setup.listener_name(connection.listener);
         if connection.unread.is_empty() && why == CLIENT_LEFT {
             tracing::debug!(%peer, listener, "connection closed: {why}");
         } else {
@@ -253,6 +254,14 @@ fn task_of<S>(connection: &Connection<PendingConnect<S>>) -> Option<u64> {
             Some(Pending::Hook { task, .. }) => Some(task),
             _ => None,
         },
+    }
+}
+
+/// Has a connection wait for its share of another turn, unless it does so already.
+fn wait_in<A>(turn: &mut Turn, connection: &mut Connection<A>, line: Line) {
+    if !connection.pauses.contains(PauseReason::Turn) {
+        connection.pauses.insert(PauseReason::Turn);
+        turn.wait(connection.id, line);
     }
 }
 

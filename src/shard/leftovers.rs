@@ -76,9 +76,8 @@ pub(super) fn finish_all<C: Chain>(pubsub: &mut PubSub<C>) {
     while let Some(away) = pubsub.clients.agenda.remnants.qos0.pop_front() {
         go_on_dropping(&mut pubsub.clients, away, |_| false);
     }
-    while let Some(mut ended) = pubsub.clients.agenda.remnants.messages.pop_front() {
-        see_to(pubsub, &mut ended, |_| false);
-        finish_held(pubsub, ended);
+    while let Some(ended) = pubsub.clients.agenda.remnants.messages.pop_front() {
+        finish_at_once(pubsub, ended);
     }
 }
 
@@ -93,16 +92,15 @@ pub(super) fn finish_last_of<C: Chain>(pubsub: &mut PubSub<C>, subscriber: &Subs
     }
     let messages = &mut pubsub.clients.agenda.remnants.messages;
     if messages.back().is_some_and(|ended| ended.session.client.subscriber == *subscriber)
-        && let Some(mut ended) = messages.pop_back()
+        && let Some(ended) = messages.pop_back()
     {
-        see_to(pubsub, &mut ended, |_| false);
-        finish_held(pubsub, ended);
+        finish_at_once(pubsub, ended);
     }
 }
 
 /// Whether so many messages are too much to be seen to at once.
 fn is_much<C: Chain>(clients: &Clients<C>, messages: usize) -> bool {
-    messages > clients.agenda.turn.limits().portion && !clients.agenda.is_stopping()
+    messages > clients.agenda.turn.limits().at_once && !clients.agenda.is_stopping()
 }
 
 /// Drops what a session leaves, or has it go to others, until `is_enough`. Whether that was all.
@@ -148,6 +146,12 @@ fn go_on_dropping<C: Chain>(clients: &mut Clients<C>, away: AwayQos0, is_enough:
     } else {
         clients.agenda.remnants.qos0.push_back(away);
     }
+}
+
+/// Sees to all that a session leaves whose end has held up others.
+fn finish_at_once<C: Chain>(pubsub: &mut PubSub<C>, mut ended: EndedSession<C::State>) {
+    see_to(pubsub, &mut ended, |_| false);
+    finish_held(pubsub, ended);
 }
 
 /// As [`finish`], for a session whose end has held up others.

@@ -17,13 +17,9 @@ pub(super) fn tell<C: Chain>(
     at_once: Option<MemberCounts>,
 ) {
     await_turn(pubsub);
-    let Some(members) = at_once else { return };
-    let mountpoint = pubsub.routing.name(mountpoint).clone();
-    pubsub.clients.agenda.tell_others(|| ShardMessage::Group {
-        mountpoint: mountpoint.clone(),
-        filter: filter.clone(),
-        members,
-    });
+    if let Some(members) = at_once {
+        post(pubsub, mountpoint, filter, members);
+    }
 }
 
 /// Tells of what has changed, as far as the turn goes.
@@ -33,7 +29,7 @@ pub(super) fn tell_some<C: Chain>(pubsub: &mut PubSub<C>) {
         && let Some((mountpoint, filter, members)) = pubsub.routing.next_member_news()
     {
         pubsub.clients.agenda.turn.did(FILTER);
-        tell(pubsub, mountpoint, &filter, Some(members));
+        post(pubsub, mountpoint, &filter, members);
     }
     await_turn(pubsub);
 }
@@ -42,4 +38,13 @@ fn await_turn<C: Chain>(pubsub: &mut PubSub<C>) {
     if pubsub.routing.member_news.await_turn() {
         pubsub.clients.agenda.next_turn(Deadline::Members);
     }
+}
+
+fn post<C: Chain>(pubsub: &mut PubSub<C>, mountpoint: u32, filter: &TopicFilter, members: MemberCounts) {
+    let mountpoint = pubsub.routing.name(mountpoint).clone();
+    pubsub.clients.agenda.tell_others(|| ShardMessage::Group {
+        mountpoint: mountpoint.clone(),
+        filter: filter.clone(),
+        members,
+    });
 }

@@ -55,7 +55,7 @@ pub struct TurnLimits {
     pub share: u32,
     /// For all. A single piece of work may go beyond it.
     pub turn: u32,
-    /// Most recipients on a shard to which a message is delivered at once.
+    /// Most recipients on a shard to which a message is delivered at once, and most messages that a session may leave to be seen to at once.
     pub at_once: usize,
     /// Recipients in a portion of a message to more. The kernel has to send to each of them.
     pub portion: usize,

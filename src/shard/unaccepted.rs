@@ -13,7 +13,7 @@ use crate::hooks::Chain;
 pub(super) fn turned_away<C: Chain>(clients: &mut Clients<C>, listener: usize, peer: SocketAddr) {
     let counters = &mut clients.statistics.counters;
     (counters.accepted, counters.refused) = (counters.accepted + 1, counters.refused + 1);
-    let listener = clients.setup.config.listeners.get(listener).map_or("", |listener| &listener.name);
+    let listener = clients.setup.listener_name(listener);
     let why = "there are more connections than may be, and as many as can be are being refused";
     tracing::warn!(%peer, listener, "connection closed: {why}");
 }

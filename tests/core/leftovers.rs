@@ -84,6 +84,19 @@ fn drops(calls: &[String]) -> usize {
     calls.iter().filter(|call| call.starts_with("dropped")).map(times).sum()
 }
 
+/// What is a lot is one number for all: how small portions are has nothing to do with it.
+#[test]
+fn what_is_no_lot_is_dropped_at_once_however_small_portions_are() {
+    let script = Script::default();
+    let limits = TurnLimits { share: 4000, turn: 12_000, at_once: 62, portion: 3, under_way: 30 };
+    let mut world = World::in_turns(1, limits, config(|_| {}), || NoHooks.hook(script.clone()));
+    let client = full(&mut world, &script, ConnectOptions::clean(V5), "t", QoS::AtLeastOnce);
+    let id = id(&world);
+    world.hang_up_quietly(client.socket);
+    assert_eq!(drops(&calls(&script, &id)), 62);
+    assert!(!world.shards[0].is_behind());
+}
+
 /// [lifecycle.md 5]
 #[test]
 fn hooks_are_told_of_the_end_of_a_session_behind_all_that_it_leaves() {

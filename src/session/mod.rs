@@ -28,6 +28,7 @@ pub use recipient::{PROGRAM, Recipient};
 pub use settings::SessionSettings;
 pub use subscription_ids::SubscriptionIds;
 pub use table::Sessions;
+pub use waiting::{Look, Walk};
 pub use will::Will;
 
 use crate::client::{Client, ConnectionId, SessionFound};

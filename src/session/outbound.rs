@@ -1,6 +1,7 @@
 //! Messages to a client: the window of those in flight, their packet ids, and the queue behind the window.
 
 use super::in_flight::{IDS, InFlight, Stage, packet_id};
+use super::waiting::Look;
 use super::window::Window;
 use super::{OutgoingMessage, Queue};
 use crate::codec::PacketId;
@@ -203,13 +204,39 @@ impl Outbound {
         self.window.remove(0)
     }
 
+    /// Looks at the first message in flight whose sequence is not below `from`, which is that of the next one then. Takes it out of the window
+    /// if `which` is true.
+    pub fn look_in_flight(&mut self, from: &mut u64, which: impl FnOnce(&InFlight) -> bool) -> Look<InFlight> {
+        let Some(at) = self.window.first_from(*from) else { return Look::End };
+        let entry = self.window.at(at);
+        let sequence = entry.sequence();
+        *from = sequence + 1;
+        if !which(entry) {
+            return Look::Kept;
+        }
+        let taken = self.window.remove(at);
+        if self.unsent > 0 {
+            self.completed_unsent(sequence);
+        }
+        taken.map_or(Look::Kept, Look::Taken)
+    }
+
     /// Takes out of the window every message for which `which` is true.
-    pub fn extract(&mut self, which: impl FnMut(&InFlight) -> bool) -> Vec<InFlight> {
-        let (unsent_from, mut unsent) = (self.unsent_from, 0);
-        let taken = self.window.extract(which, |kept| unsent += usize::from(kept.sequence() >= unsent_from));
-        self.unsent = if self.unsent > 0 { unsent } else { 0 };
-        self.find_unsent();
-        taken
+    #[cfg(test)]
+    pub fn extract(&mut self, mut which: impl FnMut(&InFlight) -> bool) -> Vec<InFlight> {
+        let (mut from, mut taken) = (0, Vec::new());
+        loop {
+            match self.look_in_flight(&mut from, &mut which) {
+                Look::Taken(entry) => taken.push(entry),
+                Look::Kept => {}
+                Look::End => return taken,
+            }
+        }
+    }
+
+    /// Whether any message in flight came through a shared subscription.
+    pub fn is_any_in_flight_shared(&self) -> bool {
+        self.window.in_order().any(|entry| entry.group().is_some())
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::SubscriptionIds;
-use super::waiting::Waiting;
+use super::waiting::{Look, Waiting, Walk};
 use crate::client::DropReason;
 use crate::codec::QoS;
 use crate::config::{Limit, QueueType};
@@ -202,9 +202,9 @@ impl Queue {
         self.waiting.take_first(MOST_LOOKED_AT, which)
     }
 
-    /// Takes out every message for which `which` is true, in order.
-    pub fn extract(&mut self, which: impl FnMut(&OutgoingMessage) -> bool) -> Vec<OutgoingMessage> {
-        self.waiting.extract(which)
+    /// Looks at the next message of a walk, and takes it out if `which` is true.
+    pub fn look(&mut self, walk: &mut Walk, which: impl FnOnce(&OutgoingMessage) -> bool) -> Look<OutgoingMessage> {
+        self.waiting.look(walk, which)
     }
 
     /// How many messages, and of how many bytes, may go to make room for `newcomer`.
@@ -383,7 +383,7 @@ pub(super) mod tests {
                         prop_assert_eq!(taken.is_some(), len > 0);
                         prop_assert!(next.zip(taken).is_none_or(|(next, taken)| next.same_as(&taken.message)));
                     }
-                    _ => drop(queue.extract(|delivery| delivery.qos == QoS::AtMostOnce)),
+                    _ => while queue.take_qos0().is_some() {},
                 }
             }
         }

@@ -32,6 +32,28 @@ pub(super) struct Waiting {
     index: Option<Box<Index>>,
     /// The memory of the places and the index.
     held: Held<{ MemoryKind::Queues as u8 }>,
+    /// How often places got other numbers than they had.
+    renumbered: u32,
+}
+
+/// How far a walk over messages has come, of which there may be others in between. It comes to each message, and to some more than once.
+#[derive(Debug, Default)]
+pub struct Walk {
+    /// The number of the next place.
+    place: u64,
+    /// If places have got other numbers since, it begins anew.
+    renumbered: u32,
+}
+
+/// What became of a message that was looked at.
+#[derive(Debug)]
+pub enum Look<T> {
+    /// It was taken out.
+    Taken(T),
+    /// It is where it was.
+    Kept,
+    /// There was none.
+    End,
 }
 
 /// The messages of QoS 0, and those that expire, by the numbers of their places.
@@ -186,13 +208,18 @@ impl Waiting {
         self.take(at)
     }
 
-    /// Takes out every message for which `which` is true, in order.
-    pub fn extract(&mut self, mut which: impl FnMut(&OutgoingMessage) -> bool) -> Vec<OutgoingMessage> {
-        let rest = Waiting::from_place(self.first);
-        let all = std::mem::replace(self, rest);
-        let (taken, left): (Vec<_>, Vec<_>) = all.into_iter().partition(|message| which(message));
-        left.into_iter().for_each(|message| self.push(message));
-        taken
+    /// Looks at the first message that `walk` has not come to, and takes it out if `which` is true.
+    pub fn look(&mut self, walk: &mut Walk, which: impl FnOnce(&OutgoingMessage) -> bool) -> Look<OutgoingMessage> {
+        if walk.renumbered != self.renumbered {
+            *walk = Walk { place: 0, renumbered: self.renumbered };
+        }
+        let place = walk.place.max(self.first);
+        let Some(message) = self.places.get((place - self.first) as usize) else { return Look::End };
+        walk.place = place + 1;
+        match message {
+            Some(message) if which(message) => self.take((place - self.first) as usize).map_or(Look::Kept, Look::Taken),
+            _ => Look::Kept,
+        }
     }
 
     /// Takes out the message at a place.
@@ -218,6 +245,7 @@ impl Waiting {
         while matches!(self.places.back(), Some(None)) {
             self.places.pop_back();
             self.gaps -= 1;
+            self.renumbered = self.renumbered.wrapping_add(1);
         }
         let places = self.first..self.next_place();
         if let Some(index) = &mut self.index {
@@ -230,6 +258,7 @@ impl Waiting {
 
     fn close_up(&mut self) {
         self.places.retain(Option::is_some);
+        self.renumbered = self.renumbered.wrapping_add(1);
         self.gaps = 0;
         let mut index = Index::default();
         for (place, message) in (self.first..).zip(self.places.iter().flatten()) {
@@ -238,15 +267,6 @@ impl Waiting {
             }
         }
         self.index = Some(Box::new(index));
-    }
-}
-
-impl IntoIterator for Waiting {
-    type Item = OutgoingMessage;
-    type IntoIter = std::iter::Flatten<std::collections::vec_deque::IntoIter<Option<OutgoingMessage>>>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.places.into_iter().flatten()
     }
 }
 
@@ -357,7 +377,14 @@ mod tests {
                 prop_assert!(waiting.index.as_ref().is_none_or(|index| index.qos0.len() <= waiting.places.len()));
             }
             let even = |one: &OutgoingMessage| one.message.payload().last().is_some_and(|digit| digit % 2 == 0);
-            let taken = waiting.extract(even);
+            let (mut walk, mut taken) = (Walk::default(), Vec::new());
+            loop {
+                match waiting.look(&mut walk, even) {
+                    Look::Taken(message) => taken.push(message),
+                    Look::Kept => {}
+                    Look::End => break,
+                }
+            }
             prop_assert!(taken.iter().all(even) && !waiting.iter().any(even));
             prop_assert_eq!(taken.len() + waiting.len(), model.0.len());
             prop_assert_eq!(waiting.bytes(), waiting.iter().map(|one| one.size()).sum::<usize>());

@@ -87,27 +87,9 @@ impl Window {
         self.held.set(allocated_for::<InFlight>(self.places.capacity()));
     }
 
-    /// Takes out every message for which `which` is true. Calls `kept` with each of the others.
-    pub fn extract(
-        &mut self,
-        mut which: impl FnMut(&InFlight) -> bool,
-        mut kept: impl FnMut(&InFlight),
-    ) -> Vec<InFlight> {
-        let mut taken = Vec::new();
-        self.gaps = 0;
-        for entry in std::mem::take(&mut self.places) {
-            if entry.is_gap() {
-                continue;
-            }
-            if which(&entry) {
-                taken.push(entry);
-            } else {
-                kept(&entry);
-                self.places.push_back(entry);
-            }
-        }
-        self.held.set(allocated_for::<InFlight>(self.places.capacity()));
-        taken
+    /// The messages in flight.
+    pub fn in_order(&self) -> impl Iterator<Item = &InFlight> {
+        self.places.iter().filter(|entry| !entry.is_gap())
     }
 
     /// The place of the first message whose sequence is not below this one.
@@ -182,13 +164,6 @@ mod tests {
     use super::*;
     use crate::codec::QoS;
     use crate::session::queue::tests::delivery;
-
-    impl Window {
-        /// The messages in flight.
-        pub fn in_order(&self) -> impl Iterator<Item = &InFlight> {
-            self.places.iter().filter(|entry| !entry.is_gap())
-        }
-    }
 
     fn window(sequences: std::ops::Range<u64>) -> Window {
         let mut window = Window::default();

@@ -4,8 +4,6 @@
 //! `on_topic_unsubscribed` and `on_client_gone` for one that ends with its connection. Whoever comes later for the same
 //! subscriber id comes after all of them.
 
-use std::sync::Arc;
-
 use super::clients::CLIENT_LEFT;
 use super::due::{AUTH_TIMEOUT, Due, what};
 use super::holding::memory_hold_over;
@@ -19,14 +17,12 @@ use super::turn;
 use crate::client::{
     Asker, Client, ConnectionId, EndReason, ExpiredReason, SessionAction, SessionRequest, SubscriberId, log_client,
 };
-use crate::codec::{QoS, ReasonCode};
+use crate::codec::ReasonCode;
 use crate::connection::{ConnectionStage, PauseReason, Pending, Violation};
 use crate::hooks::{Chain, Unsubscribed};
 use crate::publishing::publish_will;
-use crate::routing::Turn;
-use crate::session::{InFlight, MigrationState, OutgoingMessage, Session, Stage};
+use crate::session::{MigrationState, Session};
 use crate::time::Time;
-use crate::topic::TopicFilter;
 
 impl<C: Chain> PubSub<C> {
     /// Ends a connection that belongs to a session. `told` is the reason code and the reason string of the DISCONNECT to an
@@ -110,7 +106,7 @@ impl<C: Chain> PubSub<C> {
 
     /// A kept session waits for its client.
     fn go_offline(&mut self, index: u32, reason: EndReason) {
-        self.redistribute(index);
+        leftovers::give_to_others(self, index);
         let clients = &mut self.clients;
         let now = clients.agenda.now();
         let Some(session) = clients.sessions.get_mut(index) else { return };
@@ -143,31 +139,6 @@ impl<C: Chain> PubSub<C> {
         self.clear_up(remnant);
         self.clients.setup.quotas.sessions.give_back(self.clients.setup.id, 1);
         leftovers::leave(self, EndedSession { session, end, will, leaving });
-    }
-
-    /// Messages of shared subscriptions that a member whose client is away has not acknowledged go to a member that is online.
-    ///
-    /// A QoS 2 message that was sent stays: the client may have it already, and nobody else may get it then
-    /// [MQTT-4.8.2-5], [MQTT-4.8.2-6].
-    pub(super) fn redistribute(&mut self, index: u32) {
-        let Some(session) = self.clients.sessions.get_mut(index) else { return };
-        let turn = Turn::of_moved(session.settings.shared_policy, session.slot);
-        let mountpoint = self.routing.mountpoint(&session.client.subscriber.mountpoint);
-        let routing = &self.routing;
-        let has_other = |filter: &Arc<TopicFilter>| routing.has_other_member(mountpoint, filter, false);
-        let may_go = |entry: &InFlight| entry.stage() == Stage::AwaitingPuback && entry.group().is_some_and(has_other);
-        let in_flight = session.outbound.extract(may_go);
-        // Those of QoS 0 are dropped.
-        let waits = |delivery: &OutgoingMessage| delivery.qos > QoS::AtMostOnce;
-        let may_go = |delivery: &OutgoingMessage| waits(delivery) && delivery.group.as_ref().is_some_and(has_other);
-        let is_any = session.outbound.queue.shared() > 0;
-        let queued = if is_any { session.outbound.queue.extract(may_go) } else { Vec::new() };
-        let moved = in_flight.into_iter().filter_map(|entry| entry.delivery()).chain(queued);
-        for delivery in moved.collect::<Vec<_>>() {
-            if let Some(group) = delivery.group {
-                self.offer_to_group(mountpoint, &group, &delivery.message, turn, None);
-            }
-        }
     }
 
     /// Does what an operator wants of a client whose session is here if there is one, and answers.

@@ -8,13 +8,16 @@ use super::clients::Clients;
 use super::delivering::tell_dropped;
 use super::hooks;
 use super::pubsub::PubSub;
-use super::remnants::{AwayQos0, EndedSession, Leftover, SessionEnd};
+use super::remnants::{AwayQos0, AwayShared, EndedSession, Leftover, SessionEnd};
 use super::turn;
 use super::wills::publish_of_ended;
 use crate::client::{DropReason, SubscriberId};
 use crate::hooks::{Chain, Notified};
 use crate::routing::Turn;
-use crate::session::Session;
+use crate::session::{Look, Session};
+
+/// Messages that stay where they are, and are looked at in a unit of work.
+const LOOKS: u32 = 8;
 
 /// A session has ended and is gone from the table, and so are its memberships in shared subscriptions: sees to what it leaves, and tells the
 /// hooks of the end behind that.
@@ -41,12 +44,30 @@ pub(super) fn client_left<C: Chain>(clients: &mut Clients<C>, index: u32) {
     }
 }
 
+/// A kept session waits for its client: messages of shared subscriptions that are not acknowledged go to members that are online.
+pub(super) fn give_to_others<C: Chain>(pubsub: &mut PubSub<C>, index: u32) {
+    let Some(session) = pubsub.clients.sessions.get(index) else { return };
+    let (subscriber, left) = (session.client.subscriber.clone(), AwayShared::len(&session.outbound));
+    if left == 0 {
+        return;
+    }
+    let mut away = AwayShared::new(index, subscriber);
+    if is_much(&pubsub.clients, left) {
+        hooks::hold(&mut pubsub.clients, &away.subscriber);
+        pubsub.clients.agenda.remnants.shared.push_back(away);
+    } else {
+        give(pubsub, &mut away, |_| false);
+    }
+}
+
 /// Whether a client would have to wait until it is registered, for what the end of the connection or session before it leaves.
 pub(super) fn would_hold_up<C: Chain>(clients: &Clients<C>, subscriber: &SubscriberId, clean_start: bool) -> bool {
     let Some(session) = clients.sessions.of(subscriber) else { return false };
     let outbound = &session.outbound;
     let left = match session.is_kept() && !clean_start {
-        true => outbound.queue.qos0_len(),
+        // What it has still when its client is away stays with it.
+        true if session.connection.is_none() => 0,
+        true => outbound.queue.qos0_len().max(AwayShared::len(outbound)),
         false => outbound.queue.len() + outbound.in_flight(),
     };
     is_much(clients, left)
@@ -59,6 +80,11 @@ pub(super) fn go_on<C: Chain>(pubsub: &mut PubSub<C>) {
         && let Some(away) = pubsub.clients.agenda.remnants.qos0.pop_front()
     {
         go_on_dropping(&mut pubsub.clients, away, is_share_over);
+    }
+    while !is_share_over(&pubsub.clients)
+        && let Some(away) = pubsub.clients.agenda.remnants.shared.pop_front()
+    {
+        go_on_giving(pubsub, away, is_share_over);
     }
     while !is_share_over(&pubsub.clients)
         && let Some(mut ended) = pubsub.clients.agenda.remnants.messages.pop_front()
@@ -76,6 +102,9 @@ pub(super) fn finish_all<C: Chain>(pubsub: &mut PubSub<C>) {
     while let Some(away) = pubsub.clients.agenda.remnants.qos0.pop_front() {
         go_on_dropping(&mut pubsub.clients, away, |_| false);
     }
+    while let Some(away) = pubsub.clients.agenda.remnants.shared.pop_front() {
+        go_on_giving(pubsub, away, |_| false);
+    }
     while let Some(ended) = pubsub.clients.agenda.remnants.messages.pop_front() {
         finish_at_once(pubsub, ended);
     }
@@ -89,6 +118,12 @@ pub(super) fn finish_last_of<C: Chain>(pubsub: &mut PubSub<C>, subscriber: &Subs
         && let Some(away) = qos0.pop_back()
     {
         go_on_dropping(&mut pubsub.clients, away, |_| false);
+    }
+    let shared = &mut pubsub.clients.agenda.remnants.shared;
+    if shared.back().is_some_and(|away| away.subscriber == *subscriber)
+        && let Some(away) = shared.pop_back()
+    {
+        go_on_giving(pubsub, away, |_| false);
     }
     let messages = &mut pubsub.clients.agenda.remnants.messages;
     if messages.back().is_some_and(|ended| ended.session.client.subscriber == *subscriber)
@@ -145,6 +180,41 @@ fn go_on_dropping<C: Chain>(clients: &mut Clients<C>, away: AwayQos0, is_enough:
         hooks::release(clients, &away.subscriber);
     } else {
         clients.agenda.remnants.qos0.push_back(away);
+    }
+}
+
+/// Gives messages of shared subscriptions to members that are online, until `is_enough`. Whether those were all.
+fn give<C: Chain>(pubsub: &mut PubSub<C>, away: &mut AwayShared, is_enough: impl Fn(&Clients<C>) -> bool) -> bool {
+    let mountpoint = pubsub.routing.mountpoint(&away.subscriber.mountpoint);
+    let mut kept = 0;
+    while !is_enough(&pubsub.clients) {
+        let Some(session) = pubsub.clients.sessions.get_mut(away.session) else { return true };
+        let turn = Turn::of_moved(session.settings.shared_policy, session.slot);
+        let routing = &pubsub.routing;
+        match away.look(&mut session.outbound, |filter| routing.has_other_member(mountpoint, filter, false)) {
+            Look::Taken(message) => {
+                pubsub.clients.agenda.turn.did(turn::LEFTOVER);
+                if let Some(group) = message.group {
+                    pubsub.offer_to_group(mountpoint, &group, &message.message, turn, None);
+                }
+            }
+            Look::Kept => {
+                kept += 1;
+                pubsub.clients.agenda.turn.did(u32::from(kept % LOOKS == 0));
+            }
+            Look::End => return true,
+        }
+    }
+    false
+}
+
+fn go_on_giving<C: Chain>(pubsub: &mut PubSub<C>, mut away: AwayShared, is_enough: impl Fn(&Clients<C>) -> bool) {
+    // As above.
+    let is_there = pubsub.clients.sessions.find(&away.subscriber) == Some(away.session);
+    if !is_there || give(pubsub, &mut away, is_enough) {
+        hooks::release(&mut pubsub.clients, &away.subscriber);
+    } else {
+        pubsub.clients.agenda.remnants.shared.push_back(away);
     }
 }
 

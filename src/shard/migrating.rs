@@ -6,6 +6,7 @@ use super::agenda::{Deadline, FollowUp};
 use super::clients::Clients;
 use super::delivering::watch_if_shared;
 use super::input::{ArrivedConnection, Transfer};
+use super::leftovers;
 use super::machine::Shard;
 use super::message::{Hold, ShardMessage, SlotsMoved};
 use super::output::Output;
@@ -253,7 +254,7 @@ impl<C: Chain> Shard<C> {
             pubsub.connection_ended(index, EndReason::ConnectionLost, "");
         } else if !was_online {
             // What was buffered for a member that was still online when it was announced.
-            pubsub.redistribute(index);
+            leftovers::give_to_others(pubsub, index);
             if pubsub.clients.agenda.is_stopping() {
                 pubsub.publish_will_of(index);
             }

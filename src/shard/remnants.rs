@@ -1,10 +1,11 @@
 //! What is left of sessions that have ended, and of connections, where it is too much for one turn.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use crate::client::{DropReason, EndReason, ExpiredReason, SubscriberId};
 use crate::codec::QoS;
-use crate::session::{OutgoingMessage, Session, Stage, Subscription, Will};
+use crate::session::{InFlight, Look, Outbound, OutgoingMessage, Session, Stage, Subscription, Walk, Will};
 use crate::topic::TopicFilter;
 
 /// Why a session ends.
@@ -24,16 +25,23 @@ pub(super) struct Remnants<S> {
     pub messages: VecDeque<EndedSession<S>>,
     /// QoS 0 messages for clients that have left, and whose sessions are kept.
     pub qos0: VecDeque<AwayQos0>,
+    /// Messages of shared subscriptions that members have whose clients have left, and whose sessions are kept.
+    pub shared: VecDeque<AwayShared>,
 }
 
 impl<S> Remnants<S> {
     pub fn new() -> Self {
-        Remnants { subscriptions: VecDeque::new(), messages: VecDeque::new(), qos0: VecDeque::new() }
+        Remnants {
+            subscriptions: VecDeque::new(),
+            messages: VecDeque::new(),
+            qos0: VecDeque::new(),
+            shared: VecDeque::new(),
+        }
     }
 
     /// Whether nothing is left.
     pub fn is_empty(&self) -> bool {
-        self.subscriptions.is_empty() && self.messages.is_empty() && self.qos0.is_empty()
+        self.subscriptions.is_empty() && self.messages.is_empty() && self.qos0.is_empty() && self.shared.is_empty()
     }
 }
 
@@ -48,6 +56,51 @@ pub(super) struct Remnant {
 pub(super) struct AwayQos0 {
     pub session: u32,
     pub subscriber: SubscriberId,
+}
+
+/// Messages of shared subscriptions that a session has whose client has left: those that it has not acknowledged go to a member that is online,
+/// before anybody is registered for this subscriber id.
+pub(super) struct AwayShared {
+    pub session: u32,
+    pub subscriber: SubscriberId,
+    /// The sequence from which on those in flight were not looked at.
+    in_flight: u64,
+    /// How far the queue was looked at.
+    queue: Walk,
+}
+
+impl AwayShared {
+    pub fn new(session: u32, subscriber: SubscriberId) -> Self {
+        AwayShared { session, subscriber, in_flight: 0, queue: Walk::default() }
+    }
+
+    /// How many messages are to be looked at.
+    pub fn len(outbound: &Outbound) -> usize {
+        let in_flight = if outbound.is_any_in_flight_shared() { outbound.in_flight() } else { 0 };
+        let queued = if outbound.queue.shared() > 0 { outbound.queue.len() } else { 0 };
+        in_flight + queued
+    }
+
+    /// Looks at the next message, and takes it out if it is to go; `has_other` says whether a member of its shared subscription is online.
+    ///
+    /// A QoS 2 message that was sent stays: the client may have it already, and nobody else may get it then [MQTT-4.8.2-5], [MQTT-4.8.2-6].
+    /// Those of QoS 0 are dropped.
+    pub fn look(
+        &mut self,
+        outbound: &mut Outbound,
+        has_other: impl Fn(&Arc<TopicFilter>) -> bool,
+    ) -> Look<OutgoingMessage> {
+        let may_go = |entry: &InFlight| entry.stage() == Stage::AwaitingPuback && entry.group().is_some_and(&has_other);
+        match outbound.look_in_flight(&mut self.in_flight, may_go) {
+            Look::Taken(entry) => return entry.delivery().map_or(Look::Kept, Look::Taken),
+            Look::Kept => return Look::Kept,
+            Look::End if outbound.queue.shared() == 0 => return Look::End,
+            Look::End => {}
+        }
+        let waits = |message: &OutgoingMessage| message.qos > QoS::AtMostOnce;
+        let may_go = |message: &OutgoingMessage| waits(message) && message.group.as_ref().is_some_and(&has_other);
+        outbound.queue.look(&mut self.queue, may_go)
+    }
 }
 
 /// A session that has ended, and whose end the hooks have not been told yet.

@@ -241,6 +241,115 @@ fn what_a_member_leaves_goes_to_others_in_portions_and_in_order() {
     });
 }
 
+/// A member with 92 messages of a shared subscription, two of them in flight, and in between 30 of its own; and another member.
+fn members(world: &mut Hooked, script: &Script) -> (Client, Client) {
+    let mut first = full(world, script, ConnectOptions::kept(V5), "$share/g/t", QoS::AtLeastOnce);
+    first.subscribed(world, "own", QoS::AtLeastOnce);
+    let publisher = Client::clean(world, "publisher", V5);
+    for number in 62..122 {
+        begin_turn(world);
+        let topic = if number % 2 == 0 { "t" } else { "own" };
+        publisher.publish(world, topic, &number.to_string(), QoS::AtLeastOnce, 1);
+    }
+    publisher.disconnect(world);
+    let mut other = Client::on(world, 0, "other", ConnectOptions::clean(V5));
+    other.subscribed(world, "$share/g/t", QoS::AtLeastOnce);
+    script.log.all();
+    begin_turn(world);
+    (first, other)
+}
+
+/// Those of the shared subscription, in order.
+fn shared_texts() -> Vec<String> {
+    (0..122).filter(|number| *number < 62 || number % 2 == 0).map(|number| number.to_string()).collect()
+}
+
+/// [MQTT-4.8.2-4]: what is not shared stays where it is.
+#[test]
+fn what_a_member_that_goes_offline_has_goes_to_others_in_portions_and_in_order() {
+    each(&[1, 2, 4], |world, script| {
+        let (first, mut other) = members(world, script);
+        world.hang_up_quietly(first.socket);
+        let home = world.shards.len() - 1;
+        let (mut turns, mut got) = (0, Vec::new());
+        while world.shards[home].is_behind() {
+            let before = got.len();
+            begin_turn(world);
+            world.catch_up();
+            world.carry_out_outputs();
+            got.extend(other.texts(world));
+            turns += 1;
+            assert!(got.len() - before <= 20, "{} in a turn", got.len() - before);
+        }
+        assert!(turns >= 8, "{turns} turns");
+        world.settle();
+        got.extend(other.texts(world));
+        assert_eq!(got, shared_texts());
+        let id = id(world);
+        let (mut again, present) = Client::connect(world, 0, &id, options(ConnectOptions::kept(V5)));
+        assert!(present);
+        assert_eq!(again.texts(world), ["63", "65"]);
+        world.hang_up(again.socket);
+        Client::connect(world, 0, &id, ConnectOptions::clean(V5)).0.disconnect(world);
+    });
+}
+
+/// [lifecycle.md 7]: else it would have some of it sent again, and others the rest.
+#[test]
+fn a_member_is_back_when_what_it_left_has_gone_to_others() {
+    each(&[1, 2, 4], |world, script| {
+        for taken_over in [false, true] {
+            let (first, mut other) = members(world, script);
+            if !taken_over {
+                world.hang_up_quietly(first.socket);
+            }
+            let id = id(world);
+            let (mut again, present) = Client::connect(world, 0, &id, options(ConnectOptions::kept(V5)));
+            assert!(present);
+            world.settle();
+            let offline = if taken_over { "offline TakenOver" } else { "offline ConnectionLost" };
+            assert_eq!(calls(script, &id), [offline, "register", "wakeup present"]);
+            assert_eq!(again.texts(world), ["63", "65"], "taken over {taken_over}");
+            assert_eq!(other.texts(world), shared_texts(), "taken over {taken_over}");
+            world.hang_up(again.socket);
+            Client::connect(world, 0, &id, ConnectOptions::clean(V5)).0.disconnect(world);
+            other.disconnect(world);
+        }
+    });
+}
+
+/// If no other member is there, it has all of it when it is back.
+#[test]
+fn a_member_keeps_what_nobody_else_is_there_for() {
+    each(&[1, 2, 4], |world, script| {
+        let first = full(world, script, ConnectOptions::kept(V5), "$share/g/t", QoS::AtLeastOnce);
+        world.hang_up(first.socket);
+        let id = id(world);
+        let (mut again, present) = Client::connect(world, 0, &id, ConnectOptions::kept(V5));
+        assert!(present);
+        assert_eq!(again.texts(world), (0..62).map(|number| number.to_string()).collect::<Vec<_>>());
+        again.disconnect(world);
+    });
+}
+
+/// Nothing is lost if its session ends before all is gone.
+#[test]
+fn a_member_whose_session_ends_while_what_it_has_goes_to_others_loses_nothing() {
+    each(&[1, 2, 4], |world, script| {
+        let (first, mut other) = members(world, script);
+        world.hang_up_quietly(first.socket);
+        begin_turn(world);
+        world.catch_up();
+        world.carry_out_outputs();
+        let id = id(world);
+        let (again, present) = Client::connect(world, 0, &id, options(ConnectOptions::clean(V5)));
+        assert!(!present);
+        assert_eq!(other.texts(world), shared_texts());
+        assert_eq!(count(world, DropReason::SessionEnded), 30);
+        again.disconnect(world);
+    });
+}
+
 /// [lifecycle.md 5]
 #[test]
 fn an_orderly_stop_drops_at_once_what_is_left() {

@@ -150,7 +150,7 @@ pub trait Hook: Send + 'static {
     ///
     /// *When:* `auth_on_register` agreed and the will was accepted, before the client attaches to its session. The
     /// CONNECT can no longer be refused. Always followed by [`on_client_wakeup`](Self::on_client_wakeup), after what a
-    /// takeover brings.
+    /// takeover brings; only the end of a session that leaves more than 1024 messages comes before.
     fn on_register(&mut self, cx: &mut Notice<'_, Self::State>) {
         cx.absent();
     }
@@ -326,8 +326,8 @@ pub trait Hook: Send + 'static {
     /// Subscriptions were removed.
     ///
     /// *When:* after an UNSUBSCRIBE took effect, before UNSUBACK, with those of its filters that were subscribed to; with
-    /// [`Unsubscribed::All`] when the session ends, just before [`on_client_gone`](Self::on_client_gone) or
-    /// [`on_session_expired`](Self::on_session_expired), also if there were none.
+    /// [`Unsubscribed::All`] when the session ends, before [`on_client_gone`](Self::on_client_gone) or
+    /// [`on_session_expired`](Self::on_session_expired), also if there were none; only [`on_message_drop`](Self::on_message_drop) comes between.
     fn on_topic_unsubscribed(&mut self, cx: &mut Notice<'_, Self::State>, unsubscribed: Unsubscribed<'_>) {
         let _ = unsubscribed;
         cx.absent();
@@ -375,6 +375,11 @@ pub trait Hook: Send + 'static {
     ///
     /// *When:* its queue was full, it expired, it is larger than the client's Maximum Packet Size, its session ended, it
     /// was QoS 0 and the client is away or does not read. The counter of its [`DropReason`] is in `$SYS`, too.
+    ///
+    /// What a session leaves comes before [`on_client_gone`](Self::on_client_gone) or
+    /// [`on_session_expired`](Self::on_session_expired). If that is more than 1024 messages, other clients are served in between. So are they if
+    /// more than 1024 messages of QoS 0 wait for a client that leaves: these may come behind [`on_client_offline`](Self::on_client_offline), but
+    /// before the next [`on_register`](Self::on_register).
     fn on_message_drop(&mut self, cx: &mut Notice<'_, Self::State>, message: &DroppedMessage<'_>, reason: DropReason) {
         let _ = (message, reason);
         cx.absent();

@@ -16,9 +16,12 @@ use super::sockets::{DetachedSocket, Event, Sockets};
 use crate::client::ConnectionId;
 use crate::time::Time;
 
+/// Sockets that are closed at a time. If very many clients leave at once, those that stay are served in between.
+const CLOSED_AT_A_TIME: usize = 16;
+
 impl<P: AsRef<[u8]>> Sockets<P> {
     /// Detaches a connection, to hand it over to another shard. [`Event::Detached`] follows when nothing is outstanding
-    /// on its socket, or [`Event::Closed`] if it broke; there are no other events of it. WireBuffer that has not left by
+    /// on its socket, or [`Event::Closed`] if it broke; there are no other events of it. Output that has not left by
     /// then travels with the socket, so a peer that does not read delays nobody.
     pub fn detach(&mut self, conn: ConnectionId) {
         if self.table.get(conn).is_some_and(|socket| socket.stage == Stage::Lost) {
@@ -154,8 +157,7 @@ impl<P: AsRef<[u8]>> Sockets<P> {
         self.listeners.relieve();
         let Socket { fd, peer, listener, remainder, .. } = socket;
         if socket.stage == Stage::Ending {
-            self.give_place_back();
-            return self.ring.close(fd);
+            return self.to_close.push_back(fd);
         }
         let (unread, unsent) = match remainder.map(|remainder| *remainder) {
             Some(Remainder::Travelling { unread, unsent }) => (unread, unsent),
@@ -163,6 +165,15 @@ impl<P: AsRef<[u8]>> Sockets<P> {
         };
         let detached = DetachedSocket { fd, listener: usize::from(listener), peer, unread, unsent };
         self.detached.push_back((conn, detached));
+    }
+
+    /// Closes some of the sockets on which nothing is outstanding. To the kernel each is as much work as many packets, which wait behind it.
+    pub(super) fn close_some(&mut self) {
+        for _ in 0..CLOSED_AT_A_TIME {
+            let Some(fd) = self.to_close.pop_front() else { break };
+            self.ring.close(fd);
+            self.give_place_back();
+        }
     }
 
     /// Ends the flushing and draining connections whose deadlines have passed.

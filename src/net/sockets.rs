@@ -135,6 +135,8 @@ pub struct Sockets<P: AsRef<[u8]>> {
     pub(super) detached: VecDeque<(ConnectionId, DetachedSocket)>,
     /// Connections that were lost before they were detached.
     pub(super) lost_leaving: VecDeque<ConnectionId>,
+    /// Sockets on which nothing is outstanding. They have their places until they are closed.
+    pub(super) to_close: VecDeque<OwnedFd>,
     /// The places for sockets that all shards share, and which shard this is.
     places: Option<(Arc<Quota>, usize)>,
 }
@@ -164,6 +166,7 @@ impl<P: AsRef<[u8]>> Sockets<P> {
             lingering: VecDeque::new(),
             detached: VecDeque::new(),
             lost_leaving: VecDeque::new(),
+            to_close: VecDeque::new(),
             places: None,
         })
     }
@@ -208,16 +211,13 @@ impl<P: AsRef<[u8]>> Sockets<P> {
     /// As [`submit`](Self::submit).
     pub fn wait(&mut self, at_most: Option<Duration>, now: Time) -> io::Result<()> {
         self.prepare(now);
-        if self.detached.is_empty() && self.lost_leaving.is_empty() && self.starved.is_empty() {
-            self.ring.wait(at_most)
-        } else {
-            self.ring.submit()
-        }
+        if self.goes_on() { self.ring.submit() } else { self.ring.wait(at_most) }
     }
 
     fn prepare(&mut self, now: Time) {
         self.now = now;
         self.end_overdue(now);
+        self.close_some();
         self.arm_receives();
         self.listeners.steer(&mut self.ring, self.table.len() < self.limits.max_connections, now);
     }
@@ -229,8 +229,13 @@ impl<P: AsRef<[u8]>> Sockets<P> {
 
     /// Whether there are events to hand out, or operations to submit.
     pub fn has_work(&mut self) -> bool {
-        !(self.detached.is_empty() && self.lost_leaving.is_empty() && self.to_arm.is_empty() && self.starved.is_empty())
-            || self.ring.has_work()
+        self.goes_on() || !self.to_arm.is_empty() || self.ring.has_work()
+    }
+
+    /// Whether something is to be done without a completion.
+    fn goes_on(&self) -> bool {
+        let Sockets { starved, detached, lost_leaving, to_close, .. } = self;
+        !(starved.is_empty() && detached.is_empty() && lost_leaving.is_empty() && to_close.is_empty())
     }
 
     /// The next of the events that the last [`submit`](Self::submit) or [`wait`](Self::wait) brought.

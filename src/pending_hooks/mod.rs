@@ -5,7 +5,7 @@
 //! the id waits before it is registered. Others do not wait. Nor does what happens to the session in the meantime: its hooks
 //! are called at once, and what these want done comes last.
 //!
-//! A will that is due and waits for room between shards is waited for likewise.
+//! A will that is due and waits for room between shards is waited for likewise, and so is what a session has left.
 //!
 //! What notifications about *messages* want done holds up nobody: see [`MessageTasks`].
 //!
@@ -71,12 +71,12 @@ pub enum Waiter {
 /// What notifications about one subscriber id left to be done.
 #[derive(Default)]
 struct Notifications {
-    /// Behind the one that is under way.
-    queue: VecDeque<PendingAnswer>,
     /// Whether one is under way.
     is_under_way: bool,
-    /// Wills of its client that are due and not out.
-    wills: usize,
+    /// Behind that one.
+    queue: VecDeque<PendingAnswer>,
+    /// How much else is waited for: wills of its client that are not out, and what a session has left.
+    holds: u32,
     /// Connections that wait to be registered.
     waiting: Vec<ConnectionId>,
 }
@@ -139,7 +139,7 @@ impl PendingHooks {
         if pending.is_empty() {
             return None;
         }
-        let notifications = self.about(subscriber);
+        let notifications = self.of(subscriber);
         notifications.queue.extend(pending);
         if notifications.is_under_way {
             return None;
@@ -148,19 +148,21 @@ impl PendingHooks {
         notifications.queue.pop_front()
     }
 
-    /// A will of this client is due, and not out: those wait for it who wait for hooks.
-    pub fn will_waits(&mut self, subscriber: &SubscriberId) {
-        self.about(subscriber).wills += 1;
+    /// Something comes before those who wait for hooks about a subscriber id, and they wait for it, too, until [`release`](Self::release). It
+    /// holds up no hook.
+    pub fn hold(&mut self, subscriber: &SubscriberId) {
+        self.of(subscriber).holds += 1;
     }
 
-    /// It is out.
-    pub fn will_is_out(&mut self, subscriber: &SubscriberId) -> Next {
+    /// What [`hold`](Self::hold) was for is done.
+    pub fn release(&mut self, subscriber: &SubscriberId) -> Next {
         let Some(notifications) = self.notifications.get_mut(subscriber) else { return Next::Done(Vec::new()) };
-        notifications.wills -= 1;
+        notifications.holds -= 1;
         if notifications.is_under_way { Next::Wait } else { self.next(subscriber) }
     }
 
-    fn about(&mut self, subscriber: &SubscriberId) -> &mut Notifications {
+    /// What is to be done about a subscriber id, which is busy from now on.
+    fn of(&mut self, subscriber: &SubscriberId) -> &mut Notifications {
         if !self.notifications.contains_key(subscriber) {
             *self.in_slot.entry(slot_of(subscriber, self.seed)).or_default() += 1;
         }
@@ -174,7 +176,7 @@ impl PendingHooks {
         notifications.is_under_way = next.is_some();
         match next {
             Some(pending) => Next::Run(pending),
-            None if notifications.wills > 0 => Next::Wait,
+            None if notifications.holds > 0 => Next::Wait,
             None => {
                 let done = self.notifications.remove(subscriber).unwrap_or_default();
                 let slot = slot_of(subscriber, self.seed);
@@ -240,17 +242,17 @@ mod tests {
     }
 
     #[test]
-    fn a_will_that_is_not_out_is_waited_for_and_holds_up_no_hook() {
+    fn what_else_is_waited_for_holds_up_no_hook() {
         let (mut hooks, ann) = (PendingHooks::new(7, 9), SubscriberId::new("", "ann"));
         let id = ConnectionId::new(1, 1);
-        hooks.will_waits(&ann);
+        hooks.hold(&ann);
         assert!(hooks.is_busy(&ann) && hooks.is_slot_busy(slot_of(&ann, 7)) && hooks.wait(&ann, id));
         assert_eq!(hooks.notified(&ann, vec![pending(0)]).map(|first| first.link), Some(0));
-        assert!(matches!(hooks.next(&ann), Next::Wait), "the will");
-        hooks.will_waits(&ann);
-        assert!(matches!(hooks.will_is_out(&ann), Next::Wait), "the other one");
+        assert!(matches!(hooks.next(&ann), Next::Wait), "what it was held for");
+        hooks.hold(&ann);
+        assert!(matches!(hooks.release(&ann), Next::Wait), "the other one");
         assert_eq!(hooks.notified(&ann, vec![pending(1)]).map(|first| first.link), Some(1));
-        assert!(matches!(hooks.will_is_out(&ann), Next::Wait), "the hook");
+        assert!(matches!(hooks.release(&ann), Next::Wait), "the hook");
         assert!(matches!(hooks.next(&ann), Next::Done(waiting) if waiting == [id]));
         assert!(!hooks.is_busy(&ann) && !hooks.is_slot_busy(slot_of(&ann, 7)));
     }

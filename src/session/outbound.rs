@@ -197,6 +197,12 @@ impl Outbound {
         self.window.first().map(InFlight::sequence)
     }
 
+    /// Takes the oldest message out of the window of a session that has ended: nothing of it is sent again.
+    pub fn take_in_flight(&mut self) -> Option<InFlight> {
+        self.unsent = 0;
+        self.window.remove(0)
+    }
+
     /// Takes out of the window every message for which `which` is true.
     pub fn extract(&mut self, which: impl FnMut(&InFlight) -> bool) -> Vec<InFlight> {
         let (unsent_from, mut unsent) = (self.unsent_from, 0);

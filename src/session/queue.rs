@@ -172,6 +172,26 @@ impl Queue {
         Some(delivery)
     }
 
+    /// Takes out the oldest message of QoS 0.
+    pub fn take_qos0(&mut self) -> Option<OutgoingMessage> {
+        self.waiting.pop_qos0()
+    }
+
+    /// How many messages of QoS 0 wait.
+    pub fn qos0_len(&self) -> usize {
+        self.waiting.qos0().0
+    }
+
+    /// How many of the messages came through shared subscriptions.
+    pub fn shared(&self) -> usize {
+        self.waiting.shared()
+    }
+
+    /// Takes out the oldest message, which is not to be sent.
+    pub fn take_oldest(&mut self) -> Option<OutgoingMessage> {
+        self.waiting.pop_first()
+    }
+
     /// The first of the oldest messages for which `which` is true; only so many are looked at.
     pub fn find_first(&self, which: impl FnMut(&&OutgoingMessage) -> bool) -> Option<&OutgoingMessage> {
         self.waiting.find_first(MOST_LOOKED_AT, which)
@@ -185,12 +205,6 @@ impl Queue {
     /// Takes out every message for which `which` is true, in order.
     pub fn extract(&mut self, which: impl FnMut(&OutgoingMessage) -> bool) -> Vec<OutgoingMessage> {
         self.waiting.extract(which)
-    }
-
-    /// Takes out everything, in order.
-    pub fn drain(&mut self) -> impl Iterator<Item = OutgoingMessage> + use<> {
-        let rest = Waiting::from_place(self.next_place());
-        std::mem::replace(&mut self.waiting, rest).into_iter()
     }
 
     /// How many messages, and of how many bytes, may go to make room for `newcomer`.

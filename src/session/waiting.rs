@@ -26,6 +26,8 @@ pub(super) struct Waiting {
     first: u64,
     gaps: usize,
     bytes: usize,
+    /// How many came through shared subscriptions.
+    shared: usize,
     /// Made for the first message that is to be found in it: many queues never have one.
     index: Option<Box<Index>>,
     /// The memory of the places and the index.
@@ -83,6 +85,11 @@ impl Waiting {
         self.index.as_ref().map_or((0, 0), |index| (index.qos0_len, index.qos0_bytes))
     }
 
+    /// How many of them came through shared subscriptions.
+    pub fn shared(&self) -> usize {
+        self.shared
+    }
+
     /// The oldest.
     pub fn first(&self) -> Option<&OutgoingMessage> {
         self.places.front()?.as_ref()
@@ -105,6 +112,7 @@ impl Waiting {
             message.ids.share_with(&last.ids);
         }
         self.bytes += message.size();
+        self.shared += usize::from(message.group.is_some());
         if Index::concerns(&message) {
             let place = self.next_place();
             self.index.get_or_insert_default().note_in(place, &message);
@@ -190,6 +198,7 @@ impl Waiting {
         let message = self.places.get_mut(at)?.take()?;
         self.gaps += 1;
         self.bytes -= message.size();
+        self.shared -= usize::from(message.group.is_some());
         if let Some(index) = &mut self.index {
             index.note_out(self.first + at as u64, &message);
         }

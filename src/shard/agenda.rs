@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::message::{Hold, ShardMessage};
 use super::output::Output;
+use super::remnants::Remnants;
 use super::stop::Stop;
-use super::turn::{Remnant, Turn, TurnLimits};
+use super::turn::{Turn, TurnLimits};
 use crate::client::{ConnectionId, SubscriberId};
 use crate::connection::Violation;
 use crate::deadlines::Deadlines;
@@ -22,8 +23,8 @@ pub(super) struct Agenda<S> {
     due: VecDeque<Deadline>,
     /// What is due in the next turn.
     next: Vec<Deadline>,
-    /// Subscriptions of sessions that are gone.
-    pub remnants: VecDeque<Remnant>,
+    /// What is left of sessions that are gone.
+    pub remnants: Remnants<S>,
     /// What may be done yet before others have their turn.
     pub turn: Turn,
     /// What the input has set free, to be done before the next one.
@@ -113,7 +114,7 @@ impl<S> Agenda<S> {
             deadlines: Deadlines::new(now),
             due: VecDeque::new(),
             next: Vec::new(),
-            remnants: VecDeque::new(),
+            remnants: Remnants::new(),
             turn: Turn::new(limits),
             follow_ups: VecDeque::new(),
             outputs: VecDeque::new(),
@@ -178,8 +179,8 @@ impl<S> Agenda<S> {
         if self.turn.is_share_over() { None } else { self.due.pop_front() }
     }
 
-    /// Whether deadlines have come that nobody has looked at, something was left for the next turn, subscriptions are still to be removed, or
-    /// clients wait for their share.
+    /// Whether deadlines have come that nobody has looked at, something was left for the next turn, sessions that are gone have left something,
+    /// or clients wait for their share.
     pub fn is_behind(&self) -> bool {
         !self.due.is_empty() || !self.next.is_empty() || !self.remnants.is_empty() || self.turn.waiting() > 0
     }

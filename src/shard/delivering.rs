@@ -13,7 +13,7 @@ use crate::codec::QoS;
 use crate::connection::Pace;
 use crate::delivery::{self, Batch, Delivered, Due, EncodedForms, FanOut, PublishWriter};
 use crate::flow::{Account, Backlog, Flow};
-use crate::hooks::{Chain, DroppedMessage, OfflineMessage};
+use crate::hooks::{Chain, DroppedMessage, Notified, OfflineMessage};
 use crate::message::Publication;
 use crate::session::{Buffered, OutgoingMessage, PublicationId, Recipient, Session, StallWatch};
 use crate::sharding::Publisher;
@@ -59,7 +59,7 @@ impl<C: Chain> Clients<C> {
         if recipients.is_empty() {
             return;
         }
-        let is_many = recipients.len() > self.agenda.turn.limits().portion;
+        let is_many = recipients.len() > self.agenda.turn.limits().at_once;
         let under_way = &self.delivery.fan_outs;
         let goes_past =
             || under_way.is_empty() || !under_way.holds_up(mountpoint, routed.publication, routed.publisher);
@@ -272,9 +272,7 @@ impl<C: Chain> Clients<C> {
     fn report_drop(&mut self, index: u32, publication: &Publication<'_>, qos: QoS, retain: bool, reason: DropReason) {
         self.statistics.counters.drop(reason);
         let Some(session) = self.sessions.get_mut(index) else { return };
-        let message = DroppedMessage { topic: publication.topic.as_str(), payload: publication.payload, qos, retain };
-        tracing::debug!(client = %session.client.subscriber, topic = message.topic, reason = reason.name(), "message dropped");
-        let notified = self.chain.on_message_drop(&session.client, &mut session.state, &message, reason);
+        let notified = tell(&mut self.chain, session, publication, (qos, retain), reason);
         self.notified_of_message(index, notified);
     }
 
@@ -298,24 +296,6 @@ impl<C: Chain> Clients<C> {
         }
     }
 
-    /// What a session that ends had not delivered is dropped, and said to be.
-    pub(super) fn drop_undelivered(&mut self, index: u32) {
-        let Some(session) = self.sessions.get_mut(index) else { return };
-        let in_flight = session.outbound.extract(|_| true).into_iter().filter_map(|entry| entry.delivery());
-        let waiting: Vec<_> = in_flight.chain(session.outbound.queue.drain()).collect();
-        for delivery in waiting {
-            self.report_dropped(index, &delivery, DropReason::SessionEnded);
-        }
-    }
-
-    /// QoS 0 messages do not wait for a client to come back.
-    pub(super) fn drop_qos0(&mut self, index: u32) {
-        let Some(session) = self.sessions.get_mut(index) else { return };
-        for delivery in session.outbound.queue.extract(|delivery| delivery.qos == QoS::AtMostOnce) {
-            self.report_dropped(index, &delivery, DropReason::OfflineQos0);
-        }
-    }
-
     /// Delivers what was buffered and has not been delivered where the session was before.
     pub(super) fn deliver_buffered(&mut self, index: u32, buffered: Vec<Buffered>) {
         for Buffered { id, delivery } in buffered {
@@ -326,6 +306,30 @@ impl<C: Chain> Clients<C> {
             self.deliver_all(&[recipient], &Routed { publication: &publication, id, publisher: None, is_moved });
         }
     }
+}
+
+/// Counts a dropped message of a session that is not in the table any more, and tells the hooks.
+pub(super) fn tell_dropped<C: Chain>(
+    clients: &mut Clients<C>,
+    session: &mut Session<C::State>,
+    delivery: &OutgoingMessage,
+    reason: DropReason,
+) -> Notified {
+    clients.statistics.counters.drop(reason);
+    let publication = delivery.message.publication();
+    tell(&mut clients.chain, session, &publication, (delivery.qos, delivery.retain), reason)
+}
+
+fn tell<C: Chain>(
+    chain: &mut C,
+    session: &mut Session<C::State>,
+    publication: &Publication<'_>,
+    (qos, retain): (QoS, bool),
+    reason: DropReason,
+) -> Notified {
+    let message = DroppedMessage { topic: publication.topic.as_str(), payload: publication.payload, qos, retain };
+    tracing::debug!(client = %session.client.subscriber, topic = message.topic, reason = reason.name(), "message dropped");
+    chain.on_message_drop(&session.client, &mut session.state, &message, reason)
 }
 
 /// Whether a message for a member of a shared subscription is kept although the queue of that one is full: as long as its publisher is held

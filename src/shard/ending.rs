@@ -6,36 +6,27 @@
 
 use std::sync::Arc;
 
-use super::agenda::FollowUp;
 use super::clients::CLIENT_LEFT;
 use super::due::{AUTH_TIMEOUT, Due, what};
 use super::holding::memory_hold_over;
+use super::leftovers;
 use super::message::ShardMessage;
 use super::output::Output;
 use super::pubsub::PubSub;
+use super::remnants::{EndedSession, SessionEnd};
 use super::replaying::Replaying;
 use super::turn;
-use super::wills::publish_of_ended;
 use crate::client::{
     Asker, Client, ConnectionId, EndReason, ExpiredReason, SessionAction, SessionRequest, SubscriberId, log_client,
 };
-use crate::codec::ReasonCode;
+use crate::codec::{QoS, ReasonCode};
 use crate::connection::{ConnectionStage, PauseReason, Pending, Violation};
-use crate::hooks::{Chain, Notified, Unsubscribed};
+use crate::hooks::{Chain, Unsubscribed};
 use crate::publishing::publish_will;
 use crate::routing::Turn;
-use crate::session::{InFlight, MigrationState, Session, Stage};
+use crate::session::{InFlight, MigrationState, OutgoingMessage, Session, Stage};
 use crate::time::Time;
 use crate::topic::TopicFilter;
-
-/// Why a session ends.
-#[derive(Clone, Copy)]
-pub(super) enum SessionEnd {
-    /// It ends with its connection.
-    Gone(EndReason),
-    /// It was kept, and its client is offline.
-    Expired(ExpiredReason),
-}
 
 impl<C: Chain> PubSub<C> {
     /// Ends a connection that belongs to a session. `told` is the reason code and the reason string of the DISCONNECT to an
@@ -104,7 +95,7 @@ impl<C: Chain> PubSub<C> {
         self.clients.agenda.turn.did(turn::SESSION);
         self.set_members_online(index, false);
         Replaying::of(self).set_online(index, false);
-        self.clients.drop_qos0(index);
+        leftovers::client_left(&mut self.clients, index);
         let Some(session) = self.clients.sessions.get_mut(index) else { return };
         let suppress = self.clients.setup.config.session.suppress_will_on_takeover;
         if publish_will(session, reason, suppress, self.clients.agenda.is_stopping(), self.clients.agenda.now()) {
@@ -119,7 +110,7 @@ impl<C: Chain> PubSub<C> {
 
     /// A kept session waits for its client.
     fn go_offline(&mut self, index: u32, reason: EndReason) {
-        self.redistribute(index, false);
+        self.redistribute(index);
         let clients = &mut self.clients;
         let now = clients.agenda.now();
         let Some(session) = clients.sessions.get_mut(index) else { return };
@@ -130,8 +121,9 @@ impl<C: Chain> PubSub<C> {
         clients.arm_session(index);
     }
 
-    /// Ends a session. In order: subscriptions removed, messages of shared subscriptions given to other members, `on_topic_unsubscribed`,
-    /// undelivered messages dropped, `on_client_gone` or `on_session_expired`, will published if there is one still.
+    /// Ends a session. In order: subscriptions removed, `on_topic_unsubscribed`, undelivered messages given to other members of shared
+    /// subscriptions or dropped, `on_client_gone` or `on_session_expired`, will published if there is one still. If there is a lot to be
+    /// dropped, the end is told later: see [`leftovers`].
     pub(super) fn end_session(&mut self, index: u32, end: SessionEnd) {
         let Some(session) = self.clients.sessions.get_mut(index) else { return };
         debug_assert!(session.connection.is_none(), "only sessions without a connection end");
@@ -144,37 +136,32 @@ impl<C: Chain> PubSub<C> {
         let Some(remnant) = self.begin_to_clear_up(index) else { return };
         self.clients.agenda.turn.did(turn::SESSION);
         Replaying::of(self).ended(index);
-        self.redistribute(index, true);
         let Some(session) = self.clients.sessions.get_mut(index) else { return };
         let notified = self.clients.chain.on_topic_unsubscribed(&session.client, &mut session.state, Unsubscribed::All);
         self.clients.notified(index, notified);
-        self.clients.drop_undelivered(index);
-        let Some(mut session) = self.clients.sessions.remove(index) else { return };
+        let Some(session) = self.clients.sessions.remove(index) else { return };
         self.clear_up(remnant);
         self.clients.setup.quotas.sessions.give_back(self.clients.setup.id, 1);
-        let notified = tell_end(&mut self.clients.chain, &mut session, end);
-        let subscriber = session.client.subscriber.clone();
-        self.clients.notified_about(&subscriber, notified);
-        if let Some(will) = will {
-            publish_of_ended(self, &mut session, will);
-        }
-        self.clients.agenda.follow_up(FollowUp::SessionEnded(session.slot, subscriber, leaving));
+        leftovers::leave(self, EndedSession { session, end, will, leaving });
     }
 
-    /// Messages of shared subscriptions that a member has not acknowledged go to a member that is online; if the session of
-    /// this one `ends`, to one that is not, if need be.
+    /// Messages of shared subscriptions that a member whose client is away has not acknowledged go to a member that is online.
     ///
     /// A QoS 2 message that was sent stays: the client may have it already, and nobody else may get it then
     /// [MQTT-4.8.2-5], [MQTT-4.8.2-6].
-    pub(super) fn redistribute(&mut self, index: u32, ends: bool) {
+    pub(super) fn redistribute(&mut self, index: u32) {
         let Some(session) = self.clients.sessions.get_mut(index) else { return };
         let turn = Turn::of_moved(session.settings.shared_policy, session.slot);
         let mountpoint = self.routing.mountpoint(&session.client.subscriber.mountpoint);
         let routing = &self.routing;
-        let has_other = |filter: &Arc<TopicFilter>| routing.has_other_member(mountpoint, filter, ends);
+        let has_other = |filter: &Arc<TopicFilter>| routing.has_other_member(mountpoint, filter, false);
         let may_go = |entry: &InFlight| entry.stage() == Stage::AwaitingPuback && entry.group().is_some_and(has_other);
         let in_flight = session.outbound.extract(may_go);
-        let queued = session.outbound.queue.extract(|delivery| delivery.group.as_ref().is_some_and(has_other));
+        // Those of QoS 0 are dropped.
+        let waits = |delivery: &OutgoingMessage| delivery.qos > QoS::AtMostOnce;
+        let may_go = |delivery: &OutgoingMessage| waits(delivery) && delivery.group.as_ref().is_some_and(has_other);
+        let is_any = session.outbound.queue.shared() > 0;
+        let queued = if is_any { session.outbound.queue.extract(may_go) } else { Vec::new() };
         let moved = in_flight.into_iter().filter_map(|entry| entry.delivery()).chain(queued);
         for delivery in moved.collect::<Vec<_>>() {
             if let Some(group) = delivery.group {
@@ -271,13 +258,5 @@ fn log_end(client: &Client, reason: EndReason, what: &str) {
         log_client!(debug, client, "connection closed: {reason}{colon}{what}");
     } else {
         log_client!(info, client, "connection closed: {reason}{colon}{what}");
-    }
-}
-
-/// `on_client_gone` or `on_session_expired`.
-fn tell_end<C: Chain>(chain: &mut C, session: &mut Session<C::State>, end: SessionEnd) -> Notified {
-    match end {
-        SessionEnd::Gone(reason) => chain.on_client_gone(&session.client, &mut session.state, reason),
-        SessionEnd::Expired(reason) => chain.on_session_expired(&session.client, &mut session.state, reason),
     }
 }

@@ -46,6 +46,15 @@ impl<C: Chain> Clients<C> {
         }
     }
 
+    /// The same of a message of a session that is not in the table any more.
+    #[inline]
+    pub(super) fn notified_of_message_of(&mut self, subscriber: &SubscriberId, notified: Notified) {
+        self.statistics.counters.hook_failures += u64::from(notified.failed());
+        if let Some(pending) = notified.into_pending() {
+            self.run_message_tasks(subscriber.clone(), pending);
+        }
+    }
+
     #[cold]
     fn run_message_tasks(&mut self, subscriber: SubscriberId, pending: Vec<PendingAnswer>) {
         let Admitted { first, dropped } = self.pending_hooks.messages.add(&subscriber, pending);
@@ -113,18 +122,18 @@ impl<C: Chain> Clients<C> {
     }
 }
 
-/// The will of a client waits for room between shards: as if a hook had something to do about that client.
+/// Something is to be waited for as if a hook had something to do about a client.
 #[cold]
-pub(super) fn will_waits<C: Chain>(clients: &mut Clients<C>, subscriber: &SubscriberId) {
+pub(super) fn hold<C: Chain>(clients: &mut Clients<C>, subscriber: &SubscriberId) {
     if let Some(connection) = clients.sessions.of(subscriber).and_then(|session| session.connection) {
         clients.connections.pause(connection, PauseReason::Notification);
     }
-    clients.pending_hooks.will_waits(subscriber);
+    clients.pending_hooks.hold(subscriber);
 }
 
-/// It is on its way.
-pub(super) fn will_is_out<C: Chain>(clients: &mut Clients<C>, subscriber: &SubscriberId) {
-    let next = clients.pending_hooks.will_is_out(subscriber);
+/// That has been done.
+pub(super) fn release<C: Chain>(clients: &mut Clients<C>, subscriber: &SubscriberId) {
+    let next = clients.pending_hooks.release(subscriber);
     go_on(clients, subscriber, next);
 }
 

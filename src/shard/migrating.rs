@@ -253,7 +253,7 @@ impl<C: Chain> Shard<C> {
             pubsub.connection_ended(index, EndReason::ConnectionLost, "");
         } else if !was_online {
             // What was buffered for a member that was still online when it was announced.
-            pubsub.redistribute(index, false);
+            pubsub.redistribute(index);
             if pubsub.clients.agenda.is_stopping() {
                 pubsub.publish_will_of(index);
             }

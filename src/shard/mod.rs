@@ -36,7 +36,7 @@
 //! | what is retained, to new subscribers | | `replaying` |
 //! | a client meets its session; takeover | `PubSub` | `sessions` |
 //! | connections and sessions end, in time or by a packet | `PubSub` | `ending` |
-//! | what is too much for one turn, in portions | `PubSub` | `portions` |
+//! | what is too much for one turn, in portions | `PubSub` | `portions`, with `remnants`, `leftovers` |
 //! | keep alive, lifetimes, throttles, sending again: when they are due, and what then | | `due` |
 //! | entries in the timer wheel for that | `Clients` | `timers` |
 //! | connections of sessions: acknowledgements, pauses, throttles | `Clients` | `connected` |
@@ -110,6 +110,7 @@ mod holding;
 mod hooks;
 mod input;
 mod last_bytes;
+mod leftovers;
 mod load;
 mod load_average;
 mod machine;
@@ -124,6 +125,7 @@ mod program;
 mod publications;
 mod pubsub;
 mod registering;
+mod remnants;
 mod replaying;
 mod report;
 mod requests;

@@ -1,12 +1,14 @@
-//! Work that is too much for one turn, in portions: a publication to very many recipients, the subscriptions that a session leaves
-//! behind, what is retained for new subscribers.
+//! Work that is too much for one turn, in portions: a publication to very many recipients, what a session leaves behind, what is retained
+//! for new subscribers.
 
 use super::agenda::Deadline;
 use super::delivering::Routed;
+use super::leftovers;
 use super::message::ShardMessage;
 use super::pubsub::PubSub;
+use super::remnants::Remnant;
 use super::replaying::Replaying;
-use super::turn::{self, Remnant};
+use super::turn;
 use crate::delivery::FanOut;
 use crate::hooks::Chain;
 use crate::retained::{SWEPT, Work};
@@ -29,10 +31,11 @@ impl<C: Chain> PubSub<C> {
             Replaying::of(self).take_in();
         }
         while !self.clients.agenda.turn.is_share_over()
-            && let Some(remnant) = self.clients.agenda.remnants.pop_front()
+            && let Some(remnant) = self.clients.agenda.remnants.subscriptions.pop_front()
         {
             self.clear_up(remnant);
         }
+        leftovers::go_on(self);
     }
 
     /// Answers what is asked of what is retained, and sends it, as much as a share of the turn: what is left waits for the next.
@@ -129,7 +132,7 @@ impl<C: Chain> PubSub<C> {
         if remnant.filters.len() == 0 {
             self.clients.sessions.free_place(remnant.session);
         } else {
-            self.clients.agenda.remnants.push_back(remnant);
+            self.clients.agenda.remnants.subscriptions.push_back(remnant);
         }
     }
 

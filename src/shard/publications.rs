@@ -97,17 +97,17 @@ impl<C: Chain> PubSub<C> {
             published.told.insert(owner);
         }
         // What is gathered all comes, though its publisher be told to wait: as long as somebody waits, each message is by itself.
-        let portion = self.clients.agenda.turn.limits().portion;
+        let at_once = self.clients.agenda.turn.limits().at_once;
         let begins_batch = by.more_follows
             && !is_by_choice
             && publisher.is_some()
-            && recipients.local.len() <= portion
+            && recipients.local.len() <= at_once
             && self.clients.delivery.fan_outs.is_empty()
             && !self.clients.flow.is_waiting_for_clients()
             && Batch::is_worth_while(publication, &recipients.local);
         if begins_batch {
             self.clients.agenda.turn.did(recipients.local.len() as u32);
-            self.clients.delivery.batch.begin(mountpoint, publisher, &mut recipients.local, remote, portion);
+            self.clients.delivery.batch.begin(mountpoint, publisher, &mut recipients.local, remote, at_once);
             self.clients.delivery.batch.push(id, publication);
         } else {
             self.clients.deliver_in_turn(

@@ -1,9 +1,12 @@
 //! A client that all have accepted, on its way to its session: on the shard that owns it, when that has come, when tasks of
 //! notifications about it are done, when what an older connection of it has sent before is served, and when there is room for its will.
 
+use super::agenda::FollowUp;
+use super::leftovers;
 use super::machine::Shard;
 use super::message::ShardMessage;
 use super::output::Output;
+use super::pubsub::PubSub;
 use super::sessions::STOPPING;
 use crate::client::{ConnectionId, SubscriberId};
 use crate::codec::ReasonCode;
@@ -64,6 +67,8 @@ impl<C: Chain> Shard<C> {
             clients.connections.pause(id, PauseReason::Registration);
         } else if let Some((code, limit)) = self.pubsub.why_not_registered(&subscriber) {
             self.pubsub.clients.refuse_for_limit(id, code, limit);
+        } else if waits_for_leftovers(&mut self.pubsub, id, &subscriber) {
+            self.pubsub.clients.connections.pause(id, PauseReason::Registration);
         } else {
             let allows_anonymous = self.handshake.listener(listener).allow_anonymous;
             self.pubsub.register(id, self.migration.slots.slot(&subscriber), allows_anonymous);
@@ -81,4 +86,21 @@ impl<C: Chain> Shard<C> {
             }
         }
     }
+}
+
+/// Ends the connection or session before the one of this connection if that leaves too much for one turn. Whether the client has to wait
+/// until that is seen to.
+fn waits_for_leftovers<C: Chain>(pubsub: &mut PubSub<C>, id: ConnectionId, subscriber: &SubscriberId) -> bool {
+    let clients = &pubsub.clients;
+    let Some(clean_start) = clients.accepted_at(id).map(|accepted| accepted.clean_start) else { return false };
+    if !leftovers::would_hold_up(clients, subscriber, clean_start) {
+        return false;
+    }
+    pubsub.end_previous(subscriber, clean_start);
+    let clients = &mut pubsub.clients;
+    if !clients.pending_hooks.wait(subscriber, id) {
+        // Others had room for most of it. It comes as one who has no session.
+        clients.agenda.follow_up(FollowUp::Register(id));
+    }
+    true
 }

@@ -5,10 +5,11 @@
 //! `on_register`, then whatever ends for the connection or session before, then `on_client_wakeup`, then CONNACK.
 
 use super::delivering::watch_if_shared;
-use super::ending::SessionEnd;
+use super::leftovers;
 use super::message::ShardMessage;
 use super::output::Output;
 use super::pubsub::PubSub;
+use super::remnants::SessionEnd;
 use super::replaying::Replaying;
 use crate::client::{ConnectionId, EndReason, ExpiredReason, SubscriberId, log_client};
 use crate::codec::ReasonCode;
@@ -33,6 +34,7 @@ impl<C: Chain> PubSub<C> {
         // A fight for an id goes on across the sessions that end with each takeover.
         let takeovers = self.clients.sessions.of(&accepted.client.subscriber).map(|session| session.takeovers);
         let existing = self.end_previous(&accepted.client.subscriber, accepted.clean_start);
+        leftovers::finish_last_of(self, &accepted.client.subscriber);
         let session_present = existing.is_some();
         let index = existing.unwrap_or_else(|| {
             if takeovers.is_some() {

@@ -11,8 +11,6 @@
 use std::collections::VecDeque;
 
 use crate::client::ConnectionId;
-use crate::session::Subscription;
-use crate::topic::TopicFilter;
 
 /// Reading a packet, whatever follows from it.
 pub(super) const PACKET: u32 = 4;
@@ -33,8 +31,10 @@ pub(super) const FILTER: u32 = 16;
 pub(super) const PAGE: u32 = 8;
 /// So many Subscription Identifiers are sent in a unit of work.
 pub(super) const IDS: usize = 8;
-/// What the end of a session is, but for its topic filters.
+/// What the end of a session is, but for its topic filters and messages.
 pub(super) const SESSION: u32 = 32;
+/// A message that a session leaves.
+pub(super) const LEFTOVER: u32 = 4;
 
 /// Reading the topic of a PUBLISH, and its properties: each byte is looked at several times, and of properties each is a field of its own.
 #[inline]
@@ -56,6 +56,8 @@ pub struct TurnLimits {
     /// For all. A single piece of work may go beyond it.
     pub turn: u32,
     /// Most recipients on a shard to which a message is delivered at once.
+    pub at_once: usize,
+    /// Recipients in a portion of a message to more. The kernel has to send to each of them.
     pub portion: usize,
     /// Most recipients that may wait on a shard for their portion of a message before who publishes to very many waits.
     pub under_way: usize,
@@ -64,7 +66,7 @@ pub struct TurnLimits {
 impl Default for TurnLimits {
     /// About a millisecond for one client, and two for all.
     fn default() -> Self {
-        TurnLimits { share: 8 * 1024, turn: 16 * 1024, portion: 1024, under_way: 64 * 1024 }
+        TurnLimits { share: 8 * 1024, turn: 16 * 1024, at_once: 1024, portion: 256, under_way: 64 * 1024 }
     }
 }
 
@@ -216,13 +218,6 @@ impl Turn {
         self.line = other;
         self.waiting[line].pop_front().or_else(|| self.waiting[other].pop_front())
     }
-}
-
-/// Topic filters of a session that is gone, which are still to be removed; its place is free after that.
-pub(super) struct Remnant {
-    pub session: u32,
-    pub mountpoint: u32,
-    pub filters: hashbrown::hash_map::IntoKeys<TopicFilter, Subscription>,
 }
 
 #[cfg(test)]

@@ -159,7 +159,7 @@ fn wills_that_are_due_at_the_same_moment_wait_for_room_and_all_come() {
 /// Those that are for this shard alone wait behind others, and are work like any other when they go on.
 #[test]
 fn wills_that_have_waited_go_on_in_portions() {
-    let limits = TurnLimits { share: 40, turn: 120, portion: 3, under_way: 1000 };
+    let limits = TurnLimits { share: 40, turn: 120, at_once: 3, portion: 3, under_way: 1000 };
     let mut stuck = Stuck::of(World::in_turns(2, limits, small_mailboxes(), || NoHooks));
     let mut far = Client::on(&mut stuck.world, 1, "far", ConnectOptions::clean(V5));
     far.subscribed(&mut stuck.world, "will/0", QoS::AtLeastOnce);

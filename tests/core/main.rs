@@ -12,6 +12,7 @@ mod enhanced_auth;
 mod hook_counts;
 mod keep_alive;
 mod later_state;
+mod leftovers;
 mod lifecycle;
 mod lossless;
 mod memory;

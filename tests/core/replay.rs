@@ -18,7 +18,7 @@ use crate::received::{Got, ReceivedPublish};
 use crate::world::{World, config, open_config, worlds, worlds_with};
 
 /// Turns of a few pages.
-const SHORT: TurnLimits = TurnLimits { share: 1024, turn: 2048, portion: 512, under_way: 4096 };
+const SHORT: TurnLimits = TurnLimits { share: 1024, turn: 2048, at_once: 512, portion: 512, under_way: 4096 };
 
 /// Brokers with 1, 2 and 4 shards that have short turns.
 fn worlds_in_short_turns() -> impl Iterator<Item = World<NoHooks>> {
@@ -434,7 +434,7 @@ fn a_page_waits_for_what_was_queued_before_it_whatever_gives_way_in_the_queue() 
 #[test]
 fn a_page_waits_for_what_is_delivered_in_portions() {
     for shards in [1, 2, 4] {
-        let turns = TurnLimits { share: 40, turn: 120, portion: 3, under_way: 30 };
+        let turns = TurnLimits { share: 40, turn: 120, at_once: 3, portion: 3, under_way: 30 };
         let mut world = World::in_turns(shards, turns, open_config(), || NoHooks);
         let mut crowd = Vec::new();
         for number in 0..10 {

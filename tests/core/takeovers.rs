@@ -119,7 +119,7 @@ fn what_a_held_publisher_has_sent_is_served_before_it_is_taken_over() {
 #[test]
 fn who_never_ends_does_not_keep_its_successor_waiting() {
     for shards in [1, 2, 4] {
-        let turn = TurnLimits { share: 400, turn: 800, portion: 100, under_way: 1000 };
+        let turn = TurnLimits { share: 400, turn: 800, at_once: 100, portion: 100, under_way: 1000 };
         let mut world = World::in_turns(shards, turn, open_config(), || NoHooks);
         let mut watcher = Client::clean(&mut world, "watcher", V311);
         watcher.subscribed(&mut world, "t", QoS::AtMostOnce);

@@ -17,7 +17,12 @@ use crate::world::{World, open_config};
 
 /// A world in which ten packets are a client's share, and messages go to three recipients at once.
 fn world(shards: usize) -> World<NoHooks> {
-    World::in_turns(shards, TurnLimits { share: 40, turn: 120, portion: 3, under_way: 30 }, open_config(), || NoHooks)
+    World::in_turns(
+        shards,
+        TurnLimits { share: 40, turn: 120, at_once: 3, portion: 3, under_way: 30 },
+        open_config(),
+        || NoHooks,
+    )
 }
 
 fn worlds() -> impl Iterator<Item = World<NoHooks>> {
@@ -229,7 +234,7 @@ fn a_walk_through_many_filters_is_work_of_who_publishes() {
     for shards in [1, 2] {
         let mut world = World::in_turns(
             shards,
-            TurnLimits { share: 1000, turn: 2000, portion: 100, under_way: 1000 },
+            TurnLimits { share: 1000, turn: 2000, at_once: 100, portion: 100, under_way: 1000 },
             open_config(),
             || NoHooks,
         );

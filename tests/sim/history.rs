@@ -371,8 +371,8 @@ impl Setup {
     /// How much is done in a turn: in some histories so little that clients, and parts of what they ask for, often have to wait.
     pub fn turn(&self) -> TurnLimits {
         match self.seed % 5 {
-            0 => TurnLimits { share: 1, turn: 40, portion: 1, under_way: 2 },
-            1 => TurnLimits { share: 12, turn: 60, portion: 2, under_way: 8 },
+            0 => TurnLimits { share: 1, turn: 40, at_once: 1, portion: 1, under_way: 2 },
+            1 => TurnLimits { share: 12, turn: 60, at_once: 2, portion: 2, under_way: 8 },
             _ => TurnLimits::default(),
         }
     }

@@ -456,7 +456,8 @@ impl Judge {
         }
         for at in 0..self.subjects.len() {
             let one = &mut self.subjects[at];
-            if std::mem::take(&mut one.leaving) && one.stage == Stage::Online {
+            // If the end of its session was begun, it is told when all is dropped.
+            if std::mem::take(&mut one.leaving) && one.stage == Stage::Online && !one.unsubscribed {
                 let detail = format!("{}: a drop for being offline, and it is online", one.id);
                 self.find("drops: reasons are true", detail);
             }

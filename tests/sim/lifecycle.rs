@@ -10,6 +10,7 @@
 
 use moormq::client::{EndReason, ExpiredReason};
 use moormq::codec::{ProtocolVersion, ReasonCode};
+use moormq::shard::TurnLimits;
 
 use crate::history::MIRROR;
 use crate::judge::{Judge, Session, Stage, Will};
@@ -23,6 +24,12 @@ impl Judge {
         let one = &self.subjects[subject];
         let detail = format!("{}: {what} while {:?}, registering {:?}", one.id, one.stage, one.registering);
         self.find(GRAMMAR, detail);
+    }
+
+    /// Whether the end of a session that leaves a lot may come before the client is registered that it makes way for: when it does not take
+    /// many messages to be a lot.
+    fn ends_may_come_first(&self) -> bool {
+        self.setup.turn() != TurnLimits::default()
     }
 
     pub fn registered(&mut self, subject: usize, serial: u32, number: u64) {
@@ -83,7 +90,11 @@ impl Judge {
         let Some(session) = session.filter(|_| one.stage == Stage::Online) else {
             return self.ungrammatical(subject, &format!("the end of connection {serial} ({reason:?})"));
         };
-        if taken_over != one.registering.is_some() || one.unsubscribed == kept {
+        let fits = match taken_over {
+            true => one.registering.is_some() || self.ends_may_come_first(),
+            false => one.registering.is_none(),
+        };
+        if !fits || one.unsubscribed == kept {
             self.ungrammatical(subject, &format!("leaving ({reason:?}), kept {kept}"));
         }
         let (mut keeps, mut expiry) = self.session_settings(serial);
@@ -191,7 +202,8 @@ impl Judge {
         let fits = match reason {
             ExpiredReason::Expiry => self.sessions[session].expires.is_some_and(|at| at <= self.now),
             ExpiredReason::CleanStart => {
-                one.registering.is_some_and(|serial| self.connections[serial as usize].options.clean)
+                let by = one.registering.map(|serial| self.connections[serial as usize].options.clean);
+                by.unwrap_or(self.ends_may_come_first())
             }
             ExpiredReason::Admin => one.admin.iter().any(|request| request.cleanup),
             ExpiredReason::Limit => false,

@@ -3,7 +3,7 @@
 use moormq::codec::{QoS, ReasonCode, RetainHandling, Suback};
 
 use crate::history::{Ask, FIRST_SHARED_FILTER, TOPICS, matches};
-use crate::judge::{Asked, Judge, Subscription};
+use crate::judge::{Asked, Judge, Session, Subscription};
 
 impl Judge {
     /// A SUBSCRIBE has come to the hooks: from now on its filters may be in effect.
@@ -83,7 +83,8 @@ impl Judge {
     pub fn subscription_answered(&mut self, serial: u32, asks: [Option<Ask>; 2], suback: Suback<'_>) {
         let connection = &self.connections[serial as usize];
         let session = connection.session.filter(|_| connection.ended.is_none()).map(|session| &self.sessions[session]);
-        let Some(session) = session.filter(|session| !session.ended && session.serial == serial) else { return };
+        let lasts = |session: &Session| !session.ended && !self.subjects[session.subject].unsubscribed;
+        let Some(session) = session.filter(|session| lasts(session) && session.serial == serial) else { return };
         let asks: Vec<Ask> = asks.into_iter().flatten().collect();
         let codes: Vec<_> = suback.codes.iter().collect();
         let granted = |ask: &Ask| session.subscriptions.iter().any(|one| one.filter == ask.filter && one.confirmed);

@@ -11,7 +11,6 @@ use crate::hooks::{HookAnswer, NoHooks, PendingAnswer};
 use crate::memory::Held;
 use crate::message::Publication;
 use crate::pending_hooks::Waiter;
-use crate::session::testing::delivery;
 use crate::session::{MigrationState, PROGRAM, PublicationId, Recipient, SubscriptionIds};
 use crate::sharding::ShardSet;
 
@@ -111,20 +110,6 @@ fn a_message_for_a_session_that_is_to_come_is_buffered_and_delivered_when_it_has
     let buffered = state.map(MigrationState::into_arriving).unwrap_or_default().buffered;
     clients.deliver_buffered(session, buffered);
     assert_eq!(texts(&mut clients, id), ["x"]);
-}
-
-#[test]
-fn a_session_that_ends_drops_all_that_it_has_not_delivered() {
-    let mut clients = clients(1, "");
-    let session = offline(&mut clients, "away");
-    let outbound = &mut clients.sessions.get_mut(session).expect("it is there").outbound;
-    outbound.next_packet_id();
-    outbound.put_in_flight(delivery("in flight", QoS::AtLeastOnce), None);
-    let message = publication("t", "queued", QoS::AtLeastOnce);
-    clients.deliver_all(&[recipient(session)], &routed(&message, None));
-    clients.drop_undelivered(session);
-    assert_eq!(clients.statistics.counters.dropped[DropReason::SessionEnded as usize], 2);
-    assert_eq!(queued(&clients, session), 0);
 }
 
 #[test]

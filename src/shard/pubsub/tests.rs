@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::ending::SessionEnd;
 use super::super::members::tell_some;
 use super::super::message::ShardMessage;
 use super::super::output::Output;
 use super::super::publications::PublishContext;
+use super::super::remnants::SessionEnd;
 use super::super::subscriptions::News;
 use super::super::testing::{NOW, filter, online, outputs, posted, publication, pubsub, texts};
 use super::*;

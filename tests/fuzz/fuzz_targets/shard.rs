@@ -43,7 +43,7 @@ impl Fuzzed {
         // Now and then, lest most of the time goes there.
         config.sys.interval = 20 * EXPIRY;
         // So little that clients often have to wait for their next share.
-        let turn = TurnLimits { share: 40, turn: 100, portion: 2, under_way: 8 };
+        let turn = TurnLimits { share: 40, turn: 100, at_once: 2, portion: 2, under_way: 8 };
         let quotas = Quotas::new(&config, 1);
         let setup = Setup { id: 0, shards: 1, seed: 1, turn, version: "fuzzed", config: Arc::new(config), quotas };
         Fuzzed {

@@ -1,0 +1,132 @@
+//! What is left of sessions that have ended, and of connections, where it is too much for one turn.
+
+use std::collections::VecDeque;
+
+use crate::client::{DropReason, EndReason, ExpiredReason, SubscriberId};
+use crate::codec::QoS;
+use crate::session::{OutgoingMessage, Session, Stage, Subscription, Will};
+use crate::topic::TopicFilter;
+
+/// Why a session ends.
+#[derive(Clone, Copy)]
+pub(super) enum SessionEnd {
+    /// It ends with its connection.
+    Gone(EndReason),
+    /// It was kept, and its client is offline.
+    Expired(ExpiredReason),
+}
+
+/// What is left of sessions and connections.
+pub(super) struct Remnants<S> {
+    /// Subscriptions of sessions that are gone from the table.
+    pub subscriptions: VecDeque<Remnant>,
+    /// Their messages.
+    pub messages: VecDeque<EndedSession<S>>,
+    /// QoS 0 messages for clients that have left, and whose sessions are kept.
+    pub qos0: VecDeque<AwayQos0>,
+}
+
+impl<S> Remnants<S> {
+    pub fn new() -> Self {
+        Remnants { subscriptions: VecDeque::new(), messages: VecDeque::new(), qos0: VecDeque::new() }
+    }
+
+    /// Whether nothing is left.
+    pub fn is_empty(&self) -> bool {
+        self.subscriptions.is_empty() && self.messages.is_empty() && self.qos0.is_empty()
+    }
+}
+
+/// Topic filters of a session that is gone, which are still to be removed; its place is free after that.
+pub(super) struct Remnant {
+    pub session: u32,
+    pub mountpoint: u32,
+    pub filters: hashbrown::hash_map::IntoKeys<TopicFilter, Subscription>,
+}
+
+/// QoS 0 messages in the queue of a session whose client has left. They are dropped before anybody is registered for this subscriber id.
+pub(super) struct AwayQos0 {
+    pub session: u32,
+    pub subscriber: SubscriberId,
+}
+
+/// A session that has ended, and whose end the hooks have not been told yet.
+pub(super) struct EndedSession<S> {
+    /// It, with the messages that are left.
+    pub session: Box<Session<S>>,
+    /// Why it has ended.
+    pub end: SessionEnd,
+    /// Its will, if that is to be published still.
+    pub will: Option<Will>,
+    /// The number of its migration if it was about to leave.
+    pub leaving: Option<u64>,
+}
+
+/// A message that a session has left.
+pub(super) struct Leftover {
+    pub message: OutgoingMessage,
+    /// Whether another member of its shared subscription may have it. A QoS 2 message that was sent stays with the client that may have
+    /// it already [MQTT-4.8.2-5], [MQTT-4.8.2-6].
+    pub may_go: bool,
+    /// Why it is dropped, if none has it.
+    pub reason: DropReason,
+}
+
+impl<S> EndedSession<S> {
+    /// The next message that is left, taken out: what was QoS 0 and waited for a client that has just gone, what was in flight, what waited.
+    /// A message that the client has received is no more one.
+    pub fn next(&mut self) -> Option<Leftover> {
+        let outbound = &mut self.session.outbound;
+        if let SessionEnd::Gone(_) = self.end
+            && let Some(message) = outbound.queue.take_qos0()
+        {
+            return Some(Leftover { message, may_go: false, reason: DropReason::OfflineQos0 });
+        }
+        let reason = DropReason::SessionEnded;
+        while let Some(entry) = outbound.take_in_flight() {
+            let may_go = entry.stage() == Stage::AwaitingPuback;
+            if let Some(message) = entry.delivery() {
+                return Some(Leftover { message, may_go, reason });
+            }
+        }
+        let message = outbound.queue.take_oldest()?;
+        let may_go = message.qos > QoS::AtMostOnce;
+        Some(Leftover { message, may_go, reason })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::testing::{delivery, session};
+    use crate::time::Time;
+
+    fn left(end: SessionEnd) -> Vec<(String, bool, DropReason)> {
+        let mut session = Box::new(session());
+        for (text, qos) in [("one", QoS::AtLeastOnce), ("two", QoS::ExactlyOnce), ("had", QoS::ExactlyOnce)] {
+            session.outbound.next_packet_id();
+            session.outbound.put_in_flight(delivery(text, qos), None);
+        }
+        let had = crate::codec::PacketId::new(3).expect("not zero");
+        assert!(session.outbound.received(had));
+        for (text, qos) in [("waits", QoS::ExactlyOnce), ("zero", QoS::AtMostOnce)] {
+            let limits = session.settings.queue;
+            session.outbound.queue.push(delivery(text, qos), &limits, true, Time::ZERO);
+        }
+        let mut ended = EndedSession { session, end, will: None, leaving: None };
+        let text = |left: &Leftover| String::from_utf8_lossy(left.message.message.publication().payload).into_owned();
+        std::iter::from_fn(|| ended.next()).map(|left| (text(&left), left.may_go, left.reason)).collect()
+    }
+
+    #[test]
+    fn what_is_left_comes_in_order_and_says_what_may_become_of_it() {
+        let ended = DropReason::SessionEnded;
+        let [one, two, waits] =
+            [("one", true), ("two", false), ("waits", true)].map(|(text, may_go)| (text.to_owned(), may_go, ended));
+        let zero = |reason| ("zero".to_owned(), false, reason);
+        let gone = left(SessionEnd::Gone(EndReason::ConnectionLost));
+        assert_eq!(gone, [zero(DropReason::OfflineQos0), one.clone(), two.clone(), waits.clone()]);
+        let expired = left(SessionEnd::Expired(ExpiredReason::Admin));
+        assert_eq!(expired, [one, two, waits, zero(ended)]);
+    }
+}

@@ -1,0 +1,334 @@
+//! What clients and sessions leave, where it is a lot: lifecycle.md sections 5 and 7. In these tests more than three messages are a lot.
+
+use std::time::{Duration, Instant};
+
+use moormq::client::DropReason;
+use moormq::codec::{QoS, ReasonCode};
+use moormq::hooks::{Chain, Linked, NoHooks};
+use moormq::shard::TurnLimits;
+
+use crate::client::{Client, ConnectOptions, V5, id_owned_by};
+use crate::migrating::move_slot;
+use crate::received::Got;
+use crate::script::Script;
+use crate::world::{World, config};
+
+type Hooked = World<Linked<NoHooks, Script>>;
+
+/// Worlds of so many shards with hooks that record calls, in which ten messages are a share.
+fn each(numbers: &[usize], mut check: impl FnMut(&mut Hooked, &Script)) {
+    for shards in numbers {
+        let script = Script::default();
+        let limits = TurnLimits { share: 40, turn: 120, at_once: 3, portion: 3, under_way: 30 };
+        let mut world = World::in_turns(*shards, limits, config(|_| {}), || NoHooks.hook(script.clone()));
+        check(&mut world, &script);
+        world.settle();
+        assert!(world.shards.iter().all(|shard| !shard.is_behind()));
+    }
+}
+
+fn begin_turn<C: Chain>(world: &mut World<C>) {
+    world.now = world.now + Duration::from_millis(1);
+}
+
+/// That of the client of these tests: the last shard owns it.
+fn id<C: Chain>(world: &World<C>) -> String {
+    id_owned_by(world, world.shards.len() - 1, "c")
+}
+
+/// Two messages may be in flight to it.
+fn options(mut options: ConnectOptions<'_>) -> ConnectOptions<'_> {
+    options = options.with(|properties| properties.receive_maximum = Some(2));
+    options
+}
+
+/// The client, with 62 messages: two in flight, and behind another one 59 of this QoS that wait.
+fn full(world: &mut Hooked, script: &Script, with: ConnectOptions<'_>, filter: &str, qos: QoS) -> Client {
+    let id = id(world);
+    let (mut client, _) = Client::connect(world, 0, &id, options(with));
+    client.subscribed(world, filter, QoS::AtLeastOnce);
+    let publisher = Client::clean(world, "publisher", V5);
+    for number in 0..62 {
+        let qos = if number < 3 { QoS::AtLeastOnce } else { qos };
+        publisher.publish(world, "t", &number.to_string(), qos, 1);
+    }
+    publisher.disconnect(world);
+    assert_eq!(client.texts(world), ["0", "1"]);
+    script.log.all();
+    begin_turn(world);
+    client
+}
+
+fn count<C: Chain>(world: &World<C>, reason: DropReason) -> u64 {
+    world.shards.iter().map(|shard| shard.counters().dropped[reason as usize]).sum()
+}
+
+/// What hooks were told of the client since this was asked last; the same some times in a row is there once, with how often.
+fn calls(script: &Script, id: &str) -> Vec<String> {
+    let mut calls: Vec<(String, usize)> = Vec::new();
+    for line in script.log.all() {
+        let what = line.strip_prefix(&format!("{id} m5 ")).or_else(|| line.strip_prefix(&format!("/{id} m5 ")));
+        let Some(what) = what.filter(|what| !what.starts_with('?')) else { continue };
+        match calls.last_mut() {
+            Some((last, times)) if last == what => *times += 1,
+            _ => calls.push((what.to_owned(), 1)),
+        }
+    }
+    let text = |(what, times)| if times == 1 { what } else { format!("{what} {times}") };
+    calls.into_iter().map(text).collect()
+}
+
+/// How much of that are drops.
+fn drops(calls: &[String]) -> usize {
+    let times = |call: &String| call.rsplit(' ').next().and_then(|times| times.parse().ok()).unwrap_or(1);
+    calls.iter().filter(|call| call.starts_with("dropped")).map(times).sum()
+}
+
+/// [lifecycle.md 5]
+#[test]
+fn hooks_are_told_of_the_end_of_a_session_behind_all_that_it_leaves() {
+    each(&[1, 2, 4], |world, script| {
+        let client = full(world, script, ConnectOptions::clean(V5), "t", QoS::AtLeastOnce);
+        let id = id(world);
+        let mut bystander = Client::on(world, world.shards.len() - 1, "bystander", ConnectOptions::clean(V5));
+        begin_turn(world);
+        world.hang_up_quietly(client.socket);
+        assert_eq!(calls(script, &id), ["unsubscribed all"]);
+        let mut turns = Vec::new();
+        loop {
+            begin_turn(world);
+            world.send_quietly(bystander.socket, &[0xC0, 0]);
+            if !world.catch_up() {
+                break;
+            }
+            world.carry_out_outputs();
+            assert_eq!(bystander.received(world), [Got::Pingresp], "in the same turn");
+            turns.push(calls(script, &id));
+        }
+        let last = turns.pop().expect("there were some");
+        assert!(
+            turns.len() >= 5 && turns.iter().all(|turn| turn.len() == 1 && (1..20).contains(&drops(turn))),
+            "{turns:?}"
+        );
+        assert_eq!(last.last().map(String::as_str), Some("gone ConnectionLost"));
+        assert_eq!(turns.iter().map(|turn| drops(turn)).sum::<usize>() + drops(&last), 62);
+        assert_eq!(count(world, DropReason::SessionEnded), 62);
+        world.settle();
+    });
+}
+
+/// [lifecycle.md 5]
+#[test]
+fn who_comes_for_a_session_that_leaves_a_lot_is_registered_behind_that() {
+    each(&[1, 2, 4], |world, script| {
+        // It is away and comes with a clean start; it has just left; it is there, and taken over.
+        for (kept, left) in [(true, true), (false, true), (false, false), (true, false)] {
+            let with = if kept { ConnectOptions::kept(V5) } else { ConnectOptions::clean(V5) };
+            let first = full(world, script, with, "t", QoS::AtLeastOnce);
+            let id = id(world);
+            if left && kept {
+                world.hang_up(first.socket);
+                assert_eq!(calls(script, &id), ["offline ConnectionLost"]);
+            } else if left {
+                world.hang_up_quietly(first.socket);
+            }
+            begin_turn(world);
+            let (again, present) = Client::connect(world, 0, &id, options(ConnectOptions::clean(V5)));
+            assert!(!present);
+            let mut calls = calls(script, &id);
+            let mut expected = vec!["unsubscribed all", "dropped t SessionEnded 62"];
+            match (kept, left) {
+                (true, true) => expected.push("expired CleanStart"),
+                (false, true) => expected.push("gone ConnectionLost"),
+                (false, false) => expected.push("gone TakenOver"),
+                (true, false) => {
+                    expected.insert(0, "offline TakenOver");
+                    expected.push("expired CleanStart");
+                }
+            }
+            assert_eq!(calls.split_off(expected.len()), ["register", "wakeup"], "kept {kept}, left {left}");
+            assert_eq!(calls, expected, "kept {kept}, left {left}");
+            again.disconnect(world);
+            world.settle();
+            script.log.all();
+        }
+        let sessions: usize = world.shards.iter().map(|shard| shard.resource_counts().sessions).sum();
+        assert_eq!(sessions, 0);
+    });
+}
+
+/// [lifecycle.md 7]
+#[test]
+fn qos_0_for_a_client_that_has_left_is_dropped_in_portions_and_before_it_is_back() {
+    each(&[1, 2, 4], |world, script| {
+        for taken_over in [false, true] {
+            let first = full(world, script, ConnectOptions::kept(V5), "t", QoS::AtMostOnce);
+            let (id, before) = (id(world), count(world, DropReason::OfflineQos0));
+            if !taken_over {
+                world.hang_up_quietly(first.socket);
+                world.catch_up();
+                let calls = calls(script, &id);
+                assert_eq!(calls[0], "offline ConnectionLost");
+                assert!((1..30).contains(&drops(&calls)), "{calls:?}");
+            }
+            begin_turn(world);
+            let (mut again, present) = Client::connect(world, 0, &id, options(ConnectOptions::kept(V5)));
+            assert!(present);
+            let calls = calls(script, &id);
+            let wakeup = calls.iter().position(|call| call == "register").expect("it is registered");
+            assert_eq!(drops(&calls[wakeup..]), 0, "{calls:?}");
+            assert_eq!(again.texts(world), ["0", "1"], "these are in flight still");
+            assert_eq!(count(world, DropReason::OfflineQos0) - before, 59);
+            // Without a trace for the next round.
+            world.hang_up(again.socket);
+            Client::connect(world, 0, &id, ConnectOptions::clean(V5)).0.disconnect(world);
+        }
+    });
+}
+
+/// [lifecycle.md 7]
+#[test]
+fn a_session_that_ends_while_its_qos_0_is_dropped_drops_the_rest() {
+    each(&[1, 2, 4], |world, script| {
+        let with = ConnectOptions::clean(V5).with(|properties| properties.session_expiry = Some(1));
+        let first = full(world, script, with, "t", QoS::AtMostOnce);
+        let id = id(world);
+        world.hang_up_quietly(first.socket);
+        world.now = world.now + Duration::from_secs(2);
+        world.settle();
+        let calls = calls(script, &id);
+        assert_eq!(calls.last().map(String::as_str), Some("expired Expiry"));
+        assert_eq!(drops(&calls), 62, "{calls:?}");
+        let (zero, ended) = (count(world, DropReason::OfflineQos0), count(world, DropReason::SessionEnded));
+        assert!(zero + ended == 62 && ended >= 3, "{zero} and {ended}");
+        let (again, present) = Client::connect(world, 0, &id, options(ConnectOptions::clean(V5)));
+        assert!(!present);
+        again.disconnect(world);
+    });
+}
+
+/// [MQTT-4.8.2-4]: none of it is lost, and each goes once, in its order.
+#[test]
+fn what_a_member_leaves_goes_to_others_in_portions_and_in_order() {
+    each(&[1, 2, 4], |world, script| {
+        let first = full(world, script, ConnectOptions::clean(V5), "$share/g/t", QoS::AtLeastOnce);
+        let mut other = Client::on(world, 0, "other", ConnectOptions::clean(V5));
+        other.subscribed(world, "$share/g/t", QoS::AtLeastOnce);
+        let publisher = Client::clean(world, "publisher", V5);
+        begin_turn(world);
+        world.hang_up_quietly(first.socket);
+        assert!(world.shards.iter().any(|shard| shard.is_behind()), "it is a lot");
+        publisher.publish(world, "t", "new", QoS::AtLeastOnce, 1);
+        world.settle();
+        let mut got = other.texts(world);
+        let new = got.iter().position(|text| text == "new").expect("it has come");
+        got.remove(new);
+        assert_eq!(got, (0..62).map(|number| number.to_string()).collect::<Vec<_>>());
+        assert_eq!(count(world, DropReason::SessionEnded), 0);
+    });
+}
+
+/// [lifecycle.md 5]
+#[test]
+fn an_orderly_stop_drops_at_once_what_is_left() {
+    each(&[1, 2, 4], |world, script| {
+        let id = id(world);
+        let first = full(world, script, ConnectOptions::clean(V5), "t", QoS::AtLeastOnce);
+        world.hang_up_quietly(first.socket);
+        world.stop();
+        let calls = calls(script, &id);
+        assert_eq!(calls, ["unsubscribed all", "dropped t SessionEnded 62", "gone ConnectionLost"]);
+    });
+}
+
+/// [lifecycle.md 5]: the new owner of its slot waits, too.
+#[test]
+fn who_comes_on_another_shard_waits_for_what_is_left_where_the_session_was() {
+    each(&[2, 4], |world, script| {
+        for moves_first in [false, true] {
+            let (id, home) = (id(world), world.shards.len() - 1);
+            let first = full(world, script, ConnectOptions::clean(V5), "t", QoS::AtLeastOnce);
+            if moves_first {
+                move_slot(world, &id, 0);
+                world.carry_out_outputs();
+                world.hang_up_quietly(first.socket);
+            } else {
+                world.hang_up_quietly(first.socket);
+                move_slot(world, &id, 0);
+            }
+            let (again, _) = Client::connect(world, 0, &id, options(ConnectOptions::clean(V5)));
+            assert_eq!(world.shard_of(again.socket), Some(0));
+            let calls = calls(script, &id);
+            assert_eq!(drops(&calls), 62);
+            assert_eq!(calls[calls.len() - 3..], ["gone ConnectionLost", "register", "wakeup"], "{calls:?}");
+            again.disconnect(world);
+            move_slot(world, &id, home);
+            world.settle();
+        }
+    });
+}
+
+/// A client that gives up waiting leaves nothing behind.
+#[test]
+fn who_leaves_while_it_waits_is_not_registered() {
+    each(&[1, 2, 4], |world, script| {
+        let first = full(world, script, ConnectOptions::kept(V5), "t", QoS::AtLeastOnce);
+        let id = id(world);
+        world.hang_up(first.socket);
+        script.log.all();
+        let home = world.shards.len() - 1;
+        let waiting = Client::open(world, home, V5);
+        let mut connect = Vec::new();
+        crate::client::connect_packet(&id, ConnectOptions::clean(V5)).encode(&mut connect);
+        begin_turn(world);
+        world.send_quietly(waiting.socket, &connect);
+        world.hang_up_quietly(waiting.socket);
+        world.settle();
+        assert_eq!(calls(script, &id), ["unsubscribed all", "dropped t SessionEnded 62", "expired CleanStart"]);
+        let (mut again, present) = Client::connect(world, 0, &id, ConnectOptions::kept(V5));
+        assert!(!present);
+        again.send(world, &moormq::codec::Packet::Pingreq);
+        assert_eq!(again.received(world), [Got::Pingresp]);
+        again.leave(world, moormq::codec::Disconnect::new(ReasonCode::Success));
+    });
+}
+
+/// Printed, not asserted: the longest that another client waits, by what is left. To be looked at in a release build, with 300,000 messages.
+#[test]
+fn how_long_others_wait() {
+    let many = std::env::var("MOORMQ_LEFTOVERS").ok().and_then(|many| many.parse().ok()).unwrap_or(2_000);
+    let cases = [
+        ("a session that ends", "t", false, QoS::AtLeastOnce),
+        ("QoS 0 of a kept session", "t", true, QoS::AtMostOnce),
+        ("a member that ends", "$share/g/t", false, QoS::AtLeastOnce),
+        ("a member that goes offline", "$share/g/t", true, QoS::AtLeastOnce),
+    ];
+    for (what, filter, kept, qos) in cases {
+        let mut world = World::new(1, config(|_| {}), || NoHooks);
+        let with = if kept { ConnectOptions::kept(V5) } else { ConnectOptions::clean(V5) };
+        let (mut client, _) = Client::connect(&mut world, 0, "c", options(with));
+        client.subscribed(&mut world, filter, QoS::AtLeastOnce);
+        let publisher = Client::clean(&mut world, "publisher", V5);
+        for number in 0..many {
+            let qos = if number < 3 { QoS::AtLeastOnce } else { qos };
+            publisher.publish(&mut world, "t", "x", qos, 1);
+        }
+        let mut other = Client::clean(&mut world, "other", V5);
+        other.subscribed(&mut world, filter, QoS::AtLeastOnce);
+        begin_turn(&mut world);
+        let mut began = Instant::now();
+        world.hang_up_quietly(client.socket);
+        let (first, mut longest, mut turns) = (began.elapsed(), Duration::ZERO, 0);
+        loop {
+            world.carry_out_outputs();
+            begin_turn(&mut world);
+            began = Instant::now();
+            if !world.catch_up() {
+                break;
+            }
+            longest = longest.max(began.elapsed());
+            turns += 1;
+        }
+        println!("{what}: {first:?}, then at most {longest:?} in each of {turns} turns");
+    }
+}

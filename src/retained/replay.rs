@@ -7,6 +7,7 @@ use hashbrown::HashMap;
 
 use super::gathering::Gathered;
 use super::page::RetainedPage;
+use crate::memory::{Held, MemoryKind, allocated_for, allocated_in_tree};
 use crate::message::Message;
 use crate::topic::{FilterSet, TopicFilter, after};
 
@@ -31,6 +32,8 @@ struct Request {
     filters_left: usize,
     /// The owners that have not answered to the end.
     owners: VecDeque<Owner>,
+    /// The memory it takes, and its filters in the table of all.
+    _held: Held<{ MemoryKind::Subscriptions as u8 }>,
 }
 
 /// An owner that has not answered to the end.
@@ -97,10 +100,13 @@ impl Replay {
         let number = self.next_request;
         self.next_request += 1;
         self.belongs_to.extend(filters.iter().map(|filter| (filter.clone(), number)));
-        let owners = owners.iter().map(|id| Owner { id: *id, sent: sent[*id].clone(), from: "".into() }).collect();
+        let owners: VecDeque<_> =
+            owners.iter().map(|id| Owner { id: *id, sent: sent[*id].clone(), from: "".into() }).collect();
         let filters_left = filters.len();
+        let entries = filters_left * allocated_in_tree(size_of::<(TopicFilter, u64)>());
+        let own = allocated_in_tree(size_of::<(u64, Request)>()) + allocated_for::<Owner>(owners.capacity());
         let filters = Arc::new(FilterSet::new(filters));
-        self.requests.insert(number, Request { filters, filters_left, owners });
+        self.requests.insert(number, Request { filters, filters_left, owners, _held: Held::new(own + entries) });
         dropped
     }
 

@@ -72,7 +72,9 @@ pub fn bound_that_is_exceeded<C: Chain>(shard: &Shard<C>) -> Option<String> {
     clients.sessions.which(|_| true).into_iter().find_map(|index| {
         let session = clients.sessions.get(index)?;
         let own = session.settings.queue;
-        let keeps = clients.flow.lossless.is_configured() || session.shared > 0;
+        // What came through a shared subscription waits longer than the subscription lasts.
+        let is_member = session.shared > 0 || session.outbound.queue.shared() > 0;
+        let keeps = clients.flow.lossless.is_configured() || is_member;
         let limits = if keeps { own.while_publishers_wait(clients.setup.under_way()) } else { own };
         let queued = session.outbound.queue.bytes();
         if !limits.bytes.allows(queued) {

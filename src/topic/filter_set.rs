@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 
 use super::TopicFilter;
 use super::topic_map::{after, after_all_below};
+use crate::memory::{Held, MemoryKind, allocated, allocated_for, allocated_in_tree};
 
 /// The node above all first levels.
 const ROOT: u32 = 0;
@@ -21,6 +22,8 @@ const NONE: u32 = u32::MAX;
 pub struct FilterSet {
     filters: Vec<TopicFilter>,
     nodes: Vec<Node>,
+    /// The memory of both. A client that is away can have a set for each of its subscriptions, of retained messages it was not sent.
+    _held: Held<{ MemoryKind::Subscriptions as u8 }>,
 }
 
 /// One for each distinct beginning of the filters.
@@ -35,6 +38,9 @@ struct Node {
     /// The filter of which only `#` is left.
     below: u32,
 }
+
+/// What a node of a tree takes beside its places.
+const OF_TREE_NODE: usize = 16;
 
 /// Nodes that the levels so far have led to; usually few.
 type Nodes = SmallVec<[u32; 8]>;
@@ -71,7 +77,10 @@ impl FilterSet {
             let end = if is_below { below } else { here };
             *end = (*end).min(place);
         }
-        FilterSet { filters, nodes }
+        let parts: usize = nodes.iter().map(Node::allocated).sum();
+        let lists = allocated_for::<TopicFilter>(filters.capacity()) + allocated_for::<Node>(nodes.capacity());
+        let shared = allocated(size_of::<Self>() + 2 * size_of::<usize>());
+        FilterSet { filters, nodes, _held: Held::new(shared + lists + parts) }
     }
 
     /// The filters, each at its place.
@@ -159,6 +168,17 @@ impl FilterSet {
 impl Node {
     fn new() -> Self {
         Node { children: BTreeMap::new(), plus: NONE, here: NONE, below: NONE }
+    }
+
+    /// The memory of its children, in bytes: nodes of a tree have eleven places, and all of them when there is one.
+    fn allocated(&self) -> usize {
+        let place = size_of::<(Box<[u8]>, u32)>();
+        let labels: usize = self.children.keys().map(|label| allocated(label.len())).sum();
+        match self.children.len() {
+            0 => 0,
+            1..=11 => allocated(11 * place + OF_TREE_NODE) + labels,
+            many => many * allocated_in_tree(place) + labels,
+        }
     }
 }
 

@@ -1,11 +1,12 @@
 //! Turns: nobody waits long for others, however much these ask for. In these tests little fits into a turn.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use moormq::codec::{
     Ack, Disconnect, Packet, ProtocolVersion, Publish, PublishProperties, QoS, ReasonCode, Subscribe, SubscribeFilter,
     SubscriptionOptions, Unsubscribe, UserProperties,
 };
+use moormq::config::Limit;
 use moormq::hooks::NoHooks;
 use moormq::shard::{Input, Request, TurnLimits};
 use moormq::sharding::SLOTS;
@@ -110,6 +111,52 @@ fn fields_of_packets_are_work_of_who_sends_them() {
         }
         assert!(shares >= 30 / at_most, "{what}: {shares} shares");
         assert!(at_most < 10 || shares <= 4, "{what}: {shares} shares");
+    }
+}
+
+/// How long packets take beside what they count as: printed, not asserted.
+#[test]
+fn fields_cost_about_what_they_count_as() {
+    let pairs = vec![(String::new(), String::new()); 200_000];
+    let (user, long) = (UserProperties::from(&pairs[..]), "t".repeat(60_000));
+    let filters = [SubscribeFilter { filter: "a", options: SubscriptionOptions::new(QoS::AtMostOnce) }];
+    let aliased = PublishProperties { topic_alias: Some(1), ..PublishProperties::default() };
+    let other = Publish { properties: aliased, ..publish("another/topic", "", QoS::AtMostOnce, 0) };
+    let many = PublishProperties { user, ..PublishProperties::default() };
+    for (what, packets) in [
+        (
+            "SUBSCRIBE, 200,000 properties",
+            vec![Packet::Subscribe(Subscribe { user, ..Subscribe::new(packet_id(1), &filters[..]) })],
+        ),
+        ("PUBLISH, 200,000 properties", vec![Packet::Publish(Publish { properties: many, ..other })]),
+        ("PUBLISH", vec![Packet::Publish(publish("a/topic", "", QoS::AtMostOnce, 0)); 1000]),
+        (
+            "an alias set anew",
+            [Packet::Publish(Publish { topic: "a/topic", ..other }), Packet::Publish(other)].repeat(500),
+        ),
+        ("60 kB of topic", vec![Packet::Publish(publish(&long, "", QoS::AtMostOnce, 0)); 100]),
+        (
+            "60 kB of alias set anew",
+            [
+                Packet::Publish(Publish { topic: &long, ..other }),
+                Packet::Publish(Publish { topic: &long[1..], ..other }),
+            ]
+            .repeat(50),
+        ),
+    ] {
+        let mut config = open_config();
+        config.limits.max_properties = Limit::UNLIMITED;
+        let limits = TurnLimits { share: u32::MAX, turn: u32::MAX, ..TurnLimits::default() };
+        let mut world = World::in_turns(1, limits, config, || NoHooks);
+        let client = Client::clean(&mut world, "c", V5);
+        begin_turn(&mut world);
+        world.settle();
+        let bytes = bytes(V5, &packets);
+        let began = Instant::now();
+        world.send_quietly(client.socket, &bytes);
+        let (took, work) = (began.elapsed().as_nanos() as usize, world.shards[0].turn().work);
+        println!("{what}: {} ns a packet, {} units", took / packets.len(), work as usize / packets.len());
+        assert!(work as usize >= 4 * packets.len());
     }
 }
 

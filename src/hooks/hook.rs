@@ -150,7 +150,8 @@ pub trait Hook: Send + 'static {
     ///
     /// *When:* `auth_on_register` agreed and the will was accepted, before the client attaches to its session. The
     /// CONNECT can no longer be refused. Always followed by [`on_client_wakeup`](Self::on_client_wakeup), after what a
-    /// takeover brings; only the end of a session that leaves more than 1024 messages comes before.
+    /// takeover brings; only the end of a connection or session that leaves more than 1024 messages, or had more than 1024 shared
+    /// subscriptions, comes before.
     fn on_register(&mut self, cx: &mut Notice<'_, Self::State>) {
         cx.absent();
     }

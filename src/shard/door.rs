@@ -8,7 +8,7 @@ use super::machine::Shard;
 use super::message::ShardMessage;
 use super::output::Output;
 use super::replaying::Replaying;
-use super::turn::{Line, TurnState};
+use super::turn::{FILTER, Line, TurnState};
 use super::unaccepted;
 use super::wills;
 use crate::connection::{Connection, ConnectionStage, PauseReason};
@@ -246,10 +246,12 @@ impl<C: Chain> Shard<C> {
             ShardMessage::Unsubscribe { mountpoint, filter } => {
                 let mountpoint = pubsub.routing.mountpoint(&mountpoint);
                 pubsub.routing.remove_interest(from, mountpoint, &filter);
+                pubsub.clients.agenda.turn.did(FILTER);
             }
             ShardMessage::Group { mountpoint, filter, members } => {
                 let mountpoint = pubsub.routing.mountpoint(&mountpoint);
                 pubsub.routing.set_members(from, mountpoint, &filter, members);
+                pubsub.clients.agenda.turn.did(FILTER);
             }
             ShardMessage::Retain { mountpoint, message } => {
                 let mountpoint = pubsub.routing.mountpoint(&mountpoint);

@@ -34,7 +34,9 @@ pub(super) fn leave<C: Chain>(pubsub: &mut PubSub<C>, mut ended: EndedSession<C:
 /// QoS 0 messages do not wait for a client to come back: what its queue has of them is dropped. If the session ends, too, many are left to that.
 pub(super) fn client_left<C: Chain>(clients: &mut Clients<C>, index: u32) {
     let Some(session) = clients.sessions.get(index) else { return };
-    if !is_much(clients, session.outbound.queue.qos0_len()) {
+    if !session.is_kept() && is_much(clients, session.shared as usize) {
+        // The session ends later, and hooks are told of its drops then.
+    } else if !is_much(clients, session.outbound.queue.qos0_len()) {
         drop_qos0(clients, index, |_| false);
     } else if session.is_kept() {
         let subscriber = session.client.subscriber.clone();
@@ -46,6 +48,10 @@ pub(super) fn client_left<C: Chain>(clients: &mut Clients<C>, index: u32) {
 
 /// A kept session waits for its client: messages of shared subscriptions that are not acknowledged go to members that are online.
 pub(super) fn give_to_others<C: Chain>(pubsub: &mut PubSub<C>, index: u32) {
+    if pubsub.clients.agenda.remnants.memberships.get_mut(index).is_some() {
+        // Not before it counts as away: it would get them itself.
+        return;
+    }
     let Some(session) = pubsub.clients.sessions.get(index) else { return };
     let (subscriber, left) = (session.client.subscriber.clone(), AwayShared::len(&session.outbound));
     if left == 0 {
@@ -67,25 +73,32 @@ pub(super) fn would_hold_up<C: Chain>(clients: &Clients<C>, subscriber: &Subscri
     let left = match session.is_kept() && !clean_start {
         // What it has still when its client is away stays with it.
         true if session.connection.is_none() => 0,
-        true => outbound.queue.qos0_len().max(AwayShared::len(outbound)),
-        false => outbound.queue.len() + outbound.in_flight(),
+        true => outbound.queue.qos0_len().max(AwayShared::len(outbound)).max(session.shared as usize),
+        false => (outbound.queue.len() + outbound.in_flight()).max(session.shared as usize),
     };
     is_much(clients, left)
 }
 
-/// Goes on with what is left, as far as it fits into the share.
-pub(super) fn go_on<C: Chain>(pubsub: &mut PubSub<C>) {
-    let is_share_over = |clients: &Clients<C>| clients.agenda.turn.is_share_over();
+/// Goes on with QoS 0 messages, as far as they fit into the share.
+pub(super) fn drop_some<C: Chain>(pubsub: &mut PubSub<C>) {
     while !is_share_over(&pubsub.clients)
         && let Some(away) = pubsub.clients.agenda.remnants.qos0.pop_front()
     {
         go_on_dropping(&mut pubsub.clients, away, is_share_over);
     }
+}
+
+/// Goes on with messages of shared subscriptions, as far as they fit into the share.
+pub(super) fn give_some<C: Chain>(pubsub: &mut PubSub<C>) {
     while !is_share_over(&pubsub.clients)
         && let Some(away) = pubsub.clients.agenda.remnants.shared.pop_front()
     {
         go_on_giving(pubsub, away, is_share_over);
     }
+}
+
+/// Goes on with what sessions leave that have ended, as far as it fits into the share.
+pub(super) fn end_some<C: Chain>(pubsub: &mut PubSub<C>) {
     while !is_share_over(&pubsub.clients)
         && let Some(mut ended) = pubsub.clients.agenda.remnants.messages.pop_front()
     {
@@ -133,9 +146,13 @@ pub(super) fn finish_last_of<C: Chain>(pubsub: &mut PubSub<C>, subscriber: &Subs
     }
 }
 
-/// Whether so many messages are too much to be seen to at once.
-fn is_much<C: Chain>(clients: &Clients<C>, messages: usize) -> bool {
-    messages > clients.agenda.turn.limits().at_once && !clients.agenda.is_stopping()
+/// Whether so many messages, or shared subscriptions, are too much to be seen to at once.
+pub(super) fn is_much<C: Chain>(clients: &Clients<C>, many: usize) -> bool {
+    many > clients.agenda.turn.limits().at_once && !clients.agenda.is_stopping()
+}
+
+fn is_share_over<C: Chain>(clients: &Clients<C>) -> bool {
+    clients.agenda.turn.is_share_over()
 }
 
 /// Drops what a session leaves, or has it go to others, until `is_enough`. Whether that was all.

@@ -36,7 +36,7 @@
 //! | what is retained, to new subscribers | | `replaying` |
 //! | a client meets its session; takeover | `PubSub` | `sessions` |
 //! | connections and sessions end, in time or by a packet | `PubSub` | `ending` |
-//! | what is too much for one turn, in portions | `PubSub` | `portions`, with `remnants`, `leftovers` |
+//! | what is too much for one turn, in portions | `PubSub` | `portions`, with `remnants`, `leftovers`, `memberships` |
 //! | keep alive, lifetimes, throttles, sending again: when they are due, and what then | | `due` |
 //! | entries in the timer wheel for that | `Clients` | `timers` |
 //! | connections of sessions: acknowledgements, pauses, throttles | `Clients` | `connected` |
@@ -115,6 +115,7 @@ mod load;
 mod load_average;
 mod machine;
 mod members;
+mod memberships;
 mod message;
 mod migrating;
 mod output;

@@ -4,6 +4,7 @@
 use super::agenda::Deadline;
 use super::delivering::Routed;
 use super::leftovers;
+use super::memberships;
 use super::message::ShardMessage;
 use super::pubsub::PubSub;
 use super::remnants::Remnant;
@@ -20,22 +21,23 @@ use crate::topic::TopicFilter;
 const LOOKS: usize = 2;
 
 impl<C: Chain> PubSub<C> {
-    /// Does what was put off, as far as that and what was due fit into a share of this turn: clients that wait for theirs have the rest.
+    /// Does what was put off, as far as that and what was due fit into a share of this turn: clients that wait for theirs have the rest. Each
+    /// kind comes first in its turn: none of them holds up the others for good.
     pub(super) fn go_on(&mut self) {
-        let most = self.clients.agenda.turn.limits().portion;
+        if self.clients.delivery.fan_outs.is_empty() && self.clients.agenda.remnants.is_empty() {
+            return;
+        }
         self.clients.agenda.turn.begin_own_share();
-        while !self.clients.agenda.turn.is_share_over()
-            && let Some(fan_out) = self.clients.delivery.fan_outs.portion(most)
-        {
-            self.deliver_portion(fan_out);
-            Replaying::of(self).take_in();
-        }
-        while !self.clients.agenda.turn.is_share_over()
-            && let Some(remnant) = self.clients.agenda.remnants.subscriptions.pop_front()
-        {
-            self.clear_up(remnant);
-        }
-        leftovers::go_on(self);
+        let kinds: [fn(&mut Self); 6] = [
+            deliver_some,
+            memberships::go_on,
+            clear_up_some,
+            leftovers::drop_some,
+            leftovers::give_some,
+            leftovers::end_some,
+        ];
+        let first = self.clients.agenda.remnants.next_kind(kinds.len());
+        (first..first + kinds.len()).for_each(|kind| kinds[kind % kinds.len()](self));
     }
 
     /// Answers what is asked of what is retained, and sends it, as much as a share of the turn: what is left waits for the next.
@@ -146,5 +148,25 @@ impl<C: Chain> PubSub<C> {
             }
             self.remove_subscription(remnant.mountpoint, &filter, remnant.session);
         }
+    }
+}
+
+/// Goes on with publications to very many.
+fn deliver_some<C: Chain>(pubsub: &mut PubSub<C>) {
+    let most = pubsub.clients.agenda.turn.limits().portion;
+    while !pubsub.clients.agenda.turn.is_share_over()
+        && let Some(fan_out) = pubsub.clients.delivery.fan_outs.portion(most)
+    {
+        pubsub.deliver_portion(fan_out);
+        Replaying::of(pubsub).take_in();
+    }
+}
+
+/// Goes on with subscriptions of sessions that are gone.
+fn clear_up_some<C: Chain>(pubsub: &mut PubSub<C>) {
+    while !pubsub.clients.agenda.turn.is_share_over()
+        && let Some(remnant) = pubsub.clients.agenda.remnants.subscriptions.pop_front()
+    {
+        pubsub.clear_up(remnant);
     }
 }

@@ -6,6 +6,7 @@
 
 use super::delivering::watch_if_shared;
 use super::leftovers;
+use super::memberships;
 use super::message::ShardMessage;
 use super::output::Output;
 use super::pubsub::PubSub;
@@ -45,7 +46,7 @@ impl<C: Chain> PubSub<C> {
             self.clients.new_session(accepted.client.clone(), accepted.settings.clone(), slot, takeovers)
         });
         self.clients.attach(id, index, &mut accepted, state, allows_anonymous);
-        self.set_members_online(index, true);
+        memberships::follow_client(self, index);
         if let Some(session) = self.clients.sessions.get_mut(index) {
             let notified = self.clients.chain.on_client_wakeup(&session.client, &mut session.state, session_present);
             self.clients.notified(index, notified);
@@ -116,8 +117,13 @@ impl<C: Chain> PubSub<C> {
             if self.clients.setup.config.limits.sessions_full == SessionsFull::Refuse {
                 return false;
             }
-            if self.clients.sessions.longest_offline().is_some() {
+            if let Some(longest) = self.clients.sessions.longest_offline() {
                 self.end_longest_offline();
+                if self.clients.sessions.get(longest).is_some() {
+                    // It ends soon. For the moment there is one more than there may be.
+                    quotas.sessions.take_anyway(own);
+                    return true;
+                }
                 continue;
             }
             let Some(other) = quotas.most_offline() else { return false };

@@ -3,6 +3,7 @@
 use super::agenda::Deadline;
 use super::leftovers;
 use super::machine::Shard;
+use super::memberships;
 use super::message::ShardMessage;
 use super::output::Output;
 use super::pubsub::PubSub;
@@ -33,6 +34,7 @@ impl<C: Chain> Shard<C> {
         }
         let under_way = pubsub.clients.delivery.fan_outs.take_all();
         pubsub.deliver_at_once(under_way);
+        memberships::finish_all(pubsub);
         leftovers::finish_all(pubsub);
         let agenda = &mut pubsub.clients.agenda;
         // A shard that is stuck must not cost the clients of the others their DISCONNECT.

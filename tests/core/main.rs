@@ -15,6 +15,7 @@ mod later_state;
 mod leftovers;
 mod lifecycle;
 mod lossless;
+mod memberships;
 mod memory;
 mod messaging;
 mod migrating;

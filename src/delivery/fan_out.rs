@@ -5,8 +5,8 @@
 //! same client, or from nobody, as wills do. All else goes past. A client is not served while a publication of it is here, so
 //! there is no more than one of each, and messages of other shards wait where they are.
 //!
-//! How many recipients wait in all is bounded: beyond that who has just published to very many publishes nothing more until there are fewer, and
-//! beyond a few times that nobody does. A list of recipients is memory, and a publication that waits behind many others comes late.
+//! How many recipients wait in all is bounded: beyond that who has just published to very many publishes nothing more until there are fewer, no
+//! will does, and beyond a few times that nobody does. A list of recipients is memory, and a publication that waits behind many others comes late.
 //!
 //! A recipient is known by the place of its session, and by the session's instance number: the session may have ended when its portion
 //! comes, and another one have its place.
@@ -46,6 +46,8 @@ pub struct FanOuts {
     begun: u64,
     /// Recipients that wait, of all together.
     recipients: usize,
+    /// Whether the next room is for wills.
+    is_room_kept: bool,
     held: Held<{ MemoryKind::Queues as u8 }>,
 }
 
@@ -75,7 +77,18 @@ impl FanOuts {
     /// many times as many do.
     #[inline]
     pub fn is_full(&self, most: usize, to_many: bool) -> bool {
-        self.recipients > if to_many { most } else { most.saturating_mul(FULL) } || self.waiting.len() >= MOST
+        if to_many { self.is_room_kept || self.has_many(most) } else { self.has_many(most.saturating_mul(FULL)) }
+    }
+
+    /// Whether a will waits before it is published: more recipients wait than `most`.
+    #[inline]
+    pub fn has_many(&self, most: usize) -> bool {
+        self.recipients > most || self.waiting.len() >= MOST
+    }
+
+    /// Keeps the next room for wills: who publishes to very many waits for these. Or no more.
+    pub fn keep_room(&mut self, is_kept: bool) {
+        self.is_room_kept = is_kept;
     }
 
     /// How many recipients wait.
@@ -209,6 +222,17 @@ mod tests {
         fan_outs.take_all();
         (0..MOST as u64).for_each(|sequence| fan_outs.push(fan_out(sequence, &[1])));
         assert!(fan_outs.is_full(usize::MAX, false), "so many publications");
+    }
+
+    #[test]
+    fn room_is_kept_from_who_publishes_to_very_many_alone() {
+        let mut fan_outs = FanOuts::default();
+        fan_outs.push(fan_out(1, &[1, 2]));
+        for is_kept in [false, true, false] {
+            fan_outs.keep_room(is_kept);
+            assert_eq!([true, false].map(|to_many| fan_outs.is_full(2, to_many)), [is_kept, false]);
+            assert!(!fan_outs.has_many(2) && fan_outs.has_many(1));
+        }
     }
 
     #[test]

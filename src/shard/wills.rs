@@ -1,6 +1,7 @@
 //! Wills on their way to everybody. Very many may be due at the same moment; those for shards to which the queue is full wait, and all do while
-//! messages to very many are under way to as many recipients as may be. So do those behind them, and what else is published to their topics here. Until its will is out a client id counts as one about which hooks are not done: nobody is registered for it, and it
-//! does not move. The hooks are told of a will when it is due.
+//! as many recipients as may be wait here for messages to very many. So do those behind them, and what else is published to their topics here.
+//! Until its will is out a client id counts as one about which hooks are not done: nobody is registered for it, and it does not move. The hooks
+//! are told of a will when it is due.
 
 use super::agenda::FollowUp;
 use super::due_wills::{are_many_under_way, await_room, wait};

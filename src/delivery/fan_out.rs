@@ -46,6 +46,8 @@ pub struct FanOuts {
     begun: u64,
     /// Recipients that wait, of all together.
     recipients: usize,
+    /// How many there had been when a will was published last.
+    begun_at_will: u64,
     /// Whether the next room is for wills.
     is_room_kept: bool,
     held: Held<{ MemoryKind::Queues as u8 }>,
@@ -86,9 +88,19 @@ impl FanOuts {
         self.recipients > most || self.waiting.len() >= MOST
     }
 
-    /// Keeps the next room for wills: who publishes to very many waits for these. Or no more.
-    pub fn keep_room(&mut self, is_kept: bool) {
-        self.is_room_kept = is_kept;
+    /// Wills wait until there is room: the next is kept for them, if others had the last. Who publishes to very many again and again leaves none.
+    pub fn keep_room(&mut self) {
+        self.is_room_kept = self.begun > self.begun_at_will;
+    }
+
+    /// Keeps no room any more.
+    pub fn keep_no_room(&mut self) {
+        self.is_room_kept = false;
+    }
+
+    /// A will has been published: others have the next room.
+    pub fn note_will(&mut self) {
+        self.begun_at_will = self.begun;
     }
 
     /// How many recipients wait.
@@ -227,12 +239,24 @@ mod tests {
     #[test]
     fn room_is_kept_from_who_publishes_to_very_many_alone() {
         let mut fan_outs = FanOuts::default();
+        let full = |fan_outs: &FanOuts| [true, false].map(|to_many| fan_outs.is_full(2, to_many));
         fan_outs.push(fan_out(1, &[1, 2]));
-        for is_kept in [false, true, false] {
-            fan_outs.keep_room(is_kept);
-            assert_eq!([true, false].map(|to_many| fan_outs.is_full(2, to_many)), [is_kept, false]);
-            assert!(!fan_outs.has_many(2) && fan_outs.has_many(1));
-        }
+        assert_eq!(full(&fan_outs), [false, false]);
+        fan_outs.keep_room();
+        assert_eq!(full(&fan_outs), [true, false]);
+        assert!(!fan_outs.has_many(2) && fan_outs.has_many(1), "a will may take it");
+        fan_outs.note_will();
+        fan_outs.keep_room();
+        assert_eq!(full(&fan_outs), [false, false], "others have the next");
+        fan_outs.push(fan_out(2, &[]));
+        fan_outs.keep_room();
+        assert_eq!(full(&fan_outs), [false, false], "that was for nobody");
+        fan_outs.push(fan_out(2, &[1]));
+        fan_outs.portion(1);
+        fan_outs.keep_room();
+        assert_eq!(full(&fan_outs), [true, false], "they had it");
+        fan_outs.keep_no_room();
+        assert_eq!(full(&fan_outs), [false, false]);
     }
 
     #[test]

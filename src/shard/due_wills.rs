@@ -39,12 +39,10 @@ pub(super) fn put_behind<C: Chain>(
     wait(pubsub, DueWill { subscriber, connection, slot, session, policy, will });
 }
 
-/// What waits goes on as soon as there is room: a queue that has some is an input, and so is the next turn if it waits for that. The next room
-/// among messages to very many is kept for it: who publishes those again and again leaves none.
+/// What waits goes on as soon as there is room: a queue that has some is an input, and so is the next turn if it waits for that.
 pub(super) fn await_room<C: Chain>(pubsub: &mut PubSub<C>) {
-    let are_many = are_many_under_way(&pubsub.clients);
-    pubsub.clients.delivery.fan_outs.keep_room(are_many);
-    if are_many || pubsub.wills.is_turn_over() || pubsub.clients.agenda.turn.is_share_over() {
+    let clients = &pubsub.clients;
+    if pubsub.wills.is_turn_over() || clients.agenda.turn.is_share_over() || are_many_under_way(clients) {
         pubsub.clients.agenda.next_turn(PutOff::Wills);
     }
 }

@@ -119,6 +119,7 @@ fn send<C: Chain>(pubsub: &mut PubSub<C>, due: &DueWill) {
     let by = PublishContext { origin, connection: due.connection, more_follows: false };
     pubsub.clients.agenda.turn.did(PACKET);
     let published = pubsub.publish_now(mountpoint, &publication, by);
+    pubsub.clients.delivery.fan_outs.note_will();
     if !published.told.is_empty() {
         pubsub.wills.sent(due.will.message.size());
     }
@@ -133,12 +134,15 @@ pub(super) fn begin_turn<C: Chain>(pubsub: &mut PubSub<C>) {
 /// There may be room for wills that wait: another turn begins, a queue has room again, or the broker stops, which waits for none. They have what
 /// is left of the share.
 pub(super) fn go_on<C: Chain>(pubsub: &mut PubSub<C>) {
-    pubsub.clients.delivery.fan_outs.keep_room(false);
+    pubsub.clients.delivery.fan_outs.keep_no_room();
     while let Some(due) = pubsub.wills.pop() {
         let agenda = &pubsub.clients.agenda;
         if agenda.turn.is_share_over() && !agenda.is_stopping() || !may_go(pubsub, &due) {
             pubsub.wills.put_back(due);
             await_room(pubsub);
+            if are_many_under_way(&pubsub.clients) {
+                pubsub.clients.delivery.fan_outs.keep_room();
+            }
             break;
         }
         send(pubsub, &due);

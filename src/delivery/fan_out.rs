@@ -103,6 +103,11 @@ impl FanOuts {
         self.begun_at_will = self.begun;
     }
 
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// How many recipients wait.
     pub fn recipients(&self) -> usize {
         self.recipients

@@ -155,6 +155,10 @@ fn is_share_over<C: Chain>(clients: &Clients<C>) -> bool {
     clients.agenda.turn.is_share_over()
 }
 
+fn is_share_over<C: Chain>(clients: &Clients<C>) -> bool {
+    clients.agenda.turn.is_share_over()
+}
+
 /// Drops what a session leaves, or has it go to others, until `is_enough`. Whether that was all.
 fn see_to<C: Chain>(
     pubsub: &mut PubSub<C>,

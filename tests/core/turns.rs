@@ -382,6 +382,30 @@ fn what_is_of_another_topic_and_another_client_goes_past_a_message_to_many() {
     }
 }
 
+/// Whether it must not overtake one of them is asked for each message of others.
+#[test]
+fn what_goes_past_very_many_messages_to_many_is_more_work() {
+    let limits = TurnLimits { share: 4000, turn: 100_000, at_once: 3, portion: 3, under_way: 10_000 };
+    let mut world = World::in_turns(1, limits, open_config(), || NoHooks);
+    let _crowd = crowd(&mut world, 10);
+    let publishers: Vec<_> = (0..320).map(|number| Client::clean(&mut world, &format!("p{number}"), V311)).collect();
+    let mut other = Client::clean(&mut world, "other", V311);
+    other.subscribed(&mut world, "other", QoS::AtMostOnce);
+    let mut costs = Vec::new();
+    for are_many in [false, true] {
+        begin_turn(&mut world);
+        let packet = Packet::Publish(publish("t", "x", QoS::AtMostOnce, 0));
+        publishers.iter().filter(|_| are_many).for_each(|one| one.send_quietly(&mut world, &packet));
+        other.send_quietly(&mut world, &Packet::Pingreq);
+        let before = world.shards[0].turn().work;
+        other.send_quietly(&mut world, &Packet::Publish(publish("other", "x", QoS::AtMostOnce, 0)));
+        costs.push(world.shards[0].turn().work - before);
+        world.carry_out_outputs();
+        assert_eq!(other.texts(&mut world), ["x"]);
+    }
+    assert!(costs[1] >= costs[0] + 20, "{costs:?}");
+}
+
 #[test]
 fn who_leaves_while_a_message_goes_round_takes_no_one_elses_place() {
     let mut world = world(1);
@@ -514,6 +538,42 @@ fn clients_have_their_share_while_subscriptions_end_and_sessions_expire() {
         assert!(world.shards[0].is_behind(), "there is more to be done");
         assert!(!bystander.received(&mut world).is_empty(), "the client has its share of each turn, expire {expire}");
         world.settle();
+    }
+}
+
+/// What is due has half of a share, however much it is: what was put off has the other half.
+#[test]
+fn what_was_put_off_goes_on_while_sessions_expire() {
+    const SESSIONS: usize = 300;
+    for mut world in worlds() {
+        let home = world.shards.len() - 1;
+        let mut here = |name: String, options| Client::on(&mut world, home, &name, options);
+        let expiring = || ConnectOptions::clean(V5).with(|properties| properties.session_expiry = Some(1));
+        let gone: Vec<_> = (0..SESSIONS).map(|number| here(format!("dies{number}-"), expiring())).collect();
+        let clean = ConnectOptions::clean(V311);
+        let mut crowd: Vec<_> = (0..40).map(|number| here(format!("sub{number}-"), clean)).collect();
+        let (publisher, mut newcomer) = (here("publisher".to_owned(), clean), here("newcomer".to_owned(), clean));
+        gone.iter().for_each(|client| world.hang_up(client.socket));
+        crowd.iter_mut().for_each(|client| client.subscribed(&mut world, "t", QoS::AtMostOnce));
+        (0..60).for_each(|number| publisher.retain(&mut world, &format!("state/{number}"), "x"));
+        let options = SubscriptionOptions::new(QoS::AtMostOnce);
+        let filters = [SubscribeFilter { filter: "state/#", options }];
+        world.now = world.now + Duration::from_secs(5);
+        publisher.send_quietly(&mut world, &Packet::Publish(publish("t", "x", QoS::AtMostOnce, 0)));
+        newcomer.send_quietly(&mut world, &Packet::Subscribe(Subscribe::new(packet_id(1), &filters[..])));
+        let (mut delivered, mut replayed) = (0, 0);
+        while delivered < 40 || replayed < 60 {
+            assert!(world.catch_up());
+            world.carry_out_outputs();
+            world.carry_messages();
+            begin_turn(&mut world);
+            delivered += crowd.iter_mut().map(|client| client.texts(&mut world).len()).sum::<usize>();
+            replayed += newcomer.texts(&mut world).len();
+        }
+        let left = world.shards[home].resource_counts().sessions;
+        assert!(left > SESSIONS / 2, "{left} are left");
+        world.settle();
+        assert_eq!(world.shards[home].resource_counts().sessions, 42);
     }
 }
 

@@ -57,10 +57,9 @@ impl<C: Chain> Shard<C> {
             Input::Transferred { arrived, transfer } => self.transferred(arrived, *transfer),
             Input::HookAnswered { task, answer } => self.hook_answered(task, answer),
             Input::Congestion { to, congested } => {
-                for id in clients.flow.set_congested(to, congested) {
-                    clients.serve_later(id, PauseReason::Congestion);
-                }
+                holding::set_congested(clients, to, congested);
                 if !congested {
+                    clients.agenda.remnants.there_is_room();
                     // Before any of these is served.
                     wills::go_on(&mut self.pubsub);
                 }

@@ -193,7 +193,7 @@ impl<C: Chain> Shard<C> {
             is_over: turn.is_over() || !fan_outs.is_empty(),
             is_far_over: turn.is_far_over(),
             is_full,
-            program_waits: is_full || clients.flow.program_waits(),
+            program_waits: is_full || clients.flow.program_waits() || self.pubsub.wills.is_full(),
         }
     }
 

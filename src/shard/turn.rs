@@ -270,6 +270,16 @@ mod tests {
     }
 
     #[test]
+    fn what_members_leave_to_other_shards_is_counted_in_each_turn() {
+        let mut turn = Turn::new(TurnLimits::default());
+        turn.did_pass_on(100);
+        turn.did_pass_on(20);
+        assert_eq!(turn.passed_on(), 120);
+        turn.begin();
+        assert_eq!(turn.passed_on(), 0);
+    }
+
+    #[test]
     fn who_waits_is_served_in_order_of_its_line_and_lines_take_turns() {
         let mut turn = Turn::new(TurnLimits::default());
         let [a, b, c, d, e] = [3, 1, 2, 5, 4].map(|index| ConnectionId::new(index, 1));

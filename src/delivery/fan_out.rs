@@ -33,7 +33,7 @@ pub struct FanOut {
 }
 
 /// When this many times as many recipients wait as may, nobody publishes.
-const FULL: usize = 8;
+pub const FULL: usize = 8;
 /// Most publications that are under way when they are not full: who looks for one goes through all of them.
 const MOST: usize = 1024;
 

@@ -124,8 +124,18 @@ impl DueWills {
         admitted.into_values().flatten()
     }
 
-    /// Whether so much waits that no client with another will is registered.
-    fn is_full(&self) -> bool {
+    /// The bytes of those that wait.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// How many may wait before no client with another will is registered.
+    pub fn most(&self) -> usize {
+        self.most
+    }
+
+    /// Whether so much waits that no client with another will is registered, and the program publishes nothing.
+    pub fn is_full(&self) -> bool {
         self.bytes > self.most
     }
 }

@@ -57,10 +57,9 @@ impl<C: Chain> Shard<C> {
             Input::Transferred { arrived, transfer } => self.transferred(arrived, *transfer),
             Input::HookAnswered { task, answer } => self.hook_answered(task, answer),
             Input::Congestion { to, congested } => {
-                for id in clients.flow.set_congested(to, congested) {
-                    clients.serve_later(id, PauseReason::Congestion);
-                }
+                holding::set_congested(clients, to, congested);
                 if !congested {
+                    clients.agenda.remnants.there_is_room();
                     // Before any of these is served.
                     clients.agenda.turn.begin_share();
                     wills::go_on(&mut self.pubsub);
@@ -198,7 +197,7 @@ impl<C: Chain> Shard<C> {
             is_over: turn.is_over() || !fan_outs.is_empty(),
             is_far_over: turn.is_far_over(),
             is_full,
-            program_waits: is_full || clients.flow.program_waits(),
+            program_waits: is_full || clients.flow.program_waits() || self.pubsub.wills.is_full(),
         }
     }
 

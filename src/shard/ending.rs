@@ -145,7 +145,7 @@ impl<C: Chain> PubSub<C> {
         let Some(session) = self.clients.sessions.remove(index) else { return };
         self.clear_up(remnant);
         self.clients.setup.quotas.sessions.give_back(self.clients.setup.id, 1);
-        leftovers::leave(self, EndedSession { session, end, will, leaving });
+        leftovers::leave(self, EndedSession { session, end, will, leaving, put_back: None });
     }
 
     /// Does what an operator wants of a client whose session is here if there is one, and answers.

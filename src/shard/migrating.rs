@@ -186,6 +186,7 @@ impl<C: Chain> Shard<C> {
         let (routed, received) = (routing.sequence(), routing.received_up_to());
         (session.outbound.replay_waits, session.outbound.stall_watch) = (false, None);
         let mut transfer = Transfer::pack(clients.setup.id, token, session, connection, routed, received);
+        transfer.replay_bytes = replay.as_ref().map_or(0, |replay| replay.size());
         transfer.replay = replay;
         clients.agenda.output(Output::Transfer { connection: id, to, transfer: Box::new(transfer) });
         self.session_left(slot, None);
@@ -218,7 +219,7 @@ impl<C: Chain> Shard<C> {
 
     /// A session has come: with its connection, unless it has none or that broke.
     pub(super) fn transferred(&mut self, arrived: Option<ArrivedConnection<'_>>, transfer: Transfer<C::State>) {
-        let Transfer { from, token, mut session, connection, delivered_up_to, replay } = transfer;
+        let Transfer { from, token, mut session, connection, delivered_up_to, replay, .. } = transfer;
         let Some(index) = self.migration.incoming.arrived(from, token) else { return };
         let pubsub = &mut self.pubsub;
         let clients = &mut pubsub.clients;

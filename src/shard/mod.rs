@@ -19,7 +19,7 @@
 //! | what | layer | file |
 //! |---|---|---|
 //! | what the layers are made of | | `machine`, `pubsub`, `clients` |
-//! | inputs, messages of other shards, follow-ups, outputs | `Shard` | `door`, with `input`, `message`, `output` |
+//! | inputs, messages of other shards, follow-ups, outputs | `Shard` | `door`, with `input`, `message` and its `weight`, `output` |
 //! | bytes to packets, AUTH | `Shard` | `serving` |
 //! | CONNECT until all have accepted the client | `Shard` | `connecting` |
 //! | from there to its session, on whichever shard that is | `Shard` | `registering` |
@@ -32,7 +32,7 @@
 //! | a publication to its recipients, retained messages | `PubSub` | `publications` |
 //! | wills, which wait for room | `PubSub` | `wills`, `due_wills` |
 //! | subscriptions, until every shard knows of them | `PubSub` | `subscriptions` |
-//! | members of shared subscriptions without room, or that take nothing | | `passing_over`, `stalled` |
+//! | one member of a shared subscription; those without room, or that take nothing | | `offering`, `passing_over`, `stalled` |
 //! | what is retained, to new subscribers | | `replaying` |
 //! | a client meets its session; takeover | `PubSub` | `sessions` |
 //! | connections and sessions end, in time or by a packet | `PubSub` | `ending` |
@@ -118,6 +118,7 @@ mod members;
 mod memberships;
 mod message;
 mod migrating;
+mod offering;
 mod output;
 mod packets;
 mod passing_over;
@@ -146,6 +147,7 @@ mod tick;
 mod timers;
 mod turn;
 mod unaccepted;
+mod weight;
 mod wills;
 
 pub use balance::{BalanceLimits, Balancer, SlotMove, plan};

@@ -53,6 +53,13 @@ impl<'a, C: Chain> PassingOver<'a, C> {
         self.routing.other_shard(mountpoint, filter, without_room)
     }
 
+    /// A member of this shard that is online and has room.
+    pub fn with_room(&mut self, (mountpoint, filter): (u32, &TopicFilter), qos: QoS) -> Option<Subscriber> {
+        let clients = self.clients;
+        let found = self.routing.roomiest(mountpoint, filter, false, &|session| room(clients, session, qos));
+        found.filter(|(_, room)| *room > Room::Full).map(|(member, _)| member)
+    }
+
     /// Another member of this shard than `session`, which takes nothing: one that would be sent a message at once, or for which much less waits.
     pub fn other_than(
         &mut self,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::client::{DropReason, EndReason, ExpiredReason, SubscriberId};
 use crate::codec::QoS;
+use crate::routing::Turn;
 use crate::session::{InFlight, Look, Outbound, OutgoingMessage, Session, Stage, Subscription, Walk, Will};
 use crate::topic::TopicFilter;
 
@@ -29,6 +30,8 @@ pub(super) struct Remnants<S> {
     pub qos0: VecDeque<AwayQos0>,
     /// Messages of shared subscriptions that members have whose clients have left, and whose sessions are kept.
     pub shared: VecDeque<AwayShared>,
+    /// Those of the two that wait for room on the way to other members.
+    pub without_room: (VecDeque<EndedSession<S>>, VecDeque<AwayShared>),
     /// The kind of what was put off that comes next.
     kind: usize,
 }
@@ -41,6 +44,7 @@ impl<S> Remnants<S> {
             messages: VecDeque::new(),
             qos0: VecDeque::new(),
             shared: VecDeque::new(),
+            without_room: Default::default(),
             kind: 0,
         }
     }
@@ -51,7 +55,14 @@ impl<S> Remnants<S> {
         self.kind
     }
 
-    /// Whether nothing is left.
+    /// The queue to a shard has room again: what waits for that goes on.
+    pub fn there_is_room(&mut self) {
+        let (messages, shared) = &mut self.without_room;
+        self.messages.append(messages);
+        self.shared.append(shared);
+    }
+
+    /// Whether nothing is left, but for what waits for room.
     pub fn is_empty(&self) -> bool {
         self.memberships.is_empty()
             && self.subscriptions.is_empty()
@@ -134,11 +145,15 @@ pub(super) struct AwayShared {
     in_flight: u64,
     /// How far the queue was looked at.
     queue: Walk,
+    /// How members are chosen for them.
+    pub turn: Turn,
+    /// One that was taken out, and has to wait.
+    pub put_back: Option<OutgoingMessage>,
 }
 
 impl AwayShared {
-    pub fn new(session: u32, subscriber: SubscriberId) -> Self {
-        AwayShared { session, subscriber, in_flight: 0, queue: Walk::default() }
+    pub fn new(session: u32, subscriber: SubscriberId, turn: Turn) -> Self {
+        AwayShared { session, subscriber, in_flight: 0, queue: Walk::default(), turn, put_back: None }
     }
 
     /// How many messages are to be looked at.
@@ -180,6 +195,8 @@ pub(super) struct EndedSession<S> {
     pub will: Option<Will>,
     /// The number of its migration if it was about to leave.
     pub leaving: Option<u64>,
+    /// A message that was taken out, and has to wait.
+    pub put_back: Option<Leftover>,
 }
 
 /// A message that a session has left.
@@ -196,6 +213,9 @@ impl<S> EndedSession<S> {
     /// The next message that is left, taken out: what was QoS 0 and waited for a client that has just gone, what was in flight, what waited.
     /// A message that the client has received is no more one.
     pub fn next(&mut self) -> Option<Leftover> {
+        if let Some(left) = self.put_back.take() {
+            return Some(left);
+        }
         let outbound = &mut self.session.outbound;
         if let SessionEnd::Gone(_) = self.end
             && let Some(message) = outbound.queue.take_qos0()
@@ -236,7 +256,7 @@ mod tests {
             let limits = session.settings.queue;
             session.outbound.queue.push(delivery(text, qos), &limits, true, Time::ZERO);
         }
-        let mut ended = EndedSession { session, end, will: None, leaving: None };
+        let mut ended = EndedSession { session, end, will: None, leaving: None, put_back: None };
         let text = |left: &Leftover| String::from_utf8_lossy(left.message.message.publication().payload).into_owned();
         std::iter::from_fn(|| ended.next()).map(|left| (text(&left), left.may_go, left.reason)).collect()
     }

@@ -7,7 +7,7 @@ use super::counters::Counted;
 use super::machine::Shard;
 use super::message::{Hold, ShardMessage};
 use super::output::Output;
-use super::publications::PublishContext;
+use super::publications::{self, PublishContext};
 use super::pubsub::PubSub;
 use super::stalled;
 use super::sys;
@@ -104,12 +104,13 @@ impl<C: Chain> Shard<C> {
         let clients = &mut self.pubsub.clients;
         let now = clients.agenda.now();
         clients.agenda.arm(now + clients.setup.config.sys.interval, Deadline::Sys);
-        if clients.flow.is_any_congested() {
-            // Nobody waits for what the broker says of itself: it would pile up.
-            return;
-        }
+        // Nobody waits for what the broker says of itself: on its way to a shard to which the queue is full it would pile up.
+        let congested = clients.flow.congested();
         if clients.setup.id != sys::PUBLISHER {
-            return clients.agenda.post(sys::PUBLISHER, ShardMessage::Counters(Box::new(total)));
+            if !congested.contains(sys::PUBLISHER) {
+                clients.agenda.post(sys::PUBLISHER, ShardMessage::Counters(Box::new(total)));
+            }
+            return;
         }
         clients.statistics.others.iter().for_each(|other| total.add(other));
         let mut lines = sys::lines(&total, now, clients.setup.version);
@@ -118,6 +119,10 @@ impl<C: Chain> Shard<C> {
         for (topic, value) in lines {
             let mut publication = Publication::new(TopicName::trusted(&topic), value.as_bytes());
             publication.retain = true;
+            let mut shards = || publications::shards_of(&mut self.pubsub, mountpoint, &publication, origin);
+            if !congested.is_empty() && !congested.intersection(&shards()).is_empty() {
+                continue;
+            }
             self.pubsub.publish(mountpoint, &publication, PublishContext::by_nobody(origin));
         }
     }

@@ -108,12 +108,15 @@ pub(super) struct Turn {
     line: usize,
     /// By shard: what a message costs it.
     costs: Vec<u32>,
+    /// The bytes of messages that a member of a shared subscription had and that have gone to other shards in this turn.
+    passed_on: usize,
 }
 
 impl Turn {
     /// The first turn.
     pub fn new(limits: TurnLimits) -> Self {
-        Turn { limits, done: 0, share_ends: limits.share, waiting: Default::default(), line: 0, costs: Vec::new() }
+        let (waiting, costs) = (Default::default(), Vec::new());
+        Turn { limits, done: 0, share_ends: limits.share, waiting, line: 0, costs, passed_on: 0 }
     }
 
     /// How much is done in a turn.
@@ -125,7 +128,7 @@ impl Turn {
     /// A turn begins.
     #[inline]
     pub fn begin(&mut self) {
-        (self.done, self.share_ends) = (0, self.limits.share);
+        (self.done, self.share_ends, self.passed_on) = (0, self.limits.share, 0);
     }
 
     /// The share of a client begins.
@@ -181,6 +184,16 @@ impl Turn {
     #[inline]
     pub fn did_send(&mut self, shard: usize) {
         self.did(self.costs.get(shard).copied().unwrap_or(0));
+    }
+
+    /// A message of so many bytes that a member of a shared subscription had has gone to another shard.
+    pub fn did_pass_on(&mut self, bytes: usize) {
+        self.passed_on = self.passed_on.saturating_add(bytes);
+    }
+
+    /// The bytes of all of them in this turn.
+    pub fn passed_on(&self) -> usize {
+        self.passed_on
     }
 
     /// How much work was done in this turn.
@@ -290,6 +303,16 @@ mod tests {
         turn.set_cost(2, 250);
         [2, 1, 2].into_iter().for_each(|shard| turn.did_send(shard));
         assert_eq!(turn.done(), 500);
+    }
+
+    #[test]
+    fn what_members_leave_to_other_shards_is_counted_in_each_turn() {
+        let mut turn = Turn::new(TurnLimits::default());
+        turn.did_pass_on(100);
+        turn.did_pass_on(20);
+        assert_eq!(turn.passed_on(), 120);
+        turn.begin();
+        assert_eq!(turn.passed_on(), 0);
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use super::agenda::FollowUp;
 use super::due_wills::{are_many_under_way, await_room, wait};
 use super::hooks;
-use super::publications::PublishContext;
+use super::publications::{self, PublishContext};
 use super::pubsub::PubSub;
 use super::turn::PACKET;
 use crate::client::SubscriberId;
@@ -88,15 +88,7 @@ fn may_go<C: Chain>(pubsub: &mut PubSub<C>, due: &DueWill) -> bool {
 fn shards_of<C: Chain>(pubsub: &mut PubSub<C>, due: &DueWill) -> ShardSet {
     let will = &due.will;
     let (mountpoint, publication) = (pubsub.routing.mountpoint(&will.mountpoint), will.message.publication());
-    let mut recipients = pubsub.routing.lend();
-    pubsub.routing.gather(mountpoint, publication.topic, origin(place_of(pubsub, due), due), &mut recipients);
-    let mut shards = recipients.shards();
-    pubsub.routing.give_back(recipients);
-    if publication.retain {
-        shards.insert(pubsub.retained.owner(&will.mountpoint, publication.topic));
-        shards.remove(pubsub.clients.setup.id);
-    }
-    shards
+    publications::shards_of(pubsub, mountpoint, &publication, origin(place_of(pubsub, due), due))
 }
 
 /// The place of the session whose will it is, if that is there still.

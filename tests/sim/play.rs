@@ -37,9 +37,6 @@ pub fn play(history: &History, transcript: bool) -> (Option<Violation>, Vec<Stri
     for step in &history.steps {
         play.judge.note(|| format!("* {step:?}"));
         play.step(step);
-        if let Some(detail) = play.broker.shards.iter().find_map(bound_that_is_exceeded) {
-            play.judge.find("bounds: no queue is over its bound", detail);
-        }
         if play.judge.violation.is_some() {
             break;
         }
@@ -163,8 +160,11 @@ impl Play {
         }
         self.broker.acted.clear();
         self.judge.drained.clear();
-        if let Some(detail) = self.broker.went_on.take() {
-            self.judge.find("flow: who publishes to a full queue between shards is held", detail);
+        if let Some((rule, detail)) = self.broker.mailboxes.broken.take() {
+            self.judge.find(rule, detail);
+        }
+        if let Some(detail) = bound_that_is_exceeded(&self.broker.shards[self.broker.last_shard]) {
+            self.judge.find("bounds: no queue is over its bound", detail);
         }
         if self.broker.taken.is_empty() {
             return;
@@ -357,7 +357,7 @@ impl Play {
         for shard in self.judge.short_of_memory() {
             self.memory(shard, MemoryStage::Normal);
         }
-        for (from, to) in self.broker.congested.clone() {
+        for (from, to) in self.broker.mailboxes.congested.clone() {
             self.broker.congest(from, to, false);
             self.observe();
         }

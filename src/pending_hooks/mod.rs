@@ -139,7 +139,7 @@ impl PendingHooks {
         if pending.is_empty() {
             return None;
         }
-        let notifications = self.of(subscriber);
+        let notifications = self.about(subscriber);
         notifications.queue.extend(pending);
         if notifications.is_under_way {
             return None;
@@ -151,7 +151,7 @@ impl PendingHooks {
     /// Something comes before those who wait for hooks about a subscriber id, and they wait for it, too, until [`release`](Self::release). It
     /// holds up no hook.
     pub fn hold(&mut self, subscriber: &SubscriberId) {
-        self.of(subscriber).holds += 1;
+        self.about(subscriber).holds += 1;
     }
 
     /// What [`hold`](Self::hold) was for is done.
@@ -162,7 +162,7 @@ impl PendingHooks {
     }
 
     /// What is to be done about a subscriber id, which is busy from now on.
-    fn of(&mut self, subscriber: &SubscriberId) -> &mut Notifications {
+    fn about(&mut self, subscriber: &SubscriberId) -> &mut Notifications {
         if !self.notifications.contains_key(subscriber) {
             *self.in_slot.entry(slot_of(subscriber, self.seed)).or_default() += 1;
         }

@@ -165,8 +165,11 @@ fn see_to<C: Chain>(
 /// Drops QoS 0 messages that wait for a session whose client is away, until `is_enough`.
 fn drop_qos0<C: Chain>(clients: &mut Clients<C>, index: u32, is_enough: impl Fn(&Clients<C>) -> bool) -> bool {
     while !is_enough(clients) {
-        let session = clients.sessions.get_mut(index);
-        let Some(message) = session.and_then(|session| session.outbound.queue.take_qos0()) else { return true };
+        let Some(session) = clients.sessions.get_mut(index) else { return true };
+        let Some(message) = session.outbound.queue.take_qos0() else {
+            session.outbound.queue.settle();
+            return true;
+        };
         clients.agenda.turn.did(turn::LEFTOVER);
         clients.report_dropped(index, &message, DropReason::OfflineQos0);
     }
@@ -202,7 +205,10 @@ fn give<C: Chain>(pubsub: &mut PubSub<C>, away: &mut AwayShared, is_enough: impl
                 kept += 1;
                 pubsub.clients.agenda.turn.did(u32::from(kept % LOOKS == 0));
             }
-            Look::End => return true,
+            Look::End => {
+                session.outbound.queue.settle();
+                return true;
+            }
         }
     }
     false

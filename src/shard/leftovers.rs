@@ -17,7 +17,7 @@ use crate::routing::Turn;
 use crate::session::{Look, Session};
 
 /// Messages that stay where they are, and are looked at in a unit of work.
-const LOOKS: u32 = 8;
+const KEPT_IN_A_UNIT: u32 = 8;
 
 /// A session has ended and is gone from the table, and so are its memberships in shared subscriptions: sees to what it leaves, and tells the
 /// hooks of the end behind that.
@@ -27,7 +27,7 @@ pub(super) fn leave<C: Chain>(pubsub: &mut PubSub<C>, mut ended: EndedSession<C:
         see_to(pubsub, &mut ended, |_| false);
         return finish(pubsub, ended);
     }
-    hooks::hold(&mut pubsub.clients, &ended.session.client.subscriber);
+    hooks::make_busy(&mut pubsub.clients, &ended.session.client.subscriber);
     pubsub.clients.agenda.remnants.messages.push_back(ended);
 }
 
@@ -38,7 +38,7 @@ pub(super) fn client_left<C: Chain>(clients: &mut Clients<C>, index: u32) {
         drop_qos0(clients, index, |_| false);
     } else if session.is_kept() {
         let subscriber = session.client.subscriber.clone();
-        hooks::hold(clients, &subscriber);
+        hooks::make_busy(clients, &subscriber);
         let away = AwayQos0 { session: index, subscriber };
         clients.agenda.remnants.qos0.push_back(away);
     }
@@ -53,7 +53,7 @@ pub(super) fn give_to_others<C: Chain>(pubsub: &mut PubSub<C>, index: u32) {
     }
     let mut away = AwayShared::new(index, subscriber);
     if is_much(&pubsub.clients, left) {
-        hooks::hold(&mut pubsub.clients, &away.subscriber);
+        hooks::make_busy(&mut pubsub.clients, &away.subscriber);
         pubsub.clients.agenda.remnants.shared.push_back(away);
     } else {
         give(pubsub, &mut away, |_| false);
@@ -180,7 +180,7 @@ fn go_on_dropping<C: Chain>(clients: &mut Clients<C>, away: AwayQos0, is_enough:
     // If the session has ended meanwhile, that sees to the rest.
     let is_there = clients.sessions.find(&away.subscriber) == Some(away.session);
     if !is_there || drop_qos0(clients, away.session, is_enough) {
-        hooks::release(clients, &away.subscriber);
+        hooks::done(clients, &away.subscriber);
     } else {
         clients.agenda.remnants.qos0.push_back(away);
     }
@@ -203,7 +203,7 @@ fn give<C: Chain>(pubsub: &mut PubSub<C>, away: &mut AwayShared, is_enough: impl
             }
             Look::Kept => {
                 kept += 1;
-                pubsub.clients.agenda.turn.did(u32::from(kept % LOOKS == 0));
+                pubsub.clients.agenda.turn.did(u32::from(kept % KEPT_IN_A_UNIT == 0));
             }
             Look::End => {
                 session.outbound.queue.settle();
@@ -218,7 +218,7 @@ fn go_on_giving<C: Chain>(pubsub: &mut PubSub<C>, mut away: AwayShared, is_enoug
     // As above.
     let is_there = pubsub.clients.sessions.find(&away.subscriber) == Some(away.session);
     if !is_there || give(pubsub, &mut away, is_enough) {
-        hooks::release(&mut pubsub.clients, &away.subscriber);
+        hooks::done(&mut pubsub.clients, &away.subscriber);
     } else {
         pubsub.clients.agenda.remnants.shared.push_back(away);
     }
@@ -234,7 +234,7 @@ fn finish_at_once<C: Chain>(pubsub: &mut PubSub<C>, mut ended: EndedSession<C::S
 fn finish_held<C: Chain>(pubsub: &mut PubSub<C>, ended: EndedSession<C::State>) {
     let subscriber = ended.session.client.subscriber.clone();
     finish(pubsub, ended);
-    hooks::release(&mut pubsub.clients, &subscriber);
+    hooks::done(&mut pubsub.clients, &subscriber);
 }
 
 /// Nothing is left of a session: the hooks are told of its end, and its will is published if there is one still.

@@ -12,7 +12,7 @@ use super::turn;
 use crate::client::ConnectionId;
 use crate::codec::{
     Ack, AckKind, Auth, DecodeError, Frame, Packet, PacketType, ProtocolVersion, ReasonCode, Sender, Split, decode,
-    has_more_properties, split,
+    decode_publish, has_more_properties, split,
 };
 use crate::connection::{Connection, ConnectionStage, PauseReason, Pending, SPLICE_FROM, Unread, Violation};
 use crate::handshake::{Handshake, LiveConnection, Reauthentication, Refusal};
@@ -243,14 +243,30 @@ impl<C: Chain> Shard<C> {
         if frame.length >= turn::LONG && has_more_properties(&frame, version, most()) {
             return Err(Violation::new(ReasonCode::QuotaExceeded, "more properties than max_properties"));
         }
-        match decode(frame, version, Sender::Client)? {
-            Packet::Publish(publish) => {
-                if frame.length >= turn::LONG {
-                    let (topic, properties) = (publish.topic.len(), publish.properties.block.len());
-                    pubsub.clients.agenda.turn.did(turn::texts(topic, properties));
-                }
-                pubsub.on_publish(id, session, &publish, raw, resumed)
+        if frame.packet_type() == Some(PacketType::Publish) {
+            let publish = decode_publish(frame, version, Sender::Client)?;
+            if frame.length >= turn::LONG {
+                let (topic, properties) = (publish.topic.len(), publish.properties.block.len());
+                pubsub.clients.agenda.turn.did(turn::texts(topic, properties));
             }
+            return pubsub.on_publish(id, session, &publish, raw, resumed);
+        }
+        self.on_other_packet(id, session, version, frame, raw, resumed)
+    }
+
+    /// The same of one that is no PUBLISH.
+    fn on_other_packet(
+        &mut self,
+        id: ConnectionId,
+        session: u32,
+        version: ProtocolVersion,
+        frame: Frame<'_>,
+        raw: &RawPacket<'_>,
+        resumed: Option<Resumed>,
+    ) -> PacketResult {
+        let pubsub = &mut self.pubsub;
+        match decode(frame, version, Sender::Client)? {
+            Packet::Publish(publish) => pubsub.on_publish(id, session, &publish, raw, resumed),
             Packet::Puback(ack) | Packet::Pubrec(ack) | Packet::Pubrel(ack) | Packet::Pubcomp(ack) => {
                 let kind = frame.packet_type().and_then(AckKind::of).expect("such a packet was decoded");
                 pubsub.clients.on_ack(id, session, kind, ack)

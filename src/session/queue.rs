@@ -166,15 +166,17 @@ impl Queue {
             QueueType::Lifo => self.waiting.pop_last(),
         }?;
         self.taken += 1;
-        if self.waiting.is_empty() {
-            self.waiting = Waiting::from_place(self.next_place());
-        }
         Some(delivery)
     }
 
     /// Takes out the oldest message of QoS 0.
     pub fn take_qos0(&mut self) -> Option<OutgoingMessage> {
         self.waiting.pop_qos0()
+    }
+
+    /// What was to be taken out has been, for the client has left: the few messages that may be left take no more memory than they must.
+    pub fn settle(&mut self) {
+        self.waiting.settle();
     }
 
     /// How many messages of QoS 0 wait.

@@ -16,7 +16,7 @@ use crate::session::Will;
 /// Has a will wait, or what is published behind it; and whose it is.
 pub(super) fn wait<C: Chain>(pubsub: &mut PubSub<C>, due: DueWill) {
     if let Some(subscriber) = &due.subscriber {
-        hooks::hold(&mut pubsub.clients, subscriber);
+        hooks::make_busy(&mut pubsub.clients, subscriber);
     }
     pubsub.wills.push(due);
     await_room(pubsub);

@@ -93,18 +93,10 @@ pub(super) fn finish_all<C: Chain>(pubsub: &mut PubSub<C>) {
     }
 }
 
-/// Finishes at once what has begun of this session: it is about to leave for another shard.
-pub(super) fn finish_at_once<C: Chain>(pubsub: &mut PubSub<C>, index: u32) {
-    if let Some(mut change) = pubsub.clients.agenda.remnants.memberships.take(index) {
-        go_through(pubsub, index, &mut change, |_| false);
-        finish(pubsub, index, change);
-    }
-}
-
 fn begin<C: Chain>(clients: &mut Clients<C>, index: u32, filters: Vec<TopicFilter>, end: Option<SessionEnd>) {
     let Some(session) = clients.sessions.get(index) else { return };
     let subscriber = session.client.subscriber.clone();
-    hooks::hold(clients, &subscriber);
+    hooks::make_busy(clients, &subscriber);
     let change = MembershipChange { subscriber, filters: filters.into_iter(), end };
     clients.agenda.remnants.memberships.insert(index, change);
 }
@@ -141,7 +133,7 @@ fn finish<C: Chain>(pubsub: &mut PubSub<C>, index: u32, change: MembershipChange
         None if is_away => leftovers::give_to_others(pubsub, index),
         None => {}
     }
-    hooks::release(&mut pubsub.clients, &change.subscriber);
+    hooks::done(&mut pubsub.clients, &change.subscriber);
 }
 
 fn set_online<C: Chain>(pubsub: &mut PubSub<C>, mountpoint: u32, filter: &TopicFilter, (index, online): (u32, bool)) {

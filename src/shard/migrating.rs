@@ -125,7 +125,7 @@ impl<C: Chain> Shard<C> {
             clients.agenda.is_stopping()
                 || subscribing.is_subscribing(index)
                 || clients.pending_hooks.is_busy(&session.client.subscriber)
-                || connection.as_ref().is_some_and(|connection| connection.is_pending())
+                || connection.as_ref().is_some_and(|connection| connection.is_pending() || connection.is_lost)
         };
         match OutgoingSessions::may_begin(session.migration.as_ref(), is_busy) {
             Begin::Done => return true,
@@ -166,12 +166,8 @@ impl<C: Chain> Shard<C> {
         let under_way = self.pubsub.clients.delivery.fan_outs.take_for(index);
         self.pubsub.deliver_at_once(under_way);
         let clients = &self.pubsub.clients;
-        let connection = clients.sessions.get(index).and_then(|session| session.connection);
-        if let Some(id) = connection.filter(|id| clients.connections.get(*id).is_some_and(|one| one.is_lost)) {
-            self.pubsub.end_connection(id, EndReason::ConnectionLost, None);
-            memberships::finish_at_once(&mut self.pubsub, index);
-        }
-        let Some(session) = self.pubsub.clients.sessions.get(index) else { return };
+        let Some(session) = clients.sessions.get(index) else { return };
+        let connection = session.connection;
         let filters: Vec<TopicFilter> = session.subscriptions.keys().cloned().collect();
         let replay = self.pubsub.retained.reader_leaves(index);
         self.pubsub.remove_subscriptions(index, &filters);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::client::{DropReason, EndReason, ExpiredReason, SubscriberId};
 use crate::codec::QoS;
 use crate::routing::Turn;
-use crate::session::{InFlight, Look, Outbound, OutgoingMessage, Session, Stage, Subscription, Walk, Will};
+use crate::session::{InFlight, Look, Outbound, OutgoingMessage, Session, Subscription, Walk, Will};
 use crate::topic::TopicFilter;
 
 /// Why a session ends.
@@ -165,14 +165,13 @@ impl AwayShared {
 
     /// Looks at the next message, and takes it out if it is to go; `has_other` says whether a member of its shared subscription is online.
     ///
-    /// A QoS 2 message that was sent stays: the client may have it already, and nobody else may get it then [MQTT-4.8.2-5], [MQTT-4.8.2-6].
-    /// Those of QoS 0 are dropped.
+    /// Those of QoS 0 are dropped instead.
     pub fn look(
         &mut self,
         outbound: &mut Outbound,
         has_other: impl Fn(&Arc<TopicFilter>) -> bool,
     ) -> Look<OutgoingMessage> {
-        let may_go = |entry: &InFlight| entry.stage() == Stage::AwaitingPuback && entry.group().is_some_and(&has_other);
+        let may_go = |entry: &InFlight| entry.may_go_to_others() && entry.group().is_some_and(&has_other);
         match outbound.look_in_flight(&mut self.in_flight, may_go) {
             Look::Taken(entry) => return entry.delivery().map_or(Look::Kept, Look::Taken),
             Look::Kept => return Look::Kept,
@@ -202,8 +201,7 @@ pub(super) struct EndedSession<S> {
 /// A message that a session has left.
 pub(super) struct Leftover {
     pub message: OutgoingMessage,
-    /// Whether another member of its shared subscription may have it. A QoS 2 message that was sent stays with the client that may have
-    /// it already [MQTT-4.8.2-5], [MQTT-4.8.2-6].
+    /// Whether another member of its shared subscription may have it.
     pub may_go: bool,
     /// Why it is dropped, if none has it.
     pub reason: DropReason,
@@ -224,7 +222,7 @@ impl<S> EndedSession<S> {
         }
         let reason = DropReason::SessionEnded;
         while let Some(entry) = outbound.take_in_flight() {
-            let may_go = entry.stage() == Stage::AwaitingPuback;
+            let may_go = entry.may_go_to_others();
             if let Some(message) = entry.delivery() {
                 return Some(Leftover { message, may_go, reason });
             }

@@ -251,38 +251,7 @@ impl<C: Chain> Shard<C> {
             }
             return pubsub.on_publish(id, session, &publish, raw, resumed);
         }
-        self.on_other_packet(id, session, version, frame, raw, resumed)
-    }
-
-    /// The same of one that is no PUBLISH.
-    fn on_other_packet(
-        &mut self,
-        id: ConnectionId,
-        session: u32,
-        version: ProtocolVersion,
-        frame: Frame<'_>,
-        raw: &RawPacket<'_>,
-        resumed: Option<Resumed>,
-    ) -> PacketResult {
-        let pubsub = &mut self.pubsub;
-        match decode(frame, version, Sender::Client)? {
-            Packet::Publish(publish) => pubsub.on_publish(id, session, &publish, raw, resumed),
-            Packet::Puback(ack) | Packet::Pubrec(ack) | Packet::Pubrel(ack) | Packet::Pubcomp(ack) => {
-                let kind = frame.packet_type().and_then(AckKind::of).expect("such a packet was decoded");
-                pubsub.clients.on_ack(id, session, kind, ack)
-            }
-            Packet::Subscribe(subscribe) => pubsub.on_subscribe(id, session, subscribe, raw, resumed),
-            Packet::Unsubscribe(unsubscribe) => pubsub.on_unsubscribe(id, session, unsubscribe, raw, resumed),
-            Packet::Pingreq => {
-                pubsub.clients.connections.write(id, |version, out| Packet::Pingresp.encode(version, out));
-                Ok(())
-            }
-            Packet::Disconnect(disconnect) => pubsub.on_disconnect(id, session, disconnect),
-            Packet::Auth(auth) => self.on_auth(id, session, auth, raw, resumed),
-            Packet::Connect(_) | Packet::Connack(_) | Packet::Suback(_) | Packet::Unsuback(_) | Packet::Pingresp => {
-                Err(Violation::protocol("a packet that only servers send"))
-            }
-        }
+        on_other_packet(self, (id, session), version, frame, raw, resumed)
     }
 
     /// AUTH on a live connection: re-authentication [MQTT-4.12.1-1].
@@ -385,6 +354,36 @@ impl<C: Chain> Shard<C> {
             }
         }
         self.serve_on(id);
+    }
+}
+
+/// The same of one that is no PUBLISH.
+fn on_other_packet<C: Chain>(
+    shard: &mut Shard<C>,
+    (id, session): (ConnectionId, u32),
+    version: ProtocolVersion,
+    frame: Frame<'_>,
+    raw: &RawPacket<'_>,
+    resumed: Option<Resumed>,
+) -> PacketResult {
+    let pubsub = &mut shard.pubsub;
+    match decode(frame, version, Sender::Client)? {
+        Packet::Publish(publish) => pubsub.on_publish(id, session, &publish, raw, resumed),
+        Packet::Puback(ack) | Packet::Pubrec(ack) | Packet::Pubrel(ack) | Packet::Pubcomp(ack) => {
+            let kind = frame.packet_type().and_then(AckKind::of).expect("such a packet was decoded");
+            pubsub.clients.on_ack(id, session, kind, ack)
+        }
+        Packet::Subscribe(subscribe) => pubsub.on_subscribe(id, session, subscribe, raw, resumed),
+        Packet::Unsubscribe(unsubscribe) => pubsub.on_unsubscribe(id, session, unsubscribe, raw, resumed),
+        Packet::Pingreq => {
+            pubsub.clients.connections.write(id, |version, out| Packet::Pingresp.encode(version, out));
+            Ok(())
+        }
+        Packet::Disconnect(disconnect) => pubsub.on_disconnect(id, session, disconnect),
+        Packet::Auth(auth) => shard.on_auth(id, session, auth, raw, resumed),
+        Packet::Connect(_) | Packet::Connack(_) | Packet::Suback(_) | Packet::Unsuback(_) | Packet::Pingresp => {
+            Err(Violation::protocol("a packet that only servers send"))
+        }
     }
 }
 

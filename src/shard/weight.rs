@@ -204,9 +204,14 @@ mod tests {
         let all = all();
         for (message, least) in &all {
             let (weight, own) = (message.weight(), size_of::<ShardMessage>());
-            assert!((least + own..least + own + 2500).contains(&weight), "{weight} for {least}: {:.80}", format!("{message:?}"));
+            assert!(
+                (least + own..least + own + 2500).contains(&weight),
+                "{weight} for {least}: {:.80}",
+                format!("{message:?}")
+            );
         }
-        let kinds: std::collections::HashSet<_> = all.iter().map(|(message, _)| std::mem::discriminant(message)).collect();
+        let kinds: std::collections::HashSet<_> =
+            all.iter().map(|(message, _)| std::mem::discriminant(message)).collect();
         assert_eq!(kinds.len(), all.len(), "each kind once");
     }
 }

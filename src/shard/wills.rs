@@ -155,5 +155,5 @@ fn is_out<C: Chain>(pubsub: &mut PubSub<C>, slot: u16, subscriber: &SubscriberId
         // If its slot leaves, the others are to have the will before the new owner goes on.
         None => clients.agenda.follow_up(FollowUp::SessionEnded(slot, subscriber.clone(), None)),
     }
-    hooks::release(clients, subscriber);
+    hooks::done(clients, subscriber);
 }

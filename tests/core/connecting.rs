@@ -503,7 +503,7 @@ fn a_listener_that_is_full_or_overrun_says_so() {
     }
 }
 
-/// What is closed at once, because as many as can be are being refused, is not gone without a trace.
+/// What is closed at once, because there is no place even to refuse it, is not gone without a trace.
 #[test]
 fn who_is_closed_at_once_is_counted() {
     let mut world = World::new(1, open_config(), || moormq::hooks::NoHooks);

@@ -390,6 +390,44 @@ fn who_comes_on_another_shard_waits_for_what_is_left_where_the_session_was() {
     });
 }
 
+/// A client has left, and what it had sent before waits for its turn while its session is to move: that goes when its end has been seen to,
+/// and what it leaves with it.
+#[test]
+fn a_session_moves_when_the_end_of_its_connection_has_been_seen_to() {
+    for slow in [false, true] {
+        for (shards, at_once) in [(2, 3), (2, 1000), (4, 3), (4, 1000)] {
+            let limits = TurnLimits { share: 40, turn: 120, at_once, portion: 3, under_way: 30 };
+            let slow = if slow { vec!["on_client_offline"] } else { Vec::new() };
+            let script = Script { slow: slow.clone(), ..Script::default() };
+            let mut world: Hooked = World::in_turns(shards, limits, config(|_| {}), || NoHooks.hook(script.clone()));
+            let (id, home) = (id(&world), shards - 1);
+            let mut watcher = Client::on(&mut world, 0, "watcher", ConnectOptions::clean(V5));
+            watcher.subscribed(&mut world, "last", QoS::AtMostOnce);
+            let first = full(&mut world, &script, ConnectOptions::kept(V5), "t", QoS::AtMostOnce);
+            let mut packets = Vec::new();
+            (0..30)
+                .for_each(|_| Packet::Publish(publish("last", "words", QoS::AtMostOnce, 0)).encode(V5, &mut packets));
+            world.send_quietly(first.socket, &packets);
+            world.hang_up_quietly(first.socket);
+            move_slot(&mut world, &id, 0);
+            // The turn of what it sent does not come yet.
+            while world.carry_out_outputs() | world.carry_messages() | world.carry_transfer() {}
+            world.settle();
+            assert_eq!(watcher.texts(&mut world).len(), 30, "all that it has sent");
+            if !slow.is_empty() {
+                world.advance(Duration::from_secs(1));
+                assert_eq!(world.shards[home].resource_counts().sessions, 1, "its hook is not done");
+                script.gate.open();
+            }
+            world.advance(Duration::from_secs(1));
+            assert_eq!([0, home].map(|shard| world.shards[shard].resource_counts().sessions), [2, 0]);
+            assert_eq!(count(&world, DropReason::OfflineQos0), 59);
+            let (mut again, present) = Client::connect(&mut world, 0, &id, ConnectOptions::kept(V5));
+            assert_eq!((present, again.texts(&mut world).len()), (true, 3), "{shards} shards, {at_once} at once");
+        }
+    }
+}
+
 /// A client that gives up waiting leaves nothing behind.
 #[test]
 fn who_leaves_while_it_waits_is_not_registered() {
@@ -409,7 +447,7 @@ fn who_leaves_while_it_waits_is_not_registered() {
         assert_eq!(calls(script, &id), ["unsubscribed all", "dropped t SessionEnded 62", "expired CleanStart"]);
         let (mut again, present) = Client::connect(world, 0, &id, ConnectOptions::kept(V5));
         assert!(!present);
-        again.send(world, &moormq::codec::Packet::Pingreq);
+        again.send(world, &Packet::Pingreq);
         assert_eq!(again.received(world), [Got::Pingresp]);
         again.leave(world, moormq::codec::Disconnect::new(ReasonCode::Success));
     });

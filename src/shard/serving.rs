@@ -243,12 +243,13 @@ impl<C: Chain> Shard<C> {
         if frame.length >= turn::LONG && has_too_many_properties(pubsub, &frame, version) {
             return Err(Violation::new(ReasonCode::QuotaExceeded, "more properties than max_properties"));
         }
-        match decode(frame, version, Sender::Client)? {
+        let outcome = match decode(frame, version, Sender::Client)? {
             Packet::Publish(publish) => {
                 if frame.length >= turn::LONG {
                     did_read_texts(pubsub, &publish);
                 }
-                pubsub.on_publish(id, session, &publish, raw, resumed)
+                // Its answer is short, or looked at where it is written.
+                return pubsub.on_publish(id, session, &publish, raw, resumed);
             }
             Packet::Puback(ack) | Packet::Pubrec(ack) | Packet::Pubrel(ack) | Packet::Pubcomp(ack) => {
                 let kind = frame.packet_type().and_then(AckKind::of).expect("such a packet was decoded");
@@ -265,7 +266,9 @@ impl<C: Chain> Shard<C> {
             Packet::Connect(_) | Packet::Connack(_) | Packet::Suback(_) | Packet::Unsuback(_) | Packet::Pingresp => {
                 Err(Violation::protocol("a packet that only servers send"))
             }
-        }
+        };
+        self.pubsub.clients.pause_if_not_reading(id);
+        outcome
     }
 
     /// AUTH on a live connection: re-authentication [MQTT-4.12.1-1].

@@ -3,7 +3,8 @@
 //! Work is counted in units of some 100 ns: a message to one client is one, reading a packet some. A client gets a share of each turn;
 //! what it has sent beyond that waits, and is served when those before it have been, in the order in which they came to wait. So a client
 //! that asks for a lot is slow itself, and nobody else is. What it asks of other shards counts, too, as far as they have said what messages
-//! cost them: they are busy with it as long, and what comes behind it waits.
+//! cost them: they are busy with it as long, and what comes behind it waits. When output of a client has left, it gets a share, too, of what
+//! waits for it in its queue.
 //!
 //! A turn is what happens at one time: the runtime reads the clock once for all that has come. When all that may be done in it is done,
 //! what comes is put aside unread until the next [`Input::Tick`](super::Input::Tick), which begins a turn, too.

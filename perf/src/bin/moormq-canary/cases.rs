@@ -313,7 +313,8 @@ fn read_on(scene: &mut Scene) -> Result<(), Failure> {
 
 /// A queue full of messages that have expired: a large one comes, then the client.
 fn queue_expires(scene: &mut Scene) -> Result<(), Failure> {
-    let mut sleeper = Client::begin(scene.address, None)?;
+    let address = scene.address;
+    let mut sleeper = Client::begin(address, None)?;
     sleeper.send(|out| {
         client::connect_for("sleeper", 3600, out);
         client::subscribe_reliably("to/sleeper", out);
@@ -338,7 +339,7 @@ fn queue_expires(scene: &mut Scene) -> Result<(), Failure> {
         Ok(String::new())
     })?;
     scene.during("the client of that queue comes back", || {
-        let mut sleeper = Client::begin(scene.address, None)?;
+        let mut sleeper = Client::begin(address, None)?;
         sleeper.send(|out| client::resume_for("sleeper", 3600, out))?;
         sleeper.answers(PacketType::Publish, 1)?;
         Ok(String::new())

@@ -8,6 +8,7 @@ use super::machine::Shard;
 use super::message::ShardMessage;
 use super::output::Output;
 use super::replaying::Replaying;
+use super::sending;
 use super::turn::{FILTER, Line, TurnState};
 use super::unaccepted;
 use super::wills;
@@ -162,7 +163,12 @@ impl<C: Chain> Shard<C> {
             if clients.agenda.turn.is_over() {
                 break;
             }
-            let Some(id) = clients.agenda.turn.next() else { break };
+            let Some((id, line)) = clients.agenda.turn.next() else { break };
+            if line == Line::Sending {
+                sending::go_on(clients, id);
+                self.do_follow_ups();
+                continue;
+            }
             let publisher = Publisher { shard: clients.setup.id, connection: id };
             if !clients.delivery.fan_outs.is_empty() && clients.delivery.fan_outs.has_of(publisher) {
                 clients.agenda.turn.wait(id, Line::Clients);

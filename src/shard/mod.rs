@@ -40,7 +40,8 @@
 //! | keep alive, lifetimes, throttles, sending again: when they are due, and what then | | `due` |
 //! | entries in the timer wheel for that | `Clients` | `timers` |
 //! | connections of sessions: acknowledgements, pauses, throttles | `Clients` | `connected` |
-//! | one message to one client; what waits for it; drops | `Clients` | `delivering` |
+//! | one message to one client; drops | `Clients` | `delivering` |
+//! | what waits for a client, in shares of the turn | `Clients` | `sending` |
 //! | hooks that are not done | `Clients` | `hooks` |
 //! | publishers that are held for slow clients | `Clients` | `holding` |
 //! | refusals, closing, publishers that wait | `Clients` | `clients` |
@@ -62,7 +63,7 @@
 //!    recipients, and queues a copy for each other shard that has some.
 //! 5. `shard::delivering`: `deliver_all` goes through the recipients of this shard. For each, the organ `delivery` either asks
 //!    `on_deliver` and writes the packet into the outbox, or returns that the message is to be queued, stored or dropped. Then it is, and the
-//!    hooks are told if it was stored or dropped. What was queued is sent from there later: `send_waiting`.
+//!    hooks are told if it was stored or dropped. What was queued is sent later: `send_waiting` of `sending`.
 //! 6. `shard::door`: `next_output` gives the runtime the outboxes, and last the messages for other shards.
 //!
 //! On another shard the way is `door` ([`Input::Message`]), `publications` (`deliver_from_shard`, in which `routing` gathers the recipients of
@@ -94,7 +95,7 @@
 //!    the end, and publishes the will, when all of that is dropped.
 //! 6. `shard::connected`: `attach` joins connection and session, with what was agreed on in the handshake. A
 //!    will that was delayed is forgotten.
-//! 7. `shard::delivering`: `send_waiting` sends again what was in flight, then what was queued, as far as window and outbox allow.
+//! 7. `shard::sending`: `send_waiting` sends again what was in flight, then what was queued, as far as window, outbox and turn allow.
 //! 8. `shard::door`: `next_output` gives the runtime the outbox of the new connection to send, unless hooks that were told of something are
 //!    not done, and the old connection to close.
 
@@ -134,6 +135,7 @@ mod remnants;
 mod replaying;
 mod report;
 mod requests;
+mod sending;
 mod serving;
 mod sessions;
 mod stalled;

@@ -2,7 +2,7 @@
 //! for new subscribers.
 
 use super::agenda::PutOff;
-use super::delivering::Routed;
+use super::delivering::{Portioning, Routed};
 use super::leftovers;
 use super::members;
 use super::memberships;
@@ -87,12 +87,12 @@ impl<C: Chain> PubSub<C> {
 
     /// Delivers all of these at once: the broker stops, or a session is about to leave.
     pub(super) fn deliver_at_once(&mut self, fan_outs: Vec<FanOut>) {
-        fan_outs.into_iter().for_each(|fan_out| self.deliver_portion(fan_out));
+        fan_outs.into_iter().for_each(|fan_out| self.deliver_portion(fan_out, Portioning::AtOnce));
     }
 
     /// Delivers one portion. What is for a member of a shared subscription that has left meanwhile goes to another one.
-    fn deliver_portion(&mut self, fan_out: FanOut) {
-        let FanOut { message, id, publisher, mountpoint, recipients } = fan_out;
+    fn deliver_portion(&mut self, fan_out: FanOut, portioning: Portioning) {
+        let FanOut { message, id, publisher, mountpoint, is_moved, recipients } = fan_out;
         let mut there = Vec::with_capacity(recipients.len());
         for (recipient, number) in recipients {
             let is_there = self.clients.instance_of(&recipient) == Some(number);
@@ -115,7 +115,7 @@ impl<C: Chain> PubSub<C> {
             }
         }
         let publication = message.publication();
-        self.clients.deliver_all(&there, &Routed { publication: &publication, id, publisher, is_moved: false });
+        self.clients.deliver_all(&there, &Routed { publication: &publication, id, publisher, is_moved, portioning });
     }
 
     /// Ends the subscriptions of a session that is about to be gone from the table, as far as that fits into this turn; what is left is for
@@ -163,9 +163,10 @@ impl<C: Chain> PubSub<C> {
 fn deliver_some<C: Chain>(pubsub: &mut PubSub<C>) {
     let most = pubsub.clients.agenda.turn.limits().portion;
     while !pubsub.clients.agenda.turn.is_share_over()
-        && let Some(fan_out) = pubsub.clients.delivery.fan_outs.portion(most)
+        && let Some((number, fan_out)) = pubsub.clients.delivery.fan_outs.portion(most)
     {
-        pubsub.deliver_portion(fan_out);
+        let portioning = Portioning::InFront { mountpoint: fan_out.mountpoint, number };
+        pubsub.deliver_portion(fan_out, portioning);
         Replaying::of(pubsub).take_in();
     }
 }

@@ -357,7 +357,7 @@ impl<C: Chain> Shard<C> {
     }
 }
 
-/// The same of one that is no PUBLISH.
+/// The same of one that is no PUBLISH: its answer may be long. That of a PUBLISH is looked at where it is written, if it is.
 fn on_other_packet<C: Chain>(
     shard: &mut Shard<C>,
     (id, session): (ConnectionId, u32),
@@ -367,7 +367,7 @@ fn on_other_packet<C: Chain>(
     resumed: Option<Resumed>,
 ) -> PacketResult {
     let pubsub = &mut shard.pubsub;
-    match decode(frame, version, Sender::Client)? {
+    let outcome = match decode(frame, version, Sender::Client)? {
         Packet::Publish(publish) => pubsub.on_publish(id, session, &publish, raw, resumed),
         Packet::Puback(ack) | Packet::Pubrec(ack) | Packet::Pubrel(ack) | Packet::Pubcomp(ack) => {
             let kind = frame.packet_type().and_then(AckKind::of).expect("such a packet was decoded");
@@ -384,7 +384,9 @@ fn on_other_packet<C: Chain>(
         Packet::Connect(_) | Packet::Connack(_) | Packet::Suback(_) | Packet::Unsuback(_) | Packet::Pingresp => {
             Err(Violation::protocol("a packet that only servers send"))
         }
-    }
+    };
+    shard.pubsub.clients.pause_if_not_reading(id);
+    outcome
 }
 
 /// The largest packet that is taken from a connection, in bytes.

@@ -7,6 +7,7 @@ use super::memberships;
 use super::message::ShardMessage;
 use super::output::Output;
 use super::pubsub::PubSub;
+use super::sending;
 use super::wills;
 use crate::client::EndReason;
 use crate::codec::ReasonCode;
@@ -36,6 +37,7 @@ impl<C: Chain> Shard<C> {
         pubsub.deliver_at_once(under_way);
         memberships::finish_all(pubsub);
         leftovers::finish_all(pubsub);
+        sending::finish_all(&mut pubsub.clients);
         let agenda = &mut pubsub.clients.agenda;
         // A shard that is stuck must not cost the clients of the others their DISCONNECT.
         let patience = pubsub.clients.setup.config.runtime.shutdown_timeout / 2;

@@ -597,6 +597,105 @@ fn what_came_before_the_end_of_a_connection_counts_however_late_it_is_served() {
     }
 }
 
+/// However many clients read on at once for which a lot waits: each is sent a share of it at a time, in order.
+#[test]
+fn clients_that_read_on_are_sent_what_waits_in_shares() {
+    const MESSAGES: usize = 800;
+    for shards in [1, 2, 4] {
+        let mut config = open_config();
+        config.limits.max_inflight_messages = u16::MAX;
+        config.queue.max_waiting_output_bytes = 4096;
+        let limits = TurnLimits { share: 100, turn: 300, at_once: 30, portion: 30, under_way: 100 };
+        let mut world = World::in_turns(shards, limits, config, || NoHooks);
+        let last = shards - 1;
+        let reader = |world: &mut World<NoHooks>, number| {
+            let mut reader = Client::on(world, last, &format!("r{number}-"), ConnectOptions::clean(V311));
+            reader.subscribed(world, "t", QoS::AtLeastOnce);
+            world.stick(reader.socket, true);
+            reader
+        };
+        let mut readers: Vec<_> = (0..9).map(|number| reader(&mut world, number)).collect();
+        let publisher = Client::clean(&mut world, "publisher", V311);
+        let texts: Vec<_> = (0..MESSAGES).map(|number| number.to_string()).collect();
+        texts.iter().for_each(|text| publisher.publish(&mut world, "t", text, QoS::AtLeastOnce, 1));
+        let mut bystander = Client::on(&mut world, last, "bystander", ConnectOptions::clean(V311));
+        begin_turn(&mut world);
+        let sent = |world: &World<NoHooks>| world.shards[last].counters().messages_out;
+        let (before, mut turns) = (sent(&world), 0);
+        readers.iter().for_each(|reader| world.unstick_quietly(reader.socket));
+        // What has been written goes out, and they have room for more.
+        world.carry_out_outputs();
+        let first = sent(&world) - before;
+        assert!((100..=400).contains(&first), "{first} messages in the first turn");
+        assert!(world.shards[last].is_behind() && world.shards[last].turn().is_over);
+        let mut got = vec![Vec::new(); readers.len()];
+        world.send_quietly(bystander.socket, &bytes(V311, &[Packet::Pingreq]));
+        while world.shards[last].is_behind() {
+            begin_turn(&mut world);
+            let before = sent(&world);
+            world.catch_up();
+            world.carry_out_outputs();
+            assert_eq!(bystander.received(&mut world), [Got::Pingresp], "turn {turns}");
+            world.send_quietly(bystander.socket, &bytes(V311, &[Packet::Pingreq]));
+            // The last share goes beyond it.
+            let count = sent(&world) - before;
+            assert!(count <= 300 + 100, "{count} messages in turn {turns}");
+            for (reader, got) in readers.iter_mut().zip(&mut got) {
+                got.extend(reader.texts(&mut world));
+            }
+            let lengths = || got.iter().map(Vec::len);
+            let (least, most) = (lengths().min().unwrap_or(0), lengths().max().unwrap_or(0));
+            assert!(most < MESSAGES || least >= MESSAGES / 2, "nobody is left behind: {least} and {most}");
+            turns += 1;
+        }
+        world.settle();
+        assert!(turns >= 5, "{turns} turns");
+        for (reader, got) in readers.iter_mut().zip(&mut got) {
+            got.extend(reader.texts(&mut world));
+            assert!(*got == texts, "all of it comes, in order: {shards} shards, {}", got.len());
+        }
+    }
+}
+
+/// The same of what is sent again.
+#[test]
+fn what_is_sent_again_goes_in_shares() {
+    for shards in [1, 2, 4] {
+        let mut config = open_config();
+        config.limits.max_inflight_messages = u16::MAX;
+        let limits = TurnLimits { share: 100, turn: 300, at_once: 30, portion: 30, under_way: 100 };
+        let mut world = World::in_turns(shards, limits, config, || NoHooks);
+        let last = shards - 1;
+        let options = ConnectOptions::kept(V311);
+        let mut reader = Client::on(&mut world, last, "r", options);
+        reader.subscribed(&mut world, "t", QoS::ExactlyOnce);
+        let publisher = Client::clean(&mut world, "publisher", V311);
+        for number in 0..1000 {
+            publisher.publish(&mut world, "t", &number.to_string(), QoS::AtLeastOnce, 1);
+        }
+        assert_eq!(reader.texts(&mut world).len(), 1000);
+        world.hang_up(reader.socket);
+        let id = id_owned_by(&world, last, "r");
+        let mut again = Client::open(&mut world, last, V311);
+        let sent = |world: &World<NoHooks>| world.shards[last].counters().messages_out;
+        let mut connect = Vec::new();
+        connect_packet(&id, options).encode(&mut connect);
+        begin_turn(&mut world);
+        let (mut before, mut turns) = (sent(&world), 0);
+        world.send_quietly(again.socket, &connect);
+        while world.shards[last].is_behind() {
+            world.carry_out_outputs();
+            assert!(sent(&world) - before <= 400, "{} messages in turn {turns}", sent(&world) - before);
+            begin_turn(&mut world);
+            (before, turns) = (sent(&world), turns + 1);
+            world.catch_up();
+        }
+        world.settle();
+        assert!(turns >= 3, "{turns} turns");
+        assert_eq!(again.received(&mut world).len(), 1001, "CONNACK and all of it");
+    }
+}
+
 #[test]
 fn sessions_that_expire_at_once_do_so_in_portions() {
     let mut world = world(1);

@@ -144,7 +144,8 @@ impl Queue {
         let mut insert = Insert::default();
         let most = if online { limits.online } else { limits.offline };
         let size = delivery.size();
-        let (most, most_bytes) = (bound(most, self.len(), 1), bound(limits.bytes, self.bytes(), size));
+        let most = bound(most, self.len(), 1);
+        let most_bytes = bound(limits.bytes, self.bytes(), size);
         let has_room = |len: usize, bytes: usize| len < most && bytes + size <= most_bytes;
         while !has_room(self.len(), self.bytes()) {
             let fits_alone = has_room(0, 0);

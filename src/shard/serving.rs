@@ -120,7 +120,7 @@ impl<C: Chain> Shard<C> {
                 Err(error) => {
                     connection.unread.push(bytes);
                     let begun = connection.unread.take();
-                    self.unreadable(id, begun.as_slice(), error);
+                    unreadable(self, id, begun.as_slice(), error);
                     return &[];
                 }
             }
@@ -176,7 +176,7 @@ impl<C: Chain> Shard<C> {
                 return FrontPacket::Stop;
             }
             Err(error) => {
-                self.unreadable(id, bytes, error);
+                unreadable(self, id, bytes, error);
                 return FrontPacket::Unreadable;
             }
         };
@@ -284,23 +284,6 @@ impl<C: Chain> Shard<C> {
         Ok(())
     }
 
-    /// What begins at the front of `bytes` is no packet, or one that is too large.
-    fn unreadable(&mut self, id: ConnectionId, bytes: &[u8], error: DecodeError) {
-        if self.pubsub.clients.turn_stranger_away(id, bytes) {
-            return;
-        }
-        let Some(connection) = self.pubsub.clients.connections.get(id) else { return };
-        let is_connect = bytes.first().is_some_and(|first| first >> 4 == PacketType::Connect as u8);
-        match connection.stage {
-            ConnectionStage::Opening { .. } if is_connect => {
-                let listener = &self.handshake.listener(connection.listener).name;
-                let refusal = Refusal::malformed(bytes, connection.peer, listener, error);
-                self.pubsub.clients.refuse(id, &refusal);
-            }
-            _ => self.pubsub.violation(id, error.into()),
-        }
-    }
-
     /// Serves what waits in the connection's own buffer.
     pub(super) fn serve_unread(&mut self, id: ConnectionId) {
         let Some(connection) = self.pubsub.clients.connections.get_mut(id) else { return };
@@ -387,6 +370,23 @@ fn on_other_packet<C: Chain>(
     };
     shard.pubsub.clients.pause_if_not_reading(id);
     outcome
+}
+
+/// What begins at the front of `bytes` is no packet, or one that is too large.
+fn unreadable<C: Chain>(shard: &mut Shard<C>, id: ConnectionId, bytes: &[u8], error: DecodeError) {
+    if shard.pubsub.clients.turn_stranger_away(id, bytes) {
+        return;
+    }
+    let Some(connection) = shard.pubsub.clients.connections.get(id) else { return };
+    let is_connect = bytes.first().is_some_and(|first| first >> 4 == PacketType::Connect as u8);
+    match connection.stage {
+        ConnectionStage::Opening { .. } if is_connect => {
+            let listener = &shard.handshake.listener(connection.listener).name;
+            let refusal = Refusal::malformed(bytes, connection.peer, listener, error);
+            shard.pubsub.clients.refuse(id, &refusal);
+        }
+        _ => shard.pubsub.violation(id, error.into()),
+    }
 }
 
 /// The largest packet that is taken from a connection, in bytes.

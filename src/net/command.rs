@@ -123,8 +123,7 @@ mod tests {
         let bytes = Command::Request(publish).bytes();
         assert!((240_000..241_000).contains(&bytes), "{bytes}");
         let filter = TopicFilter::parse(&long, 8).expect("a valid filter");
-        let subscribe =
-            Command::Subscribe { subscription: 1, mountpoint: "".into(), filter, sink: Box::new(|_| true) };
+        let subscribe = Command::Subscribe { subscription: 1, mountpoint: "".into(), filter, sink: Box::new(|_| true) };
         assert!((60_000..61_000).contains(&subscribe.bytes()));
         assert_eq!(Command::Stop.bytes(), 0);
     }

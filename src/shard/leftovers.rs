@@ -110,7 +110,8 @@ pub(super) fn would_hold_up<C: Chain>(clients: &Clients<C>, subscriber: &Subscri
 fn waits_for_room<C: Chain>(clients: &Clients<C>, outbound: &Outbound) -> bool {
     let is_any_shared = || AwayShared::len(outbound) > 0;
     let is_crowded = clients.flow.is_any_congested() || is_much_passed_on(clients);
-    let is_large = || outbound.queue.shared() > 0 && outbound.queue.bytes() > clients.setup.config.runtime.mailbox_bytes;
+    let is_large =
+        || outbound.queue.shared() > 0 && outbound.queue.bytes() > clients.setup.config.runtime.mailbox_bytes;
     !clients.agenda.is_stopping() && (is_crowded && is_any_shared() || is_large())
 }
 

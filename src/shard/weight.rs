@@ -167,7 +167,7 @@ mod tests {
             ),
             (ShardMessage::Share(Box::new(share)), 2 * LONG),
             (ShardMessage::Subscribe { mountpoint: mountpoint.clone(), filters, flush: None }, 2 * LONG),
-            (ShardMessage::Subscribed { sent: vec![(0, 0); 1000].into(), sequence }, 10_000),
+            (ShardMessage::Subscribed { sent: vec![(0, 0); 1000].into(), sequence }, 16_000),
             (ShardMessage::AskRetained(Box::new(question)), 2 * LONG + 16_000),
             (ShardMessage::Retained(Box::new(page)), 3 * LONG + 8000),
             (ShardMessage::Unsubscribe { mountpoint: mountpoint.clone(), filter: filter() }, LONG),

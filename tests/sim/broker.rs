@@ -258,7 +258,7 @@ impl Broker {
 
     /// All that was on its way has been given, whether the broker reads or not.
     pub fn drain(&mut self, shard: usize, connection: ConnectionId, socket: Option<usize>) {
-        self.mailboxes.drained.insert(connection);
+        self.mailboxes.drains(shard, connection);
         if let Some(socket) = socket {
             let one = &mut self.sockets[socket];
             let bytes: Vec<u8> = one.to_broker.drain(..).collect();

@@ -6,9 +6,11 @@ use moormq::client::ConnectionId;
 use moormq::shard::{ShardMessage, TurnLimits, TurnState};
 
 /// Most bytes that go to a full queue and that nobody waits for: subscriptions, sessions that move, answers.
-const OTHERS: usize = 64 << 10;
+const OTHERS: usize = 16 << 10;
 /// The largest single piece of work: a client that comes and takes over from another one, whose session ends, with all that follows.
-const LARGEST_PIECE: u32 = 400;
+const LARGEST_PIECE: u32 = 450;
+/// The search for expired retained messages counts as so much, however few there are.
+const SWEEP: u32 = 512;
 
 /// Rules on what is written to a shard.
 pub const FULL: &str = "flow: who publishes to a full queue between shards is held";
@@ -36,8 +38,8 @@ pub struct Mailboxes {
     /// Queues that are full, as far as their senders know.
     pub congested: Vec<(usize, usize)>,
     into_full: BTreeMap<(usize, usize), IntoFull>,
-    /// Connections that are about to be taken over: what they have sent is served in any case.
-    pub drained: BTreeSet<ConnectionId>,
+    /// Connections that are about to be taken over, and their shards: what they have sent is served in any case.
+    drained: (BTreeSet<ConnectionId>, BTreeSet<usize>),
     /// The shards stop, and wait for no room.
     pub stopping: bool,
     /// A rule that was broken, and how.
@@ -52,7 +54,7 @@ impl Mailboxes {
             bytes,
             congested: Vec::new(),
             into_full: BTreeMap::new(),
-            drained: BTreeSet::new(),
+            drained: Default::default(),
             stopping: false,
             broken: None,
         }
@@ -69,6 +71,12 @@ impl Mailboxes {
         if on {
             self.congested.push((from, to));
         }
+    }
+
+    /// What a connection of a shard has sent is served, whatever is full.
+    pub fn drains(&mut self, shard: usize, connection: ConnectionId) {
+        self.drained.0.insert(connection);
+        self.drained.1.insert(shard);
     }
 
     /// Whether the queue is fuller than its sender knows.
@@ -106,7 +114,7 @@ impl Mailboxes {
             }
             ShardMessage::Retain { .. } => {
                 into.retained += 1;
-                if into.retained > connections {
+                if into.retained > connections && !self.drained.1.contains(&from) {
                     let detail = format!("{} messages to be retained by shard {to} come from {from}", into.retained);
                     self.find(FULL, detail);
                 }
@@ -121,7 +129,7 @@ impl Mailboxes {
                 return;
             }
         };
-        let Some(publisher) = publisher.filter(|publisher| !self.drained.contains(publisher)) else { return };
+        let Some(publisher) = publisher.filter(|publisher| !self.drained.0.contains(publisher)) else { return };
         let count = into.published.entry(publisher).or_default();
         *count += 1;
         if *count > 1 {
@@ -134,6 +142,7 @@ impl Mailboxes {
     pub fn works(&mut self, shard: usize, limits: TurnLimits, (before, after): (TurnState, TurnState)) {
         // The first one of a turn begins it.
         let work = after.work.checked_sub(before.work).unwrap_or(after.work);
+        let work = work.checked_sub(SWEEP).unwrap_or(work);
         if !self.stopping && work > limits.turn + LARGEST_PIECE {
             self.find(WORK, format!("{work} units on shard {shard}, a turn has {}", limits.turn));
         }

@@ -78,6 +78,11 @@ impl FanOuts {
         self.recipients > if to_many { most } else { most.saturating_mul(FULL) } || self.waiting.len() >= MOST
     }
 
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// How many recipients wait.
     pub fn recipients(&self) -> usize {
         self.recipients

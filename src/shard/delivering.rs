@@ -20,6 +20,8 @@ use crate::sharding::Publisher;
 
 /// Recipients that are found in a unit of work, when they are so many that they are written down.
 const FOUND: usize = 8;
+/// Publications under way that are looked at in a unit of work, by one that may have to go behind them.
+const LOOKS: usize = 16;
 /// How much sooner a member that is known to take nothing is looked at when publishers begin to wait for it.
 const SOONER: u32 = 10;
 
@@ -60,18 +62,20 @@ impl<C: Chain> Clients<C> {
             return;
         }
         let is_many = recipients.len() > self.agenda.turn.limits().at_once;
-        let under_way = &self.delivery.fan_outs;
-        let goes_past =
-            || under_way.is_empty() || !under_way.holds_up(mountpoint, routed.publication, routed.publisher);
-        if !is_many && goes_past() || self.agenda.is_stopping() {
+        if !is_many && self.delivery.fan_outs.is_empty() || self.agenda.is_stopping() {
             return self.deliver_all(recipients, routed);
         }
-        self.put_behind(mountpoint, recipients, routed);
+        self.deliver_past_or_put_behind(mountpoint, recipients, routed);
     }
 
     #[cold]
-    fn put_behind(&mut self, mountpoint: u32, recipients: &mut Vec<Recipient>, routed: &Routed<'_>) {
+    fn deliver_past_or_put_behind(&mut self, mountpoint: u32, recipients: &mut Vec<Recipient>, routed: &Routed<'_>) {
         let Routed { publication, id, publisher, .. } = *routed;
+        let (under_way, limits) = (&self.delivery.fan_outs, self.agenda.turn.limits());
+        self.agenda.turn.did((under_way.len() / LOOKS) as u32);
+        if recipients.len() <= limits.at_once && !under_way.holds_up(mountpoint, publication, publisher) {
+            return self.deliver_all(recipients, routed);
+        }
         let known = recipients.drain(..).filter_map(|recipient| {
             let number = self.instance_of(&recipient)?;
             Some((recipient, number))

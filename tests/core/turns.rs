@@ -382,6 +382,30 @@ fn what_is_of_another_topic_and_another_client_goes_past_a_message_to_many() {
     }
 }
 
+/// Whether it must not overtake one of them is asked for each message of others.
+#[test]
+fn what_goes_past_very_many_messages_to_many_is_more_work() {
+    let limits = TurnLimits { share: 4000, turn: 100_000, at_once: 3, portion: 3, under_way: 10_000 };
+    let mut world = World::in_turns(1, limits, open_config(), || NoHooks);
+    let _crowd = crowd(&mut world, 10);
+    let publishers: Vec<_> = (0..320).map(|number| Client::clean(&mut world, &format!("p{number}"), V311)).collect();
+    let mut other = Client::clean(&mut world, "other", V311);
+    other.subscribed(&mut world, "other", QoS::AtMostOnce);
+    let mut costs = Vec::new();
+    for are_many in [false, true] {
+        begin_turn(&mut world);
+        let packet = Packet::Publish(publish("t", "x", QoS::AtMostOnce, 0));
+        publishers.iter().filter(|_| are_many).for_each(|one| one.send_quietly(&mut world, &packet));
+        other.send_quietly(&mut world, &Packet::Pingreq);
+        let before = world.shards[0].turn().work;
+        other.send_quietly(&mut world, &Packet::Publish(publish("other", "x", QoS::AtMostOnce, 0)));
+        costs.push(world.shards[0].turn().work - before);
+        world.carry_out_outputs();
+        assert_eq!(other.texts(&mut world), ["x"]);
+    }
+    assert!(costs[1] >= costs[0] + 20, "{costs:?}");
+}
+
 #[test]
 fn who_leaves_while_a_message_goes_round_takes_no_one_elses_place() {
     let mut world = world(1);

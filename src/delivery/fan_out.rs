@@ -5,8 +5,8 @@
 //! same client, or from nobody, as wills do. All else goes past. A client is not served while a publication of it is here, so
 //! there is no more than one of each, and messages of other shards wait where they are.
 //!
-//! How many recipients wait in all is bounded: beyond that who has just published to very many publishes nothing more until there are fewer, and
-//! beyond a few times that nobody does. A list of recipients is memory, and a publication that waits behind many others comes late.
+//! How many recipients wait in all is bounded: beyond that who has just published to very many publishes nothing more until there are fewer, no
+//! will does, and beyond a few times that nobody does. A list of recipients is memory, and a publication that waits behind many others comes late.
 //!
 //! A recipient is known by the place of its session, and by the session's instance number: the session may have ended when its portion
 //! comes, and another one have its place.
@@ -46,6 +46,10 @@ pub struct FanOuts {
     begun: u64,
     /// Recipients that wait, of all together.
     recipients: usize,
+    /// How many there had been when a will was published last.
+    begun_at_will: u64,
+    /// Whether the next room is for wills.
+    is_room_kept: bool,
     held: Held<{ MemoryKind::Queues as u8 }>,
 }
 
@@ -75,7 +79,28 @@ impl FanOuts {
     /// many times as many do.
     #[inline]
     pub fn is_full(&self, most: usize, to_many: bool) -> bool {
-        self.recipients > if to_many { most } else { most.saturating_mul(FULL) } || self.waiting.len() >= MOST
+        if to_many { self.is_room_kept || self.has_many(most) } else { self.has_many(most.saturating_mul(FULL)) }
+    }
+
+    /// Whether a will waits before it is published: more recipients wait than `most`.
+    #[inline]
+    pub fn has_many(&self, most: usize) -> bool {
+        self.recipients > most || self.waiting.len() >= MOST
+    }
+
+    /// Wills wait until there is room: the next is kept for them, if others had the last. Who publishes to very many again and again leaves none.
+    pub fn keep_room(&mut self) {
+        self.is_room_kept = self.begun > self.begun_at_will;
+    }
+
+    /// Keeps no room any more.
+    pub fn keep_no_room(&mut self) {
+        self.is_room_kept = false;
+    }
+
+    /// A will has been published: others have the next room.
+    pub fn note_will(&mut self) {
+        self.begun_at_will = self.begun;
     }
 
     /// How many there are.
@@ -214,6 +239,29 @@ mod tests {
         fan_outs.take_all();
         (0..MOST as u64).for_each(|sequence| fan_outs.push(fan_out(sequence, &[1])));
         assert!(fan_outs.is_full(usize::MAX, false), "so many publications");
+    }
+
+    #[test]
+    fn room_is_kept_from_who_publishes_to_very_many_alone() {
+        let mut fan_outs = FanOuts::default();
+        let full = |fan_outs: &FanOuts| [true, false].map(|to_many| fan_outs.is_full(2, to_many));
+        fan_outs.push(fan_out(1, &[1, 2]));
+        assert_eq!(full(&fan_outs), [false, false]);
+        fan_outs.keep_room();
+        assert_eq!(full(&fan_outs), [true, false]);
+        assert!(!fan_outs.has_many(2) && fan_outs.has_many(1), "a will may take it");
+        fan_outs.note_will();
+        fan_outs.keep_room();
+        assert_eq!(full(&fan_outs), [false, false], "others have the next");
+        fan_outs.push(fan_out(2, &[]));
+        fan_outs.keep_room();
+        assert_eq!(full(&fan_outs), [false, false], "that was for nobody");
+        fan_outs.push(fan_out(2, &[1]));
+        fan_outs.portion(1);
+        fan_outs.keep_room();
+        assert_eq!(full(&fan_outs), [true, false], "they had it");
+        fan_outs.keep_no_room();
+        assert_eq!(full(&fan_outs), [false, false]);
     }
 
     #[test]

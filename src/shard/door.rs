@@ -62,6 +62,7 @@ impl<C: Chain> Shard<C> {
                 }
                 if !congested {
                     // Before any of these is served.
+                    clients.agenda.turn.begin_share();
                     wills::go_on(&mut self.pubsub);
                 }
             }
@@ -115,7 +116,10 @@ impl<C: Chain> Shard<C> {
             FollowUp::SessionMayLeave(token) => self.session_may_leave(token),
             FollowUp::BeginMigrations => self.begin_migrations(),
             FollowUp::SlotMayBeEmpty(slot) => self.slot_may_be_empty(slot),
-            FollowUp::Replays => self.pubsub.replay_some(),
+            FollowUp::Replays => {
+                self.pubsub.clients.agenda.turn.begin_share();
+                self.pubsub.replay_some();
+            }
             FollowUp::Replay(session) => Replaying::of(&mut self.pubsub).go_on(session),
         }
     }
@@ -146,8 +150,8 @@ impl<C: Chain> Shard<C> {
     fn tick(&mut self) {
         self.pubsub.clients.agenda.turn.begin();
         self.pubsub.clients.agenda.collect_due();
-        // Each deadline with all that follows from it: one that comes later finds that it is done. However many there are, they have a
-        // share.
+        // Each deadline with all that follows from it: one that comes later finds that it is done. However many there are, they have half
+        // a share.
         while let Some(deadline) = self.pubsub.clients.agenda.next_due() {
             self.deadline_came(deadline);
             self.do_follow_ups();

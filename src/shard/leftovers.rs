@@ -73,19 +73,26 @@ pub(super) fn would_hold_up<C: Chain>(clients: &Clients<C>, subscriber: &Subscri
     is_much(clients, left)
 }
 
-/// Goes on with what is left, as far as it fits into the share.
-pub(super) fn go_on<C: Chain>(pubsub: &mut PubSub<C>) {
-    let is_share_over = |clients: &Clients<C>| clients.agenda.turn.is_share_over();
+/// Goes on with QoS 0 messages, as far as they fit into the share.
+pub(super) fn drop_some<C: Chain>(pubsub: &mut PubSub<C>) {
     while !is_share_over(&pubsub.clients)
         && let Some(away) = pubsub.clients.agenda.remnants.qos0.pop_front()
     {
         go_on_dropping(&mut pubsub.clients, away, is_share_over);
     }
+}
+
+/// Goes on with messages of shared subscriptions, as far as they fit into the share.
+pub(super) fn give_some<C: Chain>(pubsub: &mut PubSub<C>) {
     while !is_share_over(&pubsub.clients)
         && let Some(away) = pubsub.clients.agenda.remnants.shared.pop_front()
     {
         go_on_giving(pubsub, away, is_share_over);
     }
+}
+
+/// Goes on with what sessions leave that have ended, as far as it fits into the share.
+pub(super) fn end_some<C: Chain>(pubsub: &mut PubSub<C>) {
     while !is_share_over(&pubsub.clients)
         && let Some(mut ended) = pubsub.clients.agenda.remnants.messages.pop_front()
     {
@@ -136,6 +143,10 @@ pub(super) fn finish_last_of<C: Chain>(pubsub: &mut PubSub<C>, subscriber: &Subs
 /// Whether so many messages are too much to be seen to at once.
 fn is_much<C: Chain>(clients: &Clients<C>, messages: usize) -> bool {
     messages > clients.agenda.turn.limits().at_once && !clients.agenda.is_stopping()
+}
+
+fn is_share_over<C: Chain>(clients: &Clients<C>) -> bool {
+    clients.agenda.turn.is_share_over()
 }
 
 /// Drops what a session leaves, or has it go to others, until `is_enough`. Whether that was all.

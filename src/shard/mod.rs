@@ -30,7 +30,7 @@
 //! | an orderly stop | `Shard` | `stopping`, with `stop` |
 //! | PUBLISH, SUBSCRIBE, UNSUBSCRIBE, DISCONNECT | `PubSub` | `packets` |
 //! | a publication to its recipients, retained messages | `PubSub` | `publications` |
-//! | wills, which wait for room between shards | `PubSub` | `wills`, `due_wills` |
+//! | wills, which wait for room | `PubSub` | `wills`, `due_wills` |
 //! | subscriptions, until every shard knows of them | `PubSub` | `subscriptions` |
 //! | members of shared subscriptions without room, or that take nothing | | `passing_over`, `stalled` |
 //! | what is retained, to new subscribers | | `replaying` |

@@ -27,6 +27,8 @@ pub(super) struct Remnants<S> {
     pub qos0: VecDeque<AwayQos0>,
     /// Messages of shared subscriptions that members have whose clients have left, and whose sessions are kept.
     pub shared: VecDeque<AwayShared>,
+    /// The kind of what was put off that comes next.
+    kind: usize,
 }
 
 impl<S> Remnants<S> {
@@ -36,7 +38,14 @@ impl<S> Remnants<S> {
             messages: VecDeque::new(),
             qos0: VecDeque::new(),
             shared: VecDeque::new(),
+            kind: 0,
         }
+    }
+
+    /// Which of so many kinds of what was put off comes next: each in its turn.
+    pub fn next_kind(&mut self, kinds: usize) -> usize {
+        self.kind = (self.kind + 1) % kinds;
+        self.kind
     }
 
     /// Whether nothing is left.
@@ -169,6 +178,12 @@ mod tests {
         let mut ended = EndedSession { session, end, will: None, leaving: None };
         let text = |left: &Leftover| String::from_utf8_lossy(left.message.message.publication().payload).into_owned();
         std::iter::from_fn(|| ended.next()).map(|left| (text(&left), left.may_go, left.reason)).collect()
+    }
+
+    #[test]
+    fn each_kind_of_what_was_put_off_has_its_turn() {
+        let mut remnants = Remnants::<()>::new();
+        assert_eq!([(); 6].map(|()| remnants.next_kind(3)), [1, 2, 0, 1, 2, 0]);
     }
 
     #[test]

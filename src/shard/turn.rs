@@ -100,7 +100,7 @@ pub(super) enum Line {
 pub(super) struct Turn {
     limits: TurnLimits,
     done: u32,
-    /// When this is done, the client that is served has had its share; if there is none, what is due and what was put off.
+    /// When this is done, the client that is served has had its share; if there is none, what is due, or what was put off.
     share_ends: u32,
     /// By [`Line`].
     waiting: [VecDeque<ConnectionId>; 2],
@@ -134,9 +134,24 @@ impl Turn {
         self.share_ends = self.done.saturating_add(self.limits.share).min(self.limits.turn);
     }
 
-    /// The share of what is due or was put off begins: one together.
-    pub fn begin_own_share(&mut self) {
-        self.share_ends = self.limits.share.min(self.limits.turn);
+    /// The share of what is due begins, or goes on: half of one.
+    pub fn begin_due(&mut self) {
+        self.share_ends = self.half_share();
+    }
+
+    /// How much will be done when the share of what was put off is over, which begins now: what is due has left the rest of a share, and half
+    /// of one in any case.
+    pub fn put_off_ends(&self) -> u32 {
+        self.done.saturating_add(self.half_share()).max(self.limits.share.min(self.limits.turn))
+    }
+
+    /// The share of what is done next ends when so much is done.
+    pub fn end_share_at(&mut self, done: u32) {
+        self.share_ends = done;
+    }
+
+    fn half_share(&self) -> u32 {
+        self.limits.share.min(self.limits.turn).div_ceil(2)
     }
 
     /// So much work was done.
@@ -244,6 +259,27 @@ mod tests {
         assert!(!turn.is_share_over() && !turn.is_over());
         turn.end_share();
         assert!(turn.is_share_over() && !turn.is_over());
+    }
+
+    #[test]
+    fn what_is_due_has_half_a_share_and_what_was_put_off_the_rest_or_half_of_one() {
+        for (all, due, ends) in [(200, 0, 100), (200, 30, 100), (200, 50, 100), (200, 80, 130), (60, 0, 60)] {
+            let mut turn = Turn::new(TurnLimits { share: 100, turn: all, ..TurnLimits::default() });
+            turn.begin_due();
+            turn.did(due);
+            assert_eq!(turn.is_share_over(), due >= 50);
+            assert_eq!(turn.put_off_ends(), ends, "{due} of {all}");
+            turn.end_share_at(ends);
+            turn.did(ends - due - 1);
+            assert!(!turn.is_share_over());
+            turn.did(1);
+            assert!(turn.is_share_over());
+        }
+        let mut turn = Turn::new(TurnLimits { share: 1, ..TurnLimits::default() });
+        turn.begin_due();
+        assert!(!turn.is_share_over(), "something, however small a share is");
+        turn.did(5);
+        assert_eq!(turn.put_off_ends(), 6);
     }
 
     #[test]

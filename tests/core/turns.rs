@@ -541,6 +541,42 @@ fn clients_have_their_share_while_subscriptions_end_and_sessions_expire() {
     }
 }
 
+/// What is due has half of a share, however much it is: what was put off has the other half.
+#[test]
+fn what_was_put_off_goes_on_while_sessions_expire() {
+    const SESSIONS: usize = 300;
+    for mut world in worlds() {
+        let home = world.shards.len() - 1;
+        let mut here = |name: String, options| Client::on(&mut world, home, &name, options);
+        let expiring = || ConnectOptions::clean(V5).with(|properties| properties.session_expiry = Some(1));
+        let gone: Vec<_> = (0..SESSIONS).map(|number| here(format!("dies{number}-"), expiring())).collect();
+        let clean = ConnectOptions::clean(V311);
+        let mut crowd: Vec<_> = (0..40).map(|number| here(format!("sub{number}-"), clean)).collect();
+        let (publisher, mut newcomer) = (here("publisher".to_owned(), clean), here("newcomer".to_owned(), clean));
+        gone.iter().for_each(|client| world.hang_up(client.socket));
+        crowd.iter_mut().for_each(|client| client.subscribed(&mut world, "t", QoS::AtMostOnce));
+        (0..60).for_each(|number| publisher.retain(&mut world, &format!("state/{number}"), "x"));
+        let options = SubscriptionOptions::new(QoS::AtMostOnce);
+        let filters = [SubscribeFilter { filter: "state/#", options }];
+        world.now = world.now + Duration::from_secs(5);
+        publisher.send_quietly(&mut world, &Packet::Publish(publish("t", "x", QoS::AtMostOnce, 0)));
+        newcomer.send_quietly(&mut world, &Packet::Subscribe(Subscribe::new(packet_id(1), &filters[..])));
+        let (mut delivered, mut replayed) = (0, 0);
+        while delivered < 40 || replayed < 60 {
+            assert!(world.catch_up());
+            world.carry_out_outputs();
+            world.carry_messages();
+            begin_turn(&mut world);
+            delivered += crowd.iter_mut().map(|client| client.texts(&mut world).len()).sum::<usize>();
+            replayed += newcomer.texts(&mut world).len();
+        }
+        let left = world.shards[home].resource_counts().sessions;
+        assert!(left > SESSIONS / 2, "{left} are left");
+        world.settle();
+        assert_eq!(world.shards[home].resource_counts().sessions, 42);
+    }
+}
+
 /// [MQTT-3.14.4-3]
 #[test]
 fn what_came_before_the_end_of_a_connection_counts_however_late_it_is_served() {

@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use super::clients::Clients;
+use super::message::Share;
 use super::passing_over::PassingOver;
 use super::publications::{give_to_member, send_on};
 use super::pubsub::PubSub;
@@ -15,6 +16,7 @@ use crate::codec::QoS;
 use crate::hooks::Chain;
 use crate::message::Message;
 use crate::routing::{Choice, Turn};
+use crate::session::PublicationId;
 use crate::sharding::Publisher;
 use crate::topic::TopicFilter;
 
@@ -30,6 +32,20 @@ pub(super) enum Offered {
 }
 
 impl<C: Chain> PubSub<C> {
+    /// Delivers a message that shard `from` routed here for members of shared subscriptions.
+    pub(super) fn deliver_share(&mut self, from: usize, share: Share) {
+        let Share { sequence, mountpoint, message, number, groups, plain, publisher, turn } = share;
+        let id = PublicationId { shard: from, sequence };
+        self.routing.received(from, sequence);
+        if plain {
+            self.deliver_from_shard(id, &mountpoint, &message, number, publisher.map(|publisher| publisher.connection));
+        }
+        let mountpoint = self.routing.mountpoint(&mountpoint);
+        for group in &groups {
+            self.offer_to_group(mountpoint, group, &message, turn, publisher);
+        }
+    }
+
     /// Gives `message` to one member of a shared subscription: an online one if there is one on any shard.
     pub(super) fn offer_to_group(
         &mut self,

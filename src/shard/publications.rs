@@ -248,20 +248,6 @@ impl<C: Chain> PubSub<C> {
         self.clients.deliver_in_turn(mountpoint, &mut recipients.local, &routed);
         self.routing.give_back(recipients);
     }
-
-    /// Delivers a message that shard `from` routed here for members of shared subscriptions.
-    pub(super) fn deliver_share(&mut self, from: usize, share: Share) {
-        let Share { sequence, mountpoint, message, number, groups, plain, publisher, turn } = share;
-        let id = PublicationId { shard: from, sequence };
-        self.routing.received(from, sequence);
-        if plain {
-            self.deliver_from_shard(id, &mountpoint, &message, number, publisher.map(|publisher| publisher.connection));
-        }
-        let mountpoint = self.routing.mountpoint(&mountpoint);
-        for group in &groups {
-            self.offer_to_group(mountpoint, group, &message, turn, publisher);
-        }
-    }
 }
 
 /// The other shards that get a publication: one that has to wait for room on its ways is not routed before.

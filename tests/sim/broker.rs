@@ -147,9 +147,10 @@ impl Broker {
 
     /// A shard is given an input.
     fn handle(&mut self, shard: usize, input: Input<'_, State>) {
-        let before = self.shards[shard].turn();
+        let begins_turn = matches!(input, Input::Tick) || self.driven[shard] != self.now;
+        let before = if begins_turn { 0 } else { self.shards[shard].turn().work };
         self.shards[shard].handle(input, self.now);
-        self.mailboxes.works(shard, self.turn, (before, self.shards[shard].turn()));
+        self.mailboxes.works(shard, self.turn, (before, self.shards[shard].turn().work));
     }
 
     /// A shard was driven: it may have outputs.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use moormq::client::ConnectionId;
-use moormq::shard::{ShardMessage, TurnLimits, TurnState};
+use moormq::shard::{ShardMessage, TurnLimits};
 
 /// Most bytes that go to a full queue and that nobody waits for: subscriptions, sessions that move, answers.
 const OTHERS: usize = 16 << 10;
@@ -139,9 +139,8 @@ impl Mailboxes {
     }
 
     /// A shard was given an input; how much it had done in its turn before, and has done now.
-    pub fn works(&mut self, shard: usize, limits: TurnLimits, (before, after): (TurnState, TurnState)) {
-        // The first one of a turn begins it.
-        let work = after.work.checked_sub(before.work).unwrap_or(after.work);
+    pub fn works(&mut self, shard: usize, limits: TurnLimits, (before, after): (u32, u32)) {
+        let work = after.saturating_sub(before);
         let work = work.checked_sub(SWEEP).unwrap_or(work);
         if !self.stopping && work > limits.turn + LARGEST_PIECE {
             self.find(WORK, format!("{work} units on shard {shard}, a turn has {}", limits.turn));

@@ -239,6 +239,8 @@ mod tests {
 
     use super::*;
     use crate::codec::PacketId;
+    use crate::config::SharedPolicy;
+    use crate::session::Stage;
     use crate::session::testing::{delivery, session};
     use crate::time::Time;
 
@@ -311,13 +313,13 @@ mod tests {
                 let session = in_flight(many, qos, is_gone);
                 let left = session.outbound.in_flight();
                 let end = SessionEnd::Expired(ExpiredReason::Admin);
-                let mut ended = EndedSession { session, end, will: None, leaving: None };
+                let mut ended = EndedSession { session, end, will: None, leaving: None, put_back: None };
                 let began = Instant::now();
                 assert_eq!(std::iter::from_fn(|| ended.next()).count(), left);
                 let ends = began.elapsed();
 
                 let mut session = in_flight(many, qos, is_gone);
-                let mut away = AwayShared::new(0, SubscriberId::new("", "c"));
+                let mut away = AwayShared::new(0, SubscriberId::new("", "c"), Turn::of_moved(SharedPolicy::Random, 0));
                 let (began, mut given) = (Instant::now(), 0);
                 loop {
                     match away.look(&mut session.outbound, |_| true) {

@@ -221,12 +221,14 @@ impl ScopeColumns {
             take(0, "+", left);
         }
         for (level, place) in &shape.places {
-            let is_first = *level == 0;
-            let is_possible = names.get(*place, is_first).is_some_and(|name| {
-                !is_first
-                    || (!(is_nothing_if_empty && name.is_empty())
-                        && !(asked.begins_with_wildcard() && name.starts_with('$')))
-            });
+            let is_possible = match names.get(*place, *level == 0) {
+                Some(name) if *level == 0 => {
+                    let is_nothing = is_nothing_if_empty && name.is_empty();
+                    let is_hidden = asked.begins_with_wildcard() && name.starts_with('$');
+                    !is_nothing && !is_hidden
+                }
+                name => name.is_some(),
+            };
             if !is_possible {
                 take(*level, PLACES[*place], left);
             }

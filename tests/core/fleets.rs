@@ -51,7 +51,7 @@ fn kept_sessions_that_come_back_at_once_get_all_that_waited() {
     const MESSAGES: u16 = 120;
     for mut world in worlds() {
         let shards = world.shards.len();
-        let version = |number: usize| if number % 2 == 0 { V311 } else { V5 };
+        let version = |number: usize| if number.is_multiple_of(2) { V311 } else { V5 };
         let id = |number: usize| format!("device-{number}");
         for number in 0..SESSIONS {
             let options = ConnectOptions::kept(version(number));
@@ -128,7 +128,7 @@ fn all_that_is_retained_comes_to_who_takes_ten_at_a_time() {
             assert!(received.len() <= 10, "{} at a time", received.len());
             ack_all(&mut world, &client, &received);
             found.extend(received.into_iter().map(|one| one.topic));
-            if found.len() % 500 == 0 {
+            if found.len().is_multiple_of(500) {
                 other.publish(&mut world, "live", "meanwhile", QoS::AtMostOnce, 0);
                 assert_eq!(other.texts(&mut world), ["meanwhile"]);
             }

@@ -250,11 +250,18 @@ fn changed_connects_are_refused_with_legal_codes_or_closed() {
 #[test]
 fn violations_have_their_codes() {
     let alias = PublishProperties { topic_alias: Some(9), ..PublishProperties::default() };
+    let answer_to = |topic| Publish {
+        properties: PublishProperties { response_topic: Some(topic), ..PublishProperties::default() },
+        ..publish("t", "x", QoS::AtMostOnce, 0)
+    };
     let cases = [
         (Packet::Connect(Connect::new(V5, "c")), ReasonCode::ProtocolError),
         (Packet::Auth(Auth::new(ReasonCode::ReAuthenticate, "X")), ReasonCode::ProtocolError),
         (Packet::Publish(Publish { topic: "", properties: alias, ..Publish::default() }), ReasonCode::ProtocolError),
         (Packet::Publish(publish("a/#", "x", QoS::AtMostOnce, 0)), ReasonCode::TopicNameInvalid),
+        // [MQTT-4.7.3-1], [MQTT-3.3.2-14]
+        (Packet::Publish(answer_to("")), ReasonCode::ProtocolError),
+        (Packet::Publish(answer_to("a/+")), ReasonCode::ProtocolError),
         (
             Packet::Disconnect(Disconnect { session_expiry: Some(5), ..Disconnect::new(ReasonCode::Success) }),
             ReasonCode::ProtocolError,

@@ -9,6 +9,7 @@ mod connack;
 mod connecting;
 mod deadlines;
 mod enhanced_auth;
+mod fleets;
 mod hook_counts;
 mod keep_alive;
 mod later_state;

@@ -44,6 +44,8 @@ pub enum MigrationState {
 /// What is buffered for a session that is to come. It has no more bytes than its queue may have, and publishers wait before that bound is reached.
 #[derive(Debug, Default)]
 pub struct Arriving {
+    /// Whether its client was there when it was announced: its memberships in shared subscriptions are as if it was.
+    pub online: bool,
     /// In the order in which they came.
     pub buffered: Vec<Buffered>,
     /// Their bytes.

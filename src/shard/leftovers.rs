@@ -50,7 +50,7 @@ enum SeenTo {
 }
 
 /// Messages that stay where they are, and are looked at in a unit of work.
-const LOOKS: u32 = 8;
+const KEPT_IN_A_UNIT: u32 = 8;
 
 /// A session has ended and is gone from the table, and so are its memberships in shared subscriptions: sees to what it leaves, and tells the
 /// hooks of the end behind that.
@@ -61,18 +61,20 @@ pub(super) fn leave<C: Chain>(pubsub: &mut PubSub<C>, mut ended: EndedSession<C:
     {
         return finish(pubsub, ended);
     }
-    hooks::hold(&mut pubsub.clients, &ended.session.client.subscriber);
+    hooks::make_busy(&mut pubsub.clients, &ended.session.client.subscriber);
     pubsub.clients.agenda.remnants.messages.push_back(ended);
 }
 
 /// QoS 0 messages do not wait for a client to come back: what its queue has of them is dropped. If the session ends, too, many are left to that.
 pub(super) fn client_left<C: Chain>(clients: &mut Clients<C>, index: u32) {
     let Some(session) = clients.sessions.get(index) else { return };
-    if !is_much(clients, session.outbound.queue.qos0_len()) {
+    if !session.is_kept() && is_much(clients, session.shared as usize) {
+        // The session ends later, and hooks are told of its drops then.
+    } else if !is_much(clients, session.outbound.queue.qos0_len()) {
         drop_qos0(clients, index, Until::End);
     } else if session.is_kept() {
         let subscriber = session.client.subscriber.clone();
-        hooks::hold(clients, &subscriber);
+        hooks::make_busy(clients, &subscriber);
         let away = AwayQos0 { session: index, subscriber };
         clients.agenda.remnants.qos0.push_back(away);
     }
@@ -80,6 +82,10 @@ pub(super) fn client_left<C: Chain>(clients: &mut Clients<C>, index: u32) {
 
 /// A kept session waits for its client: messages of shared subscriptions that are not acknowledged go to members that are online.
 pub(super) fn give_to_others<C: Chain>(pubsub: &mut PubSub<C>, index: u32) {
+    if pubsub.clients.agenda.remnants.memberships.get_mut(index).is_some() {
+        // Not before it counts as away: it would get them itself.
+        return;
+    }
     let Some(session) = pubsub.clients.sessions.get(index) else { return };
     let (subscriber, left) = (session.client.subscriber.clone(), AwayShared::len(&session.outbound));
     if left == 0 {
@@ -88,7 +94,7 @@ pub(super) fn give_to_others<C: Chain>(pubsub: &mut PubSub<C>, index: u32) {
     let turn = Turn::of_moved(session.settings.shared_policy, session.slot);
     let mut away = AwayShared::new(index, subscriber, turn);
     if is_much(&pubsub.clients, left) || give(pubsub, &mut away, Until::NoRoom) != SeenTo::All {
-        hooks::hold(&mut pubsub.clients, &away.subscriber);
+        hooks::make_busy(&mut pubsub.clients, &away.subscriber);
         pubsub.clients.agenda.remnants.shared.push_back(away);
     }
 }
@@ -100,8 +106,8 @@ pub(super) fn would_hold_up<C: Chain>(clients: &Clients<C>, subscriber: &Subscri
     let left = match session.is_kept() && !clean_start {
         // What it has still when its client is away stays with it.
         true if session.connection.is_none() => return false,
-        true => outbound.queue.qos0_len().max(AwayShared::len(outbound)),
-        false => outbound.queue.len() + outbound.in_flight(),
+        true => outbound.queue.qos0_len().max(AwayShared::len(outbound)).max(session.shared as usize),
+        false => (outbound.queue.len() + outbound.in_flight()).max(session.shared as usize),
     };
     is_much(clients, left) || waits_for_room(clients, outbound)
 }
@@ -115,19 +121,29 @@ fn waits_for_room<C: Chain>(clients: &Clients<C>, outbound: &Outbound) -> bool {
     !clients.agenda.is_stopping() && (is_crowded && is_any_shared() || is_large())
 }
 
-/// Goes on with what is left, as far as it fits into the share.
-pub(super) fn go_on<C: Chain>(pubsub: &mut PubSub<C>) {
+/// Goes on with QoS 0 messages, as far as they fit into the share.
+pub(super) fn drop_some<C: Chain>(pubsub: &mut PubSub<C>) {
     let until = Until::ShareIsOver;
     while !until.is_over(&pubsub.clients)
         && let Some(away) = pubsub.clients.agenda.remnants.qos0.pop_front()
     {
         go_on_dropping(&mut pubsub.clients, away, until);
     }
+}
+
+/// Goes on with messages of shared subscriptions, as far as they fit into the share.
+pub(super) fn give_some<C: Chain>(pubsub: &mut PubSub<C>) {
+    let until = Until::ShareIsOver;
     while !until.is_over(&pubsub.clients)
         && let Some(away) = pubsub.clients.agenda.remnants.shared.pop_front()
     {
         go_on_giving(pubsub, away, until);
     }
+}
+
+/// Goes on with what sessions leave that have ended, as far as it fits into the share.
+pub(super) fn end_some<C: Chain>(pubsub: &mut PubSub<C>) {
+    let until = Until::ShareIsOver;
     while !until.is_over(&pubsub.clients)
         && let Some(mut ended) = pubsub.clients.agenda.remnants.messages.pop_front()
     {
@@ -176,9 +192,9 @@ pub(super) fn finish_last_of<C: Chain>(pubsub: &mut PubSub<C>, subscriber: &Subs
     }
 }
 
-/// Whether so many messages are too much to be seen to at once.
-fn is_much<C: Chain>(clients: &Clients<C>, messages: usize) -> bool {
-    messages > clients.agenda.turn.limits().at_once && !clients.agenda.is_stopping()
+/// Whether so many messages, or shared subscriptions, are too much to be seen to at once.
+pub(super) fn is_much<C: Chain>(clients: &Clients<C>, many: usize) -> bool {
+    many > clients.agenda.turn.limits().at_once && !clients.agenda.is_stopping()
 }
 
 /// Drops what a session leaves, or has it go to others.
@@ -228,8 +244,11 @@ fn pass_on<C: Chain>(
 /// Drops QoS 0 messages that wait for a session whose client is away. Whether those were all.
 fn drop_qos0<C: Chain>(clients: &mut Clients<C>, index: u32, until: Until) -> bool {
     while !until.is_over(clients) {
-        let session = clients.sessions.get_mut(index);
-        let Some(message) = session.and_then(|session| session.outbound.queue.take_qos0()) else { return true };
+        let Some(session) = clients.sessions.get_mut(index) else { return true };
+        let Some(message) = session.outbound.queue.take_qos0() else {
+            session.outbound.queue.settle();
+            return true;
+        };
         clients.agenda.turn.did(turn::LEFTOVER);
         clients.report_dropped(index, &message, DropReason::OfflineQos0);
     }
@@ -240,7 +259,7 @@ fn go_on_dropping<C: Chain>(clients: &mut Clients<C>, away: AwayQos0, until: Unt
     // If the session has ended meanwhile, that sees to the rest.
     let is_there = clients.sessions.find(&away.subscriber) == Some(away.session);
     if !is_there || drop_qos0(clients, away.session, until) {
-        hooks::release(clients, &away.subscriber);
+        hooks::done(clients, &away.subscriber);
     } else {
         clients.agenda.remnants.qos0.push_back(away);
     }
@@ -274,9 +293,14 @@ fn give<C: Chain>(pubsub: &mut PubSub<C>, away: &mut AwayShared, until: Until) -
             }
             Look::Kept => {
                 kept += 1;
-                pubsub.clients.agenda.turn.did(u32::from(kept % LOOKS == 0));
+                pubsub.clients.agenda.turn.did(u32::from(kept % KEPT_IN_A_UNIT == 0));
             }
-            Look::End => return SeenTo::All,
+            Look::End => {
+                if let Some(session) = pubsub.clients.sessions.get_mut(away.session) {
+                    session.outbound.queue.settle();
+                }
+                return SeenTo::All;
+            }
         }
     }
     SeenTo::Some
@@ -284,7 +308,7 @@ fn give<C: Chain>(pubsub: &mut PubSub<C>, away: &mut AwayShared, until: Until) -
 
 fn go_on_giving<C: Chain>(pubsub: &mut PubSub<C>, mut away: AwayShared, until: Until) {
     match give(pubsub, &mut away, until) {
-        SeenTo::All => hooks::release(&mut pubsub.clients, &away.subscriber),
+        SeenTo::All => hooks::done(&mut pubsub.clients, &away.subscriber),
         SeenTo::Some => pubsub.clients.agenda.remnants.shared.push_back(away),
         SeenTo::NoRoom => pubsub.clients.agenda.remnants.without_room.1.push_back(away),
     }
@@ -300,7 +324,7 @@ fn finish_at_once<C: Chain>(pubsub: &mut PubSub<C>, mut ended: EndedSession<C::S
 fn finish_held<C: Chain>(pubsub: &mut PubSub<C>, ended: EndedSession<C::State>) {
     let subscriber = ended.session.client.subscriber.clone();
     finish(pubsub, ended);
-    hooks::release(&mut pubsub.clients, &subscriber);
+    hooks::done(&mut pubsub.clients, &subscriber);
 }
 
 /// Nothing is left of a session: the hooks are told of its end, and its will is published if there is one still.

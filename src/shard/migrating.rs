@@ -8,6 +8,7 @@ use super::delivering::watch_if_shared;
 use super::input::{ArrivedConnection, Transfer};
 use super::leftovers;
 use super::machine::Shard;
+use super::memberships;
 use super::message::{Hold, ShardMessage, SlotsMoved};
 use super::output::Output;
 use super::pubsub::PubSub;
@@ -124,7 +125,7 @@ impl<C: Chain> Shard<C> {
             clients.agenda.is_stopping()
                 || subscribing.is_subscribing(index)
                 || clients.pending_hooks.is_busy(&session.client.subscriber)
-                || connection.as_ref().is_some_and(|connection| connection.is_pending())
+                || connection.as_ref().is_some_and(|connection| connection.is_pending() || connection.is_lost)
         };
         match OutgoingSessions::may_begin(session.migration.as_ref(), is_busy) {
             Begin::Done => return true,
@@ -165,11 +166,8 @@ impl<C: Chain> Shard<C> {
         let under_way = self.pubsub.clients.delivery.fan_outs.take_for(index);
         self.pubsub.deliver_at_once(under_way);
         let clients = &self.pubsub.clients;
-        let connection = clients.sessions.get(index).and_then(|session| session.connection);
-        if let Some(id) = connection.filter(|id| clients.connections.get(*id).is_some_and(|one| one.is_lost)) {
-            self.pubsub.end_connection(id, EndReason::ConnectionLost, None);
-        }
-        let Some(session) = self.pubsub.clients.sessions.get(index) else { return };
+        let Some(session) = clients.sessions.get(index) else { return };
+        let connection = session.connection;
         let filters: Vec<TopicFilter> = session.subscriptions.keys().cloned().collect();
         let replay = self.pubsub.retained.reader_leaves(index);
         self.pubsub.remove_subscriptions(index, &filters);
@@ -202,7 +200,7 @@ impl<C: Chain> Shard<C> {
         let (slot, now) = (self.migration.slots.slot(&client.subscriber), clients.agenda.now());
         let index = clients.new_session(client, settings, slot, (0, now));
         if let Some(session) = clients.sessions.get_mut(index) {
-            session.migration = Some(MigrationState::Arriving(Arriving::default()));
+            session.migration = Some(MigrationState::Arriving(Arriving { online, ..Arriving::default() }));
             subscriptions.iter().for_each(|(filter, subscription)| session.subscribe(filter.clone(), *subscription));
         }
         clients.statistics.counters.subscriptions += subscriptions.len() as u64;
@@ -235,7 +233,9 @@ impl<C: Chain> Shard<C> {
         if let (Some(arrived), Some(connection)) = (arrived, connection) {
             clients.settle_in(arrived, index, *connection);
         }
-        pubsub.set_members_online(index, was_online);
+        if arriving.online != pubsub.clients.sessions.get(index).is_some_and(|session| session.connection.is_some()) {
+            memberships::follow_client(pubsub, index);
+        }
         pubsub.clients.deliver_buffered(index, arriving.buffered);
         for Buffered { id, delivery } in arriving.dropped {
             let state = pubsub.clients.sessions.get(index).and_then(|session| session.migration.as_ref());

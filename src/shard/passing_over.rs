@@ -104,11 +104,11 @@ fn is_ready<C: Chain>(clients: &Clients<C>, session: u32, qos: QoS) -> bool {
 fn room<C: Chain>(clients: &Clients<C>, index: u32, qos: QoS) -> Room {
     let Some(session) = clients.sessions.get(index) else { return Room::Ready };
     let Some(connection) = session.connection.and_then(|id| clients.connections.get(id)) else {
-        // One that is to come is taken for what it was said to be; others are chosen only if nobody is online.
+        // One that is to come is taken for what it was said to be. Others have left, and may still count as online: see `memberships`.
         return match &session.migration {
             Some(MigrationState::Arriving(arriving)) if arriving.is_full(&session.settings.queue) => Room::Full,
             Some(MigrationState::Arriving(_)) => Room::Some,
-            _ => Room::Ready,
+            _ => Room::Stalled,
         };
     };
     if is_ready(clients, index, qos) {

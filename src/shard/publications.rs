@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::delivering::Routed;
+use super::delivering::{Portioning, Routed};
 use super::due_wills::put_behind;
 use super::holding::hold_for_room;
 use super::message::{ShardMessage, Share};
@@ -114,7 +114,7 @@ impl<C: Chain> PubSub<C> {
             self.clients.deliver_in_turn(
                 mountpoint,
                 &mut recipients.local,
-                &Routed { publication, id, publisher, is_moved: false },
+                &Routed { publication, id, publisher, is_moved: false, portioning: Portioning::Behind { mountpoint } },
             );
         }
         self.routing.give_back(recipients);
@@ -243,7 +243,8 @@ impl<C: Chain> PubSub<C> {
         let looked_at = self.routing.gather_own(mountpoint, publication.topic, &mut recipients);
         self.clients.agenda.turn.did_look(looked_at);
         let publisher = publisher.map(|connection| Publisher { shard: id.shard, connection });
-        let routed = Routed { publication: &publication, id, publisher, is_moved: false };
+        let portioning = Portioning::Behind { mountpoint };
+        let routed = Routed { publication: &publication, id, publisher, is_moved: false, portioning };
         self.clients.deliver_in_turn(mountpoint, &mut recipients.local, &routed);
         self.routing.give_back(recipients);
     }
@@ -280,7 +281,9 @@ pub(super) fn give_to_member<C: Chain>(
     let mut recipients = pubsub.routing.lend();
     recipients.add_member(member, filter.clone());
     let publication = message.publication();
-    let routed = Routed { publication: &publication, id: PublicationId::NONE, publisher, is_moved: turn.is_moved };
+    let (id, is_moved) = (PublicationId::NONE, turn.is_moved);
+    let routed =
+        Routed { publication: &publication, id, publisher, is_moved, portioning: Portioning::Behind { mountpoint } };
     if turn.is_moved {
         // It has no place among what its publisher sends any more.
         pubsub.clients.deliver_all(&recipients.local, &routed);

@@ -182,6 +182,35 @@ fn wills_that_have_waited_go_on_in_portions() {
     stuck.world.settle();
 }
 
+/// What was sent in a turn is known when it is over, and not when the queue has room again.
+#[test]
+fn wills_are_no_more_in_a_turn_however_often_a_queue_has_room_again() {
+    for shards in [2, 4] {
+        let mut stuck = Stuck::of(World::new(shards, small_mailboxes(), || NoHooks));
+        let (mut watcher, dying) = clients(&mut stuck, ConnectOptions::clean(V5), 0);
+        let (world, to) = (&mut stuck.world, shards - 1);
+        world.handle(0, Input::Congestion { to, congested: true });
+        dying.iter().for_each(|client| world.hang_up_quietly(client.socket));
+        world.carry_out_outputs();
+        assert_eq!(world.bytes_under_way(0, to), 0);
+        for turn in 1..=3 {
+            for congested in [false, true].repeat(5) {
+                world.handle(0, Input::Congestion { to, congested });
+            }
+            world.handle(0, Input::Congestion { to, congested: false });
+            world.carry_out_outputs();
+            let bytes = world.bytes_under_way(0, to);
+            let most = MAILBOX / 2 + 2 * WILL;
+            assert!(bytes > (turn - 1) * most / 2 && bytes <= turn * most, "{bytes} after {turn} turns");
+            world.now = world.now + Duration::from_millis(1);
+            world.handle(0, Input::Tick);
+        }
+        stuck.turns(3 * CLIENTS, true);
+        assert_eq!(numbers(&mut stuck, &mut watcher), (0..CLIENTS).collect::<Vec<_>>(), "{shards} shards");
+        stuck.world.settle();
+    }
+}
+
 /// Of one that is retained the owner of its topic has to hear, whoever subscribes.
 #[test]
 fn what_is_to_be_retained_waits_for_room_at_its_owner() {

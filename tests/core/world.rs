@@ -248,6 +248,18 @@ impl<C: Chain> World<C> {
         self.settle();
     }
 
+    /// The client resumes reading; nothing follows before [`World::settle`].
+    pub fn unstick_quietly(&mut self, socket: Socket) {
+        let end = &mut self.ends[socket.0];
+        end.stuck = false;
+        if let Some(bytes) = end.under_way.take() {
+            end.received.extend_from_slice(&bytes);
+            if let Some((shard, id)) = end.at {
+                self.handle(shard, Input::Sent { connection: id, emptied: Vec::new() });
+            }
+        }
+    }
+
     /// A client that is stuck reads what is under way to it, and no more.
     pub fn take_in(&mut self, socket: Socket) {
         self.take_in_quietly(socket);

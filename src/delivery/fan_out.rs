@@ -37,6 +37,13 @@ pub struct FanOut {
     pub recipients: VecDeque<(Recipient, u64)>,
 }
 
+impl FanOut {
+    /// The same publication for these recipients alone.
+    fn with(&self, recipients: VecDeque<(Recipient, u64)>) -> Self {
+        FanOut { message: self.message.clone(), recipients, ..*self }
+    }
+}
+
 /// When this many times as many recipients wait as may, nobody publishes.
 pub const FULL: usize = 8;
 /// Most publications that are under way when they are not full: who looks for one goes through all of them.
@@ -177,8 +184,7 @@ impl FanOuts {
         if first.recipients.len() < first.recipients.capacity() / 2 {
             first.recipients.shrink_to_fit();
         }
-        let FanOut { id, publisher, mountpoint, is_moved, .. } = *first;
-        Some((number, FanOut { message: first.message.clone(), id, publisher, mountpoint, is_moved, recipients }))
+        Some((number, first.with(recipients)))
     }
 
     /// All of it, in order.
@@ -197,9 +203,7 @@ impl FanOuts {
             let recipients: VecDeque<_> = found.cloned().collect();
             if !recipients.is_empty() {
                 fan_out.recipients.retain(|(recipient, _)| recipient.session != session);
-                let FanOut { id, publisher, mountpoint, is_moved, .. } = *fan_out;
-                let message = fan_out.message.clone();
-                taken.push(FanOut { message, id, publisher, mountpoint, is_moved, recipients });
+                taken.push(fan_out.with(recipients));
             }
         }
         self.waiting.retain(|(_, fan_out)| !fan_out.recipients.is_empty());

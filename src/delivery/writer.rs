@@ -115,8 +115,8 @@ impl<C: Chain> PublishWriter<'_, C> {
     }
 
     /// Sends what waits, as long as window and connection take it: first what is to be sent again, then the queue. `most` is how many
-    /// bytes of output may wait, `work` how much work may be done. Stops at a message that is dropped, so that the hooks hear of it before they are asked about the next one:
-    /// then this is to be called again.
+    /// bytes of output may wait, `work` how much work may be done. Stops at a message that is dropped, so that the hooks hear of it before they
+    /// are asked about the next one: then this is to be called again.
     pub fn send_waiting<A>(
         &mut self,
         session: &mut Session<C::State>,

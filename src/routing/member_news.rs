@@ -15,8 +15,6 @@ pub struct MemberNews {
     waiting: Vec<(u32, Arc<TopicFilter>)>,
     /// Whether there are other shards.
     has_others: bool,
-    /// The next turn is awaited.
-    awaits_turn: bool,
 }
 
 impl MemberNews {
@@ -42,14 +40,9 @@ impl MemberNews {
         None
     }
 
-    /// What waits is told in the next turn. True if that is news.
-    pub fn await_turn(&mut self) -> bool {
-        !self.waiting.is_empty() && !std::mem::replace(&mut self.awaits_turn, true)
-    }
-
-    /// The turn that was awaited has begun.
-    pub fn begin_turn(&mut self) {
-        self.awaits_turn = false;
+    /// Whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
     }
 
     /// Takes one out.

@@ -317,16 +317,18 @@ fn gave_way<C: Chain>(clients: &mut Clients<C>, (recipient, routed): (&Recipient
     }
     let Some(instance) = clients.instance_of(recipient).filter(|_| insert.is_unfinished) else { return };
     let Routed { publication, id, publisher, is_moved, portioning } = *routed;
+    let (mountpoint, number) = match portioning {
+        Portioning::AtOnce => return,
+        Portioning::Behind { mountpoint } => (mountpoint, None),
+        Portioning::InFront { mountpoint, number } => (mountpoint, Some(number)),
+    };
     let (message, recipients) = (publication.keep(), [(recipient.clone(), instance)].into());
-    match portioning {
-        Portioning::AtOnce => {}
-        Portioning::Behind { mountpoint } => {
-            clients.delivery.fan_outs.push(FanOut { message, id, publisher, mountpoint, is_moved, recipients });
+    let rest = FanOut { message, id, publisher, mountpoint, is_moved, recipients };
+    match number {
+        Some(number) => clients.delivery.fan_outs.put_back(number, rest),
+        None => {
+            clients.delivery.fan_outs.push(rest);
             waits_for_portions(clients, publisher);
-        }
-        Portioning::InFront { mountpoint, number } => {
-            let rest = FanOut { message, id, publisher, mountpoint, is_moved, recipients };
-            clients.delivery.fan_outs.put_back(number, rest);
         }
     }
 }

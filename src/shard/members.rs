@@ -24,7 +24,6 @@ pub(super) fn tell<C: Chain>(
 
 /// Tells of what has changed, as far as the turn goes.
 pub(super) fn tell_some<C: Chain>(pubsub: &mut PubSub<C>) {
-    pubsub.routing.member_news.begin_turn();
     while !pubsub.clients.agenda.turn.is_share_over()
         && let Some((mountpoint, filter, members)) = pubsub.routing.next_member_news()
     {
@@ -35,7 +34,7 @@ pub(super) fn tell_some<C: Chain>(pubsub: &mut PubSub<C>) {
 }
 
 fn await_turn<C: Chain>(pubsub: &mut PubSub<C>) {
-    if pubsub.routing.member_news.await_turn() {
+    if !pubsub.routing.member_news.is_empty() {
         pubsub.clients.agenda.next_turn(PutOff::Members);
     }
 }

@@ -55,7 +55,7 @@ mod slots;
 mod transfer;
 mod waiting;
 
-pub(crate) use incoming::IncomingSessions;
+pub(crate) use incoming::{IncomingSessions, TakenIn};
 pub(crate) use outgoing::{Begin, OutgoingSessions, Ready};
 pub(crate) use slots::{PullAnswer, Slots};
 pub use slots::{SlotMigration, SlotsMoving};

@@ -2,8 +2,7 @@
 
 use crate::client::Client;
 use crate::connection::Connection;
-use crate::session::{MigrationState, Session, SessionSettings, Subscription};
-use crate::topic::TopicFilter;
+use crate::session::{MigrationState, Session, SessionSettings, SubscriptionPortion};
 
 /// What the new owner of a session must know before the session comes.
 #[derive(Debug)]
@@ -14,23 +13,25 @@ pub struct SessionAnnouncement {
     pub(crate) settings: SessionSettings,
     /// Whether its client is connected.
     pub(crate) online: bool,
-    pub(crate) subscriptions: Vec<(TopicFilter, Subscription)>,
+    /// How many subscriptions it has.
+    pub(crate) subscriptions: usize,
+    /// All of them, or the first portion.
+    pub(crate) portion: SubscriptionPortion,
 }
 
 impl SessionAnnouncement {
-    /// Of `session`, which leaves under the number `token`.
-    pub(crate) fn of<S>(token: u64, session: &Session<S>) -> Self {
-        SessionAnnouncement {
-            token,
-            client: session.client.clone(),
-            settings: session.settings.clone(),
-            online: session.connection.is_some(),
-            subscriptions: session.subscriptions.iter().map(|(filter, options)| (filter.clone(), *options)).collect(),
-        }
+    /// Of `session`, which leaves under the number `token`. With all of its subscriptions if they are `few` at most, else with the first
+    /// `portion` of them.
+    pub(crate) fn of<S>(token: u64, session: &Session<S>, few: usize, portion: usize) -> Self {
+        let (client, settings) = (session.client.clone(), session.settings.clone());
+        let subscriptions = session.subscriptions.len();
+        let is_much = subscriptions > few;
+        let portion = if is_much { session.subscriptions.portion(0, portion) } else { session.subscriptions.all() };
+        SessionAnnouncement { token, client, settings, online: session.connection.is_some(), subscriptions, portion }
     }
 }
 
-/// A session under way to its new owner, with its connection if it has one. `S` is what the hooks keep with it, `A` what is known
+/// A session under way to its new owner, with its connection if it has one; without its subscriptions, which are there. `S` is what the hooks keep with it, `A` what is known
 /// of a client that is still connecting, `R` what its client is still to be sent of what is retained.
 pub struct SessionTransfer<S, A, R> {
     /// The old owner.
@@ -45,7 +46,7 @@ pub struct SessionTransfer<S, A, R> {
 }
 
 impl<S, A, R> SessionTransfer<S, A, R> {
-    /// Packs `session`, which leaves shard `from` under the number `token`. `routed` is how many publications were routed on that
+    /// Packs `session`, whose subscriptions have been taken out, and which leaves shard `from` under the number `token`. `routed` is how many publications were routed on that
     /// shard so far, and `received_up_to` says, by shard, up to which publication all that was sent there has come.
     pub(crate) fn pack(
         from: usize,

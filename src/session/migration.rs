@@ -1,5 +1,7 @@
 //! The migration state of a session.
 
+use std::collections::VecDeque;
+
 use super::{OutgoingMessage, QueueLimits};
 use crate::sharding::Publisher;
 
@@ -32,7 +34,7 @@ pub enum MigrationState {
         /// As in [`MigrationState::Arrived`], if it was in that state before.
         delivered_up_to: Option<Box<[u64]>>,
     },
-    /// It is to come, and this is its place. Messages for it are buffered.
+    /// It is to come, and this is its place; or it has come, and what was buffered for it is being delivered. Messages for it are buffered.
     Arriving(Arriving),
     /// It has come from another shard, where messages were delivered to it that may arrive here once more.
     Arrived {
@@ -45,13 +47,17 @@ pub enum MigrationState {
 #[derive(Debug, Default)]
 pub struct Arriving {
     /// In the order in which they came.
-    pub buffered: Vec<Buffered>,
+    pub buffered: VecDeque<Buffered>,
     /// Their bytes.
     pub bytes: usize,
     /// Publishers that wait until it has come.
     pub publishers: Vec<Publisher>,
     /// The first of those that were too many: the hooks can be told of them when it has come.
     pub dropped: Vec<Buffered>,
+    /// Whether its client was connected when it was announced.
+    pub online: bool,
+    /// As in [`MigrationState::Arrived`], when it has come.
+    pub delivered_up_to: Option<Box<[u64]>>,
 }
 
 /// The hooks are told of so many messages that were too many for a session that was to come.
@@ -69,8 +75,15 @@ impl Arriving {
             return is_told;
         }
         self.bytes = bytes;
-        self.buffered.push(buffered);
+        self.buffered.push_back(buffered);
         true
+    }
+
+    /// The message that came first, taken out.
+    pub fn pop(&mut self) -> Option<Buffered> {
+        let first = self.buffered.pop_front()?;
+        self.bytes -= first.delivery.size();
+        Some(first)
     }
 
     /// Whether as much is buffered as the queue of the session may have, nearly.
@@ -130,6 +143,7 @@ impl MigrationState {
     pub fn is_new(&self, source: PublicationId, shared: bool) -> bool {
         match self {
             MigrationState::Arrived { delivered_up_to }
+            | MigrationState::Arriving(Arriving { delivered_up_to: Some(delivered_up_to), .. })
             | MigrationState::Leaving { delivered_up_to: Some(delivered_up_to), .. } => {
                 shared || source.sequence > delivered_up_to[source.shard]
             }
@@ -143,6 +157,29 @@ impl MigrationState {
         let MigrationState::Arrived { delivered_up_to } = self else { return false };
         let mut shards = delivered_up_to.iter().zip(received_up_to).enumerate();
         shards.all(|(shard, (delivered, received))| shard == own || received >= delivered)
+    }
+
+    /// Of a session that has come: what is buffered for it is delivered from here on, as to one that has; until
+    /// [`pause_delivery`](Self::pause_delivery), if not all of it is.
+    pub fn begin_delivery(state: &mut Option<MigrationState>) -> Arriving {
+        let Some(MigrationState::Arriving(mut arriving)) = state.take_if(|state| state.has_come()) else {
+            return Arriving::default();
+        };
+        *state = arriving.delivered_up_to.take().map(|delivered_up_to| MigrationState::Arrived { delivered_up_to });
+        arriving
+    }
+
+    /// Some is left: messages for the session are buffered behind that.
+    pub fn pause_delivery(state: &mut Option<MigrationState>, left: Arriving) {
+        if let Some(MigrationState::Arrived { delivered_up_to }) = state.take() {
+            let delivered_up_to = Some(delivered_up_to);
+            *state = Some(MigrationState::Arriving(Arriving { delivered_up_to, ..left }));
+        }
+    }
+
+    /// Whether it is the state of a session that has come, and for which messages are buffered still.
+    fn has_come(&self) -> bool {
+        matches!(self, MigrationState::Arriving(Arriving { delivered_up_to: Some(_), .. }))
     }
 
     /// What was buffered.

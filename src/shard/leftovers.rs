@@ -134,7 +134,7 @@ pub(super) fn finish_last_of<C: Chain>(pubsub: &mut PubSub<C>, subscriber: &Subs
 }
 
 /// Whether so many messages are too much to be seen to at once.
-fn is_much<C: Chain>(clients: &Clients<C>, messages: usize) -> bool {
+pub(super) fn is_much<C: Chain>(clients: &Clients<C>, messages: usize) -> bool {
     messages > clients.agenda.turn.limits().at_once && !clients.agenda.is_stopping()
 }
 

@@ -9,6 +9,7 @@ use crate::message::Message;
 use crate::migration::SessionAnnouncement;
 use crate::retained::{Counts, RetainedPage, RetainedQuestion};
 use crate::routing::{MemberCounts, Turn};
+use crate::session::SubscriptionPortion;
 use crate::sharding::Publisher;
 use crate::topic::TopicFilter;
 
@@ -89,6 +90,21 @@ pub enum ShardMessage {
     },
     /// A session is to come to the receiver.
     SessionComes(Box<SessionAnnouncement>),
+    /// The sender has added a portion of the subscriptions of a session that is to come, and all shards have taken it in: it needs the next.
+    /// Answered with [`ShardMessage::Subscriptions`], unless the session has ended.
+    AskSubscriptions {
+        /// The receiver's number for the move.
+        token: u64,
+        /// Where the portion begins.
+        begin: usize,
+    },
+    /// The answer to [`ShardMessage::AskSubscriptions`].
+    Subscriptions {
+        /// The sender's number for the move.
+        token: u64,
+        /// The portion.
+        portion: Box<SubscriptionPortion>,
+    },
     /// A session that was to come has ended.
     Abandoned {
         /// The sender's number for the move.
@@ -155,6 +171,7 @@ impl ShardMessage {
         /// What belongs to a topic filter, but for its text.
         const FILTER: usize = 128;
         let weight_of = |filter: &TopicFilter| FILTER + filter.as_str().len();
+        let weight_of_all = |portion: &SubscriptionPortion| portion.entries.iter().map(|(one, _)| weight_of(one)).sum();
         LEAST
             + match self {
                 ShardMessage::Publish { message, .. } | ShardMessage::Retain { message, .. } => message.size(),
@@ -164,7 +181,8 @@ impl ShardMessage {
                 ShardMessage::Retained(page) => page.messages.iter().map(|(_, message)| message.size()).sum(),
                 ShardMessage::Subscribe { filters, .. } => filters.iter().map(weight_of).sum(),
                 ShardMessage::AskRetained(question) => question.filters.filters().iter().map(weight_of).sum(),
-                ShardMessage::SessionComes(announcement) => announcement.subscriptions.len() * FILTER,
+                ShardMessage::SessionComes(announcement) => weight_of_all(&announcement.portion),
+                ShardMessage::Subscriptions { portion, .. } => weight_of_all(portion),
                 _ => 0,
             }
     }

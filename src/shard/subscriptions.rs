@@ -93,7 +93,7 @@ impl<C: Chain> PubSub<C> {
     /// The client of a session came or left: its memberships in shared subscriptions follow.
     pub(super) fn set_members_online(&mut self, index: u32, online: bool) {
         let Some(session) = self.clients.sessions.get(index) else { return };
-        let shared = session.shared_filters();
+        let shared = session.subscriptions.shared_filters();
         if shared.is_empty() {
             return;
         }
@@ -141,6 +141,7 @@ impl<C: Chain> PubSub<C> {
     /// Takes in filters of another shard, and tells it so.
     pub(super) fn take_in(&mut self, from: usize, name: &Arc<str>, filters: &[TopicFilter]) {
         let mountpoint = self.routing.mountpoint(name);
+        self.clients.agenda.turn.did(turn::FILTER.saturating_mul(filters.len() as u32));
         for filter in filters {
             self.routing.add_interest(from, mountpoint, filter);
         }

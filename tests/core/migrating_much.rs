@@ -21,7 +21,7 @@ type Hooked = World<Linked<NoHooks, Script>>;
 
 const LIMITS: TurnLimits = TurnLimits { share: 80, turn: 160, at_once: 4, portion: 4, under_way: 100 };
 /// More than anything that happens to a shard is as work, if it is done in portions.
-const MOST_WORK: u32 = 260;
+const MOST_WORK: u32 = 200;
 /// A lot of subscriptions: as work, several times that.
 const MANY: usize = 60;
 /// So many steps a move takes at most.
@@ -45,6 +45,8 @@ fn step<C: Chain>(world: &mut World<C>, random: &mut Random) -> bool {
     let shards = world.shards.len();
     world.carry_out_outputs();
     begin_turn(world);
+    let works = |world: &World<C>| world.shards.iter().map(|shard| shard.turn().work).collect::<Vec<_>>();
+    let before = works(world);
     let first = random.below(3);
     let happened = (0..3).map(|at| (first + at) % 3).any(|kind| match kind {
         0 => {
@@ -60,14 +62,17 @@ fn step<C: Chain>(world: &mut World<C>, random: &mut Random) -> bool {
             one.is_some()
         }
     });
-    for (at, shard) in world.shards.iter().enumerate() {
-        assert!(shard.turn().work <= MOST_WORK, "{} on shard {at} of {shards}", shard.turn().work);
+    for (at, (before, work)) in before.into_iter().zip(works(world)).enumerate() {
+        // If it is what it was, nothing happened there in this turn.
+        assert!(work == before || work <= MOST_WORK, "{work} on shard {at} of {shards}");
     }
     world.carry_out_outputs() || happened
 }
 
 fn steps<C: Chain>(world: &mut World<C>, count: usize, random: &mut Random) {
-    (0..count).for_each(|_| drop(step(world, random)));
+    for _ in 0..count {
+        step(world, random);
+    }
 }
 
 /// Subscribes to `t/0` and so on, each with its number plus one as Subscription Identifier if that is known to the protocol.
@@ -87,9 +92,9 @@ fn sessions<C: Chain>(world: &World<C>) -> usize {
     world.shards.iter().map(|shard| shard.resource_counts().sessions).sum()
 }
 
-/// What hooks were told of a client, without what they were asked.
+/// What hooks were told of a client, without what they were asked, and what it published.
 fn calls(script: &Script, id: &str) -> Vec<String> {
-    script.log.of(id).into_iter().filter(|line| !line.starts_with('?')).collect()
+    script.log.of(id).into_iter().filter(|line| !line.starts_with('?') && !line.starts_with("publish")).collect()
 }
 
 /// Every input is seen by `step`. After the move each subscription is there, once, and none is left behind.
@@ -272,16 +277,20 @@ fn nothing_is_lost_or_doubled_while_some_subscriptions_are_here_and_some_there()
                 0 => {
                     let at = random.below(shards);
                     sent[at] += 1;
+                    begin_turn(&mut world);
                     let (topic, text) = (format!("t/{}", random.below(FILTERS)), format!("{at} {}", sent[at]));
                     publishers[at]
                         .send_quietly(&mut world, &Packet::Publish(publish(&topic, &text, QoS::AtMostOnce, 0)));
                 }
                 1 if random.below(12) == 0 => {
                     moves += 1;
+                    begin_turn(&mut world);
                     move_slot(&mut world, &id, random.below(shards));
                 }
                 2 => look(&mut world, &mut mover),
-                _ => drop(step(&mut world, &mut random)),
+                _ => {
+                    step(&mut world, &mut random);
+                }
             }
         }
         assert!(moves > 0, "seed {seed}");
@@ -399,7 +408,8 @@ fn a_client_that_is_lost_or_taken_over_amid_what_was_buffered_has_it_first() {
                 (false, true) => &["offline ConnectionLost"],
                 (false, false) => &["unsubscribed all", "gone ConnectionLost"],
                 (true, true) => &["register", "offline TakenOver", "wakeup present"],
-                (true, false) => &["register", "unsubscribed all", "gone TakenOver", "wakeup"],
+                // It leaves a lot, for which the newcomer waits.
+                (true, false) => &["unsubscribed all", "gone TakenOver", "register", "wakeup"],
             };
             assert_eq!(seen, expected, "after {at} steps on {shards} shards");
             assert_eq!(dropped, if kept { 0 } else { 60 });
@@ -407,7 +417,7 @@ fn a_client_that_is_lost_or_taken_over_amid_what_was_buffered_has_it_first() {
                 world.shards.iter().map(|one| one.counters().dropped[DropReason::SessionEnded as usize]).sum();
             assert_eq!(ended as usize, dropped);
             if taken_over && kept {
-                assert_eq!(new.texts(&mut world), numbers(1..11), "what was in flight is sent again");
+                assert_eq!(new.texts(&mut world), numbers(1..61), "what was in flight is sent again");
             }
             drop(mover.received(&mut world));
         }

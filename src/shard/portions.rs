@@ -2,7 +2,7 @@
 //! for new subscribers.
 
 use super::agenda::Deadline;
-use super::arriving;
+use super::buffered;
 use super::delivering::Routed;
 use super::leftovers;
 use super::message::ShardMessage;
@@ -25,7 +25,7 @@ impl<C: Chain> PubSub<C> {
         let most = self.clients.agenda.turn.limits().portion;
         self.clients.agenda.turn.begin_own_share();
         // Clients wait for these.
-        arriving::go_on(self);
+        buffered::go_on(self);
         while !self.clients.agenda.turn.is_share_over()
             && let Some(fan_out) = self.clients.delivery.fan_outs.portion(most)
         {

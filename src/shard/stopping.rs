@@ -1,7 +1,7 @@
 //! An orderly stop: wills first, on all shards, then every connection.
 
 use super::agenda::Deadline;
-use super::arriving;
+use super::buffered;
 use super::leftovers;
 use super::machine::Shard;
 use super::message::ShardMessage;
@@ -34,7 +34,7 @@ impl<C: Chain> Shard<C> {
         }
         let under_way = pubsub.clients.delivery.fan_outs.take_all();
         pubsub.deliver_at_once(under_way);
-        arriving::finish_all(pubsub);
+        buffered::finish_all(pubsub);
         leftovers::finish_all(pubsub);
         let agenda = &mut pubsub.clients.agenda;
         // A shard that is stuck must not cost the clients of the others their DISCONNECT.

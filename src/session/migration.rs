@@ -213,6 +213,37 @@ mod tests {
     }
 
     #[test]
+    fn a_session_that_has_come_is_arriving_until_all_that_was_buffered_is_delivered() {
+        let limits = crate::session::testing::session().settings.queue;
+        let buffered = |sequence| Buffered {
+            id: PublicationId { shard: 0, sequence },
+            delivery: crate::session::testing::delivery("payload", crate::codec::QoS::AtMostOnce),
+        };
+        let mut arriving = Arriving::default();
+        (6..9).for_each(|sequence| assert!(arriving.push(buffered(sequence), &limits)));
+        let each = arriving.bytes / 3;
+        let mut state = Some(MigrationState::Arriving(arriving));
+        let nothing = MigrationState::begin_delivery(&mut state);
+        assert!(nothing.buffered.is_empty(), "it has not come");
+        let Some(MigrationState::Arriving(arriving)) = &mut state else { panic!("{state:?}") };
+        arriving.delivered_up_to = Some([5, 7].into());
+        let is_new = |state: &Option<MigrationState>, sequence| {
+            state.as_ref().is_some_and(|state| state.is_new(PublicationId { shard: 0, sequence }, false))
+        };
+        assert!(is_new(&state, 6) && !is_new(&state, 5));
+        let mut left = MigrationState::begin_delivery(&mut state);
+        assert!(matches!(state, Some(MigrationState::Arrived { .. })));
+        assert_eq!((left.pop().map(|one| one.id.sequence), left.bytes), (Some(6), 2 * each));
+        MigrationState::pause_delivery(&mut state, left);
+        let Some(MigrationState::Arriving(arriving)) = &mut state else { panic!("{state:?}") };
+        assert!(arriving.push(buffered(9), &limits));
+        let mut left = MigrationState::begin_delivery(&mut state);
+        let order: Vec<_> = std::iter::from_fn(|| left.pop()).map(|one| one.id.sequence).collect();
+        assert_eq!((order, left.bytes), (vec![7, 8, 9], 0));
+        assert!(!is_new(&state, 5) && is_new(&state, 6));
+    }
+
+    #[test]
     fn a_migration_is_over_when_all_that_was_delivered_before_has_come_from_other_shards() {
         assert!(!arrived().is_over(0, &[0, 6]));
         assert!(arrived().is_over(0, &[0, 7]), "shard 0 sends itself nothing");

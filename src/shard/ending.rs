@@ -176,8 +176,7 @@ impl<C: Chain> PubSub<C> {
             return;
         }
         let Some(id) = clients.connections.id_at(index) else { return };
-        let Some(connection) = clients.connections.get_mut(id) else { return };
-        let session = connection.session();
+        let session = clients.connections.get(id).and_then(|connection| connection.session());
         if session.and_then(|index| clients.sessions.get(index)).is_some_and(Session::is_arriving) {
             // What is due for it is done when it has come.
             return;

@@ -20,6 +20,8 @@ use crate::world::{World, config, open_config};
 type Hooked = World<Linked<NoHooks, Script>>;
 
 const LIMITS: TurnLimits = TurnLimits { share: 80, turn: 160, at_once: 4, portion: 4, under_way: 100 };
+/// Less than what is buffered in these tests is as work.
+const SHORT: TurnLimits = TurnLimits { share: 10, turn: 60, ..LIMITS };
 /// More than anything that happens to a shard is as work, if it is done in portions.
 const MOST_WORK: u32 = 200;
 /// A lot of subscriptions: as work, several times that.
@@ -27,8 +29,8 @@ const MANY: usize = 60;
 /// So many steps a move takes at most.
 const STEPS: usize = 400;
 
-fn hooked(shards: usize, script: &Script) -> Hooked {
-    World::in_turns(shards, LIMITS, open_config(), || NoHooks.hook(script.clone()))
+fn hooked(shards: usize, limits: TurnLimits, script: &Script) -> Hooked {
+    World::in_turns(shards, limits, open_config(), || NoHooks.hook(script.clone()))
 }
 
 fn world(shards: usize) -> World<NoHooks> {
@@ -141,7 +143,7 @@ fn a_takeover_amid_the_portions_finds_the_whole_session() {
         for clean in [false, true] {
             let mut random = Random::from_seed(at as u64);
             let script = Script::default();
-            let mut world = hooked(shards, &script);
+            let mut world = hooked(shards, LIMITS, &script);
             let id = id_owned_by(&world, 0, "mover");
             let (mut old, _) = Client::connect(&mut world, 0, &id, ConnectOptions::kept(V5));
             subscribe_to_many(&mut world, &mut old, 20);
@@ -179,7 +181,7 @@ fn a_session_that_ends_amid_the_portions_leaves_nothing() {
     for (shards, at) in [2, 4].into_iter().flat_map(|shards| (0..STEPS / 3).step_by(5).map(move |at| (shards, at))) {
         let mut random = Random::from_seed(at as u64);
         let script = Script::default();
-        let mut world = hooked(shards, &script);
+        let mut world = hooked(shards, LIMITS, &script);
         let mut watcher = Client::on(&mut world, shards - 1, "watcher", ConnectOptions::clean(V311));
         watcher.subscribed(&mut world, "will", QoS::AtMostOnce);
         watcher.subscribed(&mut world, "$share/g/s", QoS::AtLeastOnce);
@@ -219,7 +221,7 @@ fn a_stop_amid_the_portions_finds_everybody() {
     for (shards, at) in [2, 4].into_iter().flat_map(|shards| (0..STEPS / 3).step_by(5).map(move |at| (shards, at))) {
         let mut random = Random::from_seed(at as u64);
         let script = Script::default();
-        let mut world = hooked(shards, &script);
+        let mut world = hooked(shards, LIMITS, &script);
         let id = id_owned_by(&world, 0, "mover");
         let (mut mover, _) = Client::connect(&mut world, 0, &id, ConnectOptions::kept(V5).will("t/0"));
         subscribe_to_many(&mut world, &mut mover, 20);
@@ -334,8 +336,7 @@ fn numbers(range: impl Iterator<Item = u32>) -> Vec<String> {
 #[test]
 fn what_was_buffered_is_delivered_in_portions_and_what_is_published_meanwhile_behind_it() {
     for (shards, kept) in [2, 4].into_iter().flat_map(|shards| [true, false].map(|kept| (shards, kept))) {
-        let mut world =
-            World::in_turns(shards, TurnLimits { share: 10, turn: 60, ..LIMITS }, open_config(), || NoHooks);
+        let mut world = World::in_turns(shards, SHORT, open_config(), || NoHooks);
         let last = shards - 1;
         let options = if kept { ConnectOptions::kept(V5) } else { ConnectOptions::clean(V5) };
         let mut bystander = Client::on(&mut world, last, "bystander", ConnectOptions::clean(V311));
@@ -385,7 +386,7 @@ fn a_client_that_is_lost_or_taken_over_amid_what_was_buffered_has_it_first() {
     for (shards, at) in [2, 4].into_iter().flat_map(|shards| (0..12).map(move |at| (shards, at))) {
         for (taken_over, kept) in [(false, true), (false, false), (true, true), (true, false)] {
             let script = Script::default();
-            let mut world = hooked(shards, &script);
+            let mut world = hooked(shards, SHORT, &script);
             let options = if kept { ConnectOptions::kept(V5) } else { ConnectOptions::clean(V5) };
             let (id, mut mover, _) = buffered(&mut world, options.with(|it| it.receive_maximum = Some(10)), "t");
             let mut new = Client::open(&mut world, 0, V5);
@@ -428,7 +429,7 @@ fn a_client_that_is_lost_or_taken_over_amid_what_was_buffered_has_it_first() {
 fn a_stop_amid_what_was_buffered_delivers_it() {
     for (shards, at) in [2, 4].into_iter().flat_map(|shards| (0..6).map(move |at| (shards, at))) {
         let script = Script::default();
-        let mut world = hooked(shards, &script);
+        let mut world = hooked(shards, SHORT, &script);
         let (id, mut mover, _) = buffered(&mut world, ConnectOptions::kept(V5).will("will"), "t");
         script.log.all();
         world.carry_transfer();
@@ -446,7 +447,7 @@ fn a_stop_amid_what_was_buffered_delivers_it() {
 fn a_client_that_is_away_finds_what_was_buffered_in_order() {
     for (shards, at) in [2, 4].into_iter().flat_map(|shards| (0..12).map(move |at| (shards, at))) {
         let last = shards - 1;
-        let mut world = world(shards);
+        let mut world = World::in_turns(shards, SHORT, open_config(), || NoHooks);
         let id = id_owned_by(&world, 0, "mover");
         let (mut mover, _) = Client::connect(&mut world, 0, &id, ConnectOptions::kept(V311));
         mover.subscribed(&mut world, "t", QoS::AtLeastOnce);

@@ -76,7 +76,7 @@ pub use {
     explanation::Explained,
     frame::{Frame, MAX_PACKET_SIZE, PacketType, Split, body_begun, split},
     outgoing::Outgoing,
-    packet::{Packet, decode},
+    packet::{Packet, decode, decode_publish},
     property_count::has_more_properties,
     publish::Publish,
     suback::{ReasonCodes, ReasonCodesIter, Suback, Unsuback},

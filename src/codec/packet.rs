@@ -153,6 +153,19 @@ pub fn decode<'a>(frame: Frame<'a>, version: ProtocolVersion, sender: Sender) ->
     })
 }
 
+/// As [`decode`], of a frame that is a PUBLISH by its first byte.
+// The packet that is most of all is not put into one that may be any, and taken out again.
+#[inline(always)]
+pub fn decode_publish<'a>(
+    frame: Frame<'a>,
+    version: ProtocolVersion,
+    sender: Sender,
+) -> Result<Publish<'a>, DecodeError> {
+    PacketType::Publish.check_flags(frame.flags(), version)?;
+    frame.check_length(version)?;
+    Publish::decode(frame.flags(), frame.body, version, sender)
+}
+
 /// PINGREQ and PINGRESP have no body.
 fn bare<'a>(packet: Packet<'a>, body: &[u8]) -> Result<Packet<'a>, DecodeError> {
     if body.is_empty() { Ok(packet) } else { Err(DecodeError::malformed("ping with a body (3.12, 3.13)")) }

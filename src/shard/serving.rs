@@ -8,12 +8,11 @@ use super::holding::{hold_begun, hold_for_memory};
 use super::machine::Shard;
 use super::output::Output;
 use super::packets::PacketResult;
-use super::pubsub::PubSub;
 use super::turn;
 use crate::client::ConnectionId;
 use crate::codec::{
-    Ack, AckKind, Auth, DecodeError, Frame, Packet, PacketType, ProtocolVersion, Publish, ReasonCode, Sender, Split,
-    decode, has_more_properties, split,
+    Ack, AckKind, Auth, DecodeError, Frame, Packet, PacketType, ProtocolVersion, ReasonCode, Sender, Split, decode,
+    decode_publish, has_more_properties, split,
 };
 use crate::connection::{Connection, ConnectionStage, PauseReason, Pending, SPLICE_FROM, Unread, Violation};
 use crate::handshake::{Handshake, LiveConnection, Reauthentication, Refusal};
@@ -240,16 +239,34 @@ impl<C: Chain> Shard<C> {
             return Err(Violation::protocol("a second CONNECT [MQTT-3.1.0-2]"));
         }
         let pubsub = &mut self.pubsub;
-        if frame.length >= turn::LONG && has_too_many_properties(pubsub, &frame, version) {
+        let most = || pubsub.clients.setup.config.limits.max_properties.get().unwrap_or(usize::MAX);
+        if frame.length >= turn::LONG && has_more_properties(&frame, version, most()) {
             return Err(Violation::new(ReasonCode::QuotaExceeded, "more properties than max_properties"));
         }
-        match decode(frame, version, Sender::Client)? {
-            Packet::Publish(publish) => {
-                if frame.length >= turn::LONG {
-                    did_read_texts(pubsub, &publish);
-                }
-                pubsub.on_publish(id, session, &publish, raw, resumed)
+        if frame.packet_type() == Some(PacketType::Publish) {
+            let publish = decode_publish(frame, version, Sender::Client)?;
+            if frame.length >= turn::LONG {
+                let (topic, properties) = (publish.topic.len(), publish.properties.block.len());
+                pubsub.clients.agenda.turn.did(turn::texts(topic, properties));
             }
+            return pubsub.on_publish(id, session, &publish, raw, resumed);
+        }
+        self.on_other_packet(id, session, version, frame, raw, resumed)
+    }
+
+    /// The same of one that is no PUBLISH.
+    fn on_other_packet(
+        &mut self,
+        id: ConnectionId,
+        session: u32,
+        version: ProtocolVersion,
+        frame: Frame<'_>,
+        raw: &RawPacket<'_>,
+        resumed: Option<Resumed>,
+    ) -> PacketResult {
+        let pubsub = &mut self.pubsub;
+        match decode(frame, version, Sender::Client)? {
+            Packet::Publish(publish) => pubsub.on_publish(id, session, &publish, raw, resumed),
             Packet::Puback(ack) | Packet::Pubrec(ack) | Packet::Pubrel(ack) | Packet::Pubcomp(ack) => {
                 let kind = frame.packet_type().and_then(AckKind::of).expect("such a packet was decoded");
                 pubsub.clients.on_ack(id, session, kind, ack)
@@ -369,21 +386,6 @@ impl<C: Chain> Shard<C> {
         }
         self.serve_on(id);
     }
-}
-
-/// Whether a long packet has more properties than it may have.
-// Out of the way of short ones, as is what follows.
-#[cold]
-fn has_too_many_properties<C: Chain>(pubsub: &PubSub<C>, frame: &Frame<'_>, version: ProtocolVersion) -> bool {
-    let most = pubsub.clients.setup.config.limits.max_properties.get().unwrap_or(usize::MAX);
-    has_more_properties(frame, version, most)
-}
-
-/// The topic and the properties of a long PUBLISH are work.
-#[cold]
-fn did_read_texts<C: Chain>(pubsub: &mut PubSub<C>, publish: &Publish<'_>) {
-    let (topic, properties) = (publish.topic.len(), publish.properties.block.len());
-    pubsub.clients.agenda.turn.did(turn::texts(topic, properties));
 }
 
 /// The largest packet that is taken from a connection, in bytes.

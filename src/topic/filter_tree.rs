@@ -11,7 +11,7 @@ use std::sync::Arc;
 use ahash::RandomState;
 use hashbrown::HashTable;
 use indexmap::IndexMap;
-use smallvec::{SmallVec, smallvec};
+use smallvec::SmallVec;
 
 use super::levels::{Level, Levels, NONE, ROOT};
 use super::{TopicFilter, TopicName, is_wasteful, seeded, shrink};
@@ -165,28 +165,47 @@ impl<T> FilterTree<T> {
 
     /// As [`matching`](Self::matching), of the filters with wildcards.
     fn walk<'t>(&'t self, topic: TopicName<'_>, found: &mut impl FnMut(&'t T)) -> usize {
-        let mut looked_at = 0;
-        let mut report = |position: u32| {
-            if position != NONE {
-                found(&self.wildcards[position as usize].value);
-            }
-        };
-        // The nodes reached at the present depth, and at the next.
-        let mut nodes: [SmallVec<[u32; INLINE_REACHED]>; 2] = [smallvec![ROOT], SmallVec::new()];
-        let [mut reached, mut next] = nodes.each_mut();
+        // Most of the time one node at each depth leads on, which needs no list.
+        let mut node = ROOT;
         // No wildcard in the first level for a topic that begins with `$` [MQTT-4.7.2-1].
         let mut wildcards_count = !topic.is_dollar();
         let mut rest = Some(topic.as_str().as_bytes());
+        let mut looked_at = 0;
+        while let Some(text) = rest {
+            let (level, behind) = Level::cut(text);
+            looked_at += 1;
+            let marks = self.levels.marks(node);
+            let mut plus = NONE;
+            if wildcards_count {
+                self.report(marks.hash, found);
+                plus = marks.plus;
+            }
+            node = match self.levels.child(node, &level) {
+                Some(child) if plus == NONE => child,
+                Some(child) => return looked_at + self.walk_on([plus, child], behind, found),
+                None if plus == NONE => return looked_at,
+                None => plus,
+            };
+            (rest, wildcards_count) = (behind, true);
+        }
+        self.end_at(node, found);
+        looked_at + 1
+    }
+
+    /// Goes on where two nodes were reached, with what of the topic is behind them.
+    fn walk_on<'t>(&'t self, from: [u32; 2], mut rest: Option<&[u8]>, found: &mut impl FnMut(&'t T)) -> usize {
+        let mut looked_at = 0;
+        // The nodes reached at the present depth, and at the next.
+        let mut nodes: [SmallVec<[u32; INLINE_REACHED]>; 2] = [SmallVec::from_slice(&from), SmallVec::new()];
+        let [mut reached, mut next] = nodes.each_mut();
         while let Some(text) = rest {
             let (level, behind) = Level::cut(text);
             looked_at += reached.len();
             for &node in reached.iter() {
                 let marks = self.levels.marks(node);
-                if wildcards_count {
-                    report(marks.hash);
-                    if marks.plus != NONE {
-                        next.push(marks.plus);
-                    }
+                self.report(marks.hash, found);
+                if marks.plus != NONE {
+                    next.push(marks.plus);
                 }
                 if let Some(child) = self.levels.child(node, &level) {
                     next.push(child);
@@ -197,15 +216,27 @@ impl<T> FilterTree<T> {
             }
             reached.clear();
             std::mem::swap(&mut reached, &mut next);
-            (rest, wildcards_count) = (behind, true);
+            rest = behind;
         }
         for &node in reached.iter() {
-            let marks = self.levels.marks(node);
-            // `a/#` matches `a` too.
-            report(marks.hash);
-            report(marks.here);
+            self.end_at(node, found);
         }
         looked_at + reached.len()
+    }
+
+    /// A topic ends at this node.
+    fn end_at<'t>(&'t self, node: u32, found: &mut impl FnMut(&'t T)) {
+        let marks = self.levels.marks(node);
+        // `a/#` matches `a` too.
+        self.report(marks.hash, found);
+        self.report(marks.here, found);
+    }
+
+    #[inline]
+    fn report<'t>(&'t self, position: u32, found: &mut impl FnMut(&'t T)) {
+        if position != NONE {
+            found(&self.wildcards[position as usize].value);
+        }
     }
 
     fn remove_exact(&mut self, text: &str) -> Option<T> {

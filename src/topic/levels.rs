@@ -107,6 +107,7 @@ impl<M: Default> Levels<M> {
     }
 
     /// The child of `parent` with the label `level`.
+    #[inline]
     pub(super) fn child(&self, parent: u32, level: &Level<'_>) -> Option<u32> {
         let above = &self.nodes[parent as usize];
         match above.children {

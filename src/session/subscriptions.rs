@@ -50,6 +50,11 @@ impl Subscriptions {
         self.entries.len()
     }
 
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     /// The bytes of their filters.
     pub fn filter_bytes(&self) -> usize {
         self.filter_bytes
@@ -227,6 +232,7 @@ mod tests {
         assert!(subscriptions.memory() > 0);
         let taken = subscriptions.take();
         let counts = |one: &Subscriptions| (one.len(), one.filter_bytes(), one.shared());
+        assert!(subscriptions.is_empty() && !taken.is_empty());
         assert_eq!((counts(&subscriptions), subscriptions.memory()), ((0, 0, 0), 0));
         assert_eq!(counts(&taken), (2, 13, 1));
         let mut filters = taken.into_filters();

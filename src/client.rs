@@ -166,7 +166,21 @@ pub struct SessionFound {
     pub memory: usize,
 }
 
+impl SubscriberId {
+    /// The bytes of its texts.
+    pub(crate) fn size(&self) -> usize {
+        self.mountpoint.len() + self.client_id.len()
+    }
+}
+
 impl Client {
+    /// The bytes of its texts, and of its certificate.
+    pub(crate) fn size(&self) -> usize {
+        let username = self.username.as_ref().map_or(0, |name| name.len());
+        let certificate = self.certificate.as_ref().map_or(0, |certificate| certificate.len());
+        self.subscriber.size() + self.listener.len() + username + certificate
+    }
+
     /// A client of the default mountpoint, as one would connect from this machine: for tests of hooks, which change what
     /// matters to them.
     pub fn new(client_id: impl Into<Arc<str>>, version: ProtocolVersion) -> Self {

@@ -5,7 +5,7 @@
 
 mod quota;
 
-pub use quota::{Quota, Quotas};
+pub use quota::{Quota, Quotas, SessionPlace};
 
 use crate::client::{ConnectionId, SubscriberId};
 

@@ -374,6 +374,10 @@ fn the_printed_defaults_have_one_word_for_no_limit() {
     for line in printed.lines().filter(|line| line.starts_with("# Allowed: ")) {
         assert!(!line.contains("-1") && !line.contains("\"off\""), "{line}");
     }
+    // Nothing at all is a number like others; where it means no limit, there is the word for it.
+    for words in ["0 is any", "0 is no", "0 means", "0 for no", "0 turns"] {
+        assert!(!printed.contains(words), "{words}");
+    }
     for setting in
         ["max_message_rate", "connection_rate", "takeover_limit", "persistent_session_expiry", "max_will_delay"]
     {
@@ -386,6 +390,9 @@ fn the_printed_defaults_have_one_word_for_no_limit() {
         "queue.max_offline_messages = \"unlimited\"\nlimits.max_message_rate = \"unlimited\"\nsession.retry_interval = \"never\"",
     );
     assert_eq!(as_vernemq, words);
+    let any_rate = |word: &str| accepted(&format!("session.min_packet_rate = {word}"));
+    assert_eq!(any_rate("\"unlimited\"").session.min_packet_rate, 0);
+    assert_eq!((any_rate("0"), any_rate("\"0B\"")), (any_rate("\"unlimited\""), any_rate("-1")));
 }
 
 #[test]

@@ -10,11 +10,13 @@ use std::time::Duration;
 
 use glommio::{LocalExecutorBuilder, Placement};
 use moormq::client::ConnectionId;
+use moormq::config::Limit;
 use moormq::net::clock::Clock;
 use moormq::net::output::{Splice, WireBuffer};
 use moormq::net::ring::RingSize;
 use moormq::net::ring_wakeup::Eventfd;
 use moormq::net::sockets::{DetachedSocket, Event, SocketLimits, Sockets, listen};
+use moormq::sharding::Quota;
 use socket2::SockRef;
 
 type Payload = Arc<[u8]>;
@@ -410,6 +412,29 @@ fn accepting_pauses_while_the_shard_is_full() {
         }
         first.pop();
         with_client(&mut echo, move || exchange(&waiting, b"my turn"));
+    });
+}
+
+/// A fleet drops and is back at once: the places of its old sockets are there as soon as one is needed, not when all have been closed.
+#[test]
+fn sockets_that_wait_to_be_closed_make_room_for_those_that_come() {
+    in_executor(|| {
+        const MANY: usize = 150;
+        let (listener, address) = listener();
+        let mut echo = Echo::new(limits(), vec![listener]);
+        echo.sockets.share_places(Arc::new(Quota::new(Limit::at_most(MANY), 1)), 0);
+        let connect = || (0..MANY).map(|_| TcpStream::connect(address).unwrap()).collect::<Vec<_>>();
+        let first = connect();
+        echo.run_until(|echo| echo.open.len() == MANY);
+        drop(first);
+        echo.run_until(|echo| echo.closed == MANY);
+        let again = connect();
+        // None is turned away, which would be an event that nobody asked for.
+        echo.run_until(|echo| echo.open.len() == MANY);
+        let one_more = TcpStream::connect(address).unwrap();
+        let others = (0..).map(|_| echo.turn()).find(|others| !others.is_empty());
+        assert!(matches!(others.as_deref(), Some([Event::TurnedAway { .. }])), "{others:?}");
+        drop((again, one_more));
     });
 }
 

@@ -370,7 +370,7 @@ impl WaitingBytes {
 
 /// The bytes that count for a message.
 fn size(message: &Message) -> usize {
-    size_of::<Message>() + message.topic().as_str().len() + message.payload().len()
+    size_of::<Message>() + message.size()
 }
 
 impl Drop for Subscription {
@@ -404,6 +404,17 @@ impl std::error::Error for RequestError {}
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_message_counts_with_all_that_it_holds() {
+        use crate::message::Publication;
+        let long = vec![b'x'; 60_000];
+        let topic = "t".repeat(60_000);
+        let mut publication = Publication::new(TopicName::trusted(&topic), &long);
+        publication.properties = &long;
+        let size = size(&publication.keep());
+        assert!((180_000..181_000).contains(&size), "{size}");
+    }
 
     #[test]
     fn messages_wait_up_to_so_many_bytes_or_one_of_them() {

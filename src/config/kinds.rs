@@ -98,30 +98,33 @@ impl<K: Kind<Value = usize>> Kind for Limited<K> {
     }
 }
 
-/// Events a second, or no limit; that is 0 in the program.
-pub(super) struct Rate(pub(super) Count<u32>);
+/// How much a second, or no limit; that is 0 in the program.
+pub(super) struct Rate<K>(pub(super) K);
 
-impl Kind for Rate {
-    type Value = u32;
+impl<K: Kind> Kind for Rate<K>
+where
+    K::Value: Copy + Default + PartialEq,
+{
+    type Value = K::Value;
 
     fn expected(&self) -> String {
         format!("{} or {}", quoted(UNLIMITED), self.0.expected())
     }
 
-    fn read(&self, value: &DeValue<'_>) -> Option<u32> {
-        if is_unlimited(value) { Some(0) } else { self.0.read(value) }
+    fn read(&self, value: &DeValue<'_>) -> Option<K::Value> {
+        if is_unlimited(value) { Some(K::Value::default()) } else { self.0.read(value) }
     }
 
     fn advice(&self, value: &DeValue<'_>) -> Option<String> {
         unlimited_in_other_words(value).or_else(|| self.0.advice(value))
     }
 
-    fn write(&self, value: &u32) -> String {
-        if *value == 0 { quoted(UNLIMITED) } else { self.0.write(value) }
+    fn write(&self, value: &K::Value) -> String {
+        if *value == K::Value::default() { quoted(UNLIMITED) } else { self.0.write(value) }
     }
 
-    fn allows(&self, value: &u32) -> bool {
-        *value == 0 || self.0.allows(value)
+    fn allows(&self, value: &K::Value) -> bool {
+        *value == K::Value::default() || self.0.allows(value)
     }
 }
 

@@ -185,7 +185,7 @@ settings! {
 settings! {
     /// What the broker publishes about itself.
     pub struct SysConfig {
-        /// How often.
+        /// How often. Topics that would go to a shard which is so busy that the queue to it is full are left out until the next time.
         /// Allowed: "never" or a duration from "1ms" to "1h"; default "20s".
         pub interval: Duration = Duration::from_secs(20), Never(Span(MILLISECOND..=HOUR));
     }

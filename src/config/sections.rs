@@ -228,9 +228,9 @@ settings! {
         /// Allowed: "unlimited" or a duration of whole seconds from "1s" to "18h 12m 15s"; default "unlimited".
         pub max_keep_alive: Option<u16> = None, Word("unlimited", Seconds);
         /// Bytes a second that must come of a packet that has begun, on average over one and a half times the keep-alive of its client.
-        /// While they do, the client counts as alive, however long the packet takes. 0 is any rate, as long as bytes come at all.
-        /// Allowed: a size from "0B" to "1MiB"; default "16B".
-        pub min_packet_rate: usize = 16, Size(0..=MIB);
+        /// While they do, the client counts as alive, however long the packet takes. "unlimited" is any rate, as long as bytes come at all.
+        /// Allowed: "unlimited" or a size from "1B" to "1MiB"; default "16B".
+        pub min_packet_rate: usize = 16, Rate(Size(1..=MIB));
         /// How long a connection may live; then it is closed, MQTT 5.0 with reason code 0xA0.
         /// Allowed: "unlimited" or a duration from "1s" to "100years"; default "unlimited".
         pub max_connection_lifetime: Option<Duration> = None, Word("unlimited", LONG);

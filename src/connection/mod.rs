@@ -84,6 +84,8 @@ pub struct Connection<A> {
     pub memory_look: Time,
     /// What its client published last, or last while messages to very many were under way, went to very many: see `delivery::fan_out`.
     pub publishes_to_many: bool,
+    /// Whether it is in line for a share of a turn in which more of what waits for its client is sent.
+    pub waits_to_send: bool,
     /// The bytes of the packets that its client is not accepted for yet: its CONNECT, and AUTH.
     pub request_bytes: usize,
     /// The bytes that count for it in [`Unaccepted`].
@@ -133,6 +135,7 @@ impl<A> Connection<A> {
             lossless_consumers: 0,
             hold_credit: Credit::default(),
             publishes_to_many: false,
+            waits_to_send: false,
             throttled_until: Time::ZERO,
             held_until: Time::NEVER,
             memory_look: Time::NEVER,
@@ -153,6 +156,7 @@ impl<A> Connection<A> {
         self.pauses.keep_across_shards();
         (self.consumers, self.lossless_consumers) = (0, 0);
         self.memory_look = Time::NEVER;
+        self.waits_to_send = false;
         self.reading_stopped = true;
         self.unread.push(unread);
         if let ConnectionStage::Connected(connected) = &mut self.stage {

@@ -40,12 +40,14 @@ pub struct Writable<'a, A> {
 }
 
 impl<A> Writable<'_, A> {
-    /// Something was written: the runtime is to take the output.
+    /// Something was written: the runtime is to take the output. Whether it was not to be taken already.
     #[inline]
-    pub fn queue_for_output(&mut self) {
-        if !std::mem::replace(&mut self.connection.is_queued_for_output, true) {
+    pub fn queue_for_output(&mut self) -> bool {
+        let is_new = !std::mem::replace(&mut self.connection.is_queued_for_output, true);
+        if is_new {
             self.with_output.push_back(self.connection.id);
         }
+        is_new
     }
 }
 

@@ -5,8 +5,11 @@
 //! same client, or from nobody, as wills do. All else goes past. A client is not served while a publication of it is here, so
 //! there is no more than one of each, and messages of other shards wait where they are.
 //!
-//! How many recipients wait in all is bounded: beyond that who has just published to very many publishes nothing more until there are fewer, and
-//! beyond a few times that nobody does. A list of recipients is memory, and a publication that waits behind many others comes late.
+//! How many recipients wait in all is bounded: beyond that who has just published to very many publishes nothing more until there are fewer, no
+//! will does, and beyond a few times that nobody does. A list of recipients is memory, and a publication that waits behind many others comes late.
+//!
+//! A publication to one is here, too, if it is large and very many small messages have to give way to it in a queue: some of them do so in each
+//! portion, until it has room.
 //!
 //! A recipient is known by the place of its session, and by the session's instance number: the session may have ended when its portion
 //! comes, and another one have its place.
@@ -28,12 +31,14 @@ pub struct FanOut {
     pub publisher: Option<Publisher>,
     /// The mountpoint it was published in.
     pub mountpoint: u32,
+    /// A member of a shared subscription had it waiting, or it waited for one to come.
+    pub is_moved: bool,
     /// The recipients, each with the instance number of its session, or the number of the program's subscription.
     pub recipients: VecDeque<(Recipient, u64)>,
 }
 
 /// When this many times as many recipients wait as may, nobody publishes.
-const FULL: usize = 8;
+pub const FULL: usize = 8;
 /// Most publications that are under way when they are not full: who looks for one goes through all of them.
 const MOST: usize = 1024;
 
@@ -46,6 +51,10 @@ pub struct FanOuts {
     begun: u64,
     /// Recipients that wait, of all together.
     recipients: usize,
+    /// How many there had been when a will was published last.
+    begun_at_will: u64,
+    /// Whether the next room is for wills.
+    is_room_kept: bool,
     held: Held<{ MemoryKind::Queues as u8 }>,
 }
 
@@ -75,7 +84,33 @@ impl FanOuts {
     /// many times as many do.
     #[inline]
     pub fn is_full(&self, most: usize, to_many: bool) -> bool {
-        self.recipients > if to_many { most } else { most.saturating_mul(FULL) } || self.waiting.len() >= MOST
+        if to_many { self.is_room_kept || self.has_many(most) } else { self.has_many(most.saturating_mul(FULL)) }
+    }
+
+    /// Whether a will waits before it is published: more recipients wait than `most`.
+    #[inline]
+    pub fn has_many(&self, most: usize) -> bool {
+        self.recipients > most || self.waiting.len() >= MOST
+    }
+
+    /// Wills wait until there is room: the next is kept for them, if others had the last. Who publishes to very many again and again leaves none.
+    pub fn keep_room(&mut self) {
+        self.is_room_kept = self.begun > self.begun_at_will;
+    }
+
+    /// Keeps no room any more.
+    pub fn keep_no_room(&mut self) {
+        self.is_room_kept = false;
+    }
+
+    /// A will has been published: others have the next room.
+    pub fn note_will(&mut self) {
+        self.begun_at_will = self.begun;
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.waiting.len()
     }
 
     /// How many recipients wait.
@@ -83,14 +118,32 @@ impl FanOuts {
         self.recipients
     }
 
-    /// One more, behind the others.
+    /// One more, behind the others; or more recipients of the last one.
     pub fn push(&mut self, fan_out: FanOut) {
-        if !fan_out.recipients.is_empty() {
-            self.recipients += fan_out.recipients.len();
-            self.waiting.push_back((self.begun, fan_out));
-            self.begun += 1;
-            self.count();
+        if fan_out.recipients.is_empty() {
+            return;
         }
+        self.recipients += fan_out.recipients.len();
+        match self.waiting.back_mut() {
+            Some((_, last)) if last.id == fan_out.id && last.id != PublicationId::NONE => {
+                last.recipients.extend(fan_out.recipients);
+            }
+            _ => {
+                self.waiting.push_back((self.begun, fan_out));
+                self.begun += 1;
+            }
+        }
+        self.count();
+    }
+
+    /// The last portion, of the publication with this number, was too much for some: these are to have it before anything else.
+    pub fn put_back(&mut self, number: u64, fan_out: FanOut) {
+        self.recipients += fan_out.recipients.len();
+        match self.waiting.front_mut() {
+            Some((first, rest)) if *first == number => rest.recipients.extend(fan_out.recipients),
+            _ => self.waiting.push_front((number, fan_out)),
+        }
+        self.count();
     }
 
     /// Has what is held counted. Lists keep their memory until they are done; of what is left of them, much may have gone.
@@ -108,14 +161,15 @@ impl FanOuts {
         self.waiting.front().map_or(self.begun, |(number, _)| *number)
     }
 
-    /// The next portion, of `most` recipients at most: the first publication, with these alone.
-    pub fn portion(&mut self, most: usize) -> Option<FanOut> {
-        let (_, first) = self.waiting.front_mut()?;
+    /// The next portion, of `most` recipients at most: the first publication, with these alone, and its number.
+    pub fn portion(&mut self, most: usize) -> Option<(u64, FanOut)> {
+        let (number, first) = self.waiting.front_mut()?;
+        let number = *number;
         if first.recipients.len() <= most {
             let (_, last) = self.waiting.pop_front()?;
             self.recipients -= last.recipients.len();
             self.count();
-            return Some(last);
+            return Some((number, last));
         }
         let recipients = first.recipients.drain(..most).collect();
         self.recipients -= most;
@@ -123,8 +177,8 @@ impl FanOuts {
         if first.recipients.len() < first.recipients.capacity() / 2 {
             first.recipients.shrink_to_fit();
         }
-        let FanOut { id, publisher, mountpoint, .. } = *first;
-        Some(FanOut { message: first.message.clone(), id, publisher, mountpoint, recipients })
+        let FanOut { id, publisher, mountpoint, is_moved, .. } = *first;
+        Some((number, FanOut { message: first.message.clone(), id, publisher, mountpoint, is_moved, recipients }))
     }
 
     /// All of it, in order.
@@ -143,8 +197,9 @@ impl FanOuts {
             let recipients: VecDeque<_> = found.cloned().collect();
             if !recipients.is_empty() {
                 fan_out.recipients.retain(|(recipient, _)| recipient.session != session);
-                let FanOut { id, publisher, mountpoint, .. } = *fan_out;
-                taken.push(FanOut { message: fan_out.message.clone(), id, publisher, mountpoint, recipients });
+                let FanOut { id, publisher, mountpoint, is_moved, .. } = *fan_out;
+                let message = fan_out.message.clone();
+                taken.push(FanOut { message, id, publisher, mountpoint, is_moved, recipients });
             }
         }
         self.waiting.retain(|(_, fan_out)| !fan_out.recipients.is_empty());
@@ -173,6 +228,7 @@ mod tests {
             id: PublicationId { shard: 0, sequence },
             publisher: None,
             mountpoint: 0,
+            is_moved: false,
             recipients: sessions.iter().map(recipient).collect(),
         }
     }
@@ -187,9 +243,24 @@ mod tests {
         [fan_out(1, &[1, 2, 3, 4, 5]), fan_out(2, &[]), fan_out(3, &[1])]
             .into_iter()
             .for_each(|one| fan_outs.push(one));
-        let portions: Vec<_> = std::iter::from_fn(|| fan_outs.portion(2)).map(|portion| seen(&portion)).collect();
+        let portions: Vec<_> = std::iter::from_fn(|| fan_outs.portion(2)).map(|(_, portion)| seen(&portion)).collect();
         assert_eq!(portions, [(1, vec![1, 2]), (1, vec![3, 4]), (1, vec![5]), (3, vec![1])]);
         assert!(fan_outs.is_empty());
+    }
+
+    #[test]
+    fn what_is_put_back_stays_in_front_and_is_one_publication() {
+        let mut fan_outs = FanOuts::default();
+        [fan_out(1, &[1, 2, 3, 4]), fan_out(1, &[5]), fan_out(2, &[6])].into_iter().for_each(|one| fan_outs.push(one));
+        let (number, portion) = fan_outs.portion(2).expect("there are some");
+        assert_eq!(seen(&portion), (1, vec![1, 2]));
+        fan_outs.put_back(number, fan_out(1, &[2]));
+        let (number, portion) = fan_outs.portion(9).expect("there are some");
+        assert_eq!((seen(&portion), fan_outs.done()), ((1, vec![3, 4, 5, 2]), 1));
+        fan_outs.put_back(number, fan_out(1, &[4]));
+        assert_eq!((fan_outs.done(), fan_outs.begun(), fan_outs.recipients()), (0, 2, 2));
+        let portions: Vec<_> = std::iter::from_fn(|| fan_outs.portion(9)).map(|(_, portion)| seen(&portion)).collect();
+        assert_eq!(portions, [(1, vec![4]), (2, vec![6])]);
     }
 
     #[test]
@@ -209,6 +280,29 @@ mod tests {
         fan_outs.take_all();
         (0..MOST as u64).for_each(|sequence| fan_outs.push(fan_out(sequence, &[1])));
         assert!(fan_outs.is_full(usize::MAX, false), "so many publications");
+    }
+
+    #[test]
+    fn room_is_kept_from_who_publishes_to_very_many_alone() {
+        let mut fan_outs = FanOuts::default();
+        let full = |fan_outs: &FanOuts| [true, false].map(|to_many| fan_outs.is_full(2, to_many));
+        fan_outs.push(fan_out(1, &[1, 2]));
+        assert_eq!(full(&fan_outs), [false, false]);
+        fan_outs.keep_room();
+        assert_eq!(full(&fan_outs), [true, false]);
+        assert!(!fan_outs.has_many(2) && fan_outs.has_many(1), "a will may take it");
+        fan_outs.note_will();
+        fan_outs.keep_room();
+        assert_eq!(full(&fan_outs), [false, false], "others have the next");
+        fan_outs.push(fan_out(2, &[]));
+        fan_outs.keep_room();
+        assert_eq!(full(&fan_outs), [false, false], "that was for nobody");
+        fan_outs.push(fan_out(2, &[1]));
+        fan_outs.portion(1);
+        fan_outs.keep_room();
+        assert_eq!(full(&fan_outs), [true, false], "they had it");
+        fan_outs.keep_no_room();
+        assert_eq!(full(&fan_outs), [false, false]);
     }
 
     #[test]
@@ -234,7 +328,7 @@ mod tests {
         let taken: Vec<_> = fan_outs.take_for(2).iter().map(seen).collect();
         assert_eq!(taken, [(1, vec![2]), (2, vec![2])]);
         assert!(fan_outs.take_for(2).is_empty());
-        let left: Vec<_> = std::iter::from_fn(|| fan_outs.portion(9)).map(|portion| seen(&portion)).collect();
+        let left: Vec<_> = std::iter::from_fn(|| fan_outs.portion(9)).map(|(_, portion)| seen(&portion)).collect();
         assert_eq!(left, [(1, vec![1, 3]), (3, vec![1])]);
     }
 }

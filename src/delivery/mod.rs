@@ -27,7 +27,7 @@ mod writer;
 pub use acks::acknowledge;
 pub use batch::Batch;
 pub use encoded::EncodedForms;
-pub use fan_out::{FanOut, FanOuts};
+pub use fan_out::{FULL, FanOut, FanOuts};
 pub use writer::PublishWriter;
 
 use crate::client::DropReason;

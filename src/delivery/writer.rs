@@ -15,6 +15,9 @@ use crate::topic::TopicName;
 /// How much longer a Topic Alias makes a packet at most: the property, and each of two lengths that may need one byte more.
 const ALIAS_COST: usize = 5;
 
+/// So many Subscription Identifiers are sent in a unit of work.
+const IDS: usize = 8;
+
 /// A PUBLISH that is to be written: everything but who it goes to.
 struct Item<'a> {
     publication: &'a Publication<'a>,
@@ -45,10 +48,12 @@ pub struct PublishWriter<'a, C> {
 pub struct Sending {
     /// How many PUBLISH packets were written.
     pub messages: u64,
-    /// How many Subscription Identifiers went with them, of messages that had several.
-    pub ids: usize,
+    /// How much work it was, in units: one for each packet, and more for messages with many Subscription Identifiers.
+    pub work: u32,
     /// Whether anything was.
     pub wrote: bool,
+    /// All the work was done that may be done, and perhaps there is more.
+    pub is_enough: bool,
     /// A message that will never be sent, and why.
     pub dropped: Option<(OutgoingMessage, DropReason)>,
 }
@@ -110,20 +115,25 @@ impl<C: Chain> PublishWriter<'_, C> {
     }
 
     /// Sends what waits, as long as window and connection take it: first what is to be sent again, then the queue. `most` is how many
-    /// bytes of output may wait. Stops at a message that is dropped, so that the hooks hear of it before they are asked about the next one:
+    /// bytes of output may wait, `work` how much work may be done. Stops at a message that is dropped, so that the hooks hear of it before they are asked about the next one:
     /// then this is to be called again.
     pub fn send_waiting<A>(
         &mut self,
         session: &mut Session<C::State>,
         connection: &mut Connection<A>,
         most: usize,
+        work: u32,
     ) -> Sending {
         let mut progress = Sending::default();
-        while progress.dropped.is_none()
-            && connection.outbox.waiting() < most
-            && (self.send_again(session, connection, &mut progress)
-                || self.send_queued(session, connection, &mut progress))
-        {}
+        while progress.dropped.is_none() && connection.outbox.waiting() < most {
+            progress.is_enough = progress.work >= work;
+            if progress.is_enough
+                || !self.send_again(session, connection, &mut progress)
+                    && !self.send_queued(session, connection, &mut progress)
+            {
+                break;
+            }
+        }
         progress
     }
 
@@ -144,6 +154,7 @@ impl<C: Chain> PublishWriter<'_, C> {
             let pubrel = Ack::new(packet_id, ReasonCode::Success);
             pubrel.encode(AckKind::Pubrel, session.client.version, connection.outbox.bytes(self.buffers));
             progress.wrote = true;
+            progress.work += 1;
             return true;
         };
         let OutgoingMessage { qos, retain, .. } = delivery;
@@ -327,8 +338,9 @@ impl<C: Chain> PublishWriter<'_, C> {
 impl Sending {
     fn sent(&mut self, ids: &SubscriptionIds) {
         self.messages += 1;
+        self.work += 1;
         if matches!(ids, SubscriptionIds::Many(_)) {
-            self.ids += ids.len();
+            self.work += (ids.len() / IDS) as u32;
         }
         self.wrote = true;
     }

@@ -63,6 +63,8 @@ pub struct Flow {
     program_waits_for: ShardSet,
     /// Connections that are not served until these shards are not congested.
     waiting_for_room: Vec<(ConnectionId, ShardSet)>,
+    /// Publishers of what goes on from here to these shards, on whichever shard they are: they are held until there is room.
+    held_for_room: BTreeMap<usize, BTreeSet<Publisher>>,
     /// How near the broker is to holding as much memory as it may.
     memory: MemoryStage,
     /// Connections that are not served until there is memory.
@@ -109,6 +111,7 @@ impl Flow {
             congested: ShardSet::default(),
             program_waits_for: ShardSet::default(),
             waiting_for_room: Vec::new(),
+            held_for_room: BTreeMap::new(),
             memory: MemoryStage::Normal,
             waiting_for_memory: BTreeSet::new(),
         }
@@ -293,6 +296,16 @@ impl Flow {
             shards.is_empty()
         };
         self.waiting_for_room.extract_if(.., waits_on).map(|(id, _)| id).collect()
+    }
+
+    /// The publisher of what goes on from here to a shard is held until the queue to that has room. Whether that is new.
+    pub fn hold_for_room(&mut self, publisher: Publisher, shard: usize) -> bool {
+        self.held_for_room.entry(shard).or_default().insert(publisher)
+    }
+
+    /// The publishers that were held until the queue to a shard has room; they are not any more.
+    pub fn held_for_room(&mut self, shard: usize) -> BTreeSet<Publisher> {
+        self.held_for_room.remove(&shard).unwrap_or_default()
     }
 
     /// The embedding program has published to these shards.

@@ -198,6 +198,16 @@ fn a_publisher_waits_for_the_shards_that_are_full_and_it_has_written_to() {
 }
 
 #[test]
+fn who_publishes_through_a_shard_is_held_once_for_each_one_behind_it() {
+    let mut flow = flow();
+    let publisher = |shard| Publisher { shard, connection: CLIENT };
+    assert!(flow.hold_for_room(publisher(1), 3) && !flow.hold_for_room(publisher(1), 3));
+    assert!(flow.hold_for_room(publisher(2), 3) && flow.hold_for_room(publisher(1), 4));
+    assert_eq!(flow.held_for_room(3).len(), 2);
+    assert!(flow.held_for_room(3).is_empty() && flow.hold_for_room(publisher(1), 3));
+}
+
+#[test]
 fn who_waits_for_memory_goes_on_when_there_is_some() {
     let mut flow = flow();
     let ids = [1, 2, 3].map(|index| ConnectionId::new(index, 1));

@@ -9,6 +9,8 @@ use crate::client::Client;
 use crate::codec::{ConnectProperties, ReasonCode};
 use crate::hooks::{AuthSuccess, RegisterModifiersM5};
 use crate::session::{SessionSettings, Will};
+use crate::sharding::SessionPlace;
+use crate::time::Time;
 
 /// A client that was accepted, on its way to the shard and session that are its own. `S` is what the hooks keep for it.
 pub struct AcceptedConnect<S> {
@@ -26,10 +28,21 @@ pub struct AcceptedConnect<S> {
     pub listener: usize,
     /// Bytes behind its CONNECT: empty until its connection is handed to another shard.
     pub unread: Vec<u8>,
+    /// The session that has ended for it, if that left too much for one turn and it had to wait for that.
+    pub replaces: Option<ReplacedSession>,
     pub(super) request: Request,
     pub(super) auth: Option<Box<AuthSuccess>>,
     pub(super) modifiers: RegisterModifiersM5,
     pub(super) assigned_id: bool,
+}
+
+/// What is known still of a session that has ended so that another one of its client can begin.
+#[derive(Debug)]
+pub struct ReplacedSession {
+    /// The place of the new one: nobody else can take it meanwhile.
+    pub place: SessionPlace,
+    /// The takeovers of the old one in the current window, and when that window began.
+    pub takeovers: (u32, Time),
 }
 
 impl<S> AcceptedConnect<S> {

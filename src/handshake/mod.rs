@@ -37,7 +37,7 @@ mod will;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-pub use accepted::AcceptedConnect;
+pub use accepted::{AcceptedConnect, ReplacedSession};
 pub use exchange::NextPacket;
 pub use first_packet::{FirstPacket, NewConnection};
 pub use listener::Listener;

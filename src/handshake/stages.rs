@@ -67,6 +67,7 @@ impl<S> Registered<S> {
             clean_start,
             listener: number,
             unread: Vec::new(),
+            replaces: None,
             request,
             auth,
             modifiers,
@@ -156,6 +157,14 @@ impl<S> PendingConnect<S> {
 
     /// What all have accepted, if they have.
     pub fn accepted(&self) -> Option<&AcceptedConnect<S>> {
+        match self {
+            PendingConnect::Accepted(accepted) => Some(accepted),
+            PendingConnect::AwaitingAuth(_) | PendingConnect::AwaitingHook { .. } => None,
+        }
+    }
+
+    /// The same, to be changed.
+    pub fn accepted_mut(&mut self) -> Option<&mut AcceptedConnect<S>> {
         match self {
             PendingConnect::Accepted(accepted) => Some(accepted),
             PendingConnect::AwaitingAuth(_) | PendingConnect::AwaitingHook { .. } => None,

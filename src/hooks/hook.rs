@@ -150,7 +150,8 @@ pub trait Hook: Send + 'static {
     ///
     /// *When:* `auth_on_register` agreed and the will was accepted, before the client attaches to its session. The
     /// CONNECT can no longer be refused. Always followed by [`on_client_wakeup`](Self::on_client_wakeup), after what a
-    /// takeover brings; only the end of a session that leaves more than 1024 messages comes before.
+    /// takeover brings. That comes before if it leaves more than 1024 messages or had more than 1024 shared subscriptions: of a session that ends,
+    /// or of a client whose session is kept.
     fn on_register(&mut self, cx: &mut Notice<'_, Self::State>) {
         cx.absent();
     }
@@ -379,7 +380,7 @@ pub trait Hook: Send + 'static {
     /// What a session leaves comes before [`on_client_gone`](Self::on_client_gone) or
     /// [`on_session_expired`](Self::on_session_expired). If that is more than 1024 messages, other clients are served in between. So are they if
     /// more than 1024 messages of QoS 0 wait for a client that leaves: these may come behind [`on_client_offline`](Self::on_client_offline), but
-    /// before the next [`on_register`](Self::on_register).
+    /// before the next [`on_client_wakeup`](Self::on_client_wakeup).
     fn on_message_drop(&mut self, cx: &mut Notice<'_, Self::State>, message: &DroppedMessage<'_>, reason: DropReason) {
         let _ = (message, reason);
         cx.absent();

@@ -9,10 +9,12 @@ mod line;
 mod queue;
 mod rate;
 
-use std::io::{IsTerminal, stderr};
+use std::io::{IsTerminal, Write, stderr};
 use std::sync::OnceLock;
+use std::thread;
 use std::time::Duration;
 
+use crossbeam::channel;
 use moormq::config::{LogConfig, LogFormat};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -54,15 +56,28 @@ pub fn init(config: &LogConfig) -> std::io::Result<Log> {
     Ok(Log(()))
 }
 
-/// Writes a line that belongs to no event, as the last line of a process that ends for a fault. Before [`init`] it goes to
-/// standard error directly. It never fails.
+/// Writes a line that belongs to no event, as the last line of a process that ends for a fault. Before [`init`], and when the
+/// writer of the log has died, it goes to standard error directly. It never fails, and waits for a second at most then.
 pub fn say(line: &str) {
+    let line = format!("{line}\n").into_bytes();
     match QUEUE.get() {
-        Some(queue) => queue.push_last(format!("{line}\n").into_bytes()),
-        None => {
-            let _ = std::io::Write::write_all(&mut stderr(), format!("{line}\n").as_bytes());
+        Some(queue) if queue.push_last(line.clone()) => {}
+        Some(_) => {
+            let (written, is_written) = channel::bounded(1);
+            let writer = thread::Builder::new().spawn(move || {
+                write(&line);
+                let _ = written.try_send(());
+            });
+            if writer.is_ok() {
+                let _ = is_written.recv_timeout(FLUSH_TIMEOUT);
+            }
         }
+        None => write(&line),
     }
+}
+
+fn write(line: &[u8]) {
+    let _ = stderr().write_all(line);
 }
 
 /// Waits until all lines so far are written, for a second at most.

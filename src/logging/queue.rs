@@ -11,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{self, Receiver, RecvTimeoutError, Sender};
+use moormq::threads;
 use rustix::io::Errno;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -57,7 +58,7 @@ impl Queue {
         let (lines, entries) = channel::unbounded();
         let waiting = Arc::new(Waiting { bytes: AtomicUsize::new(0), most, left_out: AtomicU64::new(0) });
         let writer = Writer { waiting: Arc::clone(&waiting), rate, output, told: 0, torn: false };
-        thread::Builder::new().name("moormq-log".to_owned()).spawn(move || writer.run(&entries))?;
+        threads::start("moormq-log", move || writer.run(&entries))?;
         Ok(Queue { lines, waiting })
     }
 
@@ -72,15 +73,14 @@ impl Queue {
         self.send(line);
     }
 
-    /// Queues a line even if the queue is full: the last words of the process.
-    pub fn push_last(&self, line: Vec<u8>) {
+    /// Queues a line even if the queue is full: the last words of the process. Returns false if there is no writer any more.
+    pub fn push_last(&self, line: Vec<u8>) -> bool {
         self.waiting.bytes.fetch_add(line.len() + LINE_OVERHEAD, Ordering::Relaxed);
-        self.send(line);
+        self.send(line)
     }
 
-    fn send(&self, line: Vec<u8>) {
-        // It fails if the writer has panicked: then nothing can be written any more.
-        let _ = self.lines.send(Entry::Line(line));
+    fn send(&self, line: Vec<u8>) -> bool {
+        self.lines.send(Entry::Line(line)).is_ok()
     }
 
     /// Waits until all lines so far are written, at most for `timeout`.
@@ -219,8 +219,11 @@ impl<F: AsFd> Writer<F> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::last_words;
     use std::fs::File;
     use std::io::{BufRead, BufReader, pipe};
+    use std::os::fd::BorrowedFd;
+    use std::process::Stdio;
 
     const LONG: Duration = Duration::from_secs(120);
 
@@ -286,5 +289,44 @@ mod tests {
         assert_eq!(lines.next().expect("a line").expect("it can be read").parse(), Ok(7));
         (0..5_000).for_each(|number| queue.push(line(number)));
         queue.flush(Duration::from_millis(1));
+    }
+
+    /// An output that the writer cannot even look at.
+    struct Broken;
+
+    impl AsFd for Broken {
+        fn as_fd(&self) -> BorrowedFd<'_> {
+            panic!("as the test wants it")
+        }
+    }
+
+    #[test]
+    fn without_a_writer_last_words_are_not_taken() {
+        let queue = queue(1024, Broken);
+        queue.push(line(1));
+        let start = Instant::now();
+        while queue.push_last(line(2)) {
+            assert!(start.elapsed() < LONG, "its end is noticed");
+            thread::yield_now();
+        }
+        queue.flush(LONG);
+        assert!(start.elapsed() < LONG, "nobody is waited for");
+    }
+
+    /// A broker without a log is one with a part missing, as without any other of its threads.
+    #[test]
+    fn the_death_of_the_writer_ends_the_process() {
+        let ended = last_words::tests::ended_by(
+            "logging::queue::tests::the_death_of_the_writer_ends_the_process",
+            Stdio::piped(),
+            || {
+                let queue = queue(1024, Broken);
+                queue.push(line(1));
+                thread::sleep(LONG);
+            },
+        );
+        let said = String::from_utf8_lossy(&ended.stderr);
+        let last = "moormq: thread moormq-log died: it panicked; the process ends, with exit status 101";
+        assert_eq!((ended.status.code(), said.lines().last()), (Some(101), Some(last)), "{said}");
     }
 }

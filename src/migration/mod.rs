@@ -83,6 +83,7 @@ pub(crate) use incoming::{IncomingSessions, TakenIn};
 pub(crate) use outgoing::{Begin, OutgoingSessions, Ready};
 pub(crate) use slots::{PullAnswer, Slots};
 pub use slots::{SlotMigration, SlotsMoving};
+pub(crate) use transfer::{FILTER, weight_of};
 pub use transfer::{SessionAnnouncement, SessionTransfer};
 pub(crate) use waiting::{Presence, Wait, Waiting, WaitingTable};
 

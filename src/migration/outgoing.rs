@@ -109,7 +109,7 @@ impl OutgoingSessions {
     }
 
     /// Whether a session in this state can begin to move. `is_busy`: the shard stops, hooks of its subscriber id are not done, it
-    /// is subscribing, or its connection waits for an answer. It could not leave before that is over; until then it takes none
+    /// is subscribing, or its connection waits for an answer, or was lost and is served still. It could not leave before that is over; until then it takes none
     /// of the places, and the new owner buffers nothing for it.
     pub fn may_begin(state: Option<&MigrationState>, is_busy: impl FnOnce() -> bool) -> Begin {
         match state {

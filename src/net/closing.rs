@@ -170,10 +170,18 @@ impl<P: AsRef<[u8]>> Sockets<P> {
     /// Closes some of the sockets on which nothing is outstanding. To the kernel each is as much work as many packets, which wait behind it.
     pub(super) fn close_some(&mut self) {
         for _ in 0..CLOSED_AT_A_TIME {
-            let Some(fd) = self.to_close.pop_front() else { break };
-            self.ring.close(fd);
-            self.give_place_back();
+            if !self.close_one() {
+                break;
+            }
         }
+    }
+
+    /// Closes one of them, whose place may be taken then. False if there is none.
+    pub(super) fn close_one(&mut self) -> bool {
+        let Some(fd) = self.to_close.pop_front() else { return false };
+        self.ring.close(fd);
+        self.give_place_back();
+        true
     }
 
     /// Ends the flushing and draining connections whose deadlines have passed.

@@ -81,8 +81,10 @@ impl Command {
     /// About how many bytes of memory it holds on to, if it has to wait while the shard has no room for publications; else 0.
     pub fn bytes(&self) -> usize {
         match self {
-            Command::Request(Request::Publish { topic, payload, .. }) => topic.len() + payload.len(),
-            Command::Subscribe { filter, .. } => filter.as_str().len(),
+            Command::Request(Request::Publish { mountpoint, topic, payload, properties, .. }) => {
+                mountpoint.len() + topic.len() + properties.as_bytes().len() + payload.len()
+            }
+            Command::Subscribe { mountpoint, filter, .. } => mountpoint.len() + filter.as_str().len(),
             _ => 0,
         }
     }
@@ -97,4 +99,32 @@ pub enum SubscriptionEvent {
     Subscribed,
     /// A message that the subscription matches.
     Message(Message),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::{PropertyBlock, QoS};
+
+    #[test]
+    fn what_may_have_to_wait_counts_with_all_that_it_holds() {
+        let long = "x".repeat(60_000);
+        let mut properties = PropertyBlock::new();
+        properties.user("name", &long).expect("a property");
+        let publish = Request::Publish {
+            mountpoint: long.as_str().into(),
+            topic: long.clone(),
+            payload: long.clone().into(),
+            qos: QoS::AtMostOnce,
+            retain: false,
+            properties,
+            expiry: None,
+        };
+        let bytes = Command::Request(publish).bytes();
+        assert!((240_000..241_000).contains(&bytes), "{bytes}");
+        let filter = TopicFilter::parse(&long, 8).expect("a valid filter");
+        let subscribe = Command::Subscribe { subscription: 1, mountpoint: "".into(), filter, sink: Box::new(|_| true) };
+        assert!((60_000..61_000).contains(&subscribe.bytes()));
+        assert_eq!(Command::Stop.bytes(), 0);
+    }
 }

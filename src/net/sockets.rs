@@ -176,6 +176,20 @@ impl<P: AsRef<[u8]>> Sockets<P> {
         self.places = Some((places, shard));
     }
 
+    /// Takes a place for a socket. If none is left, those that wait to be closed make room: of clients that come back as fast as they left,
+    /// none is turned away for want of places that nobody needs.
+    fn take_place(&mut self) -> bool {
+        loop {
+            let Some((places, shard)) = &self.places else { return true };
+            if places.take(*shard, 1) {
+                return true;
+            }
+            if !self.close_one() {
+                return false;
+            }
+        }
+    }
+
     /// The place of a socket that is closed may be taken by another one.
     pub(super) fn give_place_back(&self) {
         if let Some((places, shard)) = &self.places {
@@ -270,7 +284,7 @@ impl<P: AsRef<[u8]>> Sockets<P> {
         let peer = stream.peer_addr().ok()?;
         // A table that is full has accepted it before the accept could be cancelled.
         let is_full = self.table.len() >= self.limits.max_connections;
-        if is_full || self.places.as_ref().is_some_and(|(places, shard)| !places.take(*shard, 1)) {
+        if is_full || !self.take_place() {
             // It does not wait for a place: its client would not know why.
             self.ring.close(stream.into());
             return Some(Event::TurnedAway { listener, peer });

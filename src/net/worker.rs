@@ -4,8 +4,8 @@
 //! one task of a glommio executor.
 //!
 //! A turn hands in all events that are there, then writes once to each connection that has output. Bytes per turn are
-//! bounded by the receive buffers, and the core bounds the work that follows from them: what it puts off for the next turn,
-//! it does at a tick. Messages of other shards stay in the mesh when the core has done enough for one turn: so a shard
+//! bounded by the receive buffers, and the core bounds the work that follows from them, and from output that has left: what it puts off for
+//! the next turn, it does at a tick. Messages of other shards stay in the mesh when the core has done enough for one turn: so a shard
 //! that is behind slows down who writes to it.
 //!
 //! An idle thread sleeps in its own ring, which costs one system call. Only while hooks are pending does it sleep in

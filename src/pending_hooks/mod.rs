@@ -76,7 +76,7 @@ struct Notifications {
     /// Behind that one.
     queue: VecDeque<PendingAnswer>,
     /// How much else is waited for: wills of its client that are not out, and what a session has left.
-    holds: u32,
+    others: u32,
     /// Connections that wait to be registered.
     waiting: Vec<ConnectionId>,
 }
@@ -139,7 +139,7 @@ impl PendingHooks {
         if pending.is_empty() {
             return None;
         }
-        let notifications = self.of(subscriber);
+        let notifications = self.about(subscriber);
         notifications.queue.extend(pending);
         if notifications.is_under_way {
             return None;
@@ -148,21 +148,21 @@ impl PendingHooks {
         notifications.queue.pop_front()
     }
 
-    /// Something comes before those who wait for hooks about a subscriber id, and they wait for it, too, until [`release`](Self::release). It
+    /// Something comes before those who wait for hooks about a subscriber id, and they wait for it, too, until [`done`](Self::done). It
     /// holds up no hook.
-    pub fn hold(&mut self, subscriber: &SubscriberId) {
-        self.of(subscriber).holds += 1;
+    pub fn make_busy(&mut self, subscriber: &SubscriberId) {
+        self.about(subscriber).others += 1;
     }
 
-    /// What [`hold`](Self::hold) was for is done.
-    pub fn release(&mut self, subscriber: &SubscriberId) -> Next {
+    /// What [`make_busy`](Self::make_busy) was for is done.
+    pub fn done(&mut self, subscriber: &SubscriberId) -> Next {
         let Some(notifications) = self.notifications.get_mut(subscriber) else { return Next::Done(Vec::new()) };
-        notifications.holds -= 1;
+        notifications.others -= 1;
         if notifications.is_under_way { Next::Wait } else { self.next(subscriber) }
     }
 
     /// What is to be done about a subscriber id, which is busy from now on.
-    fn of(&mut self, subscriber: &SubscriberId) -> &mut Notifications {
+    fn about(&mut self, subscriber: &SubscriberId) -> &mut Notifications {
         if !self.notifications.contains_key(subscriber) {
             *self.in_slot.entry(slot_of(subscriber, self.seed)).or_default() += 1;
         }
@@ -176,7 +176,7 @@ impl PendingHooks {
         notifications.is_under_way = next.is_some();
         match next {
             Some(pending) => Next::Run(pending),
-            None if notifications.holds > 0 => Next::Wait,
+            None if notifications.others > 0 => Next::Wait,
             None => {
                 let done = self.notifications.remove(subscriber).unwrap_or_default();
                 let slot = slot_of(subscriber, self.seed);
@@ -245,14 +245,14 @@ mod tests {
     fn what_else_is_waited_for_holds_up_no_hook() {
         let (mut hooks, ann) = (PendingHooks::new(7, 9), SubscriberId::new("", "ann"));
         let id = ConnectionId::new(1, 1);
-        hooks.hold(&ann);
+        hooks.make_busy(&ann);
         assert!(hooks.is_busy(&ann) && hooks.is_slot_busy(slot_of(&ann, 7)) && hooks.wait(&ann, id));
         assert_eq!(hooks.notified(&ann, vec![pending(0)]).map(|first| first.link), Some(0));
-        assert!(matches!(hooks.next(&ann), Next::Wait), "what it was held for");
-        hooks.hold(&ann);
-        assert!(matches!(hooks.release(&ann), Next::Wait), "the other one");
+        assert!(matches!(hooks.next(&ann), Next::Wait), "what it is busy with");
+        hooks.make_busy(&ann);
+        assert!(matches!(hooks.done(&ann), Next::Wait), "the other one");
         assert_eq!(hooks.notified(&ann, vec![pending(1)]).map(|first| first.link), Some(1));
-        assert!(matches!(hooks.release(&ann), Next::Wait), "the hook");
+        assert!(matches!(hooks.done(&ann), Next::Wait), "the hook");
         assert!(matches!(hooks.next(&ann), Next::Done(waiting) if waiting == [id]));
         assert!(!hooks.is_busy(&ann) && !hooks.is_slot_busy(slot_of(&ann, 7)));
     }

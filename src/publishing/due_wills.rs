@@ -1,4 +1,4 @@
-//! Wills that are due and wait for room between shards.
+//! Wills that are due and wait for room, between shards and among messages to very many.
 //!
 //! Their hooks have been told, and their clients may be gone. What waits here was with a session before: so that it stays as much, no client
 //! with another will is registered while more waits than a bound. They go on in order. What others publish to the same topic meanwhile waits
@@ -38,8 +38,6 @@ pub struct DueWills {
     sent: usize,
     /// Most bytes that go to other shards in a turn: whether a queue is full is known when it is over.
     most: usize,
-    /// The next turn is awaited.
-    awaits_turn: bool,
     /// Clients that are registered when there is room.
     newcomers: BTreeMap<SubscriberId, Vec<ConnectionId>>,
 }
@@ -48,7 +46,7 @@ impl DueWills {
     /// None. `most` bytes go to other shards in a turn.
     pub fn new(most: usize) -> Self {
         let (waiting, topics, newcomers) = (VecDeque::new(), BTreeMap::new(), BTreeMap::new());
-        DueWills { waiting, topics, bytes: 0, sent: 0, most, awaits_turn: false, newcomers }
+        DueWills { waiting, topics, bytes: 0, sent: 0, most, newcomers }
     }
 
     /// Whether none waits.
@@ -66,14 +64,9 @@ impl DueWills {
         self.sent += bytes;
     }
 
-    /// Another turn begins, or a queue has room again.
+    /// Another turn begins.
     pub fn begin_turn(&mut self) {
-        (self.sent, self.awaits_turn) = (0, false);
-    }
-
-    /// What waits goes on in the next turn. True if that is news.
-    pub fn await_turn(&mut self) -> bool {
-        !std::mem::replace(&mut self.awaits_turn, true)
+        self.sent = 0;
     }
 
     /// Whether any to this topic waits.
@@ -131,8 +124,18 @@ impl DueWills {
         admitted.into_values().flatten()
     }
 
-    /// Whether so much waits that no client with another will is registered.
-    fn is_full(&self) -> bool {
+    /// The bytes of those that wait.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// How many may wait before no client with another will is registered.
+    pub fn most(&self) -> usize {
+        self.most
+    }
+
+    /// Whether so much waits that no client with another will is registered, and the program publishes nothing.
+    pub fn is_full(&self) -> bool {
         self.bytes > self.most
     }
 }
@@ -185,8 +188,8 @@ mod tests {
         wills.sent(1499);
         assert!(!wills.is_turn_over());
         wills.sent(1);
-        assert!(wills.is_turn_over() && wills.await_turn() && !wills.await_turn());
+        assert!(wills.is_turn_over());
         wills.begin_turn();
-        assert!(!wills.is_turn_over() && wills.await_turn());
+        assert!(!wills.is_turn_over());
     }
 }

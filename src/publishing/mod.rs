@@ -1,6 +1,6 @@
 //! The organ for PUBLISH from a client: whether it keeps the rules, what the hooks say, and what the client is answered.
 //!
-//! It owns the wills that wait for room between shards. Sessions and connections are lent to it, and what it decides is returned. It never
+//! It owns the wills that wait for room. Sessions and connections are lent to it, and what it decides is returned. It never
 //! routes.
 
 mod check;

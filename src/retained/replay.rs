@@ -87,6 +87,13 @@ impl Replay {
         self.requests.first_key_value().map(|(_, request)| &request.filters)
     }
 
+    /// About how many bytes of memory it holds on to, those of messages included.
+    pub fn size(&self) -> usize {
+        let filters = self.belongs_to.keys().map(|filter| size_of::<(TopicFilter, u64)>() + filter.as_str().len());
+        let messages = self.pages.iter().flat_map(|page| &page.messages).map(|(_, message)| message.size());
+        size_of::<Self>() + filters.sum::<usize>() + messages.sum::<usize>()
+    }
+
     /// Whether there is nothing to be sent any more.
     pub fn is_over(&self) -> bool {
         self.requests.is_empty()

@@ -115,6 +115,12 @@ impl InFlight {
         self.stage
     }
 
+    /// Whether another member may have it, if it came through a shared subscription and its client is away. A QoS 2 message may not: the
+    /// client may have it already, and nobody else may get it then [MQTT-4.8.2-5], [MQTT-4.8.2-6].
+    pub fn may_go_to_others(&self) -> bool {
+        self.stage == Stage::AwaitingPuback
+    }
+
     /// The client has it: only the end of the handshake is waited for.
     pub(super) fn received(&mut self) {
         self.stage = Stage::AwaitingPubcomp;

@@ -46,6 +46,8 @@ pub enum MigrationState {
 /// What is buffered for a session that is to come. It has no more bytes than its queue may have, and publishers wait before that bound is reached.
 #[derive(Debug, Default)]
 pub struct Arriving {
+    /// Whether its client was there when it was announced: its memberships in shared subscriptions are as if it was.
+    pub online: bool,
     /// In the order in which they came.
     pub buffered: VecDeque<Buffered>,
     /// Their bytes.
@@ -54,8 +56,6 @@ pub struct Arriving {
     pub publishers: Vec<Publisher>,
     /// The first of those that were too many: the hooks can be told of them when it has come.
     pub dropped: Vec<Buffered>,
-    /// Whether its client was connected when it was announced.
-    pub online: bool,
     /// As in [`MigrationState::Arrived`], when it has come.
     pub delivered_up_to: Option<Box<[u64]>>,
 }

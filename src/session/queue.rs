@@ -65,6 +65,8 @@ pub struct Insert {
     pub dropped: SmallVec<[(OutgoingMessage, DropReason); 1]>,
     /// Whether the new message is in the queue.
     pub stored: bool,
+    /// More have to go for it than may at once: it is to be added again.
+    pub is_unfinished: bool,
 }
 
 /// Of so many of the oldest messages one is looked for by what it is.
@@ -73,7 +75,8 @@ const MOST_LOOKED_AT: usize = 1024;
 /// Messages in the order in which they came.
 ///
 /// Bounded in messages and bytes. QoS 0 gives way to QoS 1 and 2; then the new message (fifo) or the oldest (lifo) does.
-/// Nothing is dropped in vain: if all that may go does not make room, the new message alone does.
+/// Nothing is dropped in vain: if all that may go does not make room, the new message alone does. No more goes than makes room, though more
+/// may have expired: a queue is not swept for one message.
 #[derive(Debug, Default)]
 // The order matters to the session, see there: every delivery looks whether something waits.
 #[repr(C)]
@@ -124,26 +127,42 @@ impl Queue {
     ///
     /// A queue that is over its limit already, because the limit of the other state of the session is higher, is not cut
     /// down to it: what was let in stays, and only makes room for what comes.
+    #[cfg(test)]
     pub fn push(&mut self, delivery: OutgoingMessage, limits: &QueueLimits, online: bool, now: Time) -> Insert {
+        self.push_in_portions(delivery, limits, online, now, usize::MAX)
+    }
+
+    /// The same, but `most_dropped` messages at most go for it.
+    pub fn push_in_portions(
+        &mut self,
+        delivery: OutgoingMessage,
+        limits: &QueueLimits,
+        online: bool,
+        now: Time,
+        most_dropped: usize,
+    ) -> Insert {
         let mut insert = Insert::default();
         let most = if online { limits.online } else { limits.offline };
         let size = delivery.size();
-        let is_full = |queue: &Queue| !most.allows(queue.len() + 1) || !limits.bytes.allows(queue.bytes() + size);
-        while is_full(self)
-            && let Some(expired) = self.waiting.pop_expired(now)
-        {
-            insert.dropped.push((expired, DropReason::Expired));
-        }
         let most = bound(most, self.len(), 1);
         let most_bytes = bound(limits.bytes, self.bytes(), size);
         let has_room = |len: usize, bytes: usize| len < most && bytes + size <= most_bytes;
-        let (replaceable, their_bytes) = self.replaceable(&delivery, limits.order);
-        if !has_room(self.len() - replaceable, self.bytes() - their_bytes) {
-            insert.dropped.push((delivery, DropReason::QueueFull));
-            return insert;
-        }
         while !has_room(self.len(), self.bytes()) {
-            let Some(victim) = self.victim() else { break };
+            let fits_alone = has_room(0, 0);
+            if fits_alone && insert.dropped.len() >= most_dropped {
+                insert.is_unfinished = true;
+                return insert;
+            }
+            if fits_alone && let Some(expired) = self.waiting.pop_expired(now) {
+                insert.dropped.push((expired, DropReason::Expired));
+                continue;
+            }
+            let (replaceable, their_bytes) = self.replaceable(&delivery, limits.order);
+            let is_in_vain = !has_room(self.len() - replaceable, self.bytes() - their_bytes);
+            let Some(victim) = (if is_in_vain { None } else { self.victim() }) else {
+                insert.dropped.push((delivery, DropReason::QueueFull));
+                return insert;
+            };
             insert.dropped.push((victim, DropReason::QueueFull));
         }
         self.waiting.push(delivery);
@@ -166,15 +185,17 @@ impl Queue {
             QueueType::Lifo => self.waiting.pop_last(),
         }?;
         self.taken += 1;
-        if self.waiting.is_empty() {
-            self.waiting = Waiting::from_place(self.next_place());
-        }
         Some(delivery)
     }
 
     /// Takes out the oldest message of QoS 0.
     pub fn take_qos0(&mut self) -> Option<OutgoingMessage> {
         self.waiting.pop_qos0()
+    }
+
+    /// What was to be taken out has been, for the client has left: the few messages that may be left take no more memory than they must.
+    pub fn settle(&mut self) {
+        self.waiting.settle();
     }
 
     /// How many messages of QoS 0 wait.
@@ -339,6 +360,47 @@ pub(super) mod tests {
             let insert = queue.push(delivery(&"x".repeat(one), QoS::ExactlyOnce), &limits, true, Time::ZERO);
             assert_eq!((insert.stored, insert.dropped.len(), queue.len()), (true, 2, 2), "{order:?}");
         }
+    }
+
+    /// As many give way as have to, so many at a time; what is let in behind that is within the limit.
+    #[test]
+    fn many_give_way_in_portions() {
+        for (order, qos) in [(QueueType::Fifo, QoS::AtMostOnce), (QueueType::Lifo, QoS::AtLeastOnce)] {
+            let small = delivery("1234", QoS::AtMostOnce).size();
+            let limits = limits(1000, Limit::at_most(100 * small), order);
+            let mut queue = Queue::default();
+            (0..50)
+                .for_each(|_| drop(queue.push(expiring("1234", qos, Time::from_millis(1)), &limits, true, Time::ZERO)));
+            (0..50).for_each(|_| drop(queue.push(delivery("1234", qos), &limits, true, Time::ZERO)));
+            let large = delivery(&"x".repeat(80 * small), QoS::AtLeastOnce);
+            let now = Time::from_millis(1);
+            let mut reasons = Vec::new();
+            loop {
+                let insert = queue.push_in_portions(large.clone(), &limits, true, now, 7);
+                assert!(insert.dropped.len() <= 7 && queue.bytes() <= 100 * small);
+                reasons.extend(insert.dropped.iter().map(|(_, reason)| *reason));
+                if !insert.is_unfinished {
+                    assert!(insert.stored);
+                    break;
+                }
+                assert_eq!((insert.stored, insert.dropped.len()), (false, 7));
+            }
+            assert!(reasons.len() > 75 && reasons[..50].iter().all(|reason| *reason == DropReason::Expired));
+            assert!(reasons[50..].iter().all(|reason| *reason == DropReason::QueueFull));
+            let too_large = delivery(&"x".repeat(100 * small), QoS::AtLeastOnce);
+            let insert = queue.push_in_portions(too_large, &limits, true, now, 7);
+            assert!(!insert.stored && !insert.is_unfinished && insert.dropped.len() == 1, "in vain");
+        }
+    }
+
+    /// No more than makes room: it is dropped when its turn to be sent comes.
+    #[test]
+    fn a_queue_is_not_swept_for_one_message() {
+        let limits = limits(10, Limit::UNLIMITED, QueueType::Fifo);
+        let (mut queue, at) = (Queue::default(), Time::from_millis(1));
+        (0..50).for_each(|_| drop(queue.push(expiring("x", QoS::AtLeastOnce, at), &limits, false, Time::ZERO)));
+        let insert = queue.push(delivery("new", QoS::AtLeastOnce), &limits, true, at);
+        assert_eq!((insert.stored, insert.dropped.len(), queue.len()), (true, 1, 50));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::codec::QoS;
 use crate::memory::{Held, MemoryKind, allocated, allocated_for, allocated_in_tree};
 use crate::time::Time;
 
-/// With so few places they are never closed up.
+/// With so few places they are closed up only in [`Waiting::settle`].
 const FEW: usize = 64;
 
 /// Messages in the order in which they came, of which the oldest of QoS 0 and those that have expired are found without a walk: somebody
@@ -69,11 +69,6 @@ struct Index {
 }
 
 impl Waiting {
-    /// None, in no memory. The first that comes has this place.
-    pub fn from_place(first: u64) -> Self {
-        Waiting { first, ..Waiting::default() }
-    }
-
     /// How many messages there are.
     #[inline]
     pub fn len(&self) -> usize {
@@ -247,26 +242,46 @@ impl Waiting {
             self.gaps -= 1;
             self.renumbered = self.renumbered.wrapping_add(1);
         }
+        if self.places.is_empty() {
+            (self.places, self.index) = (VecDeque::new(), None);
+            return self.held.set(0);
+        }
         let places = self.first..self.next_place();
         if let Some(index) = &mut self.index {
             index.trim(places);
         }
         if self.gaps * 2 > self.places.len() && self.places.len() > FEW {
             self.close_up();
+        } else if self.places.capacity() > 4 * self.places.len().max(FEW) {
+            // A queue that was long once may not be empty for months.
+            self.places.shrink_to(2 * self.places.len());
+            if let Some(index) = &mut self.index {
+                index.qos0.shrink_to(2 * index.qos0.len());
+            }
+            self.count();
+        }
+    }
+
+    /// Takes no more memory than there must be, if few are left: they may be for long.
+    pub fn settle(&mut self) {
+        if self.places.len() <= FEW {
+            self.close_up();
         }
     }
 
     fn close_up(&mut self) {
         self.places.retain(Option::is_some);
-        self.renumbered = self.renumbered.wrapping_add(1);
+        self.renumbered = self.renumbered.wrapping_add(u32::from(self.gaps > 0));
         self.gaps = 0;
-        let mut index = Index::default();
+        self.places.shrink_to_fit();
+        let mut index = None;
         for (place, message) in (self.first..).zip(self.places.iter().flatten()) {
             if Index::concerns(message) {
-                index.note_in(place, message);
+                index.get_or_insert_with(Box::<Index>::default).note_in(place, message);
             }
         }
-        self.index = Some(Box::new(index));
+        self.index = index;
+        self.count();
     }
 }
 
@@ -374,8 +389,13 @@ mod tests {
                 prop_assert_eq!(waiting.last().map(address), model.0.last().map(address));
                 prop_assert!(waiting.iter().map(address).eq(model.0.iter().map(address)));
                 prop_assert!(waiting.gaps <= waiting.len().max(FEW));
+                prop_assert!(waiting.places.capacity() <= 4 * waiting.places.len().max(FEW));
+                prop_assert_eq!(waiting.held.bytes() > 0, !waiting.is_empty());
                 prop_assert!(waiting.index.as_ref().is_none_or(|index| index.qos0.len() <= waiting.places.len()));
             }
+            waiting.settle();
+            let places = &waiting.places;
+            prop_assert!(places.len() > FEW || waiting.gaps == 0 && places.capacity() <= places.len() + 4);
             let even = |one: &OutgoingMessage| one.message.payload().last().is_some_and(|digit| digit % 2 == 0);
             let (mut walk, mut taken) = (Walk::default(), Vec::new());
             loop {
@@ -388,6 +408,26 @@ mod tests {
             prop_assert!(taken.iter().all(even) && !waiting.iter().any(even));
             prop_assert_eq!(taken.len() + waiting.len(), model.0.len());
             prop_assert_eq!(waiting.bytes(), waiting.iter().map(|one| one.size()).sum::<usize>());
+        }
+    }
+
+    /// Of messages that were very many, whichever go, and in whichever order, what is left takes little more memory than it must.
+    #[test]
+    fn places_of_what_is_gone_take_no_memory() {
+        const MANY: usize = 20_000;
+        let takes: [fn(&mut Waiting) -> Option<OutgoingMessage>; 3] =
+            [Waiting::pop_first, Waiting::pop_last, Waiting::pop_qos0];
+        for take in takes {
+            let mut waiting = Waiting::default();
+            waiting.push(delivery("x", QoS::AtLeastOnce));
+            (1..MANY).for_each(|_| waiting.push(delivery("x", QoS::AtMostOnce)));
+            let full = waiting.held.bytes();
+            (1..MANY).for_each(|_| drop(take(&mut waiting).expect("as many as there are rounds")));
+            assert!(waiting.len() == 1 && waiting.held.bytes() < full / 20, "{} of {full}", waiting.held.bytes());
+            waiting.settle();
+            assert!(waiting.held.bytes() < 1000, "{}", waiting.held.bytes());
+            waiting.pop_first();
+            assert_eq!((waiting.held.bytes(), waiting.next_place() > 0), (0, true));
         }
     }
 

@@ -21,8 +21,10 @@ pub(super) struct Agenda<S> {
     deadlines: Deadlines<Deadline>,
     /// What has come and was not looked at yet.
     due: VecDeque<Deadline>,
-    /// What is due in the next turn.
-    next: Vec<Deadline>,
+    /// What goes on in the next turn.
+    next: VecDeque<PutOff>,
+    /// What was left for this turn, and has not gone on yet.
+    left: VecDeque<PutOff>,
     /// What is left of sessions that are gone.
     pub remnants: Remnants<S>,
     /// What may be done yet before others have their turn.
@@ -64,18 +66,23 @@ pub(super) enum Deadline {
     Sys,
     /// Retained messages that expired are to be forgotten, and what migrations have left behind.
     Sweep,
-    /// The search for expired ones goes on.
-    Expiry,
-    /// Retained messages may be sent that did not fit into the last turn, or questions about them answered.
-    Replays,
     /// Sessions that could not begin to leave are looked at again.
     Migrations,
-    /// Wills may go on that wait for room between shards.
+    /// An orderly stop waits for the wills of other shards no longer.
+    Stop,
+}
+
+/// What goes on in the next turn, so that others have theirs before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PutOff {
+    /// The search for retained messages that expired.
+    Expiry,
+    /// Retained messages that are to be sent, and questions about them that are to be answered.
+    Replays,
+    /// Wills that wait for room.
     Wills,
     /// The other shards are to know how many members shared subscriptions have here.
     Members,
-    /// An orderly stop waits for the wills of other shards no longer.
-    Stop,
 }
 
 /// Something that an input has set free.
@@ -113,7 +120,8 @@ impl<S> Agenda<S> {
             now,
             deadlines: Deadlines::new(now),
             due: VecDeque::new(),
-            next: Vec::new(),
+            next: VecDeque::new(),
+            left: VecDeque::new(),
             remnants: Remnants::new(),
             turn: Turn::new(limits),
             follow_ups: VecDeque::new(),
@@ -162,27 +170,38 @@ impl<S> Agenda<S> {
         self.deadlines.arm(at, deadline);
     }
 
-    /// Has something done in the next turn, so that others have theirs before.
-    pub fn next_turn(&mut self, deadline: Deadline) {
-        self.next.push(deadline);
+    /// Has something go on in the next turn, once, however often this is said.
+    pub fn next_turn(&mut self, put_off: PutOff) {
+        if !self.next.contains(&put_off) && !self.left.contains(&put_off) {
+            self.next.push_back(put_off);
+        }
     }
 
     /// Collects the deadlines that have come by now, and what was left for this turn.
     pub fn collect_due(&mut self) {
-        self.due.extend(self.next.drain(..));
+        self.left.append(&mut self.next);
         self.deadlines.expire(self.now, &mut |deadline| self.due.push_back(deadline));
     }
 
     /// A deadline that has come, unless what was due had its share of this turn.
     pub fn next_due(&mut self) -> Option<Deadline> {
-        self.turn.begin_own_share();
+        self.turn.begin_due();
         if self.turn.is_share_over() { None } else { self.due.pop_front() }
     }
 
-    /// Whether deadlines have come that nobody has looked at, something was left for the next turn, sessions that are gone have left something,
-    /// or clients wait for their share.
+    /// What was left for this turn and has waited longest.
+    pub fn next_left(&mut self) -> Option<PutOff> {
+        self.left.pop_front()
+    }
+
+    /// Whether anything was put off.
+    pub fn has_put_off(&self) -> bool {
+        !self.next.is_empty() || !self.left.is_empty() || !self.remnants.is_empty()
+    }
+
+    /// Whether deadlines have come that nobody has looked at, something was put off, or clients wait for their share.
     pub fn is_behind(&self) -> bool {
-        !self.due.is_empty() || !self.next.is_empty() || !self.remnants.is_empty() || self.turn.waiting() > 0
+        !self.due.is_empty() || self.has_put_off() || self.turn.waiting() > 0
     }
 
     /// When something is due next, at the latest.
@@ -320,6 +339,22 @@ mod tests {
         agenda.skip_numbers(10);
         agenda.skip_numbers(5);
         assert_eq!((agenda.next_number(), agenda.number()), (10, 10));
+    }
+
+    #[test]
+    fn what_is_put_off_goes_on_once_and_not_in_the_same_turn() {
+        let mut agenda = agenda();
+        [PutOff::Wills, PutOff::Replays, PutOff::Wills].into_iter().for_each(|one| agenda.next_turn(one));
+        assert!(agenda.next_left().is_none() && agenda.is_behind());
+        agenda.collect_due();
+        agenda.next_turn(PutOff::Replays);
+        assert_eq!(agenda.next_left(), Some(PutOff::Wills));
+        agenda.next_turn(PutOff::Wills);
+        assert_eq!(agenda.next_left(), Some(PutOff::Replays));
+        assert!(agenda.next_left().is_none() && agenda.has_put_off());
+        agenda.collect_due();
+        assert_eq!((agenda.next_left(), agenda.next_left()), (Some(PutOff::Wills), None));
+        assert!(!agenda.is_behind());
     }
 
     #[test]

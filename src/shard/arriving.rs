@@ -5,6 +5,7 @@
 use super::buffered;
 use super::input::{ArrivedConnection, Transfer};
 use super::machine::Shard;
+use super::memberships;
 use super::message::{Hold, ShardMessage};
 use super::pubsub::PubSub;
 use super::remnants::{Abandoned, Coming};
@@ -74,7 +75,7 @@ pub(super) fn transferred<C: Chain>(
     arrived: Option<ArrivedConnection<'_>>,
     transfer: Transfer<C::State>,
 ) {
-    let Transfer { from, token, mut session, connection, delivered_up_to, replay } = transfer;
+    let Transfer { from, token, mut session, connection, delivered_up_to, replay, .. } = transfer;
     let Some(index) = shard.migration.incoming.arrived(from, token) else { return };
     let pubsub = &mut shard.pubsub;
     let clients = &mut pubsub.clients;
@@ -93,10 +94,10 @@ pub(super) fn transferred<C: Chain>(
     if let (Some(arrived), Some(connection)) = (arrived, connection) {
         clients.settle_in(arrived, index, *connection);
     }
-    if was_online != announced_online {
-        pubsub.set_members_online(index, was_online);
-    }
     let connection = arrived.map(|arrived| arrived.connection);
+    if announced_online != (was_online && connection.is_some()) {
+        memberships::follow_client(pubsub, index);
+    }
     buffered::begin(pubsub, Coming { session: index, was_online, connection, replay }, waiting);
 }
 

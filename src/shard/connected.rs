@@ -3,6 +3,7 @@
 use super::clients::Clients;
 use super::holding;
 use super::input::ArrivedConnection;
+use super::sending;
 use crate::client::ConnectionId;
 use crate::codec::{Ack, AckKind, Disconnect, Explained, PacketType, Publish, QoS, ReasonCode};
 use crate::connection::{Connected, Connection, ConnectionStage, PauseReason, Rate, Violation, code_for};
@@ -76,7 +77,9 @@ impl<C: Chain> Clients<C> {
     pub(super) fn sent(&mut self, id: ConnectionId, emptied: Vec<u8>) {
         let Some(connection) = self.connections.sent(id, emptied) else { return };
         let Some(session) = connection.session() else { return };
-        self.send_waiting(session);
+        if self.sessions.get(session).is_some_and(|session| session.outbound.is_anything_waiting()) {
+            sending::has_room(self, session);
+        }
         if self.flow.has_slow_clients() {
             self.flow.took(id, self.agenda.now());
             holding::backlog_shrank(self, id, session);
@@ -120,9 +123,12 @@ impl<C: Chain> Clients<C> {
         let Some(answer) = publishing::answer(session, publish, code) else { return };
         match reason {
             None => self.connections.write(id, |version, out| Ack::new(answer.1, code).encode(answer.0, version, out)),
-            Some(reason) => self.connections.write(id, |version, out| {
-                publishing::write_explained(answer, code, reason, &session.settings, version, out);
-            }),
+            Some(reason) => {
+                self.connections.write(id, |version, out| {
+                    publishing::write_explained(answer, code, reason, &session.settings, version, out);
+                });
+                self.pause_if_not_reading(id);
+            }
         }
     }
 
@@ -159,7 +165,8 @@ impl<C: Chain> Clients<C> {
         }
     }
 
-    /// A client that sends but does not read what it is answered is not served until it does.
+    /// A client that sends but does not read what it is answered is not served until it does. That is looked at when a read was served, and
+    /// after each packet whose answer may be long; of short ones few fit into a share of the turn.
     #[inline]
     pub(super) fn pause_if_not_reading(&mut self, id: ConnectionId) {
         let most = self.flow.most();

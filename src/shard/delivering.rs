@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::agenda::{Deadline, FollowUp};
+use super::agenda::Deadline;
 use super::clients::Clients;
 use super::holding::{self, hold_without_end};
 use super::message::Hold;
@@ -15,11 +15,13 @@ use crate::delivery::{self, Batch, Delivered, Due, EncodedForms, FanOut, Publish
 use crate::flow::{Account, Backlog, Flow};
 use crate::hooks::{Chain, DroppedMessage, Notified, OfflineMessage};
 use crate::message::Publication;
-use crate::session::{Buffered, OutgoingMessage, PublicationId, Recipient, Session, StallWatch};
+use crate::session::{Buffered, Insert, OutgoingMessage, PublicationId, Recipient, Session, StallWatch};
 use crate::sharding::Publisher;
 
 /// Recipients that are found in a unit of work, when they are so many that they are written down.
 const FOUND: usize = 8;
+/// Publications under way that are looked at in a unit of work, by one that may have to go behind them.
+const LOOKS: usize = 16;
 /// How much sooner a member that is known to take nothing is looked at when publishers begin to wait for it.
 const SOONER: u32 = 10;
 
@@ -33,6 +35,19 @@ pub(super) struct Routed<'a> {
     pub publisher: Option<Publisher>,
     /// A member of a shared subscription had it waiting, or it waited for one to come.
     pub is_moved: bool,
+    /// How messages in a queue give way to it, if they are many.
+    pub portioning: Portioning,
+}
+
+/// How messages give way to a publication, if they are many.
+#[derive(Clone, Copy)]
+pub(super) enum Portioning {
+    /// At once.
+    AtOnce,
+    /// In portions: it goes behind what is under way so. It was published in this mountpoint.
+    Behind { mountpoint: u32 },
+    /// In portions, of which this is one: it stays before all others, with this number.
+    InFront { mountpoint: u32, number: u64 },
 }
 
 impl<C: Chain> Clients<C> {
@@ -60,18 +75,20 @@ impl<C: Chain> Clients<C> {
             return;
         }
         let is_many = recipients.len() > self.agenda.turn.limits().at_once;
-        let under_way = &self.delivery.fan_outs;
-        let goes_past =
-            || under_way.is_empty() || !under_way.holds_up(mountpoint, routed.publication, routed.publisher);
-        if !is_many && goes_past() || self.agenda.is_stopping() {
+        if !is_many && self.delivery.fan_outs.is_empty() || self.agenda.is_stopping() {
             return self.deliver_all(recipients, routed);
         }
-        self.put_behind(mountpoint, recipients, routed);
+        self.deliver_past_or_put_behind(mountpoint, recipients, routed);
     }
 
     #[cold]
-    fn put_behind(&mut self, mountpoint: u32, recipients: &mut Vec<Recipient>, routed: &Routed<'_>) {
+    fn deliver_past_or_put_behind(&mut self, mountpoint: u32, recipients: &mut Vec<Recipient>, routed: &Routed<'_>) {
         let Routed { publication, id, publisher, .. } = *routed;
+        let (under_way, limits) = (&self.delivery.fan_outs, self.agenda.turn.limits());
+        self.agenda.turn.did((under_way.len() / LOOKS) as u32);
+        if recipients.len() <= limits.at_once && !under_way.holds_up(mountpoint, publication, publisher) {
+            return self.deliver_all(recipients, routed);
+        }
         let known = recipients.drain(..).filter_map(|recipient| {
             let number = self.instance_of(&recipient)?;
             Some((recipient, number))
@@ -79,16 +96,14 @@ impl<C: Chain> Clients<C> {
         let (message, recipients): (_, VecDeque<_>) = (publication.keep(), known.collect());
         // That they were found is work, too.
         self.agenda.turn.did((recipients.len() / FOUND) as u32);
-        self.delivery.fan_outs.push(FanOut { message, id, publisher, mountpoint, recipients });
-        self.agenda.turn.end_share();
+        self.delivery.fan_outs.push(FanOut { message, id, publisher, mountpoint, is_moved: false, recipients });
         if let Some(Publisher { shard, connection }) = publisher
             && shard == self.setup.id
+            && let Some(connection) = self.connections.get_mut(connection)
         {
-            if let Some(connection) = self.connections.get_mut(connection) {
-                connection.publishes_to_many = true;
-            }
-            self.wait_for_turn(connection);
+            connection.publishes_to_many = true;
         }
+        waits_for_portions(self, publisher);
     }
 
     /// The instance number of a recipient's session, or the number of the program's subscription.
@@ -115,7 +130,10 @@ impl<C: Chain> Clients<C> {
     fn deliver_by_recipient(&mut self, batch: &Batch) {
         let (publications, publisher) = (batch.publications(), batch.publisher());
         let routed =
-            publications.iter().map(|(id, publication)| Routed { publication, id: *id, publisher, is_moved: false });
+            // They are small: few give way to one.
+            publications.iter().map(|(id, publication)| {
+                Routed { publication, id: *id, publisher, is_moved: false, portioning: Portioning::AtOnce }
+            });
         let routed: Vec<_> = routed.collect();
         let mut forms = self.delivery.lend_forms(routed.len());
         let sends = self.connections.with_output();
@@ -155,7 +173,7 @@ impl<C: Chain> Clients<C> {
         let qos = delivery::qos_for(session, recipient, publication);
         let Some(id) = session.connection else {
             let outcome = delivery::offline(session, recipient, qos);
-            return self.settle(recipient, publication, (qos, retain, false), outcome);
+            return self.settle(recipient, routed, (qos, retain, false), outcome);
         };
         let Some(mut to) = self.connections.writable(id) else { return };
         let is_free = !session.outbound.is_anything_waiting() && to.connection.outbox.waiting() < self.flow.most();
@@ -176,7 +194,7 @@ impl<C: Chain> Clients<C> {
             to.queue_for_output();
         } else {
             let keeps = is_lossless || keeps_for_group(&self.flow, (id, qos), recipient, routed);
-            self.settle(recipient, publication, (qos, retain, keeps), outcome);
+            self.settle(recipient, routed, (qos, retain, keeps), outcome);
         }
         if pace == Pace::Full {
             match routed.publisher {
@@ -190,22 +208,22 @@ impl<C: Chain> Clients<C> {
     pub(super) fn settle(
         &mut self,
         recipient: &Recipient,
-        publication: &Publication<'_>,
+        routed: &Routed<'_>,
         (qos, retain, keeps): (QoS, bool, bool),
         outcome: Delivered,
     ) {
-        let index = recipient.session;
+        let (index, publication) = (recipient.session, routed.publication);
         match outcome {
             Delivered::Sent => {}
             Delivered::Queue { online } => {
                 if online && qos > QoS::AtMostOnce && recipient.group.is_some() {
                     watch(self, index);
                 }
-                self.enqueue(index, recipient.delivery(publication, qos, retain), online, keeps);
+                self.enqueue((recipient, routed), (qos, retain), online, keeps);
             }
             Delivered::Dropped(reason) => self.report_drop(index, publication, qos, retain, reason),
             Delivered::Store => {
-                if self.enqueue(index, recipient.delivery(publication, qos, retain), false, false)
+                if self.enqueue((recipient, routed), (qos, retain), false, false)
                     && let Some(session) = self.sessions.get_mut(index)
                 {
                     let (topic, payload) = (publication.topic.as_str(), publication.payload);
@@ -218,50 +236,29 @@ impl<C: Chain> Clients<C> {
     }
 
     /// Puts a message into the queue of a session; says whether it is in it. `keeps`: the queue takes more of its kind than its limits say.
-    fn enqueue(&mut self, index: u32, delivery: OutgoingMessage, online: bool, keeps: bool) -> bool {
-        let Some(session) = self.sessions.get_mut(index) else { return false };
+    fn enqueue(
+        &mut self,
+        (recipient, routed): (&Recipient, &Routed<'_>),
+        (qos, retain): (QoS, bool),
+        online: bool,
+        keeps: bool,
+    ) -> bool {
+        let Some(session) = self.sessions.get_mut(recipient.session) else { return false };
+        let delivery = recipient.delivery(routed.publication, qos, retain);
         let limits = session.settings.queue;
         let limits = if keeps { limits.while_publishers_wait(self.setup.under_way()) } else { limits };
-        let insert = session.outbound.queue.push(delivery, &limits, online, self.agenda.now());
-        for (dropped, reason) in insert.dropped {
-            self.report_dropped(index, &dropped, reason);
-        }
-        insert.stored
-    }
-
-    /// Sends what waits for a client, if there is room for it in the window or on the connection.
-    #[inline]
-    pub(super) fn send_waiting(&mut self, index: u32) {
-        let Some(session) = self.sessions.get_mut(index) else { return };
-        if session.outbound.replay_waits {
-            // What was queued before goes first, the rest behind it.
-            session.outbound.replay_waits = false;
-            self.agenda.follow_up(FollowUp::Replay(index));
-        } else if session.outbound.is_anything_waiting() {
-            let mut is_shorter = false;
-            while let Some((message, reason)) = self.send_until_a_drop(index) {
-                self.report_dropped(index, &message, reason);
-                is_shorter = true;
+        let most = match routed.portioning {
+            Portioning::Behind { .. } | Portioning::InFront { .. } if !self.agenda.is_stopping() => {
+                self.agenda.turn.limits().give_way()
             }
-            if is_shorter {
-                queue_is_shorter(self, index);
-            }
+            _ => usize::MAX,
+        };
+        let insert = session.outbound.queue.push_in_portions(delivery, &limits, online, self.agenda.now(), most);
+        let stored = insert.stored;
+        if !insert.dropped.is_empty() {
+            gave_way(self, (recipient, routed), insert);
         }
-    }
-
-    #[inline(never)]
-    fn send_until_a_drop(&mut self, index: u32) -> Option<(OutgoingMessage, DropReason)> {
-        let session = self.sessions.get_mut(index)?;
-        let mut to = self.connections.writable(session.connection?)?;
-        let (chain, traffic, now) = (&mut self.chain, &mut self.delivery.traffic, self.agenda.now());
-        let mut writer = PublishWriter { chain, traffic, buffers: to.buffers, now };
-        let progress = writer.send_waiting(session, to.connection, self.flow.most());
-        self.statistics.counters.messages_out += progress.messages;
-        self.agenda.turn.did((progress.ids / turn::IDS) as u32);
-        if progress.wrote {
-            to.queue_for_output();
-        }
-        progress.dropped
+        stored
     }
 
     /// Counts a dropped message and tells the hooks.
@@ -302,7 +299,45 @@ impl<C: Chain> Clients<C> {
         let recipient = Recipient { session: index, qos, retain_as_published: retain, ids, group };
         let publication = message.publication();
         let is_moved = recipient.group.is_some();
-        self.deliver_all(&[recipient], &Routed { publication: &publication, id, publisher: None, is_moved });
+        let portioning = Portioning::AtOnce;
+        self.deliver_all(
+            &[recipient],
+            &Routed { publication: &publication, id, publisher: None, is_moved, portioning },
+        );
+    }
+}
+
+/// Messages have given way to another one in the queue of a session, or that has been dropped itself. If more have to, it goes into line, and
+/// its publisher is not served until it has room.
+#[cold]
+fn gave_way<C: Chain>(clients: &mut Clients<C>, (recipient, routed): (&Recipient, &Routed<'_>), insert: Insert) {
+    clients.agenda.turn.did(turn::LEFTOVER * insert.dropped.len() as u32);
+    for (dropped, reason) in insert.dropped {
+        clients.report_dropped(recipient.session, &dropped, reason);
+    }
+    let Some(instance) = clients.instance_of(recipient).filter(|_| insert.is_unfinished) else { return };
+    let Routed { publication, id, publisher, is_moved, portioning } = *routed;
+    let (message, recipients) = (publication.keep(), [(recipient.clone(), instance)].into());
+    match portioning {
+        Portioning::AtOnce => {}
+        Portioning::Behind { mountpoint } => {
+            clients.delivery.fan_outs.push(FanOut { message, id, publisher, mountpoint, is_moved, recipients });
+            waits_for_portions(clients, publisher);
+        }
+        Portioning::InFront { mountpoint, number } => {
+            let rest = FanOut { message, id, publisher, mountpoint, is_moved, recipients };
+            clients.delivery.fan_outs.put_back(number, rest);
+        }
+    }
+}
+
+/// What a client has published is under way in portions: it has had its share, and is not served before that is delivered.
+fn waits_for_portions<C: Chain>(clients: &mut Clients<C>, publisher: Option<Publisher>) {
+    clients.agenda.turn.end_share();
+    if let Some(Publisher { shard, connection }) = publisher
+        && shard == clients.setup.id
+    {
+        clients.wait_for_turn(connection);
     }
 }
 
@@ -340,7 +375,7 @@ fn keeps_for_group(flow: &Flow, (id, qos): (ConnectionId, QoS), recipient: &Reci
 
 /// Messages have left a queue and were not sent: perhaps no output follows, and it is enough for those who wait for the client.
 #[cold]
-fn queue_is_shorter<C: Chain>(clients: &mut Clients<C>, index: u32) {
+pub(super) fn queue_is_shorter<C: Chain>(clients: &mut Clients<C>, index: u32) {
     let connection = clients.sessions.get(index).and_then(|session| session.connection);
     if let Some(id) = connection.filter(|_| clients.flow.has_slow_clients()) {
         holding::backlog_shrank(clients, id, index);

@@ -10,7 +10,8 @@ use super::message::ShardMessage;
 use super::migrating::send_subscriptions;
 use super::output::Output;
 use super::replaying::Replaying;
-use super::turn::{Line, TurnState};
+use super::sending;
+use super::turn::{FILTER, Line, TurnState};
 use super::unaccepted;
 use super::wills;
 use crate::connection::{Connection, ConnectionStage, PauseReason};
@@ -59,11 +60,11 @@ impl<C: Chain> Shard<C> {
             Input::Transferred { arrived, transfer } => arriving::transferred(self, arrived, *transfer),
             Input::HookAnswered { task, answer } => self.hook_answered(task, answer),
             Input::Congestion { to, congested } => {
-                for id in clients.flow.set_congested(to, congested) {
-                    clients.serve_later(id, PauseReason::Congestion);
-                }
+                holding::set_congested(clients, to, congested);
                 if !congested {
+                    clients.agenda.remnants.there_is_room();
                     // Before any of these is served.
+                    clients.agenda.turn.begin_share();
                     wills::go_on(&mut self.pubsub);
                 }
             }
@@ -117,7 +118,10 @@ impl<C: Chain> Shard<C> {
             FollowUp::SessionMayLeave(token) => self.session_may_leave(token),
             FollowUp::BeginMigrations => self.begin_migrations(),
             FollowUp::SlotMayBeEmpty(slot) => self.slot_may_be_empty(slot),
-            FollowUp::Replays => self.pubsub.replay_some(),
+            FollowUp::Replays => {
+                self.pubsub.clients.agenda.turn.begin_share();
+                self.pubsub.replay_some();
+            }
             FollowUp::Replay(session) => Replaying::of(&mut self.pubsub).go_on(session),
         }
     }
@@ -148,8 +152,8 @@ impl<C: Chain> Shard<C> {
     fn tick(&mut self) {
         self.pubsub.clients.agenda.turn.begin();
         self.pubsub.clients.agenda.collect_due();
-        // Each deadline with all that follows from it: one that comes later finds that it is done. However many there are, they have a
-        // share.
+        // Each deadline with all that follows from it: one that comes later finds that it is done. However many there are, they have half
+        // a share.
         while let Some(deadline) = self.pubsub.clients.agenda.next_due() {
             self.deadline_came(deadline);
             self.do_follow_ups();
@@ -161,7 +165,12 @@ impl<C: Chain> Shard<C> {
             if clients.agenda.turn.is_over() {
                 break;
             }
-            let Some(id) = clients.agenda.turn.next() else { break };
+            let Some((id, line)) = clients.agenda.turn.next() else { break };
+            if line == Line::Sending {
+                sending::go_on(clients, id);
+                self.do_follow_ups();
+                continue;
+            }
             let publisher = Publisher { shard: clients.setup.id, connection: id };
             if !clients.delivery.fan_outs.is_empty() && clients.delivery.fan_outs.has_of(publisher) {
                 clients.agenda.turn.wait(id, Line::Clients);
@@ -196,7 +205,7 @@ impl<C: Chain> Shard<C> {
             is_over: turn.is_over() || !fan_outs.is_empty(),
             is_far_over: turn.is_far_over(),
             is_full,
-            program_waits: is_full || clients.flow.program_waits(),
+            program_waits: is_full || clients.flow.program_waits() || self.pubsub.wills.is_full(),
         }
     }
 
@@ -248,10 +257,12 @@ impl<C: Chain> Shard<C> {
             ShardMessage::Unsubscribe { mountpoint, filter } => {
                 let mountpoint = pubsub.routing.mountpoint(&mountpoint);
                 pubsub.routing.remove_interest(from, mountpoint, &filter);
+                pubsub.clients.agenda.turn.did(FILTER);
             }
             ShardMessage::Group { mountpoint, filter, members } => {
                 let mountpoint = pubsub.routing.mountpoint(&mountpoint);
                 pubsub.routing.set_members(from, mountpoint, &filter, members);
+                pubsub.clients.agenda.turn.did(FILTER);
             }
             ShardMessage::Retain { mountpoint, message } => {
                 let mountpoint = pubsub.routing.mountpoint(&mountpoint);

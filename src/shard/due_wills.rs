@@ -1,8 +1,9 @@
-//! Wills that are due and wait for room between shards, and what else is published to their topics here, which waits behind them.
+//! Wills that are due and wait for room, and what else is published to their topics here, which waits behind them.
 
 use std::time::Duration;
 
-use super::agenda::Deadline;
+use super::agenda::PutOff;
+use super::clients::Clients;
 use super::hooks;
 use super::pubsub::PubSub;
 use crate::client::ConnectionId;
@@ -15,7 +16,7 @@ use crate::session::Will;
 /// Has a will wait, or what is published behind it; and whose it is.
 pub(super) fn wait<C: Chain>(pubsub: &mut PubSub<C>, due: DueWill) {
     if let Some(subscriber) = &due.subscriber {
-        hooks::hold(&mut pubsub.clients, subscriber);
+        hooks::make_busy(&mut pubsub.clients, subscriber);
     }
     pubsub.wills.push(due);
     await_room(pubsub);
@@ -40,8 +41,13 @@ pub(super) fn put_behind<C: Chain>(
 
 /// What waits goes on as soon as there is room: a queue that has some is an input, and so is the next turn if it waits for that.
 pub(super) fn await_room<C: Chain>(pubsub: &mut PubSub<C>) {
-    let waits_for_turn = pubsub.wills.is_turn_over() || pubsub.clients.agenda.turn.is_over();
-    if waits_for_turn && pubsub.wills.await_turn() {
-        pubsub.clients.agenda.next_turn(Deadline::Wills);
+    let clients = &pubsub.clients;
+    if pubsub.wills.is_turn_over() || clients.agenda.turn.is_share_over() || are_many_under_way(clients) {
+        pubsub.clients.agenda.next_turn(PutOff::Wills);
     }
+}
+
+/// Whether messages to very many are under way to as many recipients as may be.
+pub(super) fn are_many_under_way<C: Chain>(clients: &Clients<C>) -> bool {
+    clients.delivery.fan_outs.has_many(clients.agenda.turn.limits().under_way)
 }

@@ -8,6 +8,7 @@ use super::clients::CLIENT_LEFT;
 use super::due::{AUTH_TIMEOUT, Due, what};
 use super::holding::memory_hold_over;
 use super::leftovers;
+use super::memberships;
 use super::message::ShardMessage;
 use super::output::Output;
 use super::pubsub::PubSub;
@@ -88,8 +89,11 @@ impl<C: Chain> PubSub<C> {
         session.connection = None;
         self.clients.statistics.counters.connected -= 1;
         log_end(&session.client, reason, what);
+        let is_kept = session.is_kept();
         self.clients.agenda.turn.did(turn::SESSION);
-        self.set_members_online(index, false);
+        if is_kept || !memberships::is_much(&self.clients, index) {
+            memberships::follow_client(self, index);
+        }
         Replaying::of(self).set_online(index, false);
         leftovers::client_left(&mut self.clients, index);
         let Some(session) = self.clients.sessions.get_mut(index) else { return };
@@ -119,8 +123,11 @@ impl<C: Chain> PubSub<C> {
 
     /// Ends a session. In order: subscriptions removed, `on_topic_unsubscribed`, undelivered messages given to other members of shared
     /// subscriptions or dropped, `on_client_gone` or `on_session_expired`, will published if there is one still. If there is a lot to be
-    /// dropped, the end is told later: see [`leftovers`].
+    /// dropped, the end is told later: see [`leftovers`]. If it has many shared subscriptions, it ends later: see [`memberships`].
     pub(super) fn end_session(&mut self, index: u32, end: SessionEnd) {
+        if memberships::end_first(self, index, end) {
+            return;
+        }
         let Some(session) = self.clients.sessions.get_mut(index) else { return };
         debug_assert!(session.connection.is_none(), "only sessions without a connection end");
         let mut leaving = None;
@@ -138,7 +145,7 @@ impl<C: Chain> PubSub<C> {
         let Some(session) = self.clients.sessions.remove(index) else { return };
         self.clear_up(remnant);
         self.clients.setup.quotas.sessions.give_back(self.clients.setup.id, 1);
-        leftovers::leave(self, EndedSession { session, end, will, leaving });
+        leftovers::leave(self, EndedSession { session, end, will, leaving, put_back: None });
     }
 
     /// Does what an operator wants of a client whose session is here if there is one, and answers.

@@ -209,6 +209,26 @@ fn waits_no_more<C: Chain>(clients: &mut Clients<C>, id: ConnectionId) {
     }
 }
 
+/// A message goes on to a shard for a member of a shared subscription there. If the queue to that is full, its publisher waits until it has
+/// room: what passes through this shard would pile up.
+pub(super) fn hold_for_room<C: Chain>(clients: &mut Clients<C>, publisher: Publisher, shard: usize) {
+    if clients.flow.congested().contains(shard) && clients.flow.hold_for_room(publisher, shard) {
+        hold(clients, publisher, Hold::WithoutEnd);
+    }
+}
+
+/// The queue to a shard is full, or has room again: who waited for that goes on.
+pub(super) fn set_congested<C: Chain>(clients: &mut Clients<C>, shard: usize, congested: bool) {
+    for id in clients.flow.set_congested(shard, congested) {
+        clients.serve_later(id, PauseReason::Congestion);
+    }
+    if !congested {
+        for publisher in clients.flow.held_for_room(shard) {
+            clients.release_publisher(publisher, Hold::WithoutEnd);
+        }
+    }
+}
+
 /// A message was for session `index`, which is to come: whoever publishes more than may wait for it waits until it
 /// has come.
 #[cold]

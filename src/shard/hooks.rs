@@ -122,18 +122,18 @@ impl<C: Chain> Clients<C> {
     }
 }
 
-/// Something is to be waited for as if a hook had something to do about a client.
+/// Something is to be waited for as if a hook had something to do about a client, until [`done`].
 #[cold]
-pub(super) fn hold<C: Chain>(clients: &mut Clients<C>, subscriber: &SubscriberId) {
+pub(super) fn make_busy<C: Chain>(clients: &mut Clients<C>, subscriber: &SubscriberId) {
     if let Some(connection) = clients.sessions.of(subscriber).and_then(|session| session.connection) {
         clients.connections.pause(connection, PauseReason::Notification);
     }
-    clients.pending_hooks.hold(subscriber);
+    clients.pending_hooks.make_busy(subscriber);
 }
 
-/// That has been done.
-pub(super) fn release<C: Chain>(clients: &mut Clients<C>, subscriber: &SubscriberId) {
-    let next = clients.pending_hooks.release(subscriber);
+/// What that was for is done.
+pub(super) fn done<C: Chain>(clients: &mut Clients<C>, subscriber: &SubscriberId) {
+    let next = clients.pending_hooks.done(subscriber);
     go_on(clients, subscriber, next);
 }
 

@@ -1,44 +1,80 @@
-//! Messages that a session leaves when it ends, or when its client does: few of them are seen to at once, many in portions.
+//! Messages that a session leaves when it ends, or when its client does: few of them are seen to at once, many in portions. Those that go to
+//! another member of their shared subscription wait until there is room on the way, as `offering` says.
 //!
 //! Until the last one is dropped or has gone to another member of its shared subscription, the hooks are not told of the end, and who comes
 //! for the same subscriber id waits before it is registered: for hooks the order is the same, however many there are.
+
+use std::sync::Arc;
 
 use super::agenda::FollowUp;
 use super::clients::Clients;
 use super::delivering::tell_dropped;
 use super::hooks;
+use super::offering::{self, Offered, is_much_passed_on};
 use super::pubsub::PubSub;
 use super::remnants::{AwayQos0, AwayShared, EndedSession, Leftover, SessionEnd};
 use super::turn;
 use super::wills::publish_of_ended;
 use crate::client::{DropReason, SubscriberId};
 use crate::hooks::{Chain, Notified};
+use crate::message::Message;
 use crate::routing::Turn;
-use crate::session::{Look, Session};
+use crate::session::{Look, Outbound, Session};
+use crate::topic::TopicFilter;
+
+/// How long messages are seen to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Until {
+    /// The share of the turn is over, or there is no room on the way to who gets them.
+    ShareIsOver,
+    /// There is no such room: they are few.
+    NoRoom,
+    /// All are.
+    End,
+}
+
+impl Until {
+    fn is_over<C: Chain>(self, clients: &Clients<C>) -> bool {
+        self == Until::ShareIsOver && (clients.agenda.turn.is_share_over() || is_much_passed_on(clients))
+    }
+}
+
+/// How far that has come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum SeenTo {
+    All,
+    /// The others have to wait for the next turn.
+    Some,
+    /// The others have to wait until the queue to a shard has room.
+    NoRoom,
+}
 
 /// Messages that stay where they are, and are looked at in a unit of work.
-const LOOKS: u32 = 8;
+const KEPT_IN_A_UNIT: u32 = 8;
 
 /// A session has ended and is gone from the table, and so are its memberships in shared subscriptions: sees to what it leaves, and tells the
 /// hooks of the end behind that.
 pub(super) fn leave<C: Chain>(pubsub: &mut PubSub<C>, mut ended: EndedSession<C::State>) {
     let outbound = &ended.session.outbound;
-    if !is_much(&pubsub.clients, outbound.queue.len() + outbound.in_flight()) {
-        see_to(pubsub, &mut ended, |_| false);
+    if !is_much(&pubsub.clients, outbound.queue.len() + outbound.in_flight())
+        && see_to(pubsub, &mut ended, Until::NoRoom) == SeenTo::All
+    {
         return finish(pubsub, ended);
     }
-    hooks::hold(&mut pubsub.clients, &ended.session.client.subscriber);
+    hooks::make_busy(&mut pubsub.clients, &ended.session.client.subscriber);
     pubsub.clients.agenda.remnants.messages.push_back(ended);
 }
 
 /// QoS 0 messages do not wait for a client to come back: what its queue has of them is dropped. If the session ends, too, many are left to that.
 pub(super) fn client_left<C: Chain>(clients: &mut Clients<C>, index: u32) {
     let Some(session) = clients.sessions.get(index) else { return };
-    if !is_much(clients, session.outbound.queue.qos0_len()) {
-        drop_qos0(clients, index, |_| false);
+    if !session.is_kept() && is_much(clients, session.subscriptions.shared() as usize) {
+        // The session ends later, and hooks are told of its drops then.
+    } else if !is_much(clients, session.outbound.queue.qos0_len()) {
+        drop_qos0(clients, index, Until::End);
     } else if session.is_kept() {
         let subscriber = session.client.subscriber.clone();
-        hooks::hold(clients, &subscriber);
+        hooks::make_busy(clients, &subscriber);
         let away = AwayQos0 { session: index, subscriber };
         clients.agenda.remnants.qos0.push_back(away);
     }
@@ -46,17 +82,20 @@ pub(super) fn client_left<C: Chain>(clients: &mut Clients<C>, index: u32) {
 
 /// A kept session waits for its client: messages of shared subscriptions that are not acknowledged go to members that are online.
 pub(super) fn give_to_others<C: Chain>(pubsub: &mut PubSub<C>, index: u32) {
+    if pubsub.clients.agenda.remnants.memberships.get_mut(index).is_some() {
+        // Not before it counts as away: it would get them itself.
+        return;
+    }
     let Some(session) = pubsub.clients.sessions.get(index) else { return };
     let (subscriber, left) = (session.client.subscriber.clone(), AwayShared::len(&session.outbound));
     if left == 0 {
         return;
     }
-    let mut away = AwayShared::new(index, subscriber);
-    if is_much(&pubsub.clients, left) {
-        hooks::hold(&mut pubsub.clients, &away.subscriber);
+    let turn = Turn::of_moved(session.settings.shared_policy, session.slot);
+    let mut away = AwayShared::new(index, subscriber, turn);
+    if is_much(&pubsub.clients, left) || give(pubsub, &mut away, Until::NoRoom) != SeenTo::All {
+        hooks::make_busy(&mut pubsub.clients, &away.subscriber);
         pubsub.clients.agenda.remnants.shared.push_back(away);
-    } else {
-        give(pubsub, &mut away, |_| false);
     }
 }
 
@@ -66,44 +105,64 @@ pub(super) fn would_hold_up<C: Chain>(clients: &Clients<C>, subscriber: &Subscri
     let outbound = &session.outbound;
     let left = match session.is_kept() && !clean_start {
         // What it has still when its client is away stays with it.
-        true if session.connection.is_none() => 0,
-        true => outbound.queue.qos0_len().max(AwayShared::len(outbound)),
-        false => outbound.queue.len() + outbound.in_flight(),
+        true if session.connection.is_none() => return false,
+        true => outbound.queue.qos0_len().max(AwayShared::len(outbound)).max(session.subscriptions.shared() as usize),
+        false => (outbound.queue.len() + outbound.in_flight()).max(session.subscriptions.shared() as usize),
     };
-    is_much(clients, left)
+    is_much(clients, left) || waits_for_room(clients, outbound)
 }
 
-/// Goes on with what is left, as far as it fits into the share.
-pub(super) fn go_on<C: Chain>(pubsub: &mut PubSub<C>) {
-    let is_share_over = |clients: &Clients<C>| clients.agenda.turn.is_share_over();
-    while !is_share_over(&pubsub.clients)
+/// Whether what a session has of shared subscriptions has perhaps to wait for room on the way to other members.
+fn waits_for_room<C: Chain>(clients: &Clients<C>, outbound: &Outbound) -> bool {
+    let is_any_shared = || AwayShared::len(outbound) > 0;
+    let is_crowded = clients.flow.is_any_congested() || is_much_passed_on(clients);
+    let is_large =
+        || outbound.queue.shared() > 0 && outbound.queue.bytes() > clients.setup.config.runtime.mailbox_bytes;
+    !clients.agenda.is_stopping() && (is_crowded && is_any_shared() || is_large())
+}
+
+/// Goes on with QoS 0 messages, as far as they fit into the share.
+pub(super) fn drop_some<C: Chain>(pubsub: &mut PubSub<C>) {
+    let until = Until::ShareIsOver;
+    while !until.is_over(&pubsub.clients)
         && let Some(away) = pubsub.clients.agenda.remnants.qos0.pop_front()
     {
-        go_on_dropping(&mut pubsub.clients, away, is_share_over);
+        go_on_dropping(&mut pubsub.clients, away, until);
     }
-    while !is_share_over(&pubsub.clients)
+}
+
+/// Goes on with messages of shared subscriptions, as far as they fit into the share.
+pub(super) fn give_some<C: Chain>(pubsub: &mut PubSub<C>) {
+    let until = Until::ShareIsOver;
+    while !until.is_over(&pubsub.clients)
         && let Some(away) = pubsub.clients.agenda.remnants.shared.pop_front()
     {
-        go_on_giving(pubsub, away, is_share_over);
+        go_on_giving(pubsub, away, until);
     }
-    while !is_share_over(&pubsub.clients)
+}
+
+/// Goes on with what sessions leave that have ended, as far as it fits into the share.
+pub(super) fn end_some<C: Chain>(pubsub: &mut PubSub<C>) {
+    let until = Until::ShareIsOver;
+    while !until.is_over(&pubsub.clients)
         && let Some(mut ended) = pubsub.clients.agenda.remnants.messages.pop_front()
     {
-        if see_to(pubsub, &mut ended, is_share_over) {
-            finish_held(pubsub, ended);
-        } else {
-            pubsub.clients.agenda.remnants.messages.push_back(ended);
+        match see_to(pubsub, &mut ended, until) {
+            SeenTo::All => finish_held(pubsub, ended),
+            SeenTo::Some => pubsub.clients.agenda.remnants.messages.push_back(ended),
+            SeenTo::NoRoom => pubsub.clients.agenda.remnants.without_room.0.push_back(ended),
         }
     }
 }
 
 /// Sees to all that is left at once: the broker stops.
 pub(super) fn finish_all<C: Chain>(pubsub: &mut PubSub<C>) {
+    pubsub.clients.agenda.remnants.there_is_room();
     while let Some(away) = pubsub.clients.agenda.remnants.qos0.pop_front() {
-        go_on_dropping(&mut pubsub.clients, away, |_| false);
+        go_on_dropping(&mut pubsub.clients, away, Until::End);
     }
     while let Some(away) = pubsub.clients.agenda.remnants.shared.pop_front() {
-        go_on_giving(pubsub, away, |_| false);
+        go_on_giving(pubsub, away, Until::End);
     }
     while let Some(ended) = pubsub.clients.agenda.remnants.messages.pop_front() {
         finish_at_once(pubsub, ended);
@@ -117,13 +176,13 @@ pub(super) fn finish_last_of<C: Chain>(pubsub: &mut PubSub<C>, subscriber: &Subs
     if qos0.back().is_some_and(|away| away.subscriber == *subscriber)
         && let Some(away) = qos0.pop_back()
     {
-        go_on_dropping(&mut pubsub.clients, away, |_| false);
+        go_on_dropping(&mut pubsub.clients, away, Until::End);
     }
     let shared = &mut pubsub.clients.agenda.remnants.shared;
     if shared.back().is_some_and(|away| away.subscriber == *subscriber)
         && let Some(away) = shared.pop_back()
     {
-        go_on_giving(pubsub, away, |_| false);
+        go_on_giving(pubsub, away, Until::End);
     }
     let messages = &mut pubsub.clients.agenda.remnants.messages;
     if messages.back().is_some_and(|ended| ended.session.client.subscriber == *subscriber)
@@ -133,94 +192,131 @@ pub(super) fn finish_last_of<C: Chain>(pubsub: &mut PubSub<C>, subscriber: &Subs
     }
 }
 
-/// Whether so many messages are too much to be seen to at once.
-pub(super) fn is_much<C: Chain>(clients: &Clients<C>, messages: usize) -> bool {
-    messages > clients.agenda.turn.limits().at_once && !clients.agenda.is_stopping()
+/// Whether so many messages, or shared subscriptions, are too much to be seen to at once.
+pub(super) fn is_much<C: Chain>(clients: &Clients<C>, many: usize) -> bool {
+    many > clients.agenda.turn.limits().at_once && !clients.agenda.is_stopping()
 }
 
-/// Drops what a session leaves, or has it go to others, until `is_enough`. Whether that was all.
-fn see_to<C: Chain>(
-    pubsub: &mut PubSub<C>,
-    ended: &mut EndedSession<C::State>,
-    is_enough: impl Fn(&Clients<C>) -> bool,
-) -> bool {
+/// Drops what a session leaves, or has it go to others.
+fn see_to<C: Chain>(pubsub: &mut PubSub<C>, ended: &mut EndedSession<C::State>, until: Until) -> SeenTo {
     let turn = Turn::of_moved(ended.session.settings.shared_policy, ended.session.slot);
     let mountpoint = pubsub.routing.mountpoint(&ended.session.client.subscriber.mountpoint);
-    while !is_enough(&pubsub.clients) {
-        let Some(Leftover { message, may_go, reason }) = ended.next() else { return true };
+    while !until.is_over(&pubsub.clients) {
+        let Some(left) = ended.next() else { return SeenTo::All };
         pubsub.clients.agenda.turn.did(turn::LEFTOVER);
-        match message.group.as_ref().filter(|_| may_go) {
+        let Leftover { message, may_go, reason } = &left;
+        match message.group.as_ref().filter(|_| *may_go) {
             Some(group) if pubsub.routing.has_other_member(mountpoint, group, true) => {
-                pubsub.offer_to_group(mountpoint, group, &message.message, turn, None);
+                let seen_to = pass_on(pubsub, (mountpoint, group), &message.message, turn, until);
+                if seen_to != SeenTo::All {
+                    ended.put_back = Some(left);
+                    return seen_to;
+                }
             }
             _ => {
-                let notified = tell_dropped(&mut pubsub.clients, &mut ended.session, &message, reason);
+                let notified = tell_dropped(&mut pubsub.clients, &mut ended.session, message, *reason);
                 pubsub.clients.notified_of_message_of(&ended.session.client.subscriber, notified);
             }
         }
     }
-    false
+    SeenTo::Some
 }
 
-/// Drops QoS 0 messages that wait for a session whose client is away, until `is_enough`.
-fn drop_qos0<C: Chain>(clients: &mut Clients<C>, index: u32, is_enough: impl Fn(&Clients<C>) -> bool) -> bool {
-    while !is_enough(clients) {
-        let session = clients.sessions.get_mut(index);
-        let Some(message) = session.and_then(|session| session.outbound.queue.take_qos0()) else { return true };
+/// Gives a message that a member leaves to another one, if there is room or it must not wait.
+fn pass_on<C: Chain>(
+    pubsub: &mut PubSub<C>,
+    (mountpoint, group): (u32, &Arc<TopicFilter>),
+    message: &Message,
+    turn: Turn,
+    until: Until,
+) -> SeenTo {
+    if until == Until::End || pubsub.clients.agenda.is_stopping() {
+        pubsub.offer_to_group(mountpoint, group, message, turn, None);
+        return SeenTo::All;
+    }
+    match offering::pass_on(pubsub, (mountpoint, group), message, turn) {
+        Offered::Gone => SeenTo::All,
+        Offered::NextTurn => SeenTo::Some,
+        Offered::NoRoom => SeenTo::NoRoom,
+    }
+}
+
+/// Drops QoS 0 messages that wait for a session whose client is away. Whether those were all.
+fn drop_qos0<C: Chain>(clients: &mut Clients<C>, index: u32, until: Until) -> bool {
+    while !until.is_over(clients) {
+        let Some(session) = clients.sessions.get_mut(index) else { return true };
+        let Some(message) = session.outbound.queue.take_qos0() else {
+            session.outbound.queue.settle();
+            return true;
+        };
         clients.agenda.turn.did(turn::LEFTOVER);
         clients.report_dropped(index, &message, DropReason::OfflineQos0);
     }
     false
 }
 
-fn go_on_dropping<C: Chain>(clients: &mut Clients<C>, away: AwayQos0, is_enough: impl Fn(&Clients<C>) -> bool) {
+fn go_on_dropping<C: Chain>(clients: &mut Clients<C>, away: AwayQos0, until: Until) {
     // If the session has ended meanwhile, that sees to the rest.
     let is_there = clients.sessions.find(&away.subscriber) == Some(away.session);
-    if !is_there || drop_qos0(clients, away.session, is_enough) {
-        hooks::release(clients, &away.subscriber);
+    if !is_there || drop_qos0(clients, away.session, until) {
+        hooks::done(clients, &away.subscriber);
     } else {
         clients.agenda.remnants.qos0.push_back(away);
     }
 }
 
-/// Gives messages of shared subscriptions to members that are online, until `is_enough`. Whether those were all.
-fn give<C: Chain>(pubsub: &mut PubSub<C>, away: &mut AwayShared, is_enough: impl Fn(&Clients<C>) -> bool) -> bool {
+/// Gives messages of shared subscriptions to members that are online.
+fn give<C: Chain>(pubsub: &mut PubSub<C>, away: &mut AwayShared, until: Until) -> SeenTo {
     let mountpoint = pubsub.routing.mountpoint(&away.subscriber.mountpoint);
     let mut kept = 0;
-    while !is_enough(&pubsub.clients) {
-        let Some(session) = pubsub.clients.sessions.get_mut(away.session) else { return true };
-        let turn = Turn::of_moved(session.settings.shared_policy, session.slot);
-        let routing = &pubsub.routing;
-        match away.look(&mut session.outbound, |filter| routing.has_other_member(mountpoint, filter, false)) {
+    while !until.is_over(&pubsub.clients) {
+        let found = match away.put_back.take() {
+            Some(message) => Look::Taken(message),
+            None => {
+                let is_there = pubsub.clients.sessions.find(&away.subscriber) == Some(away.session);
+                let session = pubsub.clients.sessions.get_mut(away.session).filter(|_| is_there);
+                // If it has ended meanwhile, that sees to the rest.
+                let Some(session) = session else { return SeenTo::All };
+                let routing = &pubsub.routing;
+                away.look(&mut session.outbound, |filter| routing.has_other_member(mountpoint, filter, false))
+            }
+        };
+        match found {
             Look::Taken(message) => {
                 pubsub.clients.agenda.turn.did(turn::LEFTOVER);
-                if let Some(group) = message.group {
-                    pubsub.offer_to_group(mountpoint, &group, &message.message, turn, None);
+                let Some(group) = &message.group else { continue };
+                let seen_to = pass_on(pubsub, (mountpoint, group), &message.message, away.turn, until);
+                if seen_to != SeenTo::All {
+                    away.put_back = Some(message);
+                    return seen_to;
                 }
             }
             Look::Kept => {
                 kept += 1;
-                pubsub.clients.agenda.turn.did(u32::from(kept % LOOKS == 0));
+                pubsub.clients.agenda.turn.did(u32::from(kept % KEPT_IN_A_UNIT == 0));
             }
-            Look::End => return true,
+            Look::End => {
+                if let Some(session) = pubsub.clients.sessions.get_mut(away.session) {
+                    session.outbound.queue.settle();
+                }
+                return SeenTo::All;
+            }
         }
     }
-    false
+    SeenTo::Some
 }
 
-fn go_on_giving<C: Chain>(pubsub: &mut PubSub<C>, mut away: AwayShared, is_enough: impl Fn(&Clients<C>) -> bool) {
-    // As above.
-    let is_there = pubsub.clients.sessions.find(&away.subscriber) == Some(away.session);
-    if !is_there || give(pubsub, &mut away, is_enough) {
-        hooks::release(&mut pubsub.clients, &away.subscriber);
-    } else {
-        pubsub.clients.agenda.remnants.shared.push_back(away);
+fn go_on_giving<C: Chain>(pubsub: &mut PubSub<C>, mut away: AwayShared, until: Until) {
+    match give(pubsub, &mut away, until) {
+        SeenTo::All => hooks::done(&mut pubsub.clients, &away.subscriber),
+        SeenTo::Some => pubsub.clients.agenda.remnants.shared.push_back(away),
+        SeenTo::NoRoom => pubsub.clients.agenda.remnants.without_room.1.push_back(away),
     }
 }
 
 /// Sees to all that a session leaves whose end has held up others.
 fn finish_at_once<C: Chain>(pubsub: &mut PubSub<C>, mut ended: EndedSession<C::State>) {
-    see_to(pubsub, &mut ended, |_| false);
+    see_to(pubsub, &mut ended, Until::End);
     finish_held(pubsub, ended);
 }
 
@@ -228,12 +324,12 @@ fn finish_at_once<C: Chain>(pubsub: &mut PubSub<C>, mut ended: EndedSession<C::S
 fn finish_held<C: Chain>(pubsub: &mut PubSub<C>, ended: EndedSession<C::State>) {
     let subscriber = ended.session.client.subscriber.clone();
     finish(pubsub, ended);
-    hooks::release(&mut pubsub.clients, &subscriber);
+    hooks::done(&mut pubsub.clients, &subscriber);
 }
 
 /// Nothing is left of a session: the hooks are told of its end, and its will is published if there is one still.
 fn finish<C: Chain>(pubsub: &mut PubSub<C>, ended: EndedSession<C::State>) {
-    let EndedSession { mut session, end, will, leaving } = ended;
+    let EndedSession { mut session, end, will, leaving, put_back: _ } = ended;
     let subscriber = session.client.subscriber.clone();
     let notified = tell_end(&mut pubsub.clients.chain, &mut session, end);
     pubsub.clients.notified_about(&subscriber, notified);

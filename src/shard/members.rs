@@ -1,6 +1,6 @@
 //! How many members shared subscriptions have here, for the other shards.
 
-use super::agenda::Deadline;
+use super::agenda::PutOff;
 use super::message::ShardMessage;
 use super::pubsub::PubSub;
 use super::turn::FILTER;
@@ -36,7 +36,7 @@ pub(super) fn tell_some<C: Chain>(pubsub: &mut PubSub<C>) {
 
 fn await_turn<C: Chain>(pubsub: &mut PubSub<C>) {
     if pubsub.routing.member_news.await_turn() {
-        pubsub.clients.agenda.next_turn(Deadline::Members);
+        pubsub.clients.agenda.next_turn(PutOff::Members);
     }
 }
 

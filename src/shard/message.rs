@@ -164,30 +164,6 @@ pub enum ShardMessage {
     Counters(Box<Counted>),
 }
 
-impl ShardMessage {
-    /// About how many bytes of memory it holds on to, those of a shared message included.
-    pub fn weight(&self) -> usize {
-        const LEAST: usize = size_of::<ShardMessage>();
-        /// What belongs to a topic filter, but for its text.
-        const FILTER: usize = 128;
-        let weight_of = |filter: &TopicFilter| FILTER + filter.as_str().len();
-        let weight_of_all = |portion: &SubscriptionPortion| portion.entries.iter().map(|(one, _)| weight_of(one)).sum();
-        LEAST
-            + match self {
-                ShardMessage::Publish { message, .. } | ShardMessage::Retain { message, .. } => message.size(),
-                ShardMessage::Share(share) => {
-                    share.message.size() + share.groups.iter().map(|filter| weight_of(filter)).sum::<usize>()
-                }
-                ShardMessage::Retained(page) => page.messages.iter().map(|(_, message)| message.size()).sum(),
-                ShardMessage::Subscribe { filters, .. } => filters.iter().map(weight_of).sum(),
-                ShardMessage::AskRetained(question) => question.filters.filters().iter().map(weight_of).sum(),
-                ShardMessage::SessionComes(announcement) => weight_of_all(&announcement.portion),
-                ShardMessage::Subscriptions { portion, .. } => weight_of_all(portion),
-                _ => 0,
-            }
-    }
-}
-
 /// Slots that belong to another shard now.
 #[derive(Clone, Debug)]
 pub struct SlotsMoved {

@@ -10,7 +10,7 @@ use super::message::{ShardMessage, SlotsMoved};
 use super::output::Output;
 use super::pubsub::PubSub;
 use super::turn::TurnLimits;
-use crate::client::{EndReason, SessionRequest, SubscriberId};
+use crate::client::{SessionRequest, SubscriberId};
 use crate::connection::PauseReason;
 use crate::hooks::Chain;
 use crate::migration::{
@@ -118,7 +118,7 @@ impl<C: Chain> Shard<C> {
             clients.agenda.is_stopping()
                 || subscribing.is_subscribing(index)
                 || clients.pending_hooks.is_busy(&session.client.subscriber)
-                || connection.as_ref().is_some_and(|connection| connection.is_pending())
+                || connection.as_ref().is_some_and(|connection| connection.is_pending() || connection.is_lost)
         };
         match OutgoingSessions::may_begin(session.migration.as_ref(), is_busy) {
             Begin::Done => return true,
@@ -161,10 +161,8 @@ impl<C: Chain> Shard<C> {
         let under_way = self.pubsub.clients.delivery.fan_outs.take_for(index);
         self.pubsub.deliver_at_once(under_way);
         let clients = &self.pubsub.clients;
-        let connection = clients.sessions.get(index).and_then(|session| session.connection);
-        if let Some(id) = connection.filter(|id| clients.connections.get(*id).is_some_and(|one| one.is_lost)) {
-            self.pubsub.end_connection(id, EndReason::ConnectionLost, None);
-        }
+        let Some(session) = clients.sessions.get(index) else { return };
+        let connection = session.connection;
         // The new owner has them all.
         let Some(remnant) = self.pubsub.begin_to_clear_up(index) else { return };
         let replay = self.pubsub.retained.reader_leaves(index);
@@ -178,6 +176,7 @@ impl<C: Chain> Shard<C> {
         let (routed, received) = (routing.sequence(), routing.received_up_to());
         (session.outbound.replay_waits, session.outbound.stall_watch) = (false, None);
         let mut transfer = Transfer::pack(clients.setup.id, token, session, connection, routed, received);
+        transfer.replay_bytes = replay.as_ref().map_or(0, |replay| replay.size());
         transfer.replay = replay;
         clients.agenda.output(Output::Transfer { connection: id, to, transfer: Box::new(transfer) });
         self.pubsub.clear_up(remnant);

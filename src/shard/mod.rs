@@ -19,7 +19,7 @@
 //! | what | layer | file |
 //! |---|---|---|
 //! | what the layers are made of | | `machine`, `pubsub`, `clients` |
-//! | inputs, messages of other shards, follow-ups, outputs | `Shard` | `door`, with `input`, `message`, `output` |
+//! | inputs, messages of other shards, follow-ups, outputs | `Shard` | `door`, with `input`, `message` and its `weight`, `output` |
 //! | bytes to packets, AUTH | `Shard` | `serving` |
 //! | CONNECT until all have accepted the client | `Shard` | `connecting` |
 //! | from there to its session, on whichever shard that is | `Shard` | `registering` |
@@ -30,17 +30,18 @@
 //! | an orderly stop | `Shard` | `stopping`, with `stop` |
 //! | PUBLISH, SUBSCRIBE, UNSUBSCRIBE, DISCONNECT | `PubSub` | `packets` |
 //! | a publication to its recipients, retained messages | `PubSub` | `publications` |
-//! | wills, which wait for room between shards | `PubSub` | `wills`, `due_wills` |
+//! | wills, which wait for room | `PubSub` | `wills`, `due_wills` |
 //! | subscriptions, until every shard knows of them | `PubSub` | `subscriptions` |
-//! | members of shared subscriptions without room, or that take nothing | | `passing_over`, `stalled` |
+//! | members of shared subscriptions: how many are here; one of them; those without room, or that take nothing | | `members`, `offering`, `passing_over`, `stalled` |
 //! | what is retained, to new subscribers | | `replaying` |
 //! | a client meets its session; takeover | `PubSub` | `sessions` |
 //! | connections and sessions end, in time or by a packet | `PubSub` | `ending` |
-//! | what is too much for one turn, in portions | `PubSub` | `portions`, with `remnants`, `leftovers` |
+//! | what is too much for one turn, in portions | `PubSub` | `portions`, with `remnants`, `leftovers`, `memberships` |
 //! | keep alive, lifetimes, throttles, sending again: when they are due, and what then | | `due` |
 //! | entries in the timer wheel for that | `Clients` | `timers` |
 //! | connections of sessions: acknowledgements, pauses, throttles | `Clients` | `connected` |
-//! | one message to one client; what waits for it; drops | `Clients` | `delivering` |
+//! | one message to one client; drops | `Clients` | `delivering` |
+//! | what waits for a client, in shares of the turn | `Clients` | `sending` |
 //! | hooks that are not done | `Clients` | `hooks` |
 //! | publishers that are held for slow clients | `Clients` | `holding` |
 //! | refusals, closing, publishers that wait | `Clients` | `clients` |
@@ -62,7 +63,7 @@
 //!    recipients, and queues a copy for each other shard that has some.
 //! 5. `shard::delivering`: `deliver_all` goes through the recipients of this shard. For each, the organ `delivery` either asks
 //!    `on_deliver` and writes the packet into the outbox, or returns that the message is to be queued, stored or dropped. Then it is, and the
-//!    hooks are told if it was stored or dropped. What was queued is sent from there later: `send_waiting`.
+//!    hooks are told if it was stored or dropped. What was queued is sent later: `send_waiting` of `sending`.
 //! 6. `shard::door`: `next_output` gives the runtime the outboxes, and last the messages for other shards.
 //!
 //! On another shard the way is `door` ([`Input::Message`]), `publications` (`deliver_from_shard`, in which `routing` gathers the recipients of
@@ -82,16 +83,19 @@
 //!    there ([`Output::HandOff`]), and on from here when it has come ([`Input::HandedOff`]). If the session is still to come, or hooks that were
 //!    told of something are not done, the connection waits. `why_not_registered` (`shard::sessions`) refuses a client
 //!    for which there is no room, or that takes over too often. Before that the runtime is asked to read what the kernel has of the
-//!    old connection ([`Output::Drain`], [`Input::Drained`]), which `last_bytes` serves: the client sent it first.
-//! 4. `shard::sessions`: `register` calls `on_register`, then 5, through `end_previous`, and makes a session if none is left; then 6,
-//!    `on_client_wakeup`, CONNACK, and 7.
+//!    old connection ([`Output::Drain`], [`Input::Drained`]), which `last_bytes` serves: the client sent it first. After that, if too much for
+//!    one turn would be left, `waits_for_leftovers` does 5 now, and the client comes to `register_when_possible` again when `shard::leftovers`
+//!    has seen to that; what it needs to be let in then is kept for it (`handshake::ReplacedSession`).
+//! 4. `shard::sessions`: `register` calls `on_register`, then 5, through `end_previous`, if there is something to end still, and makes a
+//!    session if none is left; then 6, `on_client_wakeup`, CONNACK, and 7.
 //! 5. `shard::ending`: `end_connection` sends the old client DISCONNECT with Session taken over (MQTT 5), and closes its connection;
 //!    `connection_ended` drops queued QoS 0, publishes the will, unless it is delayed or suppressed, and calls `on_client_offline` for a session that is kept,
 //!    `on_topic_unsubscribed` and `on_client_gone` for one that is not. With Clean Start, `end_session` ends what was kept:
-//!    `on_topic_unsubscribed`, `on_session_expired`, and the will if it was delayed.
+//!    `on_topic_unsubscribed`, `on_session_expired`, and the will if it was delayed. Of sessions that leave a lot, `shard::leftovers` tells
+//!    the end, and publishes the will, when all of that is dropped.
 //! 6. `shard::connected`: `attach` joins connection and session, with what was agreed on in the handshake. A
 //!    will that was delayed is forgotten.
-//! 7. `shard::delivering`: `send_waiting` sends again what was in flight, then what was queued, as far as window and outbox allow.
+//! 7. `shard::sending`: `send_waiting` sends again what was in flight, then what was queued, as far as window, outbox and turn allow.
 //! 8. `shard::door`: `next_output` gives the runtime the outbox of the new connection to send, unless hooks that were told of something are
 //!    not done, and the old connection to close.
 
@@ -117,8 +121,10 @@ mod load;
 mod load_average;
 mod machine;
 mod members;
+mod memberships;
 mod message;
 mod migrating;
+mod offering;
 mod output;
 mod packets;
 mod passing_over;
@@ -131,6 +137,7 @@ mod remnants;
 mod replaying;
 mod report;
 mod requests;
+mod sending;
 mod serving;
 mod sessions;
 mod stalled;
@@ -147,6 +154,7 @@ mod tick;
 mod timers;
 mod turn;
 mod unaccepted;
+mod weight;
 mod wills;
 
 pub use balance::{BalanceLimits, Balancer, SlotMove, plan};

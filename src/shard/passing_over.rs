@@ -53,6 +53,13 @@ impl<'a, C: Chain> PassingOver<'a, C> {
         self.routing.other_shard(mountpoint, filter, without_room)
     }
 
+    /// A member of this shard that is online and has room.
+    pub fn with_room(&mut self, (mountpoint, filter): (u32, &TopicFilter), qos: QoS) -> Option<Subscriber> {
+        let clients = self.clients;
+        let found = self.routing.roomiest(mountpoint, filter, false, &|session| room(clients, session, qos));
+        found.filter(|(_, room)| *room > Room::Full).map(|(member, _)| member)
+    }
+
     /// Another member of this shard than `session`, which takes nothing: one that would be sent a message at once, or for which much less waits.
     pub fn other_than(
         &mut self,
@@ -97,11 +104,11 @@ fn is_ready<C: Chain>(clients: &Clients<C>, session: u32, qos: QoS) -> bool {
 fn room<C: Chain>(clients: &Clients<C>, index: u32, qos: QoS) -> Room {
     let Some(session) = clients.sessions.get(index) else { return Room::Ready };
     let Some(connection) = session.connection.and_then(|id| clients.connections.get(id)) else {
-        // One that is to come is taken for what it was said to be; others are chosen only if nobody is online.
+        // One that is to come is taken for what it was said to be. Others have left, and may still count as online: see `memberships`.
         return match &session.migration {
             Some(MigrationState::Arriving(arriving)) if arriving.is_full(&session.settings.queue) => Room::Full,
             Some(MigrationState::Arriving(_)) => Room::Some,
-            _ => Room::Ready,
+            _ => Room::Stalled,
         };
     };
     if is_ready(clients, index, qos) {

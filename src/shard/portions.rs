@@ -1,15 +1,18 @@
 //! Work that is too much for one turn, in portions: a publication to very many recipients, what a session leaves behind, what is retained
 //! for new subscribers.
 
-use super::agenda::Deadline;
+use super::agenda::PutOff;
 use super::buffered;
-use super::delivering::Routed;
+use super::delivering::{Portioning, Routed};
 use super::leftovers;
+use super::members;
+use super::memberships;
 use super::message::ShardMessage;
 use super::pubsub::PubSub;
 use super::remnants::Remnant;
 use super::replaying::Replaying;
 use super::turn;
+use super::wills;
 use crate::delivery::FanOut;
 use crate::hooks::Chain;
 use crate::retained::{SWEPT, Work};
@@ -20,29 +23,35 @@ use crate::topic::TopicFilter;
 const LOOKS: usize = 2;
 
 impl<C: Chain> PubSub<C> {
-    /// Does what was put off, as far as that and what was due fit into a share of this turn: clients that wait for theirs have the rest.
+    /// Does what was put off, in its share of this turn: clients that wait for theirs have the rest. Each kind does what it can; that whose turn
+    /// comes next when the share is over is the first one in the next turn.
     pub(super) fn go_on(&mut self) {
-        let most = self.clients.agenda.turn.limits().portion;
-        self.clients.agenda.turn.begin_own_share();
-        // Clients wait for these.
-        buffered::go_on(self);
-        while !self.clients.agenda.turn.is_share_over()
-            && let Some(fan_out) = self.clients.delivery.fan_outs.portion(most)
-        {
-            self.deliver_portion(fan_out);
-            Replaying::of(self).take_in();
+        if self.clients.delivery.fan_outs.is_empty() && !self.clients.agenda.has_put_off() {
+            return;
         }
-        while !self.clients.agenda.turn.is_share_over()
-            && let Some(remnant) = self.clients.agenda.remnants.subscriptions.pop_front()
-        {
-            self.clear_up(remnant);
+        let kinds: [fn(&mut Self); 8] = [
+            deliver_some,
+            buffered::go_on,
+            memberships::go_on,
+            clear_up_some,
+            leftovers::drop_some,
+            leftovers::give_some,
+            leftovers::end_some,
+            do_what_was_left,
+        ];
+        let ends = self.clients.agenda.turn.put_off_ends();
+        for _ in kinds {
+            self.clients.agenda.turn.end_share_at(ends);
+            if self.clients.agenda.turn.is_share_over() {
+                break;
+            }
+            let kind = self.clients.agenda.remnants.next_kind(kinds.len());
+            kinds[kind](self);
         }
-        leftovers::go_on(self);
     }
 
     /// Answers what is asked of what is retained, and sends it, as much as a share of the turn: what is left waits for the next.
     pub(super) fn replay_some(&mut self) {
-        self.clients.agenda.turn.begin_share();
         while !self.clients.agenda.turn.is_share_over()
             && let Some(work) = self.retained.next_work(self.clients.agenda.now())
         {
@@ -65,7 +74,7 @@ impl<C: Chain> PubSub<C> {
             }
         }
         if self.retained.end_turn() {
-            self.clients.agenda.next_turn(Deadline::Replays);
+            self.clients.agenda.next_turn(PutOff::Replays);
         }
     }
 
@@ -73,18 +82,18 @@ impl<C: Chain> PubSub<C> {
     pub(super) fn forget_expired(&mut self) {
         self.clients.agenda.turn.did((SWEPT / LOOKS) as u32);
         if self.retained.forget_expired(self.clients.agenda.now()) {
-            self.clients.agenda.next_turn(Deadline::Expiry);
+            self.clients.agenda.next_turn(PutOff::Expiry);
         }
     }
 
     /// Delivers all of these at once: the broker stops, or a session is about to leave.
     pub(super) fn deliver_at_once(&mut self, fan_outs: Vec<FanOut>) {
-        fan_outs.into_iter().for_each(|fan_out| self.deliver_portion(fan_out));
+        fan_outs.into_iter().for_each(|fan_out| self.deliver_portion(fan_out, Portioning::AtOnce));
     }
 
     /// Delivers one portion. What is for a member of a shared subscription that has left meanwhile goes to another one.
-    fn deliver_portion(&mut self, fan_out: FanOut) {
-        let FanOut { message, id, publisher, mountpoint, recipients } = fan_out;
+    fn deliver_portion(&mut self, fan_out: FanOut, portioning: Portioning) {
+        let FanOut { message, id, publisher, mountpoint, is_moved, recipients } = fan_out;
         let mut there = Vec::with_capacity(recipients.len());
         for (recipient, number) in recipients {
             let is_there = self.clients.instance_of(&recipient) == Some(number);
@@ -105,7 +114,7 @@ impl<C: Chain> PubSub<C> {
             }
         }
         let publication = message.publication();
-        self.clients.deliver_all(&there, &Routed { publication: &publication, id, publisher, is_moved: false });
+        self.clients.deliver_all(&there, &Routed { publication: &publication, id, publisher, is_moved, portioning });
     }
 
     /// Ends the subscriptions of a session that is about to be gone from the table, as far as that fits into this turn; what is left is for
@@ -145,6 +154,41 @@ impl<C: Chain> PubSub<C> {
                 continue;
             }
             self.remove_subscription(remnant.mountpoint, &filter, remnant.session);
+        }
+    }
+}
+
+/// Goes on with publications to very many.
+fn deliver_some<C: Chain>(pubsub: &mut PubSub<C>) {
+    let most = pubsub.clients.agenda.turn.limits().portion;
+    while !pubsub.clients.agenda.turn.is_share_over()
+        && let Some((number, fan_out)) = pubsub.clients.delivery.fan_outs.portion(most)
+    {
+        let portioning = Portioning::InFront { mountpoint: fan_out.mountpoint, number };
+        pubsub.deliver_portion(fan_out, portioning);
+        Replaying::of(pubsub).take_in();
+    }
+}
+
+/// Goes on with subscriptions of sessions that are gone.
+fn clear_up_some<C: Chain>(pubsub: &mut PubSub<C>) {
+    while !pubsub.clients.agenda.turn.is_share_over()
+        && let Some(remnant) = pubsub.clients.agenda.remnants.subscriptions.pop_front()
+    {
+        pubsub.clear_up(remnant);
+    }
+}
+
+/// Goes on with what was left for this turn.
+fn do_what_was_left<C: Chain>(pubsub: &mut PubSub<C>) {
+    while !pubsub.clients.agenda.turn.is_share_over()
+        && let Some(left) = pubsub.clients.agenda.next_left()
+    {
+        match left {
+            PutOff::Expiry => pubsub.forget_expired(),
+            PutOff::Replays => pubsub.replay_some(),
+            PutOff::Wills => wills::begin_turn(pubsub),
+            PutOff::Members => members::tell_some(pubsub),
         }
     }
 }

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use super::delivering::Routed;
+use super::delivering::{Portioning, Routed};
 use super::due_wills::put_behind;
+use super::holding::hold_for_room;
 use super::message::{ShardMessage, Share};
 use super::passing_over::{PassingOver, are_ready};
 use super::pubsub::PubSub;
@@ -113,7 +114,7 @@ impl<C: Chain> PubSub<C> {
             self.clients.deliver_in_turn(
                 mountpoint,
                 &mut recipients.local,
-                &Routed { publication, id, publisher, is_moved: false },
+                &Routed { publication, id, publisher, is_moved: false, portioning: Portioning::Behind { mountpoint } },
             );
         }
         self.routing.give_back(recipients);
@@ -242,50 +243,30 @@ impl<C: Chain> PubSub<C> {
         let looked_at = self.routing.gather_own(mountpoint, publication.topic, &mut recipients);
         self.clients.agenda.turn.did_look(looked_at);
         let publisher = publisher.map(|connection| Publisher { shard: id.shard, connection });
-        let routed = Routed { publication: &publication, id, publisher, is_moved: false };
+        let portioning = Portioning::Behind { mountpoint };
+        let routed = Routed { publication: &publication, id, publisher, is_moved: false, portioning };
         self.clients.deliver_in_turn(mountpoint, &mut recipients.local, &routed);
         self.routing.give_back(recipients);
     }
+}
 
-    /// Delivers a message that shard `from` routed here for members of shared subscriptions.
-    pub(super) fn deliver_share(&mut self, from: usize, share: Share) {
-        let Share { sequence, mountpoint, message, number, groups, plain, publisher, turn } = share;
-        let id = PublicationId { shard: from, sequence };
-        self.routing.received(from, sequence);
-        if plain {
-            self.deliver_from_shard(id, &mountpoint, &message, number, publisher.map(|publisher| publisher.connection));
-        }
-        let mountpoint = self.routing.mountpoint(&mountpoint);
-        for group in &groups {
-            self.offer_to_group(mountpoint, group, &message, turn, publisher);
-        }
+/// The other shards that get a publication: one that has to wait for room on its ways is not routed before.
+pub(super) fn shards_of<C: Chain>(
+    pubsub: &mut PubSub<C>,
+    mountpoint: u32,
+    publication: &Publication<'_>,
+    origin: Origin,
+) -> ShardSet {
+    let PubSub { clients, routing, retained, .. } = pubsub;
+    let mut recipients = routing.lend();
+    routing.gather(mountpoint, publication.topic, origin, &mut recipients);
+    let mut shards = recipients.shards();
+    routing.give_back(recipients);
+    if publication.retain {
+        shards.insert(retained.owner(routing.name(mountpoint), publication.topic));
+        shards.remove(clients.setup.id);
     }
-
-    /// Gives `message` to one member of a shared subscription: an online one if there is one on any shard.
-    pub(super) fn offer_to_group(
-        &mut self,
-        mountpoint: u32,
-        filter: &Arc<TopicFilter>,
-        message: &Message,
-        turn: Turn,
-        publisher: Option<Publisher>,
-    ) {
-        let mut turn = turn;
-        let choice = match self.routing.choose_member(mountpoint, filter, turn) {
-            Choice::Member(member) => {
-                turn.passed_over.insert(self.clients.setup.id);
-                let other = PassingOver::of(self).instead_of((mountpoint, filter), member.session, message.qos(), turn);
-                other.unwrap_or(Choice::Member(member))
-            }
-            choice => choice,
-        };
-        match choice {
-            Choice::Member(member) => give_to_member(self, (mountpoint, filter), &member, message, (turn, publisher)),
-            Choice::Shard(shard) => send_on(self, shard, (mountpoint, filter), message.clone(), turn, publisher),
-            // The last one left while it was on its way.
-            Choice::Nobody => {}
-        }
-    }
+    shards
 }
 
 /// Delivers a message to this member of a shared subscription.
@@ -300,7 +281,9 @@ pub(super) fn give_to_member<C: Chain>(
     let mut recipients = pubsub.routing.lend();
     recipients.add_member(member, filter.clone());
     let publication = message.publication();
-    let routed = Routed { publication: &publication, id: PublicationId::NONE, publisher, is_moved: turn.is_moved };
+    let (id, is_moved) = (PublicationId::NONE, turn.is_moved);
+    let routed =
+        Routed { publication: &publication, id, publisher, is_moved, portioning: Portioning::Behind { mountpoint } };
     if turn.is_moved {
         // It has no place among what its publisher sends any more.
         pubsub.clients.deliver_all(&recipients.local, &routed);
@@ -310,7 +293,7 @@ pub(super) fn give_to_member<C: Chain>(
     pubsub.routing.give_back(recipients);
 }
 
-/// Sends a message on to a shard, for a member of a shared subscription there.
+/// Sends a message on to a shard, for a member of a shared subscription there. If the queue to that is full, its publisher waits.
 pub(super) fn send_on<C: Chain>(
     pubsub: &mut PubSub<C>,
     shard: usize,
@@ -319,6 +302,12 @@ pub(super) fn send_on<C: Chain>(
     turn: Turn,
     publisher: Option<Publisher>,
 ) {
+    if turn.is_moved {
+        pubsub.clients.agenda.turn.did_pass_on(message.size());
+    }
+    if let Some(publisher) = publisher {
+        hold_for_room(&mut pubsub.clients, publisher, shard);
+    }
     let share = Share {
         sequence: 0,
         mountpoint: pubsub.routing.name(mountpoint).clone(),

@@ -1,7 +1,9 @@
 //! A client that all have accepted, on its way to its session: on the shard that owns it, when that has come, when tasks of
-//! notifications about it are done, when what an older connection of it has sent before is served, and when there is room for its will.
+//! notifications about it are done, when what an older connection of it has sent before is served, when there is room for its will, and when
+//! what its older connection or session leaves is seen to.
 
 use super::agenda::FollowUp;
+use super::clients::Clients;
 use super::leftovers;
 use super::machine::Shard;
 use super::message::ShardMessage;
@@ -11,9 +13,10 @@ use super::sessions::STOPPING;
 use crate::client::{ConnectionId, SubscriberId};
 use crate::codec::ReasonCode;
 use crate::connection::{ConnectionStage, PauseReason};
-use crate::handshake::{AcceptedConnect, PendingConnect};
+use crate::handshake::{AcceptedConnect, PendingConnect, ReplacedSession};
 use crate::hooks::Chain;
 use crate::migration::{Presence, Wait, Waiting};
+use crate::sharding::SessionPlace;
 
 impl<C: Chain> Shard<C> {
     /// The client of this connection was accepted by all.
@@ -65,7 +68,7 @@ impl<C: Chain> Shard<C> {
             clients.agenda.output(Output::Drain(old));
         } else if self.pubsub.wills.waits(&subscriber, id, has_will) {
             clients.connections.pause(id, PauseReason::Registration);
-        } else if let Some((code, limit)) = self.pubsub.why_not_registered(&subscriber) {
+        } else if let Some((code, limit)) = self.pubsub.why_not_registered(id, &subscriber) {
             self.pubsub.clients.refuse_for_limit(id, code, limit);
         } else if waits_for_leftovers(&mut self.pubsub, id, &subscriber) {
             self.pubsub.clients.connections.pause(id, PauseReason::Registration);
@@ -96,11 +99,28 @@ fn waits_for_leftovers<C: Chain>(pubsub: &mut PubSub<C>, id: ConnectionId, subsc
     if !leftovers::would_hold_up(clients, subscriber, clean_start) {
         return false;
     }
+    let session = clients.sessions.of(subscriber).filter(|session| clean_start || !session.is_kept());
+    let takeovers = session.map(|session| session.takeovers);
     pubsub.end_previous(subscriber, clean_start);
     let clients = &mut pubsub.clients;
+    if let Some(takeovers) = takeovers {
+        // It was let in while it had a session, and is not asked again whether it may have one.
+        let place = SessionPlace::take_anyway(&clients.setup.quotas, clients.setup.id);
+        replaces(clients, id, ReplacedSession { place, takeovers });
+    }
     if !clients.pending_hooks.wait(subscriber, id) {
         // Others had room for most of it. It comes as one who has no session.
         clients.agenda.follow_up(FollowUp::Register(id));
     }
     true
+}
+
+/// The client of a connection is to have a session in the place of one that has ended for it.
+fn replaces<C: Chain>(clients: &mut Clients<C>, id: ConnectionId, replaced: ReplacedSession) {
+    if let Some(connection) = clients.connections.get_mut(id)
+        && let ConnectionStage::Connecting(pending) = &mut connection.stage
+        && let Some(accepted) = pending.accepted_mut()
+    {
+        accepted.replaces = Some(replaced);
+    }
 }

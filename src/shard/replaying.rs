@@ -2,16 +2,18 @@
 
 use super::agenda::FollowUp;
 use super::clients::Clients;
+use super::delivering::{Portioning, Routed};
 use super::message::ShardMessage;
 use super::output::Output;
 use super::pubsub::PubSub;
+use super::sending;
 use crate::config::QueueType;
 use crate::delivery::{self, Delivered, PublishWriter};
 use crate::hooks::Chain;
 use crate::message::Publication;
 use crate::retained::{Retained, RetainedPage, RetainedQuestion};
 use crate::routing::Routing;
-use crate::session::{PROGRAM, Recipient, SubscriptionIds};
+use crate::session::{PROGRAM, PublicationId, Recipient, SubscriptionIds};
 
 /// What it takes to replay what is retained, of one shard.
 pub(super) struct Replaying<'a, C: Chain> {
@@ -80,6 +82,10 @@ impl<'a, C: Chain> Replaying<'a, C> {
     /// Sends a session the messages that are here for it, while there is room. Whether there are more.
     fn send_page(&mut self, reader: u32) -> bool {
         while let Some((filter, message)) = self.retained.next_message(reader) {
+            if self.clients.agenda.turn.is_share_over() {
+                sending::wait(self.clients, reader);
+                return true;
+            }
             let message = message.clone();
             let subscription = self.clients.sessions.get(reader).and_then(|session| session.subscriptions.get(filter));
             if let Some(subscription) = subscription
@@ -116,7 +122,11 @@ impl<'a, C: Chain> Replaying<'a, C> {
                 clients.statistics.counters.messages_out += 1;
                 to.queue_for_output();
             }
-            Some(outcome) => clients.settle(recipient, publication, (qos, true, false), outcome),
+            Some(outcome) => {
+                let (id, portioning) = (PublicationId::NONE, Portioning::AtOnce);
+                let routed = Routed { publication, id, publisher: None, is_moved: false, portioning };
+                clients.settle(recipient, &routed, (qos, true, false), outcome);
+            }
         }
         true
     }

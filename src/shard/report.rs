@@ -5,6 +5,7 @@ use super::machine::Shard;
 use super::pubsub::PubSub;
 use super::statistics::MemoryGauge;
 use crate::client::SubscriberId;
+use crate::delivery::FULL;
 use crate::hooks::{Chain, HookClock, HookReport};
 use crate::migration::SlotMigration;
 use crate::session::MigrationState;
@@ -69,6 +70,9 @@ pub struct ResourceCounts {
 pub fn bound_that_is_exceeded<C: Chain>(shard: &Shard<C>) -> Option<String> {
     let clients = &shard.pubsub.clients;
     let most_output = clients.flow.most();
+    if let Some((what, count, most)) = shared_bound_that_is_exceeded(shard) {
+        return Some(format!("{count} {what} on shard {}, {most} at most", clients.setup.id));
+    }
     clients.sessions.which(|_| true).into_iter().find_map(|index| {
         let session = clients.sessions.get(index)?;
         let own = session.settings.queue;
@@ -90,6 +94,24 @@ pub fn bound_that_is_exceeded<C: Chain>(shard: &Shard<C>) -> Option<String> {
         let is_long = waiting > 2 * most_output + session.settings.maximum_incoming.min(MOST_WRITTEN);
         is_long.then(|| format!("{waiting} bytes of output wait for {}", session.client.subscriber))
     })
+}
+
+/// The same of what all clients of a shard share: what it is, how much there is, and may be.
+fn shared_bound_that_is_exceeded<C: Chain>(shard: &Shard<C>) -> Option<(&'static str, usize, usize)> {
+    let PubSub { clients, wills, .. } = &shard.pubsub;
+    let config = &clients.setup.config;
+    let (sessions, connections) = (clients.sessions.len(), clients.connections.ids().len());
+    // Those of clients that are there may all be due, and what each of them publishes behind one.
+    let of_wills = wills.most() + (sessions + connections) * MOST_WRITTEN;
+    // Everybody may have published to all before there were too many.
+    let under_way = clients.agenda.turn.limits().under_way.saturating_mul(FULL).saturating_add(sessions * connections);
+    let bounds = [
+        ("bytes are held for strangers", clients.connections.unaccepted.bytes(), config.limits.max_unaccepted_bytes),
+        ("tasks about messages wait", clients.pending_hooks.messages.len(), config.hooks.max_message_tasks),
+        ("recipients are under way", clients.delivery.fan_outs.recipients(), under_way),
+        ("bytes of wills wait", wills.bytes(), of_wills),
+    ];
+    bounds.into_iter().find(|(_, count, most)| count > most)
 }
 
 /// More than a packet of a test has.

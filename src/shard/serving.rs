@@ -120,7 +120,7 @@ impl<C: Chain> Shard<C> {
                 Err(error) => {
                     connection.unread.push(bytes);
                     let begun = connection.unread.take();
-                    self.unreadable(id, begun.as_slice(), error);
+                    unreadable(self, id, begun.as_slice(), error);
                     return &[];
                 }
             }
@@ -176,7 +176,7 @@ impl<C: Chain> Shard<C> {
                 return FrontPacket::Stop;
             }
             Err(error) => {
-                self.unreadable(id, bytes, error);
+                unreadable(self, id, bytes, error);
                 return FrontPacket::Unreadable;
             }
         };
@@ -251,38 +251,7 @@ impl<C: Chain> Shard<C> {
             }
             return pubsub.on_publish(id, session, &publish, raw, resumed);
         }
-        self.on_other_packet(id, session, version, frame, raw, resumed)
-    }
-
-    /// The same of one that is no PUBLISH.
-    fn on_other_packet(
-        &mut self,
-        id: ConnectionId,
-        session: u32,
-        version: ProtocolVersion,
-        frame: Frame<'_>,
-        raw: &RawPacket<'_>,
-        resumed: Option<Resumed>,
-    ) -> PacketResult {
-        let pubsub = &mut self.pubsub;
-        match decode(frame, version, Sender::Client)? {
-            Packet::Publish(publish) => pubsub.on_publish(id, session, &publish, raw, resumed),
-            Packet::Puback(ack) | Packet::Pubrec(ack) | Packet::Pubrel(ack) | Packet::Pubcomp(ack) => {
-                let kind = frame.packet_type().and_then(AckKind::of).expect("such a packet was decoded");
-                pubsub.clients.on_ack(id, session, kind, ack)
-            }
-            Packet::Subscribe(subscribe) => pubsub.on_subscribe(id, session, subscribe, raw, resumed),
-            Packet::Unsubscribe(unsubscribe) => pubsub.on_unsubscribe(id, session, unsubscribe, raw, resumed),
-            Packet::Pingreq => {
-                pubsub.clients.connections.write(id, |version, out| Packet::Pingresp.encode(version, out));
-                Ok(())
-            }
-            Packet::Disconnect(disconnect) => pubsub.on_disconnect(id, session, disconnect),
-            Packet::Auth(auth) => self.on_auth(id, session, auth, raw, resumed),
-            Packet::Connect(_) | Packet::Connack(_) | Packet::Suback(_) | Packet::Unsuback(_) | Packet::Pingresp => {
-                Err(Violation::protocol("a packet that only servers send"))
-            }
-        }
+        on_other_packet(self, (id, session), version, frame, raw, resumed)
     }
 
     /// AUTH on a live connection: re-authentication [MQTT-4.12.1-1].
@@ -313,23 +282,6 @@ impl<C: Chain> Shard<C> {
             }
         }
         Ok(())
-    }
-
-    /// What begins at the front of `bytes` is no packet, or one that is too large.
-    fn unreadable(&mut self, id: ConnectionId, bytes: &[u8], error: DecodeError) {
-        if self.pubsub.clients.turn_stranger_away(id, bytes) {
-            return;
-        }
-        let Some(connection) = self.pubsub.clients.connections.get(id) else { return };
-        let is_connect = bytes.first().is_some_and(|first| first >> 4 == PacketType::Connect as u8);
-        match connection.stage {
-            ConnectionStage::Opening { .. } if is_connect => {
-                let listener = &self.handshake.listener(connection.listener).name;
-                let refusal = Refusal::malformed(bytes, connection.peer, listener, error);
-                self.pubsub.clients.refuse(id, &refusal);
-            }
-            _ => self.pubsub.violation(id, error.into()),
-        }
     }
 
     /// Serves what waits in the connection's own buffer.
@@ -385,6 +337,55 @@ impl<C: Chain> Shard<C> {
             }
         }
         self.serve_on(id);
+    }
+}
+
+/// The same of one that is no PUBLISH: its answer may be long. That of a PUBLISH is looked at where it is written, if it is.
+fn on_other_packet<C: Chain>(
+    shard: &mut Shard<C>,
+    (id, session): (ConnectionId, u32),
+    version: ProtocolVersion,
+    frame: Frame<'_>,
+    raw: &RawPacket<'_>,
+    resumed: Option<Resumed>,
+) -> PacketResult {
+    let pubsub = &mut shard.pubsub;
+    let outcome = match decode(frame, version, Sender::Client)? {
+        Packet::Publish(publish) => pubsub.on_publish(id, session, &publish, raw, resumed),
+        Packet::Puback(ack) | Packet::Pubrec(ack) | Packet::Pubrel(ack) | Packet::Pubcomp(ack) => {
+            let kind = frame.packet_type().and_then(AckKind::of).expect("such a packet was decoded");
+            pubsub.clients.on_ack(id, session, kind, ack)
+        }
+        Packet::Subscribe(subscribe) => pubsub.on_subscribe(id, session, subscribe, raw, resumed),
+        Packet::Unsubscribe(unsubscribe) => pubsub.on_unsubscribe(id, session, unsubscribe, raw, resumed),
+        Packet::Pingreq => {
+            pubsub.clients.connections.write(id, |version, out| Packet::Pingresp.encode(version, out));
+            Ok(())
+        }
+        Packet::Disconnect(disconnect) => pubsub.on_disconnect(id, session, disconnect),
+        Packet::Auth(auth) => shard.on_auth(id, session, auth, raw, resumed),
+        Packet::Connect(_) | Packet::Connack(_) | Packet::Suback(_) | Packet::Unsuback(_) | Packet::Pingresp => {
+            Err(Violation::protocol("a packet that only servers send"))
+        }
+    };
+    shard.pubsub.clients.pause_if_not_reading(id);
+    outcome
+}
+
+/// What begins at the front of `bytes` is no packet, or one that is too large.
+fn unreadable<C: Chain>(shard: &mut Shard<C>, id: ConnectionId, bytes: &[u8], error: DecodeError) {
+    if shard.pubsub.clients.turn_stranger_away(id, bytes) {
+        return;
+    }
+    let Some(connection) = shard.pubsub.clients.connections.get(id) else { return };
+    let is_connect = bytes.first().is_some_and(|first| first >> 4 == PacketType::Connect as u8);
+    match connection.stage {
+        ConnectionStage::Opening { .. } if is_connect => {
+            let listener = &shard.handshake.listener(connection.listener).name;
+            let refusal = Refusal::malformed(bytes, connection.peer, listener, error);
+            shard.pubsub.clients.refuse(id, &refusal);
+        }
+        _ => shard.pubsub.violation(id, error.into()),
     }
 }
 

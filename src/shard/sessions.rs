@@ -3,9 +3,13 @@
 //! Registrations of one subscriber id are served one after the other, in the order in which they come: the whole of one
 //! happens in one input of the shard that owns the id. The hooks are called in the order of the lifecycle:
 //! `on_register`, then whatever ends for the connection or session before, then `on_client_wakeup`, then CONNACK.
+//!
+//! If what ends leaves too much for one turn, it ends first, and the client is registered when that is seen to: see
+//! `registering::waits_for_leftovers`. Hooks are told of such an end before `on_register`.
 
 use super::delivering::watch_if_shared;
 use super::leftovers;
+use super::memberships;
 use super::message::ShardMessage;
 use super::output::Output;
 use super::pubsub::PubSub;
@@ -14,6 +18,7 @@ use super::replaying::Replaying;
 use crate::client::{ConnectionId, EndReason, ExpiredReason, SubscriberId, log_client};
 use crate::codec::ReasonCode;
 use crate::config::SessionsFull;
+use crate::handshake::ReplacedSession;
 use crate::hooks::{Chain, ask};
 use crate::memory::MemoryStage;
 
@@ -32,20 +37,29 @@ impl<C: Chain> PubSub<C> {
         self.clients.notified_about(&accepted.client.subscriber, notified);
 
         // A fight for an id goes on across the sessions that end with each takeover.
+        let replaced = accepted.replaces.take();
         let takeovers = self.clients.sessions.of(&accepted.client.subscriber).map(|session| session.takeovers);
         let existing = self.end_previous(&accepted.client.subscriber, accepted.clean_start);
         leftovers::finish_last_of(self, &accepted.client.subscriber);
         let session_present = existing.is_some();
         let index = existing.unwrap_or_else(|| {
-            if takeovers.is_some() {
-                // In place of the session that has just ended. A newcomer has taken its place in `make_room`.
-                self.clients.setup.quotas.sessions.take_anyway(self.clients.setup.id);
-            }
-            let takeovers = takeovers.unwrap_or((0, self.clients.agenda.now()));
+            let takeovers = match (takeovers, replaced) {
+                // In place of the session that has just ended.
+                (Some(takeovers), _) => {
+                    self.clients.setup.quotas.sessions.take_anyway(self.clients.setup.id);
+                    takeovers
+                }
+                (None, Some(ReplacedSession { place, takeovers })) => {
+                    place.keep();
+                    takeovers
+                }
+                // A newcomer has taken its place in `make_room`.
+                (None, None) => (0, self.clients.agenda.now()),
+            };
             self.clients.new_session(accepted.client.clone(), accepted.settings.clone(), slot, takeovers)
         });
         self.clients.attach(id, index, &mut accepted, state, allows_anonymous);
-        self.set_members_online(index, true);
+        memberships::follow_client(self, index);
         if let Some(session) = self.clients.sessions.get_mut(index) {
             let notified = self.clients.chain.on_client_wakeup(&session.client, &mut session.state, session_present);
             self.clients.notified(index, notified);
@@ -67,12 +81,19 @@ impl<C: Chain> PubSub<C> {
     }
 
     /// Why a client that the hooks accepted cannot be registered: limits that only the owner of the session knows. Without memory only
-    /// those are let in who have a session: they come to take what waits for them.
-    pub(super) fn why_not_registered(&mut self, subscriber: &SubscriberId) -> Option<(ReasonCode, &'static str)> {
+    /// those are let in who have a session, or had one that has ended for them: they come to take what waits for them.
+    pub(super) fn why_not_registered(
+        &mut self,
+        id: ConnectionId,
+        subscriber: &SubscriberId,
+    ) -> Option<(ReasonCode, &'static str)> {
         if self.clients.agenda.is_stopping() {
             return Some((ReasonCode::ServerShuttingDown, STOPPING));
         }
         let Some(index) = self.clients.sessions.find(subscriber) else {
+            if self.clients.accepted_at(id).is_some_and(|accepted| accepted.replaces.is_some()) {
+                return None;
+            }
             if self.clients.flow.memory() == MemoryStage::Full {
                 return Some((ReasonCode::QuotaExceeded, "max_memory is reached"));
             }
@@ -116,8 +137,13 @@ impl<C: Chain> PubSub<C> {
             if self.clients.setup.config.limits.sessions_full == SessionsFull::Refuse {
                 return false;
             }
-            if self.clients.sessions.longest_offline().is_some() {
+            if let Some(longest) = self.clients.sessions.longest_offline() {
                 self.end_longest_offline();
+                if self.clients.sessions.get(longest).is_some() {
+                    // It ends soon. For the moment there is one more than there may be.
+                    quotas.sessions.take_anyway(own);
+                    return true;
+                }
                 continue;
             }
             let Some(other) = quotas.most_offline() else { return false };

@@ -2,6 +2,7 @@
 
 use super::agenda::Deadline;
 use super::holding::backlog_shrank;
+use super::offering::is_much_passed_on;
 use super::passing_over::PassingOver;
 use super::publications::{give_to_member, send_on};
 use super::pubsub::PubSub;
@@ -57,6 +58,9 @@ fn pass_on<C: Chain>(pubsub: &mut PubSub<C>, index: u32) -> bool {
     turn.passed_over.insert(pubsub.clients.setup.id);
     let mountpoint = pubsub.routing.mountpoint(&session.client.subscriber.mountpoint);
     for _ in 0..MOST {
+        if is_much_passed_on(&pubsub.clients) {
+            return took;
+        }
         let Some(session) = pubsub.clients.sessions.get(index) else { return took };
         let next =
             session.outbound.queue.find_first(|delivery| delivery.qos > QoS::AtMostOnce && delivery.group.is_some());

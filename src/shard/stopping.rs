@@ -4,9 +4,11 @@ use super::agenda::Deadline;
 use super::buffered;
 use super::leftovers;
 use super::machine::Shard;
+use super::memberships;
 use super::message::ShardMessage;
 use super::output::Output;
 use super::pubsub::PubSub;
+use super::sending;
 use super::wills;
 use crate::client::EndReason;
 use crate::codec::ReasonCode;
@@ -35,7 +37,9 @@ impl<C: Chain> Shard<C> {
         let under_way = pubsub.clients.delivery.fan_outs.take_all();
         pubsub.deliver_at_once(under_way);
         buffered::finish_all(pubsub);
+        memberships::finish_all(pubsub);
         leftovers::finish_all(pubsub);
+        sending::finish_all(&mut pubsub.clients);
         let agenda = &mut pubsub.clients.agenda;
         // A shard that is stuck must not cost the clients of the others their DISCONNECT.
         let patience = pubsub.clients.setup.config.runtime.shutdown_timeout / 2;

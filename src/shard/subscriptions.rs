@@ -90,20 +90,6 @@ impl<C: Chain> PubSub<C> {
         self.clients.statistics.counters.subscriptions -= filters.len() as u64;
     }
 
-    /// The client of a session came or left: its memberships in shared subscriptions follow.
-    pub(super) fn set_members_online(&mut self, index: u32, online: bool) {
-        let Some(session) = self.clients.sessions.get(index) else { return };
-        let shared = session.subscriptions.shared_filters();
-        if shared.is_empty() {
-            return;
-        }
-        let mountpoint = self.routing.mountpoint(&session.client.subscriber.mountpoint);
-        for filter in shared {
-            let members = self.routing.set_online(mountpoint, &filter, index, online);
-            members::tell(self, mountpoint, &filter, members);
-        }
-    }
-
     /// Makes a subscription that has taken effect here known to the other shards, as far as it is news to them; what is left is done when all
     /// have answered.
     pub(super) fn begin_subscribe(&mut self, token: u64, pending: PendingSubscribe, news: News) {
@@ -141,10 +127,10 @@ impl<C: Chain> PubSub<C> {
     /// Takes in filters of another shard, and tells it so.
     pub(super) fn take_in(&mut self, from: usize, name: &Arc<str>, filters: &[TopicFilter]) {
         let mountpoint = self.routing.mountpoint(name);
-        self.clients.agenda.turn.did(turn::FILTER.saturating_mul(filters.len() as u32));
         for filter in filters {
             self.routing.add_interest(from, mountpoint, filter);
         }
+        self.clients.agenda.turn.did(turn::FILTER * filters.len() as u32);
         let sent = self.retained.tell_sent(from, name, filters);
         self.clients.agenda.post(from, ShardMessage::Subscribed { sent, sequence: self.routing.sequence() });
     }

@@ -5,14 +5,12 @@ use std::sync::Arc;
 use super::agenda::{Deadline, NEXT_PORTION, SWEEP};
 use super::counters::Counted;
 use super::machine::Shard;
-use super::members;
 use super::message::{Hold, ShardMessage};
 use super::output::Output;
-use super::publications::PublishContext;
+use super::publications::{self, PublishContext};
 use super::pubsub::PubSub;
 use super::stalled;
 use super::sys;
-use super::wills;
 use crate::config::OnDeadline;
 use crate::hooks::ask::Resumed;
 use crate::hooks::{Chain, HookAnswer, Outcome};
@@ -41,10 +39,6 @@ impl<C: Chain> Shard<C> {
             Deadline::Migrations => self.begin_migrations(),
             Deadline::Stop => self.pubsub.clients.agenda.stop.wait_no_longer(),
             Deadline::Sweep => self.sweep(),
-            Deadline::Expiry => self.pubsub.forget_expired(),
-            Deadline::Wills => wills::go_on(&mut self.pubsub),
-            Deadline::Members => members::tell_some(&mut self.pubsub),
-            Deadline::Replays => self.pubsub.replay_some(),
         }
     }
 
@@ -83,23 +77,21 @@ impl<C: Chain> Shard<C> {
     fn sweep(&mut self) {
         let PubSub { clients, routing, .. } = &mut self.pubsub;
         let now = clients.agenda.now();
-        if !clients.delivery.fan_outs.is_empty() {
-            // Of what is under way, some was perhaps delivered where a session was before.
-            return clients.agenda.arm(now + SWEEP, Deadline::Sweep);
-        }
         clients.flow.forget_whole(now);
         let (own, received) = (clients.setup.id, routing.received_up_to());
-        let all_arrived = self.migration.incoming.forget_arrived(|index| {
-            let Some(session) = clients.sessions.get_mut(index) else { return true };
-            match &session.migration {
-                Some(state @ MigrationState::Arrived { .. }) if state.is_over(own, received) => {
-                    session.migration = None
+        // Of what is under way, some was perhaps delivered where a session was before.
+        let all_arrived = !clients.delivery.fan_outs.is_empty()
+            || self.migration.incoming.forget_arrived(|index| {
+                let Some(session) = clients.sessions.get_mut(index) else { return true };
+                match &session.migration {
+                    Some(state @ MigrationState::Arrived { .. }) if state.is_over(own, received) => {
+                        session.migration = None
+                    }
+                    Some(MigrationState::Arrived { .. }) => return false,
+                    _ => {}
                 }
-                Some(MigrationState::Arrived { .. }) => return false,
-                _ => {}
-            }
-            true
-        });
+                true
+            });
         clients.agenda.arm(now + if all_arrived { SWEEP } else { NEXT_PORTION }, Deadline::Sweep);
         if all_arrived {
             self.pubsub.forget_expired();
@@ -112,12 +104,13 @@ impl<C: Chain> Shard<C> {
         let clients = &mut self.pubsub.clients;
         let now = clients.agenda.now();
         clients.agenda.arm(now + clients.setup.config.sys.interval, Deadline::Sys);
-        if clients.flow.is_any_congested() {
-            // Nobody waits for what the broker says of itself: it would pile up.
-            return;
-        }
+        // Nobody waits for what the broker says of itself: on its way to a shard to which the queue is full it would pile up.
+        let congested = clients.flow.congested();
         if clients.setup.id != sys::PUBLISHER {
-            return clients.agenda.post(sys::PUBLISHER, ShardMessage::Counters(Box::new(total)));
+            if !congested.contains(sys::PUBLISHER) {
+                clients.agenda.post(sys::PUBLISHER, ShardMessage::Counters(Box::new(total)));
+            }
+            return;
         }
         clients.statistics.others.iter().for_each(|other| total.add(other));
         let mut lines = sys::lines(&total, now, clients.setup.version);
@@ -126,6 +119,10 @@ impl<C: Chain> Shard<C> {
         for (topic, value) in lines {
             let mut publication = Publication::new(TopicName::trusted(&topic), value.as_bytes());
             publication.retain = true;
+            let mut shards = || publications::shards_of(&mut self.pubsub, mountpoint, &publication, origin);
+            if !congested.is_empty() && !congested.intersection(&shards()).is_empty() {
+                continue;
+            }
             self.pubsub.publish(mountpoint, &publication, PublishContext::by_nobody(origin));
         }
     }

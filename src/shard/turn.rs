@@ -3,7 +3,8 @@
 //! Work is counted in units of some 100 ns: a message to one client is one, reading a packet some. A client gets a share of each turn;
 //! what it has sent beyond that waits, and is served when those before it have been, in the order in which they came to wait. So a client
 //! that asks for a lot is slow itself, and nobody else is. What it asks of other shards counts, too, as far as they have said what messages
-//! cost them: they are busy with it as long, and what comes behind it waits.
+//! cost them: they are busy with it as long, and what comes behind it waits. When output of a client has left, it gets a share, too, of what
+//! waits for it in its queue.
 //!
 //! A turn is what happens at one time: the runtime reads the clock once for all that has come. When all that may be done in it is done,
 //! what comes is put aside unread until the next [`Input::Tick`](super::Input::Tick), which begins a turn, too.
@@ -29,8 +30,6 @@ const ORDINARY_LOOKS: usize = 16;
 pub(super) const FILTER: u32 = 16;
 /// A page of retained messages that is looked for or sent, but for its topics and messages.
 pub(super) const PAGE: u32 = 8;
-/// So many Subscription Identifiers are sent in a unit of work.
-pub(super) const IDS: usize = 8;
 /// What the end of a session is, but for its topic filters and messages.
 pub(super) const SESSION: u32 = 32;
 /// A message that a session leaves.
@@ -48,6 +47,12 @@ pub(super) fn fields(bytes: usize) -> u32 {
     (bytes >> 5) as u32
 }
 
+/// So many bytes that have waited are put into output: the kernel copies them, too.
+#[inline]
+pub(super) fn output(bytes: usize) -> u32 {
+    (bytes >> 9) as u32
+}
+
 /// How much is done in a turn, in units of work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TurnLimits {
@@ -63,6 +68,13 @@ pub struct TurnLimits {
     pub portion: usize,
     /// Most recipients that may wait on a shard for their portion of a message before who publishes to very many waits.
     pub under_way: usize,
+}
+
+impl TurnLimits {
+    /// Most messages in a queue that give way to one at once: that may be so for each recipient. If more have to, they do so in portions.
+    pub(super) fn give_way(&self) -> usize {
+        (self.portion / 16).max(1)
+    }
 }
 
 impl Default for TurnLimits {
@@ -96,26 +108,34 @@ pub(super) enum Line {
     Clients,
     /// That of those who come, and of what is left of those who went: very many may do so at once.
     ComingAndGoing,
+    /// That of clients for which something waits that was too much for one share.
+    Sending,
 }
+
+/// All of them, in the order in which they take turns.
+const LINES: [Line; 3] = [Line::Clients, Line::ComingAndGoing, Line::Sending];
 
 /// The present turn, and who waits for another one.
 pub(super) struct Turn {
     limits: TurnLimits,
     done: u32,
-    /// When this is done, the client that is served has had its share; if there is none, what is due and what was put off.
+    /// When this is done, the client that is served has had its share; if there is none, what is due, or what was put off.
     share_ends: u32,
     /// By [`Line`].
-    waiting: [VecDeque<ConnectionId>; 2],
+    waiting: [VecDeque<ConnectionId>; LINES.len()],
     /// The line whose turn it is.
     line: usize,
     /// By shard: what a message costs it.
     costs: Vec<u32>,
+    /// The bytes of messages that a member of a shared subscription had and that have gone to other shards in this turn.
+    passed_on: usize,
 }
 
 impl Turn {
     /// The first turn.
     pub fn new(limits: TurnLimits) -> Self {
-        Turn { limits, done: 0, share_ends: limits.share, waiting: Default::default(), line: 0, costs: Vec::new() }
+        let (waiting, costs) = (Default::default(), Vec::new());
+        Turn { limits, done: 0, share_ends: limits.share, waiting, line: 0, costs, passed_on: 0 }
     }
 
     /// How much is done in a turn.
@@ -127,7 +147,7 @@ impl Turn {
     /// A turn begins.
     #[inline]
     pub fn begin(&mut self) {
-        (self.done, self.share_ends) = (0, self.limits.share);
+        (self.done, self.share_ends, self.passed_on) = (0, self.limits.share, 0);
     }
 
     /// The share of a client begins.
@@ -136,9 +156,24 @@ impl Turn {
         self.share_ends = self.done.saturating_add(self.limits.share).min(self.limits.turn);
     }
 
-    /// The share of what is due or was put off begins: one together.
-    pub fn begin_own_share(&mut self) {
-        self.share_ends = self.limits.share.min(self.limits.turn);
+    /// The share of what is due begins, or goes on: half of one.
+    pub fn begin_due(&mut self) {
+        self.share_ends = self.half_share();
+    }
+
+    /// How much will be done when the share of what was put off is over, which begins now: what is due has left the rest of a share, and half
+    /// of one in any case.
+    pub fn put_off_ends(&self) -> u32 {
+        self.done.saturating_add(self.half_share()).max(self.limits.share.min(self.limits.turn))
+    }
+
+    /// The share of what is done next ends when so much is done.
+    pub fn end_share_at(&mut self, done: u32) {
+        self.share_ends = done;
+    }
+
+    fn half_share(&self) -> u32 {
+        self.limits.share.min(self.limits.turn).div_ceil(2)
     }
 
     /// So much work was done.
@@ -170,6 +205,16 @@ impl Turn {
         self.did(self.costs.get(shard).copied().unwrap_or(0));
     }
 
+    /// A message of so many bytes that a member of a shared subscription had has gone to another shard.
+    pub fn did_pass_on(&mut self, bytes: usize) {
+        self.passed_on = self.passed_on.saturating_add(bytes);
+    }
+
+    /// The bytes of all of them in this turn.
+    pub fn passed_on(&self) -> usize {
+        self.passed_on
+    }
+
     /// How much work was done in this turn.
     pub fn done(&self) -> u32 {
         self.done
@@ -185,6 +230,12 @@ impl Turn {
     #[inline]
     pub fn is_share_over(&self) -> bool {
         self.done >= self.share_ends
+    }
+
+    /// What is left of the share.
+    #[inline]
+    pub fn left(&self) -> u32 {
+        self.share_ends.saturating_sub(self.done)
     }
 
     /// The client that is served gets no more in this turn.
@@ -214,11 +265,17 @@ impl Turn {
         self.waiting.iter().map(VecDeque::len).sum()
     }
 
-    /// Who has waited longest in the line whose turn it is; if nobody waits in that, in the other.
-    pub fn next(&mut self) -> Option<ConnectionId> {
-        let (line, other) = (self.line, self.line ^ 1);
-        self.line = other;
-        self.waiting[line].pop_front().or_else(|| self.waiting[other].pop_front())
+    /// Who has waited longest in the line whose turn it is, and that line; if nobody waits in it, in the next one.
+    pub fn next(&mut self) -> Option<(ConnectionId, Line)> {
+        let lines = (0..LINES.len()).map(|behind| (self.line + behind) % LINES.len());
+        let at = lines.into_iter().find(|at| !self.waiting[*at].is_empty())?;
+        self.line = (at + 1) % LINES.len();
+        Some((self.waiting[at].pop_front()?, LINES[at]))
+    }
+
+    /// Who has waited longest for something to be sent.
+    pub fn next_to_send(&mut self) -> Option<ConnectionId> {
+        self.waiting[Line::Sending as usize].pop_front()
     }
 }
 
@@ -249,6 +306,27 @@ mod tests {
     }
 
     #[test]
+    fn what_is_due_has_half_a_share_and_what_was_put_off_the_rest_or_half_of_one() {
+        for (all, due, ends) in [(200, 0, 100), (200, 30, 100), (200, 50, 100), (200, 80, 130), (60, 0, 60)] {
+            let mut turn = Turn::new(TurnLimits { share: 100, turn: all, ..TurnLimits::default() });
+            turn.begin_due();
+            turn.did(due);
+            assert_eq!(turn.is_share_over(), due >= 50);
+            assert_eq!(turn.put_off_ends(), ends, "{due} of {all}");
+            turn.end_share_at(ends);
+            turn.did(ends - due - 1);
+            assert!(!turn.is_share_over());
+            turn.did(1);
+            assert!(turn.is_share_over());
+        }
+        let mut turn = Turn::new(TurnLimits { share: 1, ..TurnLimits::default() });
+        turn.begin_due();
+        assert!(!turn.is_share_over(), "something, however small a share is");
+        turn.did(5);
+        assert_eq!(turn.put_off_ends(), 6);
+    }
+
+    #[test]
     fn what_is_sent_to_a_shard_counts_as_what_it_costs_there() {
         let mut turn = Turn::new(TurnLimits::default());
         turn.did_send(2);
@@ -259,12 +337,24 @@ mod tests {
     }
 
     #[test]
+    fn what_members_leave_to_other_shards_is_counted_in_each_turn() {
+        let mut turn = Turn::new(TurnLimits::default());
+        turn.did_pass_on(100);
+        turn.did_pass_on(20);
+        assert_eq!(turn.passed_on(), 120);
+        turn.begin();
+        assert_eq!(turn.passed_on(), 0);
+    }
+
+    #[test]
     fn who_waits_is_served_in_order_of_its_line_and_lines_take_turns() {
         let mut turn = Turn::new(TurnLimits::default());
-        let [a, b, c, d, e] = [3, 1, 2, 5, 4].map(|index| ConnectionId::new(index, 1));
+        let [a, b, c, d, e, f, g] = [3, 1, 2, 5, 4, 7, 6].map(|index| ConnectionId::new(index, 1));
         [c, d, e].into_iter().for_each(|id| turn.wait(id, Line::ComingAndGoing));
         [a, b].into_iter().for_each(|id| turn.wait(id, Line::Clients));
-        assert_eq!(turn.waiting(), 5);
-        assert_eq!(std::iter::from_fn(|| turn.next()).collect::<Vec<_>>(), [a, c, b, d, e]);
+        [f, g].into_iter().for_each(|id| turn.wait(id, Line::Sending));
+        assert_eq!(turn.waiting(), 7);
+        let in_order = std::iter::from_fn(|| turn.next()).map(|(id, _)| id);
+        assert_eq!(in_order.collect::<Vec<_>>(), [a, c, f, b, d, g, e]);
     }
 }

@@ -1,4 +1,5 @@
-//! Bytes of clients that are not accepted yet, which are bounded for all of them together; and bytes that cannot be served yet.
+//! Clients that are not accepted yet: those that are turned away at once, and the bytes of the others, which are bounded for all of them
+//! together; and bytes that cannot be served yet.
 
 use std::net::SocketAddr;
 
@@ -9,12 +10,12 @@ use crate::connection::ConnectionStage;
 use crate::handshake::Refusal;
 use crate::hooks::Chain;
 
-/// A client was turned away before it was anybody: so many others are being refused.
+/// A client was turned away before it was anybody: there was no place for its connection, not even to refuse it.
 pub(super) fn turned_away<C: Chain>(clients: &mut Clients<C>, listener: usize, peer: SocketAddr) {
     let counters = &mut clients.statistics.counters;
     (counters.accepted, counters.refused) = (counters.accepted + 1, counters.refused + 1);
     let listener = clients.setup.listener_name(listener);
-    let why = "there are more connections than may be, and as many as can be are being refused";
+    let why = "there is no place for it beside the connections that are there, are being refused and are being closed";
     tracing::warn!(%peer, listener, "connection closed: {why}");
 }
 

@@ -1,11 +1,12 @@
-//! Wills on their way to everybody. Very many may be due at the same moment; those for shards to which the queue is full wait, and so do
-//! those behind them, and what else is published to their topics here. Until its will is out a client id counts as one about which hooks are not done: nobody is registered for it, and it
-//! does not move. The hooks are told of a will when it is due.
+//! Wills on their way to everybody. Very many may be due at the same moment; those for shards to which the queue is full wait, and all do while
+//! as many recipients as may be wait here for messages to very many. So do those behind them, and what else is published to their topics here.
+//! Until its will is out a client id counts as one about which hooks are not done: nobody is registered for it, and it does not move. The hooks
+//! are told of a will when it is due.
 
 use super::agenda::FollowUp;
-use super::due_wills::{await_room, wait};
+use super::due_wills::{are_many_under_way, await_room, wait};
 use super::hooks;
-use super::publications::PublishContext;
+use super::publications::{self, PublishContext};
 use super::pubsub::PubSub;
 use super::turn::PACKET;
 use crate::client::SubscriberId;
@@ -70,8 +71,13 @@ fn route<C: Chain>(pubsub: &mut PubSub<C>, due: DueWill) {
 
 /// Whether a will may go now: there is room on its ways.
 fn may_go<C: Chain>(pubsub: &mut PubSub<C>, due: &DueWill) -> bool {
-    let flow = &pubsub.clients.flow;
-    if pubsub.clients.agenda.is_stopping() || !flow.is_any_congested() && !pubsub.wills.is_turn_over() {
+    if pubsub.clients.agenda.is_stopping() {
+        return true;
+    }
+    if are_many_under_way(&pubsub.clients) {
+        return false;
+    }
+    if !pubsub.clients.flow.is_any_congested() && !pubsub.wills.is_turn_over() {
         return true;
     }
     let shards = shards_of(pubsub, due);
@@ -82,15 +88,7 @@ fn may_go<C: Chain>(pubsub: &mut PubSub<C>, due: &DueWill) -> bool {
 fn shards_of<C: Chain>(pubsub: &mut PubSub<C>, due: &DueWill) -> ShardSet {
     let will = &due.will;
     let (mountpoint, publication) = (pubsub.routing.mountpoint(&will.mountpoint), will.message.publication());
-    let mut recipients = pubsub.routing.lend();
-    pubsub.routing.gather(mountpoint, publication.topic, origin(place_of(pubsub, due), due), &mut recipients);
-    let mut shards = recipients.shards();
-    pubsub.routing.give_back(recipients);
-    if publication.retain {
-        shards.insert(pubsub.retained.owner(&will.mountpoint, publication.topic));
-        shards.remove(pubsub.clients.setup.id);
-    }
-    shards
+    publications::shards_of(pubsub, mountpoint, &publication, origin(place_of(pubsub, due), due))
 }
 
 /// The place of the session whose will it is, if that is there still.
@@ -113,19 +111,30 @@ fn send<C: Chain>(pubsub: &mut PubSub<C>, due: &DueWill) {
     let by = PublishContext { origin, connection: due.connection, more_follows: false };
     pubsub.clients.agenda.turn.did(PACKET);
     let published = pubsub.publish_now(mountpoint, &publication, by);
+    pubsub.clients.delivery.fan_outs.note_will();
     if !published.told.is_empty() {
         pubsub.wills.sent(due.will.message.size());
     }
 }
 
-/// There may be room for wills that wait: another turn begins, a queue has room again, or the broker stops, which waits for none.
-pub(super) fn go_on<C: Chain>(pubsub: &mut PubSub<C>) {
+/// Another turn begins: wills that wait go on.
+pub(super) fn begin_turn<C: Chain>(pubsub: &mut PubSub<C>) {
     pubsub.wills.begin_turn();
+    go_on(pubsub);
+}
+
+/// There may be room for wills that wait: another turn begins, a queue has room again, or the broker stops, which waits for none. They have what
+/// is left of the share.
+pub(super) fn go_on<C: Chain>(pubsub: &mut PubSub<C>) {
+    pubsub.clients.delivery.fan_outs.keep_no_room();
     while let Some(due) = pubsub.wills.pop() {
         let agenda = &pubsub.clients.agenda;
-        if agenda.turn.is_over() && !agenda.is_stopping() || !may_go(pubsub, &due) {
+        if agenda.turn.is_share_over() && !agenda.is_stopping() || !may_go(pubsub, &due) {
             pubsub.wills.put_back(due);
             await_room(pubsub);
+            if are_many_under_way(&pubsub.clients) {
+                pubsub.clients.delivery.fan_outs.keep_room();
+            }
             break;
         }
         send(pubsub, &due);
@@ -146,5 +155,5 @@ fn is_out<C: Chain>(pubsub: &mut PubSub<C>, slot: u16, subscriber: &SubscriberId
         // If its slot leaves, the others are to have the will before the new owner goes on.
         None => clients.agenda.follow_up(FollowUp::SessionEnded(slot, subscriber.clone(), None)),
     }
-    hooks::release(clients, subscriber);
+    hooks::done(clients, subscriber);
 }

@@ -103,6 +103,35 @@ impl Quotas {
     }
 }
 
+/// A place among [`Quotas::sessions`] that is kept free for a client. It is given back when that leaves.
+#[derive(Debug)]
+pub struct SessionPlace {
+    /// None when its session has it.
+    quotas: Option<Arc<Quotas>>,
+    shard: usize,
+}
+
+impl SessionPlace {
+    /// Takes one for `shard`, as [`Quota::take_anyway`].
+    pub fn take_anyway(quotas: &Arc<Quotas>, shard: usize) -> Self {
+        quotas.sessions.take_anyway(shard);
+        SessionPlace { quotas: Some(Arc::clone(quotas)), shard }
+    }
+
+    /// From now on the session of the client has it.
+    pub fn keep(mut self) {
+        self.quotas = None;
+    }
+}
+
+impl Drop for SessionPlace {
+    fn drop(&mut self) {
+        if let Some(quotas) = &self.quotas {
+            quotas.sessions.give_back(self.shard, 1);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -137,6 +166,19 @@ mod tests {
         assert!(!quota.take(0, 1) && !quota.take(1, 1));
         quota.give_back(1, 1);
         assert!(quota.take(0, 1) && !quota.take(1, 1));
+    }
+
+    #[test]
+    fn a_place_that_is_kept_free_is_given_back_unless_a_session_has_it() {
+        let config = Config::from_toml("limits.max_sessions = 1", "test").expect("the settings are valid");
+        let quotas = Quotas::new(&config, 2);
+        let place = SessionPlace::take_anyway(&quotas, 1);
+        assert!(!quotas.sessions.take(0, 1));
+        drop(place);
+        assert!(quotas.sessions.take(0, 1));
+        quotas.sessions.give_back(0, 1);
+        SessionPlace::take_anyway(&quotas, 1).keep();
+        assert!(!quotas.sessions.take(0, 1));
     }
 
     /// However many threads take and give back at the same time: never more than the limit, and never a refusal below it.

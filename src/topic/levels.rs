@@ -3,7 +3,7 @@
 //! Owns the nodes and the edges between them, not what they mean: an owner hangs marks of type `M` on nodes and decides
 //! when a node is no longer needed. All nodes live in one vector and all edges in one hash table, so a level costs no
 //! allocation of its own (its text up to [`INLINE_LABEL`] bytes included), wide levels need no other shape than narrow
-//! ones, and growing never reads the nodes. Siblings are linked, for those who must visit all of them.
+//! ones, and growing never reads the nodes. Siblings are linked, so that the one that is left is found.
 
 use std::cell::OnceCell;
 
@@ -257,24 +257,9 @@ impl<M> Levels<M> {
         self.nodes.iter_mut().map(|node| &mut node.marks)
     }
 
-    /// The label of `node`; empty for the root.
-    pub(super) fn label(&self, node: u32) -> &[u8] {
-        &self.nodes[node as usize].label
-    }
-
-    /// The node above `node`; [`NONE`] for the root.
-    pub(super) fn parent(&self, node: u32) -> u32 {
-        self.nodes[node as usize].parent
-    }
-
     /// One of the children of `node`, or [`NONE`].
     pub(super) fn first_child(&self, node: u32) -> u32 {
         self.nodes[node as usize].first_child
-    }
-
-    /// The sibling that comes after `node`, or [`NONE`].
-    pub(super) fn next_sibling(&self, node: u32) -> u32 {
-        self.nodes[node as usize].next
     }
 }
 

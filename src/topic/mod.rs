@@ -6,14 +6,16 @@
 
 // `FilterTree` finds the filters that match a topic name (subscriptions, interest of other shards). `TopicMap` keeps topic names in
 // order, and a `FilterSet` says which of them filters match, and where to look for the next (retained messages). `ScopeTree` finds
-// whether a set of filters covers a topic or a filter, or meets it (access rules). They are keyed by what clients choose, so hashes
-// are seeded, and no walk recurses.
+// whether a set of filters covers a topic or a filter, `ScopeColumns` whether it meets one (access rules). They are keyed by what
+// clients choose, so hashes are seeded, and no walk recurses.
 
 mod filter;
 mod filter_set;
 mod filter_tree;
 mod levels;
 mod name;
+mod places;
+mod scope_columns;
 mod scope_tree;
 mod topic_map;
 
@@ -31,7 +33,9 @@ pub use name::TopicName;
 pub use {
     filter_set::{FilterSet, Sought},
     filter_tree::FilterTree,
-    scope_tree::{Names, PLACES, ScopeTree, is_level},
+    places::{Names, PLACES, is_level},
+    scope_columns::ScopeColumns,
+    scope_tree::ScopeTree,
     topic_map::{Named, TopicMap, after},
 };
 

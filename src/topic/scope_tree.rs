@@ -1,17 +1,15 @@
-//! Topic filters with places for names: what access rules are about.
+//! Topic filters with places for names, in a tree: whether one of them covers a topic or a filter.
 //!
-//! A place is a level of its own, one of [`PLACES`], and stands for what a client is called, literally. All filters of all
-//! owners are in one tree of levels, each owner's below a level of its own: asking goes down the levels of the topic or
-//! filter, and looks at each stored level at most once. How many filters there are that the walk does not meet makes no
-//! difference.
+//! A place is a level of its own, one of [`PLACES`](super::PLACES), and stands for what a client is called, literally. All
+//! filters of all owners are in one tree of levels, each owner's below a level of its own: asking goes down the levels of the
+//! topic or filter, and looks at each stored level at most once. How many filters there are that the walk does not meet makes
+//! no difference.
 
 use smallvec::{SmallVec, smallvec};
 
 use super::levels::{Level, Levels, NONE, ROOT};
+use super::places::{Names, place_of};
 use super::{TopicFilter, TopicName, seeded};
-
-/// The levels that are places. No topic filter may have one of them as an ordinary level.
-pub const PLACES: [&str; 3] = ["%u", "%c", "%m"];
 
 /// Levels that are kept, and nodes that are reached, without allocating.
 const INLINE: usize = 16;
@@ -19,23 +17,6 @@ const INLINE: usize = 16;
 /// A set of topic filters with places, by owner.
 pub struct ScopeTree {
     levels: Levels<Marks>,
-}
-
-/// What a client is called: what stands in the places, in their order.
-#[derive(Clone, Copy, Debug)]
-pub struct Names<'a> {
-    /// Without one, what has the place is about nothing.
-    pub of: [Option<&'a str>; 3],
-    /// Whether a name that begins with `$` may be the first level.
-    pub dollar: bool,
-}
-
-impl<'a> Names<'a> {
-    /// What stands in a place. A name with characters that mean more than themselves in a filter, or end a level, is none.
-    fn get(&self, place: usize, is_first: bool) -> Option<&'a str> {
-        let name = self.of[place]?;
-        (is_level(name) && (self.dollar || !is_first || !name.starts_with('$'))).then_some(name)
-    }
 }
 
 /// What a level knows of what is below it.
@@ -132,49 +113,6 @@ impl ScopeTree {
         false
     }
 
-    /// Whether there is a topic that `filter` matches and a filter of `owner`, too.
-    pub fn meets(&self, owner: &str, filter: &TopicFilter, names: &Names<'_>) -> bool {
-        let Some(root) = self.root(owner) else { return false };
-        let (text, is_dollar) = (filter.filter(), filter.filter().starts_with('$'));
-        let path = path(text);
-        let mut reached: Reached = smallvec![(root, 0)];
-        while let Some((node, depth)) = reached.pop() {
-            let marks = self.levels.marks(node);
-            let wild = depth > 0 || !is_dollar;
-            // All that `/#` and `+` have in common is the topic without characters, which does not exist.
-            let is_nothing = depth == 1 && text == "+" && self.is_empty_level(node, names);
-            if marks.hash && wild && !is_nothing {
-                return true;
-            }
-            let Some(level) = path.get(depth) else {
-                if self.ends(node, depth, names) {
-                    return true;
-                }
-                continue;
-            };
-            match level.text {
-                b"#" => {
-                    // The same the other way round.
-                    let is_nothing = depth == 1 && text == "/#" && self.levels.label(node) == b"+";
-                    if self.ends(node, depth, names) && !is_nothing {
-                        return true;
-                    }
-                    if self.anything_below(node, depth, names) {
-                        return true;
-                    }
-                }
-                b"+" => self.children(node, depth, names, |child| reached.push((child, depth + 1))),
-                _ => {
-                    if marks.plus != NONE && wild {
-                        reached.push((marks.plus, depth + 1));
-                    }
-                    self.literal(node, level, depth, names, &mut reached);
-                }
-            }
-        }
-        false
-    }
-
     fn root(&self, owner: &str) -> Option<u32> {
         self.levels.child(ROOT, &Level::new(owner.as_bytes()))
     }
@@ -192,63 +130,6 @@ impl ScopeTree {
             }
         }
     }
-
-    /// All children of `node` that a wildcard meets.
-    fn children(&self, node: u32, depth: usize, names: &Names<'_>, mut found: impl FnMut(u32)) {
-        let mut child = self.levels.first_child(node);
-        while child != NONE {
-            let is_met = self.text(child, depth == 0, names).is_some_and(|text| depth > 0 || !text.starts_with(b"$"));
-            if is_met {
-                found(child);
-            }
-            child = self.levels.next_sibling(child);
-        }
-    }
-
-    /// Whether any filter ends below `node`, to which `depth` levels lead.
-    fn anything_below(&self, node: u32, depth: usize, names: &Names<'_>) -> bool {
-        let mut nodes: SmallVec<[u32; INLINE]> = SmallVec::new();
-        self.children(node, depth, names, |child| nodes.push(child));
-        while let Some(node) = nodes.pop() {
-            let marks = self.levels.marks(node);
-            // What the first level may be has been looked at.
-            let depth = if self.levels.parent(self.levels.parent(node)) == ROOT { 1 } else { 2 };
-            if marks.hash || self.ends(node, depth, names) {
-                return true;
-            }
-            self.children(node, depth, names, |child| nodes.push(child));
-        }
-        false
-    }
-
-    /// Whether a filter ends with `node`, to which as many levels lead.
-    fn ends(&self, node: u32, depth: usize, names: &Names<'_>) -> bool {
-        let marks = self.levels.marks(node);
-        // A topic is not empty.
-        marks.ends && !(depth == 1 && self.is_empty_level(node, names))
-    }
-
-    fn is_empty_level(&self, node: u32, names: &Names<'_>) -> bool {
-        self.text(node, true, names).is_some_and(<[u8]>::is_empty)
-    }
-
-    /// The level that `node` is; none if it is a place that no name can fill.
-    fn text<'a>(&'a self, node: u32, is_first: bool, names: &Names<'a>) -> Option<&'a [u8]> {
-        let label = self.levels.label(node);
-        match place_of(label) {
-            None => Some(label),
-            Some(place) => names.get(place, is_first).map(str::as_bytes),
-        }
-    }
-}
-
-/// Whether a name can stand for a level, and for nothing but itself.
-pub fn is_level(name: &str) -> bool {
-    !name.contains(['+', '#', '/', '\0'])
-}
-
-fn place_of(level: &[u8]) -> Option<usize> {
-    PLACES.iter().position(|place| place.as_bytes() == level)
 }
 
 fn path(text: &str) -> SmallVec<[Level<'_>; INLINE]> {

@@ -59,10 +59,17 @@ fn limited() -> PathBuf {
     script
 }
 
-/// Operators are answered, and newcomers do not wait for an answer for ever.
+/// Operators are answered, files are read again, and newcomers do not wait for an answer for ever.
 fn goes_on_with_few_descriptors(shards: usize) {
-    let socket = std::env::temp_dir().join(format!("moormq-full-{}-{shards}", std::process::id()));
-    let broker = Broker::of(&limited(), shards, &format!("[control]\nsocket = \"{}\"\n", socket.display()));
+    let place = std::env::temp_dir().join(format!("moormq-full-{}-{shards}", std::process::id()));
+    let (socket, rules) = (place.with_extension("socket"), place.with_extension("rules"));
+    fs::write(&rules, "topic a\n").expect("a file can be written");
+    let settings = format!(
+        "[control]\nsocket = \"{}\"\n[acl_file]\npath = \"{}\"\n[reload]\ninterval = \"never\"\n",
+        socket.display(),
+        rules.display()
+    );
+    let mut broker = Broker::of(&limited(), shards, &settings);
     let idle: Vec<_> =
         (0..400).map(|_| TcpStream::connect(("127.0.0.1", broker.port())).expect("the kernel takes it")).collect();
     for number in 0..3 {
@@ -70,7 +77,14 @@ fn goes_on_with_few_descriptors(shards: usize) {
         assert!(matches!(newcomer.err(), Some(None | Some(ReasonCode::QuotaExceeded))));
         let mut ctl = Command::new(env!("CARGO_BIN_EXE_moormq"));
         Process::spawn(ctl.args(["ctl", "--socket"]).arg(&socket).arg("shards")).succeed();
+        // By SIGHUP; a changed file is read in the same way.
+        fs::write(&rules, "topic a\n".repeat(number + 2)).expect("a file can be written");
+        broker.process().signal("HUP");
+        let (read, entries) = ("read again", format!("entries={}", number + 2));
+        let is_told = |line: &str| (line.contains(read) && line.contains(&entries)).then_some(());
+        broker.process().stderr().find(&format!("{read} {entries}"), is_told);
     }
     drop(idle);
     connect(broker.port(), "client");
+    fs::remove_file(&rules).expect("it is there");
 }

@@ -1,6 +1,13 @@
 //! Large payloads: whole up to the limit, refused above it, and never sent to those who do not take them.
 
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use moormq::codec::{Packet, PacketId, Publish, QoS};
+
 use crate::broker::Broker;
+use crate::raw_connection::{ProtocolVersion, RawConnection, clean};
 use crate::{mqtt3, mqtt5, on_every_number_of_shards};
 
 /// The default of `limits.max_packet_size`.
@@ -15,6 +22,7 @@ on_every_number_of_shards![
     many_large_payloads_arrive_in_order,
     a_large_payload_waits_for_an_offline_client,
     who_takes_less_gets_only_that,
+    images_reach_all_who_take_their_time_with_each,
 ];
 
 /// Bytes of which none can be missing or misplaced unnoticed.
@@ -92,4 +100,44 @@ fn who_takes_less_gets_only_that(broker: Broker) {
     };
     assert_eq!(sizes(&mut other, 5), [10, 2000, 900, 100_000, 20]);
     assert_eq!(sizes(&mut modest, 3), [10, 900, 20]);
+}
+
+/// A camera sends forty images of 1 MB as fast as the broker takes them; five programs look at each for 50 ms.
+fn images_reach_all_who_take_their_time_with_each(broker: Broker) {
+    const IMAGES: u16 = 40;
+    let pixels = Arc::new(payload(1_000_000, 1));
+    let programs: Vec<_> = (0..5)
+        .map(|number| {
+            let version = if number % 2 == 0 { ProtocolVersion::V311 } else { ProtocolVersion::V5 };
+            let mut program = RawConnection::connect(&broker, clean(version, &format!("program-{number}")));
+            program.subscribe(TOPIC);
+            let pixels = Arc::clone(&pixels);
+            thread::spawn(move || {
+                for number in 0..IMAGES {
+                    let image = program.take();
+                    assert_eq!(image[..2], number.to_be_bytes(), "image {number} is next");
+                    assert!(image[2..] == pixels[..], "image {number} is whole");
+                    thread::sleep(Duration::from_millis(50));
+                }
+            })
+        })
+        .collect();
+    let mut camera = RawConnection::connect(&broker, clean(ProtocolVersion::V311, "camera"));
+    for number in 0..IMAGES {
+        let image = [&number.to_be_bytes()[..], &pixels].concat();
+        let (payload, packet_id) = (&image[..], PacketId::new(number + 1));
+        camera.send_packet(&Packet::Publish(Publish {
+            topic: TOPIC,
+            payload,
+            qos: QoS::AtLeastOnce,
+            packet_id,
+            ..Publish::default()
+        }));
+    }
+    for _ in 0..IMAGES {
+        camera.next(|packet| matches!(packet, Packet::Puback(_)).then_some(())).expect("it is acknowledged");
+    }
+    for (number, program) in programs.into_iter().enumerate() {
+        program.join().unwrap_or_else(|_| panic!("program {number} gets all of them"));
+    }
 }

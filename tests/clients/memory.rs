@@ -1,16 +1,23 @@
 //! A broker that holds as much memory as it may: who publishes waits, newcomers are told, and all goes on when there is room.
 
+use std::io::Write;
+use std::net::TcpStream;
 use std::thread;
+use std::time::{Duration, Instant};
 
-use moormq::codec::{
-    Ack, AckKind, PacketId, Publish, QoS, Subscribe, SubscribeFilter, SubscriptionOptions, UserProperties,
-};
+use moormq::codec::{PacketId, Publish, QoS};
 
 use crate::broker::Broker;
-use crate::on_every_number_of_shards;
-use crate::raw_connection::{Packet, ProtocolVersion, RawConnection, ReasonCode, clean, kept};
+use crate::raw_connection::{
+    Connect, Disconnect, Packet, ProtocolVersion, RawConnection, ReasonCode, Will, clean, kept,
+};
+use crate::{DEADLINE, on_every_number_of_shards};
 
 on_every_number_of_shards![super::with_32_mebibytes => publishers_wait_until_there_is_room];
+mod of_a_flood {
+    use super::what_a_flood_of_connects_takes_is_given_back;
+    crate::on_every_number_of_shards![what_a_flood_of_connects_takes_is_given_back];
+}
 
 const LIMITS: &str = "[limits]\nmax_memory = \"32MiB\"\nmax_topic_bytes_per_client = \"unlimited\"\n\
     [queue]\nmax_offline_messages = \"unlimited\"\nmax_queue_bytes = \"unlimited\"\n";
@@ -21,18 +28,6 @@ const V5: ProtocolVersion = ProtocolVersion::V5;
 
 fn with_32_mebibytes(shards: usize) -> Broker {
     Broker::with(shards, LIMITS)
-}
-
-fn subscribe(connection: &mut RawConnection, filter: &str) {
-    let options = SubscriptionOptions { qos: QoS::AtLeastOnce, ..SubscriptionOptions::default() };
-    let filters = [SubscribeFilter { filter, options }];
-    connection.send_packet(&Packet::Subscribe(Subscribe {
-        packet_id: id(1),
-        subscription_id: None,
-        filters: (&filters[..]).into(),
-        user: UserProperties::NONE,
-    }));
-    connection.next(|packet| matches!(packet, Packet::Suback(_)).then_some(())).expect("a SUBACK");
 }
 
 fn id(id: u16) -> PacketId {
@@ -51,14 +46,6 @@ fn publish(connection: &mut RawConnection, number: u16) {
     connection.send_packet(&Packet::Publish(publish));
 }
 
-/// Takes a message, and acknowledges it.
-fn take(connection: &mut RawConnection) {
-    let taken = connection.next(|packet| if let Packet::Publish(publish) = packet { publish.packet_id } else { None });
-    let mut ack = Vec::new();
-    Ack::new(taken.expect("a message at QoS 1"), ReasonCode::Success).encode(AckKind::Puback, V5, &mut ack);
-    connection.send(&ack);
-}
-
 fn publishers_wait_until_there_is_room(mut broker: Broker) {
     // Says whether the line says of newcomers, too, that they are refused: it may be the first.
     let says = |broker: &mut Broker, what: &str| {
@@ -66,7 +53,7 @@ fn publishers_wait_until_there_is_room(mut broker: Broker) {
         broker.process().stderr().find(what, |line| line.contains(what).then_some(is_refusing(line)))
     };
     let mut reader = RawConnection::connect(&broker, kept(V5, "reader", 3600));
-    subscribe(&mut reader, "t");
+    reader.subscribe("t");
     drop(reader);
     let mut still = RawConnection::connect(&broker, clean(V5, "still"));
     let mut publisher = RawConnection::connect(&broker, clean(V5, "publisher"));
@@ -83,7 +70,7 @@ fn publishers_wait_until_there_is_room(mut broker: Broker) {
 
     // Who does not publish goes on, and may even fill what is left.
     let filter = |number: usize| format!("{number}/{}", "x".repeat(60_000));
-    (0..200).for_each(|number| subscribe(&mut still, &filter(number)));
+    (0..200).for_each(|number| still.subscribe(&filter(number)));
     if !is_refusing {
         says(&mut broker, "new clients are refused");
     }
@@ -95,9 +82,49 @@ fn publishers_wait_until_there_is_room(mut broker: Broker) {
 
     // Who comes for what waits is let in, and makes room.
     let mut reader = RawConnection::connect(&broker, kept(V5, "reader", 3600));
-    (0..MESSAGES).for_each(|_| take(&mut reader));
+    (0..MESSAGES).for_each(|_| drop(reader.take()));
     drop(publishing.join().expect("nothing is lost"));
     drop(still);
     says(&mut broker, "memory: there is enough again");
     RawConnection::connect(&broker, clean(V5, "new"));
+}
+
+/// Nobody has been accepted, and all that came is in memory; when they have left it is the system's again.
+fn what_a_flood_of_connects_takes_is_given_back(mut broker: Broker) {
+    const FLOOD: usize = 240;
+    let mut connect = Vec::new();
+    let will = Some(Will { topic: "w", payload: &[7; 60_000], ..Will::default() });
+    Connect { will, ..clean(V5, "flood") }.encode(&mut connect);
+    connect.pop();
+    // What every shard has once there were clients like these.
+    let names: Vec<_> = (0..64).map(|number| format!("before-{number}")).collect();
+    let first = |name| RawConnection::connect(&broker, Connect { will, ..clean(V5, name) });
+    let first: Vec<_> = names.iter().map(|name| first(name)).collect();
+    first
+        .into_iter()
+        .for_each(|mut client| client.send_packet(&Packet::Disconnect(Disconnect::new(ReasonCode::Success))));
+    let before = broker.process().resident_kib();
+    let flood: Vec<_> = (0..FLOOD)
+        .map(|_| {
+            let mut stream = TcpStream::connect(("127.0.0.1", broker.port())).expect("the broker listens");
+            stream.write_all(&connect).expect("it fits into the buffers of the kernel");
+            stream
+        })
+        .collect();
+    let start = Instant::now();
+    let mut reach = |what: &str, is_reached: &dyn Fn(u64) -> bool| loop {
+        let resident = broker.process().resident_kib();
+        if is_reached(resident) {
+            return resident;
+        }
+        assert!(start.elapsed() < DEADLINE, "{what}: {before} KiB before, {resident} KiB now");
+        thread::sleep(Duration::from_millis(50));
+    };
+    let taken = (FLOOD * connect.len()) as u64 >> 10;
+    let busy = reach("it is read", &|resident| resident > before + taken / 2);
+    drop(flood);
+    let idle = reach("it is given back", &|resident| resident < before + taken / 3);
+    println!(
+        "resident: {before} KiB before, {busy} KiB with {FLOOD} CONNECTs without their last byte, {idle} KiB afterwards"
+    );
 }

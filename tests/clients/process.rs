@@ -73,6 +73,13 @@ impl Process {
         assert!(status.success(), "{kill}: {status}");
     }
 
+    /// The memory that it has of the system's, in KiB.
+    pub fn resident_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it has memory");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
+    }
+
     /// Waits until it ends.
     pub fn wait(&mut self) -> ExitStatus {
         let start = Instant::now();

@@ -3,8 +3,10 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
+use moormq::codec::{
+    Ack, AckKind, PacketId, QoS, Sender, Split, Subscribe, SubscribeFilter, SubscriptionOptions, decode, split,
+};
 pub use moormq::codec::{Connect, ConnectProperties, Disconnect, Packet, ProtocolVersion, ReasonCode, Will};
-use moormq::codec::{Sender, Split, decode, split};
 
 use crate::DEADLINE;
 use crate::broker::Broker;
@@ -67,6 +69,27 @@ impl RawConnection {
     pub fn send(&mut self, bytes: &[u8]) {
         // The broker may have closed the connection: the test checks that.
         let _ = self.stream.write_all(bytes);
+    }
+
+    /// Subscribes at QoS 1, and waits until that is done.
+    pub fn subscribe(&mut self, filter: &str) {
+        let filters = [SubscribeFilter { filter, options: SubscriptionOptions::new(QoS::AtLeastOnce) }];
+        let packet_id = PacketId::new(1).expect("it is not zero");
+        self.send_packet(&Packet::Subscribe(Subscribe::new(packet_id, &filters[..])));
+        self.next(|packet| matches!(packet, Packet::Suback(_)).then_some(())).expect("a SUBACK");
+    }
+
+    /// Takes a message at QoS 1, and acknowledges it. Returns its payload.
+    pub fn take(&mut self) -> Vec<u8> {
+        let taken = self.next(|packet| match packet {
+            Packet::Publish(publish) => Some((publish.packet_id?, publish.payload.to_vec())),
+            _ => None,
+        });
+        let (id, payload) = taken.expect("a message at QoS 1");
+        let mut ack = Vec::new();
+        Ack::new(id, ReasonCode::Success).encode(AckKind::Puback, self.version, &mut ack);
+        self.send(&ack);
+        payload
     }
 
     /// Waits until the broker closes the connection. Returns the code of its DISCONNECT if there is one.

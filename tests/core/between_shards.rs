@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use moormq::codec::{Packet, QoS, Will};
-use moormq::config::Config;
+use moormq::config::{Config, SharedPolicy};
 use moormq::hooks::{Chain, NoHooks};
 use moormq::shard::{Input, TurnLimits};
 
-use crate::client::{Client, ConnectOptions, V5, connect_packet, id_owned_by, publish};
+use crate::client::{Client, ConnectOptions, V5, V311, connect_packet, id_owned_by, publish};
 use crate::migrating::move_slot;
 use crate::received::Got;
 use crate::script::Script;
@@ -25,6 +25,8 @@ struct Stuck<C: Chain> {
     congested: BTreeSet<(usize, usize)>,
     /// Most bytes that were on their way from one shard to another.
     most: usize,
+    /// The bytes of a full queue.
+    mailbox: usize,
 }
 
 fn small_mailboxes() -> Config {
@@ -33,7 +35,7 @@ fn small_mailboxes() -> Config {
 
 impl<C: Chain> Stuck<C> {
     fn of(world: World<C>) -> Self {
-        Stuck { world, congested: BTreeSet::new(), most: 0 }
+        Stuck { world, congested: BTreeSet::new(), most: 0, mailbox: MAILBOX }
     }
 
     fn last(&self) -> usize {
@@ -48,13 +50,13 @@ impl<C: Chain> Stuck<C> {
         for (from, to) in (0..shards).flat_map(|from| (0..shards).map(move |to| (from, to))) {
             let bytes = self.world.bytes_under_way(from, to);
             self.most = self.most.max(bytes);
-            if bytes >= MAILBOX && self.congested.insert((from, to)) {
+            if bytes >= self.mailbox && self.congested.insert((from, to)) {
                 self.world.handle(from, Input::Congestion { to, congested: true });
             }
             if takes || to != last {
                 self.world.carry_message(from, to);
             }
-            if self.world.bytes_under_way(from, to) <= MAILBOX / 2 && self.congested.remove(&(from, to)) {
+            if self.world.bytes_under_way(from, to) <= self.mailbox / 2 && self.congested.remove(&(from, to)) {
                 self.world.handle(from, Input::Congestion { to, congested: false });
             }
         }
@@ -178,6 +180,35 @@ fn wills_that_have_waited_go_on_in_portions() {
     stuck.turns(3 * CLIENTS, true);
     assert_eq!(first + numbers(&mut stuck, &mut watcher).len(), CLIENTS);
     stuck.world.settle();
+}
+
+/// What was sent in a turn is known when it is over, and not when the queue has room again.
+#[test]
+fn wills_are_no_more_in_a_turn_however_often_a_queue_has_room_again() {
+    for shards in [2, 4] {
+        let mut stuck = Stuck::of(World::new(shards, small_mailboxes(), || NoHooks));
+        let (mut watcher, dying) = clients(&mut stuck, ConnectOptions::clean(V5), 0);
+        let (world, to) = (&mut stuck.world, shards - 1);
+        world.handle(0, Input::Congestion { to, congested: true });
+        dying.iter().for_each(|client| world.hang_up_quietly(client.socket));
+        world.carry_out_outputs();
+        assert_eq!(world.bytes_under_way(0, to), 0);
+        for turn in 1..=3 {
+            for congested in [false, true].repeat(5) {
+                world.handle(0, Input::Congestion { to, congested });
+            }
+            world.handle(0, Input::Congestion { to, congested: false });
+            world.carry_out_outputs();
+            let bytes = world.bytes_under_way(0, to);
+            let most = MAILBOX / 2 + 2 * WILL;
+            assert!(bytes > (turn - 1) * most / 2 && bytes <= turn * most, "{bytes} after {turn} turns");
+            world.now = world.now + Duration::from_millis(1);
+            world.handle(0, Input::Tick);
+        }
+        stuck.turns(3 * CLIENTS, true);
+        assert_eq!(numbers(&mut stuck, &mut watcher), (0..CLIENTS).collect::<Vec<_>>(), "{shards} shards");
+        stuck.world.settle();
+    }
 }
 
 /// Of one that is retained the owner of its topic has to hear, whoever subscribes.
@@ -314,5 +345,258 @@ fn a_stop_waits_for_no_room_and_all_wills_come_first() {
             }
         }
         assert_eq!(all.len(), CLIENTS, "{shards} shards");
+    }
+}
+
+/// What a member leaves goes to others as far as there is room on the way: when its session ends, when that is kept, and when it is taken over.
+#[test]
+fn what_a_member_leaves_to_others_waits_for_room() {
+    let hang_up: fn(&mut Stuck<NoHooks>, &Client, &str) = |stuck, member, _| {
+        stuck.world.hang_up_quietly(member.socket);
+    };
+    let take_over: fn(&mut Stuck<NoHooks>, &Client, &str) = |stuck, _, id| {
+        let mut bytes = Vec::new();
+        connect_packet(id, ConnectOptions::clean(V5)).encode(&mut bytes);
+        let index = stuck.world.open(0);
+        stuck.world.send_quietly(index, &bytes);
+    };
+    let ends = [
+        ("it ends", ConnectOptions::clean(V5), hang_up),
+        ("it is kept", ConnectOptions::kept(V5), hang_up),
+        ("it is taken over", ConnectOptions::kept(V5), take_over),
+    ];
+    // With and without other shards that have no member.
+    for (shards, at_once) in [(1, 1024), (2, 1024), (4, 1024), (2, 3), (4, 3)] {
+        for (how, options, end) in &ends {
+            let what = format!("{how}, {shards} shards, {at_once} at once");
+            let limits = TurnLimits { at_once, ..TurnLimits::default() };
+            let mut stuck = Stuck::of(World::in_turns(shards, limits, small_mailboxes(), || NoHooks));
+            let world = &mut stuck.world;
+            let member = Client::on(world, 0, "member", options.with(|with| with.receive_maximum = Some(2)));
+            let mut member = member;
+            member.subscribed(world, "$share/g/t", QoS::AtLeastOnce);
+            let publisher = Client::on(world, 0, "publisher", ConnectOptions::clean(V5));
+            for number in 0..CLIENTS {
+                let payload = format!("{number} {}", "x".repeat(WILL));
+                publisher.publish(world, "t", &payload, QoS::AtLeastOnce, 1);
+            }
+            publisher.disconnect(world);
+            let mut other = Client::on(world, shards - 1, "other", ConnectOptions::clean(V5));
+            other.subscribed(world, "$share/g/t", QoS::AtLeastOnce);
+            assert!(other.received(world).is_empty(), "{what}");
+            let id = id_owned_by(world, 0, "member");
+            stuck.most = 0;
+            end(&mut stuck, &member, &id);
+            stuck.turns(50, false);
+            let most = MAILBOX * 3 / 2 + 2 * WILL;
+            assert!(stuck.most <= most, "{what}: {} bytes", stuck.most);
+            let mut all = numbers(&mut stuck, &mut other);
+            assert_eq!(all.len(), if shards == 1 { CLIENTS } else { 0 }, "{what}");
+            assert!(shards == 1 || stuck.most > MAILBOX / 2, "{what}: {} bytes", stuck.most);
+            assert!(!stuck.world.shards[0].is_behind(), "{what}: it waits, and does not look again and again");
+            stuck.turns(6 * CLIENTS, true);
+            all.extend(numbers(&mut stuck, &mut other));
+            all.sort_unstable();
+            assert_eq!(all, (0..CLIENTS).collect::<Vec<_>>(), "{what}");
+            assert!(stuck.most <= most, "{what}: {} bytes", stuck.most);
+            stuck.world.settle();
+        }
+    }
+}
+
+/// Nobody waits for a shard that is stuck while somebody else can take what a member leaves.
+#[test]
+fn what_a_member_leaves_goes_to_shards_that_have_room() {
+    for third in [0, 1] {
+        let mut stuck = Stuck::of(World::new(4, small_mailboxes(), || NoHooks));
+        let world = &mut stuck.world;
+        let options = ConnectOptions::kept(V5).with(|with| with.receive_maximum = Some(2));
+        let mut member = Client::on(world, 0, "member", options);
+        member.subscribed(world, "$share/g/t", QoS::AtLeastOnce);
+        let publisher = Client::on(world, 0, "publisher", ConnectOptions::clean(V5));
+        for number in 0..CLIENTS {
+            publisher.publish(world, "t", &format!("{number} x"), QoS::AtLeastOnce, 1);
+        }
+        let mut far = Client::on(world, 3, "far", ConnectOptions::clean(V5));
+        far.subscribed(world, "$share/g/t", QoS::AtLeastOnce);
+        let mut near = Client::on(world, third, "near", ConnectOptions::clean(V5));
+        near.subscribed(world, "$share/g/t", QoS::AtLeastOnce);
+        stuck.world.handle(0, Input::Congestion { to: 3, congested: true });
+        stuck.world.hang_up_quietly(member.socket);
+        stuck.turns(50, false);
+        assert_eq!(numbers(&mut stuck, &mut near).len(), CLIENTS, "the third on shard {third}");
+        stuck.world.settle();
+        assert!(numbers(&mut stuck, &mut far).is_empty());
+    }
+}
+
+/// Members of a shard in the middle come and go, each time when messages for them are on their way: they go on to a shard that is stuck, and their
+/// publisher waits for that.
+#[test]
+fn who_publishes_through_another_shard_waits_for_the_one_behind() {
+    for shards in [3, 4] {
+        let few = |config: &mut Config| {
+            config.runtime.mailbox_bytes = MAILBOX;
+            config.shared.policy = SharedPolicy::Sticky;
+        };
+        let mut stuck = Stuck::of(World::new(shards, config(few), || NoHooks));
+        let last = shards - 1;
+        let world = &mut stuck.world;
+        let mut far = Client::on(world, last, "far", ConnectOptions::clean(V5));
+        far.subscribed(world, "$share/g/t", QoS::AtLeastOnce);
+        let mut middle = Client::on(world, 1, "middle", ConnectOptions::kept(V5));
+        middle.subscribed(world, "$share/g/t", QoS::AtLeastOnce);
+        let id = id_owned_by(world, 1, "middle");
+        world.hang_up(middle.socket);
+        let publisher = Client::on(world, 0, "publisher", ConnectOptions::clean(V5));
+        let (rounds, each) = (16, 6);
+        for round in 0..rounds {
+            let mut bytes = Vec::new();
+            connect_packet(&id, ConnectOptions::kept(V5)).encode(&mut bytes);
+            let socket = stuck.world.open(1);
+            stuck.world.send_quietly(socket, &bytes);
+            stuck.turns(10, false);
+            for number in 0..each {
+                let text = format!("{} {}", round * each + number, "x".repeat(WILL));
+                let mut bytes = Vec::new();
+                Packet::Publish(publish("t", &text, QoS::AtLeastOnce, 1)).encode(V5, &mut bytes);
+                stuck.world.send_to_kernel(publisher.socket, &bytes);
+            }
+            // Nothing is carried to the shard in the middle before its member is gone.
+            while stuck.world.read_on() {
+                stuck.world.carry_out_outputs();
+            }
+            stuck.world.hang_up_quietly(socket);
+            stuck.turns(20, false);
+        }
+        assert!(stuck.most > MAILBOX && stuck.most <= 3 * MAILBOX, "{shards} shards: {} bytes", stuck.most);
+        for _ in 0..20 * rounds {
+            stuck.turn(true);
+            stuck.world.read_on();
+        }
+        stuck.world.settle();
+        let mut all = numbers(&mut stuck, &mut far);
+        all.sort_unstable();
+        assert_eq!(all, (0..rounds * each).collect::<Vec<_>>(), "{shards} shards");
+    }
+}
+
+/// Only what would go to a shard that is behind is left out.
+#[test]
+fn what_the_broker_says_of_itself_comes_though_a_queue_is_full() {
+    for shards in [2, 4] {
+        let mut world = World::new(shards, config(|config| config.sys.interval = Duration::from_secs(1)), || NoHooks);
+        let last = shards - 1;
+        let mut reader = Client::on(&mut world, 0, "reader", ConnectOptions::clean(V311));
+        reader.subscribed(&mut world, "$SYS/#", QoS::AtMostOnce);
+        world.advance(Duration::from_secs(3));
+        let topics = |world: &mut World<NoHooks>, reader: &mut Client| -> BTreeSet<String> {
+            reader.publishes(world).into_iter().map(|publish| publish.topic.clone()).collect()
+        };
+        let all = topics(&mut world, &mut reader);
+        assert!(all.len() > 20, "{all:?}");
+        // The shards before the last one find the queue to it full.
+        (0..last).for_each(|from| world.handle(from, Input::Congestion { to: last, congested: true }));
+        let _more: Vec<Client> = (0..5)
+            .map(|number| Client::on(&mut world, shards / 2, &format!("client{number}-"), ConnectOptions::clean(V311)))
+            .collect();
+        reader.received(&mut world);
+        world.advance(Duration::from_secs(2));
+        let mut some = BTreeSet::new();
+        let mut connected = String::new();
+        for publish in reader.publishes(&mut world) {
+            some.insert(publish.topic.clone());
+            if publish.topic == "$SYS/broker/clients/connected" {
+                connected = publish.text().to_owned();
+            }
+        }
+        assert!(some.len() > all.len() / shards / 2 && some.len() < all.len(), "{} of {}", some.len(), all.len());
+        assert!(connected.is_empty() || connected == "6", "what others have counted comes: {connected}");
+        world.now = world.now + Duration::from_secs(1);
+        world.handle(0, Input::Tick);
+        world.carry_out_outputs();
+        assert_eq!(world.on_their_way(0, last), 0, "nothing goes there");
+        assert_eq!(world.on_their_way(0, 1) > 0, shards > 2);
+        world.settle();
+        (0..last).for_each(|from| world.handle(from, Input::Congestion { to: last, congested: false }));
+        world.advance(Duration::from_secs(2));
+        assert_eq!(topics(&mut world, &mut reader), all, "{shards} shards");
+    }
+}
+
+/// At full speed, to a subscriber on another shard that takes its time: what is on its way when the publisher hears that it has to wait has room,
+/// and he waits as long as that costs credit.
+#[test]
+fn qos_0_between_shards_is_not_lost_for_one_that_reads() {
+    const MESSAGES: usize = 300;
+    for (shards, size) in [(2, 16 << 10), (4, 16 << 10), (2, 65 << 10), (4, 65 << 10)] {
+        let config = config(|config| config.queue.max_waiting_output_bytes = 64 << 10);
+        let (mailbox, patience) = (config.runtime.mailbox_bytes, config.queue.publisher_patience);
+        let mut flow = Stuck { mailbox, ..Stuck::of(World::new(shards, config, || NoHooks)) };
+        let last = shards - 1;
+        let mut reader = Client::on(&mut flow.world, last, "reader", ConnectOptions::clean(V311));
+        reader.subscribed(&mut flow.world, "t", QoS::AtMostOnce);
+        let publisher = Client::on(&mut flow.world, 0, "publisher", ConnectOptions::clean(V311));
+        flow.world.stick_quietly(reader.socket);
+        for number in 0..MESSAGES {
+            let mut bytes = Vec::new();
+            let text = format!("{number} {}", "x".repeat(size));
+            Packet::Publish(publish("t", &text, QoS::AtMostOnce, 0)).encode(V311, &mut bytes);
+            flow.world.send_to_kernel(publisher.socket, &bytes);
+        }
+        // In each millisecond up to 2 MB are read from one, and every fourth one the other takes what is there.
+        let (mut all, mut millis, mut held) = (Vec::new(), 0, 0);
+        while all.len() < MESSAGES && millis < 60_000 {
+            millis += 1;
+            flow.world.now = flow.world.now + Duration::from_millis(1);
+            (0..shards).for_each(|shard| flow.world.handle(shard, Input::Tick));
+            let mut reads = 0;
+            while reads < 128 && flow.world.read_on() {
+                flow.world.carry_out_outputs();
+                reads += 1;
+            }
+            held += u64::from(reads < 128 && flow.world.unsent(publisher.socket) > 0);
+            flow.turns(30, true);
+            if millis % 4 == 0 {
+                flow.world.take_in_quietly(reader.socket);
+                all.extend(numbers(&mut flow, &mut reader));
+            }
+        }
+        let what = format!("{shards} shards, {size} bytes: held {held} ms of {millis}");
+        assert_eq!(all, (0..MESSAGES).collect::<Vec<_>>(), "{what}");
+        let dropped: u64 = flow.world.shards.iter().map(|shard| shard.counters().dropped.iter().sum::<u64>()).sum();
+        assert_eq!(dropped, 0, "{what}");
+        let most = patience + Duration::from_millis(millis) / 20 + Duration::from_millis(50);
+        assert!(held > 100 && Duration::from_millis(held) <= most, "{what}");
+    }
+}
+
+/// For one that reads nothing he waits no longer than he has patience.
+#[test]
+fn a_publisher_on_another_shard_waits_for_as_long_as_it_has_patience() {
+    for shards in [2, 4] {
+        let config = config(|_| {});
+        let (mailbox, patience) = (config.runtime.mailbox_bytes, config.queue.publisher_patience);
+        let mut flow = Stuck { mailbox, ..Stuck::of(World::new(shards, config, || NoHooks)) };
+        let mut reader = Client::on(&mut flow.world, shards - 1, "reader", ConnectOptions::clean(V311));
+        reader.subscribed(&mut flow.world, "t", QoS::AtMostOnce);
+        let publisher = Client::on(&mut flow.world, 0, "publisher", ConnectOptions::clean(V311));
+        flow.world.stick_quietly(reader.socket);
+        for number in 0..100 {
+            let mut bytes = Vec::new();
+            let text = format!("{number} {}", "x".repeat(16 << 10));
+            Packet::Publish(publish("t", &text, QoS::AtMostOnce, 0)).encode(V311, &mut bytes);
+            flow.world.send_to_kernel(publisher.socket, &bytes);
+        }
+        let (mut millis, mut held) = (0, 0);
+        while flow.world.unsent(publisher.socket) > 0 && millis < 10_000 {
+            millis += 1;
+            flow.world.now = flow.world.now + Duration::from_millis(1);
+            (0..shards).for_each(|shard| flow.world.handle(shard, Input::Tick));
+            held += u64::from(!flow.world.read_on());
+            flow.turns(3, true);
+        }
+        let (least, most) = (patience - Duration::from_millis(30), patience + Duration::from_millis(100));
+        assert!((least..=most).contains(&Duration::from_millis(held)), "{shards} shards: held {held} ms of {millis}");
     }
 }

@@ -218,6 +218,17 @@ fn a_will_to_what_is_no_topic_is_refused() {
     }
 }
 
+/// [MQTT-4.7.3-1], [MQTT-3.3.2-14]: no answer goes to what is no topic, in a will as in PUBLISH.
+#[test]
+fn a_will_that_asks_for_an_answer_to_what_is_no_topic_is_refused() {
+    for topic in ["", "a/+", "#"] {
+        let properties = PublishProperties { response_topic: Some(topic), ..PublishProperties::default() };
+        let will = Will { topic: "w", properties, ..Will::default() };
+        let options = ConnectOptions { will: Some(will), ..ConnectOptions::clean(V5) };
+        refused(open_config(), "c", options, ReasonCode::ProtocolError);
+    }
+}
+
 /// 3.1.3.2.3: 0x99, as for a PUBLISH.
 #[test]
 fn a_will_that_is_not_the_text_it_says_it_is_is_refused() {
@@ -503,7 +514,7 @@ fn a_listener_that_is_full_or_overrun_says_so() {
     }
 }
 
-/// What is closed at once, because as many as can be are being refused, is not gone without a trace.
+/// What is closed at once, because there is no place even to refuse it, is not gone without a trace.
 #[test]
 fn who_is_closed_at_once_is_counted() {
     let mut world = World::new(1, open_config(), || moormq::hooks::NoHooks);

@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use moormq::client::DropReason;
-use moormq::codec::{QoS, ReasonCode};
+use moormq::codec::{Packet, QoS, ReasonCode};
 use moormq::hooks::{Chain, Linked, NoHooks};
 use moormq::shard::TurnLimits;
 
-use crate::client::{Client, ConnectOptions, V5, id_owned_by};
+use crate::client::{Client, ConnectOptions, V5, V311, connect_packet, id_owned_by, publish};
 use crate::migrating::move_slot;
 use crate::received::Got;
 use crate::script::Script;
@@ -390,6 +390,44 @@ fn who_comes_on_another_shard_waits_for_what_is_left_where_the_session_was() {
     });
 }
 
+/// A client has left, and what it had sent before waits for its turn while its session is to move: that goes when its end has been seen to,
+/// and what it leaves with it.
+#[test]
+fn a_session_moves_when_the_end_of_its_connection_has_been_seen_to() {
+    for slow in [false, true] {
+        for (shards, at_once) in [(2, 3), (2, 1000), (4, 3), (4, 1000)] {
+            let limits = TurnLimits { share: 40, turn: 120, at_once, portion: 3, under_way: 30 };
+            let slow = if slow { vec!["on_client_offline"] } else { Vec::new() };
+            let script = Script { slow: slow.clone(), ..Script::default() };
+            let mut world: Hooked = World::in_turns(shards, limits, config(|_| {}), || NoHooks.hook(script.clone()));
+            let (id, home) = (id(&world), shards - 1);
+            let mut watcher = Client::on(&mut world, 0, "watcher", ConnectOptions::clean(V5));
+            watcher.subscribed(&mut world, "last", QoS::AtMostOnce);
+            let first = full(&mut world, &script, ConnectOptions::kept(V5), "t", QoS::AtMostOnce);
+            let mut packets = Vec::new();
+            (0..30)
+                .for_each(|_| Packet::Publish(publish("last", "words", QoS::AtMostOnce, 0)).encode(V5, &mut packets));
+            world.send_quietly(first.socket, &packets);
+            world.hang_up_quietly(first.socket);
+            move_slot(&mut world, &id, 0);
+            // The turn of what it sent does not come yet.
+            while world.carry_out_outputs() | world.carry_messages() | world.carry_transfer() {}
+            world.settle();
+            assert_eq!(watcher.texts(&mut world).len(), 30, "all that it has sent");
+            if !slow.is_empty() {
+                world.advance(Duration::from_secs(1));
+                assert_eq!(world.shards[home].resource_counts().sessions, 1, "its hook is not done");
+                script.gate.open();
+            }
+            world.advance(Duration::from_secs(1));
+            assert_eq!([0, home].map(|shard| world.shards[shard].resource_counts().sessions), [2, 0]);
+            assert_eq!(count(&world, DropReason::OfflineQos0), 59);
+            let (mut again, present) = Client::connect(&mut world, 0, &id, ConnectOptions::kept(V5));
+            assert_eq!((present, again.texts(&mut world).len()), (true, 3), "{shards} shards, {at_once} at once");
+        }
+    }
+}
+
 /// A client that gives up waiting leaves nothing behind.
 #[test]
 fn who_leaves_while_it_waits_is_not_registered() {
@@ -409,10 +447,54 @@ fn who_leaves_while_it_waits_is_not_registered() {
         assert_eq!(calls(script, &id), ["unsubscribed all", "dropped t SessionEnded 62", "expired CleanStart"]);
         let (mut again, present) = Client::connect(world, 0, &id, ConnectOptions::kept(V5));
         assert!(!present);
-        again.send(world, &moormq::codec::Packet::Pingreq);
+        again.send(world, &Packet::Pingreq);
         assert_eq!(again.received(world), [Got::Pingresp]);
         again.leave(world, moormq::codec::Disconnect::new(ReasonCode::Success));
     });
+}
+
+/// However much is published to very many meanwhile: what is left has its turn, and so has who comes back.
+#[test]
+fn what_is_left_has_its_turn_beside_messages_to_many() {
+    for (with, filter, qos) in [
+        (ConnectOptions::clean(V5), "t", QoS::AtLeastOnce),
+        (ConnectOptions::kept(V5), "t", QoS::AtMostOnce),
+        (ConnectOptions::kept(V5), "$share/g/t", QoS::AtLeastOnce),
+    ] {
+        each(&[1, 2, 4], |world, script| {
+            let client = full(world, script, with, filter, qos);
+            let (id, home) = (id(world), world.shards.len() - 1);
+            let mut here = |name: String| Client::on(world, home, &name, ConnectOptions::clean(V311));
+            let mut crowd: Vec<_> = (0..40).map(|number| here(format!("sub{number}-"))).collect();
+            let (publishers, mut other) = (["a", "b"].map(|name| here(name.to_owned())), here("other".to_owned()));
+            crowd.iter_mut().for_each(|one| one.subscribed(world, "many", QoS::AtMostOnce));
+            other.subscribed(world, filter, QoS::AtLeastOnce);
+            let mut newcomer = Client::open(world, 0, V5);
+            let (mut packets, mut connect) = (Vec::new(), Vec::new());
+            (0..30).for_each(|_| Packet::Publish(publish("many", "x", QoS::AtMostOnce, 0)).encode(V311, &mut packets));
+            connect_packet(&id, options(with)).encode(&mut connect);
+            begin_turn(world);
+            publishers.iter().for_each(|publisher| world.send_quietly(publisher.socket, &packets));
+            begin_turn(world);
+            world.hang_up_quietly(client.socket);
+            begin_turn(world);
+            world.send_quietly(newcomer.socket, &connect);
+            let (mut turns, mut answered) = (0, None);
+            while world.catch_up() {
+                turns += 1;
+                world.carry_out_outputs();
+                world.carry_messages();
+                if answered.is_none() && !newcomer.received(world).is_empty() {
+                    answered = Some(turns);
+                }
+                begin_turn(world);
+            }
+            assert!(answered.is_some_and(|turn| turn < turns / 2), "{filter} {qos:?}: {answered:?} of {turns}");
+            assert!(crowd.iter_mut().all(|one| one.texts(world).len() == 60));
+            newcomer.disconnect(world);
+            Client::connect(world, 0, &id, ConnectOptions::clean(V5)).0.disconnect(world);
+        });
+    }
 }
 
 /// Printed, not asserted: the longest that another client waits, by what is left. To be looked at in a release build, with 300,000 messages.

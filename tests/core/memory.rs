@@ -349,3 +349,26 @@ fn nothing_is_held_when_all_sessions_are_gone() {
         assert_eq!(held(), [], "not even tables");
     }
 }
+
+/// Messages that are dropped when their client leaves take no memory any more, however few were kept among them.
+#[test]
+fn what_is_dropped_of_a_queue_is_held_no_more() {
+    for many in [1000, 20_000] {
+        let mut world = World::new(1, open_config(), || NoHooks);
+        let held = || MemoryHeld::on_this_thread().of(MemoryKind::Queues);
+        let publisher = Client::clean(&mut world, "publisher", V5);
+        let options = ConnectOptions::kept(V5).with(|properties| properties.receive_maximum = Some(2));
+        let (mut client, _) = Client::connect(&mut world, 0, "c", options);
+        client.subscribed(&mut world, "t", QoS::AtLeastOnce);
+        let before = held();
+        for number in 0..many {
+            let qos = if number < 3 { QoS::AtLeastOnce } else { QoS::AtMostOnce };
+            publisher.publish(&mut world, "t", "x", qos, 1);
+        }
+        let full = held() - before;
+        world.hang_up(client.socket);
+        world.settle();
+        let left = held() - before;
+        assert!(full > 40 * many && left < 1000, "{many} messages: {full} bytes, and {left} when one of them is left");
+    }
+}

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use moormq::client::DropReason;
-use moormq::codec::{AckKind, Publish, PublishProperties, QoS};
+use moormq::codec::{AckKind, Packet, Publish, PublishProperties, QoS};
 use moormq::config::{Config, Limit, QueueType};
 use moormq::hooks::{Chain, Linked, NoHooks};
+use moormq::shard::{TurnLimits, bound_that_is_exceeded};
 
-use crate::client::{Client, ConnectOptions, V5, V31, V311, publish};
+use crate::client::{Client, ConnectOptions, V5, V31, V311, connect_packet, publish};
+use crate::received::Got;
 use crate::script::Script;
 use crate::world::{World, config};
 
@@ -414,6 +416,131 @@ fn a_publisher_that_does_not_read_its_acknowledgements_is_paused() {
             assert_eq!(answers, 3000);
         },
     );
+}
+
+/// Output is looked at between the packets of a read, too: however many come in one, the answers are bounded.
+#[test]
+fn a_client_that_does_not_read_its_answers_is_paused_within_a_read() {
+    const PINGS: usize = 20_000;
+    for shards in [1, 2, 4] {
+        let limits = TurnLimits { share: u32::MAX, turn: u32::MAX, ..TurnLimits::default() };
+        let small = config(|config| config.queue.max_waiting_output_bytes = 4096);
+        let mut world = World::in_turns(shards, limits, small, || NoHooks);
+        let client = Client::on(&mut world, shards - 1, "c", ConnectOptions::clean(V311));
+        world.received(client.socket);
+        world.stick(client.socket, true);
+        let before = world.shards[shards - 1].counters().others_in;
+        let answered = |world: &World<NoHooks>| world.shards[shards - 1].counters().others_in - before;
+        world.send_quietly(client.socket, &[0xC0, 0].repeat(PINGS));
+        world.settle();
+        // One answer more than may wait.
+        assert_eq!(answered(&world), 4096 / 2 + 1, "{shards} shards");
+        world.stick(client.socket, false);
+        assert_eq!((world.received(client.socket).len(), answered(&world)), (2 * PINGS, PINGS as u64));
+    }
+}
+
+/// A world in which ten messages are a share, and one that gives way is a portion; messages expire.
+fn in_turns(shards: usize, script: &Script, change: impl FnOnce(&mut Config)) -> Hooked {
+    let limits = TurnLimits { share: 40, turn: 120, at_once: 3, portion: 3, under_way: 30 };
+    World::in_turns(shards, limits, config(change), || NoHooks.hook(script.clone()))
+}
+
+/// Has turns begin until nothing is left to do on the last shard. What the bystander, who is there, asks in one of them is answered in
+/// the next; gives how many of the messages that are dropped were in each.
+fn drops_by_turn(world: &mut Hooked, script: &Script, bystander: &mut Client) -> Vec<usize> {
+    let last = world.shards.len() - 1;
+    let mut drops = vec![dropped(script).len()];
+    world.send_quietly(bystander.socket, &[0xC0, 0]);
+    while world.shards[last].is_behind() {
+        world.now = world.now + Duration::from_millis(1);
+        world.catch_up();
+        world.carry_out_outputs();
+        assert_eq!(bystander.received(world), [Got::Pingresp]);
+        world.send_quietly(bystander.socket, &[0xC0, 0]);
+        assert_eq!(bound_that_is_exceeded(&world.shards[last]), None);
+        drops.push(dropped(script).len());
+    }
+    drops
+}
+
+/// However many are dropped for one that is sent or comes, they are dropped in portions, and others have their turn.
+#[test]
+fn many_that_have_expired_are_dropped_in_portions() {
+    for shards in [1, 2, 4] {
+        let script = Script::default();
+        let mut world = in_turns(shards, &script, |_| {});
+        let client = subscriber(&mut world, ConnectOptions::kept(V5));
+        world.hang_up(client.socket);
+        let publisher = Client::clean(&mut world, "publisher", V5);
+        let expiry = PublishProperties { message_expiry: Some(2), ..PublishProperties::default() };
+        for _ in 0..200 {
+            publisher
+                .publish_with(&mut world, Publish { properties: expiry, ..publish("t/x", "", QoS::AtLeastOnce, 1) });
+        }
+        publisher.publish(&mut world, "t/last", "last", QoS::AtLeastOnce, 1);
+        world.advance(Duration::from_secs(3));
+        script.log.all();
+        let last = shards - 1;
+        let id = crate::client::id_owned_by(&world, last, "c");
+        let mut bystander = Client::on(&mut world, last, "bystander", ConnectOptions::clean(V5));
+        let mut client = Client::open(&mut world, last, V5);
+        world.now = world.now + Duration::from_millis(1);
+        let mut connect = Vec::new();
+        connect_packet(&id, ConnectOptions::kept(V5)).encode(&mut connect);
+        world.send_quietly(client.socket, &connect);
+        let drops = drops_by_turn(&mut world, &script, &mut bystander);
+        assert!(drops.iter().all(|count| *count <= 2 * 120 / 4), "{shards} shards: {drops:?}");
+        assert_eq!(drops.iter().sum::<usize>(), 200);
+        world.settle();
+        assert_eq!(client.texts(&mut world), ["last"]);
+        assert_eq!(count(&world, DropReason::Expired), 200);
+    }
+}
+
+/// As many give way to a large message as have to, in portions; it loses no place for that.
+#[test]
+fn many_small_messages_give_way_to_a_large_one_in_portions() {
+    const QUEUE: usize = 32 * 1024;
+    for shards in [1, 2, 4] {
+        let script = Script::default();
+        let mut world = in_turns(shards, &script, |config| {
+            config.queue.max_queue_bytes = Limit::at_most(QUEUE);
+            config.queue.publisher_patience = Duration::from_secs(10);
+        });
+        let options = ConnectOptions::clean(V5).with(|properties| properties.receive_maximum = Some(1));
+        let mut client = subscriber(&mut world, options);
+        let publisher = Client::clean(&mut world, "publisher", V5);
+        let other = Client::clean(&mut world, "other", V5);
+        let mut bystander = Client::on(&mut world, shards - 1, "bystander", ConnectOptions::clean(V5));
+        // One is in flight, one waits for it, and the others behind that.
+        for number in 0..150 {
+            let qos = if number < 2 { QoS::AtLeastOnce } else { QoS::AtMostOnce };
+            publisher.publish(&mut world, &format!("t/{number}"), "small", qos, 1);
+        }
+        assert_eq!(dropped(&script), [""; 0]);
+        world.now = world.now + Duration::from_millis(1);
+        let large = "x".repeat(QUEUE - 2000);
+        let packet = |topic, payload, id| Packet::Publish(publish(topic, payload, QoS::AtLeastOnce, id));
+        publisher.send_quietly(&mut world, &packet("t/large", &large, 2));
+        publisher.send_quietly(&mut world, &packet("t/behind", "behind", 3));
+        world.carry_out_outputs();
+        world.carry_messages();
+        other.send_quietly(&mut world, &packet("t/large", "other", 1));
+        world.carry_out_outputs();
+        world.carry_messages();
+        let drops = drops_by_turn(&mut world, &script, &mut bystander);
+        assert!(drops.len() > 5 && drops.iter().all(|count| *count <= 2 * 120 / 4), "{shards} shards: {drops:?}");
+        world.settle();
+        let all = drops.iter().sum::<usize>() + dropped(&script).len();
+        assert!((20..148).contains(&all), "{shards} shards: {all}");
+        assert_eq!(count(&world, DropReason::QueueFull), all as u64);
+        let got = drained(&mut world, &mut client);
+        let mut got: Vec<_> = got.split(' ').filter(|text| *text != "small").map(|text| &text[..5]).collect();
+        assert_eq!(got[0], "xxxxx", "{shards} shards: before what is of the same client or topic");
+        got.sort_unstable();
+        assert_eq!(got, ["behin", "other", "xxxxx"], "{shards} shards");
+    }
 }
 
 /// No limit, online and offline.

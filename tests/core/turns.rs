@@ -382,6 +382,30 @@ fn what_is_of_another_topic_and_another_client_goes_past_a_message_to_many() {
     }
 }
 
+/// Whether it must not overtake one of them is asked for each message of others.
+#[test]
+fn what_goes_past_very_many_messages_to_many_is_more_work() {
+    let limits = TurnLimits { share: 4000, turn: 100_000, at_once: 3, portion: 3, under_way: 10_000 };
+    let mut world = World::in_turns(1, limits, open_config(), || NoHooks);
+    let _crowd = crowd(&mut world, 10);
+    let publishers: Vec<_> = (0..320).map(|number| Client::clean(&mut world, &format!("p{number}"), V311)).collect();
+    let mut other = Client::clean(&mut world, "other", V311);
+    other.subscribed(&mut world, "other", QoS::AtMostOnce);
+    let mut costs = Vec::new();
+    for are_many in [false, true] {
+        begin_turn(&mut world);
+        let packet = Packet::Publish(publish("t", "x", QoS::AtMostOnce, 0));
+        publishers.iter().filter(|_| are_many).for_each(|one| one.send_quietly(&mut world, &packet));
+        other.send_quietly(&mut world, &Packet::Pingreq);
+        let before = world.shards[0].turn().work;
+        other.send_quietly(&mut world, &Packet::Publish(publish("other", "x", QoS::AtMostOnce, 0)));
+        costs.push(world.shards[0].turn().work - before);
+        world.carry_out_outputs();
+        assert_eq!(other.texts(&mut world), ["x"]);
+    }
+    assert!(costs[1] >= costs[0] + 20, "{costs:?}");
+}
+
 #[test]
 fn who_leaves_while_a_message_goes_round_takes_no_one_elses_place() {
     let mut world = world(1);
@@ -517,6 +541,42 @@ fn clients_have_their_share_while_subscriptions_end_and_sessions_expire() {
     }
 }
 
+/// What is due has half of a share, however much it is: what was put off has the other half.
+#[test]
+fn what_was_put_off_goes_on_while_sessions_expire() {
+    const SESSIONS: usize = 300;
+    for mut world in worlds() {
+        let home = world.shards.len() - 1;
+        let mut here = |name: String, options| Client::on(&mut world, home, &name, options);
+        let expiring = || ConnectOptions::clean(V5).with(|properties| properties.session_expiry = Some(1));
+        let gone: Vec<_> = (0..SESSIONS).map(|number| here(format!("dies{number}-"), expiring())).collect();
+        let clean = ConnectOptions::clean(V311);
+        let mut crowd: Vec<_> = (0..40).map(|number| here(format!("sub{number}-"), clean)).collect();
+        let (publisher, mut newcomer) = (here("publisher".to_owned(), clean), here("newcomer".to_owned(), clean));
+        gone.iter().for_each(|client| world.hang_up(client.socket));
+        crowd.iter_mut().for_each(|client| client.subscribed(&mut world, "t", QoS::AtMostOnce));
+        (0..60).for_each(|number| publisher.retain(&mut world, &format!("state/{number}"), "x"));
+        let options = SubscriptionOptions::new(QoS::AtMostOnce);
+        let filters = [SubscribeFilter { filter: "state/#", options }];
+        world.now = world.now + Duration::from_secs(5);
+        publisher.send_quietly(&mut world, &Packet::Publish(publish("t", "x", QoS::AtMostOnce, 0)));
+        newcomer.send_quietly(&mut world, &Packet::Subscribe(Subscribe::new(packet_id(1), &filters[..])));
+        let (mut delivered, mut replayed) = (0, 0);
+        while delivered < 40 || replayed < 60 {
+            assert!(world.catch_up());
+            world.carry_out_outputs();
+            world.carry_messages();
+            begin_turn(&mut world);
+            delivered += crowd.iter_mut().map(|client| client.texts(&mut world).len()).sum::<usize>();
+            replayed += newcomer.texts(&mut world).len();
+        }
+        let left = world.shards[home].resource_counts().sessions;
+        assert!(left > SESSIONS / 2, "{left} are left");
+        world.settle();
+        assert_eq!(world.shards[home].resource_counts().sessions, 42);
+    }
+}
+
 /// [MQTT-3.14.4-3]
 #[test]
 fn what_came_before_the_end_of_a_connection_counts_however_late_it_is_served() {
@@ -534,6 +594,105 @@ fn what_came_before_the_end_of_a_connection_counts_however_late_it_is_served() {
         world.hang_up_quietly(leaver.socket);
         world.settle();
         assert_eq!(watcher.texts(&mut world), ["words"]);
+    }
+}
+
+/// However many clients read on at once for which a lot waits: each is sent a share of it at a time, in order.
+#[test]
+fn clients_that_read_on_are_sent_what_waits_in_shares() {
+    const MESSAGES: usize = 800;
+    for shards in [1, 2, 4] {
+        let mut config = open_config();
+        config.limits.max_inflight_messages = u16::MAX;
+        config.queue.max_waiting_output_bytes = 4096;
+        let limits = TurnLimits { share: 100, turn: 300, at_once: 30, portion: 30, under_way: 100 };
+        let mut world = World::in_turns(shards, limits, config, || NoHooks);
+        let last = shards - 1;
+        let reader = |world: &mut World<NoHooks>, number| {
+            let mut reader = Client::on(world, last, &format!("r{number}-"), ConnectOptions::clean(V311));
+            reader.subscribed(world, "t", QoS::AtLeastOnce);
+            world.stick(reader.socket, true);
+            reader
+        };
+        let mut readers: Vec<_> = (0..9).map(|number| reader(&mut world, number)).collect();
+        let publisher = Client::clean(&mut world, "publisher", V311);
+        let texts: Vec<_> = (0..MESSAGES).map(|number| number.to_string()).collect();
+        texts.iter().for_each(|text| publisher.publish(&mut world, "t", text, QoS::AtLeastOnce, 1));
+        let mut bystander = Client::on(&mut world, last, "bystander", ConnectOptions::clean(V311));
+        begin_turn(&mut world);
+        let sent = |world: &World<NoHooks>| world.shards[last].counters().messages_out;
+        let (before, mut turns) = (sent(&world), 0);
+        readers.iter().for_each(|reader| world.unstick_quietly(reader.socket));
+        // What has been written goes out, and they have room for more.
+        world.carry_out_outputs();
+        let first = sent(&world) - before;
+        assert!((100..=400).contains(&first), "{first} messages in the first turn");
+        assert!(world.shards[last].is_behind() && world.shards[last].turn().is_over);
+        let mut got = vec![Vec::new(); readers.len()];
+        world.send_quietly(bystander.socket, &bytes(V311, &[Packet::Pingreq]));
+        while world.shards[last].is_behind() {
+            begin_turn(&mut world);
+            let before = sent(&world);
+            world.catch_up();
+            world.carry_out_outputs();
+            assert_eq!(bystander.received(&mut world), [Got::Pingresp], "turn {turns}");
+            world.send_quietly(bystander.socket, &bytes(V311, &[Packet::Pingreq]));
+            // The last share goes beyond it.
+            let count = sent(&world) - before;
+            assert!(count <= 300 + 100, "{count} messages in turn {turns}");
+            for (reader, got) in readers.iter_mut().zip(&mut got) {
+                got.extend(reader.texts(&mut world));
+            }
+            let lengths = || got.iter().map(Vec::len);
+            let (least, most) = (lengths().min().unwrap_or(0), lengths().max().unwrap_or(0));
+            assert!(most < MESSAGES || least >= MESSAGES / 2, "nobody is left behind: {least} and {most}");
+            turns += 1;
+        }
+        world.settle();
+        assert!(turns >= 5, "{turns} turns");
+        for (reader, got) in readers.iter_mut().zip(&mut got) {
+            got.extend(reader.texts(&mut world));
+            assert!(*got == texts, "all of it comes, in order: {shards} shards, {}", got.len());
+        }
+    }
+}
+
+/// The same of what is sent again.
+#[test]
+fn what_is_sent_again_goes_in_shares() {
+    for shards in [1, 2, 4] {
+        let mut config = open_config();
+        config.limits.max_inflight_messages = u16::MAX;
+        let limits = TurnLimits { share: 100, turn: 300, at_once: 30, portion: 30, under_way: 100 };
+        let mut world = World::in_turns(shards, limits, config, || NoHooks);
+        let last = shards - 1;
+        let options = ConnectOptions::kept(V311);
+        let mut reader = Client::on(&mut world, last, "r", options);
+        reader.subscribed(&mut world, "t", QoS::ExactlyOnce);
+        let publisher = Client::clean(&mut world, "publisher", V311);
+        for number in 0..1000 {
+            publisher.publish(&mut world, "t", &number.to_string(), QoS::AtLeastOnce, 1);
+        }
+        assert_eq!(reader.texts(&mut world).len(), 1000);
+        world.hang_up(reader.socket);
+        let id = id_owned_by(&world, last, "r");
+        let mut again = Client::open(&mut world, last, V311);
+        let sent = |world: &World<NoHooks>| world.shards[last].counters().messages_out;
+        let mut connect = Vec::new();
+        connect_packet(&id, options).encode(&mut connect);
+        begin_turn(&mut world);
+        let (mut before, mut turns) = (sent(&world), 0);
+        world.send_quietly(again.socket, &connect);
+        while world.shards[last].is_behind() {
+            world.carry_out_outputs();
+            assert!(sent(&world) - before <= 400, "{} messages in turn {turns}", sent(&world) - before);
+            begin_turn(&mut world);
+            (before, turns) = (sent(&world), turns + 1);
+            world.catch_up();
+        }
+        world.settle();
+        assert!(turns >= 3, "{turns} turns");
+        assert_eq!(again.received(&mut world).len(), 1001, "CONNACK and all of it");
     }
 }
 

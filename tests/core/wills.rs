@@ -10,7 +10,7 @@ use moormq::codec::{
 use moormq::config::Config;
 use moormq::hooks::{Answer, Chain, NoHooks, PublishModifiers, PublishRefusal, PublishRefusalM5};
 use moormq::random::Random;
-use moormq::shard::{Input, Request};
+use moormq::shard::{Input, Request, TurnLimits};
 use moormq::sharding::slot_of;
 
 use crate::client::{Client, ConnectOptions, V5, V31, V311, id_owned_by, publish};
@@ -496,5 +496,127 @@ fn a_will_may_clear_what_is_retained() {
         world.hang_up(dying.socket);
         let mut late = watcher(&mut world);
         assert_eq!(late.received(&mut world), []);
+    }
+}
+
+/// Worlds of so many shards in which ten packets are a share, and more than three recipients many.
+fn small_turns(numbers: &[usize]) -> impl Iterator<Item = World<NoHooks>> {
+    let limits = TurnLimits { share: 40, turn: 120, at_once: 3, portion: 3, under_way: 30 };
+    numbers.iter().map(move |shards| World::in_turns(*shards, limits, open_config(), || NoHooks))
+}
+
+fn begin_turn<C: Chain>(world: &mut World<C>) {
+    world.now = world.now + Duration::from_millis(1);
+}
+
+/// So many clients of the last shard.
+fn on_last<C: Chain>(world: &mut World<C>, count: usize, name: &str, options: ConnectOptions<'_>) -> Vec<Client> {
+    let last = world.shards.len() - 1;
+    (0..count).map(|number| Client::on(world, last, &format!("{name}{number}-"), options)).collect()
+}
+
+fn crowd<C: Chain>(world: &mut World<C>) -> Vec<Client> {
+    let mut crowd = on_last(world, 40, "sub", ConnectOptions::clean(V311));
+    crowd.iter_mut().for_each(|client| client.subscribed(world, "will/#", QoS::AtMostOnce));
+    crowd
+}
+
+/// A list of recipients is memory, whoever publishes.
+#[test]
+fn few_wills_to_many_go_round_at_a_time() {
+    for mut world in small_turns(&[1, 2, 4]) {
+        let mut crowd = crowd(&mut world);
+        let dying = on_last(&mut world, 100, "dying", ConnectOptions::clean(V5).will("will/x"));
+        begin_turn(&mut world);
+        dying.iter().for_each(|client| world.hang_up_quietly(client.socket));
+        let mut most = 0;
+        loop {
+            let last = world.shards.last().expect("there is one");
+            most = most.max(last.resource_counts().under_way);
+            world.carry_out_outputs();
+            begin_turn(&mut world);
+            if !world.catch_up() {
+                break;
+            }
+        }
+        assert!(most <= 30 + 40, "{most} recipients waited");
+        for client in &mut crowd {
+            assert_eq!(client.texts(&mut world).len(), 100);
+        }
+    }
+}
+
+/// Neither waits until there are no more of the others.
+#[test]
+fn wills_to_many_and_messages_to_many_take_turns() {
+    for mut world in small_turns(&[1, 2, 4]) {
+        let mut crowd = crowd(&mut world);
+        let publishers = on_last(&mut world, 2, "publisher", ConnectOptions::clean(V311));
+        let dying = on_last(&mut world, 30, "dying", ConnectOptions::clean(V5).will("will/x"));
+        let mut packets = Vec::new();
+        (0..15).for_each(|_| {
+            Packet::Publish(publish("will/y", "published", QoS::AtMostOnce, 0)).encode(V311, &mut packets)
+        });
+        begin_turn(&mut world);
+        publishers.iter().for_each(|client| world.send_quietly(client.socket, &packets));
+        dying.iter().for_each(|client| world.hang_up_quietly(client.socket));
+        while world.catch_up() {
+            world.carry_out_outputs();
+            begin_turn(&mut world);
+        }
+        for client in &mut crowd {
+            let got = client.texts(&mut world);
+            assert_eq!(got.len(), 60);
+            let wills = got[..30].iter().filter(|text| *text == "gone").count();
+            assert!((10..=20).contains(&wills), "{wills} wills are among the first thirty: {got:?}");
+        }
+    }
+}
+
+/// They have a share of a turn like others.
+#[test]
+fn clients_are_served_while_wills_go_on_that_waited() {
+    for mut world in small_turns(&[2, 4]) {
+        let last = world.shards.len() - 1;
+        let mut watch = |shard, topic| {
+            let mut client = Client::on(&mut world, shard, topic, ConnectOptions::clean(V5));
+            client.subscribed(&mut world, topic, QoS::AtMostOnce);
+            client
+        };
+        let (mut far, mut near) = (watch(last, "far"), watch(0, "near"));
+        let modest = Client::on(&mut world, 0, "modest", ConnectOptions::clean(V311));
+        let options = ConnectOptions::clean(V5);
+        let first = Client::on(&mut world, 0, "first", options.will("far"));
+        let others: Vec<_> = (0..300)
+            .map(|number| Client::on(&mut world, 0, &format!("other{number}-"), options.will("near")))
+            .collect();
+        world.handle(0, Input::Congestion { to: last, congested: true });
+        begin_turn(&mut world);
+        world.hang_up(first.socket);
+        others.iter().for_each(|client| world.hang_up(client.socket));
+        assert!(near.texts(&mut world).is_empty(), "they wait behind the first one");
+        let mut pings = Vec::new();
+        (0..30).for_each(|_| Packet::Pingreq.encode(V311, &mut pings));
+        begin_turn(&mut world);
+        world.send_quietly(modest.socket, &pings);
+        world.carry_out_outputs();
+        let mut answers = world.received(modest.socket).len() / 2;
+        assert!(answers < 30, "they are more than a share");
+        begin_turn(&mut world);
+        world.handle(0, Input::Congestion { to: last, congested: false });
+        let mut turns = 0;
+        while answers < 30 {
+            begin_turn(&mut world);
+            world.catch_up();
+            world.carry_out_outputs();
+            turns += 1;
+            let more = world.received(modest.socket).len() / 2;
+            assert!(more > 0, "some in each turn");
+            answers += more;
+        }
+        let wills = near.texts(&mut world).len();
+        assert!(wills > turns && wills < 100, "{wills} wills in {turns} turns");
+        world.settle();
+        assert_eq!((wills + near.texts(&mut world).len(), far.texts(&mut world).len()), (300, 1));
     }
 }

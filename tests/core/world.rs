@@ -248,15 +248,42 @@ impl<C: Chain> World<C> {
         self.settle();
     }
 
+    /// The client resumes reading; nothing follows before [`World::settle`].
+    pub fn unstick_quietly(&mut self, socket: Socket) {
+        let end = &mut self.ends[socket.0];
+        end.stuck = false;
+        if let Some(bytes) = end.under_way.take() {
+            end.received.extend_from_slice(&bytes);
+            if let Some((shard, id)) = end.at {
+                self.handle(shard, Input::Sent { connection: id, emptied: Vec::new() });
+            }
+        }
+    }
+
     /// A client that is stuck reads what is under way to it, and no more.
     pub fn take_in(&mut self, socket: Socket) {
+        self.take_in_quietly(socket);
+        self.settle();
+    }
+
+    /// The same; nothing follows before [`World::settle`].
+    pub fn take_in_quietly(&mut self, socket: Socket) {
         if let Some(bytes) = self.ends[socket.0].under_way.take() {
             self.ends[socket.0].received.extend_from_slice(&bytes);
             if let Some((shard, id)) = self.ends[socket.0].at {
                 self.handle(shard, Input::Sent { connection: id, emptied: Vec::new() });
             }
         }
-        self.settle();
+    }
+
+    /// The client stops reading; nothing follows before [`World::settle`].
+    pub fn stick_quietly(&mut self, socket: Socket) {
+        self.ends[socket.0].stuck = true;
+    }
+
+    /// What waits in the kernel, in bytes.
+    pub fn unsent(&self, socket: Socket) -> usize {
+        self.ends[socket.0].unsent.len()
     }
 
     /// Time passes, in small steps.

@@ -56,6 +56,25 @@ const OUTSIDE: &[(&str, &str)] = &[
     ("unsafe", "unsafe code lives in the socket ring alone"),
 ];
 
+/// The modules that the documentation shows. All others are private, or public for tests and benchmarks and hidden in it.
+const SHOWN: &[&str] = &[
+    "broker",
+    "client",
+    "codec",
+    "config",
+    "control",
+    "control::client",
+    "control::protocol",
+    "control::status",
+    "control::stock_files",
+    "hooks",
+    "hooks::stock",
+    "message",
+    "threads",
+    "time",
+    "topic",
+];
+
 /// How large the shard may be, and any `impl` block.
 const MOST_FIELDS: usize = 15;
 const MOST_METHODS: usize = 60;
@@ -112,6 +131,38 @@ fn the_map_of_the_house_shows_every_module() {
     rows.for_each(|(floor, modules)| shown[floor].extend(modules.split('`').skip(1).step_by(2)));
     let floors: Vec<BTreeSet<&str>> = FLOORS.iter().map(|floor| floor.iter().copied().collect()).collect();
     assert_eq!(shown, floors);
+}
+
+/// The modules that a file declares, if they are public and not hidden in the documentation.
+fn shown_by(source: &Source) -> impl Iterator<Item = String> {
+    let lines: Vec<&str> = source.lines().map(|(_, line)| line.trim()).collect();
+    let is_shown = |(at, line): (usize, &&str)| {
+        let name = line.strip_prefix("pub mod ")?.trim_end_matches([';', ' ', '{']);
+        let mut attributes = lines[..at].iter().rev().take_while(|line| line.starts_with("#["));
+        let is_hidden = attributes.any(|line| line.contains("doc(hidden)"));
+        (!is_hidden).then(|| source.module.iter().map(String::as_str).chain([name]).collect::<Vec<_>>().join("::"))
+    };
+    let shown: Vec<String> = lines.iter().enumerate().filter_map(is_shown).collect();
+    shown.into_iter()
+}
+
+/// Whoever embeds the broker finds the interface in its documentation, and no part of the inside: [`SHOWN`] is what can be seen
+/// of the modules, and the table in `lib.rs` what programs are told to look for there.
+#[test]
+fn the_documentation_shows_the_interface_alone() {
+    let public: BTreeSet<String> = library().filter(|source| source.room() != "main").flat_map(shown_by).collect();
+    let is_open = |module: &str| module.match_indices("::").all(|(end, _)| public.contains(&module[..end]));
+    let seen: Vec<&str> = public.iter().map(String::as_str).filter(|module| is_open(module)).collect();
+    assert_eq!(
+        seen, SHOWN,
+        "hide what is not for programs by #[doc(hidden)], else add it here and to the table of src/lib.rs"
+    );
+    let rows = include_str!("../../src/lib.rs").lines().filter_map(|line| line.strip_prefix("//! | [`"));
+    let told: BTreeSet<&str> = rows.filter_map(|row| row.split('`').next()).collect();
+    let rooms: BTreeSet<&str> = SHOWN.iter().copied().filter(|module| !module.contains("::")).collect();
+    let (missing, gone): (Vec<_>, Vec<_>) =
+        (rooms.difference(&told).collect(), told.iter().filter(|told| !SHOWN.contains(told)).collect());
+    assert!(missing.is_empty() && gone.is_empty(), "the table of src/lib.rs lacks {missing:?} and has {gone:?}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! A simulated broker: the shards, and what a runtime does for them (outputs, messages between shards, sends, hooks). Nothing
 //! moves by itself: the driver chooses what arrives next.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::SystemTime;
@@ -20,6 +20,7 @@ use moormq::time::Time;
 
 use crate::history::Setup;
 use crate::links::{Link, Links};
+use crate::mailboxes::Mailboxes;
 use crate::pressure::Given;
 use crate::socket::{End, Socket};
 use crate::trace::{Trace, peer_of};
@@ -74,12 +75,9 @@ pub struct Broker {
     unflushed: Vec<bool>,
     /// Shards whose turn of the runtime has passed its socket events: the next one begins a new turn.
     past_sockets: Vec<bool>,
-    pub congested: Vec<(usize, usize)>,
     /// Connections of which a shard wants what is on its way, by shard.
     draining: Vec<Vec<ConnectionId>>,
-    /// The weight of the messages from each shard to each other, and how much it may be.
-    load: Vec<usize>,
-    mailbox_bytes: usize,
+    pub mailboxes: Mailboxes,
     turn: TurnLimits,
     /// Queues that have room again, of which their senders have not heard.
     relieved: Vec<(usize, usize)>,
@@ -100,12 +98,6 @@ pub struct Broker {
     pub acted: Vec<u32>,
     /// A client whose bytes were given, if that was the last event.
     pub given: Option<Given>,
-    /// What each connection has published to a shard since the queue to that is full: from, to, connection.
-    into_full: BTreeMap<(usize, usize, ConnectionId), u32>,
-    /// Connections that are about to be taken over.
-    drained: BTreeSet<ConnectionId>,
-    /// A publisher that went on although the queue to a shard was full.
-    pub went_on: Option<String>,
 }
 
 impl Broker {
@@ -136,10 +128,8 @@ impl Broker {
             hooks: Vec::new(),
             unflushed: vec![false; shards],
             past_sockets: vec![false; shards],
-            congested: Vec::new(),
             draining: vec![Vec::new(); shards],
-            load: vec![0; shards * shards],
-            mailbox_bytes: setup.mailbox_bytes(),
+            mailboxes: Mailboxes::new(shards, setup.mailbox_bytes()),
             turn,
             relieved: Vec::new(),
             stopped: 0,
@@ -151,11 +141,16 @@ impl Broker {
             driven: vec![Time::ZERO; shards],
             acted: Vec::new(),
             given: None,
-            into_full: BTreeMap::new(),
-            drained: BTreeSet::new(),
-            went_on: None,
             trace,
         }
+    }
+
+    /// A shard is given an input.
+    fn handle(&mut self, shard: usize, input: Input<'_, State>) {
+        let begins_turn = matches!(input, Input::Tick) || self.driven[shard] != self.now;
+        let before = if begins_turn { 0 } else { self.shards[shard].turn().work };
+        self.shards[shard].handle(input, self.now);
+        self.mailboxes.works(shard, self.turn, (before, self.shards[shard].turn().work));
     }
 
     /// A shard was driven: it may have outputs.
@@ -189,7 +184,7 @@ impl Broker {
         let id = self.assign(at, shard);
         let (peer, connected_at) = (peer_of(client, serial), SystemTime::UNIX_EPOCH);
         let input = Input::Accepted { connection: id, listener: 0, peer, connected_at, admission: Admission::Admitted };
-        self.shards[shard].handle(input, self.now);
+        self.handle(shard, input);
         self.drove(shard);
         at
     }
@@ -225,7 +220,7 @@ impl Broker {
         let is_turn_over = is_same_turn && self.shards[shard].turn().work >= self.turn.turn;
         self.given = Some(Given { serial: one.serial, is_turn_over });
         self.acted.push(one.serial);
-        self.shards[shard].handle(Input::Received { connection: id, bytes: &bytes }, self.now);
+        self.handle(shard, Input::Received { connection: id, bytes: &bytes });
         self.drove_by_socket(shard);
     }
 
@@ -249,7 +244,7 @@ impl Broker {
 
     /// How much memory there is changes, as one shard sees it.
     pub fn memory(&mut self, shard: usize, stage: MemoryStage) {
-        self.shards[shard].handle(Input::Memory(stage), self.now);
+        self.handle(shard, Input::Memory(stage));
         self.drove(shard);
     }
 
@@ -264,15 +259,15 @@ impl Broker {
 
     /// All that was on its way has been given, whether the broker reads or not.
     pub fn drain(&mut self, shard: usize, connection: ConnectionId, socket: Option<usize>) {
-        self.drained.insert(connection);
+        self.mailboxes.drains(shard, connection);
         if let Some(socket) = socket {
             let one = &mut self.sockets[socket];
             let bytes: Vec<u8> = one.to_broker.drain(..).collect();
             note_given(one, bytes.len(), self.now);
             self.acted.push(one.serial);
-            self.shards[shard].handle(Input::Received { connection, bytes: &bytes }, self.now);
+            self.handle(shard, Input::Received { connection, bytes: &bytes });
         }
-        self.shards[shard].handle(Input::Drained { connection }, self.now);
+        self.handle(shard, Input::Drained { connection });
         self.drove_by_socket(shard);
     }
 
@@ -284,7 +279,7 @@ impl Broker {
         if let End::At(shard, id) = one.end {
             one.end = End::Closed;
             // The index is the shard's until it has closed the connection, too.
-            self.shards[shard].handle(Input::Closed { connection: id }, self.now);
+            self.handle(shard, Input::Closed { connection: id });
             self.drove_by_socket(shard);
         }
         self.forget(socket);
@@ -303,23 +298,19 @@ impl Broker {
         one.inbox.extend_from_slice(&bytes);
         self.acted.push(one.serial);
         if let End::At(shard, id) = one.end {
-            self.shards[shard].handle(Input::Sent { connection: id, emptied: bytes }, self.now);
+            self.handle(shard, Input::Sent { connection: id, emptied: bytes });
             self.drove_by_socket(shard);
         }
     }
 
     pub fn request(&mut self, shard: usize, request: Request) {
-        self.shards[shard].handle(Input::Request(request), self.now);
+        self.handle(shard, Input::Request(request));
         self.drove(shard);
     }
 
     pub fn congest(&mut self, from: usize, to: usize, on: bool) {
-        self.into_full.retain(|(one, other, _), _| (*one, *other) != (from, to));
-        self.congested.retain(|pair| *pair != (from, to));
-        if on {
-            self.congested.push((from, to));
-        }
-        self.shards[from].handle(Input::Congestion { to, congested: on }, self.now);
+        self.mailboxes.set_congested(from, to, on);
+        self.handle(from, Input::Congestion { to, congested: on });
         self.drove(from);
     }
 
@@ -331,12 +322,13 @@ impl Broker {
     }
 
     pub fn stop(&mut self, shard: usize) {
-        self.shards[shard].handle(Input::Stop, self.now);
+        self.mailboxes.stopping = true;
+        self.handle(shard, Input::Stop);
         self.drove(shard);
     }
 
     pub fn tick(&mut self, shard: usize) {
-        self.shards[shard].handle(Input::Tick, self.now);
+        self.handle(shard, Input::Tick);
         self.drove(shard);
     }
 
@@ -368,13 +360,10 @@ impl Broker {
         let (from, to) = (pair / self.shards.len(), pair % self.shards.len());
         match self.messages[pair].pop_front() {
             Some(MeshMessage::Message(message)) => {
-                self.load[pair] -= message.weight();
-                let has_room = self.load[pair] <= self.mailbox_bytes / 2;
-                // One that is full because the history says so stays full.
-                if has_room && self.mailbox_bytes < (1 << 20) && self.congested.contains(&(from, to)) {
+                if self.mailboxes.takes((from, to), &message) {
                     self.relieved.push((from, to));
                 }
-                self.shards[to].handle(Input::Message { from, message }, self.now);
+                self.handle(to, Input::Message { from, message });
             }
             Some(MeshMessage::HandOff(socket, accepted)) => self.hand_over(socket, to, accepted),
             Some(MeshMessage::Transfer(socket, transfer)) => self.transfer(socket, to, transfer),
@@ -389,13 +378,13 @@ impl Broker {
         let id = self.assign(socket, to);
         self.sockets[socket].reading = true;
         let input = Input::HandedOff { connection: id, accepted, unsent: 0, unread: &[] };
-        self.shards[to].handle(input, self.now);
+        self.handle(to, input);
     }
 
     fn transfer(&mut self, socket: Option<usize>, to: usize, transfer: Box<Transfer<State>>) {
         self.arrivals[to] += 1;
         let Some(socket) = self.unbroken(socket) else {
-            return self.shards[to].handle(Input::Transferred { arrived: None, transfer }, self.now);
+            return self.handle(to, Input::Transferred { arrived: None, transfer });
         };
         let id = self.assign(socket, to);
         let one = &mut self.sockets[socket];
@@ -406,7 +395,7 @@ impl Broker {
         note_given(one, count, self.now);
         self.transferred.push(socket);
         let arrived = Some(ArrivedConnection { connection: id, unread: &bytes, unsent: 0 });
-        self.shards[to].handle(Input::Transferred { arrived, transfer }, self.now);
+        self.handle(to, Input::Transferred { arrived, transfer });
     }
 
     /// The connection, unless it broke on the way.
@@ -460,7 +449,7 @@ impl Broker {
             Poll::Ready(answer) => {
                 let Running { shard, task, .. } = self.hooks.remove(at);
                 let input = Input::HookAnswered { task, answer: Box::new(answer) };
-                self.shards[shard].handle(input, self.now);
+                self.handle(shard, input);
                 self.drove(shard);
             }
         }
@@ -493,22 +482,8 @@ impl Broker {
         }
         (self.unflushed[shard], self.past_sockets[shard]) = (false, false);
         for to in (0..self.shards.len()).filter(|to| *to != shard) {
-            let is_full = self.load[shard * self.shards.len() + to] >= self.mailbox_bytes;
-            if is_full && !self.congested.contains(&(shard, to)) {
+            if self.mailboxes.is_full(shard, to) {
                 self.congest(shard, to, true);
-            }
-        }
-    }
-
-    /// A message goes to a shard: if the queue to that is full, a publisher may send one, and is held. Not if it is about to be taken over:
-    /// what it has sent is served in any case.
-    fn count_into_full(&mut self, from: usize, to: usize, message: &ShardMessage) {
-        let ShardMessage::Publish { publisher: Some(publisher), .. } = *message else { return };
-        if self.congested.contains(&(from, to)) && !self.drained.contains(&publisher) {
-            let count = self.into_full.entry((from, to, publisher)).or_default();
-            *count += 1;
-            if *count > 1 {
-                self.went_on = Some(format!("{publisher:?} of shard {from} sent {count} messages to shard {to}"));
             }
         }
     }
@@ -521,8 +496,7 @@ impl Broker {
                 self.sockets[socket].under_way = Some(buffer.into_bytes());
             }
             Output::Messages { to, messages } => {
-                messages.iter().for_each(|message| self.count_into_full(shard, to, message));
-                self.load[shard * self.shards.len() + to] += messages.iter().map(ShardMessage::weight).sum::<usize>();
+                messages.iter().for_each(|message| self.mailboxes.goes((shard, to), message, self.sockets.len()));
                 self.messages[shard * self.shards.len() + to].extend(messages.into_iter().map(MeshMessage::Message));
             }
             Output::ReadContinuously(_)

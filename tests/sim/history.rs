@@ -396,6 +396,11 @@ impl Setup {
         [2 << 20, 2 << 20, 1000][(self.seed % 3) as usize]
     }
 
+    /// Whether that is so little.
+    pub fn has_small_mailboxes(&self) -> bool {
+        self.mailbox_bytes() < (1 << 20)
+    }
+
     /// Whether there is little memory now and then.
     pub fn has_little_memory(&self) -> bool {
         self.seed % 13 == 4

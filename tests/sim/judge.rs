@@ -167,6 +167,8 @@ pub struct Subject {
     pub unsubscribed: bool,
     /// `SessionEnded` drops that wait for the end.
     pub ending: bool,
+    /// Its last session ended for a client that is still to be registered.
+    pub made_way: bool,
     /// A drop with the reason `OfflineQos0` says that the connection is ending.
     pub leaving: bool,
     /// The later work of notifications that is not done, in the order of the calls.
@@ -395,6 +397,7 @@ impl Judge {
             registering: None,
             unsubscribed: false,
             ending: false,
+            made_way: false,
             leaving: false,
             notices: VecDeque::new(),
             admin: Vec::new(),

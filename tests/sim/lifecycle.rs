@@ -29,7 +29,7 @@ impl Judge {
     /// Whether the end of a session that leaves a lot may come before the client is registered that it makes way for: when it does not take
     /// many messages to be a lot.
     fn ends_may_come_first(&self) -> bool {
-        self.setup.turn() != TurnLimits::default()
+        self.setup.turn() != TurnLimits::default() || self.setup.has_small_mailboxes() || self.pressure.was_congested
     }
 
     pub fn registered(&mut self, subject: usize, serial: u32, number: u64) {
@@ -42,12 +42,12 @@ impl Judge {
             self.find("lifecycle: session numbers rise", detail);
         }
         self.must_be_authenticated(serial);
-        if self.subjects[subject].session.is_none() {
+        if self.subjects[subject].session.is_none() && !self.subjects[subject].made_way {
             self.must_have_memory(serial);
         }
         self.must_be_noticed(subject);
         let one = &mut self.subjects[subject];
-        one.number = number;
+        (one.number, one.made_way) = (number, false);
         one.registering = Some(serial);
     }
 
@@ -116,6 +116,7 @@ impl Judge {
             one.stage = Stage::Offline;
             self.sessions[session].expires = expiry.map(|after| now + after);
         } else {
+            self.subjects[subject].made_way = taken_over && self.subjects[subject].registering.is_none();
             self.end(subject, session);
         }
     }
@@ -196,6 +197,7 @@ impl Judge {
 
     pub fn expired(&mut self, subject: usize, reason: ExpiredReason) {
         let one = &self.subjects[subject];
+        let one_registers_later = one.registering.is_none();
         let Some(session) = one.session.filter(|_| one.stage == Stage::Offline && one.unsubscribed) else {
             return self.ungrammatical(subject, &format!("on_session_expired({reason:?})"));
         };
@@ -215,6 +217,7 @@ impl Judge {
         if let Some(will) = &mut self.sessions[session].will {
             will.due = self.now;
         }
+        self.subjects[subject].made_way = reason == ExpiredReason::CleanStart && one_registers_later;
         self.end(subject, session);
     }
 

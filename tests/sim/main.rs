@@ -14,6 +14,7 @@ mod history;
 mod judge;
 mod lifecycle;
 mod links;
+mod mailboxes;
 mod mutations;
 mod noticing;
 mod patience;

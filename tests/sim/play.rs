@@ -21,7 +21,12 @@ pub struct Play {
     pub judge: Judge,
     pub clients: Vec<Client>,
     pub random: Random,
+    /// How many events there have been.
+    events: u64,
 }
+
+/// Bounds are looked at after each step, and after every so many events.
+const LOOK: u64 = 4;
 
 /// The subscriber id of a client in a mountpoint.
 pub fn subscriber(client: usize, mount: usize) -> SubscriberId {
@@ -37,9 +42,7 @@ pub fn play(history: &History, transcript: bool) -> (Option<Violation>, Vec<Stri
     for step in &history.steps {
         play.judge.note(|| format!("* {step:?}"));
         play.step(step);
-        if let Some(detail) = play.broker.shards.iter().find_map(bound_that_is_exceeded) {
-            play.judge.find("bounds: no queue is over its bound", detail);
-        }
+        (0..play.broker.shards.len()).for_each(|shard| play.look_at_bounds(shard));
         if play.judge.violation.is_some() {
             break;
         }
@@ -66,6 +69,7 @@ impl Play {
             judge: Judge::new(history.setup),
             clients: (0..=CLIENTS).map(|_| Client::default()).collect(),
             random: Random::from_seed(history.setup.seed),
+            events: 0,
         }
     }
 
@@ -107,6 +111,7 @@ impl Play {
                 self.broker.flush(from);
                 self.observe();
                 self.broker.congest(from, to, true);
+                self.judge.pressure.was_congested = true;
             }
             Step::Congest { .. } => {}
             Step::Memory { stage, shard } => {
@@ -137,6 +142,12 @@ impl Play {
         self.observe();
     }
 
+    fn look_at_bounds(&mut self, shard: usize) {
+        if let Some(detail) = bound_that_is_exceeded(&self.broker.shards[shard]) {
+            self.judge.find("bounds: no queue is over its bound", detail);
+        }
+    }
+
     /// How much memory there is changes, as one shard sees it.
     fn memory(&mut self, shard: usize, stage: MemoryStage) {
         self.judge.memory_changes(shard, stage);
@@ -163,8 +174,12 @@ impl Play {
         }
         self.broker.acted.clear();
         self.judge.drained.clear();
-        if let Some(detail) = self.broker.went_on.take() {
-            self.judge.find("flow: who publishes to a full queue between shards is held", detail);
+        if let Some((rule, detail)) = self.broker.mailboxes.broken.take() {
+            self.judge.find(rule, detail);
+        }
+        self.events += 1;
+        if self.events.is_multiple_of(LOOK) {
+            self.look_at_bounds(self.broker.last_shard);
         }
         if self.broker.taken.is_empty() {
             return;
@@ -357,7 +372,7 @@ impl Play {
         for shard in self.judge.short_of_memory() {
             self.memory(shard, MemoryStage::Normal);
         }
-        for (from, to) in self.broker.congested.clone() {
+        for (from, to) in self.broker.mailboxes.congested.clone() {
             self.broker.congest(from, to, false);
             self.observe();
         }

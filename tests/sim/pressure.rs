@@ -37,6 +37,8 @@ pub struct Pressure {
     pub was_little: bool,
     /// New clients may have been refused.
     pub was_full: bool,
+    /// The history had a queue between two shards full.
+    pub was_congested: bool,
 }
 
 impl Judge {

@@ -1,10 +1,11 @@
 //! Password files: of Mosquitto, of VerneMQ and our own.
 
 use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use socket2::{Domain, Socket, Type};
 
-use crate::client::Connection;
+use crate::client::{Connection, Reply};
 use crate::program::{Place, Program};
 
 /// User `vernemq`, password `secret`: SHA-512 of it and the bytes 1 to 12; by Python's hashlib.
@@ -48,16 +49,20 @@ fn heavy() -> String {
 }
 
 /// A connection from an address of the loopback network.
-fn open_from(from: [u8; 4], program: &Program) -> TcpStream {
+fn open_from(from: [u8; 4], to: SocketAddr) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.bind(&SocketAddr::from((from, 0)).into()).unwrap();
-    socket.connect(&program.address().into()).unwrap();
+    socket.connect(&to.into()).unwrap();
     socket.into()
 }
 
 fn try_as(program: &Program, from: [u8; 4], user: &str, password: &str) -> Connection {
-    let mut client = Connection::over(open_from(from, program));
-    client.connect_with_password("", user, password);
+    try_at(program.address(), from, "", user, password)
+}
+
+fn try_at(to: SocketAddr, from: [u8; 4], client_id: &str, user: &str, password: &str) -> Connection {
+    let mut client = Connection::over(open_from(from, to));
+    client.connect_with_password(client_id, user, password);
     client
 }
 
@@ -77,7 +82,7 @@ fn who_sends_many_wrong_passwords_keeps_nobody_else_out() {
     let program = place.start(&format!("{CONFIG}\npassword_file.threads = 1"));
     let flood: Vec<_> = (0..100)
         .map(|_| {
-            let stream = open_from([127, 0, 0, 1], &program);
+            let stream = open_from([127, 0, 0, 1], program.address());
             Connection::over(stream.try_clone().unwrap()).connect_with_password("", "heavy", "guess");
             stream
         })
@@ -110,6 +115,75 @@ fn for_whom_there_is_no_room_the_service_is_unavailable() {
     let codes: Vec<_> = flood.iter_mut().map(Connection::connack).collect();
     assert!(codes.contains(&0x88) && codes.contains(&0x86), "{codes:x?}");
     assert!(codes.iter().all(|code| [0x86, 0x88].contains(code)), "{codes:x?}");
+}
+
+/// Ends what others do until then, however the test goes.
+struct Until<'a>(&'a AtomicBool);
+
+impl Drop for Until<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Some at a time there is no room for, and that is what they are told, never that they may not come: they come again, and all get
+/// in, while somebody else sends wrong passwords, for their user, too.
+#[test]
+fn a_thousand_devices_at_once_get_in_while_somebody_sends_wrong_passwords() {
+    rlimit::increase_nofile_limit(4096).unwrap();
+    let place = Place::new();
+    place.mosquitto_passwd(&["-H", "sha512", "-c", "-b", "users", "ann", "right"]);
+    place.write("users", &(place.read("users") + VERNEMQ));
+    let program = place.start(&format!("{CONFIG}\npassword_file.max_waiting = 256"));
+    let (address, are_in) = (program.address(), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        let attack = scope.spawn(|| {
+            let mut codes = [0; 256];
+            while !are_in.load(Ordering::Relaxed) {
+                let mut guesses: Vec<_> = (0..50)
+                    .map(|number| {
+                        let user = ["vernemq", "ann", "stranger"][number % 3];
+                        try_at(address, [127, 0, 0, 9], "", user, "guess")
+                    })
+                    .collect();
+                guesses.iter_mut().for_each(|guess| codes[usize::from(guess.connack())] += 1);
+            }
+            codes
+        });
+        let until = Until(&are_in);
+        // Two gateways, of which each has 500 devices.
+        let mut out: Vec<(u8, usize)> = (0..1000).map(|number| (1 + (number % 2) as u8, number)).collect();
+        let (mut devices, mut refused) = (Vec::new(), 0);
+        while !out.is_empty() {
+            let mut tries: Vec<_> = out
+                .drain(..)
+                .map(|(gateway, number)| {
+                    let id = format!("device-{number}");
+                    (try_at(address, [127, 0, 0, gateway], &id, "vernemq", "secret"), gateway, number)
+                })
+                .collect();
+            for (mut device, gateway, number) in tries.drain(..) {
+                match device.connack() {
+                    0 => devices.push(device),
+                    0x88 => {
+                        refused += 1;
+                        out.push((gateway, number));
+                    }
+                    code => panic!("device {number} has the right password, and is refused with {code:#x}"),
+                }
+            }
+        }
+        drop(until);
+        let codes = attack.join().unwrap();
+        let wrong = codes[0x86] + codes[0x88];
+        println!("1,000 devices are in, after {refused} refusals; {wrong} wrong passwords meanwhile");
+        assert!(refused > 0, "there is room for 256");
+        assert!(codes[0x86] > 0 && codes.iter().sum::<usize>() == wrong, "{codes:?}");
+        for device in &mut devices {
+            device.ping();
+            assert_eq!(device.receive(), Reply::Pingresp);
+        }
+    });
 }
 
 /// The memory of Argon2 is used again while there is work, and given back afterwards.

@@ -1,6 +1,6 @@
 //! One message to one client, and what its connection waits for.
 
-use super::super::delivering::Routed;
+use super::super::delivering::{Portioning, Routed};
 use super::super::testing::{
     NOW, clients, connection_of, filter, follow_ups, offline, online, outputs, posted, publication, texts,
 };
@@ -20,7 +20,13 @@ fn recipient(session: u32) -> Recipient {
 }
 
 fn routed<'a>(publication: &'a Publication<'a>, publisher: Option<Publisher>) -> Routed<'a> {
-    Routed { publication, id: PublicationId { shard: 0, sequence: 1 }, publisher, is_moved: false }
+    Routed {
+        publication,
+        id: PublicationId { shard: 0, sequence: 1 },
+        publisher,
+        is_moved: false,
+        portioning: Portioning::AtOnce,
+    }
 }
 
 fn queued(clients: &Clients<NoHooks>, session: u32) -> usize {

@@ -21,7 +21,7 @@ pub struct Case {
 }
 
 /// All of them.
-pub const CASES: [Case; 13] = [
+pub const CASES: [Case; 15] = [
     case("subscribes", subscribes),
     case("filters", filters),
     Case { settings: "limits.max_filters_per_subscribe = 65535", ..case("filters_raised", filters_raised) },
@@ -32,6 +32,8 @@ pub const CASES: [Case; 13] = [
     case("crowd", crowd),
     case("flood", flood),
     case("stalled", stalled),
+    Case { settings: "limits.max_inflight_messages = 65535", ..case("read_on", read_on) },
+    Case { settings: "queue.max_offline_messages = \"unlimited\"", ..case("queue_expires", queue_expires) },
     case("come_back", come_back),
     case("sleepers", sleepers),
     Case { logins: true, ..case("logins", logins) },
@@ -47,6 +49,9 @@ const MANY_FILTERS: usize = 50_000;
 const SUBSCRIBES: Duration = Duration::from_secs(5);
 /// How long the publisher goes on whose subscribers do not read.
 const STALLED: Duration = Duration::from_secs(8);
+/// Large messages that fill what the kernel and the broker have for the output of a client, and small ones that wait behind them.
+const LARGE_BEFORE: usize = 30;
+const SMALL_BEHIND: usize = 6000;
 /// How often those come back who do not read.
 const COMES_BACK: Duration = Duration::from_millis(400);
 /// How long one publishes to those, and to others who do not read.
@@ -261,6 +266,83 @@ fn stalled(scene: &mut Scene) -> Result<(), Failure> {
             messages += 100;
         }
         Ok(format!("{messages} messages published"))
+    })
+}
+
+/// Subscribers that have not read, and read on all at once, when a lot waits for each.
+fn read_on(scene: &mut Scene) -> Result<(), Failure> {
+    let mut readers = Vec::new();
+    for id in names("reader", scene.some(500)) {
+        let mut client = scene.client(&id)?;
+        client.take_little()?;
+        client.send(|out| client::subscribe_reliably("stalled/x", out))?;
+        client.answers(PacketType::Suback, 1)?;
+        readers.push(client);
+    }
+    let mut publisher = scene.client("publisher")?;
+    // What the kernel and the output take, then what waits behind that.
+    for _ in 0..LARGE_BEFORE {
+        publisher.publish("stalled/x", &READING, QoS::AtLeastOnce, false)?;
+        publisher.served()?;
+    }
+    for _ in 0..SMALL_BEHIND / 100 {
+        publisher.send(|out| {
+            (0..100).for_each(|_| client::publish("stalled/x", b"12345678", QoS::AtLeastOnce, false, None, out));
+        })?;
+        publisher.served()?;
+    }
+    let all = LARGE_BEFORE + SMALL_BEHIND;
+    scene.during(
+        "500 subscribers that have not read, for each of which 6,000 small messages wait, read on at once",
+        || {
+            let until = Instant::now() + Duration::from_secs(30);
+            let reading: Vec<_> = readers
+                .into_iter()
+                .map(|mut client| {
+                    thread::spawn(move || client.count_messages(all, until).map_err(|failure| failure.to_string()))
+                })
+                .collect();
+            let mut messages = 0;
+            for reader in reading {
+                messages += reader.join().map_err(|_| "a reader died")??;
+            }
+            Ok(format!("{messages} messages"))
+        },
+    )
+}
+
+/// A queue full of messages that have expired: a large one comes, then the client.
+fn queue_expires(scene: &mut Scene) -> Result<(), Failure> {
+    let address = scene.address;
+    let mut sleeper = Client::begin(address, None)?;
+    sleeper.send(|out| {
+        client::connect_for("sleeper", 3600, out);
+        client::subscribe_reliably("to/sleeper", out);
+        client::disconnect_for(3600, out);
+    })?;
+    sleeper.answers(PacketType::Suback, 1)?;
+    let mut publisher = scene.client("publisher")?;
+    let count = scene.some(600_000);
+    let at = Instant::now() + Duration::from_secs(EXPIRY);
+    for _ in 0..count.div_ceil(AT_A_TIME) {
+        let expiry = Some(seconds_until(at));
+        publisher.send(|out| {
+            (0..AT_A_TIME).for_each(|_| client::publish("to/sleeper", b"", QoS::AtLeastOnce, false, expiry, out));
+        })?;
+        publisher.served()?;
+    }
+    thread::sleep(at.saturating_duration_since(Instant::now()) + Duration::from_secs(1));
+    let large = vec![b'l'; 8_000_000];
+    scene.during("8 MB to a queue of 64 MiB full of small messages that have expired", || {
+        publisher.publish("to/sleeper", &large, QoS::AtLeastOnce, false)?;
+        publisher.served()?;
+        Ok(String::new())
+    })?;
+    scene.during("the client of that queue comes back", || {
+        let mut sleeper = Client::begin(address, None)?;
+        sleeper.send(|out| client::resume_for("sleeper", 3600, out))?;
+        sleeper.answers(PacketType::Publish, 1)?;
+        Ok(String::new())
     })
 }
 

@@ -206,6 +206,19 @@ pub fn publish(topic: &str, payload: &[u8], qos: QoS, retain: bool, expiry: Opti
     Publish { qos, retain, topic, packet_id, properties, payload, ..Publish::default() }.encode(Client::VERSION, out);
 }
 
+/// A CONNECT of the session that was kept, for as long again.
+pub fn resume_for(id: &str, seconds: u32, out: &mut Vec<u8>) {
+    let mut connect = Connect { clean_start: false, ..Connect::new(Client::VERSION, id) };
+    connect.properties.session_expiry = Some(seconds);
+    connect.encode(out);
+}
+
+/// A SUBSCRIBE to one filter at QoS 1.
+pub fn subscribe_reliably(filter: &str, out: &mut Vec<u8>) {
+    let options = SubscriptionOptions::new(QoS::AtLeastOnce);
+    Subscribe::new(PacketId::MIN, &[SubscribeFilter { filter, options }][..]).encode(Client::VERSION, out);
+}
+
 /// As many SUBSCRIBEs as it takes.
 pub fn subscribe(filters: &[String], out: &mut Vec<u8>) {
     filters.chunks(FILTERS).for_each(|filters| subscribe_at_once(filters, out));

@@ -86,7 +86,7 @@ impl<C: Chain> Client<C> {
         let mut all = AllProgress::default();
         loop {
             let mut writer = PublishWriter { chain, traffic, buffers: &mut Vec::new(), now: NOW };
-            let progress = writer.send_waiting(session, connection, most);
+            let progress = writer.send_waiting(session, connection, most, u32::MAX);
             all.messages += progress.messages;
             all.wrote |= progress.wrote;
             let Some(dropped) = progress.dropped else { return all };

@@ -6,7 +6,7 @@ use std::fmt;
 
 use super::identity::Identity;
 use super::scope::{Effect, Scope};
-use crate::topic::{Names, PLACES, ScopeTree, TopicFilter, TopicName, is_level};
+use crate::topic::{Names, PLACES, ScopeColumns, ScopeTree, TopicFilter, TopicName, is_level};
 
 /// What the rules say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub enum Ruling {
 pub struct AclRules {
     read: Access,
     write: Access,
+    /// What is denied to read, once more: a subscription is denied for any topic that it has in common with a rule.
+    denied_in_part: ScopeColumns,
     count: usize,
     /// Which of the places patterns have.
     places: [bool; PLACES.len()],
@@ -47,7 +49,13 @@ impl Access {
 impl AclRules {
     /// No rules.
     pub(super) fn new() -> Self {
-        AclRules { read: Access::new(), write: Access::new(), count: 0, places: Default::default() }
+        AclRules {
+            read: Access::new(),
+            write: Access::new(),
+            denied_in_part: ScopeColumns::new(3),
+            count: 0,
+            places: Default::default(),
+        }
     }
 
     /// Adds a rule, for everyone or for one user.
@@ -60,6 +68,9 @@ impl AclRules {
             if wanted {
                 tree.insert(user.unwrap_or(EVERYONE), scope.text());
             }
+        }
+        if read && effect == Effect::Deny {
+            self.denied_in_part.insert(user.unwrap_or(EVERYONE), scope.text());
         }
         self.count += 1;
         for (has, place) in self.places.iter_mut().zip(PLACES) {
@@ -77,15 +88,19 @@ impl AclRules {
     #[inline]
     pub fn publish(&self, who: &Identity<'_>, topic: TopicName<'_>) -> Ruling {
         let matches = |tree: &ScopeTree, owner: &str, names: &Names<'_>| tree.matches(owner, topic, names);
-        rule(&self.write, who, matches, matches)
+        let (granted, denied) = (&self.write.granted, &self.write.denied);
+        rule(who, |owner, names| matches(denied, owner, names), |owner, names| matches(granted, owner, names))
     }
 
     /// Whether `who` may subscribe to `filter`: granted if one rule grants all topics that it matches, denied if any of
     /// them is denied. Of a shared subscription the filter behind the group counts.
     pub fn subscribe(&self, who: &Identity<'_>, filter: &TopicFilter) -> Ruling {
-        let meets = |tree: &ScopeTree, owner: &str, names: &Names<'_>| tree.meets(owner, filter, names);
-        let covers = |tree: &ScopeTree, owner: &str, names: &Names<'_>| tree.covers(owner, filter, names);
-        rule(&self.read, who, meets, covers)
+        // What covers a filter without wildcards is what meets it, and is found faster.
+        let is_denied = |owner: &str, names: &Names<'_>| match filter.has_wildcard() {
+            true => self.denied_in_part.meets(owner, filter, names),
+            false => self.read.denied.covers(owner, filter, names),
+        };
+        rule(who, is_denied, |owner, names| self.read.granted.covers(owner, filter, names))
     }
 
     /// How many rules there are.
@@ -106,18 +121,17 @@ fn names<'a>(who: &Identity<'a>) -> [Option<&'a str>; PLACES.len()] {
 
 #[inline]
 fn rule(
-    access: &Access,
     who: &Identity<'_>,
-    denies: impl Fn(&ScopeTree, &str, &Names<'_>) -> bool,
-    grants: impl Fn(&ScopeTree, &str, &Names<'_>) -> bool,
+    denies: impl Fn(&str, &Names<'_>) -> bool,
+    grants: impl Fn(&str, &Names<'_>) -> bool,
 ) -> Ruling {
     let of = names(who);
     let owners = || who.username.filter(|user| *user != EVERYONE).into_iter().chain([EVERYONE]);
     // Who is called `$SYS` is not granted the system topics for that; what is denied stays denied.
     let (to_deny, to_grant) = (Names { of, dollar: true }, Names { of, dollar: false });
-    if owners().any(|owner| denies(&access.denied, owner, &to_deny)) {
+    if owners().any(|owner| denies(owner, &to_deny)) {
         Ruling::Denied
-    } else if owners().any(|owner| grants(&access.granted, owner, &to_grant)) {
+    } else if owners().any(|owner| grants(owner, &to_grant)) {
         Ruling::Granted
     } else {
         Ruling::Silent

@@ -388,8 +388,8 @@ fn a_client_that_is_lost_or_taken_over_amid_what_was_buffered_has_it_first() {
             let script = Script::default();
             let mut world = hooked(shards, SHORT, &script);
             let options = if kept { ConnectOptions::kept(V5) } else { ConnectOptions::clean(V5) };
-            let (id, mut mover, _) = buffered(&mut world, options.with(|it| it.receive_maximum = Some(10)), "t");
             let mut new = Client::open(&mut world, 0, V5);
+            let (id, mut mover, _) = buffered(&mut world, options.with(|it| it.receive_maximum = Some(10)), "t");
             script.log.all();
             let mut random = Random::from_seed(at);
             world.carry_transfer();

@@ -44,8 +44,12 @@ fn serve_last<C: Chain>(shard: &mut Shard<C>, old: ConnectionId) {
             connection.pauses.remove_pace();
         }
         shard.serve_unread(old);
-        let left = shard.pubsub.clients.connections.get(old).map(|connection| connection.unread.len());
-        if left == Some(before) {
+        let Some(connection) = shard.pubsub.clients.connections.get_mut(old) else { return };
+        if connection.memory_look == Time::ZERO {
+            // It was none, and the takeover may be refused yet.
+            connection.memory_look = Time::NEVER;
+        }
+        if connection.unread.len() == before {
             break;
         }
     }

@@ -7,7 +7,7 @@ pub(crate) struct IncomingSessions {
     shards: usize,
     /// The places in the table of sessions of those that are to come, by old owner and its token.
     arriving: BTreeMap<(usize, u64), u32>,
-    /// Their subscriptions that other shards are adding, by the number of the announcement.
+    /// Portions of their subscriptions that other shards are adding, by the number of the announcement.
     announced: BTreeMap<u64, Announced>,
     /// The places of those that have come, and that may be sent again what was delivered before; those that are looked at next in front.
     recently_arrived: VecDeque<u32>,
@@ -18,14 +18,23 @@ pub(crate) struct IncomingSessions {
 /// How many of them are looked at on one occasion.
 const SEEN_AT_ONCE: usize = 2048;
 
-/// The subscriptions of a session that is to come.
+/// A portion of the subscriptions of a session that is to come.
 struct Announced {
-    /// The old owner.
-    from: usize,
-    /// The number of the session there.
-    token: u64,
+    /// Whose.
+    of: TakenIn,
     /// How many shards have not answered.
     unanswered: usize,
+}
+
+/// Every other shard has taken in a portion of the subscriptions of a session that is to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TakenIn {
+    /// The old owner.
+    pub from: usize,
+    /// The number of the session there.
+    pub token: u64,
+    /// Where the next portion begins, for which the old owner is to be asked. None: it was the last one, and the old owner is to be told.
+    pub rest: Option<usize>,
 }
 
 impl IncomingSessions {
@@ -50,22 +59,29 @@ impl IncomingSessions {
         !self.arriving.is_empty()
     }
 
-    /// A session is to come from shard `from`, where its number is `token`, to place `index`. Its subscriptions are announced to
-    /// all other shards with this announcement.
-    pub fn expect(&mut self, from: usize, token: u64, index: u32, announcement: u64) {
+    /// A session is to come from shard `from`, where its number is `token`, to place `index`.
+    pub fn expect(&mut self, from: usize, token: u64, index: u32) {
         self.arriving.insert((from, token), index);
-        self.announced.insert(announcement, Announced { from, token, unanswered: self.shards - 1 });
     }
 
-    /// A shard has answered this announcement. When all have, gives the old owner and its token: it is to be
-    /// told.
-    pub fn announcement_answered(&mut self, announcement: u64) -> Option<(usize, u64)> {
+    /// The place of a session that is to come; none if it is not expected.
+    pub fn place_of(&self, from: usize, token: u64) -> Option<u32> {
+        self.arriving.get(&(from, token)).copied()
+    }
+
+    /// A portion of the subscriptions of such a session was announced to all other shards with this announcement.
+    pub fn announced(&mut self, announcement: u64, of: TakenIn) {
+        self.announced.insert(announcement, Announced { of, unanswered: self.shards - 1 });
+    }
+
+    /// A shard has answered this announcement. When all have, says of which portion it was.
+    pub fn announcement_answered(&mut self, announcement: u64) -> Option<TakenIn> {
         let announced = self.announced.get_mut(&announcement)?;
         announced.unanswered -= 1;
         if announced.unanswered > 0 {
             return None;
         }
-        self.announced.remove(&announcement).map(|announced| (announced.from, announced.token))
+        self.announced.remove(&announcement).map(|announced| announced.of)
     }
 
     /// A session that was to come has come. Gives its place; none if it was not expected.
@@ -103,24 +119,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_old_owner_is_told_when_all_other_shards_have_answered() {
+    fn the_old_owner_hears_of_a_portion_when_all_other_shards_have_answered() {
         let mut sessions = IncomingSessions::new(3);
-        sessions.expect(1, 9, 5, 20);
-        sessions.expect(2, 9, 6, 21);
+        let [first, second] = [(1, 9, Some(7)), (2, 9, None)].map(|(from, token, rest)| TakenIn { from, token, rest });
+        sessions.announced(20, first);
+        sessions.announced(21, second);
         assert_eq!(sessions.announcement_answered(20), None);
         assert_eq!(sessions.announcement_answered(21), None);
-        assert_eq!(sessions.announcement_answered(20), Some((1, 9)));
+        assert_eq!(sessions.announcement_answered(20), Some(first));
         assert_eq!(sessions.announcement_answered(20), None);
-        assert_eq!(sessions.announcement_answered(21), Some((2, 9)));
+        assert_eq!(sessions.announcement_answered(21), Some(second));
         assert_eq!(sessions.announcement_answered(22), None, "another kind of subscription");
     }
 
     #[test]
     fn a_session_is_expected_by_its_old_owner_and_number() {
         let mut sessions = IncomingSessions::new(3);
-        sessions.expect(1, 9, 5, 20);
-        sessions.expect(2, 9, 6, 21);
+        sessions.expect(1, 9, 5);
+        sessions.expect(2, 9, 6);
         assert_eq!(sessions.arrived(1, 8), None);
+        assert_eq!([(1, 8), (1, 9)].map(|(from, token)| sessions.place_of(from, token)), [None, Some(5)]);
         assert_eq!(sessions.arrived(1, 9), Some(5));
         assert!(sessions.is_any_arriving());
         assert_eq!(sessions.abandoned(2, 9), Some(6));
@@ -131,9 +149,9 @@ mod tests {
     #[test]
     fn a_session_that_has_come_is_known_until_it_is_sent_nothing_again() {
         let mut sessions = IncomingSessions::new(2);
-        sessions.expect(1, 8, 5, 20);
-        sessions.expect(1, 9, 6, 21);
-        sessions.expect(1, 10, 7, 22);
+        sessions.expect(1, 8, 5);
+        sessions.expect(1, 9, 6);
+        sessions.expect(1, 10, 7);
         sessions.arrived(1, 8);
         sessions.arrived(1, 9);
         sessions.abandoned(1, 10);
@@ -151,7 +169,7 @@ mod tests {
     fn sessions_that_have_come_are_looked_at_in_portions() {
         let mut sessions = IncomingSessions::new(2);
         for token in 0..2 * SEEN_AT_ONCE as u64 + 1 {
-            sessions.expect(1, token, token as u32, token);
+            sessions.expect(1, token, token as u32);
             sessions.arrived(1, token);
         }
         let mut seen = Vec::new();

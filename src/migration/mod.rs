@@ -32,12 +32,18 @@
 //!   old owner A                       new owner B                        every other shard P
 //!   Leaving ───────────────────────────────────────────────────────────► (behind all that the client published at A)
 //!   SessionAnnouncement ────────────► joins its subscriptions, buffers its messages
-//!                                     Subscribe(for A's token) ────────► adds B as a subscriber
-//!   ◄───────────────────────────────────────────────────────────────────  Flushed, for each of the two
+//!                                     Subscribe ───────────────────────► adds B as a subscriber
 //!                                     ◄────────────────────────────────  Subscribed
+//!   ◄──────────────────────────────── AskSubscriptions   ─┐
+//!   Subscriptions ──────────────────► joins them          │ as often as a portion is left
+//!                                     Subscribe ──────────┼────────────► adds B as a subscriber
+//!                                     ◄───────────────────┴────────────  Subscribed
+//!                                     (the last: for A's token)
+//!   ◄───────────────────────────────────────────────────────────────────  Flushed, for each of Leaving and the last Subscribe
 //!   ◄──────────────────────────────── Flushed            (behind all it sent A before)
 //!   packs session and connection
 //!   SessionTransfer ────────────────► delivers what it buffered and A has not delivered, goes on
+//!   leaves its subscriptions
 //! ```
 //!
 //! Nothing is lost: what a shard published before it knew of B's subscriptions has arrived at A when that shard's `Flushed` has.
@@ -48,6 +54,24 @@
 //!
 //! What the client publishes at B overtakes nothing that it published at A, which has arrived everywhere by then. Hooks are not
 //! overtaken either: a session leaves when those that were told of something are done.
+//!
+//! # Sessions that are a lot
+//!
+//! Few subscriptions come with the announcement. Of many the first portion does, and B asks for each of the others when all shards have
+//! taken in the one before: so no shard has more than a portion of a session to take in at a time, however slow another one is. While some
+//! are at B and some are not, all of them are at A, which gets what is published for any. `Flushed` is of the last portion alone. What came
+//! to B before, for the subscriptions that it knew, was published before that, A has it, and *delivered up to* covers it; what B delivers in
+//! the end was routed with all of them. None may come or go meanwhile: the client is not served, and a session that is subscribing does not
+//! begin to leave.
+//!
+//! A keeps its own until the session is packed, then they end as those of a session that has: in portions, at a place in the table that
+//! is nobody's, and what is routed there meanwhile is B's. They do not travel: B has them all. But memberships in shared subscriptions end
+//! at once, as one of A must not be chosen any more.
+//!
+//! Of many messages that B has buffered it delivers a portion at a time. Until the last one is delivered the session is still *arriving*:
+//! what is published for it is buffered behind, its client is not served, and who needs it waits. So for hooks and for the order of
+//! messages it is as if all were delivered at once. A session that ends at A before it leaves is *abandoned*: B ends its
+//! subscriptions in portions, too, and so it passes on what it has buffered for members of shared subscriptions.
 
 mod incoming;
 mod outgoing;
@@ -55,11 +79,11 @@ mod slots;
 mod transfer;
 mod waiting;
 
-pub(crate) use incoming::IncomingSessions;
+pub(crate) use incoming::{IncomingSessions, TakenIn};
 pub(crate) use outgoing::{Begin, OutgoingSessions, Ready};
 pub(crate) use slots::{PullAnswer, Slots};
 pub use slots::{SlotMigration, SlotsMoving};
-pub(crate) use transfer::FILTER;
+pub(crate) use transfer::{FILTER, weight_of};
 pub use transfer::{SessionAnnouncement, SessionTransfer};
 pub(crate) use waiting::{Presence, Wait, Waiting, WaitingTable};
 

@@ -66,8 +66,8 @@ fn everything_that_is_under_way_is_counted() {
     assert_eq!(migration.len(), 3);
     migration.outgoing.enqueue([id.clone()]);
     migration.outgoing.begin(2, 5, 1, &mut None);
-    migration.incoming.expect(1, 3, 6, 4);
-    migration.incoming.expect(1, 4, 7, 5);
+    migration.incoming.expect(1, 3, 6);
+    migration.incoming.expect(1, 4, 7);
     migration.incoming.arrived(1, 4);
     migration.wait(id, END);
     assert_eq!(migration.len(), 8);

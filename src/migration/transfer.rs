@@ -2,7 +2,7 @@
 
 use crate::client::Client;
 use crate::connection::Connection;
-use crate::session::{MigrationState, Session, SessionSettings, Subscription};
+use crate::session::{MigrationState, Session, SessionSettings, Subscription, SubscriptionPortion};
 use crate::topic::TopicFilter;
 
 /// What belongs to a topic filter in memory, but for its text.
@@ -17,31 +17,37 @@ pub struct SessionAnnouncement {
     pub(crate) settings: SessionSettings,
     /// Whether its client is connected.
     pub(crate) online: bool,
-    pub(crate) subscriptions: Vec<(TopicFilter, Subscription)>,
+    /// How many subscriptions it has.
+    pub(crate) subscriptions: usize,
+    /// All of them, or the first portion.
+    pub(crate) portion: SubscriptionPortion,
 }
 
 impl SessionAnnouncement {
     /// About how many bytes of memory it holds on to.
     pub(crate) fn weight(&self) -> usize {
-        /// A topic filter and its subscription, but for the text.
-        const ENTRY: usize = size_of::<(TopicFilter, Subscription)>() + FILTER;
-        let texts = self.subscriptions.iter().map(|(filter, _)| filter.as_str().len()).sum::<usize>();
-        size_of::<Self>() + self.client.size() + self.subscriptions.len() * ENTRY + texts
+        size_of::<Self>() + self.client.size() + weight_of(&self.portion)
     }
 
-    /// Of `session`, which leaves under the number `token`.
-    pub(crate) fn of<S>(token: u64, session: &Session<S>) -> Self {
-        SessionAnnouncement {
-            token,
-            client: session.client.clone(),
-            settings: session.settings.clone(),
-            online: session.connection.is_some(),
-            subscriptions: session.subscriptions.iter().map(|(filter, options)| (filter.clone(), *options)).collect(),
-        }
+    /// Of `session`, which leaves under the number `token`. With all of its subscriptions if they are `few` at most, else with the first
+    /// `portion` of them.
+    pub(crate) fn of<S>(token: u64, session: &Session<S>, few: usize, portion: usize) -> Self {
+        let (client, settings) = (session.client.clone(), session.settings.clone());
+        let subscriptions = session.subscriptions.len();
+        let is_much = subscriptions > few;
+        let portion = if is_much { session.subscriptions.portion(0, portion) } else { session.subscriptions.all() };
+        SessionAnnouncement { token, client, settings, online: session.connection.is_some(), subscriptions, portion }
     }
 }
 
-/// A session under way to its new owner, with its connection if it has one. `S` is what the hooks keep with it, `A` what is known
+/// About how many bytes of memory these subscriptions hold on to.
+pub(crate) fn weight_of(portion: &SubscriptionPortion) -> usize {
+    /// A topic filter and its subscription, but for the text.
+    const ENTRY: usize = size_of::<(TopicFilter, Subscription)>() + FILTER;
+    portion.entries.iter().map(|(filter, _)| ENTRY + filter.as_str().len()).sum()
+}
+
+/// A session under way to its new owner, with its connection if it has one; without its subscriptions, which are there. `S` is what the hooks keep with it, `A` what is known
 /// of a client that is still connecting, `R` what its client is still to be sent of what is retained.
 pub struct SessionTransfer<S, A, R> {
     /// The old owner.
@@ -58,7 +64,7 @@ pub struct SessionTransfer<S, A, R> {
 }
 
 impl<S, A, R> SessionTransfer<S, A, R> {
-    /// Packs `session`, which leaves shard `from` under the number `token`. `routed` is how many publications were routed on that
+    /// Packs `session`, whose subscriptions have been taken out, and which leaves shard `from` under the number `token`. `routed` is how many publications were routed on that
     /// shard so far, and `received_up_to` says, by shard, up to which publication all that was sent there has come.
     pub(crate) fn pack(
         from: usize,
@@ -112,7 +118,7 @@ mod tests {
         let mut session = Box::new(session());
         let long = "x".repeat(60_000);
         let filter = TopicFilter::parse(&long, 8).expect("a valid filter");
-        session.subscribe(filter, Subscription { options: SubscriptionOptions::new(QoS::AtLeastOnce), id: 0 });
+        session.subscriptions.put(filter, Subscription { options: SubscriptionOptions::new(QoS::AtLeastOnce), id: 0 });
         session.outbound.next_packet_id();
         session.outbound.put_in_flight(delivery(&long, QoS::AtLeastOnce), None);
         let limits = session.settings.queue;

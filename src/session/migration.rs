@@ -1,5 +1,7 @@
 //! The migration state of a session.
 
+use std::collections::VecDeque;
+
 use super::{OutgoingMessage, QueueLimits};
 use crate::sharding::Publisher;
 
@@ -32,7 +34,7 @@ pub enum MigrationState {
         /// As in [`MigrationState::Arrived`], if it was in that state before.
         delivered_up_to: Option<Box<[u64]>>,
     },
-    /// It is to come, and this is its place. Messages for it are buffered.
+    /// It is to come, and this is its place; or it has come, and what was buffered for it is being delivered. Messages for it are buffered.
     Arriving(Arriving),
     /// It has come from another shard, where messages were delivered to it that may arrive here once more.
     Arrived {
@@ -47,13 +49,15 @@ pub struct Arriving {
     /// Whether its client was there when it was announced: its memberships in shared subscriptions are as if it was.
     pub online: bool,
     /// In the order in which they came.
-    pub buffered: Vec<Buffered>,
+    pub buffered: VecDeque<Buffered>,
     /// Their bytes.
     pub bytes: usize,
     /// Publishers that wait until it has come.
     pub publishers: Vec<Publisher>,
     /// The first of those that were too many: the hooks can be told of them when it has come.
     pub dropped: Vec<Buffered>,
+    /// As in [`MigrationState::Arrived`], when it has come.
+    pub delivered_up_to: Option<Box<[u64]>>,
 }
 
 /// The hooks are told of so many messages that were too many for a session that was to come.
@@ -71,8 +75,15 @@ impl Arriving {
             return is_told;
         }
         self.bytes = bytes;
-        self.buffered.push(buffered);
+        self.buffered.push_back(buffered);
         true
+    }
+
+    /// The message that came first, taken out.
+    pub fn pop(&mut self) -> Option<Buffered> {
+        let first = self.buffered.pop_front()?;
+        self.bytes -= first.delivery.size();
+        Some(first)
     }
 
     /// Whether as much is buffered as the queue of the session may have, nearly.
@@ -132,6 +143,7 @@ impl MigrationState {
     pub fn is_new(&self, source: PublicationId, shared: bool) -> bool {
         match self {
             MigrationState::Arrived { delivered_up_to }
+            | MigrationState::Arriving(Arriving { delivered_up_to: Some(delivered_up_to), .. })
             | MigrationState::Leaving { delivered_up_to: Some(delivered_up_to), .. } => {
                 shared || source.sequence > delivered_up_to[source.shard]
             }
@@ -145,6 +157,29 @@ impl MigrationState {
         let MigrationState::Arrived { delivered_up_to } = self else { return false };
         let mut shards = delivered_up_to.iter().zip(received_up_to).enumerate();
         shards.all(|(shard, (delivered, received))| shard == own || received >= delivered)
+    }
+
+    /// Of a session that has come: what is buffered for it is delivered from here on, as to one that has; until
+    /// [`pause_delivery`](Self::pause_delivery), if not all of it is.
+    pub fn begin_delivery(state: &mut Option<MigrationState>) -> Arriving {
+        let Some(MigrationState::Arriving(mut arriving)) = state.take_if(|state| state.has_come()) else {
+            return Arriving::default();
+        };
+        *state = arriving.delivered_up_to.take().map(|delivered_up_to| MigrationState::Arrived { delivered_up_to });
+        arriving
+    }
+
+    /// Some is left: messages for the session are buffered behind that.
+    pub fn pause_delivery(state: &mut Option<MigrationState>, left: Arriving) {
+        if let Some(MigrationState::Arrived { delivered_up_to }) = state.take() {
+            let delivered_up_to = Some(delivered_up_to);
+            *state = Some(MigrationState::Arriving(Arriving { delivered_up_to, ..left }));
+        }
+    }
+
+    /// Whether it is the state of a session that has come, and for which messages are buffered still.
+    fn has_come(&self) -> bool {
+        matches!(self, MigrationState::Arriving(Arriving { delivered_up_to: Some(_), .. }))
     }
 
     /// What was buffered.
@@ -175,6 +210,37 @@ mod tests {
         }
         assert!(MigrationState::leaving(1, 0, None).is_new(source(0, 1), false));
         assert!(MigrationState::Arriving(Arriving::default()).is_new(source(0, 1), false));
+    }
+
+    #[test]
+    fn a_session_that_has_come_is_arriving_until_all_that_was_buffered_is_delivered() {
+        let limits = crate::session::testing::session().settings.queue;
+        let buffered = |sequence| Buffered {
+            id: PublicationId { shard: 0, sequence },
+            delivery: crate::session::testing::delivery("payload", crate::codec::QoS::AtMostOnce),
+        };
+        let mut arriving = Arriving::default();
+        (6..9).for_each(|sequence| assert!(arriving.push(buffered(sequence), &limits)));
+        let each = arriving.bytes / 3;
+        let mut state = Some(MigrationState::Arriving(arriving));
+        let nothing = MigrationState::begin_delivery(&mut state);
+        assert!(nothing.buffered.is_empty(), "it has not come");
+        let Some(MigrationState::Arriving(arriving)) = &mut state else { panic!("{state:?}") };
+        arriving.delivered_up_to = Some([5, 7].into());
+        let is_new = |state: &Option<MigrationState>, sequence| {
+            state.as_ref().is_some_and(|state| state.is_new(PublicationId { shard: 0, sequence }, false))
+        };
+        assert!(is_new(&state, 6) && !is_new(&state, 5));
+        let mut left = MigrationState::begin_delivery(&mut state);
+        assert!(matches!(state, Some(MigrationState::Arrived { .. })));
+        assert_eq!((left.pop().map(|one| one.id.sequence), left.bytes), (Some(6), 2 * each));
+        MigrationState::pause_delivery(&mut state, left);
+        let Some(MigrationState::Arriving(arriving)) = &mut state else { panic!("{state:?}") };
+        assert!(arriving.push(buffered(9), &limits));
+        let mut left = MigrationState::begin_delivery(&mut state);
+        let order: Vec<_> = std::iter::from_fn(|| left.pop()).map(|one| one.id.sequence).collect();
+        assert_eq!((order, left.bytes), (vec![7, 8, 9], 0));
+        assert!(!is_new(&state, 5) && is_new(&state, 6));
     }
 
     #[test]

@@ -12,12 +12,11 @@ mod queue;
 mod recipient;
 mod settings;
 mod subscription_ids;
+mod subscriptions;
 mod table;
 mod waiting;
 mod will;
 mod window;
-
-use hashbrown::HashMap;
 
 pub use in_flight::{InFlight, Stage};
 pub use inbound::Inbound;
@@ -27,24 +26,14 @@ pub use queue::{Insert, OutgoingMessage, Queue, QueueLimits};
 pub use recipient::{PROGRAM, Recipient};
 pub use settings::SessionSettings;
 pub use subscription_ids::SubscriptionIds;
+pub use subscriptions::{Filters, Subscription, SubscriptionPortion, Subscriptions};
 pub use table::Sessions;
 pub use waiting::{Look, Walk};
 pub use will::Will;
 
 use crate::client::{Client, ConnectionId, SessionFound};
-use crate::codec::SubscriptionOptions;
-use crate::memory::{Held, MemoryKind, OF_SHARED_TEXT, allocated, allocated_for_table};
+use crate::memory::{Held, MemoryKind, allocated};
 use crate::time::Time;
-use crate::topic::TopicFilter;
-
-/// One subscription of a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Subscription {
-    /// What the client asked for, at the QoS it was granted.
-    pub options: SubscriptionOptions,
-    /// The Subscription Identifier; zero without one.
-    pub id: u32,
-}
 
 /// A session; one for each subscriber id that is connected or kept. `S` is what the hooks keep with it.
 // In this order, what a delivery looks at lies together, from the end of the settings to the beginning of the queue.
@@ -69,11 +58,7 @@ pub struct Session<S> {
     /// Messages from the client that are not complete.
     pub inbound: Inbound,
     /// Its subscriptions. The filter tree of the shard has the same, from filter to session.
-    pub subscriptions: HashMap<TopicFilter, Subscription, ahash::RandomState>,
-    /// The bytes of their filters.
-    pub filter_bytes: usize,
-    /// How many of them are shared: most sessions have none, and need not look for them.
-    pub shared: u32,
+    pub subscriptions: Subscriptions,
     /// The will of the live connection, or the delayed one of the last.
     pub will: Option<Will>,
     /// While offline: when the session ends ([`Time::NEVER`]: it is kept for ever).
@@ -84,8 +69,6 @@ pub struct Session<S> {
     pub takeovers: (u32, Time),
     /// Its memory, but for what its parts count themselves.
     pub(crate) held: Held<{ MemoryKind::Sessions as u8 }>,
-    /// The memory of its subscriptions.
-    pub(crate) held_by_subscriptions: Held<{ MemoryKind::Subscriptions as u8 }>,
 }
 
 impl<S: Default> Session<S> {
@@ -104,7 +87,6 @@ impl<S: Default> Session<S> {
         let username = client.username.as_ref().map_or(0, |name| allocated(16 + name.len()));
         Session {
             held: Held::new(allocated(size_of::<Self>()) + allocated(names) + username),
-            held_by_subscriptions: Held::default(),
             client,
             settings,
             connection: None,
@@ -114,9 +96,7 @@ impl<S: Default> Session<S> {
             instance,
             state: S::default(),
             inbound: Inbound::default(),
-            subscriptions: HashMap::with_hasher(hasher),
-            filter_bytes: 0,
-            shared: 0,
+            subscriptions: Subscriptions::new(hasher),
             will: None,
             expires: Time::NEVER,
             will_due: Time::NEVER,
@@ -129,6 +109,11 @@ impl<S> Session<S> {
     /// Whether it is kept when its connection ends.
     pub fn is_kept(&self) -> bool {
         self.settings.kept
+    }
+
+    /// Whether it is to come, or has come and what was buffered for it is being delivered: nothing may become of it before that is done.
+    pub fn is_arriving(&self) -> bool {
+        matches!(self.migration, Some(MigrationState::Arriving(_)))
     }
 
     /// How it is, for an operator.
@@ -147,50 +132,7 @@ impl<S> Session<S> {
 
     /// The memory it takes, in bytes. Messages that others hold, too, count in full.
     pub fn memory(&self) -> usize {
-        self.held.bytes() + self.held_by_subscriptions.bytes() + self.inbound.memory() + self.outbound.memory()
-    }
-
-    /// Adds a subscription, or replaces one to the same filter.
-    pub fn subscribe(&mut self, filter: TopicFilter, subscription: Subscription) {
-        let (bytes, shared) = (filter.as_str().len(), u32::from(filter.share_name().is_some()));
-        if self.subscriptions.insert(filter, subscription).is_none() {
-            self.filter_bytes += bytes;
-            self.shared += shared;
-            self.count_subscriptions();
-        }
-    }
-
-    /// Removes the subscription to `filter`. Whether there was one.
-    pub fn unsubscribe(&mut self, filter: &TopicFilter) -> bool {
-        let was = self.subscriptions.remove(filter).is_some();
-        if was {
-            self.filter_bytes -= filter.as_str().len();
-            self.shared -= u32::from(filter.share_name().is_some());
-            self.count_subscriptions();
-        }
-        was
-    }
-
-    fn count_subscriptions(&mut self) {
-        let entry = size_of::<(TopicFilter, Subscription)>();
-        let table = allocated_for_table(self.subscriptions.capacity(), entry);
-        self.held_by_subscriptions.set(table + self.filter_bytes + OF_SHARED_TEXT * self.subscriptions.len());
-    }
-
-    /// The filters of its shared subscriptions.
-    pub fn shared_filters(&self) -> Vec<TopicFilter> {
-        if self.shared == 0 {
-            return Vec::new();
-        }
-        self.subscriptions.keys().filter(|filter| filter.share_name().is_some()).cloned().collect()
-    }
-
-    /// Takes all subscriptions out.
-    pub fn take_subscriptions(&mut self) -> HashMap<TopicFilter, Subscription, ahash::RandomState> {
-        (self.filter_bytes, self.shared) = (0, 0);
-        let none = HashMap::with_hasher(self.subscriptions.hasher().clone());
-        self.held_by_subscriptions.set(0);
-        std::mem::replace(&mut self.subscriptions, none)
+        self.held.bytes() + self.subscriptions.memory() + self.inbound.memory() + self.outbound.memory()
     }
 }
 

@@ -110,17 +110,16 @@ impl<C: Chain> Clients<C> {
         }
     }
 
-    /// Whether a connection of a session that was lost has to wait: its bytes wait for their turn, or all was done that may be done
-    /// in this one. Then it waits for that, too.
+    /// Whether a connection of a session that was lost has to wait: its session is still arriving, its bytes wait for their turn, or all was
+    /// done that may be done in this one. Then it waits for that, too.
     pub(super) fn is_lost_later(&mut self, id: ConnectionId) -> bool {
-        if self.connections.get(id).is_none_or(|connection| connection.session().is_none()) {
-            return false;
-        }
+        let Some(index) = self.connections.get(id).and_then(|connection| connection.session()) else { return false };
+        let is_arriving = self.sessions.get(index).is_some_and(Session::is_arriving);
         let Some(connection) = self.connections.get_mut(id) else { return false };
         if self.agenda.turn.is_over() {
             wait_in(&mut self.agenda.turn, connection, Line::ComingAndGoing);
         }
-        connection.is_lost = connection.pauses.is_only(PauseReason::Turn);
+        connection.is_lost = is_arriving || connection.pauses.is_only(PauseReason::Turn);
         connection.is_lost
     }
 

@@ -293,17 +293,17 @@ impl<C: Chain> Clients<C> {
         }
     }
 
-    /// Delivers what was buffered and has not been delivered where the session was before.
-    pub(super) fn deliver_buffered(&mut self, index: u32, buffered: Vec<Buffered>) {
-        for Buffered { id, delivery } in buffered {
-            let OutgoingMessage { message, qos, retain, ids, group } = delivery;
-            let recipient = Recipient { session: index, qos, retain_as_published: retain, ids, group };
-            let publication = message.publication();
-            let is_moved = recipient.group.is_some();
-            let routed =
-                Routed { publication: &publication, id, publisher: None, is_moved, portioning: Portioning::AtOnce };
-            self.deliver_all(&[recipient], &routed);
-        }
+    /// Delivers a message that was buffered, unless it has been delivered where the session was before.
+    pub(super) fn deliver_buffered(&mut self, index: u32, buffered: Buffered) {
+        let Buffered { id, delivery: OutgoingMessage { message, qos, retain, ids, group } } = buffered;
+        let recipient = Recipient { session: index, qos, retain_as_published: retain, ids, group };
+        let publication = message.publication();
+        let is_moved = recipient.group.is_some();
+        let portioning = Portioning::AtOnce;
+        self.deliver_all(
+            &[recipient],
+            &Routed { publication: &publication, id, publisher: None, is_moved, portioning },
+        );
     }
 }
 
@@ -410,7 +410,7 @@ fn hurry<C: Chain>(clients: &mut Clients<C>, index: u32) {
 
 /// The same of a session that has come with what waits for it, if it may be a member.
 pub(super) fn watch_if_shared<C: Chain>(clients: &mut Clients<C>, index: u32) {
-    let may_be = |session: &Session<C::State>| !session.outbound.queue.is_empty() && session.shared > 0;
+    let may_be = |session: &Session<C::State>| !session.outbound.queue.is_empty() && session.subscriptions.shared() > 0;
     if clients.sessions.get(index).is_some_and(may_be) {
         watch(clients, index);
     }

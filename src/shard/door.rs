@@ -1,11 +1,13 @@
 //! The door of a shard: inputs, then outputs until it is quiet.
 
 use super::agenda::FollowUp;
+use super::arriving;
 use super::holding;
 use super::input::Input;
 use super::last_bytes;
 use super::machine::Shard;
 use super::message::ShardMessage;
+use super::migrating::send_subscriptions;
 use super::output::Output;
 use super::replaying::Replaying;
 use super::sending;
@@ -55,7 +57,7 @@ impl<C: Chain> Shard<C> {
                 self.accepted(id, accepted);
                 self.pubsub.clients.agenda.follow_up(FollowUp::Serve(id));
             }
-            Input::Transferred { arrived, transfer } => self.transferred(arrived, *transfer),
+            Input::Transferred { arrived, transfer } => arriving::transferred(self, arrived, *transfer),
             Input::HookAnswered { task, answer } => self.hook_answered(task, answer),
             Input::Congestion { to, congested } => {
                 holding::set_congested(clients, to, congested);
@@ -279,8 +281,10 @@ impl<C: Chain> Shard<C> {
                     Flushed::Slots(slots) => self.slots_answered(slots),
                 }
             }
-            ShardMessage::SessionComes(announcement) => self.session_comes(from, *announcement),
-            ShardMessage::Abandoned { token } => self.session_abandoned(from, token),
+            ShardMessage::SessionComes(announcement) => arriving::comes(self, from, *announcement),
+            ShardMessage::AskSubscriptions { token, begin } => send_subscriptions(self, from, token, begin),
+            ShardMessage::Subscriptions { token, portion } => arriving::come_on(self, from, token, *portion),
+            ShardMessage::Abandoned { token } => arriving::abandoned(self, from, token),
             ShardMessage::SlotsMoved(moved) => self.slots_moved(from, &moved),
             ShardMessage::SlotsSeen { token } => {
                 let slots = self.migration.slots.answered(token);
@@ -312,9 +316,8 @@ impl<C: Chain> Shard<C> {
     fn taken_in(&mut self, from: usize, sent: &Counts, sequence: u64) {
         self.pubsub.routing.received(from, sequence);
         let announcement = self.pubsub.announcement_answered(from, sent);
-        if let Some((old_owner, token)) = self.migration.incoming.announcement_answered(announcement) {
-            let sequence = self.pubsub.routing.sequence();
-            self.pubsub.clients.agenda.post(old_owner, ShardMessage::Flushed { token, sequence });
+        if let Some(portion) = self.migration.incoming.announcement_answered(announcement) {
+            arriving::taken_in(&mut self.pubsub, portion);
         }
     }
 

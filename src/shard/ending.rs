@@ -183,8 +183,12 @@ impl<C: Chain> PubSub<C> {
             return;
         }
         let Some(id) = clients.connections.id_at(index) else { return };
+        let session = clients.connections.get(id).and_then(|connection| connection.session());
+        if session.and_then(|index| clients.sessions.get(index)).is_some_and(Session::is_arriving) {
+            // What is due for it is done when it has come.
+            return;
+        }
         let Some(connection) = clients.connections.get_mut(id) else { return };
-        let session = connection.session();
         let rate = clients.setup.config.session.min_packet_rate;
         match what(connection, session.and_then(|index| clients.sessions.get(index)), rate, now) {
             Due::Nothing => {}
@@ -216,9 +220,9 @@ impl<C: Chain> PubSub<C> {
         if !self.clients.sessions.entry_fired(index, now) {
             return;
         }
-        let Some(session) = self.clients.sessions.get(index).filter(|session| session.connection.is_none()) else {
-            return;
-        };
+        // As above.
+        let is_away = |session: &&Session<C::State>| session.connection.is_none() && !session.is_arriving();
+        let Some(session) = self.clients.sessions.get(index).filter(is_away) else { return };
         if session.will_due <= now {
             self.publish_will_of(index);
         }

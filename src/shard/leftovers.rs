@@ -68,7 +68,7 @@ pub(super) fn leave<C: Chain>(pubsub: &mut PubSub<C>, mut ended: EndedSession<C:
 /// QoS 0 messages do not wait for a client to come back: what its queue has of them is dropped. If the session ends, too, many are left to that.
 pub(super) fn client_left<C: Chain>(clients: &mut Clients<C>, index: u32) {
     let Some(session) = clients.sessions.get(index) else { return };
-    if !session.is_kept() && is_much(clients, session.shared as usize) {
+    if !session.is_kept() && is_much(clients, session.subscriptions.shared() as usize) {
         // The session ends later, and hooks are told of its drops then.
     } else if !is_much(clients, session.outbound.queue.qos0_len()) {
         drop_qos0(clients, index, Until::End);
@@ -106,8 +106,8 @@ pub(super) fn would_hold_up<C: Chain>(clients: &Clients<C>, subscriber: &Subscri
     let left = match session.is_kept() && !clean_start {
         // What it has still when its client is away stays with it.
         true if session.connection.is_none() => return false,
-        true => outbound.queue.qos0_len().max(AwayShared::len(outbound)).max(session.shared as usize),
-        false => (outbound.queue.len() + outbound.in_flight()).max(session.shared as usize),
+        true => outbound.queue.qos0_len().max(AwayShared::len(outbound)).max(session.subscriptions.shared() as usize),
+        false => (outbound.queue.len() + outbound.in_flight()).max(session.subscriptions.shared() as usize),
     };
     is_much(clients, left) || waits_for_room(clients, outbound)
 }

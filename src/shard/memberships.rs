@@ -22,10 +22,10 @@ use crate::topic::TopicFilter;
 pub(super) fn follow_client<C: Chain>(pubsub: &mut PubSub<C>, index: u32) {
     let clients = &mut pubsub.clients;
     let Some(session) = clients.sessions.get(index) else { return };
-    if session.shared == 0 {
+    if session.subscriptions.shared() == 0 {
         return;
     }
-    let (filters, is_much) = (session.shared_filters(), is_much(clients, index));
+    let (filters, is_much) = (session.subscriptions.shared_filters(), is_much(clients, index));
     if let Some(change) = clients.agenda.remnants.memberships.get_mut(index) {
         // It came and left: from the beginning.
         change.filters = filters.into_iter();
@@ -46,7 +46,7 @@ pub(super) fn end_first<C: Chain>(pubsub: &mut PubSub<C>, index: u32, end: Sessi
     let clients = &mut pubsub.clients;
     let is_much = is_much(clients, index);
     let Some(session) = clients.sessions.get_mut(index) else { return false };
-    let filters = || session.shared_filters();
+    let filters = || session.subscriptions.shared_filters();
     match clients.agenda.remnants.memberships.get_mut(index) {
         // It ends already.
         Some(MembershipChange { end: Some(_), .. }) => return true,
@@ -67,7 +67,7 @@ pub(super) fn end_first<C: Chain>(pubsub: &mut PubSub<C>, index: u32, end: Sessi
 
 /// Whether a session has so many memberships that they follow its client in portions.
 pub(super) fn is_much<C: Chain>(clients: &Clients<C>, index: u32) -> bool {
-    let shared = clients.sessions.get(index).map_or(0, |session| session.shared);
+    let shared = clients.sessions.get(index).map_or(0, |session| session.subscriptions.shared());
     leftovers::is_much(clients, shared as usize)
 }
 
@@ -117,7 +117,7 @@ fn go_through<C: Chain>(
         if change.end.is_none() {
             let online = session.connection.is_some();
             set_online(pubsub, mountpoint, &filter, (index, online));
-        } else if session.unsubscribe(&filter) {
+        } else if session.subscriptions.remove(&filter) {
             pubsub.clients.statistics.counters.subscriptions -= 1;
             pubsub.remove_subscription(mountpoint, &filter, index);
         }

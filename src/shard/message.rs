@@ -9,6 +9,7 @@ use crate::message::Message;
 use crate::migration::SessionAnnouncement;
 use crate::retained::{Counts, RetainedPage, RetainedQuestion};
 use crate::routing::{MemberCounts, Turn};
+use crate::session::SubscriptionPortion;
 use crate::sharding::Publisher;
 use crate::topic::TopicFilter;
 
@@ -89,6 +90,21 @@ pub enum ShardMessage {
     },
     /// A session is to come to the receiver.
     SessionComes(Box<SessionAnnouncement>),
+    /// The sender has added a portion of the subscriptions of a session that is to come, and all shards have taken it in: it needs the next.
+    /// Answered with [`ShardMessage::Subscriptions`], unless the session has ended.
+    AskSubscriptions {
+        /// The receiver's number for the move.
+        token: u64,
+        /// Where the portion begins.
+        begin: usize,
+    },
+    /// The answer to [`ShardMessage::AskSubscriptions`].
+    Subscriptions {
+        /// The sender's number for the move.
+        token: u64,
+        /// The portion.
+        portion: Box<SubscriptionPortion>,
+    },
     /// A session that was to come has ended.
     Abandoned {
         /// The sender's number for the move.

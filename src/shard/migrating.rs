@@ -1,30 +1,23 @@
-//! Sessions that leave for another shard, and sessions that come from one: what [`crate::migration`] has decided is carried out here.
+//! Sessions that leave for another shard: what [`crate::migration`] has decided is carried out here. Those that come are in `arriving`.
 
 use std::sync::Arc;
 
 use super::agenda::{Deadline, FollowUp};
 use super::clients::Clients;
-use super::delivering::watch_if_shared;
-use super::input::{ArrivedConnection, Transfer};
-use super::leftovers;
+use super::input::Transfer;
 use super::machine::Shard;
-use super::memberships;
-use super::message::{Hold, ShardMessage, SlotsMoved};
+use super::message::{ShardMessage, SlotsMoved};
 use super::output::Output;
 use super::pubsub::PubSub;
-use super::replaying::Replaying;
-use super::subscriptions::News;
-use crate::client::{DropReason, EndReason, SessionRequest, SubscriberId};
-use crate::codec::ReasonCode;
+use super::turn::TurnLimits;
+use crate::client::{SessionRequest, SubscriberId};
 use crate::connection::PauseReason;
 use crate::hooks::Chain;
 use crate::migration::{
     Begin, OutgoingSessions, Presence, PullAnswer, Ready, SessionAnnouncement, SlotsMoving, Waiting,
 };
-use crate::routing::Turn;
-use crate::session::{Arriving, Buffered, MigrationState};
+use crate::session::MigrationState;
 use crate::sharding::SLOTS;
-use crate::topic::TopicFilter;
 
 /// How many sessions that are to leave are looked at on one occasion: those that cannot begin to are looked at again and again.
 const LOOKED_AT: usize = 1024;
@@ -136,7 +129,9 @@ impl<C: Chain> Shard<C> {
             connection.pauses.insert(PauseReason::Migration);
         }
         let token = clients.agenda.number();
-        let announcement = SessionAnnouncement::of(token, session);
+        let TurnLimits { at_once, portion, .. } = clients.agenda.turn.limits();
+        let announcement = SessionAnnouncement::of(token, session, at_once, portion);
+        clients.agenda.turn.did(announcement.portion.entries.len() as u32);
         self.migration.outgoing.begin(token, index, to, &mut session.migration);
         self.ask_to_flush(token, to);
         self.pubsub.clients.agenda.post(to, ShardMessage::SessionComes(Box::new(announcement)));
@@ -168,14 +163,13 @@ impl<C: Chain> Shard<C> {
         let clients = &self.pubsub.clients;
         let Some(session) = clients.sessions.get(index) else { return };
         let connection = session.connection;
-        let filters: Vec<TopicFilter> = session.subscriptions.keys().cloned().collect();
+        // The new owner has them all.
+        let Some(remnant) = self.pubsub.begin_to_clear_up(index) else { return };
         let replay = self.pubsub.retained.reader_leaves(index);
-        self.pubsub.remove_subscriptions(index, &filters);
         let PubSub { clients, routing, .. } = &mut self.pubsub;
         // Who it waits for does not know it on the new shard.
         connection.into_iter().for_each(|id| clients.end_hold(id));
         let Some(mut session) = clients.sessions.remove(index) else { return };
-        clients.sessions.free_place(index);
         let connection = session.connection.take().and_then(|id| clients.take_connection(id));
         clients.statistics.counters.connected -= u64::from(connection.is_some());
         let (slot, id) = (session.slot, connection.as_ref().map(|connection| connection.id));
@@ -185,114 +179,8 @@ impl<C: Chain> Shard<C> {
         transfer.replay_bytes = replay.as_ref().map_or(0, |replay| replay.size());
         transfer.replay = replay;
         clients.agenda.output(Output::Transfer { connection: id, to, transfer: Box::new(transfer) });
+        self.pubsub.clear_up(remnant);
         self.session_left(slot, None);
-    }
-
-    /// A session is to come from shard `from`: from now on what is published for it is buffered here.
-    pub(super) fn session_comes(&mut self, from: usize, announcement: SessionAnnouncement) {
-        let PubSub { clients, routing, .. } = &mut self.pubsub;
-        if clients.agenda.is_stopping() {
-            // It stays where it is: nothing leaves before it is expected.
-            return;
-        }
-        let SessionAnnouncement { token, client, settings, online, subscriptions } = announcement;
-        let mountpoint = routing.mountpoint(&client.subscriber.mountpoint);
-        let (slot, now) = (self.migration.slots.slot(&client.subscriber), clients.agenda.now());
-        let index = clients.new_session(client, settings, slot, (0, now));
-        if let Some(session) = clients.sessions.get_mut(index) {
-            session.migration = Some(MigrationState::Arriving(Arriving { online, ..Arriving::default() }));
-            subscriptions.iter().for_each(|(filter, subscription)| session.subscribe(filter.clone(), *subscription));
-        }
-        clients.statistics.counters.subscriptions += subscriptions.len() as u64;
-        let mut news = News::default();
-        for (filter, subscription) in subscriptions {
-            self.pubsub.add_subscription(mountpoint, &filter, index, subscription, online, &mut news);
-        }
-        // Known filters or not: the old owner must know that all that was published before has come.
-        let announcement = self.pubsub.announce(mountpoint, news.filters, Some((from, token)));
-        self.migration.incoming.expect(from, token, index, announcement);
-    }
-
-    /// A session has come: with its connection, unless it has none or that broke.
-    pub(super) fn transferred(&mut self, arrived: Option<ArrivedConnection<'_>>, transfer: Transfer<C::State>) {
-        let Transfer { from, token, mut session, connection, delivered_up_to, replay, .. } = transfer;
-        let Some(index) = self.migration.incoming.arrived(from, token) else { return };
-        let pubsub = &mut self.pubsub;
-        let clients = &mut pubsub.clients;
-        let Some(place) = clients.sessions.get_mut(index) else { return };
-        let arriving = place.migration.take().map(MigrationState::into_arriving).unwrap_or_default();
-        let was_online = connection.is_some();
-        session.connection = arrived.map(|arrived| arrived.connection).filter(|_| was_online);
-        session.migration = Some(MigrationState::Arrived { delivered_up_to });
-        session.instance = place.instance;
-        clients.agenda.skip_numbers(session.client.session_number + 1);
-        let subscriber = session.client.subscriber.clone();
-        *place = *session;
-        clients.statistics.counters.connected += u64::from(was_online);
-        clients.statistics.counters.sessions_moved += 1;
-        if let (Some(arrived), Some(connection)) = (arrived, connection) {
-            clients.settle_in(arrived, index, *connection);
-        }
-        if arriving.online != pubsub.clients.sessions.get(index).is_some_and(|session| session.connection.is_some()) {
-            memberships::follow_client(pubsub, index);
-        }
-        pubsub.clients.deliver_buffered(index, arriving.buffered);
-        for Buffered { id, delivery } in arriving.dropped {
-            let state = pubsub.clients.sessions.get(index).and_then(|session| session.migration.as_ref());
-            if state.is_none_or(|state| state.is_new(id, delivery.group.is_some())) {
-                pubsub.clients.report_dropped(index, &delivery, DropReason::QueueFull);
-            }
-        }
-        arriving.publishers.into_iter().for_each(|one| pubsub.clients.release_publisher(one, Hold::WithoutEnd));
-        if let Some(replay) = replay {
-            pubsub.retained.reader_arrived(index, replay, arrived.is_some() && was_online);
-            Replaying::of(pubsub).soon();
-        }
-        // Perhaps all of its output left on the way: there is no other occasion for what waited behind that.
-        pubsub.clients.send_waiting(index);
-        watch_if_shared(&mut pubsub.clients, index);
-        if was_online && arrived.is_none() {
-            pubsub.connection_ended(index, EndReason::ConnectionLost, "");
-        } else if !was_online {
-            // What was buffered for a member that was still online when it was announced.
-            leftovers::give_to_others(pubsub, index);
-            if pubsub.clients.agenda.is_stopping() {
-                pubsub.publish_will_of(index);
-            }
-            pubsub.clients.sessions.went_offline(index);
-            pubsub.clients.arm_session(index);
-        }
-        if let Some(ArrivedConnection { connection: id, .. }) = arrived {
-            if self.pubsub.clients.agenda.stop.is_closing() {
-                self.pubsub.end_with(id, EndReason::ServerShutdown, ReasonCode::ServerShuttingDown);
-            } else if self.pubsub.clients.agenda.is_stopping() {
-                self.pubsub.publish_last_will(index);
-            }
-            self.pubsub.clients.agenda.follow_up(FollowUp::Serve(id));
-        }
-        self.pubsub.clients.agenda.follow_up(FollowUp::SessionCame(subscriber));
-    }
-
-    /// A session that was to come has ended where it was. Who waits for it is served when the old owner says that nothing of it
-    /// is left there: its hooks may not be done yet.
-    pub(super) fn session_abandoned(&mut self, from: usize, token: u64) {
-        let Some(index) = self.migration.incoming.abandoned(from, token) else { return };
-        let Some(session) = self.pubsub.clients.sessions.get_mut(index) else { return };
-        let Arriving { buffered, publishers, .. } =
-            session.migration.take().map(MigrationState::into_arriving).unwrap_or_default();
-        let turn = Turn::new(session.settings.shared_policy, session.slot);
-        let mountpoint = self.pubsub.routing.mountpoint(&session.client.subscriber.mountpoint);
-        let filters: Vec<TopicFilter> = session.subscriptions.keys().cloned().collect();
-        publishers.into_iter().for_each(|one| self.pubsub.clients.release_publisher(one, Hold::WithoutEnd));
-        self.pubsub.remove_subscriptions(index, &filters);
-        if let Some(session) = self.pubsub.clients.sessions.remove(index) {
-            self.session_left(session.slot, None);
-        }
-        for Buffered { delivery, .. } in buffered {
-            if let Some(group) = delivery.group {
-                self.pubsub.offer_to_group(mountpoint, &group, &delivery.message, turn, None);
-            }
-        }
     }
 
     /// The old owner has no session of this subscriber id: what waited for it goes on, unless it is on its way.
@@ -357,4 +245,18 @@ impl<C: Chain> Shard<C> {
         let asked = self.migration.outgoing.flushing(to);
         asked.map(|shard| self.pubsub.clients.agenda.post(shard, ShardMessage::Leaving { token })).count()
     }
+}
+
+/// The new owner of a session that is to leave needs the next portion of its subscriptions.
+pub(super) fn send_subscriptions<C: Chain>(shard: &mut Shard<C>, to: usize, token: u64, begin: usize) {
+    let clients = &mut shard.pubsub.clients;
+    let index = shard.migration.outgoing.place_of(token);
+    let Some(session) = index.and_then(|index| clients.sessions.get(index)) else { return };
+    // Its place may be another session's by now.
+    if session.migration.as_ref().and_then(MigrationState::leaves_as) != Some(token) {
+        return;
+    }
+    let portion = session.subscriptions.portion(begin, clients.agenda.turn.limits().portion);
+    clients.agenda.turn.did(portion.entries.len() as u32);
+    clients.agenda.post(to, ShardMessage::Subscriptions { token, portion: Box::new(portion) });
 }

@@ -24,7 +24,7 @@
 //! | CONNECT until all have accepted the client | `Shard` | `connecting` |
 //! | from there to its session, on whichever shard that is | `Shard` | `registering` |
 //! | what came for a connection before it is taken over | | `last_bytes`, with `takeovers` |
-//! | slots and sessions that move | `Shard` | `migrating` |
+//! | slots and sessions that move | `Shard` | `migrating`, with `arriving`, `buffered` |
 //! | deadlines that have come, what is done each second and each minute | `Shard` | `tick`, `sys` |
 //! | requests of the program and of operators; reports | `Shard` | `requests`, `report` |
 //! | an orderly stop | `Shard` | `stopping`, with `stop` |
@@ -100,7 +100,9 @@
 //!    not done, and the old connection to close.
 
 mod agenda;
+mod arriving;
 mod balance;
+mod buffered;
 mod clients;
 mod connected;
 mod connecting;

@@ -2,6 +2,7 @@
 //! for new subscribers.
 
 use super::agenda::PutOff;
+use super::buffered;
 use super::delivering::{Portioning, Routed};
 use super::leftovers;
 use super::members;
@@ -16,7 +17,6 @@ use crate::delivery::FanOut;
 use crate::hooks::Chain;
 use crate::retained::{SWEPT, Work};
 use crate::routing::Turn;
-use crate::session::MigrationState;
 use crate::topic::TopicFilter;
 
 /// Topics, and nodes of sets of filters, that are looked at in a unit of work.
@@ -29,8 +29,9 @@ impl<C: Chain> PubSub<C> {
         if self.clients.delivery.fan_outs.is_empty() && !self.clients.agenda.has_put_off() {
             return;
         }
-        let kinds: [fn(&mut Self); 7] = [
+        let kinds: [fn(&mut Self); 8] = [
             deliver_some,
+            buffered::go_on,
             memberships::go_on,
             clear_up_some,
             leftovers::drop_some,
@@ -99,9 +100,7 @@ impl<C: Chain> PubSub<C> {
             // The client of a session that is to come is elsewhere still, and may well be connected.
             let is_offline = || {
                 let session = self.clients.sessions.get(recipient.session);
-                session.is_some_and(|session| {
-                    session.connection.is_none() && !matches!(session.migration, Some(MigrationState::Arriving { .. }))
-                })
+                session.is_some_and(|session| session.connection.is_none() && !session.is_arriving())
             };
             let has_another = |filter: &TopicFilter| self.routing.has_other_member(mountpoint, filter, false);
             match &recipient.group {
@@ -125,12 +124,12 @@ impl<C: Chain> PubSub<C> {
         let mountpoint = self.routing.mountpoint(&session.client.subscriber.mountpoint);
         self.clients.statistics.counters.subscriptions -= session.subscriptions.len() as u64;
         // A member that is gone must not be chosen.
-        let shared = session.shared_filters();
-        let subscriptions = session.take_subscriptions();
+        let shared = session.subscriptions.shared_filters();
+        let subscriptions = session.subscriptions.take();
         for filter in &shared {
             self.remove_subscription(mountpoint, filter, index);
         }
-        let mut remnant = Remnant { session: index, mountpoint, filters: subscriptions.into_keys() };
+        let mut remnant = Remnant { session: index, mountpoint, filters: subscriptions.into_filters() };
         self.remove_in_turn(&mut remnant);
         Some(remnant)
     }

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use crate::client::{DropReason, EndReason, ExpiredReason, SubscriberId};
+use crate::client::{ConnectionId, DropReason, EndReason, ExpiredReason, SubscriberId};
 use crate::codec::QoS;
+use crate::retained::Replay;
 use crate::routing::Turn;
-use crate::session::{InFlight, Look, Outbound, OutgoingMessage, Session, Subscription, Walk, Will};
+use crate::session::{Buffered, Filters, InFlight, Look, Outbound, OutgoingMessage, Session, Walk, Will};
 use crate::topic::TopicFilter;
 
 /// Why a session ends.
@@ -30,6 +31,10 @@ pub(super) struct Remnants<S> {
     pub qos0: VecDeque<AwayQos0>,
     /// Messages of shared subscriptions that members have whose clients have left, and whose sessions are kept.
     pub shared: VecDeque<AwayShared>,
+    /// Sessions that have come, with messages that were buffered for them.
+    pub coming: VecDeque<Coming>,
+    /// Messages that were buffered for sessions that did not come.
+    pub abandoned: VecDeque<Abandoned>,
     /// Those of the two that wait for room on the way to other members.
     pub without_room: (VecDeque<EndedSession<S>>, VecDeque<AwayShared>),
     /// The kind of what was put off that comes next.
@@ -44,6 +49,8 @@ impl<S> Remnants<S> {
             messages: VecDeque::new(),
             qos0: VecDeque::new(),
             shared: VecDeque::new(),
+            coming: VecDeque::new(),
+            abandoned: VecDeque::new(),
             without_room: Default::default(),
             kind: 0,
         }
@@ -69,6 +76,8 @@ impl<S> Remnants<S> {
             && self.messages.is_empty()
             && self.qos0.is_empty()
             && self.shared.is_empty()
+            && self.coming.is_empty()
+            && self.abandoned.is_empty()
     }
 }
 
@@ -127,7 +136,26 @@ impl Memberships {
 pub(super) struct Remnant {
     pub session: u32,
     pub mountpoint: u32,
-    pub filters: hashbrown::hash_map::IntoKeys<TopicFilter, Subscription>,
+    pub filters: Filters,
+}
+
+/// A session that has come, but not all of what was buffered for it is delivered.
+pub(super) struct Coming {
+    pub session: u32,
+    /// Whether its client was connected when it left.
+    pub was_online: bool,
+    /// Its connection, if that has come, too.
+    pub connection: Option<ConnectionId>,
+    /// What its client is still to be sent of what is retained.
+    pub replay: Option<Box<Replay>>,
+}
+
+/// What was buffered for a session that has ended where it was. Others may have what it would have got as a member of a shared subscription.
+pub(super) struct Abandoned {
+    pub mountpoint: u32,
+    /// How others are chosen.
+    pub turn: Turn,
+    pub buffered: VecDeque<Buffered>,
 }
 
 /// QoS 0 messages in the queue of a session whose client has left. They are dropped before anybody is registered for this subscriber id.

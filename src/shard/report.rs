@@ -77,7 +77,7 @@ pub fn bound_that_is_exceeded<C: Chain>(shard: &Shard<C>) -> Option<String> {
         let session = clients.sessions.get(index)?;
         let own = session.settings.queue;
         // What came through a shared subscription waits longer than the subscription lasts.
-        let is_member = session.shared > 0 || session.outbound.queue.shared() > 0;
+        let is_member = session.subscriptions.shared() > 0 || session.outbound.queue.shared() > 0;
         let keeps = clients.flow.lossless.is_configured() || is_member;
         let limits = if keeps { own.while_publishers_wait(clients.setup.under_way()) } else { own };
         let queued = session.outbound.queue.bytes();

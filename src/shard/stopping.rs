@@ -1,6 +1,7 @@
 //! An orderly stop: wills first, on all shards, then every connection.
 
 use super::agenda::Deadline;
+use super::buffered;
 use super::leftovers;
 use super::machine::Shard;
 use super::memberships;
@@ -35,6 +36,7 @@ impl<C: Chain> Shard<C> {
         }
         let under_way = pubsub.clients.delivery.fan_outs.take_all();
         pubsub.deliver_at_once(under_way);
+        buffered::finish_all(pubsub);
         memberships::finish_all(pubsub);
         leftovers::finish_all(pubsub);
         sending::finish_all(&mut pubsub.clients);

@@ -60,9 +60,11 @@ pub struct TurnLimits {
     pub share: u32,
     /// For all. A single piece of work may go beyond it.
     pub turn: u32,
-    /// Most recipients on a shard to which a message is delivered at once, and most messages that a session may leave to be seen to at once.
+    /// Most recipients on a shard to which a message is delivered at once, most messages that a session may leave to be seen to at once, and
+    /// most subscriptions and buffered messages of a session that come to another shard at once.
     pub at_once: usize,
-    /// Recipients in a portion of a message to more. The kernel has to send to each of them.
+    /// Recipients in a portion of a message to more. The kernel has to send to each of them. Subscriptions in a portion of those of a session
+    /// with more, for which places are made in the trees of filters of all shards.
     pub portion: usize,
     /// Most recipients that may wait on a shard for their portion of a message before who publishes to very many waits.
     pub under_way: usize,

@@ -5,7 +5,7 @@ use super::message::{ShardMessage, Share};
 use crate::client::SessionFound;
 use crate::hooks::HookReport;
 use crate::message::Message;
-use crate::migration::FILTER;
+use crate::migration::{FILTER, weight_of};
 use crate::retained::{RetainedPage, RetainedQuestion};
 use crate::topic::TopicFilter;
 
@@ -28,6 +28,7 @@ impl ShardMessage {
                 mountpoint.len() + of_filter(filter)
             }
             ShardMessage::SessionComes(announcement) => announcement.weight(),
+            ShardMessage::Subscriptions { portion, .. } => size_of_val(&**portion) + weight_of(portion),
             ShardMessage::SlotsMoved(moved) => size_of_val(&**moved) + size_of_val(&*moved.slots),
             ShardMessage::Pull { subscriber }
             | ShardMessage::NotHere { subscriber }
@@ -36,6 +37,7 @@ impl ShardMessage {
             ShardMessage::Counters(counted) => of_counted(counted),
             ShardMessage::Leaving { .. }
             | ShardMessage::Flushed { .. }
+            | ShardMessage::AskSubscriptions { .. }
             | ShardMessage::Abandoned { .. }
             | ShardMessage::SlotsSeen { .. }
             | ShardMessage::SlotEmptied { .. }
@@ -149,7 +151,7 @@ mod tests {
         let mut leaving = session();
         leaving.client.subscriber = subscriber();
         let options = SubscriptionOptions::new(QoS::AtLeastOnce);
-        leaving.subscribe(filter(), Subscription { options, id: 0 });
+        leaving.subscriptions.put(filter(), Subscription { options, id: 0 });
         let found = SessionFound { client: Client::new(long(), ProtocolVersion::V5), ..leaving.found() };
         let moved = SlotsMoved { token, to: 1, slots: vec![0; 4096].into(), next_number: 1 };
         let report = HookReport { position: 0, link: long(), hook: "on_publish", counts: Default::default() };
@@ -182,7 +184,9 @@ mod tests {
             (ShardMessage::Retain { mountpoint: mountpoint.clone(), message: message() }, LONG),
             (ShardMessage::Leaving { token }, 0),
             (ShardMessage::Flushed { token, sequence }, 0),
-            (ShardMessage::SessionComes(Box::new(SessionAnnouncement::of(token, &leaving))), 2 * LONG),
+            (ShardMessage::SessionComes(Box::new(SessionAnnouncement::of(token, &leaving, 1, 1))), 2 * LONG),
+            (ShardMessage::AskSubscriptions { token, begin: 0 }, 0),
+            (ShardMessage::Subscriptions { token, portion: Box::new(leaving.subscriptions.all()) }, LONG),
             (ShardMessage::Abandoned { token }, 0),
             (ShardMessage::SlotsMoved(Box::new(moved)), 8192),
             (ShardMessage::SlotsSeen { token }, 0),

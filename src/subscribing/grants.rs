@@ -108,14 +108,15 @@ pub fn admit<S>(
     if filter.has_wildcard() && !settings.wildcard_available {
         return Err(ReasonCode::WildcardSubscriptionsNotSupported);
     }
-    let is_new = !session.subscriptions.contains_key(&filter);
-    let (count, bytes) = (session.subscriptions.len() + 1, session.filter_bytes + filter.as_str().len());
+    let is_new = session.subscriptions.get(&filter).is_none();
+    let (count, bytes) =
+        (session.subscriptions.len() + 1, session.subscriptions.filter_bytes() + filter.as_str().len());
     let fits = limits.max_subscriptions_per_client.allows(count) && limits.max_topic_bytes_per_client.allows(bytes);
     if is_new && !fits {
         return Err(ReasonCode::QuotaExceeded);
     }
     let options = SubscriptionOptions { qos: options.qos.min(settings.maximum_qos), ..options };
-    session.subscribe(filter.clone(), Subscription { options, id: subscription_id });
+    session.subscriptions.put(filter.clone(), Subscription { options, id: subscription_id });
     let wants_retained = !is_shared
         && match options.retain_handling {
             RetainHandling::SendAtSubscribe => true,
@@ -256,8 +257,8 @@ mod tests {
         assert_eq!(admitted(&mut session, "sixsix"), Ok(true));
         assert_eq!(admitted(&mut session, "four"), Ok(false), "it is there already");
         assert_eq!(admitted(&mut session, "x"), Err(ReasonCode::QuotaExceeded));
-        assert!(session.unsubscribe(&filter("four")) && !session.unsubscribe(&filter("four")));
-        assert_eq!((admitted(&mut session, "x"), session.filter_bytes), (Ok(true), 7));
+        assert!(session.subscriptions.remove(&filter("four")) && !session.subscriptions.remove(&filter("four")));
+        assert_eq!((admitted(&mut session, "x"), session.subscriptions.filter_bytes()), (Ok(true), 7));
     }
 
     #[test]

@@ -93,7 +93,7 @@ pub fn unsubscribe<S>(
         let Ok(filter) = TopicFilter::parse(rewritten.unwrap_or(asked), max_levels) else {
             return ReasonCode::TopicFilterInvalid;
         };
-        if !session.unsubscribe(&filter) {
+        if !session.subscriptions.remove(&filter) {
             return ReasonCode::NoSubscriptionExisted;
         }
         removed.push(filter);
@@ -115,7 +115,7 @@ mod tests {
         let mut session = session();
         let options = SubscriptionOptions::new(QoS::AtMostOnce);
         let parsed = filters.iter().map(|filter| TopicFilter::parse(filter, 8).expect("a valid filter"));
-        parsed.for_each(|filter| session.subscribe(filter, Subscription { options, id: 0 }));
+        parsed.for_each(|filter| session.subscriptions.put(filter, Subscription { options, id: 0 }));
         session
     }
 

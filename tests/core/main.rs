@@ -21,6 +21,7 @@ mod memory;
 mod messaging;
 mod migrating;
 mod migrating_hooks;
+mod migrating_much;
 mod modifiers;
 mod notices;
 mod passing_on;

@@ -114,7 +114,7 @@ fn a_message_for_a_session_that_is_to_come_is_buffered_and_delivered_when_it_has
     assert!(texts(&mut clients, id).is_empty());
     let state = clients.sessions.get_mut(session).and_then(|session| session.migration.take());
     let buffered = state.map(MigrationState::into_arriving).unwrap_or_default().buffered;
-    clients.deliver_buffered(session, buffered);
+    buffered.into_iter().for_each(|one| clients.deliver_buffered(session, one));
     assert_eq!(texts(&mut clients, id), ["x"]);
 }
 

@@ -26,7 +26,7 @@ fn subscribe(pubsub: &mut PubSub<NoHooks>, session: u32, text: &str) -> bool {
     let subscription = Subscription { options: SubscriptionOptions::new(QoS::ExactlyOnce), id: 0 };
     let known = pubsub.clients.sessions.get_mut(session).expect("it is there");
     let online = known.connection.is_some();
-    known.subscribe(filter(text), subscription);
+    known.subscriptions.put(filter(text), subscription);
     pubsub.clients.statistics.counters.subscriptions += 1;
     let mountpoint = pubsub.routing.mountpoint(&"".into());
     let mut news = News::default();

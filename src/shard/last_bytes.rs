@@ -5,6 +5,7 @@
 //! that is served, also what waits because its publisher is slowed down. One read and one share of a turn are the most that it can be, and
 //! what is behind a packet whose hook or subscription is not done is left: a client that never ends cannot keep its successor waiting.
 
+use super::agenda::FollowUp;
 use super::machine::Shard;
 use crate::client::{ConnectionId, EndReason};
 use crate::connection::PauseReason;
@@ -22,6 +23,8 @@ pub(super) fn drained<C: Chain>(shard: &mut Shard<C>, old: ConnectionId) {
         }
     }
     shard.takeovers.are_over();
+    // If it was not taken over, it goes on: what held it up may have been done away with, so that nothing else would.
+    shard.pubsub.clients.agenda.follow_up(FollowUp::Serve(old));
 }
 
 /// Serves what a connection has sent before it is taken over, as much as a share of a turn.

@@ -322,3 +322,25 @@ fn a_fight_for_one_client_id_ends_however_much_is_left() {
         }
     }
 }
+
+/// What held it up is done away with so that its last bytes are served; if they were not the last ones, it goes on.
+#[test]
+fn a_held_publisher_goes_on_if_it_is_not_taken_over() {
+    let limited = || config(|config| config.session.takeover_limit = Some(1));
+    for mut world in worlds_with(limited) {
+        let mut watcher = Client::clean(&mut world, "watcher", V311);
+        watcher.subscribed(&mut world, "t", QoS::AtMostOnce);
+        let last = world.shards.len() - 1;
+        Client::connect(&mut world, 0, "id", ConnectOptions::clean(V5));
+        let (old, _) = Client::connect(&mut world, 0, "id", ConnectOptions::clean(V5));
+        tell_memory(&mut world, MemoryStage::PublishersHeld);
+        old.publish(&mut world, "t", "held", QoS::AtMostOnce, 0);
+        assert_eq!(watcher.texts(&mut world), [""; 0]);
+        let mut refused = Client::send_connect(&mut world, last, "id", ConnectOptions::clean(V5));
+        assert_eq!(answer(&mut world, &mut refused), Some(ReasonCode::ConnectionRateExceeded));
+        assert_eq!(watcher.texts(&mut world), ["held"], "it might have been the last one");
+        tell_memory(&mut world, MemoryStage::Normal);
+        old.publish(&mut world, "t", "more", QoS::AtMostOnce, 0);
+        assert_eq!(watcher.texts(&mut world), ["more"], "{} shards", world.shards.len());
+    }
+}

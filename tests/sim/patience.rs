@@ -369,6 +369,10 @@ impl Judge {
         if !self.is_full(before, qos) || !self.is_full(&after, qos) || before.instance != after.instance {
             return;
         }
+        if after.output + after.queued == before.output + before.queued {
+            // It came behind a will to the same topic that waits for room, or for its share, and waits with it.
+            return;
+        }
         let is_much = is_large || self.is_long(before) && self.is_long(&after);
         let slow = self.patience.slow.get(&consumer).copied();
         let Some(slow) = slow else {

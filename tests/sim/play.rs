@@ -408,6 +408,11 @@ impl Play {
             let next = self.broker.next_deadline().max(self.broker.now + Duration::from_millis(10));
             self.pass_until(next.min(self.broker.now + Duration::from_millis(500)));
         }
-        self.judge.find("progress: everything comes to rest", "a connection waits and waits".to_owned());
+        let waiting = |socket: &&usize| {
+            let one = &self.broker.sockets[**socket];
+            !one.stuck && !one.to_broker.is_empty() && one.is_open()
+        };
+        let serial = self.broker.open.iter().find(waiting).map(|socket| self.broker.sockets[*socket].serial);
+        self.judge.find("progress: everything comes to rest", format!("connection {serial:?} waits and waits"));
     }
 }

@@ -334,6 +334,87 @@ fn a_connection_moves_with_what_its_peer_has_not_taken() {
     });
 }
 
+/// So many connections, and what was sent to each of them at once.
+fn sent_to_many(many: usize, bytes: usize) -> (Echo, Vec<TcpStream>, Vec<u8>) {
+    let (listener, address) = listener();
+    let mut echo = Echo::new(limits(), vec![listener]);
+    let mut clients = Vec::new();
+    while clients.len() < many {
+        clients.push(TcpStream::connect(address).unwrap());
+        echo.run_until(|echo| echo.open.len() == clients.len());
+    }
+    let sent = pattern(bytes, 3);
+    for conn in echo.open.clone() {
+        echo.sockets.send(conn, WireBuffer::from(sent.clone()));
+    }
+    (echo, clients, sent)
+}
+
+fn are_sending(echo: &Echo) -> usize {
+    echo.open.iter().filter(|conn| echo.sockets.is_sending(**conn)).count()
+}
+
+fn read_all(clients: Vec<TcpStream>, sent: &[u8]) {
+    for mut client in clients {
+        let mut all = vec![0; sent.len()];
+        client.read_exact(&mut all).unwrap();
+        assert!(all == sent);
+    }
+}
+
+/// The kernel sends there and then: other events must not wait for more than a part of it.
+#[test]
+fn much_output_is_sent_a_part_at_a_time() {
+    in_executor(|| {
+        for (many, bytes) in [(200, 20_000), (1100, 1)] {
+            let (mut echo, clients, sent) = sent_to_many(many, bytes);
+            let mut left = vec![many];
+            while *left.last().unwrap() > 0 {
+                echo.turn();
+                left.push(are_sending(&echo));
+            }
+            assert!(left.windows(2).all(|pair| pair[0] - pair[1] < many / 2), "{left:?}");
+            read_all(clients, &sent);
+        }
+    });
+}
+
+/// Also those whose sends have not begun.
+#[test]
+fn connections_move_while_much_output_is_sent() {
+    in_executor(|| {
+        let many = 200;
+        let (mut echo, clients, sent) = sent_to_many(many, 20_000);
+        let mut second = Echo::new(limits(), Vec::new());
+        echo.turn();
+        assert!(are_sending(&echo) > many / 2);
+        for conn in std::mem::take(&mut echo.open) {
+            echo.sockets.detach(conn);
+        }
+        while second.open.len() < many {
+            for event in echo.turn() {
+                let Event::Detached { socket, .. } = event else { panic!("unexpected {event:?}") };
+                second.open.push(second.sockets.adopt(socket).unwrap().0);
+            }
+        }
+        assert!(echo.sockets.is_empty());
+        second.run_until(|second| are_sending(second) == 0);
+        read_all(clients, &sent);
+    });
+}
+
+/// A ring may end before they have begun.
+#[test]
+fn sends_that_wait_end_with_the_ring() {
+    in_executor(|| {
+        let (mut echo, clients, _) = sent_to_many(400, 20_000);
+        echo.turn();
+        drop(echo);
+        let is_short = |mut client: TcpStream| client.read_to_end(&mut Vec::new()).is_ok_and(|bytes| bytes < 20_000);
+        assert!(clients.into_iter().map(is_short).filter(|is_short| *is_short).count() > 100);
+    });
+}
+
 /// A client whose connection is read continuously.
 fn one_that_is_read() -> (Echo, TcpStream, ConnectionId) {
     let (listener, address) = listener();

@@ -86,9 +86,11 @@ impl Standings {
 
     /// Publishers begin to wait for a client, if it has enough credit. Gives when that is used up.
     pub fn begin(&mut self, account: Account, now: Time) -> Option<Time> {
-        let inherited = || self.addresses.get(&account.address).copied().unwrap_or_default();
-        let standing = self.of.get(&account.holder).copied();
-        let mut standing = standing.unwrap_or_else(|| Standing { credit: inherited(), took: None });
+        let mut standing = self.of.get(&account.holder).copied().unwrap_or_default();
+        if standing.credit.is_whole(self.patience, now) {
+            // Whether it was forgotten by now makes no difference.
+            standing.credit = self.addresses.get(&account.address).copied().unwrap_or_default();
+        }
         let left = self.left(&standing.credit, now);
         if left.is_some() {
             standing.credit.begin(self.patience, now);

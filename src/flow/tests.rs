@@ -222,6 +222,27 @@ fn who_waits_for_memory_goes_on_when_there_is_some() {
     assert!(flow.set_memory(MemoryStage::Normal).is_empty());
 }
 
+/// Whether it was forgotten by now makes no difference.
+#[test]
+fn a_credit_that_is_whole_again_is_as_if_it_had_never_been_spent() {
+    for is_forgotten in [false, true] {
+        let mut flow = flow();
+        assert_eq!(add(&mut flow, kept(), 2, ENOUGH, at(0)).look_at, Some(at(500)));
+        flow.backlog_shrank(CLIENT, backlog(0, 0), at(10));
+        // Another one from its address is slow until it goes.
+        let other = ConnectionId::new(2, 1);
+        let full = (backlog(1000, 0), QoS::AtMostOnce);
+        let begun = flow.backlog_is_full(other, Account::of_session(8, ADDRESS), full, (publisher(2), ENOUGH), at(1000));
+        assert_eq!(begun.look_at, Some(at(1500)));
+        flow.due(other, at(1500));
+        flow.remove(other, at(1500));
+        if is_forgotten {
+            flow.forget_whole(at(1500));
+        }
+        assert_eq!(add(&mut flow, kept(), 2, ENOUGH, at(1500)), FullOutput::default(), "{is_forgotten}");
+    }
+}
+
 /// A host has as many sessions as it likes.
 #[test]
 fn a_new_session_begins_with_what_its_address_has_left_and_one_that_is_kept_with_its_own() {

@@ -41,6 +41,7 @@ mod ring_buffers;
 mod ring_sends;
 mod ring_tag;
 pub mod ring_wakeup;
+mod send_pace;
 mod socket;
 pub mod sockets;
 pub mod thread;

@@ -27,6 +27,7 @@ use super::ring_buffers::{Buffers, GROUP};
 use super::ring_sends::{SendOutcome, Sends};
 use super::ring_tag::Kind;
 pub use super::ring_tag::MAX_CONNECTIONS;
+use super::send_pace::SendPace;
 use crate::client::ConnectionId;
 use crate::net::output::WireBuffer;
 
@@ -119,6 +120,8 @@ pub struct Ring<P: AsRef<[u8]>> {
     outstanding: usize,
     /// Operations that wait for room in the submission queue.
     backlog: VecDeque<squeue::Entry>,
+    /// Sends that wait for the next submission.
+    pace: SendPace,
     /// Completions taken off the queue and not handed out yet.
     reaped: VecDeque<cqueue::Entry>,
     /// The flags of an `io_uring_enter` that waits for completions.
@@ -159,6 +162,7 @@ impl<P: AsRef<[u8]>> Ring<P> {
             memory: ManuallyDrop::new(memory),
             outstanding: 0,
             backlog: VecDeque::new(),
+            pace: SendPace::new(),
             reaped: VecDeque::new(),
             waiting,
             stays: PhantomData,
@@ -207,7 +211,7 @@ impl<P: AsRef<[u8]>> Ring<P> {
     /// Sends all of `output` to `socket`, in as many operations as it takes.
     pub fn send(&mut self, conn: ConnectionId, socket: BorrowedFd<'_>, output: WireBuffer<P>) -> SendNumber {
         let slot = self.memory.sends.start(conn, socket.as_raw_fd(), output);
-        self.push_send(slot);
+        self.send_in_turn(slot);
         SendNumber(NonZeroU32::MIN.saturating_add(slot))
     }
 
@@ -215,16 +219,36 @@ impl<P: AsRef<[u8]>> Ring<P> {
     /// otherwise.
     pub fn cancel_send(&mut self, send: SendNumber) {
         let slot = send.0.get() - 1;
+        if self.pace.take(slot) {
+            // There is an operation to be cancelled then.
+            self.push_send(slot);
+        }
         self.memory.sends.cancel(slot);
         self.cancel(Kind::Send.tag(slot as usize, 0));
     }
 
+    /// Submits what is left of a send with the next submission, or a later one if that is a lot already.
+    fn send_in_turn(&mut self, slot: u32) {
+        if self.pace.may_go(slot) {
+            self.push_send(slot);
+        }
+    }
+
     fn push_send(&mut self, slot: u32) {
-        // SAFETY: the send has just started, or its last operation has just completed, so none of it is outstanding.
-        // `next_completion` calls `complete` only with a completion, and `Drop` leaks the sends if completions do not
-        // arrive.
-        let send = unsafe { self.memory.sends.entry(slot) };
+        // SAFETY: the send has just started, or its last operation has just completed, or it waited since then, so none
+        // of it is outstanding. `next_completion` calls `complete` only with a completion, and `Drop` leaks the sends if
+        // completions do not arrive.
+        let (send, bytes) = unsafe { self.memory.sends.entry(slot) };
+        self.pace.goes(bytes);
         self.push(send, Kind::Send.tag(slot as usize, 0));
+    }
+
+    /// All operations were submitted: those sends are the next ones that wait for that.
+    fn submitted(&mut self) {
+        self.pace.submitted();
+        while let Some(slot) = self.pace.next() {
+            self.push_send(slot);
+        }
     }
 
     /// Closes a descriptor on which no operations are outstanding.
@@ -282,6 +306,7 @@ impl<P: AsRef<[u8]>> Ring<P> {
             // Operations that the kernel refuses now wait for the next turn: it is short of memory, or completions have
             // to be taken first.
             if self.backlog.is_empty() && submitted == queued as usize || submitted == 0 {
+                self.submitted();
                 return Ok(());
             }
         }
@@ -295,7 +320,7 @@ impl<P: AsRef<[u8]>> Ring<P> {
     /// As [`submit`](Self::submit).
     pub fn wait(&mut self, at_most: Option<Duration>) -> io::Result<()> {
         self.reap();
-        if !self.reaped.is_empty() || !self.backlog.is_empty() {
+        if !self.reaped.is_empty() || !self.backlog.is_empty() || !self.pace.is_empty() {
             return self.submit();
         }
         let timeout = at_most.map(Timespec::from);
@@ -307,6 +332,7 @@ impl<P: AsRef<[u8]>> Ring<P> {
         let queued = self.uring.submission().len() as u32;
         self.enter(queued, 1, self.waiting, Some(&args))?;
         self.reap();
+        self.submitted();
         Ok(())
     }
 
@@ -353,7 +379,7 @@ impl<P: AsRef<[u8]>> Ring<P> {
                 Kind::Send => match self.memory.sends.complete(index as u32, result) {
                     SendOutcome::Finished { conn, result, output } => Completion::Sent { conn, result, output },
                     SendOutcome::Partial => {
-                        self.push_send(index as u32);
+                        self.send_in_turn(index as u32);
                         continue;
                     }
                 },
@@ -379,7 +405,8 @@ impl<P: AsRef<[u8]>> Ring<P> {
 
     /// Whether there are completions to hand out, or operations to submit.
     pub fn has_work(&mut self) -> bool {
-        !self.reaped.is_empty() || !self.backlog.is_empty() || !self.uring.submission().is_empty()
+        let is_any_queued = !self.backlog.is_empty() || !self.pace.is_empty();
+        !self.reaped.is_empty() || is_any_queued || !self.uring.submission().is_empty()
     }
 
     /// The bytes in a buffer.
@@ -432,6 +459,7 @@ const PATIENCE: usize = 10;
 
 impl<P: AsRef<[u8]>> Drop for Ring<P> {
     fn drop(&mut self) {
+        self.pace.clear();
         if self.outstanding > 0 {
             self.push(opcode::AsyncCancel2::new(CancelBuilder::any()).build(), Kind::Cancel.tag(0, 0));
         }

@@ -18,8 +18,8 @@ use crate::client::ConnectionId;
 const MAX_SEGMENTS: usize = 1024;
 /// Segments that an idle slot keeps memory for.
 const KEPT_SEGMENTS: usize = 16;
-/// Bytes of one plain send; the rest follows in the next operation. The kernel's own limit is a little below 2 GiB.
-const MAX_BYTES: usize = 1 << 30;
+/// Bytes of one operation; the rest follows in the next one. The kernel may take megabytes at once, and nothing else happens meanwhile.
+const MAX_BYTES: usize = 1 << 20;
 
 /// The send of one output. It takes several operations of the kernel if the socket takes only a part at a time.
 struct SendOperation<P> {
@@ -59,7 +59,7 @@ impl<P: AsRef<[u8]>> Sends<P> {
         Sends { operations: Vec::new(), idle: Vec::new(), cancelled: Vec::new() }
     }
 
-    /// Starts the send of an output and returns its slot. The caller submits [`entry`](Self::entry).
+    /// Starts the send of an output and returns its slot. The caller submits [`entry`](Self::entry), now or later.
     pub fn start(&mut self, conn: ConnectionId, fd: RawFd, output: WireBuffer<P>) -> u32 {
         if let Some(slot) = self.idle.pop() {
             let operation = &mut self.operations[slot as usize];
@@ -81,7 +81,8 @@ impl<P: AsRef<[u8]>> Sends<P> {
         u32::try_from(self.operations.len() - 1).expect("fewer sends than connections")
     }
 
-    /// The operation of the kernel that sends the rest of the output in `slot`.
+    /// The operation of the kernel that sends the rest of the output in `slot`, or as much of it as one operation does; and how many bytes
+    /// those are.
     ///
     /// # Safety
     ///
@@ -90,17 +91,19 @@ impl<P: AsRef<[u8]>> Sends<P> {
     /// operation then stay good: they point into the boxed operation, the heap memory of its vectors, and memory that
     /// its payloads lend for as long as they are neither moved nor changed; and no other function of this type touches
     /// an operation.
-    pub unsafe fn entry(&mut self, slot: u32) -> squeue::Entry {
+    pub unsafe fn entry(&mut self, slot: u32) -> (squeue::Entry, usize) {
         let operation = &mut *self.operations[slot as usize];
         let fd = types::Fd(operation.fd);
         operation.segments.clear();
         let segments = &mut operation.segments;
+        let mut left = MAX_BYTES;
         operation.output.segments_from(operation.position, |segment| {
-            let len = segment.len().min(MAX_BYTES);
+            let len = segment.len().min(left);
+            left -= len;
             segments.push(libc::iovec { iov_base: segment.as_ptr().cast_mut().cast(), iov_len: len });
-            segments.len() < MAX_SEGMENTS && len == segment.len()
+            segments.len() < MAX_SEGMENTS && left > 0
         });
-        match *segments.as_slice() {
+        let entry = match *segments.as_slice() {
             [] => opcode::Send::new(fd, std::ptr::null(), 0).flags(libc::MSG_NOSIGNAL).build(),
             [one] => {
                 let len = one.iov_len as u32;
@@ -111,7 +114,8 @@ impl<P: AsRef<[u8]>> Sends<P> {
                 operation.header.msg_iovlen = operation.segments.len();
                 opcode::SendMsg::new(fd, &raw const operation.header).flags(libc::MSG_NOSIGNAL as u32).build()
             }
-        }
+        };
+        (entry, MAX_BYTES - left)
     }
 
     /// Cancels a send: it ends with the operation of the kernel that is outstanding. Its outcome then has ECANCELED as

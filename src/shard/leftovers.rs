@@ -51,18 +51,43 @@ enum SeenTo {
 
 /// Messages that stay where they are, and are looked at in a unit of work.
 const KEPT_IN_A_UNIT: u32 = 8;
+/// Clients that are away, among which one is looked for in a unit of work.
+const LOOKS_FOR_ONE: usize = 32;
 
 /// A session has ended and is gone from the table, and so are its memberships in shared subscriptions: sees to what it leaves, and tells the
 /// hooks of the end behind that.
 pub(super) fn leave<C: Chain>(pubsub: &mut PubSub<C>, mut ended: EndedSession<C::State>) {
+    let subscriber = ended.session.client.subscriber.clone();
+    let away = stop_giving(&mut pubsub.clients, &subscriber);
+    let was_giving = away.is_some();
+    // It was the first of those that are left.
+    let put_back = away.and_then(|away| away.put_back);
+    ended.put_back = put_back.map(|message| Leftover { message, may_go: true, reason: DropReason::SessionEnded });
     let outbound = &ended.session.outbound;
     if !is_much(&pubsub.clients, outbound.queue.len() + outbound.in_flight())
         && see_to(pubsub, &mut ended, Until::NoRoom) == SeenTo::All
     {
-        return finish(pubsub, ended);
+        finish(pubsub, ended);
+    } else {
+        hooks::make_busy(&mut pubsub.clients, &subscriber);
+        pubsub.clients.agenda.remnants.messages.push_back(ended);
     }
-    hooks::make_busy(&mut pubsub.clients, &ended.session.client.subscriber);
-    pubsub.clients.agenda.remnants.messages.push_back(ended);
+    if was_giving {
+        hooks::done(&mut pubsub.clients, &subscriber);
+    }
+}
+
+/// The session of a client that is away has ended: what was on its way from it to others while it was kept is for its end to see to.
+fn stop_giving<C: Chain>(clients: &mut Clients<C>, subscriber: &SubscriberId) -> Option<AwayShared> {
+    if !clients.pending_hooks.is_busy(subscriber) {
+        return None;
+    }
+    let remnants = &mut clients.agenda.remnants;
+    [&mut remnants.shared, &mut remnants.without_room.1].into_iter().find_map(|line| {
+        clients.agenda.turn.did((line.len() / LOOKS_FOR_ONE) as u32);
+        let at = line.iter().position(|away| away.subscriber == *subscriber)?;
+        line.remove(at)
+    })
 }
 
 /// QoS 0 messages do not wait for a client to come back: what its queue has of them is dropped. If the session ends, too, many are left to that.

@@ -112,7 +112,7 @@ impl<C: Chain> Shard<C> {
         for (topic, value) in lines {
             let mut publication = Publication::new(TopicName::trusted(&topic), value.as_bytes());
             publication.retain = true;
-            let mut shards = || publications::shards_of(&mut self.pubsub, mountpoint, &publication, origin);
+            let mut shards = || publications::shards_of(&mut self.pubsub, mountpoint, &publication, origin).0;
             if !congested.is_empty() && !congested.intersection(&shards()).is_empty() {
                 continue;
             }

@@ -18,8 +18,8 @@ use super::wills::publish_of_ended;
 use crate::client::{DropReason, SubscriberId};
 use crate::hooks::{Chain, Notified};
 use crate::message::Message;
-use crate::routing::Turn;
-use crate::session::{Look, Outbound, Session};
+use crate::routing::{Routing, Turn};
+use crate::session::{Look, Outbound, OutgoingMessage, Session};
 use crate::topic::TopicFilter;
 
 /// How long messages are seen to.
@@ -293,17 +293,21 @@ fn go_on_dropping<C: Chain>(clients: &mut Clients<C>, away: AwayQos0, until: Unt
 /// Gives messages of shared subscriptions to members that are online.
 fn give<C: Chain>(pubsub: &mut PubSub<C>, away: &mut AwayShared, until: Until) -> SeenTo {
     let mountpoint = pubsub.routing.mountpoint(&away.subscriber.mountpoint);
+    let has_other = |routing: &Routing, group: &TopicFilter| routing.has_other_member(mountpoint, group, false);
     let mut kept = 0;
     while !until.is_over(&pubsub.clients) {
         let found = match away.put_back.take() {
+            Some(message) if !message.group.as_ref().is_some_and(|group| has_other(&pubsub.routing, group)) => {
+                keep(&mut pubsub.clients, away.session, message);
+                continue;
+            }
             Some(message) => Look::Taken(message),
             None => {
                 let is_there = pubsub.clients.sessions.find(&away.subscriber) == Some(away.session);
                 let session = pubsub.clients.sessions.get_mut(away.session).filter(|_| is_there);
                 // If it has ended meanwhile, that sees to the rest.
                 let Some(session) = session else { return SeenTo::All };
-                let routing = &pubsub.routing;
-                away.look(&mut session.outbound, |filter| routing.has_other_member(mountpoint, filter, false))
+                away.look(&mut session.outbound, |group| has_other(&pubsub.routing, group))
             }
         };
         match found {
@@ -329,6 +333,18 @@ fn give<C: Chain>(pubsub: &mut PubSub<C>, away: &mut AwayShared, until: Until) -
         }
     }
     SeenTo::Some
+}
+
+/// A message that was taken out for others stays with its session: none of them is there any more. It is the last one now.
+#[cold]
+fn keep<C: Chain>(clients: &mut Clients<C>, index: u32, message: OutgoingMessage) {
+    let (now, under_way) = (clients.agenda.now(), clients.setup.under_way());
+    let Some(session) = clients.sessions.get_mut(index) else { return };
+    let limits = session.settings.queue.while_publishers_wait(under_way);
+    let insert = session.outbound.queue.push_in_portions(message, &limits, false, now, usize::MAX);
+    for (dropped, reason) in insert.dropped {
+        clients.report_dropped(index, &dropped, reason);
+    }
 }
 
 fn go_on_giving<C: Chain>(pubsub: &mut PubSub<C>, mut away: AwayShared, until: Until) {

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use moormq::client::DropReason;
 use moormq::codec::{Packet, QoS, ReasonCode};
+use moormq::config::SharedPolicy;
 use moormq::hooks::{Chain, Linked, NoHooks};
 use moormq::shard::{Input, TurnLimits};
 
@@ -537,9 +538,9 @@ fn how_long_others_wait() {
     }
 }
 
-/// A member of the first shard, with three messages of this topic that its client has not acknowledged, and another one on the last.
-fn holder_and_other(world: &mut Hooked, name: &str, topic: &str) -> (Client, Client) {
-    let (far, filter) = (world.shards.len() - 1, format!("$share/g/{topic}"));
+/// A member of the first shard, with three messages of this topic that its client has not acknowledged, and another one on this shard.
+fn holder_and_other(world: &mut Hooked, name: &str, topic: &str, far: usize) -> (Client, Client) {
+    let filter = format!("$share/g/{topic}");
     let id = id_owned_by(world, 0, name);
     let expires = ConnectOptions::kept(V5).with(|properties| properties.session_expiry = Some(5));
     let (mut member, _) = Client::connect(world, 0, &id, expires);
@@ -558,8 +559,8 @@ fn holder_and_other(world: &mut Hooked, name: &str, topic: &str) -> (Client, Cli
 #[test]
 fn what_waits_for_room_is_not_lost_without_a_word_when_its_session_ends() {
     each(&[2, 4], |world, script| {
-        let (member, other) = holder_and_other(world, "c", "t");
         let (id, far) = (id_owned_by(world, 0, "c"), world.shards.len() - 1);
+        let (member, other) = holder_and_other(world, "c", "t", far);
         script.log.all();
         world.handle(0, Input::Congestion { to: far, congested: true });
         world.hang_up(member.socket);
@@ -582,8 +583,8 @@ fn what_waits_for_room_comes_in_order_when_its_session_has_ended() {
         let limits = TurnLimits { share: 1, turn: 120, at_once: 3, portion: 3, under_way: 30 };
         let mut world = World::in_turns(shards, limits, config(|_| {}), || NoHooks.hook(Script::default()));
         let far = shards - 1;
-        let (member, mut other) = holder_and_other(&mut world, "c", "t");
-        let (last, _other_last) = holder_and_other(&mut world, "last", "u");
+        let (member, mut other) = holder_and_other(&mut world, "c", "t", far);
+        let (last, _other_last) = holder_and_other(&mut world, "last", "u", far);
         world.handle(0, Input::Congestion { to: far, congested: true });
         world.hang_up(member.socket);
         world.advance(Duration::from_secs(6));
@@ -592,4 +593,25 @@ fn what_waits_for_room_comes_in_order_when_its_session_has_ended() {
         world.settle();
         assert_eq!(other.texts(&mut world), ["0", "1", "2"], "{shards} shards");
     }
+}
+
+/// Nobody else is there any more: it stays with the member that had it, and is no other one's that is away, though it is that one's turn.
+#[test]
+fn what_waits_for_room_stays_with_its_member_if_nobody_else_is_there_any_more() {
+    let in_turn = config(|config| config.shared.policy = SharedPolicy::RoundRobin);
+    let mut world = World::in_turns(4, TurnLimits::default(), in_turn, || NoHooks.hook(Script::default()));
+    let (member, other) = holder_and_other(&mut world, "c", "t", 1);
+    let mut away = Client::on(&mut world, 3, "away", ConnectOptions::kept(V5));
+    away.subscribed(&mut world, "$share/g/t", QoS::AtLeastOnce);
+    world.hang_up(away.socket);
+    world.handle(0, Input::Congestion { to: 1, congested: true });
+    world.hang_up(member.socket);
+    world.hang_up(other.socket);
+    world.handle(0, Input::Congestion { to: 1, congested: false });
+    world.settle();
+    let id = id_owned_by(&world, 0, "c");
+    let (mut again, present) = Client::connect(&mut world, 0, &id, ConnectOptions::kept(V5));
+    let mut texts = again.texts(&mut world);
+    texts.sort();
+    assert_eq!((present, texts), (true, ["0", "1", "2"].map(str::to_owned).to_vec()));
 }

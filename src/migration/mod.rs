@@ -60,8 +60,8 @@
 //! Few subscriptions come with the announcement. Of many the first portion does, and B asks for each of the others when all shards have
 //! taken in the one before: so no shard has more than a portion of a session to take in at a time, however slow another one is. While some
 //! are at B and some are not, all of them are at A, which gets what is published for any. `Flushed` is of the last portion alone. What came
-//! to B before, for the subscriptions that it knew, was published before that, A has it, and *delivered up to* covers it; what B delivers in
-//! the end was routed with all of them. None may come or go meanwhile: the client is not served, and a session that is subscribing does not
+//! to B before, for the subscriptions that it knew, was published before that, A has it, and *delivered up to* covers it: B forgets it with each
+//! portion, and holds up nobody for it. What B delivers in the end was routed with all of them. None may come or go meanwhile: the client is not served, and a session that is subscribing does not
 //! begin to leave.
 //!
 //! A keeps its own until the session is packed, then they end as those of a session that has: in portions, at a place in the table that

@@ -129,6 +129,25 @@ impl Recipients {
         self.local[at] = recipient(member, Some(group));
     }
 
+    /// Of what members on these shards were chosen for, others get what `other` chooses. All must have been added.
+    pub fn pass_over(&mut self, shards: ShardSet, mut other: impl FnMut(&TopicFilter) -> Option<Choice>) {
+        for at in (0..self.shares.len()).rev() {
+            let (shard, filter) = &mut self.shares[at];
+            if !shards.contains(*shard) {
+                continue;
+            }
+            match other(filter) {
+                Some(Choice::Shard(other)) => *shard = other,
+                Some(Choice::Member(member)) => {
+                    let (_, filter) = self.shares.swap_remove(at);
+                    self.add_member(&member, filter);
+                }
+                Some(Choice::Nobody) | None => {}
+            }
+        }
+        self.complete();
+    }
+
     fn add_local(&mut self, subscriber: &Subscriber) {
         // A subscription of the program has one filter, so it is never met twice.
         if self.stamped && subscriber.session & PROGRAM == 0 {

@@ -93,12 +93,25 @@ impl Arriving {
 
     /// Whether `publisher` has to wait, and did not before: more than `most` bytes are buffered, or half of what the queue allows.
     pub fn waits(&mut self, publisher: Publisher, most: usize, limits: &QueueLimits) -> bool {
-        let most = limits.bytes.get().map_or(most, |bytes| most.min(bytes / 2));
-        let waits = self.bytes > most && !self.publishers.contains(&publisher);
+        let waits = self.is_much(most, limits) && !self.publishers.contains(&publisher);
         if waits {
             self.publishers.push(publisher);
         }
         waits
+    }
+
+    fn is_much(&self, most: usize, limits: &QueueLimits) -> bool {
+        self.bytes > limits.bytes.get().map_or(most, |bytes| most.min(bytes / 2))
+    }
+
+    /// What has come so far is delivered where the session is still, but for what came through shared subscriptions: that alone stays. Gives
+    /// the publishers that wait no more.
+    pub fn forget_delivered(&mut self, most: usize, limits: &QueueLimits) -> Vec<Publisher> {
+        let is_for_this_shard = |buffered: &Buffered| buffered.delivery.group.is_some();
+        self.buffered.retain(is_for_this_shard);
+        self.dropped.retain(is_for_this_shard);
+        self.bytes = self.buffered.iter().map(|buffered| buffered.delivery.size()).sum();
+        if self.is_much(most, limits) { Vec::new() } else { std::mem::take(&mut self.publishers) }
     }
 }
 
@@ -159,6 +172,23 @@ impl MigrationState {
         shards.all(|(shard, (delivered, received))| shard == own || received >= delivered)
     }
 
+    /// Whether nothing is left of a move of a session that had come to shard `own`. That is forgotten when all that was delivered before has
+    /// come from the other shards, which have sent up to `received`.
+    pub fn forget_arrival(state: &mut Option<MigrationState>, own: usize, received: &[u64]) -> bool {
+        match state {
+            Some(arrived @ MigrationState::Arrived { .. }) => {
+                let is_over = arrived.is_over(own, received);
+                if is_over {
+                    *state = None;
+                }
+                is_over
+            }
+            // It is Arrived when what was buffered is delivered; the place may be that of another one by now, which is still to come.
+            Some(arriving @ MigrationState::Arriving(_)) => !arriving.has_come(),
+            Some(MigrationState::Leaving { .. }) | None => true,
+        }
+    }
+
     /// Of a session that has come: what is buffered for it is delivered from here on, as to one that has; until
     /// [`pause_delivery`](Self::pause_delivery), if not all of it is.
     pub fn begin_delivery(state: &mut Option<MigrationState>) -> Arriving {
@@ -194,6 +224,7 @@ impl MigrationState {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Limit;
 
     fn arrived() -> MigrationState {
         MigrationState::Arrived { delivered_up_to: [5, 7].into() }
@@ -213,6 +244,31 @@ mod tests {
     }
 
     #[test]
+    fn what_the_old_owner_delivers_is_forgotten_and_publishers_go_on_if_that_is_enough() {
+        let limits = QueueLimits { bytes: Limit::at_most(2000), ..crate::session::testing::session().settings.queue };
+        let group = std::sync::Arc::new(crate::topic::TopicFilter::parse("$share/g/t", 8).expect("a valid filter"));
+        for (members, goes_on) in [(1, true), (3, false)] {
+            let mut arriving = Arriving::default();
+            for sequence in 0..6 {
+                let group = (sequence < members).then(|| group.clone());
+                let delivery = crate::session::testing::delivery(&"x".repeat(400), crate::codec::QoS::AtMostOnce);
+                let id = PublicationId { shard: 0, sequence };
+                assert!(arriving.push(Buffered { id, delivery: OutgoingMessage { group, ..delivery } }, &limits));
+            }
+            let publisher = Publisher { shard: 1, connection: crate::client::ConnectionId::new(1, 1) };
+            assert!(arriving.waits(publisher, 10_000, &limits));
+            let released = arriving.forget_delivered(10_000, &limits);
+            assert_eq!((released.len(), arriving.publishers.len()), if goes_on { (1, 0) } else { (0, 1) });
+            assert_eq!(
+                arriving.buffered.iter().map(|one| one.id.sequence).collect::<Vec<_>>(),
+                Vec::from_iter(0..members)
+            );
+            let bytes: usize = arriving.buffered.iter().map(|one| one.delivery.size()).sum();
+            assert!(arriving.dropped.is_empty() && arriving.bytes == bytes);
+        }
+    }
+
+    #[test]
     fn a_session_that_has_come_is_arriving_until_all_that_was_buffered_is_delivered() {
         let limits = crate::session::testing::session().settings.queue;
         let buffered = |sequence| Buffered {
@@ -225,6 +281,8 @@ mod tests {
         let mut state = Some(MigrationState::Arriving(arriving));
         let nothing = MigrationState::begin_delivery(&mut state);
         assert!(nothing.buffered.is_empty(), "it has not come");
+        let is_forgotten = |state: &mut Option<MigrationState>| MigrationState::forget_arrival(state, 0, &[9, 9]);
+        assert!(is_forgotten(&mut state), "there is no arrival to be forgotten");
         let Some(MigrationState::Arriving(arriving)) = &mut state else { panic!("{state:?}") };
         arriving.delivered_up_to = Some([5, 7].into());
         let is_new = |state: &Option<MigrationState>, sequence| {
@@ -235,12 +293,14 @@ mod tests {
         assert!(matches!(state, Some(MigrationState::Arrived { .. })));
         assert_eq!((left.pop().map(|one| one.id.sequence), left.bytes), (Some(6), 2 * each));
         MigrationState::pause_delivery(&mut state, left);
+        assert!(!is_forgotten(&mut state), "it is to be looked at again when all is delivered");
         let Some(MigrationState::Arriving(arriving)) = &mut state else { panic!("{state:?}") };
         assert!(arriving.push(buffered(9), &limits));
         let mut left = MigrationState::begin_delivery(&mut state);
         let order: Vec<_> = std::iter::from_fn(|| left.pop()).map(|one| one.id.sequence).collect();
         assert_eq!((order, left.bytes), (vec![7, 8, 9], 0));
         assert!(!is_new(&state, 5) && is_new(&state, 6));
+        assert!(is_forgotten(&mut state) && state.is_none());
     }
 
     #[test]

@@ -146,6 +146,8 @@ impl Queue {
         let size = delivery.size();
         let most = bound(most, self.len(), 1);
         let most_bytes = bound(limits.bytes, self.bytes(), size);
+        // One that is over its limit makes room at once: for the next portion the bound would be what is left of it then.
+        let most_dropped = if limits.bytes.allows(self.bytes()) { most_dropped } else { usize::MAX };
         let has_room = |len: usize, bytes: usize| len < most && bytes + size <= most_bytes;
         while !has_room(self.len(), self.bytes()) {
             let fits_alone = has_room(0, 0);
@@ -391,6 +393,29 @@ pub(super) mod tests {
             let insert = queue.push_in_portions(too_large, &limits, true, now, 7);
             assert!(!insert.stored && !insert.is_unfinished && insert.dropped.len() == 1, "in vain");
         }
+    }
+
+    /// More was let in while publishers waited. What has to go makes room, and is not dropped in vain.
+    #[test]
+    fn a_queue_over_its_limit_is_not_cut_down_in_portions() {
+        let small = delivery("1234", QoS::AtMostOnce).size();
+        let limits = limits(1000, Limit::at_most(100 * small), QueueType::Fifo);
+        let mut queue = Queue::default();
+        let more = limits.while_publishers_wait(100 * small);
+        for (count, qos) in [(110, QoS::AtLeastOnce), (90, QoS::AtMostOnce)] {
+            (0..count).for_each(|_| assert!(queue.push(delivery("1234", qos), &more, true, Time::ZERO).stored));
+        }
+        let large = delivery(&"x".repeat(80 * small), QoS::AtLeastOnce);
+        let mut dropped = 0;
+        while queue.len() >= 110 {
+            let insert = queue.push_in_portions(large.clone(), &limits, true, Time::ZERO, 7);
+            dropped += insert.dropped.len();
+            if !insert.is_unfinished {
+                assert!(insert.stored);
+                break;
+            }
+        }
+        assert!((80..90).contains(&dropped), "{dropped}");
     }
 
     /// No more than makes room: it is dropped when its turn to be sent comes.

@@ -60,13 +60,18 @@ fn add<C: Chain>(shard: &mut Shard<C>, (from, token): (usize, u64), index: u32, 
 }
 
 /// All other shards have taken in a portion of the subscriptions of a session that is to come.
-pub(super) fn taken_in<C: Chain>(pubsub: &mut PubSub<C>, portion: TakenIn) {
+pub(super) fn taken_in<C: Chain>(shard: &mut Shard<C>, portion: TakenIn) {
     let TakenIn { from, token, rest } = portion;
     let message = match rest {
-        Some(begin) => ShardMessage::AskSubscriptions { token, begin },
-        None => ShardMessage::Flushed { token, sequence: pubsub.routing.sequence() },
+        Some(begin) => {
+            if let Some(index) = shard.migration.incoming.place_of(from, token) {
+                buffered::forget_delivered(&mut shard.pubsub.clients, index);
+            }
+            ShardMessage::AskSubscriptions { token, begin }
+        }
+        None => ShardMessage::Flushed { token, sequence: shard.pubsub.routing.sequence() },
     };
-    pubsub.clients.agenda.post(from, message);
+    shard.pubsub.clients.agenda.post(from, message);
 }
 
 /// A session has come: with its connection, unless it has none or that broke.

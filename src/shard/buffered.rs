@@ -19,8 +19,19 @@ use crate::connection::PauseReason;
 use crate::hooks::Chain;
 use crate::session::{Arriving, Buffered, MigrationState};
 
-/// Messages of an abandoned session that nobody else gets, and are looked at in a unit of work.
+/// Messages that nobody gets from here, and that are looked at in a unit of work.
 const LOOKS: u32 = 8;
+
+/// More subscriptions of a session are to come. What was published before all shards know them is delivered by the old owner, which sends the
+/// session later than that: it need not be kept here, and nobody has to wait for it.
+pub(super) fn forget_delivered<C: Chain>(clients: &mut Clients<C>, index: u32) {
+    let most = clients.setup.config.runtime.mailbox_bytes;
+    let Some(session) = clients.sessions.get_mut(index) else { return };
+    let Some(MigrationState::Arriving(arriving)) = &mut session.migration else { return };
+    clients.agenda.turn.did(arriving.buffered.len() as u32 / LOOKS);
+    let released = arriving.forget_delivered(most, &session.settings.queue);
+    released.into_iter().for_each(|one| clients.release_publisher(one, Hold::WithoutEnd));
+}
 
 /// A session has come, for which so many messages are buffered.
 pub(super) fn begin<C: Chain>(pubsub: &mut PubSub<C>, coming: Coming, messages: usize) {

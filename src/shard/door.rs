@@ -317,7 +317,7 @@ impl<C: Chain> Shard<C> {
         self.pubsub.routing.received(from, sequence);
         let announcement = self.pubsub.announcement_answered(from, sent);
         if let Some(portion) = self.migration.incoming.announcement_answered(announcement) {
-            arriving::taken_in(&mut self.pubsub, portion);
+            arriving::taken_in(self, portion);
         }
     }
 

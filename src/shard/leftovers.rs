@@ -18,8 +18,8 @@ use super::wills::publish_of_ended;
 use crate::client::{DropReason, SubscriberId};
 use crate::hooks::{Chain, Notified};
 use crate::message::Message;
-use crate::routing::Turn;
-use crate::session::{Look, Outbound, Session};
+use crate::routing::{Routing, Turn};
+use crate::session::{Look, Outbound, OutgoingMessage, Session};
 use crate::topic::TopicFilter;
 
 /// How long messages are seen to.
@@ -51,18 +51,43 @@ enum SeenTo {
 
 /// Messages that stay where they are, and are looked at in a unit of work.
 const KEPT_IN_A_UNIT: u32 = 8;
+/// Clients that are away, among which one is looked for in a unit of work.
+const LOOKS_FOR_ONE: usize = 32;
 
 /// A session has ended and is gone from the table, and so are its memberships in shared subscriptions: sees to what it leaves, and tells the
 /// hooks of the end behind that.
 pub(super) fn leave<C: Chain>(pubsub: &mut PubSub<C>, mut ended: EndedSession<C::State>) {
+    let subscriber = ended.session.client.subscriber.clone();
+    let away = stop_giving(&mut pubsub.clients, &subscriber);
+    let was_giving = away.is_some();
+    // It was the first of those that are left.
+    let put_back = away.and_then(|away| away.put_back);
+    ended.put_back = put_back.map(|message| Leftover { message, may_go: true, reason: DropReason::SessionEnded });
     let outbound = &ended.session.outbound;
     if !is_much(&pubsub.clients, outbound.queue.len() + outbound.in_flight())
         && see_to(pubsub, &mut ended, Until::NoRoom) == SeenTo::All
     {
-        return finish(pubsub, ended);
+        finish(pubsub, ended);
+    } else {
+        hooks::make_busy(&mut pubsub.clients, &subscriber);
+        pubsub.clients.agenda.remnants.messages.push_back(ended);
     }
-    hooks::make_busy(&mut pubsub.clients, &ended.session.client.subscriber);
-    pubsub.clients.agenda.remnants.messages.push_back(ended);
+    if was_giving {
+        hooks::done(&mut pubsub.clients, &subscriber);
+    }
+}
+
+/// The session of a client that is away has ended: what was on its way from it to others while it was kept is for its end to see to.
+fn stop_giving<C: Chain>(clients: &mut Clients<C>, subscriber: &SubscriberId) -> Option<AwayShared> {
+    if !clients.pending_hooks.is_busy(subscriber) {
+        return None;
+    }
+    let remnants = &mut clients.agenda.remnants;
+    [&mut remnants.shared, &mut remnants.without_room.1].into_iter().find_map(|line| {
+        clients.agenda.turn.did((line.len() / LOOKS_FOR_ONE) as u32);
+        let at = line.iter().position(|away| away.subscriber == *subscriber)?;
+        line.remove(at)
+    })
 }
 
 /// QoS 0 messages do not wait for a client to come back: what its queue has of them is dropped. If the session ends, too, many are left to that.
@@ -268,17 +293,21 @@ fn go_on_dropping<C: Chain>(clients: &mut Clients<C>, away: AwayQos0, until: Unt
 /// Gives messages of shared subscriptions to members that are online.
 fn give<C: Chain>(pubsub: &mut PubSub<C>, away: &mut AwayShared, until: Until) -> SeenTo {
     let mountpoint = pubsub.routing.mountpoint(&away.subscriber.mountpoint);
+    let has_other = |routing: &Routing, group: &TopicFilter| routing.has_other_member(mountpoint, group, false);
     let mut kept = 0;
     while !until.is_over(&pubsub.clients) {
         let found = match away.put_back.take() {
+            Some(message) if !message.group.as_ref().is_some_and(|group| has_other(&pubsub.routing, group)) => {
+                keep(&mut pubsub.clients, away.session, message);
+                continue;
+            }
             Some(message) => Look::Taken(message),
             None => {
                 let is_there = pubsub.clients.sessions.find(&away.subscriber) == Some(away.session);
                 let session = pubsub.clients.sessions.get_mut(away.session).filter(|_| is_there);
                 // If it has ended meanwhile, that sees to the rest.
                 let Some(session) = session else { return SeenTo::All };
-                let routing = &pubsub.routing;
-                away.look(&mut session.outbound, |filter| routing.has_other_member(mountpoint, filter, false))
+                away.look(&mut session.outbound, |group| has_other(&pubsub.routing, group))
             }
         };
         match found {
@@ -304,6 +333,18 @@ fn give<C: Chain>(pubsub: &mut PubSub<C>, away: &mut AwayShared, until: Until) -
         }
     }
     SeenTo::Some
+}
+
+/// A message that was taken out for others stays with its session: none of them is there any more. It is the last one now.
+#[cold]
+fn keep<C: Chain>(clients: &mut Clients<C>, index: u32, message: OutgoingMessage) {
+    let (now, under_way) = (clients.agenda.now(), clients.setup.under_way());
+    let Some(session) = clients.sessions.get_mut(index) else { return };
+    let limits = session.settings.queue.while_publishers_wait(under_way);
+    let insert = session.outbound.queue.push_in_portions(message, &limits, false, now, usize::MAX);
+    for (dropped, reason) in insert.dropped {
+        clients.report_dropped(index, &dropped, reason);
+    }
 }
 
 fn go_on_giving<C: Chain>(pubsub: &mut PubSub<C>, mut away: AwayShared, until: Until) {

@@ -99,9 +99,7 @@ fn choose<C: Chain>(
             other.unwrap_or(Choice::Member(member))
         }
         Choice::Shard(shard) if pubsub.clients.flow.congested().contains(shard) => {
-            let mut choosing = PassingOver::of(pubsub);
-            let elsewhere = choosing.other_shard((mountpoint, filter), turn).map(Choice::Shard);
-            let other = elsewhere.or_else(|| choosing.with_room((mountpoint, filter), qos).map(Choice::Member));
+            let other = PassingOver::of(pubsub).instead_of_shard((mountpoint, filter), qos, turn);
             other.unwrap_or(Choice::Shard(shard))
         }
         choice => choice,

@@ -53,8 +53,14 @@ impl<'a, C: Chain> PassingOver<'a, C> {
         self.routing.other_shard(mountpoint, filter, without_room)
     }
 
+    /// Who gets a message instead of the members of a shard to which the queue is full; none if nobody else has room.
+    pub fn instead_of_shard(&mut self, group: (u32, &TopicFilter), qos: QoS, turn: Turn) -> Option<Choice> {
+        let elsewhere = self.other_shard(group, turn).map(Choice::Shard);
+        elsewhere.or_else(|| self.with_room(group, qos).map(Choice::Member))
+    }
+
     /// A member of this shard that is online and has room.
-    pub fn with_room(&mut self, (mountpoint, filter): (u32, &TopicFilter), qos: QoS) -> Option<Subscriber> {
+    fn with_room(&mut self, (mountpoint, filter): (u32, &TopicFilter), qos: QoS) -> Option<Subscriber> {
         let clients = self.clients;
         let found = self.routing.roomiest(mountpoint, filter, false, &|session| room(clients, session, qos));
         found.filter(|(_, room)| *room > Room::Full).map(|(member, _)| member)

@@ -10,6 +10,7 @@ use super::passing_over::{PassingOver, are_ready};
 use super::pubsub::PubSub;
 use super::replaying::Replaying;
 use crate::client::ConnectionId;
+use crate::codec::QoS;
 use crate::delivery::Batch;
 use crate::hooks::Chain;
 use crate::message::{Message, Publication};
@@ -82,10 +83,15 @@ impl<C: Chain> PubSub<C> {
         self.clients.agenda.turn.did_look(looked_at);
         let mut published = RoutingResult::default();
         let is_by_choice = recipients.is_by_choice();
-        if is_by_choice && !are_ready(&self.clients, &recipients.local, publication.qos) {
-            let mut turn = Turn::new(by.origin.policy, by.origin.publisher);
-            turn.passed_over.insert(self.clients.setup.id);
-            self.pass_over((mountpoint, publication, publisher), turn, &mut recipients, &mut published);
+        if is_by_choice {
+            if self.clients.flow.is_any_congested() {
+                pass_over_full_queues(self, (mountpoint, publication.qos), by.origin, &mut recipients);
+            }
+            if !are_ready(&self.clients, &recipients.local, publication.qos) {
+                let mut turn = Turn::new(by.origin.policy, by.origin.publisher);
+                turn.passed_over.insert(self.clients.setup.id);
+                self.pass_over((mountpoint, publication, publisher), turn, &mut recipients, &mut published);
+            }
         }
         let remote = recipients.shards();
         published.recipients += recipients.local.len();
@@ -250,23 +256,42 @@ impl<C: Chain> PubSub<C> {
     }
 }
 
-/// The other shards that get a publication: one that has to wait for room on its ways is not routed before.
+/// The other shards that get a publication: one that has to wait for room on its ways is not routed before. And whether there are shared
+/// subscriptions among its recipients, of which other members may be chosen when it is routed, on other shards; on one to which the queue is full
+/// only if all others have no room either.
 pub(super) fn shards_of<C: Chain>(
     pubsub: &mut PubSub<C>,
     mountpoint: u32,
     publication: &Publication<'_>,
     origin: Origin,
-) -> ShardSet {
+) -> (ShardSet, bool) {
+    let mut recipients = pubsub.routing.lend();
+    pubsub.routing.gather(mountpoint, publication.topic, origin, &mut recipients);
+    let is_by_choice = recipients.is_by_choice();
+    if is_by_choice {
+        pass_over_full_queues(pubsub, (mountpoint, publication.qos), origin, &mut recipients);
+    }
     let PubSub { clients, routing, retained, .. } = pubsub;
-    let mut recipients = routing.lend();
-    routing.gather(mountpoint, publication.topic, origin, &mut recipients);
     let mut shards = recipients.shards();
     routing.give_back(recipients);
     if publication.retain {
         shards.insert(retained.owner(routing.name(mountpoint), publication.topic));
         shards.remove(clients.setup.id);
     }
-    shards
+    (shards, is_by_choice)
+}
+
+/// Members of shared subscriptions that were chosen on shards to which the queue is full leave the publication to others that have room.
+#[cold]
+fn pass_over_full_queues<C: Chain>(
+    pubsub: &mut PubSub<C>,
+    (mountpoint, qos): (u32, QoS),
+    origin: Origin,
+    recipients: &mut Recipients,
+) {
+    let (congested, turn) = (pubsub.clients.flow.congested(), Turn::new(origin.policy, origin.publisher));
+    let mut choosing = PassingOver::of(pubsub);
+    recipients.pass_over(congested, |filter| choosing.instead_of_shard((mountpoint, filter), qos, turn));
 }
 
 /// Delivers a message to this member of a shared subscription.

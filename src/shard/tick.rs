@@ -82,15 +82,8 @@ impl<C: Chain> Shard<C> {
         // Of what is under way, some was perhaps delivered where a session was before.
         let all_arrived = !clients.delivery.fan_outs.is_empty()
             || self.migration.incoming.forget_arrived(|index| {
-                let Some(session) = clients.sessions.get_mut(index) else { return true };
-                match &session.migration {
-                    Some(state @ MigrationState::Arrived { .. }) if state.is_over(own, received) => {
-                        session.migration = None
-                    }
-                    Some(MigrationState::Arrived { .. }) => return false,
-                    _ => {}
-                }
-                true
+                let session = clients.sessions.get_mut(index);
+                session.is_none_or(|session| MigrationState::forget_arrival(&mut session.migration, own, received))
             });
         clients.agenda.arm(now + if all_arrived { SWEEP } else { NEXT_PORTION }, Deadline::Sweep);
         if all_arrived {
@@ -119,7 +112,7 @@ impl<C: Chain> Shard<C> {
         for (topic, value) in lines {
             let mut publication = Publication::new(TopicName::trusted(&topic), value.as_bytes());
             publication.retain = true;
-            let mut shards = || publications::shards_of(&mut self.pubsub, mountpoint, &publication, origin);
+            let mut shards = || publications::shards_of(&mut self.pubsub, mountpoint, &publication, origin).0;
             if !congested.is_empty() && !congested.intersection(&shards()).is_empty() {
                 continue;
             }

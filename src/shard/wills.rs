@@ -80,12 +80,16 @@ fn may_go<C: Chain>(pubsub: &mut PubSub<C>, due: &DueWill) -> bool {
     if !pubsub.clients.flow.is_any_congested() && !pubsub.wills.is_turn_over() {
         return true;
     }
-    let shards = shards_of(pubsub, due);
-    shards.is_empty() || !pubsub.wills.is_turn_over() && pubsub.clients.flow.congested_among(shards).is_empty()
+    let (shards, is_by_choice) = shards_of(pubsub, due);
+    if pubsub.wills.is_turn_over() {
+        // Another choice may be one of another shard.
+        return shards.is_empty() && !is_by_choice;
+    }
+    pubsub.clients.flow.congested_among(shards).is_empty()
 }
 
-/// The other shards that get a will.
-fn shards_of<C: Chain>(pubsub: &mut PubSub<C>, due: &DueWill) -> ShardSet {
+/// The other shards that get a will, and whether others may, as members of shared subscriptions are chosen.
+fn shards_of<C: Chain>(pubsub: &mut PubSub<C>, due: &DueWill) -> (ShardSet, bool) {
     let will = &due.will;
     let (mountpoint, publication) = (pubsub.routing.mountpoint(&will.mountpoint), will.message.publication());
     publications::shards_of(pubsub, mountpoint, &publication, origin(place_of(pubsub, due), due))

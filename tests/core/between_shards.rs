@@ -481,6 +481,83 @@ fn who_publishes_through_another_shard_waits_for_the_one_behind() {
     }
 }
 
+const POLICIES: [SharedPolicy; 3] = [SharedPolicy::Random, SharedPolicy::RoundRobin, SharedPolicy::HashPublisher];
+
+/// A member of a shared subscription on the last shard, and one on this.
+fn members(stuck: &mut Stuck<NoHooks>, near: usize) -> [Client; 2] {
+    [stuck.last(), near].map(|shard| {
+        let mut member = Client::on(&mut stuck.world, shard, "member", ConnectOptions::clean(V5));
+        member.subscribed(&mut stuck.world, "$share/g/will/#", QoS::AtLeastOnce);
+        member
+    })
+}
+
+/// So many of the messages that were published have come to the near member while the last shard did nothing, and to both in the end.
+fn come_to_members(stuck: &mut Stuck<NoHooks>, [far, near]: &mut [Client; 2], published: usize, what: &str) {
+    for _ in 0..6 * CLIENTS {
+        stuck.turn(false);
+        stuck.world.read_on();
+    }
+    let come = numbers(stuck, near).len();
+    assert!(come + MAILBOX / WILL + 2 >= published, "{come}, {what}");
+    assert!(stuck.most <= MAILBOX + MAILBOX / 2 + 2 * WILL, "{} bytes, {what}", stuck.most);
+    stuck.turns(6 * CLIENTS, true);
+    stuck.world.settle();
+    assert_eq!(come + numbers(stuck, near).len() + numbers(stuck, far).len(), published, "{what}");
+}
+
+/// A member behind a full queue has no room. Nobody waits for it while another one has some.
+#[test]
+fn members_of_a_shard_to_which_the_queue_is_full_are_passed_over() {
+    for (shards, near, policy) in
+        [(2, 0), (4, 0), (4, 1)].into_iter().flat_map(|(shards, near)| POLICIES.map(|policy| (shards, near, policy)))
+    {
+        let what = format!("{shards} shards, {near}, {policy:?}");
+        let config = config(|config| {
+            config.runtime.mailbox_bytes = MAILBOX;
+            config.shared.policy = policy;
+        });
+        let mut stuck = Stuck::of(World::new(shards, config, || NoHooks));
+        let mut members = members(&mut stuck, near);
+        let publisher = Client::on(&mut stuck.world, 0, "publisher", ConnectOptions::clean(V5));
+        for number in 0..CLIENTS {
+            let payload = format!("{number} {}", "x".repeat(WILL));
+            let mut bytes = Vec::new();
+            Packet::Publish(publish("will/0", &payload, QoS::AtMostOnce, 0)).encode(V5, &mut bytes);
+            stuck.world.send_to_kernel(publisher.socket, &bytes);
+        }
+        come_to_members(&mut stuck, &mut members, CLIENTS, &what);
+    }
+}
+
+/// The same of wills.
+#[test]
+fn wills_pass_over_members_of_a_shard_to_which_the_queue_is_full() {
+    for (shards, near, policy) in
+        [(2, 0), (4, 0), (4, 1)].into_iter().flat_map(|(shards, near)| POLICIES.map(|policy| (shards, near, policy)))
+    {
+        let what = format!("{shards} shards, {near}, {policy:?}");
+        let config = config(|config| {
+            config.runtime.mailbox_bytes = MAILBOX;
+            config.shared.policy = policy;
+        });
+        let mut stuck = Stuck::of(World::new(shards, config, || NoHooks));
+        let mut members = members(&mut stuck, near);
+        let dying: Vec<Client> = (0..2 * CLIENTS)
+            .map(|number| {
+                let payload = format!("{number} {}", "x".repeat(WILL));
+                let topic = format!("will/{number}");
+                let will =
+                    Will { topic: &topic, payload: payload.as_bytes(), qos: QoS::AtLeastOnce, ..Will::default() };
+                let options = ConnectOptions { will: Some(will), ..ConnectOptions::clean(V5) };
+                Client::on(&mut stuck.world, 0, &format!("dying{number}-"), options)
+            })
+            .collect();
+        dying.iter().for_each(|client| stuck.world.hang_up_quietly(client.socket));
+        come_to_members(&mut stuck, &mut members, 2 * CLIENTS, &what);
+    }
+}
+
 /// Only what would go to a shard that is behind is left out.
 #[test]
 fn what_the_broker_says_of_itself_comes_though_a_queue_is_full() {

@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use moormq::client::DropReason;
 use moormq::codec::{Packet, QoS, ReasonCode};
+use moormq::config::SharedPolicy;
 use moormq::hooks::{Chain, Linked, NoHooks};
-use moormq::shard::TurnLimits;
+use moormq::shard::{Input, TurnLimits};
 
 use crate::client::{Client, ConnectOptions, V5, V311, connect_packet, id_owned_by, publish};
 use crate::migrating::move_slot;
@@ -535,4 +536,82 @@ fn how_long_others_wait() {
         }
         println!("{what}: {first:?}, then at most {longest:?} in each of {turns} turns");
     }
+}
+
+/// A member of the first shard, with three messages of this topic that its client has not acknowledged, and another one on this shard.
+fn holder_and_other(world: &mut Hooked, name: &str, topic: &str, far: usize) -> (Client, Client) {
+    let filter = format!("$share/g/{topic}");
+    let id = id_owned_by(world, 0, name);
+    let expires = ConnectOptions::kept(V5).with(|properties| properties.session_expiry = Some(5));
+    let (mut member, _) = Client::connect(world, 0, &id, expires);
+    member.subscribed(world, &filter, QoS::AtLeastOnce);
+    let publisher = Client::on(world, 0, "publisher", ConnectOptions::clean(V5));
+    for number in 0..3 {
+        publisher.publish(world, topic, &number.to_string(), QoS::AtLeastOnce, 1);
+    }
+    assert_eq!(member.texts(world), ["0", "1", "2"]);
+    let mut other = Client::on(world, far, &format!("other-{topic}"), ConnectOptions::clean(V5));
+    other.subscribed(world, &filter, QoS::AtLeastOnce);
+    (member, other)
+}
+
+/// The session ends meanwhile, and nobody else is there any more: hooks are told that they are dropped, all of them.
+#[test]
+fn what_waits_for_room_is_not_lost_without_a_word_when_its_session_ends() {
+    each(&[2, 4], |world, script| {
+        let (id, far) = (id_owned_by(world, 0, "c"), world.shards.len() - 1);
+        let (member, other) = holder_and_other(world, "c", "t", far);
+        script.log.all();
+        world.handle(0, Input::Congestion { to: far, congested: true });
+        world.hang_up(member.socket);
+        world.hang_up(other.socket);
+        world.advance(Duration::from_secs(6));
+        let expected = ["offline ConnectionLost", "unsubscribed all", "dropped t SessionEnded 3", "expired Expiry"];
+        assert_eq!(calls(script, &id), expected);
+        // There is nothing to wait for any more.
+        let (again, _) = Client::connect(world, 0, &id, ConnectOptions::clean(V5));
+        assert_eq!(calls(script, &id), ["register", "wakeup"]);
+        assert!(!world.is_closed(again.socket));
+        world.handle(0, Input::Congestion { to: far, congested: false });
+    });
+}
+
+/// The session ends meanwhile, and what another one leaves was seen to last: they come in order.
+#[test]
+fn what_waits_for_room_comes_in_order_when_its_session_has_ended() {
+    for shards in [2, 4] {
+        let limits = TurnLimits { share: 1, turn: 120, at_once: 3, portion: 3, under_way: 30 };
+        let mut world = World::in_turns(shards, limits, config(|_| {}), || NoHooks.hook(Script::default()));
+        let far = shards - 1;
+        let (member, mut other) = holder_and_other(&mut world, "c", "t", far);
+        let (last, _other_last) = holder_and_other(&mut world, "last", "u", far);
+        world.handle(0, Input::Congestion { to: far, congested: true });
+        world.hang_up(member.socket);
+        world.advance(Duration::from_secs(6));
+        world.hang_up(last.socket);
+        world.handle(0, Input::Congestion { to: far, congested: false });
+        world.settle();
+        assert_eq!(other.texts(&mut world), ["0", "1", "2"], "{shards} shards");
+    }
+}
+
+/// Nobody else is there any more: it stays with the member that had it, and is no other one's that is away, though it is that one's turn.
+#[test]
+fn what_waits_for_room_stays_with_its_member_if_nobody_else_is_there_any_more() {
+    let in_turn = config(|config| config.shared.policy = SharedPolicy::RoundRobin);
+    let mut world = World::in_turns(4, TurnLimits::default(), in_turn, || NoHooks.hook(Script::default()));
+    let (member, other) = holder_and_other(&mut world, "c", "t", 1);
+    let mut away = Client::on(&mut world, 3, "away", ConnectOptions::kept(V5));
+    away.subscribed(&mut world, "$share/g/t", QoS::AtLeastOnce);
+    world.hang_up(away.socket);
+    world.handle(0, Input::Congestion { to: 1, congested: true });
+    world.hang_up(member.socket);
+    world.hang_up(other.socket);
+    world.handle(0, Input::Congestion { to: 1, congested: false });
+    world.settle();
+    let id = id_owned_by(&world, 0, "c");
+    let (mut again, present) = Client::connect(&mut world, 0, &id, ConnectOptions::kept(V5));
+    let mut texts = again.texts(&mut world);
+    texts.sort();
+    assert_eq!((present, texts), (true, ["0", "1", "2"].map(str::to_owned).to_vec()));
 }

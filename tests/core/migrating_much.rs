@@ -565,3 +565,38 @@ fn a_move_of_many_subscriptions_is_no_pause() {
     assert_eq!(world.shard_of(mover.socket), Some(1));
     assert!(most <= 2 * TurnLimits::default().turn, "{most}");
 }
+
+/// What the old owner delivers while the rest of the subscriptions follows is not kept at the new one until the session comes: nobody waits for
+/// that, and it takes no room that later messages need.
+#[test]
+fn who_publishes_to_a_session_with_many_subscriptions_does_not_wait_for_its_move() {
+    for shards in [2, 4] {
+        let limited = config(|config| config.queue.max_queue_bytes = Limit::at_most(16 << 10));
+        let mut world = World::in_turns(shards, LIMITS, limited, || NoHooks);
+        let last = shards - 1;
+        let id = id_owned_by(&world, 0, "mover");
+        let (mut mover, _) = Client::connect(&mut world, 0, &id, ConnectOptions::kept(V5));
+        subscribe_to_many(&mut world, &mut mover, MANY);
+        mover.subscribe(&mut world, "+/+", QoS::AtMostOnce);
+        mover.received(&mut world);
+        let mut publisher = Client::on(&mut world, last, "publisher", ConnectOptions::clean(V311));
+        move_slot(&mut world, &id, last);
+        let mut random = Random::from_seed(1);
+        let (mut sent, mut served, mut come) = (0, 0, 0);
+        while world.shard_of(mover.socket) == Some(0) {
+            sent += 1;
+            let text = format!("{sent:01000}");
+            begin_turn(&mut world);
+            publisher.send_quietly(&mut world, &Packet::Publish(publish("t/0", &text, QoS::AtMostOnce, 0)));
+            publisher.send_quietly(&mut world, &Packet::Pingreq);
+            steps(&mut world, shards, &mut random);
+            served += publisher.received(&mut world).len();
+            come += mover.publishes(&mut world).len();
+        }
+        assert!(sent > 30, "{sent} on {shards} shards");
+        assert!(served + 1 >= sent, "{served} of {sent} on {shards} shards");
+        while step(&mut world, &mut random) {}
+        world.settle();
+        assert_eq!(come + mover.publishes(&mut world).len(), sent);
+    }
+}

@@ -232,7 +232,8 @@ fn a_credit_that_is_whole_again_is_as_if_it_had_never_been_spent() {
         // Another one from its address is slow until it goes.
         let other = ConnectionId::new(2, 1);
         let full = (backlog(1000, 0), QoS::AtMostOnce);
-        let begun = flow.backlog_is_full(other, Account::of_session(8, ADDRESS), full, (publisher(2), ENOUGH), at(1000));
+        let begun =
+            flow.backlog_is_full(other, Account::of_session(8, ADDRESS), full, (publisher(2), ENOUGH), at(1000));
         assert_eq!(begun.look_at, Some(at(1500)));
         flow.due(other, at(1500));
         flow.remove(other, at(1500));

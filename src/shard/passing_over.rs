@@ -100,6 +100,7 @@ fn is_ready<C: Chain>(clients: &Clients<C>, session: u32, qos: QoS) -> bool {
         let connection = session.connection.and_then(|id| clients.connections.get(id));
         connection.is_some_and(|connection| {
             !session.outbound.is_anything_waiting()
+                && !session.is_arriving()
                 && connection.outbox.waiting() < clients.flow.most()
                 && (qos == QoS::AtMostOnce || session.outbound.has_room(session.settings.send_maximum))
         })
@@ -109,13 +110,13 @@ fn is_ready<C: Chain>(clients: &Clients<C>, session: u32, qos: QoS) -> bool {
 /// How much room a member has.
 fn room<C: Chain>(clients: &Clients<C>, index: u32, qos: QoS) -> Room {
     let Some(session) = clients.sessions.get(index) else { return Room::Ready };
+    if let Some(MigrationState::Arriving(arriving)) = &session.migration {
+        // One that is to come is taken for what it was said to be, and for what is buffered for it, also while that is delivered.
+        return if arriving.is_full(&session.settings.queue) { Room::Full } else { Room::Some };
+    }
     let Some(connection) = session.connection.and_then(|id| clients.connections.get(id)) else {
-        // One that is to come is taken for what it was said to be. Others have left, and may still count as online: see `memberships`.
-        return match &session.migration {
-            Some(MigrationState::Arriving(arriving)) if arriving.is_full(&session.settings.queue) => Room::Full,
-            Some(MigrationState::Arriving(_)) => Room::Some,
-            _ => Room::Stalled,
-        };
+        // Others have left, and may still count as online: see `memberships`.
+        return Room::Stalled;
     };
     if is_ready(clients, index, qos) {
         Room::Ready

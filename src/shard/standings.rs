@@ -25,6 +25,8 @@ pub struct Standing {
     pub given_up: Option<bool>,
     /// It is held as a publisher, with credit.
     pub is_held: bool,
+    /// Its session has come from another shard, and what was buffered for it is still being delivered.
+    pub is_arriving: bool,
 }
 
 /// How the clients stand that are connected to a shard. Walks over its connections.
@@ -43,6 +45,7 @@ pub fn standings<C: Chain>(shard: &Shard<C>) -> Vec<Standing> {
             taken: session.outbound.queue.taken(),
             given_up: clients.flow.given_up(connection.id),
             is_held: connection.pauses.contains(PauseReason::SlowConsumer),
+            is_arriving: session.is_arriving(),
         })
     };
     clients.connections.ids().into_iter().filter_map(of).collect()

@@ -600,3 +600,30 @@ fn who_publishes_to_a_session_with_many_subscriptions_does_not_wait_for_its_move
         assert_eq!(come + mover.publishes(&mut world).len(), sent);
     }
 }
+
+/// A member for which more is left than its queue may have has no room, though its connection has.
+#[test]
+fn a_member_is_passed_over_while_what_was_buffered_for_it_is_delivered() {
+    for shards in [2, 4] {
+        let few = config(|config| config.queue.max_online_messages = Limit::at_most(20));
+        let mut world = World::in_turns(shards, SHORT, few, || NoHooks);
+        let last = shards - 1;
+        let mut other = Client::on(&mut world, last, "other", ConnectOptions::clean(V5));
+        let (_, mut mover, publisher) = buffered(&mut world, ConnectOptions::clean(V5), "$share/g/t");
+        let options = SubscriptionOptions::new(QoS::AtLeastOnce);
+        let filters = [SubscribeFilter { filter: "$share/g/t", options }];
+        other.send_quietly(&mut world, &Packet::Subscribe(Subscribe::new(packet_id(1), &filters[..])));
+        while world.carry_out_outputs() | world.carry_messages() | world.catch_up() {}
+        begin_turn(&mut world);
+        world.carry_transfer();
+        world.carry_out_outputs();
+        assert!(world.shards[last].is_behind());
+        for number in 61..=70_u16 {
+            let text = number.to_string();
+            publisher.send_quietly(&mut world, &Packet::Publish(publish("t", &text, QoS::AtLeastOnce, number)));
+        }
+        world.settle();
+        let (texts, rest) = (other.texts(&mut world), mover.texts(&mut world));
+        assert_eq!((texts, rest.len()), (numbers(61..71), 60), "{shards} shards");
+    }
+}

@@ -211,7 +211,9 @@ impl Judge {
         let message = &self.messages[number as usize];
         let has_publisher = !message.is_will && message.topic < FIRST_SHARED_TOPIC;
         let Some((shard, before)) = self.patience.last.get(&serial).filter(|_| has_publisher) else { return };
-        if *shard != self.shard || self.is_lossless(message.topic) || self.acted.contains(&serial) {
+        // What was buffered for a session on its way may have been too much: its publishers waited for the session.
+        if *shard != self.shard || before.is_arriving || self.is_lossless(message.topic) || self.acted.contains(&serial)
+        {
             return;
         }
         let was_full = self.is_full(before, QoS::AtLeastOnce);

@@ -297,7 +297,12 @@ impl<C: Chain> PublishWriter<'_, C> {
     /// Writes a packet whose properties stay where they are, as large payloads do: a copy for each recipient would be memory
     /// that nobody has asked for.
     #[cold]
-    fn write_with_large_properties(&mut self, outbox: &mut Outbox, outgoing: &Outgoing<'_>, publication: &Publication<'_>) {
+    fn write_with_large_properties(
+        &mut self,
+        outbox: &mut Outbox,
+        outgoing: &Outgoing<'_>,
+        publication: &Publication<'_>,
+    ) {
         outgoing.encode_own_head(outbox.bytes(self.buffers));
         outbox.splice(publication.keep(), SplicedPart::Properties);
         if outgoing.payload.len() >= SPLICE_FROM {

@@ -40,7 +40,6 @@ use crate::config::Limit;
 use crate::connection;
 use crate::hooks::Chain;
 use crate::memory::{Held, MemoryKind, allocated_for};
-use crate::message::Message;
 use crate::shard::{AcceptedConnect, ArrivedConnection, Input, Output, Shard, ShardMessage, Transfer, TurnState};
 use crate::time::Time;
 

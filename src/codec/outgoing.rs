@@ -104,6 +104,15 @@ impl Outgoing<'_> {
         self.put_head(body_len, version, out);
     }
 
+    /// Appends the packet of MQTT 5 to `out`, all but the properties that came with the message, and the payload: for properties that
+    /// are sent from where they are.
+    pub fn encode_own_head(&self, out: &mut Vec<u8>) {
+        let body_len = self.body_len(ProtocolVersion::V5);
+        out.reserve(frame_len(body_len) - self.payload.len() - self.properties.len());
+        self.put_variable_header(body_len, out);
+        self.put_own_properties(out);
+    }
+
     /// Appends the packet to `out`.
     #[inline]
     pub fn encode(&self, version: ProtocolVersion, out: &mut Vec<u8>) {
@@ -115,6 +124,16 @@ impl Outgoing<'_> {
 
     #[inline]
     fn put_head(&self, body_len: usize, version: ProtocolVersion, out: &mut Vec<u8>) {
+        self.put_variable_header(body_len, out);
+        if version.is_v5() {
+            self.put_own_properties(out);
+            out.extend_from_slice(self.properties);
+        }
+    }
+
+    /// All before the properties.
+    #[inline]
+    fn put_variable_header(&self, body_len: usize, out: &mut Vec<u8>) {
         debug_assert_eq!(self.packet_id.is_some(), self.qos != QoS::AtMostOnce, "[MQTT-2.2.1-2]");
         out.push(first_byte(self.dup, self.qos, self.retain));
         put_varint(body_len, out);
@@ -122,13 +141,11 @@ impl Outgoing<'_> {
         if self.qos != QoS::AtMostOnce {
             put_u16(self.packet_id.map_or(0, PacketId::get), out);
         }
-        if version.is_v5() {
-            self.put_properties(out);
-        }
     }
 
+    /// The length of all properties, and those of the delivery.
     #[inline]
-    fn put_properties(&self, out: &mut Vec<u8>) {
+    fn put_own_properties(&self, out: &mut Vec<u8>) {
         put_varint(self.properties_len(), out);
         if let Some(alias) = self.alias {
             Property::TopicAlias(alias).encode(out);
@@ -139,7 +156,6 @@ impl Outgoing<'_> {
         for &id in self.subscription_ids {
             Property::SubscriptionIdentifier(id).encode(out);
         }
-        out.extend_from_slice(self.properties);
     }
 }
 
@@ -156,6 +172,11 @@ mod tests {
         let mut head = Vec::new();
         outgoing.encode_head(version, &mut head);
         assert_eq!([&head, outgoing.payload].concat(), whole);
+        if version == V5 {
+            let mut own = Vec::new();
+            outgoing.encode_own_head(&mut own);
+            assert_eq!([&own, outgoing.properties, outgoing.payload].concat(), whole);
+        }
         assert_eq!(outgoing.encoded_len(version), whole.len());
         whole
     }

@@ -25,7 +25,7 @@ use std::net::SocketAddr;
 use std::time::SystemTime;
 
 pub use aliases::{AliasesIn, AliasesOut, OutgoingAlias};
-pub use outbox::{Outbox, SPLICE_FROM, SendBuffer, Splice};
+pub use outbox::{Outbox, SPLICE_FROM, SendBuffer, Splice, SplicedPart};
 pub use pace::Pace;
 pub use patience::{Progress, SecondLook};
 pub use pauses::{PauseReason, PauseReasons};

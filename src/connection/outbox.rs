@@ -1,18 +1,39 @@
 //! The outbox of one connection: encoded packets that leave with the next flush.
 //!
 //! Small packets are copied into one run of bytes, so that one send carries many of them. A large payload stays where it
-//! is and is spliced in: the send is then a vectored one.
+//! is and is spliced in, and so are large properties: the send is then a vectored one.
 
 use crate::memory::{Held, MemoryKind, allocated};
 use crate::message::Message;
 
-/// A payload that stands in the output without being copied into it.
+/// A part of a message that stands in the output without being copied into it.
 #[derive(Debug)]
 pub struct Splice {
     /// How many of the bytes come before it.
     pub at: usize,
-    /// The message whose payload it is.
+    /// The message.
     pub message: Message,
+    /// Which part of it.
+    pub part: SplicedPart,
+}
+
+/// What of a message is spliced in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SplicedPart {
+    /// The properties that came with it.
+    Properties,
+    /// The payload.
+    Payload,
+}
+
+impl Splice {
+    /// The bytes that stand in the output.
+    pub fn bytes(&self) -> &[u8] {
+        match self.part {
+            SplicedPart::Properties => self.message.properties(),
+            SplicedPart::Payload => self.message.payload(),
+        }
+    }
 }
 
 /// The buffer of one send.
@@ -20,14 +41,14 @@ pub struct Splice {
 pub struct SendBuffer {
     /// Encoded packets.
     pub bytes: Vec<u8>,
-    /// Payloads between them, in order.
+    /// Payloads and properties between them, in order.
     pub splices: Vec<Splice>,
 }
 
 impl SendBuffer {
     /// How many bytes are to be sent.
     pub fn len(&self) -> usize {
-        self.bytes.len() + self.splices.iter().map(|splice| splice.message.payload().len()).sum::<usize>()
+        self.bytes.len() + self.splices.iter().map(|splice| splice.bytes().len()).sum::<usize>()
     }
 
     /// Whether nothing is to be sent.
@@ -35,7 +56,7 @@ impl SendBuffer {
         self.bytes.is_empty()
     }
 
-    /// The bytes as they leave, the payloads in their places.
+    /// The bytes as they leave, what is spliced in its places.
     pub fn into_bytes(self) -> Vec<u8> {
         if self.splices.is_empty() {
             return self.bytes;
@@ -44,7 +65,7 @@ impl SendBuffer {
         let mut at = 0;
         for splice in &self.splices {
             bytes.extend_from_slice(&self.bytes[at..splice.at]);
-            bytes.extend_from_slice(splice.message.payload());
+            bytes.extend_from_slice(splice.bytes());
             at = splice.at;
         }
         bytes.extend_from_slice(&self.bytes[at..]);
@@ -52,7 +73,7 @@ impl SendBuffer {
     }
 }
 
-/// Payloads of at least so many bytes are spliced in, not copied.
+/// Payloads and properties of at least so many bytes are spliced in, not copied.
 ///
 /// Below it the copy is cheaper than one more segment in the send, see `perf/`.
 pub const SPLICE_FROM: usize = 8 * 1024;
@@ -107,10 +128,11 @@ impl Outbox {
         &mut self.output.bytes
     }
 
-    /// Lets the payload of `message` follow the bytes appended so far.
-    pub fn splice(&mut self, message: Message) {
-        self.spliced += message.payload().len();
-        self.output.splices.push(Splice { at: self.output.bytes.len(), message });
+    /// Lets a part of `message` follow the bytes appended so far.
+    pub fn splice(&mut self, message: Message, part: SplicedPart) {
+        let splice = Splice { at: self.output.bytes.len(), message, part };
+        self.spliced += splice.bytes().len();
+        self.output.splices.push(splice);
     }
 
     /// Hands everything over for sending; none while a send is under way or there is nothing to send.
@@ -182,7 +204,7 @@ mod tests {
     fn splices_stand_between_the_bytes_they_came_between() {
         let mut outbox = Outbox::default();
         outbox.bytes(&mut Vec::new()).extend_from_slice(b"head");
-        outbox.splice(message(b"payload"));
+        outbox.splice(message(b"payload"), SplicedPart::Payload);
         outbox.bytes(&mut Vec::new()).extend_from_slice(b"tail");
         assert_eq!(outbox.waiting(), 15);
         let output = outbox.take().expect("there is output");

@@ -115,6 +115,11 @@ impl FanOuts {
         self.begun_at_will = self.begun;
     }
 
+    /// The message whose next portion comes first.
+    pub fn first(&self) -> Option<&Message> {
+        self.waiting.front().map(|(_, first)| &first.message)
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.waiting.len()

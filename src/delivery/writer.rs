@@ -4,7 +4,7 @@ use super::Delivered;
 use super::encoded::EncodedForms;
 use crate::client::DropReason;
 use crate::codec::{Ack, AckKind, Outgoing, PacketId, ProtocolVersion, QoS, ReasonCode};
-use crate::connection::{Aliases, Connection, ConnectionStage, Outbox, OutgoingAlias, Pace, SPLICE_FROM};
+use crate::connection::{Aliases, Connection, ConnectionStage, Outbox, OutgoingAlias, Pace, SPLICE_FROM, SplicedPart};
 use crate::hooks::{Chain, DeliverModifiersM5, DeliveryM5};
 use crate::message::{Message, Publication};
 use crate::session::{OutgoingMessage, Recipient, Session, Stage, SubscriptionIds};
@@ -280,9 +280,11 @@ impl<C: Chain> PublishWriter<'_, C> {
         self.traffic.count(session.slot);
         let out = connection.outbox.bytes(self.buffers);
         let suits_others = rewritten.is_none() && item.ids.is_empty() && outgoing.alias.is_none();
-        if outgoing.payload.len() >= SPLICE_FROM {
+        if outgoing.properties.len() >= SPLICE_FROM && version.is_v5() {
+            self.write_with_large_properties(&mut connection.outbox, &outgoing, publication);
+        } else if outgoing.payload.len() >= SPLICE_FROM {
             outgoing.encode_head(version, out);
-            connection.outbox.splice(publication.keep());
+            connection.outbox.splice(publication.keep(), SplicedPart::Payload);
         } else if let Some(forms) = encoded.filter(|_| suits_others) {
             let first_byte = Outgoing::first_byte(item.again, item.qos, item.retain);
             forms.encode(&outgoing, version).append(first_byte, packet_id, out);
@@ -290,6 +292,24 @@ impl<C: Chain> PublishWriter<'_, C> {
             outgoing.encode(version, out);
         }
         Ok(rewritten)
+    }
+
+    /// Writes a packet whose properties stay where they are, as large payloads do: a copy for each recipient would be memory
+    /// that nobody has asked for.
+    #[cold]
+    fn write_with_large_properties(
+        &mut self,
+        outbox: &mut Outbox,
+        outgoing: &Outgoing<'_>,
+        publication: &Publication<'_>,
+    ) {
+        outgoing.encode_own_head(outbox.bytes(self.buffers));
+        outbox.splice(publication.keep(), SplicedPart::Properties);
+        if outgoing.payload.len() >= SPLICE_FROM {
+            outbox.splice(publication.keep(), SplicedPart::Payload);
+        } else {
+            outbox.bytes(self.buffers).extend_from_slice(outgoing.payload);
+        }
     }
 
     /// Writes the packet that another recipient was sent, but for its flags and packet id. False if nothing was encoded that suits

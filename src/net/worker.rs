@@ -40,7 +40,6 @@ use crate::config::Limit;
 use crate::connection;
 use crate::hooks::Chain;
 use crate::memory::{Held, MemoryKind, allocated_for};
-use crate::message::Message;
 use crate::shard::{AcceptedConnect, ArrivedConnection, Input, Output, Shard, ShardMessage, Transfer, TurnState};
 use crate::time::Time;
 
@@ -82,12 +81,12 @@ enum OutgoingMigration<S> {
     Transfer { to: usize, transfer: Box<Transfer<S>> },
 }
 
-/// A payload that the ring sends from the memory of its message. It keeps the message alive until the send is over.
-struct Payload(Message);
+/// A payload, or properties, that the ring sends from the memory of the message. It keeps the message alive until the send is over.
+struct Payload(connection::Splice);
 
 impl AsRef<[u8]> for Payload {
     fn as_ref(&self) -> &[u8] {
-        self.0.payload()
+        self.0.bytes()
     }
 }
 
@@ -587,6 +586,6 @@ fn takes_message(turn: TurnState, least: usize) -> bool {
 /// What the core sends, in the form that the ring takes.
 fn sendable(buffer: connection::SendBuffer) -> WireBuffer<Payload> {
     let splices = buffer.splices.into_iter();
-    let splices = splices.map(|splice| output::Splice { at: splice.at, payload: Payload(splice.message) });
+    let splices = splices.map(|splice| output::Splice { at: splice.at, payload: Payload(splice) });
     WireBuffer { bytes: buffer.bytes, splices: splices.collect() }
 }

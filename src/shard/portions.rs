@@ -160,8 +160,9 @@ impl<C: Chain> PubSub<C> {
 
 /// Goes on with publications to very many.
 fn deliver_some<C: Chain>(pubsub: &mut PubSub<C>) {
-    let most = pubsub.clients.agenda.turn.limits().portion;
     while !pubsub.clients.agenda.turn.is_share_over()
+        && let Some(message) = pubsub.clients.delivery.fan_outs.first()
+        && let most = pubsub.clients.agenda.turn.limits().portion_of(message.publication().bytes())
         && let Some((number, fan_out)) = pubsub.clients.delivery.fan_outs.portion(most)
     {
         let portioning = Portioning::InFront { mountpoint: fan_out.mountpoint, number };

@@ -30,6 +30,10 @@ const ORDINARY_LOOKS: usize = 16;
 pub(super) const FILTER: u32 = 16;
 /// A page of retained messages that is looked for or sent, but for its topics and messages.
 pub(super) const PAGE: u32 = 8;
+/// A message from so many bytes on is work for each recipient beyond what a message is: the kernel copies it.
+pub(super) const LARGE: usize = 8 * 1024;
+/// Bytes of a message to several recipients that are handed to the kernel at once.
+const SENT_AT_ONCE: usize = 8 * 1024 * 1024;
 /// What the end of a session is, but for its topic filters and messages.
 pub(super) const SESSION: u32 = 32;
 /// A message that a session leaves.
@@ -71,6 +75,17 @@ pub struct TurnLimits {
 }
 
 impl TurnLimits {
+    /// Whether a message of so many bytes has more recipients than it is delivered to at once.
+    #[inline]
+    pub(super) fn is_to_many(&self, recipients: usize, bytes: usize) -> bool {
+        recipients > self.at_once || recipients > 1 && recipients * bytes > SENT_AT_ONCE
+    }
+
+    /// Recipients in a portion of a message of so many bytes: fewer of a large one.
+    pub(super) fn portion_of(&self, bytes: usize) -> usize {
+        self.portion.min(SENT_AT_ONCE / bytes.max(1)).max(1)
+    }
+
     /// Most messages in a queue that give way to one at once: that may be so for each recipient. If more have to, they do so in portions.
     pub(super) fn give_way(&self) -> usize {
         (self.portion / 16).max(1)

@@ -275,6 +275,36 @@ fn a_message_to_many_goes_in_portions_and_what_comes_after_it_waits_behind() {
     }
 }
 
+/// The kernel copies what is sent. Recipients of a large message are few at a time, whether they read or not, and those of a small one as
+/// many as may be.
+#[test]
+fn a_large_message_goes_to_few_at_a_time() {
+    let limits = TurnLimits::default();
+    for shards in [1, 2, 4] {
+        for (size, at_most) in [(100, usize::MAX), (4 << 20, 2)] {
+            let mut world = World::in_turns(shards, limits, open_config(), || NoHooks);
+            let mut crowd = crowd(&mut world, 12);
+            let publisher = Client::clean(&mut world, "pub", V311);
+            begin_turn(&mut world);
+            let payload = "x".repeat(size);
+            let packet = Packet::Publish(publish("t", &payload, QoS::AtMostOnce, 0));
+            world.send_quietly(publisher.socket, &bytes(V311, &[packet]));
+            world.carry_out_outputs();
+            let mut received =
+                |world: &mut World<NoHooks>| crowd.iter_mut().map(|client| client.received(world).len()).sum::<usize>();
+            let (mut all, mut turns) = (received(&mut world), 1);
+            while world.carry_messages() || world.catch_up() {
+                world.carry_out_outputs();
+                let new = received(&mut world);
+                assert!(new <= at_most.saturating_mul(shards), "{new} of {size} bytes in a turn");
+                (all, turns) = (all + new, turns + 1);
+            }
+            assert_eq!(all, 12);
+            assert!(size < 1000 || turns >= 12 / (2 * shards), "{turns} turns");
+        }
+    }
+}
+
 /// What a message costs is also the walk to those who subscribe, found or not.
 #[test]
 fn a_walk_through_many_filters_is_work_of_who_publishes() {

@@ -37,6 +37,34 @@ fn a_large_payload_is_spliced_in_and_shared() {
     }
 }
 
+/// Packets of others stand before and behind: each part is where it belongs.
+#[test]
+fn large_properties_are_spliced_in_and_shared_too() {
+    let mut block = PropertyBlock::new();
+    block.user("k", &"v".repeat(SPLICE_FROM)).expect("they fit");
+    for length in [0, 5, SPLICE_FROM] {
+        let payload = vec![b'x'; length];
+        let mut large = publication("t", &payload, QoS::AtLeastOnce);
+        large.properties = block.as_bytes();
+        let small = publication("t", b"small", QoS::AtMostOnce);
+        let mut client = client();
+        for publication in [&small, &large, &small] {
+            let mut forms = EncodedForms::default();
+            assert_eq!(client.deliver(&recipient(), publication, Pace::Free, Some(&mut forms)), Delivered::Sent);
+        }
+        let output = client.connection.outbox.take().expect("it was written");
+        assert!(output.bytes.len() < 100 + length % SPLICE_FROM, "nothing large is copied");
+        assert!(output.splices.iter().all(|splice| splice.message.same_as(&large.keep())));
+        assert_eq!(output.splices.len(), 1 + length / SPLICE_FROM);
+        let whole = output.len();
+        let bytes = output.into_bytes();
+        let seen = publishes(&bytes, V5);
+        let payloads: Vec<_> = seen.iter().map(|publish| publish.payload).collect();
+        assert_eq!((whole, payloads), (bytes.len(), vec![b"small", &payload[..], b"small"]));
+        assert_eq!(*seen[1].properties.forwarded(), *block.as_bytes());
+    }
+}
+
 #[test]
 fn a_large_payload_is_never_encoded_for_others() {
     let payload = vec![b'x'; SPLICE_FROM];

@@ -12,6 +12,7 @@
 use std::collections::VecDeque;
 
 use crate::client::ConnectionId;
+use crate::message::Publication;
 
 /// Reading a packet, whatever follows from it.
 pub(super) const PACKET: u32 = 4;
@@ -75,10 +76,10 @@ pub struct TurnLimits {
 }
 
 impl TurnLimits {
-    /// Whether a message of so many bytes has more recipients than it is delivered to at once.
+    /// Whether a message has more recipients than it is delivered to at once.
     #[inline]
-    pub(super) fn is_to_many(&self, recipients: usize, bytes: usize) -> bool {
-        recipients > self.at_once || recipients > 1 && recipients * bytes > SENT_AT_ONCE
+    pub(super) fn is_to_many(&self, recipients: usize, publication: &Publication<'_>) -> bool {
+        recipients > self.at_once || recipients > 1 && recipients * publication.bytes() > SENT_AT_ONCE
     }
 
     /// Recipients in a portion of a message of so many bytes: fewer of a large one.

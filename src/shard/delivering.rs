@@ -54,7 +54,7 @@ impl<C: Chain> Clients<C> {
     /// Delivers a publication to everybody in `recipients`.
     pub(super) fn deliver_all(&mut self, recipients: &[Recipient], routed: &Routed<'_>) {
         self.agenda.turn.did(recipients.len() as u32);
-        // For one alone, encoding straight into its output is cheaper. That a large message was read is as much work again.
+        // For one alone, encoding straight into its output is cheaper. Of a large message that counted when it was read, or as a portion.
         if let [recipient] = recipients {
             return self.deliver(recipient, routed, None);
         }
@@ -344,7 +344,7 @@ fn waits_for_portions<C: Chain>(clients: &mut Clients<C>, publisher: Option<Publ
     if let Some(Publisher { shard, connection }) = publisher
         && shard == clients.setup.id
     {
-        clients.wait_for_turn(connection);
+        clients.share_is_over(connection);
     }
 }
 

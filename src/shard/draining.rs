@@ -10,53 +10,25 @@ use super::agenda::Deadline;
 use super::clients::Clients;
 use super::machine::Shard;
 use super::output::Output;
+use super::stop::{Draining, Left, Open};
 use crate::client::{ConnectionId, EndReason};
 use crate::codec::{Ack, ReasonCode, Split, split};
 use crate::connection::PauseReason;
 use crate::hooks::Chain;
-use crate::time::Time;
 
 /// How often it is looked at who has taken something.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// The connections that are still to be closed.
-#[derive(Debug, Default)]
-pub(super) struct Draining {
-    open: Vec<Open>,
-    next_look: Time,
-    until: Time,
-}
-
-/// A connection whose client has not had all that waits for it.
-#[derive(Debug)]
-struct Open {
-    id: ConnectionId,
-    left: Left,
-    /// Since when that is so.
-    since: Time,
-}
-
-/// What is left for a client: it changes when the client takes or acknowledges something.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Left {
-    queued: usize,
-    taken: u64,
-    in_flight: usize,
-    output: usize,
-}
-
-impl Left {
-    /// What is left for the client of this connection; none if nothing waits for it.
-    fn of<C: Chain>(clients: &Clients<C>, id: ConnectionId) -> Option<Self> {
-        let connection = clients.connections.get(id)?;
-        let outbound = &clients.sessions.get(connection.session()?)?.outbound;
-        outbound.is_anything_waiting().then(|| Left {
-            queued: outbound.queue.len(),
-            taken: outbound.queue.taken(),
-            in_flight: outbound.in_flight(),
-            output: connection.outbox.waiting(),
-        })
-    }
+/// What is left for the client of this connection; none if nothing waits for it.
+fn left<C: Chain>(clients: &Clients<C>, id: ConnectionId) -> Option<Left> {
+    let connection = clients.connections.get(id)?;
+    let outbound = &clients.sessions.get(connection.session()?)?.outbound;
+    outbound.is_anything_waiting().then(|| Left {
+        queued: outbound.queue.len(),
+        taken: outbound.queue.taken(),
+        in_flight: outbound.in_flight(),
+        output: connection.outbox.waiting(),
+    })
 }
 
 /// Every connection is to be closed: those for whose clients nothing waits are at once.
@@ -75,7 +47,7 @@ pub(super) fn begin<C: Chain>(shard: &mut Shard<C>) {
     let mut open = Vec::new();
     for id in ids {
         serve_acks(shard, id);
-        match Left::of(&shard.pubsub.clients, id) {
+        match left(&shard.pubsub.clients, id) {
             Some(left) => open.push(Open { id, left, since: now }),
             None => close(shard, id),
         }
@@ -97,7 +69,7 @@ pub(super) fn look<C: Chain>(shard: &mut Shard<C>) {
     let mut still_open = Vec::with_capacity(open.len());
     for one in open {
         let clients = &shard.pubsub.clients;
-        match Left::of(clients, one.id).filter(|_| now < until) {
+        match left(clients, one.id).filter(|_| now < until) {
             Some(left) if left != one.left => still_open.push(Open { left, since: now, ..one }),
             Some(_) if now < one.since + patience => still_open.push(one),
             _ => close(shard, one.id),

@@ -1,6 +1,7 @@
 //! How far an orderly stop is on one shard.
 
-use super::draining::Draining;
+use crate::client::ConnectionId;
+use crate::time::Time;
 
 /// The progress of an orderly stop.
 ///
@@ -28,6 +29,33 @@ enum Stage {
     Draining,
     Closed,
     Stopped,
+}
+
+/// The connections that are still to be closed when all wills have come.
+#[derive(Debug, Default)]
+pub(super) struct Draining {
+    pub open: Vec<Open>,
+    pub next_look: Time,
+    /// When the others are closed, too.
+    pub until: Time,
+}
+
+/// A connection whose client has not had all that waits for it.
+#[derive(Debug)]
+pub(super) struct Open {
+    pub id: ConnectionId,
+    pub left: Left,
+    /// Since when that is so.
+    pub since: Time,
+}
+
+/// What is left for a client: it changes when the client takes or acknowledges something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Left {
+    pub queued: usize,
+    pub taken: u64,
+    pub in_flight: usize,
+    pub output: usize,
 }
 
 impl Stop {

@@ -5,8 +5,8 @@
 //! shape that the beginnings of its filters have, however many filters there are. What a message costs is bounded by bounding these.
 //!
 //! There are few shapes of few levels, or with few `+` in not very many levels, and filters of which there are many have such ones. These
-//! are [ordinary](Shapes::is_ordinary), and not counted: all together are [`ORDINARY`]. Nor are those without `+`, of which a topic meets
-//! one for each of its levels.
+//! are [ordinary](Shapes::is_ordinary), and not counted: there are 1,198 of them. Nor are those without `+`, of which a topic meets one for
+//! each of its levels.
 
 use super::is_wasteful;
 use crate::memory::allocated_for;
@@ -18,7 +18,8 @@ const ORDINARY_LEVELS: usize = 16;
 /// So many `+` are few.
 const FEW_PLUSES: usize = 2;
 /// How many ordinary shapes with a `+` there are.
-pub const ORDINARY: usize = 1198;
+#[cfg(test)]
+const ORDINARY: usize = 1198;
 
 /// The node above all first levels. Nothing is above it, so that it stands for "no node" below others.
 const ROOT: u32 = 0;
@@ -299,7 +300,8 @@ mod tests {
     #[test]
     fn memory_returns_and_no_walk_recurses() {
         let mut shapes = Shapes::new();
-        let text = |bits: u32| (0..14).map(|bit| if bits >> bit & 1 == 0 { "a" } else { "+" }).collect::<Vec<_>>().join("/");
+        let text =
+            |bits: u32| (0..14).map(|bit| if bits >> bit & 1 == 0 { "a" } else { "+" }).collect::<Vec<_>>().join("/");
         (0..1 << 14).for_each(|bits| shapes.add(&text(bits)));
         let (all, full) = (shapes.len(), shapes.allocated());
         (0..1 << 14).filter(|bits| bits % 64 != 63).for_each(|bits| shapes.remove(&text(bits)));

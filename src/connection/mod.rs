@@ -76,6 +76,8 @@ pub struct Connection<A> {
     pub lossless_consumers: u32,
     /// How long it may still be made to wait for them.
     pub hold_credit: Credit,
+    /// Until when its client counts as one that asks for a lot.
+    pub busy_until: Time,
     /// Until when [`PauseReason::Throttle`] lasts.
     pub throttled_until: Time,
     /// Until when [`PauseReason::SlowConsumer`] lasts at most.
@@ -136,6 +138,7 @@ impl<A> Connection<A> {
             hold_credit: Credit::default(),
             publishes_to_many: false,
             waits_to_send: false,
+            busy_until: Time::ZERO,
             throttled_until: Time::ZERO,
             held_until: Time::NEVER,
             memory_look: Time::NEVER,

@@ -4,6 +4,7 @@
 //! and how clients come and go, is decided above.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::agenda::{Agenda, FollowUp};
 use super::message::{Hold, ShardMessage};
@@ -103,11 +104,25 @@ impl<C: Chain> Clients<C> {
 
     /// A client has had its share of the turn: it is served on when those have been who wait already.
     #[cold]
-    pub(super) fn wait_for_turn(&mut self, id: ConnectionId) {
+    pub(super) fn share_is_over(&mut self, id: ConnectionId) {
+        let now = self.agenda.now();
         if let Some(connection) = self.connections.get_mut(id) {
-            let is_connected = connection.session().is_some();
-            wait_in(&mut self.agenda.turn, connection, if is_connected { Line::Clients } else { Line::ComingAndGoing });
+            connection.busy_until = now + BUSY;
         }
+        self.wait_for_turn(id);
+    }
+
+    /// A client is served on when those have been who wait already; but for those who ask for more, if it has not had a whole share lately.
+    #[cold]
+    pub(super) fn wait_for_turn(&mut self, id: ConnectionId) {
+        let now = self.agenda.now();
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let line = match connection.session() {
+            None => Line::ComingAndGoing,
+            Some(_) if connection.busy_until > now => Line::Clients,
+            Some(_) => Line::Modest,
+        };
+        wait_in(&mut self.agenda.turn, connection, line);
     }
 
     /// Whether a connection of a session that was lost has to wait: its session is still arriving, its bytes wait for their turn, or all was
@@ -255,6 +270,9 @@ fn task_of<S>(connection: &Connection<PendingConnect<S>>) -> Option<u64> {
         },
     }
 }
+
+/// How long a client counts as one that asks for a lot when it has had a whole share.
+const BUSY: Duration = Duration::from_millis(50);
 
 /// Has a connection wait for its share of another turn, unless it does so already.
 fn wait_in<A>(turn: &mut Turn, connection: &mut Connection<A>, line: Line) {

@@ -54,13 +54,13 @@ impl<C: Chain> Clients<C> {
     /// Delivers a publication to everybody in `recipients`.
     pub(super) fn deliver_all(&mut self, recipients: &[Recipient], routed: &Routed<'_>) {
         self.agenda.turn.did(recipients.len() as u32);
+        // For one alone, encoding straight into its output is cheaper. Of a large message that counted when it was read, or as a portion.
+        if let [recipient] = recipients {
+            return self.deliver(recipient, routed, None);
+        }
         let bytes = routed.publication.bytes();
         if bytes >= turn::LARGE {
             self.agenda.turn.did(turn::output(bytes).saturating_mul(recipients.len() as u32));
-        }
-        // For one alone, encoding straight into its output is cheaper.
-        if let [recipient] = recipients {
-            return self.deliver(recipient, routed, None);
         }
         let mut forms = self.delivery.lend_forms(1);
         let sends = self.connections.with_output();
@@ -78,7 +78,7 @@ impl<C: Chain> Clients<C> {
         if recipients.is_empty() {
             return;
         }
-        let is_many = self.agenda.turn.limits().is_to_many(recipients.len(), routed.publication.bytes());
+        let is_many = self.agenda.turn.limits().is_to_many(recipients.len(), routed.publication);
         if !is_many && self.delivery.fan_outs.is_empty() || self.agenda.is_stopping() {
             return self.deliver_all(recipients, routed);
         }
@@ -90,7 +90,7 @@ impl<C: Chain> Clients<C> {
         let Routed { publication, id, publisher, .. } = *routed;
         let (under_way, limits) = (&self.delivery.fan_outs, self.agenda.turn.limits());
         self.agenda.turn.did((under_way.len() / LOOKS) as u32);
-        let is_many = limits.is_to_many(recipients.len(), publication.bytes());
+        let is_many = limits.is_to_many(recipients.len(), publication);
         if !is_many && !under_way.holds_up(mountpoint, publication, publisher) {
             return self.deliver_all(recipients, routed);
         }
@@ -344,7 +344,7 @@ fn waits_for_portions<C: Chain>(clients: &mut Clients<C>, publisher: Option<Publ
     if let Some(Publisher { shard, connection }) = publisher
         && shard == clients.setup.id
     {
-        clients.wait_for_turn(connection);
+        clients.share_is_over(connection);
     }
 }
 

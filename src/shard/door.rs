@@ -166,6 +166,7 @@ impl<C: Chain> Shard<C> {
                 break;
             }
             let Some((id, line)) = clients.agenda.turn.next() else { break };
+            clients.agenda.turn.serves(line);
             if line == Line::Sending {
                 sending::go_on(clients, id);
                 self.do_follow_ups();
@@ -179,6 +180,7 @@ impl<C: Chain> Shard<C> {
             clients.serve_later(id, PauseReason::Turn);
             self.do_follow_ups();
         }
+        self.pubsub.clients.agenda.turn.serves(Line::Clients);
     }
 
     /// When [`Input::Tick`] is to come next, at the latest.

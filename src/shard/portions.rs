@@ -162,9 +162,11 @@ impl<C: Chain> PubSub<C> {
 fn deliver_some<C: Chain>(pubsub: &mut PubSub<C>) {
     while !pubsub.clients.agenda.turn.is_share_over()
         && let Some(message) = pubsub.clients.delivery.fan_outs.first()
-        && let most = pubsub.clients.agenda.turn.limits().portion_of(message.publication().bytes())
+        && let bytes = message.publication().bytes()
+        && let most = pubsub.clients.agenda.turn.limits().portion_of(bytes)
         && let Some((number, fan_out)) = pubsub.clients.delivery.fan_outs.portion(most)
     {
+        pubsub.clients.agenda.turn.did(turn::output(bytes));
         let portioning = Portioning::InFront { mountpoint: fan_out.mountpoint, number };
         pubsub.deliver_portion(fan_out, portioning);
         Replaying::of(pubsub).take_in();

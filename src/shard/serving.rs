@@ -137,7 +137,7 @@ impl<C: Chain> Shard<C> {
                 FrontPacket::Packet(length) => {
                     at += length;
                     if self.pubsub.clients.agenda.turn.is_share_over() && at < bytes.len() {
-                        self.pubsub.clients.wait_for_turn(id);
+                        self.pubsub.clients.share_is_over(id);
                         break;
                     }
                 }
@@ -195,14 +195,14 @@ impl<C: Chain> Shard<C> {
         } else if !clients.delivery.fan_outs.is_empty() {
             let most = clients.agenda.turn.limits().under_way;
             if clients.delivery.fan_outs.is_full(most, connection.publishes_to_many) {
-                clients.wait_for_turn(id);
+                clients.share_is_over(id);
                 return FrontPacket::Stop;
             }
             connection.publishes_to_many = false;
         }
         connection.last_heard = clients.agenda.now();
         let length = frame.length;
-        clients.agenda.turn.did(turn::PACKET + (length >> 10) as u32);
+        clients.agenda.turn.did(turn::PACKET + turn::output(length));
         let raw = RawPacket { bytes: &bytes[..length], block, more_follows: length < bytes.len() };
         if let ConnectionStage::Connected(connected) = &connection.stage {
             let (session, version) = (connected.session, connected.version);

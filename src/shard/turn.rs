@@ -4,7 +4,7 @@
 //! what it has sent beyond that waits, and is served when those before it have been, in the order in which they came to wait. So a client
 //! that asks for a lot is slow itself, and nobody else is. What it asks of other shards counts, too, as far as they have said what messages
 //! cost them: they are busy with it as long, and what comes behind it waits. When output of a client has left, it gets a share, too, of what
-//! waits for it in its queue.
+//! waits for it in its queue. A client that has asked for little lately does not wait behind those who ask for a lot.
 //!
 //! A turn is what happens at one time: the runtime reads the clock once for all that has come. When all that may be done in it is done,
 //! what comes is put aside unread until the next [`Input::Tick`](super::Input::Tick), which begins a turn, too.
@@ -12,6 +12,7 @@
 use std::collections::VecDeque;
 
 use crate::client::ConnectionId;
+use crate::message::Publication;
 
 /// Reading a packet, whatever follows from it.
 pub(super) const PACKET: u32 = 4;
@@ -75,10 +76,10 @@ pub struct TurnLimits {
 }
 
 impl TurnLimits {
-    /// Whether a message of so many bytes has more recipients than it is delivered to at once.
+    /// Whether a message has more recipients than it is delivered to at once.
     #[inline]
-    pub(super) fn is_to_many(&self, recipients: usize, bytes: usize) -> bool {
-        recipients > self.at_once || recipients > 1 && recipients * bytes > SENT_AT_ONCE
+    pub(super) fn is_to_many(&self, recipients: usize, publication: &Publication<'_>) -> bool {
+        recipients > self.at_once || recipients > 1 && recipients * publication.bytes() > SENT_AT_ONCE
     }
 
     /// Recipients in a portion of a message of so many bytes: fewer of a large one.
@@ -116,9 +117,11 @@ pub struct TurnState {
     pub program_waits: bool,
 }
 
-/// Which line a connection waits in for another turn. They take turns.
+/// Which line a connection waits in for another turn. They take turns, but for half of what may be done in one the first goes before the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Line {
+    /// That of connected clients that have asked for little lately, and sent something when all was done that could be: they get a small share.
+    Modest,
     /// That of clients that are connected.
     Clients,
     /// That of those who come, and of what is left of those who went: very many may do so at once.
@@ -128,11 +131,15 @@ pub(super) enum Line {
 }
 
 /// All of them, in the order in which they take turns.
-const LINES: [Line; 3] = [Line::Clients, Line::ComingAndGoing, Line::Sending];
+const LINES: [Line; 4] = [Line::Modest, Line::Clients, Line::ComingAndGoing, Line::Sending];
+/// Which part of a share clients get that have asked for little lately.
+const MODEST: u32 = 8;
 
 /// The present turn, and who waits for another one.
 pub(super) struct Turn {
     limits: TurnLimits,
+    /// How much of it the next client gets.
+    share: u32,
     done: u32,
     /// When this is done, the client that is served has had its share; if there is none, what is due, or what was put off.
     share_ends: u32,
@@ -150,7 +157,7 @@ impl Turn {
     /// The first turn.
     pub fn new(limits: TurnLimits) -> Self {
         let (waiting, costs) = (Default::default(), Vec::new());
-        Turn { limits, done: 0, share_ends: limits.share, waiting, line: 0, costs, passed_on: 0 }
+        Turn { limits, share: limits.share, done: 0, share_ends: limits.share, waiting, line: 0, costs, passed_on: 0 }
     }
 
     /// How much is done in a turn.
@@ -168,7 +175,12 @@ impl Turn {
     /// The share of a client begins.
     #[inline]
     pub fn begin_share(&mut self) {
-        self.share_ends = self.done.saturating_add(self.limits.share).min(self.limits.turn);
+        self.share_ends = self.done.saturating_add(self.share).min(self.limits.turn);
+    }
+
+    /// Clients of this line are served, until it is said of another one.
+    pub fn serves(&mut self, line: Line) {
+        self.share = if line == Line::Modest { self.limits.share.div_ceil(MODEST) } else { self.limits.share };
     }
 
     /// The share of what is due begins, or goes on: half of one.
@@ -282,6 +294,11 @@ impl Turn {
 
     /// Who has waited longest in the line whose turn it is, and that line; if nobody waits in it, in the next one.
     pub fn next(&mut self) -> Option<(ConnectionId, Line)> {
+        if self.done < self.limits.turn / 2
+            && let Some(id) = self.waiting[Line::Modest as usize].pop_front()
+        {
+            return Some((id, Line::Modest));
+        }
         let lines = (0..LINES.len()).map(|behind| (self.line + behind) % LINES.len());
         let at = lines.into_iter().find(|at| !self.waiting[*at].is_empty())?;
         self.line = (at + 1) % LINES.len();
@@ -318,6 +335,27 @@ mod tests {
         assert!(!turn.is_share_over() && !turn.is_over());
         turn.end_share();
         assert!(turn.is_share_over() && !turn.is_over());
+    }
+
+    #[test]
+    fn who_asks_for_little_goes_first_in_half_of_the_turn() {
+        let mut turn = Turn::new(TurnLimits { share: 80, turn: 100, ..TurnLimits::default() });
+        let id = |index| ConnectionId::new(index, 0);
+        for index in 0..3 {
+            turn.wait(id(index), Line::Clients);
+            turn.wait(id(index + 10), Line::Modest);
+        }
+        assert_eq!([turn.next(), turn.next()], [10, 11].map(|index| Some((id(index), Line::Modest))));
+        turn.serves(Line::Modest);
+        turn.begin_share();
+        assert_eq!(turn.left(), 10);
+        turn.serves(Line::Clients);
+        turn.begin_share();
+        assert_eq!(turn.left(), 80);
+        turn.wait(id(13), Line::Modest);
+        turn.did(50);
+        let order: Vec<_> = std::iter::from_fn(|| turn.next()).map(|(id, _)| id.index()).collect();
+        assert_eq!(order, [12, 0, 13, 1, 2]);
     }
 
     #[test]

@@ -77,6 +77,34 @@ fn a_client_that_sends_a_lot_is_served_in_shares_and_another_one_in_between() {
     assert!(turns >= 5, "{turns} turns");
 }
 
+/// Whoever comes when all was done that could be in a turn is served in the next one, if it has not had a whole share lately.
+#[test]
+fn who_asks_for_little_does_not_wait_behind_those_who_ask_for_a_lot() {
+    for mut world in worlds() {
+        let greedy: Vec<_> = (0..8)
+            .map(|number| Client::on(&mut world, 0, &format!("greedy{number}"), ConnectOptions::clean(V311)))
+            .collect();
+        let mut modest = Client::on(&mut world, 0, "modest", ConnectOptions::clean(V311));
+        let floods = bytes(V311, &[Packet::Pingreq; 100]);
+        for round in 0..3 {
+            begin_turn(&mut world);
+            greedy.iter().for_each(|client| world.send_quietly(client.socket, &floods));
+            world.send_quietly(modest.socket, &bytes(V311, &[Packet::Pingreq]));
+            world.carry_out_outputs();
+            let at_once = modest.received(&mut world);
+            assert!(round > 0 || at_once.is_empty(), "all was done that could be");
+            assert!(world.catch_up());
+            world.carry_out_outputs();
+            let answers = [at_once, modest.received(&mut world)].concat();
+            assert_eq!(answers, [Got::Pingresp], "round {round}, {} shards", world.shards.len());
+        }
+        world.settle();
+        for mut client in greedy {
+            assert_eq!(client.received(&mut world).len(), 300, "nobody is left waiting");
+        }
+    }
+}
+
 /// Properties, long topics and topic aliases that are set anew are work of who sends them, whatever the packet is.
 #[test]
 fn fields_of_packets_are_work_of_who_sends_them() {

@@ -283,7 +283,7 @@ mod tests {
     #[test]
     fn a_shape_counts_once_for_all_filters_that_have_it() {
         let mut shapes = Shapes::new();
-        let deep = |label: &str| format!("+/+/+/{}", vec![label; 9].join("/"));
+        let deep = |label: &str| format!("+/+/+/{}", [label; 9].join("/"));
         assert!(shapes.have_room_for(&deep("a"), 4) && !shapes.have_room_for(&deep("a"), 3), "9 to 12 levels");
         assert!(shapes.have_room_for("+/+/+", 0), "it is ordinary");
         shapes.add(&deep("a"));

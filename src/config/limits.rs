@@ -220,7 +220,8 @@ settings! {
         /// How many times a shard with nothing to do looks again before it sleeps. Saves the wake-up, costs the core.
         /// Allowed: 0 to 1000000; default 4.
         pub spin: u32 = 4, Count(0..=1_000_000);
-        /// How long an orderly stop may take; what is left then is cut.
+        /// How long an orderly stop may take; what is left then is cut. A quarter of it is for clients that acknowledge what waits
+        /// for them.
         /// Allowed: a duration from "0s" to "1h"; default "10s".
         pub shutdown_timeout: Duration = Duration::from_secs(10), Span(Duration::ZERO..=HOUR);
         /// Connections that may wait to be accepted, per listener and shard; the kernel has a limit of its own

@@ -27,7 +27,7 @@
 //! | slots and sessions that move | `Shard` | `migrating`, with `arriving`, `buffered` |
 //! | deadlines that have come, what is done each second and each minute | `Shard` | `tick`, `sys` |
 //! | requests of the program and of operators; reports | `Shard` | `requests`, `report` |
-//! | an orderly stop | `Shard` | `stopping`, with `stop` |
+//! | an orderly stop | `Shard` | `stopping`, with `stop`; `draining` |
 //! | PUBLISH, SUBSCRIBE, UNSUBSCRIBE, DISCONNECT | `PubSub` | `packets` |
 //! | a publication to its recipients, retained messages | `PubSub` | `publications` |
 //! | wills, which wait for room | `PubSub` | `wills`, `due_wills` |
@@ -109,6 +109,7 @@ mod connecting;
 mod counters;
 mod delivering;
 mod door;
+mod draining;
 mod due;
 mod due_wills;
 mod ending;

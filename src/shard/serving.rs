@@ -4,6 +4,7 @@
 //! which grows with what arrives, never with what a length field alone announces. If the packet is large, that buffer is then
 //! shared by all who keep its payload.
 
+use super::draining;
 use super::holding::{hold_begun, hold_for_memory};
 use super::machine::Shard;
 use super::output::Output;
@@ -50,12 +51,18 @@ impl<C: Chain> Shard<C> {
             connection.last_heard = clients.agenda.now();
             connection.unread.push(bytes);
             // Its turn comes soon: most of the time it is cheaper to read on.
-            let reads_on = connection.pauses.is_only(PauseReason::Turn) && connection.unread.len() < MOST_BEHIND;
-            if !connection.reading_stopped && !reads_on {
-                connection.reading_stopped = true;
+            let mut reads_on = connection.pauses.is_only(PauseReason::Turn) && connection.unread.len() < MOST_BEHIND;
+            if clients.agenda.is_stopping() {
+                reads_on |= draining::serve_acks(self, id);
+            }
+            let clients = &mut self.pubsub.clients;
+            if !reads_on
+                && let Some(connection) = clients.connections.get_mut(id)
+                && !std::mem::replace(&mut connection.reading_stopped, true)
+            {
                 clients.agenda.output(Output::Pause(id));
             }
-            return self.pubsub.clients.hold_unaccepted(id);
+            return clients.hold_unaccepted(id);
         }
         let rest = if connection.unread.is_empty() {
             bytes

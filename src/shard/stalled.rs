@@ -49,7 +49,7 @@ pub(super) fn look<C: Chain>(pubsub: &mut PubSub<C>, index: u32) {
     }
 }
 
-/// Passes on what others can take. Whether there may be more soon: members of this shard took some, or there was no room on the way to others.
+/// Passes on what others can take. Whether that were members of this shard, which may take more soon.
 fn pass_on<C: Chain>(pubsub: &mut PubSub<C>, index: u32) -> bool {
     let mut took = false;
     let Some(session) = pubsub.clients.sessions.get(index) else { return false };
@@ -59,7 +59,7 @@ fn pass_on<C: Chain>(pubsub: &mut PubSub<C>, index: u32) -> bool {
     let mountpoint = pubsub.routing.mountpoint(&session.client.subscriber.mountpoint);
     for _ in 0..MOST {
         if is_much_passed_on(&pubsub.clients) {
-            return true;
+            return took;
         }
         let Some(session) = pubsub.clients.sessions.get(index) else { return took };
         let next =

@@ -1,19 +1,23 @@
 //! How far an orderly stop is on one shard.
 
+use super::draining::Draining;
+
 /// The progress of an orderly stop.
 ///
 /// ```text
-///   Running ── Stop ──► Publishing ── own wills are out ──► Waiting ── those of the others, too ──► Closing ──► Stopped
+///   Running ── Stop ──► Publishing ── own wills are out ──► Waiting ── those of the others, too ──► Draining ──► Closed ──► Stopped
 ///                           └────────────── the time for that is over ─────────────────────────────┘
 /// ```
 ///
 /// No connection is closed before every shard has published its wills, and this one has received them: so whoever is
-/// connected gets them, wherever he is.
+/// connected gets them, wherever he is; then those that take what waits for them have it: see [`draining`](super::draining).
 #[derive(Debug)]
 pub(super) struct Stop {
     stage: Stage,
     /// How many other shards have not said that their wills are published. They may say so before this one stops.
     awaited: usize,
+    /// Connections that are still to be closed.
+    pub draining: Draining,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,14 +25,15 @@ enum Stage {
     Running,
     Publishing,
     Waiting,
-    Closing,
+    Draining,
+    Closed,
     Stopped,
 }
 
 impl Stop {
     /// Of one of so many shards.
     pub fn new(shards: usize) -> Self {
-        Stop { stage: Stage::Running, awaited: shards - 1 }
+        Stop { stage: Stage::Running, awaited: shards - 1, draining: Draining::default() }
     }
 
     /// Begins the stop. False if it has begun already.
@@ -58,19 +63,24 @@ impl Stop {
         self.awaited = 0;
     }
 
-    /// Whether the connections are to be closed now: all wills have come. True once.
-    pub fn closes(&mut self) -> bool {
-        self.awaited == 0 && self.advance(Stage::Waiting, Stage::Closing)
+    /// Whether the connections are to be closed from now on: all wills have come. True once.
+    pub fn drains(&mut self) -> bool {
+        self.awaited == 0 && self.advance(Stage::Waiting, Stage::Draining)
     }
 
     /// Whether connections are closed as they come.
     pub fn is_closing(&self) -> bool {
-        self.stage >= Stage::Closing
+        self.stage >= Stage::Draining
+    }
+
+    /// All connections are closed.
+    pub fn all_closed(&mut self) {
+        self.advance(Stage::Draining, Stage::Closed);
     }
 
     /// Nothing is left to be done. True once.
     pub fn ends(&mut self) -> bool {
-        self.advance(Stage::Closing, Stage::Stopped)
+        self.advance(Stage::Closed, Stage::Stopped)
     }
 
     fn advance(&mut self, from: Stage, to: Stage) -> bool {
@@ -91,13 +101,15 @@ mod tests {
         let mut stop = Stop::new(3);
         // Another one was asked to stop first.
         stop.other_has_published();
-        assert!(!stop.has_begun() && !stop.closes() && !stop.ends());
+        assert!(!stop.has_begun() && !stop.drains() && !stop.ends());
         assert!(stop.begin() && !stop.begin() && stop.has_begun());
-        assert!(!stop.closes(), "its own are not out");
+        assert!(!stop.drains(), "its own are not out");
         assert!(stop.has_published() && !stop.has_published());
-        assert!(!stop.closes(), "one is awaited");
+        assert!(!stop.drains(), "one is awaited");
         stop.other_has_published();
-        assert!(!stop.is_closing() && stop.closes() && !stop.closes() && stop.is_closing());
+        assert!(!stop.is_closing() && stop.drains() && !stop.drains() && stop.is_closing());
+        assert!(!stop.ends(), "some are open");
+        stop.all_closed();
         assert!(stop.ends() && !stop.ends() && stop.is_closing());
     }
 
@@ -105,8 +117,10 @@ mod tests {
     fn nobody_waits_for_ever_for_a_shard_that_says_nothing() {
         let mut stop = Stop::new(2);
         stop.begin();
-        assert!(!stop.closes());
+        assert!(!stop.drains());
         stop.wait_no_longer();
-        assert!(stop.closes() && !stop.has_published() && stop.ends());
+        assert!(stop.drains() && !stop.has_published());
+        stop.all_closed();
+        assert!(stop.ends());
     }
 }

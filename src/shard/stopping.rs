@@ -1,7 +1,8 @@
-//! An orderly stop: wills first, on all shards, then every connection.
+//! An orderly stop: wills first, on all shards, then every connection, as [`draining`] says.
 
 use super::agenda::Deadline;
 use super::buffered;
+use super::draining;
 use super::leftovers;
 use super::machine::Shard;
 use super::memberships;
@@ -71,10 +72,8 @@ impl<C: Chain> Shard<C> {
             // Behind the wills, on the way to each of the others.
             agenda.tell_others(|| ShardMessage::WillsPublished);
         }
-        if agenda.stop.closes() {
-            for id in pubsub.clients.connections.ids() {
-                pubsub.end_with(id, EndReason::ServerShutdown, ReasonCode::ServerShuttingDown);
-            }
+        if agenda.stop.drains() {
+            draining::begin(self);
             return true;
         }
         let clients = &mut self.pubsub.clients;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::agenda::{Deadline, NEXT_PORTION, SWEEP};
 use super::counters::Counted;
+use super::draining;
 use super::machine::Shard;
 use super::message::{Hold, ShardMessage};
 use super::output::Output;
@@ -37,6 +38,7 @@ impl<C: Chain> Shard<C> {
             Deadline::Stalled(index) => stalled::look(&mut self.pubsub, index),
             Deadline::Sys => self.publish_sys(),
             Deadline::Migrations => self.begin_migrations(),
+            Deadline::Stop if self.pubsub.clients.agenda.stop.is_closing() => draining::look(self),
             Deadline::Stop => self.pubsub.clients.agenda.stop.wait_no_longer(),
             Deadline::Sweep => self.sweep(),
         }

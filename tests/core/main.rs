@@ -8,6 +8,7 @@ mod client;
 mod connack;
 mod connecting;
 mod deadlines;
+mod draining;
 mod enhanced_auth;
 mod fleets;
 mod hook_counts;

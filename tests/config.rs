@@ -281,6 +281,10 @@ fn a_value_out_of_bounds_is_refused_with_the_bounds() {
             "moormq.toml:1: queue.max_offline_messages: must be \"unlimited\" or 0 to 1000000000, not -2",
         ),
         (
+            "limits.max_wildcard_shapes = -2",
+            "moormq.toml:1: limits.max_wildcard_shapes: must be \"unlimited\" or 0 to 1000000000, not -2",
+        ),
+        (
             "[listeners.a]\naddress = \"localhost\"",
             "moormq.toml:2: listeners.a.address: must be an address and port, such as \"127.0.0.1:1883\" or \
              \"localhost:1883\", not \"localhost\": add the port, such as \"localhost:1883\"",
@@ -365,6 +369,13 @@ fn a_wrong_value_causes_no_other_error() {
     assert_eq!(said.lines().count(), 1, "{said}");
     let said = refusal("password_file.path = 7\n[listeners.a]\nhooks = [\"password\"]\n");
     assert_eq!(said.lines().count(), 1, "{said}");
+}
+
+#[test]
+fn shapes_of_filters_may_be_limited_or_not() {
+    let most = |value: &str| accepted(&format!("limits.max_wildcard_shapes = {value}")).limits.max_wildcard_shapes;
+    assert_eq!(["0", "4096", "\"unlimited\""].map(|value| most(value).get()), [Some(0), Some(4096), None]);
+    assert_eq!(Config::default().limits.max_wildcard_shapes, Limit::at_most(4096));
 }
 
 /// "unlimited" wherever there is no limit, "never" for what does not happen; no number stands for either.

@@ -226,7 +226,8 @@ impl Handle {
 
     /// Subscribes to `filter`, retained messages included. After it has returned, the subscription gets every matching
     /// message. At most `capacity` messages wait to be received, and at most 16 MiB of them, or one that is larger; further messages are
-    /// dropped meanwhile, and counted in `$SYS/broker/program/messages/dropped`. Waits for the shard.
+    /// dropped meanwhile, and counted in `$SYS/broker/program/messages/dropped`. `limits.max_wildcard_shapes` does not refuse the program
+    /// anything; shapes of its filters count for others. Waits for the shard.
     ///
     /// # Errors
     ///

@@ -69,6 +69,16 @@ settings! {
         /// Levels of a topic name or topic filter: one more than it has slashes.
         /// Allowed: 1 to 65535; default 32.
         pub max_topic_levels: usize = 32, Count(1..=65535);
+        /// Shapes of topic filters in each mountpoint. A shape is a number of levels, and which of them are `+`; a filter has one for each of its
+        /// levels: `a/+/b` those of `a`, `a/+` and `a/+/b`. A message visits at most one place of the tree of filters for each shape, however
+        /// many filters there are, and others wait meanwhile: some 150 ns a shape. Filters of up to 8 levels, of up to 16 with at most two `+`,
+        /// and without `+`, `#` not counted, are always accepted, and their shapes do not count. Another one with which there would be more is
+        /// refused, with reason code 0x97 (0x80 before MQTT 5); and so is one with which those of its session alone would be more than an
+        /// eighth, though others have them, too. Of a shared subscription the filter behind the share name counts. Shards that accept filters at
+        /// the same moment may exceed the limit together, by as much again for each further shard. Sessions that move from shard to
+        /// shard are not refused, nor is the embedding program.
+        /// Allowed: "unlimited" or 0 to 1000000000; default 4096.
+        pub max_wildcard_shapes: Limit = Limit::at_most(4096), Limited(Count(0..=COUNT_MAX));
         /// Topics that begin with $ and that clients may publish to: these, and all below them. Of others with $ nothing is routed. Filters that
         /// begin with a wildcard match none of them [MQTT-4.7.2-1].
         /// Allowed: a list of topics that begin with $, none of them $SYS or $share, such as ["$aws", "$hw/events"]; default [].

@@ -26,7 +26,7 @@ use crate::config::SharedPolicy;
 use crate::random::Random;
 use crate::session::{PublicationId, Subscription};
 use crate::sharding::ShardSet;
-use crate::topic::{TopicFilter, TopicName};
+use crate::topic::{Shapes, TopicFilter, TopicName};
 
 use mountpoints::Mountpoints;
 
@@ -116,6 +116,16 @@ impl Routing {
     /// How many filters there are in all mountpoints.
     pub fn filters(&self) -> usize {
         self.mountpoints.iter().map(|mountpoint| mountpoint.tree.len()).sum()
+    }
+
+    /// How many shapes of filters count in all mountpoints.
+    pub fn all_shapes(&self) -> usize {
+        self.mountpoints.iter().map(|mountpoint| mountpoint.tree.shapes().len()).sum()
+    }
+
+    /// The shapes of the filters of a mountpoint, of all shards as far as this one has heard of them: a publication is compared with no others.
+    pub fn shapes(&self, mountpoint: u32) -> &Shapes {
+        self.mountpoints[mountpoint].tree.shapes()
     }
 
     /// The number of a publication that is routed here now.
@@ -380,6 +390,25 @@ mod tests {
         assert_eq!(gathered(&mut routing, at, "a"), (vec![], vec![0, 2]));
         routing.remove_interest(0, at, &a);
         assert_eq!((gathered(&mut routing, at, "a"), routing.filters()), ((vec![], vec![2]), 1));
+    }
+
+    /// Whosever they are, and for each mountpoint by itself.
+    #[test]
+    fn shapes_of_all_filters_count() {
+        let (mut routing, at) = routing();
+        let other = routing.mountpoint(&"other".into());
+        let deep = |text: &str| TopicFilter::parse(text, 32).expect("a valid filter");
+        let (plain, shared) = (deep("+/+/+/4/5/6/7/8/9"), deep("$share/g/+/+/+/+/5/6/7/8/9"));
+        routing.subscribe(at, &plain, 4, subscription(), true, 1);
+        routing.add_interest(0, at, &plain);
+        routing.set_members(2, at, &shared, MemberCounts { online: 0, offline: 1 });
+        assert_eq!([at, other].map(|mountpoint| routing.shapes(mountpoint).len()), [2, 0]);
+        routing.unsubscribe(at, &plain, 4);
+        assert_eq!(routing.shapes(at).len(), 2, "another shard has it still");
+        routing.remove_interest(0, at, &plain);
+        assert_eq!(routing.shapes(at).len(), 1);
+        routing.set_members(2, at, &shared, MemberCounts::default());
+        assert!(routing.shapes(at).is_empty());
     }
 
     #[test]

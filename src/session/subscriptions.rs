@@ -4,8 +4,8 @@ use hashbrown::HashTable;
 use hashbrown::hash_table::{Entry, IntoIter};
 
 use crate::codec::SubscriptionOptions;
-use crate::memory::{Held, MemoryKind, OF_SHARED_TEXT, allocated_for_table};
-use crate::topic::TopicFilter;
+use crate::memory::{Held, MemoryKind, OF_SHARED_TEXT, allocated, allocated_for_table};
+use crate::topic::{Shapes, TopicFilter};
 
 /// One subscription of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +24,10 @@ pub struct Subscriptions {
     filter_bytes: usize,
     /// How many are shared: most sessions have none, and need not look for them.
     shared: u32,
+    /// A filter was refused for its shape, and that has been logged.
+    is_refusal_logged: bool,
+    /// Of the filters whose shapes count: most sessions have none.
+    shapes: Option<Box<Shapes>>,
     held: Held<{ MemoryKind::Subscriptions as u8 }>,
 }
 
@@ -42,7 +46,15 @@ const SPARSE: usize = 16;
 impl Subscriptions {
     /// None. `hasher` is that of maps keyed by what clients choose.
     pub fn new(hasher: ahash::RandomState) -> Self {
-        Subscriptions { entries: HashTable::new(), hasher, filter_bytes: 0, shared: 0, held: Held::default() }
+        Subscriptions {
+            entries: HashTable::new(),
+            hasher,
+            filter_bytes: 0,
+            shared: 0,
+            is_refusal_logged: false,
+            shapes: None,
+            held: Held::default(),
+        }
     }
 
     /// How many there are.
@@ -63,6 +75,17 @@ impl Subscriptions {
     /// How many of them are shared.
     pub fn shared(&self) -> u32 {
         self.shared
+    }
+
+    /// Whether no more shapes of their filters would count with `filter`, or no more than `most` then.
+    pub fn have_room_for_shape(&self, filter: &TopicFilter, most: usize) -> bool {
+        const NONE: &Shapes = &Shapes::new();
+        self.shapes.as_deref().unwrap_or(NONE).have_room_for(filter.filter(), most)
+    }
+
+    /// A filter is refused for its shape. Whether it is the first one.
+    pub fn is_first_refusal(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_refusal_logged, true)
     }
 
     /// The memory they take.
@@ -97,6 +120,9 @@ impl Subscriptions {
             Entry::Vacant(entry) => {
                 self.filter_bytes += filter.as_str().len();
                 self.shared += u32::from(filter.share_name().is_some());
+                if filter.has_wildcard() && !Shapes::is_ordinary(filter.filter()) {
+                    self.shapes.get_or_insert_default().add(filter.filter());
+                }
                 entry.insert((filter, subscription));
                 self.count();
             }
@@ -110,6 +136,10 @@ impl Subscriptions {
         if is_there {
             self.filter_bytes -= filter.as_str().len();
             self.shared -= u32::from(filter.share_name().is_some());
+            if let Some(shapes) = &mut self.shapes {
+                shapes.remove(filter.filter());
+            }
+            self.shapes.take_if(|shapes| shapes.is_empty());
             self.count();
         }
         is_there
@@ -145,7 +175,8 @@ impl Subscriptions {
 
     /// Takes all of them out.
     pub fn take(&mut self) -> Subscriptions {
-        let none = Subscriptions::new(self.hasher.clone());
+        let is_refusal_logged = self.is_refusal_logged;
+        let none = Subscriptions { is_refusal_logged, ..Subscriptions::new(self.hasher.clone()) };
         std::mem::replace(self, none)
     }
 
@@ -157,7 +188,9 @@ impl Subscriptions {
     fn count(&mut self) {
         let entry = size_of::<(TopicFilter, Subscription)>();
         let table = allocated_for_table(self.entries.capacity(), entry);
-        self.held.set(table + self.filter_bytes + OF_SHARED_TEXT * self.entries.len());
+        let shapes = |shapes: &Shapes| allocated(size_of::<Shapes>()) + shapes.allocated();
+        let shapes = self.shapes.as_deref().map_or(0, shapes);
+        self.held.set(table + self.filter_bytes + OF_SHARED_TEXT * self.entries.len() + shapes);
     }
 }
 
@@ -237,6 +270,33 @@ mod tests {
         assert_eq!(counts(&taken), (2, 13, 1));
         let mut filters = taken.into_filters();
         assert_eq!((filters.len(), filters.by_ref().count(), filters.len()), (2, 2, 0));
+    }
+
+    /// However they come and go, and whether they are shared.
+    #[test]
+    fn shapes_are_those_of_the_filters_that_are_there() {
+        let deep = |text: &str| TopicFilter::parse(text, 32).expect("a valid filter");
+        let [plain, shared, longer] =
+            ["+/+/+/d/e/f/g/h/i", "$share/g/+/+/+/4/5/6/7/8/9", "+/+/+/d/e/f/g/h/i/j"].map(deep);
+        let mut subscriptions = subscriptions();
+        subscriptions.put(filter("+/+/#"), subscription(1));
+        let ordinary = subscriptions.memory();
+        assert!(subscriptions.have_room_for_shape(&longer, 2) && !subscriptions.have_room_for_shape(&longer, 1));
+        subscriptions.put(plain.clone(), subscription(1));
+        subscriptions.put(plain.clone(), subscription(2));
+        assert!(subscriptions.memory() > ordinary + 100);
+        assert!(subscriptions.have_room_for_shape(&shared, 0), "its shape is there");
+        subscriptions.put(shared.clone(), subscription(1));
+        assert!(subscriptions.remove(&plain) && !subscriptions.remove(&plain));
+        assert!(subscriptions.have_room_for_shape(&plain, 0) && !subscriptions.have_room_for_shape(&longer, 1));
+        assert!(subscriptions.remove(&shared));
+        assert!(!subscriptions.have_room_for_shape(&plain, 0));
+        assert!(subscriptions.memory() < ordinary + 100, "{ordinary}");
+        subscriptions.put(plain.clone(), subscription(1));
+        assert!(subscriptions.is_first_refusal() && !subscriptions.is_first_refusal());
+        let taken = subscriptions.take();
+        assert!(taken.have_room_for_shape(&plain, 0) && !subscriptions.have_room_for_shape(&plain, 0));
+        assert!(!subscriptions.is_first_refusal());
     }
 
     proptest! {

@@ -213,8 +213,10 @@ impl<C: Chain> PubSub<C> {
                 Err(code) => Err(*code),
             };
             let Some(session) = self.clients.sessions.get_mut(index) else { return };
-            let admitted = grant
-                .and_then(|(filter, options)| subscribing::admit(session, limits, filter, options, subscription_id));
+            let known = self.routing.shapes(mountpoint);
+            let admitted = grant.and_then(|(filter, options)| {
+                subscribing::admit(session, limits, known, filter, options, subscription_id)
+            });
             granted.push(admitted.map(|(granted, is_new)| {
                 let subscription = Subscription { options: granted.options, id: subscription_id };
                 self.clients.statistics.counters.subscriptions += u64::from(is_new);

@@ -50,6 +50,8 @@ pub struct ResourceCounts {
     pub sessions: usize,
     /// Topic filters of all mountpoints: of own subscribers, of other shards, of shared subscriptions.
     pub filters: usize,
+    /// Shapes of these that count.
+    pub shapes: usize,
     /// Retained messages whose topics this shard owns.
     pub retained: usize,
     /// Subscriptions that are being made, and questions about retained messages.
@@ -177,6 +179,7 @@ impl<C: Chain> Shard<C> {
             unaccepted_bytes: clients.connections.unaccepted.bytes(),
             sessions: clients.sessions.len(),
             filters: routing.filters(),
+            shapes: routing.all_shapes(),
             retained: retained.len(),
             subscribing: subscribing.len() + retained.pending(),
             replays: retained.replays(),

@@ -8,7 +8,7 @@ use crate::config::LimitsConfig;
 use crate::connection::Violation;
 use crate::hooks::{FilterGrant, RequestedFilter};
 use crate::session::{Session, SessionSettings, Subscription};
-use crate::topic::TopicFilter;
+use crate::topic::{Shapes, TopicFilter};
 
 /// What the hooks grant for one filter: the subscription, or why there is none.
 pub type Grant = Result<(TopicFilter, SubscriptionOptions), ReasonCode>;
@@ -88,7 +88,11 @@ pub fn grant(asked: &RequestedFilter<'_>, by: &FilterGrant, max_levels: usize) -
     Ok((filter, SubscriptionOptions { qos, ..asked.options }))
 }
 
+/// One session may have this part of the shapes of filters that there may be.
+const SHARE_OF_SHAPES: usize = 8;
+
 /// Adds one subscription to its session, unless its settings or a limit forbid it. Also says whether the session did not have it before.
+/// `known` are the shapes of all filters that a topic is compared with.
 ///
 /// # Errors
 ///
@@ -96,6 +100,7 @@ pub fn grant(asked: &RequestedFilter<'_>, by: &FilterGrant, max_levels: usize) -
 pub fn admit<S>(
     session: &mut Session<S>,
     limits: &LimitsConfig,
+    known: &Shapes,
     filter: TopicFilter,
     options: SubscriptionOptions,
     subscription_id: u32,
@@ -115,6 +120,13 @@ pub fn admit<S>(
     if is_new && !fits {
         return Err(ReasonCode::QuotaExceeded);
     }
+    if is_new && !shape_fits(session, limits, known, &filter) {
+        if session.subscriptions.is_first_refusal() {
+            let (client, filter) = (&session.client.subscriber, filter.as_str());
+            tracing::warn!(%client, filter, "filter refused for limits.max_wildcard_shapes, said once for each client");
+        }
+        return Err(ReasonCode::QuotaExceeded);
+    }
     let options = SubscriptionOptions { qos: options.qos.min(settings.maximum_qos), ..options };
     session.subscriptions.put(filter.clone(), Subscription { options, id: subscription_id });
     let wants_retained = !is_shared
@@ -124,6 +136,13 @@ pub fn admit<S>(
             RetainHandling::DoNotSend => false,
         };
     Ok((Granted { filter, options, wants_retained }, is_new))
+}
+
+/// Whether there may be the shapes that come with a filter: in all, and of this session.
+fn shape_fits<S>(session: &Session<S>, limits: &LimitsConfig, known: &Shapes, filter: &TopicFilter) -> bool {
+    let Some(most) = limits.max_wildcard_shapes.get() else { return true };
+    let most_of_one = most.div_ceil(SHARE_OF_SHAPES);
+    known.have_room_for(filter.filter(), most) && session.subscriptions.have_room_for_shape(filter, most_of_one)
 }
 
 /// The filters for which retained messages are to be sent, those of a higher QoS first.
@@ -232,7 +251,7 @@ mod tests {
         let limits = LimitsConfig { max_subscriptions_per_client: Limit::at_most(1), ..LimitsConfig::default() };
         session.settings.maximum_qos = QoS::AtLeastOnce;
         let admitted = |session: &mut Session<()>, text| {
-            admit(session, &limits, filter(text), options(QoS::ExactlyOnce), 3)
+            admit(session, &limits, &Shapes::new(), filter(text), options(QoS::ExactlyOnce), 3)
                 .map(|(granted, is_new)| (granted.options.qos, is_new))
         };
         assert_eq!(admitted(&mut session, "a"), Ok((QoS::AtLeastOnce, true)));
@@ -250,7 +269,7 @@ mod tests {
         let mut session = session();
         let limits = LimitsConfig { max_topic_bytes_per_client: Limit::at_most(10), ..LimitsConfig::default() };
         let admitted = |session: &mut Session<()>, text| {
-            admit(session, &limits, filter(text), options(QoS::AtMostOnce), 0).map(|(_, is_new)| is_new)
+            admit(session, &limits, &Shapes::new(), filter(text), options(QoS::AtMostOnce), 0).map(|(_, is_new)| is_new)
         };
         assert_eq!(admitted(&mut session, "four"), Ok(true));
         assert_eq!(admitted(&mut session, "eleven!"), Err(ReasonCode::QuotaExceeded));
@@ -261,12 +280,50 @@ mod tests {
         assert_eq!((admitted(&mut session, "x"), session.subscriptions.filter_bytes()), (Ok(true), 7));
     }
 
+    /// `+` at these of twelve levels.
+    fn deep(pluses: &[usize]) -> TopicFilter {
+        let level = |level: usize| if pluses.contains(&level) { "+" } else { "a" };
+        TopicFilter::parse(&(0..12).map(level).collect::<Vec<_>>().join("/"), 12).expect("a valid filter")
+    }
+
+    #[test]
+    fn shapes_of_filters_are_limited_in_all_and_for_each_session() {
+        let limits = LimitsConfig { max_wildcard_shapes: Limit::at_most(40), ..LimitsConfig::default() };
+        let (mut one, mut known) = (session(), Shapes::new());
+        let admitted = |session: &mut Session<()>, limits: &LimitsConfig, known: &mut Shapes, filter: TopicFilter| {
+            let options = options(QoS::AtMostOnce);
+            let (granted, is_new) = admit(session, limits, known, filter, options, 0)?;
+            if is_new {
+                known.add(granted.filter.filter());
+            }
+            Ok(is_new)
+        };
+        // Each has those of 9 to 12 levels, and all have those of 9 and 10 in common.
+        let filters = [vec![0, 1, 2], vec![0, 1, 2, 11], vec![0, 1, 2, 10], vec![0, 1, 2, 10, 11]].map(|at| deep(&at));
+        let full = Err(ReasonCode::QuotaExceeded);
+        let answers = filters.clone().map(|filter| admitted(&mut one, &limits, &mut known, filter));
+        assert_eq!(answers, [Ok(true), Ok(true), full, full], "an eighth is 5");
+        assert_eq!(admitted(&mut one, &limits, &mut known, filters[0].clone()), Ok(false), "it is there already");
+        assert_eq!(admitted(&mut one, &limits, &mut known, filter("+/+/+/+/+/+/+/+")), Ok(true), "it is ordinary");
+        for shapes in 8..40 {
+            // Others have so many.
+            let pluses: Vec<_> = (0..8).filter(|bit| shapes >> bit & 1 == 1).chain([8, 9, 10]).collect();
+            let is_room = known.have_room_for(deep(&pluses).filter(), 40);
+            let mut other = session();
+            assert_eq!(admitted(&mut other, &limits, &mut known, deep(&pluses)), if is_room { Ok(true) } else { full });
+        }
+        assert!((37..=40).contains(&known.len()), "{}", known.len());
+        let unlimited = LimitsConfig { max_wildcard_shapes: Limit::UNLIMITED, ..LimitsConfig::default() };
+        assert_eq!(admitted(&mut one, &unlimited, &mut known, filters[3].clone()), Ok(true));
+    }
+
     #[test]
     fn retain_handling_says_when_retained_messages_are_sent() {
         let limits = LimitsConfig::default();
         let wants = |session: &mut Session<()>, text, retain_handling| {
             let options = SubscriptionOptions { retain_handling, ..options(QoS::AtMostOnce) };
-            admit(session, &limits, filter(text), options, 0).is_ok_and(|(granted, _)| granted.wants_retained)
+            admit(session, &limits, &Shapes::new(), filter(text), options, 0)
+                .is_ok_and(|(granted, _)| granted.wants_retained)
         };
         let mut session = session();
         assert!(

@@ -4,7 +4,7 @@
 //! Those with wildcards are in a tree of levels, which costs a comparison while there are none. A topic is taken through it
 //! level by level, together with all nodes it has reached: from each on to the child with the name of the level and to the
 //! child `+`. So each level of the topic is cut and hashed once, each node is seen at most once, and nothing is allocated
-//! unless dozens of nodes are reached.
+//! unless dozens of nodes are reached. How many can be reached [`Shapes`] says.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use indexmap::IndexMap;
 use smallvec::SmallVec;
 
 use super::levels::{Level, Levels, NONE, ROOT};
-use super::{TopicFilter, TopicName, is_wasteful, seeded, shrink};
+use super::{Shapes, TopicFilter, TopicName, is_wasteful, seeded, shrink};
 use crate::memory::{allocated_for, allocated_for_table};
 
 /// Nodes that a topic can reach at one depth without anything being allocated.
@@ -27,6 +27,8 @@ pub struct FilterTree<T> {
     exact: HashTable<Exact<T>>,
     wildcards: IndexMap<Arc<str>, Wildcard<T>, RandomState>,
     levels: Levels<Marks>,
+    /// Of the filters with wildcards.
+    shapes: Shapes,
     hasher: RandomState,
 }
 
@@ -81,6 +83,7 @@ impl<T> FilterTree<T> {
             exact: HashTable::new(),
             wildcards: IndexMap::with_hasher(hasher.clone()),
             levels: Levels::new(hasher.clone()),
+            shapes: Shapes::new(),
             hasher,
         }
     }
@@ -137,6 +140,12 @@ impl<T> FilterTree<T> {
             + allocated_for::<(u64, Arc<str>, Wildcard<T>)>(wildcards)
             + allocated_for_table(wildcards, size_of::<usize>())
             + self.levels.allocated()
+            + self.shapes.allocated()
+    }
+
+    /// The shapes of its filters: they bound how many nodes [`matching`](Self::matching) looks at.
+    pub fn shapes(&self) -> &Shapes {
+        &self.shapes
     }
 
     /// How many filters are kept.
@@ -252,6 +261,7 @@ impl<T> FilterTree<T> {
     fn insert_wildcard(&mut self, filter: &TopicFilter, value: T) -> usize {
         let position = self.wildcards.len();
         let node = self.make_levels(filter.filter());
+        self.shapes.add(filter.filter());
         *self.levels.marks_mut(node).end_of(filter.filter()) = position as u32;
         self.wildcards.insert(filter.shared_filter(), Wildcard { node, value });
         position
@@ -279,6 +289,7 @@ impl<T> FilterTree<T> {
             *self.levels.marks_mut(moved.node).end_of(text) = position as u32;
         }
         self.prune(removed.node);
+        self.shapes.remove(&text);
         shrink(&mut self.wildcards);
         Some(removed.value)
     }

@@ -4,7 +4,8 @@
 //! from the network and is checked once, by [`TopicName::parse`] and [`TopicFilter::parse`]; everything else trusts the
 //! proof those types carry.
 
-// `FilterTree` finds the filters that match a topic name (subscriptions, interest of other shards). `TopicMap` keeps topic names in
+// `FilterTree` finds the filters that match a topic name (subscriptions, interest of other shards); its `Shapes` say how many nodes a topic
+// can visit there. `TopicMap` keeps topic names in
 // order, and a `FilterSet` says which of them filters match, and where to look for the next (retained messages). `ScopeTree` finds
 // whether a set of filters covers a topic or a filter, `ScopeColumns` whether it meets one (access rules). They are keyed by what
 // clients choose, so hashes are seeded, and no walk recurses.
@@ -17,6 +18,7 @@ mod name;
 mod places;
 mod scope_columns;
 mod scope_tree;
+mod shapes;
 mod topic_map;
 
 use std::fmt;
@@ -36,6 +38,7 @@ pub use {
     places::{Names, PLACES, is_level},
     scope_columns::ScopeColumns,
     scope_tree::ScopeTree,
+    shapes::Shapes,
     topic_map::{Named, TopicMap, after},
 };
 

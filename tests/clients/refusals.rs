@@ -71,6 +71,30 @@ fn more_subscriptions_than_the_limit() {
     assert_eq!(client.subscribe("c", 1), granted);
 }
 
+/// The log says so once for each client.
+#[test]
+fn shapes_of_filters_beyond_the_limit() {
+    let mut broker = limited("max_wildcard_shapes = 16");
+    let mut client = Client::new(&broker, "client");
+    let granted = SubscribeReasonCode::Success(QoS::AtLeastOnce);
+    assert_eq!(client.subscribe("+/+/+/4/5/6/7/8/9/10", 1), granted);
+    for filter in ["+/2/+/+/5/6/7/8/9", "+/+/+/4/5/6/7/8/9/10/11"] {
+        assert_eq!(client.subscribe(filter, 1), SubscribeReasonCode::QuotaExceeded, "an eighth is two");
+    }
+    assert_eq!(client.subscribe("+/+/+/+/5/6/7/8", 1), granted, "always accepted");
+    let mut older = mqtt3::Client::new(&broker, "older");
+    let answers = ["+/2/+/+/5/6/7/8/9/10", "+/2/3/+/+/6/7/8/9"].map(|filter| older.subscribe(filter, 1));
+    assert_eq!(answers, [Some(1), None]);
+    broker.stop();
+    let log = broker.process().stderr();
+    log.wait_for_end();
+    let lines = log.all();
+    for name in ["client=client ", "client=older "] {
+        let of_client = |line: &&String| line.contains("max_wildcard_shapes") && line.contains(name);
+        assert_eq!(lines.iter().filter(of_client).count(), 1, "{name} {lines:?}");
+    }
+}
+
 #[test]
 fn topics_that_are_too_deep() {
     let broker = limited("max_topic_levels = 3");

@@ -36,6 +36,7 @@ mod retained;
 mod script;
 mod session_settings;
 mod sessions;
+mod shapes;
 mod shared;
 mod shared_loads;
 mod stuck_members;

@@ -14,7 +14,7 @@ use moormq::sharding::SLOTS;
 use crate::client::{Client, ConnectOptions, QOS, V5, V311, connect_packet, id_owned_by, packet_id, publish};
 use crate::migrating::move_slot;
 use crate::received::Got;
-use crate::world::{World, open_config};
+use crate::world::{World, config, open_config};
 
 /// A world in which ten packets are a client's share, and messages go to three recipients at once.
 fn world(shards: usize) -> World<NoHooks> {
@@ -340,7 +340,7 @@ fn a_walk_through_many_filters_is_work_of_who_publishes() {
         let mut world = World::in_turns(
             shards,
             TurnLimits { share: 1000, turn: 2000, at_once: 100, portion: 100, under_way: 1000 },
-            open_config(),
+            config(|config| config.limits.max_wildcard_shapes = Limit::UNLIMITED),
             || NoHooks,
         );
         let last = shards - 1;

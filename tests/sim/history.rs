@@ -21,13 +21,23 @@ pub const PROBE: usize = CLIENTS;
 pub const TOPICS: [&str; 6] = ["a/x", "a/y", "b/x", "a/w", "s/p/x", "s/p/y"];
 /// From this one on, topics belong to shared subscriptions.
 pub const FIRST_SHARED_TOPIC: usize = 4;
-/// Filters that clients subscribe to.
-pub const FILTERS: [&str; 9] =
-    ["a/x", "a/y", "a/+", "+/x", "a/#", "+/+", "$share/g/s/p/+", "$share/g/s/p/x", "$share/h/s/p/#"];
+/// Filters that clients subscribe to. One matches no topic, and has a shape that counts.
+pub const FILTERS: [&str; 10] = [
+    "a/x",
+    "a/y",
+    "a/+",
+    "+/x",
+    "a/#",
+    "+/+",
+    "+/+/+/+/+/+/+/+/+/#",
+    "$share/g/s/p/+",
+    "$share/g/s/p/x",
+    "$share/h/s/p/#",
+];
 /// The filter that matches every topic but those of shared subscriptions.
 pub const EVERY_TOPIC_FILTER: usize = 5;
 /// From this one on they are shared.
-pub const FIRST_SHARED_FILTER: usize = 6;
+pub const FIRST_SHARED_FILTER: usize = 7;
 
 /// Whether filter number `filter` matches topic number `topic`.
 pub fn matches(filter: usize, topic: usize) -> bool {

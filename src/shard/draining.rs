@@ -83,43 +83,38 @@ pub(super) fn look<C: Chain>(shard: &mut Shard<C>) {
     agenda.arm(now + LOOK, Deadline::Stop);
 }
 
+/// The bytes of an acknowledgement that is served.
+const SHORT: usize = 4;
+
 /// Serves the acknowledgements at the front of what a client has sent whose connection is about to be closed. Whether more may be read of it.
 #[cold]
 pub(super) fn serve_acks<C: Chain>(shard: &mut Shard<C>, id: ConnectionId) -> bool {
-    loop {
-        let clients = &mut shard.pubsub.clients;
-        let Some(connection) = clients.connections.get_mut(id) else { return false };
-        let Some(session) = connection.session().filter(|_| connection.pauses.is_only(PauseReason::Closing)) else {
-            return false;
-        };
-        let unread = connection.unread.take();
-        let front = match split(unread.as_slice(), unread.len()) {
-            Ok(Split::Frame(frame)) => Ack::of_short(frame).map(|(kind, ack)| (frame.length, kind, ack)),
-            Ok(Split::Incomplete { .. }) if unread.len() < SHORT => {
-                connection.unread.put_back(unread);
-                return true;
-            }
-            _ => None,
-        };
-        let Some((length, kind, ack)) = front else {
-            connection.unread.put_back(unread);
-            return false;
-        };
-        let outcome = clients.on_ack(id, session, kind, ack);
-        let mut unread = unread;
-        unread.advance(length);
-        if let Some(connection) = clients.connections.get_mut(id) {
-            connection.unread.put_back(unread);
-        }
-        if let Err(violation) = outcome {
-            shard.pubsub.violation(id, violation);
-            return false;
-        }
+    let clients = &mut shard.pubsub.clients;
+    let Some(connection) = clients.connections.get_mut(id) else { return false };
+    if !connection.pauses.is_only(PauseReason::Closing) {
+        return false;
     }
+    let Some(session) = connection.session() else { return false };
+    let mut unread = connection.unread.take();
+    let (mut served, mut outcome) = (0, Ok(()));
+    while outcome.is_ok()
+        && let Ok(Split::Frame(frame)) = split(&unread.as_slice()[served..], SHORT)
+        && let Some((kind, ack)) = Ack::of_short(frame)
+    {
+        served += frame.length;
+        outcome = clients.on_ack(id, session, kind, ack);
+    }
+    unread.advance(served);
+    let is_more_to_come = matches!(split(unread.as_slice(), SHORT), Ok(Split::Incomplete { .. }));
+    if let Some(connection) = clients.connections.get_mut(id) {
+        connection.unread.put_back(unread);
+    }
+    if let Err(violation) = outcome {
+        shard.pubsub.violation(id, violation);
+        return false;
+    }
+    is_more_to_come
 }
-
-/// The bytes of an acknowledgement that is served.
-const SHORT: usize = 4;
 
 fn close<C: Chain>(shard: &mut Shard<C>, id: ConnectionId) {
     shard.pubsub.end_with(id, EndReason::ServerShutdown, ReasonCode::ServerShuttingDown);

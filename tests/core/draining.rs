@@ -67,6 +67,24 @@ fn who_acknowledges_has_all_that_waits_for_it_and_the_wills_behind_that() {
     }
 }
 
+/// Whatever the network makes of it.
+#[test]
+fn an_acknowledgement_may_come_in_pieces() {
+    for mut world in worlds() {
+        let mut client = lagging(&mut world, "lagging", ConnectOptions::clean(V5));
+        world.stop();
+        let mut taken = 0;
+        for publish in client.publishes(&mut world) {
+            let [high, low] = publish.id.expect("QoS 1").to_be_bytes();
+            for byte in [0x40, 2, high, low] {
+                world.send(client.socket, &[byte]);
+            }
+            taken += client.publishes(&mut world).len();
+        }
+        assert_eq!(taken, 2, "{} shards", world.shards.len());
+    }
+}
+
 /// What it publishes then would be acknowledged and lost.
 #[test]
 fn nothing_else_is_served_meanwhile() {

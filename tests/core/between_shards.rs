@@ -506,9 +506,9 @@ fn come_to_members(stuck: &mut Stuck<NoHooks>, [far, near]: &mut [Client; 2], pu
     assert_eq!(come + numbers(stuck, near).len() + numbers(stuck, far).len(), published, "{what}");
 }
 
-/// A member behind a full queue has no room. Nobody waits for it while another one has some.
-#[test]
-fn members_of_a_shard_to_which_the_queue_is_full_are_passed_over() {
+/// Members of a shared subscription are on the last shard, to which the queue gets full, and on another one. What `publish` does, which says how
+/// many messages that are, comes to the latter, whatever the policy.
+fn pass_over(publish: impl Fn(&mut Stuck<NoHooks>) -> usize) {
     for (shards, near, policy) in
         [(2, 0), (4, 0), (4, 1)].into_iter().flat_map(|(shards, near)| POLICIES.map(|policy| (shards, near, policy)))
     {
@@ -519,6 +519,15 @@ fn members_of_a_shard_to_which_the_queue_is_full_are_passed_over() {
         });
         let mut stuck = Stuck::of(World::new(shards, config, || NoHooks));
         let mut members = members(&mut stuck, near);
+        let published = publish(&mut stuck);
+        come_to_members(&mut stuck, &mut members, published, &what);
+    }
+}
+
+/// A member behind a full queue has no room. Nobody waits for it while another one has some.
+#[test]
+fn members_of_a_shard_to_which_the_queue_is_full_are_passed_over() {
+    pass_over(|stuck| {
         let publisher = Client::on(&mut stuck.world, 0, "publisher", ConnectOptions::clean(V5));
         for number in 0..CLIENTS {
             let payload = format!("{number} {}", "x".repeat(WILL));
@@ -526,23 +535,14 @@ fn members_of_a_shard_to_which_the_queue_is_full_are_passed_over() {
             Packet::Publish(publish("will/0", &payload, QoS::AtMostOnce, 0)).encode(V5, &mut bytes);
             stuck.world.send_to_kernel(publisher.socket, &bytes);
         }
-        come_to_members(&mut stuck, &mut members, CLIENTS, &what);
-    }
+        CLIENTS
+    });
 }
 
 /// The same of wills.
 #[test]
 fn wills_pass_over_members_of_a_shard_to_which_the_queue_is_full() {
-    for (shards, near, policy) in
-        [(2, 0), (4, 0), (4, 1)].into_iter().flat_map(|(shards, near)| POLICIES.map(|policy| (shards, near, policy)))
-    {
-        let what = format!("{shards} shards, {near}, {policy:?}");
-        let config = config(|config| {
-            config.runtime.mailbox_bytes = MAILBOX;
-            config.shared.policy = policy;
-        });
-        let mut stuck = Stuck::of(World::new(shards, config, || NoHooks));
-        let mut members = members(&mut stuck, near);
+    pass_over(|stuck| {
         let dying: Vec<Client> = (0..2 * CLIENTS)
             .map(|number| {
                 let payload = format!("{number} {}", "x".repeat(WILL));
@@ -554,8 +554,8 @@ fn wills_pass_over_members_of_a_shard_to_which_the_queue_is_full() {
             })
             .collect();
         dying.iter().for_each(|client| stuck.world.hang_up_quietly(client.socket));
-        come_to_members(&mut stuck, &mut members, 2 * CLIENTS, &what);
-    }
+        2 * CLIENTS
+    });
 }
 
 /// Only what would go to a shard that is behind is left out.

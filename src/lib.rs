@@ -84,6 +84,8 @@ pub mod credit;
 pub mod deadlines;
 pub mod hooks;
 #[doc(hidden)]
+pub mod journal;
+#[doc(hidden)]
 pub mod memory;
 pub mod message;
 #[doc(hidden)]

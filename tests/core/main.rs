@@ -12,6 +12,7 @@ mod draining;
 mod enhanced_auth;
 mod fleets;
 mod hook_counts;
+mod journal;
 mod keep_alive;
 mod later_state;
 mod leftovers;

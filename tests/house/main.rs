@@ -18,7 +18,7 @@ use source::{Source, entries};
 /// The floors, lowest first.
 const FLOORS: &[&[&str]] = &[
     &["time", "octets"],
-    &["random", "deadlines", "credit", "memory"],
+    &["random", "deadlines", "credit", "memory", "journal"],
     &["topic", "codec"],
     &["config"],
     &["client", "message"],

@@ -1,0 +1,43 @@
+//! What a journal goes on from.
+
+use super::effect::FileId;
+use super::segment::Segment;
+
+/// What a journal goes on from: what [`Reader`](super::Reader) found in its files, or nothing.
+#[derive(Debug, Default)]
+pub struct Recovered {
+    /// Segments that count, the oldest first.
+    pub(super) live: Vec<Segment>,
+    /// Segments that are prepared and empty, in the order of their generations, all above those of `live`.
+    pub(super) ready: Vec<Segment>,
+    /// Files to be used again; true if they are to be filled anew.
+    pub(super) idle: Vec<(FileId, bool)>,
+    /// Files to be removed.
+    pub(super) surplus: Vec<FileId>,
+    /// Whether further frames may go into the last of `live`.
+    pub(super) may_continue: bool,
+    /// Above the number of every file that there is.
+    pub(super) next_file: u32,
+    /// The number of the last frame that counts, 0 if there was none.
+    pub(super) last_number: u64,
+    /// The highest generation of all.
+    pub(super) last_generation: u64,
+}
+
+impl Recovered {
+    /// The journal of a shard that never had one.
+    pub fn nothing() -> Self {
+        Recovered::default()
+    }
+
+    /// The files that may still be in the kernel alone: they, and their directory, have to be synced before the journal goes on, since
+    /// what follows in it relies on what was read.
+    pub fn files_to_sync(&self) -> impl Iterator<Item = FileId> {
+        self.live.iter().chain(&self.ready).map(|segment| segment.file)
+    }
+
+    /// How many segments wait for the archive, the one that was written last among them.
+    pub fn live(&self) -> usize {
+        self.live.len()
+    }
+}

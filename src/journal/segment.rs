@@ -1,0 +1,28 @@
+//! One segment, and a place in it.
+
+use super::effect::FileId;
+
+/// A segment that has its header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Segment {
+    pub file: FileId,
+    pub generation: u64,
+    /// The length of its file.
+    pub bytes: u64,
+    /// Where its next frame goes.
+    pub end: u64,
+    /// The number of its last frame, 0 if there is none.
+    pub last: u64,
+    /// Whether its file may be used again without being filled.
+    pub is_sound: bool,
+}
+
+/// Where a frame goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub file: FileId,
+    pub generation: u64,
+    pub offset: u64,
+    /// How many bytes there are up to the end of the segment.
+    pub room: u64,
+}

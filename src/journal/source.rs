@@ -1,0 +1,261 @@
+//! A file of a journal, as it is read: which segment it is, and its blocks.
+
+use std::io;
+
+use super::effect::FileId;
+use super::finding::{Findings, What};
+use super::format::{BLOCK, FrameHeader, Identity, LARGEST_FRAME, NoHeader, SegmentHeader};
+
+/// How many blocks of a file may be unreadable before the rest of it is given up: some disks take seconds for each.
+pub const MOST_UNREADABLE: u32 = 64;
+/// How many bytes are read at once while looking for frames.
+const WINDOW: usize = 64 * BLOCK;
+
+/// What is read from: a file, or what stands for one in tests.
+pub trait ReadAt {
+    /// How many bytes there are.
+    fn bytes(&self) -> io::Result<u64>;
+
+    /// Reads bytes from `offset` on into `buffer`; how many that were. It may be fewer, and is none at the end only.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+}
+
+/// Fills `buffer` from `offset` on.
+fn read_exact(file: &impl ReadAt, mut buffer: &mut [u8], mut offset: u64) -> io::Result<()> {
+    while !buffer.is_empty() {
+        match file.read_at(buffer, offset) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(read) => {
+                buffer = &mut buffer[read..];
+                offset += read as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// A segment that is this journal's.
+pub(super) struct Source<F> {
+    pub id: FileId,
+    pub file: F,
+    /// How many bytes there are to read.
+    pub bytes: u64,
+    pub generation: u64,
+    /// See [`SegmentHeader`]; 0 if that is lost.
+    pub after: u64,
+    pub oldest: u64,
+    /// Whether it may be written further, or used again without being filled.
+    pub is_sound: bool,
+}
+
+/// What a file is.
+pub(super) enum Kind<F> {
+    Segment(Source<F>),
+    /// Zeros, or nothing: it was being made when the broker ended.
+    Unfinished,
+    /// Not ours, and already told.
+    Other,
+}
+
+/// Finds out what a file is.
+pub(super) fn identify<F: ReadAt>(
+    id: FileId,
+    file: F,
+    own: Identity,
+    window: &mut Window,
+    found: &mut Findings,
+) -> Kind<F> {
+    window.forget();
+    let bytes = match file.bytes() {
+        Ok(0) => return Kind::Unfinished,
+        Ok(bytes) => bytes,
+        Err(error) => {
+            found.add(Some(id), What::Unreadable { offset: 0, error });
+            return Kind::Other;
+        }
+    };
+    let header = match window.block(&file, bytes, 0) {
+        Ok(block) => SegmentHeader::read(block),
+        Err(error) => {
+            found.add(Some(id), What::Unreadable { offset: 0, error });
+            Err(NoHeader::Damaged)
+        }
+    };
+    match header {
+        Ok(header) if header.identity.store != own.store => {
+            found.add(Some(id), What::OtherStore { store: header.identity.store });
+            Kind::Other
+        }
+        Ok(header) if header.identity.shard != own.shard => {
+            found.add(Some(id), What::OtherShard { shard: header.identity.shard });
+            Kind::Other
+        }
+        Ok(SegmentHeader { generation, after, oldest, bytes: of, .. }) => {
+            if bytes < of {
+                found.add(Some(id), What::TooShort { bytes, of });
+            }
+            Kind::Segment(Source { id, file, bytes, generation, after, oldest, is_sound: bytes == of })
+        }
+        Err(NoHeader::OtherVersion(version)) => {
+            found.add(Some(id), What::OtherVersion { version });
+            Kind::Other
+        }
+        Err(no) => match search(&file, id, bytes, own, window, found) {
+            Search { latest: Some(generation), .. } => {
+                found.add(Some(id), What::HeaderLost { generation });
+                Kind::Segment(Source { id, file, bytes, generation, after: 0, oldest: 0, is_sound: false })
+            }
+            Search { is_blank: true, .. } if no == NoHeader::Blank => Kind::Unfinished,
+            Search { .. } => {
+                found.add(Some(id), What::NoSegment);
+                Kind::Other
+            }
+        },
+    }
+}
+
+/// What there is in a file that has no header.
+struct Search {
+    /// The highest generation of its frames.
+    latest: Option<u64>,
+    /// There are zeros alone.
+    is_blank: bool,
+}
+
+fn search(
+    file: &impl ReadAt,
+    id: FileId,
+    bytes: u64,
+    own: Identity,
+    window: &mut Window,
+    found: &mut Findings,
+) -> Search {
+    let mut search = Search { latest: None, is_blank: true };
+    let mut blocks = Blocks::new(id, 0);
+    while let Some((offset, block)) = blocks.next(file, bytes, window, found) {
+        search.is_blank &= block.iter().all(|byte| *byte == 0);
+        search.latest = search.latest.max(FrameHeader::read(block, offset, own).map(|header| header.generation));
+    }
+    search.is_blank &= !blocks.is_unreadable();
+    search
+}
+
+/// A walk through the blocks of a file.
+pub(super) struct Blocks {
+    id: FileId,
+    /// The block that comes next.
+    pub offset: u64,
+    unreadable: u32,
+}
+
+impl Blocks {
+    pub fn new(id: FileId, offset: u64) -> Self {
+        Blocks { id, offset, unreadable: 0 }
+    }
+
+    /// Whether a block of it could not be read.
+    pub fn is_unreadable(&self) -> bool {
+        self.unreadable > 0
+    }
+
+    /// The next block that can be read, and where it is. The first that cannot be is told; after too many there is none any more.
+    pub fn next<'w>(
+        &mut self,
+        file: &impl ReadAt,
+        bytes: u64,
+        window: &'w mut Window,
+        found: &mut Findings,
+    ) -> Option<(u64, &'w [u8])> {
+        while self.offset < bytes && self.unreadable < MOST_UNREADABLE {
+            let offset = self.offset;
+            self.offset += BLOCK as u64;
+            match window.load(file, bytes, offset) {
+                Ok(()) => return Some((offset, window.loaded(offset))),
+                Err(error) => self.could_not_read(offset, error, found),
+            }
+        }
+        None
+    }
+
+    pub fn could_not_read(&mut self, offset: u64, error: io::Error, found: &mut Findings) {
+        if self.unreadable == 0 {
+            found.add(Some(self.id), What::Unreadable { offset, error });
+        }
+        self.unreadable += 1;
+    }
+}
+
+/// The part of a file that was read last.
+pub(super) struct Window {
+    bytes: Vec<u8>,
+    start: u64,
+}
+
+impl Window {
+    pub fn new() -> Self {
+        Window { bytes: Vec::with_capacity(WINDOW), start: 0 }
+    }
+
+    /// Another file is read from now on.
+    pub fn forget(&mut self) {
+        self.bytes.clear();
+    }
+
+    /// The block at `offset`; a part of one at the end of the file.
+    fn block(&mut self, file: &impl ReadAt, end: u64, offset: u64) -> io::Result<&[u8]> {
+        self.load(file, end, offset)?;
+        Ok(self.loaded(offset))
+    }
+
+    fn has(&self, offset: u64) -> bool {
+        (self.start..self.start + self.bytes.len() as u64).contains(&offset)
+    }
+
+    /// Reads the block at `offset` and some behind it; that one alone if they cannot be read together.
+    fn load(&mut self, file: &impl ReadAt, end: u64, offset: u64) -> io::Result<()> {
+        if self.has(offset) {
+            return Ok(());
+        }
+        self.start = offset;
+        let left = end.saturating_sub(offset);
+        let read = self
+            .fill(file, left.min(WINDOW as u64) as usize)
+            .or_else(|_| self.fill(file, left.min(BLOCK as u64) as usize));
+        if read.is_err() {
+            self.bytes.clear();
+        }
+        read
+    }
+
+    fn fill(&mut self, file: &impl ReadAt, bytes: usize) -> io::Result<()> {
+        self.bytes.resize(bytes, 0);
+        read_exact(file, &mut self.bytes, self.start)
+    }
+
+    fn loaded(&self, offset: u64) -> &[u8] {
+        let from = (offset - self.start) as usize;
+        &self.bytes[from..self.bytes.len().min(from + BLOCK)]
+    }
+}
+
+/// Reads the frame at `offset` behind `header` into `records`. False if it does not match its checksum, or would reach beyond the `end` of
+/// the file.
+pub(super) fn read_frame(
+    file: &impl ReadAt,
+    end: u64,
+    offset: u64,
+    header: &FrameHeader,
+    records: &mut Vec<u8>,
+) -> io::Result<bool> {
+    records.clear();
+    let from = offset + super::format::FRAME_HEADER as u64;
+    let length = header.length as usize;
+    if length > LARGEST_FRAME || from + length as u64 > end {
+        return Ok(false);
+    }
+    records.resize(length, 0);
+    read_exact(file, records, from)?;
+    Ok(header.matches(records))
+}

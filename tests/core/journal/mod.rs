@@ -1,0 +1,9 @@
+//! The journal of a shard, on disks in memory: what is acknowledged is there after a crash, and nothing else is.
+
+mod crashes;
+mod damage;
+mod disk;
+mod files;
+mod format;
+mod limits;
+mod rig;

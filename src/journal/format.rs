@@ -16,7 +16,7 @@ pub const LARGEST_FRAME: usize = 64 << 20;
 pub(super) const FRAME_HEADER: usize = 40;
 
 const SEGMENT_MAGIC: [u8; 8] = *b"moormq-J";
-const SEGMENT_HEADER: usize = 80;
+const SEGMENT_HEADER: usize = 96;
 /// Where the header of a segment stands: twice, so that a bad bit in one does not matter, each within a sector, which a disk writes
 /// wholly or not at all.
 const COPIES: [usize; 2] = [0, BLOCK / 2];
@@ -73,6 +73,8 @@ pub(super) struct SegmentHeader {
     pub bytes: u64,
     /// When the journal was opened that made it, in seconds since 1970.
     pub opened: u64,
+    /// The numbers of the last frame that counted then, and of the first that followed: all between them were given up.
+    pub given_up: [u64; 2],
 }
 
 /// Why there is no header.
@@ -94,7 +96,8 @@ impl SegmentHeader {
         copy[12..16].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
         copy[16..32].copy_from_slice(&self.identity.store.0);
         copy[32..36].copy_from_slice(&self.identity.shard.to_le_bytes());
-        let numbers = [self.generation, self.after, self.oldest, self.bytes, self.opened];
+        let [last, first] = self.given_up;
+        let numbers = [self.generation, self.after, self.oldest, self.bytes, self.opened, last, first];
         for (place, number) in copy[40..].as_chunks_mut().0.iter_mut().zip(numbers) {
             *place = number.to_le_bytes();
         }
@@ -136,6 +139,7 @@ impl SegmentHeader {
             oldest: u64_at(copy, 56),
             bytes: u64_at(copy, 64),
             opened: u64_at(copy, 72),
+            given_up: [u64_at(copy, 80), u64_at(copy, 88)],
         })
     }
 }
@@ -275,8 +279,15 @@ mod tests {
     use super::*;
 
     const IDENTITY: Identity = Identity { store: StoreId([7; 16]), shard: 3 };
-    const HEADER: SegmentHeader =
-        SegmentHeader { identity: IDENTITY, generation: 9, after: 8, oldest: 6, bytes: 8192, opened: 1_800_000_000 };
+    const HEADER: SegmentHeader = SegmentHeader {
+        identity: IDENTITY,
+        generation: 9,
+        after: 8,
+        oldest: 6,
+        bytes: 8192,
+        opened: 1_800_000_000,
+        given_up: [70, 90],
+    };
 
     fn block(header: &SegmentHeader) -> Vec<u8> {
         let mut block = vec![0xee; BLOCK];

@@ -1,5 +1,7 @@
 //! Reading a journal: all that counts in its files, in order.
 
+use std::collections::BTreeSet;
+
 use super::effect::{FileId, Mark};
 use super::finding::{Finding, Findings, What};
 use super::format::{BLOCK, FrameHeader, Identity, read_record};
@@ -49,6 +51,8 @@ pub struct Reader<F> {
     torn: Option<(u64, u64)>,
     /// The number of the last good frame.
     last: Option<u64>,
+    /// Frames with numbers between these do not count.
+    given_up: BTreeSet<[u64; 2]>,
     records: Vec<u8>,
     /// Where the next record is in `records`.
     at: usize,
@@ -70,6 +74,7 @@ impl<F: ReadAt> Reader<F> {
             }
         }
         let last_generation = sources.iter().map(|source| source.generation).max().unwrap_or(0);
+        let given_up = sources.iter().map(|source| source.given_up).collect();
         let sources = order(sources, &mut idle, &mut findings);
         let mut reader = Reader {
             identity,
@@ -84,6 +89,7 @@ impl<F: ReadAt> Reader<F> {
             gaps: Vec::new(),
             torn: None,
             last: None,
+            given_up,
             records: Vec::new(),
             at: 0,
             is_done: false,
@@ -125,9 +131,13 @@ impl<F: ReadAt> Reader<F> {
         let (live, unused) = self.segments.split_at(last_live.map_or(0, |last| last + 1));
         let may_continue = live.last().is_some_and(|last| last.is_sound);
         let mut idle = self.idle;
-        // What is used next follows what is live without a gap.
-        let (ready, other) = unused.split_at(unused.iter().take_while(|segment| segment.is_sound).count());
+        // What is used next follows what is live without a gap. Where something is given up, it is prepared anew: its header says so.
+        let sound = unused.iter().take_while(|segment| segment.is_sound && (may_continue || live.is_empty())).count();
+        let (ready, other) = unused.split_at(sound);
         idle.extend(other.iter().map(|segment| (segment.file, !segment.is_sound)));
+        let last_number = self.last.unwrap_or(0);
+        // Those frames may be archived by now, and written over.
+        let reached = self.given_up.iter().map(|[_, first]| *first).max().unwrap_or(0);
         let recovered = Recovered {
             live: live.to_vec(),
             ready: ready.to_vec(),
@@ -135,7 +145,8 @@ impl<F: ReadAt> Reader<F> {
             surplus: Vec::new(),
             may_continue,
             next_file: self.next_file,
-            last_number: self.last.unwrap_or(0),
+            last_number,
+            reached: reached.max(last_number),
             last_generation: self.last_generation,
         };
         (recovered, self.findings.into_list())
@@ -176,8 +187,10 @@ impl<F: ReadAt> Reader<F> {
         let blocks = &mut self.blocks;
         while let Some((offset, block)) = blocks.next(file, *bytes, &mut self.window, &mut self.findings) {
             let Some(header) = FrameHeader::read(block, offset, self.identity) else { continue };
-            // Others remain from an earlier use of the file, or were given up by an earlier start.
-            if header.generation != *generation || self.last.is_some_and(|last| header.number <= last) {
+            // Others remain from an earlier use of the file, or were given up by an earlier start, which could not read them.
+            let is_given_up = |[last, first]: &[u64; 2]| (last + 1..*first).contains(&header.number);
+            let is_old = self.last.is_some_and(|last| header.number <= last);
+            if header.generation != *generation || is_old || self.given_up.iter().any(is_given_up) {
                 continue;
             }
             match read_frame(file, *bytes, offset, &header, &mut self.records) {

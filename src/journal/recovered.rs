@@ -20,6 +20,8 @@ pub struct Recovered {
     pub(super) next_file: u32,
     /// The number of the last frame that counts, 0 if there was none.
     pub(super) last_number: u64,
+    /// A number that earlier openings reached; they may have got so much further as one can.
+    pub(super) reached: u64,
     /// The highest generation of all.
     pub(super) last_generation: u64,
 }

@@ -43,13 +43,16 @@ pub(super) struct Segments {
     next_file: u32,
     next_generation: u64,
     opened: u64,
+    /// See [`SegmentHeader`].
+    given_up: [u64; 2],
     /// Why the last one could not be prepared, and whether it was a new one.
     trouble: Option<(bool, io::Error)>,
 }
 
 impl Segments {
-    pub fn new(settings: CheckedSettings, recovered: Recovered, opened: u64) -> Self {
-        let Recovered { live, ready, idle, surplus, may_continue, next_file, last_generation, .. } = recovered;
+    pub fn new(settings: CheckedSettings, recovered: Recovered, first_number: u64, opened: u64) -> Self {
+        let Recovered { live, ready, idle, surplus, may_continue, next_file, last_generation, last_number, .. } =
+            recovered;
         let next_generation = if next_file == 0 { 1 } else { last_generation + GENERATION_STEP };
         let fit = |segment: &&Segment| segment.bytes == settings.segment_bytes;
         let (fitting, other) = ready.split_at(ready.iter().take_while(fit).count());
@@ -64,6 +67,7 @@ impl Segments {
             next_file,
             next_generation,
             opened,
+            given_up: [last_number, first_number],
             trouble: None,
         };
         other.iter().for_each(|segment| segments.retire(segment));
@@ -194,7 +198,8 @@ impl Segments {
         let bytes = self.settings.segment_bytes;
         let after = before.map_or(0, |segment| segment.generation);
         let identity = self.settings.identity;
-        SegmentHeader { identity, generation, after, oldest, bytes, opened: self.opened }.write(&mut header);
+        SegmentHeader { identity, generation, after, oldest, bytes, opened: self.opened, given_up: self.given_up }
+            .write(&mut header);
         Some(Effect::Prepare(Preparation { file, generation, bytes, fill, header }))
     }
 

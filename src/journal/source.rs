@@ -46,6 +46,7 @@ pub(super) struct Source<F> {
     /// See [`SegmentHeader`]; 0 if that is lost.
     pub after: u64,
     pub oldest: u64,
+    pub given_up: [u64; 2],
     /// Whether it may be written further, or used again without being filled.
     pub is_sound: bool,
 }
@@ -92,11 +93,11 @@ pub(super) fn identify<F: ReadAt>(
             found.add(Some(id), What::OtherShard { shard: header.identity.shard });
             Kind::Other
         }
-        Ok(SegmentHeader { generation, after, oldest, bytes: of, .. }) => {
+        Ok(SegmentHeader { generation, after, oldest, given_up, bytes: of, .. }) => {
             if bytes < of {
                 found.add(Some(id), What::TooShort { bytes, of });
             }
-            Kind::Segment(Source { id, file, bytes, generation, after, oldest, is_sound: bytes == of })
+            Kind::Segment(Source { id, file, bytes, generation, after, oldest, given_up, is_sound: bytes == of })
         }
         Err(NoHeader::OtherVersion(version)) => {
             found.add(Some(id), What::OtherVersion { version });
@@ -105,7 +106,16 @@ pub(super) fn identify<F: ReadAt>(
         Err(no) => match search(&file, id, bytes, own, window, found) {
             Search { latest: Some(generation), .. } => {
                 found.add(Some(id), What::HeaderLost { generation });
-                Kind::Segment(Source { id, file, bytes, generation, after: 0, oldest: 0, is_sound: false })
+                Kind::Segment(Source {
+                    id,
+                    file,
+                    bytes,
+                    generation,
+                    after: 0,
+                    oldest: 0,
+                    given_up: [0, 0],
+                    is_sound: false,
+                })
             }
             Search { is_blank: true, .. } if no == NoHeader::Blank => Kind::Unfinished,
             Search { .. } => {

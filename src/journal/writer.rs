@@ -13,7 +13,7 @@ use super::settings::{CheckedSettings, Sync};
 use super::waiting::Waiting;
 
 /// By how much numbers of frames grow when a journal is opened: above all that may have been written and could not be read.
-const NUMBER_STEP: u64 = 1 << 32;
+const NUMBER_STEP: u64 = 1 << 40;
 
 /// What ended a journal.
 #[derive(Debug)]
@@ -84,11 +84,11 @@ impl Journal {
     /// seconds since 1970: it is written into segments, for whoever looks at them.
     pub fn new(settings: CheckedSettings, recovered: Recovered, opened: u64) -> Self {
         let last = recovered.last_number;
-        let next_number = if recovered.next_file == 0 { 1 } else { last + NUMBER_STEP };
+        let next_number = if recovered.next_file == 0 { 1 } else { recovered.reached + NUMBER_STEP };
         Journal {
             settings,
             waiting: Waiting::new(settings.most_waiting(), settings.frame_bytes),
-            segments: Segments::new(settings, recovered, opened),
+            segments: Segments::new(settings, recovered, next_number, opened),
             commit: Commit::None,
             next_commit: Duration::ZERO,
             next_number,

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::io;
 
 use moormq::journal::{
-    BLOCK, Class, FileId, Identity, Journal, MOST_UNREADABLE, ReadAt, Reader, Settings, StoreId, Sync, What,
+    BLOCK, Class, FileId, Finding, Identity, Journal, MOST_UNREADABLE, ReadAt, Reader, Settings, StoreId, Sync, What,
 };
 use moormq::random::Random;
 use proptest::prelude::*;
@@ -109,10 +109,10 @@ fn bad_bits_cost_the_frames_they_are_in_and_nothing_else() {
     };
     // The same bit twice is no damage.
     let flips = prop::collection::btree_set(0..bits, 1..5).prop_map(|flips| flips.into_iter().collect::<Vec<_>>());
-    proptest!(ProptestConfig::with_cases(400), |(flips in flips)| check(flips));
+    proptest!(ProptestConfig::with_cases(250), |(flips in flips)| check(flips));
     // Where it hurts most: the first blocks of segments, and headers of frames.
-    for entry in &old.history {
-        let (file, from, _) = old.frame(entry);
+    let frames: BTreeSet<(FileId, u64, u64)> = old.history.iter().map(|entry| old.frame(entry)).collect();
+    for (file, from, _) in frames {
         let file = old.disk.files.keys().position(|id| *id == file).expect("it is there");
         let at = file * old.settings.segment_bytes as usize + from as usize;
         for byte in 0..40 {
@@ -154,6 +154,37 @@ fn a_journal_goes_on_behind_damage() {
     // The last frame was written over, and is no longer missed.
     assert!(findings.iter().all(|finding| matches!(finding.what, What::Damaged { .. })), "{findings:?}");
     assert_eq!(findings.len(), 1);
+}
+
+/// What a start cannot read is lost, and stays so if it can be read later: the journal has gone on without it.
+#[test]
+fn what_was_given_up_does_not_come_back() {
+    let old = old();
+    let (file, from, _) = old.frame(&old.history[old.history.len() - 8]);
+    let is_given_up = |entry: &Entry| old.frame(entry).0 == file && old.frame(entry).1 >= from;
+    assert!(
+        old.history.iter().filter(|entry| is_given_up(entry)).count() >= 3
+            && is_given_up(old.history.last().expect("one"))
+    );
+    let mut rig = Rig::new(old.settings, 1);
+    rig.disk = old.disk.clone();
+    let unreadable = &mut rig.disk.files.get_mut(&file).expect("it is there").unreadable;
+    unreadable.extend(from / BLOCK as u64..10);
+    let (before, _) = old.read(&rig.disk);
+    let (_, recovered, findings) = read(&old.settings, rig.disk.open());
+    assert!(matches!(findings[..], [Finding { what: What::Unreadable { .. }, .. }]), "{findings:?}");
+    rig.journal = Journal::new(old.settings.check().expect("they hold"), recovered, 0);
+    rig.settle_and_archive();
+    let mark = rig.append(Class::Relief, 100).expect("there is room");
+    rig.settle();
+    rig.disk.files.values_mut().for_each(|file| file.unreadable.clear());
+    let (records, _, findings) = read(&old.settings, rig.disk.open());
+    assert!(findings.is_empty(), "{findings:?}");
+    let (last, others) = records.split_last().expect("there are some");
+    assert_eq!(last.0, mark);
+    let ids: Vec<u64> =
+        others.iter().map(|(.., body)| u64::from_le_bytes(*body.first_chunk().expect("a record"))).collect();
+    assert!(before.ends_with(&ids) && ids.len() > 5, "{ids:?} of {before:?}");
 }
 
 /// Does something to the files.

@@ -30,9 +30,12 @@ impl Entry {
 
     /// Something that is different for each, and not zero at its end.
     pub fn body(id: u64, length: usize) -> Vec<u8> {
-        let mut random = Random::from_seed(id);
+        let mut state = id;
         let mut body = id.to_le_bytes().to_vec();
-        body.resize_with(length.max(8), || random.u64() as u8 | 1);
+        body.resize_with(length.max(8), || {
+            state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+            (state >> 56) as u8 | 1
+        });
         body
     }
 }

@@ -17,6 +17,8 @@ pub(super) const FRAME_HEADER: usize = 40;
 
 const SEGMENT_MAGIC: [u8; 8] = *b"moormq-J";
 const SEGMENT_HEADER: usize = 96;
+/// No number in a header is greater, so that they can be counted up from.
+const MOST_NUMBER: u64 = 1 << 62;
 /// Where the header of a segment stands: twice, so that a bad bit in one does not matter, each within a sector, which a disk writes
 /// wholly or not at all.
 const COPIES: [usize; 2] = [0, BLOCK / 2];
@@ -129,6 +131,10 @@ impl SegmentHeader {
         let version = u32_at(copy, 12);
         if version != FORMAT_VERSION {
             return Err(NoHeader::OtherVersion(version));
+        }
+        // No journal counts so far: somebody has made that up.
+        if (40..SEGMENT_HEADER).step_by(8).any(|at| u64_at(copy, at) > MOST_NUMBER) {
+            return Err(NoHeader::Damaged);
         }
         let mut store = StoreId([0; 16]);
         store.0.copy_from_slice(&copy[16..32]);
@@ -322,6 +328,8 @@ mod tests {
         assert_eq!(SegmentHeader::read(&[1; BLOCK]), Err(NoHeader::Damaged));
         assert_eq!(SegmentHeader::read(&[1; 20]), Err(NoHeader::Damaged));
         assert_eq!(SegmentHeader::read(&[]), Err(NoHeader::Blank));
+        let absurd = SegmentHeader { generation: u64::MAX, ..HEADER };
+        assert_eq!(SegmentHeader::read(&block(&absurd)), Err(NoHeader::Damaged));
         let mut other = block(&HEADER);
         for at in COPIES {
             other[at + 12] = 2;

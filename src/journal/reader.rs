@@ -64,7 +64,7 @@ impl<F: ReadAt> Reader<F> {
     pub fn new(identity: Identity, files: Vec<(FileId, F)>) -> Self {
         let mut findings = Findings::default();
         let mut window = Window::new();
-        let next_file = files.iter().map(|(FileId(id), _)| id + 1).max().unwrap_or(0);
+        let next_file = files.iter().map(|(FileId(id), _)| id.saturating_add(1)).max().unwrap_or(0);
         let (mut sources, mut idle) = (Vec::new(), Vec::new());
         for (id, file) in files {
             match identify(id, file, identity, &mut window, &mut findings) {
@@ -188,7 +188,7 @@ impl<F: ReadAt> Reader<F> {
         while let Some((offset, block)) = blocks.next(file, *bytes, &mut self.window, &mut self.findings) {
             let Some(header) = FrameHeader::read(block, offset, self.identity) else { continue };
             // Others remain from an earlier use of the file, or were given up by an earlier start, which could not read them.
-            let is_given_up = |[last, first]: &[u64; 2]| (last + 1..*first).contains(&header.number);
+            let is_given_up = |[last, first]: &[u64; 2]| *last < header.number && header.number < *first;
             let is_old = self.last.is_some_and(|last| header.number <= last);
             if header.generation != *generation || is_old || self.given_up.iter().any(is_given_up) {
                 continue;

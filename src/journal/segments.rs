@@ -217,18 +217,25 @@ impl Segments {
                 making.due = Some(now);
             }
         }
-        if self.making.is_some() || self.files() - self.idle.len() >= self.most_files() {
+        if self.making.is_some() || !self.needs_one() {
             return;
         }
         let (file, is_new) = match reusable.map(|idle| self.idle.remove(idle)).or_else(|| self.idle.pop()) {
             Some(idle) => idle,
             None => {
+                let file = FileId(self.next_file);
                 self.next_file += 1;
-                (FileId(self.next_file - 1), true)
+                (file, true)
             }
         };
         self.making = Some(Making { file, generation: self.next_generation, is_new, due: Some(now) });
         self.next_generation += 1;
+    }
+
+    /// Whether there are fewer segments than there should be, and there may be a file for another.
+    fn needs_one(&self) -> bool {
+        let has_file = !self.idle.is_empty() || self.next_file < u32::MAX;
+        self.files() - self.idle.len() < self.most_files() && has_file
     }
 
     /// A file was prepared, or could not be.
@@ -253,8 +260,7 @@ impl Segments {
 
     /// When something is to be done with a file.
     pub fn wake_up(&self) -> Option<Duration> {
-        let may_make = self.making.is_none() && self.files() - self.idle.len() < self.most_files();
-        if !self.surplus.is_empty() || may_make {
+        if !self.surplus.is_empty() || (self.making.is_none() && self.needs_one()) {
             return Some(Duration::ZERO);
         }
         self.making.as_ref()?.due
@@ -266,5 +272,122 @@ impl Segments {
 
     pub fn fullness(&self) -> Fullness {
         Fullness { live: self.live.len(), ready: self.ready.len(), segments: self.most_files() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::format::StoreId;
+    use super::super::settings::Settings;
+    use super::*;
+
+    const LATER: Duration = Duration::from_secs(9);
+
+    fn settings(segments: u32) -> CheckedSettings {
+        let settings =
+            Settings { segment_bytes: 16_384, frame_bytes: 4096, segments, ..Settings::new(StoreId([1; 16]), 0) };
+        settings.check().expect("they hold")
+    }
+
+    fn fresh() -> Segments {
+        Segments::new(settings(3), Recovered::nothing(), 1, 0)
+    }
+
+    /// What is prepared next: the file, its header, and whether it is filled.
+    fn prepares(segments: &mut Segments, now: Duration) -> Option<(u32, SegmentHeader, bool)> {
+        match segments.next_effect(now)? {
+            Effect::Prepare(Preparation { file, header, fill, generation, .. }) => {
+                let header = SegmentHeader::read(&header).expect("it is sound");
+                assert_eq!(header.generation, generation);
+                Some((file.0, header, fill))
+            }
+            _ => None,
+        }
+    }
+
+    fn make(segments: &mut Segments) -> SegmentHeader {
+        let (file, header, _) = prepares(segments, LATER).expect("there is one to prepare");
+        segments.prepared(FileId(file), Ok(()), LATER);
+        header
+    }
+
+    #[test]
+    fn headers_say_what_is_before_them_and_what_counts() {
+        let mut segments = fresh();
+        let headers: Vec<SegmentHeader> = (0..3).map(|_| make(&mut segments)).collect();
+        assert_eq!(headers.iter().map(|header| header.generation).collect::<Vec<_>>(), [1, 2, 3]);
+        assert_eq!(headers.iter().map(|header| header.after).collect::<Vec<_>>(), [0, 1, 2]);
+        assert!(headers.iter().all(|header| header.oldest == 1 && header.bytes == 16_384 && header.given_up == [0, 1]));
+        assert!(segments.next_effect(LATER).is_none() && segments.wake_up().is_none());
+        for number in 1..=2 {
+            segments.advance();
+            segments.took(number, 4096);
+        }
+        assert!(!segments.release(1, 0), "its frame is not written");
+        assert_eq!(segments.oldest(1), Some((FileId(0), 1)));
+        assert!(segments.release(1, 1) && !segments.release(2, 2), "the other may get frames still");
+        let recycled = make(&mut segments);
+        assert_eq!((recycled.generation, recycled.after, recycled.oldest), (4, 3, 2));
+    }
+
+    #[test]
+    fn a_file_that_there_is_no_room_for_waits_for_its_turn() {
+        let mut segments = fresh();
+        make(&mut segments);
+        make(&mut segments);
+        let fails = |segments: &mut Segments, now| {
+            let (file, ..) = prepares(segments, now).expect("there is one to prepare");
+            segments.prepared(FileId(file), Err(io::ErrorKind::StorageFull.into()), now);
+            file
+        };
+        assert_eq!(fails(&mut segments, LATER), 2);
+        assert_eq!(segments.wake_up(), Some(LATER + PREPARED_AGAIN_AFTER));
+        assert_eq!(fails(&mut segments, LATER + PREPARED_AGAIN_AFTER), 2, "the same, with the same generation");
+        segments.advance();
+        segments.took(1, 4096);
+        segments.seal();
+        assert!(segments.trouble().is_some());
+        assert!(segments.release(1, 1));
+        // What is there is used first.
+        let (file, header, fill) = prepares(&mut segments, LATER).expect("there is one to prepare");
+        assert_eq!((file, header.generation, header.after, fill), (0, 3, 2, false));
+        segments.prepared(FileId(0), Ok(()), LATER);
+        assert!(segments.trouble().is_some(), "the other is still missing");
+        let (file, header, fill) = prepares(&mut segments, LATER).expect("there is one to prepare");
+        assert_eq!((file, header.generation, header.after, fill), (2, 4, 3, true));
+        segments.prepared(FileId(2), Ok(()), LATER);
+        assert!(segments.trouble().is_none() && segments.fullness().ready == 3);
+    }
+
+    #[test]
+    fn files_that_are_too_many_go() {
+        let segment = |file: u32| Segment {
+            file: FileId(file),
+            generation: u64::from(file) + 1,
+            bytes: 16_384,
+            end: 8192,
+            last: u64::from(file) + 1,
+            is_sound: true,
+        };
+        let recovered = Recovered {
+            live: (0..4).map(segment).collect(),
+            idle: vec![(FileId(4), false), (FileId(5), true)],
+            next_file: 6,
+            last_generation: 5,
+            ..Recovered::nothing()
+        };
+        let mut segments = Segments::new(settings(3), recovered, 100, 0);
+        let mut removed = Vec::new();
+        while let Some(Effect::Remove { file }) = segments.next_effect(LATER) {
+            removed.push(file.0);
+        }
+        removed.sort_unstable();
+        assert_eq!(removed, [4, 5]);
+        assert_eq!(segments.oldest(4), Some((FileId(0), 1)), "at once");
+        assert!(segments.release(1, 4));
+        assert!(matches!(segments.next_effect(LATER), Some(Effect::Remove { file: FileId(0) })));
+        assert!(segments.release(2, 4));
+        let header = make(&mut segments);
+        assert_eq!((header.generation, header.after, header.oldest), (5 + GENERATION_STEP, 4, 3));
     }
 }

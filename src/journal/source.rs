@@ -269,3 +269,68 @@ pub(super) fn read_frame(
     read_exact(file, records, from)?;
     Ok(header.matches(records))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bytes of which one block cannot be read; how far each read went.
+    struct Bytes {
+        bytes: Vec<u8>,
+        bad: usize,
+    }
+
+    impl ReadAt for Bytes {
+        fn bytes(&self) -> io::Result<u64> {
+            Ok(self.bytes.len() as u64)
+        }
+
+        fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+            let (from, bad) = (offset as usize, self.bad * BLOCK..(self.bad + 1) * BLOCK);
+            let end = self.bytes.len().min(from + buffer.len().min(5000));
+            if from < bad.end && end > bad.start {
+                return Err(io::Error::other("bad"));
+            }
+            buffer[..end - from].copy_from_slice(&self.bytes[from..end]);
+            Ok(end - from)
+        }
+    }
+
+    #[test]
+    fn every_block_that_can_be_read_is_read_once() {
+        let blocks = 150;
+        let mut bytes: Vec<u8> = (0..blocks * BLOCK).map(|at| (at / BLOCK) as u8).collect();
+        bytes.extend([7; 100]);
+        for bad in [0, 1, 63, 64, 149] {
+            let file = Bytes { bytes: bytes.clone(), bad };
+            let (mut window, mut found) = (Window::new(), Findings::default());
+            let mut walk = Blocks::new(FileId(1), 0);
+            let mut seen = Vec::new();
+            while let Some((offset, block)) = walk.next(&file, file.bytes.len() as u64, &mut window, &mut found) {
+                let at = offset as usize / BLOCK;
+                let (length, byte) = if at == blocks { (100, 7) } else { (BLOCK, at as u8) };
+                assert!(block.len() == length && block.iter().all(|read| *read == byte));
+                seen.push(at);
+            }
+            assert_eq!(seen, (0..=blocks).filter(|at| *at != bad).collect::<Vec<_>>());
+            assert!(walk.is_unreadable());
+            let at = (bad * BLOCK) as u64;
+            assert!(matches!(found.listed()[0].what, What::Unreadable { offset, .. } if offset == at));
+        }
+    }
+
+    #[test]
+    fn a_frame_beyond_the_end_is_none() {
+        let mut frame = vec![5; BLOCK];
+        let place = super::super::segment::Place { file: FileId(0), generation: 1, offset: 4096, room: 4096 };
+        let own = Identity { store: super::super::StoreId([0; 16]), shard: 0 };
+        FrameHeader::finish(&mut frame, BLOCK, own, &place, [1, 0]);
+        let header = FrameHeader::read(&frame, 4096, own).expect("it is sound");
+        let file = Bytes { bytes: [&vec![0; BLOCK][..], &frame].concat(), bad: 99 };
+        let mut records = Vec::new();
+        assert!(read_frame(&file, 8192, 4096, &header, &mut records).expect("it can be read"));
+        assert!(records == [5; BLOCK - 40]);
+        assert!(!read_frame(&file, 8191, 4096, &header, &mut records).expect("it is not read"));
+        assert!(!read_frame(&file, 8192, 0, &header, &mut records).expect("it can be read"), "other bytes");
+    }
+}

@@ -187,6 +187,33 @@ fn what_was_given_up_does_not_come_back() {
     assert!(before.ends_with(&ids) && ids.len() > 5, "{ids:?} of {before:?}");
 }
 
+/// A frame that was bad at one start, and is good at the next, has others before it by then that were written later.
+#[test]
+fn a_bad_bit_that_is_good_again_brings_nothing_back() {
+    let old = old();
+    let mut frames: Vec<(FileId, u64, u64)> = old.history.iter().map(|entry| old.frame(entry)).collect();
+    frames.dedup();
+    let [.., (file, from, _), (same, last, _)] = frames[..] else { panic!("there are some") };
+    assert_eq!(file, same);
+    let mut rig = Rig::new(old.settings, 1);
+    rig.disk = old.disk.clone();
+    let flip =
+        |rig: &mut Rig, at: u64| rig.disk.files.get_mut(&file).expect("it is there").bytes[at as usize + 20] ^= 1;
+    flip(&mut rig, from);
+    flip(&mut rig, last);
+    let (before, _) = old.read(&rig.disk);
+    let (_, recovered, findings) = read(&old.settings, rig.disk.open());
+    assert!(findings.is_empty(), "a tail without a header is none: {findings:?}");
+    rig.journal = Journal::new(old.settings.check().expect("they hold"), recovered, 0);
+    let mark = rig.append(Class::Relief, 9).expect("there is room");
+    rig.settle();
+    assert_eq!(rig.history[0].frame, Some((file, from, BLOCK)));
+    flip(&mut rig, last);
+    let (records, _, findings) = read(&old.settings, rig.disk.open());
+    assert!(findings.is_empty(), "{findings:?}");
+    assert_eq!((records.len(), records.last().map(|last| last.0)), (before.len() + 1, Some(mark)));
+}
+
 /// Does something to the files.
 fn mutate(disk: &mut Disk, random: &mut Random) {
     let ids: Vec<FileId> = disk.files.keys().copied().collect();

@@ -220,6 +220,11 @@ fn no_file_of_the_shard_or_an_organ_needs_one_that_needs_it() {
     }
 }
 
+#[test]
+fn no_file_of_the_journal_needs_one_that_needs_it() {
+    no_cycles(&LIBRARY, "src/journal");
+}
+
 /// The layers of `src/shard`, one on top of the other: each has few fields and few methods, and there is no other type that is spread
 /// over so many files.
 #[test]

@@ -83,8 +83,11 @@ pub fn small(sync: Sync) -> Settings {
     }
 }
 
+/// The marks, kinds and bodies of records.
+pub type Records = Vec<(Mark, u8, Vec<u8>)>;
+
 /// All that can be read.
-pub fn read(settings: &Settings, files: Vec<(FileId, File)>) -> (Vec<(Mark, u8, Vec<u8>)>, Recovered, Vec<Finding>) {
+pub fn read(settings: &Settings, files: Vec<(FileId, File)>) -> (Records, Recovered, Vec<Finding>) {
     let mut reader = Reader::new(settings.identity, files);
     let mut records = Vec::new();
     while let Some(record) = reader.next() {

@@ -3,11 +3,8 @@
 use std::fmt;
 
 use super::aligned::Aligned;
+use super::segment::FileId;
 use super::settings::Sync;
-
-/// The number of a segment file, from which its name is made. It says nothing about what is in it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct FileId(pub u32);
 
 /// How far a journal is: the number of a frame. Records of one frame have the same mark; later ones none that is smaller.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::io;
 
-use super::effect::FileId;
 use super::format::{FORMAT_VERSION, StoreId};
+use super::segment::FileId;
 
 /// Something that an operator should know of.
 #[derive(Debug)]

@@ -281,7 +281,7 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::effect::FileId;
+    use super::super::segment::FileId;
     use super::*;
 
     const IDENTITY: Identity = Identity { store: StoreId([7; 16]), shard: 3 };

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use super::effect::{FileId, Mark};
+use super::effect::Mark;
 use super::finding::{Finding, Findings, What};
 use super::format::{BLOCK, FrameHeader, Identity, read_record};
 use super::recovered::Recovered;
-use super::segment::Segment;
+use super::segment::{FileId, Segment};
 use super::source::{Blocks, Kind, ReadAt, Source, Window, identify, read_frame};
 
 /// A record that was read.

@@ -1,7 +1,6 @@
 //! What a journal goes on from.
 
-use super::effect::FileId;
-use super::segment::Segment;
+use super::segment::{FileId, Segment};
 
 /// What a journal goes on from: what [`Reader`](super::Reader) found in its files, or nothing.
 #[derive(Debug, Default)]

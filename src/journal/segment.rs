@@ -1,6 +1,8 @@
-//! One segment, and a place in it.
+//! One segment, its file, and a place in it.
 
-use super::effect::FileId;
+/// The number of a segment file, from which its name is made. It says nothing about what is in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FileId(pub u32);
 
 /// A segment that has its header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

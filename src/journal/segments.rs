@@ -5,10 +5,10 @@ use std::io;
 use std::time::Duration;
 
 use super::aligned::Aligned;
-use super::effect::{Class, Effect, FileId, Fullness, Preparation};
+use super::effect::{Class, Effect, Fullness, Preparation};
 use super::format::{BLOCK, SegmentHeader};
 use super::recovered::Recovered;
-use super::segment::{Place, Segment};
+use super::segment::{FileId, Place, Segment};
 use super::settings::CheckedSettings;
 
 /// How long after a segment could not be prepared that is tried again.

@@ -2,9 +2,9 @@
 
 use std::io;
 
-use super::effect::FileId;
 use super::finding::{Findings, What};
 use super::format::{BLOCK, FrameHeader, Identity, LARGEST_FRAME, NoHeader, SegmentHeader};
+use super::segment::FileId;
 
 /// How many blocks of a file may be unreadable before the rest of it is given up: some disks take seconds for each.
 pub const MOST_UNREADABLE: u32 = 64;

@@ -115,7 +115,7 @@ impl Waiting {
 
 #[cfg(test)]
 mod tests {
-    use super::super::effect::FileId;
+    use super::super::segment::FileId;
     use super::*;
 
     fn place(room: u64) -> Place {

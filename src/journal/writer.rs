@@ -5,9 +5,10 @@ use std::io;
 use std::time::Duration;
 
 use super::aligned::Aligned;
-use super::effect::{Archived, Class, Effect, FileId, Fullness, Mark, Refused, Write};
+use super::effect::{Archived, Class, Effect, Fullness, Mark, Refused, Write};
 use super::format::{FRAME_HEADER, largest_body, record_bytes};
 use super::recovered::Recovered;
+use super::segment::FileId;
 use super::segments::Segments;
 use super::settings::{CheckedSettings, Sync};
 use super::waiting::Waiting;

@@ -35,7 +35,7 @@
 //! | a record | [`CheckedSettings::largest_body`]; [`Refused::TooLarge`] beyond |
 //! | commits | one at a time, and the next no sooner than `commit_interval` after the last began |
 //! | ordinary records | as long as a whole segment is left for relief |
-//! | tries to prepare a segment | one at a time, [a second](PREPARED_AGAIN_AFTER) apart if they fail |
+//! | tries to prepare a segment | one at a time, [a second](PREPARED_AGAIN_AFTER) apart if they fail, or when a segment is released |
 //! | memory of reading | a window of 256 KiB, one frame (at most [`LARGEST_FRAME`]), and 1000 findings |
 //! | time of reading | each block is looked at once; a frame with a sound header is read whole; after [`MOST_UNREADABLE`] bad blocks a file is given up |
 //!

@@ -67,6 +67,8 @@ enum Room {
 /// All times are since the start of the broker, by the monotonic clock.
 pub struct Journal {
     settings: CheckedSettings,
+    /// The largest body of a record.
+    largest: usize,
     segments: Segments,
     waiting: Waiting,
     commit: Commit,
@@ -88,6 +90,7 @@ impl Journal {
         let next_number = if recovered.next_file == 0 { 1 } else { recovered.reached + NUMBER_STEP };
         Journal {
             settings,
+            largest: settings.largest_body(),
             waiting: Waiting::new(settings.most_waiting(), settings.frame_bytes),
             segments: Segments::new(settings, recovered, next_number, opened),
             commit: Commit::None,
@@ -117,7 +120,7 @@ impl Journal {
         if self.failure.is_some() {
             return Err(Refused::Failed);
         }
-        if length > self.settings.largest_body() {
+        if length > self.largest {
             return Err(Refused::TooLarge);
         }
         if !self.segments.allows(class) {

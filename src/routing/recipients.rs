@@ -9,6 +9,7 @@ use crate::config::SharedPolicy;
 use crate::random::Random;
 use crate::session::{PROGRAM, Recipient, SubscriptionIds};
 use crate::sharding::ShardSet;
+use crate::tables::Sparse;
 use crate::topic::TopicFilter;
 
 /// Where a message comes from, as far as routing cares.
@@ -32,7 +33,7 @@ pub struct Recipients {
     /// Shared subscriptions of which a member elsewhere was chosen; by shard when all have been added.
     pub shares: Vec<(usize, Arc<TopicFilter>)>,
     /// For each session, in which message it was last seen and at which place among the local ones.
-    stamps: Vec<(u64, u32)>,
+    stamps: Sparse<(u64, u32)>,
     stamp: u64,
     /// Whether those so far have been stamped: not needed while they all come from one filter.
     stamped: bool,
@@ -90,9 +91,11 @@ impl Recipients {
             if !self.local.is_empty() && !self.stamped {
                 self.stamp_all();
             }
-            for subscriber in subscribers.local.iter() {
-                if !(subscriber.no_local && Some(subscriber.session) == origin.session) {
-                    self.add_local(subscriber);
+            for piece in subscribers.local.pieces() {
+                for subscriber in piece {
+                    if !(subscriber.no_local && Some(subscriber.session) == origin.session) {
+                        self.add_local(subscriber);
+                    }
                 }
             }
         }
@@ -114,8 +117,8 @@ impl Recipients {
         if !self.local.is_empty() && !self.stamped {
             self.stamp_all();
         }
-        for subscriber in subscribers.local.iter() {
-            self.add_local(subscriber);
+        for piece in subscribers.local.pieces() {
+            piece.iter().for_each(|subscriber| self.add_local(subscriber));
         }
     }
 
@@ -151,7 +154,7 @@ impl Recipients {
     fn add_local(&mut self, subscriber: &Subscriber) {
         // A subscription of the program has one filter, so it is never met twice.
         if self.stamped && subscriber.session & PROGRAM == 0 {
-            let (stamp, at) = self.stamps.get(subscriber.session as usize).copied().unwrap_or_default();
+            let (stamp, at) = self.stamps.get(subscriber.session as usize);
             if stamp == self.stamp {
                 let known = &mut self.local[at as usize];
                 known.qos = known.qos.max(subscriber.qos);
@@ -175,11 +178,7 @@ impl Recipients {
     }
 
     fn set_stamp(&mut self, session: u32, at: usize) {
-        let slot = session as usize;
-        if self.stamps.len() <= slot {
-            self.stamps.resize(slot + 1, (0, 0));
-        }
-        self.stamps[slot] = (self.stamp, at as u32);
+        self.stamps.set(session as usize, (self.stamp, at as u32));
     }
 }
 
@@ -369,7 +368,11 @@ mod tests {
             subscribers(&[program(1), subscriber(1, QoS::AtMostOnce, 0)]),
         ]);
         assert_eq!(sessions(&recipients), [PROGRAM, 1, PROGRAM | 1]);
-        assert_eq!(recipients.stamps.len(), 2, "no memory for places that stand for no session");
+        assert_eq!(
+            recipients.stamps.allocated(),
+            2 * size_of::<(u64, u32)>(),
+            "no memory for places that stand for no session"
+        );
     }
 
     proptest! {

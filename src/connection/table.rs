@@ -18,7 +18,8 @@ const SPARE_CAPACITY: usize = 16 * 1024;
 /// The connections of a shard. The runtime assigns their indices; a stale id finds nothing. `A` is what is known of a client that is
 /// still connecting.
 pub struct Connections<A> {
-    records: Chunks<Option<Box<Connection<A>>>>,
+    /// Looked into for every packet. Eight bytes each: they may be copied (see [`tables`](crate::tables)).
+    records: Vec<Option<Box<Connection<A>>>>,
     /// For each index, its entries in the timer wheel. They outlive the connection.
     entries: Chunks<OwnEntries>,
     /// Connections that have output, in the order in which they got it.
@@ -56,7 +57,7 @@ impl<A> Connections<A> {
     /// No connections. For all that belong to no session `most_unaccepted` bytes may be held.
     pub fn new(most_unaccepted: usize) -> Self {
         Connections {
-            records: Chunks::new(),
+            records: Vec::new(),
             entries: Chunks::new(),
             with_output: VecDeque::new(),
             spare: Vec::new(),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::group::Choice;
+use super::roster::Roster;
 use super::subscriber::Subscriber;
 use super::subscribers::Subscribers;
 use crate::config::SharedPolicy;
@@ -87,16 +88,18 @@ impl Recipients {
     /// Adds those who subscribe to one of the filters that match.
     pub fn add(&mut self, subscribers: &Subscribers, origin: Origin, home: usize, random: &mut Random) {
         self.remote.union(&subscribers.remote);
-        if !subscribers.local.is_empty() {
+        let first = subscribers.local.first();
+        if !first.is_empty() {
             if !self.local.is_empty() && !self.stamped {
                 self.stamp_all();
             }
-            for piece in subscribers.local.pieces() {
-                for subscriber in piece {
-                    if !(subscriber.no_local && Some(subscriber.session) == origin.session) {
-                        self.add_local(subscriber);
-                    }
+            for subscriber in first {
+                if !(subscriber.no_local && Some(subscriber.session) == origin.session) {
+                    self.add_local(subscriber);
                 }
+            }
+            if subscribers.local.has_rest() {
+                self.add_rest(&subscribers.local, origin.session);
             }
         }
         if !subscribers.has_groups() {
@@ -117,8 +120,20 @@ impl Recipients {
         if !self.local.is_empty() && !self.stamped {
             self.stamp_all();
         }
-        for piece in subscribers.local.pieces() {
-            piece.iter().for_each(|subscriber| self.add_local(subscriber));
+        subscribers.local.first().iter().for_each(|subscriber| self.add_local(subscriber));
+        if subscribers.local.has_rest() {
+            self.add_rest(&subscribers.local, None);
+        }
+    }
+
+    /// Adds those behind the first, of which there are some if there are very many. One that wants nothing of its own gets nothing of
+    /// session `from`.
+    #[cold]
+    #[inline(never)]
+    fn add_rest(&mut self, roster: &Roster, from: Option<u32>) {
+        for piece in roster.rest() {
+            let get_it = piece.iter().filter(|one| !(one.no_local && Some(one.session) == from));
+            get_it.for_each(|subscriber| self.add_local(subscriber));
         }
     }
 
@@ -167,6 +182,8 @@ impl Recipients {
         self.local.push(recipient(subscriber, None));
     }
 
+    // Where several filters match, once: most messages do without.
+    #[inline(never)]
     fn stamp_all(&mut self) {
         self.stamped = true;
         for at in 0..self.local.len() {

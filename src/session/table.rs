@@ -13,7 +13,8 @@ use crate::time::Time;
 
 /// The sessions of a shard.
 pub struct Sessions<S> {
-    records: Chunks<Option<Box<Session<S>>>>,
+    /// Looked into for every message. Eight bytes each: they may be copied (see [`tables`](crate::tables)).
+    records: Vec<Option<Box<Session<S>>>>,
     /// For each place, its entries in the timer wheel. They outlive the session.
     entries: Chunks<OwnEntries>,
     free: Chunks<u32>,
@@ -31,7 +32,7 @@ impl<S> Sessions<S> {
     /// No session yet. `orders_offline`: whether [`longest_offline`](Self::longest_offline) will be asked for.
     pub fn new(hasher: ahash::RandomState, orders_offline: bool) -> Self {
         Sessions {
-            records: Chunks::new(),
+            records: Vec::new(),
             entries: Chunks::new(),
             free: Chunks::new(),
             by_id: PartedMap::with_hasher(hasher.clone()),
@@ -118,7 +119,8 @@ impl<S> Sessions<S> {
 
     /// Counts the memory of the tables.
     fn count(&mut self) {
-        let places = self.records.allocated() + self.entries.allocated() + self.free.allocated();
+        let records = allocated_for::<Option<Box<Session<S>>>>(self.records.capacity());
+        let places = records + self.entries.allocated() + self.free.allocated();
         self.held.set(allocated_for::<u32>(SLOTS) + places + self.by_id.allocated());
     }
 

@@ -150,14 +150,23 @@ impl<T> Chunks<T> {
         }
     }
 
+    // What is in the first chunk is to cost what it costs in a vector: nothing is to be kept for the other case.
+    #[cold]
     #[inline(never)]
     fn get_in_rest(&self, at: usize) -> Option<&T> {
         self.rest.get((at / Self::CHUNK).wrapping_sub(1))?.get(at % Self::CHUNK)
     }
 
+    #[cold]
     #[inline(never)]
     fn get_mut_in_rest(&mut self, at: usize) -> Option<&mut T> {
         self.rest.get_mut((at / Self::CHUNK).wrapping_sub(1))?.get_mut(at % Self::CHUNK)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn index_in_rest(&self, at: usize) -> &T {
+        self.get_in_rest(at).expect("it is there")
     }
 
     #[inline(never)]
@@ -212,14 +221,14 @@ impl<T> Index<usize> for Chunks<T> {
 
     #[inline]
     fn index(&self, at: usize) -> &T {
-        self.get(at).expect("it is there")
+        if at < self.first.len() { &self.first[at] } else { self.index_in_rest(at) }
     }
 }
 
 impl<T> IndexMut<usize> for Chunks<T> {
     #[inline]
     fn index_mut(&mut self, at: usize) -> &mut T {
-        self.get_mut(at).expect("it is there")
+        if at < self.first.len() { &mut self.first[at] } else { self.get_mut_in_rest(at).expect("it is there") }
     }
 }
 

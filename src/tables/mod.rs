@@ -20,7 +20,8 @@
 //! 128 KiB: less than a megabyte for 10^7 entries, copied in 0.1 ms. Elsewhere, too, a `Vec` or `VecDeque` with one small entry per client may
 //! stay as it is if nothing but its bytes is copied: a million entries of 8 bytes are 8 MB, of which growing copies half, in about a
 //! millisecond with the page faults, and which the next million pushes do not do again. Such are the queues of connections that have
-//! output, or are to be read, closed or served. A hash table never may: it visits each entry at random. Trees
+//! output, or are to be read, closed or served, and the lists of boxes of sessions and connections, which are looked into several times for every
+//! message: another branch there costs more than that. A hash table never may: it visits each entry at random. Trees
 //! (`BTreeMap`) need nothing: they grow node by node.
 //!
 //! Tables that are built on other threads and then handed to the shards, as those of access rules and users are, may be anything.

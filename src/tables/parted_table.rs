@@ -5,7 +5,8 @@
 //! directory that maps anything, one part more costs one part's entries, and nothing can be split in vain: entries of one and the same hash stay
 //! in one part, which then is as large as they are many, and the others are split in their turn.
 //!
-//! While all are in one part there is nothing else: a small table takes as much memory as a plain one, and a look-up costs one branch more.
+//! While all are in one part there is nothing else: a small table takes as much memory as a plain one and a pointer, and what is found there costs
+//! as much.
 
 use std::fmt;
 use std::vec;
@@ -31,11 +32,11 @@ const PART_BITS: u32 = 32;
 
 /// A hash table that moves no more entries in one call than two parts have places: like [`HashTable`], hashes and what makes two entries
 /// equal are handed in. Hashes should differ in all bits.
-pub struct PartedTable<T>(Parts<T>);
-
-enum Parts<T> {
-    One(HashTable<T>),
-    Many(Box<Many<T>>),
+pub struct PartedTable<T> {
+    /// All of them, while one part is enough; then it is empty. It is looked into first, so that what is found there costs what it costs
+    /// in a plain table.
+    one: HashTable<T>,
+    many: Option<Box<Many<T>>>,
 }
 
 /// Two parts or more.
@@ -63,52 +64,47 @@ impl<T> fmt::Debug for PartedTable<T> {
 impl<T> PartedTable<T> {
     /// An empty table, which has allocated nothing.
     pub const fn new() -> Self {
-        PartedTable(Parts::One(HashTable::new()))
+        PartedTable { one: HashTable::new(), many: None }
     }
 
     /// How many entries there are.
     #[inline]
     pub fn len(&self) -> usize {
-        match &self.0 {
-            Parts::One(table) => table.len(),
-            Parts::Many(many) => many.len,
+        match &self.many {
+            None => self.one.len(),
+            Some(many) => many.len,
         }
     }
 
     /// Whether there is none.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.one.is_empty() && self.many.is_none()
     }
 
     /// The memory it takes, in bytes, without what entries hold elsewhere.
     pub fn allocated(&self) -> usize {
-        match &self.0 {
-            Parts::One(table) => allocated_by(table),
-            Parts::Many(many) => {
-                size_of::<Many<T>>() + allocated_for::<HashTable<T>>(many.parts.capacity()) + many.allocated
-            }
+        match &self.many {
+            None => allocated_by(&self.one),
+            Some(many) => size_of::<Many<T>>() + allocated_for::<HashTable<T>>(many.parts.capacity()) + many.allocated,
         }
     }
 
     /// The entry with this hash of which `is_it` is true.
     #[inline]
-    pub fn find(&self, hash: u64, is_it: impl FnMut(&T) -> bool) -> Option<&T> {
-        match &self.0 {
-            Parts::One(table) => table.find(hash, is_it),
-            Parts::Many(many) => many.parts[many.choose(hash)].find(hash, is_it),
+    pub fn find(&self, hash: u64, mut is_it: impl FnMut(&T) -> bool) -> Option<&T> {
+        match self.one.find(hash, &mut is_it) {
+            None => self.many.as_ref()?.find(hash, is_it),
+            found => found,
         }
     }
 
     /// As [`find`](Self::find), to change it. Its hash must stay the same.
     #[inline]
     pub fn find_mut(&mut self, hash: u64, is_it: impl FnMut(&T) -> bool) -> Option<&mut T> {
-        match &mut self.0 {
-            Parts::One(table) => table.find_mut(hash, is_it),
-            Parts::Many(many) => {
-                let at = many.choose(hash);
-                many.parts[at].find_mut(hash, is_it)
-            }
+        match &mut self.many {
+            None => self.one.find_mut(hash, is_it),
+            Some(many) => many.find_mut(hash, is_it),
         }
     }
 
@@ -122,9 +118,9 @@ impl<T> PartedTable<T> {
         hasher: impl Fn(&T) -> u64,
     ) -> &mut T {
         self.make_room(&hasher);
-        match &mut self.0 {
-            Parts::One(table) => table.entry(hash, is_it, hasher).or_insert_with(make).into_mut(),
-            Parts::Many(many) => many.find_or_insert_with(hash, is_it, make, hasher),
+        match &mut self.many {
+            None => self.one.entry(hash, is_it, hasher).or_insert_with(make).into_mut(),
+            Some(many) => many.find_or_insert_with(hash, is_it, make, hasher),
         }
     }
 
@@ -132,22 +128,22 @@ impl<T> PartedTable<T> {
     #[inline]
     pub fn insert_unique(&mut self, hash: u64, value: T, hasher: impl Fn(&T) -> u64) -> &mut T {
         self.make_room(&hasher);
-        match &mut self.0 {
-            Parts::One(table) => table.insert_unique(hash, value, hasher).into_mut(),
-            Parts::Many(many) => many.find_or_insert_with(hash, |_| false, || value, hasher),
+        match &mut self.many {
+            None => self.one.insert_unique(hash, value, hasher).into_mut(),
+            Some(many) => many.find_or_insert_with(hash, |_| false, || value, hasher),
         }
     }
 
     /// Takes the entry with this hash out of which `is_it` is true. `hasher` gives the hashes of others: memory is given back when most of
     /// it is unused.
     pub fn remove(&mut self, hash: u64, is_it: impl FnMut(&T) -> bool, hasher: impl Fn(&T) -> u64) -> Option<T> {
-        match &mut self.0 {
-            Parts::One(table) => {
-                let (removed, _) = table.find_entry(hash, is_it).ok()?.remove();
-                give_back(table, &hasher);
+        match &mut self.many {
+            None => {
+                let (removed, _) = self.one.find_entry(hash, is_it).ok()?.remove();
+                give_back(&mut self.one, &hasher);
                 Some(removed)
             }
-            Parts::Many(many) => {
+            Some(many) => {
                 let at = many.choose(hash);
                 let (removed, _) = many.parts[at].find_entry(hash, is_it).ok()?.remove();
                 many.len -= 1;
@@ -160,8 +156,8 @@ impl<T> PartedTable<T> {
 
     /// Makes room for so many more at once, as far as they are in one part.
     pub fn reserve(&mut self, more: usize, hasher: impl Fn(&T) -> u64) {
-        if let Parts::One(table) = &mut self.0 {
-            table.reserve(more.min(FULL.saturating_sub(table.len())), hasher);
+        if self.many.is_none() {
+            self.one.reserve(more.min(FULL.saturating_sub(self.one.len())), hasher);
         }
     }
 
@@ -200,13 +196,13 @@ impl<T> PartedTable<T> {
         keep: impl FnMut(&mut T) -> bool,
         hasher: impl Fn(&T) -> u64,
     ) -> Option<usize> {
-        match &mut self.0 {
-            Parts::One(table) => {
-                table.retain(keep);
-                give_back(table, &hasher);
+        match &mut self.many {
+            None => {
+                self.one.retain(keep);
+                give_back(&mut self.one, &hasher);
                 None
             }
-            Parts::Many(many) => {
+            Some(many) => {
                 let at = part.min(many.parts.len() - 1);
                 let before = many.parts[at].len();
                 many.parts[at].retain(keep);
@@ -219,46 +215,43 @@ impl<T> PartedTable<T> {
     }
 
     fn tables(&self) -> &[HashTable<T>] {
-        match &self.0 {
-            Parts::One(table) => std::slice::from_ref(table),
-            Parts::Many(many) => &many.parts,
+        match &self.many {
+            None => std::slice::from_ref(&self.one),
+            Some(many) => &many.parts,
         }
     }
 
     /// One more entry is to come.
     #[inline]
     fn make_room(&mut self, hasher: &impl Fn(&T) -> u64) {
-        match &self.0 {
-            Parts::One(table) if table.len() < FULL => {}
-            _ => self.split(hasher),
+        if self.one.len() >= FULL || self.many.is_some() {
+            self.split(hasher);
         }
     }
 
     /// Splits the part whose turn it is, if there are enough entries for one more.
     #[inline(never)]
     fn split(&mut self, hasher: &impl Fn(&T) -> u64) {
-        if let Parts::One(table) = &mut self.0 {
-            let (len, allocated) = (table.len(), allocated_by(table));
-            let parts = vec![std::mem::take(table)];
-            self.0 = Parts::Many(Box::new(Many { parts, mask: 0, len, allocated }));
-        }
-        if let Parts::Many(many) = &mut self.0
-            && many.len >= many.parts.len() * AVERAGE
-        {
+        let one = &mut self.one;
+        let many = self.many.get_or_insert_with(|| {
+            let (len, allocated) = (one.len(), allocated_by(one));
+            Box::new(Many { parts: vec![std::mem::take(one)], mask: 0, len, allocated })
+        });
+        if many.len >= many.parts.len() * AVERAGE {
             many.split(hasher);
         }
     }
 
     /// After entries have gone: there may be one part less.
     fn join(&mut self, hasher: &impl Fn(&T) -> u64) {
-        let Parts::Many(many) = &mut self.0 else { return };
+        let Some(many) = &mut self.many else { return };
         if many.len < many.parts.len() * FEW {
             many.join(hasher);
         }
         if let [_] = &*many.parts
             && let Some(last) = many.parts.pop()
         {
-            self.0 = Parts::One(last);
+            (self.one, self.many) = (last, None);
         }
     }
 }
@@ -270,6 +263,19 @@ impl<T> Many<T> {
         let at = chosen(hash) & self.mask;
         // The part with that number is still one with the one below.
         if at < self.parts.len() { at } else { at & (self.mask >> 1) }
+    }
+
+    // Not where the single part is looked into: that is to cost what a plain table does.
+    #[cold]
+    #[inline(never)]
+    fn find(&self, hash: u64, is_it: impl FnMut(&T) -> bool) -> Option<&T> {
+        self.parts[self.choose(hash)].find(hash, is_it)
+    }
+
+    #[inline(never)]
+    fn find_mut(&mut self, hash: u64, is_it: impl FnMut(&T) -> bool) -> Option<&mut T> {
+        let at = self.choose(hash);
+        self.parts[at].find_mut(hash, is_it)
     }
 
     fn find_or_insert_with(
@@ -371,11 +377,8 @@ impl<T> IntoIterator for PartedTable<T> {
 
     fn into_iter(self) -> IntoIter<T> {
         let left = self.len();
-        let (first, parts) = match self.0 {
-            Parts::One(table) => (table, Vec::new()),
-            Parts::Many(many) => (HashTable::new(), many.parts),
-        };
-        IntoIter { part: first.into_iter(), parts: parts.into_iter(), left }
+        let parts = self.many.map_or_else(Vec::new, |many| many.parts);
+        IntoIter { part: self.one.into_iter(), parts: parts.into_iter(), left }
     }
 }
 
@@ -456,8 +459,8 @@ mod tests {
     }
 
     #[test]
-    fn a_small_table_takes_no_more_memory_than_a_plain_one() {
-        assert_eq!(size_of::<PartedTable<(u64, u64)>>(), size_of::<HashTable<(u64, u64)>>());
+    fn a_small_table_takes_a_pointer_more_than_a_plain_one() {
+        assert_eq!(size_of::<PartedTable<(u64, u64)>>(), size_of::<HashTable<(u64, u64)>>() + size_of::<usize>());
         let (mut table, mut plain) = (PartedTable::new(), HashTable::new());
         assert_eq!(table.allocated(), 0);
         for key in 0..FULL as u64 {
@@ -479,7 +482,7 @@ mod tests {
         table.most = 0;
         (0..200_000).for_each(|key| assert_eq!(table.remove(key), Some(key)));
         assert!(table.most > 0 && table.most <= MOST_MOVED, "{}", table.most);
-        assert!(matches!(table.table.0, Parts::One(_)) && table.table.is_empty());
+        assert!(table.table.many.is_none() && table.table.is_empty());
     }
 
     #[test]
@@ -600,7 +603,7 @@ mod tests {
                     let found = table.find(hash(key), |entry| entry.0 == key);
                     prop_assert_eq!(found.map(|entry| &entry.1), model.get(&key));
                 }
-                if let Parts::Many(many) = &table.0 {
+                if let Some(many) = &table.many {
                     prop_assert_eq!(many.allocated, many.parts.iter().map(allocated_by).sum::<usize>());
                     prop_assert!(many.parts.len() > 1 && many.mask >= many.parts.len() - 1);
                 }

@@ -1,10 +1,12 @@
 //! Sockets over real loopback connections, driven by an echo server.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
@@ -13,7 +15,7 @@ use moormq::client::ConnectionId;
 use moormq::config::Limit;
 use moormq::net::clock::Clock;
 use moormq::net::output::{Splice, WireBuffer};
-use moormq::net::ring::RingSize;
+use moormq::net::ring::{Completion, Ring, RingSize};
 use moormq::net::ring_wakeup::Eventfd;
 use moormq::net::sockets::{DetachedSocket, Event, SocketLimits, Sockets, listen};
 use moormq::sharding::Quota;
@@ -631,5 +633,50 @@ fn a_dropped_ring_takes_its_operations_back() {
         assert_eq!(Arc::strong_count(&payload), 11);
         drop(echo);
         assert_eq!(Arc::strong_count(&payload), 1, "the ring leaked its sends");
+    });
+}
+
+/// The kernel looks at some of the sockets of which it was told something with each call, most of them for nothing here. While there are more, what
+/// comes does not raise the bell: whoever sleeps by it does so when there are none, or sleeps through what comes.
+#[test]
+fn what_comes_behind_much_that_is_nothing_raises_the_bell() {
+    in_executor(|| {
+        let bell = Eventfd::new().unwrap();
+        let mut ring = Ring::<Payload>::new(limits().ring, bell.as_fd()).unwrap();
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let pairs: Vec<_> = (0..150)
+            .map(|index| {
+                let client = TcpStream::connect(address).unwrap();
+                let (server, _) = listener.accept().unwrap();
+                ring.receive_many(ConnectionId::new(index, 1), server.as_fd());
+                (client, server)
+            })
+            .collect();
+        ring.submit().unwrap();
+        assert!(ring.next_completion().is_none());
+        // Each of them is told that its half is closed, which is nothing to be received.
+        let shut = |range: std::ops::Range<usize>| {
+            pairs[range].iter().for_each(|(_, server)| server.shutdown(Shutdown::Write).unwrap());
+        };
+        shut(0..120);
+        ring.submit().unwrap();
+        shut(120..149);
+        ring.ring_bell(true);
+        ring.submit().unwrap();
+        let mut calls = 0;
+        while ring.has_work() {
+            ring.submit().unwrap();
+            assert!(ring.next_completion().is_none());
+            calls += 1;
+        }
+        println!("{calls} calls more");
+        let (rung, rings) = channel();
+        let waiting = File::from(bell.as_fd().try_clone_to_owned().unwrap());
+        thread::spawn(move || rung.send((&waiting).read(&mut [0; 8]).unwrap()));
+        (&pairs[149].0).write_all(b"x").unwrap();
+        assert_eq!(rings.recv_timeout(MINUTE), Ok(8), "the bell is raised");
+        ring.submit().unwrap();
+        assert!(matches!(ring.next_completion(), Some(Completion::Received { result: Ok(Some(_)), .. })));
     });
 }

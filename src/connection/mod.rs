@@ -86,6 +86,8 @@ pub struct Connection<A> {
     pub memory_look: Time,
     /// What its client published last, or last while messages to very many were under way, went to very many: see `delivery::fan_out`.
     pub publishes_to_many: bool,
+    /// What its client published last, or last while wills waited, waits behind one: see `publishing::due_wills`.
+    pub publishes_behind_wills: bool,
     /// Whether it is in line for a share of a turn in which more of what waits for its client is sent.
     pub waits_to_send: bool,
     /// The bytes of the packets that its client is not accepted for yet: its CONNECT, and AUTH.
@@ -137,6 +139,7 @@ impl<A> Connection<A> {
             lossless_consumers: 0,
             hold_credit: Credit::default(),
             publishes_to_many: false,
+            publishes_behind_wills: false,
             waits_to_send: false,
             busy_until: Time::ZERO,
             throttled_until: Time::ZERO,

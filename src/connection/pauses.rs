@@ -18,7 +18,7 @@ pub enum PauseReason {
     Throttle = 1 << 5,
     /// The client does not read what it is sent.
     OutputFull = 1 << 6,
-    /// The queue to another shard is full.
+    /// The queue to another shard is full, or many wills wait for room.
     Congestion = 1 << 7,
     /// Its session moves to another shard.
     Migration = 1 << 8,
@@ -47,6 +47,12 @@ const PACE: u16 = PauseReason::Throttle as u16
     | PauseReason::Memory as u16
     | PauseReason::Turn as u16;
 
+/// The reasons that end when others have taken what waits for them, or when it is the client's turn.
+const ROOM: u16 = PauseReason::Congestion as u16
+    | PauseReason::SlowConsumer as u16
+    | PauseReason::Lossless as u16
+    | PauseReason::Turn as u16;
+
 /// A set of [`PauseReason`]s. Packets are served only while it is empty.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PauseReasons(u16);
@@ -68,6 +74,12 @@ impl PauseReasons {
     #[inline]
     pub fn is_only(self, reason: PauseReason) -> bool {
         self.0 == reason as u16
+    }
+
+    /// Whether there are reasons, and all of them end when others have taken what waits for them, or when it is the client's turn. What has come
+    /// of a client is served then, though it be gone.
+    pub fn are_for_room(self) -> bool {
+        self.0 != 0 && self.0 & !ROOM == 0
     }
 
     /// Whether the client waits for something that is not its own fault.

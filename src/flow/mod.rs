@@ -62,13 +62,15 @@ pub struct Flow {
     /// Those of them that the embedding program has published to.
     program_waits_for: ShardSet,
     /// Connections that are not served until these shards are not congested.
-    waiting_for_room: Vec<(ConnectionId, ShardSet)>,
+    waiting_for_room: BTreeMap<ConnectionId, ShardSet>,
     /// Publishers of what goes on from here to these shards, on whichever shard they are: they are held until there is room.
     held_for_room: BTreeMap<usize, BTreeSet<Publisher>>,
     /// How near the broker is to holding as much memory as it may.
     memory: MemoryStage,
     /// Connections that are not served until there is memory.
     waiting_for_memory: BTreeSet<ConnectionId>,
+    /// Connections that are not served until fewer wills wait.
+    waiting_for_wills: BTreeSet<ConnectionId>,
 }
 
 /// A connection whose backlog is full.
@@ -110,10 +112,11 @@ impl Flow {
             standings: Standings::new(config.queue.publisher_patience, hasher),
             congested: ShardSet::default(),
             program_waits_for: ShardSet::default(),
-            waiting_for_room: Vec::new(),
+            waiting_for_room: BTreeMap::new(),
             held_for_room: BTreeMap::new(),
             memory: MemoryStage::Normal,
             waiting_for_memory: BTreeSet::new(),
+            waiting_for_wills: BTreeSet::new(),
         }
     }
 
@@ -272,6 +275,8 @@ impl Flow {
     /// Forgets a connection, and gives the publishers that wait for it.
     pub fn remove(&mut self, id: ConnectionId, now: Time) -> BTreeSet<Publisher> {
         self.waiting_for_memory.remove(&id);
+        self.waiting_for_wills.remove(&id);
+        self.waiting_for_room.remove(&id);
         let was_slow = self.slow.get(&id).map(|slow| slow.account);
         let released = self.catches_up(id, now);
         self.standings.gone(id, was_slow, now);
@@ -291,11 +296,16 @@ impl Flow {
         }
         self.congested.remove(shard);
         self.program_waits_for.remove(shard);
-        let waits_on = |(_, shards): &mut (ConnectionId, ShardSet)| {
+        let mut released = Vec::new();
+        self.waiting_for_room.retain(|id, shards| {
             shards.remove(shard);
-            shards.is_empty()
-        };
-        self.waiting_for_room.extract_if(.., waits_on).map(|(id, _)| id).collect()
+            let waits = !shards.is_empty();
+            if !waits {
+                released.push(*id);
+            }
+            waits
+        });
+        released
     }
 
     /// The publisher of what goes on from here to a shard is held until the queue to that has room. Whether that is new.
@@ -359,7 +369,17 @@ impl Flow {
 
     /// A connection waits until the queues to these shards have room, which are full.
     pub fn wait_for_room(&mut self, id: ConnectionId, shards: ShardSet) {
-        self.waiting_for_room.push((id, shards));
+        self.waiting_for_room.insert(id, shards);
+    }
+
+    /// A connection waits until fewer wills wait for room.
+    pub fn wait_for_wills(&mut self, id: ConnectionId) {
+        self.waiting_for_wills.insert(id);
+    }
+
+    /// There is room for more wills. Gives the connections that waited for that.
+    pub fn wills_have_room(&mut self) -> BTreeSet<ConnectionId> {
+        std::mem::take(&mut self.waiting_for_wills)
     }
 }
 

@@ -297,10 +297,8 @@ impl<P: AsRef<[u8]>> Ring<P> {
     /// An error of the kernel after which the ring cannot be used.
     pub fn submit(&mut self) -> io::Result<()> {
         loop {
-            let queue = self.uring.submission();
-            let queued = queue.len() as u32;
-            let call = queued > 0 || queue.taskrun() || queue.cq_overflow();
-            drop(queue);
+            let queued = self.uring.submission().len() as u32;
+            let call = queued > 0 || self.is_kernel_behind();
             let submitted = if call { self.enter(queued, 0, EnterFlags::GETEVENTS, None)? } else { 0 };
             self.reap();
             // Operations that the kernel refuses now wait for the next turn: it is short of memory, or completions have
@@ -403,10 +401,18 @@ impl<P: AsRef<[u8]>> Ring<P> {
         }
     }
 
-    /// Whether there are completions to hand out, or operations to submit.
+    /// Whether there are completions to hand out, or operations to submit, or the kernel has something to do that it does in a call only.
     pub fn has_work(&mut self) -> bool {
         let is_any_queued = !self.backlog.is_empty() || !self.pace.is_empty();
-        !self.reaped.is_empty() || is_any_queued || !self.uring.submission().is_empty()
+        !self.reaped.is_empty() || is_any_queued || !self.uring.submission().is_empty() || self.is_kernel_behind()
+    }
+
+    /// Whether the kernel has something to do for this ring, which it does when it is entered: completions that did not fit into the queue, and
+    /// sockets to look at. It looks at twenty in a call, whether that brings completions or not, and while some are left others that come do not
+    /// raise the bell: nobody may go to sleep by that.
+    fn is_kernel_behind(&mut self) -> bool {
+        let queue = self.uring.submission();
+        queue.taskrun() || queue.cq_overflow()
     }
 
     /// The bytes in a buffer.

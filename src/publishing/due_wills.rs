@@ -2,9 +2,9 @@
 //!
 //! Their hooks have been told, and their clients may be gone. What waits here was with a session before: so that it stays as much, no client
 //! with another will is registered while more waits than a bound. They go on in order. What others publish to the same topic meanwhile waits
-//! behind them.
+//! behind them, and who has published so, too, when more waits than that; at twice as much nobody publishes anything.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::client::{ConnectionId, SubscriberId};
 use crate::config::SharedPolicy;
@@ -27,6 +27,14 @@ pub struct DueWill {
     pub will: Will,
 }
 
+impl DueWill {
+    /// Its size in bytes if it is no will.
+    fn size_behind(&self) -> usize {
+        let is_will = self.subscriber.is_some() && self.connection.is_none();
+        if is_will { 0 } else { self.will.message.size() }
+    }
+}
+
 /// The organ; one for each shard.
 pub struct DueWills {
     waiting: VecDeque<DueWill>,
@@ -34,6 +42,8 @@ pub struct DueWills {
     topics: BTreeMap<String, usize>,
     /// The bytes of those that wait.
     bytes: usize,
+    /// Those of them that are no wills.
+    bytes_behind: usize,
     /// The bytes that went to other shards in this turn.
     sent: usize,
     /// Most bytes that go to other shards in a turn: whether a queue is full is known when it is over.
@@ -46,7 +56,7 @@ impl DueWills {
     /// None. `most` bytes go to other shards in a turn.
     pub fn new(most: usize) -> Self {
         let (waiting, topics, newcomers) = (VecDeque::new(), BTreeMap::new(), BTreeMap::new());
-        DueWills { waiting, topics, bytes: 0, sent: 0, most, newcomers }
+        DueWills { waiting, topics, bytes: 0, bytes_behind: 0, sent: 0, most, newcomers }
     }
 
     /// Whether none waits.
@@ -84,6 +94,7 @@ impl DueWills {
     fn note_in(&mut self, due: &DueWill) {
         let message = &due.will.message;
         self.bytes += message.size();
+        self.bytes_behind += due.size_behind();
         *self.topics.entry(message.topic().as_str().to_owned()).or_default() += 1;
     }
 
@@ -92,6 +103,7 @@ impl DueWills {
         let due = self.waiting.pop_front()?;
         let message = &due.will.message;
         self.bytes -= message.size();
+        self.bytes_behind -= due.size_behind();
         let topic = message.topic().as_str();
         if let Some(count) = self.topics.get_mut(topic) {
             *count -= 1;
@@ -124,12 +136,19 @@ impl DueWills {
         admitted.into_values().flatten()
     }
 
-    /// The bytes of those that wait.
-    pub fn bytes(&self) -> usize {
-        self.bytes
+    /// The bytes of what was published to the topics of those that wait, and waits behind them.
+    pub fn bytes_behind(&self) -> usize {
+        self.bytes_behind
     }
 
-    /// How many may wait before no client with another will is registered.
+    /// How many wills wait, and of how many clients. Looks at all of them.
+    pub fn count_wills(&self) -> (usize, usize) {
+        let wills = self.waiting.iter().filter(|due| due.size_behind() == 0);
+        let clients: BTreeSet<_> = wills.clone().map(|due| &due.subscriber).collect();
+        (wills.count(), clients.len())
+    }
+
+    /// How many bytes may wait before no client with another will is registered.
     pub fn most(&self) -> usize {
         self.most
     }
@@ -137,6 +156,11 @@ impl DueWills {
     /// Whether so much waits that no client with another will is registered, and the program publishes nothing.
     pub fn is_full(&self) -> bool {
         self.bytes > self.most
+    }
+
+    /// Whether a client waits before it publishes: so much waits, and what it published last is some of that; or twice as much does.
+    pub fn holds(&self, publishes_behind: bool) -> bool {
+        self.bytes > if publishes_behind { self.most } else { self.most.saturating_mul(2) }
     }
 }
 

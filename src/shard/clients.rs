@@ -125,8 +125,8 @@ impl<C: Chain> Clients<C> {
         wait_in(&mut self.agenda.turn, connection, line);
     }
 
-    /// Whether a connection of a session that was lost has to wait: its session is still arriving, its bytes wait for their turn, or all was
-    /// done that may be done in this one. Then it waits for that, too.
+    /// Whether a connection of a session that was lost has to wait: its session is still arriving, its bytes wait for their turn or for room
+    /// for what it publishes, or all was done that may be done in this one. Then it waits for that, too.
     pub(super) fn is_lost_later(&mut self, id: ConnectionId) -> bool {
         let Some(index) = self.connections.get(id).and_then(|connection| connection.session()) else { return false };
         let is_arriving = self.sessions.get(index).is_some_and(Session::is_arriving);
@@ -134,7 +134,8 @@ impl<C: Chain> Clients<C> {
         if self.agenda.turn.is_over() {
             wait_in(&mut self.agenda.turn, connection, Line::ComingAndGoing);
         }
-        connection.is_lost = is_arriving || connection.pauses.is_only(PauseReason::Turn);
+        let waits_for_room = connection.pauses.are_for_room() && !connection.unread.as_slice().is_empty();
+        connection.is_lost = is_arriving || waits_for_room || connection.pauses.is_only(PauseReason::Turn);
         connection.is_lost
     }
 

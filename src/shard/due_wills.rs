@@ -1,4 +1,5 @@
-//! Wills that are due and wait for room, and what else is published to their topics here, which waits behind them.
+//! Wills that are due and wait for room, and what else is published to their topics here, which waits behind them. When that is much, so do its
+//! publishers.
 
 use std::time::Duration;
 
@@ -7,9 +8,11 @@ use super::clients::Clients;
 use super::hooks;
 use super::pubsub::PubSub;
 use crate::client::ConnectionId;
+use crate::connection::{Connection, PauseReason};
+use crate::flow::Flow;
 use crate::hooks::Chain;
 use crate::message::Publication;
-use crate::publishing::DueWill;
+use crate::publishing::{DueWill, DueWills};
 use crate::routing::Origin;
 use crate::session::Will;
 
@@ -31,12 +34,34 @@ pub(super) fn put_behind<C: Chain>(
     (origin, connection): (Origin, Option<ConnectionId>),
 ) {
     let Origin { session: index, publisher: slot, policy } = origin;
+    if let Some(connection) = connection.and_then(|id| pubsub.clients.connections.get_mut(id)) {
+        connection.publishes_behind_wills = true;
+    }
     let session = index.and_then(|index| pubsub.clients.sessions.get(index));
     let subscriber = session.map(|session| session.client.subscriber.clone());
     let session = index.zip(session.map(|session| session.instance));
     let mountpoint = pubsub.routing.name(mountpoint).clone();
     let will = Will { message: publication.keep(), mountpoint, delay: Duration::ZERO, expiry: None };
     wait(pubsub, DueWill { subscriber, connection, slot, session, policy, will });
+}
+
+/// Wills wait, and the client of this connection publishes: whether it waits until there are fewer.
+#[cold]
+pub(super) fn holds<A>(wills: &DueWills, connection: &mut Connection<A>, flow: &mut Flow) -> bool {
+    let waits = wills.holds(connection.publishes_behind_wills) && connection.session().is_some();
+    if waits {
+        connection.pauses.insert(PauseReason::Congestion);
+        flow.wait_for_wills(connection.id);
+    }
+    connection.publishes_behind_wills &= waits;
+    waits
+}
+
+/// Fewer wills wait: whoever waited for that publishes on.
+pub(super) fn release_publishers<C: Chain>(clients: &mut Clients<C>) {
+    for id in clients.flow.wills_have_room() {
+        clients.serve_later(id, PauseReason::Congestion);
+    }
 }
 
 /// What waits goes on as soon as there is room: a queue that has some is an input, and so is the next turn if it waits for that.

@@ -103,15 +103,16 @@ fn shared_bound_that_is_exceeded<C: Chain>(shard: &Shard<C>) -> Option<(&'static
     let PubSub { clients, wills, .. } = &shard.pubsub;
     let config = &clients.setup.config;
     let (sessions, connections) = (clients.sessions.len(), clients.connections.ids().len());
-    // Those of clients that are there may all be due, and what each of them publishes behind one.
-    let of_wills = wills.most() + (sessions + connections) * MOST_WRITTEN;
+    // Of each client one that was taken over, and that of the connection which took over: that is not served meanwhile, but it may end.
+    let (of_wills, clients_of_wills) = wills.count_wills();
     // Everybody may have published to all before there were too many.
     let under_way = clients.agenda.turn.limits().under_way.saturating_mul(FULL).saturating_add(sessions * connections);
     let bounds = [
         ("bytes are held for strangers", clients.connections.unaccepted.bytes(), config.limits.max_unaccepted_bytes),
         ("tasks about messages wait", clients.pending_hooks.messages.len(), config.hooks.max_message_tasks),
         ("recipients are under way", clients.delivery.fan_outs.recipients(), under_way),
-        ("bytes of wills wait", wills.bytes(), of_wills),
+        ("wills of clients wait", of_wills, 2 * clients_of_wills),
+        ("bytes wait behind wills", wills.bytes_behind(), 2 * wills.most() + MOST_WRITTEN),
     ];
     bounds.into_iter().find(|(_, count, most)| count > most)
 }

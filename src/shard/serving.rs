@@ -5,6 +5,7 @@
 //! shared by all who keep its payload.
 
 use super::draining;
+use super::due_wills;
 use super::holding::{hold_begun, hold_for_memory};
 use super::machine::Shard;
 use super::output::Output;
@@ -198,6 +199,8 @@ impl<C: Chain> Shard<C> {
             && let Some(look) = hold_for_memory(connection, &mut clients.flow, clients.agenda.now())
         {
             clients.arm_connection(id, look);
+            return FrontPacket::Stop;
+        } else if !self.pubsub.wills.is_empty() && due_wills::holds(&self.pubsub.wills, connection, &mut clients.flow) {
             return FrontPacket::Stop;
         } else if !clients.delivery.fan_outs.is_empty() {
             let most = clients.agenda.turn.limits().under_way;

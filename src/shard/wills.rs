@@ -4,7 +4,7 @@
 //! are told of a will when it is due.
 
 use super::agenda::FollowUp;
-use super::due_wills::{are_many_under_way, await_room, wait};
+use super::due_wills::{are_many_under_way, await_room, release_publishers, wait};
 use super::hooks;
 use super::publications::{self, PublishContext};
 use super::pubsub::PubSub;
@@ -148,6 +148,9 @@ pub(super) fn go_on<C: Chain>(pubsub: &mut PubSub<C>) {
     }
     for newcomer in pubsub.wills.admitted() {
         pubsub.clients.agenda.follow_up(FollowUp::Register(newcomer));
+    }
+    if !pubsub.wills.is_full() {
+        release_publishers(&mut pubsub.clients);
     }
 }
 

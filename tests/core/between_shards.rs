@@ -6,7 +6,7 @@ use std::time::Duration;
 use moormq::codec::{Packet, QoS, Will};
 use moormq::config::{Config, SharedPolicy};
 use moormq::hooks::{Chain, NoHooks};
-use moormq::shard::{Input, TurnLimits};
+use moormq::shard::{Input, TurnLimits, bound_that_is_exceeded};
 
 use crate::client::{Client, ConnectOptions, V5, V311, connect_packet, id_owned_by, publish};
 use crate::migrating::move_slot;
@@ -299,6 +299,42 @@ fn who_comes_back_waits_until_its_will_is_out() {
         assert!(matches!(back.received(&mut stuck.world)[..], [Got::Connack { .. }, Got::Ack(..)]));
         let all = numbers(&mut stuck, &mut watcher);
         assert_eq!(all, (0..=CLIENTS).collect::<Vec<_>>(), "{shards} shards, moves: {moves}");
+    }
+}
+
+/// Else one message more would wait with each that comes, publishes and hangs up. What they have sent is served when there is room.
+#[test]
+fn who_publishes_behind_wills_waits_when_that_is_much() {
+    for shards in [2, 4] {
+        let mut stuck = Stuck::of(World::new(shards, small_mailboxes(), || NoHooks));
+        let (mut watcher, dying) = clients(&mut stuck, ConnectOptions::clean(V5), 0);
+        dying.iter().for_each(|client| stuck.world.hang_up_quietly(client.socket));
+        stuck.turns(10, false);
+        let topic = format!("will/{}", CLIENTS - 1);
+        // No more than are in flight to a client.
+        let all = CLIENTS + 70;
+        for number in CLIENTS..all {
+            let mut bytes = Vec::new();
+            let id = id_owned_by(&stuck.world, 0, &format!("publisher{number}-"));
+            connect_packet(&id, ConnectOptions::clean(V5)).encode(&mut bytes);
+            let text = format!("{number} {}", "x".repeat(WILL));
+            Packet::Publish(publish(&topic, &text, QoS::AtLeastOnce, 1)).encode(V5, &mut bytes);
+            let publisher = stuck.world.open(0);
+            stuck.world.send_quietly(publisher, &bytes);
+            stuck.turns(3, false);
+            stuck.world.hang_up_quietly(publisher);
+            stuck.turns(3, false);
+            assert_eq!(bound_that_is_exceeded(&stuck.world.shards[0]), None);
+        }
+        let mut got = Vec::new();
+        for _ in 0..all {
+            stuck.turns(6, true);
+            got.extend(numbers(&mut stuck, &mut watcher));
+        }
+        assert!(got[..CLIENTS].iter().copied().eq(0..CLIENTS), "wills first: {got:?}");
+        got.sort_unstable();
+        assert_eq!(got, (0..all).collect::<Vec<_>>(), "{shards} shards");
+        stuck.world.settle();
     }
 }
 

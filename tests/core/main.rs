@@ -27,6 +27,7 @@ mod modifiers;
 mod notices;
 mod passing_on;
 mod patience;
+mod portions;
 mod program;
 mod publishing;
 mod queues;

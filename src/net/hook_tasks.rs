@@ -12,10 +12,12 @@ use crossbeam::queue::SegQueue;
 
 use super::doorbell::Doorbell;
 use crate::hooks::{HookAnswer, HookFuture};
+use crate::sharding::hasher;
+use crate::tables::PartedMap;
 
 /// The pending hooks of a shard, by task number.
 pub(super) struct HookTasks {
-    /// By number. One for each client that waits, at most; the numbers are the shard's own, and need no secret seed.
+    /// One for each client that waits, at most; the numbers are the shard's own, and need no secret seed.
     running: PartedMap<u64, Running>,
     woken: Arc<Woken>,
 }

@@ -184,7 +184,8 @@ mod tests {
                 }
                 prop_assert_eq!((map.len(), map.is_empty()), (model.len(), model.is_empty()));
                 let (mut keys, mut values): (Vec<_>, Vec<_>) = (map.keys().collect(), map.values().collect());
-                (keys.sort(), values.sort());
+                keys.sort();
+                values.sort();
                 prop_assert_eq!(keys, model.keys().collect::<Vec<_>>());
                 let mut others: Vec<_> = model.values().collect();
                 others.sort();

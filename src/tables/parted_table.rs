@@ -328,7 +328,9 @@ impl<T> Many<T> {
         self.mask = number.next_power_of_two() - 1;
         self.change(Many::<T>::origin(number), |part| {
             part.reserve(last.len(), hasher);
-            last.into_iter().for_each(|entry| drop(part.insert_unique(hasher(&entry), entry, hasher)));
+            for entry in last {
+                part.insert_unique(hasher(&entry), entry, hasher);
+            }
         });
         if self.parts.len() < self.parts.capacity() / 4 {
             self.parts.shrink_to(2 * self.parts.len());

@@ -271,10 +271,10 @@ impl<T> FilterTree<T> {
 
     #[inline]
     fn report<'t>(&'t self, position: u32, found: &mut impl FnMut(&'t T)) {
-        if position != NONE {
-            if let Some(kept) = &self.wildcards[position] {
-                found(&kept.value);
-            }
+        if position != NONE
+            && let Some(kept) = &self.wildcards[position]
+        {
+            found(&kept.value);
         }
     }
 

@@ -1,7 +1,7 @@
 //! What the journal costs: instructions per record of 182 bytes, appended and committed, and read again.
 //!
 //! `cargo bench --bench journal`. Needs valgrind, which counts: so it does not matter what else the machine does. `... -- run BATCH COMMITS READS` does
-//! the same once, for a profiler; nothing is written to a disk.
+//! the same once, for a profiler; nothing is written to a disk. Of a large copy valgrind counts every byte: that is most of what reading seems to cost.
 
 use std::hint::black_box;
 use std::io;

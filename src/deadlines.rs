@@ -6,13 +6,14 @@
 //! is armed again once per period.
 //!
 //! Time is counted in ticks of [`TICK_MILLIS`]. A deadline waits in the level where its tick first differs from the
-//! present one, as numbers in base 64, so arming is a shift and a push, and a deadline moves down at most once per
+//! present one, as numbers in base 64, so arming is a shift and a link, and a deadline moves down at most once per
 //! level, of which `LEVELS` reach to the end of time. A word of 64 bits per level has a bit for each slot that is not empty:
 //! nothing ever walks over empty ones, however long the shard slept.
+//!
+//! A slot may have a million deadlines. They are linked, so that none is copied, and fire or move down in portions: what is left of the slot
+//! that has begun comes before all else.
 
-use std::array;
-use std::mem;
-
+use crate::tables::Slots;
 use crate::time::Time;
 
 /// The coarseness: a deadline fires at its moment or less than this much later.
@@ -26,41 +27,61 @@ const SLOT_BITS: u32 = SLOTS.ilog2();
 const LAST_TICK: u64 = u64::MAX / TICK_MILLIS;
 const LEVELS: usize = (u64::BITS - LAST_TICK.leading_zeros()).div_ceil(SLOT_BITS) as usize;
 
-/// An emptied slot keeps its buffer for the next deadlines if it has room for no more than this many.
-const KEPT_CAPACITY: usize = 32;
+/// No place.
+const NONE: u32 = u32::MAX;
 
-/// Keys of type `K`, each armed for a moment. One per shard; some 17 KiB when empty.
+/// Keys of type `K`, each armed for a moment. One per shard; some 6 KiB when empty.
 pub struct Deadlines<K> {
-    /// The present: every deadline up to this tick has fired or is in `due`.
+    /// The present: every deadline up to this tick has fired, or is in `due` or `begun`.
     elapsed: u64,
+    armed: Slots<Option<Armed<K>>>,
     /// Armed for a moment that had already passed.
-    due: Vec<K>,
+    due: List,
+    /// What is left of the slot that begins with the present.
+    begun: List,
     /// Deadlines after `elapsed`. In level `n` are those whose `n`-th digit is greater than that of `elapsed` while all
     /// higher digits are the same; so everything in a level is due before anything in a higher one.
-    levels: Box<[Level<K>]>,
-    len: usize,
+    levels: Box<[Level]>,
 }
 
-struct Level<K> {
+struct Level {
     /// Bit `n` is set if slot `n` is not empty.
     occupied: u64,
-    slots: [Vec<Armed<K>>; SLOTS],
+    slots: [List; SLOTS],
 }
 
 struct Armed<K> {
     tick: u64,
     key: K,
+    /// The next one in its list.
+    next: u32,
+}
+
+/// The places of deadlines in a row.
+#[derive(Clone, Copy)]
+struct List {
+    first: u32,
+    last: u32,
+}
+
+impl List {
+    const EMPTY: List = List { first: NONE, last: NONE };
+
+    fn is_empty(self) -> bool {
+        self.first == NONE
+    }
 }
 
 impl<K> Deadlines<K> {
     /// Nothing armed; `now` is the present.
     pub fn new(now: Time) -> Self {
-        let level = || Level { occupied: 0, slots: array::from_fn(|_| Vec::new()) };
+        let level = || Level { occupied: 0, slots: [List::EMPTY; SLOTS] };
         Deadlines {
             elapsed: now.as_millis() / TICK_MILLIS,
-            due: Vec::new(),
+            armed: Slots::new(),
+            due: List::EMPTY,
+            begun: List::EMPTY,
             levels: (0..LEVELS).map(|_| level()).collect(),
-            len: 0,
         }
     }
 
@@ -73,71 +94,88 @@ impl<K> Deadlines<K> {
         if at == Time::NEVER {
             return;
         }
-        self.len += 1;
         let tick = at.as_millis().div_ceil(TICK_MILLIS).min(LAST_TICK);
+        let place = self.armed.insert(Some(Armed { tick, key, next: NONE }));
         if tick <= self.elapsed {
-            self.due.push(key);
+            link(&mut self.armed, &mut self.due, place);
         } else {
-            self.place(Armed { tick, key });
+            self.put(place, tick);
         }
     }
 
     /// Makes `now` the present and calls `fired` with every key that is due, those of an earlier tick first. A `now`
-    /// before the present counts as the present.
-    pub fn expire(&mut self, now: Time, fired: &mut impl FnMut(K)) {
+    /// before the present counts as the present. Looks at `most` deadlines at most, which fire or move down a level: if others are left,
+    /// the answer is true, and the next call goes on with them.
+    pub fn expire(&mut self, now: Time, most: usize, fired: &mut impl FnMut(K)) -> bool {
         let now = now.as_millis() / TICK_MILLIS;
-        let mut due = mem::take(&mut self.due);
-        self.len -= due.len();
-        due.drain(..).for_each(&mut *fired);
-        self.due = reusable(due);
-
-        while let Some((level, slot, start)) = self.earliest() {
-            if start > now {
-                break;
+        let mut left = most;
+        loop {
+            while !self.due.is_empty() {
+                if left == 0 {
+                    return true;
+                }
+                left -= 1;
+                let place = unlink(&self.armed, &mut self.due);
+                self.fire(place, fired);
             }
-            self.elapsed = start;
-            let mut armed = mem::take(&mut self.levels[level].slots[slot]);
-            self.levels[level].occupied &= !(1 << slot);
-            for one in armed.drain(..) {
-                if one.tick <= start {
-                    self.len -= 1;
-                    fired(one.key);
-                } else {
-                    self.place(one);
+            while !self.begun.is_empty() {
+                if left == 0 {
+                    return true;
+                }
+                left -= 1;
+                let place = unlink(&self.armed, &mut self.begun);
+                match self.armed[place].as_ref().map_or(0, |armed| armed.tick) {
+                    tick if tick <= self.elapsed => self.fire(place, fired),
+                    tick => self.put(place, tick),
                 }
             }
-            self.levels[level].slots[slot] = reusable(armed);
+            let Some((level, slot, start)) = self.earliest().filter(|(_, _, start)| *start <= now) else { break };
+            self.elapsed = start;
+            self.levels[level].occupied &= !(1 << slot);
+            self.begun = std::mem::replace(&mut self.levels[level].slots[slot], List::EMPTY);
         }
         self.elapsed = self.elapsed.max(now);
+        false
     }
 
     /// A moment before which nothing fires, [`Time::NEVER`] if nothing is armed. It is exact for what is due within the
     /// next half second; for the rest it may be early, so that a sleeper wakes up, finds nothing and asks again: at most
     /// once per level, each time much closer.
     pub fn next(&self) -> Time {
-        if !self.due.is_empty() {
+        if !self.due.is_empty() || !self.begun.is_empty() {
             return Time::from_millis(self.elapsed * TICK_MILLIS);
         }
         self.earliest().map_or(Time::NEVER, |(_, _, start)| Time::from_millis(start * TICK_MILLIS))
     }
 
+    /// Whether the last [`expire`](Self::expire) has left some that it would have come to.
+    pub fn is_under_way(&self) -> bool {
+        !self.begun.is_empty()
+    }
+
     /// How many keys are armed.
-    pub const fn len(&self) -> usize {
-        self.len
+    pub fn len(&self) -> usize {
+        self.armed.len()
     }
 
     /// Whether no key is armed.
-    pub const fn is_empty(&self) -> bool {
-        self.len == 0
+    pub fn is_empty(&self) -> bool {
+        self.armed.is_empty()
+    }
+
+    fn fire(&mut self, place: u32, fired: &mut impl FnMut(K)) {
+        if let Some(armed) = self.armed.remove(place) {
+            fired(armed.key);
+        }
     }
 
     /// Puts a deadline that is after the present into its slot.
-    fn place(&mut self, armed: Armed<K>) {
-        debug_assert!(armed.tick > self.elapsed);
-        let level = ((self.elapsed ^ armed.tick).ilog2() / SLOT_BITS) as usize;
-        let slot = (armed.tick >> shift(level)) as usize % SLOTS;
+    fn put(&mut self, place: u32, tick: u64) {
+        debug_assert!(tick > self.elapsed);
+        let level = ((self.elapsed ^ tick).ilog2() / SLOT_BITS) as usize;
+        let slot = (tick >> shift(level)) as usize % SLOTS;
         self.levels[level].occupied |= 1 << slot;
-        self.levels[level].slots[slot].push(armed);
+        link(&mut self.armed, &mut self.levels[level].slots[slot], place);
     }
 
     /// The first slot that is not empty: its level, its number, and the tick at which it begins.
@@ -150,6 +188,31 @@ impl<K> Deadlines<K> {
         let start = ((above << SLOT_BITS) | u64::from(slot)) << shift(level);
         Some((level, slot as usize, start))
     }
+}
+
+/// Adds a deadline at the end of a list.
+fn link<K>(armed: &mut Slots<Option<Armed<K>>>, list: &mut List, place: u32) {
+    if let Some(one) = &mut armed[place] {
+        one.next = NONE;
+    }
+    match std::mem::replace(&mut list.last, place) {
+        NONE => list.first = place,
+        last => {
+            if let Some(last) = &mut armed[last] {
+                last.next = place;
+            }
+        }
+    }
+}
+
+/// Takes the first deadline from a list that is not empty.
+fn unlink<K>(armed: &Slots<Option<Armed<K>>>, list: &mut List) -> u32 {
+    let place = list.first;
+    list.first = armed[place].as_ref().map_or(NONE, |one| one.next);
+    if list.first == NONE {
+        list.last = NONE;
+    }
+    place
 }
 
 /// The next entries of one owner in the wheel, so that it is not armed twice for the same time.
@@ -188,12 +251,6 @@ const fn shift(level: usize) -> u32 {
     level as u32 * SLOT_BITS
 }
 
-/// The emptied `buffer`, or a new one if it has grown so large that its memory is worth more elsewhere.
-fn reusable<T>(buffer: Vec<T>) -> Vec<T> {
-    debug_assert!(buffer.is_empty());
-    if buffer.capacity() <= KEPT_CAPACITY { buffer } else { Vec::new() }
-}
-
 #[cfg(test)]
 mod tests {
     use std::cmp::Reverse;
@@ -206,7 +263,8 @@ mod tests {
 
     fn expire(deadlines: &mut Deadlines<u32>, millis: u64) -> Vec<u32> {
         let mut fired = Vec::new();
-        deadlines.expire(Time::from_millis(millis), &mut |key| fired.push(key));
+        let is_more_left = deadlines.expire(Time::from_millis(millis), usize::MAX, &mut |key| fired.push(key));
+        assert!(!is_more_left);
         fired
     }
 
@@ -268,9 +326,37 @@ mod tests {
             deadlines.arm(Time::from_millis(3_600_000), key);
         }
         assert_eq!(expire(&mut deadlines, 4_000_000).len(), 200_000);
-        let capacity = |level: &Level<u32>| level.slots.iter().map(Vec::capacity).sum::<usize>();
-        assert!(deadlines.levels.iter().map(capacity).sum::<usize>() <= LEVELS * SLOTS * KEPT_CAPACITY);
-        assert!(deadlines.due.capacity() <= KEPT_CAPACITY);
+        assert!(deadlines.armed.allocated() < 1000, "{}", deadlines.armed.allocated());
+    }
+
+    /// Whether they fire or move down a level.
+    #[test]
+    fn however_many_are_due_each_call_looks_at_few_of_them() {
+        let mut deadlines = Deadlines::new(Time::ZERO);
+        let at = |millis| Time::from_millis(3_600_000 + millis);
+        (0..20_000).for_each(|key| deadlines.arm(at(u64::from(key) % 64), key));
+        (0..3000).for_each(|key| deadlines.arm(Time::ZERO, key));
+        let (mut calls, mut fired, now) = (0, Vec::new(), at(2 * TICK_MILLIS));
+        loop {
+            let before = fired.len();
+            let is_more_left = deadlines.expire(now, 1000, &mut |key| fired.push(key));
+            assert!(fired.len() - before <= 1000);
+            calls += 1;
+            if calls == 10 {
+                assert!(is_more_left && deadlines.is_under_way() && deadlines.next() <= now);
+                deadlines.arm(at(0), 1_000_000);
+            }
+            if !is_more_left {
+                break;
+            }
+        }
+        assert!((23..120).contains(&calls) && !deadlines.is_under_way(), "{calls}");
+        let due = (0..20_000).filter(|key| key % 64 <= 2 * TICK_MILLIS as u32).count();
+        assert_eq!((fired.len(), deadlines.len()), (3000 + due + 1, 20_000 - due));
+        assert_eq!(fired[..3000], (0..3000).collect::<Vec<_>>());
+        fired.retain(|key| *key < 1_000_000);
+        let ticks: Vec<_> = fired[3000..].iter().map(|key: &u32| (key % 64).div_ceil(TICK_MILLIS as u32)).collect();
+        assert!(ticks.is_sorted());
     }
 
     #[test]
@@ -314,7 +400,9 @@ mod tests {
                     }
                     Step::Advance(distance) => {
                         now += distance;
-                        let fired = expire(&mut deadlines, now);
+                        // In portions.
+                        let mut fired = Vec::new();
+                        while deadlines.expire(Time::from_millis(now), 1 + key as usize % 5, &mut |key| fired.push(key)) {}
                         let mut wanted = Vec::new();
                         while let Some(&Reverse((tick, key))) = model.peek() && tick <= now / TICK_MILLIS {
                             model.pop();

@@ -99,6 +99,8 @@ pub mod session;
 pub mod shard;
 #[doc(hidden)]
 pub mod sharding;
+#[doc(hidden)]
+pub mod tables;
 pub mod threads;
 pub mod time;
 pub mod topic;

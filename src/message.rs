@@ -254,15 +254,18 @@ impl<'a> Publication<'a> {
             Head { topic, properties, payload, qos, retain, expires, block: None, held: Held::default() }
         };
         if let Some(block) = &self.block
-            && let Some([payload, ..]) = positions(block, [self.payload, &[], &[]])
+            && let Some([payload]) = positions(block, [self.payload])
         {
             parts[2] = &[];
             let (body, [topic, properties, _]) = joined(parts);
             let head = Head { block: Some(block.clone()), ..head([topic, properties, payload]) };
             return Message::of(head, &body);
         }
-        if let Some(ranges) = positions(self.source, parts) {
-            return Message::of(head(ranges), self.source);
+        // From the topic on: it stands where words begin in memory then, and is looked through faster.
+        if let Some(source) = from(self.source, parts[0])
+            && let Some([properties, payload]) = positions(source, [self.properties, self.payload])
+        {
+            return Message::of(head([0..parts[0].len() as u32, properties, payload]), source);
         }
         let (body, ranges) = joined(parts);
         Message::of(head(ranges), &body)
@@ -289,10 +292,16 @@ pub fn remaining_expiry(expires: Time, now: Time) -> Option<u32> {
     })
 }
 
+/// What of `source` begins with `part`, if that stands inside it.
+fn from<'a>(source: &'a [u8], part: &[u8]) -> Option<&'a [u8]> {
+    let start = (part.as_ptr() as usize).checked_sub(source.as_ptr() as usize)?;
+    source.get(start..).filter(|source| source.len() >= part.len())
+}
+
 /// Where the parts stand inside `source`, if every one of them does.
-fn positions(source: &[u8], parts: [&[u8]; 3]) -> Option<[Range<u32>; 3]> {
+fn positions<const N: usize>(source: &[u8], parts: [&[u8]; N]) -> Option<[Range<u32>; N]> {
     let base = source.as_ptr() as usize;
-    let mut ranges = [0..0, 0..0, 0..0];
+    let mut ranges = [const { 0..0 }; N];
     for (range, part) in ranges.iter_mut().zip(parts) {
         if part.is_empty() {
             continue;

@@ -8,6 +8,7 @@ use super::{Connection, ConnectionStage, PauseReason, SendBuffer, Unaccepted};
 use crate::client::ConnectionId;
 use crate::codec::ProtocolVersion;
 use crate::deadlines::OwnEntries;
+use crate::tables::Chunks;
 use crate::time::Time;
 
 /// Empty output buffers that are kept, and the largest of them in bytes: their product bounds what idle connections cost.
@@ -17,9 +18,10 @@ const SPARE_CAPACITY: usize = 16 * 1024;
 /// The connections of a shard. The runtime assigns their indices; a stale id finds nothing. `A` is what is known of a client that is
 /// still connecting.
 pub struct Connections<A> {
+    /// Looked into for every packet. Eight bytes each: they may be copied (see [`tables`](crate::tables)).
     records: Vec<Option<Box<Connection<A>>>>,
     /// For each index, its entries in the timer wheel. They outlive the connection.
-    entries: Vec<OwnEntries>,
+    entries: Chunks<OwnEntries>,
     /// Connections that have output, in the order in which they got it.
     with_output: VecDeque<ConnectionId>,
     /// Empty output buffers.
@@ -56,7 +58,7 @@ impl<A> Connections<A> {
     pub fn new(most_unaccepted: usize) -> Self {
         Connections {
             records: Vec::new(),
-            entries: Vec::new(),
+            entries: Chunks::new(),
             with_output: VecDeque::new(),
             spare: Vec::new(),
             packets: 0,
@@ -67,9 +69,10 @@ impl<A> Connections<A> {
     /// Adds a connection. There must be none at its index.
     pub fn insert(&mut self, connection: Connection<A>) {
         let at = connection.id.index();
-        if self.records.len() <= at {
-            self.records.resize_with(at + 1, || None);
-            self.entries.resize(at + 1, OwnEntries::NONE);
+        // The runtime assigns indices in turn: no more than one is new.
+        while self.records.len() <= at {
+            self.records.push(None);
+            self.entries.push(OwnEntries::NONE);
         }
         debug_assert!(self.records[at].is_none(), "an index is assigned again only when its connection is gone");
         self.records[at] = Some(Box::new(connection));

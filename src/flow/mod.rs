@@ -283,9 +283,9 @@ impl Flow {
         released
     }
 
-    /// Forgets credits that have come back whole.
-    pub fn forget_whole(&mut self, now: Time) {
-        self.standings.forget_whole(now);
+    /// Forgets credits that have come back whole, a part of them in each call. Whether all have been looked at.
+    pub fn forget_whole(&mut self, now: Time) -> bool {
+        self.standings.forget_whole(now)
     }
 
     /// The queue to a shard is full, or has room again. Gives the connections that waited for that, and for no other shard.

@@ -1,6 +1,5 @@
 //! What is known of clients that were slow: the credit they have left, and whether they read.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -8,6 +7,7 @@ use crate::client::{ConnectionId, network};
 use crate::connection::Connection;
 use crate::credit::Credit;
 use crate::session::Session;
+use crate::tables::PartedMap;
 use crate::time::Time;
 
 /// With less than this part of its credit a client is not waited for, and a publisher not held.
@@ -61,16 +61,18 @@ struct Standing {
 pub struct Standings {
     /// The credit of a client, or of a publisher.
     patience: Duration,
-    of: HashMap<Holder, Standing, ahash::RandomState>,
+    of: PartedMap<Holder, Standing>,
     /// What is left to new clients, where that is not all.
-    addresses: HashMap<IpAddr, Credit, ahash::RandomState>,
+    addresses: PartedMap<IpAddr, Credit>,
+    /// The parts of these whose credits are looked at next: whether they are whole.
+    next: [usize; 2],
 }
 
 impl Standings {
     /// All have credit of this length. Addresses are hashed with `hasher`.
     pub fn new(patience: Duration, hasher: ahash::RandomState) -> Self {
-        let of = HashMap::with_hasher(hasher.clone());
-        Standings { patience, of, addresses: HashMap::with_hasher(hasher) }
+        let of = PartedMap::with_hasher(hasher.clone());
+        Standings { patience, of, addresses: PartedMap::with_hasher(hasher), next: [0; 2] }
     }
 
     /// The credit of a client, or of a publisher.
@@ -132,7 +134,7 @@ impl Standings {
             && let Some(standing) = self.of.get(&account.holder)
         {
             let all = self.patience;
-            let credit = self.addresses.entry(account.address).or_default();
+            let credit = self.addresses.get_or_insert_with(account.address, Credit::default);
             if standing.credit.left(all, now) < credit.left(all, now) {
                 *credit = standing.credit;
             }
@@ -140,12 +142,15 @@ impl Standings {
         self.of.remove(&Holder::Connection(id));
     }
 
-    /// Forgets credits that have come back whole.
-    pub fn forget_whole(&mut self, now: Time) {
-        self.of.retain(|_, standing| !standing.credit.is_whole(self.patience, now));
-        self.of.shrink_to(2 * self.of.len());
-        self.addresses.retain(|_, credit| !credit.is_whole(self.patience, now));
-        self.addresses.shrink_to(2 * self.addresses.len());
+    /// Forgets credits that have come back whole, a part of them in each call. Whether all have been looked at.
+    pub fn forget_whole(&mut self, now: Time) -> bool {
+        let Standings { patience, of, addresses, next: [of_clients, of_addresses] } = self;
+        let rest = [
+            of.retain_in(*of_clients, |_, standing| !standing.credit.is_whole(*patience, now)),
+            addresses.retain_in(*of_addresses, |_, credit| !credit.is_whole(*patience, now)),
+        ];
+        self.next = rest.map(Option::unwrap_or_default);
+        rest == [None; 2]
     }
 
     /// Whether all credit there is is whole.

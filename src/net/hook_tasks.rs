@@ -4,7 +4,6 @@
 //! embedding program, and at any time, also after its client has gone. Its waker therefore holds only a number, and a
 //! queue and a doorbell that other threads may use. The executor's own wakers are not handed out.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
@@ -13,10 +12,13 @@ use crossbeam::queue::SegQueue;
 
 use super::doorbell::Doorbell;
 use crate::hooks::{HookAnswer, HookFuture};
+use crate::sharding::hasher;
+use crate::tables::PartedMap;
 
 /// The pending hooks of a shard, by task number.
 pub(super) struct HookTasks {
-    running: HashMap<u64, Running>,
+    /// One for each client that waits, at most; the numbers are the shard's own, and need no secret seed.
+    running: PartedMap<u64, Running>,
     woken: Arc<Woken>,
 }
 
@@ -56,7 +58,7 @@ impl HookTasks {
     /// An empty set. `doorbell` is that of the shard.
     pub fn new(doorbell: &Arc<Doorbell>) -> Self {
         let woken = Woken { tasks: SegQueue::new(), doorbell: Arc::clone(doorbell) };
-        HookTasks { running: HashMap::new(), woken: Arc::new(woken) }
+        HookTasks { running: PartedMap::with_hasher(hasher(0)), woken: Arc::new(woken) }
     }
 
     /// Adds `future` as task number `task`. It is polled in the next turn.

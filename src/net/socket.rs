@@ -8,6 +8,7 @@ use std::os::fd::OwnedFd;
 use super::output::WireBuffer;
 use super::ring::SendNumber;
 use crate::client::ConnectionId;
+use crate::tables::Chunks;
 
 /// The stage of a socket. Only an open socket gives events.
 ///
@@ -109,14 +110,14 @@ struct Entry<P> {
 /// The sockets by the index of their [`ConnectionId`].
 #[derive(Debug)]
 pub(super) struct Table<P> {
-    entries: Vec<Entry<P>>,
-    free: Vec<u32>,
+    entries: Chunks<Entry<P>>,
+    free: Chunks<u32>,
 }
 
 impl<P> Table<P> {
     /// An empty table.
     pub fn new() -> Self {
-        Table { entries: Vec::new(), free: Vec::new() }
+        Table { entries: Chunks::new(), free: Chunks::new() }
     }
 
     /// The number of sockets.

@@ -3,12 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use hashbrown::HashMap;
-
 use super::gathering::Gathered;
 use super::page::RetainedPage;
 use crate::memory::{Held, MemoryKind, allocated_for, allocated_in_tree};
 use crate::message::Message;
+use crate::tables::PartedMap;
 use crate::topic::{FilterSet, TopicFilter, after};
 
 /// What one client is still to be sent of what is retained, for all of its subscriptions. It goes with the session from shard to shard.
@@ -17,7 +16,7 @@ pub struct Replay {
     /// By number, in the order in which they were made. The first is being answered.
     requests: BTreeMap<u64, Request>,
     /// The request that each filter belongs to: the last one that asked for it.
-    belongs_to: HashMap<TopicFilter, u64, ahash::RandomState>,
+    belongs_to: PartedMap<TopicFilter, u64>,
     next_request: u64,
     /// Of the first request: of its first owner, and of others if all were asked.
     pages: Vec<Page>,
@@ -71,7 +70,7 @@ impl Replay {
         Replay {
             mountpoint,
             requests: BTreeMap::new(),
-            belongs_to: HashMap::with_hasher(hasher),
+            belongs_to: PartedMap::with_hasher(hasher),
             next_request: 0,
             pages: Vec::new(),
             seen: Vec::new(),

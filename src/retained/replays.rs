@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
 
-use hashbrown::HashMap;
 use smallvec::SmallVec;
 
 use super::gathering::Gathered;
@@ -12,16 +11,17 @@ use super::live::LiveLog;
 use super::page::RetainedPage;
 use super::replay::{Replay, Wanted};
 use crate::message::Message;
+use crate::tables::PartedMap;
 use crate::topic::{FilterSet, TopicFilter};
 
 /// The replays of a shard, by reader: the place of a session, or of a subscription of the program.
 pub(super) struct Replays {
-    readers: HashMap<u32, Reader, ahash::RandomState>,
+    readers: PartedMap<u32, Reader>,
     /// The questions that are open: who asks, and where the log ended then.
-    asked: HashMap<u64, (u32, u64), ahash::RandomState>,
+    asked: PartedMap<u64, (u32, u64)>,
     next_question: u64,
     /// The readers that have a message here which was not sent yet, by the hash of its topic.
-    unsent: HashMap<u64, SmallVec<[u32; 2]>, ahash::RandomState>,
+    unsent: PartedMap<u64, SmallVec<[u32; 2]>>,
     log: LiveLog,
     /// Subscriptions that need not wait any more for the first pages, by their numbers.
     begun: VecDeque<u64>,
@@ -68,10 +68,10 @@ impl Replays {
     /// None, on one of so many `shards`. Topics are hashed with `hasher`.
     pub fn new(hasher: ahash::RandomState, shards: usize) -> Self {
         Replays {
-            readers: HashMap::with_hasher(hasher.clone()),
-            asked: HashMap::with_hasher(hasher.clone()),
+            readers: PartedMap::with_hasher(hasher.clone()),
+            asked: PartedMap::with_hasher(hasher.clone()),
             next_question: 0,
-            unsent: HashMap::with_hasher(hasher.clone()),
+            unsent: PartedMap::with_hasher(hasher.clone()),
             log: LiveLog::default(),
             begun: VecDeque::new(),
             ready: VecDeque::new(),
@@ -97,7 +97,7 @@ impl Replays {
         owners: &[usize],
     ) {
         let replay = || Box::new(Replay::new(mountpoint.clone(), self.hasher.clone()));
-        let reader = self.readers.entry(place).or_insert_with(|| Reader::new(replay(), is_online));
+        let reader = self.readers.get_or_insert_with(place, || Reader::new(replay(), is_online));
         let before = reader.replay.filters().cloned();
         let dropped = reader.replay.add(gathered, owners);
         self.changed(place, before.as_ref(), dropped);
@@ -238,7 +238,7 @@ impl Replays {
             let hash = |topic: &str| Topic::new(mountpoint, topic, hasher, shards).hash;
             self.log.cut(&mut page, since, hash);
             for (_, message) in &page.messages {
-                self.unsent.entry(hash(message.topic().as_str())).or_default().push(place);
+                self.unsent.get_or_insert_with(hash(message.topic().as_str()), SmallVec::new).push(place);
             }
             reader.replay.answered(page);
             if reader.asked.is_empty() {

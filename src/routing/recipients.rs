@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use super::group::Choice;
+use super::roster::Roster;
 use super::subscriber::Subscriber;
 use super::subscribers::Subscribers;
 use crate::config::SharedPolicy;
 use crate::random::Random;
 use crate::session::{PROGRAM, Recipient, SubscriptionIds};
 use crate::sharding::ShardSet;
+use crate::tables::Sparse;
 use crate::topic::TopicFilter;
 
 /// Where a message comes from, as far as routing cares.
@@ -32,7 +34,7 @@ pub struct Recipients {
     /// Shared subscriptions of which a member elsewhere was chosen; by shard when all have been added.
     pub shares: Vec<(usize, Arc<TopicFilter>)>,
     /// For each session, in which message it was last seen and at which place among the local ones.
-    stamps: Vec<(u64, u32)>,
+    stamps: Sparse<(u64, u32)>,
     stamp: u64,
     /// Whether those so far have been stamped: not needed while they all come from one filter.
     stamped: bool,
@@ -86,14 +88,18 @@ impl Recipients {
     /// Adds those who subscribe to one of the filters that match.
     pub fn add(&mut self, subscribers: &Subscribers, origin: Origin, home: usize, random: &mut Random) {
         self.remote.union(&subscribers.remote);
-        if !subscribers.local.is_empty() {
+        let first = subscribers.local.first();
+        if !first.is_empty() {
             if !self.local.is_empty() && !self.stamped {
                 self.stamp_all();
             }
-            for subscriber in subscribers.local.iter() {
+            for subscriber in first {
                 if !(subscriber.no_local && Some(subscriber.session) == origin.session) {
                     self.add_local(subscriber);
                 }
+            }
+            if subscribers.local.has_rest() {
+                self.add_rest(&subscribers.local, origin.session);
             }
         }
         if !subscribers.has_groups() {
@@ -114,8 +120,20 @@ impl Recipients {
         if !self.local.is_empty() && !self.stamped {
             self.stamp_all();
         }
-        for subscriber in subscribers.local.iter() {
-            self.add_local(subscriber);
+        subscribers.local.first().iter().for_each(|subscriber| self.add_local(subscriber));
+        if subscribers.local.has_rest() {
+            self.add_rest(&subscribers.local, None);
+        }
+    }
+
+    /// Adds those behind the first, of which there are some if there are very many. One that wants nothing of its own gets nothing of
+    /// session `from`.
+    #[cold]
+    #[inline(never)]
+    fn add_rest(&mut self, roster: &Roster, from: Option<u32>) {
+        for piece in roster.rest() {
+            let get_it = piece.iter().filter(|one| !(one.no_local && Some(one.session) == from));
+            get_it.for_each(|subscriber| self.add_local(subscriber));
         }
     }
 
@@ -151,7 +169,7 @@ impl Recipients {
     fn add_local(&mut self, subscriber: &Subscriber) {
         // A subscription of the program has one filter, so it is never met twice.
         if self.stamped && subscriber.session & PROGRAM == 0 {
-            let (stamp, at) = self.stamps.get(subscriber.session as usize).copied().unwrap_or_default();
+            let (stamp, at) = self.stamps.get(subscriber.session as usize);
             if stamp == self.stamp {
                 let known = &mut self.local[at as usize];
                 known.qos = known.qos.max(subscriber.qos);
@@ -164,6 +182,8 @@ impl Recipients {
         self.local.push(recipient(subscriber, None));
     }
 
+    // Where several filters match, once: most messages do without.
+    #[inline(never)]
     fn stamp_all(&mut self) {
         self.stamped = true;
         for at in 0..self.local.len() {
@@ -175,11 +195,7 @@ impl Recipients {
     }
 
     fn set_stamp(&mut self, session: u32, at: usize) {
-        let slot = session as usize;
-        if self.stamps.len() <= slot {
-            self.stamps.resize(slot + 1, (0, 0));
-        }
-        self.stamps[slot] = (self.stamp, at as u32);
+        self.stamps.set(session as usize, (self.stamp, at as u32));
     }
 }
 
@@ -369,7 +385,11 @@ mod tests {
             subscribers(&[program(1), subscriber(1, QoS::AtMostOnce, 0)]),
         ]);
         assert_eq!(sessions(&recipients), [PROGRAM, 1, PROGRAM | 1]);
-        assert_eq!(recipients.stamps.len(), 2, "no memory for places that stand for no session");
+        assert_eq!(
+            recipients.stamps.allocated(),
+            2 * size_of::<(u64, u32)>(),
+            "no memory for places that stand for no session"
+        );
     }
 
     proptest! {

@@ -45,9 +45,9 @@ impl Rotation {
 }
 
 impl Deref for Rotation {
-    type Target = [Subscriber];
+    type Target = Roster;
 
-    fn deref(&self) -> &[Subscriber] {
+    fn deref(&self) -> &Roster {
         &self.members
     }
 }

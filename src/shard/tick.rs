@@ -79,7 +79,7 @@ impl<C: Chain> Shard<C> {
     fn sweep(&mut self) {
         let PubSub { clients, routing, .. } = &mut self.pubsub;
         let now = clients.agenda.now();
-        clients.flow.forget_whole(now);
+        let all_looked_at = clients.flow.forget_whole(now);
         let (own, received) = (clients.setup.id, routing.received_up_to());
         // Of what is under way, some was perhaps delivered where a session was before.
         let all_arrived = !clients.delivery.fan_outs.is_empty()
@@ -87,8 +87,9 @@ impl<C: Chain> Shard<C> {
                 let session = clients.sessions.get_mut(index);
                 session.is_none_or(|session| MigrationState::forget_arrival(&mut session.migration, own, received))
             });
-        clients.agenda.arm(now + if all_arrived { SWEEP } else { NEXT_PORTION }, Deadline::Sweep);
-        if all_arrived {
+        let is_over = all_arrived && all_looked_at;
+        clients.agenda.arm(now + if is_over { SWEEP } else { NEXT_PORTION }, Deadline::Sweep);
+        if is_over {
             self.pubsub.forget_expired();
         }
     }

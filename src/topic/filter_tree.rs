@@ -9,23 +9,26 @@
 use std::sync::Arc;
 
 use ahash::RandomState;
-use hashbrown::HashTable;
-use indexmap::IndexMap;
 use smallvec::SmallVec;
 
 use super::levels::{Level, Levels, NONE, ROOT};
-use super::{Shapes, TopicFilter, TopicName, is_wasteful, seeded, shrink};
-use crate::memory::{allocated_for, allocated_for_table};
+use super::{Shapes, TopicFilter, TopicName, seeded};
+use crate::tables::{PartedTable, Slots};
 
 /// Nodes that a topic can reach at one depth without anything being allocated.
 const INLINE_REACHED: usize = 32;
+
+/// So many levels, and as many filters with wildcards, are moved to other places when one has gone.
+const BROUGHT_FORWARD: usize = 4;
 
 /// A map from topic filters to `T` that is asked with topic names.
 ///
 /// The key is the filter without `$share/{ShareName}/`: shared and other subscriptions to a filter meet in the same `T`.
 pub struct FilterTree<T> {
-    exact: HashTable<Exact<T>>,
-    wildcards: IndexMap<Arc<str>, Wildcard<T>, RandomState>,
+    exact: PartedTable<Exact<T>>,
+    wildcards: Slots<Option<Wildcard<T>>>,
+    /// Where in `wildcards` each filter is, by its text.
+    positions: PartedTable<Position>,
     levels: Levels<Marks>,
     /// Of the filters with wildcards.
     shapes: Shapes,
@@ -41,9 +44,16 @@ struct Exact<T> {
 
 /// One per filter with wildcards.
 struct Wildcard<T> {
+    text: Arc<str>,
     /// Where the filter ends in `levels`.
     node: u32,
     value: T,
+}
+
+/// The position of a filter with wildcards, with the upper half of its hash, so that the table can grow without reading a million texts.
+struct Position {
+    hash: u32,
+    at: u32,
 }
 
 /// What a level knows about filters: positions in `wildcards`, or [`NONE`].
@@ -69,6 +79,21 @@ impl Marks {
     }
 }
 
+impl Position {
+    fn hash(hash: u64) -> u32 {
+        (hash >> 32) as u32
+    }
+
+    /// The hash as the table wants it, with its entropy at both ends.
+    fn spread(hash: u32) -> u64 {
+        u64::from(hash).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+
+    fn spread_own(&self) -> u64 {
+        Position::spread(self.hash)
+    }
+}
+
 impl<T> Exact<T> {
     fn is(&self, hash: u64, text: &str) -> bool {
         self.hash == hash && *self.text == *text
@@ -80,8 +105,9 @@ impl<T> FilterTree<T> {
     pub fn new(seed: u64) -> Self {
         let hasher = seeded(seed);
         FilterTree {
-            exact: HashTable::new(),
-            wildcards: IndexMap::with_hasher(hasher.clone()),
+            exact: PartedTable::new(),
+            wildcards: Slots::new(),
+            positions: PartedTable::new(),
             levels: Levels::new(hasher.clone()),
             shapes: Shapes::new(),
             hasher,
@@ -91,14 +117,15 @@ impl<T> FilterTree<T> {
     /// What is kept for [`filter.filter()`](TopicFilter::filter).
     pub fn get(&self, filter: &TopicFilter) -> Option<&T> {
         let text = filter.filter();
-        if filter.has_wildcard() { self.wildcards.get(text).map(|kept| &kept.value) } else { self.exactly(text) }
+        if filter.has_wildcard() { Some(&self.wildcard(self.position(text)?)?.value) } else { self.exactly(text) }
     }
 
     /// As [`get`](Self::get), to change it.
     pub fn get_mut(&mut self, filter: &TopicFilter) -> Option<&mut T> {
         let text = filter.filter();
         if filter.has_wildcard() {
-            return self.wildcards.get_mut(text).map(|kept| &mut kept.value);
+            let at = self.position(text)?;
+            return self.wildcards[at].as_mut().map(|kept| &mut kept.value);
         }
         let hash = self.hasher.hash_one(text);
         self.exact.find_mut(hash, |exact| exact.is(hash, text)).map(|exact| &mut exact.value)
@@ -108,15 +135,15 @@ impl<T> FilterTree<T> {
     pub fn entry(&mut self, filter: &TopicFilter, default: impl FnOnce() -> T) -> &mut T {
         let text = filter.filter();
         if filter.has_wildcard() {
-            let index = match self.wildcards.get_index_of(text) {
-                Some(index) => index,
+            let at = match self.position(text) {
+                Some(at) => at,
                 None => self.insert_wildcard(filter, default()),
             };
-            return &mut self.wildcards[index].value;
+            return &mut self.wildcards[at].as_mut().expect("there is a filter at its position").value;
         }
         let hash = self.hasher.hash_one(text);
-        let entry = self.exact.entry(hash, |exact| exact.is(hash, text), |exact| exact.hash);
-        &mut entry.or_insert_with(|| Exact { hash, text: filter.shared_filter(), value: default() }).into_mut().value
+        let make = || Exact { hash, text: filter.shared_filter(), value: default() };
+        &mut self.exact.find_or_insert_with(hash, |exact| exact.is(hash, text), make, |exact| exact.hash).value
     }
 
     /// Removes and returns what is kept for [`filter.filter()`](TopicFilter::filter). Memory follows when most of it is
@@ -135,10 +162,9 @@ impl<T> FilterTree<T> {
 
     /// The memory it takes, in bytes: without the texts of filters, which others share, and what values hold elsewhere.
     pub fn allocated(&self) -> usize {
-        let wildcards = self.wildcards.capacity();
-        allocated_for_table(self.exact.capacity(), size_of::<Exact<T>>())
-            + allocated_for::<(u64, Arc<str>, Wildcard<T>)>(wildcards)
-            + allocated_for_table(wildcards, size_of::<usize>())
+        self.exact.allocated()
+            + self.wildcards.allocated()
+            + self.positions.allocated()
             + self.levels.allocated()
             + self.shapes.allocated()
     }
@@ -161,9 +187,11 @@ impl<T> FilterTree<T> {
     /// Every filter (without `$share/{ShareName}/`) and what is kept for it, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &T)> {
         let exact = self.exact.iter().map(|exact| (&*exact.text, &exact.value));
-        exact.chain(self.wildcards.iter().map(|(text, kept)| (&**text, &kept.value)))
+        exact.chain(self.wildcards.iter().flatten().map(|kept| (&*kept.text, &kept.value)))
     }
 
+    // For each message.
+    #[inline(always)]
     fn exactly(&self, text: &str) -> Option<&T> {
         if self.exact.is_empty() {
             return None;
@@ -243,28 +271,42 @@ impl<T> FilterTree<T> {
 
     #[inline]
     fn report<'t>(&'t self, position: u32, found: &mut impl FnMut(&'t T)) {
-        if position != NONE {
-            found(&self.wildcards[position as usize].value);
+        if position != NONE
+            && let Some(kept) = &self.wildcards[position]
+        {
+            found(&kept.value);
         }
+    }
+
+    /// The filter at this position.
+    #[inline]
+    fn wildcard(&self, position: u32) -> Option<&Wildcard<T>> {
+        self.wildcards.get(position)?.as_ref()
+    }
+
+    /// The position of a filter with wildcards.
+    fn position(&self, text: &str) -> Option<u32> {
+        let hash = Position::hash(self.hasher.hash_one(text));
+        let is_it = |position: &Position| {
+            position.hash == hash && self.wildcard(position.at).is_some_and(|kept| *kept.text == *text)
+        };
+        self.positions.find(Position::spread(hash), is_it).map(|position| position.at)
     }
 
     fn remove_exact(&mut self, text: &str) -> Option<T> {
         let hash = self.hasher.hash_one(text);
-        let (removed, _) = self.exact.find_entry(hash, |exact| exact.is(hash, text)).ok()?.remove();
-        if is_wasteful(self.exact.len(), self.exact.capacity()) {
-            self.exact.shrink_to(self.exact.len() * 2, |exact| exact.hash);
-        }
-        Some(removed.value)
+        Some(self.exact.remove(hash, |exact| exact.is(hash, text), |exact| exact.hash)?.value)
     }
 
     /// Puts in a filter that is not there; returns its position.
-    fn insert_wildcard(&mut self, filter: &TopicFilter, value: T) -> usize {
-        let position = self.wildcards.len();
+    fn insert_wildcard(&mut self, filter: &TopicFilter, value: T) -> u32 {
         let node = self.make_levels(filter.filter());
         self.shapes.add(filter.filter());
-        *self.levels.marks_mut(node).end_of(filter.filter()) = position as u32;
-        self.wildcards.insert(filter.shared_filter(), Wildcard { node, value });
-        position
+        let at = self.wildcards.insert(Some(Wildcard { text: filter.shared_filter(), node, value }));
+        *self.levels.marks_mut(node).end_of(filter.filter()) = at;
+        let hash = Position::hash(self.hasher.hash_one(filter.filter()));
+        self.positions.insert_unique(Position::spread(hash), Position { hash, at }, Position::spread_own);
+        at
     }
 
     /// Makes the levels of `filter` as far as they are missing; returns the last one that is not `#`.
@@ -282,15 +324,13 @@ impl<T> FilterTree<T> {
     }
 
     fn remove_wildcard(&mut self, text: &str) -> Option<T> {
-        let (position, text, removed) = self.wildcards.swap_remove_full(text)?;
-        *self.levels.marks_mut(removed.node).end_of(&text) = NONE;
-        // The last one took its place.
-        if let Some((text, moved)) = self.wildcards.get_index(position) {
-            *self.levels.marks_mut(moved.node).end_of(text) = position as u32;
-        }
+        let at = self.position(text)?;
+        let hash = Position::hash(self.hasher.hash_one(text));
+        self.positions.remove(Position::spread(hash), |position| position.at == at, Position::spread_own);
+        let removed = self.wildcards.remove(at)?;
+        *self.levels.marks_mut(removed.node).end_of(text) = NONE;
         self.prune(removed.node);
-        self.shapes.remove(&text);
-        shrink(&mut self.wildcards);
+        self.shapes.remove(text);
         Some(removed.value)
     }
 
@@ -308,12 +348,33 @@ impl<T> FilterTree<T> {
             }
             node = parent;
         }
-        let Some(moved) = self.levels.compact() else { return };
-        for marks in self.levels.all_marks_mut().filter(|marks| marks.plus != NONE) {
-            marks.plus = moved[marks.plus as usize];
-        }
-        for kept in self.wildcards.values_mut() {
-            kept.node = moved[kept.node as usize];
+        self.bring_forward();
+    }
+
+    /// Where most places are not used any more, moves a few of the values in the rear forward.
+    fn bring_forward(&mut self) {
+        for _ in 0..BROUGHT_FORWARD {
+            if let Some((old, new)) = self.levels.bring_forward() {
+                let Marks { here, hash, .. } = *self.levels.marks(new);
+                for at in [here, hash].into_iter().filter(|at| *at != NONE) {
+                    if let Some(Some(kept)) = self.wildcards.get_mut(at) {
+                        kept.node = new;
+                    }
+                }
+                let above = self.levels.marks_mut(self.levels.parent(new));
+                if above.plus == old {
+                    above.plus = new;
+                }
+            }
+            if let Some(old) = self.wildcards.straggler() {
+                let new = self.wildcards.bring_forward(old);
+                let Some(kept) = &self.wildcards[new] else { continue };
+                *self.levels.marks_mut(kept.node).end_of(&kept.text) = new;
+                let hash = Position::hash(self.hasher.hash_one(&*kept.text));
+                if let Some(position) = self.positions.find_mut(Position::spread(hash), |position| position.at == old) {
+                    position.at = new;
+                }
+            }
         }
     }
 }
@@ -399,13 +460,12 @@ mod tests {
         let mut tree = FilterTree::new(1);
         let text = |n: u32| filter(&format!("site/{}/device {n}/{}", n % 7, ["state", "+", "#"][n as usize % 3]));
         (0..20_000).for_each(|n| *tree.entry(&text(n), || 0) = n);
-        let full = tree.levels.capacity();
-        assert!(full.0 > 20_000 && full.1 > 20_000);
-        assert!(tree.wildcards.capacity() > 13_000 && tree.exact.capacity() > 6_000);
+        let full = tree.levels.parts_allocated();
+        let [wildcards, exact] = [tree.wildcards.allocated(), tree.exact.allocated()];
         (0..20_000).filter(|n| n % 50 != 0).for_each(|n| assert_eq!(tree.remove(&text(n)), Some(n)));
-        let rest = tree.levels.capacity();
-        assert!(rest.0 < full.0 / 10 && rest.1 < full.1 / 10, "{rest:?}");
-        assert!(tree.wildcards.capacity() < 3_000 && tree.exact.capacity() < 1_500);
+        let rest = tree.levels.parts_allocated();
+        assert!(rest.0 < full.0 / 8 && rest.1 < full.1 / 8, "{rest:?}");
+        assert!(tree.wildcards.allocated() < wildcards / 3 && tree.exact.allocated() < exact / 4);
         // What is left is whole, can be added to and be taken away.
         for n in (0..20_000).step_by(50) {
             assert_eq!(tree.get(&text(n)), Some(&n));
@@ -428,9 +488,9 @@ mod tests {
                 tree.remove(&filter(&format!("a/{}", n - 10)));
             }
         }
-        let (nodes, edges) = tree.levels.capacity();
-        assert!(nodes <= 64 && edges <= 64, "{nodes} {edges}");
-        assert!(tree.wildcards.capacity() <= 64 && tree.exact.capacity() <= 64);
+        let (nodes, edges) = tree.levels.parts_allocated();
+        assert!(nodes <= 6_000 && edges <= 1_000, "{nodes} {edges}");
+        assert!(tree.wildcards.allocated() <= 4_000 && tree.exact.allocated() <= 4_000);
     }
 
     proptest! {

@@ -24,7 +24,6 @@ mod topic_map;
 use std::fmt;
 
 use ahash::RandomState;
-use indexmap::IndexMap;
 
 use crate::random::Random;
 
@@ -98,13 +97,6 @@ fn is_wasteful(len: usize, capacity: usize) -> bool {
     const WORTH_SHRINKING: usize = 1024;
 
     capacity >= WORTH_SHRINKING && len < capacity / 4
-}
-
-/// Gives memory of `map` back if it is wasteful.
-fn shrink<K, V>(map: &mut IndexMap<K, V, RandomState>) {
-    if is_wasteful(map.len(), map.capacity()) {
-        map.shrink_to(map.len() * 2);
-    }
 }
 
 /// What the property tests of this module choose from: few levels and few labels, so that things meet.

@@ -18,8 +18,9 @@ use source::{Source, entries};
 /// The floors, lowest first.
 const FLOORS: &[&[&str]] = &[
     &["time", "octets"],
-    &["random", "deadlines", "credit", "memory", "journal"],
-    &["topic", "codec"],
+    &["random", "credit", "memory", "journal"],
+    &["tables"],
+    &["deadlines", "topic", "codec"],
     &["config"],
     &["client", "message"],
     &["sharding"],

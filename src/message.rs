@@ -15,6 +15,7 @@ use triomphe::{Arc, ThinArc};
 
 use crate::codec::QoS;
 use crate::memory::{Held, MemoryKind, allocated};
+use crate::octets;
 use crate::time::Time;
 use crate::topic::TopicName;
 
@@ -83,7 +84,7 @@ impl Message {
     pub fn topic(&self) -> TopicName<'_> {
         let bytes = self.topic_bytes();
         // The bytes were copied from a `TopicName`, so both checks have been made; they are not worth a second walk of the levels.
-        TopicName::trusted(std::str::from_utf8(bytes).unwrap_or_default())
+        TopicName::trusted(octets::text(bytes).unwrap_or_default())
     }
 
     /// The bytes of that topic.

@@ -1,5 +1,7 @@
 //! Bytes that may not be in a text, looked for eight at a time: every PUBLISH comes through here.
 
+use ascii::AsciiStr;
+
 /// Eight times the same byte.
 const fn every(byte: u8) -> u64 {
     u64::from_ne_bytes([byte; 8])
@@ -12,6 +14,15 @@ const fn has_null(word: u64) -> u64 {
 
 /// `+` and `#` differ in one bit.
 const WILDCARD_BIT: u8 = b'+' ^ b'#';
+
+/// `bytes` as a text, if they are UTF-8 [MQTT-1.5.4-1]. Most are ASCII and short, which the standard library looks at byte by byte.
+#[inline]
+pub fn text(bytes: &[u8]) -> Option<&str> {
+    match AsciiStr::from_ascii(bytes) {
+        Ok(ascii) => Some(ascii.as_str()),
+        Err(_) => std::str::from_utf8(bytes).ok(),
+    }
+}
 
 /// Whether a null is among `bytes`.
 #[inline]
@@ -43,6 +54,29 @@ fn any(bytes: &[u8], unfit: impl Fn(u64) -> u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// As the standard library finds, which looks at them in another way.
+    #[test]
+    fn what_is_no_text_is_found_wherever_it_is() {
+        let characters = ["a", "é", "€", "𝄞", "\0", "\u{7ff}", "\u{ffff}"];
+        let wrong: [&[u8]; 8] = [
+            b"\x80",
+            b"\xc3",
+            b"\xe2\x82",
+            b"\xf0\x9d\x84",
+            b"\xed\xa0\x80",
+            b"\xc0\x80",
+            b"\xf4\x90\x80\x80",
+            b"\xff",
+        ];
+        for (len, at) in (0..40).flat_map(|len| (0..=len).map(move |at| (len, at))) {
+            for middle in characters.map(str::as_bytes).into_iter().chain(wrong) {
+                let bytes = ["a".repeat(at).as_bytes(), middle, "a".repeat(len - at).as_bytes()].concat();
+                assert_eq!(text(&bytes), std::str::from_utf8(&bytes).ok(), "{bytes:?}");
+            }
+        }
+        assert_eq!(text(b""), Some(""));
+    }
 
     #[test]
     fn unfit_bytes_are_found_wherever_they_are_and_no_others() {

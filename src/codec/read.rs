@@ -89,7 +89,7 @@ impl<'a> Reader<'a> {
     #[inline]
     pub(super) fn string(&mut self) -> Result<&'a str, DecodeError> {
         let bytes = self.binary()?;
-        let text = str::from_utf8(bytes).map_err(|_| DecodeError::malformed("string is not UTF-8 [MQTT-1.5.4-1]"))?;
+        let text = octets::text(bytes).ok_or_else(|| DecodeError::malformed("string is not UTF-8 [MQTT-1.5.4-1]"))?;
         if octets::contains_null(bytes) {
             return Err(DecodeError::malformed("string contains U+0000 [MQTT-1.5.4-2]"));
         }

@@ -11,6 +11,7 @@
 
 use crate::codec::QoS;
 use crate::message::{Message, Publication};
+use crate::octets;
 use crate::session::{PublicationId, Recipient};
 use crate::sharding::{Publisher, ShardSet};
 use crate::time::Time;
@@ -132,7 +133,7 @@ impl Batch {
         let publication = |gathered: &Gathered| {
             let [topic, properties, payload] = gathered.ends;
             // The bytes were copied from a `TopicName`.
-            let name = TopicName::trusted(std::str::from_utf8(&self.bytes[begin..topic]).unwrap_or_default());
+            let name = TopicName::trusted(octets::text(&self.bytes[begin..topic]).unwrap_or_default());
             let mut publication = Publication::new(name, &self.bytes[properties..payload]);
             publication.properties = &self.bytes[topic..properties];
             (publication.qos, publication.retain) = (gathered.qos, gathered.retain);

@@ -207,6 +207,12 @@ impl Broker {
         (self.sockets[socket].end == End::At(shard, id)).then_some(socket)
     }
 
+    /// The number of a connection that the shard has, whether its client has hung up or not.
+    pub fn serial_of(&self, shard: usize, id: ConnectionId) -> Option<u32> {
+        let socket = &self.sockets[(*self.by_index[shard].get(id.index())?)?];
+        (socket.end == End::At(shard, id) || socket.end == End::Closed).then_some(socket.serial)
+    }
+
     /// The broker is given `count` of the bytes that are on their way to it.
     pub fn give(&mut self, socket: usize, count: usize) {
         let one = &mut self.sockets[socket];

@@ -258,8 +258,7 @@ impl Play {
                 self.new_turn(socket);
             }
             let socket = socket.filter(|socket| matches!(self.broker.sockets[*socket].end, End::At(..)));
-            let serial = socket.map(|socket| self.broker.sockets[socket].serial);
-            self.judge.drained.extend(serial);
+            self.judge.drained.extend(self.broker.serial_of(shard, connection));
             self.broker.drain(shard, connection, socket);
             socket.into_iter().for_each(|socket| self.free(socket));
             self.observe();

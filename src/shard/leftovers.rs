@@ -19,7 +19,7 @@ use crate::client::{DropReason, SubscriberId};
 use crate::hooks::{Chain, Notified};
 use crate::message::Message;
 use crate::routing::{Routing, Turn};
-use crate::session::{Look, Outbound, OutgoingMessage, Session};
+use crate::session::{Look, OutgoingMessage, Session};
 use crate::topic::TopicFilter;
 
 /// How long messages are seen to.
@@ -134,12 +134,14 @@ pub(super) fn would_hold_up<C: Chain>(clients: &Clients<C>, subscriber: &Subscri
         true => outbound.queue.qos0_len().max(AwayShared::len(outbound)).max(session.subscriptions.shared() as usize),
         false => (outbound.queue.len() + outbound.in_flight()).max(session.subscriptions.shared() as usize),
     };
-    is_much(clients, left) || waits_for_room(clients, outbound)
+    is_much(clients, left) || waits_for_room(clients, session)
 }
 
-/// Whether what a session has of shared subscriptions has perhaps to wait for room on the way to other members.
-fn waits_for_room<C: Chain>(clients: &Clients<C>, outbound: &Outbound) -> bool {
-    let is_any_shared = || AwayShared::len(outbound) > 0;
+/// Whether what a session has of shared subscriptions has perhaps to wait for room on the way to other members. Its will may come to that.
+fn waits_for_room<C: Chain>(clients: &Clients<C>, session: &Session<C::State>) -> bool {
+    let outbound = &session.outbound;
+    let may_come = || session.will.is_some() && session.subscriptions.shared() > 0;
+    let is_any_shared = || AwayShared::len(outbound) > 0 || may_come();
     let is_crowded = clients.flow.is_any_congested() || is_much_passed_on(clients);
     let is_large =
         || outbound.queue.shared() > 0 && outbound.queue.bytes() > clients.setup.config.runtime.mailbox_bytes;

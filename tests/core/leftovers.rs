@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use moormq::client::DropReason;
-use moormq::codec::{Packet, QoS, ReasonCode};
+use moormq::codec::{Packet, QoS, ReasonCode, Will};
 use moormq::config::SharedPolicy;
 use moormq::hooks::{Chain, Linked, NoHooks};
 use moormq::shard::{Input, TurnLimits};
@@ -614,4 +614,30 @@ fn what_waits_for_room_stays_with_its_member_if_nobody_else_is_there_any_more() 
     let mut texts = again.texts(&mut world);
     texts.sort();
     assert_eq!((present, texts), (true, ["0", "1", "2"].map(str::to_owned).to_vec()));
+}
+
+/// Its own will is for its shared subscription, too: it ends with its session, and goes to a member behind a full queue. So does that of each
+/// connection that takes the next one over: they wait.
+#[test]
+fn a_will_that_is_left_to_others_waits_for_room_and_so_does_who_takes_over() {
+    for shards in [2, 4] {
+        let mut world = World::new(shards, config(|_| {}), || NoHooks.hook(Script::default()));
+        let (id, far) = (id_owned_by(&world, 0, "c"), shards - 1);
+        let mut away = Client::on(&mut world, far, "away", ConnectOptions::kept(V5));
+        away.subscribed(&mut world, "$share/g/t", QoS::AtLeastOnce);
+        world.hang_up(away.socket);
+        let will = Will { topic: "t", payload: b"gone", qos: QoS::AtLeastOnce, ..Will::default() };
+        let options = ConnectOptions { will: Some(will), ..ConnectOptions::clean(V5) };
+        let (mut member, _) = Client::connect(&mut world, 0, &id, options);
+        member.subscribed(&mut world, "$share/g/t", QoS::AtLeastOnce);
+        world.handle(0, Input::Congestion { to: far, congested: true });
+        let mut again = Client::send_connect(&mut world, 0, &id, options);
+        assert_eq!(again.received(&mut world), [], "{shards} shards: not while the queue is full");
+        world.handle(0, Input::Congestion { to: far, congested: false });
+        world.settle();
+        assert!(matches!(again.received(&mut world)[..], [Got::Connack { .. }]));
+        let id = id_owned_by(&world, far, "away");
+        let (mut away, _) = Client::connect(&mut world, far, &id, ConnectOptions::kept(V5));
+        assert_eq!(away.texts(&mut world), ["gone"], "{shards} shards");
+    }
 }

@@ -170,12 +170,6 @@ pub const fn allocated_for<T>(capacity: usize) -> usize {
     allocated(capacity * size_of::<T>())
 }
 
-/// The bytes that a hash table takes that has room for so many entries of `size` bytes: a power of two of places, of which seven of eight
-/// are used at most, and a byte for each of them.
-pub fn allocated_for_table(capacity: usize, size: usize) -> usize {
-    if capacity == 0 { 0 } else { allocated((capacity * 8 / 7).next_power_of_two() * (size + 1) + UNIT) }
-}
-
 /// About the bytes that an entry of `size` bytes takes in a B-tree, whose nodes have eleven places, seven of which are used.
 pub const fn allocated_in_tree(size: usize) -> usize {
     11 * (size + 2) / 7
@@ -339,7 +333,6 @@ mod tests {
         let sizes = [0, 1, 16, 17, 128, 129, 160, 161, 256, 257, 1 << 20, (1 << 20) + 1];
         let classes = [0, 16, 16, 32, 128, 160, 160, 192, 256, 320, 1 << 20, (1 << 20) + (1 << 18)];
         assert_eq!(sizes.map(allocated), classes);
-        assert_eq!([0, 3, 7, 14].map(|capacity| allocated_for_table(capacity, 7)), [0, 48, 80, 160]);
     }
 
     #[test]

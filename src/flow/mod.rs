@@ -283,7 +283,7 @@ impl Flow {
         released
     }
 
-    /// Forgets credits that have come back whole, a part of them in each call. Whether all have been looked at.
+    /// Forgets credits that have come back whole, a part of them in each call. Whether that was the last part: then it begins anew.
     pub fn forget_whole(&mut self, now: Time) -> bool {
         self.standings.forget_whole(now)
     }

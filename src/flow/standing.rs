@@ -64,15 +64,22 @@ pub struct Standings {
     of: PartedMap<Holder, Standing>,
     /// What is left to new clients, where that is not all.
     addresses: PartedMap<IpAddr, Credit>,
-    /// The parts of these whose credits are looked at next: whether they are whole.
-    next: [usize; 2],
+    /// Which credits are looked at next: whether they are whole.
+    next: Next,
+}
+
+/// A part of the clients, or of the addresses, which come when all clients were looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    Client(usize),
+    Address(usize),
 }
 
 impl Standings {
     /// All have credit of this length. Addresses are hashed with `hasher`.
     pub fn new(patience: Duration, hasher: ahash::RandomState) -> Self {
         let of = PartedMap::with_hasher(hasher.clone());
-        Standings { patience, of, addresses: PartedMap::with_hasher(hasher), next: [0; 2] }
+        Standings { patience, of, addresses: PartedMap::with_hasher(hasher), next: Next::Client(0) }
     }
 
     /// The credit of a client, or of a publisher.
@@ -142,15 +149,21 @@ impl Standings {
         self.of.remove(&Holder::Connection(id));
     }
 
-    /// Forgets credits that have come back whole, a part of them in each call. Whether all have been looked at.
+    /// Forgets credits that have come back whole, a part of them in each call. Whether that was the last part: then it begins anew. (What moves
+    /// from a part to one that was looked at, because there are fewer now, is looked at the next time.)
     pub fn forget_whole(&mut self, now: Time) -> bool {
-        let Standings { patience, of, addresses, next: [of_clients, of_addresses] } = self;
-        let rest = [
-            of.retain_in(*of_clients, |_, standing| !standing.credit.is_whole(*patience, now)),
-            addresses.retain_in(*of_addresses, |_, credit| !credit.is_whole(*patience, now)),
-        ];
-        self.next = rest.map(Option::unwrap_or_default);
-        rest == [None; 2]
+        if let Next::Client(part) = self.next {
+            let patience = self.patience;
+            let rest = self.of.retain_in(part, |_, standing| !standing.credit.is_whole(patience, now));
+            self.next = rest.map_or(Next::Address(0), Next::Client);
+        }
+        if let Next::Address(part) = self.next {
+            let patience = self.patience;
+            let rest = self.addresses.retain_in(part, |_, credit| !credit.is_whole(patience, now));
+            self.next = rest.map_or(Next::Client(0), Next::Address);
+            return rest.is_none();
+        }
+        false
     }
 
     /// Whether all credit there is is whole.

@@ -115,6 +115,30 @@ fn credit_outlives_the_connection_and_comes_back_slowly() {
     }
 }
 
+/// However many parts the clients and the addresses have: each is looked at once.
+#[test]
+fn credits_of_very_many_are_looked_at_in_parts_and_once_each() {
+    let mut flow = flow();
+    for number in 0..6000_u32 {
+        let (id, address) = (ConnectionId::new(number, 1), IpAddr::from(number.to_be_bytes()));
+        for account in [Account::of_session(u64::from(number), address), Account::of_connection(id, address)] {
+            let full = (backlog(1000, 0), QoS::AtMostOnce);
+            flow.backlog_is_full(id, account, full, (publisher(2), ENOUGH), at(0));
+            flow.due(id, at(500));
+            flow.remove(id, at(500));
+        }
+    }
+    let calls = 1 + (0..).take_while(|_| !flow.forget_whole(at(600))).count();
+    assert!((8..100).contains(&calls), "{calls}");
+    assert_eq!(1 + (0..).take_while(|_| !flow.forget_whole(at(600))).count(), calls, "none is whole yet");
+    let mut rounds = 0;
+    while !flow.standings.is_empty() {
+        while !flow.forget_whole(at(100_000)) {}
+        rounds += 1;
+        assert!(rounds <= 8);
+    }
+}
+
 /// Clients of one house, or behind one gateway, do not pay for each other, as long as they read.
 #[test]
 fn who_has_caught_up_leaves_nothing_to_the_next_from_its_address() {

@@ -36,6 +36,7 @@
 //! Trusts that messages between two shards arrive in order; needs no order between other pairs. Never delivers anything.
 
 mod gathering;
+mod holders;
 mod live;
 mod page;
 mod questions;
@@ -183,6 +184,11 @@ impl Retained {
         let retention = self.store(mountpoint).store(kept, &room);
         self.questions.applied(from, &self.applied);
         retention
+    }
+
+    /// How many readers were looked at for messages that came live, since this was asked last.
+    pub fn looked_at(&mut self) -> usize {
+        std::mem::take(&mut self.replays.looked_at)
     }
 
     /// A message to be retained goes to subscribers live; it is that message of `shard` to the owner of its topic.

@@ -4,9 +4,8 @@ use std::collections::VecDeque;
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
 
-use smallvec::SmallVec;
-
 use super::gathering::Gathered;
+use super::holders::Holders;
 use super::live::LiveLog;
 use super::page::RetainedPage;
 use super::replay::{Replay, Wanted};
@@ -21,7 +20,9 @@ pub(super) struct Replays {
     asked: PartedMap<u64, (u32, u64)>,
     next_question: u64,
     /// The readers that have a message here which was not sent yet, by the hash of its topic.
-    unsent: PartedMap<u64, SmallVec<[u32; 2]>>,
+    unsent: PartedMap<u64, Holders>,
+    /// How many of them were looked at for messages that came live.
+    pub looked_at: usize,
     log: LiveLog,
     /// Subscriptions that need not wait any more for the first pages, by their numbers.
     begun: VecDeque<u64>,
@@ -72,6 +73,7 @@ impl Replays {
             asked: PartedMap::with_hasher(hasher.clone()),
             next_question: 0,
             unsent: PartedMap::with_hasher(hasher.clone()),
+            looked_at: 0,
             log: LiveLog::default(),
             begun: VecDeque::new(),
             ready: VecDeque::new(),
@@ -238,7 +240,8 @@ impl Replays {
             let hash = |topic: &str| Topic::new(mountpoint, topic, hasher, shards).hash;
             self.log.cut(&mut page, since, hash);
             for (_, message) in &page.messages {
-                self.unsent.get_or_insert_with(hash(message.topic().as_str()), SmallVec::new).push(place);
+                let holders = self.unsent.get_or_insert_with(hash(message.topic().as_str()), Holders::default);
+                holders.add(place, &self.hasher);
             }
             reader.replay.answered(page);
             if reader.asked.is_empty() {
@@ -255,14 +258,18 @@ impl Replays {
         if !self.asked.is_empty() {
             self.log.note(shard, topic.owner, number, topic.hash);
         }
-        let Some(readers) = self.unsent.get(&topic.hash).cloned() else { return };
-        for place in readers {
+        let Some(holders) = self.unsent.remove(&topic.hash) else { return };
+        let mut stay = Holders::default();
+        for place in holders.into_places() {
+            self.looked_at += 1;
             let Some(reader) = self.readers.get_mut(&place) else { continue };
-            let dropped = reader.replay.comes_live(topic.owner, topic.name.as_bytes(), shard, number);
-            if let Some(dropped) = dropped {
-                self.forget_unsent(place, &[dropped]);
-                self.make_ready(place);
+            match reader.replay.comes_live(topic.owner, topic.name.as_bytes(), shard, number) {
+                Some(_) => self.make_ready(place),
+                None => stay.add(place, &self.hasher),
             }
+        }
+        if !stay.is_empty() {
+            self.unsent.insert(topic.hash, stay);
         }
     }
 
@@ -287,11 +294,9 @@ impl Replays {
         for message in messages {
             let topic = message.topic();
             let hash = Topic::new(reader.replay.mountpoint(), topic.as_str(), &self.hasher, self.shards).hash;
-            let Some(readers) = self.unsent.get_mut(&hash) else { continue };
-            if let Some(at) = readers.iter().position(|other| *other == place) {
-                readers.swap_remove(at);
-            }
-            if readers.is_empty() {
+            let Some(holders) = self.unsent.get_mut(&hash) else { continue };
+            holders.remove(place);
+            if holders.is_empty() {
                 self.unsent.remove(&hash);
             }
         }

@@ -42,11 +42,20 @@ pub(super) struct Agenda<S> {
     next_number: u64,
     /// How far an orderly stop is.
     pub stop: Stop,
+    /// How far the search for what is to be forgotten is.
+    pub swept: Swept,
+}
+
+/// What a sweep has looked at to the end, and need not again before the next one.
+#[derive(Debug, Default)]
+pub(super) struct Swept {
+    pub credits: bool,
+    pub arrivals: bool,
 }
 
 /// How often a search for expired retained messages begins.
 pub(super) const SWEEP: Duration = Duration::from_secs(60);
-/// So many entries of the timer wheel are looked at in one turn: they come due, or move down a level. Others wait for the next one.
+/// So many entries of the timer wheel come due in one turn, others in the next one. Some more may move down a level.
 const MOST_COLLECTED: usize = 4096;
 /// How soon the next portion of sessions that came is looked at, until all were.
 pub(super) const NEXT_PORTION: Duration = Duration::from_millis(10);
@@ -133,6 +142,7 @@ impl<S> Agenda<S> {
             addressed: VecDeque::new(),
             next_number: 1,
             stop: Stop::new(shards),
+            swept: Swept::default(),
         }
     }
 

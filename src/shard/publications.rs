@@ -209,6 +209,7 @@ impl<C: Chain> PubSub<C> {
     fn retain(&mut self, mountpoint: u32, publication: &Publication<'_>) -> (usize, u64) {
         let name = self.routing.name(mountpoint).clone();
         let (owner, number) = self.retained.send(&name, publication);
+        self.clients.agenda.turn.did_look(self.retained.looked_at());
         let message = publication.keep();
         if owner == self.clients.setup.id {
             self.apply_retained(owner, mountpoint, message);
@@ -242,6 +243,7 @@ impl<C: Chain> PubSub<C> {
         let publication = message.publication();
         if number > 0 {
             self.retained.note_live(mountpoint, publication.topic, id.shard, number);
+            self.clients.agenda.turn.did_look(self.retained.looked_at());
         }
         let mountpoint = self.routing.mountpoint(mountpoint);
         self.clients.deliver_batch();

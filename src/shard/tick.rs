@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::agenda::{Deadline, NEXT_PORTION, SWEEP};
+use super::agenda::{Deadline, NEXT_PORTION, SWEEP, Swept};
 use super::counters::Counted;
 use super::draining;
 use super::machine::Shard;
@@ -79,17 +79,23 @@ impl<C: Chain> Shard<C> {
     fn sweep(&mut self) {
         let PubSub { clients, routing, .. } = &mut self.pubsub;
         let now = clients.agenda.now();
-        let all_looked_at = clients.flow.forget_whole(now);
         let (own, received) = (clients.setup.id, routing.received_up_to());
-        // Of what is under way, some was perhaps delivered where a session was before.
-        let all_arrived = !clients.delivery.fan_outs.is_empty()
-            || self.migration.incoming.forget_arrived(|index| {
-                let session = clients.sessions.get_mut(index);
-                session.is_none_or(|session| MigrationState::forget_arrival(&mut session.migration, own, received))
-            });
-        let is_over = all_arrived && all_looked_at;
+        // Each to its end, however long the other one takes.
+        if !clients.agenda.swept.credits {
+            clients.agenda.swept.credits = clients.flow.forget_whole(now);
+        }
+        if !clients.agenda.swept.arrivals {
+            // Of what is under way, some was perhaps delivered where a session was before.
+            clients.agenda.swept.arrivals = !clients.delivery.fan_outs.is_empty()
+                || self.migration.incoming.forget_arrived(|index| {
+                    let session = clients.sessions.get_mut(index);
+                    session.is_none_or(|session| MigrationState::forget_arrival(&mut session.migration, own, received))
+                });
+        }
+        let is_over = clients.agenda.swept.credits && clients.agenda.swept.arrivals;
         clients.agenda.arm(now + if is_over { SWEEP } else { NEXT_PORTION }, Deadline::Sweep);
         if is_over {
+            clients.agenda.swept = Swept::default();
             self.pubsub.forget_expired();
         }
     }

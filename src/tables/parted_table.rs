@@ -14,7 +14,7 @@ use std::vec;
 use hashbrown::HashTable;
 use hashbrown::hash_table::{self, Entry};
 
-use crate::memory::{allocated_for, allocated_for_table};
+use crate::memory::{allocated, allocated_for};
 
 /// A single part has no more entries than this: then there are two.
 const FULL: usize = 1600;
@@ -79,7 +79,7 @@ impl<T> PartedTable<T> {
     /// Whether there is none.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.one.is_empty() && self.many.is_none()
+        self.len() == 0
     }
 
     /// The memory it takes, in bytes, without what entries hold elsewhere.
@@ -340,10 +340,10 @@ impl<T> Many<T> {
     /// Changes a part, whose memory may change thereby.
     fn change(&mut self, at: usize, change: impl FnOnce(&mut HashTable<T>)) {
         let part = &mut self.parts[at];
-        let before = part.capacity();
+        let before = part.num_buckets();
         let allocated = allocated_by(part);
         change(part);
-        if part.capacity() != before {
+        if part.num_buckets() != before {
             self.allocated = self.allocated + allocated_by(part) - allocated;
         }
     }
@@ -356,12 +356,13 @@ fn chosen(hash: u64) -> usize {
 }
 
 fn allocated_by<T>(table: &HashTable<T>) -> usize {
-    allocated_for_table(table.capacity(), size_of::<T>())
+    allocated(table.allocation_size())
 }
 
-/// Gives memory back if most of it is unused.
+/// Gives memory back if most of it is unused. (The capacity of a table says nothing of that: it falls with each entry that leaves a mark behind.)
 fn give_back<T>(table: &mut HashTable<T>, hasher: &impl Fn(&T) -> u64) {
-    if table.capacity() >= WORTH_SHRINKING && table.len() < table.capacity() / 4 {
+    let places = table.num_buckets() / 8 * 7;
+    if places >= WORTH_SHRINKING && table.len() < places / 4 {
         table.shrink_to(2 * table.len(), hasher);
     }
 }
@@ -498,6 +499,21 @@ mod tests {
         (99_000..100_000).for_each(|key| assert!(table.has(key)));
         (99_000..99_990).for_each(|key| assert_eq!(table.remove(key), Some(key)));
         assert!(table.table.allocated() < full / 200);
+    }
+
+    /// Entries that leave a nearly full table leave marks behind, which count against its capacity.
+    #[test]
+    fn what_was_nearly_full_gives_its_memory_back() {
+        for full in [800, 870, 896, 1590] {
+            let mut table = Counted::default();
+            (0..full).for_each(|key| table.insert(key));
+            let before = table.table.allocated();
+            for key in 0..full {
+                assert_eq!(table.remove(key), Some(key));
+                assert_eq!(table.table.allocated(), allocated_in_truth(&table.table));
+            }
+            assert!(table.table.allocated() < before / 2, "{full}: {before} {}", table.table.allocated());
+        }
     }
 
     #[test]

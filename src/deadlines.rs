@@ -21,8 +21,8 @@ use crate::time::Time;
 pub const TICK_MILLIS: u64 = 8;
 
 /// Slots per level, and the bits of a tick that choose one of them.
-const SLOTS: usize = 64;
-const SLOT_BITS: u32 = SLOTS.ilog2();
+const SLOTS_IN_LEVEL: usize = 64;
+const SLOT_BITS: u32 = SLOTS_IN_LEVEL.ilog2();
 
 /// The last tick there is, and enough levels to reach it.
 const LAST_TICK: u64 = u64::MAX / TICK_MILLIS;
@@ -53,7 +53,7 @@ pub struct Deadlines<K> {
 struct Level {
     /// Bit `n` is set if slot `n` is not empty.
     occupied: u64,
-    slots: [List; SLOTS],
+    slots: [List; SLOTS_IN_LEVEL],
 }
 
 struct Armed<K> {
@@ -81,7 +81,7 @@ impl List {
 impl<K> Deadlines<K> {
     /// Nothing armed; `now` is the present.
     pub fn new(now: Time) -> Self {
-        let level = || Level { occupied: 0, slots: [List::EMPTY; SLOTS] };
+        let level = || Level { occupied: 0, slots: [List::EMPTY; SLOTS_IN_LEVEL] };
         Deadlines {
             elapsed: now.as_millis() / TICK_MILLIS,
             armed: Slots::new(),
@@ -190,7 +190,7 @@ impl<K> Deadlines<K> {
     fn put(&mut self, place: u32, tick: u64) {
         debug_assert!(tick > self.elapsed);
         let level = ((self.elapsed ^ tick).ilog2() / SLOT_BITS) as usize;
-        let slot = (tick >> shift(level)) as usize % SLOTS;
+        let slot = (tick >> shift(level)) as usize % SLOTS_IN_LEVEL;
         self.levels[level].occupied |= 1 << slot;
         link(&mut self.armed, &mut self.levels[level].slots[slot], place);
     }

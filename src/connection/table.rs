@@ -69,7 +69,7 @@ impl<A> Connections<A> {
     /// Adds a connection. There must be none at its index.
     pub fn insert(&mut self, connection: Connection<A>) {
         let at = connection.id.index();
-        // The runtime assigns indices in turn: no more than one is new.
+        // The runtime assigns indices in turn: few are new, this one and those of connections that were closed before they came here.
         while self.records.len() <= at {
             self.records.push(None);
             self.entries.push(OwnEntries::NONE);

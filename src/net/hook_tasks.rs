@@ -17,7 +17,7 @@ use crate::tables::PartedMap;
 
 /// The pending hooks of a shard, by task number.
 pub(super) struct HookTasks {
-    /// One for each client that waits, at most; the numbers are the shard's own, and need no secret seed.
+    /// At most a few for each client, and as many about messages as there may be; the numbers are the shard's own, and need no secret seed.
     running: PartedMap<u64, Running>,
     woken: Arc<Woken>,
 }

@@ -126,7 +126,7 @@ impl Recipients {
         }
     }
 
-    /// Adds those behind the first, of which there are some if there are very many. One that wants nothing of its own gets nothing of
+    /// Adds those behind the first, of which there are some if there are many. One that wants nothing of its own gets nothing of
     /// session `from`.
     #[cold]
     #[inline(never)]

@@ -12,7 +12,8 @@
 //! | [`Slots`] | places that are taken and given back in any order | the same |
 //! | [`Sparse`] | a value for each index, most of which nobody set | the same |
 //!
-//! Small ones cost what a plain table or vector costs, in memory and to look into: they are one until they have a part or chunk full.
+//! Small ones cost what a plain table or vector costs, in memory and to look into: they are one until they have a part or chunk full. (`Slots` and
+//! `Sparse` have a few lists more.)
 //!
 //! # What may be a vector all the same
 //!
@@ -21,8 +22,9 @@
 //! stay as it is if nothing but its bytes is copied: a million entries of 8 bytes are 8 MB, of which growing copies half, in about a
 //! millisecond with the page faults, and which the next million pushes do not do again. Such are the queues of connections that have
 //! output, or are to be read, closed or served, and the lists of boxes of sessions and connections, which are looked into several times for every
-//! message: another branch there costs more than that. A hash table never may: it visits each entry at random. Trees
-//! (`BTreeMap`) need nothing: they grow node by node.
+//! message: another branch there costs more than that. A hash table never may, unless something else bounds it: it visits each entry at random. So
+//! bounded are the slots and sessions that move at a time, questions of operators, and failed logins. Trees (`BTreeMap`) need nothing: they grow
+//! node by node.
 //!
 //! Tables that are built on other threads and then handed to the shards, as those of access rules and users are, may be anything.
 

@@ -183,8 +183,8 @@ impl<M: Default> Levels<M> {
     }
 
     /// If most places for nodes are not used, moves one of those in the rear forward. Gives its old place and its new one, for the owner to
-    /// correct what he kept, the marks of its parent included. Memory is given back in time if this is called more often than nodes are
-    /// removed.
+    /// correct what he kept, the marks of its parent included. Memory is given back in time if this is called about as often as nodes are
+    /// removed; but a node of very many children stays where it is.
     pub(super) fn bring_forward(&mut self) -> Option<(u32, u32)> {
         let old = self.nodes.straggler()?;
         let node = &self.nodes[old];

@@ -26,6 +26,30 @@
 //! * Whatever is in the files, reading ends, and does not panic.
 //! * After a failed write or sync no mark advances, and nothing is tried again.
 //!
+//! # What does not hold yet
+//!
+//! The guarantees above have been shown for one start after another on disks that err once. A reading found these histories, in which they do not
+//! hold; they are to be mended before anything is wired to this:
+//!
+//! 1. An opening leaves no trace before its first preparation. If the frames that it wrote cannot be read at the next start, that uses their numbers
+//!    again, and the one after it may take the first ones for the second. Likewise with generations, if a whole file cannot be read once. An opening
+//!    has to write a header of its own, with its number and generation, before its first frame.
+//! 2. A header of which one copy is torn is not written again. Another bad bit then brings back the older copy, and with it an older use of the file.
+//!    Two copies that differ have to be made one; and frames of a greater generation say more than a header.
+//! 3. Files that could not be read at a start, and frames that were given up, are recycled later without a finding, though they can be read again.
+//! 4. After a preparation that failed at its last step the same generation may be given to another file.
+//! 5. Files that are surplus are removed last first, before a header excludes them. After a crash in between, records may be read whose
+//!    acknowledgements are gone.
+//! 6. With [`Sync::Linked`], pages whose sync has failed may be read from the cache of the kernel at the next start, and count as synced.
+//! 7. A write of a process that was killed may reach a file after it was read. The lock has to be one on the files themselves.
+//! 8. A file whose header cannot be written is tried again for ever, in place of all others. A full disk is filled again every second.
+//! 9. After a failed write the next start goes on at the very same place; idle files of another `segment_bytes` are recycled without being filled;
+//!    [`Journal::is_settled`] is true after a failure; a lost frame with only torn ones behind it is told as a torn tail; and one bad block
+//!    costs up to 64 reads that fail.
+//!
+//! Who wires it has to know in which segment a record is, and up to which mark an archived one goes; to be able to seal the last segment and
+//! release it; and to tell a file that is to be made from one that is to be emptied.
+//!
 //! # Bounds
 //!
 //! | what | bound |

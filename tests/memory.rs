@@ -114,9 +114,10 @@ impl Client {
     }
 }
 
-/// The name of the test, for itself.
-/// How long the two are waited for to agree.
+/// How long what is counted and what is allocated have to agree.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The name of the test, for itself.
 const NAME: &str = "the_sum_of_all_kinds_is_what_the_allocator_has_given";
 
 /// What the allocator is told from outside of the process: not to keep for its threads what they have given back. That would count as

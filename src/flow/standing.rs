@@ -152,13 +152,12 @@ impl Standings {
     /// Forgets credits that have come back whole, a part of them in each call. Whether that was the last part: then it begins anew. (What moves
     /// from a part to one that was looked at, because there are fewer now, is looked at the next time.)
     pub fn forget_whole(&mut self, now: Time) -> bool {
+        let patience = self.patience;
         if let Next::Client(part) = self.next {
-            let patience = self.patience;
             let rest = self.of.retain_in(part, |_, standing| !standing.credit.is_whole(patience, now));
             self.next = rest.map_or(Next::Address(0), Next::Client);
         }
         if let Next::Address(part) = self.next {
-            let patience = self.patience;
             let rest = self.addresses.retain_in(part, |_, credit| !credit.is_whole(patience, now));
             self.next = rest.map_or(Next::Client(0), Next::Address);
             return rest.is_none();

@@ -213,11 +213,6 @@ impl FrameHeader {
     }
 }
 
-/// How many bytes a frame with so many bytes of records has, without what fills its last block.
-pub(super) fn frame_bytes_for(records: usize) -> usize {
-    FRAME_HEADER + records
-}
-
 /// How many bytes a record with a body of `length` takes.
 pub(super) fn record_bytes(length: usize) -> usize {
     1 + varint_bytes(length) + length

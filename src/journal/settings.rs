@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Deref;
 use std::time::Duration;
 
-use super::format::{BLOCK, Identity, LARGEST_FRAME, StoreId, frame_bytes_for};
+use super::format::{BLOCK, FRAME_HEADER, Identity, LARGEST_FRAME, StoreId, largest_body};
 
 /// How many segments there have to be: one that is written, one that is archived, and one that is kept for [`Class::Relief`](super::Class).
 pub const FEWEST_SEGMENTS: u32 = 3;
@@ -107,7 +107,7 @@ impl CheckedSettings {
 
     /// The largest body of a record, in bytes: it fits into a frame of its own.
     pub fn largest_body(&self) -> usize {
-        super::format::largest_body(self.frame_bytes - frame_bytes_for(0))
+        largest_body(self.frame_bytes - FRAME_HEADER)
     }
 }
 
@@ -220,6 +220,6 @@ mod tests {
     #[test]
     fn the_largest_record_fills_a_frame() {
         let checked = Settings { frame_bytes: 4096, ..settings() }.check().expect("they hold");
-        assert_eq!(frame_bytes_for(super::super::format::record_bytes(checked.largest_body())), 4096);
+        assert_eq!(FRAME_HEADER + super::super::format::record_bytes(checked.largest_body()), 4096);
     }
 }

@@ -55,18 +55,18 @@ impl Waiting {
     }
 
     /// The frame that takes records.
-    fn open(&mut self) -> Option<&mut Frame> {
-        self.frames.back_mut().filter(|_| self.is_open)
+    fn open(&self) -> Option<&Frame> {
+        self.frames.back().filter(|_| self.is_open)
     }
 
     /// How many bytes the open frame has room for.
     pub fn open_room(&self) -> usize {
-        self.frames.back().filter(|_| self.is_open).map_or(0, |frame| frame.limit - frame.used)
+        self.open().map_or(0, |frame| frame.limit - frame.used)
     }
 
     /// How many bytes the open frame takes in its segment by now.
     pub fn open_bytes(&self) -> u64 {
-        self.frames.back().filter(|_| self.is_open).map_or(0, Frame::whole)
+        self.open().map_or(0, Frame::whole)
     }
 
     /// No more records go into the open frame. Which frame that was.
@@ -85,7 +85,7 @@ impl Waiting {
 
     /// Writes a record into the open frame, which has room for it; the number of that frame.
     pub fn push(&mut self, kind: u8, length: usize, parts: &[&[u8]]) -> Option<u64> {
-        let frame = self.open()?;
+        let frame = self.frames.back_mut().filter(|_| self.is_open)?;
         debug_assert!(record_bytes(length) <= frame.limit - frame.used);
         frame.used += write_record(&mut frame.buffer[frame.used..], kind, length, parts);
         Some(frame.number)

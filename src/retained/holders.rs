@@ -65,10 +65,9 @@ impl Holders {
     pub fn into_places(self) -> Vec<u32> {
         match self {
             Holders::Few(places) => places.into_vec(),
-            Holders::Many(counts) => counts
-                .keys()
-                .flat_map(|place| std::iter::repeat_n(*place, counts.get(place).map_or(0, |n| *n as usize)))
-                .collect(),
+            Holders::Many(counts) => {
+                counts.iter().flat_map(|(place, count)| std::iter::repeat_n(*place, *count as usize)).collect()
+            }
         }
     }
 }

@@ -114,13 +114,21 @@ struct Routed {
     is_large: bool,
 }
 
+/// What a client's connections left to the next ones.
+#[derive(Clone, Copy, Debug, Default)]
+struct LeftBehind {
+    credit: Credit,
+    /// In which event.
+    event: u64,
+}
+
 #[derive(Debug, Default)]
 pub struct Patience {
     /// Rises with every look at a shard.
     event: u64,
     credits: BTreeMap<Account, Credit>,
-    /// On each shard what a client's connection left to the next one. Each client has an address of its own.
-    left_behind: BTreeMap<(usize, usize), Credit>,
+    /// On each shard what a client's connections left to the next ones. Each client has an address of its own.
+    left_behind: BTreeMap<(usize, usize), LeftBehind>,
     /// The instance number that a session had on a shard, and how many sessions had come there by then.
     instances: BTreeMap<Account, (u64, u32)>,
     /// By serial.
@@ -147,7 +155,10 @@ impl Judge {
     fn credit(&mut self, account: Account, serial: u32) -> &mut Credit {
         let (client, now) = (self.connections[serial as usize].client, self.now);
         let (Account::Session(shard, _) | Account::Connection(shard, _)) = account;
-        let inherited = self.patience.left_behind.get(&(shard, client)).copied().unwrap_or_default();
+        let LeftBehind { credit: mut inherited, event } =
+            self.patience.left_behind.get(&(shard, client)).copied().unwrap_or_default();
+        // It may have gone before somebody began to wait for this one in the same event, or after that.
+        inherited.is_guess |= inherited.gone > 0 && event == self.patience.event;
         let credit = self.patience.credits.entry(account).or_insert(inherited);
         credit.pass(now);
         if credit.gone == 0 && credit.users == 0 {
@@ -268,9 +279,9 @@ impl Judge {
                 let mut left = *credit;
                 left.is_guess |= left.gone > 0 && self.acted.contains(serial);
                 let before = left_behind.entry((shard, client)).or_default();
-                before.pass(now);
-                if left.gone > before.gone {
-                    *before = left;
+                before.credit.pass(now);
+                if left.gone > before.credit.gone {
+                    *before = LeftBehind { credit: left, event };
                 }
             }
             stays

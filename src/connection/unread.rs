@@ -1,5 +1,6 @@
 //! Bytes that were received and are not served yet: a packet that straddles two reads, or what comes while a client waits.
 
+use crate::codec::{Split, split};
 use crate::memory::{Held, MemoryKind, allocated};
 
 /// A queue of bytes. It has memory only while there are bytes in it.
@@ -42,6 +43,17 @@ impl Unread {
         }
         self.bytes.extend_from_slice(bytes);
         self.memory.set(allocated(self.bytes.capacity()));
+    }
+
+    /// Keeps `bytes`, which could not be served: most of the time the beginning of a packet. If the last one was long, there is room for this one at
+    /// once, as by [`complete`](Self::complete).
+    pub fn keep(&mut self, bytes: &[u8]) {
+        match split(bytes, usize::MAX) {
+            Ok(Split::Incomplete { missing }) if self.last_whole > bytes.len() && self.is_empty() => {
+                self.complete(bytes, bytes.len() + missing);
+            }
+            _ => self.push(bytes),
+        }
     }
 
     /// Adds `bytes` to a packet of which `missing` bytes have not come, these included. Room is made for no more than those, and
@@ -127,6 +139,24 @@ mod tests {
         let _ = unread.take();
         unread.complete(&[7; 10], 100);
         assert_eq!(unread.bytes.capacity(), 100, "and no more than is announced");
+    }
+
+    #[test]
+    fn a_packet_that_has_begun_is_given_as_much_room_as_the_last_one_took() {
+        let packet = |length: u8| [[0x30, length].as_slice(), &vec![7; usize::from(length)]].concat();
+        let mut unread = Unread::default();
+        unread.keep(&packet(100)[..10]);
+        assert_eq!(unread.bytes.capacity(), 10, "nothing is known of its client");
+        unread.complete(&[7; 92], 92);
+        assert_eq!(unread.take_whole(102).map(|whole| whole.len()), Some(102));
+        unread.keep(&packet(50)[..10]);
+        assert_eq!(unread.bytes.capacity(), 52, "no more than is announced");
+        let _ = unread.take();
+        unread.keep(&packet(120)[..10]);
+        assert_eq!(unread.bytes.capacity(), 102, "no more than the last one had");
+        let _ = unread.take();
+        unread.keep(&[packet(1), packet(90)].concat()[..20]);
+        assert!(unread.bytes.capacity() < 30, "it is not a beginning: its client waits");
     }
 
     #[test]

@@ -229,7 +229,7 @@ impl<P: AsRef<[u8]>> Ring<P> {
 
     /// Submits what is left of a send with the next submission, or a later one if that is a lot already.
     fn send_in_turn(&mut self, slot: u32) {
-        if self.pace.may_go(slot) {
+        if self.pace.may_go(slot, self.memory.sends.bytes(slot)) {
             self.push_send(slot);
         }
     }

@@ -81,6 +81,11 @@ impl<P: AsRef<[u8]>> Sends<P> {
         u32::try_from(self.operations.len() - 1).expect("fewer sends than connections")
     }
 
+    /// How many bytes the output in `slot` has. None of it may be outstanding.
+    pub fn bytes(&self, slot: u32) -> usize {
+        self.operations[slot as usize].output.len()
+    }
+
     /// The operation of the kernel that sends the rest of the output in `slot`, or as much of it as one operation does; and how many bytes
     /// those are.
     ///

@@ -2,6 +2,8 @@
 //!
 //! A send that is submitted is carried out there and then: the bytes are copied, and for a client of the same machine its side is served, too.
 //! The shard does nothing else meanwhile. So what is a lot goes in several submissions, and the shard has its turn between them.
+//!
+//! Small sends are not held back: how many there are is bounded by what the core does in a turn, and they would wait behind what takes long.
 
 use std::collections::VecDeque;
 
@@ -9,6 +11,8 @@ use std::collections::VecDeque;
 const AT_ONCE: usize = 2 << 20;
 /// What an operation costs besides its bytes, in bytes.
 const OPERATION: usize = 4 << 10;
+/// Up to so many bytes a send is small.
+const SMALL: usize = 16 << 10;
 
 /// The room that there is until the next submission, and the sends that wait for that, by slot.
 pub(super) struct SendPace {
@@ -22,9 +26,9 @@ impl SendPace {
         SendPace { room: AT_ONCE, waiting: VecDeque::new() }
     }
 
-    /// Whether the send in `slot` may be submitted. Otherwise it waits, behind all others that do.
-    pub fn may_go(&mut self, slot: u32) -> bool {
-        let may_go = self.room > 0 && self.waiting.is_empty();
+    /// Whether the send in `slot`, of so many bytes in all, may be submitted. Otherwise it waits, behind all others that do.
+    pub fn may_go(&mut self, slot: u32, bytes: usize) -> bool {
+        let may_go = bytes <= SMALL || self.room > 0 && self.waiting.is_empty();
         if !may_go {
             self.waiting.push_back(slot);
         }
@@ -33,7 +37,9 @@ impl SendPace {
 
     /// An operation with so many bytes is to be submitted.
     pub fn goes(&mut self, bytes: usize) {
-        self.room = self.room.saturating_sub(bytes + OPERATION);
+        if bytes > SMALL {
+            self.room = self.room.saturating_sub(bytes + OPERATION);
+        }
     }
 
     /// All that was to be submitted is.
@@ -70,7 +76,7 @@ mod tests {
     /// Those of the slots that may go, each with so many bytes.
     fn go(pace: &mut SendPace, slots: impl IntoIterator<Item = u32>, bytes: usize) -> Vec<u32> {
         let may_go = |slot: &u32| {
-            let may_go = pace.may_go(*slot);
+            let may_go = pace.may_go(*slot, bytes);
             if may_go {
                 pace.goes(bytes);
             }
@@ -94,15 +100,16 @@ mod tests {
         let mut pace = SendPace::new();
         assert_eq!(go(&mut pace, 0..5, 1 << 20), [0, 1]);
         assert_eq!(next(&mut pace, 1 << 20), [2, 3]);
-        assert_eq!(go(&mut pace, [9], 1), [0; 0], "behind the one that waits still");
+        assert_eq!(go(&mut pace, [8], SMALL), [8], "small ones go past it");
+        assert_eq!(go(&mut pace, [9], 1 << 20), [0; 0], "behind the one that waits still");
         assert_eq!(next(&mut pace, 1 << 20), [4, 9]);
         assert!(pace.is_empty() && next(&mut pace, 0).is_empty());
     }
 
     #[test]
-    fn small_ones_count_for_what_they_cost() {
-        let many = (AT_ONCE / OPERATION) as u32;
-        assert_eq!(go(&mut SendPace::new(), 0..2 * many, 0).len() as u32, many);
+    fn operations_count_for_what_they_cost() {
+        let many = AT_ONCE.div_ceil(SMALL + 1 + OPERATION);
+        assert_eq!(go(&mut SendPace::new(), 0..1000, SMALL + 1).len(), many);
     }
 
     #[test]

@@ -156,8 +156,8 @@ impl<S> Agenda<S> {
     #[inline]
     pub fn begin(&mut self, now: Time) {
         if now != self.now {
+            self.turn.begin_after(now.since(self.now));
             self.now = now;
-            self.turn.begin();
         }
     }
 

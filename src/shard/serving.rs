@@ -212,7 +212,7 @@ impl<C: Chain> Shard<C> {
         }
         connection.last_heard = clients.agenda.now();
         let length = frame.length;
-        clients.agenda.turn.did(turn::PACKET + turn::output(length));
+        clients.agenda.turn.did(turn::PACKET + turn::read(length));
         let raw = RawPacket { bytes: &bytes[..length], block, more_follows: length < bytes.len() };
         if let ConnectionStage::Connected(connected) = &connection.stage {
             let (session, version) = (connected.session, connected.version);

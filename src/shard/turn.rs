@@ -6,10 +6,15 @@
 //! cost them: they are busy with it as long, and what comes behind it waits. When output of a client has left, it gets a share, too, of what
 //! waits for it in its queue. A client that has asked for little lately does not wait behind those who ask for a lot.
 //!
+//! What a unit costs depends on what comes: of a message to many clients each gets a little, and the more of them come in a turn the more goes
+//! to the kernel in one operation; much to a few who do not read is copied, and more than once. So a turn that took long makes the next ones
+//! smaller, and while they are short they grow again, up to their limit.
+//!
 //! A turn is what happens at one time: the runtime reads the clock once for all that has come. When all that may be done in it is done,
 //! what comes is put aside unread until the next [`Input::Tick`](super::Input::Tick), which begins a turn, too.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use crate::client::ConnectionId;
 use crate::message::Publication;
@@ -22,7 +27,7 @@ pub(super) const LONG: usize = 256;
 /// A topic alias that is set.
 pub(super) const ALIAS: u32 = 2;
 /// A connection that gets output, beyond what it is to write it: the kernel sends it.
-const SEND: u32 = 16;
+const SEND: u32 = 40;
 /// A CONNECT, with all that follows from it.
 pub(super) const CONNECT: u32 = 128;
 /// Nodes of the tree of filters that are looked at for a message without being counted.
@@ -52,18 +57,25 @@ pub(super) fn fields(bytes: usize) -> u32 {
     (bytes >> 5) as u32
 }
 
-/// So many bytes that have waited are put into output: the kernel copies them, too.
+/// Reading so many bytes.
+#[inline]
+pub(super) fn read(bytes: usize) -> u32 {
+    (bytes >> 9) as u32
+}
+
+/// So many bytes that have waited, or that are much at once, are put into output: the kernel copies them, too, most of the time to memory that
+/// was used last long ago.
 #[inline]
 pub(super) fn output(bytes: usize) -> u32 {
-    (bytes >> 9) as u32
+    (bytes >> 7) as u32
 }
 
 /// How much is done in a turn, in units of work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TurnLimits {
-    /// For one client.
+    /// Most for one client.
     pub share: u32,
-    /// For all. A single piece of work may go beyond it.
+    /// Most for all. A single piece of work may go beyond it.
     pub turn: u32,
     /// Most recipients on a shard to which a message is delivered at once, most messages that a session may leave to be seen to at once, and
     /// most subscriptions and buffered messages of a session that come to another shard at once.
@@ -94,9 +106,9 @@ impl TurnLimits {
 }
 
 impl Default for TurnLimits {
-    /// About a millisecond for one client, and two for all.
+    /// A few milliseconds for one client, and for all twice as much.
     fn default() -> Self {
-        TurnLimits { share: 8 * 1024, turn: 16 * 1024, at_once: 1024, portion: 256, under_way: 64 * 1024 }
+        TurnLimits { share: 32 * 1024, turn: 64 * 1024, at_once: 1024, portion: 256, under_way: 64 * 1024 }
     }
 }
 
@@ -134,10 +146,23 @@ pub(super) enum Line {
 const LINES: [Line; 4] = [Line::Modest, Line::Clients, Line::ComingAndGoing, Line::Sending];
 /// Which part of a share clients get that have asked for little lately.
 const MODEST: u32 = 8;
+/// What was too much for one turn is half as much in the next one if it took so long,
+const TOO_LONG: Duration = Duration::from_millis(4);
+/// and a little more if it took no longer than this.
+const SHORT_ENOUGH: Duration = Duration::from_millis(2);
+/// By which part turns grow.
+const GROWTH: u32 = 8;
+/// The smallest part of its limit that a turn may shrink to.
+const LEAST: u32 = 16;
 
 /// The present turn, and who waits for another one.
 pub(super) struct Turn {
+    /// As they are at present.
     limits: TurnLimits,
+    /// The greatest that they may be.
+    most: TurnLimits,
+    /// Whether there was more to do since the clock was read last than fits into a turn.
+    was_over: bool,
     /// How much of it the next client gets.
     share: u32,
     done: u32,
@@ -157,7 +182,18 @@ impl Turn {
     /// The first turn.
     pub fn new(limits: TurnLimits) -> Self {
         let (waiting, costs) = (Default::default(), Vec::new());
-        Turn { limits, share: limits.share, done: 0, share_ends: limits.share, waiting, line: 0, costs, passed_on: 0 }
+        Turn {
+            limits,
+            most: limits,
+            was_over: false,
+            share: limits.share,
+            done: 0,
+            share_ends: limits.share,
+            waiting,
+            line: 0,
+            costs,
+            passed_on: 0,
+        }
     }
 
     /// How much is done in a turn.
@@ -169,7 +205,34 @@ impl Turn {
     /// A turn begins.
     #[inline]
     pub fn begin(&mut self) {
+        self.was_over |= self.is_over();
         (self.done, self.share_ends, self.passed_on) = (0, self.limits.share, 0);
+    }
+
+    /// So much time has passed since the clock was read last: a turn begins, and how much is done in it depends on how long the last one took.
+    #[inline]
+    pub fn begin_after(&mut self, passed: Duration) {
+        if self.was_over | self.is_over() {
+            self.resize(passed);
+        }
+        self.begin();
+        self.was_over = false;
+    }
+
+    #[cold]
+    fn resize(&mut self, passed: Duration) {
+        let TurnLimits { share, turn, .. } = self.limits;
+        let resized = |size: u32, most: u32| {
+            if passed >= TOO_LONG {
+                (size / 2).max(most.div_ceil(LEAST))
+            } else if passed <= SHORT_ENOUGH {
+                size.saturating_add(size.div_ceil(GROWTH)).min(most)
+            } else {
+                size
+            }
+        };
+        (self.limits.share, self.limits.turn) = (resized(share, self.most.share), resized(turn, self.most.turn));
+        self.serves(Line::Clients);
     }
 
     /// The share of a client begins.
@@ -335,6 +398,36 @@ mod tests {
         assert!(!turn.is_share_over() && !turn.is_over());
         turn.end_share();
         assert!(turn.is_share_over() && !turn.is_over());
+    }
+
+    #[test]
+    fn a_turn_that_took_long_makes_the_next_ones_smaller_until_they_are_short() {
+        let limits = TurnLimits { share: 320, turn: 1600, ..TurnLimits::default() };
+        let mut turn = Turn::new(limits);
+        let mut after = |done: u32, passed: Duration| {
+            turn.did(done);
+            turn.begin_after(passed);
+            (turn.limits().share, turn.limits().turn)
+        };
+        assert_eq!(after(1599, TOO_LONG), (320, 1600), "there was no more to do");
+        assert_eq!(after(1600, TOO_LONG), (160, 800));
+        assert_eq!(after(800, TOO_LONG), (80, 400));
+        assert_eq!(after(400, (TOO_LONG + SHORT_ENOUGH) / 2), (80, 400));
+        assert_eq!(after(399, Duration::ZERO), (80, 400));
+        assert_eq!(after(400, SHORT_ENOUGH), (90, 450));
+        for _ in 0..9 {
+            after(1600, TOO_LONG);
+        }
+        assert_eq!(after(1600, TOO_LONG), (20, 100));
+        for _ in 0..40 {
+            after(1600, Duration::ZERO);
+        }
+        assert_eq!(after(1600, Duration::ZERO), (320, 1600));
+        turn.did(1600);
+        turn.begin();
+        turn.begin_after(TOO_LONG);
+        assert_eq!(turn.limits().turn, 800, "it was over before it began anew");
+        assert!(turn.left() == 160 && !turn.is_over());
     }
 
     #[test]

@@ -24,7 +24,7 @@ impl<C: Chain> Clients<C> {
     pub(super) fn keep_unread(&mut self, id: ConnectionId, bytes: &[u8]) {
         if let Some(connection) = self.connections.get_mut(id) {
             connection.last_heard = self.agenda.now();
-            connection.unread.push(bytes);
+            connection.unread.keep(bytes);
             connection.progress.begin(bytes.len(), self.agenda.now());
         }
         self.hold_unaccepted(id);

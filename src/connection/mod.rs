@@ -16,6 +16,7 @@ mod outbox;
 mod pace;
 mod patience;
 mod pauses;
+mod spares;
 mod table;
 mod unaccepted;
 mod unread;
@@ -29,6 +30,7 @@ pub use outbox::{Outbox, SPLICE_FROM, SendBuffer, Splice, SplicedPart};
 pub use pace::Pace;
 pub use patience::{Progress, SecondLook};
 pub use pauses::{PauseReason, PauseReasons};
+pub use spares::Spares;
 pub use table::{Connections, Writable};
 pub use unaccepted::Unaccepted;
 pub use unread::Unread;
@@ -402,7 +404,7 @@ mod tests {
     #[test]
     fn what_is_still_on_its_way_out_keeps_the_next_send_waiting() {
         let mut connection = live();
-        connection.outbox.bytes(&mut Vec::new()).extend_from_slice(b"next");
+        connection.outbox.bytes(&mut Spares::default()).extend_from_slice(b"next");
         connection.arrive(THERE, 0, b"", 5);
         assert!(connection.outbox.is_sending() && connection.outbox.take().is_none());
         assert_eq!(connection.outbox.waiting(), 9);

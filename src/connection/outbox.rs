@@ -3,6 +3,7 @@
 //! Small packets are copied into one run of bytes, so that one send carries many of them. A large payload stays where it
 //! is and is spliced in, and so are large properties: the send is then a vectored one.
 
+use super::spares::Spares;
 use crate::memory::{Held, MemoryKind, allocated};
 use crate::message::Message;
 
@@ -120,10 +121,10 @@ impl Outbox {
         self.sending > 0
     }
 
-    /// The bytes, to append to. `spare` gives a buffer if there is none yet.
-    pub fn bytes(&mut self, spare: &mut Vec<Vec<u8>>) -> &mut Vec<u8> {
+    /// The bytes, to append to. `spares` gives a buffer if there is none yet.
+    pub fn bytes(&mut self, spares: &mut Spares) -> &mut Vec<u8> {
         if self.output.bytes.capacity() != self.counted {
-            self.renew(spare);
+            self.renew(spares);
         }
         &mut self.output.bytes
     }
@@ -170,9 +171,11 @@ impl Outbox {
 
     /// The buffer has grown, or there is none.
     #[cold]
-    fn renew(&mut self, spare: &mut Vec<Vec<u8>>) {
+    fn renew(&mut self, spares: &mut Spares) {
         if self.output.bytes.capacity() == 0 {
-            self.output.bytes = spare.pop().unwrap_or_default();
+            self.output.bytes = spares.get();
+        } else if self.counted != NO_BUFFER {
+            spares.has_grown(&mut self.output.bytes, self.counted);
         }
         self.counted = self.output.bytes.capacity();
         if self.counted >= COUNTED_FROM {
@@ -203,9 +206,9 @@ mod tests {
     #[test]
     fn splices_stand_between_the_bytes_they_came_between() {
         let mut outbox = Outbox::default();
-        outbox.bytes(&mut Vec::new()).extend_from_slice(b"head");
+        outbox.bytes(&mut Spares::default()).extend_from_slice(b"head");
         outbox.splice(message(b"payload"), SplicedPart::Payload);
-        outbox.bytes(&mut Vec::new()).extend_from_slice(b"tail");
+        outbox.bytes(&mut Spares::default()).extend_from_slice(b"tail");
         assert_eq!(outbox.waiting(), 15);
         let output = outbox.take().expect("there is output");
         assert_eq!((output.len(), output.bytes.as_slice(), output.splices[0].at), (15, &b"headtail"[..], 4));
@@ -217,15 +220,15 @@ mod tests {
     fn one_send_is_under_way_at_a_time_and_counts_until_it_has_left() {
         let mut outbox = Outbox::default();
         assert!(outbox.take().is_none() && outbox.take_last().is_none());
-        outbox.bytes(&mut Vec::new()).extend_from_slice(b"one");
+        outbox.bytes(&mut Spares::default()).extend_from_slice(b"one");
         assert!(outbox.take().is_some() && outbox.is_sending() && !outbox.has_output());
-        outbox.bytes(&mut Vec::new()).extend_from_slice(b"two");
+        outbox.bytes(&mut Spares::default()).extend_from_slice(b"two");
         assert!(outbox.take().is_none());
         assert_eq!(outbox.waiting(), 6);
         outbox.sent();
         assert_eq!(outbox.waiting(), 3);
         assert!(outbox.take().is_some());
-        outbox.bytes(&mut Vec::new()).extend_from_slice(b"end");
+        outbox.bytes(&mut Spares::default()).extend_from_slice(b"end");
         assert_eq!(outbox.take_last().map(|last| last.bytes), Some(b"end".to_vec()), "behind what is under way");
     }
 
@@ -233,7 +236,7 @@ mod tests {
     fn the_memory_of_large_buffers_is_known() {
         let held = || MemoryHeld::on_this_thread().of(MemoryKind::Output);
         let mut outbox = Outbox::default();
-        let add = |outbox: &mut Outbox, bytes: usize| outbox.bytes(&mut Vec::new()).resize(bytes, 0);
+        let add = |outbox: &mut Outbox, bytes: usize| outbox.bytes(&mut Spares::default()).resize(bytes, 0);
         add(&mut outbox, 100);
         assert!(outbox.take().is_some() && held() == 0);
         outbox.sent();
@@ -254,10 +257,11 @@ mod tests {
 
     #[test]
     fn buffers_are_used_again() {
-        let mut spare = vec![Vec::with_capacity(100)];
+        let mut spares = Spares::default();
+        spares.keep(Vec::with_capacity(100));
         let mut outbox = Outbox::default();
-        outbox.bytes(&mut spare).push(1);
-        assert!(spare.is_empty());
+        outbox.bytes(&mut spares).push(1);
+        assert_eq!(spares.count(), 0);
         assert_eq!(outbox.take().map(|output| output.bytes.capacity()), Some(100));
     }
 }

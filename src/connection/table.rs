@@ -4,16 +4,12 @@
 
 use std::collections::VecDeque;
 
-use super::{Connection, ConnectionStage, PauseReason, SendBuffer, Unaccepted};
+use super::{Connection, ConnectionStage, PauseReason, SendBuffer, Spares, Unaccepted};
 use crate::client::ConnectionId;
 use crate::codec::ProtocolVersion;
 use crate::deadlines::OwnEntries;
 use crate::tables::Chunks;
 use crate::time::Time;
-
-/// Empty output buffers that are kept, and the largest of them in bytes: their product bounds what idle connections cost.
-const SPARE_BUFFERS: usize = 1024;
-const SPARE_CAPACITY: usize = 16 * 1024;
 
 /// The connections of a shard. The runtime assigns their indices; a stale id finds nothing. `A` is what is known of a client that is
 /// still connecting.
@@ -25,7 +21,7 @@ pub struct Connections<A> {
     /// Connections that have output, in the order in which they got it.
     with_output: VecDeque<ConnectionId>,
     /// Empty output buffers.
-    spare: Vec<Vec<u8>>,
+    spares: Spares,
     /// Packets that were written one at a time: all but PUBLISH.
     packets: u64,
     /// What is held for those that belong to no session.
@@ -37,7 +33,7 @@ pub struct Writable<'a, A> {
     /// The connection.
     pub connection: &'a mut Connection<A>,
     /// Empty buffers for the outbox.
-    pub buffers: &'a mut Vec<Vec<u8>>,
+    pub buffers: &'a mut Spares,
     with_output: &'a mut VecDeque<ConnectionId>,
 }
 
@@ -60,7 +56,7 @@ impl<A> Connections<A> {
             records: Vec::new(),
             entries: Chunks::new(),
             with_output: VecDeque::new(),
-            spare: Vec::new(),
+            spares: Spares::default(),
             packets: 0,
             unaccepted: Unaccepted::new(most_unaccepted),
         }
@@ -94,7 +90,7 @@ impl<A> Connections<A> {
     #[inline]
     pub fn writable(&mut self, id: ConnectionId) -> Option<Writable<'_, A>> {
         let connection = self.records.get_mut(id.index())?.as_deref_mut().filter(|connection| connection.id == id)?;
-        Some(Writable { connection, buffers: &mut self.spare, with_output: &mut self.with_output })
+        Some(Writable { connection, buffers: &mut self.spares, with_output: &mut self.with_output })
     }
 
     /// Takes a connection out.
@@ -226,21 +222,13 @@ impl<A> Connections<A> {
     /// Everything that was taken of the output of `id` has left. `emptied` is the buffer it was in. Gives the connection.
     #[inline]
     pub fn sent(&mut self, id: ConnectionId, emptied: Vec<u8>) -> Option<&mut Connection<A>> {
-        self.keep_spare(emptied);
+        self.spares.keep(emptied);
         let connection = self.get_mut(id)?;
         connection.outbox.sent();
         if connection.outbox.has_output() && connection.is_queued_for_output {
             self.with_output.push_back(id);
         }
         self.get_mut(id)
-    }
-
-    #[inline]
-    fn keep_spare(&mut self, mut buffer: Vec<u8>) {
-        if buffer.capacity() > 0 && buffer.capacity() <= SPARE_CAPACITY && self.spare.len() < SPARE_BUFFERS {
-            buffer.clear();
-            self.spare.push(buffer);
-        }
     }
 }
 
@@ -288,16 +276,12 @@ mod tests {
     }
 
     #[test]
-    fn buffers_come_back_but_neither_large_ones_nor_too_many() {
+    fn buffers_come_back() {
         let (mut connections, id) = connections();
-        connections.sent(id, Vec::with_capacity(SPARE_CAPACITY + 1));
-        assert!(connections.spare.is_empty());
-        for _ in 0..=SPARE_BUFFERS {
-            connections.sent(id, vec![1, 2]);
-        }
-        assert_eq!(connections.spare.len(), SPARE_BUFFERS);
+        connections.sent(id, vec![1, 2]);
+        assert_eq!(connections.spares.count(), 1);
         write(&mut connections, id, b"x");
-        assert_eq!((connections.spare.len(), taken(&mut connections)), (SPARE_BUFFERS - 1, Some(b"x".to_vec())));
+        assert_eq!((connections.spares.count(), taken(&mut connections)), (0, Some(b"x".to_vec())));
     }
 
     #[test]

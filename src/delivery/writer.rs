@@ -4,7 +4,9 @@ use super::Delivered;
 use super::encoded::EncodedForms;
 use crate::client::DropReason;
 use crate::codec::{Ack, AckKind, Outgoing, PacketId, ProtocolVersion, QoS, ReasonCode};
-use crate::connection::{Aliases, Connection, ConnectionStage, Outbox, OutgoingAlias, Pace, SPLICE_FROM, SplicedPart};
+use crate::connection::{
+    Aliases, Connection, ConnectionStage, Outbox, OutgoingAlias, Pace, SPLICE_FROM, Spares, SplicedPart,
+};
 use crate::hooks::{Chain, DeliverModifiersM5, DeliveryM5};
 use crate::message::{Message, Publication};
 use crate::session::{OutgoingMessage, Recipient, Session, Stage, SubscriptionIds};
@@ -38,7 +40,7 @@ pub struct PublishWriter<'a, C> {
     /// Counts what is written.
     pub traffic: &'a mut SlotTraffic,
     /// Empty output buffers.
-    pub buffers: &'a mut Vec<Vec<u8>>,
+    pub buffers: &'a mut Spares,
     /// The time.
     pub now: Time,
 }

@@ -61,7 +61,7 @@ impl<C: Chain> Client<C> {
         encoded: Option<&mut EncodedForms>,
     ) -> Delivered {
         let Client { chain, session, connection, traffic } = self;
-        let mut writer = PublishWriter { chain, traffic, buffers: &mut Vec::new(), now: NOW };
+        let mut writer = PublishWriter { chain, traffic, buffers: &mut Spares::default(), now: NOW };
         let as_agreed = (publication.qos, publication.retain);
         writer.deliver(session, connection, recipient, publication, as_agreed, pace, encoded)
     }
@@ -75,7 +75,7 @@ impl<C: Chain> Client<C> {
     /// Sends a retained message with its own QoS, while so many bytes of output may wait.
     fn send_retained(&mut self, payload: &str, qos: QoS, most: usize) -> Option<Delivered> {
         let Client { chain, session, connection, traffic } = self;
-        let mut writer = PublishWriter { chain, traffic, buffers: &mut Vec::new(), now: NOW };
+        let mut writer = PublishWriter { chain, traffic, buffers: &mut Spares::default(), now: NOW };
         let publication = publication("t", payload.as_bytes(), qos);
         writer.send_retained(session, connection, &recipient(), &publication, qos, most)
     }
@@ -85,7 +85,7 @@ impl<C: Chain> Client<C> {
         let Client { chain, session, connection, traffic } = self;
         let mut all = AllProgress::default();
         loop {
-            let mut writer = PublishWriter { chain, traffic, buffers: &mut Vec::new(), now: NOW };
+            let mut writer = PublishWriter { chain, traffic, buffers: &mut Spares::default(), now: NOW };
             let progress = writer.send_waiting(session, connection, most, u32::MAX);
             all.messages += progress.messages;
             all.wrote |= progress.wrote;

@@ -106,9 +106,9 @@ impl TurnLimits {
 }
 
 impl Default for TurnLimits {
-    /// A few milliseconds for one client, and for all twice as much.
+    /// A millisecond or two for one client, and for all twice as much.
     fn default() -> Self {
-        TurnLimits { share: 32 * 1024, turn: 64 * 1024, at_once: 1024, portion: 256, under_way: 64 * 1024 }
+        TurnLimits { share: 16 * 1024, turn: 32 * 1024, at_once: 1024, portion: 256, under_way: 64 * 1024 }
     }
 }
 

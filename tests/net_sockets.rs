@@ -369,7 +369,7 @@ fn read_all(clients: Vec<TcpStream>, sent: &[u8]) {
 #[test]
 fn much_output_is_sent_a_part_at_a_time() {
     in_executor(|| {
-        for (many, bytes) in [(200, 20_000), (1100, 1)] {
+        for (many, bytes) in [(200, 20_000), (60, 200_000)] {
             let (mut echo, clients, sent) = sent_to_many(many, bytes);
             let mut left = vec![many];
             while *left.last().unwrap() > 0 {
@@ -379,6 +379,34 @@ fn much_output_is_sent_a_part_at_a_time() {
             assert!(left.windows(2).all(|pair| pair[0] - pair[1] < many / 2), "{left:?}");
             read_all(clients, &sent);
         }
+    });
+}
+
+/// However much there is to be sent to others, what is little goes with the next submission.
+#[test]
+fn small_output_goes_past_large_output() {
+    in_executor(|| {
+        let (mut echo, mut clients, sent) = sent_to_many(100, 200_000);
+        let last = *echo.open.last().unwrap();
+        echo.turn();
+        assert!(echo.sockets.is_sending(last), "it waits behind others");
+        while are_sending(&echo) > 50 {
+            echo.turn();
+        }
+        let first = echo.open[0];
+        assert!(!echo.sockets.is_sending(first) && echo.sockets.is_sending(last));
+        echo.sockets.send(first, WireBuffer::from(b"little".to_vec()));
+        while echo.sockets.is_sending(first) {
+            echo.turn();
+        }
+        assert!(echo.sockets.is_sending(last), "it still waits");
+        while are_sending(&echo) > 0 {
+            echo.turn();
+        }
+        let mut got = vec![0; sent.len() + 6];
+        clients.remove(0).read_exact(&mut got).unwrap();
+        assert_eq!(&got[sent.len()..], b"little");
+        read_all(clients, &sent);
     });
 }
 

@@ -54,7 +54,7 @@ impl Rig {
                     }
                     self.journal.prepared(file, Ok(()), self.now);
                 }
-                Effect::Remove { .. } => {}
+                Effect::Remove { .. } | Effect::SetAside { .. } => {}
             }
         }
         if let Some(oldest) = self.journal.oldest() {

@@ -49,6 +49,12 @@ pub enum Effect {
         /// The file.
         file: FileId,
     },
+    /// Give a file another name, under which no start reads it, or try to: it could not be read in full, and nothing in it counts any more. No
+    /// answer.
+    SetAside {
+        /// The file.
+        file: FileId,
+    },
 }
 
 /// A frame to be written.
@@ -74,7 +80,7 @@ impl Write {
 
 /// A segment to be prepared.
 ///
-/// If `fill` is set the file is made, or emptied, filled with `bytes` zeros that are really written (so that no later write has to find room),
+/// If `fill` is set the file is made, which is not there, and filled with `bytes` zeros that are really written (so that no later write has to find room),
 /// and synced. Then the header is written at its front, and the file is synced, with its directory if it is new. Only then the answer is given.
 pub struct Preparation {
     /// The file.

@@ -123,6 +123,17 @@ impl SegmentHeader {
         }
     }
 
+    /// Whether a header was begun in a block that has none which is sound.
+    pub fn has_begun(block: &[u8]) -> bool {
+        COPIES.iter().any(|at| block.get(*at..at + SEGMENT_MAGIC.len()) == Some(SEGMENT_MAGIC.as_slice()))
+    }
+
+    /// Whether both copies in a block are the same.
+    pub fn copies_agree(block: &[u8]) -> bool {
+        let [one, other] = COPIES.map(|at| block.get(at..at + SEGMENT_HEADER));
+        one == other
+    }
+
     fn read_copy(copy: &[u8]) -> Result<Self, NoHeader> {
         if copy[..8] != SEGMENT_MAGIC || u32_at(copy, 8) != crc32c(&copy[12..]) {
             return Err(NoHeader::Damaged);

@@ -31,24 +31,14 @@
 //! The guarantees above have been shown for one start after another on disks that err once. A reading found these histories, in which they do not
 //! hold; they are to be mended before anything is wired to this:
 //!
-//! 1. An opening leaves no trace before its first preparation. If the frames that it wrote cannot be read at the next start, that uses their numbers
-//!    again, and the one after it may take the first ones for the second. Likewise with generations, if a whole file cannot be read once. An opening
-//!    has to write a header of its own, with its number and generation, before its first frame.
-//! 2. A header of which one copy is torn is not written again. Another bad bit then brings back the older copy, and with it an older use of the file.
-//!    Two copies that differ have to be made one; and frames of a greater generation say more than a header.
-//! 3. Files that could not be read at a start, and frames that were given up, are recycled later without a finding, though they can be read again.
-//! 4. After a preparation that failed at its last step the same generation may be given to another file.
-//! 5. Files that are surplus are removed last first, before a header excludes them. After a crash in between, records may be read whose
-//!    acknowledgements are gone.
-//! 6. With [`Sync::Linked`], pages whose sync has failed may be read from the cache of the kernel at the next start, and count as synced.
-//! 7. A write of a process that was killed may reach a file after it was read. The lock has to be one on the files themselves.
-//! 8. A file whose header cannot be written is tried again for ever, in place of all others. A full disk is filled again every second.
-//! 9. After a failed write the next start goes on at the very same place; idle files of another `segment_bytes` are recycled without being filled;
-//!    [`Journal::is_settled`] is true after a failure; a lost frame with only torn ones behind it is told as a torn tail; and one bad block
-//!    costs up to 64 reads that fail.
+//! 1. Frames that were given up in the middle of a segment are written over, when that is recycled, without another finding.
+//! 2. With [`Sync::Linked`], pages whose sync has failed may be read from the cache of the kernel at the next start, and count as synced.
+//! 3. A write of a process that was killed may reach a file after it was read. The lock has to be one on the files themselves.
+//! 4. A lost frame with only torn ones behind it is told as a torn tail; and one bad block costs up to 64 reads that fail.
+//! 5. An opening that finds all its segments waiting for the archive takes no record before one is released.
 //!
 //! Who wires it has to know in which segment a record is, and up to which mark an archived one goes; to be able to seal the last segment and
-//! release it; and to tell a file that is to be made from one that is to be emptied.
+//! release it.
 //!
 //! # Bounds
 //!
@@ -59,7 +49,7 @@
 //! | a record | [`CheckedSettings::largest_body`]; [`Refused::TooLarge`] beyond |
 //! | commits | one at a time, and the next no sooner than `commit_interval` after the last began |
 //! | ordinary records | as long as a whole segment is left for relief |
-//! | tries to prepare a segment | one at a time, [a second](PREPARED_AGAIN_AFTER) apart if they fail, or when a segment is released |
+//! | tries to prepare a segment | one at a time; if they fail, from [a second](PREPARED_AGAIN_AFTER) to [a minute](PREPARED_AGAIN_AT_LEAST_AFTER) apart, or when a segment is released |
 //! | memory of reading | a window of 256 KiB, one frame (at most [`LARGEST_FRAME`]), and 1000 findings |
 //! | time of reading | each block is looked at once; a frame with a sound header is read whole; after [`MOST_UNREADABLE`] bad blocks a file is given up |
 //!
@@ -70,7 +60,8 @@
 //! use of the file.
 //!
 //! The header of a segment stands twice in its first block, at 0 and at 2048; the rest of the block is zero. If the two differ, the greater
-//! generation counts: the file was being recycled. If neither is sound, the greatest generation among the frames of the file is taken.
+//! generation counts: the file was being recycled, but frames of a generation that is greater still say more. If neither is sound, the greatest
+//! generation among the frames of the file is taken.
 //!
 //! | at | bytes | what |
 //! |---|---|---|
@@ -113,7 +104,9 @@
 //!
 //! Block by block: where a sound frame begins that comes next by its generation and number, it is taken, and reading goes on behind it; any
 //! other block is stepped over. What was stepped over is [damage](What::Damaged) if the next good frame says that frames are missing before it. If no
-//! good frame follows at all, the journal ends there: [`What::TornTail`] if a frame had begun. It then goes on in that place.
+//! good frame follows at all, the journal ends there: [`What::TornTail`] if a frame had begun. It goes on in another segment: each opening begins with
+//! one of its own, whose header tells when that was and with which number, before there is a frame of it. A segment that was prepared and is stepped
+//! over by the next one (which says that another one is before it) does not count.
 
 mod aligned;
 mod effect;
@@ -135,7 +128,7 @@ pub use format::{BLOCK, FORMAT_VERSION, Identity, LARGEST_FRAME, StoreId};
 pub use reader::{Reader, Record};
 pub use recovered::Recovered;
 pub use segment::FileId;
-pub use segments::PREPARED_AGAIN_AFTER;
+pub use segments::{PREPARED_AGAIN_AFTER, PREPARED_AGAIN_AT_LEAST_AFTER};
 pub use settings::{
     CheckedSettings, FEWEST_SEGMENTS, LARGEST_SEGMENT, LONGEST_INTERVAL, MOST_SEGMENTS, Settings, SettingsError, Sync,
 };

@@ -39,7 +39,7 @@ pub struct Reader<F> {
     sources: Vec<Source<F>>,
     /// What was found of each, as far as it was read.
     segments: Vec<Segment>,
-    idle: Vec<(FileId, bool)>,
+    idle: Vec<(FileId, Option<u64>)>,
     next_file: u32,
     last_generation: u64,
     findings: Findings,
@@ -69,7 +69,7 @@ impl<F: ReadAt> Reader<F> {
         for (id, file) in files {
             match identify(id, file, identity, &mut window, &mut findings) {
                 Kind::Segment(source) => sources.push(source),
-                Kind::Unfinished => idle.push((id, true)),
+                Kind::Unfinished => idle.push((id, None)),
                 Kind::Other => {}
             }
         }
@@ -129,21 +129,17 @@ impl<F: ReadAt> Reader<F> {
         while self.next().is_some() {}
         let last_live = self.segments.iter().rposition(|segment| segment.last > 0);
         let (live, unused) = self.segments.split_at(last_live.map_or(0, |last| last + 1));
-        let may_continue = live.last().is_some_and(|last| last.is_sound);
         let mut idle = self.idle;
-        // What is used next follows what is live without a gap. Where something is given up, it is prepared anew: its header says so.
-        let sound = unused.iter().take_while(|segment| segment.is_sound && (may_continue || live.is_empty())).count();
-        let (ready, other) = unused.split_at(sound);
-        idle.extend(other.iter().map(|segment| (segment.file, !segment.is_sound)));
+        // An opening begins with a segment of its own: what was prepared for the last one is prepared anew.
+        let (readable, other): (Vec<&Segment>, Vec<&Segment>) = unused.iter().partition(|segment| segment.is_readable);
+        idle.extend(readable.iter().map(|segment| (segment.file, segment.is_sound.then_some(segment.bytes))));
         let last_number = self.last.unwrap_or(0);
         // Those frames may be archived by now, and written over.
         let reached = self.given_up.iter().map(|[_, first]| *first).max().unwrap_or(0);
         let recovered = Recovered {
             live: live.to_vec(),
-            ready: ready.to_vec(),
             idle,
-            surplus: Vec::new(),
-            may_continue,
+            set_aside: other.iter().map(|segment| segment.file).collect(),
             next_file: self.next_file,
             last_number,
             reached: reached.max(last_number),
@@ -156,7 +152,15 @@ impl<F: ReadAt> Reader<F> {
     fn next_segment(&mut self) -> bool {
         let Some(source) = self.sources.get(self.segments.len()) else { return false };
         let &Source { id: file, generation, bytes, .. } = source;
-        self.segments.push(Segment { file, generation, bytes, end: BLOCK as u64, last: 0, is_sound: true });
+        self.segments.push(Segment {
+            file,
+            generation,
+            bytes,
+            end: BLOCK as u64,
+            last: 0,
+            is_sound: true,
+            is_readable: true,
+        });
         self.blocks = Blocks::new(file, BLOCK as u64);
         self.window.forget();
         true
@@ -208,6 +212,7 @@ impl<F: ReadAt> Reader<F> {
             self.sources[current].is_sound = false;
         }
         self.segments[current].is_sound = self.sources[current].is_sound;
+        self.segments[current].is_readable = !blocks.is_unreadable();
         false
     }
 
@@ -274,14 +279,22 @@ impl<F: ReadAt> Reader<F> {
     }
 }
 
-/// The segments that count, by generation. Files of those that do not are `idle`.
-fn order<F>(mut sources: Vec<Source<F>>, idle: &mut Vec<(FileId, bool)>, findings: &mut Findings) -> Vec<Source<F>> {
+/// The segments that count, by generation. Files of those that do not are `idle`: those that are archived, and those that an opening has prepared
+/// and not written, if a later one has gone on without them.
+fn order<F>(
+    mut sources: Vec<Source<F>>,
+    idle: &mut Vec<(FileId, Option<u64>)>,
+    findings: &mut Findings,
+) -> Vec<Source<F>> {
     sources.sort_by_key(|source| (source.generation, !source.is_sound, source.id));
     let oldest = sources.iter().map(|source| source.oldest).max().unwrap_or(0);
+    let steps: Vec<[u64; 2]> = sources.iter().map(|source| [source.after, source.generation]).collect();
+    let is_stepped_over =
+        |generation: u64| steps.iter().any(|[after, next]| (1..generation).contains(after) && generation < *next);
     let mut counting: Vec<Source<F>> = Vec::new();
     for source in sources {
-        if source.generation < oldest {
-            idle.push((source.id, !source.is_sound));
+        if source.generation < oldest || is_stepped_over(source.generation) {
+            idle.push((source.id, source.is_sound.then_some(source.bytes)));
         } else if counting.last().is_some_and(|before| before.generation == source.generation) {
             findings.add(Some(source.id), What::SameGeneration { generation: source.generation });
         } else {
@@ -290,6 +303,9 @@ fn order<F>(mut sources: Vec<Source<F>>, idle: &mut Vec<(FileId, bool)>, finding
     }
     for source in &counting {
         let is_there = |other: &Source<F>| other.generation == source.after;
+        if source.bytes < source.of {
+            findings.add(Some(source.id), What::TooShort { bytes: source.bytes, of: source.of });
+        }
         if source.after > 0 && source.after >= oldest && !counting.iter().any(is_there) {
             findings.add(None, What::MissingSegment { generation: source.after });
         }

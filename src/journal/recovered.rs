@@ -7,14 +7,10 @@ use super::segment::{FileId, Segment};
 pub struct Recovered {
     /// Segments that count, the oldest first.
     pub(super) live: Vec<Segment>,
-    /// Segments that are prepared and empty, in the order of their generations, all above those of `live`.
-    pub(super) ready: Vec<Segment>,
-    /// Files to be used again; true if they are to be filled anew.
-    pub(super) idle: Vec<(FileId, bool)>,
-    /// Files to be removed.
-    pub(super) surplus: Vec<FileId>,
-    /// Whether further frames may go into the last of `live`.
-    pub(super) may_continue: bool,
+    /// Files to be used again, and their lengths; none if they are to be filled anew.
+    pub(super) idle: Vec<(FileId, Option<u64>)>,
+    /// Files that could not be read, and of which nothing counts.
+    pub(super) set_aside: Vec<FileId>,
     /// Above the number of every file that there is.
     pub(super) next_file: u32,
     /// The number of the last frame that counts, 0 if there was none.
@@ -34,7 +30,7 @@ impl Recovered {
     /// The files that may still be in the kernel alone: they, and their directory, have to be synced before the journal goes on, since
     /// what follows in it relies on what was read.
     pub fn files_to_sync(&self) -> impl Iterator<Item = FileId> {
-        self.live.iter().chain(&self.ready).map(|segment| segment.file)
+        self.live.iter().map(|segment| segment.file).chain(self.idle.iter().map(|(file, _)| *file))
     }
 
     /// How many segments wait for the archive, the one that was written last among them.

@@ -17,6 +17,8 @@ pub(super) struct Segment {
     pub last: u64,
     /// Whether its file may be used again without being filled.
     pub is_sound: bool,
+    /// Whether all of it could be read.
+    pub is_readable: bool,
 }
 
 /// Where a frame goes.

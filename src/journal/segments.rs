@@ -11,8 +11,10 @@ use super::recovered::Recovered;
 use super::segment::{FileId, Place, Segment};
 use super::settings::CheckedSettings;
 
-/// How long after a segment could not be prepared that is tried again.
+/// How long after a segment could not be prepared that is tried again; each time that it fails again twice as long,
 pub const PREPARED_AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// and so long at most.
+pub const PREPARED_AGAIN_AT_LEAST_AFTER: Duration = Duration::from_secs(60);
 /// By how much generations grow when a journal is opened: above all that may have been in files that could not be read.
 const GENERATION_STEP: u64 = 1 << 16;
 
@@ -20,10 +22,25 @@ const GENERATION_STEP: u64 = 1 << 16;
 struct Making {
     file: FileId,
     generation: u64,
+    /// All segments below are excluded by its header.
+    oldest: u64,
     /// It is to be filled, too.
     is_new: bool,
-    /// When it is begun; none while it is under way.
-    due: Option<Duration>,
+}
+
+/// A file that is used again as it is.
+struct Idle {
+    file: FileId,
+    /// That of the released segment which is in it; 0 if there was never a frame in it that counts.
+    generation: u64,
+}
+
+/// What becomes of a file that is not used any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Removed(FileId),
+    /// It could not be read in full, and perhaps can be another time: nobody is to read it again for the journal.
+    SetAside(FileId),
 }
 
 /// All segments.
@@ -36,10 +53,16 @@ pub(super) struct Segments {
     /// Those that are used next, in this order.
     ready: VecDeque<Segment>,
     making: Option<Making>,
-    /// Files to be used again; true if they are to be filled anew.
-    idle: Vec<(FileId, bool)>,
-    /// Files that are one too many.
-    surplus: Vec<FileId>,
+    /// When the next one may be begun, and how long it was waited for that after the last one failed.
+    next_try: Duration,
+    pause: Duration,
+    /// Files to be used again, those that were released last at the end.
+    idle: Vec<Idle>,
+    /// Files that are one too many, and what is to become of them, as soon as no header counts them any more: the generation is that of the
+    /// segment that was in them, 0 if there was none.
+    surplus: VecDeque<(u64, Fate)>,
+    /// The headers on disk exclude all segments below this one.
+    excluded_below: u64,
     next_file: u32,
     next_generation: u64,
     opened: u64,
@@ -51,45 +74,62 @@ pub(super) struct Segments {
 
 impl Segments {
     pub fn new(settings: CheckedSettings, recovered: Recovered, first_number: u64, opened: u64) -> Self {
-        let Recovered { live, ready, idle, surplus, may_continue, next_file, last_generation, last_number, .. } =
-            recovered;
+        let Recovered { live, idle, set_aside, next_file, last_generation, last_number, .. } = recovered;
         let next_generation = if next_file == 0 { 1 } else { last_generation + GENERATION_STEP };
-        let fit = |segment: &&Segment| segment.bytes == settings.segment_bytes;
-        let (fitting, other) = ready.split_at(ready.iter().take_while(fit).count());
         let mut segments = Segments {
             settings,
-            is_sealed: !may_continue,
             live: live.into(),
-            ready: fitting.iter().copied().collect(),
+            // Whatever this opening writes is in segments of its own: their headers say when it began, whether what it writes can be read or not.
+            is_sealed: true,
+            ready: VecDeque::new(),
             making: None,
-            idle,
-            surplus,
+            next_try: Duration::ZERO,
+            pause: Duration::ZERO,
+            idle: Vec::new(),
+            surplus: set_aside.into_iter().map(|file| (0, Fate::SetAside(file))).collect(),
+            excluded_below: 0,
             next_file,
             next_generation,
             opened,
             given_up: [last_number, first_number],
             trouble: None,
         };
-        other.iter().for_each(|segment| segments.retire(segment));
+        for (file, bytes) in idle {
+            match bytes == Some(settings.segment_bytes) {
+                true => segments.idle.push(Idle { file, generation: 0 }),
+                false => segments.is_surplus(Idle { file, generation: 0 }),
+            }
+        }
         segments.drop_surplus();
         segments
     }
 
     /// Nothing in a segment counts any more: its file is used again if it has the right length.
     fn retire(&mut self, segment: &Segment) {
-        if segment.is_sound && segment.bytes == self.settings.segment_bytes {
-            self.idle.insert(0, (segment.file, false));
+        let Segment { file, generation, bytes, is_sound, is_readable, .. } = *segment;
+        if !is_readable {
+            self.surplus.push_back((generation, Fate::SetAside(file)));
+        } else if is_sound && bytes == self.settings.segment_bytes {
+            self.idle.push(Idle { file, generation });
         } else {
-            self.surplus.push(segment.file);
+            self.is_surplus(Idle { file, generation });
         }
+    }
+
+    /// A file goes, once a header says that nothing in it counts: its own may be the only one that says so of others, until there is one of this
+    /// opening.
+    fn is_surplus(&mut self, Idle { file, generation }: Idle) {
+        let below = if generation == 0 { self.first_that_counts() - 1 } else { generation };
+        self.surplus.push_back((below, Fate::Removed(file)));
     }
 
     /// More files than there may be are not kept, once nothing in them counts.
     fn drop_surplus(&mut self) {
-        while self.files() > self.most_files()
-            && let Some((file, _)) = self.idle.pop()
-        {
-            self.surplus.push(file);
+        while self.files() > self.most_files() && !self.idle.is_empty() {
+            // Of those that never counted the last: the one before it would be missed. Of those that were released the first.
+            let unused = self.idle.iter().rposition(|idle| idle.generation == 0);
+            let idle = self.idle.remove(unused.unwrap_or(0));
+            self.is_surplus(idle);
         }
     }
 
@@ -173,97 +213,113 @@ impl Segments {
         self.live.pop_front();
         self.retire(&oldest);
         self.drop_surplus();
-        // What there was no room for may have it now, since a file of its own does not need to grow.
-        if let Some(Making { due: Some(due), .. }) = &mut self.making {
-            *due = Duration::ZERO;
-        }
+        // What there was no room for may have it now, since a file that is there does not need to grow.
+        self.next_try = Duration::ZERO;
         true
+    }
+
+    /// The first of the files that are one too many of which no header says that they count.
+    fn excluded(&self) -> Option<usize> {
+        self.surplus.iter().position(|(generation, _)| self.is_excluded(*generation))
+    }
+
+    /// Whether a header on disk says that this generation does not count.
+    fn is_excluded(&self, generation: u64) -> bool {
+        generation < self.excluded_below.max(1)
+    }
+
+    /// The oldest generation that counts.
+    fn first_that_counts(&self) -> u64 {
+        self.live.front().or(self.ready.front()).map_or(self.next_generation, |segment| segment.generation)
     }
 
     /// What is to be done with a file.
     pub fn next_effect(&mut self, now: Duration) -> Option<Effect> {
-        if let Some(file) = self.surplus.pop() {
-            return Some(Effect::Remove { file });
+        if let Some((_, fate)) = self.excluded().and_then(|at| self.surplus.remove(at)) {
+            return Some(match fate {
+                Fate::Removed(file) => Effect::Remove { file },
+                Fate::SetAside(file) => Effect::SetAside { file },
+            });
         }
-        self.begin_making(now);
-        let Making { file, generation, is_new, due } = self.making.as_mut()?;
-        if due.is_none_or(|due| now < due) {
+        if self.making.is_some() || !self.needs_one() || now < self.next_try {
             return None;
         }
-        *due = None;
-        let (file, generation, fill) = (*file, *generation, *is_new);
-        let mut header = Aligned::zeroed(BLOCK);
+        let (file, is_new) = self.choose_file();
+        let generation = self.next_generation;
         let before = self.ready.back().or(self.live.back());
-        let oldest = self.live.front().or(self.ready.front()).map_or(generation, |segment| segment.generation);
-        let bytes = self.settings.segment_bytes;
         let after = before.map_or(0, |segment| segment.generation);
-        let identity = self.settings.identity;
+        let oldest = self.first_that_counts();
+        // A generation is used once, whatever comes of it: what failed may be on disk.
+        self.next_generation += 1;
+        let mut header = Aligned::zeroed(BLOCK);
+        let (bytes, identity) = (self.settings.segment_bytes, self.settings.identity);
         SegmentHeader { identity, generation, after, oldest, bytes, opened: self.opened, given_up: self.given_up }
             .write(&mut header);
-        Some(Effect::Prepare(Preparation { file, generation, bytes, fill, header }))
+        self.making = Some(Making { file, generation, oldest, is_new });
+        Some(Effect::Prepare(Preparation { file, generation, bytes, fill: is_new, header }))
     }
 
-    /// Chooses the file that is prepared next, if one is needed. One that is to be used again is preferred to another that could not be
-    /// made: it needs no room.
-    fn begin_making(&mut self, now: Duration) {
-        let reusable = self.idle.iter().position(|(_, fill)| !fill);
-        if let Some(Making { is_new: true, due: Some(_), file, .. }) = &mut self.making
-            && let Some(idle) = reusable
-        {
-            let (other, _) = self.idle.remove(idle);
-            self.idle.push((std::mem::replace(file, other), true));
-            if let Some(making) = &mut self.making {
-                making.is_new = false;
-                making.due = Some(now);
-            }
+    /// The file that is prepared next, and whether it is made: one that is there needs no room. Whatever becomes of it, what the headers on disk
+    /// say of others has to stay true: those that were never written go from the last on, those that were released from the first on.
+    fn choose_file(&mut self) -> (FileId, bool) {
+        if !self.idle.is_empty() {
+            let unused = self.idle.iter().rposition(|idle| idle.generation == 0);
+            return (self.idle.remove(unused.unwrap_or(0)).file, false);
         }
-        if self.making.is_some() || !self.needs_one() {
-            return;
-        }
-        let (file, is_new) = match reusable.map(|idle| self.idle.remove(idle)).or_else(|| self.idle.pop()) {
-            Some(idle) => idle,
-            None => {
-                let file = FileId(self.next_file);
-                self.next_file += 1;
-                (file, true)
-            }
-        };
-        self.making = Some(Making { file, generation: self.next_generation, is_new, due: Some(now) });
-        self.next_generation += 1;
+        let file = FileId(self.next_file);
+        self.next_file += 1;
+        (file, true)
     }
 
     /// Whether there are fewer segments than there should be, and there may be a file for another.
     fn needs_one(&self) -> bool {
-        let has_file = !self.idle.is_empty() || self.next_file < u32::MAX;
+        let has_file = self.next_file < u32::MAX || !self.idle.is_empty();
         self.files() - self.idle.len() < self.most_files() && has_file
     }
 
     /// A file was prepared, or could not be.
     pub fn prepared(&mut self, file: FileId, result: io::Result<()>, now: Duration) {
-        let Some(making) = self.making.as_mut().filter(|making| making.file == file && making.due.is_none()) else {
+        let Some(making) = self.making.take_if(|making| making.file == file) else {
             debug_assert!(false, "{file:?} was not being prepared");
             return;
         };
+        let Making { generation, oldest, is_new, .. } = making;
         match result {
             Ok(()) => {
-                let (generation, bytes) = (making.generation, self.settings.segment_bytes);
-                self.ready.push_back(Segment { file, generation, bytes, end: BLOCK as u64, last: 0, is_sound: true });
-                self.trouble.take_if(|(was_new, _)| *was_new == making.is_new);
-                self.making = None;
+                let bytes = self.settings.segment_bytes;
+                self.ready.push_back(Segment {
+                    file,
+                    generation,
+                    bytes,
+                    end: BLOCK as u64,
+                    last: 0,
+                    is_sound: true,
+                    is_readable: true,
+                });
+                self.excluded_below = self.excluded_below.max(oldest);
+                self.trouble.take_if(|(was_new, _)| *was_new == is_new);
+                (self.next_try, self.pause) = (Duration::ZERO, Duration::ZERO);
             }
             Err(error) => {
-                making.due = Some(now + PREPARED_AGAIN_AFTER);
-                self.trouble = Some((making.is_new, error));
+                if is_new {
+                    // The room that it took may be wanted elsewhere.
+                    self.surplus.push_back((0, Fate::Removed(file)));
+                } else {
+                    self.is_surplus(Idle { file, generation });
+                }
+                self.pause = (self.pause * 2).clamp(PREPARED_AGAIN_AFTER, PREPARED_AGAIN_AT_LEAST_AFTER);
+                self.next_try = now + self.pause;
+                self.trouble = Some((is_new, error));
             }
         }
     }
 
     /// When something is to be done with a file.
     pub fn wake_up(&self) -> Option<Duration> {
-        if !self.surplus.is_empty() || (self.making.is_none() && self.needs_one()) {
+        if self.excluded().is_some() {
             return Some(Duration::ZERO);
         }
-        self.making.as_ref()?.due
+        (self.making.is_none() && self.needs_one()).then_some(self.next_try)
     }
 
     pub fn trouble(&self) -> Option<&io::Error> {
@@ -311,6 +367,22 @@ mod tests {
         header
     }
 
+    /// All files that are removed or set aside at this time; the latter negative.
+    fn goes(segments: &mut Segments, now: Duration) -> Vec<i64> {
+        let fate = |effect| match effect {
+            Effect::Remove { file } => Some(i64::from(file.0)),
+            Effect::SetAside { file } => Some(-i64::from(file.0)),
+            _ => None,
+        };
+        let goes = |segments: &mut Segments| segments.excluded().map(|_| segments.next_effect(now))?.and_then(fate);
+        std::iter::from_fn(|| goes(segments)).collect()
+    }
+
+    fn segment(file: u32) -> Segment {
+        let (generation, last) = (u64::from(file) + 1, u64::from(file) + 1);
+        Segment { file: FileId(file), generation, bytes: 16_384, end: 8192, last, is_sound: true, is_readable: true }
+    }
+
     #[test]
     fn headers_say_what_is_before_them_and_what_counts() {
         let mut segments = fresh();
@@ -331,63 +403,116 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_there_is_no_room_for_waits_for_its_turn() {
+    fn an_opening_begins_with_a_segment_of_its_own() {
+        let recovered = Recovered {
+            live: vec![segment(0)],
+            idle: vec![(FileId(1), Some(16_384)), (FileId(2), Some(20_480))],
+            next_file: 3,
+            last_generation: 1,
+            last_number: 1,
+            ..Recovered::nothing()
+        };
+        let mut segments = Segments::new(settings(3), recovered, 100, 0);
+        assert!(segments.place().is_none() && !segments.allows_next(Class::Relief), "none has its number yet");
+        assert_eq!(goes(&mut segments, LATER), [2], "it has another length");
+        let (file, header, fill) = prepares(&mut segments, LATER).expect("there is one to prepare");
+        assert_eq!((file, fill, header.generation, header.after), (1, false, 1 + GENERATION_STEP, 1));
+        assert_eq!(header.given_up, [1, 100]);
+        segments.prepared(FileId(1), Ok(()), LATER);
+        segments.advance();
+        assert_eq!(segments.place().map(|place| (place.file, place.offset)), Some((FileId(1), 4096)));
+        let (file, _, fill) = prepares(&mut segments, LATER).expect("there is another");
+        assert_eq!((file, fill), (3, true));
+    }
+
+    #[test]
+    fn a_file_that_there_is_no_room_for_goes_and_is_tried_again_less_and_less_often() {
         let mut segments = fresh();
         make(&mut segments);
         make(&mut segments);
-        let fails = |segments: &mut Segments, now| {
-            let (file, ..) = prepares(segments, now).expect("there is one to prepare");
+        let mut now = LATER;
+        let mut generation = 2;
+        for (attempt, pause) in [1, 2, 4, 8, 16, 32, 60, 60].into_iter().enumerate() {
+            let (file, header, _) = prepares(&mut segments, now).expect("there is one to prepare");
+            assert!(header.generation > generation, "a generation is used once");
+            generation = header.generation;
+            assert!(segments.next_effect(now).is_none());
             segments.prepared(FileId(file), Err(io::ErrorKind::StorageFull.into()), now);
-            file
-        };
-        assert_eq!(fails(&mut segments, LATER), 2);
-        assert_eq!(segments.wake_up(), Some(LATER + PREPARED_AGAIN_AFTER));
-        assert_eq!(fails(&mut segments, LATER + PREPARED_AGAIN_AFTER), 2, "the same, with the same generation");
+            assert_eq!(goes(&mut segments, now), [i64::from(file)], "it holds no room");
+            assert_eq!(file, 2 + attempt as u32);
+            assert!(segments.next_effect(now).is_none());
+            now += Duration::from_secs(pause);
+            assert_eq!(segments.wake_up(), Some(now));
+        }
         segments.advance();
         segments.took(1, 4096);
         segments.seal();
         assert!(segments.trouble().is_some());
         assert!(segments.release(1, 1));
-        // What is there is used first.
-        let (file, header, fill) = prepares(&mut segments, LATER).expect("there is one to prepare");
-        assert_eq!((file, header.generation, header.after, fill), (0, 3, 2, false));
+        // What is there is used first, and at once.
+        let (file, header, fill) = prepares(&mut segments, Duration::ZERO).expect("there is one to prepare");
+        assert_eq!((file, header.after, fill), (0, 2, false));
         segments.prepared(FileId(0), Ok(()), LATER);
         assert!(segments.trouble().is_some(), "the other is still missing");
-        let (file, header, fill) = prepares(&mut segments, LATER).expect("there is one to prepare");
-        assert_eq!((file, header.generation, header.after, fill), (2, 4, 3, true));
-        segments.prepared(FileId(2), Ok(()), LATER);
+        make(&mut segments);
         assert!(segments.trouble().is_none() && segments.fullness().ready == 3);
     }
 
     #[test]
-    fn files_that_are_too_many_go() {
-        let segment = |file: u32| Segment {
-            file: FileId(file),
-            generation: u64::from(file) + 1,
-            bytes: 16_384,
-            end: 8192,
-            last: u64::from(file) + 1,
-            is_sound: true,
-        };
+    fn a_file_whose_header_cannot_be_written_lets_others_go_first() {
         let recovered = Recovered {
-            live: (0..4).map(segment).collect(),
-            idle: vec![(FileId(4), false), (FileId(5), true)],
-            next_file: 6,
+            idle: vec![(FileId(0), Some(16_384)), (FileId(1), Some(16_384))],
+            next_file: 2,
             last_generation: 5,
             ..Recovered::nothing()
         };
         let mut segments = Segments::new(settings(3), recovered, 100, 0);
-        let mut removed = Vec::new();
-        while let Some(Effect::Remove { file }) = segments.next_effect(LATER) {
-            removed.push(file.0);
-        }
-        removed.sort_unstable();
-        assert_eq!(removed, [4, 5]);
+        let (file, header, fill) = prepares(&mut segments, LATER).expect("there is one to prepare");
+        assert_eq!((file, header.generation, fill), (1, 5 + GENERATION_STEP, false));
+        segments.prepared(FileId(1), Err(io::Error::other("a bad block")), LATER);
+        assert!(segments.next_effect(LATER).is_none(), "not at once");
+        let (file, header, fill) = prepares(&mut segments, 2 * LATER).expect("there is one to prepare");
+        assert_eq!(
+            (file, header.generation, fill),
+            (0, 6 + GENERATION_STEP, false),
+            "the generation of the other is used up"
+        );
+        segments.prepared(FileId(0), Ok(()), LATER);
+        assert_eq!(goes(&mut segments, 2 * LATER), [1], "a header excludes it");
+        let (file, _, fill) = prepares(&mut segments, 2 * LATER).expect("there is one to prepare");
+        assert_eq!((file, fill), (2, true));
+    }
+
+    #[test]
+    fn files_that_are_too_many_go_once_no_header_counts_them() {
+        let recovered = Recovered {
+            live: (0..4).map(segment).collect(),
+            idle: vec![(FileId(4), Some(16_384)), (FileId(5), None)],
+            set_aside: vec![FileId(6)],
+            next_file: 7,
+            last_generation: 5,
+            ..Recovered::nothing()
+        };
+        let mut segments = Segments::new(settings(3), recovered, 100, 0);
+        assert_eq!(goes(&mut segments, LATER), [-6, 5, 4], "nothing in them counts, and none is archived yet");
         assert_eq!(segments.oldest(4), Some((FileId(0), 1)), "at once");
-        assert!(segments.release(1, 4));
-        assert!(matches!(segments.next_effect(LATER), Some(Effect::Remove { file: FileId(0) })));
-        assert!(segments.release(2, 4));
+        assert!(segments.release(1, 4) && segments.release(2, 4));
+        assert_eq!(goes(&mut segments, LATER), [0; 0], "the headers that there are count it");
         let header = make(&mut segments);
         assert_eq!((header.generation, header.after, header.oldest), (5 + GENERATION_STEP, 4, 3));
+        assert_eq!(goes(&mut segments, LATER), [0]);
+    }
+
+    #[test]
+    fn a_file_that_could_not_be_read_is_set_aside_when_nothing_in_it_counts() {
+        let unreadable = Segment { is_readable: false, is_sound: false, ..segment(1) };
+        let torn = Segment { is_sound: false, ..segment(2) };
+        let recovered =
+            Recovered { live: vec![unreadable, torn], next_file: 3, last_generation: 3, ..Recovered::nothing() };
+        let mut segments = Segments::new(settings(3), recovered, 100, 0);
+        assert!(segments.release(2, 9) && segments.release(3, 9));
+        assert_eq!(goes(&mut segments, LATER), [0; 0]);
+        make(&mut segments);
+        assert_eq!(goes(&mut segments, LATER), [-1, 2]);
     }
 }

@@ -40,8 +40,9 @@ fn read_exact(file: &impl ReadAt, mut buffer: &mut [u8], mut offset: u64) -> io:
 pub(super) struct Source<F> {
     pub id: FileId,
     pub file: F,
-    /// How many bytes there are to read.
+    /// How many bytes there are to read, and how many there should be.
     pub bytes: u64,
+    pub of: u64,
     pub generation: u64,
     /// See [`SegmentHeader`]; 0 if that is lost.
     pub after: u64,
@@ -77,11 +78,11 @@ pub(super) fn identify<F: ReadAt>(
             return Kind::Other;
         }
     };
-    let header = match window.block(&file, bytes, 0) {
-        Ok(block) => SegmentHeader::read(block),
+    let (header, is_whole, has_begun) = match window.block(&file, bytes, 0) {
+        Ok(block) => (SegmentHeader::read(block), SegmentHeader::copies_agree(block), SegmentHeader::has_begun(block)),
         Err(error) => {
             found.add(Some(id), What::Unreadable { offset: 0, error });
-            Err(NoHeader::Damaged)
+            (Err(NoHeader::Damaged), false, false)
         }
     };
     match header {
@@ -94,10 +95,18 @@ pub(super) fn identify<F: ReadAt>(
             Kind::Other
         }
         Ok(SegmentHeader { generation, after, oldest, given_up, bytes: of, .. }) => {
-            if bytes < of {
-                found.add(Some(id), What::TooShort { bytes, of });
+            let is_sound = bytes == of;
+            let mut source = Source { id, file, bytes, of, generation, after, oldest, given_up, is_sound };
+            if !is_whole {
+                // One copy is torn, or damaged, and the other perhaps the older one: frames say more.
+                source.is_sound = false;
+                let latest = search(&source.file, id, bytes, own, window, found).latest;
+                if let Some(latest) = latest.filter(|latest| *latest > generation) {
+                    found.add(Some(id), What::HeaderLost { generation: latest });
+                    (source.generation, source.after, source.given_up) = (latest, 0, [0, 0]);
+                }
             }
-            Kind::Segment(Source { id, file, bytes, generation, after, oldest, given_up, is_sound: bytes == of })
+            Kind::Segment(source)
         }
         Err(NoHeader::OtherVersion(version)) => {
             found.add(Some(id), What::OtherVersion { version });
@@ -110,6 +119,7 @@ pub(super) fn identify<F: ReadAt>(
                     id,
                     file,
                     bytes,
+                    of: bytes,
                     generation,
                     after: 0,
                     oldest: 0,
@@ -117,7 +127,8 @@ pub(super) fn identify<F: ReadAt>(
                     is_sound: false,
                 })
             }
-            Search { is_blank: true, .. } if no == NoHeader::Blank => Kind::Unfinished,
+            // If its header is torn as well, there was never a frame in it.
+            Search { is_blank: true, .. } if no == NoHeader::Blank || has_begun => Kind::Unfinished,
             Search { .. } => {
                 found.add(Some(id), What::NoSegment);
                 Kind::Other
@@ -130,7 +141,7 @@ pub(super) fn identify<F: ReadAt>(
 struct Search {
     /// The highest generation of its frames.
     latest: Option<u64>,
-    /// There are zeros alone.
+    /// There are zeros alone, behind the first block.
     is_blank: bool,
 }
 
@@ -145,7 +156,7 @@ fn search(
     let mut search = Search { latest: None, is_blank: true };
     let mut blocks = Blocks::new(id, 0);
     while let Some((offset, block)) = blocks.next(file, bytes, window, found) {
-        search.is_blank &= block.iter().all(|byte| *byte == 0);
+        search.is_blank &= offset == 0 || block.iter().all(|byte| *byte == 0);
         search.latest = search.latest.max(FrameHeader::read(block, offset, own).map(|header| header.generation));
     }
     search.is_blank &= !blocks.is_unreadable();

@@ -248,7 +248,7 @@ impl Journal {
     }
 
     /// A segment was prepared, or could not be: then that is tried again
-    /// [a second later](super::PREPARED_AGAIN_AFTER), or with a file that was released meanwhile.
+    /// [a second later](super::PREPARED_AGAIN_AFTER) or more, or with a file that was released meanwhile.
     pub fn prepared(&mut self, file: FileId, result: io::Result<()>, now: Duration) {
         self.segments.prepared(file, result, now);
     }
@@ -289,9 +289,9 @@ impl Journal {
         self.segments.release(archived.generation, self.flushed.0)
     }
 
-    /// Whether every record is in the kernel, and on disk if that is asked for.
+    /// Whether every record is in the kernel, and on disk if that is asked for: never after a failure.
     pub fn is_settled(&self) -> bool {
-        self.waiting.is_empty() && self.commit == Commit::None
+        self.failure.is_none() && self.waiting.is_empty() && self.commit == Commit::None
     }
 
     /// The next moment at which there is an effect, if nothing else happens meanwhile.

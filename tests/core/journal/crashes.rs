@@ -22,10 +22,12 @@ fn step(rig: &mut Rig) {
         }
         4..=5 => rig.take_effects(),
         6..=7 => rig.go_on(),
+        8 if rig.random.below(12) == 0 => rig.fail_preparation(),
         8 => rig.end_preparation(),
         9 => {
             rig.archive();
         }
+        10 if rig.random.below(50) == 0 => rig.now += Duration::from_secs(rig.random.below(60) as u64),
         10 => rig.now += Duration::from_micros(rig.random.below(600) as u64),
         _ => match rig.random.below(40) {
             0 => rig.fail_commit(),
@@ -44,12 +46,17 @@ fn step(rig: &mut Rig) {
 
 fn run(settings: Settings, seed: u64, crashes: &[Crash]) -> Rig {
     let mut rig = Rig::new(settings, seed);
-    for _ in 0..12 {
+    for left in (0..12).rev() {
         for _ in 0..rig.random.below(400) {
             step(&mut rig);
         }
         let crash = crashes[rig.random.below(crashes.len())];
         rig.crash(crash);
+        match rig.random.below(4) {
+            _ if left == 0 => rig.settings.segments = settings.segments,
+            0 => rig.settings.segments = 3 + rig.random.below(4) as u32,
+            _ => {}
+        }
         rig.recover(crash);
     }
     rig
@@ -69,7 +76,7 @@ fn shapes(sync: Sync) -> [Settings; 4] {
 #[test]
 fn what_was_promised_is_there_after_any_crash_and_nothing_else_is() {
     let mut kept = 0;
-    for seed in 0..20 {
+    for seed in 0..30 {
         for sync in [Sync::Dsync, Sync::Linked] {
             for settings in shapes(sync) {
                 kept += run(settings, seed, BOTH).history.len();

@@ -57,7 +57,9 @@ fn work(directory: &Path, journal: &mut Journal, now: Duration) {
                 let result = prepare(directory, &preparation);
                 journal.prepared(preparation.file, result, now);
             }
-            Effect::Remove { file } => fs::remove_file(path(directory, file)).expect("it is there"),
+            Effect::Remove { file } | Effect::SetAside { file } => {
+                fs::remove_file(path(directory, file)).expect("it is there");
+            }
         }
     }
 }

@@ -179,6 +179,7 @@ fn a_failed_commit_ends_the_journal_and_the_next_start_goes_on() {
         assert!(rig.journal.next_effect(Duration::from_secs(1000)).is_none());
         rig.crash(Crash::PowerLost);
         rig.recover(Crash::PowerLost);
+        rig.settle();
         rig.append(Class::Ordinary, 10).expect("there is room");
     }
 }
@@ -194,6 +195,9 @@ fn a_full_disk_is_known_a_segment_ahead_and_tried_again() {
     rig.take_effects();
     rig.end_preparation();
     assert_eq!(rig.journal.shortage().map(io::Error::kind), Some(io::ErrorKind::StorageFull));
+    let files = rig.disk.files.len();
+    rig.take_effects();
+    assert_eq!(rig.disk.files.len(), files - 1, "what could be filled of it is free again");
     assert_eq!(rig.journal.wake_up(), Some(rig.now + PREPARED_AGAIN_AFTER));
     assert!(rig.journal.next_effect(rig.now + PREPARED_AGAIN_AFTER - Duration::from_millis(1)).is_none());
     // There are two segments, one of them for relief. What is full is archived at once, and used again: that needs no room.

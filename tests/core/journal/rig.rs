@@ -143,7 +143,7 @@ impl Rig {
                     assert!(self.preparing.is_none(), "one at a time");
                     self.preparing = Some((preparation, self.released_below));
                 }
-                Effect::Remove { file } => {
+                Effect::Remove { file } | Effect::SetAside { file } => {
                     self.disk.files.remove(&file);
                 }
             }
@@ -217,6 +217,22 @@ impl Rig {
         self.disk.sync(file);
         self.gone_below = self.gone_below.max(oldest);
         self.journal.prepared(file, Ok(()), self.now);
+    }
+
+    /// What is being prepared fails, whatever it has done so far.
+    pub fn fail_preparation(&mut self) {
+        let Some((Preparation { file, bytes, fill, header, .. }, _)) = self.preparing.take() else { return };
+        let is_filled = !fill || self.random.below(2) == 0;
+        if fill {
+            let length = if is_filled { bytes as usize } else { self.random.below(bytes as usize) };
+            self.disk.fill(file, length);
+        }
+        match self.random.below(3) {
+            0 if is_filled => self.disk.write(file, 0, &header),
+            1 if is_filled => self.disk.write_partly(file, 0, &header, &mut self.random),
+            _ => {}
+        }
+        self.journal.prepared(file, Err(io::Error::other("a bad block")), self.now);
     }
 
     /// Archives a segment, if one is to be.

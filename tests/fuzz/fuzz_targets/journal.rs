@@ -62,7 +62,7 @@ fn work(journal: &mut Journal, files: &mut Files, now: &mut Duration) {
                 files[file][..4096].copy_from_slice(&preparation.header);
                 journal.prepared(preparation.file, Ok(()), *now);
             }
-            Effect::Remove { file } => files[file.0 as usize].clear(),
+            Effect::Remove { file } | Effect::SetAside { file } => files[file.0 as usize].clear(),
         }
         *now += settings().commit_interval;
     }

@@ -152,15 +152,7 @@ impl<F: ReadAt> Reader<F> {
     fn next_segment(&mut self) -> bool {
         let Some(source) = self.sources.get(self.segments.len()) else { return false };
         let &Source { id: file, generation, bytes, .. } = source;
-        self.segments.push(Segment {
-            file,
-            generation,
-            bytes,
-            end: BLOCK as u64,
-            last: 0,
-            is_sound: true,
-            is_readable: true,
-        });
+        self.segments.push(Segment::empty(file, generation, bytes, BLOCK));
         self.blocks = Blocks::new(file, BLOCK as u64);
         self.window.forget();
         true

@@ -7,7 +7,7 @@ use super::segment::{FileId, Segment};
 pub struct Recovered {
     /// Segments that count, the oldest first.
     pub(super) live: Vec<Segment>,
-    /// Files to be used again, and their lengths; none if they are to be filled anew.
+    /// Files of which nothing counts: their lengths, by which they are used again or not; none if they cannot be.
     pub(super) idle: Vec<(FileId, Option<u64>)>,
     /// Files that could not be read, and of which nothing counts.
     pub(super) set_aside: Vec<FileId>,

@@ -21,6 +21,13 @@ pub(super) struct Segment {
     pub is_readable: bool,
 }
 
+impl Segment {
+    /// One of which nothing is known but its header, which ends at `end`: no frames, and nothing wrong with its file.
+    pub fn empty(file: FileId, generation: u64, bytes: u64, end: usize) -> Self {
+        Segment { file, generation, bytes, end: end as u64, last: 0, is_sound: true, is_readable: true }
+    }
+}
+
 /// Where a frame goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place {

@@ -58,8 +58,7 @@ pub(super) struct Segments {
     pause: Duration,
     /// Files to be used again, those that were released last at the end.
     idle: Vec<Idle>,
-    /// Files that are one too many, and what is to become of them, as soon as no header counts them any more: the generation is that of the
-    /// segment that was in them, 0 if there was none.
+    /// What is to become of files that are not used any more, as soon as the headers on disk exclude this generation; 0 is excluded always.
     surplus: VecDeque<(u64, Fate)>,
     /// The headers on disk exclude all segments below this one.
     excluded_below: u64,
@@ -97,7 +96,7 @@ impl Segments {
         for (file, bytes) in idle {
             match bytes == Some(settings.segment_bytes) {
                 true => segments.idle.push(Idle { file, generation: 0 }),
-                false => segments.is_surplus(Idle { file, generation: 0 }),
+                false => segments.discard(Idle { file, generation: 0 }),
             }
         }
         segments.drop_surplus();
@@ -112,13 +111,13 @@ impl Segments {
         } else if is_sound && bytes == self.settings.segment_bytes {
             self.idle.push(Idle { file, generation });
         } else {
-            self.is_surplus(Idle { file, generation });
+            self.discard(Idle { file, generation });
         }
     }
 
     /// A file goes, once a header says that nothing in it counts: its own may be the only one that says so of others, until there is one of this
     /// opening.
-    fn is_surplus(&mut self, Idle { file, generation }: Idle) {
+    fn discard(&mut self, Idle { file, generation }: Idle) {
         let below = if generation == 0 { self.first_that_counts() - 1 } else { generation };
         self.surplus.push_back((below, Fate::Removed(file)));
     }
@@ -129,7 +128,7 @@ impl Segments {
             // Of those that never counted the last: the one before it would be missed. Of those that were released the first.
             let unused = self.idle.iter().rposition(|idle| idle.generation == 0);
             let idle = self.idle.remove(unused.unwrap_or(0));
-            self.is_surplus(idle);
+            self.discard(idle);
         }
     }
 
@@ -286,16 +285,7 @@ impl Segments {
         let Making { generation, oldest, is_new, .. } = making;
         match result {
             Ok(()) => {
-                let bytes = self.settings.segment_bytes;
-                self.ready.push_back(Segment {
-                    file,
-                    generation,
-                    bytes,
-                    end: BLOCK as u64,
-                    last: 0,
-                    is_sound: true,
-                    is_readable: true,
-                });
+                self.ready.push_back(Segment::empty(file, generation, self.settings.segment_bytes, BLOCK));
                 self.excluded_below = self.excluded_below.max(oldest);
                 self.trouble.take_if(|(was_new, _)| *was_new == is_new);
                 (self.next_try, self.pause) = (Duration::ZERO, Duration::ZERO);
@@ -305,7 +295,7 @@ impl Segments {
                     // The room that it took may be wanted elsewhere.
                     self.surplus.push_back((0, Fate::Removed(file)));
                 } else {
-                    self.is_surplus(Idle { file, generation });
+                    self.discard(Idle { file, generation });
                 }
                 self.pause = (self.pause * 2).clamp(PREPARED_AGAIN_AFTER, PREPARED_AGAIN_AT_LEAST_AFTER);
                 self.next_try = now + self.pause;

@@ -206,9 +206,14 @@ impl Judge {
             return true;
         }
         let Some(account) = self.account(shard, serial) else { return false };
-        // It may have been given up in this event, which is not over.
+        // It may have been given up in this event, which is not over; and a slow one from its address may have gone in it.
+        let client = self.connections[serial as usize].client;
+        let is_other = |(other, slow): (&u32, &Slow)| {
+            *other != serial && slow.shard == shard && self.connections[*other as usize].client == client
+        };
+        let is_unsure = self.patience.slow.iter().any(is_other);
         let credit = self.credit(account, serial);
-        credit.is_guess || !credit.is_enough(now)
+        is_unsure || credit.is_guess || !credit.is_enough(now)
     }
 
     /// A message was dropped for a session that is connected, whose queue has a bound in bytes alone. If that is not because it is large, or

@@ -1,6 +1,7 @@
 //! What goes into a journal and comes out of it.
 
 use std::fmt;
+use std::io;
 
 use super::aligned::Aligned;
 use super::segment::FileId;
@@ -54,6 +55,26 @@ pub enum Effect {
     SetAside {
         /// The file.
         file: FileId,
+    },
+}
+
+/// What became of an effect. There is none to those that have no answer.
+pub enum Answer {
+    /// To [`Journal::written`](super::Journal::written): of a [`Effect::Write`].
+    Written {
+        /// The buffer that was written.
+        buffer: Aligned,
+        /// How many bytes were.
+        result: io::Result<usize>,
+    },
+    /// To [`Journal::synced`](super::Journal::synced): of a [`Effect::Write`] with [`Sync::Linked`].
+    Synced(io::Result<()>),
+    /// To [`Journal::prepared`](super::Journal::prepared): of a [`Effect::Prepare`].
+    Prepared {
+        /// The file.
+        file: FileId,
+        /// Whether it can be written.
+        result: io::Result<()>,
     },
 }
 

@@ -122,7 +122,7 @@ mod waiting;
 mod writer;
 
 pub use aligned::Aligned;
-pub use effect::{Archived, Class, Effect, Fullness, Mark, Preparation, Refused, Write};
+pub use effect::{Answer, Archived, Class, Effect, Fullness, Mark, Preparation, Refused, Write};
 pub use finding::{Finding, What};
 pub use format::{BLOCK, FORMAT_VERSION, Identity, LARGEST_FRAME, StoreId};
 pub use reader::{Reader, Record};

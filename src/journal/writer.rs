@@ -5,7 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use super::aligned::Aligned;
-use super::effect::{Archived, Class, Effect, Fullness, Mark, Refused, Write};
+use super::effect::{Answer, Archived, Class, Effect, Fullness, Mark, Refused, Write};
 use super::format::{FRAME_HEADER, largest_body, record_bytes};
 use super::recovered::Recovered;
 use super::segment::FileId;
@@ -203,6 +203,15 @@ impl Journal {
         self.commit = Commit::Writing { number, bytes };
         self.next_commit = now + self.settings.commit_interval;
         Some(Write { file: place.file, offset: place.offset, buffer, bytes, sync: self.settings.sync })
+    }
+
+    /// An effect has been carried out, or could not be.
+    pub fn answer(&mut self, answer: Answer, now: Duration) {
+        match answer {
+            Answer::Written { buffer, result } => self.written(buffer, result),
+            Answer::Synced(result) => self.synced(result),
+            Answer::Prepared { file, result } => self.prepared(file, result, now),
+        }
     }
 
     /// A write has ended; `result` is how many bytes were written. Its buffer comes back.

@@ -109,9 +109,14 @@
 //! over by the next one (which says that another one is before it) does not count.
 
 mod aligned;
+mod commit;
+mod counters;
 mod effect;
 mod finding;
 mod format;
+mod given_up;
+mod inspection;
+mod order;
 mod reader;
 mod recovered;
 mod segment;
@@ -122,15 +127,17 @@ mod waiting;
 mod writer;
 
 pub use aligned::Aligned;
+pub use commit::{BEGUN_AGAIN_AFTER, MOST_ATTEMPTS};
+pub use counters::{Counters, LastCommit};
 pub use effect::{Answer, Archived, Class, Effect, Fullness, Mark, Preparation, Refused, Write};
 pub use finding::{Finding, What};
 pub use format::{BLOCK, FORMAT_VERSION, Identity, LARGEST_FRAME, StoreId};
 pub use reader::{Reader, Record};
-pub use recovered::Recovered;
+pub use recovered::{Floor, Recovered};
 pub use segment::FileId;
 pub use segments::{PREPARED_AGAIN_AFTER, PREPARED_AGAIN_AT_LEAST_AFTER};
 pub use settings::{
     CheckedSettings, FEWEST_SEGMENTS, LARGEST_SEGMENT, LONGEST_INTERVAL, MOST_SEGMENTS, Settings, SettingsError, Sync,
 };
 pub use source::{MOST_UNREADABLE, ReadAt};
-pub use writer::{Failure, Journal};
+pub use writer::{Failure, Journal, OpenError};

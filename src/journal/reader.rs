@@ -4,7 +4,7 @@ use super::effect::Mark;
 use super::finding::{Finding, Findings, What};
 use super::format::{BLOCK, FrameHeader, Identity, read_record};
 use super::given_up::GivenUp;
-use super::inspection::Inspection;
+use super::inspection::{Archived, Inspection};
 use super::order::{is_missing_before, order};
 use super::recovered::{Floor, Recovered};
 use super::segment::{Condition, FileId, Idle, Segment};
@@ -50,7 +50,7 @@ struct Passed {
     gaps: Vec<Gap>,
     /// The last frame that had begun in the current segment.
     torn: Option<Torn>,
-    /// The number of the last frame that was given up by an earlier start.
+    /// What the first frame that was given up by an earlier start followed.
     given_up: Option<u64>,
     /// Up to where there are such in the current segment that may have been acknowledged.
     given_up_below: u64,
@@ -60,11 +60,10 @@ impl Passed {
     /// A frame is passed that an earlier start gave up, and whose predecessor it could read was `last`. One that is not whole, and followed that,
     /// is what the end of a process leaves; all others may have been acknowledged.
     fn give_up(&mut self, offset: u64, header: &FrameHeader, is_whole: bool, last: Option<u64>) {
-        let is_next = last.is_none_or(|last| header.previous == last);
-        if is_whole || !is_next || self.given_up.is_some() {
+        let before = last.unwrap_or(*self.given_up.get_or_insert(header.previous));
+        if is_whole || header.previous != before {
             self.given_up_below = offset + header.whole();
         }
-        self.given_up = Some(header.number);
     }
 }
 
@@ -107,8 +106,8 @@ pub struct Reader<F> {
     /// The number of the last good frame.
     last: Option<u64>,
     given_up: GivenUp,
-    /// The number of the last frame of those that are archived, and which of `idle` it is in.
-    archived: Option<(u64, usize)>,
+    /// The last frame of those that are archived.
+    archived: Option<Archived>,
     records: Records,
     is_done: bool,
 }
@@ -198,7 +197,8 @@ impl<F: ReadAt> Reader<F> {
         let mut idle = self.idle;
         // An opening begins with a segment of its own: what was prepared for the last one is prepared anew.
         idle.extend(unused.iter().map(|&Segment { file, bytes, condition, .. }| Idle { file, bytes, condition }));
-        let last_number = self.last.unwrap_or(0);
+        // If all is archived, the journal goes on behind that.
+        let last_number = self.last.or(self.archived.map(|archived| archived.number)).unwrap_or(0);
         let recovered = Recovered {
             identity: Some(self.identity),
             live: live.to_vec(),
@@ -283,11 +283,14 @@ impl<F: ReadAt> Reader<F> {
     }
 
     fn accept(&mut self, offset: u64, header: &FrameHeader) {
-        if let Some((_, file)) = self.archived.take().filter(|(last, _)| *last != header.previous) {
-            // The end of the last one that is archived is lost.
-            self.idle[file].condition = Condition::Evidence;
-        }
         let current = self.segments.len() - 1;
+        let is_cut = |archived: &Archived| {
+            archived.generation == self.sources[current].after && archived.number != header.previous
+        };
+        if let Some(archived) = self.archived.take().filter(is_cut) {
+            // The end of the last segment that is archived is lost.
+            self.idle[archived.idle].condition = Condition::Evidence;
+        }
         if offset > self.segments[current].end {
             self.step_over(Some(offset));
         }

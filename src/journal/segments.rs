@@ -301,13 +301,26 @@ impl Segments {
     /// The file that is prepared next, and whether it is made: one that is there needs no room. Whatever becomes of it, what the headers on disk
     /// say of others has to stay true: those that were never written go from the last on, those that were released from the first on.
     fn choose_file(&mut self) -> (FileId, bool) {
-        if !self.idle.is_empty() {
+        if !self.idle.is_empty() && !(self.has_evidence_to_come() && self.may_make_one()) {
             let unused = self.idle.iter().rposition(|idle| idle.generation == 0);
             return (self.idle.remove(unused.unwrap_or(0)).file, false);
         }
         let file = FileId(self.next_file);
         self.next_file += 1;
         (file, true)
+    }
+
+    /// Whether a file is to be set aside that no header on disk excludes. What tells that something is lost in it may be in the header of another
+    /// file: none is used again before that is done.
+    fn has_evidence_to_come(&self) -> bool {
+        let is_to_come =
+            |(generation, fate): &(u64, Fate)| matches!(fate, Fate::SetAside(_)) && !self.is_excluded(*generation);
+        self.surplus.iter().any(is_to_come)
+    }
+
+    /// Whether a file may be made, for all that is known.
+    fn may_make_one(&self) -> bool {
+        self.next_file < u32::MAX && self.trouble.is_none()
     }
 
     /// Whether there are fewer segments than there should be, and there may be a file for another.
@@ -327,6 +340,7 @@ impl Segments {
                 self.prepared += 1;
                 self.trouble.take_if(|(was_new, _)| *was_new == is_new);
                 (self.next_try, self.pause) = (Duration::ZERO, Duration::ZERO);
+                self.drop_surplus();
             }
             Err(error) => {
                 if is_new {
@@ -612,9 +626,33 @@ mod tests {
     }
 
     #[test]
+    fn no_file_is_used_again_while_one_is_to_be_set_aside_unless_there_is_no_room() {
+        for is_full in [false, true] {
+            let recovered = Recovered {
+                live: vec![Segment { condition: Condition::Evidence, ..segment(1) }, segment(2)],
+                idle: vec![idle(4, 16_384, Condition::Sound)],
+                next_file: 5,
+                last_generation: 3,
+                ..Recovered::nothing()
+            };
+            let mut segments = opened(recovered);
+            assert!(segments.release(2, 9) && segments.release(3, 9));
+            let (file, _, fill) = prepares(&mut segments, LATER).expect("there is one to prepare");
+            assert_eq!((file, fill), (5, true), "its header excludes the one in which something is lost");
+            let result = if is_full { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) };
+            segments.prepared(FileId(5), result, LATER);
+            assert_eq!(goes(&mut segments, LATER), [if is_full { 5 } else { -1 }]);
+            let (_, _, fill) = prepares(&mut segments, 2 * LATER).expect("there is another");
+            assert!(!fill);
+        }
+    }
+
+    #[test]
     fn all_are_archived_if_they_are_wanted_and_the_generation_of_a_mark_is_known_until_then() {
         let mut segments = fresh();
-        (0..3).for_each(|_| drop(make(&mut segments)));
+        for _ in 0..3 {
+            make(&mut segments);
+        }
         advance(&mut segments, 5);
         segments.begins(6);
         segments.took(4096);

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use moormq::journal::{BLOCK, FileId, Finding, Mark, What};
 
+use super::disk::File;
 use super::rig::{Entry, Rig};
 
 /// What was read at a start, before anything goes on from there.
@@ -17,10 +18,24 @@ pub struct Found {
     pub promised: Mark,
 }
 
+/// The number that is at that place of a file.
+fn number_at(file: &File, at: usize) -> Option<u64> {
+    file.bytes.get(at..)?.first_chunk().copied().map(u64::from_le_bytes)
+}
+
 /// The generation of the segment that is in a file.
-fn generation_in(rig: &Rig, file: FileId) -> Option<u64> {
-    let header = rig.disk.files.get(&file)?.bytes.get(40..48)?;
-    header.first_chunk().copied().map(u64::from_le_bytes)
+fn generation_of(file: &File) -> Option<u64> {
+    number_at(file, 40)
+}
+
+/// Whether a header says that the segment of an entry does not count.
+fn is_excluded(rig: &Rig, entry: &Entry) -> bool {
+    let own = entry.generation.expect("it was written");
+    let excludes = |file: &File| {
+        let (generation, after) = (number_at(file, 40).unwrap_or(0), number_at(file, 48).unwrap_or(0));
+        number_at(file, 56) > Some(own) || (0 < after && after < own && own < generation)
+    };
+    rig.disk.files.values().any(excludes)
 }
 
 /// Whether the frame of an entry is on the disk, where it was written.
@@ -28,7 +43,7 @@ pub fn is_there(rig: &Rig, entry: &Entry) -> bool {
     let Some((file, offset, bytes)) = entry.frame else { return false };
     let body = Entry::body(entry.id, entry.length);
     let frame = rig.disk.files.get(&file).and_then(|file| file.bytes.get(offset as usize..offset as usize + bytes));
-    generation_in(rig, file) == entry.generation
+    rig.disk.files.get(&file).and_then(generation_of) == entry.generation
         && frame.is_some_and(|frame| frame.windows(body.len()).any(|piece| piece == body))
 }
 
@@ -55,8 +70,8 @@ impl Found {
         rig.history.iter().filter(|entry| is_hit(rig, entry)).map(|entry| entry.id).collect()
     }
 
-    /// Checks all of it against what was appended.
-    pub fn check(&self, rig: &Rig) {
+    /// Checks all of it against what was appended. Whether something is missing before something that is read.
+    pub fn check(&self, rig: &Rig) -> bool {
         self.check_records(rig);
         let (read, hit) = (self.ids(), Self::hit(rig));
         let last_read = self.records.last().map_or(0, Self::id);
@@ -79,9 +94,15 @@ impl Found {
         let is_loss = self.findings.iter().any(Finding::is_loss);
         assert!(missing == 0 || is_loss, "{missing} are missing: {:?}", self.findings);
         assert!(!is_loss || rig.has_lost, "nothing is lost: {:?}", self.findings);
-        for entry in
-            rig.given_up.iter().filter(|entry| is_there(rig, entry) && entry.generation >= Some(rig.gone_below))
-        {
+        for entry in &rig.given_up {
+            let was_kept = |(file, kept): &(FileId, File)| {
+                entry.frame.is_some_and(|frame| frame.0 == *file) && generation_of(kept) == entry.generation
+            };
+            let is_there = is_there(rig, entry);
+            assert!(is_there || rig.aside.iter().any(was_kept), "{entry:?} was given up, and written over");
+            if !is_there || is_excluded(rig, entry) {
+                continue;
+            }
             let (file, from, _) = entry.frame.expect("it was written");
             let is_told = |finding: &Finding| match finding.what {
                 What::GivenUp { offset, bytes } => (offset..offset + bytes).contains(&from),
@@ -91,6 +112,7 @@ impl Found {
             let told = self.findings.iter().any(|finding| finding.file == Some(file) && is_told(finding));
             assert!(told, "{entry:?} was given up: {:?}", self.findings);
         }
+        missing > 0
     }
 
     /// All that is read was written: so, in order, and none twice. None is left out without a reason.

@@ -82,10 +82,14 @@ pub struct Rig {
     pub removals_fail: bool,
     /// Whether anything was lost so far that could be told.
     pub has_lost: bool,
+    /// How many starts have lost something before what they have read.
+    pub holes: u64,
     /// Files that were set aside.
     pub aside: Vec<(FileId, File)>,
     /// What was there, but could not be read at the end of a journal.
     pub given_up: Vec<Entry>,
+    /// The same, of this start: before there is a segment that says so, they may still come back.
+    behind: Vec<Entry>,
     /// What a store would keep.
     pub floor: Floor,
 }
@@ -149,8 +153,10 @@ impl Rig {
             disk_is_full: false,
             removals_fail: false,
             has_lost: false,
+            holes: 0,
             aside: Vec::new(),
             given_up: Vec::new(),
+            behind: Vec::new(),
         }
     }
 
@@ -207,7 +213,12 @@ impl Rig {
                     assert!(self.preparing.is_none(), "one at a time");
                     self.preparing = Some((preparation, self.released_below));
                 }
-                Effect::Remove { .. } | Effect::SetAside { .. } if self.removals_fail && self.random.below(3) == 0 => {}
+                Effect::Remove { file } | Effect::SetAside { file }
+                    if self.removals_fail && self.random.below(3) == 0 =>
+                {
+                    // It may be used again another time.
+                    self.given_up.retain(|entry| entry.frame.is_none_or(|frame| frame.0 != file));
+                }
                 Effect::Remove { file } => self.disk.remove(file),
                 Effect::SetAside { file } => {
                     self.aside.extend(self.disk.files.get(&file).map(|there| (file, there.clone())));
@@ -328,6 +339,7 @@ impl Rig {
             self.disk.sync_directory();
         }
         self.gone_below = self.gone_below.max(oldest);
+        self.given_up.append(&mut self.behind);
         self.journal.prepared(file, Ok(()), self.now);
     }
 
@@ -432,11 +444,13 @@ impl Rig {
         let promised = self.promised(crash);
         let may_have_holes = crash == Crash::PowerLost && self.settings.sync == Sync::Never;
         self.disk.sync_and_forget();
+        self.behind.iter_mut().for_each(|entry| entry.is_released = true);
+        self.history.append(&mut self.behind);
         let (records, recovered, findings) = read_all(&self.settings, self.disk.open());
         let found = Found { records, findings, may_have_holes, promised };
         let hit = Found::hit(self);
         self.has_lost |= may_have_holes || !hit.is_empty();
-        found.check(self);
+        self.holes += u64::from(found.check(self));
         self.take_over(&found.ids(), &hit);
         let settings = self.settings.check().expect("they hold");
         self.journal =
@@ -451,8 +465,9 @@ impl Rig {
     fn take_over(&mut self, read: &BTreeSet<u64>, hit: &BTreeSet<u64>) {
         let last = read.last().copied().unwrap_or(0);
         let (history, behind): (Vec<Entry>, Vec<Entry>) = self.history.iter().partition(|entry| entry.id <= last);
-        // What is behind the last one that is read never comes back. Others may, if they can be read another time.
-        self.given_up.extend(behind.iter().filter(|entry| hit.contains(&entry.id) && !entry.is_released));
+        // What is behind the last one that is read never comes back once the journal goes on. Others may, if they can be read another time.
+        self.behind = behind;
+        self.behind.retain(|entry| hit.contains(&entry.id) && !entry.is_released);
         self.history = history;
         self.history.retain(|entry| read.contains(&entry.id) || hit.contains(&entry.id));
         for entry in &mut self.history {
@@ -467,6 +482,7 @@ impl Rig {
     /// Some blocks cannot be read from now on, but none of a header.
     pub fn break_blocks(&mut self) {
         let ids: Vec<FileId> = self.disk.files.keys().copied().collect();
+        self.has_lost = true;
         for _ in 0..self.random.below(4) {
             let Some(&id) = ids.get(self.random.below(ids.len().max(1))) else { return };
             let file = self.disk.files.get_mut(&id).expect("it is there");

@@ -301,7 +301,8 @@ impl Segments {
     /// The file that is prepared next, and whether it is made: one that is there needs no room. Whatever becomes of it, what the headers on disk
     /// say of others has to stay true: those that were never written go from the last on, those that were released from the first on.
     fn choose_file(&mut self) -> (FileId, bool) {
-        if !self.idle.is_empty() && !(self.has_evidence_to_come() && self.may_make_one()) {
+        let is_to_be_made = self.has_evidence_to_come() && self.may_make_one();
+        if !self.idle.is_empty() && !is_to_be_made {
             let unused = self.idle.iter().rposition(|idle| idle.generation == 0);
             return (self.idle.remove(unused.unwrap_or(0)).file, false);
         }

@@ -47,7 +47,7 @@ fn step(rig: &mut Rig) {
 }
 
 /// What goes wrong besides crashes.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Faults {
     /// Blocks that cannot be read at a start, and sometimes can at the next.
     reads: bool,
@@ -55,7 +55,19 @@ struct Faults {
     removals: bool,
 }
 
+/// Says which run it was, if that fails.
+struct Told(String);
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.0);
+        }
+    }
+}
+
 fn run(settings: Settings, seed: u64, crashes: &[Crash], faults: Faults) -> Rig {
+    let _told = Told(format!("seed {seed}, {crashes:?}, {faults:?}, {settings:?}"));
     let mut rig = Rig::new(settings, seed);
     rig.removals_fail = faults.removals;
     for left in (0..12).rev() {
@@ -80,10 +92,11 @@ fn run(settings: Settings, seed: u64, crashes: &[Crash], faults: Faults) -> Rig 
     rig
 }
 
-/// How many seeds are tried of each: `MOORMQ_JOURNAL_SEEDS` times as many as is usual.
+/// The seeds that are tried: `MOORMQ_JOURNAL_SEEDS` times as many as is usual, from `MOORMQ_JOURNAL_FROM` on.
 fn seeds(usual: u64) -> std::ops::Range<u64> {
     let times = std::env::var("MOORMQ_JOURNAL_SEEDS").ok().and_then(|times| times.parse().ok());
-    0..usual * times.unwrap_or(1)
+    let from = std::env::var("MOORMQ_JOURNAL_FROM").ok().and_then(|from| from.parse().ok()).unwrap_or(0);
+    from..from + usual * times.unwrap_or(1)
 }
 
 const BOTH: &[Crash] = &[Crash::Killed, Crash::PowerLost];

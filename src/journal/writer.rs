@@ -354,9 +354,17 @@ impl Journal {
         self.segments.fullness()
     }
 
+    /// The mark of the last commit that has ended: no sync is on its way in a file that is used again.
+    fn ended(&self) -> Mark {
+        match self.settings.sync {
+            Sync::Linked => self.fsynced,
+            Sync::Dsync | Sync::Never => self.flushed,
+        }
+    }
+
     /// The segment to be archived next, if it is time for that: all that is still needed of its records is to be put elsewhere.
     pub fn oldest(&self) -> Option<Archived> {
-        let Segment { file, generation, first, last, .. } = self.segments.oldest(self.flushed.0)?;
+        let Segment { file, generation, first, last, .. } = self.segments.oldest(self.ended().0)?;
         Some(Archived { file, generation, from: Mark(first), to: Mark(last) })
     }
 
@@ -373,7 +381,7 @@ impl Journal {
     /// The oldest segment is in the archive, and that survives what the journal survives: its file is used again. It may be read once more
     /// if the broker ends before another segment is prepared. False if it was not the oldest, or is not complete.
     pub fn release(&mut self, archived: Archived) -> bool {
-        self.segments.release(archived.generation, self.flushed.0)
+        self.segments.release(archived.generation, self.ended().0)
     }
 
     /// Whether every record is in the kernel, and on disk if that is asked for: never after a failure.

@@ -148,7 +148,7 @@ fn without_syncs_a_loss_of_power_leaves_holes_that_are_told() {
 #[test]
 fn what_cannot_be_read_or_removed_costs_nothing_else() {
     let (mut lost, mut aside, mut given_up) = (0, 0, 0);
-    for seed in seeds(15) {
+    for seed in seeds(6) {
         for sync in [Sync::Dsync, Sync::Linked, Sync::Never] {
             for settings in shapes(sync) {
                 for faults in [Faults { reads: true, removals: false }, Faults { reads: true, removals: true }] {
@@ -161,7 +161,7 @@ fn what_cannot_be_read_or_removed_costs_nothing_else() {
             }
         }
     }
-    assert!(lost > 50 && aside > 50 && given_up > 50, "{lost} starts lost something, {aside} files, {given_up}");
+    assert!(lost > 20 && aside > 20 && given_up > 20, "{lost} starts lost something, {aside} files, {given_up}");
 }
 
 #[test]

@@ -31,11 +31,11 @@ fn generation_of(file: &File) -> Option<u64> {
 /// Whether a header says that the segment of an entry does not count.
 fn is_excluded(rig: &Rig, entry: &Entry) -> bool {
     let own = entry.generation.expect("it was written");
-    let excludes = |file: &File| {
-        let (generation, after) = (number_at(file, 40).unwrap_or(0), number_at(file, 48).unwrap_or(0));
-        number_at(file, 56) > Some(own) || (0 < after && after < own && own < generation)
+    let excludes = |file: &File, copy: usize| {
+        let [generation, after, oldest] = [40, 48, 56].map(|at| number_at(file, copy + at).unwrap_or(0));
+        oldest > own || (0 < after && after < own && own < generation)
     };
-    rig.disk.files.values().any(excludes)
+    rig.disk.files.values().any(|file| excludes(file, 0) || excludes(file, BLOCK / 2))
 }
 
 /// Whether the frame of an entry is on the disk, where it was written.

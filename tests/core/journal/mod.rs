@@ -8,3 +8,4 @@ mod format;
 mod found;
 mod limits;
 mod rig;
+mod wiring;

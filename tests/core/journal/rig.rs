@@ -211,7 +211,11 @@ impl Rig {
                 Effect::Write(write) => self.take_write(write),
                 Effect::Prepare(preparation) => {
                     assert!(self.preparing.is_none(), "one at a time");
-                    self.preparing = Some((preparation, self.released_below));
+                    let oldest = u64::from_le_bytes(*preparation.header[56..].first_chunk().expect("a header"));
+                    let counts = |entry: &Entry| entry.is_released || entry.generation.is_none_or(|own| own >= oldest);
+                    assert!(self.history.iter().all(counts), "what is not archived counts");
+                    assert!(self.has_lost || oldest >= self.released_below, "and nothing else");
+                    self.preparing = Some((preparation, oldest));
                 }
                 Effect::Remove { file } | Effect::SetAside { file }
                     if self.removals_fail && self.random.below(3) == 0 =>

@@ -111,6 +111,35 @@ fn bad_bits_cost_the_frames_they_are_in_and_nothing_else() {
         for entry in lost.iter().filter(|entry| Some(entry.mark) < last_left && entry.mark < last) {
             assert!(findings.iter().any(|finding| names(entry, finding)), "{entry:?} is lost: {findings:?}");
         }
+        // So is the last frame, if that can be recognized: as a torn one.
+        let of_last: Vec<&&Entry> = lost.iter().filter(|entry| Some(entry.mark) > last_left).collect();
+        if let Some(entry) = of_last.first().filter(|_| of_last.iter().all(|entry| entry.mark == last)) {
+            let (file, from, _) = old.frame(entry);
+            let is_torn = |(of, what): &(Option<FileId>, What)| {
+                *of == Some(file) && matches!(what, What::TornTail { offset, .. } if *offset == from)
+            };
+            let names_it = |at: u64| (from..from + 4).contains(&at) || (from + 32..from + 40).contains(&at);
+            let is_recognized = !places.iter().any(|(hit, at)| *hit == file && names_it(*at));
+            assert_eq!(findings.iter().any(is_torn), is_recognized, "{findings:?}");
+        }
+        // No loss is told that is none.
+        for (of, what) in &findings {
+            let of = of.expect("each is in a file");
+            let is_lost = |from: u64, end: u64| {
+                let overlaps = |entry: &&Entry| {
+                    let (file, first, last) = old.frame(entry);
+                    file == of && first < end && from < last
+                };
+                lost.iter().any(overlaps)
+            };
+            let is_right = match what {
+                What::Damaged { offset, bytes } => is_lost(*offset, offset + bytes),
+                What::TornTail { offset, .. } => is_lost(*offset, offset + 1),
+                What::HeaderLost { .. } => places.iter().filter(|(hit, at)| *hit == of && *at < 4096).count() > 1,
+                _ => false,
+            };
+            assert!(is_right, "{of:?} {what:?}: {places:?}");
+        }
     };
     // The same bit twice is no damage.
     let flips = prop::collection::btree_set(0..bits, 1..5).prop_map(|flips| flips.into_iter().collect::<Vec<_>>());
@@ -336,6 +365,13 @@ fn a_bad_bit_that_is_good_again_brings_nothing_back() {
     assert_eq!((records.len(), records.last().map(|last| last.0)), (before.len() + 1, Some(mark)));
 }
 
+fn is_loss(what: &What) -> bool {
+    !matches!(
+        what,
+        What::TornTail { .. } | What::HeaderLost { .. } | What::TooLong { .. } | What::SameGeneration { .. }
+    )
+}
+
 /// Does something to the files.
 fn mutate(disk: &mut Disk, random: &mut Random) {
     let ids: Vec<FileId> = disk.files.keys().copied().collect();
@@ -381,7 +417,18 @@ fn whatever_is_done_to_the_files_nothing_is_read_that_was_not_written() {
         }
         let (read, findings) = old.read(&disk);
         assert!(read.is_sorted_by(|a, b| a < b), "in order, and none twice");
-        findings.iter().for_each(|(_, what)| assert!(!format!("{what:?}").is_empty()));
+        // What is missing before something that is read is told; if no header has gone that says what there was.
+        let is_missing = |entry: &&Entry| read.last().is_some_and(|last| entry.id < *last) && !read.contains(&entry.id);
+        let has_header_lost = findings.iter().any(|(_, what)| matches!(what, What::HeaderLost { .. }));
+        let is_loss = findings.iter().any(|(_, what)| is_loss(what));
+        let missing = old.history.iter().find(is_missing);
+        assert!(missing.is_none() || is_loss || has_header_lost, "{missing:?} is missing: {findings:?}");
+        // And nothing is told if nothing is missing, but what is wrong with files.
+        let is_damage = |(_, what): &(Option<FileId>, What)| {
+            matches!(what, What::Damaged { .. } | What::MissingFrames { .. } | What::GivenUp { .. })
+        };
+        let is_all_there = old.history.iter().all(|entry| read.contains(&entry.id));
+        assert!(!is_all_there || read.len() > old.history.len() || !findings.iter().any(is_damage), "{findings:?}");
         counts[0] += read.len();
         counts[1] += usize::from(!findings.is_empty());
     }

@@ -104,7 +104,7 @@ pub enum Completion<P> {
     },
     /// The eventfd given to [`Ring::watch`] was raised. Watch again for more.
     Woken,
-    /// A write of a file is over; with [`Sync::Linked`](crate::journal::Sync::Linked) a [`Completion::FileSynced`] follows, unless it failed.
+    /// A write of a file is over; with [`Sync::Linked`](crate::journal::Sync::Linked) a [`Completion::FileSynced`] follows, also if it failed.
     FileWritten {
         /// What was written.
         buffer: Aligned,

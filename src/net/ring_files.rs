@@ -12,10 +12,11 @@
 //! What goes on, and what does not:
 //!
 //! * A write that wrote a part goes on behind it, from the block that it has not finished; its sync, which the kernel has cancelled then, with it.
-//! * EINTR and EAGAIN are tried again, up to [`MOST_TRIES`] times for each write.
-//! * Any other error, and a write that gets nowhere, ends the write; no sync is believed then. It is not tried again.
+//! * Any error, EINTR and EAGAIN as well, and a write that gets nowhere, ends the write. Whether it is begun again is for the journal to say. The
+//!   answer to its sync is an error then.
 //! * A sync is linked to its write only if the kernel has taken both in one call. If it took less than it was given in some call meanwhile, the sync
 //!   is done once more, after the write.
+//! * An error of a sync is the last word: it is told once, and another sync would not have it.
 
 #![allow(unsafe_code)]
 
@@ -30,9 +31,6 @@ use io_uring::{opcode, squeue};
 use super::ring_tag::Kind;
 use crate::journal::{Aligned, BLOCK, Sync, Write};
 
-/// How often one write, or its sync, is begun.
-pub const MOST_TRIES: u32 = 100;
-
 /// A write, from its start until all of it has been told.
 struct FileWrite {
     file: Arc<File>,
@@ -43,14 +41,13 @@ struct FileWrite {
     sync: Sync,
     /// How much is written. Operations begin behind it.
     done: usize,
-    tries: u32,
     /// How many bytes the outstanding write is to write; none if it has completed.
     writing: Option<usize>,
     is_syncing: bool,
     /// The outstanding sync may have begun before the write had ended.
     may_be_early: bool,
-    /// The error that ended the write. It is told when no sync is outstanding any more.
-    error: Option<io::Error>,
+    /// The write has failed, and that has been told.
+    has_failed: bool,
 }
 
 /// What to do after a completion.
@@ -59,7 +56,7 @@ pub(super) enum FileOutcome {
     Waits,
     /// [`Files::entries`] have to be submitted.
     Goes,
-    /// The write is over: all bytes are written, or it failed. If it `goes` on, [`Files::entries`] have to be submitted, which sync it.
+    /// The write is over: all bytes are written, or it failed. If it `goes` on, [`Files::entries`] have to be submitted, for its sync.
     Written { buffer: Aligned, result: io::Result<usize>, goes: bool },
     /// The sync is over.
     Synced(io::Result<()>),
@@ -100,11 +97,10 @@ impl Files {
             bytes,
             sync,
             done: 0,
-            tries: 0,
             writing: None,
             is_syncing: false,
             may_be_early: false,
-            error: None,
+            has_failed: false,
         }));
     }
 
@@ -119,7 +115,6 @@ impl Files {
         let write = self.write.as_deref_mut()?;
         let fd = Fd(write.file.as_raw_fd());
         let sync = opcode::Fsync::new(fd).flags(FsyncFlags::DATASYNC).build().user_data(Kind::FileSync.tag(0, 0));
-        write.tries += 1;
         write.may_be_early = false;
         let Some(rest) = write.buffer.as_deref().map(|buffer| &buffer[write.done..write.bytes]) else {
             write.is_syncing = true;
@@ -149,20 +144,30 @@ impl Files {
     pub fn written(&mut self, result: i32) -> FileOutcome {
         let Some(write) = self.write.as_deref_mut() else { return FileOutcome::Waits };
         let asked = write.writing.take().unwrap_or(0);
-        match usize::try_from(result) {
+        let result = match usize::try_from(result) {
             Ok(bytes) if bytes >= asked => {
                 write.done += asked;
-                if write.done == write.bytes {
-                    return self.tell_written();
-                }
+                Ok(write.done)
             }
             // Direct writes begin at a block: what is written of the last one is written again.
-            Ok(bytes) if bytes >= BLOCK => write.done += bytes - bytes % BLOCK,
-            Ok(_) => write.error = Some(io::ErrorKind::WriteZero.into()),
-            Err(_) if matches!(-result, libc::EINTR | libc::EAGAIN) && write.tries < MOST_TRIES => {}
-            Err(_) => write.error = Some(io::Error::from_raw_os_error(-result)),
+            Ok(bytes) if bytes >= BLOCK => {
+                write.done += bytes - bytes % BLOCK;
+                Ok(write.done)
+            }
+            Ok(_) => Err(io::ErrorKind::WriteZero.into()),
+            Err(_) => Err(io::Error::from_raw_os_error(-result)),
+        };
+        if result.as_ref().is_ok_and(|done| *done < write.bytes) {
+            return if write.is_syncing { FileOutcome::Waits } else { FileOutcome::Goes };
         }
-        self.go_on()
+        let Some(buffer) = write.buffer.take() else { return FileOutcome::Waits };
+        write.has_failed = result.is_err();
+        let is_linked = write.sync == Sync::Linked;
+        let goes = is_linked && !write.is_syncing;
+        if !is_linked {
+            self.write = None;
+        }
+        FileOutcome::Written { buffer, result, goes }
     }
 
     /// The sync has completed with this result.
@@ -173,45 +178,18 @@ impl Files {
             // It was parted from its write: another one follows that.
             return FileOutcome::Waits;
         }
-        if write.buffer.is_some() {
-            // The write has not ended well, and the kernel has cancelled this one.
-            return self.go_on();
-        }
-        let is_untold = matches!(-result, libc::EINTR | libc::EAGAIN);
-        // Any other error is the last word: it is told once, and another sync would not have it.
-        if (is_untold || write.may_be_early && result >= 0) && write.tries < MOST_TRIES {
+        let is_doubtful = write.may_be_early && result >= 0 && !write.has_failed;
+        if write.buffer.is_some() || is_doubtful {
+            // Not all is written, and the kernel has cancelled this one; or it may have begun too early.
             return FileOutcome::Goes;
         }
         let result = match result {
-            0.. if write.may_be_early => Err(io::ErrorKind::Interrupted.into()),
+            0.. if write.has_failed => Err(io::Error::from_raw_os_error(libc::ECANCELED)),
             0.. => Ok(()),
             error => Err(io::Error::from_raw_os_error(-error)),
         };
         self.write = None;
         FileOutcome::Synced(result)
-    }
-
-    /// What comes next of a write that has not ended well, once its sync is not outstanding any more.
-    fn go_on(&mut self) -> FileOutcome {
-        let Some(write) = self.write.as_deref_mut().filter(|write| !write.is_syncing) else {
-            return FileOutcome::Waits;
-        };
-        let Some(error) = write.error.take() else { return FileOutcome::Goes };
-        let buffer = write.buffer.take();
-        self.write = None;
-        buffer.map_or(FileOutcome::Waits, |buffer| FileOutcome::Written { buffer, result: Err(error), goes: false })
-    }
-
-    /// All is written. With a sync, that is still to come, or to be told.
-    fn tell_written(&mut self) -> FileOutcome {
-        let Some(write) = self.write.as_deref_mut() else { return FileOutcome::Waits };
-        let Some(buffer) = write.buffer.take() else { return FileOutcome::Waits };
-        let (result, is_linked) = (Ok(write.bytes), write.sync == Sync::Linked);
-        let goes = is_linked && !write.is_syncing;
-        if !is_linked {
-            self.write = None;
-        }
-        FileOutcome::Written { buffer, result, goes }
     }
 }
 
@@ -280,52 +258,33 @@ mod tests {
     }
 
     #[test]
-    fn an_interrupted_write_is_begun_again_so_many_times() {
-        for sync in [Sync::Dsync, Sync::Linked] {
-            let mut files = started(sync);
-            for again in 1.. {
-                let mut outcome = files.written(if again % 2 == 0 { -libc::EINTR } else { -libc::EAGAIN });
-                if sync == Sync::Linked {
-                    assert!(matches!(outcome, FileOutcome::Waits));
-                    outcome = files.synced(-libc::ECANCELED);
-                }
-                match outcome {
-                    FileOutcome::Goes => drop(go(&mut files)),
-                    FileOutcome::Written { result: Err(_), .. } => {
-                        assert_eq!(again, MOST_TRIES);
-                        break;
-                    }
-                    _ => panic!("neither"),
-                }
-            }
-            assert!(is_over(&files));
-        }
-    }
-
-    #[test]
-    fn an_error_ends_a_write_once_no_sync_is_outstanding() {
-        for result in [-libc::EIO, -libc::ENOSPC, 0, 100] {
+    fn an_error_ends_a_write_and_its_sync_has_an_answer_too() {
+        for result in [-libc::EIO, -libc::ENOSPC, -libc::EINTR, -libc::EAGAIN, 0, 100] {
             let mut files = started(Sync::Dsync);
             assert!(matches!(files.written(result), FileOutcome::Written { result: Err(_), goes: false, .. }));
             assert!(is_over(&files));
             let mut files = started(Sync::Linked);
-            assert!(matches!(files.written(result), FileOutcome::Waits));
-            assert!(matches!(files.synced(-libc::ECANCELED), FileOutcome::Written { result: Err(_), .. }));
-            assert!(is_over(&files));
+            assert!(matches!(files.written(result), FileOutcome::Written { result: Err(_), goes: false, .. }));
+            assert!(!is_over(&files));
+            assert!(matches!(files.synced(-libc::ECANCELED), FileOutcome::Synced(Err(_))) && is_over(&files));
+            // A sync that was parted from it, and has ended before it, is not told: so there is another one.
+            let mut files = started(Sync::Linked);
+            assert!(matches!(files.synced(0), FileOutcome::Waits));
+            assert!(matches!(files.written(result), FileOutcome::Written { result: Err(_), goes: true, .. }));
+            assert!(!go(&mut files));
+            assert!(matches!(files.synced(0), FileOutcome::Synced(Err(_))) && is_over(&files));
         }
     }
 
     #[test]
     fn an_error_of_a_sync_is_the_last_word() {
-        let mut files = started(Sync::Linked);
-        files.parted();
-        assert!(matches!(files.written(BYTES as i32), FileOutcome::Written { goes: false, .. }));
-        assert!(matches!(files.synced(-libc::EINTR), FileOutcome::Goes));
-        assert!(!go(&mut files));
-        assert!(
-            matches!(files.synced(-libc::EIO), FileOutcome::Synced(Err(error)) if error.raw_os_error() == Some(libc::EIO))
-        );
-        assert!(is_over(&files));
+        for error in [libc::EIO, libc::EINTR] {
+            let mut files = started(Sync::Linked);
+            files.parted();
+            assert!(matches!(files.written(BYTES as i32), FileOutcome::Written { goes: false, .. }));
+            let FileOutcome::Synced(Err(told)) = files.synced(-error) else { panic!("it is over") };
+            assert!(told.raw_os_error() == Some(error) && is_over(&files));
+        }
     }
 
     #[test]
@@ -344,6 +303,6 @@ mod tests {
         assert!(matches!(files.synced(0), FileOutcome::Waits));
         assert!(matches!(files.written(BYTES as i32), FileOutcome::Written { result: Ok(BYTES), goes: true, .. }));
         assert!(!go(&mut files));
-        assert!(matches!(files.synced(0), FileOutcome::Synced(Ok(()))));
+        assert!(matches!(files.synced(0), FileOutcome::Synced(Ok(()))) && is_over(&files));
     }
 }

@@ -417,7 +417,7 @@ impl<P: AsRef<[u8]>> Sockets<P> {
     }
 
     /// Writes to a file of the journal. One write at a time: the next when all answers to the last one have come, as
-    /// [`Event::Journal`]. A write that fails has one, without a sync.
+    /// [`Event::Journal`]: `Written`, and with [`Sync::Linked`](crate::journal::Sync::Linked) then `Synced`, also if the write failed.
     ///
     /// # Panics
     ///

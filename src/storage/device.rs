@@ -14,6 +14,8 @@ use crate::journal::{Aligned, BLOCK, Sync};
 
 /// How long a lock is waited for: of a process that was killed, the writes that are under way keep it.
 pub const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+/// How long the lock on a store is waited for: of a process that ends, or that begins another one.
+pub(super) const STORE_PATIENCE: Duration = Duration::from_secs(1);
 /// How long after a lock was not free it is tried again.
 const LOCK_RETRY: Duration = Duration::from_millis(10);
 
@@ -91,7 +93,8 @@ pub(super) fn best_sync(directory: &Path, name: &str) -> io::Result<Sync> {
     }
 }
 
-fn is_unsupported(error: &io::Error) -> bool {
+/// Whether a file system does not know how to do something.
+pub(super) fn is_unsupported(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP | libc::ENOSYS))
 }
 

@@ -7,6 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::fs::syncfs;
 use rustix::process::geteuid;
 use rustix::rand::{GetRandomFlags, getrandom};
 
@@ -169,11 +170,10 @@ fn make_if_missing(path: &Path) -> Result<(), StorageError> {
         let problem = format!("cannot be made, because there is no directory {}: make that first", parent.display());
         return Err(StorageError::new(path, problem));
     }
-    DirBuilder::new()
-        .mode(0o700)
-        .create(path)
-        .and_then(|()| device::sync_directory(parent))
-        .map_err(|error| StorageError::io(path, "made", &error))
+    // Who may not list the parent can sync all of its file system.
+    let sync_parent = || device::sync_directory(parent).or_else(|_| Ok(syncfs(File::open(path)?)?));
+    let made = DirBuilder::new().mode(0o700).create(path).and_then(|()| sync_parent());
+    made.map_err(|error| StorageError::io(path, "made", &error))
 }
 
 /// What there is at `path`, if this user may make or open a store of it.
@@ -259,7 +259,7 @@ fn take_lock(directory: &Path) -> Result<File, StorageError> {
     };
     let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).clone();
     let mut lock = options.open(&path).map_err(failed("opened"))?;
-    let is_ours = device::try_lock(&lock).map_err(failed("locked"))?;
+    let is_ours = device::lock(&lock, device::STORE_PATIENCE).map_err(failed("locked"))?;
     if !is_ours {
         let mut text = String::new();
         let _ = (&lock).take(20).read_to_string(&mut text);

@@ -9,7 +9,7 @@ use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::{ReadWriteFlags, pwritev2};
 
 use super::device;
-use crate::journal::{Aligned, Preparation, Sync};
+use crate::journal::{Aligned, BLOCK, Preparation, Sync};
 
 /// How many zeros are written at once.
 pub const PIECE: usize = 1 << 20;
@@ -43,8 +43,8 @@ impl Filling {
         let filling = Filling { file, path, written: 0, is_done: false };
         take_lock(&filling.file, &filling.path)?;
         // In one piece, if the file system can; what it does not have room for is known at once.
-        match fallocate(&filling.file, FallocateFlags::empty(), 0, bytes).map_err(io::Error::from) {
-            Err(error) if !is_unsupported(&error) => Err(told("given room", &filling.path, &error)),
+        match give_room(&filling.file, bytes) {
+            Err(error) if !device::is_unsupported(&error) => Err(told("given room", &filling.path, &error)),
             _ => Ok(filling),
         }
     }
@@ -53,9 +53,9 @@ impl Filling {
     pub fn go_on(&mut self, zeros: &Aligned, bytes: u64) -> io::Result<bool> {
         let left = (bytes - self.written).min(zeros.len() as u64) as usize;
         match self.file.write_at(&zeros[..left], self.written) {
-            Ok(0) => return Err(told("filled", &self.path, &io::ErrorKind::WriteZero.into())),
             // Direct writes begin at a block.
-            Ok(written) => self.written += (written - written % crate::journal::BLOCK) as u64,
+            Ok(written) if written >= BLOCK => self.written += (written - written % BLOCK) as u64,
+            Ok(_) => return Err(told("filled", &self.path, &io::ErrorKind::WriteZero.into())),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(told("filled", &self.path, &error)),
         }
@@ -77,6 +77,15 @@ impl Drop for Filling {
         if !self.is_done {
             // Its room may be wanted elsewhere. If it stays, the next start finds that it is nothing.
             let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn give_room(file: &File, bytes: u64) -> io::Result<()> {
+    loop {
+        match fallocate(file, FallocateFlags::empty(), 0, bytes) {
+            Err(rustix::io::Errno::INTR) => {}
+            given => return given.map_err(io::Error::from),
         }
     }
 }
@@ -132,8 +141,4 @@ fn write_header(file: &File, path: &Path, header: &[u8]) -> io::Result<()> {
 /// The error of something that could not be done with a file, which names both.
 fn told(what: &str, path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{} cannot be {what}: {error}", path.display()))
-}
-
-fn is_unsupported(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP | libc::ENOSYS))
 }

@@ -23,7 +23,7 @@
 //! | `journal/0000-00000000` | a segment: shard, and number of the file |
 //! | `journal/0000-00000000.bad` | one that was set aside: it could not be read in full, and is not read again. Removed by operators only |
 //!
-//! Nothing else in it is ever removed or written; and nothing at all in a directory that is no store.
+//! A start makes the file `direct.try`, writes a block to it, and removes it. Nothing else in it is ever removed or written; and nothing at all in a directory that is no store.
 //!
 //! # Locks
 //!
@@ -35,9 +35,10 @@
 //! | what | bound |
 //! |---|---|
 //! | tasks that wait for the thread | [`TASKS_PER_SHARD`] for each shard; beyond, a preparation has failed, and a removal is left out |
-//! | time until a lock is given up | [`LOCK_PATIENCE`], for each file |
+//! | time until a lock is given up | a second for the store, [`LOCK_PATIENCE`] for each segment |
 //! | memory of filling | one piece of [`PIECE`] bytes |
 //! | memory of reading | [`READ_AHEAD`] bytes for a journal, besides its reader |
+//! | files that are set aside | [`MOST_SET_ASIDE`]; the first ones stay, as they say how it began, and further ones are removed |
 //! | names that are no segments, as they are listed | [`MOST_LISTED`] of each kind |
 
 mod device;
@@ -60,4 +61,4 @@ pub use names::{JournalFile, Listing, MOST_LISTED};
 pub use recovery::Recovery;
 pub use segment_file::READ_AHEAD;
 pub use store_file::{Floor, STORE_VERSION, StoreFacts};
-pub use thread::{Prepared, StoreThread, TASKS_PER_SHARD};
+pub use thread::{MOST_SET_ASIDE, Prepared, StoreThread, TASKS_PER_SHARD};

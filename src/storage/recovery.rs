@@ -9,8 +9,8 @@ use super::device;
 use super::directory::StoreDirectory;
 use super::error::StorageError;
 use super::names::JournalFile;
-use super::segment_file::{ReadCache, SegmentFile, forget_pages};
-use crate::journal::{FileId, Finding, Identity, Reader, Record, Recovered, Sync};
+use super::segment_file::{ReadCache, SegmentFile, on_disk};
+use crate::journal::{Finding, Identity, Reader, Record, Recovered, Sync};
 
 /// What was read of a journal.
 #[derive(Debug)]
@@ -26,29 +26,26 @@ pub struct Recovery {
 }
 
 impl StoreDirectory {
-    /// Reads the journal of `shard`, one that does not exist any more, too: `each` gets its records in order. What was read is then synced. It
-    /// takes an open file for each segment.
+    /// Reads the journal of `shard`, one that does not exist any more, too: `each` gets its records in order. All its files are synced before. It
+    /// takes an open file for each of them.
     ///
     /// # Errors
     ///
-    /// A file of it may not be opened, or is used by another process still; or what was read cannot be synced. Whatever is in the files, there is
+    /// A file of it may not be opened, is used by another process still, or cannot be synced: then it is not known what is in it. Whatever is in the files, there is
     /// none: what cannot be read is among the findings.
     pub fn recover(&self, shard: u32, mut each: impl FnMut(Record<'_>)) -> Result<Recovery, StorageError> {
         let ids = self.journal_files()?.journals.remove(&shard).unwrap_or_default();
         let cache = Rc::new(RefCell::new(ReadCache::new()));
-        let mut open: Vec<(FileId, Rc<File>)> = Vec::new();
         let mut sources = Vec::new();
         for (number, id) in ids.into_iter().enumerate() {
             let source = match self.open_to_read(JournalFile { shard, file: id })? {
-                Ok(file) => {
-                    let file = Rc::new(file);
-                    open.push((id, Rc::clone(&file)));
-                    SegmentFile::Readable { file, cache: Rc::clone(&cache), number }
-                }
+                Ok(file) => SegmentFile::Readable { file, cache: Rc::clone(&cache), number },
                 Err(error) => SegmentFile::Broken(error),
             };
             sources.push((id, source));
         }
+        let directory = self.journal();
+        device::sync_directory(&directory).map_err(|error| StorageError::io(&directory, "synced", &error))?;
         let files = sources.len();
         let mut records = 0;
         let mut reader = Reader::new(Identity { store: self.facts().id, shard }, sources);
@@ -57,17 +54,11 @@ impl StoreDirectory {
             each(record);
         }
         let (recovered, findings) = reader.finish();
-        for id in recovered.files_to_sync() {
-            if let Some((file, open)) = open.iter().find(|(open, _)| *open == id) {
-                let path = JournalFile { shard, file: *file }.path(&self.journal());
-                open.sync_all().map_err(|error| StorageError::io(&path, "synced", &error))?;
-            }
-        }
-        device::sync_directory(&self.journal()).map_err(|error| StorageError::io(&self.journal(), "synced", &error))?;
         Ok(Recovery { recovered, findings, files, records })
     }
 
-    /// Opens a segment file, once nobody writes it any more; so what is read then is what there is. The inner error is one of the disk.
+    /// Opens a segment file, as [`Reader`] wants it: nobody writes it any more, and what is read is on the disk. The lock need not last: all open
+    /// files of a process that was killed have gone by then, and no other process opens one. The inner error is one of the disk.
     fn open_to_read(&self, file: JournalFile) -> Result<io::Result<File>, StorageError> {
         let path = file.path(&self.journal());
         let is_direct = self.sync() == Sync::Dsync;
@@ -82,9 +73,7 @@ impl StoreDirectory {
                            not ended: see whether the disk answers";
             return Err(StorageError::in_use(&path, problem));
         }
-        if !is_direct && let Err(error) = forget_pages(&open) {
-            tracing::warn!(%error, path = %path.display(), "a segment could not be synced before it is read: what the disk has of it counts");
-        }
+        on_disk(&open, is_direct).map_err(|error| StorageError::io(&path, "synced", &error))?;
         Ok(Ok(open))
     }
 }

@@ -17,7 +17,7 @@ pub const READ_AHEAD: usize = 1 << 20;
 /// A segment file that is read, or the reason why it cannot be.
 pub(super) enum SegmentFile {
     Readable {
-        file: Rc<File>,
+        file: File,
         /// All files of a reader share it: they are read one after the other.
         cache: Rc<RefCell<ReadCache>>,
         /// Which of those files it is.
@@ -66,12 +66,14 @@ impl ReadCache {
     }
 }
 
-/// Has later reads of a file see what is on the disk, where they go through the page cache: pages whose sync has failed once are there as if it had
-/// not. The answer is that of the sync, which is told; what is on the disk can be read in any case.
-pub(super) fn forget_pages(file: &File) -> io::Result<()> {
-    let synced = file.sync_all();
-    let forgotten = fadvise(file, 0, None::<NonZeroU64>, Advice::DontNeed);
-    synced.and(forgotten.map_err(io::Error::from))
+/// Has all of a file be on the disk, and later reads see what is there: what goes through the page cache forgets pages, because those whose sync has
+/// failed once are in it as if it had not.
+pub(super) fn on_disk(file: &File, is_direct: bool) -> io::Result<()> {
+    file.sync_all()?;
+    if !is_direct {
+        fadvise(file, 0, None::<NonZeroU64>, Advice::DontNeed)?;
+    }
+    Ok(())
 }
 
 impl ReadAt for SegmentFile {
@@ -126,11 +128,11 @@ mod tests {
         std::fs::write(&other, [1; 10]).expect("it can be written");
         for is_direct in [false, true] {
             let Ok(file) = device::open(&path, is_direct) else { continue };
-            forget_pages(&file).expect("it can be synced");
+            on_disk(&file, is_direct).expect("it can be synced");
             let cache = Rc::new(RefCell::new(ReadCache::new()));
-            let file = SegmentFile::Readable { file: Rc::new(file), cache: Rc::clone(&cache), number: 0 };
+            let file = SegmentFile::Readable { file, cache: Rc::clone(&cache), number: 0 };
             let small = device::open(&other, is_direct).expect("as the other");
-            let small = SegmentFile::Readable { file: Rc::new(small), cache, number: 1 };
+            let small = SegmentFile::Readable { file: small, cache, number: 1 };
             assert_eq!(file.bytes().expect("it is there"), long.len() as u64);
             for offset in [0, 1, 4095, 4096, 8232, READ_AHEAD - 1, READ_AHEAD, long.len() - 50, long.len() - 1] {
                 let mut buffer = vec![0; 300_000];

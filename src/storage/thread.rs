@@ -14,12 +14,15 @@ use crossbeam::channel::{Receiver, Sender, TryRecvError, TrySendError, bounded};
 
 use super::device;
 use super::filling::{Filling, PIECE, Place, reuse};
-use super::names::JournalFile;
+use super::names::{JournalFile, Listing};
 use crate::journal::{Aligned, FileId, Preparation};
 use crate::threads;
 
 /// How many tasks may wait for the thread, for each shard. A journal prepares one segment at a time; the others are files that are removed.
 pub const TASKS_PER_SHARD: usize = 256;
+
+/// How many files that were set aside there may be, of all shards together; further ones are removed instead.
+pub const MOST_SET_ASIDE: usize = 32;
 
 /// A segment that was prepared, or could not be.
 #[derive(Debug)]
@@ -178,6 +181,10 @@ impl Work {
 
     fn set_aside(&self, file: JournalFile) -> io::Result<()> {
         let directory = &self.place.directory;
+        if Listing::of(directory)?.set_aside.len() >= MOST_SET_ASIDE {
+            tracing::warn!(%file, "a segment could not be read in full; it is removed, because {MOST_SET_ASIDE} are set aside already");
+            return self.remove(file);
+        }
         let is_free =
             |path: &Path| fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
         let mut paths = file.set_aside_names().map(|name| directory.join(name));

@@ -267,6 +267,7 @@ impl Judge {
     }
 
     fn end_what_is_over(&mut self, shard: usize, all: &[(u32, Standing)]) {
+        self.leave_behind_perhaps(shard, all);
         let (now, event) = (self.now, self.patience.event);
         let Patience { slow, credits, publishers, left_behind, .. } = &mut self.patience;
         let standing = |serial: u32| all.iter().find(|(one, _)| *one == serial).map(|(_, standing)| standing);
@@ -298,6 +299,28 @@ impl Judge {
                     publisher.let_go = event;
                 }
                 (publisher.held_on, publisher.credit.users) = (None, 0);
+            }
+        }
+    }
+
+    /// Who went in this event and was not slow before may have become so in it, for the last that it did or got: then it left what it lacks.
+    fn leave_behind_perhaps(&mut self, shard: usize, all: &[(u32, Standing)]) {
+        let is_here = |serial: u32| all.iter().any(|(one, _)| *one == serial);
+        let was_here = self.patience.last.iter().filter(|(_, (on, _))| *on == shard).map(|(serial, _)| *serial);
+        let gone: Vec<_> =
+            was_here.filter(|serial| !is_here(*serial) && !self.patience.slow.contains_key(serial)).collect();
+        for serial in gone {
+            let got = self.patience.routed.iter().any(|routed| routed.consumer == serial);
+            let Some(account) = self.account(shard, serial).filter(|_| got || self.acted.contains(&serial)) else {
+                continue;
+            };
+            let (client, now, event) = (self.connections[serial as usize].client, self.now, self.patience.event);
+            let Some(credit) = self.patience.credits.get_mut(&account) else { continue };
+            credit.pass(now);
+            let before = self.patience.left_behind.entry((shard, client)).or_default();
+            before.credit.pass(now);
+            if credit.gone > before.credit.gone {
+                *before = LeftBehind { credit: Credit { is_guess: true, users: 0, ..*credit }, event };
             }
         }
     }

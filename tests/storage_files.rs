@@ -326,26 +326,41 @@ fn a_ring_that_is_dropped_has_its_writes_end_and_lets_its_files_go() {
 }
 
 /// What becomes of a write of `bytes` at `offset`, and of its sync.
-fn written(file: &Arc<File>, offset: u64, bytes: usize, sync: Sync) -> (Result<usize, std::io::Error>, Option<bool>) {
+fn written(
+    file: &Arc<File>,
+    offset: u64,
+    bytes: usize,
+    sync: Sync,
+) -> (Result<usize, std::io::Error>, Option<Result<(), std::io::Error>>) {
+    written_behind(0, file, offset, bytes, sync)
+}
+
+/// The same, behind so many other operations: the queue has room for two, and a write and its sync wait there together.
+fn written_behind(
+    others: usize,
+    file: &Arc<File>,
+    offset: u64,
+    bytes: usize,
+    sync: Sync,
+) -> (Result<usize, std::io::Error>, Option<Result<(), std::io::Error>>) {
     let (mut ring, _bell) = ring(1);
-    // The queue has room for two: so a linked pair has to wait for its turn, and stays together.
     let closed = || File::open("/dev/null").expect("a descriptor").into();
-    ring.close(closed());
+    (0..others).for_each(|_| ring.close(closed()));
     let buffer = Aligned::zeroed(bytes);
     ring.write_file(Arc::clone(file), Write { file: FileId(0), offset, buffer, bytes, sync });
     (0..5).for_each(|_| ring.close(closed()));
-    let (mut result, mut is_synced) = (None, None);
-    while result.is_none() || sync == Sync::Linked && is_synced.is_none() {
+    let (mut result, mut synced) = (None, None);
+    while result.is_none() || sync == Sync::Linked && synced.is_none() {
         ring.wait(Some(Duration::from_millis(50))).expect("the ring works");
         while let Some(completion) = ring.next_completion() {
             match completion {
                 Completion::FileWritten { result: of, .. } if result.is_none() => result = Some(of),
-                Completion::FileSynced(of) if is_synced.is_none() => is_synced = Some(of.is_ok()),
+                Completion::FileSynced(of) if synced.is_none() => synced = Some(of),
                 other => panic!("{other:?}"),
             }
         }
     }
-    (result.expect("it is over"), is_synced)
+    (result.expect("it is over"), synced)
 }
 
 #[test]
@@ -353,19 +368,25 @@ fn a_write_has_one_answer_and_a_sync_if_it_was_written() {
     let directory = temporary(PLACES[0]);
     let path = directory.path().join("x");
     let file = Arc::new(OpenOptions::new().write(true).create_new(true).open(&path).expect("a file"));
-    for (sync, is_synced) in [(Sync::Dsync, None), (Sync::Never, None), (Sync::Linked, Some(true))] {
-        assert!(
-            matches!(written(&file, 4096, 4 * BLOCK, sync), (Ok(bytes), synced) if bytes == 4 * BLOCK && synced == is_synced)
-        );
+    for (sync, has_sync) in [(Sync::Dsync, false), (Sync::Never, false), (Sync::Linked, true)] {
+        let (result, synced) = written(&file, 4096, 4 * BLOCK, sync);
+        assert!(result.is_ok_and(|bytes| bytes == 4 * BLOCK));
+        assert_eq!(synced.map(|synced| synced.is_ok()), has_sync.then_some(true));
     }
     assert_eq!(fs::metadata(&path).expect("it is there").len(), 5 * BLOCK as u64);
     let full = Arc::new(OpenOptions::new().write(true).open("/dev/full").expect("a device"));
     let unwritable = Arc::new(File::open(&path).expect("it is there"));
-    for (sync, expected) in [(Sync::Dsync, None), (Sync::Never, None), (Sync::Linked, Some(false))] {
-        let (result, is_synced) = written(&full, 0, BLOCK, sync);
-        assert!(result.is_err_and(|error| error.raw_os_error() == Some(libc::ENOSPC)) && is_synced == expected);
-        let (result, is_synced) = written(&unwritable, 0, BLOCK, sync);
-        assert!(result.is_err_and(|error| error.raw_os_error() == Some(libc::EBADF)) && is_synced == expected);
+    let number = |result: Result<usize, std::io::Error>| result.err().and_then(|error| error.raw_os_error());
+    for sync in [Sync::Dsync, Sync::Never, Sync::Linked] {
+        for others in 0..5 {
+            let (result, synced) = written_behind(others, &full, 0, BLOCK, sync);
+            assert_eq!(number(result), Some(libc::ENOSPC));
+            // The device cannot be synced: only one that is linked is cancelled instead.
+            let told = (sync == Sync::Linked).then_some(Some(libc::ECANCELED));
+            assert_eq!(synced.map(|synced| number(synced.map(|()| 0))), told, "{others} others");
+        }
+        let (result, synced) = written(&unwritable, 0, BLOCK, sync);
+        assert_eq!((number(result), synced.is_some_and(|synced| synced.is_ok())), (Some(libc::EBADF), false));
     }
 }
 
@@ -407,8 +428,9 @@ fn what_there_is_no_room_for_is_told_and_tried_again() {
             let path = directory.path().join("x");
             let file = Arc::new(OpenOptions::new().write(true).create_new(true).open(&path).expect("a file"));
             // The first half is written.
-            let (result, is_synced) = written(&file, LIMIT - 8192, 4 * BLOCK, sync);
-            assert!(result.is_err_and(|error| error.raw_os_error() == Some(libc::EFBIG)) && is_synced != Some(true));
+            let (result, synced) = written(&file, LIMIT - 8192, 4 * BLOCK, sync);
+            assert!(result.is_err_and(|error| error.raw_os_error() == Some(libc::EFBIG)));
+            assert!(synced.is_none_or(|synced| synced.is_err()));
             assert_eq!(file.metadata().expect("it is there").len(), LIMIT);
             fs::remove_file(&path).expect("it is there");
 

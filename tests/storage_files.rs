@@ -596,8 +596,13 @@ fn a_file_is_prepared_used_again_set_aside_and_removed() {
         let (_, refused) = take(&mut files, prepare(3, false, SEGMENT + 4096));
         assert!(refused.is_err_and(|told| told.contains("bytes instead of")));
         assert_eq!(files.open(), 0);
-        // Its open file is gone, and so is the lock.
+        // Its open file is gone, and so is the lock; then there are others.
+        assert!(flock(&other, FlockOperation::NonBlockingLockExclusive).is_ok());
+        let (_, refused) = take(&mut files, prepare(3, false, SEGMENT));
+        assert!(refused.is_err_and(|told| told.contains("is used by another process")));
+        flock(&other, FlockOperation::Unlock).expect("it is ours");
         assert_eq!(take(&mut files, prepare(3, false, SEGMENT)), (3, Ok(())));
+        assert!(flock(&other, FlockOperation::NonBlockingLockExclusive).is_err());
         let (_, refused) = take(&mut files, prepare(3, true, SEGMENT));
         assert!(refused.is_err_and(|told| told.contains("cannot be made")), "it is there");
         assert_eq!(fs::metadata(at("0000-00000003")).expect("it is left").len(), SEGMENT);

@@ -100,6 +100,8 @@ pub mod shard;
 #[doc(hidden)]
 pub mod sharding;
 #[doc(hidden)]
+pub mod storage;
+#[doc(hidden)]
 pub mod tables;
 pub mod threads;
 pub mod time;

@@ -38,6 +38,7 @@ mod reading;
 mod requests;
 pub mod ring;
 mod ring_buffers;
+mod ring_files;
 mod ring_sends;
 mod ring_tag;
 pub mod ring_wakeup;

@@ -330,6 +330,8 @@ impl<C: Chain> Worker<C> {
                 }
             },
             Event::Woken => self.sockets.watch(self.mesh.doorbell().as_fd()),
+            // Nobody has a journal yet.
+            Event::Journal(_) => {}
         }
     }
 

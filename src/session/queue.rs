@@ -37,7 +37,7 @@ impl OutgoingMessage {
 }
 
 /// The bounds of one session's queue.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueLimits {
     /// Most messages while the client is connected.
     pub online: Limit,

@@ -80,8 +80,7 @@ mod tests {
 
     fn in_flight(qos: QoS) -> (Session<()>, PacketId) {
         let mut session = session();
-        let id = session.outbound.next_packet_id();
-        session.outbound.put_in_flight(delivery("x", qos), None);
+        let id = session.outbound.launch(delivery("x", qos));
         (session, id)
     }
 

@@ -9,7 +9,7 @@ use crate::connection::{
 };
 use crate::hooks::{Chain, DeliverModifiersM5, DeliveryM5};
 use crate::message::{Message, Publication};
-use crate::session::{OutgoingMessage, Recipient, Session, Stage, SubscriptionIds};
+use crate::session::{Key, OutgoingMessage, Recipient, Session, Stage, SubscriptionIds, packet_id};
 use crate::sharding::SlotTraffic;
 use crate::time::Time;
 use crate::topic::TopicName;
@@ -56,6 +56,8 @@ pub struct Sending {
     pub wrote: bool,
     /// All the work was done that may be done, and perhaps there is more.
     pub is_enough: bool,
+    /// The keys of stored messages that had waited and were put in flight: what they were, and what they are now.
+    pub launched: Vec<(Key, Key)>,
     /// A message that will never be sent, and why.
     pub dropped: Option<(OutgoingMessage, DropReason)>,
 }
@@ -84,7 +86,8 @@ impl<C: Chain> PublishWriter<'_, C> {
             return Delivered::Dropped(DropReason::SlowConsumer);
         } else if straight && session.outbound.has_room(session.settings.send_maximum) {
             let keep = || recipient.delivery(publication, qos, retain);
-            self.put_in_flight(session, connection, &item, encoded, keep)
+            let sequence = session.outbound.next_sequence();
+            self.put_in_flight(session, connection, &item, sequence, encoded, keep)
         } else {
             return Delivered::Queue { online: true };
         };
@@ -109,7 +112,9 @@ impl<C: Chain> PublishWriter<'_, C> {
         let sent = if qos == QoS::AtMostOnce {
             self.write(session, connection, &item, None, None).is_ok()
         } else if session.outbound.has_room(session.settings.send_maximum) {
-            self.put_in_flight(session, connection, &item, None, || recipient.delivery(publication, qos, true))
+            let sequence = session.outbound.next_sequence();
+            let keep = || recipient.delivery(publication, qos, true);
+            self.put_in_flight(session, connection, &item, sequence, None, keep)
         } else {
             return None;
         };
@@ -196,14 +201,19 @@ impl<C: Chain> PublishWriter<'_, C> {
         }
         let message = delivery.message.clone();
         let (publication, ids) = (message.publication(), delivery.ids.clone());
-        let (qos, retain) = (delivery.qos, delivery.retain);
+        let (qos, retain, key) = (delivery.qos, delivery.retain, delivery.key);
         let item = Item { publication: &publication, qos, retain, again: false, ids: &ids };
         let mut waiting = Some(delivery);
         let sent = match qos {
             QoS::AtMostOnce => self.write(session, connection, &item, None, None).is_ok(),
             _ => {
+                let sequence = session.outbound.next_sequence_for(key);
                 let keep = || waiting.take().expect("a message is put in flight once");
-                self.put_in_flight(session, connection, &item, None, keep)
+                let is_sent = self.put_in_flight(session, connection, &item, sequence, None, keep);
+                if is_sent && !key.is_none() {
+                    progress.launched.push((key, Key::new(sequence)));
+                }
+                is_sent
             }
         };
         match (sent, waiting) {
@@ -213,7 +223,7 @@ impl<C: Chain> PublishWriter<'_, C> {
         true
     }
 
-    /// Writes a QoS 1 or 2 message and puts it in flight, as what `keep` gives. There must be room in the window. False if it is
+    /// Writes a QoS 1 or 2 message and puts it in flight under this sequence, as what `keep` gives. There must be room in the window. False if it is
     /// larger than the client's Maximum Packet Size, and not written.
     #[inline]
     fn put_in_flight<A>(
@@ -221,12 +231,13 @@ impl<C: Chain> PublishWriter<'_, C> {
         session: &mut Session<C::State>,
         connection: &mut Connection<A>,
         item: &Item<'_>,
+        sequence: u64,
         encoded: Option<&mut EncodedForms>,
         keep: impl FnOnce() -> OutgoingMessage,
     ) -> bool {
-        let packet_id = session.outbound.next_packet_id();
-        let Ok(rewritten) = self.write(session, connection, item, Some(packet_id), encoded) else { return false };
-        session.outbound.put_in_flight(keep(), rewritten);
+        let packet_id = Some(packet_id(sequence));
+        let Ok(rewritten) = self.write(session, connection, item, packet_id, encoded) else { return false };
+        session.outbound.put_in_flight(sequence, keep(), rewritten);
         true
     }
 

@@ -119,8 +119,7 @@ mod tests {
         let long = "x".repeat(60_000);
         let filter = TopicFilter::parse(&long, 8).expect("a valid filter");
         session.subscriptions.put(filter, Subscription { options: SubscriptionOptions::new(QoS::AtLeastOnce), id: 0 });
-        session.outbound.next_packet_id();
-        session.outbound.put_in_flight(delivery(&long, QoS::AtLeastOnce), None);
+        session.outbound.launch(delivery(&long, QoS::AtLeastOnce));
         let limits = session.settings.queue;
         session.outbound.queue.push(delivery(&long, QoS::AtLeastOnce), &limits, true, crate::time::Time::ZERO);
         let mut transfer = Transfer::pack(0, 1, session, None, 0, &[0, 0]);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{OutgoingMessage, SubscriptionIds};
+use super::{Key, OutgoingMessage, SubscriptionIds};
 use crate::codec::{PacketId, QoS};
 use crate::memory::{Held, MemoryKind, allocated};
 use crate::message::Message;
@@ -25,7 +25,7 @@ pub struct InFlight {
     /// The message; gone once the client has it.
     message: Option<Message>,
     details: Details,
-    sequence: Sequence,
+    sequence: Key,
     stage: Stage,
     retain: bool,
 }
@@ -51,30 +51,12 @@ struct Rare {
     _held: Held<{ MemoryKind::InFlight as u8 }>,
 }
 
-/// A number of 48 bits, in 6 bytes: those of a client that is sent a million messages a second last for nine years.
-#[derive(Clone, Copy, Debug)]
-struct Sequence([u16; 3]);
-
-impl Sequence {
-    #[inline]
-    fn new(number: u64) -> Self {
-        debug_assert!(number < 1 << 48);
-        Sequence([number as u16, (number >> 16) as u16, (number >> 32) as u16])
-    }
-
-    #[inline]
-    fn get(self) -> u64 {
-        let Sequence([low, middle, high]) = self;
-        u64::from(high) << 32 | u64::from(middle) << 16 | u64::from(low)
-    }
-}
-
 impl InFlight {
     /// `delivery`, of QoS 1 or 2, sent with the packet id that follows from `sequence`, as what a hook made of it.
     // Always inline, so that it is built where it stays.
     #[inline(always)]
     pub(super) fn new(sequence: u64, delivery: OutgoingMessage, rewritten: Option<Message>) -> Self {
-        let OutgoingMessage { message, qos, retain, ids, group } = delivery;
+        let OutgoingMessage { message, qos, retain, ids, group, key: _ } = delivery;
         let stage = match qos {
             QoS::ExactlyOnce => Stage::AwaitingPubrec,
             _ => Stage::AwaitingPuback,
@@ -84,12 +66,12 @@ impl InFlight {
             (SubscriptionIds::AtMostOne(id), Some(group), None) => Details::Shared(id, group),
             (ids, group, rewritten) => Details::rare(ids, group, rewritten),
         };
-        InFlight { message: Some(message), details, sequence: Sequence::new(sequence), stage, retain }
+        InFlight { message: Some(message), details, sequence: Key::new(sequence), stage, retain }
     }
 
     /// The place of a message that is acknowledged, between others that are not.
     pub(super) fn gap(sequence: u64) -> Self {
-        let (stage, sequence) = (Stage::AwaitingPuback, Sequence::new(sequence));
+        let (stage, sequence) = (Stage::AwaitingPuback, Key::new(sequence));
         InFlight { message: None, details: Details::Plain(0), sequence, stage, retain: false }
     }
 
@@ -138,7 +120,7 @@ impl InFlight {
             Details::Rare(rare) => rare.ids.clone(),
         };
         let (retain, group) = (self.retain, self.group().cloned());
-        Some(OutgoingMessage { message: self.message.clone()?, qos, retain, ids, group })
+        Some(OutgoingMessage { message: self.message.clone()?, qos, retain, key: self.sequence, ids, group })
     }
 
     /// The memory of what is sent again if it has to be, in bytes, shared or not.
@@ -179,9 +161,9 @@ impl Details {
 /// How many packet ids there are.
 pub(super) const IDS: u64 = 65535;
 
-/// The packet id of the message with this number.
+/// The packet id of the message with this sequence.
 #[inline]
-pub(super) fn packet_id(sequence: u64) -> PacketId {
+pub fn packet_id(sequence: u64) -> PacketId {
     PacketId::new((sequence % IDS) as u16 + 1).expect("one more than a remainder is not zero")
 }
 
@@ -208,13 +190,13 @@ mod tests {
                             group: group.clone(),
                             ..delivery("t", qos)
                         };
-                        let entry = InFlight::new((1 << 48) - 1, sent.clone(), rewritten.clone());
+                        let entry = InFlight::new((1 << 48) - 2, sent.clone(), rewritten.clone());
                         let came = entry.delivery().expect("the client does not have it");
                         assert!(came.message.same_as(&sent.message));
                         assert_eq!((came.qos, came.retain, &*came.ids, &came.group), (qos, true, &*ids, &group));
                         assert_eq!(entry.group(), group.as_ref());
                         assert_eq!(entry.rewritten().map(Message::address), rewritten.as_ref().map(Message::address));
-                        assert_eq!(entry.sequence(), (1 << 48) - 1);
+                        assert_eq!((entry.sequence(), came.key.get()), ((1 << 48) - 2, (1 << 48) - 2));
                     }
                 }
             }

@@ -5,6 +5,7 @@
 
 mod in_flight;
 mod inbound;
+mod key;
 mod migration;
 mod offline_by_age;
 mod outbound;
@@ -18,8 +19,9 @@ mod waiting;
 mod will;
 mod window;
 
-pub use in_flight::{InFlight, Stage};
+pub use in_flight::{InFlight, Stage, packet_id};
 pub use inbound::Inbound;
+pub use key::Key;
 pub use migration::{Arriving, Buffered, MigrationState, PublicationId};
 pub use outbound::{Outbound, StallWatch};
 pub use queue::{Insert, OutgoingMessage, Queue, QueueLimits};
@@ -202,6 +204,6 @@ pub(crate) mod testing {
     /// A delivery of `payload` to topic `t`.
     pub(crate) fn delivery(payload: &str, qos: QoS) -> OutgoingMessage {
         let message = Publication::new(TopicName::trusted("t"), payload.as_bytes()).keep();
-        OutgoingMessage { message, qos, retain: false, ids: SubscriptionIds::new(), group: None }
+        OutgoingMessage { message, qos, retain: false, key: Key::NONE, ids: SubscriptionIds::new(), group: None }
     }
 }

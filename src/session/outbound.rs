@@ -3,15 +3,17 @@
 use super::in_flight::{IDS, InFlight, Stage, packet_id};
 use super::waiting::Look;
 use super::window::Window;
-use super::{OutgoingMessage, Queue};
+use super::{Key, OutgoingMessage, Queue};
 use crate::codec::PacketId;
 use crate::message::Message;
 use crate::time::Time;
 
 /// Everything on its way to one client.
 ///
-/// Packet ids are handed out in turn, 1 to 65535 and around; one that is still in use is skipped [MQTT-2.2.1-3]. The
-/// window is ordered by the time of first sending, which is the order of redelivery [MQTT-4.6.0-1].
+/// Each message in flight has a sequence, of which its packet id is made: 1 to 65535 and around; one that is still in use is skipped
+/// [MQTT-2.2.1-3]. The window is ordered by the time of first sending, which is the order of redelivery [MQTT-4.6.0-1], and by sequence.
+///
+/// A message that is stored has its sequence, its [`Key`], from when that was: it is known then under which packet id it will be sent.
 #[derive(Debug, Default)]
 // The order matters to the session, see there.
 #[repr(C)]
@@ -117,14 +119,34 @@ impl Outbound {
         }
     }
 
-    /// The packet id of the message that is put in flight next. There must be room.
+    /// The sequence of the message that is put in flight next, from which its packet id follows. There must be room.
     #[inline]
-    pub fn next_packet_id(&mut self) -> PacketId {
+    pub fn next_sequence(&mut self) -> u64 {
         debug_assert!(self.window.len() < IDS as usize, "a window pauses no more than there are packet ids");
         if self.next_sequence >= self.free_below {
             self.find_free();
         }
-        packet_id(self.next_sequence)
+        self.next_sequence
+    }
+
+    /// The same of a message that has waited, with this key: that, if it is stored, unless what was sent before has a later one (the latest
+    /// may be sent first, and retained messages go past), or its packet id is in use.
+    pub fn next_sequence_for(&mut self, key: Key) -> u64 {
+        if key.is_none() {
+            return self.next_sequence();
+        }
+        let key = key.get();
+        let comes_next = self.window.last().is_none_or(|last| last.sequence() < key);
+        match comes_next && (key < self.free_below || self.window.find(packet_id(key)).is_none()) {
+            true => key,
+            false => self.next_sequence(),
+        }
+    }
+
+    /// A message is stored that waits: its key.
+    pub fn take_key(&mut self) -> Key {
+        self.next_sequence += 1;
+        Key::new(self.next_sequence - 1)
     }
 
     /// Skips sequences whose packet ids are in use, and sets the first sequence whose id may be in use: ids repeat after 65,535
@@ -140,13 +162,21 @@ impl Outbound {
         self.free_below = (oldest + IDS).max(self.next_sequence + 1);
     }
 
-    /// Puts a QoS 1 or 2 message in flight, under the id that [`next_packet_id`](Self::next_packet_id) has given, with what a
-    /// hook made of it.
+    /// Puts a QoS 1 or 2 message in flight, under the sequence that [`next_sequence`](Self::next_sequence) or
+    /// [`next_sequence_for`](Self::next_sequence_for) has given, with what a hook made of it.
     // Always inline, so that the entry is built where it stays.
     #[inline(always)]
-    pub fn put_in_flight(&mut self, delivery: OutgoingMessage, rewritten: Option<Message>) {
-        self.window.push(InFlight::new(self.next_sequence, delivery, rewritten));
-        self.next_sequence += 1;
+    pub fn put_in_flight(&mut self, sequence: u64, delivery: OutgoingMessage, rewritten: Option<Message>) {
+        self.window.push(InFlight::new(sequence, delivery, rewritten));
+        self.next_sequence = self.next_sequence.max(sequence + 1);
+    }
+
+    /// Puts a message in flight, and gives its packet id.
+    #[cfg(test)]
+    pub fn launch(&mut self, delivery: OutgoingMessage) -> PacketId {
+        let sequence = self.next_sequence_for(delivery.key);
+        self.put_in_flight(sequence, delivery, None);
+        packet_id(sequence)
     }
 
     /// PUBACK, or the end of a QoS 2 exchange by a PUBREC with an error: the message is out of the window. False if the id
@@ -257,9 +287,7 @@ mod tests {
     }
 
     fn deliver(outbound: &mut Outbound, delivery: OutgoingMessage) -> PacketId {
-        let id = outbound.next_packet_id();
-        outbound.put_in_flight(delivery, None);
-        id
+        outbound.launch(delivery)
     }
 
     fn id(id: u16) -> PacketId {
@@ -311,11 +339,44 @@ mod tests {
         assert_eq!((outbound.stage(one), outbound.oldest(), outbound.in_flight()), (None, None, 0));
     }
 
+    fn stored(outbound: &mut Outbound) -> OutgoingMessage {
+        OutgoingMessage { key: outbound.take_key(), ..delivery("x", QoS::ExactlyOnce) }
+    }
+
+    #[test]
+    fn a_stored_message_is_sent_under_its_key_unless_a_later_one_was_before_it() {
+        let mut outbound = Outbound::default();
+        let [first, second, third] = [(); 3].map(|()| stored(&mut outbound));
+        assert_eq!([&first, &second, &third].map(|one| one.key.get()), [0, 1, 2]);
+        assert_eq!(deliver(&mut outbound, first), id(1));
+        assert_eq!(deliver(&mut outbound, third), id(3));
+        assert_eq!(deliver(&mut outbound, second), id(4), "behind the third");
+        assert_eq!(deliver(&mut outbound, delivery("not stored", QoS::AtLeastOnce)), id(5));
+        let key = outbound.take_key();
+        assert_eq!((key.get(), outbound.next_sequence_for(key)), (5, 5));
+    }
+
+    /// [MQTT-2.2.1-3]
+    #[test]
+    fn a_stored_message_whose_id_is_in_use_is_sent_under_another_one() {
+        let mut outbound = Outbound::default();
+        deliver(&mut outbound, delivery("x", QoS::AtLeastOnce));
+        let messages: Vec<_> = (1..=IDS).map(|_| stored(&mut outbound)).collect();
+        let (last, others) = messages.split_last().expect("there are many");
+        assert!(last.key.get() == IDS && packet_id(IDS) == id(1));
+        assert_eq!(outbound.next_sequence_for(last.key), IDS + 1, "the first message has its id still");
+        for message in others {
+            deliver(&mut outbound, message.clone());
+        }
+        assert!(outbound.complete(id(1), Stage::AwaitingPuback));
+        assert_eq!(outbound.next_sequence_for(last.key), IDS);
+    }
+
     #[test]
     fn an_id_that_was_not_used_goes_to_the_next_message() {
         let mut outbound = Outbound::default();
         deliver(&mut outbound, delivery("1", QoS::AtLeastOnce));
-        let two = outbound.next_packet_id();
+        let two = packet_id(outbound.next_sequence());
         assert_eq!(deliver(&mut outbound, delivery("2", QoS::AtLeastOnce)), two);
     }
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::SubscriptionIds;
 use super::waiting::{Look, Waiting, Walk};
+use super::{Key, SubscriptionIds};
 use crate::client::DropReason;
 use crate::codec::QoS;
 use crate::config::{Limit, QueueType};
@@ -22,6 +22,8 @@ pub struct OutgoingMessage {
     pub qos: QoS,
     /// The RETAIN flag it is delivered with.
     pub retain: bool,
+    /// Its number among the messages of the session, if it is stored.
+    pub key: Key,
     /// The Subscription Identifiers of the subscriptions it matched.
     pub ids: SubscriptionIds,
     /// The shared subscription it came through: until it is acknowledged it may still go to another member.
@@ -268,7 +270,8 @@ pub(super) mod tests {
     pub(in crate::session) fn expiring(payload: &str, qos: QoS, at: Time) -> OutgoingMessage {
         let mut publication = Publication::new(TopicName::trusted("t"), payload.as_bytes());
         publication.expire(at);
-        OutgoingMessage { message: publication.keep(), qos, retain: false, ids: SubscriptionIds::new(), group: None }
+        let (message, key, ids) = (publication.keep(), Key::NONE, SubscriptionIds::new());
+        OutgoingMessage { message, qos, retain: false, key, ids, group: None }
     }
 
     /// A client that subscribes to ten thousand filters that overlap has forty kilobytes of identifiers with each message of one byte.

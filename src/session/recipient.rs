@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{OutgoingMessage, SubscriptionIds};
+use super::{Key, OutgoingMessage, SubscriptionIds};
 use crate::codec::QoS;
 use crate::message::Publication;
 use crate::topic::TopicFilter;
@@ -38,7 +38,7 @@ impl Recipient {
     #[inline(always)]
     pub fn delivery(&self, publication: &Publication<'_>, qos: QoS, retain: bool) -> OutgoingMessage {
         let (ids, group) = (self.ids.clone(), self.group.clone());
-        OutgoingMessage { message: publication.keep(), qos, retain, ids, group }
+        OutgoingMessage { message: publication.keep(), qos, retain, key: Key::NONE, ids, group }
     }
 }
 

@@ -41,6 +41,12 @@ impl Window {
         self.places.front()
     }
 
+    /// The latest; perhaps it is a gap.
+    #[inline]
+    pub fn last(&self) -> Option<&InFlight> {
+        self.places.back()
+    }
+
     /// Adds a message, with a higher sequence than all others.
     // Always inline, so that the entry is built where it stays.
     #[inline(always)]

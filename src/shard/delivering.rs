@@ -300,7 +300,7 @@ impl<C: Chain> Clients<C> {
 
     /// Delivers a message that was buffered, unless it has been delivered where the session was before.
     pub(super) fn deliver_buffered(&mut self, index: u32, buffered: Buffered) {
-        let Buffered { id, delivery: OutgoingMessage { message, qos, retain, ids, group } } = buffered;
+        let Buffered { id, delivery: OutgoingMessage { message, qos, retain, ids, group, key: _ } } = buffered;
         let recipient = Recipient { session: index, qos, retain_as_published: retain, ids, group };
         let publication = message.publication();
         let is_moved = recipient.group.is_some();

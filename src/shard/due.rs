@@ -258,8 +258,7 @@ mod tests {
     fn what_is_stuck_for_an_interval_is_sent_again_to_mqtt_3_clients() {
         let mut session = session();
         session.settings.retry_interval = Duration::from_secs(1);
-        session.outbound.next_packet_id();
-        session.outbound.put_in_flight(delivery("x", QoS::AtLeastOnce), None);
+        session.outbound.launch(delivery("x", QoS::AtLeastOnce));
         let mut v3 = connected(ProtocolVersion::V311);
         assert_eq!(due(&mut v3, &session, at(1000)), Due::Nothing, "it is seen for the first time");
         assert_eq!(due(&mut v3, &session, at(2000)), Due::SendAgain);

@@ -275,8 +275,7 @@ mod tests {
     fn left(end: SessionEnd) -> Vec<(String, bool, DropReason)> {
         let mut session = Box::new(session());
         for (text, qos) in [("one", QoS::AtLeastOnce), ("two", QoS::ExactlyOnce), ("had", QoS::ExactlyOnce)] {
-            session.outbound.next_packet_id();
-            session.outbound.put_in_flight(delivery(text, qos), None);
+            session.outbound.launch(delivery(text, qos));
         }
         let had = PacketId::new(3).expect("not zero");
         assert!(session.outbound.received(had));
@@ -314,9 +313,8 @@ mod tests {
         let group = Arc::new(TopicFilter::parse("$share/g/t", 8).expect("a valid filter"));
         let message = delivery("x", QoS::AtLeastOnce);
         for at in 0..many {
-            session.outbound.next_packet_id();
             let message = OutgoingMessage { qos: qos(at), group: Some(group.clone()), ..message.clone() };
-            session.outbound.put_in_flight(message, None);
+            session.outbound.launch(message);
         }
         for at in (0..many).filter(|at| is_gone(*at)) {
             let id = PacketId::new(at + 1).expect("not zero");

@@ -24,7 +24,7 @@ fn a_message_goes_straight_to_a_client_for_which_nothing_waits() {
 fn nothing_goes_before_what_waits_already() {
     assert_eq!(is_sent(|client| client.enqueue(delivery("first", QoS::AtLeastOnce))), [false; 3]);
     let reconnected = |client: &mut Client<NoHooks>| {
-        client.session.outbound.put_in_flight(delivery("first", QoS::AtLeastOnce), None);
+        client.session.outbound.launch(delivery("first", QoS::AtLeastOnce));
         client.session.outbound.send_again();
     };
     assert_eq!(is_sent(reconnected), [false; 3]);
@@ -35,7 +35,7 @@ fn nothing_goes_before_what_waits_already() {
 fn a_full_window_holds_back_qos_1_and_2_alone() {
     let one_at_a_time = |client: &mut Client<NoHooks>| {
         client.session.settings.send_maximum = 1;
-        client.session.outbound.put_in_flight(delivery("first", QoS::AtLeastOnce), None);
+        client.session.outbound.launch(delivery("first", QoS::AtLeastOnce));
     };
     assert_eq!(is_sent(one_at_a_time), [true, false, false]);
 }

@@ -143,8 +143,7 @@ fn what_expired_while_it_waited_is_dropped_and_takes_no_place() {
 #[test]
 fn what_is_in_flight_is_sent_again_even_if_it_has_expired() {
     let mut client = client();
-    client.session.outbound.next_packet_id();
-    client.session.outbound.put_in_flight(expiring("x", QOS[1], Time::from_millis(5)), None);
+    client.session.outbound.launch(expiring("x", QOS[1], Time::from_millis(5)));
     client.session.outbound.send_again();
     let progress = client.send_waiting(usize::MAX);
     assert_eq!((progress.messages, progress.dropped.len()), (1, 0));

@@ -2,12 +2,13 @@
 
 use super::number::StoreNumber;
 use crate::octets;
+use crate::session::Key;
 
 /// Why something cannot be read: in a few words, for the log.
 pub(super) type Wrong = &'static str;
 
-/// The first number that no key has: they have 48 bits.
-pub(super) const KEYS_END: u64 = 1 << 48;
+/// The first number that no key has.
+pub(super) const KEYS_END: u64 = (1 << 48) - 1;
 
 /// So many bytes a number takes at most.
 const LONGEST_NUMBER: usize = 9;
@@ -96,7 +97,7 @@ impl<'a> Cursor<'a> {
         self.text(length)
     }
 
-    /// A place as [`put_place`] writes it: a store number, and a number that belongs to it, zero if there is none.
+    /// A place as [`put_place`] writes it: a store number, and a number of 48 bits that belongs to it, zero if there is none.
     pub fn place(&mut self) -> Result<(StoreNumber, u64), Wrong> {
         let lengths = self.byte()?;
         let (counter, boot, key) = (lengths & 3, lengths >> 2 & 3, lengths >> 4);
@@ -114,11 +115,9 @@ impl<'a> Cursor<'a> {
     }
 
     /// A place with a key.
-    pub fn keyed_place(&mut self) -> Result<(StoreNumber, u64), Wrong> {
-        match self.place()? {
-            (_, 0) => Err("a key is missing"),
-            place => Ok(place),
-        }
+    pub fn keyed_place(&mut self) -> Result<(StoreNumber, Key), Wrong> {
+        let (session, number) = self.place()?;
+        Ok((session, Key::new(number.checked_sub(1).ok_or("a key is missing")?)))
     }
 
     /// A place without a key.
@@ -153,9 +152,15 @@ pub(super) fn put_text_with_length(text: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(text.as_bytes());
 }
 
-/// Writes a store number, and a key or a packet id that belongs to it, zero if there is none: below [`KEYS_END`].
+/// Writes a store number with a key, which is told from none by being one more.
+pub(super) fn put_keyed_place(session: StoreNumber, key: Key, out: &mut Vec<u8>) {
+    debug_assert!(!key.is_none(), "it is stored");
+    put_place(session, key.get() + 1, out);
+}
+
+/// Writes a store number, and a number of 48 bits that belongs to it, zero if there is none.
 pub(super) fn put_place(session: StoreNumber, key: u64, out: &mut Vec<u8>) {
-    debug_assert!(key < KEYS_END);
+    debug_assert!(key <= KEYS_END);
     let (boot, counter) = (session.boot(), session.counter());
     let [boot_bytes, counter_bytes, key_bytes] = [boot.into(), counter.into(), key].map(bytes_of);
     let lengths = (counter_bytes.max(1) - 1) | (boot_bytes.max(1) - 1) << 2 | key_bytes << 4;

@@ -1,9 +1,9 @@
 //! To whom a stored message goes on this shard.
 
-use super::bytes::{Cursor, KEYS_END, Wrong, put_number, put_place, put_text_with_length};
+use super::bytes::{Cursor, Wrong, put_keyed_place, put_number, put_text_with_length};
 use super::number::StoreNumber;
 use crate::codec::QoS;
-use crate::session::SubscriptionIds;
+use crate::session::{Key, SubscriptionIds};
 use crate::topic::TopicFilter;
 
 /// A message for one session.
@@ -11,8 +11,8 @@ use crate::topic::TopicFilter;
 pub struct Delivery<'a> {
     /// The session.
     pub session: StoreNumber,
-    /// The key of the message there: not zero, below 2⁴⁸, and not used by the session before.
-    pub key: u64,
+    /// The key of the message there, which no other one has had.
+    pub key: Key,
     /// The QoS it is delivered with, which is not 0: such a message is not stored.
     pub qos: QoS,
     /// The RETAIN flag it is delivered with.
@@ -93,12 +93,12 @@ const SEVERAL_IDS: u8 = 1 << 6;
 
 impl<'a> Delivery<'a> {
     fn put(&self, out: &mut Vec<u8>) {
-        debug_assert!(self.qos != QoS::AtMostOnce && (1..KEYS_END).contains(&self.key));
+        debug_assert!(self.qos != QoS::AtMostOnce);
         let ids = self.ids.iter().count();
         let flag = |is_set, flag| if is_set { flag } else { 0 };
         let flags = flag(self.retain, RETAIN) | flag(self.is_sent, SENT) | flag(self.group.is_some(), GROUP);
         out.push(self.qos as u8 | flags | flag(ids == 1, ONE_ID) | flag(ids > 1, SEVERAL_IDS));
-        put_place(self.session, self.key, out);
+        put_keyed_place(self.session, self.key, out);
         if ids > 1 {
             put_number(ids as u64, out);
         }

@@ -115,12 +115,12 @@ impl Image {
             }
             Record::Offline(number, offline) => self.change(number, |session| session.go_offline(offline)),
             Record::WillGone(number) => self.change(number, StoredSession::forget_will),
-            Record::Removed(number, key) => self.change(number, |session| drop(session.remove(key))),
-            Record::Received(number, key) => self.change(number, |session| session.receive(key)),
+            Record::Removed(number, key) => self.change(number, |session| drop(session.remove(key.get()))),
+            Record::Received(number, key) => self.change(number, |session| session.receive(key.get())),
             Record::Renumbered { session, before, now } => {
-                self.change(session, |session| session.renumber(before, now))
+                self.change(session, |session| session.renumber(before.get(), now.get()))
             }
-            Record::Launched(number, key) => self.change(number, |session| session.launch(key)),
+            Record::Launched(number, key) => self.change(number, |session| session.launch(key.get())),
             Record::Incoming(number, id) => self.change(number, |session| session.inbound.take(id)),
             Record::Released(number, id) => self.change(number, |session| {
                 session.inbound.release(id);

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::bytes::{Cursor, KEYS_END, Wrong, put_number, put_place, text};
+use super::bytes::{Cursor, KEYS_END, Wrong, put_keyed_place, put_number, put_place, text};
 use super::delivery::Deliveries;
 use super::message::{Head, StoredMessage};
 use super::number::StoreNumber;
@@ -11,7 +11,7 @@ use super::options::{options_from, options_to};
 use super::session_record::SessionRecord;
 use crate::codec::PacketId;
 use crate::journal::Class;
-use crate::session::Subscription;
+use crate::session::{Key, Subscription};
 use crate::topic::{TopicFilter, TopicName};
 
 /// One record. What each means is said in the documentation of the module above.
@@ -47,20 +47,20 @@ pub enum Record<'a> {
         deliveries: Deliveries<'a>,
     },
     /// A message was acknowledged, dropped, expired, or passed on.
-    Removed(StoreNumber, u64),
+    Removed(StoreNumber, Key),
     /// PUBREC came for a message: only its key is needed still, for PUBREL and PUBCOMP.
-    Received(StoreNumber, u64),
+    Received(StoreNumber, Key),
     /// A message was sent under another key than it was stored with.
     Renumbered {
         /// The session.
         session: StoreNumber,
         /// The key of the message before.
-        before: u64,
+        before: Key,
         /// The key it was sent with: none that the session had used.
-        now: u64,
+        now: Key,
     },
     /// All messages up to this key have been sent.
-    Launched(StoreNumber, u64),
+    Launched(StoreNumber, Key),
     /// A PUBLISH of QoS 2 with this packet id was taken from the client, and its PUBREL has not come.
     Incoming(StoreNumber, PacketId),
     /// That packet id was released.
@@ -196,8 +196,12 @@ impl<'a> Record<'a> {
 
     /// Its kind; the front of its body, written to `out`; what follows that.
     fn put<'b>(&'b self, out: &mut Vec<u8>) -> (u8, Tail<'b>) {
-        let placed = |kind, session, key, out: &mut Vec<u8>| {
-            put_place(session, key, out);
+        let placed = |kind, session, number, out: &mut Vec<u8>| {
+            put_place(session, number, out);
+            (kind, Tail::None)
+        };
+        let keyed = |kind, session, key, out: &mut Vec<u8>| {
+            put_keyed_place(session, key, out);
             (kind, Tail::None)
         };
         match *self {
@@ -226,14 +230,14 @@ impl<'a> Record<'a> {
                 put_number(deliveries.count(), out);
                 (kind::MESSAGE, Tail::Message(deliveries.as_bytes(), message))
             }
-            Record::Removed(session, key) => placed(kind::REMOVED, session, key, out),
-            Record::Received(session, key) => placed(kind::RECEIVED, session, key, out),
+            Record::Removed(session, key) => keyed(kind::REMOVED, session, key, out),
+            Record::Received(session, key) => keyed(kind::RECEIVED, session, key, out),
             Record::Renumbered { session, before, now } => {
-                put_place(session, before, out);
-                put_number(now, out);
+                put_keyed_place(session, before, out);
+                put_number(now.get(), out);
                 (kind::RENUMBERED, Tail::None)
             }
-            Record::Launched(session, key) => placed(kind::LAUNCHED, session, key, out),
+            Record::Launched(session, key) => keyed(kind::LAUNCHED, session, key, out),
             Record::Incoming(session, id) => placed(kind::INCOMING, session, id.get().into(), out),
             Record::Released(session, id) => placed(kind::RELEASED, session, id.get().into(), out),
             Record::Ended(session) => placed(kind::ENDED, session, 0, out),
@@ -313,19 +317,23 @@ impl<'a> Record<'a> {
         if kind == kind::ENDED {
             return cursor.session().map(Record::Ended);
         }
+        if matches!(kind, kind::INCOMING | kind::RELEASED) {
+            let (session, id) = cursor.place()?;
+            let id = u16::try_from(id).ok().and_then(PacketId::new).ok_or("a packet identifier is none")?;
+            let is_incoming = kind == kind::INCOMING;
+            return Ok(if is_incoming { Record::Incoming(session, id) } else { Record::Released(session, id) });
+        }
         let (session, key) = cursor.keyed_place()?;
-        let packet_id =
-            || u16::try_from(key).ok().and_then(PacketId::new).ok_or("a packet identifier has more than 16 bits");
         Ok(match kind {
             kind::REMOVED => Record::Removed(session, key),
             kind::RECEIVED => Record::Received(session, key),
             kind::RENUMBERED => match cursor.number()? {
-                now @ 1..KEYS_END if now != key => Record::Renumbered { session, before: key, now },
+                now @ 0..KEYS_END if now != key.get() => {
+                    Record::Renumbered { session, before: key, now: Key::new(now) }
+                }
                 _ => return Err("a message has got a key that is none"),
             },
             kind::LAUNCHED => Record::Launched(session, key),
-            kind::INCOMING => Record::Incoming(session, packet_id()?),
-            kind::RELEASED => Record::Released(session, packet_id()?),
             _ => return Err("its kind is not known"),
         })
     }

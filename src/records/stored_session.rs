@@ -34,10 +34,10 @@ pub struct StoredSession {
     pub subscriptions: Subscriptions,
     /// The packet ids of its client that are not released.
     pub inbound: Inbound,
-    /// All its messages have been sent up to this key; beyond it, those that [say so](StoredStage::Sent).
-    pub launched: u64,
-    /// The highest key of all that it ever had.
-    pub highest: u64,
+    /// All its messages with keys below this one have been sent; of the others, those that [say so](StoredStage::Sent).
+    pub launched_below: u64,
+    /// The first key above all that it ever had.
+    pub next_key: u64,
     messages: BTreeMap<u64, StoredDelivery>,
     bytes: usize,
     /// Whether it is on its way from another number, and not all of it was written.
@@ -49,7 +49,7 @@ pub struct StoredSession {
 /// How far a message of a session is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StoredStage {
-    /// In the queue, unless its key [was launched](StoredSession::launched).
+    /// In the queue, unless its key is [one of those that were launched](StoredSession::launched_below).
     Queued,
     /// Sent, not acknowledged.
     Sent,
@@ -108,8 +108,8 @@ impl StoredSession {
             hook_state: record.hook_state.map(Into::into),
             subscriptions: Subscriptions::new(hasher),
             inbound: Inbound::default(),
-            launched: 0,
-            highest: 0,
+            launched_below: 0,
+            next_key: 0,
             messages: BTreeMap::new(),
             bytes: 0,
             is_arriving: record.is_arriving,
@@ -121,8 +121,8 @@ impl StoredSession {
     pub(super) fn replace_header(&mut self, new: StoredSession) {
         let subscriptions = std::mem::replace(&mut self.subscriptions, new.subscriptions);
         let (inbound, messages) = (std::mem::take(&mut self.inbound), std::mem::take(&mut self.messages));
-        let (launched, highest, bytes) = (self.launched, self.highest, self.bytes);
-        *self = StoredSession { subscriptions, inbound, messages, launched, highest, bytes, ..new };
+        let (launched_below, next_key, bytes) = (self.launched_below, self.next_key, self.bytes);
+        *self = StoredSession { subscriptions, inbound, messages, launched_below, next_key, bytes, ..new };
     }
 
     pub(super) fn go_offline(&mut self, offline: Offline) {
@@ -143,12 +143,12 @@ impl StoredSession {
     pub(super) fn put(&mut self, delivery: &Delivery<'_>, message: Message, group: Option<Arc<TopicFilter>>) {
         let &Delivery { key, qos, retain, is_sent, ids, .. } = delivery;
         let stage = if is_sent { StoredStage::Sent } else { StoredStage::Queued };
-        self.insert(key, StoredDelivery { message: Some(message), qos, retain, stage, ids: ids.to_ids(), group });
+        self.insert(key.get(), StoredDelivery { message: Some(message), qos, retain, stage, ids: ids.to_ids(), group });
     }
 
     /// Takes out the message with this key.
     pub(super) fn remove(&mut self, key: u64) -> Option<StoredDelivery> {
-        self.highest = self.highest.max(key);
+        self.saw(key);
         let removed = self.messages.remove(&key)?;
         self.bytes -= removed.size();
         Some(removed)
@@ -164,19 +164,23 @@ impl StoredSession {
 
     /// The message with a key was sent under another one.
     pub(super) fn renumber(&mut self, before: u64, now: u64) {
-        self.highest = self.highest.max(now);
+        self.saw(now);
         if let Some(delivery) = self.remove(before) {
             self.insert(now, StoredDelivery { stage: StoredStage::Sent, ..delivery });
         }
     }
 
     pub(super) fn launch(&mut self, key: u64) {
-        self.launched = self.launched.max(key);
-        self.highest = self.highest.max(key);
+        self.launched_below = self.launched_below.max(key + 1);
+        self.saw(key);
+    }
+
+    fn saw(&mut self, key: u64) {
+        self.next_key = self.next_key.max(key + 1);
     }
 
     fn insert(&mut self, key: u64, delivery: StoredDelivery) {
-        self.highest = self.highest.max(key);
+        self.saw(key);
         self.bytes += delivery.size();
         if let Some(replaced) = self.messages.insert(key, delivery) {
             self.bytes -= replaced.size();
@@ -196,7 +200,7 @@ impl StoredSession {
     /// How far a message of it is, all that was launched considered.
     pub fn stage(&self, key: u64) -> Option<StoredStage> {
         self.messages.get(&key).map(|delivery| match delivery.stage {
-            StoredStage::Queued if key <= self.launched => StoredStage::Sent,
+            StoredStage::Queued if key < self.launched_below => StoredStage::Sent,
             stage => stage,
         })
     }

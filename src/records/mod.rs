@@ -29,8 +29,8 @@
 //! | 6 | [`Message`](Record::Message) | a message, and the sessions of this shard that it is for | message head, how many (number), deliveries, message |
 //! | 7 | [`Removed`](Record::Removed) | acknowledged, dropped, expired, passed on | place with key |
 //! | 8 | [`Received`](Record::Received) | PUBREC came: the message is needed no more, only its key | place with key |
-//! | 9 | [`Renumbered`](Record::Renumbered) | it was sent with another key than it had in the queue | place with the key before; the key now (number) |
-//! | 10 | [`Launched`](Record::Launched) | all messages up to this key were sent | place with key |
+//! | 9 | [`Renumbered`](Record::Renumbered) | it was sent, past others that wait or with another key than it had in the queue | place with the key before; the key now (number) |
+//! | 10 | [`Launched`](Record::Launched) | all that wait up to this key were sent | place with key |
 //! | 11 | [`Incoming`](Record::Incoming) | a PUBLISH of QoS 2 was taken from the client, PUBREL not yet | place with packet id |
 //! | 12 | [`Released`](Record::Released) | PUBREL came for it | place with packet id |
 //! | 13 | [`Ended`](Record::Ended) | nothing of the session counts any more | place |

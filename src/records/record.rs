@@ -50,13 +50,13 @@ pub enum Record<'a> {
     Removed(StoreNumber, Key),
     /// PUBREC came for a message: only its key is needed still, for PUBREL and PUBCOMP.
     Received(StoreNumber, Key),
-    /// A message was sent under another key than it was stored with.
+    /// A message was sent that others wait before, or under another key than it was stored with.
     Renumbered {
         /// The session.
         session: StoreNumber,
         /// The key of the message before.
         before: Key,
-        /// The key it was sent with: none that the session had used.
+        /// The key it was sent with: the same, or one that the session had not used.
         now: Key,
     },
     /// All messages up to this key have been sent.
@@ -328,9 +328,7 @@ impl<'a> Record<'a> {
             kind::REMOVED => Record::Removed(session, key),
             kind::RECEIVED => Record::Received(session, key),
             kind::RENUMBERED => match cursor.number()? {
-                now @ 0..KEYS_END if now != key.get() => {
-                    Record::Renumbered { session, before: key, now: Key::new(now) }
-                }
+                now @ 0..KEYS_END => Record::Renumbered { session, before: key, now: Key::new(now) },
                 _ => return Err("a message has got a key that is none"),
             },
             kind::LAUNCHED => Record::Launched(session, key),

@@ -13,7 +13,10 @@ use super::wall_clock::{WallClock, WallTime};
 use crate::client::{Client, SubscriberId};
 use crate::codec::QoS;
 use crate::message::Message;
-use crate::session::{Inbound, SessionSettings, SubscriptionIds, Subscriptions, Will};
+use crate::session::{
+    Inbound, Key, Outbound, OutgoingMessage, Restored, Session, SessionSettings, SubscriptionIds, Subscriptions, Will,
+};
+use crate::time::Time;
 use crate::topic::TopicFilter;
 
 /// A session as the records say it is. One for each session of a store, while it is read.
@@ -75,6 +78,22 @@ pub struct StoredDelivery {
 }
 
 impl StoredDelivery {
+    /// How far it is, if it has this key and all below `launched_below` have been sent.
+    fn stage_at(&self, key: u64, launched_below: u64) -> StoredStage {
+        match self.stage {
+            StoredStage::Queued if key < launched_below => StoredStage::Sent,
+            stage => stage,
+        }
+    }
+
+    fn restored(self, key: u64, launched_below: u64) -> Restored {
+        let (stage, key) = (self.stage_at(key, launched_below), Key::new(key));
+        let StoredDelivery { message, qos, retain, ids, group, .. } = self;
+        let Some(message) = message else { return Restored::Received(key) };
+        let message = OutgoingMessage { message, qos, retain, key, ids, group };
+        if stage == StoredStage::Queued { Restored::Waiting(message) } else { Restored::Sent(message) }
+    }
+
     fn size(&self) -> usize {
         self.message.as_ref().map_or(0, Message::size) + self.ids.bytes()
     }
@@ -199,10 +218,30 @@ impl StoredSession {
 
     /// How far a message of it is, all that was launched considered.
     pub fn stage(&self, key: u64) -> Option<StoredStage> {
-        self.messages.get(&key).map(|delivery| match delivery.stage {
-            StoredStage::Queued if key < self.launched_below => StoredStage::Sent,
-            stage => stage,
-        })
+        self.messages.get(&key).map(|delivery| delivery.stage_at(key, self.launched_below))
+    }
+
+    /// It as a session of a shard, offline, with all that is in flight to be sent again. `slot` is that of its subscriber id, `instance` a number that
+    /// no other session of the shard has.
+    ///
+    /// What it was offline for counts: it expires, and its will is due, when that was said. If its client was connected, both are
+    /// [`Time::NEVER`], and it has to go offline now as any other does. Its [state of the hooks](Self::hook_state) is the caller's.
+    pub fn into_session<S: Default>(self, slot: u16, instance: u64, clock: WallClock) -> Session<S> {
+        let StoredSession { client, settings, will, offline, subscriptions, inbound, .. } = self;
+        let hasher = subscriptions.hasher().clone();
+        let (launched_below, next_key) = (self.launched_below, self.next_key);
+        let messages = self.messages.into_iter().map(|(key, delivery)| delivery.restored(key, launched_below));
+        let when = |time: fn(&Offline) -> WallTime| offline.as_ref().map_or(Time::NEVER, |at| clock.to_time(time(at)));
+        let new = Session::new(client, settings, slot, instance, (0, Time::ZERO), hasher);
+        Session {
+            outbound: Outbound::restored(messages, next_key),
+            inbound,
+            subscriptions,
+            will,
+            expires: when(|offline| offline.expires),
+            will_due: when(|offline| offline.will_due),
+            ..new
+        }
     }
 }
 

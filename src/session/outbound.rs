@@ -45,7 +45,53 @@ pub struct StallWatch {
     pub next: Time,
 }
 
+/// A message that was stored, and has not been acknowledged.
+#[derive(Debug)]
+pub enum Restored {
+    /// It was not sent; it has a key.
+    Waiting(OutgoingMessage),
+    /// It was sent, with QoS 1 or 2, under its key.
+    Sent(OutgoingMessage),
+    /// It was sent with QoS 2 under this key, and the client has it.
+    Received(Key),
+}
+
+impl Restored {
+    /// The sequence it was sent under, if it was.
+    fn sequence(&self) -> Option<u64> {
+        match self {
+            Restored::Waiting(_) => None,
+            Restored::Sent(delivery) => Some(delivery.key.get()),
+            Restored::Received(key) => Some(key.get()),
+        }
+    }
+}
+
 impl Outbound {
+    /// What was stored before the broker started, in the order of the keys. All that was sent is in flight, and to be sent again. New messages get
+    /// keys from `next_sequence` on, which is above all these.
+    ///
+    /// No two messages are in flight with one packet id: of two that are said to be, the later one waits, or is forgotten if the client has it.
+    pub fn restored(messages: impl IntoIterator<Item = Restored>, next_sequence: u64) -> Self {
+        let mut outbound = Outbound { next_sequence, ..Outbound::default() };
+        for message in messages {
+            let is_taken = message.sequence().is_some_and(|sequence| {
+                debug_assert!(sequence < next_sequence, "it is above all of them");
+                outbound.window.len() >= IDS as usize - 1 || outbound.window.find(packet_id(sequence)).is_some()
+            });
+            match message {
+                Restored::Sent(delivery) if !is_taken => {
+                    outbound.window.push(InFlight::new(delivery.key.get(), delivery, None));
+                }
+                Restored::Waiting(delivery) | Restored::Sent(delivery) => outbound.queue.restore(delivery),
+                Restored::Received(key) if !is_taken => outbound.window.push(InFlight::received_before(key.get())),
+                Restored::Received(_) => {}
+            }
+        }
+        outbound.send_again();
+        outbound
+    }
+
     /// Whether it is a member that took nothing between two looks, and has not since.
     pub fn is_stalled(&self) -> bool {
         self.stall_watch.is_some_and(|watch| watch.is_stalled && watch.taken == self.queue.taken())
@@ -276,6 +322,7 @@ mod tests {
 
     use super::*;
     use crate::codec::QoS;
+    use crate::config::QueueType;
     use crate::session::queue::tests::delivery;
 
     fn outbound(next_sequence: u64) -> Outbound {
@@ -404,6 +451,31 @@ mod tests {
         // One that is acknowledged before it was sent again needs no more.
         assert!(outbound.complete(id(4), Stage::AwaitingPubrec));
         assert!(!outbound.has_unsent() && outbound.has_room(3));
+    }
+
+    /// [MQTT-2.2.1-3]: two are said to have been sent under one packet id, and a third is said to have been received.
+    #[test]
+    fn no_two_restored_messages_have_one_id() {
+        let sent = |key, payload| OutgoingMessage { key: Key::new(key), ..delivery(payload, QoS::ExactlyOnce) };
+        let (far, farther) = (7 + IDS, 7 + 2 * IDS);
+        let messages = [
+            Restored::Sent(sent(7, "first")),
+            Restored::Received(Key::new(8)),
+            Restored::Waiting(sent(9, "waits")),
+            Restored::Sent(sent(far, "second")),
+            Restored::Received(Key::new(farther)),
+        ];
+        let mut outbound = Outbound::restored(messages, farther + 1);
+        assert_eq!(ids(&outbound), [8, 9]);
+        assert_eq!(
+            [outbound.stage(id(8)), outbound.stage(id(9))],
+            [Stage::AwaitingPubrec, Stage::AwaitingPubcomp].map(Some)
+        );
+        assert_eq!(
+            (outbound.queue.len(), outbound.queue.next(QueueType::Fifo).map(|next| next.key.get())),
+            (2, Some(9))
+        );
+        assert!(outbound.has_unsent() && outbound.next_sequence() == farther + 2, "the id of the one before is in use");
     }
 
     #[derive(Clone, Debug)]

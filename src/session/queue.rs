@@ -174,6 +174,11 @@ impl Queue {
         insert
     }
 
+    /// Adds at the end what was in the queue before the broker started: no limit concerns it.
+    pub(super) fn restore(&mut self, delivery: OutgoingMessage) {
+        self.waiting.push(delivery);
+    }
+
     /// The message that is to be sent next.
     pub fn next(&self, order: QueueType) -> Option<&OutgoingMessage> {
         match order {

@@ -159,11 +159,7 @@ impl Pool {
             6 => Record::Message { message: self.message(random), deliveries: self.buffer.deliveries() },
             7 => Record::Removed(session, key(random)),
             8 => Record::Received(session, key(random)),
-            9 => {
-                let (before, now) = (key(random), key(random));
-                let now = if now == before { Key::new(before.get().checked_sub(1).unwrap_or(1)) } else { now };
-                Record::Renumbered { session, before, now }
-            }
+            9 => Record::Renumbered { session, before: key(random), now: key(random) },
             10 => Record::Launched(session, key(random)),
             11 => Record::Incoming(session, packet_id(random)),
             12 => Record::Released(session, packet_id(random)),

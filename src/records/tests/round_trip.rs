@@ -85,8 +85,8 @@ fn what_makes_no_sense_is_refused() {
         // No key; a key where none belongs.
         (7, &place),
         (13, &[0x10, 1, 2, 3, 1]),
-        // The same key again, packet identifiers that there are not, nothing retained.
-        (9, &[0x10, 1, 2, 3, 8, 7]),
+        // A key that is none, packet identifiers that there are not, nothing retained.
+        (9, &[0x10, 1, 2, 3, 8, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0x3F]),
         (11, &place),
         (11, &[0x30, 1, 2, 3, 0, 0, 1]),
         (14, b"\x00\x01\x00\x00t"),

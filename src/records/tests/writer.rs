@@ -127,7 +127,7 @@ impl Writer {
     pub fn step(&mut self) {
         match self.random.below(20) {
             0 => self.connect(),
-            13 => return self.retain(),
+            13 => self.retain(),
             14 => self.move_or_end(),
             15..=19 => self.publish(),
             other => {
@@ -164,13 +164,14 @@ impl Writer {
             }
             8 => {
                 if let Some(before) = self.message(number, &[Queued]) {
-                    let now = self.seen(number).next_key + self.random.below(3) as u64;
+                    let next = self.seen(number).next_key + self.random.below(3) as u64;
+                    let now = if self.chance(2) { before } else { next };
                     let (old, new) = (Key::new(before), Key::new(now));
                     self.write_of(number, &Record::Renumbered { session: number, before: old, now: new });
                     let seen = self.seen(number);
                     let message = seen.messages.remove(&before).expect("it is there");
                     seen.messages.insert(now, SeenMessage { stage: Sent, ..message });
-                    seen.next_key = now + 1;
+                    seen.next_key = seen.next_key.max(now + 1);
                 }
             }
             9 => self.launch(number),

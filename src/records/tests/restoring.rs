@@ -61,7 +61,7 @@ impl Worked {
             ids
         });
         let filter = TopicFilter::parse("$share/g/t", 9).expect("a filter");
-        let group = (payload.len() % 2 == 0).then(|| Arc::new(filter));
+        let group = payload.len().is_multiple_of(2).then(|| Arc::new(filter));
         let delivery = OutgoingMessage { message: publication.keep(), qos, retain: true, key, ids, group };
         let mut deliveries = DeliveryBuffer::default();
         deliveries.push(&Delivery {

@@ -67,6 +67,25 @@ impl Restored {
     }
 }
 
+/// The packet ids of a window that is being filled. Nearly always its sequences are so near to each other that no two have one.
+#[derive(Default)]
+struct UsedIds(Vec<bool>);
+
+impl UsedIds {
+    /// Takes the id of `sequence`, which is above all in `window`. Whether it was not in use, and there is another one left.
+    fn take(&mut self, window: &Window, sequence: u64) -> bool {
+        let Some(first) = window.first().map(InFlight::sequence) else { return true };
+        if self.0.is_empty() && sequence - first >= IDS - 1 {
+            self.0.resize(IDS as usize, false);
+            window.in_order().for_each(|entry| self.0[(entry.sequence() % IDS) as usize] = true);
+        }
+        let Some(is_used) = self.0.get_mut((sequence % IDS) as usize) else { return true };
+        let is_free = !*is_used && window.len() < IDS as usize - 1;
+        *is_used |= is_free;
+        is_free
+    }
+}
+
 impl Outbound {
     /// What was stored before the broker started, in the order of the keys. All that was sent is in flight, and to be sent again. New messages get
     /// keys from `next_sequence` on, which is above all these.
@@ -74,10 +93,11 @@ impl Outbound {
     /// No two messages are in flight with one packet id: of two that are said to be, the later one waits, or is forgotten if the client has it.
     pub fn restored(messages: impl IntoIterator<Item = Restored>, next_sequence: u64) -> Self {
         let mut outbound = Outbound { next_sequence, ..Outbound::default() };
+        let mut ids = UsedIds::default();
         for message in messages {
             let is_taken = message.sequence().is_some_and(|sequence| {
                 debug_assert!(sequence < next_sequence, "it is above all of them");
-                outbound.window.len() >= IDS as usize - 1 || outbound.window.find(packet_id(sequence)).is_some()
+                !ids.take(&outbound.window, sequence)
             });
             match message {
                 Restored::Sent(delivery) if !is_taken => {
@@ -476,6 +496,20 @@ mod tests {
             (2, Some(9))
         );
         assert!(outbound.has_unsent() && outbound.next_sequence() == farther + 2, "the id of the one before is in use");
+    }
+
+    /// One that is never acknowledged does not make the others hard to find: there are 2³¹ sequences between these that have one id.
+    #[test]
+    fn messages_that_are_far_apart_are_found() {
+        let sent = |key| Restored::Sent(OutgoingMessage { key: Key::new(key), ..delivery("x", QoS::AtLeastOnce) });
+        let keys = [3, (1 << 47) + 1, (1 << 47) + 2];
+        let mut outbound = Outbound::restored(keys.map(sent), 1 << 48);
+        for _ in 0..100 {
+            assert!(keys.iter().all(|key| outbound.stage(packet_id(*key)) == Some(Stage::AwaitingPuback)));
+            assert!(outbound.stage(packet_id(4)).is_none());
+        }
+        assert!(outbound.complete(packet_id(keys[1]), Stage::AwaitingPuback));
+        assert!(outbound.stage(packet_id(keys[1])).is_none());
     }
 
     #[derive(Clone, Debug)]

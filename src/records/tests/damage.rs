@@ -6,6 +6,7 @@ use super::made_up::{KINDS, Pool};
 use super::*;
 use crate::random::Random;
 use crate::records::{Image, WallClock, WallTime};
+use crate::session::Session;
 use crate::time::Time;
 
 proptest! {
@@ -16,8 +17,9 @@ proptest! {
         let mut random = Random::from_seed(seed);
         let pool = Pool::new(&mut random);
         let mut image = Image::new(WallClock::new(Time::ZERO, WallTime::default()), hasher());
-        for kind in 1..=KINDS {
+        for kind in (1..=KINDS).cycle().take(3 * usize::from(KINDS)) {
             let Stored { mut body, .. } = Stored::of(&pool.record(kind, &mut random));
+            image.apply(&pool.record(kind, &mut random));
             // Mostly near the front, where the structure is.
             for (place, byte, how) in &changes {
                 let place = usize::from(*place) % (if how & 1 == 0 { 16 } else { body.len().max(1) });
@@ -37,7 +39,11 @@ proptest! {
             }
         }
         let mut contents = image.finish();
-        prop_assert_eq!(contents.counts().sessions, contents.sessions().count());
-        prop_assert_eq!(contents.counts().retained, contents.into_retained().count());
+        let counts = contents.counts();
+        let clock = WallClock::new(Time::ZERO, WallTime::default());
+        let sessions: Vec<Session<()>> = contents.sessions().map(|stored| stored.into_session(0, 1, clock)).collect();
+        let is_to_be_sent_again = |session: &Session<()>| session.outbound.has_unsent() == (session.outbound.in_flight() > 0);
+        prop_assert!(sessions.len() == counts.sessions && sessions.iter().all(is_to_be_sent_again));
+        prop_assert_eq!(counts.retained, contents.into_retained().count());
     }
 }

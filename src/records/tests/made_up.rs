@@ -42,7 +42,11 @@ fn number(most: u64, random: &mut Random) -> u64 {
     one(&[0, 1, most, most - 1, any.min(most), any.min(most)], random)
 }
 
+/// Often one of a few, so that records are about the same sessions.
 fn store_number(random: &mut Random) -> StoreNumber {
+    if flag(random) {
+        return StoreNumber::new(1, 0, random.below(2) as u32);
+    }
     let (boot, shard) = (number(StoreNumber::LAST_BOOT.into(), random) as u32, number(255, random) as u8);
     StoreNumber::new(boot, shard, number(u32::MAX.into(), random) as u32)
 }

@@ -11,7 +11,8 @@ use crate::codec::{PacketId, QoS, SubscriptionOptions};
 use crate::config::QueueType;
 use crate::message::Publication;
 use crate::records::{
-    Delivery, DeliveryBuffer, Image, Offline, SessionRecord, StoreNumber, StoredIds, StoredMessage, WallClock, WallTime,
+    Contents, Delivery, DeliveryBuffer, Image, Offline, SessionRecord, StoreNumber, StoredIds, StoredMessage,
+    StoredSession, WallClock, WallTime,
 };
 use crate::session::testing::session_of;
 use crate::session::{
@@ -241,6 +242,14 @@ fn a_session_comes_back_as_it_was() {
     worked.write(&Record::Offline(NUMBER, Offline { since, expires, will_due: WallTime::NEVER, has_will: false }));
     let again = restored(&worked.records, later);
     assert!(again.will.is_none() && (again.expires, again.will_due) == (Time::ZERO, Time::NEVER));
+}
+
+/// What one thread reads goes to the shards.
+#[test]
+fn what_is_read_may_go_to_other_threads() {
+    fn may_go<T: Send>() {}
+    may_go::<Contents>();
+    may_go::<StoredSession>();
 }
 
 /// What the hooks keep is the caller's.

@@ -205,6 +205,11 @@ impl Segments {
         }
     }
 
+    /// Segments below this generation are wanted archived, however many are left.
+    pub fn archive_below(&mut self, generation: u64) {
+        self.archived_below = self.archived_below.max(generation);
+    }
+
     /// The current segment gets a frame more.
     pub fn begins(&mut self, number: u64) {
         if let Some(segment) = self.live.back_mut() {

@@ -378,6 +378,11 @@ impl Journal {
         self.segments.seal_all();
     }
 
+    /// Wants all segments below this generation archived, however much room is left: nothing in them is needed any more.
+    pub fn archive_below(&mut self, generation: u64) {
+        self.segments.archive_below(generation);
+    }
+
     /// The oldest segment is in the archive, and that survives what the journal survives: its file is used again. It may be read once more
     /// if the broker ends before another segment is prepared. False if it was not the oldest, or is not complete.
     pub fn release(&mut self, archived: Archived) -> bool {

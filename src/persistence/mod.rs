@@ -332,8 +332,7 @@ impl Persistence {
 
     /// The next answer that need not wait any more.
     pub fn next_answer(&mut self) -> Option<(ConnectionId, Answer)> {
-        let ((connection, incoming), answer) =
-            self.answers.next(self.commits.committed(), self.letters.committed())?;
+        let ((connection, incoming), answer) = self.answers.next(self.commits.committed(), self.letters.committed())?;
         self.record_with_answer(incoming);
         Some((connection, answer))
     }
@@ -377,21 +376,16 @@ impl Persistence {
     /// What is to be written again now, to make room; [`rewritten`](Self::rewritten) has to follow. None if there is enough, or the journal takes
     /// no more at present.
     pub fn next_to_rewrite(&mut self) -> Option<Cursor> {
-        // Where ordinary records have none, this is what makes room again.
-        if !self.behind.is_empty() || self.setup.journal.room(Class::Relief).is_none_or(|room| room < CROWDED) {
+        if !self.is_to_be_rewritten() {
             return None;
         }
-        let before = match self.rewriting {
-            Rewriting::Done { live, .. } => live,
-            _ => 1,
-        };
+        // Where ordinary records have no room, this is what makes some.
+        if !self.behind.is_empty() || self.setup.journal.room(Class::Relief).is_none_or(|room| room < CROWDED) {
+            self.setup.journal.grow();
+            return None;
+        }
         let next = match &mut self.rewriting {
             Rewriting::Idle | Rewriting::Done { .. } => {
-                let fullness = self.setup.journal.fullness();
-                // What is needed must fit into the other half. To write it again so soon that no segment was begun meanwhile gives none back.
-                if fullness.live <= before || fullness.live * 2 < fullness.segments {
-                    return None;
-                }
                 self.rewriting = Rewriting::UnderWay { below: None, at: Cursor::End };
                 Some(Cursor::Session(0))
             }
@@ -400,6 +394,21 @@ impl Persistence {
         };
         self.makes_room = next.is_some();
         next
+    }
+
+    /// Whether what is needed is being written again, or has to be: it must fit into the other half of the journal. To do so once more when
+    /// neither a segment was begun meanwhile nor anything was recorded would make no room.
+    fn is_to_be_rewritten(&self) -> bool {
+        let fullness = self.setup.journal.fullness();
+        let is_half = fullness.live > 1 && fullness.live * 2 >= fullness.segments;
+        match self.rewriting {
+            Rewriting::Idle => is_half,
+            Rewriting::Done { live, records, .. } => {
+                is_half && (fullness.live > live || self.recorded() > records && self.is_crowded())
+            }
+            Rewriting::UnderWay { .. } => true,
+            Rewriting::Committing { .. } => false,
+        }
     }
 
     /// What was to be written again has been, up to here.
@@ -435,9 +444,9 @@ impl Persistence {
             && self.deferred.is_empty()
         {
             self.setup.journal.archive_below(below);
-            self.rewriting = Rewriting::Done { below, live: usize::MAX };
+            self.rewriting = Rewriting::Done { below, live: usize::MAX, records: self.recorded() };
         }
-        let Rewriting::Done { below, live } = &mut self.rewriting else { return };
+        let Rewriting::Done { below, live, .. } = &mut self.rewriting else { return };
         let journal = &mut self.setup.journal;
         while let Some(oldest) = journal.oldest().filter(|oldest| oldest.generation < *below)
             && journal.release(oldest)

@@ -8,9 +8,7 @@ use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use moormq::codec::{
-    Connect, Packet, PacketId, ProtocolVersion, QoS, Subscribe, SubscribeFilter, SubscriptionOptions,
-};
+use moormq::codec::{Connect, Packet, PacketId, ProtocolVersion, QoS, Subscribe, SubscribeFilter, SubscriptionOptions};
 
 use crate::broker::{Broker, Place, complaints};
 use crate::judge;
@@ -48,6 +46,7 @@ pub struct Outcome {
     pub published: u64,
     pub received: u64,
     pub shared_twice: usize,
+    pub came_twice: u32,
     /// In payloads.
     pub bytes: u64,
     pub slowest_start: Duration,
@@ -87,10 +86,14 @@ pub fn run(plan: Plan, directory: PathBuf) -> Outcome {
         tallies.push(Mutex::new(tally));
     }
     let judged = vec![0; usize::from(plan.publishers)];
-    let (common, outcome) = (Common::default(), Outcome::default());
-    let mut campaign =
-        Campaign { plan, place, rng, common, publishers, logs, subscribers, tallies, judged, outcome };
+    // Shards record a message each for itself: if the broker ends when one has done so, and that it was taken is not recorded, it is published
+    // once more to all of them.
+    let mut common = Common::default();
+    common.may_come_twice = plan.shards > 1;
+    let outcome = Outcome::default();
+    let mut campaign = Campaign { plan, place, rng, common, publishers, logs, subscribers, tallies, judged, outcome };
     campaign.play();
+    campaign.outcome.came_twice = campaign.common.came_twice();
     campaign.outcome.faults.extend(campaign.common.faults());
     campaign.outcome
 }
@@ -286,7 +289,6 @@ impl Campaign {
             broker.kill();
             self.outcome.kills += 1;
         }
-        
     }
 
     /// A client that comes before all others looks at what is retained.
@@ -297,8 +299,7 @@ impl Campaign {
     }
 
     fn see_retained(&self, broker: &Broker) -> std::io::Result<()> {
-        let (mut connection, _) =
-            Connection::open(broker.address, &Connect::new(ProtocolVersion::V5, "retained"))?;
+        let (mut connection, _) = Connection::open(broker.address, &Connect::new(ProtocolVersion::V5, "retained"))?;
         let options = SubscriptionOptions::new(QoS::AtMostOnce);
         let filters = [SubscribeFilter { filter: "r/#", options }];
         connection.send(&[Packet::Subscribe(Subscribe::new(PacketId::MIN, &filters[..]))])?;

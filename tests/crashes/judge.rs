@@ -93,8 +93,7 @@ pub fn shared_twice(logs: &[Mutex<Log>], tallies: &[Mutex<Tally>], from: &[usize
 
 /// What may be retained of a topic: the number of what was acknowledged last, and what was sent since; none is nothing.
 pub fn retained(log: &Log, topic: u8) -> (bool, Vec<Option<u32>>) {
-    let of_topic =
-        log.sent.iter().enumerate().filter(|(_, sent)| sent.kind == Kind::Retained && sent.topic == topic);
+    let of_topic = log.sent.iter().enumerate().filter(|(_, sent)| sent.kind == Kind::Retained && sent.topic == topic);
     let mut may = vec![None];
     let mut is_needed = false;
     for (number, sent) in of_topic {

@@ -37,10 +37,11 @@ fn play(plan: Plan) -> Outcome {
     let name = format!("crashes-{}-{}-{}", std::process::id(), plan.shards, plan.seed);
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let outcome = run(plan, directory.clone());
-    let Outcome { kills, early, stops, published, received, shared_twice, bytes, slowest_start, .. } = &outcome;
+    let Outcome { kills, early, stops, published, received, bytes, slowest_start, .. } = &outcome;
+    let Outcome { came_twice, shared_twice, .. } = &outcome;
     println!(
         "{kills} kills ({early} before it listened), {stops} stops, {published} published, {received} received, \
-         {shared_twice} at two members of a group, {bytes} bytes, slowest start {slowest_start:?}, {:.1?}",
+         {came_twice} of QoS 2 twice, {shared_twice} at two members of a group, {bytes} bytes, slowest start {slowest_start:?}, {:.1?}",
         began.elapsed()
     );
     for (line, count) in &outcome.warnings {

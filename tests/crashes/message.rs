@@ -13,8 +13,6 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Kind; 4] = [Kind::Plain, Kind::Shared, Kind::Retained, Kind::Rare];
-
     pub const fn letter(self) -> char {
         match self {
             Kind::Plain => 'm',
@@ -36,7 +34,7 @@ pub struct Sent {
     pub qos: QoS,
     /// It has no payload: it cannot be told from others, and clears what is retained.
     pub is_clearing: bool,
-    /// Before it was sent first.
+    /// Before it was sent first, and the round then.
     pub first: u64,
     pub round: u32,
     /// When PUBACK or PUBREC had come.
@@ -53,14 +51,21 @@ pub struct Mark {
 }
 
 const MARK: usize = 7;
+/// It was sent once more. What is so may come behind what was published later.
+const AGAIN: u8 = 0x80;
 
 impl Mark {
-    pub fn payload(self, length: usize) -> Vec<u8> {
+    pub fn payload(self, length: usize, is_again: bool) -> Vec<u8> {
         let mut payload = self.publisher.to_be_bytes().to_vec();
         payload.extend(self.number.to_be_bytes());
-        payload.push(self.qos as u8);
+        payload.push(self.qos as u8 | if is_again { AGAIN } else { 0 });
         payload.resize(length.max(MARK), self.number as u8);
         payload
+    }
+
+    /// Whether it is of a message that was sent once more.
+    pub fn is_again(payload: &[u8]) -> bool {
+        payload.get(MARK - 1).is_some_and(|byte| byte & AGAIN != 0)
     }
 
     /// None if it is none that was sent.
@@ -69,7 +74,7 @@ impl Mark {
         let mark = Mark {
             publisher: u16::from_be_bytes([mark[0], mark[1]]),
             number: u32::from_be_bytes([mark[2], mark[3], mark[4], mark[5]]),
-            qos: QoS::from_u8(mark[6])?,
+            qos: QoS::from_u8(mark[6] & !AGAIN)?,
         };
         rest.iter().all(|byte| *byte == mark.number as u8).then_some(mark)
     }

@@ -93,7 +93,7 @@ impl Driven {
         let answer = move |answer| drop(sender.send(answer));
         let (thread, mut files) = StoreThread::for_shards(store, sync, vec![Box::new(answer)]).expect("a thread");
         let (ring, bell) = ring(2);
-        let journal = Journal::new(settings(store, sync), recovery.recovered, 1000);
+        let journal = Journal::new(settings(store, sync), recovery.recovered, 1000).expect("it can be opened");
         let files = files.pop().expect("one shard");
         let (started, writes) = (Instant::now(), false);
         Driven { ring, journal, files, _thread: thread, prepared, started, writes, _bell: bell }
@@ -107,7 +107,7 @@ impl Driven {
                     self.ring.write_file(file, write);
                     self.writes = true;
                 }
-                Begun::Answered(answer) => self.journal.answer(answer, now),
+                Begun::Answered(answer) => assert!(self.journal.answer(answer, now)),
                 Begun::HandedOver => {}
             }
         }
@@ -131,7 +131,7 @@ impl Driven {
                 Completion::FileSynced(result) => Answer::Synced(result),
                 _ => panic!("nobody asked for that"),
             };
-            self.journal.answer(answer, now);
+            assert!(self.journal.answer(answer, now));
         }
         self.writes = self.journal.failure().is_none() && !self.journal.is_settled();
         assert!(self.journal.failure().is_none(), "{:?}", self.journal.failure());
@@ -139,7 +139,7 @@ impl Driven {
 
     fn take(&mut self, prepared: Prepared) {
         let answer = self.files.prepared(prepared);
-        self.journal.answer(answer, self.started.elapsed());
+        assert!(self.journal.answer(answer, self.started.elapsed()));
     }
 
     /// Appends a record, as soon as there is room; what is archived then is given to `released`.
@@ -437,7 +437,8 @@ fn what_there_is_no_room_for_is_told_and_tried_again() {
             let large = Settings { segment_bytes: LIMIT + SEGMENT, ..*settings(&store, sync) };
             let (_, recovery) = recovered(&store);
             let mut driven = Driven::start(&store, recovery, sync);
-            driven.journal = Journal::new(large.check().expect("they hold"), Default::default(), 0);
+            let large = large.check().expect("they hold");
+            driven.journal = Journal::new(large, Default::default(), 0).expect("it can be opened");
             while driven.journal.shortage().is_none() {
                 driven.turn();
             }
@@ -528,6 +529,25 @@ fn files_of_another_store_are_told_and_left_alone() {
         driven.settle();
     }
     assert_eq!(fs::read(&foreign).expect("it is there"), bytes);
+}
+
+#[test]
+fn marks_grow_on_also_when_all_files_of_a_journal_are_lost() {
+    let directory = temporary(PLACES[1]);
+    let mut last = Mark::default();
+    for _ in 0..3 {
+        let mut store = opened(directory.path());
+        let (numbers, recovery) = recovered(&store);
+        assert!(numbers.is_empty());
+        let mut driven = Driven::start(&store, recovery, store.sync());
+        store.raise_floors(&[(0, driven.journal.floor())].into()).expect("it can be written");
+        let mark = driven.append(1, |_| {});
+        driven.settle();
+        assert!(mark > last);
+        last = mark;
+        drop(driven);
+        store.remove_journal(0).expect("it is there");
+    }
 }
 
 /// The store's thread, whose answers wait until they are fetched, and one of whose answers it waits for.

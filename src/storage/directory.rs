@@ -14,8 +14,8 @@ use rustix::rand::{GetRandomFlags, getrandom};
 use super::device;
 use super::error::StorageError;
 use super::names::{JournalFile, Listing};
-use super::store_file::{Floor, LONGEST, STORE_VERSION, StoreFacts, Unreadable};
-use crate::journal::{StoreId, Sync};
+use super::store_file::{LONGEST, STORE_VERSION, StoreFacts, Unreadable};
+use crate::journal::{Floor, StoreId, Sync};
 
 const STORE: &str = "store";
 const NEW_STORE: &str = "store.new";
@@ -123,7 +123,8 @@ impl StoreDirectory {
         Listing::of(&directory).map_err(|error| StorageError::io(&directory, "listed", &error))
     }
 
-    /// What journals have reached is written down: each floor rises to the one given, and none falls.
+    /// Keeps the floors of journals: each rises to the one given, and none falls. To be called with [`Journal::floor`](crate::journal::Journal::floor)
+    /// when journals are open, before anything is acknowledged; [`recover`](StoreDirectory::recover) gives them back at the next start.
     ///
     /// # Errors
     ///

@@ -60,5 +60,5 @@ pub use journal_files::{Begun, JournalFiles};
 pub use names::{JournalFile, Listing, MOST_LISTED};
 pub use recovery::Recovery;
 pub use segment_file::READ_AHEAD;
-pub use store_file::{Floor, STORE_VERSION, StoreFacts};
+pub use store_file::{STORE_VERSION, StoreFacts};
 pub use thread::{MOST_SET_ASIDE, Prepared, StoreThread, TASKS_PER_SHARD};

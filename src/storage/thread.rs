@@ -98,6 +98,7 @@ struct Work {
     place: Place,
     answers: Vec<Answers>,
     tasks: Receiver<Task>,
+    /// One for each shard at most, since a journal prepares one at a time.
     fills: VecDeque<Fill>,
     zeros: Aligned,
 }

@@ -94,6 +94,8 @@ pub(crate) mod octets;
 #[doc(hidden)]
 pub mod random;
 #[doc(hidden)]
+pub mod records;
+#[doc(hidden)]
 pub mod session;
 #[doc(hidden)]
 pub mod shard;

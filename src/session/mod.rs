@@ -23,7 +23,7 @@ pub use in_flight::{InFlight, Stage, packet_id};
 pub use inbound::Inbound;
 pub use key::Key;
 pub use migration::{Arriving, Buffered, MigrationState, PublicationId};
-pub use outbound::{Outbound, StallWatch};
+pub use outbound::{Outbound, Restored, StallWatch};
 pub use queue::{Insert, OutgoingMessage, Queue, QueueLimits};
 pub use recipient::{PROGRAM, Recipient};
 pub use settings::SessionSettings;

@@ -39,7 +39,7 @@ impl OutgoingMessage {
 }
 
 /// The bounds of one session's queue.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueLimits {
     /// Most messages while the client is connected.
     pub online: Limit,
@@ -172,6 +172,11 @@ impl Queue {
         self.waiting.push(delivery);
         insert.stored = true;
         insert
+    }
+
+    /// Adds at the end what was in the queue before the broker started: no limit concerns it.
+    pub(super) fn restore(&mut self, delivery: OutgoingMessage) {
+        self.waiting.push(delivery);
     }
 
     /// The message that is to be sent next.

@@ -260,7 +260,7 @@ fn take_lock(directory: &Path) -> Result<File, StorageError> {
     };
     let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).clone();
     let mut lock = options.open(&path).map_err(failed("opened"))?;
-    let is_ours = device::lock(&lock, device::STORE_PATIENCE).map_err(failed("locked"))?;
+    let is_ours = device::lock(&lock, device::SHORT_PATIENCE).map_err(failed("locked"))?;
     if !is_ours {
         let mut text = String::new();
         let _ = (&lock).take(20).read_to_string(&mut text);

@@ -35,7 +35,7 @@
 //! | what | bound |
 //! |---|---|
 //! | tasks that wait for the thread | [`TASKS_PER_SHARD`] for each shard; beyond, a preparation has failed, and a removal is left out |
-//! | time until a lock is given up | a second for the store, [`LOCK_PATIENCE`] for each segment |
+//! | time until a lock is given up | a second for the store, and for a segment that is prepared; [`LOCK_PATIENCE`] for each segment that is read |
 //! | memory of filling | one piece of [`PIECE`] bytes |
 //! | memory of reading | [`READ_AHEAD`] bytes for a journal, besides its reader |
 //! | files that are set aside | [`MOST_SET_ASIDE`]; the first ones stay, as they say how it began, and further ones are removed |

@@ -36,6 +36,7 @@ const FLOORS: &[&[&str]] = &[
         "flow",
         "subscribing",
         "pending_hooks",
+        "records",
     ],
     &["shard"],
     &["threads"],

@@ -215,6 +215,10 @@ impl Rig {
                     let counts = |entry: &Entry| entry.is_released || entry.generation.is_none_or(|own| own >= oldest);
                     assert!(self.history.iter().all(counts), "what is not archived counts");
                     assert!(self.has_lost || oldest >= self.released_below, "and nothing else");
+                    if !preparation.fill && self.journal.shortage().is_some() {
+                        // There is no room to keep what was given up.
+                        self.given_up.clear();
+                    }
                     self.preparing = Some((preparation, oldest));
                 }
                 Effect::Remove { file } | Effect::SetAside { file }

@@ -92,6 +92,8 @@ pub mod message;
 pub mod net;
 pub(crate) mod octets;
 #[doc(hidden)]
+pub mod persistence;
+#[doc(hidden)]
 pub mod random;
 #[doc(hidden)]
 pub mod records;

@@ -93,7 +93,7 @@ impl Driven {
         let answer = move |answer| drop(sender.send(answer));
         let (thread, mut files) = StoreThread::for_shards(store, sync, vec![Box::new(answer)]).expect("a thread");
         let (ring, bell) = ring(2);
-        let journal = Journal::new(settings(store, sync), recovery.recovered, 1000).expect("it can be opened");
+        let journal = Journal::new(settings(store, sync), recovery.recovered, 1000).expect("it is its own");
         let files = files.pop().expect("one shard");
         let (started, writes) = (Instant::now(), false);
         Driven { ring, journal, files, _thread: thread, prepared, started, writes, _bell: bell }
@@ -437,8 +437,8 @@ fn what_there_is_no_room_for_is_told_and_tried_again() {
             let large = Settings { segment_bytes: LIMIT + SEGMENT, ..*settings(&store, sync) };
             let (_, recovery) = recovered(&store);
             let mut driven = Driven::start(&store, recovery, sync);
-            let large = large.check().expect("they hold");
-            driven.journal = Journal::new(large, Default::default(), 0).expect("it can be opened");
+            driven.journal =
+                Journal::new(large.check().expect("they hold"), Default::default(), 0).expect("there was none");
             while driven.journal.shortage().is_none() {
                 driven.turn();
             }

@@ -30,6 +30,7 @@ mod hook_tasks;
 pub mod listeners;
 pub mod memory;
 pub mod mesh;
+pub mod opening;
 pub mod output;
 pub mod places;
 pub mod port_holder;

@@ -124,6 +124,8 @@ pub struct Sockets<P: AsRef<[u8]>> {
     pub(super) limits: SocketLimits,
     pub(super) ring: Ring<P>,
     pub(super) listeners: Listeners,
+    /// Whether connections are accepted.
+    accepts: bool,
     pub(super) table: Table<P>,
     /// Sockets whose receive the next submit arms.
     pub(super) to_arm: Vec<ConnectionId>,
@@ -162,6 +164,7 @@ impl<P: AsRef<[u8]>> Sockets<P> {
             limits: SocketLimits { max_connections, ..limits },
             ring: Ring::new(limits.ring, bell)?,
             listeners: Listeners::new(listeners),
+            accepts: true,
             table: Table::new(),
             to_arm: Vec::new(),
             starved: VecDeque::new(),
@@ -173,6 +176,11 @@ impl<P: AsRef<[u8]>> Sockets<P> {
             to_close: VecDeque::new(),
             places: None,
         })
+    }
+
+    /// Accepts connections from here on, or no more; those that come meanwhile wait in the kernel.
+    pub fn set_accepting(&mut self, accepts: bool) {
+        self.accepts = accepts;
     }
 
     /// Has every accepted socket take one of `places`, until it is closed, wherever that is. This is `shard`.
@@ -237,7 +245,8 @@ impl<P: AsRef<[u8]>> Sockets<P> {
         self.end_overdue(now);
         self.close_some();
         self.arm_receives();
-        self.listeners.steer(&mut self.ring, self.table.len() < self.limits.max_connections, now);
+        let accepts = self.accepts && self.table.len() < self.limits.max_connections;
+        self.listeners.steer(&mut self.ring, accepts, now);
     }
 
     /// The time by which [`submit`](Self::submit) or [`wait`](Self::wait) has to be called even without an event.

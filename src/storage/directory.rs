@@ -123,6 +123,18 @@ impl StoreDirectory {
         Listing::of(&directory).map_err(|error| StorageError::io(&directory, "listed", &error))
     }
 
+    /// A broker opens the store: the number of this boot, one more than that of the last.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be written down.
+    pub fn begin_boot(&mut self) -> Result<u32, StorageError> {
+        let facts = StoreFacts { boots: self.facts.boots + 1, ..self.facts.clone() };
+        write_facts(&self.path, &facts)?;
+        self.facts = facts;
+        Ok(self.facts.boots)
+    }
+
     /// Keeps the floors of journals: each rises to the one given, and none falls. To be called with [`Journal::floor`](crate::journal::Journal::floor)
     /// when journals are open, before anything is acknowledged; [`recover`](StoreDirectory::recover) gives them back at the next start.
     ///
@@ -324,6 +336,7 @@ fn create(directory: &Path, now: u64) -> Result<StoreFacts, StorageError> {
         id: StoreId(id.try_into().unwrap_or_default()),
         slot_seed: seed.try_into().map_or(0, u64::from_le_bytes),
         made: now,
+        boots: 0,
         floors: BTreeMap::new(),
     };
     make_journal(directory)?;

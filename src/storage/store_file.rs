@@ -13,7 +13,9 @@
 //! | 24 | 16 | id of the store |
 //! | 40 | 8 | seed of the hash that puts subscriber ids into slots |
 //! | 48 | 8 | when the store was made, in seconds since 1970 |
-//! | 56 | 24 each | floors: shard (4), zero (4), generation (8), number (8) |
+//! | 56 | 4 | how often a broker has opened it |
+//! | 60 | 4 | zero |
+//! | 64 | 24 each | floors: shard (4), zero (4), generation (8), number (8) |
 
 use std::collections::BTreeMap;
 
@@ -27,7 +29,7 @@ pub const STORE_VERSION: u32 = 1;
 pub(super) const LONGEST: u64 = 1 << 20;
 
 const MAGIC: [u8; 8] = *b"moormq-S";
-const FIXED: usize = 56;
+const FIXED: usize = 64;
 const FLOOR: usize = 24;
 
 /// What the file `store` says.
@@ -39,6 +41,8 @@ pub struct StoreFacts {
     pub slot_seed: u64,
     /// When the store was made, in seconds since 1970.
     pub made: u64,
+    /// How often a broker has opened it.
+    pub boots: u32,
     /// Above what the journals of shards have reached; of none that never had one.
     pub floors: BTreeMap<u32, Floor>,
 }
@@ -66,6 +70,8 @@ impl StoreFacts {
         copy.extend(self.id.0);
         copy.extend(self.slot_seed.to_le_bytes());
         copy.extend(self.made.to_le_bytes());
+        copy.extend(self.boots.to_le_bytes());
+        copy.extend([0; 4]);
         for (shard, Floor { generation, number }) in &self.floors {
             copy.extend(shard.to_le_bytes());
             copy.extend([0; 4]);
@@ -123,7 +129,8 @@ fn decode_copy(bytes: &[u8]) -> Result<StoreFacts, Unreadable> {
     });
     let id = *copy[24..].first_chunk().ok_or(Unreadable::Damaged)?;
     let (slot_seed, made) = (long(40).ok_or(Unreadable::Damaged)?, long(48).ok_or(Unreadable::Damaged)?);
-    Ok(StoreFacts { id: StoreId(id), slot_seed, made, floors: floors.collect() })
+    let boots = word(56).ok_or(Unreadable::Damaged)?;
+    Ok(StoreFacts { id: StoreId(id), slot_seed, made, boots, floors: floors.collect() })
 }
 
 #[cfg(test)]
@@ -132,7 +139,13 @@ mod tests {
 
     fn facts(shards: u32) -> StoreFacts {
         let floor = |shard: u32| (shard, Floor { generation: u64::from(shard) + 5, number: 7 });
-        StoreFacts { id: StoreId([9; 16]), slot_seed: 0x1234, made: 55, floors: (0..shards).map(floor).collect() }
+        StoreFacts {
+            id: StoreId([9; 16]),
+            slot_seed: 0x1234,
+            made: 55,
+            boots: 7,
+            floors: (0..shards).map(floor).collect(),
+        }
     }
 
     #[test]

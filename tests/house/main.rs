@@ -38,6 +38,7 @@ const FLOORS: &[&[&str]] = &[
         "pending_hooks",
         "records",
     ],
+    &["persistence"],
     &["shard"],
     &["threads"],
     &["storage"],
@@ -229,6 +230,8 @@ fn no_file_of_the_shard_or_an_organ_needs_one_that_needs_it() {
 fn no_file_of_the_journal_or_the_store_needs_one_that_needs_it() {
     no_cycles(&LIBRARY, "src/journal");
     no_cycles(&LIBRARY, "src/storage");
+    no_cycles(&LIBRARY, "src/persistence");
+    no_cycles(&LIBRARY, "src/records");
 }
 
 /// The layers of `src/shard`, one on top of the other: each has few fields and few methods, and there is no other type that is spread

@@ -17,7 +17,7 @@ use crate::persistence::{Durability, PersistenceSetup};
 use crate::records::{Image, Record, StoredSession, WallClock, WallTime};
 use crate::shard::Shard;
 use crate::sharding::{hasher, owner_of};
-use crate::storage::{self, StoreDirectory};
+use crate::storage::{self, StorageError, StoreDirectory};
 
 /// A store that is open, and what was in it.
 pub(super) struct Store {
@@ -48,6 +48,7 @@ impl Store {
         let seconds = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let mut directory = StoreDirectory::open_or_create(Path::new(path), seconds).map_err(StartError::Storage)?;
         directory.notes().iter().for_each(|note| tracing::warn!("storage: {note}"));
+        check_shards(&directory, shards)?;
         let boot = directory.begin_boot().map_err(StartError::Storage)?;
         let durability = durability(config.durability);
         let sync = match durability {
@@ -134,6 +135,21 @@ impl StorePart {
         }
         let clock = Box::new(move || -> Duration { clock.exact() });
         shard.persist(PersistenceSetup { journal, boot, sync, durability, clock, wall });
+    }
+}
+
+/// Of a store that others have written, each shard goes on with its own journal.
+fn check_shards(directory: &StoreDirectory, shards: usize) -> Result<(), StartError> {
+    let written =
+        directory.journal_files().map_err(StartError::Storage)?.journals.keys().next_back().map(|last| last + 1);
+    match written {
+        Some(written) if written as usize != shards => {
+            let problem = format!(
+                "was written by a broker with {written} shards, and cannot be read by one with {shards} yet: set shards = {written}"
+            );
+            Err(StartError::Storage(StorageError::new(directory.path(), problem)))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -27,7 +27,8 @@ struct Rig {
 impl Rig {
     fn new(keeps: bool) -> Self {
         let settings = Settings::new(StoreId([7; 16]), 0);
-        let journal = Journal::new(settings.check().expect("the defaults hold"), Recovered::nothing(), 0);
+        let journal = Journal::new(settings.check().expect("the defaults hold"), Recovered::nothing(), 0)
+            .expect("there was none before");
         let file = keeps.then(|| vec![0; settings.segment_bytes as usize]);
         let mut rig = Rig { journal, settings, now: Duration::ZERO, file };
         rig.turn(0);

@@ -92,6 +92,8 @@ pub mod message;
 pub mod net;
 pub(crate) mod octets;
 #[doc(hidden)]
+pub mod persistence;
+#[doc(hidden)]
 pub mod random;
 #[doc(hidden)]
 pub mod records;
@@ -101,6 +103,8 @@ pub mod session;
 pub mod shard;
 #[doc(hidden)]
 pub mod sharding;
+#[doc(hidden)]
+pub mod storage;
 #[doc(hidden)]
 pub mod tables;
 pub mod threads;

@@ -7,7 +7,8 @@ use super::aligned::Aligned;
 use super::segment::FileId;
 use super::settings::Sync;
 
-/// How far a journal is: the number of a frame. Records of one frame have the same mark; later ones none that is smaller.
+/// How far a journal is: the number of a frame. Records of one frame have the same mark; later ones none that is smaller, after another opening
+/// neither.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Mark(pub(super) u64);
 
@@ -22,7 +23,8 @@ impl fmt::Display for Mark {
 pub enum Class {
     /// It needs more.
     Ordinary,
-    /// It needs less in the end, once the archive has it: an acknowledgement, the end of a session. It may have the last segment.
+    /// It needs less in the end, once the archive has it: an acknowledgement, the end of a session. It may have the last segment, and a frame of its
+    /// own beyond those that may wait.
     Relief,
 }
 
@@ -41,7 +43,8 @@ pub enum Refused {
 
 /// What is to be done for a journal.
 pub enum Effect {
-    /// Write a frame; its answer is [`Journal::written`](super::Journal::written), and with [`Sync::Linked`] [`Journal::synced`](super::Journal::synced) then.
+    /// Write a frame; its answer is [`Journal::written`](super::Journal::written), and with [`Sync::Linked`] a second one, in any order,
+    /// [`Journal::synced`](super::Journal::synced): that, too, whatever became of the write.
     Write(Write),
     /// Prepare a segment; its answer is [`Journal::prepared`](super::Journal::prepared).
     Prepare(Preparation),
@@ -50,8 +53,9 @@ pub enum Effect {
         /// The file.
         file: FileId,
     },
-    /// Give a file another name, under which no start reads it, or try to: it could not be read in full, and nothing in it counts any more. No
-    /// answer.
+    /// Give a file another name, under which no start reads it, or try to: it could not be read in full, or something in it is lost, and nothing
+    /// in it counts any more. No answer. A start has no more of them than there were files, and no file twice; how many are kept over the
+    /// years is for those who keep them to bound.
     SetAside {
         /// The file.
         file: FileId,
@@ -59,6 +63,7 @@ pub enum Effect {
 }
 
 /// What became of an effect. There is none to those that have no answer.
+#[derive(Debug)]
 pub enum Answer {
     /// To [`Journal::written`](super::Journal::written): of a [`Effect::Write`].
     Written {
@@ -121,8 +126,12 @@ pub struct Preparation {
 pub struct Archived {
     /// Its file.
     pub file: FileId,
-    /// Its generation.
+    /// Its generation: that of all records in it, see [`Journal::generation_of`](super::Journal::generation_of).
     pub generation: u64,
+    /// The mark of its first records, as far as they could be read; 0 if none could.
+    pub from: Mark,
+    /// The mark of its last records.
+    pub to: Mark,
 }
 
 /// How full a journal is.

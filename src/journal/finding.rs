@@ -25,9 +25,17 @@ pub enum What {
         /// How many bytes it would have.
         bytes: u64,
     },
-    /// One or several frames that cannot be read, although those behind them can. Keep these bytes aside for inspection: they are
-    /// overwritten when the segment is used again.
+    /// One or several frames that cannot be read, although later ones can, or had begun. The file is not used again: it is
+    /// [set aside](super::Effect::SetAside) for inspection when the rest of it is archived.
     Damaged {
+        /// Where they begin in the file.
+        offset: u64,
+        /// How many bytes they are, or might be.
+        bytes: u64,
+    },
+    /// One or several frames that an earlier start could not read, and went on without, and that may have been acknowledged. They do not
+    /// count, whether they can be read now or not. The file is set aside as a damaged one is; until then this is found at each start.
+    GivenUp {
         /// Where they begin in the file.
         offset: u64,
         /// How many bytes they are, or might be.
@@ -79,6 +87,13 @@ pub enum What {
         /// How long it should be.
         of: u64,
     },
+    /// The file is longer than it was made. What is behind its end is not read, and goes with it.
+    TooLong {
+        /// How long it is.
+        bytes: u64,
+        /// How long it should be.
+        of: u64,
+    },
     /// The file, or a part of it, cannot be read. What can be is read, up to a [bound](super::MOST_UNREADABLE).
     Unreadable {
         /// Where that begins.
@@ -105,6 +120,7 @@ impl Finding {
     pub fn is_loss(&self) -> bool {
         match self.what {
             What::Damaged { .. }
+            | What::GivenUp { .. }
             | What::MissingFrames { .. }
             | What::MissingSegment { .. }
             | What::NoSegment
@@ -115,6 +131,7 @@ impl Finding {
             | What::Further { .. } => true,
             What::TornTail { .. }
             | What::HeaderLost { .. }
+            | What::TooLong { .. }
             | What::OtherStore { .. }
             | What::OtherShard { .. }
             | What::SameGeneration { .. } => false,
@@ -137,6 +154,12 @@ impl fmt::Display for Finding {
                     "commits in the {bytes} bytes at {offset} are damaged and left out; those behind them are read"
                 )
             }
+            What::GivenUp { offset, bytes } => {
+                write!(
+                    f,
+                    "commits in the {bytes} bytes at {offset} could not be read at an earlier start, and are left out"
+                )
+            }
             What::MissingFrames { after, before } => {
                 write!(f, "commits between those numbered {after} and {before} are missing")
             }
@@ -154,7 +177,9 @@ impl fmt::Display for Finding {
             What::SameGeneration { generation } => {
                 write!(f, "this is a second segment of generation {generation}; it is left alone")
             }
-            What::TooShort { bytes, of } => write!(f, "the file has {bytes} bytes instead of {of}"),
+            What::TooShort { bytes, of } | What::TooLong { bytes, of } => {
+                write!(f, "the file has {bytes} bytes instead of {of}")
+            }
             What::Unreadable { offset, error } => write!(f, "the file cannot be read at {offset}: {error}"),
             What::NoRecord { number, bytes } => {
                 write!(f, "{bytes} bytes at the end of commit {number} are not records, and left out")

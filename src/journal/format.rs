@@ -18,7 +18,7 @@ pub(super) const FRAME_HEADER: usize = 40;
 const SEGMENT_MAGIC: [u8; 8] = *b"moormq-J";
 const SEGMENT_HEADER: usize = 96;
 /// No number in a header is greater, so that they can be counted up from.
-const MOST_NUMBER: u64 = 1 << 62;
+pub(super) const MOST_NUMBER: u64 = 1 << 62;
 /// Where the header of a segment stands: twice, so that a bad bit in one does not matter, each within a sector, which a disk writes
 /// wholly or not at all.
 const COPIES: [usize; 2] = [0, BLOCK / 2];
@@ -211,6 +211,11 @@ impl FrameHeader {
             generation,
             seed,
         })
+    }
+
+    /// Whether a frame of that generation has begun at the front of `block`, though its header may be damaged.
+    pub fn has_begun(block: &[u8], generation: u64) -> bool {
+        block.len() >= FRAME_HEADER && block[..4] == FRAME_MAGIC && u64_at(block, 32) == generation
     }
 
     /// Whether `records` are what the frame was written with.

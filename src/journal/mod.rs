@@ -5,13 +5,15 @@
 //!
 //! # How it is used
 //!
-//! 1. At a start [`Reader`] is given the files that there are; it lends the records one by one, and at its end gives a [`Recovered`] and the
-//!    [`Finding`]s. The files that `Recovered` names, and their directory, are synced.
-//! 2. [`Journal::new`] goes on from there. [`Journal::append`] takes records; each gets a [`Mark`].
+//! 1. At a start the files are locked, synced and opened as [`Reader`] says. It lends the records one by one, and at its end gives a [`Recovered`] and
+//!    the [`Finding`]s. The files that `Recovered` names, and their directory, are synced, if that was not done before.
+//! 2. [`Journal::new`] goes on from there. [`Journal::append`] takes records; each gets a [`Mark`], and is in a segment whose generation
+//!    [`Journal::generation_of`] says.
 //! 3. After each turn, and at [`Journal::wake_up`], all that [`Journal::next_effect`] says is begun, and answered when it is done:
 //!    [`Journal::written`], [`Journal::synced`], [`Journal::prepared`].
 //! 4. What waits for a mark goes on when [`Journal::flushed`] or [`Journal::fsynced`] has reached it.
-//! 5. When [`Journal::oldest`] names a segment, all that is still needed of it goes to the archive; then [`Journal::release`].
+//! 5. When [`Journal::oldest`] names a segment, all that is still needed of it goes to the archive; then [`Journal::release`]. [`Journal::seal`] wants
+//!    that for all.
 //!
 //! # What it guarantees
 //!
@@ -19,39 +21,43 @@
 //!   [`fsynced`](Journal::fsynced) (one whose segment was released excepted): in order, none twice, and none that was not appended. Records beyond
 //!   may be read, too, but none without all those before it. With [`Sync::Never`] a loss of power may leave holes, which are told.
 //! * A bad bit costs the frame it is in, the last one as any other, and nothing else. One in the header of a segment costs nothing.
+//! * What is lost and has something behind it is told, and its file is never used again, but set aside: also if the broker ends before that, or a start
+//!   went on without it. (If there is no room on the disk for another file, or if setting aside fails, it may be used again.)
 //! * What was released is read again at most until another segment has been prepared, and as a whole: the end of the journal is then the same, and
 //!   its beginning somewhat earlier. So a record that is archived may come once more at a start, and the archive has to bear that.
-//! * What a start could not read does not come back at a later one, if there was nothing behind it.
+//! * What a start could not read does not come back at a later one, if there was nothing behind it and the journal went on: a segment was prepared.
+//! * Marks and generations only grow, from one opening to the next; also if all files are lost, with a [`Floor`] that is kept elsewhere.
 //! * A file of another store, shard or version, or that is nothing of ours, is neither read nor written.
 //! * Whatever is in the files, reading ends, and does not panic.
-//! * After a failed write or sync no mark advances, and nothing is tried again.
+//! * After a failed write or sync no mark advances, and nothing is tried again. A write that the system has not begun has not failed:
+//!   [`Journal::written`].
 //!
-//! # What does not hold yet
+//! # What does not hold
 //!
-//! The guarantees above have been shown for one start after another on disks that err once. A reading found these histories, in which they do not
-//! hold; they are to be mended before anything is wired to this:
-//!
-//! 1. Frames that were given up in the middle of a segment are written over, when that is recycled, without another finding.
-//! 2. With [`Sync::Linked`], pages whose sync has failed may be read from the cache of the kernel at the next start, and count as synced.
-//! 3. A write of a process that was killed may reach a file after it was read. The lock has to be one on the files themselves.
-//! 4. A lost frame with only torn ones behind it is told as a torn tail; and one bad block costs up to 64 reads that fail.
-//! 5. An opening that finds all its segments waiting for the archive takes no record before one is released.
-//!
-//! Who wires it has to know in which segment a record is, and up to which mark an archived one goes; to be able to seal the last segment and
-//! release it.
+//! * Some losses cannot be told from what the end of a process leaves: if the last frame of all is damaged, or several last ones in their
+//!   headers, that is a torn tail, or nothing at all where no header can be recognized.
+//! * If the whole block of the header of a segment is lost, what it alone said is lost with it: which segments before it are archived, and which
+//!   frames were given up. So some of those may be read again.
+//! * An opening that finds twice as many segments as there are to be takes no record before one is released: so often has the broker ended without
+//!   its archive.
+//! * It relies on those who open the files: without the lock, the sync and the reading that [`Reader`] asks for, a late write or a sync that
+//!   failed costs what was acknowledged.
 //!
 //! # Bounds
 //!
 //! | what | bound |
 //! |---|---|
-//! | memory of what waits | `buffer_bytes`, and one frame on its way to the disk ([`Settings`]); [`Refused::Busy`] beyond |
-//! | disk | `segments` of `segment_bytes`; more only where a start finds more, until they are archived; [`Refused::Full`] beyond |
+//! | memory of what waits | `buffer_bytes`, one frame more for relief, and one frame on its way to the disk ([`Settings`]); [`Refused::Busy`] beyond |
+//! | disk | `segments` of `segment_bytes`; more only where a start finds more, until they are archived, one for relief then, and one while something is set aside; [`Refused::Full`] beyond |
+//! | files that are set aside or left alone | not bounded here: [`Effect::SetAside`], [`Recovered::left_alone`] |
 //! | a record | [`CheckedSettings::largest_body`]; [`Refused::TooLarge`] beyond |
 //! | commits | one at a time, and the next no sooner than `commit_interval` after the last began |
+//! | a write that the system does not begin | [`MOST_ATTEMPTS`] times, [so far](BEGUN_AGAIN_AFTER) apart |
 //! | ordinary records | as long as a whole segment is left for relief |
 //! | tries to prepare a segment | one at a time; if they fail, from [a second](PREPARED_AGAIN_AFTER) to [a minute](PREPARED_AGAIN_AT_LEAST_AFTER) apart, or when a segment is released |
 //! | memory of reading | a window of 256 KiB, one frame (at most [`LARGEST_FRAME`]), and 1000 findings |
-//! | time of reading | each block is looked at once; a frame with a sound header is read whole; after [`MOST_UNREADABLE`] bad blocks a file is given up |
+//! | time of reading | each block is looked at once, also of archived segments that are still there; a frame with a sound header is read whole; a bad block costs two or three reads that fail, and after [`MOST_UNREADABLE`] a file is given up |
+//! | numbers | 2²² openings for marks, 2³⁰ for generations; [`OpenError::NoNumbers`] beyond |
 //!
 //! # The format
 //!
@@ -103,15 +109,24 @@
 //! # How it is read
 //!
 //! Block by block: where a sound frame begins that comes next by its generation and number, it is taken, and reading goes on behind it; any
-//! other block is stepped over. What was stepped over is [damage](What::Damaged) if the next good frame says that frames are missing before it. If no
-//! good frame follows at all, the journal ends there: [`What::TornTail`] if a frame had begun. It goes on in another segment: each opening begins with
-//! one of its own, whose header tells when that was and with which number, before there is a frame of it. A segment that was prepared and is stepped
-//! over by the next one (which says that another one is before it) does not count.
+//! other block is stepped over. What was stepped over is [damage](What::Damaged) if the next good frame says that frames are missing before it; or if the
+//! last frame that had begun does, since no frame is begun before the one before it is on the device. If nothing follows at all, the journal ends there:
+//! [`What::TornTail`] if a frame had begun. It goes on in another segment: each opening begins with one of its own, whose header tells when that was and
+//! with which number, before there is a frame of it. A segment that was prepared and is stepped over by the next one (which says that another one is
+//! before it) does not count.
+//!
+//! Frames whose numbers a header says are given up do not count: if they may have been acknowledged, that is [told](What::GivenUp) at each start. Segments
+//! that a header says are archived are looked through for the same signs before their files are used again, and nothing is told of them.
 
 mod aligned;
+mod commit;
+mod counters;
 mod effect;
 mod finding;
 mod format;
+mod given_up;
+mod inspection;
+mod order;
 mod reader;
 mod recovered;
 mod segment;
@@ -122,15 +137,17 @@ mod waiting;
 mod writer;
 
 pub use aligned::Aligned;
+pub use commit::{BEGUN_AGAIN_AFTER, MOST_ATTEMPTS};
+pub use counters::{Counters, LastCommit};
 pub use effect::{Answer, Archived, Class, Effect, Fullness, Mark, Preparation, Refused, Write};
 pub use finding::{Finding, What};
 pub use format::{BLOCK, FORMAT_VERSION, Identity, LARGEST_FRAME, StoreId};
 pub use reader::{Reader, Record};
-pub use recovered::Recovered;
+pub use recovered::{Floor, Recovered};
 pub use segment::FileId;
 pub use segments::{PREPARED_AGAIN_AFTER, PREPARED_AGAIN_AT_LEAST_AFTER};
 pub use settings::{
     CheckedSettings, FEWEST_SEGMENTS, LARGEST_SEGMENT, LONGEST_INTERVAL, MOST_SEGMENTS, Settings, SettingsError, Sync,
 };
 pub use source::{MOST_UNREADABLE, ReadAt};
-pub use writer::{Failure, Journal};
+pub use writer::{Failure, Journal, OpenError};

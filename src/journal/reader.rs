@@ -1,23 +1,35 @@
 //! Reading a journal: all that counts in its files, in order.
 
-use std::collections::BTreeSet;
-
 use super::effect::Mark;
 use super::finding::{Finding, Findings, What};
 use super::format::{BLOCK, FrameHeader, Identity, read_record};
-use super::recovered::Recovered;
-use super::segment::{FileId, Segment};
-use super::source::{Blocks, Kind, ReadAt, Source, Window, identify, read_frame};
+use super::given_up::GivenUp;
+use super::inspection::{Archived, Inspection};
+use super::order::{is_missing_before, order};
+use super::recovered::{Floor, Recovered};
+use super::segment::{Condition, FileId, Idle, Segment};
+use super::source::{Blocks, Kind, ReadAt, Records, Source, Window, identify};
 
 /// A record that was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record<'a> {
     /// The mark that [`append`](super::Journal::append) gave it.
     pub mark: Mark,
+    /// The generation of the segment that it is in: that is [`Archived::generation`](super::Archived) when it is archived.
+    pub generation: u64,
     /// Its kind, as it was appended.
     pub kind: u8,
     /// Its body, as it was appended.
     pub body: &'a [u8],
+}
+
+/// A frame that had begun, and is not whole.
+#[derive(Clone, Copy)]
+struct Torn {
+    offset: u64,
+    bytes: u64,
+    /// Its number, and that of the frame before it; none if its header is not sound.
+    numbers: Option<[u64; 2]>,
 }
 
 /// Bytes of a segment that were stepped over: damaged, or never written.
@@ -26,36 +38,77 @@ struct Gap {
     segment: usize,
     offset: u64,
     bytes: u64,
-    /// The first header of a frame in it that is sound though its frame is not: where, and how long that would be.
-    torn: Option<(u64, u64)>,
-    /// There are good frames behind it in the same segment.
+    /// The last frame in it that had begun.
+    torn: Option<Torn>,
+    /// There are frames behind it in the same segment.
     is_inside: bool,
 }
 
+/// What was passed since the last good frame.
+#[derive(Default)]
+struct Passed {
+    gaps: Vec<Gap>,
+    /// The last frame that had begun in the current segment.
+    torn: Option<Torn>,
+    /// What the first frame that was given up by an earlier start followed.
+    given_up: Option<u64>,
+    /// Up to where there are such in the current segment that may have been acknowledged.
+    given_up_below: u64,
+}
+
+impl Passed {
+    /// A frame is passed that an earlier start gave up, and whose predecessor it could read was `last`. One that is not whole, and followed that,
+    /// is what the end of a process leaves; all others may have been acknowledged.
+    fn give_up(&mut self, offset: u64, header: &FrameHeader, is_whole: bool, last: Option<u64>) {
+        let before = last.unwrap_or(*self.given_up.get_or_insert(header.previous));
+        if is_whole || header.previous != before {
+            self.given_up_below = offset + header.whole();
+        }
+    }
+}
+
 /// Reads all segments of a journal in order. One frame is in memory at a time, and a window of 256 KiB. Nothing is written.
+///
+/// # What is to be done before
+///
+/// It trusts that what it is given is on the device, and that nobody else writes it. Whoever opens the files has to see to that, for each file and
+/// before the first byte of it is read:
+///
+/// 1. **A lock on the file itself**: an exclusive `flock` of the open file description through which the file is written later (a ring that has the
+///    file registered has it by that), held until the process ends; for a file that is made as soon as it is made. A write that is on its way to the
+///    device when its process is killed holds the open file description, and with it that lock, until it has ended. A lock on the directory or
+///    on another file, or one of `fcntl`, which belongs to the process, goes earlier: then the write reaches the file after it was read, or after
+///    it was recycled, and is over the new header or a frame that is acknowledged. Who does not get the lock waits for a bounded time, and does not
+///    start then.
+/// 2. **A sync of the file** after that, and of the directory. What a killed process has written may be in the kernel alone. If it fails, do not
+///    start: what is in the file is not known.
+/// 3. **No reading from the cache of the kernel**: either direct reads (`O_DIRECT`), or `POSIX_FADV_DONTNEED` for the whole file, after the sync. Pages
+///    whose sync has failed, in this process or an earlier one, count as clean: they are read as they were written, no further sync
+///    writes them, and the next loss of power loses them.
+///
+/// What a failed sync was for is lost by the third, though it was [`flushed`](super::Journal::flushed): it would be lost anyway, but later, and with all
+/// that was acknowledged since.
 pub struct Reader<F> {
     identity: Identity,
     /// The segments that count, by generation.
     sources: Vec<Source<F>>,
     /// What was found of each, as far as it was read.
     segments: Vec<Segment>,
-    idle: Vec<(FileId, Option<u64>)>,
+    idle: Vec<Idle>,
+    left_alone: Vec<FileId>,
     next_file: u32,
     last_generation: u64,
     findings: Findings,
     window: Window,
     /// Where it is read: in the last of `segments`.
     blocks: Blocks,
-    /// What was stepped over since the last good frame.
-    gaps: Vec<Gap>,
-    torn: Option<(u64, u64)>,
+    passed: Passed,
     /// The number of the last good frame.
     last: Option<u64>,
-    /// Frames with numbers between these do not count.
-    given_up: BTreeSet<[u64; 2]>,
-    records: Vec<u8>,
-    /// Where the next record is in `records`.
-    at: usize,
+    given_up: GivenUp,
+    /// The last frame of those that are archived.
+    archived: Option<Archived>,
+    records: Records,
     is_done: bool,
 }
 
@@ -65,33 +118,38 @@ impl<F: ReadAt> Reader<F> {
         let mut findings = Findings::default();
         let mut window = Window::new();
         let next_file = files.iter().map(|(FileId(id), _)| id.saturating_add(1)).max().unwrap_or(0);
-        let (mut sources, mut idle) = (Vec::new(), Vec::new());
+        let (mut sources, mut idle, mut left_alone) = (Vec::new(), Vec::new(), Vec::new());
         for (id, file) in files {
             match identify(id, file, identity, &mut window, &mut findings) {
                 Kind::Segment(source) => sources.push(source),
-                Kind::Unfinished => idle.push((id, None)),
-                Kind::Other => {}
+                Kind::Unfinished(file) => idle.push(file),
+                Kind::Other => left_alone.push(id),
             }
         }
         let last_generation = sources.iter().map(|source| source.generation).max().unwrap_or(0);
-        let given_up = sources.iter().map(|source| source.given_up).collect();
-        let sources = order(sources, &mut idle, &mut findings);
+        let given_up = GivenUp::new(sources.iter().map(|source| source.given_up));
+        let [sources, others] = order(sources, &mut left_alone, &mut findings);
+        let mut records = Records::none();
+        let mut inspection =
+            Inspection { identity, given_up: &given_up, window: &mut window, records: &mut records, last: None };
+        inspection.inspect(others, &mut idle);
+        let archived = inspection.last;
         let mut reader = Reader {
             identity,
             sources,
             segments: Vec::new(),
             idle,
+            left_alone,
             next_file,
             last_generation,
             findings,
             window,
             blocks: Blocks::new(FileId(0), 0),
-            gaps: Vec::new(),
-            torn: None,
+            passed: Passed::default(),
             last: None,
             given_up,
-            records: Vec::new(),
-            at: 0,
+            archived,
+            records,
             is_done: false,
         };
         reader.next_segment();
@@ -102,21 +160,28 @@ impl<F: ReadAt> Reader<F> {
     #[expect(clippy::should_implement_trait, reason = "a record is lent until the next one is asked for")]
     pub fn next(&mut self) -> Option<Record<'_>> {
         let (kind, body, end) = loop {
-            let rest = &self.records[self.at..];
+            let rest = self.records.rest();
             if let Some(record) = read_record(rest) {
                 break record;
             }
             if !rest.is_empty() {
-                let what = What::NoRecord { number: self.last.unwrap_or(0), bytes: rest.len() };
-                self.findings.add(self.segments.last().map(|segment| segment.file), what);
+                self.tell_no_record(rest.len());
             }
             if !self.next_frame() {
                 return None;
             }
         };
-        let start = self.at;
-        self.at += end;
-        Some(Record { mark: Mark(self.last?), kind, body: &self.records[start + body..start + end] })
+        let (number, generation) = (self.last?, self.segments.last()?.generation);
+        Some(Record { mark: Mark(number), generation, kind, body: &self.records.take(end)[body..] })
+    }
+
+    fn tell_no_record(&mut self, bytes: usize) {
+        let segment = self.segments.last_mut();
+        let file = segment.map(|segment| {
+            segment.worsen(Condition::Evidence);
+            segment.file
+        });
+        self.findings.add(file, What::NoRecord { number: self.last.unwrap_or(0), bytes });
     }
 
     /// What was found so far besides records.
@@ -131,19 +196,20 @@ impl<F: ReadAt> Reader<F> {
         let (live, unused) = self.segments.split_at(last_live.map_or(0, |last| last + 1));
         let mut idle = self.idle;
         // An opening begins with a segment of its own: what was prepared for the last one is prepared anew.
-        let (readable, other): (Vec<&Segment>, Vec<&Segment>) = unused.iter().partition(|segment| segment.is_readable);
-        idle.extend(readable.iter().map(|segment| (segment.file, segment.is_sound.then_some(segment.bytes))));
-        let last_number = self.last.unwrap_or(0);
-        // Those frames may be archived by now, and written over.
-        let reached = self.given_up.iter().map(|[_, first]| *first).max().unwrap_or(0);
+        idle.extend(unused.iter().map(|&Segment { file, bytes, condition, .. }| Idle { file, bytes, condition }));
+        // If all is archived, the journal goes on behind that.
+        let last_number = self.last.or(self.archived.map(|archived| archived.number)).unwrap_or(0);
         let recovered = Recovered {
+            identity: Some(self.identity),
             live: live.to_vec(),
             idle,
-            set_aside: other.iter().map(|segment| segment.file).collect(),
+            left_alone: self.left_alone,
             next_file: self.next_file,
             last_number,
-            reached: reached.max(last_number),
+            // Those frames may be archived by now, and written over.
+            reached: self.given_up.reached().max(last_number),
             last_generation: self.last_generation,
+            floor: Floor::default(),
         };
         (recovered, self.findings.into_list())
     }
@@ -151,25 +217,24 @@ impl<F: ReadAt> Reader<F> {
     /// Goes on with the next segment; false if there is none.
     fn next_segment(&mut self) -> bool {
         let Some(source) = self.sources.get(self.segments.len()) else { return false };
-        let &Source { id: file, generation, bytes, .. } = source;
-        self.segments.push(Segment::empty(file, generation, bytes, BLOCK));
-        self.blocks = Blocks::new(file, BLOCK as u64);
+        let mut segment = Segment::empty(source.id, source.generation, source.bytes, BLOCK);
+        segment.worsen(source.condition);
+        self.segments.push(segment);
+        self.blocks = Blocks::new(source.id, BLOCK as u64);
         self.window.forget();
         true
     }
 
     /// Reads the next frame; false at the end.
     fn next_frame(&mut self) -> bool {
-        self.records.clear();
-        self.at = 0;
         while !self.is_done {
             if self.next_frame_here() {
                 return true;
             }
-            self.step_over(false);
+            self.step_over(None);
             if !self.next_segment() {
                 self.is_done = true;
-                self.tell_torn_tail();
+                self.tell_tail();
             }
         }
         self.records.clear();
@@ -180,127 +245,133 @@ impl<F: ReadAt> Reader<F> {
     fn next_frame_here(&mut self) -> bool {
         let Some(current) = self.segments.len().checked_sub(1) else { return false };
         let Source { file, bytes, generation, .. } = &self.sources[current];
-        let blocks = &mut self.blocks;
+        let (start, blocks) = (self.segments[current].end, &mut self.blocks);
         while let Some((offset, block)) = blocks.next(file, *bytes, &mut self.window, &mut self.findings) {
-            let Some(header) = FrameHeader::read(block, offset, self.identity) else { continue };
-            // Others remain from an earlier use of the file, or were given up by an earlier start, which could not read them.
-            let is_given_up = |[last, first]: &[u64; 2]| *last < header.number && header.number < *first;
-            let is_old = self.last.is_some_and(|last| header.number <= last);
-            if header.generation != *generation || is_old || self.given_up.iter().any(is_given_up) {
+            let Some(header) = FrameHeader::read(block, offset, self.identity) else {
+                // Where the next frame was to be one may have begun; elsewhere a client could have made that up.
+                if offset == start && FrameHeader::has_begun(block, *generation) {
+                    self.passed.torn = Some(Torn { offset, bytes: BLOCK as u64, numbers: None });
+                }
+                continue;
+            };
+            // Others remain from an earlier use of the file.
+            if header.generation != *generation || self.last.is_some_and(|last| header.number <= last) {
                 continue;
             }
-            match read_frame(file, *bytes, offset, &header, &mut self.records) {
-                Ok(true) => {
-                    self.accept(offset, &header);
-                    return true;
+            let read = self.records.read(file, *bytes, offset, &header);
+            let is_whole = matches!(read, Ok(true));
+            if let Err(error) = read {
+                blocks.could_not_read(offset, error, &mut self.findings);
+            }
+            if self.given_up.has(header.number) {
+                if is_whole {
+                    blocks.offset = offset + header.whole();
                 }
-                Ok(false) => {
-                    self.torn.get_or_insert((offset, header.whole()));
-                }
-                Err(error) => blocks.could_not_read(offset, error, &mut self.findings),
+                self.passed.give_up(offset, &header, is_whole, self.last);
+            } else if is_whole {
+                self.accept(offset, &header);
+                return true;
+            } else {
+                let numbers = Some([header.number, header.previous]);
+                self.passed.torn = Some(Torn { offset, bytes: header.whole(), numbers });
             }
         }
         if blocks.is_unreadable() {
-            self.sources[current].is_sound = false;
+            self.segments[current].worsen(Condition::Evidence);
         }
-        self.segments[current].is_sound = self.sources[current].is_sound;
-        self.segments[current].is_readable = !blocks.is_unreadable();
         false
     }
 
     fn accept(&mut self, offset: u64, header: &FrameHeader) {
         let current = self.segments.len() - 1;
-        if offset > self.segments[current].end {
-            self.blocks.offset = offset;
-            self.step_over(true);
+        let is_cut = |archived: &Archived| {
+            archived.generation == self.sources[current].after && archived.number != header.previous
+        };
+        if let Some(archived) = self.archived.take().filter(is_cut) {
+            // The end of the last segment that is archived is lost.
+            self.idle[archived.idle].condition = Condition::Evidence;
         }
-        self.tell_lost(header);
+        if offset > self.segments[current].end {
+            self.step_over(Some(offset));
+        }
+        self.tell_lost(header.number, header.previous);
         let segment = &mut self.segments[current];
-        segment.last = header.number;
+        segment.add(header.number);
         segment.end = offset + header.whole();
         self.blocks.offset = segment.end;
         self.last = Some(header.number);
-        self.torn = None;
+        self.passed = Passed::default();
     }
 
-    /// Notes what there is from the last good frame of the current segment up to here.
-    fn step_over(&mut self, is_inside: bool) {
+    /// Notes what there is from the last good frame of the current segment up to the `next` one, or up to the end.
+    fn step_over(&mut self, next: Option<u64>) {
         let Some(segment) = self.segments.len().checked_sub(1) else { return };
-        let torn = self.torn.take();
-        let (offset, end) =
-            (self.segments[segment].end, if is_inside { self.blocks.offset } else { self.sources[segment].bytes });
+        let offset = self.segments[segment].end;
+        let end = next.unwrap_or(self.sources[segment].bytes);
+        let torn = self.passed.torn.take();
+        let given_up_below = std::mem::take(&mut self.passed.given_up_below).min(end);
+        if given_up_below > offset {
+            self.tell(segment, What::GivenUp { offset, bytes: given_up_below - offset });
+        }
         if offset < end {
-            self.gaps.push(Gap { segment, offset, bytes: end - offset, torn, is_inside });
+            self.passed.gaps.push(Gap { segment, offset, bytes: end - offset, torn, is_inside: next.is_some() });
         }
     }
 
-    /// A good frame is reached: tells what was lost before it, if anything was.
-    fn tell_lost(&mut self, header: &FrameHeader) {
-        let gaps = std::mem::take(&mut self.gaps);
-        let is_next = |last: u64| header.previous == last;
-        if self.last.is_some_and(is_next) {
+    /// Something in a segment is lost: its bytes are kept.
+    fn tell(&mut self, segment: usize, what: What) {
+        self.segments[segment].worsen(Condition::Evidence);
+        self.findings.add(Some(self.segments[segment].file), what);
+    }
+
+    /// A frame is reached that is good, or torn: tells what was lost before it, if anything was.
+    fn tell_lost(&mut self, number: u64, previous: u64) {
+        let gaps = std::mem::take(&mut self.passed.gaps);
+        if self.last == Some(previous) {
             // What was stepped over was never written, or given up by an earlier start.
             return;
         }
-        let mut is_told = self.last.is_none();
-        for gap in gaps {
+        let is_told = self.blame(&gaps);
+        if let Some(after) = self.last.filter(|_| !is_told) {
+            self.findings.add(None, What::MissingFrames { after, before: number });
+        }
+    }
+
+    /// Something was lost in one of these: tells of those in which it may have been. Whether there are any.
+    fn blame(&mut self, gaps: &[Gap]) -> bool {
+        let mut is_told = false;
+        for &Gap { segment, offset, bytes, torn, is_inside } in gaps {
             // The unused end of a segment looks like this, too; it is not to blame if the segment behind it is missing.
-            let is_unused =
-                |gap: &Gap| self.sources.get(gap.segment + 1).is_some_and(|next| self.is_missing_before(next));
-            if gap.is_inside || gap.torn.is_some() || !is_unused(&gap) {
+            let next = self.sources.get(segment + 1);
+            let is_unused = next.is_some_and(|next| is_missing_before(&self.sources, next));
+            if is_inside || torn.is_some() || !is_unused {
                 is_told = true;
-                let Gap { segment, offset, bytes, .. } = gap;
-                self.findings.add(Some(self.segments[segment].file), What::Damaged { offset, bytes });
+                self.tell(segment, What::Damaged { offset, bytes });
             }
         }
-        if let Some(after) = self.last.filter(|_| !is_told) {
-            self.findings.add(None, What::MissingFrames { after, before: header.number });
+        is_told
+    }
+
+    /// The end is reached. The last frame that had begun may have been on its way; no other one was at the same time, so what was before it is
+    /// lost.
+    fn tell_tail(&mut self) {
+        let gaps = &mut self.passed.gaps;
+        let Some(at) = gaps.iter().rposition(|gap| gap.torn.is_some()) else { return };
+        gaps.truncate(at + 1);
+        let Some((Gap { segment, offset, .. }, torn)) = gaps.pop().and_then(|gap| gap.torn.map(|torn| (gap, torn)))
+        else {
+            return;
+        };
+        if offset < torn.offset {
+            gaps.push(Gap { segment, offset, bytes: torn.offset - offset, torn: None, is_inside: true });
         }
-    }
-
-    /// Whether the segment before `source` is not among those that are read.
-    fn is_missing_before(&self, source: &Source<F>) -> bool {
-        source.after > 0 && self.sources.iter().all(|other| other.generation != source.after)
-    }
-
-    fn tell_torn_tail(&mut self) {
-        let torn = self.gaps.iter().find_map(|gap| Some((gap.segment, gap.torn?)));
-        if let Some((segment, (offset, bytes))) = torn {
-            self.findings.add(Some(self.segments[segment].file), What::TornTail { offset, bytes });
-        }
-    }
-}
-
-/// The segments that count, by generation. Files of those that do not are `idle`: those that are archived, and those that an opening has prepared
-/// and not written, if a later one has gone on without them.
-fn order<F>(
-    mut sources: Vec<Source<F>>,
-    idle: &mut Vec<(FileId, Option<u64>)>,
-    findings: &mut Findings,
-) -> Vec<Source<F>> {
-    sources.sort_by_key(|source| (source.generation, !source.is_sound, source.id));
-    let oldest = sources.iter().map(|source| source.oldest).max().unwrap_or(0);
-    let steps: Vec<[u64; 2]> = sources.iter().map(|source| [source.after, source.generation]).collect();
-    let is_stepped_over =
-        |generation: u64| steps.iter().any(|[after, next]| (1..generation).contains(after) && generation < *next);
-    let mut counting: Vec<Source<F>> = Vec::new();
-    for source in sources {
-        if source.generation < oldest || is_stepped_over(source.generation) {
-            idle.push((source.id, source.is_sound.then_some(source.bytes)));
-        } else if counting.last().is_some_and(|before| before.generation == source.generation) {
-            findings.add(Some(source.id), What::SameGeneration { generation: source.generation });
+        if let Some([number, previous]) = torn.numbers {
+            self.tell_lost(number, previous);
         } else {
-            counting.push(source);
+            let begun: Vec<Gap> = std::mem::take(gaps).into_iter().filter(|gap| gap.torn.is_some()).collect();
+            self.blame(&begun);
         }
+        let Torn { offset, bytes, .. } = torn;
+        self.findings.add(Some(self.segments[segment].file), What::TornTail { offset, bytes });
     }
-    for source in &counting {
-        let is_there = |other: &Source<F>| other.generation == source.after;
-        if source.bytes < source.of {
-            findings.add(Some(source.id), What::TooShort { bytes: source.bytes, of: source.of });
-        }
-        if source.after > 0 && source.after >= oldest && !counting.iter().any(is_there) {
-            findings.add(None, What::MissingSegment { generation: source.after });
-        }
-    }
-    counting
 }

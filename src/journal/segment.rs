@@ -4,6 +4,18 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FileId(pub u32);
 
+/// What may become of a file when nothing in it counts any more; the worst comes last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Condition {
+    /// It is used again as it is, if it has the right length.
+    Sound,
+    /// It is removed: its header is damaged, or its length is not what that says.
+    Worn,
+    /// It is set aside: a part of it could not be read, or commits in it were lost. Somebody may want to look at it, and nobody is to read it for
+    /// the journal again.
+    Evidence,
+}
+
 /// A segment that has its header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Segment {
@@ -13,19 +25,38 @@ pub(super) struct Segment {
     pub bytes: u64,
     /// Where its next frame goes.
     pub end: u64,
-    /// The number of its last frame, 0 if there is none.
+    /// The numbers of its first and its last frame, 0 if there is none.
+    pub first: u64,
     pub last: u64,
-    /// Whether its file may be used again without being filled.
-    pub is_sound: bool,
-    /// Whether all of it could be read.
-    pub is_readable: bool,
+    pub condition: Condition,
 }
 
 impl Segment {
     /// One of which nothing is known but its header, which ends at `end`: no frames, and nothing wrong with its file.
     pub fn empty(file: FileId, generation: u64, bytes: u64, end: usize) -> Self {
-        Segment { file, generation, bytes, end: end as u64, last: 0, is_sound: true, is_readable: true }
+        Segment { file, generation, bytes, end: end as u64, first: 0, last: 0, condition: Condition::Sound }
     }
+
+    /// It has a frame more.
+    pub fn add(&mut self, number: u64) {
+        if self.first == 0 {
+            self.first = number;
+        }
+        self.last = number;
+    }
+
+    /// Its file is in that condition, or a worse one.
+    pub fn worsen(&mut self, condition: Condition) {
+        self.condition = self.condition.max(condition);
+    }
+}
+
+/// A file of which nothing counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Idle {
+    pub file: FileId,
+    pub bytes: u64,
+    pub condition: Condition,
 }
 
 /// Where a frame goes.

@@ -6,18 +6,15 @@ use std::time::Duration;
 
 use super::aligned::Aligned;
 use super::effect::{Class, Effect, Fullness, Preparation};
-use super::format::{BLOCK, SegmentHeader};
-use super::recovered::Recovered;
-use super::segment::{FileId, Place, Segment};
+use super::format::{BLOCK, MOST_NUMBER, SegmentHeader};
+use super::recovered::{Floor, Recovered};
+use super::segment::{Condition, FileId, Idle, Place, Segment};
 use super::settings::CheckedSettings;
 
 /// How long after a segment could not be prepared that is tried again; each time that it fails again twice as long,
 pub const PREPARED_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// and so long at most.
 pub const PREPARED_AGAIN_AT_LEAST_AFTER: Duration = Duration::from_secs(60);
-/// By how much generations grow when a journal is opened: above all that may have been in files that could not be read.
-const GENERATION_STEP: u64 = 1 << 16;
-
 /// A file that becomes a segment.
 struct Making {
     file: FileId,
@@ -29,7 +26,7 @@ struct Making {
 }
 
 /// A file that is used again as it is.
-struct Idle {
+struct Spare {
     file: FileId,
     /// That of the released segment which is in it; 0 if there was never a frame in it that counts.
     generation: u64,
@@ -39,8 +36,19 @@ struct Idle {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     Removed(FileId),
-    /// It could not be read in full, and perhaps can be another time: nobody is to read it again for the journal.
+    /// It could not be read in full, or something in it is lost: it is kept, and nobody is to read it again for the journal.
     SetAside(FileId),
+}
+
+impl Fate {
+    /// None if a file is used again.
+    fn of(file: FileId, bytes: u64, condition: Condition, segment_bytes: u64) -> Option<Self> {
+        match condition {
+            Condition::Sound if bytes == segment_bytes => None,
+            Condition::Sound | Condition::Worn => Some(Fate::Removed(file)),
+            Condition::Evidence => Some(Fate::SetAside(file)),
+        }
+    }
 }
 
 /// All segments.
@@ -48,8 +56,12 @@ pub(super) struct Segments {
     settings: CheckedSettings,
     /// Those with frames that are not in the archive, the oldest first. Frames go into the last one.
     live: VecDeque<Segment>,
+    /// How many of them were there when the journal was opened.
+    old: usize,
     /// No more frames go into the last one of `live`.
     is_sealed: bool,
+    /// All segments below are to be archived, however many are left.
+    archived_below: u64,
     /// Those that are used next, in this order.
     ready: VecDeque<Segment>,
     making: Option<Making>,
@@ -57,7 +69,7 @@ pub(super) struct Segments {
     next_try: Duration,
     pause: Duration,
     /// Files to be used again, those that were released last at the end.
-    idle: Vec<Idle>,
+    idle: Vec<Spare>,
     /// What is to become of files that are not used any more, as soon as the headers on disk exclude this generation; 0 is excluded always.
     surplus: VecDeque<(u64, Fate)>,
     /// The headers on disk exclude all segments below this one.
@@ -69,71 +81,76 @@ pub(super) struct Segments {
     given_up: [u64; 2],
     /// Why the last one could not be prepared, and whether it was a new one.
     trouble: Option<(bool, io::Error)>,
+    prepared: u64,
 }
 
 impl Segments {
-    pub fn new(settings: CheckedSettings, recovered: Recovered, first_number: u64, opened: u64) -> Self {
-        let Recovered { live, idle, set_aside, next_file, last_generation, last_number, .. } = recovered;
-        let next_generation = if next_file == 0 { 1 } else { last_generation + GENERATION_STEP };
+    /// All that was `recovered`; the journal goes on with the generation and the number of `first`.
+    pub fn new(settings: CheckedSettings, recovered: Recovered, first: Floor, opened: u64) -> Self {
+        let Recovered { live, idle, next_file, last_number, .. } = recovered;
         let mut segments = Segments {
             settings,
+            old: live.len(),
             live: live.into(),
             // Whatever this opening writes is in segments of its own: their headers say when it began, whether what it writes can be read or not.
             is_sealed: true,
+            archived_below: 0,
             ready: VecDeque::new(),
             making: None,
             next_try: Duration::ZERO,
             pause: Duration::ZERO,
             idle: Vec::new(),
-            surplus: set_aside.into_iter().map(|file| (0, Fate::SetAside(file))).collect(),
+            surplus: VecDeque::new(),
             excluded_below: 0,
             next_file,
-            next_generation,
-            opened,
-            given_up: [last_number, first_number],
+            next_generation: first.generation,
+            // A greater number makes a header unsound.
+            opened: opened.min(MOST_NUMBER),
+            given_up: [last_number, first.number],
             trouble: None,
+            prepared: 0,
         };
-        for (file, bytes) in idle {
-            match bytes == Some(settings.segment_bytes) {
-                true => segments.idle.push(Idle { file, generation: 0 }),
-                false => segments.discard(Idle { file, generation: 0 }),
-            }
+        for Idle { file, bytes, condition } in idle {
+            segments.put_away(file, 0, bytes, condition);
         }
         segments.drop_surplus();
         segments
     }
 
-    /// Nothing in a segment counts any more: its file is used again if it has the right length.
-    fn retire(&mut self, segment: &Segment) {
-        let Segment { file, generation, bytes, is_sound, is_readable, .. } = *segment;
-        if !is_readable {
-            self.surplus.push_back((generation, Fate::SetAside(file)));
-        } else if is_sound && bytes == self.settings.segment_bytes {
-            self.idle.push(Idle { file, generation });
-        } else {
-            self.discard(Idle { file, generation });
+    /// Nothing in a file counts any more: it is used again, if it is as it should be.
+    fn put_away(&mut self, file: FileId, generation: u64, bytes: u64, condition: Condition) {
+        match Fate::of(file, bytes, condition, self.settings.segment_bytes) {
+            None => self.idle.push(Spare { file, generation }),
+            Some(fate) => self.discard(generation, fate),
         }
     }
 
     /// A file goes, once a header says that nothing in it counts: its own may be the only one that says so of others, until there is one of this
     /// opening.
-    fn discard(&mut self, Idle { file, generation }: Idle) {
+    fn discard(&mut self, generation: u64, fate: Fate) {
         let below = if generation == 0 { self.first_that_counts() - 1 } else { generation };
-        self.surplus.push_back((below, Fate::Removed(file)));
+        self.surplus.push_back((below, fate));
     }
 
     /// More files than there may be are not kept, once nothing in them counts.
     fn drop_surplus(&mut self) {
-        while self.files() > self.most_files() && !self.idle.is_empty() {
+        while self.files() > self.limit() && !self.idle.is_empty() {
             // Of those that never counted the last: the one before it would be missed. Of those that were released the first.
             let unused = self.idle.iter().rposition(|idle| idle.generation == 0);
-            let idle = self.idle.remove(unused.unwrap_or(0));
-            self.discard(idle);
+            let Spare { file, generation } = self.idle.remove(unused.unwrap_or(0));
+            self.discard(generation, Fate::Removed(file));
         }
     }
 
     fn most_files(&self) -> usize {
         self.settings.segments as usize
+    }
+
+    /// How many files there may be. An opening that finds all of them waiting for the archive has one more, for relief, so that it does not
+    /// depend on that; but no more than twice as many as there are to be, however often that happens.
+    fn limit(&self) -> usize {
+        let most = self.most_files();
+        most.max(self.old.min(2 * most - 1) + 1)
     }
 
     fn files(&self) -> usize {
@@ -180,12 +197,33 @@ impl Segments {
         self.is_sealed = true;
     }
 
-    /// The current segment has a frame more, of so many bytes.
-    pub fn took(&mut self, number: u64, bytes: u64) {
+    /// Seals the current segment, and wants all that there are archived, however many are left.
+    pub fn seal_all(&mut self) {
+        self.seal();
+        if let Some(last) = self.live.back() {
+            self.archived_below = last.generation + 1;
+        }
+    }
+
+    /// The current segment gets a frame more.
+    pub fn begins(&mut self, number: u64) {
+        if let Some(segment) = self.live.back_mut() {
+            segment.add(number);
+        }
+    }
+
+    /// The last frame of the current segment has so many bytes.
+    pub fn took(&mut self, bytes: u64) {
         if let Some(segment) = self.live.back_mut() {
             segment.end += bytes;
-            segment.last = number;
         }
+    }
+
+    /// The generation of the segment that a frame is in, if that is not archived.
+    pub fn generation_of(&self, number: u64) -> Option<u64> {
+        // The later ones are asked for more often.
+        let is_in = |segment: &&Segment| (segment.first.max(1)..=segment.last).contains(&number);
+        self.live.iter().rev().find(is_in).map(|segment| segment.generation)
     }
 
     /// The oldest segment, if it gets no more frames and has none that is not written; `written` is the number of the last that is.
@@ -194,14 +232,14 @@ impl Segments {
         self.live.front().copied().filter(|oldest| is_closed && oldest.last <= written)
     }
 
-    /// The oldest segment, if it is to be archived: it is complete, and fewer than two are left to be used.
-    pub fn oldest(&self, written: u64) -> Option<(FileId, u64)> {
+    /// The oldest segment, if it is to be archived: it is complete, and fewer than two are left to be used or all are wanted.
+    pub fn oldest(&self, written: u64) -> Option<Segment> {
         let oldest = self.complete(written)?;
         let others = match self.trouble {
             Some(_) => self.ready.len(),
             None => self.most_files().saturating_sub(self.live.len()),
         };
-        (others < 2).then_some((oldest.file, oldest.generation))
+        (others < 2 || oldest.generation < self.archived_below).then_some(oldest)
     }
 
     /// The oldest segment is archived. False if it was another one, or is not complete.
@@ -210,7 +248,9 @@ impl Segments {
             return false;
         };
         self.live.pop_front();
-        self.retire(&oldest);
+        self.old = self.old.saturating_sub(1);
+        let Segment { file, bytes, condition, .. } = oldest;
+        self.put_away(file, generation, bytes, condition);
         self.drop_surplus();
         // What there was no room for may have it now, since a file that is there does not need to grow.
         self.next_try = Duration::ZERO;
@@ -261,7 +301,8 @@ impl Segments {
     /// The file that is prepared next, and whether it is made: one that is there needs no room. Whatever becomes of it, what the headers on disk
     /// say of others has to stay true: those that were never written go from the last on, those that were released from the first on.
     fn choose_file(&mut self) -> (FileId, bool) {
-        if !self.idle.is_empty() {
+        let is_to_be_made = self.has_evidence_to_come() && self.may_make_one();
+        if !self.idle.is_empty() && !is_to_be_made {
             let unused = self.idle.iter().rposition(|idle| idle.generation == 0);
             return (self.idle.remove(unused.unwrap_or(0)).file, false);
         }
@@ -270,38 +311,56 @@ impl Segments {
         (file, true)
     }
 
+    /// Whether a file is to be set aside that no header on disk excludes. What tells that something is lost in it may be in the header of another
+    /// file: none is used again before that is done.
+    fn has_evidence_to_come(&self) -> bool {
+        let is_to_come =
+            |(generation, fate): &(u64, Fate)| matches!(fate, Fate::SetAside(_)) && !self.is_excluded(*generation);
+        self.surplus.iter().any(is_to_come)
+    }
+
+    /// Whether a file may be made, for all that is known.
+    fn may_make_one(&self) -> bool {
+        self.next_file < u32::MAX && self.trouble.is_none()
+    }
+
     /// Whether there are fewer segments than there should be, and there may be a file for another.
     fn needs_one(&self) -> bool {
         let has_file = self.next_file < u32::MAX || !self.idle.is_empty();
-        self.files() - self.idle.len() < self.most_files() && has_file
+        self.files() - self.idle.len() < self.limit() && has_file
     }
 
-    /// A file was prepared, or could not be.
-    pub fn prepared(&mut self, file: FileId, result: io::Result<()>, now: Duration) {
-        let Some(making) = self.making.take_if(|making| making.file == file) else {
-            debug_assert!(false, "{file:?} was not being prepared");
-            return;
-        };
+    /// A file was prepared, or could not be. False if that was another one.
+    pub fn prepared(&mut self, file: FileId, result: io::Result<()>, now: Duration) -> bool {
+        let Some(making) = self.making.take_if(|making| making.file == file) else { return false };
         let Making { generation, oldest, is_new, .. } = making;
         match result {
             Ok(()) => {
                 self.ready.push_back(Segment::empty(file, generation, self.settings.segment_bytes, BLOCK));
                 self.excluded_below = self.excluded_below.max(oldest);
+                self.prepared += 1;
                 self.trouble.take_if(|(was_new, _)| *was_new == is_new);
                 (self.next_try, self.pause) = (Duration::ZERO, Duration::ZERO);
+                self.drop_surplus();
             }
             Err(error) => {
                 if is_new {
                     // The room that it took may be wanted elsewhere.
                     self.surplus.push_back((0, Fate::Removed(file)));
                 } else {
-                    self.discard(Idle { file, generation });
+                    self.discard(generation, Fate::Removed(file));
                 }
                 self.pause = (self.pause * 2).clamp(PREPARED_AGAIN_AFTER, PREPARED_AGAIN_AT_LEAST_AFTER);
                 self.next_try = now + self.pause;
                 self.trouble = Some((is_new, error));
             }
         }
+        true
+    }
+
+    /// How many were prepared.
+    pub fn prepared_so_far(&self) -> u64 {
+        self.prepared
     }
 
     /// When something is to be done with a file.
@@ -324,6 +383,7 @@ impl Segments {
 #[cfg(test)]
 mod tests {
     use super::super::format::StoreId;
+    use super::super::recovered::GENERATION_STEP;
     use super::super::settings::Settings;
     use super::*;
 
@@ -336,7 +396,28 @@ mod tests {
     }
 
     fn fresh() -> Segments {
-        Segments::new(settings(3), Recovered::nothing(), 1, 0)
+        Segments::new(settings(3), Recovered::nothing(), Recovered::nothing().first(), 0)
+    }
+
+    /// A journal of three segments that was opened on that, and goes on with the number 100.
+    fn opened(recovered: Recovered) -> Segments {
+        let first = Floor { number: 100, ..recovered.first() };
+        Segments::new(settings(3), recovered, first, 0)
+    }
+
+    fn idle(file: u32, bytes: u64, condition: Condition) -> Idle {
+        Idle { file: FileId(file), bytes, condition }
+    }
+
+    /// A frame goes into the next segment.
+    fn advance(segments: &mut Segments, number: u64) {
+        segments.advance();
+        segments.begins(number);
+        segments.took(4096);
+    }
+
+    fn oldest(segments: &Segments, written: u64) -> Option<(u32, u64)> {
+        segments.oldest(written).map(|oldest| (oldest.file.0, oldest.generation))
     }
 
     /// What is prepared next: the file, its header, and whether it is filled.
@@ -369,8 +450,8 @@ mod tests {
     }
 
     fn segment(file: u32) -> Segment {
-        let (generation, last) = (u64::from(file) + 1, u64::from(file) + 1);
-        Segment { file: FileId(file), generation, bytes: 16_384, end: 8192, last, is_sound: true, is_readable: true }
+        let number = u64::from(file) + 1;
+        Segment { end: 8192, first: number, last: number, ..Segment::empty(FileId(file), number, 16_384, BLOCK) }
     }
 
     #[test]
@@ -382,11 +463,10 @@ mod tests {
         assert!(headers.iter().all(|header| header.oldest == 1 && header.bytes == 16_384 && header.given_up == [0, 1]));
         assert!(segments.next_effect(LATER).is_none() && segments.wake_up().is_none());
         for number in 1..=2 {
-            segments.advance();
-            segments.took(number, 4096);
+            advance(&mut segments, number);
         }
         assert!(!segments.release(1, 0), "its frame is not written");
-        assert_eq!(segments.oldest(1), Some((FileId(0), 1)));
+        assert_eq!(oldest(&segments, 1), Some((0, 1)));
         assert!(segments.release(1, 1) && !segments.release(2, 2), "the other may get frames still");
         let recycled = make(&mut segments);
         assert_eq!((recycled.generation, recycled.after, recycled.oldest), (4, 3, 2));
@@ -396,13 +476,13 @@ mod tests {
     fn an_opening_begins_with_a_segment_of_its_own() {
         let recovered = Recovered {
             live: vec![segment(0)],
-            idle: vec![(FileId(1), Some(16_384)), (FileId(2), Some(20_480))],
+            idle: vec![idle(1, 16_384, Condition::Sound), idle(2, 20_480, Condition::Sound)],
             next_file: 3,
             last_generation: 1,
             last_number: 1,
             ..Recovered::nothing()
         };
-        let mut segments = Segments::new(settings(3), recovered, 100, 0);
+        let mut segments = opened(recovered);
         assert!(segments.place().is_none() && !segments.allows_next(Class::Relief), "none has its number yet");
         assert_eq!(goes(&mut segments, LATER), [2], "it has another length");
         let (file, header, fill) = prepares(&mut segments, LATER).expect("there is one to prepare");
@@ -434,8 +514,7 @@ mod tests {
             now += Duration::from_secs(pause);
             assert_eq!(segments.wake_up(), Some(now));
         }
-        segments.advance();
-        segments.took(1, 4096);
+        advance(&mut segments, 1);
         segments.seal();
         assert!(segments.trouble().is_some());
         assert!(segments.release(1, 1));
@@ -451,12 +530,12 @@ mod tests {
     #[test]
     fn a_file_whose_header_cannot_be_written_lets_others_go_first() {
         let recovered = Recovered {
-            idle: vec![(FileId(0), Some(16_384)), (FileId(1), Some(16_384))],
+            idle: vec![idle(0, 16_384, Condition::Sound), idle(1, 16_384, Condition::Sound)],
             next_file: 2,
             last_generation: 5,
             ..Recovered::nothing()
         };
-        let mut segments = Segments::new(settings(3), recovered, 100, 0);
+        let mut segments = opened(recovered);
         let (file, header, fill) = prepares(&mut segments, LATER).expect("there is one to prepare");
         assert_eq!((file, header.generation, fill), (1, 5 + GENERATION_STEP, false));
         segments.prepared(FileId(1), Err(io::Error::other("a bad block")), LATER);
@@ -476,33 +555,123 @@ mod tests {
     #[test]
     fn files_that_are_too_many_go_once_no_header_counts_them() {
         let recovered = Recovered {
-            live: (0..4).map(segment).collect(),
-            idle: vec![(FileId(4), Some(16_384)), (FileId(5), None)],
-            set_aside: vec![FileId(6)],
-            next_file: 7,
+            live: (0..5).map(segment).collect(),
+            idle: vec![
+                idle(5, 16_384, Condition::Sound),
+                idle(6, 0, Condition::Worn),
+                idle(7, 16_384, Condition::Evidence),
+                idle(8, 16_384, Condition::Sound),
+            ],
+            next_file: 9,
             last_generation: 5,
             ..Recovered::nothing()
         };
-        let mut segments = Segments::new(settings(3), recovered, 100, 0);
-        assert_eq!(goes(&mut segments, LATER), [-6, 5, 4], "nothing in them counts, and none is archived yet");
-        assert_eq!(segments.oldest(4), Some((FileId(0), 1)), "at once");
-        assert!(segments.release(1, 4) && segments.release(2, 4));
-        assert_eq!(goes(&mut segments, LATER), [0; 0], "the headers that there are count it");
+        let mut segments = opened(recovered);
+        assert_eq!(goes(&mut segments, LATER), [6, -7, 8], "nothing in them counts, and none is archived yet");
+        assert_eq!(oldest(&segments, 5), Some((0, 1)), "at once");
+        assert!(segments.release(1, 5) && segments.release(2, 5) && segments.release(3, 5));
+        assert_eq!(goes(&mut segments, LATER), [0; 0], "the headers that there are count them");
         let header = make(&mut segments);
-        assert_eq!((header.generation, header.after, header.oldest), (5 + GENERATION_STEP, 4, 3));
-        assert_eq!(goes(&mut segments, LATER), [0]);
+        assert_eq!((header.generation, header.after, header.oldest), (5 + GENERATION_STEP, 5, 4));
+        assert_eq!(goes(&mut segments, LATER), [5, 0, 1]);
     }
 
     #[test]
-    fn a_file_that_could_not_be_read_is_set_aside_when_nothing_in_it_counts() {
-        let unreadable = Segment { is_readable: false, is_sound: false, ..segment(1) };
-        let torn = Segment { is_sound: false, ..segment(2) };
-        let recovered =
-            Recovered { live: vec![unreadable, torn], next_file: 3, last_generation: 3, ..Recovered::nothing() };
-        let mut segments = Segments::new(settings(3), recovered, 100, 0);
+    fn an_opening_that_finds_nothing_archived_has_one_more_for_relief_and_twice_as_many_at_most() {
+        for found in 2..8 {
+            let recovered = Recovered {
+                live: (0..found).map(segment).collect(),
+                next_file: found,
+                last_generation: u64::from(found),
+                ..Recovered::nothing()
+            };
+            let mut segments = opened(recovered);
+            let has_room = found < 6;
+            assert_eq!(prepares(&mut segments, LATER).is_some(), has_room, "{found} of 3 are found");
+            if has_room {
+                segments.prepared(FileId(found), Ok(()), LATER);
+                assert!(segments.next_effect(LATER).is_none(), "none more");
+                assert!(segments.allows_next(Class::Relief) && !segments.allows_next(Class::Ordinary));
+                advance(&mut segments, 100);
+                assert!(segments.next_effect(LATER).is_none() && !segments.allows_next(Class::Relief));
+            }
+            // What is archived is not replaced before there are fewer than there are to be.
+            for released in 1..=found {
+                assert!(segments.release(u64::from(released), 100));
+                while let Some(effect) = segments.next_effect(LATER) {
+                    if let Effect::Prepare(Preparation { file, .. }) = effect {
+                        segments.prepared(file, Ok(()), LATER);
+                    }
+                }
+                let (there, left) = (segments.live.len() + segments.ready.len(), (found - released) as usize);
+                assert!(there <= 3.max(left + 1), "{there} with {left} old ones");
+            }
+            assert_eq!(segments.live.len() + segments.ready.len() + segments.idle.len(), 3);
+        }
+    }
+
+    #[test]
+    fn a_file_in_which_something_is_lost_is_set_aside_when_nothing_in_it_counts() {
+        let in_condition = |condition, file| Segment { condition, ..segment(file) };
+        let recovered = Recovered {
+            live: vec![in_condition(Condition::Evidence, 1), in_condition(Condition::Worn, 2)],
+            next_file: 3,
+            last_generation: 3,
+            ..Recovered::nothing()
+        };
+        let mut segments = opened(recovered);
         assert!(segments.release(2, 9) && segments.release(3, 9));
         assert_eq!(goes(&mut segments, LATER), [0; 0]);
         make(&mut segments);
         assert_eq!(goes(&mut segments, LATER), [-1, 2]);
+    }
+
+    #[test]
+    fn no_file_is_used_again_while_one_is_to_be_set_aside_unless_there_is_no_room() {
+        for is_full in [false, true] {
+            let recovered = Recovered {
+                live: vec![Segment { condition: Condition::Evidence, ..segment(1) }, segment(2)],
+                idle: vec![idle(4, 16_384, Condition::Sound)],
+                next_file: 5,
+                last_generation: 3,
+                ..Recovered::nothing()
+            };
+            let mut segments = opened(recovered);
+            assert!(segments.release(2, 9) && segments.release(3, 9));
+            let (file, _, fill) = prepares(&mut segments, LATER).expect("there is one to prepare");
+            assert_eq!((file, fill), (5, true), "its header excludes the one in which something is lost");
+            let result = if is_full { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) };
+            segments.prepared(FileId(5), result, LATER);
+            assert_eq!(goes(&mut segments, LATER), [if is_full { 5 } else { -1 }]);
+            let (_, _, fill) = prepares(&mut segments, 2 * LATER).expect("there is another");
+            assert!(!fill);
+        }
+    }
+
+    #[test]
+    fn all_are_archived_if_they_are_wanted_and_the_generation_of_a_mark_is_known_until_then() {
+        let mut segments = fresh();
+        for _ in 0..3 {
+            make(&mut segments);
+        }
+        advance(&mut segments, 5);
+        segments.begins(6);
+        segments.took(4096);
+        assert_eq!([4, 5, 6, 7].map(|number| segments.generation_of(number)), [None, Some(1), Some(1), None]);
+        assert_eq!(segments.oldest(6), None, "two are left");
+        segments.seal_all();
+        assert_eq!(segments.oldest(5), None, "it is not written");
+        let sealed = segments.oldest(6).expect("it is wanted");
+        assert_eq!((sealed.generation, sealed.first, sealed.last), (1, 5, 6));
+        advance(&mut segments, 7);
+        assert!(segments.release(1, 7));
+        assert_eq!((segments.oldest(7), segments.generation_of(6)), (None, None));
+        assert_eq!(segments.generation_of(7), Some(2));
+    }
+
+    #[test]
+    fn a_clock_that_is_wrong_does_not_make_a_header_unsound() {
+        let mut segments = Segments::new(settings(3), Recovered::nothing(), Recovered::nothing().first(), u64::MAX);
+        assert_eq!(make(&mut segments).opened, MOST_NUMBER);
     }
 }

@@ -38,7 +38,8 @@ pub struct Settings {
     pub segments: u32,
     /// The length of the largest commit in bytes, a multiple of 4096. A record has to fit into one.
     pub frame_bytes: usize,
-    /// How many bytes may wait for their commit. They are held in buffers of `frame_bytes`, and one more may be on its way to the disk.
+    /// How many bytes may wait for their commit. They are held in buffers of `frame_bytes`; one more may have begun with
+    /// [`Class::Relief`](super::Class::Relief), and one be on its way to the disk.
     pub buffer_bytes: usize,
     /// The shortest time from the beginning of one commit to that of the next.
     pub commit_interval: Duration,

@@ -2,34 +2,44 @@
 
 use std::io;
 
+use super::aligned::Aligned;
 use super::finding::{Findings, What};
-use super::format::{BLOCK, FrameHeader, Identity, LARGEST_FRAME, NoHeader, SegmentHeader};
-use super::segment::FileId;
+use super::format::{BLOCK, FRAME_HEADER, FrameHeader, Identity, LARGEST_FRAME, NoHeader, SegmentHeader};
+use super::segment::{Condition, FileId, Idle};
 
 /// How many blocks of a file may be unreadable before the rest of it is given up: some disks take seconds for each.
 pub const MOST_UNREADABLE: u32 = 64;
 /// How many bytes are read at once while looking for frames.
 const WINDOW: usize = 64 * BLOCK;
+/// How often in a row a read may be interrupted before that is an error.
+const MOST_INTERRUPTIONS: u32 = 100;
 
-/// What is read from: a file, or what stands for one in tests.
+/// What is read from: a file, or what stands for one in tests. It has to be on the device, see [`Reader`](super::Reader).
 pub trait ReadAt {
     /// How many bytes there are.
     fn bytes(&self) -> io::Result<u64>;
 
     /// Reads bytes from `offset` on into `buffer`; how many that were. It may be fewer, and is none at the end only.
+    ///
+    /// Both `offset` and the place of `buffer` in memory are multiples of [`BLOCK`], as direct reads want it, as long as the answers are; and
+    /// so is the length of `buffer`, but at the end of a file whose length is none.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
 }
 
 /// Fills `buffer` from `offset` on.
 fn read_exact(file: &impl ReadAt, mut buffer: &mut [u8], mut offset: u64) -> io::Result<()> {
+    let mut interruptions = 0;
     while !buffer.is_empty() {
         match file.read_at(buffer, offset) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(read) => {
                 buffer = &mut buffer[read..];
                 offset += read as u64;
+                interruptions = 0;
             }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted && interruptions < MOST_INTERRUPTIONS => {
+                interruptions += 1;
+            }
             Err(error) => return Err(error),
         }
     }
@@ -48,16 +58,22 @@ pub(super) struct Source<F> {
     pub after: u64,
     pub oldest: u64,
     pub given_up: [u64; 2],
-    /// Whether it may be written further, or used again without being filled.
-    pub is_sound: bool,
+    pub condition: Condition,
+}
+
+impl<F> Source<F> {
+    /// Its file, if it does not count.
+    pub fn idle(&self) -> Idle {
+        Idle { file: self.id, bytes: self.bytes, condition: self.condition }
+    }
 }
 
 /// What a file is.
 pub(super) enum Kind<F> {
     Segment(Source<F>),
     /// Zeros, or nothing: it was being made when the broker ended.
-    Unfinished,
-    /// Not ours, and already told.
+    Unfinished(Idle),
+    /// Not ours, and already told. It is left alone.
     Other,
 }
 
@@ -70,22 +86,17 @@ pub(super) fn identify<F: ReadAt>(
     found: &mut Findings,
 ) -> Kind<F> {
     window.forget();
-    let bytes = match file.bytes() {
-        Ok(0) => return Kind::Unfinished,
+    let unfinished = Idle { file: id, bytes: 0, condition: Condition::Worn };
+    let there = match file.bytes() {
+        Ok(0) => return Kind::Unfinished(unfinished),
         Ok(bytes) => bytes,
         Err(error) => {
             found.add(Some(id), What::Unreadable { offset: 0, error });
             return Kind::Other;
         }
     };
-    let (header, is_whole, has_begun) = match window.block(&file, bytes, 0) {
-        Ok(block) => (SegmentHeader::read(block), SegmentHeader::copies_agree(block), SegmentHeader::has_begun(block)),
-        Err(error) => {
-            found.add(Some(id), What::Unreadable { offset: 0, error });
-            (Err(NoHeader::Damaged), false, false)
-        }
-    };
-    match header {
+    let first = First::read(&file, id, there, window, found);
+    match first.header {
         Ok(header) if header.identity.store != own.store => {
             found.add(Some(id), What::OtherStore { store: header.identity.store });
             Kind::Other
@@ -95,13 +106,18 @@ pub(super) fn identify<F: ReadAt>(
             Kind::Other
         }
         Ok(SegmentHeader { generation, after, oldest, given_up, bytes: of, .. }) => {
-            let is_sound = bytes == of;
-            let mut source = Source { id, file, bytes, of, generation, after, oldest, given_up, is_sound };
-            if !is_whole {
+            // What is behind the end of a segment is not of the journal: no file grows.
+            let bytes = there.min(of);
+            let condition = if there == of { Condition::Sound } else { Condition::Worn };
+            if there > of {
+                found.add(Some(id), What::TooLong { bytes: there, of });
+            }
+            let mut source = Source { id, file, bytes, of, generation, after, oldest, given_up, condition };
+            if !first.is_whole {
                 // One copy is torn, or damaged, and the other perhaps the older one: frames say more.
-                source.is_sound = false;
-                let latest = search(&source.file, id, bytes, own, window, found).latest;
-                if let Some(latest) = latest.filter(|latest| *latest > generation) {
+                let search = search(&source.file, id, bytes, own, window, found);
+                source.condition = search.condition();
+                if let Some(latest) = search.latest.filter(|latest| *latest > generation) {
                     found.add(Some(id), What::HeaderLost { generation: latest });
                     (source.generation, source.after, source.given_up) = (latest, 0, [0, 0]);
                 }
@@ -112,39 +128,71 @@ pub(super) fn identify<F: ReadAt>(
             found.add(Some(id), What::OtherVersion { version });
             Kind::Other
         }
-        Err(no) => match search(&file, id, bytes, own, window, found) {
-            Search { latest: Some(generation), .. } => {
-                found.add(Some(id), What::HeaderLost { generation });
-                Kind::Segment(Source {
-                    id,
-                    file,
-                    bytes,
-                    of: bytes,
-                    generation,
-                    after: 0,
-                    oldest: 0,
-                    given_up: [0, 0],
-                    is_sound: false,
-                })
+        Err(no) => {
+            let search = search(&file, id, there, own, window, found);
+            let condition = if first.is_unreadable { Condition::Evidence } else { search.condition() };
+            match search.latest {
+                Some(generation) => {
+                    found.add(Some(id), What::HeaderLost { generation });
+                    let (after, oldest, given_up) = (0, 0, [0, 0]);
+                    let source =
+                        Source { id, file, bytes: there, of: there, generation, after, oldest, given_up, condition };
+                    Kind::Segment(source)
+                }
+                // If its header is torn as well, there was never a frame in it.
+                None if search.is_blank && (no == NoHeader::Blank || first.has_begun) => Kind::Unfinished(unfinished),
+                None => {
+                    found.add(Some(id), What::NoSegment);
+                    Kind::Other
+                }
             }
-            // If its header is torn as well, there was never a frame in it.
-            Search { is_blank: true, .. } if no == NoHeader::Blank || has_begun => Kind::Unfinished,
-            Search { .. } => {
-                found.add(Some(id), What::NoSegment);
-                Kind::Other
-            }
-        },
+        }
     }
 }
 
-/// What there is in a file that has no header.
+/// The first block of a file.
+struct First {
+    header: Result<SegmentHeader, NoHeader>,
+    /// Both copies of the header are the same.
+    is_whole: bool,
+    has_begun: bool,
+    is_unreadable: bool,
+}
+
+impl First {
+    fn read(file: &impl ReadAt, id: FileId, bytes: u64, window: &mut Window, found: &mut Findings) -> Self {
+        match window.block(file, bytes, 0) {
+            Ok(block) => First {
+                header: SegmentHeader::read(block),
+                is_whole: SegmentHeader::copies_agree(block),
+                has_begun: SegmentHeader::has_begun(block),
+                is_unreadable: false,
+            },
+            Err(error) => {
+                found.add(Some(id), What::Unreadable { offset: 0, error });
+                let header = Err(NoHeader::Damaged);
+                First { header, is_whole: false, has_begun: false, is_unreadable: true }
+            }
+        }
+    }
+}
+
+/// What there is in a file that has no header, or a doubtful one.
 struct Search {
     /// The highest generation of its frames.
     latest: Option<u64>,
-    /// There are zeros alone, behind the first block.
+    /// There are zeros alone.
     is_blank: bool,
+    is_unreadable: bool,
 }
 
+impl Search {
+    fn condition(&self) -> Condition {
+        if self.is_unreadable { Condition::Evidence } else { Condition::Worn }
+    }
+}
+
+/// Looks through all that is behind the first block.
 fn search(
     file: &impl ReadAt,
     id: FileId,
@@ -153,14 +201,14 @@ fn search(
     window: &mut Window,
     found: &mut Findings,
 ) -> Search {
-    let mut search = Search { latest: None, is_blank: true };
-    let mut blocks = Blocks::new(id, 0);
+    let (mut latest, mut is_blank) = (None, true);
+    let mut blocks = Blocks::new(id, BLOCK as u64);
     while let Some((offset, block)) = blocks.next(file, bytes, window, found) {
-        search.is_blank &= offset == 0 || block.iter().all(|byte| *byte == 0);
-        search.latest = search.latest.max(FrameHeader::read(block, offset, own).map(|header| header.generation));
+        is_blank &= block.iter().all(|byte| *byte == 0);
+        latest = latest.max(FrameHeader::read(block, offset, own).map(|header| header.generation));
     }
-    search.is_blank &= !blocks.is_unreadable();
-    search
+    let is_unreadable = blocks.is_unreadable();
+    Search { latest, is_blank: is_blank && !is_unreadable, is_unreadable }
 }
 
 /// A walk through the blocks of a file.
@@ -210,18 +258,21 @@ impl Blocks {
 
 /// The part of a file that was read last.
 pub(super) struct Window {
-    bytes: Vec<u8>,
+    memory: Aligned,
+    bytes: usize,
     start: u64,
+    /// Below it each block is read alone: something there cannot be read.
+    alone_below: u64,
 }
 
 impl Window {
     pub fn new() -> Self {
-        Window { bytes: Vec::with_capacity(WINDOW), start: 0 }
+        Window { memory: Aligned::zeroed(WINDOW), bytes: 0, start: 0, alone_below: 0 }
     }
 
     /// Another file is read from now on.
     pub fn forget(&mut self) {
-        self.bytes.clear();
+        (self.bytes, self.alone_below) = (0, 0);
     }
 
     /// The block at `offset`; a part of one at the end of the file.
@@ -231,64 +282,105 @@ impl Window {
     }
 
     fn has(&self, offset: u64) -> bool {
-        (self.start..self.start + self.bytes.len() as u64).contains(&offset)
+        (self.start..self.start + self.bytes as u64).contains(&offset)
     }
 
-    /// Reads the block at `offset` and some behind it; that one alone if they cannot be read together.
+    /// Reads the block at `offset` and some behind it. If they cannot be read together, each of them is read alone: so a bad one is tried
+    /// twice, and not once for each of those before it.
     fn load(&mut self, file: &impl ReadAt, end: u64, offset: u64) -> io::Result<()> {
         if self.has(offset) {
             return Ok(());
         }
-        self.start = offset;
         let left = end.saturating_sub(offset);
-        let read = self
-            .fill(file, left.min(WINDOW as u64) as usize)
-            .or_else(|_| self.fill(file, left.min(BLOCK as u64) as usize));
-        if read.is_err() {
-            self.bytes.clear();
+        let (one, many) = (left.min(BLOCK as u64), left.min(WINDOW as u64));
+        if offset >= self.alone_below {
+            let read = self.fill(file, offset, many);
+            if read.is_ok() || many == one {
+                return read;
+            }
+            self.alone_below = offset + many;
         }
-        read
+        self.fill(file, offset, one)
     }
 
-    fn fill(&mut self, file: &impl ReadAt, bytes: usize) -> io::Result<()> {
-        self.bytes.resize(bytes, 0);
-        read_exact(file, &mut self.bytes, self.start)
+    fn fill(&mut self, file: &impl ReadAt, offset: u64, bytes: u64) -> io::Result<()> {
+        (self.start, self.bytes) = (offset, 0);
+        read_exact(file, &mut self.memory[..bytes as usize], offset)?;
+        self.bytes = bytes as usize;
+        Ok(())
     }
 
     fn loaded(&self, offset: u64) -> &[u8] {
         let from = (offset - self.start) as usize;
-        &self.bytes[from..self.bytes.len().min(from + BLOCK)]
+        &self.memory[from..self.bytes.min(from + BLOCK)]
     }
 }
 
-/// Reads the frame at `offset` behind `header` into `records`. False if it does not match its checksum, or would reach beyond the `end` of
-/// the file.
-pub(super) fn read_frame(
-    file: &impl ReadAt,
-    end: u64,
-    offset: u64,
-    header: &FrameHeader,
-    records: &mut Vec<u8>,
-) -> io::Result<bool> {
-    records.clear();
-    let from = offset + super::format::FRAME_HEADER as u64;
-    let length = header.length as usize;
-    if length > LARGEST_FRAME || from + length as u64 > end {
-        return Ok(false);
+/// The records of the frame that was read last, as far as they were not taken.
+pub(super) struct Records {
+    frame: Aligned,
+    at: usize,
+    end: usize,
+}
+
+impl Records {
+    pub fn none() -> Self {
+        Records { frame: Aligned::zeroed(0), at: 0, end: 0 }
     }
-    records.resize(length, 0);
-    read_exact(file, records, from)?;
-    Ok(header.matches(records))
+
+    /// Those that are left.
+    pub fn rest(&self) -> &[u8] {
+        &self.frame[self.at..self.end]
+    }
+
+    /// Takes so many bytes of them.
+    pub fn take(&mut self, bytes: usize) -> &[u8] {
+        let from = self.at;
+        self.at += bytes;
+        &self.frame[from..self.at]
+    }
+
+    pub fn clear(&mut self) {
+        (self.at, self.end) = (0, 0);
+    }
+
+    /// Reads those of the frame at `offset` behind `header`. False if they do not match their checksum, or the frame would reach beyond the
+    /// `end` of the file.
+    pub fn read(&mut self, file: &impl ReadAt, end: u64, offset: u64, header: &FrameHeader) -> io::Result<bool> {
+        self.clear();
+        let length = FRAME_HEADER + header.length as usize;
+        if header.length as usize > LARGEST_FRAME || offset + length as u64 > end {
+            return Ok(false);
+        }
+        let whole = header.whole().min(end - offset) as usize;
+        if self.frame.len() < whole {
+            self.frame = Aligned::zeroed(whole);
+        }
+        read_exact(file, &mut self.frame[..whole], offset)?;
+        if !header.matches(&self.frame[FRAME_HEADER..length]) {
+            return Ok(false);
+        }
+        (self.at, self.end) = (FRAME_HEADER, length);
+        Ok(true)
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
+
+    /// Whether a read is none that goes on where another one ended.
+    fn from_the_front(offset: u64) -> bool {
+        offset.is_multiple_of(BLOCK as u64)
+    }
 
     /// Bytes of which one block cannot be read; how far each read went.
     struct Bytes {
         bytes: Vec<u8>,
         bad: usize,
+        failed: Cell<u32>,
     }
 
     impl ReadAt for Bytes {
@@ -297,9 +389,11 @@ mod tests {
         }
 
         fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+            assert!(!from_the_front(offset) || buffer.as_ptr().addr().is_multiple_of(BLOCK));
             let (from, bad) = (offset as usize, self.bad * BLOCK..(self.bad + 1) * BLOCK);
             let end = self.bytes.len().min(from + buffer.len().min(5000));
             if from < bad.end && end > bad.start {
+                self.failed.set(self.failed.get() + 1);
                 return Err(io::Error::other("bad"));
             }
             buffer[..end - from].copy_from_slice(&self.bytes[from..end]);
@@ -313,7 +407,7 @@ mod tests {
         let mut bytes: Vec<u8> = (0..blocks * BLOCK).map(|at| (at / BLOCK) as u8).collect();
         bytes.extend([7; 100]);
         for bad in [0, 1, 63, 64, 149] {
-            let file = Bytes { bytes: bytes.clone(), bad };
+            let file = Bytes { bytes: bytes.clone(), bad, failed: Cell::new(0) };
             let (mut window, mut found) = (Window::new(), Findings::default());
             let mut walk = Blocks::new(FileId(1), 0);
             let mut seen = Vec::new();
@@ -327,7 +421,26 @@ mod tests {
             assert!(walk.is_unreadable());
             let at = (bad * BLOCK) as u64;
             assert!(matches!(found.listed()[0].what, What::Unreadable { offset, .. } if offset == at));
+            assert!(file.failed.get() <= 2, "{} reads failed for one block", file.failed.get());
         }
+    }
+
+    /// A file of which each read is interrupted.
+    struct Interrupted;
+
+    impl ReadAt for Interrupted {
+        fn bytes(&self) -> io::Result<u64> {
+            Ok(8192)
+        }
+
+        fn read_at(&self, _: &mut [u8], _: u64) -> io::Result<usize> {
+            Err(io::ErrorKind::Interrupted.into())
+        }
+    }
+
+    #[test]
+    fn a_read_that_is_always_interrupted_ends() {
+        assert!(read_exact(&Interrupted, &mut [0; 9], 0).is_err());
     }
 
     #[test]
@@ -337,11 +450,13 @@ mod tests {
         let own = Identity { store: super::super::StoreId([0; 16]), shard: 0 };
         FrameHeader::finish(&mut frame, BLOCK, own, &place, [1, 0]);
         let header = FrameHeader::read(&frame, 4096, own).expect("it is sound");
-        let file = Bytes { bytes: [&vec![0; BLOCK][..], &frame].concat(), bad: 99 };
-        let mut records = Vec::new();
-        assert!(read_frame(&file, 8192, 4096, &header, &mut records).expect("it can be read"));
-        assert!(records == [5; BLOCK - 40]);
-        assert!(!read_frame(&file, 8191, 4096, &header, &mut records).expect("it is not read"));
-        assert!(!read_frame(&file, 8192, 0, &header, &mut records).expect("it can be read"), "other bytes");
+        let file = Bytes { bytes: [&vec![0; BLOCK][..], &frame].concat(), bad: 99, failed: Cell::new(0) };
+        let mut records = Records::none();
+        assert!(records.read(&file, 8192, 4096, &header).expect("it can be read"));
+        assert!(records.rest() == [5; BLOCK - 40]);
+        assert!(records.take(6) == [5; 6] && records.rest().len() == BLOCK - 46);
+        assert!(!records.read(&file, 8191, 4096, &header).expect("it is not read"));
+        assert!(!records.read(&file, 8192, 0, &header).expect("it can be read"), "other bytes");
+        assert!(records.rest().is_empty());
     }
 }

@@ -3,17 +3,21 @@
 use std::collections::VecDeque;
 
 use super::aligned::Aligned;
+use super::effect::Class;
 use super::format::{BLOCK, FRAME_HEADER, FrameHeader, Identity, record_bytes, write_record};
 use super::segment::Place;
 
 /// A frame that is being filled, or waits.
 pub(super) struct Frame {
     buffer: Aligned,
-    used: usize,
+    /// How long it is, with its header.
+    pub used: usize,
     /// How long it may become.
     limit: usize,
     pub place: Place,
     pub number: u64,
+    /// How many records are in it.
+    pub records: u64,
 }
 
 impl Frame {
@@ -35,13 +39,13 @@ pub(super) struct Waiting {
     frames: VecDeque<Frame>,
     is_open: bool,
     spare: Vec<Aligned>,
-    /// How many frames may wait.
+    /// How many frames may wait, and one more that has begun with relief.
     most: usize,
     frame_bytes: usize,
 }
 
 impl Waiting {
-    /// None, with room for `most` frames of at most `frame_bytes`.
+    /// None, with room for `most` frames of at most `frame_bytes`, and one more for relief.
     pub fn new(most: usize, frame_bytes: usize) -> Self {
         Waiting { frames: VecDeque::new(), is_open: false, spare: Vec::new(), most, frame_bytes }
     }
@@ -50,8 +54,8 @@ impl Waiting {
         self.frames.is_empty()
     }
 
-    pub fn may_begin(&self) -> bool {
-        self.frames.len() < self.most
+    pub fn may_begin(&self, class: Class) -> bool {
+        self.frames.len() < self.most + usize::from(class == Class::Relief)
     }
 
     /// The frame that takes records.
@@ -59,9 +63,10 @@ impl Waiting {
         self.frames.back().filter(|_| self.is_open)
     }
 
-    /// How many bytes the open frame has room for.
-    pub fn open_room(&self) -> usize {
-        self.open().map_or(0, |frame| frame.limit - frame.used)
+    /// How many bytes of records of that class the open frame has room for.
+    pub fn open_room(&self, class: Class) -> usize {
+        let is_kept = class == Class::Ordinary && self.frames.len() > self.most;
+        self.open().filter(|_| !is_kept).map_or(0, |frame| frame.limit - frame.used)
     }
 
     /// How many bytes the open frame takes in its segment by now.
@@ -76,10 +81,10 @@ impl Waiting {
 
     /// Opens a frame, which may become as long as its place has room.
     pub fn begin(&mut self, place: Place, number: u64) {
-        debug_assert!(!self.is_open && self.may_begin());
+        debug_assert!(!self.is_open && self.may_begin(Class::Relief));
         let buffer = self.spare.pop().unwrap_or_else(|| Aligned::zeroed(self.frame_bytes));
         let limit = usize::try_from(place.room).map_or(self.frame_bytes, |room| room.min(self.frame_bytes));
-        self.frames.push_back(Frame { buffer, used: FRAME_HEADER, limit, place, number });
+        self.frames.push_back(Frame { buffer, used: FRAME_HEADER, limit, place, number, records: 0 });
         self.is_open = true;
     }
 
@@ -88,6 +93,7 @@ impl Waiting {
         let frame = self.frames.back_mut().filter(|_| self.is_open)?;
         debug_assert!(record_bytes(length) <= frame.limit - frame.used);
         frame.used += write_record(&mut frame.buffer[frame.used..], kind, length, parts);
+        frame.records += 1;
         Some(frame.number)
     }
 
@@ -118,6 +124,8 @@ mod tests {
     use super::super::segment::FileId;
     use super::*;
 
+    const O: Class = Class::Ordinary;
+
     fn place(room: u64) -> Place {
         Place { file: FileId(0), generation: 1, offset: 4096, room }
     }
@@ -125,19 +133,28 @@ mod tests {
     #[test]
     fn a_frame_takes_records_up_to_its_limit_and_none_once_it_is_closed() {
         let mut waiting = Waiting::new(2, 8192);
-        assert_eq!((waiting.open_room(), waiting.open_bytes(), waiting.may_begin()), (0, 0, true));
+        assert_eq!((waiting.open_room(O), waiting.open_bytes(), waiting.may_begin(O)), (0, 0, true));
         waiting.begin(place(4096), 5);
-        assert_eq!((waiting.open_room(), waiting.open_bytes()), (4096 - FRAME_HEADER, 4096));
+        assert_eq!((waiting.open_room(O), waiting.open_bytes()), (4096 - FRAME_HEADER, 4096));
         assert_eq!(waiting.push(1, 100, &[&[0; 60], &[0; 40]]), Some(5));
-        assert_eq!(waiting.open_room(), 4096 - FRAME_HEADER - 102);
-        assert!(waiting.first_is_open() && waiting.may_begin());
+        assert_eq!(waiting.open_room(O), 4096 - FRAME_HEADER - 102);
+        assert!(waiting.first_is_open() && waiting.may_begin(O));
         assert_eq!(waiting.close().map(Frame::whole), Some(4096));
         assert!(waiting.close().is_none() && waiting.push(1, 0, &[]).is_none());
         waiting.begin(place(1 << 40), 6);
-        assert_eq!(waiting.open_room(), 8192 - FRAME_HEADER, "no more than its buffer");
-        assert!(!waiting.may_begin() && !waiting.first_is_open());
-        assert_eq!(waiting.pop().map(|frame| frame.number), Some(5));
-        assert!(waiting.may_begin());
+        assert_eq!(waiting.open_room(O), 8192 - FRAME_HEADER, "no more than its buffer");
+        assert!(!waiting.may_begin(O) && !waiting.first_is_open());
+        waiting.push(1, 10, &[&[0; 10]]);
+        waiting.close();
+        assert!(waiting.may_begin(Class::Relief), "there is another one for relief");
+        waiting.begin(place(4096), 7);
+        assert!(!waiting.may_begin(Class::Relief) && waiting.open_room(Class::Relief) == 4096 - FRAME_HEADER);
+        assert_eq!(waiting.open_room(O), 0, "and for nothing else");
+        assert_eq!(waiting.pop().map(|frame| (frame.number, frame.records)), Some((5, 1)));
+        assert_eq!(waiting.open_room(O), 4096 - FRAME_HEADER, "as long as others wait");
+        waiting.close();
+        assert_eq!(waiting.pop().map(|frame| (frame.number, frame.records)), Some((6, 1)));
+        assert!(waiting.may_begin(O));
     }
 
     #[test]

@@ -5,16 +5,37 @@ use std::io;
 use std::time::Duration;
 
 use super::aligned::Aligned;
+use super::commit::{BEGUN_AGAIN_AFTER, Commit};
+use super::counters::Counters;
 use super::effect::{Answer, Archived, Class, Effect, Fullness, Mark, Refused, Write};
-use super::format::{FRAME_HEADER, largest_body, record_bytes};
-use super::recovered::Recovered;
-use super::segment::FileId;
+use super::format::{FRAME_HEADER, Identity, largest_body, record_bytes};
+use super::recovered::{Floor, Recovered};
+use super::segment::{FileId, Segment};
 use super::segments::Segments;
 use super::settings::{CheckedSettings, Sync};
 use super::waiting::Waiting;
 
-/// By how much numbers of frames grow when a journal is opened: above all that may have been written and could not be read.
-const NUMBER_STEP: u64 = 1 << 40;
+/// Why a journal cannot be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenError {
+    /// What was recovered is another journal's.
+    OtherIdentity(Identity),
+    /// There are no numbers left for generations or marks: somebody has made up a file or a floor.
+    NoNumbers,
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            OpenError::OtherIdentity(Identity { store, shard }) => {
+                write!(f, "what was read is the journal of shard {shard} of store {store}")
+            }
+            OpenError::NoNumbers => f.write_str("the journal's numbers are used up"),
+        }
+    }
+}
+
+impl std::error::Error for OpenError {}
 
 /// What ended a journal.
 #[derive(Debug)]
@@ -44,14 +65,6 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// The commit that is under way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Commit {
-    None,
-    Writing { number: u64, bytes: usize },
-    Syncing { number: u64 },
-}
-
 /// Where a record goes.
 enum Room {
     /// Into the frame that is open.
@@ -71,7 +84,7 @@ pub struct Journal {
     largest: usize,
     segments: Segments,
     waiting: Waiting,
-    commit: Commit,
+    commit: Option<Commit>,
     /// When the next commit may begin.
     next_commit: Duration,
     next_number: u64,
@@ -80,27 +93,46 @@ pub struct Journal {
     flushed: Mark,
     fsynced: Mark,
     failure: Option<Failure>,
+    /// Above all that this opening can reach.
+    floor: Floor,
+    counters: Counters,
 }
 
 impl Journal {
     /// Goes on from what was `recovered`; its [files](Recovered::files_to_sync) are synced. `opened` is the time of the wall clock, in
     /// seconds since 1970: it is written into segments, for whoever looks at them.
-    pub fn new(settings: CheckedSettings, recovered: Recovered, opened: u64) -> Self {
+    ///
+    /// Refused if the settings have another identity than what was recovered, or no numbers are left.
+    pub fn new(settings: CheckedSettings, recovered: Recovered, opened: u64) -> Result<Self, OpenError> {
+        if let Some(other) = recovered.identity.filter(|identity| *identity != settings.identity) {
+            return Err(OpenError::OtherIdentity(other));
+        }
+        let first = recovered.first();
+        let floor = first.after_opening().ok_or(OpenError::NoNumbers)?;
         let last = recovered.last_number;
-        let next_number = if recovered.next_file == 0 { 1 } else { recovered.reached + NUMBER_STEP };
-        Journal {
+        // Nothing below the floor comes any more.
+        let reached = Mark(last.max(recovered.floor.number.saturating_sub(1)));
+        Ok(Journal {
             settings,
             largest: settings.largest_body(),
             waiting: Waiting::new(settings.most_waiting(), settings.frame_bytes),
-            segments: Segments::new(settings, recovered, next_number, opened),
-            commit: Commit::None,
+            segments: Segments::new(settings, recovered, first, opened),
+            commit: None,
             next_commit: Duration::ZERO,
-            next_number,
+            next_number: first.number,
             previous: last,
-            flushed: Mark(last),
-            fsynced: Mark(last),
+            flushed: reached,
+            fsynced: reached,
             failure: None,
-        }
+            floor,
+            counters: Counters::default(),
+        })
+    }
+
+    /// Above all generations and marks of this opening, whatever it does. Who keeps that elsewhere, once it is open and before anything is
+    /// acknowledged, and gives it [back](Recovered::above) at the next start, has marks that never go backwards, even if all files are lost.
+    pub fn floor(&self) -> Floor {
+        self.floor
     }
 
     /// Writes a record behind all others. Its body is `parts`, one behind the other. Once [`flushed`](Journal::flushed) or
@@ -127,10 +159,10 @@ impl Journal {
             return Err(Refused::Full);
         }
         let bytes = record_bytes(length);
-        if self.waiting.open_room() >= bytes {
+        if self.waiting.open_room(class) >= bytes {
             return Ok(Room::Open);
         }
-        if !self.waiting.may_begin() {
+        if !self.waiting.may_begin(class) {
             return Err(Refused::Busy);
         }
         if self.segments.room_here(self.waiting.open_bytes()) >= (FRAME_HEADER + bytes) as u64 {
@@ -146,7 +178,7 @@ impl Journal {
 
     fn close_frame(&mut self) {
         if let Some(frame) = self.waiting.close() {
-            self.segments.took(frame.number, frame.whole());
+            self.segments.took(frame.whole());
         }
     }
 
@@ -157,6 +189,7 @@ impl Journal {
         }
         if let Some(place) = self.segments.place() {
             self.waiting.begin(place, self.next_number);
+            self.segments.begins(self.next_number);
             self.next_number += 1;
         }
     }
@@ -168,8 +201,8 @@ impl Journal {
         }
         let frame = self.settings.frame_bytes as u64;
         let begun = |room: u64| room.min(frame).saturating_sub(FRAME_HEADER as u64) as usize;
-        let mut most = self.waiting.open_room();
-        if self.waiting.may_begin() {
+        let mut most = self.waiting.open_room(class);
+        if self.waiting.may_begin(class) {
             most = most.max(begun(self.segments.room_here(self.waiting.open_bytes())));
             if self.segments.allows_next(class) {
                 most = most.max(begun(self.segments.room_next()));
@@ -190,23 +223,28 @@ impl Journal {
     }
 
     fn begin_commit(&mut self, now: Duration) -> Option<Write> {
-        if self.commit != Commit::None || self.waiting.is_empty() || now < self.next_commit {
+        if now < self.next_commit {
             return None;
+        }
+        if let Some(commit) = &mut self.commit {
+            let write = commit.is_to_be_begun_again().then(|| commit.begin_again())??;
+            self.next_commit = now + self.settings.commit_interval.max(BEGUN_AGAIN_AFTER);
+            self.counters.begun_again += 1;
+            return Some(write);
         }
         if self.waiting.first_is_open() {
             self.close_frame();
         }
         let frame = self.waiting.pop()?;
-        let (number, place) = (frame.number, frame.place);
-        let (buffer, bytes) = frame.finish(self.settings.identity, self.previous);
-        self.previous = number;
-        self.commit = Commit::Writing { number, bytes };
+        let previous = std::mem::replace(&mut self.previous, frame.number);
+        let (commit, write) = Commit::begin(frame, previous, self.settings.identity, self.settings.sync, now);
+        self.commit = Some(commit);
         self.next_commit = now + self.settings.commit_interval;
-        Some(Write { file: place.file, offset: place.offset, buffer, bytes, sync: self.settings.sync })
+        Some(write)
     }
 
-    /// An effect has been carried out, or could not be.
-    pub fn answer(&mut self, answer: Answer, now: Duration) {
+    /// An effect has been carried out, or could not be. False, and nothing has happened, if it is none that is under way.
+    pub fn answer(&mut self, answer: Answer, now: Duration) -> bool {
         match answer {
             Answer::Written { buffer, result } => self.written(buffer, result),
             Answer::Synced(result) => self.synced(result),
@@ -214,55 +252,73 @@ impl Journal {
         }
     }
 
-    /// A write has ended; `result` is how many bytes were written. Its buffer comes back.
-    pub fn written(&mut self, buffer: Aligned, result: io::Result<usize>) {
-        let Commit::Writing { number, bytes } = self.commit else {
-            debug_assert!(false, "nothing was being written");
-            return;
-        };
-        self.commit = Commit::None;
+    /// A write has ended; `result` is how many bytes were written. Its buffer comes back. False, and nothing has happened, if that is not the one
+    /// that is being written.
+    ///
+    /// [`Interrupted`](io::ErrorKind::Interrupted) and [`WouldBlock`](io::ErrorKind::WouldBlock) say that the system has not begun to write: the
+    /// same bytes are to be written to the same place once more, up to [`MOST_ATTEMPTS`](super::MOST_ATTEMPTS) times, [so far apart](super::BEGUN_AGAIN_AFTER). Any other error,
+    /// and any other number of bytes than those of the write, ends the journal.
+    pub fn written(&mut self, buffer: Aligned, result: io::Result<usize>) -> bool {
+        let Some(commit) = self.commit.as_mut().filter(|commit| commit.writes(&buffer)) else { return false };
         match result {
-            Ok(written) if written == bytes => {
+            Ok(written) if commit.was_written(written) => {
+                self.flushed = commit.cost.mark;
                 self.waiting.give_back(buffer);
-                self.flushed = Mark(number);
-                match self.settings.sync {
-                    Sync::Dsync => self.fsynced = Mark(number),
-                    Sync::Linked => self.commit = Commit::Syncing { number },
-                    Sync::Never => {}
+                self.end_commit();
+            }
+            Ok(written) => {
+                let of = commit.bytes();
+                self.fail(Failure::Short { written, of });
+            }
+            Err(error) => {
+                let was_not_begun = matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock);
+                if !was_not_begun || !commit.was_not_begun(buffer) {
+                    self.fail(Failure::Write(error));
                 }
             }
-            Ok(written) => self.fail(Failure::Short { written, of: bytes }),
-            Err(error) => self.fail(Failure::Write(error)),
         }
+        true
     }
 
-    /// The sync behind a write has ended: with [`Sync::Linked`].
-    pub fn synced(&mut self, result: io::Result<()>) {
-        let Commit::Syncing { number } = self.commit else {
-            // The write has failed before it.
-            debug_assert!(self.failure.is_some(), "nothing was being synced");
+    /// The sync behind a write has ended: with [`Sync::Linked`]. If it is there before the answer to the write, it counts when that is. False, and
+    /// nothing has happened, if there is none. An error of any kind ends the journal, if the write was one: a second sync would pass over
+    /// what the first one lost.
+    pub fn synced(&mut self, result: io::Result<()>) -> bool {
+        let is_awaited = self.commit.as_mut().is_some_and(|commit| commit.was_synced(result));
+        self.end_commit();
+        is_awaited
+    }
+
+    /// Ends the commit, if all its answers are there.
+    fn end_commit(&mut self) {
+        let Some((cost, end)) = self.commit.as_mut().and_then(|commit| Some((commit.cost, commit.end()?))) else {
             return;
         };
-        self.commit = Commit::None;
-        match result {
-            Ok(()) => self.fsynced = Mark(number),
-            Err(error) => self.fail(Failure::Sync(error)),
+        self.commit = None;
+        if let Err(error) = end {
+            return self.fail(Failure::Sync(error));
         }
+        if self.settings.sync != Sync::Never {
+            self.fsynced = cost.mark;
+        }
+        self.counters.count(cost);
     }
 
     /// Ends the journal: what is on disk is not known any more, and would not be by another attempt.
     fn fail(&mut self, failure: Failure) {
         self.failure = Some(failure);
+        self.commit = None;
         self.waiting.clear();
     }
 
     /// A segment was prepared, or could not be: then that is tried again
-    /// [a second later](super::PREPARED_AGAIN_AFTER) or more, or with a file that was released meanwhile.
-    pub fn prepared(&mut self, file: FileId, result: io::Result<()>, now: Duration) {
-        self.segments.prepared(file, result, now);
+    /// [a second later](super::PREPARED_AGAIN_AFTER) or more, or with a file that was released meanwhile. False, and nothing has happened, if
+    /// that file is not being prepared.
+    pub fn prepared(&mut self, file: FileId, result: io::Result<()>, now: Duration) -> bool {
+        self.segments.prepared(file, result, now)
     }
 
-    /// All records with marks up to this one survive the end of the process.
+    /// All records with marks up to this one survive the end of the process; those excepted whose sync has failed then.
     pub fn flushed(&self) -> Mark {
         self.flushed
     }
@@ -282,25 +338,55 @@ impl Journal {
         self.segments.trouble()
     }
 
+    /// What it has done so far, and what the last commit cost.
+    pub fn counters(&self) -> Counters {
+        Counters { segments: self.segments.prepared_so_far(), ..self.counters }
+    }
+
+    /// The generation of the segment that records with this mark are in; none if that is archived, or there are none. So the caller can keep a
+    /// list per segment of what it put there.
+    pub fn generation_of(&self, mark: Mark) -> Option<u64> {
+        self.segments.generation_of(mark.0)
+    }
+
     /// How many segments wait for the archive, and how many are ready.
     pub fn fullness(&self) -> Fullness {
         self.segments.fullness()
     }
 
+    /// The mark of the last commit that has ended: no sync is on its way in a file that is used again.
+    fn ended(&self) -> Mark {
+        match self.settings.sync {
+            Sync::Linked => self.fsynced,
+            Sync::Dsync | Sync::Never => self.flushed,
+        }
+    }
+
     /// The segment to be archived next, if it is time for that: all that is still needed of its records is to be put elsewhere.
     pub fn oldest(&self) -> Option<Archived> {
-        self.segments.oldest(self.flushed.0).map(|(file, generation)| Archived { file, generation })
+        let Segment { file, generation, first, last, .. } = self.segments.oldest(self.ended().0)?;
+        Some(Archived { file, generation, from: Mark(first), to: Mark(last) })
+    }
+
+    /// Ends the segment that is being written, and wants all that there are archived, however much room is left: before an orderly stop, or for a
+    /// copy of the archive that has everything. [`oldest`](Journal::oldest) names them one after the other, the last one when its writes have
+    /// ended. The journal takes records as before, in the next segment; what is appended from now on is not wanted.
+    ///
+    /// What was released last is read once more at the next start, unless another segment is prepared before.
+    pub fn seal(&mut self) {
+        self.close_frame();
+        self.segments.seal_all();
     }
 
     /// The oldest segment is in the archive, and that survives what the journal survives: its file is used again. It may be read once more
     /// if the broker ends before another segment is prepared. False if it was not the oldest, or is not complete.
     pub fn release(&mut self, archived: Archived) -> bool {
-        self.segments.release(archived.generation, self.flushed.0)
+        self.segments.release(archived.generation, self.ended().0)
     }
 
     /// Whether every record is in the kernel, and on disk if that is asked for: never after a failure.
     pub fn is_settled(&self) -> bool {
-        self.failure.is_none() && self.waiting.is_empty() && self.commit == Commit::None
+        self.failure.is_none() && self.waiting.is_empty() && self.commit.is_none()
     }
 
     /// The next moment at which there is an effect, if nothing else happens meanwhile.
@@ -308,7 +394,11 @@ impl Journal {
         if self.failure.is_some() {
             return None;
         }
-        let commit = (self.commit == Commit::None && !self.waiting.is_empty()).then_some(self.next_commit);
+        let has_write = match &self.commit {
+            Some(commit) => commit.is_to_be_begun_again(),
+            None => !self.waiting.is_empty(),
+        };
+        let commit = has_write.then_some(self.next_commit);
         [commit, self.segments.wake_up()].into_iter().flatten().min()
     }
 }

@@ -91,6 +91,11 @@ impl InFlight {
         self.sequence.get()
     }
 
+    /// Its number among the messages of the session.
+    pub fn key(&self) -> Key {
+        self.sequence
+    }
+
     /// Its packet id.
     pub fn packet_id(&self) -> PacketId {
         packet_id(self.sequence())

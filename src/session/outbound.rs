@@ -5,6 +5,7 @@ use super::waiting::Look;
 use super::window::Window;
 use super::{Key, OutgoingMessage, Queue};
 use crate::codec::PacketId;
+use crate::config::QueueType;
 use crate::message::Message;
 use crate::time::Time;
 
@@ -20,6 +21,8 @@ use crate::time::Time;
 pub struct Outbound {
     window: Window,
     next_sequence: u64,
+    /// Stored messages with keys below this one are on disk.
+    pub on_disk_below: u64,
     /// The first sequence whose packet id may be in use. It spares a look at the oldest entry, which lies far from the newest.
     free_below: u64,
     /// How many messages at the end of the window are still to be sent again.
@@ -92,7 +95,7 @@ impl Outbound {
     ///
     /// No two messages are in flight with one packet id: of two that are said to be, the later one waits, or is forgotten if the client has it.
     pub fn restored(messages: impl IntoIterator<Item = Restored>, next_sequence: u64) -> Self {
-        let mut outbound = Outbound { next_sequence, ..Outbound::default() };
+        let mut outbound = Outbound { next_sequence, on_disk_below: next_sequence, ..Outbound::default() };
         let mut ids = UsedIds::default();
         for message in messages {
             let is_taken = message.sequence().is_some_and(|sequence| {
@@ -209,6 +212,28 @@ impl Outbound {
         }
     }
 
+    /// The key of the message that was put in flight last.
+    pub fn last_key(&self) -> Option<Key> {
+        self.window.last().map(|last| Key::new(last.sequence()))
+    }
+
+    /// The key of the message under `id`, if that is in flight.
+    pub fn key_of(&self, id: PacketId) -> Option<Key> {
+        self.window.find(id).map(|at| Key::new(self.window.at(at).sequence()))
+    }
+
+    /// Whether a message of QoS 2 that waits need not wait for the disk: its packet id must not be that of another message after a crash.
+    pub fn is_on_disk(&self, key: Key) -> bool {
+        key.is_none() || key.get() < self.on_disk_below
+    }
+
+    /// The message that comes next out of the queue gets another key.
+    pub fn renumber_next(&mut self, order: QueueType) -> Key {
+        let key = self.take_key();
+        self.queue.renumber_next(order, key);
+        key
+    }
+
     /// A message is stored that waits: its key.
     pub fn take_key(&mut self) -> Key {
         self.next_sequence += 1;
@@ -298,6 +323,13 @@ impl Outbound {
     pub fn take_in_flight(&mut self) -> Option<InFlight> {
         self.unsent = 0;
         self.window.remove(0)
+    }
+
+    /// The first message in flight whose sequence is not below `from`, which is that of the next one then.
+    pub fn next_in_flight(&self, from: &mut u64) -> Option<&InFlight> {
+        let entry = self.window.at(self.window.first_from(*from)?);
+        *from = entry.sequence() + 1;
+        Some(entry)
     }
 
     /// Looks at the first message in flight whose sequence is not below `from`, which is that of the next one then. Takes it out of the window

@@ -52,6 +52,12 @@ pub struct QueueLimits {
 }
 
 impl QueueLimits {
+    /// None.
+    pub fn unlimited(order: QueueType) -> Self {
+        let unlimited = Limit::UNLIMITED;
+        QueueLimits { online: unlimited, offline: unlimited, bytes: unlimited, order }
+    }
+
     /// Those for a connected client whose publishers are held: what is under way when they are told to wait still comes, in any number, and
     /// `under_way` bytes of it at least.
     pub fn while_publishers_wait(self, under_way: usize) -> Self {
@@ -185,6 +191,15 @@ impl Queue {
             QueueType::Fifo => self.waiting.first(),
             QueueType::Lifo => self.waiting.last(),
         }
+    }
+
+    /// The message that is to be sent next has another key from here on.
+    pub(super) fn renumber_next(&mut self, order: QueueType, key: Key) {
+        let next = match order {
+            QueueType::Fifo => self.waiting.first_mut(),
+            QueueType::Lifo => self.waiting.last_mut(),
+        };
+        next.into_iter().for_each(|next| next.key = key);
     }
 
     /// Takes out the message that is to be sent next.

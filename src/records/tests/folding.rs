@@ -73,7 +73,7 @@ fn whole(mut contents: Contents) -> (Whole, Counts, Vec<StoreNumber>) {
 fn history(seed: u64, boots: &[usize], broken: usize) -> (Vec<Stored>, Whole) {
     let (mut records, mut state, mut connections, mut displaced) = (Vec::new(), Whole::default(), 0, Vec::new());
     for (boot, steps) in boots.iter().enumerate() {
-        let mut writer = Writer::new(seed.wrapping_add(boot as u64), boot as u32, state, connections);
+        let mut writer = Writer::new(seed.wrapping_add(boot as u64), boot as u32 + 1, state, connections);
         writer.end(&displaced);
         (0..*steps).for_each(|_| writer.step());
         if boot == broken {

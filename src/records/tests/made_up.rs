@@ -48,7 +48,7 @@ fn store_number(random: &mut Random) -> StoreNumber {
         return StoreNumber::new(1, 0, random.below(2) as u32);
     }
     let (boot, shard) = (number(StoreNumber::LAST_BOOT.into(), random) as u32, number(255, random) as u8);
-    StoreNumber::new(boot, shard, number(u32::MAX.into(), random) as u32)
+    StoreNumber::new(boot.max(1), shard, number(u32::MAX.into(), random) as u32)
 }
 
 fn key(random: &mut Random) -> Key {

@@ -168,6 +168,7 @@ fn frequent_records_are_small() {
         // Up to a thousand starts, sixteen shards, ten million sessions, a thousand million messages each, all magnitudes alike.
         let [boot, counter, key] =
             [10, 23, 30].map(|bits| (random.u64() >> 34) as u32 >> (30 - 1 - random.below(bits)).min(31));
+        let boot = boot.max(1);
         let (number, key) = (StoreNumber::new(boot, random.below(16) as u8, counter), u64::from(key));
         let both = u64::from(boot) << 8 | u64::from(number.shard());
         let ways = [

@@ -24,6 +24,7 @@ fn step(rig: &mut Rig) {
         6..=7 => rig.go_on(),
         8 if rig.random.below(12) == 0 => rig.fail_preparation(),
         8 => rig.end_preparation(),
+        9 if rig.random.below(20) == 0 => rig.journal.seal(),
         9 => {
             rig.archive();
         }
@@ -31,6 +32,7 @@ fn step(rig: &mut Rig) {
         10 => rig.now += Duration::from_micros(rig.random.below(600) as u64),
         _ => match rig.random.below(40) {
             0 => rig.fail_commit(),
+            2..=4 => rig.interrupt_commit(),
             1 => rig.disk_is_full = true,
             _ => rig.disk_is_full = false,
         },
@@ -44,8 +46,30 @@ fn step(rig: &mut Rig) {
     }
 }
 
-fn run(settings: Settings, seed: u64, crashes: &[Crash]) -> Rig {
+/// What goes wrong besides crashes.
+#[derive(Clone, Copy, Debug, Default)]
+struct Faults {
+    /// Blocks that cannot be read at a start, and sometimes can at the next.
+    reads: bool,
+    /// Files that cannot be removed, or set aside.
+    removals: bool,
+}
+
+/// Says which run it was, if that fails.
+struct Told(String);
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.0);
+        }
+    }
+}
+
+fn run(settings: Settings, seed: u64, crashes: &[Crash], faults: Faults) -> Rig {
+    let _told = Told(format!("seed {seed}, {crashes:?}, {faults:?}, {settings:?}"));
     let mut rig = Rig::new(settings, seed);
+    rig.removals_fail = faults.removals;
     for left in (0..12).rev() {
         for _ in 0..rig.random.below(400) {
             step(&mut rig);
@@ -57,9 +81,22 @@ fn run(settings: Settings, seed: u64, crashes: &[Crash]) -> Rig {
             0 => rig.settings.segments = 3 + rig.random.below(4) as u32,
             _ => {}
         }
+        if faults.reads && rig.random.below(2) == 0 {
+            rig.mend_blocks();
+        }
+        if faults.reads && rig.random.below(2) == 0 {
+            rig.break_blocks();
+        }
         rig.recover(crash);
     }
     rig
+}
+
+/// The seeds that are tried: `MOORMQ_JOURNAL_SEEDS` times as many as is usual, from `MOORMQ_JOURNAL_FROM` on.
+fn seeds(usual: u64) -> std::ops::Range<u64> {
+    let times = std::env::var("MOORMQ_JOURNAL_SEEDS").ok().and_then(|times| times.parse().ok());
+    let from = std::env::var("MOORMQ_JOURNAL_FROM").ok().and_then(|from| from.parse().ok()).unwrap_or(0);
+    from..from + usual * times.unwrap_or(1)
 }
 
 const BOTH: &[Crash] = &[Crash::Killed, Crash::PowerLost];
@@ -76,10 +113,12 @@ fn shapes(sync: Sync) -> [Settings; 4] {
 #[test]
 fn what_was_promised_is_there_after_any_crash_and_nothing_else_is() {
     let mut kept = 0;
-    for seed in 0..30 {
+    for seed in seeds(30) {
         for sync in [Sync::Dsync, Sync::Linked] {
             for settings in shapes(sync) {
-                kept += run(settings, seed, BOTH).history.len();
+                let rig = run(settings, seed, BOTH, Faults::default());
+                assert!(!rig.has_lost && rig.aside.is_empty(), "nothing is lost");
+                kept += rig.history.len();
             }
         }
     }
@@ -88,24 +127,59 @@ fn what_was_promised_is_there_after_any_crash_and_nothing_else_is() {
 
 #[test]
 fn without_syncs_what_was_written_survives_the_end_of_the_process() {
-    for seed in 0..15 {
+    for seed in seeds(15) {
         for settings in shapes(Sync::Never) {
-            run(settings, seed, &[Crash::Killed]);
+            run(settings, seed, &[Crash::Killed], Faults::default());
         }
     }
 }
 
 #[test]
-fn after_many_crashes_the_journal_takes_records_as_before() {
-    for seed in 0..15 {
-        let mut rig = run(small(Sync::Linked), seed, BOTH);
-        rig.disk_is_full = false;
-        rig.settle_and_archive();
-        for _ in 0..300 {
-            rig.append(Class::Ordinary, 1000).expect("there is room");
-            rig.settle_and_archive();
+fn without_syncs_a_loss_of_power_leaves_holes_that_are_told() {
+    let mut holes = 0;
+    for seed in seeds(15) {
+        for settings in shapes(Sync::Never) {
+            holes += run(settings, seed, BOTH, Faults::default()).holes;
         }
-        assert!(rig.disk.files.len() <= 5, "{} files", rig.disk.files.len());
-        assert_eq!(rig.history.last().map(|last| last.mark), Some(rig.journal.fsynced()));
+    }
+    assert!(holes > 20, "only {holes} starts found holes");
+}
+
+#[test]
+fn what_cannot_be_read_or_removed_costs_nothing_else() {
+    let (mut lost, mut aside, mut given_up) = (0, 0, 0);
+    for seed in seeds(6) {
+        for sync in [Sync::Dsync, Sync::Linked, Sync::Never] {
+            for settings in shapes(sync) {
+                for faults in [Faults { reads: true, removals: false }, Faults { reads: true, removals: true }] {
+                    let crashes = if sync == Sync::Never { &BOTH[..1] } else { BOTH };
+                    let rig = run(settings, seed, crashes, faults);
+                    lost += rig.holes;
+                    aside += rig.aside.len();
+                    given_up += rig.given_up.len();
+                }
+            }
+        }
+    }
+    assert!(lost > 20 && aside > 20 && given_up > 20, "{lost} starts lost something, {aside} files, {given_up}");
+}
+
+#[test]
+fn after_many_crashes_the_journal_takes_records_as_before() {
+    for seed in seeds(15) {
+        for faults in [Faults::default(), Faults { reads: true, removals: true }] {
+            let mut rig = run(small(Sync::Linked), seed, BOTH, faults);
+            rig.disk_is_full = false;
+            rig.removals_fail = false;
+            rig.settle_and_archive();
+            for _ in 0..300 {
+                rig.append(Class::Ordinary, 1000).expect("there is room");
+                rig.settle_and_archive();
+            }
+            if !faults.removals {
+                assert!(rig.disk.files.len() <= 5, "{} files", rig.disk.files.len());
+            }
+            assert_eq!(rig.history.last().map(|last| last.mark), Some(rig.journal.fsynced()));
+        }
     }
 }

@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use std::io;
 
 use moormq::journal::{
-    BLOCK, Class, FileId, Finding, Identity, Journal, MOST_UNREADABLE, ReadAt, Reader, Settings, StoreId, Sync, What,
+    BLOCK, Class, FileId, Finding, Identity, MOST_UNREADABLE, ReadAt, Reader, Settings, StoreId, Sync, What,
 };
 use moormq::random::Random;
 use proptest::prelude::*;
 
 use super::disk::{Disk, File};
-use super::rig::{Entry, Rig, read, small};
+use super::rig::{Entry, Records, Rig, opened, read, small};
 
 /// A journal whose segments have all been used several times; what is not archived is `history`, what is comes before it.
 struct Old {
@@ -43,6 +43,11 @@ fn old() -> Old {
 }
 
 impl Old {
+    /// What is archived, and what is not.
+    fn all(&self) -> Vec<Entry> {
+        [&self.archived[..], &self.history[..]].concat()
+    }
+
     fn ids(entries: &[Entry]) -> Vec<u64> {
         entries.iter().map(|entry| entry.id).collect()
     }
@@ -50,7 +55,7 @@ impl Old {
     /// The ids of what is read of a disk, and what is found.
     fn read(&self, disk: &Disk) -> (Vec<u64>, Vec<(Option<FileId>, What)>) {
         let (records, _, findings) = read(&self.settings, disk.open());
-        let all = [&self.archived[..], &self.history[..]].concat();
+        let all = self.all();
         let id_of = |(mark, kind, body): &(_, u8, Vec<u8>)| {
             let id = u64::from_le_bytes(*body.first_chunk().expect("a record that was written"));
             let entry = all.iter().find(|entry| entry.id == id).expect("a record that was written");
@@ -106,6 +111,35 @@ fn bad_bits_cost_the_frames_they_are_in_and_nothing_else() {
         for entry in lost.iter().filter(|entry| Some(entry.mark) < last_left && entry.mark < last) {
             assert!(findings.iter().any(|finding| names(entry, finding)), "{entry:?} is lost: {findings:?}");
         }
+        // So is the last frame, if that can be recognized: as a torn one.
+        let of_last: Vec<&&Entry> = lost.iter().filter(|entry| Some(entry.mark) > last_left).collect();
+        if let Some(entry) = of_last.first().filter(|_| of_last.iter().all(|entry| entry.mark == last)) {
+            let (file, from, _) = old.frame(entry);
+            let is_torn = |(of, what): &(Option<FileId>, What)| {
+                *of == Some(file) && matches!(what, What::TornTail { offset, .. } if *offset == from)
+            };
+            let names_it = |at: u64| (from..from + 4).contains(&at) || (from + 32..from + 40).contains(&at);
+            let is_recognized = !places.iter().any(|(hit, at)| *hit == file && names_it(*at));
+            assert_eq!(findings.iter().any(is_torn), is_recognized, "{findings:?}");
+        }
+        // No loss is told that is none.
+        for (of, what) in &findings {
+            let of = of.expect("each is in a file");
+            let is_lost = |from: u64, end: u64| {
+                let overlaps = |entry: &&Entry| {
+                    let (file, first, last) = old.frame(entry);
+                    file == of && first < end && from < last
+                };
+                lost.iter().any(overlaps)
+            };
+            let is_right = match what {
+                What::Damaged { offset, bytes } => is_lost(*offset, offset + bytes),
+                What::TornTail { offset, .. } => is_lost(*offset, offset + 1),
+                What::HeaderLost { .. } => places.iter().filter(|(hit, at)| *hit == of && *at < 4096).count() > 1,
+                _ => false,
+            };
+            assert!(is_right, "{of:?} {what:?}: {places:?}");
+        }
     };
     // The same bit twice is no damage.
     let flips = prop::collection::btree_set(0..bits, 1..5).prop_map(|flips| flips.into_iter().collect::<Vec<_>>());
@@ -124,70 +158,183 @@ fn bad_bits_cost_the_frames_they_are_in_and_nothing_else() {
     }
 }
 
+/// The ids of records.
+fn ids(records: &Records) -> Vec<u64> {
+    records.iter().map(|(.., body)| u64::from_le_bytes(*body.first_chunk().expect("a record"))).collect()
+}
+
 #[test]
 fn a_journal_goes_on_behind_damage() {
     let old = old();
-    let (file, from, _) = old.frame(&old.history[old.history.len() / 2]);
-    let (last_file, last_from, _) = old.frame(old.history.last().expect("there are some"));
-    let mut rig = Rig::new(old.settings, 1);
-    rig.disk = old.disk.clone();
-    for (file, at) in [(file, from), (last_file, last_from)] {
-        rig.disk.files.get_mut(&file).expect("it is there").bytes[at as usize + 50] ^= 4;
+    let mut disk = old.disk.clone();
+    let middle = old.frame(&old.history[old.history.len() / 2]);
+    let last = old.frame(old.history.last().expect("there are some"));
+    for (file, at, _) in [middle, last] {
+        disk.files.get_mut(&file).expect("it is there").bytes[at as usize + 50] ^= 4;
     }
-    let (before, _) = old.read(&rig.disk);
-    let (_, recovered, findings) = read(&old.settings, rig.disk.open());
+    let (mut rig, before, findings) = Rig::over(old.settings, disk, &old.all());
     assert!(matches!(findings[0].what, What::Damaged { .. }) && matches!(findings[1].what, What::TornTail { .. }));
-    // All segments are live, and nothing is archived.
-    let more = Settings { segments: old.settings.segments + 2, ..old.settings };
-    rig.journal = Journal::new(more.check().expect("they hold"), recovered, 0);
-    rig.settle();
-    for id in 0..10_u64 {
-        let length = 500 + id as usize;
-        rig.journal.append(Class::Relief, 255, &[&id.to_le_bytes(), &vec![7; length]]).expect("there is room");
-        while let Some(moormq::journal::Effect::Write(write)) = rig.journal.next_effect(rig.now) {
-            rig.disk.write(write.file, write.offset, write.data());
-            rig.journal.written(write.buffer, Ok(write.bytes));
-            rig.now += old.settings.commit_interval;
-        }
+    // All segments are live, and nothing is archived: there is one more, for relief.
+    for length in 500..508 {
+        rig.settle();
+        rig.append(Class::Relief, length).expect("there is room");
     }
+    rig.settle();
     let (records, _, findings) = read(&old.settings, rig.disk.open());
-    let (first, second) = records.split_at(before.len());
-    assert!(first.iter().all(|(_, kind, _)| *kind != 255));
-    assert_eq!(second.iter().map(|(.., body)| body[0]).collect::<Vec<_>>(), (0..10).collect::<Vec<_>>());
-    // The last frame was written over, and is no longer missed.
-    assert!(findings.iter().all(|finding| matches!(finding.what, What::Damaged { .. })), "{findings:?}");
-    assert_eq!(findings.len(), 1);
+    assert_eq!(ids(&records), rig.history.iter().map(|entry| entry.id).collect::<Vec<_>>());
+    assert_eq!(records.len(), before.len() + 8);
+    // The last frame was torn, for all that is known, and is no longer missed.
+    assert!(matches!(findings[..], [Finding { what: What::Damaged { .. }, .. }]), "{findings:?}");
 }
 
 /// What a start cannot read is lost, and stays so if it can be read later: the journal has gone on without it.
 #[test]
-fn what_was_given_up_does_not_come_back() {
+fn what_was_given_up_does_not_come_back_and_is_told_and_kept() {
     let old = old();
     let (file, from, _) = old.frame(&old.history[old.history.len() - 8]);
-    let is_given_up = |entry: &Entry| old.frame(entry).0 == file && old.frame(entry).1 >= from;
-    assert!(
-        old.history.iter().filter(|entry| is_given_up(entry)).count() >= 3
-            && is_given_up(old.history.last().expect("one"))
-    );
-    let mut rig = Rig::new(old.settings, 1);
-    rig.disk = old.disk.clone();
-    let unreadable = &mut rig.disk.files.get_mut(&file).expect("it is there").unreadable;
-    unreadable.extend(from / BLOCK as u64..10);
-    let (before, _) = old.read(&rig.disk);
-    let (_, recovered, findings) = read(&old.settings, rig.disk.open());
+    let is_given_up = |entry: &&Entry| old.frame(entry).0 == file && old.frame(entry).1 >= from;
+    let given_up: Vec<&Entry> = old.history.iter().filter(is_given_up).collect();
+    assert!(given_up.len() >= 3 && old.history.last().is_some_and(|last| is_given_up(&last)));
+    let end = given_up.last().and_then(|entry| entry.frame).map_or(0, |(_, at, bytes)| at + bytes as u64);
+    let mut disk = old.disk.clone();
+    disk.files.get_mut(&file).expect("it is there").unreadable.extend(from / BLOCK as u64..10);
+    let (mut rig, before, findings) = Rig::over(old.settings, disk, &old.all());
     assert!(matches!(findings[..], [Finding { what: What::Unreadable { .. }, .. }]), "{findings:?}");
-    rig.journal = Journal::new(old.settings.check().expect("they hold"), recovered, 0);
-    rig.settle_and_archive();
+    rig.settle();
     let mark = rig.append(Class::Relief, 100).expect("there is room");
     rig.settle();
-    rig.disk.files.values_mut().for_each(|file| file.unreadable.clear());
-    let (records, _, findings) = read(&old.settings, rig.disk.open());
-    assert!(findings.is_empty(), "{findings:?}");
-    let (last, others) = records.split_last().expect("there are some");
-    assert_eq!(last.0, mark);
-    let ids: Vec<u64> =
-        others.iter().map(|(.., body)| u64::from_le_bytes(*body.first_chunk().expect("a record"))).collect();
-    assert!(before.ends_with(&ids) && ids.len() > 5, "{ids:?} of {before:?}");
+    rig.mend_blocks();
+    // At each further start.
+    for _ in 0..3 {
+        let (records, _, findings) = read(&old.settings, rig.disk.open());
+        let (last, others) = records.split_last().expect("there are some");
+        assert!(last.0 == mark && *others == before);
+        let [Finding { file: Some(of), what: What::GivenUp { offset, bytes } }] = findings[..] else {
+            panic!("{findings:?}")
+        };
+        assert_eq!((of, offset, offset + bytes), (file, from, end));
+        assert!(findings[0].is_loss());
+        let history = rig.history.clone();
+        rig.start_over(&history);
+    }
+    // It is archived in the end, and what is in the file is kept.
+    rig.settle_and_archive();
+    while rig.aside.is_empty() {
+        rig.append(Class::Ordinary, 3000).expect("there is room");
+        rig.settle_and_archive();
+    }
+    let [(of, kept)] = &rig.aside[..] else { panic!("one is set aside") };
+    assert!(*of == file && kept.bytes == old.disk.files[&file].bytes, "as it was");
+}
+
+/// The broker ends between the header by which a damaged segment is archived, and the setting aside of its file.
+#[test]
+fn a_damaged_file_is_kept_though_the_broker_ends_before_it_is_set_aside() {
+    let old = old();
+    let first = old.history.first().expect("there are some");
+    let of_first = |entry: &&Entry| entry.generation == first.generation;
+    let inside = old.frame(old.history.iter().filter(of_first).nth(2).expect("it is one of several"));
+    let at_its_end = old.frame(old.history.iter().rfind(of_first).expect("it is one of several"));
+    for (is_inside, (file, from, _)) in [(true, inside), (false, at_its_end)] {
+        for at in [from + 20, from + 60] {
+            let mut disk = old.disk.clone();
+            disk.files.get_mut(&file).expect("it is there").bytes[at as usize] ^= 4;
+            let (mut rig, _, findings) = Rig::over(old.settings, disk, &old.all());
+            assert!(matches!(findings[..], [Finding { what: What::Damaged { .. }, .. }]), "{is_inside} {findings:?}");
+            rig.settle();
+            assert!(rig.archive());
+            let bytes = rig.disk.files[&file].bytes.clone();
+            // A header says that it is archived, and the broker ends.
+            while rig.aside.is_empty() && rig.preparing.is_none() {
+                rig.take_effects();
+            }
+            if rig.preparing.is_some() {
+                rig.end_preparation();
+            }
+            let history = rig.history.clone();
+            let findings = rig.start_over(&history);
+            assert!(findings.is_empty(), "what is archived is not told again: {findings:?}");
+            rig.settle_and_archive();
+            for _ in 0..40 {
+                rig.append(Class::Ordinary, 3000).expect("there is room");
+                rig.settle_and_archive();
+            }
+            let [(of, kept)] = &rig.aside[..] else { panic!("one is set aside: {}", rig.aside.len()) };
+            assert!(*of == file && kept.bytes == bytes, "as it was");
+        }
+    }
+}
+
+/// No frame is begun before the one before it is on the device: so all that is torn but the last is lost.
+#[test]
+fn a_lost_frame_before_a_torn_one_is_told() {
+    let old = old();
+    let mut frames: Vec<(FileId, u64, u64)> = old.history.iter().map(|entry| old.frame(entry)).collect();
+    frames.dedup();
+    let [.., (third, from, _), (file, lost, end), (same, torn, _)] = frames[..] else { panic!("there are some") };
+    assert!(third == file && file == same);
+    // In its header or in its records; and then two of them.
+    for flips in [vec![lost + 20], vec![lost + 41], vec![lost + 41, from + 41], vec![lost + 20, from + 20]] {
+        let mut disk = old.disk.clone();
+        let bytes = &mut disk.files.get_mut(&file).expect("it is there").bytes;
+        flips.iter().chain(&[torn + 41]).for_each(|at| bytes[*at as usize] ^= 1);
+        let (_, findings) = old.read(&disk);
+        let [(Some(of), What::Damaged { offset, bytes }), (Some(last), What::TornTail { offset: tail, .. })] =
+            findings[..]
+        else {
+            panic!("{findings:?}")
+        };
+        let first = if flips.len() == 2 { from } else { lost };
+        assert_eq!((of, offset, last, tail), (file, first, file, torn));
+        assert!(end <= offset + bytes && offset + bytes <= torn);
+        // It is told, and kept, at the next start, too.
+        let (mut rig, before, _) = Rig::over(old.settings, disk, &old.all());
+        rig.settle();
+        rig.append(Class::Relief, 9).expect("there is room");
+        rig.settle();
+        let (records, _, findings) = read(&old.settings, rig.disk.open());
+        assert_eq!(records.len(), before.len() + 1);
+        assert!(
+            matches!(findings[..], [Finding { file: Some(of), what: What::GivenUp { .. } }] if of == file),
+            "{findings:?}"
+        );
+    }
+    // Alone it is what the end of a process leaves, and no loss.
+    let mut disk = old.disk.clone();
+    disk.files.get_mut(&file).expect("it is there").bytes[torn as usize + 41] ^= 1;
+    let (mut rig, _, findings) = Rig::over(old.settings, disk, &old.all());
+    assert!(matches!(findings[..], [Finding { what: What::TornTail { .. }, .. }]), "{findings:?}");
+    rig.settle();
+    rig.append(Class::Relief, 9).expect("there is room");
+    rig.settle();
+    assert!(read(&old.settings, rig.disk.open()).2.is_empty());
+}
+
+/// A lost frame at the end of a segment, and a torn one in the next.
+#[test]
+fn a_lost_frame_at_the_end_of_a_segment_is_told_if_the_next_one_is_torn() {
+    let old = old();
+    let mut frames: Vec<(Option<u64>, (FileId, u64, u64))> =
+        old.history.iter().map(|entry| (entry.generation, old.frame(entry))).collect();
+    frames.dedup();
+    let at = frames.iter().position(|(generation, _)| *generation == frames.last().expect("one").0).expect("one");
+    let ((_, lost), (_, torn)) = (frames[at - 1], frames[at]);
+    for byte in [20, 41] {
+        let mut disk = old.disk.clone();
+        disk.files.get_mut(&lost.0).expect("it is there").bytes[lost.1 as usize + byte] ^= 1;
+        // Of the last segment the first frame is torn, and there is no other one.
+        let bytes = &mut disk.files.get_mut(&torn.0).expect("it is there").bytes;
+        bytes[torn.1 as usize + 41] ^= 1;
+        let end = (torn.2 as usize).next_multiple_of(BLOCK);
+        bytes[end..].fill(0);
+        let (_, findings) = old.read(&disk);
+        let [(Some(of), What::Damaged { offset, .. }), (Some(last), What::TornTail { offset: tail, .. })] =
+            findings[..]
+        else {
+            panic!("{findings:?}")
+        };
+        assert_eq!((of, offset, last, tail), (lost.0, lost.1, torn.0, torn.1));
+    }
 }
 
 /// A frame that was bad at one start, and is good at the next, has others before it by then that were written later.
@@ -198,24 +345,31 @@ fn a_bad_bit_that_is_good_again_brings_nothing_back() {
     frames.dedup();
     let [.., (file, from, _), (same, last, _)] = frames[..] else { panic!("there are some") };
     assert_eq!(file, same);
-    let mut rig = Rig::new(old.settings, 1);
-    rig.disk = old.disk.clone();
-    let flip =
-        |rig: &mut Rig, at: u64| rig.disk.files.get_mut(&file).expect("it is there").bytes[at as usize + 20] ^= 1;
-    flip(&mut rig, from);
-    flip(&mut rig, last);
-    let (before, _) = old.read(&rig.disk);
-    let (_, recovered, findings) = read(&old.settings, rig.disk.open());
-    assert!(findings.is_empty(), "a tail without a header is none: {findings:?}");
-    rig.journal = Journal::new(old.settings.check().expect("they hold"), recovered, 0);
+    let mut disk = old.disk.clone();
+    let flip = |disk: &mut Disk, at: u64| disk.files.get_mut(&file).expect("it is there").bytes[at as usize + 20] ^= 1;
+    flip(&mut disk, from);
+    flip(&mut disk, last);
+    let (mut rig, before, findings) = Rig::over(old.settings, disk, &old.all());
+    assert!(
+        matches!(findings[..], [Finding { what: What::TornTail { offset, .. }, .. }] if offset == from),
+        "one has begun where the next was to be: {findings:?}"
+    );
     rig.settle();
     let mark = rig.append(Class::Relief, 9).expect("there is room");
     rig.settle();
-    assert!(rig.history[0].frame.is_some_and(|(other, ..)| other != file), "in a segment of its own");
-    flip(&mut rig, last);
+    let appended = rig.history.last().and_then(|entry| entry.frame);
+    assert!(appended.is_some_and(|(other, ..)| other != file), "in a segment of its own");
+    flip(&mut rig.disk, last);
     let (records, _, findings) = read(&old.settings, rig.disk.open());
-    assert!(findings.is_empty(), "{findings:?}");
+    assert!(matches!(findings[..], [Finding { what: What::GivenUp { .. }, .. }]), "{findings:?}");
     assert_eq!((records.len(), records.last().map(|last| last.0)), (before.len() + 1, Some(mark)));
+}
+
+fn is_loss(what: &What) -> bool {
+    !matches!(
+        what,
+        What::TornTail { .. } | What::HeaderLost { .. } | What::TooLong { .. } | What::SameGeneration { .. }
+    )
 }
 
 /// Does something to the files.
@@ -263,7 +417,18 @@ fn whatever_is_done_to_the_files_nothing_is_read_that_was_not_written() {
         }
         let (read, findings) = old.read(&disk);
         assert!(read.is_sorted_by(|a, b| a < b), "in order, and none twice");
-        findings.iter().for_each(|(_, what)| assert!(!format!("{what:?}").is_empty()));
+        // What is missing before something that is read is told; if no header has gone that says what there was.
+        let is_missing = |entry: &&Entry| read.last().is_some_and(|last| entry.id < *last) && !read.contains(&entry.id);
+        let has_header_lost = findings.iter().any(|(_, what)| matches!(what, What::HeaderLost { .. }));
+        let is_loss = findings.iter().any(|(_, what)| is_loss(what));
+        let missing = old.history.iter().find(is_missing);
+        assert!(missing.is_none() || is_loss || has_header_lost, "{missing:?} is missing: {findings:?}");
+        // And nothing is told if nothing is missing, but what is wrong with files.
+        let is_damage = |(_, what): &(Option<FileId>, What)| {
+            matches!(what, What::Damaged { .. } | What::MissingFrames { .. } | What::GivenUp { .. })
+        };
+        let is_all_there = old.history.iter().all(|entry| read.contains(&entry.id));
+        assert!(!is_all_there || read.len() > old.history.len() || !findings.iter().any(is_damage), "{findings:?}");
         counts[0] += read.len();
         counts[1] += usize::from(!findings.is_empty());
     }
@@ -291,8 +456,7 @@ fn files_of_others_are_told_and_left_alone() {
         assert!(records.is_empty() && recovered.live() == 0 && recovered.files_to_sync().count() == 0);
         assert_eq!(findings.len(), old.disk.files.len());
         // The journal that goes on from there takes files of its own.
-        let settings = Settings { identity, ..old.settings }.check().expect("they hold");
-        let mut journal = Journal::new(settings, recovered, 0);
+        let mut journal = opened(Settings { identity, ..old.settings }, recovered);
         let Some(moormq::journal::Effect::Prepare(preparation)) = journal.next_effect(Default::default()) else {
             panic!("there is something to prepare")
         };

@@ -13,14 +13,18 @@ const SECTOR: usize = 512;
 #[derive(Clone, Default)]
 pub struct Disk {
     pub files: BTreeMap<FileId, File>,
+    /// Those that were removed, or have another name: a loss of power brings them back, as long as the directory is not synced.
+    removed: Vec<(FileId, File)>,
 }
 
-/// A file: what is read from it, and what of that survives a loss of power.
+/// A file: what is read from the cache, and what of that is on the device.
 #[derive(Clone, Default)]
 pub struct File {
     pub bytes: Vec<u8>,
     /// Blocks that cannot be read.
     pub unreadable: BTreeSet<u64>,
+    /// Sectors that a sync would write. Those whose sync has failed are none, whether they are on the device or not.
+    dirty: BTreeSet<usize>,
     /// None if it is not known to its directory yet.
     durable: Option<Vec<u8>>,
 }
@@ -43,15 +47,50 @@ impl ReadAt for File {
     }
 }
 
+impl File {
+    /// Writes sectors that are dirty, with that chance of ten, to the device. All of them are clean then.
+    fn write_back(&mut self, chance: usize, random: Option<&mut Random>) {
+        let durable = self.durable.get_or_insert_default();
+        durable.resize(self.bytes.len(), 0);
+        let mut random = random;
+        for sector in std::mem::take(&mut self.dirty) {
+            let range = sector * SECTOR..self.bytes.len().min((sector + 1) * SECTOR);
+            if range.start < range.end && random.as_mut().is_none_or(|random| random.below(10) < chance) {
+                durable[range.clone()].copy_from_slice(&self.bytes[range]);
+            }
+        }
+    }
+}
+
+/// All sectors, none, or any of them.
+fn chance(random: &mut Random) -> usize {
+    [0, 1, 5, 9, 10][random.below(5)]
+}
+
 impl Disk {
     /// The files, as a start finds them.
     pub fn open(&self) -> Vec<(FileId, File)> {
         self.files.iter().map(|(id, file)| (*id, file.clone())).collect()
     }
 
+    /// What a start has to do before it reads: all is synced, and nothing read from the cache.
+    pub fn sync_and_forget(&mut self) {
+        self.sync_directory();
+        for file in self.files.values_mut() {
+            file.write_back(10, None);
+            file.bytes = file.durable.clone().unwrap_or_default();
+        }
+    }
+
+    pub fn sync_directory(&mut self) {
+        self.removed.clear();
+    }
+
     /// Makes a file of zeros, or makes one anew.
     pub fn fill(&mut self, id: FileId, bytes: usize) {
-        self.files.entry(id).or_default().bytes = vec![0; bytes];
+        let file = self.files.entry(id).or_default();
+        file.bytes = vec![0; bytes];
+        file.dirty = (0..bytes.div_ceil(SECTOR)).collect();
     }
 
     pub fn write(&mut self, id: FileId, offset: u64, data: &[u8]) {
@@ -59,12 +98,12 @@ impl Disk {
         let end = offset as usize + data.len();
         file.bytes.resize(file.bytes.len().max(end), 0);
         file.bytes[offset as usize..end].copy_from_slice(data);
+        file.dirty.extend(offset as usize / SECTOR..end.div_ceil(SECTOR));
     }
 
     /// Writes some of the sectors.
     pub fn write_partly(&mut self, id: FileId, offset: u64, data: &[u8], random: &mut Random) {
-        // All, none, or any of them.
-        let chance = [0, 1, 5, 9, 10][random.below(5)];
+        let chance = chance(random);
         for (at, sector) in data.chunks(SECTOR).enumerate() {
             if random.below(10) < chance {
                 self.write(id, offset + (at * SECTOR) as u64, sector);
@@ -72,9 +111,20 @@ impl Disk {
         }
     }
 
+    pub fn remove(&mut self, id: FileId) {
+        self.removed.extend(self.files.remove(&id).map(|file| (id, file)));
+    }
+
     pub fn sync(&mut self, id: FileId) {
         if let Some(file) = self.files.get_mut(&id) {
-            file.durable = Some(file.bytes.clone());
+            file.write_back(10, None);
+        }
+    }
+
+    /// Some of what is to be synced is, and nothing will be.
+    pub fn fail_sync(&mut self, id: FileId, random: &mut Random) {
+        if let Some(file) = self.files.get_mut(&id) {
+            file.write_back(chance(random), Some(random));
         }
     }
 
@@ -83,24 +133,25 @@ impl Disk {
         let file = self.files.get_mut(&id).expect("it is there");
         let durable = file.durable.as_mut().expect("it was prepared");
         let range = offset as usize..offset as usize + bytes;
-        durable[range.clone()].copy_from_slice(&file.bytes[range]);
+        durable[range.clone()].copy_from_slice(&file.bytes[range.clone()]);
+        file.dirty.retain(|sector| !range.contains(&(sector * SECTOR)));
     }
 
     /// Of what is not durable, any sector may be lost, and any file.
     pub fn lose_power(&mut self, random: &mut Random) {
         self.files.retain(|_, file| file.durable.is_some() || random.below(2) == 0);
+        for (id, file) in std::mem::take(&mut self.removed) {
+            if file.durable.is_some() && random.below(2) == 0 {
+                self.files.entry(id).or_insert(file);
+            }
+        }
         for file in self.files.values_mut() {
-            let durable = file.durable.clone().unwrap_or_default();
-            let length = if random.below(2) == 0 { durable.len() } else { file.bytes.len() };
-            let chance = [0, 1, 5, 9, 10][random.below(5)];
-            file.bytes.resize(length, 0);
-            for (at, sector) in file.bytes.chunks_mut(SECTOR).enumerate() {
-                let from = at * SECTOR;
-                if random.below(10) >= chance {
-                    for (place, byte) in sector.iter_mut().enumerate() {
-                        *byte = durable.get(from + place).copied().unwrap_or(0);
-                    }
-                }
+            let length = file.durable.as_ref().map_or(0, Vec::len);
+            let grows = random.below(2) == 0;
+            file.write_back(chance(random), Some(random));
+            file.bytes = file.durable.clone().unwrap_or_default();
+            if !grows {
+                file.bytes.truncate(length);
             }
             file.durable = Some(file.bytes.clone());
         }

@@ -97,7 +97,7 @@ fn a_journal_goes_on_in_real_files() {
     };
     let (mut next, mut recovered) = (0, Recovered::nothing());
     for _ in 0..3 {
-        let mut journal = Journal::new(settings.check().expect("they hold"), recovered, 0);
+        let mut journal = Journal::new(settings.check().expect("they hold"), recovered, 0).expect("its own");
         let mut now = Duration::ZERO;
         work(directory.path(), &mut journal, now);
         for _ in 0..100 {

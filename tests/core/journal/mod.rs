@@ -5,5 +5,7 @@ mod damage;
 mod disk;
 mod files;
 mod format;
+mod found;
 mod limits;
 mod rig;
+mod wiring;

@@ -1,15 +1,17 @@
 //! A journal on a disk in memory, and all that it should know.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::time::Duration;
 
 use moormq::journal::{
-    Archived, Class, Effect, FileId, Finding, Journal, Mark, Preparation, Reader, Recovered, Refused, Settings,
-    StoreId, Sync, Write,
+    Aligned, Archived, BLOCK, Class, Effect, Failure, FileId, Finding, Floor, Journal, Mark, Preparation, Reader,
+    Recovered, Refused, Settings, StoreId, Sync, Write,
 };
 use moormq::random::Random;
 
 use super::disk::{Disk, File};
+use super::found::Found;
 
 /// A record that was taken.
 #[derive(Clone, Copy, Debug)]
@@ -21,6 +23,12 @@ pub struct Entry {
     pub generation: Option<u64>,
     /// The place of its frame: file, offset and length.
     pub frame: Option<(FileId, u64, usize)>,
+    /// Whether this start has read it, or it was appended since. Otherwise this start could not read it.
+    pub is_known: bool,
+    /// Whether it was on the device at the last start.
+    pub is_durable: bool,
+    /// Whether it is archived.
+    pub is_released: bool,
 }
 
 impl Entry {
@@ -70,6 +78,20 @@ pub struct Rig {
     pub gone_below: u64,
     next_id: u64,
     pub disk_is_full: bool,
+    /// Whether removals fail now and then.
+    pub removals_fail: bool,
+    /// Whether anything was lost so far that could be told.
+    pub has_lost: bool,
+    /// How many starts have lost something before what they have read.
+    pub holes: u64,
+    /// Files that were set aside.
+    pub aside: Vec<(FileId, File)>,
+    /// What was there, but could not be read at the end of a journal.
+    pub given_up: Vec<Entry>,
+    /// The same, of this start: before there is a segment that says so, they may still come back.
+    behind: Vec<Entry>,
+    /// What a store would keep.
+    pub floor: Floor,
 }
 
 pub fn small(sync: Sync) -> Settings {
@@ -88,21 +110,38 @@ pub type Records = Vec<(Mark, u8, Vec<u8>)>;
 
 /// All that can be read.
 pub fn read(settings: &Settings, files: Vec<(FileId, File)>) -> (Records, Recovered, Vec<Finding>) {
+    let (records, recovered, findings) = read_all(settings, files);
+    (records.into_iter().map(|(_, mark, kind, body)| (mark, kind, body)).collect(), recovered, findings)
+}
+
+/// All that can be read, with the generations.
+#[expect(clippy::type_complexity, reason = "what a record is, and what there is besides")]
+pub fn read_all(
+    settings: &Settings,
+    files: Vec<(FileId, File)>,
+) -> (Vec<(u64, Mark, u8, Vec<u8>)>, Recovered, Vec<Finding>) {
     let mut reader = Reader::new(settings.identity, files);
     let mut records = Vec::new();
     while let Some(record) = reader.next() {
-        records.push((record.mark, record.kind, record.body.to_vec()));
+        records.push((record.generation, record.mark, record.kind, record.body.to_vec()));
     }
     let (recovered, findings) = reader.finish();
     (records, recovered, findings)
 }
 
+/// A journal that goes on from there.
+pub fn opened(settings: Settings, recovered: Recovered) -> Journal {
+    Journal::new(settings.check().expect("they hold"), recovered, 1_800_000_000).expect("it is its own")
+}
+
 impl Rig {
     pub fn new(settings: Settings, seed: u64) -> Self {
+        let journal = opened(settings, Recovered::nothing());
         Rig {
             settings,
             disk: Disk::default(),
-            journal: Journal::new(settings.check().expect("they hold"), Recovered::nothing(), 1_800_000_000),
+            floor: journal.floor(),
+            journal,
             now: Duration::ZERO,
             random: Random::from_seed(seed),
             history: Vec::new(),
@@ -112,7 +151,34 @@ impl Rig {
             gone_below: 0,
             next_id: 1,
             disk_is_full: false,
+            removals_fail: false,
+            has_lost: false,
+            holes: 0,
+            aside: Vec::new(),
+            given_up: Vec::new(),
+            behind: Vec::new(),
         }
+    }
+
+    /// A journal that was on a disk before: what can be read of it is among `history`.
+    pub fn over(settings: Settings, disk: Disk, history: &[Entry]) -> (Self, Records, Vec<Finding>) {
+        let mut rig = Rig { disk, ..Rig::new(settings, 1) };
+        rig.next_id = history.last().map_or(1, |last| last.id + 1);
+        let findings = rig.start_over(history);
+        let (records, ..) = read(&rig.settings, rig.disk.open());
+        (rig, records, findings)
+    }
+
+    /// Starts again, whatever is found: it is a part of `history`.
+    pub fn start_over(&mut self, history: &[Entry]) -> Vec<Finding> {
+        let (records, recovered, findings) = read_all(&self.settings, self.disk.open());
+        let found = Found { records, findings, may_have_holes: true, promised: Mark::default() };
+        self.has_lost = true;
+        self.history = history.to_vec();
+        found.check_records(self);
+        self.take_over(&found.ids(), &BTreeSet::new());
+        self.journal = opened(self.settings, recovered);
+        found.findings
     }
 
     /// Appends a record with a body of so many bytes, eight at least.
@@ -128,7 +194,11 @@ impl Rig {
         );
         if let Ok(mark) = result {
             assert!(self.history.last().is_none_or(|last| last.mark <= mark));
-            self.history.push(Entry { id, length: body.len(), mark, generation: None, frame: None });
+            let generation = self.journal.generation_of(mark);
+            assert!(generation.is_some(), "it is known where it goes");
+            let (length, generation, frame) = (body.len(), None, None);
+            let (is_known, is_durable, is_released) = (true, false, false);
+            self.history.push(Entry { id, length, mark, generation, frame, is_known, is_durable, is_released });
             self.next_id += 1;
         }
         result
@@ -141,10 +211,26 @@ impl Rig {
                 Effect::Write(write) => self.take_write(write),
                 Effect::Prepare(preparation) => {
                     assert!(self.preparing.is_none(), "one at a time");
-                    self.preparing = Some((preparation, self.released_below));
+                    let oldest = u64::from_le_bytes(*preparation.header[56..].first_chunk().expect("a header"));
+                    let counts = |entry: &Entry| entry.is_released || entry.generation.is_none_or(|own| own >= oldest);
+                    assert!(self.history.iter().all(counts), "what is not archived counts");
+                    assert!(self.has_lost || oldest >= self.released_below, "and nothing else");
+                    if !preparation.fill && self.journal.shortage().is_some() {
+                        // There is no room to keep what was given up.
+                        self.given_up.clear();
+                    }
+                    self.preparing = Some((preparation, oldest));
                 }
-                Effect::Remove { file } | Effect::SetAside { file } => {
-                    self.disk.files.remove(&file);
+                Effect::Remove { file } | Effect::SetAside { file }
+                    if self.removals_fail && self.random.below(3) == 0 =>
+                {
+                    // It may be used again another time.
+                    self.given_up.retain(|entry| entry.frame.is_none_or(|frame| frame.0 != file));
+                }
+                Effect::Remove { file } => self.disk.remove(file),
+                Effect::SetAside { file } => {
+                    self.aside.extend(self.disk.files.get(&file).map(|there| (file, there.clone())));
+                    self.disk.remove(file);
                 }
             }
         }
@@ -157,7 +243,16 @@ impl Rig {
         assert!(write.bytes <= self.settings.frame_bytes && write.sync == self.settings.sync);
         assert!(write.offset + write.bytes as u64 <= self.disk.files[&write.file].bytes.len() as u64, "no file grows");
         let generation = u64::from_le_bytes(*write.data()[32..].first_chunk().expect("a header"));
+        let number = u64::from_le_bytes(*write.data()[16..].first_chunk().expect("a header"));
+        let again = self.history.iter().rfind(|entry| entry.frame.is_some()).map(|entry| (entry.mark, entry.frame));
+        if let Some((mark, frame)) = again.filter(|(mark, _)| mark.to_string() == number.to_string()) {
+            assert_eq!(frame, Some((write.file, write.offset, write.bytes)), "the same once more");
+            assert!(self.journal.flushed() < mark);
+            self.commit = Some(UnderWay::Writing(write));
+            return;
+        }
         let mark = self.history.iter().find(|entry| entry.frame.is_none()).expect("no frame is empty").mark;
+        assert_eq!((mark.to_string(), self.journal.generation_of(mark)), (number.to_string(), Some(generation)));
         for entry in self.history.iter_mut().filter(|entry| entry.mark == mark) {
             assert!(entry.frame.is_none(), "no frame is written twice");
             entry.frame = Some((write.file, write.offset, write.bytes));
@@ -173,14 +268,21 @@ impl Rig {
                 self.disk.write(write.file, write.offset, write.data());
                 match write.sync {
                     Sync::Dsync => self.disk.sync_range(write.file, write.offset, write.bytes),
+                    Sync::Linked if self.random.below(4) == 0 => {
+                        // Its answer is here first.
+                        self.disk.sync(write.file);
+                        let before = (self.journal.flushed(), self.journal.fsynced());
+                        assert!(self.journal.synced(Ok(())) && !self.journal.synced(Ok(())), "once");
+                        assert_eq!((self.journal.flushed(), self.journal.fsynced()), before);
+                    }
                     Sync::Linked => self.commit = Some(UnderWay::Syncing(write.file)),
                     Sync::Never => {}
                 }
-                self.journal.written(write.buffer, Ok(write.bytes));
+                assert!(self.journal.written(write.buffer, Ok(write.bytes)));
             }
             Some(UnderWay::Syncing(file)) => {
                 self.disk.sync(file);
-                self.journal.synced(Ok(()));
+                assert!(self.journal.synced(Ok(())));
             }
             None => {}
         }
@@ -193,12 +295,38 @@ impl Rig {
             Some(UnderWay::Writing(write)) => {
                 self.disk.write_partly(write.file, write.offset, write.data(), &mut self.random);
                 let short = self.random.below(2) == 0;
-                self.journal.written(write.buffer, if short { Ok(write.bytes - 1) } else { Err(error()) });
-                self.journal.synced(Err(io::ErrorKind::Interrupted.into()));
+                assert!(self.journal.written(write.buffer, if short { Ok(write.bytes - 1) } else { Err(error()) }));
+                assert!(!self.journal.synced(Err(io::ErrorKind::Interrupted.into())), "it has ended");
             }
-            Some(UnderWay::Syncing(_)) => self.journal.synced(Err(error())),
+            Some(UnderWay::Syncing(file)) => {
+                self.disk.fail_sync(file, &mut self.random);
+                assert!(self.journal.synced(Err(error())));
+            }
             None => {}
         }
+    }
+
+    /// The write that is under way is not begun by the system.
+    pub fn interrupt_commit(&mut self) {
+        let Some(UnderWay::Writing(write)) = self.commit.take_if(|commit| matches!(commit, UnderWay::Writing(_)))
+        else {
+            return;
+        };
+        let kind = [io::ErrorKind::Interrupted, io::ErrorKind::WouldBlock][self.random.below(2)];
+        let is_first = self.random.below(2) == 0;
+        let sync = |rig: &mut Rig| {
+            let is_linked = rig.settings.sync == Sync::Linked;
+            assert_eq!(rig.journal.synced(Err(io::Error::other("canceled"))), is_linked);
+        };
+        let written = |rig: &mut Rig, buffer: Aligned| assert!(rig.journal.written(buffer, Err(kind.into())));
+        if is_first {
+            sync(self);
+        }
+        written(self, write.buffer);
+        if !is_first {
+            sync(self);
+        }
+        assert!(!self.journal.is_settled());
     }
 
     /// Ends what is being prepared.
@@ -215,7 +343,11 @@ impl Rig {
         }
         self.disk.write(file, 0, &header);
         self.disk.sync(file);
+        if fill {
+            self.disk.sync_directory();
+        }
         self.gone_below = self.gone_below.max(oldest);
+        self.given_up.append(&mut self.behind);
         self.journal.prepared(file, Ok(()), self.now);
     }
 
@@ -232,6 +364,11 @@ impl Rig {
             1 if is_filled => self.disk.write_partly(file, 0, &header, &mut self.random),
             _ => {}
         }
+        if self.random.below(2) == 0 {
+            // What is in a file that is used again was never synced, perhaps, and is read once more.
+            self.has_lost |= self.settings.sync == Sync::Never;
+            self.disk.fail_sync(file, &mut self.random);
+        }
         self.journal.prepared(file, Err(io::Error::other("a bad block")), self.now);
     }
 
@@ -240,8 +377,21 @@ impl Rig {
         let Some(oldest) = self.journal.oldest() else { return false };
         let other = Archived { generation: oldest.generation + 1, ..oldest };
         assert!(!self.journal.release(other), "none but the oldest");
+        let of = |entry: &&Entry| entry.generation == Some(oldest.generation) && entry.is_known;
+        let marks: Vec<Mark> = self.history.iter().filter(of).map(|entry| entry.mark).collect();
+        assert_eq!(
+            (marks.first().copied().unwrap_or_default(), marks.last().copied().unwrap_or_default()),
+            (oldest.from, oldest.to),
+            "all that is known of it"
+        );
+        assert!(oldest.to <= self.journal.flushed());
+        let generations = |rig: &Rig| marks.iter().map(|mark| rig.journal.generation_of(*mark)).collect::<Vec<_>>();
+        assert!(generations(self).iter().all(|generation| *generation == Some(oldest.generation)));
         assert!(self.journal.release(oldest));
         assert!(!self.journal.release(oldest), "once");
+        assert!(generations(self).iter().all(Option::is_none));
+        let is_of = |entry: &&mut Entry| entry.generation.is_some_and(|generation| generation <= oldest.generation);
+        self.history.iter_mut().filter(is_of).for_each(|entry| entry.is_released = true);
         self.released_below = oldest.generation + 1;
         true
     }
@@ -288,47 +438,69 @@ impl Rig {
         }
     }
 
-    /// What has to be there after a crash.
+    /// What has to be there after a crash, of what was appended since the start.
     pub fn promised(&self, crash: Crash) -> Mark {
-        match crash {
-            Crash::Killed => self.journal.flushed(),
-            Crash::PowerLost => self.journal.fsynced(),
+        match (crash, self.journal.failure()) {
+            // What a failed sync was for is not read from the cache.
+            (Crash::Killed, Some(Failure::Sync(_))) | (Crash::PowerLost, _) => self.journal.fsynced(),
+            (Crash::Killed, _) => self.journal.flushed(),
         }
     }
 
     /// Starts again after a crash, and checks what is there.
     pub fn recover(&mut self, crash: Crash) {
         let promised = self.promised(crash);
-        let (records, recovered, findings) = read(&self.settings, self.disk.open());
-        assert!(findings.iter().all(|finding| !finding.is_loss()), "{findings:?}");
-        let from = records.first().map_or(self.history.len(), |(mark, ..)| {
-            self.history.iter().position(|entry| entry.mark == *mark).expect("what is read was written")
-        });
-        for ((mark, kind, body), entry) in records.iter().zip(self.history.get(from..).unwrap_or_default()) {
-            assert_eq!((*mark, *kind), (entry.mark, Entry::kind(entry.id)), "in order, none twice, none left out");
-            assert!(*body == Entry::body(entry.id, entry.length), "as it was written");
-        }
-        assert!(from + records.len() <= self.history.len(), "nothing is invented");
-        let is_needed = |entry: &Entry| entry.mark <= promised && entry.generation >= Some(self.released_below);
-        if let Some(first) = self.history.iter().position(is_needed) {
-            let last = self.history.iter().rposition(is_needed).expect("there is a first");
-            assert!(
-                from <= first && last < from + records.len(),
-                "{first}..={last} were promised, {from} {}",
-                records.len()
-            );
-        }
-        let history = self.history[from..from + records.len()].to_vec();
-        assert!(history.iter().all(|entry| entry.generation >= Some(self.gone_below)), "what is gone never comes back");
-        if let Some(before) = from.checked_sub(1).filter(|_| !history.is_empty()) {
-            assert_ne!(self.history[before].generation, history[0].generation, "segments come back as a whole");
-        }
-        self.released_below = history.first().map_or(0, |entry| entry.generation.expect("it was written"));
-        self.history = history;
-        for file in recovered.files_to_sync() {
-            self.disk.sync(file);
-        }
-        self.journal = Journal::new(self.settings.check().expect("they hold"), recovered, 1_800_000_001);
+        let may_have_holes = crash == Crash::PowerLost && self.settings.sync == Sync::Never;
+        self.disk.sync_and_forget();
+        self.behind.iter_mut().for_each(|entry| entry.is_released = true);
+        self.history.append(&mut self.behind);
+        let (records, recovered, findings) = read_all(&self.settings, self.disk.open());
+        let found = Found { records, findings, may_have_holes, promised };
+        let hit = Found::hit(self);
+        self.has_lost |= may_have_holes || !hit.is_empty();
+        self.holes += u64::from(found.check(self));
+        self.take_over(&found.ids(), &hit);
+        let settings = self.settings.check().expect("they hold");
+        self.journal =
+            Journal::new(settings, recovered.above(self.floor), 1_800_000_001).expect("it is its own, and has numbers");
+        let floor = self.journal.floor();
+        assert!(floor.number > self.floor.number && floor.generation > self.floor.generation);
+        self.floor = floor;
         assert!(self.history.last().is_none_or(|last| last.mark <= self.journal.fsynced()));
+    }
+
+    /// Goes on with what was `read`; what was `hit` cannot be read now.
+    fn take_over(&mut self, read: &BTreeSet<u64>, hit: &BTreeSet<u64>) {
+        let last = read.last().copied().unwrap_or(0);
+        let (history, behind): (Vec<Entry>, Vec<Entry>) = self.history.iter().partition(|entry| entry.id <= last);
+        // What is behind the last one that is read never comes back once the journal goes on. Others may, if they can be read another time.
+        self.behind = behind;
+        self.behind.retain(|entry| hit.contains(&entry.id) && !entry.is_released);
+        self.history = history;
+        self.history.retain(|entry| read.contains(&entry.id) || hit.contains(&entry.id));
+        for entry in &mut self.history {
+            entry.is_known = read.contains(&entry.id);
+            entry.is_durable = true;
+            entry.is_released &= !entry.is_known;
+        }
+        let first = self.history.iter().find(|entry| !entry.is_released);
+        self.released_below = first.map_or(0, |entry| entry.generation.expect("it was written"));
+    }
+
+    /// Some blocks cannot be read from now on, but none of a header.
+    pub fn break_blocks(&mut self) {
+        let ids: Vec<FileId> = self.disk.files.keys().copied().collect();
+        self.has_lost = true;
+        for _ in 0..self.random.below(4) {
+            let Some(&id) = ids.get(self.random.below(ids.len().max(1))) else { return };
+            let file = self.disk.files.get_mut(&id).expect("it is there");
+            let blocks = (file.bytes.len() / BLOCK).saturating_sub(1).max(1);
+            file.unreadable.insert(1 + self.random.below(blocks) as u64);
+        }
+    }
+
+    /// All blocks can be read again.
+    pub fn mend_blocks(&mut self) {
+        self.disk.files.values_mut().for_each(|file| file.unreadable.clear());
     }
 }

@@ -106,7 +106,7 @@ fn read(files: &Files) -> (Vec<u64>, Recovered) {
 static FILES: LazyLock<Files> = LazyLock::new(|| {
     let mut files = Files::new();
     let settings = settings().check().expect("they hold");
-    let mut journal = Journal::new(settings, Recovered::nothing(), 0);
+    let mut journal = Journal::new(settings, Recovered::nothing(), 0).expect("there was none before");
     work(&mut journal, &mut files, &mut Duration::ZERO);
     append(&mut journal, &mut files, 1, 60);
     let (numbers, _) = read(&files);
@@ -143,7 +143,7 @@ fuzz_target!(|input: &[u8]| {
         }
     }
     let (numbers, recovered) = read(&files);
-    let mut journal = Journal::new(settings().check().expect("they hold"), recovered, 1);
+    let mut journal = Journal::new(settings().check().expect("they hold"), recovered, 1).expect("there are numbers");
     let last = append(&mut journal, &mut files, 1000, 20);
     let (again, _) = read(&files);
     let old: Vec<u64> = again.iter().copied().filter(|number| *number < 1000).collect();

@@ -600,6 +600,7 @@ fn check_config_says_ok_and_what_would_happen() {
          scram_file\n\
          runs 2 shards on all cores it may use\n\
          holds at most 64 MiB of memory\n\
+         keeps sessions and retained messages in memory alone: a restart forgets them\n\
          logs info as text\n",
         file.0
     );

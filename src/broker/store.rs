@@ -14,7 +14,7 @@ use crate::message::Message;
 use crate::net::clock::Clock;
 use crate::net::opening::Opening;
 use crate::persistence::{Durability, PersistenceSetup};
-use crate::records::{Image, Record, StoredSession, WallClock, WallTime};
+use crate::records::{Image, Record, StoreNumber, StoredSession, WallClock, WallTime};
 use crate::shard::Shard;
 use crate::sharding::{hasher, owner_of};
 use crate::storage::{self, StorageError, StoreDirectory};
@@ -36,6 +36,7 @@ pub(super) struct StorePart {
     durability: Durability,
     wall: WallClock,
     journal: Journal,
+    replaced: Vec<StoreNumber>,
     sessions: Vec<StoredSession>,
     retained: Vec<(Arc<str>, Message)>,
 }
@@ -89,10 +90,13 @@ impl Store {
             let journal = journal.map_err(|error| StartError::Resources(io::Error::other(error)))?;
             let Floor { generation, number } = journal.floor();
             floors.insert(shard as u32, storage::Floor { generation, number });
-            let (sessions, retained) = (Vec::new(), Vec::new());
-            parts.push(StorePart { boot, sync, durability, wall, journal, sessions, retained });
+            let (replaced, sessions, retained) = (Vec::new(), Vec::new(), Vec::new());
+            parts.push(StorePart { boot, sync, durability, wall, journal, replaced, sessions, retained });
         }
         directory.raise_floors(&floors).map_err(StartError::Storage)?;
+        for number in contents.displaced() {
+            parts[usize::from(number.shard()) % shards].replaced.push(*number);
+        }
         for session in contents.sessions() {
             let shard = owner_of(&session.client.subscriber, shards, seed);
             parts[shard].sessions.push(*session);
@@ -122,7 +126,7 @@ impl Store {
 impl StorePart {
     /// Gives a shard what was stored, and has it store from here on.
     pub fn restore<C: Chain>(self, shard: &mut Shard<C>, clock: Clock) {
-        let StorePart { boot, sync, durability, wall, journal, sessions, retained } = self;
+        let StorePart { boot, sync, durability, wall, journal, replaced, sessions, retained } = self;
         for stored in sessions {
             let was_online = stored.offline.is_none();
             let number = stored.number;
@@ -134,7 +138,7 @@ impl StorePart {
             shard.restore_retained(&mountpoint, message);
         }
         let clock = Box::new(move || -> Duration { clock.exact() });
-        shard.persist(PersistenceSetup { journal, boot, sync, durability, clock, wall });
+        shard.persist(PersistenceSetup { journal, boot, sync, durability, clock, wall, replaced });
     }
 }
 

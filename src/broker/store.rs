@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::layout::StartError;
-use crate::config::{StorageConfig, StoredDurability};
+use crate::config::{Config, StoredDurability};
 use crate::hooks::Chain;
-use crate::journal::{Floor, Journal, Settings, Sync};
+use crate::journal::{BLOCK, Floor, Journal, Settings, Sync};
 use crate::message::Message;
 use crate::net::clock::Clock;
 use crate::net::opening::Opening;
@@ -18,6 +18,11 @@ use crate::records::{Image, Record, StoreNumber, StoredSession, WallClock, WallT
 use crate::shard::Shard;
 use crate::sharding::{hasher, owner_of};
 use crate::storage::{self, StorageError, StoreDirectory};
+
+/// What a record may have beside the packet that it comes from: a session with its will, to whom a message goes.
+const BESIDE_PACKET: usize = 256 << 10;
+/// Commits of this length at least: many messages go into one.
+const LEAST_FRAME: usize = 1 << 20;
 
 /// A store that is open, and what was in it.
 pub(super) struct Store {
@@ -43,7 +48,8 @@ pub(super) struct StorePart {
 
 impl Store {
     /// Opens the store at `path`, or makes one, for a broker of so many shards, and reads all that it has.
-    pub fn open(path: &str, config: &StorageConfig, shards: usize, clock: Clock) -> Result<Self, StartError> {
+    pub fn open(path: &str, config: &Config, shards: usize, clock: Clock) -> Result<Self, StartError> {
+        let (config, largest_packet) = (&config.storage, config.largest_packet());
         let began = Instant::now();
         let now = SystemTime::now();
         let seconds = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
@@ -76,8 +82,12 @@ impl Store {
         let mut parts = Vec::new();
         let mut floors = BTreeMap::new();
         for (shard, recovered) in recovered.into_iter().take(shards).enumerate() {
+            // A record has to fit into a commit: the largest packet, and to whom it goes.
+            let frame_bytes = (largest_packet + BESIDE_PACKET).next_multiple_of(BLOCK).max(LEAST_FRAME);
             let settings = Settings {
                 segment_bytes: config.segment_size as u64,
+                frame_bytes,
+                buffer_bytes: 4 * frame_bytes,
                 segments: config.segments,
                 commit_interval: config.commit_interval,
                 sync,

@@ -188,6 +188,14 @@ impl<C: Chain> Shard<C> {
                 return FrontPacket::Unreadable;
             }
         };
+        let may_be_stored = matches!(frame.packet_type(), Some(PacketType::Publish | PacketType::Subscribe));
+        if let Some(persistence) = clients.persistence.as_mut().filter(|_| may_be_stored)
+            && persistence.is_crowded()
+        {
+            connection.pauses.insert(PauseReason::Disk);
+            persistence.waiting_for_room.push(id);
+            return FrontPacket::Stop;
+        }
         if frame.packet_type() != Some(PacketType::Publish) {
             if !clients.delivery.batch.is_empty() {
                 // After that the connection may be paused.
@@ -199,12 +207,6 @@ impl<C: Chain> Shard<C> {
             && let Some(look) = hold_for_memory(connection, &mut clients.flow, clients.agenda.now())
         {
             clients.arm_connection(id, look);
-            return FrontPacket::Stop;
-        } else if let Some(persistence) = &mut clients.persistence
-            && persistence.is_crowded()
-        {
-            connection.pauses.insert(PauseReason::Disk);
-            persistence.waiting_for_room.push(id);
             return FrontPacket::Stop;
         } else if !self.pubsub.wills.is_empty() && due_wills::holds(&self.pubsub.wills, connection, &mut clients.flow) {
             return FrontPacket::Stop;

@@ -489,6 +489,44 @@ mod tests {
     }
 
     #[test]
+    fn there_may_be_as_many_more_as_there_are_to_be_until_others_are_released() {
+        let mut segments = fresh();
+        segments.grow();
+        (0..3).for_each(|_| drop(make(&mut segments)));
+        assert!(prepares(&mut segments, LATER).is_none(), "as long as some are ready, nothing else is needed");
+        (1..=3).for_each(|number| advance(&mut segments, number));
+        for extra in 1..=4 {
+            assert!(prepares(&mut segments, LATER).is_none());
+            segments.grow();
+            segments.grow();
+            if extra < 4 {
+                make(&mut segments);
+                advance(&mut segments, 3 + extra);
+            }
+            assert!(prepares(&mut segments, LATER).is_none(), "one each time, and three in all");
+        }
+        (1..=5).for_each(|generation| assert!(segments.release(generation, 6)));
+        assert_eq!(goes(&mut segments, LATER), [0; 0]);
+        (0..2).for_each(|_| drop(make(&mut segments)));
+        assert!(prepares(&mut segments, LATER).is_none(), "as many as there are to be");
+        assert_eq!(goes(&mut segments, LATER).len(), 3);
+    }
+
+    #[test]
+    fn what_is_not_needed_is_wanted_archived_however_many_are_left() {
+        let mut segments = Segments::new(settings(8), Recovered::nothing(), Recovered::nothing().first(), 0);
+        for number in 1..=4 {
+            make(&mut segments);
+            advance(&mut segments, number);
+        }
+        assert_eq!(oldest(&segments, 4), None);
+        segments.archive_below(3);
+        assert_eq!(oldest(&segments, 4), Some((0, 1)));
+        assert!(segments.release(1, 4) && segments.release(2, 4));
+        assert_eq!(oldest(&segments, 4), None);
+    }
+
+    #[test]
     fn an_opening_begins_with_a_segment_of_its_own() {
         let recovered = Recovered {
             live: vec![segment(0)],

@@ -27,6 +27,8 @@ mod answers;
 mod commits;
 mod letters;
 mod rewriting;
+#[cfg(test)]
+mod tests;
 
 pub use answers::{Answer, Awaited};
 pub use commits::{Committed, Durability};

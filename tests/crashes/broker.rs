@@ -42,10 +42,6 @@ impl Place {
         Place { directory, config }
     }
 
-    pub fn directory(&self) -> &Path {
-        &self.directory
-    }
-
     pub fn spawn(&self, name: &str) -> Starting {
         let log = self.directory.join(format!("{name}.log"));
         let file = File::create(&log).expect("a file can be made");

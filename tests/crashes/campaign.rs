@@ -71,7 +71,8 @@ struct Campaign {
 /// Runs it until all rounds are done, or something went wrong. The store and the logs are at `directory` afterwards.
 pub fn run(plan: Plan, directory: PathBuf) -> Outcome {
     let mut rng = Rng::with_seed(plan.seed);
-    let mut storage = if plan.is_small { "segment_size = \"4MiB\"\nsegments = 4\n" } else { "" }.to_owned();
+    let (size, segments) = if plan.is_small { (4, 4) } else { (16, 8) };
+    let mut storage = format!("segment_size = \"{size}MiB\"\nsegments = {segments}\n");
     if plan.is_flushed {
         storage.push_str("durability = \"flushed\"\n");
     }

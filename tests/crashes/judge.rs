@@ -20,7 +20,10 @@ fn has(tally: &Tally, publisher: usize, number: usize) -> bool {
 }
 
 fn describe(who: &str, publisher: usize, number: usize, sent: &Sent) -> String {
-    format!("{who}: message {number} of publisher {publisher}: {sent:?}")
+    let Sent { round, acked_round, .. } = sent;
+    format!(
+        "{who}: message {number} of publisher {publisher}, of round {round}, acknowledged in {acked_round}: {sent:?}"
+    )
 }
 
 /// Messages that were acknowledged, and have not come to all to whom they should; of each publisher those from a number on.

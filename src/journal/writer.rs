@@ -378,6 +378,17 @@ impl Journal {
         self.segments.seal_all();
     }
 
+    /// Allows one segment more, until others are released, if none is left: to write what is needed of those once more. There are twice as many
+    /// as there are to be at most.
+    pub fn grow(&mut self) {
+        self.segments.grow();
+    }
+
+    /// Wants all segments below this generation archived, however much room is left: nothing in them is needed any more.
+    pub fn archive_below(&mut self, generation: u64) {
+        self.segments.archive_below(generation);
+    }
+
     /// The oldest segment is in the archive, and that survives what the journal survives: its file is used again. It may be read once more
     /// if the broker ends before another segment is prepared. False if it was not the oldest, or is not complete.
     pub fn release(&mut self, archived: Archived) -> bool {

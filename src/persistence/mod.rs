@@ -31,7 +31,7 @@ mod rewriting;
 pub use answers::{Answer, Awaited};
 pub use commits::{Committed, Durability};
 pub use rewriting::{Cursor, SessionCursor};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use answers::Answers;
@@ -106,6 +106,10 @@ pub struct Persistence {
     answers: Answers,
     /// Whether there are answers to messages that are gathered and not delivered yet.
     gathered: bool,
+    /// QoS 2 messages among these: that they were taken is recorded behind them.
+    gathered_incoming: Vec<(StoreNumber, PacketId)>,
+    /// QoS 2 messages of clients that other shards do not have on disk yet.
+    incoming: BTreeSet<(StoreNumber, u16)>,
     letters: Letters,
     /// What is recorded later, and what has to be on disk before.
     deferred: VecDeque<(Awaited, Deferred)>,
@@ -117,6 +121,8 @@ pub struct Persistence {
     noted: Vec<DeliveryBuffer>,
     launches: VecDeque<Launch>,
     rewriting: Rewriting,
+    /// What is written is what was written before, to make room.
+    makes_room: bool,
     /// Memory to encode records in.
     scratch: Vec<u8>,
 }
@@ -133,6 +139,8 @@ impl Persistence {
             behind: VecDeque::new(),
             answers: Answers::default(),
             gathered: false,
+            gathered_incoming: Vec::new(),
+            incoming: BTreeSet::new(),
             letters: Letters::new(shards),
             deferred: VecDeque::new(),
             is_any_arriving: false,
@@ -140,6 +148,7 @@ impl Persistence {
             noted: Vec::new(),
             launches: VecDeque::new(),
             rewriting: Rewriting::Idle,
+            makes_room: false,
             scratch: Vec::new(),
         };
         replaced.into_iter().for_each(|number| persistence.record_ended(number));
@@ -177,10 +186,11 @@ impl Persistence {
 /// What is recorded.
 impl Persistence {
     fn write(&mut self, record: &Record<'_>) {
-        let Persistence { setup, behind, commits, scratch, .. } = self;
+        let Persistence { setup, behind, commits, scratch, makes_room, .. } = self;
         let encoded = record.encode(scratch);
+        let class = if *makes_room { Class::Relief } else { record.class() };
         let taken = match behind.is_empty() {
-            true => setup.journal.append(record.class(), encoded.kind, encoded.parts()),
+            true => setup.journal.append(class, encoded.kind, encoded.parts()),
             false => Err(Refused::Busy),
         };
         match taken {
@@ -223,6 +233,9 @@ impl Persistence {
             deliveries.clear();
         }
         self.noted = noted;
+        for (session, id) in std::mem::take(&mut self.gathered_incoming) {
+            self.write(&Record::Incoming(session, id));
+        }
         let records = self.recorded();
         for launch in self.launches.iter_mut().rev().take_while(|launch| launch.records == UNKNOWN) {
             launch.records = records;
@@ -301,13 +314,13 @@ impl Persistence {
     /// A client is to be answered when all that was recorded so far is on disk, and what these shards have been sent. Gives the answer back
     /// if that is so, and none of its answers waits.
     ///
-    /// With `is_gathered`, the message is one of those that are delivered together, and not recorded yet: see
+    /// `incoming` is what [`take_incoming`](Self::take_incoming) gave. With `is_gathered`, the message is one of those that are delivered together, and not recorded yet: see
     /// [`record_noted`](Self::record_noted).
     pub fn answer(
         &mut self,
         connection: ConnectionId,
         (told, is_gathered): (ShardSet, bool),
-        answer: Answer,
+        (answer, incoming): (Answer, Option<(StoreNumber, PacketId)>),
     ) -> Option<Answer> {
         let (durability, mut awaited) = (self.setup.durability, self.awaited(told));
         if is_gathered {
@@ -315,15 +328,25 @@ impl Persistence {
         } else if !self.answers.any_of(durability)
             && awaited.is_there(durability, self.commits.committed(), self.letters.committed())
         {
+            self.record_with_answer(incoming);
             return Some(answer);
         }
-        self.answers.push(durability, awaited, connection, answer);
+        self.answers.push(durability, awaited, (connection, incoming), answer);
         None
     }
 
     /// The next answer that need not wait any more.
     pub fn next_answer(&mut self) -> Option<(ConnectionId, Answer)> {
-        self.answers.next(self.commits.committed(), self.letters.committed())
+        let ((connection, incoming), answer) = self.answers.next(self.commits.committed(), self.letters.committed())?;
+        self.record_with_answer(incoming);
+        Some((connection, answer))
+    }
+
+    /// The message that is answered is on disk. It may have been released meanwhile, by a client that does not wait.
+    fn record_with_answer(&mut self, incoming: Option<(StoreNumber, PacketId)>) {
+        if let Some((session, id)) = incoming.filter(|(session, id)| self.incoming.remove(&(*session, id.get()))) {
+            self.write(&Record::Incoming(session, id));
+        }
     }
 
     /// The next session with QoS 2 messages that are on disk.
@@ -358,26 +381,44 @@ impl Persistence {
     /// What is to be written again now, to make room; [`rewritten`](Self::rewritten) has to follow. None if there is enough, or the journal takes
     /// no more at present.
     pub fn next_to_rewrite(&mut self) -> Option<Cursor> {
-        if self.is_crowded() {
+        if !self.is_to_be_rewritten() {
             return None;
         }
-        match &mut self.rewriting {
+        // Where ordinary records have no room, this is what makes some.
+        if !self.behind.is_empty() || self.setup.journal.room(Class::Relief).is_none_or(|room| room < CROWDED) {
+            self.setup.journal.grow();
+            return None;
+        }
+        let next = match &mut self.rewriting {
             Rewriting::Idle | Rewriting::Done { .. } => {
-                let fullness = self.setup.journal.fullness();
-                // What is needed must fit into the other half.
-                if fullness.live <= 1 || fullness.ready * 2 > fullness.segments {
-                    return None;
-                }
                 self.rewriting = Rewriting::UnderWay { below: None, at: Cursor::End };
                 Some(Cursor::Session(0))
             }
             Rewriting::UnderWay { at, .. } => Some(std::mem::replace(at, Cursor::End)),
             Rewriting::Committing { .. } => None,
+        };
+        self.makes_room = next.is_some();
+        next
+    }
+
+    /// Whether what is needed is being written again, or has to be: it must fit into the other half of the journal. To do so once more when
+    /// neither a segment was begun meanwhile nor anything was recorded would make no room.
+    fn is_to_be_rewritten(&self) -> bool {
+        let fullness = self.setup.journal.fullness();
+        let is_half = fullness.live > 1 && fullness.live * 2 >= fullness.segments;
+        match self.rewriting {
+            Rewriting::Idle => is_half,
+            Rewriting::Done { live, records, .. } => {
+                is_half && (fullness.live > live || self.recorded() > records && self.is_crowded())
+            }
+            Rewriting::UnderWay { .. } => true,
+            Rewriting::Committing { .. } => false,
         }
     }
 
     /// What was to be written again has been, up to here.
     pub fn rewritten(&mut self, up_to: Cursor) {
+        self.makes_room = false;
         let records = self.recorded();
         let Rewriting::UnderWay { below, at } = &mut self.rewriting else { return };
         match (up_to, *below) {
@@ -407,14 +448,17 @@ impl Persistence {
             // What went on to other shards is in the old segments alone until it is on disk there.
             && self.deferred.is_empty()
         {
-            self.rewriting = Rewriting::Done { below };
+            self.setup.journal.archive_below(below);
+            self.rewriting = Rewriting::Done { below, live: usize::MAX, records: self.recorded() };
         }
-        let Rewriting::Done { below } = self.rewriting else { return };
-        while let Some(oldest) = self.setup.journal.oldest().filter(|oldest| oldest.generation < below) {
-            if !self.setup.journal.release(oldest) {
-                return;
-            }
+        let Rewriting::Done { below, live, .. } = &mut self.rewriting else { return };
+        let journal = &mut self.setup.journal;
+        while let Some(oldest) = journal.oldest().filter(|oldest| oldest.generation < *below)
+            && journal.release(oldest)
+        {
+            *live = journal.fullness().live;
         }
+        *live = journal.fullness().live.min(*live);
     }
 }
 
@@ -531,13 +575,40 @@ impl Persistence {
         self.launches.push_back(Launch { records: self.recorded(), session, key: now });
     }
 
-    /// A QoS 2 message of a client was taken.
+    /// A QoS 2 message of a client was taken, and went to these shards. That is recorded behind the message: one that is sent again would be
+    /// passed over else, though the message is lost. Gives what is to be recorded with the answer, when all shards have the message on disk.
+    pub fn take_incoming(
+        &mut self,
+        (session, id): (StoreNumber, PacketId),
+        (told, is_gathered): (ShardSet, bool),
+    ) -> Option<(StoreNumber, PacketId)> {
+        let is_elsewhere = told.iter().any(|shard| self.letters.open(shard).is_some());
+        match (is_elsewhere, is_gathered) {
+            // It was sent once more. What was recorded of it the first time goes before this answer.
+            _ if self.is_incoming(session, id) => {}
+            (true, _) => {
+                self.incoming.insert((session, id.get()));
+                return Some((session, id));
+            }
+            (false, true) => self.gathered_incoming.push((session, id)),
+            (false, false) => self.write(&Record::Incoming(session, id)),
+        }
+        None
+    }
+
+    /// Whether it will be recorded of a QoS 2 message of a client that it was taken.
+    pub fn is_incoming(&self, session: StoreNumber, id: PacketId) -> bool {
+        self.incoming.contains(&(session, id.get()))
+    }
+
+    /// A QoS 2 message of a client was taken, and is on disk.
     pub fn record_incoming(&mut self, session: StoreNumber, id: PacketId) {
         self.write(&Record::Incoming(session, id));
     }
 
     /// Its client has released it.
     pub fn record_released(&mut self, session: StoreNumber, id: PacketId) {
+        self.incoming.remove(&(session, id.get()));
         self.write(&Record::Released(session, id));
     }
 

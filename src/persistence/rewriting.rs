@@ -20,8 +20,8 @@ pub(super) enum Rewriting {
     },
     /// All was written; it is not on disk before so many records are.
     Committing { below: u64, records: u64 },
-    /// Segments below this generation are not needed any more.
-    Done { below: u64 },
+    /// Segments below this generation are given back, and so many had records still after that. There were so many records by then.
+    Done { below: u64, live: usize, records: u64 },
 }
 
 /// What is written again next.

@@ -13,7 +13,7 @@ use crate::persistence::{Answer, Deferred, Persistence};
 use crate::publishing;
 use crate::records::Delivery;
 use crate::retained::Retention;
-use crate::session::{Key, OutgoingMessage, QueueLimits, Recipient, Session, Subscription};
+use crate::session::{Key, OutgoingMessage, QueueLimits, Recipient, Session, StoreNumber, Subscription};
 use crate::sharding::ShardSet;
 use crate::topic::TopicFilter;
 
@@ -102,7 +102,7 @@ pub(super) fn record_client<C: Chain>(clients: &mut Clients<C>, index: u32) {
 pub(super) fn hold_output<C: Chain>(clients: &mut Clients<C>, id: ConnectionId, index: u32) {
     let is_stored = clients.sessions.get(index).is_some_and(|session| session.stored.is_some());
     let Some(persistence) = clients.persistence.as_mut().filter(|_| is_stored) else { return };
-    if persistence.answer(id, (ShardSet::default(), false), Answer::Output).is_none() {
+    if persistence.answer(id, (ShardSet::default(), false), (Answer::Output, None)).is_none() {
         clients.connections.pause(id, PauseReason::Commit);
     }
 }
@@ -158,12 +158,23 @@ pub(super) fn record_ended<C: Chain>(clients: &mut Clients<C>, session: &Session
 
 /// Answers a client, now or when what that acknowledges is on disk: what was recorded so far, and what these shards have been sent.
 pub(super) fn answer_when_stored<C: Chain>(clients: &mut Clients<C>, id: ConnectionId, told: ShardSet, answer: Answer) {
+    answer_of_message(clients, id, told, (answer, None));
+}
+
+/// Likewise, and what is recorded then of an incoming message.
+fn answer_of_message<C: Chain>(
+    clients: &mut Clients<C>,
+    id: ConnectionId,
+    told: ShardSet,
+    (answer, taken): (Answer, Option<(StoreNumber, PacketId)>),
+) {
     let is_gathered = !clients.delivery.batch.is_empty();
     let now = match &mut clients.persistence {
         None => Some(answer),
         Some(persistence) => {
             told.iter().for_each(|shard| persistence.sent_letters(shard, clients.agenda.letters[shard]));
-            persistence.answer(id, (told, is_gathered), answer)
+            let incoming = taken.and_then(|taken| persistence.take_incoming(taken, (told, is_gathered)));
+            persistence.answer(id, (told, is_gathered), (answer, incoming))
         }
     };
     if let Some(answer) = now {
@@ -216,12 +227,8 @@ pub(super) fn answer_publish<C: Chain>(
 ) {
     let (kind, packet_id) = answer;
     let Some(session) = clients.sessions.get(index) else { return };
-    if let Some((persistence, number)) = clients.persistence.as_mut().zip(session.stored)
-        && kind == AckKind::Pubrec
-        && !code.is_error()
-    {
-        persistence.record_incoming(number, packet_id);
-    }
+    let is_taken = kind == AckKind::Pubrec && !code.is_error();
+    let taken = session.stored.filter(|_| is_taken).map(|number| (number, packet_id));
     let answer = match reason {
         None => Answer::Ack(kind, packet_id, code),
         Some(reason) => {
@@ -231,7 +238,7 @@ pub(super) fn answer_publish<C: Chain>(
             Answer::Packet(packet.into())
         }
     };
-    answer_when_stored(clients, id, told, answer);
+    answer_of_message(clients, id, told, (answer, taken));
 }
 
 /// A retained message of QoS 2 for a stored session waits in its queue until that is on disk, whatever the limits of that are. False if

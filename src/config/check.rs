@@ -59,9 +59,17 @@ impl Combinations<'_> {
     fn storage(&mut self) {
         let keys = ["storage.path", "storage.segment_size", "limits.max_packet_size"];
         let (largest, segment) = (self.config.largest_packet(), self.config.storage.segment_size);
-        if self.config.storage.path.is_some() && (largest > LARGEST_STORED || largest * 2 > segment) && self.are_fine(&keys) {
+        if self.config.storage.path.is_some()
+            && (largest > LARGEST_STORED || largest * 2 > segment)
+            && self.are_fine(&keys)
+        {
             let most = LARGEST_STORED.min(segment / 2) >> 20;
-            self.error(keys[2], format!("must be at most {most} MiB with storage.path and this storage.segment_size, also of listeners"));
+            self.error(
+                keys[2],
+                format!(
+                    "must be at most {most} MiB with storage.path and this storage.segment_size, also of listeners"
+                ),
+            );
         }
         let keys = ["storage.path", "rebalance.enabled"];
         if self.config.storage.path.is_some() && self.config.rebalance.enabled && self.are_fine(&keys) {

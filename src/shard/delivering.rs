@@ -187,10 +187,11 @@ impl<C: Chain> Clients<C> {
             return self.settle(recipient, routed, (qos, retain, false), outcome);
         };
         let Some(mut to) = self.connections.writable(id) else { return };
-        let waits_for_disk = qos == QoS::ExactlyOnce && session.stored.is_some();
+        let is_stored = session.stored.is_some();
+        // A message of QoS 2 for a stored session waits for the disk.
         let is_free = !session.outbound.is_anything_waiting()
             && to.connection.outbox.waiting() < self.flow.most()
-            && !waits_for_disk;
+            && !(is_stored && qos == QoS::ExactlyOnce);
         let (mut pace, mut is_lossless) = (Pace::Free, false);
         if !is_free {
             let listener = to.connection.listener;
@@ -206,7 +207,7 @@ impl<C: Chain> Clients<C> {
         if outcome == Delivered::Sent {
             self.statistics.counters.messages_out += 1;
             to.queue_for_output();
-            if qos > QoS::AtMostOnce && session.stored.is_some() {
+            if is_stored && qos > QoS::AtMostOnce {
                 recording::note_sent(&mut self.persistence, session, (recipient, routed.at), (qos, retain));
             }
         } else {

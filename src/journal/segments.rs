@@ -492,7 +492,9 @@ mod tests {
     fn there_may_be_as_many_more_as_there_are_to_be_until_others_are_released() {
         let mut segments = fresh();
         segments.grow();
-        (0..3).for_each(|_| drop(make(&mut segments)));
+        for _ in 0..3 {
+            make(&mut segments);
+        }
         assert!(prepares(&mut segments, LATER).is_none(), "as long as some are ready, nothing else is needed");
         (1..=3).for_each(|number| advance(&mut segments, number));
         for extra in 1..=4 {
@@ -507,7 +509,9 @@ mod tests {
         }
         (1..=5).for_each(|generation| assert!(segments.release(generation, 6)));
         assert_eq!(goes(&mut segments, LATER), [0; 0]);
-        (0..2).for_each(|_| drop(make(&mut segments)));
+        for _ in 0..2 {
+            make(&mut segments);
+        }
         assert!(prepares(&mut segments, LATER).is_none(), "as many as there are to be");
         assert_eq!(goes(&mut segments, LATER).len(), 3);
     }

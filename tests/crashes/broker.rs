@@ -34,6 +34,7 @@ impl Place {
         let text = format!(
             "shards = {shards}\nallow_anonymous = true\nsys.interval = \"1s\"\nlog.max_lines_per_second = \"unlimited\"\n\
              [listeners.default]\naddress = \"127.0.0.1:0\"\nconnect_timeout = \"10m\"\n\
+             [limits]\nmax_packet_size = \"1MiB\"\n\
              [queue]\nmax_offline_messages = \"unlimited\"\nmax_queue_bytes = \"unlimited\"\n\
              [storage]\npath = \"{}\"\n{storage}",
             path.display()

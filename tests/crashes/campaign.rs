@@ -19,7 +19,7 @@ use crate::subscriber::{Character, Habit, Subscriber, Tally};
 use crate::wire::Connection;
 
 /// Draining is given up when nothing has come for so long.
-const QUIET: Duration = Duration::from_secs(30);
+const QUIET: Duration = Duration::from_secs(60);
 const GROUPS: u8 = 2;
 
 /// What is done how often.

@@ -432,6 +432,8 @@ impl Persistence {
             }
             (up_to, _) => *at = up_to,
         }
+        // All of it may be on disk already, and nothing else be under way there.
+        self.release_segments();
     }
 
     /// The segment of the first record that is written again is known.

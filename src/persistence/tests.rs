@@ -121,12 +121,12 @@ fn what_is_needed_may_be_more_than_there_is_room_for() {
 #[test]
 fn that_a_message_was_taken_is_recorded_when_all_shards_have_it() {
     let mut rig = Rig::new(8);
-    let persistence = &mut rig.persistence;
-    let (session, client) = (persistence.next_number(), ConnectionId::new(7, 0));
+    let (session, client) = (rig.persistence.next_number(), ConnectionId::new(7, 0));
     let mut told = ShardSet::default();
     told.insert(1);
     let both = |sent| Committed { flushed: sent, fsynced: sent };
     for (sent, is_released) in [(1, false), (2, true)] {
+        let persistence = &mut rig.persistence;
         let id = PacketId::new(sent as u16).expect("it is one");
         let answer = || Answer::Ack(AckKind::Pubrec, id, ReasonCode::Success);
         persistence.sent_letters(1, sent);
@@ -146,7 +146,9 @@ fn that_a_message_was_taken_is_recorded_when_all_shards_have_it() {
         assert_eq!(persistence.next_answer(), Some((client, answer())));
         assert_eq!(persistence.recorded(), before + 1, "that it was taken, or that it was released");
         assert_eq!(persistence.next_answer(), Some((client, answer())));
+        rig.carry_out();
     }
+    let persistence = &mut rig.persistence;
     let id = PacketId::MIN;
     let before = persistence.recorded();
     assert_eq!(persistence.take_incoming((session, id), (ShardSet::default(), true)), None);

@@ -200,6 +200,15 @@ impl Persistence {
                 commits.take(mark);
                 self.note_rewritten();
             }
+            // It is no packet of a client: those fit. Whoever waits for it waits for the others only.
+            Err(Refused::TooLarge) => {
+                let (shard, bytes) = (self.own, encoded.bytes());
+                tracing::error!(
+                    shard,
+                    bytes,
+                    "what is larger than a commit of the journal is not stored, and a restart forgets it"
+                );
+            }
             Err(_) => behind.push_back((encoded.kind, encoded.parts().concat())),
         }
     }

@@ -187,11 +187,10 @@ impl<C: Chain> Clients<C> {
             return self.settle(recipient, routed, (qos, retain, false), outcome);
         };
         let Some(mut to) = self.connections.writable(id) else { return };
-        let is_stored = session.stored.is_some();
         // A message of QoS 2 for a stored session waits for the disk.
         let is_free = !session.outbound.is_anything_waiting()
             && to.connection.outbox.waiting() < self.flow.most()
-            && !(is_stored && qos == QoS::ExactlyOnce);
+            && !(qos == QoS::ExactlyOnce && session.stored.is_some());
         let (mut pace, mut is_lossless) = (Pace::Free, false);
         if !is_free {
             let listener = to.connection.listener;
@@ -207,7 +206,7 @@ impl<C: Chain> Clients<C> {
         if outcome == Delivered::Sent {
             self.statistics.counters.messages_out += 1;
             to.queue_for_output();
-            if is_stored && qos > QoS::AtMostOnce {
+            if qos > QoS::AtMostOnce && session.stored.is_some() {
                 recording::note_sent(&mut self.persistence, session, (recipient, routed.at), (qos, retain));
             }
         } else {

@@ -48,7 +48,7 @@
 //! | what | bound |
 //! |---|---|
 //! | memory of what waits | `buffer_bytes`, one frame more for relief, and one frame on its way to the disk ([`Settings`]); [`Refused::Busy`] beyond |
-//! | disk | `segments` of `segment_bytes`; more only where a start finds more, until they are archived, one for relief then, and one while something is set aside; [`Refused::Full`] beyond |
+//! | disk | `segments` of `segment_bytes`; more only where a start finds more, until they are archived, one for relief then, one while something is set aside, and [as many again](Journal::grow) while what is needed is written once more; [`Refused::Full`] beyond |
 //! | files that are set aside or left alone | not bounded here: [`Effect::SetAside`], [`Recovered::left_alone`] |
 //! | a record | [`CheckedSettings::largest_body`]; [`Refused::TooLarge`] beyond |
 //! | commits | one at a time, and the next no sooner than `commit_interval` after the last began |

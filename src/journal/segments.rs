@@ -227,7 +227,7 @@ impl Segments {
     }
 
     /// The oldest segment, if it gets no more frames and has none that is not written; `written` is the number of the last that is.
-    fn complete(&self, written: u64) -> Option<Segment> {
+    pub fn complete(&self, written: u64) -> Option<Segment> {
         let is_closed = self.live.len() > 1 || self.is_sealed;
         self.live.front().copied().filter(|oldest| is_closed && oldest.last <= written)
     }

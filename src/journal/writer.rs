@@ -368,6 +368,14 @@ impl Journal {
         Some(Archived { file, generation, from: Mark(first), to: Mark(last) })
     }
 
+    /// The oldest segment, if it is of a generation below this one and its writes have ended, whether it is time for it to be archived or not: for
+    /// whoever needs nothing of it any more.
+    pub fn oldest_below(&self, generation: u64) -> Option<Archived> {
+        let oldest = self.segments.complete(self.ended().0).filter(|oldest| oldest.generation < generation)?;
+        let Segment { file, generation, first, last, .. } = oldest;
+        Some(Archived { file, generation, from: Mark(first), to: Mark(last) })
+    }
+
     /// Ends the segment that is being written, and wants all that there are archived, however much room is left: before an orderly stop, or for a
     /// copy of the archive that has everything. [`oldest`](Journal::oldest) names them one after the other, the last one when its writes have
     /// ended. The journal takes records as before, in the next segment; what is appended from now on is not wanted.

@@ -357,17 +357,17 @@ impl Persistence {
             return None;
         }
         match &mut self.rewriting {
-            Rewriting::Idle | Rewriting::Done { .. } => {
+            Rewriting::Idle => {
                 let fullness = self.setup.journal.fullness();
                 // What is needed must fit into the other half.
-                if fullness.live <= 1 || fullness.ready * 2 > fullness.segments {
+                if fullness.live <= 1 || fullness.live * 2 < fullness.segments {
                     return None;
                 }
                 self.rewriting = Rewriting::UnderWay { below: None, at: Cursor::End };
                 Some(Cursor::Session(0))
             }
             Rewriting::UnderWay { at, .. } => Some(std::mem::replace(at, Cursor::End)),
-            Rewriting::Committing { .. } => None,
+            Rewriting::Committing { .. } | Rewriting::Done { .. } => None,
         }
     }
 
@@ -405,11 +405,14 @@ impl Persistence {
             self.rewriting = Rewriting::Done { below };
         }
         let Rewriting::Done { below } = self.rewriting else { return };
-        while let Some(oldest) = self.setup.journal.oldest().filter(|oldest| oldest.generation < below) {
-            if !self.setup.journal.release(oldest) {
+        let journal = &mut self.setup.journal;
+        // The journal itself would not ask for them before it is nearly full, and they would be written again and again until then.
+        while let Some(oldest) = journal.oldest_below(below) {
+            if !journal.release(oldest) {
                 return;
             }
         }
+        self.rewriting = Rewriting::Idle;
     }
 }
 

@@ -349,6 +349,11 @@ impl Journal {
         self.segments.generation_of(mark.0)
     }
 
+    /// How long a segment is, in bytes.
+    pub fn segment_bytes(&self) -> u64 {
+        self.settings.segment_bytes
+    }
+
     /// How many segments wait for the archive, and how many are ready.
     pub fn fullness(&self) -> Fullness {
         self.segments.fullness()

@@ -37,7 +37,7 @@ use std::time::Duration;
 use answers::Answers;
 use commits::Commits;
 use letters::Letters;
-use rewriting::Rewriting;
+use rewriting::{Extent, Rewriting};
 
 use crate::client::ConnectionId;
 use crate::codec::{PacketId, QoS};
@@ -115,6 +115,11 @@ pub struct Persistence {
     noted: Vec<DeliveryBuffer>,
     launches: VecDeque<Launch>,
     rewriting: Rewriting,
+    extent: Extent,
+    /// Whether what is recorded is written again: it makes room, and may have all there is.
+    makes_room: bool,
+    /// Records that are lost, since the journal has failed: what waits for them waits for ever.
+    lost: u64,
     /// Memory to encode records in.
     scratch: Vec<u8>,
 }
@@ -122,6 +127,7 @@ pub struct Persistence {
 impl Persistence {
     /// Nothing recorded by this boot yet, on shard `own` of `shards`.
     pub fn new(setup: PersistenceSetup, own: usize, shards: usize) -> Self {
+        let extent = Extent::of(setup.journal.fullness().live as u64 * setup.journal.segment_bytes());
         Persistence {
             setup,
             own,
@@ -137,6 +143,9 @@ impl Persistence {
             noted: Vec::new(),
             launches: VecDeque::new(),
             rewriting: Rewriting::Idle,
+            extent,
+            makes_room: false,
+            lost: 0,
             scratch: Vec::new(),
         }
     }
@@ -154,12 +163,17 @@ impl Persistence {
 
     /// How many records there are, those included that the journal had no room for.
     fn recorded(&self) -> u64 {
-        self.commits.taken() + self.behind.len() as u64
+        self.commits.taken() + self.behind.len() as u64 + self.lost
     }
 
-    /// Whether no client is to be served that publishes: the journal has little room, or none.
+    /// Whether no client is to be served that publishes: the journal has little room, or none; or so much counts of what it has that more could
+    /// not be written again beside that.
     pub fn is_crowded(&self) -> bool {
-        !self.behind.is_empty() || self.setup.journal.room(Class::Ordinary).is_none_or(|room| room < CROWDED)
+        let journal = &self.setup.journal;
+        let most = (journal.fullness().segments as u64 - 1) * journal.segment_bytes() / 2;
+        !self.behind.is_empty()
+            || self.extent.bytes() > most
+            || journal.room(Class::Ordinary).is_none_or(|room| room < CROWDED)
     }
 
     /// Whether nothing waits for the disk.
@@ -174,15 +188,19 @@ impl Persistence {
     fn write(&mut self, record: &Record<'_>) {
         let Persistence { setup, behind, commits, scratch, .. } = self;
         let encoded = record.encode(scratch);
+        let class = if self.makes_room { Class::Relief } else { record.class() };
         let taken = match behind.is_empty() {
-            true => setup.journal.append(record.class(), encoded.kind, encoded.parts()),
+            true => setup.journal.append(class, encoded.kind, encoded.parts()),
             false => Err(Refused::Busy),
         };
+        self.extent.add(encoded.parts().iter().map(|part| part.len()).sum());
         match taken {
             Ok(mark) => {
                 commits.take(mark);
                 self.note_rewritten();
             }
+            // It will have no room any more; in memory there is an end to that, too.
+            Err(_) if setup.journal.failure().is_some() => self.lost += 1,
             Err(_) => behind.push_back((encoded.kind, encoded.parts().concat())),
         }
     }
@@ -353,16 +371,25 @@ impl Persistence {
     /// What is to be written again now, to make room; [`rewritten`](Self::rewritten) has to follow. None if there is enough, or the journal takes
     /// no more at present.
     pub fn next_to_rewrite(&mut self) -> Option<Cursor> {
-        if self.is_crowded() {
+        // What is crowded needs it most: it may have the room that is kept for relief.
+        if !self.behind.is_empty() || self.setup.journal.room(Class::Relief).is_none() {
             return None;
         }
+        let next = self.next_cursor();
+        self.makes_room = next.is_some();
+        next
+    }
+
+    fn next_cursor(&mut self) -> Option<Cursor> {
+        let records = self.recorded();
         match &mut self.rewriting {
             Rewriting::Idle => {
                 let fullness = self.setup.journal.fullness();
                 // What is needed must fit into the other half.
-                if fullness.live <= 1 || fullness.live * 2 < fullness.segments {
+                if fullness.live <= 1 || fullness.live * 2 < fullness.segments || !self.extent.may_shrink(records) {
                     return None;
                 }
+                self.extent.begin_round(records);
                 self.rewriting = Rewriting::UnderWay { below: None, at: Cursor::End };
                 Some(Cursor::Session(0))
             }
@@ -373,8 +400,12 @@ impl Persistence {
 
     /// What was to be written again has been, up to here.
     pub fn rewritten(&mut self, up_to: Cursor) {
+        self.makes_room = false;
         let records = self.recorded();
         let Rewriting::UnderWay { below, at } = &mut self.rewriting else { return };
+        if matches!(up_to, Cursor::End) {
+            self.extent.end_round(records);
+        }
         match (up_to, *below) {
             (Cursor::End, Some(below)) => self.rewriting = Rewriting::Committing { below, records },
             // Nothing counts at all of what there was.
@@ -435,6 +466,8 @@ impl Persistence {
         journal.answer(answer, (self.setup.clock)());
         if let Some(failure) = journal.failure().filter(|_| !had_failed) {
             tracing::error!(shard = self.own, "{failure}: nothing is acknowledged any more that is to be stored here");
+            self.lost += self.behind.len() as u64;
+            self.behind.clear();
         }
         self.catch_up();
         let journal = &self.setup.journal;

@@ -141,7 +141,7 @@ impl Stores {
             }
         }
         self.wall = WallTime::from_millis(self.wall.as_millis() + now.as_millis() + down.as_millis() as u64);
-        self.is_held = false;
+        (self.is_held, self.is_full) = (false, false);
     }
 }
 

@@ -202,7 +202,7 @@ impl<C: Chain + Clone> Builder<C> {
         let clock = Clock::start();
         let shards = layout.cpus.len();
         let path = config.storage.path.as_ref();
-        let store = path.map(|path| Store::open(path, &config.storage, shards, clock)).transpose()?;
+        let store = path.map(|path| Store::open(path, &config, shards, clock)).transpose()?;
         let seed = store.as_ref().map_or_else(random_seed, Store::seed);
         let places = Arc::new(Places::new(&config, layout.cpus.len(), layout.sockets));
         let quotas = Quotas::new(&config, layout.cpus.len());

@@ -6,6 +6,9 @@ use super::kind::Kind;
 use super::sections::{Config, ListenerConfig};
 use super::walk::{Member, Section, Walker};
 
+/// The largest packet that can be stored, in bytes.
+const LARGEST_STORED: usize = 32 << 20;
+
 /// What is wrong with each value by itself.
 pub(super) fn bounds(config: &Config) -> Vec<ConfigError> {
     let mut errors = Vec::new();
@@ -18,6 +21,7 @@ pub(super) fn bounds(config: &Config) -> Vec<ConfigError> {
 pub(super) fn combinations(config: &Config, known: &[ConfigError]) -> Vec<ConfigError> {
     let mut combinations = Combinations { config, known, errors: Vec::new() };
     combinations.shards();
+    combinations.storage();
     combinations.retained();
     combinations.listeners();
     combinations.errors
@@ -49,6 +53,30 @@ impl Combinations<'_> {
         {
             let cores = cpus.cores().len();
             self.error("shards", format!("must be at most {cores}, the number of cores in cpus, not {shards}"));
+        }
+    }
+
+    fn storage(&mut self) {
+        let keys = ["storage.path", "storage.segment_size", "limits.max_packet_size"];
+        let (largest, segment) = (self.config.largest_packet(), self.config.storage.segment_size);
+        if self.config.storage.path.is_some()
+            && (largest > LARGEST_STORED || largest * 2 > segment)
+            && self.are_fine(&keys)
+        {
+            let most = LARGEST_STORED.min(segment / 2) >> 20;
+            self.error(
+                keys[2],
+                format!(
+                    "must be at most {most} MiB with storage.path and this storage.segment_size, also of listeners"
+                ),
+            );
+        }
+        let keys = ["storage.path", "rebalance.enabled"];
+        if self.config.storage.path.is_some() && self.config.rebalance.enabled && self.are_fine(&keys) {
+            self.error(
+                keys[1],
+                "must be false with storage.path: sessions that are on disk stay on their shard for now",
+            );
         }
     }
 

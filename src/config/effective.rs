@@ -26,6 +26,11 @@ impl Config {
         }
     }
 
+    /// The largest packet that clients of any listener may send, in bytes.
+    pub fn largest_packet(&self) -> usize {
+        self.listeners.iter().map(|listener| self.limits_of(listener).max_packet_size).max().unwrap_or(0)
+    }
+
     /// How long a connection to `listener` may live; none is for ever.
     pub fn max_connection_lifetime_of(&self, listener: &ListenerConfig) -> Option<Duration> {
         listener.max_connection_lifetime.or(self.session.max_connection_lifetime)

@@ -76,6 +76,12 @@ impl PauseReasons {
         self.0 & reason as u32 != 0
     }
 
+    /// Whether nothing may be sent, either.
+    #[inline]
+    pub fn hold_output(self) -> bool {
+        self.0 & (PauseReason::Notification as u32 | PauseReason::Commit as u32) != 0
+    }
+
     /// Whether `reason` is one of them, and the only one.
     #[inline]
     pub fn is_only(self, reason: PauseReason) -> bool {

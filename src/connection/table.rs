@@ -197,8 +197,7 @@ impl<A> Connections<A> {
     pub fn next_output(&mut self) -> Option<(ConnectionId, SendBuffer)> {
         while let Some(id) = self.with_output.pop_front() {
             let Some(connection) = self.get_mut(id) else { continue };
-            if connection.pauses.contains(PauseReason::Notification) || connection.pauses.contains(PauseReason::Commit)
-            {
+            if connection.pauses.hold_output() {
                 continue;
             }
             if let Some(output) = connection.outbox.take() {

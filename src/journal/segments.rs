@@ -82,6 +82,8 @@ pub(super) struct Segments {
     /// Why the last one could not be prepared, and whether it was a new one.
     trouble: Option<(bool, io::Error)>,
     prepared: u64,
+    /// So many more files there may be for a while.
+    extra: usize,
 }
 
 impl Segments {
@@ -109,6 +111,7 @@ impl Segments {
             given_up: [last_number, first.number],
             trouble: None,
             prepared: 0,
+            extra: 0,
         };
         for Idle { file, bytes, condition } in idle {
             segments.put_away(file, 0, bytes, condition);
@@ -150,7 +153,14 @@ impl Segments {
     /// depend on that; but no more than twice as many as there are to be, however often that happens.
     fn limit(&self) -> usize {
         let most = self.most_files();
-        most.max(self.old.min(2 * most - 1) + 1)
+        most.max(self.old.min(2 * most - 1) + 1) + self.extra
+    }
+
+    /// There may be one file more, until segments are released; if none can be written, and not more than as many as there are to be.
+    pub fn grow(&mut self) {
+        if self.ready.is_empty() && !self.needs_one() && self.making.is_none() && self.extra < self.most_files() {
+            self.extra += 1;
+        }
     }
 
     fn files(&self) -> usize {
@@ -205,6 +215,11 @@ impl Segments {
         }
     }
 
+    /// Segments below this generation are wanted archived, however many are left.
+    pub fn archive_below(&mut self, generation: u64) {
+        self.archived_below = self.archived_below.max(generation);
+    }
+
     /// The current segment gets a frame more.
     pub fn begins(&mut self, number: u64) {
         if let Some(segment) = self.live.back_mut() {
@@ -227,7 +242,7 @@ impl Segments {
     }
 
     /// The oldest segment, if it gets no more frames and has none that is not written; `written` is the number of the last that is.
-    pub fn complete(&self, written: u64) -> Option<Segment> {
+    fn complete(&self, written: u64) -> Option<Segment> {
         let is_closed = self.live.len() > 1 || self.is_sealed;
         self.live.front().copied().filter(|oldest| is_closed && oldest.last <= written)
     }
@@ -249,6 +264,7 @@ impl Segments {
         };
         self.live.pop_front();
         self.old = self.old.saturating_sub(1);
+        self.extra = self.extra.saturating_sub(1);
         let Segment { file, bytes, condition, .. } = oldest;
         self.put_away(file, generation, bytes, condition);
         self.drop_surplus();

@@ -349,11 +349,6 @@ impl Journal {
         self.segments.generation_of(mark.0)
     }
 
-    /// How long a segment is, in bytes.
-    pub fn segment_bytes(&self) -> u64 {
-        self.settings.segment_bytes
-    }
-
     /// How many segments wait for the archive, and how many are ready.
     pub fn fullness(&self) -> Fullness {
         self.segments.fullness()
@@ -373,14 +368,6 @@ impl Journal {
         Some(Archived { file, generation, from: Mark(first), to: Mark(last) })
     }
 
-    /// The oldest segment, if it is of a generation below this one and its writes have ended, whether it is time for it to be archived or not: for
-    /// whoever needs nothing of it any more.
-    pub fn oldest_below(&self, generation: u64) -> Option<Archived> {
-        let oldest = self.segments.complete(self.ended().0).filter(|oldest| oldest.generation < generation)?;
-        let Segment { file, generation, first, last, .. } = oldest;
-        Some(Archived { file, generation, from: Mark(first), to: Mark(last) })
-    }
-
     /// Ends the segment that is being written, and wants all that there are archived, however much room is left: before an orderly stop, or for a
     /// copy of the archive that has everything. [`oldest`](Journal::oldest) names them one after the other, the last one when its writes have
     /// ended. The journal takes records as before, in the next segment; what is appended from now on is not wanted.
@@ -389,6 +376,17 @@ impl Journal {
     pub fn seal(&mut self) {
         self.close_frame();
         self.segments.seal_all();
+    }
+
+    /// Allows one segment more, until others are released, if none is left: to write what is needed of those once more. There are twice as many
+    /// as there are to be at most.
+    pub fn grow(&mut self) {
+        self.segments.grow();
+    }
+
+    /// Wants all segments below this generation archived, however much room is left: nothing in them is needed any more.
+    pub fn archive_below(&mut self, generation: u64) {
+        self.segments.archive_below(generation);
     }
 
     /// The oldest segment is in the archive, and that survives what the journal survives: its file is used again. It may be read once more

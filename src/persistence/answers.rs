@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 use super::commits::{Committed, Durability};
 use crate::client::ConnectionId;
 use crate::codec::{AckKind, PacketId, ReasonCode};
+use crate::session::StoreNumber;
 
 /// What a client is told, or may do, when what that depends on is on disk.
 #[derive(Debug, PartialEq, Eq)]
@@ -18,6 +19,9 @@ pub enum Answer {
     /// What is in its output by then, CONNACK first: it was kept back.
     Output,
 }
+
+/// The client that is answered, and of which QoS 2 message of it is to be recorded then that it was taken.
+pub type Addressee = (ConnectionId, Option<(StoreNumber, PacketId)>);
 
 /// What has to be on disk before an answer: so many records of this shard, and what so many letters to other shards have led to there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,7 +44,7 @@ impl Awaited {
 #[derive(Debug, Default)]
 pub(super) struct Answers {
     /// By what they wait for; what one connection waits for is always the same.
-    waiting: [VecDeque<(Awaited, ConnectionId, Answer)>; 2],
+    waiting: [VecDeque<(Awaited, Addressee, Answer)>; 2],
 }
 
 impl Answers {
@@ -55,8 +59,8 @@ impl Answers {
     }
 
     /// One more, behind the others.
-    pub fn push(&mut self, durability: Durability, awaited: Awaited, connection: ConnectionId, answer: Answer) {
-        self.waiting[durability as usize].push_back((awaited, connection, answer));
+    pub fn push(&mut self, durability: Durability, awaited: Awaited, to: Addressee, answer: Answer) {
+        self.waiting[durability as usize].push_back((awaited, to, answer));
     }
 
     /// Those that wait for what was gathered, the last ones, wait for so many records now.
@@ -68,12 +72,12 @@ impl Answers {
     }
 
     /// The next one that need not wait any more.
-    pub fn next(&mut self, own: Committed, others: &[Committed]) -> Option<(ConnectionId, Answer)> {
+    pub fn next(&mut self, own: Committed, others: &[Committed]) -> Option<(Addressee, Answer)> {
         [Durability::Flushed, Durability::Fsynced].into_iter().find_map(|durability| {
             let waiting = &mut self.waiting[durability as usize];
             let is_there = waiting.front().is_some_and(|(awaited, ..)| awaited.is_there(durability, own, others));
-            let (_, connection, answer) = if is_there { waiting.pop_front()? } else { return None };
-            Some((connection, answer))
+            let (_, to, answer) = if is_there { waiting.pop_front()? } else { return None };
+            Some((to, answer))
         })
     }
 }

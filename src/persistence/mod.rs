@@ -31,13 +31,13 @@ mod rewriting;
 pub use answers::{Answer, Awaited};
 pub use commits::{Committed, Durability};
 pub use rewriting::{Cursor, SessionCursor};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use answers::Answers;
 use commits::Commits;
 use letters::Letters;
-use rewriting::{Extent, Rewriting};
+use rewriting::Rewriting;
 
 use crate::client::ConnectionId;
 use crate::codec::{PacketId, QoS};
@@ -69,6 +69,8 @@ pub struct PersistenceSetup {
     pub clock: Box<dyn Fn() -> Duration>,
     /// How that stands to the calendar.
     pub wall: WallClock,
+    /// Sessions that others have replaced, and of which that is not recorded: they would come back when those have ended.
+    pub replaced: Vec<StoreNumber>,
 }
 
 /// A stored session has QoS 2 messages in its queue that may be sent when so many records are on disk.
@@ -104,6 +106,10 @@ pub struct Persistence {
     answers: Answers,
     /// Whether there are answers to messages that are gathered and not delivered yet.
     gathered: bool,
+    /// QoS 2 messages among these: that they were taken is recorded behind them.
+    gathered_incoming: Vec<(StoreNumber, PacketId)>,
+    /// QoS 2 messages of clients that other shards do not have on disk yet.
+    incoming: BTreeSet<(StoreNumber, u16)>,
     letters: Letters,
     /// What is recorded later, and what has to be on disk before.
     deferred: VecDeque<(Awaited, Deferred)>,
@@ -115,8 +121,7 @@ pub struct Persistence {
     noted: Vec<DeliveryBuffer>,
     launches: VecDeque<Launch>,
     rewriting: Rewriting,
-    extent: Extent,
-    /// Whether what is recorded is written again: it makes room, and may have all there is.
+    /// What is written is what was written before, to make room.
     makes_room: bool,
     /// Records that are lost, since the journal has failed: what waits for them waits for ever.
     lost: u64,
@@ -126,9 +131,9 @@ pub struct Persistence {
 
 impl Persistence {
     /// Nothing recorded by this boot yet, on shard `own` of `shards`.
-    pub fn new(setup: PersistenceSetup, own: usize, shards: usize) -> Self {
-        let extent = Extent::of(setup.journal.fullness().live as u64 * setup.journal.segment_bytes());
-        Persistence {
+    pub fn new(mut setup: PersistenceSetup, own: usize, shards: usize) -> Self {
+        let replaced = std::mem::take(&mut setup.replaced);
+        let mut persistence = Persistence {
             setup,
             own,
             numbers: 0,
@@ -136,6 +141,8 @@ impl Persistence {
             behind: VecDeque::new(),
             answers: Answers::default(),
             gathered: false,
+            gathered_incoming: Vec::new(),
+            incoming: BTreeSet::new(),
             letters: Letters::new(shards),
             deferred: VecDeque::new(),
             is_any_arriving: false,
@@ -143,11 +150,12 @@ impl Persistence {
             noted: Vec::new(),
             launches: VecDeque::new(),
             rewriting: Rewriting::Idle,
-            extent,
             makes_room: false,
             lost: 0,
             scratch: Vec::new(),
-        }
+        };
+        replaced.into_iter().for_each(|number| persistence.record_ended(number));
+        persistence
     }
 
     /// The number of a session that is to be stored.
@@ -166,14 +174,9 @@ impl Persistence {
         self.commits.taken() + self.behind.len() as u64 + self.lost
     }
 
-    /// Whether no client is to be served that publishes: the journal has little room, or none; or so much counts of what it has that more could
-    /// not be written again beside that.
+    /// Whether no client is to be served that publishes: the journal has little room, or none.
     pub fn is_crowded(&self) -> bool {
-        let journal = &self.setup.journal;
-        let most = (journal.fullness().segments as u64 - 1) * journal.segment_bytes() / 2;
-        !self.behind.is_empty()
-            || self.extent.bytes() > most
-            || journal.room(Class::Ordinary).is_none_or(|room| room < CROWDED)
+        !self.behind.is_empty() || self.setup.journal.room(Class::Ordinary).is_none_or(|room| room < CROWDED)
     }
 
     /// Whether nothing waits for the disk.
@@ -186,21 +189,29 @@ impl Persistence {
 /// What is recorded.
 impl Persistence {
     fn write(&mut self, record: &Record<'_>) {
-        let Persistence { setup, behind, commits, scratch, .. } = self;
+        let Persistence { setup, behind, commits, scratch, makes_room, .. } = self;
         let encoded = record.encode(scratch);
-        let class = if self.makes_room { Class::Relief } else { record.class() };
+        let class = if *makes_room { Class::Relief } else { record.class() };
         let taken = match behind.is_empty() {
             true => setup.journal.append(class, encoded.kind, encoded.parts()),
             false => Err(Refused::Busy),
         };
-        self.extent.add(encoded.parts().iter().map(|part| part.len()).sum());
         match taken {
             Ok(mark) => {
                 commits.take(mark);
                 self.note_rewritten();
             }
-            // It will have no room any more; in memory there is an end to that, too.
-            Err(_) if setup.journal.failure().is_some() => self.lost += 1,
+            // It is no packet of a client: those fit. Whoever waits for it waits for the others only.
+            Err(Refused::TooLarge) => {
+                let (shard, bytes) = (self.own, encoded.bytes());
+                tracing::error!(
+                    shard,
+                    bytes,
+                    "what is larger than a commit of the journal is not stored, and a restart forgets it"
+                );
+            }
+            // It will have no room any more.
+            Err(Refused::Failed) => self.lost += 1,
             Err(_) => behind.push_back((encoded.kind, encoded.parts().concat())),
         }
     }
@@ -236,6 +247,9 @@ impl Persistence {
             deliveries.clear();
         }
         self.noted = noted;
+        for (session, id) in std::mem::take(&mut self.gathered_incoming) {
+            self.write(&Record::Incoming(session, id));
+        }
         let records = self.recorded();
         for launch in self.launches.iter_mut().rev().take_while(|launch| launch.records == UNKNOWN) {
             launch.records = records;
@@ -314,13 +328,13 @@ impl Persistence {
     /// A client is to be answered when all that was recorded so far is on disk, and what these shards have been sent. Gives the answer back
     /// if that is so, and none of its answers waits.
     ///
-    /// With `is_gathered`, the message is one of those that are delivered together, and not recorded yet: see
+    /// `incoming` is what [`take_incoming`](Self::take_incoming) gave. With `is_gathered`, the message is one of those that are delivered together, and not recorded yet: see
     /// [`record_noted`](Self::record_noted).
     pub fn answer(
         &mut self,
         connection: ConnectionId,
         (told, is_gathered): (ShardSet, bool),
-        answer: Answer,
+        (answer, incoming): (Answer, Option<(StoreNumber, PacketId)>),
     ) -> Option<Answer> {
         let (durability, mut awaited) = (self.setup.durability, self.awaited(told));
         if is_gathered {
@@ -328,15 +342,25 @@ impl Persistence {
         } else if !self.answers.any_of(durability)
             && awaited.is_there(durability, self.commits.committed(), self.letters.committed())
         {
+            self.record_with_answer(incoming);
             return Some(answer);
         }
-        self.answers.push(durability, awaited, connection, answer);
+        self.answers.push(durability, awaited, (connection, incoming), answer);
         None
     }
 
     /// The next answer that need not wait any more.
     pub fn next_answer(&mut self) -> Option<(ConnectionId, Answer)> {
-        self.answers.next(self.commits.committed(), self.letters.committed())
+        let ((connection, incoming), answer) = self.answers.next(self.commits.committed(), self.letters.committed())?;
+        self.record_with_answer(incoming);
+        Some((connection, answer))
+    }
+
+    /// The message that is answered is on disk. It may have been released meanwhile, by a client that does not wait.
+    fn record_with_answer(&mut self, incoming: Option<(StoreNumber, PacketId)>) {
+        if let Some((session, id)) = incoming.filter(|(session, id)| self.incoming.remove(&(*session, id.get()))) {
+            self.write(&Record::Incoming(session, id));
+        }
     }
 
     /// The next session with QoS 2 messages that are on disk.
@@ -371,30 +395,38 @@ impl Persistence {
     /// What is to be written again now, to make room; [`rewritten`](Self::rewritten) has to follow. None if there is enough, or the journal takes
     /// no more at present.
     pub fn next_to_rewrite(&mut self) -> Option<Cursor> {
-        // What is crowded needs it most: it may have the room that is kept for relief.
-        if !self.behind.is_empty() || self.setup.journal.room(Class::Relief).is_none() {
+        if !self.is_to_be_rewritten() {
             return None;
         }
-        let next = self.next_cursor();
-        self.makes_room = next.is_some();
-        next
-    }
-
-    fn next_cursor(&mut self) -> Option<Cursor> {
-        let records = self.recorded();
-        match &mut self.rewriting {
-            Rewriting::Idle => {
-                let fullness = self.setup.journal.fullness();
-                // What is needed must fit into the other half.
-                if fullness.live <= 1 || fullness.live * 2 < fullness.segments || !self.extent.may_shrink(records) {
-                    return None;
-                }
-                self.extent.begin_round(records);
+        // Where ordinary records have no room, this is what makes some.
+        if !self.behind.is_empty() || self.setup.journal.room(Class::Relief).is_none_or(|room| room < CROWDED) {
+            self.setup.journal.grow();
+            return None;
+        }
+        let next = match &mut self.rewriting {
+            Rewriting::Idle | Rewriting::Done { .. } => {
                 self.rewriting = Rewriting::UnderWay { below: None, at: Cursor::End };
                 Some(Cursor::Session(0))
             }
             Rewriting::UnderWay { at, .. } => Some(std::mem::replace(at, Cursor::End)),
-            Rewriting::Committing { .. } | Rewriting::Done { .. } => None,
+            Rewriting::Committing { .. } => None,
+        };
+        self.makes_room = next.is_some();
+        next
+    }
+
+    /// Whether what is needed is being written again, or has to be: it must fit into the other half of the journal. To do so once more when
+    /// neither a segment was begun meanwhile nor anything was recorded would make no room.
+    fn is_to_be_rewritten(&self) -> bool {
+        let fullness = self.setup.journal.fullness();
+        let is_half = fullness.live > 1 && fullness.live * 2 >= fullness.segments;
+        match self.rewriting {
+            Rewriting::Idle => is_half,
+            Rewriting::Done { live, records, .. } => {
+                is_half && (fullness.live > live || self.recorded() > records && self.is_crowded())
+            }
+            Rewriting::UnderWay { .. } => true,
+            Rewriting::Committing { .. } => false,
         }
     }
 
@@ -403,9 +435,6 @@ impl Persistence {
         self.makes_room = false;
         let records = self.recorded();
         let Rewriting::UnderWay { below, at } = &mut self.rewriting else { return };
-        if matches!(up_to, Cursor::End) {
-            self.extent.end_round(records);
-        }
         match (up_to, *below) {
             (Cursor::End, Some(below)) => self.rewriting = Rewriting::Committing { below, records },
             // Nothing counts at all of what there was.
@@ -433,17 +462,17 @@ impl Persistence {
             // What went on to other shards is in the old segments alone until it is on disk there.
             && self.deferred.is_empty()
         {
-            self.rewriting = Rewriting::Done { below };
+            self.setup.journal.archive_below(below);
+            self.rewriting = Rewriting::Done { below, live: usize::MAX, records: self.recorded() };
         }
-        let Rewriting::Done { below } = self.rewriting else { return };
+        let Rewriting::Done { below, live, .. } = &mut self.rewriting else { return };
         let journal = &mut self.setup.journal;
-        // The journal itself would not ask for them before it is nearly full, and they would be written again and again until then.
-        while let Some(oldest) = journal.oldest_below(below) {
-            if !journal.release(oldest) {
-                return;
-            }
+        while let Some(oldest) = journal.oldest().filter(|oldest| oldest.generation < *below)
+            && journal.release(oldest)
+        {
+            *live = journal.fullness().live;
         }
-        self.rewriting = Rewriting::Idle;
+        *live = journal.fullness().live.min(*live);
     }
 }
 
@@ -562,13 +591,40 @@ impl Persistence {
         self.launches.push_back(Launch { records: self.recorded(), session, key: now });
     }
 
-    /// A QoS 2 message of a client was taken.
+    /// A QoS 2 message of a client was taken, and went to these shards. That is recorded behind the message: one that is sent again would be
+    /// passed over else, though the message is lost. Gives what is to be recorded with the answer, when all shards have the message on disk.
+    pub fn take_incoming(
+        &mut self,
+        (session, id): (StoreNumber, PacketId),
+        (told, is_gathered): (ShardSet, bool),
+    ) -> Option<(StoreNumber, PacketId)> {
+        let is_elsewhere = told.iter().any(|shard| self.letters.open(shard).is_some());
+        match (is_elsewhere, is_gathered) {
+            // It was sent once more. What was recorded of it the first time goes before this answer.
+            _ if self.is_incoming(session, id) => {}
+            (true, _) => {
+                self.incoming.insert((session, id.get()));
+                return Some((session, id));
+            }
+            (false, true) => self.gathered_incoming.push((session, id)),
+            (false, false) => self.write(&Record::Incoming(session, id)),
+        }
+        None
+    }
+
+    /// Whether it will be recorded of a QoS 2 message of a client that it was taken.
+    pub fn is_incoming(&self, session: StoreNumber, id: PacketId) -> bool {
+        self.incoming.contains(&(session, id.get()))
+    }
+
+    /// A QoS 2 message of a client was taken, and is on disk.
     pub fn record_incoming(&mut self, session: StoreNumber, id: PacketId) {
         self.write(&Record::Incoming(session, id));
     }
 
     /// Its client has released it.
     pub fn record_released(&mut self, session: StoreNumber, id: PacketId) {
+        self.incoming.remove(&(session, id.get()));
         self.write(&Record::Released(session, id));
     }
 

@@ -20,55 +20,8 @@ pub(super) enum Rewriting {
     },
     /// All was written; it is not on disk before so many records are.
     Committing { below: u64, records: u64 },
-    /// Segments below this generation are not needed any more.
-    Done { below: u64 },
-}
-
-/// How much may count of what the journal has, at most: what was recorded since the last round began, that round included.
-#[derive(Debug, Default)]
-pub(super) struct Extent {
-    /// Bytes since the last round began that has ended, or all.
-    bytes: u64,
-    /// Bytes since the one began that is under way, and how many records there were then.
-    round: Option<(u64, u64)>,
-    /// With fewer records there is no other round: it would find as much as the last one.
-    next_round: u64,
-}
-
-impl Extent {
-    /// Of a journal with so many bytes, of which nothing is known.
-    pub fn of(bytes: u64) -> Self {
-        Extent { bytes, ..Extent::default() }
-    }
-
-    /// How many bytes may count.
-    pub fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
-    /// So many bytes are recorded.
-    pub fn add(&mut self, bytes: usize) {
-        self.bytes += bytes as u64;
-        self.round.iter_mut().for_each(|(round, _)| *round += bytes as u64);
-    }
-
-    /// Whether another round may find less: a quarter of the last one's records have come since.
-    pub fn may_shrink(&self, records: u64) -> bool {
-        records >= self.next_round
-    }
-
-    /// A round begins.
-    pub fn begin_round(&mut self, records: u64) {
-        self.round = Some((0, records));
-    }
-
-    /// It has ended: what counts is among what was recorded since it began.
-    pub fn end_round(&mut self, records: u64) {
-        if let Some((bytes, began)) = self.round.take() {
-            self.bytes = bytes;
-            self.next_round = records + (records - began) / 4 + 1;
-        }
-    }
+    /// Segments below this generation are given back, and so many had records still after that. There were so many records by then.
+    Done { below: u64, live: usize, records: u64 },
 }
 
 /// What is written again next.

@@ -114,14 +114,14 @@ impl<C: Chain> Clients<C> {
         Ok(())
     }
 
-    /// PUBACK or PUBREC, with a reason string if there is one. `told`: the shards that were sent something for that.
+    /// PUBACK or PUBREC, with a reason string if there is one.
     pub(super) fn answer_publish(
         &mut self,
         id: ConnectionId,
         index: u32,
         publish: &Publish<'_>,
-        (code, reason): (ReasonCode, Option<&str>),
-        told: ShardSet,
+        code: ReasonCode,
+        reason: Option<&str>,
     ) {
         if publish.qos == QoS::AtMostOnce {
             return;
@@ -129,8 +129,7 @@ impl<C: Chain> Clients<C> {
         let Some(session) = self.sessions.get_mut(index) else { return };
         let Some(answer) = publishing::answer(session, publish, code) else { return };
         if self.persistence.is_some() {
-            recording::answer_publish_when_stored(self, (id, index), answer, (code, reason), told);
-            return self.pause_if_not_reading(id);
+            return recording::answer_publish(self, (id, index), answer, (code, reason), ShardSet::default());
         }
         match reason {
             None => self.connections.write(id, |version, out| Ack::new(answer.1, code).encode(answer.0, version, out)),

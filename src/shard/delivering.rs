@@ -187,10 +187,10 @@ impl<C: Chain> Clients<C> {
             return self.settle(recipient, routed, (qos, retain, false), outcome);
         };
         let Some(mut to) = self.connections.writable(id) else { return };
-        let waits_for_disk = qos == QoS::ExactlyOnce && session.stored.is_some();
+        // A message of QoS 2 for a stored session waits for the disk.
         let is_free = !session.outbound.is_anything_waiting()
             && to.connection.outbox.waiting() < self.flow.most()
-            && !waits_for_disk;
+            && !(qos == QoS::ExactlyOnce && session.stored.is_some());
         let (mut pace, mut is_lossless) = (Pace::Free, false);
         if !is_free {
             let listener = to.connection.listener;

@@ -6,7 +6,7 @@ use super::recording;
 use super::subscriptions::News;
 use super::turn;
 use crate::client::{ConnectionId, EndReason, OneLine};
-use crate::codec::{Disconnect, Publish, QoS, ReasonCode, Subscribe, Unsubscribe};
+use crate::codec::{Disconnect, Publish, ReasonCode, Subscribe, Unsubscribe};
 use crate::connection::{PauseReason, Violation};
 use crate::handshake::expiry_at_disconnect;
 use crate::hooks::ask::{self, Resumed};
@@ -65,14 +65,17 @@ impl<C: Chain> PubSub<C> {
         }
         let topic = match checked {
             Checked::Ask(topic) => topic,
+            Checked::Repeated if clients.persistence.is_some() => {
+                recording::answer_repeated(clients, (id, index), publish);
+                return Ok(());
+            }
             Checked::Repeated => {
-                let told = recording::all_shards(clients);
-                clients.answer_publish(id, index, publish, (ReasonCode::Success, None), told);
+                clients.answer_publish(id, index, publish, ReasonCode::Success, None);
                 return Ok(());
             }
             Checked::Refused(code) => {
                 clients.statistics.counters.publish_refused += 1;
-                clients.answer_publish(id, index, publish, (code, None), ShardSet::default());
+                clients.answer_publish(id, index, publish, code, None);
                 return Ok(());
             }
         };
@@ -137,14 +140,13 @@ impl<C: Chain> PubSub<C> {
         }
         let nobody = published.recipients == 0;
         let code = if nobody { ReasonCode::NoMatchingSubscribers } else { ReasonCode::Success };
-        let mut told = published.told;
-        if publication.qos > QoS::AtMostOnce || publish.qos > QoS::AtMostOnce {
-            recording::wait_for_later_deliveries(self, &mut told);
+        if clients.persistence.is_some() {
+            recording::answer_accepted(self, (id, index), publish, code, published.told);
+        } else {
+            clients.answer_publish(id, index, publish, code, None);
         }
-        let clients = &mut self.clients;
-        clients.answer_publish(id, index, publish, (code, None), told);
         if let Some(throttle) = by.throttle {
-            clients.throttle(id, now + throttle);
+            self.clients.throttle(id, now + throttle);
         }
     }
 
@@ -154,8 +156,7 @@ impl<C: Chain> PubSub<C> {
         let configured = self.clients.setup.config.session.unauthorized_publish;
         match refused.consequence(session.client.version, configured) {
             Consequence::Answer(code, reason) => {
-                let answer = (code, reason.as_deref());
-                self.clients.answer_publish(id, index, publish, answer, ShardSet::default());
+                self.clients.answer_publish(id, index, publish, code, reason.as_deref())
             }
             Consequence::End(reason) => {
                 // For the log: such a client cannot be told.

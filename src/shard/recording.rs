@@ -4,7 +4,7 @@
 use super::clients::Clients;
 use super::pubsub::PubSub;
 use crate::client::ConnectionId;
-use crate::codec::{Ack, AckKind, PacketId, QoS, ReasonCode};
+use crate::codec::{Ack, AckKind, PacketId, Publish, QoS, ReasonCode};
 use crate::config::QueueType;
 use crate::connection::PauseReason;
 use crate::hooks::Chain;
@@ -13,7 +13,7 @@ use crate::persistence::{Answer, Deferred, Persistence};
 use crate::publishing;
 use crate::records::Delivery;
 use crate::retained::Retention;
-use crate::session::{Key, OutgoingMessage, QueueLimits, Recipient, Session, Subscription};
+use crate::session::{Key, OutgoingMessage, QueueLimits, Recipient, Session, StoreNumber, Subscription};
 use crate::sharding::ShardSet;
 use crate::topic::TopicFilter;
 
@@ -48,7 +48,7 @@ pub(super) fn record_retained<C: Chain>(
 
 /// A message was published here. If messages are under way here that are not delivered at once, it may be one of them: its publisher is
 /// told when they are.
-pub(super) fn wait_for_later_deliveries<C: Chain>(pubsub: &mut PubSub<C>, told: &mut ShardSet) {
+fn wait_for_later_deliveries<C: Chain>(pubsub: &mut PubSub<C>, told: &mut ShardSet) {
     let is_any_arriving = pubsub.clients.persistence.as_ref().is_some_and(|one| one.is_any_arriving);
     let is_later = is_any_arriving || !pubsub.wills.is_empty() || !pubsub.clients.delivery.fan_outs.is_empty();
     if let Some(persistence) = pubsub.clients.persistence.as_mut().filter(|_| is_later) {
@@ -102,7 +102,7 @@ pub(super) fn record_client<C: Chain>(clients: &mut Clients<C>, index: u32) {
 pub(super) fn hold_output<C: Chain>(clients: &mut Clients<C>, id: ConnectionId, index: u32) {
     let is_stored = clients.sessions.get(index).is_some_and(|session| session.stored.is_some());
     let Some(persistence) = clients.persistence.as_mut().filter(|_| is_stored) else { return };
-    if persistence.answer(id, (ShardSet::default(), false), Answer::Output).is_none() {
+    if persistence.answer(id, (ShardSet::default(), false), (Answer::Output, None)).is_none() {
         clients.connections.pause(id, PauseReason::Commit);
     }
 }
@@ -158,12 +158,23 @@ pub(super) fn record_ended<C: Chain>(clients: &mut Clients<C>, session: &Session
 
 /// Answers a client, now or when what that acknowledges is on disk: what was recorded so far, and what these shards have been sent.
 pub(super) fn answer_when_stored<C: Chain>(clients: &mut Clients<C>, id: ConnectionId, told: ShardSet, answer: Answer) {
+    answer_of_message(clients, id, told, (answer, None));
+}
+
+/// Likewise, and what is recorded then of an incoming message.
+fn answer_of_message<C: Chain>(
+    clients: &mut Clients<C>,
+    id: ConnectionId,
+    told: ShardSet,
+    (answer, taken): (Answer, Option<(StoreNumber, PacketId)>),
+) {
     let is_gathered = !clients.delivery.batch.is_empty();
     let now = match &mut clients.persistence {
         None => Some(answer),
         Some(persistence) => {
             told.iter().for_each(|shard| persistence.sent_letters(shard, clients.agenda.letters[shard]));
-            persistence.answer(id, (told, is_gathered), answer)
+            let incoming = taken.and_then(|taken| persistence.take_incoming(taken, (told, is_gathered)));
+            persistence.answer(id, (told, is_gathered), (answer, incoming))
         }
     };
     if let Some(answer) = now {
@@ -171,9 +182,43 @@ pub(super) fn answer_when_stored<C: Chain>(clients: &mut Clients<C>, id: Connect
     }
 }
 
-/// PUBACK or PUBREC. That a QoS 2 message was taken is recorded, too.
+/// PUBACK or PUBREC for a message that was published here, which these shards have been sent.
+#[inline(never)]
+pub(super) fn answer_accepted<C: Chain>(
+    pubsub: &mut PubSub<C>,
+    (id, index): (ConnectionId, u32),
+    publish: &Publish<'_>,
+    code: ReasonCode,
+    mut told: ShardSet,
+) {
+    if publish.qos == QoS::AtMostOnce {
+        return;
+    }
+    wait_for_later_deliveries(pubsub, &mut told);
+    let clients = &mut pubsub.clients;
+    let Some(session) = clients.sessions.get_mut(index) else { return };
+    if let Some(answer) = publishing::answer(session, publish, code) {
+        answer_publish(clients, (id, index), answer, (code, None), told);
+    }
+}
+
+/// PUBREC for a QoS 2 message that has come before: whatever was sent to other shards for it then, it is on disk.
 #[cold]
-pub(super) fn answer_publish_when_stored<C: Chain>(
+pub(super) fn answer_repeated<C: Chain>(
+    clients: &mut Clients<C>,
+    (id, index): (ConnectionId, u32),
+    publish: &Publish<'_>,
+) {
+    let told = all_shards(clients);
+    let Some(session) = clients.sessions.get_mut(index) else { return };
+    if let Some(answer) = publishing::answer(session, publish, ReasonCode::Success) {
+        answer_publish(clients, (id, index), answer, (ReasonCode::Success, None), told);
+    }
+}
+
+/// PUBACK or PUBREC. That a QoS 2 message was taken is recorded, too.
+#[inline(never)]
+pub(super) fn answer_publish<C: Chain>(
     clients: &mut Clients<C>,
     (id, index): (ConnectionId, u32),
     answer: (AckKind, PacketId),
@@ -182,12 +227,8 @@ pub(super) fn answer_publish_when_stored<C: Chain>(
 ) {
     let (kind, packet_id) = answer;
     let Some(session) = clients.sessions.get(index) else { return };
-    if let Some((persistence, number)) = clients.persistence.as_mut().zip(session.stored)
-        && kind == AckKind::Pubrec
-        && !code.is_error()
-    {
-        persistence.record_incoming(number, packet_id);
-    }
+    let is_taken = kind == AckKind::Pubrec && !code.is_error();
+    let taken = session.stored.filter(|_| is_taken).map(|number| (number, packet_id));
     let answer = match reason {
         None => Answer::Ack(kind, packet_id, code),
         Some(reason) => {
@@ -197,7 +238,7 @@ pub(super) fn answer_publish_when_stored<C: Chain>(
             Answer::Packet(packet.into())
         }
     };
-    answer_when_stored(clients, id, told, answer);
+    answer_of_message(clients, id, told, (answer, taken));
 }
 
 /// A retained message of QoS 2 for a stored session waits in its queue until that is on disk, whatever the limits of that are. False if
@@ -223,7 +264,7 @@ pub(super) fn store_retained<C: Chain>(
 }
 
 /// All shards: what they have been sent is waited for.
-pub(super) fn all_shards<C: Chain>(clients: &Clients<C>) -> ShardSet {
+fn all_shards<C: Chain>(clients: &Clients<C>) -> ShardSet {
     let mut all = ShardSet::default();
     (0..clients.setup.shards).for_each(|shard| all.insert(shard));
     all
@@ -266,13 +307,20 @@ pub(super) fn record_delivered<'p, C: Chain>(
     clients: &mut Clients<C>,
     publications: impl Iterator<Item = &'p Publication<'p>>,
 ) {
+    if clients.persistence.is_some() {
+        record_noted(clients, publications);
+    }
+}
+
+#[inline(never)]
+fn record_noted<'p, C: Chain>(clients: &mut Clients<C>, publications: impl Iterator<Item = &'p Publication<'p>>) {
     if let Some(persistence) = &mut clients.persistence {
         persistence.record_noted(publications);
     }
 }
 
 /// A message was put in flight to a stored session.
-#[cold]
+#[inline(never)]
 pub(super) fn note_sent<S>(
     persistence: &mut Option<Box<Persistence>>,
     session: &Session<S>,
@@ -286,7 +334,7 @@ pub(super) fn note_sent<S>(
 
 /// A message was sent to a stored session, or put into its queue, for this recipient; it is that at this place of those that are delivered
 /// together.
-#[cold]
+#[inline(never)]
 pub(super) fn note<S>(
     persistence: &mut Option<Box<Persistence>>,
     session: &Session<S>,

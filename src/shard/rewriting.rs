@@ -56,7 +56,11 @@ fn rewrite_session<C: Chain>(clients: &mut Clients<C>, index: u32) -> Cursor {
     let Some(session) = sessions.get(index) else { return Cursor::Session(index + 1) };
     let Some(number) = session.stored else { return Cursor::Session(index + 1) };
     persistence.record_session(number, session, agenda.now());
-    session.inbound.ids().for_each(|id| persistence.record_incoming(number, id));
+    for id in session.inbound.ids() {
+        if !persistence.is_incoming(number, id) {
+            persistence.record_incoming(number, id);
+        }
+    }
     let filters: Vec<_> = session.subscriptions.all().entries.into_iter().map(|(filter, _)| filter).collect();
     agenda.turn.did((filters.len() / LOOKS) as u32);
     Cursor::RestOf(Box::new(SessionCursor {

@@ -21,6 +21,7 @@ use crate::handshake::{Handshake, LiveConnection, Reauthentication, Refusal};
 use crate::hooks::Chain;
 use crate::hooks::ask::Resumed;
 use crate::message::Block;
+use crate::persistence::Persistence;
 use crate::publishing::RawPacket;
 
 /// So many bytes of a client may wait for its share of a turn before no more of them are read.
@@ -188,6 +189,11 @@ impl<C: Chain> Shard<C> {
                 return FrontPacket::Unreadable;
             }
         };
+        if let Some(persistence) = &mut clients.persistence
+            && waits_for_journal(persistence, connection, frame.packet_type())
+        {
+            return FrontPacket::Stop;
+        }
         if frame.packet_type() != Some(PacketType::Publish) {
             if !clients.delivery.batch.is_empty() {
                 // After that the connection may be paused.
@@ -199,12 +205,6 @@ impl<C: Chain> Shard<C> {
             && let Some(look) = hold_for_memory(connection, &mut clients.flow, clients.agenda.now())
         {
             clients.arm_connection(id, look);
-            return FrontPacket::Stop;
-        } else if let Some(persistence) = &mut clients.persistence
-            && persistence.is_crowded()
-        {
-            connection.pauses.insert(PauseReason::Disk);
-            persistence.waiting_for_room.push(id);
             return FrontPacket::Stop;
         } else if !self.pubsub.wills.is_empty() && due_wills::holds(&self.pubsub.wills, connection, &mut clients.flow) {
             return FrontPacket::Stop;
@@ -412,4 +412,20 @@ fn packet_limit<A>(connection: &Connection<A>, handshake: &Handshake) -> usize {
         ConnectionStage::Connected(connected) => connected.maximum_incoming,
         _ => handshake.listener(connection.listener).max_connect_size,
     }
+}
+
+/// Whether a packet has to wait, since the journal has no room for what may have to be recorded of it.
+#[inline(never)]
+fn waits_for_journal<A>(
+    persistence: &mut Persistence,
+    connection: &mut Connection<A>,
+    packet_type: Option<PacketType>,
+) -> bool {
+    let may_be_stored = matches!(packet_type, Some(PacketType::Publish | PacketType::Subscribe));
+    let waits = may_be_stored && persistence.is_crowded();
+    if waits {
+        connection.pauses.insert(PauseReason::Disk);
+        persistence.waiting_for_room.push(connection.id);
+    }
+    waits
 }

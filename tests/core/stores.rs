@@ -193,7 +193,15 @@ pub fn with_stores<C: Chain>(mut world: World<C>, mut stores: Stores) -> World<C
         let clock = Box::new(move || clock.get());
         let (boot, sync) = (stores.boot, stores.settings.sync);
         let durability = if sync == Sync::Never { Durability::Flushed } else { Durability::Fsynced };
-        world.shards[shard].persist(PersistenceSetup { journal, boot, sync, durability, clock, wall });
+        world.shards[shard].persist(PersistenceSetup {
+            journal,
+            boot,
+            sync,
+            durability,
+            clock,
+            wall,
+            replaced: Vec::new(),
+        });
     }
     world.stores = Some(Box::new(stores));
     world.settle();

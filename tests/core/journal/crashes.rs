@@ -161,7 +161,7 @@ fn what_cannot_be_read_or_removed_costs_nothing_else() {
             }
         }
     }
-    assert!(lost > 20 && aside > 20 && given_up > 20, "{lost} starts lost something, {aside} files, {given_up}");
+    assert!(lost > 20 && aside > 20 && given_up > 5, "{lost} starts lost something, {aside} files, {given_up}");
 }
 
 #[test]

@@ -176,7 +176,7 @@ impl Rig {
         self.has_lost = true;
         self.history = history.to_vec();
         found.check_records(self);
-        self.take_over(&found.ids(), &BTreeSet::new());
+        self.take_over(&found.ids(), &BTreeSet::new(), Mark::default());
         self.journal = opened(self.settings, recovered);
         found.findings
     }
@@ -347,7 +347,8 @@ impl Rig {
             self.disk.sync_directory();
         }
         self.gone_below = self.gone_below.max(oldest);
-        self.given_up.append(&mut self.behind);
+        // Others may have been torn.
+        self.given_up.extend(self.behind.drain(..).filter(|entry| entry.is_durable));
         self.journal.prepared(file, Ok(()), self.now);
     }
 
@@ -459,7 +460,7 @@ impl Rig {
         let hit = Found::hit(self);
         self.has_lost |= may_have_holes || !hit.is_empty();
         self.holes += u64::from(found.check(self));
-        self.take_over(&found.ids(), &hit);
+        self.take_over(&found.ids(), &hit, promised);
         let settings = self.settings.check().expect("they hold");
         self.journal =
             Journal::new(settings, recovered.above(self.floor), 1_800_000_001).expect("it is its own, and has numbers");
@@ -470,12 +471,13 @@ impl Rig {
     }
 
     /// Goes on with what was `read`; what was `hit` cannot be read now.
-    fn take_over(&mut self, read: &BTreeSet<u64>, hit: &BTreeSet<u64>) {
+    fn take_over(&mut self, read: &BTreeSet<u64>, hit: &BTreeSet<u64>, promised: Mark) {
         let last = read.last().copied().unwrap_or(0);
         let (history, behind): (Vec<Entry>, Vec<Entry>) = self.history.iter().partition(|entry| entry.id <= last);
         // What is behind the last one that is read never comes back once the journal goes on. Others may, if they can be read another time.
         self.behind = behind;
         self.behind.retain(|entry| hit.contains(&entry.id) && !entry.is_released);
+        self.behind.iter_mut().for_each(|entry| entry.is_durable |= entry.mark <= promised);
         self.history = history;
         self.history.retain(|entry| read.contains(&entry.id) || hit.contains(&entry.id));
         for entry in &mut self.history {

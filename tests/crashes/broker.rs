@@ -1,0 +1,147 @@
+//! The broker that is killed, its configuration, its log and its store.
+
+use std::fs::{self, File};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// As long as a start or a stop may take.
+const LONG: Duration = Duration::from_secs(120);
+
+/// A store, and how brokers run on it.
+pub struct Place {
+    directory: PathBuf,
+    config: PathBuf,
+}
+
+/// A running broker. Dropping it kills it.
+pub struct Broker {
+    child: Child,
+    log: PathBuf,
+    pub address: SocketAddr,
+}
+
+impl Place {
+    /// A new one at this path, with further settings of [storage].
+    pub fn new(directory: PathBuf, shards: usize, storage: &str) -> Self {
+        // There may be one of an earlier run.
+        let _ = fs::remove_dir_all(&directory);
+        fs::create_dir_all(&directory).expect("a directory can be made");
+        let config = directory.join("moormq.toml");
+        let path = directory.join("store");
+        let text = format!(
+            "shards = {shards}\nallow_anonymous = true\nsys.interval = \"1s\"\nlog.max_lines_per_second = \"unlimited\"\n\
+             [listeners.default]\naddress = \"127.0.0.1:0\"\nconnect_timeout = \"10m\"\n\
+             [queue]\nmax_offline_messages = \"unlimited\"\nmax_queue_bytes = \"unlimited\"\n\
+             [storage]\npath = \"{}\"\n{storage}",
+            path.display()
+        );
+        fs::write(&config, text).expect("a file can be written");
+        Place { directory, config }
+    }
+
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    pub fn spawn(&self, name: &str) -> Starting {
+        let log = self.directory.join(format!("{name}.log"));
+        let file = File::create(&log).expect("a file can be made");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_moormq"));
+        command.arg("--config").arg(&self.config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
+        command.env("RUST_BACKTRACE", "1");
+        Starting { child: command.spawn().expect("the program can be run"), log }
+    }
+}
+
+/// A broker that may not listen yet.
+pub struct Starting {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Starting {
+    /// Waits until it listens; what it has logged if it does not.
+    pub fn listening(mut self) -> Result<Broker, String> {
+        let began = Instant::now();
+        loop {
+            let log = read(&self.log);
+            let address = log.split("address=127.0.0.1:").nth(1).and_then(|rest| rest.split_once(' '));
+            if let Some(port) = address.and_then(|(port, _)| port.trim().parse().ok()) {
+                let address = SocketAddr::from(([127, 0, 0, 1], port));
+                return Ok(Broker { child: self.child, log: self.log, address });
+            }
+            if let Ok(Some(status)) = self.child.try_wait() {
+                return Err(format!("the broker has ended: {status}\n{log}"));
+            }
+            if began.elapsed() > LONG {
+                // It may end meanwhile.
+                let _ = self.child.kill();
+                return Err(format!("the broker does not listen\n{log}"));
+            }
+            sleep(Duration::from_millis(2));
+        }
+    }
+
+    pub fn kill(mut self) -> String {
+        self.child.kill().expect("it can be killed");
+        self.child.wait().expect("it ends");
+        read(&self.log)
+    }
+}
+
+impl Broker {
+    pub fn kill(&mut self) {
+        self.child.kill().expect("it can be killed");
+        self.child.wait().expect("it ends");
+    }
+
+    /// Asks it to stop.
+    pub fn stop(&mut self) -> Result<(), String> {
+        let status = Command::new("kill").arg(self.child.id().to_string()).status().expect("kill can be run");
+        assert!(status.success());
+        let began = Instant::now();
+        while began.elapsed() < LONG {
+            match self.child.try_wait().expect("it is a child") {
+                Some(status) if ExitStatus::success(&status) => return Ok(()),
+                Some(status) => return Err(format!("it stopped with {status}")),
+                None => sleep(Duration::from_millis(5)),
+            }
+        }
+        self.kill();
+        Err("it does not stop".to_owned())
+    }
+
+    /// Everything it has logged.
+    pub fn log(&self) -> String {
+        read(&self.log)
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn read(log: &Path) -> String {
+    String::from_utf8_lossy(&fs::read(log).unwrap_or_default()).into_owned()
+}
+
+/// Lines of a log that are of no good broker, and warnings, with digits left out of the latter.
+pub fn complaints(log: &str) -> (Vec<String>, Vec<String>) {
+    let (mut errors, mut warnings) = (Vec::new(), Vec::new());
+    for line in log.lines() {
+        if line.contains("ERROR") || line.contains("panicked") {
+            errors.push(line.to_owned());
+        } else if line.contains("WARN") {
+            let line = line.split_once("WARN").map_or(line, |(_, rest)| rest);
+            warnings.push(line.chars().map(|one| if one.is_ascii_digit() { '9' } else { one }).collect());
+        }
+    }
+    (errors, warnings)
+}

@@ -1,0 +1,344 @@
+//! A campaign: one store, brokers that are killed on it one after the other, and clients that stay the same.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::Ordering;
+use std::thread::{self, sleep};
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+use moormq::codec::{Connect, Packet, PacketId, ProtocolVersion, QoS, Subscribe, SubscribeFilter, SubscriptionOptions};
+
+use crate::broker::{Broker, Place, complaints};
+use crate::judge;
+use crate::message::{Kind, Mark, TOPICS};
+use crate::publisher::{Log, Publisher};
+use crate::round::{Common, Phase, Round};
+use crate::subscriber::{Character, Habit, Subscriber, Tally};
+use crate::wire::Connection;
+
+/// Draining is given up when nothing has come for so long.
+const QUIET: Duration = Duration::from_secs(30);
+const GROUPS: u8 = 2;
+
+/// What is done how often.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    pub seed: u64,
+    pub shards: usize,
+    /// How many kills.
+    pub rounds: u32,
+    /// The longest that a broker lives.
+    pub longest: Duration,
+    pub publishers: u16,
+    /// Whether its journal is small, so that what is needed has to be written again.
+    pub is_small: bool,
+    pub is_flushed: bool,
+}
+
+/// What came of it.
+#[derive(Default, Debug)]
+pub struct Outcome {
+    pub kills: u32,
+    pub early: u32,
+    pub stops: u32,
+    pub published: u64,
+    pub received: u64,
+    pub shared_twice: usize,
+    pub came_twice: u32,
+    /// In payloads.
+    pub bytes: u64,
+    pub slowest_start: Duration,
+    pub warnings: BTreeMap<String, u32>,
+    pub faults: Vec<String>,
+}
+
+struct Campaign {
+    plan: Plan,
+    place: Place,
+    rng: Rng,
+    common: Common,
+    publishers: Vec<Publisher>,
+    logs: Vec<Mutex<Log>>,
+    subscribers: Vec<Subscriber>,
+    tallies: Vec<Mutex<Tally>>,
+    /// By publisher: messages below were judged.
+    judged: Vec<usize>,
+    outcome: Outcome,
+}
+
+/// Runs it until all rounds are done, or something went wrong. The store and the logs are at `directory` afterwards.
+pub fn run(plan: Plan, directory: PathBuf) -> Outcome {
+    let mut rng = Rng::with_seed(plan.seed);
+    let mut storage = if plan.is_small { "segment_size = \"4MiB\"\nsegments = 4\n" } else { "" }.to_owned();
+    if plan.is_flushed {
+        storage.push_str("durability = \"flushed\"\n");
+    }
+    let place = Place::new(directory, plan.shards, &storage);
+    let publishers = (0..plan.publishers).map(|index| Publisher::new(index, rng.fork())).collect();
+    let logs = (0..plan.publishers).map(|_| Mutex::default()).collect();
+    let mut subscribers = Vec::new();
+    let mut tallies = Vec::new();
+    for (index, character) in characters().into_iter().enumerate() {
+        let (subscriber, tally) = Subscriber::new(index, character, rng.fork());
+        subscribers.push(subscriber);
+        tallies.push(Mutex::new(tally));
+    }
+    let judged = vec![0; usize::from(plan.publishers)];
+    // Shards record a message each for itself: if the broker ends when one has done so, and that it was taken is not recorded, it is published
+    // once more to all of them.
+    let mut common = Common::default();
+    common.may_come_twice = plan.shards > 1;
+    let outcome = Outcome::default();
+    let mut campaign = Campaign { plan, place, rng, common, publishers, logs, subscribers, tallies, judged, outcome };
+    campaign.play();
+    campaign.outcome.came_twice = campaign.common.came_twice();
+    campaign.outcome.faults.extend(campaign.common.faults());
+    campaign.outcome
+}
+
+fn characters() -> Vec<Character> {
+    use Habit::{Absent, Restless, Steady};
+    let all = |kind| vec![(kind, None, None)];
+    let each = |kind| (0..TOPICS).map(|topic| (kind, Some(topic), None)).collect::<Vec<_>>();
+    let member = |group| vec![(Kind::Shared, None, Some(group))];
+    let one = |habit, qos: u8, traits: &str, filters| Character {
+        habit,
+        qos: QoS::from_u8(qos).expect("it is one"),
+        is_forgetful: traits.contains("forgetful"),
+        is_fickle: traits.contains("fickle"),
+        filters,
+    };
+    vec![
+        one(Steady, 2, "", all(Kind::Plain)),
+        one(Steady, 1, "", all(Kind::Plain)),
+        one(Restless, 2, "", each(Kind::Plain)),
+        one(Restless, 1, "", each(Kind::Plain)),
+        one(Steady, 2, "fickle", each(Kind::Plain)),
+        one(Restless, 2, "fickle", each(Kind::Plain)),
+        one(Restless, 2, "fickle forgetful", each(Kind::Plain)),
+        one(Restless, 1, "forgetful", all(Kind::Plain)),
+        one(Absent, 2, "", all(Kind::Rare)),
+        one(Absent, 1, "", each(Kind::Rare)),
+        one(Steady, 2, "", all(Kind::Retained)),
+        one(Restless, 1, "", all(Kind::Retained)),
+        one(Steady, 2, "", member(0)),
+        one(Restless, 2, "", member(0)),
+        one(Restless, 1, "", member(0)),
+        one(Restless, 2, "", member(1)),
+        one(Restless, 2, "", member(1)),
+    ]
+}
+
+/// What is at hand while clients run.
+struct Stage<'a> {
+    common: &'a Common,
+    logs: &'a [Mutex<Log>],
+    tallies: &'a [Mutex<Tally>],
+    rng: &'a mut Rng,
+    judged: &'a mut Vec<usize>,
+    outcome: &'a mut Outcome,
+    plan: Plan,
+}
+
+impl Stage<'_> {
+    /// Waits until all that is due has come, or nothing comes any more.
+    fn judge(&mut self) {
+        let (mut moved, mut before) = (Instant::now(), (0, 0));
+        loop {
+            sleep(Duration::from_millis(50));
+            let total = self.tallies.iter().map(|tally| tally.lock().expect("nobody panics").total).sum::<u64>();
+            let is_busy = |log: &Mutex<Log>| log.lock().expect("nobody panics").is_busy;
+            let busy = self.logs.iter().filter(|log| is_busy(log)).count();
+            if before != (total, busy) {
+                (moved, before) = (Instant::now(), (total, busy));
+            }
+            self.outcome.received = total;
+            let lost = if busy == 0 { judge::lost(self.logs, self.tallies, self.judged, GROUPS) } else { Vec::new() };
+            if busy == 0 && lost.is_empty() {
+                break;
+            }
+            if !self.common.faults().is_empty() {
+                return;
+            }
+            if moved.elapsed() > QUIET {
+                self.common.fault(format!("{busy} publishers are not done, {} messages are lost", lost.len()));
+                lost.into_iter().take(10).for_each(|lost| self.common.fault(lost));
+                return;
+            }
+        }
+        // What is too much may come a little later.
+        sleep(Duration::from_millis(self.rng.u64(0..300)));
+        for undue in judge::undue(self.logs, self.tallies, self.judged).into_iter().take(10) {
+            self.common.fault(format!("undue: {undue}"));
+        }
+        self.outcome.shared_twice += judge::shared_twice(self.logs, self.tallies, self.judged, GROUPS);
+        for (judged, log) in self.judged.iter_mut().zip(self.logs) {
+            *judged = log.lock().expect("nobody panics").sent.len();
+        }
+    }
+}
+
+impl Campaign {
+    fn play(&mut self) {
+        let mut until_drain = self.rng.u32(4..15);
+        while self.outcome.kills < self.plan.rounds && self.goes_on() {
+            self.common.round.fetch_add(1, Ordering::SeqCst);
+            until_drain -= 1;
+            if self.rng.u8(..8) == 0 {
+                self.kill_early();
+            }
+            let Some(mut broker) = self.start() else { return };
+            if until_drain > 0 {
+                self.load(&mut broker);
+            } else {
+                until_drain = self.rng.u32(4..15);
+                self.drain(&mut broker);
+            }
+            self.read_log(&broker.log());
+        }
+        if self.goes_on()
+            && let Some(mut broker) = self.start()
+        {
+            self.drain(&mut broker);
+            self.read_log(&broker.log());
+        }
+    }
+
+    fn goes_on(&self) -> bool {
+        self.common.faults().is_empty() && self.outcome.faults.is_empty()
+    }
+
+    /// A broker that may not have come as far as to listen.
+    fn kill_early(&mut self) {
+        let starting = self.place.spawn(&format!("{}-early", self.common.round()));
+        sleep(Duration::from_millis(self.rng.u64(0..80)));
+        let log = starting.kill();
+        (self.outcome.kills, self.outcome.early) = (self.outcome.kills + 1, self.outcome.early + 1);
+        self.read_log(&log);
+    }
+
+    fn start(&mut self) -> Option<Broker> {
+        let began = Instant::now();
+        match self.place.spawn(&self.common.round().to_string()).listening() {
+            Ok(broker) => {
+                self.outcome.slowest_start = self.outcome.slowest_start.max(began.elapsed());
+                self.look_at_retained(&broker);
+                Some(broker)
+            }
+            Err(error) => {
+                self.common.fault(error);
+                None
+            }
+        }
+    }
+
+    fn read_log(&mut self, log: &str) {
+        let (errors, warnings) = complaints(log);
+        errors.into_iter().for_each(|line| self.common.fault(line));
+        warnings.into_iter().for_each(|line| *self.outcome.warnings.entry(line).or_default() += 1);
+    }
+
+    /// All clients in threads of their own, and `act` beside them.
+    fn with_clients<T>(&mut self, broker: &mut Broker, act: impl FnOnce(&mut Stage<'_>, &mut Broker) -> T) -> T {
+        let Campaign { common, publishers, logs, subscribers, tallies, rng, judged, outcome, plan, .. } = self;
+        let round = Round { common, address: broker.address };
+        thread::scope(|scope| {
+            for (publisher, log) in publishers.iter_mut().zip(&*logs) {
+                scope.spawn(move || publisher.run(round, log));
+            }
+            for (subscriber, tally) in subscribers.iter_mut().zip(&*tallies) {
+                scope.spawn(move || subscriber.run(round, tally));
+            }
+            act(&mut Stage { common, logs, tallies, rng, judged, outcome, plan: *plan }, broker)
+        })
+    }
+
+    fn load(&mut self, broker: &mut Broker) {
+        self.common.set_phase(Phase::Load);
+        self.with_clients(broker, |all, broker| {
+            let longest = all.plan.longest.as_millis() as u64;
+            let longest = if all.rng.bool() { longest } else { longest / 6 };
+            sleep(Duration::from_millis(all.rng.u64(10..longest.max(11))));
+            all.common.set_phase(Phase::Killed);
+            broker.kill();
+            all.outcome.kills += 1;
+        });
+    }
+
+    fn drain(&mut self, broker: &mut Broker) {
+        self.common.set_phase(Phase::Drain);
+        self.with_clients(broker, |all, _| {
+            all.judge();
+            all.common.set_phase(Phase::Leave);
+        });
+        if !self.goes_on() {
+            return;
+        }
+        let logs = self.logs.iter().map(|log| log.lock().expect("nobody panics"));
+        let counts = logs.map(|log| (log.sent.len() as u64, log.bytes));
+        (self.outcome.published, self.outcome.bytes) = counts.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+        self.look_at_retained(broker);
+        if self.rng.bool() {
+            if let Err(error) = broker.stop() {
+                self.common.fault(error);
+            }
+            self.outcome.stops += 1;
+        } else {
+            broker.kill();
+            self.outcome.kills += 1;
+        }
+    }
+
+    /// A client that comes before all others looks at what is retained.
+    fn look_at_retained(&self, broker: &Broker) {
+        if let Err(error) = self.see_retained(broker) {
+            self.common.fault(format!("retained: {error}"));
+        }
+    }
+
+    fn see_retained(&self, broker: &Broker) -> std::io::Result<()> {
+        let (mut connection, _) = Connection::open(broker.address, &Connect::new(ProtocolVersion::V5, "retained"))?;
+        let options = SubscriptionOptions::new(QoS::AtMostOnce);
+        let filters = [SubscribeFilter { filter: "r/#", options }];
+        connection.send(&[Packet::Subscribe(Subscribe::new(PacketId::MIN, &filters[..]))])?;
+        let mut needed = BTreeSet::new();
+        let mut may = BTreeMap::new();
+        for (publisher, log) in self.logs.iter().enumerate() {
+            for topic in 0..TOPICS {
+                let (is_needed, values) = judge::retained(&log.lock().expect("nobody panics"), topic);
+                let name = format!("{}/{publisher}/{topic}", Kind::Retained.letter());
+                if is_needed {
+                    needed.insert(name.clone());
+                }
+                may.insert(name, values);
+            }
+        }
+        let (mut is_granted, began) = (false, Instant::now());
+        while !(is_granted && needed.is_empty()) {
+            connection.receive(Duration::from_millis(20), |packet, _| match packet {
+                Packet::Suback(_) => is_granted = true,
+                Packet::Publish(publish) => {
+                    needed.remove(publish.topic);
+                    let value = Mark::of(publish.payload).map(|mark| mark.number);
+                    if !may.get(publish.topic).is_some_and(|may| value.is_some() && may.contains(&value)) {
+                        let may = may.get(publish.topic);
+                        let publisher = Mark::of(publish.payload).map_or(0, |mark| usize::from(mark.publisher));
+                        let log = self.logs[publisher].lock().expect("nobody panics");
+                        let sent = |number: &Option<u32>| number.and_then(|number| log.sent.get(number as usize));
+                        let others: Vec<_> = may.into_iter().flatten().map(|one| (one, sent(one))).collect();
+                        let what = (value, sent(&value));
+                        self.common.fault(format!("retained at {}: {what:?}, not of {others:?}", publish.topic));
+                    }
+                }
+                other => self.common.fault(format!("retained: {other:?}")),
+            })?;
+            if began.elapsed() > QUIET {
+                self.common.fault(format!("not retained any more: {needed:?}"));
+                break;
+            }
+        }
+        Ok(())
+    }
+}

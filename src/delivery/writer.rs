@@ -199,7 +199,7 @@ impl<C: Chain> PublishWriter<'_, C> {
         if !fits {
             return false;
         }
-        if next.qos == QoS::ExactlyOnce && !next.key.is_none() {
+        if next.qos == QoS::ExactlyOnce && !next.key.is_none() && session.stored.is_some() {
             let key = next.key;
             if session.outbound.next_sequence_for(key) != key.get() {
                 // That it gets another packet id is to be on disk, too, before the client sees it.

@@ -125,6 +125,8 @@ pub struct Persistence {
     rewriting: Rewriting,
     /// What is written is what was written before, to make room.
     makes_room: bool,
+    /// Records that are lost, since the journal has failed: what waits for them waits for ever.
+    lost: u64,
     /// Memory to encode records in.
     scratch: Vec<u8>,
 }
@@ -151,6 +153,7 @@ impl Persistence {
             launches: VecDeque::new(),
             rewriting: Rewriting::Idle,
             makes_room: false,
+            lost: 0,
             scratch: Vec::new(),
         };
         replaced.into_iter().for_each(|number| persistence.record_ended(number));
@@ -170,7 +173,7 @@ impl Persistence {
 
     /// How many records there are, those included that the journal had no room for.
     fn recorded(&self) -> u64 {
-        self.commits.taken() + self.behind.len() as u64
+        self.commits.taken() + self.behind.len() as u64 + self.lost
     }
 
     /// Whether no client is to be served that publishes: the journal has little room, or none.
@@ -209,6 +212,8 @@ impl Persistence {
                     "what is larger than a commit of the journal is not stored, and a restart forgets it"
                 );
             }
+            // It will have no room any more.
+            Err(Refused::Failed) => self.lost += 1,
             Err(_) => behind.push_back((encoded.kind, encoded.parts().concat())),
         }
     }
@@ -494,6 +499,8 @@ impl Persistence {
         journal.answer(answer, (self.setup.clock)());
         if let Some(failure) = journal.failure().filter(|_| !had_failed) {
             tracing::error!(shard = self.own, "{failure}: nothing is acknowledged any more that is to be stored here");
+            self.lost += self.behind.len() as u64;
+            self.behind.clear();
         }
         self.catch_up();
         let journal = &self.setup.journal;

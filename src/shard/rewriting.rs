@@ -37,9 +37,9 @@ fn rewrite_retained<C: Chain>(pubsub: &mut PubSub<C>, mountpoint: u32, from: &st
     let (messages, next) = pubsub.retained.portion(mountpoint, from, LOOKS);
     let Some(persistence) = &mut pubsub.clients.persistence else { return Cursor::End };
     pubsub.clients.agenda.turn.did(messages.len() as u32);
-    let name = pubsub.routing.name(mountpoint);
+    // There may be no mountpoint at all yet.
     messages.iter().filter(|message| is_stored(message)).for_each(|message| {
-        persistence.record_retained(name, message);
+        persistence.record_retained(pubsub.routing.name(mountpoint), message);
     });
     match next {
         Some((mountpoint, from)) => Cursor::Retained(mountpoint, from),

@@ -18,6 +18,8 @@ use moormq::shard::{
 use moormq::sharding::Quotas;
 use moormq::time::Time;
 
+use crate::stores::Stores;
+
 /// The seed of the shards' hashes.
 pub const SEED: u64 = 42;
 
@@ -93,6 +95,8 @@ pub struct World<C: Chain> {
     pub stopped: usize,
     /// What was carried between shards.
     pub carried: Carried,
+    /// What is kept on disk, if anything is.
+    pub stores: Option<Box<Stores>>,
 }
 
 /// A configuration without authentication and authorisation.
@@ -150,6 +154,7 @@ impl<C: Chain> World<C> {
             found: Vec::new(),
             stopped: 0,
             carried: Carried::default(),
+            stores: None,
         }
     }
 
@@ -326,6 +331,9 @@ impl<C: Chain> World<C> {
 
     /// Something happens to a shard; nothing follows before [`World::settle`].
     pub fn handle(&mut self, shard: usize, input: Input<'_, C::State>) {
+        if let Some(stores) = &self.stores {
+            stores.set_time(self.now);
+        }
         self.shards[shard].handle(input, self.now);
     }
 
@@ -498,7 +506,7 @@ impl<C: Chain> World<C> {
             Output::Deliver { subscription, message } => self.delivered.push((subscription, message)),
             Output::Subscribed { subscription } => self.subscribed.push(subscription),
             Output::Messages { to, messages } => self.messages[shard][to].extend(messages),
-            Output::Journal(_) => unreachable!("there is no store"),
+            Output::Journal(effect) => self.do_for_journal(shard, effect),
             Output::Stopped => self.stopped += 1,
         }
     }

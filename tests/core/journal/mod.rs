@@ -2,7 +2,7 @@
 
 mod crashes;
 mod damage;
-mod disk;
+pub mod disk;
 mod files;
 mod format;
 mod found;

@@ -1,0 +1,207 @@
+//! What does not come back: whatever was dropped, acknowledged, ended or cleared before the broker died.
+
+use std::time::Duration;
+
+use moormq::client::SubscriberId;
+use moormq::codec::{AckKind::*, Publish, PublishProperties, QoS};
+use moormq::config::{Config, Limit, QueueType};
+use moormq::hooks::{Chain, NoHooks};
+use moormq::shard::Request;
+
+use super::{drained, kept, killed, last, passing};
+use crate::client::{Client, ConnectOptions, V5, id_owned_by, publish};
+use crate::stores::{Last, stored_world};
+use crate::world::{World, config, open_config};
+
+const KILLED: (Last, Duration) = (Last::Lost, Duration::ZERO);
+
+/// Publishes each word, its last letter being its QoS.
+fn publish_all<C: Chain>(world: &mut World<C>, words: &str) {
+    let publisher = passing(world);
+    for (id, word) in (1..).zip(words.split(' ')) {
+        let (payload, qos) = word.split_at(word.len() - 1);
+        let qos = QoS::from_u8(qos.parse().expect("a QoS")).expect("a QoS");
+        publisher.publish(world, "t", payload, qos, id);
+        world.advance(Duration::from_millis(600));
+    }
+    publisher.disconnect(world);
+}
+
+#[test]
+fn dropped_messages_do_not_come_back_whatever_the_order_of_the_queue() {
+    for (order, expected) in [(QueueType::Fifo, ["a", "b", "c"]), (QueueType::Lifo, ["e", "d", "c"])] {
+        for shards in [1, 2, 4] {
+            let few = || {
+                config(|config: &mut Config| {
+                    config.queue.max_offline_messages = Limit::at_most(3);
+                    config.queue.max_online_messages = Limit::at_most(3);
+                    config.queue.queue_type = order;
+                })
+            };
+            let mut world = stored_world(shards, few(), || NoHooks);
+            let mut client = kept(&mut world, shards - 1, "c");
+            client.subscribed(&mut world, "t", QoS::ExactlyOnce);
+            world.hang_up(client.socket);
+            publish_all(&mut world, "a1 b2 c2 d1 e2");
+            for _ in 0..2 {
+                world = world.restarted(KILLED, shards, few(), || NoHooks);
+            }
+            let mut client = kept(&mut world, shards - 1, "c");
+            assert_eq!(drained(&mut world, &mut client), expected, "{order:?}");
+            let mut world = world.restarted(KILLED, shards, few(), || NoHooks);
+            let mut client = kept(&mut world, shards - 1, "c");
+            assert_eq!(client.received(&mut world), []);
+            publish_all(&mut world, "x2 y1");
+            assert_eq!(drained(&mut world, &mut client), ["x", "y"]);
+        }
+    }
+}
+
+/// The newest is sent first, behind a window of one: a crash between two messages.
+#[test]
+fn a_lifo_queue_is_gone_through_once_across_crashes() {
+    for shards in [1, 2] {
+        for qos in ["1", "2"] {
+            let lifo = || config(|config: &mut Config| config.queue.queue_type = QueueType::Lifo);
+            let options = ConnectOptions::kept(V5).with(|properties| properties.receive_maximum = Some(1));
+            let mut world = stored_world(shards, lifo(), || NoHooks);
+            let mut client = Client::on(&mut world, shards - 1, "c", options);
+            client.subscribed(&mut world, "t", QoS::ExactlyOnce);
+            world.hang_up(client.socket);
+            publish_all(&mut world, &["a", "b", "c", "d"].map(|text| format!("{text}{qos}")).join(" "));
+            let mut got = Vec::new();
+            for _ in 0..4 {
+                let mut client = Client::on(&mut world, shards - 1, "c", options);
+                let one = client.publishes(&mut world);
+                assert_eq!(one.len(), 1, "{qos}: {got:?}");
+                got.push(one[0].text().to_owned());
+                let id = one[0].id.expect("not QoS 0");
+                if qos == "2" {
+                    client.ack(&mut world, Pubrec, id);
+                }
+                world.hold_commits();
+                // The next one is sent, and that is not on disk.
+                client.ack(&mut world, if qos == "2" { Pubcomp } else { Puback }, id);
+                world.stores().is_held = false;
+                world.commit();
+                world = world.restarted(KILLED, shards, lifo(), || NoHooks);
+            }
+            assert_eq!(got, ["d", "c", "b", "a"]);
+            let mut client = Client::on(&mut world, shards - 1, "c", options);
+            assert_eq!(client.received(&mut world), []);
+        }
+    }
+}
+
+#[test]
+fn what_was_unsubscribed_ended_expired_or_cleared_does_not_come_back() {
+    for shards in [1, 2, 4] {
+        let mut world = stored_world(shards, open_config(), || NoHooks);
+        let shard = last(&world);
+        let mut client = kept(&mut world, shard, "unsubscribed");
+        client.subscribed(&mut world, "t", QoS::AtLeastOnce);
+        client.subscribed(&mut world, "u", QoS::AtLeastOnce);
+        client.unsubscribe(&mut world, &["t"]);
+        let ids = ["clean", "removed", "expired", "left"].map(|name| id_owned_by(&world, shard, name));
+        for id in &ids {
+            let expiry = if id.starts_with("expired") { 10 } else { 3600 };
+            let options = ConnectOptions::kept(V5).with(|properties| properties.session_expiry = Some(expiry));
+            let mut client = Client::connect(&mut world, 0, id, options).0;
+            client.subscribed(&mut world, "u", QoS::ExactlyOnce);
+            if id.starts_with("left") {
+                let end = moormq::codec::Disconnect::new(moormq::codec::ReasonCode::Success);
+                client.leave(&mut world, moormq::codec::Disconnect { session_expiry: Some(0), ..end });
+            } else {
+                world.hang_up(client.socket);
+            }
+        }
+        let publisher = passing(&mut world);
+        publisher.publish(&mut world, "u", "old", QoS::ExactlyOnce, 1);
+        publisher.retain(&mut world, "r/kept", "x");
+        publisher.retain(&mut world, "r/cleared", "x");
+        publisher.retain(&mut world, "r/cleared", "");
+        let mut clean =
+            Client::connect(&mut world, 0, &ids[0], ConnectOptions { clean_start: true, ..ConnectOptions::kept(V5) }).0;
+        clean.received(&mut world);
+        world.hang_up(clean.socket);
+        let subscriber = SubscriberId::new("", ids[1].as_str());
+        world.request(shard, Request::Disconnect { subscriber, cleanup: true });
+        world.advance(Duration::from_secs(11));
+        for _ in 0..2 {
+            world = killed(world);
+        }
+        for (id, is_there) in ids.iter().zip([true, false, false, false]) {
+            let (mut client, present) = Client::connect(&mut world, 0, id, ConnectOptions::kept(V5));
+            assert_eq!((present, client.received(&mut world).len()), (is_there, 0), "{id}");
+        }
+        let publisher = passing(&mut world);
+        publisher.publish(&mut world, "t", "t", QoS::AtLeastOnce, 1);
+        publisher.publish(&mut world, "u", "u", QoS::AtLeastOnce, 2);
+        let mut client = kept(&mut world, shard, "unsubscribed");
+        assert_eq!(client.texts(&mut world), ["old", "u"]);
+        let mut late = Client::clean(&mut world, "late", V5);
+        late.subscribe(&mut world, "r/#", QoS::AtMostOnce);
+        let topics: Vec<_> = late.publishes(&mut world).into_iter().map(|one| one.topic).collect();
+        assert_eq!(topics, ["r/kept"]);
+    }
+}
+
+#[test]
+fn upgraded_messages_are_upgraded_after_a_crash_too() {
+    for shards in [1, 2, 4] {
+        let upgraded = || config(|config: &mut Config| config.session.upgrade_qos = true);
+        let mut world = stored_world(shards, upgraded(), || NoHooks);
+        let mut client = kept(&mut world, shards - 1, "c");
+        client.subscribed(&mut world, "t", QoS::ExactlyOnce);
+        publish_all(&mut world, "a0");
+        assert_eq!(client.texts(&mut world), ["a"]);
+        world.hang_up(client.socket);
+        publish_all(&mut world, "b0 c1");
+        let mut world = world.restarted(KILLED, shards, upgraded(), || NoHooks);
+        let mut client = kept(&mut world, shards - 1, "c");
+        let got = client.publishes(&mut world);
+        let of: Vec<_> = got.iter().map(|one| (one.text(), one.qos, one.dup)).collect();
+        let qos = QoS::ExactlyOnce;
+        assert_eq!(of, [("a", qos, true), ("b", qos, false), ("c", qos, false)]);
+    }
+}
+
+/// A session that does not outlive its connection any more is served to its end: what waited for its disk does not wait for ever.
+#[test]
+fn a_stored_session_that_is_kept_no_more_is_served_on() {
+    for shards in [1, 2] {
+        let lifo = || config(|config: &mut Config| config.queue.queue_type = QueueType::Lifo);
+        let mut world = stored_world(shards, lifo(), || NoHooks);
+        let mut client = kept(&mut world, shards - 1, "c");
+        client.subscribed(&mut world, "t", QoS::ExactlyOnce);
+        world.hang_up(client.socket);
+        publish_all(&mut world, "a2 b2 c1 d2");
+        let options = ConnectOptions { clean_start: false, ..ConnectOptions::clean(V5) };
+        let mut client = Client::on(&mut world, shards - 1, "c", options);
+        assert_eq!(drained(&mut world, &mut client), ["d", "c", "b", "a"]);
+        let mut world = world.restarted(KILLED, shards, lifo(), || NoHooks);
+        let id = id_owned_by(&world, shards - 1, "c");
+        assert!(!Client::connect(&mut world, 0, &id, ConnectOptions::kept(V5)).1);
+    }
+}
+
+/// The expiry of a message that is sent on is not the one that was stored.
+#[test]
+fn messages_that_expired_in_the_queue_do_not_come_back() {
+    for shards in [1, 2] {
+        let mut world = stored_world(shards, open_config(), || NoHooks);
+        let mut client = kept(&mut world, shards - 1, "c");
+        client.subscribed(&mut world, "t", QoS::AtLeastOnce);
+        world.hang_up(client.socket);
+        let publisher = passing(&mut world);
+        let properties = PublishProperties { message_expiry: Some(5), ..PublishProperties::default() };
+        publisher.publish_with(&mut world, Publish { properties, ..publish("t", "x", QoS::AtLeastOnce, 1) });
+        world.advance(Duration::from_secs(6));
+        let mut client = kept(&mut world, shards - 1, "c");
+        assert_eq!(client.received(&mut world), []);
+        let world = killed(world);
+        let mut world = killed(world);
+        let mut client = kept(&mut world, shards - 1, "c");
+        assert_eq!(client.received(&mut world), []);
+    }
+}

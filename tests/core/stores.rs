@@ -1,0 +1,315 @@
+//! The stores of a world: a journal for each shard, on a disk in memory. The test says when writes are answered, and when the broker dies.
+
+use std::cell::Cell;
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use moormq::config::Config;
+use moormq::hooks::Chain;
+use moormq::journal::{Answer, Effect, Floor, Journal, Reader, Settings, StoreId, Sync, Write};
+use moormq::persistence::{Durability, PersistenceSetup};
+use moormq::records::{Image, Record, WallClock, WallTime};
+use moormq::shard::Input;
+use moormq::sharding::{hasher, owner_of};
+use moormq::time::Time;
+
+use crate::journal::disk::Disk;
+use crate::world::{SEED, World};
+
+/// What the calendar says when the first broker starts.
+const FIRST_START: u64 = 1_800_000_000_000;
+/// How much of a write is on the disk if it is torn: not even the smallest frame, which takes a block.
+const TORN: usize = 50;
+
+/// The disks of all shards, and what is under way to them.
+pub struct Stores {
+    /// By the shard that the journal is of.
+    disks: BTreeMap<u32, Disk>,
+    floors: BTreeMap<u32, Floor>,
+    /// What journals are told; but for the shard.
+    pub settings: Settings,
+    boot: u32,
+    /// What the calendar says at time zero.
+    wall: WallTime,
+    clock: Rc<Cell<Duration>>,
+    /// Whether writes wait for [`World::commit`].
+    pub is_held: bool,
+    /// Whether no segment can be prepared any more.
+    pub is_full: bool,
+    /// Writes that wait, by shard.
+    waiting: Vec<VecDeque<Write>>,
+    /// How many segments were prepared.
+    pub prepared: usize,
+}
+
+/// What becomes of the writes that are under way when the broker dies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Last {
+    /// None of them is on the disk.
+    Lost,
+    /// They are, and nobody knows.
+    Written,
+    /// Their beginnings are.
+    Torn,
+}
+
+impl Default for Stores {
+    fn default() -> Self {
+        let settings = Settings {
+            segment_bytes: 1 << 20,
+            frame_bytes: 512 << 10,
+            buffer_bytes: 1 << 20,
+            commit_interval: Duration::ZERO,
+            ..Settings::new(StoreId([9; 16]), 0)
+        };
+        Stores {
+            disks: BTreeMap::new(),
+            floors: BTreeMap::new(),
+            settings,
+            boot: 0,
+            wall: WallTime::from_millis(FIRST_START),
+            clock: Rc::default(),
+            is_held: false,
+            is_full: false,
+            waiting: Vec::new(),
+            prepared: 0,
+        }
+    }
+}
+
+impl Stores {
+    /// The time, for journals.
+    pub fn set_time(&self, now: Time) {
+        self.clock.set(now.since(Time::ZERO));
+    }
+
+    fn settings_of(&self, shard: u32) -> Settings {
+        let mut settings = self.settings;
+        settings.identity.shard = shard;
+        settings
+    }
+
+    fn disk(&mut self, shard: usize) -> &mut Disk {
+        self.disks.entry(shard as u32).or_default()
+    }
+
+    fn write(&mut self, shard: usize, write: &Write) {
+        self.disk(shard).write(write.file, write.offset, write.data());
+    }
+
+    fn each_record(&self, shard: usize, mut each: impl FnMut(&Record<'_>)) {
+        let Some(disk) = self.disks.get(&(shard as u32)) else { return };
+        let mut reader = Reader::new(self.settings_of(shard as u32).identity, disk.open());
+        while let Some(record) = reader.next() {
+            each(&Record::decode(record.kind, record.body).expect("it was written as it should"));
+        }
+    }
+
+    /// All records on the disk of this shard, as text.
+    pub fn records(&self, shard: usize) -> Vec<String> {
+        let mut records = Vec::new();
+        self.each_record(shard, |record| records.push(format!("{record:?}")));
+        records
+    }
+
+    /// For how many sessions a message with this payload is on the disk of this shard, acknowledged or not.
+    pub fn deliveries(&self, shard: usize, payload: &str) -> usize {
+        let (mut count, clock) = (0, WallClock::new(Time::ZERO, self.wall));
+        self.each_record(shard, |record| match record {
+            Record::Message { message, deliveries } if message.publication(clock).payload == payload.as_bytes() => {
+                count += deliveries.iter().count();
+            }
+            _ => {}
+        });
+        count
+    }
+
+    /// What is said of the broker that dies is that it was down so long.
+    fn die(&mut self, now: Time, last: Last, down: Duration) {
+        for (shard, writes) in std::mem::take(&mut self.waiting).into_iter().enumerate() {
+            for write in writes {
+                match last {
+                    Last::Lost => {}
+                    Last::Written => self.write(shard, &write),
+                    Last::Torn => {
+                        let front = &write.data()[..TORN];
+                        self.disk(shard).write(write.file, write.offset, front);
+                    }
+                }
+            }
+        }
+        self.wall = WallTime::from_millis(self.wall.as_millis() + now.as_millis() + down.as_millis() as u64);
+        (self.is_held, self.is_full) = (false, false);
+    }
+}
+
+/// A world with stores that have nothing.
+pub fn stored_world<C: Chain>(shards: usize, config: Config, chain: impl Fn() -> C) -> World<C> {
+    with_stores(World::new(shards, config, chain), Stores::default())
+}
+
+/// Gives a world these stores, and its shards what is in them.
+pub fn with_stores<C: Chain>(mut world: World<C>, mut stores: Stores) -> World<C> {
+    let shards = world.shards.len();
+    stores.boot += 1;
+    stores.clock = Rc::default();
+    stores.waiting = (0..shards).map(|_| VecDeque::new()).collect();
+    let wall = WallClock::new(Time::ZERO, stores.wall);
+    let mut image = Image::new(wall, hasher(SEED));
+    let mut journals = Vec::new();
+    let known = stores.disks.keys().last().map_or(0, |last| *last as usize + 1).max(shards);
+    for shard in 0..known {
+        let settings = stores.settings_of(shard as u32);
+        let disk = stores.disk(shard);
+        disk.sync_and_forget();
+        let mut reader = Reader::new(settings.identity, disk.open());
+        while let Some(record) = reader.next() {
+            image.apply(&Record::decode(record.kind, record.body).expect("it was written as it should"));
+        }
+        let (recovered, _) = reader.finish();
+        if shard < shards {
+            let above = stores.floors.get(&(shard as u32)).copied().unwrap_or_default();
+            let settings = settings.check().expect("journals can work with them");
+            let journal = Journal::new(settings, recovered.above(above), 1).expect("it is its own");
+            stores.floors.insert(shard as u32, journal.floor());
+            journals.push(journal);
+        }
+    }
+    let mut contents = image.finish();
+    for stored in contents.sessions() {
+        let (was_online, number) = (stored.offline.is_none(), stored.number);
+        let shard = owner_of(&stored.client.subscriber, shards, SEED);
+        let mut session = stored.into_session(0, 0, wall);
+        session.stored = Some(number);
+        world.shards[shard].restore(session, was_online);
+    }
+    for (mountpoint, message) in contents.into_retained() {
+        world.shards.iter_mut().for_each(|shard| shard.restore_retained(&mountpoint, message.clone()));
+    }
+    for (shard, journal) in journals.into_iter().enumerate() {
+        let clock = stores.clock.clone();
+        let clock = Box::new(move || clock.get());
+        let (boot, sync) = (stores.boot, stores.settings.sync);
+        let durability = if sync == Sync::Never { Durability::Flushed } else { Durability::Fsynced };
+        world.shards[shard].persist(PersistenceSetup {
+            journal,
+            boot,
+            sync,
+            durability,
+            clock,
+            wall,
+            replaced: Vec::new(),
+        });
+    }
+    world.stores = Some(Box::new(stores));
+    world.settle();
+    assert!(world.shards.iter().all(|shard| shard.is_restored()));
+    (0..shards).for_each(|shard| world.handle(shard, Input::Restored));
+    world.settle();
+    world
+}
+
+impl<C: Chain> World<C> {
+    /// The broker dies, is down so long, and starts again with so many shards.
+    pub fn restarted(
+        mut self,
+        (last, down): (Last, Duration),
+        shards: usize,
+        config: Config,
+        chain: impl Fn() -> C,
+    ) -> World<C> {
+        let mut stores = self.stores.take().expect("there are stores");
+        stores.die(self.now, last, down);
+        drop(self);
+        with_stores(World::new(shards, config, chain), *stores)
+    }
+
+    /// The stores.
+    pub fn stores(&mut self) -> &mut Stores {
+        self.stores.as_mut().expect("there are stores")
+    }
+
+    /// Writes wait from here on.
+    pub fn hold_commits(&mut self) {
+        self.stores().is_held = true;
+    }
+
+    /// All that waits is written, and all that follows from it.
+    pub fn commit(&mut self) {
+        self.settle();
+        while (0..self.shards.len()).any(|shard| self.commit_some(shard)) {
+            self.settle();
+        }
+    }
+
+    /// What waits on this shard is written, and what follows from it there; on others nothing is.
+    pub fn commit_on(&mut self, shard: usize) {
+        self.settle();
+        while self.commit_some(shard) {
+            self.settle();
+        }
+    }
+
+    /// One write of this shard is carried out, if one waits.
+    fn commit_some(&mut self, shard: usize) -> bool {
+        let Some(write) = self.stores().waiting[shard].pop_front() else { return false };
+        self.write(shard, write);
+        true
+    }
+
+    /// The same, and nothing follows before [`World::settle`].
+    pub fn commit_quietly(&mut self, shard: usize) {
+        self.commit_some(shard);
+    }
+
+    fn write(&mut self, shard: usize, write: Write) {
+        let stores = self.stores();
+        stores.write(shard, &write);
+        let Write { buffer, bytes, .. } = write;
+        self.handle(shard, Input::Journal(Answer::Written { buffer, result: Ok(bytes) }));
+    }
+
+    /// The write of this shard that waits fails.
+    pub fn fail_write(&mut self, shard: usize) {
+        let write = self.stores().waiting[shard].pop_front().expect("one waits");
+        let result = Err(io::Error::other("a bad block"));
+        self.handle(shard, Input::Journal(Answer::Written { buffer: write.buffer, result }));
+        self.settle();
+    }
+
+    /// Whether a write waits on this shard.
+    pub fn is_writing(&mut self, shard: usize) -> bool {
+        !self.stores().waiting[shard].is_empty()
+    }
+
+    /// Does something for the journal of a shard.
+    pub fn do_for_journal(&mut self, shard: usize, effect: Effect) {
+        let stores = self.stores();
+        match effect {
+            Effect::Write(write) if stores.is_held => stores.waiting[shard].push_back(write),
+            Effect::Write(write) => self.write(shard, write),
+            Effect::Prepare(preparation) => {
+                let is_full = stores.is_full;
+                let result = if is_full { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) };
+                if !is_full {
+                    stores.prepared += 1;
+                    let disk = stores.disk(shard);
+                    if preparation.fill {
+                        disk.fill(preparation.file, preparation.bytes as usize);
+                    }
+                    disk.write(preparation.file, 0, &preparation.header);
+                }
+                self.handle(shard, Input::Journal(Answer::Prepared { file: preparation.file, result }));
+            }
+            Effect::Remove { file } | Effect::SetAside { file } => stores.disk(shard).remove(file),
+        }
+    }
+
+    /// How many records all disks have.
+    pub fn record_count(&mut self) -> usize {
+        let shards = self.shards.len();
+        (0..shards).map(|shard| self.stores().records(shard).len()).sum()
+    }
+}

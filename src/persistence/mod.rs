@@ -484,6 +484,10 @@ impl Persistence {
 impl Persistence {
     /// What is to be done for the journal now.
     pub fn next_effect(&mut self) -> Option<Effect> {
+        if !self.behind.is_empty() {
+            // Nothing may be under way whose end would have them looked at.
+            self.catch_up();
+        }
         self.setup.journal.next_effect((self.setup.clock)())
     }
 

@@ -70,7 +70,6 @@ fn segments_are_used_again_and_what_counts_is_kept_wherever_the_broker_dies() {
 
 /// Nobody acknowledges: then publishers wait, and others do not; and when there is room again, all goes on.
 #[test]
-#[ignore = "a client with a stored session gets no CONNACK while the journal is full"]
 fn publishers_wait_while_the_journal_is_full() {
     for mut world in worlds() {
         let shards = world.shards.len();

@@ -222,6 +222,8 @@ pub enum EndReason {
     MaximumLifetime,
     /// The broker stops.
     ServerShutdown,
+    /// The broker has died, and the session was on disk.
+    ServerCrash,
 }
 
 impl EndReason {
@@ -230,7 +232,7 @@ impl EndReason {
     pub fn is_ordinary(self) -> bool {
         match self {
             EndReason::ClientDisconnect(code) => (code as u8) < 0x80,
-            EndReason::ServerShutdown => true,
+            EndReason::ServerShutdown | EndReason::ServerCrash => true,
             _ => false,
         }
     }
@@ -255,6 +257,7 @@ impl fmt::Display for EndReason {
             EndReason::Admin => f.write_str("an operator or the embedding program ended it"),
             EndReason::MaximumLifetime => f.write_str("it lived as long as max_connection_lifetime allows"),
             EndReason::ServerShutdown => f.write_str("the broker stops"),
+            EndReason::ServerCrash => f.write_str("the broker had died"),
         }
     }
 }

@@ -21,6 +21,7 @@ mod parse;
 mod print;
 mod sections;
 mod stock;
+mod storage;
 mod values;
 mod walk;
 
@@ -37,8 +38,9 @@ pub use operating::{ControlConfig, RebalanceConfig};
 pub use sections::HOOKS;
 pub use sections::{Config, HookConfig, HookDeadline, ListenerConfig, LogConfig, SessionConfig};
 pub use stock::{AclFileConfig, PasswordFileConfig, ReloadConfig, ScramFileConfig};
+pub use storage::StorageConfig;
 pub use values::{
-    CpuSet, Limit, LogFormat, OnDeadline, Protocol, QueueType, SessionsFull, SharedPolicy, StockHook,
+    CpuSet, Limit, LogFormat, OnDeadline, Protocol, QueueType, SessionsFull, SharedPolicy, StockHook, StoredDurability,
     UnauthorizedPublish,
 };
 

@@ -92,13 +92,19 @@ pub mod message;
 pub mod net;
 pub(crate) mod octets;
 #[doc(hidden)]
+pub mod persistence;
+#[doc(hidden)]
 pub mod random;
+#[doc(hidden)]
+pub mod records;
 #[doc(hidden)]
 pub mod session;
 #[doc(hidden)]
 pub mod shard;
 #[doc(hidden)]
 pub mod sharding;
+#[doc(hidden)]
+pub mod storage;
 #[doc(hidden)]
 pub mod tables;
 pub mod threads;

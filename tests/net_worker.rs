@@ -59,7 +59,16 @@ impl Shards {
             let make = move || {
                 let setup = Setup { id, shards, seed: 7, turn: TurnLimits::default(), version: "test", config, quotas };
                 let shard = Shard::new(setup, chain, clock.now());
-                WorkerParts { shard, mesh, inbox, listeners: vec![listener], places, clock }
+                WorkerParts {
+                    shard,
+                    mesh,
+                    inbox,
+                    listeners: vec![listener],
+                    places,
+                    clock,
+                    journal: None,
+                    opening: None,
+                }
             };
             threads.push(ShardThread::start(id, None, limits, make).unwrap());
         }

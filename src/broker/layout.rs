@@ -18,6 +18,7 @@ use crate::net::ring::RingSize;
 use crate::net::sockets::SocketLimits;
 use crate::net::worker::WorkerLimits;
 use crate::sharding::MAX_SHARDS;
+use crate::storage::StorageError;
 
 /// Descriptors that each shard needs beside those of its sockets: rings, eventfds, pipes.
 const OF_SHARD: usize = 24;
@@ -42,6 +43,8 @@ pub enum StartError {
     },
     /// The control socket cannot be opened.
     Control(SocketError),
+    /// The store cannot be used.
+    Storage(StorageError),
     /// The system lacks something that is needed.
     System(SystemError),
     /// The system has no thread, memory or file descriptor left.
@@ -56,6 +59,7 @@ impl fmt::Display for StartError {
                 write!(f, "listener {name}: cannot listen on {address}: {error}{}", remedy(error.kind()))
             }
             StartError::Control(error) => error.fmt(f),
+            StartError::Storage(error) => error.fmt(f),
             StartError::System(error) => error.fmt(f),
             StartError::Resources(error) => write!(f, "the system is out of resources: {error}"),
         }

@@ -9,6 +9,7 @@ mod operations;
 mod operator;
 mod preflight;
 mod rebalancing;
+mod store;
 
 use std::hash::{BuildHasher, Hasher};
 use std::io;
@@ -32,6 +33,7 @@ use crate::control::socket::ControlSocket;
 use crate::hooks::{Chain, Hook, HookClock, HookReport, Linked, NoHooks};
 use crate::memory::MemoryHeld;
 use crate::net::clock::{Clock, nanos};
+use crate::net::command::Command;
 use crate::net::memory::resident;
 use crate::net::mesh::{Mesh, inbox};
 use crate::net::places::Places;
@@ -40,10 +42,12 @@ use crate::net::thread::ShardThread;
 use crate::net::worker::WorkerParts;
 use crate::shard::{MemoryGauge, Setup, Shard, TurnLimits};
 use crate::sharding::Quotas;
+use crate::storage::{JournalFiles, Prepared, StoreThread};
 
 use handle::Thread;
 use layout::{Layout, Listening, open_listeners};
 use rebalancing::Rebalancing;
+use store::Store;
 
 /// The number of commands that the inbox of a shard holds.
 const INBOX_CAPACITY: usize = 4096;
@@ -67,6 +71,8 @@ pub struct Broker {
     addresses: Vec<(String, SocketAddr)>,
     control: Option<ControlServer>,
     rebalancing: Option<Rebalancing>,
+    /// It makes files for the shards, and ends after them.
+    storage: Option<StoreThread>,
 }
 
 impl Broker {
@@ -140,6 +146,7 @@ impl Broker {
             outcome = outcome.and(thread.join());
         }
         self.rebalancing = None;
+        self.storage = None;
         outcome
     }
 }
@@ -192,14 +199,25 @@ impl<C: Chain + Clone> Builder<C> {
         let socket = socket.map_err(StartError::Control)?;
         let Listening { sockets, addresses } = open_listeners(&config, layout.cpus.len())?;
         let config = Arc::new(config);
-        let seed = random_seed();
         let clock = Clock::start();
+        let shards = layout.cpus.len();
+        let path = config.storage.path.as_ref();
+        let store = path.map(|path| Store::open(path, &config.storage, shards, clock)).transpose()?;
+        let seed = store.as_ref().map_or_else(random_seed, Store::seed);
         let places = Arc::new(Places::new(&config, layout.cpus.len(), layout.sockets));
         let quotas = Quotas::new(&config, layout.cpus.len());
         let meshes = Mesh::new(layout.cpus.len(), config.runtime.mailbox_bytes).map_err(StartError::Resources)?;
         let (inboxes, receivers): (Vec<_>, Vec<_>) =
             meshes.iter().map(|mesh| inbox(INBOX_CAPACITY, INBOX_BYTES, mesh.doorbell())).unzip();
         let handle = Handle::new(inboxes, seed, &config);
+        let (storage, mut parts, opening) = match store {
+            None => (None, Vec::new(), None),
+            Some(store) => {
+                let (thread, files) = start_store(&store, &handle).map_err(StartError::Resources)?;
+                let parts = store.parts.into_iter().zip(files).map(Some).collect();
+                (Some(thread), parts, Some(store.opening))
+            }
+        };
         handles.iter().for_each(|late| late.set(handle.with_another_home()));
         let mut threads = Vec::new();
         for (((id, mesh), listeners), receiver) in meshes.into_iter().enumerate().zip(sockets).zip(receivers) {
@@ -209,18 +227,28 @@ impl<C: Chain + Clone> Builder<C> {
             let most = layout.limits.max_memory;
             let (turn, version) = (TurnLimits::default(), env!("CARGO_PKG_VERSION"));
             let setup = Setup { id, shards, seed, turn, version, config, quotas };
+            let part = parts.get_mut(id).and_then(Option::take);
+            let opening_of_shard = opening.clone();
             let make = move || {
                 let mut shard = Shard::new(setup, chain, clock.now());
                 shard.measure_by(HookClock(nanos), Some(MemoryGauge { resident, held: MemoryHeld::in_process, most }));
-                WorkerParts { shard, mesh, inbox: receiver, listeners, places, clock }
+                let journal = part.map(|(part, files)| {
+                    part.restore(&mut shard, clock);
+                    files
+                });
+                let opening = opening_of_shard;
+                WorkerParts { shard, mesh, inbox: receiver, listeners, places, clock, journal, opening }
             };
             let thread = ShardThread::start(id, Some(layout.cpus[id]), layout.limits, make);
             threads.push(thread.map_err(StartError::Resources)?);
         }
-        let mut broker = Broker { threads, handle, addresses, control: None, rebalancing: None };
+        let mut broker = Broker { threads, handle, addresses, control: None, rebalancing: None, storage };
         let started = broker.threads.iter().zip(&layout.cpus);
         let started = started.map(|(thread, core)| thread.started().map(|id| Thread { id, core: *core }));
         broker.handle.started(started.collect::<Result<_, _>>().map_err(StartError::System)?);
+        if let Some(opening) = opening {
+            opening.wait(|| broker.threads.iter().any(ShardThread::has_ended));
+        }
         if let Some(socket) = socket {
             let control = ControlServer::start(socket, broker.handle());
             broker.control = Some(control.map_err(StartError::Resources)?);
@@ -231,6 +259,15 @@ impl<C: Chain + Clone> Builder<C> {
         }
         Ok(broker)
     }
+}
+
+/// Starts the thread that makes files for the shards, and gives the files of each.
+fn start_store(store: &Store, handle: &Handle) -> io::Result<(StoreThread, Vec<JournalFiles>)> {
+    let answers = handle.inboxes.iter().map(|inbox| {
+        let inbox = inbox.clone();
+        Box::new(move |prepared| inbox.post(Command::Prepared(prepared))) as Box<dyn Fn(Prepared) + Send>
+    });
+    StoreThread::for_shards(&store.directory, store.sync, answers.collect())
 }
 
 /// A random number that nobody can guess. The standard library has one for its hash maps.

@@ -394,6 +394,13 @@ pub(super) fn socket_path() -> Text<String> {
     })
 }
 
+/// A directory on this machine.
+pub(super) fn directory() -> Text<String> {
+    Text::new("the path of a directory, such as \"/var/lib/moormq\"", |text| {
+        (!text.is_empty() && !text.contains('\0')).then(|| text.to_owned())
+    })
+}
+
 /// What is logged. A bare word that is not a level would be taken for a target and silence all else; it is a slip more
 /// often than that, and a target can be written with its level.
 pub(super) fn log_filter() -> Text<String> {

@@ -15,6 +15,7 @@ use super::numbers::{
 };
 use super::operating::{ControlConfig, RebalanceConfig};
 use super::stock::{AclFileConfig, PasswordFileConfig, ReloadConfig, ScramFileConfig};
+use super::storage::StorageConfig;
 use super::values::{CpuSet, Limit, LogFormat, OnDeadline, Protocol, StockHook, UnauthorizedPublish};
 use super::walk::{Member, Section, Walker, settings};
 
@@ -69,6 +70,9 @@ settings! {
         pub reload: ReloadConfig = ReloadConfig::default();
         /// What the broker publishes about itself below $SYS/.
         pub sys: SysConfig = SysConfig::default();
+        /// Whether sessions that are kept, what waits for them, and retained messages are on disk, so that they survive the end of the broker. Without
+        /// a directory they are in memory alone.
+        pub storage: StorageConfig = StorageConfig::default();
         /// How operators reach a running broker, with `moormq ctl`.
         pub control: ControlConfig = ControlConfig::default();
         /// Whether the broker moves clients from a shard that is busier than the others. What counts are the PUBLISH packets

@@ -194,6 +194,16 @@ choice! {
 }
 
 choice! {
+    /// What acknowledgements wait for.
+    pub enum StoredDurability {
+        /// It survives a loss of power.
+        Fsynced = "fsynced",
+        /// It survives the end of the broker.
+        Flushed = "flushed",
+    }
+}
+
+choice! {
     /// A hook that comes with the program and reads a file.
     pub enum StockHook {
         /// `password_file`: who may connect with which password.

@@ -2,7 +2,7 @@
 
 /// A reason not to serve packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u16)]
+#[repr(u32)]
 pub enum PauseReason {
     /// A hook answers later.
     HookAnswer = 1,
@@ -36,26 +36,32 @@ pub enum PauseReason {
     Lossless = 1 << 14,
     /// It publishes, and the broker holds nearly as much memory as it may.
     Memory = 1 << 15,
+    /// It publishes, and the journal has no room for what would have to be recorded.
+    Disk = 1 << 16,
+    /// What it is told with CONNACK is not on disk yet. Nothing is sent, either.
+    Commit = 1 << 17,
 }
 
 /// The reasons that only slow a client down: nothing has begun that must be done before its next packet.
-const PACE: u16 = PauseReason::Throttle as u16
-    | PauseReason::OutputFull as u16
-    | PauseReason::Congestion as u16
-    | PauseReason::SlowConsumer as u16
-    | PauseReason::Lossless as u16
-    | PauseReason::Memory as u16
-    | PauseReason::Turn as u16;
+const PACE: u32 = PauseReason::Throttle as u32
+    | PauseReason::OutputFull as u32
+    | PauseReason::Congestion as u32
+    | PauseReason::SlowConsumer as u32
+    | PauseReason::Lossless as u32
+    | PauseReason::Memory as u32
+    | PauseReason::Disk as u32
+    | PauseReason::Turn as u32;
 
 /// The reasons that end when others have taken what waits for them, or when it is the client's turn.
-const ROOM: u16 = PauseReason::Congestion as u16
-    | PauseReason::SlowConsumer as u16
-    | PauseReason::Lossless as u16
-    | PauseReason::Turn as u16;
+const ROOM: u32 = PauseReason::Congestion as u32
+    | PauseReason::SlowConsumer as u32
+    | PauseReason::Lossless as u32
+    | PauseReason::Disk as u32
+    | PauseReason::Turn as u32;
 
 /// A set of [`PauseReason`]s. Packets are served only while it is empty.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PauseReasons(u16);
+pub struct PauseReasons(u32);
 
 impl PauseReasons {
     /// Whether there is no reason to wait.
@@ -67,13 +73,13 @@ impl PauseReasons {
     /// Whether `reason` is one of them.
     #[inline]
     pub fn contains(self, reason: PauseReason) -> bool {
-        self.0 & reason as u16 != 0
+        self.0 & reason as u32 != 0
     }
 
     /// Whether `reason` is one of them, and the only one.
     #[inline]
     pub fn is_only(self, reason: PauseReason) -> bool {
-        self.0 == reason as u16
+        self.0 == reason as u32
     }
 
     /// Whether there are reasons, and all of them end when others have taken what waits for them, or when it is the client's turn. What has come
@@ -84,7 +90,7 @@ impl PauseReasons {
 
     /// Whether the client waits for something that is not its own fault.
     pub fn is_waiting_for_us(self) -> bool {
-        self.0 & !(PauseReason::OutputFull as u16) != 0
+        self.0 & !(PauseReason::OutputFull as u32) != 0
     }
 
     /// Whether something that has begun must be done before the next packet can be served.
@@ -99,18 +105,18 @@ impl PauseReasons {
 
     /// Removes all reasons that concern the shard that a connection has left.
     pub fn keep_across_shards(&mut self) {
-        self.0 &= PauseReason::Throttle as u16;
+        self.0 &= PauseReason::Throttle as u32;
     }
 
     /// Adds a reason.
     pub fn insert(&mut self, reason: PauseReason) {
-        self.0 |= reason as u16;
+        self.0 |= reason as u32;
     }
 
     /// Removes a reason. True if it was one of them.
     pub fn remove(&mut self, reason: PauseReason) -> bool {
         let was = self.contains(reason);
-        self.0 &= !(reason as u16);
+        self.0 &= !(reason as u32);
         was
     }
 }
@@ -136,15 +142,15 @@ mod tests {
         let mut reasons = PauseReasons::default();
         reasons.insert(PauseReason::OutputFull);
         assert!(!reasons.is_waiting_for_us());
-        for bit in (0..=15).filter(|bit| 1 << bit != PauseReason::OutputFull as u16) {
+        for bit in (0..=17).filter(|bit| 1 << bit != PauseReason::OutputFull as u32) {
             assert!(PauseReasons(reasons.0 | 1 << bit).is_waiting_for_us());
         }
     }
 
     #[test]
     fn only_a_throttle_goes_along_to_another_shard() {
-        let mut reasons = PauseReasons(u16::MAX);
+        let mut reasons = PauseReasons(u32::MAX);
         reasons.keep_across_shards();
-        assert_eq!(reasons, PauseReasons(PauseReason::Throttle as u16));
+        assert_eq!(reasons, PauseReasons(PauseReason::Throttle as u32));
     }
 }

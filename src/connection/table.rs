@@ -191,13 +191,14 @@ impl<A> Connections<A> {
     }
 
     /// The next connection that has output, and that output, for one send. A connection of which a send is under way, or whose client
-    /// must see nothing before tasks of notifications are done, is left out until [`sent`](Self::sent) or
+    /// must see nothing before tasks of notifications are done or what CONNACK says is on disk, is left out until [`sent`](Self::sent) or
     /// [`requeue_for_output`](Self::requeue_for_output).
     #[inline]
     pub fn next_output(&mut self) -> Option<(ConnectionId, SendBuffer)> {
         while let Some(id) = self.with_output.pop_front() {
             let Some(connection) = self.get_mut(id) else { continue };
-            if connection.pauses.contains(PauseReason::Notification) {
+            if connection.pauses.contains(PauseReason::Notification) || connection.pauses.contains(PauseReason::Commit)
+            {
                 continue;
             }
             if let Some(output) = connection.outbox.take() {

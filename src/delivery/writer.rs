@@ -58,6 +58,8 @@ pub struct Sending {
     pub is_enough: bool,
     /// The keys of stored messages that had waited and were put in flight: what they were, and what they are now.
     pub launched: Vec<(Key, Key)>,
+    /// The key of a stored message of QoS 2 that cannot be sent under it, and the one that it has got.
+    pub renumbered: Option<(Key, Key)>,
     /// A message that will never be sent, and why.
     pub dropped: Option<(OutgoingMessage, DropReason)>,
 }
@@ -189,10 +191,21 @@ impl<C: Chain> PublishWriter<'_, C> {
         let Some(next) = session.outbound.queue.next(order) else { return false };
         let fits = match next.qos {
             QoS::AtMostOnce => !session.outbound.has_unsent(),
-            _ => session.outbound.has_room(session.settings.send_maximum),
+            qos => {
+                session.outbound.has_room(session.settings.send_maximum)
+                    && (qos == QoS::AtLeastOnce || session.outbound.is_on_disk(next.key))
+            }
         };
         if !fits {
             return false;
+        }
+        if next.qos == QoS::ExactlyOnce && !next.key.is_none() {
+            let key = next.key;
+            if session.outbound.next_sequence_for(key) != key.get() {
+                // That it gets another packet id is to be on disk, too, before the client sees it.
+                progress.renumbered = Some((key, session.outbound.renumber_next(order)));
+                return false;
+            }
         }
         let Some(delivery) = session.outbound.queue.take(order) else { return false };
         if delivery.message.expires() <= self.now {

@@ -1,5 +1,6 @@
 //! Memory that direct writes can be made from.
 
+use std::fmt;
 use std::ops::{Deref, DerefMut};
 
 use super::format::BLOCK;
@@ -15,7 +16,7 @@ pub struct Aligned {
 
 impl Aligned {
     /// Zeros, `bytes` of them, or as many more as make whole blocks.
-    pub(super) fn zeroed(bytes: usize) -> Self {
+    pub fn zeroed(bytes: usize) -> Self {
         let bytes = bytes.next_multiple_of(BLOCK);
         let memory = vec![0; bytes + BLOCK - 1].into_boxed_slice();
         let start = memory.as_ptr().addr().next_multiple_of(BLOCK) - memory.as_ptr().addr();
@@ -34,6 +35,12 @@ impl Deref for Aligned {
 impl DerefMut for Aligned {
     fn deref_mut(&mut self) -> &mut [u8] {
         &mut self.memory[self.start..self.start + self.bytes]
+    }
+}
+
+impl fmt::Debug for Aligned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Aligned({} bytes)", self.bytes)
     }
 }
 

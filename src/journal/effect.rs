@@ -63,6 +63,7 @@ pub enum Effect {
 }
 
 /// What became of an effect. There is none to those that have no answer.
+#[derive(Debug)]
 pub enum Answer {
     /// To [`Journal::written`](super::Journal::written): of a [`Effect::Write`].
     Written {

@@ -1,7 +1,7 @@
 //! The clock of the broker. All shards count from the same start.
 
 use std::sync::OnceLock;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::time::Time;
 
@@ -20,6 +20,13 @@ impl Clock {
     /// The time, rounded down to a millisecond. Read once per turn.
     pub fn now(&self) -> Time {
         Time::from_millis(u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+impl Clock {
+    /// The time, as exact as the system knows it: for what happens several times in a millisecond.
+    pub fn exact(&self) -> Duration {
+        self.start.elapsed()
     }
 }
 

@@ -12,6 +12,7 @@ use crate::client::{SessionAction, SessionFound, SubscriberId};
 use crate::hooks::HookReport;
 use crate::message::Message;
 use crate::shard::{Report, Request, SlotsMoving};
+use crate::storage::Prepared;
 use crate::topic::TopicFilter;
 
 /// The answer of a shard: the number of the shard, and the answer.
@@ -58,6 +59,8 @@ pub enum Command {
         /// The channel for the counters.
         answer: Sender<OfShard<Vec<HookReport>>>,
     },
+    /// A segment of the shard's journal was prepared, or could not be. [Posted](super::mesh::InboxSender::post): a journal prepares one at a time.
+    Prepared(Prepared),
     /// The embedding program subscribes.
     Subscribe {
         /// The number of the subscription.

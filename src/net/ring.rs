@@ -1,22 +1,25 @@
 //! The `io_uring` of one shard, behind a safe interface.
 //!
 //! Owns the ring and all memory that the kernel reads or writes for it: receive buffers (`ring_buffers`), outputs that
-//! are being sent (`ring_sends`), and the word that a wake-up is read into. The ring owns such memory until the last
-//! completion of the operation that names it. A ring that is dropped earlier cancels its operations and waits for them.
-//! Memory of operations that do not end even then is leaked.
+//! are being sent (`ring_sends`), a buffer that is being written to a file (`ring_files`), and the word that a wake-up
+//! is read into. The ring owns such memory until the last completion of the operation that names it. A ring that is
+//! dropped earlier cancels its operations and waits for them. Memory of operations that do not end even then is leaked.
 //!
 //! It knows file descriptors and [`ConnectionId`]s, not what they are for. It trusts its owner to keep a descriptor
-//! open until the operations on it are over; otherwise they reach another file, but never freed memory.
+//! open until the operations on it are over; otherwise they reach another file, but never freed memory. Files that are
+//! written it keeps open itself.
 
 #![allow(unsafe_code)]
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::io;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::num::NonZeroU32;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::ptr::NonNull;
+use std::sync::Arc;
 use std::time::Duration;
 
 use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
@@ -24,12 +27,19 @@ use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue};
 
 pub use super::ring_buffers::Buffer;
 use super::ring_buffers::{Buffers, GROUP};
+use super::ring_files::{Entries, FileOutcome, Files};
 use super::ring_sends::{SendOutcome, Sends};
 use super::ring_tag::Kind;
 pub use super::ring_tag::MAX_CONNECTIONS;
 use super::send_pace::SendPace;
 use crate::client::ConnectionId;
+use crate::journal::{Aligned, Write};
 use crate::net::output::WireBuffer;
+
+/// A write of a file and the sync linked to it are submitted together.
+const LEAST_SUBMISSIONS: u32 = 2;
+/// How many threads the kernel may have for a thread that writes files, for those operations on files that block.
+const FILE_WORKERS: u32 = 4;
 
 /// The size of a ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,12 +104,22 @@ pub enum Completion<P> {
     },
     /// The eventfd given to [`Ring::watch`] was raised. Watch again for more.
     Woken,
+    /// A write of a file is over; with [`Sync::Linked`](crate::journal::Sync::Linked) a [`Completion::FileSynced`] follows, also if it failed.
+    FileWritten {
+        /// What was written.
+        buffer: Aligned,
+        /// How many bytes were: all, or it is an error.
+        result: io::Result<usize>,
+    },
+    /// The sync behind a write is over.
+    FileSynced(io::Result<()>),
 }
 
 /// The memory that the kernel reads and writes.
 struct Memory<P> {
     buffers: Buffers,
     sends: Sends<P>,
+    files: Files,
     /// The word that a watched eventfd is read into. Its value does not matter.
     watched: NonNull<u64>,
 }
@@ -126,6 +146,8 @@ pub struct Ring<P: AsRef<[u8]>> {
     reaped: VecDeque<cqueue::Entry>,
     /// The flags of an `io_uring_enter` that waits for completions.
     waiting: EnterFlags,
+    /// A file was written.
+    writes_files: bool,
     /// The kernel takes a ring with these flags from one thread only.
     stays: PhantomData<*const ()>,
 }
@@ -145,7 +167,7 @@ impl<P: AsRef<[u8]>> Ring<P> {
             .setup_clamp()
             .setup_cqsize(size.completions.max(size.submissions))
             .dontfork()
-            .build(size.submissions.max(1))
+            .build(size.submissions.max(LEAST_SUBMISSIONS))
             .map_err(|error| (SetupStep::Ring, error))?;
         let parameters = uring.params();
         let mut waiting = EnterFlags::GETEVENTS | EnterFlags::EXT_ARG;
@@ -156,7 +178,8 @@ impl<P: AsRef<[u8]>> Ring<P> {
             return Err((SetupStep::Ring, io::ErrorKind::Unsupported.into()));
         }
         let watched = NonNull::from(Box::leak(Box::new(0)));
-        let memory = Memory { buffers: Buffers::new(size.buffers, size.buffer_bytes), sends: Sends::new(), watched };
+        let (sends, files) = (Sends::new(), Files::new());
+        let memory = Memory { buffers: Buffers::new(size.buffers, size.buffer_bytes), sends, files, watched };
         let mut ring = Ring {
             uring,
             memory: ManuallyDrop::new(memory),
@@ -165,6 +188,7 @@ impl<P: AsRef<[u8]>> Ring<P> {
             pace: SendPace::new(),
             reaped: VecDeque::new(),
             waiting,
+            writes_files: false,
             stays: PhantomData,
         };
         // SAFETY: `Drop` frees the buffers only after unregistering them, and with no operation outstanding.
@@ -181,7 +205,7 @@ impl<P: AsRef<[u8]>> Ring<P> {
     /// fails. Their sockets are closed on exec.
     pub fn accept(&mut self, listener: usize, socket: BorrowedFd<'_>) {
         let accept = opcode::AcceptMulti::new(fd(socket)).flags(libc::SOCK_CLOEXEC).build();
-        self.push(accept, Kind::Accept.tag(listener, 0));
+        self.push_tagged(accept, Kind::Accept.tag(listener, 0));
     }
 
     /// Ends the accept of a listener, which then completes with ECANCELED, unless it ends otherwise first.
@@ -193,14 +217,17 @@ impl<P: AsRef<[u8]>> Ring<P> {
     /// then.
     pub fn receive_once(&mut self, conn: ConnectionId, socket: BorrowedFd<'_>) {
         let receive = opcode::Recv::new(fd(socket), std::ptr::null_mut(), 0).buf_group(GROUP).build();
-        self.push(receive.flags(squeue::Flags::BUFFER_SELECT), Kind::Receive.tag(conn.index(), conn.generation()));
+        self.push_tagged(
+            receive.flags(squeue::Flags::BUFFER_SELECT),
+            Kind::Receive.tag(conn.index(), conn.generation()),
+        );
     }
 
     /// Receives from `socket` again and again, until it is cancelled, fails (ENOBUFS when all buffers are lent),
     /// reaches the end of the stream, or the kernel finds it has done enough.
     pub fn receive_many(&mut self, conn: ConnectionId, socket: BorrowedFd<'_>) {
         let receive = opcode::RecvMulti::new(fd(socket), GROUP).build();
-        self.push(receive, Kind::Receive.tag(conn.index(), conn.generation()));
+        self.push_tagged(receive, Kind::Receive.tag(conn.index(), conn.generation()));
     }
 
     /// Ends the receive of a connection, which then completes with ECANCELED, unless it ends otherwise first.
@@ -240,7 +267,7 @@ impl<P: AsRef<[u8]>> Ring<P> {
         // completions do not arrive.
         let (send, bytes) = unsafe { self.memory.sends.entry(slot) };
         self.pace.goes(bytes);
-        self.push(send, Kind::Send.tag(slot as usize, 0));
+        self.push_tagged(send, Kind::Send.tag(slot as usize, 0));
     }
 
     /// All operations were submitted: those sends are the next ones that wait for that.
@@ -251,27 +278,63 @@ impl<P: AsRef<[u8]>> Ring<P> {
         }
     }
 
+    /// Writes a buffer to a file, and syncs it as the write says. One at a time: the next when the last one is over.
+    ///
+    /// # Panics
+    ///
+    /// The last one is not over.
+    pub fn write_file(&mut self, file: Arc<File>, write: Write) {
+        if !self.writes_files {
+            self.writes_files = true;
+            // One operation at a time blocks. Where that cannot be set the kernel has a bound of its own.
+            let _ = self.uring.submitter().register_iowq_max_workers(&mut [FILE_WORKERS, 0]);
+        }
+        self.memory.files.start(file, write);
+        self.push_file_entries();
+    }
+
+    fn push_file_entries(&mut self) {
+        // SAFETY: the write has just started, or none of its operations is outstanding: `written` and `synced` say so, which `next_completion`
+        // calls with completions only. `Drop` leaks the write if completions do not arrive.
+        let entries = unsafe { self.memory.files.entries() };
+        match entries {
+            None => {}
+            Some(Entries::One(entry)) => self.push(entry),
+            Some(Entries::Linked(pair)) => {
+                self.outstanding += pair.len();
+                // SAFETY: as in `push`. They go into the queue together, because what is submitted apart is not linked.
+                if !self.backlog.is_empty() || unsafe { self.uring.submission().push_multiple(&pair) }.is_err() {
+                    self.backlog.extend(pair);
+                }
+            }
+        }
+    }
+
     /// Closes a descriptor on which no operations are outstanding.
     pub fn close(&mut self, socket: OwnedFd) {
         let close = opcode::Close::new(Fd(socket.into_raw_fd())).build();
-        self.push(close, Kind::Close.tag(0, 0));
+        self.push_tagged(close, Kind::Close.tag(0, 0));
     }
 
     /// Waits for `eventfd` to be raised, and lowers it. One call gives one [`Completion::Woken`].
     pub fn watch(&mut self, eventfd: BorrowedFd<'_>) {
         let read = opcode::Read::new(fd(eventfd), self.memory.watched.as_ptr().cast(), size_of::<u64>() as u32).build();
-        self.push(read, Kind::Watch.tag(0, 0));
+        self.push_tagged(read, Kind::Watch.tag(0, 0));
     }
 
     fn cancel(&mut self, user_data: u64) {
-        self.push(opcode::AsyncCancel::new(user_data).build(), Kind::Cancel.tag(0, 0));
+        self.push_tagged(opcode::AsyncCancel::new(user_data).build(), Kind::Cancel.tag(0, 0));
     }
 
-    fn push(&mut self, entry: squeue::Entry, user_data: u64) {
+    fn push_tagged(&mut self, entry: squeue::Entry, user_data: u64) {
+        self.push(entry.user_data(user_data));
+    }
+
+    fn push(&mut self, entry: squeue::Entry) {
         self.outstanding += 1;
-        let entry = entry.user_data(user_data);
         // SAFETY: whatever memory the entry names is owned by `memory` until its completion came. The constructors of
-        // entries above name the receive buffers, the output of a send, and the watched word, or none at all.
+        // entries above name the receive buffers, the output of a send, the buffer of a file write, and the watched
+        // word, or none at all.
         if !self.backlog.is_empty() || unsafe { self.uring.submission().push(&entry) }.is_err() {
             self.backlog.push_back(entry);
         }
@@ -281,11 +344,18 @@ impl<P: AsRef<[u8]>> Ring<P> {
     fn fill_queue(&mut self) {
         let mut queue = self.uring.submission();
         while let Some(entry) = self.backlog.front() {
-            // SAFETY: as in `push`.
-            if unsafe { queue.push(entry) }.is_err() {
+            let is_linked = Kind::of(entry.get_user_data()).0 == Some(Kind::FileLinkedWrite);
+            let linked = self.backlog.get(1).filter(|_| is_linked);
+            let entries = 1 + usize::from(linked.is_some());
+            // SAFETY: as in `push`. The two of a pair go together.
+            let pushed = match linked {
+                Some(second) => unsafe { queue.push_multiple(&[entry.clone(), second.clone()]) },
+                None => unsafe { queue.push(entry) },
+            };
+            if pushed.is_err() {
                 break;
             }
-            self.backlog.pop_front();
+            self.backlog.drain(..entries);
         }
     }
 
@@ -300,6 +370,7 @@ impl<P: AsRef<[u8]>> Ring<P> {
             let queued = self.uring.submission().len() as u32;
             let call = queued > 0 || self.is_kernel_behind();
             let submitted = if call { self.enter(queued, 0, EnterFlags::GETEVENTS, None)? } else { 0 };
+            self.took(submitted, queued);
             self.reap();
             // Operations that the kernel refuses now wait for the next turn: it is short of memory, or completions have
             // to be taken first.
@@ -328,7 +399,8 @@ impl<P: AsRef<[u8]>> Ring<P> {
             None => args,
         };
         let queued = self.uring.submission().len() as u32;
-        self.enter(queued, 1, self.waiting, Some(&args))?;
+        let submitted = self.enter(queued, 1, self.waiting, Some(&args))?;
+        self.took(submitted, queued);
         self.reap();
         self.submitted();
         Ok(())
@@ -345,6 +417,13 @@ impl<P: AsRef<[u8]>> Ring<P> {
                 Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN) => Ok(0),
                 _ => Err(error),
             },
+        }
+    }
+
+    /// The kernel took so many operations of those in the queue.
+    fn took(&mut self, submitted: usize, queued: u32) {
+        if submitted < queued as usize {
+            self.memory.files.parted();
         }
     }
 
@@ -382,8 +461,27 @@ impl<P: AsRef<[u8]>> Ring<P> {
                     }
                 },
                 Kind::Watch => Completion::Woken,
+                Kind::FileWrite | Kind::FileLinkedWrite | Kind::FileSync => {
+                    match self.file_completed(kind == Some(Kind::FileSync), result) {
+                        Some(completion) => completion,
+                        None => continue,
+                    }
+                }
                 Kind::Cancel | Kind::Close => continue,
             });
+        }
+    }
+
+    fn file_completed(&mut self, is_sync: bool, result: i32) -> Option<Completion<P>> {
+        let files = &mut self.memory.files;
+        let outcome = if is_sync { files.synced(result) } else { files.written(result) };
+        if matches!(outcome, FileOutcome::Goes | FileOutcome::Written { goes: true, .. }) {
+            self.push_file_entries();
+        }
+        match outcome {
+            FileOutcome::Waits | FileOutcome::Goes => None,
+            FileOutcome::Written { buffer, result, .. } => Some(Completion::FileWritten { buffer, result }),
+            FileOutcome::Synced(result) => Some(Completion::FileSynced(result)),
         }
     }
 
@@ -467,7 +565,7 @@ impl<P: AsRef<[u8]>> Drop for Ring<P> {
     fn drop(&mut self) {
         self.pace.clear();
         if self.outstanding > 0 {
-            self.push(opcode::AsyncCancel2::new(CancelBuilder::any()).build(), Kind::Cancel.tag(0, 0));
+            self.push_tagged(opcode::AsyncCancel2::new(CancelBuilder::any()).build(), Kind::Cancel.tag(0, 0));
         }
         for _ in 0..PATIENCE {
             while let Some(entry) = self.reaped.pop_front() {

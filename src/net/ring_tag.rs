@@ -14,10 +14,25 @@ pub(super) enum Kind {
     Watch,
     Cancel,
     Close,
+    /// The write of a file, alone.
+    FileWrite,
+    /// The write of a file which the next operation, its sync, is linked to.
+    FileLinkedWrite,
+    FileSync,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 6] = [Kind::Accept, Kind::Receive, Kind::Send, Kind::Watch, Kind::Cancel, Kind::Close];
+    pub const ALL: [Kind; 9] = [
+        Kind::Accept,
+        Kind::Receive,
+        Kind::Send,
+        Kind::Watch,
+        Kind::Cancel,
+        Kind::Close,
+        Kind::FileWrite,
+        Kind::FileLinkedWrite,
+        Kind::FileSync,
+    ];
 
     /// The user data of an operation.
     pub fn tag(self, index: usize, generation: u32) -> u64 {

@@ -8,6 +8,7 @@
 //! is none. Operations asked for meanwhile are queued; the next turn submits all of them by one system call.
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -20,6 +21,7 @@ use super::output::WireBuffer;
 use super::ring::{Buffer, Completion, MAX_CONNECTIONS, Ring, RingSize, SetupStep};
 use super::socket::{Reading, Remainder, Socket, Stage, Table};
 use crate::client::ConnectionId;
+use crate::journal::{Answer, Write};
 use crate::sharding::Quota;
 use crate::time::Time;
 
@@ -98,6 +100,8 @@ pub enum Event {
     },
     /// The watched eventfd was raised. Watch it again.
     Woken,
+    /// What became of a write of the journal: see [`Sockets::write_file`].
+    Journal(Answer),
 }
 
 /// A socket on its way from one shard to another, with the bytes that go along.
@@ -120,6 +124,8 @@ pub struct Sockets<P: AsRef<[u8]>> {
     pub(super) limits: SocketLimits,
     pub(super) ring: Ring<P>,
     pub(super) listeners: Listeners,
+    /// Whether connections are accepted.
+    accepts: bool,
     pub(super) table: Table<P>,
     /// Sockets whose receive the next submit arms.
     pub(super) to_arm: Vec<ConnectionId>,
@@ -158,6 +164,7 @@ impl<P: AsRef<[u8]>> Sockets<P> {
             limits: SocketLimits { max_connections, ..limits },
             ring: Ring::new(limits.ring, bell)?,
             listeners: Listeners::new(listeners),
+            accepts: true,
             table: Table::new(),
             to_arm: Vec::new(),
             starved: VecDeque::new(),
@@ -169,6 +176,11 @@ impl<P: AsRef<[u8]>> Sockets<P> {
             to_close: VecDeque::new(),
             places: None,
         })
+    }
+
+    /// Accepts connections from here on, or no more; those that come meanwhile wait in the kernel.
+    pub fn set_accepting(&mut self, accepts: bool) {
+        self.accepts = accepts;
     }
 
     /// Has every accepted socket take one of `places`, until it is closed, wherever that is. This is `shard`.
@@ -233,7 +245,8 @@ impl<P: AsRef<[u8]>> Sockets<P> {
         self.end_overdue(now);
         self.close_some();
         self.arm_receives();
-        self.listeners.steer(&mut self.ring, self.table.len() < self.limits.max_connections, now);
+        let accepts = self.accepts && self.table.len() < self.limits.max_connections;
+        self.listeners.steer(&mut self.ring, accepts, now);
     }
 
     /// The time by which [`submit`](Self::submit) or [`wait`](Self::wait) has to be called even without an event.
@@ -270,6 +283,8 @@ impl<P: AsRef<[u8]>> Sockets<P> {
                 Completion::Received { conn, result, more } => self.received(conn, result, more),
                 Completion::Sent { conn, result, output } => self.sent(conn, result, output),
                 Completion::Woken => Some(Event::Woken),
+                Completion::FileWritten { buffer, result } => Some(Event::Journal(Answer::Written { buffer, result })),
+                Completion::FileSynced(result) => Some(Event::Journal(Answer::Synced(result))),
             };
             if event.is_some() {
                 return event;
@@ -408,6 +423,16 @@ impl<P: AsRef<[u8]>> Sockets<P> {
         let Some(socket) = self.table.get_mut(conn) else { return };
         assert!(socket.sending.is_none(), "two outputs of one connection at a time");
         socket.sending = Some(self.ring.send(conn, socket.fd.as_fd(), output));
+    }
+
+    /// Writes to a file of the journal. One write at a time: the next when all answers to the last one have come, as
+    /// [`Event::Journal`]: `Written`, and with [`Sync::Linked`](crate::journal::Sync::Linked) then `Synced`, also if the write failed.
+    ///
+    /// # Panics
+    ///
+    /// The last one is not over.
+    pub fn write_file(&mut self, file: Arc<File>, write: Write) {
+        self.ring.write_file(file, write);
     }
 
     /// Stops accepting for good. Connections that wait to be accepted are reset.

@@ -88,6 +88,11 @@ impl ShardThread {
         self.started.recv().map_err(ended)?
     }
 
+    /// Whether the thread has ended.
+    pub fn has_ended(&self) -> bool {
+        self.thread.is_finished()
+    }
+
     /// Waits until the thread has ended.
     ///
     /// # Errors

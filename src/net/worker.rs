@@ -29,6 +29,7 @@ use super::command::{Command, SubscriptionEvent};
 use super::hook_tasks::HookTasks;
 use super::memory::MemoryBudget;
 use super::mesh::{Inbox, Mesh};
+use super::opening::{LOOK, Opening, Step};
 use super::output::{self, WireBuffer};
 use super::places::Places;
 use super::requests::Requests;
@@ -39,8 +40,10 @@ use crate::client::{ConnectionId, log_client};
 use crate::config::Limit;
 use crate::connection;
 use crate::hooks::Chain;
+use crate::journal::Effect;
 use crate::memory::{Held, MemoryKind, allocated_for};
 use crate::shard::{AcceptedConnect, ArrivedConnection, Input, Output, Shard, ShardMessage, Transfer, TurnState};
+use crate::storage::{Begun, JournalFiles};
 use crate::time::Time;
 
 /// Messages of other shards per turn at most, and as many commands of other threads: then the sockets have their turn.
@@ -117,6 +120,10 @@ pub struct WorkerParts<C: Chain> {
     pub places: Arc<Places>,
     /// The clock, the same on all shards.
     pub clock: Clock,
+    /// The files of its journal, if it has one.
+    pub journal: Option<JournalFiles>,
+    /// If there is a store: what all shards wait for before clients may come.
+    pub opening: Option<Arc<Opening>>,
 }
 
 /// The thread of one shard: the event loop around its core.
@@ -146,9 +153,20 @@ pub struct Worker<C: Chain> {
     /// The time of the next poll of the executor's own ring.
     next_hook_look: Time,
     migrating: HashMap<ConnectionId, OutgoingMigration<C::State>>,
+    /// The files of the core's journal.
+    journal: Option<JournalFiles>,
+    /// The start, which is not over.
+    opening: Option<Start>,
     /// Connections of which the core wants what the kernel has now: it comes with the events of the next turn.
     draining: Vec<ConnectionId>,
     stopping: Stopping,
+}
+
+/// The progress of the start.
+struct Start {
+    opening: Arc<Opening>,
+    /// What this shard has not come to yet.
+    next: Step,
 }
 
 /// The progress of an orderly stop.
@@ -171,6 +189,7 @@ impl<C: Chain> Worker<C> {
         let hooks = HookTasks::new(parts.mesh.doorbell());
         let bell = Eventfd::new().map_err(|error| (SetupStep::Eventfd, error))?;
         let mut sockets = Sockets::new(limits.sockets, parts.listeners, bell.as_fd())?;
+        sockets.set_accepting(parts.opening.is_none());
         sockets.share_places(Arc::clone(&parts.places.sockets), parts.mesh.shard());
         let bell = Bell::new(&bell).map_err(|error| (SetupStep::Eventfd, error))?;
         let door = Bell::new(parts.mesh.doorbell().eventfd()).map_err(|error| (SetupStep::Eventfd, error))?;
@@ -192,6 +211,8 @@ impl<C: Chain> Worker<C> {
             now: parts.clock.now(),
             next_hook_look: parts.clock.now(),
             migrating: HashMap::new(),
+            journal: parts.journal,
+            opening: parts.opening.map(|opening| Start { opening, next: Step::Restored }),
             draining: Vec::new(),
             stopping: Stopping::No,
         })
@@ -248,6 +269,9 @@ impl<C: Chain> Worker<C> {
     /// Hands all events in and does all that follows. Returns whether there was an event.
     fn turn(&mut self) -> bool {
         let mut busy = false;
+        if self.opening.is_some() {
+            self.go_on_opening();
+        }
         if let Some(stage) = self.memory.look(self.now) {
             self.shard.handle(Input::Memory(stage), self.now);
             busy = true;
@@ -330,6 +354,7 @@ impl<C: Chain> Worker<C> {
                 }
             },
             Event::Woken => self.sockets.watch(self.mesh.doorbell().as_fd()),
+            Event::Journal(answer) => self.shard.handle(Input::Journal(answer), now),
         }
     }
 
@@ -437,6 +462,12 @@ impl<C: Chain> Worker<C> {
                 self.sockets.close_listeners();
                 self.shard.handle(Input::Stop, self.now);
             }
+            Command::Prepared(prepared) => {
+                if let Some(files) = &mut self.journal {
+                    let answer = files.prepared(prepared);
+                    self.shard.handle(Input::Journal(answer), self.now);
+                }
+            }
             command => self.requests.hand_in(command, &mut self.shard, self.now),
         }
     }
@@ -483,6 +514,7 @@ impl<C: Chain> Worker<C> {
                 let held = Held::new(allocated_for::<ShardMessage>(messages.capacity()));
                 self.mesh.send(to, MeshMessage::Messages(messages, held), weight);
             }
+            Output::Journal(effect) => self.begin(effect),
             Output::Stopped => {
                 if let Stopping::Until(deadline) = self.stopping {
                     self.stopping = Stopping::Flushing(deadline);
@@ -516,6 +548,42 @@ impl<C: Chain> Worker<C> {
     }
 }
 
+/// The store.
+impl<C: Chain> Worker<C> {
+    /// Goes on with the start, as far as the other shards are: when all have what was on disk, what the end of the last broker meant for that
+    /// happens, and when it has, clients may come.
+    #[cold]
+    fn go_on_opening(&mut self) {
+        let Some(Start { opening, next }) = &mut self.opening else { return };
+        match next {
+            Step::Restored => {
+                if self.shard.is_restored() {
+                    opening.reach(Step::Restored);
+                    *next = Step::Ready;
+                }
+            }
+            Step::Ready => {
+                if opening.is_reached(Step::Restored) {
+                    self.shard.handle(Input::Restored, self.now);
+                    self.sockets.set_accepting(true);
+                    opening.reach(Step::Ready);
+                    self.opening = None;
+                }
+            }
+        }
+    }
+
+    /// Begins to do something for the core's journal.
+    fn begin(&mut self, effect: Effect) {
+        let Some(files) = &mut self.journal else { return };
+        match files.begin(effect) {
+            Begun::Write { file, write } => self.sockets.write_file(file, write),
+            Begun::HandedOver => {}
+            Begun::Answered(answer) => self.shard.handle(Input::Journal(answer), self.now),
+        }
+    }
+}
+
 /// Sleep.
 impl<C: Chain> Worker<C> {
     /// Sleeps until an event or the next deadline.
@@ -546,7 +614,10 @@ impl<C: Chain> Worker<C> {
         };
         let deadline =
             self.shard.next_deadline().min(self.sockets.next_deadline()).min(self.memory.next_deadline()).min(stop);
-        (deadline != Time::NEVER).then(|| deadline.since(self.now))
+        let at_most = (deadline != Time::NEVER).then(|| deadline.since(self.now));
+        let look = self.opening.as_ref().map(|_| LOOK);
+        let commit = self.shard.journal_wake_up().map(|at| at.saturating_sub(self.clock.exact()));
+        [at_most, look, commit].into_iter().flatten().min()
     }
 
     /// Sleeps as a task of the executor, which goes on with the tasks that hooks have started on it.

@@ -143,6 +143,15 @@ impl Retained {
         }
     }
 
+    /// What is retained here in a mountpoint, from this topic on: `most` messages; and where to go on, none if that is all.
+    pub fn portion(&self, mountpoint: u32, from: &str, most: usize) -> (Vec<Message>, Option<(u32, Box<str>)>) {
+        let Some(store) = self.stores.get(mountpoint as usize) else { return (Vec::new(), None) };
+        let (messages, next) = store.portion(from, most);
+        let next = next.map(|next| (mountpoint, next));
+        let is_last = mountpoint as usize + 1 >= self.stores.len();
+        (messages, next.or_else(|| (!is_last).then(|| (mountpoint + 1, "".into()))))
+    }
+
     /// How many messages are retained here.
     pub fn len(&self) -> usize {
         self.stores.iter().map(Store::len).sum()

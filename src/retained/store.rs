@@ -8,7 +8,7 @@ use crate::memory::{Held, MemoryKind, allocated_in_tree};
 use crate::message::Message;
 use crate::sharding::Quotas;
 use crate::time::Time;
-use crate::topic::{Named, Sought, TopicMap};
+use crate::topic::{Named, Sought, TopicMap, after};
 
 /// A retained message, and where it came from: one for each topic.
 #[derive(Clone, Debug)]
@@ -110,6 +110,13 @@ impl Store {
 
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Messages from this topic on, `most` at most; and the topic to go on at.
+    pub fn portion(&self, from: &str, most: usize) -> (Vec<Message>, Option<Box<str>>) {
+        let messages: Vec<_> = self.messages.from(from).take(most).map(|kept| kept.message.clone()).collect();
+        let next = messages.last().filter(|_| messages.len() == most).map(|last| after(last.topic().as_str()));
+        (messages, next)
     }
 
     /// Keeps `kept` as the last message of its topic, if there is `room`. Messages about the broker itself are as many as it has

@@ -80,10 +80,20 @@ impl InFlight {
         self.message.is_none() && self.stage != Stage::AwaitingPubcomp
     }
 
+    /// A QoS 2 message that the client has, under this sequence: PUBCOMP is waited for.
+    pub(super) fn received_before(sequence: u64) -> Self {
+        InFlight { stage: Stage::AwaitingPubcomp, ..InFlight::gap(sequence) }
+    }
+
     /// Which of the messages that were sent to this client it is.
     #[inline]
     pub(super) fn sequence(&self) -> u64 {
         self.sequence.get()
+    }
+
+    /// Its number among the messages of the session.
+    pub fn key(&self) -> Key {
+        self.sequence
     }
 
     /// Its packet id.

@@ -83,6 +83,15 @@ impl Inbound {
         }
     }
 
+    /// They, in order.
+    pub fn ids(&self) -> impl Iterator<Item = PacketId> {
+        let (few, many) = match &self.unreleased {
+            Ids::Few(ids) => (ids.clone(), None),
+            Ids::Many(bits) => (Vec::new(), Some(bits.in_order())),
+        };
+        many.unwrap_or(few).into_iter()
+    }
+
     /// How many are incomplete.
     pub fn len(&self) -> usize {
         match &self.unreleased {

@@ -12,6 +12,7 @@ mod outbound;
 mod queue;
 mod recipient;
 mod settings;
+mod store_number;
 mod subscription_ids;
 mod subscriptions;
 mod table;
@@ -23,10 +24,11 @@ pub use in_flight::{InFlight, Stage, packet_id};
 pub use inbound::Inbound;
 pub use key::Key;
 pub use migration::{Arriving, Buffered, MigrationState, PublicationId};
-pub use outbound::{Outbound, StallWatch};
+pub use outbound::{Outbound, Restored, StallWatch};
 pub use queue::{Insert, OutgoingMessage, Queue, QueueLimits};
 pub use recipient::{PROGRAM, Recipient};
 pub use settings::SessionSettings;
+pub use store_number::StoreNumber;
 pub use subscription_ids::SubscriptionIds;
 pub use subscriptions::{Filters, Subscription, SubscriptionPortion, Subscriptions};
 pub use table::Sessions;
@@ -49,6 +51,8 @@ pub struct Session<S> {
     pub connection: Option<ConnectionId>,
     /// The slot that its subscriber id is hashed to, from 0 to 4095.
     pub slot: u16,
+    /// Its number in the store on disk, if it is kept there.
+    pub stored: Option<StoreNumber>,
     /// Its migration to or from another shard, if there is one.
     pub migration: Option<MigrationState>,
     /// Messages to the client: in flight and queued.
@@ -93,6 +97,7 @@ impl<S: Default> Session<S> {
             settings,
             connection: None,
             slot,
+            stored: None,
             migration: None,
             outbound: Outbound::default(),
             instance,

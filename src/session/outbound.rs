@@ -5,6 +5,7 @@ use super::waiting::Look;
 use super::window::Window;
 use super::{Key, OutgoingMessage, Queue};
 use crate::codec::PacketId;
+use crate::config::QueueType;
 use crate::message::Message;
 use crate::time::Time;
 
@@ -20,6 +21,8 @@ use crate::time::Time;
 pub struct Outbound {
     window: Window,
     next_sequence: u64,
+    /// Stored messages with keys below this one are on disk.
+    pub on_disk_below: u64,
     /// The first sequence whose packet id may be in use. It spares a look at the oldest entry, which lies far from the newest.
     free_below: u64,
     /// How many messages at the end of the window are still to be sent again.
@@ -45,7 +48,73 @@ pub struct StallWatch {
     pub next: Time,
 }
 
+/// A message that was stored, and has not been acknowledged.
+#[derive(Debug)]
+pub enum Restored {
+    /// It was not sent; it has a key.
+    Waiting(OutgoingMessage),
+    /// It was sent, with QoS 1 or 2, under its key.
+    Sent(OutgoingMessage),
+    /// It was sent with QoS 2 under this key, and the client has it.
+    Received(Key),
+}
+
+impl Restored {
+    /// The sequence it was sent under, if it was.
+    fn sequence(&self) -> Option<u64> {
+        match self {
+            Restored::Waiting(_) => None,
+            Restored::Sent(delivery) => Some(delivery.key.get()),
+            Restored::Received(key) => Some(key.get()),
+        }
+    }
+}
+
+/// The packet ids of a window that is being filled. Nearly always its sequences are so near to each other that no two have one.
+#[derive(Default)]
+struct UsedIds(Vec<bool>);
+
+impl UsedIds {
+    /// Takes the id of `sequence`, which is above all in `window`. Whether it was not in use, and there is another one left.
+    fn take(&mut self, window: &Window, sequence: u64) -> bool {
+        let Some(first) = window.first().map(InFlight::sequence) else { return true };
+        if self.0.is_empty() && sequence - first >= IDS - 1 {
+            self.0.resize(IDS as usize, false);
+            window.in_order().for_each(|entry| self.0[(entry.sequence() % IDS) as usize] = true);
+        }
+        let Some(is_used) = self.0.get_mut((sequence % IDS) as usize) else { return true };
+        let is_free = !*is_used && window.len() < IDS as usize - 1;
+        *is_used |= is_free;
+        is_free
+    }
+}
+
 impl Outbound {
+    /// What was stored before the broker started, in the order of the keys. All that was sent is in flight, and to be sent again. New messages get
+    /// keys from `next_sequence` on, which is above all these.
+    ///
+    /// No two messages are in flight with one packet id: of two that are said to be, the later one waits, or is forgotten if the client has it.
+    pub fn restored(messages: impl IntoIterator<Item = Restored>, next_sequence: u64) -> Self {
+        let mut outbound = Outbound { next_sequence, on_disk_below: next_sequence, ..Outbound::default() };
+        let mut ids = UsedIds::default();
+        for message in messages {
+            let is_taken = message.sequence().is_some_and(|sequence| {
+                debug_assert!(sequence < next_sequence, "it is above all of them");
+                !ids.take(&outbound.window, sequence)
+            });
+            match message {
+                Restored::Sent(delivery) if !is_taken => {
+                    outbound.window.push(InFlight::new(delivery.key.get(), delivery, None));
+                }
+                Restored::Waiting(delivery) | Restored::Sent(delivery) => outbound.queue.restore(delivery),
+                Restored::Received(key) if !is_taken => outbound.window.push(InFlight::received_before(key.get())),
+                Restored::Received(_) => {}
+            }
+        }
+        outbound.send_again();
+        outbound
+    }
+
     /// Whether it is a member that took nothing between two looks, and has not since.
     pub fn is_stalled(&self) -> bool {
         self.stall_watch.is_some_and(|watch| watch.is_stalled && watch.taken == self.queue.taken())
@@ -143,6 +212,28 @@ impl Outbound {
         }
     }
 
+    /// The key of the message that was put in flight last.
+    pub fn last_key(&self) -> Option<Key> {
+        self.window.last().map(|last| Key::new(last.sequence()))
+    }
+
+    /// The key of the message under `id`, if that is in flight.
+    pub fn key_of(&self, id: PacketId) -> Option<Key> {
+        self.window.find(id).map(|at| Key::new(self.window.at(at).sequence()))
+    }
+
+    /// Whether a message of QoS 2 that waits need not wait for the disk: its packet id must not be that of another message after a crash.
+    pub fn is_on_disk(&self, key: Key) -> bool {
+        key.is_none() || key.get() < self.on_disk_below
+    }
+
+    /// The message that comes next out of the queue gets another key.
+    pub fn renumber_next(&mut self, order: QueueType) -> Key {
+        let key = self.take_key();
+        self.queue.renumber_next(order, key);
+        key
+    }
+
     /// A message is stored that waits: its key.
     pub fn take_key(&mut self) -> Key {
         self.next_sequence += 1;
@@ -234,6 +325,13 @@ impl Outbound {
         self.window.remove(0)
     }
 
+    /// The first message in flight whose sequence is not below `from`, which is that of the next one then.
+    pub fn next_in_flight(&self, from: &mut u64) -> Option<&InFlight> {
+        let entry = self.window.at(self.window.first_from(*from)?);
+        *from = entry.sequence() + 1;
+        Some(entry)
+    }
+
     /// Looks at the first message in flight whose sequence is not below `from`, which is that of the next one then. Takes it out of the window
     /// if `which` is true.
     pub fn look_in_flight(&mut self, from: &mut u64, which: impl FnOnce(&InFlight) -> bool) -> Look<InFlight> {
@@ -276,6 +374,7 @@ mod tests {
 
     use super::*;
     use crate::codec::QoS;
+    use crate::config::QueueType;
     use crate::session::queue::tests::delivery;
 
     fn outbound(next_sequence: u64) -> Outbound {
@@ -404,6 +503,45 @@ mod tests {
         // One that is acknowledged before it was sent again needs no more.
         assert!(outbound.complete(id(4), Stage::AwaitingPubrec));
         assert!(!outbound.has_unsent() && outbound.has_room(3));
+    }
+
+    /// [MQTT-2.2.1-3]: two are said to have been sent under one packet id, and a third is said to have been received.
+    #[test]
+    fn no_two_restored_messages_have_one_id() {
+        let sent = |key, payload| OutgoingMessage { key: Key::new(key), ..delivery(payload, QoS::ExactlyOnce) };
+        let (far, farther) = (7 + IDS, 7 + 2 * IDS);
+        let messages = [
+            Restored::Sent(sent(7, "first")),
+            Restored::Received(Key::new(8)),
+            Restored::Waiting(sent(9, "waits")),
+            Restored::Sent(sent(far, "second")),
+            Restored::Received(Key::new(farther)),
+        ];
+        let mut outbound = Outbound::restored(messages, farther + 1);
+        assert_eq!(ids(&outbound), [8, 9]);
+        assert_eq!(
+            [outbound.stage(id(8)), outbound.stage(id(9))],
+            [Stage::AwaitingPubrec, Stage::AwaitingPubcomp].map(Some)
+        );
+        assert_eq!(
+            (outbound.queue.len(), outbound.queue.next(QueueType::Fifo).map(|next| next.key.get())),
+            (2, Some(9))
+        );
+        assert!(outbound.has_unsent() && outbound.next_sequence() == farther + 2, "the id of the one before is in use");
+    }
+
+    /// One that is never acknowledged does not make the others hard to find: there are 2³¹ sequences between these that have one id.
+    #[test]
+    fn messages_that_are_far_apart_are_found() {
+        let sent = |key| Restored::Sent(OutgoingMessage { key: Key::new(key), ..delivery("x", QoS::AtLeastOnce) });
+        let keys = [3, (1 << 47) + 1, (1 << 47) + 2];
+        let mut outbound = Outbound::restored(keys.map(sent), 1 << 48);
+        for _ in 0..100 {
+            assert!(keys.iter().all(|key| outbound.stage(packet_id(*key)) == Some(Stage::AwaitingPuback)));
+            assert!(outbound.stage(packet_id(4)).is_none());
+        }
+        assert!(outbound.complete(packet_id(keys[1]), Stage::AwaitingPuback));
+        assert!(outbound.stage(packet_id(keys[1])).is_none());
     }
 
     #[derive(Clone, Debug)]

@@ -39,7 +39,7 @@ impl OutgoingMessage {
 }
 
 /// The bounds of one session's queue.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueLimits {
     /// Most messages while the client is connected.
     pub online: Limit,
@@ -52,6 +52,12 @@ pub struct QueueLimits {
 }
 
 impl QueueLimits {
+    /// None.
+    pub fn unlimited(order: QueueType) -> Self {
+        let unlimited = Limit::UNLIMITED;
+        QueueLimits { online: unlimited, offline: unlimited, bytes: unlimited, order }
+    }
+
     /// Those for a connected client whose publishers are held: what is under way when they are told to wait still comes, in any number, and
     /// `under_way` bytes of it at least.
     pub fn while_publishers_wait(self, under_way: usize) -> Self {
@@ -174,12 +180,26 @@ impl Queue {
         insert
     }
 
+    /// Adds at the end what was in the queue before the broker started: no limit concerns it.
+    pub(super) fn restore(&mut self, delivery: OutgoingMessage) {
+        self.waiting.push(delivery);
+    }
+
     /// The message that is to be sent next.
     pub fn next(&self, order: QueueType) -> Option<&OutgoingMessage> {
         match order {
             QueueType::Fifo => self.waiting.first(),
             QueueType::Lifo => self.waiting.last(),
         }
+    }
+
+    /// The message that is to be sent next has another key from here on.
+    pub(super) fn renumber_next(&mut self, order: QueueType, key: Key) {
+        let next = match order {
+            QueueType::Fifo => self.waiting.first_mut(),
+            QueueType::Lifo => self.waiting.last_mut(),
+        };
+        next.into_iter().for_each(|next| next.key = key);
     }
 
     /// Takes out the message that is to be sent next.

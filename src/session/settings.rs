@@ -7,7 +7,7 @@ use crate::codec::QoS;
 use crate::config::SharedPolicy;
 
 /// The settings of a session: enforced by the shard, and sent to MQTT 5 clients where CONNACK has a field for them.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 // What every delivery looks at comes last, next to the session's connection.
 #[repr(C)]
 pub struct SessionSettings {

@@ -107,6 +107,11 @@ impl<S> Sessions<S> {
         self.records.get_mut(index as usize)?.as_deref_mut()
     }
 
+    /// How many places there are: sessions are at some of those below.
+    pub fn places(&self) -> u32 {
+        self.records.len() as u32
+    }
+
     /// Takes a session out. Its place is not used again before [`free_place`](Self::free_place).
     pub fn remove(&mut self, index: u32) -> Option<Box<Session<S>>> {
         let session = self.records.get_mut(index as usize)?.take()?;

@@ -117,6 +117,16 @@ impl Waiting {
         self.places.back()?.as_ref()
     }
 
+    /// The oldest, whose key may change, but nothing that it is found by.
+    pub fn first_mut(&mut self) -> Option<&mut OutgoingMessage> {
+        self.places.front_mut()?.as_mut()
+    }
+
+    /// The newest, likewise.
+    pub fn last_mut(&mut self) -> Option<&mut OutgoingMessage> {
+        self.places.back_mut()?.as_mut()
+    }
+
     /// All of them, in order.
     #[cfg(test)]
     pub fn iter(&self) -> impl Iterator<Item = &OutgoingMessage> {

@@ -123,6 +123,10 @@ impl Window {
 
     fn find_behind(&self, first: u64, id: PacketId) -> Option<usize> {
         let last = self.places.back()?.sequence();
+        // One that is never acknowledged, and millions that were sent after it: there are fewer places than such sequences.
+        if (last - first) / IDS > self.places.len() as u64 {
+            return self.places.iter().rposition(|entry| packet_id(entry.sequence()) == id && !entry.is_gap());
+        }
         let remainder = u64::from(id.get()) - 1;
         let mut sequence = (last / IDS) * IDS + remainder;
         if sequence > last {

@@ -35,6 +35,8 @@ pub(super) struct Agenda<S> {
     outputs: VecDeque<Output<S>>,
     /// Connections that are handed to another shard when their output has been taken.
     hand_offs: VecDeque<(ConnectionId, usize)>,
+    /// For each shard, how many messages it was sent that lead to records on disk there.
+    pub letters: Box<[u64]>,
     /// For each shard, what it is told.
     messages: Vec<Vec<ShardMessage>>,
     /// Shards that are told something.
@@ -94,6 +96,8 @@ pub(super) enum PutOff {
     Wills,
     /// The other shards are to know how many members shared subscriptions have here.
     Members,
+    /// What is stored is to be written to the journal again.
+    Rewriting,
 }
 
 /// Something that an input has set free.
@@ -138,6 +142,7 @@ impl<S> Agenda<S> {
             follow_ups: VecDeque::new(),
             outputs: VecDeque::new(),
             hand_offs: VecDeque::new(),
+            letters: vec![0; shards].into(),
             messages: (0..shards).map(|_| Vec::new()).collect(),
             addressed: VecDeque::new(),
             next_number: 1,
@@ -279,6 +284,7 @@ impl<S> Agenda<S> {
             self.addressed.push_back(to);
         }
         self.turn.did_send(to);
+        self.letters[to] += u64::from(message.leads_to_records());
         self.messages[to].push(message);
     }
 

@@ -21,6 +21,7 @@ use crate::flow::Flow;
 use crate::handshake::{AcceptedConnect, PendingConnect, Refusal, stranger};
 use crate::hooks::Chain;
 use crate::pending_hooks::PendingHooks;
+use crate::persistence::Persistence;
 use crate::session::{Session, SessionSettings, Sessions};
 use crate::sharding::{Publisher, Quotas, hasher};
 use crate::time::Time;
@@ -71,6 +72,8 @@ pub struct Clients<C: Chain> {
     pub(super) program: Program,
     pub(super) statistics: Statistics,
     pub(super) agenda: Agenda<C::State>,
+    /// What is kept on disk, if anything is.
+    pub(super) persistence: Option<Box<Persistence>>,
 }
 
 impl<C: Chain> Clients<C> {
@@ -90,6 +93,7 @@ impl<C: Chain> Clients<C> {
             program: Program::default(),
             statistics: Statistics::new(setup.shards),
             agenda,
+            persistence: None,
             setup,
         }
     }

@@ -3,6 +3,7 @@
 use super::clients::Clients;
 use super::holding;
 use super::input::ArrivedConnection;
+use super::recording;
 use super::sending;
 use crate::client::ConnectionId;
 use crate::codec::{Ack, AckKind, Disconnect, Explained, PacketType, Publish, QoS, ReasonCode};
@@ -10,7 +11,10 @@ use crate::connection::{Connected, Connection, ConnectionStage, PauseReason, Rat
 use crate::delivery;
 use crate::handshake::{AcceptedConnect, PendingConnect};
 use crate::hooks::Chain;
+use crate::persistence::Answer;
 use crate::publishing;
+use crate::session::Stage;
+use crate::sharding::ShardSet;
 use crate::time::Time;
 
 impl<C: Chain> Clients<C> {
@@ -97,6 +101,9 @@ impl<C: Chain> Clients<C> {
         ack: Ack<'_>,
     ) -> Result<(), Violation> {
         let Some(session) = self.sessions.get_mut(index) else { return Ok(()) };
+        if session.stored.is_some() {
+            return on_stored_ack(self, (id, index), kind, ack);
+        }
         let follows = delivery::acknowledge(session, kind, ack)?;
         if let Some((kind, packet_id, code)) = follows.answer {
             self.connections.write(id, |version, out| Ack::new(packet_id, code).encode(kind, version, out));
@@ -107,20 +114,24 @@ impl<C: Chain> Clients<C> {
         Ok(())
     }
 
-    /// PUBACK or PUBREC, with a reason string if there is one.
+    /// PUBACK or PUBREC, with a reason string if there is one. `told`: the shards that were sent something for that.
     pub(super) fn answer_publish(
         &mut self,
         id: ConnectionId,
         index: u32,
         publish: &Publish<'_>,
-        code: ReasonCode,
-        reason: Option<&str>,
+        (code, reason): (ReasonCode, Option<&str>),
+        told: ShardSet,
     ) {
         if publish.qos == QoS::AtMostOnce {
             return;
         }
         let Some(session) = self.sessions.get_mut(index) else { return };
         let Some(answer) = publishing::answer(session, publish, code) else { return };
+        if self.persistence.is_some() {
+            recording::answer_publish_when_stored(self, (id, index), answer, (code, reason), told);
+            return self.pause_if_not_reading(id);
+        }
         match reason {
             None => self.connections.write(id, |version, out| Ack::new(answer.1, code).encode(answer.0, version, out)),
             Some(reason) => {
@@ -176,4 +187,39 @@ impl<C: Chain> Clients<C> {
             connection.pauses.insert(PauseReason::OutputFull);
         }
     }
+}
+
+/// PUBACK, PUBREC, PUBREL or PUBCOMP from the client of a stored session.
+fn on_stored_ack<C: Chain>(
+    clients: &mut Clients<C>,
+    (id, index): (ConnectionId, u32),
+    kind: AckKind,
+    ack: Ack<'_>,
+) -> Result<(), Violation> {
+    let Some((persistence, session)) = clients.persistence.as_mut().zip(clients.sessions.get_mut(index)) else {
+        return Ok(());
+    };
+    let (number, packet_id) = (session.stored, ack.packet_id);
+    let key = session.outbound.key_of(packet_id);
+    let had_it = session.outbound.stage(packet_id) == Some(Stage::AwaitingPubcomp);
+    let follows = delivery::acknowledge(session, kind, ack)?;
+    if let Some(number) = number {
+        match (kind, key) {
+            (AckKind::Pubrel, _) if follows.answer.is_some_and(|(.., code)| code == ReasonCode::Success) => {
+                persistence.record_released(number, packet_id);
+            }
+            (AckKind::Pubrec, Some(key)) if !follows.window_opened && !had_it => {
+                persistence.record_received(number, key);
+            }
+            (_, Some(key)) if follows.window_opened => persistence.record_removed(number, key),
+            _ => {}
+        }
+    }
+    if let Some((kind, packet_id, code)) = follows.answer {
+        recording::answer_when_stored(clients, id, ShardSet::default(), Answer::Ack(kind, packet_id, code));
+    }
+    if follows.window_opened {
+        clients.send_waiting(index);
+    }
+    Ok(())
 }

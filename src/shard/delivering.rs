@@ -7,6 +7,7 @@ use super::clients::Clients;
 use super::holding::{self, hold_without_end};
 use super::message::Hold;
 use super::output::Output;
+use super::recording;
 use super::turn;
 use crate::client::{ConnectionId, DropReason};
 use crate::codec::QoS;
@@ -15,7 +16,7 @@ use crate::delivery::{self, Batch, Delivered, Due, EncodedForms, FanOut, Publish
 use crate::flow::{Account, Backlog, Flow};
 use crate::hooks::{Chain, DroppedMessage, Notified, OfflineMessage};
 use crate::message::Publication;
-use crate::session::{Buffered, Insert, OutgoingMessage, PublicationId, Recipient, Session, StallWatch};
+use crate::session::{Buffered, Insert, Key, OutgoingMessage, PublicationId, Recipient, Session, StallWatch};
 use crate::sharding::Publisher;
 
 /// Recipients that are found in a unit of work, when they are so many that they are written down.
@@ -37,6 +38,8 @@ pub(super) struct Routed<'a> {
     pub is_moved: bool,
     /// How messages in a queue give way to it, if they are many.
     pub portioning: Portioning,
+    /// Its place among publications that are delivered together.
+    pub at: usize,
 }
 
 /// How messages give way to a publication, if they are many.
@@ -56,7 +59,8 @@ impl<C: Chain> Clients<C> {
         self.agenda.turn.did(recipients.len() as u32);
         // For one alone, encoding straight into its output is cheaper. Of a large message that counted when it was read, or as a portion.
         if let [recipient] = recipients {
-            return self.deliver(recipient, routed, None);
+            self.deliver(recipient, routed, None);
+            return recording::record_delivered(self, std::iter::once(routed.publication));
         }
         let bytes = routed.publication.bytes();
         if bytes >= turn::LARGE {
@@ -69,6 +73,7 @@ impl<C: Chain> Clients<C> {
         }
         self.delivery.give_back(forms);
         self.agenda.turn.did_sends(self.connections.with_output() - sends);
+        recording::record_delivered(self, std::iter::once(routed.publication));
     }
 
     /// Delivers a publication to everybody in `recipients`, which it takes out: at once if they are few enough and nothing that is under way
@@ -136,8 +141,8 @@ impl<C: Chain> Clients<C> {
         let (publications, publisher) = (batch.publications(), batch.publisher());
         let routed =
             // They are small: few give way to one.
-            publications.iter().map(|(id, publication)| {
-                Routed { publication, id: *id, publisher, is_moved: false, portioning: Portioning::AtOnce }
+            publications.iter().enumerate().map(|(at, (id, publication))| {
+                Routed { publication, id: *id, publisher, is_moved: false, portioning: Portioning::AtOnce, at }
             });
         let routed: Vec<_> = routed.collect();
         let mut forms = self.delivery.lend_forms(routed.len());
@@ -149,6 +154,7 @@ impl<C: Chain> Clients<C> {
         }
         self.delivery.give_back(forms);
         self.agenda.turn.did_sends(self.connections.with_output() - sends);
+        recording::record_delivered(self, publications.iter().map(|(_, publication)| publication));
     }
 
     /// Delivers a publication to one recipient. `encoded` has what was encoded for others; none if there is this one only.
@@ -181,7 +187,10 @@ impl<C: Chain> Clients<C> {
             return self.settle(recipient, routed, (qos, retain, false), outcome);
         };
         let Some(mut to) = self.connections.writable(id) else { return };
-        let is_free = !session.outbound.is_anything_waiting() && to.connection.outbox.waiting() < self.flow.most();
+        let waits_for_disk = qos == QoS::ExactlyOnce && session.stored.is_some();
+        let is_free = !session.outbound.is_anything_waiting()
+            && to.connection.outbox.waiting() < self.flow.most()
+            && !waits_for_disk;
         let (mut pace, mut is_lossless) = (Pace::Free, false);
         if !is_free {
             let listener = to.connection.listener;
@@ -197,6 +206,9 @@ impl<C: Chain> Clients<C> {
         if outcome == Delivered::Sent {
             self.statistics.counters.messages_out += 1;
             to.queue_for_output();
+            if qos > QoS::AtMostOnce && session.stored.is_some() {
+                recording::note_sent(&mut self.persistence, session, (recipient, routed.at), (qos, retain));
+            }
         } else {
             let keeps = is_lossless || keeps_for_group(&self.flow, (id, qos), recipient, routed);
             self.settle(recipient, routed, (qos, retain, keeps), outcome);
@@ -249,7 +261,11 @@ impl<C: Chain> Clients<C> {
         keeps: bool,
     ) -> bool {
         let Some(session) = self.sessions.get_mut(recipient.session) else { return false };
-        let delivery = recipient.delivery(routed.publication, qos, retain);
+        let mut delivery = recipient.delivery(routed.publication, qos, retain);
+        if qos > QoS::AtMostOnce && session.stored.is_some() {
+            delivery.key = session.outbound.take_key();
+        }
+        let key = delivery.key;
         let limits = session.settings.queue;
         let limits = if keeps { limits.while_publishers_wait(self.setup.under_way()) } else { limits };
         let most = match routed.portioning {
@@ -258,8 +274,17 @@ impl<C: Chain> Clients<C> {
             }
             _ => usize::MAX,
         };
-        let insert = session.outbound.queue.push_in_portions(delivery, &limits, online, self.agenda.now(), most);
+        let mut insert = session.outbound.queue.push_in_portions(delivery, &limits, online, self.agenda.now(), most);
         let stored = insert.stored;
+        if !stored && !key.is_none() {
+            // It was never recorded.
+            let itself = insert.dropped.iter_mut().filter(|(dropped, _)| dropped.key == key);
+            itself.for_each(|(dropped, _)| dropped.key = Key::NONE);
+        }
+        if stored && !key.is_none() {
+            let (persistence, as_) = (&mut self.persistence, (qos, retain));
+            recording::note(persistence, session, (recipient, routed.at), (key, false), as_);
+        }
         if !insert.dropped.is_empty() {
             gave_way(self, (recipient, routed), insert);
         }
@@ -268,6 +293,9 @@ impl<C: Chain> Clients<C> {
 
     /// Counts a dropped message and tells the hooks.
     pub(super) fn report_dropped(&mut self, index: u32, delivery: &OutgoingMessage, reason: DropReason) {
+        if !delivery.key.is_none() {
+            recording::record_removed(self, index, delivery.key);
+        }
         self.report_drop(index, &delivery.message.publication(), delivery.qos, delivery.retain, reason);
     }
 
@@ -307,7 +335,7 @@ impl<C: Chain> Clients<C> {
         let portioning = Portioning::AtOnce;
         self.deliver_all(
             &[recipient],
-            &Routed { publication: &publication, id, publisher: None, is_moved, portioning },
+            &Routed { publication: &publication, id, publisher: None, is_moved, portioning, at: 0 },
         );
     }
 }
@@ -321,7 +349,7 @@ fn gave_way<C: Chain>(clients: &mut Clients<C>, (recipient, routed): (&Recipient
         clients.report_dropped(recipient.session, &dropped, reason);
     }
     let Some(instance) = clients.instance_of(recipient).filter(|_| insert.is_unfinished) else { return };
-    let Routed { publication, id, publisher, is_moved, portioning } = *routed;
+    let Routed { publication, id, publisher, is_moved, portioning, at: _ } = *routed;
     let (mountpoint, number) = match portioning {
         Portioning::AtOnce => return,
         Portioning::Behind { mountpoint } => (mountpoint, None),

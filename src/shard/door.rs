@@ -2,6 +2,7 @@
 
 use super::agenda::FollowUp;
 use super::arriving;
+use super::committing;
 use super::holding;
 use super::input::Input;
 use super::last_bytes;
@@ -10,6 +11,7 @@ use super::message::ShardMessage;
 use super::migrating::send_subscriptions;
 use super::output::Output;
 use super::replaying::Replaying;
+use super::restoring;
 use super::sending;
 use super::turn::{FILTER, Line, TurnState};
 use super::unaccepted;
@@ -75,11 +77,17 @@ impl<C: Chain> Shard<C> {
                 holding::set_memory(&mut self.pubsub.clients, stage);
             }
             Input::Undelivered => clients.statistics.counters.program_dropped += 1,
+            Input::Restored => restoring::end_crashed(self),
+            Input::Journal(answer) => committing::journal_answered(self, answer),
             Input::Tick => self.tick(),
             Input::Stop => self.stop(),
         }
         self.do_follow_ups();
         while self.pubsub.clients.agenda.is_stopping() && self.go_on_stopping() {
+            self.do_follow_ups();
+        }
+        if self.pubsub.clients.persistence.is_some() {
+            committing::settle(self);
             self.do_follow_ups();
         }
     }
@@ -145,7 +153,10 @@ impl<C: Chain> Shard<C> {
             accepted.unread = unread.as_slice().to_vec();
             return Some(Output::HandOff { connection: id, to, accepted });
         }
-        clients.agenda.next_messages().map(|(to, messages)| Output::Messages { to, messages })
+        if let Some((to, messages)) = clients.agenda.next_messages() {
+            return Some(Output::Messages { to, messages });
+        }
+        clients.persistence.as_mut()?.next_effect().map(Output::Journal)
     }
 
     /// Does what is due, and what did not fit into the last turn, as far as it fits into this one.
@@ -242,6 +253,11 @@ impl<C: Chain> Shard<C> {
     /// A message from another shard.
     fn on_message(&mut self, from: usize, message: ShardMessage) {
         let pubsub = &mut self.pubsub;
+        if let Some(persistence) = &mut pubsub.clients.persistence
+            && message.leads_to_records()
+        {
+            persistence.letter_came(from);
+        }
         match message {
             ShardMessage::Publish { sequence, mountpoint, message, number, publisher } => {
                 let id = PublicationId { shard: from, sequence };
@@ -280,7 +296,7 @@ impl<C: Chain> Shard<C> {
                 pubsub.routing.received(from, sequence);
                 match self.migration.flushed(token) {
                     Flushed::Session => pubsub.clients.agenda.follow_up(FollowUp::SessionMayLeave(token)),
-                    Flushed::Slots(slots) => self.slots_answered(slots),
+                    Flushed::Slots(slots) => slots_answered(self, slots),
                 }
             }
             ShardMessage::SessionComes(announcement) => arriving::comes(self, from, *announcement),
@@ -290,7 +306,7 @@ impl<C: Chain> Shard<C> {
             ShardMessage::SlotsMoved(moved) => self.slots_moved(from, &moved),
             ShardMessage::SlotsSeen { token } => {
                 let slots = self.migration.slots.answered(token);
-                self.slots_answered(slots);
+                slots_answered(self, slots);
             }
             ShardMessage::SlotEmptied { slot } => self.migration.slots.slot_emptied(slot),
             ShardMessage::Pull { subscriber } => self.pulled(from, subscriber),
@@ -310,6 +326,11 @@ impl<C: Chain> Shard<C> {
                 holding::end(&mut pubsub.clients, connection, hold);
             }
             ShardMessage::WillsPublished => pubsub.clients.agenda.stop.other_has_published(),
+            ShardMessage::Committed(committed) => {
+                if let Some(persistence) = &mut pubsub.clients.persistence {
+                    persistence.letters_committed(from, committed);
+                }
+            }
             ShardMessage::Counters(counted) => pubsub.clients.statistics.others[from] = *counted,
         }
     }
@@ -322,9 +343,9 @@ impl<C: Chain> Shard<C> {
             arriving::taken_in(self, portion);
         }
     }
+}
 
-    /// Every shard has answered what it was told of these slots, which left.
-    fn slots_answered(&mut self, slots: Vec<u16>) {
-        slots.into_iter().for_each(|slot| self.pubsub.clients.agenda.follow_up(FollowUp::SlotMayBeEmpty(slot)));
-    }
+/// Every shard has answered what it was told of these slots, which left.
+fn slots_answered<C: Chain>(shard: &mut Shard<C>, slots: Vec<u16>) {
+    slots.into_iter().for_each(|slot| shard.pubsub.clients.agenda.follow_up(FollowUp::SlotMayBeEmpty(slot)));
 }

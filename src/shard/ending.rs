@@ -12,6 +12,7 @@ use super::memberships;
 use super::message::ShardMessage;
 use super::output::Output;
 use super::pubsub::PubSub;
+use super::recording;
 use super::remnants::{EndedSession, SessionEnd};
 use super::replaying::Replaying;
 use super::turn;
@@ -98,18 +99,20 @@ impl<C: Chain> PubSub<C> {
         leftovers::client_left(&mut self.clients, index);
         let Some(session) = self.clients.sessions.get_mut(index) else { return };
         let suppress = self.clients.setup.config.session.suppress_will_on_takeover;
-        if publish_will(session, reason, suppress, self.clients.agenda.is_stopping(), self.clients.agenda.now()) {
+        let publishes_will =
+            publish_will(session, reason, suppress, self.clients.agenda.is_stopping(), self.clients.agenda.now());
+        if publishes_will {
             self.publish_will_of(index);
         }
         if self.clients.sessions.get(index).is_some_and(Session::is_kept) {
-            self.go_offline(index, reason);
+            self.go_offline(index, reason, publishes_will);
         } else {
             self.end_session(index, SessionEnd::Gone(reason));
         }
     }
 
-    /// A kept session waits for its client.
-    fn go_offline(&mut self, index: u32, reason: EndReason) {
+    /// A kept session waits for its client, whose will was published or not.
+    fn go_offline(&mut self, index: u32, reason: EndReason, published_will: bool) {
         leftovers::give_to_others(self, index);
         let clients = &mut self.clients;
         let now = clients.agenda.now();
@@ -118,6 +121,7 @@ impl<C: Chain> PubSub<C> {
         let notified = clients.chain.on_client_offline(&session.client, &mut session.state, reason);
         clients.notified(index, notified);
         clients.sessions.went_offline(index);
+        recording::record_offline(clients, index, published_will);
         clients.arm_session(index);
     }
 

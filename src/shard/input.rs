@@ -9,6 +9,7 @@ use crate::client::ConnectionId;
 use crate::codec::ReasonCode;
 use crate::handshake::{AcceptedConnect, PendingConnect};
 use crate::hooks::HookAnswer;
+use crate::journal;
 use crate::memory::MemoryStage;
 use crate::migration::SessionTransfer;
 use crate::retained::Replay;
@@ -115,6 +116,11 @@ pub enum Input<'a, S> {
     Request(Request),
     /// The embedding program had no room for a message that was handed over with [`Output::Deliver`](super::Output::Deliver).
     Undelivered,
+    /// All shards have the sessions that were on disk, and know of each other what these have subscribed to. Comes once, before anybody is
+    /// connected.
+    Restored,
+    /// An effect of [`Output::Journal`](super::Output::Journal) has been carried out, or could not be.
+    Journal(journal::Answer),
     /// Time has passed: what is due is done.
     Tick,
     /// An orderly stop begins: every client is told, every will is published, also those of clients that are away, every hook is

@@ -12,6 +12,7 @@ use super::delivering::tell_dropped;
 use super::hooks;
 use super::offering::{self, Offered, is_much_passed_on};
 use super::pubsub::PubSub;
+use super::recording;
 use super::remnants::{AwayQos0, AwayShared, EndedSession, Leftover, SessionEnd};
 use super::turn;
 use super::wills::publish_of_ended;
@@ -321,6 +322,7 @@ fn give<C: Chain>(pubsub: &mut PubSub<C>, away: &mut AwayShared, until: Until) -
                     away.put_back = Some(message);
                     return seen_to;
                 }
+                recording::record_passed_on(&mut pubsub.clients, away.session, message.key);
             }
             Look::Kept => {
                 kept += 1;
@@ -379,6 +381,7 @@ fn finish<C: Chain>(pubsub: &mut PubSub<C>, ended: EndedSession<C::State>) {
     if let Some(will) = will {
         publish_of_ended(pubsub, &mut session, will);
     }
+    recording::record_ended(&mut pubsub.clients, &session);
     pubsub.clients.agenda.follow_up(FollowUp::SessionEnded(session.slot, subscriber, leaving));
 }
 

@@ -17,6 +17,8 @@ pub struct Shard<C: Chain> {
     pub(super) handshake: Handshake,
     pub(super) migration: Migration,
     pub(super) takeovers: Takeovers,
+    /// Sessions that were on disk, and whose clients were connected when the last broker ended; by their places.
+    pub(super) restored: Vec<u32>,
 }
 
 impl<C: Chain> Shard<C> {
@@ -41,6 +43,7 @@ impl<C: Chain> Shard<C> {
             handshake,
             migration: Migration::new(id, shards, seed),
             takeovers: Takeovers::default(),
+            restored: Vec::new(),
         }
     }
 }

@@ -7,6 +7,7 @@ use super::counters::Counted;
 use crate::client::{ConnectionId, SessionFound, SessionRequest, SubscriberId};
 use crate::message::Message;
 use crate::migration::SessionAnnouncement;
+use crate::persistence::Committed;
 use crate::retained::{Counts, RetainedPage, RetainedQuestion};
 use crate::routing::{MemberCounts, Turn};
 use crate::session::SubscriptionPortion;
@@ -162,6 +163,17 @@ pub enum ShardMessage {
     WillsPublished,
     /// What the sender has counted so far.
     Counters(Box<Counted>),
+    /// So many of the receiver's messages that [lead to records](ShardMessage::leads_to_records) are on disk at the sender, with all that
+    /// followed from them.
+    Committed(Committed),
+}
+
+impl ShardMessage {
+    /// Whether it may lead to records on disk that somebody waits for.
+    #[inline]
+    pub fn leads_to_records(&self) -> bool {
+        matches!(self, ShardMessage::Publish { .. } | ShardMessage::Share(_) | ShardMessage::Retain { .. })
+    }
 }
 
 /// Slots that belong to another shard now.

@@ -6,6 +6,7 @@ use crate::client::{ConnectionId, SessionFound};
 use crate::connection::SendBuffer;
 use crate::handshake::AcceptedConnect;
 use crate::hooks::HookFuture;
+use crate::journal::Effect;
 use crate::message::Message;
 use crate::migration::SlotsMoving;
 
@@ -97,6 +98,9 @@ pub enum Output<S> {
         /// The messages.
         messages: Vec<ShardMessage>,
     },
+    /// Do something for the journal of this shard, and say with [`Input::Journal`](super::Input::Journal) what became of it, if it has an
+    /// answer.
+    Journal(Effect),
     /// After [`Input::Stop`](super::Input::Stop), once: all connections are closed, all hooks were called, and the tasks
     /// that notifications left are done.
     Stopped,

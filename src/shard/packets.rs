@@ -2,10 +2,11 @@
 
 use super::publications::PublishContext;
 use super::pubsub::PubSub;
+use super::recording;
 use super::subscriptions::News;
 use super::turn;
 use crate::client::{ConnectionId, EndReason, OneLine};
-use crate::codec::{Disconnect, Publish, ReasonCode, Subscribe, Unsubscribe};
+use crate::codec::{Disconnect, Publish, QoS, ReasonCode, Subscribe, Unsubscribe};
 use crate::connection::{PauseReason, Violation};
 use crate::handshake::expiry_at_disconnect;
 use crate::hooks::ask::{self, Resumed};
@@ -13,9 +14,11 @@ use crate::hooks::{
     Chain, PublishModifiersM5, PublishedM5, RequestedFilter, SubscribeModifiersM5, SubscribeRequestM5,
     UnsubscribeModifiersM5, UnsubscribeRequestM5, Unsubscribed, Verdict,
 };
+use crate::persistence::Answer;
 use crate::publishing::{self, Checked, Consequence, Decision, RawPacket, Refused};
 use crate::routing::Origin;
 use crate::session::Subscription;
+use crate::sharding::ShardSet;
 use crate::subscribing::{self, ClientSubscribe, PendingSubscribe, SubscribeSource};
 use crate::topic::{TopicFilter, TopicName};
 
@@ -63,12 +66,13 @@ impl<C: Chain> PubSub<C> {
         let topic = match checked {
             Checked::Ask(topic) => topic,
             Checked::Repeated => {
-                clients.answer_publish(id, index, publish, ReasonCode::Success, None);
+                let told = recording::all_shards(clients);
+                clients.answer_publish(id, index, publish, (ReasonCode::Success, None), told);
                 return Ok(());
             }
             Checked::Refused(code) => {
                 clients.statistics.counters.publish_refused += 1;
-                clients.answer_publish(id, index, publish, code, None);
+                clients.answer_publish(id, index, publish, (code, None), ShardSet::default());
                 return Ok(());
             }
         };
@@ -133,7 +137,12 @@ impl<C: Chain> PubSub<C> {
         }
         let nobody = published.recipients == 0;
         let code = if nobody { ReasonCode::NoMatchingSubscribers } else { ReasonCode::Success };
-        clients.answer_publish(id, index, publish, code, None);
+        let mut told = published.told;
+        if publication.qos > QoS::AtMostOnce || publish.qos > QoS::AtMostOnce {
+            recording::wait_for_later_deliveries(self, &mut told);
+        }
+        let clients = &mut self.clients;
+        clients.answer_publish(id, index, publish, (code, None), told);
         if let Some(throttle) = by.throttle {
             clients.throttle(id, now + throttle);
         }
@@ -145,7 +154,8 @@ impl<C: Chain> PubSub<C> {
         let configured = self.clients.setup.config.session.unauthorized_publish;
         match refused.consequence(session.client.version, configured) {
             Consequence::Answer(code, reason) => {
-                self.clients.answer_publish(id, index, publish, code, reason.as_deref())
+                let answer = (code, reason.as_deref());
+                self.clients.answer_publish(id, index, publish, answer, ShardSet::default());
             }
             Consequence::End(reason) => {
                 // For the log: such a client cannot be told.
@@ -221,6 +231,7 @@ impl<C: Chain> PubSub<C> {
                 let subscription = Subscription { options: granted.options, id: subscription_id };
                 self.clients.statistics.counters.subscriptions += u64::from(is_new);
                 self.add_subscription(mountpoint, &granted.filter, index, subscription, true, &mut news);
+                recording::record_subscribed(&mut self.clients, index, &granted.filter, subscription);
                 granted
             }));
         }
@@ -267,6 +278,7 @@ impl<C: Chain> PubSub<C> {
         };
         let (codes, removed) = subscribing::unsubscribe(session, &requested, &by, limits.max_topic_levels);
         self.remove_subscriptions(index, &removed);
+        recording::record_unsubscribed(&mut self.clients, index, &removed);
         let Some(session) = self.clients.sessions.get_mut(index) else { return Ok(()) };
         if !removed.is_empty() {
             let topics: Vec<&str> = removed.iter().map(TopicFilter::as_str).collect();
@@ -275,11 +287,17 @@ impl<C: Chain> PubSub<C> {
             self.clients.notified(index, notified);
         }
         let Some(session) = self.clients.sessions.get(index) else { return Ok(()) };
+        let write = |version, out: &mut Vec<u8>| {
+            subscribing::unsuback(unsubscribe.packet_id, &codes, &by, version, &session.settings, out)
+        };
+        if session.stored.is_some() {
+            let mut packet = Vec::new();
+            write(session.client.version, &mut packet)?;
+            recording::answer_when_stored(&mut self.clients, id, ShardSet::default(), Answer::Packet(packet.into()));
+            return Ok(());
+        }
         let mut written = Ok(());
-        self.clients.connections.write(id, |version, out| {
-            let packet_id = unsubscribe.packet_id;
-            written = subscribing::unsuback(packet_id, &codes, &by, version, &session.settings, out);
-        });
+        self.clients.connections.write(id, |version, out| written = write(version, out));
         written
     }
 

@@ -11,6 +11,7 @@ use super::message::ShardMessage;
 use super::pubsub::PubSub;
 use super::remnants::Remnant;
 use super::replaying::Replaying;
+use super::rewriting;
 use super::turn;
 use super::wills;
 use crate::delivery::FanOut;
@@ -114,7 +115,8 @@ impl<C: Chain> PubSub<C> {
             }
         }
         let publication = message.publication();
-        self.clients.deliver_all(&there, &Routed { publication: &publication, id, publisher, is_moved, portioning });
+        self.clients
+            .deliver_all(&there, &Routed { publication: &publication, id, publisher, is_moved, portioning, at: 0 });
     }
 
     /// Ends the subscriptions of a session that is about to be gone from the table, as far as that fits into this turn; what is left is for
@@ -192,6 +194,7 @@ fn do_what_was_left<C: Chain>(pubsub: &mut PubSub<C>) {
             PutOff::Replays => pubsub.replay_some(),
             PutOff::Wills => wills::begin_turn(pubsub),
             PutOff::Members => members::tell_some(pubsub),
+            PutOff::Rewriting => rewriting::rewrite_some(pubsub),
         }
     }
 }

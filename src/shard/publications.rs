@@ -8,6 +8,7 @@ use super::holding::hold_for_room;
 use super::message::{ShardMessage, Share};
 use super::passing_over::{PassingOver, are_ready};
 use super::pubsub::PubSub;
+use super::recording;
 use super::replaying::Replaying;
 use crate::client::ConnectionId;
 use crate::codec::QoS;
@@ -120,7 +121,14 @@ impl<C: Chain> PubSub<C> {
             self.clients.deliver_in_turn(
                 mountpoint,
                 &mut recipients.local,
-                &Routed { publication, id, publisher, is_moved: false, portioning: Portioning::Behind { mountpoint } },
+                &Routed {
+                    publication,
+                    id,
+                    publisher,
+                    is_moved: false,
+                    portioning: Portioning::Behind { mountpoint },
+                    at: 0,
+                },
             );
         }
         self.routing.give_back(recipients);
@@ -222,7 +230,9 @@ impl<C: Chain> PubSub<C> {
     /// Retains a message of shard `from`, whose topic this one owns.
     pub(super) fn apply_retained(&mut self, from: usize, mountpoint: u32, message: Message) {
         let limits = &self.clients.setup.config.retained;
-        if self.retained.apply(from, mountpoint, message.clone(), limits) == Retention::Refused {
+        let retention = self.retained.apply(from, mountpoint, message.clone(), limits);
+        recording::record_retained(self, mountpoint, &message, retention);
+        if retention == Retention::Refused {
             self.clients.statistics.counters.retained_refused += 1;
             let limit = if self.retained.may_grow { "a limit of [retained]" } else { "limits.max_memory" };
             tracing::warn!(topic = message.topic().as_str(), limit, "a limit is reached: message not retained");
@@ -252,7 +262,7 @@ impl<C: Chain> PubSub<C> {
         self.clients.agenda.turn.did_look(looked_at);
         let publisher = publisher.map(|connection| Publisher { shard: id.shard, connection });
         let portioning = Portioning::Behind { mountpoint };
-        let routed = Routed { publication: &publication, id, publisher, is_moved: false, portioning };
+        let routed = Routed { publication: &publication, id, publisher, is_moved: false, portioning, at: 0 };
         self.clients.deliver_in_turn(mountpoint, &mut recipients.local, &routed);
         self.routing.give_back(recipients);
     }
@@ -309,8 +319,14 @@ pub(super) fn give_to_member<C: Chain>(
     recipients.add_member(member, filter.clone());
     let publication = message.publication();
     let (id, is_moved) = (PublicationId::NONE, turn.is_moved);
-    let routed =
-        Routed { publication: &publication, id, publisher, is_moved, portioning: Portioning::Behind { mountpoint } };
+    let routed = Routed {
+        publication: &publication,
+        id,
+        publisher,
+        is_moved,
+        portioning: Portioning::Behind { mountpoint },
+        at: 0,
+    };
     if turn.is_moved {
         // It has no place among what its publisher sends any more.
         pubsub.clients.deliver_all(&recipients.local, &routed);

@@ -6,7 +6,9 @@ use super::delivering::{Portioning, Routed};
 use super::message::ShardMessage;
 use super::output::Output;
 use super::pubsub::PubSub;
+use super::recording;
 use super::sending;
+use crate::codec::QoS;
 use crate::config::QueueType;
 use crate::delivery::{self, Delivered, PublishWriter};
 use crate::hooks::Chain;
@@ -114,6 +116,9 @@ impl<'a, C: Chain> Replaying<'a, C> {
         let Some(session) = clients.sessions.get_mut(recipient.session) else { return true };
         let Some(mut to) = session.connection.and_then(|id| clients.connections.writable(id)) else { return false };
         let qos = delivery::qos_for(session, recipient, publication);
+        if qos == QoS::ExactlyOnce && session.stored.is_some() {
+            return recording::store_retained(clients, recipient, publication);
+        }
         let (chain, traffic, now) = (&mut clients.chain, &mut clients.delivery.traffic, clients.agenda.now());
         let mut writer = PublishWriter { chain, traffic, buffers: to.buffers, now };
         match writer.send_retained(session, to.connection, recipient, publication, qos, clients.flow.most()) {
@@ -124,7 +129,7 @@ impl<'a, C: Chain> Replaying<'a, C> {
             }
             Some(outcome) => {
                 let (id, portioning) = (PublicationId::NONE, Portioning::AtOnce);
-                let routed = Routed { publication, id, publisher: None, is_moved: false, portioning };
+                let routed = Routed { publication, id, publisher: None, is_moved: false, portioning, at: 0 };
                 clients.settle(recipient, &routed, (qos, true, false), outcome);
             }
         }

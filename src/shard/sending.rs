@@ -4,6 +4,7 @@
 use super::agenda::FollowUp;
 use super::clients::Clients;
 use super::delivering::queue_is_shorter;
+use super::recording;
 use super::turn::{self, Line};
 use crate::client::{ConnectionId, DropReason};
 use crate::delivery::PublishWriter;
@@ -89,6 +90,9 @@ fn send_until_a_drop<C: Chain>(clients: &mut Clients<C>, index: u32) -> Option<(
     }
     if progress.is_enough {
         wait(clients, index);
+    }
+    if !progress.launched.is_empty() || progress.renumbered.is_some() {
+        recording::record_launched(clients, index, &progress.launched, progress.renumbered);
     }
     progress.dropped
 }

@@ -200,6 +200,12 @@ impl<C: Chain> Shard<C> {
         {
             clients.arm_connection(id, look);
             return FrontPacket::Stop;
+        } else if let Some(persistence) = &mut clients.persistence
+            && persistence.is_crowded()
+        {
+            connection.pauses.insert(PauseReason::Disk);
+            persistence.waiting_for_room.push(id);
+            return FrontPacket::Stop;
         } else if !self.pubsub.wills.is_empty() && due_wills::holds(&self.pubsub.wills, connection, &mut clients.flow) {
             return FrontPacket::Stop;
         } else if !clients.delivery.fan_outs.is_empty() {

@@ -6,6 +6,7 @@ use super::offering::is_much_passed_on;
 use super::passing_over::PassingOver;
 use super::publications::{give_to_member, send_on};
 use super::pubsub::PubSub;
+use super::recording;
 use crate::codec::QoS;
 use crate::config::SharedPolicy;
 use crate::hooks::Chain;
@@ -74,13 +75,15 @@ fn pass_on<C: Chain>(pubsub: &mut PubSub<C>, index: u32) -> bool {
         let Some(session) = pubsub.clients.sessions.get_mut(index) else { return took };
         let is_next =
             |delivery: &OutgoingMessage| delivery.qos > QoS::AtMostOnce && delivery.group.as_ref() == Some(&group);
-        let Some(OutgoingMessage { message, .. }) = session.outbound.queue.take_first(is_next) else { return took };
+        let taken = session.outbound.queue.take_first(is_next);
+        let Some(OutgoingMessage { message, key, .. }) = taken else { return took };
         if let Some(member) = here {
             took = true;
             give_to_member(pubsub, (mountpoint, &group), &member, &message, (turn, None));
         } else if let Some(shard) = shard {
             send_on(pubsub, shard, (mountpoint, &group), message, turn, None);
         }
+        recording::record_passed_on(&mut pubsub.clients, index, key);
     }
     took
 }

@@ -15,6 +15,7 @@ use crate::client::EndReason;
 use crate::codec::ReasonCode;
 use crate::connection::{ConnectionStage, PauseReason};
 use crate::hooks::Chain;
+use crate::session::Session;
 
 impl<C: Chain> PubSub<C> {
     /// Publishes the will of a session, whose client is not served any more: nothing of it comes behind its will.
@@ -52,8 +53,9 @@ impl<C: Chain> Shard<C> {
             }
         }
         wills::go_on(pubsub);
-        // Nothing of a session outlives the broker: what delayed wills wait for would not come [MQTT-3.1.2-8].
-        for index in pubsub.clients.sessions.which(|session| session.will.is_some()) {
+        // What delayed wills wait for would not come [MQTT-3.1.2-8], but for those on disk.
+        let waits_on = |session: &Session<C::State>| session.stored.is_some() && session.connection.is_none();
+        for index in pubsub.clients.sessions.which(|session| session.will.is_some() && !waits_on(session)) {
             pubsub.publish_last_will(index);
         }
         // What has not left yet ends here.
@@ -77,7 +79,8 @@ impl<C: Chain> Shard<C> {
             return true;
         }
         let clients = &mut self.pubsub.clients;
-        if !is_any_arriving && !clients.pending_hooks.has_notifications() && clients.agenda.stop.ends() {
+        let is_settled = clients.persistence.as_ref().is_none_or(|persistence| persistence.is_settled());
+        if !is_any_arriving && !clients.pending_hooks.has_notifications() && is_settled && clients.agenda.stop.ends() {
             clients.agenda.output(Output::Stopped);
         }
         false

@@ -8,15 +8,18 @@ use super::members;
 use super::message::ShardMessage;
 use super::output::Output;
 use super::pubsub::PubSub;
+use super::recording;
 use super::replaying::Replaying;
 use super::turn;
 use crate::client::ConnectionId;
 use crate::codec::{QoS, RetainHandling, SubscriptionOptions};
 use crate::connection::{ConnectionStage, PauseReason, Pending, Violation};
 use crate::hooks::{Chain, ask};
+use crate::persistence::Answer;
 use crate::retained::Counts;
 use crate::routing::Change;
 use crate::session::Subscription;
+use crate::sharding::ShardSet;
 use crate::subscribing::{Granted, PendingSubscribe, SubscribeSource, suback, wanted};
 use crate::topic::TopicFilter;
 
@@ -216,6 +219,13 @@ impl<C: Chain> PubSub<C> {
         let Some(session) = self.clients.sessions.get(pending.session) else { return Ok(()) };
         // It waits on the shard where its session is: neither can have gone without the other.
         debug_assert_eq!(session.connection, Some(id), "a connection keeps its session");
+        if session.stored.is_some() {
+            let mut packet = Vec::new();
+            suback(pending, client, session.client.version, &session.settings, &mut packet)
+                .map_err(|violation| (id, violation))?;
+            recording::answer_when_stored(&mut self.clients, id, ShardSet::default(), Answer::Packet(packet.into()));
+            return Ok(());
+        }
         let mut written = Ok(());
         self.clients.connections.write(id, |version, out| {
             written = suback(pending, client, version, &session.settings, out);

@@ -43,7 +43,8 @@ impl ShardMessage {
             | ShardMessage::SlotEmptied { .. }
             | ShardMessage::MakeRoom
             | ShardMessage::Publisher { .. }
-            | ShardMessage::WillsPublished => 0,
+            | ShardMessage::WillsPublished
+            | ShardMessage::Committed(_) => 0,
         };
         size_of::<ShardMessage>() + held
     }

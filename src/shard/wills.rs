@@ -8,6 +8,7 @@ use super::due_wills::{are_many_under_way, await_room, release_publishers, wait}
 use super::hooks;
 use super::publications::{self, PublishContext};
 use super::pubsub::PubSub;
+use super::recording;
 use super::turn::PACKET;
 use crate::client::SubscriberId;
 use crate::hooks::Chain;
@@ -30,6 +31,7 @@ impl<C: Chain> PubSub<C> {
         let Some(session) = self.clients.sessions.get_mut(index) else { return };
         let notified = tell_will(&mut self.clients.chain, &client, &mut session.state, &will);
         self.clients.notified(index, notified);
+        recording::record_will_gone(&mut self.clients, index);
     }
 }
 

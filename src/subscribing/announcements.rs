@@ -51,6 +51,11 @@ impl Announcements {
         number
     }
 
+    /// Whether all have answered all of them.
+    pub fn are_complete(&self) -> bool {
+        self.unanswered.is_empty()
+    }
+
     /// Whether all have answered this one.
     pub fn is_complete(&self, number: u64) -> bool {
         number <= self.complete

@@ -115,6 +115,11 @@ impl<T: Named + 'static> TopicMap<T> {
         self.0.range::<dyn Key, _>((Bound::Included(&first as &dyn Key), Bound::Unbounded)).map(|entry| &entry.0)
     }
 
+    /// All that is kept, in the order of the topics.
+    pub fn into_values(self) -> impl Iterator<Item = T> {
+        self.0.into_iter().map(|entry| entry.0)
+    }
+
     /// How many topics there are.
     pub fn len(&self) -> usize {
         self.0.len()

@@ -498,6 +498,7 @@ impl<C: Chain> World<C> {
             Output::Deliver { subscription, message } => self.delivered.push((subscription, message)),
             Output::Subscribed { subscription } => self.subscribed.push(subscription),
             Output::Messages { to, messages } => self.messages[shard][to].extend(messages),
+            Output::Journal(_) => unreachable!("there is no store"),
             Output::Stopped => self.stopped += 1,
         }
     }

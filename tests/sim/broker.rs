@@ -538,6 +538,7 @@ impl Broker {
             }
             Output::RunHook { task, future } => self.hooks.push(Running { shard, task, future, asleep: false }),
             Output::CancelHook { task } => self.hooks.retain(|hook| (hook.shard, hook.task) != (shard, task)),
+            Output::Journal(_) => unreachable!("there is no store"),
             Output::Stopped => self.stopped += 1,
         }
     }

@@ -147,6 +147,7 @@ impl Judge {
                 (v311 && connection.refusing) || self.may_fail_to_authenticate(serial)
             }
             EndReason::ServerShutdown => self.stopping,
+            EndReason::ServerCrash => false,
             EndReason::ProtocolError(_) | EndReason::Quota(_) | EndReason::MaximumLifetime => false,
         };
         if !fits {

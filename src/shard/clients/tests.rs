@@ -26,6 +26,7 @@ fn routed<'a>(publication: &'a Publication<'a>, publisher: Option<Publisher>) ->
         publisher,
         is_moved: false,
         portioning: Portioning::AtOnce,
+        at: 0,
     }
 }
 

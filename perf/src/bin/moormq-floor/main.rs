@@ -134,7 +134,7 @@ impl Floor {
                     self.router.sent(conn.index(), output.bytes);
                 }
             }
-            Completion::Woken => {}
+            Completion::Woken | Completion::FileWritten { .. } | Completion::FileSynced(_) => {}
         }
     }
 

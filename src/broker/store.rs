@@ -1,0 +1,145 @@
+//! The store on disk: what a broker reads of it when it starts.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use super::layout::StartError;
+use crate::config::{StorageConfig, StoredDurability};
+use crate::hooks::Chain;
+use crate::journal::{Floor, Journal, Settings, Sync};
+use crate::message::Message;
+use crate::net::clock::Clock;
+use crate::net::opening::Opening;
+use crate::persistence::{Durability, PersistenceSetup};
+use crate::records::{Image, Record, StoredSession, WallClock, WallTime};
+use crate::shard::Shard;
+use crate::sharding::{hasher, owner_of};
+use crate::storage::{self, StoreDirectory};
+
+/// A store that is open, and what was in it.
+pub(super) struct Store {
+    pub directory: StoreDirectory,
+    /// How commits become durable.
+    pub sync: Sync,
+    /// By shard.
+    pub parts: Vec<StorePart>,
+    pub opening: Arc<Opening>,
+}
+
+/// What a shard goes on from.
+pub(super) struct StorePart {
+    boot: u32,
+    sync: Sync,
+    durability: Durability,
+    wall: WallClock,
+    journal: Journal,
+    sessions: Vec<StoredSession>,
+    retained: Vec<(Arc<str>, Message)>,
+}
+
+impl Store {
+    /// Opens the store at `path`, or makes one, for a broker of so many shards, and reads all that it has.
+    pub fn open(path: &str, config: &StorageConfig, shards: usize, clock: Clock) -> Result<Self, StartError> {
+        let began = Instant::now();
+        let now = SystemTime::now();
+        let seconds = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let mut directory = StoreDirectory::open_or_create(Path::new(path), seconds).map_err(StartError::Storage)?;
+        directory.notes().iter().for_each(|note| tracing::warn!("storage: {note}"));
+        let boot = directory.begin_boot().map_err(StartError::Storage)?;
+        let durability = durability(config.durability);
+        let sync = match durability {
+            Durability::Fsynced => directory.sync(),
+            Durability::Flushed => Sync::Never,
+        };
+        let seed = directory.facts().slot_seed;
+        let wall = WallClock::new(clock.now(), WallTime::from_system(now));
+        let mut image = Image::new(wall, hasher(seed));
+        let listing = directory.journal_files().map_err(StartError::Storage)?;
+        let known: BTreeSet<u32> = listing.journals.keys().copied().chain(0..shards as u32).collect();
+        let mut recovered = Vec::new();
+        for shard in known {
+            let recovery = directory.recover(shard, |record| match Record::decode(record.kind, record.body) {
+                Ok(record) => image.apply(&record),
+                Err(error) => tracing::error!(shard, "storage: {error}: it is left out"),
+            });
+            let recovery = recovery.map_err(StartError::Storage)?;
+            recovery.findings.iter().for_each(|finding| tracing::warn!(shard, "storage: {finding}"));
+            recovered.push(recovery.recovered);
+        }
+        let mut contents = image.finish();
+        let counts = contents.counts();
+        let mut parts = Vec::new();
+        let mut floors = BTreeMap::new();
+        for (shard, recovered) in recovered.into_iter().take(shards).enumerate() {
+            let settings = Settings {
+                segment_bytes: config.segment_size as u64,
+                segments: config.segments,
+                commit_interval: config.commit_interval,
+                sync,
+                ..Settings::new(directory.facts().id, shard as u32)
+            };
+            let settings = settings.check().map_err(|error| StartError::Resources(io::Error::other(error)))?;
+            let before = directory.facts().floors.get(&(shard as u32)).copied().unwrap_or_default();
+            let above = Floor { generation: before.generation, number: before.number };
+            let journal = Journal::new(settings, recovered.above(above), u64::from(boot));
+            let journal = journal.map_err(|error| StartError::Resources(io::Error::other(error)))?;
+            let Floor { generation, number } = journal.floor();
+            floors.insert(shard as u32, storage::Floor { generation, number });
+            let (sessions, retained) = (Vec::new(), Vec::new());
+            parts.push(StorePart { boot, sync, durability, wall, journal, sessions, retained });
+        }
+        directory.raise_floors(&floors).map_err(StartError::Storage)?;
+        for session in contents.sessions() {
+            let shard = owner_of(&session.client.subscriber, shards, seed);
+            parts[shard].sessions.push(*session);
+        }
+        for (mountpoint, message) in contents.into_retained() {
+            // Each takes those that it owns.
+            parts.iter_mut().for_each(|part| part.retained.push((mountpoint.clone(), message.clone())));
+        }
+        tracing::info!(
+            path = %directory.path().display(),
+            sessions = counts.sessions,
+            messages = counts.messages,
+            retained = counts.retained,
+            records = counts.records,
+            milliseconds = began.elapsed().as_millis() as u64,
+            "storage: read"
+        );
+        Ok(Store { directory, sync, parts, opening: Arc::new(Opening::of(shards)) })
+    }
+
+    /// The seed of the hash from subscriber id to slot.
+    pub fn seed(&self) -> u64 {
+        self.directory.facts().slot_seed
+    }
+}
+
+impl StorePart {
+    /// Gives a shard what was stored, and has it store from here on.
+    pub fn restore<C: Chain>(self, shard: &mut Shard<C>, clock: Clock) {
+        let StorePart { boot, sync, durability, wall, journal, sessions, retained } = self;
+        for stored in sessions {
+            let was_online = stored.offline.is_none();
+            let number = stored.number;
+            let mut session = stored.into_session(0, 0, wall);
+            session.stored = Some(number);
+            shard.restore(session, was_online);
+        }
+        for (mountpoint, message) in retained {
+            shard.restore_retained(&mountpoint, message);
+        }
+        let clock = Box::new(move || -> Duration { clock.exact() });
+        shard.persist(PersistenceSetup { journal, boot, sync, durability, clock, wall });
+    }
+}
+
+fn durability(config: StoredDurability) -> Durability {
+    match config {
+        StoredDurability::Fsynced => Durability::Fsynced,
+        StoredDurability::Flushed => Durability::Flushed,
+    }
+}

@@ -1,0 +1,147 @@
+//! Letters between shards that lead to records: publications, and messages to be retained. Who has sent them is told how many of them are on
+//! disk with all that followed from them.
+//!
+//! Letters of one shard to another arrive in order, so both sides count them, and no letter has a number.
+
+use std::collections::VecDeque;
+
+use smallvec::SmallVec;
+
+use super::commits::Committed;
+
+/// Letters that have come from one shard.
+#[derive(Debug, Default)]
+struct From {
+    /// How many have come.
+    came: u64,
+    /// How many of them are delivered, as far as that was looked at.
+    delivered: u64,
+    /// So many letters, and how many messages in portions had been begun when they had come: they are delivered when those are.
+    in_portions: VecDeque<(u64, u64)>,
+    /// So many letters are delivered, and how many records there were then.
+    recorded: VecDeque<(u64, u64)>,
+    /// What its sender knows.
+    told: Committed,
+}
+
+impl From {
+    /// Whether its sender does not know all that it will be told.
+    fn is_any_new(&self) -> bool {
+        self.came > self.told.flushed.min(self.told.fsynced)
+    }
+}
+
+/// Letters that lead to records, of a shard and of the others.
+#[derive(Debug)]
+pub(super) struct Letters {
+    /// By shard: how many were sent there.
+    sent: Vec<u64>,
+    /// By shard: how many of them are on disk there.
+    committed: Vec<Committed>,
+    from: Vec<From>,
+    /// Whether letters have come that are not known to be delivered, or to be told of.
+    is_any_new: bool,
+}
+
+impl Letters {
+    /// None, of one of so many shards.
+    pub fn new(shards: usize) -> Self {
+        Letters {
+            sent: vec![0; shards],
+            committed: vec![Committed::default(); shards],
+            from: std::iter::repeat_with(From::default).take(shards).collect(),
+            is_any_new: false,
+        }
+    }
+
+    /// One more is sent.
+    pub fn send(&mut self, to: usize) {
+        self.sent[to] += 1;
+    }
+
+    /// So many were sent in all.
+    pub fn sent(&mut self, to: usize, sent: u64) {
+        self.sent[to] = sent;
+    }
+
+    /// Whether any was sent of which it is not known that it is on disk.
+    pub fn is_any_open(&self) -> bool {
+        (0..self.sent.len()).any(|shard| self.open(shard).is_some())
+    }
+
+    /// By shard with such letters, how many were sent there.
+    pub fn all_open(&self) -> SmallVec<[(usize, u64); 2]> {
+        (0..self.sent.len()).filter_map(|shard| Some((shard, self.open(shard)?))).collect()
+    }
+
+    /// How many were sent to this shard, if not all of them are known to be on disk there.
+    pub fn open(&self, to: usize) -> Option<u64> {
+        let sent = self.sent[to];
+        (self.committed[to].flushed.min(self.committed[to].fsynced) < sent).then_some(sent)
+    }
+
+    /// By shard: how many of the letters there are on disk.
+    pub fn committed(&self) -> &[Committed] {
+        &self.committed
+    }
+
+    /// A shard says how many are on disk there.
+    pub fn are_committed(&mut self, by: usize, committed: Committed) {
+        self.committed[by] = committed;
+    }
+
+    /// One has come, and was delivered as far as that is done at once.
+    pub fn come(&mut self, from: usize) {
+        self.from[from].came += 1;
+        self.is_any_new = true;
+    }
+
+    /// A turn is over, with so many records; and so many messages in portions had been begun, of which so many are done. Of the letters that
+    /// have come, those are delivered that were before them.
+    pub fn end_turn(&mut self, records: u64, (begun, done): (u64, u64)) {
+        if !self.is_any_new {
+            return;
+        }
+        for from in &mut self.from {
+            if from.in_portions.back().map_or(from.delivered, |(letters, _)| *letters) < from.came {
+                from.in_portions.push_back((from.came, begun));
+            }
+            let mut delivered = None;
+            while from.in_portions.front().is_some_and(|(_, begun)| *begun <= done) {
+                delivered = from.in_portions.pop_front();
+            }
+            if let Some((letters, _)) = delivered {
+                from.delivered = letters;
+                from.recorded.push_back((letters, records));
+            }
+        }
+    }
+
+    /// So much is on disk here: what the next shard is to be told that does not know it.
+    pub fn next_news(&mut self, committed: Committed) -> Option<(usize, Committed)> {
+        if !self.is_any_new {
+            return None;
+        }
+        let news = self.from.iter_mut().enumerate().find_map(|(shard, from)| {
+            let mut news = from.told;
+            for (letters, records) in &from.recorded {
+                if *records <= committed.flushed {
+                    news.flushed = *letters;
+                }
+                if *records <= committed.fsynced {
+                    news.fsynced = *letters;
+                }
+            }
+            while from.recorded.front().is_some_and(|(letters, _)| *letters <= news.fsynced.min(news.flushed)) {
+                from.recorded.pop_front();
+            }
+            if news == from.told {
+                return None;
+            }
+            from.told = news;
+            Some((shard, news))
+        });
+        self.is_any_new = news.is_some() || self.from.iter().any(From::is_any_new);
+        news
+    }
+}

@@ -1,0 +1,51 @@
+//! Making room in the journal: what counts still of its older half is written once more at its end, session by session; then those segments
+//! are used again.
+//!
+//! Records say what is, not what changes. So one that is written again makes no difference, and what changes meanwhile is recorded behind it.
+
+use crate::session::Walk;
+use crate::topic::TopicFilter;
+
+/// How far the journal is in that.
+#[derive(Debug, Default)]
+pub(super) enum Rewriting {
+    /// It has enough room.
+    #[default]
+    Idle,
+    /// What counts is being written again.
+    UnderWay {
+        /// The generation of the segment with the first record of this round, once there is one: those below are not needed behind the last.
+        below: Option<u64>,
+        at: Cursor,
+    },
+    /// All was written; it is not on disk before so many records are.
+    Committing { below: u64, records: u64 },
+    /// Segments below this generation are not needed any more.
+    Done { below: u64 },
+}
+
+/// What is written again next.
+#[derive(Debug)]
+pub enum Cursor {
+    /// The session at this place in the table, from its beginning.
+    Session(u32),
+    /// The rest of a session.
+    RestOf(Box<SessionCursor>),
+    /// Retained messages of this mountpoint, from this topic on.
+    Retained(u32, Box<str>),
+    /// Nothing: that was all.
+    End,
+}
+
+/// How far a session is written again.
+#[derive(Debug)]
+pub struct SessionCursor {
+    /// Its place, and its instance number.
+    pub session: (u32, u64),
+    /// Subscriptions that are left.
+    pub filters: std::vec::IntoIter<TopicFilter>,
+    /// The sequence from which on messages in flight are left.
+    pub in_flight: u64,
+    /// How far its queue is.
+    pub queue: Walk,
+}

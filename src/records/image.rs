@@ -1,0 +1,248 @@
+//! What the records of a store say, read one after the other.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use super::delivery::Deliveries;
+use super::message::StoredMessage;
+use super::number::StoreNumber;
+use super::record::Record;
+use super::session_record::SessionRecord;
+use super::shared::Shared;
+use super::stored_session::StoredSession;
+use super::wall_clock::WallClock;
+use crate::client::SubscriberId;
+use crate::message::Message;
+use crate::topic::{Named, TopicFilter, TopicMap};
+
+/// What the records of a store say. It is made by [`apply`](Self::apply), which is given all records: of one boot after the other, and of each boot
+/// those of one shard after the other, in the order in which they were written.
+///
+/// It holds what counts, and nothing else: of each message the body once, however many sessions have it.
+pub struct Image {
+    clock: WallClock,
+    hasher: ahash::RandomState,
+    shared: Shared,
+    sessions: HashMap<StoreNumber, Box<StoredSession>, ahash::RandomState>,
+    /// Numbers that others have replaced: whatever is read of them does not count.
+    replaced: HashSet<StoreNumber, ahash::RandomState>,
+    /// Those of them that have not ended in the records.
+    displaced: HashSet<StoreNumber, ahash::RandomState>,
+    retained: BTreeMap<Arc<str>, TopicMap<OfTopic>>,
+    /// How many records were read.
+    records: u64,
+    passed_over: u64,
+}
+
+/// A retained message.
+struct OfTopic(Message);
+
+impl Named for OfTopic {
+    fn topic(&self) -> &[u8] {
+        self.0.topic_bytes()
+    }
+}
+
+/// How much there is in a store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Sessions.
+    pub sessions: usize,
+    /// Messages of sessions, those that only PUBCOMP is waited for among them.
+    pub messages: usize,
+    /// The size of these messages in bytes, shared or not.
+    pub bytes: usize,
+    /// Retained messages.
+    pub retained: usize,
+    /// Records that were read.
+    pub records: u64,
+    /// How often a record, or a delivery of a message, named a session that is not known. What was read twice may do so, and what was damaged.
+    pub passed_over: u64,
+}
+
+impl Image {
+    /// Nothing. `clock` gives what is stored its time, `hasher` is that of maps keyed by what clients choose.
+    pub fn new(clock: WallClock, hasher: ahash::RandomState) -> Self {
+        Image {
+            clock,
+            shared: Shared::new(&hasher),
+            sessions: HashMap::with_hasher(hasher.clone()),
+            replaced: HashSet::with_hasher(hasher.clone()),
+            displaced: HashSet::with_hasher(hasher.clone()),
+            hasher,
+            retained: BTreeMap::new(),
+            records: 0,
+            passed_over: 0,
+        }
+    }
+
+    /// Takes in one more record.
+    pub fn apply(&mut self, record: &Record<'_>) {
+        self.records += 1;
+        match *record {
+            Record::Session(ref header) => self.session(header),
+            Record::Ended(number) => {
+                self.sessions.remove(&number);
+                self.displaced.remove(&number);
+            }
+            Record::Message { message, deliveries } => self.message(&message, &deliveries),
+            Record::Retained { mountpoint, message } => {
+                let message = OfTopic(message.publication(self.clock).keep());
+                let mountpoint = self.shared.text(mountpoint);
+                self.retained.entry(mountpoint).or_default().insert(message);
+            }
+            Record::Cleared { mountpoint, topic } => {
+                if let Some(messages) = self.retained.get_mut(mountpoint) {
+                    messages.remove(topic.as_str());
+                    if messages.is_empty() {
+                        self.retained.remove(mountpoint);
+                    }
+                }
+            }
+            Record::Subscribed { session, filter, subscription } => {
+                if let Some(session) = self.known(session)
+                    && let Ok(filter) = TopicFilter::parse(filter, usize::MAX)
+                {
+                    session.subscriptions.put(filter, subscription);
+                }
+            }
+            Record::Unsubscribed { session, filter } => {
+                if let Some(session) = self.known(session)
+                    && let Ok(filter) = TopicFilter::parse(filter, usize::MAX)
+                {
+                    session.subscriptions.remove(&filter);
+                }
+            }
+            Record::Offline(number, offline) => self.change(number, |session| session.go_offline(offline)),
+            Record::WillGone(number) => self.change(number, StoredSession::forget_will),
+            Record::Removed(number, key) => self.change(number, |session| drop(session.remove(key.get()))),
+            Record::Received(number, key) => self.change(number, |session| session.receive(key.get())),
+            Record::Renumbered { session, before, now } => {
+                self.change(session, |session| session.renumber(before.get(), now.get()))
+            }
+            Record::Launched(number, key) => self.change(number, |session| session.launch(key.get())),
+            Record::Incoming(number, id) => self.change(number, |session| session.inbound.take(id)),
+            Record::Released(number, id) => self.change(number, |session| {
+                session.inbound.release(id);
+            }),
+        }
+    }
+
+    /// The session with this number. If there is none, that is counted, unless it is known where it is.
+    fn known(&mut self, number: StoreNumber) -> Option<&mut StoredSession> {
+        let known = self.sessions.get_mut(&number);
+        if known.is_none() && !self.replaced.contains(&number) {
+            self.passed_over += 1;
+        }
+        known.map(|session| &mut **session)
+    }
+
+    fn change(&mut self, number: StoreNumber, change: impl FnOnce(&mut StoredSession)) {
+        if let Some(session) = self.known(number) {
+            change(session);
+        }
+    }
+
+    fn session(&mut self, header: &SessionRecord<'_>) {
+        let number = header.number;
+        if let Some(replaces) = header.replaces.filter(|replaces| !header.is_arriving && *replaces != number) {
+            self.replaced.insert(replaces);
+            if self.sessions.remove(&replaces).is_some() {
+                self.displaced.insert(replaces);
+            }
+        }
+        if self.replaced.contains(&number) {
+            self.displaced.insert(number);
+            return;
+        }
+        let new = StoredSession::new(header, self.records, &mut self.shared, self.clock, self.hasher.clone());
+        match self.sessions.get_mut(&number) {
+            Some(known) => known.replace_header(new),
+            None => drop(self.sessions.insert(number, Box::new(new))),
+        }
+    }
+
+    fn message(&mut self, message: &StoredMessage<'_>, deliveries: &Deliveries<'_>) {
+        let publication = message.publication(self.clock);
+        for delivery in deliveries.iter() {
+            let group = delivery.group.and_then(|group| self.shared.group(group));
+            if let Some(session) = self.known(delivery.session) {
+                // The first one copies the message out of the record, the others share that.
+                session.put(&delivery, publication.keep(), group);
+            }
+        }
+    }
+
+    /// What there is in the end. Of two numbers for one subscriber id one counts: the one that is whole, not still arriving; then that of the later
+    /// boot; then that whose client connected later; then that whose header was read later.
+    pub fn finish(self) -> Contents {
+        let Image { mut sessions, mut displaced, retained, records, passed_over, hasher, .. } = self;
+        let mut winners: HashMap<SubscriberId, StoreNumber, _> =
+            HashMap::with_capacity_and_hasher(sessions.len(), hasher);
+        for session in sessions.values() {
+            let winner = winners.entry(session.client.subscriber.clone()).or_insert(session.number);
+            if sessions.get(winner).is_some_and(|winner| rank(session) > rank(winner)) {
+                *winner = session.number;
+            }
+        }
+        sessions.retain(|number, session| {
+            let is_winner = winners.get(&session.client.subscriber) == Some(number);
+            if !is_winner {
+                displaced.insert(*number);
+            }
+            is_winner
+        });
+        drop(winners);
+        let counts = Counts {
+            sessions: sessions.len(),
+            messages: sessions.values().map(|session| session.messages().len()).sum(),
+            bytes: sessions.values().map(|session| session.bytes()).sum(),
+            retained: retained.values().map(TopicMap::len).sum(),
+            records,
+            passed_over,
+        };
+        let mut displaced: Vec<StoreNumber> = displaced.into_iter().collect();
+        displaced.sort_unstable();
+        let mut sessions: Vec<_> = sessions.into_values().collect();
+        sessions.sort_unstable_by_key(|session| session.number);
+        Contents { counts, displaced, sessions: sessions.into_iter(), retained }
+    }
+}
+
+/// Which of two sessions of one subscriber id counts: the one with the greater rank.
+fn rank(session: &StoredSession) -> (bool, u32, u64, u64) {
+    (!session.is_arriving, session.number.boot(), session.client.session_number, session.place)
+}
+
+/// What is in a store.
+pub struct Contents {
+    counts: Counts,
+    displaced: Vec<StoreNumber>,
+    sessions: std::vec::IntoIter<Box<StoredSession>>,
+    retained: BTreeMap<Arc<str>, TopicMap<OfTopic>>,
+}
+
+impl Contents {
+    /// How much it is.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// Numbers that do not count because others do, in whose records it is not said that they have ended. Who goes on with the store says so:
+    /// otherwise they come back when the others have ended.
+    pub fn displaced(&self) -> &[StoreNumber] {
+        &self.displaced
+    }
+
+    /// Gives the sessions out, in the order of their numbers.
+    pub fn sessions(&mut self) -> impl Iterator<Item = Box<StoredSession>> {
+        self.sessions.by_ref()
+    }
+
+    /// The retained messages with their mountpoints, by mountpoint and topic.
+    pub fn into_retained(self) -> impl Iterator<Item = (Arc<str>, Message)> {
+        self.retained.into_iter().flat_map(|(mountpoint, messages)| {
+            messages.into_values().map(move |OfTopic(message)| (mountpoint.clone(), message))
+        })
+    }
+}

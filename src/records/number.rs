@@ -1,0 +1,3 @@
+//! Store numbers.
+
+pub use crate::session::StoreNumber;

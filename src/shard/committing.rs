@@ -1,0 +1,72 @@
+//! What follows when something is on disk: answers go out, messages that waited are sent, other shards are told.
+
+use std::time::Duration;
+
+use super::clients::Clients;
+use super::machine::Shard;
+use super::message::ShardMessage;
+use super::recording;
+use super::rewriting::rewrite_some;
+use crate::connection::PauseReason;
+use crate::hooks::Chain;
+use crate::journal;
+use crate::persistence::{Persistence, PersistenceSetup};
+
+impl<C: Chain> Shard<C> {
+    /// Has sessions and messages kept on disk from here on. Nobody is connected yet.
+    pub fn persist(&mut self, setup: PersistenceSetup) {
+        let clients = &mut self.pubsub.clients;
+        let (own, shards) = (clients.setup.id, clients.setup.shards);
+        clients.persistence = Some(Box::new(Persistence::new(setup, own, shards)));
+    }
+
+    /// When there is something to be done for the journal, at the latest; since the start of the broker.
+    pub fn journal_wake_up(&self) -> Option<Duration> {
+        self.pubsub.clients.persistence.as_ref()?.wake_up()
+    }
+}
+
+/// Something was done for the journal, or could not be.
+pub(super) fn journal_answered<C: Chain>(shard: &mut Shard<C>, answer: journal::Answer) {
+    if let Some(persistence) = &mut shard.pubsub.clients.persistence {
+        persistence.done(answer);
+        serve_uncrowded(&mut shard.pubsub.clients);
+        rewrite_some(&mut shard.pubsub);
+    }
+}
+
+/// All that follows from an input has been done: what it has brought to the disk is told.
+#[cold]
+pub(super) fn settle<C: Chain>(shard: &mut Shard<C>) {
+    let is_any_arriving = shard.migration.incoming.is_any_arriving();
+    let are_wills_waiting = !shard.pubsub.wills.is_empty();
+    let clients = &mut shard.pubsub.clients;
+    let fan_outs = &clients.delivery.fan_outs;
+    let portions = (!is_any_arriving && !are_wills_waiting).then(|| (fan_outs.begun(), fan_outs.done()));
+    let Some(persistence) = &mut clients.persistence else { return };
+    persistence.is_any_arriving = is_any_arriving;
+    persistence.end_input(portions);
+    while let Some((to, committed)) = clients.persistence.as_mut().and_then(|one| one.next_news()) {
+        clients.agenda.post(to, ShardMessage::Committed(committed));
+    }
+    while let Some((id, answer)) = clients.persistence.as_mut().and_then(|one| one.next_answer()) {
+        recording::give_answer(clients, id, answer);
+    }
+    while let Some(launch) = clients.persistence.as_mut().and_then(|one| one.next_launch()) {
+        let (index, instance) = launch.session;
+        if let Some(session) = clients.sessions.get_mut(index).filter(|session| session.instance == instance) {
+            session.outbound.on_disk_below = session.outbound.on_disk_below.max(launch.key.get() + 1);
+            clients.send_waiting(index);
+        }
+    }
+}
+
+/// Clients that waited for the journal are served, if it has room.
+fn serve_uncrowded<C: Chain>(clients: &mut Clients<C>) {
+    let Some(persistence) = &mut clients.persistence else { return };
+    if !persistence.waiting_for_room.is_empty() && !persistence.is_crowded() {
+        for id in std::mem::take(&mut persistence.waiting_for_room) {
+            clients.serve_later(id, PauseReason::Disk);
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! What is recorded on disk of the clients of a shard, and the answers that wait for that: see `persistence`. Nothing of it happens without a
+//! store.
+
+use super::clients::Clients;
+use super::pubsub::PubSub;
+use crate::client::ConnectionId;
+use crate::codec::{Ack, AckKind, PacketId, QoS, ReasonCode};
+use crate::config::QueueType;
+use crate::connection::PauseReason;
+use crate::hooks::Chain;
+use crate::message::{Message, Publication};
+use crate::persistence::{Answer, Deferred, Persistence};
+use crate::publishing;
+use crate::records::Delivery;
+use crate::retained::Retention;
+use crate::session::{Key, OutgoingMessage, QueueLimits, Recipient, Session, Subscription};
+use crate::sharding::ShardSet;
+use crate::topic::TopicFilter;
+
+/// So many messages of a queue may be retained ones that wait for the disk.
+const RETAINED_AT_ONCE: usize = 64;
+/// The broker's own topics: they are made anew at each start.
+const OWN_TOPICS: &str = "$SYS/";
+
+/// Whether a retained message is stored.
+pub(super) fn is_stored(message: &Message) -> bool {
+    !message.topic().as_str().starts_with(OWN_TOPICS)
+}
+
+/// A message was to be retained.
+pub(super) fn record_retained<C: Chain>(
+    pubsub: &mut PubSub<C>,
+    mountpoint: u32,
+    message: &Message,
+    retention: Retention,
+) {
+    let Some(persistence) = &mut pubsub.clients.persistence else { return };
+    let topic = message.topic();
+    if is_stored(message) {
+        match retention {
+            Retention::Kept => persistence.record_retained(pubsub.routing.name(mountpoint), message),
+            Retention::Cleared | Retention::Refused => {
+                persistence.record_cleared(pubsub.routing.name(mountpoint), topic);
+            }
+        }
+    }
+}
+
+/// A message was published here. If messages are under way here that are not delivered at once, it may be one of them: its publisher is
+/// told when they are.
+pub(super) fn wait_for_later_deliveries<C: Chain>(pubsub: &mut PubSub<C>, told: &mut ShardSet) {
+    let is_any_arriving = pubsub.clients.persistence.as_ref().is_some_and(|one| one.is_any_arriving);
+    let is_later = is_any_arriving || !pubsub.wills.is_empty() || !pubsub.clients.delivery.fan_outs.is_empty();
+    if let Some(persistence) = pubsub.clients.persistence.as_mut().filter(|_| is_later) {
+        persistence.write_to_self();
+        told.insert(pubsub.clients.setup.id);
+    }
+}
+
+/// A client has subscribed to this filter.
+pub(super) fn record_subscribed<C: Chain>(
+    clients: &mut Clients<C>,
+    index: u32,
+    filter: &TopicFilter,
+    subscription: Subscription,
+) {
+    let number = clients.sessions.get(index).and_then(|session| session.stored);
+    if let Some((persistence, number)) = clients.persistence.as_mut().zip(number) {
+        persistence.record_subscribed(number, filter, subscription);
+    }
+}
+
+/// A client has unsubscribed from these filters.
+pub(super) fn record_unsubscribed<C: Chain>(clients: &mut Clients<C>, index: u32, filters: &[TopicFilter]) {
+    let number = clients.sessions.get(index).and_then(|session| session.stored);
+    if let Some((persistence, number)) = clients.persistence.as_mut().zip(number) {
+        filters.iter().for_each(|filter| persistence.record_unsubscribed(number, filter));
+    }
+}
+
+/// A client has come to a session: its terms are recorded if it is kept.
+pub(super) fn record_client<C: Chain>(clients: &mut Clients<C>, index: u32) {
+    let Some((persistence, session)) = clients.persistence.as_mut().zip(clients.sessions.get_mut(index)) else {
+        return;
+    };
+    match (session.is_kept(), session.stored) {
+        (true, stored) => {
+            let number = stored.unwrap_or_else(|| persistence.next_number());
+            session.stored = Some(number);
+            persistence.record_session(number, session, clients.agenda.now());
+        }
+        (false, Some(number)) => {
+            // It ends with its connection, and does with the broker.
+            session.stored = None;
+            persistence.defer(Deferred::Ended(number));
+        }
+        (false, None) => {}
+    }
+}
+
+/// What a client is told with CONNACK is on disk before that is sent, and all output behind it.
+pub(super) fn hold_output<C: Chain>(clients: &mut Clients<C>, id: ConnectionId, index: u32) {
+    let is_stored = clients.sessions.get(index).is_some_and(|session| session.stored.is_some());
+    let Some(persistence) = clients.persistence.as_mut().filter(|_| is_stored) else { return };
+    if persistence.answer(id, (ShardSet::default(), false), Answer::Output).is_none() {
+        clients.connections.pause(id, PauseReason::Commit);
+    }
+}
+
+/// The client of a kept session has gone.
+pub(super) fn record_offline<C: Chain>(clients: &mut Clients<C>, index: u32, had_will: bool) {
+    let now = clients.agenda.now();
+    let Some((persistence, session)) = clients.persistence.as_mut().zip(clients.sessions.get(index)) else { return };
+    let Some(number) = session.stored else { return };
+    let will_due = match &session.will {
+        Some(_) => Some(session.will_due),
+        // It was published: until that is on disk it counts as one that is due.
+        None => (had_will && persistence.has_open_letters()).then_some(now),
+    };
+    persistence.record_offline(number, (now, session.expires), will_due);
+}
+
+/// The will of a session was published.
+pub(super) fn record_will_gone<C: Chain>(clients: &mut Clients<C>, index: u32) {
+    let number = clients.sessions.get(index).and_then(|session| session.stored);
+    if let Some((persistence, number)) = clients.persistence.as_mut().zip(number) {
+        clients.agenda.letters.iter().enumerate().for_each(|(shard, sent)| persistence.sent_letters(shard, *sent));
+        persistence.defer(Deferred::WillGone(number));
+    }
+}
+
+/// A message of a session was acknowledged or dropped.
+#[cold]
+pub(super) fn record_removed<C: Chain>(clients: &mut Clients<C>, index: u32, key: Key) {
+    let number = clients.sessions.get(index).and_then(|session| session.stored);
+    if let Some((persistence, number)) = clients.persistence.as_mut().zip(number) {
+        persistence.record_removed(number, key);
+    }
+}
+
+/// A message of a session has gone on to another one.
+#[cold]
+pub(super) fn record_passed_on<C: Chain>(clients: &mut Clients<C>, index: u32, key: Key) {
+    let number = clients.sessions.get(index).and_then(|session| session.stored);
+    if let Some((persistence, number)) = clients.persistence.as_mut().zip(number).filter(|_| !key.is_none()) {
+        clients.agenda.letters.iter().enumerate().for_each(|(shard, sent)| persistence.sent_letters(shard, *sent));
+        persistence.defer(Deferred::Removed(number, key));
+    }
+}
+
+/// A session has ended, and what it left has gone.
+pub(super) fn record_ended<C: Chain>(clients: &mut Clients<C>, session: &Session<C::State>) {
+    if let Some((persistence, number)) = clients.persistence.as_mut().zip(session.stored) {
+        clients.agenda.letters.iter().enumerate().for_each(|(shard, sent)| persistence.sent_letters(shard, *sent));
+        persistence.defer(Deferred::Ended(number));
+    }
+}
+
+/// Answers a client, now or when what that acknowledges is on disk: what was recorded so far, and what these shards have been sent.
+pub(super) fn answer_when_stored<C: Chain>(clients: &mut Clients<C>, id: ConnectionId, told: ShardSet, answer: Answer) {
+    let is_gathered = !clients.delivery.batch.is_empty();
+    let now = match &mut clients.persistence {
+        None => Some(answer),
+        Some(persistence) => {
+            told.iter().for_each(|shard| persistence.sent_letters(shard, clients.agenda.letters[shard]));
+            persistence.answer(id, (told, is_gathered), answer)
+        }
+    };
+    if let Some(answer) = now {
+        give_answer(clients, id, answer);
+    }
+}
+
+/// PUBACK or PUBREC. That a QoS 2 message was taken is recorded, too.
+#[cold]
+pub(super) fn answer_publish_when_stored<C: Chain>(
+    clients: &mut Clients<C>,
+    (id, index): (ConnectionId, u32),
+    answer: (AckKind, PacketId),
+    (code, reason): (ReasonCode, Option<&str>),
+    told: ShardSet,
+) {
+    let (kind, packet_id) = answer;
+    let Some(session) = clients.sessions.get(index) else { return };
+    if let Some((persistence, number)) = clients.persistence.as_mut().zip(session.stored)
+        && kind == AckKind::Pubrec
+        && !code.is_error()
+    {
+        persistence.record_incoming(number, packet_id);
+    }
+    let answer = match reason {
+        None => Answer::Ack(kind, packet_id, code),
+        Some(reason) => {
+            let mut packet = Vec::new();
+            let version = session.client.version;
+            publishing::write_explained(answer, code, reason, &session.settings, version, &mut packet);
+            Answer::Packet(packet.into())
+        }
+    };
+    answer_when_stored(clients, id, told, answer);
+}
+
+/// A retained message of QoS 2 for a stored session waits in its queue until that is on disk, whatever the limits of that are. False if
+/// enough do.
+pub(super) fn store_retained<C: Chain>(
+    clients: &mut Clients<C>,
+    recipient: &Recipient,
+    publication: &Publication<'_>,
+) -> bool {
+    let now = clients.agenda.now();
+    let Some(session) = clients.sessions.get_mut(recipient.session) else { return true };
+    if session.outbound.has_unsent() || session.outbound.queue.len() >= RETAINED_AT_ONCE {
+        return false;
+    }
+    let qos = QoS::ExactlyOnce;
+    let key = session.outbound.take_key();
+    let delivery = OutgoingMessage { key, ..recipient.delivery(publication, qos, true) };
+    let order = session.settings.queue.order;
+    session.outbound.queue.push_in_portions(delivery, &QueueLimits::unlimited(order), true, now, usize::MAX);
+    note(&mut clients.persistence, session, (recipient, 0), (key, false), (qos, true));
+    record_delivered(clients, std::iter::once(publication));
+    true
+}
+
+/// All shards: what they have been sent is waited for.
+pub(super) fn all_shards<C: Chain>(clients: &Clients<C>) -> ShardSet {
+    let mut all = ShardSet::default();
+    (0..clients.setup.shards).for_each(|shard| all.insert(shard));
+    all
+}
+
+pub(super) fn give_answer<C: Chain>(clients: &mut Clients<C>, id: ConnectionId, answer: Answer) {
+    match answer {
+        Answer::Ack(kind, packet_id, code) => {
+            clients.connections.write(id, |version, out| Ack::new(packet_id, code).encode(kind, version, out));
+        }
+        Answer::Packet(packet) => clients.connections.write(id, |_, out| out.extend_from_slice(&packet)),
+        Answer::Output => {
+            clients.serve_later(id, PauseReason::Commit);
+            clients.connections.requeue_for_output(id);
+        }
+    }
+}
+
+/// Messages that had waited for a client were sent, and one cannot be under its key.
+#[cold]
+pub(super) fn record_launched<C: Chain>(
+    clients: &mut Clients<C>,
+    index: u32,
+    launched: &[(Key, Key)],
+    renumbered: Option<(Key, Key)>,
+) {
+    let Some((persistence, session)) = clients.persistence.as_mut().zip(clients.sessions.get(index)) else { return };
+    if let Some(number) = session.stored {
+        let in_order = session.settings.queue.order == QueueType::Fifo;
+        persistence.record_launched(number, launched, in_order);
+        renumbered.into_iter().for_each(|keys| {
+            persistence.record_renumbered(number, keys, (index, session.instance));
+        });
+    }
+}
+
+/// Publications that were delivered together have been, to all recipients here.
+#[inline]
+pub(super) fn record_delivered<'p, C: Chain>(
+    clients: &mut Clients<C>,
+    publications: impl Iterator<Item = &'p Publication<'p>>,
+) {
+    if let Some(persistence) = &mut clients.persistence {
+        persistence.record_noted(publications);
+    }
+}
+
+/// A message was put in flight to a stored session.
+#[cold]
+pub(super) fn note_sent<S>(
+    persistence: &mut Option<Box<Persistence>>,
+    session: &Session<S>,
+    recipient: (&Recipient, usize),
+    as_: (QoS, bool),
+) {
+    if let Some(key) = session.outbound.last_key() {
+        note(persistence, session, recipient, (key, true), as_);
+    }
+}
+
+/// A message was sent to a stored session, or put into its queue, for this recipient; it is that at this place of those that are delivered
+/// together.
+#[cold]
+pub(super) fn note<S>(
+    persistence: &mut Option<Box<Persistence>>,
+    session: &Session<S>,
+    (recipient, at): (&Recipient, usize),
+    (key, is_sent): (Key, bool),
+    (qos, retain): (QoS, bool),
+) {
+    let Some((persistence, number)) = persistence.as_mut().zip(session.stored) else { return };
+    let group = recipient.group.as_ref().map(|group| group.as_str());
+    let ids = recipient.ids[..].into();
+    let delivery = Delivery { session: number, key, qos, retain, is_sent, ids, group };
+    persistence.note(at, &delivery, (recipient.session, session.instance));
+}

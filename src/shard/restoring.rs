@@ -1,0 +1,65 @@
+//! Sessions and retained messages that were on disk when the broker started. Nobody is connected before all of them are here.
+
+use super::machine::Shard;
+use super::subscriptions::News;
+use crate::client::EndReason;
+use crate::hooks::Chain;
+use crate::message::Message;
+use crate::session::Session;
+
+impl<C: Chain> Shard<C> {
+    /// Takes in a session of this shard that was on disk, whose client is away: `was_online`, if that was connected when the last record was
+    /// written. Then [`end_crashed`](Self::end_crashed) has to follow when all shards have theirs.
+    pub fn restore(&mut self, mut session: Session<C::State>, was_online: bool) {
+        let slot = self.migration.slots.slot(&session.client.subscriber);
+        let pubsub = &mut self.pubsub;
+        let clients = &mut pubsub.clients;
+        (session.slot, session.instance) = (slot, clients.agenda.number());
+        clients.agenda.skip_numbers(session.client.session_number + 1);
+        clients.setup.quotas.sessions.take_anyway(clients.setup.id);
+        let mountpoint = pubsub.routing.mountpoint(&session.client.subscriber.mountpoint);
+        let subscriptions = session.subscriptions.all().entries;
+        let index = clients.sessions.insert(session);
+        clients.statistics.counters.subscriptions += subscriptions.len() as u64;
+        let mut news = News::default();
+        for (filter, subscription) in subscriptions {
+            pubsub.add_subscription(mountpoint, &filter, index, subscription, false, &mut news);
+        }
+        if !news.filters.is_empty() {
+            pubsub.announce(mountpoint, news.filters, None);
+        }
+        if was_online {
+            self.restored.push(index);
+        } else {
+            pubsub.clients.sessions.went_offline(index);
+            pubsub.clients.arm_session(index);
+        }
+    }
+
+    /// Retains a message that was on disk, if this shard owns its topic.
+    pub fn restore_retained(&mut self, mountpoint: &str, message: Message) {
+        let pubsub = &mut self.pubsub;
+        let publication = message.publication();
+        if pubsub.retained.owner(mountpoint, publication.topic) != pubsub.clients.setup.id {
+            return;
+        }
+        let own = pubsub.clients.setup.id;
+        let (_, _) = pubsub.retained.send(mountpoint, &publication);
+        let mountpoint = pubsub.routing.mountpoint(&mountpoint.into());
+        let limits = &pubsub.clients.setup.config.retained;
+        pubsub.retained.apply(own, mountpoint, message, limits);
+    }
+
+    /// Whether the other shards know what restored sessions have subscribed to.
+    pub fn is_restored(&self) -> bool {
+        self.pubsub.subscribing.announcements.are_complete()
+    }
+}
+
+/// All shards have their sessions: those whose clients were connected are offline from here on, for the broker has died.
+pub(super) fn end_crashed<C: Chain>(shard: &mut Shard<C>) {
+    for index in std::mem::take(&mut shard.restored) {
+        shard.pubsub.clients.statistics.counters.connected += 1;
+        shard.pubsub.connection_ended(index, EndReason::ServerCrash, "");
+    }
+}

@@ -1,0 +1,103 @@
+//! What is stored is written to the journal once more, in portions, so that older segments can be used again: see `persistence::rewriting`.
+
+use super::agenda::PutOff;
+use super::clients::Clients;
+use super::pubsub::PubSub;
+use super::recording::is_stored;
+use super::turn;
+use crate::hooks::Chain;
+use crate::persistence::{Cursor, SessionCursor};
+use crate::session::{Look, Session, Walk};
+
+/// So many sessions, messages or topics are looked at in one portion at most.
+const LOOKS: usize = 256;
+
+/// Writes a portion of what is stored again, if the journal needs that.
+pub(super) fn rewrite_some<C: Chain>(pubsub: &mut PubSub<C>) {
+    let mut looks = 0;
+    while looks < LOOKS && !pubsub.clients.agenda.turn.is_share_over() {
+        let next = pubsub.clients.persistence.as_mut().and_then(|persistence| persistence.next_to_rewrite());
+        let Some(cursor) = next else { return };
+        looks += 1;
+        pubsub.clients.agenda.turn.did(turn::LEFTOVER);
+        let next = match cursor {
+            Cursor::Session(index) => rewrite_session(&mut pubsub.clients, index),
+            Cursor::RestOf(session) => rewrite_rest(&mut pubsub.clients, session),
+            Cursor::Retained(mountpoint, from) => rewrite_retained(pubsub, mountpoint, &from),
+            Cursor::End => Cursor::End,
+        };
+        if let Some(persistence) = &mut pubsub.clients.persistence {
+            persistence.rewritten(next);
+        }
+    }
+    pubsub.clients.agenda.next_turn(PutOff::Rewriting);
+}
+
+fn rewrite_retained<C: Chain>(pubsub: &mut PubSub<C>, mountpoint: u32, from: &str) -> Cursor {
+    let (messages, next) = pubsub.retained.portion(mountpoint, from, LOOKS);
+    let Some(persistence) = &mut pubsub.clients.persistence else { return Cursor::End };
+    pubsub.clients.agenda.turn.did(messages.len() as u32);
+    let name = pubsub.routing.name(mountpoint);
+    messages.iter().filter(|message| is_stored(message)).for_each(|message| {
+        persistence.record_retained(name, message);
+    });
+    match next {
+        Some((mountpoint, from)) => Cursor::Retained(mountpoint, from),
+        None => Cursor::End,
+    }
+}
+
+/// Begins with the session at this place.
+fn rewrite_session<C: Chain>(clients: &mut Clients<C>, index: u32) -> Cursor {
+    if index >= clients.sessions.places() {
+        return Cursor::Retained(0, "".into());
+    }
+    let Clients { persistence: Some(persistence), sessions, agenda, .. } = clients else { return Cursor::End };
+    let Some(session) = sessions.get(index) else { return Cursor::Session(index + 1) };
+    let Some(number) = session.stored else { return Cursor::Session(index + 1) };
+    persistence.record_session(number, session, agenda.now());
+    session.inbound.ids().for_each(|id| persistence.record_incoming(number, id));
+    let filters: Vec<_> = session.subscriptions.all().entries.into_iter().map(|(filter, _)| filter).collect();
+    agenda.turn.did((filters.len() / LOOKS) as u32);
+    Cursor::RestOf(Box::new(SessionCursor {
+        session: (index, session.instance),
+        filters: filters.into_iter(),
+        in_flight: 0,
+        queue: Walk::default(),
+    }))
+}
+
+/// Goes on with a session, by one piece.
+fn rewrite_rest<C: Chain>(clients: &mut Clients<C>, mut cursor: Box<SessionCursor>) -> Cursor {
+    let (index, instance) = cursor.session;
+    let next = Cursor::Session(index + 1);
+    let Clients { persistence: Some(persistence), sessions, .. } = clients else { return Cursor::End };
+    let Some(session) = sessions.get_mut(index).filter(|session| session.instance == instance) else { return next };
+    let Some(number) = session.stored else { return next };
+    if let Some(filter) = cursor.filters.next() {
+        if let Some(subscription) = session.subscriptions.get(&filter) {
+            persistence.record_subscribed(number, &filter, *subscription);
+        }
+        return Cursor::RestOf(cursor);
+    }
+    if let Some(entry) = session.outbound.next_in_flight(&mut cursor.in_flight) {
+        let key = entry.key();
+        match entry.delivery() {
+            Some(delivery) => persistence.record_delivery(number, &delivery, true),
+            // Of QoS 2, and the client has it.
+            None => persistence.record_received(number, key),
+        }
+        return Cursor::RestOf(cursor);
+    }
+    let Session { outbound, .. } = session;
+    let look = outbound.queue.look(&mut cursor.queue, |delivery| {
+        if !delivery.key.is_none() {
+            persistence.record_delivery(number, delivery, false);
+        }
+        false
+    });
+    match look {
+        Look::End => next,
+        Look::Kept | Look::Taken(_) => Cursor::RestOf(cursor),
+    }
+}

@@ -1,0 +1,79 @@
+//! Reading the journal of a shard at a start.
+
+use std::cell::RefCell;
+use std::fs::File;
+use std::io;
+use std::rc::Rc;
+
+use super::device;
+use super::directory::StoreDirectory;
+use super::error::StorageError;
+use super::names::JournalFile;
+use super::segment_file::{ReadCache, SegmentFile, on_disk};
+use crate::journal::{Finding, Identity, Reader, Record, Recovered, Sync};
+
+/// What was read of a journal.
+#[derive(Debug)]
+pub struct Recovery {
+    /// What the journal goes on from. It is synced.
+    pub recovered: Recovered,
+    /// What was found besides records.
+    pub findings: Vec<Finding>,
+    /// How many segment files there were.
+    pub files: usize,
+    /// How many records.
+    pub records: u64,
+}
+
+impl StoreDirectory {
+    /// Reads the journal of `shard`, one that does not exist any more, too: `each` gets its records in order. All its files are synced before. It
+    /// takes an open file for each of them.
+    ///
+    /// # Errors
+    ///
+    /// A file of it may not be opened, is used by another process still, or cannot be synced: then it is not known what is in it. Whatever is in the files, there is
+    /// none: what cannot be read is among the findings.
+    pub fn recover(&self, shard: u32, mut each: impl FnMut(Record<'_>)) -> Result<Recovery, StorageError> {
+        let ids = self.journal_files()?.journals.remove(&shard).unwrap_or_default();
+        let cache = Rc::new(RefCell::new(ReadCache::new()));
+        let mut sources = Vec::new();
+        for (number, id) in ids.into_iter().enumerate() {
+            let source = match self.open_to_read(JournalFile { shard, file: id })? {
+                Ok(file) => SegmentFile::Readable { file, cache: Rc::clone(&cache), number },
+                Err(error) => SegmentFile::Broken(error),
+            };
+            sources.push((id, source));
+        }
+        let directory = self.journal();
+        device::sync_directory(&directory).map_err(|error| StorageError::io(&directory, "synced", &error))?;
+        let files = sources.len();
+        let mut records = 0;
+        let mut reader = Reader::new(Identity { store: self.facts().id, shard }, sources);
+        while let Some(record) = reader.next() {
+            records += 1;
+            each(record);
+        }
+        let (recovered, findings) = reader.finish();
+        Ok(Recovery { recovered, findings, files, records })
+    }
+
+    /// Opens a segment file, as [`Reader`] wants it: nobody writes it any more, and what is read is on the disk. The lock need not last: all open
+    /// files of a process that was killed have gone by then, and no other process opens one. The inner error is one of the disk.
+    fn open_to_read(&self, file: JournalFile) -> Result<io::Result<File>, StorageError> {
+        let path = file.path(&self.journal());
+        let is_direct = self.sync() == Sync::Dsync;
+        let open = match device::open(&path, is_direct) {
+            Ok(open) => open,
+            Err(error) if error.raw_os_error() == Some(libc::EIO) => return Ok(Err(error)),
+            Err(error) => return Err(StorageError::io(&path, "opened", &error)),
+        };
+        let locked = device::lock(&open, device::LOCK_PATIENCE);
+        if !locked.map_err(|error| StorageError::io(&path, "locked", &error))? {
+            let problem = "is still open in another process, which may write it: end that one first. If it was killed, its last write has \
+                           not ended: see whether the disk answers";
+            return Err(StorageError::in_use(&path, problem));
+        }
+        on_disk(&open, is_direct).map_err(|error| StorageError::io(&path, "synced", &error))?;
+        Ok(Ok(open))
+    }
+}

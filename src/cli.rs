@@ -34,6 +34,10 @@ pub struct RunArgs {
     /// How many shards to run, instead of one per core
     #[arg(long, value_name = "N")]
     shards: Option<usize>,
+    /// Keep sessions, what waits for them and retained messages in this directory, so that they survive a restart; it is made if it is not
+    /// there
+    #[arg(long, value_name = "DIR")]
+    data: Option<String>,
     /// The cores to run on, such as 0-3,6, instead of all that the process may use
     #[arg(long, value_name = "LIST")]
     cpus: Option<CpuSet>,
@@ -80,6 +84,7 @@ impl RunArgs {
         }
         config.shards = self.shards.or(config.shards);
         config.cpus = self.cpus.clone().or(config.cpus);
+        config.storage.path = self.data.clone().or(config.storage.path);
         config.check().map_err(of_command_line)?;
         Ok(config)
     }
@@ -134,6 +139,12 @@ pub fn summary(config: &Config) -> String {
         (None, Some(most)) => format!("at most {} MiB of memory (auto: 70 % of what there is)", most >> 20),
     };
     let _ = writeln!(lines, "holds {memory}");
+    match &config.storage.path {
+        None => lines.push_str("keeps sessions and retained messages in memory alone: a restart forgets them\n"),
+        Some(path) => {
+            let _ = writeln!(lines, "keeps sessions and retained messages in {path}, {}", config.storage.durability);
+        }
+    }
     if let Some(socket) = &config.control.socket {
         let _ = writeln!(lines, "answers `moormq ctl --socket {socket}`");
     }

@@ -425,6 +425,10 @@ fn combinations_that_cannot_work_are_refused() {
             "moormq.toml:2: shards: must be at most 2, the number of cores in cpus, not 4",
         ),
         (
+            "[storage]\npath = \"store\"\n[rebalance]\nenabled = true\n",
+            "moormq.toml:4: rebalance.enabled: must be false with storage.path: sessions that are on disk stay on their shard for now",
+        ),
+        (
             "[retained]\nmax_total_bytes = \"1MiB\"\nmax_message_bytes = \"2MiB\"\n",
             "moormq.toml:3: retained.max_message_bytes: must not be more than retained.max_total_bytes",
         ),
@@ -596,6 +600,7 @@ fn check_config_says_ok_and_what_would_happen() {
          scram_file\n\
          runs 2 shards on all cores it may use\n\
          holds at most 64 MiB of memory\n\
+         keeps sessions and retained messages in memory alone: a restart forgets them\n\
          logs info as text\n",
         file.0
     );

@@ -14,10 +14,10 @@ use crate::message::Message;
 use crate::net::clock::Clock;
 use crate::net::opening::Opening;
 use crate::persistence::{Durability, PersistenceSetup};
-use crate::records::{Image, Record, StoredSession, WallClock, WallTime};
+use crate::records::{Image, Record, StoreNumber, StoredSession, WallClock, WallTime};
 use crate::shard::Shard;
 use crate::sharding::{hasher, owner_of};
-use crate::storage::{self, StoreDirectory};
+use crate::storage::{self, StorageError, StoreDirectory};
 
 /// A store that is open, and what was in it.
 pub(super) struct Store {
@@ -36,6 +36,7 @@ pub(super) struct StorePart {
     durability: Durability,
     wall: WallClock,
     journal: Journal,
+    replaced: Vec<StoreNumber>,
     sessions: Vec<StoredSession>,
     retained: Vec<(Arc<str>, Message)>,
 }
@@ -48,6 +49,7 @@ impl Store {
         let seconds = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let mut directory = StoreDirectory::open_or_create(Path::new(path), seconds).map_err(StartError::Storage)?;
         directory.notes().iter().for_each(|note| tracing::warn!("storage: {note}"));
+        check_shards(&directory, shards)?;
         let boot = directory.begin_boot().map_err(StartError::Storage)?;
         let durability = durability(config.durability);
         let sync = match durability {
@@ -88,10 +90,13 @@ impl Store {
             let journal = journal.map_err(|error| StartError::Resources(io::Error::other(error)))?;
             let Floor { generation, number } = journal.floor();
             floors.insert(shard as u32, storage::Floor { generation, number });
-            let (sessions, retained) = (Vec::new(), Vec::new());
-            parts.push(StorePart { boot, sync, durability, wall, journal, sessions, retained });
+            let (replaced, sessions, retained) = (Vec::new(), Vec::new(), Vec::new());
+            parts.push(StorePart { boot, sync, durability, wall, journal, replaced, sessions, retained });
         }
         directory.raise_floors(&floors).map_err(StartError::Storage)?;
+        for number in contents.displaced() {
+            parts[usize::from(number.shard()) % shards].replaced.push(*number);
+        }
         for session in contents.sessions() {
             let shard = owner_of(&session.client.subscriber, shards, seed);
             parts[shard].sessions.push(*session);
@@ -121,7 +126,7 @@ impl Store {
 impl StorePart {
     /// Gives a shard what was stored, and has it store from here on.
     pub fn restore<C: Chain>(self, shard: &mut Shard<C>, clock: Clock) {
-        let StorePart { boot, sync, durability, wall, journal, sessions, retained } = self;
+        let StorePart { boot, sync, durability, wall, journal, replaced, sessions, retained } = self;
         for stored in sessions {
             let was_online = stored.offline.is_none();
             let number = stored.number;
@@ -133,7 +138,22 @@ impl StorePart {
             shard.restore_retained(&mountpoint, message);
         }
         let clock = Box::new(move || -> Duration { clock.exact() });
-        shard.persist(PersistenceSetup { journal, boot, sync, durability, clock, wall });
+        shard.persist(PersistenceSetup { journal, boot, sync, durability, clock, wall, replaced });
+    }
+}
+
+/// Of a store that others have written, each shard goes on with its own journal.
+fn check_shards(directory: &StoreDirectory, shards: usize) -> Result<(), StartError> {
+    let written =
+        directory.journal_files().map_err(StartError::Storage)?.journals.keys().next_back().map(|last| last + 1);
+    match written {
+        Some(written) if written as usize != shards => {
+            let problem = format!(
+                "was written by a broker with {written} shards, and cannot be read by one with {shards} yet: set shards = {written}"
+            );
+            Err(StartError::Storage(StorageError::new(directory.path(), problem)))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -18,6 +18,7 @@ pub(super) fn bounds(config: &Config) -> Vec<ConfigError> {
 pub(super) fn combinations(config: &Config, known: &[ConfigError]) -> Vec<ConfigError> {
     let mut combinations = Combinations { config, known, errors: Vec::new() };
     combinations.shards();
+    combinations.storage();
     combinations.retained();
     combinations.listeners();
     combinations.errors
@@ -49,6 +50,16 @@ impl Combinations<'_> {
         {
             let cores = cpus.cores().len();
             self.error("shards", format!("must be at most {cores}, the number of cores in cpus, not {shards}"));
+        }
+    }
+
+    fn storage(&mut self) {
+        let keys = ["storage.path", "rebalance.enabled"];
+        if self.config.storage.path.is_some() && self.config.rebalance.enabled && self.are_fine(&keys) {
+            self.error(
+                keys[1],
+                "must be false with storage.path: sessions that are on disk stay on their shard for now",
+            );
         }
     }
 

@@ -69,6 +69,8 @@ pub struct PersistenceSetup {
     pub clock: Box<dyn Fn() -> Duration>,
     /// How that stands to the calendar.
     pub wall: WallClock,
+    /// Sessions that others have replaced, and of which that is not recorded: they would come back when those have ended.
+    pub replaced: Vec<StoreNumber>,
 }
 
 /// A stored session has QoS 2 messages in its queue that may be sent when so many records are on disk.
@@ -121,8 +123,9 @@ pub struct Persistence {
 
 impl Persistence {
     /// Nothing recorded by this boot yet, on shard `own` of `shards`.
-    pub fn new(setup: PersistenceSetup, own: usize, shards: usize) -> Self {
-        Persistence {
+    pub fn new(mut setup: PersistenceSetup, own: usize, shards: usize) -> Self {
+        let replaced = std::mem::take(&mut setup.replaced);
+        let mut persistence = Persistence {
             setup,
             own,
             numbers: 0,
@@ -138,7 +141,9 @@ impl Persistence {
             launches: VecDeque::new(),
             rewriting: Rewriting::Idle,
             scratch: Vec::new(),
-        }
+        };
+        replaced.into_iter().for_each(|number| persistence.record_ended(number));
+        persistence
     }
 
     /// The number of a session that is to be stored.

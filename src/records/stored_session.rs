@@ -175,7 +175,6 @@ impl StoredSession {
 
     /// The client has the message with this key; it counts from now on if it did not before.
     pub(super) fn receive(&mut self, key: u64) {
-        self.remove(key);
         let (message, ids, group) = (None, SubscriptionIds::new(), None);
         let (qos, retain, stage) = (QoS::ExactlyOnce, false, StoredStage::Received);
         self.insert(key, StoredDelivery { message, qos, retain, stage, ids, group });

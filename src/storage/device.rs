@@ -14,8 +14,8 @@ use crate::journal::{Aligned, BLOCK, Sync};
 
 /// How long a lock is waited for: of a process that was killed, the writes that are under way keep it.
 pub const LOCK_PATIENCE: Duration = Duration::from_secs(10);
-/// How long the lock on a store is waited for: of a process that ends, or that begins another one.
-pub(super) const STORE_PATIENCE: Duration = Duration::from_secs(1);
+/// How long a lock is waited for that nobody should have: perhaps a process does that is about to end, or one that has just been begun.
+pub(super) const SHORT_PATIENCE: Duration = Duration::from_secs(1);
 /// How long after a lock was not free it is tried again.
 const LOCK_RETRY: Duration = Duration::from_millis(10);
 
@@ -40,7 +40,7 @@ fn options(is_direct: bool) -> OpenOptions {
 }
 
 /// Locks an open file, unless another open file has the lock.
-pub(super) fn try_lock(file: &File) -> io::Result<bool> {
+fn try_lock(file: &File) -> io::Result<bool> {
     loop {
         match flock(file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return Ok(true),

@@ -14,8 +14,8 @@ use rustix::rand::{GetRandomFlags, getrandom};
 use super::device;
 use super::error::StorageError;
 use super::names::{JournalFile, Listing};
-use super::store_file::{Floor, LONGEST, STORE_VERSION, StoreFacts, Unreadable};
-use crate::journal::{StoreId, Sync};
+use super::store_file::{LONGEST, STORE_VERSION, StoreFacts, Unreadable};
+use crate::journal::{Floor, StoreId, Sync};
 
 const STORE: &str = "store";
 const NEW_STORE: &str = "store.new";
@@ -135,7 +135,8 @@ impl StoreDirectory {
         Ok(self.facts.boots)
     }
 
-    /// What journals have reached is written down: each floor rises to the one given, and none falls.
+    /// Keeps the floors of journals: each rises to the one given, and none falls. To be called with [`Journal::floor`](crate::journal::Journal::floor)
+    /// when journals are open, before anything is acknowledged; [`recover`](StoreDirectory::recover) gives them back at the next start.
     ///
     /// # Errors
     ///
@@ -271,7 +272,7 @@ fn take_lock(directory: &Path) -> Result<File, StorageError> {
     };
     let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).clone();
     let mut lock = options.open(&path).map_err(failed("opened"))?;
-    let is_ours = device::lock(&lock, device::STORE_PATIENCE).map_err(failed("locked"))?;
+    let is_ours = device::lock(&lock, device::SHORT_PATIENCE).map_err(failed("locked"))?;
     if !is_ours {
         let mut text = String::new();
         let _ = (&lock).take(20).read_to_string(&mut text);

@@ -13,7 +13,8 @@ pub struct StorageError {
 }
 
 impl StorageError {
-    pub(super) fn new(path: &Path, problem: impl Into<String>) -> Self {
+    /// What is wrong with a file or directory, and what to do; as the rest of a sentence that begins with its path.
+    pub fn new(path: &Path, problem: impl Into<String>) -> Self {
         StorageError { path: path.to_owned(), problem: problem.into(), in_use: false }
     }
 

@@ -116,9 +116,10 @@ pub(super) fn reuse(
     Ok(opened)
 }
 
-/// Whoever writes a segment has a lock on the open file that he writes it by.
+/// Whoever writes a segment has a lock on the open file that he writes it by. Nobody else should have one, but a process that this one has just begun
+/// may, until it executes its program.
 fn take_lock(file: &File, path: &Path) -> io::Result<()> {
-    match device::try_lock(file) {
+    match device::lock(file, device::SHORT_PATIENCE) {
         Ok(true) => Ok(()),
         Ok(false) => {
             Err(io::Error::new(io::ErrorKind::ResourceBusy, format!("{} is used by another process", path.display())))

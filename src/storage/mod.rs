@@ -35,7 +35,7 @@
 //! | what | bound |
 //! |---|---|
 //! | tasks that wait for the thread | [`TASKS_PER_SHARD`] for each shard; beyond, a preparation has failed, and a removal is left out |
-//! | time until a lock is given up | a second for the store, [`LOCK_PATIENCE`] for each segment |
+//! | time until a lock is given up | a second for the store, and for a segment that is prepared; [`LOCK_PATIENCE`] for each segment that is read |
 //! | memory of filling | one piece of [`PIECE`] bytes |
 //! | memory of reading | [`READ_AHEAD`] bytes for a journal, besides its reader |
 //! | files that are set aside | [`MOST_SET_ASIDE`]; the first ones stay, as they say how it began, and further ones are removed |
@@ -52,6 +52,7 @@ mod segment_file;
 mod store_file;
 mod thread;
 
+pub use crate::journal::Floor;
 pub use device::LOCK_PATIENCE;
 pub use directory::StoreDirectory;
 pub use error::StorageError;
@@ -60,5 +61,5 @@ pub use journal_files::{Begun, JournalFiles};
 pub use names::{JournalFile, Listing, MOST_LISTED};
 pub use recovery::Recovery;
 pub use segment_file::READ_AHEAD;
-pub use store_file::{Floor, STORE_VERSION, StoreFacts};
+pub use store_file::{STORE_VERSION, StoreFacts};
 pub use thread::{MOST_SET_ASIDE, Prepared, StoreThread, TASKS_PER_SHARD};

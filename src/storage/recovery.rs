@@ -15,7 +15,7 @@ use crate::journal::{Finding, Identity, Reader, Record, Recovered, Sync};
 /// What was read of a journal.
 #[derive(Debug)]
 pub struct Recovery {
-    /// What the journal goes on from. It is synced.
+    /// What the journal goes on from. It is synced, and above the floor that was kept.
     pub recovered: Recovered,
     /// What was found besides records.
     pub findings: Vec<Finding>,
@@ -54,6 +54,7 @@ impl StoreDirectory {
             each(record);
         }
         let (recovered, findings) = reader.finish();
+        let recovered = recovered.above(self.facts().floors.get(&shard).copied().unwrap_or_default());
         Ok(Recovery { recovered, findings, files, records })
     }
 

@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 
 use crc32c::crc32c;
 
-use crate::journal::{BLOCK, StoreId};
+use crate::journal::{BLOCK, Floor, StoreId};
 
 /// The version of the file `store` that is written, and the only one that is read.
 pub const STORE_VERSION: u32 = 1;
@@ -43,17 +43,8 @@ pub struct StoreFacts {
     pub made: u64,
     /// How often a broker has opened it.
     pub boots: u32,
-    /// What the journals of shards have reached; of none that never had one.
+    /// Above what the journals of shards have reached; of none that never had one.
     pub floors: BTreeMap<u32, Floor>,
-}
-
-/// What a journal has reached at least: it goes on above, even if all its files are gone, so that nothing is taken for older than it is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Floor {
-    /// A generation of a segment.
-    pub generation: u64,
-    /// A number of a frame.
-    pub number: u64,
 }
 
 /// Why a file `store` does not say anything.

@@ -347,8 +347,8 @@ impl Rig {
             self.disk.sync_directory();
         }
         self.gone_below = self.gone_below.max(oldest);
-        // Others may have been torn.
-        self.given_up.extend(self.behind.drain(..).filter(|entry| entry.is_durable));
+        // Others may have been torn, or are archived.
+        self.given_up.extend(self.behind.drain(..).filter(|entry| entry.is_durable && !entry.is_released));
         self.journal.prepared(file, Ok(()), self.now);
     }
 
@@ -476,7 +476,7 @@ impl Rig {
         let (history, behind): (Vec<Entry>, Vec<Entry>) = self.history.iter().partition(|entry| entry.id <= last);
         // What is behind the last one that is read never comes back once the journal goes on. Others may, if they can be read another time.
         self.behind = behind;
-        self.behind.retain(|entry| hit.contains(&entry.id) && !entry.is_released);
+        self.behind.retain(|entry| hit.contains(&entry.id));
         self.behind.iter_mut().for_each(|entry| entry.is_durable |= entry.mark <= promised);
         self.history = history;
         self.history.retain(|entry| read.contains(&entry.id) || hit.contains(&entry.id));

@@ -228,7 +228,7 @@ impl<C: Chain + Clone> Builder<C> {
             let (turn, version) = (TurnLimits::default(), env!("CARGO_PKG_VERSION"));
             let setup = Setup { id, shards, seed, turn, version, config, quotas };
             let part = parts.get_mut(id).and_then(Option::take);
-            let opening_of_shard = opening.clone();
+            let opening = opening.clone();
             let make = move || {
                 let mut shard = Shard::new(setup, chain, clock.now());
                 shard.measure_by(HookClock(nanos), Some(MemoryGauge { resident, held: MemoryHeld::in_process, most }));
@@ -236,7 +236,6 @@ impl<C: Chain + Clone> Builder<C> {
                     part.restore(&mut shard, clock);
                     files
                 });
-                let opening = opening_of_shard;
                 WorkerParts { shard, mesh, inbox: receiver, listeners, places, clock, journal, opening }
             };
             let thread = ShardThread::start(id, Some(layout.cpus[id]), layout.limits, make);

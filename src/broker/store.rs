@@ -1,6 +1,6 @@
 //! The store on disk: what a broker reads of it when it starts.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -9,15 +9,16 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use super::layout::StartError;
 use crate::config::{Config, StoredDurability};
 use crate::hooks::Chain;
-use crate::journal::{BLOCK, Floor, Journal, Settings, Sync};
+use crate::journal::{BLOCK, Journal, Settings, Sync};
 use crate::message::Message;
 use crate::net::clock::Clock;
 use crate::net::opening::Opening;
 use crate::persistence::{Durability, PersistenceSetup};
-use crate::records::{Image, Record, StoreNumber, StoredSession, WallClock, WallTime};
+use crate::records::{Image, Record, StoredSession, WallClock, WallTime};
+use crate::session::StoreNumber;
 use crate::shard::Shard;
 use crate::sharding::{hasher, owner_of};
-use crate::storage::{self, StorageError, StoreDirectory};
+use crate::storage::{StorageError, StoreDirectory};
 
 /// What a record may have beside the packet that it comes from: a session with its will, to whom a message goes.
 const BESIDE_PACKET: usize = 256 << 10;
@@ -43,7 +44,8 @@ pub(super) struct StorePart {
     journal: Journal,
     replaced: Vec<StoreNumber>,
     sessions: Vec<StoredSession>,
-    retained: Vec<(Arc<str>, Message)>,
+    /// Of all shards: each takes those whose topics it owns.
+    retained: Arc<[(Arc<str>, Message)]>,
 }
 
 impl Store {
@@ -65,10 +67,8 @@ impl Store {
         let seed = directory.facts().slot_seed;
         let wall = WallClock::new(clock.now(), WallTime::from_system(now));
         let mut image = Image::new(wall, hasher(seed));
-        let listing = directory.journal_files().map_err(StartError::Storage)?;
-        let known: BTreeSet<u32> = listing.journals.keys().copied().chain(0..shards as u32).collect();
         let mut recovered = Vec::new();
-        for shard in known {
+        for shard in 0..shards as u32 {
             let recovery = directory.recover(shard, |record| match Record::decode(record.kind, record.body) {
                 Ok(record) => image.apply(&record),
                 Err(error) => tracing::error!(shard, "storage: {error}: it is left out"),
@@ -79,11 +79,10 @@ impl Store {
         }
         let mut contents = image.finish();
         let counts = contents.counts();
-        let mut parts = Vec::new();
-        let mut floors = BTreeMap::new();
-        for (shard, recovered) in recovered.into_iter().take(shards).enumerate() {
-            // A record has to fit into a commit: the largest packet, and to whom it goes.
-            let frame_bytes = (largest_packet + BESIDE_PACKET).next_multiple_of(BLOCK).max(LEAST_FRAME);
+        // A record has to fit into a commit: the largest packet, and to whom it goes.
+        let frame_bytes = (largest_packet + BESIDE_PACKET).next_multiple_of(BLOCK).max(LEAST_FRAME);
+        let (mut journals, mut floors) = (Vec::new(), BTreeMap::new());
+        for (shard, recovered) in (0..).zip(recovered) {
             let settings = Settings {
                 segment_bytes: config.segment_size as u64,
                 frame_bytes,
@@ -91,30 +90,29 @@ impl Store {
                 segments: config.segments,
                 commit_interval: config.commit_interval,
                 sync,
-                ..Settings::new(directory.facts().id, shard as u32)
+                ..Settings::new(directory.facts().id, shard)
             };
             let settings = settings.check().map_err(|error| StartError::Resources(io::Error::other(error)))?;
-            let before = directory.facts().floors.get(&(shard as u32)).copied().unwrap_or_default();
-            let above = Floor { generation: before.generation, number: before.number };
-            let journal = Journal::new(settings, recovered.above(above), u64::from(boot));
+            let journal = Journal::new(settings, recovered, u64::from(boot));
             let journal = journal.map_err(|error| StartError::Resources(io::Error::other(error)))?;
-            let Floor { generation, number } = journal.floor();
-            floors.insert(shard as u32, storage::Floor { generation, number });
-            let (replaced, sessions, retained) = (Vec::new(), Vec::new(), Vec::new());
-            parts.push(StorePart { boot, sync, durability, wall, journal, replaced, sessions, retained });
+            floors.insert(shard, journal.floor());
+            journals.push(journal);
         }
         directory.raise_floors(&floors).map_err(StartError::Storage)?;
-        for number in contents.displaced() {
-            parts[usize::from(number.shard()) % shards].replaced.push(*number);
-        }
+        let replaced = contents.displaced().to_vec();
+        let mut sessions: Vec<Vec<_>> = (0..shards).map(|_| Vec::new()).collect();
         for session in contents.sessions() {
             let shard = owner_of(&session.client.subscriber, shards, seed);
-            parts[shard].sessions.push(*session);
+            sessions[shard].push(*session);
         }
-        for (mountpoint, message) in contents.into_retained() {
-            // Each takes those that it owns.
-            parts.iter_mut().for_each(|part| part.retained.push((mountpoint.clone(), message.clone())));
-        }
+        let retained: Arc<[_]> = contents.into_retained().collect();
+        let parts = journals.into_iter().zip(sessions).enumerate().map(|(shard, (journal, sessions))| {
+            let is_own = |number: &&StoreNumber| usize::from(number.shard()) % shards == shard;
+            let replaced = replaced.iter().filter(is_own).copied().collect();
+            let retained = Arc::clone(&retained);
+            StorePart { boot, sync, durability, wall, journal, replaced, sessions, retained }
+        });
+        let parts = parts.collect();
         tracing::info!(
             path = %directory.path().display(),
             sessions = counts.sessions,
@@ -144,8 +142,8 @@ impl StorePart {
             session.stored = Some(number);
             shard.restore(session, was_online);
         }
-        for (mountpoint, message) in retained {
-            shard.restore_retained(&mountpoint, message);
+        for (mountpoint, message) in &*retained {
+            shard.restore_retained(mountpoint, message);
         }
         let clock = Box::new(move || -> Duration { clock.exact() });
         shard.persist(PersistenceSetup { journal, boot, sync, durability, clock, wall, replaced });

@@ -57,26 +57,21 @@ impl Combinations<'_> {
     }
 
     fn storage(&mut self) {
-        let keys = ["storage.path", "storage.segment_size", "limits.max_packet_size"];
-        let (largest, segment) = (self.config.largest_packet(), self.config.storage.segment_size);
-        if self.config.storage.path.is_some()
-            && (largest > LARGEST_STORED || largest * 2 > segment)
-            && self.are_fine(&keys)
-        {
-            let most = LARGEST_STORED.min(segment / 2) >> 20;
-            self.error(
-                keys[2],
-                format!(
-                    "must be at most {most} MiB with storage.path and this storage.segment_size, also of listeners"
-                ),
-            );
+        let (storage, largest) = (&self.config.storage, self.config.largest_packet());
+        if storage.path.is_none() {
+            return;
         }
-        let keys = ["storage.path", "rebalance.enabled"];
-        if self.config.storage.path.is_some() && self.config.rebalance.enabled && self.are_fine(&keys) {
-            self.error(
-                keys[1],
-                "must be false with storage.path: sessions that are on disk stay on their shard for now",
+        let most = LARGEST_STORED.min(storage.segment_size / 2);
+        if largest > most && self.are_fine(&["storage.path", "storage.segment_size", "limits.max_packet_size"]) {
+            let most = most >> 20;
+            let problem = format!(
+                "must be at most {most} MiB with storage.path and this storage.segment_size, also of listeners"
             );
+            self.error("limits.max_packet_size", problem);
+        }
+        if self.config.rebalance.enabled && self.are_fine(&["storage.path", "rebalance.enabled"]) {
+            let problem = "must be false with storage.path: sessions that are on disk stay on their shard for now";
+            self.error("rebalance.enabled", problem);
         }
     }
 

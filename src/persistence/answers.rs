@@ -9,6 +9,9 @@ use crate::client::ConnectionId;
 use crate::codec::{AckKind, PacketId, ReasonCode};
 use crate::session::StoreNumber;
 
+/// How many records there will be is not known yet: more are to come for the same.
+pub(super) const UNKNOWN: u64 = u64::MAX;
+
 /// What a client is told, or may do, when what that depends on is on disk.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Answer {
@@ -66,7 +69,7 @@ impl Answers {
     /// Those that wait for what was gathered, the last ones, wait for so many records now.
     pub fn gathered_are_recorded(&mut self, records: u64) {
         for waiting in &mut self.waiting {
-            let gathered = waiting.iter_mut().rev().take_while(|(awaited, ..)| awaited.records == u64::MAX);
+            let gathered = waiting.iter_mut().rev().take_while(|(awaited, ..)| awaited.records == UNKNOWN);
             gathered.for_each(|(awaited, ..)| awaited.records = records);
         }
     }

@@ -69,14 +69,13 @@ impl Commits {
         }
     }
 
-    /// The journal has come so far. Whether more is on disk than before.
-    pub fn follow(&mut self, flushed: Mark, fsynced: Mark) -> bool {
-        let before = self.committed;
+    /// The journal has come so far.
+    pub fn follow(&mut self, flushed: Mark, fsynced: Mark) {
         let up_to = |mark: Mark| {
             let behind = self.marks.partition_point(|(one, _)| *one <= mark);
             behind.checked_sub(1).map(|last| self.marks[last].1)
         };
-        let Committed { flushed: written, fsynced: synced } = before;
+        let Committed { flushed: written, fsynced: synced } = self.committed;
         self.committed = Committed {
             flushed: up_to(flushed).map_or(written, |count| count.max(written)),
             fsynced: up_to(fsynced).map_or(synced, |count| count.max(synced)),
@@ -88,6 +87,5 @@ impl Commits {
         while self.marks.len() > 1 && self.marks[1].0 <= flushed {
             self.marks.pop_front();
         }
-        self.committed != before
     }
 }

@@ -36,7 +36,7 @@ pub use rewriting::{Cursor, SessionCursor};
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
-use answers::Answers;
+use answers::{Answers, UNKNOWN};
 use commits::Commits;
 use letters::Letters;
 use rewriting::Rewriting;
@@ -54,8 +54,6 @@ use crate::topic::{TopicFilter, TopicName};
 /// With less room than this in the journal, nothing is published that may have to be recorded: so much may follow from what is served
 /// already.
 const CROWDED: usize = 256 * 1024;
-/// How many records there will be is not known yet: more are to come for the same.
-const UNKNOWN: u64 = u64::MAX;
 
 /// What persistence on one shard begins with.
 pub struct PersistenceSetup {
@@ -164,11 +162,6 @@ impl Persistence {
     pub fn next_number(&mut self) -> StoreNumber {
         self.numbers += 1;
         StoreNumber::new(self.setup.boot, self.own as u8, self.numbers)
-    }
-
-    /// How time and calendar stand to each other.
-    pub fn wall(&self) -> WallClock {
-        self.setup.wall
     }
 
     /// How many records there are, those included that the journal had no room for.
@@ -330,8 +323,8 @@ impl Persistence {
     /// A client is to be answered when all that was recorded so far is on disk, and what these shards have been sent. Gives the answer back
     /// if that is so, and none of its answers waits.
     ///
-    /// `incoming` is what [`take_incoming`](Self::take_incoming) gave. With `is_gathered`, the message is one of those that are delivered together, and not recorded yet: see
-    /// [`record_noted`](Self::record_noted).
+    /// `incoming` is what [`take_incoming`](Self::take_incoming) gave. With `is_gathered`, the message is one of those that are delivered
+    /// together, and not recorded yet: see [`record_noted`](Self::record_noted).
     pub fn answer(
         &mut self,
         connection: ConnectionId,

@@ -1,8 +1,7 @@
 //! What records are made of: numbers, texts, and the place that most of them begin with.
 
-use super::number::StoreNumber;
 use crate::octets;
-use crate::session::Key;
+use crate::session::{Key, StoreNumber};
 
 /// Why something cannot be read: in a few words, for the log.
 pub(super) type Wrong = &'static str;

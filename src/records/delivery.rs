@@ -1,9 +1,8 @@
 //! To whom a stored message goes on this shard.
 
 use super::bytes::{Cursor, Wrong, put_keyed_place, put_number, put_text_with_length};
-use super::number::StoreNumber;
 use crate::codec::QoS;
-use crate::session::{Key, SubscriptionIds};
+use crate::session::{Key, StoreNumber, SubscriptionIds};
 use crate::topic::TopicFilter;
 
 /// A message for one session.

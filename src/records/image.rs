@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use super::delivery::Deliveries;
 use super::message::StoredMessage;
-use super::number::StoreNumber;
 use super::record::Record;
 use super::session_record::SessionRecord;
 use super::shared::Shared;
@@ -13,6 +12,7 @@ use super::stored_session::StoredSession;
 use super::wall_clock::WallClock;
 use crate::client::SubscriberId;
 use crate::message::Message;
+use crate::session::StoreNumber;
 use crate::topic::{Named, TopicFilter, TopicMap};
 
 /// What the records of a store say. It is made by [`apply`](Self::apply), which is given all records: of one boot after the other, and of each boot

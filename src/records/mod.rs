@@ -12,8 +12,9 @@
 //!
 //! # What is named
 //!
-//! * A *stored session* has a [`StoreNumber`], which no other one ever gets: which boot of the store, which shard of it, which session of that. It
-//!   gets another one when it moves to another shard. All its records are in journals of the shards that had it under this number: one in each boot.
+//! * A *stored session* has a [`StoreNumber`](crate::session::StoreNumber), which no other one ever gets: which boot of the store, which
+//!   shard of it, which session of that. It gets another one when it moves to another shard. All its records are in journals of the shards
+//!   that had it under this number: one in each boot.
 //! * A message of a session has a [`Key`](crate::session::Key), which no other one of that session has. Its packet id follows from it.
 //! * A *boot* is each opening of the store by a broker.
 //!
@@ -112,7 +113,6 @@ mod delivery;
 mod fields;
 mod image;
 mod message;
-mod number;
 mod offline;
 mod options;
 mod record;
@@ -127,7 +127,6 @@ mod wall_clock;
 pub use delivery::{Deliveries, Delivery, DeliveryBuffer, StoredIds};
 pub use image::{Contents, Counts, Image};
 pub use message::StoredMessage;
-pub use number::StoreNumber;
 pub use offline::Offline;
 pub use record::{BadRecord, Encoded, Record};
 pub use session_record::{SessionRecord, StoredWill};

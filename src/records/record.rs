@@ -5,13 +5,12 @@ use std::fmt;
 use super::bytes::{Cursor, KEYS_END, Wrong, put_keyed_place, put_number, put_place, text};
 use super::delivery::Deliveries;
 use super::message::{Head, StoredMessage};
-use super::number::StoreNumber;
 use super::offline::Offline;
 use super::options::{options_from, options_to};
 use super::session_record::SessionRecord;
 use crate::codec::PacketId;
 use crate::journal::Class;
-use crate::session::{Key, Subscription};
+use crate::session::{Key, StoreNumber, Subscription};
 use crate::topic::{TopicFilter, TopicName};
 
 /// One record. What each means is said in the documentation of the module above.

@@ -6,12 +6,11 @@ use std::time::Duration;
 use super::bytes::{Cursor, Wrong, put_number, put_place, put_text_with_length, text};
 use super::fields::{FieldWriter, read_field, whole_number};
 use super::message::{Head, StoredMessage};
-use super::number::StoreNumber;
 use super::offline::Offline;
 use super::settings_fields::{default_settings, is_setting, put_settings, set};
 use super::wall_clock::{WallClock, WallTime, whole_millis};
 use crate::codec::ProtocolVersion;
-use crate::session::{Session, SessionSettings, Will};
+use crate::session::{Session, SessionSettings, StoreNumber, Will};
 
 /// All of a session but what has records of its own: messages, subscriptions, packet ids of the client.
 #[derive(Clone, Debug, PartialEq)]

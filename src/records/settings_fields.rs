@@ -39,33 +39,9 @@ mod tag {
 }
 
 /// The settings of a session record without any field of them: kept for ever, nothing limited, everything allowed that MQTT knows, and as MQTT has
-/// it where it has a default.
+/// it where it has a default. Records that were written depend on each of these values.
 pub(super) fn default_settings() -> SessionSettings {
-    let unlimited = Limit::UNLIMITED;
-    SessionSettings {
-        kept: true,
-        alias_maximum_in: 0,
-        expiry: None,
-        receive_maximum: u16::MAX,
-        maximum_incoming: usize::MAX,
-        maximum_qos: QoS::ExactlyOnce,
-        retain_available: true,
-        wildcard_available: true,
-        ids_available: true,
-        shared_available: true,
-        is_bridge: false,
-        message_rate: 0,
-        shared_policy: SharedPolicy::Random,
-        queue: QueueLimits { online: unlimited, offline: unlimited, bytes: unlimited, order: QueueType::Fifo },
-        lifetime: None,
-        retry_interval: Duration::ZERO,
-        keep_alive: 0,
-        problem_information: true,
-        maximum_outgoing: usize::MAX,
-        send_maximum: u16::MAX,
-        alias_maximum_out: 0,
-        upgrade_qos: false,
-    }
+    SessionSettings::unlimited()
 }
 
 /// The highest number there is stands for none: for ever, or not limited.

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::delivery::Delivery;
-use super::number::StoreNumber;
 use super::offline::Offline;
 use super::session_record::{SessionRecord, StoredWill};
 use super::shared::Shared;
@@ -14,7 +13,8 @@ use crate::client::{Client, SubscriberId};
 use crate::codec::QoS;
 use crate::message::Message;
 use crate::session::{
-    Inbound, Key, Outbound, OutgoingMessage, Restored, Session, SessionSettings, SubscriptionIds, Subscriptions, Will,
+    Inbound, Key, Outbound, OutgoingMessage, Restored, Session, SessionSettings, StoreNumber, SubscriptionIds,
+    Subscriptions, Will,
 };
 use crate::time::Time;
 use crate::topic::TopicFilter;

@@ -148,12 +148,11 @@ pub(crate) mod testing {
     //! Sessions for unit tests.
 
     use std::net::SocketAddr;
-    use std::time::{Duration, SystemTime};
+    use std::time::SystemTime;
 
     use super::*;
     use crate::client::SubscriberId;
     use crate::codec::{ProtocolVersion, QoS};
-    use crate::config::{Limit, QueueType, SharedPolicy};
     use crate::message::Publication;
     use crate::topic::TopicName;
 
@@ -179,31 +178,7 @@ pub(crate) mod testing {
 
     /// Settings that allow everything and limit nothing.
     pub(crate) fn settings() -> SessionSettings {
-        let unlimited = Limit::UNLIMITED;
-        SessionSettings {
-            kept: true,
-            alias_maximum_in: 0,
-            expiry: None,
-            receive_maximum: u16::MAX,
-            maximum_incoming: usize::MAX,
-            maximum_qos: QoS::ExactlyOnce,
-            retain_available: true,
-            wildcard_available: true,
-            ids_available: true,
-            shared_available: true,
-            is_bridge: false,
-            message_rate: 0,
-            shared_policy: SharedPolicy::Random,
-            queue: QueueLimits { online: unlimited, offline: unlimited, bytes: unlimited, order: QueueType::Fifo },
-            lifetime: None,
-            retry_interval: Duration::ZERO,
-            keep_alive: 0,
-            problem_information: true,
-            maximum_outgoing: usize::MAX,
-            send_maximum: u16::MAX,
-            alias_maximum_out: 0,
-            upgrade_qos: false,
-        }
+        SessionSettings::unlimited()
     }
 
     /// A delivery of `payload` to topic `t`.

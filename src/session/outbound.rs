@@ -217,9 +217,9 @@ impl Outbound {
         self.window.last().map(|last| Key::new(last.sequence()))
     }
 
-    /// The key of the message under `id`, if that is in flight.
-    pub fn key_of(&self, id: PacketId) -> Option<Key> {
-        self.window.find(id).map(|at| Key::new(self.window.at(at).sequence()))
+    /// The message under `id`, if that is in flight.
+    pub fn under(&self, id: PacketId) -> Option<&InFlight> {
+        self.window.find(id).map(|at| self.window.at(at))
     }
 
     /// Whether a message of QoS 2 that waits need not wait for the disk: its packet id must not be that of another message after a crash.
@@ -311,7 +311,7 @@ impl Outbound {
 
     /// What the message under `id` waits for; none if the id is not in flight.
     pub fn stage(&self, id: PacketId) -> Option<Stage> {
-        self.window.find(id).map(|at| self.window.at(at).stage())
+        self.under(id).map(InFlight::stage)
     }
 
     /// A number that stands for the oldest message in flight.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::QueueLimits;
 use crate::codec::QoS;
-use crate::config::SharedPolicy;
+use crate::config::{QueueType, SharedPolicy};
 
 /// The settings of a session: enforced by the shard, and sent to MQTT 5 clients where CONNACK has a field for them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,4 +57,35 @@ pub struct SessionSettings {
     pub alias_maximum_out: u16,
     /// Whether messages are delivered at the QoS of the subscription even if they were published with a lower one.
     pub upgrade_qos: bool,
+}
+
+impl SessionSettings {
+    /// Those of a session that is kept for ever: nothing limited, everything allowed that MQTT knows, and as MQTT has it where it has a
+    /// default. Records of a store leave out what is as here: a value that changes would change what those on disk say.
+    pub fn unlimited() -> Self {
+        SessionSettings {
+            kept: true,
+            alias_maximum_in: 0,
+            expiry: None,
+            receive_maximum: u16::MAX,
+            maximum_incoming: usize::MAX,
+            maximum_qos: QoS::ExactlyOnce,
+            retain_available: true,
+            wildcard_available: true,
+            ids_available: true,
+            shared_available: true,
+            is_bridge: false,
+            message_rate: 0,
+            shared_policy: SharedPolicy::Random,
+            queue: QueueLimits::unlimited(QueueType::Fifo),
+            lifetime: None,
+            retry_interval: Duration::ZERO,
+            keep_alive: 0,
+            problem_information: true,
+            maximum_outgoing: usize::MAX,
+            send_maximum: u16::MAX,
+            alias_maximum_out: 0,
+            upgrade_qos: false,
+        }
+    }
 }

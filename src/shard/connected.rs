@@ -199,15 +199,14 @@ fn on_stored_ack<C: Chain>(
         return Ok(());
     };
     let (number, packet_id) = (session.stored, ack.packet_id);
-    let key = session.outbound.key_of(packet_id);
-    let had_it = session.outbound.stage(packet_id) == Some(Stage::AwaitingPubcomp);
+    let (key, stage) = session.outbound.under(packet_id).map(|entry| (entry.key(), entry.stage())).unzip();
     let follows = delivery::acknowledge(session, kind, ack)?;
     if let Some(number) = number {
         match (kind, key) {
             (AckKind::Pubrel, _) if follows.answer.is_some_and(|(.., code)| code == ReasonCode::Success) => {
                 persistence.record_released(number, packet_id);
             }
-            (AckKind::Pubrec, Some(key)) if !follows.window_opened && !had_it => {
+            (AckKind::Pubrec, Some(key)) if !follows.window_opened && stage != Some(Stage::AwaitingPubcomp) => {
                 persistence.record_received(number, key);
             }
             (_, Some(key)) if follows.window_opened => persistence.record_removed(number, key),

@@ -27,6 +27,19 @@ pub(super) fn is_stored(message: &Message) -> bool {
     !message.topic().as_str().starts_with(OWN_TOPICS)
 }
 
+/// The number of a session in the store, if it is stored.
+fn number_of<C: Chain>(clients: &Clients<C>, index: u32) -> Option<StoreNumber> {
+    clients.sessions.get(index)?.stored
+}
+
+/// Something is recorded when all that was sent to other shards so far is on disk there.
+fn defer<C: Chain>(clients: &mut Clients<C>, deferred: Deferred) {
+    if let Some(persistence) = &mut clients.persistence {
+        clients.agenda.letters.iter().enumerate().for_each(|(shard, sent)| persistence.sent_letters(shard, *sent));
+        persistence.defer(deferred);
+    }
+}
+
 /// A message was to be retained.
 pub(super) fn record_retained<C: Chain>(
     pubsub: &mut PubSub<C>,
@@ -64,7 +77,7 @@ pub(super) fn record_subscribed<C: Chain>(
     filter: &TopicFilter,
     subscription: Subscription,
 ) {
-    let number = clients.sessions.get(index).and_then(|session| session.stored);
+    let number = number_of(clients, index);
     if let Some((persistence, number)) = clients.persistence.as_mut().zip(number) {
         persistence.record_subscribed(number, filter, subscription);
     }
@@ -72,7 +85,7 @@ pub(super) fn record_subscribed<C: Chain>(
 
 /// A client has unsubscribed from these filters.
 pub(super) fn record_unsubscribed<C: Chain>(clients: &mut Clients<C>, index: u32, filters: &[TopicFilter]) {
-    let number = clients.sessions.get(index).and_then(|session| session.stored);
+    let number = number_of(clients, index);
     if let Some((persistence, number)) = clients.persistence.as_mut().zip(number) {
         filters.iter().for_each(|filter| persistence.record_unsubscribed(number, filter));
     }
@@ -92,7 +105,7 @@ pub(super) fn record_client<C: Chain>(clients: &mut Clients<C>, index: u32) {
         (false, Some(number)) => {
             // It ends with its connection, and does with the broker.
             session.stored = None;
-            persistence.defer(Deferred::Ended(number));
+            defer(clients, Deferred::Ended(number));
         }
         (false, None) => {}
     }
@@ -122,17 +135,15 @@ pub(super) fn record_offline<C: Chain>(clients: &mut Clients<C>, index: u32, had
 
 /// The will of a session was published.
 pub(super) fn record_will_gone<C: Chain>(clients: &mut Clients<C>, index: u32) {
-    let number = clients.sessions.get(index).and_then(|session| session.stored);
-    if let Some((persistence, number)) = clients.persistence.as_mut().zip(number) {
-        clients.agenda.letters.iter().enumerate().for_each(|(shard, sent)| persistence.sent_letters(shard, *sent));
-        persistence.defer(Deferred::WillGone(number));
+    if let Some(number) = number_of(clients, index) {
+        defer(clients, Deferred::WillGone(number));
     }
 }
 
 /// A message of a session was acknowledged or dropped.
 #[cold]
 pub(super) fn record_removed<C: Chain>(clients: &mut Clients<C>, index: u32, key: Key) {
-    let number = clients.sessions.get(index).and_then(|session| session.stored);
+    let number = number_of(clients, index);
     if let Some((persistence, number)) = clients.persistence.as_mut().zip(number) {
         persistence.record_removed(number, key);
     }
@@ -141,18 +152,15 @@ pub(super) fn record_removed<C: Chain>(clients: &mut Clients<C>, index: u32, key
 /// A message of a session has gone on to another one.
 #[cold]
 pub(super) fn record_passed_on<C: Chain>(clients: &mut Clients<C>, index: u32, key: Key) {
-    let number = clients.sessions.get(index).and_then(|session| session.stored);
-    if let Some((persistence, number)) = clients.persistence.as_mut().zip(number).filter(|_| !key.is_none()) {
-        clients.agenda.letters.iter().enumerate().for_each(|(shard, sent)| persistence.sent_letters(shard, *sent));
-        persistence.defer(Deferred::Removed(number, key));
+    if let Some(number) = number_of(clients, index).filter(|_| !key.is_none()) {
+        defer(clients, Deferred::Removed(number, key));
     }
 }
 
 /// A session has ended, and what it left has gone.
 pub(super) fn record_ended<C: Chain>(clients: &mut Clients<C>, session: &Session<C::State>) {
-    if let Some((persistence, number)) = clients.persistence.as_mut().zip(session.stored) {
-        clients.agenda.letters.iter().enumerate().for_each(|(shard, sent)| persistence.sent_letters(shard, *sent));
-        persistence.defer(Deferred::Ended(number));
+    if let Some(number) = session.stored {
+        defer(clients, Deferred::Ended(number));
     }
 }
 

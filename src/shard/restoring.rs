@@ -9,7 +9,7 @@ use crate::session::Session;
 
 impl<C: Chain> Shard<C> {
     /// Takes in a session of this shard that was on disk, whose client is away: `was_online`, if that was connected when the last record was
-    /// written. Then [`end_crashed`](Self::end_crashed) has to follow when all shards have theirs.
+    /// written. [`Input::Restored`](super::Input::Restored) has to follow when all shards have theirs.
     pub fn restore(&mut self, mut session: Session<C::State>, was_online: bool) {
         let slot = self.migration.slots.slot(&session.client.subscriber);
         let pubsub = &mut self.pubsub;
@@ -37,17 +37,16 @@ impl<C: Chain> Shard<C> {
     }
 
     /// Retains a message that was on disk, if this shard owns its topic.
-    pub fn restore_retained(&mut self, mountpoint: &str, message: Message) {
+    pub fn restore_retained(&mut self, mountpoint: &str, message: &Message) {
         let pubsub = &mut self.pubsub;
-        let publication = message.publication();
-        if pubsub.retained.owner(mountpoint, publication.topic) != pubsub.clients.setup.id {
+        let (own, publication) = (pubsub.clients.setup.id, message.publication());
+        if pubsub.retained.owner(mountpoint, publication.topic) != own {
             return;
         }
-        let own = pubsub.clients.setup.id;
-        let (_, _) = pubsub.retained.send(mountpoint, &publication);
+        pubsub.retained.send(mountpoint, &publication);
         let mountpoint = pubsub.routing.mountpoint(&mountpoint.into());
         let limits = &pubsub.clients.setup.config.retained;
-        pubsub.retained.apply(own, mountpoint, message, limits);
+        pubsub.retained.apply(own, mountpoint, message.clone(), limits);
     }
 
     /// Whether the other shards know what restored sessions have subscribed to.

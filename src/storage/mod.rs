@@ -52,7 +52,6 @@ mod segment_file;
 mod store_file;
 mod thread;
 
-pub use crate::journal::Floor;
 pub use device::LOCK_PATIENCE;
 pub use directory::StoreDirectory;
 pub use error::StorageError;

@@ -154,6 +154,25 @@ impl Client {
         self.publishes(world).iter().map(|received| received.text().to_owned()).collect()
     }
 
+    /// The payloads of what comes until all of it is acknowledged, as text.
+    pub fn drained<C: Chain>(&mut self, world: &mut World<C>) -> Vec<String> {
+        let mut received = Vec::new();
+        loop {
+            let publishes = self.publishes(world);
+            if publishes.is_empty() {
+                return received;
+            }
+            for publish in publishes {
+                received.push(publish.text().to_owned());
+                let Some(id) = publish.id else { continue };
+                if publish.qos == QoS::ExactlyOnce {
+                    self.ack(world, AckKind::Pubrec, id);
+                }
+                self.ack(world, if publish.qos == QoS::ExactlyOnce { AckKind::Pubcomp } else { AckKind::Puback }, id);
+            }
+        }
+    }
+
     /// The CONNACK that was received.
     pub fn connack(&self) -> Connack<'static> {
         self.reader.connack.expect("a CONNACK was received")

@@ -52,21 +52,7 @@ fn publish_all(world: &mut Hooked, words: &str) {
 
 /// The messages that the client receives until it has acknowledged all of them.
 fn drained(world: &mut Hooked, client: &mut Client) -> String {
-    let mut received = Vec::new();
-    loop {
-        let publishes = client.publishes(world);
-        if publishes.is_empty() {
-            return received.join(" ");
-        }
-        for publish in publishes {
-            received.push(publish.text().to_owned());
-            let Some(id) = publish.id else { continue };
-            if publish.qos == QoS::ExactlyOnce {
-                client.ack(world, AckKind::Pubrec, id);
-            }
-            client.ack(world, if publish.qos == QoS::ExactlyOnce { AckKind::Pubcomp } else { AckKind::Puback }, id);
-        }
-    }
+    client.drained(world).join(" ")
 }
 
 /// The calls of `on_message_drop` for the client: topic and reason.

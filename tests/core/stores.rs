@@ -186,7 +186,7 @@ pub fn with_stores<C: Chain>(mut world: World<C>, mut stores: Stores) -> World<C
         world.shards[shard].restore(session, was_online);
     }
     for (mountpoint, message) in contents.into_retained() {
-        world.shards.iter_mut().for_each(|shard| shard.restore_retained(&mountpoint, message.clone()));
+        world.shards.iter_mut().for_each(|shard| shard.restore_retained(&mountpoint, &message));
     }
     for (shard, journal) in journals.into_iter().enumerate() {
         let clock = stores.clock.clone();

@@ -122,6 +122,16 @@ struct LeftBehind {
     event: u64,
 }
 
+impl LeftBehind {
+    /// A connection has gone that had this much left: that counts, if it is less than there was.
+    fn note(&mut self, left: Credit, now: u64, event: u64) {
+        self.credit.pass(now);
+        if left.gone > self.credit.gone {
+            *self = LeftBehind { credit: left, event };
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 pub struct Patience {
     /// Rises with every look at a shard.
@@ -284,11 +294,7 @@ impl Judge {
                 let client = self.connections[*serial as usize].client;
                 let mut left = *credit;
                 left.is_guess |= left.gone > 0 && self.acted.contains(serial);
-                let before = left_behind.entry((shard, client)).or_default();
-                before.credit.pass(now);
-                if left.gone > before.credit.gone {
-                    *before = LeftBehind { credit: left, event };
-                }
+                left_behind.entry((shard, client)).or_default().note(left, now, event);
             }
             stays
         });
@@ -317,11 +323,8 @@ impl Judge {
             let (client, now, event) = (self.connections[serial as usize].client, self.now, self.patience.event);
             let Some(credit) = self.patience.credits.get_mut(&account) else { continue };
             credit.pass(now);
-            let before = self.patience.left_behind.entry((shard, client)).or_default();
-            before.credit.pass(now);
-            if credit.gone > before.credit.gone {
-                *before = LeftBehind { credit: Credit { is_guess: true, users: 0, ..*credit }, event };
-            }
+            let left = Credit { is_guess: true, users: 0, ..*credit };
+            self.patience.left_behind.entry((shard, client)).or_default().note(left, now, event);
         }
     }
 

@@ -9,10 +9,10 @@ use super::*;
 use crate::codec::{PacketId, QoS};
 use crate::message::Publication;
 use crate::records::{
-    Contents, Counts, Delivery, DeliveryBuffer, Image, SessionRecord, StoreNumber, StoredDelivery, StoredIds,
-    StoredMessage, StoredSession, WallClock, WallTime,
+    Contents, Counts, Delivery, DeliveryBuffer, Image, SessionRecord, StoredDelivery, StoredIds, StoredMessage,
+    StoredSession, WallClock, WallTime,
 };
-use crate::session::{Key, Subscription, SubscriptionPortion};
+use crate::session::{Key, StoreNumber, Subscription, SubscriptionPortion};
 use crate::time::Time;
 use crate::topic::TopicName;
 

@@ -8,7 +8,7 @@ use crate::codec::{PacketId, ProtocolVersion, QoS, RetainHandling, SubscriptionO
 use crate::config::{Limit, QueueType, SharedPolicy};
 use crate::message::Publication;
 use crate::random::Random;
-use crate::session::{Key, QueueLimits, SessionSettings, Subscription};
+use crate::session::{Key, QueueLimits, SessionSettings, StoreNumber, Subscription};
 use crate::time::Time;
 use crate::topic::TopicName;
 

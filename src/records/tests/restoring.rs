@@ -11,12 +11,12 @@ use crate::codec::{PacketId, QoS, SubscriptionOptions};
 use crate::config::QueueType;
 use crate::message::Publication;
 use crate::records::{
-    Contents, Delivery, DeliveryBuffer, Image, Offline, SessionRecord, StoreNumber, StoredIds, StoredMessage,
-    StoredSession, WallClock, WallTime,
+    Contents, Delivery, DeliveryBuffer, Image, Offline, SessionRecord, StoredIds, StoredMessage, StoredSession,
+    WallClock, WallTime,
 };
 use crate::session::testing::session_of;
 use crate::session::{
-    Key, Look, OutgoingMessage, Session, Stage, Subscription, SubscriptionIds, Walk, Will, packet_id,
+    Key, Look, OutgoingMessage, Session, Stage, StoreNumber, Subscription, SubscriptionIds, Walk, Will, packet_id,
 };
 use crate::time::Time;
 use crate::topic::{TopicFilter, TopicName};

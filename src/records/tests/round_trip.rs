@@ -8,9 +8,9 @@ use crate::codec::{PacketId, QoS};
 use crate::message::Publication;
 use crate::random::Random;
 use crate::records::{
-    BadRecord, Delivery, DeliveryBuffer, SessionRecord, StoreNumber, StoredIds, StoredMessage, WallClock, WallTime,
+    BadRecord, Delivery, DeliveryBuffer, SessionRecord, StoredIds, StoredMessage, WallClock, WallTime,
 };
-use crate::session::Key;
+use crate::session::{Key, StoreNumber};
 use crate::time::Time;
 use crate::topic::TopicName;
 

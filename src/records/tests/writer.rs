@@ -7,7 +7,7 @@ use super::Stored;
 use crate::codec::{PacketId, ProtocolVersion, QoS, SubscriptionOptions};
 use crate::message::Publication;
 use crate::random::Random;
-use crate::session::{Key, Subscription};
+use crate::session::{Key, StoreNumber, Subscription};
 use crate::time::Time;
 use crate::topic::TopicName;
 

@@ -7,7 +7,7 @@ use moormq::codec::{
 };
 use moormq::hooks::{Chain, NoHooks};
 
-use super::{drained, kept, killed, last, passing, seen, worlds};
+use super::{kept, killed, last, passing, seen, worlds};
 use crate::client::{Client, ConnectOptions, V5, V311, acked, id_owned_by, publish};
 use crate::received::Got;
 use crate::script::Script;
@@ -150,7 +150,7 @@ fn messages_in_flight_are_sent_again_with_their_packet_ids() {
         // None of these ids is in use any more; a new message has one, and all works on.
         let publisher = passing(&mut world);
         publisher.publish(&mut world, "t", "f", QoS::ExactlyOnce, 1);
-        assert_eq!(drained(&mut world, &mut client), ["f"]);
+        assert_eq!(client.drained(&mut world), ["f"]);
     }
 }
 
@@ -204,7 +204,7 @@ fn a_qos_2_publish_that_was_taken_is_not_routed_again() {
         let expected = [acked(Pubrec, 9), acked(Pubrec, 10), acked(Pubcomp, 9), acked(Pubrec, 9)];
         assert_eq!(publisher.received(&mut world), expected);
         let mut subscriber = kept(&mut world, 0, "subscriber");
-        assert_eq!(drained(&mut world, &mut subscriber), ["a", "b", "c", "d"]);
+        assert_eq!(subscriber.drained(&mut world), ["a", "b", "c", "d"]);
     }
 }
 
@@ -359,7 +359,7 @@ fn what_was_under_way_may_be_lost_and_what_was_acknowledged_is_not() {
             assert_eq!(publisher.received(&mut world), [Got::Pingresp]);
             let mut world = world.restarted((last_write, Duration::ZERO), shards, open_config(), || NoHooks);
             let mut subscriber = kept(&mut world, shards - 1, "subscriber");
-            assert_eq!(drained(&mut world, &mut subscriber), expected);
+            assert_eq!(subscriber.drained(&mut world), expected);
         }
     }
 }

@@ -8,7 +8,7 @@ use moormq::config::{Config, Limit, QueueType};
 use moormq::hooks::{Chain, NoHooks};
 use moormq::shard::Request;
 
-use super::{drained, kept, killed, last, passing};
+use super::{kept, killed, last, passing};
 use crate::client::{Client, ConnectOptions, V5, id_owned_by, publish};
 use crate::stores::{Last, stored_world};
 use crate::world::{World, config, open_config};
@@ -47,12 +47,12 @@ fn dropped_messages_do_not_come_back_whatever_the_order_of_the_queue() {
                 world = world.restarted(KILLED, shards, few(), || NoHooks);
             }
             let mut client = kept(&mut world, shards - 1, "c");
-            assert_eq!(drained(&mut world, &mut client), expected, "{order:?}");
+            assert_eq!(client.drained(&mut world), expected, "{order:?}");
             let mut world = world.restarted(KILLED, shards, few(), || NoHooks);
             let mut client = kept(&mut world, shards - 1, "c");
             assert_eq!(client.received(&mut world), []);
             publish_all(&mut world, "x2 y1");
-            assert_eq!(drained(&mut world, &mut client), ["x", "y"]);
+            assert_eq!(client.drained(&mut world), ["x", "y"]);
         }
     }
 }
@@ -178,7 +178,7 @@ fn a_stored_session_that_is_kept_no_more_is_served_on() {
         publish_all(&mut world, "a2 b2 c1 d2");
         let options = ConnectOptions { clean_start: false, ..ConnectOptions::clean(V5) };
         let mut client = Client::on(&mut world, shards - 1, "c", options);
-        assert_eq!(drained(&mut world, &mut client), ["d", "c", "b", "a"]);
+        assert_eq!(client.drained(&mut world), ["d", "c", "b", "a"]);
         let mut world = world.restarted(KILLED, shards, lifo(), || NoHooks);
         let id = id_owned_by(&world, shards - 1, "c");
         assert!(!Client::connect(&mut world, 0, &id, ConnectOptions::kept(V5)).1);

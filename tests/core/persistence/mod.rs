@@ -8,7 +8,7 @@ mod waiting;
 
 use std::time::Duration;
 
-use moormq::codec::{AckKind, Packet, ProtocolVersion, QoS};
+use moormq::codec::{Packet, ProtocolVersion, QoS};
 use moormq::hooks::{Chain, NoHooks};
 
 use crate::client::{Client, ConnectOptions, V5};
@@ -52,23 +52,4 @@ fn piece(version: ProtocolVersion, packets: &[Packet<'_>]) -> Vec<u8> {
 /// Payload, QoS, packet id and DUP of publishes.
 fn seen(received: &[ReceivedPublish]) -> Vec<(&str, QoS, Option<u16>, bool)> {
     received.iter().map(|one| (one.text(), one.qos, one.id, one.dup)).collect()
-}
-
-/// The messages that the client receives until it has acknowledged all of them, as text.
-fn drained<C: Chain>(world: &mut World<C>, client: &mut Client) -> Vec<String> {
-    let mut received = Vec::new();
-    loop {
-        let publishes = client.publishes(world);
-        if publishes.is_empty() {
-            return received;
-        }
-        for publish in publishes {
-            received.push(publish.text().to_owned());
-            let Some(id) = publish.id else { continue };
-            if publish.qos == QoS::ExactlyOnce {
-                client.ack(world, AckKind::Pubrec, id);
-            }
-            client.ack(world, if publish.qos == QoS::ExactlyOnce { AckKind::Pubcomp } else { AckKind::Puback }, id);
-        }
-    }
 }

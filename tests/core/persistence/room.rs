@@ -5,7 +5,7 @@ use std::time::Duration;
 use moormq::codec::{AckKind::*, Packet, QoS};
 use moormq::hooks::NoHooks;
 
-use super::{drained, kept, last, passing, worlds};
+use super::{kept, last, passing, worlds};
 use crate::client::{Client, acked, publish};
 use crate::received::Got;
 use crate::stores::Last;
@@ -60,7 +60,7 @@ fn segments_are_used_again_and_what_counts_is_kept_wherever_the_broker_dies() {
             let mut world = world.restarted((last_write, Duration::ZERO), shards, open_config(), || NoHooks);
             let mut absent = kept(&mut world, shards - 1, "absent");
             let expected: Vec<_> = (0..10).map(text).collect();
-            assert_eq!(drained(&mut world, &mut absent), expected);
+            assert_eq!(absent.drained(&mut world), expected);
             let mut late = passing(&mut world);
             late.subscribe(&mut world, "r", QoS::AtMostOnce);
             assert_eq!(late.texts(&mut world), ["retained"]);
@@ -94,7 +94,7 @@ fn publishers_wait_while_the_journal_is_full() {
         let mut absent = kept(&mut world, shard, "absent");
         let mut got = Vec::new();
         loop {
-            let some = drained(&mut world, &mut absent);
+            let some = absent.drained(&mut world);
             world.advance(Duration::from_secs(1));
             if some.is_empty() {
                 break;
@@ -173,6 +173,6 @@ fn a_full_disk_holds_publishers() {
         let shards = world.shards.len();
         let mut world = world.restarted((Last::Lost, Duration::ZERO), shards, open_config(), || NoHooks);
         let mut absent = kept(&mut world, shard, "absent");
-        assert!(drained(&mut world, &mut absent).len() >= taken, "what was acknowledged is there");
+        assert!(absent.drained(&mut world).len() >= taken, "what was acknowledged is there");
     }
 }

@@ -7,7 +7,7 @@ use moormq::config::SharedPolicy;
 use moormq::hooks::NoHooks;
 use moormq::random::Random;
 
-use super::{drained, kept, passing};
+use super::{kept, passing};
 use crate::client::Client;
 use crate::stores::{Last, stored_world};
 use crate::world::{World, config};
@@ -38,7 +38,7 @@ fn a_message_that_goes_on_to_another_member_is_neither_lost_nor_doubled() {
             // One of them comes back: what the other one has goes on to it, or stays.
             let mut got: BTreeMap<String, usize> = BTreeMap::new();
             let mut second = kept(&mut world, shards - 1, "second");
-            for text in drained(&mut world, &mut second) {
+            for text in second.drained(&mut world) {
                 *got.entry(text).or_default() += 1;
             }
             world.hang_up(second.socket);
@@ -49,7 +49,7 @@ fn a_message_that_goes_on_to_another_member_is_neither_lost_nor_doubled() {
                 world.restarted((Last::Lost, std::time::Duration::ZERO), shards, turns(), || NoHooks);
             for (name, shard) in [("first", 0), ("second", shards - 1)] {
                 let mut client: Client = kept(&mut world, shard, name);
-                for text in drained(&mut world, &mut client) {
+                for text in client.drained(&mut world) {
                     *got.entry(text).or_default() += 1;
                 }
             }

@@ -211,17 +211,23 @@ fn small_turns() -> TurnLimits {
     TurnLimits { at_once: 4, portion: 4, ..TurnLimits::default() }
 }
 
+/// So many stored sessions that subscribe to `t`, on all shards in turn.
+fn crowd(world: &mut World<NoHooks>, count: usize) -> Vec<Client> {
+    let shards = world.shards.len();
+    let member = |number| {
+        let mut member = kept(world, number % shards, &format!("{number}of"));
+        member.subscribed(world, "t", QoS::AtLeastOnce);
+        member
+    };
+    (0..count).map(member).collect()
+}
+
 #[test]
 fn a_publication_in_portions_is_acknowledged_when_the_last_one_is_on_disk() {
     for shards in [1, 2, 4] {
         let world = World::in_turns(shards, small_turns(), open_config(), || NoHooks);
         let mut world = with_stores(world, Stores::default());
-        let mut crowd = Vec::new();
-        for number in 0..40 {
-            let mut member = kept(&mut world, number % shards, &format!("{number}of"));
-            member.subscribed(&mut world, "t", QoS::AtLeastOnce);
-            crowd.push(member);
-        }
+        let mut crowd = crowd(&mut world, 40);
         let mut publisher = passing(&mut world);
         world.hold_commits();
         publisher.send_quietly(&mut world, &Packet::Publish(publish("t", "x", QoS::AtLeastOnce, 1)));
@@ -280,12 +286,7 @@ fn a_publication_behind_wills_is_acknowledged_when_it_is_on_disk() {
     for shards in [1, 2, 4] {
         let world = World::in_turns(shards, small_turns(), open_config(), || NoHooks);
         let mut world = with_stores(world, Stores::default());
-        let mut crowd = Vec::new();
-        for number in 0..20 {
-            let mut member = kept(&mut world, number % shards, &format!("{number}of"));
-            member.subscribed(&mut world, "t", QoS::AtLeastOnce);
-            crowd.push(member);
-        }
+        let _crowd = crowd(&mut world, 20);
         let dying: Vec<_> = (0..30)
             .map(|number| Client::on(&mut world, 0, &format!("dying{number}"), ConnectOptions::clean(V5).will("t")))
             .collect();

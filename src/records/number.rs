@@ -1,3 +1,0 @@
-//! Store numbers.
-
-pub use crate::session::StoreNumber;

@@ -32,6 +32,10 @@ impl Play {
         self.check_counts();
         self.judge.rests += 1;
         self.judge.publications_at_rest = self.judge.publications;
+        if self.broker.disks.is_some() {
+            self.judge.all_is_on_disk();
+            self.clients.iter_mut().flat_map(|client| &mut client.states).for_each(|state| state.all_is_on_disk());
+        }
     }
 
     /// Compares the counters of the shards with what the judge knows.

@@ -13,6 +13,7 @@ use crate::history::{ConnectOptions, Exchange, MOUNTS, Setup, TOPICS};
 use crate::noticing::Notice;
 use crate::patience::Patience;
 use crate::pressure::Pressure;
+use crate::recovery::{OnDisk, Stored};
 use crate::trace::{Event, NO_MESSAGE, What};
 use crate::violation::Violation;
 
@@ -84,6 +85,8 @@ pub struct Session {
     pub will: Option<Will>,
     /// While offline: when it ends, in milliseconds.
     pub expires: Option<u64>,
+    /// What of it may be on disk.
+    pub disk: OnDisk,
 }
 
 /// A filter that a session asked for.
@@ -220,6 +223,7 @@ pub struct Message {
     pub groups: u32,
     /// A will: whether it must have been published.
     pub must: Option<bool>,
+    pub stored: Stored,
 }
 
 /// A member of a shared subscription when a message was published to it.
@@ -276,6 +280,8 @@ pub struct Judge {
     /// By mountpoint, shared filters that had a member at QoS 0: what it gets may be lost.
     pub careless: [u16; 2],
     pub stopping: bool,
+    /// The broker has died, and the next one serves nobody yet.
+    pub is_starting: bool,
     /// How often everything had come to rest.
     pub rests: u32,
     /// The shard whose events are observed.
@@ -308,6 +314,7 @@ impl Judge {
             subscription_numbers: 0,
             careless: [0; 2],
             stopping: false,
+            is_starting: false,
             rests: 0,
             shard: 0,
             drained: Vec::new(),
@@ -377,6 +384,7 @@ impl Judge {
             is_due: false,
             groups: 0,
             must: None,
+            stored: Stored::default(),
         });
         self.messages.len() as u32 - 1
     }

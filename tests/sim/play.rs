@@ -14,6 +14,7 @@ use crate::client::{Client, Outgoing};
 use crate::history::{CLIENTS, History, MOUNTS, Step};
 use crate::judge::Judge;
 use crate::socket::{End, Socket};
+use crate::storing::SLOTS_MOVE;
 use crate::violation::Violation;
 
 pub struct Play {
@@ -39,6 +40,7 @@ pub fn play(history: &History, transcript: bool) -> (Option<Violation>, Vec<Stri
     if transcript {
         play.judge.transcript = Some(Vec::new());
     }
+    play.begin();
     for step in &history.steps {
         play.judge.note(|| format!("* {step:?}"));
         play.step(step);
@@ -98,6 +100,7 @@ impl Play {
                     self.broker.sockets[socket].keep_alive_off = true;
                 }
             }
+            Step::Move { .. } if self.broker.disks.is_some() && !SLOTS_MOVE => {}
             Step::Move { client, mount, to } => {
                 let slots = vec![slot_of(&subscriber(client, mount), HASH_SEED)];
                 for shard in 0..self.broker.shards.len() {
@@ -117,6 +120,16 @@ impl Play {
             Step::Memory { stage, shard } => {
                 let shards = shard.map_or(0..self.broker.shards.len(), |shard| shard..shard + 1);
                 shards.for_each(|shard| self.memory(shard, stage));
+            }
+            Step::Crash { seed, millis, loses_power, again, shards } => {
+                self.random = Random::from_seed(seed.into());
+                self.crash((loses_power, millis.into()), shards, again);
+            }
+            Step::FailWrite { shard } => {
+                self.broker.disks.iter_mut().for_each(|disks| disks.fail(shard));
+            }
+            Step::FillDisk { shard, on } => {
+                self.broker.disks.iter_mut().for_each(|disks| disks.fill(shard, on));
             }
             Step::Break { pick } => {
                 if let Some(socket) = self.broker.break_detaching(pick) {
@@ -198,7 +211,7 @@ impl Play {
     }
 
     /// A client reads what was sent to it.
-    fn receive(&mut self, socket: usize) {
+    pub fn receive(&mut self, socket: usize) {
         let one = &mut self.broker.sockets[socket];
         if one.replaced || one.hung_up {
             one.inbox.clear();
@@ -210,8 +223,9 @@ impl Play {
 
     /// Carries out one pending event, picked at random. Returns whether there was one.
     pub fn turn(&mut self) -> bool {
-        let start = self.random.below(11);
-        let moved = (0..11).any(|at| match (start + at) % 11 {
+        let kinds = if self.broker.disks.is_some() { 12 } else { 11 };
+        let start = self.random.below(kinds);
+        let moved = (0..kinds).any(|at| match (start + at) % kinds {
             0 | 1 => self.broker.carry(&mut self.random),
             2 => self.broker.detach(&mut self.random),
             3 => self.give_some(),
@@ -221,6 +235,7 @@ impl Play {
             7 => self.broker.catch_up(&mut self.random),
             8 => self.drain_some(),
             9 => self.broker.relieve(),
+            11 => self.go_on_disk(at == kinds - 1),
             _ => self.broker.flush_any(&mut self.random),
         });
         if moved {
@@ -279,7 +294,7 @@ impl Play {
     }
 
     /// The broker was given bytes: acknowledgements among them free their packet ids.
-    fn free(&mut self, socket: usize) {
+    pub fn free(&mut self, socket: usize) {
         let one = &mut self.broker.sockets[socket];
         self.clients[one.client].states[one.options.name.mount()].free(one);
     }
@@ -334,9 +349,13 @@ impl Play {
         (0..self.broker.shards.len()).for_each(|shard| self.broker.flush(shard));
         self.observe();
         while self.broker.now < end {
-            self.broker.now = self.broker.next_deadline().max(self.broker.now + Duration::from_millis(1)).min(end);
-            self.judge.now = self.broker.now.as_millis();
+            let next = self.broker.next_deadline().max(self.broker.now + Duration::from_millis(1)).min(end);
+            self.broker.set_now(next);
+            self.judge.now = self.broker.millis();
             for shard in 0..self.broker.shards.len() {
+                if self.broker.wake_journal(shard) {
+                    self.observe();
+                }
                 if self.broker.shards[shard].next_deadline() <= self.broker.now {
                     self.broker.tick(shard);
                     self.observe();
@@ -368,6 +387,10 @@ impl Play {
 
     /// Everything that is on its way arrives, and hooks that never answer have had their time.
     pub fn settle(&mut self) {
+        let shards = self.broker.shards.len();
+        if self.broker.disks.as_mut().is_some_and(|disks| !disks.are_in_order()) {
+            self.crash((false, 0), shards, false);
+        }
         for shard in self.judge.short_of_memory() {
             self.memory(shard, MemoryStage::Normal);
         }
@@ -401,7 +424,8 @@ impl Play {
             };
             // Sessions that are to move, and publishers whose slow consumer has left, are looked at again in a moment.
             let soon = self.broker.next_deadline() <= self.broker.now + Duration::from_millis(30);
-            if !self.broker.waits_for_hooks() && !self.broker.open.iter().any(waiting) && !soon {
+            let waits = self.broker.waits_for_hooks() || self.broker.waits_for_journals();
+            if !waits && !self.broker.open.iter().any(waiting) && !soon {
                 return;
             }
             let next = self.broker.next_deadline().max(self.broker.now + Duration::from_millis(10));

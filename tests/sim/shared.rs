@@ -17,7 +17,7 @@ impl Judge {
     pub fn see_shared(&mut self, number: u32, qos: QoS, anew: bool) {
         let is_forgetful = self.sessions.iter().any(|session| session.is_forgetful);
         let message = &mut self.messages[number as usize];
-        if qos != QoS::ExactlyOnce || !anew || is_forgetful {
+        if qos != QoS::ExactlyOnce || !anew || is_forgetful || message.stored.may_double {
             return;
         }
         message.groups += 1;

@@ -10,7 +10,7 @@ use moormq::journal::{
 use moormq::random::Random;
 use proptest::prelude::*;
 
-use super::disk::{Disk, File};
+use crate::store::disk::{Disk, File};
 use super::rig::{Entry, Records, Rig, opened, read, small};
 
 /// A journal whose segments have all been used several times; what is not archived is `history`, what is comes before it.

@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use moormq::journal::{Class, FileId, Settings, StoreId, Sync};
 
-use super::disk::Disk;
+use crate::store::disk::Disk;
 use super::rig::{Entry, Rig, read};
 
 /// The files of version 1, as text: the length of each file, and of each 64 bytes the number of the file, where they

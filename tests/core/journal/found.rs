@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use moormq::journal::{BLOCK, FileId, Finding, Mark, What};
 
-use super::disk::File;
+use crate::store::disk::File;
 use super::rig::{Entry, Rig};
 
 /// What was read at a start, before anything goes on from there.

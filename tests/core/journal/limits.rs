@@ -8,7 +8,7 @@ use moormq::journal::{
     Class, Effect, FileId, Fullness, Journal, PREPARED_AGAIN_AFTER, ReadAt, Reader, Recovered, Refused, Settings, Sync,
 };
 
-use super::disk::File;
+use crate::store::disk::File;
 use super::rig::{Crash, Rig, read, small};
 
 fn settled(settings: Settings) -> Rig {

@@ -10,7 +10,7 @@ use moormq::journal::{
 };
 use moormq::random::Random;
 
-use super::disk::{Disk, File};
+use crate::store::disk::{Disk, File};
 use super::found::Found;
 
 /// A record that was taken.

@@ -9,7 +9,7 @@ use moormq::journal::{
 };
 use moormq::random::Random;
 
-use super::disk::Disk;
+use crate::store::disk::Disk;
 use super::rig::{Crash, Rig, opened, read, small};
 
 fn settled(sync: Sync) -> Rig {

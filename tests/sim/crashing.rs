@@ -1,0 +1,91 @@
+//! The end of the broker amid a history, and the start of the next one with what is on the disks.
+
+use crate::judge::Stage;
+use crate::play::Play;
+use crate::recovery::Found;
+use crate::socket::End;
+
+const PROGRESS: &str = "progress: a broker with a store starts";
+
+impl Play {
+    /// The broker of the history has a store that has nothing, if it has one.
+    pub fn begin(&mut self) {
+        if let Some(opened) = self.broker.read() {
+            self.broker.restore(opened);
+            self.start_serving(0);
+        }
+    }
+
+    /// Does something of what is under way for journals, or leaves it for later, unless it is `last` of what there is to do.
+    pub fn go_on_disk(&mut self, last: bool) -> bool {
+        let patience = self.judge.setup.disk_patience();
+        (last || self.random.below(16) >= patience) && self.broker.go_on_disk(&mut self.random)
+    }
+
+    /// The broker dies, and starts again after so many milliseconds with so many shards; with `again`, it dies amid that, too.
+    pub fn crash(&mut self, (loses_power, down): (bool, u64), shards: usize, again: bool) {
+        if self.broker.disks.is_none() || self.judge.violation.is_some() {
+            return;
+        }
+        self.die((loses_power, down), shards);
+        if again && self.judge.violation.is_none() {
+            let turns = self.random.below(30);
+            self.some_turns(turns);
+            if self.broker.is_restored() && self.random.below(2) == 0 {
+                self.broker.begin(0);
+                self.observe();
+            }
+            self.die((loses_power, 0), shards);
+        }
+        if self.judge.violation.is_none() {
+            let turns = self.random.below(20);
+            self.start_serving(turns);
+        }
+    }
+
+    fn die(&mut self, (loses_power, down): (bool, u64), shards: usize) {
+        self.observe();
+        for socket in 0..self.broker.sockets.len() {
+            if self.broker.sockets[socket].end != End::Closed {
+                let arrives = self.random.below(2) == 0;
+                self.broker.cut(socket, arrives);
+                self.receive(socket);
+                self.free(socket);
+            }
+        }
+        self.judge.broker_dies();
+        self.broker.restart(&self.judge.setup, shards, (loses_power, down), &mut self.random);
+        self.judge.now = self.broker.millis();
+        let Some(opened) = self.broker.read() else { return };
+        let found: Vec<Found> = opened.sessions.iter().map(|session| Found::of(session)).collect();
+        self.judge.recover(&found, &mut self.clients);
+        self.judge.recover_retained(&opened.retained);
+        self.broker.restore(opened);
+    }
+
+    fn some_turns(&mut self, count: usize) {
+        for _ in 0..count {
+            self.turn();
+        }
+    }
+
+    /// The shards hear of each other what sessions have subscribed to; then of the end of the last broker, with so many turns between.
+    fn start_serving(&mut self, turns: usize) {
+        while !self.broker.is_restored() {
+            if !self.turn() {
+                return self.judge.find(PROGRESS, "its shards wait for each other".to_owned());
+            }
+        }
+        for shard in 0..self.broker.shards.len() {
+            self.broker.begin(shard);
+            self.observe();
+            self.some_turns(turns);
+        }
+        self.judge.is_starting = false;
+        let online = self.judge.subjects.iter().find(|one| one.stage == Stage::Online);
+        if let Some(online) = online {
+            let detail = format!("{} was connected when the broker died, and is", online.id);
+            self.judge.find("lifecycle: the grammar of hooks", detail);
+        }
+    }
+}

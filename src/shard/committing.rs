@@ -31,7 +31,10 @@ pub(super) fn journal_answered<C: Chain>(shard: &mut Shard<C>, answer: journal::
     if let Some(persistence) = &mut shard.pubsub.clients.persistence {
         persistence.done(answer);
         serve_uncrowded(&mut shard.pubsub.clients);
-        rewrite_some(&mut shard.pubsub);
+        // Sessions whose clients were connected when the broker died have no time until which they are kept before they are offline.
+        if shard.restored.is_empty() {
+            rewrite_some(&mut shard.pubsub);
+        }
     }
 }
 

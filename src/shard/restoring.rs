@@ -1,6 +1,7 @@
 //! Sessions and retained messages that were on disk when the broker started. Nobody is connected before all of them are here.
 
 use super::machine::Shard;
+use super::rewriting::rewrite_some;
 use super::subscriptions::News;
 use crate::client::EndReason;
 use crate::hooks::Chain;
@@ -61,4 +62,5 @@ pub(super) fn end_crashed<C: Chain>(shard: &mut Shard<C>) {
         shard.pubsub.clients.statistics.counters.connected += 1;
         shard.pubsub.connection_ended(index, EndReason::ServerCrash, "");
     }
+    rewrite_some(&mut shard.pubsub);
 }

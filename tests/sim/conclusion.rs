@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use moormq::codec::{ProtocolVersion, QoS};
+use moormq::journal::Sync;
 use moormq::random::Random;
 use moormq::shard::ResourceCounts;
 
@@ -81,7 +82,15 @@ impl Play {
         self.judge.note(|| "* the end".to_owned());
         self.random = Random::from_seed(self.judge.setup.seed ^ 0xE4D);
         if self.judge.setup.stops {
-            return self.conclude_with_stop();
+            self.conclude_with_stop();
+            if !self.judge.setup.is_stored() {
+                return;
+            }
+            // All is on disk, and the next broker goes on with it.
+            self.judge.stopping = false;
+            let shards = self.broker.shards.len();
+            let loses_power = self.judge.setup.journal().sync != Sync::Never && self.random.below(2) == 0;
+            self.crash((loses_power, 10), shards, false);
         }
         self.recover();
         self.settle();

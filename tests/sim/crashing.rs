@@ -16,10 +16,10 @@ impl Play {
         }
     }
 
-    /// Does something of what is under way for journals, or leaves it for later, unless it is `last` of what there is to do.
-    pub fn go_on_disk(&mut self, last: bool) -> bool {
+    /// Does something of what is under way for journals, or leaves it for later.
+    pub fn go_on_disk(&mut self) -> bool {
         let patience = self.judge.setup.disk_patience();
-        (last || self.random.below(16) >= patience) && self.broker.go_on_disk(&mut self.random)
+        self.random.below(16) >= patience && self.broker.go_on_disk(&mut self.random)
     }
 
     /// The broker dies, and starts again after so many milliseconds with so many shards; with `again`, it dies amid that, too.

@@ -269,7 +269,9 @@ impl Judge {
         for at in 0..self.sessions.len() {
             let Some(Will { message, due }) = self.sessions[at].will else { continue };
             let times = self.messages[message as usize].times_as_will();
-            if (due < late || self.stopping) && times != 1 {
+            // One that is on disk waits for the next broker.
+            let waits_on = self.stopping && self.setup.is_stored() && times == 0;
+            if (due < late || self.stopping) && times != 1 && !waits_on {
                 let detail = format!("of connection {}, delayed and due: {times} times", self.sessions[at].serial);
                 self.find(WILL, detail);
             }

@@ -28,6 +28,8 @@ mod retained;
 mod shared;
 mod shrink;
 mod socket;
+// Some of it is for the tests of the core alone.
+#[allow(dead_code)]
 #[path = "../store/mod.rs"]
 mod store;
 mod storing;

@@ -235,9 +235,11 @@ impl Play {
             7 => self.broker.catch_up(&mut self.random),
             8 => self.drain_some(),
             9 => self.broker.relieve(),
-            11 => self.go_on_disk(at == kinds - 1),
+            11 => self.go_on_disk(),
             _ => self.broker.flush_any(&mut self.random),
         });
+        // What was left for later is all there is to do.
+        let moved = moved || self.broker.go_on_disk(&mut self.random);
         if moved {
             self.observe();
             if self.random.below(4) > 0 {

@@ -131,7 +131,7 @@ impl Judge {
         if found.is_online && is_last && left.is_some_and(|(.., rests)| rests < self.rests) {
             return self.find(PRESENT, format!("{id}: nothing of the end of connection {serial}"));
         }
-        if !found.is_online && left.is_none_or(|(_, expires, _)| expires != found.expires) {
+        if !found.is_online && !left.is_some_and(|(_, expires, _)| self.is_same_time(expires, found.expires)) {
             return self.find(CLOCK, format!("{id}: expires {:?}, and connection {serial}: {left:?}", found.expires));
         }
         self.recover_will((session, serial), found, is_last && (stage == Stage::Online) == found.is_online);
@@ -143,6 +143,12 @@ impl Judge {
         }
         self.recover_subscriptions(session, found, was_ending);
         self.recover_messages(session, found, was_ending);
+    }
+
+    /// Whether what is due at one of two times is due at the other. What was due while the broker was down is due at the start.
+    fn is_same_time(&self, one: Option<u64>, other: Option<u64>) -> bool {
+        let is_over = |time: Option<u64>| time.is_some_and(|time| time <= self.now);
+        one == other || (is_over(one) && is_over(other))
     }
 
     /// `is_current`: the judge knows of nothing that has happened to the session behind what was read.
@@ -171,7 +177,7 @@ impl Judge {
             return self.find(WILL, detail);
         }
         if let Some(pending) = pending.filter(|pending| pending.message == number && is_new && is_current)
-            && pending.due != found.will_due
+            && !self.is_same_time(Some(pending.due), Some(found.will_due))
         {
             return self.find(CLOCK, format!("the will of connection {serial}, {} and not {}", found.will_due, pending.due));
         }

@@ -154,6 +154,7 @@ pub struct Found {
     /// When it ends, in milliseconds since the history began.
     pub expires: Option<u64>,
     pub has_will: bool,
+    /// When that is due: at the end of the session at the latest.
     pub will_due: u64,
     pub subscriptions: Vec<(usize, Terms)>,
     /// Packet ids of QoS 2 messages that were taken and not released.
@@ -195,7 +196,7 @@ impl Found {
             is_online: stored.offline.is_none(),
             expires: stored.offline.and_then(|offline| millis(offline.expires)),
             has_will: stored.will.is_some(),
-            will_due: stored.offline.and_then(|offline| millis(offline.will_due)).unwrap_or(u64::MAX),
+            will_due: stored.offline.and_then(|at| millis(at.will_due.min(at.expires))).unwrap_or(u64::MAX),
             subscriptions: subscriptions.collect(),
             incoming: stored.inbound.ids().map(|id| id.get()).collect(),
             messages: stored.messages().iter().map(message).collect(),

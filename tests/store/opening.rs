@@ -60,7 +60,8 @@ impl Store {
             let settings = settings_of(settings, shard as u32);
             let disk = self.disk(shard);
             disk.sync_and_forget();
-            let mut reader = Reader::new(settings.identity, disk.open());
+            let files = disk.files.iter().map(|(id, file)| (*id, file)).collect();
+            let mut reader = Reader::new(settings.identity, files);
             while let Some(record) = reader.next() {
                 image.apply(&Record::decode(record.kind, record.body).expect("it was written as it should"));
             }

@@ -434,7 +434,11 @@ impl Persistence {
             (Cursor::End, Some(below)) => self.rewriting = Rewriting::Committing { below, records },
             // Nothing counts at all of what there was.
             (Cursor::End, None) => {
-                let below = self.commits.last_mark().and_then(|mark| self.setup.journal.generation_of(mark));
+                let below = match self.commits.last_mark() {
+                    Some(mark) => self.setup.journal.generation_of(mark),
+                    // All that there is was there at the start.
+                    None => self.setup.journal.newest().map(|newest| newest + 1),
+                };
                 self.rewriting = Rewriting::Committing { below: below.unwrap_or(0), records };
             }
             (up_to, _) => *at = up_to,

@@ -82,19 +82,15 @@ impl<C: Chain> Shard<C> {
             Input::Tick => self.tick(),
             Input::Stop => self.stop(),
         }
-        self.finish_input();
-        while self.pubsub.clients.agenda.is_stopping() && self.go_on_stopping() {
-            self.finish_input();
-        }
-    }
-
-    /// Does what an input has set free, and tells what it has brought to the disk.
-    #[inline(always)]
-    fn finish_input(&mut self) {
-        self.do_follow_ups();
-        if self.pubsub.clients.persistence.is_some() {
-            committing::settle(self);
+        loop {
             self.do_follow_ups();
+            if self.pubsub.clients.persistence.is_some() {
+                committing::settle(self);
+                self.do_follow_ups();
+            }
+            if !self.pubsub.clients.agenda.is_stopping() || !self.go_on_stopping() {
+                break;
+            }
         }
     }
 

@@ -160,13 +160,7 @@ impl Broker {
 
     /// The broker dies, is down so many milliseconds, and starts again with so many shards; [`restore`](Self::restore) has to follow. Its connections
     /// have been [cut](Self::cut).
-    pub fn restart(
-        &mut self,
-        setup: &Setup,
-        shards: usize,
-        (loses_power, down): (bool, u64),
-        random: &mut Random,
-    ) {
+    pub fn restart(&mut self, setup: &Setup, shards: usize, (loses_power, down): (bool, u64), random: &mut Random) {
         self.hooks.clear();
         self.shards.clear();
         // What waited for hooks has ended with the others, and nobody is told.

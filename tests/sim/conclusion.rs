@@ -82,6 +82,7 @@ impl Play {
         self.judge.note(|| "* the end".to_owned());
         self.random = Random::from_seed(self.judge.setup.seed ^ 0xE4D);
         if self.judge.setup.stops {
+            self.start_again_after_failure();
             self.conclude_with_stop();
             if !self.judge.setup.is_stored() {
                 return;

@@ -22,6 +22,14 @@ impl Play {
         self.random.below(16) >= patience && self.broker.go_on_disk(&mut self.random)
     }
 
+    /// Disks make no more trouble; if one has failed, its shard acknowledges nothing until the broker starts again.
+    pub fn start_again_after_failure(&mut self) {
+        let shards = self.broker.shards.len();
+        if self.broker.disks.as_mut().is_some_and(|disks| !disks.are_in_order()) {
+            self.crash((false, 0), shards, false);
+        }
+    }
+
     /// The broker dies, and starts again after so many milliseconds with so many shards; with `again`, it dies amid that, too.
     pub fn crash(&mut self, (loses_power, down): (bool, u64), shards: usize, again: bool) {
         if self.broker.disks.is_none() || self.judge.violation.is_some() {

@@ -389,10 +389,7 @@ impl Play {
 
     /// Everything that is on its way arrives, and hooks that never answer have had their time.
     pub fn settle(&mut self) {
-        let shards = self.broker.shards.len();
-        if self.broker.disks.as_mut().is_some_and(|disks| !disks.are_in_order()) {
-            self.crash((false, 0), shards, false);
-        }
+        self.start_again_after_failure();
         for shard in self.judge.short_of_memory() {
             self.memory(shard, MemoryStage::Normal);
         }

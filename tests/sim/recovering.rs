@@ -93,6 +93,7 @@ impl Judge {
         let was_ending = std::mem::take(&mut one.unsubscribed) || one.ending;
         (one.ending, one.stage, one.number) = (false, Stage::NoSession, 0);
         let Some(session) = one.session.take() else { return };
+        self.sessions[session].will = None;
         if self.sessions[session].disk.promised.is_some() && !was_ending {
             let detail = format!("{}: no session", self.subjects[subject].id);
             return self.find(PRESENT, detail);
@@ -119,7 +120,8 @@ impl Judge {
         }
         let newer = current.filter(|current| *current != session && !is_ending);
         if newer.is_some_and(|newer| self.sessions[newer].disk.promised.is_some()) {
-            return self.find(PRESENT, format!("{id}: the session of connection {serial}, and a newer one was promised"));
+            return self
+                .find(PRESENT, format!("{id}: the session of connection {serial}, and a newer one was promised"));
         }
         let place = |serial: u32| known.disk.serials.iter().rposition(|one| *one == serial);
         if known.disk.promised.is_some_and(|promised| place(serial) < place(promised)) && !was_ending {
@@ -139,7 +141,8 @@ impl Judge {
         (known.ended, known.serial) = (false, serial);
         known.expires = found.expires;
         if let Some(newer) = newer {
-            (self.sessions[newer].ended, self.sessions[newer].disk.ended_at) = (true, self.rests);
+            let newer = &mut self.sessions[newer];
+            (newer.ended, newer.disk.ended_at, newer.will) = (true, self.rests, None);
         }
         self.recover_subscriptions(session, found, was_ending);
         self.recover_messages(session, found, was_ending);
@@ -169,8 +172,8 @@ impl Judge {
             }
             return;
         }
-        let was_published = message.times_as_will() > 0
-            && message.routes.last().is_some_and(|last| *last <= self.publications_at_rest);
+        let was_published =
+            message.times_as_will() > 0 && message.routes.last().is_some_and(|last| *last <= self.publications_at_rest);
         let was_forgotten = message.must == Some(false) && message.stored.decided_at < self.rests;
         if was_published || was_forgotten {
             let detail = format!("of connection {serial}: published {was_published}, forgotten {was_forgotten}");
@@ -179,7 +182,8 @@ impl Judge {
         if let Some(pending) = pending.filter(|pending| pending.message == number && is_new && is_current)
             && !self.is_same_time(Some(pending.due), Some(found.will_due))
         {
-            return self.find(CLOCK, format!("the will of connection {serial}, {} and not {}", found.will_due, pending.due));
+            return self
+                .find(CLOCK, format!("the will of connection {serial}, {} and not {}", found.will_due, pending.due));
         }
         let message = &mut self.messages[number as usize];
         message.stored.forgotten = message.routes.len();
@@ -280,7 +284,8 @@ impl Judge {
         }
         for one in &found.messages {
             let Some(message) = one.message else {
-                let is_known = state.unfreed.contains_key(&one.id) || state.stored.freed.iter().any(|freed| freed.0 == one.id);
+                let is_known =
+                    state.unfreed.contains_key(&one.id) || state.stored.freed.iter().any(|freed| freed.0 == one.id);
                 if !is_known {
                     return self.find(IDS, format!("{id}: {} is in use, and its client has not had it", one.id));
                 }
@@ -342,7 +347,8 @@ impl Judge {
     pub fn recover_retained(&mut self, found: &[(Arc<str>, Message)]) {
         for (mount, name) in MOUNTS.iter().enumerate() {
             for (topic, text) in TOPICS.iter().enumerate() {
-                let mut of_topic = found.iter().filter(|(mountpoint, one)| **mountpoint == **name && one.topic().as_str() == *text);
+                let mut of_topic =
+                    found.iter().filter(|(mountpoint, one)| **mountpoint == **name && one.topic().as_str() == *text);
                 let number = of_topic.next().map_or(NO_MESSAGE, |(_, message)| message_of(message.payload()));
                 let known = &self.retained[mount * TOPICS.len() + topic];
                 let is_newer = |at: usize| {
@@ -385,4 +391,3 @@ fn is_of(found: &Found, id: &SubscriberId) -> bool {
 fn found_of(found: &[Found], client: usize, mount: usize) -> Option<&Found> {
     found.iter().find(|one| one.client_id == format!("c{client}") && one.mountpoint == MOUNTS[mount])
 }
-

@@ -26,7 +26,7 @@ impl<C: Chain> Shard<C> {
         for (filter, subscription) in subscriptions {
             pubsub.add_subscription(mountpoint, &filter, index, subscription, false, &mut news);
         }
-        if !news.filters.is_empty() {
+        if news.is_any {
             pubsub.announce(mountpoint, news.filters, None);
         }
         if was_online {

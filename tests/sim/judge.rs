@@ -282,6 +282,8 @@ pub struct Judge {
     pub stopping: bool,
     /// The broker has died, and the next one serves nobody yet.
     pub is_starting: bool,
+    /// How often it was started since everything had come to rest.
+    pub starts: u32,
     /// How often everything had come to rest.
     pub rests: u32,
     /// The shard whose events are observed.
@@ -315,6 +317,7 @@ impl Judge {
             careless: [0; 2],
             stopping: false,
             is_starting: false,
+            starts: 0,
             rests: 0,
             shard: 0,
             drained: Vec::new(),
@@ -467,8 +470,10 @@ impl Judge {
         }
         for at in 0..self.subjects.len() {
             let one = &mut self.subjects[at];
-            // If the end of its session was begun, it is told when all is dropped.
-            if std::mem::take(&mut one.leaving) && one.stage == Stage::Online && !one.unsubscribed {
+            // If the end of its session was begun, it is told when all is dropped. At a start shards tell of the end of connections one after
+            // the other, and meanwhile wills come.
+            let is_online = one.stage == Stage::Online && !self.is_starting;
+            if std::mem::take(&mut one.leaving) && is_online && !one.unsubscribed {
                 let detail = format!("{}: a drop for being offline, and it is online", one.id);
                 self.find("drops: reasons are true", detail);
             }

@@ -74,7 +74,11 @@ impl Judge {
             self.forget_will(forgotten.message);
         }
         self.sessions[session].serial = serial;
-        self.sessions[session].disk.serials.push(serial);
+        let is_kept = self.session_settings(serial).0;
+        let disk = &mut self.sessions[session].disk;
+        disk.serials.push(serial);
+        // With a connection that it ends with it is kept no more.
+        disk.promised = disk.promised.filter(|_| is_kept);
         self.sessions[session].woke_at = self.rests;
         self.sessions[session].expires = None;
         let one = &mut self.subjects[subject];

@@ -515,6 +515,8 @@ impl Persistence {
 impl Persistence {
     /// A session has begun, or its client has come or changed its terms: all that is known of it, but for subscriptions and messages.
     pub fn record_session<S>(&mut self, number: StoreNumber, session: &Session<S>, now: Time) {
+        // The will that was published is not the one that this says.
+        self.deferred.retain(|(_, deferred)| *deferred != Deferred::WillGone(number));
         let now = self.setup.wall.to_wall(now);
         let record = SessionRecord::of(session, number, now, self.setup.wall);
         self.write(&Record::Session(Box::new(record)));

@@ -221,7 +221,8 @@ impl Judge {
     }
 
     fn recover_messages(&mut self, session: usize, found: &Found, was_ending: bool) {
-        let is_strange = |number: u32| self.messages.get(number as usize).is_none_or(|one| one.routes.is_empty());
+        let is_known = |number: u32| self.messages.get(number as usize).is_some_and(|one| !one.routes.is_empty());
+        let is_strange = |number: u32| number != NO_MESSAGE && !is_known(number);
         if let Some(strange) = found.messages.iter().find(|one| one.message.is_some_and(is_strange)) {
             return self.find(STRANGE, format!("{}: {strange:?}", found.client_id));
         }
@@ -285,10 +286,13 @@ impl Judge {
         }
         for one in &found.messages {
             let Some(message) = one.message else {
-                let is_known =
-                    state.unfreed.contains_key(&one.id) || state.stored.freed.iter().any(|freed| freed.0 == one.id);
-                if !is_known {
+                let StoredIds { freed, returned, .. } = &mut state.stored;
+                let was_freed = freed.iter().chain(&*returned).any(|(freed, _)| *freed == one.id);
+                if !was_freed && !state.unfreed.contains_key(&one.id) {
                     return self.find(IDS, format!("{id}: {} is in use, and its client has not had it", one.id));
+                }
+                if was_freed {
+                    returned.push((one.id, None));
                 }
                 continue;
             };
@@ -298,7 +302,8 @@ impl Judge {
             .filter(|(id, message)| by_id.get(id).is_none_or(|one| one.message.is_some_and(|found| found != *message)))
             .collect();
         for (packet_id, message) in missing {
-            if !found.has(message) && !self.is_shared(message) && self.is_promised(message) {
+            let is_retained = self.messages.get(message as usize).is_none_or(|one| one.retain);
+            if !found.has(message) && !self.is_shared(message) && !is_retained && self.is_promised(message) {
                 return self.find(PRESENT, format!("{id}: not message {message}, which is in flight as {packet_id}"));
             }
             state.unfreed.remove(&packet_id);
@@ -319,7 +324,7 @@ impl Judge {
         if !was_seen {
             return;
         }
-        let StoredIds { settled, freed, loose, .. } = &mut state.stored;
+        let StoredIds { settled, freed, loose, returned, .. } = &mut state.stored;
         if state.unfreed.get(&packet_id) == Some(&message) {
             if is_queued && settled.contains(&packet_id) {
                 let detail = format!("message {message} was sent as {packet_id}, and is not known to be");
@@ -333,14 +338,16 @@ impl Judge {
         let known = &self.messages[message as usize];
         // Others may be another copy.
         let is_single = known.routes.len() == 1 && !known.retain && !self.is_shared(message);
-        let was_freed = freed.iter().any(|(_, freed)| *freed == Some(message));
+        let was_freed = freed.iter().chain(&*returned).any(|(_, freed)| *freed == Some(message));
         let is_held = state.unfreed.iter().any(|(id, held)| *held == message && !settled.contains(id));
         if is_single && !was_freed && !is_held {
             let detail = format!("message {message}, which its client has acknowledged, as {packet_id}");
             return self.find(GONE, detail);
         }
-        if is_queued && (was_freed || is_held) {
-            self.sessions[session].disk.may_come_again.push(message);
+        returned.push((packet_id, Some(message)));
+        let again = &mut self.sessions[session].disk.may_come_again;
+        if is_queued && !again.contains(&message) {
+            again.push(message);
         }
     }
 

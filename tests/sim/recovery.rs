@@ -69,10 +69,13 @@ pub struct StoredIds {
     pub released: BTreeSet<u16>,
     /// Those under which a message may come again without DUP.
     pub loose: BTreeSet<u16>,
+    /// Those that were freed and are in use again, since nothing of that was on disk: with their messages, none once the client had these.
+    pub returned: Vec<(u16, Option<u32>)>,
 }
 
 impl StoredIds {
     pub fn receive(&mut self, id: u16) {
+        self.returned.retain(|(returned, _)| *returned != id);
         self.settled.remove(&id);
         self.released.remove(&id);
     }
@@ -80,6 +83,7 @@ impl StoredIds {
     /// The broker was given the final acknowledgement.
     pub fn free(&mut self, id: u16, message: Option<u32>) {
         self.freed.push((id, message));
+        self.returned.retain(|(returned, _)| *returned != id);
         self.settled.remove(&id);
         self.released.remove(&id);
         self.loose.remove(&id);
@@ -266,7 +270,7 @@ impl Judge {
 
     /// Whether a message has to be on disk for those it was published to.
     pub fn is_promised(&self, message: u32) -> bool {
-        let one = &self.messages[message as usize];
+        let Some(one) = self.messages.get(message as usize) else { return false };
         let is_old = one.routes.last().is_some_and(|last| *last <= self.publications_at_rest);
         one.stored.is_acknowledged || is_old
     }

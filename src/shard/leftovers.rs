@@ -25,7 +25,7 @@ use crate::topic::TopicFilter;
 
 /// How long messages are seen to.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Until {
+pub(super) enum Until {
     /// The share of the turn is over, or there is no room on the way to who gets them.
     ShareIsOver,
     /// There is no such room: they are few.
@@ -35,14 +35,14 @@ enum Until {
 }
 
 impl Until {
-    fn is_over<C: Chain>(self, clients: &Clients<C>) -> bool {
+    pub(super) fn is_over<C: Chain>(self, clients: &Clients<C>) -> bool {
         self == Until::ShareIsOver && (clients.agenda.turn.is_share_over() || is_much_passed_on(clients))
     }
 }
 
 /// How far that has come.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum SeenTo {
+pub(super) enum SeenTo {
     All,
     /// The others have to wait for the next turn.
     Some,
@@ -251,7 +251,7 @@ fn see_to<C: Chain>(pubsub: &mut PubSub<C>, ended: &mut EndedSession<C::State>, 
 }
 
 /// Gives a message that a member leaves to another one, if there is room or it must not wait.
-fn pass_on<C: Chain>(
+pub(super) fn pass_on<C: Chain>(
     pubsub: &mut PubSub<C>,
     (mountpoint, group): (u32, &Arc<TopicFilter>),
     message: &Message,

@@ -177,7 +177,7 @@ fn pass_on<C: Chain>(pubsub: &mut PubSub<C>, abandoned: &mut Abandoned, until: U
             continue;
         };
         pubsub.clients.agenda.turn.did(turn::LEFTOVER);
-        let seen_to = leftovers::pass_on(pubsub, (*mountpoint, group), &delivery.message, *turn, until);
+        let seen_to = leftovers::offer(pubsub, (*mountpoint, group), &delivery.message, *turn, until);
         if seen_to != SeenTo::All {
             buffered.push_front(Buffered { id, delivery });
             return seen_to;

@@ -252,24 +252,34 @@ fn see_to<C: Chain>(pubsub: &mut PubSub<C>, ended: &mut EndedSession<C::State>, 
 }
 
 /// Gives a message that a member leaves to another one, if there is room or it must not wait.
-pub(super) fn pass_on<C: Chain>(
+fn pass_on<C: Chain>(
     pubsub: &mut PubSub<C>,
     (mountpoint, group): (u32, &Arc<TopicFilter>),
     (message, passing): (Message, Passing),
     turn: Turn,
     until: Until,
 ) -> SeenTo {
-    let offered = if until == Until::End || pubsub.clients.agenda.is_stopping() {
-        pubsub.offer_to_group(mountpoint, group, &message, turn, None);
-        Offered::Gone
-    } else {
-        offering::pass_on(pubsub, (mountpoint, group), &message, turn)
-    };
-    match offered {
-        Offered::Gone => recording::has_passed_on(pubsub, passing),
-        Offered::NextTurn | Offered::NoRoom => recording::stays(&mut pubsub.clients, passing),
+    let seen_to = offer(pubsub, (mountpoint, group), &message, turn, until);
+    match seen_to {
+        SeenTo::All => recording::has_passed_on(pubsub, passing),
+        SeenTo::Some | SeenTo::NoRoom => recording::stays(&mut pubsub.clients, passing),
     }
-    match offered {
+    seen_to
+}
+
+/// Gives a message to a member of a shared subscription, if there is room or it must not wait.
+pub(super) fn offer<C: Chain>(
+    pubsub: &mut PubSub<C>,
+    (mountpoint, group): (u32, &Arc<TopicFilter>),
+    message: &Message,
+    turn: Turn,
+    until: Until,
+) -> SeenTo {
+    if until == Until::End || pubsub.clients.agenda.is_stopping() {
+        pubsub.offer_to_group(mountpoint, group, message, turn, None);
+        return SeenTo::All;
+    }
+    match offering::pass_on(pubsub, (mountpoint, group), message, turn) {
         Offered::Gone => SeenTo::All,
         Offered::NextTurn => SeenTo::Some,
         Offered::NoRoom => SeenTo::NoRoom,

@@ -71,6 +71,8 @@
 #![deny(missing_docs)]
 #![forbid(unsafe_op_in_unsafe_fn)]
 
+#[doc(hidden)]
+pub mod archive;
 pub mod broker;
 pub mod client;
 pub mod codec;

@@ -9,8 +9,7 @@ use super::batch::{Batch, Change};
 use super::contract::Archive;
 use super::error::{ArchiveError, Trouble};
 use super::key::ArchiveKey;
-use super::orders::Ticket;
-use super::span::Span;
+use super::order::{Answer, Order, Read, ReadResult, Ticket, What};
 
 /// So many bytes of values are put in one step at most, but for a single larger value.
 pub const STEP_BYTES: usize = 256 << 10;
@@ -18,75 +17,6 @@ pub const STEP_BYTES: usize = 256 << 10;
 pub const STEP_KEYS: usize = 256;
 /// When so many bytes were changed, they are persisted, even if there is more to change.
 pub const GATHERED_BYTES: usize = 2 << 20;
-
-/// What a shard wants.
-#[derive(Debug)]
-pub struct Order {
-    /// Who wants it.
-    pub shard: u32,
-    /// What.
-    pub what: What,
-}
-
-/// What a shard can want; made by [`Orders`](super::Orders).
-#[derive(Debug)]
-pub enum What {
-    /// Changes.
-    Write {
-        /// Their number.
-        ticket: Ticket,
-        /// How often the shard has gone on after a refusal.
-        attempt: u32,
-        /// The changes.
-        batch: Batch,
-    },
-    /// A value.
-    Read {
-        /// What the answer is to be known by.
-        tag: u64,
-        /// Which value.
-        read: Read,
-    },
-}
-
-/// Which value is to be read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Read {
-    /// That of a key.
-    Of(Box<[u8]>),
-    /// That of the first key in a span.
-    First(Span),
-}
-
-impl Read {
-    /// The value of a key.
-    pub fn of(key: ArchiveKey<'_>) -> Self {
-        Read::Of(key.to_bytes().into())
-    }
-}
-
-/// What a shard is answered.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// All its batches up to this one survive a loss of power.
-    Persisted(Ticket),
-    /// There is no room for this batch: nothing of it was changed, nor of those after it that are under way. Those before it go on.
-    Refused {
-        /// The first one.
-        from: Ticket,
-        /// What to do.
-        error: ArchiveError,
-    },
-    /// The archive has failed: nothing that was not persisted before will be. It comes once.
-    Failed(ArchiveError),
-    /// What was read: a key and its value, or that there is none.
-    Read {
-        /// As it was given.
-        tag: u64,
-        /// The key as bytes, and its value.
-        result: Result<Option<(Box<[u8]>, Bytes)>, ArchiveError>,
-    },
-}
 
 /// A batch that is under way.
 #[derive(Debug)]
@@ -174,7 +104,7 @@ impl<A: Archive> Desk<A> {
         &mut self.archive
     }
 
-    fn read(&mut self, read: Read) -> Result<Option<(Box<[u8]>, Bytes)>, ArchiveError> {
+    fn read(&mut self, read: Read) -> ReadResult {
         match read {
             Read::Of(key) => {
                 let Some(name) = ArchiveKey::from_bytes(&key) else { return Ok(None) };

@@ -14,6 +14,7 @@
 //! | `contract` | [`Archive`]: the calls of an archive, and what they guarantee |
 //! | `error` | [`ArchiveError`]: what went wrong |
 //! | `in_memory` | [`MemoryArchive`]: one for simulators, that forgets, fails and fills |
+//! | `order` | [`Order`] and [`Answer`]: what passes between a shard and the desk |
 //! | `desk` | [`Desk`]: takes what shards want, in which order it is done, and what they are answered |
 //! | `orders` | [`Orders`]: what one shard has asked for, and is not answered yet |
 //!
@@ -45,6 +46,7 @@ mod desk;
 mod error;
 mod in_memory;
 mod key;
+mod order;
 mod orders;
 mod span;
 #[cfg(test)]
@@ -52,11 +54,12 @@ mod tests;
 
 pub use batch::{Batch, Change};
 pub use contract::{Archive, Found};
-pub use desk::{Answer, Desk, GATHERED_BYTES, Order, Read, STEP_BYTES, STEP_KEYS, What};
+pub use desk::{Desk, GATHERED_BYTES, STEP_BYTES, STEP_KEYS};
 pub use error::{ArchiveError, Trouble};
 pub use in_memory::{Faults, MemoryArchive};
 pub use key::ArchiveKey;
-pub use orders::{Limits, Orders, Refused, Ticket};
+pub use order::{Answer, Order, Read, ReadResult, Ticket, What};
+pub use orders::{Limits, Orders, Refused};
 pub use span::Span;
 
 /// The length of a page that takes 32 KiB: the best one, since it costs little for each message and wastes nothing.

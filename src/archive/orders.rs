@@ -3,11 +3,7 @@
 use std::collections::VecDeque;
 
 use super::batch::Batch;
-use super::desk::{Answer, Order, Read, What};
-
-/// The number of a batch of a shard: they are counted from 1.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Ticket(pub u64);
+use super::order::{Answer, Order, Read, Ticket, What};
 
 /// How much of one shard may be under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,14 +98,12 @@ impl Orders {
     pub fn answered(&mut self, answer: &Answer) {
         match answer {
             Answer::Persisted(up_to) => {
-                while let Some((_, bytes)) = self.under_way.pop_front_if(|(ticket, _)| *ticket <= *up_to) {
-                    self.bytes -= bytes;
-                }
+                let count = self.under_way.partition_point(|(ticket, _)| ticket <= up_to);
+                self.bytes -= self.under_way.drain(..count).map(|(_, bytes)| bytes).sum::<usize>();
             }
             Answer::Refused { from, .. } => {
-                while let Some((_, bytes)) = self.under_way.pop_back_if(|(ticket, _)| *ticket >= *from) {
-                    self.bytes -= bytes;
-                }
+                let first = self.under_way.partition_point(|(ticket, _)| ticket < from);
+                self.bytes -= self.under_way.drain(first..).map(|(_, bytes)| bytes).sum::<usize>();
                 self.refused = self.refused.or(Some(Refused::Full));
             }
             Answer::Failed(_) => {

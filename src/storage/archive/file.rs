@@ -300,15 +300,13 @@ fn make(path: &Path, store: StoreId, settings: ArchiveSettings) -> Result<(), Ar
     path.parent().map_or(Ok(()), device::sync_directory).map_err(failed)
 }
 
+/// What is done with a key and its value.
+type Look<'a> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'a;
+
 /// The values of a transaction.
 trait Values {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error>;
-    fn scan(
-        &self,
-        path: &Path,
-        span: &Span,
-        each: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), ArchiveError>;
+    fn scan(&self, path: &Path, span: &Span, each: &mut Look<'_>) -> Result<(), ArchiveError>;
 }
 
 impl<T: ReadableTable<&'static [u8], &'static [u8]>> Values for T {
@@ -316,12 +314,7 @@ impl<T: ReadableTable<&'static [u8], &'static [u8]>> Values for T {
         Ok(ReadableTable::get(self, key)?.map(|value| value.value().to_vec()))
     }
 
-    fn scan(
-        &self,
-        path: &Path,
-        span: &Span,
-        each: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), ArchiveError> {
+    fn scan(&self, path: &Path, span: &Span, each: &mut Look<'_>) -> Result<(), ArchiveError> {
         let mut range = guarded(path, "read", || Ok(self.range(span.start()..span.end())?))?;
         loop {
             // What is done with a value is no affair of the library.

@@ -16,7 +16,9 @@ pub const STEP_BYTES: usize = 256 << 10;
 /// So many keys are put or deleted in one step at most.
 pub const STEP_KEYS: usize = 256;
 /// When so many bytes were changed, they are persisted, even if there is more to change.
-pub const GATHERED_BYTES: usize = 2 << 20;
+///
+/// A read waits for that at most. Fewer would cost more, since each persist also writes which parts of the file are free.
+pub const GATHERED_BYTES: usize = 4 << 20;
 
 /// A batch that is under way.
 #[derive(Debug)]

@@ -98,7 +98,7 @@ fn an_empty_batch_is_answered_too() {
 fn what_was_gathered_is_persisted_before_more_is_changed() {
     let limits = Limits { bytes: 64 << 20, ..Limits::default() };
     let mut rig = Rig::new(1, limits);
-    let tickets: Vec<Ticket> = (0..6).map(|first| rig.write(0, put(first, 1 << 20))).collect();
+    let tickets: Vec<Ticket> = (0..10).map(|first| rig.write(0, put(first, 1 << 20))).collect();
     rig.finish();
     let persisted: Vec<Ticket> = rig
         .answers()
@@ -108,7 +108,7 @@ fn what_was_gathered_is_persisted_before_more_is_changed() {
             other => panic!("{other:?}"),
         })
         .collect();
-    assert_eq!(persisted, [tickets[1], tickets[3], tickets[5]], "each {GATHERED_BYTES} bytes");
+    assert_eq!(persisted, [tickets[3], tickets[7], tickets[9]], "each {GATHERED_BYTES} bytes");
 }
 
 #[test]

@@ -13,8 +13,8 @@
 //! values; `values` has for each key its value and behind it four bytes, the CRC-32C of key and value, lowest first. A damaged value is known by that; damage
 //! to what the library itself has written it finds, or not, as it goes.
 //!
-//! A persist is one transaction. It saves which blocks of the file are free, so that a start after a crash reads nothing but that. Until then all that
-//! was changed is in one that is open: a crash takes it back as a whole.
+//! A persist is one transaction. It saves which blocks of the file are free, some 250 KB for each GB of it, so that a start after a crash reads nothing but
+//! that: so batches should come together. Until then all that was changed is in one that is open: a crash takes it back as a whole.
 //!
 //! # Trouble
 //!

@@ -230,7 +230,7 @@ fn reads(directory: &Path, megabytes: u64) {
         match answer {
             Answer::Persisted(up_to) => {
                 let count = batches.partition_point(|(ticket, _)| *ticket <= up_to);
-                persisted = batches.drain(..count).last().map_or(persisted, |(_, end)| end);
+                persisted = batches.drain(..count).next_back().map_or(persisted, |(_, end)| end);
             }
             Answer::Read { result, .. } => {
                 assert!(result.expect("it can be read").is_some());

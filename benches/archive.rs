@@ -169,10 +169,13 @@ fn restart(directory: &Path, sessions: u32, pages: u64, bytes: usize) {
     archive.scan(&Span::sessions(), &mut look).expect("it can be read");
     let scan = began.elapsed();
     let began = Instant::now();
+    archive.scan(&Span::sessions(), &mut |_| ControlFlow::Continue(())).expect("it can be read");
+    let again = began.elapsed();
+    let began = Instant::now();
     let first = Span::pages(session(sessions / 2));
     archive.scan(&first, &mut |_| ControlFlow::Break(())).expect("it can be read");
     println!(
-        "{sessions} sessions, {summaries} pages of {bytes}: opened in {open:?} after kill -9, {seen} keys of sessions in {scan:?}, first page of one in {:?}; \
+        "{sessions} sessions, {summaries} pages of {bytes}: opened in {open:?} after kill -9, {seen} keys of sessions in {scan:?}, once more in {again:?}, first page of one in {:?}; \
          {} MB resident (most {}), {} MB of disk",
         began.elapsed(),
         number("status", "RssAnon:") >> 10,

@@ -12,7 +12,9 @@ use super::stored_session::StoredSession;
 use super::wall_clock::WallClock;
 use crate::client::SubscriberId;
 use crate::message::Message;
-use crate::session::StoreNumber;
+use crate::numbers::{Decision, DecisionNumber, StoreNumber};
+use crate::session::Key;
+use crate::sharding::{hash_of_topic, hasher, owner_of};
 use crate::topic::{Named, TopicFilter, TopicMap};
 
 /// What the records of a store say. It is made by [`apply`](Self::apply), which is given all records: of one boot after the other, and of each boot
@@ -29,13 +31,19 @@ pub struct Image {
     /// Those of them that have not ended in the records.
     displaced: HashSet<StoreNumber, ahash::RandomState>,
     retained: BTreeMap<Arc<str>, TopicMap<OfTopic>>,
+    /// The last decision that is named.
+    last_decision: DecisionNumber,
+    /// The journal that is read.
+    journal: u32,
+    /// Something is in more than one journal.
+    is_scattered: bool,
     /// How many records were read.
     records: u64,
     passed_over: u64,
 }
 
-/// A retained message.
-struct OfTopic(Message);
+/// A retained message, and the journal that it is in.
+struct OfTopic(Message, u32);
 
 impl Named for OfTopic {
     fn topic(&self) -> &[u8] {
@@ -54,6 +62,8 @@ pub struct Counts {
     pub bytes: usize,
     /// Retained messages.
     pub retained: usize,
+    /// Their size in bytes.
+    pub retained_bytes: usize,
     /// Records that were read.
     pub records: u64,
     /// How often a record, or a delivery of a message, named a session that is not known. What was read twice may do so, and what was damaged.
@@ -71,9 +81,17 @@ impl Image {
             displaced: HashSet::with_hasher(hasher.clone()),
             hasher,
             retained: BTreeMap::new(),
+            last_decision: DecisionNumber::default(),
+            journal: 0,
+            is_scattered: false,
             records: 0,
             passed_over: 0,
         }
+    }
+
+    /// What is taken in from here on is in this journal.
+    pub fn read_journal(&mut self, journal: u32) {
+        self.journal = journal;
     }
 
     /// Takes in one more record.
@@ -87,13 +105,15 @@ impl Image {
             }
             Record::Message { message, deliveries } => self.message(&message, &deliveries),
             Record::Retained { mountpoint, message } => {
-                let message = OfTopic(message.publication(self.clock).keep());
+                let message = OfTopic(message.publication(self.clock).keep(), self.journal);
                 let mountpoint = self.shared.text(mountpoint);
-                self.retained.entry(mountpoint).or_default().insert(message);
+                let before = self.retained.entry(mountpoint).or_default().insert(message);
+                self.is_scattered |= before.is_some_and(|OfTopic(_, journal)| journal != self.journal);
             }
             Record::Cleared { mountpoint, topic } => {
                 if let Some(messages) = self.retained.get_mut(mountpoint) {
-                    messages.remove(topic.as_str());
+                    let before = messages.remove(topic.as_str());
+                    self.is_scattered |= before.is_some_and(|OfTopic(_, journal)| journal != self.journal);
                     if messages.is_empty() {
                         self.retained.remove(mountpoint);
                     }
@@ -114,14 +134,19 @@ impl Image {
                 }
             }
             Record::Offline(number, offline) => self.change(number, |session| session.go_offline(offline)),
-            Record::WillGone(number) => self.change(number, StoredSession::forget_will),
+            Record::WillGone(number, decision) => self.decided(number, Some(decision), StoredSession::forget_will),
             Record::Removed(number, key) => self.change(number, |session| drop(session.remove(key.get()))),
+            Record::PassedOn { session, key, decision } => {
+                self.decided(session, Some(decision), |session| drop(session.remove(key.get())));
+            }
             Record::Received(number, key) => self.change(number, |session| session.receive(key.get())),
             Record::Renumbered { session, before, now } => {
                 self.change(session, |session| session.renumber(before.get(), now.get()))
             }
             Record::Launched(number, key) => self.change(number, |session| session.launch(key.get())),
-            Record::Incoming(number, id) => self.change(number, |session| session.inbound.take(id)),
+            Record::Incoming { session, id, decision } => {
+                self.decided(session, decision, |session| session.inbound.take(id));
+            }
             Record::Released(number, id) => self.change(number, |session| {
                 session.inbound.release(id);
             }),
@@ -131,8 +156,9 @@ impl Image {
     /// The session with this number. If there is none, that is counted, unless it is known where it is.
     fn known(&mut self, number: StoreNumber) -> Option<&mut StoredSession> {
         let known = self.sessions.get_mut(&number);
-        if known.is_none() && !self.replaced.contains(&number) {
-            self.passed_over += 1;
+        match &known {
+            Some(session) => self.is_scattered |= session.journal != self.journal,
+            None => self.passed_over += u64::from(!self.replaced.contains(&number)),
         }
         known.map(|session| &mut **session)
     }
@@ -143,8 +169,23 @@ impl Image {
         }
     }
 
+    /// A session has changed, and with that decided something.
+    fn decided(
+        &mut self,
+        number: StoreNumber,
+        decision: Option<DecisionNumber>,
+        change: impl FnOnce(&mut StoredSession),
+    ) {
+        self.last_decision = self.last_decision.max(decision.unwrap_or_default());
+        self.change(number, |session| {
+            session.decide(decision);
+            change(session);
+        });
+    }
+
     fn session(&mut self, header: &SessionRecord<'_>) {
         let number = header.number;
+        self.last_decision = self.last_decision.max(header.decided);
         if let Some(replaces) = header.replaces.filter(|replaces| !header.is_arriving && *replaces != number) {
             self.replaced.insert(replaces);
             if self.sessions.remove(&replaces).is_some() {
@@ -155,15 +196,20 @@ impl Image {
             self.displaced.insert(number);
             return;
         }
-        let new = StoredSession::new(header, self.records, &mut self.shared, self.clock, self.hasher.clone());
+        let mut new = StoredSession::new(header, self.records, &mut self.shared, self.clock, self.hasher.clone());
+        new.journal = self.journal;
         match self.sessions.get_mut(&number) {
-            Some(known) => known.replace_header(new),
+            Some(known) => {
+                self.is_scattered |= known.journal != self.journal;
+                known.replace_header(new);
+            }
             None => drop(self.sessions.insert(number, Box::new(new))),
         }
     }
 
     fn message(&mut self, message: &StoredMessage<'_>, deliveries: &Deliveries<'_>) {
         let publication = message.publication(self.clock);
+        self.last_decision = self.last_decision.max(message.decision.map_or_else(Default::default, |one| one.number));
         for delivery in deliveries.iter() {
             let group = delivery.group.and_then(|group| self.shared.group(group));
             if let Some(session) = self.known(delivery.session) {
@@ -173,12 +219,33 @@ impl Image {
         }
     }
 
-    /// What there is in the end. Of two numbers for one subscriber id one counts: the one that is whole, not still arriving; then that of the later
+    /// Takes out the messages that depend on a decision that was not made, and says which.
+    fn take_undecided(&mut self) -> Vec<(StoreNumber, Key)> {
+        // Of a session that has ended it does not matter: nobody does again what it had not decided.
+        let is_open = |decision: Decision| {
+            self.sessions.get(&decision.session).is_some_and(|session| session.decided < decision.number)
+        };
+        let mut undecided = Vec::new();
+        for session in self.sessions.values() {
+            let decisions = session.messages().iter().filter_map(|(key, delivery)| Some((*key, delivery.decision()?)));
+            let open = decisions.filter(|(_, decision)| is_open(*decision));
+            undecided.extend(open.map(|(key, _)| (session.number, Key::new(key))));
+        }
+        for (number, key) in &undecided {
+            self.change(*number, |session| drop(session.remove(key.get())));
+        }
+        undecided.sort_unstable_by_key(|(number, key)| (*number, key.get()));
+        undecided
+    }
+
+    /// What there is in the end. Messages that depend on a decision that was not made are not. Of two numbers for one subscriber id one counts: the one that is whole, not still arriving; then that of the later
     /// boot; then that whose client connected later; then that whose header was read later.
-    pub fn finish(self) -> Contents {
-        let Image { mut sessions, mut displaced, retained, records, passed_over, hasher, .. } = self;
+    pub fn finish(mut self) -> Contents {
+        let undecided = self.take_undecided();
+        let Image { mut sessions, mut displaced, retained, last_decision, is_scattered, records, passed_over, .. } =
+            self;
         let mut winners: HashMap<SubscriberId, StoreNumber, _> =
-            HashMap::with_capacity_and_hasher(sessions.len(), hasher);
+            HashMap::with_capacity_and_hasher(sessions.len(), self.hasher);
         for session in sessions.values() {
             let winner = winners.entry(session.client.subscriber.clone()).or_insert(session.number);
             if sessions.get(winner).is_some_and(|winner| rank(session) > rank(winner)) {
@@ -198,6 +265,7 @@ impl Image {
             messages: sessions.values().map(|session| session.messages().len()).sum(),
             bytes: sessions.values().map(|session| session.bytes()).sum(),
             retained: retained.values().map(TopicMap::len).sum(),
+            retained_bytes: retained.values().flat_map(|of| of.from("")).map(|OfTopic(one, _)| one.size()).sum(),
             records,
             passed_over,
         };
@@ -205,7 +273,8 @@ impl Image {
         displaced.sort_unstable();
         let mut sessions: Vec<_> = sessions.into_values().collect();
         sessions.sort_unstable_by_key(|session| session.number);
-        Contents { counts, displaced, sessions: sessions.into_iter(), retained }
+        let sessions = sessions.into_iter();
+        Contents { counts, displaced, undecided, last_decision, is_scattered, sessions, retained }
     }
 }
 
@@ -218,6 +287,9 @@ fn rank(session: &StoredSession) -> (bool, u32, u64, u64) {
 pub struct Contents {
     counts: Counts,
     displaced: Vec<StoreNumber>,
+    undecided: Vec<(StoreNumber, Key)>,
+    last_decision: DecisionNumber,
+    is_scattered: bool,
     sessions: std::vec::IntoIter<Box<StoredSession>>,
     retained: BTreeMap<Arc<str>, TopicMap<OfTopic>>,
 }
@@ -234,6 +306,35 @@ impl Contents {
         &self.displaced
     }
 
+    /// Messages that do not count because they depend on a decision that was not made, by session and key. Who goes on with the store says so
+    /// before anything else is decided: otherwise they come back with the next decision of the same session.
+    pub fn undecided(&self) -> &[(StoreNumber, Key)] {
+        &self.undecided
+    }
+
+    /// Of all decisions that messages depend on, the last.
+    pub fn last_decision(&self) -> DecisionNumber {
+        self.last_decision
+    }
+
+    /// Whether every session and retained message is in the journal of the shard that it belongs to now, and in no other; of so many shards, with this
+    /// seed of hashes. If not, what they do with it is not enough: a journal that forgets what others have, or has what others forget, would be read
+    /// again at the next start.
+    pub fn are_at_home(&self, shards: usize, seed: u64) -> bool {
+        let hasher = hasher(seed);
+        let is_home =
+            |session: &StoredSession| owner_of(&session.client.subscriber, shards, seed) == session.journal as usize;
+        let is_retained_at_home = |mountpoint: &str, OfTopic(message, journal): &OfTopic| {
+            hash_of_topic(mountpoint, message.topic().as_str(), &hasher) as usize % shards == *journal as usize
+        };
+        !self.is_scattered
+            && self.sessions.as_slice().iter().all(|session| is_home(session))
+            && self
+                .retained
+                .iter()
+                .all(|(mountpoint, messages)| messages.from("").all(|message| is_retained_at_home(mountpoint, message)))
+    }
+
     /// Gives the sessions out, in the order of their numbers.
     pub fn sessions(&mut self) -> impl Iterator<Item = Box<StoredSession>> {
         self.sessions.by_ref()
@@ -242,7 +343,7 @@ impl Contents {
     /// The retained messages with their mountpoints, by mountpoint and topic.
     pub fn into_retained(self) -> impl Iterator<Item = (Arc<str>, Message)> {
         self.retained.into_iter().flat_map(|(mountpoint, messages)| {
-            messages.into_values().map(move |OfTopic(message)| (mountpoint.clone(), message))
+            messages.into_values().map(move |OfTopic(message, _)| (mountpoint.clone(), message))
         })
     }
 }

@@ -17,7 +17,15 @@ impl<C: Chain> Shard<C> {
     pub fn persist(&mut self, setup: PersistenceSetup) {
         let clients = &mut self.pubsub.clients;
         let (own, shards) = (clients.setup.id, clients.setup.shards);
-        clients.persistence = Some(Box::new(Persistence::new(setup, own, shards)));
+        let mut persistence = Box::new(Persistence::new(setup, own, shards));
+        let number_of = |index: &u32| clients.sessions.get(*index)?.stored;
+        persistence.crashed = self.restored.iter().filter_map(number_of).collect();
+        clients.persistence = Some(persistence);
+    }
+
+    /// Why the journal takes nothing more, if it does not: then this shard is of no use, and is to end.
+    pub fn journal_failure(&self) -> Option<&journal::Failure> {
+        self.pubsub.clients.persistence.as_ref()?.failure()
     }
 
     /// When there is something to be done for the journal, at the latest; since the start of the broker.
@@ -31,10 +39,7 @@ pub(super) fn journal_answered<C: Chain>(shard: &mut Shard<C>, answer: journal::
     if let Some(persistence) = &mut shard.pubsub.clients.persistence {
         persistence.done(answer);
         serve_uncrowded(&mut shard.pubsub.clients);
-        // Sessions whose clients were connected when the broker died have no time until which they are kept before they are offline.
-        if shard.restored.is_empty() {
-            rewrite_some(&mut shard.pubsub);
-        }
+        rewrite_some(&mut shard.pubsub);
     }
 }
 
@@ -51,6 +56,14 @@ pub(super) fn settle<C: Chain>(shard: &mut Shard<C>) {
     persistence.end_input(portions);
     while let Some((to, committed)) = clients.persistence.as_mut().and_then(|one| one.next_news()) {
         clients.agenda.post(to, ShardMessage::Committed(committed));
+    }
+    recording::record_new_wills(clients);
+    while let Some((to, token)) = clients.persistence.as_mut().and_then(|one| one.next_stored()) {
+        clients.agenda.post(to, ShardMessage::Stored { token });
+    }
+    if let Some(below) = clients.persistence.as_mut().and_then(|one| one.next_decisions()) {
+        let others = (0..clients.setup.shards).filter(|shard| *shard != clients.setup.id);
+        others.for_each(|shard| clients.agenda.post(shard, ShardMessage::Decided(below)));
     }
     while let Some((id, answer)) = clients.persistence.as_mut().and_then(|one| one.next_answer()) {
         recording::give_answer(clients, id, answer);

@@ -333,6 +333,16 @@ impl<C: Chain> Shard<C> {
                     persistence.letters_committed(from, committed);
                 }
             }
+            ShardMessage::Stored { token } => {
+                if let Some(persistence) = &mut pubsub.clients.persistence {
+                    persistence.stored_elsewhere(token);
+                }
+            }
+            ShardMessage::Decided(below) => {
+                if let Some(persistence) = &mut pubsub.clients.persistence {
+                    persistence.decisions_made(from, below);
+                }
+            }
             ShardMessage::Counters(counted) => pubsub.clients.statistics.others[from] = *counted,
         }
     }

@@ -50,14 +50,20 @@ impl<C: Chain> Shard<C> {
         pubsub.retained.apply(own, mountpoint, message.clone(), limits);
     }
 
-    /// Whether the other shards know what restored sessions have subscribed to.
+    /// Whether the other shards know what restored sessions have subscribed to, and what this one had to record first is on disk: what does not count
+    /// any more must not come back, whatever is decided from now on.
     pub fn is_restored(&self) -> bool {
-        self.pubsub.subscribing.announcements.are_complete()
+        let is_settled = self.pubsub.clients.persistence.as_ref().is_none_or(|persistence| persistence.is_settled());
+        is_settled && self.pubsub.subscribing.announcements.are_complete()
     }
 }
 
 /// All shards have their sessions: those whose clients were connected are offline from here on, for the broker has died.
 pub(super) fn end_crashed<C: Chain>(shard: &mut Shard<C>) {
+    if let Some(persistence) = &mut shard.pubsub.clients.persistence {
+        persistence.is_renewed();
+        persistence.crashed.clear();
+    }
     for index in std::mem::take(&mut shard.restored) {
         shard.pubsub.clients.statistics.counters.connected += 1;
         shard.pubsub.connection_ended(index, EndReason::ServerCrash, "");

@@ -22,6 +22,7 @@ const NEW_STORE: &str = "store.new";
 const LOCK: &str = "lock";
 const JOURNAL: &str = "journal";
 const TRIED: &str = "direct.try";
+const ARCHIVE: &str = "archive.redb";
 
 /// What others may not do with the directory: anything at all; and those of the group may not write. (PostgreSQL asks for the same.)
 const FORBIDDEN: u32 = 0o027;
@@ -108,6 +109,11 @@ impl StoreDirectory {
         &self.lock
     }
 
+    /// Where the archive is, or is to be made.
+    pub fn archive(&self) -> PathBuf {
+        self.path.join(ARCHIVE)
+    }
+
     /// The directory of journal files.
     pub(super) fn journal(&self) -> PathBuf {
         self.path.join(JOURNAL)
@@ -133,6 +139,18 @@ impl StoreDirectory {
         write_facts(&self.path, &facts)?;
         self.facts = facts;
         Ok(self.facts.boots)
+    }
+
+    /// What counts of earlier boots was written anew in this one: records of those count no more.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be written down.
+    pub fn forget_earlier_boots(&mut self) -> Result<(), StorageError> {
+        let facts = StoreFacts { first_boot: self.facts.boots, ..self.facts.clone() };
+        write_facts(&self.path, &facts)?;
+        self.facts = facts;
+        Ok(())
     }
 
     /// Keeps the floors of journals: each rises to the one given, and none falls. To be called with [`Journal::floor`](crate::journal::Journal::floor)
@@ -337,6 +355,7 @@ fn create(directory: &Path, now: u64) -> Result<StoreFacts, StorageError> {
         slot_seed: seed.try_into().map_or(0, u64::from_le_bytes),
         made: now,
         boots: 0,
+        first_boot: 0,
         floors: BTreeMap::new(),
     };
     make_journal(directory)?;

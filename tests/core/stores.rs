@@ -144,11 +144,18 @@ pub fn with_stores<C: Chain>(mut world: World<C>, mut stores: Stores) -> World<C
     stores.clock = Rc::default();
     stores.waiting = (0..shards).map(|_| VecDeque::new()).collect();
     let opened = stores.store.open(shards, stores.settings, WallClock::new(Time::ZERO, stores.wall), SEED);
-    let clock = stores.clock.clone();
+    let (clock, renews) = (stores.clock.clone(), opened.renews);
     opened.restore(&mut world.shards, move || clock.get());
     world.stores = Some(Box::new(stores));
     world.settle();
+    while world.shards.iter().any(|shard| shard.is_behind()) {
+        (0..shards).for_each(|shard| world.handle(shard, Input::Tick));
+        world.settle();
+    }
     assert!(world.shards.iter().all(|shard| shard.is_restored()));
+    if renews {
+        world.stores().store.is_renewed(shards);
+    }
     (0..shards).for_each(|shard| world.handle(shard, Input::Restored));
     world.settle();
     world

@@ -66,6 +66,8 @@ pub struct Broker {
     epoch: u64,
     /// With a store: its disks.
     pub disks: Option<Box<Disks>>,
+    /// All shards write what they have before anybody is served.
+    renews: bool,
     pub trace: Trace,
     pub sockets: Vec<Socket>,
     /// Sockets that are open at one end at least.
@@ -132,6 +134,7 @@ impl Broker {
             now: Time::ZERO,
             epoch,
             disks,
+            renews: false,
             sockets: Vec::new(),
             open: Vec::new(),
             by_index: vec![Vec::new(); shards],
@@ -181,6 +184,7 @@ impl Broker {
     /// The shards are given what a store had.
     pub fn restore(&mut self, opened: Opened) {
         let Some(disks) = &self.disks else { return };
+        self.renews = opened.renews;
         opened.restore(&mut self.shards, disks.clock());
         (0..self.shards.len()).for_each(|shard| self.drove(shard));
     }
@@ -188,6 +192,13 @@ impl Broker {
     /// All shards have what a store had.
     pub fn is_restored(&self) -> bool {
         self.shards.iter().all(Shard::is_restored)
+    }
+
+    /// All shards have written what they have, if they had to: nothing counts any more that was there before.
+    pub fn is_renewed(&mut self) {
+        if std::mem::take(&mut self.renews) {
+            self.disks.iter_mut().for_each(|disks| disks.is_renewed());
+        }
     }
 
     /// A shard hears that all have.

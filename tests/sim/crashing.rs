@@ -45,6 +45,7 @@ impl Play {
             let turns = self.random.below(30);
             self.some_turns(turns);
             if self.broker.is_restored() && self.random.below(2) == 0 {
+                self.broker.is_renewed();
                 self.broker.begin(0);
                 self.observe();
             }
@@ -70,7 +71,8 @@ impl Play {
         self.broker.restart(&self.judge.setup, shards, (loses_power, down), &mut self.random);
         self.judge.now = self.broker.millis();
         let Some(opened) = self.broker.read() else { return };
-        let found: Vec<Found> = opened.sessions.iter().map(|session| Found::of(session)).collect();
+        let sessions = opened.shares.iter().flat_map(|share| &share.sessions);
+        let found: Vec<Found> = sessions.map(Found::of).collect();
         self.judge.recover(&found, &mut self.clients);
         self.judge.recover_retained(&opened.retained);
         self.broker.restore(opened);
@@ -89,6 +91,7 @@ impl Play {
                 return self.judge.find(PROGRESS, "its shards wait for each other".to_owned());
             }
         }
+        self.broker.is_renewed();
         for shard in 0..self.broker.shards.len() {
             self.broker.begin(shard);
             self.observe();

@@ -145,6 +145,16 @@ impl Disks {
         self.states[shard].is_full = is_full;
     }
 
+    /// Whether one has failed: the broker is to end.
+    pub fn has_failed(&self) -> bool {
+        self.states.iter().any(|state| state.has_failed)
+    }
+
+    /// All shards have written what they have.
+    pub fn is_renewed(&mut self) {
+        self.store.is_renewed(self.states.len());
+    }
+
     /// No disk makes trouble any more. Whether one has failed: then its shard acknowledges nothing until the broker starts again.
     pub fn are_in_order(&mut self) -> bool {
         self.states.iter_mut().for_each(|state| (state.fails, state.is_full) = (false, false));

@@ -25,6 +25,7 @@ mod pressure;
 mod recovering;
 mod recovery;
 mod retained;
+mod scenes;
 mod shared;
 mod shrink;
 mod socket;

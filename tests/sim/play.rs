@@ -14,7 +14,6 @@ use crate::client::{Client, Outgoing};
 use crate::history::{CLIENTS, History, MOUNTS, Step};
 use crate::judge::Judge;
 use crate::socket::{End, Socket};
-use crate::storing::SLOTS_MOVE;
 use crate::violation::Violation;
 
 pub struct Play {
@@ -76,8 +75,13 @@ impl Play {
     }
 
     pub fn step(&mut self, step: &Step) {
+        if self.broker.disks.as_ref().is_some_and(|disks| disks.has_failed()) {
+            self.start_again_after_failure();
+        }
+        // There may be fewer shards than when the history was made.
+        let shards = self.broker.shards.len();
         match *step {
-            Step::Connect { client, shard, options } => self.connect(client, shard, options),
+            Step::Connect { client, shard, options } => self.connect(client, shard % shards, options),
             Step::Subscribe { client, ask, second, id, plan } => self.subscribe(client, [Some(ask), second], id, plan),
             Step::Unsubscribe { client, filter, plan } => self.unsubscribe(client, filter, plan),
             Step::Publish { client, topic, qos, retain, large, expiry, alias, plan, more } => {
@@ -100,16 +104,16 @@ impl Play {
                     self.broker.sockets[socket].keep_alive_off = true;
                 }
             }
-            Step::Move { .. } if self.broker.disks.is_some() && !SLOTS_MOVE => {}
             Step::Move { client, mount, to } => {
                 let slots = vec![slot_of(&subscriber(client, mount), HASH_SEED)];
                 for shard in 0..self.broker.shards.len() {
-                    self.broker.request(shard, Request::MoveSlots { slots: slots.clone(), to });
+                    self.broker.request(shard, Request::MoveSlots { slots: slots.clone(), to: to % shards });
                     self.observe();
                 }
             }
-            Step::Admin { client, mount, shard, cleanup } => self.admin(client, mount, shard, cleanup),
-            Step::Congest { from, to } if from != to => {
+            Step::Admin { client, mount, shard, cleanup } => self.admin(client, mount, shard % shards, cleanup),
+            Step::Congest { from, to } if from % shards != to % shards => {
+                let (from, to) = (from % shards, to % shards);
                 // What was published before the shard hears of it is on its way.
                 self.broker.flush(from);
                 self.observe();
@@ -118,18 +122,18 @@ impl Play {
             }
             Step::Congest { .. } => {}
             Step::Memory { stage, shard } => {
-                let shards = shard.map_or(0..self.broker.shards.len(), |shard| shard..shard + 1);
-                shards.for_each(|shard| self.memory(shard, stage));
+                let which = shard.map_or(0..shards, |shard| shard % shards..shard % shards + 1);
+                which.for_each(|shard| self.memory(shard, stage));
             }
-            Step::Crash { seed, millis, loses_power, again, shards } => {
+            Step::Crash { seed, millis, loses_power, again, shards: next } => {
                 self.random = Random::from_seed(seed.into());
-                self.crash((loses_power, millis.into()), shards, again);
+                self.crash((loses_power, millis.into()), next, again);
             }
             Step::FailWrite { shard } => {
-                self.broker.disks.iter_mut().for_each(|disks| disks.fail(shard));
+                self.broker.disks.iter_mut().for_each(|disks| disks.fail(shard % shards));
             }
             Step::FillDisk { shard, on } => {
-                self.broker.disks.iter_mut().for_each(|disks| disks.fill(shard, on));
+                self.broker.disks.iter_mut().for_each(|disks| disks.fill(shard % shards, on));
             }
             Step::Break { pick } => {
                 if let Some(socket) = self.broker.break_detaching(pick) {

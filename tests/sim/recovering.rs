@@ -12,7 +12,6 @@ use crate::history::{FILTERS, MOUNTS, TOPICS};
 use crate::judge::{Judge, Stage, Subscription, Will};
 use crate::patience::Patience;
 use crate::recovery::{Found, StoredIds};
-use crate::storing::IS_ONCE_ACROSS_SHARDS;
 use crate::trace::{NO_MESSAGE, message_of};
 
 const PRESENT: &str = "store: what was acknowledged is there";
@@ -80,7 +79,6 @@ impl Judge {
         for at in 0..self.messages.len() {
             let is_promised = self.is_promised(at as u32);
             let message = &mut self.messages[at];
-            message.stored.may_double |= !IS_ONCE_ACROSS_SHARDS && self.setup.shards > 1 && !message.shared.is_empty();
             if !is_promised {
                 message.shared.clear();
                 message.is_due = false;
@@ -244,7 +242,6 @@ impl Judge {
     fn recover_publisher(&mut self, found: Option<&Found>, state: &ClientState) {
         let session = found.and_then(|found| self.connections.get(found.serial as usize)?.session);
         let Some(found) = found.filter(|_| session.is_some() && session == state.session) else { return };
-        let is_strict = IS_ONCE_ACROSS_SHARDS || self.setup.shards == 1;
         for one in state.outgoing.iter().filter(|one| one.qos == QoS::ExactlyOnce && !one.received) {
             let message = &mut self.messages[one.message as usize];
             if message.routes.is_empty() {
@@ -255,7 +252,7 @@ impl Judge {
                 message.stored.is_acknowledged = true;
             } else {
                 message.session = None;
-                message.stored.routed_in_vain = if is_strict { message.routes.len() } else { 0 };
+                message.stored.routed_in_vain = message.routes.len();
             }
         }
     }

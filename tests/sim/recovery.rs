@@ -54,8 +54,6 @@ pub struct Stored {
     pub forgotten: usize,
     /// A will: how often everything had come to rest when it was forgotten.
     pub decided_at: u32,
-    /// It may come to two members of a shared subscription.
-    pub may_double: bool,
 }
 
 /// What a client's packet ids may be for a store.

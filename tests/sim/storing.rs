@@ -8,13 +8,6 @@ use moormq::random::Random;
 
 use crate::history::{CLIENTS, Setup, Step};
 
-/// Whether QoS 2 comes exactly once although the broker dies, if publisher and subscriber have different shards. Not yet: that a message was
-/// taken is recorded at the publisher's behind the message at the subscriber's, and what a member of a shared subscription leaves to one on another
-/// shard is removed behind that.
-pub const IS_ONCE_ACROSS_SHARDS: bool = false;
-/// Whether slots move, and the sessions in them, if there is a store. Not yet.
-pub const SLOTS_MOVE: bool = false;
-
 /// Commits of this length at most: no publisher is served with less room.
 const FRAME: usize = 272 << 10;
 
@@ -61,6 +54,7 @@ pub fn add_crashes(steps: &mut Vec<Step>, setup: &Setup) {
     let loses_power = setup.journal().sync != Sync::Never;
     let trouble = [0, 0, 1, 4][random.below(4)];
     let apart = [6, 15, 40][random.below(3)];
+    let varies = random.below(3) == 0;
     let mut at = CLIENTS + random.below(apart);
     while at < steps.len() {
         let seed = random.u64() as u32;
@@ -73,7 +67,7 @@ pub fn add_crashes(steps: &mut Vec<Step>, setup: &Setup) {
                 millis: [0, 10, 1000, 3000, 9000, 700_000][random.below(6)],
                 loses_power: loses_power && random.below(2) == 0,
                 again: random.below(4) == 0,
-                shards: setup.shards,
+                shards: if varies { [1, 2, 4][random.below(3)] } else { setup.shards },
             },
         };
         steps.insert(at, step);

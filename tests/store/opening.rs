@@ -7,11 +7,11 @@ use std::time::Duration;
 use moormq::hooks::Chain;
 use moormq::journal::{Floor, Journal, Reader, Settings, Sync};
 use moormq::message::Message;
+use moormq::numbers::DecisionNumber;
 use moormq::persistence::{Durability, PersistenceSetup};
-use moormq::records::{Image, Record, StoredSession, WallClock};
-use moormq::session::StoreNumber;
+use moormq::records::{Image, Share, WallClock};
 use moormq::shard::Shard;
-use moormq::sharding::{hasher, owner_of};
+use moormq::sharding::hasher;
 
 use super::disk::Disk;
 
@@ -23,19 +23,23 @@ pub struct Store {
     floors: BTreeMap<u32, Floor>,
     /// How often it was opened.
     boot: u32,
+    /// The first time of which records count.
+    first_boot: u32,
 }
 
 /// What was read of a store.
 pub struct Opened {
-    pub sessions: Vec<Box<StoredSession>>,
+    /// By shard.
+    pub shares: Vec<Share>,
     /// With their mountpoints.
     pub retained: Vec<(Arc<str>, Message)>,
+    /// Shards are to write all that they have once: then [`Store::is_renewed`].
+    pub renews: bool,
     journals: Vec<Journal>,
-    replaced: Vec<StoreNumber>,
+    last_decision: DecisionNumber,
     boot: u32,
     sync: Sync,
     wall: WallClock,
-    seed: u64,
 }
 
 /// The settings of the journal of one shard.
@@ -54,55 +58,67 @@ impl Store {
     pub fn open(&mut self, shards: usize, settings: Settings, wall: WallClock, seed: u64) -> Opened {
         self.boot += 1;
         let mut image = Image::new(wall, hasher(seed));
-        let mut journals = Vec::new();
         let known = self.disks.keys().last().map_or(0, |last| *last as usize + 1).max(shards);
         for shard in 0..known {
-            let settings = settings_of(settings, shard as u32);
-            let disk = self.disk(shard);
-            disk.sync_and_forget();
+            self.disk(shard).sync_and_forget();
+        }
+        let readers = self.disks.iter().map(|(shard, disk)| {
             let files = disk.files.iter().map(|(id, file)| (*id, file)).collect();
-            let mut reader = Reader::new(settings.identity, files);
-            while let Some(record) = reader.next() {
-                image.apply(&Record::decode(record.kind, record.body).expect("it was written as it should"));
-            }
+            Reader::new(settings_of(settings, *shard).identity, files)
+        });
+        let mut readers: Vec<_> = readers.collect();
+        image.read(&mut readers.iter_mut().collect::<Vec<_>>(), self.first_boot, |shard, error| {
+            panic!("on shard {shard} a record is not as it should be: {error}");
+        });
+        let mut journals = Vec::new();
+        for (shard, reader) in readers.into_iter().enumerate().take(shards) {
             let (recovered, _) = reader.finish();
-            if shard < shards {
-                let above = self.floors.get(&(shard as u32)).copied().unwrap_or_default();
-                let settings = settings.check().expect("journals can work with them");
-                let journal = Journal::new(settings, recovered.above(above), self.boot.into()).expect("it is its own");
-                self.floors.insert(shard as u32, journal.floor());
-                journals.push(journal);
-            }
+            let above = self.floors.get(&(shard as u32)).copied().unwrap_or_default();
+            let settings = settings_of(settings, shard as u32).check().expect("journals can work with them");
+            let journal = Journal::new(settings, recovered.above(above), self.boot.into()).expect("it is its own");
+            self.floors.insert(shard as u32, journal.floor());
+            journals.push(journal);
         }
         let mut contents = image.finish();
-        let replaced = contents.displaced().to_vec();
-        let sessions = contents.sessions().collect();
+        let renews = known > shards || !contents.are_at_home(shards, seed);
+        let last_decision = contents.last_decision();
+        let shares = contents.shares(shards, seed);
         let retained = contents.into_retained().collect();
-        Opened { sessions, retained, journals, replaced, boot: self.boot, sync: settings.sync, wall, seed }
+        Opened { shares, retained, renews, journals, last_decision, boot: self.boot, sync: settings.sync, wall }
+    }
+
+    /// All shards have written what they have: nothing counts any more that was written before.
+    pub fn is_renewed(&mut self, shards: usize) {
+        self.first_boot = self.boot;
+        self.disks.retain(|shard, _| (*shard as usize) < shards);
     }
 }
 
 impl Opened {
     /// Gives the shards what was read, and has them store from here on. `clock` gives the time since the start.
     pub fn restore<C: Chain>(self, shards: &mut [Shard<C>], clock: impl Fn() -> Duration + Clone + 'static) {
-        let Opened { sessions, retained, journals, replaced, boot, sync, wall, seed } = self;
-        for stored in sessions {
-            let (was_online, number) = (stored.offline.is_none(), stored.number);
-            let shard = owner_of(&stored.client.subscriber, shards.len(), seed);
-            let mut session = stored.into_session(0, 0, wall);
-            session.stored = Some(number);
-            shards[shard].restore(session, was_online);
-        }
-        for (mountpoint, message) in &retained {
-            shards.iter_mut().for_each(|shard| shard.restore_retained(mountpoint, message));
-        }
+        let Opened { shares, retained, renews, journals, last_decision, boot, sync, wall } = self;
         let durability = if sync == Sync::Never { Durability::Flushed } else { Durability::Fsynced };
-        let count = shards.len();
-        for (at, (shard, journal)) in shards.iter_mut().zip(journals).enumerate() {
-            let is_own = |number: &&StoreNumber| usize::from(number.shard()) % count == at;
-            let replaced = replaced.iter().filter(is_own).copied().collect();
+        for ((shard, journal), share) in shards.iter_mut().zip(journals).zip(shares) {
+            let Share { sessions, displaced, undecided } = share;
+            for stored in sessions {
+                let was_online = stored.offline.is_none();
+                shard.restore(stored.into_session(0, 0, wall), was_online);
+            }
+            retained.iter().for_each(|(mountpoint, message)| shard.restore_retained(mountpoint, message));
             let clock = Box::new(clock.clone());
-            shard.persist(PersistenceSetup { journal, boot, sync, durability, clock, wall, replaced });
+            shard.persist(PersistenceSetup {
+                journal,
+                boot,
+                sync,
+                durability,
+                clock,
+                wall,
+                displaced,
+                undecided,
+                last_decision,
+                renews,
+            });
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The end of the broker amid a history, and the start of the next one with what is on the disks.
 
+use std::time::Duration;
+
 use crate::judge::Stage;
 use crate::play::Play;
 use crate::recovery::Found;
@@ -86,10 +88,16 @@ impl Play {
 
     /// The shards hear of each other what sessions have subscribed to; then of the end of the last broker, with so many turns between.
     fn start_serving(&mut self, turns: usize) {
+        let patience = self.broker.now + Duration::from_secs(120);
         while !self.broker.is_restored() {
-            if !self.turn() {
+            if self.turn() {
+                continue;
+            }
+            if self.broker.now >= patience {
                 return self.judge.find(PROGRESS, "its shards wait for each other".to_owned());
             }
+            // A journal may wait for its time.
+            self.pass_until(self.broker.now + Duration::from_millis(5));
         }
         self.broker.is_renewed();
         for shard in 0..self.broker.shards.len() {

@@ -10,6 +10,7 @@ use moormq::net::memory::max_memory;
 
 use crate::ctl::CtlArgs;
 use crate::passwd::PasswdArgs;
+use crate::store::StoreArgs;
 
 /// An MQTT 3.1, 3.1.1 and 5.0 broker. Without a configuration it listens on 127.0.0.1:1883 and lets everybody on this
 /// machine in.
@@ -59,6 +60,8 @@ pub enum Command {
     Passwd(PasswdArgs),
     /// Ask a running broker how its shards and hooks are doing, and move clients between its shards
     Ctl(CtlArgs),
+    /// Look at what a broker has on disk, while it does not run
+    Store(StoreArgs),
 }
 
 impl RunArgs {

@@ -234,6 +234,11 @@ impl Contents {
         &self.displaced
     }
 
+    /// How many subscriptions the sessions have that were not given out yet.
+    pub fn subscriptions(&self) -> usize {
+        self.sessions.as_slice().iter().map(|session| session.subscriptions.len()).sum()
+    }
+
     /// Gives the sessions out, in the order of their numbers.
     pub fn sessions(&mut self) -> impl Iterator<Item = Box<StoredSession>> {
         self.sessions.by_ref()

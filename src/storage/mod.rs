@@ -10,6 +10,7 @@
 //! | `names` | the names of journal files, and which there are |
 //! | `device` | how files are opened, locked and synced, and whether the file system takes direct writes |
 //! | `segment_file`, `recovery` | reading at a start |
+//! | `read_only` | [`ReadOnlyStore`]: looking at a store while no broker uses it, without a change to it |
 //! | `thread`, `filling` | the thread `moormq-store`: it prepares segments, removes files and sets them aside, for all shards |
 //! | `journal_files` | [`JournalFiles`]: the files that a shard writes, and its door to that thread |
 //! | `error` | why a store cannot be used, with advice |
@@ -47,17 +48,19 @@ mod error;
 mod filling;
 mod journal_files;
 mod names;
+mod read_only;
 mod recovery;
 mod segment_file;
 mod store_file;
 mod thread;
 
 pub use device::LOCK_PATIENCE;
-pub use directory::StoreDirectory;
+pub use directory::{NEW_JOURNAL, StoreDirectory};
 pub use error::StorageError;
 pub use filling::PIECE;
 pub use journal_files::{Begun, JournalFiles};
 pub use names::{JournalFile, Listing, MOST_LISTED};
+pub use read_only::ReadOnlyStore;
 pub use recovery::Recovery;
 pub use segment_file::READ_AHEAD;
 pub use store_file::{STORE_VERSION, StoreFacts};

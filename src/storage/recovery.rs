@@ -10,7 +10,44 @@ use super::directory::StoreDirectory;
 use super::error::StorageError;
 use super::names::JournalFile;
 use super::segment_file::{ReadCache, SegmentFile, on_disk};
-use crate::journal::{Finding, Identity, Reader, Record, Recovered, Sync};
+use super::store_file::StoreFacts;
+use crate::journal::{FileId, Finding, Identity, Reader, Record, Recovered, Sync};
+
+/// Opens the segment files of a shard by `open`, whose inner error is one of the disk.
+pub(super) fn open_all(
+    shard: u32,
+    ids: Vec<FileId>,
+    open: impl Fn(JournalFile) -> Result<io::Result<File>, StorageError>,
+) -> Result<Vec<(FileId, SegmentFile)>, StorageError> {
+    let cache = Rc::new(RefCell::new(ReadCache::new()));
+    let opened = ids.into_iter().enumerate().map(|(number, id)| {
+        let source = match open(JournalFile { shard, file: id })? {
+            Ok(file) => SegmentFile::Readable { file, cache: Rc::clone(&cache), number },
+            Err(error) => SegmentFile::Broken(error),
+        };
+        Ok((id, source))
+    });
+    opened.collect()
+}
+
+/// Reads the journal of `shard`, whose files are open: `each` gets its records in order.
+pub(super) fn read(
+    facts: &StoreFacts,
+    shard: u32,
+    sources: Vec<(FileId, SegmentFile)>,
+    mut each: impl FnMut(Record<'_>),
+) -> Recovery {
+    let files = sources.len();
+    let mut records = 0;
+    let mut reader = Reader::new(Identity { store: facts.id, shard }, sources);
+    while let Some(record) = reader.next() {
+        records += 1;
+        each(record);
+    }
+    let (recovered, findings) = reader.finish();
+    let recovered = recovered.above(facts.floors.get(&shard).copied().unwrap_or_default());
+    Recovery { recovered, findings, files, records }
+}
 
 /// What was read of a journal.
 #[derive(Debug)]
@@ -33,29 +70,12 @@ impl StoreDirectory {
     ///
     /// A file of it may not be opened, is used by another process still, or cannot be synced: then it is not known what is in it. Whatever is in the files, there is
     /// none: what cannot be read is among the findings.
-    pub fn recover(&self, shard: u32, mut each: impl FnMut(Record<'_>)) -> Result<Recovery, StorageError> {
+    pub fn recover(&self, shard: u32, each: impl FnMut(Record<'_>)) -> Result<Recovery, StorageError> {
         let ids = self.journal_files()?.journals.remove(&shard).unwrap_or_default();
-        let cache = Rc::new(RefCell::new(ReadCache::new()));
-        let mut sources = Vec::new();
-        for (number, id) in ids.into_iter().enumerate() {
-            let source = match self.open_to_read(JournalFile { shard, file: id })? {
-                Ok(file) => SegmentFile::Readable { file, cache: Rc::clone(&cache), number },
-                Err(error) => SegmentFile::Broken(error),
-            };
-            sources.push((id, source));
-        }
+        let sources = open_all(shard, ids, |file| self.open_to_read(file))?;
         let directory = self.journal();
         device::sync_directory(&directory).map_err(|error| StorageError::io(&directory, "synced", &error))?;
-        let files = sources.len();
-        let mut records = 0;
-        let mut reader = Reader::new(Identity { store: self.facts().id, shard }, sources);
-        while let Some(record) = reader.next() {
-            records += 1;
-            each(record);
-        }
-        let (recovered, findings) = reader.finish();
-        let recovered = recovered.above(self.facts().floors.get(&shard).copied().unwrap_or_default());
-        Ok(Recovery { recovered, findings, files, records })
+        Ok(read(self.facts(), shard, sources, each))
     }
 
     /// Opens a segment file, as [`Reader`] wants it: nobody writes it any more, and what is read is on the disk. The lock need not last: all open

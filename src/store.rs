@@ -1,0 +1,154 @@
+//! `moormq store`: what can be done with a store on disk while no broker uses it.
+
+use std::io::{BufWriter, Write, stdout};
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use moormq::config::Config;
+use moormq::maintenance::{DumpError, DumpForm, Note, StoreReport, StoreView, dump};
+use moormq::storage::ReadOnlyStore;
+
+/// The exit code if there is no such client in the store.
+const NO_SUCH_CLIENT: u8 = 3;
+/// The exit code if something in the store is damaged.
+const DAMAGED: u8 = 4;
+
+/// The arguments of `moormq store`.
+#[derive(Args)]
+pub struct StoreArgs {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Say whose store it is, how large it is, what is in it in numbers, and what is wrong with it
+    Stat {
+        #[command(flatten)]
+        place: Place,
+        /// Print one object of JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Read everything, and tell each damage with its file and place. The exit code is 4 if anything is damaged. The last commit of a broker that
+    /// was killed may be torn: that is no damage
+    Verify {
+        #[command(flatten)]
+        place: Place,
+        /// Print an object of JSON for each finding
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print everything in it: sessions with their terms, subscriptions and messages, and retained messages
+    Dump {
+        #[command(flatten)]
+        place: Place,
+        /// Print only the sessions of this client id. The exit code is 3 if there are none
+        #[arg(long, value_name = "ID")]
+        client: Option<String>,
+        /// Print an object of JSON on each line
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Which store.
+#[derive(Args)]
+struct Place {
+    /// The directory of the store
+    #[arg(required_unless_present = "config", conflicts_with = "config")]
+    path: Option<PathBuf>,
+    /// The configuration file of the broker, whose storage.path names it
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl Place {
+    fn path(&self) -> Result<PathBuf, String> {
+        match (&self.path, &self.config) {
+            (Some(path), _) => Ok(path.clone()),
+            (None, Some(file)) => path_of(file),
+            (None, None) => Err("say which store: its directory, or --config FILE".to_owned()),
+        }
+    }
+
+    fn open(&self) -> Result<ReadOnlyStore, String> {
+        ReadOnlyStore::open(&self.path()?).map_err(|error| error.to_string())
+    }
+}
+
+fn path_of(file: &Path) -> Result<PathBuf, String> {
+    let config = Config::load(file).map_err(|errors| errors.to_string())?;
+    let missing = || format!("{} sets no storage.path: its broker keeps nothing on disk", file.display());
+    config.storage.path.map(PathBuf::from).ok_or_else(missing)
+}
+
+/// Carries out a command. The exit code.
+pub fn run(args: StoreArgs) -> Result<u8, String> {
+    match args.what {
+        What::Stat { place, json } => stat(&place, json),
+        What::Verify { place, json } => verify(&place, json),
+        What::Dump { place, client, json } => dump_all(&place, client.as_deref(), json),
+    }
+}
+
+fn report(place: &Place) -> Result<StoreReport, String> {
+    let store = place.open()?;
+    let view = StoreView::read(&store).map_err(|error| error.to_string())?;
+    Ok(StoreReport::new(&store, &view))
+}
+
+fn stat(place: &Place, json: bool) -> Result<u8, String> {
+    let report = report(place)?;
+    let text = if json { line(&report)? } else { report.text() };
+    print(&text)
+}
+
+fn verify(place: &Place, json: bool) -> Result<u8, String> {
+    let report = report(place)?;
+    let text = match json {
+        true => report.notes.iter().map(line).collect::<Result<String, String>>()?,
+        false => {
+            let notes: String = report.notes.iter().map(|note| note.text() + "\n").collect();
+            notes + &verdict(&report)
+        }
+    };
+    let code = if report.is_damaged { DAMAGED } else { 0 };
+    print(&text).map(|failed| if failed == 0 { code } else { failed })
+}
+
+fn verdict(report: &StoreReport) -> String {
+    let records: u64 = report.journals.iter().map(|journal| journal.records).sum();
+    let is_damage = |note: &&Note| note.is_damage;
+    let damages = report.notes.iter().filter(is_damage).count();
+    let result = match damages {
+        0 => "no damage".to_owned(),
+        count => format!("DAMAGED in {count} places"),
+    };
+    format!("{}: {records} records in {} bytes read: {result}\n", report.path, report.bytes)
+}
+
+fn dump_all(place: &Place, client: Option<&str>, json: bool) -> Result<u8, String> {
+    let store = place.open()?;
+    let view = StoreView::read(&store).map_err(|error| error.to_string())?;
+    StoreReport::new(&store, &view).notes.iter().filter(|note| note.is_damage).for_each(|note| {
+        crate::logging::say(&format!("moormq: {}", note.text()));
+    });
+    let form = if json { DumpForm::Json } else { DumpForm::Text };
+    let mut out = BufWriter::with_capacity(64 << 10, stdout().lock());
+    match dump(store.facts(), view, client, form, &mut out) {
+        Ok(0) if client.is_some() => Ok(NO_SUCH_CLIENT),
+        Ok(_) => Ok(0),
+        Err(DumpError::Closed) => Ok(1),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn line(value: &impl serde::Serialize) -> Result<String, String> {
+    serde_json::to_string(value).map(|text| text + "\n").map_err(|error| error.to_string())
+}
+
+/// Writes to standard output. If nobody reads that any more, the exit code says so.
+fn print(text: &str) -> Result<u8, String> {
+    Ok(u8::from(stdout().write_all(text.as_bytes()).is_err()))
+}

@@ -2,10 +2,11 @@
 
 use std::io::{BufWriter, Write, stdout};
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Subcommand};
 use moormq::config::Config;
-use moormq::maintenance::{DumpError, DumpForm, Note, StoreReport, StoreView, dump};
+use moormq::maintenance::{Compacted, DumpError, DumpForm, Note, Rewritten, StoreReport, StoreView, compact, dump};
 use moormq::storage::ReadOnlyStore;
 
 /// The exit code if there is no such client in the store.
@@ -38,6 +39,14 @@ enum What {
         /// Print an object of JSON for each finding
         #[arg(long)]
         json: bool,
+    },
+    /// Write what counts of it anew and remove the rest, so that a start reads less. Whenever that ends, by a kill too, the store has all that it had
+    Compact {
+        #[command(flatten)]
+        place: Place,
+        /// Go on though something is damaged: what can be read is written anew, and the old journals are kept as journal.before
+        #[arg(long)]
+        despite_damage: bool,
     },
     /// Print everything in it: sessions with their terms, subscriptions and messages, and retained messages
     Dump {
@@ -88,6 +97,7 @@ pub fn run(args: StoreArgs) -> Result<u8, String> {
     match args.what {
         What::Stat { place, json } => stat(&place, json),
         What::Verify { place, json } => verify(&place, json),
+        What::Compact { place, despite_damage } => compact_one(&place, despite_damage),
         What::Dump { place, client, json } => dump_all(&place, client.as_deref(), json),
     }
 }
@@ -142,6 +152,26 @@ fn dump_all(place: &Place, client: Option<&str>, json: bool) -> Result<u8, Strin
         Err(DumpError::Closed) => Ok(1),
         Err(error) => Err(error.to_string()),
     }
+}
+
+fn compact_one(place: &Place, despite_damage: bool) -> Result<u8, String> {
+    let path = place.path()?;
+    let compacted = compact(&path, despite_damage, now()).map_err(|error| error.to_string())?;
+    let Compacted { rewritten: Rewritten { counts, most_segments }, records_before, bytes_before } = compacted;
+    print(&format!(
+        "{}: {} sessions, {} messages, {} retained messages kept; {} records instead of {records_before}; the largest journal has {most_segments} \
+         segments. Before, all had {bytes_before} bytes\n",
+        path.display(),
+        counts.sessions,
+        counts.messages,
+        counts.retained,
+        counts.records
+    ))
+}
+
+/// Seconds since 1970.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 fn line(value: &impl serde::Serialize) -> Result<String, String> {

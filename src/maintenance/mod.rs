@@ -17,11 +17,16 @@
 //! | memory of telling it | one row |
 //! | bad records that are listed | [`MOST_BAD`] of each journal, the rest is counted |
 
+mod compaction;
 mod dump;
 mod report;
+mod rewriting;
 mod rows;
 mod view;
+mod writing;
 
+pub use compaction::{Compacted, compact};
 pub use dump::{DumpError, DumpForm, dump};
 pub use report::{JournalReport, Note, StoreReport};
+pub use rewriting::{Layout, Rewritten};
 pub use view::{BadRecordAt, JournalView, MOST_BAD, StoreView};

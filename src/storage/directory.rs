@@ -314,12 +314,21 @@ fn open(directory: &Path, notes: &mut Vec<String>) -> Result<StoreFacts, Storage
         ));
         write_facts(directory, &facts)?;
     }
+    remove_remains(&directory.join(NEW_JOURNAL))?;
     let journal = directory.join(JOURNAL);
     if !journal.is_dir() {
         make_journal(directory)?;
         notes.push(format!("there was no directory {}: all that was in journals is lost", journal.display()));
     }
     Ok(facts)
+}
+
+/// Removes journals that were to take the place of others and do not count, if there are such.
+pub(super) fn remove_remains(path: &Path) -> Result<(), StorageError> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(StorageError::io(path, "removed", &error)),
+        _ => Ok(()),
+    }
 }
 
 pub(super) fn read_facts(path: &Path) -> Result<(StoreFacts, bool), StorageError> {

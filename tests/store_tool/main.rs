@@ -1,0 +1,8 @@
+//! `moormq store`, the real program, on stores that a real broker has written, and on such as are damaged here.
+
+mod broker;
+mod compaction;
+mod damage;
+mod format;
+mod refusals;
+mod tool;

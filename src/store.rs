@@ -1,12 +1,17 @@
 //! `moormq store`: what can be done with a store on disk while no broker uses it.
 
+use std::collections::BTreeMap;
 use std::io::{BufWriter, Write, stdout};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Subcommand};
+use moormq::broker::shards_of;
 use moormq::config::Config;
-use moormq::maintenance::{Compacted, DumpError, DumpForm, Note, Rewritten, StoreReport, StoreView, compact, dump};
+use moormq::maintenance::{
+    Compacted, DumpError, DumpForm, Imported, Note, Rewritten, StoreReport, StoreView, Terms, compact, dump,
+    import_mosquitto,
+};
 use moormq::storage::ReadOnlyStore;
 
 /// The exit code if there is no such client in the store.
@@ -40,6 +45,9 @@ enum What {
         #[arg(long)]
         json: bool,
     },
+    /// Take sessions, messages that wait for them, and retained messages from Mosquitto's persistence file (mosquitto.db); stop Mosquitto first. Says
+    /// how many of each were taken, and how many were left out and why
+    Import(ImportArgs),
     /// Write what counts of it anew and remove the rest, so that a start reads less. Whenever that ends, by a kill too, the store has all that it had
     Compact {
         #[command(flatten)]
@@ -59,6 +67,28 @@ enum What {
         #[arg(long)]
         json: bool,
     },
+}
+
+#[derive(Args)]
+struct ImportArgs {
+    /// The file to import from: mosquitto.db, of any version from 3 to 6
+    #[arg(value_name = "FILE")]
+    from: PathBuf,
+    /// The directory of the store, which is made if it is not there
+    #[arg(required_unless_present = "config")]
+    path: Option<PathBuf>,
+    /// The configuration file of the broker: its storage.path, unless a directory is given; its shards, segments, and limits of sessions
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// How many shards the broker will have, instead of what the configuration says, or one per core
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    shards: Option<u16>,
+    /// The mountpoint that clients and topics get
+    #[arg(long, value_name = "MOUNTPOINT", default_value = "")]
+    mountpoint: String,
+    /// Add to what is in the store already. Clients and topics that it has stay as they are
+    #[arg(long)]
+    merge: bool,
 }
 
 /// Which store.
@@ -97,6 +127,7 @@ pub fn run(args: StoreArgs) -> Result<u8, String> {
     match args.what {
         What::Stat { place, json } => stat(&place, json),
         What::Verify { place, json } => verify(&place, json),
+        What::Import(args) => import(&args),
         What::Compact { place, despite_damage } => compact_one(&place, despite_damage),
         What::Dump { place, client, json } => dump_all(&place, client.as_deref(), json),
     }
@@ -167,6 +198,45 @@ fn compact_one(place: &Place, despite_damage: bool) -> Result<u8, String> {
         counts.retained,
         counts.records
     ))
+}
+
+fn import(args: &ImportArgs) -> Result<u8, String> {
+    let mut config = match &args.config {
+        Some(file) => Config::load(file).map_err(|errors| errors.to_string())?,
+        None => Config::default(),
+    };
+    config.shards = args.shards.map(usize::from).or(config.shards);
+    let path = match (&args.path, &args.config) {
+        (None, Some(file)) => path_of(file)?,
+        (path, _) => path.clone().unwrap_or_default(),
+    };
+    let shards = shards_of(&config).map_err(|error| error.to_string())? as u32;
+    let terms = Terms { mountpoint: &args.mountpoint, config: &config, shards, merges: args.merge };
+    let imported = import_mosquitto(&args.from, &path, terms, now()).map_err(|error| error.to_string())?;
+    print(&told(&imported, &path, config.storage.segments))
+}
+
+/// What was imported, for people.
+fn told(imported: &Imported, path: &Path, segments: u32) -> String {
+    let Imported { taken, left_out, rewritten: Rewritten { counts, most_segments } } = imported;
+    let lines = |counts: &BTreeMap<&str, u64>, what: &str| -> String {
+        counts.iter().map(|(of, count)| format!("{what}: {count} {of}\n")).collect()
+    };
+    let mut text = lines(taken, "taken") + &lines(left_out, "left out");
+    text += &format!(
+        "{}: {} sessions, {} messages, {} retained messages are in the store now\n",
+        path.display(),
+        counts.sessions,
+        counts.messages,
+        counts.retained
+    );
+    let needed = 2 * most_segments + 1;
+    if needed > segments as usize {
+        text += &format!(
+            "note: one journal has {most_segments} segments of that, and a broker needs more than twice as many: set storage.segments = {needed}, or more\n"
+        );
+    }
+    text
 }
 
 /// Seconds since 1970.

@@ -1,4 +1,4 @@
-//! What is done with a store while no broker uses it: it is looked at, checked, and told in full.
+//! What is done with a store while no broker uses it: it is looked at, checked and told in full, written anew, and filled from elsewhere.
 //!
 //! It knows the files of a store by [`storage`](crate::storage), and what is in them by [`records`](crate::records). It never meets a running broker: the
 //! lock on the store sees to that.
@@ -8,6 +8,10 @@
 //! | `view` | [`StoreView`]: all that is read of a store, and what was found on the way |
 //! | `report` | [`StoreReport`]: how a store is, in numbers and findings |
 //! | `dump`, `rows` | everything in a store, row by row |
+//! | `writing`, `rewriting` | the records of what counts; new journals of these in place of those that are there |
+//! | `compaction` | that, of a store itself |
+//! | `import` | that, with what comes from elsewhere |
+//! | `mosquitto`, `mosquitto_import` | the persistence file of Mosquitto; what becomes of what is in it |
 //!
 //! # Bounds
 //!
@@ -19,6 +23,9 @@
 
 mod compaction;
 mod dump;
+mod import;
+mod mosquitto;
+mod mosquitto_import;
 mod report;
 mod rewriting;
 mod rows;
@@ -27,6 +34,7 @@ mod writing;
 
 pub use compaction::{Compacted, compact};
 pub use dump::{DumpError, DumpForm, dump};
+pub use import::{ImportError, Imported, Terms, import_mosquitto};
 pub use report::{JournalReport, Note, StoreReport};
 pub use rewriting::{Layout, Rewritten};
 pub use view::{BadRecordAt, JournalView, MOST_BAD, StoreView};

@@ -3,7 +3,9 @@
 use indexmap::IndexMap;
 
 use crate::message::Message;
-use crate::records::{Contents, Delivery, DeliveryBuffer, Record, StoredMessage, StoredSession, StoredStage, WallClock};
+use crate::records::{
+    Contents, Delivery, DeliveryBuffer, Record, StoredMessage, StoredSession, StoredStage, WallClock,
+};
 use crate::retained;
 use crate::session::Key;
 use crate::sharding::{hasher, owner_of};

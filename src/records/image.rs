@@ -76,6 +76,15 @@ impl Image {
         }
     }
 
+    /// What `contents` says, which go by the same clock, to go on from there with records of later boots.
+    pub fn of(mut contents: Contents, clock: WallClock, hasher: ahash::RandomState) -> Self {
+        let mut image = Image::new(clock, hasher);
+        image.records = contents.counts.records;
+        image.sessions.extend(contents.sessions.by_ref().map(|session| (session.number, session)));
+        image.retained = contents.retained;
+        image
+    }
+
     /// Takes in one more record.
     pub fn apply(&mut self, record: &Record<'_>) {
         self.records += 1;
@@ -232,6 +241,18 @@ impl Contents {
     /// otherwise they come back when the others have ended.
     pub fn displaced(&self) -> &[StoreNumber] {
         &self.displaced
+    }
+
+    /// The clients of the sessions that were not given out yet.
+    pub fn subscribers(&self) -> impl Iterator<Item = &SubscriberId> {
+        self.sessions.as_slice().iter().map(|session| &session.client.subscriber)
+    }
+
+    /// The retained messages with their mountpoints.
+    pub fn retained(&self) -> impl Iterator<Item = (&str, &Message)> {
+        self.retained
+            .iter()
+            .flat_map(|(mountpoint, messages)| messages.from("").map(move |OfTopic(message)| (&**mountpoint, message)))
     }
 
     /// How many subscriptions the sessions have that were not given out yet.

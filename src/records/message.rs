@@ -31,6 +31,17 @@ const RETAIN: u8 = 1 << 2;
 const EXPIRES: u8 = 1 << 3;
 
 impl<'a> StoredMessage<'a> {
+    /// One of these parts, with its QoS and RETAIN flag; `properties` go on to receivers as they are.
+    pub fn new(
+        topic: TopicName<'a>,
+        properties: &'a [u8],
+        payload: &'a [u8],
+        (qos, retain): (QoS, bool),
+        expires: WallTime,
+    ) -> Self {
+        StoredMessage { topic, properties, payload, qos, retain, expires, source: &[] }
+    }
+
     /// `message`, of which nothing is copied.
     pub fn of(message: &'a Message, clock: WallClock) -> Self {
         StoredMessage {

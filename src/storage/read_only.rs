@@ -55,6 +55,21 @@ impl ReadOnlyStore {
         Ok(ReadOnlyStore { path: path.clone(), facts, is_whole, listing, has_journal, _lock: lock })
     }
 
+    /// Likewise; none if there is nothing at `path`, or a directory in which a store can be made.
+    ///
+    /// # Errors
+    ///
+    /// As for [`open`](Self::open), or there is something else.
+    pub fn open_if_any(path: &Path) -> Result<Option<Self>, StorageError> {
+        match fs::symlink_metadata(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            _ => match look(path)? {
+                Content::Store => ReadOnlyStore::open(path).map(Some),
+                _ => Ok(None),
+            },
+        }
+    }
+
     /// Its path, absolute.
     pub fn path(&self) -> &Path {
         &self.path

@@ -200,15 +200,15 @@ pub fn fill(path: &Path) {
     assert!(kind == 0x34 && second.ends_with(b"second"));
     let id = [second[8], second[9]];
     five.ask(0x50, &id, 0x62);
-    // Retained: one that expires in years, one that goes again.
-    let expires = [5, 2, 0x07, 0x5b, 0xcd, 0x15];
+    // Retained: one that expires in a hundred years, one that goes again.
+    let expires = [5, 2, 0xff, 0xff, 0xff, 0xf0];
     publisher.ask(0x33, &publish("kept/1", 6, &expires, b"kept"), 0x40);
     publisher.ask(0x33, &publish("kept/2", 7, &[0], b"cleared"), 0x40);
     publisher.ask(0x33, &publish("kept/2", 8, &[0], b""), 0x40);
     let mut company = Client::v311(broker.company, "publisher");
     company.ask(0x33, &[text("kept/1"), vec![0, 1], b"of the company".to_vec()].concat(), 0x40);
-    // A will that is due in years.
-    let delay = [5, 0x18, 0x07, 0x5b, 0xcd, 0x15];
+    // A will that is due in a hundred years.
+    let delay = [5, 0x18, 0xff, 0xff, 0xff, 0xf0];
     let will = [&delay[..], &text("wills/1"), &text("I am gone")].concat();
     let doomed = Client::v5(broker.port, "doomed", &will);
     drop(doomed);

@@ -4,5 +4,6 @@ mod broker;
 mod compaction;
 mod damage;
 mod format;
+mod import;
 mod refusals;
 mod tool;

@@ -48,7 +48,10 @@ fn what_is_no_store_is_a_sentence() {
     let directory = tempfile::tempdir().expect("a directory");
     let refused = |path: &Path, told: &str| {
         let said = store("stat", path, &[]);
-        assert!(said.code == Some(1) && said.err.starts_with("moormq: storage ") && said.err.contains(told), "{said:?}");
+        assert!(
+            said.code == Some(1) && said.err.starts_with("moormq: storage ") && said.err.contains(told),
+            "{said:?}"
+        );
     };
     refused(&directory.path().join("nothing"), "cannot be found: No such file or directory");
     refused(directory.path(), "has no store");

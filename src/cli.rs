@@ -145,7 +145,13 @@ pub fn summary(config: &Config) -> String {
     match &config.storage.path {
         None => lines.push_str("keeps sessions and retained messages in memory alone: a restart forgets them\n"),
         Some(path) => {
-            let _ = writeln!(lines, "keeps sessions and retained messages in {path}, {}", config.storage.durability);
+            let storage = &config.storage;
+            let mib = storage.segments as usize * storage.segment_size >> 20;
+            let _ = writeln!(
+                lines,
+                "keeps sessions and retained messages in {path}, {}: {mib} MiB on disk for each shard",
+                storage.durability
+            );
         }
     }
     if let Some(socket) = &config.control.socket {

@@ -14,6 +14,7 @@
 //! | `new_journals`, `offline_journal` | [`NewJournals`]: journals that take the place of all those of a store, while no broker uses it |
 //! | `thread`, `filling` | the thread `moormq-store`: it prepares segments, removes files and sets them aside, for all shards |
 //! | `journal_files` | [`JournalFiles`]: the files that a shard writes, and its door to that thread |
+//! | `outlook` | [`outlook`]: what can be known of a store before a start |
 //! | `error` | why a store cannot be used, with advice |
 //!
 //! # The directory
@@ -53,6 +54,7 @@ mod journal_files;
 mod names;
 mod new_journals;
 mod offline_journal;
+mod outlook;
 mod read_only;
 mod recovery;
 mod segment_file;
@@ -66,6 +68,7 @@ pub use filling::PIECE;
 pub use journal_files::{Begun, JournalFiles};
 pub use names::{JournalFile, Listing, MOST_LISTED};
 pub use new_journals::{JournalLayout, NewJournals, OLD_JOURNAL, WrittenJournals};
+pub use outlook::{Outlook, outlook};
 pub use read_only::ReadOnlyStore;
 pub use recovery::Recovery;
 pub use segment_file::READ_AHEAD;

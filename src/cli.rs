@@ -146,7 +146,7 @@ pub fn summary(config: &Config) -> String {
         None => lines.push_str("keeps sessions and retained messages in memory alone: a restart forgets them\n"),
         Some(path) => {
             let storage = &config.storage;
-            let mib = storage.segments as usize * storage.segment_size >> 20;
+            let mib = (storage.segments as usize * storage.segment_size) >> 20;
             let _ = writeln!(
                 lines,
                 "keeps sessions and retained messages in {path}, {}: {mib} MiB on disk for each shard",

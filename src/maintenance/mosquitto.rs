@@ -202,7 +202,8 @@ fn old_chunk<'a>(fields: &mut Fields<'a>, version: u32) -> Result<Chunk<'a>, &'s
         6 => {
             let id = fields.text()?;
             // The last packet id, and when it left.
-            (fields.short()?, fields.moment()?);
+            fields.short()?;
+            fields.moment()?;
             Chunk::Client(ClientChunk { id, username: &[], expires: 0, interval: None, listener_port: 0 })
         }
         other => {

@@ -324,7 +324,7 @@ impl<'a> Taking<'a> {
     fn publish_unreleased(&mut self, image: &mut Image) {
         for (client_id, packet_id, id) in std::mem::take(&mut self.unreleased) {
             if let Some(client) = self.clients.get(&client_id) {
-                image.apply(&Record::Incoming(client.number, packet_id));
+                image.apply(&Record::Incoming { session: client.number, id: packet_id, decision: None });
             }
             let Some(message) = self.messages.get_mut(&id) else {
                 self.leave_out("messages of sessions that have expired or are not in the file");

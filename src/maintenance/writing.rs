@@ -48,7 +48,8 @@ pub(super) fn records<E>(
     }
     let mut buffer = DeliveryBuffer::default();
     for ((shard, _), (message, recipients)) in messages {
-        let message = StoredMessage::of(&message, clock);
+        // What it depended on was decided: it counts.
+        let message = decided(&message, clock);
         let mut left = recipients.into_iter().peekable();
         while let Some((at, key)) = left.next() {
             push_delivery(&sessions[at], key, &mut buffer);
@@ -60,7 +61,7 @@ pub(super) fn records<E>(
     }
     for (mountpoint, message) in contents.into_retained() {
         let shard = retained::owner_of(&mountpoint, message.topic(), owners.shards, owners.seed);
-        write(shard, &Record::Retained { mountpoint: &mountpoint, message: StoredMessage::of(&message, clock) })?;
+        write(shard, &Record::Retained { mountpoint: &mountpoint, message: decided(&message, clock) })?;
     }
     Ok(())
 }
@@ -77,7 +78,7 @@ fn write_session<E>(
         write(&Record::Subscribed { session: number, filter: filter.as_str(), subscription })?;
     }
     for id in session.inbound.ids() {
-        write(&Record::Incoming(number, id))?;
+        write(&Record::Incoming { session: number, id, decision: None })?;
     }
     for (key, delivery) in session.messages() {
         if delivery.message.is_none() {
@@ -89,6 +90,12 @@ fn write_session<E>(
         Some(last) => write(&Record::Removed(number, Key::new(last))),
         None => Ok(()),
     }
+}
+
+fn decided(message: &Message, clock: WallClock) -> StoredMessage<'_> {
+    let mut stored = StoredMessage::of(message, clock);
+    stored.decision = None;
+    stored
 }
 
 fn push_delivery(session: &StoredSession, key: u64, buffer: &mut DeliveryBuffer) {

@@ -14,7 +14,7 @@
 //! | `new_journals`, `offline_journal` | [`NewJournals`]: journals that take the place of all those of a store, while no broker uses it |
 //! | `thread`, `filling` | the thread `moormq-store`: it prepares segments, removes files and sets them aside, for all shards |
 //! | `journal_files` | [`JournalFiles`]: the files that a shard writes, and its door to that thread |
-//! | `outlook` | [`outlook`]: what can be known of a store before a start |
+//! | `outlook` | [`outlook()`]: what can be known of a store before a start |
 //! | `error` | why a store cannot be used, with advice |
 //!
 //! # The directory

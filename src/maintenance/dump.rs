@@ -5,7 +5,8 @@ use std::io::{self, Write};
 
 use super::rows::{Row, owner};
 use super::view::StoreView;
-use crate::records::{StoredSession, WallClock};
+use crate::records::{Contents, StoredSession, WallClock};
+use crate::sharding::hasher;
 use crate::storage::StoreFacts;
 
 /// How rows are written.
@@ -75,6 +76,39 @@ pub fn dump(
     }
     out.flush()?;
     Ok(written)
+}
+
+/// A number that two stores have in common if they have the same sessions, messages and retained messages, in whatever order; others hardly ever.
+pub(super) fn fingerprint(contents: &Contents, clock: WallClock, seed: u64) -> Result<u64, DumpError> {
+    let mut sum = Sum { sum: 0, line: Vec::new(), hasher: hasher(seed) };
+    contents.left().iter().try_for_each(|session| write_session(session, clock, DumpForm::Json, &mut sum))?;
+    let mut retained = contents.retained();
+    retained.try_for_each(|(mountpoint, message)| {
+        write_row(&Row::retained(mountpoint, message, clock), DumpForm::Json, &mut sum)
+    })?;
+    Ok(sum.sum)
+}
+
+/// The hashes of lines, added.
+struct Sum {
+    sum: u64,
+    line: Vec<u8>,
+    hasher: ahash::RandomState,
+}
+
+impl Write for Sum {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.line.extend_from_slice(bytes);
+        if bytes.ends_with(b"\n") {
+            self.sum = self.sum.wrapping_add(self.hasher.hash_one(&self.line));
+            self.line.clear();
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 fn write_session(

@@ -171,7 +171,7 @@ impl Target {
     fn known(&self) -> Known {
         let mut known = Known::default();
         if let Some(contents) = &self.contents {
-            known.clients = contents.subscribers().cloned().collect();
+            known.clients = contents.left().iter().map(|session| session.client.subscriber.clone()).collect();
             known.retained = contents
                 .retained()
                 .map(|(mountpoint, message)| (mountpoint.into(), message.topic().as_str().into()))

@@ -5,7 +5,7 @@ use std::fs;
 
 use serde::Serialize;
 
-use super::rows::moment;
+use super::rows::{message_bytes, moment};
 use super::view::{JournalView, StoreView};
 use crate::journal::{FORMAT_VERSION, Finding, What};
 use crate::records::WallTime;
@@ -34,7 +34,7 @@ pub struct StoreReport {
     pub subscriptions: usize,
     /// Messages that wait for a session, or are not acknowledged.
     pub messages: usize,
-    /// Their size in bytes, each counted as often as it waits.
+    /// Their topics, properties and payloads in bytes, each counted as often as it waits.
     pub message_bytes: usize,
     /// Retained messages.
     pub retained: usize,
@@ -91,9 +91,9 @@ impl StoreReport {
             bytes: journals.iter().map(|journal| journal.bytes).sum(),
             journals,
             sessions: counts.sessions,
-            subscriptions: view.contents.subscriptions(),
+            subscriptions: view.contents.left().iter().map(|session| session.subscriptions.len()).sum(),
             messages: counts.messages,
-            message_bytes: counts.bytes,
+            message_bytes: view.contents.left().iter().map(|session| message_bytes(session)).sum(),
             retained: counts.retained,
             is_damaged: notes.iter().any(|note| note.is_damage),
             notes,

@@ -1,6 +1,6 @@
 //! The journals of a store replaced by new ones, with what counts and nothing else.
 
-use super::view::calendar;
+use super::dump::{DumpError, fingerprint};
 use super::writing::{MOST_DELIVERIES, Owners, records};
 use crate::journal::{BLOCK, LARGEST_FRAME};
 use crate::records::{Contents, Counts, Image, Record, WallClock};
@@ -54,7 +54,8 @@ pub(super) fn rewrite(
         );
         return Err(StorageError::new(&path, problem));
     }
-    let before = contents.counts();
+    let told = |error: DumpError| StorageError::new(&path, error.to_string());
+    let before = fingerprint(&contents, clock, seed).map_err(told)?;
     let layout = JournalLayout { shards: layout.shards, segment_bytes: layout.segment_bytes, frame_bytes };
     let mut journals = NewJournals::begin(directory, layout, boot)?;
     let mut scratch = Vec::new();
@@ -63,7 +64,7 @@ pub(super) fn rewrite(
         journals.append(shard, encoded.kind, encoded.parts())
     })?;
     let written = journals.finish()?;
-    let mut image = Image::new(calendar().0, hasher(seed));
+    let mut image = Image::new(clock, hasher(seed));
     let mut is_whole = true;
     for shard in 0..layout.shards {
         let recovery = written.read(shard, |record| match Record::decode(record.kind, record.body) {
@@ -72,13 +73,10 @@ pub(super) fn rewrite(
         })?;
         is_whole &= recovery.findings.is_empty();
     }
-    let counts = image.finish().counts();
-    let what_counts = |counts: Counts| (counts.sessions, counts.messages, counts.bytes, counts.retained);
-    if !is_whole || what_counts(counts) != what_counts(before) || counts.passed_over > 0 {
-        let problem = format!(
-            "was written anew, and what is read of that is not what was written ({counts:?} instead of {before:?}): nothing was changed, but \
-             the disk, or this program, has a fault"
-        );
+    let contents = image.finish();
+    let counts = contents.counts();
+    if !is_whole || counts.passed_over > 0 || fingerprint(&contents, clock, seed).map_err(told)? != before {
+        let problem = "was written anew, and what is read of that is not what was written: nothing was changed, but the disk, or this program, has a fault";
         return Err(StorageError::new(&path, problem));
     }
     let most_segments = written.segments().iter().copied().max().unwrap_or(0);

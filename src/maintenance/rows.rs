@@ -199,7 +199,7 @@ impl<'a> Row<'a> {
             expiry_seconds: settings.expiry.map(whole_seconds),
             subscriptions: session.subscriptions.len(),
             messages: session.messages().len(),
-            message_bytes: session.bytes(),
+            message_bytes: message_bytes(session),
             keep_alive: settings.keep_alive,
             send_maximum: settings.send_maximum,
             receive_maximum: settings.receive_maximum,
@@ -250,6 +250,12 @@ impl<'a> Row<'a> {
     pub fn retained(mountpoint: &'a str, message: &'a Message, clock: WallClock) -> Self {
         Row::Retained(Box::new(RetainedRow { mountpoint, message: MessageFields::of(message, clock) }))
     }
+}
+
+/// The bytes of topics, properties and payloads of the messages of a session.
+pub(super) fn message_bytes(session: &StoredSession) -> usize {
+    let messages = session.messages().values().filter_map(|delivery| delivery.message.as_ref());
+    messages.map(|message| message.topic_bytes().len() + message.properties().len() + message.payload().len()).sum()
 }
 
 /// Whose rows those of a session are.

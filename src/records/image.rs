@@ -290,9 +290,9 @@ impl Contents {
         &self.displaced
     }
 
-    /// The clients of the sessions that were not given out yet.
-    pub fn subscribers(&self) -> impl Iterator<Item = &SubscriberId> {
-        self.sessions.as_slice().iter().map(|session| &session.client.subscriber)
+    /// The sessions that were not given out yet.
+    pub fn left(&self) -> &[Box<StoredSession>] {
+        self.sessions.as_slice()
     }
 
     /// The retained messages with their mountpoints.
@@ -300,11 +300,6 @@ impl Contents {
         self.retained
             .iter()
             .flat_map(|(mountpoint, messages)| messages.from("").map(move |OfTopic(message)| (&**mountpoint, message)))
-    }
-
-    /// How many subscriptions the sessions have that were not given out yet.
-    pub fn subscriptions(&self) -> usize {
-        self.sessions.as_slice().iter().map(|session| session.subscriptions.len()).sum()
     }
 
     /// Messages that do not count because they depend on a decision that was not made, by session and key. Who goes on with the store says so

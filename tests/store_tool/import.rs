@@ -80,8 +80,8 @@ fn clients_of_mosquitto_get_what_is_theirs() {
     publisher.ask(0x3c, &super::broker::publish("news/6", 77, &[0], b"not released"), 0x50);
     publisher.ask(0x62, &[0, 77], 0x70);
     publisher.ask(0x32, &super::broker::publish("news/7", 1, &[0], b"the next"), 0x40);
-    let (_, next) = plain.receive();
-    assert!(next.ends_with(b"the next"), "{next:?}");
+    let next = std::iter::repeat_with(|| plain.receive()).find(|(kind, _)| kind & 0xf0 == 0x30);
+    assert!(next.is_some_and(|(_, body)| body.ends_with(b"the next")));
     // Retained messages, with properties.
     let mut new = Client::v5(broker.port, "new", &[]);
     new.send(0x82, &[&[0, 1, 0][..], &super::broker::text("kept/#"), &[2]].concat());

@@ -3,9 +3,9 @@
 use super::dump::{DumpError, fingerprint};
 use super::writing::{MOST_DELIVERIES, Owners, records};
 use crate::journal::{BLOCK, LARGEST_FRAME};
-use crate::records::{Contents, Counts, Image, Record, WallClock};
+use crate::records::{Contents, Counts, Image, WallClock};
 use crate::sharding::hasher;
-use crate::storage::{JournalLayout, NewJournals, StorageError, StoreDirectory};
+use crate::storage::{JournalLayout, JournalReading, NewJournals, StorageError, StoreDirectory};
 
 /// Commits of this length at least: many records go into one.
 const LEAST_FRAME: usize = 1 << 20;
@@ -64,15 +64,11 @@ pub(super) fn rewrite(
         journals.append(shard, encoded.kind, encoded.parts())
     })?;
     let written = journals.finish()?;
-    let mut image = Image::new(clock, hasher(seed));
-    let mut is_whole = true;
-    for shard in 0..layout.shards {
-        let recovery = written.read(shard, |record| match Record::decode(record.kind, record.body) {
-            Ok(record) => image.apply(&record),
-            Err(_) => is_whole = false,
-        })?;
-        is_whole &= recovery.findings.is_empty();
-    }
+    let mut readings = (0..layout.shards).map(|shard| written.read(shard)).collect::<Result<Vec<_>, _>>()?;
+    let mut readers: Vec<_> = readings.iter_mut().map(JournalReading::reader).collect();
+    let (mut image, mut is_whole) = (Image::new(clock, hasher(seed)), true);
+    image.read(&mut readers, 0, |_, _| is_whole = false);
+    is_whole &= readings.into_iter().all(|reading| reading.finish().findings.is_empty());
     let contents = image.finish();
     let counts = contents.counts();
     if !is_whole || counts.passed_over > 0 || fingerprint(&contents, clock, seed).map_err(told)? != before {

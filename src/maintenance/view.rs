@@ -2,10 +2,10 @@
 
 use std::time::SystemTime;
 
-use crate::journal::{Finding, Mark};
-use crate::records::{BadRecord, Contents, Image, Record, WallClock, WallTime};
+use crate::journal::{self, Finding, Mark};
+use crate::records::{BadRecord, Contents, Image, WallClock, WallTime};
 use crate::sharding::hasher;
-use crate::storage::{ReadOnlyStore, StorageError};
+use crate::storage::{JournalReading, ReadOnlyStore, StorageError};
 use crate::time::Time;
 
 /// How many bad records of a journal are listed.
@@ -66,11 +66,16 @@ impl StoreView {
     /// One of its files may not be read, or another process writes it.
     pub fn read(store: &ReadOnlyStore) -> Result<Self, StorageError> {
         let (clock, read_at) = calendar();
+        let shards = store.shards().last().map_or(0, |last| last + 1);
+        let mut readings = (0..shards).map(|shard| store.read(shard)).collect::<Result<Vec<_>, _>>()?;
+        let mut readers: Vec<_> = readings.iter_mut().map(JournalReading::reader).collect();
+        let mut seen: Vec<Seen> = std::iter::repeat_with(Seen::default).take(readers.len()).collect();
         let mut image = Image::new(clock, hasher(store.facts().slot_seed));
-        let mut journals = Vec::new();
-        for shard in store.shards() {
-            journals.push(read_journal(store, shard, &mut image)?);
-        }
+        image.read_telling(&mut readers, store.facts().first_boot, |shard, record, error| {
+            seen[shard].take(record, error);
+        });
+        let of = |((shard, reading), seen): ((u32, JournalReading), Seen)| journal(store, shard, reading, seen);
+        let journals = (0..).zip(readings).zip(seen).map(of).collect::<Result<_, _>>()?;
         Ok(StoreView { journals, contents: image.finish(), clock, read_at })
     }
 
@@ -80,22 +85,41 @@ impl StoreView {
     }
 }
 
-fn read_journal(store: &ReadOnlyStore, shard: u32, image: &mut Image) -> Result<JournalView, StorageError> {
-    let (mut bad, mut further_bad, mut largest_record) = (Vec::new(), 0, 0);
-    let recovery = store.read_journal(shard, |record| {
-        largest_record = largest_record.max(record.body.len());
-        match Record::decode(record.kind, record.body) {
-            Ok(decoded) => image.apply(&decoded),
-            Err(error) if bad.len() < MOST_BAD => bad.push(BadRecordAt { commit: record.mark, error }),
-            Err(_) => further_bad += 1,
+/// What is seen of the records of a journal as they are read.
+#[derive(Default)]
+struct Seen {
+    records: u64,
+    largest: usize,
+    bad: Vec<BadRecordAt>,
+    further_bad: u64,
+}
+
+impl Seen {
+    fn take(&mut self, record: &journal::Record<'_>, error: Option<BadRecord>) {
+        self.records += 1;
+        self.largest = self.largest.max(record.body.len());
+        match error {
+            Some(error) if self.bad.len() < MOST_BAD => self.bad.push(BadRecordAt { commit: record.mark, error }),
+            Some(_) => self.further_bad += 1,
+            None => {}
         }
-    })?;
+    }
+}
+
+fn journal(
+    store: &ReadOnlyStore,
+    shard: u32,
+    reading: JournalReading,
+    seen: Seen,
+) -> Result<JournalView, StorageError> {
+    let recovery = reading.finish();
+    let Seen { records, largest, bad, further_bad } = seen;
     Ok(JournalView {
         shard,
         segments: store.segment_bytes(shard)?,
         live: recovery.recovered.live(),
-        records: recovery.records,
-        largest_record,
+        records,
+        largest_record: largest,
         findings: recovery.findings,
         bad,
         further_bad,

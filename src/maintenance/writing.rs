@@ -6,9 +6,8 @@ use crate::message::Message;
 use crate::records::{
     Contents, Delivery, DeliveryBuffer, Record, StoredMessage, StoredSession, StoredStage, WallClock,
 };
-use crate::retained;
 use crate::session::Key;
-use crate::sharding::{hasher, owner_of};
+use crate::sharding::{hash_of_topic, hasher, owner_of};
 
 /// A message goes into one record for so many bytes of deliveries, and into another one for the next.
 pub(super) const MOST_DELIVERIES: usize = 128 << 10;
@@ -59,8 +58,9 @@ pub(super) fn records<E>(
             }
         }
     }
+    let hasher = hasher(owners.seed);
     for (mountpoint, message) in contents.into_retained() {
-        let shard = retained::owner_of(&mountpoint, message.topic(), owners.shards, owners.seed);
+        let shard = hash_of_topic(&mountpoint, message.topic().as_str(), &hasher) as usize % owners.shards;
         write(shard, &Record::Retained { mountpoint: &mountpoint, message: decided(&message, clock) })?;
     }
     Ok(())

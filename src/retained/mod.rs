@@ -420,11 +420,5 @@ impl Retained {
     }
 }
 
-/// The shard that owns a topic in a broker of so many shards with this seed: for those who write a store without one.
-#[cfg(feature = "cli")]
-pub fn owner_of(mountpoint: &str, topic: TopicName<'_>, shards: usize, seed: u64) -> usize {
-    Topic::new(mountpoint, topic.as_str(), &crate::sharding::hasher(seed), shards).owner
-}
-
 #[cfg(test)]
 mod tests;

@@ -70,7 +70,7 @@ pub use names::{JournalFile, Listing, MOST_LISTED};
 pub use new_journals::{JournalLayout, NewJournals, OLD_JOURNAL, WrittenJournals};
 pub use outlook::{Outlook, outlook};
 pub use read_only::ReadOnlyStore;
-pub use recovery::Recovery;
+pub use recovery::{JournalReading, Recovery};
 pub use segment_file::READ_AHEAD;
 pub use store_file::{STORE_VERSION, StoreFacts};
 pub use thread::{MOST_SET_ASIDE, Prepared, StoreThread, TASKS_PER_SHARD};

@@ -17,8 +17,8 @@ use super::error::StorageError;
 use super::filling::Place;
 use super::names::{JournalFile, Listing};
 use super::offline_journal::OfflineJournal;
-use super::recovery::{Recovery, open_all, read};
-use crate::journal::{MOST_SEGMENTS, Record, Settings, Sync};
+use super::recovery::{JournalReading, open_all};
+use crate::journal::{MOST_SEGMENTS, Settings, Sync};
 
 /// Where the old journals go, if they are to be kept.
 pub const OLD_JOURNAL: &str = "journal.before";
@@ -109,19 +109,19 @@ impl WrittenJournals {
         &self.segments
     }
 
-    /// Reads the new journal of `shard`, as a start does once it counts: `each` gets its records.
+    /// Begins to read the new journal of `shard`, as a start does once it counts.
     ///
     /// # Errors
     ///
     /// A file of it cannot be opened.
-    pub fn read(&self, shard: u32, each: impl FnMut(Record<'_>)) -> Result<Recovery, StorageError> {
+    pub fn read(&self, shard: u32) -> Result<JournalReading, StorageError> {
         let listed = Listing::of(&self.path).map_err(|error| StorageError::io(&self.path, "listed", &error))?;
         let ids = listed.journals.get(&shard).cloned().unwrap_or_default();
         let open = |file: JournalFile| {
             let path = file.path(&self.path);
             device::open(&path, false).map(Ok).map_err(|error| StorageError::io(&path, "opened", &error))
         };
-        Ok(read(self.directory.facts(), shard, open_all(shard, ids, open)?, each))
+        Ok(JournalReading::begin(self.directory.facts(), shard, open_all(shard, ids, open)?))
     }
 
     /// The new journals count from now on; the old ones are removed, or kept as [`OLD_JOURNAL`] if `keeps_old`. Files that were set aside stay.

@@ -169,7 +169,7 @@ mod tests {
     #[test]
     fn what_stands_in_the_way_is_said() {
         let parent = tempfile::tempdir().expect("a directory");
-        let path = parent.path().join("store");
+        let path = parent.path().join("data");
         let problem = |path: &Path, needed| {
             let (mut problems, notes) = found(path, needed);
             assert!(problems.len() == 1 && notes.is_empty(), "{problems:?} {notes:?}");

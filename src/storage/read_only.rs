@@ -11,9 +11,9 @@ use super::device;
 use super::directory::{Content, JOURNAL, LOCK, STORE, look, read_facts, used};
 use super::error::StorageError;
 use super::names::{JournalFile, Listing};
-use super::recovery::{Recovery, open_all, read};
+use super::recovery::{JournalReading, open_all};
 use super::store_file::StoreFacts;
-use crate::journal::{FileId, Record};
+use crate::journal::FileId;
 
 /// What to do about a store that is in use, for those who only look.
 const ADVICE: &str = "stop that first, or look at a copy";
@@ -121,16 +121,15 @@ impl ReadOnlyStore {
         file.path(&self.path.join(JOURNAL))
     }
 
-    /// Reads the journal of `shard`: `each` gets its records in order. It takes an open file for each of its segments.
+    /// Begins to read the journal of `shard`. It takes an open file for each of its segments.
     ///
     /// # Errors
     ///
     /// A file of it may not be opened, or another process writes it still. Whatever is in the files, there is none: what cannot be read is among
     /// the findings.
-    pub fn read_journal(&self, shard: u32, each: impl FnMut(Record<'_>)) -> Result<Recovery, StorageError> {
+    pub fn read(&self, shard: u32) -> Result<JournalReading, StorageError> {
         let ids = self.listing.journals.get(&shard).cloned().unwrap_or_default();
-        let sources = open_all(shard, ids, |file| self.open_segment(file))?;
-        Ok(read(&self.facts, shard, sources, each))
+        Ok(JournalReading::begin(&self.facts, shard, open_all(shard, ids, |file| self.open_segment(file))?))
     }
 
     fn open_segment(&self, file: JournalFile) -> Result<io::Result<File>, StorageError> {

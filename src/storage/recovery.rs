@@ -11,7 +11,7 @@ use super::error::StorageError;
 use super::names::JournalFile;
 use super::segment_file::{ReadCache, SegmentFile, on_disk};
 use super::store_file::StoreFacts;
-use crate::journal::{FileId, Finding, Identity, Reader, Record, Recovered, Sync};
+use crate::journal::{FileId, Finding, Floor, Identity, ReadAt, Reader, Record, Recovered, Sync};
 
 /// Opens the segment files of a shard by `open`, whose inner error is one of the disk.
 pub(super) fn open_all(
@@ -30,25 +30,6 @@ pub(super) fn open_all(
     opened.collect()
 }
 
-/// Reads the journal of `shard`, whose files are open: `each` gets its records in order.
-pub(super) fn read(
-    facts: &StoreFacts,
-    shard: u32,
-    sources: Vec<(FileId, SegmentFile)>,
-    mut each: impl FnMut(Record<'_>),
-) -> Recovery {
-    let files = sources.len();
-    let mut records = 0;
-    let mut reader = Reader::new(Identity { store: facts.id, shard }, sources);
-    while let Some(record) = reader.next() {
-        records += 1;
-        each(record);
-    }
-    let (recovered, findings) = reader.finish();
-    let recovered = recovered.above(facts.floors.get(&shard).copied().unwrap_or_default());
-    Recovery { recovered, findings, files, records }
-}
-
 /// What was read of a journal.
 #[derive(Debug)]
 pub struct Recovery {
@@ -58,24 +39,63 @@ pub struct Recovery {
     pub findings: Vec<Finding>,
     /// How many segment files there were.
     pub files: usize,
-    /// How many records.
-    pub records: u64,
+}
+
+/// A journal that is being read.
+pub struct JournalReading {
+    reader: Reader<SegmentFile>,
+    floor: Floor,
+    files: usize,
+}
+
+impl JournalReading {
+    /// Begins to read the journal of `shard`, whose files are open.
+    pub(super) fn begin(facts: &StoreFacts, shard: u32, sources: Vec<(FileId, SegmentFile)>) -> Self {
+        let files = sources.len();
+        let reader = Reader::new(Identity { store: facts.id, shard }, sources);
+        let floor = facts.floors.get(&shard).copied().unwrap_or_default();
+        JournalReading { reader, floor, files }
+    }
+
+    /// What reads it.
+    pub fn reader(&mut self) -> &mut Reader<impl ReadAt + use<>> {
+        &mut self.reader
+    }
+
+    /// What was read. Records that were not are read over.
+    pub fn finish(self) -> Recovery {
+        let (recovered, findings) = self.reader.finish();
+        Recovery { recovered: recovered.above(self.floor), findings, files: self.files }
+    }
 }
 
 impl StoreDirectory {
-    /// Reads the journal of `shard`, one that does not exist any more, too: `each` gets its records in order. All its files are synced before. It
-    /// takes an open file for each of them.
+    /// Begins to read the journal of `shard`, one that does not exist any more, too. All its files are synced before. It takes an open file for each
+    /// of them.
     ///
     /// # Errors
     ///
     /// A file of it may not be opened, is used by another process still, or cannot be synced: then it is not known what is in it. Whatever is in the files, there is
     /// none: what cannot be read is among the findings.
-    pub fn recover(&self, shard: u32, each: impl FnMut(Record<'_>)) -> Result<Recovery, StorageError> {
+    pub fn read(&self, shard: u32) -> Result<JournalReading, StorageError> {
         let ids = self.journal_files()?.journals.remove(&shard).unwrap_or_default();
         let sources = open_all(shard, ids, |file| self.open_to_read(file))?;
         let directory = self.journal();
         device::sync_directory(&directory).map_err(|error| StorageError::io(&directory, "synced", &error))?;
-        Ok(read(self.facts(), shard, sources, each))
+        Ok(JournalReading::begin(self.facts(), shard, sources))
+    }
+
+    /// Reads the whole journal of `shard`: `each` gets its records in order.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`read`](Self::read).
+    pub fn recover(&self, shard: u32, mut each: impl FnMut(Record<'_>)) -> Result<Recovery, StorageError> {
+        let mut reading = self.read(shard)?;
+        while let Some(record) = reading.reader().next() {
+            each(record);
+        }
+        Ok(reading.finish())
     }
 
     /// Opens a segment file, as [`Reader`] wants it: nobody writes it any more, and what is read is on the disk. The lock need not last: all open

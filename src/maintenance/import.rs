@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
+use super::compaction::no_archive;
 use super::mosquitto::{BadFile, MosquittoFile};
 use super::mosquitto_import::Taking;
 use super::report::StoreReport;
@@ -147,6 +148,7 @@ impl Target {
             Some(store) => store,
             None => return Ok(Target { contents: None, boots: None, largest_record: 0, layout }),
         };
+        no_archive(&store)?;
         let view = StoreView::read(&store)?;
         let counts = view.contents.counts();
         if !terms.merges && counts.sessions + counts.retained > 0 {

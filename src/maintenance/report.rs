@@ -174,6 +174,14 @@ fn about_directory(store: &ReadOnlyStore, view: &StoreView) -> Vec<Note> {
     if !store.has_journal() {
         notes.push(Note::new(true, "there is no directory journal", "All that was in it is lost"));
     }
+    if store.has_archive() {
+        let note = Note::new(
+            false,
+            "this is an archive",
+            "It is not read here: what is said of the store is what the journals have",
+        );
+        notes.push(Note { file: Some("archive.redb".to_owned()), ..note });
+    }
     let listing = store.journal_files();
     for name in &listing.set_aside {
         let note = Note::new(

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Advice, fadvise};
 
 use super::device;
-use super::directory::{Content, JOURNAL, LOCK, STORE, look, read_facts, used};
+use super::directory::{ARCHIVE, Content, JOURNAL, LOCK, STORE, look, read_facts, used};
 use super::error::StorageError;
 use super::names::{JournalFile, Listing};
 use super::recovery::{JournalReading, open_all};
@@ -88,6 +88,11 @@ impl ReadOnlyStore {
     /// Whether it has a directory of journals. Without it, all that was in them is lost.
     pub fn has_journal(&self) -> bool {
         self.has_journal
+    }
+
+    /// Whether it has an archive: what counts may be there instead of in the journals.
+    pub fn has_archive(&self) -> bool {
+        fs::symlink_metadata(self.path.join(ARCHIVE)).is_ok()
     }
 
     /// The files of its journals.

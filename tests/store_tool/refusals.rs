@@ -62,6 +62,23 @@ fn what_is_no_store_is_a_sentence() {
     assert_eq!(said.code, Some(2), "{said:?}");
 }
 
+/// What an archive has is not in the journals: they are not taken for everything.
+#[test]
+fn a_store_with_an_archive_is_not_written_anew() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("store");
+    fill(&path);
+    fs::write(path.join("archive.redb"), "").expect("it can be written");
+    let before = files(&path);
+    let said = store("compact", &path, &[]);
+    assert!(
+        said.code == Some(1) && said.err.contains("has an archive, with which this cannot be done yet"),
+        "{said:?}"
+    );
+    assert_eq!(files(&path), before);
+    assert!(store("stat", &path, &[]).out.contains("note: archive.redb: this is an archive. It is not read here"));
+}
+
 /// The file `store` and the directory as they should not be: by the program that runs a broker, and by that which looks.
 #[test]
 fn a_start_on_what_cannot_be_used_is_a_sentence_and_changes_nothing() {

@@ -1,6 +1,6 @@
 //! Sessions and retained messages from elsewhere, put into a store.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
 use std::io::BufReader;
@@ -11,27 +11,12 @@ use super::mosquitto::{BadFile, MosquittoFile};
 use super::mosquitto_import::Taking;
 use super::report::StoreReport;
 use super::rewriting::{Layout, Rewritten, rewrite};
+use super::terms::{Known, Terms};
 use super::view::{StoreView, calendar};
 use super::writing::Owners;
-use crate::client::SubscriberId;
-use crate::config::Config;
 use crate::records::{Contents, Image};
 use crate::sharding::hasher;
 use crate::storage::{ReadOnlyStore, StorageError, StoreDirectory};
-
-/// What is imported how.
-#[derive(Clone, Copy)]
-pub struct Terms<'a> {
-    /// The mountpoint that clients and topics get.
-    pub mountpoint: &'a str,
-    /// The configuration of the broker that the store is for: limits of sessions, and the length of segments.
-    pub config: &'a Config,
-    /// How many shards it has, if there are no journals yet that say so.
-    pub shards: u32,
-    /// Whether it may be added to what is in the store already. What is there stays: a client, or a retained message for a topic, that the store has is
-    /// not taken from elsewhere.
-    pub merges: bool,
-}
 
 /// What was imported.
 #[derive(Debug)]
@@ -131,14 +116,6 @@ struct Target {
     boots: Option<u32>,
     largest_record: usize,
     layout: Layout,
-}
-
-/// What a store has, that is not taken from elsewhere.
-#[derive(Default)]
-pub(super) struct Known {
-    pub clients: HashSet<SubscriberId>,
-    /// Mountpoints and topics of retained messages.
-    pub retained: HashSet<(Box<str>, Box<str>)>,
 }
 
 impl Target {

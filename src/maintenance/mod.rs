@@ -10,7 +10,7 @@
 //! | `dump`, `rows` | everything in a store, row by row |
 //! | `writing`, `rewriting` | the records of what counts; new journals of these in place of those that are there |
 //! | `compaction` | that, of a store itself |
-//! | `import` | that, with what comes from elsewhere |
+//! | `import`, `terms` | that, with what comes from elsewhere |
 //! | `mosquitto`, `mosquitto_import` | the persistence file of Mosquitto; what becomes of what is in it |
 //!
 //! # Bounds
@@ -29,12 +29,14 @@ mod mosquitto_import;
 mod report;
 mod rewriting;
 mod rows;
+mod terms;
 mod view;
 mod writing;
 
 pub use compaction::{Compacted, compact};
 pub use dump::{DumpError, DumpForm, dump};
-pub use import::{ImportError, Imported, Terms, import_mosquitto};
+pub use import::{ImportError, Imported, import_mosquitto};
 pub use report::{JournalReport, Note, StoreReport};
 pub use rewriting::{Layout, Rewritten};
+pub use terms::Terms;
 pub use view::{BadRecordAt, JournalView, MOST_BAD, StoreView};

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use indexmap::IndexMap;
 
-use super::import::{Known, Terms};
 use super::mosquitto::{Chunk, ClientChunk, DeliveryChunk, MessageChunk, SubscriptionChunk};
+use super::terms::{Known, Terms};
 use super::writing::{MOST_DELIVERIES, Owners};
 use crate::client::SubscriberId;
 use crate::codec::{PacketId, ProtocolVersion, PublishProperties, QoS, RetainHandling, SubscriptionOptions};

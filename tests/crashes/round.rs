@@ -30,6 +30,8 @@ pub struct Common {
     clock: AtomicU64,
     pub round: AtomicU32,
     faults: Mutex<Vec<String>>,
+    /// Whether queues are gone through in order.
+    pub is_ordered: bool,
     /// Whether QoS 2 may come twice, and how often it has.
     pub may_come_twice: bool,
     came_twice: AtomicU32,

@@ -90,6 +90,8 @@ pub mod memory;
 pub mod message;
 #[doc(hidden)]
 pub mod net;
+#[doc(hidden)]
+pub mod numbers;
 pub(crate) mod octets;
 #[doc(hidden)]
 pub mod persistence;

@@ -15,6 +15,7 @@ use triomphe::{Arc, ThinArc};
 
 use crate::codec::QoS;
 use crate::memory::{Held, MemoryKind, allocated};
+use crate::numbers::{Decision, DecisionNumber, StoreNumber};
 use crate::octets;
 use crate::time::Time;
 use crate::topic::TopicName;
@@ -29,6 +30,9 @@ type HeldByMessage = Held<{ MemoryKind::Messages as u8 }>;
 
 /// What stands before the bytes of a message in memory: a count of references, a length, and the head.
 const BEFORE_BODY: usize = 2 * size_of::<usize>() + size_of::<Head>();
+
+/// So many bytes a decision has in the body of a message.
+const DECISION_BYTES: usize = 16;
 
 /// A packet in memory of its own, which those who keep its payload share.
 #[derive(Clone, Debug)]
@@ -64,6 +68,8 @@ struct Head {
     payload: Range<u32>,
     qos: QoS,
     retain: bool,
+    /// Whether there is a decision, which is behind all else in the body then: few messages have one.
+    has_decision: bool,
     expires: Time,
     block: Option<Block>,
     held: HeldByMessage,
@@ -124,6 +130,18 @@ impl Message {
         self.0.header.header.expires
     }
 
+    /// What has to be decided before it counts, if anything has.
+    #[doc(hidden)]
+    pub fn decision(&self) -> Option<Decision> {
+        if !self.0.header.header.has_decision {
+            return None;
+        }
+        let (_, tail) = self.0.slice.split_last_chunk::<DECISION_BYTES>()?;
+        let (session, number) = tail.split_first_chunk::<8>()?;
+        let number = number.first_chunk().copied().map(u64::from_le_bytes).map(DecisionNumber::from_u64)?;
+        Some(Decision { session: StoreNumber::from_u64(u64::from_le_bytes(*session))?, number })
+    }
+
     /// Its size for limits in bytes: the memory it occupies, shared or not.
     #[doc(hidden)]
     pub fn size(&self) -> usize {
@@ -153,6 +171,7 @@ impl Message {
             qos: self.qos(),
             retain: self.retain(),
             expires: self.expires(),
+            decision: self.decision(),
             source: &self.0.slice,
             block: self.0.header.header.block.clone(),
             kept: OnceCell::from(self.clone()),
@@ -191,6 +210,8 @@ pub struct Publication<'a> {
     pub retain: bool,
     /// When its Message Expiry Interval runs out; [`Time::NEVER`] without one.
     pub expires: Time,
+    /// What has to be decided before it counts, if anything has.
+    pub decision: Option<Decision>,
     /// The bytes with topic, properties and payload in one piece, if there are such: then keeping the message is one copy.
     pub source: &'a [u8],
     /// The memory that the payload lies in, if it is shared already: then keeping the message copies no payload.
@@ -213,9 +234,18 @@ impl<'a> Publication<'a> {
             qos: QoS::AtMostOnce,
             retain: false,
             expires: Time::NEVER,
+            decision: None,
             source: &[],
             block: None,
             kept: OnceCell::new(),
+        }
+    }
+
+    /// Makes it depend on a decision, or on none. What was kept before does not: it is kept anew when it is needed.
+    pub fn depend_on(&mut self, decision: Option<Decision>) {
+        if self.decision != decision {
+            self.decision = decision;
+            self.kept = OnceCell::new();
         }
     }
 
@@ -251,37 +281,49 @@ impl<'a> Publication<'a> {
         let mut parts = [self.topic.as_str().as_bytes(), self.properties, self.payload];
         let head = |ranges: [Range<u32>; 3]| {
             let [topic, properties, payload] = ranges;
-            let (qos, retain, expires) = (self.qos, self.retain, self.expires);
-            Head { topic, properties, payload, qos, retain, expires, block: None, held: Held::default() }
+            let (qos, retain, expires, has_decision) = (self.qos, self.retain, self.expires, self.decision.is_some());
+            Head { topic, properties, payload, qos, retain, has_decision, expires, block: None, held: Held::default() }
         };
+        let tail = self.decision.map_or([0; DECISION_BYTES], bytes_of);
+        let tail = if self.decision.is_some() { &tail[..] } else { &[] };
         if let Some(block) = &self.block
             && let Some([payload]) = positions(block, [self.payload])
         {
             parts[2] = &[];
-            let (body, [topic, properties, _]) = joined(parts);
+            let (body, [topic, properties, _]) = joined(parts, tail);
             let head = Head { block: Some(block.clone()), ..head([topic, properties, payload]) };
             return Message::of(head, &body);
         }
         // From the topic on: it stands where words begin in memory then, and is looked through faster.
-        if let Some(source) = from(self.source, parts[0])
+        if tail.is_empty()
+            && let Some(source) = from(self.source, parts[0])
             && let Some([properties, payload]) = positions(source, [self.properties, self.payload])
         {
             return Message::of(head([0..parts[0].len() as u32, properties, payload]), source);
         }
-        let (body, ranges) = joined(parts);
+        let (body, ranges) = joined(parts, tail);
         Message::of(head(ranges), &body)
     }
 }
 
-/// The parts, one behind the other, and where each stands.
-fn joined(parts: [&[u8]; 3]) -> (Vec<u8>, [Range<u32>; 3]) {
+/// A decision, as the last bytes of a message.
+fn bytes_of(decision: Decision) -> [u8; DECISION_BYTES] {
+    let mut bytes = [0; DECISION_BYTES];
+    bytes[..8].copy_from_slice(&decision.session.get().to_le_bytes());
+    bytes[8..].copy_from_slice(&decision.number.get().to_le_bytes());
+    bytes
+}
+
+/// The parts, one behind the other and `tail` behind them, and where each part stands.
+fn joined(parts: [&[u8]; 3], tail: &[u8]) -> (Vec<u8>, [Range<u32>; 3]) {
     let mut end = 0;
     let ranges = parts.map(|part| {
         let start = end;
         end += part.len() as u32;
         start..end
     });
-    (parts.concat(), ranges)
+    let [topic, properties, payload] = parts;
+    ([topic, properties, payload, tail].concat(), ranges)
 }
 
 /// Seconds from `now` until `expires`, rounded up; none if that is never.
@@ -353,6 +395,25 @@ mod tests {
         );
         assert!(message.retain());
         assert_eq!(message.publication().keep().payload(), b"payload");
+    }
+
+    #[test]
+    fn a_decision_stays_with_a_message() {
+        let decision = Decision { session: StoreNumber::new(1, 2, 3), number: DecisionNumber::new(4, 5) };
+        let source = b"a/bpayload".as_slice();
+        let mut publication = Publication::new(topic("a/b"), &source[3..]);
+        publication.source = source;
+        assert_eq!(publication.keep().decision(), None);
+        publication.depend_on(Some(decision));
+        let message = publication.keep();
+        let again = message.publication();
+        assert_eq!((message.decision(), again.decision), (Some(decision), Some(decision)));
+        assert_eq!((message.topic().as_str(), message.payload()), ("a/b", &b"payload"[..]));
+        assert!(again.keep().same_as(&message));
+        let mut other = again.clone();
+        other.depend_on(None);
+        let kept = other.keep();
+        assert_eq!((kept.decision(), kept.payload(), kept.topic().as_str()), (None, &b"payload"[..], "a/b"));
     }
 
     #[test]

@@ -13,11 +13,11 @@ use crate::journal::{BLOCK, Journal, Settings, Sync};
 use crate::message::Message;
 use crate::net::clock::Clock;
 use crate::net::opening::Opening;
+use crate::numbers::DecisionNumber;
 use crate::persistence::{Durability, PersistenceSetup};
-use crate::records::{Image, Record, StoredSession, WallClock, WallTime};
-use crate::session::StoreNumber;
+use crate::records::{Image, Record, Share, WallClock, WallTime};
 use crate::shard::Shard;
-use crate::sharding::{hasher, owner_of};
+use crate::sharding::hasher;
 use crate::storage::{StorageError, StoreDirectory};
 
 /// What a record may have beside the packet that it comes from: a session with its will, to whom a message goes.
@@ -42,8 +42,8 @@ pub(super) struct StorePart {
     durability: Durability,
     wall: WallClock,
     journal: Journal,
-    replaced: Vec<StoreNumber>,
-    sessions: Vec<StoredSession>,
+    share: Share,
+    last_decision: DecisionNumber,
     /// Of all shards: each takes those whose topics it owns.
     retained: Arc<[(Arc<str>, Message)]>,
 }
@@ -99,18 +99,12 @@ impl Store {
             journals.push(journal);
         }
         directory.raise_floors(&floors).map_err(StartError::Storage)?;
-        let replaced = contents.displaced().to_vec();
-        let mut sessions: Vec<Vec<_>> = (0..shards).map(|_| Vec::new()).collect();
-        for session in contents.sessions() {
-            let shard = owner_of(&session.client.subscriber, shards, seed);
-            sessions[shard].push(*session);
-        }
+        let last_decision = contents.last_decision();
+        let shares = contents.shares(shards, seed);
         let retained: Arc<[_]> = contents.into_retained().collect();
-        let parts = journals.into_iter().zip(sessions).enumerate().map(|(shard, (journal, sessions))| {
-            let is_own = |number: &&StoreNumber| usize::from(number.shard()) % shards == shard;
-            let replaced = replaced.iter().filter(is_own).copied().collect();
+        let parts = journals.into_iter().zip(shares).map(|(journal, share)| {
             let retained = Arc::clone(&retained);
-            StorePart { boot, sync, durability, wall, journal, replaced, sessions, retained }
+            StorePart { boot, sync, durability, wall, journal, share, last_decision, retained }
         });
         let parts = parts.collect();
         tracing::info!(
@@ -134,19 +128,27 @@ impl Store {
 impl StorePart {
     /// Gives a shard what was stored, and has it store from here on.
     pub fn restore<C: Chain>(self, shard: &mut Shard<C>, clock: Clock) {
-        let StorePart { boot, sync, durability, wall, journal, replaced, sessions, retained } = self;
+        let StorePart { boot, sync, durability, wall, journal, share, last_decision, retained } = self;
+        let Share { sessions, displaced, undecided } = share;
         for stored in sessions {
             let was_online = stored.offline.is_none();
-            let number = stored.number;
-            let mut session = stored.into_session(0, 0, wall);
-            session.stored = Some(number);
-            shard.restore(session, was_online);
+            shard.restore(stored.into_session(0, 0, wall), was_online);
         }
         for (mountpoint, message) in &*retained {
             shard.restore_retained(mountpoint, message);
         }
         let clock = Box::new(move || -> Duration { clock.exact() });
-        shard.persist(PersistenceSetup { journal, boot, sync, durability, clock, wall, replaced });
+        shard.persist(PersistenceSetup {
+            journal,
+            boot,
+            sync,
+            durability,
+            clock,
+            wall,
+            displaced,
+            undecided,
+            last_decision,
+        });
     }
 }
 

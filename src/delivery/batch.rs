@@ -11,6 +11,7 @@
 
 use crate::codec::QoS;
 use crate::message::{Message, Publication};
+use crate::numbers::Decision;
 use crate::octets;
 use crate::session::{PublicationId, Recipient};
 use crate::sharding::{Publisher, ShardSet};
@@ -53,6 +54,7 @@ struct Gathered {
     qos: QoS,
     retain: bool,
     expires: Time,
+    decision: Option<Decision>,
     kept: Option<Message>,
 }
 
@@ -103,8 +105,9 @@ impl Batch {
             self.bytes.extend_from_slice(part);
             self.bytes.len()
         });
-        let Publication { qos, retain, expires, .. } = *publication;
-        self.gathered.push(Gathered { id, ends, qos, retain, expires, kept: publication.kept().cloned() });
+        let Publication { qos, retain, expires, decision, .. } = *publication;
+        let kept = publication.kept().cloned();
+        self.gathered.push(Gathered { id, ends, qos, retain, expires, decision, kept });
     }
 
     /// Whether it must be delivered now.
@@ -137,7 +140,7 @@ impl Batch {
             let mut publication = Publication::new(name, &self.bytes[properties..payload]);
             publication.properties = &self.bytes[topic..properties];
             (publication.qos, publication.retain) = (gathered.qos, gathered.retain);
-            publication.expires = gathered.expires;
+            (publication.expires, publication.decision) = (gathered.expires, gathered.decision);
             publication.source = &self.bytes[begin..payload];
             begin = payload;
             (gathered.id, publication.kept_as(gathered.kept.clone()))

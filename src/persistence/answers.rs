@@ -4,13 +4,11 @@ use std::collections::VecDeque;
 
 use smallvec::SmallVec;
 
-use super::commits::{Committed, Durability};
+use super::commits::{Committed, Durability, UNKNOWN};
+use super::decisions::Decisions;
 use crate::client::ConnectionId;
 use crate::codec::{AckKind, PacketId, ReasonCode};
-use crate::session::StoreNumber;
-
-/// How many records there will be is not known yet: more are to come for the same.
-pub(super) const UNKNOWN: u64 = u64::MAX;
+use crate::numbers::DecisionNumber;
 
 /// What a client is told, or may do, when what that depends on is on disk.
 #[derive(Debug, PartialEq, Eq)]
@@ -23,23 +21,34 @@ pub enum Answer {
     Output,
 }
 
-/// The client that is answered, and of which QoS 2 message of it is to be recorded then that it was taken.
-pub type Addressee = (ConnectionId, Option<(StoreNumber, PacketId)>);
-
-/// What has to be on disk before an answer: so many records of this shard, and what so many letters to other shards have led to there.
+/// What has to be on disk before an answer: so many records of this shard, what so many letters to other shards have led to there, and a
+/// decision.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Awaited {
     /// Records of this shard.
     pub records: u64,
     /// Letters, by shard.
     pub letters: SmallVec<[(usize, u64); 2]>,
+    /// A decision.
+    pub decision: Option<DecisionNumber>,
+}
+
+/// What is on disk.
+#[derive(Clone, Copy)]
+pub(super) struct OnDisk<'a> {
+    /// Of the records of this shard.
+    pub own: Committed,
+    /// By shard, of what the letters to it have led to.
+    pub letters: &'a [Committed],
+    pub decisions: &'a Decisions,
 }
 
 impl Awaited {
-    /// Whether all of it is, in this sense; `others` says of each shard what the letters to it have led to.
-    pub(super) fn is_there(&self, durability: Durability, own: Committed, others: &[Committed]) -> bool {
-        own.of(durability) >= self.records
-            && self.letters.iter().all(|(shard, letters)| others[*shard].of(durability) >= *letters)
+    /// Whether all of it is, in this sense.
+    pub(super) fn is_there(&self, durability: Durability, on_disk: OnDisk<'_>) -> bool {
+        on_disk.own.of(durability) >= self.records
+            && self.letters.iter().all(|(shard, letters)| on_disk.letters[*shard].of(durability) >= *letters)
+            && self.decision.is_none_or(|decision| on_disk.decisions.is_made(decision))
     }
 }
 
@@ -47,7 +56,7 @@ impl Awaited {
 #[derive(Debug, Default)]
 pub(super) struct Answers {
     /// By what they wait for; what one connection waits for is always the same.
-    waiting: [VecDeque<(Awaited, Addressee, Answer)>; 2],
+    waiting: [VecDeque<(Awaited, ConnectionId, Answer)>; 2],
 }
 
 impl Answers {
@@ -62,7 +71,7 @@ impl Answers {
     }
 
     /// One more, behind the others.
-    pub fn push(&mut self, durability: Durability, awaited: Awaited, to: Addressee, answer: Answer) {
+    pub fn push(&mut self, durability: Durability, awaited: Awaited, to: ConnectionId, answer: Answer) {
         self.waiting[durability as usize].push_back((awaited, to, answer));
     }
 
@@ -75,10 +84,10 @@ impl Answers {
     }
 
     /// The next one that need not wait any more.
-    pub fn next(&mut self, own: Committed, others: &[Committed]) -> Option<(Addressee, Answer)> {
+    pub fn next(&mut self, on_disk: OnDisk<'_>) -> Option<(ConnectionId, Answer)> {
         [Durability::Flushed, Durability::Fsynced].into_iter().find_map(|durability| {
             let waiting = &mut self.waiting[durability as usize];
-            let is_there = waiting.front().is_some_and(|(awaited, ..)| awaited.is_there(durability, own, others));
+            let is_there = waiting.front().is_some_and(|(awaited, ..)| awaited.is_there(durability, on_disk));
             let (_, to, answer) = if is_there { waiting.pop_front()? } else { return None };
             Some((to, answer))
         })

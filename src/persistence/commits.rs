@@ -4,6 +4,9 @@ use std::collections::VecDeque;
 
 use crate::journal::Mark;
 
+/// How many records there will be is not known yet: more are to come for the same.
+pub(super) const UNKNOWN: u64 = u64::MAX;
+
 /// How many records are on disk, in either sense.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Committed {

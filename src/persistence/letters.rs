@@ -64,11 +64,6 @@ impl Letters {
         self.sent[to] = sent;
     }
 
-    /// Whether any was sent of which it is not known that it is on disk.
-    pub fn is_any_open(&self) -> bool {
-        (0..self.sent.len()).any(|shard| self.open(shard).is_some())
-    }
-
     /// By shard with such letters, how many were sent there.
     pub fn all_open(&self) -> SmallVec<[(usize, u64); 2]> {
         (0..self.sent.len()).filter_map(|shard| Some((shard, self.open(shard)?))).collect()

@@ -25,6 +25,8 @@
 
 mod answers;
 mod commits;
+mod decisions;
+mod deferrals;
 mod letters;
 mod rewriting;
 #[cfg(test)]
@@ -32,12 +34,18 @@ mod tests;
 
 pub use answers::{Answer, Awaited};
 pub use commits::{Committed, Durability};
+pub use deferrals::Deferred;
 pub use rewriting::{Cursor, SessionCursor};
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use answers::{Answers, UNKNOWN};
-use commits::Commits;
+use smallvec::SmallVec;
+
+use answers::{Answers, OnDisk};
+use commits::{Commits, UNKNOWN};
+use decisions::Decisions;
+use deferrals::Deferrals;
 use letters::Letters;
 use rewriting::Rewriting;
 
@@ -45,6 +53,7 @@ use crate::client::ConnectionId;
 use crate::codec::{PacketId, QoS};
 use crate::journal::{self, Class, Effect, Journal, Refused, Sync};
 use crate::message::{Message, Publication};
+use crate::numbers::{Decision, DecisionNumber};
 use crate::records::{Delivery, DeliveryBuffer, Offline, Record, SessionRecord, StoredMessage, WallClock};
 use crate::session::{Key, OutgoingMessage, Session, StoreNumber, Subscription};
 use crate::sharding::ShardSet;
@@ -70,7 +79,11 @@ pub struct PersistenceSetup {
     /// How that stands to the calendar.
     pub wall: WallClock,
     /// Sessions that others have replaced, and of which that is not recorded: they would come back when those have ended.
-    pub replaced: Vec<StoreNumber>,
+    pub displaced: Vec<StoreNumber>,
+    /// Messages that depend on decisions which were not made, and of which that is not recorded.
+    pub undecided: Vec<(StoreNumber, Key)>,
+    /// The last decision of earlier boots.
+    pub last_decision: DecisionNumber,
 }
 
 /// A stored session has QoS 2 messages in its queue that may be sent when so many records are on disk.
@@ -81,17 +94,8 @@ pub struct Launch {
     pub session: (u32, u64),
     /// The last of them.
     pub key: Key,
-}
-
-/// What is recorded when something that was sent to other shards is on disk there: it would be lost else, if the process ended between.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Deferred {
-    /// A message has gone on to another session.
-    Removed(StoreNumber, Key),
-    /// The will of a session was published.
-    WillGone(StoreNumber),
-    /// A session has ended: its will was published, what others could have went on to them.
-    Ended(StoreNumber),
+    /// What it depends on.
+    decision: Option<DecisionNumber>,
 }
 
 /// The organ; one for each shard that has a store.
@@ -107,12 +111,12 @@ pub struct Persistence {
     /// Whether there are answers to messages that are gathered and not delivered yet.
     gathered: bool,
     /// QoS 2 messages among these: that they were taken is recorded behind them.
-    gathered_incoming: Vec<(StoreNumber, PacketId)>,
-    /// QoS 2 messages of clients that other shards do not have on disk yet.
-    incoming: BTreeSet<(StoreNumber, u16)>,
+    gathered_incoming: Vec<(Decision, PacketId)>,
+    /// QoS 2 messages of clients of which it is recorded later that they were taken.
+    incoming: BTreeMap<(StoreNumber, u16), DecisionNumber>,
     letters: Letters,
-    /// What is recorded later, and what has to be on disk before.
-    deferred: VecDeque<(Awaited, Deferred)>,
+    decisions: Decisions,
+    deferrals: Deferrals,
     /// Whether sessions are to come here from other shards.
     pub is_any_arriving: bool,
     /// Clients that are not served before the journal has room.
@@ -132,9 +136,8 @@ pub struct Persistence {
 impl Persistence {
     /// Nothing recorded by this boot yet, on shard `own` of `shards`.
     pub fn new(mut setup: PersistenceSetup, own: usize, shards: usize) -> Self {
-        let replaced = std::mem::take(&mut setup.replaced);
+        let (displaced, undecided) = (std::mem::take(&mut setup.displaced), std::mem::take(&mut setup.undecided));
         let mut persistence = Persistence {
-            setup,
             own,
             numbers: 0,
             commits: Commits::default(),
@@ -142,9 +145,11 @@ impl Persistence {
             answers: Answers::default(),
             gathered: false,
             gathered_incoming: Vec::new(),
-            incoming: BTreeSet::new(),
+            incoming: BTreeMap::new(),
             letters: Letters::new(shards),
-            deferred: VecDeque::new(),
+            decisions: Decisions::new(own, shards, setup.last_decision),
+            setup,
+            deferrals: Deferrals::default(),
             is_any_arriving: false,
             waiting_for_room: Vec::new(),
             noted: Vec::new(),
@@ -154,7 +159,8 @@ impl Persistence {
             lost: 0,
             scratch: Vec::new(),
         };
-        replaced.into_iter().for_each(|number| persistence.record_ended(number));
+        displaced.into_iter().for_each(|number| persistence.write(&Record::Ended(number)));
+        undecided.into_iter().for_each(|(number, key)| persistence.record_removed(number, key));
         persistence
     }
 
@@ -176,7 +182,7 @@ impl Persistence {
 
     /// Whether nothing waits for the disk.
     pub fn is_settled(&self) -> bool {
-        let nothing_waits = self.behind.is_empty() && self.answers.is_empty() && self.deferred.is_empty();
+        let nothing_waits = self.behind.is_empty() && self.answers.is_empty() && self.deferrals.is_empty();
         nothing_waits && self.setup.journal.is_settled()
     }
 }
@@ -223,13 +229,13 @@ impl Persistence {
 
     /// A message was delivered to the stored session at this place of the table, which has this instance number; it is that at the place `at`
     /// of those that are delivered together.
-    pub fn note(&mut self, at: usize, delivery: &Delivery<'_>, session: (u32, u64)) {
+    pub fn note(&mut self, at: usize, delivery: &Delivery<'_>, session: (u32, u64), decision: Option<DecisionNumber>) {
         if self.noted.len() <= at {
             self.noted.resize_with(at + 1, DeliveryBuffer::default);
         }
         self.noted[at].push(delivery);
         if delivery.qos == QoS::ExactlyOnce {
-            self.launches.push_back(Launch { records: UNKNOWN, session, key: delivery.key });
+            self.launches.push_back(Launch { records: UNKNOWN, session, key: delivery.key, decision });
         }
     }
 
@@ -242,8 +248,8 @@ impl Persistence {
             deliveries.clear();
         }
         self.noted = noted;
-        for (session, id) in std::mem::take(&mut self.gathered_incoming) {
-            self.write(&Record::Incoming(session, id));
+        for (decision, id) in std::mem::take(&mut self.gathered_incoming) {
+            self.write_deferred(Deferred::Taken(decision, id), false);
         }
         let records = self.recorded();
         for launch in self.launches.iter_mut().rev().take_while(|launch| launch.records == UNKNOWN) {
@@ -270,36 +276,65 @@ impl Persistence {
         self.letters.come(self.own);
     }
 
-    /// Whether letters are under way of which it is not known whether what they lead to is on disk.
-    pub fn has_open_letters(&self) -> bool {
-        self.letters.is_any_open()
+    /// Whether anything is recorded later only.
+    pub fn is_anything_deferred(&self) -> bool {
+        !self.deferrals.is_empty()
     }
 
-    /// Something is to be recorded when all that was sent to other shards before is on disk there.
-    pub fn defer(&mut self, deferred: Deferred) {
+    /// Something is to be recorded when all that was sent to other shards before is on disk there, and this decision is.
+    pub fn defer(&mut self, deferred: Deferred, after: Option<DecisionNumber>) {
         let letters = self.letters.all_open();
-        match letters.is_empty() && self.deferred.is_empty() {
-            true => self.write_deferred(deferred),
-            false => self.deferred.push_back((Awaited { records: 0, letters }, deferred)),
+        let decision = after.filter(|number| !self.decisions.is_made(*number));
+        self.write_after(Awaited { records: 0, letters, decision }, deferred);
+    }
+
+    fn write_after(&mut self, awaited: Awaited, deferred: Deferred) {
+        match awaited == Awaited::default() && self.deferrals.is_empty() {
+            true => self.write_deferred(deferred, false),
+            false => self.deferrals.push(awaited, deferred),
         }
     }
 
-    fn write_deferred(&mut self, deferred: Deferred) {
-        match deferred {
-            Deferred::Removed(session, key) => self.write(&Record::Removed(session, key)),
-            Deferred::WillGone(session) => self.write(&Record::WillGone(session)),
-            Deferred::Ended(session) => self.write(&Record::Ended(session)),
+    /// Records what was deferred, and may have been for other shards.
+    fn write_deferred(&mut self, deferred: Deferred, is_elsewhere: bool) {
+        let decision = match deferred {
+            Deferred::Taken(decision, id) => {
+                let Decision { session, number } = decision;
+                self.write(&Record::Incoming { session, id, decision: Some(number) });
+                match self.incoming.entry((session, id.get())) {
+                    Entry::Occupied(expected) if *expected.get() == number => drop(expected.remove()),
+                    // The id is in use again.
+                    Entry::Occupied(_) => {}
+                    // Its client does not wait for PUBREC.
+                    Entry::Vacant(_) => self.write(&Record::Released(session, id)),
+                }
+                Some(decision)
+            }
+            Deferred::PassedOn(decision, key) => {
+                let Decision { session, number } = decision;
+                self.write(&Record::PassedOn { session, key, decision: number });
+                Some(decision)
+            }
+            Deferred::WillGone(decision) => {
+                self.write(&Record::WillGone(decision.session, decision.number));
+                Some(decision)
+            }
+            Deferred::Ended(session) => {
+                self.write(&Record::Ended(session));
+                None
+            }
+        };
+        if let Some(decision) = decision {
+            self.decisions.write(decision, self.recorded(), is_elsewhere);
         }
     }
 
     fn write_those_deferred(&mut self) {
-        let (durability, own) = (self.setup.durability, self.commits.committed());
-        while let Some((awaited, _)) = self.deferred.front()
-            && awaited.is_there(durability, own, self.letters.committed())
-        {
-            if let Some((_, deferred)) = self.deferred.pop_front() {
-                self.write_deferred(deferred);
-            }
+        loop {
+            let Persistence { setup, commits, letters, decisions, deferrals, .. } = self;
+            let on_disk = OnDisk { own: commits.committed(), letters: letters.committed(), decisions };
+            let Some((deferred, was_elsewhere)) = deferrals.next(setup.durability, on_disk) else { return };
+            self.write_deferred(deferred, was_elsewhere);
         }
     }
 
@@ -314,54 +349,72 @@ impl Persistence {
         self.write_those_deferred();
     }
 
-    /// What has to be on disk before a client is told of what was just done, for which these shards have been sent letters.
-    fn awaited(&self, told: ShardSet) -> Awaited {
-        let letters = told.iter().filter_map(|shard| Some((shard, self.letters.open(shard)?)));
-        Awaited { records: self.recorded(), letters: letters.collect() }
+    /// All decisions of another shard below this count are on disk there.
+    pub fn decisions_made(&mut self, by: usize, below: u64) {
+        self.decisions.are_made(by, below);
+        self.write_those_deferred();
     }
 
-    /// A client is to be answered when all that was recorded so far is on disk, and what these shards have been sent. Gives the answer back
-    /// if that is so, and none of its answers waits.
+    /// What all other shards are to be told of decisions: those of this shard below this count are on disk.
+    pub fn next_decisions(&mut self) -> Option<u64> {
+        self.decisions.next_news()
+    }
+
+    /// A session is about to decide something that messages depend on; its last decision was this one. What it has decided has to be said in the
+    /// same input, with [`take_incoming`](Self::take_incoming) or [`defer`](Self::defer).
+    pub fn decide(&mut self, session: StoreNumber, last: DecisionNumber) -> Decision {
+        self.decisions.give(session, last)
+    }
+
+    /// Nothing was decided, nothing depends on it.
+    pub fn forget(&mut self, decision: Decision) {
+        self.decisions.forget(decision);
+    }
+
+    /// What these shards have been sent and is not known to be on disk there.
+    fn letters_to(&self, told: ShardSet) -> SmallVec<[(usize, u64); 2]> {
+        told.iter().filter_map(|shard| Some((shard, self.letters.open(shard)?))).collect()
+    }
+
+    /// A client is to be answered when all that was recorded so far is on disk, what these shards have been sent, and a decision if there is one.
+    /// Gives the answer back if that is so, and none of its answers waits.
     ///
-    /// `incoming` is what [`take_incoming`](Self::take_incoming) gave. With `is_gathered`, the message is one of those that are delivered
-    /// together, and not recorded yet: see [`record_noted`](Self::record_noted).
+    /// With `is_gathered`, the message is one of those that are delivered together, and not recorded yet: see
+    /// [`record_noted`](Self::record_noted).
     pub fn answer(
         &mut self,
         connection: ConnectionId,
         (told, is_gathered): (ShardSet, bool),
-        (answer, incoming): (Answer, Option<(StoreNumber, PacketId)>),
+        decision: Option<DecisionNumber>,
+        answer: Answer,
     ) -> Option<Answer> {
-        let (durability, mut awaited) = (self.setup.durability, self.awaited(told));
+        let durability = self.setup.durability;
+        let mut awaited = Awaited { records: self.recorded(), letters: self.letters_to(told), decision };
         if is_gathered {
             (awaited.records, self.gathered) = (UNKNOWN, true);
-        } else if !self.answers.any_of(durability)
-            && awaited.is_there(durability, self.commits.committed(), self.letters.committed())
-        {
-            self.record_with_answer(incoming);
+        } else if !self.answers.any_of(durability) && awaited.is_there(durability, self.on_disk()) {
             return Some(answer);
         }
-        self.answers.push(durability, awaited, (connection, incoming), answer);
+        self.answers.push(durability, awaited, connection, answer);
         None
+    }
+
+    fn on_disk(&self) -> OnDisk<'_> {
+        let (letters, decisions) = (self.letters.committed(), &self.decisions);
+        OnDisk { own: self.commits.committed(), letters, decisions }
     }
 
     /// The next answer that need not wait any more.
     pub fn next_answer(&mut self) -> Option<(ConnectionId, Answer)> {
-        let ((connection, incoming), answer) = self.answers.next(self.commits.committed(), self.letters.committed())?;
-        self.record_with_answer(incoming);
-        Some((connection, answer))
-    }
-
-    /// The message that is answered is on disk. It may have been released meanwhile, by a client that does not wait.
-    fn record_with_answer(&mut self, incoming: Option<(StoreNumber, PacketId)>) {
-        if let Some((session, id)) = incoming.filter(|(session, id)| self.incoming.remove(&(*session, id.get()))) {
-            self.write(&Record::Incoming(session, id));
-        }
+        let Persistence { commits, letters, decisions, answers, .. } = self;
+        answers.next(OnDisk { own: commits.committed(), letters: letters.committed(), decisions })
     }
 
     /// The next session with QoS 2 messages that are on disk.
     pub fn next_launch(&mut self) -> Option<Launch> {
         let committed = self.commits.committed().of(self.setup.durability);
-        self.launches.front().filter(|launch| launch.records <= committed)?;
+        let is_made = |launch: &&Launch| launch.decision.is_none_or(|decision| self.decisions.is_made(decision));
+        self.launches.front().filter(|launch| launch.records <= committed).filter(is_made)?;
         self.launches.pop_front()
     }
 
@@ -431,11 +484,14 @@ impl Persistence {
         let records = self.recorded();
         let Rewriting::UnderWay { below, at } = &mut self.rewriting else { return };
         match (up_to, *below) {
-            (Cursor::End, Some(below)) => self.rewriting = Rewriting::Committing { below, records },
+            (Cursor::End, Some(below)) => {
+                self.rewriting = Rewriting::Committing { below, records, deferred: self.deferrals.count() };
+            }
             // Nothing counts at all of what there was.
             (Cursor::End, None) => {
                 let below = self.commits.last_mark().and_then(|mark| self.setup.journal.generation_of(mark));
-                self.rewriting = Rewriting::Committing { below: below.unwrap_or(0), records };
+                let (below, deferred) = (below.unwrap_or(0), self.deferrals.count());
+                self.rewriting = Rewriting::Committing { below, records, deferred };
             }
             (up_to, _) => *at = up_to,
         }
@@ -454,10 +510,9 @@ impl Persistence {
 
     /// Gives segments back that are not needed any more.
     fn release_segments(&mut self) {
-        if let Rewriting::Committing { below, records } = self.rewriting
+        if let Rewriting::Committing { below, records, deferred } = self.rewriting
             && self.commits.committed().of(self.setup.durability) >= records
-            // What went on to other shards is in the old segments alone until it is on disk there.
-            && self.deferred.is_empty()
+            && self.deferrals.are_done(deferred)
         {
             self.setup.journal.archive_below(below);
             self.rewriting = Rewriting::Done { below, live: usize::MAX, records: self.recorded() };
@@ -503,6 +558,8 @@ impl Persistence {
         let journal = &self.setup.journal;
         let fsynced = if self.setup.sync == Sync::Never { journal.flushed() } else { journal.fsynced() };
         self.commits.follow(journal.flushed(), fsynced);
+        self.decisions.are_committed(self.commits.committed().of(self.setup.durability));
+        self.write_those_deferred();
         self.release_segments();
     }
 }
@@ -512,7 +569,8 @@ impl Persistence {
     /// A session has begun, or its client has come or changed its terms: all that is known of it, but for subscriptions and messages.
     pub fn record_session<S>(&mut self, number: StoreNumber, session: &Session<S>, now: Time) {
         let now = self.setup.wall.to_wall(now);
-        let record = SessionRecord::of(session, number, now, self.setup.wall);
+        let decided = self.decisions.written(number, session.last_decision);
+        let record = SessionRecord { decided, ..SessionRecord::of(session, number, now, self.setup.wall) };
         self.write(&Record::Session(Box::new(record)));
     }
 
@@ -526,16 +584,6 @@ impl Persistence {
             has_will: will_due.is_some(),
         };
         self.write(&Record::Offline(number, offline));
-    }
-
-    /// The will of a session was published, or forgotten.
-    pub fn record_will_gone(&mut self, number: StoreNumber) {
-        self.write(&Record::WillGone(number));
-    }
-
-    /// A session has ended, with all that it had.
-    pub fn record_ended(&mut self, number: StoreNumber) {
-        self.write(&Record::Ended(number));
     }
 
     /// A subscription was added or replaced.
@@ -589,44 +637,36 @@ impl Persistence {
     /// A message of QoS 2 has got another key, and waits until that is on disk. `session`: its place in the table, and its instance number.
     pub fn record_renumbered(&mut self, number: StoreNumber, (before, now): (Key, Key), session: (u32, u64)) {
         self.write(&Record::Renumbered { session: number, before, now });
-        self.launches.push_back(Launch { records: self.recorded(), session, key: now });
+        self.launches.push_back(Launch { records: self.recorded(), session, key: now, decision: None });
     }
 
     /// A QoS 2 message of a client was taken, and went to these shards. That is recorded behind the message: one that is sent again would be
-    /// passed over else, though the message is lost. Gives what is to be recorded with the answer, when all shards have the message on disk.
-    pub fn take_incoming(
-        &mut self,
-        (session, id): (StoreNumber, PacketId),
-        (told, is_gathered): (ShardSet, bool),
-    ) -> Option<(StoreNumber, PacketId)> {
-        let is_elsewhere = told.iter().any(|shard| self.letters.open(shard).is_some());
-        match (is_elsewhere, is_gathered) {
-            // It was sent once more. What was recorded of it the first time goes before this answer.
-            _ if self.is_incoming(session, id) => {}
-            (true, _) => {
-                self.incoming.insert((session, id.get()));
-                return Some((session, id));
-            }
-            (false, true) => self.gathered_incoming.push((session, id)),
-            (false, false) => self.write(&Record::Incoming(session, id)),
+    /// passed over else, though the message is lost.
+    pub fn take_incoming(&mut self, decision: Decision, id: PacketId, (told, is_gathered): (ShardSet, bool)) {
+        self.incoming.insert((decision.session, id.get()), decision.number);
+        let awaited = Awaited { letters: self.letters_to(told), ..Awaited::default() };
+        if is_gathered && awaited.letters.is_empty() && self.deferrals.is_empty() {
+            self.gathered_incoming.push((decision, id));
+        } else {
+            self.write_after(awaited, Deferred::Taken(decision, id));
         }
-        None
     }
 
-    /// Whether it will be recorded of a QoS 2 message of a client that it was taken.
-    pub fn is_incoming(&self, session: StoreNumber, id: PacketId) -> bool {
-        self.incoming.contains(&(session, id.get()))
+    /// The decision to take a QoS 2 message of a client, if it will be recorded that it was taken.
+    pub fn incoming(&self, session: StoreNumber, id: PacketId) -> Option<DecisionNumber> {
+        self.incoming.get(&(session, id.get())).copied()
     }
 
     /// A QoS 2 message of a client was taken, and is on disk.
     pub fn record_incoming(&mut self, session: StoreNumber, id: PacketId) {
-        self.write(&Record::Incoming(session, id));
+        self.write(&Record::Incoming { session, id, decision: None });
     }
 
     /// Its client has released it.
     pub fn record_released(&mut self, session: StoreNumber, id: PacketId) {
-        self.incoming.remove(&(session, id.get()));
-        self.write(&Record::Released(session, id));
+        if self.incoming.remove(&(session, id.get())).is_none() {
+            self.write(&Record::Released(session, id));
+        }
     }
 
     /// A message is retained.

@@ -18,8 +18,9 @@ pub(super) enum Rewriting {
         below: Option<u64>,
         at: Cursor,
     },
-    /// All was written; it is not on disk before so many records are.
-    Committing { below: u64, records: u64 },
+    /// All was written; it is not on disk before so many records are. What went on to other shards is in the old segments alone until it is on disk
+    /// there: so many things were deferred by then, and have to be recorded.
+    Committing { below: u64, records: u64, deferred: u64 },
     /// Segments below this generation are given back, and so many had records still after that. There were so many records by then.
     Done { below: u64, live: usize, records: u64 },
 }

@@ -28,7 +28,9 @@ impl Rig {
             durability: Durability::Flushed,
             clock: Box::new(|| Duration::from_secs(1)),
             wall: WallClock::new(Time::ZERO, WallTime::default()),
-            replaced: Vec::new(),
+            displaced: Vec::new(),
+            undecided: Vec::new(),
+            last_decision: DecisionNumber::default(),
         };
         let mut rig = Rig { persistence: Persistence::new(setup, 0, 2) };
         rig.carry_out();
@@ -117,7 +119,7 @@ fn what_is_needed_may_be_more_than_there_is_room_for() {
     assert!(!rig.rewrite(120), "that would make no room");
 }
 
-/// Otherwise it would be passed over when it is sent again, and nobody would have it.
+/// Otherwise it would be passed over when it is sent again, and nobody would have it. Its client is told when that is on disk.
 #[test]
 fn that_a_message_was_taken_is_recorded_when_all_shards_have_it() {
     let mut rig = Rig::new(8);
@@ -125,33 +127,40 @@ fn that_a_message_was_taken_is_recorded_when_all_shards_have_it() {
     let mut told = ShardSet::default();
     told.insert(1);
     let both = |sent| Committed { flushed: sent, fsynced: sent };
+    let mut last = DecisionNumber::default();
     for (sent, is_released) in [(1, false), (2, true)] {
         let persistence = &mut rig.persistence;
         let id = PacketId::new(sent as u16).expect("it is one");
         let answer = || Answer::Ack(AckKind::Pubrec, id, ReasonCode::Success);
         persistence.sent_letters(1, sent);
         let before = persistence.recorded();
-        let incoming = persistence.take_incoming((session, id), (told, false));
-        assert_eq!(incoming, Some((session, id)));
-        assert_eq!(persistence.answer(client, (told, false), (answer(), incoming)), None);
+        let decision = persistence.decide(session, last);
+        persistence.take_incoming(decision, id, (told, false));
+        assert_eq!(persistence.incoming(session, id), Some(decision.number));
+        assert_eq!(persistence.answer(client, (told, false), Some(decision.number), answer()), None);
         // Once more, on another connection: behind the first.
-        let again = persistence.take_incoming((session, id), (ShardSet::default(), false));
-        assert_eq!(again, None);
-        assert_eq!(persistence.answer(client, (ShardSet::default(), false), (answer(), again)), None);
+        let again = persistence.incoming(session, id);
+        assert_eq!(persistence.answer(client, (ShardSet::default(), false), again, answer()), None);
         assert_eq!((persistence.next_answer(), persistence.recorded()), (None, before));
         if is_released {
             persistence.record_released(session, id);
         }
         persistence.letters_committed(1, both(sent));
-        assert_eq!(persistence.next_answer(), Some((client, answer())));
-        assert_eq!(persistence.recorded(), before + 1, "that it was taken, or that it was released");
-        assert_eq!(persistence.next_answer(), Some((client, answer())));
+        let records = if is_released { 2 } else { 1 };
+        assert_eq!(persistence.recorded(), before + records, "that it was taken, and that it was released");
+        assert_eq!((persistence.next_answer(), persistence.next_decisions()), (None, None), "that is not on disk");
         rig.carry_out();
+        let persistence = &mut rig.persistence;
+        assert_eq!(persistence.next_answer(), Some((client, answer())));
+        assert_eq!(persistence.next_answer(), Some((client, answer())));
+        assert_eq!(persistence.next_decisions(), Some(decision.number.count() + 1));
+        last = decision.number;
     }
     let persistence = &mut rig.persistence;
     let id = PacketId::MIN;
     let before = persistence.recorded();
-    assert_eq!(persistence.take_incoming((session, id), (ShardSet::default(), true)), None);
+    let decision = persistence.decide(session, last);
+    persistence.take_incoming(decision, id, (ShardSet::default(), true));
     assert_eq!(persistence.recorded(), before, "behind the message, which is gathered");
     persistence.record_noted(std::iter::empty());
     assert_eq!(persistence.recorded(), before + 1);

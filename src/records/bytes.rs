@@ -1,7 +1,8 @@
 //! What records are made of: numbers, texts, and the place that most of them begin with.
 
+use crate::numbers::{Decision, DecisionNumber, StoreNumber};
 use crate::octets;
-use crate::session::{Key, StoreNumber};
+use crate::session::Key;
 
 /// Why something cannot be read: in a few words, for the log.
 pub(super) type Wrong = &'static str;
@@ -122,6 +123,23 @@ impl<'a> Cursor<'a> {
         Ok((session, Key::new(number.checked_sub(1).ok_or("a key is missing")?)))
     }
 
+    /// A decision as [`put_decision`] writes it.
+    pub fn decision(&mut self) -> Result<Decision, Wrong> {
+        let session = self.session()?;
+        Ok(Decision { session, number: self.decision_number()? })
+    }
+
+    /// The number of a decision.
+    pub fn decision_number(&mut self) -> Result<DecisionNumber, Wrong> {
+        self.optional_decision()?.ok_or("a decision has no number")
+    }
+
+    /// The number of a decision, none if it is zero.
+    pub fn optional_decision(&mut self) -> Result<Option<DecisionNumber>, Wrong> {
+        let number = self.number()?;
+        Ok(Some(DecisionNumber::from_u64(number)).filter(|_| number > 0))
+    }
+
     /// A place without a key.
     pub fn session(&mut self) -> Result<StoreNumber, Wrong> {
         match self.place()? {
@@ -158,6 +176,12 @@ pub(super) fn put_text_with_length(text: &str, out: &mut Vec<u8>) {
 pub(super) fn put_keyed_place(session: StoreNumber, key: Key, out: &mut Vec<u8>) {
     debug_assert!(!key.is_none(), "it is stored");
     put_place(session, key.get() + 1, out);
+}
+
+/// Writes a decision: its session, its number.
+pub(super) fn put_decision(decision: Decision, out: &mut Vec<u8>) {
+    put_place(decision.session, 0, out);
+    put_number(decision.number.get(), out);
 }
 
 /// Writes a store number, and a number of 48 bits that belongs to it, zero if there is none.

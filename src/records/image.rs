@@ -12,7 +12,8 @@ use super::stored_session::StoredSession;
 use super::wall_clock::WallClock;
 use crate::client::SubscriberId;
 use crate::message::Message;
-use crate::session::StoreNumber;
+use crate::numbers::{Decision, DecisionNumber, StoreNumber};
+use crate::session::Key;
 use crate::topic::{Named, TopicFilter, TopicMap};
 
 /// What the records of a store say. It is made by [`apply`](Self::apply), which is given all records: of one boot after the other, and of each boot
@@ -29,6 +30,8 @@ pub struct Image {
     /// Those of them that have not ended in the records.
     displaced: HashSet<StoreNumber, ahash::RandomState>,
     retained: BTreeMap<Arc<str>, TopicMap<OfTopic>>,
+    /// The last decision that is named.
+    last_decision: DecisionNumber,
     /// How many records were read.
     records: u64,
     passed_over: u64,
@@ -71,6 +74,7 @@ impl Image {
             displaced: HashSet::with_hasher(hasher.clone()),
             hasher,
             retained: BTreeMap::new(),
+            last_decision: DecisionNumber::default(),
             records: 0,
             passed_over: 0,
         }
@@ -114,14 +118,19 @@ impl Image {
                 }
             }
             Record::Offline(number, offline) => self.change(number, |session| session.go_offline(offline)),
-            Record::WillGone(number) => self.change(number, StoredSession::forget_will),
+            Record::WillGone(number, decision) => self.decided(number, Some(decision), StoredSession::forget_will),
             Record::Removed(number, key) => self.change(number, |session| drop(session.remove(key.get()))),
+            Record::PassedOn { session, key, decision } => {
+                self.decided(session, Some(decision), |session| drop(session.remove(key.get())));
+            }
             Record::Received(number, key) => self.change(number, |session| session.receive(key.get())),
             Record::Renumbered { session, before, now } => {
                 self.change(session, |session| session.renumber(before.get(), now.get()))
             }
             Record::Launched(number, key) => self.change(number, |session| session.launch(key.get())),
-            Record::Incoming(number, id) => self.change(number, |session| session.inbound.take(id)),
+            Record::Incoming { session, id, decision } => {
+                self.decided(session, decision, |session| session.inbound.take(id));
+            }
             Record::Released(number, id) => self.change(number, |session| {
                 session.inbound.release(id);
             }),
@@ -143,8 +152,23 @@ impl Image {
         }
     }
 
+    /// A session has changed, and with that decided something.
+    fn decided(
+        &mut self,
+        number: StoreNumber,
+        decision: Option<DecisionNumber>,
+        change: impl FnOnce(&mut StoredSession),
+    ) {
+        self.last_decision = self.last_decision.max(decision.unwrap_or_default());
+        self.change(number, |session| {
+            session.decide(decision);
+            change(session);
+        });
+    }
+
     fn session(&mut self, header: &SessionRecord<'_>) {
         let number = header.number;
+        self.last_decision = self.last_decision.max(header.decided);
         if let Some(replaces) = header.replaces.filter(|replaces| !header.is_arriving && *replaces != number) {
             self.replaced.insert(replaces);
             if self.sessions.remove(&replaces).is_some() {
@@ -164,6 +188,7 @@ impl Image {
 
     fn message(&mut self, message: &StoredMessage<'_>, deliveries: &Deliveries<'_>) {
         let publication = message.publication(self.clock);
+        self.last_decision = self.last_decision.max(message.decision.map_or_else(Default::default, |one| one.number));
         for delivery in deliveries.iter() {
             let group = delivery.group.and_then(|group| self.shared.group(group));
             if let Some(session) = self.known(delivery.session) {
@@ -173,10 +198,30 @@ impl Image {
         }
     }
 
-    /// What there is in the end. Of two numbers for one subscriber id one counts: the one that is whole, not still arriving; then that of the later
+    /// Takes out the messages that depend on a decision that was not made, and says which.
+    fn take_undecided(&mut self) -> Vec<(StoreNumber, Key)> {
+        // Of a session that has ended it does not matter: nobody does again what it had not decided.
+        let is_open = |decision: Decision| {
+            self.sessions.get(&decision.session).is_some_and(|session| session.decided < decision.number)
+        };
+        let mut undecided = Vec::new();
+        for session in self.sessions.values() {
+            let decisions = session.messages().iter().filter_map(|(key, delivery)| Some((*key, delivery.decision()?)));
+            let open = decisions.filter(|(_, decision)| is_open(*decision));
+            undecided.extend(open.map(|(key, _)| (session.number, Key::new(key))));
+        }
+        for (number, key) in &undecided {
+            self.change(*number, |session| drop(session.remove(key.get())));
+        }
+        undecided.sort_unstable_by_key(|(number, key)| (*number, key.get()));
+        undecided
+    }
+
+    /// What there is in the end. Messages that depend on a decision that was not made are not. Of two numbers for one subscriber id one counts: the one that is whole, not still arriving; then that of the later
     /// boot; then that whose client connected later; then that whose header was read later.
-    pub fn finish(self) -> Contents {
-        let Image { mut sessions, mut displaced, retained, records, passed_over, hasher, .. } = self;
+    pub fn finish(mut self) -> Contents {
+        let undecided = self.take_undecided();
+        let Image { mut sessions, mut displaced, retained, last_decision, records, passed_over, hasher, .. } = self;
         let mut winners: HashMap<SubscriberId, StoreNumber, _> =
             HashMap::with_capacity_and_hasher(sessions.len(), hasher);
         for session in sessions.values() {
@@ -205,7 +250,7 @@ impl Image {
         displaced.sort_unstable();
         let mut sessions: Vec<_> = sessions.into_values().collect();
         sessions.sort_unstable_by_key(|session| session.number);
-        Contents { counts, displaced, sessions: sessions.into_iter(), retained }
+        Contents { counts, displaced, undecided, last_decision, sessions: sessions.into_iter(), retained }
     }
 }
 
@@ -218,6 +263,8 @@ fn rank(session: &StoredSession) -> (bool, u32, u64, u64) {
 pub struct Contents {
     counts: Counts,
     displaced: Vec<StoreNumber>,
+    undecided: Vec<(StoreNumber, Key)>,
+    last_decision: DecisionNumber,
     sessions: std::vec::IntoIter<Box<StoredSession>>,
     retained: BTreeMap<Arc<str>, TopicMap<OfTopic>>,
 }
@@ -232,6 +279,17 @@ impl Contents {
     /// otherwise they come back when the others have ended.
     pub fn displaced(&self) -> &[StoreNumber] {
         &self.displaced
+    }
+
+    /// Messages that do not count because they depend on a decision that was not made, by session and key. Who goes on with the store says so
+    /// before anything else is decided: otherwise they come back with the next decision of the same session.
+    pub fn undecided(&self) -> &[(StoreNumber, Key)] {
+        &self.undecided
+    }
+
+    /// Of all decisions that messages depend on, the last.
+    pub fn last_decision(&self) -> DecisionNumber {
+        self.last_decision
     }
 
     /// Gives the sessions out, in the order of their numbers.

@@ -1,9 +1,10 @@
 //! A message as it is stored.
 
-use super::bytes::{Cursor, Wrong, put_number, text};
+use super::bytes::{Cursor, Wrong, put_decision, put_number, text};
 use super::wall_clock::{WallClock, WallTime};
 use crate::codec::{PublishProperties, QoS};
 use crate::message::{Message, Publication};
+use crate::numbers::Decision;
 use crate::topic::TopicName;
 
 /// A message as it is stored: what a [`Message`] is, with its expiry in the calendar.
@@ -21,6 +22,8 @@ pub struct StoredMessage<'a> {
     pub retain: bool,
     /// When its Message Expiry Interval runs out; [`WallTime::NEVER`] without one.
     pub expires: WallTime,
+    /// What has to be decided before it counts, if anything has.
+    pub decision: Option<Decision>,
     /// The bytes with topic, properties and payload in one piece, if there are such.
     source: &'a [u8],
 }
@@ -29,6 +32,7 @@ pub struct StoredMessage<'a> {
 const QOS: u8 = 0b11;
 const RETAIN: u8 = 1 << 2;
 const EXPIRES: u8 = 1 << 3;
+const DECISION: u8 = 1 << 4;
 
 impl<'a> StoredMessage<'a> {
     /// `message`, of which nothing is copied.
@@ -40,14 +44,16 @@ impl<'a> StoredMessage<'a> {
             qos: message.qos(),
             retain: message.retain(),
             expires: clock.to_wall(message.expires()),
+            decision: message.decision(),
             source: &[],
         }
     }
 
     /// `publication`, of which nothing is copied.
     pub fn of_publication(publication: &Publication<'a>, clock: WallClock) -> Self {
-        let &Publication { topic, properties, payload, qos, retain, expires, .. } = publication;
-        StoredMessage { topic, properties, payload, qos, retain, expires: clock.to_wall(expires), source: &[] }
+        let &Publication { topic, properties, payload, qos, retain, expires, decision, .. } = publication;
+        let expires = clock.to_wall(expires);
+        StoredMessage { topic, properties, payload, qos, retain, expires, decision, source: &[] }
     }
 
     /// It as a publication, which can be [kept](Publication::keep).
@@ -55,7 +61,7 @@ impl<'a> StoredMessage<'a> {
         let mut publication = Publication::new(self.topic, self.payload);
         (publication.properties, publication.source) = (self.properties, self.source);
         (publication.qos, publication.retain) = (self.qos, self.retain);
-        publication.expires = clock.to_time(self.expires);
+        (publication.expires, publication.decision) = (clock.to_time(self.expires), self.decision);
         publication
     }
 
@@ -67,9 +73,14 @@ impl<'a> StoredMessage<'a> {
     /// Writes what comes before its bytes.
     pub(super) fn put_head(&self, out: &mut Vec<u8>) {
         let expires = self.expires != WallTime::NEVER;
-        out.push(self.qos as u8 | if self.retain { RETAIN } else { 0 } | if expires { EXPIRES } else { 0 });
+        let flag = |is_set, flag| if is_set { flag } else { 0 };
+        let flags = flag(self.retain, RETAIN) | flag(expires, EXPIRES) | flag(self.decision.is_some(), DECISION);
+        out.push(self.qos as u8 | flags);
         if expires {
             put_number(self.expires.as_millis(), out);
+        }
+        if let Some(decision) = self.decision {
+            put_decision(decision, out);
         }
         put_number(self.topic.as_str().len() as u64, out);
         put_number(self.properties.len() as u64, out);
@@ -81,6 +92,7 @@ pub(super) struct Head {
     qos: QoS,
     retain: bool,
     expires: WallTime,
+    decision: Option<Decision>,
     topic: usize,
     properties: usize,
 }
@@ -88,7 +100,7 @@ pub(super) struct Head {
 impl Head {
     pub fn read(cursor: &mut Cursor<'_>) -> Result<Self, Wrong> {
         let flags = cursor.byte()?;
-        if flags & !(QOS | RETAIN | EXPIRES) != 0 {
+        if flags & !(QOS | RETAIN | EXPIRES | DECISION) != 0 {
             return Err("a message has flags that there are not");
         }
         let qos = QoS::from_u8(flags & QOS).ok_or("a message has QoS 3")?;
@@ -96,8 +108,9 @@ impl Head {
         if flags & EXPIRES != 0 && expires == WallTime::NEVER {
             return Err("a message expires never");
         }
+        let decision = if flags & DECISION == 0 { None } else { Some(cursor.decision()?) };
         let (topic, properties) = (cursor.length()?, cursor.length()?);
-        Ok(Head { qos, retain: flags & RETAIN != 0, expires, topic, properties })
+        Ok(Head { qos, retain: flags & RETAIN != 0, expires, decision, topic, properties })
     }
 
     /// Reads the bytes of the message: all that is left.
@@ -112,8 +125,9 @@ impl Head {
         if !are_forwarded(properties) {
             return Err("the properties of a message are none that go on to receivers");
         }
-        let Head { qos, retain, expires, .. } = self;
-        Ok(StoredMessage { topic, properties, payload: cursor.take_rest(), qos, retain, expires, source })
+        let Head { qos, retain, expires, decision, .. } = self;
+        let payload = cursor.take_rest();
+        Ok(StoredMessage { topic, properties, payload, qos, retain, expires, decision, source })
     }
 }
 
@@ -128,6 +142,7 @@ impl PartialEq for StoredMessage<'_> {
     fn eq(&self, other: &Self) -> bool {
         self.parts() == other.parts()
             && (self.qos, self.retain, self.expires) == (other.qos, other.retain, other.expires)
+            && self.decision == other.decision
     }
 }
 

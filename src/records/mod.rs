@@ -24,19 +24,20 @@
 //! |---|---|---|---|
 //! | 1 | [`Session`](Record::Session) | the header of a session: it is made, or its header replaced | place, mountpoint, client id (text each), fields |
 //! | 2 | [`Offline`](Record::Offline) | it is offline now | place; 1 if it has a will still, else 0; since, expires, will due (number each, ms since 1970) |
-//! | 3 | [`WillGone`](Record::WillGone) | its will was published or forgotten | place |
+//! | 3 | [`WillGone`](Record::WillGone) | its will was published | place, decision |
 //! | 4 | [`Subscribed`](Record::Subscribed) | a subscription was added or replaced | place, options (the byte of MQTT 5.0), identifier (number, 0: none), filter |
 //! | 5 | [`Unsubscribed`](Record::Unsubscribed) | a subscription was removed | place, filter |
 //! | 6 | [`Message`](Record::Message) | a message, and the sessions of this shard that it is for | message head, how many (number), deliveries, message |
-//! | 7 | [`Removed`](Record::Removed) | acknowledged, dropped, expired, passed on | place with key |
+//! | 7 | [`Removed`](Record::Removed) | acknowledged, dropped, expired | place with key |
 //! | 8 | [`Received`](Record::Received) | PUBREC came: the message is needed no more, only its key | place with key |
 //! | 9 | [`Renumbered`](Record::Renumbered) | it was sent, past others that wait or with another key than it had in the queue | place with the key before; the key now (number) |
 //! | 10 | [`Launched`](Record::Launched) | all that wait up to this key were sent | place with key |
-//! | 11 | [`Incoming`](Record::Incoming) | a PUBLISH of QoS 2 was taken from the client, PUBREL not yet | place with packet id |
+//! | 11 | [`Incoming`](Record::Incoming) | a PUBLISH of QoS 2 was taken from the client, PUBREL not yet | place with packet id; decision, or 0 |
 //! | 12 | [`Released`](Record::Released) | PUBREL came for it | place with packet id |
 //! | 13 | [`Ended`](Record::Ended) | nothing of the session counts any more | place |
 //! | 14 | [`Retained`](Record::Retained) | the message is the retained one of its topic | message head, mountpoint (text), message |
 //! | 15 | [`Cleared`](Record::Cleared) | the topic has none any more | mountpoint (text), topic |
+//! | 16 | [`PassedOn`](Record::PassedOn) | it went on to another session | place with key, decision |
 //!
 //! A *number* has seven bits a byte, the lowest first, all but the last with the high bit set; a ninth byte has eight bits and is the last. A *text*
 //! is its length, a number, and so many bytes of UTF-8; the last one of a body goes without its length. No number is longer than it has to be, and no
@@ -47,8 +48,10 @@
 //! that of the key (none, if it has none); bit 7 is zero. Then follow boot, shard (one byte), counter and key. So an acknowledgement has nine bytes as a
 //! rule, and fifteen at most.
 //!
-//! A *message head* is a byte (bits 0 and 1: QoS, 2: RETAIN, 3: it expires; others zero), when it expires if it does (number, ms since 1970), the lengths
-//! of its topic and of its properties (number each). The *message* is topic, properties and payload, and ends the body. Properties are those that go
+//! A *decision* is a number that is not zero: see [`DecisionNumber`](crate::numbers::DecisionNumber).
+//!
+//! A *message head* is a byte (bits 0 and 1: QoS, 2: RETAIN, 3: it expires, 4: it depends on a decision; others zero), when it expires if it does (number,
+//! ms since 1970), what it depends on if it does (place, decision), the lengths of its topic and of its properties (number each). The *message* is topic, properties and payload, and ends the body. Properties are those that go
 //! on to receivers.
 //!
 //! A *delivery* is a byte (bits 0 and 1: QoS, not 0; 2: RETAIN; 3: it was sent at once; 4: through a shared subscription; 5: one Subscription
@@ -69,6 +72,7 @@
 //! | 9 | offline, as in the record | it is online |
 //! | 10 | will: 1 if it expires, else 0; delay, expiry if it does (number, ms); mountpoint (text); message head, message | none |
 //! | 11 | what the hooks keep with it | nothing |
+//! | 12 | up to which one its decisions were made (number) | none |
 //! | 32 | kept: 0 or 1 | 1 |
 //! | 33, 55 | highest topic alias of the client, of the broker | 0 |
 //! | 34 | session expiry (ms) | for ever |
@@ -97,6 +101,11 @@
 //! A session that moves is written at its new shard with a new number: its header with field 8, what belongs to it, its header without field 8 and
 //! with field 7. From that last one on the old number counts no more, whatever is read of it and wherever. If a crash comes before it, the old one counts.
 //!
+//! A message may depend on a decision of a session: that it took it from its client, or gave it away, or that its will was published. That is recorded
+//! by its shard when all others have the message on disk, with a number that ascends for each session. If a crash comes before it, the message counts
+//! nowhere, for it comes again; that has to be recorded by who goes on, before anything else is decided: [`Contents::undecided`]. If the session has
+//! ended, nobody does it again, and it counts.
+//!
 //! A crash may leave two numbers of one subscriber id, since shards do not write at the same time. One counts: see [`Image::finish`]. The other one is
 //! [displaced](Contents::displaced), and has to be ended by who goes on: its records outlast those by which it is known that it does not count.
 //!
@@ -119,6 +128,7 @@ mod record;
 mod session_record;
 mod settings_fields;
 mod shared;
+mod shares;
 mod stored_session;
 #[cfg(test)]
 mod tests;
@@ -130,5 +140,6 @@ pub use message::StoredMessage;
 pub use offline::Offline;
 pub use record::{BadRecord, Encoded, Record};
 pub use session_record::{SessionRecord, StoredWill};
+pub use shares::Share;
 pub use stored_session::{StoredDelivery, StoredSession, StoredStage};
 pub use wall_clock::{WallClock, WallTime};

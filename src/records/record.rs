@@ -10,7 +10,8 @@ use super::options::{options_from, options_to};
 use super::session_record::SessionRecord;
 use crate::codec::PacketId;
 use crate::journal::Class;
-use crate::session::{Key, StoreNumber, Subscription};
+use crate::numbers::{DecisionNumber, StoreNumber};
+use crate::session::{Key, Subscription};
 use crate::topic::{TopicFilter, TopicName};
 
 /// One record. What each means is said in the documentation of the module above.
@@ -20,8 +21,8 @@ pub enum Record<'a> {
     Session(Box<SessionRecord<'a>>),
     /// The session is offline now.
     Offline(StoreNumber, Offline),
-    /// Its will was published or forgotten.
-    WillGone(StoreNumber),
+    /// Its will was published: a decision, on which that depends for stored sessions.
+    WillGone(StoreNumber, DecisionNumber),
     /// A subscription was added or replaced.
     Subscribed {
         /// The session.
@@ -45,8 +46,17 @@ pub enum Record<'a> {
         /// Who gets it.
         deliveries: Deliveries<'a>,
     },
-    /// A message was acknowledged, dropped, expired, or passed on.
+    /// A message was acknowledged, dropped, or has expired.
     Removed(StoreNumber, Key),
+    /// A message has gone on to another session: the copy there depends on this decision.
+    PassedOn {
+        /// The session that had it.
+        session: StoreNumber,
+        /// Its key there.
+        key: Key,
+        /// The decision.
+        decision: DecisionNumber,
+    },
     /// PUBREC came for a message: only its key is needed still, for PUBREL and PUBCOMP.
     Received(StoreNumber, Key),
     /// A message was sent that others wait before, or under another key than it was stored with.
@@ -60,8 +70,15 @@ pub enum Record<'a> {
     },
     /// All messages up to this key have been sent.
     Launched(StoreNumber, Key),
-    /// A PUBLISH of QoS 2 with this packet id was taken from the client, and its PUBREL has not come.
-    Incoming(StoreNumber, PacketId),
+    /// A PUBLISH of QoS 2 was taken from the client, and its PUBREL has not come.
+    Incoming {
+        /// The session.
+        session: StoreNumber,
+        /// The packet id.
+        id: PacketId,
+        /// The decision that messages depend on, if there are such.
+        decision: Option<DecisionNumber>,
+    },
     /// That packet id was released.
     Released(StoreNumber, PacketId),
     /// The session has ended, or is at another shard: nothing of it counts any more.
@@ -124,6 +141,9 @@ mod kind {
     pub const ENDED: u8 = 13;
     pub const RETAINED: u8 = 14;
     pub const CLEARED: u8 = 15;
+    pub const PASSED_ON: u8 = 16;
+
+    pub const LAST: u8 = PASSED_ON;
 }
 
 /// So many pieces a record has at most.
@@ -163,12 +183,13 @@ impl<'a> Record<'a> {
             Record::Session(_)
             | Record::Subscribed { .. }
             | Record::Message { .. }
-            | Record::Incoming(..)
+            | Record::Incoming { .. }
             | Record::Retained { .. } => Class::Ordinary,
             Record::Offline(..)
-            | Record::WillGone(_)
+            | Record::WillGone(..)
             | Record::Unsubscribed { .. }
             | Record::Removed(..)
+            | Record::PassedOn { .. }
             | Record::Received(..)
             | Record::Renumbered { .. }
             | Record::Launched(..)
@@ -213,7 +234,11 @@ impl<'a> Record<'a> {
                 offline.put(out);
                 (kind::OFFLINE, Tail::None)
             }
-            Record::WillGone(session) => placed(kind::WILL_GONE, session, 0, out),
+            Record::WillGone(session, decision) => {
+                put_place(session, 0, out);
+                put_number(decision.get(), out);
+                (kind::WILL_GONE, Tail::None)
+            }
             Record::Subscribed { session, filter, subscription } => {
                 put_place(session, 0, out);
                 out.push(options_to(subscription.options));
@@ -230,6 +255,11 @@ impl<'a> Record<'a> {
                 (kind::MESSAGE, Tail::Message(deliveries.as_bytes(), message))
             }
             Record::Removed(session, key) => keyed(kind::REMOVED, session, key, out),
+            Record::PassedOn { session, key, decision } => {
+                put_keyed_place(session, key, out);
+                put_number(decision.get(), out);
+                (kind::PASSED_ON, Tail::None)
+            }
             Record::Received(session, key) => keyed(kind::RECEIVED, session, key, out),
             Record::Renumbered { session, before, now } => {
                 put_keyed_place(session, before, out);
@@ -237,7 +267,11 @@ impl<'a> Record<'a> {
                 (kind::RENUMBERED, Tail::None)
             }
             Record::Launched(session, key) => keyed(kind::LAUNCHED, session, key, out),
-            Record::Incoming(session, id) => placed(kind::INCOMING, session, id.get().into(), out),
+            Record::Incoming { session, id, decision } => {
+                put_place(session, id.get().into(), out);
+                put_number(decision.map_or(0, DecisionNumber::get), out);
+                (kind::INCOMING, Tail::None)
+            }
             Record::Released(session, id) => placed(kind::RELEASED, session, id.get().into(), out),
             Record::Ended(session) => placed(kind::ENDED, session, 0, out),
             Record::Retained { mountpoint, message } => {
@@ -265,7 +299,7 @@ impl<'a> Record<'a> {
             true => Ok(record),
             false => Err("bytes are left behind it"),
         });
-        record.map_err(|what| match (1..=kind::CLEARED).contains(&kind) {
+        record.map_err(|what| match (1..=kind::LAST).contains(&kind) {
             true => BadRecord::Malformed { kind, what },
             false => BadRecord::UnknownKind(kind),
         })
@@ -275,7 +309,7 @@ impl<'a> Record<'a> {
         Ok(match kind {
             kind::SESSION => Record::Session(Box::new(SessionRecord::read(cursor)?)),
             kind::OFFLINE => Record::Offline(cursor.session()?, Offline::read(cursor)?),
-            kind::WILL_GONE => Record::WillGone(cursor.session()?),
+            kind::WILL_GONE => Record::WillGone(cursor.session()?, cursor.decision_number()?),
             kind::SUBSCRIBED => {
                 let session = cursor.session()?;
                 let options = options_from(cursor.byte()?)?;
@@ -319,8 +353,10 @@ impl<'a> Record<'a> {
         if matches!(kind, kind::INCOMING | kind::RELEASED) {
             let (session, id) = cursor.place()?;
             let id = u16::try_from(id).ok().and_then(PacketId::new).ok_or("a packet identifier is none")?;
-            let is_incoming = kind == kind::INCOMING;
-            return Ok(if is_incoming { Record::Incoming(session, id) } else { Record::Released(session, id) });
+            return Ok(match kind {
+                kind::INCOMING => Record::Incoming { session, id, decision: cursor.optional_decision()? },
+                _ => Record::Released(session, id),
+            });
         }
         let (session, key) = cursor.keyed_place()?;
         Ok(match kind {
@@ -331,6 +367,7 @@ impl<'a> Record<'a> {
                 _ => return Err("a message has got a key that is none"),
             },
             kind::LAUNCHED => Record::Launched(session, key),
+            kind::PASSED_ON => Record::PassedOn { session, key, decision: cursor.decision_number()? },
             _ => return Err("its kind is not known"),
         })
     }

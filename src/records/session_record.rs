@@ -10,7 +10,8 @@ use super::offline::Offline;
 use super::settings_fields::{default_settings, is_setting, put_settings, set};
 use super::wall_clock::{WallClock, WallTime, whole_millis};
 use crate::codec::ProtocolVersion;
-use crate::session::{Session, SessionSettings, StoreNumber, Will};
+use crate::numbers::{DecisionNumber, StoreNumber};
+use crate::session::{Session, SessionSettings, Will};
 
 /// All of a session but what has records of its own: messages, subscriptions, packet ids of the client.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,6 +47,8 @@ pub struct SessionRecord<'a> {
     pub is_arriving: bool,
     /// What the hooks keep with it, if they can write it.
     pub hook_state: Option<&'a [u8]>,
+    /// Its decisions up to this one have been made.
+    pub decided: DecisionNumber,
 }
 
 /// The will of a session as it is stored.
@@ -74,6 +77,7 @@ mod tag {
     pub const OFFLINE: u8 = 9;
     pub const WILL: u8 = 10;
     pub const HOOK_STATE: u8 = 11;
+    pub const DECIDED: u8 = 12;
 }
 
 impl<'a> SessionRecord<'a> {
@@ -95,11 +99,12 @@ impl<'a> SessionRecord<'a> {
             replaces: None,
             is_arriving: false,
             hook_state: None,
+            decided: DecisionNumber::default(),
         }
     }
 
     /// The header of `session`, whether its client is connected or not. If it is not, it has been so since `offline_since`. The caller adds
-    /// `replaces`, `is_arriving` and `hook_state`.
+    /// `replaces`, `is_arriving`, `hook_state` and `decided`.
     pub fn of<S>(session: &'a Session<S>, number: StoreNumber, offline_since: WallTime, clock: WallClock) -> Self {
         let client = &session.client;
         let offline = session.connection.is_none().then(|| Offline {
@@ -150,6 +155,9 @@ impl<'a> SessionRecord<'a> {
         if let Some(state) = self.hook_state {
             fields.put(tag::HOOK_STATE, state);
         }
+        if self.decided != DecisionNumber::default() {
+            fields.put_number(tag::DECIDED, self.decided.get());
+        }
         put_settings(&self.settings, &mut fields);
     }
 
@@ -187,6 +195,7 @@ impl<'a> SessionRecord<'a> {
             tag::OFFLINE => self.offline = Some(Offline::read(&mut value)?),
             tag::WILL => self.will = Some(StoredWill::read(&mut value)?),
             tag::HOOK_STATE => self.hook_state = Some(value.take_rest()),
+            tag::DECIDED => self.decided = DecisionNumber::from_u64(value.number()?),
             _ => return Ok(()),
         }
         if value.is_empty() { Ok(()) } else { Err("a field of a session is too long") }

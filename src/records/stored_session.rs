@@ -12,6 +12,7 @@ use super::wall_clock::{WallClock, WallTime};
 use crate::client::{Client, SubscriberId};
 use crate::codec::QoS;
 use crate::message::Message;
+use crate::numbers::{Decision, DecisionNumber};
 use crate::session::{
     Inbound, Key, Outbound, OutgoingMessage, Restored, Session, SessionSettings, StoreNumber, SubscriptionIds,
     Subscriptions, Will,
@@ -41,6 +42,8 @@ pub struct StoredSession {
     pub launched_below: u64,
     /// The first key above all that it ever had.
     pub next_key: u64,
+    /// Its decisions up to this one have been made.
+    pub decided: DecisionNumber,
     messages: BTreeMap<u64, StoredDelivery>,
     bytes: usize,
     /// Whether it is on its way from another number, and not all of it was written.
@@ -94,6 +97,11 @@ impl StoredDelivery {
         if stage == StoredStage::Queued { Restored::Waiting(message) } else { Restored::Sent(message) }
     }
 
+    /// What has to be decided before it counts, if anything has.
+    pub(super) fn decision(&self) -> Option<Decision> {
+        self.message.as_ref()?.decision()
+    }
+
     fn size(&self) -> usize {
         self.message.as_ref().map_or(0, Message::size) + self.ids.bytes()
     }
@@ -129,6 +137,7 @@ impl StoredSession {
             inbound: Inbound::default(),
             launched_below: 0,
             next_key: 0,
+            decided: record.decided,
             messages: BTreeMap::new(),
             bytes: 0,
             is_arriving: record.is_arriving,
@@ -141,7 +150,13 @@ impl StoredSession {
         let subscriptions = std::mem::replace(&mut self.subscriptions, new.subscriptions);
         let (inbound, messages) = (std::mem::take(&mut self.inbound), std::mem::take(&mut self.messages));
         let (launched_below, next_key, bytes) = (self.launched_below, self.next_key, self.bytes);
-        *self = StoredSession { subscriptions, inbound, messages, launched_below, next_key, bytes, ..new };
+        let decided = self.decided.max(new.decided);
+        *self = StoredSession { subscriptions, inbound, messages, launched_below, next_key, bytes, decided, ..new };
+    }
+
+    /// It has made a decision, if this is one, and with that all before.
+    pub(super) fn decide(&mut self, decision: Option<DecisionNumber>) {
+        self.decided = self.decided.max(decision.unwrap_or_default());
     }
 
     pub(super) fn go_offline(&mut self, offline: Offline) {
@@ -226,7 +241,7 @@ impl StoredSession {
     /// What it was offline for counts: it expires, and its will is due, when that was said. If its client was connected, both are
     /// [`Time::NEVER`], and it has to go offline now as any other does. Its [state of the hooks](Self::hook_state) is the caller's.
     pub fn into_session<S: Default>(self, slot: u16, instance: u64, clock: WallClock) -> Session<S> {
-        let StoredSession { client, settings, will, offline, subscriptions, inbound, .. } = self;
+        let StoredSession { number, client, settings, will, offline, subscriptions, inbound, decided, .. } = self;
         let hasher = subscriptions.hasher().clone();
         let (launched_below, next_key) = (self.launched_below, self.next_key);
         let messages = self.messages.into_iter().map(|(key, delivery)| delivery.restored(key, launched_below));
@@ -237,6 +252,8 @@ impl StoredSession {
             inbound,
             subscriptions,
             will,
+            stored: Some(number),
+            last_decision: decided,
             expires: when(|offline| offline.expires),
             will_due: when(|offline| offline.will_due),
             ..new

@@ -12,7 +12,6 @@ mod outbound;
 mod queue;
 mod recipient;
 mod settings;
-mod store_number;
 mod subscription_ids;
 mod subscriptions;
 mod table;
@@ -20,6 +19,7 @@ mod waiting;
 mod will;
 mod window;
 
+pub use crate::numbers::StoreNumber;
 pub use in_flight::{InFlight, Stage, packet_id};
 pub use inbound::Inbound;
 pub use key::Key;
@@ -28,7 +28,6 @@ pub use outbound::{Outbound, Restored, StallWatch};
 pub use queue::{Insert, OutgoingMessage, Queue, QueueLimits};
 pub use recipient::{PROGRAM, Recipient};
 pub use settings::SessionSettings;
-pub use store_number::StoreNumber;
 pub use subscription_ids::SubscriptionIds;
 pub use subscriptions::{Filters, Subscription, SubscriptionPortion, Subscriptions};
 pub use table::Sessions;
@@ -37,6 +36,7 @@ pub use will::Will;
 
 use crate::client::{Client, ConnectionId, SessionFound};
 use crate::memory::{Held, MemoryKind, allocated};
+use crate::numbers::DecisionNumber;
 use crate::time::Time;
 
 /// A session; one for each subscriber id that is connected or kept. `S` is what the hooks keep with it.
@@ -73,6 +73,8 @@ pub struct Session<S> {
     pub will_due: Time,
     /// Takeovers in the current window, and when that window began.
     pub takeovers: (u32, Time),
+    /// Its last decision, of those that messages depend on.
+    pub last_decision: DecisionNumber,
     /// Its memory, but for what its parts count themselves.
     pub(crate) held: Held<{ MemoryKind::Sessions as u8 }>,
 }
@@ -108,6 +110,7 @@ impl<S: Default> Session<S> {
             expires: Time::NEVER,
             will_due: Time::NEVER,
             takeovers,
+            last_decision: DecisionNumber::default(),
         }
     }
 }

@@ -49,6 +49,10 @@ pub(super) fn settle<C: Chain>(shard: &mut Shard<C>) {
     while let Some((to, committed)) = clients.persistence.as_mut().and_then(|one| one.next_news()) {
         clients.agenda.post(to, ShardMessage::Committed(committed));
     }
+    if let Some(below) = clients.persistence.as_mut().and_then(|one| one.next_decisions()) {
+        let others = (0..clients.setup.shards).filter(|shard| *shard != clients.setup.id);
+        others.for_each(|shard| clients.agenda.post(shard, ShardMessage::Decided(below)));
+    }
     while let Some((id, answer)) = clients.persistence.as_mut().and_then(|one| one.next_answer()) {
         recording::give_answer(clients, id, answer);
     }

@@ -129,7 +129,7 @@ impl<C: Chain> Clients<C> {
         let Some(session) = self.sessions.get_mut(index) else { return };
         let Some(answer) = publishing::answer(session, publish, code) else { return };
         if self.persistence.is_some() {
-            return recording::answer_publish(self, (id, index), answer, (code, reason), ShardSet::default());
+            return recording::answer_publish(self, (id, index), answer, (code, reason));
         }
         match reason {
             None => self.connections.write(id, |version, out| Ack::new(answer.1, code).encode(answer.0, version, out)),

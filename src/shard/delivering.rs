@@ -207,7 +207,8 @@ impl<C: Chain> Clients<C> {
             self.statistics.counters.messages_out += 1;
             to.queue_for_output();
             if qos > QoS::AtMostOnce && session.stored.is_some() {
-                recording::note_sent(&mut self.persistence, session, (recipient, routed.at), (qos, retain));
+                let as_ = (qos, retain, publication.decision);
+                recording::note_sent(&mut self.persistence, session, (recipient, routed.at), as_);
             }
         } else {
             let keeps = is_lossless || keeps_for_group(&self.flow, (id, qos), recipient, routed);
@@ -282,7 +283,7 @@ impl<C: Chain> Clients<C> {
             itself.for_each(|(dropped, _)| dropped.key = Key::NONE);
         }
         if stored && !key.is_none() {
-            let (persistence, as_) = (&mut self.persistence, (qos, retain));
+            let (persistence, as_) = (&mut self.persistence, (qos, retain, routed.publication.decision));
             recording::note(persistence, session, (recipient, routed.at), (key, false), as_);
         }
         if !insert.dropped.is_empty() {

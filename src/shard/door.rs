@@ -331,6 +331,11 @@ impl<C: Chain> Shard<C> {
                     persistence.letters_committed(from, committed);
                 }
             }
+            ShardMessage::Decided(below) => {
+                if let Some(persistence) = &mut pubsub.clients.persistence {
+                    persistence.decisions_made(from, below);
+                }
+            }
             ShardMessage::Counters(counted) => pubsub.clients.statistics.others[from] = *counted,
         }
     }

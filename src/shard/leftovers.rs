@@ -12,7 +12,7 @@ use super::delivering::tell_dropped;
 use super::hooks;
 use super::offering::{self, Offered, is_much_passed_on};
 use super::pubsub::PubSub;
-use super::recording;
+use super::recording::{self, Passing};
 use super::remnants::{AwayQos0, AwayShared, EndedSession, Leftover, SessionEnd};
 use super::turn;
 use super::wills::publish_of_ended;
@@ -235,7 +235,8 @@ fn see_to<C: Chain>(pubsub: &mut PubSub<C>, ended: &mut EndedSession<C::State>, 
         let Leftover { message, may_go, reason } = &left;
         match message.group.as_ref().filter(|_| *may_go) {
             Some(group) if pubsub.routing.has_other_member(mountpoint, group, true) => {
-                let seen_to = pass_on(pubsub, (mountpoint, group), &message.message, turn, until);
+                let passing = recording::pass_on(&mut pubsub.clients.persistence, &mut ended.session, message);
+                let seen_to = pass_on(pubsub, (mountpoint, group), passing, turn, until);
                 if seen_to != SeenTo::All {
                     ended.put_back = Some(left);
                     return seen_to;
@@ -254,15 +255,21 @@ fn see_to<C: Chain>(pubsub: &mut PubSub<C>, ended: &mut EndedSession<C::State>, 
 fn pass_on<C: Chain>(
     pubsub: &mut PubSub<C>,
     (mountpoint, group): (u32, &Arc<TopicFilter>),
-    message: &Message,
+    (message, passing): (Message, Passing),
     turn: Turn,
     until: Until,
 ) -> SeenTo {
-    if until == Until::End || pubsub.clients.agenda.is_stopping() {
-        pubsub.offer_to_group(mountpoint, group, message, turn, None);
-        return SeenTo::All;
+    let offered = if until == Until::End || pubsub.clients.agenda.is_stopping() {
+        pubsub.offer_to_group(mountpoint, group, &message, turn, None);
+        Offered::Gone
+    } else {
+        offering::pass_on(pubsub, (mountpoint, group), &message, turn)
+    };
+    match offered {
+        Offered::Gone => recording::has_passed_on(pubsub, passing),
+        Offered::NextTurn | Offered::NoRoom => recording::stays(&mut pubsub.clients, passing),
     }
-    match offering::pass_on(pubsub, (mountpoint, group), message, turn) {
+    match offered {
         Offered::Gone => SeenTo::All,
         Offered::NextTurn => SeenTo::Some,
         Offered::NoRoom => SeenTo::NoRoom,
@@ -316,13 +323,14 @@ fn give<C: Chain>(pubsub: &mut PubSub<C>, away: &mut AwayShared, until: Until) -
         match found {
             Look::Taken(message) => {
                 pubsub.clients.agenda.turn.did(turn::LEFTOVER);
-                let Some(group) = &message.group else { continue };
-                let seen_to = pass_on(pubsub, (mountpoint, group), &message.message, away.turn, until);
+                let session = pubsub.clients.sessions.get_mut(away.session);
+                let Some((group, session)) = message.group.as_ref().zip(session) else { continue };
+                let passing = recording::pass_on(&mut pubsub.clients.persistence, session, &message);
+                let seen_to = pass_on(pubsub, (mountpoint, group), passing, away.turn, until);
                 if seen_to != SeenTo::All {
                     away.put_back = Some(message);
                     return seen_to;
                 }
-                recording::record_passed_on(&mut pubsub.clients, away.session, message.key);
             }
             Look::Kept => {
                 kept += 1;
@@ -381,7 +389,7 @@ fn finish<C: Chain>(pubsub: &mut PubSub<C>, ended: EndedSession<C::State>) {
     if let Some(will) = will {
         publish_of_ended(pubsub, &mut session, will);
     }
-    recording::record_ended(&mut pubsub.clients, &session);
+    recording::record_ended(pubsub, &session);
     pubsub.clients.agenda.follow_up(FollowUp::SessionEnded(session.slot, subscriber, leaving));
 }
 

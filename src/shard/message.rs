@@ -166,6 +166,8 @@ pub enum ShardMessage {
     /// So many of the receiver's messages that [lead to records](ShardMessage::leads_to_records) are on disk at the sender, with all that
     /// followed from them.
     Committed(Committed),
+    /// All decisions of the sender below this count are on disk.
+    Decided(u64),
 }
 
 impl ShardMessage {

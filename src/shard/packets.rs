@@ -6,7 +6,7 @@ use super::recording;
 use super::subscriptions::News;
 use super::turn;
 use crate::client::{ConnectionId, EndReason, OneLine};
-use crate::codec::{Disconnect, Publish, ReasonCode, Subscribe, Unsubscribe};
+use crate::codec::{Disconnect, Publish, QoS, ReasonCode, Subscribe, Unsubscribe};
 use crate::connection::{PauseReason, Violation};
 use crate::handshake::expiry_at_disconnect;
 use crate::hooks::ask::{self, Resumed};
@@ -108,7 +108,7 @@ impl<C: Chain> PubSub<C> {
         let origin = Origin { session: Some(index), publisher: session.slot, policy: session.settings.shared_policy };
         let forwarded = publish.properties.forwarded();
         let (max_levels, now) = (self.clients.setup.config.limits.max_topic_levels, self.clients.agenda.now());
-        let accepted = match publishing::publication(publish, topic, &forwarded, by, raw, max_levels, now) {
+        let mut accepted = match publishing::publication(publish, topic, &forwarded, by, raw, max_levels, now) {
             Ok(accepted) => accepted,
             Err(error) => {
                 let client = &session.client.subscriber;
@@ -116,6 +116,9 @@ impl<C: Chain> PubSub<C> {
                 return self.refuse_publish(id, index, publish, Refused::by_invalid_topic());
             }
         };
+        if publish.qos == QoS::ExactlyOnce && self.clients.persistence.is_some() {
+            recording::depend_on_taking(&mut self.clients, index, &mut accepted.publication);
+        }
         let publication = &accepted.publication;
         let whose = PublishContext { origin, connection: Some(id), more_follows: raw.more_follows };
         let published = self.publish(mountpoint, publication, whose);
@@ -141,7 +144,8 @@ impl<C: Chain> PubSub<C> {
         let nobody = published.recipients == 0;
         let code = if nobody { ReasonCode::NoMatchingSubscribers } else { ReasonCode::Success };
         if clients.persistence.is_some() {
-            recording::answer_accepted(self, (id, index), publish, code, published.told);
+            let told = (published.told, publication.decision);
+            recording::answer_accepted(self, (id, index), publish, code, told);
         } else {
             clients.answer_publish(id, index, publish, code, None);
         }

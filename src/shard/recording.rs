@@ -9,11 +9,12 @@ use crate::config::QueueType;
 use crate::connection::PauseReason;
 use crate::hooks::Chain;
 use crate::message::{Message, Publication};
+use crate::numbers::{Decision, DecisionNumber};
 use crate::persistence::{Answer, Deferred, Persistence};
 use crate::publishing;
 use crate::records::Delivery;
 use crate::retained::Retention;
-use crate::session::{Key, OutgoingMessage, QueueLimits, Recipient, Session, StoreNumber, Subscription};
+use crate::session::{Key, OutgoingMessage, QueueLimits, Recipient, Session, StoreNumber, Subscription, Will};
 use crate::sharding::ShardSet;
 use crate::topic::TopicFilter;
 
@@ -32,11 +33,33 @@ fn number_of<C: Chain>(clients: &Clients<C>, index: u32) -> Option<StoreNumber> 
     clients.sessions.get(index)?.stored
 }
 
-/// Something is recorded when all that was sent to other shards so far is on disk there.
-fn defer<C: Chain>(clients: &mut Clients<C>, deferred: Deferred) {
+/// Something is recorded when all that was sent to other shards so far is on disk there, and this decision is.
+fn defer<C: Chain>(clients: &mut Clients<C>, deferred: Deferred, after: Option<DecisionNumber>) {
     if let Some(persistence) = &mut clients.persistence {
         clients.agenda.letters.iter().enumerate().for_each(|(shard, sent)| persistence.sent_letters(shard, *sent));
-        persistence.defer(deferred);
+        persistence.defer(deferred, after);
+    }
+}
+
+/// The same of something for which messages were published just now.
+fn defer_behind_messages<C: Chain>(pubsub: &mut PubSub<C>, deferred: Deferred, after: Option<DecisionNumber>) {
+    is_later(pubsub);
+    defer(&mut pubsub.clients, deferred, after);
+}
+
+/// A stored session decides something. In the same input it has to be said what, and that is recorded with it.
+fn decide<S>(persistence: &mut Option<Box<Persistence>>, session: &mut Session<S>) -> Option<Decision> {
+    let (persistence, number) = persistence.as_mut().zip(session.stored)?;
+    let decision = persistence.decide(number, session.last_decision);
+    session.last_decision = decision.number;
+    Some(decision)
+}
+
+/// A QoS 2 message of a stored session depends on being taken.
+#[cold]
+pub(super) fn depend_on_taking<C: Chain>(clients: &mut Clients<C>, index: u32, publication: &mut Publication<'_>) {
+    if let Some(session) = clients.sessions.get_mut(index) {
+        publication.depend_on(decide(&mut clients.persistence, session));
     }
 }
 
@@ -59,15 +82,15 @@ pub(super) fn record_retained<C: Chain>(
     }
 }
 
-/// A message was published here. If messages are under way here that are not delivered at once, it may be one of them: its publisher is
-/// told when they are.
-fn wait_for_later_deliveries<C: Chain>(pubsub: &mut PubSub<C>, told: &mut ShardSet) {
+/// Whether messages are under way here that are not delivered at once: what was published just now may be one of them. Then it counts as a letter to
+/// this shard itself, which is open until they are.
+fn is_later<C: Chain>(pubsub: &mut PubSub<C>) -> bool {
     let is_any_arriving = pubsub.clients.persistence.as_ref().is_some_and(|one| one.is_any_arriving);
     let is_later = is_any_arriving || !pubsub.wills.is_empty() || !pubsub.clients.delivery.fan_outs.is_empty();
     if let Some(persistence) = pubsub.clients.persistence.as_mut().filter(|_| is_later) {
         persistence.write_to_self();
-        told.insert(pubsub.clients.setup.id);
     }
+    is_later
 }
 
 /// A client has subscribed to this filter.
@@ -105,7 +128,7 @@ pub(super) fn record_client<C: Chain>(clients: &mut Clients<C>, index: u32) {
         (false, Some(number)) => {
             // It ends with its connection, and does with the broker.
             session.stored = None;
-            defer(clients, Deferred::Ended(number));
+            defer(clients, Deferred::Ended(number), None);
         }
         (false, None) => {}
     }
@@ -115,7 +138,7 @@ pub(super) fn record_client<C: Chain>(clients: &mut Clients<C>, index: u32) {
 pub(super) fn hold_output<C: Chain>(clients: &mut Clients<C>, id: ConnectionId, index: u32) {
     let is_stored = clients.sessions.get(index).is_some_and(|session| session.stored.is_some());
     let Some(persistence) = clients.persistence.as_mut().filter(|_| is_stored) else { return };
-    if persistence.answer(id, (ShardSet::default(), false), (Answer::Output, None)).is_none() {
+    if persistence.answer(id, (ShardSet::default(), false), None, Answer::Output).is_none() {
         clients.connections.pause(id, PauseReason::Commit);
     }
 }
@@ -128,15 +151,32 @@ pub(super) fn record_offline<C: Chain>(clients: &mut Clients<C>, index: u32, had
     let will_due = match &session.will {
         Some(_) => Some(session.will_due),
         // It was published: until that is on disk it counts as one that is due.
-        None => (had_will && persistence.has_open_letters()).then_some(now),
+        None => (had_will && persistence.is_anything_deferred()).then_some(now),
     };
     persistence.record_offline(number, (now, session.expires), will_due);
 }
 
-/// The will of a session was published.
-pub(super) fn record_will_gone<C: Chain>(clients: &mut Clients<C>, index: u32) {
-    if let Some(number) = number_of(clients, index) {
-        defer(clients, Deferred::WillGone(number));
+/// A will that is about to be published counts for those who are stored when it is on disk that it was.
+pub(super) fn depend_on_will<S>(
+    persistence: &mut Option<Box<Persistence>>,
+    session: &mut Session<S>,
+    will: &mut Will,
+) -> Option<Decision> {
+    let decision = decide(persistence, session)?;
+    will.message = depending(&will.message, decision);
+    Some(decision)
+}
+
+fn depending(message: &Message, decision: Decision) -> Message {
+    let mut publication = message.publication();
+    publication.depend_on(Some(decision));
+    publication.keep()
+}
+
+/// The will of a session was published, of which stored messages depend on this decision.
+pub(super) fn record_will_gone<C: Chain>(pubsub: &mut PubSub<C>, decision: Option<Decision>) {
+    if let Some(decision) = decision {
+        defer_behind_messages(pubsub, Deferred::WillGone(decision), None);
     }
 }
 
@@ -149,40 +189,84 @@ pub(super) fn record_removed<C: Chain>(clients: &mut Clients<C>, index: u32, key
     }
 }
 
-/// A message of a session has gone on to another one.
+/// A message that goes on from a stored session to another one. There it counts when it is on disk that it has gone.
+#[must_use]
+pub(super) struct Passing {
+    decision: Option<Decision>,
+    key: Key,
+    /// What it depended on before.
+    before: Option<DecisionNumber>,
+}
+
+/// A message of a session is about to go on to another one: as this, of which it has to be said whether it [has](has_passed_on) or
+/// [stays](stays).
+pub(super) fn pass_on<S>(
+    persistence: &mut Option<Box<Persistence>>,
+    session: &mut Session<S>,
+    delivery: &OutgoingMessage,
+) -> (Message, Passing) {
+    let (message, key) = (&delivery.message, delivery.key);
+    let decision = if key.is_none() { None } else { decide(persistence, session) };
+    let before = message.decision().map(|decision| decision.number);
+    let message = decision.map_or_else(|| message.clone(), |decision| depending(message, decision));
+    (message, Passing { decision, key, before })
+}
+
+pub(super) fn has_passed_on<C: Chain>(pubsub: &mut PubSub<C>, passing: Passing) {
+    if let Some(decision) = passing.decision {
+        defer_behind_messages(pubsub, Deferred::PassedOn(decision, passing.key), passing.before);
+    }
+}
+
+/// Nobody takes it now.
 #[cold]
-pub(super) fn record_passed_on<C: Chain>(clients: &mut Clients<C>, index: u32, key: Key) {
-    if let Some(number) = number_of(clients, index).filter(|_| !key.is_none()) {
-        defer(clients, Deferred::Removed(number, key));
+pub(super) fn stays<C: Chain>(clients: &mut Clients<C>, passing: Passing) {
+    if let Some((persistence, decision)) = clients.persistence.as_mut().zip(passing.decision) {
+        persistence.forget(decision);
     }
 }
 
 /// A session has ended, and what it left has gone.
-pub(super) fn record_ended<C: Chain>(clients: &mut Clients<C>, session: &Session<C::State>) {
+pub(super) fn record_ended<C: Chain>(pubsub: &mut PubSub<C>, session: &Session<C::State>) {
     if let Some(number) = session.stored {
-        defer(clients, Deferred::Ended(number));
+        defer_behind_messages(pubsub, Deferred::Ended(number), None);
     }
 }
 
 /// Answers a client, now or when what that acknowledges is on disk: what was recorded so far, and what these shards have been sent.
 pub(super) fn answer_when_stored<C: Chain>(clients: &mut Clients<C>, id: ConnectionId, told: ShardSet, answer: Answer) {
-    answer_of_message(clients, id, told, (answer, None));
+    answer_of_message(clients, id, told, (answer, Taking::Nothing));
 }
 
-/// Likewise, and what is recorded then of an incoming message.
+/// What is recorded of an incoming message with its answer.
+enum Taking {
+    Nothing,
+    /// That it was taken, by this decision.
+    New(Decision, PacketId),
+    /// It has come before.
+    Again(StoreNumber, PacketId),
+}
+
 fn answer_of_message<C: Chain>(
     clients: &mut Clients<C>,
     id: ConnectionId,
     told: ShardSet,
-    (answer, taken): (Answer, Option<(StoreNumber, PacketId)>),
+    (answer, taking): (Answer, Taking),
 ) {
     let is_gathered = !clients.delivery.batch.is_empty();
     let now = match &mut clients.persistence {
         None => Some(answer),
         Some(persistence) => {
             told.iter().for_each(|shard| persistence.sent_letters(shard, clients.agenda.letters[shard]));
-            let incoming = taken.and_then(|taken| persistence.take_incoming(taken, (told, is_gathered)));
-            persistence.answer(id, (told, is_gathered), (answer, incoming))
+            let decision = match taking {
+                Taking::Nothing => None,
+                Taking::New(decision, packet_id) => {
+                    persistence.take_incoming(decision, packet_id, (told, is_gathered));
+                    Some(decision.number)
+                }
+                Taking::Again(session, packet_id) => persistence.incoming(session, packet_id),
+            };
+            persistence.answer(id, (told, is_gathered), decision, answer)
         }
     };
     if let Some(answer) = now {
@@ -190,24 +274,26 @@ fn answer_of_message<C: Chain>(
     }
 }
 
-/// PUBACK or PUBREC for a message that was published here, which these shards have been sent.
+/// PUBACK or PUBREC for a message that was published here, which these shards have been sent, and which depends on this decision.
 #[inline(never)]
 pub(super) fn answer_accepted<C: Chain>(
     pubsub: &mut PubSub<C>,
     (id, index): (ConnectionId, u32),
     publish: &Publish<'_>,
     code: ReasonCode,
-    mut told: ShardSet,
+    (mut told, decision): (ShardSet, Option<Decision>),
 ) {
     if publish.qos == QoS::AtMostOnce {
         return;
     }
-    wait_for_later_deliveries(pubsub, &mut told);
+    if is_later(pubsub) {
+        told.insert(pubsub.clients.setup.id);
+    }
     let clients = &mut pubsub.clients;
     let Some(session) = clients.sessions.get_mut(index) else { return };
-    if let Some(answer) = publishing::answer(session, publish, code) {
-        answer_publish(clients, (id, index), answer, (code, None), told);
-    }
+    let Some((kind, packet_id)) = publishing::answer(session, publish, code) else { return };
+    let taking = decision.map_or(Taking::Nothing, |decision| Taking::New(decision, packet_id));
+    answer_of_message(clients, id, told, (Answer::Ack(kind, packet_id, code), taking));
 }
 
 /// PUBREC for a QoS 2 message that has come before: whatever was sent to other shards for it then, it is on disk.
@@ -219,24 +305,24 @@ pub(super) fn answer_repeated<C: Chain>(
 ) {
     let told = all_shards(clients);
     let Some(session) = clients.sessions.get_mut(index) else { return };
-    if let Some(answer) = publishing::answer(session, publish, ReasonCode::Success) {
-        answer_publish(clients, (id, index), answer, (ReasonCode::Success, None), told);
-    }
+    let Some((kind, packet_id)) = publishing::answer(session, publish, ReasonCode::Success) else { return };
+    let taking = session.stored.map_or(Taking::Nothing, |number| Taking::Again(number, packet_id));
+    answer_of_message(clients, id, told, (Answer::Ack(kind, packet_id, ReasonCode::Success), taking));
 }
 
-/// PUBACK or PUBREC. That a QoS 2 message was taken is recorded, too.
+/// PUBACK or PUBREC for a message that nobody gets. That a QoS 2 message was taken is recorded nevertheless, if it was not refused.
 #[inline(never)]
 pub(super) fn answer_publish<C: Chain>(
     clients: &mut Clients<C>,
     (id, index): (ConnectionId, u32),
     answer: (AckKind, PacketId),
     (code, reason): (ReasonCode, Option<&str>),
-    told: ShardSet,
 ) {
     let (kind, packet_id) = answer;
-    let Some(session) = clients.sessions.get(index) else { return };
     let is_taken = kind == AckKind::Pubrec && !code.is_error();
-    let taken = session.stored.filter(|_| is_taken).map(|number| (number, packet_id));
+    let Some(session) = clients.sessions.get_mut(index) else { return };
+    let decision = if is_taken { decide(&mut clients.persistence, session) } else { None };
+    let taking = decision.map_or(Taking::Nothing, |decision| Taking::New(decision, packet_id));
     let answer = match reason {
         None => Answer::Ack(kind, packet_id, code),
         Some(reason) => {
@@ -246,7 +332,7 @@ pub(super) fn answer_publish<C: Chain>(
             Answer::Packet(packet.into())
         }
     };
-    answer_of_message(clients, id, told, (answer, taken));
+    answer_of_message(clients, id, ShardSet::default(), (answer, taking));
 }
 
 /// A retained message of QoS 2 for a stored session waits in its queue until that is on disk, whatever the limits of that are. False if
@@ -266,7 +352,7 @@ pub(super) fn store_retained<C: Chain>(
     let delivery = OutgoingMessage { key, ..recipient.delivery(publication, qos, true) };
     let order = session.settings.queue.order;
     session.outbound.queue.push_in_portions(delivery, &QueueLimits::unlimited(order), true, now, usize::MAX);
-    note(&mut clients.persistence, session, (recipient, 0), (key, false), (qos, true));
+    note(&mut clients.persistence, session, (recipient, 0), (key, false), (qos, true, publication.decision));
     record_delivered(clients, std::iter::once(publication));
     true
 }
@@ -333,7 +419,7 @@ pub(super) fn note_sent<S>(
     persistence: &mut Option<Box<Persistence>>,
     session: &Session<S>,
     recipient: (&Recipient, usize),
-    as_: (QoS, bool),
+    as_: (QoS, bool, Option<Decision>),
 ) {
     if let Some(key) = session.outbound.last_key() {
         note(persistence, session, recipient, (key, true), as_);
@@ -348,11 +434,11 @@ pub(super) fn note<S>(
     session: &Session<S>,
     (recipient, at): (&Recipient, usize),
     (key, is_sent): (Key, bool),
-    (qos, retain): (QoS, bool),
+    (qos, retain, decision): (QoS, bool, Option<Decision>),
 ) {
     let Some((persistence, number)) = persistence.as_mut().zip(session.stored) else { return };
     let group = recipient.group.as_ref().map(|group| group.as_str());
     let ids = recipient.ids[..].into();
     let delivery = Delivery { session: number, key, qos, retain, is_sent, ids, group };
-    persistence.note(at, &delivery, (recipient.session, session.instance));
+    persistence.note(at, &delivery, (recipient.session, session.instance), decision.map(|decision| decision.number));
 }

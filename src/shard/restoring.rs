@@ -49,9 +49,11 @@ impl<C: Chain> Shard<C> {
         pubsub.retained.apply(own, mountpoint, message.clone(), limits);
     }
 
-    /// Whether the other shards know what restored sessions have subscribed to.
+    /// Whether the other shards know what restored sessions have subscribed to, and what this one had to record first is on disk: what does not count
+    /// any more must not come back, whatever is decided from now on.
     pub fn is_restored(&self) -> bool {
-        self.pubsub.subscribing.announcements.are_complete()
+        let is_settled = self.pubsub.clients.persistence.as_ref().is_none_or(|persistence| persistence.is_settled());
+        is_settled && self.pubsub.subscribing.announcements.are_complete()
     }
 }
 

@@ -57,7 +57,7 @@ fn rewrite_session<C: Chain>(clients: &mut Clients<C>, index: u32) -> Cursor {
     let Some(number) = session.stored else { return Cursor::Session(index + 1) };
     persistence.record_session(number, session, agenda.now());
     for id in session.inbound.ids() {
-        if !persistence.is_incoming(number, id) {
+        if persistence.incoming(number, id).is_none() {
             persistence.record_incoming(number, id);
         }
     }

@@ -76,14 +76,15 @@ fn pass_on<C: Chain>(pubsub: &mut PubSub<C>, index: u32) -> bool {
         let is_next =
             |delivery: &OutgoingMessage| delivery.qos > QoS::AtMostOnce && delivery.group.as_ref() == Some(&group);
         let taken = session.outbound.queue.take_first(is_next);
-        let Some(OutgoingMessage { message, key, .. }) = taken else { return took };
+        let Some(delivery) = taken else { return took };
+        let (message, passing) = recording::pass_on(&mut pubsub.clients.persistence, session, &delivery);
         if let Some(member) = here {
             took = true;
             give_to_member(pubsub, (mountpoint, &group), &member, &message, (turn, None));
         } else if let Some(shard) = shard {
             send_on(pubsub, shard, (mountpoint, &group), message, turn, None);
         }
-        recording::record_passed_on(&mut pubsub.clients, index, key);
+        recording::has_passed_on(pubsub, passing);
     }
     took
 }

@@ -44,7 +44,8 @@ impl ShardMessage {
             | ShardMessage::MakeRoom
             | ShardMessage::Publisher { .. }
             | ShardMessage::WillsPublished
-            | ShardMessage::Committed(_) => 0,
+            | ShardMessage::Committed(_)
+            | ShardMessage::Decided(_) => 0,
         };
         size_of::<ShardMessage>() + held
     }

@@ -23,15 +23,16 @@ impl<C: Chain> PubSub<C> {
     pub(super) fn publish_will_of(&mut self, index: u32) {
         let Some(session) = self.clients.sessions.get_mut(index) else { return };
         session.will_due = Time::NEVER;
-        let Some(will) = session.will.take() else { return };
+        let Some(mut will) = session.will.take() else { return };
         let client = session.client.clone();
         note_published(session);
+        let decision = recording::depend_on_will(&mut self.clients.persistence, session, &mut will);
         let due = due(session, Some(index), will.clone());
         route(self, due);
+        recording::record_will_gone(self, decision);
         let Some(session) = self.clients.sessions.get_mut(index) else { return };
         let notified = tell_will(&mut self.clients.chain, &client, &mut session.state, &will);
         self.clients.notified(index, notified);
-        recording::record_will_gone(&mut self.clients, index);
     }
 }
 
@@ -48,8 +49,10 @@ fn due<S>(session: &Session<S>, place: Option<u32>, will: Will) -> DueWill {
 }
 
 /// Routes the will of a session that has ended, and is not in the table any more.
-pub(super) fn publish_of_ended<C: Chain>(pubsub: &mut PubSub<C>, session: &mut Session<C::State>, will: Will) {
+pub(super) fn publish_of_ended<C: Chain>(pubsub: &mut PubSub<C>, session: &mut Session<C::State>, mut will: Will) {
+    let decision = recording::depend_on_will(&mut pubsub.clients.persistence, session, &mut will);
     route(pubsub, due(session, None, will.clone()));
+    recording::record_will_gone(pubsub, decision);
     let clients = &mut pubsub.clients;
     let notified = tell_will(&mut clients.chain, &session.client, &mut session.state, &will);
     clients.notified_about(&session.client.subscriber, notified);

@@ -178,17 +178,18 @@ pub fn with_stores<C: Chain>(mut world: World<C>, mut stores: Stores) -> World<C
         }
     }
     let mut contents = image.finish();
-    for stored in contents.sessions() {
-        let (was_online, number) = (stored.offline.is_none(), stored.number);
-        let shard = owner_of(&stored.client.subscriber, shards, SEED);
-        let mut session = stored.into_session(0, 0, wall);
-        session.stored = Some(number);
-        world.shards[shard].restore(session, was_online);
+    let last_decision = contents.last_decision();
+    let mut shares = contents.shares(shards, SEED);
+    for (shard, share) in shares.iter_mut().enumerate() {
+        for stored in std::mem::take(&mut share.sessions) {
+            let was_online = stored.offline.is_none();
+            world.shards[shard].restore(stored.into_session(0, 0, wall), was_online);
+        }
     }
     for (mountpoint, message) in contents.into_retained() {
         world.shards.iter_mut().for_each(|shard| shard.restore_retained(&mountpoint, &message));
     }
-    for (shard, journal) in journals.into_iter().enumerate() {
+    for (shard, (journal, share)) in journals.into_iter().zip(shares).enumerate() {
         let clock = stores.clock.clone();
         let clock = Box::new(move || clock.get());
         let (boot, sync) = (stores.boot, stores.settings.sync);
@@ -200,7 +201,9 @@ pub fn with_stores<C: Chain>(mut world: World<C>, mut stores: Stores) -> World<C
             durability,
             clock,
             wall,
-            replaced: Vec::new(),
+            displaced: share.displaced,
+            undecided: share.undecided,
+            last_decision,
         });
     }
     world.stores = Some(Box::new(stores));

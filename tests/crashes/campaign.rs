@@ -61,7 +61,6 @@ pub struct Outcome {
     pub published: u64,
     pub received: u64,
     pub shared_twice: usize,
-    pub came_twice: u32,
     /// In payloads.
     pub bytes: u64,
     pub slowest_start: Duration,
@@ -113,14 +112,12 @@ pub fn run(plan: Plan, directory: PathBuf) -> Outcome {
     let power = mounted.unwrap_or_else(|error| panic!("a disk has to be mounted: {error}"));
     let queue = if plan.is_lifo { "queue_type = \"lifo\"\n" } else { "" };
     let place = Place::new(directory.clone(), &disk, plan.shards, [queue, &storage]);
-    // Shards record a message each for itself: if the broker ends when one has done so, and that it was taken is not recorded, it is published
-    // once more to all of them.
     let mut common = Common::default();
-    (common.may_come_twice, common.is_ordered) = (plan.shards > 1, !plan.is_lifo);
+    common.is_ordered = !plan.is_lifo;
     let publishers = (0..plan.publishers).map(|index| Publisher::new(index, rng.fork())).collect();
     let testators = plan.publishers..plan.publishers + TESTATORS;
     let mut logs: Vec<_> = (0..testators.end).map(|_| Mutex::default()).collect();
-    let testators = testators.map(|index| Testator::new(index, plan.shards == 1, rng.fork())).collect();
+    let testators = testators.map(|index| Testator::new(index, rng.fork())).collect();
     let sleepers = (0..SLEEPERS).map(|index| Sleeper::new(index, plan.shards == 1, rng.fork())).collect();
     let mut subscribers = Vec::new();
     let mut tallies = Vec::new();
@@ -178,7 +175,6 @@ pub fn run(plan: Plan, directory: PathBuf) -> Outcome {
     let is_due = |log: &Log| log.sent.iter().filter(|will| will.acked.is_some()).count();
     campaign.outcome.wills = wills.map(|log| is_due(&log.lock().expect("nobody panics"))).sum();
     campaign.outcome.slept = campaign.sleepers.iter().fold((0, 0), |sum, one| (sum.0 + one.expired, sum.1 + one.kept));
-    campaign.outcome.came_twice = campaign.common.came_twice();
     campaign.outcome.faults.extend(campaign.common.faults());
     if let Some(power) = campaign.power {
         campaign.outcome.forgotten = power.forgotten;

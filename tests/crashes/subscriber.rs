@@ -414,7 +414,7 @@ pub fn count(tally: &mut Tally, mark: Mark, topic: &str, may_be_late: bool, how:
     *count = count.saturating_add(1);
     let (who, count) = (&tally.client_id, *count);
     if count > 1 && mark.qos == QoS::ExactlyOnce && tally.qos == QoS::ExactlyOnce {
-        common.twice(format!("{who}: {mark:?} {topic} came {count} times; {how}"));
+        common.fault(format!("{who}: {mark:?} {topic} came {count} times; {how}"));
     }
     let shared = tally.filters.iter().any(|filter| filter.group.is_some() && topic.starts_with(filter.kind.letter()));
     if count == 1 && !shared && !may_be_late && common.is_ordered {

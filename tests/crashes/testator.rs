@@ -5,9 +5,6 @@
 //! | breaks, is taken over, or the broker dies | is published once | is published, if the client stays away for as long | is not, if the client comes back |
 //! | ends with DISCONNECT, and the broker serves the next one | is not published | likewise | likewise |
 //! | ends with DISCONNECT, and the broker dies | may be published | likewise | likewise |
-//!
-//! With several shards, one more may be lost: if the client comes back, what is recorded of its session then has the new will, and the old one, which was
-//! published to other shards, may not be on disk there.
 
 use std::io;
 use std::sync::Mutex;
@@ -41,14 +38,13 @@ pub struct Testator {
     index: u16,
     client_id: String,
     last: Option<Last>,
-    one_shard: bool,
     rng: Rng,
 }
 
 impl Testator {
     /// The client with this number among all who publish.
-    pub fn new(index: u16, one_shard: bool, rng: Rng) -> Self {
-        Testator { index, client_id: format!("testator-{index}"), last: None, one_shard, rng }
+    pub fn new(index: u16, rng: Rng) -> Self {
+        Testator { index, client_id: format!("testator-{index}"), last: None, rng }
     }
 
     /// Comes and goes until the broker is killed.
@@ -123,9 +119,7 @@ impl Testator {
 
     /// It is about to connect again: a delayed will is not published any more, or was already.
     fn comes_back(&self, log: &Mutex<Log>) {
-        if let Some(Last { number, delay, .. }) = self.last
-            && (delay == 1 || !self.one_shard)
-        {
+        if let Some(Last { number, delay: 1, .. }) = self.last {
             log.lock().expect("nobody panics").sent[number].acked = None;
         }
     }

@@ -18,7 +18,7 @@ use source::{Source, entries};
 /// The floors, lowest first.
 const FLOORS: &[&[&str]] = &[
     &["time", "octets"],
-    &["random", "credit", "memory", "journal"],
+    &["random", "credit", "memory", "journal", "numbers"],
     &["tables"],
     &["deadlines", "topic", "codec"],
     &["config"],

@@ -8,11 +8,12 @@ use super::writer::{Seen, SeenMessage, Whole, Writer};
 use super::*;
 use crate::codec::{PacketId, QoS};
 use crate::message::Publication;
+use crate::numbers::{Decision, DecisionNumber, StoreNumber};
 use crate::records::{
     Contents, Counts, Delivery, DeliveryBuffer, Image, SessionRecord, StoredDelivery, StoredIds, StoredMessage,
     StoredSession, WallClock, WallTime,
 };
-use crate::session::{Key, StoreNumber, Subscription, SubscriptionPortion};
+use crate::session::{Key, Subscription, SubscriptionPortion};
 use crate::time::Time;
 use crate::topic::TopicName;
 
@@ -202,9 +203,50 @@ fn a_message_is_held_once_for_all_its_sessions() {
 #[test]
 fn what_is_about_nobody_is_counted() {
     let unknown = StoreNumber::new(1, 0, 1);
-    let records = [Record::Removed(unknown, Key::new(1)), Record::WillGone(unknown), Record::Ended(unknown)];
+    let records = [
+        Record::Removed(unknown, Key::new(1)),
+        Record::WillGone(unknown, DecisionNumber::new(1, 0)),
+        Record::Ended(unknown),
+    ];
     let records = records.map(|record| Stored::of(&record));
     let (read, counts, displaced) = whole(image(&records).finish());
     assert_eq!((read, displaced), (Whole::default(), Vec::new()));
     assert_eq!((counts.records, counts.passed_over), (3, 2), "that it has ended is no news");
+}
+
+/// Messages that depend on a decision count when it was made, or if nobody can make it any more; whichever shard they are at, in whatever order its
+/// records are read.
+#[test]
+fn what_was_not_decided_does_not_count() {
+    let (publisher, gone, subscriber) =
+        (StoreNumber::new(1, 0, 1), StoreNumber::new(1, 0, 2), StoreNumber::new(1, 1, 1));
+    let header = |number, name| Stored::of(&Record::Session(Box::new(SessionRecord::new(number, "", name))));
+    let message = |session, count, key| {
+        let mut publication = Publication::new(TopicName::trusted("t"), b"payload");
+        publication.decision = Some(Decision { session, number: DecisionNumber::new(count, 0) });
+        let message = StoredMessage::of_publication(&publication, WallClock::new(Time::ZERO, WallTime::default()));
+        let mut deliveries = DeliveryBuffer::default();
+        let (ids, qos, key) = (StoredIds::from(&[][..]), QoS::ExactlyOnce, Key::new(key));
+        let session = subscriber;
+        deliveries.push(&Delivery { session, key, qos, retain: false, is_sent: false, ids, group: None });
+        Stored::of(&Record::Message { message, deliveries: deliveries.deliveries() })
+    };
+    let id = PacketId::MIN;
+    let made = Stored::of(&Record::Incoming { session: publisher, id, decision: Some(DecisionNumber::new(5, 0)) });
+    let at_publisher = [header(publisher, "publisher"), header(gone, "gone"), made, Stored::of(&Record::Ended(gone))];
+    let at_subscriber = [
+        header(subscriber, "subscriber"),
+        message(publisher, 4, 0),
+        message(publisher, 5, 1),
+        message(publisher, 6, 2),
+        message(gone, 9, 3),
+    ];
+    for journals in [[&at_publisher[..], &at_subscriber], [&at_subscriber, &at_publisher]] {
+        let mut contents = image(journals.concat().iter()).finish();
+        assert_eq!(contents.undecided(), [(subscriber, Key::new(2))]);
+        assert_eq!(contents.last_decision(), DecisionNumber::new(9, 0));
+        let session = contents.sessions().find(|session| session.number == subscriber).expect("it is there");
+        assert_eq!(session.messages().keys().copied().collect::<Vec<_>>(), [0, 1, 3]);
+        assert_eq!(session.next_key, 3 + 1, "its keys are not used again");
+    }
 }

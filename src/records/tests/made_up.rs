@@ -7,13 +7,14 @@ use super::super::*;
 use crate::codec::{PacketId, ProtocolVersion, QoS, RetainHandling, SubscriptionOptions};
 use crate::config::{Limit, QueueType, SharedPolicy};
 use crate::message::Publication;
+use crate::numbers::{Decision, DecisionNumber, StoreNumber};
 use crate::random::Random;
-use crate::session::{Key, QueueLimits, SessionSettings, StoreNumber, Subscription};
+use crate::session::{Key, QueueLimits, SessionSettings, Subscription};
 use crate::time::Time;
 use crate::topic::TopicName;
 
 /// The kinds of records.
-pub const KINDS: u8 = 15;
+pub const KINDS: u8 = 16;
 
 /// What a made-up record borrows.
 pub struct Pool {
@@ -57,6 +58,10 @@ fn key(random: &mut Random) -> Key {
 
 fn packet_id(random: &mut Random) -> PacketId {
     PacketId::new(1 + number(65_534, random) as u16).expect("not zero")
+}
+
+fn decision_number(random: &mut Random) -> DecisionNumber {
+    DecisionNumber::from_u64(1 + number(u64::MAX - 1, random))
 }
 
 fn wall_time(random: &mut Random) -> WallTime {
@@ -109,6 +114,9 @@ impl Pool {
         let mut message = StoredMessage::of_publication(&publication, clock);
         message.properties = one(&PROPERTIES, random);
         (message.qos, message.retain, message.expires) = (qos(random), flag(random), wall_time(random));
+        let decision =
+            |random: &mut Random| Decision { session: store_number(random), number: decision_number(random) };
+        message.decision = optional(random, decision);
         message
     }
 
@@ -138,6 +146,7 @@ impl Pool {
             replaces: optional(random, store_number),
             is_arriving: flag(random),
             hook_state: optional(random, |random| &*self.payloads[random.below(3)]),
+            decided: DecisionNumber::from_u64(number(u64::MAX, random)),
             ..record
         }
     }
@@ -148,7 +157,7 @@ impl Pool {
         match kind {
             1 => Record::Session(Box::new(self.session(random))),
             2 => Record::Offline(session, offline(random)),
-            3 => Record::WillGone(session),
+            3 => Record::WillGone(session, decision_number(random)),
             4 => {
                 let options = SubscriptionOptions {
                     qos: qos(random),
@@ -165,7 +174,10 @@ impl Pool {
             8 => Record::Received(session, key(random)),
             9 => Record::Renumbered { session, before: key(random), now: key(random) },
             10 => Record::Launched(session, key(random)),
-            11 => Record::Incoming(session, packet_id(random)),
+            11 => {
+                let decision = optional(random, decision_number);
+                Record::Incoming { session, id: packet_id(random), decision }
+            }
             12 => Record::Released(session, packet_id(random)),
             13 => Record::Ended(session),
             14 => {
@@ -173,6 +185,7 @@ impl Pool {
                 message.payload = b"retained";
                 Record::Retained { mountpoint: self.text(random), message }
             }
+            16 => Record::PassedOn { session, key: key(random), decision: decision_number(random) },
             _ => {
                 let topic = TopicName::trusted(one(&TOPICS, random));
                 Record::Cleared { mountpoint: self.text(random), topic }

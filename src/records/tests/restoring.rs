@@ -211,7 +211,7 @@ fn a_session_comes_back_as_it_was() {
         worked.session.subscriptions.put(filter, subscription);
     }
     let ids = [1, 65_535].map(|id| PacketId::new(id).expect("not zero"));
-    ids.iter().for_each(|id| worked.write(&Record::Incoming(NUMBER, *id)));
+    ids.iter().for_each(|id| worked.write(&Record::Incoming { session: NUMBER, id: *id, decision: None }));
 
     let later = WallClock::new(Time::ZERO, WallTime::from_millis(1_700_000_001_000));
     let again = restored(&worked.records, later);

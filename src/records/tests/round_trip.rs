@@ -6,6 +6,7 @@ use super::made_up::{KINDS, Pool};
 use super::*;
 use crate::codec::{PacketId, QoS};
 use crate::message::Publication;
+use crate::numbers::DecisionNumber;
 use crate::random::Random;
 use crate::records::{
     BadRecord, Delivery, DeliveryBuffer, SessionRecord, StoredIds, StoredMessage, WallClock, WallTime,
@@ -91,6 +92,10 @@ fn what_makes_no_sense_is_refused() {
         (11, &[0x30, 1, 2, 3, 0, 0, 1]),
         (14, b"\x00\x01\x00\x00t"),
         (15, b"\x00"),
+        // Decisions without numbers.
+        (3, &[0, 1, 2, 3, 0]),
+        (16, &[0x10, 1, 2, 3, 8, 0]),
+        (6, b"\x10\x00\x01\x02\x03\x00\x01\x00\x01\x01\x10\x01\x02\x03\x01t"),
     ];
     for (kind, body) in bad {
         let read = Record::decode(*kind, body);
@@ -99,6 +104,8 @@ fn what_makes_no_sense_is_refused() {
     let good: &[(u8, &[u8])] = &[
         (6, b"\x00\x01\x00\x01\x01\x10\x01\x02\x03\x01t"),
         (9, &[0x10, 1, 2, 3, 8, 6]),
+        (6, b"\x10\x00\x01\x02\x03\x07\x01\x00\x01\x01\x10\x01\x02\x03\x01t"),
+        (11, &[0x10, 1, 2, 3, 1, 0]),
         (14, b"\x00\x01\x00\x00tx"),
         (15, b"\x00t"),
     ];
@@ -139,6 +146,7 @@ fn frequent_records_are_small() {
     assert!(size(Record::Removed(largest, Key::new((1 << 48) - 2))) <= 16);
     let usual = StoreNumber::new(40, 3, 100_000);
     let (id, key) = (PacketId::MAX, Key::new(1_000_000));
+    let decision = Some(DecisionNumber::new(1_000_000, 3));
     let mut deliveries = DeliveryBuffer::default();
     deliveries.push(&delivery(usual, 1_000_000));
     let publication = Publication::new(TopicName::trusted("a/topic/of/usual/length"), &[0; 128]);
@@ -148,7 +156,8 @@ fn frequent_records_are_small() {
         ("removed", size(Record::Removed(usual, key))),
         ("launched", size(Record::Launched(usual, key))),
         ("renumbered", size(Record::Renumbered { session: usual, before: key, now: Key::new(1_000_001) })),
-        ("incoming", size(Record::Incoming(usual, id))),
+        ("incoming", size(Record::Incoming { session: usual, id, decision })),
+        ("passed on", size(Record::PassedOn { session: usual, key, decision: DecisionNumber::new(1_000_000, 3) })),
         ("ended", size(Record::Ended(usual))),
         (
             "message to one, less its bytes",

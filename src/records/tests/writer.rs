@@ -6,8 +6,9 @@ use super::super::*;
 use super::Stored;
 use crate::codec::{PacketId, ProtocolVersion, QoS, SubscriptionOptions};
 use crate::message::Publication;
+use crate::numbers::{DecisionNumber, StoreNumber};
 use crate::random::Random;
-use crate::session::{Key, StoreNumber, Subscription};
+use crate::session::{Key, Subscription};
 use crate::time::Time;
 use crate::topic::TopicName;
 
@@ -56,6 +57,10 @@ const CLIENTS: usize = 6;
 const TOPICS: [&str; 3] = ["a", "a/b", "c"];
 const FILTERS: [&str; 4] = ["a", "a/#", "+", "$share/g/a/b"];
 const MOUNTPOINT: &str = "m";
+
+fn incoming(session: StoreNumber, id: u16) -> Record<'static> {
+    Record::Incoming { session, id: PacketId::new(id).expect("not zero"), decision: None }
+}
 
 fn never() -> WallClock {
     WallClock::new(Time::ZERO, WallTime::default())
@@ -177,7 +182,7 @@ impl Writer {
             9 => self.launch(number),
             10 => {
                 let id = 1 + self.random.below(9) as u16;
-                self.write_of(number, &Record::Incoming(number, PacketId::new(id).expect("not zero")));
+                self.write_of(number, &incoming(number, id));
                 self.seen(number).incoming.insert(id);
             }
             11 => {
@@ -186,7 +191,7 @@ impl Writer {
                 self.seen(number).incoming.remove(&id);
             }
             _ => {
-                self.write_of(number, &Record::WillGone(number));
+                self.write_of(number, &Record::WillGone(number, DecisionNumber::new(1, 0)));
                 self.seen(number).has_will = false;
             }
         }
@@ -373,7 +378,7 @@ impl Writer {
             self.write(shard, &Record::Message { message, deliveries: deliveries.deliveries() });
         }
         for id in &seen.incoming {
-            self.write(shard, &Record::Incoming(number, PacketId::new(*id).expect("not zero")));
+            self.write(shard, &incoming(number, *id));
         }
         if let Some(last) = seen.launched_below.checked_sub(1) {
             self.write(shard, &Record::Launched(number, Key::new(last)));

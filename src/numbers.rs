@@ -1,4 +1,4 @@
-//! Which session of the store a record is about.
+//! Numbers that are in a store on disk: which session a record is about, and which decision of it a message depends on.
 
 use std::fmt;
 use std::num::NonZeroU64;
@@ -59,6 +59,49 @@ impl fmt::Debug for StoreNumber {
     }
 }
 
+/// A message counts when it is on disk that a session has decided so. Till then it is on the disks of the shards that are to have it, and nobody
+/// is sent it who may get it once only. After a crash it counts nowhere if that was not decided: its source has it still, and does the same again.
+///
+/// A session decides about what its client publishes with QoS 2, about its will, and about messages that it leaves to others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// The session that decides.
+    pub session: StoreNumber,
+    /// Which of its decisions: later ones have higher numbers.
+    pub number: DecisionNumber,
+}
+
+/// The number of a decision: the lower eight bits are the shard that gave it, the others its count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DecisionNumber(u64);
+
+impl DecisionNumber {
+    /// Number `count` of `shard`. Numbers begin at one, there is none with the count 0.
+    pub const fn new(count: u64, shard: u8) -> Self {
+        DecisionNumber(count << 8 | shard as u64)
+    }
+
+    /// That with this number.
+    pub const fn from_u64(number: u64) -> Self {
+        DecisionNumber(number)
+    }
+
+    /// As one number: count (56 bits), shard (8).
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+
+    /// The shard that has given it, in the boot in which it was given.
+    pub const fn shard(self) -> u8 {
+        self.0 as u8
+    }
+
+    /// Its count: no other decision of the shard had it in any boot, and those of one session ascend wherever they were given.
+    pub const fn count(self) -> u64 {
+        self.0 >> 8
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -70,5 +113,8 @@ mod tests {
         assert_eq!(StoreNumber::from_u64(number.get()), Some(number));
         assert_eq!(StoreNumber::new(1, 2, 3).to_string(), "1.2.3");
         assert_eq!([0, (1 << 40) - 1].map(StoreNumber::from_u64), [None, None], "there is no boot 0");
+        let number = DecisionNumber::new((1 << 56) - 1, 255);
+        assert_eq!((number.count(), number.shard()), ((1 << 56) - 1, 255));
+        assert!(DecisionNumber::new(2, 0) > DecisionNumber::new(1, 255), "the count comes first");
     }
 }

@@ -28,6 +28,9 @@ use crate::target::{ClientShards, Target};
 /// How long a broker may take until it accepts a client.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// A broker that has written nothing for so long has prepared what it needs.
+const QUIET: Duration = Duration::from_millis(700);
+
 /// A broker to measure.
 #[derive(Clone, Debug)]
 pub struct Broker {
@@ -142,6 +145,7 @@ impl Broker {
         };
         let mut running = Running { child, address: (Ipv4Addr::LOCALHOST, port).into(), dir, placement };
         running.wait_until_ready(&self.name, interrupt)?;
+        running.wait_until_prepared(interrupt)?;
         Ok(running)
     }
 
@@ -225,6 +229,24 @@ impl Running {
                 return Err(Failure::Broker(format!("{name} accepts nobody ({refusal}): {}", self.end_of_log())));
             }
             thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Waits until it has written what it writes in advance, if it has a store: until it writes nothing.
+    fn wait_until_prepared(&self, interrupt: &Interrupt) -> Result<(), Failure> {
+        if !self.dir.join(STORE).exists() {
+            return Ok(());
+        }
+        let (processes, deadline) = (ProcessTree::of(self.child.id())?, Instant::now() + START_TIMEOUT);
+        let mut before = None;
+        loop {
+            let written = Some(processes.written()?);
+            if written == before || Instant::now() > deadline {
+                return Ok(());
+            }
+            before = written;
+            interrupt.check()?;
+            thread::sleep(QUIET);
         }
     }
 

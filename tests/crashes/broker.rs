@@ -43,6 +43,11 @@ impl Place {
         Place { directory, config, port }
     }
 
+    /// Keeps a text beside the logs.
+    pub fn note(&self, name: &str, text: &str) {
+        fs::write(self.directory.join(name), text).expect("a file can be written");
+    }
+
     pub fn spawn(&self, name: &str) -> Starting {
         let log = self.directory.join(format!("{name}.log"));
         let file = File::create(&log).expect("a file can be made");
@@ -109,6 +114,17 @@ impl Broker {
         }
         self.kill();
         Err("it does not stop".to_owned())
+    }
+
+    /// What its threads wait for, for who looks at a broker that hangs.
+    pub fn threads(&self) -> String {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).into_iter().flatten().flatten();
+        let read = |path: PathBuf| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+        let lines = tasks.map(|task| {
+            let [name, waits, stack] = ["comm", "wchan", "stack"].map(|file| read(task.path().join(file)));
+            format!("{name}: {waits}\n{stack}\n")
+        });
+        lines.collect()
     }
 
     /// Everything it has logged.

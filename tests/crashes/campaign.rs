@@ -117,7 +117,7 @@ pub fn run(plan: Plan, directory: PathBuf) -> Outcome {
     let publishers = (0..plan.publishers).map(|index| Publisher::new(index, rng.fork())).collect();
     let testators = plan.publishers..plan.publishers + TESTATORS;
     let mut logs: Vec<_> = (0..testators.end).map(|_| Mutex::default()).collect();
-    let testators = testators.map(|index| Testator::new(index, rng.fork())).collect();
+    let testators = testators.map(|index| Testator::new(index, plan.shards == 1, rng.fork())).collect();
     let sleepers = (0..SLEEPERS).map(|index| Sleeper::new(index, plan.shards == 1, rng.fork())).collect();
     let mut subscribers = Vec::new();
     let mut tallies = Vec::new();
@@ -275,7 +275,8 @@ impl Campaign {
         while self.outcome.kills < self.plan.rounds && self.goes_on() {
             self.common.round.fetch_add(1, Ordering::SeqCst);
             until_drain -= 1;
-            if self.rng.u8(..8) == 0 {
+            // A store of which not all shards have a journal yet is refused.
+            if self.rng.u8(..8) == 0 && (self.plan.shards == 1 || self.common.round() > 1) {
                 self.kill_early();
             }
             if self.rng.u8(..8) == 0 {
@@ -392,6 +393,7 @@ impl Campaign {
             all.judge();
             all.common.set_phase(Phase::Leave);
         });
+        self.look_at_hanging(broker);
         if !self.goes_on() {
             return;
         }
@@ -412,11 +414,19 @@ impl Campaign {
         }
     }
 
+    /// If something is wrong, it may hang.
+    fn look_at_hanging(&self, broker: &Broker) {
+        if !self.goes_on() {
+            self.place.note("threads", &broker.threads());
+        }
+    }
+
     /// A client that comes before all others looks at what is retained.
     fn look_at_retained(&self, broker: &Broker) {
         if let Err(error) = self.see_retained(broker) {
             self.common.fault(format!("retained: {error}"));
         }
+        self.look_at_hanging(broker);
     }
 
     fn see_retained(&self, broker: &Broker) -> std::io::Result<()> {

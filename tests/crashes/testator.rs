@@ -5,6 +5,9 @@
 //! | breaks, is taken over, or the broker dies | is published once | is published, if the client stays away for as long | is not, if the client comes back |
 //! | ends with DISCONNECT, and the broker serves the next one | is not published | likewise | likewise |
 //! | ends with DISCONNECT, and the broker dies | may be published | likewise | likewise |
+//!
+//! A known hole: with several shards, one that was published when its client came back may be lost if the broker dies then. What is recorded of the session
+//! has the new will, and the old one may not be on disk yet where it was sent.
 
 use std::io;
 use std::sync::Mutex;
@@ -38,13 +41,14 @@ pub struct Testator {
     index: u16,
     client_id: String,
     last: Option<Last>,
+    one_shard: bool,
     rng: Rng,
 }
 
 impl Testator {
     /// The client with this number among all who publish.
-    pub fn new(index: u16, rng: Rng) -> Self {
-        Testator { index, client_id: format!("testator-{index}"), last: None, rng }
+    pub fn new(index: u16, one_shard: bool, rng: Rng) -> Self {
+        Testator { index, client_id: format!("testator-{index}"), last: None, one_shard, rng }
     }
 
     /// Comes and goes until the broker is killed.
@@ -119,7 +123,9 @@ impl Testator {
 
     /// It is about to connect again: a delayed will is not published any more, or was already.
     fn comes_back(&self, log: &Mutex<Log>) {
-        if let Some(Last { number, delay: 1, .. }) = self.last {
+        if let Some(Last { number, delay, .. }) = self.last
+            && (delay == 1 || !self.one_shard)
+        {
             log.lock().expect("nobody panics").sent[number].acked = None;
         }
     }

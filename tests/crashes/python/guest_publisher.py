@@ -1,7 +1,7 @@
 """Publishes what it is told to, through connections that break, and says what was acknowledged.
 
 Arguments: port, version (4 is MQTT 3.1.1), client id, number of the publisher. A line on standard input is a message: its number, QoS, topic, and
-the length of its payload, which begins with the number of the publisher, that of the message, and the QoS. It says "acked NUMBER".
+the length of its payload, which begins with the number of the publisher, that of the message, and a QoS. It says "acked NUMBER".
 """
 
 import queue
@@ -18,6 +18,8 @@ PORT, VERSION, NAME, INDEX = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], in
 
 MAY_COME_LATE = 0x80
 """The mark of a message that is sent again in the order that the client likes."""
+MAY_COME_TWICE = 1
+"""The QoS that a payload names: if it cannot connect again at once, paho 2.1 forgets that PUBREC has come, and publishes once more."""
 
 clean = None if VERSION == 5 else False
 client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, NAME, clean_session=clean, protocol=VERSION)
@@ -49,6 +51,6 @@ client.loop_start()
 for line in sys.stdin:
     number, qos, topic, length = line.split()
     number, qos = int(number), int(qos)
-    payload = struct.pack(">HIB", INDEX, number, qos | MAY_COME_LATE)
+    payload = struct.pack(">HIB", INDEX, number, MAY_COME_TWICE | MAY_COME_LATE)
     payload += bytes([number & 0xFF]) * (int(length) - len(payload))
     numbers[client.publish(topic, payload, qos).mid] = number

@@ -7,6 +7,8 @@ mod quota;
 
 pub use quota::{Quota, Quotas, SessionPlace};
 
+use std::hash::{BuildHasher, Hash, Hasher};
+
 use crate::client::{ConnectionId, SubscriberId};
 
 /// How many slots there are: enough that shards can be evened out, few enough that the map is small.
@@ -139,6 +141,14 @@ impl SlotTraffic {
 /// The shard that owns `subscriber` in a broker of so many shards with this seed, while no slot has moved.
 pub fn owner_of(subscriber: &SubscriberId, shards: usize, seed: u64) -> usize {
     hasher(seed).hash_one(subscriber) as usize % SLOTS % shards
+}
+
+/// The hash of a topic in its mountpoint. One of `n` shards owns what is retained for it: that with the remainder by `n` as its number.
+pub fn hash_of_topic(mountpoint: &str, topic: &str, hasher: &ahash::RandomState) -> u64 {
+    let mut hash = hasher.build_hasher();
+    mountpoint.hash(&mut hash);
+    topic.hash(&mut hash);
+    hash.finish()
 }
 
 /// The slot of `subscriber` in a broker with this seed.

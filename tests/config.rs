@@ -425,10 +425,6 @@ fn combinations_that_cannot_work_are_refused() {
             "moormq.toml:2: shards: must be at most 2, the number of cores in cpus, not 4",
         ),
         (
-            "[storage]\npath = \"store\"\n[rebalance]\nenabled = true\n",
-            "moormq.toml:4: rebalance.enabled: must be false with storage.path: sessions that are on disk stay on their shard for now",
-        ),
-        (
             "[retained]\nmax_total_bytes = \"1MiB\"\nmax_message_bytes = \"2MiB\"\n",
             "moormq.toml:3: retained.max_message_bytes: must not be more than retained.max_total_bytes",
         ),

@@ -40,8 +40,6 @@ pub struct Handle {
     next_subscription: Arc<AtomicU64>,
     max_topic_levels: usize,
     pub(super) max_memory: Limit,
-    /// Whether sessions are on disk: they stay on their shards then.
-    pub(super) is_stored: bool,
 }
 
 /// The handle of a broker that is yet to start, for those who are made before it: hooks. Clones get the same one.
@@ -174,7 +172,6 @@ impl Handle {
             next_subscription: Arc::new(AtomicU64::new(1)),
             max_topic_levels: config.limits.max_topic_levels,
             max_memory: max_memory(&config.limits),
-            is_stored: config.storage.path.is_some(),
         }
     }
 

@@ -36,6 +36,7 @@ use crate::net::clock::{Clock, nanos};
 use crate::net::command::Command;
 use crate::net::memory::resident;
 use crate::net::mesh::{Mesh, inbox};
+use crate::net::opening::Step;
 use crate::net::places::Places;
 use crate::net::probe::probe;
 use crate::net::thread::ShardThread;
@@ -210,12 +211,13 @@ impl<C: Chain + Clone> Builder<C> {
         let (inboxes, receivers): (Vec<_>, Vec<_>) =
             meshes.iter().map(|mesh| inbox(INBOX_CAPACITY, INBOX_BYTES, mesh.doorbell())).unzip();
         let handle = Handle::new(inboxes, seed, &config);
-        let (storage, mut parts, opening) = match store {
+        let (storage, mut parts, mut opening) = match store {
             None => (None, Vec::new(), None),
             Some(store) => {
                 let (thread, files) = start_store(&store, &handle).map_err(StartError::Resources)?;
-                let parts = store.parts.into_iter().zip(files).map(Some).collect();
-                (Some(thread), parts, Some(store.opening))
+                let (parts, opening, renewal) = store.into_parts();
+                let parts = parts.into_iter().zip(files).map(Some).collect();
+                (Some(thread), parts, Some((opening, renewal)))
             }
         };
         handles.iter().for_each(|late| late.set(handle.with_another_home()));
@@ -228,7 +230,7 @@ impl<C: Chain + Clone> Builder<C> {
             let (turn, version) = (TurnLimits::default(), env!("CARGO_PKG_VERSION"));
             let setup = Setup { id, shards, seed, turn, version, config, quotas };
             let part = parts.get_mut(id).and_then(Option::take);
-            let opening = opening.clone();
+            let opening = opening.as_ref().map(|(opening, _)| Arc::clone(opening));
             let make = move || {
                 let mut shard = Shard::new(setup, chain, clock.now());
                 shard.measure_by(HookClock(nanos), Some(MemoryGauge { resident, held: MemoryHeld::in_process, most }));
@@ -245,8 +247,14 @@ impl<C: Chain + Clone> Builder<C> {
         let started = broker.threads.iter().zip(&layout.cpus);
         let started = started.map(|(thread, core)| thread.started().map(|id| Thread { id, core: *core }));
         broker.handle.started(started.collect::<Result<_, _>>().map_err(StartError::System)?);
-        if let Some(opening) = opening {
-            opening.wait(|| broker.threads.iter().any(ShardThread::has_ended));
+        if let Some((opening, renewal)) = opening.take() {
+            let is_any_dead = || broker.threads.iter().any(ShardThread::has_ended);
+            opening.wait(Step::Restored, is_any_dead);
+            if let Some(renewal) = renewal.filter(|_| opening.is_reached(Step::Restored)) {
+                renewal.finish().map_err(StartError::Storage)?;
+            }
+            opening.go_on();
+            opening.wait(Step::Ready, is_any_dead);
         }
         if let Some(socket) = socket {
             let control = ControlServer::start(socket, broker.handle());

@@ -40,8 +40,6 @@ pub enum OperationError {
     },
     /// There is no such slot.
     NoSuchSlot(u16),
-    /// Sessions are on disk (`storage.path`), and stay on their shard for now.
-    Stored,
     /// The time was up before all slots had arrived. Moves that have begun go on.
     Unfinished(MoveProgress),
     /// The caller stopped waiting. Moves that have begun go on.
@@ -61,9 +59,6 @@ impl fmt::Display for OperationError {
             OperationError::GivenUp(progress) => left(progress, "nobody waited for the end"),
             OperationError::NoSuchShard { shard, shards } => {
                 write!(f, "there is no shard {shard}: they are numbered from 0 to {}", shards - 1)
-            }
-            OperationError::Stored => {
-                f.write_str("with storage.path, clients stay on their shard for now: nothing was moved")
             }
             OperationError::NoSuchSlot(slot) => {
                 write!(f, "there is no slot {slot}: they are numbered from 0 to {}", SLOTS - 1)
@@ -232,7 +227,7 @@ impl Handle {
     ///
     /// # Errors
     ///
-    /// [`OperationError::NoSuchShard`], [`OperationError::NoSuchSlot`] and [`OperationError::Stored`]: nothing has moved then.
+    /// [`OperationError::NoSuchShard`] and [`OperationError::NoSuchSlot`]: nothing has moved then.
     /// [`OperationError::Unfinished`] when the time was up, [`OperationError::GivenUp`] when `report` returned false:
     /// moves that have begun go on.
     pub fn move_slots(
@@ -248,9 +243,6 @@ impl Handle {
         }
         if let Some(slot) = slots.iter().find(|slot| usize::from(**slot) >= SLOTS) {
             return Err(OperationError::NoSuchSlot(*slot));
-        }
-        if self.is_stored {
-            return Err(OperationError::Stored);
         }
         let start = Instant::now();
         let mut pending = PendingMove::new(slots, to);

@@ -7,21 +7,24 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::layout::StartError;
-use crate::config::{Config, StoredDurability};
+use crate::config::{Config, StorageConfig, StoredDurability};
 use crate::hooks::Chain;
-use crate::journal::{BLOCK, Journal, Settings, Sync};
+use crate::journal::{BLOCK, Journal, Recovered, Settings, Sync};
 use crate::message::Message;
 use crate::net::clock::Clock;
 use crate::net::opening::Opening;
 use crate::numbers::DecisionNumber;
 use crate::persistence::{Durability, PersistenceSetup};
-use crate::records::{Image, Record, Share, WallClock, WallTime};
+use crate::records::{Counts, Image, Share, StoredSession, WallClock, WallTime};
 use crate::shard::Shard;
 use crate::sharding::hasher;
-use crate::storage::{StorageError, StoreDirectory};
+use crate::storage::{JournalReading, StorageError, StoreDirectory};
 
 /// What a record may have beside the packet that it comes from: a session with its will, to whom a message goes.
 const BESIDE_PACKET: usize = 256 << 10;
+/// What a message for a session and a session take in a journal, about, beside what they are.
+const BESIDE_MESSAGE: usize = 64;
+const OF_SESSION: usize = 1024;
 /// Commits of this length at least: many messages go into one.
 const LEAST_FRAME: usize = 1 << 20;
 
@@ -31,8 +34,24 @@ pub(super) struct Store {
     /// How commits become durable.
     pub sync: Sync,
     /// By shard.
-    pub parts: Vec<StorePart>,
-    pub opening: Arc<Opening>,
+    parts: Vec<StorePart>,
+    opening: Arc<Opening>,
+    /// If each shard writes anew what it has: the journals of shards that do not exist any more.
+    vanished: Option<Vec<u32>>,
+}
+
+/// What is to be done when all shards have written anew what belongs to them: they are others than before, or sessions had moved.
+pub(super) struct Renewal {
+    directory: StoreDirectory,
+    vanished: Vec<u32>,
+}
+
+impl Renewal {
+    /// Nothing counts any more that was written before.
+    pub fn finish(mut self) -> Result<(), StorageError> {
+        self.directory.forget_earlier_boots()?;
+        self.vanished.iter().try_for_each(|shard| self.directory.remove_journal(*shard))
+    }
 }
 
 /// What a shard goes on from.
@@ -44,6 +63,7 @@ pub(super) struct StorePart {
     journal: Journal,
     share: Share,
     last_decision: DecisionNumber,
+    renews: bool,
     /// Of all shards: each takes those whose topics it owns.
     retained: Arc<[(Arc<str>, Message)]>,
 }
@@ -57,7 +77,6 @@ impl Store {
         let seconds = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let mut directory = StoreDirectory::open_or_create(Path::new(path), seconds).map_err(StartError::Storage)?;
         directory.notes().iter().for_each(|note| tracing::warn!("storage: {note}"));
-        check_shards(&directory, shards)?;
         let boot = directory.begin_boot().map_err(StartError::Storage)?;
         let durability = durability(config.durability);
         let sync = match durability {
@@ -67,22 +86,15 @@ impl Store {
         let seed = directory.facts().slot_seed;
         let wall = WallClock::new(clock.now(), WallTime::from_system(now));
         let mut image = Image::new(wall, hasher(seed));
-        let mut recovered = Vec::new();
-        for shard in 0..shards as u32 {
-            let recovery = directory.recover(shard, |record| match Record::decode(record.kind, record.body) {
-                Ok(record) => image.apply(&record),
-                Err(error) => tracing::error!(shard, "storage: {error}: it is left out"),
-            });
-            let recovery = recovery.map_err(StartError::Storage)?;
-            recovery.findings.iter().for_each(|finding| tracing::warn!(shard, "storage: {finding}"));
-            recovered.push(recovery.recovered);
-        }
+        let recovered = read(&directory, shards, &mut image)?;
+        let vanished: Vec<u32> = (shards as u32..recovered.len() as u32).collect();
         let mut contents = image.finish();
         let counts = contents.counts();
+        let renews = !vanished.is_empty() || !contents.are_at_home(shards, seed);
         // A record has to fit into a commit: the largest packet, and to whom it goes.
         let frame_bytes = (largest_packet + BESIDE_PACKET).next_multiple_of(BLOCK).max(LEAST_FRAME);
         let (mut journals, mut floors) = (Vec::new(), BTreeMap::new());
-        for (shard, recovered) in (0..).zip(recovered) {
+        for (shard, recovered) in (0..shards as u32).zip(recovered) {
             let settings = Settings {
                 segment_bytes: config.segment_size as u64,
                 frame_bytes,
@@ -101,10 +113,13 @@ impl Store {
         directory.raise_floors(&floors).map_err(StartError::Storage)?;
         let last_decision = contents.last_decision();
         let shares = contents.shares(shards, seed);
+        if renews {
+            check_room(&directory, &shares, counts, config)?;
+        }
         let retained: Arc<[_]> = contents.into_retained().collect();
         let parts = journals.into_iter().zip(shares).map(|(journal, share)| {
             let retained = Arc::clone(&retained);
-            StorePart { boot, sync, durability, wall, journal, share, last_decision, retained }
+            StorePart { boot, sync, durability, wall, journal, share, last_decision, renews, retained }
         });
         let parts = parts.collect();
         tracing::info!(
@@ -113,10 +128,18 @@ impl Store {
             messages = counts.messages,
             retained = counts.retained,
             records = counts.records,
+            renews,
             milliseconds = began.elapsed().as_millis() as u64,
             "storage: read"
         );
-        Ok(Store { directory, sync, parts, opening: Arc::new(Opening::of(shards)) })
+        let vanished = renews.then_some(vanished);
+        Ok(Store { directory, sync, parts, opening: Arc::new(Opening::of(shards)), vanished })
+    }
+
+    /// Its parts, how its start goes, and what is to be done when all shards have written anew what belongs to them, if they do.
+    pub fn into_parts(self) -> (Vec<StorePart>, Arc<Opening>, Option<Renewal>) {
+        let Store { directory, parts, opening, vanished, .. } = self;
+        (parts, opening, vanished.map(|vanished| Renewal { directory, vanished }))
     }
 
     /// The seed of the hash from subscriber id to slot.
@@ -128,7 +151,7 @@ impl Store {
 impl StorePart {
     /// Gives a shard what was stored, and has it store from here on.
     pub fn restore<C: Chain>(self, shard: &mut Shard<C>, clock: Clock) {
-        let StorePart { boot, sync, durability, wall, journal, share, last_decision, retained } = self;
+        let StorePart { boot, sync, durability, wall, journal, share, last_decision, renews, retained } = self;
         let Share { sessions, displaced, undecided } = share;
         for stored in sessions {
             let was_online = stored.offline.is_none();
@@ -148,23 +171,50 @@ impl StorePart {
             displaced,
             undecided,
             last_decision,
+            renews,
         });
     }
 }
 
-/// Of a store that others have written, each shard goes on with its own journal.
-fn check_shards(directory: &StoreDirectory, shards: usize) -> Result<(), StartError> {
-    let written =
-        directory.journal_files().map_err(StartError::Storage)?.journals.keys().next_back().map(|last| last + 1);
-    match written {
-        Some(written) if written as usize != shards => {
-            let problem = format!(
-                "was written by a broker with {written} shards, and cannot be read by one with {shards} yet: set shards = {written}"
-            );
-            Err(StartError::Storage(StorageError::new(directory.path(), problem)))
-        }
-        _ => Ok(()),
+/// What each shard has is to be written anew beside what there is, in one journal of the length that is configured.
+fn check_room(
+    directory: &StoreDirectory,
+    shares: &[Share],
+    counts: Counts,
+    config: &StorageConfig,
+) -> Result<(), StartError> {
+    let of_session = |session: &StoredSession| session.bytes() + BESIDE_MESSAGE * session.messages().len() + OF_SESSION;
+    let retained = counts.retained_bytes / shares.len().max(1);
+    let needed = shares.iter().map(|share| retained + share.sessions.iter().map(of_session).sum::<usize>()).max();
+    let (needed, segment) = (needed.unwrap_or(0), config.segment_size);
+    let segments = needed / (segment / 8 * 7) + 2;
+    if segments <= config.segments as usize {
+        return Ok(());
     }
+    let problem = format!(
+        "was written by other shards, and each shard has to write anew what it has now, {} MiB at most: set storage.segments to {segments} or more",
+        needed >> 20
+    );
+    Err(StartError::Storage(StorageError::new(directory.path(), problem)))
+}
+
+/// Reads all journals, boot by boot: what a later boot has written counts, whichever shard it was. Gives what each journal goes on from, those of
+/// shards included that do not exist any more.
+fn read(directory: &StoreDirectory, shards: usize, image: &mut Image) -> Result<Vec<Recovered>, StartError> {
+    let files = directory.journal_files().map_err(StartError::Storage)?;
+    let known = files.journals.keys().next_back().map_or(0, |last| *last as usize + 1);
+    let readings = (0..known.max(shards) as u32).map(|shard| directory.read(shard));
+    let mut readings = readings.collect::<Result<Vec<_>, _>>().map_err(StartError::Storage)?;
+    let mut readers: Vec<_> = readings.iter_mut().map(JournalReading::reader).collect();
+    image.read(&mut readers, directory.facts().first_boot, |shard, error| {
+        tracing::error!(shard, "storage: {error}: it is left out");
+    });
+    let finish = |(shard, reading): (u32, JournalReading)| {
+        let recovery = reading.finish();
+        recovery.findings.iter().for_each(|finding| tracing::warn!(shard, "storage: {finding}"));
+        recovery.recovered
+    };
+    Ok((0..).zip(readings).map(finish).collect())
 }
 
 fn durability(config: StoredDurability) -> Durability {

@@ -69,10 +69,6 @@ impl Combinations<'_> {
             );
             self.error("limits.max_packet_size", problem);
         }
-        if self.config.rebalance.enabled && self.are_fine(&["storage.path", "rebalance.enabled"]) {
-            let problem = "must be false with storage.path: sessions that are on disk stay on their shard for now";
-            self.error("rebalance.enabled", problem);
-        }
     }
 
     fn retained(&mut self) {

@@ -82,6 +82,7 @@ mod tests {
             after,
             oldest,
             given_up: [0, 0],
+            opened: 1,
             condition,
         }
     }

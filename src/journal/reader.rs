@@ -156,21 +156,41 @@ impl<F: ReadAt> Reader<F> {
         reader
     }
 
-    /// The next record; none at the end.
-    #[expect(clippy::should_implement_trait, reason = "a record is lent until the next one is asked for")]
-    pub fn next(&mut self) -> Option<Record<'_>> {
-        let (kind, body, end) = loop {
+    /// In which opening the next record was written, as its [`Journal`](super::Journal) was told; none at the end. Where that is lost, it is that of the
+    /// segment before, or of the next one if there is none.
+    pub fn opened(&mut self) -> Option<u64> {
+        if !self.find() {
+            return None;
+        }
+        let known = |source: &Source<F>| Some(source.opened).filter(|opened| *opened > 0);
+        let (read, rest) = self.sources.split_at(self.segments.len());
+        let before = read.iter().rev().find_map(known);
+        Some(before.or_else(|| rest.iter().find_map(known)).unwrap_or(u64::MAX))
+    }
+
+    /// Whether there is another record. If it is, it is the first of what is left of the current frame.
+    fn find(&mut self) -> bool {
+        loop {
             let rest = self.records.rest();
-            if let Some(record) = read_record(rest) {
-                break record;
+            if read_record(rest).is_some() {
+                return true;
             }
             if !rest.is_empty() {
                 self.tell_no_record(rest.len());
             }
             if !self.next_frame() {
-                return None;
+                return false;
             }
-        };
+        }
+    }
+
+    /// The next record; none at the end.
+    #[expect(clippy::should_implement_trait, reason = "a record is lent until the next one is asked for")]
+    pub fn next(&mut self) -> Option<Record<'_>> {
+        if !self.find() {
+            return None;
+        }
+        let (kind, body, end) = read_record(self.records.rest())?;
         let (number, generation) = (self.last?, self.segments.last()?.generation);
         Some(Record { mark: Mark(number), generation, kind, body: &self.records.take(end)[body..] })
     }

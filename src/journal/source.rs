@@ -58,6 +58,8 @@ pub(super) struct Source<F> {
     pub after: u64,
     pub oldest: u64,
     pub given_up: [u64; 2],
+    /// As the caller of [`Journal::new`](super::Journal::new) said; 0 if the header is lost.
+    pub opened: u64,
     pub condition: Condition,
 }
 
@@ -105,14 +107,14 @@ pub(super) fn identify<F: ReadAt>(
             found.add(Some(id), What::OtherShard { shard: header.identity.shard });
             Kind::Other
         }
-        Ok(SegmentHeader { generation, after, oldest, given_up, bytes: of, .. }) => {
+        Ok(SegmentHeader { generation, after, oldest, given_up, opened, bytes: of, .. }) => {
             // What is behind the end of a segment is not of the journal: no file grows.
             let bytes = there.min(of);
             let condition = if there == of { Condition::Sound } else { Condition::Worn };
             if there > of {
                 found.add(Some(id), What::TooLong { bytes: there, of });
             }
-            let mut source = Source { id, file, bytes, of, generation, after, oldest, given_up, condition };
+            let mut source = Source { id, file, bytes, of, generation, after, oldest, given_up, opened, condition };
             if !first.is_whole {
                 // One copy is torn, or damaged, and the other perhaps the older one: frames say more.
                 let search = search(&source.file, id, bytes, own, window, found);
@@ -135,8 +137,8 @@ pub(super) fn identify<F: ReadAt>(
                 Some(generation) => {
                     found.add(Some(id), What::HeaderLost { generation });
                     let (after, oldest, given_up) = (0, 0, [0, 0]);
-                    let source =
-                        Source { id, file, bytes: there, of: there, generation, after, oldest, given_up, condition };
+                    let (bytes, of, opened) = (there, there, 0);
+                    let source = Source { id, file, bytes, of, generation, after, oldest, given_up, opened, condition };
                     Kind::Segment(source)
                 }
                 // If its header is torn as well, there was never a frame in it.

@@ -1,6 +1,7 @@
 //! The start of a broker with a store: no shard accepts connections before all have what was stored, and know of each other what clients have
 //! subscribed to.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,6 +14,8 @@ pub struct Opening {
     shards: usize,
     /// How many shards have come to each step.
     steps: Mutex<[usize; STEPS]>,
+    /// What has to be done when all sessions are there, by who starts the shards, is done.
+    is_between_done: AtomicBool,
     changed: Condvar,
 }
 
@@ -30,7 +33,18 @@ pub enum Step {
 impl Opening {
     /// Of so many shards, none of which has come to any step.
     pub fn of(shards: usize) -> Self {
-        Opening { shards, steps: Mutex::new([0; STEPS]), changed: Condvar::new() }
+        let (steps, changed) = (Mutex::new([0; STEPS]), Condvar::new());
+        Opening { shards, steps, is_between_done: AtomicBool::new(false), changed }
+    }
+
+    /// What has to be done when all sessions are there is done.
+    pub fn go_on(&self) {
+        self.is_between_done.store(true, Ordering::Release);
+    }
+
+    /// Whether the sessions are there, and what had to be done then is.
+    pub fn may_go_on(&self) -> bool {
+        self.is_between_done.load(Ordering::Acquire) && self.is_reached(Step::Restored)
     }
 
     /// A shard has come to a step.
@@ -45,10 +59,10 @@ impl Opening {
         self.steps.lock().unwrap_or_else(PoisonError::into_inner)[step as usize] == self.shards
     }
 
-    /// Waits until all shards have come to the last step; or `until` says otherwise, which is asked now and then.
-    pub fn wait(&self, mut until: impl FnMut() -> bool) {
+    /// Waits until all shards have come to this step; or `until` says otherwise, which is asked now and then.
+    pub fn wait(&self, step: Step, mut until: impl FnMut() -> bool) {
         let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
-        while steps[Step::Ready as usize] < self.shards && !until() {
+        while steps[step as usize] < self.shards && !until() {
             let waited = self.changed.wait_timeout(steps, Duration::from_millis(100));
             steps = waited.unwrap_or_else(PoisonError::into_inner).0;
         }

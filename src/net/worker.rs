@@ -222,14 +222,19 @@ impl<C: Chain> Worker<C> {
     ///
     /// # Errors
     ///
-    /// An error of the ring that the kernel cannot go on after. The shard's connections are lost then.
+    /// An error of the ring that the kernel cannot go on after, or of the journal: what is to be stored cannot be any more. The shard's connections are
+    /// lost then.
     pub async fn run(mut self) -> io::Result<()> {
         self.sockets.watch(self.mesh.doorbell().as_fd());
         let mut looks = 0;
         while !self.has_ended() {
             self.now = self.clock.now();
             self.sockets.submit(self.now)?;
-            if self.turn() {
+            let is_busy = self.turn();
+            if let Some(failure) = self.shard.journal_failure() {
+                return Err(io::Error::other(failure.to_string()));
+            }
+            if is_busy {
                 looks = 0;
             } else if looks < self.limits.spin {
                 looks += 1;
@@ -563,7 +568,7 @@ impl<C: Chain> Worker<C> {
                 }
             }
             Step::Ready => {
-                if opening.is_reached(Step::Restored) {
+                if opening.may_go_on() {
                     self.shard.handle(Input::Restored, self.now);
                     self.sockets.set_accepting(true);
                     opening.reach(Step::Ready);

@@ -6,6 +6,7 @@ use smallvec::SmallVec;
 
 use super::commits::{Committed, Durability, UNKNOWN};
 use super::decisions::Decisions;
+use super::elsewhere::Elsewhere;
 use crate::client::ConnectionId;
 use crate::codec::{AckKind, PacketId, ReasonCode};
 use crate::numbers::DecisionNumber;
@@ -21,8 +22,8 @@ pub enum Answer {
     Output,
 }
 
-/// What has to be on disk before an answer: so many records of this shard, what so many letters to other shards have led to there, and a
-/// decision.
+/// What has to be on disk before an answer: so many records of this shard, what so many letters to other shards have led to there, a decision, and
+/// something that went there by itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Awaited {
     /// Records of this shard.
@@ -31,6 +32,8 @@ pub struct Awaited {
     pub letters: SmallVec<[(usize, u64); 2]>,
     /// A decision.
     pub decision: Option<DecisionNumber>,
+    /// Something that went to another shard, by its token.
+    pub token: Option<u64>,
 }
 
 /// What is on disk.
@@ -41,6 +44,7 @@ pub(super) struct OnDisk<'a> {
     /// By shard, of what the letters to it have led to.
     pub letters: &'a [Committed],
     pub decisions: &'a Decisions,
+    pub elsewhere: &'a Elsewhere,
 }
 
 impl Awaited {
@@ -49,6 +53,7 @@ impl Awaited {
         on_disk.own.of(durability) >= self.records
             && self.letters.iter().all(|(shard, letters)| on_disk.letters[*shard].of(durability) >= *letters)
             && self.decision.is_none_or(|decision| on_disk.decisions.is_made(decision))
+            && self.token.is_none_or(|token| !on_disk.elsewhere.is_open(token))
     }
 }
 
@@ -68,6 +73,11 @@ impl Answers {
     /// Whether any waits in this sense.
     pub fn any_of(&self, durability: Durability) -> bool {
         !self.waiting[durability as usize].is_empty()
+    }
+
+    /// Whether any waits for this client.
+    pub fn has_for(&self, connection: ConnectionId) -> bool {
+        self.waiting.iter().flatten().any(|(_, to, _)| *to == connection)
     }
 
     /// One more, behind the others.

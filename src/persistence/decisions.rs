@@ -65,6 +65,12 @@ impl Decisions {
         }
     }
 
+    /// Whether a session has decided anything that is not written.
+    pub fn is_any_unwritten(&self, session: StoreNumber) -> bool {
+        let first = self.unwritten.range((session, DecisionNumber::default())..).next();
+        first.is_some_and(|(other, _)| *other == session)
+    }
+
     /// Up to which one all that a session has decided is written, if its last one is this.
     pub fn written(&self, session: StoreNumber, last: DecisionNumber) -> DecisionNumber {
         let none = DecisionNumber::default();

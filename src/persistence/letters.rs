@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use smallvec::SmallVec;
 
 use super::commits::Committed;
+use super::elsewhere::Elsewhere;
 
 /// Letters that have come from one shard.
 #[derive(Debug, Default)]
@@ -18,8 +19,8 @@ struct From {
     delivered: u64,
     /// So many letters, and how many messages in portions had been begun when they had come: they are delivered when those are.
     in_portions: VecDeque<(u64, u64)>,
-    /// So many letters are delivered, and how many records there were then.
-    recorded: VecDeque<(u64, u64)>,
+    /// So many letters are delivered; how many records there were then, and the last token by which one was passed on.
+    recorded: VecDeque<(u64, u64, u64)>,
     /// What its sender knows.
     told: Committed,
 }
@@ -93,7 +94,7 @@ impl Letters {
 
     /// A turn is over, with so many records; and so many messages in portions had been begun, of which so many are done. Of the letters that
     /// have come, those are delivered that were before them.
-    pub fn end_turn(&mut self, records: u64, (begun, done): (u64, u64)) {
+    pub fn end_turn(&mut self, records: u64, passed_on: u64, (begun, done): (u64, u64)) {
         if !self.is_any_new {
             return;
         }
@@ -107,19 +108,22 @@ impl Letters {
             }
             if let Some((letters, _)) = delivered {
                 from.delivered = letters;
-                from.recorded.push_back((letters, records));
+                from.recorded.push_back((letters, records, passed_on));
             }
         }
     }
 
-    /// So much is on disk here: what the next shard is to be told that does not know it.
-    pub fn next_news(&mut self, committed: Committed) -> Option<(usize, Committed)> {
+    /// So much is on disk here, and of what was passed on elsewhere: what the next shard is to be told that does not know it.
+    pub fn next_news(&mut self, committed: Committed, elsewhere: &Elsewhere) -> Option<(usize, Committed)> {
         if !self.is_any_new {
             return None;
         }
         let news = self.from.iter_mut().enumerate().find_map(|(shard, from)| {
             let mut news = from.told;
-            for (letters, records) in &from.recorded {
+            for (letters, records, passed_on) in &from.recorded {
+                if !elsewhere.are_passed_on(0..=*passed_on) {
+                    break;
+                }
                 if *records <= committed.flushed {
                     news.flushed = *letters;
                 }
@@ -127,7 +131,7 @@ impl Letters {
                     news.fsynced = *letters;
                 }
             }
-            while from.recorded.front().is_some_and(|(letters, _)| *letters <= news.fsynced.min(news.flushed)) {
+            while from.recorded.front().is_some_and(|(letters, ..)| *letters <= news.fsynced.min(news.flushed)) {
                 from.recorded.pop_front();
             }
             if news == from.told {

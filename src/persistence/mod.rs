@@ -23,15 +23,18 @@
 //! The journal has its own. When it is full, or as much waits for its commit as may, what is recorded nevertheless waits here, in memory; and no
 //! client is served that publishes ([`Persistence::is_crowded`]), so that no more than a turn's worth comes.
 
+mod adopting;
 mod answers;
 mod commits;
 mod decisions;
 mod deferrals;
+mod elsewhere;
 mod letters;
 mod rewriting;
 #[cfg(test)]
 mod tests;
 
+pub use adopting::Adoption;
 pub use answers::{Answer, Awaited};
 pub use commits::{Committed, Durability};
 pub use deferrals::Deferred;
@@ -42,16 +45,18 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
+use adopting::Adoptions;
 use answers::{Answers, OnDisk};
 use commits::{Commits, UNKNOWN};
 use decisions::Decisions;
 use deferrals::Deferrals;
+use elsewhere::Elsewhere;
 use letters::Letters;
 use rewriting::Rewriting;
 
 use crate::client::ConnectionId;
 use crate::codec::{PacketId, QoS};
-use crate::journal::{self, Class, Effect, Journal, Refused, Sync};
+use crate::journal::{self, Class, Effect, Failure, Journal, Refused, Sync};
 use crate::message::{Message, Publication};
 use crate::numbers::{Decision, DecisionNumber};
 use crate::records::{Delivery, DeliveryBuffer, Offline, Record, SessionRecord, StoredMessage, WallClock};
@@ -84,6 +89,9 @@ pub struct PersistenceSetup {
     pub undecided: Vec<(StoreNumber, Key)>,
     /// The last decision of earlier boots.
     pub last_decision: DecisionNumber,
+    /// Something is not, or not only, in the journal of the shard that it belongs to: each shard writes all that it has once, before clients come, and
+    /// then nothing counts any more that was written by earlier boots.
+    pub renews: bool,
 }
 
 /// A stored session has QoS 2 messages in its queue that may be sent when so many records are on disk.
@@ -117,6 +125,8 @@ pub struct Persistence {
     letters: Letters,
     decisions: Decisions,
     deferrals: Deferrals,
+    elsewhere: Elsewhere,
+    adoptions: Adoptions,
     /// Whether sessions are to come here from other shards.
     pub is_any_arriving: bool,
     /// Clients that are not served before the journal has room.
@@ -125,6 +135,8 @@ pub struct Persistence {
     noted: Vec<DeliveryBuffer>,
     launches: VecDeque<Launch>,
     rewriting: Rewriting,
+    /// The store is renewed, and this shard has done its part, or not.
+    renewal: Option<bool>,
     /// What is written is what was written before, to make room.
     makes_room: bool,
     /// Records that are lost, since the journal has failed: what waits for them waits for ever.
@@ -148,8 +160,11 @@ impl Persistence {
             incoming: BTreeMap::new(),
             letters: Letters::new(shards),
             decisions: Decisions::new(own, shards, setup.last_decision),
+            renewal: setup.renews.then_some(false),
             setup,
             deferrals: Deferrals::default(),
+            elsewhere: Elsewhere::default(),
+            adoptions: Adoptions::default(),
             is_any_arriving: false,
             waiting_for_room: Vec::new(),
             noted: Vec::new(),
@@ -182,6 +197,9 @@ impl Persistence {
 
     /// Whether nothing waits for the disk.
     pub fn is_settled(&self) -> bool {
+        if self.renewal == Some(false) {
+            return false;
+        }
         let nothing_waits = self.behind.is_empty() && self.answers.is_empty() && self.deferrals.is_empty();
         nothing_waits && self.setup.journal.is_settled()
     }
@@ -285,7 +303,7 @@ impl Persistence {
     pub fn defer(&mut self, deferred: Deferred, after: Option<DecisionNumber>) {
         let letters = self.letters.all_open();
         let decision = after.filter(|number| !self.decisions.is_made(*number));
-        self.write_after(Awaited { records: 0, letters, decision }, deferred);
+        self.write_after(Awaited { letters, decision, ..Awaited::default() }, deferred);
     }
 
     fn write_after(&mut self, awaited: Awaited, deferred: Deferred) {
@@ -321,6 +339,7 @@ impl Persistence {
             }
             Deferred::Ended(session) => {
                 self.write(&Record::Ended(session));
+                self.adoptions.forget(session);
                 None
             }
         };
@@ -331,8 +350,8 @@ impl Persistence {
 
     fn write_those_deferred(&mut self) {
         loop {
-            let Persistence { setup, commits, letters, decisions, deferrals, .. } = self;
-            let on_disk = OnDisk { own: commits.committed(), letters: letters.committed(), decisions };
+            let Persistence { setup, commits, letters, decisions, deferrals, elsewhere, .. } = self;
+            let on_disk = OnDisk { own: commits.committed(), letters: letters.committed(), decisions, elsewhere };
             let Some((deferred, was_elsewhere)) = deferrals.next(setup.durability, on_disk) else { return };
             self.write_deferred(deferred, was_elsewhere);
         }
@@ -389,10 +408,10 @@ impl Persistence {
         answer: Answer,
     ) -> Option<Answer> {
         let durability = self.setup.durability;
-        let mut awaited = Awaited { records: self.recorded(), letters: self.letters_to(told), decision };
+        let mut awaited = Awaited { records: self.recorded(), letters: self.letters_to(told), decision, token: None };
         if is_gathered {
             (awaited.records, self.gathered) = (UNKNOWN, true);
-        } else if !self.answers.any_of(durability) && awaited.is_there(durability, self.on_disk()) {
+        } else if self.counts() && !self.answers.any_of(durability) && awaited.is_there(durability, self.on_disk()) {
             return Some(answer);
         }
         self.answers.push(durability, awaited, connection, answer);
@@ -400,18 +419,24 @@ impl Persistence {
     }
 
     fn on_disk(&self) -> OnDisk<'_> {
-        let (letters, decisions) = (self.letters.committed(), &self.decisions);
-        OnDisk { own: self.commits.committed(), letters, decisions }
+        let (letters, decisions, elsewhere) = (self.letters.committed(), &self.decisions, &self.elsewhere);
+        OnDisk { own: self.commits.committed(), letters, decisions, elsewhere }
     }
 
     /// The next answer that need not wait any more.
     pub fn next_answer(&mut self) -> Option<(ConnectionId, Answer)> {
-        let Persistence { commits, letters, decisions, answers, .. } = self;
-        answers.next(OnDisk { own: commits.committed(), letters: letters.committed(), decisions })
+        if !self.counts() {
+            return None;
+        }
+        let Persistence { commits, letters, decisions, elsewhere, answers, .. } = self;
+        answers.next(OnDisk { own: commits.committed(), letters: letters.committed(), decisions, elsewhere })
     }
 
     /// The next session with QoS 2 messages that are on disk.
     pub fn next_launch(&mut self) -> Option<Launch> {
+        if !self.counts() {
+            return None;
+        }
         let committed = self.commits.committed().of(self.setup.durability);
         let is_made = |launch: &&Launch| launch.decision.is_none_or(|decision| self.decisions.is_made(decision));
         self.launches.front().filter(|launch| launch.records <= committed).filter(is_made)?;
@@ -421,20 +446,99 @@ impl Persistence {
     /// What was done at this time has been done. `portions`: so many messages in portions had been begun, of which so many are done; none if
     /// what shards have sent may be here without being delivered for another reason.
     pub fn end_input(&mut self, portions: Option<(u64, u64)>) {
-        if let Some(portions) = portions {
-            self.letters.end_turn(self.recorded(), portions);
+        if let Some(portions) = portions.filter(|_| self.adoptions.under_way.is_empty()) {
+            self.letters.end_turn(self.recorded(), self.elsewhere.last_passed_on(), portions);
+            self.elsewhere.end_turn(self.recorded(), portions);
         }
     }
 
     /// What another shard is to be told: so many of its letters are on disk here.
     pub fn next_news(&mut self) -> Option<(usize, Committed)> {
         loop {
-            let (shard, committed) = self.letters.next_news(self.commits.committed())?;
+            let (shard, committed) = self.letters.next_news(self.commits.committed(), &self.elsewhere)?;
             if shard != self.own {
                 return Some((shard, committed));
             }
             self.letters_committed(shard, committed);
         }
+    }
+}
+
+/// What goes to other shards by itself, and comes from them.
+impl Persistence {
+    /// A session has gone to another shard, by this token: nothing of it counts here when it is on disk there.
+    pub fn moved(&mut self, session: StoreNumber, token: u64) {
+        self.adoptions.forget(session);
+        self.elsewhere.send(token);
+        self.deferrals.push(Awaited { token: Some(token), ..Awaited::default() }, Deferred::Ended(session));
+    }
+
+    /// Whether a session may go to another shard, whose client has this connection: nobody waits for anything that it has done.
+    pub fn may_move(&self, session: StoreNumber, connection: Option<ConnectionId>) -> bool {
+        let is_decided = !self.decisions.is_any_unwritten(session);
+        is_decided && !self.adoptions.of(session).1 && connection.is_none_or(|id| !self.answers.has_for(id))
+    }
+
+    /// A message that came from another shard has gone on to a third one, by this token.
+    pub fn passed_on(&mut self, token: u64) {
+        self.elsewhere.pass_on(token);
+    }
+
+    /// The token by which a message was passed on last.
+    pub fn last_passed_on(&self) -> u64 {
+        self.elsewhere.last_passed_on()
+    }
+
+    /// A message has come by this token; what was passed on since another one was for it.
+    pub fn owe(&mut self, to: usize, token: u64, since: u64) {
+        self.elsewhere.owe(to, token, since);
+    }
+
+    /// What went to another shard by this token is on disk there.
+    pub fn stored_elsewhere(&mut self, token: u64) {
+        self.elsewhere.is_stored(token);
+        self.write_those_deferred();
+    }
+
+    /// The next shard that is to be told that what came from it is on disk, and by which token it came.
+    pub fn next_stored(&mut self) -> Option<(usize, u64)> {
+        if !self.counts() {
+            return None;
+        }
+        self.elsewhere.next_answer(self.commits.committed().of(self.setup.durability))
+    }
+
+    /// A session has come from another shard, where it had the number `before`.
+    pub fn adopt(&mut self, adoption: Adoption, before: StoreNumber) {
+        self.adoptions.begin(adoption, before);
+    }
+
+    /// A session that is being recorded, taken out: it goes [on](Self::go_on_adopting), or is [whole](Self::is_adopted).
+    pub fn next_adoption(&mut self) -> Option<Adoption> {
+        self.adoptions.under_way.pop_front()
+    }
+
+    /// Likewise that at this place in the table, if it is being recorded.
+    pub fn adoption_of(&mut self, session: (u32, u64)) -> Option<Adoption> {
+        let at = self.adoptions.under_way.iter().position(|adoption| adoption.session == session)?;
+        self.adoptions.under_way.remove(at)
+    }
+
+    /// Not all of a session is recorded.
+    pub fn go_on_adopting(&mut self, adoption: Adoption) {
+        self.adoptions.under_way.push_front(adoption);
+    }
+
+    /// All of a session is recorded.
+    pub fn is_adopted(&mut self, adoption: &Adoption) {
+        let (records, (from, token)) = (self.recorded(), adoption.from);
+        self.adoptions.end(records);
+        self.elsewhere.owe_at(from, token, records);
+    }
+
+    /// Whether what is on disk counts: a session that has come does not before all of it is.
+    fn counts(&self) -> bool {
+        self.adoptions.are_whole(self.commits.committed().of(self.setup.durability))
     }
 }
 
@@ -469,13 +573,19 @@ impl Persistence {
         let fullness = self.setup.journal.fullness();
         let is_half = fullness.live > 1 && fullness.live * 2 >= fullness.segments;
         match self.rewriting {
-            Rewriting::Idle => is_half,
+            Rewriting::Idle => is_half || self.renewal == Some(false),
             Rewriting::Done { live, records, .. } => {
                 is_half && (fullness.live > live || self.recorded() > records && self.is_crowded())
             }
             Rewriting::UnderWay { .. } => true,
             Rewriting::Committing { .. } => false,
         }
+    }
+
+    /// If the store is renewed: what was written by earlier boots does not count any more.
+    pub fn is_renewed(&mut self) {
+        self.renewal = None;
+        self.release_segments();
     }
 
     /// What was to be written again has been, up to here.
@@ -514,6 +624,10 @@ impl Persistence {
             && self.commits.committed().of(self.setup.durability) >= records
             && self.deferrals.are_done(deferred)
         {
+            if self.renewal.is_some() {
+                self.renewal = Some(true);
+                return;
+            }
             self.setup.journal.archive_below(below);
             self.rewriting = Rewriting::Done { below, live: usize::MAX, records: self.recorded() };
         }
@@ -539,6 +653,11 @@ impl Persistence {
         self.setup.journal.next_effect((self.setup.clock)())
     }
 
+    /// Why it takes nothing more, if it does not: what is to be stored is not known to be on disk from then on, so nobody can be told that it is.
+    pub fn failure(&self) -> Option<&Failure> {
+        self.setup.journal.failure()
+    }
+
     /// When there is something to be done for it, at the latest; since the start of the broker.
     pub fn wake_up(&self) -> Option<Duration> {
         self.setup.journal.wake_up()
@@ -550,7 +669,10 @@ impl Persistence {
         let had_failed = journal.failure().is_some();
         journal.answer(answer, (self.setup.clock)());
         if let Some(failure) = journal.failure().filter(|_| !had_failed) {
-            tracing::error!(shard = self.own, "{failure}: nothing is acknowledged any more that is to be stored here");
+            tracing::error!(
+                shard = self.own,
+                "{failure}: what is to be stored here cannot be any more, so the broker ends"
+            );
             self.lost += self.behind.len() as u64;
             self.behind.clear();
         }
@@ -558,7 +680,9 @@ impl Persistence {
         let journal = &self.setup.journal;
         let fsynced = if self.setup.sync == Sync::Never { journal.flushed() } else { journal.fsynced() };
         self.commits.follow(journal.flushed(), fsynced);
-        self.decisions.are_committed(self.commits.committed().of(self.setup.durability));
+        if self.counts() {
+            self.decisions.are_committed(self.commits.committed().of(self.setup.durability));
+        }
         self.write_those_deferred();
         self.release_segments();
     }
@@ -570,7 +694,9 @@ impl Persistence {
     pub fn record_session<S>(&mut self, number: StoreNumber, session: &Session<S>, now: Time) {
         let now = self.setup.wall.to_wall(now);
         let decided = self.decisions.written(number, session.last_decision);
-        let record = SessionRecord { decided, ..SessionRecord::of(session, number, now, self.setup.wall) };
+        let (replaces, is_arriving) = self.adoptions.of(number);
+        let record = SessionRecord::of(session, number, now, self.setup.wall);
+        let record = SessionRecord { decided, replaces, is_arriving, ..record };
         self.write(&Record::Session(Box::new(record)));
     }
 
@@ -616,6 +742,16 @@ impl Persistence {
         one.push(&Delivery { session, key, qos: *qos, retain: *retain, is_sent, ids, group });
         let message = StoredMessage::of(message, self.setup.wall);
         self.write(&Record::Message { message, deliveries: one.deliveries() });
+    }
+
+    /// A message waits in the queue of the session that has this place in the table, and this instance number. If it has come from another shard, and
+    /// may go to its client once only, it goes when it is on disk here.
+    pub fn record_waiting(&mut self, number: StoreNumber, delivery: &OutgoingMessage, session: (u32, u64)) {
+        self.record_delivery(number, delivery, false);
+        if delivery.qos == QoS::ExactlyOnce && self.adoptions.of(number).1 {
+            let decision = delivery.message.decision().map(|decision| decision.number);
+            self.launches.push_back(Launch { records: self.recorded(), session, key: delivery.key, decision });
+        }
     }
 
     /// A client has a QoS 2 message: only the end of the handshake is needed.

@@ -31,6 +31,7 @@ impl Rig {
             displaced: Vec::new(),
             undecided: Vec::new(),
             last_decision: DecisionNumber::default(),
+            renews: false,
         };
         let mut rig = Rig { persistence: Persistence::new(setup, 0, 2) };
         rig.carry_out();

@@ -14,6 +14,7 @@ use crate::client::SubscriberId;
 use crate::message::Message;
 use crate::numbers::{Decision, DecisionNumber, StoreNumber};
 use crate::session::Key;
+use crate::sharding::{hash_of_topic, hasher, owner_of};
 use crate::topic::{Named, TopicFilter, TopicMap};
 
 /// What the records of a store say. It is made by [`apply`](Self::apply), which is given all records: of one boot after the other, and of each boot
@@ -32,13 +33,17 @@ pub struct Image {
     retained: BTreeMap<Arc<str>, TopicMap<OfTopic>>,
     /// The last decision that is named.
     last_decision: DecisionNumber,
+    /// The journal that is read.
+    journal: u32,
+    /// Something is in more than one journal.
+    is_scattered: bool,
     /// How many records were read.
     records: u64,
     passed_over: u64,
 }
 
-/// A retained message.
-struct OfTopic(Message);
+/// A retained message, and the journal that it is in.
+struct OfTopic(Message, u32);
 
 impl Named for OfTopic {
     fn topic(&self) -> &[u8] {
@@ -57,6 +62,8 @@ pub struct Counts {
     pub bytes: usize,
     /// Retained messages.
     pub retained: usize,
+    /// Their size in bytes.
+    pub retained_bytes: usize,
     /// Records that were read.
     pub records: u64,
     /// How often a record, or a delivery of a message, named a session that is not known. What was read twice may do so, and what was damaged.
@@ -75,9 +82,16 @@ impl Image {
             hasher,
             retained: BTreeMap::new(),
             last_decision: DecisionNumber::default(),
+            journal: 0,
+            is_scattered: false,
             records: 0,
             passed_over: 0,
         }
+    }
+
+    /// What is taken in from here on is in this journal.
+    pub fn read_journal(&mut self, journal: u32) {
+        self.journal = journal;
     }
 
     /// Takes in one more record.
@@ -91,13 +105,15 @@ impl Image {
             }
             Record::Message { message, deliveries } => self.message(&message, &deliveries),
             Record::Retained { mountpoint, message } => {
-                let message = OfTopic(message.publication(self.clock).keep());
+                let message = OfTopic(message.publication(self.clock).keep(), self.journal);
                 let mountpoint = self.shared.text(mountpoint);
-                self.retained.entry(mountpoint).or_default().insert(message);
+                let before = self.retained.entry(mountpoint).or_default().insert(message);
+                self.is_scattered |= before.is_some_and(|OfTopic(_, journal)| journal != self.journal);
             }
             Record::Cleared { mountpoint, topic } => {
                 if let Some(messages) = self.retained.get_mut(mountpoint) {
-                    messages.remove(topic.as_str());
+                    let before = messages.remove(topic.as_str());
+                    self.is_scattered |= before.is_some_and(|OfTopic(_, journal)| journal != self.journal);
                     if messages.is_empty() {
                         self.retained.remove(mountpoint);
                     }
@@ -140,8 +156,9 @@ impl Image {
     /// The session with this number. If there is none, that is counted, unless it is known where it is.
     fn known(&mut self, number: StoreNumber) -> Option<&mut StoredSession> {
         let known = self.sessions.get_mut(&number);
-        if known.is_none() && !self.replaced.contains(&number) {
-            self.passed_over += 1;
+        match &known {
+            Some(session) => self.is_scattered |= session.journal != self.journal,
+            None => self.passed_over += u64::from(!self.replaced.contains(&number)),
         }
         known.map(|session| &mut **session)
     }
@@ -179,9 +196,13 @@ impl Image {
             self.displaced.insert(number);
             return;
         }
-        let new = StoredSession::new(header, self.records, &mut self.shared, self.clock, self.hasher.clone());
+        let mut new = StoredSession::new(header, self.records, &mut self.shared, self.clock, self.hasher.clone());
+        new.journal = self.journal;
         match self.sessions.get_mut(&number) {
-            Some(known) => known.replace_header(new),
+            Some(known) => {
+                self.is_scattered |= known.journal != self.journal;
+                known.replace_header(new);
+            }
             None => drop(self.sessions.insert(number, Box::new(new))),
         }
     }
@@ -221,9 +242,10 @@ impl Image {
     /// boot; then that whose client connected later; then that whose header was read later.
     pub fn finish(mut self) -> Contents {
         let undecided = self.take_undecided();
-        let Image { mut sessions, mut displaced, retained, last_decision, records, passed_over, hasher, .. } = self;
+        let Image { mut sessions, mut displaced, retained, last_decision, is_scattered, records, passed_over, .. } =
+            self;
         let mut winners: HashMap<SubscriberId, StoreNumber, _> =
-            HashMap::with_capacity_and_hasher(sessions.len(), hasher);
+            HashMap::with_capacity_and_hasher(sessions.len(), self.hasher);
         for session in sessions.values() {
             let winner = winners.entry(session.client.subscriber.clone()).or_insert(session.number);
             if sessions.get(winner).is_some_and(|winner| rank(session) > rank(winner)) {
@@ -243,6 +265,7 @@ impl Image {
             messages: sessions.values().map(|session| session.messages().len()).sum(),
             bytes: sessions.values().map(|session| session.bytes()).sum(),
             retained: retained.values().map(TopicMap::len).sum(),
+            retained_bytes: retained.values().flat_map(|of| of.from("")).map(|OfTopic(one, _)| one.size()).sum(),
             records,
             passed_over,
         };
@@ -250,7 +273,8 @@ impl Image {
         displaced.sort_unstable();
         let mut sessions: Vec<_> = sessions.into_values().collect();
         sessions.sort_unstable_by_key(|session| session.number);
-        Contents { counts, displaced, undecided, last_decision, sessions: sessions.into_iter(), retained }
+        let sessions = sessions.into_iter();
+        Contents { counts, displaced, undecided, last_decision, is_scattered, sessions, retained }
     }
 }
 
@@ -265,6 +289,7 @@ pub struct Contents {
     displaced: Vec<StoreNumber>,
     undecided: Vec<(StoreNumber, Key)>,
     last_decision: DecisionNumber,
+    is_scattered: bool,
     sessions: std::vec::IntoIter<Box<StoredSession>>,
     retained: BTreeMap<Arc<str>, TopicMap<OfTopic>>,
 }
@@ -292,6 +317,24 @@ impl Contents {
         self.last_decision
     }
 
+    /// Whether every session and retained message is in the journal of the shard that it belongs to now, and in no other; of so many shards, with this
+    /// seed of hashes. If not, what they do with it is not enough: a journal that forgets what others have, or has what others forget, would be read
+    /// again at the next start.
+    pub fn are_at_home(&self, shards: usize, seed: u64) -> bool {
+        let hasher = hasher(seed);
+        let is_home =
+            |session: &StoredSession| owner_of(&session.client.subscriber, shards, seed) == session.journal as usize;
+        let is_retained_at_home = |mountpoint: &str, OfTopic(message, journal): &OfTopic| {
+            hash_of_topic(mountpoint, message.topic().as_str(), &hasher) as usize % shards == *journal as usize
+        };
+        !self.is_scattered
+            && self.sessions.as_slice().iter().all(|session| is_home(session))
+            && self
+                .retained
+                .iter()
+                .all(|(mountpoint, messages)| messages.from("").all(|message| is_retained_at_home(mountpoint, message)))
+    }
+
     /// Gives the sessions out, in the order of their numbers.
     pub fn sessions(&mut self) -> impl Iterator<Item = Box<StoredSession>> {
         self.sessions.by_ref()
@@ -300,7 +343,7 @@ impl Contents {
     /// The retained messages with their mountpoints, by mountpoint and topic.
     pub fn into_retained(self) -> impl Iterator<Item = (Arc<str>, Message)> {
         self.retained.into_iter().flat_map(|(mountpoint, messages)| {
-            messages.into_values().map(move |OfTopic(message)| (mountpoint.clone(), message))
+            messages.into_values().map(move |OfTopic(message, _)| (mountpoint.clone(), message))
         })
     }
 }

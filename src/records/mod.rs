@@ -124,6 +124,7 @@ mod image;
 mod message;
 mod offline;
 mod options;
+mod reading;
 mod record;
 mod session_record;
 mod settings_fields;

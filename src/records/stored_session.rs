@@ -50,6 +50,8 @@ pub struct StoredSession {
     pub(super) is_arriving: bool,
     /// Which of the records its header was.
     pub(super) place: u64,
+    /// In which journal it is.
+    pub(super) journal: u32,
 }
 
 /// How far a message of a session is.
@@ -142,6 +144,7 @@ impl StoredSession {
             bytes: 0,
             is_arriving: record.is_arriving,
             place,
+            journal: 0,
         }
     }
 

@@ -1,7 +1,6 @@
 //! What the clients of this shard are still to be sent of what is retained.
 
 use std::collections::VecDeque;
-use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use super::gathering::Gathered;
@@ -10,6 +9,7 @@ use super::live::LiveLog;
 use super::page::RetainedPage;
 use super::replay::{Replay, Wanted};
 use crate::message::Message;
+use crate::sharding::hash_of_topic;
 use crate::tables::PartedMap;
 use crate::topic::{FilterSet, TopicFilter};
 
@@ -57,10 +57,7 @@ pub(super) struct Topic<'a> {
 impl<'a> Topic<'a> {
     /// The topic of this name; on one of so many `shards`.
     pub fn new(mountpoint: &str, name: &'a str, hasher: &ahash::RandomState, shards: usize) -> Self {
-        let mut hash = hasher.build_hasher();
-        mountpoint.hash(&mut hash);
-        name.hash(&mut hash);
-        let hash = hash.finish();
+        let hash = hash_of_topic(mountpoint, name, hasher);
         Topic { name, hash, owner: hash as usize % shards }
     }
 }

@@ -9,6 +9,7 @@ use super::memberships;
 use super::message::{Hold, ShardMessage};
 use super::pubsub::PubSub;
 use super::remnants::{Abandoned, Coming};
+use super::rewriting::adopt;
 use super::subscriptions::News;
 use crate::hooks::Chain;
 use crate::migration::{SessionAnnouncement, TakenIn};
@@ -99,6 +100,7 @@ pub(super) fn transferred<C: Chain>(
     if let (Some(arrived), Some(connection)) = (arrived, connection) {
         clients.settle_in(arrived, index, *connection);
     }
+    adopt(pubsub, index, (from, token));
     let connection = arrived.map(|arrived| arrived.connection);
     if announced_online != (was_online && connection.is_some()) {
         memberships::follow_client(pubsub, index);

@@ -20,6 +20,11 @@ impl<C: Chain> Shard<C> {
         clients.persistence = Some(Box::new(Persistence::new(setup, own, shards)));
     }
 
+    /// Why the journal takes nothing more, if it does not: then this shard is of no use, and is to end.
+    pub fn journal_failure(&self) -> Option<&journal::Failure> {
+        self.pubsub.clients.persistence.as_ref()?.failure()
+    }
+
     /// When there is something to be done for the journal, at the latest; since the start of the broker.
     pub fn journal_wake_up(&self) -> Option<Duration> {
         self.pubsub.clients.persistence.as_ref()?.wake_up()
@@ -48,6 +53,9 @@ pub(super) fn settle<C: Chain>(shard: &mut Shard<C>) {
     persistence.end_input(portions);
     while let Some((to, committed)) = clients.persistence.as_mut().and_then(|one| one.next_news()) {
         clients.agenda.post(to, ShardMessage::Committed(committed));
+    }
+    while let Some((to, token)) = clients.persistence.as_mut().and_then(|one| one.next_stored()) {
+        clients.agenda.post(to, ShardMessage::Stored { token });
     }
     if let Some(below) = clients.persistence.as_mut().and_then(|one| one.next_decisions()) {
         let others = (0..clients.setup.shards).filter(|shard| *shard != clients.setup.id);

@@ -331,6 +331,11 @@ impl<C: Chain> Shard<C> {
                     persistence.letters_committed(from, committed);
                 }
             }
+            ShardMessage::Stored { token } => {
+                if let Some(persistence) = &mut pubsub.clients.persistence {
+                    persistence.stored_elsewhere(token);
+                }
+            }
             ShardMessage::Decided(below) => {
                 if let Some(persistence) = &mut pubsub.clients.persistence {
                     persistence.decisions_made(from, below);

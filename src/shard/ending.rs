@@ -15,6 +15,7 @@ use super::pubsub::PubSub;
 use super::recording;
 use super::remnants::{EndedSession, SessionEnd};
 use super::replaying::Replaying;
+use super::rewriting::adopt_first;
 use super::turn;
 use crate::client::{
     Asker, Client, ConnectionId, EndReason, ExpiredReason, SessionAction, SessionRequest, SubscriberId, log_client,
@@ -132,6 +133,7 @@ impl<C: Chain> PubSub<C> {
         if memberships::end_first(self, index, end) {
             return;
         }
+        adopt_first(&mut self.clients, index);
         let Some(session) = self.clients.sessions.get_mut(index) else { return };
         debug_assert!(session.connection.is_none(), "only sessions without a connection end");
         let mut leaving = None;

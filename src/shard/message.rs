@@ -166,6 +166,11 @@ pub enum ShardMessage {
     /// So many of the receiver's messages that [lead to records](ShardMessage::leads_to_records) are on disk at the sender, with all that
     /// followed from them.
     Committed(Committed),
+    /// What came to the sender by this token of the receiver, a session or a message for a member of a shared subscription, is on disk there.
+    Stored {
+        /// The token.
+        token: u64,
+    },
     /// All decisions of the sender below this count are on disk.
     Decided(u64),
 }
@@ -219,4 +224,6 @@ pub struct Share {
     pub publisher: Option<Publisher>,
     /// How members are chosen. Members leave while it is on its way.
     pub turn: Turn,
+    /// By which the sender is to be told that it is on disk; zero if it need not be.
+    pub token: u64,
 }

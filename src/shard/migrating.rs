@@ -16,6 +16,7 @@ use crate::hooks::Chain;
 use crate::migration::{
     Begin, OutgoingSessions, Presence, PullAnswer, Ready, SessionAnnouncement, SlotsMoving, Waiting,
 };
+use crate::persistence::Persistence;
 use crate::session::MigrationState;
 use crate::sharding::SLOTS;
 
@@ -111,8 +112,15 @@ impl<C: Chain> Shard<C> {
         let to = self.migration.slots.owner(&session.client.subscriber);
         if to == clients.setup.id {
             // Its slot is here again.
+            let waits = session.migration.is_none();
+            session
+                .connection
+                .filter(|_| waits)
+                .into_iter()
+                .for_each(|id| clients.serve_later(id, PauseReason::Migration));
             return true;
         }
+        let stored = session.stored;
         let connection = session.connection.and_then(|id| clients.connections.get_mut(id));
         let is_busy = || {
             clients.agenda.is_stopping()
@@ -125,8 +133,14 @@ impl<C: Chain> Shard<C> {
             Begin::Later => return false,
             Begin::Now => {}
         }
-        if let Some(connection) = connection {
+        let id = connection.map(|connection| {
             connection.pauses.insert(PauseReason::Migration);
+            connection.id
+        });
+        let is_settled = |persistence: &Persistence| stored.is_none_or(|number| persistence.may_move(number, id));
+        if !clients.persistence.as_deref().is_none_or(is_settled) {
+            // It does nothing more meanwhile. Once it is announced, the new owner says of nothing that it is on disk before it has come.
+            return false;
         }
         let token = clients.agenda.number();
         let TurnLimits { at_once, portion, .. } = clients.agenda.turn.limits();
@@ -170,6 +184,9 @@ impl<C: Chain> Shard<C> {
         // Who it waits for does not know it on the new shard.
         connection.into_iter().for_each(|id| clients.end_hold(id));
         let Some(mut session) = clients.sessions.remove(index) else { return };
+        if let Some((persistence, number)) = clients.persistence.as_mut().zip(session.stored) {
+            persistence.moved(number, token);
+        }
         let connection = session.connection.take().and_then(|id| clients.take_connection(id));
         clients.statistics.counters.connected -= u64::from(connection.is_some());
         let (slot, id) = (session.slot, connection.as_ref().map(|connection| connection.id));

@@ -34,7 +34,8 @@ pub(super) enum Offered {
 impl<C: Chain> PubSub<C> {
     /// Delivers a message that shard `from` routed here for members of shared subscriptions.
     pub(super) fn deliver_share(&mut self, from: usize, share: Share) {
-        let Share { sequence, mountpoint, message, number, groups, plain, publisher, turn } = share;
+        let Share { sequence, mountpoint, message, number, groups, plain, publisher, turn, token } = share;
+        let passed_on = self.clients.persistence.as_ref().map_or(0, |persistence| persistence.last_passed_on());
         let id = PublicationId { shard: from, sequence };
         self.routing.received(from, sequence);
         if plain {
@@ -43,6 +44,9 @@ impl<C: Chain> PubSub<C> {
         let mountpoint = self.routing.mountpoint(&mountpoint);
         for group in &groups {
             self.offer_to_group(mountpoint, group, &message, turn, publisher);
+        }
+        if let Some(persistence) = self.clients.persistence.as_mut().filter(|_| token > 0) {
+            persistence.owe(from, token, passed_on);
         }
     }
 

@@ -194,7 +194,10 @@ fn do_what_was_left<C: Chain>(pubsub: &mut PubSub<C>) {
             PutOff::Replays => pubsub.replay_some(),
             PutOff::Wills => wills::begin_turn(pubsub),
             PutOff::Members => members::tell_some(pubsub),
-            PutOff::Rewriting => rewriting::rewrite_some(pubsub),
+            PutOff::Rewriting => {
+                rewriting::adopt_some(pubsub);
+                rewriting::rewrite_some(pubsub);
+            }
         }
     }
 }

@@ -175,7 +175,8 @@ impl<C: Chain> PubSub<C> {
                 let plain = recipients.remote.contains(shard);
                 let turn = Turn { hops: 1, ..Turn::new(by.origin.policy, by.origin.publisher) };
                 let publisher = publisher.map(|connection| Publisher { shard: self.clients.setup.id, connection });
-                let share = Share { sequence, mountpoint, message, number, groups, plain, publisher, turn };
+                let token = 0;
+                let share = Share { sequence, mountpoint, message, number, groups, plain, publisher, turn, token };
                 ShardMessage::Share(Box::new(share))
             };
             self.clients.agenda.post(shard, message);
@@ -351,6 +352,7 @@ pub(super) fn send_on<C: Chain>(
     if let Some(publisher) = publisher {
         hold_for_room(&mut pubsub.clients, publisher, shard);
     }
+    let token = recording::token_to_pass_on(&mut pubsub.clients, &message);
     let share = Share {
         sequence: 0,
         mountpoint: pubsub.routing.name(mountpoint).clone(),
@@ -360,6 +362,7 @@ pub(super) fn send_on<C: Chain>(
         plain: false,
         publisher,
         turn: Turn { hops: turn.hops + 1, ..turn },
+        token,
     };
     pubsub.clients.agenda.post(shard, ShardMessage::Share(Box::new(share)));
 }

@@ -226,6 +226,19 @@ pub(super) fn stays<C: Chain>(clients: &mut Clients<C>, passing: Passing) {
     }
 }
 
+/// By which another shard answers when a message is on disk there that goes on to it: it may have come from a third one, which waits for that. Zero if
+/// nobody waits.
+pub(super) fn token_to_pass_on<C: Chain>(clients: &mut Clients<C>, message: &Message) -> u64 {
+    match clients.persistence.as_mut().filter(|_| message.qos() > QoS::AtMostOnce) {
+        None => 0,
+        Some(persistence) => {
+            let token = clients.agenda.number();
+            persistence.passed_on(token);
+            token
+        }
+    }
+}
+
 /// A session has ended, and what it left has gone.
 pub(super) fn record_ended<C: Chain>(pubsub: &mut PubSub<C>, session: &Session<C::State>) {
     if let Some(number) = session.stored {

@@ -59,6 +59,9 @@ impl<C: Chain> Shard<C> {
 
 /// All shards have their sessions: those whose clients were connected are offline from here on, for the broker has died.
 pub(super) fn end_crashed<C: Chain>(shard: &mut Shard<C>) {
+    if let Some(persistence) = &mut shard.pubsub.clients.persistence {
+        persistence.is_renewed();
+    }
     for index in std::mem::take(&mut shard.restored) {
         shard.pubsub.clients.statistics.counters.connected += 1;
         shard.pubsub.connection_ended(index, EndReason::ServerCrash, "");

@@ -6,7 +6,7 @@ use super::pubsub::PubSub;
 use super::recording::is_stored;
 use super::turn;
 use crate::hooks::Chain;
-use crate::persistence::{Cursor, SessionCursor};
+use crate::persistence::{Adoption, Cursor, SessionCursor};
 use crate::session::{Look, Session, Walk};
 
 /// So many sessions, messages or topics are looked at in one portion at most.
@@ -45,6 +45,74 @@ fn rewrite_retained<C: Chain>(pubsub: &mut PubSub<C>, mountpoint: u32, from: &st
         Some((mountpoint, from)) => Cursor::Retained(mountpoint, from),
         None => Cursor::End,
     }
+}
+
+/// A session has come from another shard by this token, where it was stored: it is recorded here, under a number of its own.
+pub(super) fn adopt<C: Chain>(pubsub: &mut PubSub<C>, index: u32, from: (usize, u64)) {
+    let clients = &mut pubsub.clients;
+    let Some((persistence, session)) = clients.persistence.as_mut().zip(clients.sessions.get_mut(index)) else {
+        return;
+    };
+    let Some(before) = session.stored else { return };
+    let number = persistence.next_number();
+    (session.stored, session.outbound.on_disk_below) = (Some(number), 0);
+    let session = (index, session.instance);
+    persistence.adopt(Adoption { number, session, from, at: Cursor::Session(index) }, before);
+    adopt_some(pubsub);
+}
+
+/// Goes on with sessions that have come, as far as that fits into the share.
+pub(super) fn adopt_some<C: Chain>(pubsub: &mut PubSub<C>) {
+    while let Some(adoption) = pubsub.clients.persistence.as_mut().and_then(|persistence| persistence.next_adoption()) {
+        let is_share_over = |clients: &Clients<C>| clients.agenda.turn.is_share_over();
+        if let Some(rest) = adopt_until(&mut pubsub.clients, adoption, is_share_over) {
+            if let Some(persistence) = &mut pubsub.clients.persistence {
+                persistence.go_on_adopting(rest);
+            }
+            return pubsub.clients.agenda.next_turn(PutOff::Rewriting);
+        }
+    }
+}
+
+/// The session at this place ends: if it has just come, the rest of it is recorded first.
+pub(super) fn adopt_first<C: Chain>(clients: &mut Clients<C>, index: u32) {
+    let Some((persistence, session)) = clients.persistence.as_mut().zip(clients.sessions.get(index)) else { return };
+    if let Some(adoption) = persistence.adoption_of((index, session.instance)) {
+        adopt_until(clients, adoption, |_| false);
+    }
+}
+
+/// Records more of a session that has come, until `is_enough`. Gives it back if that was not all.
+fn adopt_until<C: Chain>(
+    clients: &mut Clients<C>,
+    mut adoption: Adoption,
+    is_enough: impl Fn(&Clients<C>) -> bool,
+) -> Option<Adoption> {
+    let index = adoption.session.0;
+    loop {
+        clients.agenda.turn.did(turn::LEFTOVER);
+        // As long as it is taken out of those that are under way, it would count as whole.
+        let at = std::mem::replace(&mut adoption.at, Cursor::End);
+        clients.persistence.as_mut()?.go_on_adopting(adoption);
+        let next = match at {
+            Cursor::RestOf(session) => rewrite_rest(clients, session),
+            _ => rewrite_session(clients, index),
+        };
+        adoption = clients.persistence.as_mut()?.next_adoption()?;
+        if !matches!(next, Cursor::RestOf(_)) {
+            break;
+        }
+        adoption.at = next;
+        if is_enough(clients) {
+            return Some(adoption);
+        }
+    }
+    let Clients { persistence: Some(persistence), sessions, agenda, .. } = clients else { return None };
+    if let Some(session) = sessions.get(index) {
+        persistence.record_session(adoption.number, session, agenda.now());
+    }
+    persistence.is_adopted(&adoption);
+    None
 }
 
 /// Begins with the session at this place.
@@ -96,7 +164,7 @@ fn rewrite_rest<C: Chain>(clients: &mut Clients<C>, mut cursor: Box<SessionCurso
     let Session { outbound, .. } = session;
     let look = outbound.queue.look(&mut cursor.queue, |delivery| {
         if !delivery.key.is_none() {
-            persistence.record_delivery(number, delivery, false);
+            persistence.record_waiting(number, delivery, (index, instance));
         }
         false
     });

@@ -45,6 +45,7 @@ impl ShardMessage {
             | ShardMessage::Publisher { .. }
             | ShardMessage::WillsPublished
             | ShardMessage::Committed(_)
+            | ShardMessage::Stored { .. }
             | ShardMessage::Decided(_) => 0,
         };
         size_of::<ShardMessage>() + held
@@ -126,6 +127,7 @@ mod tests {
         let (connection, sequence, token) = (ConnectionId::new(1, 1), 1, 1);
         let filters: Arc<[TopicFilter]> = [filter(), filter()].into();
         let share = Share {
+            token: 0,
             sequence,
             mountpoint: mountpoint.clone(),
             message: message(),

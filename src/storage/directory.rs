@@ -135,6 +135,18 @@ impl StoreDirectory {
         Ok(self.facts.boots)
     }
 
+    /// What counts of earlier boots was written anew in this one: records of those count no more.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be written down.
+    pub fn forget_earlier_boots(&mut self) -> Result<(), StorageError> {
+        let facts = StoreFacts { first_boot: self.facts.boots, ..self.facts.clone() };
+        write_facts(&self.path, &facts)?;
+        self.facts = facts;
+        Ok(())
+    }
+
     /// Keeps the floors of journals: each rises to the one given, and none falls. To be called with [`Journal::floor`](crate::journal::Journal::floor)
     /// when journals are open, before anything is acknowledged; [`recover`](StoreDirectory::recover) gives them back at the next start.
     ///
@@ -337,6 +349,7 @@ fn create(directory: &Path, now: u64) -> Result<StoreFacts, StorageError> {
         slot_seed: seed.try_into().map_or(0, u64::from_le_bytes),
         made: now,
         boots: 0,
+        first_boot: 0,
         floors: BTreeMap::new(),
     };
     make_journal(directory)?;

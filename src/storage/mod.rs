@@ -58,7 +58,7 @@ pub use error::StorageError;
 pub use filling::PIECE;
 pub use journal_files::{Begun, JournalFiles};
 pub use names::{JournalFile, Listing, MOST_LISTED};
-pub use recovery::Recovery;
+pub use recovery::{JournalReading, Recovery};
 pub use segment_file::READ_AHEAD;
 pub use store_file::{STORE_VERSION, StoreFacts};
 pub use thread::{MOST_SET_ASIDE, Prepared, StoreThread, TASKS_PER_SHARD};

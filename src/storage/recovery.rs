@@ -10,7 +10,7 @@ use super::directory::StoreDirectory;
 use super::error::StorageError;
 use super::names::JournalFile;
 use super::segment_file::{ReadCache, SegmentFile, on_disk};
-use crate::journal::{Finding, Identity, Reader, Record, Recovered, Sync};
+use crate::journal::{Finding, Floor, Identity, ReadAt, Reader, Record, Recovered, Sync};
 
 /// What was read of a journal.
 #[derive(Debug)]
@@ -21,19 +21,37 @@ pub struct Recovery {
     pub findings: Vec<Finding>,
     /// How many segment files there were.
     pub files: usize,
-    /// How many records.
-    pub records: u64,
+}
+
+/// A journal that is being read.
+pub struct JournalReading {
+    reader: Reader<SegmentFile>,
+    floor: Floor,
+    files: usize,
+}
+
+impl JournalReading {
+    /// What reads it.
+    pub fn reader(&mut self) -> &mut Reader<impl ReadAt + use<>> {
+        &mut self.reader
+    }
+
+    /// What was read. Records that were not are read over.
+    pub fn finish(self) -> Recovery {
+        let (recovered, findings) = self.reader.finish();
+        Recovery { recovered: recovered.above(self.floor), findings, files: self.files }
+    }
 }
 
 impl StoreDirectory {
-    /// Reads the journal of `shard`, one that does not exist any more, too: `each` gets its records in order. All its files are synced before. It
-    /// takes an open file for each of them.
+    /// Begins to read the journal of `shard`, one that does not exist any more, too. All its files are synced before. It takes an open file for each
+    /// of them.
     ///
     /// # Errors
     ///
     /// A file of it may not be opened, is used by another process still, or cannot be synced: then it is not known what is in it. Whatever is in the files, there is
     /// none: what cannot be read is among the findings.
-    pub fn recover(&self, shard: u32, mut each: impl FnMut(Record<'_>)) -> Result<Recovery, StorageError> {
+    pub fn read(&self, shard: u32) -> Result<JournalReading, StorageError> {
         let ids = self.journal_files()?.journals.remove(&shard).unwrap_or_default();
         let cache = Rc::new(RefCell::new(ReadCache::new()));
         let mut sources = Vec::new();
@@ -47,15 +65,22 @@ impl StoreDirectory {
         let directory = self.journal();
         device::sync_directory(&directory).map_err(|error| StorageError::io(&directory, "synced", &error))?;
         let files = sources.len();
-        let mut records = 0;
-        let mut reader = Reader::new(Identity { store: self.facts().id, shard }, sources);
-        while let Some(record) = reader.next() {
-            records += 1;
+        let reader = Reader::new(Identity { store: self.facts().id, shard }, sources);
+        let floor = self.facts().floors.get(&shard).copied().unwrap_or_default();
+        Ok(JournalReading { reader, floor, files })
+    }
+
+    /// Reads the whole journal of `shard`: `each` gets its records in order.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`read`](Self::read).
+    pub fn recover(&self, shard: u32, mut each: impl FnMut(Record<'_>)) -> Result<Recovery, StorageError> {
+        let mut reading = self.read(shard)?;
+        while let Some(record) = reading.reader().next() {
             each(record);
         }
-        let (recovered, findings) = reader.finish();
-        let recovered = recovered.above(self.facts().floors.get(&shard).copied().unwrap_or_default());
-        Ok(Recovery { recovered, findings, files, records })
+        Ok(reading.finish())
     }
 
     /// Opens a segment file, as [`Reader`] wants it: nobody writes it any more, and what is read is on the disk. The lock need not last: all open

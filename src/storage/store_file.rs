@@ -14,7 +14,7 @@
 //! | 40 | 8 | seed of the hash that puts subscriber ids into slots |
 //! | 48 | 8 | when the store was made, in seconds since 1970 |
 //! | 56 | 4 | how often a broker has opened it |
-//! | 60 | 4 | zero |
+//! | 60 | 4 | the first boot whose records count |
 //! | 64 | 24 each | floors: shard (4), zero (4), generation (8), number (8) |
 
 use std::collections::BTreeMap;
@@ -43,6 +43,8 @@ pub struct StoreFacts {
     pub made: u64,
     /// How often a broker has opened it.
     pub boots: u32,
+    /// The first boot whose records count. What counted of earlier ones was written anew.
+    pub first_boot: u32,
     /// Above what the journals of shards have reached; of none that never had one.
     pub floors: BTreeMap<u32, Floor>,
 }
@@ -71,7 +73,7 @@ impl StoreFacts {
         copy.extend(self.slot_seed.to_le_bytes());
         copy.extend(self.made.to_le_bytes());
         copy.extend(self.boots.to_le_bytes());
-        copy.extend([0; 4]);
+        copy.extend(self.first_boot.to_le_bytes());
         for (shard, Floor { generation, number }) in &self.floors {
             copy.extend(shard.to_le_bytes());
             copy.extend([0; 4]);
@@ -130,7 +132,8 @@ fn decode_copy(bytes: &[u8]) -> Result<StoreFacts, Unreadable> {
     let id = *copy[24..].first_chunk().ok_or(Unreadable::Damaged)?;
     let (slot_seed, made) = (long(40).ok_or(Unreadable::Damaged)?, long(48).ok_or(Unreadable::Damaged)?);
     let boots = word(56).ok_or(Unreadable::Damaged)?;
-    Ok(StoreFacts { id: StoreId(id), slot_seed, made, boots, floors: floors.collect() })
+    let first_boot = word(60).ok_or(Unreadable::Damaged)?;
+    Ok(StoreFacts { id: StoreId(id), slot_seed, made, boots, first_boot, floors: floors.collect() })
 }
 
 #[cfg(test)]
@@ -144,6 +147,7 @@ mod tests {
             slot_seed: 0x1234,
             made: 55,
             boots: 7,
+            first_boot: 3,
             floors: (0..shards).map(floor).collect(),
         }
     }

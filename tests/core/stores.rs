@@ -12,7 +12,7 @@ use moormq::journal::{Answer, Effect, Floor, Journal, Reader, Settings, StoreId,
 use moormq::persistence::{Durability, PersistenceSetup};
 use moormq::records::{Image, Record, WallClock, WallTime};
 use moormq::shard::Input;
-use moormq::sharding::{hasher, owner_of};
+use moormq::sharding::hasher;
 use moormq::time::Time;
 
 use crate::journal::disk::Disk;
@@ -31,6 +31,8 @@ pub struct Stores {
     /// What journals are told; but for the shard.
     pub settings: Settings,
     boot: u32,
+    /// The first whose records count.
+    first_boot: u32,
     /// What the calendar says at time zero.
     wall: WallTime,
     clock: Rc<Cell<Duration>>,
@@ -69,6 +71,7 @@ impl Default for Stores {
             floors: BTreeMap::new(),
             settings,
             boot: 0,
+            first_boot: 0,
             wall: WallTime::from_millis(FIRST_START),
             clock: Rc::default(),
             is_held: false,
@@ -160,24 +163,28 @@ pub fn with_stores<C: Chain>(mut world: World<C>, mut stores: Stores) -> World<C
     let mut image = Image::new(wall, hasher(SEED));
     let mut journals = Vec::new();
     let known = stores.disks.keys().last().map_or(0, |last| *last as usize + 1).max(shards);
-    for shard in 0..known {
+    let mut readers: Vec<_> = (0..known)
+        .map(|shard| {
+            let identity = stores.settings_of(shard as u32).identity;
+            let disk = stores.disk(shard);
+            disk.sync_and_forget();
+            Reader::new(identity, disk.open())
+        })
+        .collect();
+    image.read(&mut readers.iter_mut().collect::<Vec<_>>(), stores.first_boot, |shard, error| {
+        panic!("on shard {shard} a record is not as it should be: {error}");
+    });
+    for (shard, reader) in readers.into_iter().enumerate().take(shards) {
         let settings = stores.settings_of(shard as u32);
-        let disk = stores.disk(shard);
-        disk.sync_and_forget();
-        let mut reader = Reader::new(settings.identity, disk.open());
-        while let Some(record) = reader.next() {
-            image.apply(&Record::decode(record.kind, record.body).expect("it was written as it should"));
-        }
         let (recovered, _) = reader.finish();
-        if shard < shards {
-            let above = stores.floors.get(&(shard as u32)).copied().unwrap_or_default();
-            let settings = settings.check().expect("journals can work with them");
-            let journal = Journal::new(settings, recovered.above(above), 1).expect("it is its own");
-            stores.floors.insert(shard as u32, journal.floor());
-            journals.push(journal);
-        }
+        let above = stores.floors.get(&(shard as u32)).copied().unwrap_or_default();
+        let settings = settings.check().expect("journals can work with them");
+        let journal = Journal::new(settings, recovered.above(above), stores.boot.into()).expect("it is its own");
+        stores.floors.insert(shard as u32, journal.floor());
+        journals.push(journal);
     }
     let mut contents = image.finish();
+    let renews = known > shards || !contents.are_at_home(shards, SEED);
     let last_decision = contents.last_decision();
     let mut shares = contents.shares(shards, SEED);
     for (shard, share) in shares.iter_mut().enumerate() {
@@ -204,11 +211,21 @@ pub fn with_stores<C: Chain>(mut world: World<C>, mut stores: Stores) -> World<C
             displaced: share.displaced,
             undecided: share.undecided,
             last_decision,
+            renews,
         });
     }
     world.stores = Some(Box::new(stores));
     world.settle();
+    while world.shards.iter().any(|shard| shard.is_behind()) {
+        (0..shards).for_each(|shard| world.handle(shard, Input::Tick));
+        world.settle();
+    }
     assert!(world.shards.iter().all(|shard| shard.is_restored()));
+    if renews {
+        let stores = world.stores();
+        stores.first_boot = stores.boot;
+        stores.disks.retain(|shard, _| (*shard as usize) < shards);
+    }
     (0..shards).for_each(|shard| world.handle(shard, Input::Restored));
     world.settle();
     world

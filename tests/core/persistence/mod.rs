@@ -2,6 +2,7 @@
 
 mod crash;
 mod gone;
+mod homes;
 mod room;
 mod shared;
 mod waiting;

@@ -1,0 +1,58 @@
+//! Sessions that have come from other shards: all that belongs to one is recorded under its new number, in portions if that is much, and counts from the
+//! last of these records on. Until that is on disk the old one counts; so nobody is told of anything before.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::rewriting::Cursor;
+use crate::session::StoreNumber;
+
+/// A session that has come, and is being recorded.
+#[derive(Debug)]
+pub struct Adoption {
+    /// Its number here.
+    pub number: StoreNumber,
+    /// Its place in the table, and its instance number.
+    pub session: (u32, u64),
+    /// Where it came from, and by which token.
+    pub from: (usize, u64),
+    /// What is recorded next.
+    pub at: Cursor,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Adoptions {
+    pub under_way: VecDeque<Adoption>,
+    /// Which numbers those that have come had before. It is said as often as they are recorded: so it is known for as long as anything is recorded of
+    /// the old ones.
+    replaced: BTreeMap<StoreNumber, StoreNumber>,
+    /// With so many records all that came is whole.
+    whole: u64,
+}
+
+impl Adoptions {
+    pub fn begin(&mut self, adoption: Adoption, before: StoreNumber) {
+        self.replaced.insert(adoption.number, before);
+        self.under_way.push_back(adoption);
+    }
+
+    /// One is recorded, with which there are so many records.
+    pub fn end(&mut self, records: u64) {
+        self.whole = records;
+    }
+
+    /// What a session replaces, and whether not all of it is recorded.
+    pub fn of(&self, number: StoreNumber) -> (Option<StoreNumber>, bool) {
+        let replaces = self.replaced.get(&number).copied();
+        (replaces, replaces.is_some() && self.under_way.iter().any(|adoption| adoption.number == number))
+    }
+
+    /// The session has ended, or gone on.
+    pub fn forget(&mut self, number: StoreNumber) {
+        self.replaced.remove(&number);
+    }
+
+    /// Whether what is recorded counts, when so many records are on disk.
+    pub fn are_whole(&self, committed: u64) -> bool {
+        self.under_way.is_empty() && self.whole <= committed
+    }
+}

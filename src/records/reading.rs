@@ -1,0 +1,31 @@
+//! Reading the journals of all shards of a store.
+
+use super::image::Image;
+use super::record::{BadRecord, Record};
+use crate::journal::{ReadAt, Reader};
+
+impl Image {
+    /// Takes in what these journals have, which are those of shards 0, 1 and so on; boot by boot, since what a later boot has written counts, whichever
+    /// shard it was. What was written before the boot `first` does not count. Records that cannot be read are told, by shard, and left out.
+    pub fn read<F: ReadAt>(
+        &mut self,
+        journals: &mut [&mut Reader<F>],
+        first: u32,
+        mut is_bad: impl FnMut(usize, BadRecord),
+    ) {
+        while let Some(boot) = journals.iter_mut().filter_map(|journal| journal.opened()).min() {
+            for (shard, journal) in journals.iter_mut().enumerate() {
+                self.read_journal(shard as u32);
+                while journal.opened() == Some(boot)
+                    && let Some(record) = journal.next()
+                {
+                    match Record::decode(record.kind, record.body) {
+                        Ok(record) if boot >= first.into() => self.apply(&record),
+                        Ok(_) => {}
+                        Err(error) => is_bad(shard, error),
+                    }
+                }
+            }
+        }
+    }
+}

@@ -66,11 +66,14 @@
 //! # Features
 //!
 //! * `stock`: [`hooks::stock`], and the files that these hooks read.
-//! * `cli`, on by default: what the program of this crate needs besides, `stock` included. A library that is embedded does without, by
+//! * `archive`: the file that keeps what outlives the journals of a store.
+//! * `cli`, on by default: what the program of this crate needs besides, `stock` and `archive` included. A library that is embedded does without, by
 //!   `default-features = false`.
 #![deny(missing_docs)]
 #![forbid(unsafe_op_in_unsafe_fn)]
 
+#[doc(hidden)]
+pub mod archive;
 pub mod broker;
 pub mod client;
 pub mod codec;

@@ -22,6 +22,7 @@ const NEW_STORE: &str = "store.new";
 const LOCK: &str = "lock";
 const JOURNAL: &str = "journal";
 const TRIED: &str = "direct.try";
+const ARCHIVE: &str = "archive.redb";
 
 /// What others may not do with the directory: anything at all; and those of the group may not write. (PostgreSQL asks for the same.)
 const FORBIDDEN: u32 = 0o027;
@@ -106,6 +107,11 @@ impl StoreDirectory {
     /// What keeps other processes out.
     pub(super) fn lock(&self) -> &Arc<File> {
         &self.lock
+    }
+
+    /// Where the archive is, or is to be made.
+    pub fn archive(&self) -> PathBuf {
+        self.path.join(ARCHIVE)
     }
 
     /// The directory of journal files.

@@ -12,6 +12,7 @@
 //! | `segment_file`, `recovery` | reading at a start |
 //! | `thread`, `filling` | the thread `moormq-store`: it prepares segments, removes files and sets them aside, for all shards |
 //! | `journal_files` | [`JournalFiles`]: the files that a shard writes, and its door to that thread |
+//! | `archive` | the file of the archive, and its thread |
 //! | `error` | why a store cannot be used, with advice |
 //!
 //! # The directory
@@ -22,6 +23,7 @@
 //! | `lock` | locked (`flock`) by the broker that uses the store; its process id is in it |
 //! | `journal/0000-00000000` | a segment: shard, and number of the file |
 //! | `journal/0000-00000000.bad` | one that was set aside: it could not be read in full, and is not read again. Removed by operators only |
+//! | `archive.redb` | what outlives the journals: see [`archive`]; made as `archive.redb.new`, and set aside as `archive.redb.bad` |
 //!
 //! A start makes the file `direct.try`, writes a block to it, and removes it. Nothing else in it is ever removed or written; and nothing at all in a directory that is no store.
 //!
@@ -41,6 +43,7 @@
 //! | files that are set aside | [`MOST_SET_ASIDE`]; the first ones stay, as they say how it began, and further ones are removed |
 //! | names that are no segments, as they are listed | [`MOST_LISTED`] of each kind |
 
+pub mod archive;
 mod device;
 mod directory;
 mod error;

@@ -37,6 +37,7 @@ const FLOORS: &[&[&str]] = &[
         "subscribing",
         "pending_hooks",
         "records",
+        "archive",
     ],
     &["persistence"],
     &["shard"],

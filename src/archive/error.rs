@@ -1,0 +1,42 @@
+//! What goes wrong with an archive.
+
+use std::fmt;
+
+/// What kind of trouble it is: what may be tried then follows from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// There is no room for what is to be put; nothing of it was. It may be tried again when something was deleted, or there is room on the disk.
+    Full,
+    /// A value is not what was put, or the archive has lost its order. What can be read of it is right.
+    Damaged,
+    /// Something could not be written, synced or read. Nothing more is written until the archive was opened again, and what was not persisted may be
+    /// lost.
+    Failed,
+    /// Another process uses it. Of opening only.
+    InUse,
+    /// It belongs to another store, or was made by another version. Of opening only.
+    Foreign,
+}
+
+/// Something went wrong with an archive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ArchiveError {
+    /// What kind of trouble it is.
+    pub trouble: Trouble,
+    problem: String,
+}
+
+impl ArchiveError {
+    /// The problem is a whole sentence, which names the file and says what to do.
+    pub fn new(trouble: Trouble, problem: impl Into<String>) -> Self {
+        ArchiveError { trouble, problem: problem.into() }
+    }
+}
+
+impl fmt::Display for ArchiveError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.problem)
+    }
+}
+
+impl std::error::Error for ArchiveError {}

@@ -1,0 +1,171 @@
+//! The thread `moormq-archive`: it does what shards want of the archive, by calls that block.
+
+use std::io;
+use std::thread::JoinHandle;
+
+use crossbeam::channel::{Receiver, RecvError, Sender, TryRecvError, bounded, never, select};
+
+use crate::archive::{Answer, Archive, Batch, Desk, Limits, Order, Orders, Read, Refused, Ticket};
+use crate::threads;
+
+/// What takes the answers of one shard, on the archive's thread. It must not wait.
+type Answers = Box<dyn Fn(Answer) + Send>;
+
+/// The thread. A drop stops it.
+pub struct ArchiveThread {
+    writes: Sender<Task>,
+    thread: Option<JoinHandle<()>>,
+}
+
+enum Task {
+    Write(Order),
+    Stop,
+}
+
+/// The door of a shard to the archive's thread. Nothing here waits.
+pub struct ArchiveDoor {
+    orders: Orders,
+    writes: Sender<Task>,
+    reads: Sender<Order>,
+}
+
+impl ArchiveThread {
+    /// Starts the thread for an archive and as many shards as there are `answers`, by number; and gives their doors. Answers are called on that thread,
+    /// and must get to [`ArchiveDoor::answered`] on the shard's, in order.
+    ///
+    /// # Errors
+    ///
+    /// The system has no more threads.
+    pub fn start<A: Archive + Send + 'static>(
+        archive: A,
+        limits: Limits,
+        answers: Vec<Answers>,
+    ) -> io::Result<(Self, Vec<ArchiveDoor>)> {
+        let shards = answers.len();
+        // While a refusal is told, batches that it drops are still there, with as many that come after it.
+        let (writes, written) = bounded(2 * limits.batches * shards + 1);
+        let (reads, read) = bounded((limits.reads * shards).max(1));
+        let desk = Desk::new(archive, shards);
+        let work = move || Work { desk, answers, writes: written, reads: read, is_stopped: false }.run();
+        let thread = threads::start("moormq-archive", work)?;
+        let door =
+            |shard| ArchiveDoor { orders: Orders::new(shard, limits), writes: writes.clone(), reads: reads.clone() };
+        let doors = (0..shards as u32).map(door).collect();
+        Ok((ArchiveThread { writes, thread: Some(thread) }, doors))
+    }
+
+    /// Ends the thread, once all that it was asked for before is done, persisted and answered. Waits for that, and so for the disk. Nothing is done for
+    /// shards afterwards.
+    pub fn stop(self) {}
+}
+
+impl Drop for ArchiveThread {
+    fn drop(&mut self) {
+        // It fails if the thread has died, and that was told.
+        let _ = self.writes.send(Task::Stop);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl ArchiveDoor {
+    /// Has a batch written: [`Answer::Persisted`] tells its ticket, or a later one.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be now, and comes back.
+    pub fn write(&mut self, batch: Batch) -> Result<Ticket, (Refused, Batch)> {
+        if self.writes.is_full() {
+            return Err((Refused::Busy, batch));
+        }
+        let (ticket, order) = self.orders.write(batch)?;
+        match self.writes.try_send(Task::Write(order)) {
+            Ok(()) => Ok(ticket),
+            // There is room for all that the limits allow, so the thread has ended. Nobody waits for what is given to it then.
+            Err(_) => Err((Refused::Failed, Batch::new())),
+        }
+    }
+
+    /// Has something read: [`Answer::Read`] has the `tag`. It goes before what is to be written.
+    ///
+    /// # Errors
+    ///
+    /// So much is under way that an answer has to come first; or the thread has ended.
+    pub fn read(&mut self, tag: u64, read: Read) -> Result<(), Refused> {
+        let order = self.orders.read(tag, read)?;
+        self.reads.try_send(order).map_err(|_| Refused::Failed)
+    }
+
+    /// What is under way, to be told of answers.
+    pub fn orders(&mut self) -> &mut Orders {
+        &mut self.orders
+    }
+
+    /// An answer has come.
+    pub fn answered(&mut self, answer: &Answer) {
+        self.orders.answered(answer);
+    }
+}
+
+struct Work<A> {
+    desk: Desk<A>,
+    answers: Vec<Answers>,
+    writes: Receiver<Task>,
+    reads: Receiver<Order>,
+    is_stopped: bool,
+}
+
+impl<A: Archive> Work<A> {
+    fn run(mut self) {
+        loop {
+            self.take_what_is_there();
+            let answers = &self.answers;
+            let has_done = self.desk.step(&mut |shard, answer| {
+                if let Some(answers) = answers.get(shard as usize) {
+                    answers(answer);
+                }
+            });
+            if has_done {
+                continue;
+            }
+            if self.is_stopped {
+                return;
+            }
+            self.wait();
+        }
+    }
+
+    /// All reads, and batches as far as they can be begun.
+    fn take_what_is_there(&mut self) {
+        while let Ok(order) = self.reads.try_recv() {
+            self.desk.take(order);
+        }
+        while !self.is_stopped && self.desk.wants_batch() {
+            match self.writes.try_recv() {
+                Ok(task) => self.take(Ok(task)),
+                Err(TryRecvError::Empty) => return,
+                Err(TryRecvError::Disconnected) => self.is_stopped = true,
+            }
+        }
+    }
+
+    fn take(&mut self, task: Result<Task, RecvError>) {
+        match task {
+            Ok(Task::Write(order)) => self.desk.take(order),
+            Ok(Task::Stop) | Err(RecvError) => self.is_stopped = true,
+        }
+    }
+
+    /// Until there is something to do.
+    fn wait(&mut self) {
+        select! {
+            recv(self.reads) -> order => match order {
+                Ok(order) => self.desk.take(order),
+                // No shard is left; the thread is stopped soon.
+                Err(RecvError) => self.reads = never(),
+            },
+            recv(self.writes) -> task => self.take(task),
+        }
+    }
+}

@@ -275,8 +275,7 @@ impl Campaign {
         while self.outcome.kills < self.plan.rounds && self.goes_on() {
             self.common.round.fetch_add(1, Ordering::SeqCst);
             until_drain -= 1;
-            // A store of which not all shards have a journal yet is refused.
-            if self.rng.u8(..8) == 0 && (self.plan.shards == 1 || self.common.round() > 1) {
+            if self.rng.u8(..8) == 0 {
                 self.kill_early();
             }
             if self.rng.u8(..8) == 0 {

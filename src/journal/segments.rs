@@ -163,6 +163,11 @@ impl Segments {
         }
     }
 
+    /// The generation of the last one that has records.
+    pub fn newest(&self) -> Option<u64> {
+        Some(self.live.back()?.generation)
+    }
+
     fn files(&self) -> usize {
         self.live.len() + self.ready.len() + self.idle.len() + usize::from(self.making.is_some())
     }

@@ -384,6 +384,11 @@ impl Journal {
         self.segments.grow();
     }
 
+    /// The generation of the segment that was begun last, of those that have records; none if none has.
+    pub fn newest(&self) -> Option<u64> {
+        self.segments.newest()
+    }
+
     /// Wants all segments below this generation archived, however much room is left: nothing in them is needed any more.
     pub fn archive_below(&mut self, generation: u64) {
         self.segments.archive_below(generation);

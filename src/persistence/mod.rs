@@ -40,7 +40,7 @@ pub use commits::{Committed, Durability};
 pub use deferrals::Deferred;
 pub use rewriting::{Cursor, SessionCursor};
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use smallvec::SmallVec;
@@ -135,6 +135,13 @@ pub struct Persistence {
     noted: Vec<DeliveryBuffer>,
     launches: VecDeque<Launch>,
     rewriting: Rewriting,
+    /// Sessions whose clients were connected when the last broker died, and are not offline yet: what is written of them says so still.
+    pub crashed: BTreeSet<StoreNumber>,
+    /// Sessions whose next client has come while it is to be recorded that the will of the last one was published: their places in the table, and
+    /// instance numbers. It is recorded behind that what they are now, with another will.
+    wills_to_come: BTreeMap<StoreNumber, (u32, u64)>,
+    /// Those of which that is to be recorded now.
+    new_wills: Vec<(u32, u64)>,
     /// The store is renewed, and this shard has done its part, or not.
     renewal: Option<bool>,
     /// What is written is what was written before, to make room.
@@ -160,6 +167,9 @@ impl Persistence {
             incoming: BTreeMap::new(),
             letters: Letters::new(shards),
             decisions: Decisions::new(own, shards, setup.last_decision),
+            crashed: BTreeSet::new(),
+            wills_to_come: BTreeMap::new(),
+            new_wills: Vec::new(),
             renewal: setup.renews.then_some(false),
             setup,
             deferrals: Deferrals::default(),
@@ -335,6 +345,7 @@ impl Persistence {
             }
             Deferred::WillGone(decision) => {
                 self.write(&Record::WillGone(decision.session, decision.number));
+                self.new_wills.extend(self.wills_to_come.remove(&decision.session));
                 Some(decision)
             }
             Deferred::Ended(session) => {
@@ -599,7 +610,11 @@ impl Persistence {
             }
             // Nothing counts at all of what there was.
             (Cursor::End, None) => {
-                let below = self.commits.last_mark().and_then(|mark| self.setup.journal.generation_of(mark));
+                let below = match self.commits.last_mark() {
+                    Some(mark) => self.setup.journal.generation_of(mark),
+                    // All that there is was there at the start.
+                    None => self.setup.journal.newest().map(|newest| newest + 1),
+                };
                 let (below, deferred) = (below.unwrap_or(0), self.deferrals.count());
                 self.rewriting = Rewriting::Committing { below, records, deferred };
             }
@@ -696,8 +711,21 @@ impl Persistence {
         let decided = self.decisions.written(number, session.last_decision);
         let (replaces, is_arriving) = self.adoptions.of(number);
         let record = SessionRecord::of(session, number, now, self.setup.wall);
-        let record = SessionRecord { decided, replaces, is_arriving, ..record };
+        let offline = record.offline.filter(|_| !self.crashed.contains(&number));
+        let record = SessionRecord { decided, replaces, is_arriving, offline, ..record };
         self.write(&Record::Session(Box::new(record)));
+    }
+
+    /// A client has come to a session, at this place with this instance number, of which that is recorded.
+    pub fn client_came(&mut self, number: StoreNumber, session: (u32, u64)) {
+        if self.deferrals.is_will_going(number) {
+            self.wills_to_come.insert(number, session);
+        }
+    }
+
+    /// The next session of which is to be recorded once more what it is.
+    pub fn next_new_will(&mut self) -> Option<(u32, u64)> {
+        self.new_wills.pop()
     }
 
     /// The client of a session has gone: since when, until when it is kept, and when its will is due if it is delayed.

@@ -221,7 +221,8 @@ impl<C: Chain> Clients<C> {
             self.pending_hooks.end(task);
             self.agenda.output(Output::CancelHook { task });
         }
-        let last = connection.outbox.take_last();
+        // What CONNACK says is not on disk yet, and nothing is behind it that may come alone.
+        let last = connection.outbox.take_last().filter(|_| !connection.pauses.contains(PauseReason::Commit));
         if let Some(output) = &last {
             self.statistics.counters.bytes_out += output.len() as u64;
         }

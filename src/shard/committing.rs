@@ -17,7 +17,10 @@ impl<C: Chain> Shard<C> {
     pub fn persist(&mut self, setup: PersistenceSetup) {
         let clients = &mut self.pubsub.clients;
         let (own, shards) = (clients.setup.id, clients.setup.shards);
-        clients.persistence = Some(Box::new(Persistence::new(setup, own, shards)));
+        let mut persistence = Box::new(Persistence::new(setup, own, shards));
+        let number_of = |index: &u32| clients.sessions.get(*index)?.stored;
+        persistence.crashed = self.restored.iter().filter_map(number_of).collect();
+        clients.persistence = Some(persistence);
     }
 
     /// Why the journal takes nothing more, if it does not: then this shard is of no use, and is to end.
@@ -54,6 +57,7 @@ pub(super) fn settle<C: Chain>(shard: &mut Shard<C>) {
     while let Some((to, committed)) = clients.persistence.as_mut().and_then(|one| one.next_news()) {
         clients.agenda.post(to, ShardMessage::Committed(committed));
     }
+    recording::record_new_wills(clients);
     while let Some((to, token)) = clients.persistence.as_mut().and_then(|one| one.next_stored()) {
         clients.agenda.post(to, ShardMessage::Stored { token });
     }

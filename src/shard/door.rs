@@ -82,13 +82,15 @@ impl<C: Chain> Shard<C> {
             Input::Tick => self.tick(),
             Input::Stop => self.stop(),
         }
-        self.do_follow_ups();
-        while self.pubsub.clients.agenda.is_stopping() && self.go_on_stopping() {
+        loop {
             self.do_follow_ups();
-        }
-        if self.pubsub.clients.persistence.is_some() {
-            committing::settle(self);
-            self.do_follow_ups();
+            if self.pubsub.clients.persistence.is_some() {
+                committing::settle(self);
+                self.do_follow_ups();
+            }
+            if !self.pubsub.clients.agenda.is_stopping() || !self.go_on_stopping() {
+                break;
+            }
         }
     }
 

@@ -124,6 +124,7 @@ pub(super) fn record_client<C: Chain>(clients: &mut Clients<C>, index: u32) {
             let number = stored.unwrap_or_else(|| persistence.next_number());
             session.stored = Some(number);
             persistence.record_session(number, session, clients.agenda.now());
+            persistence.client_came(number, (index, session.instance));
         }
         (false, Some(number)) => {
             // It ends with its connection, and does with the broker.
@@ -131,6 +132,18 @@ pub(super) fn record_client<C: Chain>(clients: &mut Clients<C>, index: u32) {
             defer(clients, Deferred::Ended(number), None);
         }
         (false, None) => {}
+    }
+}
+
+/// That the will before was published is recorded of some sessions: what they are now is recorded behind that.
+pub(super) fn record_new_wills<C: Chain>(clients: &mut Clients<C>) {
+    while let Some((index, instance)) = clients.persistence.as_mut().and_then(|one| one.next_new_will()) {
+        let session = clients.sessions.get(index).filter(|session| session.instance == instance);
+        if let Some((persistence, session)) = clients.persistence.as_mut().zip(session)
+            && let Some(number) = session.stored
+        {
+            persistence.record_session(number, session, clients.agenda.now());
+        }
     }
 }
 

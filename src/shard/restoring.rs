@@ -1,6 +1,7 @@
 //! Sessions and retained messages that were on disk when the broker started. Nobody is connected before all of them are here.
 
 use super::machine::Shard;
+use super::rewriting::rewrite_some;
 use super::subscriptions::News;
 use crate::client::EndReason;
 use crate::hooks::Chain;
@@ -25,7 +26,7 @@ impl<C: Chain> Shard<C> {
         for (filter, subscription) in subscriptions {
             pubsub.add_subscription(mountpoint, &filter, index, subscription, false, &mut news);
         }
-        if !news.filters.is_empty() {
+        if news.is_any {
             pubsub.announce(mountpoint, news.filters, None);
         }
         if was_online {
@@ -61,9 +62,11 @@ impl<C: Chain> Shard<C> {
 pub(super) fn end_crashed<C: Chain>(shard: &mut Shard<C>) {
     if let Some(persistence) = &mut shard.pubsub.clients.persistence {
         persistence.is_renewed();
+        persistence.crashed.clear();
     }
     for index in std::mem::take(&mut shard.restored) {
         shard.pubsub.clients.statistics.counters.connected += 1;
         shard.pubsub.connection_ended(index, EndReason::ServerCrash, "");
     }
+    rewrite_some(&mut shard.pubsub);
 }

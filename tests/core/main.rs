@@ -42,6 +42,8 @@ mod sessions;
 mod shapes;
 mod shared;
 mod shared_loads;
+#[path = "../store/mod.rs"]
+mod store;
 mod stores;
 mod stuck_members;
 mod subscribing;

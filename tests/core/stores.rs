@@ -1,21 +1,20 @@
 //! The stores of a world: a journal for each shard, on a disk in memory. The test says when writes are answered, and when the broker dies.
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
 use moormq::config::Config;
 use moormq::hooks::Chain;
-use moormq::journal::{Answer, Effect, Floor, Journal, Reader, Settings, StoreId, Sync, Write};
-use moormq::persistence::{Durability, PersistenceSetup};
-use moormq::records::{Image, Record, WallClock, WallTime};
+use moormq::journal::{Answer, Effect, Reader, Settings, StoreId, Write};
+use moormq::records::{Record, WallClock, WallTime};
 use moormq::shard::Input;
-use moormq::sharding::hasher;
 use moormq::time::Time;
 
-use crate::journal::disk::Disk;
+use crate::store::disk::Disk;
+use crate::store::opening::{Store, settings_of};
 use crate::world::{SEED, World};
 
 /// What the calendar says when the first broker starts.
@@ -25,14 +24,9 @@ const TORN: usize = 50;
 
 /// The disks of all shards, and what is under way to them.
 pub struct Stores {
-    /// By the shard that the journal is of.
-    disks: BTreeMap<u32, Disk>,
-    floors: BTreeMap<u32, Floor>,
+    store: Store,
     /// What journals are told; but for the shard.
     pub settings: Settings,
-    boot: u32,
-    /// The first whose records count.
-    first_boot: u32,
     /// What the calendar says at time zero.
     wall: WallTime,
     clock: Rc<Cell<Duration>>,
@@ -67,11 +61,8 @@ impl Default for Stores {
             ..Settings::new(StoreId([9; 16]), 0)
         };
         Stores {
-            disks: BTreeMap::new(),
-            floors: BTreeMap::new(),
+            store: Store::default(),
             settings,
-            boot: 0,
-            first_boot: 0,
             wall: WallTime::from_millis(FIRST_START),
             clock: Rc::default(),
             is_held: false,
@@ -88,14 +79,8 @@ impl Stores {
         self.clock.set(now.since(Time::ZERO));
     }
 
-    fn settings_of(&self, shard: u32) -> Settings {
-        let mut settings = self.settings;
-        settings.identity.shard = shard;
-        settings
-    }
-
     fn disk(&mut self, shard: usize) -> &mut Disk {
-        self.disks.entry(shard as u32).or_default()
+        self.store.disk(shard)
     }
 
     fn write(&mut self, shard: usize, write: &Write) {
@@ -103,8 +88,8 @@ impl Stores {
     }
 
     fn each_record(&self, shard: usize, mut each: impl FnMut(&Record<'_>)) {
-        let Some(disk) = self.disks.get(&(shard as u32)) else { return };
-        let mut reader = Reader::new(self.settings_of(shard as u32).identity, disk.open());
+        let Some(disk) = self.store.disks.get(&(shard as u32)) else { return };
+        let mut reader = Reader::new(settings_of(self.settings, shard as u32).identity, disk.open());
         while let Some(record) = reader.next() {
             each(&Record::decode(record.kind, record.body).expect("it was written as it should"));
         }
@@ -156,64 +141,11 @@ pub fn stored_world<C: Chain>(shards: usize, config: Config, chain: impl Fn() ->
 /// Gives a world these stores, and its shards what is in them.
 pub fn with_stores<C: Chain>(mut world: World<C>, mut stores: Stores) -> World<C> {
     let shards = world.shards.len();
-    stores.boot += 1;
     stores.clock = Rc::default();
     stores.waiting = (0..shards).map(|_| VecDeque::new()).collect();
-    let wall = WallClock::new(Time::ZERO, stores.wall);
-    let mut image = Image::new(wall, hasher(SEED));
-    let mut journals = Vec::new();
-    let known = stores.disks.keys().last().map_or(0, |last| *last as usize + 1).max(shards);
-    let mut readers: Vec<_> = (0..known)
-        .map(|shard| {
-            let identity = stores.settings_of(shard as u32).identity;
-            let disk = stores.disk(shard);
-            disk.sync_and_forget();
-            Reader::new(identity, disk.open())
-        })
-        .collect();
-    image.read(&mut readers.iter_mut().collect::<Vec<_>>(), stores.first_boot, |shard, error| {
-        panic!("on shard {shard} a record is not as it should be: {error}");
-    });
-    for (shard, reader) in readers.into_iter().enumerate().take(shards) {
-        let settings = stores.settings_of(shard as u32);
-        let (recovered, _) = reader.finish();
-        let above = stores.floors.get(&(shard as u32)).copied().unwrap_or_default();
-        let settings = settings.check().expect("journals can work with them");
-        let journal = Journal::new(settings, recovered.above(above), stores.boot.into()).expect("it is its own");
-        stores.floors.insert(shard as u32, journal.floor());
-        journals.push(journal);
-    }
-    let mut contents = image.finish();
-    let renews = known > shards || !contents.are_at_home(shards, SEED);
-    let last_decision = contents.last_decision();
-    let mut shares = contents.shares(shards, SEED);
-    for (shard, share) in shares.iter_mut().enumerate() {
-        for stored in std::mem::take(&mut share.sessions) {
-            let was_online = stored.offline.is_none();
-            world.shards[shard].restore(stored.into_session(0, 0, wall), was_online);
-        }
-    }
-    for (mountpoint, message) in contents.into_retained() {
-        world.shards.iter_mut().for_each(|shard| shard.restore_retained(&mountpoint, &message));
-    }
-    for (shard, (journal, share)) in journals.into_iter().zip(shares).enumerate() {
-        let clock = stores.clock.clone();
-        let clock = Box::new(move || clock.get());
-        let (boot, sync) = (stores.boot, stores.settings.sync);
-        let durability = if sync == Sync::Never { Durability::Flushed } else { Durability::Fsynced };
-        world.shards[shard].persist(PersistenceSetup {
-            journal,
-            boot,
-            sync,
-            durability,
-            clock,
-            wall,
-            displaced: share.displaced,
-            undecided: share.undecided,
-            last_decision,
-            renews,
-        });
-    }
+    let opened = stores.store.open(shards, stores.settings, WallClock::new(Time::ZERO, stores.wall), SEED);
+    let (clock, renews) = (stores.clock.clone(), opened.renews);
+    opened.restore(&mut world.shards, move || clock.get());
     world.stores = Some(Box::new(stores));
     world.settle();
     while world.shards.iter().any(|shard| shard.is_behind()) {
@@ -222,9 +154,7 @@ pub fn with_stores<C: Chain>(mut world: World<C>, mut stores: Stores) -> World<C
     }
     assert!(world.shards.iter().all(|shard| shard.is_restored()));
     if renews {
-        let stores = world.stores();
-        stores.first_boot = stores.boot;
-        stores.disks.retain(|shard, _| (*shard as usize) < shards);
+        world.stores().store.is_renewed(shards);
     }
     (0..shards).for_each(|shard| world.handle(shard, Input::Restored));
     world.settle();

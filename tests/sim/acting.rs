@@ -224,7 +224,8 @@ impl Play {
         let is_busy = one.subscribing.is_some() || one.authenticating || options.notices > 0;
         let is_busy = is_busy || self.state(socket).outgoing.iter().any(|outgoing| outgoing.plan != Plan::Accept);
         // In a short turn there may be more before it than is served.
-        let is_little = self.judge.setup.turn() == TurnLimits::default();
+        // What is before it may wait for the disk, too.
+        let is_little = self.judge.setup.turn() == TurnLimits::default() && !self.judge.setup.is_stored();
         let connection = self.judge.connection(serial);
         connection.leaves_first = is_little && !is_busy && !connection.is_held_up;
         connection.sent_disconnect = Some(with_will && is_v5);

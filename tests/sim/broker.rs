@@ -18,11 +18,13 @@ use moormq::shard::{
 use moormq::sharding::Quotas;
 use moormq::time::Time;
 
+use crate::disks::Disks;
 use crate::history::Setup;
 use crate::links::{Link, Links};
 use crate::mailboxes::Mailboxes;
 use crate::pressure::Given;
 use crate::socket::{End, Socket};
+use crate::store::opening::Opened;
 use crate::trace::{Trace, peer_of};
 
 /// The seed of the shards' hashes.
@@ -60,6 +62,12 @@ struct Running {
 pub struct Broker {
     pub shards: Vec<Shard<Links>>,
     pub now: Time,
+    /// When it was started, in milliseconds since the history began.
+    epoch: u64,
+    /// With a store: its disks.
+    pub disks: Option<Box<Disks>>,
+    /// All shards write what they have before anybody is served.
+    renews: bool,
     pub trace: Trace,
     pub sockets: Vec<Socket>,
     /// Sockets that are open at one end at least.
@@ -101,10 +109,15 @@ pub struct Broker {
 }
 
 impl Broker {
+    /// One of as many shards as the setup says. With a store, [`restore`](Self::restore) has to follow.
     pub fn new(setup: &Setup) -> Self {
+        let disks = setup.is_stored().then(|| Box::new(Disks::new(setup.journal())));
+        Broker::start(setup, setup.shards, Trace::default(), (0, disks))
+    }
+
+    fn start(setup: &Setup, shards: usize, trace: Trace, (epoch, disks): (u64, Option<Box<Disks>>)) -> Self {
         let config = Arc::new(setup.config());
-        let trace = Trace::default();
-        let (shards, turn) = (setup.shards, setup.turn());
+        let turn = setup.turn();
         let quotas = Quotas::new(&config, shards);
         let of_shard = |id| ShardSetup {
             id,
@@ -119,6 +132,9 @@ impl Broker {
         Broker {
             shards: (0..shards).map(|id| Shard::new(of_shard(id), chain(), Time::ZERO)).collect(),
             now: Time::ZERO,
+            epoch,
+            disks,
+            renews: false,
             sockets: Vec::new(),
             open: Vec::new(),
             by_index: vec![Vec::new(); shards],
@@ -143,6 +159,104 @@ impl Broker {
             given: None,
             trace,
         }
+    }
+
+    /// The broker dies, is down so many milliseconds, and starts again with so many shards; [`restore`](Self::restore) has to follow. Its connections
+    /// have been [cut](Self::cut).
+    pub fn restart(&mut self, setup: &Setup, shards: usize, (loses_power, down): (bool, u64), random: &mut Random) {
+        self.hooks.clear();
+        self.shards.clear();
+        // What waited for hooks has ended with the others, and nobody is told.
+        self.trace.open().restart();
+        let (mut disks, trace) = (self.disks.take(), self.trace.clone());
+        disks.iter_mut().for_each(|disks| disks.die(loses_power, random));
+        let sockets = std::mem::take(&mut self.sockets);
+        let (epoch, generation) = (self.millis() + down, self.generation);
+        *self = Broker { sockets, generation, ..Broker::start(setup, shards, trace, (epoch, disks)) };
+    }
+
+    /// What a store has.
+    pub fn read(&mut self) -> Option<Opened> {
+        let (shards, epoch) = (self.shards.len(), self.epoch);
+        Some(self.disks.as_mut()?.open(shards, HASH_SEED, epoch))
+    }
+
+    /// The shards are given what a store had.
+    pub fn restore(&mut self, opened: Opened) {
+        let Some(disks) = &self.disks else { return };
+        self.renews = opened.renews;
+        opened.restore(&mut self.shards, disks.clock());
+        (0..self.shards.len()).for_each(|shard| self.drove(shard));
+    }
+
+    /// All shards have what a store had.
+    pub fn is_restored(&self) -> bool {
+        self.shards.iter().all(Shard::is_restored)
+    }
+
+    /// All shards have written what they have, if they had to: nothing counts any more that was there before.
+    pub fn is_renewed(&mut self) {
+        if std::mem::take(&mut self.renews) {
+            self.disks.iter_mut().for_each(|disks| disks.is_renewed());
+        }
+    }
+
+    /// A shard hears that all have.
+    pub fn begin(&mut self, shard: usize) {
+        self.handle(shard, Input::Restored);
+        self.drove(shard);
+    }
+
+    /// Cuts a connection as the end of the broker does. What was on its way to the client arrives or not.
+    pub fn cut(&mut self, socket: usize, arrives: bool) {
+        let one = &mut self.sockets[socket];
+        let under_way = one.under_way.take().unwrap_or_default();
+        if arrives && !one.stuck && !one.hung_up {
+            one.inbox.extend(under_way);
+        }
+        one.to_broker.clear();
+        one.end = End::Closed;
+    }
+
+    /// Milliseconds since the history began.
+    pub fn millis(&self) -> u64 {
+        self.epoch + self.now.as_millis()
+    }
+
+    pub fn set_now(&mut self, now: Time) {
+        self.now = now;
+        if let Some(disks) = &self.disks {
+            disks.set_time(now);
+        }
+    }
+
+    /// One of the things that are under way for journals is done, picked at random.
+    pub fn go_on_disk(&mut self, random: &mut Random) -> bool {
+        let Some((shard, answer)) = self.disks.as_mut().and_then(|disks| disks.go_on(random)) else { return false };
+        self.handle(shard, Input::Journal(answer));
+        self.drove(shard);
+        true
+    }
+
+    /// When there is something to be done for the journal of a shard.
+    fn journal_due(&self, shard: usize) -> Time {
+        let due = self.shards[shard].journal_wake_up();
+        due.map_or(Time::NEVER, |due| Time::from_millis(due.as_micros().div_ceil(1000) as u64))
+    }
+
+    /// Whether journals wait for their time.
+    pub fn waits_for_journals(&self) -> bool {
+        self.disks.is_some() && (0..self.shards.len()).any(|shard| self.journal_due(shard) < Time::NEVER)
+    }
+
+    /// Does what is due for the journal of a shard. Whether anything was.
+    pub fn wake_journal(&mut self, shard: usize) -> bool {
+        let is_due = self.disks.is_some() && self.journal_due(shard) <= self.now;
+        if is_due {
+            self.drove(shard);
+            self.flush(shard);
+        }
+        is_due
     }
 
     /// A shard is given an input.
@@ -221,7 +335,7 @@ impl Broker {
             return;
         }
         let bytes: Vec<u8> = one.to_broker.drain(..count).collect();
-        note_given(one, count, self.now);
+        note_given(one, count, self.epoch + self.now.as_millis());
         let is_same_turn = self.driven[shard] == self.now;
         let is_turn_over = is_same_turn && self.shards[shard].turn().work >= self.turn.turn;
         self.given = Some(Given { serial: one.serial, is_turn_over });
@@ -269,7 +383,7 @@ impl Broker {
         if let Some(socket) = socket {
             let one = &mut self.sockets[socket];
             let bytes: Vec<u8> = one.to_broker.drain(..).collect();
-            note_given(one, bytes.len(), self.now);
+            note_given(one, bytes.len(), self.epoch + self.now.as_millis());
             self.acted.push(one.serial);
             self.handle(shard, Input::Received { connection, bytes: &bytes });
         }
@@ -350,7 +464,9 @@ impl Broker {
 
     /// When something is due at the earliest.
     pub fn next_deadline(&self) -> Time {
-        self.shards.iter().map(Shard::next_deadline).min().unwrap_or(Time::NEVER)
+        let journals = if self.disks.is_some() { self.shards.len() } else { 0 };
+        let journals = (0..journals).map(|shard| self.journal_due(shard));
+        self.shards.iter().map(Shard::next_deadline).chain(journals).min().unwrap_or(Time::NEVER)
     }
 
     /// Delivers one message between two shards, picked at random.
@@ -398,7 +514,7 @@ impl Broker {
         // The bytes that had arrived when its old shard let it go.
         let count = one.to_broker.len() / 2;
         let bytes: Vec<u8> = one.to_broker.drain(..count).collect();
-        note_given(one, count, self.now);
+        note_given(one, count, self.epoch + self.now.as_millis());
         self.transferred.push(socket);
         let arrived = Some(ArrivedConnection { connection: id, unread: &bytes, unsent: 0 });
         self.handle(to, Input::Transferred { arrived, transfer });
@@ -538,7 +654,7 @@ impl Broker {
             }
             Output::RunHook { task, future } => self.hooks.push(Running { shard, task, future, asleep: false }),
             Output::CancelHook { task } => self.hooks.retain(|hook| (hook.shard, hook.task) != (shard, task)),
-            Output::Journal(_) => unreachable!("there is no store"),
+            Output::Journal(effect) => self.disks.as_mut().expect("there is a store").begin(shard, effect),
             Output::Stopped => self.stopped += 1,
         }
     }
@@ -565,7 +681,7 @@ impl Broker {
 }
 
 /// Counts bytes that the broker was given.
-fn note_given(socket: &mut Socket, count: usize, now: Time) {
+fn note_given(socket: &mut Socket, count: usize, now: u64) {
     socket.given += count;
-    socket.last_given = now.as_millis();
+    socket.last_given = now;
 }

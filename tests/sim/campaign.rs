@@ -20,6 +20,8 @@ pub struct Campaign {
     pub threads: usize,
     /// Whether the progress is printed every few seconds.
     pub shows_progress: bool,
+    /// Only histories with a store are played.
+    pub is_stored: bool,
 }
 
 /// A seed that breaks a rule.
@@ -74,7 +76,11 @@ impl Campaign {
                             return;
                         }
                         let seed = self.from + at;
-                        if let Some(violation) = judge(&History::of(seed)) {
+                        let history = History::of(seed);
+                        if self.is_stored && !history.setup.is_stored() {
+                            continue;
+                        }
+                        if let Some(violation) = judge(&history) {
                             next.store(self.seeds, Ordering::Relaxed);
                             let mut failure = failure.lock().expect("no thread panics");
                             if failure.as_ref().is_none_or(|other| other.seed > seed) {

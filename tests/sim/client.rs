@@ -11,6 +11,7 @@ use crate::authenticating::EXCHANGE;
 use crate::deliveries::Delivery;
 use crate::history::{FILTERS, FIRST_SHARED_TOPIC, METHODS, MOST_ALIASES, Plan, TOPICS};
 use crate::judge::Judge;
+use crate::recovery::StoredIds;
 use crate::socket::{Acknowledged, Owed, Socket};
 use crate::trace::{message_of, payload};
 
@@ -35,13 +36,14 @@ pub struct ClientState {
     pub outgoing: Vec<Outgoing>,
     pub last_packet_id: u16,
     /// The session, by its index in the judge.
-    session: Option<usize>,
+    pub session: Option<usize>,
     /// The broker may still have the session that this client has forgotten.
     pub is_forgetful: bool,
     /// QoS 2 messages that were received and not released, by packet id.
-    unreleased: BTreeMap<u16, u32>,
+    pub unreleased: BTreeMap<u16, u32>,
     /// Received messages whose final acknowledgement the broker was not given, by packet id.
-    unfreed: BTreeMap<u16, u32>,
+    pub unfreed: BTreeMap<u16, u32>,
+    pub stored: StoredIds,
 }
 
 /// A client.
@@ -117,7 +119,8 @@ impl ClientState {
             }
             socket.freeing.pop_front();
             socket.outstanding.remove(&packet_id);
-            self.unfreed.remove(&packet_id);
+            let message = self.unfreed.remove(&packet_id);
+            self.stored.free(packet_id, message);
         }
     }
 
@@ -174,7 +177,9 @@ impl ClientState {
                 self.acknowledged(socket, judge, ack, is_rec);
             }
             Packet::Pubrel(ack) => {
-                self.unreleased.remove(&ack.packet_id.get());
+                if self.unreleased.remove(&ack.packet_id.get()).is_some() {
+                    self.stored.released.insert(ack.packet_id.get());
+                }
                 socket.owes.push_back(Owed::Pubcomp(ack.packet_id.get()));
             }
             Packet::Pubcomp(ack) => {
@@ -196,6 +201,7 @@ impl ClientState {
                     judge.find(UNASKED, format!("connection {serial}: {unsuback:?}"));
                 }
                 socket.subscribing = None;
+                judge.unsuback_promises(serial);
             }
             Packet::Pingresp => socket.pings = socket.pings.saturating_sub(1),
             Packet::Auth(auth) => authenticate(socket, judge, auth),
@@ -222,6 +228,7 @@ impl ClientState {
             return;
         }
         socket.connected = true;
+        judge.connack_promises(socket.serial);
         let session = judge.connections[socket.serial as usize].session;
         // The client keeps time: it knows that its session has expired, even if another one has begun since.
         let is_strange = self.session.is_some() && self.session != session;
@@ -265,6 +272,7 @@ impl ClientState {
             let detail = format!("message {} was acknowledged and not routed", self.outgoing[at].message);
             judge.find("messages: acknowledged is routed", detail);
         }
+        judge.messages[self.outgoing[at].message as usize].stored.is_acknowledged |= !ack.code.is_error();
         if is_rec && !ack.code.is_error() {
             self.outgoing[at].received = true;
             socket.owes.push_back(Owed::Pubrel(id));
@@ -293,6 +301,7 @@ impl ClientState {
             let is_twice = publish.qos == QoS::ExactlyOnce;
             socket.owes.push_back(if is_twice { Owed::Pubrec(id) } else { Owed::Puback(id) });
             self.unfreed.insert(id, message);
+            self.stored.receive(id);
             if is_twice {
                 if self.unreleased.insert(id, message) == Some(message) {
                     return;
@@ -309,7 +318,7 @@ impl ClientState {
 
     /// Checks the use of a packet id. Returns whether the message is new.
     fn check_packet_id(
-        &self,
+        &mut self,
         socket: &Socket,
         judge: &mut Judge,
         publish: &Publish<'_>,
@@ -318,7 +327,8 @@ impl ClientState {
     ) -> bool {
         let Some(known) = self.unfreed.get(&id).copied() else { return !publish.dup };
         let too_large = judge.connections[socket.serial as usize].options.small_packets;
-        if (!publish.dup || known != message) && !too_large {
+        let may_be_dup = publish.dup || self.stored.loose.remove(&id);
+        if (!may_be_dup || known != message) && !too_large {
             let detail = format!(
                 "connection {}: {id} for message {message}, dup {}, while it stands for {known}",
                 socket.serial, publish.dup

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use moormq::codec::{ProtocolVersion, QoS};
+use moormq::journal::Sync;
 use moormq::random::Random;
 use moormq::shard::ResourceCounts;
 
@@ -32,6 +33,10 @@ impl Play {
         self.check_counts();
         self.judge.rests += 1;
         self.judge.publications_at_rest = self.judge.publications;
+        if self.broker.disks.is_some() {
+            self.judge.all_is_on_disk();
+            self.clients.iter_mut().flat_map(|client| &mut client.states).for_each(|state| state.all_is_on_disk());
+        }
     }
 
     /// Compares the counters of the shards with what the judge knows.
@@ -77,7 +82,16 @@ impl Play {
         self.judge.note(|| "* the end".to_owned());
         self.random = Random::from_seed(self.judge.setup.seed ^ 0xE4D);
         if self.judge.setup.stops {
-            return self.conclude_with_stop();
+            self.start_again_after_failure();
+            self.conclude_with_stop();
+            if !self.judge.setup.is_stored() {
+                return;
+            }
+            // All is on disk, and the next broker goes on with it.
+            (self.judge.stopping, self.judge.starts) = (false, 0);
+            let shards = self.broker.shards.len();
+            let loses_power = self.judge.setup.journal().sync != Sync::Never && self.random.below(2) == 0;
+            self.crash((loses_power, 10), shards, false);
         }
         self.recover();
         self.settle();

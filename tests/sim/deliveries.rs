@@ -190,6 +190,7 @@ impl Judge {
         if topic >= TOPICS.len() || number as usize >= self.messages.len() {
             return self.find(STRANGE, format!("message {number} to topic {topic}"));
         }
+        let anew = self.sessions[session].disk.is_anew(number, anew);
         let message = &self.messages[number as usize];
         let ever = self.sessions[session].ever;
         let asked_for = (0..FILTERS.len()).any(|filter| ever & 1 << filter != 0 && matches(filter, topic));
@@ -266,7 +267,11 @@ impl Judge {
         seen.loosely |= qos < QoS::ExactlyOnce;
         let loosely = seen.loosely;
         let times = seen.anew as usize;
-        let most = if is_shared { routes.len() * self.groups_of(session, topic) } else { routes.len() };
+        let most = match is_shared {
+            true => routes.len() * self.groups_of(session, topic),
+            false if loosely => routes.len(),
+            false => routes.len() - self.messages[number as usize].stored.routed_in_vain,
+        };
         let subject = self.sessions[session].subject;
         let may_repeat = self.sessions[session].is_forgetful || (is_shared && loosely);
         if times > most && !may_repeat {

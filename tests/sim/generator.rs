@@ -45,12 +45,20 @@ impl Generator {
             // With few shards, several clients share one.
             setup.shards = 1 + random.below(2);
         }
+        let is_stored = setup.is_stored();
+        if is_stored {
+            setup.shards = setup.stored_shards();
+        }
         Generator {
             weights: weights.map(|weight| weight as u16),
             trouble: [0, 0, 1, 4][random.below(4)],
             slow: [0, 0, 0, 12][random.below(4)],
-            clean: if all_kept { 0 } else { [0, 4, 12, 16][random.below(4)] },
-            kept: if all_kept { 600 } else { [0, 2, 600, 600][random.below(4)] },
+            clean: if all_kept { 0 } else { [[0, 4, 12, 16], [0, 0, 2, 8]][usize::from(is_stored)][random.below(4)] },
+            kept: if all_kept {
+                600
+            } else {
+                [[0, 2, 600, 600], [5, 600, 600, 600]][usize::from(is_stored)][random.below(4)]
+            },
             turns: [2, 8, 20, 50][random.below(4)],
             shared,
             bursts: [0, 1, 4, 12][random.below(4)],

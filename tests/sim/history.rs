@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::generator::Generator;
 use crate::scenes::scene;
+use crate::storing::add_crashes;
 
 /// How many clients there are, each with a client id of its own.
 pub const CLIENTS: usize = 5;
@@ -300,6 +301,27 @@ pub enum Step {
         stage: MemoryStage,
         shard: Option<usize>,
     },
+    /// The broker dies and starts again, with a store.
+    Crash {
+        seed: u32,
+        /// How long it is down.
+        millis: u32,
+        /// What is in the caches of the disks is lost, or some of it.
+        loses_power: bool,
+        /// It dies once more while it starts.
+        again: bool,
+        /// How many shards it has then.
+        shards: usize,
+    },
+    /// The next write of a journal fails.
+    FailWrite {
+        shard: usize,
+    },
+    /// A disk is full, or has room again.
+    FillDisk {
+        shard: usize,
+        on: bool,
+    },
     /// A socket that is being handed over breaks.
     Break {
         pick: usize,
@@ -496,6 +518,9 @@ impl History {
         }
         if setup.has_little_memory() {
             add_memory(&mut steps, &setup);
+        }
+        if setup.is_stored() {
+            add_crashes(&mut steps, &setup);
         }
         History { setup, steps }
     }

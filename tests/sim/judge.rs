@@ -13,6 +13,7 @@ use crate::history::{ConnectOptions, Exchange, MOUNTS, Setup, TOPICS};
 use crate::noticing::Notice;
 use crate::patience::Patience;
 use crate::pressure::Pressure;
+use crate::recovery::{OnDisk, Stored};
 use crate::trace::{Event, NO_MESSAGE, What};
 use crate::violation::Violation;
 
@@ -84,6 +85,8 @@ pub struct Session {
     pub will: Option<Will>,
     /// While offline: when it ends, in milliseconds.
     pub expires: Option<u64>,
+    /// What of it may be on disk.
+    pub disk: OnDisk,
 }
 
 /// A filter that a session asked for.
@@ -220,6 +223,7 @@ pub struct Message {
     pub groups: u32,
     /// A will: whether it must have been published.
     pub must: Option<bool>,
+    pub stored: Stored,
 }
 
 /// A member of a shared subscription when a message was published to it.
@@ -276,6 +280,10 @@ pub struct Judge {
     /// By mountpoint, shared filters that had a member at QoS 0: what it gets may be lost.
     pub careless: [u16; 2],
     pub stopping: bool,
+    /// The broker has died, and the next one serves nobody yet.
+    pub is_starting: bool,
+    /// How often it was started since everything had come to rest.
+    pub starts: u32,
     /// How often everything had come to rest.
     pub rests: u32,
     /// The shard whose events are observed.
@@ -308,6 +316,8 @@ impl Judge {
             subscription_numbers: 0,
             careless: [0; 2],
             stopping: false,
+            is_starting: false,
+            starts: 0,
             rests: 0,
             shard: 0,
             drained: Vec::new(),
@@ -377,6 +387,7 @@ impl Judge {
             is_due: false,
             groups: 0,
             must: None,
+            stored: Stored::default(),
         });
         self.messages.len() as u32 - 1
     }
@@ -459,8 +470,10 @@ impl Judge {
         }
         for at in 0..self.subjects.len() {
             let one = &mut self.subjects[at];
-            // If the end of its session was begun, it is told when all is dropped.
-            if std::mem::take(&mut one.leaving) && one.stage == Stage::Online && !one.unsubscribed {
+            // If the end of its session was begun, it is told when all is dropped. At a start shards tell of the end of connections one after
+            // the other, and meanwhile wills come.
+            let is_online = one.stage == Stage::Online && !self.is_starting;
+            if std::mem::take(&mut one.leaving) && is_online && !one.unsubscribed {
                 let detail = format!("{}: a drop for being offline, and it is online", one.id);
                 self.find("drops: reasons are true", detail);
             }

@@ -71,9 +71,14 @@ impl Judge {
             }
         };
         if let Some(forgotten) = self.sessions[session].will.take() {
-            self.messages[forgotten.message as usize].must = Some(false);
+            self.forget_will(forgotten.message);
         }
         self.sessions[session].serial = serial;
+        let is_kept = self.session_settings(serial).0;
+        let disk = &mut self.sessions[session].disk;
+        disk.serials.push(serial);
+        // With a connection that it ends with it is kept no more.
+        disk.promised = disk.promised.filter(|_| is_kept);
         self.sessions[session].woke_at = self.rests;
         self.sessions[session].expires = None;
         let one = &mut self.subjects[subject];
@@ -114,7 +119,9 @@ impl Judge {
         one.leaving = false;
         if kept {
             one.stage = Stage::Offline;
-            self.sessions[session].expires = expiry.map(|after| now + after);
+            let expires = expiry.map(|after| now + after);
+            self.sessions[session].expires = expires;
+            self.sessions[session].disk.left.push((serial, expires, self.rests));
         } else {
             self.subjects[subject].made_way = taken_over && self.subjects[subject].registering.is_none();
             self.end(subject, session);
@@ -125,6 +132,7 @@ impl Judge {
         let one = &mut self.subjects[subject];
         (one.stage, one.session, one.unsubscribed, one.ending) = (Stage::NoSession, None, false, false);
         self.sessions[session].ended = true;
+        self.sessions[session].disk.ended_at = self.rests;
     }
 
     /// Checks that something has happened for which a connection may end with `reason`.
@@ -147,7 +155,7 @@ impl Judge {
                 (v311 && connection.refusing) || self.may_fail_to_authenticate(serial)
             }
             EndReason::ServerShutdown => self.stopping,
-            EndReason::ServerCrash => false,
+            EndReason::ServerCrash => self.is_starting,
             EndReason::ProtocolError(_) | EndReason::Quota(_) | EndReason::MaximumLifetime => false,
         };
         if !fits {
@@ -168,19 +176,30 @@ impl Judge {
         let delay = connection.options.will.map_or(0, |will| u64::from(will.delay) * 1000);
         let delay = if is_v5 { delay } else { 0 };
         // Shards stop one after the other, and one that does has no time for delays.
-        let has_time = !self.stopping || self.messages[message as usize].routes.is_empty();
+        let has_time = !self.stopping || self.messages[message as usize].times_as_will() == 0;
         let delayed = kept && delay > 0 && reason != EndReason::ServerShutdown && has_time;
         if !forgotten && delayed {
             let due = self.now + expiry.map_or(delay, |expiry| expiry.min(delay));
             self.sessions[session].will = Some(Will { message, due });
             return;
         }
-        self.messages[message as usize].must = Some(!forgotten);
-        let times = self.messages[message as usize].routes.len();
+        if forgotten {
+            self.forget_will(message);
+        } else {
+            self.messages[message as usize].must = Some(true);
+        }
+        let times = self.messages[message as usize].times_as_will();
         if times != usize::from(!forgotten) {
             let detail = format!("of connection {serial}, which ended for {reason:?}: {times} times");
             self.find(WILL, detail);
         }
+    }
+
+    /// A will is not to be published any more.
+    fn forget_will(&mut self, message: u32) {
+        let rests = self.rests;
+        let message = &mut self.messages[message as usize];
+        (message.must, message.stored.decided_at) = (Some(false), rests);
     }
 
     pub fn unsubscribed_all(&mut self, subject: usize) {
@@ -225,7 +244,7 @@ impl Judge {
     /// A will was published: it must be due, unless its connection is just ending, which is seen then.
     pub fn will_published(&mut self, message: u32) {
         let one = &self.messages[message as usize];
-        let (times, must, serial) = (one.routes.len(), one.must, one.serial);
+        let (times, must, serial) = (one.times_as_will(), one.must, one.serial);
         let pending = self.connections[serial as usize].session.and_then(|session| self.sessions[session].will);
         let pending = pending.filter(|will| will.message == message);
         let early = pending.is_some_and(|will| will.due > self.now && !self.stopping);
@@ -253,8 +272,10 @@ impl Judge {
         }
         for at in 0..self.sessions.len() {
             let Some(Will { message, due }) = self.sessions[at].will else { continue };
-            let times = self.messages[message as usize].routes.len();
-            if (due < late || self.stopping) && times != 1 {
+            let times = self.messages[message as usize].times_as_will();
+            // One that is on disk waits for the next broker.
+            let waits_on = self.stopping && self.setup.is_stored() && times == 0;
+            if (due < late || self.stopping) && times != 1 && !waits_on {
                 let detail = format!("of connection {}, delayed and due: {times} times", self.sessions[at].serial);
                 self.find(WILL, detail);
             }

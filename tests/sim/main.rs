@@ -8,7 +8,9 @@ mod broker;
 mod campaign;
 mod client;
 mod conclusion;
+mod crashing;
 mod deliveries;
+mod disks;
 mod generator;
 mod history;
 mod judge;
@@ -20,11 +22,18 @@ mod noticing;
 mod patience;
 mod play;
 mod pressure;
+mod recovering;
+mod recovery;
 mod retained;
 mod scenes;
 mod shared;
 mod shrink;
 mod socket;
+// Some of it is for the tests of the core alone.
+#[allow(dead_code)]
+#[path = "../store/mod.rs"]
+mod store;
+mod storing;
 mod subscribing;
 mod trace;
 mod violation;
@@ -47,7 +56,8 @@ fn own_beginning() -> u64 {
 }
 
 /// The seeds from `MOORMQ_SIM_FROM` on, `MOORMQ_SIM_SEEDS` of them, on `MOORMQ_SIM_THREADS` threads. If nobody says where to begin,
-/// the same as ever, and others.
+/// the same as ever, and others. With `MOORMQ_SIM_STORE`, only
+/// those of them whose histories have a store.
 #[test]
 fn no_history_breaks_the_contract() {
     silence_panics();
@@ -66,8 +76,9 @@ fn run(from: u64, seeds: u64) {
         || std::thread::available_parallelism().map_or(1, |count| count.get()),
         |threads| threads.max(1) as usize,
     );
-    println!("{seeds} seeds from {from}");
-    let campaign = Campaign { from, seeds, threads, shows_progress: seeds > SEEDS };
+    let is_stored = std::env::var_os("MOORMQ_SIM_STORE").is_some();
+    println!("{seeds} seeds from {from}{}", if is_stored { ", those with a store" } else { "" });
+    let campaign = Campaign { from, seeds, threads, shows_progress: seeds > SEEDS, is_stored };
     let began = std::time::Instant::now();
     let (run, failure) = campaign.run();
     let seconds = began.elapsed().as_secs_f64();

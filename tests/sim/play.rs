@@ -39,6 +39,7 @@ pub fn play(history: &History, transcript: bool) -> (Option<Violation>, Vec<Stri
     if transcript {
         play.judge.transcript = Some(Vec::new());
     }
+    play.begin();
     for step in &history.steps {
         play.judge.note(|| format!("* {step:?}"));
         play.step(step);
@@ -74,8 +75,13 @@ impl Play {
     }
 
     pub fn step(&mut self, step: &Step) {
+        if self.broker.disks.as_ref().is_some_and(|disks| disks.has_failed()) {
+            self.start_again_after_failure();
+        }
+        // There may be fewer shards than when the history was made.
+        let shards = self.broker.shards.len();
         match *step {
-            Step::Connect { client, shard, options } => self.connect(client, shard, options),
+            Step::Connect { client, shard, options } => self.connect(client, shard % shards, options),
             Step::Subscribe { client, ask, second, id, plan } => self.subscribe(client, [Some(ask), second], id, plan),
             Step::Unsubscribe { client, filter, plan } => self.unsubscribe(client, filter, plan),
             Step::Publish { client, topic, qos, retain, large, expiry, alias, plan, more } => {
@@ -101,12 +107,13 @@ impl Play {
             Step::Move { client, mount, to } => {
                 let slots = vec![slot_of(&subscriber(client, mount), HASH_SEED)];
                 for shard in 0..self.broker.shards.len() {
-                    self.broker.request(shard, Request::MoveSlots { slots: slots.clone(), to });
+                    self.broker.request(shard, Request::MoveSlots { slots: slots.clone(), to: to % shards });
                     self.observe();
                 }
             }
-            Step::Admin { client, mount, shard, cleanup } => self.admin(client, mount, shard, cleanup),
-            Step::Congest { from, to } if from != to => {
+            Step::Admin { client, mount, shard, cleanup } => self.admin(client, mount, shard % shards, cleanup),
+            Step::Congest { from, to } if from % shards != to % shards => {
+                let (from, to) = (from % shards, to % shards);
                 // What was published before the shard hears of it is on its way.
                 self.broker.flush(from);
                 self.observe();
@@ -115,8 +122,18 @@ impl Play {
             }
             Step::Congest { .. } => {}
             Step::Memory { stage, shard } => {
-                let shards = shard.map_or(0..self.broker.shards.len(), |shard| shard..shard + 1);
-                shards.for_each(|shard| self.memory(shard, stage));
+                let which = shard.map_or(0..shards, |shard| shard % shards..shard % shards + 1);
+                which.for_each(|shard| self.memory(shard, stage));
+            }
+            Step::Crash { seed, millis, loses_power, again, shards: next } => {
+                self.random = Random::from_seed(seed.into());
+                self.crash((loses_power, millis.into()), next, again);
+            }
+            Step::FailWrite { shard } => {
+                self.broker.disks.iter_mut().for_each(|disks| disks.fail(shard % shards));
+            }
+            Step::FillDisk { shard, on } => {
+                self.broker.disks.iter_mut().for_each(|disks| disks.fill(shard % shards, on));
             }
             Step::Break { pick } => {
                 if let Some(socket) = self.broker.break_detaching(pick) {
@@ -198,7 +215,7 @@ impl Play {
     }
 
     /// A client reads what was sent to it.
-    fn receive(&mut self, socket: usize) {
+    pub fn receive(&mut self, socket: usize) {
         let one = &mut self.broker.sockets[socket];
         if one.replaced || one.hung_up {
             one.inbox.clear();
@@ -210,8 +227,9 @@ impl Play {
 
     /// Carries out one pending event, picked at random. Returns whether there was one.
     pub fn turn(&mut self) -> bool {
-        let start = self.random.below(11);
-        let moved = (0..11).any(|at| match (start + at) % 11 {
+        let kinds = if self.broker.disks.is_some() { 12 } else { 11 };
+        let start = self.random.below(kinds);
+        let moved = (0..kinds).any(|at| match (start + at) % kinds {
             0 | 1 => self.broker.carry(&mut self.random),
             2 => self.broker.detach(&mut self.random),
             3 => self.give_some(),
@@ -221,8 +239,11 @@ impl Play {
             7 => self.broker.catch_up(&mut self.random),
             8 => self.drain_some(),
             9 => self.broker.relieve(),
+            11 => self.go_on_disk(),
             _ => self.broker.flush_any(&mut self.random),
         });
+        // What was left for later is all there is to do.
+        let moved = moved || self.broker.go_on_disk(&mut self.random);
         if moved {
             self.observe();
             if self.random.below(4) > 0 {
@@ -279,7 +300,7 @@ impl Play {
     }
 
     /// The broker was given bytes: acknowledgements among them free their packet ids.
-    fn free(&mut self, socket: usize) {
+    pub fn free(&mut self, socket: usize) {
         let one = &mut self.broker.sockets[socket];
         self.clients[one.client].states[one.options.name.mount()].free(one);
     }
@@ -334,9 +355,13 @@ impl Play {
         (0..self.broker.shards.len()).for_each(|shard| self.broker.flush(shard));
         self.observe();
         while self.broker.now < end {
-            self.broker.now = self.broker.next_deadline().max(self.broker.now + Duration::from_millis(1)).min(end);
-            self.judge.now = self.broker.now.as_millis();
+            let next = self.broker.next_deadline().max(self.broker.now + Duration::from_millis(1)).min(end);
+            self.broker.set_now(next);
+            self.judge.now = self.broker.millis();
             for shard in 0..self.broker.shards.len() {
+                if self.broker.wake_journal(shard) {
+                    self.observe();
+                }
                 if self.broker.shards[shard].next_deadline() <= self.broker.now {
                     self.broker.tick(shard);
                     self.observe();
@@ -368,6 +393,7 @@ impl Play {
 
     /// Everything that is on its way arrives, and hooks that never answer have had their time.
     pub fn settle(&mut self) {
+        self.start_again_after_failure();
         for shard in self.judge.short_of_memory() {
             self.memory(shard, MemoryStage::Normal);
         }
@@ -401,7 +427,8 @@ impl Play {
             };
             // Sessions that are to move, and publishers whose slow consumer has left, are looked at again in a moment.
             let soon = self.broker.next_deadline() <= self.broker.now + Duration::from_millis(30);
-            if !self.broker.waits_for_hooks() && !self.broker.open.iter().any(waiting) && !soon {
+            let waits = self.broker.waits_for_hooks() || self.broker.waits_for_journals();
+            if !waits && !self.broker.open.iter().any(waiting) && !soon {
                 return;
             }
             let next = self.broker.next_deadline().max(self.broker.now + Duration::from_millis(10));

@@ -41,6 +41,14 @@ pub struct Pressure {
     pub was_congested: bool,
 }
 
+impl Pressure {
+    /// The broker has started again: there is enough memory.
+    pub fn restart(&mut self) {
+        let Pressure { was_little, was_full, was_congested, .. } = *self;
+        *self = Pressure { was_little, was_full, was_congested, ..Pressure::default() };
+    }
+}
+
 impl Judge {
     /// The memory stage of a shard changes.
     pub fn memory_changes(&mut self, shard: usize, stage: MemoryStage) {

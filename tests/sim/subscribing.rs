@@ -16,6 +16,7 @@ impl Judge {
             let (filter, qos, no_local) = (ask.filter, ask.options.qos, ask.options.no_local);
             session.ever |= 1 << filter;
             session.asked.push(Asked { filter, no_local, id, after: self.publications_at_rest });
+            session.disk.subscribes(serial, filter, (qos, no_local, id));
             if filter >= FIRST_SHARED_FILTER && qos == QoS::AtMostOnce {
                 self.careless[mount] |= 1 << filter;
             }
@@ -57,6 +58,7 @@ impl Judge {
             self.subscription_numbers += 1;
             let number = self.subscription_numbers;
             let session = &mut self.sessions[session];
+            session.disk.subscribes(serial, filter, (qos, no_local, id));
             if let Some(one) = session.subscriptions.iter_mut().find(|one| one.filter == filter) {
                 let (number, since) = if one.confirmed { (one.number, one.since) } else { (number, self.rests) };
                 let (confirmed, fresh, is_changing) = (true, true, false);
@@ -74,13 +76,17 @@ impl Judge {
 
     pub fn unsubscribed(&mut self, subject: usize, filters: &[usize]) {
         let Some(session) = self.subjects[subject].session else { return };
-        self.sessions[session].subscriptions.retain(|one| !filters.contains(&one.filter));
+        let one = &mut self.sessions[session];
+        let serial = one.serial;
+        filters.iter().for_each(|filter| one.disk.unsubscribes(serial, *filter));
+        one.subscriptions.retain(|one| !filters.contains(&one.filter));
         self.sessions[session].changes += 1;
         self.wanting.retain(|wanting| wanting.session != session || !filters.contains(&wanting.filter));
     }
 
     /// SUBACK has come: an answer for each filter, and what it grants there is.
     pub fn subscription_answered(&mut self, serial: u32, asks: [Option<Ask>; 2], suback: Suback<'_>) {
+        self.suback_promises(serial, asks, suback);
         let connection = &self.connections[serial as usize];
         let session = connection.session.filter(|_| connection.ended.is_none()).map(|session| &self.sessions[session]);
         let lasts = |session: &Session| !session.ended && !self.subjects[session.subject].unsubscribed;

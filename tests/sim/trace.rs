@@ -102,6 +102,12 @@ impl Shared {
         &mut self.plans[at]
     }
 
+    /// The broker has started again: links keep nothing, and what was not observed has not happened for anybody.
+    pub fn restart(&mut self) {
+        self.events.clear();
+        self.calls.clear();
+    }
+
     pub fn calls(&mut self, serial: u32, link: usize) -> &mut u32 {
         let at = serial as usize * 3 + link;
         if self.calls.len() <= at {

@@ -10,8 +10,8 @@ use moormq::journal::{
 use moormq::random::Random;
 use proptest::prelude::*;
 
-use super::disk::{Disk, File};
 use super::rig::{Entry, Records, Rig, opened, read, small};
+use crate::store::disk::{Disk, File};
 
 /// A journal whose segments have all been used several times; what is not archived is `history`, what is comes before it.
 struct Old {

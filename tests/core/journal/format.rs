@@ -5,8 +5,8 @@ use std::fmt::Write;
 
 use moormq::journal::{Class, FileId, Settings, StoreId, Sync};
 
-use super::disk::Disk;
 use super::rig::{Entry, Rig, read};
+use crate::store::disk::Disk;
 
 /// The files of version 1, as text: the length of each file, and of each 64 bytes the number of the file, where they
 /// are, and those up to the last that is not zero.

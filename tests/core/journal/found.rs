@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use moormq::journal::{BLOCK, FileId, Finding, Mark, What};
 
-use super::disk::File;
 use super::rig::{Entry, Rig};
+use crate::store::disk::File;
 
 /// What was read at a start, before anything goes on from there.
 pub struct Found {

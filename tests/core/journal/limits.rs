@@ -8,8 +8,8 @@ use moormq::journal::{
     Class, Effect, FileId, Fullness, Journal, PREPARED_AGAIN_AFTER, ReadAt, Reader, Recovered, Refused, Settings, Sync,
 };
 
-use super::disk::File;
 use super::rig::{Crash, Rig, read, small};
+use crate::store::disk::File;
 
 fn settled(settings: Settings) -> Rig {
     let mut rig = Rig::new(settings, 3);

@@ -2,7 +2,6 @@
 
 mod crashes;
 mod damage;
-pub mod disk;
 mod files;
 mod format;
 mod found;

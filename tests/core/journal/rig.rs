@@ -10,8 +10,8 @@ use moormq::journal::{
 };
 use moormq::random::Random;
 
-use super::disk::{Disk, File};
 use super::found::Found;
+use crate::store::disk::{Disk, File};
 
 /// A record that was taken.
 #[derive(Clone, Copy, Debug)]

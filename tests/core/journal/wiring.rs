@@ -9,8 +9,8 @@ use moormq::journal::{
 };
 use moormq::random::Random;
 
-use super::disk::Disk;
 use super::rig::{Crash, Rig, opened, read, small};
+use crate::store::disk::Disk;
 
 fn settled(sync: Sync) -> Rig {
     let mut rig = Rig::new(small(sync), 7);

@@ -341,6 +341,51 @@ fn clients_that_were_connected_are_offline_and_their_wills_published() {
     }
 }
 
+/// That the first will is on disk for who gets it is known when the next client has come, with another one.
+#[test]
+fn the_will_of_who_takes_over_is_not_forgotten_with_the_one_before() {
+    for mut world in worlds() {
+        let shard = last(&world);
+        let mut watcher = kept(&mut world, 0, "watcher");
+        watcher.subscribed(&mut world, "will/#", QoS::AtLeastOnce);
+        world.hang_up(watcher.socket);
+        let id = id_owned_by(&world, shard, "c");
+        for topic in ["will/1", "will/2"] {
+            world.hold_commits();
+            let will = Some(Will { topic, payload: b"gone", qos: QoS::AtLeastOnce, ..Will::default() });
+            Client::send_connect(&mut world, 0, &id, ConnectOptions { will, ..ConnectOptions::kept(V5) });
+            for number in (0..=shard).rev() {
+                world.commit_on(number);
+            }
+            world.commit();
+        }
+        let mut world = killed(world);
+        let mut watcher = again(&mut world, "watcher");
+        let topics: Vec<_> = watcher.publishes(&mut world).into_iter().map(|one| one.topic).collect();
+        assert_eq!(topics, ["will/1", "will/2"]);
+    }
+}
+
+/// Each start begins another segment, so the third one has to make room, and does not do so before it is known until when sessions are kept.
+#[test]
+fn what_is_written_again_at_a_start_has_its_end() {
+    for mut world in worlds() {
+        let id = id_owned_by(&world, last(&world), "c");
+        let options = || ConnectOptions::kept(V5).with(|properties| properties.session_expiry = Some(20));
+        for _ in 0..5 {
+            Client::connect(&mut world, 0, &id, options());
+            world = killed(world);
+            for shard in 0..world.shards.len() {
+                let records = world.stores().records(shard);
+                let never = format!("expires: {:?}", moormq::records::WallTime::NEVER);
+                let kept_for_ever = records.iter().find(|one| one.starts_with("Session") && one.contains(&never));
+                assert_eq!(kept_for_ever, None);
+            }
+        }
+        assert!(world.stores().prepared >= 6, "segments were used again");
+    }
+}
+
 /// What was under way when it died is there, or not, or in pieces; what was acknowledged is there.
 #[test]
 fn what_was_under_way_may_be_lost_and_what_was_acknowledged_is_not() {

@@ -5,8 +5,8 @@ use std::time::Duration;
 use moormq::codec::{AckKind::*, Packet, QoS};
 use moormq::hooks::NoHooks;
 
-use super::{kept, last, passing, worlds};
-use crate::client::{Client, acked, publish};
+use super::{kept, killed, last, passing, worlds};
+use crate::client::{Client, ConnectOptions, V5, acked, publish};
 use crate::received::Got;
 use crate::stores::Last;
 use crate::world::{World, open_config};
@@ -65,6 +65,24 @@ fn segments_are_used_again_and_what_counts_is_kept_wherever_the_broker_dies() {
             late.subscribe(&mut world, "r", QoS::AtMostOnce);
             assert_eq!(late.texts(&mut world), ["retained"]);
         }
+    }
+}
+
+/// What the last session left fills the journal but for its last segment, and nothing is recorded that could make room.
+#[test]
+fn a_journal_of_which_nothing_counts_has_room_at_the_next_start() {
+    for mut world in worlds() {
+        let shards = world.shards.len();
+        world.stores().settings.segments = 3;
+        kept(&mut world, shards - 1, "c");
+        world = killed(killed(world));
+        world.hold_commits();
+        Client::on(&mut world, shards - 1, "c", ConnectOptions::clean(V5));
+        let mut world = world.restarted((Last::Written, Duration::ZERO), shards, open_config(), || NoHooks);
+        let mut client = Client::on(&mut world, shards - 1, "other", ConnectOptions::clean(V5));
+        client.subscribed(&mut world, "t", QoS::AtMostOnce);
+        client.publish(&mut world, "t", "x", QoS::AtMostOnce, 0);
+        assert_eq!(client.texts(&mut world), ["x"]);
     }
 }
 

@@ -7,7 +7,7 @@ use moormq::config::SharedPolicy;
 use moormq::hooks::NoHooks;
 use moormq::random::Random;
 
-use super::{kept, passing};
+use super::{kept, killed, last, passing, worlds};
 use crate::client::Client;
 use crate::stores::{Last, stored_world};
 use crate::world::{World, config};
@@ -55,6 +55,21 @@ fn a_message_that_goes_on_to_another_member_is_neither_lost_nor_doubled() {
             }
             assert_eq!(got.len(), 10, "none is lost: {got:?}");
             assert!(got.values().all(|count| *count == 1), "none is doubled: {got:?}");
+        }
+    }
+}
+
+/// It alone is no news for other shards, but whoever subscribes to it again waits until they have that.
+#[test]
+fn a_shared_subscription_that_was_on_disk_is_made_again() {
+    for mut world in worlds() {
+        let shard = last(&world);
+        let mut member = kept(&mut world, shard, "member");
+        member.subscribed(&mut world, "$share/g/t", QoS::AtLeastOnce);
+        let mut world = killed(world);
+        for name in ["member", "other"] {
+            let mut member = kept(&mut world, shard, name);
+            member.subscribed(&mut world, "$share/g/t", QoS::ExactlyOnce);
         }
     }
 }

@@ -5,7 +5,7 @@ use moormq::hooks::NoHooks;
 use moormq::shard::TurnLimits;
 
 use super::{kept, last, passing, piece, seen, worlds};
-use crate::client::{Client, ConnectOptions, V5, V311, acked, publish};
+use crate::client::{Client, ConnectOptions, V5, V311, acked, id_owned_by, publish};
 use crate::received::Got;
 use crate::stores::{Stores, stored_world, with_stores};
 use crate::world::{World, open_config};
@@ -67,6 +67,34 @@ fn connack_suback_and_unsuback_wait_and_pingresp_does_not() {
         assert_eq!(client.received(&mut world), NOTHING);
         world.commit();
         assert_eq!(client.received(&mut world), [Got::Unsuback(2, vec![ReasonCode::Success])]);
+    }
+}
+
+/// What it would be told is not on disk: it is told nothing.
+#[test]
+fn who_is_sent_away_before_its_session_is_on_disk_has_no_connack() {
+    for mut world in worlds() {
+        world.hold_commits();
+        let id = id_owned_by(&world, last(&world), "c");
+        let mut first = Client::send_connect(&mut world, 0, &id, ConnectOptions::kept(V5));
+        let mut second = Client::send_connect(&mut world, 0, &id, ConnectOptions::kept(V5));
+        assert!(world.is_closed(first.socket));
+        assert_eq!(first.received(&mut world), NOTHING);
+        world.commit();
+        assert_eq!(second.received(&mut world), [Got::Connack { present: true, code: ReasonCode::Success }]);
+    }
+}
+
+#[test]
+fn a_stop_ends_when_all_is_on_disk_and_not_before() {
+    for mut world in worlds() {
+        let shards = world.shards.len();
+        let client = kept(&mut world, shards - 1, "c");
+        world.hold_commits();
+        world.stop();
+        assert!(world.is_closed(client.socket) && world.stopped < shards);
+        world.commit();
+        assert_eq!(world.stopped, shards);
     }
 }
 

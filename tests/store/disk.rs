@@ -25,11 +25,23 @@ pub struct File {
     pub unreadable: BTreeSet<u64>,
     /// Sectors that a sync would write. Those whose sync has failed are none, whether they are on the device or not.
     dirty: BTreeSet<usize>,
+    /// It was filled with zeros: a sync would write those, too.
+    is_fresh: bool,
     /// None if it is not known to its directory yet.
     durable: Option<Vec<u8>>,
 }
 
 impl ReadAt for File {
+    fn bytes(&self) -> io::Result<u64> {
+        Ok(self.bytes.len() as u64)
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        (&self).read_at(buffer, offset)
+    }
+}
+
+impl ReadAt for &File {
     fn bytes(&self) -> io::Result<u64> {
         Ok(self.bytes.len() as u64)
     }
@@ -50,6 +62,11 @@ impl ReadAt for File {
 impl File {
     /// Writes sectors that are dirty, with that chance of ten, to the device. All of them are clean then.
     fn write_back(&mut self, chance: usize, random: Option<&mut Random>) {
+        if random.is_some() {
+            self.make_all_dirty();
+        } else if std::mem::take(&mut self.is_fresh) {
+            self.durable = Some(vec![0; self.bytes.len()]);
+        }
         let durable = self.durable.get_or_insert_default();
         durable.resize(self.bytes.len(), 0);
         let mut random = random;
@@ -59,6 +76,21 @@ impl File {
                 durable[range.clone()].copy_from_slice(&self.bytes[range]);
             }
         }
+    }
+
+    fn make_all_dirty(&mut self) {
+        if std::mem::take(&mut self.is_fresh) {
+            self.dirty = (0..self.bytes.len().div_ceil(SECTOR)).collect();
+        }
+    }
+
+    /// What is read is what is on the device.
+    fn forget(&mut self) {
+        let durable = self.durable.get_or_insert_default();
+        self.bytes.resize(durable.len(), 0);
+        // What is equal is not touched: most of a file is zeros that nothing was ever written over.
+        let pieces = self.bytes.chunks_mut(BLOCK).zip(durable.chunks(BLOCK));
+        pieces.filter(|(read, durable)| read != durable).for_each(|(read, durable)| read.copy_from_slice(durable));
     }
 }
 
@@ -78,7 +110,7 @@ impl Disk {
         self.sync_directory();
         for file in self.files.values_mut() {
             file.write_back(10, None);
-            file.bytes = file.durable.clone().unwrap_or_default();
+            file.forget();
         }
     }
 
@@ -90,7 +122,7 @@ impl Disk {
     pub fn fill(&mut self, id: FileId, bytes: usize) {
         let file = self.files.entry(id).or_default();
         file.bytes = vec![0; bytes];
-        file.dirty = (0..bytes.div_ceil(SECTOR)).collect();
+        (file.dirty, file.is_fresh) = (BTreeSet::new(), true);
     }
 
     pub fn write(&mut self, id: FileId, offset: u64, data: &[u8]) {
@@ -131,6 +163,7 @@ impl Disk {
     /// These bytes alone become durable.
     pub fn sync_range(&mut self, id: FileId, offset: u64, bytes: usize) {
         let file = self.files.get_mut(&id).expect("it is there");
+        file.make_all_dirty();
         let durable = file.durable.as_mut().expect("it was prepared");
         let range = offset as usize..offset as usize + bytes;
         durable[range.clone()].copy_from_slice(&file.bytes[range.clone()]);
@@ -149,11 +182,10 @@ impl Disk {
             let length = file.durable.as_ref().map_or(0, Vec::len);
             let grows = random.below(2) == 0;
             file.write_back(chance(random), Some(random));
-            file.bytes = file.durable.clone().unwrap_or_default();
-            if !grows {
-                file.bytes.truncate(length);
+            if let Some(durable) = file.durable.as_mut().filter(|_| !grows) {
+                durable.truncate(length);
             }
-            file.durable = Some(file.bytes.clone());
+            file.forget();
         }
     }
 }

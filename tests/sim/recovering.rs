@@ -1,0 +1,398 @@
+//! A broker has died, and the next one has read the disks: what has to be there is, and nothing else than what may be. From here on the judge takes
+//! for the state of the sessions what was read.
+
+use std::sync::Arc;
+
+use moormq::client::{EndReason, SubscriberId};
+use moormq::codec::QoS;
+use moormq::message::Message;
+
+use crate::client::{Client, ClientState};
+use crate::history::{FILTERS, MOUNTS, TOPICS};
+use crate::judge::{Judge, Stage, Subscription, Will};
+use crate::patience::Patience;
+use crate::recovery::{Found, StoredIds};
+use crate::trace::{NO_MESSAGE, message_of};
+
+const PRESENT: &str = "store: what was acknowledged is there";
+const GONE: &str = "store: what has ended or was removed is not there";
+const STRANGE: &str = "store: nothing is there that never was";
+const IDS: &str = "store: packet ids are for what they were";
+const CLOCK: &str = "store: what is due is due when it was";
+const WILL: &str = "store: a will is there until it was published, and no longer";
+
+impl Judge {
+    /// The broker dies: all connections end, and what was under way does.
+    pub fn broker_dies(&mut self) {
+        self.note(|| "* the broker dies".to_owned());
+        self.is_starting = true;
+        self.starts += 1;
+        for connection in &mut self.connections {
+            connection.ended.get_or_insert(EndReason::ServerCrash);
+            connection.notices = 0;
+        }
+        for subject in &mut self.subjects {
+            (subject.registering, subject.made_way, subject.leaving) = (None, false, false);
+            subject.notices.clear();
+            subject.admin.clear();
+        }
+        self.wanting.clear();
+        self.drained.clear();
+        self.acted.clear();
+        self.drops = [0; 6];
+        self.patience = Patience::default();
+        self.pressure.restart();
+    }
+
+    /// These sessions were read.
+    pub fn recover(&mut self, found: &[Found], clients: &mut [Client]) {
+        for one in found {
+            self.note(|| format!("  found {one:?}"));
+        }
+        // What was taken from a publisher is on disk for all who get it.
+        for (client, one) in clients.iter().enumerate() {
+            for (mount, state) in one.states.iter().enumerate() {
+                self.recover_publisher(found_of(found, client, mount), state);
+            }
+        }
+        for at in 0..self.subjects.len() {
+            let id = self.subjects[at].id.clone();
+            let one = found.iter().find(|one| is_of(one, &id));
+            match one {
+                Some(one) => self.recover_session(at, one),
+                None => self.miss_session(at),
+            }
+            if self.violation.is_some() {
+                return;
+            }
+        }
+        if let Some(one) = found.iter().find(|one| !self.subjects.iter().any(|subject| is_of(one, &subject.id))) {
+            return self.find(STRANGE, format!("{one:?}"));
+        }
+        for (client, one) in clients.iter_mut().enumerate() {
+            for (mount, state) in one.states.iter_mut().enumerate() {
+                if let Some(found) = found_of(found, client, mount) {
+                    self.recover_client(found, state);
+                }
+            }
+        }
+        for at in 0..self.messages.len() {
+            let is_promised = self.is_promised(at as u32);
+            let message = &mut self.messages[at];
+            if !is_promised {
+                message.shared.clear();
+                message.is_due = false;
+            }
+        }
+    }
+
+    /// The session of a subject is not there.
+    fn miss_session(&mut self, subject: usize) {
+        let one = &mut self.subjects[subject];
+        let was_ending = std::mem::take(&mut one.unsubscribed) || one.ending;
+        (one.ending, one.stage, one.number) = (false, Stage::NoSession, 0);
+        let Some(session) = one.session.take() else { return };
+        self.sessions[session].will = None;
+        if self.sessions[session].disk.promised.is_some() && !was_ending {
+            let detail = format!("{}: no session", self.subjects[subject].id);
+            return self.find(PRESENT, detail);
+        }
+        (self.sessions[session].ended, self.sessions[session].disk.ended_at) = (true, self.rests);
+    }
+
+    fn recover_session(&mut self, subject: usize, found: &Found) {
+        let serial = found.serial;
+        let session = self.connections.get(serial as usize).and_then(|connection| connection.session);
+        let Some(session) = session.filter(|session| self.sessions[*session].subject == subject) else {
+            return self.find(STRANGE, format!("{found:?}"));
+        };
+        let one = &mut self.subjects[subject];
+        let (current, stage) = (one.session.replace(session), one.stage);
+        let is_ending = std::mem::take(&mut one.unsubscribed) | std::mem::take(&mut one.ending);
+        one.number = found.number;
+        one.stage = if found.is_online { Stage::Online } else { Stage::Offline };
+        let id = one.id.clone();
+        let known = &self.sessions[session];
+        let was_ending = known.ended || is_ending;
+        if known.ended && known.disk.ended_at < self.rests {
+            return self.find(GONE, format!("{id}: the session of connection {serial} has ended"));
+        }
+        let newer = current.filter(|current| *current != session && !is_ending);
+        if newer.is_some_and(|newer| self.sessions[newer].disk.promised.is_some()) {
+            return self
+                .find(PRESENT, format!("{id}: the session of connection {serial}, and a newer one was promised"));
+        }
+        let place = |serial: u32| known.disk.serials.iter().rposition(|one| *one == serial);
+        if known.disk.promised.is_some_and(|promised| place(serial) < place(promised)) && !was_ending {
+            let detail = format!("{id}: connection {serial}, and {:?} had CONNACK", known.disk.promised);
+            return self.find(PRESENT, detail);
+        }
+        let is_last = known.serial == serial && current == Some(session) && !was_ending;
+        let left = known.disk.left.iter().rfind(|(left, ..)| *left == serial).copied();
+        if found.is_online && is_last && left.is_some_and(|(.., rests)| rests < self.rests) {
+            return self.find(PRESENT, format!("{id}: nothing of the end of connection {serial}"));
+        }
+        if !found.is_online && !left.is_some_and(|(_, expires, _)| self.is_same_time(expires, found.expires)) {
+            return self.find(CLOCK, format!("{id}: expires {:?}, and connection {serial}: {left:?}", found.expires));
+        }
+        self.recover_will((session, serial), found, is_last && (stage == Stage::Online) == found.is_online);
+        let known = &mut self.sessions[session];
+        (known.ended, known.serial) = (false, serial);
+        known.expires = found.expires;
+        if let Some(newer) = newer {
+            let newer = &mut self.sessions[newer];
+            (newer.ended, newer.disk.ended_at, newer.will) = (true, self.rests, None);
+        }
+        self.recover_subscriptions(session, found, was_ending);
+        self.recover_messages(session, found, was_ending);
+    }
+
+    /// Whether what is due at one of two times is due at the other. What was due while the broker was down is due at the start.
+    fn is_same_time(&self, one: Option<u64>, other: Option<u64>) -> bool {
+        let is_over = |time: Option<u64>| time.is_some_and(|time| time <= self.now);
+        one == other || (is_over(one) && is_over(other))
+    }
+
+    /// `is_current`: the judge knows of nothing that has happened to the session behind what was read.
+    fn recover_will(&mut self, (session, serial): (usize, u32), found: &Found, is_current: bool) {
+        let pending = self.sessions[session].will.take();
+        let Some(number) = self.connections[serial as usize].will else {
+            if found.has_will {
+                self.find(STRANGE, format!("a will of connection {serial}"));
+            }
+            return;
+        };
+        let message = &self.messages[number as usize];
+        let is_new = message.times_as_will() == 0 && message.must != Some(false);
+        if !found.has_will {
+            let is_promised = self.sessions[session].disk.promised == Some(serial);
+            if is_new && is_current && (is_promised || !found.is_online) && (found.is_online || pending.is_some()) {
+                self.find(WILL, format!("that of connection {serial} is lost"));
+            }
+            return;
+        }
+        let was_published =
+            message.times_as_will() > 0 && message.routes.last().is_some_and(|last| *last <= self.publications_at_rest);
+        let was_forgotten = message.must == Some(false) && message.stored.decided_at < self.rests;
+        if was_published || was_forgotten {
+            let detail = format!("of connection {serial}: published {was_published}, forgotten {was_forgotten}");
+            return self.find(WILL, detail);
+        }
+        if let Some(pending) = pending.filter(|pending| pending.message == number && is_new && is_current)
+            && !self.is_same_time(Some(pending.due), Some(found.will_due))
+        {
+            return self
+                .find(CLOCK, format!("the will of connection {serial}, {} and not {}", found.will_due, pending.due));
+        }
+        let message = &mut self.messages[number as usize];
+        message.stored.forgotten = message.routes.len();
+        message.must = None;
+        if !found.is_online {
+            self.sessions[session].will = Some(Will { message: number, due: found.will_due });
+        }
+    }
+
+    fn recover_subscriptions(&mut self, session: usize, found: &Found, was_ending: bool) {
+        for filter in 0..FILTERS.len() {
+            let terms = found.subscriptions.iter().find(|(known, _)| *known == filter).map(|(_, terms)| *terms);
+            if !was_ending && !self.sessions[session].disk.may_be(filter, terms) {
+                let one = &self.sessions[session];
+                let detail = format!("{}: {} is {terms:?}; {:?}", found.client_id, FILTERS[filter], one.disk);
+                return self.find(if terms.is_some() { GONE } else { PRESENT }, detail);
+            }
+            self.subscription_numbers += 1;
+            let (number, since) = (self.subscription_numbers, self.rests);
+            let one = &mut self.sessions[session];
+            one.changes += 1;
+            let Some((qos, no_local, id)) = terms else {
+                one.subscriptions.retain(|one| one.filter != filter);
+                continue;
+            };
+            let (confirmed, fresh, is_changing) = (true, false, false);
+            let new = Subscription { filter, number, qos, no_local, id, is_changing, confirmed, fresh, since };
+            match one.subscriptions.iter_mut().find(|one| one.filter == filter) {
+                Some(one) => *one = Subscription { number: one.number, ..new },
+                None => one.subscriptions.push(new),
+            }
+        }
+        self.sessions[session].disk.set(&found.subscriptions);
+    }
+
+    fn recover_messages(&mut self, session: usize, found: &Found, was_ending: bool) {
+        let is_known = |number: u32| self.messages.get(number as usize).is_some_and(|one| !one.routes.is_empty());
+        let is_strange = |number: u32| number != NO_MESSAGE && !is_known(number);
+        if let Some(strange) = found.messages.iter().find(|one| one.message.is_some_and(is_strange)) {
+            return self.find(STRANGE, format!("{}: {strange:?}", found.client_id));
+        }
+        let mut owed = std::mem::take(&mut self.sessions[session].owed);
+        let one = &self.sessions[session];
+        let holds = |through: &[u32]| one.subscriptions.iter().any(|now| through.contains(&now.number));
+        owed.retain(|owed| !was_ending && owed.qos > QoS::AtMostOnce && holds(&owed.through));
+        owed.retain(|owed| one.accounted(owed.message) == 0);
+        let lost = owed.iter().find(|owed| !found.has(owed.message) && self.is_promised(owed.message));
+        if let Some(lost) = lost.map(|lost| lost.message) {
+            let detail = format!("{}: not message {lost}", self.subjects[one.subject].id);
+            return self.find(PRESENT, detail);
+        }
+        owed.retain(|owed| found.has(owed.message));
+        self.sessions[session].owed = owed;
+    }
+
+    /// What a client has published and waits for.
+    fn recover_publisher(&mut self, found: Option<&Found>, state: &ClientState) {
+        let session = found.and_then(|found| self.connections.get(found.serial as usize)?.session);
+        let Some(found) = found.filter(|_| session.is_some() && session == state.session) else { return };
+        for one in state.outgoing.iter().filter(|one| one.qos == QoS::ExactlyOnce && !one.received) {
+            let message = &mut self.messages[one.message as usize];
+            if message.routes.is_empty() {
+                continue;
+            }
+            if found.incoming.contains(&one.packet_id) {
+                // It is answered when it comes again, and not published.
+                message.stored.is_acknowledged = true;
+            } else {
+                message.session = None;
+                message.stored.routed_in_vain = message.routes.len();
+            }
+        }
+    }
+
+    /// What a client has received, and what it has acknowledged.
+    fn recover_client(&mut self, found: &Found, state: &mut ClientState) {
+        let session = self.connections[found.serial as usize].session;
+        let Some(session) = session.filter(|session| state.session == Some(*session)) else {
+            // It may get what it had before, and does not know.
+            state.is_forgetful = true;
+            return;
+        };
+        if self.sessions[session].is_forgetful || state.is_forgetful {
+            return;
+        }
+        let by_id = found.by_id();
+        let id = &found.client_id;
+        let held = state.unreleased.iter().find(|(packet_id, message)| {
+            by_id.get(packet_id).is_none_or(|one| one.message.is_some_and(|found| found != **message))
+        });
+        if let Some(held) = held {
+            return self.find(IDS, format!("{id} has packet id and QoS 2 message {held:?}: {:?}", by_id.get(held.0)));
+        }
+        let released = state.stored.released.iter();
+        let lost = released.copied().find(|one| by_id.get(one).is_none_or(|one| one.message.is_some()));
+        if let Some(lost) = lost {
+            return self.find(IDS, format!("{id} has PUBREL for {lost}: {:?}", by_id.get(&lost)));
+        }
+        for one in &found.messages {
+            let Some(message) = one.message else {
+                let StoredIds { freed, returned, .. } = &mut state.stored;
+                let was_freed = freed.iter().chain(&*returned).any(|(freed, _)| *freed == one.id);
+                if !was_freed && !state.unfreed.contains_key(&one.id) {
+                    return self.find(IDS, format!("{id}: {} is in use, and its client has not had it", one.id));
+                }
+                if was_freed {
+                    returned.push((one.id, None));
+                }
+                continue;
+            };
+            self.recover_received(session, (one.id, message), one.is_queued, state);
+        }
+        let missing: Vec<(u16, u32)> = (state.unfreed.iter().map(|(id, message)| (*id, *message)))
+            .filter(|(id, message)| by_id.get(id).is_none_or(|one| one.message.is_some_and(|found| found != *message)))
+            .collect();
+        for (packet_id, message) in missing {
+            let is_retained = self.messages.get(message as usize).is_none_or(|one| one.retain);
+            if !found.has(message) && !self.is_shared(message) && !is_retained && self.is_promised(message) {
+                return self.find(PRESENT, format!("{id}: not message {message}, which is in flight as {packet_id}"));
+            }
+            state.unfreed.remove(&packet_id);
+            state.stored.settled.remove(&packet_id);
+        }
+    }
+
+    /// A message is on disk for a client that may have had it.
+    fn recover_received(
+        &mut self,
+        session: usize,
+        (packet_id, message): (u16, u32),
+        is_queued: bool,
+        state: &mut ClientState,
+    ) {
+        let one = &self.sessions[session];
+        let was_seen = one.seen(message).is_some() || one.retained.iter().any(|(_, seen)| *seen == message);
+        if !was_seen {
+            return;
+        }
+        let StoredIds { settled, freed, loose, returned, .. } = &mut state.stored;
+        if state.unfreed.get(&packet_id) == Some(&message) {
+            if is_queued && settled.contains(&packet_id) {
+                let detail = format!("message {message} was sent as {packet_id}, and is not known to be");
+                return self.find(IDS, detail);
+            }
+            if is_queued {
+                loose.insert(packet_id);
+            }
+            return;
+        }
+        let known = &self.messages[message as usize];
+        // Others may be another copy.
+        let is_single = known.routes.len() == 1 && !known.retain && !self.is_shared(message);
+        let was_freed = freed.iter().chain(&*returned).any(|(_, freed)| *freed == Some(message));
+        let is_held = state.unfreed.iter().any(|(id, held)| *held == message && !settled.contains(id));
+        if is_single && !was_freed && !is_held {
+            let detail = format!("message {message}, which its client has acknowledged, as {packet_id}");
+            return self.find(GONE, detail);
+        }
+        returned.push((packet_id, Some(message)));
+        let again = &mut self.sessions[session].disk.may_come_again;
+        if is_queued && !again.contains(&message) {
+            again.push(message);
+        }
+    }
+
+    /// These retained messages were read.
+    pub fn recover_retained(&mut self, found: &[(Arc<str>, Message)]) {
+        for (mount, name) in MOUNTS.iter().enumerate() {
+            for (topic, text) in TOPICS.iter().enumerate() {
+                let mut of_topic =
+                    found.iter().filter(|(mountpoint, one)| **mountpoint == **name && one.topic().as_str() == *text);
+                let number = of_topic.next().map_or(NO_MESSAGE, |(_, message)| message_of(message.payload()));
+                let known = &self.retained[mount * TOPICS.len() + topic];
+                let is_newer = |at: usize| {
+                    let (shard, _) = known.since[at];
+                    let later = known.since[at + 1..].iter().filter(|(other, _)| *other == shard);
+                    later.copied().any(|(_, later)| self.is_acknowledged(later))
+                };
+                let settled = known.settled.contains(&number)
+                    && !known.since.iter().any(|(_, later)| self.is_acknowledged(*later));
+                let mut since = (0..known.since.len()).filter(|at| known.since[*at].1 == number);
+                let fits = settled || since.any(|at| !is_newer(at));
+                if !fits && !self.pressure.was_little && self.violation.is_none() {
+                    let detail = format!("{name:?} {text}: {number} of {known:?}");
+                    self.find(if number == NO_MESSAGE { PRESENT } else { GONE }, detail);
+                }
+                let known = &mut self.retained[mount * TOPICS.len() + topic];
+                known.since.clear();
+                known.settled = vec![number];
+            }
+        }
+    }
+
+    fn is_acknowledged(&self, message: u32) -> bool {
+        self.messages.get(message as usize).is_some_and(|message| message.stored.is_acknowledged)
+    }
+}
+
+impl ClientState {
+    /// Everything has come to rest.
+    pub fn all_is_on_disk(&mut self) {
+        self.stored.settled = self.unfreed.keys().copied().collect();
+        self.stored.freed.clear();
+    }
+}
+
+fn is_of(found: &Found, id: &SubscriberId) -> bool {
+    found.client_id == *id.client_id && found.mountpoint == *id.mountpoint
+}
+
+fn found_of(found: &[Found], client: usize, mount: usize) -> Option<&Found> {
+    found.iter().find(|one| one.client_id == format!("c{client}") && one.mountpoint == MOUNTS[mount])
+}

@@ -1,0 +1,73 @@
+//! Histories with a store: what journals are told, and when the broker dies or a disk makes trouble.
+
+use std::time::Duration;
+
+use moormq::journal::{Settings, StoreId, Sync};
+use moormq::random::Random;
+
+use crate::history::{CLIENTS, Setup, Step};
+
+/// Commits of this length at most: no publisher is served with less room.
+const FRAME: usize = 272 << 10;
+
+impl Setup {
+    /// Whether sessions and retained messages are kept on disk.
+    pub fn is_stored(&self) -> bool {
+        (self.seed ^ 0xD15C).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 62 == 0
+    }
+
+    fn choose<T: Copy, const N: usize>(&self, which: u64, among: [T; N]) -> T {
+        among[Random::from_seed(self.seed ^ which << 56).below(N)]
+    }
+
+    /// How many shards there are with a store.
+    pub fn stored_shards(&self) -> usize {
+        self.choose(1, [1, 1, 2, 4])
+    }
+
+    /// What journals are told, but for the shard.
+    pub fn journal(&self) -> Settings {
+        Settings {
+            segment_bytes: self.choose(2, [300 << 10, 300 << 10, 1 << 20]),
+            segments: self.choose(3, [3, 4]),
+            frame_bytes: FRAME,
+            buffer_bytes: self.choose(4, [1, 4]) * FRAME,
+            commit_interval: Duration::from_millis(self.choose(5, [0, 0, 0, 3])),
+            sync: self.choose(6, [Sync::Dsync, Sync::Dsync, Sync::Linked, Sync::Never]),
+            ..Settings::new(StoreId([9; 16]), 0)
+        }
+    }
+
+    /// How many of the things that could be done for a disk are left for later, in 16.
+    pub fn disk_patience(&self) -> usize {
+        self.choose(7, [0, 8, 15])
+    }
+}
+
+/// Has the broker die now and then between the steps of a history, and disks fail and be full. The other steps are those that there would be
+/// without.
+pub fn add_crashes(steps: &mut Vec<Step>, setup: &Setup) {
+    let mut random = Random::from_seed(setup.seed ^ 0xDEAD);
+    let loses_power = setup.journal().sync != Sync::Never;
+    let trouble = [0, 0, 1, 4][random.below(4)];
+    let apart = [6, 15, 40][random.below(3)];
+    let varies = random.below(3) == 0;
+    let mut at = CLIENTS + random.below(apart);
+    while at < steps.len() {
+        let seed = random.u64() as u32;
+        let shard = random.below(setup.shards);
+        let step = match random.below(16) {
+            kind if kind < trouble && random.below(2) == 0 => Step::FailWrite { shard },
+            kind if kind < trouble => Step::FillDisk { shard, on: random.below(3) > 0 },
+            _ => Step::Crash {
+                seed,
+                millis: [0, 10, 1000, 3000, 9000, 700_000][random.below(6)],
+                loses_power: loses_power && random.below(2) == 0,
+                again: random.below(4) == 0,
+                shards: if varies { [1, 2, 4][random.below(3)] } else { setup.shards },
+            },
+        };
+        steps.insert(at, step);
+        at += 1 + random.below(apart);
+    }
+}

@@ -1,0 +1,124 @@
+//! The start of a broker with a store on disks in memory, as the real one does it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use moormq::hooks::Chain;
+use moormq::journal::{Floor, Journal, Reader, Settings, Sync};
+use moormq::message::Message;
+use moormq::numbers::DecisionNumber;
+use moormq::persistence::{Durability, PersistenceSetup};
+use moormq::records::{Image, Share, WallClock};
+use moormq::shard::Shard;
+use moormq::sharding::hasher;
+
+use super::disk::Disk;
+
+/// A store: the disks of all shards, and what a broker keeps beside them.
+#[derive(Default)]
+pub struct Store {
+    /// By the shard that the journal is of.
+    pub disks: BTreeMap<u32, Disk>,
+    floors: BTreeMap<u32, Floor>,
+    /// How often it was opened.
+    boot: u32,
+    /// The first time of which records count.
+    first_boot: u32,
+}
+
+/// What was read of a store.
+pub struct Opened {
+    /// By shard.
+    pub shares: Vec<Share>,
+    /// With their mountpoints.
+    pub retained: Vec<(Arc<str>, Message)>,
+    /// Shards are to write all that they have once: then [`Store::is_renewed`].
+    pub renews: bool,
+    journals: Vec<Journal>,
+    last_decision: DecisionNumber,
+    boot: u32,
+    sync: Sync,
+    wall: WallClock,
+}
+
+/// The settings of the journal of one shard.
+pub fn settings_of(mut settings: Settings, shard: u32) -> Settings {
+    settings.identity.shard = shard;
+    settings
+}
+
+impl Store {
+    pub fn disk(&mut self, shard: usize) -> &mut Disk {
+        self.disks.entry(shard as u32).or_default()
+    }
+
+    /// Opens it, for a broker of so many shards whose hashes have this seed, and reads all that it has. `settings` are those of its journals, but for
+    /// the shard; `wall` says what the calendar does.
+    pub fn open(&mut self, shards: usize, settings: Settings, wall: WallClock, seed: u64) -> Opened {
+        self.boot += 1;
+        let mut image = Image::new(wall, hasher(seed));
+        let known = self.disks.keys().last().map_or(0, |last| *last as usize + 1).max(shards);
+        for shard in 0..known {
+            self.disk(shard).sync_and_forget();
+        }
+        let readers = self.disks.iter().map(|(shard, disk)| {
+            let files = disk.files.iter().map(|(id, file)| (*id, file)).collect();
+            Reader::new(settings_of(settings, *shard).identity, files)
+        });
+        let mut readers: Vec<_> = readers.collect();
+        image.read(&mut readers.iter_mut().collect::<Vec<_>>(), self.first_boot, |shard, error| {
+            panic!("on shard {shard} a record is not as it should be: {error}");
+        });
+        let mut journals = Vec::new();
+        for (shard, reader) in readers.into_iter().enumerate().take(shards) {
+            let (recovered, _) = reader.finish();
+            let above = self.floors.get(&(shard as u32)).copied().unwrap_or_default();
+            let settings = settings_of(settings, shard as u32).check().expect("journals can work with them");
+            let journal = Journal::new(settings, recovered.above(above), self.boot.into()).expect("it is its own");
+            self.floors.insert(shard as u32, journal.floor());
+            journals.push(journal);
+        }
+        let mut contents = image.finish();
+        let renews = known > shards || !contents.are_at_home(shards, seed);
+        let last_decision = contents.last_decision();
+        let shares = contents.shares(shards, seed);
+        let retained = contents.into_retained().collect();
+        Opened { shares, retained, renews, journals, last_decision, boot: self.boot, sync: settings.sync, wall }
+    }
+
+    /// All shards have written what they have: nothing counts any more that was written before.
+    pub fn is_renewed(&mut self, shards: usize) {
+        self.first_boot = self.boot;
+        self.disks.retain(|shard, _| (*shard as usize) < shards);
+    }
+}
+
+impl Opened {
+    /// Gives the shards what was read, and has them store from here on. `clock` gives the time since the start.
+    pub fn restore<C: Chain>(self, shards: &mut [Shard<C>], clock: impl Fn() -> Duration + Clone + 'static) {
+        let Opened { shares, retained, renews, journals, last_decision, boot, sync, wall } = self;
+        let durability = if sync == Sync::Never { Durability::Flushed } else { Durability::Fsynced };
+        for ((shard, journal), share) in shards.iter_mut().zip(journals).zip(shares) {
+            let Share { sessions, displaced, undecided } = share;
+            for stored in sessions {
+                let was_online = stored.offline.is_none();
+                shard.restore(stored.into_session(0, 0, wall), was_online);
+            }
+            retained.iter().for_each(|(mountpoint, message)| shard.restore_retained(mountpoint, message));
+            let clock = Box::new(clock.clone());
+            shard.persist(PersistenceSetup {
+                journal,
+                boot,
+                sync,
+                durability,
+                clock,
+                wall,
+                displaced,
+                undecided,
+                last_decision,
+                renews,
+            });
+        }
+    }
+}

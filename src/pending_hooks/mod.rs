@@ -191,6 +191,11 @@ impl PendingHooks {
         }
     }
 
+    /// Whether a connection waits, or has waited, until nothing about this subscriber id is to be done.
+    pub fn is_awaited(&self, subscriber: &SubscriberId) -> bool {
+        self.notifications.get(subscriber).is_some_and(|notifications| !notifications.waiting.is_empty())
+    }
+
     /// Has a connection wait until nothing about its subscriber id is to be done. False if there is nothing to wait for.
     pub fn wait(&mut self, subscriber: &SubscriberId, connection: ConnectionId) -> bool {
         let notifications = self.notifications.get_mut(subscriber);

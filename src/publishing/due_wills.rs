@@ -130,6 +130,11 @@ impl DueWills {
         waits
     }
 
+    /// Whether one of this client waits.
+    pub fn is_awaited(&self, subscriber: &SubscriberId) -> bool {
+        self.newcomers.contains_key(subscriber)
+    }
+
     /// Those that wait, if there is room; of one client in the order in which they came.
     pub fn admitted(&mut self) -> impl Iterator<Item = ConnectionId> + use<> {
         let admitted = if self.is_full() { BTreeMap::new() } else { std::mem::take(&mut self.newcomers) };
@@ -194,7 +199,7 @@ mod tests {
         assert!(!wills.is_empty() && !wills.waits(&one, ids[0], true));
         wills.push(due("b"));
         assert!(wills.waits(&one, ids[0], true) && wills.waits(&one, ids[1], false), "in order");
-        assert!(!wills.waits(&two, ids[0], false));
+        assert!(!wills.waits(&two, ids[0], false) && wills.is_awaited(&one) && !wills.is_awaited(&two));
         assert_eq!(wills.admitted().count(), 0);
         let first = wills.pop().expect("there are two");
         wills.put_back(first);

@@ -20,8 +20,8 @@ pub struct Subscriptions {
     hasher: ahash::RandomState,
     /// The bytes of the filters.
     filter_bytes: usize,
-    /// How many are shared: most sessions have none, and need not look for them.
-    shared: u32,
+    /// The filters of those that are shared, which follow the client whenever it comes or leaves: most sessions have none.
+    shared: Option<Box<PartedTable<TopicFilter>>>,
     /// A filter was refused for its shape, and that has been logged.
     is_refusal_logged: bool,
     /// Of the filters whose shapes count: most sessions have none.
@@ -48,7 +48,7 @@ impl Subscriptions {
             entries: PartedTable::new(),
             hasher,
             filter_bytes: 0,
-            shared: 0,
+            shared: None,
             is_refusal_logged: false,
             shapes: None,
             held: Held::default(),
@@ -72,7 +72,7 @@ impl Subscriptions {
 
     /// How many of them are shared.
     pub fn shared(&self) -> u32 {
-        self.shared
+        self.shared.as_ref().map_or(0, |shared| shared.len() as u32)
     }
 
     /// Whether no more shapes of their filters would count with `filter`, or no more than `most` then.
@@ -118,7 +118,10 @@ impl Subscriptions {
             return;
         }
         self.filter_bytes += filter.as_str().len();
-        self.shared += u32::from(filter.share_name().is_some());
+        if filter.share_name().is_some() {
+            let shared = self.shared.get_or_insert_with(|| Box::new(PartedTable::new()));
+            shared.insert_unique(hash, filter.clone(), |other| hasher.hash_one(other));
+        }
         if filter.has_wildcard() && !Shapes::is_ordinary(filter.filter()) {
             self.shapes.get_or_insert_default().add(filter.filter());
         }
@@ -130,11 +133,15 @@ impl Subscriptions {
     pub fn remove(&mut self, filter: &TopicFilter) -> bool {
         let Subscriptions { entries, hasher, .. } = self;
         let is_it = |(other, _): &(TopicFilter, Subscription)| other == filter;
-        let removed = entries.remove(hasher.hash_one(filter), is_it, |(other, _)| hasher.hash_one(other));
+        let hash = hasher.hash_one(filter);
+        let removed = entries.remove(hash, is_it, |(other, _)| hasher.hash_one(other));
         let is_there = removed.is_some();
         if is_there {
             self.filter_bytes -= filter.as_str().len();
-            self.shared -= u32::from(filter.share_name().is_some());
+            if let Some(shared) = &mut self.shared {
+                shared.remove(hash, |other| other == filter, |other| hasher.hash_one(other));
+            }
+            self.shared.take_if(|shared| shared.is_empty());
             if let Some(shapes) = &mut self.shapes {
                 shapes.remove(filter.filter());
             }
@@ -144,13 +151,9 @@ impl Subscriptions {
         is_there
     }
 
-    /// The filters of those that are shared.
+    /// The filters of those that are shared. Looks at no others.
     pub fn shared_filters(&self) -> Vec<TopicFilter> {
-        if self.shared == 0 {
-            return Vec::new();
-        }
-        let filters = self.entries.iter().map(|(filter, _)| filter);
-        filters.filter(|filter| filter.share_name().is_some()).cloned().collect()
+        self.shared.iter().flat_map(|shared| shared.iter()).cloned().collect()
     }
 
     /// All of them, as one portion.
@@ -186,6 +189,8 @@ impl Subscriptions {
         let table = self.entries.allocated();
         let shapes = |shapes: &Shapes| allocated(size_of::<Shapes>()) + shapes.allocated();
         let shapes = self.shapes.as_deref().map_or(0, shapes);
+        let shared = |shared: &PartedTable<TopicFilter>| allocated(size_of_val(shared)) + shared.allocated();
+        let table = table + self.shared.as_deref().map_or(0, shared);
         self.held.set(table + self.filter_bytes + OF_SHARED_TEXT * self.entries.len() + shapes);
     }
 }
@@ -210,6 +215,7 @@ impl ExactSizeIterator for Filters {}
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::time::Instant;
 
     use proptest::prelude::*;
 
@@ -266,6 +272,20 @@ mod tests {
         assert_eq!(counts(&taken), (2, 13, 1));
         let mut filters = taken.into_filters();
         assert_eq!((filters.len(), filters.by_ref().count(), filters.len()), (2, 2, 0));
+    }
+
+    /// Printed, not asserted: a walk over all of them would take a millisecond for each time that the client comes or leaves.
+    #[test]
+    fn those_that_are_shared_are_found_whatever_else_there_is() {
+        for others in [0, 100_000] {
+            let mut subscriptions = subscriptions();
+            (0..others).for_each(|number| subscriptions.put(filter(&format!("t/{number}")), subscription(1)));
+            subscriptions.put(filter("$share/g/a"), subscription(1));
+            let began = Instant::now();
+            let found = (0..100).map(|_| subscriptions.shared_filters().len()).sum::<usize>();
+            assert_eq!(found, 100);
+            println!("beside {others} others: {:?}", began.elapsed() / 100);
+        }
     }
 
     /// However they come and go, and whether they are shared.

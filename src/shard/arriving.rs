@@ -116,7 +116,7 @@ pub(super) fn abandoned<C: Chain>(shard: &mut Shard<C>, from: usize, token: u64)
     let Some(session) = pubsub.clients.sessions.get_mut(index) else { return };
     let Arriving { buffered, publishers, .. } =
         session.migration.take().map(MigrationState::into_arriving).unwrap_or_default();
-    let turn = Turn::new(session.settings.shared_policy, session.slot);
+    let turn = Turn::of_moved(session.settings.shared_policy, session.slot);
     let mountpoint = pubsub.routing.mountpoint(&session.client.subscriber.mountpoint);
     publishers.into_iter().for_each(|one| pubsub.clients.release_publisher(one, Hold::WithoutEnd));
     let Some(remnant) = pubsub.begin_to_clear_up(index) else { return };

@@ -7,7 +7,7 @@
 use super::agenda::FollowUp;
 use super::clients::Clients;
 use super::delivering::watch_if_shared;
-use super::leftovers;
+use super::leftovers::{self, SeenTo, Until};
 use super::message::Hold;
 use super::pubsub::PubSub;
 use super::remnants::{Abandoned, Coming};
@@ -48,10 +48,10 @@ pub(super) fn begin<C: Chain>(pubsub: &mut PubSub<C>, coming: Coming, messages: 
 
 /// A session has ended before it came.
 pub(super) fn give_away<C: Chain>(pubsub: &mut PubSub<C>, mut abandoned: Abandoned) {
-    if leftovers::is_much(&pubsub.clients, abandoned.buffered.len()) {
+    if leftovers::is_much(&pubsub.clients, abandoned.buffered.len())
+        || pass_on(pubsub, &mut abandoned, Until::NoRoom) != SeenTo::All
+    {
         pubsub.clients.agenda.remnants.abandoned.push_back(abandoned);
-    } else {
-        pass_on(pubsub, &mut abandoned, |_| false);
     }
 }
 
@@ -66,11 +66,13 @@ pub(super) fn go_on<C: Chain>(pubsub: &mut PubSub<C>) {
             None => pubsub.clients.agenda.remnants.coming.push_back(coming),
         }
     }
-    while !is_share_over(&pubsub.clients)
+    while !Until::ShareIsOver.is_over(&pubsub.clients)
         && let Some(mut abandoned) = pubsub.clients.agenda.remnants.abandoned.pop_front()
     {
-        if !pass_on(pubsub, &mut abandoned, is_share_over) {
-            pubsub.clients.agenda.remnants.abandoned.push_back(abandoned);
+        match pass_on(pubsub, &mut abandoned, Until::ShareIsOver) {
+            SeenTo::All => {}
+            SeenTo::Some => pubsub.clients.agenda.remnants.abandoned.push_back(abandoned),
+            SeenTo::NoRoom => pubsub.clients.agenda.remnants.without_room.2.push_back(abandoned),
         }
     }
 }
@@ -80,8 +82,9 @@ pub(super) fn finish_all<C: Chain>(pubsub: &mut PubSub<C>) {
     while let Some(coming) = pubsub.clients.agenda.remnants.coming.pop_front() {
         deliver_all(pubsub, coming);
     }
+    pubsub.clients.agenda.remnants.there_is_room();
     while let Some(mut abandoned) = pubsub.clients.agenda.remnants.abandoned.pop_front() {
-        pass_on(pubsub, &mut abandoned, |_| false);
+        pass_on(pubsub, &mut abandoned, Until::End);
     }
 }
 
@@ -162,23 +165,23 @@ fn serve<C: Chain>(pubsub: &mut PubSub<C>, index: u32, id: ConnectionId) {
     pubsub.clients.agenda.follow_up(FollowUp::Serve(id));
 }
 
-/// Passes messages of shared subscriptions on to other members, until `is_enough`. Whether those were all.
-fn pass_on<C: Chain>(
-    pubsub: &mut PubSub<C>,
-    abandoned: &mut Abandoned,
-    is_enough: impl Fn(&Clients<C>) -> bool,
-) -> bool {
+/// Passes messages of shared subscriptions on to other members, as far as there is room on the way to them.
+fn pass_on<C: Chain>(pubsub: &mut PubSub<C>, abandoned: &mut Abandoned, until: Until) -> SeenTo {
     let Abandoned { mountpoint, turn, buffered } = abandoned;
     let mut others = 0;
-    while !is_enough(&pubsub.clients) {
-        let Some(Buffered { delivery, .. }) = buffered.pop_front() else { return true };
-        if let Some(group) = delivery.group {
-            pubsub.clients.agenda.turn.did(turn::LEFTOVER);
-            pubsub.offer_to_group(*mountpoint, &group, &delivery.message, *turn, None);
-        } else {
+    while !until.is_over(&pubsub.clients) {
+        let Some(Buffered { id, delivery }) = buffered.pop_front() else { return SeenTo::All };
+        let Some(group) = &delivery.group else {
             others += 1;
             pubsub.clients.agenda.turn.did(u32::from(others % LOOKS == 0));
+            continue;
+        };
+        pubsub.clients.agenda.turn.did(turn::LEFTOVER);
+        let seen_to = leftovers::offer(pubsub, (*mountpoint, group), &delivery.message, *turn, until);
+        if seen_to != SeenTo::All {
+            buffered.push_front(Buffered { id, delivery });
+            return seen_to;
         }
     }
-    false
+    SeenTo::Some
 }

@@ -25,7 +25,7 @@ use crate::topic::TopicFilter;
 
 /// How long messages are seen to.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Until {
+pub(super) enum Until {
     /// The share of the turn is over, or there is no room on the way to who gets them.
     ShareIsOver,
     /// There is no such room: they are few.
@@ -35,14 +35,14 @@ enum Until {
 }
 
 impl Until {
-    fn is_over<C: Chain>(self, clients: &Clients<C>) -> bool {
+    pub(super) fn is_over<C: Chain>(self, clients: &Clients<C>) -> bool {
         self == Until::ShareIsOver && (clients.agenda.turn.is_share_over() || is_much_passed_on(clients))
     }
 }
 
 /// How far that has come.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum SeenTo {
+pub(super) enum SeenTo {
     All,
     /// The others have to wait for the next turn.
     Some,
@@ -259,17 +259,27 @@ fn pass_on<C: Chain>(
     turn: Turn,
     until: Until,
 ) -> SeenTo {
-    let offered = if until == Until::End || pubsub.clients.agenda.is_stopping() {
-        pubsub.offer_to_group(mountpoint, group, &message, turn, None);
-        Offered::Gone
-    } else {
-        offering::pass_on(pubsub, (mountpoint, group), &message, turn)
-    };
-    match offered {
-        Offered::Gone => recording::has_passed_on(pubsub, passing),
-        Offered::NextTurn | Offered::NoRoom => recording::stays(&mut pubsub.clients, passing),
+    let seen_to = offer(pubsub, (mountpoint, group), &message, turn, until);
+    match seen_to {
+        SeenTo::All => recording::has_passed_on(pubsub, passing),
+        SeenTo::Some | SeenTo::NoRoom => recording::stays(&mut pubsub.clients, passing),
     }
-    match offered {
+    seen_to
+}
+
+/// Gives a message to a member of a shared subscription, if there is room or it must not wait.
+pub(super) fn offer<C: Chain>(
+    pubsub: &mut PubSub<C>,
+    (mountpoint, group): (u32, &Arc<TopicFilter>),
+    message: &Message,
+    turn: Turn,
+    until: Until,
+) -> SeenTo {
+    if until == Until::End || pubsub.clients.agenda.is_stopping() {
+        pubsub.offer_to_group(mountpoint, group, message, turn, None);
+        return SeenTo::All;
+    }
+    match offering::pass_on(pubsub, (mountpoint, group), message, turn) {
         Offered::Gone => SeenTo::All,
         Offered::NextTurn => SeenTo::Some,
         Offered::NoRoom => SeenTo::NoRoom,

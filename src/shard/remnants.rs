@@ -35,8 +35,9 @@ pub(super) struct Remnants<S> {
     pub coming: VecDeque<Coming>,
     /// Messages that were buffered for sessions that did not come.
     pub abandoned: VecDeque<Abandoned>,
-    /// Those of the two that wait for room on the way to other members.
-    pub without_room: (VecDeque<EndedSession<S>>, VecDeque<AwayShared>),
+    /// Of messages of ended sessions, of members that are away, and of sessions that did not come: those that wait for room on the way to
+    /// other members.
+    pub without_room: (VecDeque<EndedSession<S>>, VecDeque<AwayShared>, VecDeque<Abandoned>),
     /// The kind of what was put off that comes next.
     kind: usize,
 }
@@ -64,9 +65,10 @@ impl<S> Remnants<S> {
 
     /// The queue to a shard has room again: what waits for that goes on.
     pub fn there_is_room(&mut self) {
-        let (messages, shared) = &mut self.without_room;
+        let (messages, shared, abandoned) = &mut self.without_room;
         self.messages.append(messages);
         self.shared.append(shared);
+        self.abandoned.append(abandoned);
     }
 
     /// Whether nothing is left, but for what waits for room.

@@ -140,8 +140,8 @@ impl<C: Chain> PubSub<C> {
             if self.clients.setup.config.limits.sessions_full == SessionsFull::Refuse {
                 return false;
             }
-            if let Some(longest) = self.clients.sessions.longest_offline() {
-                self.end_longest_offline();
+            if let Some(longest) = longest_away(self) {
+                self.end_session(longest, SessionEnd::Expired(ExpiredReason::Limit));
                 if self.clients.sessions.get(longest).is_some() {
                     // It ends soon. For the moment there is one more than there may be.
                     quotas.sessions.take_anyway(own);
@@ -159,10 +159,28 @@ impl<C: Chain> PubSub<C> {
         }
     }
 
-    /// Ends the session whose client has been away longest.
+    /// Ends the session whose client has been away longest: another shard has let in a newcomer for that.
     pub(super) fn end_longest_offline(&mut self) {
-        if let Some(longest) = self.clients.sessions.longest_offline() {
+        if let Some(longest) = longest_away(self).or_else(|| self.clients.sessions.longest_offline()) {
             self.end_session(longest, SessionEnd::Expired(ExpiredReason::Limit));
         }
     }
+}
+
+/// So many sessions are passed over at once whose clients are about to be back.
+const PASSED_OVER: usize = 32;
+
+/// The session whose client has been away longest, and does not wait to be registered: then it counts as one that has just left.
+fn longest_away<C: Chain>(pubsub: &mut PubSub<C>) -> Option<u32> {
+    let PubSub { clients, wills, .. } = pubsub;
+    for _ in 0..PASSED_OVER {
+        let longest = clients.sessions.longest_offline()?;
+        let subscriber = &clients.sessions.get(longest)?.client.subscriber;
+        if !clients.pending_hooks.is_awaited(subscriber) && !wills.is_awaited(subscriber) {
+            return Some(longest);
+        }
+        clients.sessions.came_online(longest);
+        clients.sessions.went_offline(longest);
+    }
+    None
 }

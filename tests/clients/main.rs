@@ -34,6 +34,7 @@ mod sessions;
 mod shared;
 mod starting;
 mod stopping;
+mod storing;
 mod takeovers;
 mod wills;
 

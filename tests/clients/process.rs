@@ -56,6 +56,11 @@ impl Process {
         writeln!(input, "{line}").expect("it reads them");
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What it writes to standard output.
     pub fn stdout(&self) -> &Lines {
         &self.stdout

@@ -440,6 +440,51 @@ fn what_a_member_leaves_to_others_waits_for_room() {
     }
 }
 
+/// What was buffered for a member on its way goes to others as far as there is room, when its session has ended where it was.
+#[test]
+fn what_was_buffered_for_a_member_that_ended_waits_for_room() {
+    for at_once in [1024, 3] {
+        let limits = TurnLimits { at_once, ..TurnLimits::default() };
+        let mut config = small_mailboxes();
+        config.shared.policy = SharedPolicy::LocalFirst;
+        let mut stuck = Stuck::of(World::in_turns(4, limits, config, || NoHooks));
+        let world = &mut stuck.world;
+        let options = ConnectOptions::kept(V5);
+        let mut other = Client::on(world, 3, "other", options);
+        other.subscribed(world, "$share/g/t", QoS::AtLeastOnce);
+        world.hang_up(other.socket);
+        let id = id_owned_by(world, 0, "mover");
+        let (mut mover, _) = Client::connect(world, 0, &id, ConnectOptions::clean(V5));
+        mover.subscribed(world, "$share/g/t", QoS::AtLeastOnce);
+        let publisher = |number| Client::on(world, 1, &format!("p{number}"), ConnectOptions::clean(V5));
+        let publishers: Vec<_> = (0..CLIENTS).map(publisher).collect();
+        move_slot(world, &id, 1);
+        // The new owner knows of it, and the old one does not know that yet.
+        world.carry_out_outputs();
+        while world.carry_message(0, 1) {}
+        world.carry_out_outputs();
+        for (number, publisher) in publishers.iter().enumerate() {
+            let payload = format!("{number} {}", "x".repeat(WILL));
+            publisher.send_quietly(world, &Packet::Publish(publish("t", &payload, QoS::AtLeastOnce, 1)));
+        }
+        world.hang_up_quietly(mover.socket);
+        let mut most = 0;
+        for turn in 0..50 + 6 * CLIENTS {
+            stuck.turn(turn >= 50);
+            most = most.max(stuck.world.bytes_under_way(1, 3));
+            let is_behind = stuck.world.shards[1].is_behind();
+            assert!(turn != 49 || !is_behind, "{at_once} at once: it waits, and does not look again and again");
+        }
+        let bounds = MAILBOX / 2..=MAILBOX * 3 / 2 + 2 * WILL;
+        assert!(bounds.contains(&most), "{at_once} at once: {most} bytes");
+        let other = id_owned_by(&stuck.world, 3, "other");
+        let mut other = Client::connect(&mut stuck.world, 0, &other, options).0;
+        let mut all = numbers(&mut stuck, &mut other);
+        all.sort_unstable();
+        assert_eq!(all, (0..CLIENTS).collect::<Vec<_>>(), "{at_once} at once");
+    }
+}
+
 /// Nobody waits for a shard that is stuck while somebody else can take what a member leaves.
 #[test]
 fn what_a_member_leaves_goes_to_shards_that_have_room() {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use moormq::codec::{AckKind, Packet, QoS, ReasonCode};
-use moormq::config::{Limit, OnDeadline};
+use moormq::config::{Limit, OnDeadline, SessionsFull};
 use moormq::hooks::{Answer, Chain, Linked, NoHooks};
 
 use crate::client::{Client, ConnectOptions, V5, V311, acked};
@@ -90,6 +90,37 @@ fn a_reconnect_waits_until_the_work_of_the_last_end_is_done() {
             world.hang_up(second.socket);
         }
     });
+}
+
+/// With `sessions_full = "expire"`, a session whose client is about to be back makes room for nobody; that of one who left later does.
+#[test]
+fn a_session_whose_client_waits_for_its_hooks_makes_room_for_nobody() {
+    for shards in [1, 2, 4] {
+        let script = Script { slow: vec!["on_client_offline"], ..Script::default() };
+        let few = config(|config| {
+            config.limits.max_sessions = Limit::at_most(2);
+            config.limits.sessions_full = SessionsFull::Expire;
+        });
+        let mut world = World::new(shards, few, || NoHooks.hook(script.clone()));
+        let last = shards - 1;
+        let [first, later, new, refused] =
+            ["a", "b", "c", "d"].map(|name| crate::client::id_owned_by(&world, last, name));
+        for id in [&first, &later] {
+            let client = Client::connect(&mut world, 0, id, ConnectOptions::kept(V5)).0;
+            world.hang_up(client.socket);
+        }
+        let mut back = Client::send_connect(&mut world, 0, &first, ConnectOptions::kept(V5));
+        assert_eq!(back.received(&mut world), [], "it waits for its hooks");
+        let _new = Client::connect(&mut world, 0, &new, ConnectOptions::clean(V5));
+        assert!(script.log.of(&later).contains(&"expired Limit".to_owned()), "{shards} shards");
+        let mut refused = Client::send_connect(&mut world, 0, &refused, ConnectOptions::clean(V5));
+        let code = ReasonCode::QuotaExceeded;
+        assert_eq!(refused.received(&mut world), [Got::Connack { present: false, code }]);
+        script.gate.open();
+        world.settle();
+        let connack = Got::Connack { present: true, code: ReasonCode::Success };
+        assert_eq!(back.received(&mut world), [connack], "{shards} shards");
+    }
 }
 
 /// lifecycle.md 1: never two at a time. Hooks are called one by one when something happens; their later work is done one

@@ -274,12 +274,13 @@ impl Judge {
             self.find(TWICE, detail);
         }
         if is_shared {
-            return self.see_shared(number, qos, anew);
+            return self.see_shared(session, number, qos, anew);
         }
         if first && !self.setup.lifo {
             self.check_order(session, (publisher, topic), number, &routes, false);
             if retained {
                 self.check_order(session, (publisher, topic), number, &routes, true);
+                self.comes_before_retained(session, number, &routes);
             }
         }
     }
@@ -300,6 +301,15 @@ impl Judge {
                 "{}: message {number} of {publisher} to {} came after a later one, retained {retained}",
                 self.subjects[subject].id, TOPICS[key.1]
             );
+            self.find(ORDER, detail);
+        }
+    }
+
+    /// Who had asked for a message before it was published gets it as it is published; if it asks for what is retained, too, that comes behind.
+    fn comes_before_retained(&mut self, session: usize, number: u32, routes: &[u32]) {
+        let one = &self.sessions[session];
+        if routes.len() == 1 && !one.is_forgetful && one.retained.iter().any(|(_, seen)| *seen == number) {
+            let detail = format!("{}: message {number} came behind itself, retained", self.subjects[one.subject].id);
             self.find(ORDER, detail);
         }
     }

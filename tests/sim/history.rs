@@ -8,6 +8,7 @@ use moormq::shard::TurnLimits;
 use std::time::Duration;
 
 use crate::generator::Generator;
+use crate::scenes::scene;
 
 /// How many clients there are, each with a client id of its own.
 pub const CLIENTS: usize = 5;
@@ -476,7 +477,8 @@ impl History {
         let mut generator = Generator::new(seed);
         let setup = generator.setup;
         let count = 15 + generator.random.below(70);
-        let mut steps = Vec::with_capacity(count * 2 + CLIENTS);
+        let mut steps = scene(&setup);
+        steps.reserve(count * 2 + CLIENTS);
         for client in 0..CLIENTS {
             if generator.random.below(4) > 0 {
                 steps.push(generator.connect(client));

@@ -21,6 +21,7 @@ mod patience;
 mod play;
 mod pressure;
 mod retained;
+mod scenes;
 mod shared;
 mod shrink;
 mod socket;

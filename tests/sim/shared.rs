@@ -13,17 +13,23 @@ impl Judge {
         (FIRST_SHARED_FILTER..FILTERS.len()).filter(|filter| ever & 1 << filter != 0 && matches(*filter, topic)).count()
     }
 
+    /// How many shared subscriptions there have been in a mountpoint that match `topic`.
+    fn all_groups(&self, mount: usize, topic: usize) -> usize {
+        let sessions = self.sessions.iter().filter(|session| self.mount_of(session.subject) == mount);
+        let ever = sessions.fold(0, |ever, session| ever | session.ever);
+        (FIRST_SHARED_FILTER..FILTERS.len()).filter(|filter| ever & 1 << filter != 0 && matches(*filter, topic)).count()
+    }
+
     /// A copy for one member: at QoS 2 no other member may have it.
-    pub fn see_shared(&mut self, number: u32, qos: QoS, anew: bool) {
-        let is_forgetful = self.sessions.iter().any(|session| session.is_forgetful);
-        let message = &mut self.messages[number as usize];
-        if qos != QoS::ExactlyOnce || !anew || is_forgetful {
+    pub fn see_shared(&mut self, session: usize, number: u32, qos: QoS, anew: bool) {
+        // A client that has forgotten what it had cannot say whether it is a new one.
+        if qos != QoS::ExactlyOnce || !anew || self.sessions[session].is_forgetful {
             return;
         }
+        let message = &mut self.messages[number as usize];
         message.groups += 1;
-        let topic = message.topic;
-        let groups = (FIRST_SHARED_FILTER..FILTERS.len()).filter(|filter| matches(*filter, topic)).count();
-        let (copies, routes) = (message.groups as usize, message.routes.len());
+        let (copies, routes, topic) = (message.groups as usize, message.routes.len(), message.topic);
+        let groups = self.all_groups(self.mount_of(self.sessions[session].subject), topic);
         if copies > groups * routes {
             let detail = format!("{copies} members of {groups} shared subscriptions got message {number}");
             self.find(TWICE, detail);

@@ -18,8 +18,8 @@ impl<C: Chain> Shard<C> {
         let clients = &mut self.pubsub.clients;
         let (own, shards) = (clients.setup.id, clients.setup.shards);
         let mut persistence = Box::new(Persistence::new(setup, own, shards));
-        let number_of = |index: &u32| clients.sessions.get(*index)?.stored;
-        persistence.crashed = self.restored.iter().filter_map(number_of).collect();
+        let crashed = self.restored.iter().filter(|(_, was_online)| *was_online);
+        persistence.crashed = crashed.filter_map(|(index, _)| clients.sessions.get(*index)?.stored).collect();
         clients.persistence = Some(persistence);
     }
 

@@ -18,7 +18,7 @@ pub struct Shard<C: Chain> {
     pub(super) migration: Migration,
     pub(super) takeovers: Takeovers,
     /// Sessions that were on disk, and whose clients were connected when the last broker ended; by their places.
-    pub(super) restored: Vec<u32>,
+    pub(super) restored: Vec<(u32, bool)>,
 }
 
 impl<C: Chain> Shard<C> {

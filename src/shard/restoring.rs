@@ -29,12 +29,10 @@ impl<C: Chain> Shard<C> {
         if news.is_any {
             pubsub.announce(mountpoint, news.filters, None);
         }
-        if was_online {
-            self.restored.push(index);
-        } else {
+        if !was_online {
             pubsub.clients.sessions.went_offline(index);
-            pubsub.clients.arm_session(index);
         }
+        self.restored.push((index, was_online));
     }
 
     /// Retains a message that was on disk, if this shard owns its topic.
@@ -64,7 +62,12 @@ pub(super) fn end_crashed<C: Chain>(shard: &mut Shard<C>) {
         persistence.is_renewed();
         persistence.crashed.clear();
     }
-    for index in std::mem::take(&mut shard.restored) {
+    for (index, was_online) in std::mem::take(&mut shard.restored) {
+        if !was_online {
+            // Its will may be due, which others are to have who are known only now.
+            shard.pubsub.clients.arm_session(index);
+            continue;
+        }
         shard.pubsub.clients.statistics.counters.connected += 1;
         shard.pubsub.connection_ended(index, EndReason::ServerCrash, "");
     }

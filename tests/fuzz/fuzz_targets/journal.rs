@@ -107,7 +107,8 @@ static FILES: LazyLock<Files> = LazyLock::new(|| {
     let mut files = Files::new();
     let settings = settings().check().expect("they hold");
     let mut journal = Journal::new(settings, Recovered::nothing(), 0).expect("there was none before");
-    work(&mut journal, &mut files, &mut Duration::ZERO);
+    let mut now = Duration::ZERO;
+    work(&mut journal, &mut files, &mut now);
     append(&mut journal, &mut files, 1, 60);
     let (numbers, _) = read(&files);
     assert!(numbers.len() > 5);

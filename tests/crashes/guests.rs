@@ -253,7 +253,10 @@ impl GuestPublisher {
         drop(stdin);
         loop {
             match child.try_wait().map_err(|error| error.to_string())? {
-                Some(status) if status.success() => return Ok(acked(number, round.common, log)),
+                Some(status) if status.success() => {
+                    acked(number, round.common, log);
+                    return Ok(());
+                }
                 Some(_) => return Ok(()),
                 None if matches!(round.common.phase(), Phase::Killed | Phase::Leave) => break,
                 None => sleep(LOOK),

@@ -6,6 +6,7 @@
 
 mod args;
 mod client;
+mod outcome;
 mod report;
 
 use std::path::Path;
@@ -18,6 +19,7 @@ use moormq_perf_shared::under_test::{self, Failure, UnderTest};
 
 use args::Args;
 use client::Client;
+use outcome::{Outcome, Restart};
 
 /// Clients at work at a time: so many share a commit.
 const AT_ONCE: u32 = 64;
@@ -25,28 +27,6 @@ const AT_ONCE: u32 = 64;
 const WINDOW: usize = 200;
 /// How many sessions are looked at in full.
 const LOOKED_AT: u32 = 500;
-
-/// What a restart came to.
-struct Restart {
-    /// From the start until CONNACK, and until the first message.
-    connack: Duration,
-    first: Duration,
-    /// Memory of the broker at that time, and the most that it ever had, in KiB.
-    resident: u64,
-    peak: u64,
-}
-
-/// All that was measured.
-struct Outcome {
-    /// How long it took to make the sessions, and to fill them.
-    making: Duration,
-    filling: Duration,
-    /// Memory of the broker before it was killed, in KiB.
-    before: u64,
-    /// What the store takes on the disk, in bytes.
-    stored: u64,
-    restarts: Vec<Restart>,
-}
 
 fn main() -> ExitCode {
     match run(&Args::parse()) {

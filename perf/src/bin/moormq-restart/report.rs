@@ -4,8 +4,8 @@ use std::fmt::Write;
 
 use moormq_perf_shared::under_test::machine;
 
-use crate::Outcome;
 use crate::args::Args;
+use crate::outcome::Outcome;
 
 /// The page.
 pub fn page(args: &Args, version: &str, outcome: &Outcome) -> String {

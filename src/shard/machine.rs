@@ -17,7 +17,7 @@ pub struct Shard<C: Chain> {
     pub(super) handshake: Handshake,
     pub(super) migration: Migration,
     pub(super) takeovers: Takeovers,
-    /// Sessions that were on disk, and whose clients were connected when the last broker ended; by their places.
+    /// Sessions that were on disk, by their places, and whether their clients were connected when the last broker ended.
     pub(super) restored: Vec<(u32, bool)>,
 }
 

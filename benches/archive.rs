@@ -4,7 +4,7 @@
 //! part for it included. WHAT is:
 //!
 //! * `pages BYTES ALIVE TOTAL [CACHE]`: pages of so many bytes are put, for 10,000 sessions in turn; so that ALIVE MB are there, each is deleted when it is the oldest.
-//!   TOTAL MB are put. Batches of 1 MiB; each is persisted, as the thread does under load.
+//!   TOTAL MB are put. As many are persisted at once as the thread does under load.
 //! * `restart SESSIONS PAGES BYTES`: sessions with two subscriptions each, and pages. A process that is killed writes them; how long opening takes, and
 //!   reading all sessions, with the file not in memory.
 //! * `reads MB`: how long a read takes while so many MB are written, as fast as it goes.
@@ -18,15 +18,13 @@ use std::process::{Command, ExitCode};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
-use moormq::archive::{Answer, Archive, ArchiveKey, Batch, Limits, Read, Refused, Span};
+use moormq::archive::{Answer, Archive, ArchiveKey, Batch, GATHERED_BYTES, Limits, Read, Refused, Span};
 use moormq::journal::StoreId;
 use moormq::session::{Key, StoreNumber};
 use moormq::storage::archive::{ArchiveFile, ArchiveSettings, ArchiveThread};
 
 /// The bytes of a message.
 const MESSAGE: f64 = 182.0;
-/// Bytes that are put between two persists.
-const BATCH: usize = 1 << 20;
 
 fn session(counter: u32) -> StoreNumber {
     StoreNumber::new(1, 0, counter)
@@ -73,7 +71,7 @@ fn pages(directory: &Path, bytes: usize, alive: usize, total: usize, cache: usiz
             (from, measured, is_warm) = ((cpu(), number("io", "write_bytes:"), Instant::now()), 0, true);
         }
         let mut batch = Batch::new();
-        while batch.put_bytes() < BATCH {
+        while batch.put_bytes() < GATHERED_BYTES {
             let owner = session((number_of_page * 7919 % 10_000) as u32);
             let first = Key::new(number_of_page);
             batch.put_page(owner, first, vec![0; 12], page(number_of_page, bytes));

@@ -10,6 +10,7 @@ use moormq::net::memory::max_memory;
 
 use crate::ctl::CtlArgs;
 use crate::passwd::PasswdArgs;
+use crate::store::StoreArgs;
 
 /// An MQTT 3.1, 3.1.1 and 5.0 broker. Without a configuration it listens on 127.0.0.1:1883 and lets everybody on this
 /// machine in.
@@ -59,6 +60,8 @@ pub enum Command {
     Passwd(PasswdArgs),
     /// Ask a running broker how its shards and hooks are doing, and move clients between its shards
     Ctl(CtlArgs),
+    /// Look at what a broker has on disk, while it does not run
+    Store(StoreArgs),
 }
 
 impl RunArgs {
@@ -142,7 +145,13 @@ pub fn summary(config: &Config) -> String {
     match &config.storage.path {
         None => lines.push_str("keeps sessions and retained messages in memory alone: a restart forgets them\n"),
         Some(path) => {
-            let _ = writeln!(lines, "keeps sessions and retained messages in {path}, {}", config.storage.durability);
+            let storage = &config.storage;
+            let mib = (storage.segments as usize * storage.segment_size) >> 20;
+            let _ = writeln!(
+                lines,
+                "keeps sessions and retained messages in {path}, {}: {mib} MiB on disk for each shard",
+                storage.durability
+            );
         }
     }
     if let Some(socket) = &config.control.socket {

@@ -88,6 +88,9 @@ pub mod deadlines;
 pub mod hooks;
 #[doc(hidden)]
 pub mod journal;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod maintenance;
 #[doc(hidden)]
 pub mod memory;
 pub mod message;

@@ -7,6 +7,7 @@ mod last_words;
 mod logging;
 mod passwd;
 mod stop;
+mod store;
 
 use std::io::{Write, stdout};
 use std::path::Path;
@@ -44,6 +45,10 @@ fn main() -> ExitCode {
                 ExitCode::SUCCESS => ExitCode::from(outcome.code),
                 failed => failed,
             },
+            Err(error) => fail(format_args!("moormq: {error}")),
+        },
+        Some(Command::Store(args)) => match store::run(args) {
+            Ok(code) => ExitCode::from(code),
             Err(error) => fail(format_args!("moormq: {error}")),
         },
         None => match args.run.config() {

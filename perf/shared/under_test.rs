@@ -45,6 +45,28 @@ impl UnderTest {
         Ok(broker)
     }
 
+    /// Ends it with SIGKILL. What it has in its folder stays.
+    pub fn kill(&mut self) -> Result<(), Failure> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Starts it again after [`kill`](Self::kill), with the same configuration, and does not wait until it listens.
+    pub fn start_again(&mut self, mut command: Command) -> Result<(), Failure> {
+        let log = File::options().append(true).open(self.folder.join("log"))?;
+        command.arg("--config").arg(self.folder.join("moormq.toml"));
+        self.child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?;
+        Ok(())
+    }
+
+    /// A figure of `/proc/PID/status`, such as "VmRSS:", in KiB; 0 if there is none.
+    pub fn memory(&self, key: &str) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
+        let figure = status.lines().find_map(|line| line.strip_prefix(key));
+        figure.and_then(|figure| figure.trim().strip_suffix(" kB")?.trim().parse().ok()).unwrap_or(0)
+    }
+
     /// Waits for something that is there when it has started. What that is may lie in its folder.
     pub fn wait_until(&mut self, is_there: impl Fn(&Path) -> bool) -> Result<(), Failure> {
         let start = Instant::now();

@@ -1,6 +1,6 @@
 //! The brokers that are measured: how each is found, configured, started and stopped.
 //!
-//! All run without persistence, without a log, and on one core unless a scenario is about two. How they are configured is in
+//! All run without persistence unless a scenario is about that, without a log, and on one core unless a scenario is about two. How they are configured is in
 //! [`configuration`](crate::configuration).
 
 use std::fs::{self, File};
@@ -16,7 +16,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 use crate::client::Client;
-use crate::configuration::{embedded, moormq, mosquitto};
+use crate::configuration::{embedded, moormq, mosquitto, saving_mosquitto};
 use crate::cores::Cores;
 use crate::engine::Engine;
 use crate::failure::Failure;
@@ -27,6 +27,9 @@ use crate::target::{ClientShards, Target};
 
 /// How long a broker may take until it accepts a client.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A broker that has written nothing for so long has prepared what it needs.
+const QUIET: Duration = Duration::from_millis(700);
 
 /// A broker to measure.
 #[derive(Clone, Debug)]
@@ -48,6 +51,10 @@ pub enum Kind {
     Embedded(PathBuf, Variant),
     /// No broker, but its socket operations: the program `moormq-floor` at this path.
     Floor(PathBuf),
+    /// Mosquitto, the program at this path, which saves what it has every so many seconds.
+    SavingMosquitto(PathBuf, u32),
+    /// No broker, but the writes of the one that was measured before it in the round: the program `moormq-disk-floor` at this path.
+    DiskFloor(PathBuf),
     /// Any other: a command for the shell, in which `{port}`, `{core}` and `{dir}` (an empty folder) are replaced.
     Command(String),
 }
@@ -63,6 +70,9 @@ pub struct Running {
 
 /// The file, in a broker's folder, with the shard of each client.
 const CLIENT_SHARDS: &str = "client-shards";
+
+/// The folder, in a broker's folder, in which it stores what it keeps.
+const STORE: &str = "store";
 
 impl Broker {
     /// The broker `name=command` of the command line.
@@ -82,8 +92,10 @@ impl Broker {
     /// What it says about its version; of a command, the command.
     pub fn version(&self) -> String {
         let (program, argument) = match &self.kind {
-            Kind::Moormq(program) | Kind::Embedded(program, _) | Kind::Floor(program) => (program, "--version"),
-            Kind::Mosquitto(program) => (program, "-h"),
+            Kind::Moormq(program) | Kind::Embedded(program, _) | Kind::Floor(program) | Kind::DiskFloor(program) => {
+                (program, "--version")
+            }
+            Kind::Mosquitto(program) | Kind::SavingMosquitto(program, _) => (program, "-h"),
             Kind::Command(command) => return format!("`{command}`"),
         };
         let output = Command::new(program).arg(argument).output();
@@ -95,8 +107,8 @@ impl Broker {
     pub fn configuration(&self) -> Option<String> {
         match &self.kind {
             Kind::Moormq(_) | Kind::Embedded(..) => Some(moormq(1883, Limits::Lifted)),
-            Kind::Mosquitto(_) => Some(mosquitto(1883, Limits::Lifted)),
-            Kind::Floor(_) | Kind::Command(_) => None,
+            Kind::Mosquitto(_) | Kind::SavingMosquitto(..) => Some(mosquitto(1883, Limits::Lifted)),
+            Kind::Floor(_) | Kind::DiskFloor(_) | Kind::Command(_) => None,
         }
     }
 
@@ -104,7 +116,7 @@ impl Broker {
     fn layout(&self) -> CoreLayout {
         match &self.kind {
             Kind::Embedded(_, variant) => variant.layout,
-            Kind::Moormq(_) | Kind::Mosquitto(_) | Kind::Floor(_) | Kind::Command(_) => CoreLayout::Own,
+            _ => CoreLayout::Own,
         }
     }
 
@@ -133,12 +145,14 @@ impl Broker {
         };
         let mut running = Running { child, address: (Ipv4Addr::LOCALHOST, port).into(), dir, placement };
         running.wait_until_ready(&self.name, interrupt)?;
+        running.wait_until_prepared(interrupt)?;
         Ok(running)
     }
 
     fn command(&self, port: u16, cores: &[usize], limits: Limits, dir: &Path) -> io::Result<Command> {
         let list = cores.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
         let file = dir.join("configuration");
+        let store = dir.join(STORE).to_string_lossy().into_owned();
         let mut command;
         match &self.kind {
             Kind::Moormq(program) => {
@@ -147,7 +161,7 @@ impl Broker {
                 command.arg("--config").arg(file).args(["--shards", "1", "--cpus", &list]);
             }
             Kind::Embedded(program, variant) => {
-                fs::write(&file, embedded(port, limits, variant.layout.shards()))?;
+                fs::write(&file, embedded(port, limits, variant.layout.shards(), variant.storage, &store))?;
                 command = Command::new(program);
                 command.arg("--config").arg(file);
                 match variant.links {
@@ -160,6 +174,15 @@ impl Broker {
                 fs::write(&file, mosquitto(port, limits))?;
                 command = Command::new(program);
                 command.arg("-c").arg(file);
+            }
+            Kind::SavingMosquitto(program, seconds) => {
+                fs::create_dir_all(&store)?;
+                fs::write(&file, saving_mosquitto(port, limits, &store, *seconds))?;
+                command = Command::new(program);
+                command.arg("-c").arg(file);
+            }
+            Kind::DiskFloor(program) => {
+                command = Command::new(program);
             }
             Kind::Floor(program) => {
                 command = Command::new(program);
@@ -187,7 +210,9 @@ impl Running {
     pub fn target(&self) -> Result<Target, Failure> {
         let client_shards =
             self.placement.map(|placement| ClientShards { file: self.dir.join(CLIENT_SHARDS), placement });
-        Ok(Target { address: self.address, processes: ProcessTree::of(self.child.id())?, client_shards, watcher: None })
+        let store = Some(self.dir.join(STORE)).filter(|store| store.exists());
+        let processes = ProcessTree::of(self.child.id())?;
+        Ok(Target { address: self.address, processes, client_shards, watcher: None, store })
     }
 
     fn wait_until_ready(&mut self, name: &str, interrupt: &Interrupt) -> Result<(), Failure> {
@@ -204,6 +229,24 @@ impl Running {
                 return Err(Failure::Broker(format!("{name} accepts nobody ({refusal}): {}", self.end_of_log())));
             }
             thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Waits until it has written what it writes in advance, if it has a store: until it writes nothing.
+    fn wait_until_prepared(&self, interrupt: &Interrupt) -> Result<(), Failure> {
+        if !self.dir.join(STORE).exists() {
+            return Ok(());
+        }
+        let (processes, deadline) = (ProcessTree::of(self.child.id())?, Instant::now() + START_TIMEOUT);
+        let mut before = None;
+        loop {
+            let written = Some(processes.written()?);
+            if written == before || Instant::now() > deadline {
+                return Ok(());
+            }
+            before = written;
+            interrupt.check()?;
+            thread::sleep(QUIET);
         }
     }
 

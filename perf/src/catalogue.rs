@@ -9,7 +9,7 @@ use QoS::{AtLeastOnce, AtMostOnce, ExactlyOnce};
 
 use crate::scenario::Bench;
 use crate::scenario::{
-    Connections, Contenders, CoreLayout, Kind, Limits, Links, Load, Messages, Scenario, ShardPlacement, Share,
+    Connections, Contenders, CoreLayout, Kind, Limits, Links, Load, Messages, Scenario, ShardPlacement, Share, Storage,
     Topology, Variant,
 };
 
@@ -29,6 +29,7 @@ const fn pairs(pairs: usize, qos: QoS, load: Load) -> Messages {
         payload: 64,
         load,
         stuck: 0,
+        kept: false,
     }
 }
 
@@ -83,12 +84,39 @@ const fn bench(publishers: usize, topic: &'static str, qos: QoS, interval: u32) 
 
 /// One shard with these hooks.
 const fn hooked(name: &'static str, links: Links) -> Variant {
-    Variant { name, links, layout: CoreLayout::Own, placement: ShardPlacement::Any }
+    Variant { name, links, layout: CoreLayout::Own, placement: ShardPlacement::Any, storage: Storage::Memory }
 }
 
 /// One shard or two, with clients where they are wanted.
 const fn on_cores(name: &'static str, layout: CoreLayout, placement: ShardPlacement) -> Variant {
-    Variant { name, links: Links::ClientShards, layout, placement }
+    Variant { name, links: Links::ClientShards, layout, placement, storage: Storage::Memory }
+}
+
+/// One shard with this store.
+const fn storing(name: &'static str, storage: Storage) -> Variant {
+    Variant { storage, ..hooked(name, Links::None) }
+}
+
+/// Two shards on one core with this store, and all messages cross.
+const fn storing_across(name: &'static str, storage: Storage) -> Variant {
+    Variant { storage, ..on_cores(name, CoreLayout::TwoOnOne, ShardPlacement::Across) }
+}
+
+/// What a store is measured with.
+static STORES: &[Variant] =
+    &[storing("memory", Storage::Memory), storing("flushed", Storage::Flushed), storing("fsynced", Storage::Fsynced)];
+
+/// Likewise, with two shards.
+static STORES_ACROSS: &[Variant] = &[
+    storing_across("memory", Storage::Memory),
+    storing_across("flushed", Storage::Flushed),
+    storing_across("fsynced", Storage::Fsynced),
+];
+
+/// A scenario about stores: sessions are kept.
+const fn durable(name: &'static str, about: &'static str, all: Messages) -> Scenario {
+    let kind = Kind::Messages(Messages { kept: true, ..all });
+    Scenario { contenders: Contenders::Stores(STORES), ..scenario(name, about, kind) }
 }
 
 /// What crossing is measured with.
@@ -254,6 +282,18 @@ pub static SCENARIOS: &[Scenario] = &[
             pairs(100, AtLeastOnce, closed(20_000)),
         )
     },
+    durable("durable_p2p_q1", "p2p_q1 with sessions that are kept", pairs(100, AtLeastOnce, closed(5000))),
+    durable("durable_p2p_q2", "p2p_q2 with sessions that are kept", pairs(100, ExactlyOnce, closed(2000))),
+    durable("durable_fanout_q1", "fanout_q1 with sessions that are kept", fanout(AtLeastOnce)),
+    Scenario {
+        contenders: Contenders::Stores(STORES_ACROSS),
+        ..durable(
+            "durable_crossing_q1",
+            "p2p_q1 with sessions that are kept, on two shards on one core, with publisher and subscriber of a pair on different ones",
+            pairs(100, AtLeastOnce, closed(5000)),
+        )
+    },
+    durable("durable_lat_q1", "lat_q1 with sessions that are kept", pairs(50, AtLeastOnce, Load::Open { rate: 5000 })),
 ];
 
 /// The scenario called `name`.
@@ -306,14 +346,13 @@ mod tests {
     #[test]
     fn clients_of_variants_come_in_pairs() {
         for scenario in SCENARIOS {
-            let Contenders::Variants(variants) = scenario.contenders else { continue };
+            let (Contenders::Variants(variants) | Contenders::Stores(variants)) = scenario.contenders else { continue };
             let Kind::Messages(messages) = &scenario.kind else { panic!("{}", scenario.name) };
-            assert!(matches!(messages.topology, Topology::Pairs(_)), "{}", scenario.name);
-            assert!(
-                variants
-                    .iter()
-                    .all(|variant| variant.placement == ShardPlacement::Any || variant.links == Links::ClientShards)
-            );
+            let is_placed = |variant: &&Variant| variant.placement != ShardPlacement::Any;
+            for variant in variants.iter().filter(is_placed) {
+                assert!(matches!(messages.topology, Topology::Pairs(_)), "{}", scenario.name);
+                assert_eq!(variant.links, Links::ClientShards, "{}", scenario.name);
+            }
         }
     }
 }

@@ -144,12 +144,21 @@ impl CompareArgs {
         brokers.extend(self.more);
         let scenarios = self.scenarios.all();
         let ours = brokers.iter().any(|broker| matches!(broker.kind, Kind::Moormq(_)));
-        let embedded = if ours && scenarios.iter().any(|scenario| scenario.is_of_variants()) {
-            Some(existing(&beside_us("moormq-embedded"))?)
-        } else {
-            None
-        };
-        Ok(Plan { scenarios, embedded, brokers, rounds: self.timing.rounds, timing: self.timing.timing(), cores })
+        let needs = |of: fn(&Scenario) -> bool| ours && scenarios.iter().any(|scenario| of(scenario));
+        let program = |name| existing(&beside_us(name));
+        let embedded = needs(|scenario| scenario.is_of_variants() || scenario.is_of_stores())
+            .then(|| program("moormq-embedded"))
+            .transpose()?;
+        let disk_floor = needs(Scenario::is_of_stores).then(|| program("moormq-disk-floor")).transpose()?;
+        Ok(Plan {
+            scenarios,
+            embedded,
+            disk_floor,
+            brokers,
+            rounds: self.timing.rounds,
+            timing: self.timing.timing(),
+            cores,
+        })
     }
 }
 

@@ -1,6 +1,7 @@
 //! The side-by-side measurement: every broker in turn, round by round, so that what else happens on the machine hits all of them alike.
 
-use crate::broker::Broker;
+use crate::broker::{Broker, Kind};
+use crate::disk_floor;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::outcome::{Outcome, Row};
@@ -44,11 +45,20 @@ pub fn compare(plan: &Plan, interrupt: &Interrupt) -> Result<Vec<Row>, Failure> 
 /// An interruption only.
 fn rounds(plan: &Plan, row: &mut Row, interrupt: &Interrupt) -> Result<(), Failure> {
     for round in 1..=plan.rounds {
+        // What the floor of a disk is to write: as the broker before it has.
+        let mut stored = None;
         for (broker, outcome) in row.brokers.iter().zip(&mut row.outcomes) {
             eprint!("{:<15} round {round}/{}  {:<12} ", row.scenario.name, plan.rounds, broker.name);
-            match measure(plan, broker, row.scenario, interrupt) {
+            let measured = match &broker.kind {
+                Kind::DiskFloor(program) => disk_floor::measure(program, plan, stored.as_ref()),
+                _ => measure(plan, broker, row.scenario, interrupt),
+            };
+            match measured {
                 Ok(sample) => {
                     eprintln!("{}", report::line(&sample));
+                    if let Sample::Messages(sample) = &sample {
+                        stored = Some(sample.clone());
+                    }
                     outcome.samples.push(sample);
                 }
                 Err(Failure::Interrupted) => return Err(Failure::Interrupted),

@@ -1,6 +1,6 @@
 //! What brokers are configured with.
 
-use crate::scenario::Limits;
+use crate::scenario::{Limits, Storage};
 
 /// moormq, listening on `port`.
 pub fn moormq(port: u16, limits: Limits) -> String {
@@ -35,9 +35,21 @@ interval = "0s"
     )
 }
 
-/// moormq without a command line: so many shards, on the cores that the process may use.
-pub fn embedded(port: u16, limits: Limits, shards: usize) -> String {
-    format!("shards = {shards}\n{}", moormq(port, limits))
+/// moormq without a command line: so many shards, on the cores that the process may use, and a store at `path`.
+pub fn embedded(port: u16, limits: Limits, shards: usize, storage: Storage, path: &str) -> String {
+    let storage = match storage {
+        Storage::Memory => String::new(),
+        Storage::Flushed => format!("\n[storage]\npath = \"{path}\"\ndurability = \"flushed\"\n"),
+        Storage::Fsynced => format!("\n[storage]\npath = \"{path}\"\n"),
+    };
+    format!("shards = {shards}\n{}{storage}", moormq(port, limits))
+}
+
+/// Mosquitto, listening on `port`, which saves all that it has to `path` every so many seconds.
+pub fn saving_mosquitto(port: u16, limits: Limits, path: &str, seconds: u32) -> String {
+    // As root it would be another user, who may not write there.
+    let saves = format!("user root\npersistence true\npersistence_location {path}/\nautosave_interval {seconds}\n");
+    mosquitto(port, limits).replace("persistence false\n", &saves)
 }
 
 /// Mosquitto, listening on `port`.
@@ -71,9 +83,10 @@ mod tests {
 
     #[test]
     fn moormq_accepts_its_configuration() {
-        let config = Config::from_toml(&embedded(1883, Limits::Lifted, 2), "test").unwrap();
+        let config = Config::from_toml(&embedded(1883, Limits::Lifted, 2, Storage::Flushed, "/s"), "test").unwrap();
         assert!(config.allow_anonymous && config.queue.max_online_messages.allows(usize::MAX));
         assert_eq!((config.shards, config.cpus), (Some(2), None));
+        assert_eq!(config.storage.path.as_deref(), Some("/s"));
         let config = Config::from_toml(&moormq(1883, Limits::Default), "test").unwrap();
         assert_eq!(config.queue, Config::default().queue);
     }

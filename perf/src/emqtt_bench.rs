@@ -284,8 +284,13 @@ mod tests {
         let bench =
             Bench { publishers: 3, subscribers: 4, topic: "b/%i", qos: QoS::AtLeastOnce, payload: 64, interval: 10 };
         let processes = crate::process::ProcessTree::of(std::process::id()).unwrap();
-        let target =
-            Target { address: "127.0.0.1:1884".parse().unwrap(), processes, client_shards: None, watcher: None };
+        let target = Target {
+            address: "127.0.0.1:1884".parse().unwrap(),
+            processes,
+            client_shards: None,
+            watcher: None,
+            store: None,
+        };
         assert_eq!(bench.publish(&target).join(" "), "-h 127.0.0.1 -p 1884 -V 4 -c 3 -i 1 -t b/%i -q 1 -I 10 -s 64");
         assert!(bench.subscribe(&target).join(" ").contains("-c 4"));
     }

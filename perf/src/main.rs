@@ -10,6 +10,7 @@
 //! | `target`, `timing` | the broker that a round is about; how long the round takes |
 //! | `traffic`, `curve`, `connecting`, `run` | a round with messages; one with ever more of them; one with connections; any of these |
 //! | `emqtt_bench`, `watcher` | another program that makes the load; one that looks on |
+//! | `writes`, `disk_floor` | what a broker has written to its store; the same writes with nothing else |
 //! | `process`, `machine`, `interrupt`, `failure` | what the kernel is asked for; Ctrl-C; what goes wrong |
 //! | `broker`, `configuration`, `cores` | brokers to start and stop; their configuration; their cores |
 //! | `plan`, `compare`, `outcome` | what is measured side by side; all brokers in turn; what that gave |
@@ -27,6 +28,7 @@ mod cores;
 mod credit;
 mod curve;
 mod deliveries;
+mod disk_floor;
 mod emqtt_bench;
 mod engine;
 mod failure;
@@ -49,6 +51,7 @@ mod topics;
 mod traffic;
 mod watcher;
 mod window;
+mod writes;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -102,7 +105,7 @@ fn run(args: &RunArgs) -> Result<(), Failure> {
         for round in 1..=args.timing.rounds {
             let watcher = args.watch.as_deref().map(|command| Watcher::new(command, args.pid));
             let processes = ProcessTree::of(args.pid)?;
-            let target = Target { address: args.address, processes, client_shards: None, watcher };
+            let target = Target { address: args.address, processes, client_shards: None, watcher, store: None };
             let sample = run::round(scenario, &target, args.timing.timing(), &interrupt)?;
             println!("{:<15} round {round}/{}  {}", scenario.name, args.timing.rounds, report::line(&sample));
             if let Sample::Messages(sample) = sample {

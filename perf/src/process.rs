@@ -57,6 +57,15 @@ impl ProcessTree {
         self.0.iter().map(|pid| resident_of(*pid)).sum()
     }
 
+    /// How many bytes it has written to files so far: past the page cache, or into pages that were not to be written before.
+    ///
+    /// # Errors
+    ///
+    /// If one of the processes is gone.
+    pub fn written(&self) -> Result<u64, Failure> {
+        self.0.iter().map(|pid| written_by(*pid).ok_or_else(|| gone(*pid))).sum()
+    }
+
     /// The most memory that it ever had resident, in KiB.
     ///
     /// # Errors
@@ -92,6 +101,12 @@ fn resident_of(pid: u32) -> Result<u64, Failure> {
 /// What a file of `/proc/PID` says for `key`, in KiB.
 fn memory(pid: u32, file: &str, key: &str) -> Option<u64> {
     kib_in(&fs::read_to_string(format!("/proc/{pid}/{file}")).ok()?, key)
+}
+
+/// What `/proc/PID/io` says that it has written, in bytes.
+fn written_by(pid: u32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/io")).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("write_bytes:"))?.trim().parse().ok()
 }
 
 fn gone(pid: u32) -> Failure {
@@ -187,6 +202,7 @@ mod tests {
     fn this_process_takes_time_and_memory() {
         let tree = ProcessTree(vec![std::process::id()]);
         assert!(tree.cpu().unwrap() > Duration::ZERO);
+        tree.written().unwrap();
         assert!((100..=tree.peak_resident().unwrap() + 1024).contains(&tree.resident().unwrap()));
         assert!(own_cpu().unwrap() > Duration::ZERO);
         assert!(!cores().unwrap().is_empty());

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::deliveries::Tally;
 use crate::times::Latency;
+use crate::writes::Writes;
 
 /// What one round gave.
 #[derive(Clone, Debug)]
@@ -45,6 +46,10 @@ pub struct MessagesSample {
     /// The time from when a message should have been published until the generator published it, likewise: what of the latency is not the
     /// broker's.
     pub lateness: Option<Latency>,
+    /// The time from when a message should have been published until it was acknowledged, likewise.
+    pub acknowledged: Option<Box<Latency>>,
+    /// What the broker wrote to its store in the window, if it has one.
+    pub writes: Option<Writes>,
 }
 
 /// What messages at one rate gave.
@@ -119,6 +124,16 @@ impl MessagesSample {
     /// Deliveries per second.
     pub fn rate(&self) -> f64 {
         self.delivered as f64 / self.wall.as_secs_f64()
+    }
+
+    /// Bytes that the broker wrote per delivery.
+    pub fn bytes_each(&self) -> Option<f64> {
+        self.writes.filter(|_| self.delivered > 0).map(|writes| writes.bytes as f64 / self.delivered as f64)
+    }
+
+    /// Commits per second.
+    pub fn commits_a_second(&self) -> Option<f64> {
+        Some(self.writes?.commits()? / self.wall.as_secs_f64())
     }
 
     /// Deliveries that were due and never came.
@@ -208,6 +223,8 @@ pub mod tests {
             given_up: 0,
             latency: None,
             lateness: None,
+            acknowledged: None,
+            writes: None,
         }
     }
 

@@ -37,6 +37,8 @@ pub enum Contenders {
     Brokers,
     /// moormq against itself, if it was asked for.
     Variants(&'static [Variant]),
+    /// Likewise in memory and with a store, beside what its writes cost alone, and Mosquitto with its persistence if that was asked for.
+    Stores(&'static [Variant]),
 }
 
 /// moormq as a program embeds it, in one of several ways.
@@ -50,6 +52,19 @@ pub struct Variant {
     pub layout: CoreLayout,
     /// The shards of publishers and subscribers.
     pub placement: ShardPlacement,
+    /// What it keeps.
+    pub storage: Storage,
+}
+
+/// Where a variant keeps what it has acknowledged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Storage {
+    /// In memory.
+    Memory,
+    /// In a store whose files the kernel writes when it likes.
+    Flushed,
+    /// In a store, and on the disk.
+    Fsynced,
 }
 
 /// The hooks of a variant.
@@ -115,6 +130,8 @@ pub struct Messages {
     pub load: Load,
     /// How many of the subscribers, the last ones, read nothing once they have subscribed. Their messages are not counted.
     pub stuck: usize,
+    /// Whether sessions are kept when connections end.
+    pub kept: bool,
 }
 
 /// Which subscriber gets whose messages.
@@ -204,6 +221,11 @@ impl Scenario {
     /// Whether moormq is measured against itself.
     pub fn is_of_variants(&self) -> bool {
         matches!(self.contenders, Contenders::Variants(_))
+    }
+
+    /// Whether it is about stores.
+    pub fn is_of_stores(&self) -> bool {
+        matches!(self.contenders, Contenders::Stores(_))
     }
 
     /// Whether messages are published as fast as the broker lets them.

@@ -18,6 +18,8 @@ pub struct Target {
     pub client_shards: Option<ClientShards>,
     /// Who watches it while messages are measured.
     pub watcher: Option<Watcher>,
+    /// Where it stores what it keeps, if it does.
+    pub store: Option<PathBuf>,
 }
 
 /// The shards of clients: the file that lists them, and the placement that the round needs.

@@ -18,6 +18,7 @@ use crate::target::Target;
 use crate::times::{Latency, Times};
 use crate::timing::Timing;
 use crate::watcher::Watcher;
+use crate::writes::{Writes, bytes_of_a_commit};
 
 /// How many clients connect at a time.
 const AT_A_TIME: usize = 64;
@@ -53,6 +54,10 @@ pub fn round(
         watching.stop();
     }
     traffic.drain()?;
+    let writes = target
+        .store
+        .as_deref()
+        .map(|store| Writes { bytes: after.written - before.written, each: bytes_of_a_commit(store) });
     Ok(MessagesSample {
         wall: after.time - before.time,
         delivered: after.delivered - before.delivered,
@@ -65,6 +70,8 @@ pub fn round(
         given_up: traffic.given_up,
         latency: traffic.source.latency(before.time..after.time),
         lateness: traffic.source.lateness(before.time..after.time),
+        acknowledged: traffic.source.acknowledgements(before.time..after.time).map(Box::new),
+        writes,
     })
     .inspect(|_| traffic.engine.close())
 }
@@ -75,6 +82,8 @@ struct Mark {
     delivered: u64,
     broker_cpu: Duration,
     generator_cpu: Duration,
+    /// By the broker, in bytes.
+    written: u64,
 }
 
 /// The clients of a scenario at work. Subscribers come first in the engine, then publishers.
@@ -110,6 +119,8 @@ struct Schedule {
     turn: u32,
     /// When each delivered message had been due, and how long it took after that.
     took: Times,
+    /// The same until it was acknowledged.
+    acknowledged: Times,
     /// When each published message was due, and how long after that it was published.
     late: Times,
 }
@@ -117,15 +128,19 @@ struct Schedule {
 impl Traffic {
     fn connect(messages: &Messages, names: &Names, target: &Target, interrupt: &Interrupt) -> Result<Self, Failure> {
         let mut engine = Engine::new(interrupt)?;
-        let Messages { version, qos, payload, .. } = *messages;
+        let Messages { version, qos, payload, kept, .. } = *messages;
+        let keep = |client: Client| if kept { client.kept() } else { client };
         let in_flight = messages.packet_ids();
         let subscribers = (0..messages.subscribers).map(|number| {
             let client = Client::subscriber(names.subscriber(number), version, messages.filters(number), qos);
-            if number < messages.subscribers - messages.stuck { client } else { client.stuck() }
+            let client = if number < messages.subscribers - messages.stuck { client } else { client.stuck() };
+            keep(client)
         });
         engine.open(subscribers, target.address, AT_A_TIME)?;
         let publishers = (0..messages.publishers).map(|number| {
-            Client::publisher(names.publisher(number), version, messages.topics(number), payload, qos, in_flight)
+            let client =
+                Client::publisher(names.publisher(number), version, messages.topics(number), payload, qos, in_flight);
+            keep(if matches!(messages.load, Load::Open { .. }) { client.timed() } else { client })
         });
         engine.open(publishers, target.address, AT_A_TIME)?;
         let now = Instant::now();
@@ -147,6 +162,7 @@ impl Traffic {
             delivered: self.deliveries.tally().delivered,
             broker_cpu: target.processes.cpu()?,
             generator_cpu: own_cpu()?,
+            written: target.store.as_ref().map_or(Ok(0), |_| target.processes.written())?,
         })
     }
 
@@ -189,7 +205,11 @@ impl Traffic {
         let timeout = source.timeout();
         let (mut any, mut unstamped) = (false, false);
         engine.turn(timeout, |index, event| {
-            let Event::Delivered(payload) = event else { return };
+            let payload = match event {
+                Event::Delivered(payload) => payload,
+                Event::Acknowledged(time) => return source.acknowledged(time, *start),
+                _ => return,
+            };
             any = true;
             match Stamp::of(payload) {
                 Some(stamp) => source.delivered(stamp, deliveries.deliver(index, stamp), *start),
@@ -218,6 +238,7 @@ impl Source {
                 due: Duration::ZERO,
                 turn: 0,
                 took: Times::default(),
+                acknowledged: Times::default(),
                 late: Times::default(),
             }),
         }
@@ -243,6 +264,14 @@ impl Source {
         }
     }
 
+    /// Takes in that the message with this time in its stamp was acknowledged.
+    #[inline]
+    fn acknowledged(&mut self, time: u64, start: Instant) {
+        if let Source::Open(schedule) = self {
+            schedule.acknowledged.add(time, (start.elapsed().as_nanos() as u64).saturating_sub(time));
+        }
+    }
+
     /// Gives up messages that publishers wait for in vain, and gives how many those were.
     fn give_up_old(&mut self, deliveries: &Deliveries) -> u64 {
         match self {
@@ -264,6 +293,14 @@ impl Source {
         match self {
             Source::Closed(_) => None,
             Source::Open(schedule) => schedule.took.within(window),
+        }
+    }
+
+    /// How long it took until the messages were acknowledged that were due in `window`.
+    fn acknowledgements(&self, window: Range<Duration>) -> Option<Latency> {
+        match self {
+            Source::Closed(_) => None,
+            Source::Open(schedule) => schedule.acknowledged.within(window),
         }
     }
 

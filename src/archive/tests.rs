@@ -373,3 +373,41 @@ fn what_was_told_as_persisted_is_there_after_any_crash() {
         }
     }
 }
+
+#[test]
+fn a_page_goes_with_its_summary() {
+    let mut archive = MemoryArchive::new();
+    let mut batch = Batch::new();
+    batch.put_page(session(1), Key::new(5), vec![1], vec![2; 100]);
+    archive.apply(batch.changes()).expect("it is applied");
+    assert_eq!(
+        archive.read(ArchiveKey::Summary(session(1), Key::new(5))).expect("it can be read").as_deref(),
+        Some(&[1][..])
+    );
+    let mut batch = Batch::new();
+    batch.delete_page(session(1), Key::new(5));
+    archive.apply(batch.changes()).expect("it is applied");
+    assert_eq!(archive.bytes_on_disk(), 0);
+}
+
+#[test]
+fn a_crash_takes_changes_back_from_the_last_one_on() {
+    for (kept, expected) in [(0, Some(1)), (1, Some(2)), (2, None), (3, Some(3)), (9, Some(3))] {
+        let mut archive = MemoryArchive::new();
+        let change = |archive: &mut MemoryArchive, value: Option<u8>| {
+            let mut batch = Batch::new();
+            match value {
+                Some(value) => batch.put(page(1, 1), vec![value]),
+                None => batch.delete(page(1, 1)),
+            }
+            archive.apply(batch.changes()).expect("it is applied");
+        };
+        change(&mut archive, Some(1));
+        archive.persist().expect("it is persisted");
+        [Some(2), None, Some(3)].into_iter().for_each(|value| change(&mut archive, value));
+        archive.crash(kept);
+        let found = archive.read(page(1, 1)).expect("it can be read").map(|value| value[0]);
+        assert_eq!(found, expected, "{kept} kept");
+        assert_eq!(archive.bytes_on_disk(), if found.is_some() { 16 } else { 0 });
+    }
+}

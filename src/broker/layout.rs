@@ -98,7 +98,7 @@ impl Layout {
             let reason = format!("this process may use cores {allowed} only");
             return Err(StartError::System(SystemError::Core { cpu, reason }));
         }
-        let shards = config.shards.unwrap_or(cores.len()).min(MAX_SHARDS);
+        let shards = shards_of(config).map_err(StartError::Resources)?;
         let runtime = &config.runtime;
         let descriptors = raise_limit().map_err(StartError::Resources)?;
         let reserve = open_descriptors() + RESERVE + shards * (OF_SHARD + config.listeners.len());
@@ -146,6 +146,19 @@ pub(super) fn ring_size(config: &Config) -> RingSize {
 /// The descriptors that this process has open.
 fn open_descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count)
+}
+
+/// How many shards a broker with this configuration has on this machine.
+///
+/// # Errors
+///
+/// The system does not tell which cores the process may use.
+pub fn shards_of(config: &Config) -> io::Result<usize> {
+    let cores = match &config.cpus {
+        Some(cpus) => cpus.cores().len(),
+        None => allowed_cpus()?.cores().len(),
+    };
+    Ok(config.shards.unwrap_or(cores).min(MAX_SHARDS))
 }
 
 /// The cores that this process may run on.

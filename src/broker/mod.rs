@@ -18,7 +18,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use handle::{Handle, LateHandle, Publish, RequestError, Subscription};
-pub use layout::StartError;
+pub use layout::{StartError, shards_of};
 pub use operations::OperationError;
 pub use preflight::{Preflight, preflight};
 

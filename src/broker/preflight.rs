@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use super::layout::{StartError, allowed_cpus, remedy};
+use super::layout::{StartError, allowed_cpus, remedy, shards_of};
 use crate::config::{Config, ConfigError};
 use crate::control::socket::ControlSocket;
 #[cfg(feature = "stock")]
@@ -13,23 +13,25 @@ use crate::control::stock_files::StockFiles;
 use crate::net::listeners::check_free;
 use crate::net::port_holder::{Holder, holder_of};
 use crate::net::probe::probe;
+use crate::storage::{Outlook, outlook};
 
 /// What was found.
 #[derive(Debug, Default)]
 pub struct Preflight {
     /// Why a broker with this configuration would not start.
     pub problems: Vec<ConfigError>,
-    /// What stands in its way now, and does no longer when a broker that runs has stopped.
+    /// What stands in its way now, and does no longer when a broker that runs has stopped; and what is worth knowing.
     pub notes: Vec<ConfigError>,
 }
 
-/// Looks at what `config` names on this machine: files, folders, cores, addresses, and the kernel. Changes nothing, and takes
+/// Looks at what `config` names on this machine: files, folders, the store and the room for it, cores, addresses, and the kernel. Changes nothing, and takes
 /// no client from a broker that runs.
 pub fn preflight(config: &Config) -> Preflight {
     let mut found = Preflight::default();
     #[cfg(feature = "stock")]
     found.files(config);
     found.control(config);
+    found.storage(config);
     found.cores(config);
     config.listeners.iter().for_each(|listener| found.address(&listener.name, listener.address));
     found.kernel(config);
@@ -57,6 +59,13 @@ impl Preflight {
                 false => self.problem("control.socket", error.to_string()),
             }
         }
+    }
+
+    fn storage(&mut self, config: &Config) {
+        let (Some(path), Ok(shards)) = (&config.storage.path, shards_of(config)) else { return };
+        let Outlook { problems, notes } = outlook(Path::new(path), config.storage.journal_bytes(shards));
+        problems.into_iter().for_each(|problem| self.problem("storage.path", problem));
+        self.notes.extend(notes.into_iter().map(|note| ConfigError::new("storage.path", note)));
     }
 
     fn cores(&mut self, config: &Config) {
@@ -134,7 +143,7 @@ mod tests {
     fn everything_that_is_missing_is_said() {
         let (problems, notes) = found(
             "cpus = '8191'\ncontrol.socket = '/nowhere/control'\npassword_file.path = '/nowhere/users'\n\
-             acl_file.path = '/nowhere/rules'\nlisteners.a.address = '192.0.2.1:1883'\n",
+             acl_file.path = '/nowhere/rules'\nlisteners.a.address = '192.0.2.1:1883'\nstorage.path = '/nowhere/store'\n",
         );
         let said = |key: &str, what: &str| {
             assert!(
@@ -145,9 +154,10 @@ mod tests {
         said("password_file.path: /nowhere/users:", "cannot be read");
         said("acl_file.path: /nowhere/rules:", "cannot be read");
         said("control.socket: ", "make the folder first");
+        said("storage.path: storage /nowhere/store: cannot be made", "make that first");
         said("cpus: names cores that this process may not use (8191): it may use ", "");
         said("listeners.a.address: cannot listen on 192.0.2.1:1883: ", "This machine does not have the address");
-        assert_eq!((problems.len(), notes.len()), (5, 0), "{problems:?}");
+        assert_eq!((problems.len(), notes.len()), (6, 0), "{problems:?}");
     }
 
     /// This test's own process holds the port, and has the name of this program.

@@ -73,8 +73,7 @@ impl Store {
     pub fn open(path: &str, config: &Config, shards: usize, clock: Clock) -> Result<Self, StartError> {
         let (config, largest_packet) = (&config.storage, config.largest_packet());
         let began = Instant::now();
-        let now = SystemTime::now();
-        let seconds = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let mut directory = StoreDirectory::open_or_create(Path::new(path), seconds).map_err(StartError::Storage)?;
         directory.notes().iter().for_each(|note| tracing::warn!("storage: {note}"));
         let boot = directory.begin_boot().map_err(StartError::Storage)?;
@@ -84,7 +83,8 @@ impl Store {
             Durability::Flushed => Sync::Never,
         };
         let seed = directory.facts().slot_seed;
-        let wall = WallClock::new(clock.now(), WallTime::from_system(now));
+        // Opening may have waited for a lock: both times are those of this moment.
+        let wall = WallClock::new(clock.now(), WallTime::from_system(SystemTime::now()));
         let mut image = Image::new(wall, hasher(seed));
         let recovered = read(&directory, shards, &mut image)?;
         let vanished: Vec<u32> = (shards as u32..recovered.len() as u32).collect();

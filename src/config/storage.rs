@@ -27,8 +27,16 @@ settings! {
         /// The length of a file of the journal. Each shard has so many of them as `segments` says, filled in advance.
         /// Allowed: a size from "4MiB" to "4GiB"; default "64MiB".
         pub segment_size: usize = 64 * MIB, Size(4 * MIB..=4 * GIB);
-        /// How many files the journal of each shard has. One of them is kept for what makes room.
+        /// How many files the journal of each shard has. One of them is kept for what makes room. With the defaults that is 512 MiB on disk for
+        /// each shard, from the first start on.
         /// Allowed: 3 to 4096; default 8.
         pub segments: u32 = 8, Count(3..=4096);
+    }
+}
+
+impl StorageConfig {
+    /// The bytes that the journals of so many shards take on disk.
+    pub(crate) fn journal_bytes(&self, shards: usize) -> u64 {
+        u64::from(self.segments).saturating_mul(self.segment_size as u64).saturating_mul(shards as u64)
     }
 }

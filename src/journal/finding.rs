@@ -144,7 +144,13 @@ impl fmt::Display for Finding {
         if let Some(FileId(file)) = self.file {
             write!(f, "file {file}: ")?;
         }
-        match &self.what {
+        self.what.fmt(f)
+    }
+}
+
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             What::TornTail { offset, bytes } => {
                 write!(f, "the last commit, {bytes} bytes at {offset}, is not whole; the journal ends before it")
             }

@@ -231,7 +231,7 @@ impl<C: Chain> Worker<C> {
             self.now = self.clock.now();
             self.sockets.submit(self.now)?;
             let is_busy = self.turn();
-            if let Some(failure) = self.shard.journal_failure() {
+            if let Err(failure) = self.shard.journal_wake_up() {
                 return Err(io::Error::other(failure.to_string()));
             }
             if is_busy {
@@ -621,7 +621,8 @@ impl<C: Chain> Worker<C> {
             self.shard.next_deadline().min(self.sockets.next_deadline()).min(self.memory.next_deadline()).min(stop);
         let at_most = (deadline != Time::NEVER).then(|| deadline.since(self.now));
         let look = self.opening.as_ref().map(|_| LOOK);
-        let commit = self.shard.journal_wake_up().map(|at| at.saturating_sub(self.clock.exact()));
+        let commit = self.shard.journal_wake_up().ok().flatten();
+        let commit = commit.map(|at| at.saturating_sub(self.clock.exact()));
         [at_most, look, commit].into_iter().flatten().min()
     }
 

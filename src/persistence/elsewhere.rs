@@ -77,7 +77,9 @@ impl Elsewhere {
     /// As [`Letters::end_turn`](super::letters::Letters::end_turn).
     pub fn end_turn(&mut self, records: u64, (begun, done): (u64, u64)) {
         self.in_portions.extend(self.new.drain(..).map(|one| (begun, one)));
-        while let Some((_, owed)) = self.in_portions.pop_front_if(|(begun, _)| *begun <= done) {
+        while self.in_portions.front().is_some_and(|(begun, _)| *begun <= done)
+            && let Some((_, owed)) = self.in_portions.pop_front()
+        {
             self.owed.push_back(Owed { records, ..owed });
         }
     }

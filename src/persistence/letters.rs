@@ -119,9 +119,11 @@ impl Letters {
             return None;
         }
         let news = self.from.iter_mut().enumerate().find_map(|(shard, from)| {
-            let mut news = from.told;
+            let (mut news, mut on_disk) = (from.told, 0);
             for (letters, records, passed_on) in &from.recorded {
-                if !elsewhere.are_passed_on(0..=*passed_on) {
+                // Records are counted up: what follows is not on disk either. There may be much of it, and this is asked for after every input.
+                let is_on_disk = *records <= committed.flushed.max(committed.fsynced);
+                if !is_on_disk || !elsewhere.are_passed_on(0..=*passed_on) {
                     break;
                 }
                 if *records <= committed.flushed {
@@ -130,8 +132,11 @@ impl Letters {
                 if *records <= committed.fsynced {
                     news.fsynced = *letters;
                 }
+                on_disk += 1;
             }
-            while from.recorded.front().is_some_and(|(letters, ..)| *letters <= news.fsynced.min(news.flushed)) {
+            // The last of them is enough to tell what is synced later; without syncs that is never.
+            from.recorded.drain(..usize::saturating_sub(on_disk, 1));
+            if from.recorded.front().is_some_and(|(letters, ..)| *letters <= news.fsynced.min(news.flushed)) {
                 from.recorded.pop_front();
             }
             if news == from.told {
@@ -142,5 +147,42 @@ impl Letters {
         });
         self.is_any_new = news.is_some() || self.from.iter().any(From::is_any_new);
         news
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each letter with a record of its own, of which so many are on disk.
+    fn come(letters: &mut Letters, records: std::ops::Range<u64>) {
+        for records in records {
+            letters.come(1);
+            letters.end_turn(records + 1, 0, (0, 0));
+        }
+    }
+
+    #[test]
+    fn what_is_never_synced_is_told_when_it_is_written_and_does_not_pile_up() {
+        let (mut letters, elsewhere) = (Letters::new(2), Elsewhere::default());
+        for round in 0..100 {
+            come(&mut letters, 10 * round..10 * (round + 1));
+            let written = Committed { flushed: 10 * round + 7, fsynced: 0 };
+            assert_eq!(letters.next_news(written, &elsewhere), Some((1, written)));
+            assert_eq!(letters.next_news(written, &elsewhere), None);
+            assert!(letters.from[1].recorded.len() <= 4, "the last that is written, and what is not");
+        }
+    }
+
+    #[test]
+    fn what_is_synced_after_it_was_written_is_told_twice() {
+        let (mut letters, elsewhere) = (Letters::new(2), Elsewhere::default());
+        come(&mut letters, 0..10);
+        for (flushed, fsynced) in [(4, 0), (4, 4), (10, 4), (10, 10)] {
+            let committed = Committed { flushed, fsynced };
+            assert_eq!(letters.next_news(committed, &elsewhere), Some((1, committed)));
+            assert_eq!(letters.next_news(committed, &elsewhere), None);
+        }
+        assert!(letters.from[1].recorded.is_empty() && !letters.is_any_new);
     }
 }

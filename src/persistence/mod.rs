@@ -484,10 +484,11 @@ impl Persistence {
         self.deferrals.push(Awaited { token: Some(token), ..Awaited::default() }, Deferred::Ended(session));
     }
 
-    /// Whether a session may go to another shard, whose client has this connection: nobody waits for anything that it has done.
+    /// Whether a session may go to another shard, whose client has this connection: nobody waits for anything that it has done, and if it has come from
+    /// another shard, that is on disk. The next one says that it replaces the number it has here, and knows no other.
     pub fn may_move(&self, session: StoreNumber, connection: Option<ConnectionId>) -> bool {
         let is_decided = !self.decisions.is_any_unwritten(session);
-        is_decided && !self.adoptions.of(session).1 && connection.is_none_or(|id| !self.answers.has_for(id))
+        is_decided && self.counts() && connection.is_none_or(|id| !self.answers.has_for(id))
     }
 
     /// A message that came from another shard has gone on to a third one, by this token.

@@ -89,6 +89,15 @@ impl Image {
         }
     }
 
+    /// What `contents` says, which go by the same clock, to go on from there with records of later boots.
+    pub fn of(mut contents: Contents, clock: WallClock, hasher: ahash::RandomState) -> Self {
+        let mut image = Image::new(clock, hasher);
+        image.records = contents.counts.records;
+        image.sessions.extend(contents.sessions.by_ref().map(|session| (session.number, session)));
+        (image.retained, image.last_decision) = (contents.retained, contents.last_decision);
+        image
+    }
+
     /// What is taken in from here on is in this journal.
     pub fn read_journal(&mut self, journal: u32) {
         self.journal = journal;
@@ -304,6 +313,18 @@ impl Contents {
     /// otherwise they come back when the others have ended.
     pub fn displaced(&self) -> &[StoreNumber] {
         &self.displaced
+    }
+
+    /// The sessions that were not given out yet.
+    pub fn left(&self) -> &[Box<StoredSession>] {
+        self.sessions.as_slice()
+    }
+
+    /// The retained messages with their mountpoints.
+    pub fn retained(&self) -> impl Iterator<Item = (&str, &Message)> {
+        self.retained.iter().flat_map(|(mountpoint, messages)| {
+            messages.from("").map(move |OfTopic(message, _)| (&**mountpoint, message))
+        })
     }
 
     /// Messages that do not count because they depend on a decision that was not made, by session and key. Who goes on with the store says so

@@ -35,6 +35,17 @@ const EXPIRES: u8 = 1 << 3;
 const DECISION: u8 = 1 << 4;
 
 impl<'a> StoredMessage<'a> {
+    /// One of these parts, with its QoS and RETAIN flag; `properties` go on to receivers as they are.
+    pub fn new(
+        topic: TopicName<'a>,
+        properties: &'a [u8],
+        payload: &'a [u8],
+        (qos, retain): (QoS, bool),
+        expires: WallTime,
+    ) -> Self {
+        StoredMessage { topic, properties, payload, qos, retain, expires, decision: None, source: &[] }
+    }
+
     /// `message`, of which nothing is copied.
     pub fn of(message: &'a Message, clock: WallClock) -> Self {
         StoredMessage {

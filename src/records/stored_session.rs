@@ -238,6 +238,26 @@ impl StoredSession {
         self.messages.get(&key).map(|delivery| delivery.stage_at(key, self.launched_below))
     }
 
+    /// The record of its header, as if it never had another number.
+    pub fn header(&self, clock: WallClock) -> SessionRecord<'_> {
+        let StoredSession { client, settings, offline, will, hook_state, is_arriving, decided, .. } = self;
+        SessionRecord {
+            peer: client.peer,
+            listener: &client.listener,
+            version: client.version,
+            username: client.username.as_deref(),
+            connected_at: WallTime::from_system(client.connected_at),
+            session_number: client.session_number,
+            settings: settings.clone(),
+            will: will.as_ref().map(|will| StoredWill::of(will, clock)),
+            offline: *offline,
+            is_arriving: *is_arriving,
+            hook_state: hook_state.as_deref(),
+            decided: *decided,
+            ..SessionRecord::new(self.number, &client.subscriber.mountpoint, &client.subscriber.client_id)
+        }
+    }
+
     /// It as a session of a shard, offline, with all that is in flight to be sent again. `slot` is that of its subscriber id, `instance` a number that
     /// no other session of the shard has.
     ///

@@ -23,14 +23,14 @@ impl<C: Chain> Shard<C> {
         clients.persistence = Some(persistence);
     }
 
-    /// Why the journal takes nothing more, if it does not: then this shard is of no use, and is to end.
-    pub fn journal_failure(&self) -> Option<&journal::Failure> {
-        self.pubsub.clients.persistence.as_ref()?.failure()
-    }
-
     /// When there is something to be done for the journal, at the latest; since the start of the broker.
-    pub fn journal_wake_up(&self) -> Option<Duration> {
-        self.pubsub.clients.persistence.as_ref()?.wake_up()
+    ///
+    /// # Errors
+    ///
+    /// The journal takes nothing more: this shard is of no use then, and is to end.
+    pub fn journal_wake_up(&self) -> Result<Option<Duration>, &journal::Failure> {
+        let Some(persistence) = &self.pubsub.clients.persistence else { return Ok(None) };
+        persistence.failure().map_or_else(|| Ok(persistence.wake_up()), Err)
     }
 }
 

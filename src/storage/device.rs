@@ -27,6 +27,15 @@ pub(super) fn open(path: &Path, is_direct: bool) -> io::Result<File> {
     options(is_direct).open(path)
 }
 
+/// Opens a file for reading alone, without the page cache if its file system can do that. Whether it can is told, too.
+pub(super) fn open_to_look(path: &Path) -> io::Result<(File, bool)> {
+    let open = |direct| OpenOptions::new().read(true).custom_flags(direct | libc::O_NOFOLLOW).open(path);
+    match open(libc::O_DIRECT) {
+        Err(error) if is_unsupported(&error) => Ok((open(0)?, false)),
+        opened => Ok((opened?, true)),
+    }
+}
+
 /// Makes a file that is not there.
 pub(super) fn create(path: &Path, is_direct: bool) -> io::Result<File> {
     options(is_direct).create_new(true).open(path)
@@ -40,9 +49,9 @@ fn options(is_direct: bool) -> OpenOptions {
 }
 
 /// Locks an open file, unless another open file has the lock.
-fn try_lock(file: &File) -> io::Result<bool> {
+fn try_lock(file: &File, operation: FlockOperation) -> io::Result<bool> {
     loop {
-        match flock(file, FlockOperation::NonBlockingLockExclusive) {
+        match flock(file, operation) {
             Ok(()) => return Ok(true),
             Err(rustix::io::Errno::WOULDBLOCK) => return Ok(false),
             Err(rustix::io::Errno::INTR) => {}
@@ -53,8 +62,17 @@ fn try_lock(file: &File) -> io::Result<bool> {
 
 /// Locks an open file; false if another open file keeps the lock for longer than `patience`.
 pub(super) fn lock(file: &File, patience: Duration) -> io::Result<bool> {
+    wait_for_lock(file, FlockOperation::NonBlockingLockExclusive, patience)
+}
+
+/// Likewise for a lock that others may have, too, but for those who want it for themselves.
+pub(super) fn lock_shared(file: &File, patience: Duration) -> io::Result<bool> {
+    wait_for_lock(file, FlockOperation::NonBlockingLockShared, patience)
+}
+
+fn wait_for_lock(file: &File, operation: FlockOperation, patience: Duration) -> io::Result<bool> {
     let mut left = patience;
-    while !try_lock(file)? {
+    while !try_lock(file, operation)? {
         if left.is_zero() {
             return Ok(false);
         }

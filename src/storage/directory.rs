@@ -17,12 +17,14 @@ use super::names::{JournalFile, Listing};
 use super::store_file::{LONGEST, STORE_VERSION, StoreFacts, Unreadable};
 use crate::journal::{Floor, StoreId, Sync};
 
-const STORE: &str = "store";
+pub(super) const STORE: &str = "store";
 const NEW_STORE: &str = "store.new";
-const LOCK: &str = "lock";
-const JOURNAL: &str = "journal";
+pub(super) const LOCK: &str = "lock";
+pub(super) const JOURNAL: &str = "journal";
 const TRIED: &str = "direct.try";
-const ARCHIVE: &str = "archive.redb";
+/// Journals that are to take the place of those that are there.
+pub const NEW_JOURNAL: &str = "journal.new";
+pub(super) const ARCHIVE: &str = "archive.redb";
 
 /// What others may not do with the directory: anything at all; and those of the group may not write. (PostgreSQL asks for the same.)
 const FORBIDDEN: u32 = 0o027;
@@ -39,8 +41,8 @@ pub struct StoreDirectory {
 }
 
 /// What a directory is, by the names in it.
-#[derive(PartialEq, Eq)]
-enum Content {
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Content {
     Nothing,
     /// What a start leaves that ended before the store was made.
     Remains,
@@ -208,13 +210,19 @@ fn make_if_missing(path: &Path) -> Result<(), StorageError> {
 }
 
 /// What there is at `path`, if this user may make or open a store of it.
-fn check(path: &Path) -> Result<Content, StorageError> {
+pub(super) fn check(path: &Path) -> Result<Content, StorageError> {
+    let content = look(path)?;
+    let metadata = fs::metadata(path).map_err(|error| StorageError::io(path, "looked at", &error))?;
+    check_access(path, &metadata, content == Content::Store).map(|()| content)
+}
+
+/// What there is at `path`, if it is a store or one can be made of it.
+pub(super) fn look(path: &Path) -> Result<Content, StorageError> {
     let metadata = fs::metadata(path).map_err(|error| StorageError::io(path, "looked at", &error))?;
     if !metadata.is_dir() {
         return Err(StorageError::new(path, "is not a directory"));
     }
-    let content = look(path)?;
-    match content {
+    match list(path)? {
         Content::Other => Err(StorageError::new(
             path,
             "is neither empty nor a store of this broker; it is left as it is. Name a directory that is empty, or does not exist yet: one in it, say",
@@ -226,7 +234,7 @@ fn check(path: &Path) -> Result<Content, StorageError> {
                  directory away, and begin with nothing"
             ),
         )),
-        _ => check_access(path, &metadata, content == Content::Store).map(|()| content),
+        content => Ok(content),
     }
 }
 
@@ -251,7 +259,7 @@ fn check_access(path: &Path, metadata: &Metadata, is_used: bool) -> Result<(), S
     Ok(())
 }
 
-fn look(path: &Path) -> Result<Content, StorageError> {
+fn list(path: &Path) -> Result<Content, StorageError> {
     let failed = |error: io::Error| StorageError::io(path, "listed", &error);
     let mut content = Content::Nothing;
     let mut has_others = false;
@@ -292,20 +300,26 @@ fn take_lock(directory: &Path) -> Result<File, StorageError> {
     let mut lock = options.open(&path).map_err(failed("opened"))?;
     let is_ours = device::lock(&lock, device::SHORT_PATIENCE).map_err(failed("locked"))?;
     if !is_ours {
-        let mut text = String::new();
-        let _ = (&lock).take(20).read_to_string(&mut text);
-        let who = match text.trim().parse::<u32>() {
-            Ok(pid) => format!("process {pid}"),
-            Err(_) => "another process".to_owned(),
-        };
-        let problem = format!("is used by {who}: stop that broker first, or name another directory");
-        return Err(StorageError::in_use(directory, problem));
+        return Err(used(directory, &lock, "stop that broker first, or name another directory"));
     }
     // Whoever finds it locked is told who has it; on a full disk it is not.
     if lock.set_len(0).is_ok() {
         let _ = writeln!(lock, "{}", std::process::id());
     }
     Ok(lock)
+}
+
+/// The error for a store that another process has locked. `advice` is what to do.
+pub(super) fn used(directory: &Path, lock: &File, advice: &str) -> StorageError {
+    let mut text = String::new();
+    let _ = lock.take(20).read_to_string(&mut text);
+    // Who only looks at a store writes nothing into the lock: it has the id of the last broker then.
+    let lives = |pid: &u32| Path::new(&format!("/proc/{pid}")).exists();
+    let who = match text.trim().parse::<u32>().ok().filter(lives) {
+        Some(pid) => format!("process {pid}"),
+        None => "another process".to_owned(),
+    };
+    StorageError::in_use(directory, format!("is used by {who}: {advice}"))
 }
 
 /// Reads what is said of the store, and mends what can be.
@@ -318,6 +332,7 @@ fn open(directory: &Path, notes: &mut Vec<String>) -> Result<StoreFacts, Storage
         ));
         write_facts(directory, &facts)?;
     }
+    remove_remains(&directory.join(NEW_JOURNAL))?;
     let journal = directory.join(JOURNAL);
     if !journal.is_dir() {
         make_journal(directory)?;
@@ -326,7 +341,15 @@ fn open(directory: &Path, notes: &mut Vec<String>) -> Result<StoreFacts, Storage
     Ok(facts)
 }
 
-fn read_facts(path: &Path) -> Result<(StoreFacts, bool), StorageError> {
+/// Removes journals that were to take the place of others and do not count, if there are such.
+pub(super) fn remove_remains(path: &Path) -> Result<(), StorageError> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(StorageError::io(path, "removed", &error)),
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn read_facts(path: &Path) -> Result<(StoreFacts, bool), StorageError> {
     let mut bytes = Vec::new();
     let read = File::open(path).and_then(|file| file.take(LONGEST).read_to_end(&mut bytes));
     read.map_err(|error| StorageError::io(path, "read", &error))?;

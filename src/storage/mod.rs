@@ -10,8 +10,11 @@
 //! | `names` | the names of journal files, and which there are |
 //! | `device` | how files are opened, locked and synced, and whether the file system takes direct writes |
 //! | `segment_file`, `recovery` | reading at a start |
+//! | `read_only` | [`ReadOnlyStore`]: looking at a store while no broker uses it, without a change to it |
+//! | `new_journals`, `offline_journal` | [`NewJournals`]: journals that take the place of all those of a store, while no broker uses it |
 //! | `thread`, `filling` | the thread `moormq-store`: it prepares segments, removes files and sets them aside, for all shards |
 //! | `journal_files` | [`JournalFiles`]: the files that a shard writes, and its door to that thread |
+//! | `outlook` | [`outlook()`]: what can be known of a store before a start |
 //! | `archive` | the file of the archive, and its thread |
 //! | `error` | why a store cannot be used, with advice |
 //!
@@ -23,6 +26,8 @@
 //! | `lock` | locked (`flock`) by the broker that uses the store; its process id is in it |
 //! | `journal/0000-00000000` | a segment: shard, and number of the file |
 //! | `journal/0000-00000000.bad` | one that was set aside: it could not be read in full, and is not read again. Removed by operators only |
+//! | `journal.new` | journals that are to take the place of those in `journal`, or did so just now. They never count: a start removes them |
+//! | `journal.before` | the journals of a damaged store that were replaced. Removed by operators only |
 //! | `archive.redb` | what outlives the journals: see [`archive`]; made as `archive.redb.new`, and set aside as `archive.redb.bad` |
 //!
 //! A start makes the file `direct.try`, writes a block to it, and removes it. Nothing else in it is ever removed or written; and nothing at all in a directory that is no store.
@@ -50,17 +55,24 @@ mod error;
 mod filling;
 mod journal_files;
 mod names;
+mod new_journals;
+mod offline_journal;
+mod outlook;
+mod read_only;
 mod recovery;
 mod segment_file;
 mod store_file;
 mod thread;
 
 pub use device::LOCK_PATIENCE;
-pub use directory::StoreDirectory;
+pub use directory::{NEW_JOURNAL, StoreDirectory};
 pub use error::StorageError;
 pub use filling::PIECE;
 pub use journal_files::{Begun, JournalFiles};
 pub use names::{JournalFile, Listing, MOST_LISTED};
+pub use new_journals::{JournalLayout, NewJournals, OLD_JOURNAL, WrittenJournals};
+pub use outlook::{Outlook, outlook};
+pub use read_only::ReadOnlyStore;
 pub use recovery::{JournalReading, Recovery};
 pub use segment_file::READ_AHEAD;
 pub use store_file::{STORE_VERSION, StoreFacts};

@@ -10,7 +10,25 @@ use super::directory::StoreDirectory;
 use super::error::StorageError;
 use super::names::JournalFile;
 use super::segment_file::{ReadCache, SegmentFile, on_disk};
-use crate::journal::{Finding, Floor, Identity, ReadAt, Reader, Record, Recovered, Sync};
+use super::store_file::StoreFacts;
+use crate::journal::{FileId, Finding, Floor, Identity, ReadAt, Reader, Record, Recovered, Sync};
+
+/// Opens the segment files of a shard by `open`, whose inner error is one of the disk.
+pub(super) fn open_all(
+    shard: u32,
+    ids: Vec<FileId>,
+    open: impl Fn(JournalFile) -> Result<io::Result<File>, StorageError>,
+) -> Result<Vec<(FileId, SegmentFile)>, StorageError> {
+    let cache = Rc::new(RefCell::new(ReadCache::new()));
+    let opened = ids.into_iter().enumerate().map(|(number, id)| {
+        let source = match open(JournalFile { shard, file: id })? {
+            Ok(file) => SegmentFile::Readable { file, cache: Rc::clone(&cache), number },
+            Err(error) => SegmentFile::Broken(error),
+        };
+        Ok((id, source))
+    });
+    opened.collect()
+}
 
 /// What was read of a journal.
 #[derive(Debug)]
@@ -31,6 +49,14 @@ pub struct JournalReading {
 }
 
 impl JournalReading {
+    /// Begins to read the journal of `shard`, whose files are open.
+    pub(super) fn begin(facts: &StoreFacts, shard: u32, sources: Vec<(FileId, SegmentFile)>) -> Self {
+        let files = sources.len();
+        let reader = Reader::new(Identity { store: facts.id, shard }, sources);
+        let floor = facts.floors.get(&shard).copied().unwrap_or_default();
+        JournalReading { reader, floor, files }
+    }
+
     /// What reads it.
     pub fn reader(&mut self) -> &mut Reader<impl ReadAt + use<>> {
         &mut self.reader
@@ -53,21 +79,10 @@ impl StoreDirectory {
     /// none: what cannot be read is among the findings.
     pub fn read(&self, shard: u32) -> Result<JournalReading, StorageError> {
         let ids = self.journal_files()?.journals.remove(&shard).unwrap_or_default();
-        let cache = Rc::new(RefCell::new(ReadCache::new()));
-        let mut sources = Vec::new();
-        for (number, id) in ids.into_iter().enumerate() {
-            let source = match self.open_to_read(JournalFile { shard, file: id })? {
-                Ok(file) => SegmentFile::Readable { file, cache: Rc::clone(&cache), number },
-                Err(error) => SegmentFile::Broken(error),
-            };
-            sources.push((id, source));
-        }
+        let sources = open_all(shard, ids, |file| self.open_to_read(file))?;
         let directory = self.journal();
         device::sync_directory(&directory).map_err(|error| StorageError::io(&directory, "synced", &error))?;
-        let files = sources.len();
-        let reader = Reader::new(Identity { store: self.facts().id, shard }, sources);
-        let floor = self.facts().floors.get(&shard).copied().unwrap_or_default();
-        Ok(JournalReading { reader, floor, files })
+        Ok(JournalReading::begin(self.facts(), shard, sources))
     }
 
     /// Reads the whole journal of `shard`: `each` gets its records in order.

@@ -1,7 +1,7 @@
 //! The broker that is killed, its configuration, its log and its store.
 
 use std::fs::{self, File};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::sleep;
@@ -14,6 +14,8 @@ const LONG: Duration = Duration::from_secs(120);
 pub struct Place {
     directory: PathBuf,
     config: PathBuf,
+    /// The same for all brokers, so that clients find them again.
+    pub port: u16,
 }
 
 /// A running broker. Dropping it kills it.
@@ -24,23 +26,26 @@ pub struct Broker {
 }
 
 impl Place {
-    /// A new one at this path, with further settings of [storage].
-    pub fn new(directory: PathBuf, shards: usize, storage: &str) -> Self {
-        // There may be one of an earlier run.
-        let _ = fs::remove_dir_all(&directory);
-        fs::create_dir_all(&directory).expect("a directory can be made");
+    /// A new one in this directory, with further settings of queues and storage; the store is below `disk`.
+    pub fn new(directory: PathBuf, disk: &Path, shards: usize, settings: [&str; 2]) -> Self {
+        let ([queue, storage], port) = (settings, free_port());
         let config = directory.join("moormq.toml");
-        let path = directory.join("store");
+        let path = disk.join("store");
         let text = format!(
             "shards = {shards}\nallow_anonymous = true\nsys.interval = \"1s\"\nlog.max_lines_per_second = \"unlimited\"\n\
-             [listeners.default]\naddress = \"127.0.0.1:0\"\nconnect_timeout = \"10m\"\n\
+             [listeners.default]\naddress = \"127.0.0.1:{port}\"\nconnect_timeout = \"10m\"\n\
              [limits]\nmax_packet_size = \"1MiB\"\n\
-             [queue]\nmax_offline_messages = \"unlimited\"\nmax_queue_bytes = \"unlimited\"\n\
+             [queue]\nmax_offline_messages = \"unlimited\"\nmax_queue_bytes = \"unlimited\"\n{queue}\
              [storage]\npath = \"{}\"\n{storage}",
             path.display()
         );
         fs::write(&config, text).expect("a file can be written");
-        Place { directory, config }
+        Place { directory, config, port }
+    }
+
+    /// Keeps a text beside the logs.
+    pub fn note(&self, name: &str, text: &str) {
+        fs::write(self.directory.join(name), text).expect("a file can be written");
     }
 
     pub fn spawn(&self, name: &str) -> Starting {
@@ -111,6 +116,17 @@ impl Broker {
         Err("it does not stop".to_owned())
     }
 
+    /// What its threads wait for, for who looks at a broker that hangs.
+    pub fn threads(&self) -> String {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).into_iter().flatten().flatten();
+        let read = |path: PathBuf| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+        let lines = tasks.map(|task| {
+            let [name, waits, stack] = ["comm", "wchan", "stack"].map(|file| read(task.path().join(file)));
+            format!("{name}: {waits}\n{stack}\n")
+        });
+        lines.collect()
+    }
+
     /// Everything it has logged.
     pub fn log(&self) -> String {
         read(&self.log)
@@ -123,6 +139,13 @@ impl Drop for Broker {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// A port that nobody uses, and the kernel gives to nobody.
+fn free_port() -> u16 {
+    let tries = std::iter::repeat_with(|| fastrand::u16(15_000..30_000));
+    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    tries.take(1000).find(is_free).expect("there are free ports")
 }
 
 fn read(log: &Path) -> String {

@@ -1,26 +1,35 @@
 //! A campaign: one store, brokers that are killed on it one after the other, and clients that stay the same.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 use std::thread::{self, sleep};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use fastrand::Rng;
 use moormq::codec::{Connect, Packet, PacketId, ProtocolVersion, QoS, Subscribe, SubscribeFilter, SubscriptionOptions};
 
 use crate::broker::{Broker, Place, complaints};
+use crate::guests::{GuestPublisher, GuestSubscriber};
 use crate::judge;
 use crate::message::{Kind, Mark, TOPICS};
+use crate::power::{self, Forgotten, Power};
 use crate::publisher::{Log, Publisher};
 use crate::round::{Common, Phase, Round};
+use crate::sleeper::Sleeper;
 use crate::subscriber::{Character, Habit, Subscriber, Tally};
+use crate::testator::Testator;
 use crate::wire::Connection;
 
 /// Draining is given up when nothing has come for so long.
 const QUIET: Duration = Duration::from_secs(60);
 const GROUPS: u8 = 2;
+const TESTATORS: u16 = 3;
+const SLEEPERS: usize = 3;
+/// How long it is down at times: longer than what expires soon takes.
+const DOWN: std::ops::Range<u64> = 1500..4500;
 
 /// What is done how often.
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +44,12 @@ pub struct Plan {
     /// Whether its journal is small, so that what is needed has to be written again.
     pub is_small: bool,
     pub is_flushed: bool,
+    /// Whether the newest message of a queue goes first.
+    pub is_lifo: bool,
+    /// Whether clients of other people take part.
+    pub has_guests: bool,
+    /// If there is a disk, its power is cut whenever the broker has ended.
+    pub disk: Option<power::Kind>,
 }
 
 /// What came of it.
@@ -46,10 +61,14 @@ pub struct Outcome {
     pub published: u64,
     pub received: u64,
     pub shared_twice: usize,
-    pub came_twice: u32,
     /// In payloads.
     pub bytes: u64,
     pub slowest_start: Duration,
+    pub forgotten: Forgotten,
+    /// Wills that had to come.
+    pub wills: usize,
+    /// Sessions that had expired when their clients came back, and that were there with their messages.
+    pub slept: (u32, u32),
     pub warnings: BTreeMap<String, u32>,
     pub faults: Vec<String>,
 }
@@ -57,15 +76,24 @@ pub struct Outcome {
 struct Campaign {
     plan: Plan,
     place: Place,
+    power: Option<Power>,
     rng: Rng,
     common: Common,
     publishers: Vec<Publisher>,
+    /// Of publishers, then of testators, then of guests.
     logs: Vec<Mutex<Log>>,
+    testators: Vec<Testator>,
+    guest_publishers: Vec<GuestPublisher>,
     subscribers: Vec<Subscriber>,
+    guest_subscribers: Vec<GuestSubscriber>,
+    /// Of subscribers, then of guests.
     tallies: Vec<Mutex<Tally>>,
+    sleepers: Vec<Sleeper>,
     /// By publisher: messages below were judged.
     judged: Vec<usize>,
     outcome: Outcome,
+    /// When the broker was started.
+    started: SystemTime,
 }
 
 /// Runs it until all rounds are done, or something went wrong. The store and the logs are at `directory` afterwards.
@@ -76,9 +104,21 @@ pub fn run(plan: Plan, directory: PathBuf) -> Outcome {
     if plan.is_flushed {
         storage.push_str("durability = \"flushed\"\n");
     }
-    let place = Place::new(directory, plan.shards, &storage);
+    // There may be one of an earlier run.
+    let _ = fs::remove_dir_all(&directory);
+    let disk = directory.join("disk");
+    fs::create_dir_all(&disk).expect("a directory can be made");
+    let mounted = plan.disk.map(|kind| Power::mount(disk.clone(), kind)).transpose();
+    let power = mounted.unwrap_or_else(|error| panic!("a disk has to be mounted: {error}"));
+    let queue = if plan.is_lifo { "queue_type = \"lifo\"\n" } else { "" };
+    let place = Place::new(directory.clone(), &disk, plan.shards, [queue, &storage]);
+    let mut common = Common::default();
+    common.is_ordered = !plan.is_lifo;
     let publishers = (0..plan.publishers).map(|index| Publisher::new(index, rng.fork())).collect();
-    let logs = (0..plan.publishers).map(|_| Mutex::default()).collect();
+    let testators = plan.publishers..plan.publishers + TESTATORS;
+    let mut logs: Vec<_> = (0..testators.end).map(|_| Mutex::default()).collect();
+    let testators = testators.map(|index| Testator::new(index, plan.shards == 1, rng.fork())).collect();
+    let sleepers = (0..SLEEPERS).map(|index| Sleeper::new(index, plan.shards == 1, rng.fork())).collect();
     let mut subscribers = Vec::new();
     let mut tallies = Vec::new();
     for (index, character) in characters().into_iter().enumerate() {
@@ -86,16 +126,62 @@ pub fn run(plan: Plan, directory: PathBuf) -> Outcome {
         subscribers.push(subscriber);
         tallies.push(Mutex::new(tally));
     }
-    let judged = vec![0; usize::from(plan.publishers)];
-    // Shards record a message each for itself: if the broker ends when one has done so, and that it was taken is not recorded, it is published
-    // once more to all of them.
-    let mut common = Common::default();
-    common.may_come_twice = false;
+    let (mut guest_publishers, mut guest_subscribers) = (Vec::new(), Vec::new());
+    if plan.has_guests {
+        let port = place.port;
+        let mut index = logs.len() as u16..;
+        let mut next = || index.next().expect("there are not so many");
+        guest_publishers.push(GuestPublisher::paho(port, "5", next(), rng.fork()));
+        guest_publishers.push(GuestPublisher::paho(port, "4", next(), rng.fork()));
+        guest_publishers.push(GuestPublisher::mosquitto("mqttv5", next(), rng.fork()));
+        guest_publishers.push(GuestPublisher::mosquitto("mqttv311", next(), rng.fork()));
+        logs.extend(guest_publishers.iter().map(|_| Mutex::default()));
+        let mut tally = |name: &str, qos| {
+            let tally = Tally::of_guest(name.to_owned(), qos, Kind::Plain, &common);
+            tallies.push(Mutex::new(tally));
+        };
+        for (name, version) in [("guest-paho-5", "5"), ("guest-paho-4", "4")] {
+            tally(name, QoS::ExactlyOnce);
+            guest_subscribers.push(GuestSubscriber::paho(port, version, name));
+        }
+        for (name, version) in [("guest-mosquitto-5", "mqttv5"), ("guest-mosquitto-4", "mqttv311")] {
+            tally(name, QoS::AtLeastOnce);
+            guest_subscribers.push(GuestSubscriber::mosquitto(port, version, name));
+        }
+    }
+    let judged = vec![0; logs.len()];
     let outcome = Outcome::default();
-    let mut campaign = Campaign { plan, place, rng, common, publishers, logs, subscribers, tallies, judged, outcome };
+    let started = SystemTime::now();
+    let mut campaign = Campaign {
+        plan,
+        place,
+        power,
+        rng,
+        common,
+        publishers,
+        logs,
+        testators,
+        guest_publishers,
+        subscribers,
+        guest_subscribers,
+        tallies,
+        sleepers,
+        judged,
+        outcome,
+        started,
+    };
     campaign.play();
-    campaign.outcome.came_twice = campaign.common.came_twice();
+    let wills = campaign.logs.iter().skip(campaign.publishers.len()).take(campaign.testators.len());
+    let is_due = |log: &Log| log.sent.iter().filter(|will| will.acked.is_some()).count();
+    campaign.outcome.wills = wills.map(|log| is_due(&log.lock().expect("nobody panics"))).sum();
+    campaign.outcome.slept = campaign.sleepers.iter().fold((0, 0), |sum, one| (sum.0 + one.expired, sum.1 + one.kept));
     campaign.outcome.faults.extend(campaign.common.faults());
+    if let Some(power) = campaign.power {
+        campaign.outcome.forgotten = power.forgotten;
+        if !campaign.outcome.faults.is_empty() {
+            power.keep(&directory.join("kept")).expect("a disk can be copied");
+        }
+    }
     campaign.outcome
 }
 
@@ -129,6 +215,8 @@ fn characters() -> Vec<Character> {
         one(Restless, 1, "", member(0)),
         one(Restless, 2, "", member(1)),
         one(Restless, 2, "", member(1)),
+        one(Steady, 2, "", all(Kind::Will)),
+        one(Restless, 1, "", all(Kind::Will)),
     ]
 }
 
@@ -190,6 +278,9 @@ impl Campaign {
             if self.rng.u8(..8) == 0 {
                 self.kill_early();
             }
+            if self.rng.u8(..8) == 0 {
+                sleep(Duration::from_millis(self.rng.u64(DOWN)));
+            }
             let Some(mut broker) = self.start() else { return };
             if until_drain > 0 {
                 self.load(&mut broker);
@@ -198,6 +289,7 @@ impl Campaign {
                 self.drain(&mut broker);
             }
             self.read_log(&broker.log());
+            self.cut_power();
         }
         if self.goes_on()
             && let Some(mut broker) = self.start()
@@ -218,10 +310,21 @@ impl Campaign {
         let log = starting.kill();
         (self.outcome.kills, self.outcome.early) = (self.outcome.kills + 1, self.outcome.early + 1);
         self.read_log(&log);
+        self.cut_power();
+    }
+
+    fn cut_power(&mut self) {
+        if self.common.faults().is_empty()
+            && let Some(power) = &mut self.power
+            && let Err(error) = power.cut(self.rng.u64(..))
+        {
+            self.common.fault(error);
+        }
     }
 
     fn start(&mut self) -> Option<Broker> {
         let began = Instant::now();
+        self.started = SystemTime::now();
         match self.place.spawn(&self.common.round().to_string()).listening() {
             Ok(broker) => {
                 self.outcome.slowest_start = self.outcome.slowest_start.max(began.elapsed());
@@ -243,14 +346,29 @@ impl Campaign {
 
     /// All clients in threads of their own, and `act` beside them.
     fn with_clients<T>(&mut self, broker: &mut Broker, act: impl FnOnce(&mut Stage<'_>, &mut Broker) -> T) -> T {
-        let Campaign { common, publishers, logs, subscribers, tallies, rng, judged, outcome, plan, .. } = self;
-        let round = Round { common, address: broker.address };
+        let Campaign { common, publishers, testators, sleepers, logs, subscribers, tallies, .. } = self;
+        let Campaign { guest_publishers, guest_subscribers, rng, judged, outcome, plan, .. } = self;
+        let (round, started) = (Round { common, address: broker.address }, self.started);
         thread::scope(|scope| {
-            for (publisher, log) in publishers.iter_mut().zip(&*logs) {
+            let mut log = logs.iter();
+            for (publisher, log) in publishers.iter_mut().zip(&mut log) {
                 scope.spawn(move || publisher.run(round, log));
             }
-            for (subscriber, tally) in subscribers.iter_mut().zip(&*tallies) {
+            for (testator, log) in testators.iter_mut().zip(&mut log) {
+                scope.spawn(move || testator.run(round, log));
+            }
+            for (guest, log) in guest_publishers.iter_mut().zip(&mut log) {
+                scope.spawn(move || guest.run(round, log));
+            }
+            let mut tally = tallies.iter();
+            for (subscriber, tally) in subscribers.iter_mut().zip(&mut tally) {
                 scope.spawn(move || subscriber.run(round, tally));
+            }
+            for (guest, tally) in guest_subscribers.iter_mut().zip(&mut tally) {
+                scope.spawn(move || guest.run(round, tally));
+            }
+            for sleeper in sleepers {
+                scope.spawn(move || sleeper.run(round, started));
             }
             act(&mut Stage { common, logs, tallies, rng, judged, outcome, plan: *plan }, broker)
         })
@@ -274,6 +392,7 @@ impl Campaign {
             all.judge();
             all.common.set_phase(Phase::Leave);
         });
+        self.look_at_hanging(broker);
         if !self.goes_on() {
             return;
         }
@@ -286,9 +405,18 @@ impl Campaign {
                 self.common.fault(error);
             }
             self.outcome.stops += 1;
+            let logs = self.logs.iter().skip(self.publishers.len());
+            self.testators.iter_mut().zip(logs).for_each(|(testator, log)| testator.broker_stopped(log));
         } else {
             broker.kill();
             self.outcome.kills += 1;
+        }
+    }
+
+    /// If something is wrong, it may hang.
+    fn look_at_hanging(&self, broker: &Broker) {
+        if !self.goes_on() {
+            self.place.note("threads", &broker.threads());
         }
     }
 
@@ -297,6 +425,7 @@ impl Campaign {
         if let Err(error) = self.see_retained(broker) {
             self.common.fault(format!("retained: {error}"));
         }
+        self.look_at_hanging(broker);
     }
 
     fn see_retained(&self, broker: &Broker) -> std::io::Result<()> {

@@ -61,9 +61,17 @@ pub fn undue(logs: &[Mutex<Log>], tallies: &[Mutex<Tally>], from: &[usize]) -> V
         for (publisher, log) in logs.iter().enumerate() {
             let log = log.lock().expect("nobody panics");
             for (number, sent) in log.sent.iter().enumerate().skip(from[publisher]) {
+                // A will is published some time later.
+                let acked = sent.acked.filter(|_| sent.kind != Kind::Will);
                 let may = |filter: &Filter| {
-                    is_for(filter, sent) && filter.spans.iter().any(|span| span.touches(sent.first, sent.acked))
+                    is_for(filter, sent) && filter.spans.iter().any(|span| span.touches(sent.first, acked))
                 };
+                if sent.is_void && has(&tally, publisher, number) {
+                    undue.push(format!(
+                        "it may not come at all: {}",
+                        describe(&tally.client_id, publisher, number, sent)
+                    ));
+                }
                 if has(&tally, publisher, number) && !tally.filters.iter().any(may) {
                     let spans: Vec<_> = tally.filters.iter().map(|filter| (&filter.text, &filter.spans)).collect();
                     undue.push(format!("{} {spans:?}", describe(&tally.client_id, publisher, number, sent)));

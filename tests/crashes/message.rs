@@ -2,6 +2,8 @@
 
 use moormq::codec::QoS;
 
+use crate::round::Common;
+
 /// What a topic is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub enum Kind {
@@ -10,6 +12,9 @@ pub enum Kind {
     Retained,
     /// For those who are hardly ever there.
     Rare,
+    Will,
+    /// It expires.
+    Brief,
 }
 
 impl Kind {
@@ -19,6 +24,8 @@ impl Kind {
             Kind::Shared => 's',
             Kind::Retained => 'r',
             Kind::Rare => 'a',
+            Kind::Will => 'w',
+            Kind::Brief => 'e',
         }
     }
 }
@@ -40,6 +47,16 @@ pub struct Sent {
     /// When PUBACK or PUBREC had come.
     pub acked: Option<u64>,
     pub acked_round: u32,
+    /// It may never come.
+    pub is_void: bool,
+}
+
+impl Sent {
+    /// One that is about to be sent, and has a payload.
+    pub fn new(kind: Kind, topic: u8, qos: QoS, common: &Common) -> Self {
+        let (first, round) = (common.tick(), common.round());
+        Sent { kind, topic, qos, is_clearing: false, first, round, acked: None, acked_round: 0, is_void: false }
+    }
 }
 
 /// What a payload begins with.

@@ -156,16 +156,9 @@ impl Publisher {
         let topic = rng.u8(..TOPICS);
         // What is sent once more at QoS 1 is retained once more, though something of QoS 2 was published behind it. So each topic has but one.
         let is_once = if kind == Kind::Retained { topic % 2 == 0 } else { rng.bool() };
-        let sent = Sent {
-            kind,
-            topic,
-            qos: if is_once { QoS::ExactlyOnce } else { QoS::AtLeastOnce },
-            is_clearing: kind == Kind::Retained && rng.u8(..5) == 0,
-            first: round.common.tick(),
-            round: round.common.round(),
-            acked: None,
-            acked_round: 0,
-        };
+        let qos = if is_once { QoS::ExactlyOnce } else { QoS::AtLeastOnce };
+        let is_clearing = kind == Kind::Retained && rng.u8(..5) == 0;
+        let sent = Sent { is_clearing, ..Sent::new(kind, topic, qos, round.common) };
         let mut all = log.lock().expect("nobody panics");
         let number = all.sent.len() as u32;
         all.sent.push(sent);

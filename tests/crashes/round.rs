@@ -30,9 +30,8 @@ pub struct Common {
     clock: AtomicU64,
     pub round: AtomicU32,
     faults: Mutex<Vec<String>>,
-    /// Whether QoS 2 may come twice, and how often it has.
-    pub may_come_twice: bool,
-    came_twice: AtomicU32,
+    /// Whether queues are gone through in order.
+    pub is_ordered: bool,
 }
 
 impl Common {
@@ -63,18 +62,6 @@ impl Common {
         if faults.len() < 30 {
             faults.push(format!("round {}: {what}", self.round()));
         }
-    }
-
-    /// A QoS 2 message has come once more.
-    pub fn twice(&self, what: String) {
-        self.came_twice.fetch_add(1, Ordering::SeqCst);
-        if !self.may_come_twice {
-            self.fault(what);
-        }
-    }
-
-    pub fn came_twice(&self) -> u32 {
-        self.came_twice.load(Ordering::SeqCst)
     }
 
     pub fn faults(&self) -> Vec<String> {

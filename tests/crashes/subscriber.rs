@@ -84,6 +84,41 @@ pub struct Tally {
     pub total: u64,
 }
 
+impl Tally {
+    /// Of a client with these filters: kind, topic, group.
+    pub fn new(client_id: String, qos: QoS, filters: Vec<(Kind, Option<u8>, Option<u8>)>) -> Self {
+        let filters = filters.into_iter().map(|(kind, topic, group)| {
+            let letter = kind.letter();
+            let plain = topic.map_or(format!("{letter}/#"), |topic| format!("{letter}/+/{topic}"));
+            let text = group.map_or(plain.clone(), |group| format!("$share/g{group}/{plain}"));
+            Filter { text, kind, topic, group, spans: Vec::new(), asking: Some(true) }
+        });
+        let (filters, counts) = (filters.collect(), Vec::new());
+        Tally { client_id, qos, filters, counts, last: HashMap::new(), received: HashMap::new(), total: 0 }
+    }
+
+    /// Of a client that subscribes by itself, once, from now on.
+    pub fn of_guest(client_id: String, qos: QoS, kind: Kind, common: &Common) -> Self {
+        let mut tally = Tally::new(client_id, qos, vec![(kind, None, None)]);
+        tally.filters[0].spans.push(Span { asked: common.tick(), ..Span::default() });
+        tally
+    }
+
+    /// A subscription was acknowledged.
+    pub fn granted(&mut self, at: usize, common: &Common) {
+        let filter = &mut self.filters[at];
+        if let Some(span) = filter.spans.last_mut() {
+            filter.asking = None;
+            span.granted.get_or_insert_with(|| common.tick());
+        }
+    }
+
+    /// Whether all subscriptions are.
+    pub fn is_subscribed(&self) -> bool {
+        self.filters.iter().all(Filter::is_there)
+    }
+}
+
 /// What outlives its connections.
 pub struct Subscriber {
     version: ProtocolVersion,
@@ -117,22 +152,8 @@ impl Subscriber {
         let version = if rng.u8(..4) == 0 && !is_forgetful { ProtocolVersion::V311 } else { ProtocolVersion::V5 };
         let is_v5_needed = filters.iter().any(|(kind, _, group)| *kind == Kind::Retained || group.is_some());
         let version = if is_v5_needed { ProtocolVersion::V5 } else { version };
-        let filters = filters.into_iter().map(|(kind, topic, group)| {
-            let letter = kind.letter();
-            let plain = topic.map_or(format!("{letter}/#"), |topic| format!("{letter}/+/{topic}"));
-            let text = group.map_or(plain.clone(), |group| format!("$share/g{group}/{plain}"));
-            Filter { text, kind, topic, group, spans: Vec::new(), asking: Some(true) }
-        });
         let client_id = format!("subscriber-{index}");
-        let tally = Tally {
-            client_id: client_id.clone(),
-            qos,
-            filters: filters.collect(),
-            counts: Vec::new(),
-            last: HashMap::new(),
-            received: HashMap::new(),
-            total: 0,
-        };
+        let tally = Tally::new(client_id.clone(), qos, filters);
         let (has_session, is_forgetting, held) = (false, false, Vec::new());
         (
             Subscriber { version, client_id, habit, has_session, is_forgetful, is_forgetting, is_fickle, held, rng },
@@ -375,6 +396,13 @@ fn take_message(
     if mark == clearing {
         return;
     }
+    let (topic, id, dup) = (publish.topic, publish.packet_id, publish.dup);
+    let how = format!("packet id {id:?}, dup {dup}");
+    count(tally, mark, topic, Mark::is_again(publish.payload), &how, common);
+}
+
+/// Counts a message that has come; `how` is for who reads what was wrong.
+pub fn count(tally: &mut Tally, mark: Mark, topic: &str, may_be_late: bool, how: &str, common: &Common) {
     let (publisher, number) = (usize::from(mark.publisher), mark.number as usize);
     if tally.counts.len() <= publisher {
         tally.counts.resize_with(publisher + 1, Vec::new);
@@ -385,17 +413,16 @@ fn take_message(
     let count = &mut tally.counts[publisher][number];
     *count = count.saturating_add(1);
     let (who, count) = (&tally.client_id, *count);
-    let (topic, id, dup) = (publish.topic, publish.packet_id, publish.dup);
     if count > 1 && mark.qos == QoS::ExactlyOnce && tally.qos == QoS::ExactlyOnce {
-        common.twice(format!("{who}: {mark:?} {topic} came {count} times; packet id {id:?}, dup {dup}"));
+        common.fault(format!("{who}: {mark:?} {topic} came {count} times; {how}"));
     }
     let shared = tally.filters.iter().any(|filter| filter.group.is_some() && topic.starts_with(filter.kind.letter()));
-    if count == 1 && !shared && !Mark::is_again(publish.payload) {
+    if count == 1 && !shared && !may_be_late && common.is_ordered {
         let mut parts = topic.chars();
         let key = (mark.publisher, parts.next().unwrap_or(' '), topic.bytes().last().unwrap_or(0), mark.qos as u8);
         let last = tally.last.entry(key).or_insert(mark.number);
         if *last > mark.number {
-            common.fault(format!("{who}: {mark:?} {topic} after {last}, packet id {id:?}, dup {dup}"));
+            common.fault(format!("{who}: {mark:?} {topic} after {last}, {how}"));
         }
         *last = mark.number.max(*last);
     }

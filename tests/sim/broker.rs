@@ -240,7 +240,7 @@ impl Broker {
 
     /// When there is something to be done for the journal of a shard.
     fn journal_due(&self, shard: usize) -> Time {
-        let due = self.shards[shard].journal_wake_up();
+        let due = self.shards[shard].journal_wake_up().ok().flatten();
         due.map_or(Time::NEVER, |due| Time::from_millis(due.as_micros().div_ceil(1000) as u64))
     }
 

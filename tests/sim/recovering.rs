@@ -193,11 +193,11 @@ impl Judge {
     }
 
     fn recover_subscriptions(&mut self, session: usize, found: &Found, was_ending: bool) {
-        for filter in 0..FILTERS.len() {
+        for (filter, text) in FILTERS.iter().enumerate() {
             let terms = found.subscriptions.iter().find(|(known, _)| *known == filter).map(|(_, terms)| *terms);
             if !was_ending && !self.sessions[session].disk.may_be(filter, terms) {
                 let one = &self.sessions[session];
-                let detail = format!("{}: {} is {terms:?}; {:?}", found.client_id, FILTERS[filter], one.disk);
+                let detail = format!("{}: {text} is {terms:?}; {:?}", found.client_id, one.disk);
                 return self.find(if terms.is_some() { GONE } else { PRESENT }, detail);
             }
             self.subscription_numbers += 1;

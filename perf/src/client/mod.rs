@@ -60,6 +60,8 @@ struct Publisher {
     qos: QoS,
     payload: Vec<u8>,
     window: Window,
+    /// By packet identifier less one: the time in the message's stamp. Empty if nobody asks.
+    times: Vec<u64>,
 }
 
 /// One MQTT client.
@@ -95,6 +97,8 @@ pub enum Event<'a> {
     Ready,
     /// A message was delivered; this is its payload.
     Delivered(&'a [u8]),
+    /// A message was acknowledged to its end; this is the time in its stamp.
+    Acknowledged(u64),
     /// A ping was answered.
     Pong,
     /// The broker ended the connection of a client that was retired.
@@ -132,7 +136,16 @@ impl Client {
         in_flight: u16,
     ) -> Self {
         let window = Window::new(qos, in_flight);
-        Self::new(id, version, Role::Publisher(Publisher { topics, qos, payload: vec![b'.'; payload], window }))
+        let (payload, times) = (vec![b'.'; payload], Vec::new());
+        Self::new(id, version, Role::Publisher(Publisher { topics, qos, payload, window, times }))
+    }
+
+    /// The same, which reports when its messages are acknowledged.
+    pub fn timed(mut self) -> Self {
+        if let Role::Publisher(publisher) = &mut self.role {
+            publisher.times = vec![0; usize::from(u16::MAX)];
+        }
+        self
     }
 
     /// The same with another keep-alive, in seconds: whoever runs it has to ping.
@@ -214,6 +227,11 @@ impl Client {
             return false;
         };
         stamp.put(&mut publisher.payload);
+        if let Some(id) = packet_id
+            && let Some(time) = publisher.times.get_mut(usize::from(id.get()) - 1)
+        {
+            *time = stamp.time;
+        }
         Publish {
             qos: publisher.qos,
             topic: &publisher.topics[place(stamp.sequence, publisher.topics.len())],
@@ -242,8 +260,8 @@ impl Client {
     pub fn handle<'a>(&mut self, packet: Packet<'a>, out: &mut Vec<u8>) -> Result<Event<'a>, String> {
         match (self.stage, packet) {
             (Stage::Ready, Packet::Publish(publish)) => return self.delivered(publish, out),
-            (Stage::Ready, Packet::Puback(ack)) => self.acknowledged(AckKind::Puback, &ack)?,
-            (Stage::Ready, Packet::Pubcomp(ack)) => self.acknowledged(AckKind::Pubcomp, &ack)?,
+            (Stage::Ready, Packet::Puback(ack)) => return self.done(AckKind::Puback, &ack),
+            (Stage::Ready, Packet::Pubcomp(ack)) => return self.done(AckKind::Pubcomp, &ack),
             (Stage::Ready, Packet::Pubrec(ack)) => {
                 self.acknowledged(AckKind::Pubrec, &ack)?;
                 Ack::new(ack.packet_id, ReasonCode::Success).encode(AckKind::Pubrel, self.version, out);
@@ -336,6 +354,15 @@ impl Client {
         }
         Ack::new(ack.packet_id, ReasonCode::Success).encode(AckKind::Pubcomp, self.version, out);
         Ok(())
+    }
+
+    /// The last acknowledgement of a message.
+    #[inline]
+    fn done(&mut self, kind: AckKind, ack: &Ack<'_>) -> Result<Event<'static>, String> {
+        self.acknowledged(kind, ack)?;
+        let Role::Publisher(publisher) = &self.role else { return Ok(Event::None) };
+        let time = publisher.times.get(usize::from(ack.packet_id.get()) - 1);
+        Ok(time.map_or(Event::None, |time| Event::Acknowledged(*time)))
     }
 
     #[inline]

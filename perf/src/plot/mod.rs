@@ -10,7 +10,7 @@ use crate::broker::Broker;
 use crate::outcome::Row;
 use crate::report::{figure, messages_of, rates, samples_at, spread};
 use crate::sample::{MessagesSample, Spread, micros};
-use crate::scenario::Kind;
+use crate::scenario::{Contenders, Kind};
 use crate::times::Latency;
 
 use bars::Group;
@@ -29,7 +29,7 @@ pub struct Picture {
 
 /// Every plot that the rows have figures for.
 pub fn pictures(brokers: &[Broker], rows: &[Row]) -> Vec<Picture> {
-    let of_brokers = rows.iter().filter(|row| !row.scenario.is_of_variants());
+    let of_brokers = rows.iter().filter(|row| matches!(row.scenario.contenders, Contenders::Brokers));
     let messages: Vec<&Row> = of_brokers.filter(|row| matches!(row.scenario.kind, Kind::Messages(_))).collect();
     let names: Vec<String> = brokers.iter().map(|broker| broker.name.clone()).collect();
     let cost = "Processor time of the broker per delivered message, µs (shorter is better)";

@@ -7,6 +7,7 @@ mod figures;
 mod legend;
 mod line;
 mod messages;
+mod stores;
 mod variants;
 
 use std::path::Path;
@@ -18,7 +19,7 @@ pub use line::line;
 use crate::machine::Machine;
 use crate::outcome::Row;
 use crate::plan::Plan;
-use crate::scenario::Kind;
+use crate::scenario::{Contenders, Kind};
 
 /// A plot that belongs to the report.
 #[derive(Debug)]
@@ -33,7 +34,10 @@ pub struct Plot {
 pub fn report(plan: &Plan, versions: &[String], machine: &Machine, rows: &[Row], plots: &[Plot]) -> String {
     let of = |wanted: fn(&Row) -> bool| rows.iter().filter(|row| wanted(row)).collect::<Vec<_>>();
     let ours = of(|row| row.scenario.is_of_variants());
-    let messages = of(|row| !row.scenario.is_of_variants() && matches!(row.scenario.kind, Kind::Messages(_)));
+    let stores = of(|row| row.scenario.is_of_stores());
+    let messages = of(|row| {
+        matches!(row.scenario.contenders, Contenders::Brokers) && matches!(row.scenario.kind, Kind::Messages(_))
+    });
     let curves = of(|row| matches!(row.scenario.kind, Kind::Curve(..)));
     let connections = of(|row| matches!(row.scenario.kind, Kind::Connections(_)));
     let bench = of(|row| matches!(row.scenario.kind, Kind::Bench(_)));
@@ -56,6 +60,9 @@ pub fn report(plan: &Plan, versions: &[String], machine: &Machine, rows: &[Row],
     }
     if !ours.is_empty() {
         text += &variants::details(&plan.cores, &ours);
+    }
+    if !stores.is_empty() {
+        text += &stores::details(&stores);
     }
     text += &failures(rows);
     text += &configurations(plan);
@@ -133,6 +140,7 @@ mod tests {
             rounds: 3,
             timing: Timing { warm_up: Duration::from_millis(500), window: Duration::from_secs(2) },
             embedded: None,
+            disk_floor: None,
             cores: Cores { broker: 0, second: 1, generator: 1 },
         }
     }

@@ -152,6 +152,19 @@ impl ArchiveFile {
         self.bytes
     }
 
+    /// Looks at all that the library has written, which takes as long as reading the file; what was changed before is persisted first. Whether it is whole:
+    /// if not, it has mended what it could. Values are not compared with their checksums here, but by [`scan`](Archive::scan).
+    ///
+    /// # Errors
+    ///
+    /// It is damaged and cannot be mended; or it cannot be read or written.
+    pub fn verify(&mut self) -> Result<bool, ArchiveError> {
+        self.persist()?;
+        let ArchiveFile { path, database, .. } = self;
+        let check = || Ok(database.as_mut().ok_or(Error::DatabaseClosed)?.check_integrity()?);
+        guarded(path, "verified", check).map_err(|error| self.fail(error))
+    }
+
     /// Closes it. What was not persisted is forgotten.
     ///
     /// # Errors

@@ -1,0 +1,161 @@
+//! Sessions and retained messages from elsewhere, put into a store.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::File;
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
+
+use super::compaction::no_archive;
+use super::mosquitto::{BadFile, MosquittoFile};
+use super::mosquitto_import::Taking;
+use super::report::StoreReport;
+use super::rewriting::{Layout, Rewritten, rewrite};
+use super::terms::{Known, Terms};
+use super::view::{StoreView, calendar};
+use super::writing::Owners;
+use crate::records::{Contents, Image};
+use crate::sharding::hasher;
+use crate::storage::{ReadOnlyStore, StorageError, StoreDirectory};
+
+/// What was imported.
+#[derive(Debug)]
+pub struct Imported {
+    /// Of each kind that there was, how many were taken.
+    pub taken: BTreeMap<&'static str, u64>,
+    /// Of each reason, how many were left out for it.
+    pub left_out: BTreeMap<&'static str, u64>,
+    /// What is in the store now.
+    pub rewritten: Rewritten,
+}
+
+/// Why nothing was imported.
+#[derive(Debug)]
+pub enum ImportError {
+    /// The file to import from is not what it should be.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, as the rest of a sentence that begins with the path.
+        problem: String,
+    },
+    /// The store cannot be used.
+    Storage(StorageError),
+}
+
+impl fmt::Display for ImportError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ImportError::File { path, problem } => write!(f, "{}: {problem}", path.display()),
+            ImportError::Storage(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for ImportError {}
+
+impl From<StorageError> for ImportError {
+    fn from(error: StorageError) -> Self {
+        ImportError::Storage(error)
+    }
+}
+
+/// Puts what a persistence file of Mosquitto has into the store at `path`, which is made if it is not there. `now` is the time in seconds since 1970.
+///
+/// # Errors
+///
+/// The file is not such a file, or is damaged; a broker uses the store, or something is in it and `terms` do not allow that; the disk is full or
+/// fails. The store is as it was then, or is not made.
+pub fn import_mosquitto(file: &Path, path: &Path, terms: Terms<'_>, now: u64) -> Result<Imported, ImportError> {
+    let told = |error: BadFile| ImportError::File { path: file.to_owned(), problem: problem(&error) };
+    let input = File::open(file).map_err(|error| told(BadFile::Io(error)))?;
+    let length = input.metadata().map_err(|error| told(BadFile::Io(error)))?.len();
+    // Whether it is such a file at all is seen before anything is made.
+    let mut input = MosquittoFile::open(BufReader::with_capacity(1 << 20, input), length).map_err(told)?;
+    let target = Target::look(path, &terms)?;
+    let mut directory = StoreDirectory::open_or_create(path, now)?;
+    if target.boots.is_some_and(|boots| boots != directory.facts().boots) {
+        return Err(StorageError::new(path, "was used by a broker meanwhile: nothing was changed, try again").into());
+    }
+    let (boot, seed) = (directory.facts().boots + 1, directory.facts().slot_seed);
+    let known = target.known();
+    let (clock, wall) = calendar();
+    let mut image = match target.contents {
+        Some(contents) => Image::of(contents, clock, hasher(seed)),
+        None => Image::new(clock, hasher(seed)),
+    };
+    let owners = Owners { shards: target.layout.shards as usize, seed };
+    let mut taking = Taking::new(boot, owners, terms, known, wall);
+    while let Some(chunk) = input.next().map_err(told)? {
+        taking.take(&chunk, &mut image);
+    }
+    let taken = taking.finish(&mut image);
+    let largest = target.largest_record.max(taken.largest_record);
+    let boot = directory.begin_boot()?;
+    let rewritten = rewrite(directory, boot, image.finish(), clock, largest, target.layout, false)?;
+    Ok(Imported { taken: taken.taken, left_out: taken.left_out, rewritten })
+}
+
+fn problem(error: &BadFile) -> String {
+    match error {
+        BadFile::Foreign => "is not a persistence file of Mosquitto (mosquitto.db)".to_owned(),
+        BadFile::Version(version) => {
+            format!("has version {version} of Mosquitto's persistence format, and 3 to 6 can be read")
+        }
+        BadFile::CutOff(offset) => format!(
+            "ends within what begins at byte {offset}: it is damaged, or Mosquitto writes it just now. Stop Mosquitto first, or take the last whole copy"
+        ),
+        BadFile::Malformed(offset, what) => format!("what begins at byte {offset} is damaged: {what}"),
+        BadFile::Io(error) => format!("cannot be read: {error}"),
+    }
+}
+
+/// The store that is imported into, as it is before.
+struct Target {
+    contents: Option<Contents>,
+    boots: Option<u32>,
+    largest_record: usize,
+    layout: Layout,
+}
+
+impl Target {
+    fn look(path: &Path, terms: &Terms<'_>) -> Result<Self, StorageError> {
+        let layout = Layout { shards: terms.shards, segment_bytes: terms.config.storage.segment_size as u64 };
+        let store = match ReadOnlyStore::open_if_any(path)? {
+            Some(store) => store,
+            None => return Ok(Target { contents: None, boots: None, largest_record: 0, layout }),
+        };
+        no_archive(&store)?;
+        let view = StoreView::read(&store)?;
+        let counts = view.contents.counts();
+        if !terms.merges && counts.sessions + counts.retained > 0 {
+            let problem = format!(
+                "has {} sessions and {} retained messages already: with --merge others are added to them, or name a new directory",
+                counts.sessions, counts.retained
+            );
+            return Err(StorageError::new(path, problem));
+        }
+        if StoreReport::new(&store, &view).is_damaged {
+            let problem = "is damaged, as `moormq store verify` tells: compact it first, with --despite-damage, or name a new directory";
+            return Err(StorageError::new(path, problem));
+        }
+        let layout = match view.journals.last() {
+            Some(last) => Layout { shards: last.shard + 1, ..layout },
+            None => layout,
+        };
+        let (boots, largest_record) = (Some(store.facts().boots), view.largest_record());
+        Ok(Target { contents: Some(view.contents), boots, largest_record, layout })
+    }
+
+    fn known(&self) -> Known {
+        let mut known = Known::default();
+        if let Some(contents) = &self.contents {
+            known.clients = contents.left().iter().map(|session| session.client.subscriber.clone()).collect();
+            known.retained = contents
+                .retained()
+                .map(|(mountpoint, message)| (mountpoint.into(), message.topic().as_str().into()))
+                .collect();
+        }
+        known
+    }
+}

@@ -1,0 +1,127 @@
+//! All that is read of a store, and what was found on the way.
+
+use std::time::SystemTime;
+
+use crate::journal::{self, Finding, Mark};
+use crate::records::{BadRecord, Contents, Image, WallClock, WallTime};
+use crate::sharding::hasher;
+use crate::storage::{JournalReading, ReadOnlyStore, StorageError};
+use crate::time::Time;
+
+/// How many bad records of a journal are listed.
+pub const MOST_BAD: usize = 1000;
+
+/// What was read of a store.
+pub struct StoreView {
+    /// By shard.
+    pub journals: Vec<JournalView>,
+    /// What all journals say together.
+    pub contents: Contents,
+    /// The clock that times in `contents` go by: milliseconds since 1970 are what they count.
+    pub clock: WallClock,
+    /// When it was read.
+    pub read_at: WallTime,
+}
+
+/// What was read of the journal of a shard.
+pub struct JournalView {
+    /// The shard.
+    pub shard: u32,
+    /// The length of each of its files, in bytes.
+    pub segments: Vec<u64>,
+    /// How many of them have something that counts.
+    pub live: usize,
+    /// How many records there are.
+    pub records: u64,
+    /// The length of the largest body of one, in bytes.
+    pub largest_record: usize,
+    /// What was found besides records.
+    pub findings: Vec<Finding>,
+    /// Records that cannot be read, [`MOST_BAD`] at most.
+    pub bad: Vec<BadRecordAt>,
+    /// How many more of them there are.
+    pub further_bad: u64,
+}
+
+/// A record that cannot be read, though the commit that it is in is sound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BadRecordAt {
+    /// Its commit.
+    pub commit: Mark,
+    /// What is wrong with it.
+    pub error: BadRecord,
+}
+
+/// The clock by which [`Time`] is what [`WallTime`] is, so that nothing that was stored is moved or cut off.
+pub(super) fn calendar() -> (WallClock, WallTime) {
+    let now = WallTime::from_system(SystemTime::now());
+    (WallClock::new(Time::from_millis(now.as_millis()), now), now)
+}
+
+impl StoreView {
+    /// Reads all of `store`.
+    ///
+    /// # Errors
+    ///
+    /// One of its files may not be read, or another process writes it.
+    pub fn read(store: &ReadOnlyStore) -> Result<Self, StorageError> {
+        let (clock, read_at) = calendar();
+        let shards = store.shards().last().map_or(0, |last| last + 1);
+        let mut readings = (0..shards).map(|shard| store.read(shard)).collect::<Result<Vec<_>, _>>()?;
+        let mut readers: Vec<_> = readings.iter_mut().map(JournalReading::reader).collect();
+        let mut seen: Vec<Seen> = std::iter::repeat_with(Seen::default).take(readers.len()).collect();
+        let mut image = Image::new(clock, hasher(store.facts().slot_seed));
+        image.read_telling(&mut readers, store.facts().first_boot, |shard, record, error| {
+            seen[shard].take(record, error);
+        });
+        let of = |((shard, reading), seen): ((u32, JournalReading), Seen)| journal(store, shard, reading, seen);
+        let journals = (0..).zip(readings).zip(seen).map(of).collect::<Result<_, _>>()?;
+        Ok(StoreView { journals, contents: image.finish(), clock, read_at })
+    }
+
+    /// The length of the largest body of a record, in bytes.
+    pub fn largest_record(&self) -> usize {
+        self.journals.iter().map(|journal| journal.largest_record).max().unwrap_or(0)
+    }
+}
+
+/// What is seen of the records of a journal as they are read.
+#[derive(Default)]
+struct Seen {
+    records: u64,
+    largest: usize,
+    bad: Vec<BadRecordAt>,
+    further_bad: u64,
+}
+
+impl Seen {
+    fn take(&mut self, record: &journal::Record<'_>, error: Option<BadRecord>) {
+        self.records += 1;
+        self.largest = self.largest.max(record.body.len());
+        match error {
+            Some(error) if self.bad.len() < MOST_BAD => self.bad.push(BadRecordAt { commit: record.mark, error }),
+            Some(_) => self.further_bad += 1,
+            None => {}
+        }
+    }
+}
+
+fn journal(
+    store: &ReadOnlyStore,
+    shard: u32,
+    reading: JournalReading,
+    seen: Seen,
+) -> Result<JournalView, StorageError> {
+    let recovery = reading.finish();
+    let Seen { records, largest, bad, further_bad } = seen;
+    Ok(JournalView {
+        shard,
+        segments: store.segment_bytes(shard)?,
+        live: recovery.recovered.live(),
+        records,
+        largest_record: largest,
+        findings: recovery.findings,
+        bad,
+        further_bad,
+    })
+}

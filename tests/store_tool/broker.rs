@@ -1,0 +1,222 @@
+//! A broker that is killed, as a rule; and clients that say exactly what they are told to.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use super::tool::PROGRAM;
+
+/// A broker with a store. Dropping it kills it.
+pub struct Broker {
+    child: Child,
+    pub port: u16,
+    /// That of the listener with the mountpoint `company`.
+    pub company: u16,
+    /// What it said of what it read.
+    pub read: String,
+}
+
+impl Broker {
+    /// Starts a broker of so many shards on the store at `path`; its configuration is beside that.
+    pub fn start(path: &Path, shards: u32) -> Broker {
+        let config = path.with_extension("toml");
+        let text = format!(
+            "shards = {shards}\nallow_anonymous = true\nsys.interval = '0s'\nlimits.max_packet_size = '1MiB'\n\
+             listeners.default.address = '127.0.0.1:0'\nlisteners.company.address = '127.0.0.1:0'\n\
+             listeners.company.mountpoint = 'company'\n\
+             [storage]\npath = '{}'\nsegment_size = '4MiB'\nsegments = 4\n",
+            path.display()
+        );
+        fs::write(&config, text).expect("it can be written");
+        let mut command = Command::new(PROGRAM);
+        let mut child =
+            command.arg("--config").arg(&config).stderr(Stdio::piped()).spawn().expect("the program can be run");
+        let mut lines = BufReader::new(child.stderr.take().expect("it is piped")).lines();
+        let (mut read, mut ports) = (String::new(), [0; 2]);
+        while ports.contains(&0) {
+            let line = lines.next().expect("it goes on").expect("it is text");
+            assert!(!line.contains("ERROR") && !line.starts_with("moormq:"), "{line}");
+            if line.contains("storage: read") {
+                read = line.clone();
+            }
+            for (name, port) in ["default", "company"].iter().zip(&mut ports) {
+                if let Some((_, rest)) = line.split_once(&format!("listener=\"{name}\" address=127.0.0.1:")) {
+                    *port = rest.split(' ').next().and_then(|port| port.parse().ok()).expect("a port");
+                }
+            }
+        }
+        // Nobody waits for the pipe.
+        std::thread::spawn(move || lines.for_each(drop));
+        Broker { child, port: ports[0], company: ports[1], read }
+    }
+
+    /// The process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Asks it to stop, and waits for that.
+    pub fn stop(mut self) {
+        let status = Command::new("kill").arg(self.id().to_string()).status().expect("there is kill");
+        assert!(status.success());
+        assert!(self.child.wait().expect("it ends").success());
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A connection.
+pub struct Client(TcpStream);
+
+impl Client {
+    /// Connects with this body of a CONNECT, and reads CONNACK.
+    pub fn connect(port: u16, body: &[u8]) -> Client {
+        let stream = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+        stream.set_read_timeout(Some(Duration::from_secs(120))).expect("a duration");
+        let mut client = Client(stream);
+        client.send(0x10, body);
+        let (kind, body) = client.receive();
+        assert!(kind == 0x20 && body[1] == 0, "{body:?}");
+        client
+    }
+
+    /// MQTT 3.1.1 with a session that is kept.
+    pub fn v311(port: u16, client_id: &str) -> Client {
+        Client::connect(port, &[b"\0\x04MQTT\x04\0\0\0", &*text(client_id)].concat())
+    }
+
+    /// MQTT 5.0 with a session that is kept for ever, Receive Maximum 2, and perhaps a will of these bytes.
+    pub fn v5(port: u16, client_id: &str, will: &[u8]) -> Client {
+        let flags = if will.is_empty() { 0 } else { 0b0010_1100 };
+        let head = [&b"\0\x04MQTT\x05"[..], &[flags, 0, 0, 8, 0x11, 0xff, 0xff, 0xff, 0xff, 0x21, 0, 2]].concat();
+        Client::connect(port, &[head, text(client_id), will.to_vec()].concat())
+    }
+
+    /// Sends a packet that begins with this byte.
+    pub fn send(&mut self, first: u8, body: &[u8]) {
+        let mut packet = vec![first];
+        let mut length = body.len();
+        while length > 127 {
+            packet.push(length as u8 | 0x80);
+            length >>= 7;
+        }
+        packet.push(length as u8);
+        packet.extend(body);
+        self.0.write_all(&packet).expect("it reads");
+    }
+
+    /// The next packet: its first byte, and its body.
+    pub fn receive(&mut self) -> (u8, Vec<u8>) {
+        let mut byte = || {
+            let mut byte = [0];
+            self.0.read_exact(&mut byte).expect("it answers");
+            byte[0]
+        };
+        let first = byte();
+        let (mut length, mut shift) = (0, 0);
+        loop {
+            let next = byte();
+            length |= usize::from(next & 0x7f) << shift;
+            shift += 7;
+            if next & 0x80 == 0 {
+                break;
+            }
+        }
+        let mut body = vec![0; length];
+        self.0.read_exact(&mut body).expect("it answers");
+        (first, body)
+    }
+
+    /// Sends a packet, and waits for one that begins with this byte.
+    pub fn ask(&mut self, first: u8, body: &[u8], answer: u8) -> Vec<u8> {
+        self.send(first, body);
+        self.until(answer)
+    }
+
+    /// Waits for a packet that begins with this byte, past others.
+    pub fn until(&mut self, answer: u8) -> Vec<u8> {
+        loop {
+            let (kind, body) = self.receive();
+            if kind == answer {
+                return body;
+            }
+        }
+    }
+
+    /// Leaves in an orderly way.
+    pub fn leave(mut self) {
+        self.send(0xe0, &[]);
+        assert_eq!(self.0.read(&mut [0]).expect("it closes"), 0);
+    }
+}
+
+/// A text with its length.
+pub fn text(text: &str) -> Vec<u8> {
+    [&(text.len() as u16).to_be_bytes()[..], text.as_bytes()].concat()
+}
+
+/// The body of a PUBLISH: topic, packet id, properties with their length, payload.
+pub fn publish(topic: &str, id: u16, properties: &[u8], payload: &[u8]) -> Vec<u8> {
+    [text(topic), id.to_be_bytes().to_vec(), properties.to_vec(), payload.to_vec()].concat()
+}
+
+/// Fills the store at `path` with something of each kind, by a broker of two shards that is killed then.
+pub fn fill(path: &Path) {
+    let broker = Broker::start(path, 2);
+    // A session of each version, one in another mountpoint; all subscribe.
+    let mut plain = Client::v311(broker.port, "plain");
+    plain.ask(0x82, &[&[0, 1][..], &text("news/#"), &[1], &text("other/+"), &[2]].concat(), 0x90);
+    plain.leave();
+    let mut far = Client::v311(broker.company, "plain");
+    far.ask(0x82, &[&[0, 1][..], &text("news/#"), &[1]].concat(), 0x90);
+    far.leave();
+    // With identifier 7, options: QoS 2, No Local, Retain As Published.
+    let mut five = Client::v5(broker.port, "five", &[]);
+    five.ask(0x82, &[&[0, 1, 2, 0x0b, 7][..], &text("news/#"), &[0b1110]].concat(), 0x90);
+    five.ask(0x82, &[&[0, 2, 0][..], &text("$share/group/jobs"), &[1]].concat(), 0x90);
+    // Its window is two messages: one that it takes no notice of, one that it has, and one that waits.
+    let mut publisher = Client::v5(broker.port, "publisher", &[]);
+    let properties = [&[22, 3][..], &text("text/plain"), &[38], &text("k"), &text("v"), &[1, 1]].concat();
+    assert_eq!(properties[0] as usize, properties.len() - 1);
+    publisher.ask(0x32, &publish("news/1", 1, &properties, b"first"), 0x40);
+    publisher.ask(0x34, &publish("news/2", 2, &[0], b"second"), 0x50);
+    publisher.ask(0x62, &[0, 2], 0x70);
+    publisher.ask(0x34, &publish("news/3", 3, &[0], &[0, 255, 1]), 0x50);
+    publisher.ask(0x62, &[0, 3], 0x70);
+    // That one is never released.
+    publisher.ask(0x34, &publish("other/1", 77, &[0], b"not released"), 0x50);
+    publisher.ask(0x32, &publish("jobs", 5, &[0], b"a job"), 0x40);
+    let first = five.until(0x32);
+    assert!(first.ends_with(b"first"));
+    let (kind, second) = five.receive();
+    assert!(kind == 0x34 && second.ends_with(b"second"));
+    let id = [second[8], second[9]];
+    five.ask(0x50, &id, 0x62);
+    // Retained: one that expires in a hundred years, one that goes again.
+    let expires = [5, 2, 0xff, 0xff, 0xff, 0xf0];
+    publisher.ask(0x33, &publish("kept/1", 6, &expires, b"kept"), 0x40);
+    publisher.ask(0x33, &publish("kept/2", 7, &[0], b"cleared"), 0x40);
+    publisher.ask(0x33, &publish("kept/2", 8, &[0], b""), 0x40);
+    let mut company = Client::v311(broker.company, "publisher");
+    company.ask(0x33, &[text("kept/1"), vec![0, 1], b"of the company".to_vec()].concat(), 0x40);
+    // A will that is due in a hundred years.
+    let delay = [5, 0x18, 0xff, 0xff, 0xff, 0xf0];
+    let will = [&delay[..], &text("wills/1"), &text("I am gone")].concat();
+    let doomed = Client::v5(broker.port, "doomed", &will);
+    drop(doomed);
+    company.leave();
+    // What was acknowledged is on disk, and the end of the client with a will soon is.
+    let mut last = Client::v311(broker.port, "last");
+    last.ask(0x82, &[&[0, 1][..], &text("x"), &[1]].concat(), 0x90);
+    last.leave();
+    drop((five, publisher));
+    drop(broker);
+}

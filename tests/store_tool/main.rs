@@ -1,0 +1,9 @@
+//! `moormq store`, the real program, on stores that a real broker has written, and on such as are damaged here.
+
+mod broker;
+mod compaction;
+mod damage;
+mod format;
+mod import;
+mod refusals;
+mod tool;

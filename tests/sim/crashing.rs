@@ -38,7 +38,8 @@ impl Play {
         if self.broker.disks.is_none() || self.judge.violation.is_some() {
             return;
         }
-        // Each start has a segment of its own, and when there are three times as many as there are to be, before it could make room, nothing does.
+        // Each start has a segment of its own: a broker that dies so often before it has made room finds three times as many as there are to be,
+        // and makes none any more.
         if self.judge.starts >= self.judge.setup.journal().segments {
             return;
         }

@@ -1,6 +1,8 @@
 //! The simulator: several shards of the real core, without sockets, driven from a seed. Clients connect, take over, publish,
 //! hang; messages between shards are reordered, and the queues for them are full; slots move; memory runs short; hooks take their time,
-//! refuse, panic. A judge checks the contract after every step. See `tests/simulate` for more than the few seeds that a test has time for.
+//! refuse, panic. In a quarter of the histories there is a store on disks that are slow, fail, fill and lose what was not synced, and the broker
+//! dies at any step and starts again with what is on them. A judge checks the contract after every step. See `tests/simulate` for more than the few
+//! seeds that a test has time for.
 
 mod acting;
 mod authenticating;

@@ -113,7 +113,9 @@ impl Judge {
         one.stage = if found.is_online { Stage::Online } else { Stage::Offline };
         let id = one.id.clone();
         let known = &self.sessions[session];
-        let was_ending = known.ended || is_ending;
+        // With the last connection it was to end, and nothing of that one was recorded.
+        let was_kept = known.disk.serials.last().is_none_or(|last| self.session_settings(*last).0);
+        let was_ending = known.ended || is_ending || !was_kept;
         if known.ended && known.disk.ended_at < self.rests {
             return self.find(GONE, format!("{id}: the session of connection {serial} has ended"));
         }
@@ -323,7 +325,7 @@ impl Judge {
         }
         let StoredIds { settled, freed, loose, returned, .. } = &mut state.stored;
         if state.unfreed.get(&packet_id) == Some(&message) {
-            if is_queued && settled.contains(&packet_id) {
+            if is_queued && settled.contains(&packet_id) && !loose.contains(&packet_id) {
                 let detail = format!("message {message} was sent as {packet_id}, and is not known to be");
                 return self.find(IDS, detail);
             }
@@ -335,6 +337,9 @@ impl Judge {
         let known = &self.messages[message as usize];
         // Others may be another copy.
         let is_single = known.routes.len() == 1 && !known.retain && !self.is_shared(message);
+        // What its client sent behind DISCONNECT was given to nobody.
+        let has_left = |serial: &u32| self.connections[*serial as usize].sent_disconnect.is_some();
+        let is_single = is_single && !one.disk.serials.iter().any(has_left);
         let was_freed = freed.iter().chain(&*returned).any(|(_, freed)| *freed == Some(message));
         let is_held = state.unfreed.iter().any(|(id, held)| *held == message && !settled.contains(id));
         if is_single && !was_freed && !is_held {

@@ -218,8 +218,13 @@ impl Found {
 impl Judge {
     /// A client has received its CONNACK.
     pub fn connack_promises(&mut self, serial: u32) {
-        let is_kept = self.session_settings(serial).0;
-        if let Some(session) = self.connections[serial as usize].session {
+        let Some(session) = self.connections[serial as usize].session else { return };
+        // Others may have taken over meanwhile.
+        let disk = &self.sessions[session].disk;
+        let is_kept = disk.serials.last().is_some_and(|last| self.session_settings(*last).0);
+        let place = |serial: u32| disk.serials.iter().rposition(|one| *one == serial);
+        let is_newer = disk.promised.is_none_or(|promised| place(promised) < place(serial));
+        if !is_kept || is_newer {
             self.sessions[session].disk.promised = is_kept.then_some(serial);
         }
     }

@@ -360,7 +360,7 @@ fn the_will_of_who_takes_over_is_not_forgotten_with_the_one_before() {
             world.commit();
         }
         let mut world = killed(world);
-        let mut watcher = again(&mut world, "watcher");
+        let mut watcher = kept(&mut world, 0, "watcher");
         let topics: Vec<_> = watcher.publishes(&mut world).into_iter().map(|one| one.topic).collect();
         assert_eq!(topics, ["will/1", "will/2"]);
     }

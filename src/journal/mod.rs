@@ -38,8 +38,6 @@
 //!   headers, that is a torn tail, or nothing at all where no header can be recognized.
 //! * If the whole block of the header of a segment is lost, what it alone said is lost with it: which segments before it are archived, and which
 //!   frames were given up. So some of those may be read again.
-//! * An opening that finds twice as many segments as there are to be takes no record before one is released: so often has the broker ended without
-//!   its archive.
 //! * It relies on those who open the files: without the lock, the sync and the reading that [`Reader`] asks for, a late write or a sync that
 //!   failed costs what was acknowledged.
 //!
@@ -48,7 +46,7 @@
 //! | what | bound |
 //! |---|---|
 //! | memory of what waits | `buffer_bytes`, one frame more for relief, and one frame on its way to the disk ([`Settings`]); [`Refused::Busy`] beyond |
-//! | disk | `segments` of `segment_bytes`; more only where a start finds more, until they are archived, one for relief then, one while something is set aside, and [as many again](Journal::grow) while what is needed is written once more; [`Refused::Full`] beyond |
+//! | disk | `segments` of `segment_bytes`; more only where a start finds more, until they are archived, and one for relief then, however often the broker has ended before that, one while something is set aside, and [as many again](Journal::grow) while what is needed is written once more; [`Refused::Full`] beyond |
 //! | files that are set aside or left alone | not bounded here: [`Effect::SetAside`], [`Recovered::left_alone`] |
 //! | a record | [`CheckedSettings::largest_body`]; [`Refused::TooLarge`] beyond |
 //! | commits | one at a time, and the next no sooner than `commit_interval` after the last began |

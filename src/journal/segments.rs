@@ -150,10 +150,9 @@ impl Segments {
     }
 
     /// How many files there may be. An opening that finds all of them waiting for the archive has one more, for relief, so that it does not
-    /// depend on that; but no more than twice as many as there are to be, however often that happens.
+    /// depend on that; however many it finds, for without it there would never be room again.
     fn limit(&self) -> usize {
-        let most = self.most_files();
-        most.max(self.old.min(2 * most - 1) + 1) + self.extra
+        self.most_files().max(self.old + 1) + self.extra
     }
 
     /// There may be one file more, until segments are released; if none can be written, and not more than as many as there are to be.
@@ -639,7 +638,7 @@ mod tests {
     }
 
     #[test]
-    fn an_opening_that_finds_nothing_archived_has_one_more_for_relief_and_twice_as_many_at_most() {
+    fn an_opening_that_finds_nothing_archived_has_one_more_for_relief() {
         for found in 2..8 {
             let recovered = Recovered {
                 live: (0..found).map(segment).collect(),
@@ -648,15 +647,12 @@ mod tests {
                 ..Recovered::nothing()
             };
             let mut segments = opened(recovered);
-            let has_room = found < 6;
-            assert_eq!(prepares(&mut segments, LATER).is_some(), has_room, "{found} of 3 are found");
-            if has_room {
-                segments.prepared(FileId(found), Ok(()), LATER);
-                assert!(segments.next_effect(LATER).is_none(), "none more");
-                assert!(segments.allows_next(Class::Relief) && !segments.allows_next(Class::Ordinary));
-                advance(&mut segments, 100);
-                assert!(segments.next_effect(LATER).is_none() && !segments.allows_next(Class::Relief));
-            }
+            assert!(prepares(&mut segments, LATER).is_some(), "{found} of 3 are found");
+            segments.prepared(FileId(found), Ok(()), LATER);
+            assert!(segments.next_effect(LATER).is_none(), "none more");
+            assert!(segments.allows_next(Class::Relief) && !segments.allows_next(Class::Ordinary));
+            advance(&mut segments, 100);
+            assert!(segments.next_effect(LATER).is_none() && !segments.allows_next(Class::Relief));
             // What is archived is not replaced before there are fewer than there are to be.
             for released in 1..=found {
                 assert!(segments.release(u64::from(released), 100));

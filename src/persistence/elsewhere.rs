@@ -61,7 +61,7 @@ impl Elsewhere {
 
     /// Whether all messages that were passed on by these tokens are on disk where they went.
     pub fn are_passed_on(&self, tokens: RangeInclusive<u64>) -> bool {
-        self.passed_on.is_empty() || self.passed_on.range(tokens).next().is_none()
+        tokens.is_empty() || self.passed_on.range(tokens).next().is_none()
     }
 
     /// A message has come with this token, and was delivered as far as that is done at once. Since this token, messages were passed on for it.
@@ -89,5 +89,31 @@ impl Elsewhere {
         let is_due = |owed: &Owed| owed.records <= committed && self.are_passed_on(owed.passed_on.clone());
         let at = self.owed.iter().position(is_due)?;
         self.owed.remove(at).map(|owed| (owed.to, owed.token))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What came is told when it is on disk, and what was passed on for it is where it went; whatever else was passed on.
+    #[test]
+    fn what_came_waits_for_what_was_passed_on_for_it_alone() {
+        let mut elsewhere = Elsewhere::default();
+        elsewhere.pass_on(3);
+        let before = elsewhere.last_passed_on();
+        elsewhere.owe(1, 100, before);
+        elsewhere.pass_on(7);
+        elsewhere.owe(2, 200, before);
+        elsewhere.end_turn(5, (1, 0));
+        assert_eq!(elsewhere.next_answer(9), None, "it is being delivered in portions");
+        elsewhere.end_turn(5, (1, 1));
+        assert_eq!(elsewhere.next_answer(4), None, "it is not on disk");
+        assert_eq!((elsewhere.next_answer(5), elsewhere.next_answer(5)), (Some((1, 100)), None));
+        elsewhere.is_stored(7);
+        assert_eq!(elsewhere.next_answer(5), Some((2, 200)), "the other one is not its own");
+        assert!(!elsewhere.are_passed_on(0..=7) && elsewhere.is_open(3));
+        elsewhere.owe_at(0, 300, 6);
+        assert_eq!((elsewhere.next_answer(5), elsewhere.next_answer(6)), (None, Some((0, 300))));
     }
 }

@@ -21,6 +21,8 @@ impl<C: Chain> Shard<C> {
         let crashed = self.restored.iter().filter(|(_, was_online)| *was_online);
         persistence.crashed = crashed.filter_map(|(index, _)| clients.sessions.get(*index)?.stored).collect();
         clients.persistence = Some(persistence);
+        // There may be no room for anything, so that no answer of the journal would be an occasion.
+        rewrite_some(&mut self.pubsub);
     }
 
     /// When there is something to be done for the journal, at the latest; since the start of the broker.

@@ -88,7 +88,7 @@ impl Play {
                 return;
             }
             // All is on disk, and the next broker goes on with it.
-            (self.judge.stopping, self.judge.starts) = (false, 0);
+            self.judge.stopping = false;
             let shards = self.broker.shards.len();
             let loses_power = self.judge.setup.journal().sync != Sync::Never && self.random.below(2) == 0;
             self.crash((loses_power, 10), shards, false);

@@ -28,7 +28,6 @@ impl Play {
     pub fn start_again_after_failure(&mut self) {
         let shards = self.broker.shards.len();
         if self.broker.disks.as_mut().is_some_and(|disks| !disks.are_in_order()) {
-            self.judge.starts = 0;
             self.crash((false, 0), shards, false);
         }
     }
@@ -36,11 +35,6 @@ impl Play {
     /// The broker dies, and starts again after so many milliseconds with so many shards; with `again`, it dies amid that, too.
     pub fn crash(&mut self, (loses_power, down): (bool, u64), shards: usize, again: bool) {
         if self.broker.disks.is_none() || self.judge.violation.is_some() {
-            return;
-        }
-        // Each start has a segment of its own: a broker that dies so often before it has made room finds three times as many as there are to be,
-        // and makes none any more.
-        if self.judge.starts >= self.judge.setup.journal().segments {
             return;
         }
         self.die((loses_power, down), shards);

@@ -282,8 +282,6 @@ pub struct Judge {
     pub stopping: bool,
     /// The broker has died, and the next one serves nobody yet.
     pub is_starting: bool,
-    /// How often it was started since everything had come to rest.
-    pub starts: u32,
     /// How often everything had come to rest.
     pub rests: u32,
     /// The shard whose events are observed.
@@ -317,7 +315,6 @@ impl Judge {
             careless: [0; 2],
             stopping: false,
             is_starting: false,
-            starts: 0,
             rests: 0,
             shard: 0,
             drained: Vec::new(),

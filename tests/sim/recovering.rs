@@ -26,7 +26,6 @@ impl Judge {
     pub fn broker_dies(&mut self) {
         self.note(|| "* the broker dies".to_owned());
         self.is_starting = true;
-        self.starts += 1;
         for connection in &mut self.connections {
             connection.ended.get_or_insert(EndReason::ServerCrash);
             connection.notices = 0;

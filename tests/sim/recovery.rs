@@ -247,7 +247,6 @@ impl Judge {
 
     /// Everything has come to rest: what has happened is on disk.
     pub fn all_is_on_disk(&mut self) {
-        self.starts = 0;
         for at in 0..self.sessions.len() {
             let session = &self.sessions[at];
             if session.ended {

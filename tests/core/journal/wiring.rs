@@ -191,20 +191,17 @@ fn a_sealed_journal_is_archived_whole_and_goes_on() {
 #[test]
 fn an_opening_that_finds_nothing_archived_takes_relief() {
     let mut rig = Rig::new(small(Sync::Dsync), 3);
-    // The archive does not work, and the broker ends again and again.
-    let mut taken = 0;
+    // The archive does not work, and the broker ends again and again. There is always room for what would make some.
     for start in 0..12 {
         rig.settle();
-        let is_taken = rig.append(Class::Relief, 100).is_ok();
-        let found = rig.journal.fullness().live - usize::from(is_taken);
-        assert_eq!(is_taken, found < 2 * rig.settings.segments as usize, "{start}: {found}");
+        assert!(rig.append(Class::Relief, 100).is_ok(), "{start}");
+        let found = rig.journal.fullness().live - 1;
         assert_eq!(rig.append(Class::Ordinary, 100).is_ok(), found + 1 < rig.settings.segments as usize);
-        taken += usize::from(is_taken);
         rig.settle();
         rig.crash(Crash::PowerLost);
         rig.recover(Crash::PowerLost);
     }
-    assert_eq!((taken, rig.disk.files.len()), (8, 8), "no more files than that");
+    assert_eq!(rig.disk.files.len(), 13, "one of each start, and one that is prepared");
     // It works again.
     rig.settle_and_archive();
     assert!(rig.append(Class::Ordinary, 100).is_ok());

@@ -790,10 +790,11 @@ impl Persistence {
 
     /// Messages that had waited were sent, under their keys or others; the oldest first, if they go `in_order`.
     pub fn record_launched(&mut self, session: StoreNumber, launched: &[(Key, Key)], in_order: bool) {
-        for (before, now) in launched.iter().filter(|(before, now)| before != now) {
+        // Out of order it has to be said of each, or those behind it would get other packet ids after a crash, which their client takes for new ones.
+        for (before, now) in launched.iter().filter(|(before, now)| !in_order || before != now) {
             self.write(&Record::Renumbered { session, before: *before, now: *now });
         }
-        // Those that have others are known to be sent.
+        // Of those before the last one that is known with it.
         if let Some((_, last)) = launched.iter().rev().find(|(before, now)| before == now).filter(|_| in_order) {
             self.write(&Record::Launched(session, *last));
         }

@@ -1,5 +1,6 @@
 //! What does not come back: whatever was dropped, acknowledged, ended or cleared before the broker died.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use moormq::client::SubscriberId;
@@ -10,6 +11,7 @@ use moormq::shard::Request;
 
 use super::{kept, killed, last, passing};
 use crate::client::{Client, ConnectOptions, V5, id_owned_by, publish};
+use crate::received::ReceivedPublish;
 use crate::stores::{Last, stored_world};
 use crate::world::{World, config, open_config};
 
@@ -203,5 +205,29 @@ fn messages_that_expired_in_the_queue_do_not_come_back() {
         let mut world = killed(world);
         let mut client = kept(&mut world, shards - 1, "c");
         assert_eq!(client.received(&mut world), []);
+    }
+}
+
+/// What was sent first is the last one of the queue: after a crash the others do not go before it, or it would have another packet id.
+#[test]
+fn what_was_sent_out_of_order_keeps_its_packet_ids_across_crashes() {
+    for shards in [1, 2, 4] {
+        let lifo = || config(|config: &mut Config| config.queue.queue_type = QueueType::Lifo);
+        let mut world = stored_world(shards, lifo(), || NoHooks);
+        let mut subscriber = kept(&mut world, shards - 1, "subscriber");
+        subscriber.subscribed(&mut world, "t", QoS::ExactlyOnce);
+        world.hang_up(subscriber.socket);
+        publish_all(&mut world, "a1 b2 c1 d2");
+        let ids = |received: Vec<ReceivedPublish>| -> BTreeMap<String, Option<u16>> {
+            received.iter().map(|one| (one.text().to_owned(), one.id)).collect()
+        };
+        let mut subscriber = kept(&mut world, shards - 1, "subscriber");
+        let before = ids(subscriber.publishes(&mut world));
+        assert_eq!(before.len(), 4);
+        for _ in 0..2 {
+            world = world.restarted(KILLED, shards, lifo(), || NoHooks);
+            let mut subscriber = kept(&mut world, shards - 1, "subscriber");
+            assert_eq!(ids(subscriber.publishes(&mut world)), before, "{shards} shards");
+        }
     }
 }

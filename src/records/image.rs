@@ -241,7 +241,8 @@ impl Image {
             undecided.extend(open.map(|(key, _)| (session.number, Key::new(key))));
         }
         for (number, key) in &undecided {
-            self.change(*number, |session| drop(session.remove(key.get())));
+            // No record says so: whose journal it is in does not matter.
+            self.sessions.get_mut(number).map(|session| session.remove(key.get()));
         }
         undecided.sort_unstable_by_key(|(number, key)| (*number, key.get()));
         undecided
@@ -298,7 +299,7 @@ pub struct Contents {
     displaced: Vec<StoreNumber>,
     undecided: Vec<(StoreNumber, Key)>,
     last_decision: DecisionNumber,
-    is_scattered: bool,
+    pub(super) is_scattered: bool,
     sessions: std::vec::IntoIter<Box<StoredSession>>,
     retained: BTreeMap<Arc<str>, TopicMap<OfTopic>>,
 }

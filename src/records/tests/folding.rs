@@ -241,8 +241,15 @@ fn what_was_not_decided_does_not_count() {
         message(publisher, 6, 2),
         message(gone, 9, 3),
     ];
-    for journals in [[&at_publisher[..], &at_subscriber], [&at_subscriber, &at_publisher]] {
-        let mut contents = image(journals.concat().iter()).finish();
+    let homes = [&at_publisher[..], &at_subscriber];
+    for order in [[0, 1], [1, 0]] {
+        let mut image = image([]);
+        for journal in order {
+            image.read_journal(journal);
+            homes[journal as usize].iter().for_each(|stored| image.apply(&stored.record()));
+        }
+        let mut contents = image.finish();
+        assert!(!contents.is_scattered, "each is in one journal");
         assert_eq!(contents.undecided(), [(subscriber, Key::new(2))]);
         assert_eq!(contents.last_decision(), DecisionNumber::new(9, 0));
         let session = contents.sessions().find(|session| session.number == subscriber).expect("it is there");

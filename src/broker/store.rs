@@ -13,7 +13,6 @@ use crate::journal::{BLOCK, Journal, Recovered, Settings, Sync};
 use crate::message::Message;
 use crate::net::clock::Clock;
 use crate::net::opening::Opening;
-use crate::numbers::DecisionNumber;
 use crate::persistence::{Durability, PersistenceSetup};
 use crate::records::{Counts, Image, Share, StoredSession, WallClock, WallTime};
 use crate::shard::Shard;
@@ -62,8 +61,6 @@ pub(super) struct StorePart {
     wall: WallClock,
     journal: Journal,
     share: Share,
-    last_decision: DecisionNumber,
-    renews: bool,
     /// Of all shards: each takes those whose topics it owns.
     retained: Arc<[(Arc<str>, Message)]>,
 }
@@ -111,15 +108,14 @@ impl Store {
             journals.push(journal);
         }
         directory.raise_floors(&floors).map_err(StartError::Storage)?;
-        let last_decision = contents.last_decision();
-        let shares = contents.shares(shards, seed);
+        let shares = contents.shares(shards, seed, renews);
         if renews {
             check_room(&directory, &shares, counts, config)?;
         }
         let retained: Arc<[_]> = contents.into_retained().collect();
         let parts = journals.into_iter().zip(shares).map(|(journal, share)| {
             let retained = Arc::clone(&retained);
-            StorePart { boot, sync, durability, wall, journal, share, last_decision, renews, retained }
+            StorePart { boot, sync, durability, wall, journal, share, retained }
         });
         let parts = parts.collect();
         tracing::info!(
@@ -151,28 +147,14 @@ impl Store {
 impl StorePart {
     /// Gives a shard what was stored, and has it store from here on.
     pub fn restore<C: Chain>(self, shard: &mut Shard<C>, clock: Clock) {
-        let StorePart { boot, sync, durability, wall, journal, share, last_decision, renews, retained } = self;
-        let Share { sessions, displaced, undecided } = share;
-        for stored in sessions {
-            let was_online = stored.offline.is_none();
-            shard.restore(stored.into_session(0, 0, wall), was_online);
-        }
+        let StorePart { boot, sync, durability, wall, journal, share, retained } = self;
+        let Share { sessions, beginning } = share;
+        sessions.into_iter().for_each(|stored| shard.restore(stored, wall));
         for (mountpoint, message) in &*retained {
             shard.restore_retained(mountpoint, message);
         }
         let clock = Box::new(move || -> Duration { clock.exact() });
-        shard.persist(PersistenceSetup {
-            journal,
-            boot,
-            sync,
-            durability,
-            clock,
-            wall,
-            displaced,
-            undecided,
-            last_decision,
-            renews,
-        });
+        shard.persist(PersistenceSetup { journal, boot, sync, durability, clock, wall, beginning });
     }
 }
 

@@ -21,7 +21,7 @@ pub struct Adoption {
 
 #[derive(Debug, Default)]
 pub(super) struct Adoptions {
-    pub under_way: VecDeque<Adoption>,
+    under_way: VecDeque<Adoption>,
     /// Which numbers those that have come had before. It is said as often as they are recorded: so it is known for as long as anything is recorded of
     /// the old ones.
     replaced: BTreeMap<StoreNumber, StoreNumber>,
@@ -35,9 +35,33 @@ impl Adoptions {
         self.under_way.push_back(adoption);
     }
 
+    /// The one whose turn it is.
+    pub fn first(&mut self) -> Option<&mut Adoption> {
+        self.under_way.front_mut()
+    }
+
+    /// It is the turn of that at this place in the table, if that is under way.
+    pub fn put_first(&mut self, session: (u32, u64)) -> bool {
+        let at = self.under_way.iter().position(|adoption| adoption.session == session);
+        let adoption = at.and_then(|at| self.under_way.remove(at));
+        let is_there = adoption.is_some();
+        adoption.into_iter().for_each(|adoption| self.under_way.push_front(adoption));
+        is_there
+    }
+
+    /// The first one is recorded but for its last record, which says that it is whole.
+    pub fn take_first(&mut self) -> Option<Adoption> {
+        self.under_way.pop_front()
+    }
+
     /// One is recorded, with which there are so many records.
     pub fn end(&mut self, records: u64) {
         self.whole = records;
+    }
+
+    /// Whether any is under way.
+    pub fn is_any_under_way(&self) -> bool {
+        !self.under_way.is_empty()
     }
 
     /// What a session replaces, and whether not all of it is recorded.

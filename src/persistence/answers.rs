@@ -4,9 +4,8 @@ use std::collections::VecDeque;
 
 use smallvec::SmallVec;
 
-use super::commits::{Committed, Durability, UNKNOWN};
-use super::decisions::Decisions;
-use super::elsewhere::Elsewhere;
+use super::commits::{Durability, UNKNOWN};
+use super::on_disk::OnDisk;
 use crate::client::ConnectionId;
 use crate::codec::{AckKind, PacketId, ReasonCode};
 use crate::numbers::DecisionNumber;
@@ -36,22 +35,12 @@ pub struct Awaited {
     pub token: Option<u64>,
 }
 
-/// What is on disk.
-#[derive(Clone, Copy)]
-pub(super) struct OnDisk<'a> {
-    /// Of the records of this shard.
-    pub own: Committed,
-    /// By shard, of what the letters to it have led to.
-    pub letters: &'a [Committed],
-    pub decisions: &'a Decisions,
-    pub elsewhere: &'a Elsewhere,
-}
-
 impl Awaited {
     /// Whether all of it is, in this sense.
-    pub(super) fn is_there(&self, durability: Durability, on_disk: OnDisk<'_>) -> bool {
-        on_disk.own.of(durability) >= self.records
-            && self.letters.iter().all(|(shard, letters)| on_disk.letters[*shard].of(durability) >= *letters)
+    pub(super) fn is_there(&self, durability: Durability, on_disk: &OnDisk) -> bool {
+        let others = on_disk.letters.committed();
+        on_disk.commits.committed().of(durability) >= self.records
+            && self.letters.iter().all(|(shard, letters)| others[*shard].of(durability) >= *letters)
             && self.decision.is_none_or(|decision| on_disk.decisions.is_made(decision))
             && self.token.is_none_or(|token| !on_disk.elsewhere.is_open(token))
     }
@@ -94,7 +83,7 @@ impl Answers {
     }
 
     /// The next one that need not wait any more.
-    pub fn next(&mut self, on_disk: OnDisk<'_>) -> Option<(ConnectionId, Answer)> {
+    pub fn next(&mut self, on_disk: &OnDisk) -> Option<(ConnectionId, Answer)> {
         [Durability::Flushed, Durability::Fsynced].into_iter().find_map(|durability| {
             let waiting = &mut self.waiting[durability as usize];
             let is_there = waiting.front().is_some_and(|(awaited, ..)| awaited.is_there(durability, on_disk));

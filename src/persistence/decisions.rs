@@ -47,37 +47,40 @@ impl Decisions {
 
     /// One was written, with which there are so many records. `is_elsewhere`: other shards have messages that depend on it.
     pub fn write(&mut self, decision: Decision, records: u64, is_elsewhere: bool) {
-        self.unwritten.remove(&(decision.session, decision.number));
-        let count = decision.number.count();
-        if let Ok(at) = self.open.binary_search_by_key(&count, |(count, _)| *count) {
+        if let Some(at) = self.take_unwritten(decision) {
             self.open[at].1 = records;
         }
         if is_elsewhere {
-            self.awaited = self.awaited.max(count);
+            self.awaited = self.awaited.max(decision.number.count());
         }
     }
 
     /// One is not made, and nothing depends on it.
     pub fn forget(&mut self, decision: Decision) {
-        self.unwritten.remove(&(decision.session, decision.number));
-        if let Ok(at) = self.open.binary_search_by_key(&decision.number.count(), |(count, _)| *count) {
+        if let Some(at) = self.take_unwritten(decision) {
             self.open.remove(at);
         }
     }
 
+    /// Takes one out of those that are not written. Gives its place among those that are not known to be on disk.
+    fn take_unwritten(&mut self, decision: Decision) -> Option<usize> {
+        self.unwritten.remove(&(decision.session, decision.number));
+        self.open.binary_search_by_key(&decision.number.count(), |(count, _)| *count).ok()
+    }
+
     /// Whether a session has decided anything that is not written.
     pub fn is_any_unwritten(&self, session: StoreNumber) -> bool {
+        self.first_unwritten(session).is_some()
+    }
+
+    fn first_unwritten(&self, session: StoreNumber) -> Option<DecisionNumber> {
         let first = self.unwritten.range((session, DecisionNumber::default())..).next();
-        first.is_some_and(|(other, _)| *other == session)
+        first.filter(|(other, _)| *other == session).map(|(_, number)| *number)
     }
 
     /// Up to which one all that a session has decided is written, if its last one is this.
     pub fn written(&self, session: StoreNumber, last: DecisionNumber) -> DecisionNumber {
-        let none = DecisionNumber::default();
-        match self.unwritten.range((session, none)..).next().filter(|(other, _)| *other == session) {
-            Some((_, first)) => DecisionNumber::from_u64(first.get() - 1),
-            None => last,
-        }
+        self.first_unwritten(session).map_or(last, |first| DecisionNumber::from_u64(first.get() - 1))
     }
 
     /// So many records are on disk.

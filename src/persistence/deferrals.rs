@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
-use super::answers::{Awaited, OnDisk};
-use super::commits::Durability;
+use super::answers::Awaited;
+use super::on_disk::OnDisk;
 use crate::codec::PacketId;
 use crate::numbers::{Decision, StoreNumber};
 use crate::session::Key;
@@ -40,8 +40,8 @@ impl Deferrals {
     }
 
     /// The next one that need not wait any more, and whether it had waited for other shards.
-    pub fn next(&mut self, durability: Durability, on_disk: OnDisk<'_>) -> Option<(Deferred, bool)> {
-        self.waiting.front().filter(|(awaited, _)| awaited.is_there(durability, on_disk))?;
+    pub fn next(&mut self, on_disk: &OnDisk) -> Option<(Deferred, bool)> {
+        self.waiting.front().filter(|(awaited, _)| awaited.is_there(on_disk.durability, on_disk))?;
         let (awaited, deferred) = self.waiting.pop_front()?;
         self.done += 1;
         Some((deferred, !awaited.letters.is_empty()))

@@ -25,6 +25,16 @@ pub(super) enum Rewriting {
     Done { below: u64, live: usize, records: u64 },
 }
 
+/// How far this shard is in writing anew all that it has, so that nothing counts any more that was written by earlier boots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Renewal {
+    /// It need not.
+    None,
+    UnderWay,
+    /// It is on disk. Until that of all shards is, no segment is given back.
+    Written,
+}
+
 /// What is written again next.
 #[derive(Debug)]
 pub enum Cursor {

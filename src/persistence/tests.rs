@@ -1,7 +1,11 @@
 use super::*;
 use crate::codec::{AckKind, ReasonCode};
-use crate::journal::{Answer as Done, Recovered, Settings, StoreId};
+use crate::journal::{Answer as Done, Effect, Recovered, Settings, StoreId};
+use crate::message::{Message, Publication};
 use crate::records::WallTime;
+use crate::sharding::ShardSet;
+use crate::time::Time;
+use crate::topic::TopicName;
 
 const SEGMENT: u64 = 4 << 20;
 
@@ -28,10 +32,7 @@ impl Rig {
             durability: Durability::Flushed,
             clock: Box::new(|| Duration::from_secs(1)),
             wall: WallClock::new(Time::ZERO, WallTime::default()),
-            displaced: Vec::new(),
-            undecided: Vec::new(),
-            last_decision: DecisionNumber::default(),
-            renews: false,
+            beginning: Beginning::default(),
         };
         let mut rig = Rig { persistence: Persistence::new(setup, 0, 2) };
         rig.carry_out();

@@ -141,6 +141,6 @@ pub use message::StoredMessage;
 pub use offline::Offline;
 pub use record::{BadRecord, Encoded, Record};
 pub use session_record::{SessionRecord, StoredWill};
-pub use shares::Share;
+pub use shares::{Beginning, Share};
 pub use stored_session::{StoredDelivery, StoredSession, StoredStage};
 pub use wall_clock::{WallClock, WallTime};

@@ -2,34 +2,49 @@
 
 use super::image::Contents;
 use super::stored_session::StoredSession;
-use crate::numbers::StoreNumber;
+use crate::numbers::{DecisionNumber, StoreNumber};
 use crate::session::Key;
 use crate::sharding::owner_of;
 
 /// What of a store a shard goes on with.
-#[derive(Default)]
 pub struct Share {
     /// Its sessions.
     pub sessions: Vec<StoredSession>,
-    /// Of the [displaced](Contents::displaced) numbers, those of which it says that they have ended.
+    /// What it has to see to first.
+    pub beginning: Beginning,
+}
+
+/// What earlier boots have left to a shard.
+#[derive(Clone, Debug, Default)]
+pub struct Beginning {
+    /// Of the [displaced](Contents::displaced) numbers, those of which it says that they have ended: they would come back when those have that replaced
+    /// them.
     pub displaced: Vec<StoreNumber>,
     /// Of the [undecided](Contents::undecided) messages, those of which it says that they are removed.
     pub undecided: Vec<(StoreNumber, Key)>,
+    /// The last decision there was.
+    pub last_decision: DecisionNumber,
+    /// Something is not, or not only, in the journal of the shard that it belongs to: each shard writes all that it has once, before clients come, and
+    /// then nothing counts any more that was written by earlier boots.
+    pub renews: bool,
 }
 
 impl Contents {
-    /// Gives the sessions out to so many shards, as subscriber ids are hashed with this seed, with what each has to record at once.
-    pub fn shares(&mut self, shards: usize, seed: u64) -> Vec<Share> {
-        let mut shares: Vec<Share> = std::iter::repeat_with(Share::default).take(shards).collect();
+    /// Gives the sessions out to so many shards, as subscriber ids are hashed with this seed, with what each has to record at once. `renews`: that is all
+    /// it has.
+    pub fn shares(&mut self, shards: usize, seed: u64, renews: bool) -> Vec<Share> {
+        let beginning = Beginning { last_decision: self.last_decision(), renews, ..Beginning::default() };
+        let mut shares: Vec<Share> =
+            (0..shards).map(|_| Share { sessions: Vec::new(), beginning: beginning.clone() }).collect();
         for number in self.displaced() {
-            shares[usize::from(number.shard()) % shards].displaced.push(*number);
+            shares[usize::from(number.shard()) % shards].beginning.displaced.push(*number);
         }
         let undecided = self.undecided().to_vec();
         for session in self.sessions() {
             let share = &mut shares[owner_of(&session.client.subscriber, shards, seed)];
             let from = undecided.partition_point(|(number, _)| *number < session.number);
             let own = undecided[from..].iter().take_while(|(number, _)| *number == session.number);
-            share.undecided.extend(own);
+            share.beginning.undecided.extend(own);
             share.sessions.push(*session);
         }
         shares

@@ -6,16 +6,18 @@ use super::subscriptions::News;
 use crate::client::EndReason;
 use crate::hooks::Chain;
 use crate::message::Message;
+use crate::records::{StoredSession, WallClock};
 use crate::session::Session;
 
 impl<C: Chain> Shard<C> {
-    /// Takes in a session of this shard that was on disk, whose client is away: `was_online`, if that was connected when the last record was
-    /// written. [`Input::Restored`](super::Input::Restored) has to follow when all shards have theirs.
-    pub fn restore(&mut self, mut session: Session<C::State>, was_online: bool) {
-        let slot = self.migration.slots.slot(&session.client.subscriber);
+    /// Takes in a session of this shard that was on disk, whose client is away, at the time that `clock` makes of the calendar's.
+    /// [`Input::Restored`](super::Input::Restored) has to follow when all shards have theirs.
+    pub fn restore(&mut self, stored: StoredSession, clock: WallClock) {
+        let slot = self.migration.slots.slot(&stored.client.subscriber);
         let pubsub = &mut self.pubsub;
         let clients = &mut pubsub.clients;
-        (session.slot, session.instance) = (slot, clients.agenda.number());
+        let was_online = stored.offline.is_none();
+        let session: Session<C::State> = stored.into_session(slot, clients.agenda.number(), clock);
         clients.agenda.skip_numbers(session.client.session_number + 1);
         clients.setup.quotas.sessions.take_anyway(clients.setup.id);
         let mountpoint = pubsub.routing.mountpoint(&session.client.subscriber.mountpoint);

@@ -63,12 +63,8 @@ pub(super) fn adopt<C: Chain>(pubsub: &mut PubSub<C>, index: u32, from: (usize, 
 
 /// Goes on with sessions that have come, as far as that fits into the share.
 pub(super) fn adopt_some<C: Chain>(pubsub: &mut PubSub<C>) {
-    while let Some(adoption) = pubsub.clients.persistence.as_mut().and_then(|persistence| persistence.next_adoption()) {
-        let is_share_over = |clients: &Clients<C>| clients.agenda.turn.is_share_over();
-        if let Some(rest) = adopt_until(&mut pubsub.clients, adoption, is_share_over) {
-            if let Some(persistence) = &mut pubsub.clients.persistence {
-                persistence.go_on_adopting(rest);
-            }
+    while let Some(is_whole) = adopt_more(&mut pubsub.clients) {
+        if !is_whole && pubsub.clients.agenda.turn.is_share_over() {
             return pubsub.clients.agenda.next_turn(PutOff::Rewriting);
         }
     }
@@ -77,42 +73,26 @@ pub(super) fn adopt_some<C: Chain>(pubsub: &mut PubSub<C>) {
 /// The session at this place ends: if it has just come, the rest of it is recorded first.
 pub(super) fn adopt_first<C: Chain>(clients: &mut Clients<C>, index: u32) {
     let Some((persistence, session)) = clients.persistence.as_mut().zip(clients.sessions.get(index)) else { return };
-    if let Some(adoption) = persistence.adoption_of((index, session.instance)) {
-        adopt_until(clients, adoption, |_| false);
+    if persistence.adopt_first((index, session.instance)) {
+        while adopt_more(clients) == Some(false) {}
     }
 }
 
-/// Records more of a session that has come, until `is_enough`. Gives it back if that was not all.
-fn adopt_until<C: Chain>(
-    clients: &mut Clients<C>,
-    mut adoption: Adoption,
-    is_enough: impl Fn(&Clients<C>) -> bool,
-) -> Option<Adoption> {
-    let index = adoption.session.0;
-    loop {
-        clients.agenda.turn.did(turn::LEFTOVER);
-        // As long as it is taken out of those that are under way, it would count as whole.
-        let at = std::mem::replace(&mut adoption.at, Cursor::End);
-        clients.persistence.as_mut()?.go_on_adopting(adoption);
-        let next = match at {
-            Cursor::RestOf(session) => rewrite_rest(clients, session),
-            _ => rewrite_session(clients, index),
-        };
-        adoption = clients.persistence.as_mut()?.next_adoption()?;
-        if !matches!(next, Cursor::RestOf(_)) {
-            break;
-        }
-        adoption.at = next;
-        if is_enough(clients) {
-            return Some(adoption);
-        }
-    }
+/// Records a piece of a session that has come. Whether all of it is recorded now; none if there was no such session.
+fn adopt_more<C: Chain>(clients: &mut Clients<C>) -> Option<bool> {
+    let (index, at) = clients.persistence.as_mut()?.next_to_adopt()?;
+    clients.agenda.turn.did(turn::LEFTOVER);
+    let next = match at {
+        Cursor::RestOf(session) => rewrite_rest(clients, session),
+        _ => rewrite_session(clients, index),
+    };
     let Clients { persistence: Some(persistence), sessions, agenda, .. } = clients else { return None };
+    let Some(adoption) = persistence.adopted(next) else { return Some(false) };
     if let Some(session) = sessions.get(index) {
         persistence.record_session(adoption.number, session, agenda.now());
     }
     persistence.is_adopted(&adoption);
-    None
+    Some(true)
 }
 
 /// Begins with the session at this place.

@@ -72,7 +72,8 @@ fn python(script: &str) -> Command {
     let python = std::env::var_os(PYTHON)
         .unwrap_or_else(|| panic!("{PYTHON} is not set: run the tests with tests/run, which installs what they need"));
     let mut command = Command::new(python);
-    command.arg("-u").arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/crashes/python").join(script));
+    // Nothing is left beside the scripts.
+    command.args(["-u", "-B"]).arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/crashes/python").join(script));
     command
 }
 

@@ -131,7 +131,7 @@ impl Play {
                 self.hang_up(client, false);
                 let name = if mount == 0 { Name::Plain } else { Name::Mounted };
                 let shard = self.random.below(self.broker.shards.len());
-                self.connect(client, shard, plain_options(name, last.version, false));
+                self.connect(client, shard, ConnectOptions::plain(name, last.version, false));
                 self.settle();
                 self.verdict(false);
             }
@@ -142,7 +142,7 @@ impl Play {
     fn probe(&mut self) {
         for name in [Name::Plain, Name::Mounted] {
             self.hang_up(PROBE, false);
-            self.connect(PROBE, 0, plain_options(name, ProtocolVersion::V5, true));
+            self.connect(PROBE, 0, ConnectOptions::plain(name, ProtocolVersion::V5, true));
             self.settle();
             self.subscribe(PROBE, [Some(Ask::plain(5, QoS::AtLeastOnce)), None], 0, Plan::Accept);
             self.settle();
@@ -178,7 +178,7 @@ impl Play {
         }
         for name in [Name::Plain, Name::Mounted] {
             self.hang_up(PROBE, false);
-            self.connect(PROBE, 0, plain_options(name, ProtocolVersion::V5, true));
+            self.connect(PROBE, 0, ConnectOptions::plain(name, ProtocolVersion::V5, true));
             self.settle();
             (0..TOPICS.len()).for_each(|topic| self.clear(PROBE, topic));
             self.settle();
@@ -194,11 +194,11 @@ impl Play {
         self.settle();
         self.verdict(false);
         // A will may have been retained.
-        self.connect(PROBE, 0, plain_options(Name::Plain, ProtocolVersion::V5, true));
+        self.connect(PROBE, 0, ConnectOptions::plain(Name::Plain, ProtocolVersion::V5, true));
         self.settle();
         (0..TOPICS.len()).for_each(|topic| self.clear(PROBE, topic));
         self.settle();
-        self.connect(PROBE, 0, plain_options(Name::Mounted, ProtocolVersion::V5, true));
+        self.connect(PROBE, 0, ConnectOptions::plain(Name::Mounted, ProtocolVersion::V5, true));
         self.settle();
         (0..TOPICS.len()).for_each(|topic| self.clear(PROBE, topic));
         self.settle();
@@ -214,25 +214,6 @@ impl Play {
                 self.judge.find("memory: nothing is left in the end", format!("shard {shard}: {counts:?}"));
             }
         }
-    }
-}
-
-/// The options of a plain CONNECT; its session is kept unless it is `clean`.
-fn plain_options(name: Name, version: ProtocolVersion, clean: bool) -> ConnectOptions {
-    ConnectOptions {
-        name,
-        version,
-        clean,
-        expiry: if clean { 0 } else { 600 },
-        will: None,
-        keep_alive: 0,
-        receive_maximum: 0,
-        small_packets: false,
-        aliases: 0,
-        exchange: None,
-        is_strange: false,
-        plan: Plan::Accept,
-        notices: 0,
     }
 }
 

@@ -190,6 +190,27 @@ pub struct ConnectOptions {
     pub notices: u8,
 }
 
+impl ConnectOptions {
+    /// Those of a plain CONNECT; its session is kept unless it is `clean`.
+    pub fn plain(name: Name, version: ProtocolVersion, clean: bool) -> Self {
+        ConnectOptions {
+            name,
+            version,
+            clean,
+            expiry: if clean { 0 } else { 600 },
+            will: None,
+            keep_alive: 0,
+            receive_maximum: 0,
+            small_packets: false,
+            aliases: 0,
+            exchange: None,
+            is_strange: false,
+            plan: Plan::Accept,
+            notices: 0,
+        }
+    }
+}
+
 /// A filter of a SUBSCRIBE and its options.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ask {

@@ -28,21 +28,8 @@ pub fn scene(setup: &Setup) -> Vec<Step> {
 /// A client connects, whose session is kept for so many seconds; 0: it ends with its connection.
 fn connect(client: usize, expiry: u16, random: &mut Random) -> Step {
     let version = [ProtocolVersion::V5, ProtocolVersion::V311][random.below(2)];
-    let options = ConnectOptions {
-        name: Name::Plain,
-        version: if client == MIRROR || expiry > 0 { ProtocolVersion::V5 } else { version },
-        clean: expiry == 0,
-        expiry,
-        will: None,
-        keep_alive: 0,
-        receive_maximum: 0,
-        small_packets: false,
-        aliases: 0,
-        exchange: None,
-        is_strange: false,
-        plan: Plan::Accept,
-        notices: 0,
-    };
+    let version = if client == MIRROR || expiry > 0 { ProtocolVersion::V5 } else { version };
+    let options = ConnectOptions { expiry, ..ConnectOptions::plain(Name::Plain, version, expiry == 0) };
     Step::Connect { client, shard: 0, options }
 }
 

@@ -7,7 +7,6 @@ use std::time::Duration;
 use moormq::hooks::Chain;
 use moormq::journal::{Floor, Journal, Reader, Settings, Sync};
 use moormq::message::Message;
-use moormq::numbers::DecisionNumber;
 use moormq::persistence::{Durability, PersistenceSetup};
 use moormq::records::{Image, Share, WallClock};
 use moormq::shard::Shard;
@@ -36,7 +35,6 @@ pub struct Opened {
     /// Shards are to write all that they have once: then [`Store::is_renewed`].
     pub renews: bool,
     journals: Vec<Journal>,
-    last_decision: DecisionNumber,
     boot: u32,
     sync: Sync,
     wall: WallClock,
@@ -81,10 +79,9 @@ impl Store {
         }
         let mut contents = image.finish();
         let renews = known > shards || !contents.are_at_home(shards, seed);
-        let last_decision = contents.last_decision();
-        let shares = contents.shares(shards, seed);
+        let shares = contents.shares(shards, seed, renews);
         let retained = contents.into_retained().collect();
-        Opened { shares, retained, renews, journals, last_decision, boot: self.boot, sync: settings.sync, wall }
+        Opened { shares, retained, renews, journals, boot: self.boot, sync: settings.sync, wall }
     }
 
     /// All shards have written what they have: nothing counts any more that was written before.
@@ -97,28 +94,14 @@ impl Store {
 impl Opened {
     /// Gives the shards what was read, and has them store from here on. `clock` gives the time since the start.
     pub fn restore<C: Chain>(self, shards: &mut [Shard<C>], clock: impl Fn() -> Duration + Clone + 'static) {
-        let Opened { shares, retained, renews, journals, last_decision, boot, sync, wall } = self;
+        let Opened { shares, retained, journals, boot, sync, wall, .. } = self;
         let durability = if sync == Sync::Never { Durability::Flushed } else { Durability::Fsynced };
         for ((shard, journal), share) in shards.iter_mut().zip(journals).zip(shares) {
-            let Share { sessions, displaced, undecided } = share;
-            for stored in sessions {
-                let was_online = stored.offline.is_none();
-                shard.restore(stored.into_session(0, 0, wall), was_online);
-            }
+            let Share { sessions, beginning } = share;
+            sessions.into_iter().for_each(|stored| shard.restore(stored, wall));
             retained.iter().for_each(|(mountpoint, message)| shard.restore_retained(mountpoint, message));
             let clock = Box::new(clock.clone());
-            shard.persist(PersistenceSetup {
-                journal,
-                boot,
-                sync,
-                durability,
-                clock,
-                wall,
-                displaced,
-                undecided,
-                last_decision,
-                renews,
-            });
+            shard.persist(PersistenceSetup { journal, boot, sync, durability, clock, wall, beginning });
         }
     }
 }

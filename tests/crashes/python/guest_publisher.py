@@ -10,9 +10,7 @@ import sys
 import threading
 import time
 
-import paho.mqtt.client as mqtt
-from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
+import kept_client
 
 PORT, VERSION, NAME, INDEX = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
 
@@ -21,10 +19,8 @@ MAY_COME_LATE = 0x80
 MAY_COME_TWICE = 1
 """The QoS that a payload names: if it cannot connect again at once, paho 2.1 forgets that PUBREC has come, and publishes once more."""
 
-clean = None if VERSION == 5 else False
-client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, NAME, clean_session=clean, protocol=VERSION)
+client = kept_client.make(VERSION, NAME)
 client.max_queued_messages_set(0)
-client.reconnect_delay_set(min_delay=0.05, max_delay=0.05)
 numbers = {}
 acknowledged = queue.SimpleQueue()
 
@@ -41,12 +37,7 @@ def say():
 
 threading.Thread(target=say, daemon=True).start()
 client.on_publish = lambda _client, _userdata, packet_id, _code, _properties: acknowledged.put(packet_id)
-options = {}
-if VERSION == 5:
-    properties = Properties(PacketTypes.CONNECT)
-    properties.SessionExpiryInterval = 86400
-    options = {"clean_start": False, "properties": properties}
-client.connect_async("127.0.0.1", PORT, keepalive=600, **options)
+kept_client.connect(client, VERSION, PORT)
 client.loop_start()
 for line in sys.stdin:
     number, qos, topic, length = line.split()

@@ -6,15 +6,11 @@ payload in hexadecimal digits.
 
 import sys
 
-import paho.mqtt.client as mqtt
-from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
+import kept_client
 
 PORT, VERSION, NAME, FILTER = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
 
-clean = None if VERSION == 5 else False
-client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, NAME, clean_session=clean, protocol=VERSION)
-client.reconnect_delay_set(min_delay=0.05, max_delay=0.05)
+client = kept_client.make(VERSION, NAME)
 
 
 def on_connect(_client, _userdata, flags, _code, _properties):
@@ -35,10 +31,5 @@ def on_message(_client, _userdata, message):
 
 client.subscribed = False
 client.on_connect, client.on_subscribe, client.on_message = on_connect, on_subscribe, on_message
-options = {}
-if VERSION == 5:
-    properties = Properties(PacketTypes.CONNECT)
-    properties.SessionExpiryInterval = 86400
-    options = {"clean_start": False, "properties": properties}
-client.connect_async("127.0.0.1", PORT, keepalive=600, **options)
+kept_client.connect(client, VERSION, PORT)
 client.loop_forever(retry_first_connection=True)

@@ -1,0 +1,51 @@
+//! What is to be done for the journal, and what follows from its answers.
+
+use std::time::Duration;
+
+use super::Persistence;
+use crate::journal::{self, Effect, Failure, Sync};
+
+impl Persistence {
+    /// What is to be done for the journal now.
+    pub fn next_effect(&mut self) -> Option<Effect> {
+        if !self.behind.is_empty() {
+            // Nothing may be under way whose end would have them looked at.
+            self.catch_up();
+        }
+        self.setup.journal.next_effect((self.setup.clock)())
+    }
+
+    /// Why it takes nothing more, if it does not: what is to be stored is not known to be on disk from then on, so nobody can be told that it is.
+    pub fn failure(&self) -> Option<&Failure> {
+        self.setup.journal.failure()
+    }
+
+    /// When there is something to be done for it, at the latest; since the start of the broker.
+    pub fn wake_up(&self) -> Option<Duration> {
+        self.setup.journal.wake_up()
+    }
+
+    /// Something was done for it, or could not be.
+    pub fn done(&mut self, answer: journal::Answer) {
+        let journal = &mut self.setup.journal;
+        let had_failed = journal.failure().is_some();
+        journal.answer(answer, (self.setup.clock)());
+        if let Some(failure) = journal.failure().filter(|_| !had_failed) {
+            tracing::error!(
+                shard = self.own,
+                "{failure}: what is to be stored here cannot be any more, so the broker ends"
+            );
+            self.lost += self.behind.len() as u64;
+            self.behind.clear();
+        }
+        self.catch_up();
+        let journal = &self.setup.journal;
+        let fsynced = if self.setup.sync == Sync::Never { journal.flushed() } else { journal.fsynced() };
+        self.on_disk.commits.follow(journal.flushed(), fsynced);
+        if self.counts() {
+            self.on_disk.decisions.are_committed(self.on_disk.records());
+        }
+        self.write_those_deferred();
+        self.release_segments();
+    }
+}

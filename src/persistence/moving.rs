@@ -1,0 +1,87 @@
+//! What goes to other shards by itself, and comes from them: sessions that move, and messages that are passed on.
+
+use super::Persistence;
+use super::adopting::Adoption;
+use super::answers::Awaited;
+use super::deferrals::Deferred;
+use super::rewriting::Cursor;
+use crate::client::ConnectionId;
+use crate::session::StoreNumber;
+
+impl Persistence {
+    /// A session has gone to another shard, by this token: nothing of it counts here when it is on disk there.
+    pub fn moved(&mut self, session: StoreNumber, token: u64) {
+        self.adoptions.forget(session);
+        self.on_disk.elsewhere.send(token);
+        self.deferrals.push(Awaited { token: Some(token), ..Awaited::default() }, Deferred::Ended(session));
+    }
+
+    /// Whether a session may go to another shard, whose client has this connection: nobody waits for anything that it has done, and if it has come from
+    /// another shard, that is on disk. The next one says that it replaces the number it has here, and knows no other.
+    pub fn may_move(&self, session: StoreNumber, connection: Option<ConnectionId>) -> bool {
+        let is_decided = !self.on_disk.decisions.is_any_unwritten(session);
+        is_decided && self.counts() && connection.is_none_or(|id| !self.answers.has_for(id))
+    }
+
+    /// A message that came from another shard has gone on to a third one, by this token.
+    pub fn passed_on(&mut self, token: u64) {
+        self.on_disk.elsewhere.pass_on(token);
+    }
+
+    /// The token by which a message was passed on last.
+    pub fn last_passed_on(&self) -> u64 {
+        self.on_disk.elsewhere.last_passed_on()
+    }
+
+    /// A message has come by this token; what was passed on since another one was for it.
+    pub fn owe(&mut self, to: usize, token: u64, since: u64) {
+        self.on_disk.elsewhere.owe(to, token, since);
+    }
+
+    /// What went to another shard by this token is on disk there.
+    pub fn stored_elsewhere(&mut self, token: u64) {
+        self.on_disk.elsewhere.is_stored(token);
+        self.write_those_deferred();
+    }
+
+    /// The next shard that is to be told that what came from it is on disk, and by which token it came.
+    pub fn next_stored(&mut self) -> Option<(usize, u64)> {
+        if !self.counts() {
+            return None;
+        }
+        self.on_disk.elsewhere.next_answer(self.on_disk.records())
+    }
+
+    /// A session has come from another shard, where it had the number `before`.
+    pub fn adopt(&mut self, adoption: Adoption, before: StoreNumber) {
+        self.adoptions.begin(adoption, before);
+    }
+
+    /// What is to be recorded now of a session that has come, and its place in the table; [`adopted`](Self::adopted) has to follow.
+    pub fn next_to_adopt(&mut self) -> Option<(u32, Cursor)> {
+        let adoption = self.adoptions.first()?;
+        Some((adoption.session.0, std::mem::replace(&mut adoption.at, Cursor::End)))
+    }
+
+    /// The session at this place in the table, with this instance number, is the next of which something is recorded. False if all of it has been.
+    pub fn adopt_first(&mut self, session: (u32, u64)) -> bool {
+        self.adoptions.put_first(session)
+    }
+
+    /// It has been, up to here. Gives the session that is recorded but for its header, which has to be recorded once more, and
+    /// [`is_adopted`](Self::is_adopted) to follow.
+    pub fn adopted(&mut self, up_to: Cursor) -> Option<Adoption> {
+        if let Cursor::RestOf(_) = up_to {
+            self.adoptions.first()?.at = up_to;
+            return None;
+        }
+        self.adoptions.take_first()
+    }
+
+    /// All of a session is recorded.
+    pub fn is_adopted(&mut self, adoption: &Adoption) {
+        let (records, (from, token)) = (self.recorded(), adoption.from);
+        self.adoptions.end(records);
+        self.on_disk.elsewhere.owe_at(from, token, records);
+    }
+}

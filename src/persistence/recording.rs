@@ -1,0 +1,191 @@
+//! What is recorded of sessions and messages.
+
+use super::Persistence;
+use super::answers::Awaited;
+use super::commits::UNKNOWN;
+use super::deferrals::Deferred;
+use crate::codec::{PacketId, QoS};
+use crate::message::{Message, Publication};
+use crate::numbers::{Decision, DecisionNumber};
+use crate::records::{Delivery, DeliveryBuffer, Offline, Record, SessionRecord, StoredMessage};
+use crate::session::{Key, OutgoingMessage, Session, StoreNumber, Subscription};
+use crate::sharding::ShardSet;
+use crate::time::Time;
+use crate::topic::{TopicFilter, TopicName};
+
+/// Sessions.
+impl Persistence {
+    /// A session has begun, or its client has come or changed its terms: all that is known of it, but for subscriptions and messages.
+    pub fn record_session<S>(&mut self, number: StoreNumber, session: &Session<S>, now: Time) {
+        let now = self.setup.wall.to_wall(now);
+        let decided = self.on_disk.decisions.written(number, session.last_decision);
+        let (replaces, is_arriving) = self.adoptions.of(number);
+        let record = SessionRecord::of(session, number, now, self.setup.wall);
+        let offline = record.offline.filter(|_| !self.crashed.contains(&number));
+        let record = SessionRecord { decided, replaces, is_arriving, offline, ..record };
+        self.write(&Record::Session(Box::new(record)));
+    }
+
+    /// A client has come to a session, at this place with this instance number, of which that is recorded.
+    pub fn client_came(&mut self, number: StoreNumber, session: (u32, u64)) {
+        if self.deferrals.is_will_going(number) {
+            self.wills_to_come.insert(number, session);
+        }
+    }
+
+    /// The next session of which is to be recorded once more what it is.
+    pub fn next_new_will(&mut self) -> Option<(u32, u64)> {
+        self.new_wills.pop()
+    }
+
+    /// The client of a session has gone: since when, until when it is kept, and when its will is due if it is delayed.
+    pub fn record_offline(&mut self, number: StoreNumber, (since, expires): (Time, Time), will_due: Option<Time>) {
+        let wall = self.setup.wall;
+        let offline = Offline {
+            since: wall.to_wall(since),
+            expires: wall.to_wall(expires),
+            will_due: wall.to_wall(will_due.unwrap_or(Time::NEVER)),
+            has_will: will_due.is_some(),
+        };
+        self.write(&Record::Offline(number, offline));
+    }
+
+    /// A subscription was added or replaced.
+    pub fn record_subscribed(&mut self, session: StoreNumber, filter: &TopicFilter, subscription: Subscription) {
+        self.write(&Record::Subscribed { session, filter: filter.as_str(), subscription });
+    }
+
+    /// A subscription was removed.
+    pub fn record_unsubscribed(&mut self, session: StoreNumber, filter: &TopicFilter) {
+        self.write(&Record::Unsubscribed { session, filter: filter.as_str() });
+    }
+}
+
+/// Messages.
+impl Persistence {
+    /// A message was acknowledged, dropped, or goes to another session.
+    pub fn record_removed(&mut self, session: StoreNumber, key: Key) {
+        self.write(&Record::Removed(session, key));
+    }
+
+    /// What is stored of a message that waits for a client, or was sent.
+    pub fn record_delivery(&mut self, session: StoreNumber, delivery: &OutgoingMessage, is_sent: bool) {
+        let OutgoingMessage { message, key, qos, retain, ids, group } = delivery;
+        if *qos == QoS::AtMostOnce || key.is_none() {
+            return;
+        }
+        let group = group.as_ref().map(|group| group.as_str());
+        let (key, ids) = (*key, ids[..].into());
+        let mut one = DeliveryBuffer::default();
+        one.push(&Delivery { session, key, qos: *qos, retain: *retain, is_sent, ids, group });
+        let message = StoredMessage::of(message, self.setup.wall);
+        self.write(&Record::Message { message, deliveries: one.deliveries() });
+    }
+
+    /// A message waits in the queue of the session that has this place in the table, and this instance number. If it has come from another shard, and
+    /// may go to its client once only, it goes when it is on disk here.
+    pub fn record_waiting(&mut self, number: StoreNumber, delivery: &OutgoingMessage, session: (u32, u64)) {
+        self.record_delivery(number, delivery, false);
+        if delivery.qos == QoS::ExactlyOnce && self.adoptions.of(number).1 {
+            let decision = delivery.message.decision().map(|decision| decision.number);
+            self.launches.push(self.recorded(), session, delivery.key, decision);
+        }
+    }
+
+    /// A client has a QoS 2 message: only the end of the handshake is needed.
+    pub fn record_received(&mut self, session: StoreNumber, key: Key) {
+        self.write(&Record::Received(session, key));
+    }
+
+    /// Messages that had waited were sent, under their keys or others; the oldest first, if they go `in_order`.
+    pub fn record_launched(&mut self, session: StoreNumber, launched: &[(Key, Key)], in_order: bool) {
+        // Out of order it has to be said of each, or those behind it would get other packet ids after a crash, which their client takes for new ones.
+        for (before, now) in launched.iter().filter(|(before, now)| !in_order || before != now) {
+            self.write(&Record::Renumbered { session, before: *before, now: *now });
+        }
+        // Of those before the last one that is known with it.
+        if let Some((_, last)) = launched.iter().rev().find(|(before, now)| before == now).filter(|_| in_order) {
+            self.write(&Record::Launched(session, *last));
+        }
+    }
+
+    /// A message of QoS 2 has got another key, and waits until that is on disk. `session`: its place in the table, and its instance number.
+    pub fn record_renumbered(&mut self, number: StoreNumber, (before, now): (Key, Key), session: (u32, u64)) {
+        self.write(&Record::Renumbered { session: number, before, now });
+        self.launches.push(self.recorded(), session, now, None);
+    }
+
+    /// A QoS 2 message of a client was taken, and went to these shards. That is recorded behind the message: one that is sent again would be
+    /// passed over else, though the message is lost.
+    pub fn take_incoming(&mut self, decision: Decision, id: PacketId, (told, is_gathered): (ShardSet, bool)) {
+        self.incoming.insert((decision.session, id.get()), decision.number);
+        let awaited = Awaited { letters: self.letters_to(told), ..Awaited::default() };
+        if is_gathered && awaited.letters.is_empty() && self.deferrals.is_empty() {
+            self.gathered_incoming.push((decision, id));
+        } else {
+            self.write_after(awaited, Deferred::Taken(decision, id));
+        }
+    }
+
+    /// The decision to take a QoS 2 message of a client, if it will be recorded that it was taken.
+    pub fn incoming(&self, session: StoreNumber, id: PacketId) -> Option<DecisionNumber> {
+        self.incoming.get(&(session, id.get())).copied()
+    }
+
+    /// A QoS 2 message of a client was taken, and is on disk.
+    pub fn record_incoming(&mut self, session: StoreNumber, id: PacketId) {
+        self.write(&Record::Incoming { session, id, decision: None });
+    }
+
+    /// Its client has released it.
+    pub fn record_released(&mut self, session: StoreNumber, id: PacketId) {
+        if self.incoming.remove(&(session, id.get())).is_none() {
+            self.write(&Record::Released(session, id));
+        }
+    }
+
+    /// A message is retained.
+    pub fn record_retained(&mut self, mountpoint: &str, message: &Message) {
+        let message = StoredMessage::of(message, self.setup.wall);
+        self.write(&Record::Retained { mountpoint, message });
+    }
+
+    /// Nothing is retained for a topic any more.
+    pub fn record_cleared(&mut self, mountpoint: &str, topic: TopicName<'_>) {
+        self.write(&Record::Cleared { mountpoint, topic });
+    }
+}
+
+/// Messages that are delivered together.
+impl Persistence {
+    /// A message was delivered to the stored session at this place of the table, which has this instance number; it is that at the place `at`
+    /// of those that are delivered together.
+    pub fn note(&mut self, at: usize, delivery: &Delivery<'_>, session: (u32, u64), decision: Option<DecisionNumber>) {
+        if self.noted.len() <= at {
+            self.noted.resize_with(at + 1, DeliveryBuffer::default);
+        }
+        self.noted[at].push(delivery);
+        if delivery.qos == QoS::ExactlyOnce {
+            self.launches.push(UNKNOWN, session, delivery.key, decision);
+        }
+    }
+
+    /// All recipients here of these publications, which were delivered together, were seen to.
+    pub fn record_noted<'p>(&mut self, publications: impl Iterator<Item = &'p Publication<'p>>) {
+        let mut noted = std::mem::take(&mut self.noted);
+        for (deliveries, publication) in noted.iter_mut().zip(publications).filter(|(one, _)| !one.is_empty()) {
+            let message = StoredMessage::of_publication(publication, self.setup.wall);
+            self.write(&Record::Message { message, deliveries: deliveries.deliveries() });
+            deliveries.clear();
+        }
+        self.noted = noted;
+        for (decision, id) in std::mem::take(&mut self.gathered_incoming) {
+            self.write_deferred(Deferred::Taken(decision, id), false);
+        }
+        let records = self.recorded();
+        self.launches.are_recorded(records);
+        if std::mem::take(&mut self.gathered) {
+            self.answers.gathered_are_recorded(records);
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Room in the journal: what is needed of its older half is written again, and its segments are given back.
+
+use super::rewriting::{Cursor, Renewal, Rewriting};
+use super::{CROWDED, Persistence};
+use crate::journal::Class;
+
+impl Persistence {
+    /// What is to be written again now, to make room; [`rewritten`](Self::rewritten) has to follow. None if there is enough, or the journal takes
+    /// no more at present.
+    pub fn next_to_rewrite(&mut self) -> Option<Cursor> {
+        if !self.is_to_be_rewritten() {
+            return None;
+        }
+        // Where ordinary records have no room, this is what makes some.
+        if !self.behind.is_empty() || self.setup.journal.room(Class::Relief).is_none_or(|room| room < CROWDED) {
+            self.setup.journal.grow();
+            return None;
+        }
+        let next = match &mut self.rewriting {
+            Rewriting::Idle | Rewriting::Done { .. } => {
+                self.rewriting = Rewriting::UnderWay { below: None, at: Cursor::End };
+                Some(Cursor::Session(0))
+            }
+            Rewriting::UnderWay { at, .. } => Some(std::mem::replace(at, Cursor::End)),
+            Rewriting::Committing { .. } => None,
+        };
+        self.makes_room = next.is_some();
+        next
+    }
+
+    /// Whether what is needed is being written again, or has to be: it must fit into the other half of the journal. To do so once more when
+    /// neither a segment was begun meanwhile nor anything was recorded would make no room.
+    fn is_to_be_rewritten(&self) -> bool {
+        let fullness = self.setup.journal.fullness();
+        let is_half = fullness.live > 1 && fullness.live * 2 >= fullness.segments;
+        match self.rewriting {
+            Rewriting::Idle => is_half || self.renewal == Renewal::UnderWay,
+            Rewriting::Done { live, records, .. } => {
+                is_half && (fullness.live > live || self.recorded() > records && self.is_crowded())
+            }
+            Rewriting::UnderWay { .. } => true,
+            Rewriting::Committing { .. } => false,
+        }
+    }
+
+    /// If the store is renewed: what was written by earlier boots does not count any more.
+    pub fn is_renewed(&mut self) {
+        self.renewal = Renewal::None;
+        self.release_segments();
+    }
+
+    /// What was to be written again has been, up to here.
+    pub fn rewritten(&mut self, up_to: Cursor) {
+        self.makes_room = false;
+        let records = self.recorded();
+        let Rewriting::UnderWay { below, at } = &mut self.rewriting else { return };
+        match (up_to, *below) {
+            (Cursor::End, Some(below)) => {
+                self.rewriting = Rewriting::Committing { below, records, deferred: self.deferrals.count() };
+            }
+            // Nothing counts at all of what there was.
+            (Cursor::End, None) => {
+                let below = match self.on_disk.commits.last_mark() {
+                    Some(mark) => self.setup.journal.generation_of(mark),
+                    // All that there is was there at the start.
+                    None => self.setup.journal.newest().map(|newest| newest + 1),
+                };
+                let (below, deferred) = (below.unwrap_or(0), self.deferrals.count());
+                self.rewriting = Rewriting::Committing { below, records, deferred };
+            }
+            (up_to, _) => *at = up_to,
+        }
+        // All of it may be on disk already, and nothing else be under way there.
+        self.release_segments();
+    }
+
+    /// Gives segments back that are not needed any more.
+    pub(super) fn release_segments(&mut self) {
+        if let Rewriting::Committing { below, records, deferred } = self.rewriting
+            && self.on_disk.records() >= records
+            && self.deferrals.are_done(deferred)
+        {
+            if self.renewal != Renewal::None {
+                self.renewal = Renewal::Written;
+                return;
+            }
+            self.setup.journal.archive_below(below);
+            self.rewriting = Rewriting::Done { below, live: usize::MAX, records: self.recorded() };
+        }
+        let Rewriting::Done { below, live, .. } = &mut self.rewriting else { return };
+        let journal = &mut self.setup.journal;
+        while let Some(oldest) = journal.oldest().filter(|oldest| oldest.generation < *below)
+            && journal.release(oldest)
+        {
+            *live = journal.fullness().live;
+        }
+        *live = journal.fullness().live.min(*live);
+    }
+}

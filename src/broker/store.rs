@@ -154,7 +154,7 @@ impl StorePart {
             shard.restore_retained(mountpoint, message);
         }
         let clock = Box::new(move || -> Duration { clock.exact() });
-        shard.persist(PersistenceSetup { journal, boot, sync, durability, clock, wall, beginning });
+        shard.persist(PersistenceSetup { journal, archive: None, boot, sync, durability, clock, wall, beginning });
     }
 }
 

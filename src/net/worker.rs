@@ -520,6 +520,7 @@ impl<C: Chain> Worker<C> {
                 self.mesh.send(to, MeshMessage::Messages(messages, held), weight);
             }
             Output::Journal(effect) => self.begin(effect),
+            Output::Archive(_) => {}
             Output::Stopped => {
                 if let Stopping::Until(deadline) = self.stopping {
                     self.stopping = Stopping::Flushing(deadline);

@@ -37,6 +37,7 @@ mod launches;
 mod letters;
 mod moving;
 mod on_disk;
+mod paging;
 mod recording;
 mod rewriting;
 mod room;
@@ -64,6 +65,7 @@ use letters::Letters;
 use on_disk::OnDisk;
 use rewriting::{Renewal, Rewriting};
 
+use crate::archive::Limits;
 use crate::client::ConnectionId;
 use crate::codec::PacketId;
 use crate::journal::{Class, Journal, Refused, Sync};
@@ -79,6 +81,8 @@ const CROWDED: usize = 256 * 1024;
 pub struct PersistenceSetup {
     /// The journal of the shard.
     pub journal: Journal,
+    /// How much may be under way to the archive, if there is one.
+    pub archive: Option<Limits>,
     /// Which boot of the store this is, from 1.
     pub boot: u32,
     /// How a commit becomes durable.

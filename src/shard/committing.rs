@@ -7,6 +7,7 @@ use super::machine::Shard;
 use super::message::ShardMessage;
 use super::recording;
 use super::rewriting::rewrite_some;
+use crate::archive;
 use crate::connection::PauseReason;
 use crate::hooks::Chain;
 use crate::journal;
@@ -42,6 +43,13 @@ pub(super) fn journal_answered<C: Chain>(shard: &mut Shard<C>, answer: journal::
         persistence.done(answer);
         serve_uncrowded(&mut shard.pubsub.clients);
         rewrite_some(&mut shard.pubsub);
+    }
+}
+
+/// The desk of the archive has answered.
+pub(super) fn archive_answered<C: Chain>(shard: &mut Shard<C>, answer: archive::Answer) {
+    if let Some(persistence) = &mut shard.pubsub.clients.persistence {
+        persistence.archive_answered(answer);
     }
 }
 

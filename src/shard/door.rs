@@ -79,6 +79,7 @@ impl<C: Chain> Shard<C> {
             Input::Undelivered => clients.statistics.counters.program_dropped += 1,
             Input::Restored => restoring::end_crashed(self),
             Input::Journal(answer) => committing::journal_answered(self, answer),
+            Input::Archive(answer) => committing::archive_answered(self, answer),
             Input::Tick => self.tick(),
             Input::Stop => self.stop(),
         }
@@ -158,7 +159,11 @@ impl<C: Chain> Shard<C> {
         if let Some((to, messages)) = clients.agenda.next_messages() {
             return Some(Output::Messages { to, messages });
         }
-        clients.persistence.as_mut()?.next_effect().map(Output::Journal)
+        let persistence = clients.persistence.as_mut()?;
+        match persistence.next_effect() {
+            Some(effect) => Some(Output::Journal(effect)),
+            None => persistence.next_order().map(Output::Archive),
+        }
     }
 
     /// Does what is due, and what did not fit into the last turn, as far as it fits into this one.

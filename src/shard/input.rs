@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use super::message::ShardMessage;
 use super::program::Request;
+use crate::archive;
 use crate::client::ConnectionId;
 use crate::codec::ReasonCode;
 use crate::handshake::{AcceptedConnect, PendingConnect};
@@ -121,6 +122,8 @@ pub enum Input<'a, S> {
     Restored,
     /// An effect of [`Output::Journal`](super::Output::Journal) has been carried out, or could not be.
     Journal(journal::Answer),
+    /// The desk of the archive has answered what [`Output::Archive`](super::Output::Archive) asked for.
+    Archive(archive::Answer),
     /// Time has passed: what is due is done.
     Tick,
     /// An orderly stop begins: every client is told, every will is published, also those of clients that are away, every hook is

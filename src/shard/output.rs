@@ -2,6 +2,7 @@
 
 use super::input::Transfer;
 use super::message::ShardMessage;
+use crate::archive::Order;
 use crate::client::{ConnectionId, SessionFound};
 use crate::connection::SendBuffer;
 use crate::handshake::AcceptedConnect;
@@ -101,6 +102,9 @@ pub enum Output<S> {
     /// Do something for the journal of this shard, and say with [`Input::Journal`](super::Input::Journal) what became of it, if it has an
     /// answer.
     Journal(Effect),
+    /// Give this to the desk of the archive, and hand its answers in with [`Input::Archive`](super::Input::Archive). No more comes than the
+    /// [`Limits`](crate::archive::Limits) of the shard allow.
+    Archive(Order),
     /// After [`Input::Stop`](super::Input::Stop), once: all connections are closed, all hooks were called, and the tasks
     /// that notifications left are done.
     Stopped,

@@ -507,6 +507,7 @@ impl<C: Chain> World<C> {
             Output::Subscribed { subscription } => self.subscribed.push(subscription),
             Output::Messages { to, messages } => self.messages[shard][to].extend(messages),
             Output::Journal(effect) => self.do_for_journal(shard, effect),
+            Output::Archive(_) => unreachable!("there is no archive"),
             Output::Stopped => self.stopped += 1,
         }
     }

@@ -655,6 +655,7 @@ impl Broker {
             Output::RunHook { task, future } => self.hooks.push(Running { shard, task, future, asleep: false }),
             Output::CancelHook { task } => self.hooks.retain(|hook| (hook.shard, hook.task) != (shard, task)),
             Output::Journal(effect) => self.disks.as_mut().expect("there is a store").begin(shard, effect),
+            Output::Archive(_) => unreachable!("there is no archive"),
             Output::Stopped => self.stopped += 1,
         }
     }

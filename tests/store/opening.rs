@@ -101,7 +101,7 @@ impl Opened {
             sessions.into_iter().for_each(|stored| shard.restore(stored, wall));
             retained.iter().for_each(|(mountpoint, message)| shard.restore_retained(mountpoint, message));
             let clock = Box::new(clock.clone());
-            shard.persist(PersistenceSetup { journal, boot, sync, durability, clock, wall, beginning });
+            shard.persist(PersistenceSetup { journal, archive: None, boot, sync, durability, clock, wall, beginning });
         }
     }
 }

@@ -1,6 +1,10 @@
 //! Pages of a queue: runs of its messages that are in the archive, and in memory only while they are needed.
 
-use super::Key;
+use std::collections::VecDeque;
+
+use super::{Key, OutgoingMessage, StoreNumber};
+use crate::config::QueueType;
+use crate::memory::{allocated, allocated_for};
 
 /// The keys of the messages of a page, ascending, in little memory: a few bytes for each.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +43,11 @@ impl PageKeys {
         self.count as usize
     }
 
+    /// The memory of them, in bytes.
+    fn memory(&self) -> usize {
+        allocated(self.differences.len())
+    }
+
     /// They, ascending.
     pub fn iter(&self) -> impl Iterator<Item = Key> {
         let mut rest = &*self.differences;
@@ -66,4 +75,301 @@ pub struct StoredPage {
     pub bytes: usize,
     /// The keys, ascending, of those of them that do not count any more.
     pub gone: Vec<Key>,
+}
+
+/// With fewer messages than this that were read, the next page is.
+const READ_AHEAD: usize = 64;
+
+/// Where the messages of a page are beside the archive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Copies {
+    /// Nowhere.
+    None,
+    /// Among those that were read, and come before all others in memory.
+    Read,
+    /// Where they were before they became a page: that is not known to be persisted.
+    Queue,
+}
+
+#[derive(Debug)]
+struct Page {
+    stored: StoredPage,
+    copies: Copies,
+    /// Its keys, while there are copies.
+    keys: Box<[Key]>,
+}
+
+impl Page {
+    fn first(&self) -> Key {
+        self.stored.keys.first()
+    }
+
+    fn left(&self) -> usize {
+        self.stored.keys.len() - self.stored.gone.len()
+    }
+
+    /// The bytes of what is left, as if all were of one size.
+    fn bytes_left(&self) -> usize {
+        (self.stored.bytes as u128 * self.left() as u128 / self.stored.keys.len().max(1) as u128) as usize
+    }
+
+    fn has_copy(&self, key: Key) -> bool {
+        self.copies != Copies::None && self.keys.binary_search_by_key(&key.get(), |one| one.get()).is_ok()
+    }
+}
+
+/// The pages of a queue, and what was read of them.
+///
+/// In the order of the queue: pages of which messages were read and wait in [`read`](Self::read), pages of which nothing is in memory, pages whose
+/// messages are still in the queue itself. If the latest goes first, those that were read are behind those of which nothing is in memory.
+#[derive(Debug)]
+pub(super) struct Pages {
+    /// Under which they are in the archive.
+    id: StoreNumber,
+    pages: VecDeque<Page>,
+    /// What was read, in order; with what has got another key since, and belongs to no page any more.
+    pub read: VecDeque<OutgoingMessage>,
+    read_bytes: usize,
+    /// Pages of which nothing is left, by their first keys: they are still in the archive.
+    emptied: Vec<Key>,
+    /// The first key of the page that is being read.
+    reading: Option<Key>,
+    /// How many messages are in the archive alone, and their bytes.
+    archived: (usize, usize),
+    /// The memory of the keys of all pages, in bytes.
+    keys: usize,
+}
+
+impl Pages {
+    pub fn new(id: StoreNumber, stored: Vec<StoredPage>) -> Self {
+        let page = |stored| Page { stored, copies: Copies::None, keys: Box::default() };
+        let mut pages = Pages {
+            id,
+            pages: stored.into_iter().map(page).collect(),
+            read: VecDeque::new(),
+            read_bytes: 0,
+            emptied: Vec::new(),
+            reading: None,
+            archived: (0, 0),
+            keys: 0,
+        };
+        pages.keys = pages.pages.iter().map(|page| page.stored.keys.memory()).sum();
+        let count = |(len, bytes): (usize, usize), page: &Page| (len + page.left(), bytes + page.bytes_left());
+        pages.archived = pages.pages.iter().fold((0, 0), count);
+        pages
+    }
+
+    pub fn id(&self) -> StoreNumber {
+        self.id
+    }
+
+    /// How many messages are in the archive alone or were read.
+    pub fn len(&self) -> usize {
+        self.archived.0 + self.read.len()
+    }
+
+    /// Their bytes.
+    pub fn bytes(&self) -> usize {
+        self.archived.1 + self.read_bytes
+    }
+
+    /// The bytes of messages that were read.
+    pub fn read_bytes(&self) -> usize {
+        self.read_bytes
+    }
+
+    /// The memory of what is known of them, about, in bytes.
+    pub fn memory(&self) -> usize {
+        allocated_for::<Pages>(1)
+            + allocated_for::<Page>(self.pages.capacity())
+            + allocated_for::<OutgoingMessage>(self.read.capacity())
+            + self.keys
+    }
+
+    /// The places of the pages of which there are copies in memory: those are first, or last.
+    fn with_copies(&self) -> impl Iterator<Item = usize> {
+        let has_copies = |at: &usize| self.pages[*at].copies != Copies::None;
+        (0..self.pages.len()).take_while(has_copies).chain((0..self.pages.len()).rev().take_while(has_copies))
+    }
+
+    /// The page that has a copy of this message, by its place.
+    fn page_of(&self, key: Key) -> Option<usize> {
+        self.with_copies().find(|at| self.pages[*at].has_copy(key))
+    }
+
+    /// Whether messages of pages come next that are in the archive alone; `is_any_behind`: others are in memory behind all pages.
+    pub fn is_next_archived(&self, order: QueueType, is_any_behind: bool) -> bool {
+        match order {
+            QueueType::Fifo => {
+                self.read.is_empty() && self.pages.front().is_some_and(|page| page.copies == Copies::None)
+            }
+            QueueType::Lifo => !is_any_behind && self.read.is_empty() && !self.pages.is_empty(),
+        }
+    }
+
+    /// The page that is to be read next, by its first key. `is_any_behind`: messages are in memory behind all pages.
+    pub fn next_to_read(&self, order: QueueType, is_any_behind: bool) -> Option<Key> {
+        if self.reading.is_some() {
+            return None;
+        }
+        let page = match order {
+            QueueType::Fifo if self.read.len() < READ_AHEAD => {
+                self.pages.iter().find(|page| page.copies != Copies::Read).filter(|page| page.copies == Copies::None)
+            }
+            QueueType::Fifo => None,
+            QueueType::Lifo => self.pages.back().filter(|_| self.is_next_archived(order, is_any_behind)),
+        };
+        page.map(Page::first)
+    }
+
+    /// The page with this first key is being read, or is not any more.
+    pub fn set_reading(&mut self, first: Option<Key>) {
+        self.reading = first;
+    }
+
+    pub fn reading(&self) -> Option<Key> {
+        self.reading
+    }
+
+    /// A page was read. What is gone of it is left out; what it lacks is gone from now on. Says how many those were. `is_wanted`: they are to be sent;
+    /// otherwise they are not kept.
+    pub fn was_read(
+        &mut self,
+        first: Key,
+        messages: Vec<OutgoingMessage>,
+        (order, is_wanted): (QueueType, bool),
+    ) -> usize {
+        self.reading = None;
+        let at = match order {
+            QueueType::Fifo => self.pages.iter().take_while(|page| page.copies == Copies::Read).count(),
+            QueueType::Lifo => self.pages.len().wrapping_sub(1),
+        };
+        // Another one may be next by now.
+        let Some(page) = self.pages.get_mut(at).filter(|page| page.copies == Copies::None && page.first() == first)
+        else {
+            return 0;
+        };
+        let is_left = |keys: &[Key], key: Key| keys.binary_search_by_key(&key.get(), |one| one.get()).is_ok();
+        let mut keys: Vec<Key> = messages.iter().map(|message| message.key).collect();
+        keys.sort_unstable_by_key(|key| key.get());
+        let missing: Vec<Key> =
+            page.stored.keys.iter().filter(|key| !is_left(&keys, *key) && !is_left(&page.stored.gone, *key)).collect();
+        if !is_wanted && missing.is_empty() {
+            return 0;
+        }
+        self.archived.0 -= page.left();
+        self.archived.1 -= page.bytes_left();
+        page.stored.gone.extend(&missing);
+        page.stored.gone.sort_unstable_by_key(|key| key.get());
+        page.copies = Copies::Read;
+        page.keys = page.stored.keys.iter().collect();
+        for message in
+            messages.into_iter().filter(|one| !is_left(&page.stored.gone, one.key) && is_left(&page.keys, one.key))
+        {
+            self.read_bytes += message.size();
+            self.read.push_back(message);
+        }
+        if page.left() == 0 {
+            self.empty(at);
+        }
+        if !is_wanted {
+            self.unload();
+        }
+        missing.len()
+    }
+
+    /// What was read is not needed in memory any more: nothing is sent.
+    pub fn unload(&mut self) {
+        if self.read.is_empty() {
+            return;
+        }
+        let stays = std::mem::take(&mut self.read).into_iter().filter(|message| !self.has_copy(message.key)).collect();
+        self.read = stays;
+        self.read_bytes = self.read.iter().map(OutgoingMessage::size).sum();
+        for page in self.pages.iter_mut().filter(|page| page.copies == Copies::Read) {
+            (page.copies, page.keys) = (Copies::None, Box::default());
+            self.archived.0 += page.left();
+            self.archived.1 += page.bytes_left();
+        }
+    }
+
+    /// Takes out the next of those that were read.
+    pub fn take_read(&mut self, order: QueueType) -> Option<OutgoingMessage> {
+        let message = match order {
+            QueueType::Fifo => self.read.pop_front(),
+            QueueType::Lifo => self.read.pop_back(),
+        }?;
+        self.read_bytes -= message.size();
+        self.is_gone(message.key);
+        Some(message)
+    }
+
+    /// A message does not wait under this key any more.
+    pub fn is_gone(&mut self, key: Key) {
+        let Some(at) = self.page_of(key) else { return };
+        let gone = &mut self.pages[at].stored.gone;
+        match gone.binary_search_by_key(&key.get(), |one| one.get()) {
+            Ok(_) => return,
+            Err(place) => gone.insert(place, key),
+        }
+        if self.pages[at].left() == 0 {
+            self.empty(at);
+        }
+    }
+
+    fn empty(&mut self, at: usize) {
+        if let Some(page) = self.pages.remove(at) {
+            self.keys -= page.stored.keys.memory();
+            self.emptied.push(page.first());
+        }
+    }
+
+    /// Whether a message in memory is in a page, too.
+    pub fn has_copy(&self, key: Key) -> bool {
+        self.page_of(key).is_some()
+    }
+
+    /// Messages of the queue have become a page, with these keys, and that size; they stay where they are until it is [persisted](Self::persisted).
+    /// Gives its first key.
+    pub fn add(&mut self, mut keys: Vec<Key>, bytes: usize) -> Option<Key> {
+        keys.sort_unstable_by_key(|key| key.get());
+        let stored = StoredPage { keys: PageKeys::new(&keys)?, bytes, gone: Vec::new() };
+        let first = stored.keys.first();
+        self.keys += stored.keys.memory();
+        self.pages.push_back(Page { stored, copies: Copies::Queue, keys: keys.into() });
+        Some(first)
+    }
+
+    /// The keys of what is left of a page that was added and is persisted now, ascending; none if there is nothing left of it. They are to be taken
+    /// out of the queue.
+    pub fn persisted(&mut self, first: Key) -> Option<Vec<Key>> {
+        let mut in_queue = self.pages.iter_mut().rev().take_while(|page| page.copies == Copies::Queue);
+        let page = in_queue.find(|page| page.first() == first)?;
+        let is_gone = |key: &Key| page.stored.gone.binary_search_by_key(&key.get(), |one| one.get()).is_ok();
+        let left = page.keys.iter().copied().filter(|key| !is_gone(key)).collect();
+        (page.copies, page.keys) = (Copies::None, Box::default());
+        self.archived.0 += page.left();
+        self.archived.1 += page.bytes_left();
+        Some(left)
+    }
+
+    /// Whether messages of a page are still in the queue, since it is not known to be persisted, or one is being read.
+    pub fn is_any_under_way(&self) -> bool {
+        self.reading.is_some() || self.pages.back().is_some_and(|page| page.copies == Copies::Queue)
+    }
+
+    /// Pages of which nothing is left, by their first keys: they are to be deleted.
+    pub fn take_emptied(&mut self) -> Vec<Key> {
+        std::mem::take(&mut self.emptied)
+    }
+
+    /// What is gone of pages that are left, by page.
+    pub fn gone(&self) -> impl Iterator<Item = &[Key]> {
+        self.pages.iter().map(|page| &*page.stored.gone)
+    }
+
+    /// Messages that were read, and are in no page any more.
+    pub fn loose(&self) -> impl Iterator<Item = &OutgoingMessage> {
+        self.read.iter().filter(|message| !self.has_copy(message.key))
+    }
 }

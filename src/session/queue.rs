@@ -5,7 +5,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::waiting::{Look, Waiting, Walk};
-use super::{Key, SubscriptionIds};
+use super::{Key, StoreNumber, StoredPage, SubscriptionIds};
 use crate::client::DropReason;
 use crate::codec::QoS;
 use crate::config::{Limit, QueueType};
@@ -118,7 +118,7 @@ impl Queue {
     /// Whether messages are here that had come when this was the [`next_place`](Self::next_place). True for some that came later, if places
     /// between have become empty.
     pub fn has_any_before(&self, place: u64) -> bool {
-        !self.is_empty() && self.waiting.first_place() < place
+        self.waiting.is_any_archived() || !self.is_empty() && self.waiting.first_place() < place
     }
 
     /// The memory it takes, in bytes, with all messages.
@@ -185,29 +185,19 @@ impl Queue {
         self.waiting.push(delivery);
     }
 
-    /// The message that is to be sent next.
+    /// The message that is to be sent next; none either if that is in the archive.
     pub fn next(&self, order: QueueType) -> Option<&OutgoingMessage> {
-        match order {
-            QueueType::Fifo => self.waiting.first(),
-            QueueType::Lifo => self.waiting.last(),
-        }
+        self.waiting.next(order)
     }
 
     /// The message that is to be sent next has another key from here on.
     pub(super) fn renumber_next(&mut self, order: QueueType, key: Key) {
-        let next = match order {
-            QueueType::Fifo => self.waiting.first_mut(),
-            QueueType::Lifo => self.waiting.last_mut(),
-        };
-        next.into_iter().for_each(|next| next.key = key);
+        self.waiting.renumber_next(order, key);
     }
 
-    /// Takes out the message that is to be sent next.
+    /// Takes out the message that is to be sent next, unless it is in the archive.
     pub fn take(&mut self, order: QueueType) -> Option<OutgoingMessage> {
-        let delivery = match order {
-            QueueType::Fifo => self.waiting.pop_first(),
-            QueueType::Lifo => self.waiting.pop_last(),
-        }?;
+        let delivery = self.waiting.pop_next(order)?;
         self.taken += 1;
         Some(delivery)
     }
@@ -233,8 +223,30 @@ impl Queue {
     }
 
     /// Takes out the oldest message, which is not to be sent.
+    /// None either if it is in the archive.
     pub fn take_oldest(&mut self) -> Option<OutgoingMessage> {
-        self.waiting.pop_first()
+        self.waiting.pop_next(QueueType::Fifo)
+    }
+
+    /// What of it is in the archive, or is to be.
+    pub fn paged(&self) -> &Waiting {
+        &self.waiting
+    }
+
+    /// The same, to be changed.
+    pub fn paged_mut(&mut self) -> &mut Waiting {
+        &mut self.waiting
+    }
+
+    /// The number under which its pages are in the archive, if it ever had some.
+    pub fn pages_id(&self) -> Option<StoreNumber> {
+        self.waiting.pages_id()
+    }
+
+    /// Pages that were in the archive before the broker started, under this number. Has to be called as well if there are none any more, but that
+    /// number is known: it is that of all pages to come.
+    pub fn restore_pages(&mut self, id: StoreNumber, stored: Vec<StoredPage>) {
+        self.waiting.restore_pages(id, stored);
     }
 
     /// The first of the oldest messages for which `which` is true; only so many are looked at.

@@ -142,7 +142,7 @@ pub struct Persistence {
 impl Persistence {
     /// Nothing recorded by this boot yet, on shard `own` of `shards`.
     pub fn new(mut setup: PersistenceSetup, own: usize, shards: usize) -> Self {
-        let Beginning { displaced, undecided, last_decision, renews } = std::mem::take(&mut setup.beginning);
+        let Beginning { displaced, undecided, last_decision, renews, .. } = std::mem::take(&mut setup.beginning);
         let on_disk = OnDisk {
             durability: setup.durability,
             commits: Commits::default(),

@@ -85,6 +85,8 @@ fn write_session<E>(
             write(&Record::Received(number, Key::new(*key)))?;
         }
     }
+    // Pages stay as they are: what is gone from them has to be said again.
+    session.gone_from_pages().try_for_each(|key| write(&Record::Removed(number, key)))?;
     // Its keys go on where they were, though messages with the last ones have gone.
     match session.next_key.checked_sub(1).filter(|last| !session.messages().contains_key(last)) {
         Some(last) => write(&Record::Removed(number, Key::new(last))),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::delivery::Deliveries;
 use super::message::StoredMessage;
+use super::paged::Paged;
 use super::record::Record;
 use super::session_record::SessionRecord;
 use super::shared::Shared;
@@ -13,7 +14,7 @@ use super::wall_clock::WallClock;
 use crate::client::SubscriberId;
 use crate::message::Message;
 use crate::numbers::{Decision, DecisionNumber, StoreNumber};
-use crate::session::Key;
+use crate::session::{Key, StoredPage};
 use crate::sharding::{hash_of_topic, hasher, owner_of};
 use crate::topic::{Named, TopicFilter, TopicMap};
 
@@ -31,6 +32,10 @@ pub struct Image {
     /// Those of them that have not ended in the records.
     displaced: HashSet<StoreNumber, ahash::RandomState>,
     retained: BTreeMap<Arc<str>, TopicMap<OfTopic>>,
+    /// The pages in the archive.
+    paged: Paged,
+    /// Numbers of pages that nobody had before.
+    orphans: Vec<StoreNumber>,
     /// The last decision that is named.
     last_decision: DecisionNumber,
     /// The journal that is read.
@@ -56,9 +61,9 @@ impl Named for OfTopic {
 pub struct Counts {
     /// Sessions.
     pub sessions: usize,
-    /// Messages of sessions, those that only PUBCOMP is waited for among them.
+    /// Messages of sessions, those in pages and those that only PUBCOMP is waited for among them.
     pub messages: usize,
-    /// The size of these messages in bytes, shared or not.
+    /// The size of these messages in bytes, shared or not; of those in pages about.
     pub bytes: usize,
     /// Retained messages.
     pub retained: usize,
@@ -79,6 +84,8 @@ impl Image {
             sessions: HashMap::with_hasher(hasher.clone()),
             replaced: HashSet::with_hasher(hasher.clone()),
             displaced: HashSet::with_hasher(hasher.clone()),
+            paged: Paged::new(hasher.clone()),
+            orphans: Vec::new(),
             hasher,
             retained: BTreeMap::new(),
             last_decision: DecisionNumber::default(),
@@ -93,9 +100,18 @@ impl Image {
     pub fn of(mut contents: Contents, clock: WallClock, hasher: ahash::RandomState) -> Self {
         let mut image = Image::new(clock, hasher);
         image.records = contents.counts.records;
-        image.sessions.extend(contents.sessions.by_ref().map(|session| (session.number, session)));
+        for mut session in contents.sessions.by_ref() {
+            image.paged.take_back(&mut session);
+            image.sessions.insert(session.number, session);
+        }
         (image.retained, image.last_decision) = (contents.retained, contents.last_decision);
+        image.orphans = contents.orphans;
         image
+    }
+
+    /// The archive has this page under this number, of which nothing is known to be gone. All pages come before the first record.
+    pub fn page(&mut self, pages_id: StoreNumber, page: StoredPage) {
+        self.paged.add(pages_id, page);
     }
 
     /// What is taken in from here on is in this journal.
@@ -144,13 +160,18 @@ impl Image {
             }
             Record::Offline(number, offline) => self.change(number, |session| session.go_offline(offline)),
             Record::WillGone(number, decision) => self.decided(number, Some(decision), StoredSession::forget_will),
-            Record::Removed(number, key) => self.change(number, |session| drop(session.remove(key.get()))),
+            Record::Removed(number, key) => {
+                self.change(number, |session| drop(session.remove(key.get())));
+                self.is_gone(number, key);
+            }
             Record::PassedOn { session, key, decision } => {
                 self.decided(session, Some(decision), |session| drop(session.remove(key.get())));
+                self.is_gone(session, key);
             }
             Record::Received(number, key) => self.change(number, |session| session.receive(key.get())),
             Record::Renumbered { session, before, now } => {
-                self.change(session, |session| session.renumber(before.get(), now.get()))
+                self.change(session, |session| session.renumber(before.get(), now.get()));
+                self.is_gone(session, before);
             }
             Record::Launched(number, key) => self.change(number, |session| session.launch(key.get())),
             Record::Incoming { session, id, decision } => {
@@ -170,6 +191,15 @@ impl Image {
             None => self.passed_over += u64::from(!self.replaced.contains(&number)),
         }
         known.map(|session| &mut **session)
+    }
+
+    /// A message of a session does not wait under this key any more, be it here or in a page.
+    fn is_gone(&mut self, number: StoreNumber, key: Key) {
+        if !self.paged.is_empty()
+            && let Some(session) = self.sessions.get_mut(&number)
+        {
+            self.paged.note_gone(session, key.get());
+        }
     }
 
     fn change(&mut self, number: StoreNumber, change: impl FnOnce(&mut StoredSession)) {
@@ -243,6 +273,7 @@ impl Image {
         for (number, key) in &undecided {
             // No record says so: whose journal it is in does not matter.
             self.sessions.get_mut(number).map(|session| session.remove(key.get()));
+            self.is_gone(*number, *key);
         }
         undecided.sort_unstable_by_key(|(number, key)| (*number, key.get()));
         undecided
@@ -250,10 +281,13 @@ impl Image {
 
     /// What there is in the end. Messages that depend on a decision that was not made are not. Of two numbers for one subscriber id one counts: the one that is whole, not still arriving; then that of the later
     /// boot; then that whose client connected later; then that whose header was read later.
+    ///
+    /// What counts gets its pages. A message that waits and is in a page is there alone; of pages is gone what records say anything else of: that it
+    /// was sent, received, removed, passed on or renumbered.
     pub fn finish(mut self) -> Contents {
         let undecided = self.take_undecided();
-        let Image { mut sessions, mut displaced, retained, last_decision, is_scattered, records, passed_over, .. } =
-            self;
+        let Image { mut sessions, mut displaced, mut paged, retained, last_decision, is_scattered, .. } = self;
+        let Image { records, passed_over, .. } = self;
         let mut winners: HashMap<SubscriberId, StoreNumber, _> =
             HashMap::with_capacity_and_hasher(sessions.len(), self.hasher);
         for session in sessions.values() {
@@ -270,10 +304,15 @@ impl Image {
             is_winner
         });
         drop(winners);
+        let mut sessions: Vec<_> = sessions.into_values().collect();
+        sessions.sort_unstable_by_key(|session| session.number);
+        sessions.iter_mut().for_each(|session| paged.settle(session));
+        let in_pages = sessions.iter().map(|session| session.waiting_in_pages());
+        let in_pages = in_pages.fold((0, 0), |(messages, bytes), of| (messages + of.0, bytes + of.1));
         let counts = Counts {
             sessions: sessions.len(),
-            messages: sessions.values().map(|session| session.messages().len()).sum(),
-            bytes: sessions.values().map(|session| session.bytes()).sum(),
+            messages: in_pages.0 + sessions.iter().map(|session| session.messages().len()).sum::<usize>(),
+            bytes: in_pages.1 + sessions.iter().map(|session| session.bytes()).sum::<usize>(),
             retained: retained.values().map(TopicMap::len).sum(),
             retained_bytes: retained.values().flat_map(|of| of.from("")).map(|OfTopic(one, _)| one.size()).sum(),
             records,
@@ -281,10 +320,10 @@ impl Image {
         };
         let mut displaced: Vec<StoreNumber> = displaced.into_iter().collect();
         displaced.sort_unstable();
-        let mut sessions: Vec<_> = sessions.into_values().collect();
-        sessions.sort_unstable_by_key(|session| session.number);
+        let mut orphans = self.orphans;
+        orphans.extend(paged.into_left());
         let sessions = sessions.into_iter();
-        Contents { counts, displaced, undecided, last_decision, is_scattered, sessions, retained }
+        Contents { counts, displaced, undecided, orphans, last_decision, is_scattered, sessions, retained }
     }
 }
 
@@ -298,6 +337,7 @@ pub struct Contents {
     counts: Counts,
     displaced: Vec<StoreNumber>,
     undecided: Vec<(StoreNumber, Key)>,
+    orphans: Vec<StoreNumber>,
     last_decision: DecisionNumber,
     pub(super) is_scattered: bool,
     sessions: std::vec::IntoIter<Box<StoredSession>>,
@@ -332,6 +372,11 @@ impl Contents {
     /// before anything else is decided: otherwise they come back with the next decision of the same session.
     pub fn undecided(&self) -> &[(StoreNumber, Key)] {
         &self.undecided
+    }
+
+    /// Numbers under which the archive has pages that no session has, ascending. Who goes on with the store deletes them.
+    pub fn orphans(&self) -> &[StoreNumber] {
+        &self.orphans
     }
 
     /// Of all decisions that messages depend on, the last.

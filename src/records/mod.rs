@@ -73,6 +73,7 @@
 //! | 10 | will: 1 if it expires, else 0; delay, expiry if it does (number, ms); mountpoint (text); message head, message | none |
 //! | 11 | what the hooks keep with it | nothing |
 //! | 12 | up to which one its decisions were made (number) | none |
+//! | 13 | the place under which its pages are in the archive | its own |
 //! | 32 | kept: 0 or 1 | 1 |
 //! | 33, 55 | highest topic alias of the client, of the broker | 0 |
 //! | 34 | session expiry (ms) | for ever |
@@ -93,6 +94,18 @@
 //!
 //! Values from 32 on are numbers; 2⁶⁴ - 1 is for ever and unlimited there.
 //!
+//! # Pages
+//!
+//! What waits for a session may be in the archive, in *pages*: runs of messages in the order of the queue, each stored under a number of the session
+//! and the lowest key in it. That number is the one that the session had when its first page was written; it keeps it when it moves, and its header
+//! says so. A page does not change. [`PageBuilder`] makes one and its *summary*, [`read_page`] and [`read_summary`] read them.
+//!
+//! A page is a checksum, and messages, each with its length in front (number): as the body of a record of kind 6, with one delivery, to the number of the
+//! pages, which was not sent and came through no shared subscription; nothing that depends on a decision. A summary is a checksum, how many bytes the
+//! messages have in memory (number), and of each key but the lowest, in ascending order, how much greater it is than the one before (number). The
+//! checksum is a CRC-32C in four bytes, the lowest first, of the place (number of the pages, lowest key: eight bytes each, the lowest first)
+//! and all that follows it.
+//!
 //! # How they are read
 //!
 //! Every record says how something is, not what has changed: so a stretch that is read twice, with all that follows it, says nothing else. What names a
@@ -109,13 +122,20 @@
 //! A crash may leave two numbers of one subscriber id, since shards do not write at the same time. One counts: see [`Image::finish`]. The other one is
 //! [displaced](Contents::displaced), and has to be ended by who goes on: its records outlast those by which it is known that it does not count.
 //!
+//! An image has to know the summaries of all pages before the first record: [`Image::page`]. In the end each session that counts gets
+//! its [pages](StoredSession::pages). What waits, and is in a page, is in the page alone. What records say anything else of, be it sent, received,
+//! removed, passed on, or renumbered before, is gone from the page, though no record has the message. All other keys of pages wait. So what is sent
+//! out of a page is recorded in full, and of what is gone it has to be said until the page is deleted from the archive. Pages that no session gets
+//! are [orphans](Contents::orphans).
+//!
 //! # Bounds
 //!
 //! | what | bound |
 //! |---|---|
 //! | time of decoding | linear in the length of the body |
 //! | memory of decoding | a header of a session takes some hundred bytes; all else borrows |
-//! | memory of an image | what counts: each message once, however many sessions have it; a number for each session that moved; 4096 texts and 4096 filters of groups that may be repeated |
+//! | time, memory of decoding a page or a summary | in proportion to its length; sorting the keys |
+//! | memory of an image | what counts: each message once, however many sessions have it; a number for each session that moved; 4096 texts and 4096 filters of groups that may be repeated; of pages the summaries, and twice as many numbers as a session's pages have keys, at most |
 
 mod bytes;
 mod delivery;
@@ -124,6 +144,8 @@ mod image;
 mod message;
 mod offline;
 mod options;
+mod page;
+mod paged;
 mod reading;
 mod record;
 mod session_record;
@@ -139,8 +161,9 @@ pub use delivery::{Deliveries, Delivery, DeliveryBuffer, StoredIds};
 pub use image::{Contents, Counts, Image};
 pub use message::StoredMessage;
 pub use offline::Offline;
+pub use page::{BadPage, NewPage, PageBuilder, read_page, read_summary, summary};
 pub use record::{BadRecord, Encoded, Record};
 pub use session_record::{SessionRecord, StoredWill};
-pub use shares::{Beginning, Share};
+pub use shares::{Beginning, GonePage, Share};
 pub use stored_session::{StoredDelivery, StoredSession, StoredStage};
 pub use wall_clock::{WallClock, WallTime};

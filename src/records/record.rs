@@ -125,7 +125,7 @@ impl fmt::Display for BadRecord {
 impl std::error::Error for BadRecord {}
 
 /// The kinds of records.
-mod kind {
+pub(super) mod kind {
     pub const SESSION: u8 = 1;
     pub const OFFLINE: u8 = 2;
     pub const WILL_GONE: u8 = 3;
@@ -305,7 +305,8 @@ impl<'a> Record<'a> {
         })
     }
 
-    fn read(kind: u8, cursor: &mut Cursor<'a>) -> Result<Self, Wrong> {
+    /// The same, from all that is left.
+    pub(super) fn read(kind: u8, cursor: &mut Cursor<'a>) -> Result<Self, Wrong> {
         Ok(match kind {
             kind::SESSION => Record::Session(Box::new(SessionRecord::read(cursor)?)),
             kind::OFFLINE => Record::Offline(cursor.session()?, Offline::read(cursor)?),

@@ -49,6 +49,8 @@ pub struct SessionRecord<'a> {
     pub hook_state: Option<&'a [u8]>,
     /// Its decisions up to this one have been made.
     pub decided: DecisionNumber,
+    /// The number under which its pages are in the archive, if that is not its own.
+    pub pages_id: Option<StoreNumber>,
 }
 
 /// The will of a session as it is stored.
@@ -78,6 +80,7 @@ mod tag {
     pub const WILL: u8 = 10;
     pub const HOOK_STATE: u8 = 11;
     pub const DECIDED: u8 = 12;
+    pub const PAGES: u8 = 13;
 }
 
 impl<'a> SessionRecord<'a> {
@@ -100,6 +103,7 @@ impl<'a> SessionRecord<'a> {
             is_arriving: false,
             hook_state: None,
             decided: DecisionNumber::default(),
+            pages_id: None,
         }
     }
 
@@ -123,6 +127,7 @@ impl<'a> SessionRecord<'a> {
             settings: session.settings.clone(),
             will: session.will.as_ref().map(|will| StoredWill::of(will, clock)),
             offline,
+            pages_id: session.outbound.queue.pages_id().filter(|pages_id| *pages_id != number),
             ..SessionRecord::new(number, &client.subscriber.mountpoint, &client.subscriber.client_id)
         }
     }
@@ -157,6 +162,9 @@ impl<'a> SessionRecord<'a> {
         }
         if self.decided != DecisionNumber::default() {
             fields.put_number(tag::DECIDED, self.decided.get());
+        }
+        if let Some(pages_id) = self.pages_id {
+            fields.put_with(tag::PAGES, |out| put_place(pages_id, 0, out));
         }
         put_settings(&self.settings, &mut fields);
     }
@@ -196,6 +204,7 @@ impl<'a> SessionRecord<'a> {
             tag::WILL => self.will = Some(StoredWill::read(&mut value)?),
             tag::HOOK_STATE => self.hook_state = Some(value.take_rest()),
             tag::DECIDED => self.decided = DecisionNumber::from_u64(value.number()?),
+            tag::PAGES => self.pages_id = Some(value.session()?),
             _ => return Ok(()),
         }
         if value.is_empty() { Ok(()) } else { Err("a field of a session is too long") }

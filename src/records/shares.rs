@@ -3,7 +3,7 @@
 use super::image::Contents;
 use super::stored_session::StoredSession;
 use crate::numbers::{DecisionNumber, StoreNumber};
-use crate::session::Key;
+use crate::session::{Key, PageKeys};
 use crate::sharding::owner_of;
 
 /// What of a store a shard goes on with.
@@ -22,11 +22,26 @@ pub struct Beginning {
     pub displaced: Vec<StoreNumber>,
     /// Of the [undecided](Contents::undecided) messages, those of which it says that they are removed.
     pub undecided: Vec<(StoreNumber, Key)>,
+    /// Numbers of [orphans](Contents::orphans), all pages of which it has to delete once what it records at first is on disk.
+    pub orphans: Vec<StoreNumber>,
+    /// Pages of its sessions of which nothing is left: it has to delete them likewise.
+    pub gone_pages: Vec<GonePage>,
     /// The last decision there was.
     pub last_decision: DecisionNumber,
     /// Something is not, or not only, in the journal of the shard that it belongs to: each shard writes all that it has once, before clients come, and
     /// then nothing counts any more that was written by earlier boots.
     pub renews: bool,
+}
+
+/// A page in the archive of which nothing is left. As long as it is there, the records of the session have to say of each key that it is removed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GonePage {
+    /// The session.
+    pub session: StoreNumber,
+    /// The number under which the page is in the archive.
+    pub pages_id: StoreNumber,
+    /// Its keys; the first one is that of the page.
+    pub keys: PageKeys,
 }
 
 impl Contents {
@@ -39,12 +54,19 @@ impl Contents {
         for number in self.displaced() {
             shares[usize::from(number.shard()) % shards].beginning.displaced.push(*number);
         }
+        // Which shard does that does not matter: nobody else knows of them.
+        if let Some(first) = shares.first_mut() {
+            first.beginning.orphans = self.orphans().to_vec();
+        }
         let undecided = self.undecided().to_vec();
-        for session in self.sessions() {
+        for mut session in self.sessions() {
             let share = &mut shares[owner_of(&session.client.subscriber, shards, seed)];
             let from = undecided.partition_point(|(number, _)| *number < session.number);
             let own = undecided[from..].iter().take_while(|(number, _)| *number == session.number);
             share.beginning.undecided.extend(own);
+            let (number, pages_id) = (session.number, session.pages_id());
+            let gone_pages = std::mem::take(&mut session.gone_pages).into_iter();
+            share.beginning.gone_pages.extend(gone_pages.map(|keys| GonePage { session: number, pages_id, keys }));
             share.sessions.push(*session);
         }
         shares

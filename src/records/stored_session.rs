@@ -1,6 +1,6 @@
 //! A session as the records say it is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -14,8 +14,8 @@ use crate::codec::QoS;
 use crate::message::Message;
 use crate::numbers::{Decision, DecisionNumber};
 use crate::session::{
-    Inbound, Key, Outbound, OutgoingMessage, Restored, Session, SessionSettings, StoreNumber, SubscriptionIds,
-    Subscriptions, Will,
+    Inbound, Key, Outbound, OutgoingMessage, PageKeys, Restored, Session, SessionSettings, StoreNumber, StoredPage,
+    SubscriptionIds, Subscriptions, Will,
 };
 use crate::time::Time;
 use crate::topic::TopicFilter;
@@ -44,6 +44,14 @@ pub struct StoredSession {
     pub next_key: u64,
     /// Its decisions up to this one have been made.
     pub decided: DecisionNumber,
+    /// The number that its header has for its pages, if that is not its own: see [`pages_id`](Self::pages_id).
+    pub other_pages_id: Option<StoreNumber>,
+    /// The pages in which something waits, in the order of their first keys, with what is gone of each.
+    pub pages: Vec<StoredPage>,
+    /// The keys of pages of which all are gone. As long as such a page is in the archive, records have to say so; it is to be deleted.
+    pub gone_pages: Vec<PageKeys>,
+    /// While it is read: keys that may be in its pages, and do not wait there any more.
+    pub(super) gone: BTreeSet<u64>,
     messages: BTreeMap<u64, StoredDelivery>,
     bytes: usize,
     /// Whether it is on its way from another number, and not all of it was written.
@@ -140,6 +148,10 @@ impl StoredSession {
             launched_below: 0,
             next_key: 0,
             decided: record.decided,
+            other_pages_id: record.pages_id,
+            pages: Vec::new(),
+            gone_pages: Vec::new(),
+            gone: BTreeSet::new(),
             messages: BTreeMap::new(),
             bytes: 0,
             is_arriving: record.is_arriving,
@@ -154,7 +166,9 @@ impl StoredSession {
         let (inbound, messages) = (std::mem::take(&mut self.inbound), std::mem::take(&mut self.messages));
         let (launched_below, next_key, bytes) = (self.launched_below, self.next_key, self.bytes);
         let decided = self.decided.max(new.decided);
-        *self = StoredSession { subscriptions, inbound, messages, launched_below, next_key, bytes, decided, ..new };
+        let gone = std::mem::take(&mut self.gone);
+        *self =
+            StoredSession { subscriptions, inbound, messages, launched_below, next_key, bytes, decided, gone, ..new };
     }
 
     /// It has made a decision, if this is one, and with that all before.
@@ -223,12 +237,43 @@ impl StoredSession {
         }
     }
 
-    /// Its messages by key.
+    /// A page has the message with this key, which waits.
+    pub(super) fn leave_to_page(&mut self, key: u64) {
+        if let Some(left) = self.messages.remove(&key) {
+            self.bytes -= left.size();
+        }
+    }
+
+    /// The number under which its pages are in the archive.
+    pub fn pages_id(&self) -> StoreNumber {
+        self.other_pages_id.unwrap_or(self.number)
+    }
+
+    /// Whether it has pages, or had them under another number.
+    fn has_pages(&self) -> bool {
+        self.other_pages_id.is_some() || !self.pages.is_empty() || !self.gone_pages.is_empty()
+    }
+
+    /// How many messages wait in its pages, and their bytes, as if all of a page were of one size.
+    pub fn waiting_in_pages(&self) -> (usize, usize) {
+        self.pages.iter().fold((0, 0), |(messages, bytes), page| {
+            let (all, left) = (page.keys.len(), page.keys.len() - page.gone.len());
+            (messages + left, bytes + (page.bytes as u128 * left as u128 / all.max(1) as u128) as usize)
+        })
+    }
+
+    /// The keys that are gone from pages which are in the archive still. Who writes all of the session anew says of each that it is removed.
+    pub fn gone_from_pages(&self) -> impl Iterator<Item = Key> {
+        let of_pages = self.pages.iter().flat_map(|page| page.gone.iter().copied());
+        of_pages.chain(self.gone_pages.iter().flat_map(PageKeys::iter))
+    }
+
+    /// Its messages by key. What waits in pages is not among them.
     pub fn messages(&self) -> &BTreeMap<u64, StoredDelivery> {
         &self.messages
     }
 
-    /// The size of its messages and of their identifiers, in bytes, shared or not.
+    /// The size of these messages and of their identifiers, in bytes, shared or not.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
@@ -241,6 +286,7 @@ impl StoredSession {
     /// The record of its header, as if it never had another number.
     pub fn header(&self, clock: WallClock) -> SessionRecord<'_> {
         let StoredSession { client, settings, offline, will, hook_state, is_arriving, decided, .. } = self;
+        let pages_id = self.other_pages_id;
         SessionRecord {
             peer: client.peer,
             listener: &client.listener,
@@ -254,6 +300,7 @@ impl StoredSession {
             is_arriving: *is_arriving,
             hook_state: hook_state.as_deref(),
             decided: *decided,
+            pages_id,
             ..SessionRecord::new(self.number, &client.subscriber.mountpoint, &client.subscriber.client_id)
         }
     }
@@ -264,14 +311,20 @@ impl StoredSession {
     /// What it was offline for counts: it expires, and its will is due, when that was said. If its client was connected, both are
     /// [`Time::NEVER`], and it has to go offline now as any other does. Its [state of the hooks](Self::hook_state) is the caller's.
     pub fn into_session<S: Default>(self, slot: u16, instance: u64, clock: WallClock) -> Session<S> {
+        let pages_id = self.pages_id();
+        let (has_pages, pages) = (self.has_pages(), self.pages);
         let StoredSession { number, client, settings, will, offline, subscriptions, inbound, decided, .. } = self;
         let hasher = subscriptions.hasher().clone();
         let (launched_below, next_key) = (self.launched_below, self.next_key);
         let messages = self.messages.into_iter().map(|(key, delivery)| delivery.restored(key, launched_below));
         let when = |time: fn(&Offline) -> WallTime| offline.as_ref().map_or(Time::NEVER, |at| clock.to_time(time(at)));
         let new = Session::new(client, settings, slot, instance, (0, Time::ZERO), hasher);
+        let mut outbound = Outbound::restored(messages, next_key);
+        if has_pages {
+            outbound.queue.restore_pages(pages_id, pages);
+        }
         Session {
-            outbound: Outbound::restored(messages, next_key),
+            outbound,
             inbound,
             subscriptions,
             will,

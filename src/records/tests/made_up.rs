@@ -147,6 +147,7 @@ impl Pool {
             is_arriving: flag(random),
             hook_state: optional(random, |random| &*self.payloads[random.below(3)]),
             decided: DecisionNumber::from_u64(number(u64::MAX, random)),
+            pages_id: optional(random, store_number),
             ..record
         }
     }

@@ -3,6 +3,7 @@
 mod damage;
 mod folding;
 mod made_up;
+mod pages;
 mod restoring;
 mod round_trip;
 mod writer;

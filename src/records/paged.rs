@@ -1,0 +1,137 @@
+//! The pages that the archive has, while journals are read: what of them waits still is what journals say nothing else of.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use super::stored_session::{StoredSession, StoredStage};
+use crate::numbers::StoreNumber;
+use crate::session::{Key, StoredPage};
+
+/// All pages, by the numbers under which they are stored.
+pub(super) struct Paged {
+    of: HashMap<StoreNumber, Run, ahash::RandomState>,
+}
+
+/// The pages under one number.
+struct Run {
+    pages: Vec<StoredPage>,
+    /// How many keys they have.
+    keys: usize,
+    lowest: u64,
+    highest: u64,
+}
+
+/// So many numbers of messages that a session has no more are kept at least, before it is looked which of them are in pages.
+const FEW: usize = 64;
+
+impl Paged {
+    pub fn new(hasher: ahash::RandomState) -> Self {
+        Paged { of: HashMap::with_hasher(hasher) }
+    }
+
+    /// There is a page.
+    pub fn add(&mut self, pages_id: StoreNumber, page: StoredPage) {
+        let first = page.keys.first().get();
+        let run = self.of.entry(pages_id).or_insert(Run { pages: Vec::new(), keys: 0, lowest: first, highest: first });
+        run.keys += page.keys.len();
+        run.lowest = run.lowest.min(first);
+        run.highest = run.highest.max(last_key(&page));
+        run.pages.push(page);
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.of.is_empty()
+    }
+
+    /// A message of the session does not wait under this key any more, whether it is known or not.
+    pub fn note_gone(&self, session: &mut StoredSession, key: u64) {
+        let Some(run) = self.of.get(&session.pages_id()) else { return };
+        if (run.lowest..=run.highest).contains(&key) {
+            session.gone.insert(key);
+            // Most keys in between are in pages. So no more is kept than twice as many as there are, and a look costs little for each.
+            if session.gone.len() > 2 * run.keys + FEW {
+                session.gone = run.all_keys().filter(|key| session.gone.contains(key)).collect();
+            }
+        }
+    }
+
+    /// The session gets its pages: of each what does not wait any more. What waits in a page does not wait in memory, too.
+    pub fn settle(&mut self, session: &mut StoredSession) {
+        let gone = std::mem::take(&mut session.gone);
+        let Some(mut run) = self.of.remove(&session.pages_id()) else { return };
+        run.pages.sort_unstable_by_key(|page| page.keys.first().get());
+        session.next_key = session.next_key.max(run.highest + 1);
+        // No two pages have one key, unless something went wrong. Then the first one counts.
+        let mut seen = run.overlap().then(HashSet::new);
+        for mut page in run.pages {
+            let keys = page.keys.iter().map(Key::get);
+            let is_repeated = |key| seen.as_mut().is_some_and(|seen: &mut HashSet<u64>| !seen.insert(key));
+            page.gone = gone_of(session, keys, &gone, is_repeated);
+            match page.gone.len() == page.keys.len() {
+                true => session.gone_pages.push(page.keys),
+                false => session.pages.push(page),
+            }
+        }
+    }
+
+    /// The session goes on from what was read before: its pages are as they were, and what was gone of them is so still.
+    pub fn take_back(&mut self, session: &mut StoredSession) {
+        session.gone = session.gone_from_pages().map(Key::get).collect();
+        let pages_id = session.pages_id();
+        for page in std::mem::take(&mut session.pages) {
+            self.add(pages_id, StoredPage { gone: Vec::new(), ..page });
+        }
+        for keys in std::mem::take(&mut session.gone_pages) {
+            // Its size does not matter any more.
+            self.add(pages_id, StoredPage { keys, bytes: 0, gone: Vec::new() });
+        }
+    }
+
+    /// The numbers of pages that no session got, ascending.
+    pub fn into_left(self) -> Vec<StoreNumber> {
+        let mut left: Vec<StoreNumber> = self.of.into_keys().collect();
+        left.sort_unstable();
+        left
+    }
+}
+
+impl Run {
+    fn all_keys(&self) -> impl Iterator<Item = u64> {
+        self.pages.iter().flat_map(|page| page.keys.iter()).map(Key::get)
+    }
+
+    /// Whether some may have keys of others: they are in order.
+    fn overlap(&self) -> bool {
+        self.pages.windows(2).any(|pair| last_key(&pair[0]) >= pair[1].keys.first().get())
+    }
+}
+
+fn last_key(page: &StoredPage) -> u64 {
+    page.keys.iter().last().unwrap_or(page.keys.first()).get()
+}
+
+/// Which of the keys of a page do not wait there: journals say so, or know more of their messages than that they wait.
+fn gone_of(
+    session: &mut StoredSession,
+    keys: impl Iterator<Item = u64>,
+    gone: &BTreeSet<u64>,
+    mut is_repeated: impl FnMut(u64) -> bool,
+) -> Vec<Key> {
+    let mut waits = |key: u64| {
+        // Not short-circuited: each key has to be seen.
+        if is_repeated(key) | gone.contains(&key) {
+            return false;
+        }
+        match session.stage(key) {
+            None => true,
+            Some(StoredStage::Queued) => {
+                session.leave_to_page(key);
+                true
+            }
+            Some(StoredStage::Sent | StoredStage::Received) => false,
+        }
+    };
+    let mut all: Vec<Key> = keys.filter(|key| !waits(*key)).map(Key::new).collect();
+    all.shrink_to_fit();
+    all
+}

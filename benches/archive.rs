@@ -18,7 +18,7 @@ use std::process::{Command, ExitCode};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
-use moormq::archive::{Answer, Archive, ArchiveKey, Batch, GATHERED_BYTES, Limits, Read, Refused, Span};
+use moormq::archive::{Answer, Archive, ArchiveKey, Batch, GATHERED_BYTES, Limits, Orders, Read, Refused, Span};
 use moormq::journal::StoreId;
 use moormq::session::{Key, StoreNumber};
 use moormq::storage::archive::{ArchiveFile, ArchiveSettings, ArchiveThread};
@@ -187,9 +187,11 @@ fn reads(directory: &Path, megabytes: u64) {
     let archive = opened(directory, 32 << 20);
     let (sender, answers) = channel();
     let to_reader = sender.clone();
-    let (thread, mut doors) = ArchiveThread::start(
+    let limits = Limits::default();
+    let mut orders = [0, 1].map(|shard| Orders::new(shard, limits));
+    let (thread, door) = ArchiveThread::start(
         archive,
-        Limits::default(),
+        limits,
         vec![
             Box::new(move |answer| drop(sender.send((0, answer)))),
             Box::new(move |answer| drop(to_reader.send((1, answer)))),
@@ -211,15 +213,18 @@ fn reads(directory: &Path, megabytes: u64) {
             }
             batch
         });
-        match doors[0].write(batch) {
-            Ok(ticket) => batches.push_back((ticket, next)),
+        match orders[0].write(batch) {
+            Ok((ticket, order)) => {
+                door.give(order).expect("the thread lives");
+                batches.push_back((ticket, next));
+            }
             Err((Refused::Busy, batch)) => kept = Some(batch),
             Err((refused, _)) => panic!("{refused:?}"),
         }
         if asked.is_none() && persisted > 0 {
             let wanted = random.u64(..persisted);
             let key = ArchiveKey::Page(session((wanted % 10_000) as u32), Key::new(wanted));
-            doors[1].read(wanted, Read::of(key)).expect("one at a time");
+            door.give(orders[1].read(wanted, Read::of(key)).expect("one at a time")).expect("the thread lives");
             asked = Some(Instant::now());
         }
         let answer = match kept {
@@ -227,7 +232,7 @@ fn reads(directory: &Path, megabytes: u64) {
             None => answers.try_recv().ok(),
         };
         let Some((shard, answer)) = answer else { continue };
-        doors[shard].answered(&answer);
+        orders[shard].answered(&answer);
         match answer {
             Answer::Persisted(up_to) => {
                 let count = batches.partition_point(|(ticket, _)| *ticket <= up_to);

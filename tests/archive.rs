@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use moormq::archive::{
-    Answer, Archive, ArchiveError, ArchiveKey, Batch, Change, Found, Limits, MemoryArchive, Read, Refused, Span,
-    Ticket, Trouble,
+    Answer, Archive, ArchiveError, ArchiveKey, Batch, Change, Found, Limits, MemoryArchive, Orders, Read, Refused,
+    Span, Ticket, Trouble,
 };
 use moormq::journal::StoreId;
 use moormq::session::{Key, StoreNumber};
@@ -45,14 +45,32 @@ fn put(counter: u32, first: u64, bytes: usize) -> Batch {
 
 /// A shard: its door, and the answers that have come.
 struct Shard {
-    door: ArchiveDoor,
+    door: Door,
     answers: Receiver<Answer>,
+}
+
+/// What a shard has asked for, and the door to the thread.
+struct Door {
+    orders: Orders,
+    door: ArchiveDoor,
+}
+
+impl Door {
+    fn write(&mut self, batch: Batch) -> Result<Ticket, (Refused, Batch)> {
+        let (ticket, order) = self.orders.write(batch)?;
+        self.door.give(order).map(|()| ticket).map_err(|_| (Refused::Failed, Batch::new()))
+    }
+
+    fn read(&mut self, tag: u64, read: Read) -> Result<(), Refused> {
+        let order = self.orders.read(tag, read)?;
+        self.door.give(order).map_err(|_| Refused::Failed)
+    }
 }
 
 impl Shard {
     fn answer(&mut self) -> Answer {
         let answer = self.answers.recv_timeout(LONG).expect("an answer");
-        self.door.answered(&answer);
+        self.door.orders.answered(&answer);
         answer
     }
 
@@ -62,7 +80,7 @@ impl Shard {
 
     /// Waits until all that was written is persisted.
     fn finish(&mut self) {
-        while self.door.orders().oldest().is_some() {
+        while self.door.orders.oldest().is_some() {
             let answer = self.answer();
             assert!(matches!(answer, Answer::Persisted(_)), "{answer:?}");
         }
@@ -73,8 +91,9 @@ fn start<A: Archive + Send + 'static>(archive: A, shards: usize, limits: Limits)
     let (answers, receivers): (Vec<Sender<Answer>>, Vec<_>) = (0..shards).map(|_| channel()).unzip();
     let answers =
         answers.into_iter().map(|sender| Box::new(move |answer| drop(sender.send(answer))) as Box<_>).collect();
-    let (thread, doors) = ArchiveThread::start(archive, limits, answers).expect("there are threads");
-    (thread, doors.into_iter().zip(receivers).map(|(door, answers)| Shard { door, answers }).collect())
+    let (thread, door) = ArchiveThread::start(archive, limits, answers).expect("there are threads");
+    let doors = (0..).map(|shard| Door { orders: Orders::new(shard, limits), door: door.clone() });
+    (thread, doors.zip(receivers).map(|(door, answers)| Shard { door, answers }).collect())
 }
 
 /// An archive in memory that waits, when it is to change or to persist something, until that is let through.
@@ -228,7 +247,7 @@ fn a_stop_finishes_what_was_taken() {
         assert!(answers.iter().any(|answer| matches!(answer, Answer::Read { tag: 1, .. })));
         // Nobody is there any more.
         answers.push(Answer::Persisted(last));
-        answers.iter().for_each(|answer| shard.door.answered(answer));
+        answers.iter().for_each(|answer| shard.door.orders.answered(answer));
         assert_eq!(shard.door.write(put(9, 9, 9)).expect_err("it has ended").0, Refused::Failed);
     }
     let mut archive = ArchiveFile::open(&path, OWN, settings).expect("it is opened");
@@ -250,7 +269,7 @@ fn a_refusal_and_a_failure_come_to_those_whom_they_concern() {
     let from = shards[0].write(put(1, 1, 6000));
     let Answer::Refused { from: told, error } = shards[0].answer() else { panic!("there is no room") };
     assert_eq!((told, error.trouble), (from, Trouble::Full));
-    shards[0].door.orders().go_on();
+    shards[0].door.orders.go_on();
     shards[0].write(put(1, 1, 10));
     shards[0].finish();
     shards[0].write(put(1, 2, 10));

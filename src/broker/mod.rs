@@ -23,7 +23,8 @@ pub use operations::OperationError;
 pub use preflight::{Preflight, preflight};
 
 #[doc(inline)]
-pub use crate::control::socket::SocketError;
+pub use crate::archive;
+use crate::control::socket::SocketError;
 #[doc(inline)]
 pub use crate::net::probe::StartError as SystemError;
 
@@ -43,6 +44,7 @@ use crate::net::thread::ShardThread;
 use crate::net::worker::WorkerParts;
 use crate::shard::{MemoryGauge, Setup, Shard, TurnLimits};
 use crate::sharding::Quotas;
+use crate::storage::archive::{ArchiveDoor, ArchiveThread};
 use crate::storage::{JournalFiles, Prepared, StoreThread};
 
 use handle::Thread;
@@ -73,7 +75,7 @@ pub struct Broker {
     control: Option<ControlServer>,
     rebalancing: Option<Rebalancing>,
     /// It makes files for the shards, and ends after them.
-    storage: Option<StoreThread>,
+    storage: Option<StoreThreads>,
 }
 
 impl Broker {
@@ -213,11 +215,11 @@ impl<C: Chain + Clone> Builder<C> {
         let handle = Handle::new(inboxes, seed, &config);
         let (storage, mut parts, mut opening) = match store {
             None => (None, Vec::new(), None),
-            Some(store) => {
-                let (thread, files) = start_store(&store, &handle).map_err(StartError::Resources)?;
+            Some(mut store) => {
+                let (threads, files, door) = start_store(&mut store, &handle).map_err(StartError::Resources)?;
                 let (parts, opening, renewal) = store.into_parts();
-                let parts = parts.into_iter().zip(files).map(Some).collect();
-                (Some(thread), parts, Some((opening, renewal)))
+                let parts = parts.into_iter().zip(files).map(|(part, files)| Some((part, files, door.clone())));
+                (Some(threads), parts.collect(), Some((opening, renewal)))
             }
         };
         handles.iter().for_each(|late| late.set(handle.with_another_home()));
@@ -234,11 +236,12 @@ impl<C: Chain + Clone> Builder<C> {
             let make = move || {
                 let mut shard = Shard::new(setup, chain, clock.now());
                 shard.measure_by(HookClock(nanos), Some(MemoryGauge { resident, held: MemoryHeld::in_process, most }));
-                let journal = part.map(|(part, files)| {
+                let store = part.map(|(part, files, door)| {
                     part.restore(&mut shard, clock);
-                    files
+                    (files, door)
                 });
-                WorkerParts { shard, mesh, inbox: receiver, listeners, places, clock, journal, opening }
+                let (journal, archive) = store.map_or((None, None), |(files, door)| (Some(files), door));
+                WorkerParts { shard, mesh, inbox: receiver, listeners, places, clock, journal, archive, opening }
             };
             let thread = ShardThread::start(id, Some(layout.cpus[id]), layout.limits, make);
             threads.push(thread.map_err(StartError::Resources)?);
@@ -268,13 +271,28 @@ impl<C: Chain + Clone> Builder<C> {
     }
 }
 
-/// Starts the thread that makes files for the shards, and gives the files of each.
-fn start_store(store: &Store, handle: &Handle) -> io::Result<(StoreThread, Vec<JournalFiles>)> {
+/// The threads that work for the shards of a broker with a store. A drop stops them.
+struct StoreThreads {
+    _files: StoreThread,
+    _archive: Option<ArchiveThread>,
+}
+
+/// Starts the thread that makes files for the shards and that of the archive, and gives the files of each shard and the door to the archive.
+fn start_store(
+    store: &mut Store,
+    handle: &Handle,
+) -> io::Result<(StoreThreads, Vec<JournalFiles>, Option<ArchiveDoor>)> {
     let answers = handle.inboxes.iter().map(|inbox| {
         let inbox = inbox.clone();
         Box::new(move |prepared| inbox.post(Command::Prepared(prepared))) as Box<dyn Fn(Prepared) + Send>
     });
-    StoreThread::for_shards(&store.directory, store.sync, answers.collect())
+    let (files_thread, files) = StoreThread::for_shards(&store.directory, store.sync, answers.collect())?;
+    let answers = handle.inboxes.iter().map(|inbox| {
+        let inbox = inbox.clone();
+        Box::new(move |answer| inbox.post(Command::Archived(answer))) as Box<dyn Fn(archive::Answer) + Send>
+    });
+    let (archive, door) = store.start_archive(answers.collect())?.unzip();
+    Ok((StoreThreads { _files: files_thread, _archive: archive }, files, door))
 }
 
 /// A random number that nobody can guess. The standard library has one for its hash maps.

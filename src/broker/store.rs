@@ -2,11 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::layout::StartError;
+#[cfg(not(feature = "archive"))]
+use crate::archive::MemoryArchive;
+use crate::archive::{self, Archive, ArchiveKey, Found, Limits, Span};
 use crate::config::{Config, StorageConfig, StoredDurability};
 use crate::hooks::Chain;
 use crate::journal::{BLOCK, Journal, Recovered, Settings, Sync};
@@ -14,9 +18,12 @@ use crate::message::Message;
 use crate::net::clock::Clock;
 use crate::net::opening::Opening;
 use crate::persistence::{Durability, PersistenceSetup};
-use crate::records::{Counts, Image, Share, StoredSession, WallClock, WallTime};
+use crate::records::{Counts, Image, Share, StoredSession, WallClock, WallTime, read_summary};
 use crate::shard::Shard;
 use crate::sharding::hasher;
+use crate::storage::archive::{ArchiveDoor, ArchiveThread};
+#[cfg(feature = "archive")]
+use crate::storage::archive::{ArchiveFile, ArchiveSettings};
 use crate::storage::{JournalReading, StorageError, StoreDirectory};
 
 /// What a record may have beside the packet that it comes from: a session with its will, to whom a message goes.
@@ -35,6 +42,9 @@ pub(super) struct Store {
     /// By shard.
     parts: Vec<StorePart>,
     opening: Arc<Opening>,
+    /// The archive, before its thread is started, and how much of a shard may be under way to it.
+    archive: Option<OpenArchive>,
+    limits: Limits,
     /// If each shard writes anew what it has: the journals of shards that do not exist any more.
     vanished: Option<Vec<u32>>,
 }
@@ -60,6 +70,7 @@ pub(super) struct StorePart {
     durability: Durability,
     wall: WallClock,
     journal: Journal,
+    archive: Option<Limits>,
     share: Share,
     /// Of all shards: each takes those whose topics it owns.
     retained: Arc<[(Arc<str>, Message)]>,
@@ -83,6 +94,8 @@ impl Store {
         // Opening may have waited for a lock: both times are those of this moment.
         let wall = WallClock::new(clock.now(), WallTime::from_system(SystemTime::now()));
         let mut image = Image::new(wall, hasher(seed));
+        let archive = open_archive(&directory)?;
+        let archive = archive.map(|archive| read_summaries(archive, &mut image)).transpose()?;
         let recovered = read(&directory, shards, &mut image)?;
         let vanished: Vec<u32> = (shards as u32..recovered.len() as u32).collect();
         let mut contents = image.finish();
@@ -90,6 +103,7 @@ impl Store {
         let renews = !vanished.is_empty() || !contents.are_at_home(shards, seed);
         // A record has to fit into a commit: the largest packet, and to whom it goes.
         let frame_bytes = (largest_packet + BESIDE_PACKET).next_multiple_of(BLOCK).max(LEAST_FRAME);
+        let limits = Limits { bytes: Limits::default().bytes.max(4 * frame_bytes), ..Limits::default() };
         let (mut journals, mut floors) = (Vec::new(), BTreeMap::new());
         for (shard, recovered) in (0..shards as u32).zip(recovered) {
             let settings = Settings {
@@ -115,7 +129,8 @@ impl Store {
         let retained: Arc<[_]> = contents.into_retained().collect();
         let parts = journals.into_iter().zip(shares).map(|(journal, share)| {
             let retained = Arc::clone(&retained);
-            StorePart { boot, sync, durability, wall, journal, share, retained }
+            let archive = archive.is_some().then_some(limits);
+            StorePart { boot, sync, durability, wall, journal, archive, share, retained }
         });
         let parts = parts.collect();
         tracing::info!(
@@ -129,7 +144,15 @@ impl Store {
             "storage: read"
         );
         let vanished = renews.then_some(vanished);
-        Ok(Store { directory, sync, parts, opening: Arc::new(Opening::of(shards)), vanished })
+        Ok(Store { directory, sync, parts, opening: Arc::new(Opening::of(shards)), archive, limits, vanished })
+    }
+
+    /// Starts the thread of the archive, if there is one, for shards that take their answers so; and gives the door to it.
+    pub fn start_archive(
+        &mut self,
+        answers: Vec<Box<dyn Fn(archive::Answer) + Send>>,
+    ) -> io::Result<Option<(ArchiveThread, ArchiveDoor)>> {
+        self.archive.take().map(|archive| ArchiveThread::start(archive, self.limits, answers)).transpose()
     }
 
     /// Its parts, how its start goes, and what is to be done when all shards have written anew what belongs to them, if they do.
@@ -147,15 +170,56 @@ impl Store {
 impl StorePart {
     /// Gives a shard what was stored, and has it store from here on.
     pub fn restore<C: Chain>(self, shard: &mut Shard<C>, clock: Clock) {
-        let StorePart { boot, sync, durability, wall, journal, share, retained } = self;
+        let StorePart { boot, sync, durability, wall, journal, archive, share, retained } = self;
         let Share { sessions, beginning } = share;
         sessions.into_iter().for_each(|stored| shard.restore(stored, wall));
         for (mountpoint, message) in &*retained {
             shard.restore_retained(mountpoint, message);
         }
         let clock = Box::new(move || -> Duration { clock.exact() });
-        shard.persist(PersistenceSetup { journal, archive: None, boot, sync, durability, clock, wall, beginning });
+        shard.persist(PersistenceSetup { journal, archive, boot, sync, durability, clock, wall, beginning });
     }
+}
+
+#[cfg(feature = "archive")]
+type OpenArchive = ArchiveFile;
+#[cfg(not(feature = "archive"))]
+type OpenArchive = MemoryArchive;
+
+/// Opens the archive of a store, or makes it.
+#[cfg(feature = "archive")]
+fn open_archive(directory: &StoreDirectory) -> Result<Option<OpenArchive>, StartError> {
+    let archive = ArchiveFile::open(&directory.archive(), directory.facts().id, ArchiveSettings::default());
+    archive.map(Some).map_err(|error| StartError::Storage(StorageError::new(&directory.archive(), error.to_string())))
+}
+
+/// This program has none.
+#[cfg(not(feature = "archive"))]
+fn open_archive(directory: &StoreDirectory) -> Result<Option<OpenArchive>, StartError> {
+    match directory.archive().exists() {
+        true => {
+            let problem = "has an archive, which this program was built without: messages are in it. Use one with the feature `archive`";
+            Err(StartError::Storage(StorageError::new(directory.path(), problem)))
+        }
+        false => Ok(None),
+    }
+}
+
+/// What there is of pages is told before any journal is read.
+fn read_summaries(mut archive: OpenArchive, image: &mut Image) -> Result<OpenArchive, StartError> {
+    let each = &mut |(key, value): Found<'_>| {
+        if let ArchiveKey::Summary(id, first) = key {
+            let read = value.map_err(|error| error.to_string());
+            let read = read.and_then(|value| read_summary(id, first, value).map_err(|error| error.to_string()));
+            match read {
+                Ok(page) => image.page(id, page),
+                Err(problem) => tracing::error!("storage: a page of the archive is left out: {problem}"),
+            }
+        }
+        ControlFlow::Continue(())
+    };
+    archive.scan(&Span::sessions(), each).map_err(|error| StartError::Resources(io::Error::other(error)))?;
+    Ok(archive)
 }
 
 /// What each shard has is to be written anew beside what there is, in one journal of the length that is configured.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crossbeam::channel::Sender;
 
+use crate::archive;
 use crate::client::{SessionAction, SessionFound, SubscriberId};
 use crate::hooks::HookReport;
 use crate::message::Message;
@@ -61,6 +62,8 @@ pub enum Command {
     },
     /// A segment of the shard's journal was prepared, or could not be. [Posted](super::mesh::InboxSender::post): a journal prepares one at a time.
     Prepared(Prepared),
+    /// The thread of the archive has answered.
+    Archived(archive::Answer),
     /// The embedding program subscribes.
     Subscribe {
         /// The number of the subscription.

@@ -62,7 +62,7 @@ impl Requests {
                     self.ended_early.insert(subscription);
                 }
             }
-            Command::Stop | Command::Prepared(_) => {}
+            Command::Stop | Command::Prepared(_) | Command::Archived(_) => {}
         }
     }
 

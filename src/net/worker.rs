@@ -43,6 +43,7 @@ use crate::hooks::Chain;
 use crate::journal::Effect;
 use crate::memory::{Held, MemoryKind, allocated_for};
 use crate::shard::{AcceptedConnect, ArrivedConnection, Input, Output, Shard, ShardMessage, Transfer, TurnState};
+use crate::storage::archive::ArchiveDoor;
 use crate::storage::{Begun, JournalFiles};
 use crate::time::Time;
 
@@ -122,6 +123,8 @@ pub struct WorkerParts<C: Chain> {
     pub clock: Clock,
     /// The files of its journal, if it has one.
     pub journal: Option<JournalFiles>,
+    /// The door to the thread of the archive, if there is one.
+    pub archive: Option<ArchiveDoor>,
     /// If there is a store: what all shards wait for before clients may come.
     pub opening: Option<Arc<Opening>>,
 }
@@ -155,6 +158,7 @@ pub struct Worker<C: Chain> {
     migrating: HashMap<ConnectionId, OutgoingMigration<C::State>>,
     /// The files of the core's journal.
     journal: Option<JournalFiles>,
+    archive: Option<ArchiveDoor>,
     /// The start, which is not over.
     opening: Option<Start>,
     /// Connections of which the core wants what the kernel has now: it comes with the events of the next turn.
@@ -212,6 +216,7 @@ impl<C: Chain> Worker<C> {
             next_hook_look: parts.clock.now(),
             migrating: HashMap::new(),
             journal: parts.journal,
+            archive: parts.archive,
             opening: parts.opening.map(|opening| Start { opening, next: Step::Restored }),
             draining: Vec::new(),
             stopping: Stopping::No,
@@ -473,6 +478,7 @@ impl<C: Chain> Worker<C> {
                     self.shard.handle(Input::Journal(answer), self.now);
                 }
             }
+            Command::Archived(answer) => self.shard.handle(Input::Archive(answer), self.now),
             command => self.requests.hand_in(command, &mut self.shard, self.now),
         }
     }
@@ -520,7 +526,12 @@ impl<C: Chain> Worker<C> {
                 self.mesh.send(to, MeshMessage::Messages(messages, held), weight);
             }
             Output::Journal(effect) => self.begin(effect),
-            Output::Archive(_) => {}
+            Output::Archive(order) => {
+                // If its thread has died, the process ends.
+                if let Some(door) = &self.archive {
+                    let _ = door.give(order);
+                }
+            }
             Output::Stopped => {
                 if let Stopping::Until(deadline) = self.stopping {
                     self.stopping = Stopping::Flushing(deadline);

@@ -8,7 +8,7 @@ use crate::codec::{PacketId, QoS};
 use crate::message::{Message, Publication};
 use crate::numbers::{Decision, DecisionNumber};
 use crate::records::{Delivery, DeliveryBuffer, Offline, Record, SessionRecord, StoredMessage};
-use crate::session::{Key, OutgoingMessage, Session, StoreNumber, Subscription};
+use crate::session::{Key, OutgoingMessage, Session, StoreNumber, Subscription, packet_id};
 use crate::sharding::ShardSet;
 use crate::time::Time;
 use crate::topic::{TopicFilter, TopicName};
@@ -94,10 +94,11 @@ impl Persistence {
 
     /// A message was sent that was in a page under this key. The page is needed no more for it.
     pub fn record_launched_of_page(&mut self, number: StoreNumber, before: Key, delivery: &OutgoingMessage) {
+        // If only the first of two is on disk, it is there once nevertheless.
+        self.record_delivery(number, &OutgoingMessage { key: before, ..delivery.clone() }, true);
         if before != delivery.key {
-            self.record_removed(number, before);
+            self.write(&Record::Renumbered { session: number, before, now: delivery.key });
         }
-        self.record_delivery(number, delivery, true);
     }
 
     /// The same of one that waits, since it has got another key that is to be on disk first. `session`: as of
@@ -109,15 +110,16 @@ impl Persistence {
         delivery: &OutgoingMessage,
         session: (u32, u64),
     ) {
-        self.record_removed(number, before);
-        self.record_delivery(number, delivery, false);
+        self.record_launched_of_page(number, before, delivery);
         self.launches.push(self.recorded(), session, delivery.key, None);
     }
 
-    /// What is gone of the pages of a session, and what was read of them and has got another key: the archive does not know of it.
+    /// What is gone of the pages of a session, and what was read of them and has got another key: the archive does not know of it. What is in flight
+    /// has records of its own.
     pub fn record_gone<S>(&mut self, number: StoreNumber, session: &Session<S>) {
-        let paged = session.outbound.queue.paged();
-        paged.gone().flatten().for_each(|key| self.record_removed(number, *key));
+        let (outbound, paged) = (&session.outbound, session.outbound.queue.paged());
+        let is_in_flight = |key: Key| outbound.under(packet_id(key.get())).is_some_and(|entry| entry.key() == key);
+        paged.gone().flatten().filter(|key| !is_in_flight(**key)).for_each(|key| self.record_removed(number, *key));
         paged.loose().for_each(|delivery| self.record_delivery(number, delivery, false));
     }
 

@@ -3,9 +3,9 @@
 use std::io;
 use std::thread::JoinHandle;
 
-use crossbeam::channel::{Receiver, RecvError, Sender, TryRecvError, bounded, never, select};
+use crossbeam::channel::{Receiver, RecvError, Sender, TryRecvError, TrySendError, bounded, never, select};
 
-use crate::archive::{Answer, Archive, Batch, Desk, Limits, Order, Orders, Read, Refused, Ticket};
+use crate::archive::{Answer, Archive, Desk, Limits, Order, What};
 use crate::threads;
 
 /// What takes the answers of one shard, on the archive's thread. It must not wait.
@@ -23,15 +23,15 @@ enum Task {
 }
 
 /// The door of a shard to the archive's thread. Nothing here waits.
+#[derive(Clone)]
 pub struct ArchiveDoor {
-    orders: Orders,
     writes: Sender<Task>,
     reads: Sender<Order>,
 }
 
 impl ArchiveThread {
-    /// Starts the thread for an archive and as many shards as there are `answers`, by number; and gives their doors. Answers are called on that thread,
-    /// and must get to [`ArchiveDoor::answered`] on the shard's, in order.
+    /// Starts the thread for an archive and as many shards as there are `answers`, by number; and gives the door to it. Answers are called on that
+    /// thread, and must get to [`Orders::answered`](crate::archive::Orders::answered) on the shard's, in order.
     ///
     /// # Errors
     ///
@@ -40,7 +40,7 @@ impl ArchiveThread {
         archive: A,
         limits: Limits,
         answers: Vec<Answers>,
-    ) -> io::Result<(Self, Vec<ArchiveDoor>)> {
+    ) -> io::Result<(Self, ArchiveDoor)> {
         let shards = answers.len();
         // While a refusal is told, batches that it drops are still there, with as many that come after it.
         let (writes, written) = bounded(2 * limits.batches * shards + 1);
@@ -48,10 +48,8 @@ impl ArchiveThread {
         let desk = Desk::new(archive, shards);
         let work = move || Work { desk, answers, writes: written, reads: read, is_stopped: false }.run();
         let thread = threads::start("moormq-archive", work)?;
-        let door =
-            |shard| ArchiveDoor { orders: Orders::new(shard, limits), writes: writes.clone(), reads: reads.clone() };
-        let doors = (0..shards as u32).map(door).collect();
-        Ok((ArchiveThread { writes, thread: Some(thread) }, doors))
+        let door = ArchiveDoor { writes: writes.clone(), reads };
+        Ok((ArchiveThread { writes, thread: Some(thread) }, door))
     }
 
     /// Ends the thread, once all that it was asked for before is done, persisted and answered. Waits for that, and so for the disk. Nothing is done for
@@ -70,41 +68,23 @@ impl Drop for ArchiveThread {
 }
 
 impl ArchiveDoor {
-    /// Has a batch written: [`Answer::Persisted`] tells its ticket, or a later one.
+    /// Has something done that the shard's [`Orders`](crate::archive::Orders) have let through: reads go before what is to be written.
     ///
     /// # Errors
     ///
-    /// It cannot be now, and comes back.
-    pub fn write(&mut self, batch: Batch) -> Result<Ticket, (Refused, Batch)> {
-        if self.writes.is_full() {
-            return Err((Refused::Busy, batch));
+    /// The thread has ended: it comes back, and has no answer.
+    pub fn give(&self, order: Order) -> Result<(), Order> {
+        // There is room for all that the limits allow.
+        match order.what {
+            What::Read { .. } => self.reads.try_send(order).map_err(TrySendError::into_inner),
+            What::Write { .. } => match self.writes.try_send(Task::Write(order)) {
+                Ok(()) => Ok(()),
+                Err(TrySendError::Full(Task::Write(order)) | TrySendError::Disconnected(Task::Write(order))) => {
+                    Err(order)
+                }
+                Err(_) => unreachable!("it is what was given"),
+            },
         }
-        let (ticket, order) = self.orders.write(batch)?;
-        match self.writes.try_send(Task::Write(order)) {
-            Ok(()) => Ok(ticket),
-            // There is room for all that the limits allow, so the thread has ended. Nobody waits for what is given to it then.
-            Err(_) => Err((Refused::Failed, Batch::new())),
-        }
-    }
-
-    /// Has something read: [`Answer::Read`] has the `tag`. It goes before what is to be written.
-    ///
-    /// # Errors
-    ///
-    /// So much is under way that an answer has to come first; or the thread has ended.
-    pub fn read(&mut self, tag: u64, read: Read) -> Result<(), Refused> {
-        let order = self.orders.read(tag, read)?;
-        self.reads.try_send(order).map_err(|_| Refused::Failed)
-    }
-
-    /// What is under way, to be told of answers.
-    pub fn orders(&mut self) -> &mut Orders {
-        &mut self.orders
-    }
-
-    /// An answer has come.
-    pub fn answered(&mut self, answer: &Answer) {
-        self.orders.answered(answer);
     }
 }
 

@@ -28,7 +28,7 @@ pub use acks::acknowledge;
 pub use batch::Batch;
 pub use encoded::EncodedForms;
 pub use fan_out::{FULL, FanOut, FanOuts};
-pub use writer::PublishWriter;
+pub use writer::{PublishWriter, Sending};
 
 use crate::client::DropReason;
 use crate::codec::QoS;

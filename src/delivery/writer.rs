@@ -58,8 +58,10 @@ pub struct Sending {
     pub is_enough: bool,
     /// The keys of stored messages that had waited and were put in flight: what they were, and what they are now.
     pub launched: Vec<(Key, Key)>,
-    /// The key of a stored message of QoS 2 that cannot be sent under it, and the one that it has got.
-    pub renumbered: Option<(Key, Key)>,
+    /// The same of those that are in pages of the archive.
+    pub launched_of_pages: Vec<(Key, Key)>,
+    /// The key of a stored message of QoS 2 that cannot be sent under it, and the one that it has got; and whether it is in a page.
+    pub renumbered: Option<(Key, Key, bool)>,
     /// A message that will never be sent, and why.
     pub dropped: Option<(OutgoingMessage, DropReason)>,
 }
@@ -199,11 +201,12 @@ impl<C: Chain> PublishWriter<'_, C> {
         if !fits {
             return false;
         }
-        if next.qos == QoS::ExactlyOnce && !next.key.is_none() && session.stored.is_some() {
-            let key = next.key;
+        let (qos, key) = (next.qos, next.key);
+        let is_paged = session.outbound.queue.paged().has_copy(key);
+        if qos == QoS::ExactlyOnce && !key.is_none() && session.stored.is_some() {
             if session.outbound.next_sequence_for(key) != key.get() {
                 // That it gets another packet id is to be on disk, too, before the client sees it.
-                progress.renumbered = Some((key, session.outbound.renumber_next(order)));
+                progress.renumbered = Some((key, session.outbound.renumber_next(order), is_paged));
                 return false;
             }
         }
@@ -224,7 +227,8 @@ impl<C: Chain> PublishWriter<'_, C> {
                 let keep = || waiting.take().expect("a message is put in flight once");
                 let is_sent = self.put_in_flight(session, connection, &item, sequence, None, keep);
                 if is_sent && !key.is_none() {
-                    progress.launched.push((key, Key::new(sequence)));
+                    let launched = if is_paged { &mut progress.launched_of_pages } else { &mut progress.launched };
+                    launched.push((key, Key::new(sequence)));
                 }
                 is_sent
             }

@@ -349,6 +349,11 @@ impl Journal {
         self.segments.generation_of(mark.0)
     }
 
+    /// How many bytes all its segments have.
+    pub fn capacity(&self) -> usize {
+        self.segments.fullness().segments * self.settings.segment_bytes as usize
+    }
+
     /// How many segments wait for the archive, and how many are ready.
     pub fn fullness(&self) -> Fullness {
         self.segments.fullness()

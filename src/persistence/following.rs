@@ -1,9 +1,30 @@
 //! What is to be done for the journal, and what follows from its answers.
 
+use std::fmt;
 use std::time::Duration;
 
 use super::Persistence;
+use super::pages::Pages;
+use crate::archive::ArchiveError;
 use crate::journal::{self, Effect, Failure, Sync};
+
+/// Why nothing more is stored.
+#[derive(Clone, Copy, Debug)]
+pub enum StoreFailure<'a> {
+    /// The journal has failed.
+    Journal(&'a Failure),
+    /// The archive has.
+    Archive(&'a ArchiveError),
+}
+
+impl fmt::Display for StoreFailure<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StoreFailure::Journal(failure) => failure.fmt(f),
+            StoreFailure::Archive(error) => error.fmt(f),
+        }
+    }
+}
 
 impl Persistence {
     /// What is to be done for the journal now.
@@ -16,13 +37,15 @@ impl Persistence {
     }
 
     /// Why it takes nothing more, if it does not: what is to be stored is not known to be on disk from then on, so nobody can be told that it is.
-    pub fn failure(&self) -> Option<&Failure> {
-        self.setup.journal.failure()
+    pub fn failure(&self) -> Option<StoreFailure<'_>> {
+        let of_archive = || self.pages.as_ref()?.failure().map(StoreFailure::Archive);
+        self.setup.journal.failure().map(StoreFailure::Journal).or_else(of_archive)
     }
 
     /// When there is something to be done for it, at the latest; since the start of the broker.
     pub fn wake_up(&self) -> Option<Duration> {
-        self.setup.journal.wake_up()
+        let of_pages = self.pages.as_ref().and_then(Pages::wake_up);
+        self.setup.journal.wake_up().into_iter().chain(of_pages).min()
     }
 
     /// Something was done for it, or could not be.

@@ -37,6 +37,7 @@ mod launches;
 mod letters;
 mod moving;
 mod on_disk;
+mod pages;
 mod paging;
 mod recording;
 mod rewriting;
@@ -49,6 +50,8 @@ pub use adopting::Adoption;
 pub use answers::{Answer, Awaited};
 pub use commits::{Committed, Durability};
 pub use deferrals::Deferred;
+pub use following::StoreFailure;
+pub use pages::{PageNews, PageOf};
 pub use rewriting::{Cursor, SessionCursor};
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -63,6 +66,7 @@ use elsewhere::Elsewhere;
 use launches::Launches;
 use letters::Letters;
 use on_disk::OnDisk;
+use pages::Pages;
 use rewriting::{Renewal, Rewriting};
 
 use crate::archive::Limits;
@@ -123,6 +127,10 @@ pub struct Persistence {
     noted: Vec<DeliveryBuffer>,
     launches: Launches,
     rewriting: Rewriting,
+    /// What goes to the archive, if there is one.
+    pages: Option<Pages>,
+    /// So many bytes of short queues may still be written to the journal in this round.
+    tails_left: usize,
     /// Sessions whose clients were connected when the last broker died, and are not offline yet: what is written of them says so still.
     pub crashed: BTreeSet<StoreNumber>,
     /// Sessions whose next client has come while it is to be recorded that the will of the last one was published: their places in the table, and
@@ -142,7 +150,8 @@ pub struct Persistence {
 impl Persistence {
     /// Nothing recorded by this boot yet, on shard `own` of `shards`.
     pub fn new(mut setup: PersistenceSetup, own: usize, shards: usize) -> Self {
-        let Beginning { displaced, undecided, last_decision, renews, .. } = std::mem::take(&mut setup.beginning);
+        let beginning = std::mem::take(&mut setup.beginning);
+        let Beginning { displaced, undecided, orphans, gone_pages, last_decision, renews } = beginning;
         let on_disk = OnDisk {
             durability: setup.durability,
             commits: Commits::default(),
@@ -150,6 +159,11 @@ impl Persistence {
             decisions: Decisions::new(own, shards, last_decision),
             elsewhere: Elsewhere::default(),
         };
+        let mut pages = setup.archive.map(|limits| Pages::new(own, limits));
+        if let Some(pages) = &mut pages {
+            orphans.into_iter().for_each(|id| pages.delete_all(id));
+            gone_pages.iter().for_each(|page| pages.delete(page.pages_id, page.keys.first()));
+        }
         let mut persistence = Persistence {
             own,
             numbers: 0,
@@ -171,6 +185,8 @@ impl Persistence {
             noted: Vec::new(),
             launches: Launches::default(),
             rewriting: Rewriting::Idle,
+            pages,
+            tails_left: 0,
             makes_room: false,
             lost: 0,
             scratch: Vec::new(),
@@ -202,7 +218,7 @@ impl Persistence {
             return false;
         }
         let nothing_waits = self.behind.is_empty() && self.answers.is_empty() && self.deferrals.is_empty();
-        nothing_waits && self.setup.journal.is_settled()
+        nothing_waits && self.setup.journal.is_settled() && self.pages.as_ref().is_none_or(Pages::is_settled)
     }
 }
 

@@ -1,14 +1,115 @@
 //! Pages of queues, on their way to the archive and back.
 
 use super::Persistence;
-use crate::archive::{Answer, Order};
+use super::pages::{PageNews, PageOf};
+use crate::archive::{Answer, Order, PAGE_BYTES};
+use crate::numbers::DecisionNumber;
+use crate::records::{NewPage, PageBuilder, WallClock};
+use crate::session::{Key, Paging, Session, StoreNumber};
 
 impl Persistence {
     /// What the desk of the archive is to be given now.
     pub fn next_order(&mut self) -> Option<Order> {
-        None
+        let (records, on_disk, now) = (self.recorded(), self.on_disk.records(), (self.setup.clock)());
+        let pages = self.pages.as_mut()?;
+        pages.try_again(now);
+        pages.close(records, false);
+        pages.next_order(on_disk)
     }
 
     /// The desk has answered.
-    pub fn archive_answered(&mut self, _: Answer) {}
+    pub fn archive_answered(&mut self, answer: Answer) {
+        let now = (self.setup.clock)();
+        if let Some(pages) = &mut self.pages {
+            pages.answered(answer, now);
+        }
+        self.release_segments();
+    }
+
+    /// What has become of pages since.
+    pub fn next_page_news(&mut self) -> Option<PageNews> {
+        self.pages.as_mut()?.next_news()
+    }
+
+    /// The clock of what was stored.
+    pub fn wall(&self) -> WallClock {
+        self.setup.wall
+    }
+
+    /// The next messages of a session's queue become a page. False if there are none that can.
+    pub fn page_out<S>(&mut self, index: u32, session: &mut Session<S>, looks: usize) -> bool {
+        let (Some(number), Some(pages)) = (session.stored, &mut self.pages) else { return false };
+        let id = session.outbound.queue.pages_id().unwrap_or(number);
+        let (mut page, largest) = (PageBuilder::new(id, PAGE_BYTES), pages.largest());
+        let (decisions, wall) = (&self.on_disk.decisions, self.setup.wall);
+        let first = session.outbound.queue.paged_mut().page_out(id, looks, |message| {
+            // What depends on it counts nowhere after a crash, and comes again.
+            let is_decided = message.message.decision().is_none_or(|decision| decisions.is_made(decision.number));
+            match is_decided && message.size() <= largest && page.push(message, wall) {
+                true => Paging::Added,
+                false => Paging::Ends,
+            }
+        });
+        let (Some(first), Some(NewPage { value, summary, .. })) = (first, page.finish()) else { return false };
+        pages.put(id, PageOf { session: (index, session.instance), first }, summary, value);
+        let records = self.recorded();
+        if let Some(pages) = &mut self.pages {
+            pages.close(records, true);
+        }
+        true
+    }
+
+    /// Whether a session has come from another shard, and is not recorded here as a whole.
+    pub fn is_arriving(&self, number: StoreNumber) -> bool {
+        self.adoptions.of(number).1
+    }
+
+    /// Whether what waits of a queue, so many bytes, is to be in pages rather than in the journal once more.
+    pub fn is_paged_out(&mut self, bytes: usize) -> bool {
+        if self.pages.is_none() || bytes == 0 {
+            return false;
+        }
+        let is_long = bytes >= PAGED_FROM;
+        if !is_long && bytes <= self.tails_left {
+            self.tails_left -= bytes;
+            return false;
+        }
+        true
+    }
+
+    /// Pages of a session go of which nothing is left.
+    pub fn let_go_emptied<S>(&mut self, session: &mut Session<S>) {
+        if let (Some(id), Some(pages)) = (session.outbound.queue.pages_id(), &mut self.pages) {
+            session.outbound.queue.paged_mut().take_emptied().into_iter().for_each(|first| pages.delete(id, first));
+        }
+    }
+
+    /// The page of a session that comes next is read, if it is in the archive and is to be. Not of one that is arriving: nothing of it may be sent.
+    pub fn read_next_page<S>(&mut self, index: u32, session: &mut Session<S>, order: crate::config::QueueType) {
+        let Some(id) = session.outbound.queue.pages_id() else { return };
+        let is_arriving = session.stored.is_some_and(|number| self.is_arriving(number));
+        let Some(pages) = self.pages.as_mut().filter(|_| !is_arriving) else { return };
+        let paged = session.outbound.queue.paged_mut();
+        if let Some(first) = paged.next_to_read(order) {
+            paged.set_reading(Some(first));
+            pages.read(id, PageOf { session: (index, session.instance), first });
+        }
+    }
+
+    /// A session ends: its pages go when that is recorded; at once, if it is not stored any more.
+    pub fn pages_end<S>(&mut self, session: &Session<S>) {
+        let (Some(id), Some(pages)) = (session.outbound.queue.pages_id(), &mut self.pages) else { return };
+        match session.stored {
+            Some(number) => pages.ends(number, id),
+            None => pages.delete_all(id),
+        }
+    }
+
+    /// Messages of a session up to this key, which it has in pages and in its queue, may be sent when all that was recorded so far is on disk.
+    pub fn launch_up_to(&mut self, session: (u32, u64), key: Key) {
+        self.launches.push(self.recorded(), session, key, None::<DecisionNumber>);
+    }
 }
+
+/// Queues with fewer bytes than that are written to the journal again, as long as they are few.
+const PAGED_FROM: usize = 8 << 10;

@@ -92,6 +92,35 @@ impl Persistence {
         }
     }
 
+    /// A message was sent that was in a page under this key. The page is needed no more for it.
+    pub fn record_launched_of_page(&mut self, number: StoreNumber, before: Key, delivery: &OutgoingMessage) {
+        if before != delivery.key {
+            self.record_removed(number, before);
+        }
+        self.record_delivery(number, delivery, true);
+    }
+
+    /// The same of one that waits, since it has got another key that is to be on disk first. `session`: as of
+    /// [`record_renumbered`](Self::record_renumbered).
+    pub fn record_renumbered_of_page(
+        &mut self,
+        number: StoreNumber,
+        before: Key,
+        delivery: &OutgoingMessage,
+        session: (u32, u64),
+    ) {
+        self.record_removed(number, before);
+        self.record_delivery(number, delivery, false);
+        self.launches.push(self.recorded(), session, delivery.key, None);
+    }
+
+    /// What is gone of the pages of a session, and what was read of them and has got another key: the archive does not know of it.
+    pub fn record_gone<S>(&mut self, number: StoreNumber, session: &Session<S>) {
+        let paged = session.outbound.queue.paged();
+        paged.gone().flatten().for_each(|key| self.record_removed(number, *key));
+        paged.loose().for_each(|delivery| self.record_delivery(number, delivery, false));
+    }
+
     /// A client has a QoS 2 message: only the end of the handshake is needed.
     pub fn record_received(&mut self, session: StoreNumber, key: Key) {
         self.write(&Record::Received(session, key));

@@ -20,7 +20,8 @@ pub(super) enum Rewriting {
     },
     /// All was written; it is not on disk before so many records are. What went on to other shards is in the old segments alone until it is on disk
     /// there: so many things were deferred by then, and have to be recorded.
-    Committing { below: u64, records: u64, deferred: u64 },
+    /// And so many batches of pages, which were closed by then, have to be persisted.
+    Committing { below: u64, records: u64, deferred: u64, pages: u64 },
     /// Segments below this generation are given back, and so many had records still after that. There were so many records by then.
     Done { below: u64, live: usize, records: u64 },
 }
@@ -57,6 +58,8 @@ pub struct SessionCursor {
     pub filters: std::vec::IntoIter<TopicFilter>,
     /// The sequence from which on messages in flight are left.
     pub in_flight: u64,
+    /// Whether what waits is to be in pages of the archive.
+    pub is_paged_out: bool,
     /// How far its queue is.
     pub queue: Walk,
 }

@@ -4,6 +4,9 @@ use super::rewriting::{Cursor, Renewal, Rewriting};
 use super::{CROWDED, Persistence};
 use crate::journal::Class;
 
+/// This part of the journal, at most, is for short queues that are written again: the others are put into pages.
+const TAILS: usize = 8;
+
 impl Persistence {
     /// What is to be written again now, to make room; [`rewritten`](Self::rewritten) has to follow. None if there is enough, or the journal takes
     /// no more at present.
@@ -16,8 +19,12 @@ impl Persistence {
             self.setup.journal.grow();
             return None;
         }
+        if self.pages.as_ref().is_some_and(|pages| !pages.has_room()) {
+            return None;
+        }
         let next = match &mut self.rewriting {
             Rewriting::Idle | Rewriting::Done { .. } => {
+                self.tails_left = self.setup.journal.capacity() / TAILS;
                 self.rewriting = Rewriting::UnderWay { below: None, at: Cursor::End };
                 Some(Cursor::Session(0))
             }
@@ -52,11 +59,15 @@ impl Persistence {
     /// What was to be written again has been, up to here.
     pub fn rewritten(&mut self, up_to: Cursor) {
         self.makes_room = false;
-        let records = self.recorded();
+        let (records, deferred) = (self.recorded(), self.deferrals.count());
+        if let (Cursor::End, Some(pages)) = (&up_to, &mut self.pages) {
+            pages.close(records, false);
+        }
+        let pages = self.pages.as_ref().map_or(0, |pages| pages.progress().0);
         let Rewriting::UnderWay { below, at } = &mut self.rewriting else { return };
         match (up_to, *below) {
             (Cursor::End, Some(below)) => {
-                self.rewriting = Rewriting::Committing { below, records, deferred: self.deferrals.count() };
+                self.rewriting = Rewriting::Committing { below, records, deferred, pages };
             }
             // Nothing counts at all of what there was.
             (Cursor::End, None) => {
@@ -65,8 +76,7 @@ impl Persistence {
                     // All that there is was there at the start.
                     None => self.setup.journal.newest().map(|newest| newest + 1),
                 };
-                let (below, deferred) = (below.unwrap_or(0), self.deferrals.count());
-                self.rewriting = Rewriting::Committing { below, records, deferred };
+                self.rewriting = Rewriting::Committing { below: below.unwrap_or(0), records, deferred, pages };
             }
             (up_to, _) => *at = up_to,
         }
@@ -76,9 +86,10 @@ impl Persistence {
 
     /// Gives segments back that are not needed any more.
     pub(super) fn release_segments(&mut self) {
-        if let Rewriting::Committing { below, records, deferred } = self.rewriting
+        if let Rewriting::Committing { below, records, deferred, pages } = self.rewriting
             && self.on_disk.records() >= records
             && self.deferrals.are_done(deferred)
+            && self.pages.as_ref().is_none_or(|one| one.progress().1 >= pages)
         {
             if self.renewal != Renewal::None {
                 self.renewal = Renewal::Written;

@@ -76,6 +76,9 @@ impl Persistence {
             Deferred::Ended(session) => {
                 self.write(&Record::Ended(session));
                 self.adoptions.forget(session);
+                if let Some(pages) = &mut self.pages {
+                    pages.has_ended(session);
+                }
                 None
             }
         };

@@ -234,6 +234,11 @@ impl Outbound {
         key
     }
 
+    /// The last key that was given.
+    pub fn last_given(&self) -> Option<Key> {
+        self.next_sequence.checked_sub(1).map(Key::new)
+    }
+
     /// A message is stored that waits: its key.
     pub fn take_key(&mut self) -> Key {
         self.next_sequence += 1;

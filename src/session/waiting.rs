@@ -280,6 +280,13 @@ impl Waiting {
         }
     }
 
+    /// The same, of those that are stored and in no page: [`Look::Taken`] has one, which stays where it is.
+    pub fn look_outside_pages(&self, walk: &mut Walk) -> Look<&OutgoingMessage> {
+        let Some(at) = self.come_to(walk) else { return Look::End };
+        let is_outside = |message: &&OutgoingMessage| !message.key.is_none() && !self.has_copy(message.key);
+        self.places[at].as_ref().filter(is_outside).map_or(Look::Kept, Look::Taken)
+    }
+
     /// The next place of a walk.
     fn come_to(&self, walk: &mut Walk) -> Option<usize> {
         if walk.renumbered != self.renumbered {
@@ -401,6 +408,11 @@ impl Waiting {
     /// The page that is being read, by its first key.
     pub fn reading(&self) -> Option<Key> {
         self.pages.as_ref()?.reading()
+    }
+
+    /// The bytes of messages that are in memory where they came in.
+    pub fn bytes_in_memory(&self) -> usize {
+        self.bytes
     }
 
     /// What is gone of pages that are left, by page.

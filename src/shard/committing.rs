@@ -5,13 +5,14 @@ use std::time::Duration;
 use super::clients::Clients;
 use super::machine::Shard;
 use super::message::ShardMessage;
+use super::paging;
 use super::recording;
 use super::rewriting::rewrite_some;
 use crate::archive;
 use crate::connection::PauseReason;
 use crate::hooks::Chain;
 use crate::journal;
-use crate::persistence::{Persistence, PersistenceSetup};
+use crate::persistence::{Persistence, PersistenceSetup, StoreFailure};
 
 impl<C: Chain> Shard<C> {
     /// Has sessions and messages kept on disk from here on. Nobody is connected yet.
@@ -30,8 +31,8 @@ impl<C: Chain> Shard<C> {
     ///
     /// # Errors
     ///
-    /// The journal takes nothing more: this shard is of no use then, and is to end.
-    pub fn journal_wake_up(&self) -> Result<Option<Duration>, &journal::Failure> {
+    /// The journal takes nothing more, or the archive: this shard is of no use then, and is to end.
+    pub fn journal_wake_up(&self) -> Result<Option<Duration>, StoreFailure<'_>> {
         let Some(persistence) = &self.pubsub.clients.persistence else { return Ok(None) };
         persistence.failure().map_or_else(|| Ok(persistence.wake_up()), Err)
     }
@@ -48,9 +49,9 @@ pub(super) fn journal_answered<C: Chain>(shard: &mut Shard<C>, answer: journal::
 
 /// The desk of the archive has answered.
 pub(super) fn archive_answered<C: Chain>(shard: &mut Shard<C>, answer: archive::Answer) {
-    if let Some(persistence) = &mut shard.pubsub.clients.persistence {
-        persistence.archive_answered(answer);
-    }
+    paging::archive_answered(shard, answer);
+    serve_uncrowded(&mut shard.pubsub.clients);
+    rewrite_some(&mut shard.pubsub);
 }
 
 /// All that follows from an input has been done: what it has brought to the disk is told.

@@ -11,6 +11,7 @@ use super::leftovers;
 use super::memberships;
 use super::message::ShardMessage;
 use super::output::Output;
+use super::paging;
 use super::pubsub::PubSub;
 use super::recording;
 use super::remnants::{EndedSession, SessionEnd};
@@ -98,6 +99,7 @@ impl<C: Chain> PubSub<C> {
         }
         Replaying::of(self).set_online(index, false);
         leftovers::client_left(&mut self.clients, index);
+        paging::unload(&mut self.clients, index);
         let Some(session) = self.clients.sessions.get_mut(index) else { return };
         let suppress = self.clients.setup.config.session.suppress_will_on_takeover;
         let publishes_will =

@@ -11,6 +11,7 @@ use super::clients::Clients;
 use super::delivering::tell_dropped;
 use super::hooks;
 use super::offering::{self, Offered, is_much_passed_on};
+use super::paging;
 use super::pubsub::PubSub;
 use super::recording::{self, Passing};
 use super::remnants::{AwayQos0, AwayShared, EndedSession, Leftover, SessionEnd};
@@ -64,8 +65,10 @@ pub(super) fn leave<C: Chain>(pubsub: &mut PubSub<C>, mut ended: EndedSession<C:
     // It was the first of those that are left.
     let put_back = away.and_then(|away| away.put_back);
     ended.put_back = put_back.map(|message| Leftover { message, may_go: true, reason: DropReason::SessionEnded });
+    ended.session.outbound.queue.paged_mut().unload();
     let outbound = &ended.session.outbound;
     if !is_much(&pubsub.clients, outbound.queue.len() + outbound.in_flight())
+        && !outbound.queue.paged().is_any_archived()
         && see_to(pubsub, &mut ended, Until::NoRoom) == SeenTo::All
     {
         finish(pubsub, ended);
@@ -135,7 +138,8 @@ pub(super) fn would_hold_up<C: Chain>(clients: &Clients<C>, subscriber: &Subscri
         true => outbound.queue.qos0_len().max(AwayShared::len(outbound)).max(session.subscriptions.shared() as usize),
         false => (outbound.queue.len() + outbound.in_flight()).max(session.subscriptions.shared() as usize),
     };
-    is_much(clients, left) || waits_for_room(clients, session)
+    let is_any_archived = clean_start && outbound.queue.paged().is_any_archived();
+    is_much(clients, left) || is_any_archived || waits_for_room(clients, session)
 }
 
 /// Whether what a session has of shared subscriptions has perhaps to wait for room on the way to other members. Its will may come to that.
@@ -176,7 +180,11 @@ pub(super) fn end_some<C: Chain>(pubsub: &mut PubSub<C>) {
         && let Some(mut ended) = pubsub.clients.agenda.remnants.messages.pop_front()
     {
         match see_to(pubsub, &mut ended, until) {
-            SeenTo::All => finish_held(pubsub, ended),
+            SeenTo::All => {
+                if let Some(ended) = paging::wait_for_page(&mut pubsub.clients, ended) {
+                    finish_held(pubsub, ended);
+                }
+            }
             SeenTo::Some => pubsub.clients.agenda.remnants.messages.push_back(ended),
             SeenTo::NoRoom => pubsub.clients.agenda.remnants.without_room.0.push_back(ended),
         }
@@ -192,6 +200,8 @@ pub(super) fn finish_all<C: Chain>(pubsub: &mut PubSub<C>) {
     while let Some(away) = pubsub.clients.agenda.remnants.shared.pop_front() {
         go_on_giving(pubsub, away, Until::End);
     }
+    let remnants = &mut pubsub.clients.agenda.remnants;
+    remnants.messages.append(&mut remnants.waiting_for_page);
     while let Some(ended) = pubsub.clients.agenda.remnants.messages.pop_front() {
         finish_at_once(pubsub, ended);
     }

@@ -120,13 +120,14 @@ impl<C: Chain> Shard<C> {
                 .for_each(|id| clients.serve_later(id, PauseReason::Migration));
             return true;
         }
-        let stored = session.stored;
+        let (stored, is_paging) = (session.stored, session.outbound.queue.paged().is_any_under_way());
         let connection = session.connection.and_then(|id| clients.connections.get_mut(id));
         let is_busy = || {
             clients.agenda.is_stopping()
                 || subscribing.is_subscribing(index)
                 || clients.pending_hooks.is_busy(&session.client.subscriber)
                 || connection.as_ref().is_some_and(|connection| connection.is_pending() || connection.is_lost)
+                || is_paging
         };
         match OutgoingSessions::may_begin(session.migration.as_ref(), is_busy) {
             Begin::Done => return true,
@@ -192,6 +193,7 @@ impl<C: Chain> Shard<C> {
         let (slot, id) = (session.slot, connection.as_ref().map(|connection| connection.id));
         let (routed, received) = (routing.sequence(), routing.received_up_to());
         (session.outbound.replay_waits, session.outbound.stall_watch) = (false, None);
+        session.outbound.queue.paged_mut().unload();
         let mut transfer = Transfer::pack(clients.setup.id, token, session, connection, routed, received);
         transfer.replay_bytes = replay.as_ref().map_or(0, |replay| replay.size());
         transfer.replay = replay;

@@ -7,6 +7,7 @@ use crate::client::ConnectionId;
 use crate::codec::{Ack, AckKind, PacketId, Publish, QoS, ReasonCode};
 use crate::config::QueueType;
 use crate::connection::PauseReason;
+use crate::delivery::Sending;
 use crate::hooks::Chain;
 use crate::message::{Message, Publication};
 use crate::numbers::{Decision, DecisionNumber};
@@ -14,7 +15,9 @@ use crate::persistence::{Answer, Deferred, Persistence};
 use crate::publishing;
 use crate::records::Delivery;
 use crate::retained::Retention;
-use crate::session::{Key, OutgoingMessage, QueueLimits, Recipient, Session, StoreNumber, Subscription, Will};
+use crate::session::{
+    InFlight, Key, OutgoingMessage, QueueLimits, Recipient, Session, StoreNumber, Subscription, Will, packet_id,
+};
 use crate::sharding::ShardSet;
 use crate::topic::TopicFilter;
 
@@ -124,6 +127,10 @@ pub(super) fn record_client<C: Chain>(clients: &mut Clients<C>, index: u32) {
             let number = stored.unwrap_or_else(|| persistence.next_number());
             session.stored = Some(number);
             persistence.record_session(number, session, clients.agenda.now());
+            if stored.is_none() {
+                // What is gone of its pages was recorded under another number.
+                persistence.record_gone(number, session);
+            }
             persistence.client_came(number, (index, session.instance));
         }
         (false, Some(number)) => {
@@ -254,6 +261,9 @@ pub(super) fn token_to_pass_on<C: Chain>(clients: &mut Clients<C>, message: &Mes
 
 /// A session has ended, and what it left has gone.
 pub(super) fn record_ended<C: Chain>(pubsub: &mut PubSub<C>, session: &Session<C::State>) {
+    if let Some(persistence) = &mut pubsub.clients.persistence {
+        persistence.pages_end(session);
+    }
     if let Some(number) = session.stored {
         defer_behind_messages(pubsub, Deferred::Ended(number), None);
     }
@@ -405,19 +415,23 @@ pub(super) fn give_answer<C: Chain>(clients: &mut Clients<C>, id: ConnectionId, 
 
 /// Messages that had waited for a client were sent, and one cannot be under its key.
 #[cold]
-pub(super) fn record_launched<C: Chain>(
-    clients: &mut Clients<C>,
-    index: u32,
-    launched: &[(Key, Key)],
-    renumbered: Option<(Key, Key)>,
-) {
+pub(super) fn record_launched<C: Chain>(clients: &mut Clients<C>, index: u32, progress: &Sending) {
     let Some((persistence, session)) = clients.persistence.as_mut().zip(clients.sessions.get(index)) else { return };
-    if let Some(number) = session.stored {
-        let in_order = session.settings.queue.order == QueueType::Fifo;
-        persistence.record_launched(number, launched, in_order);
-        renumbered.into_iter().for_each(|keys| {
-            persistence.record_renumbered(number, keys, (index, session.instance));
-        });
+    let Some(number) = session.stored else { return };
+    let order = session.settings.queue.order;
+    for (before, now) in &progress.launched_of_pages {
+        let entry = session.outbound.under(packet_id(now.get()));
+        if let Some(delivery) = entry.and_then(InFlight::delivery) {
+            persistence.record_launched_of_page(number, *before, &delivery);
+        }
+    }
+    persistence.record_launched(number, &progress.launched, order == QueueType::Fifo);
+    if let Some((before, now, is_paged)) = progress.renumbered {
+        let waits = (index, session.instance);
+        match session.outbound.queue.next(order).filter(|_| is_paged) {
+            Some(delivery) => persistence.record_renumbered_of_page(number, before, delivery, waits),
+            None => persistence.record_renumbered(number, (before, now), waits),
+        }
     }
 }
 

@@ -35,6 +35,8 @@ pub(super) struct Remnants<S> {
     pub coming: VecDeque<Coming>,
     /// Messages that were buffered for sessions that did not come.
     pub abandoned: VecDeque<Abandoned>,
+    /// Ended sessions whose next messages are being read from the archive.
+    pub waiting_for_page: VecDeque<EndedSession<S>>,
     /// Of messages of ended sessions, of members that are away, and of sessions that did not come: those that wait for room on the way to
     /// other members.
     pub without_room: (VecDeque<EndedSession<S>>, VecDeque<AwayShared>, VecDeque<Abandoned>),
@@ -52,6 +54,7 @@ impl<S> Remnants<S> {
             shared: VecDeque::new(),
             coming: VecDeque::new(),
             abandoned: VecDeque::new(),
+            waiting_for_page: VecDeque::new(),
             without_room: Default::default(),
             kind: 0,
         }
@@ -71,7 +74,7 @@ impl<S> Remnants<S> {
         self.abandoned.append(abandoned);
     }
 
-    /// Whether nothing is left, but for what waits for room.
+    /// Whether nothing is left, but for what waits for room or for the archive.
     pub fn is_empty(&self) -> bool {
         self.memberships.is_empty()
             && self.subscriptions.is_empty()

@@ -7,10 +7,14 @@ use super::recording::is_stored;
 use super::turn;
 use crate::hooks::Chain;
 use crate::persistence::{Adoption, Cursor, SessionCursor};
-use crate::session::{Look, Session, Walk};
+use crate::session::{Look, Walk};
 
 /// So many sessions, messages or topics are looked at in one portion at most.
 const LOOKS: usize = 256;
+/// So many places of a queue are looked at for a page.
+const PLACES: usize = 4096;
+/// The work that a page is.
+const PAGE: u32 = 64;
 
 /// Writes a portion of what is stored again, if the journal needs that.
 pub(super) fn rewrite_some<C: Chain>(pubsub: &mut PubSub<C>) {
@@ -90,6 +94,12 @@ fn adopt_more<C: Chain>(clients: &mut Clients<C>) -> Option<bool> {
     let Some(adoption) = persistence.adopted(next) else { return Some(false) };
     if let Some(session) = sessions.get(index) {
         persistence.record_session(adoption.number, session, agenda.now());
+        if let Some(last) = session.outbound.last_given()
+            && session.outbound.queue.paged().is_any_archived()
+        {
+            // What is in pages is on disk, and waits for the session alone.
+            persistence.launch_up_to((index, session.instance), last);
+        }
     }
     persistence.is_adopted(&adoption);
     Some(true)
@@ -109,12 +119,17 @@ fn rewrite_session<C: Chain>(clients: &mut Clients<C>, index: u32) -> Cursor {
             persistence.record_incoming(number, id);
         }
     }
+    persistence.record_gone(number, session);
+    let waiting = session.outbound.queue.paged().bytes_in_memory();
+    // What has come from another shard is whole when the journal has it.
+    let is_paged_out = !persistence.is_arriving(number) && persistence.is_paged_out(waiting);
     let filters: Vec<_> = session.subscriptions.all().entries.into_iter().map(|(filter, _)| filter).collect();
     agenda.turn.did((filters.len() / LOOKS) as u32);
     Cursor::RestOf(Box::new(SessionCursor {
         session: (index, session.instance),
         filters: filters.into_iter(),
         in_flight: 0,
+        is_paged_out,
         queue: Walk::default(),
     }))
 }
@@ -123,7 +138,7 @@ fn rewrite_session<C: Chain>(clients: &mut Clients<C>, index: u32) -> Cursor {
 fn rewrite_rest<C: Chain>(clients: &mut Clients<C>, mut cursor: Box<SessionCursor>) -> Cursor {
     let (index, instance) = cursor.session;
     let next = Cursor::Session(index + 1);
-    let Clients { persistence: Some(persistence), sessions, .. } = clients else { return Cursor::End };
+    let Clients { persistence: Some(persistence), sessions, agenda, .. } = clients else { return Cursor::End };
     let Some(session) = sessions.get_mut(index).filter(|session| session.instance == instance) else { return next };
     let Some(number) = session.stored else { return next };
     if let Some(filter) = cursor.filters.next() {
@@ -141,15 +156,16 @@ fn rewrite_rest<C: Chain>(clients: &mut Clients<C>, mut cursor: Box<SessionCurso
         }
         return Cursor::RestOf(cursor);
     }
-    let Session { outbound, .. } = session;
-    let look = outbound.queue.look(&mut cursor.queue, |delivery| {
-        if !delivery.key.is_none() {
-            persistence.record_waiting(number, delivery, (index, instance));
-        }
-        false
-    });
-    match look {
-        Look::End => next,
-        Look::Kept | Look::Taken(_) => Cursor::RestOf(cursor),
+    if cursor.is_paged_out {
+        persistence.let_go_emptied(session);
+        agenda.turn.did(PAGE);
+        cursor.is_paged_out = persistence.page_out(index, session, PLACES);
+        return Cursor::RestOf(cursor);
     }
+    match session.outbound.queue.paged().look_outside_pages(&mut cursor.queue) {
+        Look::End => return next,
+        Look::Taken(delivery) => persistence.record_waiting(number, delivery, (index, instance)),
+        Look::Kept => {}
+    }
+    Cursor::RestOf(cursor)
 }

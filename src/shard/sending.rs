@@ -4,6 +4,7 @@
 use super::agenda::FollowUp;
 use super::clients::Clients;
 use super::delivering::queue_is_shorter;
+use super::paging;
 use super::recording;
 use super::turn::{self, Line};
 use crate::client::{ConnectionId, DropReason};
@@ -72,6 +73,7 @@ fn send<C: Chain>(clients: &mut Clients<C>, index: u32) {
     if is_shorter {
         queue_is_shorter(clients, index);
     }
+    paging::queue_moved(clients, index);
 }
 
 fn send_until_a_drop<C: Chain>(clients: &mut Clients<C>, index: u32) -> Option<(OutgoingMessage, DropReason)> {
@@ -91,8 +93,9 @@ fn send_until_a_drop<C: Chain>(clients: &mut Clients<C>, index: u32) -> Option<(
     if progress.is_enough {
         wait(clients, index);
     }
-    if !progress.launched.is_empty() || progress.renumbered.is_some() {
-        recording::record_launched(clients, index, &progress.launched, progress.renumbered);
+    let is_any_launched = !progress.launched.is_empty() || !progress.launched_of_pages.is_empty();
+    if is_any_launched || progress.renumbered.is_some() {
+        recording::record_launched(clients, index, &progress);
     }
     progress.dropped
 }

@@ -3,9 +3,11 @@
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io;
+use std::ops::ControlFlow;
 use std::rc::Rc;
 use std::time::Duration;
 
+use moormq::archive::{Archive, Desk, Found, MemoryArchive, Span};
 use moormq::config::Config;
 use moormq::hooks::Chain;
 use moormq::journal::{Answer, Effect, Reader, Settings, StoreId, Write};
@@ -32,6 +34,8 @@ pub struct Stores {
     clock: Rc<Cell<Duration>>,
     /// Whether writes wait for [`World::commit`].
     pub is_held: bool,
+    /// Whether what the archive is asked for waits, too.
+    pub is_archive_held: bool,
     /// Whether no segment can be prepared any more.
     pub is_full: bool,
     /// Writes that wait, by shard.
@@ -66,6 +70,7 @@ impl Default for Stores {
             wall: WallTime::from_millis(FIRST_START),
             clock: Rc::default(),
             is_held: false,
+            is_archive_held: false,
             is_full: false,
             waiting: Vec::new(),
             prepared: 0,
@@ -77,6 +82,28 @@ impl Stores {
     /// The time, for journals.
     pub fn set_time(&self, now: Time) {
         self.clock.set(now.since(Time::ZERO));
+    }
+
+    /// With an archive, which has nothing.
+    pub fn with_archive(mut self, shards: usize) -> Self {
+        self.store.archive = Some(Desk::new(MemoryArchive::new(), shards));
+        self
+    }
+
+    /// The desk of the archive.
+    pub fn desk(&mut self) -> &mut Desk<MemoryArchive> {
+        self.store.archive.as_mut().expect("there is an archive")
+    }
+
+    /// How many pages the archive has.
+    pub fn pages(&mut self) -> usize {
+        let mut pages = 0;
+        let count = &mut |_: Found<'_>| {
+            pages += 1;
+            ControlFlow::Continue(())
+        };
+        self.desk().archive().scan(&Span::all_pages(), count).expect("it can be read");
+        pages
     }
 
     fn disk(&mut self, shard: usize) -> &mut Disk {
@@ -129,7 +156,10 @@ impl Stores {
             }
         }
         self.wall = WallTime::from_millis(self.wall.as_millis() + now.as_millis() + down.as_millis() as u64);
-        (self.is_held, self.is_full) = (false, false);
+        (self.is_held, self.is_archive_held, self.is_full) = (false, false, false);
+        if let Some(desk) = &mut self.store.archive {
+            desk.archive().crash(0);
+        }
     }
 }
 
@@ -255,6 +285,17 @@ impl<C: Chain> World<C> {
             }
             Effect::Remove { file } | Effect::SetAside { file } => stores.disk(shard).remove(file),
         }
+    }
+
+    /// The archive does a step of what it was asked for. Whether there was one.
+    pub fn work_at_the_archive(&mut self) -> bool {
+        let Some(stores) = self.stores.as_mut().filter(|stores| !stores.is_archive_held) else { return false };
+        let (Some(desk), mut answers) = (&mut stores.store.archive, Vec::new()) else { return false };
+        let has_done = desk.step(&mut |shard, answer| answers.push((shard, answer)));
+        for (shard, answer) in answers {
+            self.handle(shard as usize, Input::Archive(answer));
+        }
+        has_done
     }
 
     /// How many records all disks have.

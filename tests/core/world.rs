@@ -321,6 +321,7 @@ impl<C: Chain> World<C> {
                 | self.poll_hooks()
                 | self.carry_messages()
                 | self.carry_transfer()
+                | self.work_at_the_archive()
             {}
             // Messages do not pile up between shards: who writes to one that is behind is not read from.
             if !self.read_on() {
@@ -507,7 +508,7 @@ impl<C: Chain> World<C> {
             Output::Subscribed { subscription } => self.subscribed.push(subscription),
             Output::Messages { to, messages } => self.messages[shard][to].extend(messages),
             Output::Journal(effect) => self.do_for_journal(shard, effect),
-            Output::Archive(_) => unreachable!("there is no archive"),
+            Output::Archive(order) => self.stores().desk().take(order),
             Output::Stopped => self.stopped += 1,
         }
     }

@@ -3,6 +3,7 @@
 mod crash;
 mod gone;
 mod homes;
+mod pages;
 mod room;
 mod shared;
 mod waiting;

@@ -1,0 +1,256 @@
+//! Changes of the archive that a shard wants, until they are persisted, and pages that it has read.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use crate::archive::{
+    Answer, ArchiveError, ArchiveKey, Batch, Change, Limits, Order, Orders, Read, ReadResult, Ticket,
+};
+use crate::session::{Key, StoreNumber};
+
+/// A batch is closed when it has so many bytes.
+const BATCH: usize = 256 << 10;
+/// After the archive had no room, it is tried again so much later.
+const TRIED_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// A page of a session: by the place of that in the table and its instance number, and the first key of the page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageOf {
+    /// The session.
+    pub session: (u32, u64),
+    /// The page.
+    pub first: Key,
+}
+
+/// What has become of pages.
+#[derive(Debug)]
+pub enum PageNews {
+    /// One was put into the archive, and is persisted.
+    Persisted(PageOf),
+    /// One was read, or cannot be.
+    Read(PageOf, ReadResult),
+}
+
+/// Changes that go to the archive together.
+#[derive(Debug, Default)]
+struct Changes {
+    batch: Batch,
+    /// Pages that are put with it.
+    pages: Vec<PageOf>,
+}
+
+/// They.
+#[derive(Debug)]
+pub(super) struct Pages {
+    limits: Limits,
+    orders: Orders,
+    /// Pages that are to be put, and behind them what is to be deleted: apart, since that goes on when there is no room.
+    gathered: Changes,
+    deletions: Batch,
+    /// They go to the archive when so many records are on disk: it is never to know more than the journals.
+    waiting: VecDeque<(u64, Changes)>,
+    waiting_bytes: usize,
+    under_way: VecDeque<(Ticket, Changes)>,
+    /// How many batches were closed, and how many of them are persisted.
+    closed: u64,
+    persisted: u64,
+    /// Reads by their tags.
+    reads: BTreeMap<u64, PageOf>,
+    last_tag: u64,
+    /// Those that wait for others to be answered.
+    to_read: VecDeque<(u64, Read)>,
+    orders_of_reads: VecDeque<Order>,
+    news: VecDeque<PageNews>,
+    /// When it is tried again to write, if there was no room.
+    again: Option<Duration>,
+    failure: Option<ArchiveError>,
+    /// Sessions that end, and under which numbers they have pages: these are deleted when that is recorded.
+    ending: BTreeMap<StoreNumber, StoreNumber>,
+}
+
+impl Pages {
+    pub fn new(shard: usize, limits: Limits) -> Self {
+        Pages {
+            limits,
+            orders: Orders::new(shard as u32, limits),
+            gathered: Changes::default(),
+            deletions: Batch::new(),
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
+            under_way: VecDeque::new(),
+            closed: 0,
+            persisted: 0,
+            reads: BTreeMap::new(),
+            last_tag: 0,
+            to_read: VecDeque::new(),
+            orders_of_reads: VecDeque::new(),
+            news: VecDeque::new(),
+            again: None,
+            failure: None,
+            ending: BTreeMap::new(),
+        }
+    }
+
+    /// Whether more pages may be put now.
+    pub fn has_room(&self) -> bool {
+        self.gathered.batch.bytes() + self.waiting_bytes + self.orders.bytes() < self.limits.bytes / 2
+    }
+
+    /// The largest message that a page may have, in bytes.
+    pub fn largest(&self) -> usize {
+        self.limits.bytes / 4
+    }
+
+    /// A page is put, and what is known of it beside it.
+    pub fn put(&mut self, id: StoreNumber, page: PageOf, summary: Vec<u8>, value: Vec<u8>) {
+        self.gathered.batch.put_page(id, page.first, summary, value);
+        self.gathered.pages.push(page);
+    }
+
+    /// A page is deleted.
+    pub fn delete(&mut self, id: StoreNumber, first: Key) {
+        self.deletions.delete_page(id, first);
+    }
+
+    /// All pages under a number are deleted.
+    pub fn delete_all(&mut self, id: StoreNumber) {
+        self.deletions.delete_session(id);
+    }
+
+    /// What was gathered has to wait until so many records are on disk. With `is_enough`, only if there is much of it.
+    pub fn close(&mut self, records: u64, is_enough: bool) {
+        if is_enough && self.gathered.batch.bytes() + self.deletions.bytes() < BATCH {
+            return;
+        }
+        let deletions = Changes { batch: std::mem::take(&mut self.deletions), pages: Vec::new() };
+        for changes in [std::mem::take(&mut self.gathered), deletions] {
+            if !changes.batch.is_empty() {
+                self.waiting_bytes += changes.batch.bytes();
+                self.waiting.push_back((records, changes));
+                self.closed += 1;
+            }
+        }
+    }
+
+    /// How many batches were closed, and how many of them are persisted.
+    pub fn progress(&self) -> (u64, u64) {
+        (self.closed, self.persisted)
+    }
+
+    /// Whether nothing is under way.
+    pub fn is_settled(&self) -> bool {
+        self.gathered.batch.is_empty() && self.deletions.is_empty() && self.closed == self.persisted
+    }
+
+    /// A page is to be read.
+    pub fn read(&mut self, id: StoreNumber, page: PageOf) {
+        self.last_tag += 1;
+        self.reads.insert(self.last_tag, page);
+        self.to_read.push_back((self.last_tag, Read::of(ArchiveKey::Page(id, page.first))));
+    }
+
+    /// What the desk is to be given now, if so many records are on disk.
+    pub fn next_order(&mut self, on_disk: u64) -> Option<Order> {
+        while let Some((tag, read)) = self.to_read.pop_front() {
+            match self.orders.read(tag, read.clone()) {
+                Ok(order) => self.orders_of_reads.push_back(order),
+                Err(_) => {
+                    self.to_read.push_front((tag, read));
+                    break;
+                }
+            }
+        }
+        if let Some(order) = self.orders_of_reads.pop_front() {
+            return Some(order);
+        }
+        if self.again.is_some() {
+            return None;
+        }
+        let (_, changes) = self.waiting.front().filter(|(records, _)| *records <= on_disk)?;
+        let (ticket, order) = self.orders.write(changes.batch.clone()).ok()?;
+        let (_, changes) = self.waiting.pop_front()?;
+        self.waiting_bytes -= changes.batch.bytes();
+        self.under_way.push_back((ticket, changes));
+        Some(order)
+    }
+
+    /// The desk has answered.
+    pub fn answered(&mut self, answer: Answer, now: Duration) {
+        self.orders.answered(&answer);
+        match answer {
+            Answer::Persisted(up_to) => {
+                let count = self.under_way.partition_point(|(ticket, _)| *ticket <= up_to);
+                for (_, changes) in self.under_way.drain(..count) {
+                    self.persisted += 1;
+                    self.news.extend(changes.pages.into_iter().map(PageNews::Persisted));
+                }
+            }
+            Answer::Refused { from, error } => {
+                tracing::warn!("storage: {error}; it is tried again");
+                let count = self.under_way.partition_point(|(ticket, _)| *ticket < from);
+                for (_, changes) in self.under_way.drain(count..).rev() {
+                    self.waiting_bytes += changes.batch.bytes();
+                    self.waiting.push_front((0, changes));
+                }
+                self.again = Some(now + TRIED_AGAIN_AFTER);
+            }
+            Answer::Failed(error) => {
+                tracing::error!("{error}: what is to be stored cannot be any more, so the broker ends");
+                self.failure = Some(error);
+            }
+            Answer::Read { tag, result } => {
+                self.news.extend(self.reads.remove(&tag).map(|page| PageNews::Read(page, result)));
+            }
+        }
+    }
+
+    /// What has become of pages since.
+    pub fn next_news(&mut self) -> Option<PageNews> {
+        self.news.pop_front()
+    }
+
+    /// When it is to be tried again to write.
+    pub fn wake_up(&self) -> Option<Duration> {
+        self.again
+    }
+
+    /// It is so late now.
+    pub fn try_again(&mut self, now: Duration) {
+        if self.again.is_some_and(|at| at <= now) {
+            self.again = None;
+            self.orders.go_on();
+            self.put_deletions_first();
+        }
+    }
+
+    /// What is deleted makes room for what is put, unless it was to be put before.
+    fn put_deletions_first(&mut self) {
+        let puts = self.waiting.iter().flat_map(|(_, changes)| changes.batch.changes());
+        let puts: BTreeSet<Box<[u8]>> =
+            puts.filter_map(|change| if let Change::Put(key, _) = change { Some(key.clone()) } else { None }).collect();
+        let is_free = |change: &Change| match change {
+            Change::Put(..) => false,
+            Change::Delete(key) => !puts.contains(key),
+            Change::DeleteAll(span) => span.is_empty() || puts.range::<[u8], _>(span.bounds()).next().is_none(),
+        };
+        let (first, then): (Vec<_>, Vec<_>) =
+            self.waiting.drain(..).partition(|(_, changes)| changes.batch.changes().iter().all(is_free));
+        self.waiting.extend(first.into_iter().chain(then));
+    }
+
+    pub fn failure(&self) -> Option<&ArchiveError> {
+        self.failure.as_ref()
+    }
+
+    /// A session ends that has pages under this number.
+    pub fn ends(&mut self, session: StoreNumber, id: StoreNumber) {
+        self.ending.insert(session, id);
+    }
+
+    /// That it has ended is recorded.
+    pub fn has_ended(&mut self, session: StoreNumber) {
+        if let Some(id) = self.ending.remove(&session) {
+            self.delete_all(id);
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! Queues of which parts are in the archive.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use moormq::client::DropReason;
+use moormq::codec::{AckKind::*, QoS};
+use moormq::config::{Config, QueueType};
+use moormq::hooks::{Chain, DroppedMessage, Hook, NoHooks, Notice};
+
+use super::{kept, last, passing};
+use crate::client::{Client, ConnectOptions, V5, id_owned_by};
+use crate::migrating::move_slot;
+use crate::received::Got;
+use crate::stores::{Last, Stores, with_stores};
+use crate::world::{World, config};
+
+/// The archive of a world.
+fn with_archive<C: Chain>(shards: usize, config: Config, chain: impl Fn() -> C) -> World<C> {
+    with_stores(World::new(shards, config, chain), Stores::default().with_archive(shards))
+}
+
+fn ordered(order: QueueType) -> Config {
+    config(|config| config.queue.queue_type = order)
+}
+
+/// The journals have 4 MiB for each shard: so many of these are three times as much.
+const MANY: usize = 600;
+
+fn text(number: usize) -> String {
+    format!("{number:08}{}", "x".repeat(20_000))
+}
+
+fn number(text: &str) -> usize {
+    text[..8].parse().expect("a number")
+}
+
+/// A kept session of the last shard, whose client is away, with many messages in its queue: all acknowledged.
+fn filled(world: &mut World<impl Chain>, qos: QoS, many: usize) {
+    let shard = last(world);
+    let mut absent = kept(world, shard, "absent");
+    absent.subscribed(world, "t", QoS::ExactlyOnce);
+    world.hang_up(absent.socket);
+    let mut publisher = passing(world);
+    for number in 0..many {
+        publisher.publish(world, "t", &text(number), qos, 1);
+        assert_eq!(publisher.received(world).len(), 1, "{number}: nobody waits for ever");
+        if qos == QoS::ExactlyOnce {
+            publisher.ack(world, Pubrel, 1);
+            assert_eq!(publisher.received(world).len(), 1);
+        }
+    }
+    world.hang_up(publisher.socket);
+}
+
+fn in_order(order: QueueType, many: usize) -> Vec<usize> {
+    let numbers = 0..many;
+    if order == QueueType::Lifo { numbers.rev().collect() } else { numbers.collect() }
+}
+
+/// More waits than the journals have room for.
+#[test]
+fn a_queue_that_is_longer_than_the_journals_comes_in_order() {
+    for order in [QueueType::Fifo, QueueType::Lifo] {
+        for shards in [1, 2, 4] {
+            for (qos, dies) in [(QoS::AtLeastOnce, false), (QoS::ExactlyOnce, false), (QoS::ExactlyOnce, true)] {
+                let mut world = with_archive(shards, ordered(order), || NoHooks);
+                filled(&mut world, qos, MANY);
+                assert!(world.stores().pages() > MANY / 2, "{}", world.stores().pages());
+                if dies {
+                    world = world.restarted((Last::Lost, Duration::ZERO), shards, ordered(order), || NoHooks);
+                }
+                let mut absent = kept(&mut world, shards - 1, "absent");
+                let got: Vec<_> = absent.drained(&mut world).iter().map(|text| number(text)).collect();
+                assert_eq!(got, in_order(order, MANY), "{order:?}, {shards} shards, {qos:?}");
+                world.hang_up(absent.socket);
+                assert_eq!(world.stores().pages(), 0, "what was taken is deleted");
+            }
+        }
+    }
+}
+
+/// The broker dies again and again, wherever it is, while a client takes what waits and others add to it: nothing acknowledged is lost, none of QoS 2
+/// comes twice, and the order is kept.
+#[test]
+fn nothing_is_lost_and_nothing_comes_twice_wherever_the_broker_dies() {
+    for (order, shards) in [(QueueType::Fifo, 1), (QueueType::Fifo, 2), (QueueType::Lifo, 2), (QueueType::Fifo, 4)] {
+        let mut world = with_archive(shards, ordered(order), || NoHooks);
+        filled(&mut world, QoS::ExactlyOnce, MANY);
+        let (mut got, mut next, mut taken_by) = (BTreeSet::new(), MANY, 0);
+        for round in 0_usize.. {
+            let most = round * 7 % 60 + 1;
+            // What is asked of the archive waits in some of the rounds, or amid them.
+            world.stores().is_archive_held = round % 3 == 1;
+            let mut absent = kept(&mut world, shards - 1, "absent");
+            let before = got.len();
+            let mut last_of_round = None;
+            'taking: loop {
+                let received = absent.received(&mut world);
+                if received.is_empty() {
+                    break;
+                }
+                for one in received {
+                    let publish = match one {
+                        Got::Publish(publish) => publish,
+                        Got::Ack(Pubrel, id, _) => {
+                            absent.ack(&mut world, Pubcomp, id);
+                            continue;
+                        }
+                        other => panic!("{other:?}"),
+                    };
+                    let (number, id) = (number(publish.text()), publish.id.expect("QoS 2"));
+                    assert!(got.insert(number), "{order:?}, {shards} shards, round {round}: {number} comes twice");
+                    if order == QueueType::Fifo {
+                        assert!(last_of_round.is_none_or(|last| last < number), "{last_of_round:?} before {number}");
+                    }
+                    last_of_round = Some(number);
+                    absent.ack(&mut world, Pubrec, id);
+                    if got.len() - before >= most {
+                        break 'taking;
+                    }
+                }
+            }
+            taken_by = if got.len() > before { 0 } else { taken_by + 1 };
+            if got.len() == next && round > 10 || taken_by > 5 {
+                break;
+            }
+            if round % 4 == 0 {
+                let mut publisher = passing(&mut world);
+                for _ in 0..30 {
+                    publisher.publish(&mut world, "t", &text(next), QoS::ExactlyOnce, 1);
+                    if publisher.received(&mut world).is_empty() {
+                        break;
+                    }
+                    publisher.ack(&mut world, Pubrel, 1);
+                    next += 1;
+                }
+            }
+            let ending = [Last::Lost, Last::Written, Last::Torn][round % 3];
+            world = world.restarted((ending, Duration::ZERO), shards, ordered(order), || NoHooks);
+        }
+        let missing: Vec<_> = (0..next).filter(|number| !got.contains(number)).collect();
+        assert!(missing.is_empty(), "{order:?}, {shards} shards: {missing:?} of {next}");
+    }
+}
+
+/// Hooks are told of each message that a session leaves, wherever that is.
+#[derive(Clone, Default)]
+struct Dropped(Arc<Mutex<Vec<usize>>>);
+
+impl Hook for Dropped {
+    type State = ();
+
+    fn on_message_drop(&mut self, _: &mut Notice<'_, ()>, message: &DroppedMessage<'_>, reason: DropReason) {
+        assert_eq!(reason, DropReason::SessionEnded);
+        self.0.lock().expect("nobody panicked").push(number(std::str::from_utf8(message.payload).expect("text")));
+    }
+}
+
+#[test]
+fn who_ends_leaves_what_is_in_the_archive_too() {
+    for shards in [1, 2, 4] {
+        let told = Dropped::default();
+        let mut world = with_archive(shards, config(|_| ()), || NoHooks.hook(told.clone()));
+        filled(&mut world, QoS::AtLeastOnce, MANY);
+        assert!(world.stores().pages() > MANY / 2);
+        let (client, present) = Client::connect(&mut world, shards - 1, "absent", ConnectOptions::clean(V5));
+        assert!(!present);
+        world.settle();
+        assert_eq!(*told.0.lock().expect("nobody panicked"), in_order(QueueType::Fifo, MANY), "{shards} shards");
+        world.hang_up(client.socket);
+        assert_eq!(world.stores().pages(), 0, "{shards} shards");
+    }
+}
+
+/// A session that moves takes its pages along, and a crash then is none of its business.
+#[test]
+fn a_session_moves_with_its_pages() {
+    for order in [QueueType::Fifo, QueueType::Lifo] {
+        for dies in [false, true] {
+            let mut world = with_archive(2, ordered(order), || NoHooks);
+            let id = id_owned_by(&world, 1, "mover");
+            let (mut absent, _) = Client::connect(&mut world, 1, &id, ConnectOptions::kept(V5));
+            absent.subscribed(&mut world, "t", QoS::ExactlyOnce);
+            world.hang_up(absent.socket);
+            let mut publisher = passing(&mut world);
+            let publish = |world: &mut World<NoHooks>, publisher: &mut Client, numbers: std::ops::Range<usize>| {
+                for number in numbers {
+                    publisher.publish(world, "t", &text(number), QoS::ExactlyOnce, 1);
+                    publisher.ack(world, Pubrel, 1);
+                    assert_eq!(publisher.received(world).len(), 2, "{number}");
+                }
+            };
+            publish(&mut world, &mut publisher, 0..300);
+            for (at, to) in [0, 1, 0].into_iter().enumerate() {
+                move_slot(&mut world, &id, to);
+                world.settle();
+                publish(&mut world, &mut publisher, 300 + at..301 + at);
+            }
+            let mut expected: Vec<_> = (0..303).collect();
+            if dies {
+                world = world.restarted((Last::Lost, Duration::ZERO), 2, ordered(order), || NoHooks);
+            }
+            let (mut absent, present) = Client::connect(&mut world, 0, &id, ConnectOptions::kept(V5));
+            assert!(present);
+            let got: Vec<_> = absent.drained(&mut world).iter().map(|text| number(text)).collect();
+            if order == QueueType::Lifo {
+                expected.reverse();
+            }
+            assert_eq!(got, expected, "{order:?}, dies: {dies}");
+            world.hang_up(absent.socket);
+            assert_eq!(world.stores().pages(), 0);
+        }
+    }
+}
+
+/// Nothing is lost when the archive is full, and all goes on when it has room again.
+#[test]
+fn publishers_wait_while_the_archive_is_full() {
+    for shards in [1, 2] {
+        let mut world = with_archive(shards, config(|_| ()), || NoHooks);
+        world.stores().desk().archive().faults.room = 1 << 20;
+        let mut absent = kept(&mut world, shards - 1, "absent");
+        absent.subscribed(&mut world, "t", QoS::AtLeastOnce);
+        world.hang_up(absent.socket);
+        let shard = last(&world);
+        let mut publisher = Client::on(&mut world, shard, "publisher", ConnectOptions::clean(V5));
+        let mut acked = 0;
+        for number in 0..MANY {
+            publisher.publish(&mut world, "t", &text(number), QoS::AtLeastOnce, number as u16 + 1);
+            acked += publisher.received(&mut world).len();
+        }
+        assert!(acked < MANY / 2, "{acked}");
+        world.stores().desk().archive().faults.room = u64::MAX;
+        for _ in 0..20 {
+            world.advance(Duration::from_secs(1));
+            acked += publisher.received(&mut world).len();
+        }
+        assert_eq!(acked, MANY, "{shards} shards");
+        let mut absent = kept(&mut world, shards - 1, "absent");
+        let got: Vec<_> = absent.drained(&mut world).iter().map(|text| number(text)).collect();
+        assert_eq!(got, in_order(QueueType::Fifo, MANY));
+    }
+}

@@ -52,13 +52,14 @@ fn messages(random: &mut Random) -> Vec<OutgoingMessage> {
     keys.into_iter().map(make).collect()
 }
 
-/// What has to come back.
-fn what(message: &OutgoingMessage) -> (u64, QoS, bool, Vec<u32>, String, Vec<u8>, Vec<u8>, [QoS; 1], bool, Time) {
+/// What of a message has to come back: what the session has of it, and what all have.
+type What = ((u64, QoS, bool, Vec<u32>), (String, Vec<u8>, Vec<u8>), (QoS, bool, Time));
+
+fn what(message: &OutgoingMessage) -> What {
     let OutgoingMessage { message, qos, retain, key, ids, .. } = message;
-    let topic = message.topic().as_str().to_owned();
-    let (properties, payload) = (message.properties().to_vec(), message.payload().to_vec());
-    let of_message = ([message.qos()], message.retain(), message.expires());
-    (key.get(), *qos, *retain, ids.to_vec(), topic, properties, payload, of_message.0, of_message.1, of_message.2)
+    let parts = (message.topic().as_str().to_owned(), message.properties().to_vec(), message.payload().to_vec());
+    let of_message = (message.qos(), message.retain(), message.expires());
+    ((key.get(), *qos, *retain, ids.to_vec()), parts, of_message)
 }
 
 /// Pages of all of these, in order.

@@ -4,6 +4,7 @@ mod damage;
 mod folding;
 mod made_up;
 mod pages;
+mod paging;
 mod restoring;
 mod round_trip;
 mod writer;

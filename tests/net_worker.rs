@@ -67,6 +67,7 @@ impl Shards {
                     places,
                     clock,
                     journal: None,
+                    archive: None,
                     opening: None,
                 }
             };

@@ -23,11 +23,11 @@ pub use operations::OperationError;
 pub use preflight::{Preflight, preflight};
 
 #[doc(inline)]
-pub use crate::archive;
-use crate::control::socket::SocketError;
+pub use crate::control::socket::SocketError;
 #[doc(inline)]
 pub use crate::net::probe::StartError as SystemError;
 
+use crate::archive;
 use crate::config::Config;
 use crate::control::server::ControlServer;
 use crate::control::socket::ControlSocket;

@@ -203,12 +203,14 @@ impl<C: Chain> PublishWriter<'_, C> {
         }
         let (qos, key) = (next.qos, next.key);
         let is_paged = session.outbound.queue.paged().has_copy(key);
-        if qos == QoS::ExactlyOnce && !key.is_none() && session.stored.is_some() {
-            if session.outbound.next_sequence_for(key) != key.get() {
-                // That it gets another packet id is to be on disk, too, before the client sees it.
-                progress.renumbered = Some((key, session.outbound.renumber_next(order), is_paged));
-                return false;
-            }
+        if qos == QoS::ExactlyOnce
+            && !key.is_none()
+            && session.stored.is_some()
+            && session.outbound.next_sequence_for(key) != key.get()
+        {
+            // That it gets another packet id is to be on disk, too, before the client sees it.
+            progress.renumbered = Some((key, session.outbound.renumber_next(order), is_paged));
+            return false;
         }
         let Some(delivery) = session.outbound.queue.take(order) else { return false };
         if delivery.message.expires() <= self.now {

@@ -38,7 +38,8 @@ impl PageKeys {
         self.first
     }
 
-    /// How many there are.
+    /// How many there are: at least one.
+    #[allow(clippy::len_without_is_empty)]
     pub fn len(&self) -> usize {
         self.count as usize
     }

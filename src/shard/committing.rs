@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::clients::Clients;
 use super::machine::Shard;
 use super::message::ShardMessage;
-use super::paging;
+use super::page_answers;
 use super::recording;
 use super::rewriting::rewrite_some;
 use crate::archive;
@@ -49,7 +49,7 @@ pub(super) fn journal_answered<C: Chain>(shard: &mut Shard<C>, answer: journal::
 
 /// The desk of the archive has answered.
 pub(super) fn archive_answered<C: Chain>(shard: &mut Shard<C>, answer: archive::Answer) {
-    paging::archive_answered(shard, answer);
+    page_answers::archive_answered(shard, answer);
     serve_uncrowded(&mut shard.pubsub.clients);
     rewrite_some(&mut shard.pubsub);
 }

@@ -129,6 +129,7 @@ mod migrating;
 mod offering;
 mod output;
 mod packets;
+mod page_answers;
 mod paging;
 mod passing_over;
 mod portions;

@@ -1,19 +1,9 @@
 //! Pages of queues: read when a client takes what waits for it, and let go when that is over. See `persistence`.
 
 use super::clients::Clients;
-use super::machine::Shard;
-use super::pubsub::PubSub;
 use super::remnants::EndedSession;
-use super::turn;
-use crate::archive::{Answer, ReadResult};
 use crate::config::QueueType;
 use crate::hooks::Chain;
-use crate::persistence::{PageNews, PageOf};
-use crate::records::{WallClock, read_page};
-use crate::session::{Key, OutgoingMessage, Session, StoreNumber};
-
-/// So many messages of a page are decoded in a unit of work.
-const DECODED: usize = 4;
 
 /// Messages were sent out of a queue, or dropped: pages of which nothing is left go, and the next is read if it comes next.
 #[inline]
@@ -60,85 +50,4 @@ pub(super) fn wait_for_page<C: Chain>(
     persistence.read_next_page(u32::MAX, session, QueueType::Fifo);
     clients.agenda.remnants.waiting_for_page.push_back(ended);
     None
-}
-
-/// The desk of the archive has answered.
-pub(super) fn archive_answered<C: Chain>(shard: &mut Shard<C>, answer: Answer) {
-    if let Some(persistence) = &mut shard.pubsub.clients.persistence {
-        persistence.archive_answered(answer);
-    }
-    while let Some(news) = shard.pubsub.clients.persistence.as_mut().and_then(|one| one.next_page_news()) {
-        match news {
-            PageNews::Persisted(page) => persisted(&mut shard.pubsub, page),
-            PageNews::Read(page, result) => was_read(&mut shard.pubsub, page, result),
-        }
-    }
-}
-
-/// The session that a page belongs to: in the table, or among those that have ended.
-fn session_of<C: Chain>(clients: &mut Clients<C>, page: PageOf) -> Option<&mut Session<C::State>> {
-    let (index, instance) = page.session;
-    if clients.sessions.get(index).is_some_and(|session| session.instance == instance) {
-        return clients.sessions.get_mut(index);
-    }
-    let remnants = &mut clients.agenda.remnants;
-    let ended = remnants.waiting_for_page.iter_mut().chain(&mut remnants.messages);
-    ended.map(|ended| &mut *ended.session).find(|session| session.instance == instance)
-}
-
-fn persisted<C: Chain>(pubsub: &mut PubSub<C>, page: PageOf) {
-    let clients = &mut pubsub.clients;
-    clients.agenda.turn.did(turn::LEFTOVER);
-    if let Some(session) = session_of(clients, page) {
-        let order = session.settings.queue.order;
-        session.outbound.queue.paged_mut().persisted(page.first, order);
-        queue_moved(clients, page.session.0);
-    }
-}
-
-fn was_read<C: Chain>(pubsub: &mut PubSub<C>, page: PageOf, result: ReadResult) {
-    let clients = &mut pubsub.clients;
-    let Some(wall) = clients.persistence.as_ref().map(|persistence| persistence.wall()) else { return };
-    let is_ended = page.session.0 == u32::MAX;
-    let Some(session) = session_of(clients, page) else { return };
-    let id = session.outbound.queue.pages_id();
-    let messages = match decoded(id, page.first, result, wall) {
-        Ok(messages) => messages,
-        Err(problem) => {
-            let client = &session.client.subscriber;
-            tracing::error!(client = &*client.client_id, "a page of its queue is lost: {problem}");
-            Vec::new()
-        }
-    };
-    let many = messages.len();
-    let order = if is_ended { QueueType::Fifo } else { session.settings.queue.order };
-    let is_wanted = is_ended || session.connection.is_some();
-    let missing = session.outbound.queue.paged_mut().was_read(page.first, messages, (order, is_wanted));
-    if missing > 0 {
-        let client = &session.client.subscriber;
-        tracing::error!(client = &*client.client_id, messages = missing, "messages of its queue are lost with a page");
-    }
-    clients.agenda.turn.begin_share();
-    clients.agenda.turn.did((many / DECODED) as u32);
-    if is_ended {
-        let remnants = &mut clients.agenda.remnants;
-        let at = remnants.waiting_for_page.iter().position(|ended| ended.session.instance == page.session.1);
-        if let Some(ended) = at.and_then(|at| remnants.waiting_for_page.remove(at)) {
-            remnants.messages.push_back(ended);
-        }
-    } else {
-        clients.send_waiting(page.session.0);
-        queue_moved(clients, page.session.0);
-    }
-}
-
-fn decoded(
-    id: Option<StoreNumber>,
-    first: Key,
-    result: ReadResult,
-    wall: WallClock,
-) -> Result<Vec<OutgoingMessage>, String> {
-    let found = result.map_err(|error| error.to_string())?;
-    let ((_, value), id) = found.zip(id).ok_or_else(|| "it is not in the archive".to_owned())?;
-    read_page(id, first, &value, wall).map_err(|error| error.to_string())
 }

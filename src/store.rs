@@ -133,20 +133,24 @@ pub fn run(args: StoreArgs) -> Result<u8, String> {
     }
 }
 
-fn report(place: &Place) -> Result<StoreReport, String> {
+/// How a store is; with `reads_pages`, whether all pages of its archive can be read, too.
+fn report(place: &Place, reads_pages: bool) -> Result<StoreReport, String> {
     let store = place.open()?;
-    let view = StoreView::read(&store).map_err(|error| error.to_string())?;
+    let mut view = StoreView::read(&store).map_err(|error| error.to_string())?;
+    if let Some(archive) = view.archive.as_mut().filter(|_| reads_pages) {
+        archive.check(view.clock);
+    }
     Ok(StoreReport::new(&store, &view))
 }
 
 fn stat(place: &Place, json: bool) -> Result<u8, String> {
-    let report = report(place)?;
+    let report = report(place, false)?;
     let text = if json { line(&report)? } else { report.text() };
     print(&text)
 }
 
 fn verify(place: &Place, json: bool) -> Result<u8, String> {
-    let report = report(place)?;
+    let report = report(place, true)?;
     let text = match json {
         true => report.notes.iter().map(line).collect::<Result<String, String>>()?,
         false => {

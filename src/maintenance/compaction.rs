@@ -28,7 +28,6 @@ pub struct Compacted {
 pub fn compact(path: &Path, despite_damage: bool, now: u64) -> Result<Compacted, StorageError> {
     let (view, is_damaged, facts) = {
         let store = ReadOnlyStore::open(path)?;
-        no_archive(&store)?;
         let view = StoreView::read(&store)?;
         let is_damaged = StoreReport::new(&store, &view).is_damaged;
         (view, is_damaged, store.facts().clone())
@@ -50,17 +49,7 @@ pub fn compact(path: &Path, despite_damage: bool, now: u64) -> Result<Compacted,
         return Err(StorageError::new(path, "was used by a broker meanwhile: nothing was changed, try again"));
     }
     let boot = directory.begin_boot()?;
-    let rewritten = rewrite(directory, boot, view.contents, view.clock, largest, layout, is_damaged)?;
+    let pages = view.archive.map_or_else(Vec::new, |archive| archive.pages);
+    let rewritten = rewrite(directory, boot, (view.contents, view.clock), &pages, largest, layout, is_damaged)?;
     Ok(Compacted { rewritten, records_before, bytes_before })
-}
-
-/// Journals that have an archive behind them are not all there is, and are not written anew here.
-pub(super) fn no_archive(store: &ReadOnlyStore) -> Result<(), StorageError> {
-    match store.has_archive() {
-        true => Err(StorageError::new(
-            store.path(),
-            "has an archive, with which this cannot be done yet: nothing was changed",
-        )),
-        false => Ok(()),
-    }
 }

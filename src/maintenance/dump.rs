@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::{self, Write};
 
 use super::rows::{Row, owner};
-use super::view::StoreView;
+use super::view::{ArchiveView, StoreView};
 use crate::records::{Contents, StoredSession, WallClock};
 use crate::sharding::hasher;
 use crate::storage::StoreFacts;
@@ -60,11 +60,12 @@ pub fn dump(
     form: DumpForm,
     out: &mut impl Write,
 ) -> Result<usize, DumpError> {
-    let StoreView { mut contents, clock, .. } = view;
+    let StoreView { mut contents, clock, mut archive, .. } = view;
     write_row(&Row::store(facts), form, out)?;
     let mut written = 0;
-    for session in contents.sessions() {
+    for mut session in contents.sessions() {
         if client.is_none_or(|client| *session.client.subscriber.client_id == *client) {
+            archive.iter_mut().for_each(|archive| unpage(&mut session, archive, clock));
             write_session(&session, clock, form, out)?;
             written += 1;
         }
@@ -76,6 +77,15 @@ pub fn dump(
     }
     out.flush()?;
     Ok(written)
+}
+
+/// Reads what waits for a session in pages. What cannot be read is left out: it was told with what else is damaged.
+fn unpage(session: &mut StoredSession, archive: &mut ArchiveView, clock: WallClock) {
+    let id = session.pages_id();
+    for page in std::mem::take(&mut session.pages) {
+        let messages = archive.page(id, page.keys.first(), clock).unwrap_or_default();
+        session.unpage(messages.into_iter().filter(|message| !page.gone.contains(&message.key)));
+    }
 }
 
 /// A number that two stores have in common if they have the same sessions, messages and retained messages, in whatever order; others hardly ever.

@@ -6,7 +6,6 @@ use std::fs::File;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
-use super::compaction::no_archive;
 use super::mosquitto::{BadFile, MosquittoFile};
 use super::mosquitto_import::Taking;
 use super::report::StoreReport;
@@ -15,6 +14,7 @@ use super::terms::{Known, Terms};
 use super::view::{StoreView, calendar};
 use super::writing::Owners;
 use crate::records::{Contents, Image};
+use crate::session::{StoreNumber, StoredPage};
 use crate::sharding::hasher;
 use crate::storage::{ReadOnlyStore, StorageError, StoreDirectory};
 
@@ -92,7 +92,7 @@ pub fn import_mosquitto(file: &Path, path: &Path, terms: Terms<'_>, now: u64) ->
     let taken = taking.finish(&mut image);
     let largest = target.largest_record.max(taken.largest_record);
     let boot = directory.begin_boot()?;
-    let rewritten = rewrite(directory, boot, image.finish(), clock, largest, target.layout, false)?;
+    let rewritten = rewrite(directory, boot, (image.finish(), clock), &target.pages, largest, target.layout, false)?;
     Ok(Imported { taken: taken.taken, left_out: taken.left_out, rewritten })
 }
 
@@ -113,6 +113,7 @@ fn problem(error: &BadFile) -> String {
 /// The store that is imported into, as it is before.
 struct Target {
     contents: Option<Contents>,
+    pages: Vec<(StoreNumber, StoredPage)>,
     boots: Option<u32>,
     largest_record: usize,
     layout: Layout,
@@ -123,9 +124,8 @@ impl Target {
         let layout = Layout { shards: terms.shards, segment_bytes: terms.config.storage.segment_size as u64 };
         let store = match ReadOnlyStore::open_if_any(path)? {
             Some(store) => store,
-            None => return Ok(Target { contents: None, boots: None, largest_record: 0, layout }),
+            None => return Ok(Target { contents: None, pages: Vec::new(), boots: None, largest_record: 0, layout }),
         };
-        no_archive(&store)?;
         let view = StoreView::read(&store)?;
         let counts = view.contents.counts();
         if !terms.merges && counts.sessions + counts.retained > 0 {
@@ -144,7 +144,8 @@ impl Target {
             None => layout,
         };
         let (boots, largest_record) = (Some(store.facts().boots), view.largest_record());
-        Ok(Target { contents: Some(view.contents), boots, largest_record, layout })
+        let pages = view.archive.map_or_else(Vec::new, |archive| archive.pages);
+        Ok(Target { contents: Some(view.contents), pages, boots, largest_record, layout })
     }
 
     fn known(&self) -> Known {

@@ -39,4 +39,4 @@ pub use import::{ImportError, Imported, import_mosquitto};
 pub use report::{JournalReport, Note, StoreReport};
 pub use rewriting::{Layout, Rewritten};
 pub use terms::Terms;
-pub use view::{BadRecordAt, JournalView, MOST_BAD, StoreView};
+pub use view::{ArchiveView, BadRecordAt, JournalView, MOST_BAD, StoreView};

@@ -34,7 +34,8 @@ pub struct StoreReport {
     pub subscriptions: usize,
     /// Messages that wait for a session, or are not acknowledged.
     pub messages: usize,
-    /// Their topics, properties and payloads in bytes, each counted as often as it waits.
+    /// Their topics, properties and payloads in bytes, each counted as often as it waits; of those in
+    /// pages of the archive, what they take in memory.
     pub message_bytes: usize,
     /// Retained messages.
     pub retained: usize,
@@ -93,7 +94,12 @@ impl StoreReport {
             sessions: counts.sessions,
             subscriptions: view.contents.left().iter().map(|session| session.subscriptions.len()).sum(),
             messages: counts.messages,
-            message_bytes: view.contents.left().iter().map(|session| message_bytes(session)).sum(),
+            message_bytes: view
+                .contents
+                .left()
+                .iter()
+                .map(|session| message_bytes(session) + session.waiting_in_pages().1)
+                .sum(),
             retained: counts.retained,
             is_damaged: notes.iter().any(|note| note.is_damage),
             notes,
@@ -174,12 +180,8 @@ fn about_directory(store: &ReadOnlyStore, view: &StoreView) -> Vec<Note> {
     if !store.has_journal() {
         notes.push(Note::new(true, "there is no directory journal", "All that was in it is lost"));
     }
-    if store.has_archive() {
-        let note = Note::new(
-            false,
-            "this is an archive",
-            "It is not read here: what is said of the store is what the journals have",
-        );
+    for problem in view.archive.iter().flat_map(|archive| &archive.bad) {
+        let note = Note::new(true, problem.as_str(), "What waits for a session there is lost");
         notes.push(Note { file: Some("archive.redb".to_owned()), ..note });
     }
     let listing = store.journal_files();

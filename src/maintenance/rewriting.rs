@@ -4,6 +4,7 @@ use super::dump::{DumpError, fingerprint};
 use super::writing::{MOST_DELIVERIES, Owners, records};
 use crate::journal::{BLOCK, LARGEST_FRAME};
 use crate::records::{Contents, Counts, Image, WallClock};
+use crate::session::{StoreNumber, StoredPage};
 use crate::sharding::hasher;
 use crate::storage::{JournalLayout, JournalReading, NewJournals, StorageError, StoreDirectory};
 
@@ -29,7 +30,8 @@ pub struct Rewritten {
 }
 
 /// Writes `contents`, whose times go by `clock`, into new journals of the store in `directory`, of which this is boot `boot`; and has these take the place
-/// of all there are, which are kept if `keeps_old`. They are read once more before that.
+/// of all there are, which are kept if `keeps_old`. They are read once more before that. `pages` are those of its archive, which
+/// stay as they are.
 ///
 /// # Errors
 ///
@@ -37,8 +39,8 @@ pub struct Rewritten {
 pub(super) fn rewrite(
     directory: StoreDirectory,
     boot: u32,
-    contents: Contents,
-    clock: WallClock,
+    (contents, clock): (Contents, WallClock),
+    pages: &[(StoreNumber, StoredPage)],
     largest_record: usize,
     layout: Layout,
     keeps_old: bool,
@@ -67,6 +69,7 @@ pub(super) fn rewrite(
     let mut readings = (0..layout.shards).map(|shard| written.read(shard)).collect::<Result<Vec<_>, _>>()?;
     let mut readers: Vec<_> = readings.iter_mut().map(JournalReading::reader).collect();
     let (mut image, mut is_whole) = (Image::new(clock, hasher(seed)), true);
+    pages.iter().for_each(|(id, page)| image.page(*id, page.clone()));
     image.read(&mut readers, 0, |_, _| is_whole = false);
     is_whole &= readings.into_iter().all(|reading| reading.finish().findings.is_empty());
     let contents = image.finish();

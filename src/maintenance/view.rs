@@ -1,10 +1,14 @@
 //! All that is read of a store, and what was found on the way.
 
+use std::ops::ControlFlow;
 use std::time::SystemTime;
 
+use crate::archive::{Archive, ArchiveError, ArchiveKey, Span};
 use crate::journal::{self, Finding, Mark};
-use crate::records::{BadRecord, Contents, Image, WallClock, WallTime};
+use crate::records::{BadRecord, Contents, Image, WallClock, WallTime, read_page, read_summary};
+use crate::session::{Key, OutgoingMessage, StoreNumber, StoredPage};
 use crate::sharding::hasher;
+use crate::storage::archive::ArchiveFile;
 use crate::storage::{JournalReading, ReadOnlyStore, StorageError};
 use crate::time::Time;
 
@@ -21,6 +25,17 @@ pub struct StoreView {
     pub clock: WallClock,
     /// When it was read.
     pub read_at: WallTime,
+    /// What was read of the archive, if there is one.
+    pub archive: Option<ArchiveView>,
+}
+
+/// The archive of a store.
+pub struct ArchiveView {
+    file: ArchiveFile,
+    /// The pages that it has, with the numbers that they are under.
+    pub(super) pages: Vec<(StoreNumber, StoredPage)>,
+    /// What of it cannot be read.
+    pub bad: Vec<String>,
 }
 
 /// What was read of the journal of a shard.
@@ -71,17 +86,67 @@ impl StoreView {
         let mut readers: Vec<_> = readings.iter_mut().map(JournalReading::reader).collect();
         let mut seen: Vec<Seen> = std::iter::repeat_with(Seen::default).take(readers.len()).collect();
         let mut image = Image::new(clock, hasher(store.facts().slot_seed));
+        let archive = store.archive().map_err(|error| StorageError::new(store.path(), error.to_string()))?;
+        let archive = archive.map(ArchiveView::read).transpose();
+        let archive = archive.map_err(|error| StorageError::new(store.path(), error.to_string()))?;
+        if let Some(archive) = &archive {
+            archive.pages.iter().for_each(|(id, page)| image.page(*id, page.clone()));
+        }
         image.read_telling(&mut readers, store.facts().first_boot, |shard, record, error| {
             seen[shard].take(record, error);
         });
         let of = |((shard, reading), seen): ((u32, JournalReading), Seen)| journal(store, shard, reading, seen);
         let journals = (0..).zip(readings).zip(seen).map(of).collect::<Result<_, _>>()?;
-        Ok(StoreView { journals, contents: image.finish(), clock, read_at })
+        Ok(StoreView { journals, contents: image.finish(), clock, read_at, archive })
     }
 
     /// The length of the largest body of a record, in bytes.
     pub fn largest_record(&self) -> usize {
         self.journals.iter().map(|journal| journal.largest_record).max().unwrap_or(0)
+    }
+}
+
+impl ArchiveView {
+    fn read(mut file: ArchiveFile) -> Result<Self, ArchiveError> {
+        let (mut pages, mut bad) = (Vec::new(), Vec::new());
+        file.scan(&Span::sessions(), &mut |(key, value)| {
+            if let ArchiveKey::Summary(id, first) = key {
+                let read = value.map_err(|error| error.to_string());
+                let read = read.and_then(|value| read_summary(id, first, value).map_err(|error| error.to_string()));
+                match read {
+                    Ok(page) => pages.push((id, page)),
+                    Err(problem) if bad.len() < MOST_BAD => bad.push(problem),
+                    Err(_) => {}
+                }
+            }
+            ControlFlow::Continue(())
+        })?;
+        Ok(ArchiveView { file, pages, bad })
+    }
+
+    /// Reads all pages, too, and adds to [`bad`](Self::bad) what cannot be read.
+    pub fn check(&mut self, clock: WallClock) {
+        for at in 0..self.pages.len() {
+            let (id, first) = (self.pages[at].0, self.pages[at].1.keys.first());
+            if let Err(problem) = self.page(id, first, clock)
+                && self.bad.len() < MOST_BAD
+            {
+                self.bad.push(problem);
+            }
+        }
+    }
+
+    /// The messages of a page.
+    pub(super) fn page(
+        &mut self,
+        id: StoreNumber,
+        first: Key,
+        clock: WallClock,
+    ) -> Result<Vec<OutgoingMessage>, String> {
+        let value = self.file.read(ArchiveKey::Page(id, first)).map_err(|error| error.to_string())?;
+        let value =
+            value.ok_or_else(|| format!("the page of session {id:?} from message {first:?} on is not there"))?;
+        read_page(id, first, &value, clock).map_err(|error| error.to_string())
     }
 }
 

@@ -268,6 +268,14 @@ impl StoredSession {
         of_pages.chain(self.gone_pages.iter().flat_map(PageKeys::iter))
     }
 
+    /// What waits in pages is among its messages from here on.
+    pub fn unpage(&mut self, messages: impl IntoIterator<Item = OutgoingMessage>) {
+        for OutgoingMessage { message, qos, retain, key, ids, group } in messages {
+            let stage = StoredStage::Queued;
+            self.insert(key.get(), StoredDelivery { message: Some(message), qos, retain, stage, ids, group });
+        }
+    }
+
     /// Its messages by key. What waits in pages is not among them.
     pub fn messages(&self) -> &BTreeMap<u64, StoredDelivery> {
         &self.messages

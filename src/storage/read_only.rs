@@ -13,6 +13,8 @@ use super::error::StorageError;
 use super::names::{JournalFile, Listing};
 use super::recovery::{JournalReading, open_all};
 use super::store_file::StoreFacts;
+#[cfg(feature = "archive")]
+use crate::archive::ArchiveError;
 use crate::journal::FileId;
 
 /// What to do about a store that is in use, for those who only look.
@@ -93,6 +95,17 @@ impl ReadOnlyStore {
     /// Whether it has an archive: what counts may be there instead of in the journals.
     pub fn has_archive(&self) -> bool {
         fs::symlink_metadata(self.path.join(ARCHIVE)).is_ok()
+    }
+
+    /// Its archive, if it has one, to be looked at.
+    ///
+    /// # Errors
+    ///
+    /// It is damaged, or of another store or version, or cannot be read.
+    #[cfg(feature = "archive")]
+    pub fn archive(&self) -> Result<Option<super::archive::ArchiveFile>, ArchiveError> {
+        let open = || super::archive::ArchiveFile::look_at(&self.path.join(ARCHIVE), self.facts.id);
+        self.has_archive().then(open).transpose()
     }
 
     /// The files of its journals.

@@ -24,7 +24,8 @@ impl Broker {
     pub fn start(path: &Path, shards: u32) -> Broker {
         let config = path.with_extension("toml");
         let text = format!(
-            "shards = {shards}\nallow_anonymous = true\nsys.interval = '0s'\nlimits.max_packet_size = '1MiB'\n\
+            "shards = {shards}\nallow_anonymous = true\nsys.interval = '0s'\n\
+             limits.max_packet_size = '1MiB'\nqueue.max_offline_messages = 'unlimited'\n\
              listeners.default.address = '127.0.0.1:0'\nlisteners.company.address = '127.0.0.1:0'\n\
              listeners.company.mountpoint = 'company'\n\
              [storage]\npath = '{}'\nsegment_size = '4MiB'\nsegments = 4\n",

@@ -5,5 +5,6 @@ mod compaction;
 mod damage;
 mod format;
 mod import;
+mod pages;
 mod refusals;
 mod tool;

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::ops::ControlFlow;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -18,6 +18,7 @@ use redb::{
 };
 use rustix::fs::statvfs;
 
+use super::looking::Looking;
 use super::trouble::{DAMAGED, guarded, told};
 use crate::archive::{Archive, ArchiveError, ArchiveKey, Change, Found, Span, Trouble};
 use crate::journal::StoreId;
@@ -97,6 +98,18 @@ impl ArchiveFile {
                 opened => return opened,
             }
         }
+    }
+
+    /// Opens the archive of a store to look at it: what is changed from then on stays in memory.
+    ///
+    /// # Errors
+    ///
+    /// As of [`open`](Self::open).
+    pub fn look_at(path: &Path, store: StoreId) -> Result<Self, ArchiveError> {
+        let failed = |error: io::Error| told(path, "opened", &Error::Io(error));
+        let file = fs::OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(path).map_err(failed)?;
+        let looking = Looking::new(file).map_err(failed)?;
+        ArchiveFile::open_in(looking, path, store, ArchiveSettings::default())
     }
 
     /// Opens what is in a file, or in whatever takes its place.

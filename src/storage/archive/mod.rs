@@ -3,6 +3,7 @@
 //! | file | what |
 //! |---|---|
 //! | `file` | [`ArchiveFile`]: an archive in one file, by the library redb |
+//! | `looking` | a file that is looked at, and never written |
 //! | `trouble` | what its errors mean, and what to do |
 //! | `aside` | [`set_aside`]: a damaged file is kept under another name |
 //! | `thread` | [`ArchiveThread`]: the thread `moormq-archive`, and the [doors](ArchiveDoor) of the shards to it |
@@ -36,6 +37,8 @@
 mod aside;
 #[cfg(feature = "archive")]
 mod file;
+#[cfg(feature = "archive")]
+mod looking;
 #[cfg(all(test, feature = "archive"))]
 mod tests;
 mod thread;

@@ -147,13 +147,19 @@ pub(super) fn record_new_wills<C: Chain>(clients: &mut Clients<C>) {
     }
 }
 
-/// What a client is told with CONNACK is on disk before that is sent, and all output behind it.
+/// What was recorded so far is on disk before a client is sent what its output has, and what comes behind that: what it is told with CONNACK, or that
+/// QoS 2 messages of its queue were sent. Until then its [queue stays](is_output_held).
 pub(super) fn hold_output<C: Chain>(clients: &mut Clients<C>, id: ConnectionId, index: u32) {
     let is_stored = clients.sessions.get(index).is_some_and(|session| session.stored.is_some());
     let Some(persistence) = clients.persistence.as_mut().filter(|_| is_stored) else { return };
     if persistence.answer(id, (ShardSet::default(), false), None, Answer::Output).is_none() {
         clients.connections.pause(id, PauseReason::Commit);
     }
+}
+
+/// Whether the output of a client waits for the disk, and with it what its queue has: what that leads to would be recorded behind what is waited for.
+pub(super) fn is_output_held<C: Chain>(clients: &Clients<C>, id: ConnectionId) -> bool {
+    clients.connections.get(id).is_some_and(|connection| connection.pauses.contains(PauseReason::Commit))
 }
 
 /// The client of a kept session has gone.
@@ -399,6 +405,8 @@ pub(super) fn give_answer<C: Chain>(clients: &mut Clients<C>, id: ConnectionId, 
         Answer::Output => {
             clients.serve_later(id, PauseReason::Commit);
             clients.connections.requeue_for_output(id);
+            let session = clients.connections.get(id).and_then(|connection| connection.session());
+            session.into_iter().for_each(|index| clients.send_waiting(index));
         }
     }
 }

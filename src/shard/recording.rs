@@ -114,24 +114,26 @@ pub(super) fn record_unsubscribed<C: Chain>(clients: &mut Clients<C>, index: u32
     }
 }
 
-/// A client has come to a session: its terms are recorded if it is kept.
-pub(super) fn record_client<C: Chain>(clients: &mut Clients<C>, index: u32) {
-    let Some((persistence, session)) = clients.persistence.as_mut().zip(clients.sessions.get_mut(index)) else {
-        return;
-    };
+/// A client has come to a session: its terms are recorded if it is kept. If it was and is no more, gives what has to be on disk before its client
+/// sees anything: what that says from then on is not recorded, and the session as it was must not come back.
+pub(super) fn record_client<C: Chain>(clients: &mut Clients<C>, index: u32) -> Option<DecisionNumber> {
+    let (persistence, session) = clients.persistence.as_mut().zip(clients.sessions.get_mut(index))?;
     match (session.is_kept(), session.stored) {
         (true, stored) => {
             let number = stored.unwrap_or_else(|| persistence.next_number());
             session.stored = Some(number);
             persistence.record_session(number, session, clients.agenda.now());
             persistence.client_came(number, (index, session.instance));
+            None
         }
-        (false, Some(number)) => {
+        (false, Some(_)) => {
             // It ends with its connection, and does with the broker.
+            let decision = decide(&mut clients.persistence, session)?;
             session.stored = None;
-            defer(clients, Deferred::Ended(number), None);
+            defer(clients, Deferred::KeptNoMore(decision), None);
+            Some(decision.number)
         }
-        (false, None) => {}
+        (false, None) => None,
     }
 }
 
@@ -148,11 +150,16 @@ pub(super) fn record_new_wills<C: Chain>(clients: &mut Clients<C>) {
 }
 
 /// What was recorded so far is on disk before a client is sent what its output has, and what comes behind that: what it is told with CONNACK, or that
-/// QoS 2 messages of its queue were sent. Until then its [queue stays](is_output_held).
-pub(super) fn hold_output<C: Chain>(clients: &mut Clients<C>, id: ConnectionId, index: u32) {
+/// QoS 2 messages of its queue were sent. Until then its [queue stays](is_output_held). `after`: this is on disk, too.
+pub(super) fn hold_output<C: Chain>(
+    clients: &mut Clients<C>,
+    id: ConnectionId,
+    index: u32,
+    after: Option<DecisionNumber>,
+) {
     let is_stored = clients.sessions.get(index).is_some_and(|session| session.stored.is_some());
-    let Some(persistence) = clients.persistence.as_mut().filter(|_| is_stored) else { return };
-    if persistence.answer(id, (ShardSet::default(), false), None, Answer::Output).is_none() {
+    let Some(persistence) = clients.persistence.as_mut().filter(|_| is_stored || after.is_some()) else { return };
+    if persistence.answer(id, (ShardSet::default(), false), after, Answer::Output).is_none() {
         clients.connections.pause(id, PauseReason::Commit);
     }
 }

@@ -98,7 +98,7 @@ fn send_until_a_drop<C: Chain>(clients: &mut Clients<C>, index: u32) -> Option<(
     if !progress.launched.is_empty() || progress.renumbered.is_some() {
         recording::record_launched(clients, index, &progress.launched, progress.renumbered);
         if progress.is_said_first {
-            recording::hold_output(clients, id, index);
+            recording::hold_output(clients, id, index, None);
         }
     }
     progress.dropped

@@ -4,6 +4,7 @@ use super::Delivered;
 use super::encoded::EncodedForms;
 use crate::client::DropReason;
 use crate::codec::{Ack, AckKind, Outgoing, PacketId, ProtocolVersion, QoS, ReasonCode};
+use crate::config::QueueType;
 use crate::connection::{
     Aliases, Connection, ConnectionStage, Outbox, OutgoingAlias, Pace, SPLICE_FROM, Spares, SplicedPart,
 };
@@ -60,6 +61,8 @@ pub struct Sending {
     pub launched: Vec<(Key, Key)>,
     /// The same of those that are in pages of the archive.
     pub launched_of_pages: Vec<(Key, Key)>,
+    /// It has to be on disk that they were sent before their client sees them.
+    pub is_said_first: bool,
     /// The key of a stored message of QoS 2 that cannot be sent under it, and the one that it has got; and whether it is in a page.
     pub renumbered: Option<(Key, Key, bool)>,
     /// A message that will never be sent, and why.
@@ -220,6 +223,10 @@ impl<C: Chain> PublishWriter<'_, C> {
         let message = delivery.message.clone();
         let (publication, ids) = (message.publication(), delivery.ids.clone());
         let (qos, retain, key) = (delivery.qos, delivery.retain, delivery.key);
+        // After a crash another one may go before it, and it would get another packet id; or it goes to another member.
+        let is_said_first = qos == QoS::ExactlyOnce
+            && session.stored.is_some()
+            && (order == QueueType::Lifo || delivery.group.is_some());
         let item = Item { publication: &publication, qos, retain, again: false, ids: &ids };
         let mut waiting = Some(delivery);
         let sent = match qos {
@@ -231,6 +238,7 @@ impl<C: Chain> PublishWriter<'_, C> {
                 if is_sent && !key.is_none() {
                     let launched = if is_paged { &mut progress.launched_of_pages } else { &mut progress.launched };
                     launched.push((key, Key::new(sequence)));
+                    progress.is_said_first |= is_said_first;
                 }
                 is_sent
             }

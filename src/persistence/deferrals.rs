@@ -17,6 +17,8 @@ pub enum Deferred {
     PassedOn(Decision, Key),
     /// The will of a session was published.
     WillGone(Decision),
+    /// A session ends with its connection from here on.
+    KeptNoMore(Decision),
     /// A session has ended: its will was published, what others could have went on to them.
     Ended(StoreNumber),
 }

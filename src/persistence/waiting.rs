@@ -68,6 +68,11 @@ impl Persistence {
                 self.write(&Record::PassedOn { session, key, decision: number });
                 Some(decision)
             }
+            Deferred::KeptNoMore(decision) => {
+                self.write(&Record::Ended(decision.session));
+                self.adoptions.forget(decision.session);
+                Some(decision)
+            }
             Deferred::WillGone(decision) => {
                 self.write(&Record::WillGone(decision.session, decision.number));
                 self.new_wills.extend(self.wills_to_come.remove(&decision.session));

@@ -117,11 +117,10 @@ pub(super) fn record_unsubscribed<C: Chain>(clients: &mut Clients<C>, index: u32
     }
 }
 
-/// A client has come to a session: its terms are recorded if it is kept.
-pub(super) fn record_client<C: Chain>(clients: &mut Clients<C>, index: u32) {
-    let Some((persistence, session)) = clients.persistence.as_mut().zip(clients.sessions.get_mut(index)) else {
-        return;
-    };
+/// A client has come to a session: its terms are recorded if it is kept. If it was and is no more, gives what has to be on disk before its client
+/// sees anything: what that says from then on is not recorded, and the session as it was must not come back.
+pub(super) fn record_client<C: Chain>(clients: &mut Clients<C>, index: u32) -> Option<DecisionNumber> {
+    let (persistence, session) = clients.persistence.as_mut().zip(clients.sessions.get_mut(index))?;
     match (session.is_kept(), session.stored) {
         (true, stored) => {
             let number = stored.unwrap_or_else(|| persistence.next_number());
@@ -132,13 +131,16 @@ pub(super) fn record_client<C: Chain>(clients: &mut Clients<C>, index: u32) {
                 persistence.record_gone(number, session);
             }
             persistence.client_came(number, (index, session.instance));
+            None
         }
-        (false, Some(number)) => {
+        (false, Some(_)) => {
             // It ends with its connection, and does with the broker.
+            let decision = decide(&mut clients.persistence, session)?;
             session.stored = None;
-            defer(clients, Deferred::Ended(number), None);
+            defer(clients, Deferred::KeptNoMore(decision), None);
+            Some(decision.number)
         }
-        (false, None) => {}
+        (false, None) => None,
     }
 }
 
@@ -154,13 +156,24 @@ pub(super) fn record_new_wills<C: Chain>(clients: &mut Clients<C>) {
     }
 }
 
-/// What a client is told with CONNACK is on disk before that is sent, and all output behind it.
-pub(super) fn hold_output<C: Chain>(clients: &mut Clients<C>, id: ConnectionId, index: u32) {
+/// What was recorded so far is on disk before a client is sent what its output has, and what comes behind that: what it is told with CONNACK, or that
+/// QoS 2 messages of its queue were sent. Until then its [queue stays](is_output_held). `after`: this is on disk, too.
+pub(super) fn hold_output<C: Chain>(
+    clients: &mut Clients<C>,
+    id: ConnectionId,
+    index: u32,
+    after: Option<DecisionNumber>,
+) {
     let is_stored = clients.sessions.get(index).is_some_and(|session| session.stored.is_some());
-    let Some(persistence) = clients.persistence.as_mut().filter(|_| is_stored) else { return };
-    if persistence.answer(id, (ShardSet::default(), false), None, Answer::Output).is_none() {
+    let Some(persistence) = clients.persistence.as_mut().filter(|_| is_stored || after.is_some()) else { return };
+    if persistence.answer(id, (ShardSet::default(), false), after, Answer::Output).is_none() {
         clients.connections.pause(id, PauseReason::Commit);
     }
+}
+
+/// Whether the output of a client waits for the disk, and with it what its queue has: what that leads to would be recorded behind what is waited for.
+pub(super) fn is_output_held<C: Chain>(clients: &Clients<C>, id: ConnectionId) -> bool {
+    clients.connections.get(id).is_some_and(|connection| connection.pauses.contains(PauseReason::Commit))
 }
 
 /// The client of a kept session has gone.
@@ -409,6 +422,8 @@ pub(super) fn give_answer<C: Chain>(clients: &mut Clients<C>, id: ConnectionId, 
         Answer::Output => {
             clients.serve_later(id, PauseReason::Commit);
             clients.connections.requeue_for_output(id);
+            let session = clients.connections.get(id).and_then(|connection| connection.session());
+            session.into_iter().for_each(|index| clients.send_waiting(index));
         }
     }
 }

@@ -77,8 +77,12 @@ fn send<C: Chain>(clients: &mut Clients<C>, index: u32) {
 }
 
 fn send_until_a_drop<C: Chain>(clients: &mut Clients<C>, index: u32) -> Option<(OutgoingMessage, DropReason)> {
+    let id = clients.sessions.get(index)?.connection?;
+    if clients.persistence.is_some() && recording::is_output_held(clients, id) {
+        return None;
+    }
     let session = clients.sessions.get_mut(index)?;
-    let mut to = clients.connections.writable(session.connection?)?;
+    let mut to = clients.connections.writable(id)?;
     // Nothing is put off when the broker stops.
     let work = if clients.agenda.is_stopping() { u32::MAX } else { clients.agenda.turn.left() };
     let (chain, traffic, now) = (&mut clients.chain, &mut clients.delivery.traffic, clients.agenda.now());
@@ -96,6 +100,9 @@ fn send_until_a_drop<C: Chain>(clients: &mut Clients<C>, index: u32) -> Option<(
     let is_any_launched = !progress.launched.is_empty() || !progress.launched_of_pages.is_empty();
     if is_any_launched || progress.renumbered.is_some() {
         recording::record_launched(clients, index, &progress);
+        if progress.is_said_first {
+            recording::hold_output(clients, id, index, None);
+        }
     }
     progress.dropped
 }

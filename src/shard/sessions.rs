@@ -60,7 +60,7 @@ impl<C: Chain> PubSub<C> {
             self.clients.new_session(accepted.client.clone(), accepted.settings.clone(), slot, takeovers)
         });
         self.clients.attach(id, index, &mut accepted, state, allows_anonymous);
-        recording::record_client(&mut self.clients, index);
+        let no_more = recording::record_client(&mut self.clients, index);
         memberships::follow_client(self, index);
         if let Some(session) = self.clients.sessions.get_mut(index) {
             let notified = self.clients.chain.on_client_wakeup(&session.client, &mut session.state, session_present);
@@ -72,7 +72,7 @@ impl<C: Chain> PubSub<C> {
             // Without a word: DISCONNECT must not come before CONNACK [MQTT-3.14.0-1].
             return self.end_connection(id, EndReason::ProtocolError(ReasonCode::PacketTooLarge), None);
         }
-        recording::hold_output(&mut self.clients, id, index);
+        recording::hold_output(&mut self.clients, id, index, no_more);
         log_client!(debug, accepted.client, session_present, "connected");
         self.clients.agenda.output(Output::ReadContinuously(id));
         if let Some(session) = self.clients.sessions.get_mut(index) {

@@ -43,6 +43,8 @@ pub struct Plan {
     pub publishers: u16,
     /// Whether its journal is small, so that what is needed has to be written again.
     pub is_small: bool,
+    /// How many segments the journal of a shard has, if not as many as it needs as a rule.
+    pub segments: Option<u32>,
     pub is_flushed: bool,
     /// Whether the newest message of a queue goes first.
     pub is_lifo: bool,
@@ -100,6 +102,7 @@ struct Campaign {
 pub fn run(plan: Plan, directory: PathBuf) -> Outcome {
     let mut rng = Rng::with_seed(plan.seed);
     let (size, segments) = if plan.is_small { (4, 4) } else { (16, 8) };
+    let segments = plan.segments.unwrap_or(segments);
     let mut storage = format!("segment_size = \"{size}MiB\"\nsegments = {segments}\n");
     if plan.is_flushed {
         storage.push_str("durability = \"flushed\"\n");

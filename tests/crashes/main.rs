@@ -70,7 +70,20 @@ fn plan(seed: u64, shards: usize, rounds: u32) -> Plan {
     let (is_small, is_flushed) = (seed & 1 == 0, seed & 2 == 0);
     let longest = Duration::from_millis(2000);
     let (is_lifo, has_guests) = (seed & 12 == 0, seed & 16 == 0);
-    Plan { seed, shards, rounds, longest, publishers: 5, is_small, is_flushed, is_lifo, has_guests, disk: None }
+    let segments = number("MOORMQ_KILLS_SEGMENTS").map(|segments| segments as u32);
+    Plan {
+        seed,
+        shards,
+        rounds,
+        longest,
+        publishers: 5,
+        is_small,
+        segments,
+        is_flushed,
+        is_lifo,
+        has_guests,
+        disk: None,
+    }
 }
 
 /// Likewise, on a disk whose power fails, too. What is `flushed` only would be lost.

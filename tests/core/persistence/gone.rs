@@ -231,3 +231,32 @@ fn what_was_sent_out_of_order_keeps_its_packet_ids_across_crashes() {
         }
     }
 }
+
+/// The older message of two was sent last, and the broker dies before that is on disk: after that a newer one goes before it, so that it would have
+/// another packet id.
+#[test]
+fn what_is_sent_out_of_order_is_seen_when_that_is_on_disk() {
+    for shards in [1, 2, 4] {
+        let lifo = || config(|config: &mut Config| config.queue.queue_type = QueueType::Lifo);
+        let options = |most| ConnectOptions::kept(V5).with(|properties| properties.receive_maximum = Some(most));
+        let mut world = stored_world(shards, lifo(), || NoHooks);
+        let mut client = Client::on(&mut world, shards - 1, "c", options(1));
+        client.subscribed(&mut world, "t", QoS::ExactlyOnce);
+        world.hang_up(client.socket);
+        publish_all(&mut world, "a2 b2");
+        let mut client = Client::on(&mut world, shards - 1, "c", options(1));
+        let id = client.publishes(&mut world)[0].id.expect("not QoS 0");
+        client.ack(&mut world, Pubrec, id);
+        world.hold_commits();
+        client.ack(&mut world, Pubcomp, id);
+        let seen: Vec<_> = client.publishes(&mut world).iter().map(|one| (one.text().to_owned(), one.id)).collect();
+        world = world.restarted(KILLED, shards, lifo(), || NoHooks);
+        publish_all(&mut world, "c2");
+        let mut client = Client::on(&mut world, shards - 1, "c", options(10));
+        let again = client.publishes(&mut world);
+        for (text, id) in seen {
+            assert!(again.iter().any(|one| one.text() == text && one.id == id), "{text} as {id:?}: {again:?}");
+        }
+        assert_eq!(again.len(), 2, "{again:?}");
+    }
+}

@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use moormq::codec::QoS;
+use moormq::client::SubscriberId;
+use moormq::codec::{AckKind, QoS};
 use moormq::config::SharedPolicy;
 use moormq::hooks::NoHooks;
 use moormq::random::Random;
+use moormq::shard::Request;
 
 use super::{kept, killed, last, passing, worlds};
-use crate::client::Client;
+use crate::client::{Client, ConnectOptions, V5, id_owned_by};
 use crate::stores::{Last, stored_world};
 use crate::world::{World, config};
 
@@ -56,6 +58,36 @@ fn a_message_that_goes_on_to_another_member_is_neither_lost_nor_doubled() {
             assert_eq!(got.len(), 10, "none is lost: {got:?}");
             assert!(got.values().all(|count| *count == 1), "none is doubled: {got:?}");
         }
+    }
+}
+
+/// A message leaves the queue of a member, and the broker dies before that is on disk: it goes to another member only if the first one has not seen it.
+#[test]
+fn what_a_member_was_sent_when_the_broker_died_goes_to_no_other() {
+    let one_at_a_time = ConnectOptions::kept(V5).with(|properties| properties.receive_maximum = Some(1));
+    for shards in [1, 2, 4] {
+        let mut world = stored_world(shards, turns(), || NoHooks);
+        let mut first = Client::on(&mut world, 0, "first", one_at_a_time);
+        first.subscribed(&mut world, SHARED, QoS::ExactlyOnce);
+        world.hang_up(first.socket);
+        let publisher = passing(&mut world);
+        for number in 0..3 {
+            publisher.publish(&mut world, "t", &number.to_string(), QoS::ExactlyOnce, number + 1);
+        }
+        let mut first = Client::on(&mut world, 0, "first", one_at_a_time);
+        let id = first.publishes(&mut world)[0].id.expect("not QoS 0");
+        first.ack(&mut world, AckKind::Pubrec, id);
+        world.hold_commits();
+        first.ack(&mut world, AckKind::Pubcomp, id);
+        let mut got: Vec<String> = first.publishes(&mut world).iter().map(|one| one.text().to_owned()).collect();
+        let mut world = world.restarted((Last::Lost, std::time::Duration::ZERO), shards, turns(), || NoHooks);
+        let subscriber = SubscriberId::new("", id_owned_by(&world, 0, "first"));
+        let mut second = kept(&mut world, shards - 1, "second");
+        second.subscribed(&mut world, SHARED, QoS::ExactlyOnce);
+        world.request(0, Request::Disconnect { subscriber, cleanup: true });
+        got.extend(second.drained(&mut world));
+        got.sort_unstable();
+        assert_eq!(got, ["1", "2"], "{shards} shards");
     }
 }
 

@@ -12,7 +12,7 @@ use crate::archive;
 use crate::connection::PauseReason;
 use crate::hooks::Chain;
 use crate::journal;
-use crate::persistence::{Persistence, PersistenceSetup, StoreFailure};
+use crate::persistence::{self, Persistence, PersistenceSetup, StoreFailure};
 
 impl<C: Chain> Shard<C> {
     /// Has sessions and messages kept on disk from here on. Nobody is connected yet.
@@ -77,7 +77,11 @@ pub(super) fn settle<C: Chain>(shard: &mut Shard<C>) {
         others.for_each(|shard| clients.agenda.post(shard, ShardMessage::Decided(below)));
     }
     while let Some((id, answer)) = clients.persistence.as_mut().and_then(|one| one.next_answer()) {
+        let was_held = answer == persistence::Answer::Output;
         recording::give_answer(clients, id, answer);
+        if was_held && let Some(index) = clients.connections.get(id).and_then(|connection| connection.session()) {
+            clients.send_waiting(index);
+        }
     }
     while let Some(launch) = clients.persistence.as_mut().and_then(|one| one.next_launch()) {
         let (index, instance) = launch.session;

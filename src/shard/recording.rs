@@ -422,8 +422,6 @@ pub(super) fn give_answer<C: Chain>(clients: &mut Clients<C>, id: ConnectionId, 
         Answer::Output => {
             clients.serve_later(id, PauseReason::Commit);
             clients.connections.requeue_for_output(id);
-            let session = clients.connections.get(id).and_then(|connection| connection.session());
-            session.into_iter().for_each(|index| clients.send_waiting(index));
         }
     }
 }

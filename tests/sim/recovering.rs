@@ -48,6 +48,7 @@ impl Judge {
         for one in found {
             self.note(|| format!("  found {one:?}"));
         }
+        self.forget_shares_of_passing();
         // What was taken from a publisher is on disk for all who get it.
         for (client, one) in clients.iter().enumerate() {
             for (mount, state) in one.states.iter().enumerate() {
@@ -82,6 +83,21 @@ impl Judge {
                 message.shared.clear();
                 message.is_due = false;
             }
+        }
+    }
+
+    /// What a member may have had whose session ends with its connection is nowhere: nothing is stored of that.
+    fn forget_shares_of_passing(&mut self) {
+        let is_passing = |session: &usize| {
+            let session = &self.sessions[*session];
+            let mut serials = session.disk.serials.iter().chain([&session.serial]);
+            serials.any(|serial| !self.session_settings(*serial).0)
+        };
+        let passing: Vec<usize> = (0..self.sessions.len()).filter(is_passing).collect();
+        for message in &mut self.messages {
+            message
+                .shared
+                .retain(|(_, members)| !members.iter().any(|one| passing.binary_search(&one.session).is_ok()));
         }
     }
 
@@ -267,6 +283,13 @@ impl Judge {
             return;
         };
         if self.sessions[session].is_forgetful || state.is_forgetful {
+            // That it has been sent what it has may not be known, as of any other client.
+            let queued = found.messages.iter().filter(|one| one.is_queued);
+            let has = |(id, message): &(u16, u32)| state.unfreed.get(id) == Some(message);
+            state
+                .stored
+                .loose
+                .extend(queued.filter_map(|one| Some((one.id, one.message?))).filter(has).map(|(id, _)| id));
             return;
         }
         let by_id = found.by_id();

@@ -70,6 +70,23 @@ fn connack_suback_and_unsuback_wait_and_pingresp_does_not() {
     }
 }
 
+/// What its client says from then on is not recorded: as it was before, the session must not come back.
+#[test]
+fn connack_waits_until_a_session_that_is_kept_no_more_is_gone_from_the_disk() {
+    for mut world in worlds() {
+        let shard = last(&world);
+        let client = kept(&mut world, shard, "c");
+        world.hang_up(client.socket);
+        world.hold_commits();
+        let id = id_owned_by(&world, shard, "c");
+        let options = ConnectOptions { clean_start: false, ..ConnectOptions::clean(V5) };
+        let mut client = Client::send_connect(&mut world, 0, &id, options);
+        assert_eq!(client.received(&mut world), NOTHING);
+        world.commit();
+        assert_eq!(client.received(&mut world), [Got::Connack { present: true, code: ReasonCode::Success }]);
+    }
+}
+
 /// What it would be told is not on disk: it is told nothing.
 #[test]
 fn who_is_sent_away_before_its_session_is_on_disk_has_no_connack() {

@@ -63,6 +63,8 @@ pub(super) struct Pages {
     news: VecDeque<PageNews>,
     /// When it is tried again to write, if there was no room.
     again: Option<Duration>,
+    /// That has been said since something was persisted.
+    is_refusal_told: bool,
     failure: Option<ArchiveError>,
     /// Sessions that end, and under which numbers they have pages: these are deleted when that is recorded.
     ending: BTreeMap<StoreNumber, StoreNumber>,
@@ -86,6 +88,7 @@ impl Pages {
             orders_of_reads: VecDeque::new(),
             news: VecDeque::new(),
             again: None,
+            is_refusal_told: false,
             failure: None,
             ending: BTreeMap::new(),
         }
@@ -179,6 +182,7 @@ impl Pages {
         self.orders.answered(&answer);
         match answer {
             Answer::Persisted(up_to) => {
+                self.is_refusal_told = false;
                 let count = self.under_way.partition_point(|(ticket, _)| *ticket <= up_to);
                 for (_, changes) in self.under_way.drain(..count) {
                     self.persisted += 1;
@@ -186,7 +190,9 @@ impl Pages {
                 }
             }
             Answer::Refused { from, error } => {
-                tracing::warn!("storage: {error}; it is tried again");
+                if !std::mem::replace(&mut self.is_refusal_told, true) {
+                    tracing::warn!("storage: {error}; until then who publishes may have to wait");
+                }
                 let count = self.under_way.partition_point(|(ticket, _)| *ticket < from);
                 for (_, changes) in self.under_way.drain(count..).rev() {
                     self.waiting_bytes += changes.batch.bytes();

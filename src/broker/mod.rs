@@ -27,7 +27,6 @@ pub use crate::control::socket::SocketError;
 #[doc(inline)]
 pub use crate::net::probe::StartError as SystemError;
 
-use crate::archive;
 use crate::config::Config;
 use crate::control::server::ControlServer;
 use crate::control::socket::ControlSocket;
@@ -45,7 +44,7 @@ use crate::net::worker::WorkerParts;
 use crate::shard::{MemoryGauge, Setup, Shard, TurnLimits};
 use crate::sharding::Quotas;
 use crate::storage::archive::{ArchiveDoor, ArchiveThread};
-use crate::storage::{JournalFiles, Prepared, StoreThread};
+use crate::storage::{JournalFiles, StoreThread};
 
 use handle::Thread;
 use layout::{Layout, Listening, open_listeners};
@@ -282,17 +281,19 @@ fn start_store(
     store: &mut Store,
     handle: &Handle,
 ) -> io::Result<(StoreThreads, Vec<JournalFiles>, Option<ArchiveDoor>)> {
-    let answers = handle.inboxes.iter().map(|inbox| {
-        let inbox = inbox.clone();
-        Box::new(move |prepared| inbox.post(Command::Prepared(prepared))) as Box<dyn Fn(Prepared) + Send>
-    });
-    let (files_thread, files) = StoreThread::for_shards(&store.directory, store.sync, answers.collect())?;
-    let answers = handle.inboxes.iter().map(|inbox| {
-        let inbox = inbox.clone();
-        Box::new(move |answer| inbox.post(Command::Archived(answer))) as Box<dyn Fn(archive::Answer) + Send>
-    });
-    let (archive, door) = store.start_archive(answers.collect())?.unzip();
+    let (files_thread, files) =
+        StoreThread::for_shards(&store.directory, store.sync, answers_to(handle, Command::Prepared))?;
+    let (archive, door) = store.start_archive(answers_to(handle, Command::Archived))?.unzip();
     Ok((StoreThreads { _files: files_thread, _archive: archive }, files, door))
+}
+
+/// By shard, what puts the answers of a thread into its inbox.
+fn answers_to<T: 'static>(handle: &Handle, command: fn(T) -> Command) -> Vec<Box<dyn Fn(T) + Send>> {
+    let answers = handle.inboxes.iter().map(|inbox| {
+        let inbox = inbox.clone();
+        Box::new(move |answer| inbox.post(command(answer))) as Box<dyn Fn(T) + Send>
+    });
+    answers.collect()
 }
 
 /// A random number that nobody can guess. The standard library has one for its hash maps.

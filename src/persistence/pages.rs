@@ -57,9 +57,8 @@ pub(super) struct Pages {
     /// Reads by their tags.
     reads: BTreeMap<u64, PageOf>,
     last_tag: u64,
-    /// Those that wait for others to be answered.
+    /// Those that the desk was not asked for yet.
     to_read: VecDeque<(u64, Read)>,
-    orders_of_reads: VecDeque<Order>,
     news: VecDeque<PageNews>,
     /// When it is tried again to write, if there was no room.
     again: Option<Duration>,
@@ -85,7 +84,6 @@ impl Pages {
             reads: BTreeMap::new(),
             last_tag: 0,
             to_read: VecDeque::new(),
-            orders_of_reads: VecDeque::new(),
             news: VecDeque::new(),
             again: None,
             is_refusal_told: false,
@@ -154,16 +152,10 @@ impl Pages {
 
     /// What the desk is to be given now, if so many records are on disk.
     pub fn next_order(&mut self, on_disk: u64) -> Option<Order> {
-        while let Some((tag, read)) = self.to_read.pop_front() {
-            match self.orders.read(tag, read.clone()) {
-                Ok(order) => self.orders_of_reads.push_back(order),
-                Err(_) => {
-                    self.to_read.push_front((tag, read));
-                    break;
-                }
-            }
-        }
-        if let Some(order) = self.orders_of_reads.pop_front() {
+        if let Some((tag, read)) = self.to_read.front()
+            && let Ok(order) = self.orders.read(*tag, read.clone())
+        {
+            self.to_read.pop_front();
             return Some(order);
         }
         if self.again.is_some() {

@@ -3,16 +3,21 @@
 use super::Persistence;
 use super::pages::{PageNews, PageOf};
 use crate::archive::{Answer, Order, PAGE_BYTES};
-use crate::numbers::DecisionNumber;
+use crate::config::QueueType;
 use crate::records::{NewPage, PageBuilder, WallClock};
-use crate::session::{Key, Paging, Session, StoreNumber};
+use crate::session::{Key, Session, StoreNumber};
+
+/// Queues with fewer bytes than that are written to the journal again, as long as they are few.
+const PAGED_FROM: usize = 8 << 10;
 
 impl Persistence {
     /// What the desk of the archive is to be given now.
     pub fn next_order(&mut self) -> Option<Order> {
-        let (records, on_disk, now) = (self.recorded(), self.on_disk.records(), (self.setup.clock)());
+        let (records, on_disk) = (self.recorded(), self.on_disk.records());
         let pages = self.pages.as_mut()?;
-        pages.try_again(now);
+        if pages.wake_up().is_some() {
+            pages.try_again((self.setup.clock)());
+        }
         pages.close(records, false);
         pages.next_order(on_disk)
     }
@@ -38,6 +43,7 @@ impl Persistence {
 
     /// The next messages of a session's queue become a page. False if there are none that can.
     pub fn page_out<S>(&mut self, index: u32, session: &mut Session<S>, looks: usize) -> bool {
+        let records = self.recorded();
         let (Some(number), Some(pages)) = (session.stored, &mut self.pages) else { return false };
         let id = session.outbound.queue.pages_id().unwrap_or(number);
         let (mut page, largest) = (PageBuilder::new(id, PAGE_BYTES), pages.largest());
@@ -45,17 +51,11 @@ impl Persistence {
         let first = session.outbound.queue.paged_mut().page_out(id, looks, |message| {
             // What depends on it counts nowhere after a crash, and comes again.
             let is_decided = message.message.decision().is_none_or(|decision| decisions.is_made(decision.number));
-            match is_decided && message.size() <= largest && page.push(message, wall) {
-                true => Paging::Added,
-                false => Paging::Ends,
-            }
+            is_decided && message.size() <= largest && page.push(message, wall)
         });
         let (Some(first), Some(NewPage { value, summary, .. })) = (first, page.finish()) else { return false };
         pages.put(id, PageOf { session: (index, session.instance), first }, summary, value);
-        let records = self.recorded();
-        if let Some(pages) = &mut self.pages {
-            pages.close(records, true);
-        }
+        pages.close(records, true);
         true
     }
 
@@ -69,12 +69,11 @@ impl Persistence {
         if self.pages.is_none() || bytes == 0 {
             return false;
         }
-        let is_long = bytes >= PAGED_FROM;
-        if !is_long && bytes <= self.tails_left {
+        let stays = bytes < PAGED_FROM && bytes <= self.tails_left;
+        if stays {
             self.tails_left -= bytes;
-            return false;
         }
-        true
+        !stays
     }
 
     /// Pages of a session go of which nothing is left.
@@ -85,13 +84,11 @@ impl Persistence {
     }
 
     /// The page of a session that comes next is read, if it is in the archive and is to be. Not of one that is arriving: nothing of it may be sent.
-    pub fn read_next_page<S>(&mut self, index: u32, session: &mut Session<S>, order: crate::config::QueueType) {
+    pub fn read_next_page<S>(&mut self, index: u32, session: &mut Session<S>, order: QueueType) {
         let Some(id) = session.outbound.queue.pages_id() else { return };
         let is_arriving = session.stored.is_some_and(|number| self.is_arriving(number));
         let Some(pages) = self.pages.as_mut().filter(|_| !is_arriving) else { return };
-        let paged = session.outbound.queue.paged_mut();
-        if let Some(first) = paged.next_to_read(order) {
-            paged.set_reading(Some(first));
+        if let Some(first) = session.outbound.queue.paged_mut().begin_reading(order) {
             pages.read(id, PageOf { session: (index, session.instance), first });
         }
     }
@@ -107,9 +104,6 @@ impl Persistence {
 
     /// Messages of a session up to this key, which it has in pages and in its queue, may be sent when all that was recorded so far is on disk.
     pub fn launch_up_to(&mut self, session: (u32, u64), key: Key) {
-        self.launches.push(self.recorded(), session, key, None::<DecisionNumber>);
+        self.launches.push(self.recorded(), session, key, None);
     }
 }
-
-/// Queues with fewer bytes than that are written to the journal again, as long as they are few.
-const PAGED_FROM: usize = 8 << 10;

@@ -275,7 +275,7 @@ impl Image {
             self.sessions.get_mut(number).map(|session| session.remove(key.get()));
             self.is_gone(*number, *key);
         }
-        undecided.sort_unstable_by_key(|(number, key)| (*number, key.get()));
+        undecided.sort_unstable();
         undecided
     }
 

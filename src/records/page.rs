@@ -104,7 +104,7 @@ impl PageBuilder {
     /// The page. None if there is no message in it.
     pub fn finish(self) -> Option<NewPage> {
         let PageBuilder { pages_id, mut value, mut keys, bytes, .. } = self;
-        keys.sort_unstable_by_key(|key| key.get());
+        keys.sort_unstable();
         let keys = PageKeys::new(&keys)?;
         let (first, summary) = (keys.first(), summary(pages_id, &keys, bytes));
         seal(pages_id, first, &mut value);

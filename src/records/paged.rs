@@ -59,7 +59,7 @@ impl Paged {
     pub fn settle(&mut self, session: &mut StoredSession) {
         let gone = std::mem::take(&mut session.gone);
         let Some(mut run) = self.of.remove(&session.pages_id()) else { return };
-        run.pages.sort_unstable_by_key(|page| page.keys.first().get());
+        run.pages.sort_unstable_by_key(|page| page.keys.first());
         session.next_key = session.next_key.max(run.highest + 1);
         // No two pages have one key, unless something went wrong. Then the first one counts.
         let mut seen = run.overlap().then(HashSet::new);

@@ -256,10 +256,7 @@ impl StoredSession {
 
     /// How many messages wait in its pages, and their bytes, as if all of a page were of one size.
     pub fn waiting_in_pages(&self) -> (usize, usize) {
-        self.pages.iter().fold((0, 0), |(messages, bytes), page| {
-            let (all, left) = (page.keys.len(), page.keys.len() - page.gone.len());
-            (messages + left, bytes + (page.bytes as u128 * left as u128 / all.max(1) as u128) as usize)
-        })
+        self.pages.iter().fold((0, 0), |(messages, bytes), page| (messages + page.left(), bytes + page.bytes_left()))
     }
 
     /// The keys that are gone from pages which are in the archive still. Who writes all of the session anew says of each that it is removed.

@@ -1,5 +1,6 @@
 //! The number of a message of a session.
 
+use std::cmp::Ordering;
 use std::fmt;
 
 /// A number of 48 bits, in 6 bytes, that no two messages to one client have: those of a client that is sent a million messages a second last
@@ -34,6 +35,18 @@ impl Key {
     }
 }
 
+impl Ord for Key {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.get().cmp(&other.get())
+    }
+}
+
+impl PartialOrd for Key {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_none() { f.write_str("none") } else { self.get().fmt(f) }
@@ -46,10 +59,12 @@ mod tests {
 
     #[test]
     fn a_key_is_its_number() {
-        for number in [0, 1, 65_535, 65_536, u64::from(u32::MAX), (1 << 48) - 2] {
+        let numbers = [0, 1, 65_535, 65_536, u64::from(u32::MAX), (1 << 48) - 2];
+        for number in numbers {
             let key = Key::new(number);
             assert!(key.get() == number && !key.is_none());
         }
         assert!(Key::NONE.is_none());
+        assert!(numbers.map(Key::new).is_sorted_by(|one, next| one < next) && Key::new(numbers[5]) < Key::NONE);
     }
 }

@@ -33,7 +33,7 @@ pub use settings::SessionSettings;
 pub use subscription_ids::SubscriptionIds;
 pub use subscriptions::{Filters, Subscription, SubscriptionPortion, Subscriptions};
 pub use table::Sessions;
-pub use waiting::{Look, Paging, Waiting, Walk};
+pub use waiting::{Look, Waiting, Walk};
 pub use will::Will;
 
 use crate::client::{Client, ConnectionId, SessionFound};

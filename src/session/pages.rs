@@ -78,6 +78,18 @@ pub struct StoredPage {
     pub gone: Vec<Key>,
 }
 
+impl StoredPage {
+    /// How many of its messages count.
+    pub fn left(&self) -> usize {
+        self.keys.len() - self.gone.len()
+    }
+
+    /// The bytes of these, as if all of the page were of one size.
+    pub fn bytes_left(&self) -> usize {
+        (self.bytes as u128 * self.left() as u128 / self.keys.len() as u128) as usize
+    }
+}
+
 /// With fewer messages than this that were read, the next page is.
 const READ_AHEAD: usize = 64;
 
@@ -90,6 +102,17 @@ enum Copies {
     Read,
     /// Where they were before they became a page: that is not known to be persisted.
     Queue,
+}
+
+/// Where the message of a queue is that goes next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Whereabouts {
+    /// In the queue, if there is one at all.
+    Queue,
+    /// Among those that were read.
+    Read,
+    /// In the archive alone.
+    Archive,
 }
 
 #[derive(Debug)]
@@ -105,17 +128,8 @@ impl Page {
         self.stored.keys.first()
     }
 
-    fn left(&self) -> usize {
-        self.stored.keys.len() - self.stored.gone.len()
-    }
-
-    /// The bytes of what is left, as if all were of one size.
-    fn bytes_left(&self) -> usize {
-        (self.stored.bytes as u128 * self.left() as u128 / self.stored.keys.len().max(1) as u128) as usize
-    }
-
     fn has_copy(&self, key: Key) -> bool {
-        self.copies != Copies::None && self.keys.binary_search_by_key(&key.get(), |one| one.get()).is_ok()
+        self.copies != Copies::None && self.keys.binary_search(&key).is_ok()
     }
 }
 
@@ -129,7 +143,7 @@ pub(super) struct Pages {
     id: StoreNumber,
     pages: VecDeque<Page>,
     /// What was read, in order; with what has got another key since, and belongs to no page any more.
-    pub read: VecDeque<OutgoingMessage>,
+    read: VecDeque<OutgoingMessage>,
     read_bytes: usize,
     /// Pages of which nothing is left, by their first keys: they are still in the archive.
     emptied: Vec<Key>,
@@ -155,7 +169,8 @@ impl Pages {
             keys: 0,
         };
         pages.keys = pages.pages.iter().map(|page| page.stored.keys.memory()).sum();
-        let count = |(len, bytes): (usize, usize), page: &Page| (len + page.left(), bytes + page.bytes_left());
+        let count =
+            |(len, bytes): (usize, usize), page: &Page| (len + page.stored.left(), bytes + page.stored.bytes_left());
         pages.archived = pages.pages.iter().fold((0, 0), count);
         pages
     }
@@ -172,6 +187,11 @@ impl Pages {
     /// Their bytes.
     pub fn bytes(&self) -> usize {
         self.archived.1 + self.read_bytes
+    }
+
+    /// Whether messages are in the archive alone.
+    pub fn is_any_archived(&self) -> bool {
+        self.archived.0 > 0
     }
 
     /// The bytes of messages that were read.
@@ -198,18 +218,22 @@ impl Pages {
         self.with_copies().find(|at| self.pages[*at].has_copy(key))
     }
 
-    /// Whether messages of pages come next that are in the archive alone; `is_any_behind`: others are in memory behind all pages.
-    pub fn is_next_archived(&self, order: QueueType, is_any_behind: bool) -> bool {
+    /// Where the message is that goes next. `is_any_behind`: others are in memory behind all pages.
+    pub fn next_is(&self, order: QueueType, is_any_behind: bool) -> Whereabouts {
+        let is_archived = match order {
+            QueueType::Fifo => self.pages.front().is_some_and(|page| page.copies == Copies::None),
+            QueueType::Lifo => !self.pages.is_empty(),
+        };
         match order {
-            QueueType::Fifo => {
-                self.read.is_empty() && self.pages.front().is_some_and(|page| page.copies == Copies::None)
-            }
-            QueueType::Lifo => !is_any_behind && self.read.is_empty() && !self.pages.is_empty(),
+            QueueType::Lifo if is_any_behind => Whereabouts::Queue,
+            _ if !self.read.is_empty() => Whereabouts::Read,
+            _ if is_archived => Whereabouts::Archive,
+            _ => Whereabouts::Queue,
         }
     }
 
-    /// The page that is to be read next, by its first key. `is_any_behind`: messages are in memory behind all pages.
-    pub fn next_to_read(&self, order: QueueType, is_any_behind: bool) -> Option<Key> {
+    /// The page that is to be read next, by its first key: from here on it is being read. `is_any_behind`: as of [`next_is`](Self::next_is).
+    pub fn begin_reading(&mut self, order: QueueType, is_any_behind: bool) -> Option<Key> {
         if self.reading.is_some() {
             return None;
         }
@@ -218,17 +242,9 @@ impl Pages {
                 self.pages.iter().find(|page| page.copies != Copies::Read).filter(|page| page.copies == Copies::None)
             }
             QueueType::Fifo => None,
-            QueueType::Lifo => self.pages.back().filter(|_| self.is_next_archived(order, is_any_behind)),
+            QueueType::Lifo => self.pages.back().filter(|_| self.next_is(order, is_any_behind) == Whereabouts::Archive),
         };
-        page.map(Page::first)
-    }
-
-    /// The page with this first key is being read, or is not any more.
-    pub fn set_reading(&mut self, first: Option<Key>) {
-        self.reading = first;
-    }
-
-    pub fn reading(&self) -> Option<Key> {
+        self.reading = page.map(Page::first);
         self.reading
     }
 
@@ -250,27 +266,28 @@ impl Pages {
         else {
             return 0;
         };
-        let is_left = |keys: &[Key], key: Key| keys.binary_search_by_key(&key.get(), |one| one.get()).is_ok();
+        let is_in = |keys: &[Key], key: Key| keys.binary_search(&key).is_ok();
         let mut keys: Vec<Key> = messages.iter().map(|message| message.key).collect();
-        keys.sort_unstable_by_key(|key| key.get());
+        keys.sort_unstable();
+        let stored = &page.stored;
         let missing: Vec<Key> =
-            page.stored.keys.iter().filter(|key| !is_left(&keys, *key) && !is_left(&page.stored.gone, *key)).collect();
+            stored.keys.iter().filter(|key| !is_in(&keys, *key) && !is_in(&stored.gone, *key)).collect();
         if !is_wanted && missing.is_empty() {
             return 0;
         }
-        self.archived.0 -= page.left();
-        self.archived.1 -= page.bytes_left();
+        self.archived.0 -= page.stored.left();
+        self.archived.1 -= page.stored.bytes_left();
         page.stored.gone.extend(&missing);
-        page.stored.gone.sort_unstable_by_key(|key| key.get());
+        page.stored.gone.sort_unstable();
         page.copies = Copies::Read;
         page.keys = page.stored.keys.iter().collect();
         for message in
-            messages.into_iter().filter(|one| !is_left(&page.stored.gone, one.key) && is_left(&page.keys, one.key))
+            messages.into_iter().filter(|one| !is_in(&page.stored.gone, one.key) && is_in(&page.keys, one.key))
         {
             self.read_bytes += message.size();
             self.read.push_back(message);
         }
-        if page.left() == 0 {
+        if page.stored.left() == 0 {
             self.empty(at);
         }
         if !is_wanted {
@@ -289,8 +306,24 @@ impl Pages {
         self.read_bytes = self.read.iter().map(OutgoingMessage::size).sum();
         for page in self.pages.iter_mut().filter(|page| page.copies == Copies::Read) {
             (page.copies, page.keys) = (Copies::None, Box::default());
-            self.archived.0 += page.left();
-            self.archived.1 += page.bytes_left();
+            self.archived.0 += page.stored.left();
+            self.archived.1 += page.stored.bytes_left();
+        }
+    }
+
+    /// The next of those that were read.
+    pub fn next_read(&self, order: QueueType) -> Option<&OutgoingMessage> {
+        match order {
+            QueueType::Fifo => self.read.front(),
+            QueueType::Lifo => self.read.back(),
+        }
+    }
+
+    /// The same, whose key may change.
+    pub fn next_read_mut(&mut self, order: QueueType) -> Option<&mut OutgoingMessage> {
+        match order {
+            QueueType::Fifo => self.read.front_mut(),
+            QueueType::Lifo => self.read.back_mut(),
         }
     }
 
@@ -309,11 +342,11 @@ impl Pages {
     pub fn is_gone(&mut self, key: Key) {
         let Some(at) = self.page_of(key) else { return };
         let gone = &mut self.pages[at].stored.gone;
-        match gone.binary_search_by_key(&key.get(), |one| one.get()) {
+        match gone.binary_search(&key) {
             Ok(_) => return,
             Err(place) => gone.insert(place, key),
         }
-        if self.pages[at].left() == 0 {
+        if self.pages[at].stored.left() == 0 {
             self.empty(at);
         }
     }
@@ -333,7 +366,7 @@ impl Pages {
     /// Messages of the queue have become a page, with these keys, and that size; they stay where they are until it is [persisted](Self::persisted).
     /// Gives its first key.
     pub fn add(&mut self, mut keys: Vec<Key>, bytes: usize) -> Option<Key> {
-        keys.sort_unstable_by_key(|key| key.get());
+        keys.sort_unstable();
         let stored = StoredPage { keys: PageKeys::new(&keys)?, bytes, gone: Vec::new() };
         let first = stored.keys.first();
         self.keys += stored.keys.memory();
@@ -346,11 +379,11 @@ impl Pages {
     pub fn persisted(&mut self, first: Key) -> Option<Vec<Key>> {
         let mut in_queue = self.pages.iter_mut().rev().take_while(|page| page.copies == Copies::Queue);
         let page = in_queue.find(|page| page.first() == first)?;
-        let is_gone = |key: &Key| page.stored.gone.binary_search_by_key(&key.get(), |one| one.get()).is_ok();
+        let is_gone = |key: &Key| page.stored.gone.binary_search(key).is_ok();
         let left = page.keys.iter().copied().filter(|key| !is_gone(key)).collect();
         (page.copies, page.keys) = (Copies::None, Box::default());
-        self.archived.0 += page.left();
-        self.archived.1 += page.bytes_left();
+        self.archived.0 += page.stored.left();
+        self.archived.1 += page.stored.bytes_left();
         Some(left)
     }
 

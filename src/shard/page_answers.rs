@@ -2,7 +2,7 @@
 
 use super::clients::Clients;
 use super::machine::Shard;
-use super::paging::queue_moved;
+use super::paging::{ENDED, queue_moved};
 use super::pubsub::PubSub;
 use super::turn;
 use crate::archive::{Answer, ReadResult};
@@ -52,7 +52,7 @@ fn persisted<C: Chain>(pubsub: &mut PubSub<C>, page: PageOf) {
 fn was_read<C: Chain>(pubsub: &mut PubSub<C>, page: PageOf, result: ReadResult) {
     let clients = &mut pubsub.clients;
     let Some(wall) = clients.persistence.as_ref().map(|persistence| persistence.wall()) else { return };
-    let is_ended = page.session.0 == u32::MAX;
+    let is_ended = page.session.0 == ENDED;
     let Some(session) = session_of(clients, page) else { return };
     let id = session.outbound.queue.pages_id();
     let messages = match decoded(id, page.first, result, wall) {

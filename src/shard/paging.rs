@@ -5,6 +5,9 @@ use super::remnants::EndedSession;
 use crate::config::QueueType;
 use crate::hooks::Chain;
 
+/// The place of a session that has ended, which is in the table no more.
+pub(super) const ENDED: u32 = u32::MAX;
+
 /// Messages were sent out of a queue, or dropped: pages of which nothing is left go, and the next is read if it comes next.
 #[inline]
 pub(super) fn queue_moved<C: Chain>(clients: &mut Clients<C>, index: u32) {
@@ -27,7 +30,7 @@ fn queue_with_pages_moved<C: Chain>(clients: &mut Clients<C>, index: u32) {
     }
 }
 
-/// The client of a session has left, or one has come: nothing that was read for it stays in memory.
+/// The client of a session has left: nothing that was read for it stays in memory.
 pub(super) fn unload<C: Chain>(clients: &mut Clients<C>, index: u32) {
     if let Some(session) = clients.sessions.get_mut(index) {
         session.outbound.queue.paged_mut().unload();
@@ -47,7 +50,7 @@ pub(super) fn wait_for_page<C: Chain>(
     if !session.outbound.queue.paged().is_any_archived() {
         return Some(ended);
     }
-    persistence.read_next_page(u32::MAX, session, QueueType::Fifo);
+    persistence.read_next_page(ENDED, session, QueueType::Fifo);
     clients.agenda.remnants.waiting_for_page.push_back(ended);
     None
 }

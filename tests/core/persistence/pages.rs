@@ -88,7 +88,7 @@ fn nothing_is_lost_and_nothing_comes_twice_wherever_the_broker_dies() {
     for (order, shards) in [(QueueType::Fifo, 1), (QueueType::Fifo, 2), (QueueType::Lifo, 2), (QueueType::Fifo, 4)] {
         let mut world = with_archive(shards, ordered(order), || NoHooks);
         filled(&mut world, QoS::ExactlyOnce, MANY);
-        let (mut got, mut next, mut taken_by) = (BTreeSet::new(), MANY, 0);
+        let (mut got, mut next, mut idle_rounds) = (BTreeSet::new(), MANY, 0);
         for round in 0_usize.. {
             let most = round * 7 % 60 + 1;
             // What is asked of the archive waits in some of the rounds, or amid them.
@@ -122,8 +122,8 @@ fn nothing_is_lost_and_nothing_comes_twice_wherever_the_broker_dies() {
                     }
                 }
             }
-            taken_by = if got.len() > before { 0 } else { taken_by + 1 };
-            if got.len() == next && round > 10 || taken_by > 5 {
+            idle_rounds = if got.len() > before { 0 } else { idle_rounds + 1 };
+            if got.len() == next && round > 10 || idle_rounds > 5 {
                 break;
             }
             assert!(round < 200, "{} of {next}", got.len());

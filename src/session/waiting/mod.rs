@@ -1,10 +1,12 @@
-//! The messages of a queue, in order, with an index of those that give way first.
+//! The messages of a queue, in order, with an index of those that give way first. What of them is in the archive, or is to be: see `paging`.
+
+mod paging;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
 
-use super::pages::{Pages, StoredPage};
-use super::{Key, OutgoingMessage, StoreNumber, SubscriptionIds};
+use super::pages::{Pages, Whereabouts};
+use super::{Key, OutgoingMessage, SubscriptionIds};
 use crate::codec::QoS;
 use crate::config::QueueType;
 use crate::memory::{Held, MemoryKind, allocated, allocated_for, allocated_in_tree};
@@ -115,40 +117,45 @@ impl Waiting {
         self.shared
     }
 
+    /// Where the one that goes next is.
+    fn whereabouts(&self, order: QueueType) -> Whereabouts {
+        match &self.pages {
+            Some(pages) => pages.next_is(order, !self.places.is_empty()),
+            None => Whereabouts::Queue,
+        }
+    }
+
+    /// The place that goes next of those that are here.
+    fn next_here(&self, order: QueueType) -> Option<usize> {
+        match order {
+            QueueType::Fifo => Some(0),
+            QueueType::Lifo => self.places.len().checked_sub(1),
+        }
+    }
+
     /// The one that goes next; none either if that is in the archive.
     pub(super) fn next(&self, order: QueueType) -> Option<&OutgoingMessage> {
-        match (order, &self.pages) {
-            (QueueType::Fifo, None) => self.places.front()?.as_ref(),
-            (QueueType::Lifo, None) => self.places.back()?.as_ref(),
-            (QueueType::Fifo, Some(pages)) if !pages.read.is_empty() => pages.read.front(),
-            (QueueType::Fifo, Some(pages)) if pages.is_next_archived(order, true) => None,
-            (QueueType::Fifo, Some(_)) => self.places.front()?.as_ref(),
-            (QueueType::Lifo, Some(pages)) => match self.places.back() {
-                Some(last) => last.as_ref(),
-                None => pages.read.back(),
-            },
+        match self.whereabouts(order) {
+            Whereabouts::Queue => self.places.get(self.next_here(order)?)?.as_ref(),
+            Whereabouts::Read => self.pages.as_ref()?.next_read(order),
+            Whereabouts::Archive => None,
         }
     }
 
     /// The one that goes next has another key from here on.
     pub(super) fn renumber_next(&mut self, order: QueueType, key: Key) {
-        let is_read = self.is_next_read(order);
-        let next = match (&mut self.pages, order) {
-            (Some(pages), QueueType::Fifo) if is_read => pages.read.front_mut(),
-            (Some(pages), QueueType::Lifo) if is_read => pages.read.back_mut(),
-            (_, QueueType::Fifo) => self.places.front_mut().and_then(Option::as_mut),
-            (_, QueueType::Lifo) => self.places.back_mut().and_then(Option::as_mut),
+        let next = match self.whereabouts(order) {
+            Whereabouts::Queue => {
+                let at = self.next_here(order);
+                at.and_then(|at| self.places.get_mut(at)?.as_mut())
+            }
+            Whereabouts::Read => self.pages.as_mut().and_then(|pages| pages.next_read_mut(order)),
+            Whereabouts::Archive => None,
         };
         let before = next.map(|next| std::mem::replace(&mut next.key, key));
         if let Some((pages, before)) = self.pages.as_mut().zip(before) {
             pages.is_gone(before);
         }
-    }
-
-    /// Whether the one that goes next is among those that were read.
-    fn is_next_read(&self, order: QueueType) -> bool {
-        let is_any_read = self.pages.as_ref().is_some_and(|pages| !pages.read.is_empty());
-        is_any_read && (order == QueueType::Fifo || self.places.is_empty())
     }
 
     /// All of them, in order.
@@ -200,31 +207,14 @@ impl Waiting {
 
     /// Takes out the one that goes next, unless that is in the archive.
     pub(super) fn pop_next(&mut self, order: QueueType) -> Option<OutgoingMessage> {
-        if self.pages.is_some() {
-            return self.pop_next_with_pages(order);
-        }
-        match order {
-            QueueType::Fifo => self.take(0),
-            QueueType::Lifo => self.take(self.places.len().checked_sub(1)?),
-        }
-    }
-
-    #[cold]
-    fn pop_next_with_pages(&mut self, order: QueueType) -> Option<OutgoingMessage> {
-        let is_read = self.is_next_read(order);
-        let is_any_behind = !self.places.is_empty();
-        let pages = self.pages.as_mut()?;
-        if is_read {
-            let taken = pages.take_read(order);
-            self.count();
-            return taken;
-        }
-        if pages.is_next_archived(order, is_any_behind) {
-            return None;
-        }
-        match order {
-            QueueType::Fifo => self.take(0),
-            QueueType::Lifo => self.take(self.places.len().checked_sub(1)?),
+        match self.whereabouts(order) {
+            Whereabouts::Queue => self.take(self.next_here(order)?),
+            Whereabouts::Read => {
+                let taken = self.pages.as_mut()?.take_read(order);
+                self.count();
+                taken
+            }
+            Whereabouts::Archive => None,
         }
     }
 
@@ -278,13 +268,6 @@ impl Waiting {
             Some(message) if which(message) => self.take(at).map_or(Look::Kept, Look::Taken),
             _ => Look::Kept,
         }
-    }
-
-    /// The same, of those that are stored and in no page: [`Look::Taken`] has one, which stays where it is.
-    pub fn look_outside_pages(&self, walk: &mut Walk) -> Look<&OutgoingMessage> {
-        let Some(at) = self.come_to(walk) else { return Look::End };
-        let is_outside = |message: &&OutgoingMessage| !message.key.is_none() && !self.has_copy(message.key);
-        self.places[at].as_ref().filter(is_outside).map_or(Look::Kept, Look::Taken)
     }
 
     /// The next place of a walk.
@@ -376,155 +359,6 @@ impl Waiting {
         }
         self.index = index;
         self.count();
-    }
-}
-
-/// What is to become of a message that may be in a page.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Paging {
-    /// It is in the page.
-    Added,
-    /// The page has no room for it, or it has to wait, and so have those behind it.
-    Ends,
-}
-
-/// Pages.
-impl Waiting {
-    /// Pages that were in the archive before the broker started, under this number.
-    pub(super) fn restore_pages(&mut self, id: StoreNumber, stored: Vec<StoredPage>) {
-        self.pages = Some(Box::new(Pages::new(id, stored)));
-        self.count();
-    }
-
-    pub(super) fn pages_id(&self) -> Option<StoreNumber> {
-        self.pages.as_ref().map(|pages| pages.id())
-    }
-
-    /// Whether messages are in a page that is not persisted, or one is being read.
-    pub fn is_any_under_way(&self) -> bool {
-        self.pages.as_ref().is_some_and(|pages| pages.is_any_under_way())
-    }
-
-    /// The page that is being read, by its first key.
-    pub fn reading(&self) -> Option<Key> {
-        self.pages.as_ref()?.reading()
-    }
-
-    /// The bytes of messages that are in memory where they came in.
-    pub fn bytes_in_memory(&self) -> usize {
-        self.bytes
-    }
-
-    /// What is gone of pages that are left, by page.
-    pub fn gone(&self) -> impl Iterator<Item = &[Key]> {
-        self.pages.iter().flat_map(|pages| pages.gone()).filter(|gone| !gone.is_empty())
-    }
-
-    /// Messages that were read of pages, and are in none any more: they have got other keys.
-    pub fn loose(&self) -> impl Iterator<Item = &OutgoingMessage> {
-        self.pages.iter().flat_map(|pages| pages.loose())
-    }
-
-    /// Whether messages are in the archive alone.
-    pub fn is_any_archived(&self) -> bool {
-        self.pages.as_ref().is_some_and(|pages| pages.len() > pages.read.len())
-    }
-
-    /// The next messages that are in no page yet become one, under this number if it is the first: those for which `add` says so, which is asked
-    /// in their order. Gives the first key; none if there are no such messages. They stay where they are until it is [persisted](Self::persisted).
-    /// What came through a shared subscription is passed over: another member may get it; so is what is not stored. `looks`: so many places are
-    /// looked at, at most.
-    pub fn page_out(
-        &mut self,
-        id: StoreNumber,
-        looks: usize,
-        mut add: impl FnMut(&OutgoingMessage) -> Paging,
-    ) -> Option<Key> {
-        let (mut keys, mut bytes, mut walk) = (Vec::new(), 0, std::mem::take(&mut self.paged));
-        for _ in 0..looks {
-            let before = walk;
-            let Some(at) = self.come_to(&mut walk) else { break };
-            let Some(message) = &self.places[at] else { continue };
-            let is_passed_over = message.key.is_none() || message.qos == QoS::AtMostOnce || message.group.is_some();
-            if is_passed_over || self.has_copy(message.key) {
-                continue;
-            }
-            if add(message) == Paging::Ends {
-                walk = before;
-                break;
-            }
-            keys.push(message.key);
-            bytes += message.size();
-        }
-        self.paged = walk;
-        if keys.is_empty() {
-            return None;
-        }
-        let pages = self.pages.get_or_insert_with(|| Box::new(Pages::new(id, Vec::new())));
-        let first = pages.add(keys, bytes);
-        self.count();
-        first
-    }
-
-    /// A page that messages have become is persisted: they are in the archive alone from here on.
-    pub fn persisted(&mut self, first: Key, order: QueueType) {
-        let Some(pages) = &mut self.pages else { return };
-        if order == QueueType::Lifo {
-            // They are behind what was read, and go before it.
-            pages.unload();
-        }
-        let Some(keys) = pages.persisted(first) else { return };
-        let (mut left, mut walk) = (keys.len(), std::mem::take(&mut self.persisted));
-        while left > 0
-            && let Some(at) = self.come_to(&mut walk)
-        {
-            let is_one =
-                |message: &OutgoingMessage| keys.binary_search_by_key(&message.key.get(), |key| key.get()).is_ok();
-            if self.places[at].as_ref().is_some_and(is_one) {
-                self.take_out(at);
-                left -= 1;
-            }
-        }
-        debug_assert_eq!(left, 0, "what is not in the queue any more is gone");
-        self.persisted = walk;
-        self.count();
-    }
-
-    /// The page that is to be read now, by its first key.
-    pub fn next_to_read(&self, order: QueueType) -> Option<Key> {
-        self.pages.as_ref()?.next_to_read(order, !self.places.is_empty())
-    }
-
-    /// The page with this first key is being read, or is not any more.
-    pub fn set_reading(&mut self, first: Option<Key>) {
-        if let Some(pages) = &mut self.pages {
-            pages.set_reading(first);
-        }
-    }
-
-    /// A page was read: see [`Pages::was_read`].
-    pub fn was_read(&mut self, first: Key, messages: Vec<OutgoingMessage>, how: (QueueType, bool)) -> usize {
-        let missing = self.pages.as_mut().map_or(0, |pages| pages.was_read(first, messages, how));
-        self.count();
-        missing
-    }
-
-    /// What was read of pages is not kept in memory.
-    pub fn unload(&mut self) {
-        if let Some(pages) = &mut self.pages {
-            pages.unload();
-            self.count();
-        }
-    }
-
-    /// Whether a message in memory is in a page, too.
-    pub fn has_copy(&self, key: Key) -> bool {
-        self.pages.as_ref().is_some_and(|pages| pages.has_copy(key))
-    }
-
-    /// Pages of which nothing is left, by their first keys: they are to be deleted.
-    pub fn take_emptied(&mut self) -> Vec<Key> {
-        self.pages.as_mut().map_or_else(Vec::new, |pages| pages.take_emptied())
     }
 }
 
@@ -690,162 +524,5 @@ mod tests {
             println!("{} ns for each of {many}", began.elapsed().as_nanos() / u128::from(2 * many));
             assert_eq!((waiting.len(), waiting.qos0()), (many as usize, (0, 0)));
         }
-    }
-
-    /// What a page has in the archive.
-    type Archive = std::collections::BTreeMap<u64, Vec<OutgoingMessage>>;
-
-    #[derive(Default)]
-    struct Paged {
-        waiting: Waiting,
-        archive: Archive,
-        /// Pages that are not persisted, by their first keys.
-        under_way: VecDeque<Key>,
-        next: u64,
-    }
-
-    impl Paged {
-        fn push(&mut self, qos: QoS) -> OutgoingMessage {
-            let key = if qos == QoS::AtMostOnce { Key::NONE } else { Key::new(self.next) };
-            let message = OutgoingMessage { key, ..delivery(&self.next.to_string(), qos) };
-            self.next += 1;
-            self.waiting.push(message.clone());
-            message
-        }
-
-        fn page_out(&mut self, most: usize) {
-            let mut page = Vec::new();
-            let add = |message: &OutgoingMessage| {
-                if page.len() == most {
-                    return Paging::Ends;
-                }
-                page.push(message.clone());
-                Paging::Added
-            };
-            if let Some(first) = self.waiting.page_out(StoreNumber::new(1, 0, 1), 100, add) {
-                self.archive.insert(first.get(), page);
-                self.under_way.push_back(first);
-            }
-        }
-
-        fn read(&mut self, order: QueueType, is_wanted: bool) -> bool {
-            let Some(first) = self.waiting.next_to_read(order) else { return false };
-            self.waiting.set_reading(Some(first));
-            assert!(self.waiting.next_to_read(order).is_none(), "one at a time");
-            let page = self.archive[&first.get()].clone();
-            assert_eq!(self.waiting.was_read(first, page, (order, is_wanted)), 0);
-            true
-        }
-
-        /// The next one, of which the page is read if it has to be.
-        fn pop(&mut self, order: QueueType) -> Option<OutgoingMessage> {
-            loop {
-                let next = self.waiting.next(order).map(|next| next.key);
-                let popped = self.waiting.pop_next(order);
-                assert_eq!(next, popped.as_ref().map(|one| one.key));
-                if popped.is_some() || !self.read(order, true) {
-                    return popped;
-                }
-            }
-        }
-    }
-
-    fn payloads<'a>(messages: impl IntoIterator<Item = &'a OutgoingMessage>) -> Vec<Vec<u8>> {
-        messages.into_iter().map(|one| one.message.payload().to_vec()).collect()
-    }
-
-    proptest! {
-        /// Whatever of a queue is in pages, it comes out as if nothing was, but that QoS 0 may be behind others.
-        #[test]
-        fn a_queue_with_pages_is_as_one_without(lifo in any::<bool>(), steps in prop::collection::vec((0..12_u8, 1..6_usize), 0..300)) {
-            let order = if lifo { QueueType::Lifo } else { QueueType::Fifo };
-            let (mut paged, mut model) = (Paged::default(), VecDeque::new());
-            for (what, most) in steps {
-                match what {
-                    0..=4 => model.push_back(paged.push(QoS::AtLeastOnce)),
-                    5 | 6 => paged.page_out(most),
-                    7 => {
-                        if let Some(first) = paged.under_way.pop_front() {
-                            paged.waiting.persisted(first, order);
-                        }
-                    }
-                    8 => drop(paged.read(order, most > 3)),
-                    9 => paged.waiting.unload(),
-                    _ => {
-                        let expected = if lifo { model.pop_back() } else { model.pop_front() };
-                        prop_assert_eq!(payloads(&paged.pop(order)), payloads(&expected));
-                    }
-                }
-                for emptied in paged.waiting.take_emptied() {
-                    prop_assert!(paged.archive.remove(&emptied.get()).is_some(), "once");
-                }
-                let bytes = model.iter().map(OutgoingMessage::size).sum::<usize>();
-                let (len, counted) = (paged.waiting.len(), paged.waiting.bytes());
-                prop_assert_eq!((len, paged.waiting.is_empty()), (model.len(), model.is_empty()));
-                prop_assert!(counted.abs_diff(bytes) <= bytes / 10 + 10 * len, "{} instead of {}", counted, bytes);
-            }
-            let left: Vec<_> = std::iter::from_fn(|| paged.pop(order)).collect();
-            if lifo { model.make_contiguous().reverse() }
-            prop_assert_eq!(payloads(&left), payloads(&model));
-            prop_assert_eq!(paged.archive.len() - paged.waiting.take_emptied().len(), 0);
-            prop_assert_eq!(paged.waiting.bytes(), 0);
-        }
-    }
-
-    #[test]
-    fn what_stays_out_of_pages_is_behind_them() {
-        let mut paged = Paged::default();
-        let zero = paged.push(QoS::AtMostOnce);
-        let (one, two) = (paged.push(QoS::AtLeastOnce), paged.push(QoS::ExactlyOnce));
-        let group = Some(std::sync::Arc::new(crate::topic::TopicFilter::parse("$share/g/t", 8).expect("a filter")));
-        let shared = OutgoingMessage { group, key: Key::new(77), ..delivery("shared", QoS::AtLeastOnce) };
-        paged.waiting.push(shared.clone());
-        paged.page_out(10);
-        let first = paged.under_way.pop_front().expect("a page");
-        assert!(paged.waiting.has_copy(one.key) && paged.waiting.is_any_under_way());
-        paged.waiting.persisted(first, QueueType::Fifo);
-        assert!(paged.waiting.next(QueueType::Fifo).is_none() && paged.waiting.is_any_archived());
-        let order = std::iter::from_fn(|| paged.pop(QueueType::Fifo)).collect::<Vec<_>>();
-        assert_eq!(payloads(&order), payloads([&one, &two, &zero, &shared]));
-    }
-
-    /// One that has got another key is in no page any more, and does not go when what was read does.
-    #[test]
-    fn a_message_with_another_key_stays_in_memory() {
-        let mut paged = Paged::default();
-        let messages = [(); 3].map(|()| paged.push(QoS::ExactlyOnce));
-        paged.page_out(10);
-        let first = paged.under_way.pop_front().expect("a page");
-        paged.waiting.persisted(first, QueueType::Fifo);
-        assert!(paged.read(QueueType::Fifo, true));
-        paged.waiting.renumber_next(QueueType::Fifo, Key::new(99));
-        assert_eq!(paged.waiting.loose().map(|one| one.key).collect::<Vec<_>>(), [Key::new(99)]);
-        assert_eq!(paged.waiting.gone().collect::<Vec<_>>(), [&[messages[0].key]]);
-        paged.waiting.unload();
-        let order = std::iter::from_fn(|| paged.pop(QueueType::Fifo)).collect::<Vec<_>>();
-        assert_eq!(payloads(&order), payloads(&messages));
-    }
-
-    /// A page that has lost messages: they are counted, the others come.
-    #[test]
-    fn what_a_page_lacks_is_gone() {
-        let mut paged = Paged::default();
-        (0..3).for_each(|_| drop(paged.push(QoS::AtLeastOnce)));
-        paged.page_out(10);
-        let first = paged.under_way.pop_front().expect("a page");
-        paged.waiting.persisted(first, QueueType::Fifo);
-        paged.waiting.set_reading(Some(first));
-        let page = paged.archive[&first.get()][1..].to_vec();
-        assert_eq!(paged.waiting.was_read(first, page, (QueueType::Fifo, true)), 1);
-        assert_eq!(std::iter::from_fn(|| paged.pop(QueueType::Fifo)).count(), 2);
-        assert!(paged.waiting.is_empty() && paged.waiting.take_emptied() == [first]);
-    }
-
-    #[test]
-    fn keys_of_a_page_are_what_was_given() {
-        use super::super::PageKeys;
-        let keys = [0, 1, 127, 128, 300, 1 << 40, (1 << 48) - 2].map(Key::new);
-        assert_eq!(PageKeys::new(&keys).expect("they ascend").iter().collect::<Vec<_>>(), keys);
-        assert!(PageKeys::new(&[]).is_none() && PageKeys::new(&[keys[1], keys[1]]).is_none());
     }
 }

@@ -17,7 +17,7 @@ use crate::journal::{BLOCK, Journal, Recovered, Settings, Sync};
 use crate::message::Message;
 use crate::net::clock::Clock;
 use crate::net::opening::Opening;
-use crate::persistence::{Durability, PersistenceSetup};
+use crate::persistence::{Durability, Paging, PersistenceSetup};
 use crate::records::{Counts, Image, Share, StoredSession, WallClock, WallTime, read_summary};
 use crate::shard::Shard;
 use crate::sharding::hasher;
@@ -44,7 +44,7 @@ pub(super) struct Store {
     opening: Arc<Opening>,
     /// The archive, before its thread is started, and how much of a shard may be under way to it.
     archive: Option<OpenArchive>,
-    limits: Limits,
+    paging: Paging,
     /// If each shard writes anew what it has: the journals of shards that do not exist any more.
     vanished: Option<Vec<u32>>,
 }
@@ -70,7 +70,7 @@ pub(super) struct StorePart {
     durability: Durability,
     wall: WallClock,
     journal: Journal,
-    archive: Option<Limits>,
+    paging: Option<Paging>,
     share: Share,
     /// Of all shards: each takes those whose topics it owns.
     retained: Arc<[(Arc<str>, Message)]>,
@@ -104,6 +104,7 @@ impl Store {
         // A record has to fit into a commit: the largest packet, and to whom it goes.
         let frame_bytes = (largest_packet + BESIDE_PACKET).next_multiple_of(BLOCK).max(LEAST_FRAME);
         let limits = Limits { bytes: Limits::default().bytes.max(4 * frame_bytes), ..Limits::default() };
+        let paging = Paging { limits, ..Paging::default() };
         let (mut journals, mut floors) = (Vec::new(), BTreeMap::new());
         for (shard, recovered) in (0..shards as u32).zip(recovered) {
             let settings = Settings {
@@ -129,8 +130,8 @@ impl Store {
         let retained: Arc<[_]> = contents.into_retained().collect();
         let parts = journals.into_iter().zip(shares).map(|(journal, share)| {
             let retained = Arc::clone(&retained);
-            let archive = archive.is_some().then_some(limits);
-            StorePart { boot, sync, durability, wall, journal, archive, share, retained }
+            let paging = archive.is_some().then_some(paging);
+            StorePart { boot, sync, durability, wall, journal, paging, share, retained }
         });
         let parts = parts.collect();
         tracing::info!(
@@ -144,7 +145,7 @@ impl Store {
             "storage: read"
         );
         let vanished = renews.then_some(vanished);
-        Ok(Store { directory, sync, parts, opening: Arc::new(Opening::of(shards)), archive, limits, vanished })
+        Ok(Store { directory, sync, parts, opening: Arc::new(Opening::of(shards)), archive, paging, vanished })
     }
 
     /// Starts the thread of the archive, if there is one, for shards that take their answers so; and gives the door to it.
@@ -152,7 +153,7 @@ impl Store {
         &mut self,
         answers: Vec<Box<dyn Fn(archive::Answer) + Send>>,
     ) -> io::Result<Option<(ArchiveThread, ArchiveDoor)>> {
-        self.archive.take().map(|archive| ArchiveThread::start(archive, self.limits, answers)).transpose()
+        self.archive.take().map(|archive| ArchiveThread::start(archive, self.paging.limits, answers)).transpose()
     }
 
     /// Its parts, how its start goes, and what is to be done when all shards have written anew what belongs to them, if they do.
@@ -170,14 +171,14 @@ impl Store {
 impl StorePart {
     /// Gives a shard what was stored, and has it store from here on.
     pub fn restore<C: Chain>(self, shard: &mut Shard<C>, clock: Clock) {
-        let StorePart { boot, sync, durability, wall, journal, archive, share, retained } = self;
+        let StorePart { boot, sync, durability, wall, journal, paging, share, retained } = self;
         let Share { sessions, beginning } = share;
         sessions.into_iter().for_each(|stored| shard.restore(stored, wall));
         for (mountpoint, message) in &*retained {
             shard.restore_retained(mountpoint, message);
         }
         let clock = Box::new(move || -> Duration { clock.exact() });
-        shard.persist(PersistenceSetup { journal, archive, boot, sync, durability, clock, wall, beginning });
+        shard.persist(PersistenceSetup { journal, paging, boot, sync, durability, clock, wall, beginning });
     }
 }
 

@@ -51,7 +51,7 @@ pub use answers::{Answer, Awaited};
 pub use commits::{Committed, Durability};
 pub use deferrals::Deferred;
 pub use following::StoreFailure;
-pub use pages::{PageNews, PageOf};
+pub use pages::{PageNews, PageOf, Paging};
 pub use rewriting::{Cursor, SessionCursor};
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -69,7 +69,6 @@ use on_disk::OnDisk;
 use pages::Pages;
 use rewriting::{Renewal, Rewriting};
 
-use crate::archive::Limits;
 use crate::client::ConnectionId;
 use crate::codec::PacketId;
 use crate::journal::{Class, Journal, Refused, Sync};
@@ -85,8 +84,8 @@ const CROWDED: usize = 256 * 1024;
 pub struct PersistenceSetup {
     /// The journal of the shard.
     pub journal: Journal,
-    /// How much may be under way to the archive, if there is one.
-    pub archive: Option<Limits>,
+    /// How queues get into the archive, if there is one.
+    pub paging: Option<Paging>,
     /// Which boot of the store this is, from 1.
     pub boot: u32,
     /// How a commit becomes durable.
@@ -159,7 +158,7 @@ impl Persistence {
             decisions: Decisions::new(own, shards, last_decision),
             elsewhere: Elsewhere::default(),
         };
-        let mut pages = setup.archive.map(|limits| Pages::new(own, limits));
+        let mut pages = setup.paging.map(|paging| Pages::new(own, paging));
         if let Some(pages) = &mut pages {
             orphans.into_iter().for_each(|id| pages.delete_all(id));
             gone_pages.iter().for_each(|page| pages.delete(page.pages_id, page.keys.first()));

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use crate::archive::{
-    Answer, ArchiveError, ArchiveKey, Batch, Change, Limits, Order, Orders, Read, ReadResult, Ticket,
+    Answer, ArchiveError, ArchiveKey, Batch, Change, Limits, Order, Orders, PAGE_BYTES, Read, ReadResult, Ticket,
 };
 use crate::session::{Key, StoreNumber};
 
@@ -12,6 +12,23 @@ use crate::session::{Key, StoreNumber};
 const BATCH: usize = 256 << 10;
 /// After the archive had no room, it is tried again so much later.
 const TRIED_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// How queues get into the archive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Paging {
+    /// How much of a shard may be under way to the archive.
+    pub limits: Limits,
+    /// Queues with fewer bytes than that are written to the journal again, as long as they are few.
+    pub least: usize,
+    /// So many bytes a page has at most, but for one with a single larger message.
+    pub page_bytes: usize,
+}
+
+impl Default for Paging {
+    fn default() -> Self {
+        Paging { limits: Limits::default(), least: 8 << 10, page_bytes: PAGE_BYTES }
+    }
+}
 
 /// A page of a session: by the place of that in the table and its instance number, and the first key of the page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +59,7 @@ struct Changes {
 /// They.
 #[derive(Debug)]
 pub(super) struct Pages {
-    limits: Limits,
+    how: Paging,
     orders: Orders,
     /// Pages that are to be put, and behind them what is to be deleted: apart, since that goes on when there is no room.
     gathered: Changes,
@@ -70,10 +87,10 @@ pub(super) struct Pages {
 }
 
 impl Pages {
-    pub fn new(shard: usize, limits: Limits) -> Self {
+    pub fn new(shard: usize, how: Paging) -> Self {
         Pages {
-            limits,
-            orders: Orders::new(shard as u32, limits),
+            how,
+            orders: Orders::new(shard as u32, how.limits),
             gathered: Changes::default(),
             deletions: Batch::new(),
             waiting: VecDeque::new(),
@@ -92,14 +109,19 @@ impl Pages {
         }
     }
 
+    /// How queues get into the archive.
+    pub fn how(&self) -> Paging {
+        self.how
+    }
+
     /// Whether more pages may be put now.
     pub fn has_room(&self) -> bool {
-        self.gathered.batch.bytes() + self.waiting_bytes + self.orders.bytes() < self.limits.bytes / 2
+        self.gathered.batch.bytes() + self.waiting_bytes + self.orders.bytes() < self.how.limits.bytes / 2
     }
 
     /// The largest message that a page may have, in bytes.
     pub fn largest(&self) -> usize {
-        self.limits.bytes / 4
+        self.how.limits.bytes / 4
     }
 
     /// A page is put, and what is known of it beside it.

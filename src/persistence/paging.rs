@@ -2,13 +2,10 @@
 
 use super::Persistence;
 use super::pages::{PageNews, PageOf};
-use crate::archive::{Answer, Order, PAGE_BYTES};
+use crate::archive::{Answer, Order};
 use crate::config::QueueType;
 use crate::records::{NewPage, PageBuilder, WallClock};
 use crate::session::{Key, Session, StoreNumber};
-
-/// Queues with fewer bytes than that are written to the journal again, as long as they are few.
-const PAGED_FROM: usize = 8 << 10;
 
 impl Persistence {
     /// What the desk of the archive is to be given now.
@@ -46,7 +43,7 @@ impl Persistence {
         let records = self.recorded();
         let (Some(number), Some(pages)) = (session.stored, &mut self.pages) else { return false };
         let id = session.outbound.queue.pages_id().unwrap_or(number);
-        let (mut page, largest) = (PageBuilder::new(id, PAGE_BYTES), pages.largest());
+        let (mut page, largest) = (PageBuilder::new(id, pages.how().page_bytes), pages.largest());
         let (decisions, wall) = (&self.on_disk.decisions, self.setup.wall);
         let first = session.outbound.queue.paged_mut().page_out(id, looks, |message| {
             // What depends on it counts nowhere after a crash, and comes again.
@@ -66,10 +63,8 @@ impl Persistence {
 
     /// Whether what waits of a queue, so many bytes, is to be in pages rather than in the journal once more.
     pub fn is_paged_out(&mut self, bytes: usize) -> bool {
-        if self.pages.is_none() || bytes == 0 {
-            return false;
-        }
-        let stays = bytes < PAGED_FROM && bytes <= self.tails_left;
+        let Some(pages) = self.pages.as_ref().filter(|_| bytes > 0) else { return false };
+        let stays = bytes < pages.how().least && bytes <= self.tails_left;
         if stays {
             self.tails_left -= bytes;
         }

@@ -27,7 +27,7 @@ impl Rig {
         let journal = Journal::new(settings, Recovered::nothing(), 1).expect("there are numbers");
         let setup = PersistenceSetup {
             journal,
-            archive: None,
+            paging: None,
             boot: 1,
             sync: Sync::Never,
             durability: Durability::Flushed,

@@ -11,12 +11,13 @@ use moormq::archive::{Archive, Desk, Found, MemoryArchive, Span};
 use moormq::config::Config;
 use moormq::hooks::Chain;
 use moormq::journal::{Answer, Effect, Reader, Settings, StoreId, Write};
+use moormq::persistence::Paging;
 use moormq::records::{Record, WallClock, WallTime};
 use moormq::shard::Input;
 use moormq::time::Time;
 
 use crate::store::disk::Disk;
-use crate::store::opening::{Store, settings_of};
+use crate::store::opening::{LIMITS, Store, settings_of};
 use crate::world::{SEED, World};
 
 /// What the calendar says when the first broker starts.
@@ -86,13 +87,14 @@ impl Stores {
 
     /// With an archive, which has nothing.
     pub fn with_archive(mut self, shards: usize) -> Self {
-        self.store.archive = Some(Desk::new(MemoryArchive::new(), shards));
+        let paging = Paging { limits: LIMITS, ..Paging::default() };
+        self.store.archive = Some((Desk::new(MemoryArchive::new(), shards), paging));
         self
     }
 
     /// The desk of the archive.
     pub fn desk(&mut self) -> &mut Desk<MemoryArchive> {
-        self.store.archive.as_mut().expect("there is an archive")
+        &mut self.store.archive.as_mut().expect("there is an archive").0
     }
 
     /// How many pages the archive has.
@@ -290,7 +292,7 @@ impl<C: Chain> World<C> {
     /// The archive does a step of what it was asked for. Whether there was one.
     pub fn work_at_the_archive(&mut self) -> bool {
         let Some(stores) = self.stores.as_mut().filter(|stores| !stores.is_archive_held) else { return false };
-        let (Some(desk), mut answers) = (&mut stores.store.archive, Vec::new()) else { return false };
+        let (Some((desk, _)), mut answers) = (&mut stores.store.archive, Vec::new()) else { return false };
         let has_done = desk.step(&mut |shard, answer| answers.push((shard, answer)));
         for (shard, answer) in answers {
             self.handle(shard as usize, Input::Archive(answer));

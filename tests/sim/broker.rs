@@ -18,7 +18,7 @@ use moormq::shard::{
 use moormq::sharding::Quotas;
 use moormq::time::Time;
 
-use crate::disks::Disks;
+use crate::disks::{Disks, Heard};
 use crate::history::Setup;
 use crate::links::{Link, Links};
 use crate::mailboxes::Mailboxes;
@@ -111,7 +111,7 @@ pub struct Broker {
 impl Broker {
     /// One of as many shards as the setup says. With a store, [`restore`](Self::restore) has to follow.
     pub fn new(setup: &Setup) -> Self {
-        let disks = setup.is_stored().then(|| Box::new(Disks::new(setup.journal())));
+        let disks = setup.is_stored().then(|| Box::new(Disks::new(setup.journal(), setup.paging())));
         Broker::start(setup, setup.shards, Trace::default(), (0, disks))
     }
 
@@ -230,10 +230,14 @@ impl Broker {
         }
     }
 
-    /// One of the things that are under way for journals is done, picked at random.
+    /// One of the things that are under way for journals and the archive is done, picked at random.
     pub fn go_on_disk(&mut self, random: &mut Random) -> bool {
-        let Some((shard, answer)) = self.disks.as_mut().and_then(|disks| disks.go_on(random)) else { return false };
-        self.handle(shard, Input::Journal(answer));
+        let Some((shard, heard)) = self.disks.as_mut().and_then(|disks| disks.go_on(random)) else { return false };
+        match heard {
+            Heard::Journal(answer) => self.handle(shard, Input::Journal(answer)),
+            Heard::Archive(answer) => self.handle(shard, Input::Archive(answer)),
+            Heard::Nothing => return true,
+        }
         self.drove(shard);
         true
     }
@@ -655,7 +659,7 @@ impl Broker {
             Output::RunHook { task, future } => self.hooks.push(Running { shard, task, future, asleep: false }),
             Output::CancelHook { task } => self.hooks.retain(|hook| (hook.shard, hook.task) != (shard, task)),
             Output::Journal(effect) => self.disks.as_mut().expect("there is a store").begin(shard, effect),
-            Output::Archive(_) => unreachable!("there is no archive"),
+            Output::Archive(order) => self.disks.as_mut().expect("there is a store").order(order),
             Output::Stopped => self.stopped += 1,
         }
     }

@@ -69,7 +69,9 @@ impl Play {
         self.judge.now = self.broker.millis();
         let Some(opened) = self.broker.read() else { return };
         let sessions = opened.shares.iter().flat_map(|share| &share.sessions);
-        let found: Vec<Found> = sessions.map(Found::of).collect();
+        let mut paged =
+            |session| self.broker.disks.iter_mut().flat_map(|disks| disks.paged(session)).collect::<Vec<_>>();
+        let found: Vec<Found> = sessions.map(|session| Found::of(session, &paged(session))).collect();
         self.judge.recover(&found, &mut self.clients);
         self.judge.recover_retained(&opened.retained);
         self.broker.restore(opened);

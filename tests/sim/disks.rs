@@ -1,13 +1,17 @@
 //! The disks of the shards, and what is under way to them. The driver chooses what is done next.
 
 use std::cell::Cell;
+use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
+use moormq::archive::{self, Archive, ArchiveKey, Desk, Faults, MemoryArchive, Order};
 use moormq::journal::{Answer, Effect, FileId, Preparation, Settings, Sync, Write};
+use moormq::persistence::Paging;
 use moormq::random::Random;
-use moormq::records::{WallClock, WallTime};
+use moormq::records::{StoredSession, WallClock, WallTime, read_page};
+use moormq::session::OutgoingMessage;
 use moormq::time::Time;
 
 use crate::store::disk::Disk;
@@ -22,6 +26,14 @@ enum UnderWay {
     /// What was written there is synced.
     Sync(FileId),
     Prepare(Preparation),
+}
+
+/// What a shard hears of its disk.
+pub enum Heard {
+    Journal(Answer),
+    Archive(archive::Answer),
+    /// Nothing yet.
+    Nothing,
 }
 
 /// What is known of the disk of one shard.
@@ -40,13 +52,24 @@ pub struct Disks {
     settings: Settings,
     /// By shard.
     states: Vec<State>,
+    /// What the archive has answered, and shards have not heard.
+    answers: VecDeque<(usize, archive::Answer)>,
+    has_archive_failed: bool,
     /// The time, for journals.
     clock: Rc<Cell<Duration>>,
 }
 
 impl Disks {
-    pub fn new(settings: Settings) -> Self {
-        Disks { store: Store::default(), settings, states: Vec::new(), clock: Rc::default() }
+    pub fn new(settings: Settings, paging: Option<Paging>) -> Self {
+        let archive = paging.map(|paging| (Desk::new(MemoryArchive::new(), 0), paging));
+        Disks {
+            store: Store::with_archive(archive),
+            settings,
+            states: Vec::new(),
+            answers: VecDeque::new(),
+            has_archive_failed: false,
+            clock: Rc::default(),
+        }
     }
 
     pub fn set_time(&self, now: Time) {
@@ -76,8 +99,43 @@ impl Disks {
         }
     }
 
-    /// Does one of the things that are under way, picked at random. Gives the shard, and what its journal is answered.
-    pub fn go_on(&mut self, random: &mut Random) -> Option<(usize, Answer)> {
+    /// A shard wants something of the archive.
+    pub fn order(&mut self, order: Order) {
+        self.desk().expect("there is an archive").take(order);
+    }
+
+    fn desk(&mut self) -> Option<&mut Desk<MemoryArchive>> {
+        self.store.archive.as_mut().map(|(desk, _)| desk)
+    }
+
+    /// Does one of the things that are under way, picked at random. Gives the shard, and what it hears of that.
+    pub fn go_on(&mut self, random: &mut Random) -> Option<(usize, Heard)> {
+        let is_archive_first = self.store.archive.is_some() && random.below(2) == 0;
+        let of_archive = if is_archive_first { self.go_on_with_archive(random) } else { None };
+        let of_journals = |disks: &mut Self, random: &mut Random| {
+            disks.go_on_with_journals(random).map(|(shard, answer)| (shard, Heard::Journal(answer)))
+        };
+        let done = of_archive.or_else(|| of_journals(self, random));
+        done.or_else(|| if is_archive_first { None } else { self.go_on_with_archive(random) })
+    }
+
+    fn go_on_with_archive(&mut self, random: &mut Random) -> Option<(usize, Heard)> {
+        if !self.answers.is_empty() && random.below(2) == 0 {
+            return self.answers.pop_front().map(|(shard, answer)| (shard, Heard::Archive(answer)));
+        }
+        let Disks { store, answers, has_archive_failed, .. } = self;
+        let (desk, _) = store.archive.as_mut()?;
+        let has_done = desk.step(&mut |shard, answer| {
+            *has_archive_failed |= matches!(answer, archive::Answer::Failed(_));
+            answers.push_back((shard as usize, answer));
+        });
+        match has_done {
+            true => Some((0, Heard::Nothing)),
+            false => answers.pop_front().map(|(shard, answer)| (shard, Heard::Archive(answer))),
+        }
+    }
+
+    fn go_on_with_journals(&mut self, random: &mut Random) -> Option<(usize, Answer)> {
         let count = self.states.len();
         let start = random.below(count);
         let shard = (0..count).map(|at| (start + at) % count).find(|at| !self.states[*at].under_way.is_empty())?;
@@ -145,9 +203,38 @@ impl Disks {
         self.states[shard].is_full = is_full;
     }
 
+    /// The next change of the archive fails.
+    pub fn fail_archive(&mut self) {
+        if let Some(desk) = self.desk() {
+            desk.archive().faults.changes = 0;
+        }
+    }
+
+    pub fn fill_archive(&mut self, is_full: bool) {
+        if let Some(desk) = self.desk() {
+            let archive = desk.archive();
+            archive.faults.room = if is_full { archive.bytes_on_disk() } else { u64::MAX };
+        }
+    }
+
+    /// What waits of a session in pages.
+    pub fn paged(&mut self, session: &StoredSession) -> Vec<OutgoingMessage> {
+        let (id, wall) = (session.pages_id(), WallClock::new(Time::ZERO, WallTime::from_millis(FIRST_START)));
+        let Some(desk) = self.desk() else { return Vec::new() };
+        let mut waiting = Vec::new();
+        for page in &session.pages {
+            let first = page.keys.first();
+            let value = desk.archive().read(ArchiveKey::Page(id, first)).expect("it can be read");
+            let messages =
+                read_page(id, first, &value.expect("it is there"), wall).expect("it was written as it should");
+            waiting.extend(messages.into_iter().filter(|message| !page.gone.contains(&message.key)));
+        }
+        waiting
+    }
+
     /// Whether one has failed: the broker is to end.
     pub fn has_failed(&self) -> bool {
-        self.states.iter().any(|state| state.has_failed)
+        self.has_archive_failed || self.states.iter().any(|state| state.has_failed)
     }
 
     /// All shards have written what they have.
@@ -158,11 +245,20 @@ impl Disks {
     /// No disk makes trouble any more. Whether one has failed: then its shard acknowledges nothing until the broker starts again.
     pub fn are_in_order(&mut self) -> bool {
         self.states.iter_mut().for_each(|state| (state.fails, state.is_full) = (false, false));
-        self.states.iter().all(|state| !state.has_failed)
+        if let Some(desk) = self.desk() {
+            desk.archive().faults = Faults::default();
+        }
+        !self.has_failed()
     }
 
     /// The broker dies: any part of what is under way is on the disk. If there is no power, too, any part of what is not synced is lost.
     pub fn die(&mut self, loses_power: bool, random: &mut Random) {
+        self.answers.clear();
+        self.has_archive_failed = false;
+        if let Some(desk) = self.desk() {
+            let archive = desk.archive();
+            archive.crash(random.below(archive.unpersisted() + 1));
+        }
         for (shard, state) in std::mem::take(&mut self.states).into_iter().enumerate() {
             let disk = self.store.disk(shard);
             for under_way in state.under_way {

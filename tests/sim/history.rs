@@ -343,6 +343,12 @@ pub enum Step {
         shard: usize,
         on: bool,
     },
+    /// The next change of the archive fails.
+    FailArchive,
+    /// The archive is full, or has room again.
+    FillArchive {
+        on: bool,
+    },
     /// A socket that is being handed over breaks.
     Break {
         pick: usize,

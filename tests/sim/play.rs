@@ -135,6 +135,8 @@ impl Play {
             Step::FillDisk { shard, on } => {
                 self.broker.disks.iter_mut().for_each(|disks| disks.fill(shard % shards, on));
             }
+            Step::FailArchive => self.broker.disks.iter_mut().for_each(|disks| disks.fail_archive()),
+            Step::FillArchive { on } => self.broker.disks.iter_mut().for_each(|disks| disks.fill_archive(on)),
             Step::Break { pick } => {
                 if let Some(socket) = self.broker.break_detaching(pick) {
                     let serial = self.broker.sockets[socket].serial;

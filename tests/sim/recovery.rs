@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use moormq::codec::{QoS, Suback};
 use moormq::records::{StoredSession, StoredStage, WallTime};
+use moormq::session::OutgoingMessage;
 
 use crate::disks::FIRST_START;
 use crate::history::{Ask, FILTERS, FIRST_SHARED_TOPIC};
@@ -178,17 +179,28 @@ fn millis(wall: WallTime) -> Option<u64> {
     (wall != WallTime::NEVER).then(|| wall.as_millis().saturating_sub(FIRST_START))
 }
 
+/// The packet id of a message with this key.
+fn id_of(key: u64) -> u16 {
+    (key % u64::from(u16::MAX)) as u16 + 1
+}
+
 impl Found {
-    pub fn of(stored: &StoredSession) -> Self {
+    /// `paged`: what waits of it in pages.
+    pub fn of(stored: &StoredSession, paged: &[OutgoingMessage]) -> Self {
         let filter = |text: &str| FILTERS.iter().position(|known| *known == text).unwrap_or(usize::MAX);
         let subscriptions = stored.subscriptions.all().entries;
         let subscriptions = subscriptions.into_iter().map(|(text, one)| {
             (filter(text.as_str()), (one.options.qos, one.options.no_local, Some(one.id).filter(|id| *id > 0)))
         });
         let message = |(key, delivery): (&u64, &moormq::records::StoredDelivery)| FoundMessage {
-            id: (key % u64::from(u16::MAX)) as u16 + 1,
+            id: id_of(*key),
             message: delivery.message.as_ref().map(|message| message_of(message.payload())),
             is_queued: stored.stage(*key) == Some(StoredStage::Queued),
+        };
+        let waiting = |one: &OutgoingMessage| FoundMessage {
+            id: id_of(one.key.get()),
+            message: Some(message_of(one.message.payload())),
+            is_queued: true,
         };
         Found {
             client_id: stored.client.subscriber.client_id.to_string(),
@@ -201,7 +213,7 @@ impl Found {
             will_due: stored.offline.and_then(|at| millis(at.will_due.min(at.expires))).unwrap_or(u64::MAX),
             subscriptions: subscriptions.collect(),
             incoming: stored.inbound.ids().map(|id| id.get()).collect(),
-            messages: stored.messages().iter().map(message).collect(),
+            messages: stored.messages().iter().map(message).chain(paged.iter().map(waiting)).collect(),
         }
     }
 

@@ -15,6 +15,9 @@ const RARELY: usize = 8;
 /// The scene that a history begins with; most have none.
 pub fn scene(setup: &Setup) -> Vec<Step> {
     let mut random = Random::from_seed(setup.seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0x5CE);
+    if setup.is_stored() && setup.paging().is_some() && random.below(2) == 0 {
+        return pile_up(setup, &mut random);
+    }
     if random.below(RARELY) > 0 {
         return Vec::new();
     }
@@ -112,5 +115,46 @@ fn member_leaves(random: &mut Random) -> Vec<Step> {
         _ => Step::Disconnect { client: leaves, with_will: false, expiry: None },
     });
     steps.extend([run(random, 40), Step::Lazy { client: leaves, on: false }]);
+    steps
+}
+
+/// Messages pile up for a client that is away, and the broker dies in between; then the client comes for them, and leaves again amid that.
+fn pile_up(setup: &Setup, random: &mut Random) -> Vec<Step> {
+    let consumer = random.below(MIRROR);
+    let publisher = (consumer + 1 + random.below(CLIENTS - 1)) % CLIENTS;
+    let comes = |random: &mut Random| {
+        let plain = ConnectOptions::plain(Name::Plain, ProtocolVersion::V5, false);
+        let options = ConnectOptions { receive_maximum: [1, 2, 5, 0][random.below(4)], ..plain };
+        Step::Connect { client: consumer, shard: random.below(setup.shards), options }
+    };
+    let leaves = |random: &mut Random| match random.below(2) {
+        0 => Step::HangUp { client: consumer, abrupt: true },
+        _ => Step::Disconnect { client: consumer, with_will: false, expiry: None },
+    };
+    let qos = |random: &mut Random| [QoS::AtLeastOnce, QoS::ExactlyOnce][random.below(2)];
+    let is_large = random.below(2) == 0;
+    let mut steps = vec![comes(random), settle(random)];
+    steps.extend([subscribe(consumer, EVERY_TOPIC_FILTER, qos(random)), settle(random), leaves(random)]);
+    for _ in 0..1 + random.below(4) {
+        steps.extend([connect(publisher, 600, random), run(random, 40)]);
+        for _ in 0..1 + random.below(3) {
+            let more = [3, 10, 30][random.below(3)];
+            steps.push(publish(publisher, random.below(2), qos(random), (false, is_large), more));
+            steps.push(if random.below(3) == 0 { settle(random) } else { run(random, 200) });
+        }
+        if random.below(3) > 0 {
+            steps.push(Step::Crash {
+                seed: random.u64() as u32,
+                millis: 10,
+                loses_power: random.below(2) == 0 && setup.loses_power(),
+                again: random.below(4) == 0,
+                shards: [setup.shards, setup.shards, 1, 2][random.below(4)],
+            });
+        }
+        if random.below(2) == 0 {
+            steps.extend([comes(random), run(random, 200), leaves(random)]);
+        }
+    }
+    steps.extend([comes(random), run(random, 100)]);
     steps
 }

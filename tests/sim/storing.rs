@@ -4,9 +4,11 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use moormq::journal::{Settings, StoreId, Sync};
+use moormq::persistence::Paging;
 use moormq::random::Random;
 
 use crate::history::{CLIENTS, Setup, Step};
+use crate::store::opening::LIMITS;
 
 /// Commits of this length at most: no publisher is served with less room.
 const FRAME: usize = 272 << 10;
@@ -41,6 +43,18 @@ impl Setup {
         }
     }
 
+    /// Whether what was acknowledged survives a loss of power.
+    pub fn loses_power(&self) -> bool {
+        self.journal().sync != Sync::Never
+    }
+
+    /// How queues get into the archive, if there is one: with so little in a page, few messages are several.
+    pub fn paging(&self) -> Option<Paging> {
+        let (least, page_bytes) =
+            self.choose(8, [None, Some((1, 1)), Some((1, 200)), Some((1, 2000)), Some((400, 600))])?;
+        Some(Paging { limits: LIMITS, least, page_bytes })
+    }
+
     /// How many of the things that could be done for a disk are left for later, in 16.
     pub fn disk_patience(&self) -> usize {
         self.choose(7, [0, 8, 15])
@@ -51,17 +65,22 @@ impl Setup {
 /// without.
 pub fn add_crashes(steps: &mut Vec<Step>, setup: &Setup) {
     let mut random = Random::from_seed(setup.seed ^ 0xDEAD);
-    let loses_power = setup.journal().sync != Sync::Never;
+    let loses_power = setup.loses_power();
     let trouble = [0, 0, 1, 4][random.below(4)];
     let apart = [6, 15, 40][random.below(3)];
     let varies = random.below(3) == 0;
+    let has_archive = setup.paging().is_some();
     let mut at = CLIENTS + random.below(apart);
     while at < steps.len() {
         let seed = random.u64() as u32;
         let shard = random.below(setup.shards);
         let step = match random.below(16) {
-            kind if kind < trouble && random.below(2) == 0 => Step::FailWrite { shard },
-            kind if kind < trouble => Step::FillDisk { shard, on: random.below(3) > 0 },
+            kind if kind < trouble => match random.below(if has_archive { 8 } else { 4 }) {
+                0 | 1 => Step::FailWrite { shard },
+                2 | 3 => Step::FillDisk { shard, on: random.below(3) > 0 },
+                4 => Step::FailArchive,
+                _ => Step::FillArchive { on: random.below(3) > 0 },
+            },
             _ => Step::Crash {
                 seed,
                 millis: [0, 10, 1000, 3000, 9000, 700_000][random.below(6)],

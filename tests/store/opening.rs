@@ -9,7 +9,7 @@ use moormq::archive::{Archive, ArchiveKey, Desk, Found, Limits, MemoryArchive, S
 use moormq::hooks::Chain;
 use moormq::journal::{Floor, Journal, Reader, Settings, Sync};
 use moormq::message::Message;
-use moormq::persistence::{Durability, PersistenceSetup};
+use moormq::persistence::{Durability, Paging, PersistenceSetup};
 use moormq::records::{Image, Share, WallClock, read_summary};
 use moormq::shard::Shard;
 use moormq::sharding::hasher;
@@ -22,8 +22,8 @@ pub struct Store {
     /// By the shard that the journal is of.
     pub disks: BTreeMap<u32, Disk>,
     floors: BTreeMap<u32, Floor>,
-    /// The desk of the archive, if there is one.
-    pub archive: Option<Desk<MemoryArchive>>,
+    /// The desk of the archive, if there is one, and how queues get into it.
+    pub archive: Option<(Desk<MemoryArchive>, Paging)>,
     /// How often it was opened.
     boot: u32,
     /// The first time of which records count.
@@ -42,12 +42,11 @@ pub struct Opened {
     boot: u32,
     sync: Sync,
     wall: WallClock,
-    /// How much may be under way to the archive.
-    archive: Option<Limits>,
+    paging: Option<Paging>,
 }
 
 /// How much of a shard may be under way to the archive: little, so that this is reached.
-const LIMITS: Limits = Limits { bytes: 256 << 10, batches: 4, reads: 2 };
+pub const LIMITS: Limits = Limits { bytes: 256 << 10, batches: 4, reads: 2 };
 
 /// The settings of the journal of one shard.
 pub fn settings_of(mut settings: Settings, shard: u32) -> Settings {
@@ -56,6 +55,11 @@ pub fn settings_of(mut settings: Settings, shard: u32) -> Settings {
 }
 
 impl Store {
+    /// One that has nothing, with this archive if there is to be one.
+    pub fn with_archive(archive: Option<(Desk<MemoryArchive>, Paging)>) -> Self {
+        Store { archive, ..Store::default() }
+    }
+
     pub fn disk(&mut self, shard: usize) -> &mut Disk {
         self.disks.entry(shard as u32).or_default()
     }
@@ -69,7 +73,7 @@ impl Store {
         for shard in 0..known {
             self.disk(shard).sync_and_forget();
         }
-        if let Some(desk) = &mut self.archive {
+        if let Some((desk, _)) = &mut self.archive {
             let mut archive = std::mem::take(desk.archive());
             read_summaries(&mut archive, &mut image);
             *desk = Desk::new(archive, shards);
@@ -95,8 +99,8 @@ impl Store {
         let renews = known > shards || !contents.are_at_home(shards, seed);
         let shares = contents.shares(shards, seed, renews);
         let retained = contents.into_retained().collect();
-        let archive = self.archive.is_some().then_some(LIMITS);
-        Opened { shares, retained, renews, journals, boot: self.boot, sync: settings.sync, wall, archive }
+        let paging = self.archive.as_ref().map(|(_, paging)| *paging);
+        Opened { shares, retained, renews, journals, boot: self.boot, sync: settings.sync, wall, paging }
     }
 
     /// All shards have written what they have: nothing counts any more that was written before.
@@ -121,14 +125,14 @@ fn read_summaries(archive: &mut MemoryArchive, image: &mut Image) {
 impl Opened {
     /// Gives the shards what was read, and has them store from here on. `clock` gives the time since the start.
     pub fn restore<C: Chain>(self, shards: &mut [Shard<C>], clock: impl Fn() -> Duration + Clone + 'static) {
-        let Opened { shares, retained, journals, boot, sync, wall, archive, .. } = self;
+        let Opened { shares, retained, journals, boot, sync, wall, paging, .. } = self;
         let durability = if sync == Sync::Never { Durability::Flushed } else { Durability::Fsynced };
         for ((shard, journal), share) in shards.iter_mut().zip(journals).zip(shares) {
             let Share { sessions, beginning } = share;
             sessions.into_iter().for_each(|stored| shard.restore(stored, wall));
             retained.iter().for_each(|(mountpoint, message)| shard.restore_retained(mountpoint, message));
             let clock = Box::new(clock.clone());
-            shard.persist(PersistenceSetup { journal, archive, boot, sync, durability, clock, wall, beginning });
+            shard.persist(PersistenceSetup { journal, paging, boot, sync, durability, clock, wall, beginning });
         }
     }
 }

@@ -301,6 +301,42 @@ fn after_a_failed_persist_nothing_is_persisted_any_more() {
     }
 }
 
+/// What cannot be read is there, perhaps: so nobody is to go on as if it was not. What is only damaged is another matter.
+#[test]
+fn after_a_failed_read_nothing_is_persisted_any_more() {
+    let mut rig = Rig::new(2, Limits::default());
+    rig.write(0, put(1, 10));
+    rig.write(0, put(2, 10));
+    rig.finish();
+    rig.answers();
+    rig.desk.archive().damage(page(1, 2));
+    rig.read(1, 1, Read::of(page(1, 2)));
+    rig.finish();
+    let answers = rig.answers();
+    assert!(
+        matches!(&answers[..], [(1, Answer::Read { result: Err(error), .. })] if error.trouble == Trouble::Lost),
+        "{answers:?}"
+    );
+    rig.desk.archive().faults.reads = 0;
+    rig.write(0, put(3, 10));
+    for tag in 2..4 {
+        rig.read(1, tag, Read::of(page(1, 1)));
+    }
+    rig.finish();
+    let answers = rig.answers();
+    let [(1, Answer::Read { .. }), (0, Answer::Failed(_)), (1, Answer::Failed(error)), (1, Answer::Read { .. })] =
+        &answers[..]
+    else {
+        panic!("{answers:?}")
+    };
+    assert_eq!(error.trouble, Trouble::Failed);
+    for shard in &mut rig.shards {
+        assert_eq!(shard.write(put(4, 1)).expect_err("it has failed").0, Refused::Failed);
+    }
+    rig.desk.archive().crash(0);
+    assert!(rig.value(page(1, 1)).is_some() && rig.value(page(1, 3)).is_none());
+}
+
 #[test]
 fn a_damaged_value_is_told_and_ends_nothing() {
     let mut archive = MemoryArchive::new();
@@ -310,7 +346,7 @@ fn a_damaged_value_is_told_and_ends_nothing() {
     }
     archive.apply(batch.changes()).expect("it is applied");
     archive.damage(page(1, 1));
-    assert_eq!(archive.read(page(1, 1)).expect_err("it is damaged").trouble, Trouble::Damaged);
+    assert_eq!(archive.read(page(1, 1)).expect_err("it is damaged").trouble, Trouble::Lost);
     let mut seen = Vec::new();
     let mut each = |(_, value): Found<'_>| {
         seen.push(value.is_ok());

@@ -293,8 +293,8 @@ impl ArchiveFile {
             Some(key) => format!("{key:?}"),
             None => format!("an unknown key ({})", key.escape_ascii()),
         };
-        let problem = format!("archive {}: the value of {what} is damaged, and is left out", self.path.display());
-        ArchiveError::new(Trouble::Damaged, problem)
+        let problem = format!("archive {}: the value of {what} is damaged", self.path.display());
+        ArchiveError::new(Trouble::Lost, problem)
     }
 }
 

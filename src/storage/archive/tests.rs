@@ -11,7 +11,10 @@ use std::sync::{Arc, Mutex};
 use redb::{BackendError, StorageBackend};
 
 use super::*;
-use crate::archive::{Archive, ArchiveError, ArchiveKey, Batch, Change, MemoryArchive, PAGE_BYTES, Span, Trouble};
+use crate::archive::{
+    Answer, Archive, ArchiveError, ArchiveKey, Batch, Change, Desk, Limits, MemoryArchive, Orders, PAGE_BYTES, Read,
+    Span, Trouble,
+};
 use crate::journal::StoreId;
 use crate::session::{Key, StoreNumber};
 
@@ -308,7 +311,7 @@ fn a_bad_bit_in_a_value_costs_that_value() {
         .expect("it is written");
     let mut archive = opened(&path);
     let error = archive.read(page(1, 2)).expect_err("it is damaged");
-    assert!(error.trouble == Trouble::Damaged && error.to_string().contains("Page("), "{error}");
+    assert!(error.trouble == Trouble::Lost && error.to_string().contains("Page("), "{error}");
     let mut sound = Vec::new();
     let mut look = |(_, value): crate::archive::Found<'_>| {
         sound.push(value.is_ok());
@@ -335,6 +338,7 @@ struct Platter {
     /// So many further calls of each kind are done, and all after that fail.
     writes: Option<u64>,
     syncs: Option<u64>,
+    reads: Option<u64>,
     /// The file cannot be longer.
     longest: Option<u64>,
 }
@@ -378,7 +382,7 @@ impl Platter {
         if self.bytes.len() > self.synced_length && random.bool() {
             self.bytes.truncate(self.synced_length);
         }
-        (self.writes, self.syncs, self.longest) = (None, None, None);
+        (self.writes, self.syncs, self.reads, self.longest) = (None, None, None, None);
         self.synced_length = self.bytes.len();
     }
 }
@@ -403,7 +407,8 @@ impl StorageBackend for Disk {
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), io::Error> {
-        let platter = self.platter();
+        let mut platter = self.platter();
+        Platter::count_down(&mut platter.reads)?;
         let from = platter.bytes.get(offset as usize..).and_then(|bytes| bytes.get(..out.len()));
         out.copy_from_slice(from.ok_or(io::ErrorKind::UnexpectedEof)?);
         Ok(())
@@ -513,6 +518,35 @@ fn a_disk_that_becomes_full_ends_writing_and_loses_nothing_that_was_persisted() 
     let mut archive = disk.open().expect("it can be opened");
     assert_eq!(archive.read(page(1, 1)).expect("it can be read").map(|value| value.len()), Some(PAGE_BYTES));
     fill(&mut archive).expect("there is room again");
+}
+
+/// The disk fails while a page is read: all shards are told, nothing is changed any more, and nothing is lost.
+#[test]
+fn a_page_that_cannot_be_read_is_there_still() {
+    let disk = Disk::default();
+    let mut archive = disk.create();
+    apply(&mut archive, |batch| (0..50).for_each(|first| batch.put(page(1, first), vec![1; PAGE_BYTES])))
+        .expect("it is applied");
+    archive.persist().expect("it is persisted");
+    drop(archive);
+    let mut desk = Desk::new(disk.open().expect("it can be opened"), 2);
+    let (mut orders, mut answers) = (Orders::new(0, Limits::default()), Vec::new());
+    disk.platter().reads = Some(0);
+    let read = Read::of(page(1, 49));
+    desk.take(orders.read(1, read).expect("there is room"));
+    let mut batch = Batch::new();
+    batch.delete(page(1, 49));
+    desk.take(orders.write(batch).expect("there is room").1);
+    while desk.step(&mut |shard, answer| answers.push((shard, answer))) {}
+    let [(0, Answer::Read { result: Err(why), .. }), (0, Answer::Failed(_)), (1, Answer::Failed(_))] = &answers[..]
+    else {
+        panic!("{answers:?}")
+    };
+    assert!(why.trouble == Trouble::Failed && why.to_string().contains("disk cannot be read"), "{why}");
+    drop(desk);
+    disk.platter().reads = None;
+    let mut archive = disk.open().expect("it can be opened");
+    assert_eq!(archive.read(page(1, 49)).expect("it can be read").map(|value| value.len()), Some(PAGE_BYTES));
 }
 
 /// Whatever has become of the file: no panic, no loop, and what is read is what was put.

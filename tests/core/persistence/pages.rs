@@ -1,9 +1,11 @@
 //! Queues of which parts are in the archive.
 
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use moormq::archive::{Archive, ArchiveKey, Change, Found, Span};
 use moormq::client::DropReason;
 use moormq::codec::{AckKind::*, QoS};
 use moormq::config::{Config, QueueType};
@@ -241,5 +243,71 @@ fn publishers_wait_while_the_archive_is_full() {
         let mut absent = kept(&mut world, shards - 1, "absent");
         let got: Vec<_> = absent.drained(&mut world).iter().map(|text| number(text)).collect();
         assert_eq!(got, in_order(QueueType::Fifo, MANY));
+    }
+}
+
+/// Whether all shards are to end, and why.
+fn failures(world: &World<impl Chain>) -> Vec<String> {
+    let failed = world.shards.iter().filter_map(|shard| shard.journal_wake_up().err());
+    failed.map(|failure| failure.to_string()).collect()
+}
+
+/// The disk of the archive fails while a client takes what waits: that is not a page which is lost. All shards end, and the next broker has all.
+#[test]
+fn an_archive_that_cannot_be_read_ends_the_broker_and_loses_nothing() {
+    for order in [QueueType::Fifo, QueueType::Lifo] {
+        for shards in [1, 2] {
+            let mut world = with_archive(shards, ordered(order), || NoHooks);
+            filled(&mut world, QoS::AtLeastOnce, MANY);
+            let before = world.stores().pages();
+            assert!(failures(&world).is_empty());
+            world.stores().desk().archive().faults.reads = 3;
+            let mut absent = kept(&mut world, shards - 1, "absent");
+            let mut got: Vec<_> = absent.drained(&mut world).iter().map(|text| number(text)).collect();
+            assert!((1..MANY).contains(&got.len()), "{}", got.len());
+            assert_eq!(failures(&world), vec!["the archive in memory cannot be read"; shards]);
+            // Whatever comes until it ends, nothing more is read, or deleted.
+            world.hang_up(absent.socket);
+            world.advance(Duration::from_secs(5));
+            world = world.restarted((Last::Lost, Duration::ZERO), shards, ordered(order), || NoHooks);
+            let pages = world.stores().pages();
+            assert!(pages >= before - 3, "{pages} of {before}");
+            let mut absent = kept(&mut world, shards - 1, "absent");
+            got.extend(absent.drained(&mut world).iter().map(|text| number(text)));
+            got.sort_unstable();
+            got.dedup();
+            assert_eq!(got, in_order(QueueType::Fifo, MANY), "{order:?}, {shards} shards");
+        }
+    }
+}
+
+/// One page is damaged, and one is not there: their messages are lost, and no others.
+#[test]
+fn a_page_that_is_lost_costs_what_is_in_it() {
+    for order in [QueueType::Fifo, QueueType::Lifo] {
+        let mut world = with_archive(1, ordered(order), || NoHooks);
+        filled(&mut world, QoS::AtLeastOnce, MANY);
+        let mut pages = Vec::new();
+        let list = &mut |(key, _): Found<'_>| {
+            pages.extend(if let ArchiveKey::Page(session, first) = key { Some((session, first)) } else { None });
+            ControlFlow::Continue(())
+        };
+        let archive = world.stores().desk().archive();
+        archive.scan(&Span::all_pages(), list).expect("it can be read");
+        let ((session, first), (other, second)) = (pages[10], pages[20]);
+        archive.damage(ArchiveKey::Page(session, first));
+        archive.apply(&[Change::Delete(ArchiveKey::Page(other, second).to_bytes().into())]).expect("it is applied");
+        let mut absent = kept(&mut world, 0, "absent");
+        let got: Vec<_> = absent.drained(&mut world).iter().map(|text| number(text)).collect();
+        let mut expected = in_order(order, MANY);
+        expected.retain(|number| got.contains(number));
+        assert_eq!(got, expected, "the order is kept");
+        // A page has one of these messages.
+        assert_eq!(got.len(), MANY - 2, "{order:?}");
+        assert!(failures(&world).is_empty());
+        assert_eq!(world.stores().pages(), 0);
+        world.hang_up(absent.socket);
+        let mut absent = kept(&mut world, 0, "absent");
+        assert!(absent.drained(&mut world).is_empty());
     }
 }

@@ -426,6 +426,40 @@ fn a_page_goes_with_its_summary() {
     assert_eq!(archive.bytes_on_disk(), 0);
 }
 
+/// What is persisted in the middle of a batch has no summary without its page; and of what is being deleted no page without its summary.
+#[test]
+fn a_summary_is_there_after_its_page_and_goes_after_it() {
+    let mut rig = Rig::new(1, Limits { bytes: 64 << 20, ..Limits::default() });
+    let keys = |rig: &mut Rig, span: Span| {
+        let mut keys = Vec::new();
+        let mut each = |(key, _): Found<'_>| {
+            if let ArchiveKey::Page(_, first) | ArchiveKey::Summary(_, first) = key {
+                keys.push(first);
+            }
+            std::ops::ControlFlow::Continue(())
+        };
+        rig.desk.archive().scan(&span, &mut each).expect("it can be read");
+        keys
+    };
+    let (mut put, mut delete) = (Batch::new(), Batch::new());
+    for first in (0..200).map(Key::new) {
+        put.put_page(session(1), first, vec![1; 60], vec![2; PAGE_BYTES]);
+        delete.delete_page(session(1), first);
+    }
+    let mut steps = 0;
+    for (batch, is_put) in [(put, true), (delete, false)] {
+        rig.write(0, batch);
+        while rig.step() {
+            let (pages, summaries) = (keys(&mut rig, Span::all_pages()), keys(&mut rig, Span::sessions()));
+            let (first, then) = if is_put { (&pages, &summaries) } else { (&summaries, &pages) };
+            assert!(then.iter().all(|key| first.contains(key)), "put: {is_put}");
+            steps += 1;
+        }
+    }
+    assert!(steps > 200 * PAGE_BYTES / STEP_BYTES, "only {steps} steps");
+    assert!(keys(&mut rig, Span::sessions()).is_empty());
+}
+
 #[test]
 fn a_crash_takes_changes_back_from_the_last_one_on() {
     for (kept, expected) in [(0, Some(1)), (1, Some(2)), (2, None), (3, Some(3)), (9, Some(3))] {

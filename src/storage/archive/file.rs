@@ -165,6 +165,27 @@ impl ArchiveFile {
         self.bytes
     }
 
+    /// Whether it has any value.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read.
+    pub fn has_values(&mut self) -> Result<bool, ArchiveError> {
+        let mut is_any = false;
+        for span in [Span::sessions(), Span::retained(), Span::all_pages()] {
+            self.scan(&span, &mut |_| {
+                is_any = true;
+                ControlFlow::Break(())
+            })?;
+        }
+        Ok(is_any)
+    }
+
+    /// How much the value of a key counts in [`bytes`](Self::bytes).
+    pub fn size(key: ArchiveKey<'_>, value: &[u8]) -> u64 {
+        (key.to_bytes().len() + value.len() + CHECK) as u64
+    }
+
     /// Looks at all that the library has written, which takes as long as reading the file; what was changed before is persisted first. Whether it is whole:
     /// if not, it has mended what it could. Values are not compared with their checksums here, but by [`scan`](Archive::scan).
     ///
@@ -343,8 +364,16 @@ impl<T: ReadableTable<&'static [u8], &'static [u8]>> Values for T {
     fn scan(&self, path: &Path, span: &Span, each: &mut Look<'_>) -> Result<(), ArchiveError> {
         let mut range = guarded(path, "read", || Ok(self.range(span.start()..span.end())?))?;
         loop {
+            let next = || {
+                let next = range.next().transpose()?;
+                // In a damaged block a value may be said to be where there is nothing.
+                if let Some((key, value)) = &next {
+                    let _ = (key.value(), value.value());
+                }
+                Ok(next)
+            };
             // What is done with a value is no affair of the library.
-            match guarded(path, "read", || Ok(range.next().transpose()?))? {
+            match guarded(path, "read", next)? {
                 Some((key, value)) if each(key.value(), value.value()).is_continue() => {}
                 _ => return Ok(()),
             }

@@ -6,7 +6,8 @@ use std::io;
 use std::ops::ControlFlow;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
 
 use redb::{BackendError, StorageBackend};
 
@@ -597,4 +598,90 @@ fn damage_anywhere_is_an_error_or_costs_what_it_hits() {
         let _ = apply(&mut archive, |batch| batch.put(page(1, 1), vec![1; 5000])).and_then(|()| archive.persist());
     }
     assert!(whole > 10 && refused > 0, "{whole} whole, {refused} refused");
+}
+
+/// An archive whose library panics: it has come to something that it did not believe possible.
+struct Panics {
+    inner: MemoryArchive,
+    when: &'static str,
+}
+
+impl Panics {
+    fn come_to(&self, what: &str) {
+        assert!(what != self.when, "a panic of this test");
+    }
+}
+
+impl Archive for Panics {
+    fn check_room(&mut self, bytes: usize) -> Result<(), ArchiveError> {
+        self.inner.check_room(bytes)
+    }
+
+    fn apply(&mut self, changes: &[Change]) -> Result<(), ArchiveError> {
+        self.come_to("apply");
+        self.inner.apply(changes)
+    }
+
+    fn delete_some(&mut self, span: &Span, most: usize) -> Result<bool, ArchiveError> {
+        self.inner.delete_some(span, most)
+    }
+
+    fn persist(&mut self) -> Result<(), ArchiveError> {
+        self.come_to("persist");
+        self.inner.persist()
+    }
+
+    fn read(&mut self, key: ArchiveKey<'_>) -> Result<Option<bytes::Bytes>, ArchiveError> {
+        self.come_to("read");
+        self.inner.read(key)
+    }
+
+    fn scan(
+        &mut self,
+        span: &Span,
+        each: &mut dyn FnMut(crate::archive::Found<'_>) -> ControlFlow<()>,
+    ) -> Result<(), ArchiveError> {
+        self.inner.scan(span, each)
+    }
+
+    fn bytes_on_disk(&self) -> u64 {
+        self.inner.bytes_on_disk()
+    }
+}
+
+impl Drop for Panics {
+    fn drop(&mut self) {
+        self.come_to("read");
+    }
+}
+
+/// Whoever waits for an answer gets one: that there is none any more.
+#[test]
+fn a_panic_of_the_library_comes_to_all_shards_as_a_failure() {
+    for when in ["apply", "persist", "read"] {
+        let (answers, told): (Vec<_>, Vec<_>) = (0..2).map(|_| mpsc::channel()).unzip();
+        let answers = answers.into_iter().map(|to| Box::new(move |answer| drop(to.send(answer))) as Box<_>).collect();
+        let archive = Panics { inner: MemoryArchive::new(), when };
+        let (thread, door) = ArchiveThread::start(archive, Limits::default(), answers).expect("there are threads");
+        let mut orders = Orders::new(0, Limits::default());
+        let mut batch = Batch::new();
+        batch.put(page(1, 1), vec![1]);
+        let order = match when {
+            "read" => orders.read(1, Read::of(page(1, 1))).expect("there is room"),
+            _ => orders.write(batch).expect("there is room").1,
+        };
+        door.give(order).expect("it has not ended");
+        for told in told {
+            let answer = told.recv_timeout(Duration::from_secs(60)).expect("an answer");
+            let Answer::Failed(error) = answer else { panic!("{answer:?}") };
+            let text = error.to_string();
+            assert!(error.trouble == Trouble::Failed && text.contains("archive.redb"), "{text}");
+            assert!(text.contains("panicked: a panic of this test") && text.contains("store verify"), "{text}");
+            // That is all: the thread has ended.
+            told.recv_timeout(Duration::from_secs(60)).expect_err("nothing else");
+        }
+        thread.stop();
+        let order = Orders::new(1, Limits::default()).read(2, Read::of(page(1, 1))).expect("there is room");
+        door.give(order).expect_err("it has ended");
+    }
 }

@@ -13,6 +13,7 @@ use moormq::hooks::Chain;
 use moormq::journal::{Answer, Effect, Reader, Settings, StoreId, Write};
 use moormq::records::{Record, WallClock, WallTime};
 use moormq::shard::Input;
+use moormq::storage::archive::DamagedPage;
 use moormq::time::Time;
 
 use crate::store::disk::Disk;
@@ -93,6 +94,11 @@ impl Stores {
     /// The desk of the archive.
     pub fn desk(&mut self) -> &mut Desk<MemoryArchive> {
         self.store.archive.as_mut().expect("there is an archive")
+    }
+
+    /// What was damaged of pages when the broker started last.
+    pub fn damaged_pages(&self) -> &[DamagedPage] {
+        &self.store.damaged
     }
 
     /// How many pages the archive has.

@@ -11,7 +11,7 @@ use super::layout::StartError;
 use crate::archive::MemoryArchive;
 use crate::archive::{self, ArchiveError, Limits};
 use crate::client::log_client;
-use crate::config::{Config, StorageConfig, StoredDurability};
+use crate::config::{ArchiveConfig, Config, StorageConfig, StoredDurability};
 use crate::hooks::Chain;
 use crate::journal::{BLOCK, Journal, Recovered, Settings, Sync};
 use crate::message::Message;
@@ -97,7 +97,7 @@ impl Store {
         let mut image = Image::new(wall, hasher(seed));
         let of_archive =
             |error: ArchiveError| StartError::Storage(StorageError::new(directory.path(), error.to_string()));
-        let mut archive = open_archive(&directory)?;
+        let mut archive = open_archive(&directory, &config.archive)?;
         // What there is of pages is told before any journal is read.
         let damaged = archive.as_mut().map(|archive| find_pages(archive, wall, |id, page| image.page(id, page)));
         let damaged = damaged.transpose().map_err(of_archive)?.unwrap_or_default();
@@ -197,14 +197,27 @@ type OpenArchive = MemoryArchive;
 
 /// Opens the archive of a store, or makes it.
 #[cfg(feature = "archive")]
-fn open_archive(directory: &StoreDirectory) -> Result<Option<OpenArchive>, StartError> {
-    let archive = ArchiveFile::open(&directory.archive(), directory.facts().id, ArchiveSettings::default());
-    archive.map(Some).map_err(|error| StartError::Storage(StorageError::new(directory.path(), error.to_string())))
+fn open_archive(directory: &StoreDirectory, config: &ArchiveConfig) -> Result<Option<OpenArchive>, StartError> {
+    let (path, store) = (directory.archive(), directory.facts().id);
+    let failed = |error: ArchiveError| StartError::Storage(StorageError::new(directory.path(), error.to_string()));
+    if config.enabled {
+        let most = config.max_size.get().map_or(u64::MAX, |bytes| bytes as u64);
+        let settings = ArchiveSettings { cache: config.cache_size, most, reserve: config.min_free as u64 };
+        return ArchiveFile::open(&path, store, settings).map(Some).map_err(failed);
+    }
+    if path.exists()
+        && ArchiveFile::look_at(&path, store).and_then(|mut archive| archive.has_values()).map_err(failed)?
+    {
+        let problem = "has messages in its archive, and storage.archive.enabled is false: set it to true, until `moormq store stat` says that \
+                       there are no pages in the archive";
+        return Err(StartError::Storage(StorageError::new(directory.path(), problem)));
+    }
+    Ok(None)
 }
 
 /// This program has none.
 #[cfg(not(feature = "archive"))]
-fn open_archive(directory: &StoreDirectory) -> Result<Option<OpenArchive>, StartError> {
+fn open_archive(directory: &StoreDirectory, _: &ArchiveConfig) -> Result<Option<OpenArchive>, StartError> {
     match directory.archive().exists() {
         true => {
             let problem = "has an archive, which this program was built without: messages are in it. Use one with the feature `archive`";

@@ -440,7 +440,7 @@ impl Archive for ArchiveFile {
         let ArchiveSettings { most, reserve, .. } = self.settings;
         if self.bytes.saturating_add(bytes as u64) > most {
             return full(format!(
-                "it has {} bytes of {most}; raise the limit, or end sessions that nobody wants",
+                "it has {} bytes of {most}: set storage.archive.max_size higher, or end sessions that nobody wants",
                 self.bytes
             ));
         }
@@ -449,7 +449,9 @@ impl Archive for ArchiveFile {
         // What is put is written with what is around it.
         let wanted = reserve.saturating_add(2 * (self.unpersisted + bytes as u64));
         match free < wanted {
-            true => full(format!("its disk has {free} bytes left, and {reserve} are to be left free: make room there")),
+            true => full(format!(
+                "its disk has {free} bytes left, and {reserve} are to be left free: make room there, or set storage.archive.min_free lower"
+            )),
             false => Ok(()),
         }
     }

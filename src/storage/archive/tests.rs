@@ -269,7 +269,7 @@ fn a_full_archive_or_disk_takes_deletions_only() {
     archive.check_room(9000).expect("there is room");
     apply(&mut archive, |batch| batch.put(page(1, 1), vec![0; 9000])).expect("it is applied");
     let error = archive.check_room(2000).expect_err("there is none");
-    assert!(error.trouble == Trouble::Full && error.to_string().contains("raise the limit"), "{error}");
+    assert!(error.trouble == Trouble::Full && error.to_string().contains("storage.archive.max_size"), "{error}");
     apply(&mut archive, |batch| batch.delete(page(1, 1))).expect("it is applied");
     archive.check_room(9000).expect("there is room again");
     archive.persist().expect("it is persisted");

@@ -38,7 +38,7 @@ pub use operating::{ControlConfig, RebalanceConfig};
 pub use sections::HOOKS;
 pub use sections::{Config, HookConfig, HookDeadline, ListenerConfig, LogConfig, SessionConfig};
 pub use stock::{AclFileConfig, PasswordFileConfig, ReloadConfig, ScramFileConfig};
-pub use storage::StorageConfig;
+pub use storage::{ArchiveConfig, StorageConfig};
 pub use values::{
     CpuSet, Limit, LogFormat, OnDeadline, Protocol, QueueType, SessionsFull, SharedPolicy, StockHook, StoredDurability,
     UnauthorizedPublish,

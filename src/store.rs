@@ -12,7 +12,7 @@ use moormq::maintenance::{
     Compacted, DumpError, DumpForm, Imported, Note, Rewritten, StoreReport, StoreView, Terms, compact, dump,
     import_mosquitto,
 };
-use moormq::storage::ReadOnlyStore;
+use moormq::storage::{ARCHIVE, ReadOnlyStore};
 
 /// The exit code if there is no such client in the store.
 const NO_SUCH_CLIENT: u8 = 3;
@@ -138,7 +138,7 @@ fn report(place: &Place, reads_pages: bool) -> Result<StoreReport, String> {
     let store = place.open()?;
     let mut view = StoreView::read(&store).map_err(|error| error.to_string())?;
     if let Some(archive) = view.archive.as_mut().filter(|_| reads_pages) {
-        archive.check(view.clock);
+        archive.check(view.clock).map_err(|error| error.to_string())?;
     }
     Ok(StoreReport::new(&store, &view))
 }
@@ -181,7 +181,8 @@ fn dump_all(place: &Place, client: Option<&str>, json: bool) -> Result<u8, Strin
     });
     let form = if json { DumpForm::Json } else { DumpForm::Text };
     let mut out = BufWriter::with_capacity(64 << 10, stdout().lock());
-    match dump(store.facts(), view, client, form, &mut out) {
+    let lost = &mut |problem: &str| crate::logging::say(&format!("moormq: damage: {ARCHIVE}: {problem}"));
+    match dump(store.facts(), view, client, form, &mut out, lost) {
         Ok(0) if client.is_some() => Ok(NO_SUCH_CLIENT),
         Ok(_) => Ok(0),
         Err(DumpError::Closed) => Ok(1),

@@ -280,6 +280,21 @@ fn a_refusal_and_a_failure_come_to_those_whom_they_concern() {
     thread.stop();
 }
 
+#[test]
+fn a_read_that_fails_is_told_to_all_and_ends_writing() {
+    let mut archive = MemoryArchive::new();
+    archive.faults.reads = 0;
+    let (thread, mut shards) = start(archive, 2, Limits::default());
+    shards[0].door.read(1, Read::of(page(1, 1))).expect("there is room");
+    let Answer::Read { result: Err(error), .. } = shards[0].answer() else { panic!("it cannot be read") };
+    assert_eq!(error.trouble, Trouble::Failed);
+    for shard in &mut shards {
+        assert_eq!(shard.answer(), Answer::Failed(error.clone()));
+        assert_eq!(shard.door.write(put(1, 3, 10)).expect_err("it has failed").0, Refused::Failed);
+    }
+    thread.stop();
+}
+
 // A process that is killed.
 
 /// What batch number `number` does: a page of each of ten sessions is put, and one from some time ago deleted. A last key has the number.

@@ -442,10 +442,17 @@ fn combinations_that_cannot_work_are_refused() {
             "password_file.path = \"users\"\n[listeners.a]\nhooks = [\"password\", \"acl\"]\n",
             "moormq.toml:3: listeners.a.hooks: names \"acl\", which needs a file: set acl_file.path",
         ),
+        (
+            "limits.max_memory = \"100MiB\"\nstorage.path = \"store\"\nstorage.archive.cache_size = \"51MiB\"\n",
+            "moormq.toml:3: storage.archive.cache_size: must be at most half of limits.max_memory, 50 MiB",
+        ),
     ];
     for (text, message) in cases {
         assert_eq!(refusal(text), message);
     }
+    // What is not used does not matter.
+    accepted("limits.max_memory = \"16MiB\"\n");
+    accepted("limits.max_memory = \"16MiB\"\nstorage.path = \"store\"\nstorage.archive.enabled = false\n");
 }
 
 /// The hooks that come with the program: those a listener names, or all that have a file.

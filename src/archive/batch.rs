@@ -62,16 +62,17 @@ impl Batch {
         self.push(Change::DeleteAll(span));
     }
 
-    /// A page and its summary are put.
+    /// A page and its summary are put. The page is first: a summary tells who reads the archive that it is there, and that no journal is needed for it,
+    /// and a crash may come when the first of the two is persisted.
     pub fn put_page(&mut self, session: StoreNumber, first: Key, summary: impl Into<Bytes>, page: impl Into<Bytes>) {
-        self.put(ArchiveKey::Summary(session, first), summary);
         self.put(ArchiveKey::Page(session, first), page);
+        self.put(ArchiveKey::Summary(session, first), summary);
     }
 
-    /// A page and its summary are deleted.
+    /// A page and its summary are deleted. The page is first: as long as there is a summary, it is known that there is something to delete.
     pub fn delete_page(&mut self, session: StoreNumber, first: Key) {
-        self.delete(ArchiveKey::Summary(session, first));
         self.delete(ArchiveKey::Page(session, first));
+        self.delete(ArchiveKey::Summary(session, first));
     }
 
     /// All that belongs to a session is deleted, its pages first: as long as there is one, there is a summary.

@@ -52,7 +52,7 @@ pub trait Archive {
     ///
     /// # Errors
     ///
-    /// It is damaged, or cannot be read.
+    /// It is damaged, which is [`Trouble::Lost`](super::Trouble::Lost); or cannot be read, which may be so of all others, too.
     fn read(&mut self, key: ArchiveKey<'_>) -> Result<Option<Bytes>, ArchiveError>;
 
     /// Calls `each` with the keys of a span in order, until that says that it is enough. A value that is damaged ends nothing.

@@ -87,7 +87,12 @@ impl<A: Archive> Desk<A> {
     /// Does what comes next: a read, a step of a batch, or a persist. False if there is nothing to do.
     pub fn step(&mut self, answer: &mut dyn FnMut(u32, Answer)) -> bool {
         if let Some((shard, tag, read)) = self.reads.pop_front() {
-            answer(shard, Answer::Read { tag, result: self.read(read) });
+            let result = self.read(read);
+            let failure = result.as_ref().err().filter(|error| error.trouble != Trouble::Lost).cloned();
+            answer(shard, Answer::Read { tag, result });
+            if let Some(error) = failure.filter(|_| !self.has_failed) {
+                self.fail(&error, answer);
+            }
             return true;
         }
         let done = match self.writes.front() {

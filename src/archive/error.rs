@@ -7,7 +7,9 @@ use std::fmt;
 pub enum Trouble {
     /// There is no room for what is to be put; nothing of it was. It may be tried again when something was deleted, or there is room on the disk.
     Full,
-    /// A value is not what was put, or the archive has lost its order. What can be read of it is right.
+    /// A value is not what was put: that one is lost, and all others are as they were. Of reading only.
+    Lost,
+    /// The archive has lost its order: what of it can be read still is right. Nothing more is to be asked of it, since what it does not find may be there.
     Damaged,
     /// Something could not be written, synced or read. Nothing more is written until the archive was opened again, and what was not persisted may be
     /// lost.

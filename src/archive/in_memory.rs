@@ -103,7 +103,7 @@ impl MemoryArchive {
 
     fn look(&self, key: &[u8], value: &Bytes) -> Result<Bytes, ArchiveError> {
         match self.damaged.contains(key) {
-            true => Err(ArchiveError::new(Trouble::Damaged, "the value is damaged")),
+            true => Err(ArchiveError::new(Trouble::Lost, "the value is damaged")),
             false => Ok(value.clone()),
         }
     }

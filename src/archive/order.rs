@@ -72,7 +72,7 @@ pub enum Answer {
         /// What to do.
         error: ArchiveError,
     },
-    /// The archive has failed: nothing that was not persisted before will be. It comes once.
+    /// The archive has failed, for all shards, by a write or by a read: nothing that was not persisted before will be. It comes once.
     Failed(ArchiveError),
     /// A read is done.
     Read {

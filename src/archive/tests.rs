@@ -301,6 +301,42 @@ fn after_a_failed_persist_nothing_is_persisted_any_more() {
     }
 }
 
+/// What cannot be read is there, perhaps: so nobody is to go on as if it was not. What is only damaged is another matter.
+#[test]
+fn after_a_failed_read_nothing_is_persisted_any_more() {
+    let mut rig = Rig::new(2, Limits::default());
+    rig.write(0, put(1, 10));
+    rig.write(0, put(2, 10));
+    rig.finish();
+    rig.answers();
+    rig.desk.archive().damage(page(1, 2));
+    rig.read(1, 1, Read::of(page(1, 2)));
+    rig.finish();
+    let answers = rig.answers();
+    assert!(
+        matches!(&answers[..], [(1, Answer::Read { result: Err(error), .. })] if error.trouble == Trouble::Lost),
+        "{answers:?}"
+    );
+    rig.desk.archive().faults.reads = 0;
+    rig.write(0, put(3, 10));
+    for tag in 2..4 {
+        rig.read(1, tag, Read::of(page(1, 1)));
+    }
+    rig.finish();
+    let answers = rig.answers();
+    let [(1, Answer::Read { .. }), (0, Answer::Failed(_)), (1, Answer::Failed(error)), (1, Answer::Read { .. })] =
+        &answers[..]
+    else {
+        panic!("{answers:?}")
+    };
+    assert_eq!(error.trouble, Trouble::Failed);
+    for shard in &mut rig.shards {
+        assert_eq!(shard.write(put(4, 1)).expect_err("it has failed").0, Refused::Failed);
+    }
+    rig.desk.archive().crash(0);
+    assert!(rig.value(page(1, 1)).is_some() && rig.value(page(1, 3)).is_none());
+}
+
 #[test]
 fn a_damaged_value_is_told_and_ends_nothing() {
     let mut archive = MemoryArchive::new();
@@ -310,7 +346,7 @@ fn a_damaged_value_is_told_and_ends_nothing() {
     }
     archive.apply(batch.changes()).expect("it is applied");
     archive.damage(page(1, 1));
-    assert_eq!(archive.read(page(1, 1)).expect_err("it is damaged").trouble, Trouble::Damaged);
+    assert_eq!(archive.read(page(1, 1)).expect_err("it is damaged").trouble, Trouble::Lost);
     let mut seen = Vec::new();
     let mut each = |(_, value): Found<'_>| {
         seen.push(value.is_ok());
@@ -388,6 +424,40 @@ fn a_page_goes_with_its_summary() {
     batch.delete_page(session(1), Key::new(5));
     archive.apply(batch.changes()).expect("it is applied");
     assert_eq!(archive.bytes_on_disk(), 0);
+}
+
+/// What is persisted in the middle of a batch has no summary without its page; and of what is being deleted no page without its summary.
+#[test]
+fn a_summary_is_there_after_its_page_and_goes_after_it() {
+    let mut rig = Rig::new(1, Limits { bytes: 64 << 20, ..Limits::default() });
+    let keys = |rig: &mut Rig, span: Span| {
+        let mut keys = Vec::new();
+        let mut each = |(key, _): Found<'_>| {
+            if let ArchiveKey::Page(_, first) | ArchiveKey::Summary(_, first) = key {
+                keys.push(first);
+            }
+            std::ops::ControlFlow::Continue(())
+        };
+        rig.desk.archive().scan(&span, &mut each).expect("it can be read");
+        keys
+    };
+    let (mut put, mut delete) = (Batch::new(), Batch::new());
+    for first in (0..200).map(Key::new) {
+        put.put_page(session(1), first, vec![1; 60], vec![2; PAGE_BYTES]);
+        delete.delete_page(session(1), first);
+    }
+    let mut steps = 0;
+    for (batch, is_put) in [(put, true), (delete, false)] {
+        rig.write(0, batch);
+        while rig.step() {
+            let (pages, summaries) = (keys(&mut rig, Span::all_pages()), keys(&mut rig, Span::sessions()));
+            let (first, then) = if is_put { (&pages, &summaries) } else { (&summaries, &pages) };
+            assert!(then.iter().all(|key| first.contains(key)), "put: {is_put}");
+            steps += 1;
+        }
+    }
+    assert!(steps > 200 * PAGE_BYTES / STEP_BYTES, "only {steps} steps");
+    assert!(keys(&mut rig, Span::sessions()).is_empty());
 }
 
 #[test]

@@ -1,8 +1,7 @@
 //! The store on disk: what a broker reads of it when it starts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -10,18 +9,20 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use super::layout::StartError;
 #[cfg(not(feature = "archive"))]
 use crate::archive::MemoryArchive;
-use crate::archive::{self, Archive, ArchiveKey, Found, Limits, Span};
-use crate::config::{Config, StorageConfig, StoredDurability};
+use crate::archive::{self, ArchiveError, Limits};
+use crate::client::log_client;
+use crate::config::{ArchiveConfig, Config, StorageConfig, StoredDurability};
 use crate::hooks::Chain;
 use crate::journal::{BLOCK, Journal, Recovered, Settings, Sync};
 use crate::message::Message;
 use crate::net::clock::Clock;
 use crate::net::opening::Opening;
 use crate::persistence::{Durability, Paging, PersistenceSetup};
-use crate::records::{Counts, Image, Share, StoredSession, WallClock, WallTime, read_summary};
+use crate::records::{Counts, Image, Share, StoredSession, WallClock, WallTime};
+use crate::session::{StoreNumber, StoredPage};
 use crate::shard::Shard;
 use crate::sharding::hasher;
-use crate::storage::archive::{ArchiveDoor, ArchiveThread};
+use crate::storage::archive::{ArchiveDoor, ArchiveThread, DamagedPage, find_pages, mend_pages};
 #[cfg(feature = "archive")]
 use crate::storage::archive::{ArchiveFile, ArchiveSettings};
 use crate::storage::{JournalReading, StorageError, StoreDirectory};
@@ -94,11 +95,19 @@ impl Store {
         // Opening may have waited for a lock: both times are those of this moment.
         let wall = WallClock::new(clock.now(), WallTime::from_system(SystemTime::now()));
         let mut image = Image::new(wall, hasher(seed));
-        let archive = open_archive(&directory)?;
-        let archive = archive.map(|archive| read_summaries(archive, &mut image)).transpose()?;
+        let of_archive =
+            |error: ArchiveError| StartError::Storage(StorageError::new(directory.path(), error.to_string()));
+        let mut archive = open_archive(&directory, &config.archive)?;
+        // What there is of pages is told before any journal is read.
+        let damaged = archive.as_mut().map(|archive| find_pages(archive, wall, |id, page| image.page(id, page)));
+        let damaged = damaged.transpose().map_err(of_archive)?.unwrap_or_default();
         let recovered = read(&directory, shards, &mut image)?;
         let vanished: Vec<u32> = (shards as u32..recovered.len() as u32).collect();
         let mut contents = image.finish();
+        if let Some(archive) = archive.as_mut().filter(|_| !damaged.is_empty()) {
+            tell(&damaged, contents.left());
+            mend_pages(archive, &damaged).map_err(of_archive)?;
+        }
         let counts = contents.counts();
         let renews = !vanished.is_empty() || !contents.are_at_home(shards, seed);
         // A record has to fit into a commit: the largest packet, and to whom it goes.
@@ -189,14 +198,27 @@ type OpenArchive = MemoryArchive;
 
 /// Opens the archive of a store, or makes it.
 #[cfg(feature = "archive")]
-fn open_archive(directory: &StoreDirectory) -> Result<Option<OpenArchive>, StartError> {
-    let archive = ArchiveFile::open(&directory.archive(), directory.facts().id, ArchiveSettings::default());
-    archive.map(Some).map_err(|error| StartError::Storage(StorageError::new(&directory.archive(), error.to_string())))
+fn open_archive(directory: &StoreDirectory, config: &ArchiveConfig) -> Result<Option<OpenArchive>, StartError> {
+    let (path, store) = (directory.archive(), directory.facts().id);
+    let failed = |error: ArchiveError| StartError::Storage(StorageError::new(directory.path(), error.to_string()));
+    if config.enabled {
+        let most = config.max_size.get().map_or(u64::MAX, |bytes| bytes as u64);
+        let settings = ArchiveSettings { cache: config.cache_size, most, reserve: config.min_free as u64 };
+        return ArchiveFile::open(&path, store, settings).map(Some).map_err(failed);
+    }
+    if path.exists()
+        && ArchiveFile::look_at(&path, store).and_then(|mut archive| archive.has_values()).map_err(failed)?
+    {
+        let problem = "has messages in its archive, and storage.archive.enabled is false: set it to true, until `moormq store stat` says that \
+                       there are no pages in the archive";
+        return Err(StartError::Storage(StorageError::new(directory.path(), problem)));
+    }
+    Ok(None)
 }
 
 /// This program has none.
 #[cfg(not(feature = "archive"))]
-fn open_archive(directory: &StoreDirectory) -> Result<Option<OpenArchive>, StartError> {
+fn open_archive(directory: &StoreDirectory, _: &ArchiveConfig) -> Result<Option<OpenArchive>, StartError> {
     match directory.archive().exists() {
         true => {
             let problem = "has an archive, which this program was built without: messages are in it. Use one with the feature `archive`";
@@ -206,21 +228,35 @@ fn open_archive(directory: &StoreDirectory) -> Result<Option<OpenArchive>, Start
     }
 }
 
-/// What there is of pages is told before any journal is read.
-fn read_summaries(mut archive: OpenArchive, image: &mut Image) -> Result<OpenArchive, StartError> {
-    let each = &mut |(key, value): Found<'_>| {
-        if let ArchiveKey::Summary(id, first) = key {
-            let read = value.map_err(|error| error.to_string());
-            let read = read.and_then(|value| read_summary(id, first, value).map_err(|error| error.to_string()));
-            match read {
-                Ok(page) => image.page(id, page),
-                Err(problem) => tracing::error!("storage: a page of the archive is left out: {problem}"),
+/// What is damaged of pages, and whose they are.
+fn tell(damaged: &[DamagedPage], sessions: &[Box<StoredSession>]) {
+    let ids: BTreeSet<StoreNumber> = damaged.iter().map(|page| page.pages_id).collect();
+    let with_pages = sessions.iter().filter(|session| ids.contains(&session.pages_id()));
+    let owners: BTreeMap<_, _> = with_pages.map(|session| (session.pages_id(), session)).collect();
+    for DamagedPage { pages_id, first, problem, summary } in damaged {
+        let owner = owners.get(pages_id);
+        // What no session has is deleted, damaged or not.
+        let Some(owner) = owner else { continue };
+        match summary {
+            Some(_) => {
+                let is_it = |page: &&StoredPage| page.keys.first() == *first;
+                let messages = owner.pages.iter().find(is_it).map_or(0, StoredPage::left);
+                log_client!(
+                    warn,
+                    owner.client,
+                    messages,
+                    "storage: {problem}; the messages are all there: what says which they are is written anew"
+                );
             }
+            // It could be known from either of them alone.
+            None => log_client!(
+                error,
+                owner.client,
+                messages = "unknown",
+                "storage: messages of its queue are lost with a page of the archive, but for those that are in the journal still: {problem}"
+            ),
         }
-        ControlFlow::Continue(())
-    };
-    archive.scan(&Span::sessions(), each).map_err(|error| StartError::Resources(io::Error::other(error)))?;
-    Ok(archive)
+    }
 }
 
 /// What each shard has is to be written anew beside what there is, in one journal of the length that is configured.

@@ -4,6 +4,7 @@
 use super::error::ConfigError;
 use super::kind::Kind;
 use super::sections::{Config, ListenerConfig};
+use super::values::Limit;
 use super::walk::{Member, Section, Walker};
 
 /// The largest packet that can be stored, in bytes.
@@ -68,6 +69,15 @@ impl Combinations<'_> {
                 "must be at most {most} MiB with storage.path and this storage.segment_size, also of listeners"
             );
             self.error("limits.max_packet_size", problem);
+        }
+        let cache = storage.archive.cache_size;
+        if let Some(memory) = self.config.limits.max_memory.and_then(Limit::get)
+            && storage.archive.enabled
+            && cache > memory / 2
+            && self.are_fine(&["storage.path", "storage.archive.cache_size", "limits.max_memory"])
+        {
+            let problem = format!("must be at most half of limits.max_memory, {} MiB", memory / 2 >> 20);
+            self.error("storage.archive.cache_size", problem);
         }
     }
 

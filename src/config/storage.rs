@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use super::kinds::{Word, directory, one_of};
+use super::kinds::{Flag, Limited, Word, directory, one_of};
 use super::numbers::{Count, GIB, MIB, SECOND, Size, Span};
-use super::values::StoredDurability;
+use super::values::{Limit, StoredDurability};
 use super::walk::settings;
+
+/// The most bytes of a disk that can be set.
+const DISK: usize = 1 << 50;
 
 settings! {
     /// Whether sessions that are kept, what waits for them, and retained messages are on disk, so that they survive the end of the broker. Without
@@ -31,6 +34,31 @@ settings! {
         /// each shard, from the first start on.
         /// Allowed: 3 to 4096; default 8.
         pub segments: u32 = 8, Count(3..=4096);
+    }
+    sections {
+        /// The file `archive.redb` beside the journals, for all shards. What waits in queues goes there when half of a journal is in use.
+        pub archive: ArchiveConfig = ArchiveConfig::default();
+    }
+}
+
+settings! {
+    /// The archive of a store: how much of the machine it may take.
+    pub struct ArchiveConfig {
+        /// Whether there is an archive. Without it, what waits in queues has to fit into half of the journals and into memory, with all else that is
+        /// stored. A store whose archive has messages is not opened without it: nothing of them would be delivered, and the order of queues be lost.
+        /// Allowed: true or false; default true.
+        pub enabled: bool = true, Flag;
+        /// Memory for parts of the file that were read or are to be written, of all shards together. What is read again soon is found there, such as
+        /// what tells where a page is: with 100 GiB in the archive that is some 100 MiB.
+        /// Allowed: a size from "1MiB" to "64GiB"; default "32MiB".
+        pub cache_size: usize = 32 * MIB, Size(MIB..=64 * GIB);
+        /// Bytes of messages in the archive, with what tells them apart. When it has so many, who publishes what would be stored waits until
+        /// clients have taken some. The file may take up to twice as much, and becomes shorter only if what is at its end is taken.
+        /// Allowed: "unlimited" or a size from "64MiB" to "1024TiB"; default "unlimited".
+        pub max_size: Limit = Limit::UNLIMITED, Limited(Size(64 * MIB..=DISK));
+        /// Bytes of the disk that are left free, for what else is on it. When the archive would have to take them, it is full as of `max_size`.
+        /// Allowed: a size from "16MiB" to "1024TiB"; default "256MiB".
+        pub min_free: usize = 256 * MIB, Size(16 * MIB..=DISK);
     }
 }
 

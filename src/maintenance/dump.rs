@@ -5,6 +5,7 @@ use std::io::{self, Write};
 
 use super::rows::{Row, owner};
 use super::view::{ArchiveView, StoreView};
+use crate::archive::ArchiveError;
 use crate::records::{Contents, StoredSession, WallClock};
 use crate::sharding::hasher;
 use crate::storage::StoreFacts;
@@ -25,6 +26,8 @@ pub enum DumpError {
     Closed,
     /// Something else.
     Io(io::Error),
+    /// The archive cannot be read.
+    Archive(ArchiveError),
 }
 
 impl fmt::Display for DumpError {
@@ -32,6 +35,7 @@ impl fmt::Display for DumpError {
         match self {
             DumpError::Closed => f.write_str("nobody reads the output any more"),
             DumpError::Io(error) => write!(f, "the output cannot be written: {error}"),
+            DumpError::Archive(error) => error.fmt(f),
         }
     }
 }
@@ -48,24 +52,27 @@ impl From<io::Error> for DumpError {
 }
 
 /// Writes all that is in a store to `out`: whose it is, each session with what belongs to it, retained messages. With `client` only the sessions of this
-/// client id, in whatever mountpoint. Returns how many sessions were written. `view` is used up on the way, so that memory grows no further.
+/// client id, in whatever mountpoint. Returns how many sessions were written. `view` is used up on the way, so that memory grows no further. Pages that
+/// are lost are left out, and `lost` is told why.
 ///
 /// # Errors
 ///
-/// `out` cannot be written to.
+/// `out` cannot be written to, or the archive not be read.
 pub fn dump(
     facts: &StoreFacts,
     view: StoreView,
     client: Option<&str>,
     form: DumpForm,
     out: &mut impl Write,
+    lost: &mut dyn FnMut(&str),
 ) -> Result<usize, DumpError> {
     let StoreView { mut contents, clock, mut archive, .. } = view;
     write_row(&Row::store(facts), form, out)?;
     let mut written = 0;
     for mut session in contents.sessions() {
         if client.is_none_or(|client| *session.client.subscriber.client_id == *client) {
-            archive.iter_mut().for_each(|archive| unpage(&mut session, archive, clock));
+            let archive = archive.as_mut();
+            archive.map_or(Ok(()), |archive| unpage(&mut session, archive, clock, lost)).map_err(DumpError::Archive)?;
             write_session(&session, clock, form, out)?;
             written += 1;
         }
@@ -79,13 +86,25 @@ pub fn dump(
     Ok(written)
 }
 
-/// Reads what waits for a session in pages. What cannot be read is left out: it was told with what else is damaged.
-fn unpage(session: &mut StoredSession, archive: &mut ArchiveView, clock: WallClock) {
+/// Reads what waits for a session in pages.
+fn unpage(
+    session: &mut StoredSession,
+    archive: &mut ArchiveView,
+    clock: WallClock,
+    lost: &mut dyn FnMut(&str),
+) -> Result<(), ArchiveError> {
     let id = session.pages_id();
     for page in std::mem::take(&mut session.pages) {
-        let messages = archive.page(id, page.keys.first(), clock).unwrap_or_default();
-        session.unpage(messages.into_iter().filter(|message| !page.gone.contains(&message.key)));
+        match archive.page(id, page.keys.first(), clock)? {
+            Ok(messages) => {
+                session.unpage(messages.into_iter().filter(|message| !page.gone.contains(&message.key)));
+            }
+            Err(problem) => {
+                lost(&format!("{problem}: {} messages for client {}", page.left(), session.client.subscriber));
+            }
+        }
     }
+    Ok(())
 }
 
 /// A number that two stores have in common if they have the same sessions, messages and retained messages, in whatever order; others hardly ever.

@@ -36,7 +36,7 @@ mod writing;
 pub use compaction::{Compacted, compact};
 pub use dump::{DumpError, DumpForm, dump};
 pub use import::{ImportError, Imported, import_mosquitto};
-pub use report::{JournalReport, Note, StoreReport};
+pub use report::{ArchiveReport, JournalReport, Note, StoreReport};
 pub use rewriting::{Layout, Rewritten};
 pub use terms::Terms;
 pub use view::{ArchiveView, BadRecordAt, JournalView, MOST_BAD, StoreView};

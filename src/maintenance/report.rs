@@ -6,10 +6,11 @@ use std::fs;
 use serde::Serialize;
 
 use super::rows::{message_bytes, moment};
-use super::view::{JournalView, StoreView};
+use super::view::{JournalView, MOST_BAD, StoreView};
 use crate::journal::{FORMAT_VERSION, Finding, What};
 use crate::records::WallTime;
-use crate::storage::{JournalFile, ReadOnlyStore, STORE_VERSION};
+use crate::storage::archive::DamagedPage;
+use crate::storage::{ARCHIVE, JournalFile, ReadOnlyStore, STORE_VERSION};
 
 /// How a store is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -28,6 +29,8 @@ pub struct StoreReport {
     pub journals: Vec<JournalReport>,
     /// The bytes of all segment files.
     pub bytes: u64,
+    /// The archive, if there is one.
+    pub archive: Option<ArchiveReport>,
     /// Sessions.
     pub sessions: usize,
     /// Subscriptions.
@@ -58,6 +61,19 @@ pub struct JournalReport {
     pub bytes: u64,
     /// How many records are in them.
     pub records: u64,
+}
+
+/// The archive of a store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ArchiveReport {
+    /// How many pages it has.
+    pub pages: usize,
+    /// How many messages of sessions wait in them.
+    pub messages: usize,
+    /// The bytes of its keys and values: what `storage.archive.max_size` limits.
+    pub bytes: u64,
+    /// What it takes of the disk, in bytes.
+    pub bytes_on_disk: u64,
 }
 
 /// Something that was found.
@@ -91,6 +107,12 @@ impl StoreReport {
             boots: facts.boots,
             bytes: journals.iter().map(|journal| journal.bytes).sum(),
             journals,
+            archive: view.archive.as_ref().map(|archive| ArchiveReport {
+                pages: archive.pages.len(),
+                messages: view.contents.left().iter().map(|session| session.waiting_in_pages().0).sum(),
+                bytes: archive.bytes,
+                bytes_on_disk: archive.on_disk,
+            }),
             sessions: counts.sessions,
             subscriptions: view.contents.left().iter().map(|session| session.subscriptions.len()).sum(),
             messages: counts.messages,
@@ -124,6 +146,9 @@ impl StoreReport {
                 out,
                 "journal of shard {shard}: {segments} segments ({live} with something in them), {bytes} bytes, {records} records"
             )?;
+        }
+        if let Some(ArchiveReport { pages, messages, bytes, bytes_on_disk }) = &self.archive {
+            writeln!(out, "archive: {pages} pages with {messages} messages, {bytes} bytes, {bytes_on_disk} on disk")?;
         }
         let StoreReport { sessions, subscriptions, messages, message_bytes, retained, .. } = self;
         writeln!(out, "sessions: {sessions}, with {subscriptions} subscriptions")?;
@@ -180,10 +205,7 @@ fn about_directory(store: &ReadOnlyStore, view: &StoreView) -> Vec<Note> {
     if !store.has_journal() {
         notes.push(Note::new(true, "there is no directory journal", "All that was in it is lost"));
     }
-    for problem in view.archive.iter().flat_map(|archive| &archive.bad) {
-        let note = Note::new(true, problem.as_str(), "What waits for a session there is lost");
-        notes.push(Note { file: Some("archive.redb".to_owned()), ..note });
-    }
+    about_archive(view, &mut notes);
     let listing = store.journal_files();
     for name in &listing.set_aside {
         let note = Note::new(
@@ -213,6 +235,47 @@ fn about_directory(store: &ReadOnlyStore, view: &StoreView) -> Vec<Note> {
         notes.push(Note::new(false, what, "That is so behind damage, and where records are read twice"));
     }
     notes
+}
+
+fn about_archive(view: &StoreView, notes: &mut Vec<Note>) {
+    let Some(archive) = &view.archive else { return };
+    let mut note = |is_damage, what: String, meaning| {
+        notes.push(Note { file: Some(ARCHIVE.to_owned()), ..Note::new(is_damage, what, meaning) });
+    };
+    if archive.without_summary > 0 {
+        let what = format!("{} pages have no summary", archive.without_summary);
+        note(
+            false,
+            what,
+            "They are never read, and deleted with their sessions: a broker ended while it wrote or deleted them",
+        );
+    }
+    let mut tell = |what, meaning| note(true, what, meaning);
+    let sessions = view.contents.left();
+    for DamagedPage { pages_id, first, problem, summary } in archive.damaged.iter().take(MOST_BAD) {
+        let owner = sessions.iter().find(|session| session.pages_id() == *pages_id);
+        let page = owner.and_then(|owner| owner.pages.iter().find(|page| page.keys.first() == *first));
+        let whose = match (owner, page) {
+            (None, _) => "it belongs to no session".to_owned(),
+            (Some(owner), Some(page)) => format!("{} messages for client {}", page.left(), owner.client.subscriber),
+            (Some(owner), None) => format!("messages for client {}", owner.client.subscriber),
+        };
+        tell(
+            format!("{problem}: {whose}"),
+            match (owner, summary) {
+                (None, _) => "The next start of the broker deletes it",
+                (Some(_), Some(_)) => {
+                    "The messages are whole: the next start of the broker writes anew what says which they are"
+                }
+                (Some(_), None) => "They are lost, but for those that are in a journal still",
+            },
+        );
+    }
+    archive.problems.iter().take(MOST_BAD).for_each(|problem| tell(problem.clone(), ""));
+    let further = archive.damaged.len().saturating_sub(MOST_BAD);
+    if further > 0 {
+        tell(format!("there are {further} further pages like these"), "");
+    }
 }
 
 fn about_journal(journal: &JournalView, notes: &mut Vec<Note>) {

@@ -1,14 +1,15 @@
 //! All that is read of a store, and what was found on the way.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::time::SystemTime;
 
 use crate::archive::{Archive, ArchiveError, ArchiveKey, Span};
 use crate::journal::{self, Finding, Mark};
-use crate::records::{BadRecord, Contents, Image, WallClock, WallTime, read_page, read_summary};
+use crate::records::{BadRecord, Contents, Image, WallClock, WallTime, read_page, summarize};
 use crate::session::{Key, OutgoingMessage, StoreNumber, StoredPage};
 use crate::sharding::hasher;
-use crate::storage::archive::ArchiveFile;
+use crate::storage::archive::{ArchiveFile, DamagedPage, find_pages, read_messages};
 use crate::storage::{JournalReading, ReadOnlyStore, StorageError};
 use crate::time::Time;
 
@@ -34,8 +35,16 @@ pub struct ArchiveView {
     file: ArchiveFile,
     /// The pages that it has, with the numbers that they are under.
     pub(super) pages: Vec<(StoreNumber, StoredPage)>,
-    /// What of it cannot be read.
-    pub bad: Vec<String>,
+    /// What of these is damaged. Of those whose summaries are whole that is known when they were all [read](Self::check).
+    pub damaged: Vec<DamagedPage>,
+    /// How many bytes of keys and values it says that it has.
+    pub bytes: u64,
+    /// How many it takes on disk.
+    pub on_disk: u64,
+    /// What else is wrong with it.
+    pub problems: Vec<String>,
+    /// How many pages have no summary, and so are never read: a crash may leave some.
+    pub without_summary: u64,
 }
 
 /// What was read of the journal of a shard.
@@ -86,9 +95,9 @@ impl StoreView {
         let mut readers: Vec<_> = readings.iter_mut().map(JournalReading::reader).collect();
         let mut seen: Vec<Seen> = std::iter::repeat_with(Seen::default).take(readers.len()).collect();
         let mut image = Image::new(clock, hasher(store.facts().slot_seed));
-        let archive = store.archive().map_err(|error| StorageError::new(store.path(), error.to_string()))?;
-        let archive = archive.map(ArchiveView::read).transpose();
-        let archive = archive.map_err(|error| StorageError::new(store.path(), error.to_string()))?;
+        let of_archive = |error: ArchiveError| StorageError::new(store.path(), error.to_string());
+        let archive = store.archive().map_err(of_archive)?;
+        let archive = archive.map(|archive| ArchiveView::read(archive, clock)).transpose().map_err(of_archive)?;
         if let Some(archive) = &archive {
             archive.pages.iter().for_each(|(id, page)| image.page(*id, page.clone()));
         }
@@ -107,46 +116,68 @@ impl StoreView {
 }
 
 impl ArchiveView {
-    fn read(mut file: ArchiveFile) -> Result<Self, ArchiveError> {
-        let (mut pages, mut bad) = (Vec::new(), Vec::new());
-        file.scan(&Span::sessions(), &mut |(key, value)| {
-            if let ArchiveKey::Summary(id, first) = key {
-                let read = value.map_err(|error| error.to_string());
-                let read = read.and_then(|value| read_summary(id, first, value).map_err(|error| error.to_string()));
-                match read {
-                    Ok(page) => pages.push((id, page)),
-                    Err(problem) if bad.len() < MOST_BAD => bad.push(problem),
-                    Err(_) => {}
+    fn read(mut file: ArchiveFile, clock: WallClock) -> Result<Self, ArchiveError> {
+        let mut pages = Vec::new();
+        let damaged = find_pages(&mut file, clock, |id, page| pages.push((id, page)))?;
+        let (bytes, on_disk) = (file.bytes(), file.bytes_on_disk());
+        Ok(ArchiveView { file, pages, damaged, bytes, on_disk, problems: Vec::new(), without_summary: 0 })
+    }
+
+    /// Reads all values, too, and adds to [`damaged`](Self::damaged) the pages that are lost, and to [`problems`](Self::problems) what else is wrong.
+    ///
+    /// # Errors
+    ///
+    /// The archive cannot be read.
+    pub fn check(&mut self, clock: WallClock) -> Result<(), ArchiveError> {
+        let ArchiveView { file, pages, damaged, bytes, problems, without_summary, .. } = self;
+        let place = |(id, page): &(StoreNumber, StoredPage)| (*id, page.keys.first());
+        let mut missing: BTreeMap<_, &StoredPage> = pages.iter().map(|page| (place(page), &page.1)).collect();
+        let (mut counted, mut is_sound) = (0, true);
+        let told: BTreeSet<_> = damaged.iter().map(|page| (page.pages_id, page.first)).collect();
+        for span in [Span::sessions(), Span::retained(), Span::all_pages()] {
+            file.scan(&span, &mut |(key, value)| {
+                match &value {
+                    Ok(value) => counted += ArchiveFile::size(key, value),
+                    Err(_) => is_sound = false,
                 }
-            }
-            ControlFlow::Continue(())
-        })?;
-        Ok(ArchiveView { file, pages, bad })
-    }
-
-    /// Reads all pages, too, and adds to [`bad`](Self::bad) what cannot be read.
-    pub fn check(&mut self, clock: WallClock) {
-        for at in 0..self.pages.len() {
-            let (id, first) = (self.pages[at].0, self.pages[at].1.keys.first());
-            if let Err(problem) = self.page(id, first, clock)
-                && self.bad.len() < MOST_BAD
-            {
-                self.bad.push(problem);
-            }
+                let ArchiveKey::Page(pages_id, first) = key else { return ControlFlow::Continue(()) };
+                let summary = missing.remove(&(pages_id, first));
+                *without_summary += u64::from(summary.is_none() && !told.contains(&(pages_id, first)));
+                let read = value.map_err(|error| error.to_string());
+                let read =
+                    read.and_then(|value| read_page(pages_id, first, value, clock).map_err(|error| error.to_string()));
+                match (read, summary) {
+                    (Ok(messages), Some(summary)) => {
+                        let is_it = summarize(pages_id, &messages).is_some_and(|(page, _)| page.keys == summary.keys);
+                        let what = || format!("{key:?} has other messages than its summary says");
+                        problems.extend((!is_it).then(what));
+                    }
+                    (Err(problem), Some(_)) => {
+                        damaged.push(DamagedPage { pages_id, first, problem, summary: None });
+                    }
+                    (_, None) => {}
+                }
+                ControlFlow::Continue(())
+            })?;
         }
+        for (pages_id, first) in missing.into_keys().filter(|place| !told.contains(place)) {
+            let problem = format!("{:?} is not there", ArchiveKey::Page(pages_id, first));
+            damaged.push(DamagedPage { pages_id, first, problem, summary: None });
+        }
+        if is_sound && counted != *bytes {
+            problems.push(format!("it says that it has {bytes} bytes of keys and values, and it has {counted}"));
+        }
+        Ok(())
     }
 
-    /// The messages of a page.
+    /// The messages of a page; or why it is lost.
     pub(super) fn page(
         &mut self,
         id: StoreNumber,
         first: Key,
         clock: WallClock,
-    ) -> Result<Vec<OutgoingMessage>, String> {
-        let value = self.file.read(ArchiveKey::Page(id, first)).map_err(|error| error.to_string())?;
-        let value =
-            value.ok_or_else(|| format!("the page of session {id:?} from message {first:?} on is not there"))?;
-        read_page(id, first, &value, clock).map_err(|error| error.to_string())
+    ) -> Result<Result<Vec<OutgoingMessage>, String>, ArchiveError> {
+        read_messages(&mut self.file, id, first, clock)
     }
 }
 

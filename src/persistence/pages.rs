@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::archive::{
     Answer, ArchiveError, ArchiveKey, Batch, Change, Limits, Order, Orders, PAGE_BYTES, Read, ReadResult, Ticket,
+    Trouble,
 };
 use crate::session::{Key, StoreNumber};
 
@@ -44,7 +45,7 @@ pub struct PageOf {
 pub enum PageNews {
     /// One was put into the archive, and is persisted.
     Persisted(PageOf),
-    /// One was read, or cannot be.
+    /// One was read, or is not there, or its value is damaged. If the archive could not say that, it has failed, and this does not come.
     Read(PageOf, ReadResult),
 }
 
@@ -214,13 +215,22 @@ impl Pages {
                 }
                 self.again = Some(now + TRIED_AGAIN_AFTER);
             }
-            Answer::Failed(error) => {
-                tracing::error!("{error}: what is to be stored cannot be any more, so the broker ends");
-                self.failure = Some(error);
-            }
+            Answer::Failed(error) => self.fail(error),
             Answer::Read { tag, result } => {
-                self.news.extend(self.reads.remove(&tag).map(|page| PageNews::Read(page, result)));
+                let page = self.reads.remove(&tag);
+                match result {
+                    // What it could not read is there, perhaps.
+                    Err(error) if error.trouble != Trouble::Lost => self.fail(error),
+                    result => self.news.extend(page.map(|page| PageNews::Read(page, result))),
+                }
             }
+        }
+    }
+
+    fn fail(&mut self, error: ArchiveError) {
+        if self.failure.is_none() {
+            tracing::error!("{error}: what is stored there cannot be relied on any more, so the broker ends");
+            self.failure = Some(error);
         }
     }
 

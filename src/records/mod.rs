@@ -161,7 +161,7 @@ pub use delivery::{Deliveries, Delivery, DeliveryBuffer, StoredIds};
 pub use image::{Contents, Counts, Image};
 pub use message::StoredMessage;
 pub use offline::Offline;
-pub use page::{BadPage, NewPage, PageBuilder, read_page, read_summary, summary};
+pub use page::{BadPage, NewPage, PageBuilder, read_page, read_summary, summarize, summary};
 pub use record::{BadRecord, Encoded, Record};
 pub use session_record::{SessionRecord, StoredWill};
 pub use shares::{Beginning, GonePage, Share};

@@ -103,14 +103,26 @@ impl PageBuilder {
 
     /// The page. None if there is no message in it.
     pub fn finish(self) -> Option<NewPage> {
-        let PageBuilder { pages_id, mut value, mut keys, bytes, .. } = self;
-        keys.sort_unstable();
-        let keys = PageKeys::new(&keys)?;
-        let (first, summary) = (keys.first(), summary(pages_id, &keys, bytes));
-        seal(pages_id, first, &mut value);
+        let PageBuilder { pages_id, mut value, keys, bytes, .. } = self;
+        let (stored, summary) = summary_of(pages_id, keys, bytes)?;
+        seal(pages_id, stored.keys.first(), &mut value);
         value.shrink_to_fit();
-        Some(NewPage { stored: StoredPage { keys, bytes, gone: Vec::new() }, value, summary })
+        Some(NewPage { stored, value, summary })
     }
+}
+
+/// What a page under this number is that has these messages, and the value of its summary; none if there are no messages. So a summary is made again.
+pub fn summarize(pages_id: StoreNumber, messages: &[OutgoingMessage]) -> Option<(StoredPage, Vec<u8>)> {
+    let keys = messages.iter().map(|message| message.key).collect();
+    summary_of(pages_id, keys, messages.iter().map(OutgoingMessage::size).sum())
+}
+
+/// The same of a page with these keys, in any order, and so many bytes.
+fn summary_of(pages_id: StoreNumber, mut keys: Vec<Key>, bytes: usize) -> Option<(StoredPage, Vec<u8>)> {
+    keys.sort_unstable();
+    let keys = PageKeys::new(&keys)?;
+    let summary = summary(pages_id, &keys, bytes);
+    Some((StoredPage { keys, bytes, gone: Vec::new() }, summary))
 }
 
 /// Reads a page that is stored under this number, and under this key, the lowest one in it: its messages, in the order of the queue. Whatever

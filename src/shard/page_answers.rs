@@ -6,6 +6,7 @@ use super::paging::{ENDED, queue_moved};
 use super::pubsub::PubSub;
 use super::turn;
 use crate::archive::{Answer, ReadResult};
+use crate::client::log_client;
 use crate::config::QueueType;
 use crate::hooks::Chain;
 use crate::persistence::{PageNews, PageOf};
@@ -55,21 +56,21 @@ fn was_read<C: Chain>(pubsub: &mut PubSub<C>, page: PageOf, result: ReadResult) 
     let is_ended = page.session.0 == ENDED;
     let Some(session) = session_of(clients, page) else { return };
     let id = session.outbound.queue.pages_id();
-    let messages = match decoded(id, page.first, result, wall) {
-        Ok(messages) => messages,
-        Err(problem) => {
-            let client = &session.client.subscriber;
-            tracing::error!(client = &*client.client_id, "a page of its queue is lost: {problem}");
-            Vec::new()
-        }
+    let (messages, problem) = match decoded(id, page.first, result, wall) {
+        Ok(messages) => (messages, "it has fewer messages than it had".to_owned()),
+        Err(problem) => (Vec::new(), problem),
     };
     let many = messages.len();
     let order = if is_ended { QueueType::Fifo } else { session.settings.queue.order };
     let is_wanted = is_ended || session.connection.is_some();
     let missing = session.outbound.queue.paged_mut().was_read(page.first, messages, (order, is_wanted));
     if missing > 0 {
-        let client = &session.client.subscriber;
-        tracing::error!(client = &*client.client_id, messages = missing, "messages of its queue are lost with a page");
+        log_client!(
+            error,
+            session.client,
+            messages = missing,
+            "messages of its queue are lost with a page of the archive: {problem}"
+        );
     }
     clients.agenda.turn.begin_share();
     clients.agenda.turn.did((many / DECODED) as u32);
@@ -85,6 +86,7 @@ fn was_read<C: Chain>(pubsub: &mut PubSub<C>, page: PageOf, result: ReadResult) 
     }
 }
 
+/// The messages of a page; or why it is lost.
 fn decoded(
     id: Option<StoreNumber>,
     first: Key,

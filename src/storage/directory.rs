@@ -24,7 +24,7 @@ pub(super) const JOURNAL: &str = "journal";
 const TRIED: &str = "direct.try";
 /// Journals that are to take the place of those that are there.
 pub const NEW_JOURNAL: &str = "journal.new";
-pub(super) const ARCHIVE: &str = "archive.redb";
+pub const ARCHIVE: &str = "archive.redb";
 
 /// What others may not do with the directory: anything at all; and those of the group may not write. (PostgreSQL asks for the same.)
 const FORBIDDEN: u32 = 0o027;

@@ -65,7 +65,7 @@ mod store_file;
 mod thread;
 
 pub use device::LOCK_PATIENCE;
-pub use directory::{NEW_JOURNAL, StoreDirectory};
+pub use directory::{ARCHIVE, NEW_JOURNAL, StoreDirectory};
 pub use error::StorageError;
 pub use filling::PIECE;
 pub use journal_files::{Begun, JournalFiles};

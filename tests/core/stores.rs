@@ -14,6 +14,7 @@ use moormq::journal::{Answer, Effect, Reader, Settings, StoreId, Write};
 use moormq::persistence::Paging;
 use moormq::records::{Record, WallClock, WallTime};
 use moormq::shard::Input;
+use moormq::storage::archive::DamagedPage;
 use moormq::time::Time;
 
 use crate::store::disk::Disk;
@@ -97,6 +98,11 @@ impl Stores {
         &mut self.store.archive.as_mut().expect("there is an archive").0
     }
 
+    /// What was damaged of pages when the broker started last.
+    pub fn damaged_pages(&self) -> &[DamagedPage] {
+        &self.store.damaged
+    }
+
     /// How many pages the archive has.
     pub fn pages(&mut self) -> usize {
         let mut pages = 0;
@@ -159,7 +165,7 @@ impl Stores {
         }
         self.wall = WallTime::from_millis(self.wall.as_millis() + now.as_millis() + down.as_millis() as u64);
         (self.is_held, self.is_archive_held, self.is_full) = (false, false, false);
-        if let Some(desk) = &mut self.store.archive {
+        if let Some((desk, _)) = &mut self.store.archive {
             desk.archive().crash(0);
         }
     }

@@ -1,18 +1,18 @@
 //! The start of a broker with a store on disks in memory, as the real one does it.
 
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use moormq::archive::{Archive, ArchiveKey, Desk, Found, Limits, MemoryArchive, Span};
+use moormq::archive::{Desk, Limits, MemoryArchive};
 use moormq::hooks::Chain;
 use moormq::journal::{Floor, Journal, Reader, Settings, Sync};
 use moormq::message::Message;
 use moormq::persistence::{Durability, Paging, PersistenceSetup};
-use moormq::records::{Image, Share, WallClock, read_summary};
+use moormq::records::{Image, Share, WallClock};
 use moormq::shard::Shard;
 use moormq::sharding::hasher;
+use moormq::storage::archive::{DamagedPage, find_pages, mend_pages};
 
 use super::disk::Disk;
 
@@ -24,6 +24,8 @@ pub struct Store {
     floors: BTreeMap<u32, Floor>,
     /// The desk of the archive, if there is one, and how queues get into it.
     pub archive: Option<(Desk<MemoryArchive>, Paging)>,
+    /// What was found to be damaged of its pages, when it was opened last.
+    pub damaged: Vec<DamagedPage>,
     /// How often it was opened.
     boot: u32,
     /// The first time of which records count.
@@ -75,7 +77,9 @@ impl Store {
         }
         if let Some((desk, _)) = &mut self.archive {
             let mut archive = std::mem::take(desk.archive());
-            read_summaries(&mut archive, &mut image);
+            let each = |id, page| image.page(id, page);
+            self.damaged = find_pages(&mut archive, wall, each).expect("it can be read");
+            mend_pages(&mut archive, &self.damaged).expect("it can be written");
             *desk = Desk::new(archive, shards);
         }
         let readers = self.disks.iter().map(|(shard, disk)| {
@@ -108,18 +112,6 @@ impl Store {
         self.first_boot = self.boot;
         self.disks.retain(|shard, _| (*shard as usize) < shards);
     }
-}
-
-/// What there is of pages is told before any journal is read.
-fn read_summaries(archive: &mut MemoryArchive, image: &mut Image) {
-    let each = &mut |(key, value): Found<'_>| {
-        if let ArchiveKey::Summary(id, first) = key {
-            let page = read_summary(id, first, value.expect("it is whole")).expect("it was written as it should");
-            image.page(id, page);
-        }
-        ControlFlow::Continue(())
-    };
-    archive.scan(&Span::sessions(), each).expect("it can be read");
 }
 
 impl Opened {

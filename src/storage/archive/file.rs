@@ -165,6 +165,27 @@ impl ArchiveFile {
         self.bytes
     }
 
+    /// Whether it has any value.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read.
+    pub fn has_values(&mut self) -> Result<bool, ArchiveError> {
+        let mut is_any = false;
+        for span in [Span::sessions(), Span::retained(), Span::all_pages()] {
+            self.scan(&span, &mut |_| {
+                is_any = true;
+                ControlFlow::Break(())
+            })?;
+        }
+        Ok(is_any)
+    }
+
+    /// How much the value of a key counts in [`bytes`](Self::bytes).
+    pub fn size(key: ArchiveKey<'_>, value: &[u8]) -> u64 {
+        (key.to_bytes().len() + value.len() + CHECK) as u64
+    }
+
     /// Looks at all that the library has written, which takes as long as reading the file; what was changed before is persisted first. Whether it is whole:
     /// if not, it has mended what it could. Values are not compared with their checksums here, but by [`scan`](Archive::scan).
     ///
@@ -293,8 +314,8 @@ impl ArchiveFile {
             Some(key) => format!("{key:?}"),
             None => format!("an unknown key ({})", key.escape_ascii()),
         };
-        let problem = format!("archive {}: the value of {what} is damaged, and is left out", self.path.display());
-        ArchiveError::new(Trouble::Damaged, problem)
+        let problem = format!("archive {}: the value of {what} is damaged", self.path.display());
+        ArchiveError::new(Trouble::Lost, problem)
     }
 }
 
@@ -343,8 +364,16 @@ impl<T: ReadableTable<&'static [u8], &'static [u8]>> Values for T {
     fn scan(&self, path: &Path, span: &Span, each: &mut Look<'_>) -> Result<(), ArchiveError> {
         let mut range = guarded(path, "read", || Ok(self.range(span.start()..span.end())?))?;
         loop {
+            let next = || {
+                let next = range.next().transpose()?;
+                // In a damaged block a value may be said to be where there is nothing.
+                if let Some((key, value)) = &next {
+                    let _ = (key.value(), value.value());
+                }
+                Ok(next)
+            };
             // What is done with a value is no affair of the library.
-            match guarded(path, "read", || Ok(range.next().transpose()?))? {
+            match guarded(path, "read", next)? {
                 Some((key, value)) if each(key.value(), value.value()).is_continue() => {}
                 _ => return Ok(()),
             }
@@ -411,7 +440,7 @@ impl Archive for ArchiveFile {
         let ArchiveSettings { most, reserve, .. } = self.settings;
         if self.bytes.saturating_add(bytes as u64) > most {
             return full(format!(
-                "it has {} bytes of {most}; raise the limit, or end sessions that nobody wants",
+                "it has {} bytes of {most}: set storage.archive.max_size higher, or end sessions that nobody wants",
                 self.bytes
             ));
         }
@@ -420,7 +449,9 @@ impl Archive for ArchiveFile {
         // What is put is written with what is around it.
         let wanted = reserve.saturating_add(2 * (self.unpersisted + bytes as u64));
         match free < wanted {
-            true => full(format!("its disk has {free} bytes left, and {reserve} are to be left free: make room there")),
+            true => full(format!(
+                "its disk has {free} bytes left, and {reserve} are to be left free: make room there, or set storage.archive.min_free lower"
+            )),
             false => Ok(()),
         }
     }

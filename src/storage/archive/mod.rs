@@ -3,6 +3,7 @@
 //! | file | what |
 //! |---|---|
 //! | `file` | [`ArchiveFile`]: an archive in one file, by the library redb |
+//! | `pages` | [`find_pages`]: which pages it has, and what is damaged of them |
 //! | `looking` | a file that is looked at, and never written |
 //! | `trouble` | what its errors mean, and what to do |
 //! | `aside` | [`set_aside`]: a damaged file is kept under another name |
@@ -22,6 +23,8 @@
 //! * *The disk is full*: before that, [`ArchiveSettings::reserve`] bytes are left, and who wants to put something is refused. Deleting makes room in
 //!   the file, which becomes shorter only if its end is free.
 //! * *A write or sync fails*: nothing more is written, until the file was opened again. It then has what was persisted last.
+//! * *A read fails, or the library panics*: likewise; the shards are told, and the broker ends. A page that could not be read is no page that is lost.
+//! * *A value is damaged*: that one is lost. Of pages there are summaries, which are made again from the pages, if these are whole.
 //! * *The file is damaged*: what can be read of it is right. If it cannot be opened, it has to be restored from a backup or [set aside](set_aside): the
 //!   broker then goes on with its journals alone.
 //!
@@ -39,6 +42,7 @@ mod aside;
 mod file;
 #[cfg(feature = "archive")]
 mod looking;
+mod pages;
 #[cfg(all(test, feature = "archive"))]
 mod tests;
 mod thread;
@@ -49,4 +53,5 @@ mod trouble;
 pub use aside::{MOST_ASIDE, set_aside};
 #[cfg(feature = "archive")]
 pub use file::{ARCHIVE_VERSION, ArchiveFile, ArchiveSettings};
+pub use pages::{DamagedPage, find_pages, mend_pages, read_messages};
 pub use thread::{ArchiveDoor, ArchiveThread};

@@ -6,12 +6,16 @@ use std::io;
 use std::ops::ControlFlow;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
 
 use redb::{BackendError, StorageBackend};
 
 use super::*;
-use crate::archive::{Archive, ArchiveError, ArchiveKey, Batch, Change, MemoryArchive, PAGE_BYTES, Span, Trouble};
+use crate::archive::{
+    Answer, Archive, ArchiveError, ArchiveKey, Batch, Change, Desk, Limits, MemoryArchive, Orders, PAGE_BYTES, Read,
+    Span, Trouble,
+};
 use crate::journal::StoreId;
 use crate::session::{Key, StoreNumber};
 
@@ -265,7 +269,7 @@ fn a_full_archive_or_disk_takes_deletions_only() {
     archive.check_room(9000).expect("there is room");
     apply(&mut archive, |batch| batch.put(page(1, 1), vec![0; 9000])).expect("it is applied");
     let error = archive.check_room(2000).expect_err("there is none");
-    assert!(error.trouble == Trouble::Full && error.to_string().contains("raise the limit"), "{error}");
+    assert!(error.trouble == Trouble::Full && error.to_string().contains("storage.archive.max_size"), "{error}");
     apply(&mut archive, |batch| batch.delete(page(1, 1))).expect("it is applied");
     archive.check_room(9000).expect("there is room again");
     archive.persist().expect("it is persisted");
@@ -308,7 +312,7 @@ fn a_bad_bit_in_a_value_costs_that_value() {
         .expect("it is written");
     let mut archive = opened(&path);
     let error = archive.read(page(1, 2)).expect_err("it is damaged");
-    assert!(error.trouble == Trouble::Damaged && error.to_string().contains("Page("), "{error}");
+    assert!(error.trouble == Trouble::Lost && error.to_string().contains("Page("), "{error}");
     let mut sound = Vec::new();
     let mut look = |(_, value): crate::archive::Found<'_>| {
         sound.push(value.is_ok());
@@ -335,6 +339,7 @@ struct Platter {
     /// So many further calls of each kind are done, and all after that fail.
     writes: Option<u64>,
     syncs: Option<u64>,
+    reads: Option<u64>,
     /// The file cannot be longer.
     longest: Option<u64>,
 }
@@ -378,7 +383,7 @@ impl Platter {
         if self.bytes.len() > self.synced_length && random.bool() {
             self.bytes.truncate(self.synced_length);
         }
-        (self.writes, self.syncs, self.longest) = (None, None, None);
+        (self.writes, self.syncs, self.reads, self.longest) = (None, None, None, None);
         self.synced_length = self.bytes.len();
     }
 }
@@ -403,7 +408,8 @@ impl StorageBackend for Disk {
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), io::Error> {
-        let platter = self.platter();
+        let mut platter = self.platter();
+        Platter::count_down(&mut platter.reads)?;
         let from = platter.bytes.get(offset as usize..).and_then(|bytes| bytes.get(..out.len()));
         out.copy_from_slice(from.ok_or(io::ErrorKind::UnexpectedEof)?);
         Ok(())
@@ -515,6 +521,35 @@ fn a_disk_that_becomes_full_ends_writing_and_loses_nothing_that_was_persisted() 
     fill(&mut archive).expect("there is room again");
 }
 
+/// The disk fails while a page is read: all shards are told, nothing is changed any more, and nothing is lost.
+#[test]
+fn a_page_that_cannot_be_read_is_there_still() {
+    let disk = Disk::default();
+    let mut archive = disk.create();
+    apply(&mut archive, |batch| (0..50).for_each(|first| batch.put(page(1, first), vec![1; PAGE_BYTES])))
+        .expect("it is applied");
+    archive.persist().expect("it is persisted");
+    drop(archive);
+    let mut desk = Desk::new(disk.open().expect("it can be opened"), 2);
+    let (mut orders, mut answers) = (Orders::new(0, Limits::default()), Vec::new());
+    disk.platter().reads = Some(0);
+    let read = Read::of(page(1, 49));
+    desk.take(orders.read(1, read).expect("there is room"));
+    let mut batch = Batch::new();
+    batch.delete(page(1, 49));
+    desk.take(orders.write(batch).expect("there is room").1);
+    while desk.step(&mut |shard, answer| answers.push((shard, answer))) {}
+    let [(0, Answer::Read { result: Err(why), .. }), (0, Answer::Failed(_)), (1, Answer::Failed(_))] = &answers[..]
+    else {
+        panic!("{answers:?}")
+    };
+    assert!(why.trouble == Trouble::Failed && why.to_string().contains("disk cannot be read"), "{why}");
+    drop(desk);
+    disk.platter().reads = None;
+    let mut archive = disk.open().expect("it can be opened");
+    assert_eq!(archive.read(page(1, 49)).expect("it can be read").map(|value| value.len()), Some(PAGE_BYTES));
+}
+
 /// Whatever has become of the file: no panic, no loop, and what is read is what was put.
 #[test]
 fn damage_anywhere_is_an_error_or_costs_what_it_hits() {
@@ -563,4 +598,90 @@ fn damage_anywhere_is_an_error_or_costs_what_it_hits() {
         let _ = apply(&mut archive, |batch| batch.put(page(1, 1), vec![1; 5000])).and_then(|()| archive.persist());
     }
     assert!(whole > 10 && refused > 0, "{whole} whole, {refused} refused");
+}
+
+/// An archive whose library panics: it has come to something that it did not believe possible.
+struct Panics {
+    inner: MemoryArchive,
+    when: &'static str,
+}
+
+impl Panics {
+    fn come_to(&self, what: &str) {
+        assert!(what != self.when, "a panic of this test");
+    }
+}
+
+impl Archive for Panics {
+    fn check_room(&mut self, bytes: usize) -> Result<(), ArchiveError> {
+        self.inner.check_room(bytes)
+    }
+
+    fn apply(&mut self, changes: &[Change]) -> Result<(), ArchiveError> {
+        self.come_to("apply");
+        self.inner.apply(changes)
+    }
+
+    fn delete_some(&mut self, span: &Span, most: usize) -> Result<bool, ArchiveError> {
+        self.inner.delete_some(span, most)
+    }
+
+    fn persist(&mut self) -> Result<(), ArchiveError> {
+        self.come_to("persist");
+        self.inner.persist()
+    }
+
+    fn read(&mut self, key: ArchiveKey<'_>) -> Result<Option<bytes::Bytes>, ArchiveError> {
+        self.come_to("read");
+        self.inner.read(key)
+    }
+
+    fn scan(
+        &mut self,
+        span: &Span,
+        each: &mut dyn FnMut(crate::archive::Found<'_>) -> ControlFlow<()>,
+    ) -> Result<(), ArchiveError> {
+        self.inner.scan(span, each)
+    }
+
+    fn bytes_on_disk(&self) -> u64 {
+        self.inner.bytes_on_disk()
+    }
+}
+
+impl Drop for Panics {
+    fn drop(&mut self) {
+        self.come_to("read");
+    }
+}
+
+/// Whoever waits for an answer gets one: that there is none any more.
+#[test]
+fn a_panic_of_the_library_comes_to_all_shards_as_a_failure() {
+    for when in ["apply", "persist", "read"] {
+        let (answers, told): (Vec<_>, Vec<_>) = (0..2).map(|_| mpsc::channel()).unzip();
+        let answers = answers.into_iter().map(|to| Box::new(move |answer| drop(to.send(answer))) as Box<_>).collect();
+        let archive = Panics { inner: MemoryArchive::new(), when };
+        let (thread, door) = ArchiveThread::start(archive, Limits::default(), answers).expect("there are threads");
+        let mut orders = Orders::new(0, Limits::default());
+        let mut batch = Batch::new();
+        batch.put(page(1, 1), vec![1]);
+        let order = match when {
+            "read" => orders.read(1, Read::of(page(1, 1))).expect("there is room"),
+            _ => orders.write(batch).expect("there is room").1,
+        };
+        door.give(order).expect("it has not ended");
+        for told in told {
+            let answer = told.recv_timeout(Duration::from_secs(60)).expect("an answer");
+            let Answer::Failed(error) = answer else { panic!("{answer:?}") };
+            let text = error.to_string();
+            assert!(error.trouble == Trouble::Failed && text.contains("archive.redb"), "{text}");
+            assert!(text.contains("panicked: a panic of this test") && text.contains("store verify"), "{text}");
+            // That is all: the thread has ended.
+            told.recv_timeout(Duration::from_secs(60)).expect_err("nothing else");
+        }
+        thread.stop();
+        let order = Orders::new(1, Limits::default()).read(2, Read::of(page(1, 1))).expect("there is room");
+        door.give(order).expect_err("it has ended");
+    }
 }

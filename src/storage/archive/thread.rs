@@ -1,11 +1,14 @@
 //! The thread `moormq-archive`: it does what shards want of the archive, by calls that block.
 
+use std::any::Any;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::JoinHandle;
 
 use crossbeam::channel::{Receiver, RecvError, Sender, TryRecvError, TrySendError, bounded, never, select};
 
-use crate::archive::{Answer, Archive, Desk, Limits, Order, What};
+use crate::archive::{Answer, Archive, ArchiveError, Desk, Limits, Order, Trouble, What};
+use crate::storage::ARCHIVE;
 use crate::threads;
 
 /// What takes the answers of one shard, on the archive's thread. It must not wait.
@@ -31,7 +34,8 @@ pub struct ArchiveDoor {
 
 impl ArchiveThread {
     /// Starts the thread for an archive and as many shards as there are `answers`, by number; and gives the door to it. Answers are called on that
-    /// thread, and must get to [`Orders::answered`](crate::archive::Orders::answered) on the shard's, in order.
+    /// thread, and must get to [`Orders::answered`](crate::archive::Orders::answered) on the shard's, in order. If the archive panics, each shard is
+    /// answered [`Answer::Failed`], and the thread ends.
     ///
     /// # Errors
     ///
@@ -100,20 +104,41 @@ impl<A: Archive> Work<A> {
     fn run(mut self) {
         loop {
             self.take_what_is_there();
-            let answers = &self.answers;
-            let has_done = self.desk.step(&mut |shard, answer| {
-                if let Some(answers) = answers.get(shard as usize) {
-                    answers(answer);
-                }
-            });
-            if has_done {
-                continue;
+            let Work { desk, answers, .. } = &mut self;
+            // In a damaged file the library may find what it panics at, and then knows less of its own state than it believes.
+            let has_done = catch_unwind(AssertUnwindSafe(|| {
+                desk.step(&mut |shard, answer| {
+                    if let Some(answers) = answers.get(shard as usize) {
+                        answers(answer);
+                    }
+                })
+            }));
+            match has_done {
+                Ok(true) => continue,
+                Ok(false) => {}
+                Err(panic) => return self.give_up(&*panic),
             }
             if self.is_stopped {
                 return;
             }
             self.wait();
         }
+    }
+
+    /// Nothing is asked of the archive any more, not even to close it: all shards are told, so that nobody waits for an answer.
+    fn give_up(self, panic: &(dyn Any + Send)) {
+        let message = panic.downcast_ref::<&str>().copied();
+        let message = message.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("not a text");
+        let error = ArchiveError::new(
+            Trouble::Failed,
+            format!(
+                "the archive ({ARCHIVE}) has failed, since what reads and writes it panicked: {message}. The file may be damaged: see what \
+                 `moormq store verify` says of the store"
+            ),
+        );
+        self.answers.iter().for_each(|answers| answers(Answer::Failed(error.clone())));
+        // It may panic, too.
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(self.desk)));
     }
 
     /// All reads, and batches as far as they can be begun.

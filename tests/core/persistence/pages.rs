@@ -1,13 +1,17 @@
 //! Queues of which parts are in the archive.
 
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use moormq::archive::{Archive, ArchiveKey, Change, Found, MemoryArchive, Span};
 use moormq::client::DropReason;
 use moormq::codec::{AckKind::*, QoS};
 use moormq::config::{Config, QueueType};
 use moormq::hooks::{Chain, DroppedMessage, Hook, NoHooks, Notice};
+use moormq::records::read_summary;
+use moormq::session::{Key, StoreNumber};
 
 use super::{kept, last, passing};
 use crate::client::{Client, ConnectOptions, V5, acked, id_owned_by};
@@ -241,5 +245,127 @@ fn publishers_wait_while_the_archive_is_full() {
         let mut absent = kept(&mut world, shards - 1, "absent");
         let got: Vec<_> = absent.drained(&mut world).iter().map(|text| number(text)).collect();
         assert_eq!(got, in_order(QueueType::Fifo, MANY));
+    }
+}
+
+/// Whether all shards are to end, and why.
+fn failures(world: &World<impl Chain>) -> Vec<String> {
+    let failed = world.shards.iter().filter_map(|shard| shard.journal_wake_up().err());
+    failed.map(|failure| failure.to_string()).collect()
+}
+
+/// The disk of the archive fails while a client takes what waits: that is not a page which is lost. All shards end, and the next broker has all.
+#[test]
+fn an_archive_that_cannot_be_read_ends_the_broker_and_loses_nothing() {
+    for order in [QueueType::Fifo, QueueType::Lifo] {
+        for shards in [1, 2] {
+            let mut world = with_archive(shards, ordered(order), || NoHooks);
+            filled(&mut world, QoS::AtLeastOnce, MANY);
+            let before = world.stores().pages();
+            assert!(failures(&world).is_empty());
+            world.stores().desk().archive().faults.reads = 3;
+            let mut absent = kept(&mut world, shards - 1, "absent");
+            let mut got: Vec<_> = absent.drained(&mut world).iter().map(|text| number(text)).collect();
+            assert!((1..MANY).contains(&got.len()), "{}", got.len());
+            assert_eq!(failures(&world), vec!["the archive in memory cannot be read"; shards]);
+            // Whatever comes until it ends, nothing more is read, or deleted.
+            world.hang_up(absent.socket);
+            world.advance(Duration::from_secs(5));
+            world = world.restarted((Last::Lost, Duration::ZERO), shards, ordered(order), || NoHooks);
+            let pages = world.stores().pages();
+            assert!(pages >= before - 3, "{pages} of {before}");
+            let mut absent = kept(&mut world, shards - 1, "absent");
+            got.extend(absent.drained(&mut world).iter().map(|text| number(text)));
+            got.sort_unstable();
+            got.dedup();
+            assert_eq!(got, in_order(QueueType::Fifo, MANY), "{order:?}, {shards} shards");
+        }
+    }
+}
+
+/// The pages of the archive, in order.
+fn pages(world: &mut World<impl Chain>) -> Vec<(StoreNumber, Key)> {
+    let mut pages = Vec::new();
+    let list = &mut |(key, _): Found<'_>| {
+        pages.extend(if let ArchiveKey::Page(session, first) = key { Some((session, first)) } else { None });
+        ControlFlow::Continue(())
+    };
+    world.stores().desk().archive().scan(&Span::all_pages(), list).expect("it can be read");
+    pages
+}
+
+/// One page is damaged, and one is not there: their messages are lost, and no others.
+#[test]
+fn a_page_that_is_lost_costs_what_is_in_it() {
+    for order in [QueueType::Fifo, QueueType::Lifo] {
+        let mut world = with_archive(1, ordered(order), || NoHooks);
+        filled(&mut world, QoS::AtLeastOnce, MANY);
+        let pages = pages(&mut world);
+        let archive = world.stores().desk().archive();
+        let ((session, first), (other, second)) = (pages[10], pages[20]);
+        archive.damage(ArchiveKey::Page(session, first));
+        archive.apply(&[Change::Delete(ArchiveKey::Page(other, second).to_bytes().into())]).expect("it is applied");
+        let mut absent = kept(&mut world, 0, "absent");
+        let got: Vec<_> = absent.drained(&mut world).iter().map(|text| number(text)).collect();
+        let mut expected = in_order(order, MANY);
+        expected.retain(|number| got.contains(number));
+        assert_eq!(got, expected, "the order is kept");
+        // A page has one of these messages.
+        assert_eq!(got.len(), MANY - 2, "{order:?}");
+        assert!(failures(&world).is_empty());
+        assert_eq!(world.stores().pages(), 0);
+        world.hang_up(absent.socket);
+        let mut absent = kept(&mut world, 0, "absent");
+        assert!(absent.drained(&mut world).is_empty());
+    }
+}
+
+/// What says which messages are in a page is damaged, of some of them; of two others the page, too. A start makes it again where it can, and nothing else
+/// is lost.
+#[test]
+fn a_damaged_summary_costs_nothing_if_the_page_is_whole() {
+    for order in [QueueType::Fifo, QueueType::Lifo] {
+        for shards in [1, 2] {
+            let mut world = with_archive(shards, ordered(order), || NoHooks);
+            filled(&mut world, QoS::ExactlyOnce, MANY);
+            let pages = pages(&mut world);
+            let archive = world.stores().desk().archive();
+            let summary = |archive: &mut MemoryArchive, (session, first)| {
+                let read = archive.read(ArchiveKey::Summary(session, first));
+                let value = read.expect("it is whole").expect("it is there");
+                read_summary(session, first, &value).expect("it was written as it should").keys
+            };
+            let before: Vec<_> = pages.iter().map(|page| summary(archive, *page)).collect();
+            // The last page as well: keys that come later are above its own.
+            let damaged: Vec<_> = pages.iter().rev().step_by(3).copied().collect();
+            damaged.iter().for_each(|(session, first)| archive.damage(ArchiveKey::Summary(*session, *first)));
+            // These are long out of the journals.
+            let lost = [damaged[damaged.len() - 5], damaged[damaged.len() - 2]];
+            lost.iter().for_each(|(session, first)| archive.damage(ArchiveKey::Page(*session, *first)));
+            world = world.restarted((Last::Lost, Duration::ZERO), shards, ordered(order), || NoHooks);
+            let told = world.stores().damaged_pages();
+            let of_pages = told.iter().map(|page| ((page.pages_id, page.first), page.summary.is_none()));
+            let mut expected: Vec<_> = damaged.iter().map(|page| (*page, lost.contains(page))).collect();
+            expected.reverse();
+            assert_eq!(of_pages.collect::<Vec<_>>(), expected);
+            assert!(told.iter().all(|page| page.problem.contains("damaged")), "{told:?}");
+            // All of that is whole now, or gone.
+            world = world.restarted((Last::Lost, Duration::ZERO), shards, ordered(order), || NoHooks);
+            assert_eq!(world.stores().damaged_pages(), []);
+            for (page, before) in pages.iter().zip(before).filter(|(page, _)| !lost.contains(page)) {
+                assert_eq!(summary(world.stores().desk().archive(), *page), before);
+            }
+            let mut publisher = passing(&mut world);
+            publisher.publish(&mut world, "t", &text(MANY), QoS::AtLeastOnce, 1);
+            assert_eq!(publisher.received(&mut world), [acked(Puback, 1)]);
+            let mut absent = kept(&mut world, shards - 1, "absent");
+            let got: Vec<_> = absent.drained(&mut world).iter().map(|text| number(text)).collect();
+            let mut expected = in_order(order, MANY + 1);
+            expected.retain(|number| got.contains(number));
+            // A page has one of these messages.
+            assert_eq!((got.len(), got), (MANY + 1 - lost.len(), expected), "{order:?}, {shards} shards");
+            assert!(failures(&world).is_empty());
+            assert_eq!(world.stores().pages(), 0);
+        }
     }
 }

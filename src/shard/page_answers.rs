@@ -2,7 +2,7 @@
 
 use super::clients::Clients;
 use super::machine::Shard;
-use super::paging::{ENDED, queue_moved};
+use super::paging::queue_moved;
 use super::pubsub::PubSub;
 use super::turn;
 use crate::archive::{Answer, ReadResult};
@@ -29,40 +29,44 @@ pub(super) fn archive_answered<C: Chain>(shard: &mut Shard<C>, answer: Answer) {
     }
 }
 
-/// The session that a page belongs to: in the table, or among those that have ended.
-fn session_of<C: Chain>(clients: &mut Clients<C>, page: PageOf) -> Option<&mut Session<C::State>> {
+/// The session that a page belongs to: in the table, or among those that have ended, whatever it was when that was asked for. Also whether it has ended.
+fn session_of<C: Chain>(clients: &mut Clients<C>, page: PageOf) -> Option<(&mut Session<C::State>, bool)> {
     let (index, instance) = page.session;
     if clients.sessions.get(index).is_some_and(|session| session.instance == instance) {
-        return clients.sessions.get_mut(index);
+        return Some((clients.sessions.get_mut(index)?, false));
     }
-    let remnants = &mut clients.agenda.remnants;
-    let ended = remnants.waiting_for_page.iter_mut().chain(&mut remnants.messages);
-    ended.map(|ended| &mut *ended.session).find(|session| session.instance == instance)
+    Some((clients.agenda.remnants.ended_mut(instance)?, true))
+}
+
+/// The order in which pages of a session are read. Those of one that has ended are gone through from the first to the last.
+fn order_of<S>(session: &Session<S>, has_ended: bool) -> QueueType {
+    if has_ended { QueueType::Fifo } else { session.settings.queue.order }
 }
 
 fn persisted<C: Chain>(pubsub: &mut PubSub<C>, page: PageOf) {
     let clients = &mut pubsub.clients;
     clients.agenda.turn.did(turn::LEFTOVER);
-    if let Some(session) = session_of(clients, page) {
-        let order = session.settings.queue.order;
+    if let Some((session, has_ended)) = session_of(clients, page) {
+        let order = order_of(session, has_ended);
         session.outbound.queue.paged_mut().persisted(page.first, order);
-        queue_moved(clients, page.session.0);
+        if !has_ended {
+            queue_moved(clients, page.session.0);
+        }
     }
 }
 
 fn was_read<C: Chain>(pubsub: &mut PubSub<C>, page: PageOf, result: ReadResult) {
     let clients = &mut pubsub.clients;
     let Some(wall) = clients.persistence.as_ref().map(|persistence| persistence.wall()) else { return };
-    let is_ended = page.session.0 == ENDED;
-    let Some(session) = session_of(clients, page) else { return };
+    let Some((session, has_ended)) = session_of(clients, page) else { return };
     let id = session.outbound.queue.pages_id();
     let (messages, problem) = match decoded(id, page.first, result, wall) {
         Ok(messages) => (messages, "it has fewer messages than it had".to_owned()),
         Err(problem) => (Vec::new(), problem),
     };
     let many = messages.len();
-    let order = if is_ended { QueueType::Fifo } else { session.settings.queue.order };
-    let is_wanted = is_ended || session.connection.is_some();
+    let order = order_of(session, has_ended);
+    let is_wanted = has_ended || session.connection.is_some();
     let missing = session.outbound.queue.paged_mut().was_read(page.first, messages, (order, is_wanted));
     if missing > 0 {
         log_client!(
@@ -74,12 +78,8 @@ fn was_read<C: Chain>(pubsub: &mut PubSub<C>, page: PageOf, result: ReadResult) 
     }
     clients.agenda.turn.begin_share();
     clients.agenda.turn.did((many / DECODED) as u32);
-    if is_ended {
-        let remnants = &mut clients.agenda.remnants;
-        let at = remnants.waiting_for_page.iter().position(|ended| ended.session.instance == page.session.1);
-        if let Some(ended) = at.and_then(|at| remnants.waiting_for_page.remove(at)) {
-            remnants.messages.push_back(ended);
-        }
+    if has_ended {
+        clients.agenda.remnants.page_has_come(page.session.1);
     } else {
         clients.send_waiting(page.session.0);
         queue_moved(clients, page.session.0);

@@ -6,7 +6,7 @@ use crate::config::QueueType;
 use crate::hooks::Chain;
 
 /// The place of a session that has ended, which is in the table no more.
-pub(super) const ENDED: u32 = u32::MAX;
+const ENDED: u32 = u32::MAX;
 
 /// Messages were sent out of a queue, or dropped: pages of which nothing is left go, and the next is read if it comes next.
 #[inline]

@@ -74,6 +74,18 @@ impl<S> Remnants<S> {
         self.abandoned.append(abandoned);
     }
 
+    /// A session that has ended, and has messages left.
+    pub fn ended_mut(&mut self, instance: u64) -> Option<&mut Session<S>> {
+        let all = self.waiting_for_page.iter_mut().chain(&mut self.messages).chain(&mut self.without_room.0);
+        all.map(|ended| &mut *ended.session).find(|session| session.instance == instance)
+    }
+
+    /// A page has come for a session that has ended, or cannot: if it waits for that, it goes on.
+    pub fn page_has_come(&mut self, instance: u64) {
+        let at = self.waiting_for_page.iter().position(|ended| ended.session.instance == instance);
+        self.messages.extend(at.and_then(|at| self.waiting_for_page.remove(at)));
+    }
+
     /// Whether nothing is left, but for what waits for room or for the archive.
     pub fn is_empty(&self) -> bool {
         self.memberships.is_empty()

@@ -29,7 +29,10 @@ impl Judge {
     /// Whether the end of a session that leaves a lot may come before the client is registered that it makes way for: when it does not take
     /// many messages to be a lot.
     fn ends_may_come_first(&self) -> bool {
-        self.setup.turn() != TurnLimits::default() || self.setup.has_small_mailboxes() || self.pressure.was_congested
+        // What is in pages has to be read first.
+        let is_paged = self.setup.is_stored() && self.setup.paging().is_some();
+        let waits = self.setup.turn() != TurnLimits::default() || self.setup.has_small_mailboxes();
+        waits || is_paged || self.pressure.was_congested
     }
 
     pub fn registered(&mut self, subject: usize, serial: u32, number: u64) {

@@ -11,7 +11,7 @@ use crate::client::{Client, ClientState};
 use crate::history::{FILTERS, MOUNTS, TOPICS};
 use crate::judge::{Judge, Stage, Subscription, Will};
 use crate::patience::Patience;
-use crate::recovery::{Found, StoredIds};
+use crate::recovery::{Found, FoundMessage, StoredIds};
 use crate::trace::{NO_MESSAGE, message_of};
 
 const PRESENT: &str = "store: what was acknowledged is there";
@@ -294,7 +294,10 @@ impl Judge {
         }
         let by_id = found.by_id();
         let id = &found.client_id;
-        let held = state.unreleased.iter().find(|(packet_id, message)| {
+        // What has become too large for its client is dropped, whether that has it or not.
+        let drops = |serial: &u32| self.connections[*serial as usize].options.small_packets;
+        let may_drop = self.sessions[session].disk.serials.iter().any(drops);
+        let held = state.unreleased.iter().filter(|_| !may_drop).find(|(packet_id, message)| {
             by_id.get(packet_id).is_none_or(|one| one.message.is_some_and(|found| found != **message))
         });
         if let Some(held) = held {
@@ -317,14 +320,17 @@ impl Judge {
                 }
                 continue;
             };
-            self.recover_received(session, (one.id, message), one.is_queued, state);
+            let is_copy = |other: &&FoundMessage| other.is_queued && other.message == Some(message);
+            let queued = if one.is_queued { found.messages.iter().filter(is_copy).count() } else { 0 };
+            self.recover_received(session, (one.id, message), queued, state);
         }
         let missing: Vec<(u16, u32)> = (state.unfreed.iter().map(|(id, message)| (*id, *message)))
             .filter(|(id, message)| by_id.get(id).is_none_or(|one| one.message.is_some_and(|found| found != *message)))
             .collect();
         for (packet_id, message) in missing {
             let is_retained = self.messages.get(message as usize).is_none_or(|one| one.retain);
-            if !found.has(message) && !self.is_shared(message) && !is_retained && self.is_promised(message) {
+            let may_be_gone = self.is_shared(message) || is_retained || may_drop;
+            if !found.has(message) && !may_be_gone && self.is_promised(message) {
                 return self.find(PRESENT, format!("{id}: not message {message}, which is in flight as {packet_id}"));
             }
             state.unfreed.remove(&packet_id);
@@ -332,14 +338,16 @@ impl Judge {
         }
     }
 
-    /// A message is on disk for a client that may have had it.
+    /// A message is on disk for a client that may have had it. `queued`: so many copies of it are not known to have been sent, this one among them; 0 if
+    /// this one is.
     fn recover_received(
         &mut self,
         session: usize,
         (packet_id, message): (u16, u32),
-        is_queued: bool,
+        queued: usize,
         state: &mut ClientState,
     ) {
+        let is_queued = queued > 0;
         let one = &self.sessions[session];
         let was_seen = one.seen(message).is_some() || one.retained.iter().any(|(_, seen)| *seen == message);
         if !was_seen {
@@ -370,7 +378,7 @@ impl Judge {
         }
         returned.push((packet_id, Some(message)));
         let again = &mut self.sessions[session].disk.may_come_again;
-        if is_queued && !again.contains(&message) {
+        if again.iter().filter(|one| **one == message).count() < queued {
             again.push(message);
         }
     }

@@ -160,6 +160,7 @@ impl Judge {
             let newer = &mut self.sessions[newer];
             (newer.ended, newer.disk.ended_at, newer.will) = (true, self.rests, None);
         }
+        self.sessions[session].disk.was_ending = was_ending;
         self.recover_subscriptions(session, found, was_ending);
         self.recover_messages(session, found, was_ending);
     }
@@ -282,6 +283,8 @@ impl Judge {
             state.is_forgetful = true;
             return;
         };
+        // What an end has seen to of a session is gone, though the session is there still.
+        state.is_forgetful |= self.sessions[session].disk.was_ending;
         if self.sessions[session].is_forgetful || state.is_forgetful {
             // That it has been sent what it has may not be known, as of any other client.
             let queued = found.messages.iter().filter(|one| one.is_queued);
@@ -312,7 +315,7 @@ impl Judge {
             let Some(message) = one.message else {
                 let StoredIds { freed, returned, .. } = &mut state.stored;
                 let was_freed = freed.iter().chain(&*returned).any(|(freed, _)| *freed == one.id);
-                if !was_freed && !state.unfreed.contains_key(&one.id) {
+                if !was_freed && !state.unfreed.contains_key(&one.id) && !self.has_left(session) {
                     return self.find(IDS, format!("{id}: {} is in use, and its client has not had it", one.id));
                 }
                 if was_freed {
@@ -336,6 +339,12 @@ impl Judge {
             state.unfreed.remove(&packet_id);
             state.stored.settled.remove(&packet_id);
         }
+    }
+
+    /// Whether the client of a session has sent DISCONNECT: what it sent behind that was given to nobody.
+    fn has_left(&self, session: usize) -> bool {
+        let has_left = |serial: &u32| self.connections[*serial as usize].sent_disconnect.is_some();
+        self.sessions[session].disk.serials.iter().any(has_left)
     }
 
     /// A message is on disk for a client that may have had it. `queued`: so many copies of it are not known to have been sent, this one among them; 0 if
@@ -367,9 +376,7 @@ impl Judge {
         let known = &self.messages[message as usize];
         // Others may be another copy.
         let is_single = known.routes.len() == 1 && !known.retain && !self.is_shared(message);
-        // What its client sent behind DISCONNECT was given to nobody.
-        let has_left = |serial: &u32| self.connections[*serial as usize].sent_disconnect.is_some();
-        let is_single = is_single && !one.disk.serials.iter().any(has_left);
+        let is_single = is_single && !self.has_left(session);
         let was_freed = freed.iter().chain(&*returned).any(|(_, freed)| *freed == Some(message));
         let is_held = state.unfreed.iter().any(|(id, held)| *held == message && !settled.contains(id));
         if is_single && !was_freed && !is_held {

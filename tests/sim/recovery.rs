@@ -40,6 +40,8 @@ pub struct OnDisk {
     pub ended_at: u32,
     /// Of each filter, how its subscription may be; if there is none, it is not there.
     subscriptions: Vec<Candidate>,
+    /// It was ending when the broker died.
+    pub was_ending: bool,
     /// Messages that may come once more as if they were new.
     pub may_come_again: Vec<u32>,
 }

@@ -126,6 +126,8 @@ pub struct Persistence {
     noted: Vec<DeliveryBuffer>,
     launches: Launches,
     rewriting: Rewriting,
+    /// How often in a row what is needed was written again though nothing had been recorded.
+    moves: u8,
     /// What goes to the archive, if there is one.
     pages: Option<Pages>,
     /// So many bytes of short queues may still be written to the journal in this round.
@@ -184,6 +186,7 @@ impl Persistence {
             noted: Vec::new(),
             launches: Launches::default(),
             rewriting: Rewriting::Idle,
+            moves: 0,
             pages,
             tails_left: 0,
             makes_room: false,

@@ -6,6 +6,9 @@ use crate::journal::Class;
 
 /// This part of the journal, at most, is for short queues that are written again: the others are put into pages.
 const TAILS: usize = 8;
+/// So often in a row what is needed is written again for the sake of where it is alone, nothing having been recorded since. What takes less than half
+/// of a segment is in a single one then.
+const MOVES: u8 = 2;
 
 impl Persistence {
     /// What is to be written again now, to make room; [`rewritten`](Self::rewritten) has to follow. None if there is enough, or the journal takes
@@ -22,8 +25,11 @@ impl Persistence {
         if self.pages.as_ref().is_some_and(|pages| !pages.has_room()) {
             return None;
         }
+        let recorded = self.recorded();
         let next = match &mut self.rewriting {
             Rewriting::Idle | Rewriting::Done { .. } => {
+                let is_move = matches!(self.rewriting, Rewriting::Done { records, .. } if records == recorded);
+                self.moves = if is_move { self.moves + 1 } else { 0 };
                 self.tails_left = self.setup.journal.capacity() / TAILS;
                 self.rewriting = Rewriting::UnderWay { below: None, at: Cursor::End };
                 Some(Cursor::Session(0))
@@ -36,15 +42,21 @@ impl Persistence {
     }
 
     /// Whether what is needed is being written again, or has to be: it must fit into the other half of the journal. To do so once more when
-    /// neither a segment was begun meanwhile nor anything was recorded would make no room.
+    /// neither a segment was begun meanwhile nor anything was recorded would make no room, unless it begins in one segment and ends in the next:
+    /// then it can go from the first one, which may be what publishers wait for.
     fn is_to_be_rewritten(&self) -> bool {
         let fullness = self.setup.journal.fullness();
         let is_half = fullness.live > 1 && fullness.live * 2 >= fullness.segments;
         match self.rewriting {
             Rewriting::Idle => is_half || self.renewal == Renewal::UnderWay,
-            Rewriting::Done { live, records, .. } => {
-                is_half && (fullness.live > live || self.recorded() > records && self.is_crowded())
+            Rewriting::Done { live, .. } if fullness.live > live => is_half,
+            Rewriting::Done { below, records, .. } if self.recorded() == records => {
+                let journal = &self.setup.journal;
+                let is_released = journal.oldest().is_none_or(|oldest| oldest.generation >= below);
+                let is_divided = journal.newest().is_some_and(|newest| newest > below);
+                is_half && is_released && is_divided && self.moves < MOVES && self.is_crowded()
             }
+            Rewriting::Done { .. } => is_half && self.is_crowded(),
             Rewriting::UnderWay { .. } => true,
             Rewriting::Committing { .. } => false,
         }

@@ -55,6 +55,11 @@ impl Decisions {
         }
     }
 
+    /// A session goes to another shard, with messages that may depend on any that was given here.
+    pub fn go_elsewhere(&mut self) {
+        self.awaited = self.last;
+    }
+
     /// One is not made, and nothing depends on it.
     pub fn forget(&mut self, decision: Decision) {
         if let Some(at) = self.take_unwritten(decision) {
@@ -146,6 +151,8 @@ mod tests {
         decisions.write(third, 5, false);
         decisions.are_committed(5);
         assert_eq!(decisions.next_news(), None, "nobody waits for it");
+        decisions.go_elsewhere();
+        assert_eq!((decisions.next_news(), decisions.next_news()), (Some(22), None));
         decisions.are_made(0, 9);
         assert!(decisions.is_made(DecisionNumber::new(8, 0)) && !decisions.is_made(DecisionNumber::new(9, 0)));
     }

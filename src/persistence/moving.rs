@@ -13,6 +13,7 @@ impl Persistence {
     pub fn moved(&mut self, session: StoreNumber, token: u64) {
         self.adoptions.forget(session);
         self.on_disk.elsewhere.send(token);
+        self.on_disk.decisions.go_elsewhere();
         self.deferrals.push(Awaited { token: Some(token), ..Awaited::default() }, Deferred::Ended(session));
     }
 

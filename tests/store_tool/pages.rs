@@ -212,6 +212,26 @@ fn what_is_damaged_in_the_archive_is_told_with_its_client_and_costs_no_more() {
     let said = store("verify", &path, &[]);
     assert!(said.code == Some(0) && said.out.ends_with(": no damage\n"), "{said:?}");
     assert_eq!(archive_of(&path).pages, 0);
+
+    // What it says of its size is wrong, and a page has no summary.
+    let file = path.join("archive.redb");
+    let mut archive = ArchiveFile::open(&file, id, ArchiveSettings::default()).expect("it is whole");
+    let mut batch = Batch::new();
+    batch.put(ArchiveKey::Page(page.0, page.1), vec![1; 20]);
+    archive.apply(batch.changes()).and_then(|()| archive.persist()).expect("it is written");
+    archive.close().expect("it is closed");
+    let database = redb::Database::open(&file).expect("it can be opened");
+    let write = database.begin_write().expect("it can be written");
+    let facts: redb::TableDefinition<&str, &[u8]> = redb::TableDefinition::new("facts");
+    let bytes = 12_345_u64.to_le_bytes();
+    write.open_table(facts).expect("a table").insert("bytes", &bytes[..]).expect("it is put");
+    write.commit().expect("it is committed");
+    drop(database);
+    let said = store("verify", &path, &[]);
+    assert_eq!(said.code, Some(4), "{said:?}");
+    // Its key has 15 bytes, its checksum 4.
+    let size = "damage: archive.redb: it says that it has 12345 bytes of keys and values, and it has 39\n";
+    assert!(said.out.contains(size) && said.out.contains("note: archive.redb: 1 pages have no summary"), "{said:?}");
 }
 
 /// The disk does not give what is in the archive: the broker ends, and says why.

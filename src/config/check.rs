@@ -76,7 +76,7 @@ impl Combinations<'_> {
             && cache > memory / 2
             && self.are_fine(&["storage.path", "storage.archive.cache_size", "limits.max_memory"])
         {
-            let problem = format!("must be at most half of limits.max_memory, {} MiB", memory / 2 >> 20);
+            let problem = format!("must be at most half of limits.max_memory, {} MiB", memory >> 21);
             self.error("storage.archive.cache_size", problem);
         }
     }

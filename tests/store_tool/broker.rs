@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
 use super::tool::PROGRAM;
@@ -17,29 +18,48 @@ pub struct Broker {
     pub company: u16,
     /// What it said of what it read.
     pub read: String,
+    /// All that it said until it listened.
+    pub said: Vec<String>,
+    /// What it says from then on.
+    further: Receiver<String>,
+}
+
+/// Nothing here takes as long.
+const LONG: Duration = Duration::from_secs(120);
+
+/// Runs a broker of so many shards on the store at `path`.
+fn run(path: &Path, shards: u32, storage: &str) -> Child {
+    let config = path.with_extension("toml");
+    let text = format!(
+        "shards = {shards}\nallow_anonymous = true\nsys.interval = '0s'\n\
+         limits.max_packet_size = '1MiB'\nqueue.max_offline_messages = 'unlimited'\nqueue.max_queue_bytes = 'unlimited'\n\
+         listeners.default.address = '127.0.0.1:0'\nlisteners.company.address = '127.0.0.1:0'\n\
+         listeners.company.mountpoint = 'company'\n\
+         [storage]\npath = '{}'\nsegment_size = '4MiB'\nsegments = 4\n{storage}\n",
+        path.display()
+    );
+    fs::write(&config, text).expect("it can be written");
+    let mut command = Command::new(PROGRAM);
+    command.arg("--config").arg(&config).stderr(Stdio::piped()).spawn().expect("the program can be run")
 }
 
 impl Broker {
     /// Starts a broker of so many shards on the store at `path`; its configuration is beside that.
     pub fn start(path: &Path, shards: u32) -> Broker {
-        let config = path.with_extension("toml");
-        let text = format!(
-            "shards = {shards}\nallow_anonymous = true\nsys.interval = '0s'\n\
-             limits.max_packet_size = '1MiB'\nqueue.max_offline_messages = 'unlimited'\n\
-             listeners.default.address = '127.0.0.1:0'\nlisteners.company.address = '127.0.0.1:0'\n\
-             listeners.company.mountpoint = 'company'\n\
-             [storage]\npath = '{}'\nsegment_size = '4MiB'\nsegments = 4\n",
-            path.display()
-        );
-        fs::write(&config, text).expect("it can be written");
-        let mut command = Command::new(PROGRAM);
-        let mut child =
-            command.arg("--config").arg(&config).stderr(Stdio::piped()).spawn().expect("the program can be run");
+        let broker = Broker::start_with(path, shards, "");
+        let bad = broker.said.iter().find(|line| line.contains("ERROR") || line.starts_with("moormq:"));
+        assert!(bad.is_none(), "{bad:?}");
+        broker
+    }
+
+    /// Starts one with further settings of the section `storage`. It may find that something is damaged.
+    pub fn start_with(path: &Path, shards: u32, storage: &str) -> Broker {
+        let mut child = run(path, shards, storage);
         let mut lines = BufReader::new(child.stderr.take().expect("it is piped")).lines();
-        let (mut read, mut ports) = (String::new(), [0; 2]);
+        let (mut said, mut read, mut ports) = (Vec::new(), String::new(), [0; 2]);
         while ports.contains(&0) {
-            let line = lines.next().expect("it goes on").expect("it is text");
-            assert!(!line.contains("ERROR") && !line.starts_with("moormq:"), "{line}");
+            let Some(line) = lines.next() else { panic!("it has ended: {said:?}") };
+            let line = line.expect("it is text");
             if line.contains("storage: read") {
                 read = line.clone();
             }
@@ -48,10 +68,49 @@ impl Broker {
                     *port = rest.split(' ').next().and_then(|port| port.parse().ok()).expect("a port");
                 }
             }
+            said.push(line);
         }
         // Nobody waits for the pipe.
-        std::thread::spawn(move || lines.for_each(drop));
-        Broker { child, port: ports[0], company: ports[1], read }
+        let (sender, further) = channel();
+        std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| drop(sender.send(line))));
+        Broker { child, port: ports[0], company: ports[1], read, said, further }
+    }
+
+    /// Starts one that does not come up: the exit code, and what it says last.
+    pub fn refused(path: &Path, shards: u32, storage: &str) -> (Option<i32>, String) {
+        let mut child = run(path, shards, storage);
+        let mut last = String::new();
+        for line in BufReader::new(child.stderr.take().expect("it is piped")).lines() {
+            last = line.expect("it is text");
+            if last.contains("listening") {
+                let _ = child.kill();
+                panic!("it has started: {last}");
+            }
+        }
+        (child.wait().expect("it ends").code(), last)
+    }
+
+    /// Waits until it says this, in a line that is returned.
+    pub fn says(&self, what: &str) -> String {
+        loop {
+            let line = self.further.recv_timeout(LONG).unwrap_or_else(|error| panic!("{error} before: {what}"));
+            if line.contains(what) {
+                return line;
+            }
+        }
+    }
+
+    /// Waits until it has ended by itself: the exit code, and what it said last.
+    pub fn ended(mut self) -> (Option<i32>, String) {
+        let mut last = String::new();
+        loop {
+            match self.further.recv_timeout(LONG) {
+                Ok(line) => last = line,
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => panic!("it goes on; it said last: {last}"),
+            }
+        }
+        (self.child.wait().expect("it ends").code(), last)
     }
 
     /// The process.
@@ -80,12 +139,18 @@ pub struct Client(TcpStream);
 impl Client {
     /// Connects with this body of a CONNECT, and reads CONNACK.
     pub fn connect(port: u16, body: &[u8]) -> Client {
-        let stream = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
-        stream.set_read_timeout(Some(Duration::from_secs(120))).expect("a duration");
-        let mut client = Client(stream);
-        client.send(0x10, body);
+        let mut client = Client::begin(port, body);
         let (kind, body) = client.receive();
         assert!(kind == 0x20 && body[1] == 0, "{body:?}");
+        client
+    }
+
+    /// Connects with this body of a CONNECT, and reads nothing.
+    pub fn begin(port: u16, body: &[u8]) -> Client {
+        let stream = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+        stream.set_read_timeout(Some(LONG)).expect("a duration");
+        let mut client = Client(stream);
+        client.send(0x10, body);
         client
     }
 
@@ -103,6 +168,11 @@ impl Client {
 
     /// Sends a packet that begins with this byte.
     pub fn send(&mut self, first: u8, body: &[u8]) {
+        self.try_send(first, body).expect("it reads");
+    }
+
+    /// Likewise; an error if the broker has gone.
+    pub fn try_send(&mut self, first: u8, body: &[u8]) -> std::io::Result<()> {
         let mut packet = vec![first];
         let mut length = body.len();
         while length > 127 {
@@ -111,7 +181,7 @@ impl Client {
         }
         packet.push(length as u8);
         packet.extend(body);
-        self.0.write_all(&packet).expect("it reads");
+        self.0.write_all(&packet)
     }
 
     /// The next packet: its first byte, and its body.

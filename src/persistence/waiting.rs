@@ -128,6 +128,11 @@ impl Persistence {
         self.on_disk.decisions.give(session, last)
     }
 
+    /// Whether this decision is on disk.
+    pub fn is_made(&self, number: DecisionNumber) -> bool {
+        self.on_disk.decisions.is_made(number)
+    }
+
     /// Nothing was decided, nothing depends on it.
     pub fn forget(&mut self, decision: Decision) {
         self.on_disk.decisions.forget(decision);

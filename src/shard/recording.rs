@@ -139,7 +139,8 @@ pub(super) fn record_client<C: Chain>(clients: &mut Clients<C>, index: u32) -> O
             defer(clients, Deferred::KeptNoMore(decision), None);
             Some(decision.number)
         }
-        (false, None) => None,
+        // Its end on disk may be under way still, and the client that waited for that has been taken over.
+        (false, None) => Some(session.last_decision).filter(|last| !persistence.is_made(*last)),
     }
 }
 

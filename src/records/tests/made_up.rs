@@ -14,7 +14,7 @@ use crate::time::Time;
 use crate::topic::TopicName;
 
 /// The kinds of records.
-pub const KINDS: u8 = 16;
+pub const KINDS: u8 = 17;
 
 /// What a made-up record borrows.
 pub struct Pool {

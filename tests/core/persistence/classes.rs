@@ -191,6 +191,25 @@ fn a_stored_session_that_is_stored_no_more_is_gone_from_the_disk_before_connack(
     }
 }
 
+/// Who takes over from a client that waits for that waits for it, too.
+#[test]
+fn nobody_has_connack_before_what_was_stored_is_gone_from_the_disk() {
+    for mut world in worlds() {
+        let id = id_owned_by(&world, last(&world), "c");
+        let (client, _) = come(&mut world, &id, "fsynced");
+        world.hang_up(client.socket);
+        world.hold_commits();
+        let mut clients = [(); 3].map(|()| Client::send_connect(&mut world, 0, &id, of_class("none")));
+        for client in &mut clients {
+            assert_eq!(client.received(&mut world), NOTHING);
+        }
+        world.commit();
+        assert_eq!(clients[2].received(&mut world), [CONNACK(true)]);
+        let (_, present) = come(&mut restarted(world, Last::Lost), &id, "fsynced");
+        assert!(!present);
+    }
+}
+
 /// Everything: subscriptions, what is in flight with its packet ids and how far it is, what waits, packet ids of the client, the will.
 #[test]
 fn a_session_that_is_stored_from_now_on_is_on_disk_as_a_whole_before_connack() {

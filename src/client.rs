@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::codec::{ProtocolVersion, ReasonCode};
+use crate::config::StoredDurability;
 
 /// What counts of an address where each client has an account. A host of IPv6 has as many addresses as it likes: its network counts, /64.
 pub(crate) fn network(address: IpAddr) -> IpAddr {
@@ -154,6 +155,8 @@ pub struct SessionFound {
     pub is_connected: bool,
     /// Whether the session is kept when the connection ends.
     pub is_kept: bool,
+    /// What is stored of the session; "none" if nothing is, be it that there is no store.
+    pub durability: StoredDurability,
     /// Topic filters that it subscribes to.
     pub subscriptions: usize,
     /// Messages that wait for the client.

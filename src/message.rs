@@ -70,6 +70,7 @@ struct Head {
     retain: bool,
     /// Whether there is a decision, which is behind all else in the body then: few messages have one.
     has_decision: bool,
+    is_to_be_synced: bool,
     expires: Time,
     block: Option<Block>,
     held: HeldByMessage,
@@ -142,6 +143,12 @@ impl Message {
         Some(Decision { session: StoreNumber::from_u64(u64::from_le_bytes(*session))?, number })
     }
 
+    /// As of a [`Publication`].
+    #[doc(hidden)]
+    pub fn is_to_be_synced(&self) -> bool {
+        self.0.header.header.is_to_be_synced
+    }
+
     /// Its size for limits in bytes: the memory it occupies, shared or not.
     #[doc(hidden)]
     pub fn size(&self) -> usize {
@@ -172,6 +179,7 @@ impl Message {
             retain: self.retain(),
             expires: self.expires(),
             decision: self.decision(),
+            is_to_be_synced: self.is_to_be_synced(),
             source: &self.0.slice,
             block: self.0.header.header.block.clone(),
             kept: OnceCell::from(self.clone()),
@@ -212,6 +220,8 @@ pub struct Publication<'a> {
     pub expires: Time,
     /// What has to be decided before it counts, if anything has.
     pub decision: Option<Decision>,
+    /// Whether who published it is promised, if it is stored, that it survives a loss of power; so is whoever is not known.
+    pub is_to_be_synced: bool,
     /// The bytes with topic, properties and payload in one piece, if there are such: then keeping the message is one copy.
     pub source: &'a [u8],
     /// The memory that the payload lies in, if it is shared already: then keeping the message copies no payload.
@@ -235,6 +245,7 @@ impl<'a> Publication<'a> {
             retain: false,
             expires: Time::NEVER,
             decision: None,
+            is_to_be_synced: true,
             source: &[],
             block: None,
             kept: OnceCell::new(),
@@ -281,8 +292,9 @@ impl<'a> Publication<'a> {
         let mut parts = [self.topic.as_str().as_bytes(), self.properties, self.payload];
         let head = |ranges: [Range<u32>; 3]| {
             let [topic, properties, payload] = ranges;
-            let (qos, retain, expires, has_decision) = (self.qos, self.retain, self.expires, self.decision.is_some());
-            Head { topic, properties, payload, qos, retain, has_decision, expires, block: None, held: Held::default() }
+            let Publication { qos, retain, is_to_be_synced, expires, .. } = *self;
+            let (has_decision, block, held) = (self.decision.is_some(), None, Held::default());
+            Head { topic, properties, payload, qos, retain, has_decision, is_to_be_synced, expires, block, held }
         };
         let tail = self.decision.map_or([0; DECISION_BYTES], bytes_of);
         let tail = if self.decision.is_some() { &tail[..] } else { &[] };

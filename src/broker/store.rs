@@ -80,16 +80,17 @@ pub(super) struct StorePart {
 impl Store {
     /// Opens the store at `path`, or makes one, for a broker of so many shards, and reads all that it has.
     pub fn open(path: &str, config: &Config, shards: usize, clock: Clock) -> Result<Self, StartError> {
+        let durability = most_durable(config);
         let (config, largest_packet) = (&config.storage, config.largest_packet());
         let began = Instant::now();
         let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let mut directory = StoreDirectory::open_or_create(Path::new(path), seconds).map_err(StartError::Storage)?;
         directory.notes().iter().for_each(|note| tracing::warn!("storage: {note}"));
         let boot = directory.begin_boot().map_err(StartError::Storage)?;
-        let durability = durability(config.durability);
+        // Where hooks alone ask for more, what is written goes through the kernel's memory nevertheless.
         let sync = match durability {
             Durability::Fsynced => directory.sync(),
-            Durability::Flushed => Sync::Never,
+            Durability::Flushed => Sync::Linked,
         };
         let seed = directory.facts().slot_seed;
         // Opening may have waited for a lock: both times are those of this moment.
@@ -300,9 +301,12 @@ fn read(directory: &StoreDirectory, shards: usize, image: &mut Image) -> Result<
     Ok((0..).zip(readings).map(finish).collect())
 }
 
-fn durability(config: StoredDurability) -> Durability {
-    match config {
-        StoredDurability::Fsynced => Durability::Fsynced,
-        StoredDurability::Flushed => Durability::Flushed,
+/// The most that anybody is promised by the configuration.
+fn most_durable(config: &Config) -> Durability {
+    let of_listeners = config.listeners.iter().map(|listener| config.durability_of(listener));
+    let is_fsynced = |durability| durability == StoredDurability::Fsynced;
+    match is_fsynced(config.storage.durability) || of_listeners.into_iter().any(is_fsynced) {
+        true => Durability::Fsynced,
+        false => Durability::Flushed,
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::limits::LimitsConfig;
 use super::sections::{Config, HookConfig, ListenerConfig};
-use super::values::{OnDeadline, StockHook};
+use super::values::{OnDeadline, StockHook, StoredDurability};
 
 impl Config {
     /// Whether `listener` lets in clients that no hook could validate.
@@ -34,6 +34,11 @@ impl Config {
     /// How long a connection to `listener` may live; none is for ever.
     pub fn max_connection_lifetime_of(&self, listener: &ListenerConfig) -> Option<Duration> {
         listener.max_connection_lifetime.or(self.session.max_connection_lifetime)
+    }
+
+    /// What is stored of the sessions of clients of `listener`, and what they are promised, as long as no hook says otherwise.
+    pub fn durability_of(&self, listener: &ListenerConfig) -> StoredDurability {
+        listener.durability.unwrap_or(self.storage.durability)
     }
 
     /// The file that `hook` reads; none if it has none and does nothing.

@@ -16,7 +16,7 @@ use super::numbers::{
 use super::operating::{ControlConfig, RebalanceConfig};
 use super::stock::{AclFileConfig, PasswordFileConfig, ReloadConfig, ScramFileConfig};
 use super::storage::StorageConfig;
-use super::values::{CpuSet, Limit, LogFormat, OnDeadline, Protocol, StockHook, UnauthorizedPublish};
+use super::values::{CpuSet, Limit, LogFormat, OnDeadline, Protocol, StockHook, StoredDurability, UnauthorizedPublish};
 use super::walk::{Member, Section, Walker, settings};
 
 /// The shortest time after which the kernel may ask for a client.
@@ -127,6 +127,9 @@ settings! {
         /// `queue.lossless_filters`.
         /// Allowed: true or false; default false.
         pub lossless: bool = false, Flag;
+        /// As in `storage`, for this listener.
+        /// Allowed: "inherit" or "fsynced", "flushed" or "none"; default "inherit".
+        pub durability: Option<StoredDurability> = None, Word("inherit", one_of());
         /// Which of the hooks that come with the program its clients are put to: those of `password_file`, `acl_file` and
         /// `scram_file`. "all" is all that have a file. No two decide about the same client, so the order is free.
         /// Allowed: "all" or a list, each at most once, of "password", "acl" or "scram"; default "all".

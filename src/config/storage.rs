@@ -18,10 +18,12 @@ settings! {
         /// relative path counts from where the broker was started. `./none` is a directory of that name.
         /// Allowed: "none" or the path of a directory, such as "/var/lib/moormq"; default "none".
         pub path: Option<String> = None, Word("none", directory());
-        /// What clients can rely on when they have their PUBACK, PUBREC, PUBCOMP, SUBACK, UNSUBACK or CONNACK. "fsynced": it survives a loss of
-        /// power, if the disk keeps what it says that it has written. "flushed": it survives the end of the broker, kill -9 included, and a loss of
-        /// power by chance.
-        /// Allowed: "fsynced" or "flushed"; default "fsynced".
+        /// What clients can rely on when they have their PUBACK, PUBREC, PUBCOMP, SUBACK, UNSUBACK or CONNACK, and what is stored of their sessions.
+        /// "fsynced": it survives a loss of power, if the disk keeps what it says that it has written. "flushed": it survives the end of the broker,
+        /// kill -9 included, and a loss of power by chance. "none": nothing of the session is stored, it ends with the broker, and its client waits
+        /// for no disk; what others are sent for it is stored as theirs, and retained messages are. A listener can say otherwise, and so can
+        /// `auth_on_register`.
+        /// Allowed: "fsynced", "flushed" or "none"; default "fsynced".
         pub durability: StoredDurability = StoredDurability::Fsynced, one_of();
         /// How far apart the beginnings of two commits of a shard are at least. What comes meanwhile is committed together: a longer time costs the
         /// disk and the processor less, and lets acknowledgements wait longer.

@@ -194,12 +194,14 @@ choice! {
 }
 
 choice! {
-    /// What acknowledgements wait for.
+    /// What is kept of a session on disk, and what acknowledgements to its client promise.
     pub enum StoredDurability {
-        /// It survives a loss of power.
+        /// What is acknowledged survives a loss of power.
         Fsynced = "fsynced",
         /// It survives the end of the broker.
         Flushed = "flushed",
+        /// Nothing is on disk, nothing waits for the disk.
+        None = "none",
     }
 }
 

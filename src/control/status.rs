@@ -177,6 +177,9 @@ pub struct SessionStatus {
     pub connected_at: u64,
     /// Whether the session is kept when the connection ends.
     pub is_kept: bool,
+    /// What is stored of it: `fsynced`, `flushed` or `none`. Brokers that had no such classes do not say.
+    #[serde(default)]
+    pub durability: String,
     /// The number of topic filters that it subscribes to.
     pub subscriptions: usize,
     /// The number of messages that wait for the client.
@@ -192,8 +195,8 @@ pub struct SessionStatus {
 
 impl From<SessionFound> for SessionStatus {
     fn from(found: SessionFound) -> Self {
-        let SessionFound { client, is_connected, is_kept, subscriptions, queued, queued_bytes, in_flight, memory } =
-            found;
+        let SessionFound { client, is_connected, is_kept, durability, .. } = found;
+        let SessionFound { subscriptions, queued, queued_bytes, in_flight, memory, .. } = found;
         let protocol = match client.version {
             ProtocolVersion::V31 => Protocol::V31,
             ProtocolVersion::V311 => Protocol::V311,
@@ -207,6 +210,7 @@ impl From<SessionFound> for SessionStatus {
             protocol: protocol.to_string(),
             connected_at: client.connected_at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
             is_kept,
+            durability: durability.to_string(),
             subscriptions,
             queued,
             queued_bytes,

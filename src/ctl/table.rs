@@ -114,6 +114,7 @@ fn berths(berths: &[Berth]) -> String {
         "listener",
         "user",
         "MQTT",
+        "stored",
         "subscriptions",
         "queued",
         "in flight",
@@ -124,13 +125,14 @@ fn berths(berths: &[Berth]) -> String {
         let name = shown(client_id);
         let place = [slot.to_string(), shard.to_string(), name];
         let rest = match session {
-            None => ["no such client", "", "", "", "", "", "", "", ""].map(str::to_owned),
+            None => ["no such client", "", "", "", "", "", "", "", "", ""].map(str::to_owned),
             Some(session) => [
                 if session.is_connected { "connected" } else { "offline" }.to_owned(),
                 session.peer.to_string(),
                 shown(&session.listener),
                 session.username.as_deref().map(shown).unwrap_or_default(),
                 session.protocol.clone(),
+                session.durability.clone(),
                 session.subscriptions.to_string(),
                 session.queued.to_string(),
                 session.in_flight.to_string(),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::codec::ProtocolVersion;
-use crate::config::{Config, ListenerConfig, Protocol};
+use crate::config::{Config, ListenerConfig, Protocol, StoredDurability};
 
 /// A listener: its own settings, and those of the broker where it has none. A few per shard.
 pub struct Listener {
@@ -28,6 +28,8 @@ pub struct Listener {
     pub max_message_rate: u32,
     /// How long a connection may live; none: for ever.
     pub lifetime: Option<Duration>,
+    /// What is stored of the sessions of its clients, as long as no hook says otherwise.
+    pub durability: StoredDurability,
     protocols: Vec<Protocol>,
 }
 
@@ -48,6 +50,7 @@ impl Listener {
             topic_alias_maximum: own.topic_alias_maximum.unwrap_or(limits.topic_alias_maximum),
             max_message_rate: own.max_message_rate.unwrap_or(limits.max_message_rate),
             lifetime: own.max_connection_lifetime.or(config.session.max_connection_lifetime),
+            durability: config.durability_of(own),
         }
     }
 

@@ -39,6 +39,7 @@ impl Agreement<'_> {
         SessionSettings {
             kept,
             expiry,
+            durability: by.durability.unwrap_or(listener.durability),
             send_maximum: send_maximum
                 .min(asked.receive_maximum.unwrap_or(u16::MAX))
                 .min(by.client_receive_maximum.map_or(u16::MAX, |most| most.get())),

@@ -20,6 +20,9 @@ macro_rules! define_boxed {
             fn name(&self) -> &'static str;
             fn is_timed(&self) -> bool;
             fn parts(&self, counted: &CountsByHook) -> Option<Vec<(&'static str, CountsByHook)>>;
+            fn state_version(&self) -> Option<u32>;
+            fn store_state(&self, state: &S, out: &mut Vec<u8>);
+            fn restore_state(&self, version: u32, bytes: &[u8]) -> Option<S>;
             $(
                 fn $ask(&mut self, cx: &mut Context<'_, S>, $ask_arg: $Ask) -> Answer<$Modifiers, $Refusal>;
             )*
@@ -46,6 +49,18 @@ macro_rules! define_boxed {
 
             fn parts(&self, counted: &CountsByHook) -> Option<Vec<(&'static str, CountsByHook)>> {
                 Hook::parts(self, counted)
+            }
+
+            fn state_version(&self) -> Option<u32> {
+                Hook::state_version(self)
+            }
+
+            fn store_state(&self, state: &H::State, out: &mut Vec<u8>) {
+                Hook::store_state(self, state, out);
+            }
+
+            fn restore_state(&self, version: u32, bytes: &[u8]) -> Option<H::State> {
+                Hook::restore_state(self, version, bytes)
             }
 
             $(
@@ -86,6 +101,18 @@ macro_rules! define_boxed {
 
             fn parts(&self, counted: &CountsByHook) -> Option<Vec<(&'static str, CountsByHook)>> {
                 self.0.parts(counted)
+            }
+
+            fn state_version(&self) -> Option<u32> {
+                self.0.state_version()
+            }
+
+            fn store_state(&self, state: &S, out: &mut Vec<u8>) {
+                self.0.store_state(state, out);
+            }
+
+            fn restore_state(&self, version: u32, bytes: &[u8]) -> Option<S> {
+                self.0.restore_state(version, bytes)
             }
 
             $(

@@ -16,6 +16,7 @@ use super::counts::LinkCounts;
 use super::hook::Hook;
 use super::list::for_every_hook;
 use super::notified::Notified;
+use super::stored_state::{StateWriter, StoredStates};
 use super::tally::{HookClock, Outcome, Tallies};
 use super::verdict::{HookAnswer, PendingAnswer, Verdict};
 use crate::client::Client;
@@ -75,6 +76,18 @@ macro_rules! define_chain {
             #[doc(hidden)]
             fn state_of(link: usize, state: &mut Self::State) -> Option<&mut dyn Any>;
 
+            /// Whether any link stores what it keeps.
+            #[doc(hidden)]
+            fn stores_state(&self) -> bool;
+
+            /// Has the links write what they keep.
+            #[doc(hidden)]
+            fn store_state(&self, state: &Self::State, into: &mut StateWriter);
+
+            /// Gives the links what they kept.
+            #[doc(hidden)]
+            fn restore_state(&self, stored: &mut StoredStates<'_>, state: &mut Self::State);
+
             $(
                 #[doc = concat!("Asks the links for [`Hook::", stringify!($ask), "`].")]
                 #[doc(hidden)]
@@ -118,6 +131,15 @@ macro_rules! define_chain {
             fn state_of(_: usize, _: &mut ()) -> Option<&mut dyn Any> {
                 None
             }
+
+            #[inline(always)]
+            fn stores_state(&self) -> bool {
+                false
+            }
+
+            fn store_state(&self, (): &(), _: &mut StateWriter) {}
+
+            fn restore_state(&self, _: &mut StoredStates<'_>, (): &mut ()) {}
 
             $(
                 #[inline(always)]
@@ -176,6 +198,39 @@ macro_rules! define_chain {
                     Ordering::Less => Front::state_of(link, &mut state.0),
                     Ordering::Equal => Some(&mut state.1),
                     Ordering::Greater => None,
+                }
+            }
+
+            #[inline]
+            fn stores_state(&self) -> bool {
+                self.front.stores_state() || self.hook.state_version().is_some()
+            }
+
+            fn store_state(&self, state: &Self::State, into: &mut StateWriter) {
+                self.front.store_state(&state.0, into);
+                let Some(version) = self.hook.state_version() else { return };
+                let place = Place::of("store_state", &self.hook);
+                into.add(place.link(), version, |out| {
+                    guard(|| self.hook.store_state(&state.1, out)).map_err(|panic| place.report(panic)).is_ok()
+                });
+            }
+
+            fn restore_state(&self, stored: &mut StoredStates<'_>, state: &mut Self::State) {
+                self.front.restore_state(stored, &mut state.0);
+                if self.hook.state_version().is_none() {
+                    return;
+                }
+                let place = Place::of("restore_state", &self.hook);
+                let restored = stored.take(place.link()).and_then(|(version, bytes)| {
+                    let restored = guard(|| self.hook.restore_state(version, bytes));
+                    restored.unwrap_or_else(|panic| {
+                        place.report(panic);
+                        None
+                    })
+                });
+                stored.count(restored.is_some());
+                if let Some(restored) = restored {
+                    state.1 = restored;
                 }
             }
 
@@ -271,14 +326,19 @@ macro_rules! define_chain {
                     let mut cx = Notice::new(client, &mut state.1);
                     match guard(|| self.hook.$tell(&mut cx $(, $tell_arg)*)) {
                         Ok(()) if cx.is_absent() => {}
-                        Ok(()) => match cx.into_tasks() {
-                            None => tally.answered(Outcome::Ok, stopwatch),
-                            Some(tasks) => {
-                                tally.put_off(stopwatch);
-                                let place = Place::of(stringify!($tell), &self.hook);
-                                notified.add_tasks(Front::LEN, tasks, place);
+                        Ok(()) => {
+                            if cx.has_state_changed() {
+                                notified.state_changed();
                             }
-                        },
+                            match cx.into_tasks() {
+                                None => tally.answered(Outcome::Ok, stopwatch),
+                                Some(tasks) => {
+                                    tally.put_off(stopwatch);
+                                    let place = Place::of(stringify!($tell), &self.hook);
+                                    notified.add_tasks(Front::LEN, tasks, place);
+                                }
+                            }
+                        }
                         Err(panic) => {
                             tally.answered(Outcome::Panicked, stopwatch);
                             let place = Place::of(stringify!($tell), &self.hook);

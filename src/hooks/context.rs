@@ -149,6 +149,7 @@ pub struct Notice<'a, S> {
     tasks: Option<Vec<Task>>,
     /// The link does not have the hook.
     absent: bool,
+    state_changed: bool,
 }
 
 impl<'a, S> Notice<'a, S> {
@@ -178,7 +179,7 @@ impl<'a, S> Notice<'a, S> {
     /// ```
     #[inline(always)]
     pub fn new(client: &'a Client, state: &'a mut S) -> Self {
-        Notice { client, state, tasks: None, absent: false }
+        Notice { client, state, tasks: None, absent: false, state_changed: false }
     }
 
     /// What the default methods of [`Hook`](super::Hook) do: say that there is no such hook.
@@ -192,6 +193,19 @@ impl<'a, S> Notice<'a, S> {
     #[inline(always)]
     pub(super) fn is_absent(&self) -> bool {
         self.absent && self.tasks.is_none()
+    }
+
+    /// Says that what this link keeps for the session has changed, so that it is [stored](super::Hook::state_version) now: who is answered behind that,
+    /// and waits for the disk, is answered when it is there. It costs a record in the journal, with what all links keep. Without effect if this link stores nothing of it, if the
+    /// session is not stored, and in `on_register`, when it is not there yet.
+    pub fn state_changed(&mut self) {
+        self.state_changed = true;
+    }
+
+    /// Whether that was said.
+    #[inline(always)]
+    pub(super) fn has_state_changed(&self) -> bool {
+        self.state_changed
     }
 
     /// What was handed over, in order.

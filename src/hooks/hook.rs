@@ -60,6 +60,10 @@ pub trait Hook: Send + 'static {
     /// while the client is away, and is dropped when the session ends or the next CONNECT of a kept session brings its
     /// own. Neither making nor dropping it may panic.
     ///
+    /// When the broker has died, or was stopped, and goes on with a store, sessions that were on disk have it again if the link can
+    /// [store it](Self::state_version); otherwise they begin with `Default`. So `on_client_offline` with *server crash*, `on_session_expired`,
+    /// `on_offline_message` and `on_message_drop` find what hooks before them left there.
+    ///
     /// An answer that comes later cannot borrow it while it is under way. One that is to read it or write something down is begun with
     /// [`Context::later`], and made with the state when it is here.
     type State: Default + Send + 'static;
@@ -87,6 +91,34 @@ pub trait Hook: Send + 'static {
     #[doc(hidden)]
     fn parts(&self, counted: &CountsByHook) -> Option<Vec<(&'static str, CountsByHook)>> {
         let _ = counted;
+        None
+    }
+
+    /// The version of the form in which this link stores what it keeps with sessions; none, as long as a link does not say otherwise, if it is not
+    /// stored. It must be the same for every copy of the link, and as long as the broker runs.
+    ///
+    /// What links keep is written to the store, for sessions that are stored (not of class `none`), when their clients have connected, behind
+    /// `on_client_wakeup` and before CONNACK; when the connection ends, behind `on_client_offline`; when a notification says that it
+    /// [has changed](Notice::state_changed); and whenever the journal is written anew. What changes otherwise is on disk with the next of these. Like all
+    /// of a session it survives what its class promises.
+    ///
+    /// Counted: `hooks/states/restored` and `hooks/states/anew` below `$SYS/broker/`, by link and session, at the start; `hooks/states/left out` whenever
+    /// something could not be written.
+    fn state_version(&self) -> Option<u32> {
+        None
+    }
+
+    /// Writes `state` to the end of `out`, in the form of [`state_version`](Self::state_version). Called only if there is one, and as often as said
+    /// there: it must not block. If it is more than [`MOST_STATE_BYTES`](super::MOST_STATE_BYTES), or if it panics, nothing of it is stored, and a
+    /// session that is restored begins anew.
+    fn store_state(&self, state: &Self::State, out: &mut Vec<u8>) {
+        let _ = (state, out);
+    }
+
+    /// Makes of `bytes`, which a link of the same [name](Self::name) has [written](Self::store_state) in the form of this `version`, what it keeps with a
+    /// session. None if that is not possible: then it begins with `Default`, as it does after a panic. Called before anybody is connected.
+    fn restore_state(&self, version: u32, bytes: &[u8]) -> Option<Self::State> {
+        let _ = (version, bytes);
         None
     }
 

@@ -75,6 +75,7 @@ mod register;
 mod report;
 #[cfg(feature = "stock")]
 pub mod stock;
+mod stored_state;
 mod subscribe;
 mod tally;
 mod v3_only;
@@ -101,6 +102,7 @@ pub use register::{
     ConnectCode, ConnectRefusal, ConnectRefusalM5, Register, RegisterM5, RegisterModifiers, RegisterModifiersM5,
 };
 pub use report::HookReport;
+pub use stored_state::MOST_STATE_BYTES;
 pub use subscribe::{
     FilterGrant, RequestedFilter, SubscribeCode, SubscribeModifiers, SubscribeModifiersM5, SubscribeRefusal,
     SubscribeRefusalM5, SubscribeRequest, SubscribeRequestM5, Subscribed, SubscribedM5, UnsubscribeModifiers,
@@ -113,6 +115,7 @@ pub use v3_only::V3Only;
 pub use {
     counts::{CountsByHook, LinkCounts},
     notified::Notified,
+    stored_state::{StateWriter, StoredStates},
     tally::{HookClock, Outcome},
     verdict::{HookAnswer, HookFuture, PendingAnswer, Unfinished, Verdict},
 };

@@ -14,9 +14,22 @@ pub struct Notified {
     // `None` and not an empty list: the compiler sees at once that there is nothing to drop.
     pending: Option<Vec<PendingAnswer>>,
     failed: u32,
+    has_state_changed: bool,
 }
 
 impl Notified {
+    /// Whether a link says that what it keeps has changed.
+    #[inline]
+    pub fn has_state_changed(&self) -> bool {
+        self.has_state_changed
+    }
+
+    /// A link says so.
+    #[cold]
+    pub(super) fn state_changed(&mut self) {
+        self.has_state_changed = true;
+    }
+
     /// How many links panicked; each has been logged and given up, the others were called.
     #[inline]
     pub fn failed(&self) -> u32 {

@@ -32,6 +32,21 @@ macro_rules! define_optional {
                 self.as_ref()?.parts(counted)
             }
 
+            #[inline]
+            fn state_version(&self) -> Option<u32> {
+                self.as_ref()?.state_version()
+            }
+
+            fn store_state(&self, state: &H::State, out: &mut Vec<u8>) {
+                if let Some(hook) = self {
+                    hook.store_state(state, out);
+                }
+            }
+
+            fn restore_state(&self, version: u32, bytes: &[u8]) -> Option<H::State> {
+                self.as_ref()?.restore_state(version, bytes)
+            }
+
             $(
                 #[inline]
                 fn $ask(&mut self, cx: &mut Context<'_, H::State>, $ask_arg: $Ask) -> Answer<$Modifiers, $Refusal> {

@@ -10,7 +10,7 @@ use super::expiry::Expiry;
 use super::modifiers::{modifiers, refusal_codes};
 use super::publish::{PublishRequest, PublishRequestM5};
 use crate::codec::{ConnectProperties, PacketType, QoS, ReasonCode, Sender};
-use crate::config::{Limit, QueueType, SharedPolicy};
+use crate::config::{Limit, QueueType, SharedPolicy, StoredDurability};
 
 /// A CONNECT of a v3 client whose client id is settled. Client id, user name and the rest are in
 /// [`Context::client`](super::Context::client).
@@ -85,6 +85,9 @@ modifiers! {
         max_connection_lifetime: Duration,
         /// How long a kept session waits for its client.
         session_expiry: Expiry,
+        /// What is stored of the session, and what acknowledgements promise, instead of what the listener says. Without a store it has no effect.
+        /// It holds until the client connects again.
+        durability: StoredDurability,
     }
 }
 
@@ -123,6 +126,9 @@ modifiers! {
         max_connection_lifetime: Duration,
         /// How long the session waits for its client after the connection; zero ends it with the connection.
         session_expiry_interval: Expiry,
+        /// What is stored of the session, and what acknowledgements promise, instead of what the listener says. Without a store it has no effect.
+        /// It holds until the client connects again.
+        durability: StoredDurability,
         /// How many QoS 1 and 2 messages the client may have on their way to the broker (CONNACK Receive Maximum).
         receive_maximum: NonZeroU16,
         /// Lowers the Receive Maximum the client asked for; one that is higher has no effect.
@@ -174,6 +180,7 @@ impl From<RegisterModifiers> for RegisterModifiersM5 {
             queue_type: v3.queue_type,
             max_connection_lifetime: v3.max_connection_lifetime,
             session_expiry_interval: ends_with_connection.or(v3.session_expiry),
+            durability: v3.durability,
             ..Default::default()
         }
     }

@@ -66,6 +66,19 @@ impl<H: Hook> Hook for V3Only<H> {
         self.0.is_timed()
     }
 
+    #[inline]
+    fn state_version(&self) -> Option<u32> {
+        self.0.state_version()
+    }
+
+    fn store_state(&self, state: &H::State, out: &mut Vec<u8>) {
+        self.0.store_state(state, out);
+    }
+
+    fn restore_state(&self, version: u32, bytes: &[u8]) -> Option<H::State> {
+        self.0.restore_state(version, bytes)
+    }
+
     forward! {
         auth_on_register(Context, register: &Register<'_>) -> Answer<RegisterModifiers, ConnectRefusal>;
         auth_on_publish(Context, publish: &PublishRequest<'_>) -> Answer<PublishModifiers, PublishRefusal>;

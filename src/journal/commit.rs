@@ -89,6 +89,11 @@ impl Commit {
         self.is_written
     }
 
+    /// Whether it is synced.
+    pub fn is_synced(&self) -> bool {
+        self.sync != Sync::Never
+    }
+
     /// How many bytes are to be written.
     pub fn bytes(&self) -> usize {
         self.bytes

@@ -43,7 +43,7 @@ pub enum Refused {
 
 /// What is to be done for a journal.
 pub enum Effect {
-    /// Write a frame; its answer is [`Journal::written`](super::Journal::written), and with [`Sync::Linked`] a second one, in any order,
+    /// Write a frame; its answer is [`Journal::written`](super::Journal::written), and if its sync is [`Sync::Linked`] a second one, in any order,
     /// [`Journal::synced`](super::Journal::synced): that, too, whatever became of the write.
     Write(Write),
     /// Prepare a segment; its answer is [`Journal::prepared`](super::Journal::prepared).

@@ -19,7 +19,8 @@
 //!
 //! * After the end of the process every record up to [`flushed`](Journal::flushed) is read again, and after a loss of power every record up to
 //!   [`fsynced`](Journal::fsynced) (one whose segment was released excepted): in order, none twice, and none that was not appended. Records beyond
-//!   may be read, too, but none without all those before it. With [`Sync::Never`] a loss of power may leave holes, which are told.
+//!   may be read, too, but none without all those before it. Where not all is [to be synced](Journal::append_as), a loss of power may leave holes behind
+//!   the last sync, and before the first one of an opening: they are told. So it may anywhere with [`Sync::Never`].
 //! * A bad bit costs the frame it is in, the last one as any other, and nothing else. One in the header of a segment costs nothing.
 //! * What is lost and has something behind it is told, and its file is never used again, but set aside: also if the broker ends before that, or a start
 //!   went on without it. (If there is no room on the disk for another file, or if setting aside fails, it may be used again.)

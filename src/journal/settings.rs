@@ -15,12 +15,13 @@ pub const LARGEST_SEGMENT: u64 = 1 << 32;
 /// How far apart commits may be.
 pub const LONGEST_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How a commit becomes durable.
+/// How a commit becomes durable, if anything in it is to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sync {
     /// A direct write with `RWF_DSYNC`: one operation, which is answered when the data is on the device.
     Dsync,
-    /// A buffered write, followed by an `fdatasync` that is linked to it, where a file system has no direct writes.
+    /// A write, followed by an `fdatasync` that is linked to it: where a file system has no direct writes, and behind commits of which nothing was to
+    /// be durable.
     Linked,
     /// None is asked for: what is written survives the end of the process, and a loss of power only by chance. For stores where
     /// nobody asks for more.

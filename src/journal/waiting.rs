@@ -18,6 +18,8 @@ pub(super) struct Frame {
     pub number: u64,
     /// How many records are in it.
     pub records: u64,
+    /// Whether any of them is to survive a loss of power.
+    pub is_to_be_synced: bool,
 }
 
 impl Frame {
@@ -84,16 +86,25 @@ impl Waiting {
         debug_assert!(!self.is_open && self.may_begin(Class::Relief));
         let buffer = self.spare.pop().unwrap_or_else(|| Aligned::zeroed(self.frame_bytes));
         let limit = usize::try_from(place.room).map_or(self.frame_bytes, |room| room.min(self.frame_bytes));
-        self.frames.push_back(Frame { buffer, used: FRAME_HEADER, limit, place, number, records: 0 });
+        self.frames.push_back(Frame {
+            buffer,
+            used: FRAME_HEADER,
+            limit,
+            place,
+            number,
+            records: 0,
+            is_to_be_synced: false,
+        });
         self.is_open = true;
     }
 
     /// Writes a record into the open frame, which has room for it; the number of that frame.
-    pub fn push(&mut self, kind: u8, length: usize, parts: &[&[u8]]) -> Option<u64> {
+    pub fn push(&mut self, kind: u8, length: usize, parts: &[&[u8]], is_to_be_synced: bool) -> Option<u64> {
         let frame = self.frames.back_mut().filter(|_| self.is_open)?;
         debug_assert!(record_bytes(length) <= frame.limit - frame.used);
         frame.used += write_record(&mut frame.buffer[frame.used..], kind, length, parts);
         frame.records += 1;
+        frame.is_to_be_synced |= is_to_be_synced;
         Some(frame.number)
     }
 
@@ -136,15 +147,15 @@ mod tests {
         assert_eq!((waiting.open_room(O), waiting.open_bytes(), waiting.may_begin(O)), (0, 0, true));
         waiting.begin(place(4096), 5);
         assert_eq!((waiting.open_room(O), waiting.open_bytes()), (4096 - FRAME_HEADER, 4096));
-        assert_eq!(waiting.push(1, 100, &[&[0; 60], &[0; 40]]), Some(5));
+        assert_eq!(waiting.push(1, 100, &[&[0; 60], &[0; 40]], true), Some(5));
         assert_eq!(waiting.open_room(O), 4096 - FRAME_HEADER - 102);
         assert!(waiting.first_is_open() && waiting.may_begin(O));
         assert_eq!(waiting.close().map(Frame::whole), Some(4096));
-        assert!(waiting.close().is_none() && waiting.push(1, 0, &[]).is_none());
+        assert!(waiting.close().is_none() && waiting.push(1, 0, &[], true).is_none());
         waiting.begin(place(1 << 40), 6);
         assert_eq!(waiting.open_room(O), 8192 - FRAME_HEADER, "no more than its buffer");
         assert!(!waiting.may_begin(O) && !waiting.first_is_open());
-        waiting.push(1, 10, &[&[0; 10]]);
+        waiting.push(1, 10, &[&[0; 10]], true);
         waiting.close();
         assert!(waiting.may_begin(Class::Relief), "there is another one for relief");
         waiting.begin(place(4096), 7);

@@ -13,7 +13,7 @@ use super::recovered::{Floor, Recovered};
 use super::segment::{FileId, Segment};
 use super::segments::Segments;
 use super::settings::{CheckedSettings, Sync};
-use super::waiting::Waiting;
+use super::waiting::{Frame, Waiting};
 
 /// Why a journal cannot be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +92,12 @@ pub struct Journal {
     previous: u64,
     flushed: Mark,
     fsynced: Mark,
+    /// The mark of the last commit that has ended: no sync is on its way in a file that is used again.
+    ended: Mark,
+    /// Whether a record was taken that is to survive a loss of power.
+    is_any_to_be_synced: bool,
+    /// Whether commits have ended behind the last one that was synced.
+    is_any_unsynced: bool,
     failure: Option<Failure>,
     /// Above all that this opening can reach.
     floor: Floor,
@@ -123,6 +129,9 @@ impl Journal {
             previous: last,
             flushed: reached,
             fsynced: reached,
+            ended: reached,
+            is_any_to_be_synced: false,
+            is_any_unsynced: false,
             failure: None,
             floor,
             counters: Counters::default(),
@@ -140,12 +149,24 @@ impl Journal {
     ///
     /// Nothing has happened if it is refused.
     pub fn append(&mut self, class: Class, kind: u8, parts: &[&[u8]]) -> Result<Mark, Refused> {
+        self.append_as(class, true, kind, parts)
+    }
+
+    /// The same; unless it `is_to_be_synced` [`fsynced`](Journal::fsynced) reaches its mark only if that of another record, with it or behind it, does.
+    pub fn append_as(
+        &mut self,
+        class: Class,
+        is_to_be_synced: bool,
+        kind: u8,
+        parts: &[&[u8]],
+    ) -> Result<Mark, Refused> {
         let length = parts.iter().map(|part| part.len()).sum();
         match self.room_for(class, length)? {
             Room::Open => {}
             room => self.begin_frame(matches!(room, Room::Next)),
         }
-        self.waiting.push(kind, length, parts).map(Mark).ok_or(Refused::Full)
+        self.is_any_to_be_synced |= is_to_be_synced;
+        self.waiting.push(kind, length, parts, is_to_be_synced).map(Mark).ok_or(Refused::Full)
     }
 
     fn room_for(&mut self, class: Class, length: usize) -> Result<Room, Refused> {
@@ -237,10 +258,23 @@ impl Journal {
         }
         let frame = self.waiting.pop()?;
         let previous = std::mem::replace(&mut self.previous, frame.number);
-        let (commit, write) = Commit::begin(frame, previous, self.settings.identity, self.settings.sync, now);
+        let sync = self.sync_of(&frame);
+        let (commit, write) = Commit::begin(frame, previous, self.settings.identity, sync, now);
         self.commit = Some(commit);
         self.next_commit = now + self.settings.commit_interval;
         Some(write)
+    }
+
+    /// How a frame becomes durable.
+    fn sync_of(&self, frame: &Frame) -> Sync {
+        // A sync is of one file, and the next frame may be in another one.
+        let is_last = frame.place.room - frame.whole() < self.settings.frame_bytes as u64;
+        match self.settings.sync {
+            _ if !frame.is_to_be_synced && !(self.is_any_to_be_synced && is_last) => Sync::Never,
+            // A write that is durable by itself says nothing of those before it.
+            Sync::Dsync if self.is_any_unsynced => Sync::Linked,
+            sync => sync,
+        }
     }
 
     /// An effect has been carried out, or could not be. False, and nothing has happened, if it is none that is under way.
@@ -280,7 +314,7 @@ impl Journal {
         true
     }
 
-    /// The sync behind a write has ended: with [`Sync::Linked`]. If it is there before the answer to the write, it counts when that is. False, and
+    /// The sync behind a write has ended that was begun with [`Sync::Linked`]. If it is there before the answer to the write, it counts when that is. False, and
     /// nothing has happened, if there is none. An error of any kind ends the journal, if the write was one: a second sync would pass over
     /// what the first one lost.
     pub fn synced(&mut self, result: io::Result<()>) -> bool {
@@ -291,16 +325,17 @@ impl Journal {
 
     /// Ends the commit, if all its answers are there.
     fn end_commit(&mut self) {
-        let Some((cost, end)) = self.commit.as_mut().and_then(|commit| Some((commit.cost, commit.end()?))) else {
-            return;
-        };
+        let ended = |commit: &mut Commit| Some((commit.cost, commit.is_synced(), commit.end()?));
+        let Some((cost, is_synced, end)) = self.commit.as_mut().and_then(ended) else { return };
         self.commit = None;
         if let Err(error) = end {
             return self.fail(Failure::Sync(error));
         }
-        if self.settings.sync != Sync::Never {
+        self.ended = cost.mark;
+        if is_synced {
             self.fsynced = cost.mark;
         }
+        self.is_any_unsynced = !is_synced;
         self.counters.count(cost);
     }
 
@@ -323,7 +358,8 @@ impl Journal {
         self.flushed
     }
 
-    /// All records with marks up to this one survive a loss of power. It stays where it is with [`Sync::Never`].
+    /// All records with marks up to this one survive a loss of power. It stays where it is with [`Sync::Never`], and as long as nothing is
+    /// [to be synced](Journal::append_as).
     pub fn fsynced(&self) -> Mark {
         self.fsynced
     }
@@ -359,17 +395,9 @@ impl Journal {
         self.segments.fullness()
     }
 
-    /// The mark of the last commit that has ended: no sync is on its way in a file that is used again.
-    fn ended(&self) -> Mark {
-        match self.settings.sync {
-            Sync::Linked => self.fsynced,
-            Sync::Dsync | Sync::Never => self.flushed,
-        }
-    }
-
     /// The segment to be archived next, if it is time for that: all that is still needed of its records is to be put elsewhere.
     pub fn oldest(&self) -> Option<Archived> {
-        let Segment { file, generation, first, last, .. } = self.segments.oldest(self.ended().0)?;
+        let Segment { file, generation, first, last, .. } = self.segments.oldest(self.ended.0)?;
         Some(Archived { file, generation, from: Mark(first), to: Mark(last) })
     }
 
@@ -377,7 +405,8 @@ impl Journal {
     /// copy of the archive that has everything. [`oldest`](Journal::oldest) names them one after the other, the last one when its writes have
     /// ended. The journal takes records as before, in the next segment; what is appended from now on is not wanted.
     ///
-    /// What was released last is read once more at the next start, unless another segment is prepared before.
+    /// What was released last is read once more at the next start, unless another segment is prepared before. What is [not to be
+    /// synced](Journal::append_as) is not synced by that.
     pub fn seal(&mut self) {
         self.close_frame();
         self.segments.seal_all();
@@ -402,7 +431,7 @@ impl Journal {
     /// The oldest segment is in the archive, and that survives what the journal survives: its file is used again. It may be read once more
     /// if the broker ends before another segment is prepared. False if it was not the oldest, or is not complete.
     pub fn release(&mut self, archived: Archived) -> bool {
-        self.segments.release(archived.generation, self.ended().0)
+        self.segments.release(archived.generation, self.ended.0)
     }
 
     /// Whether every record is in the kernel, and on disk if that is asked for: never after a failure.

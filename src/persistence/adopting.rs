@@ -1,20 +1,21 @@
-//! Sessions that have come from other shards: all that belongs to one is recorded under its new number, in portions if that is much, and counts from the
-//! last of these records on. Until that is on disk the old one counts; so nobody is told of anything before.
+//! Sessions that have come from other shards, and those that are to be stored from now on: all that belongs to one is recorded under its new number, in
+//! portions if that is much, and counts from the last of these records on. Until that is on disk the old one counts, or none; so nobody is told of
+//! anything before.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use super::rewriting::Cursor;
 use crate::session::StoreNumber;
 
-/// A session that has come, and is being recorded.
+/// A session that has come, or was not stored before, and is being recorded.
 #[derive(Debug)]
 pub struct Adoption {
     /// Its number here.
     pub number: StoreNumber,
     /// Its place in the table, and its instance number.
     pub session: (u32, u64),
-    /// Where it came from, and by which token.
-    pub from: (usize, u64),
+    /// Where it came from, and by which token; none if it was here, and not stored.
+    pub from: Option<(usize, u64)>,
     /// What is recorded next.
     pub at: Cursor,
 }
@@ -30,8 +31,8 @@ pub(super) struct Adoptions {
 }
 
 impl Adoptions {
-    pub fn begin(&mut self, adoption: Adoption, before: StoreNumber) {
-        self.replaced.insert(adoption.number, before);
+    pub fn begin(&mut self, adoption: Adoption, before: Option<StoreNumber>) {
+        self.replaced.extend(before.map(|before| (adoption.number, before)));
         self.under_way.push_back(adoption);
     }
 
@@ -66,8 +67,8 @@ impl Adoptions {
 
     /// What a session replaces, and whether not all of it is recorded.
     pub fn of(&self, number: StoreNumber) -> (Option<StoreNumber>, bool) {
-        let replaces = self.replaced.get(&number).copied();
-        (replaces, replaces.is_some() && self.under_way.iter().any(|adoption| adoption.number == number))
+        let is_under_way = self.under_way.iter().any(|adoption| adoption.number == number);
+        (self.replaced.get(&number).copied(), is_under_way)
     }
 
     /// The session has ended, or gone on.

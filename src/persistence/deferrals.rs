@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::answers::Awaited;
+use super::commits::Durability;
 use super::on_disk::OnDisk;
 use crate::codec::PacketId;
 use crate::numbers::{Decision, StoreNumber};
@@ -43,7 +44,7 @@ impl Deferrals {
 
     /// The next one that need not wait any more, and whether it had waited for other shards.
     pub fn next(&mut self, on_disk: &OnDisk) -> Option<(Deferred, bool)> {
-        self.waiting.front().filter(|(awaited, _)| awaited.is_there(on_disk.durability, on_disk))?;
+        self.waiting.front().filter(|(awaited, _)| awaited.is_there(Durability::Fsynced, on_disk))?;
         let (awaited, deferred) = self.waiting.pop_front()?;
         self.done += 1;
         Some((deferred, !awaited.letters.is_empty()))

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Persistence;
 use super::pages::Pages;
 use crate::archive::ArchiveError;
-use crate::journal::{self, Effect, Failure, Sync};
+use crate::journal::{self, Effect, Failure};
 
 /// Why nothing more is stored.
 #[derive(Clone, Copy, Debug)]
@@ -63,8 +63,7 @@ impl Persistence {
         }
         self.catch_up();
         let journal = &self.setup.journal;
-        let fsynced = if self.setup.sync == Sync::Never { journal.flushed() } else { journal.fsynced() };
-        self.on_disk.commits.follow(journal.flushed(), fsynced);
+        self.on_disk.commits.follow(journal.flushed(), journal.fsynced());
         if self.counts() {
             self.on_disk.decisions.are_committed(self.on_disk.records());
         }

@@ -19,7 +19,14 @@
 //! What a session takes from its client with QoS 2, gives away to another one, or has published as its will is stored by others before that is decided:
 //! see `decisions`. PUBREC waits for the decision, and so do QoS 2 messages to others; after a crash what was not decided counts nowhere.
 //!
-//! Answers of one shard go out in the order in which they were made.
+//! Answers of one shard go out in the order in which they were made, to clients who are promised the same.
+//!
+//! # What is promised to whom
+//!
+//! Of each session it is agreed on what is to survive: nothing (it is not stored), the end of the process, or a loss of power. A commit is synced if any
+//! record in it is of a session of the last kind, or of a message whose publisher is; and so is what moves, ends and decides. Who is promised less
+//! waits for the write alone: its PUBACK, SUBACK, UNSUBACK, PUBCOMP, CONNACK and QoS 2 messages. PUBREC waits for the decision, which is synced as soon as
+//! anybody on the shard is promised that.
 //!
 //! # Bounds
 //!
@@ -39,6 +46,7 @@ mod moving;
 mod on_disk;
 mod pages;
 mod paging;
+mod promises;
 mod recording;
 mod rewriting;
 mod room;
@@ -67,13 +75,14 @@ use launches::Launches;
 use letters::Letters;
 use on_disk::OnDisk;
 use pages::Pages;
+use promises::{Noted, Promises};
 use rewriting::{Renewal, Rewriting};
 
 use crate::client::ConnectionId;
 use crate::codec::PacketId;
 use crate::journal::{Class, Journal, Refused, Sync};
 use crate::numbers::{Decision, DecisionNumber};
-use crate::records::{Beginning, DeliveryBuffer, Record, WallClock};
+use crate::records::{Beginning, Record, WallClock};
 use crate::session::StoreNumber;
 
 /// With less room than this in the journal, nothing is published that may have to be recorded: so much may follow from what is served
@@ -88,9 +97,9 @@ pub struct PersistenceSetup {
     pub paging: Option<Paging>,
     /// Which boot of the store this is, from 1.
     pub boot: u32,
-    /// How a commit becomes durable.
+    /// How a commit becomes durable. With [`Sync::Never`] nobody is promised that anything survives a loss of power.
     pub sync: Sync,
-    /// What QoS 2 messages to clients, and CONNACK, wait for.
+    /// The most that anybody is promised by the configuration. A session may be promised more.
     pub durability: Durability,
     /// The time since the start of the broker, more exact than that of inputs.
     pub clock: Box<dyn Fn() -> Duration>,
@@ -108,7 +117,7 @@ pub struct Persistence {
     numbers: u32,
     on_disk: OnDisk,
     /// Records that the journal had no room for, in order.
-    behind: VecDeque<(u8, Vec<u8>)>,
+    behind: VecDeque<(u8, Vec<u8>, bool)>,
     answers: Answers,
     /// Whether there are answers to messages that are gathered and not delivered yet.
     gathered: bool,
@@ -123,7 +132,8 @@ pub struct Persistence {
     /// Clients that are not served before the journal has room.
     pub waiting_for_room: Vec<ConnectionId>,
     /// By the place among publications that are delivered together: deliveries to stored sessions.
-    noted: Vec<DeliveryBuffer>,
+    noted: Vec<Noted>,
+    promises: Promises,
     launches: Launches,
     rewriting: Rewriting,
     /// How often in a row what is needed was written again though nothing had been recorded.
@@ -154,12 +164,12 @@ impl Persistence {
         let beginning = std::mem::take(&mut setup.beginning);
         let Beginning { displaced, undecided, orphans, gone_pages, last_decision, renews } = beginning;
         let on_disk = OnDisk {
-            durability: setup.durability,
             commits: Commits::default(),
             letters: Letters::new(shards),
             decisions: Decisions::new(own, shards, last_decision),
             elsewhere: Elsewhere::default(),
         };
+        let promises = Promises::new(setup.durability, setup.sync);
         let mut pages = setup.paging.map(|paging| Pages::new(own, paging));
         if let Some(pages) = &mut pages {
             orphans.into_iter().for_each(|id| pages.delete_all(id));
@@ -184,6 +194,7 @@ impl Persistence {
             is_any_arriving: false,
             waiting_for_room: Vec::new(),
             noted: Vec::new(),
+            promises,
             launches: Launches::default(),
             rewriting: Rewriting::Idle,
             moves: 0,
@@ -226,17 +237,24 @@ impl Persistence {
 
 /// What is recorded.
 impl Persistence {
+    /// Writes a record, which is to survive what the session is promised that it is about.
     fn write(&mut self, record: &Record<'_>) {
+        self.write_as(record, self.makes_room || self.promises.of_record(record));
+    }
+
+    /// Writes a record, which is to survive a loss of power or not.
+    fn write_as(&mut self, record: &Record<'_>, is_to_be_synced: bool) {
+        let is_to_be_synced = is_to_be_synced && self.promises.is_any_fsynced();
         let Persistence { setup, behind, on_disk, scratch, makes_room, .. } = self;
         let encoded = record.encode(scratch);
         let class = if *makes_room { Class::Relief } else { record.class() };
         let taken = match behind.is_empty() {
-            true => setup.journal.append(class, encoded.kind, encoded.parts()),
+            true => setup.journal.append_as(class, is_to_be_synced, encoded.kind, encoded.parts()),
             false => Err(Refused::Busy),
         };
         match taken {
             Ok(mark) => {
-                on_disk.commits.take(mark);
+                on_disk.commits.take(mark, is_to_be_synced);
                 self.note_rewritten();
             }
             // It is no packet of a client: those fit. Whoever waits for it waits for the others only.
@@ -250,15 +268,16 @@ impl Persistence {
             }
             // It will have no room any more.
             Err(Refused::Failed) => self.lost += 1,
-            Err(_) => behind.push_back((encoded.kind, encoded.parts().concat())),
+            Err(_) => behind.push_back((encoded.kind, encoded.parts().concat(), is_to_be_synced)),
         }
     }
 
     /// The journal may have room again for what it had none for. It may have all there is: that was taken on already.
     fn catch_up(&mut self) {
-        while let Some((kind, body)) = self.behind.front() {
-            let Ok(mark) = self.setup.journal.append(Class::Relief, *kind, &[body]) else { return };
-            self.on_disk.commits.take(mark);
+        while let Some((kind, body, is_to_be_synced)) = self.behind.front() {
+            let taken = self.setup.journal.append_as(Class::Relief, *is_to_be_synced, *kind, &[body]);
+            let Ok(mark) = taken else { return };
+            self.on_disk.commits.take(mark, *is_to_be_synced);
             self.behind.pop_front();
             self.note_rewritten();
         }

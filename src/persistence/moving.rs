@@ -12,16 +12,17 @@ impl Persistence {
     /// A session has gone to another shard, by this token: nothing of it counts here when it is on disk there.
     pub fn moved(&mut self, session: StoreNumber, token: u64) {
         self.adoptions.forget(session);
+        self.promises.forget(session);
         self.on_disk.elsewhere.send(token);
         self.on_disk.decisions.go_elsewhere();
         self.deferrals.push(Awaited { token: Some(token), ..Awaited::default() }, Deferred::Ended(session));
     }
 
-    /// Whether a session may go to another shard, whose client has this connection: nobody waits for anything that it has done, and if it has come from
-    /// another shard, that is on disk. The next one says that it replaces the number it has here, and knows no other.
-    pub fn may_move(&self, session: StoreNumber, connection: Option<ConnectionId>) -> bool {
-        let is_decided = !self.on_disk.decisions.is_any_unwritten(session);
-        is_decided && self.counts() && connection.is_none_or(|id| !self.answers.has_for(id))
+    /// Whether a session may go to another shard, whose client has this connection: nobody waits for anything that it has done, and if it is stored, and
+    /// has come from another shard, that is on disk. The next one says that it replaces the number it has here, and knows no other.
+    pub fn may_move(&self, session: Option<StoreNumber>, connection: Option<ConnectionId>) -> bool {
+        let is_settled = |number| !self.on_disk.decisions.is_any_unwritten(number) && self.counts();
+        session.is_none_or(is_settled) && connection.is_none_or(|id| !self.answers.has_for(id))
     }
 
     /// A message that came from another shard has gone on to a third one, by this token.
@@ -53,12 +54,12 @@ impl Persistence {
         self.on_disk.elsewhere.next_answer(self.on_disk.records())
     }
 
-    /// A session has come from another shard, where it had the number `before`.
-    pub fn adopt(&mut self, adoption: Adoption, before: StoreNumber) {
+    /// A session has come from another shard, where it had the number `before`; or one is to be stored that was not.
+    pub fn adopt(&mut self, adoption: Adoption, before: Option<StoreNumber>) {
         self.adoptions.begin(adoption, before);
     }
 
-    /// What is to be recorded now of a session that has come, and its place in the table; [`adopted`](Self::adopted) has to follow.
+    /// What is to be recorded now of such a session, and its place in the table; [`adopted`](Self::adopted) has to follow.
     pub fn next_to_adopt(&mut self) -> Option<(u32, Cursor)> {
         let adoption = self.adoptions.first()?;
         Some((adoption.session.0, std::mem::replace(&mut adoption.at, Cursor::End)))
@@ -81,8 +82,10 @@ impl Persistence {
 
     /// All of a session is recorded.
     pub fn is_adopted(&mut self, adoption: &Adoption) {
-        let (records, (from, token)) = (self.recorded(), adoption.from);
+        let records = self.recorded();
         self.adoptions.end(records);
-        self.on_disk.elsewhere.owe_at(from, token, records);
+        if let Some((from, token)) = adoption.from {
+            self.on_disk.elsewhere.owe_at(from, token, records);
+        }
     }
 }

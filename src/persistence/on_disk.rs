@@ -1,14 +1,12 @@
 //! What is known of what is on disk, here and on other shards.
 
-use super::commits::{Commits, Durability};
+use super::commits::Commits;
 use super::decisions::Decisions;
 use super::elsewhere::Elsewhere;
 use super::letters::Letters;
 
 #[derive(Debug)]
 pub(super) struct OnDisk {
-    /// What counts as on disk, if a client has nothing else agreed on.
-    pub durability: Durability,
     /// Records of this shard.
     pub commits: Commits,
     /// Letters, and what they have led to.
@@ -19,8 +17,8 @@ pub(super) struct OnDisk {
 }
 
 impl OnDisk {
-    /// How many records of this shard are.
+    /// How many records of this shard are, each as it is to be.
     pub fn records(&self) -> u64 {
-        self.commits.committed().of(self.durability)
+        self.commits.committed().fsynced
     }
 }

@@ -4,19 +4,22 @@ use super::Persistence;
 use super::answers::Awaited;
 use super::commits::UNKNOWN;
 use super::deferrals::Deferred;
+use super::promises::Noted;
 use crate::codec::{PacketId, QoS};
+use crate::config::StoredDurability;
 use crate::message::{Message, Publication};
 use crate::numbers::{Decision, DecisionNumber};
 use crate::records::{Delivery, DeliveryBuffer, Offline, Record, SessionRecord, StoredMessage};
 use crate::session::{Key, OutgoingMessage, Session, StoreNumber, Subscription, packet_id};
 use crate::sharding::ShardSet;
 use crate::time::Time;
-use crate::topic::{TopicFilter, TopicName};
+use crate::topic::TopicFilter;
 
 /// Sessions.
 impl Persistence {
     /// A session has begun, or its client has come or changed its terms: all that is known of it, but for subscriptions and messages.
     pub fn record_session<S>(&mut self, number: StoreNumber, session: &Session<S>, now: Time) {
+        self.promises.make(number, session.settings.durability, false);
         let now = self.setup.wall.to_wall(now);
         let decided = self.on_disk.decisions.written(number, session.last_decision);
         let (replaces, is_arriving) = self.adoptions.of(number);
@@ -24,6 +27,21 @@ impl Persistence {
         let offline = record.offline.filter(|_| !self.crashed.contains(&number));
         let record = SessionRecord { decided, replaces, is_arriving, offline, ..record };
         self.write(&Record::Session(Box::new(record)));
+    }
+
+    /// What the hooks keep with a session is this now.
+    pub fn record_hook_state(&mut self, session: StoreNumber, state: &[u8]) {
+        self.write(&Record::HookState(session, state));
+    }
+
+    /// A client comes to a session that is stored, or to be stored, and is promised this. To be said before anything is recorded of that.
+    pub fn promise(&mut self, number: StoreNumber, durability: StoredDurability) {
+        self.promises.make(number, durability, true);
+    }
+
+    /// A session was there when the broker started, and its client was promised this.
+    pub fn restored(&mut self, number: StoreNumber, durability: StoredDurability) {
+        self.promises.make(number, durability, false);
     }
 
     /// A client has come to a session, at this place with this instance number, of which that is recorded.
@@ -177,13 +195,14 @@ impl Persistence {
 
     /// A message is retained.
     pub fn record_retained(&mut self, mountpoint: &str, message: &Message) {
+        let is_to_be_synced = self.makes_room || message.is_to_be_synced();
         let message = StoredMessage::of(message, self.setup.wall);
-        self.write(&Record::Retained { mountpoint, message });
+        self.write_as(&Record::Retained { mountpoint, message }, is_to_be_synced);
     }
 
-    /// Nothing is retained for a topic any more.
-    pub fn record_cleared(&mut self, mountpoint: &str, topic: TopicName<'_>) {
-        self.write(&Record::Cleared { mountpoint, topic });
+    /// Nothing is retained for a topic any more, by this message.
+    pub fn record_cleared(&mut self, mountpoint: &str, by: &Message) {
+        self.write_as(&Record::Cleared { mountpoint, topic: by.topic() }, by.is_to_be_synced());
     }
 }
 
@@ -193,9 +212,11 @@ impl Persistence {
     /// of those that are delivered together.
     pub fn note(&mut self, at: usize, delivery: &Delivery<'_>, session: (u32, u64), decision: Option<DecisionNumber>) {
         if self.noted.len() <= at {
-            self.noted.resize_with(at + 1, DeliveryBuffer::default);
+            self.noted.resize_with(at + 1, Noted::default);
         }
-        self.noted[at].push(delivery);
+        let noted = &mut self.noted[at];
+        noted.is_to_be_synced |= self.promises.of(delivery.session);
+        noted.deliveries.push(delivery);
         if delivery.qos == QoS::ExactlyOnce {
             self.launches.push(UNKNOWN, session, delivery.key, decision);
         }
@@ -204,9 +225,11 @@ impl Persistence {
     /// All recipients here of these publications, which were delivered together, were seen to.
     pub fn record_noted<'p>(&mut self, publications: impl Iterator<Item = &'p Publication<'p>>) {
         let mut noted = std::mem::take(&mut self.noted);
-        for (deliveries, publication) in noted.iter_mut().zip(publications).filter(|(one, _)| !one.is_empty()) {
+        let noted_of = noted.iter_mut().zip(publications).filter(|(one, _)| !one.deliveries.is_empty());
+        for (Noted { deliveries, is_to_be_synced }, publication) in noted_of {
             let message = StoredMessage::of_publication(publication, self.setup.wall);
-            self.write(&Record::Message { message, deliveries: deliveries.deliveries() });
+            let is_to_be_synced = std::mem::take(is_to_be_synced) || publication.is_to_be_synced;
+            self.write_as(&Record::Message { message, deliveries: deliveries.deliveries() }, is_to_be_synced);
             deliveries.clear();
         }
         self.noted = noted;

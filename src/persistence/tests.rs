@@ -140,10 +140,16 @@ fn that_a_message_was_taken_is_recorded_when_all_shards_have_it() {
         let decision = persistence.decide(session, last);
         persistence.take_incoming(decision, id, (told, false));
         assert_eq!(persistence.incoming(session, id), Some(decision.number));
-        assert_eq!(persistence.answer(client, (told, false), Some(decision.number), answer()), None);
+        assert_eq!(
+            persistence.answer((client, Durability::Flushed), (told, false), Some(decision.number), answer()),
+            None
+        );
         // Once more, on another connection: behind the first.
         let again = persistence.incoming(session, id);
-        assert_eq!(persistence.answer(client, (ShardSet::default(), false), again, answer()), None);
+        assert_eq!(
+            persistence.answer((client, Durability::Flushed), (ShardSet::default(), false), again, answer()),
+            None
+        );
         assert_eq!((persistence.next_answer(), persistence.recorded()), (None, before));
         if is_released {
             persistence.record_released(session, id);

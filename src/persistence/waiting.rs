@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 
 use super::Persistence;
 use super::answers::{Answer, Awaited};
-use super::commits::{Committed, UNKNOWN};
+use super::commits::{Committed, Durability, UNKNOWN};
 use super::deferrals::Deferred;
 use super::launches::Launch;
 use crate::client::ConnectionId;
@@ -71,6 +71,7 @@ impl Persistence {
             Deferred::KeptNoMore(decision) => {
                 self.write(&Record::Ended(decision.session));
                 self.adoptions.forget(decision.session);
+                self.promises.forget(decision.session);
                 Some(decision)
             }
             Deferred::WillGone(decision) => {
@@ -81,6 +82,7 @@ impl Persistence {
             Deferred::Ended(session) => {
                 self.write(&Record::Ended(session));
                 self.adoptions.forget(session);
+                self.promises.forget(session);
                 if let Some(pages) = &mut self.pages {
                     pages.has_ended(session);
                 }
@@ -126,6 +128,11 @@ impl Persistence {
         self.on_disk.decisions.give(session, last)
     }
 
+    /// Whether this decision is on disk.
+    pub fn is_made(&self, number: DecisionNumber) -> bool {
+        self.on_disk.decisions.is_made(number)
+    }
+
     /// Nothing was decided, nothing depends on it.
     pub fn forget(&mut self, decision: Decision) {
         self.on_disk.decisions.forget(decision);
@@ -139,16 +146,15 @@ impl Persistence {
     /// A client is to be answered when all that was recorded so far is on disk, what these shards have been sent, and a decision if there is one.
     /// Gives the answer back if that is so, and none of its answers waits.
     ///
-    /// With `is_gathered`, the message is one of those that are delivered together, and not recorded yet: see
+    /// `durability`: what the client is promised. With `is_gathered`, the message is one of those that are delivered together, and not recorded yet: see
     /// [`record_noted`](Self::record_noted).
     pub fn answer(
         &mut self,
-        connection: ConnectionId,
+        (connection, durability): (ConnectionId, Durability),
         (told, is_gathered): (ShardSet, bool),
         decision: Option<DecisionNumber>,
         answer: Answer,
     ) -> Option<Answer> {
-        let durability = self.on_disk.durability;
         let mut awaited = Awaited { records: self.recorded(), letters: self.letters_to(told), decision, token: None };
         if is_gathered {
             (awaited.records, self.gathered) = (UNKNOWN, true);

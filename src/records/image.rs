@@ -158,6 +158,9 @@ impl Image {
                     session.subscriptions.remove(&filter);
                 }
             }
+            Record::HookState(number, state) => self.change(number, |session| {
+                session.hook_state = (!state.is_empty()).then(|| state.into());
+            }),
             Record::Offline(number, offline) => self.change(number, |session| session.go_offline(offline)),
             Record::WillGone(number, decision) => self.decided(number, Some(decision), StoredSession::forget_will),
             Record::Removed(number, key) => {
@@ -279,7 +282,8 @@ impl Image {
         undecided
     }
 
-    /// What there is in the end. Messages that depend on a decision that was not made are not. Of two numbers for one subscriber id one counts: the one that is whole, not still arriving; then that of the later
+    /// What there is in the end. Messages that depend on a decision that was not made are not, nor sessions that were not stored before and are not whole.
+    /// Of two numbers for one subscriber id one counts: the one that is whole, not still arriving; then that of the later
     /// boot; then that whose client connected later; then that whose header was read later.
     ///
     /// What counts gets its pages. A message that waits and is in a page is there alone; of pages is gone what records say anything else of: that it
@@ -288,6 +292,8 @@ impl Image {
         let undecided = self.take_undecided();
         let Image { mut sessions, mut displaced, mut paged, retained, last_decision, is_scattered, .. } = self;
         let Image { records, passed_over, .. } = self;
+        displaced.extend(sessions.values().filter(|session| session.is_incomplete).map(|session| session.number));
+        sessions.retain(|_, session| !session.is_incomplete);
         let mut winners: HashMap<SubscriberId, StoreNumber, _> =
             HashMap::with_capacity_and_hasher(sessions.len(), self.hasher);
         for session in sessions.values() {

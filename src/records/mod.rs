@@ -38,6 +38,7 @@
 //! | 14 | [`Retained`](Record::Retained) | the message is the retained one of its topic | message head, mountpoint (text), message |
 //! | 15 | [`Cleared`](Record::Cleared) | the topic has none any more | mountpoint (text), topic |
 //! | 16 | [`PassedOn`](Record::PassedOn) | it went on to another session | place with key, decision |
+//! | 17 | [`HookState`](Record::HookState) | what the hooks keep with it | place, bytes of the hooks; none if they keep nothing |
 //!
 //! A *number* has seven bits a byte, the lowest first, all but the last with the high bit set; a ninth byte has eight bits and is the last. A *text*
 //! is its length, a number, and so many bytes of UTF-8; the last one of a body goes without its length. No number is longer than it has to be, and no

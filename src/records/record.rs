@@ -81,6 +81,8 @@ pub enum Record<'a> {
     },
     /// That packet id was released.
     Released(StoreNumber, PacketId),
+    /// What the hooks keep with the session, as they wrote it; nothing if they keep nothing.
+    HookState(StoreNumber, &'a [u8]),
     /// The session has ended, or is at another shard: nothing of it counts any more.
     Ended(StoreNumber),
     /// A message is the retained one of its topic.
@@ -142,8 +144,9 @@ pub(super) mod kind {
     pub const RETAINED: u8 = 14;
     pub const CLEARED: u8 = 15;
     pub const PASSED_ON: u8 = 16;
+    pub const HOOK_STATE: u8 = 17;
 
-    pub const LAST: u8 = PASSED_ON;
+    pub const LAST: u8 = HOOK_STATE;
 }
 
 /// So many pieces a record has at most.
@@ -184,6 +187,7 @@ impl<'a> Record<'a> {
             | Record::Subscribed { .. }
             | Record::Message { .. }
             | Record::Incoming { .. }
+            | Record::HookState(..)
             | Record::Retained { .. } => Class::Ordinary,
             Record::Offline(..)
             | Record::WillGone(..)
@@ -273,6 +277,11 @@ impl<'a> Record<'a> {
                 (kind::INCOMING, Tail::None)
             }
             Record::Released(session, id) => placed(kind::RELEASED, session, id.get().into(), out),
+            Record::HookState(session, state) => {
+                put_place(session, 0, out);
+                out.extend_from_slice(state);
+                (kind::HOOK_STATE, Tail::None)
+            }
             Record::Ended(session) => placed(kind::ENDED, session, 0, out),
             Record::Retained { mountpoint, message } => {
                 message.put_head(out);
@@ -321,6 +330,7 @@ impl<'a> Record<'a> {
                 let subscription = Subscription { options, id };
                 Record::Subscribed { session, filter: filter(cursor)?, subscription }
             }
+            kind::HOOK_STATE => Record::HookState(cursor.session()?, cursor.take_rest()),
             kind::UNSUBSCRIBED => Record::Unsubscribed { session: cursor.session()?, filter: filter(cursor)? },
             kind::MESSAGE => {
                 let head = Head::read(cursor)?;

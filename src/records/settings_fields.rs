@@ -6,7 +6,7 @@ use super::bytes::Wrong;
 use super::fields::FieldWriter;
 use super::wall_clock::whole_millis;
 use crate::codec::QoS;
-use crate::config::{Limit, QueueType, SharedPolicy};
+use crate::config::{Limit, QueueType, SharedPolicy, StoredDurability};
 use crate::session::{QueueLimits, SessionSettings};
 
 /// The tags, which never get another meaning.
@@ -36,6 +36,7 @@ mod tag {
     pub const SEND_MAXIMUM: u8 = 54;
     pub const ALIAS_MAXIMUM_OUT: u8 = 55;
     pub const UPGRADE_QOS: u8 = 56;
+    pub const DURABILITY: u8 = 57;
 }
 
 /// The settings of a session record without any field of them: kept for ever, nothing limited, everything allowed that MQTT knows, and as MQTT has
@@ -48,7 +49,7 @@ pub(super) fn default_settings() -> SessionSettings {
 const NONE: u64 = u64::MAX;
 
 /// All settings, by tag.
-fn numbers(settings: &SessionSettings) -> [(u8, u64); 25] {
+fn numbers(settings: &SessionSettings) -> [(u8, u64); 26] {
     let &SessionSettings {
         kept,
         alias_maximum_in,
@@ -72,6 +73,7 @@ fn numbers(settings: &SessionSettings) -> [(u8, u64); 25] {
         send_maximum,
         alias_maximum_out,
         upgrade_qos,
+        durability,
     } = settings;
     let limit = |limit: Limit| limit.get().map_or(NONE, |most| most as u64);
     let size = |bytes: usize| if bytes == usize::MAX { NONE } else { bytes as u64 };
@@ -102,6 +104,7 @@ fn numbers(settings: &SessionSettings) -> [(u8, u64); 25] {
         (tag::SEND_MAXIMUM, send_maximum.into()),
         (tag::ALIAS_MAXIMUM_OUT, alias_maximum_out.into()),
         (tag::UPGRADE_QOS, upgrade_qos.into()),
+        (tag::DURABILITY, number_of_durability(durability)),
     ]
 }
 
@@ -117,7 +120,7 @@ pub(super) fn put_settings(settings: &SessionSettings, fields: &mut FieldWriter<
 
 /// Whether `tag` is that of a setting.
 pub(super) fn is_setting(tag: u8) -> bool {
-    (tag::KEPT..=tag::UPGRADE_QOS).contains(&tag)
+    (tag::KEPT..=tag::DURABILITY).contains(&tag)
 }
 
 /// Sets the setting with this tag.
@@ -148,6 +151,7 @@ pub(super) fn set(settings: &mut SessionSettings, tag: u8, number: u64) -> Resul
         tag::SEND_MAXIMUM => settings.send_maximum = short(number)?,
         tag::ALIAS_MAXIMUM_OUT => settings.alias_maximum_out = short(number)?,
         tag::UPGRADE_QOS => settings.upgrade_qos = flag(number)?,
+        tag::DURABILITY => settings.durability = durability(number)?,
         _ => {}
     }
     Ok(())
@@ -176,6 +180,24 @@ fn number_of_policy(policy: SharedPolicy) -> u64 {
 
 fn policy(number: u64) -> Result<SharedPolicy, Wrong> {
     usize::try_from(number).ok().and_then(|number| POLICIES.get(number).copied()).ok_or(OUT_OF_RANGE)
+}
+
+/// Of a session of class `none` nothing is stored; of one that was until its client came back, a header may say so.
+fn number_of_durability(durability: StoredDurability) -> u64 {
+    match durability {
+        StoredDurability::Fsynced => 0,
+        StoredDurability::Flushed => 1,
+        StoredDurability::None => 2,
+    }
+}
+
+fn durability(number: u64) -> Result<StoredDurability, Wrong> {
+    match number {
+        0 => Ok(StoredDurability::Fsynced),
+        1 => Ok(StoredDurability::Flushed),
+        2 => Ok(StoredDurability::None),
+        _ => Err(OUT_OF_RANGE),
+    }
 }
 
 fn qos(number: u64) -> Result<QoS, Wrong> {
@@ -225,6 +247,7 @@ mod tests {
             (tag::SHARED_POLICY, 5),
             (tag::QUEUE_ORDER, 2),
             (tag::KEEP_ALIVE, 65_536),
+            (tag::DURABILITY, 3),
         ];
         for (tag, number) in wrong {
             assert_eq!(set(&mut default_settings(), tag, number), Err(OUT_OF_RANGE), "{tag}");

@@ -56,6 +56,8 @@ pub struct StoredSession {
     bytes: usize,
     /// Whether it is on its way from another number, and not all of it was written.
     pub(super) is_arriving: bool,
+    /// And it had no other number: it was not stored before, and its client knows nothing of it yet.
+    pub(super) is_incomplete: bool,
     /// Which of the records its header was.
     pub(super) place: u64,
     /// In which journal it is.
@@ -155,6 +157,7 @@ impl StoredSession {
             messages: BTreeMap::new(),
             bytes: 0,
             is_arriving: record.is_arriving,
+            is_incomplete: record.is_arriving && record.replaces.is_none(),
             place,
             journal: 0,
         }
@@ -167,8 +170,10 @@ impl StoredSession {
         let (launched_below, next_key, bytes) = (self.launched_below, self.next_key, self.bytes);
         let decided = self.decided.max(new.decided);
         let gone = std::mem::take(&mut self.gone);
-        *self =
-            StoredSession { subscriptions, inbound, messages, launched_below, next_key, bytes, decided, gone, ..new };
+        let hook_state = self.hook_state.take();
+        let mut new = StoredSession { subscriptions, inbound, messages, launched_below, next_key, bytes, ..new };
+        new.hook_state = new.hook_state.or(hook_state);
+        *self = StoredSession { decided, gone, ..new };
     }
 
     /// It has made a decision, if this is one, and with that all before.

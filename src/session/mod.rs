@@ -37,6 +37,7 @@ pub use waiting::{Look, Waiting, Walk};
 pub use will::Will;
 
 use crate::client::{Client, ConnectionId, SessionFound};
+use crate::config::StoredDurability;
 use crate::memory::{Held, MemoryKind, allocated};
 use crate::numbers::DecisionNumber;
 use crate::time::Time;
@@ -123,6 +124,11 @@ impl<S> Session<S> {
         self.settings.kept
     }
 
+    /// Whether it is to be on disk, if anything is.
+    pub fn is_to_be_stored(&self) -> bool {
+        self.settings.kept && self.settings.durability != StoredDurability::None
+    }
+
     /// Whether it is to come, or has come and what was buffered for it is being delivered: nothing may become of it before that is done.
     pub fn is_arriving(&self) -> bool {
         matches!(self.migration, Some(MigrationState::Arriving(_)))
@@ -134,6 +140,7 @@ impl<S> Session<S> {
             client: self.client.clone(),
             is_connected: self.connection.is_some(),
             is_kept: self.is_kept(),
+            durability: self.stored.map_or(StoredDurability::None, |_| self.settings.durability),
             subscriptions: self.subscriptions.len(),
             queued: self.outbound.queue.len(),
             queued_bytes: self.outbound.queue.bytes(),

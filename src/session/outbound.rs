@@ -245,6 +245,16 @@ impl Outbound {
         Key::new(self.next_sequence - 1)
     }
 
+    /// Nothing of it is on disk, and all is to be: what waits and has no key gets one.
+    pub fn is_on_disk_nowhere(&mut self) {
+        let Outbound { queue, next_sequence, .. } = self;
+        queue.give_keys(|| {
+            *next_sequence += 1;
+            Key::new(*next_sequence - 1)
+        });
+        self.on_disk_below = 0;
+    }
+
     /// Skips sequences whose packet ids are in use, and sets the first sequence whose id may be in use: ids repeat after 65,535
     /// sequences.
     #[cold]

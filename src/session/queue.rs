@@ -195,6 +195,11 @@ impl Queue {
         self.waiting.renumber_next(order, key);
     }
 
+    /// Messages of QoS 1 and 2 that have no keys get these, in order.
+    pub(super) fn give_keys(&mut self, next: impl FnMut() -> Key) {
+        self.waiting.give_keys(next);
+    }
+
     /// Takes out the message that is to be sent next, unless it is in the archive.
     pub fn take(&mut self, order: QueueType) -> Option<OutgoingMessage> {
         let delivery = self.waiting.pop_next(order)?;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::QueueLimits;
 use crate::codec::QoS;
-use crate::config::{QueueType, SharedPolicy};
+use crate::config::{QueueType, SharedPolicy, StoredDurability};
 
 /// The settings of a session: enforced by the shard, and sent to MQTT 5 clients where CONNACK has a field for them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub struct SessionSettings {
     pub kept: bool,
     /// Highest topic alias the client may use.
     pub alias_maximum_in: u16,
+    /// What is stored of the session, and what its client waits for.
+    pub durability: StoredDurability,
     /// How long a kept session waits for its client; none: for ever.
     pub expiry: Option<Duration>,
     /// Most QoS 2 messages from the client that may be incomplete: the Receive Maximum of the CONNACK.
@@ -66,6 +68,7 @@ impl SessionSettings {
         SessionSettings {
             kept: true,
             alias_maximum_in: 0,
+            durability: StoredDurability::Fsynced,
             expiry: None,
             receive_maximum: u16::MAX,
             maximum_incoming: usize::MAX,

@@ -22,6 +22,13 @@ impl<C: Chain> Shard<C> {
         let mut persistence = Box::new(Persistence::new(setup, own, shards));
         let crashed = self.restored.iter().filter(|(_, was_online)| *was_online);
         persistence.crashed = crashed.filter_map(|(index, _)| clients.sessions.get(*index)?.stored).collect();
+        for (index, _) in &self.restored {
+            if let Some(session) = clients.sessions.get(*index)
+                && let Some(number) = session.stored
+            {
+                persistence.restored(number, session.settings.durability);
+            }
+        }
         clients.persistence = Some(persistence);
         // There may be no room for anything, so that no answer of the journal would be an occasion.
         rewrite_some(&mut self.pubsub);

@@ -34,6 +34,12 @@ pub struct Counters {
     pub retained_refused: u64,
     /// Hooks that panicked or did not answer in time.
     pub hook_failures: u64,
+    /// What links had kept with sessions, by link and session, that they have again since the start.
+    pub hook_states_restored: u64,
+    /// The same, of links that store what they keep and have it not.
+    pub hook_states_anew: u64,
+    /// How often what a link keeps with a session could not be written.
+    pub hook_states_left_out: u64,
     /// Messages for the embedding program that it was too slow to take.
     pub program_dropped: u64,
     /// Messages dropped, by [`DropReason`].
@@ -83,6 +89,9 @@ impl Counters {
             publish_refused,
             retained_refused,
             hook_failures,
+            hook_states_restored,
+            hook_states_anew,
+            hook_states_left_out,
             program_dropped,
             dropped,
             connected,
@@ -105,6 +114,9 @@ impl Counters {
         self.publish_refused += publish_refused;
         self.retained_refused += retained_refused;
         self.hook_failures += hook_failures;
+        self.hook_states_restored += hook_states_restored;
+        self.hook_states_anew += hook_states_anew;
+        self.hook_states_left_out += hook_states_left_out;
         self.program_dropped += program_dropped;
         self.dropped.iter_mut().zip(dropped).for_each(|(own, other)| *own += other);
         self.connected += connected;
@@ -156,6 +168,9 @@ mod tests {
             publish_refused: next(),
             retained_refused: next(),
             hook_failures: next(),
+            hook_states_restored: next(),
+            hook_states_anew: next(),
+            hook_states_left_out: next(),
             program_dropped: next(),
             dropped: [(); DropReason::ALL.len()].map(|()| next()),
             connected: next(),
@@ -177,7 +192,7 @@ mod tests {
     fn every_counter_is_added_to_its_own_kind() {
         let mut total = counters(100);
         total.add(&counters(1));
-        let added: Vec<u64> = (0..20 + DropReason::ALL.len() as u64).map(|at| 100 + at + 1 + at).collect();
+        let added: Vec<u64> = (0..23 + DropReason::ALL.len() as u64).map(|at| 100 + at + 1 + at).collect();
         assert_eq!(numbers(&total), added);
     }
 

@@ -125,6 +125,7 @@ impl<C: Chain> PubSub<C> {
         clients.notified(index, notified);
         clients.sessions.went_offline(index);
         recording::record_offline(clients, index, published_will);
+        recording::record_hook_state(clients, index);
         clients.arm_session(index);
     }
 

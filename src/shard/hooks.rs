@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::agenda::{Deadline, FollowUp};
 use super::clients::Clients;
 use super::output::Output;
+use super::recording;
 use crate::client::{ConnectionId, SubscriberId};
 use crate::connection::{ConnectionStage, PauseReason, Pending};
 use crate::hooks::{Chain, Notified, Outcome, PendingAnswer};
@@ -18,6 +19,9 @@ impl<C: Chain> Clients<C> {
     #[inline]
     pub(super) fn notified(&mut self, session: u32, notified: Notified) {
         self.statistics.counters.hook_failures += u64::from(notified.failed());
+        if notified.has_state_changed() {
+            recording::record_hook_state(self, session);
+        }
         if let Some(pending) = notified.into_pending()
             && let Some(session) = self.sessions.get(session)
         {
@@ -38,6 +42,9 @@ impl<C: Chain> Clients<C> {
     #[inline]
     pub(super) fn notified_of_message(&mut self, session: u32, notified: Notified) {
         self.statistics.counters.hook_failures += u64::from(notified.failed());
+        if notified.has_state_changed() {
+            recording::record_hook_state(self, session);
+        }
         if let Some(pending) = notified.into_pending()
             && let Some(session) = self.sessions.get(session)
         {

@@ -16,7 +16,6 @@ use crate::hooks::Chain;
 use crate::migration::{
     Begin, OutgoingSessions, Presence, PullAnswer, Ready, SessionAnnouncement, SlotsMoving, Waiting,
 };
-use crate::persistence::Persistence;
 use crate::session::MigrationState;
 use crate::sharding::SLOTS;
 
@@ -138,8 +137,7 @@ impl<C: Chain> Shard<C> {
             connection.pauses.insert(PauseReason::Migration);
             connection.id
         });
-        let is_settled = |persistence: &Persistence| stored.is_none_or(|number| persistence.may_move(number, id));
-        if !clients.persistence.as_deref().is_none_or(is_settled) {
+        if !clients.persistence.as_deref().is_none_or(|persistence| persistence.may_move(stored, id)) {
             // It does nothing more meanwhile. Once it is announced, the new owner says of nothing that it is on disk before it has come.
             return false;
         }

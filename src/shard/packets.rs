@@ -6,7 +6,7 @@ use super::recording;
 use super::subscriptions::News;
 use super::turn;
 use crate::client::{ConnectionId, EndReason, OneLine};
-use crate::codec::{Disconnect, Publish, QoS, ReasonCode, Subscribe, Unsubscribe};
+use crate::codec::{Disconnect, Publish, ReasonCode, Subscribe, Unsubscribe};
 use crate::connection::{PauseReason, Violation};
 use crate::handshake::expiry_at_disconnect;
 use crate::hooks::ask::{self, Resumed};
@@ -116,8 +116,8 @@ impl<C: Chain> PubSub<C> {
                 return self.refuse_publish(id, index, publish, Refused::by_invalid_topic());
             }
         };
-        if publish.qos == QoS::ExactlyOnce && self.clients.persistence.is_some() {
-            recording::depend_on_taking(&mut self.clients, index, &mut accepted.publication);
+        if self.clients.persistence.is_some() {
+            recording::prepare(&mut self.clients, index, &mut accepted.publication, publish.qos);
         }
         let publication = &accepted.publication;
         let whose = PublishContext { origin, connection: Some(id), more_follows: raw.more_follows };

@@ -5,13 +5,13 @@ use super::clients::Clients;
 use super::pubsub::PubSub;
 use crate::client::ConnectionId;
 use crate::codec::{Ack, AckKind, PacketId, Publish, QoS, ReasonCode};
-use crate::config::QueueType;
+use crate::config::{QueueType, StoredDurability};
 use crate::connection::PauseReason;
 use crate::delivery::Sending;
-use crate::hooks::Chain;
+use crate::hooks::{Chain, StateWriter};
 use crate::message::{Message, Publication};
 use crate::numbers::{Decision, DecisionNumber};
-use crate::persistence::{Answer, Deferred, Persistence};
+use crate::persistence::{Answer, Deferred, Durability, Persistence};
 use crate::publishing;
 use crate::records::Delivery;
 use crate::retained::Retention;
@@ -58,11 +58,14 @@ fn decide<S>(persistence: &mut Option<Box<Persistence>>, session: &mut Session<S
     Some(decision)
 }
 
-/// A QoS 2 message of a stored session depends on being taken.
-#[cold]
-pub(super) fn depend_on_taking<C: Chain>(clients: &mut Clients<C>, index: u32, publication: &mut Publication<'_>) {
+/// What is recorded of a message follows from what its publisher is promised; and one of QoS 2, of a stored session, depends on being taken.
+#[inline(never)]
+pub(super) fn prepare<C: Chain>(clients: &mut Clients<C>, index: u32, publication: &mut Publication<'_>, qos: QoS) {
     if let Some(session) = clients.sessions.get_mut(index) {
-        publication.depend_on(decide(&mut clients.persistence, session));
+        publication.is_to_be_synced = session.settings.durability == StoredDurability::Fsynced;
+        if qos == QoS::ExactlyOnce {
+            publication.depend_on(decide(&mut clients.persistence, session));
+        }
     }
 }
 
@@ -74,12 +77,11 @@ pub(super) fn record_retained<C: Chain>(
     retention: Retention,
 ) {
     let Some(persistence) = &mut pubsub.clients.persistence else { return };
-    let topic = message.topic();
     if is_stored(message) {
         match retention {
             Retention::Kept => persistence.record_retained(pubsub.routing.name(mountpoint), message),
             Retention::Cleared | Retention::Refused => {
-                persistence.record_cleared(pubsub.routing.name(mountpoint), topic);
+                persistence.record_cleared(pubsub.routing.name(mountpoint), message);
             }
         }
     }
@@ -117,31 +119,47 @@ pub(super) fn record_unsubscribed<C: Chain>(clients: &mut Clients<C>, index: u32
     }
 }
 
-/// A client has come to a session: its terms are recorded if it is kept. If it was and is no more, gives what has to be on disk before its client
-/// sees anything: what that says from then on is not recorded, and the session as it was must not come back.
+/// A client has come to a session that is stored, or is new: its terms are recorded if it is to be stored. If it was and is no more, gives what has to be
+/// on disk before its client sees anything: what that says from then on is not recorded, and the session as it was must not come back.
 pub(super) fn record_client<C: Chain>(clients: &mut Clients<C>, index: u32) -> Option<DecisionNumber> {
     let (persistence, session) = clients.persistence.as_mut().zip(clients.sessions.get_mut(index))?;
-    match (session.is_kept(), session.stored) {
+    match (session.is_to_be_stored(), session.stored) {
         (true, stored) => {
             let number = stored.unwrap_or_else(|| persistence.next_number());
             session.stored = Some(number);
+            persistence.promise(number, session.settings.durability);
             persistence.record_session(number, session, clients.agenda.now());
-            if stored.is_none() {
-                // What is gone of its pages was recorded under another number.
-                persistence.record_gone(number, session);
-            }
             persistence.client_came(number, (index, session.instance));
             None
         }
         (false, Some(_)) => {
-            // It ends with its connection, and does with the broker.
+            // It ends with its connection, or with the broker.
             let decision = decide(&mut clients.persistence, session)?;
             session.stored = None;
             defer(clients, Deferred::KeptNoMore(decision), None);
             Some(decision.number)
         }
-        (false, None) => None,
+        // Its end on disk may be under way still, and the client that waited for that has been taken over.
+        (false, None) => Some(session.last_decision).filter(|last| !persistence.is_made(*last)),
     }
+}
+
+/// What hooks keep with a session is recorded, if it is stored and they can write it.
+#[inline]
+pub(super) fn record_hook_state<C: Chain>(clients: &mut Clients<C>, index: u32) {
+    if clients.persistence.is_some() && clients.chain.stores_state() {
+        write_hook_state(clients, index);
+    }
+}
+
+#[cold]
+fn write_hook_state<C: Chain>(clients: &mut Clients<C>, index: u32) {
+    let Some((persistence, session)) = clients.persistence.as_mut().zip(clients.sessions.get(index)) else { return };
+    let Some(number) = session.stored else { return };
+    let mut writer = StateWriter::default();
+    clients.chain.store_state(&session.state, &mut writer);
+    clients.statistics.counters.hook_states_left_out += u64::from(writer.left_out);
+    persistence.record_hook_state(number, &writer.into_bytes());
 }
 
 /// That the will before was published is recorded of some sessions: what they are now is recorded behind that.
@@ -164,9 +182,10 @@ pub(super) fn hold_output<C: Chain>(
     index: u32,
     after: Option<DecisionNumber>,
 ) {
-    let is_stored = clients.sessions.get(index).is_some_and(|session| session.stored.is_some());
+    let Some(session) = clients.sessions.get(index) else { return };
+    let (is_stored, durability) = (session.stored.is_some(), awaited_of(session.settings.durability));
     let Some(persistence) = clients.persistence.as_mut().filter(|_| is_stored || after.is_some()) else { return };
-    if persistence.answer(id, (ShardSet::default(), false), after, Answer::Output).is_none() {
+    if persistence.answer((id, durability), (ShardSet::default(), false), after, Answer::Output).is_none() {
         clients.connections.pause(id, PauseReason::Commit);
     }
 }
@@ -282,9 +301,25 @@ pub(super) fn record_ended<C: Chain>(pubsub: &mut PubSub<C>, session: &Session<C
     }
 }
 
-/// Answers a client, now or when what that acknowledges is on disk: what was recorded so far, and what these shards have been sent.
+/// Answers a client, now or when what that acknowledges is on disk: what was recorded so far, and what these shards have been sent. One of whom nothing is
+/// to be stored is answered now.
 pub(super) fn answer_when_stored<C: Chain>(clients: &mut Clients<C>, id: ConnectionId, told: ShardSet, answer: Answer) {
     answer_of_message(clients, id, told, (answer, Taking::Nothing));
+}
+
+/// In which sense a client waits for the disk that is promised this. Of a session that is stored no more its client waits for the end on disk, which is
+/// for ever.
+fn awaited_of(durability: StoredDurability) -> Durability {
+    match durability {
+        StoredDurability::Flushed => Durability::Flushed,
+        StoredDurability::Fsynced | StoredDurability::None => Durability::Fsynced,
+    }
+}
+
+/// What is stored of the session of a client, and what it waits for.
+fn durability_of<C: Chain>(clients: &Clients<C>, id: ConnectionId) -> StoredDurability {
+    let session = clients.connections.get(id).and_then(|connection| clients.sessions.get(connection.session()?));
+    session.map_or(StoredDurability::Fsynced, |session| session.settings.durability)
 }
 
 /// What is recorded of an incoming message with its answer.
@@ -303,8 +338,10 @@ fn answer_of_message<C: Chain>(
     (answer, taking): (Answer, Taking),
 ) {
     let is_gathered = !clients.delivery.batch.is_empty();
+    let durability = durability_of(clients, id);
     let now = match &mut clients.persistence {
         None => Some(answer),
+        Some(_) if durability == StoredDurability::None => Some(answer),
         Some(persistence) => {
             told.iter().for_each(|shard| persistence.sent_letters(shard, clients.agenda.letters[shard]));
             let decision = match taking {
@@ -315,7 +352,7 @@ fn answer_of_message<C: Chain>(
                 }
                 Taking::Again(session, packet_id) => persistence.incoming(session, packet_id),
             };
-            persistence.answer(id, (told, is_gathered), decision, answer)
+            persistence.answer((id, awaited_of(durability)), (told, is_gathered), decision, answer)
         }
     };
     if let Some(answer) = now {

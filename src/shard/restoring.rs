@@ -4,7 +4,7 @@ use super::machine::Shard;
 use super::rewriting::rewrite_some;
 use super::subscriptions::News;
 use crate::client::EndReason;
-use crate::hooks::Chain;
+use crate::hooks::{Chain, StoredStates};
 use crate::message::Message;
 use crate::records::{StoredSession, WallClock};
 use crate::session::Session;
@@ -12,12 +12,19 @@ use crate::session::Session;
 impl<C: Chain> Shard<C> {
     /// Takes in a session of this shard that was on disk, whose client is away, at the time that `clock` makes of the calendar's.
     /// [`Input::Restored`](super::Input::Restored) has to follow when all shards have theirs.
-    pub fn restore(&mut self, stored: StoredSession, clock: WallClock) {
+    pub fn restore(&mut self, mut stored: StoredSession, clock: WallClock) {
         let slot = self.migration.slots.slot(&stored.client.subscriber);
         let pubsub = &mut self.pubsub;
         let clients = &mut pubsub.clients;
         let was_online = stored.offline.is_none();
-        let session: Session<C::State> = stored.into_session(slot, clients.agenda.number(), clock);
+        let hook_state = stored.hook_state.take().unwrap_or_default();
+        let mut session: Session<C::State> = stored.into_session(slot, clients.agenda.number(), clock);
+        if clients.chain.stores_state() {
+            let mut states = StoredStates::read(&hook_state);
+            clients.chain.restore_state(&mut states, &mut session.state);
+            clients.statistics.counters.hook_states_restored += u64::from(states.restored);
+            clients.statistics.counters.hook_states_anew += u64::from(states.anew);
+        }
         clients.agenda.skip_numbers(session.client.session_number + 1);
         clients.setup.quotas.sessions.take_anyway(clients.setup.id);
         let mountpoint = pubsub.routing.mountpoint(&session.client.subscriber.mountpoint);

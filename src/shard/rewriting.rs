@@ -3,9 +3,10 @@
 use super::agenda::PutOff;
 use super::clients::Clients;
 use super::pubsub::PubSub;
-use super::recording::is_stored;
+use super::recording::{self, is_stored};
 use super::turn;
 use crate::hooks::Chain;
+use crate::numbers::DecisionNumber;
 use crate::persistence::{Adoption, Cursor, SessionCursor};
 use crate::session::{Look, Walk};
 
@@ -51,21 +52,46 @@ fn rewrite_retained<C: Chain>(pubsub: &mut PubSub<C>, mountpoint: u32, from: &st
     }
 }
 
-/// A session has come from another shard by this token, where it was stored: it is recorded here, under a number of its own.
+/// A session has come from another shard by this token: if it was stored there, it is recorded here, under a number of its own.
 pub(super) fn adopt<C: Chain>(pubsub: &mut PubSub<C>, index: u32, from: (usize, u64)) {
+    if pubsub.clients.sessions.get(index).is_some_and(|session| session.stored.is_some()) {
+        record_all(pubsub, index, Some(from));
+    }
+}
+
+/// A client has come to a session, which `was_there` before or is new. What that means for the disk; what has to be there before the client sees anything,
+/// as [`recording::record_client`] says.
+pub(super) fn client_came<C: Chain>(pubsub: &mut PubSub<C>, index: u32, was_there: bool) -> Option<DecisionNumber> {
+    let session = pubsub.clients.sessions.get(index)?;
+    match (session.is_to_be_stored(), session.stored.is_some()) {
+        (true, false) if was_there => {
+            // What it has by now is recorded nowhere.
+            record_all(pubsub, index, None);
+            return None;
+        }
+        // Of what it is no record may come behind that of its end.
+        (false, true) => adopt_first(&mut pubsub.clients, index),
+        _ => {}
+    }
+    recording::record_client(&mut pubsub.clients, index)
+}
+
+/// All of a session is recorded, under a new number.
+fn record_all<C: Chain>(pubsub: &mut PubSub<C>, index: u32, from: Option<(usize, u64)>) {
     let clients = &mut pubsub.clients;
     let Some((persistence, session)) = clients.persistence.as_mut().zip(clients.sessions.get_mut(index)) else {
         return;
     };
-    let Some(before) = session.stored else { return };
-    let number = persistence.next_number();
-    (session.stored, session.outbound.on_disk_below) = (Some(number), 0);
+    let (number, before) = (persistence.next_number(), session.stored);
+    session.stored = Some(number);
+    persistence.promise(number, session.settings.durability);
+    session.outbound.is_on_disk_nowhere();
     let session = (index, session.instance);
     persistence.adopt(Adoption { number, session, from, at: Cursor::Session(index) }, before);
     adopt_some(pubsub);
 }
 
-/// Goes on with sessions that have come, as far as that fits into the share.
+/// Goes on with sessions of which all is to be recorded, as far as that fits into the share.
 pub(super) fn adopt_some<C: Chain>(pubsub: &mut PubSub<C>) {
     while let Some(is_whole) = adopt_more(&mut pubsub.clients) {
         if !is_whole && pubsub.clients.agenda.turn.is_share_over() {
@@ -74,7 +100,7 @@ pub(super) fn adopt_some<C: Chain>(pubsub: &mut PubSub<C>) {
     }
 }
 
-/// The session at this place ends: if it has just come, the rest of it is recorded first.
+/// The session at this place ends, or what is stored of it: if all of it is being recorded, the rest is first.
 pub(super) fn adopt_first<C: Chain>(clients: &mut Clients<C>, index: u32) {
     let Some((persistence, session)) = clients.persistence.as_mut().zip(clients.sessions.get(index)) else { return };
     if persistence.adopt_first((index, session.instance)) {
@@ -82,7 +108,7 @@ pub(super) fn adopt_first<C: Chain>(clients: &mut Clients<C>, index: u32) {
     }
 }
 
-/// Records a piece of a session that has come. Whether all of it is recorded now; none if there was no such session.
+/// Records a piece of such a session. Whether all of it is recorded now; none if there was no such session.
 fn adopt_more<C: Chain>(clients: &mut Clients<C>) -> Option<bool> {
     let (index, at) = clients.persistence.as_mut()?.next_to_adopt()?;
     clients.agenda.turn.did(turn::LEFTOVER);
@@ -110,6 +136,12 @@ fn rewrite_session<C: Chain>(clients: &mut Clients<C>, index: u32) -> Cursor {
     if index >= clients.sessions.places() {
         return Cursor::Retained(0, "".into());
     }
+    let next = rewrite_header(clients, index);
+    recording::record_hook_state(clients, index);
+    next
+}
+
+fn rewrite_header<C: Chain>(clients: &mut Clients<C>, index: u32) -> Cursor {
     let Clients { persistence: Some(persistence), sessions, agenda, .. } = clients else { return Cursor::End };
     let Some(session) = sessions.get(index) else { return Cursor::Session(index + 1) };
     let Some(number) = session.stored else { return Cursor::Session(index + 1) };

@@ -16,6 +16,7 @@ use super::pubsub::PubSub;
 use super::recording;
 use super::remnants::SessionEnd;
 use super::replaying::Replaying;
+use super::rewriting;
 use crate::client::{ConnectionId, EndReason, ExpiredReason, SubscriberId, log_client};
 use crate::codec::ReasonCode;
 use crate::config::SessionsFull;
@@ -60,12 +61,13 @@ impl<C: Chain> PubSub<C> {
             self.clients.new_session(accepted.client.clone(), accepted.settings.clone(), slot, takeovers)
         });
         self.clients.attach(id, index, &mut accepted, state, allows_anonymous);
-        let no_more = recording::record_client(&mut self.clients, index);
+        let no_more = rewriting::client_came(self, index, session_present);
         memberships::follow_client(self, index);
         if let Some(session) = self.clients.sessions.get_mut(index) {
             let notified = self.clients.chain.on_client_wakeup(&session.client, &mut session.state, session_present);
             self.clients.notified(index, notified);
         }
+        recording::record_hook_state(&mut self.clients, index);
         let mut fits = true;
         self.clients.connections.write_bytes(id, |out| fits = accepted.connack(session_present, out));
         if !fits {

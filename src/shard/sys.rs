@@ -40,6 +40,9 @@ fn counters(total: &Counters, now: Time) -> Vec<(String, u64)> {
         ("bytes/received", total.bytes_in),
         ("bytes/sent", total.bytes_out),
         ("hooks/failures", total.hook_failures),
+        ("hooks/states/restored", total.hook_states_restored),
+        ("hooks/states/anew", total.hook_states_anew),
+        ("hooks/states/left out", total.hook_states_left_out),
         ("program/messages/dropped", total.program_dropped),
     ];
     let dropped = DropReason::ALL.map(|reason| {

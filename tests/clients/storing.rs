@@ -5,8 +5,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use moormq::codec::{PacketId, Publish, QoS};
+
 use crate::process::Process;
-use crate::raw_connection::{ProtocolVersion, RawConnection, kept};
+use crate::raw_connection::{Packet, ProtocolVersion, RawConnection, kept};
 
 /// A program that runs the broker, and does not mind the signal of a file that would be too large: the write fails then.
 fn program(directory: &Path) -> PathBuf {
@@ -55,6 +57,66 @@ fn a_write_that_fails_ends_the_broker() {
         assert!(log.contains("the journal could not be written: File too large"), "{log}");
         let last = broker.stderr().all().pop().unwrap_or_default();
         assert!(last.contains("died: the journal could not be written"), "{last}");
+        fs::remove_dir_all(&directory).expect("it can be removed");
+    }
+}
+
+/// Of three listeners each has a class of its own: what is theirs is there when the broker was killed, or is not.
+#[test]
+fn listeners_have_classes_of_their_own() {
+    for shards in [1, 2] {
+        let name = format!("classes-{}-{shards}", std::process::id());
+        let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+        fs::create_dir_all(&directory).expect("a directory below the target directory can be made");
+        let listener = |name: &str, durability: &str| {
+            let open = "address = \"127.0.0.1:0\"\nallow_anonymous = true\nconnect_timeout = \"10m\"";
+            format!("[listeners.{name}]\n{open}\n{durability}\n")
+        };
+        let listeners = listener("stored", "") + &listener("flushed", "durability = \"flushed\"");
+        let listeners = listeners + &listener("quick", "durability = \"none\"");
+        let (config, store) = (directory.join("moormq.toml"), directory.join("store"));
+        let storage = format!("[storage]\npath = \"{}\"\nsegment_size = \"4MiB\"\nsegments = 4\n", store.display());
+        fs::write(&config, format!("shards = {shards}\n{listeners}{storage}")).expect("a file can be written");
+        let names = ["stored", "flushed", "quick"];
+        let start = || {
+            let broker = Process::spawn(Command::new(env!("CARGO_BIN_EXE_moormq")).arg("--config").arg(&config));
+            let ports = names.map(|name| {
+                let listening = format!("listener=\"{name}\" address=127.0.0.1:");
+                broker
+                    .stderr()
+                    .find(&listening, |line| line.split_once(&listening)?.1.split(' ').next()?.parse::<u16>().ok())
+            });
+            (broker, ports)
+        };
+        let connect = |port: u16, name: &str| {
+            RawConnection::try_connect(port, kept(ProtocolVersion::V5, name, 600)).expect("it is accepted")
+        };
+        let (mut broker, ports) = start();
+        for (name, port) in names.into_iter().zip(ports) {
+            connect(port, name).subscribe("t");
+        }
+        // That of the second one is on disk with that of the third one at the latest: it waits for both.
+        for (text, port) in [("one", ports[2]), ("two", ports[1]), ("three", ports[0])] {
+            let mut publisher = connect(port, text);
+            let packet_id = PacketId::new(1);
+            let publish = Publish { qos: QoS::AtLeastOnce, topic: "t", packet_id, ..Publish::default() };
+            publisher.send_packet(&Packet::Publish(Publish { payload: text.as_bytes(), ..publish }));
+            publisher.next(|packet| matches!(packet, Packet::Puback(_)).then_some(())).expect("a PUBACK");
+        }
+        broker.signal("KILL");
+        broker.wait();
+        let (mut broker, ports) = start();
+        for (name, port) in names.into_iter().zip(ports) {
+            let mut client = connect(port, name);
+            if name != "quick" {
+                assert_eq!([(); 3].map(|()| client.take()), [&b"one"[..], b"two", b"three"], "{name}");
+            }
+            client.send_packet(&Packet::Pingreq);
+            let next = client.next(|packet| Some(matches!(packet, Packet::Pingresp)));
+            assert_eq!(next, Some(true), "{name} has nothing more");
+        }
+        broker.signal("TERM");
+        broker.succeed();
         fs::remove_dir_all(&directory).expect("it can be removed");
     }
 }

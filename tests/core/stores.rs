@@ -10,7 +10,7 @@ use std::time::Duration;
 use moormq::archive::{Archive, Desk, Found, MemoryArchive, Span};
 use moormq::config::Config;
 use moormq::hooks::Chain;
-use moormq::journal::{Answer, Effect, Reader, Settings, StoreId, Write};
+use moormq::journal::{Answer, Effect, Reader, Settings, StoreId, Sync, Write};
 use moormq::persistence::Paging;
 use moormq::records::{Record, WallClock, WallTime};
 use moormq::shard::Input;
@@ -40,6 +40,10 @@ pub struct Stores {
     pub is_archive_held: bool,
     /// Whether no segment can be prepared any more.
     pub is_full: bool,
+    /// Whether syncs behind writes wait for [`World::end_syncs`].
+    pub are_syncs_held: bool,
+    /// Shards whose syncs wait.
+    syncing: Vec<usize>,
     /// Writes that wait, by shard.
     waiting: Vec<VecDeque<Write>>,
     /// How many segments were prepared.
@@ -74,6 +78,8 @@ impl Default for Stores {
             is_held: false,
             is_archive_held: false,
             is_full: false,
+            are_syncs_held: false,
+            syncing: Vec::new(),
             waiting: Vec::new(),
             prepared: 0,
         }
@@ -89,7 +95,7 @@ impl Stores {
     /// With an archive, which has nothing.
     pub fn with_archive(mut self, shards: usize) -> Self {
         let paging = Paging { limits: LIMITS, ..Paging::default() };
-        self.store.archive = Some((Desk::new(MemoryArchive::new(), shards), paging));
+        self.store = Store::with_archive(Some((Desk::new(MemoryArchive::new(), shards), paging)));
         self
     }
 
@@ -165,6 +171,7 @@ impl Stores {
         }
         self.wall = WallTime::from_millis(self.wall.as_millis() + now.as_millis() + down.as_millis() as u64);
         (self.is_held, self.is_archive_held, self.is_full) = (false, false, false);
+        (self.are_syncs_held, self.syncing) = (false, Vec::new());
         if let Some((desk, _)) = &mut self.store.archive {
             desk.archive().crash(0);
         }
@@ -255,8 +262,13 @@ impl<C: Chain> World<C> {
     fn write(&mut self, shard: usize, write: Write) {
         let stores = self.stores();
         stores.write(shard, &write);
-        let Write { buffer, bytes, .. } = write;
+        let Write { buffer, bytes, sync, .. } = write;
         self.handle(shard, Input::Journal(Answer::Written { buffer, result: Ok(bytes) }));
+        match sync {
+            Sync::Linked if self.stores().are_syncs_held => self.stores().syncing.push(shard),
+            Sync::Linked => self.handle(shard, Input::Journal(Answer::Synced(Ok(())))),
+            Sync::Dsync | Sync::Never => {}
+        }
     }
 
     /// The write of this shard that waits fails.
@@ -267,9 +279,22 @@ impl<C: Chain> World<C> {
         self.settle();
     }
 
-    /// Whether a write waits on this shard.
-    pub fn is_writing(&mut self, shard: usize) -> bool {
-        !self.stores().waiting[shard].is_empty()
+    /// The syncs that wait are over, and all that follows from it is done.
+    pub fn end_syncs(&mut self) {
+        loop {
+            for shard in std::mem::take(&mut self.stores().syncing) {
+                self.handle(shard, Input::Journal(Answer::Synced(Ok(()))));
+            }
+            self.commit();
+            if self.stores().syncing.is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// Whether a write waits on this shard, and how it becomes durable.
+    pub fn is_writing(&mut self, shard: usize) -> Option<Sync> {
+        self.stores().waiting[shard].front().map(|write| write.sync)
     }
 
     /// Does something for the journal of a shard.

@@ -68,6 +68,23 @@ fn presence() {
     program.stop();
 }
 
+/// What a link keeps with a session is there when the program was killed, and starts again.
+#[test]
+fn metering() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = directory.path().join("store");
+    let start = || Program::start_with("metering", &[store.to_str().expect("a path of text")]);
+    let program = start();
+    let mut ann = RumqttClient::kept(&program, "ann");
+    (0..3).for_each(|_| ann.publish("t", "hello"));
+    program.kill();
+    let program = start();
+    let mut watcher = RumqttClient::new(&program, "watcher");
+    watcher.subscribe("meter/#");
+    assert_eq!(watcher.message(), ("meter/ann".to_owned(), "3".to_owned()));
+    program.stop();
+}
+
 #[test]
 fn rewriting() {
     let program = Program::start("rewriting");

@@ -16,11 +16,17 @@ pub struct Program {
 impl Program {
     /// Starts `examples/NAME.rs` on a free port, and waits until it listens.
     pub fn start(name: &str) -> Program {
+        Program::start_with(name, &[])
+    }
+
+    /// The same, with these arguments behind its address.
+    pub fn start_with(name: &str, arguments: &[&str]) -> Program {
         build();
         let test = env::current_exe().expect("a test knows where it is");
         let folder = test.parent().and_then(|deps| deps.parent()).expect("tests are in target/PROFILE/deps");
         let mut child = Command::new(folder.join("examples").join(name))
             .arg("127.0.0.1:0")
+            .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -38,6 +44,12 @@ impl Program {
 
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Kills it with SIGKILL.
+    pub fn kill(mut self) {
+        self.child.kill().expect("it is a child of ours");
+        self.child.wait().expect("it is a child of ours");
     }
 
     /// Ends its input; it must then end itself, in good order.

@@ -31,6 +31,13 @@ impl RumqttClient {
         RumqttClient::connect(options)
     }
 
+    /// Connects with a session that is kept.
+    pub fn kept(program: &Program, id: &str) -> RumqttClient {
+        let mut options = MqttOptions::new(id, "127.0.0.1", program.address().port());
+        options.set_clean_session(false);
+        RumqttClient::connect(options)
+    }
+
     fn connect(options: MqttOptions) -> RumqttClient {
         let (client, connection) = Client::new(options, 16);
         let mut client = RumqttClient { client, connection, early: VecDeque::new() };

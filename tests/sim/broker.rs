@@ -112,7 +112,9 @@ impl Broker {
     /// One of as many shards as the setup says. With a store, [`restore`](Self::restore) has to follow.
     pub fn new(setup: &Setup) -> Self {
         let disks = setup.is_stored().then(|| Box::new(Disks::new(setup.journal(), setup.paging())));
-        Broker::start(setup, setup.shards, Trace::default(), (0, disks))
+        let trace = Trace::default();
+        trace.open().setup = Some(*setup);
+        Broker::start(setup, setup.shards, trace, (0, disks))
     }
 
     fn start(setup: &Setup, shards: usize, trace: Trace, (epoch, disks): (u64, Option<Box<Disks>>)) -> Self {

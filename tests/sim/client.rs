@@ -6,6 +6,7 @@ use moormq::codec::{
     Ack, AckKind, Auth, Packet, PacketId, ProtocolVersion, Publish, PublishProperties, QoS, ReasonCode, Sender, Split,
     decode, split,
 };
+use moormq::config::StoredDurability;
 
 use crate::authenticating::EXCHANGE;
 use crate::deliveries::Delivery;
@@ -272,7 +273,8 @@ impl ClientState {
             let detail = format!("message {} was acknowledged and not routed", self.outgoing[at].message);
             judge.find("messages: acknowledged is routed", detail);
         }
-        judge.messages[self.outgoing[at].message as usize].stored.is_acknowledged |= !ack.code.is_error();
+        let waits = judge.setup.durability(socket.serial) != StoredDurability::None;
+        judge.messages[self.outgoing[at].message as usize].stored.is_acknowledged |= !ack.code.is_error() && waits;
         if is_rec && !ack.code.is_error() {
             self.outgoing[at].received = true;
             socket.owes.push_back(Owed::Pubrel(id));

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use moormq::codec::{ProtocolVersion, QoS};
-use moormq::journal::Sync;
 use moormq::random::Random;
 use moormq::shard::ResourceCounts;
 
@@ -90,7 +89,7 @@ impl Play {
             // All is on disk, and the next broker goes on with it.
             self.judge.stopping = false;
             let shards = self.broker.shards.len();
-            let loses_power = self.judge.setup.journal().sync != Sync::Never && self.random.below(2) == 0;
+            let loses_power = self.judge.setup.may_lose_power() && self.random.below(2) == 0;
             self.crash((loses_power, 10), shards, false);
         }
         self.recover();

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 
 use moormq::client::{DropReason, EndReason, SubscriberId};
 use moormq::codec::{ProtocolVersion, QoS};
+use moormq::config::StoredDurability;
 
 use crate::history::{ConnectOptions, Exchange, MOUNTS, Setup, TOPICS};
 use crate::noticing::Notice;
@@ -483,6 +484,11 @@ impl Judge {
         let serial = one.session.filter(|_| one.stage == Stage::Online).map(|session| self.sessions[session].serial);
         let request = AdminRequest { cleanup, serial, session: one.session };
         self.subjects[subject].admin.push(request);
+    }
+
+    /// Whether the session of this connection is on disk.
+    pub fn is_stored(&self, serial: u32) -> bool {
+        self.session_settings(serial).0 && self.setup.durability(serial) != StoredDurability::None
     }
 
     /// Whether a kept session results from this CONNECT, and for how long; none: for ever.

@@ -77,9 +77,10 @@ impl Judge {
             self.forget_will(forgotten.message);
         }
         self.sessions[session].serial = serial;
-        let is_kept = self.session_settings(serial).0;
+        let is_kept = self.is_stored(serial);
         let disk = &mut self.sessions[session].disk;
         disk.serials.push(serial);
+        disk.gone_for = None;
         // With a connection that it ends with it is kept no more.
         disk.promised = disk.promised.filter(|_| is_kept);
         self.sessions[session].woke_at = self.rests;

@@ -192,9 +192,12 @@ macro_rules! register {
         $self.called(client, $cx.state());
         let [plan, notices] = $register.password.and_then(|password| password.try_into().ok()).unwrap_or_default();
         $cx.state().notices = notices;
+        let setup = $self.0.open().setup;
+        let durability = setup.map(|setup| setup.durability(serial_of(client.peer)));
         $self.answer(Plan::ALL[usize::from(plan) % Plan::ALL.len()], || {
             let (client_id, mountpoint) = identity(client);
             let mut modifiers = $Modifiers::default();
+            modifiers.durability = durability;
             modifiers.client_id = client_id.map(Into::into);
             modifiers.mountpoint = mountpoint.map(Into::into);
             modifiers

@@ -91,7 +91,7 @@ impl Judge {
         let is_passing = |session: &usize| {
             let session = &self.sessions[*session];
             let mut serials = session.disk.serials.iter().chain([&session.serial]);
-            serials.any(|serial| !self.session_settings(*serial).0)
+            serials.any(|serial| !self.is_stored(*serial))
         };
         let passing: Vec<usize> = (0..self.sessions.len()).filter(is_passing).collect();
         for message in &mut self.messages {
@@ -129,7 +129,10 @@ impl Judge {
         let id = one.id.clone();
         let known = &self.sessions[session];
         // With the last connection it was to end, and nothing of that one was recorded.
-        let was_kept = known.disk.serials.last().is_none_or(|last| self.session_settings(*last).0);
+        let was_kept = known.disk.serials.last().is_none_or(|last| self.is_stored(*last));
+        if let Some(other) = known.disk.gone_for.filter(|_| !known.ended) {
+            return self.find(GONE, format!("{id}: connection {other} had CONNACK, and nothing of it is stored"));
+        }
         let was_ending = known.ended || is_ending || !was_kept;
         if known.ended && known.disk.ended_at < self.rests {
             return self.find(GONE, format!("{id}: the session of connection {serial} has ended"));

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use moormq::codec::{QoS, Suback};
+use moormq::config::StoredDurability;
 use moormq::records::{StoredSession, StoredStage, WallTime};
 use moormq::session::OutgoingMessage;
 
@@ -34,6 +35,8 @@ pub struct OnDisk {
     pub serials: Vec<u32>,
     /// The last of them that a client relies on; none if the session ends with its connection.
     pub promised: Option<u32>,
+    /// A connection of which nothing is stored, and that has had its CONNACK, if the session is not to be stored again since.
+    pub gone_for: Option<u32>,
     /// The ends of connections that it was kept after, until when, and how often everything had come to rest.
     pub left: Vec<(u32, Option<u64>, u32)>,
     /// How often everything had come to rest when it ended.
@@ -235,11 +238,15 @@ impl Judge {
         let Some(session) = self.connections[serial as usize].session else { return };
         // Others may have taken over meanwhile.
         let disk = &self.sessions[session].disk;
-        let is_kept = disk.serials.last().is_some_and(|last| self.session_settings(*last).0);
+        let is_kept = disk.serials.last().is_some_and(|last| self.is_stored(*last));
         let place = |serial: u32| disk.serials.iter().rposition(|one| *one == serial);
+        let is_last = disk.serials.last() == Some(&serial);
         let is_newer = disk.promised.is_none_or(|promised| place(promised) < place(serial));
         if !is_kept || is_newer {
             self.sessions[session].disk.promised = is_kept.then_some(serial);
+        }
+        if is_last && !self.is_stored(serial) {
+            self.sessions[session].disk.gone_for = Some(serial);
         }
     }
 
@@ -267,7 +274,8 @@ impl Judge {
                 continue;
             }
             let is_online = self.is_connected(at);
-            let is_kept = !is_online || self.session_settings(session.serial).0;
+            let is_class_none = self.setup.durability(session.serial) == StoredDurability::None;
+            let is_kept = (!is_online || self.session_settings(session.serial).0) && !is_class_none;
             let session = &mut self.sessions[at];
             session.disk.promised = is_kept.then_some(session.serial);
             for filter in 0..FILTERS.len() {

@@ -146,7 +146,7 @@ fn pile_up(setup: &Setup, random: &mut Random) -> Vec<Step> {
             steps.push(Step::Crash {
                 seed: random.u64() as u32,
                 millis: 10,
-                loses_power: random.below(2) == 0 && setup.loses_power(),
+                loses_power: random.below(2) == 0 && setup.may_lose_power(),
                 again: random.below(4) == 0,
                 shards: [setup.shards, setup.shards, 1, 2][random.below(4)],
             });

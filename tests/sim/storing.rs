@@ -3,6 +3,7 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use moormq::config::StoredDurability;
 use moormq::journal::{Settings, StoreId, Sync};
 use moormq::persistence::Paging;
 use moormq::random::Random;
@@ -43,16 +44,31 @@ impl Setup {
         }
     }
 
-    /// Whether what was acknowledged survives a loss of power.
-    pub fn loses_power(&self) -> bool {
-        self.journal().sync != Sync::Never
-    }
-
     /// How queues get into the archive, if there is one: with so little in a page, few messages are several.
     pub fn paging(&self) -> Option<Paging> {
         let (least, page_bytes) =
-            self.choose(8, [None, Some((1, 1)), Some((1, 200)), Some((1, 2000)), Some((400, 600))])?;
+            self.choose(9, [None, Some((1, 1)), Some((1, 200)), Some((1, 2000)), Some((400, 600))])?;
         Some(Paging { limits: LIMITS, least, page_bytes })
+    }
+
+    /// What is stored of the session of the connection with this number: in some histories all is promised the same, in some each connection has a class of
+    /// its own. Those of class `flushed` are in histories that lose no power: of what is theirs any part may be lost then.
+    pub fn durability(&self, serial: u32) -> StoredDurability {
+        use StoredDurability::{Flushed, Fsynced, None};
+        let of_connection = |among: [StoredDurability; 4]| {
+            among[Random::from_seed(self.seed ^ u64::from(serial).wrapping_mul(0x9E37_79B9_7F4A_7C15)).below(4)]
+        };
+        match self.choose(8, [0, 0, 1, 2]) {
+            _ if !self.is_stored() => Fsynced,
+            0 => Fsynced,
+            1 => of_connection([Fsynced, Fsynced, Fsynced, None]),
+            _ => of_connection([Fsynced, Fsynced, Flushed, None]),
+        }
+    }
+
+    /// Whether the power may be lost: what is not synced then is.
+    pub fn may_lose_power(&self) -> bool {
+        self.journal().sync != Sync::Never && self.choose(8, [0, 0, 1, 2]) < 2
     }
 
     /// How many of the things that could be done for a disk are left for later, in 16.
@@ -65,7 +81,7 @@ impl Setup {
 /// without.
 pub fn add_crashes(steps: &mut Vec<Step>, setup: &Setup) {
     let mut random = Random::from_seed(setup.seed ^ 0xDEAD);
-    let loses_power = setup.loses_power();
+    let loses_power = setup.may_lose_power();
     let trouble = [0, 0, 1, 4][random.below(4)];
     let apart = [6, 15, 40][random.below(3)];
     let varies = random.below(3) == 0;

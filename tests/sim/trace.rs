@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use moormq::client::{Client, DropReason, EndReason, ExpiredReason, SubscriberId};
 use moormq::codec::QoS;
 
-use crate::history::{Ask, Exchange, Plan};
+use crate::history::{Ask, Exchange, Plan, Setup};
 
 /// One call of a hook.
 #[derive(Clone, Debug)]
@@ -68,6 +68,8 @@ pub struct Trace(Arc<Mutex<Shared>>);
 
 #[derive(Default)]
 pub struct Shared {
+    /// What is stored of whom.
+    pub setup: Option<Setup>,
     pub events: Vec<Event>,
     /// What the next SUBSCRIBE or UNSUBSCRIBE of a connection is to meet, by serial.
     pub plans: Vec<Plan>,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::super::*;
 use crate::codec::{PacketId, ProtocolVersion, QoS, RetainHandling, SubscriptionOptions};
-use crate::config::{Limit, QueueType, SharedPolicy};
+use crate::config::{Limit, QueueType, SharedPolicy, StoredDurability};
 use crate::message::Publication;
 use crate::numbers::{Decision, DecisionNumber, StoreNumber};
 use crate::random::Random;
@@ -14,7 +14,7 @@ use crate::time::Time;
 use crate::topic::TopicName;
 
 /// The kinds of records.
-pub const KINDS: u8 = 16;
+pub const KINDS: u8 = 17;
 
 /// What a made-up record borrows.
 pub struct Pool {
@@ -187,6 +187,7 @@ impl Pool {
                 Record::Retained { mountpoint: self.text(random), message }
             }
             16 => Record::PassedOn { session, key: key(random), decision: decision_number(random) },
+            17 => Record::HookState(session, self.text(random).as_bytes()),
             _ => {
                 let topic = TopicName::trusted(one(&TOPICS, random));
                 Record::Cleared { mountpoint: self.text(random), topic }
@@ -238,6 +239,7 @@ fn settings(random: &mut Random) -> SessionSettings {
         is_bridge: flag(random),
         message_rate: number(u32::MAX.into(), random) as u32,
         shared_policy: one(&policies, random),
+        durability: one(&[StoredDurability::Fsynced, StoredDurability::Flushed, StoredDurability::None], random),
         queue: QueueLimits {
             online: limit(random),
             offline: limit(random),

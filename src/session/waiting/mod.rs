@@ -158,6 +158,14 @@ impl Waiting {
         }
     }
 
+    /// Messages of QoS 1 and 2 that have no keys get these, in order.
+    pub(super) fn give_keys(&mut self, mut next: impl FnMut() -> Key) {
+        let has_none = |message: &&mut OutgoingMessage| message.key.is_none() && message.qos > QoS::AtMostOnce;
+        self.places.iter_mut().flatten().filter(has_none).for_each(|message| message.key = next());
+        // They were passed over.
+        self.paged = Walk::default();
+    }
+
     /// All of them, in order.
     #[cfg(test)]
     pub(super) fn iter(&self) -> impl Iterator<Item = &OutgoingMessage> {

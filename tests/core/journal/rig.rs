@@ -92,6 +92,12 @@ pub struct Rig {
     behind: Vec<Entry>,
     /// What a store would keep.
     pub floor: Floor,
+    /// Whether not all records are to be synced.
+    pub is_mixed: bool,
+    /// How each write was to become durable.
+    pub writes: Vec<Sync>,
+    /// The last mark of earlier openings.
+    opened: Mark,
 }
 
 pub fn small(sync: Sync) -> Settings {
@@ -157,6 +163,9 @@ impl Rig {
             aside: Vec::new(),
             given_up: Vec::new(),
             behind: Vec::new(),
+            is_mixed: false,
+            writes: Vec::new(),
+            opened: Mark::default(),
         }
     }
 
@@ -186,7 +195,10 @@ impl Rig {
         let (id, room) = (self.next_id, self.journal.room(class));
         let body = Entry::body(id, length);
         let (front, back) = body.split_at(body.len() / 3);
-        let result = self.journal.append(class, Entry::kind(id), &[front, back]);
+        // Of the files before the first one that is synced nothing is promised.
+        let is_first = self.history.last().is_none_or(|last| last.mark <= self.opened);
+        let is_to_be_synced = !self.is_mixed || is_first || self.random.below(3) == 0;
+        let result = self.journal.append_as(class, is_to_be_synced, Entry::kind(id), &[front, back]);
         assert_eq!(
             result.is_ok(),
             room.is_some_and(|room| body.len() <= room),
@@ -238,9 +250,10 @@ impl Rig {
 
     fn take_write(&mut self, write: Write) {
         assert!(self.commit.is_none(), "one commit at a time");
+        self.writes.push(write.sync);
         assert!(write.offset.is_multiple_of(4096) && write.bytes.is_multiple_of(4096) && write.bytes > 0);
         assert!(write.data().as_ptr().addr().is_multiple_of(4096));
-        assert!(write.bytes <= self.settings.frame_bytes && write.sync == self.settings.sync);
+        assert!(write.bytes <= self.settings.frame_bytes && (self.is_mixed || write.sync == self.settings.sync));
         assert!(write.offset + write.bytes as u64 <= self.disk.files[&write.file].bytes.len() as u64, "no file grows");
         let generation = u64::from_le_bytes(*write.data()[32..].first_chunk().expect("a header"));
         let number = u64::from_le_bytes(*write.data()[16..].first_chunk().expect("a header"));
@@ -314,8 +327,8 @@ impl Rig {
         };
         let kind = [io::ErrorKind::Interrupted, io::ErrorKind::WouldBlock][self.random.below(2)];
         let is_first = self.random.below(2) == 0;
+        let is_linked = write.sync == Sync::Linked;
         let sync = |rig: &mut Rig| {
-            let is_linked = rig.settings.sync == Sync::Linked;
             assert_eq!(rig.journal.synced(Err(io::Error::other("canceled"))), is_linked);
         };
         let written = |rig: &mut Rig, buffer: Aligned| assert!(rig.journal.written(buffer, Err(kind.into())));
@@ -367,7 +380,7 @@ impl Rig {
         }
         if self.random.below(2) == 0 {
             // What is in a file that is used again was never synced, perhaps, and is read once more.
-            self.has_lost |= self.settings.sync == Sync::Never;
+            self.has_lost |= self.settings.sync == Sync::Never || self.is_mixed;
             self.disk.fail_sync(file, &mut self.random);
         }
         self.journal.prepared(file, Err(io::Error::other("a bad block")), self.now);
@@ -451,7 +464,10 @@ impl Rig {
     /// Starts again after a crash, and checks what is there.
     pub fn recover(&mut self, crash: Crash) {
         let promised = self.promised(crash);
-        let may_have_holes = crash == Crash::PowerLost && self.settings.sync == Sync::Never;
+        // Of what is not synced any part is lost with the power, or by a sync that fails: those are of a whole file.
+        let is_cache_lost = crash == Crash::PowerLost || matches!(self.journal.failure(), Some(Failure::Sync(_)));
+        let may_have_holes =
+            crash == Crash::PowerLost && self.settings.sync == Sync::Never || is_cache_lost && self.is_mixed;
         self.disk.sync_and_forget();
         self.behind.iter_mut().for_each(|entry| entry.is_released = true);
         self.history.append(&mut self.behind);
@@ -467,7 +483,8 @@ impl Rig {
         let floor = self.journal.floor();
         assert!(floor.number > self.floor.number && floor.generation > self.floor.generation);
         self.floor = floor;
-        assert!(self.history.last().is_none_or(|last| last.mark <= self.journal.fsynced()));
+        self.opened = self.journal.fsynced();
+        assert!(self.history.last().is_none_or(|last| last.mark <= self.opened));
     }
 
     /// Goes on with what was `read`; what was `hit` cannot be read now.

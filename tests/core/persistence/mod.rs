@@ -1,8 +1,10 @@
 //! What is kept on disk: what waits for that, what is there after a crash, and what must not come back.
 
+mod classes;
 mod crash;
 mod gone;
 mod homes;
+mod hook_state;
 mod pages;
 mod room;
 mod shared;

@@ -139,7 +139,7 @@ fn acknowledgements_wait_for_the_shard_that_stores_and_qos_1_deliveries_for_noth
             world.commit();
             assert_eq!(publisher.received(&mut world), [acked(Puback, 1), acked(Pubrec, 2)]);
             publisher.ack(&mut world, Pubrel, 2);
-            if world.is_writing(0) {
+            if world.is_writing(0).is_some() {
                 assert_eq!(publisher.received(&mut world), NOTHING);
                 world.commit();
             }
@@ -279,7 +279,7 @@ fn a_publication_in_portions_is_acknowledged_when_the_last_one_is_on_disk() {
         world.carry_out_outputs();
         // Whatever is on disk, as long as there are portions left.
         while world.shards[0].is_behind() {
-            while world.is_writing(0) {
+            while world.is_writing(0).is_some() {
                 world.commit_quietly(0);
                 world.carry_out_outputs();
             }
@@ -344,7 +344,7 @@ fn a_publication_behind_wills_is_acknowledged_when_it_is_on_disk() {
         for _ in 0..1000 {
             world.carry_out_outputs();
             for shard in 0..shards {
-                while world.is_writing(shard) {
+                while world.is_writing(shard).is_some() {
                     world.commit_quietly(shard);
                 }
             }

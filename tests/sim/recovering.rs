@@ -108,7 +108,10 @@ impl Judge {
         (one.ending, one.stage, one.number) = (false, Stage::NoSession, 0);
         let Some(session) = one.session.take() else { return };
         self.sessions[session].will = None;
-        if self.sessions[session].disk.promised.is_some() && !was_ending {
+        // With the last connection it was to end, or not to be stored any more.
+        let disk = &self.sessions[session].disk;
+        let was_kept = disk.serials.last().is_none_or(|last| self.is_stored(*last));
+        if disk.promised.is_some() && was_kept && !was_ending {
             let detail = format!("{}: no session", self.subjects[subject].id);
             return self.find(PRESENT, detail);
         }

@@ -238,7 +238,7 @@ impl Judge {
         let Some(session) = self.connections[serial as usize].session else { return };
         // Others may have taken over meanwhile.
         let disk = &self.sessions[session].disk;
-        let is_kept = disk.serials.last().is_some_and(|last| self.is_stored(*last));
+        let is_kept = self.is_stored(serial) && disk.serials.last().is_some_and(|last| self.is_stored(*last));
         let place = |serial: u32| disk.serials.iter().rposition(|one| *one == serial);
         let is_last = disk.serials.last() == Some(&serial);
         let is_newer = disk.promised.is_none_or(|promised| place(promised) < place(serial));

@@ -75,7 +75,7 @@ fn listeners_have_classes_of_their_own() {
         let listeners = listener("stored", "") + &listener("flushed", "durability = \"flushed\"");
         let listeners = listeners + &listener("quick", "durability = \"none\"");
         let (config, store) = (directory.join("moormq.toml"), directory.join("store"));
-        let storage = format!("[storage]\npath = \"{}\"\nsegment_size = \"4MiB\"\nsegments = 4\n", store.display());
+        let storage = format!("[storage]\npath = \"{}\"\nsegment_size = \"16MiB\"\nsegments = 4\n", store.display());
         fs::write(&config, format!("shards = {shards}\n{listeners}{storage}")).expect("a file can be written");
         let names = ["stored", "flushed", "quick"];
         let start = || {

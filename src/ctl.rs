@@ -32,6 +32,8 @@ pub struct CtlArgs {
 enum What {
     /// Show the shards; or move clients between them
     Shards(ShardsArgs),
+    /// Show what the store has: the journal of each shard, sessions, messages, and the archive
+    Store,
     /// Show what each hook of each link was asked and answered since the start, and how long it took
     Hooks,
     /// Say whether clients are there, how they are, and which slots and shards they belong to. The exit code is 3 if one is
@@ -165,6 +167,7 @@ impl From<What> for Command {
             What::Shards(ShardsArgs { change: Some(Change::Rebalance { dry_run, seconds, wait }), .. }) => {
                 Command::Rebalance { seconds, dry_run, timeout: wait.timeout }
             }
+            What::Store => Command::Store,
             What::Hooks => Command::Hooks,
             What::Find { clients, mountpoint } => {
                 let named = |client_id| ClientName { mountpoint: mountpoint.clone(), client_id };

@@ -91,7 +91,7 @@ fn start<A: Archive + Send + 'static>(archive: A, shards: usize, limits: Limits)
     let (answers, receivers): (Vec<Sender<Answer>>, Vec<_>) = (0..shards).map(|_| channel()).unzip();
     let answers =
         answers.into_iter().map(|sender| Box::new(move |answer| drop(sender.send(answer))) as Box<_>).collect();
-    let (thread, door) = ArchiveThread::start(archive, limits, answers).expect("there are threads");
+    let (thread, door, _) = ArchiveThread::start(archive, limits, answers).expect("there are threads");
     let doors = (0..).map(|shard| Door { orders: Orders::new(shard, limits), door: door.clone() });
     (thread, doors.zip(receivers).map(|(door, answers)| Shard { door, answers }).collect())
 }

@@ -64,4 +64,10 @@ pub trait Archive {
 
     /// How many bytes it takes on disk.
     fn bytes_on_disk(&self) -> u64;
+    /// How many keys have a value.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read.
+    fn keys(&mut self) -> Result<u64, ArchiveError>;
 }

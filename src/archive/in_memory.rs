@@ -193,4 +193,8 @@ impl Archive for MemoryArchive {
     fn bytes_on_disk(&self) -> u64 {
         self.bytes
     }
+
+    fn keys(&mut self) -> Result<u64, ArchiveError> {
+        Ok(self.values.len() as u64)
+    }
 }

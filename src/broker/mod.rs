@@ -5,6 +5,7 @@
 
 mod handle;
 mod layout;
+mod open_store;
 mod operations;
 mod operator;
 mod preflight;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 
 pub use handle::{Handle, LateHandle, Publish, RequestError, Subscription};
 pub use layout::{StartError, shards_of};
+pub use open_store::StoreError;
 pub use operations::OperationError;
 pub use preflight::{Preflight, preflight};
 
@@ -48,6 +50,7 @@ use crate::storage::{JournalFiles, StoreThread};
 
 use handle::Thread;
 use layout::{Layout, Listening, open_listeners};
+use open_store::OpenStore;
 use rebalancing::Rebalancing;
 use store::Store;
 
@@ -283,7 +286,11 @@ fn start_store(
 ) -> io::Result<(StoreThreads, Vec<JournalFiles>, Option<ArchiveDoor>)> {
     let (files_thread, files) =
         StoreThread::for_shards(&store.directory, store.sync, answers_to(handle, Command::Prepared))?;
-    let (archive, door) = store.start_archive(answers_to(handle, Command::Archived))?.unzip();
+    let (archive, door, control) = match store.start_archive(answers_to(handle, Command::Archived))? {
+        Some((thread, door, control)) => (Some(thread), Some(door), Some(control)),
+        None => (None, None, None),
+    };
+    handle.has_store(OpenStore::new(store.directory.path(), control));
     Ok((StoreThreads { _files: files_thread, _archive: archive }, files, door))
 }
 

@@ -40,6 +40,7 @@ fn execute(handle: &Handle, command: Command, report: &mut dyn FnMut(MoveProgres
             let (window, timeout) = (duration(seconds)?, duration(timeout)?);
             handle.rebalance(window, dry_run, timeout, report).map(Answer::Rebalanced).map_err(operation)
         }
+        Command::Store => handle.store_status().map(Answer::Store).map_err(|error| error.to_string()),
         Command::Hooks => {
             let reports = handle.hooks().map_err(request)?;
             Ok(Answer::Hooks(reports.into_iter().map(HookStatus::from).collect()))

@@ -21,7 +21,7 @@ use crate::persistence::{Durability, PersistenceSetup};
 use crate::records::{Counts, Image, Share, StoredSession, WallClock, WallTime, read_summary};
 use crate::shard::Shard;
 use crate::sharding::hasher;
-use crate::storage::archive::{ArchiveDoor, ArchiveThread};
+use crate::storage::archive::{ArchiveControl, ArchiveDoor, ArchiveThread};
 #[cfg(feature = "archive")]
 use crate::storage::archive::{ArchiveFile, ArchiveSettings};
 use crate::storage::{JournalReading, StorageError, StoreDirectory};
@@ -147,11 +147,11 @@ impl Store {
         Ok(Store { directory, sync, parts, opening: Arc::new(Opening::of(shards)), archive, limits, vanished })
     }
 
-    /// Starts the thread of the archive, if there is one, for shards that take their answers so; and gives the door to it.
+    /// Starts the thread of the archive, if there is one, for shards that take their answers so; and gives the doors to it.
     pub fn start_archive(
         &mut self,
         answers: Vec<Box<dyn Fn(archive::Answer) + Send>>,
-    ) -> io::Result<Option<(ArchiveThread, ArchiveDoor)>> {
+    ) -> io::Result<Option<(ArchiveThread, ArchiveDoor, ArchiveControl)>> {
         self.archive.take().map(|archive| ArchiveThread::start(archive, self.limits, answers)).transpose()
     }
 

@@ -167,7 +167,8 @@ impl Segments {
         Some(self.live.back()?.generation)
     }
 
-    fn files(&self) -> usize {
+    /// How many files there are that are used, or are to be.
+    pub fn files(&self) -> usize {
         self.live.len() + self.ready.len() + self.idle.len() + usize::from(self.making.is_some())
     }
 

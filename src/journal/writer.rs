@@ -349,9 +349,19 @@ impl Journal {
         self.segments.generation_of(mark.0)
     }
 
+    /// How many bytes a segment has.
+    pub fn segment_bytes(&self) -> u64 {
+        self.settings.segment_bytes
+    }
+
     /// How many bytes all its segments have.
     pub fn capacity(&self) -> usize {
         self.segments.fullness().segments * self.settings.segment_bytes as usize
+    }
+
+    /// How many files it has, those among them that are to be used again.
+    pub fn files(&self) -> usize {
+        self.segments.files()
     }
 
     /// How many segments wait for the archive, and how many are ready.

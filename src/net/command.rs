@@ -12,7 +12,7 @@ use crate::archive;
 use crate::client::{SessionAction, SessionFound, SubscriberId};
 use crate::hooks::HookReport;
 use crate::message::Message;
-use crate::shard::{Report, Request, SlotsMoving};
+use crate::shard::{Report, Request, SlotsMoving, StoreReport};
 use crate::storage::Prepared;
 use crate::topic::TopicFilter;
 
@@ -59,6 +59,11 @@ pub enum Command {
     Hooks {
         /// The channel for the counters.
         answer: Sender<OfShard<Vec<HookReport>>>,
+    },
+    /// What the shard has in the store. It is dropped if there is no room for it in `answer`.
+    CountStored {
+        /// The channel for that.
+        answer: Sender<OfShard<StoreReport>>,
     },
     /// A segment of the shard's journal was prepared, or could not be. [Posted](super::mesh::InboxSender::post): a journal prepares one at a time.
     Prepared(Prepared),

@@ -7,7 +7,7 @@ use crossbeam::channel::Sender;
 use super::command::{Command, FoundSender, OfShard, Sink, SubscriptionEvent};
 use crate::client::SessionFound;
 use crate::hooks::Chain;
-use crate::shard::{Input, Request, Shard, SlotsMoving};
+use crate::shard::{Input, Request, Shard, SlotsMoving, StoreReport};
 use crate::time::Time;
 
 /// The open requests of one shard.
@@ -23,13 +23,16 @@ pub(super) struct Requests {
     /// Who waits for answers about sessions, by ticket.
     sessions: HashMap<u64, (usize, FoundSender)>,
     next_ticket: u64,
+    /// Who waits for what is in the store.
+    counts: Vec<Sender<OfShard<StoreReport>>>,
 }
 
 impl Requests {
     /// None.
     pub fn new(shard: usize) -> Self {
         let (sinks, ended_early) = (HashMap::new(), HashSet::new());
-        Requests { shard, sinks, ended_early, moves: VecDeque::new(), sessions: HashMap::new(), next_ticket: 0 }
+        let (moves, sessions, counts) = (VecDeque::new(), HashMap::new(), Vec::new());
+        Requests { shard, sinks, ended_early, moves, sessions, next_ticket: 0, counts }
     }
 
     /// Hands a command to the core. That to stop is none of them.
@@ -47,6 +50,10 @@ impl Requests {
                 self.next_ticket += 1;
                 self.sessions.insert(ticket, (number, answer));
                 request(Request::Session { subscriber, action, ticket });
+            }
+            Command::CountStored { answer } => {
+                self.counts.push(answer);
+                request(Request::CountStored);
             }
             Command::Hooks { answer } => drop(answer.try_send((self.shard, shard.hook_reports()))),
             Command::Subscribe { subscription, mountpoint, filter, sink } => {
@@ -69,6 +76,13 @@ impl Requests {
     /// Hands an event to a subscription of the program. Whether there was room for it.
     pub fn notify(&mut self, subscription: u64, event: SubscriptionEvent) -> bool {
         self.sinks.get_mut(&subscription).is_none_or(|sink| sink(event))
+    }
+
+    /// This is in the store.
+    pub fn stored_was_counted(&mut self, report: StoreReport) {
+        for answer in self.counts.drain(..) {
+            let _ = answer.try_send((self.shard, report));
+        }
     }
 
     /// These slots move, as the oldest request to move some wanted it.

@@ -50,7 +50,7 @@ pub use adopting::Adoption;
 pub use answers::{Answer, Awaited};
 pub use commits::{Committed, Durability};
 pub use deferrals::Deferred;
-pub use following::StoreFailure;
+pub use following::{JournalReport, StoreFailure};
 pub use pages::{PageNews, PageOf};
 pub use rewriting::{Cursor, SessionCursor};
 
@@ -126,6 +126,8 @@ pub struct Persistence {
     /// By the place among publications that are delivered together: deliveries to stored sessions.
     noted: Vec<DeliveryBuffer>,
     launches: Launches,
+    /// How long the last commit took.
+    last_commit: Option<Duration>,
     rewriting: Rewriting,
     /// What goes to the archive, if there is one.
     pages: Option<Pages>,
@@ -184,6 +186,7 @@ impl Persistence {
             waiting_for_room: Vec::new(),
             noted: Vec::new(),
             launches: Launches::default(),
+            last_commit: None,
             rewriting: Rewriting::Idle,
             pages,
             tails_left: 0,

@@ -7,6 +7,7 @@ use super::message::{Hold, ShardMessage};
 use super::output::Output;
 use super::remnants::Remnants;
 use super::stop::Stop;
+use super::store_report::Counting;
 use super::turn::{Turn, TurnLimits};
 use crate::client::{ConnectionId, SubscriberId};
 use crate::connection::Violation;
@@ -46,6 +47,8 @@ pub(super) struct Agenda<S> {
     pub stop: Stop,
     /// How far the search for what is to be forgotten is.
     pub swept: Swept,
+    /// How far it is counted what is in the store, if that is under way.
+    pub counting: Option<Counting>,
 }
 
 /// What a sweep has looked at to the end, and need not again before the next one.
@@ -98,6 +101,8 @@ pub(super) enum PutOff {
     Members,
     /// What is stored is to be written to the journal again.
     Rewriting,
+    /// What is in the store is counted.
+    Counting,
 }
 
 /// Something that an input has set free.
@@ -148,6 +153,7 @@ impl<S> Agenda<S> {
             next_number: 1,
             stop: Stop::new(shards),
             swept: Swept::default(),
+            counting: None,
         }
     }
 

@@ -27,6 +27,7 @@
 //! | slots and sessions that move | `Shard` | `migrating`, with `arriving`, `buffered` |
 //! | deadlines that have come, what is done each second and each minute | `Shard` | `tick`, `sys` |
 //! | requests of the program and of operators; reports | `Shard` | `requests`, `report` |
+//! | what is in the store, counted in portions | | `counting`, with `store_report` |
 //! | an orderly stop | `Shard` | `stopping`, with `stop`; `draining` |
 //! | PUBLISH, SUBSCRIBE, UNSUBSCRIBE, DISCONNECT | `PubSub` | `packets` |
 //! | a publication to its recipients, retained messages | `PubSub` | `publications` |
@@ -108,6 +109,7 @@ mod committing;
 mod connected;
 mod connecting;
 mod counters;
+mod counting;
 mod delivering;
 mod door;
 mod draining;
@@ -152,6 +154,7 @@ mod standings;
 mod statistics;
 mod stop;
 mod stopping;
+mod store_report;
 mod subscriptions;
 mod sys;
 mod takeovers;
@@ -179,6 +182,7 @@ pub use report::{Report, ResourceCounts, SlotReport};
 #[doc(hidden)]
 pub use standings::{Standing, standings};
 pub use statistics::MemoryGauge;
+pub use store_report::StoreReport;
 pub use turn::{TurnLimits, TurnState};
 
 pub use crate::handshake::AcceptedConnect;

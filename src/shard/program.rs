@@ -53,6 +53,8 @@ pub enum Request {
         /// To which shard.
         to: usize,
     },
+    /// Count what is in the store: answered with [`Output::StoreReport`](super::Output::StoreReport).
+    CountStored,
     /// Find a client, or end its connection, and say so: answered with [`Output::SessionAnswer`](super::Output::SessionAnswer). Any
     /// shard will do; the one that owns it is the shortest way. A session that is on its way to another shard is waited for.
     Session {

@@ -1,6 +1,7 @@
 //! What the embedding program and operators ask for. The program is a client of its own kind: it publishes and subscribes without a
 //! connection, and without hooks.
 
+use super::counting;
 use super::machine::Shard;
 use super::output::Output;
 use super::program::{ProgramSubscription, Request};
@@ -48,6 +49,7 @@ impl<C: Chain> Shard<C> {
                 let action = SessionAction::Disconnect { cleanup };
                 self.on_session_request(subscriber, SessionRequest { action, asked_by: None });
             }
+            Request::CountStored => counting::count_stored(pubsub),
             Request::MoveSlots { slots, to } => {
                 let moving = self.move_slots(&slots, to);
                 self.pubsub.clients.agenda.output(Output::SlotsMoving(moving));

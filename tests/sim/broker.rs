@@ -625,7 +625,8 @@ impl Broker {
             | Output::Deliver { .. }
             | Output::Subscribed { .. }
             | Output::SessionAnswer { .. }
-            | Output::SlotsMoving(_) => {}
+            | Output::SlotsMoving(_)
+            | Output::StoreReport(_) => {}
             Output::Pause(id) => {
                 if let Some(socket) = self.socket_of(shard, id) {
                     self.sockets[socket].reading = false;

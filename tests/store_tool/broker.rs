@@ -3,11 +3,11 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use super::tool::PROGRAM;
+use super::tool::{PROGRAM, Said, moormq};
 
 /// A broker with a store. Dropping it kills it.
 pub struct Broker {
@@ -17,18 +17,22 @@ pub struct Broker {
     pub company: u16,
     /// What it said of what it read.
     pub read: String,
+    /// Its control socket.
+    socket: PathBuf,
 }
 
 impl Broker {
-    /// Starts a broker of so many shards on the store at `path`; its configuration is beside that.
+    /// Starts a broker of so many shards on the store at `path`; its configuration and its control socket are beside that.
     pub fn start(path: &Path, shards: u32) -> Broker {
         let config = path.with_extension("toml");
+        let socket = path.with_extension("sock");
         let text = format!(
-            "shards = {shards}\nallow_anonymous = true\nsys.interval = '0s'\n\
+            "control.socket = '{}'\nshards = {shards}\nallow_anonymous = true\nsys.interval = '0s'\n\
              limits.max_packet_size = '1MiB'\nqueue.max_offline_messages = 'unlimited'\n\
              listeners.default.address = '127.0.0.1:0'\nlisteners.company.address = '127.0.0.1:0'\n\
              listeners.company.mountpoint = 'company'\n\
              [storage]\npath = '{}'\nsegment_size = '4MiB'\nsegments = 4\n",
+            socket.display(),
             path.display()
         );
         fs::write(&config, text).expect("it can be written");
@@ -51,7 +55,20 @@ impl Broker {
         }
         // Nobody waits for the pipe.
         std::thread::spawn(move || lines.for_each(drop));
-        Broker { child, port: ports[0], company: ports[1], read }
+        Broker { child, port: ports[0], company: ports[1], read, socket }
+    }
+
+    /// Runs `moormq ctl` with these arguments.
+    pub fn ctl(&self, args: &[&str]) -> Said {
+        let socket = self.socket.to_str().expect("a path of the test");
+        moormq(&[&["ctl", "--socket", socket][..], args].concat())
+    }
+
+    /// The answer to such a command, which has to succeed.
+    pub fn ctl_json(&self, args: &[&str]) -> serde_json::Value {
+        let said = self.ctl(&[args, &["--json"]].concat());
+        assert_eq!((said.code, &*said.err), (Some(0), ""), "{args:?}: {}", said.out);
+        serde_json::from_str(&said.out).expect("it is JSON")
     }
 
     /// The process.

@@ -5,6 +5,7 @@ mod compaction;
 mod damage;
 mod format;
 mod import;
+mod online;
 mod pages;
 mod refusals;
 mod tool;

@@ -332,12 +332,17 @@ type Look<'a> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'a;
 /// The values of a transaction.
 trait Values {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error>;
+    fn keys(&self) -> Result<u64, Error>;
     fn scan(&self, path: &Path, span: &Span, each: &mut Look<'_>) -> Result<(), ArchiveError>;
 }
 
 impl<T: ReadableTable<&'static [u8], &'static [u8]>> Values for T {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
         Ok(ReadableTable::get(self, key)?.map(|value| value.value().to_vec()))
+    }
+
+    fn keys(&self) -> Result<u64, Error> {
+        Ok(self.len()?)
     }
 
     fn scan(&self, path: &Path, span: &Span, each: &mut Look<'_>) -> Result<(), ArchiveError> {
@@ -487,5 +492,9 @@ impl Archive for ArchiveFile {
 
     fn bytes_on_disk(&self) -> u64 {
         fs::metadata(&self.path).map_or(0, |metadata| 512 * metadata.blocks())
+    }
+
+    fn keys(&mut self) -> Result<u64, ArchiveError> {
+        self.look(|values| guarded(&self.path, "read", || values.keys()))?
     }
 }

@@ -6,7 +6,7 @@
 //! | `looking` | a file that is looked at, and never written |
 //! | `trouble` | what its errors mean, and what to do |
 //! | `aside` | [`set_aside`]: a damaged file is kept under another name |
-//! | `thread` | [`ArchiveThread`]: the thread `moormq-archive`, and the [doors](ArchiveDoor) of the shards to it |
+//! | `thread` | [`ArchiveThread`]: the thread `moormq-archive`, and the doors of the [shards](ArchiveDoor) and of [operators](ArchiveControl) to it |
 //!
 //! # The file
 //!
@@ -49,4 +49,4 @@ mod trouble;
 pub use aside::{MOST_ASIDE, set_aside};
 #[cfg(feature = "archive")]
 pub use file::{ARCHIVE_VERSION, ArchiveFile, ArchiveSettings};
-pub use thread::{ArchiveDoor, ArchiveThread};
+pub use thread::{ArchiveControl, ArchiveDoor, ArchiveReport, ArchiveThread};

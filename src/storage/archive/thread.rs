@@ -2,10 +2,11 @@
 
 use std::io;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crossbeam::channel::{Receiver, RecvError, Sender, TryRecvError, TrySendError, bounded, never, select};
 
-use crate::archive::{Answer, Archive, Desk, Limits, Order, What};
+use crate::archive::{Answer, Archive, ArchiveError, Desk, Limits, Order, Trouble, What};
 use crate::threads;
 
 /// What takes the answers of one shard, on the archive's thread. It must not wait.
@@ -22,6 +23,45 @@ enum Task {
     Stop,
 }
 
+/// How an archive is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ArchiveReport {
+    /// Bytes that it takes on disk.
+    pub bytes: u64,
+    /// How many keys have a value.
+    pub keys: u64,
+}
+
+/// What an operator wants of the thread: it comes before all else.
+enum Wanted {
+    Report(Sender<Result<ArchiveReport, ArchiveError>>),
+}
+
+/// The door of operators to the archive's thread.
+#[derive(Clone)]
+pub struct ArchiveControl(Sender<Wanted>);
+
+/// What an operator may want at the same time.
+const MOST_WANTED: usize = 16;
+
+impl ArchiveControl {
+    /// How the archive is, once the thread says so: it may have to wait for the disk.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read, or the thread does not answer within `patience`.
+    pub fn report(&self, patience: Duration) -> Result<ArchiveReport, ArchiveError> {
+        let (answer, answers) = bounded(1);
+        let is_sent = self.0.send_timeout(Wanted::Report(answer), patience).is_ok();
+        let answered = is_sent.then(|| answers.recv_timeout(patience).ok()).flatten();
+        answered.unwrap_or_else(|| Err(silent()))
+    }
+}
+
+fn silent() -> ArchiveError {
+    ArchiveError::new(Trouble::Failed, "the archive does not answer: its disk is slow, or the broker stops")
+}
+
 /// The door of a shard to the archive's thread. Nothing here waits.
 #[derive(Clone)]
 pub struct ArchiveDoor {
@@ -30,7 +70,7 @@ pub struct ArchiveDoor {
 }
 
 impl ArchiveThread {
-    /// Starts the thread for an archive and as many shards as there are `answers`, by number; and gives the door to it. Answers are called on that
+    /// Starts the thread for an archive and as many shards as there are `answers`, by number; and gives the doors to it. Answers are called on that
     /// thread, and must get to [`Orders::answered`](crate::archive::Orders::answered) on the shard's, in order.
     ///
     /// # Errors
@@ -40,16 +80,17 @@ impl ArchiveThread {
         archive: A,
         limits: Limits,
         answers: Vec<Answers>,
-    ) -> io::Result<(Self, ArchiveDoor)> {
+    ) -> io::Result<(Self, ArchiveDoor, ArchiveControl)> {
         let shards = answers.len();
         // While a refusal is told, batches that it drops are still there, with as many that come after it.
         let (writes, written) = bounded(2 * limits.batches * shards + 1);
         let (reads, read) = bounded((limits.reads * shards).max(1));
+        let (control, wanted) = bounded(MOST_WANTED);
         let desk = Desk::new(archive, shards);
-        let work = move || Work { desk, answers, writes: written, reads: read, is_stopped: false }.run();
+        let work = move || Work { desk, answers, writes: written, reads: read, wanted, is_stopped: false }.run();
         let thread = threads::start("moormq-archive", work)?;
         let door = ArchiveDoor { writes: writes.clone(), reads };
-        Ok((ArchiveThread { writes, thread: Some(thread) }, door))
+        Ok((ArchiveThread { writes, thread: Some(thread) }, door, ArchiveControl(control)))
     }
 
     /// Ends the thread, once all that it was asked for before is done, persisted and answered. Waits for that, and so for the disk. Nothing is done for
@@ -93,6 +134,7 @@ struct Work<A> {
     answers: Vec<Answers>,
     writes: Receiver<Task>,
     reads: Receiver<Order>,
+    wanted: Receiver<Wanted>,
     is_stopped: bool,
 }
 
@@ -118,6 +160,9 @@ impl<A: Archive> Work<A> {
 
     /// All reads, and batches as far as they can be begun.
     fn take_what_is_there(&mut self) {
+        while let Ok(wanted) = self.wanted.try_recv() {
+            self.carry_out(wanted);
+        }
         while let Ok(order) = self.reads.try_recv() {
             self.desk.take(order);
         }
@@ -137,6 +182,17 @@ impl<A: Archive> Work<A> {
         }
     }
 
+    fn carry_out(&mut self, wanted: Wanted) {
+        match wanted {
+            Wanted::Report(answer) => {
+                let archive = self.desk.archive();
+                let report = archive.keys().map(|keys| ArchiveReport { bytes: archive.bytes_on_disk(), keys });
+                // Nobody may wait any more.
+                let _ = answer.try_send(report);
+            }
+        }
+    }
+
     /// Until there is something to do.
     fn wait(&mut self) {
         select! {
@@ -146,6 +202,10 @@ impl<A: Archive> Work<A> {
                 Err(RecvError) => self.reads = never(),
             },
             recv(self.writes) -> task => self.take(task),
+            recv(self.wanted) -> wanted => match wanted {
+                Ok(wanted) => self.carry_out(wanted),
+                Err(RecvError) => self.wanted = never(),
+            },
         }
     }
 }

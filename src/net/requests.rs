@@ -7,7 +7,7 @@ use crossbeam::channel::Sender;
 use super::command::{Command, FoundSender, OfShard, Sink, SubscriptionEvent};
 use crate::client::SessionFound;
 use crate::hooks::Chain;
-use crate::shard::{Input, Request, Shard, SlotsMoving, StoreReport};
+use crate::shard::{CutNews, Input, Request, Shard, SlotsMoving, StoreReport};
 use crate::time::Time;
 
 /// The open requests of one shard.
@@ -25,6 +25,33 @@ pub(super) struct Requests {
     next_ticket: u64,
     /// Who waits for what is in the store.
     counts: Vec<Sender<OfShard<StoreReport>>>,
+    /// The last copy of the store that the journal was cut for.
+    cut: Cut,
+}
+
+/// A copy of the store.
+#[derive(Default)]
+struct Cut {
+    number: u64,
+    /// Who waits for what becomes of it, and what nobody has waited for yet.
+    answer: Option<Sender<OfShard<CutNews>>>,
+    news: Vec<CutNews>,
+}
+
+impl Cut {
+    /// That with this number.
+    fn with(&mut self, number: u64) -> &mut Self {
+        if number > self.number {
+            *self = Cut { number, ..Cut::default() };
+        }
+        self
+    }
+
+    fn tell(&mut self, shard: usize) {
+        if let Some(answer) = &self.answer {
+            self.news.drain(..).for_each(|news| drop(answer.try_send((shard, news))));
+        }
+    }
 }
 
 impl Requests {
@@ -32,7 +59,7 @@ impl Requests {
     pub fn new(shard: usize) -> Self {
         let (sinks, ended_early) = (HashMap::new(), HashSet::new());
         let (moves, sessions, counts) = (VecDeque::new(), HashMap::new(), Vec::new());
-        Requests { shard, sinks, ended_early, moves, sessions, next_ticket: 0, counts }
+        Requests { shard, sinks, ended_early, moves, sessions, next_ticket: 0, counts, cut: Cut::default() }
     }
 
     /// Hands a command to the core. That to stop is none of them.
@@ -50,6 +77,17 @@ impl Requests {
                 self.next_ticket += 1;
                 self.sessions.insert(ticket, (number, answer));
                 request(Request::Session { subscriber, action, ticket });
+            }
+            Command::Cut { number, answer } => {
+                self.cut.with(number).answer = Some(answer);
+                self.cut.tell(self.shard);
+                request(Request::Cut { number });
+            }
+            Command::EndCut { number } => {
+                if number >= self.cut.number {
+                    self.cut = Cut { number, ..Cut::default() };
+                }
+                request(Request::EndCut { number });
             }
             Command::CountStored { answer } => {
                 self.counts.push(answer);
@@ -76,6 +114,15 @@ impl Requests {
     /// Hands an event to a subscription of the program. Whether there was room for it.
     pub fn notify(&mut self, subscription: u64, event: SubscriptionEvent) -> bool {
         self.sinks.get_mut(&subscription).is_none_or(|sink| sink(event))
+    }
+
+    /// Something has become of the cut of the journal for the copy with this number.
+    pub fn journal_was_cut(&mut self, number: u64, news: CutNews) {
+        let cut = self.cut.with(number);
+        if cut.number == number {
+            cut.news.push(news);
+            cut.tell(self.shard);
+        }
     }
 
     /// This is in the store.

@@ -29,6 +29,7 @@
 mod adopting;
 mod answers;
 mod commits;
+mod cutting;
 mod decisions;
 mod deferrals;
 mod elsewhere;
@@ -60,6 +61,7 @@ use std::time::Duration;
 use adopting::Adoptions;
 use answers::Answers;
 use commits::Commits;
+use cutting::Cutting;
 use decisions::Decisions;
 use deferrals::Deferrals;
 use elsewhere::Elsewhere;
@@ -141,6 +143,8 @@ pub struct Persistence {
     /// Those of which that is to be recorded now.
     new_wills: Vec<(u32, u64)>,
     renewal: Renewal,
+    /// Where the journal is cut for a copy.
+    cutting: Cutting,
     /// What is written is what was written before, to make room.
     makes_room: bool,
     /// Records that are lost, since the journal has failed: what waits for them waits for ever.
@@ -190,6 +194,7 @@ impl Persistence {
             rewriting: Rewriting::Idle,
             pages,
             tails_left: 0,
+            cutting: Cutting::default(),
             makes_room: false,
             lost: 0,
             scratch: Vec::new(),
@@ -238,7 +243,7 @@ impl Persistence {
         match taken {
             Ok(mark) => {
                 on_disk.commits.take(mark);
-                self.note_rewritten();
+                self.note_taken();
             }
             // It is no packet of a client: those fit. Whoever waits for it waits for the others only.
             Err(Refused::TooLarge) => {
@@ -261,12 +266,13 @@ impl Persistence {
             let Ok(mark) = self.setup.journal.append(Class::Relief, *kind, &[body]) else { return };
             self.on_disk.commits.take(mark);
             self.behind.pop_front();
-            self.note_rewritten();
+            self.note_taken();
         }
     }
 
-    /// The segment of the first record that is written again is known.
-    fn note_rewritten(&mut self) {
+    /// The journal has taken a record. The segment of the first one that is written again is known.
+    fn note_taken(&mut self) {
+        self.cut_journal();
         if let Rewriting::UnderWay { below: below @ None, .. } = &mut self.rewriting
             && let Some(mark) = self.on_disk.commits.last_mark()
         {

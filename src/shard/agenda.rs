@@ -42,6 +42,8 @@ pub(super) struct Agenda<S> {
     messages: Vec<Vec<ShardMessage>>,
     /// Shards that are told something.
     addressed: VecDeque<usize>,
+    /// Shards that are told of the cut of the journal for a copy, by its number, before anything else.
+    cuts: VecDeque<(usize, u64)>,
     next_number: u64,
     /// How far an orderly stop is.
     pub stop: Stop,
@@ -150,6 +152,7 @@ impl<S> Agenda<S> {
             letters: vec![0; shards].into(),
             messages: (0..shards).map(|_| Vec::new()).collect(),
             addressed: VecDeque::new(),
+            cuts: VecDeque::new(),
             next_number: 1,
             stop: Stop::new(shards),
             swept: Swept::default(),
@@ -298,6 +301,18 @@ impl<S> Agenda<S> {
     pub fn tell_others(&mut self, message: impl Fn() -> ShardMessage) {
         let own = self.own;
         (0..self.messages.len()).filter(|shard| *shard != own).for_each(|shard| self.post(shard, message()));
+    }
+
+    /// All other shards are told that the journal is cut for this copy.
+    pub fn tell_of_cut(&mut self, number: u64) {
+        let own = self.own;
+        self.cuts.extend((0..self.messages.len()).filter(|shard| *shard != own).map(|shard| (shard, number)));
+    }
+
+    /// The next shard that is to be told of a cut.
+    #[inline]
+    pub fn next_cut(&mut self) -> Option<(usize, u64)> {
+        self.cuts.pop_front()
     }
 
     /// The next shard that there are messages for, and these, in order.

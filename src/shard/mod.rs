@@ -27,6 +27,7 @@
 //! | slots and sessions that move | `Shard` | `migrating`, with `arriving`, `buffered` |
 //! | deadlines that have come, what is done each second and each minute | `Shard` | `tick`, `sys` |
 //! | requests of the program and of operators; reports | `Shard` | `requests`, `report` |
+//! | a copy of the store while it is used: where the journal is cut | | `cutting` |
 //! | what is in the store, counted in portions | | `counting`, with `store_report` |
 //! | an orderly stop | `Shard` | `stopping`, with `stop`; `draining` |
 //! | PUBLISH, SUBSCRIBE, UNSUBSCRIBE, DISCONNECT | `PubSub` | `packets` |
@@ -110,6 +111,7 @@ mod connected;
 mod connecting;
 mod counters;
 mod counting;
+mod cutting;
 mod delivering;
 mod door;
 mod draining;
@@ -182,7 +184,7 @@ pub use report::{Report, ResourceCounts, SlotReport};
 #[doc(hidden)]
 pub use standings::{Standing, standings};
 pub use statistics::MemoryGauge;
-pub use store_report::StoreReport;
+pub use store_report::{CutNews, StoreReport};
 pub use turn::{TurnLimits, TurnState};
 
 pub use crate::handshake::AcceptedConnect;

@@ -2,7 +2,7 @@
 
 use super::input::Transfer;
 use super::message::ShardMessage;
-use super::store_report::StoreReport;
+use super::store_report::{CutNews, StoreReport};
 use crate::archive::Order;
 use crate::client::{ConnectionId, SessionFound};
 use crate::connection::SendBuffer;
@@ -95,6 +95,9 @@ pub enum Output<S> {
     },
     /// The answer to each [`Request::CountStored`](super::Request::CountStored) since the last one.
     StoreReport(StoreReport),
+    /// To [`Request::Cut`](super::Request::Cut): the number of the copy, and what has become of the cut. It may be told before that was asked for here,
+    /// since another shard was asked.
+    Cut(u64, CutNews),
     /// Messages for another shard, in order; behind all that it was sent before.
     Messages {
         /// The shard.

@@ -1,5 +1,6 @@
-//! What a shard has in the store, in numbers, and how far it is counted.
+//! What operators are told of what a shard has in the store, and of its part of a copy.
 
+use crate::journal::Piece;
 use crate::persistence::JournalReport;
 
 /// What a shard has in the store.
@@ -17,6 +18,17 @@ pub struct StoreReport {
     pub retained: u64,
     /// Their size in bytes.
     pub retained_bytes: u64,
+}
+
+/// What has become of the cut of a journal, for a copy of the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CutNews {
+    /// It is made: what is recorded from here on is not in the copy.
+    Made,
+    /// All that the copy has of this journal is on disk: these pieces of its files, which stay as they are until [`Request::EndCut`].
+    ///
+    /// [`Request::EndCut`]: super::Request::EndCut
+    OnDisk(Vec<Piece>),
 }
 
 /// How far a count is.

@@ -1,22 +1,27 @@
-//! What can be done with the store of a running broker: it is told how it is.
+//! What operators can learn of the store of a running broker.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crossbeam::channel;
 
+use super::backup::Backups;
 use super::handle::{Handle, RequestError, SHARD_TIMEOUT};
+use super::store::OpenControl;
 use crate::archive::ArchiveError;
 use crate::control::status::{ArchiveStatus, ShardStore, StoreStatus};
+use crate::journal::StoreId;
 use crate::net::command::Command;
 use crate::persistence::JournalReport;
 use crate::shard::StoreReport;
-use crate::storage::archive::ArchiveControl;
+use crate::storage::{StorageError, StoreDirectory};
 
 /// The store of a running broker.
 pub(super) struct OpenStore {
-    path: PathBuf,
-    archive: Option<ArchiveControl>,
+    pub path: PathBuf,
+    pub id: StoreId,
+    pub archive: Option<OpenControl>,
+    pub backups: Backups,
 }
 
 /// Why something could not be done with the store of a running broker.
@@ -25,6 +30,12 @@ pub(super) struct OpenStore {
 pub enum StoreError {
     /// The broker keeps nothing on disk.
     NoStore,
+    /// A backup is being made already.
+    Busy,
+    /// The directory of a backup cannot be used: a sentence that says why.
+    Directory(String),
+    /// Nobody waited for the end of a backup, or the broker stops.
+    GivenUp,
     /// The archive cannot be read, or does not answer: a sentence that says why.
     Archive(String),
     /// A shard did not accept the request, or did not answer.
@@ -37,7 +48,11 @@ impl fmt::Display for StoreError {
             StoreError::NoStore => {
                 f.write_str("this broker keeps nothing on disk: its configuration sets no storage.path")
             }
-            StoreError::Archive(problem) => f.write_str(problem),
+            StoreError::Busy => f.write_str("a backup is being made already: wait for its end"),
+            StoreError::GivenUp => f.write_str(
+                "the backup was given up, because nobody waited for it or the broker stops: nothing is left of it",
+            ),
+            StoreError::Archive(problem) | StoreError::Directory(problem) => f.write_str(problem),
             StoreError::Request(error) => error.fmt(f),
         }
     }
@@ -51,6 +66,12 @@ impl From<RequestError> for StoreError {
     }
 }
 
+impl From<StorageError> for StoreError {
+    fn from(error: StorageError) -> Self {
+        StoreError::Directory(error.to_string())
+    }
+}
+
 impl From<ArchiveError> for StoreError {
     fn from(error: ArchiveError) -> Self {
         StoreError::Archive(error.to_string())
@@ -58,8 +79,9 @@ impl From<ArchiveError> for StoreError {
 }
 
 impl OpenStore {
-    pub fn new(path: &Path, archive: Option<ArchiveControl>) -> Self {
-        OpenStore { path: path.to_owned(), archive }
+    pub fn new(directory: &StoreDirectory, archive: Option<OpenControl>) -> Self {
+        let (path, id) = (directory.path().to_owned(), directory.facts().id);
+        OpenStore { path, id, archive, backups: Backups::default() }
     }
 }
 

@@ -8,11 +8,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::layout::StartError;
-#[cfg(not(feature = "archive"))]
-use crate::archive::MemoryArchive;
 use crate::archive::{self, Archive, ArchiveKey, Found, Limits, Span};
+#[cfg(not(feature = "archive"))]
+use crate::archive::{ArchiveError, MemoryArchive, Trouble};
 use crate::config::{Config, StorageConfig, StoredDurability};
 use crate::hooks::Chain;
+#[cfg(not(feature = "archive"))]
+use crate::journal::StoreId;
 use crate::journal::{BLOCK, Journal, Recovered, Settings, Sync};
 use crate::message::Message;
 use crate::net::clock::Clock;
@@ -21,6 +23,8 @@ use crate::persistence::{Durability, PersistenceSetup};
 use crate::records::{Counts, Image, Share, StoredSession, WallClock, WallTime, read_summary};
 use crate::shard::Shard;
 use crate::sharding::hasher;
+#[cfg(feature = "archive")]
+pub(super) use crate::storage::archive::copy_archive;
 use crate::storage::archive::{ArchiveControl, ArchiveDoor, ArchiveThread};
 #[cfg(feature = "archive")]
 use crate::storage::archive::{ArchiveFile, ArchiveSettings};
@@ -151,7 +155,7 @@ impl Store {
     pub fn start_archive(
         &mut self,
         answers: Vec<Box<dyn Fn(archive::Answer) + Send>>,
-    ) -> io::Result<Option<(ArchiveThread, ArchiveDoor, ArchiveControl)>> {
+    ) -> io::Result<Option<(ArchiveThread, ArchiveDoor, OpenControl)>> {
         self.archive.take().map(|archive| ArchiveThread::start(archive, self.limits, answers)).transpose()
     }
 
@@ -182,9 +186,23 @@ impl StorePart {
 }
 
 #[cfg(feature = "archive")]
-type OpenArchive = ArchiveFile;
+pub(super) type OpenArchive = ArchiveFile;
 #[cfg(not(feature = "archive"))]
-type OpenArchive = MemoryArchive;
+pub(super) type OpenArchive = MemoryArchive;
+
+/// This program has none that could be copied.
+#[cfg(not(feature = "archive"))]
+pub(super) fn copy_archive(
+    _: &MemoryArchive,
+    path: &Path,
+    _: StoreId,
+    _: &mut dyn FnMut(u64) -> bool,
+) -> Result<bool, ArchiveError> {
+    Err(ArchiveError::new(Trouble::Failed, format!("archive {} cannot be written by this program", path.display())))
+}
+
+/// The door of operators to its thread.
+pub(super) type OpenControl = ArchiveControl<<OpenArchive as Archive>::Snapshot>;
 
 /// Opens the archive of a store, or makes it.
 #[cfg(feature = "archive")]

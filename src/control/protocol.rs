@@ -16,7 +16,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::status::{Berth, HookStatus, MoveProgress, Moved, Rebalanced, SessionStatus, Status, StoreStatus};
+use super::status::{BackedUp, Berth, HookStatus, Moved, Progress, Rebalanced, SessionStatus, Status, StoreStatus};
 use crate::client::SubscriberId;
 
 /// The version of the protocol.
@@ -69,6 +69,11 @@ pub enum Command {
     },
     /// How the store is. Answered with [`Answer::Store`].
     Store,
+    /// A copy of the store, in a directory that is empty or does not exist. Answered with [`Answer::BackedUp`].
+    Backup {
+        /// The path of the directory, absolute.
+        path: String,
+    },
     /// The counters of the hooks since the start. Answered with [`Answer::Hooks`].
     Hooks,
     /// The slots and shards of clients, and their sessions. Answered with [`Answer::Berths`].
@@ -89,6 +94,8 @@ impl Command {
             Command::Shards { seconds, .. } => *seconds,
             Command::Move { timeout, .. } => *timeout,
             Command::Rebalance { seconds, timeout, .. } => seconds + timeout,
+            // Then copying begins, of which there is something to tell.
+            Command::Backup { .. } => 90.0,
             Command::Store | Command::Hooks | Command::Find(_) | Command::Disconnect { .. } => 0.0,
         };
         Duration::try_from_secs_f64(seconds).unwrap_or_default()
@@ -105,6 +112,7 @@ impl Command {
                 format!("shards rebalance{}", if *dry_run { " --dry-run" } else { "" })
             }
             Command::Store => "store".to_owned(),
+            Command::Backup { path } => format!("store backup {path}"),
             Command::Hooks => "hooks".to_owned(),
             Command::Find(clients) if clients.len() > 4 => {
                 format!("find {} and {} more", names(&clients[..3]), clients.len() - 3)
@@ -173,8 +181,8 @@ pub struct Reply {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
-    /// The progress of a move. More answers follow.
-    Progress(MoveProgress),
+    /// The progress of the command. More answers follow.
+    Progress(Progress),
     /// The status of the shards.
     Status(Status),
     /// The slots that have moved.
@@ -183,6 +191,8 @@ pub enum Answer {
     Rebalanced(Rebalanced),
     /// The store.
     Store(StoreStatus),
+    /// The backup that was made.
+    BackedUp(BackedUp),
     /// The counters of each hook that was called, in the order of the links.
     Hooks(Vec<HookStatus>),
     /// The slots and shards of clients, in the order of the command.

@@ -95,6 +95,39 @@ pub struct MoveProgress {
     pub sessions_left: u64,
 }
 
+/// The progress of a backup.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupProgress {
+    /// The number of bytes that were copied.
+    pub copied: u64,
+    /// The number of bytes that are to be copied; zero as long as that is not known.
+    pub copied_of: u64,
+}
+
+/// The progress of a command that takes its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Progress {
+    /// Of a move.
+    Move(MoveProgress),
+    /// Of a backup.
+    Backup(BackupProgress),
+}
+
+/// A finished backup.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct BackedUp {
+    /// Its directory.
+    pub path: String,
+    /// The size of what was copied, in bytes.
+    pub bytes: u64,
+    /// How long it took until all shards had cut their journals, in seconds. What was acknowledged before the command is in the backup, and nothing of
+    /// what happened behind that.
+    pub cut_seconds: f64,
+    /// The duration of the whole, in seconds.
+    pub seconds: f64,
+}
+
 /// The outcome of a move.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Moved {

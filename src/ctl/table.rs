@@ -5,8 +5,8 @@ use std::fmt::Write;
 use moormq::client::SubscriberId;
 use moormq::control::protocol::{Answer, Command};
 use moormq::control::status::{
-    ArchiveStatus, Berth, HookStatus, MemoryStatus, Moved, Rebalanced, SessionStatus, ShardStatus, ShardStore,
-    SlotStatus, Status, StoreStatus,
+    ArchiveStatus, BackedUp, Berth, HookStatus, MemoryStatus, Moved, Progress, Rebalanced, SessionStatus, ShardStatus,
+    ShardStore, SlotStatus, Status, StoreStatus,
 };
 use moormq::hooks::HookCounts;
 use serde::Serialize;
@@ -21,6 +21,7 @@ pub fn json(answer: &Answer) -> Result<String, String> {
         Answer::Moved(moved) => line(moved),
         Answer::Rebalanced(rebalanced) => line(rebalanced),
         Answer::Store(store) => line(store),
+        Answer::BackedUp(backed_up) => line(backed_up),
         Answer::Hooks(hooks) => line(hooks),
         Answer::Berths(berths) => line(berths),
         Answer::Progress(progress) => line(progress),
@@ -36,10 +37,12 @@ pub fn text(command: &Command, answer: &Answer) -> String {
         Answer::Moved(moved) => self::moved(moved),
         Answer::Rebalanced(rebalanced) => self::rebalanced(rebalanced),
         Answer::Store(store) => self::store(store),
+        Answer::BackedUp(backed_up) => self::backed_up(backed_up),
         Answer::Hooks(hooks) => self::hooks(hooks),
         Answer::Berths(berths) => self::berths(berths),
         Answer::Disconnected(session) => disconnected(command, session.as_ref()),
-        Answer::Progress(progress) => format!("{} slots left\n", progress.slots_left),
+        Answer::Progress(Progress::Move(progress)) => format!("{} slots left\n", progress.slots_left),
+        Answer::Progress(Progress::Backup(progress)) => format!("{} bytes copied\n", progress.copied),
         Answer::Error(why) => format!("{why}\n"),
     }
 }
@@ -108,6 +111,14 @@ fn store(store: &StoreStatus) -> String {
         let _ = writeln!(text, "\narchive: {} MiB, {}", mebibytes(bytes as usize), counted(pages, "page"));
     }
     text
+}
+
+fn backed_up(backed_up: &BackedUp) -> String {
+    let BackedUp { path, bytes, cut_seconds, seconds } = backed_up;
+    let (path, bytes, cut) = (shown(path), mebibytes(*bytes as usize), cut_seconds * 1000.0);
+    format!(
+        "backed up to {path}: {bytes} MiB in {seconds:.1} s; it has what there was within the first {cut:.1} ms of that\n"
+    )
 }
 
 fn store_row(name: &str, shard: &ShardStore) -> [String; 12] {

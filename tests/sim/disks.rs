@@ -1,11 +1,12 @@
 //! The disks of the shards, and what is under way to them. The driver chooses what is done next.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use moormq::journal::{Answer, Effect, FileId, Preparation, Settings, Sync, Write};
+use moormq::journal::{Answer, Effect, FileId, Piece, Preparation, Settings, Sync, Write};
 use moormq::random::Random;
 use moormq::records::{WallClock, WallTime};
 use moormq::time::Time;
@@ -145,9 +146,23 @@ impl Disks {
         self.states[shard].is_full = is_full;
     }
 
+    pub fn is_any_full(&self) -> bool {
+        self.states.iter().any(|state| state.is_full)
+    }
+
     /// Whether one has failed: the broker is to end.
     pub fn has_failed(&self) -> bool {
         self.states.iter().any(|state| state.has_failed)
+    }
+
+    /// What a copy has of the journal of a shard.
+    pub fn copy_of(&mut self, shard: usize, pieces: &[Piece]) -> Disk {
+        self.store.copy_of(shard, pieces)
+    }
+
+    /// The store is a copy of what it was, with these disks.
+    pub fn become_copy(&mut self, disks: BTreeMap<u32, Disk>) {
+        self.store = self.store.with(disks);
     }
 
     /// All shards have written what they have.

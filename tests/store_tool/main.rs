@@ -1,5 +1,6 @@
 //! `moormq store`, the real program, on stores that a real broker has written, and on such as are damaged here.
 
+mod backups;
 mod broker;
 mod compaction;
 mod damage;

@@ -19,6 +19,7 @@ use redb::{
 use rustix::fs::statvfs;
 
 use super::looking::Looking;
+use super::snapshot::ArchiveSnapshot;
 use super::trouble::{DAMAGED, guarded, told};
 use crate::archive::{Archive, ArchiveError, ArchiveKey, Change, Found, Span, Trouble};
 use crate::journal::StoreId;
@@ -176,6 +177,18 @@ impl ArchiveFile {
         let ArchiveFile { path, database, .. } = self;
         let check = || Ok(database.as_mut().ok_or(Error::DatabaseClosed)?.check_integrity()?);
         guarded(path, "verified", check).map_err(|error| self.fail(error))
+    }
+
+    /// Puts keys and values as they are in another archive: each value with its checksum behind it.
+    pub(super) fn put_entries(&mut self, entries: &[(Vec<u8>, Vec<u8>)]) -> Result<(), ArchiveError> {
+        self.change(|transaction, counted| {
+            let mut values = transaction.open_table(VALUES)?;
+            for (key, value) in entries {
+                values.insert(&key[..], &value[..])?;
+                *counted.bytes += (key.len() + value.len()) as u64;
+            }
+            Ok(())
+        })
     }
 
     /// Closes it. What was not persisted is forgotten.
@@ -408,6 +421,8 @@ fn checked<'a>(key: &[u8], value: &'a [u8]) -> Option<&'a [u8]> {
 }
 
 impl Archive for ArchiveFile {
+    type Snapshot = ArchiveSnapshot;
+
     fn check_room(&mut self, bytes: usize) -> Result<(), ArchiveError> {
         self.check_alive()?;
         let full = |why: String| {
@@ -463,6 +478,12 @@ impl Archive for ArchiveFile {
         guarded(&self.path, "written", commit).map_err(|error| self.fail(error))?;
         self.unpersisted = 0;
         Ok(())
+    }
+
+    fn snapshot(&mut self) -> Result<ArchiveSnapshot, ArchiveError> {
+        let database = self.database.as_ref().ok_or_else(|| told(&self.path, "read", &Error::DatabaseClosed))?;
+        let values = guarded(&self.path, "read", || Ok(database.begin_read()?.open_table(VALUES)?))?;
+        Ok(ArchiveSnapshot { path: self.path.clone(), values, bytes: self.bytes })
     }
 
     fn read(&mut self, key: ArchiveKey<'_>) -> Result<Option<Bytes>, ArchiveError> {

@@ -5,6 +5,7 @@
 //! | `file` | [`ArchiveFile`]: an archive in one file, by the library redb |
 //! | `looking` | a file that is looked at, and never written |
 //! | `trouble` | what its errors mean, and what to do |
+//! | `snapshot`, `copying` | [`ArchiveSnapshot`]: what it was like at some moment; [`copy_archive`]: another file with all of that, while it goes on |
 //! | `aside` | [`set_aside`]: a damaged file is kept under another name |
 //! | `thread` | [`ArchiveThread`]: the thread `moormq-archive`, and the doors of the [shards](ArchiveDoor) and of [operators](ArchiveControl) to it |
 //!
@@ -36,9 +37,13 @@
 #[cfg(feature = "archive")]
 mod aside;
 #[cfg(feature = "archive")]
+mod copying;
+#[cfg(feature = "archive")]
 mod file;
 #[cfg(feature = "archive")]
 mod looking;
+#[cfg(feature = "archive")]
+mod snapshot;
 #[cfg(all(test, feature = "archive"))]
 mod tests;
 mod thread;
@@ -48,5 +53,9 @@ mod trouble;
 #[cfg(feature = "archive")]
 pub use aside::{MOST_ASIDE, set_aside};
 #[cfg(feature = "archive")]
+pub use copying::copy_archive;
+#[cfg(feature = "archive")]
 pub use file::{ARCHIVE_VERSION, ArchiveFile, ArchiveSettings};
-pub use thread::{ArchiveControl, ArchiveDoor, ArchiveReport, ArchiveThread};
+#[cfg(feature = "archive")]
+pub use snapshot::ArchiveSnapshot;
+pub use thread::{ArchiveControl, ArchiveDoor, ArchiveHold, ArchiveReport, ArchiveThread};

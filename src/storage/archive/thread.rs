@@ -33,18 +33,25 @@ pub struct ArchiveReport {
 }
 
 /// What an operator wants of the thread: it comes before all else.
-enum Wanted {
+enum Wanted<S> {
     Report(Sender<Result<ArchiveReport, ArchiveError>>),
+    /// Nothing is to be written as long as the other end of this channel lives.
+    Hold(Receiver<()>, Sender<Result<S, ArchiveError>>),
 }
 
-/// The door of operators to the archive's thread.
+/// The door of operators to the archive's thread. `S` is a [snapshot](Archive::Snapshot).
 #[derive(Clone)]
-pub struct ArchiveControl(Sender<Wanted>);
+pub struct ArchiveControl<S>(Sender<Wanted<S>>);
+
+/// As long as it lives, nothing is written to the archive, and no shard is told that anything is persisted.
+pub struct ArchiveHold {
+    _lives: Sender<()>,
+}
 
 /// What an operator may want at the same time.
 const MOST_WANTED: usize = 16;
 
-impl ArchiveControl {
+impl<S> ArchiveControl<S> {
     /// How the archive is, once the thread says so: it may have to wait for the disk.
     ///
     /// # Errors
@@ -52,7 +59,28 @@ impl ArchiveControl {
     /// It cannot be read, or the thread does not answer within `patience`.
     pub fn report(&self, patience: Duration) -> Result<ArchiveReport, ArchiveError> {
         let (answer, answers) = bounded(1);
-        let is_sent = self.0.send_timeout(Wanted::Report(answer), patience).is_ok();
+        self.ask(Wanted::Report(answer), &answers, patience)
+    }
+
+    /// What the archive has, with all that it was given before; it writes nothing until the hold is dropped.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be written or read, or the thread does not answer within `patience`.
+    pub fn hold(&self, patience: Duration) -> Result<(S, ArchiveHold), ArchiveError> {
+        let (lives, held) = bounded(0);
+        let (answer, answers) = bounded(1);
+        let snapshot = self.ask(Wanted::Hold(held, answer), &answers, patience)?;
+        Ok((snapshot, ArchiveHold { _lives: lives }))
+    }
+
+    fn ask<T>(
+        &self,
+        wanted: Wanted<S>,
+        answers: &Receiver<Result<T, ArchiveError>>,
+        patience: Duration,
+    ) -> Result<T, ArchiveError> {
+        let is_sent = self.0.send_timeout(wanted, patience).is_ok();
         let answered = is_sent.then(|| answers.recv_timeout(patience).ok()).flatten();
         answered.unwrap_or_else(|| Err(silent()))
     }
@@ -80,14 +108,16 @@ impl ArchiveThread {
         archive: A,
         limits: Limits,
         answers: Vec<Answers>,
-    ) -> io::Result<(Self, ArchiveDoor, ArchiveControl)> {
+    ) -> io::Result<(Self, ArchiveDoor, ArchiveControl<A::Snapshot>)> {
         let shards = answers.len();
         // While a refusal is told, batches that it drops are still there, with as many that come after it.
         let (writes, written) = bounded(2 * limits.batches * shards + 1);
         let (reads, read) = bounded((limits.reads * shards).max(1));
         let (control, wanted) = bounded(MOST_WANTED);
         let desk = Desk::new(archive, shards);
-        let work = move || Work { desk, answers, writes: written, reads: read, wanted, is_stopped: false }.run();
+        let work = move || {
+            Work { desk, answers, writes: written, reads: read, wanted, held: never(), is_stopped: false }.run();
+        };
         let thread = threads::start("moormq-archive", work)?;
         let door = ArchiveDoor { writes: writes.clone(), reads };
         Ok((ArchiveThread { writes, thread: Some(thread) }, door, ArchiveControl(control)))
@@ -129,12 +159,14 @@ impl ArchiveDoor {
     }
 }
 
-struct Work<A> {
+struct Work<A: Archive> {
     desk: Desk<A>,
     answers: Vec<Answers>,
     writes: Receiver<Task>,
     reads: Receiver<Order>,
-    wanted: Receiver<Wanted>,
+    wanted: Receiver<Wanted<A::Snapshot>>,
+    /// Closed when it may be written again, if it may not.
+    held: Receiver<()>,
     is_stopped: bool,
 }
 
@@ -142,12 +174,11 @@ impl<A: Archive> Work<A> {
     fn run(mut self) {
         loop {
             self.take_what_is_there();
-            let answers = &self.answers;
-            let has_done = self.desk.step(&mut |shard, answer| {
-                if let Some(answers) = answers.get(shard as usize) {
-                    answers(answer);
-                }
-            });
+            if self.is_stopped || self.held.try_recv() == Err(TryRecvError::Disconnected) {
+                self.held = never();
+                self.desk.go_on();
+            }
+            let has_done = self.desk.step(&mut answerer(&self.answers));
             if has_done {
                 continue;
             }
@@ -182,13 +213,18 @@ impl<A: Archive> Work<A> {
         }
     }
 
-    fn carry_out(&mut self, wanted: Wanted) {
+    fn carry_out(&mut self, wanted: Wanted<A::Snapshot>) {
         match wanted {
             Wanted::Report(answer) => {
                 let archive = self.desk.archive();
                 let report = archive.keys().map(|keys| ArchiveReport { bytes: archive.bytes_on_disk(), keys });
                 // Nobody may wait any more.
                 let _ = answer.try_send(report);
+            }
+            Wanted::Hold(held, answer) => {
+                let is_held = self.desk.hold(&mut answerer(&self.answers));
+                self.held = held;
+                let _ = answer.try_send(is_held.and_then(|()| self.desk.archive().snapshot()));
             }
         }
     }
@@ -202,10 +238,21 @@ impl<A: Archive> Work<A> {
                 Err(RecvError) => self.reads = never(),
             },
             recv(self.writes) -> task => self.take(task),
+            // Nothing is sent there.
+            recv(self.held) -> _ => {}
             recv(self.wanted) -> wanted => match wanted {
                 Ok(wanted) => self.carry_out(wanted),
                 Err(RecvError) => self.wanted = never(),
             },
+        }
+    }
+}
+
+/// Gives each answer to the shard that it is for.
+fn answerer(answers: &[Answers]) -> impl FnMut(u32, Answer) {
+    |shard, answer| {
+        if let Some(answers) = answers.get(shard as usize) {
+            answers(answer);
         }
     }
 }

@@ -6,6 +6,7 @@ mod compaction;
 mod damage;
 mod format;
 mod import;
+mod import_mqtt;
 mod online;
 mod pages;
 mod refusals;

@@ -189,7 +189,7 @@ fn reads(directory: &Path, megabytes: u64) {
     let to_reader = sender.clone();
     let limits = Limits::default();
     let mut orders = [0, 1].map(|shard| Orders::new(shard, limits));
-    let (thread, door) = ArchiveThread::start(
+    let (thread, door, _control) = ArchiveThread::start(
         archive,
         limits,
         vec![

@@ -10,7 +10,7 @@ use clap::{Args, Subcommand};
 use moormq::config::Config;
 use moormq::control::client::ask;
 use moormq::control::protocol::{Answer, ClientName, Command};
-use moormq::control::status::MoveProgress;
+use moormq::control::status::{BackupProgress, MoveProgress, Progress};
 
 /// The arguments of `moormq ctl`: the broker and the command.
 #[derive(Args)]
@@ -32,6 +32,8 @@ pub struct CtlArgs {
 enum What {
     /// Show the shards; or move clients between them
     Shards(ShardsArgs),
+    /// Show what the store has: the journal of each shard, sessions, messages, and the archive; or copy it
+    Store(CtlStoreArgs),
     /// Show what each hook of each link was asked and answered since the start, and how long it took
     Hooks,
     /// Say whether clients are there, how they are, and which slots and shards they belong to. The exit code is 3 if one is
@@ -61,6 +63,23 @@ struct ShardsArgs {
     show: ShowArgs,
     #[command(subcommand)]
     change: Option<Change>,
+}
+
+#[derive(Args)]
+struct CtlStoreArgs {
+    #[command(subcommand)]
+    change: Option<StoreChange>,
+}
+
+#[derive(Subcommand)]
+enum StoreChange {
+    /// Copy the store into a directory, while the broker goes on: with all that was acknowledged before. To use the copy, start a broker with --data
+    /// DIR, or with a configuration whose storage.path it is
+    Backup {
+        /// The directory of the copy, on the broker's machine: empty, or not there yet. It becomes that of the broker's user alone
+        #[arg(value_name = "DIR", value_parser = absolute)]
+        dir: String,
+    },
 }
 
 #[derive(Args)]
@@ -136,6 +155,12 @@ fn slots(text: &str) -> Result<SlotRange, String> {
     Ok(SlotRange(first, last))
 }
 
+/// The broker may have another working directory.
+fn absolute(text: &str) -> Result<String, String> {
+    let path = std::path::absolute(text).map_err(|error| error.to_string())?;
+    path.into_os_string().into_string().map_err(|_| "its path is not UTF-8".to_owned())
+}
+
 fn seconds(text: &str) -> Result<f64, String> {
     let seconds = text.parse().ok().filter(|seconds| (0.1..=3600.0).contains(seconds));
     seconds.ok_or_else(|| "a number of seconds from 0.1 to 3600".to_owned())
@@ -165,6 +190,8 @@ impl From<What> for Command {
             What::Shards(ShardsArgs { change: Some(Change::Rebalance { dry_run, seconds, wait }), .. }) => {
                 Command::Rebalance { seconds, dry_run, timeout: wait.timeout }
             }
+            What::Store(CtlStoreArgs { change: None }) => Command::Store,
+            What::Store(CtlStoreArgs { change: Some(StoreChange::Backup { dir }) }) => Command::Backup { path: dir },
             What::Hooks => Command::Hooks,
             What::Find { clients, mountpoint } => {
                 let named = |client_id| ClientName { mountpoint: mountpoint.clone(), client_id };
@@ -196,7 +223,7 @@ pub fn run(args: CtlArgs) -> Result<Outcome, String> {
         }
     };
     let command = Command::from(args.what);
-    let mut shown = Progress::new();
+    let mut shown = ProgressLine::new();
     shown.announce(&command);
     let answer = ask(&path, command.clone(), &mut |progress| shown.show(progress)).map_err(|error| error.to_string());
     shown.clear();
@@ -223,13 +250,13 @@ fn socket_of(file: &Path) -> Result<PathBuf, String> {
 }
 
 /// A line of progress on a terminal. Nothing is written if standard error is not a terminal.
-struct Progress {
+struct ProgressLine {
     is_shown: bool,
 }
 
-impl Progress {
+impl ProgressLine {
     fn new() -> Self {
-        Progress { is_shown: stderr().is_terminal() }
+        ProgressLine { is_shown: stderr().is_terminal() }
     }
 
     fn announce(&self, command: &Command) {
@@ -238,7 +265,17 @@ impl Progress {
         }
     }
 
-    fn show(&mut self, progress: MoveProgress) {
+    fn show(&mut self, progress: Progress) {
+        match progress {
+            Progress::Move(progress) => self.show_move(progress),
+            Progress::Backup(BackupProgress { copied_of: 0, .. }) => self.say("journals are cut ..."),
+            Progress::Backup(BackupProgress { copied, copied_of }) => {
+                self.say(&format!("copied: {} of {} MiB ...", copied >> 20, copied_of >> 20));
+            }
+        }
+    }
+
+    fn show_move(&self, progress: MoveProgress) {
         let MoveProgress { slots, slots_left, sessions, sessions_left } = progress;
         let (slots_there, sessions_there) = (slots - slots_left, sessions.saturating_sub(sessions_left));
         self.say(&format!("moving: {slots_there} of {slots} slots, {sessions_there} of {sessions} sessions ..."));

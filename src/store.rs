@@ -3,16 +3,17 @@
 use std::collections::BTreeMap;
 use std::io::{BufWriter, Write, stdout};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Subcommand};
 use moormq::broker::shards_of;
 use moormq::config::Config;
 use moormq::maintenance::{
-    Compacted, DumpError, DumpForm, Imported, Note, Rewritten, StoreReport, StoreView, Terms, compact, dump,
-    import_mosquitto,
+    Compacted, DumpError, DumpForm, Imported, MqttSource, Note, Rewritten, StoreReport, StoreView, Terms, compact,
+    dump, import_mosquitto, import_retained,
 };
 use moormq::storage::{ARCHIVE, ReadOnlyStore};
+use moormq::topic::TopicFilter;
 
 /// The exit code if there is no such client in the store.
 const NO_SUCH_CLIENT: u8 = 3;
@@ -45,8 +46,8 @@ enum What {
         #[arg(long)]
         json: bool,
     },
-    /// Take sessions, messages that wait for them, and retained messages from Mosquitto's persistence file (mosquitto.db); stop Mosquitto first. Says
-    /// how many of each were taken, and how many were left out and why
+    /// Take sessions, messages that wait for them, and retained messages from Mosquitto's persistence file (mosquitto.db); stop Mosquitto first. Or
+    /// take the retained messages of any broker that runs (mqtt://HOST). Says how many of each were taken, and how many were left out and why
     Import(ImportArgs),
     /// Write what counts of it anew and remove the rest, so that a start reads less. Whenever that ends, by a kill too, the store has all that it had
     Compact {
@@ -71,8 +72,8 @@ enum What {
 
 #[derive(Args)]
 struct ImportArgs {
-    /// The file to import from: mosquitto.db, of any version from 3 to 6
-    #[arg(value_name = "FILE")]
+    /// The file to import from: mosquitto.db, of any version from 3 to 6. Or mqtt://HOST[:PORT], a broker that runs: its retained messages
+    #[arg(value_name = "FILE|URL")]
     from: PathBuf,
     /// The directory of the store, which is made if it is not there
     #[arg(required_unless_present = "config")]
@@ -89,6 +90,64 @@ struct ImportArgs {
     /// Add to what is in the store already. Clients and topics that it has stay as they are
     #[arg(long)]
     merge: bool,
+    /// Of a broker that runs: which topics; may be given several times
+    #[arg(long, value_name = "FILTER", default_value = "#")]
+    filter: Vec<String>,
+    /// The user name for that broker
+    #[arg(long, value_name = "NAME")]
+    username: Option<String>,
+    /// A file whose first line is the password for that broker
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
+    /// The client id for that broker
+    #[arg(long, value_name = "ID", default_value = "moormq-import")]
+    client_id: String,
+    /// That is all, when that broker has sent nothing that is retained for so many seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 5.0, value_parser = quiet)]
+    quiet: f64,
+}
+
+fn quiet(text: &str) -> Result<f64, String> {
+    let seconds = text.parse().ok().filter(|seconds| (0.1..=3600.0).contains(seconds));
+    seconds.ok_or_else(|| "a number of seconds from 0.1 to 3600".to_owned())
+}
+
+impl ImportArgs {
+    /// The broker to import from, if it is one.
+    fn source(&self) -> Result<Option<MqttSource>, String> {
+        let Some((scheme, address)) = self.from.to_str().and_then(|from| from.split_once("://")) else {
+            return Ok(None);
+        };
+        if scheme != "mqtt" {
+            return Err(format!("{scheme}:// is not known: mqtt://HOST[:PORT] is, without TLS"));
+        }
+        let address = address.trim_end_matches('/');
+        if address.contains(['@', '/']) {
+            return Err(
+                "mqtt://HOST[:PORT] has no user and no path: see --username, --password-file and --filter".to_owned()
+            );
+        }
+        if let Some((filter, error)) =
+            self.filter.iter().find_map(|filter| Some((filter, TopicFilter::parse(filter, usize::MAX).err()?)))
+        {
+            return Err(format!("{filter} is no topic filter: {error}"));
+        }
+        let password = match &self.password_file {
+            Some(file) => {
+                let text = std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
+                Some(text.lines().next().unwrap_or_default().as_bytes().to_vec())
+            }
+            None => None,
+        };
+        Ok(Some(MqttSource {
+            address: address.to_owned(),
+            filters: self.filter.clone(),
+            username: self.username.clone(),
+            password,
+            client_id: self.client_id.clone(),
+            quiet: Duration::from_secs_f64(self.quiet),
+        }))
+    }
 }
 
 /// Which store.
@@ -217,7 +276,11 @@ fn import(args: &ImportArgs) -> Result<u8, String> {
     };
     let shards = shards_of(&config).map_err(|error| error.to_string())? as u32;
     let terms = Terms { mountpoint: &args.mountpoint, config: &config, shards, merges: args.merge };
-    let imported = import_mosquitto(&args.from, &path, terms, now()).map_err(|error| error.to_string())?;
+    let imported = match args.source()? {
+        Some(source) => import_retained(&source, &path, terms, now()),
+        None => import_mosquitto(&args.from, &path, terms, now()),
+    };
+    let imported = imported.map_err(|error| error.to_string())?;
     print(&told(&imported, &path, config.storage.segments))
 }
 

@@ -91,7 +91,7 @@ fn start<A: Archive + Send + 'static>(archive: A, shards: usize, limits: Limits)
     let (answers, receivers): (Vec<Sender<Answer>>, Vec<_>) = (0..shards).map(|_| channel()).unzip();
     let answers =
         answers.into_iter().map(|sender| Box::new(move |answer| drop(sender.send(answer))) as Box<_>).collect();
-    let (thread, door) = ArchiveThread::start(archive, limits, answers).expect("there are threads");
+    let (thread, door, _) = ArchiveThread::start(archive, limits, answers).expect("there are threads");
     let doors = (0..).map(|shard| Door { orders: Orders::new(shard, limits), door: door.clone() });
     (thread, doors.zip(receivers).map(|(door, answers)| Shard { door, answers }).collect())
 }
@@ -140,6 +140,16 @@ impl Gate {
 }
 
 impl Archive for Gated {
+    type Snapshot = MemoryArchive;
+
+    fn snapshot(&mut self) -> Result<MemoryArchive, ArchiveError> {
+        self.inner.snapshot()
+    }
+
+    fn keys(&mut self) -> Result<u64, ArchiveError> {
+        self.inner.keys()
+    }
+
     fn check_room(&mut self, bytes: usize) -> Result<(), ArchiveError> {
         self.inner.check_room(bytes)
     }

@@ -20,6 +20,8 @@ pub type Found<'a> = (ArchiveKey<'a>, Result<&'a [u8], ArchiveError>);
 /// Once an error says [`Trouble::Failed`](super::Trouble::Failed), nothing more can be changed or persisted: each further call for that fails, too.
 /// Reading may still be possible.
 pub trait Archive {
+    /// What it was like at some moment.
+    type Snapshot: Send + 'static;
     /// Whether there is room for so many bytes more.
     ///
     /// # Errors
@@ -48,6 +50,12 @@ pub trait Archive {
     /// It has failed, and nothing since the last persist need have survived.
     fn persist(&mut self) -> Result<(), ArchiveError>;
 
+    /// What was persisted so far, which stays as it is whatever is changed later.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read.
+    fn snapshot(&mut self) -> Result<Self::Snapshot, ArchiveError>;
     /// The value of a key, if it has one.
     ///
     /// # Errors
@@ -64,4 +72,10 @@ pub trait Archive {
 
     /// How many bytes it takes on disk.
     fn bytes_on_disk(&self) -> u64;
+    /// How many keys have a value.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read.
+    fn keys(&mut self) -> Result<u64, ArchiveError>;
 }

@@ -11,9 +11,9 @@ use super::error::{ArchiveError, Trouble};
 use super::key::ArchiveKey;
 use super::order::{Answer, Order, Read, ReadResult, Ticket, What};
 
-/// So many bytes of values are put in one step at most, but for a single larger value.
+/// So many bytes of values are put in one step at most, but for a single larger value, and a page whose summary is there.
 pub const STEP_BYTES: usize = 256 << 10;
-/// So many keys are put or deleted in one step at most.
+/// So many keys are put or deleted in one step at most, one page more.
 pub const STEP_KEYS: usize = 256;
 /// When so many bytes were changed, they are persisted, even if there is more to change.
 ///
@@ -51,6 +51,8 @@ pub struct Desk<A> {
     gathered: usize,
     is_changed: bool,
     has_failed: bool,
+    /// Nothing is written.
+    is_held: bool,
 }
 
 impl<A: Archive> Desk<A> {
@@ -64,6 +66,7 @@ impl<A: Archive> Desk<A> {
             gathered: 0,
             is_changed: false,
             has_failed: false,
+            is_held: false,
         }
     }
 
@@ -81,7 +84,7 @@ impl<A: Archive> Desk<A> {
 
     /// Whether another batch could be begun at once.
     pub fn wants_batch(&self) -> bool {
-        self.writes.is_empty() && self.gathered < GATHERED_BYTES
+        !self.is_held && self.writes.is_empty() && self.gathered < GATHERED_BYTES
     }
 
     /// Does what comes next: a read, a step of a batch, or a persist. False if there is nothing to do.
@@ -96,6 +99,7 @@ impl<A: Archive> Desk<A> {
             return true;
         }
         let done = match self.writes.front() {
+            _ if self.is_held => return false,
             Some(_) if self.gathered < GATHERED_BYTES => self.write_some(answer),
             _ if self.is_changed => self.persist(answer),
             _ => return false,
@@ -104,6 +108,28 @@ impl<A: Archive> Desk<A> {
             self.fail(&error, answer);
         }
         true
+    }
+
+    /// Persists what was changed, and writes nothing more until it may [go on](Desk::go_on): so no shard is told that anything else is persisted. Reads go on.
+    ///
+    /// # Errors
+    ///
+    /// The archive has failed, now or before: then the shards know.
+    pub fn hold(&mut self, answer: &mut dyn FnMut(u32, Answer)) -> Result<(), ArchiveError> {
+        if let Err(error) = self.archive.persist() {
+            if !self.has_failed {
+                self.fail(&error, answer);
+            }
+            return Err(error);
+        }
+        self.are_persisted(answer);
+        self.is_held = true;
+        Ok(())
+    }
+
+    /// Writes again.
+    pub fn go_on(&mut self) {
+        self.is_held = false;
     }
 
     /// The archive itself. What shards want is done by [`step`](Desk::step) only.
@@ -178,13 +204,18 @@ impl<A: Archive> Desk<A> {
 
     fn persist(&mut self, answer: &mut dyn FnMut(u32, Answer)) -> Result<(), ArchiveError> {
         self.archive.persist()?;
+        self.are_persisted(answer);
+        Ok(())
+    }
+
+    /// All that was changed is persisted.
+    fn are_persisted(&mut self, answer: &mut dyn FnMut(u32, Answer)) {
         (self.gathered, self.is_changed) = (0, false);
         for (shard, customer) in (0..).zip(&mut self.customers) {
             if let Some(ticket) = customer.made.take() {
                 answer(shard, Answer::Persisted(ticket));
             }
         }
-        Ok(())
     }
 
     fn fail(&mut self, error: &ArchiveError, answer: &mut dyn FnMut(u32, Answer)) {
@@ -197,15 +228,23 @@ impl<A: Archive> Desk<A> {
     }
 }
 
-/// How many of these changes make a step, and how many bytes they have. A span that is deleted ends it.
+/// How many of these changes make a step, and how many bytes they have. A span that is deleted ends it. It does not end between a summary and its page:
+/// behind a step it may be persisted, and a crash would leave a summary of nothing, for which journals give up messages.
 fn step_of(changes: &[Change]) -> (usize, usize) {
-    let (mut count, mut bytes) = (0, 0);
-    for change in changes.iter().take(STEP_KEYS) {
+    let (mut count, mut bytes, mut is_inside) = (0, 0, false);
+    for change in changes {
         let more = change.bytes();
-        if matches!(change, Change::DeleteAll(_)) || (count > 0 && bytes + more > STEP_BYTES) {
+        let is_full = count >= STEP_KEYS || (count > 0 && bytes + more > STEP_BYTES);
+        if matches!(change, Change::DeleteAll(_)) || (is_full && !is_inside) {
             break;
         }
         (count, bytes) = (count + 1, bytes + more);
+        is_inside = is_of_summary(change);
     }
     (count, bytes)
+}
+
+fn is_of_summary(change: &Change) -> bool {
+    let (Change::Put(key, _) | Change::Delete(key)) = change else { return false };
+    matches!(ArchiveKey::from_bytes(key), Some(ArchiveKey::Summary(..)))
 }

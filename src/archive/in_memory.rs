@@ -31,7 +31,7 @@ impl Default for Faults {
 }
 
 /// An archive in memory.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct MemoryArchive {
     /// What goes wrong from now on.
     pub faults: Faults,
@@ -63,6 +63,11 @@ impl MemoryArchive {
         self.undo.clear();
         self.faults = Faults::default();
         self.failed = false;
+    }
+
+    /// The bytes of all keys and values.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// From now on the value of this key is damaged, until another one is put.
@@ -123,6 +128,8 @@ fn count_down(left: &mut u64) -> bool {
 }
 
 impl Archive for MemoryArchive {
+    type Snapshot = MemoryArchive;
+
     fn check_room(&mut self, bytes: usize) -> Result<(), ArchiveError> {
         self.check_alive()?;
         match self.bytes.saturating_add(bytes as u64) > self.faults.room {
@@ -165,6 +172,12 @@ impl Archive for MemoryArchive {
         Ok(())
     }
 
+    fn snapshot(&mut self) -> Result<MemoryArchive, ArchiveError> {
+        let mut snapshot = self.clone();
+        snapshot.crash(0);
+        Ok(snapshot)
+    }
+
     fn read(&mut self, key: ArchiveKey<'_>) -> Result<Option<Bytes>, ArchiveError> {
         if !count_down(&mut self.faults.reads) {
             return Err(failed("read"));
@@ -192,5 +205,9 @@ impl Archive for MemoryArchive {
 
     fn bytes_on_disk(&self) -> u64 {
         self.bytes
+    }
+
+    fn keys(&mut self) -> Result<u64, ArchiveError> {
+        Ok(self.values.len() as u64)
     }
 }

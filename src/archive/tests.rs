@@ -481,3 +481,67 @@ fn a_crash_takes_changes_back_from_the_last_one_on() {
         assert_eq!(archive.bytes_on_disk(), if found.is_some() { 16 } else { 0 });
     }
 }
+
+/// A batch may be persisted when it is made in part: a copy is made then, or much was changed.
+#[test]
+fn a_page_and_its_summary_are_persisted_together() {
+    for size in [10_000, STEP_BYTES - 200, STEP_BYTES - 64, STEP_BYTES] {
+        let mut desk = Desk::new(MemoryArchive::new(), 1);
+        let mut orders = Orders::new(0, Limits { bytes: 64 << 20, ..Limits::default() });
+        let (mut put, mut deleted) = (Batch::new(), Batch::new());
+        let keys = if size > 100_000 { 8 } else { 400 };
+        for first in 0..keys {
+            put.put_page(session(1), Key::new(first), vec![1; 20], vec![2; size]);
+            deleted.delete_page(session(1), Key::new(first));
+        }
+        for batch in [put, deleted] {
+            let (_, order) = orders.write(batch).expect("there is room");
+            desk.take(order);
+            let mut answers = Vec::new();
+            while desk.step(&mut |_, answer| answers.push(answer)) {
+                answers.iter().for_each(|answer| orders.answered(answer));
+                answers.clear();
+                desk.hold(&mut |_, _| ()).expect("it is persisted");
+                let mut snapshot = desk.archive().snapshot().expect("it can be read");
+                desk.go_on();
+                for first in (0..keys).map(Key::new) {
+                    let has = |archive: &mut MemoryArchive, key| archive.read(key).expect("it can be read").is_some();
+                    let summary = has(&mut snapshot, ArchiveKey::Summary(session(1), first));
+                    assert_eq!(summary, has(&mut snapshot, ArchiveKey::Page(session(1), first)), "{size}: {first:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn nothing_is_written_while_it_is_held_and_all_is_read() {
+    let mut desk = Desk::new(MemoryArchive::new(), 1);
+    let mut orders = Orders::new(0, Limits::default());
+    let mut given = |desk: &mut Desk<MemoryArchive>, value: u8| {
+        let mut batch = Batch::new();
+        batch.put(page(1, 1), vec![value]);
+        let (ticket, order) = orders.write(batch).expect("there is room");
+        desk.take(order);
+        ticket
+    };
+    let first = given(&mut desk, 1);
+    assert!(desk.step(&mut |_, _| panic!("it is not persisted")));
+    let mut answers = Vec::new();
+    desk.hold(&mut |_, answer| answers.push(answer)).expect("it is persisted");
+    assert_eq!(answers, [Answer::Persisted(first)]);
+    let second = given(&mut desk, 2);
+    assert!(!desk.wants_batch() && !desk.step(&mut |_, _| panic!("there is no answer")));
+    desk.take(orders_read());
+    let mut read = Vec::new();
+    assert!(desk.step(&mut |_, answer| read.push(answer)));
+    assert!(matches!(&read[..], [Answer::Read { result: Ok(Some((_, value))), .. }] if value[..] == [1]), "{read:?}");
+    desk.go_on();
+    let mut answers = Vec::new();
+    while desk.step(&mut |_, answer| answers.push(answer)) {}
+    assert_eq!(answers, [Answer::Persisted(second)]);
+}
+
+fn orders_read() -> Order {
+    Orders::new(0, Limits::default()).read(7, Read::of(page(1, 1))).expect("there is room")
+}

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use crossbeam::channel::{self, Receiver, RecvTimeoutError, TrySendError};
 
+use super::open_store::OpenStore;
 use crate::client::SubscriberId;
 use crate::codec::{PropertyBlock, QoS};
 use crate::config::{Config, Limit};
@@ -40,6 +41,8 @@ pub struct Handle {
     next_subscription: Arc<AtomicU64>,
     max_topic_levels: usize,
     pub(super) max_memory: Limit,
+    /// The store, if there is one.
+    store: Arc<OnceLock<OpenStore>>,
 }
 
 /// The handle of a broker that is yet to start, for those who are made before it: hooks. Clones get the same one.
@@ -172,7 +175,19 @@ impl Handle {
             next_subscription: Arc::new(AtomicU64::new(1)),
             max_topic_levels: config.limits.max_topic_levels,
             max_memory: max_memory(&config.limits),
+            store: Arc::default(),
         }
+    }
+
+    /// The broker has this store.
+    pub(super) fn has_store(&self, store: OpenStore) {
+        // Nobody else says so.
+        let _ = self.store.set(store);
+    }
+
+    /// The store of the broker, if it has one.
+    pub(super) fn open_store(&self) -> Option<&OpenStore> {
+        self.store.get()
     }
 
     /// All shards have started, on these threads.

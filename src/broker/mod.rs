@@ -3,8 +3,10 @@
 //! Owns the threads of the shards. Requests of the program go through the bounded inbox of a shard. Only
 //! [`Broker::stop`], [`Broker::subscribe`], [`Broker::hooks`] and the operations of [`Handle`] wait for a shard.
 
+mod backup;
 mod handle;
 mod layout;
+mod open_store;
 mod operations;
 mod operator;
 mod preflight;
@@ -19,6 +21,7 @@ use std::sync::Arc;
 
 pub use handle::{Handle, LateHandle, Publish, RequestError, Subscription};
 pub use layout::{StartError, shards_of};
+pub use open_store::StoreError;
 pub use operations::OperationError;
 pub use preflight::{Preflight, preflight};
 
@@ -48,6 +51,7 @@ use crate::storage::{JournalFiles, StoreThread};
 
 use handle::Thread;
 use layout::{Layout, Listening, open_listeners};
+use open_store::OpenStore;
 use rebalancing::Rebalancing;
 use store::Store;
 
@@ -142,6 +146,9 @@ impl Broker {
         if let Some(rebalancing) = &mut self.rebalancing {
             rebalancing.end();
         }
+        if let Some(store) = self.handle.open_store() {
+            store.backups.stop();
+        }
         self.handle.stop();
         let mut outcome = Ok(());
         for thread in self.threads.drain(..) {
@@ -215,10 +222,10 @@ impl<C: Chain + Clone> Builder<C> {
         let (storage, mut parts, mut opening) = match store {
             None => (None, Vec::new(), None),
             Some(mut store) => {
-                let (threads, files, door) = start_store(&mut store, &handle).map_err(StartError::Resources)?;
+                let (threads, files, door, open) = start_store(&mut store, &handle).map_err(StartError::Resources)?;
                 let (parts, opening, renewal) = store.into_parts();
                 let parts = parts.into_iter().zip(files).map(|(part, files)| Some((part, files, door.clone())));
-                (Some(threads), parts.collect(), Some((opening, renewal)))
+                (Some(threads), parts.collect(), Some((opening, renewal, open)))
             }
         };
         handles.iter().for_each(|late| late.set(handle.with_another_home()));
@@ -231,7 +238,7 @@ impl<C: Chain + Clone> Builder<C> {
             let (turn, version) = (TurnLimits::default(), env!("CARGO_PKG_VERSION"));
             let setup = Setup { id, shards, seed, turn, version, config, quotas };
             let part = parts.get_mut(id).and_then(Option::take);
-            let opening = opening.as_ref().map(|(opening, _)| Arc::clone(opening));
+            let opening = opening.as_ref().map(|(opening, ..)| Arc::clone(opening));
             let make = move || {
                 let mut shard = Shard::new(setup, chain, clock.now());
                 shard.measure_by(HookClock(nanos), Some(MemoryGauge { resident, held: MemoryHeld::in_process, most }));
@@ -249,7 +256,7 @@ impl<C: Chain + Clone> Builder<C> {
         let started = broker.threads.iter().zip(&layout.cpus);
         let started = started.map(|(thread, core)| thread.started().map(|id| Thread { id, core: *core }));
         broker.handle.started(started.collect::<Result<_, _>>().map_err(StartError::System)?);
-        if let Some((opening, renewal)) = opening.take() {
+        if let Some((opening, renewal, open)) = opening.take() {
             let is_any_dead = || broker.threads.iter().any(ShardThread::has_ended);
             opening.wait(Step::Restored, is_any_dead);
             if let Some(renewal) = renewal.filter(|_| opening.is_reached(Step::Restored)) {
@@ -257,6 +264,7 @@ impl<C: Chain + Clone> Builder<C> {
             }
             opening.go_on();
             opening.wait(Step::Ready, is_any_dead);
+            broker.handle.has_store(open);
         }
         if let Some(socket) = socket {
             let control = ControlServer::start(socket, broker.handle());
@@ -276,15 +284,20 @@ struct StoreThreads {
     _archive: Option<ArchiveThread>,
 }
 
-/// Starts the thread that makes files for the shards and that of the archive, and gives the files of each shard and the door to the archive.
+/// Starts the thread that makes files for the shards and that of the archive, and gives the files of each shard, the door to the archive, and what operators
+/// use.
 fn start_store(
     store: &mut Store,
     handle: &Handle,
-) -> io::Result<(StoreThreads, Vec<JournalFiles>, Option<ArchiveDoor>)> {
+) -> io::Result<(StoreThreads, Vec<JournalFiles>, Option<ArchiveDoor>, OpenStore)> {
     let (files_thread, files) =
         StoreThread::for_shards(&store.directory, store.sync, answers_to(handle, Command::Prepared))?;
-    let (archive, door) = store.start_archive(answers_to(handle, Command::Archived))?.unzip();
-    Ok((StoreThreads { _files: files_thread, _archive: archive }, files, door))
+    let (archive, door, control) = match store.start_archive(answers_to(handle, Command::Archived))? {
+        Some((thread, door, control)) => (Some(thread), Some(door), Some(control)),
+        None => (None, None, None),
+    };
+    let open = OpenStore::new(&store.directory, control);
+    Ok((StoreThreads { _files: files_thread, _archive: archive }, files, door, open))
 }
 
 /// By shard, what puts the answers of a thread into its inbox.

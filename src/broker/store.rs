@@ -7,12 +7,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::layout::StartError;
+use crate::archive::{self, Archive, ArchiveError, Limits};
 #[cfg(not(feature = "archive"))]
-use crate::archive::MemoryArchive;
-use crate::archive::{self, ArchiveError, Limits};
+use crate::archive::{MemoryArchive, Trouble};
 use crate::client::log_client;
 use crate::config::{ArchiveConfig, Config, StorageConfig, StoredDurability};
 use crate::hooks::Chain;
+#[cfg(not(feature = "archive"))]
+use crate::journal::StoreId;
 use crate::journal::{BLOCK, Journal, Recovered, Settings, Sync};
 use crate::message::Message;
 use crate::net::clock::Clock;
@@ -22,7 +24,9 @@ use crate::records::{Counts, Image, Share, StoredSession, WallClock, WallTime};
 use crate::session::{StoreNumber, StoredPage};
 use crate::shard::Shard;
 use crate::sharding::hasher;
-use crate::storage::archive::{ArchiveDoor, ArchiveThread, DamagedPage, find_pages, mend_pages};
+#[cfg(feature = "archive")]
+pub(super) use crate::storage::archive::copy_archive;
+use crate::storage::archive::{ArchiveControl, ArchiveDoor, ArchiveThread, DamagedPage, find_pages, mend_pages};
 #[cfg(feature = "archive")]
 use crate::storage::archive::{ArchiveFile, ArchiveSettings};
 use crate::storage::{JournalReading, StorageError, StoreDirectory};
@@ -158,11 +162,11 @@ impl Store {
         Ok(Store { directory, sync, parts, opening: Arc::new(Opening::of(shards)), archive, paging, vanished })
     }
 
-    /// Starts the thread of the archive, if there is one, for shards that take their answers so; and gives the door to it.
+    /// Starts the thread of the archive, if there is one, for shards that take their answers so; and gives the doors to it.
     pub fn start_archive(
         &mut self,
         answers: Vec<Box<dyn Fn(archive::Answer) + Send>>,
-    ) -> io::Result<Option<(ArchiveThread, ArchiveDoor)>> {
+    ) -> io::Result<Option<(ArchiveThread, ArchiveDoor, OpenControl)>> {
         self.archive.take().map(|archive| ArchiveThread::start(archive, self.paging.limits, answers)).transpose()
     }
 
@@ -193,9 +197,23 @@ impl StorePart {
 }
 
 #[cfg(feature = "archive")]
-type OpenArchive = ArchiveFile;
+pub(super) type OpenArchive = ArchiveFile;
 #[cfg(not(feature = "archive"))]
-type OpenArchive = MemoryArchive;
+pub(super) type OpenArchive = MemoryArchive;
+
+/// This program has none that could be copied.
+#[cfg(not(feature = "archive"))]
+pub(super) fn copy_archive(
+    _: &MemoryArchive,
+    path: &Path,
+    _: StoreId,
+    _: &mut dyn FnMut(u64) -> bool,
+) -> Result<bool, ArchiveError> {
+    Err(ArchiveError::new(Trouble::Failed, format!("archive {} cannot be written by this program", path.display())))
+}
+
+/// The door of operators to its thread.
+pub(super) type OpenControl = ArchiveControl<<OpenArchive as Archive>::Snapshot>;
 
 /// Opens the archive of a store, or makes it.
 #[cfg(feature = "archive")]

@@ -7,19 +7,19 @@ use std::time::Duration;
 
 use super::protocol::{Answer, Command, MAX_ANSWER, Reply, Request, VERSION, read_line, write_line};
 use super::socket::SocketError;
-use super::status::MoveProgress;
+use super::status::Progress;
 
 /// How much longer than the command itself takes the broker may be silent.
 const GRACE: Duration = Duration::from_secs(25);
 
-/// Sends a command to the broker that listens at `path`, and waits for its answer. `report` is called with the progress
-/// of a move.
+/// Sends a command to the broker that listens at `path`, and waits for its answer. `report` is called with its
+/// progress.
 ///
 /// # Errors
 ///
 /// No broker listens at `path`, this user may not connect to it, or the broker closes the connection, answers something
 /// that is not of this protocol, or says nothing for longer than the command may take.
-pub fn ask(path: &Path, command: Command, report: &mut dyn FnMut(MoveProgress)) -> Result<Answer, SocketError> {
+pub fn ask(path: &Path, command: Command, report: &mut dyn FnMut(Progress)) -> Result<Answer, SocketError> {
     let mut stream = connect(path)?;
     let patience = command.longest_silence() + GRACE;
     let broken = |error: io::Error| {

@@ -16,7 +16,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::status::{Berth, HookStatus, MoveProgress, Moved, Rebalanced, SessionStatus, Status};
+use super::status::{BackedUp, Berth, HookStatus, Moved, Progress, Rebalanced, SessionStatus, Status, StoreStatus};
 use crate::client::SubscriberId;
 
 /// The version of the protocol.
@@ -67,6 +67,13 @@ pub enum Command {
         /// The longest wait for the end of the moves, in seconds.
         timeout: f64,
     },
+    /// How the store is. Answered with [`Answer::Store`].
+    Store,
+    /// A copy of the store, in a directory that is empty or does not exist. Answered with [`Answer::BackedUp`].
+    Backup {
+        /// The path of the directory, absolute.
+        path: String,
+    },
     /// The counters of the hooks since the start. Answered with [`Answer::Hooks`].
     Hooks,
     /// The slots and shards of clients, and their sessions. Answered with [`Answer::Berths`].
@@ -87,7 +94,9 @@ impl Command {
             Command::Shards { seconds, .. } => *seconds,
             Command::Move { timeout, .. } => *timeout,
             Command::Rebalance { seconds, timeout, .. } => seconds + timeout,
-            Command::Hooks | Command::Find(_) | Command::Disconnect { .. } => 0.0,
+            // Then copying begins, of which there is something to tell.
+            Command::Backup { .. } => 90.0,
+            Command::Store | Command::Hooks | Command::Find(_) | Command::Disconnect { .. } => 0.0,
         };
         Duration::try_from_secs_f64(seconds).unwrap_or_default()
     }
@@ -102,6 +111,8 @@ impl Command {
             Command::Rebalance { dry_run, .. } => {
                 format!("shards rebalance{}", if *dry_run { " --dry-run" } else { "" })
             }
+            Command::Store => "store".to_owned(),
+            Command::Backup { path } => format!("store backup {path}"),
             Command::Hooks => "hooks".to_owned(),
             Command::Find(clients) if clients.len() > 4 => {
                 format!("find {} and {} more", names(&clients[..3]), clients.len() - 3)
@@ -115,7 +126,10 @@ impl Command {
 
     /// Whether it only reads numbers, as a monitoring system does again and again.
     pub(super) fn is_monitoring(&self) -> bool {
-        matches!(self, Command::Shards { .. } | Command::Hooks | Command::Rebalance { dry_run: true, .. })
+        matches!(
+            self,
+            Command::Shards { .. } | Command::Store | Command::Hooks | Command::Rebalance { dry_run: true, .. }
+        )
     }
 }
 
@@ -167,14 +181,18 @@ pub struct Reply {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
-    /// The progress of a move. More answers follow.
-    Progress(MoveProgress),
+    /// The progress of the command. More answers follow.
+    Progress(Progress),
     /// The status of the shards.
     Status(Status),
     /// The slots that have moved.
     Moved(Moved),
     /// The slots that have moved, or would move.
     Rebalanced(Rebalanced),
+    /// The store.
+    Store(StoreStatus),
+    /// The backup that was made.
+    BackedUp(BackedUp),
     /// The counters of each hook that was called, in the order of the links.
     Hooks(Vec<HookStatus>),
     /// The slots and shards of clients, in the order of the command.

@@ -16,7 +16,7 @@ use socket2::SockRef;
 
 use super::protocol::{Answer, Command, MAX_COMMAND, Reply, Request, VERSION, read_line, write_line};
 use super::socket::ControlSocket;
-use super::status::MoveProgress;
+use super::status::Progress;
 use crate::threads;
 
 /// The largest number of commands that are carried out at the same time.
@@ -30,7 +30,7 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 pub trait Operator: Send + Sync + 'static {
     /// Carries out a command and returns the final answer, which is never [`Answer::Progress`]. Progress goes to
     /// `report`, which returns whether the client still waits.
-    fn carry_out(&self, command: Command, report: &mut dyn FnMut(MoveProgress) -> bool) -> Answer;
+    fn carry_out(&self, command: Command, report: &mut dyn FnMut(Progress) -> bool) -> Answer;
 }
 
 /// A running server of a control socket. A drop ends it: the file of the socket is removed, and clients that wait get
@@ -186,6 +186,7 @@ impl Read for DeadlineReader<'_> {
 mod tests {
     use super::super::client::{ask, connect};
     use super::super::protocol::ClientName;
+    use super::super::status::MoveProgress;
     use super::*;
     use std::io::Write;
     use std::sync::Mutex;
@@ -196,13 +197,13 @@ mod tests {
     struct Slow(Mutex<Receiver<()>>);
 
     impl Operator for Slow {
-        fn carry_out(&self, command: Command, report: &mut dyn FnMut(MoveProgress) -> bool) -> Answer {
+        fn carry_out(&self, command: Command, report: &mut dyn FnMut(Progress) -> bool) -> Answer {
             if !matches!(command, Command::Rebalance { .. }) {
                 return Answer::Disconnected(None);
             }
             let end = self.0.lock().unwrap();
             while end.try_recv().is_err() {
-                if !report(MoveProgress::default()) {
+                if !report(Progress::Move(MoveProgress::default())) {
                     return Answer::Error("given up".to_owned());
                 }
             }

@@ -95,6 +95,39 @@ pub struct MoveProgress {
     pub sessions_left: u64,
 }
 
+/// The progress of a backup.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupProgress {
+    /// The number of bytes that were copied.
+    pub copied: u64,
+    /// The number of bytes that are to be copied; zero as long as that is not known.
+    pub copied_of: u64,
+}
+
+/// The progress of a command that takes its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Progress {
+    /// Of a move.
+    Move(MoveProgress),
+    /// Of a backup.
+    Backup(BackupProgress),
+}
+
+/// A finished backup.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct BackedUp {
+    /// Its directory.
+    pub path: String,
+    /// The size of what was copied, in bytes.
+    pub bytes: u64,
+    /// How long it took until all shards had cut their journals, in seconds. What was acknowledged before the command is in the backup, and nothing of
+    /// what happened behind that.
+    pub cut_seconds: f64,
+    /// The duration of the whole, in seconds.
+    pub seconds: f64,
+}
+
 /// The outcome of a move.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Moved {
@@ -138,6 +171,59 @@ pub struct Rebalanced {
     pub after: Vec<f64>,
     /// Whether the moves were carried out.
     pub is_done: bool,
+}
+
+/// The store of a broker.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct StoreStatus {
+    /// Its directory.
+    pub path: String,
+    /// What each shard has in it, in their order.
+    pub shards: Vec<ShardStore>,
+    /// The archive. None if the program was built without.
+    pub archive: Option<ArchiveStatus>,
+}
+
+/// What a shard has in the store.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ShardStore {
+    /// The number of the shard, from 0.
+    pub shard: usize,
+    /// The size of its journal on disk, in bytes, with the segments that are ready to be written.
+    pub journal_bytes: u64,
+    /// The size that its journal is to have at most, in bytes. While what is needed is written once more there may be twice as much.
+    pub journal_limit: u64,
+    /// The number of segments with something that is needed.
+    pub segments_in_use: usize,
+    /// The number of segments that there are to be.
+    pub segments: usize,
+    /// The number of commits since the start.
+    pub commits: u64,
+    /// The duration of the last commit, in microseconds. None if there was none.
+    pub last_commit_us: Option<u64>,
+    /// The number of sessions that are stored.
+    pub sessions: u64,
+    /// The number of messages that wait for them, or that their clients have not acknowledged.
+    pub messages: u64,
+    /// The size of those that wait, in bytes.
+    pub waiting_bytes: u64,
+    /// The number of retained messages that are stored.
+    pub retained: u64,
+    /// Their size, in bytes.
+    pub retained_bytes: u64,
+    /// Whether clients that publish or subscribe have to wait until the journal has room.
+    pub publishers_wait: bool,
+    /// The number of clients that do.
+    pub clients_waiting: usize,
+}
+
+/// The archive of a store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArchiveStatus {
+    /// Its size on disk, in bytes.
+    pub bytes: u64,
+    /// The number of pages of queues in it.
+    pub pages: u64,
 }
 
 /// The counters of one hook of one link since the start, summed over all shards.

@@ -5,7 +5,8 @@ use std::fmt::Write;
 use moormq::client::SubscriberId;
 use moormq::control::protocol::{Answer, Command};
 use moormq::control::status::{
-    Berth, HookStatus, MemoryStatus, Moved, Rebalanced, SessionStatus, ShardStatus, SlotStatus, Status,
+    ArchiveStatus, BackedUp, Berth, HookStatus, MemoryStatus, Moved, Progress, Rebalanced, SessionStatus, ShardStatus,
+    ShardStore, SlotStatus, Status, StoreStatus,
 };
 use moormq::hooks::HookCounts;
 use serde::Serialize;
@@ -19,6 +20,8 @@ pub fn json(answer: &Answer) -> Result<String, String> {
         Answer::Status(status) => line(status),
         Answer::Moved(moved) => line(moved),
         Answer::Rebalanced(rebalanced) => line(rebalanced),
+        Answer::Store(store) => line(store),
+        Answer::BackedUp(backed_up) => line(backed_up),
         Answer::Hooks(hooks) => line(hooks),
         Answer::Berths(berths) => line(berths),
         Answer::Progress(progress) => line(progress),
@@ -33,10 +36,13 @@ pub fn text(command: &Command, answer: &Answer) -> String {
         Answer::Status(status) => shards(status),
         Answer::Moved(moved) => self::moved(moved),
         Answer::Rebalanced(rebalanced) => self::rebalanced(rebalanced),
+        Answer::Store(store) => self::store(store),
+        Answer::BackedUp(backed_up) => self::backed_up(backed_up),
         Answer::Hooks(hooks) => self::hooks(hooks),
         Answer::Berths(berths) => self::berths(berths),
         Answer::Disconnected(session) => disconnected(command, session.as_ref()),
-        Answer::Progress(progress) => format!("{} slots left\n", progress.slots_left),
+        Answer::Progress(Progress::Move(progress)) => format!("{} slots left\n", progress.slots_left),
+        Answer::Progress(Progress::Backup(progress)) => format!("{} bytes copied\n", progress.copied),
         Answer::Error(why) => format!("{why}\n"),
     }
 }
@@ -77,6 +83,84 @@ fn memory(memory: &MemoryStatus) -> String {
 
 fn mebibytes(bytes: usize) -> String {
     format!("{:.1}", bytes as f64 / f64::from(1 << 20))
+}
+
+fn store(store: &StoreStatus) -> String {
+    let heads = [
+        "shard",
+        "journal MiB",
+        "limit",
+        "segments",
+        "of",
+        "commit us",
+        "sessions",
+        "messages",
+        "waiting MiB",
+        "retained",
+        "MiB",
+        "publishers wait",
+    ];
+    let mut rows = vec![heads.map(str::to_owned)];
+    rows.extend(store.shards.iter().map(|shard| store_row(&shard.shard.to_string(), shard)));
+    if store.shards.len() > 1 {
+        rows.push(store_row("all", &store_total(&store.shards)));
+    }
+    let mut text = format!("store {}\n\n{}", shown(&store.path), aligned(&rows));
+    if let Some(ArchiveStatus { bytes, pages }) = store.archive {
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "\narchive: {} MiB, {}", mebibytes(bytes as usize), counted(pages, "page"));
+    }
+    text
+}
+
+fn backed_up(backed_up: &BackedUp) -> String {
+    let BackedUp { path, bytes, cut_seconds, seconds } = backed_up;
+    let (path, bytes, cut) = (shown(path), mebibytes(*bytes as usize), cut_seconds * 1000.0);
+    format!(
+        "backed up to {path}: {bytes} MiB in {seconds:.1} s; it has what there was within the first {cut:.1} ms of that\n"
+    )
+}
+
+fn store_row(name: &str, shard: &ShardStore) -> [String; 12] {
+    let waiting = match (shard.publishers_wait, shard.clients_waiting) {
+        (false, 0) => "no".to_owned(),
+        (_, clients) => format!("yes ({clients})"),
+    };
+    [
+        name.to_owned(),
+        mebibytes(shard.journal_bytes as usize),
+        mebibytes(shard.journal_limit as usize),
+        shard.segments_in_use.to_string(),
+        shard.segments.to_string(),
+        shard.last_commit_us.map_or(String::new(), |micros| micros.to_string()),
+        shard.sessions.to_string(),
+        shard.messages.to_string(),
+        mebibytes(shard.waiting_bytes as usize),
+        shard.retained.to_string(),
+        mebibytes(shard.retained_bytes as usize),
+        waiting,
+    ]
+}
+
+/// The sum of all; of commits the one that took longest.
+fn store_total(shards: &[ShardStore]) -> ShardStore {
+    let mut total = ShardStore::default();
+    for shard in shards {
+        total.journal_bytes += shard.journal_bytes;
+        total.journal_limit += shard.journal_limit;
+        total.segments_in_use += shard.segments_in_use;
+        total.segments += shard.segments;
+        total.commits += shard.commits;
+        total.last_commit_us = total.last_commit_us.max(shard.last_commit_us);
+        total.sessions += shard.sessions;
+        total.messages += shard.messages;
+        total.waiting_bytes += shard.waiting_bytes;
+        total.retained += shard.retained;
+        total.retained_bytes += shard.retained_bytes;
+        total.publishers_wait |= shard.publishers_wait;
+        total.clients_waiting += shard.clients_waiting;
+    }
+    total
 }
 
 fn hooks(hooks: &[HookStatus]) -> String {

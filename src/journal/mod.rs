@@ -14,6 +14,8 @@
 //! 4. What waits for a mark goes on when [`Journal::flushed`] or [`Journal::fsynced`] has reached it.
 //! 5. When [`Journal::oldest`] names a segment, all that is still needed of it goes to the archive; then [`Journal::release`]. [`Journal::seal`] wants
 //!    that for all.
+//! 6. For a copy while it goes on, [`Journal::hold`] keeps the files of segments that are released, [`Journal::cut`] says which bytes of which
+//!    files the copy has, and [`Journal::let_go`] ends that. Each [`Piece`] of the copy gets a [header](Piece::restate) of its own.
 //!
 //! # What it guarantees
 //!
@@ -47,7 +49,7 @@
 //! | what | bound |
 //! |---|---|
 //! | memory of what waits | `buffer_bytes`, one frame more for relief, and one frame on its way to the disk ([`Settings`]); [`Refused::Busy`] beyond |
-//! | disk | `segments` of `segment_bytes`; more only where a start finds more, until they are archived, and one for relief then, however often the broker has ended before that, one while something is set aside, and [as many again](Journal::grow) while what is needed is written once more; [`Refused::Full`] beyond |
+//! | disk | `segments` of `segment_bytes`; more only where a start finds more, until they are archived, and one for relief then, however often the broker has ended before that, one while something is set aside, and [as many again](Journal::grow) while what is needed is written once more, and those that were [held](Journal::hold) for a copy; [`Refused::Full`] beyond |
 //! | files that are set aside or left alone | not bounded here: [`Effect::SetAside`], [`Recovered::left_alone`] |
 //! | a record | [`CheckedSettings::largest_body`]; [`Refused::TooLarge`] beyond |
 //! | commits | one at a time, and the next no sooner than `commit_interval` after the last began |
@@ -119,6 +121,7 @@
 
 mod aligned;
 mod commit;
+mod copying;
 mod counters;
 mod effect;
 mod finding;
@@ -137,6 +140,7 @@ mod writer;
 
 pub use aligned::Aligned;
 pub use commit::{BEGUN_AGAIN_AFTER, MOST_ATTEMPTS};
+pub use copying::Piece;
 pub use counters::{Counters, LastCommit};
 pub use effect::{Answer, Archived, Class, Effect, Fullness, Mark, Preparation, Refused, Write};
 pub use finding::{Finding, What};

@@ -5,6 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use super::aligned::Aligned;
+use super::copying::{Piece, pieces};
 use super::effect::{Class, Effect, Fullness, Preparation};
 use super::format::{BLOCK, MOST_NUMBER, SegmentHeader};
 use super::recovered::{Floor, Recovered};
@@ -84,6 +85,8 @@ pub(super) struct Segments {
     prepared: u64,
     /// So many more files there may be for a while.
     extra: usize,
+    /// If a copy is being made: the segments that were released since it began, whose files stay as they are.
+    held: Option<Vec<Segment>>,
 }
 
 impl Segments {
@@ -112,6 +115,7 @@ impl Segments {
             trouble: None,
             prepared: 0,
             extra: 0,
+            held: None,
         };
         for Idle { file, bytes, condition } in idle {
             segments.put_away(file, 0, bytes, condition);
@@ -167,7 +171,8 @@ impl Segments {
         Some(self.live.back()?.generation)
     }
 
-    fn files(&self) -> usize {
+    /// How many files there are that are used, or are to be.
+    pub fn files(&self) -> usize {
         self.live.len() + self.ready.len() + self.idle.len() + usize::from(self.making.is_some())
     }
 
@@ -269,12 +274,40 @@ impl Segments {
         self.live.pop_front();
         self.old = self.old.saturating_sub(1);
         self.extra = self.extra.saturating_sub(1);
-        let Segment { file, bytes, condition, .. } = oldest;
-        self.put_away(file, generation, bytes, condition);
-        self.drop_surplus();
+        match &mut self.held {
+            Some(held) => held.push(oldest),
+            None => self.put_all_away([oldest]),
+        }
         // What there was no room for may have it now, since a file that is there does not need to grow.
         self.next_try = Duration::ZERO;
         true
+    }
+
+    /// Nothing in the files of these segments counts any more.
+    fn put_all_away(&mut self, segments: impl IntoIterator<Item = Segment>) {
+        for Segment { file, generation, bytes, condition, .. } in segments {
+            self.put_away(file, generation, bytes, condition);
+        }
+        // Those that were never used first, and those that were released in their order.
+        self.idle.sort_by_key(|idle| idle.generation);
+        self.drop_surplus();
+    }
+
+    /// The files of segments that are released stay as they are from now on. There may be others in their place.
+    pub fn hold(&mut self) {
+        self.held.get_or_insert_default();
+    }
+
+    /// The pieces of a copy that has all records so far: the segments that are held, and those that count.
+    pub fn pieces(&self) -> Vec<Piece> {
+        pieces(self.held.iter().flatten().chain(&self.live))
+    }
+
+    /// Files are used again as ever.
+    pub fn let_go(&mut self) {
+        if let Some(held) = self.held.take() {
+            self.put_all_away(held);
+        }
     }
 
     /// The first of the files that are one too many of which no header says that they count.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::aligned::Aligned;
 use super::commit::{BEGUN_AGAIN_AFTER, Commit};
+use super::copying::Piece;
 use super::counters::Counters;
 use super::effect::{Answer, Archived, Class, Effect, Fullness, Mark, Refused, Write};
 use super::format::{FRAME_HEADER, Identity, largest_body, record_bytes};
@@ -385,9 +386,19 @@ impl Journal {
         self.segments.generation_of(mark.0)
     }
 
+    /// How many bytes a segment has.
+    pub fn segment_bytes(&self) -> u64 {
+        self.settings.segment_bytes
+    }
+
     /// How many bytes all its segments have.
     pub fn capacity(&self) -> usize {
         self.segments.fullness().segments * self.settings.segment_bytes as usize
+    }
+
+    /// How many files it has, those among them that are to be used again.
+    pub fn files(&self) -> usize {
+        self.segments.files()
     }
 
     /// How many segments wait for the archive, and how many are ready.
@@ -410,6 +421,24 @@ impl Journal {
     pub fn seal(&mut self) {
         self.close_frame();
         self.segments.seal_all();
+    }
+
+    /// A copy is about to be made: the files of segments that are released from now on stay as they are, until it is [let go](Journal::let_go). There may be
+    /// as many others in their place.
+    pub fn hold(&mut self) {
+        self.segments.hold();
+    }
+
+    /// Ends the frame that is open. The pieces of a copy that has all records so far, as soon as they are [flushed](Journal::flushed), and nothing of what
+    /// is appended from now on: those segments included that were released since it is [held](Journal::hold).
+    pub fn cut(&mut self) -> Vec<Piece> {
+        self.close_frame();
+        self.segments.pieces()
+    }
+
+    /// The copy is made, or is not wanted any more.
+    pub fn let_go(&mut self) {
+        self.segments.let_go();
     }
 
     /// Allows one segment more, until others are released, if none is left: to write what is needed of those once more. There are twice as many

@@ -10,10 +10,10 @@ use super::mosquitto::{BadFile, MosquittoFile};
 use super::mosquitto_import::Taking;
 use super::report::StoreReport;
 use super::rewriting::{Layout, Rewritten, rewrite};
-use super::terms::{Known, Terms};
+use super::terms::{Known, Taken, Terms};
 use super::view::{StoreView, calendar};
 use super::writing::Owners;
-use crate::records::{Contents, Image};
+use crate::records::{Contents, Image, WallTime};
 use crate::session::{StoreNumber, StoredPage};
 use crate::sharding::hasher;
 use crate::storage::{ReadOnlyStore, StorageError, StoreDirectory};
@@ -39,6 +39,13 @@ pub enum ImportError {
         /// What is wrong, as the rest of a sentence that begins with the path.
         problem: String,
     },
+    /// The broker to import from does not give what it should.
+    Broker {
+        /// Its address.
+        address: String,
+        /// What is wrong, as the rest of a sentence that begins with the address.
+        problem: String,
+    },
     /// The store cannot be used.
     Storage(StorageError),
 }
@@ -47,6 +54,7 @@ impl fmt::Display for ImportError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ImportError::File { path, problem } => write!(f, "{}: {problem}", path.display()),
+            ImportError::Broker { address, problem } => write!(f, "the broker at {address} {problem}"),
             ImportError::Storage(error) => error.fmt(f),
         }
     }
@@ -72,6 +80,32 @@ pub fn import_mosquitto(file: &Path, path: &Path, terms: Terms<'_>, now: u64) ->
     let length = input.metadata().map_err(|error| told(BadFile::Io(error)))?.len();
     // Whether it is such a file at all is seen before anything is made.
     let mut input = MosquittoFile::open(BufReader::with_capacity(1 << 20, input), length).map_err(told)?;
+    import_into(path, terms, now, |image, Place { known, boot, owners, now }| {
+        let mut taking = Taking::new(boot, owners, terms, known, now);
+        while let Some(chunk) = input.next().map_err(told)? {
+            taking.take(&chunk, image);
+        }
+        Ok(taking.finish(image))
+    })
+}
+
+/// Where something is imported to.
+pub(super) struct Place {
+    /// What is there, and stays.
+    pub known: Known,
+    /// Which boot of the store it is.
+    pub boot: u32,
+    pub owners: Owners,
+    pub now: WallTime,
+}
+
+/// Has something put into what the store at `path` has, and writes that.
+pub(super) fn import_into(
+    path: &Path,
+    terms: Terms<'_>,
+    now: u64,
+    take: impl FnOnce(&mut Image, Place) -> Result<Taken, ImportError>,
+) -> Result<Imported, ImportError> {
     let target = Target::look(path, &terms)?;
     let mut directory = StoreDirectory::open_or_create(path, now)?;
     if target.boots.is_some_and(|boots| boots != directory.facts().boots) {
@@ -85,11 +119,7 @@ pub fn import_mosquitto(file: &Path, path: &Path, terms: Terms<'_>, now: u64) ->
         None => Image::new(clock, hasher(seed)),
     };
     let owners = Owners { shards: target.layout.shards as usize, seed };
-    let mut taking = Taking::new(boot, owners, terms, known, wall);
-    while let Some(chunk) = input.next().map_err(told)? {
-        taking.take(&chunk, &mut image);
-    }
-    let taken = taking.finish(&mut image);
+    let taken = take(&mut image, Place { known, boot, owners, now: wall })?;
     let largest = target.largest_record.max(taken.largest_record);
     let boot = directory.begin_boot()?;
     let rewritten = rewrite(directory, boot, (image.finish(), clock), &target.pages, largest, target.layout, false)?;

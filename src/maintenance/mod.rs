@@ -11,6 +11,7 @@
 //! | `writing`, `rewriting` | the records of what counts; new journals of these in place of those that are there |
 //! | `compaction` | that, of a store itself |
 //! | `import`, `terms` | that, with what comes from elsewhere |
+//! | `mqtt_source`, `mqtt_import` | the retained messages of a broker that runs; what becomes of them |
 //! | `mosquitto`, `mosquitto_import` | the persistence file of Mosquitto; what becomes of what is in it |
 //!
 //! # Bounds
@@ -19,6 +20,7 @@
 //! |---|---|
 //! | memory of reading | what counts of the store, each message once, as at the start of a broker |
 //! | memory of telling it | one row |
+//! | memory of what another broker gives | its retained messages that match, once, and one packet |
 //! | bad records that are listed | [`MOST_BAD`] of each journal, the rest is counted |
 
 mod compaction;
@@ -26,6 +28,8 @@ mod dump;
 mod import;
 mod mosquitto;
 mod mosquitto_import;
+mod mqtt_import;
+mod mqtt_source;
 mod report;
 mod rewriting;
 mod rows;
@@ -36,6 +40,8 @@ mod writing;
 pub use compaction::{Compacted, compact};
 pub use dump::{DumpError, DumpForm, dump};
 pub use import::{ImportError, Imported, import_mosquitto};
+pub use mqtt_import::import_retained;
+pub use mqtt_source::MqttSource;
 pub use report::{ArchiveReport, JournalReport, Note, StoreReport};
 pub use rewriting::{Layout, Rewritten};
 pub use terms::Terms;

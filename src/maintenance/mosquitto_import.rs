@@ -12,7 +12,7 @@ use std::time::Duration;
 use indexmap::IndexMap;
 
 use super::mosquitto::{Chunk, ClientChunk, DeliveryChunk, MessageChunk, SubscriptionChunk};
-use super::terms::{Known, Terms};
+use super::terms::{Known, Taken, Terms};
 use super::writing::{MOST_DELIVERIES, Owners};
 use crate::client::SubscriberId;
 use crate::codec::{PacketId, ProtocolVersion, PublishProperties, QoS, RetainHandling, SubscriptionOptions};
@@ -37,13 +37,6 @@ mod state {
     pub const AWAITS_PUBCOMP: u8 = 9;
     pub const SENDS_PUBREC: u8 = 10;
     pub const QUEUED: u8 = 11;
-}
-
-/// What was taken and what was not.
-pub(super) struct Taken {
-    pub taken: BTreeMap<&'static str, u64>,
-    pub left_out: BTreeMap<&'static str, u64>,
-    pub largest_record: usize,
 }
 
 /// A message, and to whom it goes.
@@ -96,16 +89,16 @@ impl<'a> Taking<'a> {
             clients: IndexMap::new(),
             unreleased: Vec::new(),
             retained: Vec::new(),
-            done: Taken { taken: BTreeMap::new(), left_out: BTreeMap::new(), largest_record: 0 },
+            done: Taken::default(),
         }
     }
 
     fn took(&mut self, what: &'static str) {
-        *self.done.taken.entry(what).or_default() += 1;
+        self.done.took(what);
     }
 
     fn leave_out(&mut self, why: &'static str) {
-        *self.done.left_out.entry(why).or_default() += 1;
+        self.done.leave_out(why);
     }
 
     /// Takes in a chunk: sessions and subscriptions go to `image` at once, messages at the [end](Self::finish).
@@ -140,8 +133,7 @@ impl<'a> Taking<'a> {
         TopicName::parse(topic, usize::MAX).map_err(|_| wrong)?;
         let properties = forwarded(chunk.properties).ok_or("messages whose properties are none")?;
         let qos = QoS::from_u8(chunk.qos).ok_or("messages of QoS 3")?;
-        self.done.largest_record =
-            self.done.largest_record.max(topic.len() + properties.len() + chunk.payload.len() + MOST_DELIVERIES);
+        self.done.has_record(topic.len() + properties.len() + chunk.payload.len() + MOST_DELIVERIES);
         let stored = Stored {
             topic: topic.into(),
             properties,

@@ -1,6 +1,6 @@
 //! On which terms something is imported.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use crate::client::SubscriberId;
 use crate::config::Config;
@@ -25,4 +25,31 @@ pub(super) struct Known {
     pub clients: HashSet<SubscriberId>,
     /// Mountpoints and topics of retained messages.
     pub retained: HashSet<(Box<str>, Box<str>)>,
+}
+
+/// What was taken and what was not.
+#[derive(Default)]
+pub(super) struct Taken {
+    /// Of each kind, how many were.
+    pub taken: BTreeMap<&'static str, u64>,
+    /// Of each reason, how many were not.
+    pub left_out: BTreeMap<&'static str, u64>,
+    pub largest_record: usize,
+}
+
+impl Taken {
+    /// One more of this kind.
+    pub fn took(&mut self, what: &'static str) {
+        *self.taken.entry(what).or_default() += 1;
+    }
+
+    /// One was left out.
+    pub fn leave_out(&mut self, why: &'static str) {
+        *self.left_out.entry(why).or_default() += 1;
+    }
+
+    /// There is a record of about this length.
+    pub fn has_record(&mut self, bytes: usize) {
+        self.largest_record = self.largest_record.max(bytes);
+    }
 }

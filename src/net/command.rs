@@ -12,7 +12,7 @@ use crate::archive;
 use crate::client::{SessionAction, SessionFound, SubscriberId};
 use crate::hooks::HookReport;
 use crate::message::Message;
-use crate::shard::{Report, Request, SlotsMoving};
+use crate::shard::{CutNews, Report, Request, SlotsMoving, StoreReport};
 use crate::storage::Prepared;
 use crate::topic::TopicFilter;
 
@@ -59,6 +59,23 @@ pub enum Command {
     Hooks {
         /// The channel for the counters.
         answer: Sender<OfShard<Vec<HookReport>>>,
+    },
+    /// What the shard has in the store. It is dropped if there is no room for it in `answer`.
+    CountStored {
+        /// The channel for that.
+        answer: Sender<OfShard<StoreReport>>,
+    },
+    /// The journals of all shards are cut for a copy of the store. What becomes of that on this shard is dropped if there is no room for it in `answer`.
+    Cut {
+        /// The number of the copy.
+        number: u64,
+        /// The channel for what becomes of it: twice, see [`CutNews`].
+        answer: Sender<OfShard<CutNews>>,
+    },
+    /// What a copy has of this shard's journal is copied, or is not wanted any more. [Posted](super::mesh::InboxSender::post): once for each copy.
+    EndCut {
+        /// The number of the copy.
+        number: u64,
     },
     /// A segment of the shard's journal was prepared, or could not be. [Posted](super::mesh::InboxSender::post): a journal prepares one at a time.
     Prepared(Prepared),

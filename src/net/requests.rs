@@ -7,7 +7,7 @@ use crossbeam::channel::Sender;
 use super::command::{Command, FoundSender, OfShard, Sink, SubscriptionEvent};
 use crate::client::SessionFound;
 use crate::hooks::Chain;
-use crate::shard::{Input, Request, Shard, SlotsMoving};
+use crate::shard::{CutNews, Input, Request, Shard, SlotsMoving, StoreReport};
 use crate::time::Time;
 
 /// The open requests of one shard.
@@ -23,13 +23,43 @@ pub(super) struct Requests {
     /// Who waits for answers about sessions, by ticket.
     sessions: HashMap<u64, (usize, FoundSender)>,
     next_ticket: u64,
+    /// Who waits for what is in the store.
+    counts: Vec<Sender<OfShard<StoreReport>>>,
+    /// The last copy of the store that the journal was cut for.
+    cut: Cut,
+}
+
+/// A copy of the store.
+#[derive(Default)]
+struct Cut {
+    number: u64,
+    /// Who waits for what becomes of it, and what nobody has waited for yet.
+    answer: Option<Sender<OfShard<CutNews>>>,
+    news: Vec<CutNews>,
+}
+
+impl Cut {
+    /// That with this number.
+    fn with(&mut self, number: u64) -> &mut Self {
+        if number > self.number {
+            *self = Cut { number, ..Cut::default() };
+        }
+        self
+    }
+
+    fn tell(&mut self, shard: usize) {
+        if let Some(answer) = &self.answer {
+            self.news.drain(..).for_each(|news| drop(answer.try_send((shard, news))));
+        }
+    }
 }
 
 impl Requests {
     /// None.
     pub fn new(shard: usize) -> Self {
         let (sinks, ended_early) = (HashMap::new(), HashSet::new());
-        Requests { shard, sinks, ended_early, moves: VecDeque::new(), sessions: HashMap::new(), next_ticket: 0 }
+        let (moves, sessions, counts) = (VecDeque::new(), HashMap::new(), Vec::new());
+        Requests { shard, sinks, ended_early, moves, sessions, next_ticket: 0, counts, cut: Cut::default() }
     }
 
     /// Hands a command to the core. That to stop is none of them.
@@ -47,6 +77,21 @@ impl Requests {
                 self.next_ticket += 1;
                 self.sessions.insert(ticket, (number, answer));
                 request(Request::Session { subscriber, action, ticket });
+            }
+            Command::Cut { number, answer } => {
+                self.cut.with(number).answer = Some(answer);
+                self.cut.tell(self.shard);
+                request(Request::Cut { number });
+            }
+            Command::EndCut { number } => {
+                if number >= self.cut.number {
+                    self.cut = Cut { number, ..Cut::default() };
+                }
+                request(Request::EndCut { number });
+            }
+            Command::CountStored { answer } => {
+                self.counts.push(answer);
+                request(Request::CountStored);
             }
             Command::Hooks { answer } => drop(answer.try_send((self.shard, shard.hook_reports()))),
             Command::Subscribe { subscription, mountpoint, filter, sink } => {
@@ -69,6 +114,22 @@ impl Requests {
     /// Hands an event to a subscription of the program. Whether there was room for it.
     pub fn notify(&mut self, subscription: u64, event: SubscriptionEvent) -> bool {
         self.sinks.get_mut(&subscription).is_none_or(|sink| sink(event))
+    }
+
+    /// Something has become of the cut of the journal for the copy with this number.
+    pub fn journal_was_cut(&mut self, number: u64, news: CutNews) {
+        let cut = self.cut.with(number);
+        if cut.number == number {
+            cut.news.push(news);
+            cut.tell(self.shard);
+        }
+    }
+
+    /// This is in the store.
+    pub fn stored_was_counted(&mut self, report: StoreReport) {
+        for answer in self.counts.drain(..) {
+            let _ = answer.try_send((self.shard, report));
+        }
     }
 
     /// These slots move, as the oldest request to move some wanted it.

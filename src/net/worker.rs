@@ -517,6 +517,8 @@ impl<C: Chain> Worker<C> {
             Output::CancelHook { task } => self.hooks.cancel(task),
             Output::Deliver { subscription, message } => self.notify(subscription, SubscriptionEvent::Message(message)),
             Output::Subscribed { subscription } => self.notify(subscription, SubscriptionEvent::Subscribed),
+            Output::Cut(number, news) => self.requests.journal_was_cut(number, news),
+            Output::StoreReport(report) => self.requests.stored_was_counted(report),
             Output::SlotsMoving(moving) => self.requests.slots_are_moving(moving),
             Output::SessionAnswer { ticket, found } => self.requests.session_was_found(ticket, found),
             Output::Messages { to, messages } => {

@@ -26,7 +26,45 @@ impl fmt::Display for StoreFailure<'_> {
     }
 }
 
+/// How the journal of a shard is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct JournalReport {
+    /// Bytes of its files on disk, those included that are ready to be written.
+    pub bytes: u64,
+    /// Most bytes that its files are to have.
+    pub limit: u64,
+    /// Segments with records that are needed.
+    pub live: usize,
+    /// Segments that there are to be.
+    pub segments: usize,
+    /// Commits since the start.
+    pub commits: u64,
+    /// How long the last one took.
+    pub last_commit: Option<Duration>,
+    /// Whether publishers have to wait until it has room.
+    pub is_crowded: bool,
+    /// How many clients wait for that.
+    pub waiting: usize,
+}
+
 impl Persistence {
+    /// How the journal is.
+    pub fn journal_report(&self) -> JournalReport {
+        let journal = &self.setup.journal;
+        let fullness = journal.fullness();
+        let of_segments = |count: usize| count as u64 * journal.segment_bytes();
+        JournalReport {
+            bytes: of_segments(journal.files()),
+            limit: of_segments(fullness.segments),
+            live: fullness.live,
+            segments: fullness.segments,
+            commits: journal.counters().commits,
+            last_commit: self.last_commit,
+            is_crowded: self.is_crowded(),
+            waiting: self.waiting_for_room.len(),
+        }
+    }
+
     /// What is to be done for the journal now.
     pub fn next_effect(&mut self) -> Option<Effect> {
         if !self.behind.is_empty() {
@@ -52,7 +90,11 @@ impl Persistence {
     pub fn done(&mut self, answer: journal::Answer) {
         let journal = &mut self.setup.journal;
         let had_failed = journal.failure().is_some();
-        journal.answer(answer, (self.setup.clock)());
+        let (now, commits) = ((self.setup.clock)(), journal.counters().commits);
+        journal.answer(answer, now);
+        if let Some(last) = journal.counters().last.filter(|_| journal.counters().commits > commits) {
+            self.last_commit = Some(now.saturating_sub(last.begun));
+        }
         if let Some(failure) = journal.failure().filter(|_| !had_failed) {
             tracing::error!(
                 shard = self.own,

@@ -36,6 +36,7 @@
 mod adopting;
 mod answers;
 mod commits;
+mod cutting;
 mod decisions;
 mod deferrals;
 mod elsewhere;
@@ -58,7 +59,7 @@ pub use adopting::Adoption;
 pub use answers::{Answer, Awaited};
 pub use commits::{Committed, Durability};
 pub use deferrals::Deferred;
-pub use following::StoreFailure;
+pub use following::{JournalReport, StoreFailure};
 pub use pages::{PageNews, PageOf, Paging};
 pub use rewriting::{Cursor, SessionCursor};
 
@@ -68,6 +69,7 @@ use std::time::Duration;
 use adopting::Adoptions;
 use answers::Answers;
 use commits::Commits;
+use cutting::Cutting;
 use decisions::Decisions;
 use deferrals::Deferrals;
 use elsewhere::Elsewhere;
@@ -135,6 +137,8 @@ pub struct Persistence {
     noted: Vec<Noted>,
     promises: Promises,
     launches: Launches,
+    /// How long the last commit took.
+    last_commit: Option<Duration>,
     rewriting: Rewriting,
     /// How often in a row what is needed was written again though nothing had been recorded.
     moves: u8,
@@ -150,6 +154,8 @@ pub struct Persistence {
     /// Those of which that is to be recorded now.
     new_wills: Vec<(u32, u64)>,
     renewal: Renewal,
+    /// Where the journal is cut for a copy.
+    cutting: Cutting,
     /// What is written is what was written before, to make room.
     makes_room: bool,
     /// Records that are lost, since the journal has failed: what waits for them waits for ever.
@@ -196,10 +202,12 @@ impl Persistence {
             noted: Vec::new(),
             promises,
             launches: Launches::default(),
+            last_commit: None,
             rewriting: Rewriting::Idle,
             moves: 0,
             pages,
             tails_left: 0,
+            cutting: Cutting::default(),
             makes_room: false,
             lost: 0,
             scratch: Vec::new(),
@@ -255,7 +263,7 @@ impl Persistence {
         match taken {
             Ok(mark) => {
                 on_disk.commits.take(mark, is_to_be_synced);
-                self.note_rewritten();
+                self.note_taken();
             }
             // It is no packet of a client: those fit. Whoever waits for it waits for the others only.
             Err(Refused::TooLarge) => {
@@ -279,12 +287,13 @@ impl Persistence {
             let Ok(mark) = taken else { return };
             self.on_disk.commits.take(mark, *is_to_be_synced);
             self.behind.pop_front();
-            self.note_rewritten();
+            self.note_taken();
         }
     }
 
-    /// The segment of the first record that is written again is known.
-    fn note_rewritten(&mut self) {
+    /// The journal has taken a record. The segment of the first one that is written again is known.
+    fn note_taken(&mut self) {
+        self.cut_journal();
         if let Rewriting::UnderWay { below: below @ None, .. } = &mut self.rewriting
             && let Some(mark) = self.on_disk.commits.last_mark()
         {

@@ -7,6 +7,7 @@ use super::message::{Hold, ShardMessage};
 use super::output::Output;
 use super::remnants::Remnants;
 use super::stop::Stop;
+use super::store_report::Counting;
 use super::turn::{Turn, TurnLimits};
 use crate::client::{ConnectionId, SubscriberId};
 use crate::connection::Violation;
@@ -41,11 +42,15 @@ pub(super) struct Agenda<S> {
     messages: Vec<Vec<ShardMessage>>,
     /// Shards that are told something.
     addressed: VecDeque<usize>,
+    /// Shards that are told of the cut of the journal for a copy, by its number, before anything else.
+    cuts: VecDeque<(usize, u64)>,
     next_number: u64,
     /// How far an orderly stop is.
     pub stop: Stop,
     /// How far the search for what is to be forgotten is.
     pub swept: Swept,
+    /// How far it is counted what is in the store, if that is under way.
+    pub counting: Option<Counting>,
 }
 
 /// What a sweep has looked at to the end, and need not again before the next one.
@@ -98,6 +103,8 @@ pub(super) enum PutOff {
     Members,
     /// What is stored is to be written to the journal again.
     Rewriting,
+    /// What is in the store is counted.
+    Counting,
 }
 
 /// Something that an input has set free.
@@ -145,9 +152,11 @@ impl<S> Agenda<S> {
             letters: vec![0; shards].into(),
             messages: (0..shards).map(|_| Vec::new()).collect(),
             addressed: VecDeque::new(),
+            cuts: VecDeque::new(),
             next_number: 1,
             stop: Stop::new(shards),
             swept: Swept::default(),
+            counting: None,
         }
     }
 
@@ -292,6 +301,18 @@ impl<S> Agenda<S> {
     pub fn tell_others(&mut self, message: impl Fn() -> ShardMessage) {
         let own = self.own;
         (0..self.messages.len()).filter(|shard| *shard != own).for_each(|shard| self.post(shard, message()));
+    }
+
+    /// All other shards are told that the journal is cut for this copy.
+    pub fn tell_of_cut(&mut self, number: u64) {
+        let own = self.own;
+        self.cuts.extend((0..self.messages.len()).filter(|shard| *shard != own).map(|shard| (shard, number)));
+    }
+
+    /// The next shard that is to be told of a cut.
+    #[inline]
+    pub fn next_cut(&mut self) -> Option<(usize, u64)> {
+        self.cuts.pop_front()
     }
 
     /// The next shard that there are messages for, and these, in order.

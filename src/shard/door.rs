@@ -3,6 +3,7 @@
 use super::agenda::FollowUp;
 use super::arriving;
 use super::committing;
+use super::cutting;
 use super::holding;
 use super::input::Input;
 use super::last_bytes;
@@ -87,6 +88,7 @@ impl<C: Chain> Shard<C> {
             self.do_follow_ups();
             if self.pubsub.clients.persistence.is_some() {
                 committing::settle(self);
+                cutting::tell(self);
                 self.do_follow_ups();
             }
             if !self.pubsub.clients.agenda.is_stopping() || !self.go_on_stopping() {
@@ -142,6 +144,10 @@ impl<C: Chain> Shard<C> {
     pub fn next_output(&mut self) -> Option<Output<C::State>> {
         let clients = &mut self.pubsub.clients;
         debug_assert!(clients.delivery.batch.is_empty(), "nothing stays gathered");
+        // No other shard hears of anything else before.
+        if let Some((to, number)) = clients.agenda.next_cut() {
+            return Some(Output::Messages { to, messages: vec![ShardMessage::Cut(number)] });
+        }
         if let Some((connection, buffer)) = clients.connections.next_output() {
             clients.statistics.counters.bytes_out += buffer.len() as u64;
             return Some(Output::Send { connection, buffer });
@@ -348,6 +354,7 @@ impl<C: Chain> Shard<C> {
                     persistence.decisions_made(from, below);
                 }
             }
+            ShardMessage::Cut(number) => cutting::cut(self, number),
             ShardMessage::Counters(counted) => pubsub.clients.statistics.others[from] = *counted,
         }
     }

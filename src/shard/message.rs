@@ -173,6 +173,8 @@ pub enum ShardMessage {
     },
     /// All decisions of the sender below this count are on disk.
     Decided(u64),
+    /// The sender has cut its journal for the copy of the store with this number: the receiver is to do so before it hears anything else of it.
+    Cut(u64),
 }
 
 impl ShardMessage {

@@ -27,6 +27,8 @@
 //! | slots and sessions that move | `Shard` | `migrating`, with `arriving`, `buffered` |
 //! | deadlines that have come, what is done each second and each minute | `Shard` | `tick`, `sys` |
 //! | requests of the program and of operators; reports | `Shard` | `requests`, `report` |
+//! | a copy of the store while it is used: where the journal is cut | | `cutting` |
+//! | what is in the store, counted in portions | | `counting`, with `store_report` |
 //! | an orderly stop | `Shard` | `stopping`, with `stop`; `draining` |
 //! | PUBLISH, SUBSCRIBE, UNSUBSCRIBE, DISCONNECT | `PubSub` | `packets` |
 //! | a publication to its recipients, retained messages | `PubSub` | `publications` |
@@ -108,6 +110,8 @@ mod committing;
 mod connected;
 mod connecting;
 mod counters;
+mod counting;
+mod cutting;
 mod delivering;
 mod door;
 mod draining;
@@ -152,6 +156,7 @@ mod standings;
 mod statistics;
 mod stop;
 mod stopping;
+mod store_report;
 mod subscriptions;
 mod sys;
 mod takeovers;
@@ -179,6 +184,7 @@ pub use report::{Report, ResourceCounts, SlotReport};
 #[doc(hidden)]
 pub use standings::{Standing, standings};
 pub use statistics::MemoryGauge;
+pub use store_report::{CutNews, StoreReport};
 pub use turn::{TurnLimits, TurnState};
 
 pub use crate::handshake::AcceptedConnect;

@@ -2,6 +2,7 @@
 
 use super::input::Transfer;
 use super::message::ShardMessage;
+use super::store_report::{CutNews, StoreReport};
 use crate::archive::Order;
 use crate::client::{ConnectionId, SessionFound};
 use crate::connection::SendBuffer;
@@ -92,6 +93,11 @@ pub enum Output<S> {
         /// The session as it was when the request came to it; none if there is none.
         found: Option<Box<SessionFound>>,
     },
+    /// The answer to each [`Request::CountStored`](super::Request::CountStored) since the last one.
+    StoreReport(StoreReport),
+    /// To [`Request::Cut`](super::Request::Cut): the number of the copy, and what has become of the cut. It may be told before that was asked for here,
+    /// since another shard was asked.
+    Cut(u64, CutNews),
     /// Messages for another shard, in order; behind all that it was sent before.
     Messages {
         /// The shard.

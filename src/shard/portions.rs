@@ -3,6 +3,7 @@
 
 use super::agenda::PutOff;
 use super::buffered;
+use super::counting;
 use super::delivering::{Portioning, Routed};
 use super::leftovers;
 use super::members;
@@ -194,6 +195,7 @@ fn do_what_was_left<C: Chain>(pubsub: &mut PubSub<C>) {
             PutOff::Replays => pubsub.replay_some(),
             PutOff::Wills => wills::begin_turn(pubsub),
             PutOff::Members => members::tell_some(pubsub),
+            PutOff::Counting => counting::count_some(pubsub),
             PutOff::Rewriting => {
                 rewriting::adopt_some(pubsub);
                 rewriting::rewrite_some(pubsub);

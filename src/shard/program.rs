@@ -53,6 +53,19 @@ pub enum Request {
         /// To which shard.
         to: usize,
     },
+    /// Cut the journals of all shards for a copy of the store: answered with [`Output::Cut`](super::Output::Cut) on each shard, when that is done and
+    /// when all that the copy has is on disk. Any shard will do; if all are asked, it is done sooner.
+    Cut {
+        /// The number of the copy. Later ones have higher numbers, and take the place of earlier ones.
+        number: u64,
+    },
+    /// What a copy has of the journal of this shard is copied, or is not wanted any more. All shards have to be told.
+    EndCut {
+        /// The number of the copy.
+        number: u64,
+    },
+    /// Count what is in the store: answered with [`Output::StoreReport`](super::Output::StoreReport).
+    CountStored,
     /// Find a client, or end its connection, and say so: answered with [`Output::SessionAnswer`](super::Output::SessionAnswer). Any
     /// shard will do; the one that owns it is the shortest way. A session that is on its way to another shard is waited for.
     Session {

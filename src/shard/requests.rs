@@ -1,6 +1,8 @@
 //! What the embedding program and operators ask for. The program is a client of its own kind: it publishes and subscribes without a
 //! connection, and without hooks.
 
+use super::counting;
+use super::cutting;
 use super::machine::Shard;
 use super::output::Output;
 use super::program::{ProgramSubscription, Request};
@@ -48,6 +50,9 @@ impl<C: Chain> Shard<C> {
                 let action = SessionAction::Disconnect { cleanup };
                 self.on_session_request(subscriber, SessionRequest { action, asked_by: None });
             }
+            Request::Cut { number } => cutting::cut(self, number),
+            Request::EndCut { number } => cutting::end(self, number),
+            Request::CountStored => counting::count_stored(pubsub),
             Request::MoveSlots { slots, to } => {
                 let moving = self.move_slots(&slots, to);
                 self.pubsub.clients.agenda.output(Output::SlotsMoving(moving));

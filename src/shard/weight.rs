@@ -46,7 +46,8 @@ impl ShardMessage {
             | ShardMessage::WillsPublished
             | ShardMessage::Committed(_)
             | ShardMessage::Stored { .. }
-            | ShardMessage::Decided(_) => 0,
+            | ShardMessage::Decided(_)
+            | ShardMessage::Cut(_) => 0,
         };
         size_of::<ShardMessage>() + held
     }

@@ -25,6 +25,8 @@ const TRIED: &str = "direct.try";
 /// Journals that are to take the place of those that are there.
 pub const NEW_JOURNAL: &str = "journal.new";
 pub const ARCHIVE: &str = "archive.redb";
+/// A copy of a store that is not finished has it instead of the file `store`, which it becomes.
+pub(super) const UNFINISHED: &str = "backup.unfinished";
 
 /// What others may not do with the directory: anything at all; and those of the group may not write. (PostgreSQL asks for the same.)
 const FORBIDDEN: u32 = 0o027;
@@ -49,6 +51,8 @@ pub(super) enum Content {
     Store,
     /// Journals, and no file that says whose.
     JournalsAlone,
+    /// A copy of a store that was not finished.
+    Unfinished,
     Other,
 }
 
@@ -192,7 +196,7 @@ impl StoreDirectory {
     }
 }
 
-fn make_if_missing(path: &Path) -> Result<(), StorageError> {
+pub(super) fn make_if_missing(path: &Path) -> Result<(), StorageError> {
     match fs::metadata(path) {
         Ok(_) => return Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -226,6 +230,10 @@ pub(super) fn look(path: &Path) -> Result<Content, StorageError> {
         Content::Other => Err(StorageError::new(
             path,
             "is neither empty nor a store of this broker; it is left as it is. Name a directory that is empty, or does not exist yet: one in it, say",
+        )),
+        Content::Unfinished => Err(StorageError::new(
+            path,
+            "is a backup that was not finished, or is being made: it has not all that it should have. If nobody makes it any more, remove it, and make another one",
         )),
         Content::JournalsAlone => Err(StorageError::new(
             path,
@@ -262,18 +270,20 @@ fn check_access(path: &Path, metadata: &Metadata, is_used: bool) -> Result<(), S
 fn list(path: &Path) -> Result<Content, StorageError> {
     let failed = |error: io::Error| StorageError::io(path, "listed", &error);
     let mut content = Content::Nothing;
-    let mut has_others = false;
+    let (mut has_others, mut is_unfinished) = (false, false);
     for entry in fs::read_dir(path).map_err(failed)? {
         let entry = entry.map_err(failed)?;
         match entry.file_name().to_str() {
             Some(STORE) => return Ok(Content::Store),
             Some(LOCK | NEW_STORE | TRIED) => content = Content::Remains,
+            Some(UNFINISHED) => is_unfinished = true,
             Some(JOURNAL) => has_others |= !is_empty(&entry.path()).map_err(failed)?,
             _ => has_others = true,
         }
     }
     let has_journals = || Listing::of(&path.join(JOURNAL)).is_ok_and(|listing| !listing.has_no_journal());
     Ok(match has_others {
+        _ if is_unfinished => Content::Unfinished,
         true if has_journals() => Content::JournalsAlone,
         true => Content::Other,
         false => content,
@@ -386,7 +396,7 @@ fn create(directory: &Path, now: u64) -> Result<StoreFacts, StorageError> {
     Ok(facts)
 }
 
-fn make_journal(directory: &Path) -> Result<(), StorageError> {
+pub(super) fn make_journal(directory: &Path) -> Result<(), StorageError> {
     let path = directory.join(JOURNAL);
     match DirBuilder::new().mode(0o700).create(&path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),

@@ -12,6 +12,7 @@
 //! | `segment_file`, `recovery` | reading at a start |
 //! | `read_only` | [`ReadOnlyStore`]: looking at a store while no broker uses it, without a change to it |
 //! | `new_journals`, `offline_journal` | [`NewJournals`]: journals that take the place of all those of a store, while no broker uses it |
+//! | `backup` | [`Backup`]: the directory of a copy that is made while a broker uses the store |
 //! | `thread`, `filling` | the thread `moormq-store`: it prepares segments, removes files and sets them aside, for all shards |
 //! | `journal_files` | [`JournalFiles`]: the files that a shard writes, and its door to that thread |
 //! | `outlook` | [`outlook()`]: what can be known of a store before a start |
@@ -28,6 +29,7 @@
 //! | `journal/0000-00000000.bad` | one that was set aside: it could not be read in full, and is not read again. Removed by operators only |
 //! | `journal.new` | journals that are to take the place of those in `journal`, or did so just now. They never count: a start removes them |
 //! | `journal.before` | the journals of a damaged store that were replaced. Removed by operators only |
+//! | `backup.unfinished` | a copy of a store that is being made, or was not finished: then there is no `store`. A broker does not start with it |
 //! | `archive.redb` | what outlives the journals: see [`archive`]; made as `archive.redb.new`, and set aside as `archive.redb.bad` |
 //!
 //! A start makes the file `direct.try`, writes a block to it, and removes it. Nothing else in it is ever removed or written; and nothing at all in a directory that is no store.
@@ -45,10 +47,12 @@
 //! | time until a lock is given up | a second for the store, and for a segment that is prepared; [`LOCK_PATIENCE`] for each segment that is read |
 //! | memory of filling | one piece of [`PIECE`] bytes |
 //! | memory of reading | [`READ_AHEAD`] bytes for a journal, besides its reader |
+//! | a copy | one piece of [`PIECE`] bytes in memory; some room on its disk is left free |
 //! | files that are set aside | [`MOST_SET_ASIDE`]; the first ones stay, as they say how it began, and further ones are removed |
 //! | names that are no segments, as they are listed | [`MOST_LISTED`] of each kind |
 
 pub mod archive;
+mod backup;
 mod device;
 mod directory;
 mod error;
@@ -64,6 +68,7 @@ mod segment_file;
 mod store_file;
 mod thread;
 
+pub use backup::Backup;
 pub use device::LOCK_PATIENCE;
 pub use directory::{ARCHIVE, NEW_JOURNAL, StoreDirectory};
 pub use error::StorageError;

@@ -18,6 +18,7 @@ use moormq::shard::{
 use moormq::sharding::Quotas;
 use moormq::time::Time;
 
+use crate::copying::Copying;
 use crate::disks::{Disks, Heard};
 use crate::history::Setup;
 use crate::links::{Link, Links};
@@ -106,6 +107,12 @@ pub struct Broker {
     pub acted: Vec<u32>,
     /// A client whose bytes were given, if that was the last event.
     pub given: Option<Given>,
+    /// A copy of the store that is being made.
+    pub copying: Option<Copying>,
+    /// How many have been.
+    pub copies: u64,
+    /// Nothing that is sent arrives.
+    pub reaches_nobody: bool,
 }
 
 impl Broker {
@@ -159,6 +166,9 @@ impl Broker {
             driven: vec![Time::ZERO; shards],
             acted: Vec::new(),
             given: None,
+            copying: None,
+            copies: 0,
+            reaches_nobody: false,
             trace,
         }
     }
@@ -248,6 +258,11 @@ impl Broker {
     fn journal_due(&self, shard: usize) -> Time {
         let due = self.shards[shard].journal_wake_up().ok().flatten();
         due.map_or(Time::NEVER, |due| Time::from_millis(due.as_micros().div_ceil(1000) as u64))
+    }
+
+    /// Whether a disk has no room: then a journal may have none.
+    pub fn waits_for_disks(&self) -> bool {
+        self.disks.as_ref().is_some_and(|disks| disks.is_any_full())
     }
 
     /// Whether journals wait for their time.
@@ -631,7 +646,15 @@ impl Broker {
             | Output::Deliver { .. }
             | Output::Subscribed { .. }
             | Output::SessionAnswer { .. }
-            | Output::SlotsMoving(_) => {}
+            | Output::SlotsMoving(_)
+            | Output::StoreReport(_) => {}
+            Output::Cut(number, news) => {
+                let Some(copying) = &mut self.copying else { return };
+                copying.hear(shard, number, news);
+                if copying.made.len() == self.shards.len() {
+                    self.disks.iter_mut().for_each(|disks| disks.release_archive());
+                }
+            }
             Output::Pause(id) => {
                 if let Some(socket) = self.socket_of(shard, id) {
                     self.sockets[socket].reading = false;
@@ -678,7 +701,7 @@ impl Broker {
         let one = &mut self.sockets[socket];
         one.end = End::Closed;
         let under_way = one.under_way.take().unwrap_or_default();
-        if !one.stuck {
+        if !one.stuck && !self.reaches_nobody {
             one.inbox.extend(under_way);
             one.inbox.extend(last.map(SendBuffer::into_bytes).unwrap_or_default());
         }

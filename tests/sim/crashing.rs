@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::copying::Copied;
 use crate::judge::Stage;
 use crate::play::Play;
 use crate::recovery::Found;
@@ -37,7 +38,7 @@ impl Play {
         if self.broker.disks.is_none() || self.judge.violation.is_some() {
             return;
         }
-        self.die((loses_power, down), shards);
+        self.die((loses_power, down), shards, None);
         if again && self.judge.violation.is_none() {
             let turns = self.random.below(30);
             self.some_turns(turns);
@@ -46,7 +47,7 @@ impl Play {
                 self.broker.begin(0);
                 self.observe();
             }
-            self.die((loses_power, 0), shards);
+            self.die((loses_power, 0), shards, None);
         }
         if self.judge.violation.is_none() {
             let turns = self.random.below(20);
@@ -54,11 +55,21 @@ impl Play {
         }
     }
 
-    fn die(&mut self, (loses_power, down): (bool, u64), shards: usize) {
+    /// The broker ends, and the next one has a copy of the store with these disks.
+    pub fn go_on_with(&mut self, copy: Copied, down: u64, shards: usize) {
+        self.die((false, down), shards, Some(copy));
+        if self.judge.violation.is_none() {
+            let turns = self.random.below(20);
+            self.start_serving(turns);
+        }
+    }
+
+    fn die(&mut self, (loses_power, down): (bool, u64), shards: usize, copy: Option<Copied>) {
         self.observe();
+        let reaches_nobody = self.broker.reaches_nobody;
         for socket in 0..self.broker.sockets.len() {
             if self.broker.sockets[socket].end != End::Closed {
-                let arrives = self.random.below(2) == 0;
+                let arrives = self.random.below(2) == 0 && !reaches_nobody;
                 self.broker.cut(socket, arrives);
                 self.receive(socket);
                 self.free(socket);
@@ -67,6 +78,9 @@ impl Play {
         self.judge.broker_dies();
         self.broker.restart(&self.judge.setup, shards, (loses_power, down), &mut self.random);
         self.judge.now = self.broker.millis();
+        if let (Some(copy), Some(disks)) = (copy, &mut self.broker.disks) {
+            disks.become_copy(copy);
+        }
         let Some(opened) = self.broker.read() else { return };
         let sessions = opened.shares.iter().flat_map(|share| &share.sessions);
         let mut paged =

@@ -1,13 +1,13 @@
 //! The disks of the shards, and what is under way to them. The driver chooses what is done next.
 
 use std::cell::Cell;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
 use moormq::archive::{self, Archive, ArchiveKey, Desk, Faults, MemoryArchive, Order};
-use moormq::journal::{Answer, Effect, FileId, Preparation, Settings, Sync, Write};
+use moormq::journal::{Answer, BLOCK, Effect, FileId, Piece, Preparation, Settings, Sync, Write};
 use moormq::persistence::Paging;
 use moormq::random::Random;
 use moormq::records::{StoredSession, WallClock, WallTime, read_page};
@@ -232,9 +232,51 @@ impl Disks {
         waiting
     }
 
+    pub fn is_any_full(&self) -> bool {
+        self.states.iter().any(|state| state.is_full)
+    }
+
     /// Whether one has failed: the broker is to end.
     pub fn has_failed(&self) -> bool {
         self.has_archive_failed || self.states.iter().any(|state| state.has_failed)
+    }
+
+    /// What a copy has of the journal of a shard.
+    pub fn copy_of(&mut self, shard: usize, pieces: &[Piece]) -> Disk {
+        let mut copy = Disk::default();
+        for piece in pieces {
+            let file = self.store.disk(shard).files.get(&piece.file).expect("it stays");
+            let mut bytes = file.bytes[..piece.bytes as usize].to_vec();
+            piece.restate(&mut bytes[..BLOCK]);
+            copy.write(piece.file, 0, &bytes);
+        }
+        copy.sync_and_forget();
+        copy
+    }
+
+    /// Nothing more is persisted in the archive, until that is [released](Self::release_archive); gives what it has. None if there is none, or
+    /// it has failed.
+    pub fn hold_archive(&mut self) -> Option<MemoryArchive> {
+        let Disks { store, answers, has_archive_failed, .. } = self;
+        let (desk, _) = store.archive.as_mut()?;
+        let held = desk.hold(&mut |shard, answer| {
+            *has_archive_failed |= matches!(answer, archive::Answer::Failed(_));
+            answers.push_back((shard as usize, answer));
+        });
+        held.and_then(|()| desk.archive().snapshot()).ok()
+    }
+
+    /// It may go on.
+    pub fn release_archive(&mut self) {
+        self.desk().into_iter().for_each(Desk::go_on);
+    }
+
+    /// The store is a copy of what it was, with these disks, and this archive.
+    pub fn become_copy(&mut self, (disks, archive): (BTreeMap<u32, Disk>, Option<MemoryArchive>)) {
+        self.store.disks = disks;
+        if let (Some(archive), Some((desk, _))) = (archive, &mut self.store.archive) {
+            *desk = Desk::new(archive, 0);
+        }
     }
 
     /// All shards have written what they have.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::generator::Generator;
 use crate::scenes::scene;
-use crate::storing::add_crashes;
+use crate::storing::{add_backups, add_crashes};
 
 /// How many clients there are, each with a client id of its own.
 pub const CLIENTS: usize = 5;
@@ -334,6 +334,15 @@ pub enum Step {
         /// How many shards it has then.
         shards: usize,
     },
+    /// The store is copied, the broker goes on for some turns, and ends; the next one has the copy.
+    Backup {
+        seed: u32,
+        turns: u8,
+        /// How long it is down.
+        millis: u32,
+        /// How many shards it has then.
+        shards: usize,
+    },
     /// The next write of a journal fails.
     FailWrite {
         shard: usize,
@@ -548,6 +557,7 @@ impl History {
         }
         if setup.is_stored() {
             add_crashes(&mut steps, &setup);
+            add_backups(&mut steps, &setup);
         }
         History { setup, steps }
     }

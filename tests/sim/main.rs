@@ -10,6 +10,7 @@ mod broker;
 mod campaign;
 mod client;
 mod conclusion;
+mod copying;
 mod crashing;
 mod deliveries;
 mod disks;

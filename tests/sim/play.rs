@@ -129,6 +129,10 @@ impl Play {
                 self.random = Random::from_seed(seed.into());
                 self.crash((loses_power, millis.into()), next, again);
             }
+            Step::Backup { seed, turns, millis, shards: next } => {
+                self.random = Random::from_seed(seed.into());
+                self.restore_copy((turns.into(), millis.into()), next);
+            }
             Step::FailWrite { shard } => {
                 self.broker.disks.iter_mut().for_each(|disks| disks.fail(shard % shards));
             }
@@ -308,7 +312,8 @@ impl Play {
     }
 
     fn complete_a_send(&mut self) -> bool {
-        let Some(socket) = self.pick(|socket| socket.under_way.is_some() && !socket.stuck) else { return false };
+        let can = |socket: &Socket| socket.under_way.is_some() && !socket.stuck;
+        let Some(socket) = self.pick(can).filter(|_| !self.broker.reaches_nobody) else { return false };
         self.new_turn(socket);
         self.broker.complete_send(socket);
         self.receive(socket);

@@ -109,3 +109,25 @@ pub fn add_crashes(steps: &mut Vec<Step>, setup: &Setup) {
         at += 1 + random.below(apart);
     }
 }
+
+/// With `MOORMQ_SIM_BACKUP`, copies the store now and then between the steps of a history, and has a broker go on with the copy. The other steps are
+/// those that there would be without.
+pub fn add_backups(steps: &mut Vec<Step>, setup: &Setup) {
+    static IS_WANTED: LazyLock<bool> = LazyLock::new(|| std::env::var_os("MOORMQ_SIM_BACKUP").is_some());
+    if !*IS_WANTED {
+        return;
+    }
+    let mut random = Random::from_seed(setup.seed ^ 0xBAC);
+    let varies = random.below(3) == 0;
+    let mut at = CLIENTS + random.below(12);
+    while at < steps.len() {
+        let step = Step::Backup {
+            seed: random.u64() as u32,
+            turns: [0, 5, 60][random.below(3)],
+            millis: [0, 10, 1000, 9000][random.below(4)],
+            shards: if varies { [1, 2, 4][random.below(3)] } else { setup.shards },
+        };
+        steps.insert(at, step);
+        at += 1 + random.below(25);
+    }
+}

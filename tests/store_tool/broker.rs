@@ -3,12 +3,12 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
-use super::tool::PROGRAM;
+use super::tool::{PROGRAM, Said, moormq};
 
 /// A broker with a store. Dropping it kills it.
 pub struct Broker {
@@ -22,6 +22,8 @@ pub struct Broker {
     pub said: Vec<String>,
     /// What it says from then on.
     further: Receiver<String>,
+    /// Its control socket.
+    socket: PathBuf,
 }
 
 /// Nothing here takes as long.
@@ -31,11 +33,12 @@ const LONG: Duration = Duration::from_secs(120);
 fn run(path: &Path, shards: u32, storage: &str) -> Child {
     let config = path.with_extension("toml");
     let text = format!(
-        "shards = {shards}\nallow_anonymous = true\nsys.interval = '0s'\n\
+        "control.socket = '{}'\nshards = {shards}\nallow_anonymous = true\nsys.interval = '0s'\n\
          limits.max_packet_size = '1MiB'\nqueue.max_offline_messages = 'unlimited'\nqueue.max_queue_bytes = 'unlimited'\n\
          listeners.default.address = '127.0.0.1:0'\nlisteners.company.address = '127.0.0.1:0'\n\
          listeners.company.mountpoint = 'company'\n\
          [storage]\npath = '{}'\nsegment_size = '4MiB'\nsegments = 4\n{storage}\n",
+        path.with_extension("sock").display(),
         path.display()
     );
     fs::write(&config, text).expect("it can be written");
@@ -44,7 +47,7 @@ fn run(path: &Path, shards: u32, storage: &str) -> Child {
 }
 
 impl Broker {
-    /// Starts a broker of so many shards on the store at `path`; its configuration is beside that.
+    /// Starts a broker of so many shards on the store at `path`; its configuration and its control socket are beside that.
     pub fn start(path: &Path, shards: u32) -> Broker {
         let broker = Broker::start_with(path, shards, "");
         let bad = broker.said.iter().find(|line| line.contains("ERROR") || line.starts_with("moormq:"));
@@ -73,7 +76,7 @@ impl Broker {
         // Nobody waits for the pipe.
         let (sender, further) = channel();
         std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| drop(sender.send(line))));
-        Broker { child, port: ports[0], company: ports[1], read, said, further }
+        Broker { child, port: ports[0], company: ports[1], read, said, further, socket: path.with_extension("sock") }
     }
 
     /// Starts one that does not come up: the exit code, and what it says last.
@@ -111,6 +114,19 @@ impl Broker {
             }
         }
         (self.child.wait().expect("it ends").code(), last)
+    }
+
+    /// Runs `moormq ctl` with these arguments.
+    pub fn ctl(&self, args: &[&str]) -> Said {
+        let socket = self.socket.to_str().expect("a path of the test");
+        moormq(&[&["ctl", "--socket", socket][..], args].concat())
+    }
+
+    /// The answer to such a command, which has to succeed.
+    pub fn ctl_json(&self, args: &[&str]) -> serde_json::Value {
+        let said = self.ctl(&[args, &["--json"]].concat());
+        assert_eq!((said.code, &*said.err), (Some(0), ""), "{args:?}: {}", said.out);
+        serde_json::from_str(&said.out).expect("it is JSON")
     }
 
     /// The process.

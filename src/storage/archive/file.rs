@@ -19,6 +19,7 @@ use redb::{
 use rustix::fs::statvfs;
 
 use super::looking::Looking;
+use super::snapshot::ArchiveSnapshot;
 use super::trouble::{DAMAGED, guarded, told};
 use crate::archive::{Archive, ArchiveError, ArchiveKey, Change, Found, Span, Trouble};
 use crate::journal::StoreId;
@@ -199,6 +200,18 @@ impl ArchiveFile {
         guarded(path, "verified", check).map_err(|error| self.fail(error))
     }
 
+    /// Puts keys and values as they are in another archive: each value with its checksum behind it.
+    pub(super) fn put_entries(&mut self, entries: &[(Vec<u8>, Vec<u8>)]) -> Result<(), ArchiveError> {
+        self.change(|transaction, counted| {
+            let mut values = transaction.open_table(VALUES)?;
+            for (key, value) in entries {
+                values.insert(&key[..], &value[..])?;
+                *counted.bytes += (key.len() + value.len()) as u64;
+            }
+            Ok(())
+        })
+    }
+
     /// Closes it. What was not persisted is forgotten.
     ///
     /// # Errors
@@ -353,12 +366,17 @@ type Look<'a> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'a;
 /// The values of a transaction.
 trait Values {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error>;
+    fn keys(&self) -> Result<u64, Error>;
     fn scan(&self, path: &Path, span: &Span, each: &mut Look<'_>) -> Result<(), ArchiveError>;
 }
 
 impl<T: ReadableTable<&'static [u8], &'static [u8]>> Values for T {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
         Ok(ReadableTable::get(self, key)?.map(|value| value.value().to_vec()))
+    }
+
+    fn keys(&self) -> Result<u64, Error> {
+        Ok(self.len()?)
     }
 
     fn scan(&self, path: &Path, span: &Span, each: &mut Look<'_>) -> Result<(), ArchiveError> {
@@ -432,6 +450,8 @@ fn checked<'a>(key: &[u8], value: &'a [u8]) -> Option<&'a [u8]> {
 }
 
 impl Archive for ArchiveFile {
+    type Snapshot = ArchiveSnapshot;
+
     fn check_room(&mut self, bytes: usize) -> Result<(), ArchiveError> {
         self.check_alive()?;
         let full = |why: String| {
@@ -491,6 +511,12 @@ impl Archive for ArchiveFile {
         Ok(())
     }
 
+    fn snapshot(&mut self) -> Result<ArchiveSnapshot, ArchiveError> {
+        let database = self.database.as_ref().ok_or_else(|| told(&self.path, "read", &Error::DatabaseClosed))?;
+        let values = guarded(&self.path, "read", || Ok(database.begin_read()?.open_table(VALUES)?))?;
+        Ok(ArchiveSnapshot { path: self.path.clone(), values, bytes: self.bytes })
+    }
+
     fn read(&mut self, key: ArchiveKey<'_>) -> Result<Option<Bytes>, ArchiveError> {
         let key = key.to_bytes();
         let Some(mut value) = self.look(|values| guarded(&self.path, "read", || values.get(&key)))?? else {
@@ -518,5 +544,9 @@ impl Archive for ArchiveFile {
 
     fn bytes_on_disk(&self) -> u64 {
         fs::metadata(&self.path).map_or(0, |metadata| 512 * metadata.blocks())
+    }
+
+    fn keys(&mut self) -> Result<u64, ArchiveError> {
+        self.look(|values| guarded(&self.path, "read", || values.keys()))?
     }
 }

@@ -6,8 +6,9 @@
 //! | `pages` | [`find_pages`]: which pages it has, and what is damaged of them |
 //! | `looking` | a file that is looked at, and never written |
 //! | `trouble` | what its errors mean, and what to do |
+//! | `snapshot`, `copying` | [`ArchiveSnapshot`]: what it was like at some moment; [`copy_archive`]: another file with all of that, while it goes on |
 //! | `aside` | [`set_aside`]: a damaged file is kept under another name |
-//! | `thread` | [`ArchiveThread`]: the thread `moormq-archive`, and the [doors](ArchiveDoor) of the shards to it |
+//! | `thread` | [`ArchiveThread`]: the thread `moormq-archive`, and the doors of the [shards](ArchiveDoor) and of [operators](ArchiveControl) to it |
 //!
 //! # The file
 //!
@@ -39,10 +40,14 @@
 #[cfg(feature = "archive")]
 mod aside;
 #[cfg(feature = "archive")]
+mod copying;
+#[cfg(feature = "archive")]
 mod file;
 #[cfg(feature = "archive")]
 mod looking;
 mod pages;
+#[cfg(feature = "archive")]
+mod snapshot;
 #[cfg(all(test, feature = "archive"))]
 mod tests;
 mod thread;
@@ -52,6 +57,10 @@ mod trouble;
 #[cfg(feature = "archive")]
 pub use aside::{MOST_ASIDE, set_aside};
 #[cfg(feature = "archive")]
+pub use copying::copy_archive;
+#[cfg(feature = "archive")]
 pub use file::{ARCHIVE_VERSION, ArchiveFile, ArchiveSettings};
 pub use pages::{DamagedPage, find_pages, mend_pages, read_messages};
-pub use thread::{ArchiveDoor, ArchiveThread};
+#[cfg(feature = "archive")]
+pub use snapshot::ArchiveSnapshot;
+pub use thread::{ArchiveControl, ArchiveDoor, ArchiveHold, ArchiveReport, ArchiveThread};

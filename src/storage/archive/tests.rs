@@ -613,6 +613,17 @@ impl Panics {
 }
 
 impl Archive for Panics {
+    type Snapshot = MemoryArchive;
+
+    fn snapshot(&mut self) -> Result<MemoryArchive, ArchiveError> {
+        self.come_to("snapshot");
+        self.inner.snapshot()
+    }
+
+    fn keys(&mut self) -> Result<u64, ArchiveError> {
+        self.inner.keys()
+    }
+
     fn check_room(&mut self, bytes: usize) -> Result<(), ArchiveError> {
         self.inner.check_room(bytes)
     }
@@ -662,7 +673,8 @@ fn a_panic_of_the_library_comes_to_all_shards_as_a_failure() {
         let (answers, told): (Vec<_>, Vec<_>) = (0..2).map(|_| mpsc::channel()).unzip();
         let answers = answers.into_iter().map(|to| Box::new(move |answer| drop(to.send(answer))) as Box<_>).collect();
         let archive = Panics { inner: MemoryArchive::new(), when };
-        let (thread, door) = ArchiveThread::start(archive, Limits::default(), answers).expect("there are threads");
+        let (thread, door, _control) =
+            ArchiveThread::start(archive, Limits::default(), answers).expect("there are threads");
         let mut orders = Orders::new(0, Limits::default());
         let mut batch = Batch::new();
         batch.put(page(1, 1), vec![1]);

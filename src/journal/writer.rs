@@ -270,7 +270,7 @@ impl Journal {
         // A sync is of one file, and the next frame may be in another one.
         let is_last = frame.place.room - frame.whole() < self.settings.frame_bytes as u64;
         match self.settings.sync {
-            _ if !frame.is_to_be_synced && !(self.is_any_to_be_synced && is_last) => Sync::Never,
+            _ if !(frame.is_to_be_synced || self.is_any_to_be_synced && is_last) => Sync::Never,
             // A write that is durable by itself says nothing of those before it.
             Sync::Dsync if self.is_any_unsynced => Sync::Linked,
             sync => sync,

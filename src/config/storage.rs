@@ -51,7 +51,7 @@ settings! {
         /// Allowed: true or false; default true.
         pub enabled: bool = true, Flag;
         /// Memory for parts of the file that were read or are to be written, of all shards together. What is read again soon is found there, such as
-        /// what tells where a page is: with 100 GiB in the archive that is some 100 MiB.
+        /// what tells where messages are.
         /// Allowed: a size from "1MiB" to "64GiB"; default "32MiB".
         pub cache_size: usize = 32 * MIB, Size(MIB..=64 * GIB);
         /// Bytes of messages in the archive, with what tells them apart. When it has so many, who publishes what would be stored waits until

@@ -33,7 +33,7 @@
 //!
 //! | what | bound |
 //! |---|---|
-//! | memory | [`ArchiveSettings::cache`], the batches of [`Limits`](crate::archive::Limits), a value |
+//! | memory | [`ArchiveSettings::cache`]; what is damaged of pages, while that is told; the batches of [`Limits`](crate::archive::Limits), a value |
 //! | disk | [`ArchiveSettings::most`] bytes of keys and values; some more for bookkeeping, and for what was deleted and is not used again yet |
 //! | files that are set aside | [`MOST_ASIDE`] |
 

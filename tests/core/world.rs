@@ -448,7 +448,7 @@ impl<C: Chain> World<C> {
                     self.handle(shard, Input::Sent { connection, emptied: Vec::new() });
                 }
             }
-            Output::ReadContinuously(_) | Output::SlotsMoving(_) | Output::StoreReport(_) => {}
+            Output::ReadContinuously(_) | Output::SlotsMoving(_) | Output::StoreReport(_) | Output::Cut(..) => {}
             Output::SessionAnswer { ticket, found } => self.found.push((ticket, found)),
             Output::Pause(id) => {
                 if let Some(socket) = self.socket_of(shard, id) {

@@ -6,7 +6,7 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use moormq::journal::{Answer, Effect, FileId, Piece, Preparation, Settings, Sync, Write};
+use moormq::journal::{Answer, BLOCK, Effect, FileId, Piece, Preparation, Settings, Sync, Write};
 use moormq::random::Random;
 use moormq::records::{WallClock, WallTime};
 use moormq::time::Time;
@@ -157,12 +157,20 @@ impl Disks {
 
     /// What a copy has of the journal of a shard.
     pub fn copy_of(&mut self, shard: usize, pieces: &[Piece]) -> Disk {
-        self.store.copy_of(shard, pieces)
+        let mut copy = Disk::default();
+        for piece in pieces {
+            let file = self.store.disk(shard).files.get(&piece.file).expect("it stays");
+            let mut bytes = file.bytes[..piece.bytes as usize].to_vec();
+            piece.restate(&mut bytes[..BLOCK]);
+            copy.write(piece.file, 0, &bytes);
+            copy.sync(piece.file);
+        }
+        copy
     }
 
     /// The store is a copy of what it was, with these disks.
     pub fn become_copy(&mut self, disks: BTreeMap<u32, Disk>) {
-        self.store = self.store.with(disks);
+        self.store.disks = disks;
     }
 
     /// All shards have written what they have.

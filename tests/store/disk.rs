@@ -133,11 +133,6 @@ impl Disk {
         file.dirty.extend(offset as usize / SECTOR..end.div_ceil(SECTOR));
     }
 
-    /// A file that is there, and on the device.
-    pub fn put(&mut self, id: FileId, bytes: Vec<u8>) {
-        self.files.insert(id, File { durable: Some(bytes.clone()), bytes, ..File::default() });
-    }
-
     /// Writes some of the sectors.
     pub fn write_partly(&mut self, id: FileId, offset: u64, data: &[u8], random: &mut Random) {
         let chance = chance(random);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use moormq::archive::{Archive, ArchiveKey, Desk, Found, Limits, MemoryArchive, Span};
 use moormq::hooks::Chain;
-use moormq::journal::{BLOCK, Floor, Journal, Piece, Reader, Settings, Sync};
+use moormq::journal::{Floor, Journal, Reader, Settings, Sync};
 use moormq::message::Message;
 use moormq::persistence::{Durability, PersistenceSetup};
 use moormq::records::{Image, Share, WallClock, read_summary};
@@ -58,23 +58,6 @@ pub fn settings_of(mut settings: Settings, shard: u32) -> Settings {
 impl Store {
     pub fn disk(&mut self, shard: usize) -> &mut Disk {
         self.disks.entry(shard as u32).or_default()
-    }
-
-    /// What a copy has of the journal of a shard.
-    pub fn copy_of(&mut self, shard: usize, pieces: &[Piece]) -> Disk {
-        let mut copy = Disk::default();
-        for piece in pieces {
-            let file = self.disk(shard).files.get(&piece.file).expect("it stays");
-            let mut bytes = file.bytes[..piece.bytes as usize].to_vec();
-            piece.restate(&mut bytes[..BLOCK]);
-            copy.put(piece.file, bytes);
-        }
-        copy
-    }
-
-    /// Another store that says of itself what this one does, and has these disks.
-    pub fn with(&self, disks: BTreeMap<u32, Disk>) -> Store {
-        Store { disks, floors: self.floors.clone(), archive: None, boot: self.boot, first_boot: self.first_boot }
     }
 
     /// Opens it, for a broker of so many shards whose hashes have this seed, and reads all that it has. `settings` are those of its journals, but for

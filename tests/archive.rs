@@ -140,6 +140,8 @@ impl Gate {
 }
 
 impl Archive for Gated {
+    type Snapshot = MemoryArchive;
+
     fn check_room(&mut self, bytes: usize) -> Result<(), ArchiveError> {
         self.inner.check_room(bytes)
     }
@@ -168,6 +170,14 @@ impl Archive for Gated {
 
     fn bytes_on_disk(&self) -> u64 {
         self.inner.bytes_on_disk()
+    }
+
+    fn keys(&mut self) -> Result<u64, ArchiveError> {
+        self.inner.keys()
+    }
+
+    fn snapshot(&mut self) -> Result<MemoryArchive, ArchiveError> {
+        self.inner.snapshot()
     }
 }
 

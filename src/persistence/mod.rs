@@ -29,6 +29,7 @@
 mod adopting;
 mod answers;
 mod commits;
+mod copying;
 mod cutting;
 mod decisions;
 mod deferrals;

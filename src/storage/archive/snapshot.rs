@@ -18,6 +18,9 @@ pub struct ArchiveSnapshot {
     pub(super) bytes: u64,
 }
 
+/// A key, and its value with its checksum.
+pub(super) type Entry = (Vec<u8>, Vec<u8>);
+
 /// Its keys and values, one after the other.
 pub(super) struct Entries<'a> {
     of: &'a ArchiveSnapshot,
@@ -38,7 +41,7 @@ impl ArchiveSnapshot {
 
 impl Entries<'_> {
     /// The next key and its value.
-    pub fn next(&mut self) -> Result<Option<(Vec<u8>, Vec<u8>)>, ArchiveError> {
+    pub fn next(&mut self) -> Result<Option<Entry>, ArchiveError> {
         guarded(&self.of.path, "read", || {
             let next = self.left.next().transpose()?;
             Ok(next.map(|(key, value)| (key.value().to_vec(), value.value().to_vec())))

@@ -26,15 +26,6 @@ impl Persistence {
         true
     }
 
-    /// The journal has taken another record: perhaps the last one of the copy.
-    pub(super) fn cut_journal(&mut self) {
-        if let Stage::Waiting(records) = self.cutting.stage
-            && self.on_disk.commits.taken() + self.lost >= records
-        {
-            self.cutting.stage = Stage::Cut(records, self.setup.journal.cut());
-        }
-    }
-
     /// The number and the pieces of a copy, once, when all that it has is on disk.
     pub fn next_cut(&mut self) -> Option<(u64, Vec<Piece>)> {
         let is_on_disk = matches!(self.cutting.stage, Stage::Cut(records, _) if self.on_disk.records() >= records);

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use moormq::Broker;
-use moormq::broker::{Handle, LateHandle, OperationError, Publish, RequestError};
+use moormq::broker::{Handle, LateHandle, OperationError, Publish, RequestError, StoreError};
+use moormq::codec::QoS;
 use moormq::config::Config;
 use moormq::hooks::{Answer, Context, Hook, Notice, PublishModifiers, PublishRefusal, PublishRequest, Published};
 
@@ -348,4 +349,58 @@ fn the_program_is_told_of_a_shard_that_dies() {
         assert!(deaths[0].ends_with(" died: it panicked"), "{deaths:?}");
         broker.stop().expect_err("a shard failed");
     }
+}
+
+/// A backup that nobody waits for any more is removed; there is one at a time, and the next one is made as if nothing had been.
+#[test]
+fn a_backup_is_given_up_when_its_caller_says_so() {
+    for shards in [1, 2, 4] {
+        let folder = tempfile::tempdir().expect("a directory");
+        let [store, copy] = ["store", "copy"].map(|name| folder.path().join(name));
+        let mut config = config(shards);
+        config.storage.path = Some(store.display().to_string());
+        let broker = Broker::builder().config(config).start().expect("it can start");
+        let handle = broker.handle();
+        for number in 0..100 {
+            let (topic, payload) = (format!("t/{number}"), vec![b'x'; 1000].into());
+            let publish = Publish { topic, payload, qos: Some(QoS::AtLeastOnce), retain: true, ..Publish::default() };
+            handle.publish(publish).expect("there is room");
+        }
+        let has_all = || {
+            let status = handle.store_status().expect("the shards answer");
+            status.shards.iter().map(|shard| shard.retained).sum::<u64>() == 100
+        };
+        let began = Instant::now();
+        while !has_all() {
+            assert!(began.elapsed() < LONG, "they are retained");
+        }
+        let given_up = handle.back_up(&copy, |progress| progress.copied == 0);
+        assert!(matches!(given_up, Err(StoreError::GivenUp)), "{given_up:?}");
+        assert!(!copy.exists(), "nothing is left of it");
+        let mut others = Vec::new();
+        let other = folder.path().join("other");
+        let backed_up = handle.back_up(&copy, |_| {
+            others.push(handle.back_up(&other, |_| true));
+            true
+        });
+        let backed_up = backed_up.expect("it can be made");
+        assert_eq!(backed_up.path, copy.canonicalize().expect("it is there").display().to_string());
+        assert!(!others.is_empty() && others.iter().all(|other| matches!(other, Err(StoreError::Busy))), "{others:?}");
+        assert!(!other.exists() && copy.join("store").exists());
+        // While files are copied they stay; then they are used again, so there are no more than before.
+        let files = || std::fs::read_dir(store.join("journal")).expect("it is there").count();
+        assert!(files() <= 8 * shards, "{}", files());
+        broker.stop().expect("it stops");
+        assert!(matches!(handle.back_up(&other, |_| true), Err(StoreError::GivenUp)));
+        let mut config = self::config(shards);
+        config.storage.path = Some(copy.display().to_string());
+        let broker = Broker::builder().config(config).start().expect("it can start");
+        let status = broker.handle().store_status().expect("the shards answer");
+        assert_eq!(status.shards.iter().map(|shard| shard.retained).sum::<u64>(), 100);
+        broker.stop().expect("it stops");
+    }
+    let broker = Broker::builder().config(config(1)).start().expect("it can start");
+    assert!(matches!(broker.handle().store_status(), Err(StoreError::NoStore)));
+    assert!(matches!(broker.handle().back_up(&std::env::temp_dir(), |_| true), Err(StoreError::NoStore)));
+    broker.stop().expect("it stops");
 }

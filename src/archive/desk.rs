@@ -228,8 +228,8 @@ impl<A: Archive> Desk<A> {
     }
 }
 
-/// How many of these changes make a step, and how many bytes they have. A span that is deleted ends it. It does not end between a summary and its page:
-/// behind a step it may be persisted, and a crash would leave a summary of nothing, for which journals give up messages.
+/// How many of these changes make a step, and how many bytes they have. A span that is deleted ends it. It does not end between a page and its summary:
+/// behind a step it may be persisted, and a crash or a copy would leave one of the two.
 fn step_of(changes: &[Change]) -> (usize, usize) {
     let (mut count, mut bytes, mut is_inside) = (0, 0, false);
     for change in changes {
@@ -239,12 +239,12 @@ fn step_of(changes: &[Change]) -> (usize, usize) {
             break;
         }
         (count, bytes) = (count + 1, bytes + more);
-        is_inside = is_of_summary(change);
+        is_inside = is_of_page(change);
     }
     (count, bytes)
 }
 
-fn is_of_summary(change: &Change) -> bool {
+fn is_of_page(change: &Change) -> bool {
     let (Change::Put(key, _) | Change::Delete(key)) = change else { return false };
-    matches!(ArchiveKey::from_bytes(key), Some(ArchiveKey::Summary(..)))
+    matches!(ArchiveKey::from_bytes(key), Some(ArchiveKey::Page(..)))
 }

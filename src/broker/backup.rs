@@ -3,7 +3,7 @@
 //! On the thread that wants it, in this order:
 //!
 //! 1. The archive persists what it has been given, and is held: nothing more is persisted. A snapshot of it is taken.
-//! 2. All shards cut their journals; when they have, the archive goes on. See `persistence::cutting` for why the two fit together.
+//! 2. All shards cut their journals; when they have, the archive goes on. See `persistence::copying` for why the two fit together.
 //! 3. When all that the copy has is on disk, the pieces of the journals are copied, then the snapshot, and last the file `store`.
 //!
 //! No shard waits for it. The files that it copies are not used again meanwhile, so the store may take up to twice as much of its disk.

@@ -526,6 +526,29 @@ mod tests {
     }
 
     #[test]
+    fn files_that_are_held_for_a_copy_stay_and_others_take_their_place() {
+        let mut segments = fresh();
+        for _ in 0..3 {
+            make(&mut segments);
+        }
+        (1..=2).for_each(|number| advance(&mut segments, number));
+        segments.hold();
+        assert!(segments.release(1, 1));
+        let pieces: Vec<_> = segments.pieces().iter().map(|piece| (piece.file.0, piece.bytes)).collect();
+        assert_eq!(pieces, [(0, 8192), (1, 8192)], "the one that was released as well");
+        let (file, header, is_new) = prepares(&mut segments, LATER).expect("there is one to prepare");
+        assert_eq!((file, header.oldest, is_new), (3, 2, true), "the file that was released is not used");
+        segments.prepared(FileId(3), Ok(()), LATER);
+        assert_eq!(goes(&mut segments, LATER), [0; 0]);
+        segments.let_go();
+        assert_eq!(goes(&mut segments, LATER), [0], "there are as many as before");
+        // What is released now is used again, as ever.
+        (3..=4).for_each(|number| advance(&mut segments, number));
+        assert!(segments.release(2, 2));
+        assert_eq!(prepares(&mut segments, LATER).map(|(file, _, is_new)| (file, is_new)), Some((1, false)));
+    }
+
+    #[test]
     fn there_may_be_as_many_more_as_there_are_to_be_until_others_are_released() {
         let mut segments = fresh();
         segments.grow();

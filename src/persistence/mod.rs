@@ -36,6 +36,7 @@
 mod adopting;
 mod answers;
 mod commits;
+mod copying;
 mod cutting;
 mod decisions;
 mod deferrals;
@@ -69,7 +70,7 @@ use std::time::Duration;
 use adopting::Adoptions;
 use answers::Answers;
 use commits::Commits;
-use cutting::Cutting;
+use cutting::{Cutting, Stage};
 use decisions::Decisions;
 use deferrals::Deferrals;
 use elsewhere::Elsewhere;
@@ -288,6 +289,15 @@ impl Persistence {
             self.on_disk.commits.take(mark, *is_to_be_synced);
             self.behind.pop_front();
             self.note_taken();
+        }
+    }
+
+    /// The journal has taken another record: perhaps the last one of the copy.
+    fn cut_journal(&mut self) {
+        if let Stage::Waiting(records) = self.cutting.stage
+            && self.on_disk.commits.taken() + self.lost >= records
+        {
+            self.cutting.stage = Stage::Cut(records, self.setup.journal.cut());
         }
     }
 

@@ -1,4 +1,4 @@
-//! A copy of the store while it is used: all shards cut their journals for it, see `persistence::cutting`.
+//! A copy of the store while it is used: all shards cut their journals for it, see `persistence::copying`.
 //!
 //! Whoever hears of a copy first, from the runtime or from another shard, cuts at once, and tells all others before anything else that they hear of it.
 //! Messages between two shards arrive in order: so none that was sent behind a cut comes before the other shard has cut, too.

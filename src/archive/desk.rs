@@ -231,20 +231,29 @@ impl<A: Archive> Desk<A> {
 /// How many of these changes make a step, and how many bytes they have. A span that is deleted ends it. It does not end between a page and its summary:
 /// behind a step it may be persisted, and a crash or a copy would leave one of the two.
 fn step_of(changes: &[Change]) -> (usize, usize) {
-    let (mut count, mut bytes, mut is_inside) = (0, 0, false);
+    let (mut count, mut bytes) = (0, 0);
     for change in changes {
         let more = change.bytes();
         let is_full = count >= STEP_KEYS || (count > 0 && bytes + more > STEP_BYTES);
-        if matches!(change, Change::DeleteAll(_)) || (is_full && !is_inside) {
+        let belongs = || count > 0 && belong_together(&changes[count - 1], change);
+        if matches!(change, Change::DeleteAll(_)) || (is_full && !belongs()) {
             break;
         }
         (count, bytes) = (count + 1, bytes + more);
-        is_inside = is_of_page(change);
     }
     (count, bytes)
 }
 
-fn is_of_page(change: &Change) -> bool {
-    let (Change::Put(key, _) | Change::Delete(key)) = change else { return false };
-    matches!(ArchiveKey::from_bytes(key), Some(ArchiveKey::Page(..)))
+/// Whether these are a page and its summary.
+fn belong_together(page: &Change, summary: &Change) -> bool {
+    fn key(change: &Change) -> Option<ArchiveKey<'_>> {
+        match change {
+            Change::Put(key, _) | Change::Delete(key) => ArchiveKey::from_bytes(key),
+            Change::DeleteAll(_) => None,
+        }
+    }
+    matches!(
+        (key(page), key(summary)),
+        (Some(ArchiveKey::Page(of, first)), Some(ArchiveKey::Summary(id, of_first))) if (of, first) == (id, of_first)
+    )
 }

@@ -14,6 +14,10 @@ pub(super) struct Paged {
 /// The pages under one number.
 struct Run {
     pages: Vec<StoredPage>,
+    /// The first and the last key of each.
+    ends: Vec<(u64, u64)>,
+    /// Whether each begins behind the one before.
+    is_in_order: bool,
     /// How many keys they have.
     keys: usize,
     lowest: u64,
@@ -30,17 +34,26 @@ impl Paged {
 
     /// There is a page.
     pub fn add(&mut self, pages_id: StoreNumber, page: StoredPage) {
-        let first = page.keys.first().get();
-        let run = self.of.entry(pages_id).or_insert(Run { pages: Vec::new(), keys: 0, lowest: first, highest: first });
+        let (first, last) = (page.keys.first().get(), last_key(&page));
+        let run = self.of.entry(pages_id).or_insert_with(|| Run::new(first));
         run.keys += page.keys.len();
         run.lowest = run.lowest.min(first);
-        run.highest = run.highest.max(last_key(&page));
+        run.is_in_order &= run.ends.last().is_none_or(|(_, before)| *before < first);
+        run.highest = run.highest.max(last);
+        run.ends.push((first, last));
         run.pages.push(page);
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.of.is_empty()
+    }
+
+    /// Whether a message that waits for the session under this key is in a page, and so need not be known from the journal. It may be where that is not
+    /// said: then it is [left to the page](Paged::settle) in the end.
+    pub fn has(&self, session: &StoredSession, key: u64) -> bool {
+        let of_run = |run: &Run| run.has(key) && !session.gone.contains(&key);
+        self.of.get(&session.pages_id()).is_some_and(of_run)
     }
 
     /// A message of the session does not wait under this key any more, whether it is known or not.
@@ -96,6 +109,22 @@ impl Paged {
 }
 
 impl Run {
+    fn new(first: u64) -> Self {
+        Run { pages: Vec::new(), ends: Vec::new(), is_in_order: true, keys: 0, lowest: first, highest: first }
+    }
+
+    fn has(&self, key: u64) -> bool {
+        if !self.is_in_order {
+            return false;
+        }
+        let at = self.ends.partition_point(|(first, _)| *first <= key);
+        let Some((at, (first, last))) = at.checked_sub(1).map(|at| (at, self.ends[at])) else { return false };
+        let keys = &self.pages[at].keys;
+        // As a rule nothing is between the messages of a page.
+        let is_dense = || last - first + 1 == keys.len() as u64;
+        key <= last && (is_dense() || keys.iter().any(|one| one.get() == key))
+    }
+
     fn all_keys(&self) -> impl Iterator<Item = u64> {
         self.pages.iter().flat_map(|page| page.keys.iter()).map(Key::get)
     }
@@ -134,4 +163,36 @@ fn gone_of(
     let mut all: Vec<Key> = keys.filter(|key| !waits(*key)).map(Key::new).collect();
     all.shrink_to_fit();
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::PageKeys;
+
+    fn paged(pages: &[&[u64]]) -> Paged {
+        let mut paged = Paged::new(ahash::RandomState::with_seeds(1, 2, 3, 4));
+        for keys in pages {
+            let keys: Vec<Key> = keys.iter().copied().map(Key::new).collect();
+            let keys = PageKeys::new(&keys).expect("they ascend");
+            paged.add(StoreNumber::new(1, 0, 1), StoredPage { keys, bytes: 0, gone: Vec::new() });
+        }
+        paged
+    }
+
+    fn has(paged: &Paged, key: u64) -> bool {
+        paged.of[&StoreNumber::new(1, 0, 1)].has(key)
+    }
+
+    #[test]
+    fn what_is_in_a_page_is_found_by_its_key() {
+        let one = paged(&[&[3, 4, 5], &[7, 9, 300], &[301]]);
+        let found: Vec<u64> = (0..400).filter(|key| has(&one, *key)).collect();
+        assert_eq!(found, [3, 4, 5, 7, 9, 300, 301]);
+    }
+
+    #[test]
+    fn where_pages_are_not_in_order_nothing_is_said() {
+        assert!(!has(&paged(&[&[7, 8], &[3, 4]]), 7) && !has(&paged(&[&[3, 9], &[5]]), 5));
+    }
 }

@@ -230,7 +230,8 @@ impl StoredSession {
         self.saw(key);
     }
 
-    fn saw(&mut self, key: u64) {
+    /// It has had this key.
+    pub(super) fn saw(&mut self, key: u64) {
         self.next_key = self.next_key.max(key + 1);
     }
 

@@ -274,8 +274,8 @@ fn a_client_is_found_or_said_not_to_be_there() {
         assert_eq!(words(nobody), ["nobody", "no", "such", "client"], "{text}");
         let ann = words(ann);
         assert_eq!((&*ann[0], &*ann[1], ann[2].starts_with("127.0.0.1:")), ("ann", "connected", true), "{text}");
-        assert_eq!(ann[3..9], ["default", "ann's", "5", "1", "0", "0"], "{text}");
-        assert!(ann[9].parse::<usize>().is_ok_and(|memory| memory > 0), "{text}");
+        assert_eq!(ann[3..10], ["default", "ann's", "5", "none", "1", "0", "0"], "{text}");
+        assert!(ann[10].parse::<usize>().is_ok_and(|memory| memory > 0), "{text}");
         assert_eq!(operated.outcome(&["find", "ann"]).0, 0);
         let found = operated.find("ann");
         let session = &found["session"];

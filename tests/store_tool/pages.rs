@@ -317,7 +317,8 @@ fn a_full_archive_has_publishers_wait() {
         drop(broker);
         assert!(publishing.join().expect("no panic").is_err(), "it had to wait");
         let Archive { bytes, .. } = archive_of(&path);
-        assert!(bytes <= most && bytes + (2 << 20) > most, "{bytes}");
+        // What was not persisted when the broker was killed is in journals alone: two batches at most, of 8 MiB together.
+        assert!(bytes <= most && bytes + (16 << 20) > most, "{bytes}");
         let said = store("verify", &path, &[]);
         assert!(said.code == Some(0) && said.out.ends_with(": no damage\n"), "{said:?}");
         let waiting = messages_of(&path);

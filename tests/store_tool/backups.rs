@@ -202,6 +202,7 @@ fn back_up(broker: &Broker, copy: &Path) -> Value {
 }
 
 #[test]
+#[ignore = "a load for a minute: by itself, with `cargo test --test store_tool backups -- --ignored`"]
 fn a_backup_under_load_is_a_store_of_one_moment() {
     for shards in [1, 2, 4] {
         let directory = tempfile::tempdir().expect("a directory");
@@ -242,6 +243,7 @@ fn a_backup_under_load_is_a_store_of_one_moment() {
 
 /// Small journals: what waits is in pages, which come and go while it is copied.
 #[test]
+#[ignore = "a load for a minute: by itself, with `cargo test --test store_tool backups -- --ignored`"]
 fn a_backup_has_the_pages_of_the_archive_that_belong_to_it() {
     for shards in [1, 2] {
         let directory = tempfile::tempdir().expect("a directory");

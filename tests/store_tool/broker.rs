@@ -144,6 +144,10 @@ impl Broker {
 
 impl Drop for Broker {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}: {:?}", self.port, self.child.try_wait());
+            self.further.try_iter().for_each(|line| eprintln!("{line}"));
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -92,6 +92,15 @@ impl MqttSource {
     }
 }
 
+/// What has come of waiting for bytes.
+enum Received {
+    Bytes,
+    /// Nothing yet.
+    Nothing,
+    /// There will be no more.
+    End,
+}
+
 /// A connection that is accepted.
 struct Session {
     stream: TcpStream,
@@ -114,8 +123,11 @@ impl Session {
             match session.take() {
                 Some(first) => break Some(first),
                 // Some close the connection to say that they do not speak a version.
-                None if !session.receive(deadline)? => break None,
-                None => {}
+                None => match session.receive(deadline)? {
+                    Received::End => break None,
+                    Received::Nothing if Instant::now() >= deadline => break None,
+                    Received::Bytes | Received::Nothing => {}
+                },
             }
         };
         let is_last = version != ProtocolVersion::V5;
@@ -159,8 +171,7 @@ impl Session {
         let (mut quiet_since, mut pinged) = (Instant::now(), Instant::now());
         loop {
             while let Some(bytes) = self.take() {
-                let version = self.version;
-                match frame(&bytes, version).map_err(|_| problem("sends what is no packet of MQTT"))? {
+                match frame(&bytes, self.version)? {
                     Packet::Publish(publish) => {
                         if note(&publish, &mut found) {
                             quiet_since = Instant::now();
@@ -190,7 +201,7 @@ impl Session {
                 self.say(&Packet::Pingreq)?;
                 pinged = Instant::now();
             }
-            if !self.receive(end.min(pinged + PING))? && Instant::now() < end.min(pinged + PING) {
+            if let Received::End = self.receive(end.min(pinged + PING))? {
                 return Err(problem("closes the connection"));
             }
         }
@@ -231,8 +242,8 @@ impl Session {
         Some(packet)
     }
 
-    /// Waits for more until then. False if nothing has come, or the connection has ended.
-    fn receive(&mut self, until: Instant) -> Result<bool, FetchError> {
+    /// Waits for more until then, or a little less: the system counts in ticks.
+    fn receive(&mut self, until: Instant) -> Result<Received, FetchError> {
         self.received.drain(..std::mem::take(&mut self.done));
         let left = until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
         let failed = |error: io::Error| problem(format!("cannot be read: {error}"));
@@ -242,10 +253,13 @@ impl Session {
         let read = self.stream.read(&mut self.received[before..]);
         self.received.truncate(before + *read.as_ref().unwrap_or(&0));
         match read {
-            Ok(bytes) => Ok(bytes > 0),
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => Ok(false),
-            Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionReset) => Ok(false),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(true),
+            Ok(0) => Ok(Received::End),
+            Ok(_) => Ok(Received::Bytes),
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                Ok(Received::Nothing)
+            }
+            Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionReset) => Ok(Received::End),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Received::Nothing),
             Err(error) => Err(failed(error)),
         }
     }

@@ -22,6 +22,7 @@ pub type Found<'a> = (ArchiveKey<'a>, Result<&'a [u8], ArchiveError>);
 pub trait Archive {
     /// What it was like at some moment.
     type Snapshot: Send + 'static;
+
     /// Whether there is room for so many bytes more.
     ///
     /// # Errors
@@ -56,6 +57,7 @@ pub trait Archive {
     ///
     /// It cannot be read.
     fn snapshot(&mut self) -> Result<Self::Snapshot, ArchiveError>;
+
     /// The value of a key, if it has one.
     ///
     /// # Errors
@@ -72,6 +74,7 @@ pub trait Archive {
 
     /// How many bytes it takes on disk.
     fn bytes_on_disk(&self) -> u64;
+
     /// How many keys have a value.
     ///
     /// # Errors

@@ -11,9 +11,9 @@ use super::error::{ArchiveError, Trouble};
 use super::key::ArchiveKey;
 use super::order::{Answer, Order, Read, ReadResult, Ticket, What};
 
-/// So many bytes of values are put in one step at most, but for a single larger value, and a page whose summary is there.
+/// So many bytes of values are put in one step at most, but for a single larger value, and the summary of the last page.
 pub const STEP_BYTES: usize = 256 << 10;
-/// So many keys are put or deleted in one step at most, one page more.
+/// So many keys are put or deleted in one step at most, and the summary of the last page.
 pub const STEP_KEYS: usize = 256;
 /// When so many bytes were changed, they are persisted, even if there is more to change.
 ///

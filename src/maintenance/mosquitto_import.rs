@@ -353,9 +353,7 @@ impl<'a> Taking<'a> {
         if stored.topic.starts_with("$SYS/") {
             return Err("retained messages about Mosquitto itself");
         }
-        if self.known.retained.contains(&(mountpoint.into(), stored.topic.clone())) {
-            return Err("retained messages for topics that have one in the store already");
-        }
+        self.known.check_retained(mountpoint, &stored.topic)?;
         if stored.payload.is_empty() {
             image.apply(&Record::Cleared { mountpoint, topic: TopicName::trusted(&stored.topic) });
             return Ok(());

@@ -33,19 +33,13 @@ fn take(
     let mut taken = Taken::default();
     for (topic, one) in fetched {
         let Fetched { qos, properties, payload, expiry } = one;
-        let is_own = topic.starts_with("$SYS/");
-        let is_known = known.retained.contains(&(mountpoint.into(), topic.as_str().into()));
-        let Ok(name) = TopicName::parse(topic, usize::MAX) else {
-            taken.leave_out("retained messages whose topics are none");
-            continue;
+        let name = match name_of(topic, mountpoint, known) {
+            Ok(name) => name,
+            Err(why) => {
+                taken.leave_out(why);
+                continue;
+            }
         };
-        if is_own || is_known {
-            taken.leave_out(match is_own {
-                true => "retained messages about the broker itself",
-                false => "retained messages for topics that have one in the store already",
-            });
-            continue;
-        }
         let expires = expiry.map_or(WallTime::NEVER, |seconds| {
             WallTime::from_millis(now.as_millis().saturating_add(u64::from(seconds) * 1000))
         });
@@ -55,4 +49,14 @@ fn take(
         taken.has_record(topic.len() + properties.len() + payload.len());
     }
     taken
+}
+
+/// The name of the topic of a retained message; or why that is not taken.
+fn name_of<'a>(topic: &'a str, mountpoint: &str, known: &Known) -> Result<TopicName<'a>, &'static str> {
+    let name = TopicName::parse(topic, usize::MAX).map_err(|_| "retained messages whose topics are none")?;
+    if topic.starts_with("$SYS/") {
+        return Err("retained messages about the broker itself");
+    }
+    known.check_retained(mountpoint, topic)?;
+    Ok(name)
 }

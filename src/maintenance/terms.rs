@@ -27,6 +27,16 @@ pub(super) struct Known {
     pub retained: HashSet<(Box<str>, Box<str>)>,
 }
 
+impl Known {
+    /// Why a retained message for this topic is not taken, if the store has one.
+    pub fn check_retained(&self, mountpoint: &str, topic: &str) -> Result<(), &'static str> {
+        match self.retained.contains(&(mountpoint.into(), topic.into())) {
+            true => Err("retained messages for topics that have one in the store already"),
+            false => Ok(()),
+        }
+    }
+}
+
 /// What was taken and what was not.
 #[derive(Default)]
 pub(super) struct Taken {

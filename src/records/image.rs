@@ -253,29 +253,21 @@ impl Image {
         let publication = message.publication(self.clock);
         self.last_decision = self.last_decision.max(message.decision.map_or_else(Default::default, |one| one.number));
         for delivery in deliveries.iter() {
-            if !delivery.is_sent && self.is_in_page(delivery.session, delivery.key) {
-                continue;
-            }
+            let is_in_page = !delivery.is_sent && self.is_in_page(delivery.session, delivery.key);
             let group = delivery.group.and_then(|group| self.shared.group(group));
-            if let Some(session) = self.known(delivery.session) {
+            match self.known(delivery.session) {
+                Some(session) if is_in_page => session.saw(delivery.key.get()),
                 // The first one copies the message out of the record, the others share that.
-                session.put(&delivery, publication.keep(), group);
+                Some(session) => session.put(&delivery, publication.keep(), group),
+                None => {}
             }
         }
     }
 
     /// Whether what waits for a session under this key is in a page: most of what there is, if there is much.
-    fn is_in_page(&mut self, number: StoreNumber, key: Key) -> bool {
-        if self.paged.is_empty() {
-            return false;
-        }
-        let Image { sessions, paged, .. } = self;
-        let Some(session) = sessions.get_mut(&number).filter(|session| paged.has(session, key.get())) else {
-            return false;
-        };
-        session.saw(key.get());
-        self.is_scattered |= session.journal != self.journal;
-        true
+    fn is_in_page(&self, number: StoreNumber, key: Key) -> bool {
+        let has = |session: &StoredSession| self.paged.has(session, key.get());
+        !self.paged.is_empty() && self.sessions.get(&number).is_some_and(|session| has(session))
     }
 
     /// Takes out the messages that depend on a decision that was not made, and says which.

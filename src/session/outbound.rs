@@ -241,17 +241,19 @@ impl Outbound {
 
     /// A message is stored that waits: its key.
     pub fn take_key(&mut self) -> Key {
-        self.next_sequence += 1;
-        Key::new(self.next_sequence - 1)
+        Self::next_key(&mut self.next_sequence)
+    }
+
+    /// The key that is given next.
+    fn next_key(next_sequence: &mut u64) -> Key {
+        *next_sequence += 1;
+        Key::new(*next_sequence - 1)
     }
 
     /// Nothing of it is on disk, and all is to be: what waits and has no key gets one.
     pub fn is_on_disk_nowhere(&mut self) {
         let Outbound { queue, next_sequence, .. } = self;
-        queue.give_keys(|| {
-            *next_sequence += 1;
-            Key::new(*next_sequence - 1)
-        });
+        queue.give_keys(|| Self::next_key(next_sequence));
         self.on_disk_below = 0;
     }
 

@@ -8,8 +8,6 @@ use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::statvfs;
-
 use super::device;
 use super::directory::{ARCHIVE, JOURNAL, STORE, UNFINISHED, make_if_missing, make_journal, read_facts};
 use super::error::StorageError;
@@ -86,8 +84,8 @@ impl Backup {
     ///
     /// They have not.
     pub fn check_room(&self, bytes: u64) -> Result<(), StorageError> {
-        let disk = statvfs(&self.path).map_err(|error| StorageError::io(&self.path, "looked at", &error.into()))?;
-        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        let free = device::free_bytes(&self.path);
+        let free = free.map_err(|error| StorageError::io(&self.path, "looked at", &error))?;
         match free < bytes.saturating_add(RESERVE) {
             true => {
                 let problem = format!(

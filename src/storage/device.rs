@@ -7,7 +7,7 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, flock, statvfs};
 use rustix::io::{ReadWriteFlags, pwritev2};
 
 use crate::journal::{Aligned, BLOCK, Sync};
@@ -46,6 +46,12 @@ fn options(is_direct: bool) -> OpenOptions {
     let direct = if is_direct { libc::O_DIRECT } else { 0 };
     options.read(true).write(true).mode(MODE).custom_flags(direct | libc::O_NOFOLLOW);
     options
+}
+
+/// How many bytes are free for this user on the file system that `path` is on.
+pub(super) fn free_bytes(path: &Path) -> io::Result<u64> {
+    let disk = statvfs(path)?;
+    Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
 /// Locks an open file, unless another open file has the lock.

@@ -5,7 +5,7 @@ use std::io::{self, IoSlice};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use rustix::fs::{Access, access, statvfs};
+use rustix::fs::{Access, access};
 use rustix::io::{ReadWriteFlags, pwritev2};
 
 use super::device;
@@ -81,8 +81,7 @@ impl Outlook {
 
     fn room(&mut self, path: &Path, needed: u64) {
         let place = if path.is_dir() { path } else { parent(path) };
-        let (Ok(free), taken) = (statvfs(place), taken(path)) else { return };
-        let free = free.f_bavail.saturating_mul(free.f_frsize);
+        let (Ok(free), taken) = (device::free_bytes(place), taken(path)) else { return };
         if needed > taken.saturating_add(free) {
             let mib = |bytes: u64| bytes.div_ceil(1 << 20);
             let problem = format!(

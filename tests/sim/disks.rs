@@ -6,12 +6,13 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use moormq::archive::{self, Archive, ArchiveKey, Desk, Faults, MemoryArchive, Order};
+use moormq::archive::{self, Archive, Desk, Faults, MemoryArchive, Order};
 use moormq::journal::{Answer, BLOCK, Effect, FileId, Piece, Preparation, Settings, Sync, Write};
 use moormq::persistence::Paging;
 use moormq::random::Random;
-use moormq::records::{StoredSession, WallClock, WallTime, read_page};
+use moormq::records::{StoredSession, WallClock, WallTime};
 use moormq::session::OutgoingMessage;
+use moormq::storage::archive::read_messages;
 use moormq::time::Time;
 
 use crate::store::disk::Disk;
@@ -110,32 +111,38 @@ impl Disks {
 
     /// Does one of the things that are under way, picked at random. Gives the shard, and what it hears of that.
     pub fn go_on(&mut self, random: &mut Random) -> Option<(usize, Heard)> {
-        let is_archive_first = self.store.archive.is_some() && random.below(2) == 0;
-        let of_archive = if is_archive_first { self.go_on_with_archive(random) } else { None };
-        let of_journals = |disks: &mut Self, random: &mut Random| {
-            disks.go_on_with_journals(random).map(|(shard, answer)| (shard, Heard::Journal(answer)))
+        match self.store.archive.is_some() && random.below(2) == 0 {
+            true => self.go_on_with_archive(random).or_else(|| self.go_on_with_journals(random)),
+            false => self.go_on_with_journals(random).or_else(|| self.go_on_with_archive(random)),
+        }
+    }
+
+    /// Something is done at the desk of the archive, if there is one, whose answers shards are to hear.
+    fn at_the_desk<T>(
+        &mut self,
+        act: impl FnOnce(&mut Desk<MemoryArchive>, &mut dyn FnMut(u32, archive::Answer)) -> T,
+    ) -> Option<T> {
+        let Disks { store, answers, has_archive_failed, .. } = self;
+        let (desk, _) = store.archive.as_mut()?;
+        let mut answer = |shard, answer| {
+            *has_archive_failed |= matches!(answer, archive::Answer::Failed(_));
+            answers.push_back((shard as usize, answer));
         };
-        let done = of_archive.or_else(|| of_journals(self, random));
-        done.or_else(|| if is_archive_first { None } else { self.go_on_with_archive(random) })
+        Some(act(desk, &mut answer))
     }
 
     fn go_on_with_archive(&mut self, random: &mut Random) -> Option<(usize, Heard)> {
         if !self.answers.is_empty() && random.below(2) == 0 {
             return self.answers.pop_front().map(|(shard, answer)| (shard, Heard::Archive(answer)));
         }
-        let Disks { store, answers, has_archive_failed, .. } = self;
-        let (desk, _) = store.archive.as_mut()?;
-        let has_done = desk.step(&mut |shard, answer| {
-            *has_archive_failed |= matches!(answer, archive::Answer::Failed(_));
-            answers.push_back((shard as usize, answer));
-        });
+        let has_done = self.at_the_desk(|desk, answer| desk.step(answer))?;
         match has_done {
             true => Some((0, Heard::Nothing)),
-            false => answers.pop_front().map(|(shard, answer)| (shard, Heard::Archive(answer))),
+            false => self.answers.pop_front().map(|(shard, answer)| (shard, Heard::Archive(answer))),
         }
     }
 
-    fn go_on_with_journals(&mut self, random: &mut Random) -> Option<(usize, Answer)> {
+    fn go_on_with_journals(&mut self, random: &mut Random) -> Option<(usize, Heard)> {
         let count = self.states.len();
         let start = random.below(count);
         let shard = (0..count).map(|at| (start + at) % count).find(|at| !self.states[*at].under_way.is_empty())?;
@@ -146,7 +153,7 @@ impl Disks {
             UnderWay::Sync(file) => self.sync(shard, file, random),
             UnderWay::Prepare(preparation) => self.prepare(shard, preparation, random),
         };
-        Some((shard, answer))
+        Some((shard, Heard::Journal(answer)))
     }
 
     fn write(&mut self, shard: usize, write: Write, random: &mut Random) -> Answer {
@@ -224,9 +231,8 @@ impl Disks {
         let mut waiting = Vec::new();
         for page in &session.pages {
             let first = page.keys.first();
-            let value = desk.archive().read(ArchiveKey::Page(id, first)).expect("it can be read");
-            let messages =
-                read_page(id, first, &value.expect("it is there"), wall).expect("it was written as it should");
+            let messages = read_messages(desk.archive(), id, first, wall).expect("it can be read");
+            let messages = messages.expect("it is there, and was written as it should");
             waiting.extend(messages.into_iter().filter(|message| !page.gone.contains(&message.key)));
         }
         waiting
@@ -257,13 +263,7 @@ impl Disks {
     /// Nothing more is persisted in the archive, until that is [released](Self::release_archive); gives what it has. None if there is none, or
     /// it has failed.
     pub fn hold_archive(&mut self) -> Option<MemoryArchive> {
-        let Disks { store, answers, has_archive_failed, .. } = self;
-        let (desk, _) = store.archive.as_mut()?;
-        let held = desk.hold(&mut |shard, answer| {
-            *has_archive_failed |= matches!(answer, archive::Answer::Failed(_));
-            answers.push_back((shard as usize, answer));
-        });
-        held.and_then(|()| desk.archive().snapshot()).ok()
+        self.at_the_desk(|desk, answer| desk.hold(answer).and_then(|()| desk.archive().snapshot()))?.ok()
     }
 
     /// It may go on.

@@ -16,7 +16,6 @@ use redb::backends::FileBackend;
 use redb::{
     Builder, Database, Error, ReadableDatabase, ReadableTable, StorageBackend, Table, TableDefinition, WriteTransaction,
 };
-use rustix::fs::statvfs;
 
 use super::looking::Looking;
 use super::snapshot::ArchiveSnapshot;
@@ -464,8 +463,7 @@ impl Archive for ArchiveFile {
                 self.bytes
             ));
         }
-        let disk = statvfs(self.path.parent().unwrap_or(Path::new("."))).ok();
-        let free = disk.map_or(u64::MAX, |disk| disk.f_bavail.saturating_mul(disk.f_frsize));
+        let free = device::free_bytes(self.path.parent().unwrap_or(Path::new("."))).unwrap_or(u64::MAX);
         // What is put is written with what is around it.
         let wanted = reserve.saturating_add(2 * (self.unpersisted + bytes as u64));
         match free < wanted {

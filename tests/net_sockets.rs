@@ -47,6 +47,8 @@ struct Echo {
     closed: usize,
     /// Payloads of at least this many bytes go out spliced, from where they are.
     splice_from: usize,
+    /// It has connections open that their peers have closed.
+    keeps_closed: bool,
     _bell: Eventfd,
 }
 
@@ -55,7 +57,16 @@ impl Echo {
         let bell = Eventfd::new().unwrap();
         let sockets = Sockets::new(limits, listeners, bell.as_fd()).unwrap();
         let (outboxes, open) = (HashMap::new(), Vec::new());
-        Echo { sockets, clock: Clock::start(), outboxes, open, closed: 0, splice_from: usize::MAX, _bell: bell }
+        Echo {
+            sockets,
+            clock: Clock::start(),
+            outboxes,
+            open,
+            closed: 0,
+            splice_from: usize::MAX,
+            keeps_closed: false,
+            _bell: bell,
+        }
     }
 
     /// One turn. Events that the echo has no answer to are returned.
@@ -81,7 +92,7 @@ impl Echo {
                     assert!(emptied.is_empty());
                     dirty.push(conn);
                 }
-                Event::Closed { conn } => {
+                Event::Closed { conn } if !self.keeps_closed => {
                     self.sockets.close(conn, WireBuffer::default(), now);
                     self.open.retain(|open| *open != conn);
                     self.outboxes.remove(&conn);
@@ -295,6 +306,42 @@ fn a_connection_moves_to_another_shard_with_what_it_has_not_read() {
             });
             second.run_until(|_| client.is_finished());
             assert_eq!(&client.join().unwrap(), b"duringafter!");
+            second.run_until(|second| second.sockets.is_empty());
+        }
+    });
+}
+
+/// What it sent before is the core's to serve, on whichever shard it is then.
+#[test]
+fn a_connection_that_its_peer_has_closed_moves_and_its_end_is_found_again() {
+    in_executor(|| {
+        let (listener, address) = listener();
+        let mut first = Echo::new(limits(), vec![listener]);
+        let mut second = Echo::new(limits(), Vec::new());
+        // Closed before it leaves, and before that was found; closed in order, and reset.
+        for (is_found, is_reset) in [(false, false), (false, true), (true, false), (true, true)] {
+            let mut client = TcpStream::connect(address).unwrap();
+            first.run_until(|first| first.open.len() == 1);
+            let conn = first.open.pop().unwrap();
+            first.sockets.read_continuously(conn);
+            client.write_all(b"last").unwrap();
+            first.run_until(|first| first.outboxes.contains_key(&conn) && !first.sockets.is_sending(conn));
+            if is_reset {
+                SockRef::from(&client).set_linger(Some(Duration::ZERO)).unwrap();
+            }
+            drop(client);
+            if is_found {
+                first.keeps_closed = true;
+                while first.turn().is_empty() {}
+                first.keeps_closed = false;
+            }
+            first.sockets.detach(conn);
+            let socket = detached(&mut first);
+            assert!(first.sockets.is_empty());
+            let closed = second.closed;
+            let (conn, _) = second.sockets.adopt(socket).unwrap();
+            second.sockets.resume(conn);
+            second.run_until(|second| second.closed == closed + 1);
             second.run_until(|second| second.sockets.is_empty());
         }
     });

@@ -59,6 +59,15 @@ const ROOM: u32 = PauseReason::Congestion as u32
     | PauseReason::Disk as u32
     | PauseReason::Turn as u32;
 
+/// The reasons that end by themselves within a time, because what has begun for the client is bounded, or with [`ROOM`]. They hold up what a
+/// client sent before it left, and do not make it void.
+const OURS: u32 = ROOM
+    | PauseReason::HookAnswer as u32
+    | PauseReason::Subscribe as u32
+    | PauseReason::Migration as u32
+    | PauseReason::Notification as u32
+    | PauseReason::Commit as u32;
+
 /// A set of [`PauseReason`]s. Packets are served only while it is empty.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PauseReasons(u32);
@@ -88,10 +97,10 @@ impl PauseReasons {
         self.0 == reason as u32
     }
 
-    /// Whether there are reasons, and all of them end when others have taken what waits for them, or when it is the client's turn. What has come
-    /// of a client is served then, though it be gone.
-    pub fn are_for_room(self) -> bool {
-        self.0 != 0 && self.0 & !ROOM == 0
+    /// Whether there are reasons, and all of them end without the client: when others have taken what waits for them, when it is the client's
+    /// turn, or when what has begun is done. What has come of it is served then, though it be gone.
+    pub fn end_without_client(self) -> bool {
+        self.0 != 0 && self.0 & !OURS == 0
     }
 
     /// Whether the client waits for something that is not its own fault.

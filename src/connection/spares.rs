@@ -3,8 +3,8 @@
 /// How many are kept for the next output, and of at most how many bytes each: their product bounds what idle connections cost.
 const KEPT: usize = 1024;
 const LARGEST_KEPT: usize = 16 * 1024;
-/// From this size on, in bytes, those of different clients grow at different times.
-const LARGE: usize = 128 * 1024;
+/// From this size on, in bytes, those of different clients grow at different times. Each growth doubles them, so that they stay apart.
+const LARGE: usize = 16 * 1024;
 /// At how many.
 const STAGES: usize = 16;
 

@@ -21,14 +21,12 @@ const CLOSED_AT_A_TIME: usize = 16;
 
 impl<P: AsRef<[u8]>> Sockets<P> {
     /// Detaches a connection, to hand it over to another shard. [`Event::Detached`] follows when nothing is outstanding
-    /// on its socket, or [`Event::Closed`] if it broke; there are no other events of it. Output that has not left by
-    /// then travels with the socket, so a peer that does not read delays nobody.
+    /// on its socket; there are no other events of it. Output that has not left by then travels with the socket, so a peer
+    /// that does not read delays nobody. So does a socket that the peer has closed, or that broke: what came before is still
+    /// to be served, and whoever adopts it finds the end again.
     pub fn detach(&mut self, conn: ConnectionId) {
-        if self.table.get(conn).is_some_and(|socket| socket.stage == Stage::Lost) {
-            self.end(conn);
-            return self.lost_leaving.push_back(conn);
-        }
-        if let Some(socket) = self.table.get_mut(conn).filter(|socket| socket.stage == Stage::Open) {
+        let can_leave = |socket: &&mut Socket<P>| matches!(socket.stage, Stage::Open | Stage::Lost);
+        if let Some(socket) = self.table.get_mut(conn).filter(can_leave) {
             socket.stage = Stage::Leaving;
             socket.wanted = Reading::Not;
             socket.remainder = Some(Box::new(Remainder::Travelling { unread: Vec::new(), unsent: Vec::new() }));
@@ -100,13 +98,19 @@ impl<P: AsRef<[u8]>> Sockets<P> {
 
     /// Ends a connection that broke. Its id is the core's until the core closes it.
     pub(super) fn broke(&mut self, conn: ConnectionId) -> Option<Event> {
-        let stage = self.table.get(conn)?.stage;
-        match stage {
-            Stage::Open => self.stop(conn, Stage::Lost),
-            Stage::Lost => return None,
+        match self.table.get(conn)?.stage {
+            Stage::Open => {
+                self.stop(conn, Stage::Lost);
+                return Some(Event::Closed { conn });
+            }
+            Stage::Lost => {}
+            Stage::Leaving => {
+                self.stop(conn, Stage::Leaving);
+                self.settle(conn);
+            }
             _ => self.end(conn),
         }
-        matches!(stage, Stage::Open | Stage::Leaving).then_some(Event::Closed { conn })
+        None
     }
 
     /// Shuts the socket down for writing, after all output, and waits for the peer to close its side.

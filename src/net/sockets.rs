@@ -86,7 +86,7 @@ pub enum Event {
         emptied: Vec<u8>,
     },
     /// The peer closed the connection or it broke. Nothing more comes from it; the id is not used again before
-    /// [`Sockets::close`] or [`Sockets::detach`], unless it was detached already.
+    /// [`Sockets::close`] or [`Sockets::detach`].
     Closed {
         /// The connection.
         conn: ConnectionId,
@@ -139,8 +139,6 @@ pub struct Sockets<P: AsRef<[u8]>> {
     pub(super) lingering: VecDeque<(Time, ConnectionId)>,
     /// Detached sockets that no event has announced yet.
     pub(super) detached: VecDeque<(ConnectionId, DetachedSocket)>,
-    /// Connections that were lost before they were detached.
-    pub(super) lost_leaving: VecDeque<ConnectionId>,
     /// Sockets on which nothing is outstanding. They have their places until they are closed.
     pub(super) to_close: VecDeque<OwnedFd>,
     /// The places for sockets that all shards share, and which shard this is.
@@ -172,7 +170,6 @@ impl<P: AsRef<[u8]>> Sockets<P> {
             flushing: VecDeque::new(),
             lingering: VecDeque::new(),
             detached: VecDeque::new(),
-            lost_leaving: VecDeque::new(),
             to_close: VecDeque::new(),
             places: None,
         })
@@ -216,7 +213,7 @@ impl<P: AsRef<[u8]>> Sockets<P> {
 
     /// Whether there are no sockets, and none was detached that has not been handed out as an event.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0 && self.detached.is_empty() && self.lost_leaving.is_empty()
+        self.len() == 0 && self.detached.is_empty()
     }
 
     /// Submits all queued operations and takes in the completions that are there, without waiting.
@@ -261,8 +258,8 @@ impl<P: AsRef<[u8]>> Sockets<P> {
 
     /// Whether something is to be done without a completion.
     fn goes_on(&self) -> bool {
-        let Sockets { starved, detached, lost_leaving, to_close, .. } = self;
-        !(starved.is_empty() && detached.is_empty() && lost_leaving.is_empty() && to_close.is_empty())
+        let Sockets { starved, detached, to_close, .. } = self;
+        !(starved.is_empty() && detached.is_empty() && to_close.is_empty())
     }
 
     /// The next of the events that the last [`submit`](Self::submit) or [`wait`](Self::wait) brought.
@@ -270,9 +267,6 @@ impl<P: AsRef<[u8]>> Sockets<P> {
         self.now = now;
         if let Some((conn, socket)) = self.detached.pop_front() {
             return Some(Event::Detached { conn, socket });
-        }
-        if let Some(conn) = self.lost_leaving.pop_front() {
-            return Some(Event::Closed { conn });
         }
         while let Some(completion) = self.ring.next_completion() {
             let event = match completion {

@@ -71,7 +71,7 @@ pub enum MeshMessage<S> {
     },
     /// A session whose slot belongs to the receiver.
     Transfer {
-        /// The socket of its connection. None if the session is offline, or if the connection broke on the way.
+        /// The socket of its connection. None if the session is offline.
         socket: Option<DetachedSocket>,
         /// The session.
         transfer: Box<Transfer<S>>,
@@ -340,18 +340,7 @@ impl<C: Chain> Worker<C> {
                 self.sockets.give_back(buffer);
             }
             Event::Sent { conn, emptied } => self.shard.handle(Input::Sent { connection: conn, emptied }, now),
-            Event::Closed { conn } => match self.migrating.remove(&conn) {
-                None => self.shard.handle(Input::Closed { connection: conn }, now),
-                Some(OutgoingMigration::HandOff { accepted, .. }) => {
-                    self.count_connection_out(accepted.listener());
-                    log_client!(info, accepted.client, "connection closed: the client left before it was answered");
-                }
-                Some(OutgoingMigration::Transfer { to, transfer }) => {
-                    self.count_connection_out(transfer.listener());
-                    let weight = transfer.weight();
-                    self.mesh.send(to, MeshMessage::Transfer { socket: None, transfer }, weight);
-                }
-            },
+            Event::Closed { conn } => self.shard.handle(Input::Closed { connection: conn }, now),
             Event::Detached { conn, socket } => match self.migrating.remove(&conn) {
                 None => {}
                 Some(OutgoingMigration::HandOff { to, accepted }) => {

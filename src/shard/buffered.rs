@@ -35,7 +35,7 @@ pub(super) fn forget_delivered<C: Chain>(clients: &mut Clients<C>, index: u32) {
 
 /// A session has come, for which so many messages are buffered.
 pub(super) fn begin<C: Chain>(pubsub: &mut PubSub<C>, coming: Coming, messages: usize) {
-    // If its connection broke on the way, what is dropped for that is told together with the end of the connection.
+    // If there was no room for its connection, what is dropped for that is told together with the end of the connection.
     let is_broken = coming.was_online && coming.connection.is_none();
     if is_broken || !leftovers::is_much(&pubsub.clients, messages) {
         return deliver_all(pubsub, coming);

@@ -129,8 +129,9 @@ impl<C: Chain> Clients<C> {
         wait_in(&mut self.agenda.turn, connection, line);
     }
 
-    /// Whether a connection of a session that was lost has to wait: its session is still arriving, its bytes wait for their turn or for room
-    /// for what it publishes, or all was done that may be done in this one. Then it waits for that, too.
+    /// Whether a connection of a session that was lost has to wait: its session is still arriving, what it sent is held up by something that ends
+    /// without it (the answer of a hook, the move of its session, room for what it publishes), or all was done that may be done in this turn.
+    /// Then it waits for that, too.
     pub(super) fn is_lost_later(&mut self, id: ConnectionId) -> bool {
         let Some(index) = self.connections.get(id).and_then(|connection| connection.session()) else { return false };
         let is_arriving = self.sessions.get(index).is_some_and(Session::is_arriving);
@@ -138,8 +139,9 @@ impl<C: Chain> Clients<C> {
         if self.agenda.turn.is_over() {
             wait_in(&mut self.agenda.turn, connection, Line::ComingAndGoing);
         }
-        let waits_for_room = connection.pauses.are_for_room() && !connection.unread.as_slice().is_empty();
-        connection.is_lost = is_arriving || waits_for_room || connection.pauses.is_only(PauseReason::Turn);
+        let has_sent = !connection.unread.as_slice().is_empty() || connection.pauses.contains(PauseReason::HookAnswer);
+        let is_held_up = has_sent && connection.pauses.end_without_client();
+        connection.is_lost = is_arriving || is_held_up || connection.pauses.is_only(PauseReason::Turn);
         connection.is_lost
     }
 

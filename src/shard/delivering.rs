@@ -302,6 +302,7 @@ impl<C: Chain> Clients<C> {
 
     fn report_drop(&mut self, index: u32, publication: &Publication<'_>, qos: QoS, retain: bool, reason: DropReason) {
         self.statistics.counters.drop(reason);
+        self.agenda.turn.did(turn::DROP);
         let Some(session) = self.sessions.get_mut(index) else { return };
         let notified = tell(&mut self.chain, session, publication, (qos, retain), reason);
         self.notified_of_message(index, notified);

@@ -78,7 +78,7 @@ pub enum Input<'a, S> {
     },
     /// A session has come, as it left with [`Output::Transfer`](super::Output::Transfer).
     Transferred {
-        /// Its connection, unless it has none or it broke on the way.
+        /// Its connection, unless it has none or there was no room for that.
         arrived: Option<ArrivedConnection<'a>>,
         /// The session.
         transfer: Box<Transfer<S>>,

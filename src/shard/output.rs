@@ -51,7 +51,8 @@ pub enum Output<S> {
         accepted: Box<AcceptedConnect<S>>,
     },
     /// Send a session to the shard that owns its slot now, with its connection if it has one; then it is handed in there
-    /// with [`Input::Transferred`](super::Input::Transferred). If the connection breaks on the way, it goes without.
+    /// with [`Input::Transferred`](super::Input::Transferred). A connection whose client has left goes,
+    /// too: what it sent is still to be served.
     Transfer {
         /// The connection.
         connection: Option<ConnectionId>,

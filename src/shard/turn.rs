@@ -42,6 +42,8 @@ pub(super) const LARGE: usize = 8 * 1024;
 const SENT_AT_ONCE: usize = 8 * 1024 * 1024;
 /// What the end of a session is, but for its topic filters and messages.
 pub(super) const SESSION: u32 = 32;
+/// A message that is dropped for a client, beyond that it was looked at for it: for very many that do not read there is nothing else to do.
+pub(super) const DROP: u32 = 2;
 /// A message that a session leaves.
 pub(super) const LEFTOVER: u32 = 4;
 

@@ -182,7 +182,8 @@ fn what_a_later_answer_writes_is_there_before_the_packet_goes_on() {
     }
 }
 
-/// Who has left, or was taken over, is none to write down anything for.
+/// Who was taken over, or has left before it was accepted, is none to write down anything for. What another one sent before it left is served,
+/// and so written.
 #[test]
 fn what_an_answer_would_have_written_goes_with_its_connection() {
     for (shards, version) in each() {
@@ -212,11 +213,14 @@ fn what_an_answer_would_have_written_goes_with_its_connection() {
                     let lines = notes.written();
                     world.hang_up(new.socket);
                     assert_eq!(lines.last().map(String::as_str), Some("wakeup: register"), "{what}: {lines:?}");
+                    assert_eq!(notes.written(), ["offline: register"], "{what}");
                 } else {
                     world.hang_up(old.socket);
+                    assert_eq!(notes.written(), [""; 0], "{what}");
                     answer(&mut world, &notes);
+                    let expected = [format!("{what}: register {what}"), format!("offline: register {what}")];
+                    assert_eq!(notes.written(), expected);
                 }
-                assert_eq!(notes.written(), ["offline: register"], "{what}");
             }
         }
     }

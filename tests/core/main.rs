@@ -11,6 +11,7 @@ mod deadlines;
 mod draining;
 mod enhanced_auth;
 mod fleets;
+mod hanging_up;
 mod hook_counts;
 mod journal;
 mod keep_alive;

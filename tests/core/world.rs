@@ -41,6 +41,8 @@ struct BrokerEnd {
     /// The client reads nothing: what is sent to it stays under way.
     stuck: bool,
     under_way: Option<Vec<u8>>,
+    /// The client has closed its end, behind all that it sent; who reads from it finds that.
+    ended: bool,
 }
 
 /// A session on its way from one shard to another.
@@ -184,6 +186,7 @@ impl<C: Chain> World<C> {
             unsent: Vec::new(),
             stuck: false,
             under_way: None,
+            ended: false,
         };
         self.ends.push(end);
         let id = self.assign(socket, shard);
@@ -242,6 +245,27 @@ impl<C: Chain> World<C> {
         if let Some((shard, id)) = self.ends[socket.0].at.take() {
             self.handle(shard, Input::Closed { connection: id });
         }
+    }
+
+    /// The client closes its end behind all that it sent, and the shard that reads from it finds that, at once if all has been read: it may
+    /// have the bytes already and not have served them. Nothing follows before [`World::settle`].
+    pub fn close_behind(&mut self, socket: Socket) {
+        self.ends[socket.0].ended = true;
+        self.find_end(socket.0);
+    }
+
+    /// Whether the broker closed a connection whose client has closed it.
+    pub fn is_gone(&self, socket: Socket) -> bool {
+        self.by_id.values().all(|one| *one != socket.0)
+    }
+
+    fn find_end(&mut self, socket: usize) -> bool {
+        let end = &mut self.ends[socket];
+        let Some((shard, id)) = end.at.filter(|_| end.ended && end.unsent.is_empty()) else { return false };
+        // It is found again where the connection goes.
+        end.reading = false;
+        self.handle(shard, Input::Closed { connection: id });
+        true
     }
 
     /// The client stops or resumes reading.
@@ -366,6 +390,9 @@ impl<C: Chain> World<C> {
                 let piece: Vec<u8> = end.unsent.drain(..end.unsent.len().min(READ)).collect();
                 self.handle(shard, Input::Received { connection: id, bytes: &piece });
                 moved = true;
+            }
+            if self.ends[socket].reading {
+                moved |= self.find_end(socket);
             }
         }
         moved

@@ -93,6 +93,8 @@ pub struct Broker {
     pub stopped: usize,
     /// The shard that was driven last: the events in the trace are its own.
     pub last_shard: usize,
+    /// Connections whose clients hung up while they were on the way from shard to shard, and whose end nobody has found.
+    ended: Vec<usize>,
     /// Connections that were transferred with unread bytes.
     pub transferred: Vec<usize>,
     /// Sockets with new output for the client.
@@ -159,6 +161,7 @@ impl Broker {
             relieved: Vec::new(),
             stopped: 0,
             last_shard: 0,
+            ended: Vec::new(),
             transferred: Vec::new(),
             taken: Vec::new(),
             unseen: BTreeSet::new(),
@@ -517,39 +520,49 @@ impl Broker {
     }
 
     fn hand_over(&mut self, socket: Option<usize>, to: usize, accepted: Box<AcceptedConnect<State>>) {
-        let Some(socket) = self.unbroken(socket) else { return };
+        let Some(socket) = socket else { return };
         let id = self.assign(socket, to);
         self.sockets[socket].reading = true;
         let input = Input::HandedOff { connection: id, accepted, unsent: 0, unread: &[] };
         self.handle(to, input);
+        self.note_end(socket);
     }
 
     fn transfer(&mut self, socket: Option<usize>, to: usize, transfer: Box<Transfer<State>>) {
         self.arrivals[to] += 1;
-        let Some(socket) = self.unbroken(socket) else {
+        let Some(socket) = socket else {
             return self.handle(to, Input::Transferred { arrived: None, transfer });
         };
         let id = self.assign(socket, to);
         let one = &mut self.sockets[socket];
         one.reading = false;
-        // The bytes that had arrived when its old shard let it go.
-        let count = one.to_broker.len() / 2;
+        // The bytes that had arrived when its old shard let it go. A client that has hung up has sent no more.
+        let count = if one.hung_up { one.to_broker.len() } else { one.to_broker.len() / 2 };
         let bytes: Vec<u8> = one.to_broker.drain(..count).collect();
         note_given(one, count, self.epoch + self.now.as_millis());
         self.transferred.push(socket);
         let arrived = Some(ArrivedConnection { connection: id, unread: &bytes, unsent: 0 });
         self.handle(to, Input::Transferred { arrived, transfer });
+        self.note_end(socket);
     }
 
-    /// The connection, unless it broke on the way.
-    fn unbroken(&mut self, socket: Option<usize>) -> Option<usize> {
-        let socket = socket?;
+    /// A client may have hung up while its connection was on the way: the shard that has it now finds that.
+    fn note_end(&mut self, socket: usize) {
         if self.sockets[socket].hung_up {
-            self.sockets[socket].end = End::Closed;
-            self.forget(socket);
-            return None;
+            self.ended.push(socket);
         }
-        Some(socket)
+    }
+
+    /// A connection whose end a shard can find now, picked at random: the shard reads, or is done with it.
+    pub fn next_ended(&mut self, random: &mut Random) -> Option<usize> {
+        let count = self.ended.len();
+        let start = random.below(count);
+        let is_found = |at: &usize| {
+            let one = &self.sockets[self.ended[*at]];
+            one.reading || !matches!(one.end, End::At(..))
+        };
+        let at = (0..count).map(|at| (start + at) % count).find(is_found)?;
+        Some(self.ended.swap_remove(at))
     }
 
     /// Moves one connection that its old shard has let go into the mesh.

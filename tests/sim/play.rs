@@ -233,7 +233,7 @@ impl Play {
 
     /// Carries out one pending event, picked at random. Returns whether there was one.
     pub fn turn(&mut self) -> bool {
-        let kinds = if self.broker.disks.is_some() { 12 } else { 11 };
+        let kinds = if self.broker.disks.is_some() { 13 } else { 12 };
         let start = self.random.below(kinds);
         let moved = (0..kinds).any(|at| match (start + at) % kinds {
             0 | 1 => self.broker.carry(&mut self.random),
@@ -245,7 +245,8 @@ impl Play {
             7 => self.broker.catch_up(&mut self.random),
             8 => self.drain_some(),
             9 => self.broker.relieve(),
-            11 => self.go_on_disk(),
+            11 => self.find_an_end(),
+            12 => self.go_on_disk(),
             _ => self.broker.flush_any(&mut self.random),
         });
         // What was left for later is all there is to do.
@@ -309,6 +310,13 @@ impl Play {
     pub fn free(&mut self, socket: usize) {
         let one = &mut self.broker.sockets[socket];
         self.clients[one.client].states[one.options.name.mount()].free(one);
+    }
+
+    fn find_an_end(&mut self) -> bool {
+        let Some(socket) = self.broker.next_ended(&mut self.random) else { return false };
+        self.new_turn(socket);
+        self.broker.hang_up(socket);
+        true
     }
 
     fn complete_a_send(&mut self) -> bool {

@@ -281,11 +281,12 @@ fn import(args: &ImportArgs) -> Result<u8, String> {
         None => import_mosquitto(&args.from, &path, terms, now()),
     };
     let imported = imported.map_err(|error| error.to_string())?;
-    print(&told(&imported, &path, config.storage.segments))
+    let most = config.storage.max_segments.get().map(|most| most.max(config.storage.segments as usize));
+    print(&told(&imported, &path, most))
 }
 
 /// What was imported, for people.
-fn told(imported: &Imported, path: &Path, segments: u32) -> String {
+fn told(imported: &Imported, path: &Path, most: Option<usize>) -> String {
     let Imported { taken, left_out, rewritten: Rewritten { counts, most_segments } } = imported;
     let lines = |counts: &BTreeMap<&str, u64>, what: &str| -> String {
         counts.iter().map(|(of, count)| format!("{what}: {count} {of}\n")).collect()
@@ -299,9 +300,9 @@ fn told(imported: &Imported, path: &Path, segments: u32) -> String {
         counts.retained
     );
     let needed = 2 * most_segments + 1;
-    if needed > segments as usize {
+    if most.is_some_and(|most| needed > most) {
         text += &format!(
-            "note: one journal has {most_segments} segments of that, and a broker needs more than twice as many: set storage.segments = {needed}, or more\n"
+            "note: one journal has {most_segments} segments of that, and a broker needs more than twice as many: set storage.max_segments = {needed}, or more\n"
         );
     }
     text

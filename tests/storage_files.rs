@@ -91,7 +91,7 @@ impl Driven {
     fn start(store: &StoreDirectory, recovery: Recovery, sync: Sync) -> Driven {
         let (sender, prepared) = channel();
         let answer = move |answer| drop(sender.send(answer));
-        let (thread, mut files) = StoreThread::for_shards(store, sync, vec![Box::new(answer)]).expect("a thread");
+        let (thread, mut files) = StoreThread::for_shards(store, sync, 0, vec![Box::new(answer)]).expect("a thread");
         let (ring, bell) = ring(2);
         let journal = Journal::new(settings(store, sync), recovery.recovered, 1000).expect("it is its own");
         let files = files.pop().expect("one shard");
@@ -562,14 +562,37 @@ fn marks_grow_on_also_when_all_files_of_a_journal_are_lost() {
 fn thread(store: &StoreDirectory, capacity: usize) -> (StoreThread, JournalFiles, Receiver<Prepared>) {
     let (sender, prepared) = sync_channel(capacity);
     let answer = move |answer| drop(sender.send(answer));
-    let (thread, mut files) = StoreThread::for_shards(store, store.sync(), vec![Box::new(answer)]).expect("a thread");
+    let (thread, mut files) =
+        StoreThread::for_shards(store, store.sync(), 0, vec![Box::new(answer)]).expect("a thread");
     (thread, files.pop().expect("one shard"), prepared)
 }
 
 fn prepare(file: u32, fill: bool, bytes: u64) -> Effect {
     let mut header = Aligned::zeroed(BLOCK);
     header.fill(file as u8 | 1);
-    Effect::Prepare(Preparation { file: FileId(file), generation: 1, bytes, fill, header })
+    Effect::Prepare(Preparation { file: FileId(file), generation: 1, bytes, fill, is_beyond: false, header })
+}
+
+/// As many files as the settings want are made if the disk has room at all, more only if it has room to spare.
+#[test]
+fn a_journal_that_gets_longer_leaves_room_on_the_disk() {
+    let directory = temporary(PLACES[0]);
+    let store = opened(directory.path());
+    let (sender, prepared) = sync_channel(2);
+    let answer = move |answer| drop(sender.send(answer));
+    let answers: Vec<Box<dyn Fn(Prepared) + Send>> = vec![Box::new(answer)];
+    let (thread, mut files) = StoreThread::for_shards(&store, store.sync(), u64::MAX / 2, answers).expect("a thread");
+    for (file, beyond) in [(0, false), (1, true)] {
+        let Effect::Prepare(mut preparation) = prepare(file, true, SEGMENT) else { panic!("it is one") };
+        preparation.is_beyond = beyond;
+        assert!(matches!(files[0].begin(Effect::Prepare(preparation)), Begun::HandedOver));
+        let result = prepared.recv().expect("an answer").result;
+        match result {
+            Ok(_) => assert!(!beyond),
+            Err(error) => assert!(beyond && error.to_string().contains("storage.archive.min_free"), "{error}"),
+        }
+    }
+    thread.stop();
 }
 
 #[test]

@@ -291,7 +291,7 @@ fn start_store(
     handle: &Handle,
 ) -> io::Result<(StoreThreads, Vec<JournalFiles>, Option<ArchiveDoor>, OpenStore)> {
     let (files_thread, files) =
-        StoreThread::for_shards(&store.directory, store.sync, answers_to(handle, Command::Prepared))?;
+        StoreThread::for_shards(&store.directory, store.sync, store.reserve, answers_to(handle, Command::Prepared))?;
     let (archive, door, control) = match store.start_archive(answers_to(handle, Command::Archived))? {
         Some((thread, door, control)) => (Some(thread), Some(door), Some(control)),
         None => (None, None, None),

@@ -15,7 +15,7 @@ use crate::config::{ArchiveConfig, Config, StorageConfig, StoredDurability};
 use crate::hooks::Chain;
 #[cfg(not(feature = "archive"))]
 use crate::journal::StoreId;
-use crate::journal::{BLOCK, Journal, Recovered, Settings, Sync};
+use crate::journal::{BLOCK, Journal, MOST_SEGMENTS, Recovered, Settings, Sync};
 use crate::message::Message;
 use crate::net::clock::Clock;
 use crate::net::opening::Opening;
@@ -44,6 +44,8 @@ pub(super) struct Store {
     pub directory: StoreDirectory,
     /// How commits become durable.
     pub sync: Sync,
+    /// How many bytes of the disk are left free.
+    pub reserve: u64,
     /// By shard.
     parts: Vec<StorePart>,
     opening: Arc<Opening>,
@@ -126,6 +128,7 @@ impl Store {
                 frame_bytes,
                 buffer_bytes: 4 * frame_bytes,
                 segments: config.segments,
+                most_segments: most_segments(config),
                 commit_interval: config.commit_interval,
                 sync,
                 ..Settings::new(directory.facts().id, shard)
@@ -139,7 +142,8 @@ impl Store {
         directory.raise_floors(&floors).map_err(StartError::Storage)?;
         let shares = contents.shares(shards, seed, renews);
         if renews {
-            check_room(&directory, &shares, counts, config)?;
+            let segments = check_room(&directory, &shares, counts, config)?;
+            journals.iter_mut().for_each(|journal| journal.want(segments));
         }
         let retained: Arc<[_]> = contents.into_retained().collect();
         let parts = journals.into_iter().zip(shares).map(|(journal, share)| {
@@ -159,7 +163,8 @@ impl Store {
             "storage: read"
         );
         let vanished = renews.then_some(vanished);
-        Ok(Store { directory, sync, parts, opening: Arc::new(Opening::of(shards)), archive, paging, vanished })
+        let reserve = config.archive.min_free as u64;
+        Ok(Store { directory, sync, reserve, parts, opening: Arc::new(Opening::of(shards)), archive, paging, vanished })
     }
 
     /// Starts the thread of the archive, if there is one, for shards that take their answers so; and gives the doors to it.
@@ -278,23 +283,28 @@ fn tell(damaged: &[DamagedPage], sessions: &[Box<StoredSession>]) {
     }
 }
 
-/// What each shard has is to be written anew beside what there is, in one journal of the length that is configured.
+/// How many segments a journal may have.
+fn most_segments(config: &StorageConfig) -> u32 {
+    config.max_segments.get().map_or(MOST_SEGMENTS, |most| most as u32)
+}
+
+/// What each shard has is to be written anew beside what there is, in one journal of a length that may be. Gives that, in segments.
 fn check_room(
     directory: &StoreDirectory,
     shares: &[Share],
     counts: Counts,
     config: &StorageConfig,
-) -> Result<(), StartError> {
+) -> Result<usize, StartError> {
     let of_session = |session: &StoredSession| session.bytes() + BESIDE_MESSAGE * session.messages().len() + OF_SESSION;
     let retained = counts.retained_bytes / shares.len().max(1);
     let needed = shares.iter().map(|share| retained + share.sessions.iter().map(of_session).sum::<usize>()).max();
     let (needed, segment) = (needed.unwrap_or(0), config.segment_size);
     let segments = needed / (segment / 8 * 7) + 2;
-    if segments <= config.segments as usize {
-        return Ok(());
+    if segments <= config.segments.max(most_segments(config)) as usize {
+        return Ok(segments);
     }
     let problem = format!(
-        "was written by other shards, and each shard has to write anew what it has now, {} MiB at most: set storage.segments to {segments} or more",
+        "was written by other shards, and each shard has to write anew what it has now, {} MiB at most: set storage.max_segments to {segments} or more, or storage.segment_size higher",
         needed >> 20
     );
     Err(StartError::Storage(StorageError::new(directory.path(), problem)))

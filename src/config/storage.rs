@@ -36,6 +36,11 @@ settings! {
         /// each shard, from the first start on.
         /// Allowed: 3 to 4096; default 8.
         pub segments: u32 = 8, Count(3..=4096);
+        /// How many files it may have when what is stored needs more than a third of them: sessions, retained messages, and what waits in queues
+        /// and is not in the archive. When half of so many are needed, or the disk has no room for another one (`archive.min_free`), who publishes
+        /// what would be stored waits until there is room. Fewer than `segments` are as many.
+        /// Allowed: "unlimited" or 3 to 4096; default "unlimited".
+        pub max_segments: Limit = Limit::UNLIMITED, Limited(Count(3..=4096));
     }
     sections {
         /// The file `archive.redb` beside the journals, for all shards. What waits in queues goes there when half of a journal is in use.
@@ -46,7 +51,7 @@ settings! {
 settings! {
     /// The archive of a store: how much of the machine it may take.
     pub struct ArchiveConfig {
-        /// Whether there is an archive. Without it, what waits in queues has to fit into half of the journals and into memory, with all else that is
+        /// Whether there is an archive. Without it, what waits in queues has to fit into the journals and into memory, with all else that is
         /// stored. A store whose archive has messages is not opened without it: nothing of them would be delivered, and the order of queues be lost.
         /// Allowed: true or false; default true.
         pub enabled: bool = true, Flag;
@@ -58,7 +63,8 @@ settings! {
         /// clients have taken some. The file may take up to twice as much, and becomes shorter only if what is at its end is taken.
         /// Allowed: "unlimited" or a size from "64MiB" to "1024TiB"; default "unlimited".
         pub max_size: Limit = Limit::UNLIMITED, Limited(Size(64 * MIB..=DISK));
-        /// Bytes of the disk that are left free, for what else is on it. When the archive would have to take them, it is full as of `max_size`.
+        /// Bytes of the disk that are left free, for what else is on it. When the archive would have to take them, it is full as of `max_size`;
+        /// and the journals get no more files than `segments` says.
         /// Allowed: a size from "16MiB" to "1024TiB"; default "256MiB".
         pub min_free: usize = 256 * MIB, Size(16 * MIB..=DISK);
     }

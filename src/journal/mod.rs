@@ -49,7 +49,7 @@
 //! | what | bound |
 //! |---|---|
 //! | memory of what waits | `buffer_bytes`, one frame more for relief, and one frame on its way to the disk ([`Settings`]); [`Refused::Busy`] beyond |
-//! | disk | `segments` of `segment_bytes`; more only where a start finds more, until they are archived, and one for relief then, however often the broker has ended before that, one while something is set aside, and [as many again](Journal::grow) while what is needed is written once more, and those that were [held](Journal::hold) for a copy; [`Refused::Full`] beyond |
+//! | disk | `segments` of `segment_bytes`, and up to `most_segments` where [what is needed](Journal::fit_to_need) takes more than a third of them; more only where a start finds more, until they are archived, and one for relief then, however often the broker has ended before that, one while something is set aside, and [as many again](Journal::grow) while what is needed is written once more, and those that were [held](Journal::hold) for a copy; [`Refused::Full`] beyond |
 //! | files that are set aside or left alone | not bounded here: [`Effect::SetAside`], [`Recovered::left_alone`] |
 //! | a record | [`CheckedSettings::largest_body`]; [`Refused::TooLarge`] beyond |
 //! | commits | one at a time, and the next no sooner than `commit_interval` after the last began |

@@ -83,6 +83,8 @@ pub(super) struct Segments {
     /// Why the last one could not be prepared, and whether it was a new one.
     trouble: Option<(bool, io::Error)>,
     prepared: u64,
+    /// How many files there are to be.
+    wanted: usize,
     /// So many more files there may be for a while.
     extra: usize,
     /// If a copy is being made: the segments that were released since it began, whose files stay as they are.
@@ -114,9 +116,12 @@ impl Segments {
             given_up: [last_number, first.number],
             trouble: None,
             prepared: 0,
+            wanted: 0,
             extra: 0,
             held: None,
         };
+        // All of them may be needed, and are written again then.
+        segments.want(2 * segments.old + 1);
         for Idle { file, bytes, condition } in idle {
             segments.put_away(file, 0, bytes, condition);
         }
@@ -149,21 +154,36 @@ impl Segments {
         }
     }
 
-    fn most_files(&self) -> usize {
-        self.settings.segments as usize
+    /// There are to be so many files, within the settings.
+    pub fn want(&mut self, files: usize) {
+        let between = self.settings.between();
+        self.wanted = files.clamp(*between.start(), *between.end());
+    }
+
+    /// What has records now is what is needed: the rest was released. There are to be so many files that it takes a third of them, so that it is
+    /// not written again before half as much has come.
+    pub fn fit_to_need(&mut self) {
+        self.want(3 * self.live.len() + 2);
+        self.drop_surplus();
     }
 
     /// How many files there may be. An opening that finds all of them waiting for the archive has one more, for relief, so that it does not
     /// depend on that; however many it finds, for without it there would never be room again.
     fn limit(&self) -> usize {
-        self.most_files().max(self.old + 1) + self.extra
+        self.wanted.max(self.old + 1) + self.extra
     }
 
     /// There may be one file more, until segments are released; if none can be written, and not more than as many as there are to be.
     pub fn grow(&mut self) {
-        if self.ready.is_empty() && !self.needs_one() && self.making.is_none() && self.extra < self.most_files() {
+        if self.ready.is_empty() && !self.needs_one() && self.making.is_none() && self.extra < self.wanted.max(self.old)
+        {
             self.extra += 1;
         }
+    }
+
+    /// The generation of the first one that has records and is not archived.
+    pub fn first(&self) -> Option<u64> {
+        Some(self.live.front()?.generation)
     }
 
     /// The generation of the last one that has records.
@@ -261,7 +281,7 @@ impl Segments {
         let oldest = self.complete(written)?;
         let others = match self.trouble {
             Some(_) => self.ready.len(),
-            None => self.most_files().saturating_sub(self.live.len()),
+            None => self.wanted.saturating_sub(self.live.len()),
         };
         (others < 2 || oldest.generation < self.archived_below).then_some(oldest)
     }
@@ -348,7 +368,8 @@ impl Segments {
         SegmentHeader { identity, generation, after, oldest, bytes, opened: self.opened, given_up: self.given_up }
             .write(&mut header);
         self.making = Some(Making { file, generation, oldest, is_new });
-        Some(Effect::Prepare(Preparation { file, generation, bytes, fill: is_new, header }))
+        let is_beyond = self.files() > self.settings.segments as usize;
+        Some(Effect::Prepare(Preparation { file, generation, bytes, fill: is_new, is_beyond, header }))
     }
 
     /// The file that is prepared next, and whether it is made: one that is there needs no room. Whatever becomes of it, what the headers on disk
@@ -429,7 +450,7 @@ impl Segments {
     }
 
     pub fn fullness(&self) -> Fullness {
-        Fullness { live: self.live.len(), ready: self.ready.len(), segments: self.most_files() }
+        Fullness { live: self.live.len(), ready: self.ready.len(), segments: self.wanted }
     }
 }
 
@@ -505,6 +526,22 @@ mod tests {
     fn segment(file: u32) -> Segment {
         let number = u64::from(file) + 1;
         Segment { end: 8192, first: number, last: number, ..Segment::empty(FileId(file), number, 16_384, BLOCK) }
+    }
+
+    #[test]
+    fn there_are_as_many_as_what_is_needed_wants_within_the_settings() {
+        let mut segments = fresh();
+        segments.settings = Settings { most_segments: 9, ..*settings(3) }.check().expect("they hold");
+        let limits = |segments: &mut Segments, live: u32| {
+            segments.live = (0..live).map(segment).collect();
+            segments.fit_to_need();
+            segments.limit()
+        };
+        assert_eq!([0, 1, 2, 3, 7].map(|live| limits(&mut segments, live)), [3, 5, 8, 9, 9]);
+        // What a start finds may all be needed, more than there may be now included.
+        let found = |files| Recovered { live: (0..files).map(segment).collect(), ..Recovered::nothing() };
+        let opened = |files| Segments::new(segments.settings, found(files), found(files).first(), 0).limit();
+        assert_eq!([1, 4, 20].map(opened), [3, 9, 21]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What a journal is told before it begins: whose it is, how large it may be, and when it commits.
 
 use std::fmt;
-use std::ops::Deref;
+use std::ops::{Deref, RangeInclusive};
 use std::time::Duration;
 
 use super::format::{BLOCK, FRAME_HEADER, Identity, LARGEST_FRAME, StoreId, largest_body};
@@ -37,6 +37,9 @@ pub struct Settings {
     pub segment_bytes: u64,
     /// How many segments there are, the one for relief among them, from [`FEWEST_SEGMENTS`] to [`MOST_SEGMENTS`].
     pub segments: u32,
+    /// How many there may be when [what is needed takes more of them](super::Journal::fit_to_need), at most [`MOST_SEGMENTS`]; never fewer than
+    /// `segments`.
+    pub most_segments: u32,
     /// The length of the largest commit in bytes, a multiple of 4096. A record has to fit into one.
     pub frame_bytes: usize,
     /// How many bytes may wait for their commit. They are held in buffers of `frame_bytes`; one more may have begun with
@@ -61,12 +64,13 @@ impl Deref for CheckedSettings {
 }
 
 impl Settings {
-    /// The defaults: 4 segments of 64 MiB, commits of at most 1 MiB and at least 500 µs apart, 4 MiB that may wait, direct writes.
+    /// The defaults: 4 segments of 64 MiB and never more, commits of at most 1 MiB and at least 500 µs apart, 4 MiB that may wait, direct writes.
     pub fn new(store: StoreId, shard: u32) -> Self {
         Settings {
             identity: Identity { store, shard },
             segment_bytes: 64 << 20,
             segments: 4,
+            most_segments: FEWEST_SEGMENTS,
             frame_bytes: 1 << 20,
             buffer_bytes: 4 << 20,
             commit_interval: Duration::from_micros(500),
@@ -84,6 +88,9 @@ impl Settings {
         }
         if !(FEWEST_SEGMENTS..=MOST_SEGMENTS).contains(&segments) {
             return Err(SettingsError::Segments(segments));
+        }
+        if self.most_segments > MOST_SEGMENTS {
+            return Err(SettingsError::Segments(self.most_segments));
         }
         if !in_blocks(frame_bytes as u64) || frame_bytes > LARGEST_FRAME {
             return Err(SettingsError::FrameBytes(frame_bytes));
@@ -105,6 +112,11 @@ impl CheckedSettings {
     /// How many frames may wait for their commit.
     pub(super) fn most_waiting(&self) -> usize {
         self.buffer_bytes / self.frame_bytes
+    }
+
+    /// How many segments there may be, at least and at most.
+    pub(super) fn between(&self) -> RangeInclusive<usize> {
+        self.segments as usize..=self.segments.max(self.most_segments) as usize
     }
 
     /// The largest body of a record, in bytes: it fits into a frame of its own.
@@ -207,6 +219,7 @@ mod tests {
             (Settings { segment_bytes: LARGEST_SEGMENT + 4096, ..settings() }, "a segment of 4294971392 bytes"),
             (Settings { segments: 2, ..settings() }, "2 segments"),
             (Settings { segments: MOST_SEGMENTS + 1, ..settings() }, "4097 segments"),
+            (Settings { most_segments: MOST_SEGMENTS + 1, ..settings() }, "4097 segments"),
             (Settings { frame_bytes: 100, ..settings() }, "commits of up to 100 bytes"),
             (Settings { frame_bytes: LARGEST_FRAME + BLOCK, ..settings() }, "commits of up to 67112960 bytes"),
             (Settings { segment_bytes: 4096, frame_bytes: 4096, ..settings() }, "do not fit into a segment of 4096"),

@@ -447,6 +447,22 @@ impl Journal {
         self.segments.grow();
     }
 
+    /// What is needed of all that was written has been written again, and the rest is released: there are to be as many segments as that
+    /// needs, within the settings. Three times as many as have records now, and two, so that it is not written again too often.
+    pub fn fit_to_need(&mut self) {
+        self.segments.fit_to_need();
+    }
+
+    /// There are to be so many segments, within the settings: what is to be written is known.
+    pub fn want(&mut self, segments: usize) {
+        self.segments.want(segments);
+    }
+
+    /// The generation of the first segment that has records and was not released; none if none has.
+    pub fn first(&self) -> Option<u64> {
+        self.segments.first()
+    }
+
     /// The generation of the segment that was begun last, of those that have records; none if none has.
     pub fn newest(&self) -> Option<u64> {
         self.segments.newest()

@@ -61,7 +61,7 @@ impl Persistence {
             commits: journal.counters().commits,
             last_commit: self.last_commit,
             is_crowded: self.is_crowded(),
-            waiting: self.waiting_for_room.len(),
+            waiting: self.standstill.waiting(),
         }
     }
 
@@ -71,6 +71,7 @@ impl Persistence {
             // Nothing may be under way whose end would have them looked at.
             self.catch_up();
         }
+        self.tell_standstill();
         self.setup.journal.next_effect((self.setup.clock)())
     }
 
@@ -83,7 +84,7 @@ impl Persistence {
     /// When there is something to be done for it, at the latest; since the start of the broker.
     pub fn wake_up(&self) -> Option<Duration> {
         let of_pages = self.pages.as_ref().and_then(Pages::wake_up);
-        self.setup.journal.wake_up().into_iter().chain(of_pages).min()
+        self.setup.journal.wake_up().into_iter().chain(of_pages).chain(self.standstill.told_at()).min()
     }
 
     /// Something was done for it, or could not be.

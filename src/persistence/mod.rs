@@ -52,6 +52,7 @@ mod promises;
 mod recording;
 mod rewriting;
 mod room;
+mod standstill;
 #[cfg(test)]
 mod tests;
 mod waiting;
@@ -80,8 +81,8 @@ use on_disk::OnDisk;
 use pages::Pages;
 use promises::{Noted, Promises};
 use rewriting::{Renewal, Rewriting};
+use standstill::Standstill;
 
-use crate::client::ConnectionId;
 use crate::codec::PacketId;
 use crate::journal::{Class, Journal, Refused, Sync};
 use crate::numbers::{Decision, DecisionNumber};
@@ -132,8 +133,7 @@ pub struct Persistence {
     adoptions: Adoptions,
     /// Whether sessions are to come here from other shards.
     pub is_any_arriving: bool,
-    /// Clients that are not served before the journal has room.
-    pub waiting_for_room: Vec<ConnectionId>,
+    standstill: Standstill,
     /// By the place among publications that are delivered together: deliveries to stored sessions.
     noted: Vec<Noted>,
     promises: Promises,
@@ -199,7 +199,7 @@ impl Persistence {
             deferrals: Deferrals::default(),
             adoptions: Adoptions::default(),
             is_any_arriving: false,
-            waiting_for_room: Vec::new(),
+            standstill: Standstill::default(),
             noted: Vec::new(),
             promises,
             launches: Launches::default(),

@@ -22,8 +22,9 @@ pub(super) enum Rewriting {
     /// there: so many things were deferred by then, and have to be recorded.
     /// And so many batches of pages, which were closed by then, have to be persisted.
     Committing { below: u64, records: u64, deferred: u64, pages: u64 },
-    /// Segments below this generation are given back, and so many had records still after that. There were so many records by then.
-    Done { below: u64, live: usize, records: u64 },
+    /// Segments below this generation are given back, and so many had records still after that. There were so many records by then. When all are,
+    /// it is known what is needed.
+    Done { below: u64, live: usize, records: u64, is_fitted: bool },
 }
 
 /// How far this shard is in writing anew all that it has, so that nothing counts any more that was written by earlier boots.

@@ -2,6 +2,7 @@
 
 use super::rewriting::{Cursor, Renewal, Rewriting};
 use super::{CROWDED, Persistence};
+use crate::client::ConnectionId;
 use crate::journal::Class;
 
 /// This part of the journal, at most, is for short queues that are written again: the others are put into pages.
@@ -14,11 +15,16 @@ impl Persistence {
     /// What is to be written again now, to make room; [`rewritten`](Self::rewritten) has to follow. None if there is enough, or the journal takes
     /// no more at present.
     pub fn next_to_rewrite(&mut self) -> Option<Cursor> {
+        // What was recorded comes first, wherever the rewriting is: its end may wait for that.
+        if !self.behind.is_empty() {
+            self.setup.journal.grow();
+            return None;
+        }
         if !self.is_to_be_rewritten() {
             return None;
         }
         // Where ordinary records have no room, this is what makes some.
-        if !self.behind.is_empty() || self.setup.journal.room(Class::Relief).is_none_or(|room| room < CROWDED) {
+        if self.setup.journal.room(Class::Relief).is_none_or(|room| room < CROWDED) {
             self.setup.journal.grow();
             return None;
         }
@@ -60,6 +66,45 @@ impl Persistence {
             Rewriting::UnderWay { .. } => true,
             Rewriting::Committing { .. } => false,
         }
+    }
+
+    /// A client waits for room in the journal.
+    pub fn wait_for_room(&mut self, id: ConnectionId) {
+        self.standstill.wait(id, (self.setup.clock)());
+    }
+
+    /// The clients that have waited for room in the journal, if there is some.
+    pub fn have_room(&mut self) -> Vec<ConnectionId> {
+        if self.standstill.waiting() == 0 || self.is_crowded() {
+            return Vec::new();
+        }
+        let (waiting, told) = self.standstill.end((self.setup.clock)());
+        if let Some(waited) = told {
+            let (shard, seconds) = (self.own, waited.as_secs());
+            tracing::info!(shard, seconds, "storage: there is room again, publishers are served");
+        }
+        waiting
+    }
+
+    /// Tells that clients wait for room, if that has lasted.
+    pub(super) fn tell_standstill(&mut self) {
+        if !self.standstill.is_to_be_told(&self.setup.clock) {
+            return;
+        }
+        let (shard, waiting, fullness) = (self.own, self.standstill.waiting(), self.setup.journal.fullness());
+        let (needed, segments) = (fullness.live, fullness.segments);
+        let why = match (&self.pages, self.setup.journal.shortage()) {
+            (Some(pages), _) if !pages.has_room() => "the archive is full".to_owned(),
+            (_, Some(shortage)) => format!("no file more could be made: {shortage}"),
+            _ => "storage.max_segments allows no more files".to_owned(),
+        };
+        tracing::warn!(
+            shard,
+            waiting,
+            needed,
+            segments,
+            "storage: publishers wait, the journal has no room: {why}. There is room when clients take what waits for them, or retained messages go"
+        );
     }
 
     /// If the store is renewed: what was written by earlier boots does not count any more.
@@ -108,9 +153,10 @@ impl Persistence {
                 return;
             }
             self.setup.journal.archive_below(below);
-            self.rewriting = Rewriting::Done { below, live: usize::MAX, records: self.recorded() };
+            let records = self.recorded();
+            self.rewriting = Rewriting::Done { below, live: usize::MAX, records, is_fitted: false };
         }
-        let Rewriting::Done { below, live, .. } = &mut self.rewriting else { return };
+        let Rewriting::Done { below, live, is_fitted, .. } = &mut self.rewriting else { return };
         let journal = &mut self.setup.journal;
         while let Some(oldest) = journal.oldest().filter(|oldest| oldest.generation < *below)
             && journal.release(oldest)
@@ -118,5 +164,9 @@ impl Persistence {
             *live = journal.fullness().live;
         }
         *live = journal.fullness().live.min(*live);
+        if !*is_fitted && journal.first().is_none_or(|first| first >= *below) {
+            *is_fitted = true;
+            journal.fit_to_need();
+        }
     }
 }

@@ -102,9 +102,7 @@ pub(super) fn settle<C: Chain>(shard: &mut Shard<C>) {
 /// Clients that waited for the journal are served, if it has room.
 fn serve_uncrowded<C: Chain>(clients: &mut Clients<C>) {
     let Some(persistence) = &mut clients.persistence else { return };
-    if !persistence.waiting_for_room.is_empty() && !persistence.is_crowded() {
-        for id in std::mem::take(&mut persistence.waiting_for_room) {
-            clients.serve_later(id, PauseReason::Disk);
-        }
+    for id in persistence.have_room() {
+        clients.serve_later(id, PauseReason::Disk);
     }
 }

@@ -145,7 +145,7 @@ impl<C: Chain> Shard<C> {
             match self.serve_packet(id, &bytes[at..], block) {
                 FrontPacket::Packet(length) => {
                     at += length;
-                    if self.pubsub.clients.agenda.turn.is_share_over() && at < bytes.len() {
+                    if self.pubsub.clients.agenda.turn.has_had_share() && at < bytes.len() {
                         self.pubsub.clients.share_is_over(id);
                         break;
                     }
@@ -425,7 +425,7 @@ fn waits_for_journal<A>(
     let waits = may_be_stored && persistence.is_crowded();
     if waits {
         connection.pauses.insert(PauseReason::Disk);
-        persistence.waiting_for_room.push(connection.id);
+        persistence.wait_for_room(connection.id);
     }
     waits
 }

@@ -170,6 +170,9 @@ pub(super) struct Turn {
     done: u32,
     /// When this is done, the client that is served has had its share; if there is none, what is due, or what was put off.
     share_ends: u32,
+    /// The work of the sends that were caused in this share, and when as much has been done besides.
+    sends: u32,
+    sends_go_until: u32,
     /// By [`Line`].
     waiting: [VecDeque<ConnectionId>; LINES.len()],
     /// The line whose turn it is.
@@ -191,6 +194,8 @@ impl Turn {
             share: limits.share,
             done: 0,
             share_ends: limits.share,
+            sends: 0,
+            sends_go_until: 0,
             waiting,
             line: 0,
             costs,
@@ -209,6 +214,7 @@ impl Turn {
     pub fn begin(&mut self) {
         self.was_over |= self.is_over();
         (self.done, self.share_ends, self.passed_on) = (0, self.limits.share, 0);
+        (self.sends, self.sends_go_until) = (0, 0);
     }
 
     /// So much time has passed since the clock was read last: a turn begins, and how much is done in it depends on how long the last one took.
@@ -241,6 +247,7 @@ impl Turn {
     #[inline]
     pub fn begin_share(&mut self) {
         self.share_ends = self.done.saturating_add(self.share).min(self.limits.turn);
+        (self.sends, self.sends_go_until) = (0, 0);
     }
 
     /// Clients of this line are served, until it is said of another one.
@@ -315,7 +322,23 @@ impl Turn {
     /// So many connections have got output that had none before.
     #[inline]
     pub fn did_sends(&mut self, connections: usize) {
-        self.did(SEND * connections as u32);
+        if connections == 0 {
+            return;
+        }
+        let (work, is_in_share) = (SEND * connections as u32, !self.is_share_over());
+        self.did(work);
+        if is_in_share {
+            self.sends = self.sends.saturating_add(work);
+            self.sends_go_until = self.done.saturating_add(self.sends.min(self.most.share));
+        }
+    }
+
+    /// Whether the client whose packets are served has had its share. What it publishes goes on with the sends that it has caused already, as much as
+    /// those are work, and a share at most: in the next turn each of them would be caused once more, and for one message to many they are
+    /// nearly all that there is to do.
+    #[inline]
+    pub fn has_had_share(&self) -> bool {
+        self.is_share_over() && self.done >= self.sends_go_until
     }
 
     /// Whether the client that is served has had its share.
@@ -332,7 +355,7 @@ impl Turn {
 
     /// The client that is served gets no more in this turn.
     pub fn end_share(&mut self) {
-        self.share_ends = 0;
+        (self.share_ends, self.sends_go_until) = (0, 0);
     }
 
     /// Whether all was done that may be done in this turn.
@@ -400,6 +423,32 @@ mod tests {
         assert!(!turn.is_share_over() && !turn.is_over());
         turn.end_share();
         assert!(turn.is_share_over() && !turn.is_over());
+    }
+
+    #[test]
+    fn who_has_caused_sends_goes_on_with_them_and_causes_no_more() {
+        let limits = TurnLimits { share: 10_000, turn: 20_000, ..TurnLimits::default() };
+        let mut turn = Turn::new(limits);
+        turn.begin_share();
+        turn.did(500);
+        turn.did_sends(500);
+        assert!(turn.is_share_over() && turn.is_over() && !turn.has_had_share());
+        turn.did(9_999);
+        assert!(!turn.has_had_share(), "a share of what goes with them");
+        // Others besides give no more.
+        turn.did_sends(1);
+        assert!(turn.has_had_share());
+        turn.begin_share();
+        assert!(turn.has_had_share(), "the next one has nothing of that");
+        turn.begin();
+        turn.begin_share();
+        for _ in 0..250 {
+            assert!(!turn.has_had_share());
+            turn.did_sends(1);
+        }
+        assert!(turn.is_share_over() && !turn.has_had_share(), "each to somebody else");
+        (0..250).for_each(|_| turn.did_sends(1));
+        assert!(turn.has_had_share());
     }
 
     #[test]

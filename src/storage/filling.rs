@@ -19,6 +19,8 @@ pub const PIECE: usize = 1 << 20;
 pub(super) struct Place {
     pub directory: PathBuf,
     pub sync: Sync,
+    /// How many bytes of the disk are left free when more files are made than the settings want.
+    pub reserve: u64,
 }
 
 impl Place {
@@ -37,8 +39,16 @@ pub(super) struct Filling {
 }
 
 impl Filling {
-    /// Makes a file of so many bytes, which is not there.
-    pub fn begin(path: PathBuf, bytes: u64, place: &Place) -> io::Result<Self> {
+    /// Makes a file of so many bytes, which is not there. One that [is beyond](Preparation::is_beyond) needs room to spare.
+    pub fn begin(path: PathBuf, bytes: u64, is_beyond: bool, place: &Place) -> io::Result<Self> {
+        let free = if is_beyond { device::free_bytes(&place.directory)? } else { u64::MAX };
+        if free < bytes.saturating_add(place.reserve) {
+            let (reserve, path) = (place.reserve, path.display());
+            let problem = format!(
+                "{path} is not made: its disk has {free} bytes left, and {reserve} are to be left free (storage.archive.min_free)"
+            );
+            return Err(io::Error::new(io::ErrorKind::StorageFull, problem));
+        }
         let file = device::create(&path, place.is_direct()).map_err(|error| told("made", &path, &error))?;
         let filling = Filling { file, path, written: 0, is_done: false };
         take_lock(&filling.file, &filling.path)?;

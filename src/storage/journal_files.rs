@@ -45,7 +45,8 @@ impl StoreThread {
     /// on that thread when a segment is prepared or cannot be, for [`JournalFiles::prepared`] on the shard's; they must not wait. For each shard
     /// there is one at a time.
     ///
-    /// `sync` is how the journals commit: [`StoreDirectory::sync`], or [`Sync::Never`].
+    /// `sync` is how the journals commit: [`StoreDirectory::sync`], or [`Sync::Never`]. `reserve` is how many bytes of the disk are left free when
+    /// a journal has more segments made than its settings want.
     ///
     /// # Errors
     ///
@@ -53,10 +54,11 @@ impl StoreThread {
     pub fn for_shards(
         directory: &StoreDirectory,
         sync: Sync,
+        reserve: u64,
         answers: Vec<Box<dyn Fn(Prepared) + Send>>,
     ) -> io::Result<(StoreThread, Vec<JournalFiles>)> {
         let shards = answers.len() as u32;
-        let (thread, tasks) = StoreThread::start(Place { directory: directory.journal(), sync }, answers)?;
+        let (thread, tasks) = StoreThread::start(Place { directory: directory.journal(), sync, reserve }, answers)?;
         let files = |shard| JournalFiles {
             shard,
             open: HashMap::new(),

@@ -71,7 +71,7 @@ impl NewJournals {
             };
             let settings = settings.check().map_err(|error| StorageError::new(&path, error.to_string()))?;
             let floor = directory.facts().floors.get(&shard).copied().unwrap_or_default();
-            let place = Place { directory: path.clone(), sync: Sync::Linked };
+            let place = Place { directory: path.clone(), sync: Sync::Linked, reserve: 0 };
             journals.push(OfflineJournal::begin(settings, floor, boot, place)?);
         }
         directory.raise_floors(&(0..).zip(journals.iter().map(OfflineJournal::floor)).collect())?;

@@ -104,7 +104,7 @@ impl OfflineJournal {
         };
         let path = JournalFile { shard: self.shard, file }.path(&self.place.directory);
         let failed = |error| StorageError::io(&path, "made", &error);
-        let mut filling = Filling::begin(path.clone(), bytes, &self.place).map_err(failed)?;
+        let mut filling = Filling::begin(path.clone(), bytes, false, &self.place).map_err(failed)?;
         while !filling.go_on(&self.zeros, bytes).map_err(failed)? {}
         self.open.insert(file, filling.finish(&header, &self.place).map_err(failed)?);
         self.journal.prepared(file, Ok(()), Duration::ZERO);

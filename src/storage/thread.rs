@@ -126,7 +126,7 @@ impl Work {
         match task {
             Task::Prepare { shard, preparation, .. } if preparation.fill => {
                 let path = JournalFile { shard, file: preparation.file }.path(&self.place.directory);
-                match Filling::begin(path, preparation.bytes, &self.place) {
+                match Filling::begin(path, preparation.bytes, preparation.is_beyond, &self.place) {
                     Ok(filling) => self.fills.push_back(Fill { shard, preparation, filling }),
                     Err(error) => self.answer(shard, preparation.file, Err(error)),
                 }

@@ -120,6 +120,11 @@ impl Stores {
         pages
     }
 
+    /// How many files the journal of a shard has.
+    pub fn files_of(&mut self, shard: usize) -> usize {
+        self.disk(shard).files.len()
+    }
+
     fn disk(&mut self, shard: usize) -> &mut Disk {
         self.store.disk(shard)
     }

@@ -36,6 +36,7 @@ impl Setup {
         Settings {
             segment_bytes: self.choose(2, [300 << 10, 300 << 10, 1 << 20]),
             segments: self.choose(3, [3, 4]),
+            most_segments: self.choose(10, [0, 0, 8, 64]),
             frame_bytes: FRAME,
             buffer_bytes: self.choose(4, [1, 4]) * FRAME,
             commit_interval: Duration::from_millis(self.choose(5, [0, 0, 0, 3])),

@@ -129,6 +129,54 @@ fn publishers_wait_while_the_journal_is_full() {
     }
 }
 
+/// Retained messages, sessions and what waits with them may need more than half of the journal: it gets longer then, as far as it may, is read
+/// so by the next start, and gets shorter when less is needed.
+#[test]
+fn a_journal_is_as_long_as_what_is_needed_wants() {
+    for mut world in worlds() {
+        let shards = world.shards.len();
+        let files = |world: &mut World<NoHooks>| {
+            let shard = last(world);
+            world.stores().files_of(shard)
+        };
+        world.stores().settings.most_segments = 64;
+        let mut world = killed(world);
+        let first = files(&mut world);
+        let mut absent = kept(&mut world, shards - 1, "absent");
+        absent.subscribed(&mut world, "t", QoS::AtLeastOnce);
+        world.hang_up(absent.socket);
+        let mut publisher = passing(&mut world);
+        for number in 0..200 {
+            publisher.publish(&mut world, "t", &text(number), QoS::AtLeastOnce, number as u16 + 1);
+            publisher.retain(&mut world, &format!("r/{number}"), &text(number));
+        }
+        let acked = publisher.received(&mut world).len();
+        assert_eq!(acked, 200, "nobody waits for room");
+        let longest = files(&mut world);
+        assert!(longest > 2 * first, "{longest} files, {first} at first");
+        let mut world = killed(world);
+        assert!(files(&mut world) <= longest + 2);
+        let mut absent = kept(&mut world, shards - 1, "absent");
+        assert_eq!(absent.drained(&mut world), (0..200).map(text).collect::<Vec<_>>());
+        let mut publisher = passing(&mut world);
+        for number in 0..200 {
+            publisher.retain(&mut world, &format!("r/{number}"), "");
+        }
+        // Much more comes and goes, so that what is needed is written again.
+        let large = "x".repeat(400_000);
+        for number in 0..120 {
+            publisher.publish(&mut world, "t", &large, QoS::AtLeastOnce, 1);
+            assert_eq!(absent.drained(&mut world).len(), 1, "{number}, {shards} shards");
+        }
+        let now = files(&mut world);
+        assert!(now <= first + 2, "{now} files, {first} at first and {longest} when all was needed");
+        let mut world = killed(world);
+        let mut late = passing(&mut world);
+        late.subscribe(&mut world, "r/#", QoS::AtMostOnce);
+        assert_eq!(late.texts(&mut world), [""; 0]);
+    }
+}
+
 #[test]
 fn after_a_write_that_failed_nothing_is_acknowledged_and_the_shard_lives_on() {
     for mut world in worlds() {

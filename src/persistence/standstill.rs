@@ -1,0 +1,67 @@
+//! Publishers that wait because the journal has no room: an operator hears of it if that lasts, and when it is over.
+
+use std::time::Duration;
+
+use crate::client::ConnectionId;
+
+/// Clients wait for so long before it is told: what is needed is written again in less, as a rule.
+const TOLD_AFTER: Duration = Duration::from_secs(5);
+
+/// Clients that are not served before the journal has room.
+#[derive(Debug, Default)]
+pub(super) struct Standstill {
+    waiting: Vec<ConnectionId>,
+    since: Option<Duration>,
+    is_told: bool,
+}
+
+impl Standstill {
+    /// One more waits.
+    pub fn wait(&mut self, id: ConnectionId, now: Duration) {
+        self.waiting.push(id);
+        self.since.get_or_insert(now);
+    }
+
+    /// How many wait; some may have left.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// They wait no more. Says for how long they did, too, if it was told that they do.
+    pub fn end(&mut self, now: Duration) -> (Vec<ConnectionId>, Option<Duration>) {
+        let Standstill { waiting, since, is_told } = std::mem::take(self);
+        (waiting, since.filter(|_| is_told).map(|since| now.saturating_sub(since)))
+    }
+
+    /// When it is to be told that they wait.
+    pub fn told_at(&self) -> Option<Duration> {
+        self.since.filter(|_| !self.is_told).map(|since| since + TOLD_AFTER)
+    }
+
+    /// Whether it is to be told now, once.
+    pub fn is_to_be_told(&mut self, now: impl FnOnce() -> Duration) -> bool {
+        let is_due = self.told_at().is_some_and(|at| now() >= at);
+        self.is_told |= is_due;
+        is_due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lasts_is_told_once_and_its_end_is() {
+        let (mut standstill, id) = (Standstill::default(), ConnectionId::new(1, 1));
+        let at = |seconds| move || Duration::from_secs(seconds);
+        assert!(standstill.told_at().is_none() && !standstill.is_to_be_told(at(100)));
+        standstill.wait(id, at(100)());
+        standstill.wait(id, at(103)());
+        assert!(!standstill.is_to_be_told(at(104)) && standstill.told_at() == Some(at(105)()));
+        assert_eq!(standstill.end(at(104)()), (vec![id, id], None), "it was short");
+        standstill.wait(id, at(110)());
+        assert!(standstill.is_to_be_told(at(115)) && !standstill.is_to_be_told(at(116)));
+        assert!(standstill.told_at().is_none() && standstill.waiting() == 1);
+        assert_eq!(standstill.end(at(130)()), (vec![id], Some(at(20)())));
+    }
+}
